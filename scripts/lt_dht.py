@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""libtorrent as a DHT node for tests/dht.rs: lt_dht.py LISTEN NODE DEED [HASH [PORT]]
+"""libtorrent as a DHT node for tests/network/dht.rs: lt_dht.py LISTEN NODE DEED [HASH [PORT]]
 
 LISTEN is ADDRESS:PORT; NODE is the ADDRESS:PORT of another node, or "-". DEED is "stay" (answer others), "announce" (HASH
 with PORT) or "find" (says "peer ADDRESS:PORT" for each peer of HASH). Says "nodes N" as it gets to know them.

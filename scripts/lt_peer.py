@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""libtorrent as a peer for tests/real_clients.rs and others: lt_peer.py TORRENT|MAGNET FOLDER ADDRESS PORT [WORD...]
+"""libtorrent as a peer for tests/real_clients/transfers.rs and others: lt_peer.py TORRENT|MAGNET FOLDER ADDRESS PORT [WORD...]
 
 Checks what is in FOLDER, fetches the rest, says "complete" on a line of its own, and seeds until it is killed. Says
 "connected ADDRESS:PORT" once for each peer. A WORD is SETTING=NUMBER for the session (enable_dht=1), peer=ADDRESS:PORT to call a

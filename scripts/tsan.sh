@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs tests under the thread sanitizer: tests/swarm.rs (whole programs on loopback) and tests/pieces_stress.rs, or those
-# named. The standard library is built along, so that its locks are seen too. Needs a nightly compiler with rust-src.
-# Exit code: that of the tests, which fail where a program under them reports a race.
+# Runs tests under the thread sanitizer: tests/swarm/loopback.rs (whole programs on loopback) and tests/files/pieces_stress.rs, or
+# those named: scripts/tsan.sh network::tracker. The standard library is built along, so that its locks are seen too. Needs a nightly
+# compiler with rust-src. Exit code: that of the tests, which fail where a program under them reports a race.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,9 +10,13 @@ if ! [ -d "$(rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust" ]
     exit 1
 fi
 tests=("$@")
-[ "${#tests[@]}" -gt 0 ] || tests=(pieces_stress swarm)
+[ "${#tests[@]}" -gt 0 ] || tests=(files::pieces_stress swarm::loopback)
+binaries=() filters=()
+for test in "${tests[@]}"; do
+    binaries+=("--test=${test%%::*}") filters+=("${test#*::}::")
+done
 target="$(rustc +nightly -vV | sed -n 's/^host: //p')"
 export RUSTFLAGS="-Zsanitizer=thread" CARGO_PROFILE_DEV_OPT_LEVEL=1
 export TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1 ${TSAN_OPTIONS:-}"
 cargo +nightly test -Zbuild-std --target "$target" --target-dir "${CARGO_TARGET_DIR:-target}/tsan" \
-    "${tests[@]/#/--test=}" -- --test-threads=1
+    "${binaries[@]}" -- --test-threads=1 "${filters[@]}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the certificates of tests/tls.rs: a CA that no system trusts, and with it that of a server at 127.0.0.1 and localhost. They
+# Makes the certificates of tests/network/tls.rs: a CA that no system trusts, and with it that of a server at 127.0.0.1 and localhost. They
 # last for a hundred years; the CA's key is thrown away. Needs openssl; the files it makes are part of the repository.
 set -euo pipefail
 cd "$(dirname "$0")"

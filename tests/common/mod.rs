@@ -9,6 +9,7 @@ pub mod help;
 pub mod netns;
 pub mod payload;
 pub mod process;
+pub mod real;
 pub mod relay;
 pub mod scene;
 pub mod schema;

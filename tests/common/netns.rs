@@ -3,10 +3,11 @@
 //! A test binary cannot move into a namespace once it has threads, so the test runs itself again under `unshare`.
 
 use std::os::unix::fs::MetadataExt;
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Set in the process that is inside.
+/// Set in the process in which a test runs again: inside its namespace, or alone.
 const INSIDE: &str = "BTSYNC_NETNS";
 
 /// An address on the test's own network; 1 to 10.
@@ -16,7 +17,9 @@ pub fn address(host: u8) -> String {
 
 /// Runs `body` in a network and mount namespace with the addresses 10.88.0.1 to 10 and their IPv6 fellows. `test` is the test's own
 /// name and `programs` are those it needs: a missing one is an error under CI=true, and otherwise reported as not run.
+#[track_caller]
 pub fn isolated(test: &str, programs: &[&str], body: impl FnOnce()) {
+    let full_name = full_name(test, Location::caller());
     if std::env::var_os(INSIDE).is_some() {
         bring_up();
         return body();
@@ -34,25 +37,45 @@ pub fn isolated(test: &str, programs: &[&str], body: impl FnOnce()) {
     if !Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success()) {
         return not_run(test, "this machine allows no network namespaces");
     }
-    let itself = std::env::current_exe().expect("the path of this test binary");
-    let output = Command::new("unshare")
-        .args(unshare)
-        .args(["--fork", "--kill-child", "--"])
-        .arg(itself)
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1")
-        .env("PATH", path())
-        .output()
-        .expect("unshare was there a moment ago");
+    let mut command = Command::new("unshare");
+    command.args(unshare).args(["--fork", "--kill-child", "--"]).arg(itself()).env("PATH", path());
+    run_again(command, &full_name);
+}
+
+/// Runs `body` in a process that runs no other test, for a test that measures its process. `test` is the test's own name.
+#[track_caller]
+pub fn alone_in_process(test: &str, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    run_again(Command::new(itself()), &full_name(test, Location::caller()));
+}
+
+/// The path of this test binary.
+fn itself() -> PathBuf {
+    std::env::current_exe().expect("the path of this test binary")
+}
+
+/// The name of a test with its modules, as the test harness knows it: `dht::some_test` for a test in tests/network/dht.rs.
+fn full_name(test: &str, place: &Location) -> String {
+    let parts: Vec<_> = place.file().trim_end_matches(".rs").split('/').collect();
+    let below = parts.iter().position(|part| *part == "tests").expect("a file below tests") + 2;
+    format!("{}::{test}", parts[below..].join("::"))
+}
+
+/// Runs one test of this binary in a process of its own: `command` starts the binary, to which arguments are added.
+fn run_again(mut command: Command, test: &str) {
+    command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{test}, in its namespace:\n{complained}{said}");
+    assert!(output.status.success(), "{test}, in its own process:\n{complained}{said}");
     // What was not run in there is said out here.
     for line in complained.lines().filter(|line| line.starts_with("NOT RUN")) {
         let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
     }
     // A name that does not match runs nothing and succeeds at it.
-    assert!(said.contains("1 passed"), "no test named {test} ran in the namespace:\n{said}");
+    assert!(said.contains("1 passed"), "no test named {test} ran:\n{said}");
 }
 
 /// Whether all these programs are there; where not, the test is reported as not run, or as failed under CI=true.

@@ -30,7 +30,7 @@ impl User {
         let program = stage.path("btsync-program");
         fs::copy(super::btsync().get_program(), &program).expect("room for the program");
         let user = User {
-            id: root.then(|| 50_000 + std::process::id() % 10_000 * 10 + NEXT.fetch_add(1, Ordering::Relaxed)),
+            id: root.then(|| 50_000 + std::process::id() % 10_000 * 100 + NEXT.fetch_add(1, Ordering::Relaxed)),
             program,
         };
         user.owns(&stage.folder("btsync-cache"));

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets. `fuzz/fuzz_targets` has a one-line binary for each. `tests/fuzz_seeds.rs` runs them on the
+//! The bodies of the fuzz targets. `fuzz/fuzz_targets` has a one-line binary for each. `tests/parsers/fuzz_seeds.rs` runs them on the
 //! seeds and on all inputs that fuzzing has found, so every `make test` covers them. Each target parses data that a stranger
 //! could send, and panics if the parser breaks a promise.
 

@@ -1,0 +1,187 @@
+//! Every exit code from a real cause, through the program: the whole table of `src/cli/exit.rs`, so that none is only a number.
+//! Other tests hold further causes of the same codes (`faults.rs`, `private.rs`, `cli.rs`, `cli_tools.rs`, `json.rs`).
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::common::netns::{installed, not_run};
+use crate::common::payload::Payload;
+use crate::common::process::without_settings;
+use crate::common::seeder::{FakePeer, Gate};
+use crate::common::{Stage, btsync};
+
+/// Where each cause is prepared: `payload.bin` and `payload.torrent`, which names no tracker that answers.
+struct Ground {
+    stage: Stage,
+    payload: Payload,
+}
+
+/// The code that it ended with, and what it said on standard error.
+type End = (Option<i32>, String);
+
+impl Ground {
+    fn new() -> Ground {
+        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 200_000, 16 * 1024));
+        payload.write_files(&stage.path(""));
+        fs::write(stage.path("payload.torrent"), payload.torrent("http://127.0.0.1:9/announce")).expect("a torrent");
+        Ground { stage, payload }
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        fs::write(self.stage.path(name), text).expect("a file");
+    }
+
+    /// Runs the program with these words.
+    fn run(&self, line: &str) -> End {
+        self.end(btsync().args(line.split(' ')))
+    }
+
+    /// Runs `payload.torrent FOLDER` and more, with nobody to find.
+    fn download(&self, folder: &str, more: &str) -> End {
+        let alone = "--no-dht --no-lsd --bt-exclude-tracker * --listen-port 20000-60000";
+        self.run(format!("payload.torrent {folder} {alone} {more}").trim_end())
+    }
+
+    fn end(&self, command: &mut Command) -> End {
+        let command = command.current_dir(self.stage.path("")).stdin(Stdio::null());
+        let output = command.env("XDG_CACHE_HOME", self.stage.path("cache")).output().expect("the program starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+/// Brings the cause about and the program to its end.
+type Cause = fn(&Ground) -> End;
+
+/// A way to each code.
+const CAUSES: [(i32, Cause); 19] = [
+    (0, |ground| ground.download(".", "")),
+    (1, |ground| ground.run("create /dev/null")),
+    (2, |ground| ground.download("out", "--stop-timeout 0.1")),
+    (6, |ground| {
+        let taken = TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("0.0.0.0:0")).expect("a port");
+        let port = taken.local_addr().expect("its address").port();
+        ground.run(&format!("payload.torrent out --no-dht --no-lsd --listen-port {port}"))
+    }),
+    (7, |ground| {
+        let mut command = btsync();
+        command.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000"]);
+        command.current_dir(ground.stage.path("")).env("XDG_CACHE_HOME", ground.stage.path("cache"));
+        let mut running = ground.stage.start("stopped", &mut command);
+        running.says("listening on port");
+        running.signal("TERM");
+        (running.end_within(crate::common::PATIENCE), running.log())
+    }),
+    (9, |ground| {
+        // A shell's limit on files: 64 blocks of 512 bytes, which is less than the download.
+        let (gate, mut shell) = (Gate::new(usize::MAX), Command::new("sh"));
+        let peer = FakePeer::honest(&ground.payload, &gate);
+        shell.args(["-c", "ulimit -f 64; exec \"$@\"", "sh"]).arg(btsync().get_program());
+        shell.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000"]);
+        shell.args(["--bt-exclude-tracker", "*", "--peer", &peer.addr.to_string()]);
+        ground.end(without_settings(&mut shell))
+    }),
+    (11, |ground| {
+        let mut first = btsync();
+        first.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000"]);
+        first.current_dir(ground.stage.path("")).env("XDG_CACHE_HOME", ground.stage.path("cache"));
+        let mut first = ground.stage.start("first", &mut first);
+        first.says("listening on port");
+        ground.download("out", "")
+    }),
+    (13, |ground| {
+        ground.stage.folder("out/payload.bin");
+        ground.download("out", "")
+    }),
+    (14, |ground| {
+        ground.stage.folder("taken/within");
+        ground.run("create payload.bin -o taken --force")
+    }),
+    (15, |ground| ground.run("missing.torrent")),
+    (16, |ground| ground.run("create payload.bin -o nowhere/x.torrent")),
+    (17, |ground| {
+        let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+        ground.end(btsync().args(["edit", "payload.torrent", "--comment", "x", "-o", "-"]).stdout(full))
+    }),
+    (18, |ground| ground.download("payload.bin", "")),
+    // A label has 63 letters at most, so that no resolver need be asked.
+    (19, |ground| ground.download("out", &format!("--peer {}.invalid:6881", "x".repeat(64)))),
+    (25, |ground| {
+        ground.file("text.torrent", "hello");
+        ground.run("text.torrent")
+    }),
+    (26, |ground| {
+        ground.file("other.torrent", "d3:onei1ee");
+        ground.run("other.torrent")
+    }),
+    (27, |ground| ground.run("magnet:?xt=urn:btih:short")),
+    (28, |ground| ground.run("payload.torrent --sede")),
+    (32, |ground| {
+        File::options().write(true).open(ground.stage.path("payload.bin")).expect("it").set_len(1000).expect("shorter");
+        ground.run("verify payload.torrent .")
+    }),
+];
+
+#[test]
+fn every_exit_code_has_a_real_cause() {
+    for (code, cause) in CAUSES {
+        let (ended, said) = cause(&Ground::new());
+        assert_eq!(ended, Some(code), "{said}");
+        // The last word is the reason; `verify` says it on standard output.
+        let reason = said.lines().next_back().is_some_and(|line| line.starts_with("btsync: "));
+        assert!(reason || matches!(code, 0 | 32), "{code}: {said}");
+    }
+}
+
+#[test]
+fn no_exit_code_is_without_its_cause() {
+    let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/exit.rs")).expect("the table");
+    let code = |line: &str| line.trim().strip_suffix(',')?.split_once(" = ")?.1.parse().ok();
+    let codes: BTreeSet<i32> = source.lines().filter_map(code).collect();
+    assert!(codes.contains(&0) && codes.contains(&28), "no codes in src/cli/exit.rs: {codes:?}");
+    assert_eq!(CAUSES.iter().map(|&(code, _)| code).collect::<BTreeSet<_>>(), codes);
+}
+
+/// Modes of files do not bind root: the program runs as somebody else there.
+#[test]
+fn what_permissions_forbid_has_its_codes() {
+    const TEST: &str = "what_permissions_forbid_has_its_codes";
+    if !installed(TEST, &["setpriv"]) {
+        return;
+    }
+    let ground = Ground::new();
+    let root = fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+    let nobody: &[&str] =
+        if root { &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"] } else { &["env"] };
+    let mode = |name: &str, mode| {
+        fs::set_permissions(ground.stage.path(name), Permissions::from_mode(mode)).expect("a mode");
+    };
+    // The program itself may lie where nobody else may go.
+    fs::copy(btsync().get_program(), ground.stage.path("program")).expect("a copy of the program");
+    mode("program", 0o755);
+    let run = |words: &[&str]| {
+        let mut command = Command::new(nobody[0]);
+        command.args(&nobody[1..]).arg(ground.stage.path("program")).args(words);
+        command.args(["--no-dht", "--no-lsd", "-p20000-60000"]);
+        ground.end(without_settings(&mut command))
+    };
+    ground.stage.folder("locked");
+    mode("", 0o555);
+    let (code, said) = run(&["payload.torrent", "payload.bin/x"]);
+    if code == Some(126) || code == Some(127) {
+        return not_run(TEST, &format!("another user cannot start the program here: {said}"));
+    }
+    assert_eq!(code, Some(18), "{said}");
+    let (code, said) = run(&["payload.torrent", "out"]);
+    assert_eq!(code, Some(18), "a folder that may not be made: {said}");
+    mode("locked", 0o555);
+    let (code, said) = run(&["payload.torrent", "locked"]);
+    assert_eq!(code, Some(16), "a file that may not be made: {said}");
+    mode("payload.torrent", 0o000);
+    let (code, said) = run(&["payload.torrent", "out"]);
+    assert_eq!(code, Some(15), "a torrent that may not be read: {said}");
+    mode("", 0o755);
+}

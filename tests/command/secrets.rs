@@ -1,0 +1,324 @@
+//! What must not be told: the passkeys in tracker URLs, wherever they stand and whatever becomes of the request; and who may read
+//! what btsync keeps.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::common::bencode::{bytes, dict, int, list};
+use crate::common::fleet::Swarm;
+use crate::common::payload::Payload;
+use crate::common::tmux::Tmux;
+use crate::common::{Stage, btsync, free_port};
+
+/// Short and plain, so that nothing takes it for a key by its looks.
+const SECRET: &str = "qz-77";
+
+/// A tracker that does as its path says, and repeats the whole of it.
+fn tracker() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            drop(answer(&stream)); // the client sees what fails
+        }
+    });
+    port
+}
+
+fn answer(stream: &TcpStream) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+    let target = request.split(' ').nth(1).unwrap_or_default();
+    let words = format!("no such user: {target}");
+    let (status, head, body) = match target.split('/').nth(1).unwrap_or_default() {
+        "refuses" => ("200 OK", String::new(), dict([("failure reason", bytes(words.as_bytes()))])),
+        "warns" => ("200 OK", String::new(), {
+            dict([("interval", int(600)), ("peers", bytes(b"")), ("warning message", bytes(words.as_bytes()))])
+        }),
+        "moves" => {
+            ("302 Found", format!("Location: http://nowhere.invalid/{SECRET}/announce?{SECRET}\r\n"), Vec::new())
+        }
+        "loops" => ("302 Found", format!("Location: {target}\r\n"), Vec::new()),
+        "talks" => ("200 OK", String::new(), words.into_bytes()),
+        _ => ("404 Not Found", String::new(), Vec::new()),
+    };
+    let mut stream = stream;
+    write!(stream, "HTTP/1.1 {status}\r\n{head}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
+    stream.write_all(&body)
+}
+
+/// URLs with the secret in path, query, user name and password, and what can become of a request.
+fn urls(port: u16) -> Vec<String> {
+    let closed = free_port();
+    let mut urls: Vec<String> = ["refuses", "moves", "loops", "talks", "missing"]
+        .iter()
+        .map(|what| format!("http://{SECRET}:{SECRET}@127.0.0.1:{port}/{what}/{SECRET}/announce?passkey={SECRET}"))
+        .collect();
+    for form in [
+        format!("http://127.0.0.1:{closed}/{SECRET}/announce"),
+        format!("https://127.0.0.1:{port}/{SECRET}/announce"),
+        format!("http://127.0.0.1:{port}/{SECRET}"),
+        format!("http://nowhere.invalid/{SECRET}/announce"),
+        format!("http://[::/{SECRET}/announce"),
+        format!("http://127.0.0.1:99999/{SECRET}/announce"),
+        format!("http:///{SECRET}/announce"),
+        format!("udp://127.0.0.1:{closed}/{SECRET}/announce"),
+        format!("udp://{SECRET}@nowhere.invalid:1/{SECRET}/announce"),
+        format!("udp://127.0.0.1:{closed}/{SECRET}"),
+        format!("udp://127.0.0.1:x/{SECRET}/announce"),
+        // The last to be asked, as it answers.
+        format!("http://127.0.0.1:{port}/warns/{SECRET}/announce"),
+        format!("wss://tracker.invalid/{SECRET}"),
+        format!("tracker.invalid/{SECRET}/announce"),
+        SECRET.to_owned(),
+    ] {
+        urls.push(form);
+    }
+    urls
+}
+
+struct Home {
+    stage: Stage,
+    payload: Payload,
+    torrent: PathBuf,
+    urls: Vec<String>,
+}
+
+impl Home {
+    fn new() -> Home {
+        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 50_000, 16 * 1024));
+        let urls = urls(tracker());
+        let tiers = urls.iter().map(|url| list([bytes(url.as_bytes())]));
+        let torrent = stage.path("x.torrent");
+        let whole = [("announce", bytes(urls[0].as_bytes())), ("announce-list", list(tiers)), ("info", payload.info())];
+        fs::write(&torrent, dict(whole)).expect("a torrent");
+        Home { stage, payload, torrent, urls }
+    }
+
+    /// `btsync`, everything logged, with neither the DHT nor local discovery.
+    fn download(&self, args: &[&str]) -> Command {
+        let mut command = self.command(args);
+        command.args(["--no-dht", "--no-lsd", "--stop-timeout", "3", "--listen-port", &free_port().to_string()]);
+        command
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = btsync();
+        command.args(args).env("RUST_LOG", "trace,ureq=trace,ureq::run=trace,ureq_proto::client=trace");
+        command.env("XDG_CACHE_HOME", self.stage.path("cache")).stdin(Stdio::null());
+        command.current_dir(self.stage.path(""));
+        command
+    }
+}
+
+/// Panics where the secret was told, and where too little was told to prove anything.
+fn keeps_the_secret(what: &str, output: &Output, words: &[&str]) -> String {
+    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+    let told: Vec<&str> = said.lines().filter(|line| line.contains(SECRET)).collect();
+    assert!(told.is_empty(), "{what}: {told:#?}");
+    for word in words {
+        assert!(said.contains(word), "{what}: nothing of {word:?} in\n{said}");
+    }
+    said
+}
+
+/// What a run with all the URLs says at least.
+const OUTCOMES: [&str; 6] = [
+    "refused: no such user",
+    "warns: no such user",
+    "nowhere.invalid is not found",
+    "HTTP status 404",
+    "too many",
+    "https://127.0.0.1",
+];
+
+#[test]
+fn no_passkey_of_a_torrent_is_told() {
+    let home = Home::new();
+    let torrent = home.torrent.to_str().expect("UTF-8");
+    for form in ["--plain", "-v", "--json", "-q"] {
+        let output = home.download(&[torrent, "out", form]).output().expect("btsync runs");
+        let words: &[&str] = if form == "-q" { &[] } else { &OUTCOMES };
+        keeps_the_secret(form, &output, words);
+    }
+    // That is what these are for.
+    for command in ["info", "magnet"] {
+        let output = home.command(&[command, torrent]).output().expect("btsync runs");
+        assert!(String::from_utf8_lossy(&output.stdout).contains(SECRET), "{command}");
+    }
+    let listed = home.download(&[torrent, "--list"]).output().expect("btsync runs");
+    keeps_the_secret("--list", &listed, &["payload.bin"]);
+}
+
+#[test]
+fn no_passkey_of_a_link_is_told() {
+    let home = Home::new();
+    let escape = |url: &String| format!("&tr={}", url.replace(':', "%3A").replace('/', "%2F").replace('&', "%26"));
+    // And where its .torrent is: a link may not have local addresses asked.
+    let sources = home.urls.iter().filter(|url| url.starts_with("http:")).take(5);
+    let sources = sources.map(|url| escape(url).replace("&tr=", "&xs=")).collect::<String>();
+    let link = home.payload.magnet(&(home.urls.iter().map(escape).collect::<String>() + &sources));
+    for form in ["-v", "--json"] {
+        let output = home.download(&[&link, "out", form]).output().expect("btsync runs");
+        keeps_the_secret(form, &output, &OUTCOMES);
+        if form == "-v" {
+            keeps_the_secret(form, &output, &["no metadata from there"]);
+        }
+    }
+    for bad in [link.replace("urn:btih:", "urn:btih:x"), link.replace("xt=", "yt=")] {
+        keeps_the_secret("a bad link", &home.download(&[&bad, "out"]).output().expect("btsync runs"), &["magnet link"]);
+        let several = home.download(&[&bad, "x.torrent", "out"]).output().expect("btsync runs");
+        keeps_the_secret("a bad link of several", &several, &["magnet"]);
+    }
+}
+
+#[test]
+fn no_passkey_of_a_torrents_own_url_is_told() {
+    let home = Home::new();
+    for url in home.urls.iter().filter(|url| url.contains("://")) {
+        for more in [&["out"][..], &["other.torrent", "out"], &["out", "--json"]] {
+            let output = home.download(&[&[url.as_str()], more].concat()).output().expect("btsync runs");
+            keeps_the_secret(url, &output, &[]);
+            assert_ne!(output.status.code(), Some(0), "{url}");
+        }
+    }
+    let list = home.stage.path("list");
+    for url in &home.urls {
+        fs::write(&list, format!("{url}\n")).expect("a list");
+        let output = home.download(&["-i", "list", "-d", "out"]).output().expect("btsync runs");
+        // A line without a scheme is a file's name.
+        if url.contains("://") {
+            keeps_the_secret(url, &output, &[]);
+        }
+    }
+}
+
+#[test]
+fn no_passkey_of_the_users_own_trackers_is_told() {
+    let home = Home::new();
+    let plain = home.stage.path("plain.torrent");
+    fs::write(&plain, dict([("info", home.payload.info())])).expect("a torrent");
+    let asked = |url: &&String| ["http://", "https://", "udp://"].iter().any(|scheme| url.starts_with(scheme));
+    let trackers: Vec<&str> = home.urls.iter().filter(asked).map(String::as_str).collect();
+    let all = trackers.join(",");
+    let config = home.stage.path("config");
+    fs::write(&config, format!("bt-tracker = {all}\n")).expect("a file");
+    let config = config.to_str().expect("UTF-8");
+    let run = |what: &str, mut command: Command, words: &[&str]| {
+        keeps_the_secret(what, &command.output().expect("btsync runs"), words)
+    };
+    run("an option", home.download(&["plain.torrent", "out", "-v", "--bt-tracker", &all]), &OUTCOMES);
+    run("the file", home.download(&["plain.torrent", "out", "--json", "--config", config]), &OUTCOMES);
+    let mut environment = home.download(&["plain.torrent", "out", "-v"]);
+    environment.env("BTSYNC_BT_TRACKER", trackers.join(" "));
+    run("the environment", environment, &OUTCOMES);
+    // What is shown of them, and what is wrong with them.
+    for list in [vec!["--config", config], vec!["--bt-tracker", &all], vec!["--bt-exclude-tracker", &all]] {
+        let shown = run("--show-config", home.command(&[&["--show-config"], &list[..]].concat()), &["tracker = "]);
+        assert!(shown.contains("http://nowhere.invalid"), "{shown}");
+    }
+    let hook = format!("curl 'https://me:{SECRET}@h.example/{SECRET}'");
+    run("a hook", home.command(&["--show-config", "--on-download-complete", &hook]), &["curl 'https://h.example/…"]);
+    for bad in home.urls.iter().filter(|url| !asked(url)) {
+        run(bad, home.download(&["plain.torrent", "out", "--bt-tracker", bad]), &["begins with"]);
+        let mut environment = home.download(&["plain.torrent"]);
+        environment.env("BTSYNC_BT_TRACKER", bad);
+        run(bad, environment, &["BTSYNC_BT_TRACKER="]);
+        fs::write(config, format!("bt-tracker = {bad}\n")).expect("a file");
+        run(bad, home.download(&["plain.torrent", "--config", config]), &["bt-tracker = "]);
+    }
+    for line in [format!("http://t.example/{SECRET}"), format!("seed = http://t.example/{SECRET}")] {
+        fs::write(config, line).expect("a file");
+        run("a bad line", home.download(&["plain.torrent", "--config", config]), &[":1: "]);
+    }
+    run("a bad word", home.download(&["plain.torrent", &format!("--http://t.example/{SECRET}")]), &["unknown option"]);
+}
+
+#[test]
+fn a_udp_tracker_that_repeats_its_url_is_not_repeated() {
+    let home = Home::new();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let url = format!("udp://{}/{SECRET}/announce?{SECRET}", socket.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        let mut packet = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut packet) {
+            let request = &packet[..length];
+            let mut reply = vec![0, 0, 0, 0];
+            if request.get(8..12) == Some(&[0, 0, 0, 0]) {
+                reply.extend_from_slice(&request[12..16]);
+                reply.extend_from_slice(&[7; 8]);
+            } else {
+                reply = vec![0, 0, 0, 3];
+                reply.extend_from_slice(request.get(12..16).unwrap_or_default());
+                reply.extend_from_slice(format!("who is /{SECRET}/announce?").as_bytes());
+            }
+            let _ = socket.send_to(&reply, from); // the client asks again
+        }
+    });
+    fs::write(home.stage.path("udp.torrent"), home.payload.torrent(&url)).expect("a torrent");
+    let output = home.download(&["udp.torrent", "out", "-v"]).output().expect("btsync runs");
+    keeps_the_secret(&url, &output, &["who is", "udp://127.0.0.1"]);
+}
+
+#[test]
+fn the_live_view_keeps_the_secret() {
+    let home = Home::new();
+    let port = home.urls[0].split([':', '/', '@']).find_map(|part| part.parse::<u16>().ok()).expect("a port");
+    let url = format!("http://127.0.0.1:{port}/refuses/{SECRET}/announce");
+    fs::write(home.stage.path("one.torrent"), home.payload.torrent(&url)).expect("a torrent");
+    let tmux = Tmux::start(&home.stage, 150, 30);
+    let program = env!("CARGO_BIN_EXE_btsync");
+    tmux.types(&format!(
+        "clear; XDG_CONFIG_HOME=none XDG_CACHE_HOME=cache RUST_LOG=trace {program} one.torrent out --no-dht --no-lsd \
+         --stop-timeout 6 --listen-port {}; echo over $?",
+        free_port()
+    ));
+    tmux.shows("no such user");
+    tmux.press(&["s"]);
+    let why = tmux.shows("nobody has called us");
+    let last = tmux.shows("over 2");
+    for screen in [why, last] {
+        assert!(!screen.contains(SECRET), "{screen}");
+    }
+}
+
+/// The rights of a file or folder.
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode() & 0o7777
+}
+
+/// All that lies below a folder, itself included.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut all = vec![folder.to_owned()];
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() { all.extend(below(&path)) } else { all.push(path) }
+    }
+    all
+}
+
+#[test]
+fn what_btsync_keeps_is_for_its_user_only_and_what_the_user_names_is_as_always() {
+    let home = Home::new();
+    let cache = home.stage.path("deep/cache");
+    let swarm = Swarm::new(&home.stage, "fresh.bin", usize::MAX);
+    let mut command = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_btsync");
+    command.args(["-c", &format!("umask 022; exec {program} fresh.bin.torrent out --no-lsd --dht-entry-point 127.0.0.1:9 --stop-timeout 2 --listen-port {}", free_port())]);
+    crate::common::process::without_settings(&mut command);
+    command.env("XDG_CACHE_HOME", &cache).current_dir(home.stage.path(""));
+    let output = command.stdin(Stdio::null()).output().expect("a shell");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(mode(&home.stage.path("out/fresh.bin")), 0o644, "the user asked for it");
+    swarm.is_at(&home.stage.path("out"));
+    let kept = below(&home.stage.path("deep"));
+    assert!(kept.iter().any(|path| path.is_file()), "{kept:?}");
+    for path in kept {
+        assert_eq!(mode(&path), if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
+    }
+}

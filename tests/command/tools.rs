@@ -1,0 +1,430 @@
+//! The commands that work on torrent files without a network, `verify`, `magnet`, `edit`, `create` and `info`, as a shell sees
+//! them: what they print and write, and each of their exit codes from a real cause.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::common::bencode::{bytes, dict, int, list};
+use crate::common::fleet::gzipped;
+use crate::common::netns::not_run;
+use crate::common::payload::Payload;
+use crate::common::process::Running;
+use crate::common::{Stage, btsync, until};
+use serde_json::{Value, json};
+
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = btsync();
+    command.current_dir(dir).args(args).stdin(Stdio::null()).env_remove("SOURCE_DATE_EPOCH");
+    command
+}
+
+fn run(dir: &Path, args: &[&str]) -> Output {
+    command(dir, args).output().expect("the program runs")
+}
+
+/// With this file as standard input.
+fn run_from(dir: &Path, args: &[&str], stdin: &Path) -> Output {
+    command(dir, args).stdin(File::open(stdin).expect("a file to read")).output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+/// What it printed, where all went well.
+fn printed(output: &Output) -> &str {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// It ends with that code and with one line that holds `word`.
+fn fails(dir: &Path, args: &[&str], code: i32, word: &str) {
+    let output = run(dir, args);
+    let words = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {words}");
+    assert_eq!(words.lines().count(), 1, "{args:?}: {words}");
+    assert!(words.starts_with("btsync: ") && words.contains(word), "{args:?}: {words}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+}
+
+/// Five files in pieces of 16 KiB, 13 of them, of which most hold more than one file.
+fn five_files() -> Payload {
+    Payload::tree("t", &[("a", 100_000), ("b", 50_000), ("c", 40_000), ("e", 0), ("f", 10_000)], 16_384)
+}
+
+/// The stage with five files below `all`, and `x.torrent`.
+fn with_five_files() -> (Stage, Payload) {
+    let (stage, payload) = (Stage::new(), five_files());
+    stage.folder_with("all", &payload);
+    fs::write(stage.path("x.torrent"), payload.torrent("http://a/announce")).expect("a torrent file");
+    (stage, payload)
+}
+
+/// Every entry of a folder, with its length and the time of its last change.
+fn state(dir: &Path) -> Vec<String> {
+    let listed = Command::new("find").arg(dir).args(["-printf", "%p %s %T@ %C@\n"]).output().expect("find runs");
+    let mut lines: Vec<String> = text(&listed.stdout).lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn verify_names_what_is_wrong_and_changes_nothing() {
+    let (stage, payload) = with_five_files();
+    let dir = stage.path("");
+    let whole = run(&dir, &["verify", "x.torrent", "all"]);
+    assert_eq!((printed(&whole), text(&whole.stderr)), ("", "t: whole, 13 pieces\n"));
+    let whole = run_from(&dir.join("all"), &["verify", "-", "--json", "-q"], &dir.join("x.torrent"));
+    let expected = json!({"info_hash": payload.hex(), "name": "t", "whole": true, "pieces": 13, "verified": 13, "files": [],
+            "unfinished": []});
+    assert_eq!(serde_json::from_str::<Value>(printed(&whole)).expect("JSON"), expected);
+    assert!(whole.stderr.is_empty());
+
+    let at = |name: &str| dir.join("all/t").join(name);
+    let a = File::options().write(true).open(at("a")).expect("a");
+    a.write_at(b"\xff\xff", 20_000).expect("two wrong bytes");
+    fs::remove_file(at("c")).expect("c");
+    fs::remove_file(at("e")).expect("e");
+    File::options().write(true).open(at("f")).and_then(|f| f.set_len(10_001)).expect("f");
+    let before = state(&dir);
+    let flawed = run(&dir, &["verify", "x.torrent", "all"]);
+    let lines = "bad     t/a: bytes 16384-32767\nunknown t/b: bytes 47456-49999\nmissing t/c\nmissing t/e\n\
+                 long    t/f: 10001 bytes instead of 10000\nunknown t/f: bytes 0-6607\n";
+    assert_eq!((flawed.status.code(), text(&flawed.stdout)), (Some(32), lines));
+    let line = "btsync: t: 4 of 13 pieces are wrong or missing; files with flaws: 5\n";
+    assert_eq!(text(&flawed.stderr), line);
+
+    let flawed = run(&dir, &["verify", "x.torrent", "all", "--json"]);
+    let found: Value = serde_json::from_slice(&flawed.stdout).expect("JSON");
+    let flaw = |path: &str, length: u64, found: Option<u64>, bad: Value, unknown: Value| json!({"path": path, "length": length, "found": found, "bad": bad, "unknown": unknown});
+    let run_of = |offset: u64, length: u64| json!([{"offset": offset, "length": length}]);
+    let files = [
+        flaw("t/a", 100_000, Some(100_000), run_of(16_384, 16_384), json!([])),
+        flaw("t/b", 50_000, Some(50_000), json!([]), run_of(47_456, 2_544)),
+        flaw("t/c", 40_000, None, json!([]), json!([])),
+        flaw("t/e", 0, None, json!([]), json!([])),
+        flaw("t/f", 10_000, Some(10_001), json!([]), run_of(0, 6_608)),
+    ];
+    assert_eq!((flawed.status.code(), &found["files"]), (Some(32), &json!(files)));
+    assert_eq!((&found["whole"], &found["verified"]), (&json!(false), &json!(9)));
+    assert_eq!(state(&dir), before, "nothing is made, cut or written");
+}
+
+#[test]
+fn verify_looks_only_at_the_files_that_are_selected() {
+    let (stage, _payload) = with_five_files();
+    let dir = stage.path("");
+    fs::remove_file(dir.join("all/t/c")).expect("c");
+    // `b` shares its last piece with `c`, and `f` its first.
+    for (words, code, lines) in [
+        (&["--select", "a"][..], 0, ""),
+        (&["--exclude", "b", "--exclude=c", "--exclude", "e"], 32, "unknown t/f: bytes 0-6607\n"),
+        (&["--select", "b"], 32, "unknown t/b: bytes 47456-49999\n"),
+        (&["--select", "c"], 32, "missing t/c\n"),
+    ] {
+        let seen = run(&dir, &[&["verify", "x.torrent", "all"], words].concat());
+        assert_eq!((seen.status.code(), text(&seen.stdout)), (Some(code), lines), "{words:?}: {}", text(&seen.stderr));
+    }
+    let none = run(&dir, &["verify", "x.torrent", "all", "--select", "nothing"]);
+    assert_eq!(none.status.code(), Some(28), "{}", text(&none.stderr));
+}
+
+#[test]
+fn verify_finds_short_files_and_refuses_what_is_no_file() {
+    let (stage, _) = with_five_files();
+    let dir = stage.path("");
+    File::options().write(true).open(dir.join("all/t/a")).and_then(|a| a.set_len(70_000)).expect("a cut file");
+    fs::remove_file(dir.join("all/t/f")).expect("a file of the payload");
+    let flawed = run(&dir, &["verify", "x.torrent", "all"]);
+    let lines = "short   t/a: 70000 of 100000 bytes\nunknown t/a: bytes 65536-69999\nunknown t/b: bytes 0-14687\n\
+                 unknown t/c: bytes 30224-39999\nmissing t/f\n";
+    assert_eq!((flawed.status.code(), text(&flawed.stdout)), (Some(32), lines), "{}", text(&flawed.stderr));
+    // Nothing at all there: every file is missing, and nothing is made.
+    let empty = stage.folder("empty");
+    let output = run(&dir, &["verify", "x.torrent", "empty"]);
+    assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(32), 5));
+    assert_eq!(fs::read_dir(empty).expect("a folder").count(), 0);
+    fs::create_dir(dir.join("all/t/f")).expect("a folder");
+    fails(&dir, &["verify", "x.torrent", "all"], 13, "t/f");
+    fs::write(dir.join("empty/t"), "").expect("a file");
+    fails(&dir, &["verify", "x.torrent", "empty"], 13, "empty/t");
+}
+
+#[test]
+fn verify_reads_through_the_users_own_links_out_of_the_folder() {
+    let (stage, payload) = with_five_files();
+    let dir = stage.path("");
+    let (_, right) = payload.on_disk(&dir).swap_remove(0);
+    fs::write(dir.join("outside"), right).expect("a file outside");
+    fs::remove_file(dir.join("all/t/a")).expect("a file of the payload");
+    symlink(dir.join("outside"), dir.join("all/t/a")).expect("a link");
+    let before = state(&dir);
+    let whole = run(&dir, &["verify", "x.torrent", "all"]);
+    assert_eq!((printed(&whole), text(&whole.stderr)), ("", "t: whole, 13 pieces\n"));
+    assert_eq!(state(&dir), before, "nothing is made, cut or written");
+}
+
+#[test]
+fn what_cannot_be_read_has_its_codes() {
+    let (stage, _) = with_five_files();
+    let dir = stage.path("");
+    fs::write(dir.join("text"), "<html>").expect("a file");
+    fs::write(dir.join("other"), "d3:onei1ee").expect("a file");
+    for args in [&["info"][..], &["verify"], &["magnet"], &["edit", "--no-comment"]] {
+        for (file, code) in [("none", 15), ("text", 25), ("other", 26)] {
+            fails(&dir, &[args, &[file]].concat(), code, file);
+        }
+        let piped = run_from(&dir, &[args, &["-"]].concat(), &dir.join("text"));
+        let code = if args[0] == "edit" { 28 } else { 25 };
+        assert_eq!(piped.status.code(), Some(code), "{args:?}: {}", text(&piped.stderr));
+    }
+    fails(&dir, &["verify", "x.torrent", "nowhere"], 15, "nowhere");
+    fails(&dir, &["verify", "x.torrent", "text"], 15, "not a folder");
+    fails(&dir, &["create", "nowhere"], 15, "nowhere");
+    fails(&dir, &["create", "/dev/null"], 1, "/dev/null");
+    fails(&dir, &["create", "all", "--exclude", "*"], 1, "no file");
+}
+
+#[test]
+fn wrong_words_end_with_28() {
+    let (stage, _) = with_five_files();
+    let dir = stage.path("");
+    let lines = "verify|verify x.torrent all more|verify x.torrent --jsn|magnet x.torrent --peer here|magnet|edit x.torrent\
+                 |edit x.torrent -a ws://a|edit x.torrent --remove-announce http://b|edit x.torrent --comment a --no-comment\
+                 |create all --exclude [|create all --node here|create all -a ,|create all --piece-length 17K";
+    for line in lines.split('|') {
+        fails(&dir, &line.split_whitespace().collect::<Vec<_>>(), 28, "");
+    }
+    let output = command(&dir, &["create", "all"]).env("SOURCE_DATE_EPOCH", "soon").output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(28));
+    assert!(text(&output.stderr).contains("SOURCE_DATE_EPOCH") && !dir.join("all.torrent").exists());
+}
+
+#[test]
+fn magnet_prints_the_link() {
+    let (stage, payload) = with_five_files();
+    let dir = stage.path("");
+    let link = format!("magnet:?xt=urn:btih:{}&dn=t", payload.hex());
+    assert_eq!(printed(&run(&dir, &["magnet", "x.torrent"])), format!("{link}&tr=http://a/announce\n"));
+    let args = ["magnet", "-", "--no-trackers", "--peer", "192.0.2.7:6881", "--peer=[2001:db8::7]:1"];
+    let with_peers = format!("{link}&x.pe=192.0.2.7:6881&x.pe=%5B2001:db8::7%5D:1\n");
+    assert_eq!(printed(&run_from(&dir, &args, &dir.join("x.torrent"))), with_peers);
+}
+
+/// A torrent with keys that nobody knows, outside and inside of its info dictionary.
+fn strange() -> Vec<u8> {
+    let info = [
+        ("length", int(1)),
+        ("name", bytes(b"x")),
+        ("piece length", int(16_384)),
+        ("pieces", bytes(&[7; 20])),
+        ("zz", list([int(1), bytes(b"\xff")])),
+    ];
+    let top = [("announce", bytes(b"http://old/")), ("comment", bytes(b"old")), ("info", dict(info)), ("qq", list([]))];
+    dict(top)
+}
+
+#[test]
+fn edit_unpacks_what_is_packed() {
+    let (stage, payload) = (Stage::new(), five_files());
+    let dir = stage.folder("x");
+    let plain = payload.torrent("http://a/");
+    let packed = gzipped(&stage, &plain);
+    fs::write(dir.join("x.torrent"), &packed).expect("a file");
+    printed(&run(&dir, &["edit", "x.torrent", "-o", "y.torrent", "--comment", "new"]));
+    assert!(fs::read(dir.join("x.torrent")).expect("a file") == packed, "left as it was");
+    printed(&run(&dir, &["edit", "x.torrent", "--comment", "new"]));
+    let edited = fs::read(dir.join("x.torrent")).expect("a file");
+    assert!(edited.starts_with(b"d8:announce9:http://a/7:comment3:new"), "{}", edited.escape_ascii());
+    assert!(edited == fs::read(dir.join("y.torrent")).expect("a file"));
+    let back = printed(&run(&dir, &["edit", "x.torrent", "--no-comment"])).to_owned();
+    assert!(back.contains(&payload.hex()) && fs::read(dir.join("x.torrent")).expect("a file") == plain);
+    fs::write(dir.join("broken.torrent"), &packed[..packed.len() / 2]).expect("a file");
+    fails(&dir, &["edit", "broken.torrent", "--no-comment"], 26, "cannot be unpacked");
+    assert_eq!(fs::read(dir.join("broken.torrent")).expect("a file").len(), packed.len() / 2);
+}
+
+#[test]
+fn edit_changes_what_it_is_told_and_nothing_else() {
+    let stage = Stage::new();
+    let dir = stage.path("");
+    let file = dir.join("x.torrent");
+    fs::write(&file, strange()).expect("a torrent file");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("its rights");
+    symlink("x.torrent", dir.join("link")).expect("a link");
+    let hash = |name: &str| {
+        let output = run(&dir, &["info", name, "--json"]);
+        let info: Value = serde_json::from_str(printed(&output)).expect("JSON");
+        (info["info_hash"].as_str().expect("a hash").to_owned(), info)
+    };
+    let (before, _) = hash("x.torrent");
+    let args = ["edit", "link", "-a", "http://a/,http://b/", "--add-announce", "udp://c:1", "--comment", "new"];
+    let output = run(&dir, &[&args[..], &["--web-seed", "http://w/"]].concat());
+    assert_eq!(printed(&output), format!("link {before}\n"));
+    let (after, info) = hash("x.torrent");
+    assert_eq!(after, before);
+    let said = (&info["trackers"], &info["comment"], &info["web_seeds"]);
+    let trackers = json!([["http://a/", "http://b/"], ["udp://c:1"]]);
+    assert_eq!(said, (&trackers, &json!("new"), &json!(["http://w/"])));
+    assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o640);
+    assert!(dir.join("link").is_symlink());
+
+    // Back again: every byte as it was.
+    let back = ["edit", "x.torrent", "-a", "http://old/", "--comment", "old", "--no-web-seed", "-o", "y.torrent"];
+    assert_eq!(printed(&run(&dir, &back)), format!("y.torrent {before}\n"));
+    assert_eq!(fs::read(dir.join("y.torrent")).expect("the file"), strange());
+    let piped = run_from(&dir, &["edit", "-", "-o", "-", "--remove-announce=http://old/"], &dir.join("y.torrent"));
+    let without = dict([("comment", bytes(b"old"))]);
+    assert!(piped.stdout.starts_with(&without[..without.len() - 1]) && piped.stderr.is_empty(), "{piped:?}");
+    assert_eq!(fs::read_dir(&dir).expect("the folder").count(), 3, "nothing is left behind");
+}
+
+#[test]
+fn what_cannot_be_written_has_its_codes() {
+    let (stage, _) = with_five_files();
+    let dir = stage.path("");
+    let before = fs::read(dir.join("x.torrent")).expect("the torrent");
+    for args in [&["edit", "x.torrent", "--no-announce"][..], &["create", "all"]] {
+        fails(&dir, &[args, &["-o", "x.torrent.none/y"]].concat(), 16, "y");
+        fails(&dir, &[args, &["-o", "all"]].concat(), 13, "--force");
+        fails(&dir, &[args, &["-o", "all", "--force"]].concat(), 14, "all");
+    }
+    fails(&dir, &["create", "all", "-o", "x.torrent"], 13, "--force");
+    assert_eq!(fs::read(dir.join("x.torrent")).expect("the torrent"), before);
+    let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+    let output = command(&dir, &["edit", "x.torrent", "--no-announce", "-o", "-"]).stdout(full).output();
+    assert_eq!(output.expect("the program runs").status.code(), Some(17));
+    assert_eq!(fs::read_dir(&dir).expect("the folder").count(), 2, "nothing is left behind");
+}
+
+#[test]
+fn a_full_disk_ends_create_and_edit_with_9() {
+    let stage = Stage::new();
+    let (dir, disk) = (stage.path(""), stage.folder("disk"));
+    // A thousand pieces: 20 KB of hashes.
+    File::create(dir.join("zeros")).and_then(|file| file.set_len(16 << 20)).expect("a sparse file");
+    printed(&run(&dir, &["create", "zeros", "--piece-length", "16K"]));
+    // Root needs no namespace for users; others do.
+    let found = [&["-m"][..], &["-r", "-m"]]
+        .into_iter()
+        .find(|args| Command::new("unshare").args(*args).arg("true").status().is_ok_and(|status| status.success()));
+    let Some(args) = found else {
+        return not_run("a_full_disk_ends_create_and_edit_with_9", "this machine allows no mount namespaces");
+    };
+    let mount = "mount -t tmpfs -o size=8k none disk && ";
+    for words in ["create zeros --piece-length 16K -o disk/x", "edit zeros.torrent --comment x -o disk/x"] {
+        let script = format!("{mount} {{ \"$0\" {words}; code=$?; ls disk; exit $code; }}");
+        let mut inside = Command::new("unshare");
+        inside.args(args).args(["sh", "-c", &script, env!("CARGO_BIN_EXE_btsync")]);
+        let output = inside.current_dir(&dir).output().expect("unshare runs");
+        let listed = (output.status.code(), text(&output.stdout));
+        assert_eq!(listed, (Some(9), ""), "{words}: {}", text(&output.stderr));
+    }
+    assert_eq!(fs::read_dir(disk).expect("the folder").count(), 0);
+}
+
+/// Waits until it listens to signals.
+fn is_ready(running: &Running) {
+    until("signals are watched", || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", running.pid())).expect("its threads");
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        tasks.flatten().any(|task| name(task).trim() == "signals")
+    });
+}
+
+#[test]
+fn a_signal_ends_create_and_verify_with_7() {
+    let stage = Stage::new();
+    let dir = stage.path("");
+    // A byte in each piece, so that none is a hole that need not be read; and more than is ever read.
+    let (piece, pieces) = (512u64 << 20, 256u64);
+    let vast = File::create(dir.join("vast")).expect("a sparse file");
+    (0..pieces).for_each(|at| vast.write_all_at(b"x", at * piece).expect("a byte"));
+    vast.set_len(pieces * piece).expect("its length");
+    let info = [
+        ("length", int(pieces * piece)),
+        ("name", bytes(b"vast")),
+        ("piece length", int(piece)),
+        ("pieces", bytes(&vec![7; 20 * pieces as usize])),
+    ];
+    fs::write(dir.join("vast.torrent"), dict([("info", dict(info))])).expect("a torrent file");
+    for (signal, args) in [("INT", &["verify", "vast.torrent"][..]), ("TERM", &["create", "vast", "-o", "new"])] {
+        let mut running = stage.start(args[0], &mut command(&dir, args));
+        is_ready(&running);
+        running.signal(signal);
+        running.ends_with(7);
+        assert!(running.log().contains("interrupted"), "{}", running.log());
+    }
+    assert!(!dir.join("new").exists());
+    // And a file that changes under its hands.
+    let mut running = stage.start("changing", &mut command(&dir, &["create", "vast", "-o", "new"]));
+    is_ready(&running);
+    vast.set_len(1).expect("a shorter file");
+    running.ends_with(17);
+    assert!(running.log().contains("changed") && !dir.join("new").exists(), "{}", running.log());
+}
+
+#[test]
+fn the_same_files_make_the_same_torrent() {
+    let stage = Stage::new();
+    let contents = |name: &str| format!("the content of {name}");
+    let names = ["b", "a.b", "a/x", "B", "ä"];
+    for (folder, order) in [("one", names.to_vec()), ("other", names.into_iter().rev().collect())] {
+        for name in order {
+            let path = stage.folder(folder).join("t").join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, contents(name)).expect("a file");
+        }
+    }
+    let make = |folder: &str, epoch: &str, more: &[&str]| {
+        let args = [&["create", "t", "-o", "x.torrent", "--force"], more].concat();
+        let output = command(&stage.path(folder), &args).env("SOURCE_DATE_EPOCH", epoch).output();
+        printed(&output.expect("the program runs"));
+        fs::read(stage.path(folder).join("x.torrent")).expect("the torrent")
+    };
+    assert_eq!(make("one", "86400", &[]), make("other", "86400", &[]));
+    assert_ne!(make("one", "86400", &[]), make("one", "86401", &[]));
+    assert_eq!(make("one", "1", &["--no-date"]), make("other", "2", &["--no-date"]));
+}
+
+#[test]
+fn create_says_what_it_left_out_and_what_may_be_a_slip() {
+    let (stage, _) = with_five_files();
+    let dir = stage.path("");
+    symlink("a", dir.join("all/t/link")).expect("a link");
+    let args = ["create", "all/t", "-o", "y", "--exclude", "[bc]", "--exclude=e", "--source", "x", "--pad-files"];
+    let output = run(&dir, &[&args[..], &["-a", "udp://a:1", "--node", "dht.example:6881"]].concat());
+    assert!(printed(&output).starts_with("y "));
+    let words = text(&output.stderr);
+    assert!(
+        words.starts_with("all/t/link is left out: a symbolic link\nhint: ") && words.lines().count() == 2,
+        "{words}"
+    );
+    let info: Value = serde_json::from_str(printed(&run(&dir, &["info", "y", "--json"]))).expect("JSON");
+    let pad = json!({"path": "t/.pad/14688", "length": 14_688, "pad": true});
+    let files = json!([{"path": "t/a", "length": 100_000}, pad, {"path": "t/f", "length": 10_000}]);
+    assert_eq!(info["files"], files);
+    // What stands in place of padding is nobody's business.
+    printed(&run(&dir, &["verify", "y", "all"]));
+    let made = fs::read(dir.join("y")).expect("the torrent");
+    assert!(made.ends_with(b"6:source1:xe5:nodesll11:dht.examplei6881eeee"), "{}", made.escape_ascii());
+}
+
+#[test]
+fn a_torrent_comes_from_standard_input() {
+    let (stage, payload) = with_five_files();
+    let dir = stage.path("");
+    let info: Value =
+        serde_json::from_str(printed(&run_from(&dir, &["info", "-", "--json"], &dir.join("x.torrent")))).expect("JSON");
+    assert_eq!(info["info_hash"], json!(payload.hex()));
+    let args = ["-", "all", "--bt-exclude-tracker", "*", "--no-dht", "--no-lsd", "--listen-port", "20000-60000"];
+    // From a pipe as well as from a file.
+    let mut cat = Command::new("cat").arg(dir.join("x.torrent")).stdout(Stdio::piped()).spawn().expect("cat");
+    let pipe = cat.stdout.take().expect("its output");
+    let piped = command(&dir, &args).stdin(pipe).output().expect("the program runs");
+    assert!(cat.wait().is_ok_and(|status| status.success()));
+    assert_eq!(piped.status.code(), Some(0), "{}", text(&piped.stderr));
+    assert!(text(&piped.stderr).contains("there already"), "{}", text(&piped.stderr));
+}

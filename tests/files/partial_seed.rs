@@ -1,0 +1,283 @@
+//! Connections of those who want a part of a torrent only (BEP 21), played without a session: what a plan fetches, what a partial
+//! seed says and serves, and who hangs up on whom when nothing is left to want.
+
+use std::io::IoSlice;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::common::PATIENCE;
+use crate::common::payload::Payload;
+use crate::common::wire::{Message, Wire, extended_handshake, id};
+use btsync::discovery::tracker::announce::AnnounceEvent;
+use btsync::metainfo::Metainfo;
+use btsync::net::bind::Bind;
+use btsync::peer::{Connection, ContextSettings, DisconnectReason, PeerEvent, TorrentContext, TorrentMessage};
+use btsync::pieces::PieceManager;
+use btsync::storage::{FileSpec, Layout, Storage};
+use btsync::strategy::Plan;
+use btsync::types::{Bitfield, BlockRequest, DialMode, Dscp, Encryption, PeerId, PeerKey, PieceIndex};
+use crossbeam_channel::{Receiver, select, unbounded};
+
+const KEY: PeerKey = PeerKey(0);
+const PIECES: u32 = 30;
+const LENGTH: u32 = 32 * 1024;
+
+/// Thirty pieces of two blocks, the last of them short.
+fn payload() -> Payload {
+    Payload::single("parts", (PIECES * LENGTH) as usize - 20_000, LENGTH as usize)
+}
+
+fn bits(wanted: impl Fn(u32) -> bool) -> Bitfield {
+    let mut bits = Bitfield::new(PIECES);
+    for piece in (0..PIECES).filter(|piece| wanted(*piece)) {
+        bits.set(PieceIndex(piece));
+    }
+    bits
+}
+
+/// One who has some pieces and wants some.
+struct Side {
+    shared: Arc<TorrentContext>,
+    events: Receiver<TorrentMessage>,
+    connection: Option<Connection>,
+    _folder: tempfile::TempDir,
+}
+
+impl Side {
+    fn new(have: Bitfield, plan: Plan) -> Side {
+        let payload = payload();
+        let (folder, content) = (tempfile::tempdir().expect("a folder"), payload.content());
+        let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
+        let file = FileSpec { path: "parts".into(), length: content.len() as u64, pad: false };
+        let layout = Layout::new(LENGTH, vec![file]).expect("a layout");
+        let storage = Arc::new(Storage::new(folder.path().into(), layout, 4));
+        storage.prepare().expect("a file");
+        for piece in have.iter() {
+            let bytes = content.chunks(LENGTH as usize).nth(piece.at()).expect("a piece");
+            storage.write_vectored_at(storage.layout().offset(piece, 0), &[IoSlice::new(bytes)]).expect("room");
+        }
+        let terms = ContextSettings {
+            info_hash: torrent.info_hash,
+            peer_id: PeerId::ours(),
+            client: ContextSettings::CLIENT.to_owned(),
+            encryption: Encryption::Off,
+            pex: false,
+            wants_info: false,
+            dscp: Dscp::NONE,
+            bind: Bind::Any,
+            started: Instant::now(),
+            throttle: Arc::default(),
+        };
+        let (tell, events) = unbounded();
+        let pieces = PieceManager::with_plan(storage, torrent.pieces, have, plan);
+        Side { shared: TorrentContext::new(terms, pieces, tell), events, connection: None, _folder: folder }
+    }
+
+    /// Has these pieces and wants no others.
+    fn done(have: Bitfield) -> Side {
+        Side::new(have.clone(), Plan { wanted: have, ..Plan::all(PIECES) })
+    }
+
+    fn takes_call(&mut self, listener: &TcpListener) {
+        let (stream, from) = listener.accept().expect("a caller");
+        self.connection = Some(Connection::accept(&self.shared, KEY, stream, from, None).expect("a thread"));
+    }
+
+    fn calls(&mut self, addr: SocketAddr) {
+        self.connection = Some(
+            Connection::dial(&self.shared, KEY, addr, DialMode::Plain, Duration::from_secs(10)).expect("a thread"),
+        );
+    }
+
+    /// What a session does on a report; why the connection is over where it is.
+    fn hear(&self, report: TorrentMessage) -> Option<DisconnectReason> {
+        let TorrentMessage::Peer(event) = report else { return None };
+        match event {
+            PeerEvent::Disconnected { why, .. } => return Some(why),
+            PeerEvent::InterestChanged { key } => {
+                if let Some(peer) = self.shared.roster.get(key) {
+                    peer.set_choke(!peer.choking.peer_interested.is_set());
+                }
+            }
+            PeerEvent::Complete => {
+                self.shared.roster.all().into_iter().for_each(|peer| peer.send_upload_only(&self.shared));
+            }
+            PeerEvent::PieceFailed { piece, .. } => panic!("{piece:?} is wrong"),
+            PeerEvent::Storage(error) => panic!("{error}"),
+            _ => {}
+        }
+        None
+    }
+
+    /// Hears reports until the connection is over.
+    fn ends(&mut self) -> DisconnectReason {
+        let deadline = Instant::now() + PATIENCE;
+        let why = loop {
+            let report = self.events.recv_deadline(deadline).expect("an end of the connection");
+            if let Some(why) = self.hear(report) {
+                break why;
+            }
+        };
+        self.connection.take().expect("a connection").join();
+        why
+    }
+}
+
+/// Connects the two and lets them talk until they part; why, as each sees it.
+fn meet(one: &mut Side, other: &mut Side) -> [DisconnectReason; 2] {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    one.calls(listener.local_addr().expect("an address"));
+    other.takes_call(&listener);
+    let deadline = crossbeam_channel::at(Instant::now() + PATIENCE);
+    let mut whys = [None, None];
+    while whys.iter().any(Option::is_none) {
+        select! {
+            recv(one.events) -> report => whys[0] = whys[0].take().or(one.hear(report.expect("a report"))),
+            recv(other.events) -> report => whys[1] = whys[1].take().or(other.hear(report.expect("a report"))),
+            recv(deadline) -> _ => panic!("they stay together: {whys:?}"),
+        }
+    }
+    for side in [one, other] {
+        side.connection.take().expect("a connection").join();
+    }
+    whys.map(|why| why.expect("both are gone"))
+}
+
+/// What the other end of a raw connection sees first: the bitfield or its like, and the extension handshake.
+fn greeted(side: &mut Side) -> (Wire, Message, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut wire = Wire::call(listener.local_addr().expect("an address"));
+    side.takes_call(&listener);
+    wire.send_raw(&extended_handshake(payload().info_hash())).expect("a handshake");
+    wire.read_handshake().expect("a handshake");
+    let has = wire.receive().expect("what it has");
+    let Message::Other(id::EXTENDED, said) = wire.receive().expect("the extension handshake") else {
+        panic!("something else came first")
+    };
+    (wire, has, String::from_utf8_lossy(&said).into_owned())
+}
+
+fn say(wire: &mut Wire, upload_only: u8) {
+    let said = format!("d1:mde11:upload_onlyi{upload_only}ee");
+    wire.send(id::EXTENDED, &[&[0], said.as_bytes()].concat()).expect("a word");
+}
+
+#[test]
+fn exactly_what_is_wanted_comes_and_then_they_part() {
+    for sequential in [false, true] {
+        let wanted = bits(|piece| piece % 3 == 1 || piece == PIECES - 1);
+        let early = vec![PieceIndex(PIECES - 1), PieceIndex(2)];
+        let plan = Plan { wanted: wanted.clone(), early, sequential };
+        let mut leecher = Side::new(Bitfield::new(PIECES), plan);
+        let mut seed = Side::new(Bitfield::full(PIECES), Plan::all(PIECES));
+        let pieces = &leecher.shared.pieces;
+        assert_eq!((pieces.is_complete(), leecher.shared.event(None)), (false, None));
+        let (left, missing) = (pieces.left(), pieces.missing());
+        // The seed hears that nothing more is wanted, and has no use for the other.
+        let whys = meet(&mut leecher, &mut seed);
+        assert_eq!(whys[1], DisconnectReason::Redundant, "{whys:?}");
+        let pieces = &leecher.shared.pieces;
+        assert_eq!(pieces.have(), wanted);
+        assert!(pieces.is_complete() && pieces.is_partial_seed() && pieces.left() == 0);
+        assert_eq!(pieces.missing(), missing - left);
+        let came = leecher.shared.downloaded.get();
+        assert_eq!(came - pieces.wasted(), left, "no block of anything else");
+        assert_eq!(leecher.shared.left(), missing - left, "a tracker hears of the whole torrent");
+        assert_eq!(leecher.shared.event(None), Some(AnnounceEvent::Paused));
+        assert_eq!(leecher.shared.event(Some(AnnounceEvent::Stopped)), Some(AnnounceEvent::Stopped));
+    }
+}
+
+#[test]
+fn two_partial_seeds_hang_up_on_each_other() {
+    let (mut one, mut other) = (Side::done(bits(|piece| piece < 9)), Side::done(bits(|piece| piece > 20)));
+    let whys = meet(&mut one, &mut other);
+    assert!(whys.contains(&DisconnectReason::Redundant), "{whys:?}");
+    let moved = [&one, &other].map(|side| side.shared.uploaded.get());
+    assert_eq!(moved, [0, 0]);
+}
+
+#[test]
+fn a_partial_seed_and_a_seed_hang_up_on_each_other() {
+    let (mut part, mut seed) = (Side::done(bits(|piece| piece < 9)), Side::done(Bitfield::full(PIECES)));
+    let whys = meet(&mut part, &mut seed);
+    assert!(whys.contains(&DisconnectReason::Redundant), "{whys:?}");
+    assert_eq!(seed.shared.event(None), None, "a seed is not paused");
+}
+
+#[test]
+fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
+    let have = bits(|piece| piece != 3);
+    let mut part = Side::done(have.clone());
+    let (mut wire, has, said) = greeted(&mut part);
+    assert_eq!(has, Message::Bitfield(have.as_bytes().to_vec()), "no HAVE ALL");
+    assert!(said.contains("11:upload_onlyi1e"), "{said}");
+    // It wants the one piece that we have as little as any other: what comes first is the block.
+    wire.send(id::BITFIELD, bits(|piece| piece == 3).as_bytes()).expect("a bitfield");
+    wire.send(id::UNCHOKE, &[]).expect("a word");
+    say(&mut wire, 0);
+    wire.send(id::INTERESTED, &[]).expect("a word");
+    let key = loop {
+        let report = part.events.recv_timeout(PATIENCE).expect("our interest");
+        if let TorrentMessage::Peer(PeerEvent::InterestChanged { key }) = report {
+            part.hear(report);
+            break key;
+        }
+    };
+    let mut unchoked = false;
+    while !unchoked {
+        match wire.receive().expect("an unchoke") {
+            Message::Unchoke => unchoked = true,
+            Message::Interested => panic!("a partial seed is interested"),
+            _ => {}
+        }
+    }
+    wire.request(5, 16_384, 16_384).expect("a request");
+    loop {
+        match wire.receive().expect("a block") {
+            Message::Piece(5, 16_384, block) => {
+                let start = (5 * LENGTH + 16_384) as usize;
+                assert_eq!(block, payload().content()[start..start + 16_384]);
+                break;
+            }
+            Message::Interested | Message::Request(..) => panic!("a partial seed wants something"),
+            _ => {}
+        }
+    }
+    assert!(!part.shared.pieces.wants(key));
+    say(&mut wire, 1);
+    assert_eq!(part.ends(), DisconnectReason::Redundant);
+    wire.closed().expect("the end");
+}
+
+#[test]
+fn what_is_there_is_served_though_it_is_not_wanted() {
+    let plan = Plan { wanted: bits(|piece| piece > 25), ..Plan::all(PIECES) };
+    let side = Side::new(bits(|piece| piece < 4), plan);
+    let asked = |piece| BlockRequest { piece: PieceIndex(piece), begin: 0, length: 16_384 };
+    let (mut kept, mut refused) = (vec![asked(0), asked(3), asked(4), asked(26)], Vec::new());
+    side.shared.pieces.retain_servable(&mut kept, &mut refused);
+    assert_eq!((kept, refused), (vec![asked(0), asked(3)], vec![asked(4), asked(26)]));
+}
+
+/// Who is not done stays with whoever wants nothing: that one may give.
+#[test]
+fn who_lacks_something_wanted_stays_with_a_partial_seed() {
+    let plan = Plan { wanted: bits(|piece| piece < 10), ..Plan::all(PIECES) };
+    let mut leecher = Side::new(bits(|piece| piece == 0), plan);
+    let (mut wire, _, said) = greeted(&mut leecher);
+    assert!(said.contains("11:upload_onlyi0e"), "{said}");
+    say(&mut wire, 1);
+    wire.send(id::BITFIELD, bits(|piece| piece > 8).as_bytes()).expect("a bitfield");
+    wire.send(id::UNCHOKE, &[]).expect("a word");
+    let mut asked = Vec::new();
+    while asked.len() < 2 {
+        if let Ok((piece, begin, length)) = wire.next_request() {
+            asked.push((piece, begin, length));
+        }
+    }
+    assert_eq!(asked, [(9, 0, 16_384), (9, 16_384, 16_384)], "the only one that it has and we want");
+    drop(wire);
+    leecher.ends();
+}

@@ -1,0 +1,272 @@
+//! Faults that root never sees: rights that are taken away, a quota, a limit of threads. btsync runs as an ordinary user; where
+//! something is refused it says so and ends with the right code, nothing on disk is spoiled, and the same command goes on later.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::common::netns::{installed, not_run};
+use crate::common::payload::Payload;
+use crate::common::process::Running;
+use crate::common::seeder::{FakePeer, Gate};
+use crate::common::user::{User, set_mode};
+use crate::common::wire::Wire;
+use crate::common::{Stage, until};
+
+/// Blocks in a piece of these tests.
+const BLOCKS: usize = 4;
+
+/// 3 MiB in one file.
+fn one_file() -> Payload {
+    Payload::single("payload.bin", (3 << 20) - 77, BLOCKS * 16 * 1024)
+}
+
+/// 3 MiB in a hundred files: most are not open at any one time.
+fn many_files() -> Payload {
+    let names: Vec<String> = (0..100).map(|n| format!("f{n:02}")).collect();
+    let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 32_000)).collect();
+    Payload::tree("many", &files, BLOCKS * 16 * 1024)
+}
+
+/// A user's download that can be interfered with.
+struct Scene {
+    stage: Stage,
+    payload: Payload,
+    user: User,
+    out: PathBuf,
+}
+
+impl Scene {
+    fn new(payload: Payload) -> Scene {
+        let stage = Stage::new();
+        let user = User::of(&stage);
+        let out = user.folder(&stage, "out");
+        Scene { stage, payload, user, out }
+    }
+
+    fn download(&self, peer: &FakePeer) -> Running {
+        self.user.download(&self.stage, &self.payload, &self.out, &[peer], (&[], &[]))
+    }
+
+    /// A download that has got 60 blocks and gets no more before the gate opens.
+    fn begun(&self) -> (Running, FakePeer, Arc<Gate>) {
+        let gate = Gate::new(0);
+        let peer = FakePeer::honest(&self.payload, &gate);
+        gate.grant(60);
+        let running = self.download(&peer);
+        until("some is there", || gate.served() == 60 && self.payload.right_pieces(&self.out) > 0);
+        (running, peer, gate)
+    }
+
+    /// The same command goes on, and asks for nothing that was right on disk.
+    fn completes(&self) {
+        let right = self.payload.right_pieces(&self.out);
+        let gate = Gate::new(usize::MAX);
+        let peer = FakePeer::honest(&self.payload, &gate);
+        self.download(&peer).ends_with(0);
+        self.payload.assert_at(&self.out);
+        let lacking = (self.payload.pieces() - right) * BLOCKS;
+        assert!(gate.served() <= lacking, "{} blocks for {lacking} that were missing", gate.served());
+    }
+
+    /// The modes of all files below the folder, or of the folder alone.
+    fn set_modes(&self, folder: Option<u32>, files: Option<u32>) {
+        if let Some(mode) = folder {
+            set_mode(&self.out, mode);
+        }
+        if let Some(mode) = files {
+            for (path, _) in self.payload.on_disk(&self.out) {
+                set_mode(&path, mode);
+            }
+        }
+    }
+}
+
+/// It ends like this, and its last line says why.
+fn is_refused(running: &mut Running, code: i32, words: &str) {
+    running.ends_with(code);
+    let said = running.log();
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("btsync: ") && last.contains(words), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_is_refused_until_it_may() {
+    if !installed("a_folder_that_may_not_be_written_is_refused_until_it_may", &["setpriv"]) {
+        return;
+    }
+    let scene = Scene::new(one_file());
+    let peer = FakePeer::honest(&scene.payload, &Gate::new(0));
+    scene.set_modes(Some(0o555), None);
+    is_refused(&mut scene.download(&peer), 16, "payload.bin: permission denied");
+    assert_eq!(fs::read_dir(&scene.out).expect("the folder").count(), 0);
+    // A folder that cannot even be made.
+    let below = scene.out.join("below");
+    let mut refused = scene.user.download(&scene.stage, &scene.payload, &below, &[&peer], (&[], &[]));
+    is_refused(&mut refused, 18, "below: permission denied");
+    scene.set_modes(Some(0o755), None);
+    scene.completes();
+}
+
+#[test]
+fn files_that_may_not_be_written_any_more_end_it_when_they_are_opened() {
+    if !installed("files_that_may_not_be_written_any_more_end_it_when_they_are_opened", &["setpriv"]) {
+        return;
+    }
+    let scene = Scene::new(many_files());
+    let (mut running, _peer, gate) = scene.begun();
+    scene.set_modes(None, Some(0o444));
+    gate.open();
+    is_refused(&mut running, 16, "permission denied");
+    let right = scene.payload.right_pieces(&scene.out);
+    assert!(right > 0);
+    // Again, as long as they may not; and what is there stays.
+    let peer = FakePeer::honest(&scene.payload, &gate);
+    is_refused(&mut scene.download(&peer), 16, "permission denied");
+    assert!(scene.payload.right_pieces(&scene.out) >= right);
+    scene.set_modes(None, Some(0o644));
+    scene.completes();
+}
+
+#[test]
+fn a_file_that_is_open_is_written_to_its_end_whatever_its_mode_becomes() {
+    if !installed("a_file_that_is_open_is_written_to_its_end_whatever_its_mode_becomes", &["setpriv"]) {
+        return;
+    }
+    let scene = Scene::new(one_file());
+    let (mut running, _peer, gate) = scene.begun();
+    scene.set_modes(Some(0o555), Some(0o444));
+    gate.open();
+    running.ends_with(0);
+    assert_eq!(scene.payload.difference(&scene.out), None);
+    // The marker cannot be removed, so it is emptied; the next run removes it. A complete file need not be writable.
+    scene.set_modes(Some(0o755), None);
+    scene.completes();
+    scene.set_modes(None, Some(0o644));
+}
+
+#[test]
+fn a_folder_that_may_not_be_entered_any_more_is_no_success() {
+    if !installed("a_folder_that_may_not_be_entered_any_more_is_no_success", &["setpriv"]) {
+        return;
+    }
+    for payload in [one_file(), many_files()] {
+        let scene = Scene::new(payload);
+        let (mut running, _peer, gate) = scene.begun();
+        scene.set_modes(Some(0), None);
+        gate.open();
+        is_refused(&mut running, 16, "permission denied");
+        scene.set_modes(Some(0o755), None);
+        scene.completes();
+    }
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_a_full_disk() {
+    const TEST: &str = "a_quota_that_is_used_up_is_a_full_disk";
+    if !installed(TEST, &["setpriv", "strace"]) {
+        return;
+    }
+    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
+        return not_run(TEST, "this machine lets nobody trace a process");
+    }
+    // Few kernels have quotas on a file system that a test could mount, so the answer is given in the kernel's place.
+    let quota = ["-e", "trace=pwritev", "-e", "inject=pwritev:error=EDQUOT:when=6+"];
+    let limits = [&["strace", "-f", "-qq", "-o", "/dev/null"][..], &quota].concat();
+    let scene = Scene::new(one_file());
+    let peer = FakePeer::honest(&scene.payload, &Gate::new(usize::MAX));
+    let mut right = 0;
+    for _ in 0..2 {
+        let mut full = scene.user.download(&scene.stage, &scene.payload, &scene.out, &[&peer], (&limits, &[]));
+        is_refused(&mut full, 9, "payload.bin: disk quota exceeded");
+        let now = scene.payload.right_pieces(&scene.out);
+        assert!(now > right, "{now} pieces after {right}");
+        right = now;
+    }
+    scene.completes();
+}
+
+/// A download from 20 peers by a user who may have so many threads; where it does not complete, it does when there are more.
+fn with_threads(test: &str, threads: usize, code: impl FnOnce(i32) -> bool) {
+    if !installed(test, &["setpriv", "prlimit"]) {
+        return;
+    }
+    let scene = Scene::new(one_file());
+    if scene.user.id().is_none() {
+        return not_run(test, "the limit counts all that a user runs, so it takes a user of its own");
+    }
+    let gate = Gate::new(usize::MAX);
+    let peers: Vec<_> = (0..20).map(|_| FakePeer::honest(&scene.payload, &gate)).collect();
+    let limit = format!("--nproc={threads}");
+    // The name takes a thread for its look-up.
+    let given_up = ["--stop-timeout", "3", "--bt-tracker", "http://localhost:9/announce"];
+    let all: Vec<&FakePeer> = peers.iter().collect();
+    let limits = (&["prlimit", &limit][..], &given_up[..]);
+    let mut running = scene.user.download(&scene.stage, &scene.payload, &scene.out, &all, limits);
+    let ended = running.end_within(crate::common::PATIENCE);
+    let said = running.log();
+    assert!(ended.is_some_and(code), "{threads} threads: {ended:?}: {said}");
+    assert!(!said.contains("panicked"), "{threads} threads: {said}");
+    if ended == Some(0) {
+        scene.payload.assert_at(&scene.out);
+    } else {
+        assert!(said.lines().last().is_some_and(|last| last.starts_with("btsync: ")), "{threads} threads: {said}");
+        scene.completes();
+    }
+}
+
+#[test]
+fn where_threads_run_out_fewer_peers_are_served() {
+    for threads in [12, 14, 30] {
+        with_threads("where_threads_run_out_fewer_peers_are_served", threads, |code| code == 0);
+    }
+}
+
+#[test]
+fn without_threads_for_anything_it_says_so() {
+    // From none but the first to one too few for a single peer: that nothing comes is said as well.
+    for threads in 1..8 {
+        let known = |code| matches!(code, 0 | 1 | 2 | 6);
+        with_threads("without_threads_for_anything_it_says_so", threads, known);
+    }
+}
+
+/// Callers that say nothing hold all the threads that a seed may have: another caller is served all the same, and none of them fills
+/// the log.
+#[test]
+fn where_threads_run_out_silent_callers_keep_nobody_out() {
+    const TEST: &str = "where_threads_run_out_silent_callers_keep_nobody_out";
+    if !installed(TEST, &["setpriv", "prlimit"]) {
+        return;
+    }
+    let scene = Scene::new(one_file());
+    if scene.user.id().is_none() {
+        return not_run(TEST, "the limit counts all that a user runs, so it takes a user of its own");
+    }
+    scene.payload.write_files(&scene.out);
+    let limits = (&["prlimit", "--nproc=24"][..], &["--seed"][..]);
+    let running = scene.user.download(&scene.stage, &scene.payload, &scene.out, &[], limits);
+    let port = || running.log().split_once("listening on port ")?.1.lines().next()?.parse().ok();
+    until("it listens", || port().is_some());
+    let addr = SocketAddr::from(([127, 0, 0, 1], port().expect("a port")));
+    let begun = Instant::now();
+    let silent: Vec<_> = (0..300).filter_map(|_| TcpStream::connect(addr).ok()).collect();
+    until("it has no more threads", || running.log().contains("cannot serve"));
+    until("another caller is served", || {
+        Wire::dial(addr, scene.payload.info_hash()).is_ok_and(|mut wire| wire.receive().is_ok())
+    });
+    // Left alone, handshakes end after ten seconds: it must not be that which made room. A machine that took so long shows nothing.
+    let still = silent.iter().filter(|stream| {
+        let silence = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+        silence.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
+    assert!(still.count() > 0 || begun.elapsed().as_secs() >= 30, "not all of the silent callers were ended");
+    let complaints = running.log().matches("cannot serve").count() as u64;
+    let most = 1 + begun.elapsed().as_secs() / 5;
+    assert!(complaints <= most, "{complaints} lines about callers");
+}

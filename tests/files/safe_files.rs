@@ -1,0 +1,1032 @@
+//! What is the user's stays as it is: files of the torrent's names, longer ones, those with other names, those that another
+//! process is downloading. Each test runs the program on a folder that a careless client would spoil.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::netns::{installed, isolated, not_run};
+use crate::common::payload::Payload;
+use crate::common::process::Running;
+use crate::common::seeder::{FakePeer, Gate};
+use crate::common::user::User;
+use crate::common::{PATIENCE, Stage, btsync, free_port, until};
+
+/// Bytes in a piece: four blocks.
+const PIECE: usize = 64 * 1024;
+
+/// One torrent, a peer that has it, and a folder.
+struct Scene {
+    stage: Stage,
+    payload: Payload,
+    gate: Arc<Gate>,
+    peer: FakePeer,
+    out: PathBuf,
+}
+
+impl Scene {
+    /// The peer serves as many blocks as are granted.
+    fn new(payload: Payload, blocks: usize) -> Scene {
+        let (stage, gate) = (Stage::new(), Gate::new(0));
+        let peer = FakePeer::honest(&payload, &gate);
+        gate.grant(blocks);
+        let out = stage.folder("out");
+        Scene { stage, payload, gate, peer, out }
+    }
+
+    /// 20 pieces in one file.
+    fn single(blocks: usize) -> Scene {
+        Scene::new(Payload::single("payload.bin", 20 * PIECE - 77, PIECE), blocks)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.out.join("payload.bin")
+    }
+
+    fn marker(&self) -> PathBuf {
+        self.out.join(format!(".{}.btsync", self.payload.hex()))
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = btsync();
+        command.arg(self.stage.torrent(&self.payload, "http://127.0.0.1:9/announce")).arg(&self.out);
+        command.args(["--no-dht", "--no-lsd", "--bt-exclude-tracker", "*", "--peer", &self.peer.addr.to_string()]);
+        command.args(["--listen-port", &free_port().to_string()]).args(more);
+        command.env("XDG_CACHE_HOME", self.stage.path("cache"));
+        command
+    }
+
+    fn start(&self, name: &str, more: &[&str]) -> Running {
+        self.stage.start(name, &mut self.command(more))
+    }
+
+    /// The download ends like this, its last line says so, and nothing was asked of the peer or changed on disk.
+    fn refuses(&self, code: i32, words: &[&str]) {
+        let (before, served) = (snapshot(&self.out), self.gate.served());
+        let mut refused = self.start("refused", &[]);
+        refused.ends_with(code);
+        let said = refused.log();
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.starts_with("btsync: ") && words.iter().all(|word| last.contains(word)), "{said}");
+        assert_eq!(snapshot(&self.out), before, "something was touched");
+        assert_eq!(self.gate.served(), served, "a peer was asked first");
+    }
+
+    fn completes(&self, more: &[&str]) -> String {
+        self.gate.open();
+        let mut running = self.start("completes", more);
+        running.ends_with(0);
+        assert_eq!(self.payload.difference(&self.out), None);
+        assert!(!self.marker().exists(), "the marker of a complete download");
+        running.log()
+    }
+
+    /// A download that has got what was granted, and waits for more.
+    fn begun(&self, blocks: usize) -> Running {
+        let running = self.start("begun", &[]);
+        until("some is there", || self.gate.served() == blocks && self.payload.right_pieces(&self.out) == blocks / 4);
+        running
+    }
+}
+
+fn kill(mut running: Running) {
+    running.signal("KILL");
+    assert_eq!(running.end_within(PATIENCE), None);
+}
+
+/// Everything below a folder: its content, and when it was last changed.
+fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, i64, i64, u64)> {
+    let mut all = BTreeMap::new();
+    let found = fs::symlink_metadata(folder).expect("a folder");
+    all.insert(folder.to_owned(), (Vec::new(), found.ctime(), found.ctime_nsec(), found.ino()));
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            all.extend(snapshot(&path));
+        } else {
+            let found = fs::symlink_metadata(&path).expect("a file");
+            let content = fs::read(&path).expect("a file");
+            all.insert(path, (content, found.ctime(), found.ctime_nsec(), found.ino()));
+        }
+    }
+    all
+}
+
+/// Some pieces of a payload of one file in a file of its length, holes where the others go.
+fn write_pieces(scene: &Scene, pieces: &[usize]) {
+    let content = scene.payload.content();
+    let file = File::create(scene.file()).expect("a file");
+    file.set_len(content.len() as u64).expect("a length");
+    for piece in pieces {
+        let range = piece * PIECE..((piece + 1) * PIECE).min(content.len());
+        file.write_all_at(&content[range.clone()], range.start as u64).expect("room");
+    }
+}
+
+fn spoil(scene: &Scene, pieces: &[usize]) {
+    let file = File::options().write(true).open(scene.file()).expect("the file");
+    for piece in pieces {
+        file.write_all_at(b"mine, not the torrent's", (piece * PIECE) as u64).expect("room");
+    }
+}
+
+#[test]
+fn a_torrent_with_an_empty_file_does_not_empty_the_users() {
+    let payload = Payload::tree("Documents", &[("letter.txt", 70_000), ("thesis.odt", 0)], PIECE);
+    let scene = Scene::new(payload, 0);
+    fs::create_dir(scene.out.join("Documents")).expect("a folder");
+    let thesis = scene.out.join("Documents/thesis.odt");
+    fs::write(&thesis, "five years of work").expect("room");
+    scene.refuses(13, &["Documents/thesis.odt", "--overwrite"]);
+    // An empty one is as it should be.
+    fs::write(&thesis, "").expect("room");
+    scene.completes(&[]);
+}
+
+#[test]
+fn files_of_the_torrents_names_are_left_alone_unless_the_user_gives_them() {
+    for (size, option) in [(20 * PIECE - 77, "--overwrite"), (1000, "--allow-overwrite"), (30 * PIECE, "--overwrite")] {
+        let scene = Scene::single(0);
+        fs::write(scene.file(), vec![b'x'; size]).expect("room");
+        scene.refuses(13, &["payload.bin", "--overwrite"]);
+        scene.completes(&[option]);
+    }
+}
+
+#[test]
+fn one_file_in_the_way_keeps_all_others_from_being_made() {
+    let scene = Scene::new(Payload::tree("many", &[("a/1", 100_000), ("b/2", 100_000), ("c/3", 100_000)], PIECE), 0);
+    fs::create_dir_all(scene.out.join("many/c")).expect("folders");
+    fs::write(scene.out.join("many/c/3"), "mine").expect("room");
+    scene.refuses(13, &["many/c/3"]);
+    assert!(!scene.out.join("many/a").exists());
+}
+
+#[test]
+fn a_complete_file_with_appended_data_is_used_as_it_is_and_an_incomplete_one_is_not_touched() {
+    let scene = Scene::single(0);
+    scene.payload.write_files(&scene.out);
+    let mut log = File::options().append(true).open(scene.file()).expect("the file");
+    log.write_all(b"Nov 27 04:00:00 host: appended\n").expect("room");
+    let before = snapshot(&scene.out);
+    let mut seeded = scene.start("seeded", &[]);
+    seeded.ends_with(0);
+    assert!(seeded.log().contains("payload.bin is 31 bytes longer than the torrent says"), "{}", seeded.log());
+    assert_eq!(snapshot(&scene.out), before);
+    spoil(&scene, &[3]);
+    scene.refuses(13, &["payload.bin", "longer"]);
+}
+
+/// A complete download that the user has changed since.
+fn edited(edit: &dyn Fn(&Scene)) -> Scene {
+    let scene = Scene::single(0);
+    scene.completes(&[]);
+    edit(&scene);
+    scene
+}
+
+/// What a user does to the files.
+type Deed<'a> = &'a dyn Fn(&Scene);
+
+/// What is said before any of it is replaced.
+#[test]
+fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_right() {
+    let resize = |scene: &Scene, size: usize| {
+        let file = File::options().write(true).open(scene.file()).expect("the file");
+        file.set_len(size as u64).expect("a length");
+    };
+    let mended: [(Deed<'_>, &str, usize); 4] = [
+        (&|scene| spoil(scene, &[3]), "1 of its 20 pieces does not verify and is downloaded again", 1),
+        (&|scene| spoil(scene, &[3, 7, 19]), "3 of its 20 pieces do not verify and are downloaded again", 3),
+        (&|scene| resize(scene, 12 * PIECE + 1000), "8 of its 20 pieces do not verify and are downloaded again", 8),
+        // The last piece ends with the user's zeros, which are cut.
+        (
+            &|scene| {
+                spoil(scene, &[19]);
+                resize(scene, 25 * PIECE);
+            },
+            "1 of its 20 pieces does not verify and is downloaded again",
+            1,
+        ),
+    ];
+    for (edit, words, pieces) in mended {
+        // With the record of the complete download, and without.
+        for forgotten in [false, true] {
+            let scene = edited(edit);
+            if forgotten {
+                fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+            }
+            let served = scene.gate.served();
+            let said = scene.completes(&[]);
+            assert!(said.contains(&format!("payload.bin was there before: {words}\n")), "{said}");
+            assert_eq!(scene.gate.served() - served, pieces * 4);
+        }
+    }
+    // Nothing is said where nothing of the user's is replaced: in an unfinished download.
+    let scene = Scene::single(8);
+    kill(scene.begun(8));
+    assert!(!scene.completes(&[]).contains("was there before"));
+}
+
+#[test]
+fn a_complete_file_of_which_too_much_was_edited_since_is_left_alone() {
+    let append = |scene: &Scene| {
+        let mut file = File::options().append(true).open(scene.file()).expect("the file");
+        file.write_all(b"mine").expect("room");
+    };
+    let refused: [(Deed<'_>, &str); 4] = [
+        (&|scene| spoil(scene, &(0..10).collect::<Vec<_>>()), "most of it is not from this torrent"),
+        (&|scene| fs::write(scene.file(), "rewritten").expect("room"), "most of it is not from this torrent"),
+        (&|scene| (append(scene), spoil(scene, &[3])).1, "longer than the torrent says"),
+        // Bytes put in at the front move all others.
+        (
+            &|scene| {
+                let content = [b"mine", &*fs::read(scene.file()).expect("the file")].concat();
+                fs::write(scene.file(), content).expect("room");
+            },
+            "longer than the torrent says",
+        ),
+    ];
+    for (edit, words) in refused {
+        let scene = edited(edit);
+        scene.refuses(13, &["payload.bin", words, "--overwrite"]);
+        fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+        scene.refuses(13, &["payload.bin", words, "--overwrite"]);
+    }
+}
+
+#[test]
+fn zeros_behind_the_end_are_nobodys_data() {
+    let scene = Scene::single(0);
+    write_pieces(&scene, &[0, 1, 2]);
+    File::options().write(true).open(scene.file()).expect("the file").set_len(21 * PIECE as u64).expect("a length");
+    assert!(scene.completes(&[]).contains("too long: cut"));
+}
+
+#[test]
+fn a_file_with_other_names_is_read_and_never_written() {
+    let scene = Scene::single(0);
+    scene.payload.write_files(&scene.out);
+    let other = scene.stage.path("library.bin");
+    fs::hard_link(scene.file(), &other).expect("a link");
+    let before = snapshot(&scene.out);
+    scene.start("seeded", &[]).ends_with(0);
+    assert_eq!(snapshot(&scene.out), before);
+    // One piece is wrong: most are right, and it is still nobody's to write to.
+    spoil(&scene, &[7]);
+    let (content, inode) = (fs::read(&other).expect("it"), fs::metadata(&other).expect("it").ino());
+    scene.refuses(13, &["payload.bin", "hard links", "--overwrite"]);
+    scene.completes(&["--overwrite"]);
+    assert_eq!(scene.gate.served(), 4, "what was right was copied");
+    assert!(fs::read(&other).expect("it") == content, "the other name has changed");
+    assert_eq!(fs::metadata(&other).expect("it").ino(), inode);
+    assert_ne!(fs::metadata(scene.file()).expect("it").ino(), inode);
+    assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1);
+}
+
+/// Three files of which the second lies in one piece with the end of the first and the start of the third.
+fn neighbours() -> Payload {
+    Payload::tree("three", &[("a", PIECE + 40_000), ("b", 9_000), ("c", 3 * PIECE)], PIECE)
+}
+
+#[test]
+fn neighbours_of_a_missing_file_are_compared_and_not_written_to() {
+    for killed in [false, true] {
+        let scene = Scene::new(neighbours(), 0);
+        scene.payload.write_files(&scene.out);
+        let [a, b, c] = ["a", "b", "c"].map(|name| scene.out.join("three").join(name));
+        let library = scene.stage.path("library");
+        fs::hard_link(&b, &library).expect("a link");
+        fs::remove_file(&a).expect("a");
+        let before =
+            [&b, &c].map(|path| fs::metadata(path).expect("a file")).map(|it| (it.mtime(), it.mtime_nsec(), it.ino()));
+        if killed {
+            scene.gate.grant(6);
+            let running = scene.start("begun", &[]);
+            until("some is served", || scene.gate.served() == 6);
+            kill(running);
+            fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+        }
+        scene.completes(&[]);
+        let after = fs::metadata(&b).expect("b");
+        assert_eq!((after.mtime(), after.mtime_nsec(), after.ino()), before[0], "b was written to");
+        assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1, "the part file is needed no more");
+        scene.completes(&[]);
+    }
+}
+
+#[test]
+fn a_neighbour_that_turns_out_to_differ_ends_it_and_stays_as_it_is() {
+    let scene = Scene::new(neighbours(), 0);
+    scene.payload.write_files(&scene.out);
+    let [a, b] = ["a", "b"].map(|name| scene.out.join("three").join(name));
+    fs::remove_file(&a).expect("a");
+    fs::write(&b, vec![b'x'; 9_000]).expect("room");
+    scene.gate.open();
+    for _ in 0..2 {
+        let mut running = scene.start("differs", &[]);
+        running.ends_with(13);
+        let said = running.log();
+        assert!(said.contains("three/b: it was there before and is not as the torrent has it"), "{said}");
+        assert!(fs::read(&b).expect("b") == vec![b'x'; 9_000]);
+    }
+    scene.completes(&["--overwrite"]);
+}
+
+#[test]
+fn what_another_client_left_is_gone_on_with_where_more_pieces_are_right_than_wrong() {
+    let scene = Scene::single(0);
+    write_pieces(&scene, &[0, 4, 9]);
+    spoil(&scene, &[1, 2, 3]);
+    scene.refuses(13, &["payload.bin"]);
+    write_pieces(&scene, &[0, 4, 9]);
+    spoil(&scene, &[1, 2]);
+    scene.completes(&[]);
+    assert_eq!(scene.gate.served(), 17 * 4);
+}
+
+#[test]
+fn zeros_prove_nothing() {
+    // A torrent of zeros, but for its last piece, and a file that has data where the torrent has zeros.
+    let scene = Scene::single(0);
+    let content = vec![0; scene.payload.content().len()];
+    fs::write(scene.file(), &content).expect("room");
+    scene.completes(&[]);
+    assert_eq!(scene.gate.served(), 20 * 4, "a file of zeros is as good as none");
+}
+
+#[test]
+fn the_marker_or_the_resume_data_alone_is_enough_to_resume() {
+    for lost in ["marker", "cache"] {
+        let files = [("a", 5 * PIECE), ("b", 5 * PIECE)];
+        let scene = Scene::new(Payload::tree("two", &files, PIECE), 6);
+        let mut running = scene.start("begun", &["--sequential"]);
+        until("a piece and a half are there", || {
+            scene.gate.served() == 6 && scene.payload.right_pieces(&scene.out) == 1
+        });
+        until("the half is", || fs::read(scene.out.join("two/a")).expect("a")[PIECE..].iter().any(|byte| *byte != 0));
+        if lost == "marker" {
+            // The record tells how the files looked at the stop: nobody has touched them since.
+            running.terminate(7);
+            fs::remove_file(scene.marker()).expect("a marker");
+        } else {
+            // What is in flight, in a file of which nothing verifies.
+            let b = File::options().write(true).open(scene.out.join("two/b")).expect("b");
+            b.write_all_at(&[7; 1000], 0).expect("room");
+            kill(running);
+            fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+        }
+        scene.completes(&[]);
+    }
+}
+
+#[test]
+fn where_both_are_lost_or_the_record_is_out_of_date_the_pieces_tell() {
+    for both in [true, false] {
+        let scene = Scene::single(8);
+        let running = scene.begun(8);
+        kill(running);
+        fs::remove_file(scene.marker()).expect("a marker");
+        if both {
+            fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+        }
+        scene.completes(&[]);
+    }
+}
+
+/// What the user does with a file that is complete: most of its pieces are his own afterwards, and he appends to it.
+fn make_it_mine(path: &Path) {
+    let file = File::options().write(true).open(path).expect("the file");
+    let length = file.metadata().expect("the file").len();
+    file.write_all_at(&vec![b'x'; length as usize * 3 / 4], 0).expect("room");
+    file.write_all_at(b"my notes", length).expect("room");
+}
+
+/// A record of the unfinished download outlives its completion by another process that did not know it.
+#[test]
+fn a_record_from_before_the_completion_makes_nothing_ours() {
+    for killed in [false, true] {
+        let scene = Scene::single(8);
+        let mut running = scene.begun(8);
+        if killed {
+            kill(running);
+        } else {
+            running.terminate(7);
+        }
+        scene.gate.open();
+        let mut elsewhere = scene.command(&[]);
+        elsewhere.env("XDG_CACHE_HOME", scene.stage.path("another"));
+        scene.stage.start("elsewhere", &mut elsewhere).ends_with(0);
+        assert!(!scene.marker().exists());
+        make_it_mine(&scene.file());
+        scene.refuses(13, &["payload.bin"]);
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_after_the_completion_leaves_nothing_that_makes_the_file_ours() {
+    let scene = Scene::single(8);
+    let running = scene.start("seeds", &["--seed"]);
+    until("some is there", || scene.payload.right_pieces(&scene.out) == 2);
+    scene.gate.open();
+    until("it is complete", || !scene.marker().exists() && scene.payload.difference(&scene.out).is_none());
+    kill(running);
+    make_it_mine(&scene.file());
+    scene.refuses(13, &["payload.bin"]);
+}
+
+#[test]
+fn a_file_that_is_complete_is_the_users_while_others_of_the_torrent_are_not() {
+    let scene = Scene::new(Payload::tree("two", &[("a", 5 * PIECE), ("b", 5 * PIECE)], PIECE), 8);
+    kill(scene.begun(8));
+    scene.gate.open();
+    for _ in 0..2 {
+        scene.start("a", &["--select", "a"]).ends_with(0);
+        assert!(scene.marker().exists(), "for the other file");
+    }
+    make_it_mine(&scene.out.join("two/a"));
+    scene.refuses(13, &["two/a"]);
+}
+
+#[test]
+fn a_file_that_was_there_before_stays_the_users_however_often_it_is_gone_on_with() {
+    type Edit = fn(&Scene);
+    let edits: [(Edit, &str); 3] = [
+        (|scene| make_it_mine(&scene.file()), "longer"),
+        (|scene| spoil(scene, &(0..12).collect::<Vec<_>>()), "most of it"),
+        (|scene| fs::hard_link(scene.file(), scene.stage.path("backup")).expect("a link"), "hard links"),
+    ];
+    for (edit, words) in edits {
+        let scene = Scene::single(0);
+        scene.payload.write_files(&scene.out);
+        spoil(&scene, &[3]);
+        let mut running = scene.start("begun", &[]);
+        until("it is marked", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+        running.terminate(7);
+        edit(&scene);
+        scene.refuses(13, &["payload.bin", words]);
+    }
+}
+
+/// The other torrent's file lies where an earlier download has made one that never got any data.
+#[test]
+fn what_another_torrent_has_completed_meanwhile_is_not_ours_also_by_way_of_another_folder() {
+    let scene = Scene::new(Payload::of("payload.bin", &vec![b'x'; 20 * PIECE - 77], PIECE), 0);
+    let running = scene.start("first", &[]);
+    until("its files are made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+    kill(running);
+    // The same file, as `out/payload.bin` below the stage.
+    let payload = Payload::tree("out", &[("payload.bin", 20 * PIECE - 77)], PIECE);
+    let gate = Gate::new(usize::MAX);
+    let peer = FakePeer::honest(&payload, &gate);
+    let second = Scene { stage: Stage::new(), payload, gate, peer, out: scene.stage.path("") };
+    second.start("second", &[]).ends_with(0);
+    assert_eq!(second.payload.difference(&second.out), None);
+    scene.refuses(13, &["payload.bin"]);
+}
+
+#[test]
+fn a_file_that_the_user_put_in_the_place_of_ours_is_the_users() {
+    let scene = Scene::single(8);
+    let running = scene.begun(8);
+    kill(running);
+    assert!(scene.marker().exists());
+    // Deleted, and made anew by somebody else: its inode may well have the same number.
+    fs::remove_file(scene.file()).expect("the file");
+    fs::write(scene.file(), vec![b'x'; 20 * PIECE - 77]).expect("room");
+    scene.refuses(13, &["payload.bin"]);
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_comes_is_not_written_to() {
+    let files: Vec<(String, usize)> = (0..200).map(|n| (format!("{n:03}"), PIECE)).collect();
+    let files: Vec<(&str, usize)> = files.iter().map(|(name, size)| (name.as_str(), *size)).collect();
+    let scene = Scene::new(Payload::tree("many", &files, PIECE), 8);
+    let mut running = scene.begun(8);
+    let last = scene.out.join("many/199");
+    for (path, _) in scene.payload.on_disk(&scene.out) {
+        if fs::read(&path).expect("a file").iter().all(|byte| *byte == 0) {
+            fs::remove_file(&path).expect("a file");
+            fs::write(&path, "mine").expect("room");
+        }
+    }
+    scene.gate.open();
+    running.ends_with(13);
+    let mine = scene.payload.on_disk(&scene.out).into_iter().filter(|(path, _)| fs::read(path).expect("it") == b"mine");
+    assert!(mine.count() > 100, "{}", last.display());
+}
+
+/// A file system in user space numbers its files as it likes, and does not say when they were made.
+#[test]
+fn what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last() {
+    const TEST: &str = "what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last";
+    const PYTHON: &str = "/usr/bin/python3";
+    let has_fuse = Command::new(PYTHON).args(["-c", "import fusepy"]).status().is_ok_and(|status| status.success());
+    if !has_fuse || !Path::new("/dev/fuse").exists() {
+        return not_run(TEST, "there is no FUSE, or no python3-fusepy; scripts/test-setup.sh installs it");
+    }
+    isolated(TEST, &[], || {
+        for blocks in [0, 8] {
+            let scene = Scene::single(0);
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
+            let mut mount = Command::new(PYTHON);
+            mount.arg(script).args([&scene.stage.folder("backing"), &scene.out]).arg("9000000");
+            let mut mounted = scene.stage.start("fs", &mut mount);
+            until("the file system is mounted", || {
+                assert!(mounted.runs(), "{}", mounted.log());
+                let mounts = fs::read_to_string("/proc/mounts").expect("procfs");
+                mounts.contains(scene.out.to_str().expect("a plain name"))
+            });
+            let mine = scene.out.join("mine");
+            fs::write(&mine, vec![b'x'; 20 * PIECE - 77]).expect("room");
+            let old = File::options().write(true).open(&mine).expect("the file");
+            old.set_modified(std::time::UNIX_EPOCH).expect("a time");
+            drop(old);
+            let mut running = scene.start("begun", &[]);
+            until("it is made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+            scene.gate.grant(blocks);
+            until("some is there", || scene.payload.right_pieces(&scene.out) == blocks / 4);
+            fs::rename(&mine, scene.file()).expect("the user's file");
+            scene.gate.open();
+            running.ends_with(13);
+            assert!(fs::read(scene.file()).expect("it").iter().all(|byte| *byte == b'x'), "{blocks}");
+            let unmounted = Command::new("umount").arg("-l").arg(&scene.out).status();
+            assert!(unmounted.expect("umount").success());
+        }
+    });
+}
+
+/// The same of more files than are kept open; the last of them is one that is not.
+#[test]
+fn what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_not_last() {
+    const TEST: &str = "what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_not_last";
+    const PYTHON: &str = "/usr/bin/python3";
+    let has_fuse = Command::new(PYTHON).args(["-c", "import fusepy"]).status().is_ok_and(|status| status.success());
+    if !has_fuse || !Path::new("/dev/fuse").exists() {
+        return not_run(TEST, "there is no FUSE, or no python3-fusepy; scripts/test-setup.sh installs it");
+    }
+    isolated(TEST, &[], || {
+        let files: Vec<(String, usize)> = (0..80).map(|n| (format!("{n:02}"), PIECE)).collect();
+        let files: Vec<(&str, usize)> = files.iter().map(|(name, size)| (name.as_str(), *size)).collect();
+        for is_moved in [true, false] {
+            let scene = Scene::new(Payload::tree("many", &files, PIECE), 0);
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
+            let mut mount = Command::new(PYTHON);
+            mount.arg(script).args([&scene.stage.folder("backing"), &scene.out]).arg("9000000");
+            let mut mounted = scene.stage.start("fs", &mut mount);
+            until("the file system is mounted", || {
+                assert!(mounted.runs(), "{}", mounted.log());
+                let mounts = fs::read_to_string("/proc/mounts").expect("procfs");
+                mounts.contains(scene.out.to_str().expect("a plain name"))
+            });
+            let mut running = scene.start("begun", &[]);
+            until("it is made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+            running.says("listening");
+            let last = scene.out.join("many/79");
+            if is_moved {
+                let mine = scene.out.join("mine");
+                fs::write(&mine, vec![b'x'; PIECE]).expect("room");
+                fs::rename(&mine, &last).expect("the user's file");
+            }
+            scene.gate.open();
+            running.ends_with(if is_moved { 13 } else { 0 });
+            let there = fs::read(&last).expect("it");
+            assert_eq!(there.iter().all(|byte| *byte == b'x'), is_moved);
+            let unmounted = Command::new("umount").arg("-l").arg(&scene.out).status();
+            assert!(unmounted.expect("umount").success());
+        }
+    });
+}
+
+#[test]
+fn an_edit_of_what_is_verified_while_it_runs_is_not_told_as_complete() {
+    let files: Vec<(String, usize)> = (0..20).map(|n| (format!("{n:02}"), PIECE)).collect();
+    let files: Vec<(&str, usize)> = files.iter().map(|(name, size)| (name.as_str(), *size)).collect();
+    let scene = Scene::new(Payload::tree("many", &files, PIECE), 8);
+    let mut running = scene.begun(8);
+    let there = scene.payload.on_disk(&scene.out).into_iter();
+    let mut right = there.filter(|(path, content)| fs::read(path).expect("a file") == *content);
+    let (path, _) = right.next().expect("two of them");
+    let file = File::options().write(true).open(&path).expect("it");
+    let now = std::time::SystemTime::now();
+    while file.metadata().expect("it").modified().expect("a time") <= now {
+        file.write_all_at(b"mine", 0).expect("room");
+    }
+    scene.gate.open();
+    running.ends_with(13);
+    assert!(running.log().contains("another program is writing to it"), "{}", running.log());
+    assert!(fs::read(path).expect("it").starts_with(b"mine") && scene.marker().exists());
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_comes_is_not_told_as_complete() {
+    let scene = Scene::single(8);
+    let mut running = scene.begun(8);
+    let mine = scene.out.join("mine");
+    fs::write(&mine, vec![b'x'; 21 * PIECE]).expect("room");
+    fs::rename(&mine, scene.file()).expect("a name");
+    scene.gate.open();
+    running.ends_with(13);
+    assert!(running.log().contains("another program has put another file in its place"), "{}", running.log());
+    assert_eq!(fs::read(scene.file()).expect("it"), vec![b'x'; 21 * PIECE]);
+    assert!(scene.marker().exists());
+}
+
+/// Has btsync start on a file to which another program appends zeros all the time; whether that was noticed, and not between two
+/// appends, where the file is as well btsync's to go on with as before.
+fn is_left_to_its_writer() -> bool {
+    let scene = Scene::single(0);
+    scene.gate.open();
+    write_pieces(&scene, &(0..19).collect::<Vec<_>>());
+    let over = Arc::new(AtomicBool::new(false));
+    let (file, stop) = (File::options().append(true).open(scene.file()).expect("the file"), over.clone());
+    let writer = thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            (&file).write_all(&[0; 16]).expect("room");
+            thread::sleep(Duration::from_micros(100));
+        }
+        file.metadata().expect("the file").len()
+    });
+    let mut running = scene.start("refused", &[]);
+    let ended = running.end_within(PATIENCE);
+    over.store(true, Ordering::Relaxed);
+    let written = writer.join().expect("the writer");
+    let said = running.log();
+    if ended == Some(0) || said.contains("too long: cut") {
+        return false;
+    }
+    assert!(ended == Some(13) && said.contains("another program is writing to it"), "{said}");
+    assert_eq!(fs::metadata(scene.file()).expect("the file").len(), written, "nothing was cut");
+    assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1, "no marker is left behind");
+    true
+}
+
+/// Whatever btsync finds out about the file is out of date before it has the lock.
+#[test]
+fn a_file_that_another_program_keeps_writing_to_is_left_to_it() {
+    assert!((0..20).any(|_| is_left_to_its_writer()));
+}
+
+/// Where a check takes no longer than a tick of the file system's clock, no time of the file tells of a write.
+#[test]
+fn a_complete_file_that_another_program_writes_to_is_not_told_as_complete() {
+    assert!((0..20).any(|_| is_refused_while_it_is_written()));
+}
+
+fn is_refused_while_it_is_written() -> bool {
+    let scene = Scene::single(0);
+    scene.payload.write_files(&scene.out);
+    let over = Arc::new(AtomicBool::new(false));
+    let (file, stop) = (File::options().write(true).open(scene.file()).expect("the file"), over.clone());
+    let same = scene.payload.content();
+    let writer = thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            file.write_all_at(&same[..1], 0).expect("room");
+            thread::sleep(Duration::from_micros(100));
+        }
+    });
+    let mut running = scene.start("refused", &[]);
+    let ended = running.end_within(PATIENCE);
+    over.store(true, Ordering::Relaxed);
+    writer.join().expect("the writer");
+    let said = running.log();
+    assert!(ended == Some(0) || (ended == Some(13) && said.contains("another program is writing to it")), "{said}");
+    scene.completes(&[]);
+    ended == Some(13)
+}
+
+#[test]
+fn a_copy_of_a_marker_proves_nothing_and_a_copy_of_the_folder_resumes_by_its_pieces() {
+    let scene = Scene::single(8);
+    kill(scene.begun(8));
+    fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+    let copy = scene.stage.path("copy");
+    assert!(Command::new("cp").arg("-r").arg(&scene.out).arg(&copy).status().expect("cp").success());
+    fs::remove_dir_all(&scene.out).expect("the original");
+    assert!(Command::new("cp").arg("-r").arg(&copy).arg(&scene.out).status().expect("cp").success());
+    spoil(&scene, &[17, 18, 19]);
+    scene.refuses(13, &["payload.bin", "most of it"]);
+    fs::copy(copy.join("payload.bin"), scene.file()).expect("a copy");
+    scene.completes(&[]);
+}
+
+#[test]
+fn a_file_that_is_not_wanted_and_not_ours_is_left_alone() {
+    let scene = Scene::new(Payload::tree("two", &[("a", PIECE + 100), ("b", 2 * PIECE)], PIECE), 0);
+    fs::create_dir(scene.out.join("two")).expect("a folder");
+    let b = scene.out.join("two/b");
+    fs::write(&b, "mine").expect("room");
+    let before = fs::metadata(&b).expect("b");
+    scene.gate.open();
+    scene.start("a", &["--select", "a"]).ends_with(0);
+    assert!(fs::read(scene.out.join("two/a")).expect("a") == scene.payload.on_disk(&scene.out)[0].1);
+    assert_eq!(fs::read(&b).expect("b"), b"mine");
+    assert_eq!(fs::metadata(&b).expect("b").ctime_nsec(), before.ctime_nsec());
+    assert!(!scene.marker().exists());
+    scene.refuses(13, &["two/b"]);
+}
+
+/// Two files that share a piece of which only the first one is wanted, and the part file's place.
+fn with_parts(blocks: usize) -> (Scene, PathBuf) {
+    let scene = Scene::new(Payload::tree("two", &[("a", 2 * PIECE + 100), ("b", 2 * PIECE)], PIECE), blocks);
+    let parts = scene.out.join(format!(".{}.parts", scene.payload.hex()));
+    (scene, parts)
+}
+
+#[test]
+fn a_users_file_of_the_part_files_name_is_neither_written_nor_removed() {
+    let (scene, parts) = with_parts(0);
+    fs::write(&parts, vec![b'x'; PIECE]).expect("room");
+    let before = snapshot(&scene.out);
+    let mut refused = scene.start("refused", &["--select", "two/a"]);
+    refused.ends_with(13);
+    assert!(refused.log().contains(".parts: it was there before and most of it is not"), "{}", refused.log());
+    assert_eq!(snapshot(&scene.out), before);
+    // It is not needed where all is wanted.
+    scene.completes(&[]);
+    assert!(fs::read(&parts).expect("it") == vec![b'x'; PIECE]);
+}
+
+#[test]
+fn a_part_file_is_gone_on_with_by_the_marker_alone_the_record_alone_or_its_pieces_alone() {
+    for lost in ["cache", "marker", "both"] {
+        // Of the piece that both files share, some is there.
+        let (scene, parts) = with_parts(if lost == "both" { 12 } else { 10 });
+        let mut running = scene.start("begun", &["--select", "two/a", "--sequential"]);
+        if lost == "both" {
+            running.ends_with(0);
+        } else {
+            until("all that was granted is there", || scene.gate.served() == 10);
+            let has_data = || fs::read(&parts).is_ok_and(|found| found.iter().any(|byte| *byte != 0));
+            until("some is in the part file", has_data);
+            if lost == "cache" { kill(running) } else { running.terminate(7) }
+        }
+        for (what, path) in [("cache", scene.stage.path("cache")), ("marker", scene.marker())] {
+            if lost == "both" || lost == what {
+                let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+            }
+        }
+        if lost == "both" {
+            File::options()
+                .write(true)
+                .open(scene.out.join("two/a"))
+                .expect("a")
+                .write_all_at(b"spoilt", 0)
+                .expect("room");
+        }
+        scene.gate.open();
+        scene.start("again", &["--select", "two/a"]).ends_with(0);
+        scene.completes(&[]);
+        assert!(!parts.exists(), "{lost}");
+    }
+}
+
+#[test]
+fn of_two_processes_with_the_same_download_the_second_ends_with_11() {
+    let scene = Scene::single(8);
+    let mut first = scene.begun(8);
+    let mut second = scene.start("second", &[]);
+    second.ends_with(11);
+    let said = second.log();
+    assert!(said.lines().last().is_some_and(|line| line.contains("the same file is being downloaded")), "{said}");
+    scene.gate.open();
+    first.ends_with(0);
+    assert_eq!(scene.payload.difference(&scene.out), None);
+    scene.completes(&[]);
+}
+
+/// Another torrent with a file of the same name: another piece length makes another info-hash.
+fn rival() -> Payload {
+    Payload::single("payload.bin", 20 * PIECE - 77, PIECE / 2)
+}
+
+#[test]
+fn two_torrents_do_not_write_to_one_file() {
+    let scene = Scene::single(0);
+    let running = scene.start("first", &["-v"]);
+    until("its files are made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+    let gate = Gate::new(usize::MAX);
+    let peer = FakePeer::honest(&rival(), &gate);
+    let other = Scene { stage: Stage::new(), payload: rival(), gate, peer, out: scene.out.clone() };
+    let mut second = other.start("second", &[]);
+    second.ends_with(11);
+    assert!(second.log().contains(scene.marker().file_name().unwrap().to_str().unwrap()), "{}", second.log());
+    assert!(!other.marker().exists());
+    // Also when what the first one has got is in the way.
+    scene.gate.grant(8);
+    until("some is there", || scene.payload.right_pieces(&scene.out) == 2);
+    other.start("third", &[]).ends_with(11);
+    assert!(!other.marker().exists());
+    kill(running);
+    let mut second = other.start("second", &[]);
+    second.ends_with(13);
+    assert!(second.log().contains("belongs to the unfinished download of"), "{}", second.log());
+    other.completes(&["--overwrite"]);
+    // What the first one has made is not what lies there now.
+    make_it_mine(&scene.file());
+    scene.refuses(13, &["payload.bin"]);
+    fs::remove_file(scene.marker()).expect("a marker");
+}
+
+#[test]
+fn a_name_is_given_by_nobody_but_the_process_that_has_the_lock() {
+    const SUFFIX: &str = "--incomplete-suffix=.part";
+    let scene = Scene::new(Payload::tree("two", &[("a", 2 * PIECE), ("b", 5 * PIECE)], PIECE), 8);
+    let mut first = scene.start("first", &[SUFFIX, "--sequential"]);
+    let content = scene.payload.content();
+    let is_there = || fs::read(scene.out.join("two/a.part")).is_ok_and(|found| found == content[..2 * PIECE]);
+    until("the first file is there", is_there);
+    scene.start("second", &[SUFFIX, "--select=1"]).ends_with(11);
+    assert!(is_there() && scene.marker().exists());
+    kill(first);
+    scene.start("third", &[SUFFIX, "--select=1"]).ends_with(0);
+    assert!(scene.out.join("two/a").exists() && scene.marker().exists(), "the other file is not complete");
+    first = scene.start("fourth", &[SUFFIX]);
+    scene.gate.open();
+    first.ends_with(0);
+    assert_eq!(scene.payload.difference(&scene.out), None);
+}
+
+#[test]
+fn two_downloads_of_one_file_by_way_of_different_folders_do_not_meet_in_it() {
+    let scene = Scene::single(8);
+    let mut first = scene.begun(8);
+    // The same file, as `out/payload.bin` below the stage.
+    let payload = Payload::tree("out", &[("payload.bin", 20 * PIECE - 77), ("other", PIECE)], PIECE);
+    let gate = Gate::new(usize::MAX);
+    let peer = FakePeer::honest(&payload, &gate);
+    let second = Scene { stage: Stage::new(), payload, gate, peer, out: scene.stage.path("") };
+    let mut running = second.start("second", &["--overwrite"]);
+    running.ends_with(11);
+    assert!(running.log().contains("payload.bin"), "{}", running.log());
+    scene.gate.open();
+    first.ends_with(0);
+    assert_eq!(scene.payload.difference(&scene.out), None);
+}
+
+#[test]
+fn a_process_whose_marker_goes_stops_writing() {
+    for replaced in [false, true] {
+        let scene = Scene::single(8);
+        let mut running = scene.begun(8);
+        let before = fs::read(scene.file()).expect("the file");
+        fs::remove_file(scene.marker()).expect("a marker");
+        if replaced {
+            fs::write(scene.marker(), "").expect("room");
+        }
+        // It looks at most every half second.
+        std::thread::sleep(Duration::from_millis(600));
+        scene.gate.open();
+        running.ends_with(11);
+        assert!(running.log().contains("was deleted or replaced"), "{}", running.log());
+        assert!(fs::read(scene.file()).expect("the file") == before, "it went on writing");
+        if replaced {
+            assert!(scene.marker().exists(), "the marker is somebody else's");
+        }
+        scene.completes(&[]);
+    }
+}
+
+#[test]
+fn what_is_complete_is_seeded_by_several_processes_without_a_write_in_its_folder() {
+    let scene = Scene::new(Payload::awkward(), 0);
+    scene.payload.write_files(&scene.out);
+    let before = snapshot(&scene.out);
+    let mut seeds: Vec<Running> = (0..3).map(|n| scene.start(&format!("seed{n}"), &["--seed"])).collect();
+    for seed in &mut seeds {
+        seed.says("complete");
+    }
+    for seed in &mut seeds {
+        seed.terminate(0);
+    }
+    assert_eq!(snapshot(&scene.out), before);
+}
+
+#[test]
+fn read_only_media_are_seeded() {
+    const TEST: &str = "read_only_media_are_seeded";
+    isolated(TEST, &["mount"], || {
+        let scene = Scene::new(Payload::awkward(), 0);
+        let mount = |options: &str| {
+            let line = format!("mount {options} tmpfs '{}'", scene.out.display());
+            assert!(Command::new("sh").args(["-c", &line]).status().expect("sh").success(), "{line}");
+        };
+        mount("-t tmpfs -o size=16m");
+        scene.payload.write_files(&scene.out);
+        mount("-o remount,ro");
+        scene.start("seed", &["--seed-time", "0"]).ends_with(0);
+        scene.start("seed", &["--fsync"]).ends_with(0);
+    });
+}
+
+#[test]
+fn files_of_another_user_are_seeded() {
+    const TEST: &str = "files_of_another_user_are_seeded";
+    if !installed(TEST, &["setpriv"]) {
+        return;
+    }
+    let scene = Scene::single(0);
+    let user = User::of(&scene.stage);
+    if user.id().is_none() {
+        return not_run(TEST, "it takes root to have a second user");
+    }
+    scene.payload.write_files(&scene.out);
+    fs::set_permissions(scene.file(), Permissions::from_mode(0o444)).expect("a mode");
+    user.download(&scene.stage, &scene.payload, &scene.out, &[&scene.peer], (&[], &[])).ends_with(0);
+}
+
+/// Whether strace can be used; the test is reported as not run where it cannot.
+fn can_trace(test: &str) -> bool {
+    if !installed(test, &["strace"]) {
+        return false;
+    }
+    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if !traced {
+        not_run(test, "this machine lets nobody trace a process");
+    }
+    traced
+}
+
+/// The download under strace with these options.
+fn traced(scene: &Scene, options: &[&str], more: &[&str]) -> Running {
+    let command = scene.command(more);
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o"]).arg(scene.stage.path("trace")).args(options).arg(command.get_program());
+    strace.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => strace.env(name, value),
+            None => strace.env_remove(name),
+        };
+    }
+    scene.stage.start("traced", &mut strace)
+}
+
+#[test]
+fn a_kill_at_any_step_of_the_start_is_resumed_from() {
+    const TEST: &str = "a_kill_at_any_step_of_the_start_is_resumed_from";
+    if !can_trace(TEST) {
+        return;
+    }
+    let mut killed = 0;
+    // The calls that change something, and what leads to the next of them.
+    for call in ["mkdirat", "flock", "ftruncate", "renameat", "unlinkat", "pwritev", "fallocate"] {
+        for nth in 1..4 {
+            let scene = Scene::new(Payload::tree("tree", &[("a/1", 3 * PIECE), ("b/2", 100_000), ("c", 0)], PIECE), 0);
+            scene.gate.open();
+            let kill = format!("inject={call}:signal=SIGKILL:when={nth}");
+            let mut running =
+                traced(&scene, &["-e", &format!("trace={call}"), "-e", &kill], &["--file-allocation", "sparse"]);
+            let ended = running.end_within(PATIENCE);
+            assert!(ended != Some(13) && ended != Some(11), "{call} {nth}: {}", running.log());
+            killed += usize::from(ended != Some(0));
+            if nth == 2 {
+                let _ = fs::remove_dir_all(scene.stage.path("cache"));
+            }
+            scene.completes(&[]);
+            assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1, "{call} {nth}: something was left behind");
+        }
+    }
+    assert!(killed >= 10, "only {killed} were killed");
+}
+
+#[test]
+fn a_file_system_without_locks_is_warned_of_and_used() {
+    const TEST: &str = "a_file_system_without_locks_is_warned_of_and_used";
+    if !can_trace(TEST) {
+        return;
+    }
+    let scene = Scene::single(0);
+    scene.gate.open();
+    let mut running = traced(&scene, &["-e", "trace=flock", "-e", "inject=flock:error=ENOLCK"], &[]);
+    running.ends_with(0);
+    assert!(running.log().contains("this file system has no locks"), "{}", running.log());
+    assert_eq!(scene.payload.difference(&scene.out), None);
+}
+
+#[test]
+fn with_fsync_everything_is_on_the_disk_before_it_ends() {
+    const TEST: &str = "with_fsync_everything_is_on_the_disk_before_it_ends";
+    if !can_trace(TEST) {
+        return;
+    }
+    let synced = |more: &[&str]| {
+        let scene = Scene::new(Payload::tree("tree", &[("a/1", 100_000), ("a/2", 70_000), ("b", 0)], PIECE), 0);
+        scene.gate.open();
+        traced(&scene, &["-y", "-e", "trace=fsync,fdatasync"], more).ends_with(0);
+        fs::read_to_string(scene.stage.path("trace")).expect("a trace")
+    };
+    let trace = synced(&["--fsync"]);
+    let names = ["/out/tree/a/1>", "/out/tree/a/2>", "/out/tree/b>", "/out/tree/a>", "/out/tree>", "/out>", "</>"];
+    for name in names {
+        assert!(trace.lines().any(|line| line.contains(name) && line.contains("= 0")), "{name}: {trace}");
+    }
+    assert!(!synced(&[]).contains("/out/"), "who does not ask does not wait");
+}

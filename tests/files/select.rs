@@ -1,0 +1,354 @@
+//! Part of a torrent: what is selected comes, in the order that was asked for, and nothing else ever appears on the disk.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::common::netns::isolated;
+use crate::common::payload::Payload;
+use crate::common::process::Running;
+use crate::common::scene::seeding;
+use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
+use crate::common::wire::{Message, id};
+use crate::common::{Stage, btsync, free_port, until};
+
+const PIECE: usize = 32 * 1024;
+
+/// Five files whose ends share pieces with their neighbours; 14 pieces.
+fn payload() -> Payload {
+    let files = [
+        ("one.bin", 2 * PIECE + 1000),    // 1: pieces 0 to 2
+        ("sub/two.txt", 3 * PIECE),       // 2: 2 to 5
+        ("sub/three.bin", 5000),          // 3: 5
+        ("sub/deep/four.bin", 4 * PIECE), // 4: 5 to 9
+        ("five.txt", 4 * PIECE + 7),      // 5: 9 to 13
+    ];
+    Payload::tree("part", &files, PIECE)
+}
+
+/// An honest seeder that notes which pieces are asked for, in the order of their first request.
+struct Noting {
+    peer: FakePeer,
+    asked: Arc<Mutex<Vec<u32>>>,
+}
+
+impl Noting {
+    fn start(payload: &Payload) -> Noting {
+        let asked: Arc<Mutex<Vec<u32>>> = Arc::default();
+        let (note, whole, content) = (asked.clone(), payload.clone(), payload.content());
+        let peer = FakePeer::new(payload.info_hash(), move |mut wire| -> io::Result<()> {
+            wire.send(id::BITFIELD, &full_bitfield(whole.pieces()))?;
+            wire.send(id::UNCHOKE, &[])?;
+            loop {
+                if let Message::Request(piece, begin, length) = wire.receive()? {
+                    let mut asked = note.lock();
+                    if !asked.contains(&piece) {
+                        asked.push(piece);
+                    }
+                    drop(asked);
+                    wire.send_block(piece, begin, block(&whole, &content, piece, begin, length))?;
+                }
+            }
+        });
+        Noting { peer, asked }
+    }
+
+    fn asked(&self) -> Vec<u32> {
+        self.asked.lock().clone()
+    }
+
+    fn set(&self) -> BTreeSet<u32> {
+        self.asked().into_iter().collect()
+    }
+}
+
+fn start(stage: &Stage, payload: &Payload, peer: &FakePeer, more: &[&str]) -> Running {
+    let (torrent, peer) = (stage.torrent(payload, "http://127.0.0.1:9/announce"), peer.addr.to_string());
+    let alone = ["--bt-exclude-tracker", "*", "--peer", &peer];
+    stage.btsync("btsync", &torrent, &stage.folder("out"), free_port(), &[&alone[..], more].concat())
+}
+
+/// One download from a seeder of its own: the pieces that it asked for.
+fn fetch(stage: &Stage, payload: &Payload, more: &[&str]) -> Vec<u32> {
+    let noting = Noting::start(payload);
+    start(stage, payload, &noting.peer, more).ends_with(0);
+    noting.asked()
+}
+
+/// All files below a folder, as paths from there on.
+fn below(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(at) = folders.pop() {
+        for entry in std::fs::read_dir(&at).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(folder).expect("below").to_string_lossy().into_owned());
+            }
+        }
+    }
+    found
+}
+
+/// The files that a person sees: those whose name does not begin with a dot.
+fn seen(folder: &Path) -> Vec<String> {
+    below(folder).into_iter().filter(|path| !path.starts_with('.')).collect()
+}
+
+fn assert_right(payload: &Payload, out: &Path, numbers: &[usize]) {
+    for &number in numbers {
+        let files = payload.on_disk(out);
+        let (path, content) = &files[number - 1];
+        assert!(std::fs::read(path).expect("a selected file") == *content, "{} is wrong", path.display());
+    }
+}
+
+fn set(range: std::ops::RangeInclusive<u32>) -> BTreeSet<u32> {
+    range.collect()
+}
+
+fn run(words: &[&str]) -> Output {
+    btsync().args(words).output().expect("btsync")
+}
+
+#[test]
+fn a_neighbour_of_what_is_selected_never_appears() {
+    let (stage, payload) = (Stage::new(), payload());
+    let noting = Noting::start(&payload);
+    let mut running = start(&stage, &payload, &noting.peer, &["--select", "2"]);
+    running.ends_with(0);
+    assert!(running.log().contains("1 of 5 files"), "{}", running.log());
+    let out = stage.path("out");
+    assert_eq!(seen(&out), ["part/sub/two.txt"]);
+    assert_right(&payload, &out, &[2]);
+    assert_eq!(noting.set(), set(2..=5));
+}
+
+#[test]
+fn what_is_selected_later_takes_over_what_is_there() {
+    let (stage, payload) = (Stage::new(), payload());
+    let out = stage.path("out");
+    fetch(&stage, &payload, &["--select", "2"]);
+    // Piece 5 is there, in part behind the file's end.
+    let asked = fetch(&stage, &payload, &["--select=sub/deep"]);
+    assert_eq!(asked.into_iter().collect::<BTreeSet<_>>(), set(6..=9));
+    assert_eq!(seen(&out), ["part/sub/deep/four.bin", "part/sub/two.txt"]);
+    assert_right(&payload, &out, &[2, 4]);
+    // Without a choice the rest comes, and nothing is left over.
+    let asked = fetch(&stage, &payload, &[]);
+    assert_eq!(asked.into_iter().collect::<BTreeSet<_>>(), [0, 1, 10, 11, 12, 13].into());
+    payload.assert_at(&out);
+    assert_eq!(below(&out).len(), 5, "{:?}", below(&out));
+    // All of it is there for whoever wants a part.
+    assert!(fetch(&stage, &payload, &["--select", "3"]).is_empty());
+    assert_eq!(below(&out).len(), 5);
+}
+
+#[test]
+fn a_part_that_is_there_already_is_counted_as_a_part() {
+    let (stage, payload) = (Stage::new(), payload());
+    fetch(&stage, &payload, &["--select", "2"]);
+    let noting = Noting::start(&payload);
+    let mut running = start(&stage, &payload, &noting.peer, &["--select", "2"]);
+    running.ends_with(0);
+    // Pieces 2 to 5.
+    assert!(running.log().contains("complete, 128.0 KiB, all of it was there already"), "{}", running.log());
+}
+
+#[test]
+fn patterns_and_folders_select_and_exclude() {
+    let (stage, payload) = (Stage::new(), payload());
+    fetch(&stage, &payload, &["--select", "*.bin", "--select", "five.txt", "--exclude", "sub/deep"]);
+    let out = stage.path("out");
+    assert_eq!(seen(&out), ["part/five.txt", "part/one.bin", "part/sub/three.bin"]);
+    assert_right(&payload, &out, &[1, 3, 5]);
+}
+
+#[test]
+fn a_file_may_go_by_another_name() {
+    let (stage, payload) = (Stage::new(), payload());
+    fetch(&stage, &payload, &["--select", "1,3", "--out", "1=renamed/uno.bin"]);
+    let out = stage.path("out");
+    assert_eq!(seen(&out), ["part/sub/three.bin", "renamed/uno.bin"]);
+    assert!(std::fs::read(out.join("renamed/uno.bin")).expect("renamed") == payload.on_disk(&out)[0].1);
+    // The same words again: it is there.
+    assert!(fetch(&stage, &payload, &["--select", "1,3", "--out", "1=renamed/uno.bin"]).is_empty());
+}
+
+#[test]
+fn choices_that_cannot_be_are_told() {
+    let (stage, payload) = (Stage::new(), payload());
+    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let out = stage.folder("out");
+    let (torrent, out) = (torrent.to_str().expect("UTF-8"), out.to_str().expect("UTF-8"));
+    for (words, said) in [
+        (&["--select", "6"][..], "no file of the torrent matches '6'"),
+        (&["--select", "*.avi"], "no file of the torrent matches '*.avi'"),
+        (&["--exclude", "*"], "no file of the torrent is left"),
+        (&["--select", "0"], "counted from 1"),
+        (&["--select", "[x"], "without `]`"),
+        (&["--out", "1=../up"], "../up"),
+        (&["--out", "1=/etc/up"], "/etc/up"),
+        (&["--out", "9=x"], "9"),
+        (&["--out", "1=part/five.txt"], "part/five.txt"),
+        (&["--out", "x"], "NUMBER=PATH"),
+        (&["--file-allocation", "full"], "none, sparse or falloc"),
+    ] {
+        let output = run(&[&[torrent, out, "--no-dht", "--no-lsd", "--bt-exclude-tracker", "*"], words].concat());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(28), "{words:?}: {text}");
+        assert!(text.contains(said) && text.lines().count() == 1, "{words:?}: {text}");
+        assert!(below(Path::new(out)).is_empty());
+    }
+}
+
+#[test]
+fn pieces_come_in_order_where_that_is_asked_for() {
+    let payload = payload();
+    let asked = fetch(&Stage::new(), &payload, &["--sequential"]);
+    assert!(asked.is_sorted() && asked.len() == 14, "{asked:?}");
+    let asked = fetch(&Stage::new(), &payload, &["--select", "4,5", "--first-and-last"]);
+    assert_eq!(asked[..3].iter().copied().collect::<BTreeSet<_>>(), [5, 9, 13].into(), "{asked:?}");
+    assert_eq!(asked.len(), 9);
+    let asked = fetch(&Stage::new(), &payload, &["--select", "4,5", "--first-and-last", "--sequential"]);
+    assert_eq!(asked[3..], [6, 7, 8, 10, 11, 12], "{asked:?}");
+}
+
+/// As in `btsync x.torrent --list | head`.
+#[test]
+fn who_has_seen_enough_of_the_list_is_no_failure() {
+    let (stage, payload) = (Stage::new(), payload());
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    let torrent = stage.torrent(&payload, "");
+    let output = btsync().arg(torrent).arg("--list").stdout(writer).output().expect("btsync runs");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn the_list_shows_numbers_sizes_and_the_choice() {
+    let (stage, payload) = (Stage::new(), payload());
+    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let output = run(&[torrent.to_str().expect("UTF-8"), "--list", "--select", "*.txt"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 6, "{text}");
+    for (line, number, chosen) in [(lines[0], "1", false), (lines[1], "2", true), (lines[4], "5", true)] {
+        assert!(line.contains(number) && line.starts_with('*') == chosen, "{text}");
+    }
+    assert!(lines[1].ends_with("part/sub/two.txt"), "{text}");
+    assert!(lines[5].contains("2 of 5 files"), "{text}");
+    assert!(!stage.path("out").exists());
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_of_the_list_is_no_failure() {
+    let (stage, payload) = (Stage::new(), payload());
+    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    let output = btsync().arg(&torrent).arg("--list").stdout(writer).output().expect("btsync");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+/// A link to a complete seeder, with what else it is to say.
+fn link(payload: &Payload, addr: std::net::SocketAddr, more: &str) -> String {
+    payload.magnet(&format!("&x.pe={addr}{more}"))
+}
+
+#[test]
+fn a_link_may_be_listed_and_may_choose() {
+    let (stage, payload) = (Stage::new(), payload());
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let alone = ["--no-dht", "--no-lsd", "--listen-port"];
+    let port = free_port().to_string();
+    let output = run(&[&[link(&payload, addr, "").as_str(), "--list"][..], &alone, &[&port]].concat());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("part/sub/deep/four.bin") && text.contains("5 of 5 files"), "{text}");
+
+    let out = stage.folder("out");
+    let (chosen, port) = (link(&payload, addr, "&so=0,2"), free_port().to_string());
+    let output = run(&[&[chosen.as_str(), out.to_str().expect("UTF-8")][..], &alone, &[&port]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(seen(&out), ["part/one.bin", "part/sub/three.bin"]);
+    assert_right(&payload, &out, &[1, 3]);
+
+    let port = free_port().to_string();
+    let wrong = [&[chosen.as_str(), out.to_str().expect("UTF-8"), "--select", "7"][..], &alone, &[&port]].concat();
+    let output = run(&wrong);
+    assert_eq!(output.status.code(), Some(28), "known once the metadata is there");
+}
+
+#[test]
+fn a_part_is_given_to_others() {
+    let (stage, payload) = (Stage::new(), payload());
+    let noting = Noting::start(&payload);
+    let port = free_port();
+    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let peer = noting.peer.addr.to_string();
+    let words = ["--bt-exclude-tracker", "*", "--peer", &peer, "--select", "4", "--seed"];
+    let mut giver = stage.btsync("giver", &torrent, &stage.folder("giver"), port, &words);
+    giver.says("complete");
+    let giver_at = format!("127.0.0.1:{port}");
+    let words = ["--bt-exclude-tracker", "*", "--peer", &giver_at, "--select", "4"];
+    stage.btsync("taker", &torrent, &stage.folder("taker"), free_port(), &words).ends_with(0);
+    assert_right(&payload, &stage.path("taker"), &[4]);
+    giver.terminate(0);
+}
+
+fn mount(options: &str, on: &Path) {
+    let script = format!("mount {options} tmpfs '{}'", on.display());
+    assert!(Command::new("sh").args(["-c", &script]).status().expect("sh").success(), "{script}");
+}
+
+#[test]
+fn too_small_a_disk_is_told_before_anything_comes() {
+    isolated("too_small_a_disk_is_told_before_anything_comes", &["mount"], || {
+        let (stage, payload) = (Stage::new(), payload());
+        let out = stage.folder("out");
+        mount("-t tmpfs -o size=256k", &out);
+        for allocation in ["none", "sparse", "falloc"] {
+            let noting = Noting::start(&payload);
+            let mut full = start(&stage, &payload, &noting.peer, &["--file-allocation", allocation]);
+            full.ends_with(9);
+            assert!(full.log().contains("room") || full.log().contains("no space"), "{allocation}: {}", full.log());
+            assert!(noting.asked().is_empty(), "{allocation}");
+        }
+        // A part of it has room.
+        assert_eq!(std::fs::read_dir(&out).expect("the folder").count(), 0, "nothing was made");
+        fetch(&stage, &payload, &["--select", "2"]);
+        assert_right(&payload, &out, &[2]);
+    });
+}
+
+#[test]
+fn files_take_their_room_as_asked() {
+    for allocation in ["none", "sparse", "falloc"] {
+        let (stage, payload) = (Stage::new(), payload());
+        let gate = Gate::new(0);
+        let peer = FakePeer::honest(&payload, &gate);
+        gate.grant(4);
+        let words = ["--file-allocation", allocation, "--sequential"];
+        let mut running = start(&stage, &payload, &peer, &words);
+        until("some is there", || gate.served() == 4);
+        let file: PathBuf = payload.on_disk(&stage.path("out"))[4].0.clone();
+        let (size, blocks) = std::fs::metadata(&file).map_or((0, 0), |m| (m.size(), m.blocks()));
+        match allocation {
+            "none" => assert_eq!(size, 0),
+            "sparse" => assert_eq!((size, blocks), ((4 * PIECE + 7) as u64, 0)),
+            _ => assert!(size == (4 * PIECE + 7) as u64 && blocks * 512 >= size, "{size} {blocks}"),
+        }
+        gate.open();
+        running.ends_with(0);
+        payload.assert_at(&stage.path("out"));
+    }
+}

@@ -1,0 +1,389 @@
+//! Who decides whom we connect to, and who keeps whom out: connections that do nothing from few addresses or from one IPv6 network,
+//! callers that never say a word, lists of addresses that aim us at somebody else or at ourselves, and peers with several of them.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::common::netns::{address, isolated};
+use crate::common::payload::Payload;
+use crate::common::scene::{beside_twelve, seeding, thirty_pieces};
+use crate::common::seeder::{FakePeer, Gate};
+use crate::common::sippers::Sippers;
+use crate::common::talker::{Talker, size_of};
+use crate::common::tracker::Tracker;
+use crate::common::web::{Page, Web};
+use crate::common::wire::{Message, Wire, call_from, handshake, id, peer_from};
+use crate::common::{PATIENCE, Stage, btsync, free_port, until};
+use btsync::metainfo::Metainfo;
+use btsync::strategy::rate_limiter::Limits;
+use btsync::torrent::{Config, Event, Outcome, SeedGoal, Torrent, TorrentHandle};
+use crossbeam_channel::Receiver;
+
+/// As many callers as a btsync with the usual 300 connections takes.
+const CALLERS: u8 = 225;
+
+/// Whether a caller from `newcomer` becomes a peer of a seed at `host` all of whose places are taken by connections that do nothing,
+/// from the addresses that `idle` makes.
+fn is_let_in(host: &str, idle: impl Fn(u8) -> IpAddr, newcomer: IpAddr) {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let addr = SocketAddr::new(host.parse().expect("an address"), addr.port());
+    let taken: Vec<_> = (0..CALLERS)
+        .filter_map(|n| {
+            let mut wire = peer_from(idle(n), addr, payload.info_hash())?;
+            // Some say that they are interested, and ask for nothing.
+            (n % 2 == 0).then(|| wire.send(id::INTERESTED, &[]));
+            Some(wire)
+        })
+        .collect();
+    assert_eq!(taken.len(), usize::from(CALLERS), "all places are taken");
+    until("the newcomer is a peer", || peer_from(newcomer, addr, payload.info_hash()).is_some());
+    drop(taken);
+}
+
+/// Sets up the namespace that we are in.
+fn ip(args: &[&str]) {
+    assert!(Command::new("ip").args(args).status().expect("ip").success(), "ip {args:?}");
+}
+
+#[test]
+fn idle_connections_from_three_addresses_lock_nobody_out() {
+    is_let_in("127.0.0.1", |n| [127, 0, 0, 2 + n % 3].into(), [127, 0, 0, 9].into());
+}
+
+#[test]
+fn idle_connections_from_one_ipv6_network_lock_nobody_out() {
+    isolated("idle_connections_from_one_ipv6_network_lock_nobody_out", &[], || {
+        // Every address of these networks is ours.
+        for network in ["2001:db8:7::/48", "2001:db8:8::/48"] {
+            ip(&["-6", "route", "add", "local", network, "dev", "lo"]);
+        }
+        ip(&["-6", "addr", "add", "2001:db8:7::1/128", "dev", "lo", "nodad"]);
+        std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").expect("a namespace of our own");
+        let of_a_48 = |n: u8| format!("2001:db8:7:{:x}::1", u16::from(n) * 257).parse().expect("an address");
+        is_let_in("2001:db8:7::1", of_a_48, "2001:db8:8::1".parse().expect("an address"));
+    });
+}
+
+#[test]
+fn idle_connections_from_as_many_networks_lock_nobody_out() {
+    is_let_in("127.0.0.1", |n| [127, 1, n, 1].into(), [127, 2, 0, 1].into());
+}
+
+/// A seed with few slots, and 225 peers of three addresses that are interested, and ask for nothing when they are unchoked.
+#[test]
+fn peers_that_ask_for_nothing_keep_no_slots() {
+    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let words = ["--seed", "--max-upload-limit", "128K"];
+    let _seeder = stage.btsync("seeder", &torrent, &stage.folder_with("seeder", &payload), port, &words);
+    until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut idle: Vec<_> = (0..CALLERS)
+        .filter_map(|n| {
+            let mut wire = peer_from([127, 0, 0, 2 + n % 3].into(), addr, payload.info_hash())?;
+            wire.send(id::INTERESTED, &[]).ok()?;
+            Some(wire)
+        })
+        .collect();
+    for wire in &mut idle[..4] {
+        wire.receive_until(&Message::Unchoke).expect("a slot");
+    }
+    // There are more of them than have a turn within a minute each, and they came first.
+    let mut wire = Wire::raw(call_from([127, 0, 1, 9].into(), addr).expect("a connection"));
+    wire.send_raw(&handshake(payload.info_hash())).expect("a handshake");
+    wire.read_handshake().expect("a handshake");
+    wire.send(id::INTERESTED, &[]).expect("a word to the seeder");
+    wire.receive_until(&Message::Unchoke).expect("to be unchoked");
+    wire.request(0, 0, 16 << 10).expect("a request");
+    while !matches!(wire.receive().expect("a block"), Message::Piece(0, 0, _)) {}
+}
+
+/// Connections of as many networks as there are places that have moved blocks, and go on with a byte a second.
+#[test]
+fn a_byte_a_second_keeps_no_place() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (_seeder, _tracker, addr, wires) = beside_twelve(&stage, &payload);
+    // More than a mebibyte each.
+    let sippers = Sippers::start(wires, 80);
+    until("each has had its blocks", || sippers.fed.load(Ordering::Relaxed) == 12);
+    until("a newcomer is a peer", || peer_from([127, 2, 0, 1].into(), addr, payload.info_hash()).is_some());
+}
+
+#[test]
+fn a_byte_a_second_keeps_no_slot() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (_seeder, _tracker, _, mut wires) = beside_twelve(&stage, &payload);
+    let mut honest = wires.pop().expect("a connection");
+    let sippers = Sippers::start(wires, 0);
+    until("they have the four slots of a seed", || sippers.unchoked.load(Ordering::Relaxed) >= 4);
+    honest.send(id::INTERESTED, &[]).expect("a word to the seeder");
+    honest.receive_until(&Message::Unchoke).expect("to be unchoked");
+    honest.request(0, 0, 16 << 10).expect("a request");
+    while !matches!(honest.receive().expect("a block"), Message::Piece(0, 0, _)) {}
+}
+
+/// Whether the other end has not closed it.
+fn is_open(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("a socket of ours");
+    stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// Calls and says a third of its handshake; whether the rest is answered after 300 more calls of others.
+fn is_heard_out(to: SocketAddr, info_hash: [u8; 20], called: &AtomicUsize) -> bool {
+    let Ok(stream) = call_from([127, 0, 0, 3].into(), to) else { return false };
+    let (mut wire, bytes, before) = (Wire::raw(stream), handshake(info_hash), called.load(Ordering::Relaxed));
+    let begun = wire.send_raw(&bytes[..20]).is_ok();
+    until("300 others have called", || called.load(Ordering::Relaxed) >= before + 300);
+    begun && wire.send_raw(&bytes[20..]).is_ok() && wire.read_handshake().is_ok()
+}
+
+/// Three hundred callers a second that never say a word, and others whose handshakes take their time, as encrypted ones do.
+#[test]
+fn silent_callers_do_not_starve_an_encrypted_handshake() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let (over, called) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (begun, mut held) = (Instant::now(), Vec::new());
+            while !over.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE * 2 {
+                held.extend(call_from([127, 0, 0, 2].into(), addr));
+                if called.fetch_add(1, Ordering::Relaxed) % 100 == 0 {
+                    held.retain(is_open); // they hang up on nobody
+                }
+                std::thread::sleep(Duration::from_micros(3300));
+            }
+        });
+        until("all places are taken several times", || called.load(Ordering::Relaxed) >= 600);
+        let heard = (0..5).filter(|_| is_heard_out(addr, payload.info_hash(), &called)).count();
+        assert!(heard >= 3, "{heard} of 5 slow handshakes came to their end");
+        let torrent = stage.torrent(&payload, "http://127.0.0.1:1/announce");
+        let out = stage.folder("out");
+        let seeder = addr.to_string();
+        let more = ["--encryption", "require", "--peer", &seeder];
+        let mut leecher = stage.btsync("leecher", &torrent, &out, free_port(), &more);
+        leecher.ends_with(0);
+        over.store(true, Ordering::Relaxed);
+        payload.assert_at(&out);
+    });
+}
+
+/// The connections that this network namespace has begun so far.
+fn connections_begun() -> u64 {
+    let text = std::fs::read_to_string("/proc/net/snmp").expect("the counters");
+    let mut tcp = text.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
+    let (names, mut values) = (tcp.next().expect("names"), tcp.next().expect("values"));
+    let at = names.into_iter().position(|name| name == "ActiveOpens").expect("a counter");
+    values.nth(at).and_then(|value| value.parse().ok()).expect("a number")
+}
+
+/// A tracker names thousands of ports of one host, which is no peer, beside the one seed.
+#[test]
+fn a_tracker_cannot_aim_us_at_a_host() {
+    isolated("a_tracker_cannot_aim_us_at_a_host", &[], || {
+        let (stage, payload, gate) = (Stage::new(), thirty_pieces(), Gate::new(0));
+        ip(&["addr", "add", "203.0.113.5/32", "dev", "lo"]);
+        let honest = FakePeer::honest(&payload, &gate);
+        let victim = (2000..4000).map(|port| SocketAddr::from(([203, 0, 113, 5], port)));
+        let tracker = Tracker::start(&victim.chain([honest.addr]).collect::<Vec<_>>());
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let out = stage.folder("out");
+        let before = connections_begun();
+        let mut btsync = stage.btsync("btsync", &torrent, &out, free_port(), &[]);
+        // The seed waits until the victim's ports have been tried, those that are.
+        until("calls have been refused", || connections_begun() >= before + 3);
+        let mut last = (connections_begun(), Instant::now());
+        until("no more calls follow", || {
+            let begun = connections_begun();
+            if begun != last.0 {
+                last = (begun, Instant::now());
+            }
+            last.1.elapsed() >= Duration::from_secs(2)
+        });
+        gate.open();
+        btsync.ends_with(0);
+        payload.assert_at(&out);
+        let begun = connections_begun() - before;
+        assert!(begun <= 40, "{begun} connections were begun");
+    });
+}
+
+/// A tracker names three thousand addresses that refuse, beside the one seed.
+#[test]
+fn three_thousand_addresses_that_refuse_are_no_flood() {
+    isolated("three_thousand_addresses_that_refuse_are_no_flood", &[], || {
+        let (stage, payload) = (Stage::new(), thirty_pieces());
+        let honest = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+        let dead = (0..2999u16).map(|n| SocketAddr::from(([127, 9, (n >> 8) as u8, n as u8], 6881)));
+        let tracker = Tracker::start(&dead.chain([honest.addr]).collect::<Vec<_>>());
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let out = stage.folder("out");
+        let (before, start) = (connections_begun(), Instant::now());
+        let mut btsync = stage.btsync("btsync", &torrent, &out, free_port(), &[]);
+        btsync.ends_with(0);
+        let (begun, seconds) = (connections_begun() - before, start.elapsed().as_secs_f64());
+        payload.assert_at(&out);
+        // A hundred at once, a hundred a second, announces, and what is under way between the two looks.
+        assert!(begun as f64 <= 100.0 * (seconds + 1.0) + 20.0, "{begun} connections were begun in {seconds} s");
+    });
+}
+
+/// The tracker names all addresses of this machine with our own port: we connect to none of them.
+#[test]
+fn we_do_not_connect_to_ourselves() {
+    isolated("we_do_not_connect_to_ourselves", &[], || {
+        let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+        let mut ours: Vec<_> = (1..=10).map(|host| format!("{}:{port}", address(host))).collect();
+        ours.extend([format!("127.0.0.1:{port}"), format!("[fd88::1]:{port}"), format!("[::1]:{port}")]);
+        let honest = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+        let named = ours.iter().map(|addr| addr.parse().expect("an address")).chain([honest.addr]);
+        let tracker = Tracker::start(&named.collect::<Vec<SocketAddr>>());
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let out = stage.folder("out");
+        let before = connections_begun();
+        stage.btsync("btsync", &torrent, &out, port, &[]).ends_with(0);
+        payload.assert_at(&out);
+        // Announces, and the call to the seed.
+        let begun = connections_begun() - before;
+        assert!(begun <= 6, "{begun} connections were begun");
+    });
+}
+
+/// A session within this process that shares or fetches a torrent.
+fn session(
+    torrent: &Metainfo,
+    folder: &Path,
+    change: impl FnOnce(&mut Config),
+) -> (TorrentHandle, Receiver<Event>, JoinHandle<Outcome>) {
+    let mut config = Config::new(folder);
+    (config.dht, config.lsd, config.listen_ports) = (None, false, 0..=0);
+    change(&mut config);
+    let session = Torrent::new(torrent.clone(), config);
+    let (handle, events) = (session.handle(), session.events());
+    (handle, events, std::thread::spawn(move || session.run().expect("a session without trouble")))
+}
+
+/// A peer that is known by several of its addresses: all of them may be called, and one connection is left, at both ends the same.
+#[test]
+fn several_addresses_of_a_peer_are_one_connection() {
+    isolated("several_addresses_of_a_peer_are_one_connection", &[], || {
+        let (stage, payload) = (Stage::new(), Payload::single("slow.bin", 24 << 20, 256 << 10));
+        let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
+        let forever = SeedGoal { forever: true, ..SeedGoal::default() };
+        let home = stage.folder_with("home", &payload);
+        let (seeder, events, seeds) = session(&torrent, &home, |config| config.seed = forever);
+        let port =
+            events.iter().find_map(|event| if let Event::Listening { port } = event { Some(port) } else { None });
+        let at = |ip: &str| SocketAddr::new(ip.parse().expect("an address"), port.expect("it listens"));
+        let out = stage.folder("out");
+        let (leecher, events, download) = session(&torrent, &out, |config| {
+            config.peers = ["10.88.0.1", "10.88.0.2", "127.0.0.1", "fd88::1"].map(at).to_vec();
+            config.limits.down = 100 << 10;
+        });
+        let mut reached = std::collections::HashSet::new();
+        until("both ends have one connection left", || {
+            for event in events.try_iter() {
+                if let Event::PeerConnected { addr, .. } = event {
+                    reached.insert(addr);
+                }
+            }
+            reached.len() >= 3 && seeder.peers().len() == 1 && leecher.peers().len() == 1
+        });
+        leecher.set_limits(Limits::default());
+        assert_eq!(download.join().expect("no panic"), Outcome::Completed);
+        payload.assert_at(&out);
+        seeder.stop();
+        seeds.join().expect("no panic");
+    });
+}
+
+/// A listener that does not wait for connections.
+fn listening(ip: &str) -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((ip, 0)).expect("a port");
+    listener.set_nonblocking(true).expect("a socket of ours");
+    let addr = listener.local_addr().expect("an address");
+    (listener, addr)
+}
+
+/// A tracker on the internet names a device of the user's network and a service of this machine, beside a public address.
+#[test]
+fn a_public_tracker_leads_to_no_private_address() {
+    isolated("a_public_tracker_leads_to_no_private_address", &[], || {
+        ip(&["addr", "add", "11.0.0.1/32", "dev", "lo"]);
+        let (stage, payload) = (Stage::new(), thirty_pieces());
+        let ((device, at_home), (service, on_loopback)) = (listening("10.88.0.2"), listening("127.0.0.1"));
+        let (public, at_large) = listening("11.0.0.1");
+        let peer = |addr: SocketAddr| {
+            let ip = addr.ip().to_string();
+            format!("d2:ip{}:{ip}4:porti{}ee", ip.len(), addr.port())
+        };
+        let by_name = format!("d2:ip9:localhost4:porti{}ee", on_loopback.port());
+        let peers = [peer(at_home), peer(on_loopback), by_name, peer(at_large)].concat();
+        let answer = Page::Bytes(format!("d8:intervali60e5:peersl{peers}ee").into_bytes());
+        for host in ["11.0.0.1", "10.88.0.1"] {
+            let tracker = Web::at(host, &[("/announce", answer.clone())]);
+            let torrent = stage.torrent(&payload, &tracker.url("/announce"));
+            let (out, words) = (stage.folder(host), ["--no-dht", "--no-lsd", "--stop-timeout=1"]);
+            stage.btsync(host, &torrent, &out, free_port(), &words).ends_with(2);
+            let dialled = [&device, &service, &public].map(|listener| listener.accept().is_ok());
+            let is_private = host != "11.0.0.1";
+            assert_eq!(dialled, [is_private, is_private, true], "the tracker at {host}");
+        }
+    });
+}
+
+/// The .torrent that a link names by URL comes beside the metadata exchange, from public addresses only, and only if it is the right
+/// one. Of an address that may not be asked nothing is asked, whatever leads there.
+#[test]
+fn a_links_url_brings_the_metadata_and_leads_to_no_local_address() {
+    isolated("a_links_url_brings_the_metadata_and_leads_to_no_local_address", &[], || {
+        let add = Command::new("ip").args(["addr", "add", "11.0.0.1/32", "dev", "lo"]).status();
+        assert!(add.expect("ip").success(), "a public address");
+        let (stage, payload) = (Stage::new(), Payload::tree("set", &[("a", 5), ("b", 40_000)], 16 * 1024));
+        let torrent = Page::Bytes(payload.torrent("http://127.0.0.1:9/announce"));
+        let local = Web::start(&[("/x", torrent.clone()), ("/announce", torrent.clone())]);
+        let home = Web::at("10.88.0.2", &[("/x", torrent.clone())]);
+        let other = Payload::single("other", 5000, 16 * 1024);
+        let public = Web::at(
+            "11.0.0.1",
+            &[
+                ("/x", torrent),
+                ("/moved", Page::Elsewhere("/x".to_owned())),
+                ("/local", Page::Elsewhere(local.url("/x"))),
+                ("/home", Page::Elsewhere(home.url("/x"))),
+                ("/other", Page::Bytes(other.torrent("http://127.0.0.1:9/announce"))),
+                ("/silence", Page::Silence),
+                ("/endless", Page::Endless),
+            ],
+        );
+        let lists = |parameters: &str, peer: &str| {
+            let mut command = btsync();
+            command.args(["--list", "--no-dht", "--no-lsd", "--stop-timeout=1", &payload.magnet(parameters)]);
+            command.args(["--listen-port", &free_port().to_string(), "--peer", peer]);
+            command.current_dir(stage.path("")).env("XDG_CACHE_HOME", stage.path("cache"));
+            command.output().expect("btsync runs").status.code()
+        };
+        let nobody = format!("127.0.0.1:{}", free_port());
+        for good in ["&xs={}/x", "&as={}/moved", "&xs=urn:sha1:x&xs={}/other&as={}/x"] {
+            assert_eq!(lists(&good.replace("{}", &public.url("")), &nobody), Some(0), "{good}");
+        }
+        let urls = ["/local", "/home", "/other", "/nowhere"].map(|path| public.url(path));
+        let direct = [local.url("/x"), local.url("/announce"), home.url("/x")];
+        let named = local.url("/x").replace("127.0.0.1", "localhost");
+        for bad in urls.into_iter().chain(direct).chain([named, "ftp://11.0.0.1/x".to_owned()]) {
+            assert_eq!(lists(&format!("&xs={bad}"), &nobody), Some(2), "{bad}");
+        }
+        assert_eq!((local.asked(), home.asked()), (0, 0), "a local address was asked");
+        // A URL that hangs or never ends holds nobody up: the peers have the metadata as well.
+        let knows = Talker::new(&payload, size_of(&payload), |_, _| Ok(false));
+        for slow in ["/silence", "/endless"] {
+            assert_eq!(lists(&format!("&xs={}", public.url(slow)), &knows.addr().to_string()), Some(0), "{slow}");
+        }
+    });
+}

@@ -1,0 +1,124 @@
+//! Wrong data among right: btsync completes, finds out who sent it, and bans those alone (SECURITY: the sender of a bad block is
+//! found and banned, its honest co-senders are not). Within this process, as the events say who was banned.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use btsync::metainfo::Metainfo;
+use btsync::torrent::{Config, Event, Outcome, Snapshot, Torrent};
+
+use crate::common::payload::Payload;
+use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
+use crate::common::wire::{Wire, id};
+use crate::common::{Stage, until};
+
+/// One block in so many is wrong.
+const EVERY: usize = 20;
+
+/// How a download ended.
+struct Told {
+    outcome: Outcome,
+    banned: BTreeSet<SocketAddr>,
+    /// For each failure, how many had sent blocks of the piece.
+    failures: Vec<usize>,
+    figures: Snapshot,
+}
+
+/// Downloads from `peers`; `meanwhile` runs beside it.
+fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: impl FnOnce()) -> Told {
+    let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
+    let mut config = Config::new(out);
+    (config.dht, config.lsd) = (None, false);
+    config.listen_ports = 0..=0;
+    config.peers = peers;
+    let session = Torrent::new(torrent, config);
+    let (handle, events) = (session.handle(), session.events());
+    let running = thread::spawn(move || session.run().expect("a session without trouble"));
+    meanwhile();
+    let outcome = running.join().expect("no panic");
+    let mut told = Told { outcome, banned: BTreeSet::new(), failures: Vec::new(), figures: handle.snapshot() };
+    for event in events.try_iter() {
+        match event {
+            Event::PeerBanned { addr, .. } => {
+                told.banned.insert(addr);
+            }
+            Event::PieceFailed { senders, .. } => told.failures.push(senders.len()),
+            _ => {}
+        }
+    }
+    told
+}
+
+/// Serves everything, one block in [`EVERY`] wrong in its last bit, the first among them; counts the wrong ones.
+fn poisoner(payload: &Payload, content: &Arc<Vec<u8>>, lies: &Arc<AtomicUsize>) -> FakePeer {
+    let (theirs, content, lies) = (payload.clone(), content.clone(), lies.clone());
+    FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &full_bitfield(theirs.pieces()))?;
+        wire.send(id::UNCHOKE, &[])?;
+        for number in 0.. {
+            let (piece, begin, length) = wire.next_request()?;
+            let mut bytes = block(&theirs, &content, piece, begin, length).to_vec();
+            if number % EVERY == 0 {
+                *bytes.last_mut().expect("a block has bytes") ^= 1;
+            }
+            wire.send_block(piece, begin, &bytes)?;
+            if number % EVERY == 0 {
+                lies.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Half of the peers spoil a few blocks of whatever they send.
+#[test]
+fn poisoners_are_banned_and_nobody_else() {
+    let (stage, payload) = (Stage::new(), Payload::single("poisoned.bin", 16 << 20, 2 << 20));
+    let content = Arc::new(payload.content());
+    let lies: Vec<_> = (0..3).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+    let poisoners: Vec<_> = lies.iter().map(|lies| poisoner(&payload, &content, lies)).collect();
+    // The honest give some of what is wanted at once, and the rest when everybody has lied.
+    let gate = Gate::new(300);
+    let honest: Vec<_> = (0..3).map(|_| FakePeer::honest(&payload, &gate)).collect();
+    let peers = honest.iter().chain(&poisoners).map(|peer| peer.addr).collect();
+    let out = stage.folder("out");
+    let told = fetch(&payload, out.clone(), peers, || {
+        until("every poisoner has lied", || lies.iter().all(|lies| lies.load(Ordering::Relaxed) > 0));
+        gate.open();
+    });
+    assert_eq!(told.outcome, Outcome::Completed);
+    payload.assert_at(&out);
+    assert_eq!(told.banned, poisoners.iter().map(|peer| peer.addr).collect());
+    assert!(told.figures.wasted < 3 * told.figures.total, "{} bytes wasted", told.figures.wasted);
+}
+
+/// One wrong block in a piece that an honest peer fills: the liar has hung up long before that shows.
+#[test]
+fn who_spoils_one_block_and_leaves_is_banned_all_the_same() {
+    let (stage, payload) = (Stage::new(), Payload::single("spoilt.bin", (1 << 20) - 5, 1 << 20));
+    let content = payload.content();
+    let (theirs, gate) = (payload.clone(), Gate::new(0));
+    let liar = FakePeer::new(payload.info_hash(), move |mut wire: Wire| -> io::Result<()> {
+        wire.send(id::BITFIELD, &full_bitfield(theirs.pieces()))?;
+        wire.send(id::UNCHOKE, &[])?;
+        let (piece, begin, length) = wire.next_request()?;
+        let mut bytes = block(&theirs, &content, piece, begin, length).to_vec();
+        bytes[0] ^= 1;
+        wire.send_block(piece, begin, &bytes)
+    });
+    let honest = FakePeer::honest(&payload, &gate);
+    let out = stage.folder("out");
+    let told = fetch(&payload, out.clone(), vec![liar.addr, honest.addr], || {
+        liar.outcome().expect("the liar's part");
+        gate.open();
+    });
+    assert_eq!(told.outcome, Outcome::Completed);
+    payload.assert_at(&out);
+    assert_eq!(told.failures, [2], "the piece must have had two senders, once");
+    assert_eq!(told.banned, BTreeSet::from([liar.addr]));
+}

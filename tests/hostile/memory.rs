@@ -1,0 +1,630 @@
+//! Attacks on the memory and the descriptors of the process: floods by peers that never read an answer, choke flapping, and more
+//! callers than descriptors. The program runs as a process of its own, and its peak of resident memory is what counts.
+
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::netns::{installed, not_run};
+use crate::common::payload::Payload;
+use crate::common::process::{Running, without_settings};
+use crate::common::scene::{seeding, unchoked};
+use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
+use crate::common::talker::{Talker, Turn, size_of};
+use crate::common::tracker::Tracker;
+use crate::common::web::{Page, Web};
+use crate::common::wire::{Message, Wire, extended_handshake, frame, id, peer_from};
+use crate::common::{Stage, btsync, free_port, until};
+
+/// Connections that flood at the same time, and how often each says the same.
+const FLOODERS: usize = 8;
+const TIMES: usize = 2000;
+/// Connections that choke and unchoke at the same time, and how often: below what counts as a flood.
+const FLAPPERS: usize = 24;
+const FLAPS: usize = 900;
+/// Connections that flood until the program ends.
+const CALLERS: usize = 50;
+/// What the process may have had resident at any time, in KiB. Without an attack it takes a quarter of that.
+const PEAK: u64 = 32 * 1024;
+
+fn payload() -> Payload {
+    Payload::single("flood.bin", 8 << 20, 16 * 1024)
+}
+
+/// Sends `round` until so many messages have been sent, or until the other end has had enough. Reads nothing.
+fn flood(wire: &mut Wire, round: &[u8], times: usize) {
+    let once = round.repeat(100);
+    for _ in 0..times / 100 {
+        if wire.send_raw(&once).is_err() {
+            return;
+        }
+    }
+}
+
+/// A connection with all extensions, whose extension handshake says that it knows metadata and peer exchange messages.
+fn extended(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
+    let mut wire = Wire::call(addr);
+    let said = frame(id::EXTENDED, b"\0d1:md11:ut_metadatai3e6:ut_pexi7eee");
+    wire.send_raw(&[extended_handshake(info_hash), said].concat()).expect("a handshake");
+    wire.read_handshake().expect("a handshake in return");
+    wire
+}
+
+/// Many connections send `first`, then `round` many times each, read nothing, and stay until the memory was looked at.
+fn all_flood(running: &Running, addr: SocketAddr, swarm: [u8; 20], first: &[u8], round: &[u8]) {
+    let floods: Vec<_> = (0..FLOODERS)
+        .map(|_| {
+            let (mut wire, round) = (extended(addr, swarm), round.to_vec());
+            wire.send_raw(first).expect("a word to btsync");
+            thread::spawn(move || {
+                flood(&mut wire, &round, TIMES);
+                wire
+            })
+        })
+        .collect();
+    let wires: Vec<_> = floods.into_iter().map(|flood| flood.join().expect("a flood")).collect();
+    assert_bounded(running);
+    drop(wires);
+}
+
+fn assert_bounded(running: &Running) {
+    let peak = running.peak_memory();
+    assert!(peak < PEAK, "btsync took {peak} KiB");
+}
+
+fn number(n: u32) -> [u8; 4] {
+    n.to_be_bytes()
+}
+
+/// Connections that ask for much and read nothing, as many as btsync has places for, and what the process may have had resident.
+const STALLERS: u32 = 225;
+const STALLED_PEAK: u64 = 64 * 1024;
+/// Blocks that each of them takes at a time before, more than buffers hold: then a seed opens slots for all.
+const FAST: u32 = 64;
+
+/// Peers that take blocks until all of them have a slot, then ask for as much as they may and read no more.
+#[test]
+fn peers_that_ask_for_much_and_read_nothing() {
+    let (stage, payload) = (Stage::new(), payload());
+    let (seeder, addr, _tracker) = seeding(&stage, &payload);
+    let swarm = payload.info_hash();
+    let unchoked = Arc::new(AtomicUsize::new(0));
+    let pieces = payload.pieces() as u32;
+    let blocks = |from: u32, count: u32| -> Vec<u8> {
+        let block = |n: u32| [number((from + n) % pieces), number(0), number(16 * 1024)].concat();
+        (0..count).flat_map(|n| frame(id::REQUEST, &block(n))).collect()
+    };
+    let wires: Vec<_> = (0..STALLERS)
+        .map(|n| {
+            let (unchoked, few, many) = (unchoked.clone(), blocks(n, FAST), blocks(n, 1900));
+            let from = [127, 1 + (n / 200) as u8, (n % 200) as u8, 1];
+            thread::spawn(move || {
+                let mut wire = peer_from(from.into(), addr, swarm).expect("a place");
+                wire.send(id::INTERESTED, &[]).expect("a word to the seeder");
+                wire.receive_until(&Message::Unchoke).expect("a slot");
+                unchoked.fetch_add(1, Ordering::Relaxed);
+                while unchoked.load(Ordering::Relaxed) < STALLERS as usize {
+                    wire.send_raw(&few).expect("requests");
+                    for _ in 0..FAST {
+                        while !matches!(wire.receive().expect("a block"), Message::Piece(..)) {}
+                    }
+                }
+                wire.send_raw(&many).expect("requests");
+                wire
+            })
+        })
+        .collect();
+    let wires: Vec<_> = wires.into_iter().map(|wire| wire.join().expect("no panic")).collect();
+    // The kernel has taken what it can when nothing has left for a while.
+    let mut before = u64::MAX;
+    until("no writer gets anything into its socket", || {
+        thread::sleep(Duration::from_millis(500));
+        let read = seeder.bytes_read();
+        std::mem::replace(&mut before, read) == read
+    });
+    let peak = seeder.peak_memory();
+    assert!(peak < STALLED_PEAK, "btsync took {peak} KiB");
+    drop(wires);
+}
+
+/// Each kind of message that costs an answer or a note, below the number at which it counts as a flood.
+fn rounds() -> Vec<Vec<u8>> {
+    let block = [number(1), number(0), number(16 * 1024)].concat();
+    let peers: Vec<u8> = (0..50u8).flat_map(|n| [192, 0, 2, n, 1, 1]).collect();
+    let pex = [&b"\x01d5:added300:"[..], &peers, b"e"].concat();
+    vec![
+        frame(id::EXTENDED, b"\x02d8:msg_typei0e5:piecei0ee"),
+        frame(id::EXTENDED, b"\x02d8:msg_typei0e5:piecei99ee"),
+        frame(id::EXTENDED, b"\0d1:md11:ut_metadatai3e6:ut_pexi7ee13:metadata_sizei9999e6:yourip4:\x01\x02\x03\x04e"),
+        frame(id::EXTENDED, &pex),
+        frame(id::HAVE, &number(1)),
+        frame(id::CANCEL, &block),
+        [frame(id::REQUEST, &block), frame(id::CANCEL, &block)].concat(),
+        frame(id::REQUEST, &block),
+        frame(id::SUGGEST, &number(1)),
+        frame(id::ALLOWED_FAST, &number(1)),
+        frame(9, &[0x1a, 0xe1]),
+        [frame(id::INTERESTED, &[]), frame(id::NOT_INTERESTED, &[])].concat(),
+        [frame(id::UNCHOKE, &[]), frame(id::CHOKE, &[])].concat(),
+    ]
+}
+
+/// One after the other, and the seeder serves an honest peer afterwards.
+#[test]
+fn floods_against_a_seeder() {
+    let (stage, payload) = (Stage::new(), payload());
+    let (seeder, addr, _tracker) = seeding(&stage, &payload);
+    let swarm = payload.info_hash();
+    for round in rounds() {
+        all_flood(&seeder, addr, swarm, &[], &round);
+    }
+    let (mut fair, content) = (unchoked(addr, &payload), payload.content());
+    fair.request(3, 0, 16 * 1024).expect("a request");
+    let right = block(&payload, &content, 3, 0, 16 * 1024).to_vec();
+    fair.receive_until(&Message::Piece(3, 0, right)).expect("the block that was asked for");
+}
+
+/// The same against a download, whose peers offer all of it.
+#[test]
+fn floods_against_a_download() {
+    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let running = stage.btsync("btsync", &torrent, &stage.folder("out"), port, &["--max-peers", "100"]);
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    let all = frame(id::BITFIELD, &full_bitfield(payload.pieces()));
+    let swarm = payload.info_hash();
+    for round in rounds() {
+        all_flood(&running, addr, swarm, &all, &round);
+    }
+    // Requests are picked at each unchoke, and are of no use after the choke: the peer is never told of them.
+    let flaps = [frame(id::UNCHOKE, &[]), frame(id::CHOKE, &[])].concat().repeat(FLAPS);
+    let wires: Vec<_> = (0..FLAPPERS)
+        .map(|_| {
+            let mut wire = Wire::dial(addr, swarm).expect("a handshake");
+            wire.send_raw(&[&*all, &flaps].concat()).expect("below what counts as a flood");
+            wire
+        })
+        .collect();
+    assert_bounded(&running);
+    drop(wires);
+}
+
+/// A peer that chokes and unchokes all the time costs the picker's time: it is disconnected.
+#[test]
+fn a_peer_that_flaps_is_disconnected() {
+    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut running = stage.btsync("btsync", &torrent, &stage.folder("out"), port, &[]);
+    let mut wire = Wire::dial(([127, 0, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
+    wire.send(id::BITFIELD, &full_bitfield(payload.pieces())).expect("a bitfield");
+    let mut reads = wire.again().expect("a second handle");
+    let reader = thread::spawn(move || reads.closed());
+    flood(&mut wire, &[frame(id::UNCHOKE, &[]), frame(id::CHOKE, &[])].concat(), 4000);
+    reader.join().expect("a reader").expect("to be hung up on");
+    assert!(running.runs());
+}
+
+/// Callers come all the time between a link's metadata and its download, more of them than the process may have descriptors. It
+/// has few, so that files cannot be opened where the callers have them all.
+#[test]
+fn callers_between_the_metadata_and_the_download() {
+    let (stage, payload, port) = (Stage::new(), Payload::single("linked.bin", 400 * 4096, 4096), free_port());
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    let (come, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (come, over) = (come.clone(), over.clone());
+            thread::spawn(move || {
+                let mut held = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    match TcpStream::connect_timeout(&addr, crate::common::PATIENCE) {
+                        Ok(stream) => held.push(stream),
+                        Err(_) => thread::yield_now(),
+                    }
+                    come.fetch_add(1, Ordering::Relaxed);
+                    if held.len() >= 300 {
+                        held.clear();
+                    }
+                }
+            })
+        })
+        .collect();
+    // It does not hang up when the metadata is there: the step to the download takes its time.
+    let info_hash = payload.info_hash();
+    let lingers = thread::spawn(move || {
+        let mut wire = Wire::call(addr);
+        let _ = wire.send_raw(&extended_handshake(info_hash));
+        let _ = wire.closed();
+    });
+    let held_back = come.clone();
+    let honest = Talker::new(&payload, size_of(&payload), move |_, turn| {
+        if matches!(turn, Turn::Metadata(_)) {
+            until("many have called", || held_back.load(Ordering::Relaxed) > 600);
+        }
+        Ok(false)
+    });
+    let mut command = Command::new("prlimit");
+    without_settings(&mut command).arg("--nofile=100").arg(btsync().get_program());
+    command.arg(payload.magnet("")).arg(stage.folder("out")).args(["--no-dht", "--no-lsd"]);
+    command.args(["--listen-port", &port.to_string(), "--peer", &honest.addr().to_string()]);
+    let mut poor = stage.start("poor", command.env("XDG_CACHE_HOME", stage.path("cache")));
+    poor.ends_with(0);
+    payload.assert_at(&stage.path("out"));
+    over.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.join().expect("a caller");
+    }
+    let _ = lingers.join();
+}
+
+/// Descriptors run out in the middle of a download of many files: it waits for some, and goes on.
+#[test]
+fn a_download_outlives_a_shortage_of_descriptors() {
+    let names: Vec<String> = (0..60).map(|n| format!("f{n:02}")).collect();
+    let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 32_000)).collect();
+    let (stage, payload) = (Stage::new(), Payload::tree("many", &files, 16 * 1024));
+    let gate = Gate::new(5);
+    let seeder = FakePeer::honest(&payload, &gate);
+    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let more = ["--bt-exclude-tracker", "*", "--peer", &seeder.addr.to_string()];
+    let mut running = stage.btsync("btsync", &torrent, &stage.folder("out"), free_port(), &more);
+    until("some blocks have come", || gate.served() >= 5);
+    let limit = |files: u32| {
+        let (pid, files) = (format!("--pid={}", running.pid()), format!("--nofile={files}:"));
+        assert!(Command::new("prlimit").args([pid, files]).status().expect("prlimit").success());
+    };
+    // The lowest numbers are taken: nothing can be opened, whatever is closed.
+    limit(3);
+    gate.open();
+    until("it finds no descriptor", || running.log().contains("no descriptors are left"));
+    limit(1024);
+    running.ends_with(0);
+    payload.assert_at(&stage.path("out"));
+}
+
+/// The soft limit of descriptors is raised, and the user's own command has the one from before.
+#[test]
+fn more_descriptors_are_asked_for_but_not_for_the_users_command() {
+    let (stage, payload) = (Stage::new(), Payload::single("small.bin", 32 * 1024, 16 * 1024));
+    let (mut command, told) = (Command::new("prlimit"), stage.path("told"));
+    without_settings(&mut command).args(["--nofile=256:4096"]).arg(btsync().get_program());
+    command.arg(stage.torrent(&payload, "http://127.0.0.1:9/announce")).arg(stage.folder_with("out", &payload));
+    command.args([
+        "--no-dht",
+        "--no-lsd",
+        "--seed",
+        "--bt-exclude-tracker",
+        "*",
+        "--listen-port",
+        &free_port().to_string(),
+    ]);
+    // All of it was there before, which is no completion by itself.
+    command.args(["--on-complete-always", "--on-download-complete"]);
+    command.arg(format!("ulimit -Sn > {0}.new; mv {0}.new {0}", told.display()));
+    let mut running = stage.start("btsync", command.env("XDG_CACHE_HOME", stage.path("cache")));
+    until("the command has been run", || told.exists());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.pid())).expect("its limits");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line on files");
+    assert_eq!(files.split_whitespace().nth(3), Some("4096"), "{files}");
+    assert_eq!(std::fs::read_to_string(&told).expect("the command's limit").trim(), "256");
+    running.terminate(0);
+}
+
+/// There is no descriptor when it is to listen, or when the DHT and local discovery are to begin: it tries again until there is one.
+#[test]
+fn what_finds_no_descriptor_at_the_start_is_tried_again() {
+    const TEST: &str = "what_finds_no_descriptor_at_the_start_is_tried_again";
+    if !can_trace(TEST) {
+        return;
+    }
+    // The first socket listens, the next ones are the DHT's and local discovery's.
+    for calls in ["1..3", "2..5"] {
+        let (stage, payload) = (Stage::new(), payload());
+        let node = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        node.set_read_timeout(Some(crate::common::PATIENCE)).expect("a timeout");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(stage.path("trace")).arg("-e").arg("trace=socket");
+        command.arg(format!("--inject=socket:error=EMFILE:when={calls}")).arg(btsync().get_program());
+        command.arg(stage.torrent(&payload, "http://127.0.0.1:9/announce")).arg(stage.folder("out"));
+        command.args(["--bt-exclude-tracker", "*", "--listen-port", &free_port().to_string(), "--dht-entry-point"]);
+        command.arg(node.local_addr().expect("an address").to_string());
+        let command = without_settings(&mut command).env("RUST_LOG", "info");
+        let mut poor = stage.start("poor", command.env("XDG_CACHE_HOME", stage.path("cache")));
+        let (length, _) = node.recv_from(&mut [0; 1500]).expect("a query of the DHT");
+        assert!(length > 0 && poor.runs());
+        let trace = std::fs::read_to_string(stage.path("trace")).expect("a trace");
+        assert!(trace.lines().filter(|line| line.contains("(INJECTED)")).count() >= 3, "{trace}");
+        assert_eq!(poor.log().contains("no DHT yet"), calls == "2..5");
+        // strace keeps signals to itself.
+        let pid = trace.split_whitespace().next().expect("a process");
+        assert!(Command::new("kill").arg(pid).status().expect("kill").success());
+        poor.ends_with(7);
+    }
+}
+
+/// Whether strace can be used; the test is reported as not run where it cannot.
+fn can_trace(test: &str) -> bool {
+    if !installed(test, &["strace"]) {
+        return false;
+    }
+    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if !traced {
+        not_run(test, "this machine lets nobody trace a process");
+    }
+    traced
+}
+
+/// The torrents' files, as arguments.
+fn torrents(stage: &Stage, payloads: &[Payload]) -> Vec<String> {
+    let file = |payload| stage.torrent(payload, "http://127.0.0.1:9/announce").display().to_string();
+    payloads.iter().map(file).collect()
+}
+
+/// A download whose system calls of one kind fail three times in a row for want of descriptors, at any place. It must complete,
+/// wherever that is.
+struct Shortages<'a> {
+    stage: Stage,
+    payloads: &'a [Payload],
+    /// What has all of them.
+    seeder: (Running, SocketAddr),
+}
+
+impl Shortages<'_> {
+    fn of(payloads: &[Payload]) -> Shortages<'_> {
+        let (stage, port) = (Stage::new(), free_port());
+        let complete = stage.folder("complete");
+        for payload in payloads {
+            payload.write_files(&complete);
+        }
+        let (mut command, addr) = (btsync(), SocketAddr::from(([127, 0, 0, 1], port)));
+        command.args(torrents(&stage, payloads)).arg("-d").arg(&complete).args(["--no-dht", "--no-lsd", "--seed"]);
+        command.args(["--bt-exclude-tracker", "*", "--listen-port", &port.to_string()]);
+        let seeder = stage.start("seeder", command.env("XDG_CACHE_HOME", stage.path("seeder-cache")));
+        until("each is seeded", || payloads.iter().all(|payload| Wire::dial(addr, payload.info_hash()).is_ok()));
+        Shortages { stage, payloads, seeder: (seeder, addr) }
+    }
+
+    /// The torrents' files, as arguments.
+    fn torrents(&self) -> Vec<String> {
+        torrents(&self.stage, self.payloads)
+    }
+
+    /// One run in which these calls of `call` fail, `names` being what is to be downloaded; whether there was any such call.
+    fn fails(&self, call: &str, when: &str, names: &[String], more: &[&str]) -> bool {
+        let out = self.stage.path("out");
+        let _ = std::fs::remove_dir_all(&out);
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(self.stage.path("trace")).arg("-e").arg(format!("trace={call}"));
+        command.arg(format!("--inject={call}:error=EMFILE:when={when}")).arg(btsync().get_program());
+        command.args(names).arg("-d").arg(self.stage.folder("out")).args(["--no-dht", "--no-lsd"]);
+        command.args(["--bt-exclude-tracker", "*", "--listen-port", &free_port().to_string()]).args(more);
+        command.args(["--peer", &self.seeder.1.to_string()]);
+        // Cargo's would have the loader look for its libraries at many places.
+        without_settings(&mut command).env_remove("LD_LIBRARY_PATH").env("XDG_CACHE_HOME", self.stage.path("cache"));
+        let mut running = self.stage.start("poor", &mut command);
+        let code = running.end_within(crate::common::PATIENCE);
+        let trace = std::fs::read_to_string(self.stage.path("trace")).expect("a trace");
+        let failed: Vec<&str> = trace.lines().filter(|line| line.contains("(INJECTED)")).collect();
+        // The program has not begun where its libraries cannot be opened.
+        let is_loader = code == Some(127) || failed.iter().any(|line| line.contains(".so"));
+        if !is_loader && !failed.is_empty() {
+            assert_eq!(code, Some(0), "{failed:?}");
+            self.payloads.iter().for_each(|payload| assert_eq!(payload.difference_in_content(&out), None));
+            let names = std::fs::read_dir(&out).expect("it").map(|entry| entry.expect("an entry").file_name());
+            let hidden: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with('.')).collect();
+            assert!(hidden.is_empty(), "{hidden:?} is left behind: {failed:?}");
+        }
+        !failed.is_empty()
+    }
+
+    /// The same at every place.
+    fn fail_everywhere(&self, call: &str, names: &[String], more: &[&str]) {
+        let failing = (1..200).step_by(3).take_while(|at| self.fails(call, &format!("{at}..{}", at + 2), names, more));
+        assert!((1..60).contains(&failing.count()), "{call}");
+    }
+}
+
+/// Names that differ in case only have the file system looked at.
+fn two_payloads() -> [Payload; 2] {
+    [
+        Payload::tree("one", &[("a", 40_000), ("A", 40_000), ("b", 1)], 16 * 1024),
+        Payload::single("two.bin", 70_000, 16 * 1024),
+    ]
+}
+
+#[test]
+fn a_shortage_of_descriptors_ends_no_download_wherever_it_occurs() {
+    if !can_trace("a_shortage_of_descriptors_ends_no_download_wherever_it_occurs") {
+        return;
+    }
+    let payloads = two_payloads();
+    let scene = Shortages::of(&payloads[..1]);
+    for call in ["socket", "socketpair", "openat", "openat2"] {
+        scene.fail_everywhere(call, &scene.torrents(), &["--incomplete-suffix", ".part"]);
+    }
+}
+
+#[test]
+fn a_shortage_of_descriptors_ends_none_of_several_downloads() {
+    if !can_trace("a_shortage_of_descriptors_ends_none_of_several_downloads") {
+        return;
+    }
+    let payloads = two_payloads();
+    let scene = Shortages::of(&payloads);
+    for call in ["socketpair", "openat", "openat2"] {
+        scene.fail_everywhere(call, &scene.torrents(), &[]);
+    }
+    // The first of each thread: the port, and each connection.
+    assert!(scene.fails("socket", "1..3", &scene.torrents(), &[]));
+    // Where the names come from: a list, a URL.
+    let list = scene.stage.path("list");
+    std::fs::write(&list, scene.torrents().join("\n")).expect("a list");
+    scene.fail_everywhere("openat", &[], &["--input-file", list.to_str().expect("UTF-8")]);
+    let web = Web::start(&[("/two.torrent", Page::Bytes(payloads[1].torrent("http://127.0.0.1:9/announce")))]);
+    let names = [scene.torrents().remove(0), web.url("/two.torrent")];
+    assert!(scene.fails("socket", "1", &names, &[]));
+}
+
+/// What a record vouches for is not hashed again, and a download is known by it.
+#[test]
+fn resume_data_is_waited_for_where_there_is_no_descriptor() {
+    if !can_trace("resume_data_is_waited_for_where_there_is_no_descriptor") {
+        return;
+    }
+    let payloads = [Payload::single("kept.bin", 70_000, 16 * 1024)];
+    let scene = Shortages::of(&payloads);
+    let torrent = scene.torrents().remove(0);
+    let run = |traced: &[&str]| {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(scene.stage.path("trace")).args(traced).arg(btsync().get_program());
+        command.args([&torrent, "--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]);
+        command.arg("-d").arg(scene.stage.path("out")).args(["--peer", &scene.seeder.1.to_string()]);
+        let command = without_settings(&mut command).env("XDG_CACHE_HOME", scene.stage.path("cache"));
+        scene.stage.start("kept", command.env("RUST_LOG", "debug")).ends_with(0);
+        std::fs::read_to_string(scene.stage.path("trace")).expect("a trace")
+    };
+    scene.stage.folder("out");
+    run(&["-e", "trace=none"]);
+    let resume = std::fs::read_dir(scene.stage.path("cache/btsync/resume")).expect("records");
+    let record = resume.map(|entry| entry.expect("a record").path().display().to_string()).next().expect("a record");
+    let pieces = "trace=?open,openat,pread64";
+    let file = scene.stage.path("out/kept.bin").display().to_string();
+    for path in ["/proc/sys/kernel/random/boot_id", &record] {
+        let trace = run(&["-P", path, "-P", &file, "-e", pieces, "--inject=?open,openat:error=EMFILE:when=1..3"]);
+        assert_eq!(trace.matches("(INJECTED)").count(), 3, "{trace}");
+        assert!(!trace.contains("pread64"), "it was hashed: {trace}");
+    }
+}
+
+/// Without a descriptor for one of its sockets, our own tracker does not run as half of what it is to be.
+#[test]
+fn a_tracker_that_lacks_a_descriptor_at_the_start_ends_and_says_so() {
+    if !can_trace("a_tracker_that_lacks_a_descriptor_at_the_start_ends_and_says_so") {
+        return;
+    }
+    let stage = Stage::new();
+    for (call, when) in [("socket", 1), ("socket", 2), ("epoll_create1", 1), ("pipe2", 1)] {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        command.arg(format!("--inject={call}:error=EMFILE:when={when}")).arg(btsync().get_program());
+        let mut running =
+            stage.start("tracker", without_settings(&mut command).args(["tracker", "--listen", "127.0.0.1:0"]));
+        running.ends_with(6);
+        let said = running.log();
+        assert!(said.contains("cannot listen") && said.contains("too many open files"), "{call} {when}: {said}");
+    }
+    // A port that somebody else has is done without, and that is said, too.
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let addr = taken.local_addr().expect("its address").to_string();
+    let mut running = stage.start("http only", btsync().args(["tracker", "--listen", &addr]));
+    running.says("it answers over HTTP only: UDP port");
+    running.terminate(0);
+}
+
+/// The DHT's state cannot be read at the start for want of a descriptor: it is not taken for none, and is not lost at the end.
+#[test]
+fn the_state_of_the_dht_survives_a_shortage_of_descriptors() {
+    const TEST: &str = "the_state_of_the_dht_survives_a_shortage_of_descriptors";
+    if !can_trace(TEST) {
+        return;
+    }
+    let (stage, payload) = (Stage::new(), payload());
+    let nodes = stage.path("cache/btsync/dht");
+    let run = |inject: &[&str]| {
+        let node = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        node.set_read_timeout(Some(crate::common::PATIENCE)).expect("a timeout");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(stage.path("trace")).args(inject).arg(btsync().get_program());
+        command.arg(stage.torrent(&payload, "http://127.0.0.1:9/announce")).arg(stage.folder("out"));
+        command.args(["--no-lsd", "--bt-exclude-tracker", "*", "--listen-port", &free_port().to_string()]);
+        command.args(["--dht-entry-point", &node.local_addr().expect("an address").to_string()]);
+        let command = without_settings(&mut command).env("XDG_CACHE_HOME", stage.path("cache"));
+        let mut running = stage.start("dht", command);
+        node.recv_from(&mut [0; 1500]).expect("a query of the DHT");
+        let trace = std::fs::read_to_string(stage.path("trace")).expect("a trace");
+        // strace keeps signals to itself.
+        let pid = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.pid())).expect("procfs");
+        assert!(Command::new("kill").arg(pid.trim()).status().expect("kill").success());
+        running.ends_with(7);
+        (std::fs::read(&nodes).expect("its nodes"), trace)
+    };
+    let (first, _) = run(&["-e", "trace=none"]);
+    let path = nodes.display().to_string();
+    let inject = ["-P", &path, "-e", "trace=?open,openat", "--inject=?open,openat:error=EMFILE:when=1..2"];
+    let (second, trace) = run(&inject);
+    assert_eq!(trace.matches("(INJECTED)").count(), 2, "{trace}");
+    // It begins with our ids: another would have been made if the nodes had not been read.
+    assert_eq!(second, first);
+}
+
+/// With a limit that no download can do with, it says so; with a low one it does without what it can do without.
+#[test]
+fn too_low_a_limit_of_descriptors_is_told_of_at_once() {
+    let payloads = two_payloads();
+    let scene = Shortages::of(&payloads);
+    let run = |limit: u32, names: &[String]| {
+        // What the test's own surroundings left open counts, too.
+        let alone = "for n in 3 4 5 6 7 8 9; do eval exec $n'>&-'; done; ulimit -n $0; exec \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", alone, &limit.to_string()]).arg(btsync().get_program()).args(names);
+        command.arg("-d").arg(scene.stage.folder("out")).args(["--listen-port", &free_port().to_string()]);
+        command.args(["--bt-exclude-tracker", "*", "--dht-entry-point", "127.0.0.1:9"]);
+        command.args(["--peer", &scene.seeder.1.to_string()]);
+        let command = without_settings(&mut command).env("XDG_CACHE_HOME", scene.stage.path("cache"));
+        let mut running = scene.stage.start("poor", command);
+        let code = running.end_within(crate::common::PATIENCE);
+        (code, running.log())
+    };
+    for names in [&scene.torrents()[..1], &scene.torrents()] {
+        let (code, said) = run(10, names);
+        let line = "btsync: only 10 files may be open at a time, and a download needs 16: raise `ulimit -n`\n";
+        assert_eq!((code, said.as_str()), (Some(1), line));
+    }
+    let (code, said) = run(20, &scene.torrents());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 torrent at once") && said.contains("no DHT and no local discovery"), "{said}");
+    for payload in &payloads {
+        assert_eq!(payload.difference_in_content(&scene.stage.path("out")), None);
+    }
+}
+
+/// Connections keep the queues of their sockets full of long extension handshakes. Linux hands out what it has received also after a
+/// socket was shut: a signal must end the program without all of that being read.
+#[test]
+fn a_signal_ends_a_seeder_that_many_flood_with_expensive_handshakes() {
+    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let folder = stage.folder_with("seeder", &payload);
+    let mut seeder = stage.btsync("seeder", &torrent, &folder, port, &["--seed", "--max-peers", "250"]);
+    until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
+    let ids = (0..4096).map(|n| format!("3:{n:03x}i1e")).collect::<Vec<_>>().concat();
+    let said = frame(id::EXTENDED, format!("\0d1:md{ids}ee").as_bytes());
+    let sent = Arc::new(AtomicUsize::new(0));
+    let swarm = payload.info_hash();
+    let wires: Vec<_> = (0..CALLERS).map(|_| extended(addr, swarm)).collect();
+    let floods: Vec<_> = wires
+        .into_iter()
+        .map(|mut wire| {
+            let (said, sent) = (said.clone(), sent.clone());
+            thread::spawn(move || {
+                while wire.send_raw(&said).is_ok() {
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    until("much has been sent", || sent.load(Ordering::Relaxed) > 40 * CALLERS);
+    assert_bounded(&seeder);
+    seeder.signal("TERM");
+    assert_eq!(seeder.end_within(Duration::from_secs(2)), Some(0));
+    for flood in floods {
+        flood.join().expect("a flood");
+    }
+}

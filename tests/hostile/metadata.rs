@@ -1,0 +1,339 @@
+//! A magnet link among peers that lie about its metadata, send rubbish, reject, are silent, or flood us with peers: the download
+//! completes from the one who is honest, and who lied is banned. Within this process, as the events say who was.
+//!
+//! The connections of that time are those of the download; what peers said of pieces before it was known how many there are is
+//! not said again, and judged once it is known.
+//!
+//! The honest peer says nothing until the hostile one has done its worst: a test cannot pass by being fast.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::common::Stage;
+use crate::common::bencode::{bytes, dict};
+use crate::common::payload::Payload;
+use crate::common::seeder::full_bitfield;
+use crate::common::talker::{PIECE, Talk, Talker, Turn};
+use crate::common::wire::id;
+use btsync::metainfo::Magnet;
+use btsync::torrent::{Config, Event, Outcome, Torrent, TorrentError};
+
+/// Two pieces of metadata, the second one short.
+fn payload() -> Payload {
+    Payload::single("linked.bin", 1000 * 4096 - 99, 4096)
+}
+
+/// Counts what a hostile peer did.
+type Deeds = Arc<AtomicUsize>;
+
+fn done(deeds: &Deeds, times: usize) -> impl Fn() -> bool + Send + Sync + 'static {
+    let deeds = deeds.clone();
+    move || deeds.load(Ordering::Relaxed) >= times
+}
+
+fn config(stage: &Stage, peers: Vec<SocketAddr>) -> Config {
+    let mut config = Config::new(stage.folder("out"));
+    (config.dht, config.lsd) = (None, false);
+    config.listen_ports = 0..=0;
+    config.peers = peers;
+    config
+}
+
+/// Fetches by a link from these peers; whom it banned for wrong metadata.
+fn fetch(payload: &Payload, peers: &[&Talker]) -> BTreeSet<SocketAddr> {
+    let stage = Stage::new();
+    let config = config(&stage, peers.iter().map(|peer| peer.addr()).collect());
+    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
+    let events = session.events();
+    assert_eq!(session.run().expect("a session without trouble"), Outcome::Completed);
+    payload.assert_at(&stage.path("out"));
+    events.try_iter().filter_map(|e| if let Event::MetadataRefused { addr } = e { Some(addr) } else { None }).collect()
+}
+
+/// The same, as it is claimed.
+fn claimed() -> i64 {
+    i64::try_from(size()).expect("a small payload")
+}
+
+/// A peer that claims this size and answers requests for metadata in its own way; the honest one speaks after `times` of them.
+fn beside_one_who(
+    claims: i64,
+    times: usize,
+    answers: impl Fn(&mut Talk, u32) -> std::io::Result<()> + Send + Sync + 'static,
+) -> (BTreeSet<SocketAddr>, SocketAddr) {
+    let (payload, deeds) = (payload(), Deeds::default());
+    let counts = deeds.clone();
+    let liar = Talker::new(&payload, claims, move |talk, turn| {
+        let Turn::Metadata(piece) = turn else { return Ok(true) };
+        let result = answers(talk, piece);
+        counts.fetch_add(1, Ordering::Relaxed);
+        result.map(|()| true)
+    });
+    let honest = Talker::honest(&payload, done(&deeds, times));
+    (fetch(&payload, &[&liar, &honest]), liar.addr())
+}
+
+/// How long its metadata is; found out once, as it takes hashing.
+fn size() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    *SIZE.get_or_init(|| payload().info().len())
+}
+
+#[test]
+fn a_size_that_is_a_little_too_large() {
+    let (banned, liar) = beside_one_who(claimed() + 1, 2, |talk, piece| {
+        let rest = size() + 1 - piece as usize * PIECE;
+        talk.metadata(piece, size() + 1, &vec![7; rest.min(PIECE)])
+    });
+    assert_eq!(banned, BTreeSet::from([liar]));
+}
+
+#[test]
+fn a_size_of_one_piece() {
+    let (banned, liar) = beside_one_who(1, 1, |talk, piece| talk.metadata(piece, 1, b"d"));
+    assert_eq!(banned, BTreeSet::from([liar]));
+}
+
+#[test]
+fn the_right_size_and_wrong_bytes() {
+    let (banned, liar) = beside_one_who(claimed(), 2, |talk, piece| {
+        let rest = size() - piece as usize * PIECE;
+        talk.metadata(piece, size(), &vec![0; rest.min(PIECE)])
+    });
+    assert_eq!(banned, BTreeSet::from([liar]));
+}
+
+#[test]
+fn another_total_with_the_piece_than_before() {
+    let (banned, liar) = beside_one_who(claimed(), 1, |talk, piece| talk.metadata(piece, size() + PIECE, &[0; PIECE]));
+    assert_eq!(banned, BTreeSet::from([liar]));
+}
+
+#[test]
+fn a_piece_of_the_wrong_length() {
+    beside_one_who(claimed(), 1, |talk, piece| {
+        talk.metadata(piece, size(), &[0; 100])?;
+        talk.wire.closed()
+    });
+}
+
+#[test]
+fn a_piece_that_does_not_exist() {
+    beside_one_who(claimed(), 1, |talk, _| {
+        talk.metadata(77, size(), &[0; PIECE])?;
+        talk.wire.closed()
+    });
+}
+
+#[test]
+fn one_who_rejects_everything() {
+    let (banned, _) = beside_one_who(claimed(), 1, Talk::reject);
+    assert_eq!(banned, BTreeSet::new());
+}
+
+#[test]
+fn one_who_never_answers() {
+    let (banned, _) = beside_one_who(claimed(), 2, |_, _| Ok(()));
+    assert_eq!(banned, BTreeSet::new());
+}
+
+/// Both have part in what turns out wrong; the honest one is not blamed for it.
+#[test]
+fn wrong_bytes_among_right_ones() {
+    let payload = payload();
+    let liar = Talker::new(&payload, claimed(), |talk, turn| {
+        let Turn::Metadata(piece) = turn else { return Ok(true) };
+        let rest = size() - piece as usize * PIECE;
+        talk.metadata(piece, size(), &vec![0; rest.min(PIECE)]).map(|()| true)
+    });
+    let honest = Talker::honest(&payload, || true);
+    let banned = fetch(&payload, &[&liar, &honest]);
+    assert!(!banned.contains(&honest.addr()), "the honest peer was banned");
+}
+
+#[test]
+fn sizes_that_cannot_be_are_not_asked_for() {
+    let payload = payload();
+    for claims in [30 * 1024 * 1024 + 1, i64::from(u32::MAX), 1 << 40, i64::MAX, -1] {
+        let met = Deeds::default();
+        let counts = met.clone();
+        let liar = Talker::new(&payload, claims, move |_, turn| {
+            counts.fetch_add(usize::from(matches!(turn, Turn::Begin)), Ordering::Relaxed);
+            Ok(true)
+        });
+        let honest = Talker::honest(&payload, done(&met, 1));
+        fetch(&payload, &[&liar, &honest]);
+        assert_eq!(liar.heard().asked, 0, "metadata of {claims} bytes was asked for");
+    }
+}
+
+/// The largest that is believed in costs no memory before it comes.
+#[test]
+fn the_largest_size_with_nothing_behind_it() {
+    let (banned, _) = beside_one_who(30 * 1024 * 1024, 3, |_, _| Ok(()));
+    assert_eq!(banned, BTreeSet::new());
+}
+
+/// A peer that does `worst` as soon as it can; the honest one speaks after that.
+fn beside_one_who_begins_with(worst: impl Fn(&mut Talk) -> std::io::Result<()> + Send + Sync + 'static) {
+    let (payload, deeds) = (payload(), Deeds::default());
+    let counts = deeds.clone();
+    let hostile = Talker::new(&payload, claimed(), move |talk, turn| {
+        if matches!(turn, Turn::Begin) {
+            let result = worst(talk);
+            counts.fetch_add(1, Ordering::Relaxed);
+            result?;
+        }
+        Ok(true)
+    });
+    let honest = Talker::honest(&payload, done(&deeds, 1));
+    fetch(&payload, &[&hostile, &honest]);
+}
+
+#[test]
+fn a_flood_of_metadata_that_nobody_asked_for() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = sent.clone();
+    beside_one_who_begins_with(move |talk| {
+        // What follows is not read any more, and may not be sent.
+        while talk.metadata(0, size(), &[0; PIECE]).is_ok() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    });
+    // Each counts as much as many short messages do. The buffers between us hold some more than are read.
+    let sent = sent.load(Ordering::Relaxed);
+    assert!((1..5000).contains(&sent), "{sent} were taken");
+}
+
+#[test]
+fn a_flood_of_peers() {
+    let decoy = Talker::new(&payload(), 0, |_, _| Ok(true));
+    let named = decoy.addr();
+    beside_one_who_begins_with(move |talk| {
+        let others: Vec<SocketAddr> = (1..50).map(|n| SocketAddr::from(([127, 0, 0, 1], n))).collect();
+        let peers = [&[named], others.as_slice()].concat();
+        while talk.pex(&peers).is_ok() {}
+        Ok(())
+    });
+    assert!(decoy.heard().callers.len() <= 2, "called again and again: {:?}", decoy.heard());
+}
+
+#[test]
+fn peer_exchange_that_makes_no_sense() {
+    beside_one_who_begins_with(|talk| {
+        talk.raw_pex(b"d5:added6:")?;
+        talk.wire.closed()
+    });
+}
+
+/// The hash is right, and yet it is no torrent.
+#[test]
+fn metadata_that_is_no_torrent() {
+    let stage = Stage::new();
+    let info = dict([("name", bytes(b"nothing else"))]);
+    let payload = Payload::bogus(&info);
+    let peer = Talker::honest(&payload, || true);
+    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, vec![peer.addr()]));
+    assert!(matches!(session.run(), Err(TorrentError::Metadata(_))));
+}
+
+/// A peer that begins in its own way, and is honest from then on.
+fn who_begins_with(begin: impl Fn(&mut Talk) -> std::io::Result<()> + Send + Sync + 'static) -> Talker {
+    Talker::new(&payload(), claimed(), move |talk, turn| {
+        let begins = matches!(turn, Turn::Begin);
+        if begins {
+            begin(talk)?;
+        }
+        Ok(begins)
+    })
+}
+
+#[test]
+fn what_was_said_of_pieces_before_the_metadata_counts_in_the_download() {
+    type Begin = fn(&mut Talk) -> std::io::Result<()>;
+    let ways: [(&str, Begin); 4] = [
+        ("a bitfield", |talk| talk.wire.send(id::BITFIELD, &full_bitfield(1000))),
+        ("have all", |talk| talk.wire.send(id::HAVE_ALL, &[])),
+        ("HAVEs", |talk| (0..1000_u32).try_for_each(|piece| talk.wire.send(id::HAVE, &piece.to_be_bytes()))),
+        ("a bitfield and a HAVE", |talk| {
+            let mut bits = full_bitfield(1000);
+            bits[7] = 0xfe;
+            talk.wire.send(id::BITFIELD, &bits)?;
+            talk.wire.send(id::HAVE, &63_u32.to_be_bytes())
+        }),
+    ];
+    for (what, begin) in ways {
+        let peer = who_begins_with(move |talk| {
+            talk.wire.send(id::UNCHOKE, &[])?;
+            talk.wire.send(id::CHOKE, &[])?;
+            begin(talk)?;
+            talk.wire.send(id::UNCHOKE, &[])
+        });
+        assert_eq!(fetch(&payload(), &[&peer]), BTreeSet::new());
+        assert_eq!(peer.heard().callers.len(), 1, "connections, after {what}");
+    }
+}
+
+/// They were told that we have nothing, as nobody knew.
+#[test]
+fn peers_of_the_metadata_stage_are_told_what_is_on_disk() {
+    let (stage, payload) = (Stage::new(), payload());
+    let peer = Talker::honest(&payload, || true);
+    let config = config(&stage, vec![peer.addr()]);
+    let part = &payload.content()[..600 * 4096];
+    std::fs::write(stage.path("out").join(&payload.name), part).expect("a part of the payload");
+    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
+    assert_eq!(session.run().expect("a session without trouble"), Outcome::Completed);
+    payload.assert_at(&stage.path("out"));
+    let heard = peer.heard();
+    assert!(heard.callers.len() == 1 && heard.haves >= 600, "{heard:?}");
+}
+
+#[test]
+fn a_seed_that_cannot_be_dialled_is_fetched_from_on_its_one_connection() {
+    let (stage, payload) = (Stage::new(), payload());
+    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, Vec::new()));
+    let events = session.events();
+    let running = std::thread::spawn(move || session.run().expect("a session without trouble"));
+    let listening = |event| if let Event::Listening { port } = event { Some(port) } else { None };
+    let port = events.iter().find_map(listening).expect("it listens");
+    // It returns once the download is over and btsync leaves.
+    Talker::call(([127, 0, 0, 1], port).into(), &payload);
+    assert_eq!(running.join().expect("no panic"), Outcome::Completed);
+    payload.assert_at(&stage.path("out"));
+    let connected = events.try_iter().filter(|event| matches!(event, Event::PeerConnected { .. }));
+    assert_eq!(connected.count(), 1);
+}
+
+#[test]
+fn a_bitfield_that_does_not_fit_is_found_out_with_the_metadata() {
+    // One piece too many, eight too few, none.
+    for bits in [full_bitfield(1001), full_bitfield(992), Vec::new()] {
+        let (payload, closed) = (payload(), Deeds::default());
+        let counts = closed.clone();
+        let misfit = Talker::new(&payload, claimed(), move |talk, turn| {
+            match turn {
+                Turn::Begin => talk.wire.send(id::BITFIELD, &bits)?,
+                Turn::Metadata(1) => {
+                    let rest = info_of_the_payload()[PIECE..].to_vec();
+                    talk.metadata(1, size(), &rest)?;
+                    talk.wire.closed()?;
+                    counts.fetch_add(1, Ordering::Relaxed);
+                }
+                _ => return Ok(false),
+            }
+            Ok(true)
+        });
+        // It speaks only after the other one was disconnected.
+        let honest = Talker::honest(&payload, done(&closed, 1));
+        assert_eq!(fetch(&payload, &[&misfit, &honest]), BTreeSet::new());
+    }
+}
+
+fn info_of_the_payload() -> &'static [u8] {
+    static INFO: OnceLock<Vec<u8>> = OnceLock::new();
+    INFO.get_or_init(|| payload().info())
+}

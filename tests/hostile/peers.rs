@@ -1,0 +1,401 @@
+//! btsync among peers that lie, flood, stall and send rubbish: it completes from whoever is honest, with the right bytes, and
+//! does not spend its memory on the others (SECURITY: what must hold against strangers).
+//!
+//! The honest seeder is held back until the hostile peer has done its worst: a test cannot pass by being fast.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::common::payload::Payload;
+use crate::common::scene::{Asked, Scene, seeding, thirty_pieces, unchoked, until_asked};
+use crate::common::seeder::{FakePeer, Gate, block, serve};
+use crate::common::tracker::Tracker;
+use crate::common::wire::{Message, Wire, frame, handshake, id};
+use crate::common::{Stage, free_port, until};
+
+/// A peer that shakes hands, sends these bytes, and must then be hung up on.
+fn hung_up_on_after(bytes: Vec<u8>) {
+    let hostile = FakePeer::new(thirty_pieces().info_hash(), move |mut wire| {
+        wire.send_raw(&bytes)?;
+        wire.closed()
+    });
+    Scene::new(hostile).survives();
+}
+
+/// A peer that gets as far as being asked for a block, does `misbehave` with the request, and must be hung up on.
+fn hung_up_on_when_asked(misbehave: fn(&mut Wire, Asked) -> io::Result<()>) {
+    let hostile = FakePeer::new(thirty_pieces().info_hash(), move |mut wire| {
+        let request = until_asked(&mut wire)?;
+        misbehave(&mut wire, request)?;
+        wire.closed()
+    });
+    Scene::new(hostile).survives();
+}
+
+/// Three numbers as they travel.
+fn words(words: [u32; 3]) -> Vec<u8> {
+    words.map(u32::to_be_bytes).concat()
+}
+
+/// A whole download in which one peer serves but does `first` with the first request it gets.
+fn served_although(first: impl Fn(&mut Wire, Asked, &[u8]) -> io::Result<()> + Send + Sync + 'static) {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (content, theirs, open) = (payload.content(), payload.clone(), Gate::new(usize::MAX));
+    let peer = FakePeer::new(payload.info_hash(), move |mut wire| {
+        let (piece, begin, length) = until_asked(&mut wire)?;
+        first(&mut wire, (piece, begin, length), block(&theirs, &content, piece, begin, length))?;
+        serve(&mut wire, &theirs, &content, &open)
+    });
+    fetches_from(&stage, &payload, &peer);
+}
+
+/// btsync must complete from this peer alone.
+fn fetches_from(stage: &Stage, payload: &Payload, peer: &FakePeer) {
+    let tracker = Tracker::start(&[peer.addr]);
+    let torrent = stage.torrent(payload, &tracker.url("127.0.0.1"));
+    let out = stage.folder("out");
+    stage.btsync("btsync", &torrent, &out, free_port(), &[]).ends_with(0);
+    payload.assert_at(&out);
+}
+
+#[test]
+fn a_frame_of_four_gigabytes() {
+    hung_up_on_after(vec![0xff; 4]);
+}
+
+#[test]
+fn a_frame_of_four_gigabytes_that_calls_itself_a_piece() {
+    hung_up_on_when_asked(|wire, _| wire.send_raw(&[0xff, 0xff, 0xff, 0xff, id::PIECE, 0, 0, 0, 0, 0, 0, 0, 0]));
+}
+
+#[test]
+fn a_bitfield_that_is_too_short() {
+    hung_up_on_after(frame(id::BITFIELD, &[0xff; 3]));
+}
+
+#[test]
+fn a_bitfield_that_is_too_long() {
+    hung_up_on_after(frame(id::BITFIELD, &[0xff, 0xff, 0xff, 0xfc, 0]));
+}
+
+/// Its length alone is enough: nothing is kept waiting for the bytes.
+#[test]
+fn a_bitfield_of_another_length_is_refused_before_it_has_come() {
+    hung_up_on_after(vec![0, 0, 64, 1, id::BITFIELD]);
+}
+
+#[test]
+fn a_bitfield_with_spare_bits() {
+    hung_up_on_after(frame(id::BITFIELD, &[0xff, 0xff, 0xff, 0xfd]));
+}
+
+#[test]
+fn a_bitfield_that_takes_pieces_back() {
+    hung_up_on_after(
+        [frame(id::BITFIELD, &[0xff, 0xff, 0xff, 0xfc]), frame(id::BITFIELD, &[0xff, 0xff, 0, 0])].concat(),
+    );
+}
+
+#[test]
+fn a_late_bitfield_that_forgets_a_have() {
+    hung_up_on_after([frame(id::HAVE, &[0; 4]), frame(id::BITFIELD, &[0x7f, 0xff, 0xff, 0xfc])].concat());
+}
+
+/// aria2 sends a second bitfield in place of many HAVEs: it counts as those.
+#[test]
+fn a_late_bitfield_counts_as_haves() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (content, theirs, open) = (payload.content(), payload.clone(), Gate::new(usize::MAX));
+    let peer = FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::HAVE, &3u32.to_be_bytes())?;
+        wire.send(id::UNCHOKE, &[])?;
+        let (piece, begin, length) = wire.next_request()?;
+        wire.send_block(piece, begin, block(&theirs, &content, piece, begin, length))?;
+        wire.send(id::BITFIELD, &[0xff, 0xff, 0xff, 0xfc])?;
+        serve(&mut wire, &theirs, &content, &open)
+    });
+    fetches_from(&stage, &payload, &peer);
+}
+
+#[test]
+fn have_of_a_piece_that_does_not_exist() {
+    hung_up_on_after(frame(id::HAVE, &30u32.to_be_bytes()));
+}
+
+#[test]
+fn have_of_the_last_piece_a_number_can_name() {
+    hung_up_on_after(frame(id::HAVE, &u32::MAX.to_be_bytes()));
+}
+
+#[test]
+fn a_have_of_the_wrong_length() {
+    hung_up_on_after(frame(id::HAVE, &[0; 3]));
+}
+
+#[test]
+fn a_request_for_a_piece_that_does_not_exist() {
+    hung_up_on_after(frame(id::REQUEST, &words([30, 0, 16 * 1024])));
+}
+
+#[test]
+fn a_request_past_the_end_of_a_piece() {
+    hung_up_on_after(frame(id::REQUEST, &words([0, 32 * 1024, 16 * 1024])));
+}
+
+#[test]
+fn a_request_whose_end_overflows() {
+    hung_up_on_after(frame(id::REQUEST, &words([0, u32::MAX - 5, 16 * 1024])));
+}
+
+#[test]
+fn a_request_past_the_end_of_the_last_piece() {
+    hung_up_on_after(frame(id::REQUEST, &words([29, 16 * 1024, 16 * 1024])));
+}
+
+#[test]
+fn a_block_of_a_piece_that_does_not_exist() {
+    hung_up_on_when_asked(|wire, (_, _, length)| wire.send_block(30, 0, &vec![0; length as usize]));
+}
+
+#[test]
+fn a_block_at_an_offset_that_does_not_exist() {
+    hung_up_on_when_asked(|wire, (piece, _, length)| wire.send_block(piece, 1 << 31, &vec![0; length as usize]));
+}
+
+#[test]
+fn a_block_that_was_not_asked_for_is_dropped() {
+    // Offsets between the blocks, which nobody asks for: it would spoil two blocks if it were taken.
+    served_although(|wire, (piece, begin, length), block| {
+        wire.send_block(piece, 1, &vec![0xbb; length as usize])?;
+        wire.send_block(piece, begin + 100, &[0xbb; 16])?;
+        wire.send_block(piece, begin, block)
+    });
+}
+
+/// A block of a piece that the peer never offered: nobody can have asked it for that.
+#[test]
+fn a_block_of_a_piece_not_offered_is_dropped() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (content, theirs, open) = (payload.content(), payload.clone(), Gate::new(usize::MAX));
+    let peer = FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::HAVE, &0u32.to_be_bytes())?;
+        wire.send(id::UNCHOKE, &[])?;
+        let (piece, begin, length) = wire.next_request()?;
+        wire.send_block(20, 0, &[0xaa; 16 * 1024])?;
+        wire.send_block(piece, begin, block(&theirs, &content, piece, begin, length))?;
+        for piece in 1..30u32 {
+            wire.send(id::HAVE, &piece.to_be_bytes())?;
+        }
+        serve(&mut wire, &theirs, &content, &open)
+    });
+    fetches_from(&stage, &payload, &peer);
+}
+
+#[test]
+fn a_block_that_comes_twice_is_dropped() {
+    served_although(|wire, (piece, begin, length), block| {
+        wire.send_block(piece, begin, block)?;
+        wire.send_block(piece, begin, &vec![0xcc; length as usize])
+    });
+}
+
+/// Too short, too long, empty: the right bytes come from the honest one.
+#[test]
+fn blocks_of_the_wrong_length() {
+    let lengths: [fn(u32) -> u32; 3] = [|asked| asked - 1, |asked| asked + 1, |_| 0];
+    for wrong in lengths {
+        let hostile = FakePeer::new(thirty_pieces().info_hash(), move |mut wire| {
+            let (piece, begin, length) = until_asked(&mut wire)?;
+            wire.send_block(piece, begin, &vec![0; wrong(length) as usize])
+            // And it hangs up: what was asked of it is to be asked of others.
+        });
+        Scene::new(hostile).survives();
+    }
+}
+
+/// Every block wrong in one bit: the bytes in the end are right, and the liar is hung up on.
+#[test]
+fn corrupt_blocks() {
+    let theirs = thirty_pieces();
+    let content = theirs.content();
+    let hostile = FakePeer::new(theirs.info_hash(), move |mut wire| {
+        let mut request = until_asked(&mut wire)?;
+        loop {
+            let (piece, begin, length) = request;
+            let mut wrong = block(&theirs, &content, piece, begin, length).to_vec();
+            wrong[0] ^= 1;
+            // Once it hangs up we have what we want.
+            if wire.send_block(piece, begin, &wrong).is_err() {
+                return Ok(());
+            }
+            match wire.next_request() {
+                Ok(next) => request = next,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(_) => return Ok(()),
+            }
+        }
+    });
+    Scene::new(hostile).survives();
+}
+
+#[test]
+fn a_handshake_for_another_torrent() {
+    let hostile = FakePeer::raw(|mut wire| {
+        wire.read_handshake()?;
+        wire.send_raw(&handshake([7; 20]))?;
+        wire.closed()
+    });
+    Scene::new(hostile).survives();
+}
+
+#[test]
+fn a_handshake_of_another_protocol() {
+    let hostile = FakePeer::raw(|mut wire| {
+        wire.read_handshake()?;
+        wire.send_raw(b"\x13BitTorrent protocoX and then some bytes so that it is as long as a handshake is.....")?;
+        wire.closed()
+    });
+    Scene::new(hostile).survives();
+}
+
+#[test]
+fn a_web_server_instead_of_a_peer() {
+    let hostile = FakePeer::raw(|mut wire| {
+        wire.send_raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+        wire.closed()
+    });
+    Scene::new(hostile).survives();
+}
+
+#[test]
+fn a_peer_that_hangs_up_at_once() {
+    let hostile = FakePeer::raw(|_| Ok(()));
+    Scene::new(hostile).survives();
+}
+
+/// Callers that never say a word, and one that asks for another torrent: they cost nothing but their place.
+#[test]
+fn silent_callers_and_wrong_ones() {
+    let mut scene = Scene::new(FakePeer::raw(|_| Ok(())));
+    let silent: Vec<Wire> = (0..20).map(|_| Wire::call(scene.address())).collect();
+    let mut wrong = Wire::call(scene.address());
+    wrong.send_raw(&handshake([9; 20])).expect("a handshake for another torrent");
+    wrong.closed().expect("a wrong info-hash ends the connection");
+    scene.completes();
+    drop(silent);
+}
+
+/// A caller that never says a word is hung up on.
+#[test]
+fn a_silent_caller_is_hung_up_on() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    Wire::call(addr).closed().expect("a deadline for the handshake");
+}
+
+/// A bitfield with gaps, and a have for each piece that was left out.
+#[test]
+fn a_lazy_bitfield_works() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (content, theirs, open) = (payload.content(), payload.clone(), Gate::new(usize::MAX));
+    let peer = FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &[0xff, 0xff, 0, 0])?;
+        for piece in 16..30u32 {
+            wire.send(id::HAVE, &piece.to_be_bytes())?;
+        }
+        wire.send(id::UNCHOKE, &[])?;
+        serve(&mut wire, &theirs, &content, &open)
+    });
+    fetches_from(&stage, &payload, &peer);
+}
+
+/// Messages nobody knows are passed over (BEP 3 leaves room for more).
+#[test]
+fn unknown_messages_are_passed_over() {
+    served_although(|wire, (piece, begin, _), block| {
+        wire.send(99, b"whatever")?;
+        wire.send_raw(&[0; 4])?;
+        wire.send_block(piece, begin, block)
+    });
+}
+
+/// A choke midway takes all requests with it; after the unchoke they are made again.
+#[test]
+fn a_choke_midway() {
+    served_although(|wire, (piece, begin, _), block| {
+        wire.send_block(piece, begin, block)?;
+        wire.send(id::CHOKE, &[])?;
+        wire.drain()?;
+        wire.send(id::UNCHOKE, &[])
+    });
+}
+
+/// The tracker names ourselves among others: we hang up and go on.
+#[test]
+fn a_connection_to_ourselves() {
+    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let gate = Gate::new(usize::MAX);
+    let honest = FakePeer::honest(&payload, &gate);
+    let ourselves = SocketAddr::from(([127, 0, 0, 1], port));
+    let tracker = Tracker::start(&[ourselves, honest.addr]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let out = stage.folder("out");
+    let mut btsync = stage.btsync("btsync", &torrent, &out, port, &["--seed"]);
+    until("it has everything", || payload.difference(&out).is_none());
+    // And another time, now that it has something to offer to itself.
+    until("it has announced twice", || tracker.heard().len() >= 2);
+    btsync.terminate(0);
+}
+
+/// Ten thousand requests by someone who does not read: 160 MiB are asked for, and are not held in memory.
+#[test]
+fn a_flood_of_requests() {
+    let (stage, payload) = (Stage::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
+    let (seeder, addr, _tracker) = seeding(&stage, &payload);
+    let mut flood = unchoked(addr, &payload);
+    for number in 0..10_000u32 {
+        let (piece, begin) = (number % 32, number / 32 % 16 * 16 * 1024);
+        if flood.request(piece, begin, 16 * 1024).is_err() {
+            break; // Hung up on: a fair answer.
+        }
+    }
+    // Someone else is served meanwhile, a whole torrent of it.
+    let mut fair = unchoked(addr, &payload);
+    let content = payload.content();
+    for number in 0..512u32 {
+        let (piece, begin) = (number / 16, number % 16 * 16 * 1024);
+        fair.request(piece, begin, 16 * 1024).expect("a request");
+        let right = block(&payload, &content, piece, begin, 16 * 1024).to_vec();
+        fair.receive_until(&Message::Piece(piece, begin, right)).expect("the block that was asked for");
+    }
+    let peak = seeder.peak_memory();
+    assert!(peak < 64 * 1024, "btsync took {peak} KiB");
+}
+
+/// A request for more than 128 KiB is no request.
+#[test]
+fn an_oversize_request() {
+    let (stage, payload) = (Stage::new(), Payload::single("big.bin", 8 * 1024 * 1024, 512 * 1024));
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let mut wire = unchoked(addr, &payload);
+    wire.request(0, 0, 128 * 1024 + 1).expect("a request");
+    wire.closed().expect("an oversize request ends the connection");
+}
+
+/// Requests of someone who is not unchoked are not answered.
+#[test]
+fn a_request_of_a_choked_peer() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let mut wire = Wire::dial(addr, payload.info_hash()).expect("a handshake");
+    wire.request(0, 0, 16 * 1024).expect("a request");
+    wire.send(id::INTERESTED, &[]).expect("interest");
+    // Whatever comes before the unchoke, a block is not among it.
+    loop {
+        match wire.receive().expect("a message or the unchoke") {
+            Message::Unchoke => break,
+            Message::Piece(..) => panic!("a choked peer was served"),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Our DHT node among libtorrent's: each finds what the other announced, with nothing between them but UDP.
+//!
+//! scripts/test-setup.sh installs libtorrent. Each test has a network namespace of its own.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::common::netns::isolated;
+use crate::common::payload::Payload;
+use crate::common::process::Running;
+use crate::common::{PATIENCE, Stage, btsync, free_port};
+use btsync::discovery::dht::{DhtConfig, DhtService, FoundPeers};
+use btsync::types::InfoHash;
+use crossbeam_channel::{Receiver, unbounded};
+
+const PYTHON: &str = ".venv/bin/python";
+/// What libtorrent announces, and what we announce.
+const THEIRS: InfoHash = InfoHash([0x3c; 20]);
+const OURS: InfoHash = InfoHash([0xa5; 20]);
+
+fn four(host: u16) -> IpAddr {
+    crate::common::netns::address(host as u8).parse().expect("an address")
+}
+
+fn six(host: u16) -> IpAddr {
+    IpAddr::from([0xfd88, 0, 0, 0, 0, 0, 0, host])
+}
+
+/// Starts libtorrent at `ip`, with `node` to begin with.
+fn libtorrent(stage: &Stage, ip: IpAddr, node: Option<SocketAddr>, deed: &[&str]) -> (Running, SocketAddr) {
+    let addr = SocketAddr::new(ip, free_port());
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(repository.join(PYTHON));
+    command.arg(repository.join("scripts/lt_dht.py")).arg(addr.to_string());
+    command.arg(node.map_or("-".into(), |node| node.to_string())).args(deed);
+    (stage.start(&format!("libtorrent-{ip}").replace(':', "_"), &mut command), addr)
+}
+
+fn ours(ip: IpAddr, node: SocketAddr, read_only: bool) -> (DhtService, Receiver<FoundPeers>) {
+    let (sender, found) = unbounded();
+    let config = DhtConfig {
+        interface: btsync::net::bind::Bind::Address(ip),
+        routers: vec![],
+        entry_points: vec![node.to_string()],
+        read_only,
+        ..DhtConfig::default()
+    };
+    (DhtService::start(&config, &sender).expect("a DHT node"), found)
+}
+
+/// Two of theirs, one of which announces; ours finds that, announces, and a third of theirs finds ours.
+fn each_finds_the_others(address: fn(u16) -> IpAddr, read_only: bool) {
+    let stage = Stage::new();
+    let (mut first, node) = libtorrent(&stage, address(2), None, &["stay"]);
+    let (_second, _) = libtorrent(&stage, address(3), Some(node), &["announce", &THEIRS.hex(), "7777"]);
+    first.says(&format!("incoming dht announce: {}:7777", address(3)));
+
+    let (service, found) = ours(address(1), node, read_only);
+    service.search(THEIRS, None);
+    service.search(OURS, Some(4444));
+    let peer = SocketAddr::new(address(3), 7777);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match found.recv_deadline(deadline) {
+            Ok(found) if found.info_hash == THEIRS && found.peers.contains(&peer) => break,
+            Ok(found) => assert!(found.info_hash != THEIRS || found.peers.is_empty(), "who is {found:?}?"),
+            Err(error) => panic!("{peer} was not found: {error}; {:?}", service.stats()),
+        }
+    }
+    let (mut third, _) = libtorrent(&stage, address(4), Some(node), &["find", &OURS.hex()]);
+    third.says(&format!("peer {}:4444", address(1)));
+    if !read_only {
+        // They know us, too.
+        first.says("nodes 3");
+    }
+    service.stop().expect("nothing to write");
+}
+
+#[test]
+fn libtorrent_and_we_find_each_other() {
+    isolated("libtorrent_and_we_find_each_other", &[PYTHON], || each_finds_the_others(four, false));
+}
+
+#[test]
+fn libtorrent_and_we_find_each_other_over_ipv6() {
+    isolated("libtorrent_and_we_find_each_other_over_ipv6", &[PYTHON], || each_finds_the_others(six, false));
+}
+
+#[test]
+fn a_read_only_node_finds_and_is_found_all_the_same() {
+    isolated("a_read_only_node_finds_and_is_found_all_the_same", &[PYTHON], || each_finds_the_others(four, true));
+}
+
+#[test]
+fn the_nodes_that_a_torrent_names_are_asked() {
+    isolated("the_nodes_that_a_torrent_names_are_asked", &[], || {
+        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 100_000, 32 * 1024));
+        let node = UdpSocket::bind((four(2), 0)).expect("a port");
+        node.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let port = node.local_addr().expect("an address").port();
+        let mut bytes = payload.torrent("http://127.0.0.1:9/announce");
+        bytes.pop();
+        let host = four(2).to_string();
+        bytes.extend(format!("5:nodesll{}:{host}i{port}eeee", host.len()).bytes());
+        std::fs::write(stage.path("x.torrent"), &bytes).expect("a torrent");
+        let info = btsync().arg("info").arg(stage.path("x.torrent")).output().expect("it starts");
+        let said = String::from_utf8_lossy(&info.stdout).into_owned();
+        assert!(said.contains(&format!("DHT node    {}:{port}\n", four(2))), "{said}");
+        let out = stage.folder("out");
+        let torrent = stage.path("x.torrent");
+        let mut running = stage.btsync_in_the_open("nodes", torrent.as_os_str(), &out, free_port(), &["--no-lsd"]);
+        let mut packet = [0; 1500];
+        let length = node.recv(&mut packet).expect("a question");
+        assert!(packet[..length].starts_with(b"d1:ad2:id20:"), "{}", packet[..length].escape_ascii());
+        running.terminate(7);
+    });
+}

@@ -1,0 +1,316 @@
+//! Each way of finding peers alone, the others switched off, against programs that are not ours: the DHT, local discovery, peer
+//! exchange, UDP and HTTP trackers, addresses in a magnet link; over IPv4 and IPv6, and as the one who is found.
+//!
+//! scripts/test-setup.sh installs the others. Each test has a network namespace of its own.
+
+use std::ffi::OsStr;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::common::netns::{FarSide, address, allow_multicast_on_lo, isolated};
+use crate::common::payload::Payload;
+use crate::common::process::Running;
+use crate::common::real::{Client, Introducer, PYTHON, libtorrent};
+use crate::common::tracker::{Tracker, scrape};
+use crate::common::{PATIENCE, Stage, btsync, free_port, until};
+
+/// Where the one with everything lives, somebody between, and a node of the DHT; btsync calls from the first address.
+const SEED: u8 = 2;
+const BETWEEN: u8 = 3;
+const NODE: u8 = 4;
+
+const NOTHING: &[&str] = &["--no-dht", "--no-lsd", "--no-pex"];
+const DHT_ALONE: &[&str] = &["--no-lsd", "--no-pex", "--dht-entry-point"];
+const LSD_ALONE: &[&str] = &["--no-dht", "--no-pex"];
+const PEX_ALONE: &[&str] = &["--no-dht", "--no-lsd"];
+/// A tracker that nobody runs, for torrents of those who are found in another way.
+const NO_TRACKER: &str = "http://10.88.0.9:1/announce";
+
+/// More than a piece of metadata: its 900 pieces have 18,000 bytes of hashes.
+fn payload() -> Payload {
+    Payload::single("found.bin", 900 * 16 * 1024 - 77, 16 * 1024)
+}
+
+/// An address of the test's network in the family asked for, as URLs have it.
+fn host_of(host: u8, six: bool) -> String {
+    if six { format!("[fd88::{host:x}]") } else { address(host) }
+}
+
+/// btsync must fetch everything by this link and end.
+fn fetches(stage: &Stage, payload: &Payload, link: &str, more: &[&str]) {
+    let out = stage.folder("out");
+    stage.btsync_in_the_open("leecher", OsStr::new(link), &out, free_port(), more).ends_with(0);
+    payload.assert_at(&out);
+}
+
+/// Waits until another client has filled its folder.
+fn arrives(payload: &Payload, folder: &Path) {
+    let deadline = Instant::now() + PATIENCE * 2;
+    while let Some(difference) = payload.difference_in_content(folder) {
+        assert!(Instant::now() < deadline, "gave up waiting for the payload: {difference}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A client with everything, and where it listens, which it does already.
+fn seed(client: Client, stage: &Stage, payload: &Payload, more: &[&str]) -> (Running, SocketAddr) {
+    let (port, folder) = (free_port(), stage.folder_with("seed", payload));
+    let running = client.start_at(stage, (SEED, port), &stage.torrent(payload, NO_TRACKER), &folder, more);
+    let addr = format!("{}:{port}", address(SEED)).parse().expect("an address");
+    listens(addr);
+    (running, addr)
+}
+
+fn listens(addr: SocketAddr) {
+    until(&format!("somebody listens on {addr}"), || TcpStream::connect(addr).is_ok());
+}
+
+/// btsync with everything, and where it listens.
+fn our_seed(stage: &Stage, payload: &Payload, tracker: &str, more: &[&str]) -> (Running, String) {
+    let (port, folder) = (free_port(), stage.folder_with("seed", payload));
+    let torrent = stage.torrent(payload, tracker);
+    let more = [&["--seed"], more].concat();
+    (stage.btsync_in_the_open("seed", torrent.as_os_str(), &folder, port, &more), format!("{}:{port}", address(1)))
+}
+
+/// libtorrent in either family.
+fn libtorrent_at(
+    stage: &Stage,
+    host: u8,
+    six: bool,
+    torrent: &Path,
+    folder: &Path,
+    more: &[&str],
+) -> (Running, String) {
+    let (host, port) = (host_of(host, six), free_port());
+    let bare = host.trim_matches(['[', ']']);
+    let mut command = libtorrent(bare, &port.to_string(), torrent, folder);
+    let running = stage.start(&format!("libtorrent-{}", bare.replace(':', "_")), command.args(more));
+    (running, format!("{host}:{port}"))
+}
+
+/// libtorrent as a node of the DHT that knows nobody yet.
+fn node(stage: &Stage, six: bool) -> (Running, String) {
+    let addr = format!("{}:{}", host_of(NODE, six), free_port());
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(repository.join(PYTHON));
+    command.arg(repository.join("scripts/lt_dht.py")).args([&addr, "-", "stay"]);
+    (stage.start("node", &mut command), addr)
+}
+
+/// A test in a namespace of its own that needs these programs.
+macro_rules! tests {
+    ($($(#[$about:meta])* $name:ident needs $programs:expr => $body:expr;)*) => {$(
+        $(#[$about])*
+        #[test]
+        fn $name() {
+            isolated(stringify!($name), $programs, || $body);
+        }
+    )*};
+}
+
+tests! {
+    transmission_named_in_the_link needs &["transmission-daemon"] => by_address(Client::Transmission);
+    libtorrent_named_in_the_link needs &[PYTHON] => by_address(Client::Libtorrent);
+    aria2_named_in_the_link needs &["aria2c"] => by_address(Client::Aria2);
+    named_in_the_link_over_ipv6 needs &[PYTHON] => by_address_over_ipv6();
+    by_a_node_of_the_dht needs &[PYTHON] => by_dht(false);
+    by_a_node_of_the_dht_over_ipv6 needs &[PYTHON] => by_dht(true);
+    by_the_dht_on_one_interface needs &[PYTHON, "nsenter"] => by_dht_on_one_interface();
+    libtorrent_finds_us_through_the_dht needs &[PYTHON] => found_by_dht();
+    by_local_discovery needs &[PYTHON] => by_lsd();
+    libtorrent_finds_us_by_local_discovery needs &[PYTHON] => found_by_lsd();
+    by_an_http_tracker needs &[PYTHON, "opentracker"] => by_tracker(Introducer::Opentracker);
+    by_a_udp_tracker needs &[PYTHON, "opentracker"] => by_tracker(Introducer::OpentrackerUdp);
+    by_an_http_tracker_over_ipv6 needs &[PYTHON] => by_tracker_over_ipv6("http");
+    by_a_udp_tracker_over_ipv6 needs &[PYTHON] => by_tracker_over_ipv6("udp");
+    by_peer_exchange needs &[PYTHON] => by_pex();
+    libtorrent_finds_a_seed_by_our_peer_exchange needs &[PYTHON] => found_by_pex();
+    libtorrent_fetches_from_us_by_link needs &[PYTHON] => fetched_by_link(Client::Libtorrent);
+    transmission_fetches_from_us_by_link needs &["transmission-daemon"] => fetched_by_link(Client::Transmission);
+    aria2_fetches_from_us_by_link needs &["aria2c"] => fetched_by_link(Client::Aria2);
+    the_saved_torrent_is_the_real_one needs &[PYTHON] => saves_the_torrent();
+    a_link_goes_on_with_what_is_there needs &[PYTHON] => resumes();
+}
+
+fn by_address(client: Client) {
+    let (stage, payload) = (Stage::new(), payload());
+    let (_seed, addr) = seed(client, &stage, &payload, &[]);
+    fetches(&stage, &payload, &payload.magnet(&format!("&x.pe={addr}")), NOTHING);
+}
+
+fn by_address_over_ipv6() {
+    let (stage, payload) = (Stage::new(), payload());
+    let torrent = stage.torrent(&payload, NO_TRACKER);
+    let (_seed, addr) = libtorrent_at(&stage, SEED, true, &torrent, &stage.folder_with("seed", &payload), &[]);
+    listens(addr.parse().expect("an address"));
+    fetches(&stage, &payload, &payload.magnet(&format!("&x.pe={addr}")), NOTHING);
+}
+
+fn by_dht(six: bool) {
+    let (stage, payload) = (Stage::new(), payload());
+    let (mut first, node) = node(&stage, six);
+    first.says("nodes 0");
+    let (torrent, folder) = (stage.torrent(&payload, NO_TRACKER), stage.folder_with("seed", &payload));
+    let entry = format!("node={node}");
+    let (_seed, addr) = libtorrent_at(&stage, SEED, six, &torrent, &folder, &["enable_dht=1", &entry]);
+    first.says(&format!("incoming dht announce: {}", addr.replace(['[', ']'], "")));
+    fetches(&stage, &payload, &payload.magnet(""), &[DHT_ALONE, &[&node]].concat());
+}
+
+/// The node and the seed are on another machine, and all sockets are tied to the cable.
+fn by_dht_on_one_interface() {
+    let (stage, payload, far) = (Stage::new(), payload(), FarSide::new());
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = |script: &str| {
+        let mut command = far.command(&repository.join(PYTHON));
+        command.arg(repository.join(script));
+        command
+    };
+    let (node, seed) = (format!("10.89.0.2:{}", free_port()), free_port().to_string());
+    let mut first = stage.start("node", python("scripts/lt_dht.py").args([&node, "-", "stay"]));
+    first.says("nodes 0");
+    let mut command = python("scripts/lt_peer.py");
+    command.arg(stage.torrent(&payload, NO_TRACKER)).arg(stage.folder_with("seed", &payload));
+    command.args(["10.89.0.3", &seed, "enable_dht=1", &format!("node={node}")]);
+    let _seed = stage.start("seed", &mut command);
+    first.says(&format!("incoming dht announce: 10.89.0.3:{seed}"));
+    fetches(&stage, &payload, &payload.magnet(""), &[DHT_ALONE, &[&node, "--interface", "near"]].concat());
+}
+
+fn found_by_dht() {
+    let (stage, payload) = (Stage::new(), payload());
+    let (mut first, node) = node(&stage, false);
+    first.says("nodes 0");
+    let (mut seed, addr) = our_seed(&stage, &payload, NO_TRACKER, &[DHT_ALONE, &[&node]].concat());
+    first.says(&format!("incoming dht announce: {addr}"));
+    let (out, link) = (stage.folder("out"), PathBuf::from(payload.magnet("")));
+    let entry = format!("node={node}");
+    let _leecher = Client::Libtorrent.start_with(&stage, BETWEEN, &link, &out, &["enable_dht=1", &entry]);
+    arrives(&payload, &out);
+    seed.terminate(0);
+}
+
+fn by_lsd() {
+    allow_multicast_on_lo();
+    let (stage, payload) = (Stage::new(), payload());
+    let _seed = seed(Client::Libtorrent, &stage, &payload, &["enable_lsd=1", "local_service_announce_interval=2"]);
+    fetches(&stage, &payload, &payload.magnet(""), LSD_ALONE);
+}
+
+fn found_by_lsd() {
+    allow_multicast_on_lo();
+    let (stage, payload) = (Stage::new(), payload());
+    let (mut seed, _) = our_seed(&stage, &payload, NO_TRACKER, LSD_ALONE);
+    let (out, link) = (stage.folder("out"), PathBuf::from(payload.magnet("")));
+    let more = ["enable_lsd=1", "local_service_announce_interval=2"];
+    let _leecher = Client::Libtorrent.start_with(&stage, BETWEEN, &link, &out, &more);
+    arrives(&payload, &out);
+    seed.terminate(0);
+}
+
+fn by_tracker(introducer: Introducer) {
+    let (stage, payload) = (Stage::new(), payload());
+    let tracker = introducer.start(&stage, &payload);
+    let torrent = stage.torrent(&payload, &tracker.url());
+    let _seed = Client::Libtorrent.start(&stage, SEED, &torrent, &stage.folder_with("seed", &payload));
+    tracker.knows_seeds(payload.info_hash(), 1);
+    fetches(&stage, &payload, &payload.magnet(&format!("&tr={}", tracker.url())), NOTHING);
+}
+
+/// Debian's opentracker speaks IPv4 only, so that the tracker is ours; the seed is not.
+fn by_tracker_over_ipv6(scheme: &str) {
+    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let mut command = btsync();
+    let host = host_of(5, true);
+    command.args(["tracker", "--listen", &format!("{host}:{port}"), "--interval", "2"]);
+    let _tracker = stage.start("tracker", &mut command);
+    let url = |scheme| format!("{scheme}://{host}:{port}/announce");
+    let (torrent, folder) = (stage.torrent(&payload, &url(scheme)), stage.folder_with("seed", &payload));
+    let _seed = libtorrent_at(&stage, SEED, true, &torrent, &folder, &[]);
+    until("the tracker knows the seed", || {
+        scrape(&url("http"), payload.info_hash()).is_some_and(|(complete, _)| complete > 0)
+    });
+    fetches(&stage, &payload, &payload.magnet(&format!("&tr={}", url(scheme))), NOTHING);
+}
+
+/// Who is named in the link has the metadata and no piece, and is connected to a seed.
+fn by_pex() {
+    let (stage, payload) = (Stage::new(), payload());
+    let stay = "close_redundant_connections=0";
+    let (_seed, addr) = seed(Client::Libtorrent, &stage, &payload, &[stay]);
+    let (torrent, empty, calls) = (stage.torrent(&payload, NO_TRACKER), stage.folder("empty"), format!("peer={addr}"));
+    let more = ["want=nothing", stay, &calls];
+    let (mut between, there) = libtorrent_at(&stage, BETWEEN, false, &torrent, &empty, &more);
+    between.says(&format!("connected {addr}"));
+    fetches(&stage, &payload, &payload.magnet(&format!("&x.pe={there}")), PEX_ALONE);
+    assert!(payload.difference(&empty).is_some(), "it was to fetch nothing");
+}
+
+/// We are connected to a seed and let hardly anything through; who is told of us alone gets everything all the same.
+fn found_by_pex() {
+    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let (_seed, addr) = seed(Client::Libtorrent, &stage, &payload, &[]);
+    let (torrent, named) = (stage.torrent(&payload, NO_TRACKER), addr.to_string());
+    let more = [PEX_ALONE, &["--max-download-limit", "1K", "--peer", &named]].concat();
+    let mut ours = stage.btsync_in_the_open("ours", torrent.as_os_str(), &stage.folder("ours"), port, &more);
+    let (out, calls) = (stage.folder("out"), format!("peer={}:{port}", address(1)));
+    listens(format!("{}:{port}", address(1)).parse().expect("an address"));
+    let _leecher = Client::Libtorrent.start_with(&stage, BETWEEN, &torrent, &out, &[&calls]);
+    arrives(&payload, &out);
+    ours.terminate(7);
+}
+
+/// They get the metadata and the payload from us. Only libtorrent reads addresses in links; the others ask a tracker.
+fn fetched_by_link(client: Client) {
+    let (stage, payload, tracker) = (Stage::new(), payload(), Tracker::start(&[]));
+    let url = tracker.url(&address(1));
+    let (mut seed, addr) = our_seed(&stage, &payload, &url, NOTHING);
+    until("the seed has announced itself", || tracker.heard().iter().any(|heard| heard.left == 0));
+    let link = match client {
+        Client::Libtorrent => payload.magnet(&format!("&x.pe={addr}")),
+        _ => payload.magnet(&format!("&tr={url}")),
+    };
+    let out = stage.folder("out");
+    let _leecher = client.start(&stage, BETWEEN, Path::new(&link), &out);
+    arrives(&payload, &out);
+    seed.terminate(0);
+}
+
+/// `btsync info` finds the same info-hash in it, and libtorrent takes it.
+fn saves_the_torrent() {
+    let (stage, payload) = (Stage::new(), payload());
+    let (_seed, addr) = seed(Client::Libtorrent, &stage, &payload, &[]);
+    let kept = stage.path("kept.torrent");
+    let link = payload.magnet(&format!("&x.pe={addr}&tr=http://{}:1/a?b=c%26d", address(9)));
+    let more = [NOTHING, &["--save-torrent", kept.to_str().expect("a path in UTF-8")]].concat();
+    fetches(&stage, &payload, &link, &more);
+
+    let said = btsync().arg("info").arg(&kept).arg("--json").output().expect("btsync info");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains(&format!("\"info_hash\":\"{}\"", payload.hex())), "{said}");
+    assert!(said.contains("http://10.88.0.9:1/a?b=c&d"), "the tracker of the link: {said}");
+    let mut other = Client::Libtorrent.start(&stage, BETWEEN, &kept, &stage.path("out"));
+    other.says("complete");
+}
+
+/// A quarter is there already, one byte of it wrong.
+fn resumes() {
+    let (stage, payload) = (Stage::new(), payload());
+    let (_seed, addr) = seed(Client::Libtorrent, &stage, &payload, &[]);
+    let (out, mut part) = (stage.folder("out"), payload.content());
+    part.truncate(225 * payload.piece_length);
+    part[0] ^= 1;
+    std::fs::write(out.join(&payload.name), part).expect("a part of the payload");
+    let link = payload.magnet(&format!("&x.pe={addr}"));
+    let mut ours = stage.btsync_in_the_open("leecher", OsStr::new(&link), &out, free_port(), NOTHING);
+    ours.ends_with(0);
+    payload.assert_at(&out);
+    assert!(
+        ours.log().contains("24.8%") || ours.log().contains("24.9%"),
+        "224 of 900 pieces were right: {}",
+        ours.log()
+    );
+}

@@ -1,0 +1,183 @@
+//! Local discovery over real multicast, in a network of the test's own.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::common::netns::{FarSide, allow_multicast_on_lo, isolated};
+use crate::common::{PATIENCE, until};
+use btsync::discovery::lsd::Lsd;
+use btsync::types::InfoHash;
+use crossbeam_channel::{Receiver, unbounded};
+
+const OURS: InfoHash = InfoHash([7; 20]);
+
+/// An interface that multicast works on: the loopback interface has none over IPv6. What leaves by it goes nowhere, but comes back
+/// to all sockets of the group on this side.
+fn allow_multicast() {
+    let script = "set -e
+        ip link add near type veth peer name far
+        ip link set far up; ip link set near up
+        ip -6 route del multicast ff00::/8 dev far table local
+        ip addr add 10.89.0.1/24 dev near; ip addr add fd89::1/64 dev near nodad
+        ip route add 239.0.0.0/8 dev near";
+    assert!(Command::new("sh").args(["-c", script]).status().expect("sh").success());
+}
+
+/// Waits until both families have told the one at port `own` of the one at port `port`. Others may be heard before.
+fn hears(found: &Receiver<(InfoHash, SocketAddr)>, own: u16, port: u16) {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut four, mut six) = (0, 0);
+    while four + six < 2 {
+        let (swarm, addr) = found.recv_deadline(deadline).expect("a peer");
+        assert!(swarm == OURS && addr.port() != own, "{addr}: nobody hears itself or of other swarms");
+        if addr.port() == port {
+            *(if addr.is_ipv4() { &mut four } else { &mut six }) = 1;
+        }
+    }
+}
+
+#[test]
+fn neighbours_find_each_other_and_nobody_finds_itself() {
+    isolated("neighbours_find_each_other_and_nobody_finds_itself", &[], || {
+        allow_multicast();
+        let (tell_one, one_hears) = unbounded();
+        let (tell_other, other_hears) = unbounded();
+        let one = Lsd::start(&btsync::net::bind::Bind::Any, 1001, vec![OURS], tell_one).expect("multicast");
+        let other = Lsd::start(&btsync::net::bind::Bind::Any, 1002, vec![InfoHash([8; 20]), OURS], tell_other)
+            .expect("multicast");
+        hears(&one_hears, 1001, 1002);
+        let (tell_third, _unheard) = unbounded();
+        let third = Lsd::start(&btsync::net::bind::Bind::Any, 1003, vec![OURS], tell_third).expect("multicast");
+        hears(&other_hears, 1002, 1003);
+        let begun = Instant::now();
+        [one, other, third].into_iter().for_each(Lsd::stop);
+        assert!(begun.elapsed() < Duration::from_secs(60), "it waits for nothing but its thread");
+    });
+}
+
+/// The routes lead multicast elsewhere.
+#[test]
+fn neighbours_on_the_interface_given_are_heard() {
+    isolated("neighbours_on_the_interface_given_are_heard", &[], || {
+        allow_multicast_on_lo();
+        let script = "ip link add near type veth peer name far && ip link set far up && ip link set near up &&
+            ip addr add 10.89.0.1/24 dev near && ip addr add fd89::1/64 dev near nodad";
+        assert!(Command::new("sh").args(["-c", script]).status().expect("sh").success());
+        let (tell_one, one_hears) = unbounded();
+        let (tell_other, _unheard) = unbounded();
+        let near = btsync::net::bind::Bind::Interface("near".into());
+        let one = Lsd::start(&near, 1001, vec![OURS], tell_one).expect("multicast");
+        let other = Lsd::start(&near, 1002, vec![OURS], tell_other).expect("multicast");
+        hears(&one_hears, 1001, 1002);
+        [one, other].into_iter().for_each(Lsd::stop);
+    });
+}
+
+/// One announces two swarms, which come and go, and each of its listeners hears of its own.
+#[test]
+fn swarms_come_and_go() {
+    isolated("swarms_come_and_go", &[], || {
+        const OTHER: InfoHash = InfoHash([8; 20]);
+        allow_multicast();
+        let any = btsync::net::bind::Bind::Any;
+        let ((tell_ours, ours), (tell_other, other)) = (unbounded(), unbounded());
+        let one = Lsd::start(&any, 1001, vec![OURS], tell_ours).expect("multicast");
+        one.add(OTHER, tell_other);
+        let (tell_second, second_hears) = unbounded();
+        let second = Lsd::start(&any, 1002, vec![OTHER], tell_second.clone()).expect("multicast");
+        let next = |found: &Receiver<(InfoHash, SocketAddr)>| {
+            let (swarm, addr) = found.recv_timeout(PATIENCE).expect("a peer");
+            (swarm, addr.port())
+        };
+        assert_eq!(next(&other), (OTHER, 1002));
+        second.add(OURS, tell_second);
+        assert_eq!(next(&ours), (OURS, 1002));
+        one.remove(OTHER);
+        let end = Instant::now() + PATIENCE;
+        while let Ok((swarm, addr)) = other.recv_deadline(end) {
+            assert_eq!((swarm, addr.port()), (OTHER, 1002), "of the other family, before it was removed");
+        }
+        assert!(Instant::now() < end, "nobody is there who could say more");
+        // What is added later is announced at once.
+        let third = InfoHash([9; 20]);
+        let (tell_third, third_hears) = unbounded();
+        second.add(third, tell_third);
+        let (tell_one, _unheard) = unbounded();
+        one.add(third, tell_one);
+        assert_eq!(next(&third_hears), (third, 1001));
+        assert!(second_hears.try_iter().all(|(swarm, addr)| swarm != third && addr.port() == 1001));
+        [one, second].into_iter().for_each(Lsd::stop);
+    });
+}
+
+fn sh(script: &str) {
+    assert!(Command::new("sh").args(["-c", &format!("set -e; {script}")]).status().expect("sh").success(), "{script}");
+}
+
+/// Another cable to the far side.
+fn second_cable(far: &FarSide) {
+    let inside =
+        |words: &str| assert!(far.command("ip".as_ref()).args(words.split(' ')).status().expect("ip").success());
+    let pid = far.pid();
+    sh(&format!(
+        "ip link add near2 type veth peer name far2; ip link set far2 netns {pid}
+         ip addr add 10.91.0.1/24 dev near2; ip link set near2 up"
+    ));
+    inside("addr add 10.91.0.2/24 dev far2");
+    inside("link set far2 up");
+}
+
+/// Waits until a peer at an address of this network has been heard.
+fn hears_from(found: &Receiver<(InfoHash, SocketAddr)>, network: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !found.recv_deadline(deadline).expect("a peer").1.to_string().starts_with(network) {}
+}
+
+/// No route leads a multicast anywhere. Within the time that this waits nothing is announced twice but for a change.
+#[test]
+fn every_interface_is_used_and_one_that_comes_up_later_as_well() {
+    isolated("every_interface_is_used_and_one_that_comes_up_later_as_well", &["nsenter"], || {
+        let any = btsync::net::bind::Bind::Any;
+        let far = FarSide::new();
+        sh("ip link set near down");
+        let ((to_us, here), (to_there, there)) = (unbounded(), unbounded());
+        let one = Lsd::start(&any, 1001, vec![OURS], to_us).expect("local discovery without a network");
+        let other = far.within(|| Lsd::start(&any, 1002, vec![OURS], to_there)).expect("local discovery");
+        until("nothing is used here", || one.interfaces() == 0);
+        sh("ip link set near up");
+        hears_from(&here, "10.89.0.2:1002");
+        hears_from(&there, "10.89.0.1:1001");
+        // The second interface was not there before.
+        second_cable(&far);
+        hears_from(&here, "10.91.0.2:1002");
+        hears_from(&there, "10.91.0.1:1001");
+        until("both are used", || one.interfaces() == 2);
+        sh("ip link del near2");
+        until("it is gone", || one.interfaces() == 1);
+        one.stop();
+        other.stop();
+    });
+}
+
+/// Tied to one of two, by name or by address.
+#[test]
+fn an_interface_that_is_not_meant_is_not_used() {
+    isolated("an_interface_that_is_not_meant_is_not_used", &["nsenter"], || {
+        let far = FarSide::new();
+        second_cable(&far);
+        for name in ["near2", "10.91.0.1"] {
+            let tied = name.parse().expect("an interface");
+            let ((to_us, _here), (to_there, there)) = (unbounded(), unbounded());
+            let other = far.within(|| Lsd::start(&btsync::net::bind::Bind::Any, 1002, vec![OURS], to_there));
+            let other = other.expect("local discovery");
+            until("the far side uses both", || other.interfaces() == 2);
+            let one = Lsd::start(&tied, 1001, vec![OURS], to_us).expect("local discovery");
+            until("it is used", || one.interfaces() == 1);
+            hears_from(&there, "10.91.0.1:1001");
+            one.stop();
+            other.stop();
+            assert!(there.try_iter().all(|(_, addr)| !addr.to_string().starts_with("10.89.0.1:")), "{name}");
+        }
+    });
+}

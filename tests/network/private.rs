@@ -1,0 +1,460 @@
+//! Private torrents use their trackers alone (BEP 27), and `--interface` keeps everything to one interface or address: no DHT, no
+//! local discovery, no peer exchange, and nothing by another way, as those hear it who would be told.
+//!
+//! An ordinary torrent beside the private one is the clock: when all has been heard of it, the private one had its time.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::common::netns::{address, allow_multicast_on_lo, isolated};
+use crate::common::payload::Payload;
+use crate::common::process::Running;
+use crate::common::seeder::{FakePeer, full_bitfield};
+use crate::common::talker::{Talker, Turn, size_of};
+use crate::common::tracker::Tracker;
+use crate::common::wire::{Message, extended_handshake, id};
+use crate::common::{Stage, btsync, free_port, until};
+use parking_lot::Mutex;
+use socket2::{Domain, Socket, Type};
+
+/// A sender and what it said.
+type Datagram = (SocketAddr, Vec<u8>);
+
+/// Everything that comes to a UDP socket, until dropped.
+struct Ear {
+    addr: SocketAddr,
+    heard: Arc<Mutex<Vec<Datagram>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ear {
+    fn of(socket: UdpSocket) -> Ear {
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        let (heard, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (log, stopped, addr) = (heard.clone(), stop.clone(), socket.local_addr().expect("an address"));
+        let thread = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while !stopped.load(Ordering::Relaxed) {
+                if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    log.lock().push((from, buffer[..length].to_vec()));
+                }
+            }
+        });
+        Ear { addr, heard, stop, thread: Some(thread) }
+    }
+
+    /// A node of the DHT, or a tracker, that never answers.
+    fn at(host: u8) -> Ear {
+        Ear::of(UdpSocket::bind((address(host), 0)).expect("a UDP port"))
+    }
+
+    /// What is said to the IPv4 group of local discovery.
+    fn of_neighbours() -> Ear {
+        let group = Ipv4Addr::new(239, 192, 152, 143);
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("to share the port");
+        socket.set_reuse_port(true).expect("to share the port");
+        socket.bind(&SocketAddr::from((group, 6771)).into()).expect("the port of local discovery");
+        // On that interface alone: without this it hears whatever group anybody on this machine has joined elsewhere.
+        socket.set_multicast_all_v4(false).expect("to hear what it joined");
+        socket.join_multicast_v4(&group, &address(1).parse().expect("an address")).expect("the group");
+        Ear::of(socket.into())
+    }
+
+    fn count(&self) -> usize {
+        self.heard.lock().len()
+    }
+
+    fn senders(&self) -> HashSet<IpAddr> {
+        self.heard.lock().iter().map(|(from, _)| from.ip()).collect()
+    }
+
+    /// Whether anything holds this text, in whatever case.
+    fn holds(&self, text: &str) -> bool {
+        let of = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_lowercase().contains(&text.to_lowercase());
+        self.heard.lock().iter().any(|(_, bytes)| of(bytes))
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// A swarm of two who have everything and may be told to wait with it, a tracker that names them, and an ear for the DHT.
+struct Swarm {
+    payload: Payload,
+    peers: [Talker; 2],
+    /// Blocks are served, and metadata is told.
+    serve: Arc<AtomicBool>,
+    tell: Arc<AtomicBool>,
+    tracker: Tracker,
+    node: Ear,
+}
+
+impl Swarm {
+    fn new(name: &str, private: bool) -> Swarm {
+        let mut payload = Payload::single(name, 200_000, 16 * 1024);
+        payload.private = private;
+        let (serve, tell) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
+        let peer = || {
+            let (serve, tell) = (serve.clone(), tell.clone());
+            let pieces = payload.pieces();
+            Talker::new(&payload, size_of(&payload), move |talk, turn| {
+                match turn {
+                    Turn::Begin => {
+                        talk.wire.send(id::BITFIELD, &full_bitfield(pieces))?;
+                        // It must hear what is said meanwhile.
+                        let (mut wire, serve) = (talk.wire.again()?, serve.clone());
+                        std::thread::spawn(move || {
+                            until("the peer may serve", || serve.load(Ordering::Relaxed));
+                            wire.send(id::UNCHOKE, &[])
+                        });
+                        return Ok(true);
+                    }
+                    Turn::Metadata(_) => until("the peer may tell", || tell.load(Ordering::Relaxed)),
+                    Turn::Block(..) => {}
+                }
+                Ok(false)
+            })
+        };
+        let peers = [peer(), peer()];
+        let tracker = Tracker::start(&[peers[0].addr(), peers[1].addr()]);
+        Swarm { peers, serve, tell, tracker, node: Ear::at(7), payload }
+    }
+
+    /// btsync, with all that finds peers, in this swarm.
+    fn join(&self, stage: &Stage, what: &OsStr) -> Running {
+        let entry = self.node.addr.to_string();
+        let out = stage.folder(&self.payload.name.replace('.', "-"));
+        stage.btsync_in_the_open(&self.payload.name, what, &out, free_port(), &["--dht-entry-point", &entry])
+    }
+
+    fn url(&self) -> String {
+        self.tracker.url(&address(1))
+    }
+
+    fn join_by_torrent(&self, stage: &Stage) -> Running {
+        self.join(stage, stage.torrent(&self.payload, &self.url()).as_os_str())
+    }
+
+    /// Waits until both peers have been called so often.
+    fn calls(&self, times: usize) {
+        let called = || self.peers.iter().all(|peer| peer.heard().callers.len() >= times);
+        until("both peers are connected", called);
+    }
+
+    /// Waits until all that can be told of a download has been told.
+    fn is_told_of(&self, neighbours: &Ear) {
+        self.calls(1);
+        until("a node of the DHT is asked", || self.node.count() > 0);
+        until("the neighbours are told", || neighbours.holds(&self.payload.hex()));
+        for peer in &self.peers {
+            until("a peer is told of the other, and of our node", || peer.heard().pex > 0 && peer.heard().ports > 0);
+            let heard = peer.heard();
+            assert!(heard.offers_pex[0] && heard.dht_bits[0], "{heard:?}");
+        }
+    }
+
+    /// Lets the peers serve; the download must end well.
+    fn completes(&self, mut btsync: Running, stage: &Stage) {
+        self.serve.store(true, Ordering::Relaxed);
+        btsync.ends_with(0);
+        self.payload.assert_at(&stage.path(&self.payload.name.replace('.', "-")));
+    }
+}
+
+#[test]
+fn nothing_is_told_of_a_private_torrent() {
+    isolated("nothing_is_told_of_a_private_torrent", &[], || {
+        allow_multicast_on_lo();
+        let (stage, neighbours) = (Stage::new(), Ear::of_neighbours());
+        let (private, open) = (Swarm::new("private.bin", true), Swarm::new("open.bin", false));
+        let secret = private.join_by_torrent(&stage);
+        private.calls(1);
+        let ordinary = open.join_by_torrent(&stage);
+        open.is_told_of(&neighbours);
+
+        assert_eq!(private.node.count(), 0, "the DHT heard of it");
+        assert!(!neighbours.holds(&private.payload.hex()), "the neighbours heard of it");
+        for heard in private.peers.iter().map(Talker::heard) {
+            assert_eq!((heard.pex, heard.ports), (0, 0), "{heard:?}");
+            assert!(!heard.offers_pex[0] && !heard.dht_bits[0], "{heard:?}");
+        }
+        private.completes(secret, &stage);
+        open.completes(ordinary, &stage);
+    });
+}
+
+/// What a link leads to is known to be private once the metadata is there: from then on all is silent, and who was found in
+/// another way than by the tracker is not called again.
+#[test]
+fn a_link_to_a_private_torrent_falls_silent() {
+    isolated("a_link_to_a_private_torrent_falls_silent", &[], || {
+        allow_multicast_on_lo();
+        let (stage, neighbours) = (Stage::new(), Ear::of_neighbours());
+        let (private, open) = (Swarm::new("private.bin", true), Swarm::new("open.bin", false));
+        // Somebody tells of a third, and keeps the metadata back until that one was called.
+        let third = Talker::new(&private.payload, 0, |_, _| Ok(true));
+        let (named, tell) = (third.addr(), private.tell.clone());
+        tell.store(false, Ordering::Relaxed);
+        let gossip = Talker::new(&private.payload, size_of(&private.payload), move |talk, turn| {
+            match turn {
+                Turn::Begin => return talk.pex(&[named]).map(|()| true),
+                Turn::Metadata(_) => until("it may tell", || tell.load(Ordering::Relaxed)),
+                Turn::Block(..) => {}
+            }
+            Ok(false)
+        });
+        let link = private.payload.magnet(&format!("&tr={}&x.pe={}", private.url(), gossip.addr()));
+        let secret = private.join(&stage, OsStr::new(&link));
+        until("the third is called", || !third.heard().callers.is_empty());
+        until("the DHT is asked while nobody knows that it is private", || private.node.count() > 0);
+        // Only who was called before can be seen to be called again.
+        private.calls(1);
+        private.tell.store(true, Ordering::Relaxed);
+        private.calls(2);
+
+        let (node, calls) = (private.node.count(), third.heard().callers.len());
+        let ordinary = open.join_by_torrent(&stage);
+        open.is_told_of(&neighbours);
+        assert_eq!(private.node.count(), node, "the DHT heard of it afterwards");
+        assert_eq!(third.heard().callers.len(), calls, "who was named by a peer is called");
+        for heard in private.peers.iter().map(Talker::heard) {
+            assert_eq!(heard.pex, 0, "{heard:?}");
+            assert!(!heard.offers_pex[1] && !heard.dht_bits[1], "{heard:?}");
+        }
+        private.completes(secret, &stage);
+        open.completes(ordinary, &stage);
+    });
+}
+
+/// Everything that a download calls, as it is heard there.
+fn tied(stage: &Stage, swarm: &Swarm, udp: &Ear, interface: &str) -> Running {
+    let torrent = stage.torrent(&swarm.payload, &swarm.url());
+    let (entry, udp) = (swarm.node.addr.to_string(), format!("udp://{}/announce", udp.addr));
+    let named = swarm.peers[0].addr().to_string();
+    let more = ["--interface", interface, "--dht-entry-point", &entry, "--bt-tracker", &udp, "--peer", &named];
+    stage.btsync_in_the_open(interface, torrent.as_os_str(), &stage.folder("out"), free_port(), &more)
+}
+
+#[test]
+fn an_interface_that_is_not_there_lets_nothing_out() {
+    isolated("an_interface_that_is_not_there_lets_nothing_out", &[], || {
+        allow_multicast_on_lo();
+        let (stage, neighbours, udp) = (Stage::new(), Ear::of_neighbours(), Ear::at(8));
+        let swarm = Swarm::new("tied.bin", false);
+        for interface in ["nosuch0", "192.0.2.77", "2001:db8::77"] {
+            let mut btsync = tied(&stage, &swarm, &udp, interface);
+            btsync.ends_with(6);
+            let said = btsync.log();
+            let complaints: Vec<&str> = said.lines().filter(|line| line.starts_with("btsync: ")).collect();
+            assert!(matches!(complaints[..], [one] if one.contains(interface)), "it must say what is missing: {said}");
+        }
+        assert!(swarm.tracker.heard().is_empty() && swarm.peers[0].heard().callers.is_empty());
+        assert_eq!((swarm.node.count(), udp.count(), neighbours.count()), (0, 0, 0));
+    });
+}
+
+#[test]
+fn all_is_called_from_the_address_given() {
+    isolated("all_is_called_from_the_address_given", &[], || {
+        allow_multicast_on_lo();
+        let (stage, neighbours, udp) = (Stage::new(), Ear::of_neighbours(), Ear::at(8));
+        let swarm = Swarm::new("tied.bin", false);
+        let mut btsync = tied(&stage, &swarm, &udp, &address(5));
+        swarm.is_told_of(&neighbours);
+        // It is asked where no other tracker is.
+        let torrent = stage.torrent(&swarm.payload, &format!("udp://{}/announce", udp.addr));
+        let (out, more) = (stage.folder("out2"), ["--interface", &address(5), "--no-dht", "--no-lsd"]);
+        let _other = stage.btsync_in_the_open("udp", torrent.as_os_str(), &out, free_port(), &more);
+        until("the UDP tracker is asked", || udp.count() > 0);
+        let five = HashSet::from([IpAddr::from([10, 88, 0, 5])]);
+        assert_eq!(
+            (swarm.node.senders(), udp.senders(), neighbours.senders()),
+            (five.clone(), five.clone(), five.clone())
+        );
+        assert_eq!(swarm.tracker.heard().iter().map(|a| a.addr.ip()).collect::<HashSet<_>>(), five);
+        for peer in &swarm.peers {
+            assert_eq!(peer.heard().callers.iter().map(SocketAddr::ip).collect::<HashSet<_>>(), five);
+        }
+        swarm.serve.store(true, Ordering::Relaxed);
+        btsync.ends_with(0);
+    });
+}
+
+/// Two interfaces, one end of a cable each: what is tied to the one, by its name or its address, says nothing to those who are reached
+/// by the other, also when it is gone.
+#[test]
+fn what_is_tied_to_an_interface_uses_no_other() {
+    isolated("what_is_tied_to_an_interface_uses_no_other", &[], || {
+        allow_multicast_on_lo();
+        let cuts = [("near", "ip link del near"), ("10.89.0.1", "ip addr del 10.89.0.1/24 dev near")];
+        for (interface, cut) in cuts {
+            uses_no_other(interface, cut);
+        }
+    });
+}
+
+fn uses_no_other(interface: &str, cut: &str) {
+    let sh =
+        |script: &str| assert!(Command::new("sh").args(["-c", script]).status().expect("sh").success(), "{script}");
+    sh("set -e; ip link add near type veth peer name far; ip link set near up; ip link set far up
+        ip addr add 10.89.0.1/24 dev near");
+    let (stage, neighbours, udp) = (Stage::new(), Ear::of_neighbours(), Ear::at(8));
+    let (swarm, open) = (Swarm::new("tied.bin", false), Swarm::new("open.bin", false));
+    let mut btsync = tied(&stage, &swarm, &udp, interface);
+    btsync.says("listening on port");
+    let ordinary = open.join_by_torrent(&stage);
+    open.is_told_of(&neighbours);
+    open.completes(ordinary, &stage);
+    sh(cut);
+
+    let ordinary = Swarm::new("again.bin", false);
+    let again = ordinary.join_by_torrent(&stage);
+    ordinary.is_told_of(&neighbours);
+    ordinary.completes(again, &stage);
+    assert!(swarm.tracker.heard().is_empty() && swarm.peers[0].heard().callers.is_empty());
+    assert_eq!((swarm.node.count(), udp.count()), (0, 0));
+    assert!(!neighbours.holds(&swarm.payload.hex()));
+    btsync.terminate(7);
+}
+
+/// For trackers that allow certain clients only: what announces, handshakes and HTTP requests say, by default and as told.
+#[test]
+fn a_client_is_called_as_the_user_says() {
+    let version = env!("CARGO_PKG_VERSION");
+    let ours = format!("-BY{}0-", version.replace('.', ""));
+    let said = heard_of_the_client(&[]);
+    assert_eq!(said, [ours.clone(), ours, format!("btsync/{version}"), format!("btsync {version}")]);
+    let said = heard_of_the_client(&["--peer-id-prefix=-qB4650-", "--user-agent", "qBittorrent/4.6.5"]);
+    assert_eq!(said, ["-qB4650-", "-qB4650-", "qBittorrent/4.6.5", "qBittorrent/4.6.5"]);
+    for bad in [
+        "--peer-id-prefix=-qB465-",
+        "--peer-id-prefix=-qB46500-",
+        "--peer-id-prefix=-qB46 0-",
+        "--user-agent=a\nb",
+        "--user-agent=",
+    ] {
+        let output = btsync().args(["x.torrent", bad]).output().expect("btsync runs");
+        assert_eq!(output.status.code(), Some(28), "{bad}: {output:?}");
+    }
+}
+
+/// The first eight bytes of the peer id in an announce and in a handshake, the user agent, and the name in the extension handshake.
+fn heard_of_the_client(options: &[&str]) -> [String; 4] {
+    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40_000, 16 * 1024));
+    let (told, heard) = std::sync::mpsc::channel();
+    let info_hash = payload.info_hash();
+    let peer = FakePeer::raw(move |mut wire| {
+        let theirs = wire.read_handshake()?;
+        wire.send_raw(&extended_handshake(info_hash))?;
+        loop {
+            match wire.receive()? {
+                Message::Other(20, body) if body.first() == Some(&0) => {
+                    let _ = told.send((theirs[48..56].to_vec(), body));
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/announce", listener.local_addr().expect("an address"));
+    let torrent = stage.torrent(&payload, &url);
+    let port = free_port().to_string();
+    let mut command = btsync();
+    command.arg(torrent).arg(stage.path("out")).args(["--no-dht", "--no-lsd", "--plain", "--listen-port", &port]);
+    command.args(["--peer", &peer.addr.to_string(), "--encryption=off"]).args(options);
+    let mut running = stage.start("btsync", &mut command);
+    let (stream, _) = listener.accept().expect("an announce");
+    let request: Vec<String> =
+        BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+    let (id, extension) = heard.recv_timeout(crate::common::PATIENCE).expect("an extension handshake");
+    running.terminate(7);
+    let announced = request[0].split_once("peer_id=").expect("a peer id").1[..8].to_owned();
+    let agent =
+        request.iter().find_map(|line| line.to_ascii_lowercase().starts_with("user-agent: ").then(|| &line[12..]));
+    let extension = String::from_utf8_lossy(&extension).into_owned();
+    let (length, rest) = extension.split_once("1:v").expect("a version").1.split_once(':').expect("a string");
+    let client = rest[..length.parse::<usize>().expect("a length")].to_owned();
+    [announced, String::from_utf8_lossy(&id).into_owned(), agent.expect("a user agent").to_owned(), client]
+}
+
+/// A listener that must not be called, and its address.
+fn untouched() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a listener that does not wait");
+    let addr = listener.local_addr().expect("an address");
+    (listener, addr)
+}
+
+/// A download that gives up soon, with this in the environment and nothing else of a proxy.
+fn behind(stage: &Stage, what: &str, variable: (&str, &str)) -> std::process::Output {
+    let mut command = btsync();
+    for name in ["all_proxy", "http_proxy", "https_proxy", "no_proxy"] {
+        command.env_remove(name).env_remove(name.to_uppercase());
+    }
+    command.args([what, "out", "--no-dht", "--no-lsd", "--plain", "--stop-timeout=1"]).env(variable.0, variable.1);
+    command.args(["--listen-port", &free_port().to_string()]).current_dir(stage.path("")).output().expect("btsync runs")
+}
+
+/// As proxies allow CONNECT for TLS only.
+#[test]
+fn a_proxy_gets_whole_urls_for_http_and_connect_for_https() {
+    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40_000, 16 * 1024));
+    for (scheme, method) in [("http", "GET"), ("https", "CONNECT")] {
+        let (tracker, at) = untouched();
+        let torrent = stage.torrent(&payload, &format!("{scheme}://{at}/announce"));
+        let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://me:pw@{}", proxy.local_addr().expect("an address"));
+        let first = std::thread::spawn(move || {
+            let (stream, _) = proxy.accept().expect("a request");
+            let head: Vec<String> =
+                BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            head.join("\n")
+        });
+        behind(&stage, torrent.to_str().expect("UTF-8"), ("ALL_PROXY", &url));
+        let head = first.join().expect("a request");
+        let target =
+            if scheme == "http" { format!("http://{at}/announce?info_hash=") } else { format!("{at} HTTP/1.1") };
+        assert!(head.starts_with(&format!("{method} {target}")), "{head}");
+        assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic "), "{head}");
+        assert!(tracker.accept().is_err(), "the tracker was asked directly");
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_reported_and_nothing_goes_past_it() {
+    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40_000, 16 * 1024));
+    let (tracker, at) = untouched();
+    let torrent = stage.torrent(&payload, &format!("http://{at}/announce")).display().to_string();
+    let values =
+        ["socks4://127.0.0.1:1", "socks5h://127.0.0.1:1", "ftp://127.0.0.1:1", "http://", "what?", "127.0.0.1:x"];
+    for (variable, value) in ["ALL_PROXY", "http_proxy", "HTTPS_PROXY"].into_iter().cycle().zip(values) {
+        let output = behind(&stage, &torrent, (variable, value));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{variable}={value}: {said}");
+        assert!(
+            said.contains("the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used"),
+            "{value}: {said}"
+        );
+        let output = behind(&stage, &format!("http://{at}/x.torrent"), (variable, value));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(6), "{variable}={value}: {said}");
+        assert!(said.contains("cannot be used"), "{value}: {said}");
+    }
+    assert!(tracker.accept().is_err(), "something was asked directly");
+}

@@ -1,0 +1,161 @@
+//! Whose certificates are trusted: those bundled with btsync, and beside them those of the system or of `SSL_CERT_FILE`.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, Stream};
+
+use crate::common::payload::Payload;
+use crate::common::process::Running;
+use crate::common::seeder::{FakePeer, Gate};
+use crate::common::{Stage, btsync, free_port};
+
+/// Certificates that `testdata/tls/make.sh` made.
+fn certificate(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tls").join(name)
+}
+
+/// A tracker over TLS, whose certificate the tests' own CA signed.
+struct HttpsTracker {
+    addr: SocketAddr,
+    asked: Arc<AtomicUsize>,
+}
+
+impl HttpsTracker {
+    /// Tells everybody of these peers for as long as the test's process lives.
+    fn start(peers: &[SocketAddr]) -> HttpsTracker {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let chain = vec![CertificateDer::from_pem_file(certificate("server.pem")).expect("the certificate")];
+        let key = PrivateKeyDer::from_pem_file(certificate("server-key.pem")).expect("the key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.expect("protocol versions").with_no_client_auth();
+        let config = Arc::new(builder.with_single_cert(chain, key).expect("a key that fits"));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (count, answer) = (asked.clone(), answer(peers));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut session = ServerConnection::new(config.clone()).expect("a session");
+                // A client that trusts nobody here hangs up, which is its business.
+                if serve(&mut session, stream, &answer).is_ok() {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        HttpsTracker { addr, asked }
+    }
+
+    /// Its announce URL, at a host that its certificate names.
+    fn url(&self, host: &str) -> String {
+        format!("https://{host}:{}/announce", self.addr.port())
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+fn answer(peers: &[SocketAddr]) -> Vec<u8> {
+    let mut body = format!("d8:intervali600e5:peers{}:", peers.len() * 6).into_bytes();
+    for peer in peers {
+        let SocketAddr::V4(peer) = peer else { panic!("{peer} does not fit into six bytes") };
+        body.extend(peer.ip().octets());
+        body.extend(peer.port().to_be_bytes());
+    }
+    body.push(b'e');
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    [head.into_bytes(), body].concat()
+}
+
+fn serve(session: &mut ServerConnection, mut socket: TcpStream, answer: &[u8]) -> std::io::Result<()> {
+    let mut stream = Stream::new(session, &mut socket);
+    let (mut request, mut part) = (Vec::new(), [0; 1024]);
+    while !request.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut part)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            read => request.extend_from_slice(&part[..read]),
+        }
+    }
+    stream.write_all(answer)?;
+    stream.conn.send_close_notify();
+    stream.flush()
+}
+
+/// A download with a peer that only the tracker knows.
+struct Scene {
+    stage: Stage,
+    payload: Payload,
+    tracker: HttpsTracker,
+    _peer: FakePeer,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 300_001, 32 * 1024));
+        let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+        let tracker = HttpsTracker::start(&[peer.addr]);
+        Scene { stage, payload, tracker, _peer: peer }
+    }
+
+    fn download(&self, name: &str, announce: &str, env: &[(&str, &Path)], more: &[&str]) -> Running {
+        let mut command = btsync();
+        command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").envs(env.iter().copied());
+        command.arg(self.stage.torrent(&self.payload, announce)).arg(self.stage.folder(name));
+        command.args(["--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]).args(more);
+        self.stage.start(name, command.env("XDG_CACHE_HOME", self.stage.path("cache")))
+    }
+}
+
+#[test]
+fn a_tracker_of_the_users_own_authority_is_trusted() {
+    let scene = Scene::new();
+    for (n, host) in ["127.0.0.1", "localhost"].into_iter().enumerate() {
+        let env = [("SSL_CERT_FILE", &*certificate("ca.pem"))];
+        let name = format!("out{n}");
+        scene.download(&name, &scene.tracker.url(host), &env, &[]).ends_with(0);
+        scene.payload.assert_at(&scene.stage.path(&name));
+    }
+    let folder = scene.stage.folder("certificates");
+    std::fs::copy(certificate("ca.pem"), folder.join("0a1b2c3d.0")).expect("a copy");
+    scene.download("by-folder", &scene.tracker.url("127.0.0.1"), &[("SSL_CERT_DIR", &folder)], &[]).ends_with(0);
+}
+
+#[test]
+fn a_tracker_of_an_unknown_authority_is_not() {
+    let scene = Scene::new();
+    // The second names a file that does not help, and another is trusted for another host than this.
+    for (name, host, env) in [
+        ("without", "127.0.0.1", &[][..]),
+        ("other", "127.0.0.1", &[("SSL_CERT_FILE", &*certificate("server-key.pem"))][..]),
+        ("elsewhere", "127.0.0.2", &[("SSL_CERT_FILE", &*certificate("ca.pem"))][..]),
+    ] {
+        let mut running = scene.download(name, &scene.tracker.url(host), env, &["--stop-timeout", "2"]);
+        running.ends_with(2);
+        assert!(running.log().contains("certificate"), "{}", running.log());
+    }
+    assert_eq!(scene.tracker.asked(), 0, "somebody was told who downloads what");
+}
+
+#[test]
+fn certificates_are_read_for_https_alone() {
+    let scene = Scene::new();
+    let missing = scene.stage.path("missing.pem");
+    let run = |name: &str, announce: &str| {
+        let mut running = scene.download(name, announce, &[("SSL_CERT_FILE", &missing)], &["--stop-timeout", "2"]);
+        running.ends_with(2);
+        running.log().contains("missing.pem")
+    };
+    assert!(
+        run("https", &scene.tracker.url("127.0.0.1")),
+        "a file that the user named is missing, and nothing is said"
+    );
+    // The same port, so that it gets as far as a connection.
+    let plain = scene.tracker.url("127.0.0.1").replace("https:", "http:");
+    assert!(!run("http", &plain), "it was looked for without need");
+}

@@ -1,0 +1,259 @@
+//! Every malformed torrent ends in one clear line and exit code 25 or 26, and takes no memory whatever its size. Alone in its
+//! file, as what is measured is the largest of all children. Odd ones that are valid: `odd_torrents.rs`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use crate::common::netns::alone_in_process;
+use crate::common::process::Running;
+use crate::common::torrents::{but, d, file, l, path, rest, s, with_files};
+use crate::common::{PATIENCE, Stage, btsync};
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// What a process may ever have resident that was given a bad torrent, in KiB.
+const MEMORY_MAX: i64 = 32 * 1024;
+
+/// Content of a file, as runs that are repeated: this process must stay small, as its children's peak is counted from its own.
+type Parts = Vec<(Vec<u8>, usize)>;
+
+/// An exit code, a word of the message, what the file holds.
+type Case = (i32, &'static str, Parts);
+
+fn whole(bytes: impl Into<Vec<u8>>) -> Parts {
+    vec![(bytes.into(), 1)]
+}
+
+/// A start, something many times, and an end.
+fn long(start: &[u8], middle: &[u8], times: usize, end: &[u8]) -> Parts {
+    vec![(start.to_vec(), 1), (middle.to_vec(), times), (end.to_vec(), 1)]
+}
+
+fn no_bencode() -> Vec<Case> {
+    let sound = but("", None);
+    let cut = |at: usize| whole(sound.get(..at).unwrap_or_default());
+    let mut cases = vec![
+        (25, "the file is empty", whole("")),
+        (25, "unexpected", whole("hello")),
+        (25, "this is a web page, not a torrent", whole("<!DOCTYPE html><html></html>")),
+        (25, "this is a web page, not a torrent", whole("\u{feff}\r\n <?xml version='1.0'?>")),
+        (25, "this is a web page, not a torrent", long(b"<html>", b"x", 30 << 20, b"")),
+        (25, "unexpected", whole("\u{feff}d4:infodee")),
+        (25, "longer than what follows", cut(sound.len() - 10)),
+        (25, "ends", cut(52)),
+        (25, "ends", cut(sound.len() - 1)),
+        (25, "something follows", whole("i1ex")),
+        (25, "longer than what follows", whole("d4:infod6:pieces99999999:abc")),
+        (25, "longer than what follows", whole("d4:infod6:pieces4294967296:abc")),
+        (25, "longer than what follows", whole("d4:infod6:pieces18446744073709551615:abc")),
+        (25, "longer than what follows", whole("d4:infod6:pieces99999999999999999999999:abc")),
+        (25, "length", whole("d4:infod6:pieces020:abcdefghijabcdefghijee")),
+        (25, "unexpected", whole("d4:infod6:pieces-1:aee")),
+        (25, "not a string", whole("di1ei2ee")),
+        (25, "no value", whole("d4:infoe")),
+        (25, "`info` stands twice", whole("d4:infode4:infodee")),
+        (25, "`name` stands twice", whole(but("name", Some(b"1:a4:name1:b")))),
+        (25, "`a` stands twice", whole("d1:b0:1:a0:1:c0:1:a0:e")),
+    ];
+    for number in ["", "-", "-0", "00", "01", "-01", "+1", " 1", "1 ", "1.5", "0x10", "9223372036854775808"] {
+        cases.push((25, "integer", whole(but("length", Some(format!("i{number}e").as_bytes())))));
+    }
+    cases.extend([
+        (25, "nested", long(b"", b"l", 30 << 20, b"")),
+        (25, "nested", long(b"d4:info", b"d1:a", 7 << 20, b"")),
+        (25, "integer", long(b"d4:infod6:lengthi", b"9", 30 << 20, b"eee")),
+        (25, "unexpected", long(b"", b"\0", 30 << 20, b"")),
+        (25, "ends", long(b"d4:infod5:filesl", b"d6:lengthi1e4:pathl1:aee", 1 << 20, b"")),
+        (25, "longer than what follows", long(b"d4:infod6:pieces32000000:", b"x", 30 << 20, b"")),
+        (25, "too long", long(b"d30000000:", b"k", 30_000_000, b"i1ee")),
+    ]);
+    // Keys that get shorter are as unsorted as can be.
+    let keys: Vec<u8> = (0..100_000).rev().flat_map(|n| format!("7:{n:07}0:").into_bytes()).collect();
+    cases.push((25, "order", whole([b"d", &*keys, b"e"].concat())));
+    cases
+}
+
+fn no_torrent() -> Vec<Case> {
+    let refused = |word, bytes: Vec<u8>| (26, word, whole(bytes));
+    let mut cases = vec![
+        refused("no dictionary", "i1e".into()),
+        refused("no dictionary", "le".into()),
+        refused("no dictionary", "de".into()),
+        refused("no dictionary", "d4:infoi1ee".into()),
+        refused("no dictionary", "ld4:infodeee".into()),
+        refused("`pieces` is missing", "d4:infodee".into()),
+        refused("version 2", d(&[("info", &d(&[("meta version", b"i2e"), ("name", &s("a"))]))])),
+        (26, "too large", long(b"d1:a33000000:", b"x", 33 << 20, b"")),
+        (26, "no dictionary", long(b"d1:al", b"le", 15 << 20, b"ee")),
+    ];
+    let wrong: [(&str, &str, Option<&[u8]>); 14] = [
+        ("pieces", "`pieces` is missing", None),
+        ("pieces", "`pieces` is not a string", Some(b"le")),
+        ("pieces", "no multiple of 20", Some(b"3:abc")),
+        ("pieces", "1 piece hashes where its files need 2", Some(b"20:abcdefghijabcdefghij")),
+        ("piece length", "`piece length` is missing", None),
+        ("piece length", "`piece length` is not an integer", Some(b"2:16")),
+        ("piece length", "a piece length of 0", Some(b"i0e")),
+        ("piece length", "a piece length of -16", Some(b"i-16e")),
+        ("piece length", "a piece length of 4294967312", Some(b"i4294967312e")),
+        ("name", "climbs", Some(b"2:..")),
+        ("length", "neither", None),
+        ("length", "`length` is not an integer", Some(b"2:30")),
+        ("length", "negative", Some(b"i-30e")),
+        ("length", "piece hashes", Some(b"i9223372036854775807e")),
+    ];
+    cases.extend(wrong.into_iter().map(|(key, word, value)| refused(word, but(key, value))));
+    let link = |target: &[&str]| d(&[("attr", b"1:l"), ("path", &path(&["x"])), ("symlink path", &path(target))]);
+    let deep = vec!["a"; 101];
+    let part = "n".repeat(250);
+    let far = vec![part.as_str(); 17];
+    let bad_files: Vec<(&str, Vec<Vec<u8>>)> = vec![
+        ("no files", vec![]),
+        ("`files` is not a list of dictionaries", vec![b"i1e".to_vec()]),
+        ("`path` is missing", vec![d(&[("length", b"i1e")])]),
+        ("`path` is not a list", vec![d(&[("length", b"i1e"), ("path", b"1:a")])]),
+        ("a part of a file's path is not a string", vec![d(&[("length", b"i1e"), ("path", b"li5ee")])]),
+        ("climbs", vec![file(&["..", "..", "etc", "passwd"], "i1e")]),
+        ("folders deep", vec![file(&deep, "i1e")]),
+        ("longer than", vec![file(&far, "i1e")]),
+        ("`length` is missing", vec![d(&[("path", &path(&["a"]))])]),
+        ("`length` is not an integer", vec![file(&["a"], "1:1")]),
+        ("negative", vec![file(&["a"], "i-1e"), file(&["b"], "i2e")]),
+        ("any disk", vec![file(&["a"], "i9223372036854775807e"), file(&["b"], "i1e")]),
+        ("any disk", [["a"], ["b"], ["c"]].map(|name| file(&name, "i9223372036854775807e")).to_vec()),
+        ("leads out", vec![file(&["a"], "i1e"), link(&["..", "..", "etc"])]),
+        ("leads out", vec![file(&["a"], "i1e"), link(&["/etc/passwd"])]),
+    ];
+    cases.extend(bad_files.into_iter().map(|(word, files)| refused(word, with_files(&files))));
+    cases
+}
+
+/// What is wrong stands at the end of much that is right.
+fn no_torrent_and_large() -> Vec<Case> {
+    vec![
+        (26, "1500000 piece hashes where", pieces("i30e", MANY * 20, b"")),
+        (26, "no multiple of 20", pieces("i30e", MANY * 20 + 1, b"x")),
+        (26, "longer than", long(b"d4:infod5:filesld6:lengthi1e4:pathl30000000:", b"n", 30_000_000, &rest("eee"))),
+        (26, "no dictionary", long(b"d7:comment30000000:", b"c", 30_000_000, b"e")),
+        (26, "no dictionary", long(b"d13:announce-listl", &l(&[&s("http://t/a")]), 2_000_000, b"ee")),
+    ]
+}
+
+/// Hashes of 30 MB.
+const MANY: usize = 1_500_000;
+
+/// A torrent with [`MANY`] hashes.
+fn pieces(length: &str, bytes: usize, end: &[u8]) -> Parts {
+    let head = format!("d4:infod6:length{length}4:name1:a12:piece lengthi16e6:pieces{bytes}:");
+    long(head.as_bytes(), &[7; 20], MANY, &[end, b"ee"].concat())
+}
+
+/// A torrent of 24 MB with very many files, of which the last is this.
+fn write_files(to: &Path, last: &[&str]) {
+    let names = (0..700_000).map(|n| file(&[&format!("d{}", n % 7), &format!("f{n:05}")], "i0e"));
+    write_list(to, names, last);
+}
+
+/// One of 31 MB with many files as deep down as they may be.
+fn write_deep(to: &Path, last: &[&str]) {
+    let names = (0..95_000).map(|n| file(&[&["a"; 99][..], &[&format!("f{n:05}")]].concat(), "i0e"));
+    write_list(to, names, last);
+}
+
+fn write_list(to: &Path, files: impl Iterator<Item = Vec<u8>>, last: &[&str]) {
+    let mut out = BufWriter::new(File::create(to).expect("a file"));
+    out.write_all(b"d4:infod5:filesl").expect("room on the disk");
+    for file in files {
+        out.write_all(&file).expect("room on the disk");
+    }
+    out.write_all(&file(last, "i0e")).and_then(|()| out.write_all(&rest("e"))).expect("room on the disk");
+    out.flush().expect("room on the disk");
+}
+
+fn write(to: &Path, parts: &Parts) {
+    let mut out = BufWriter::new(File::create(to).expect("a file"));
+    for (bytes, times) in parts {
+        // In runs, as most are of a single byte.
+        let run = bytes.repeat((1 << 16) / bytes.len().max(1) + 1);
+        let mut left = bytes.len() * times;
+        while left > 0 {
+            let count = left.min(run.len());
+            out.write_all(&run[..count]).expect("room on the disk");
+            left -= count;
+        }
+    }
+    out.flush().expect("room on the disk");
+}
+
+/// The most memory that any process had that this one has waited for, in KiB.
+fn peak() -> i64 {
+    getrusage(UsageWho::RUSAGE_CHILDREN).expect("the children's usage").max_rss()
+}
+
+/// Both commands end with that code and one line, and leave nothing behind.
+fn is_refused(stage: &Stage, torrent: &Path, code: i32, word: &str) {
+    let out = stage.path("out");
+    for (name, args) in [("info", vec![Path::new("info"), torrent]), ("download", vec![torrent, &out])] {
+        let mut ended: Running = stage.start(name, btsync().env_remove("RUST_LOG").args(args));
+        let found = ended.end_within(PATIENCE);
+        let said = ended.log();
+        assert_eq!(found, Some(code), "{name}, {word}: {said:?}");
+        assert_eq!(said.lines().count(), 1, "{name}, {word}: {said:?}");
+        assert!(said.starts_with("btsync: ") && said.contains(word), "{name}, {word}: {said:?}");
+        assert!(said.len() < 500 && !said.trim_end().chars().any(char::is_control), "{name}, {word}: {said:?}");
+        assert!(!out.exists(), "{name}, {word}: something was made");
+        assert!(peak() <= MEMORY_MAX, "{name}, {word}: {} KiB", peak());
+    }
+}
+
+#[test]
+fn malformed_torrents_end_in_one_line_and_take_no_memory() {
+    alone_in_process("malformed_torrents_end_in_one_line_and_take_no_memory", || {
+        let stage = Stage::new();
+        let torrent = stage.path("bad.torrent");
+        // One after the other: what is measured is the largest so far.
+        for cases in [no_bencode, no_torrent, no_torrent_and_large] {
+            for (code, word, parts) in cases() {
+                write(&torrent, &parts);
+                drop(parts);
+                is_refused(&stage, &torrent, code, word);
+            }
+        }
+        write_files(&torrent, &["..", "x"]);
+        is_refused(&stage, &torrent, 26, "climbs");
+        write_deep(&torrent, &["a", ".."]);
+        is_refused(&stage, &torrent, 26, "climbs");
+        is_refused(&stage, Path::new("/dev/zero"), 25, "unexpected");
+        is_refused(&stage, Path::new("/dev/null"), 25, "the file is empty");
+        is_refused(&stage, &stage.folder("folder.torrent"), 15, "is a folder");
+
+        // From a pipe, which can be read once only.
+        write(&torrent, &pieces("i30e", MANY * 20, b""));
+        let piped = "cat bad.torrent | \"$BTSYNC\" info /dev/stdin";
+        let mut shell = std::process::Command::new("sh");
+        shell.current_dir(stage.path("")).env("BTSYNC", env!("CARGO_BIN_EXE_btsync")).args(["-c", piped]);
+        let mut ended = stage.start("piped", &mut shell);
+        ended.ends_with(26);
+        assert!(ended.log().contains("piece hashes") && peak() <= MEMORY_MAX, "{}: {} KiB", ended.log(), peak());
+
+        // The same with the length that it needs is fine, and shows that memory is measured at all.
+        write(&torrent, &pieces(&format!("i{}e", MANY * 16), MANY * 20, b""));
+        stage.start("large", btsync().arg("info").arg(&torrent)).ends_with(0);
+        assert!(peak() > MEMORY_MAX, "{} KiB", peak());
+        assert!(peak() < 3 * 32 * 1024, "{} KiB for 30 MB", peak());
+
+        // A fine one with very many files is told of file by file, however it is told.
+        write_files(&torrent, &["last"]);
+        for form in [None, Some("--json")] {
+            stage.start("many", btsync().arg("info").args(form).arg(&torrent)).ends_with(0);
+            assert!(peak() < 4 * 32 * 1024, "{form:?}: {} KiB for 24 MB", peak());
+        }
+
+        // So is one in which a file lies where others need a folder.
+        write_files(&torrent, &["d1"]);
+        let mut info: Running = stage.start("moves", btsync().arg("info").arg(&torrent));
+        info.ends_with(0);
+        assert!(info.log().lines().any(|line| line.ends_with("  t/d1.1")), "no t/d1.1");
+        assert!(peak() < 5 * 32 * 1024, "{} KiB for 24 MB", peak());
+    });
+}

@@ -1,0 +1,90 @@
+//! Message stream encryption with the programs that people run: each set so that it knows nothing but RC4, and libtorrent also so
+//! that it knows nothing but plain connections. btsync prefers, which is its default, and once it insists itself.
+
+use std::path::Path;
+
+use crate::common::netns::isolated;
+use crate::common::payload::Payload;
+use crate::common::real::{Client, Introducer};
+use crate::common::{Stage, free_port, until};
+
+const SEEDER: u8 = 2;
+const LEECHER: u8 = 3;
+
+/// What makes each of them insist on RC4.
+fn rc4_only(client: Client) -> &'static [&'static str] {
+    match client {
+        Client::Transmission => &["--encryption-required"],
+        Client::Aria2 => &["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"],
+        Client::Libtorrent => &["in_enc_policy=0", "out_enc_policy=0", "allowed_enc_level=2"],
+        Client::Rtorrent | Client::Qbittorrent => panic!("its command line cannot carry encryption options"),
+    }
+}
+
+/// What makes libtorrent know plain connections only.
+const PLAIN_ONLY: &[&str] = &["in_enc_policy=2", "out_enc_policy=2"];
+
+fn payload() -> Payload {
+    Payload::single("odd size.bin", 5 * 1024 * 1024 + 4_321, 128 * 1024)
+}
+
+/// The other client has it all and btsync fetches it.
+fn they_seed(client: Client, theirs: &[&str], ours: &[&str]) {
+    let (stage, payload) = (Stage::new(), payload());
+    let tracker = Introducer::Ours.start(&stage, &payload);
+    let folder = stage.folder_with("seeder", &payload);
+    let torrent = stage.torrent(&payload, &tracker.url());
+    let _seeder = client.start_with(&stage, SEEDER, &torrent, &folder, theirs);
+    tracker.knows_seeds(payload.info_hash(), 1);
+
+    let out = stage.folder("out");
+    stage.btsync("leecher", &torrent, &out, free_port(), ours).ends_with(0);
+    payload.assert_at(&out);
+}
+
+/// btsync has it all and the other client fetches it.
+fn we_seed(client: Client, theirs: &[&str], ours: &[&str]) {
+    let (stage, payload) = (Stage::new(), payload());
+    let tracker = Introducer::Ours.start(&stage, &payload);
+    let folder = stage.folder_with("seeder", &payload);
+    let torrent = stage.torrent(&payload, &tracker.url());
+    let mut seeder = stage.btsync("seeder", &torrent, &folder, free_port(), &[&["--seed"], ours].concat());
+    tracker.knows_seeds(payload.info_hash(), 1);
+
+    let out = stage.folder("out");
+    let _leecher = client.start_with(&stage, LEECHER, &torrent, &out, theirs);
+    arrives(&payload, &out);
+    seeder.terminate(0);
+}
+
+fn arrives(payload: &Payload, folder: &Path) {
+    until("the payload has arrived", || payload.difference_in_content(folder).is_none());
+}
+
+/// A test for each client and setting, both ways.
+macro_rules! both_ways {
+    ($($seeds:ident, $fetches:ident: $client:ident, $theirs:expr, $ours:expr;)*) => {$(
+        #[test]
+        fn $seeds() {
+            let client = Client::$client;
+            isolated(stringify!($seeds), &[client.program()], || they_seed(client, $theirs, $ours));
+        }
+
+        #[test]
+        fn $fetches() {
+            let client = Client::$client;
+            isolated(stringify!($fetches), &[client.program()], || we_seed(client, $theirs, $ours));
+        }
+    )*};
+}
+
+both_ways! {
+    transmission_seeds_by_rc4, transmission_fetches_by_rc4: Transmission, rc4_only(Client::Transmission), &[];
+    aria2_seeds_by_rc4, aria2_fetches_by_rc4: Aria2, rc4_only(Client::Aria2), &[];
+    libtorrent_seeds_by_rc4, libtorrent_fetches_by_rc4: Libtorrent, rc4_only(Client::Libtorrent), &[];
+    aria2_seeds_plainly_behind_mse, aria2_fetches_plainly_behind_mse: Aria2, &["--bt-require-crypto=true"], &[];
+    libtorrent_seeds_plainly, libtorrent_fetches_plainly: Libtorrent, PLAIN_ONLY, &[];
+    transmission_seeds_to_who_insists, transmission_fetches_from_who_insists: Transmission, &[], &["--encryption=require"];
+    aria2_seeds_to_who_insists, aria2_fetches_from_who_insists: Aria2, &[], &["--encryption=require"];
+    libtorrent_seeds_to_who_insists, libtorrent_fetches_from_who_insists: Libtorrent, &[], &["--encryption=require"];
+}

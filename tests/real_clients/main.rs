@@ -1,0 +1,7 @@
+//! btsync and other people's clients, each downloading from the other.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod encryption;
+mod transfers;

@@ -1,0 +1,214 @@
+//! `--max-download-limit` and `--max-upload-limit`: they hold, cost no needless request, change while running, and keep nobody
+//! from leaving. Times are asserted from below only: a busy machine is slower, never faster.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::payload::Payload;
+use crate::common::relay::Relay;
+use crate::common::seeder::{FakePeer, Gate, block};
+use crate::common::tracker::Tracker;
+use crate::common::wire::{Message, id};
+use crate::common::{Stage, btsync, free_port, until};
+use btsync::metainfo::Metainfo;
+use btsync::torrent::{Config, Event, Limits, Outcome, Torrent};
+
+/// The payload: 2.5 MiB, 160 blocks.
+const BLOCKS: usize = 160;
+
+/// What 2.5 MiB take at least at 1 MiB a second, with room for what a limiter lets go at once.
+const AT_A_MIB: Duration = Duration::from_secs(2);
+
+fn payload() -> Payload {
+    Payload::single("limited.bin", BLOCKS * 16 * 1024, 64 * 1024)
+}
+
+/// Seeders of the tests' own, and the torrent whose tracker names them.
+struct Source {
+    gates: Vec<Arc<Gate>>,
+    torrent: PathBuf,
+    peers: Vec<FakePeer>,
+    tracker: Tracker,
+}
+
+impl Source {
+    /// So many seeders behind gates that let `blocks` through.
+    fn new(stage: &Stage, seeders: usize, blocks: usize) -> Source {
+        let payload = payload();
+        let gates: Vec<_> = (0..seeders).map(|_| Gate::new(blocks)).collect();
+        let peers: Vec<_> = gates.iter().map(|gate| FakePeer::honest(&payload, gate)).collect();
+        let tracker = Tracker::start(&peers.iter().map(|peer| peer.addr).collect::<Vec<_>>());
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        Source { gates, torrent, peers, tracker }
+    }
+
+    /// Blocks served by all.
+    fn served(&self) -> usize {
+        self.gates.iter().map(|gate| gate.served()).sum()
+    }
+}
+
+#[test]
+fn a_download_keeps_its_limit_and_asks_for_nothing_twice() {
+    let stage = Stage::new();
+    let (source, out) = (Source::new(&stage, 1, usize::MAX), stage.folder("out"));
+    let began = Instant::now();
+    let limit = ["--max-download-limit", "1M"];
+    stage.btsync("fetch", &source.torrent, &out, free_port(), &limit).ends_with(0);
+    assert!(began.elapsed() >= AT_A_MIB, "done after {:?}", began.elapsed());
+    payload().assert_at(&out);
+    assert_eq!(source.served(), BLOCKS, "blocks served");
+}
+
+/// At this limit each peer's first block takes longer than a first block may.
+#[test]
+fn requests_do_not_run_out_of_time_because_we_hold_back() {
+    let stage = Stage::new();
+    let source = Source::new(&stage, 30, usize::MAX);
+    let mut command = btsync();
+    command.arg(&source.torrent).arg(stage.folder("out")).args([
+        "--max-overall-download-limit",
+        "40K",
+        "--no-dht",
+        "--no-lsd",
+    ]);
+    command.args(["--listen-port", &free_port().to_string()]).env("RUST_LOG", "btsync=debug");
+    let mut running = stage.start("fetch", &mut command);
+    // Each is asked for two at first, and for more when the first block has come.
+    until("many have brought a block", || source.served() >= 75);
+    let log = running.log();
+    assert!(log.contains("DEBUG"), "nothing would be said of requests that are late");
+    assert!(!log.contains("ran out of time"), "requests were given up:\n{log}");
+    running.signal("USR1");
+    running.ends_with(0);
+}
+
+#[test]
+fn a_seeder_keeps_its_limit() {
+    let (stage, payload) = (Stage::new(), payload());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let source = stage.folder_with("seeder", &payload);
+    let options = ["--seed", "--max-upload-limit", "1M"];
+    let mut seeder = stage.btsync("seeder", &torrent, &source, free_port(), &options);
+    until("the tracker knows the seeder", || tracker.heard().iter().any(|a| a.left == 0));
+    let began = Instant::now();
+    let out = stage.folder("out");
+    stage.btsync("leecher", &torrent, &out, free_port(), &[]).ends_with(0);
+    assert!(began.elapsed() >= AT_A_MIB, "done after {:?}", began.elapsed());
+    payload.assert_at(&out);
+    seeder.terminate(0);
+}
+
+#[test]
+fn signals_lift_the_limits_and_put_them_back() {
+    let stage = Stage::new();
+    let source = Source::new(&stage, 1, 0);
+    let options = ["--max-download-limit", "1M"];
+    let mut running = stage.btsync("fetch", &source.torrent, &stage.folder("out"), free_port(), &options);
+    until("btsync runs", || !source.tracker.heard().is_empty());
+    running.signal("USR1");
+    running.says("limits: down none");
+    running.signal("USR2");
+    running.says("limits: down 1.0 MiB/s");
+    let began = Instant::now();
+    source.gates[0].open();
+    running.ends_with(0);
+    assert!(began.elapsed() >= AT_A_MIB, "done after {:?}", began.elapsed());
+}
+
+/// What takes hours at the limit is done as soon as it is lifted.
+#[test]
+fn a_limit_is_lifted_while_blocks_wait() {
+    let stage = Stage::new();
+    let source = Source::new(&stage, 1, usize::MAX);
+    let options = ["--max-download-limit", "1K"];
+    let mut running = stage.btsync("fetch", &source.torrent, &stage.folder("out"), free_port(), &options);
+    until("blocks are on their way", || source.served() > 0);
+    assert!(running.runs(), "done without a lift");
+    running.signal("USR1");
+    running.ends_with(0);
+    payload().assert_at(&stage.folder("out"));
+}
+
+#[test]
+fn who_waits_for_its_turn_still_leaves_in_time() {
+    let stage = Stage::new();
+    let source = Source::new(&stage, 1, usize::MAX);
+    let options = ["--max-download-limit", "1K", "--max-upload-limit", "1K"];
+    let mut running = stage.btsync("fetch", &source.torrent, &stage.folder("out"), free_port(), &options);
+    until("blocks are on their way", || source.served() > 0);
+    running.terminate(7);
+}
+
+/// The library's own face: limits of the configuration, changed through a handle before the start and while running.
+#[test]
+fn a_handle_changes_the_limits() {
+    let stage = Stage::new();
+    let source = Source::new(&stage, 1, usize::MAX);
+    let mut config = Config::new(stage.folder("out"));
+    (config.dht, config.lsd) = (None, false);
+    (config.listen_ports, config.peers) = (0..=0, vec![source.peers[0].addr]);
+    config.limits = Limits { down: 0, up: 7 };
+    let session = Torrent::new(Metainfo::read(&source.torrent).expect("a torrent"), config);
+    let (handle, events) = (session.handle(), session.events());
+    assert_eq!(handle.limits(), Limits { down: 0, up: 7 });
+    handle.set_limits(Limits { down: 1024, up: 0 });
+    let running = thread::spawn(move || session.run().expect("no trouble"));
+    until("blocks are on their way", || source.served() > 0);
+    assert!(!events.try_iter().any(|event| event == Event::Completed), "the limit was not passed on");
+    handle.set_limits(Limits::default());
+    assert_eq!(handle.limits(), Limits::default());
+    assert_eq!(running.join().expect("no panic"), Outcome::Completed);
+}
+
+/// Trades with a peer behind a slow uplink: requests leave between our own blocks, and do not wait for all that the peer has asked
+/// for. What counts is how much was sent until the download was complete.
+#[test]
+fn requests_do_not_queue_behind_our_own_blocks() {
+    const UPLINK: u32 = 400_000;
+    let (stage, payload) = (Stage::new(), Payload::single("traded.bin", 256 * 64 * 1024, 64 * 1024));
+    let (content, sent) = (Arc::new(payload.content()), Arc::new(AtomicUsize::new(0)));
+    let out = stage.folder("out");
+    // The first half is there.
+    let mut half = content[..content.len() / 2].to_vec();
+    half.resize(content.len(), 0);
+    std::fs::write(out.join("traded.bin"), half).expect("a file");
+    let (theirs, counts) = (payload.clone(), sent.clone());
+    let peer = FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &[[0; 16], [0xff; 16]].concat())?;
+        wire.send(id::INTERESTED, &[])?;
+        wire.send(id::UNCHOKE, &[])?;
+        let mut asked = 0..u32::MAX;
+        loop {
+            match wire.receive()? {
+                // As many requests as clients like to have outstanding, so that our blocks never run out.
+                Message::Unchoke => {
+                    for number in asked.by_ref().take(500) {
+                        wire.request(number / 4 % 128, number % 4 * 16 * 1024, 16 * 1024)?;
+                    }
+                }
+                Message::Piece(..) => {
+                    counts.fetch_add(16 * 1024, Ordering::Relaxed);
+                    let number = asked.next().unwrap_or_default();
+                    wire.request(number / 4 % 128, number % 4 * 16 * 1024, 16 * 1024)?;
+                }
+                Message::Request(piece, begin, length) => {
+                    wire.send_block(piece, begin, block(&theirs, &content, piece, begin, length))?;
+                }
+                _ => {}
+            }
+        }
+    });
+    let relay = Relay::start(peer.addr, UPLINK);
+    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let more = ["--bt-exclude-tracker", "*", "--peer", &relay.addr.to_string()];
+    stage.btsync("trade", &torrent, &out, free_port(), &more).ends_with(0);
+    payload.assert_at(&out);
+    let sent = sent.load(Ordering::Relaxed);
+    assert!(sent > 0, "nothing was traded");
+    assert!(sent < 3 << 20, "{sent} bytes were sent until 8 MiB had come");
+}

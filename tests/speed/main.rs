@@ -1,0 +1,8 @@
+//! Rates: limits, slow peers and slow links. These tests measure time; heavy tests are in other binaries.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod limits;
+mod real_swarm;
+mod slow_swarm;

@@ -1,0 +1,348 @@
+//! Swarms as people have them: peers that stall, paths with jitter, slow seeds and large pieces. What is asserted is the outcome
+//! and what was asked of whom, never how long it took.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::common::netns::{FarSide, isolated};
+use crate::common::payload::Payload;
+use crate::common::process::Running;
+use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
+use crate::common::tracker::Tracker;
+use crate::common::wire::{Message, Wire, frame, id};
+use crate::common::{Stage, free_port, until};
+use parking_lot::Mutex;
+
+const BLOCK_SIZE: usize = 16 * 1024;
+
+/// How a peer stalls that has unchoked us and takes our requests.
+#[derive(Clone, Copy, Debug)]
+enum Stall {
+    /// It sends nothing.
+    Silent,
+    /// It sends keep-alives.
+    KeepAlive,
+    /// It sends the first block a byte at a time.
+    Drip,
+    /// It sends half of each block.
+    Short,
+}
+
+const STALLS: [Stall; 4] = [Stall::Silent, Stall::KeepAlive, Stall::Drip, Stall::Short];
+
+fn staller(payload: &Payload, stall: Stall, asked: &Arc<AtomicUsize>) -> FakePeer {
+    let (pieces, asked) = (payload.pieces(), asked.clone());
+    FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &full_bitfield(pieces))?;
+        wire.send(id::UNCHOKE, &[])?;
+        let (piece, begin, length) = wire.next_request()?;
+        asked.fetch_add(1, Ordering::Relaxed);
+        match stall {
+            Stall::Silent => {}
+            Stall::KeepAlive => every_half_second(&wire, vec![0; 4])?,
+            Stall::Drip => {
+                let mut head = frame(id::PIECE, &[piece.to_be_bytes(), begin.to_be_bytes()].concat());
+                head[..4].copy_from_slice(&(length + 9).to_be_bytes());
+                wire.send_raw(&head)?;
+                every_half_second(&wire, vec![0])?;
+            }
+            Stall::Short => loop {
+                let (piece, begin, length) = wire.next_request()?;
+                wire.send_block(piece, begin, &vec![0; length as usize / 2])?;
+            },
+        }
+        loop {
+            wire.receive()?;
+        }
+    })
+}
+
+/// Sends these bytes twice a second, from another thread, until the connection ends.
+fn every_half_second(wire: &Wire, bytes: Vec<u8>) -> io::Result<()> {
+    let mut wire = wire.again()?;
+    std::thread::spawn(move || {
+        while wire.send_raw(&bytes).is_ok() {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    });
+    Ok(())
+}
+
+/// btsync with these peers, and the tracker that names them.
+fn download(stage: &Stage, payload: &Payload, peers: &[FakePeer], port: u16) -> (Running, Tracker) {
+    let addrs: Vec<_> = peers.iter().map(|peer| peer.addr).collect();
+    let tracker = Tracker::start(&addrs);
+    let torrent = stage.torrent(payload, &tracker.url("127.0.0.1"));
+    (stage.btsync("btsync", &torrent, &stage.folder("out"), port, &[]), tracker)
+}
+
+/// A download of 4 MiB from one honest peer beside peers that stall. It must complete, and nothing be fetched from the honest peer
+/// twice.
+fn completes_beside(stallers: &[Stall]) {
+    let (stage, payload, gate) = (Stage::new(), Payload::single("stalled.bin", 4 << 20, 256 * 1024), Gate::new(0));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut peers: Vec<FakePeer> = stallers.iter().map(|&stall| staller(&payload, stall, &asked)).collect();
+    peers.push(FakePeer::honest(&payload, &gate));
+    let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
+    // The stallers have their requests before the honest peer unchokes.
+    until("all stallers were asked", || asked.load(Ordering::Relaxed) >= stallers.len());
+    gate.open();
+    btsync.ends_with(0);
+    payload.assert_at(&stage.path("out"));
+    assert_eq!(gate.served(), (4 << 20) / BLOCK_SIZE, "blocks from the honest peer");
+}
+
+#[test]
+fn one_staller_does_not_hold_the_end() {
+    for stall in STALLS {
+        completes_beside(&[stall]);
+    }
+}
+
+#[test]
+fn three_stallers_do_not_hold_the_end() {
+    for stall in STALLS {
+        completes_beside(&[stall; 3]);
+    }
+}
+
+#[test]
+fn fifty_stallers_do_not_hold_the_end() {
+    completes_beside(&std::array::from_fn::<Stall, 50, _>(|n| STALLS[n % STALLS.len()]));
+}
+
+/// A seeder that answers each request after a delay, in order, and at no more than so many bytes a second.
+struct Delayed {
+    delay: fn(&mut fastrand::Rng) -> Duration,
+    bytes_per_second: f64,
+}
+
+/// What a seeder saw.
+#[derive(Default)]
+struct Seen {
+    /// Requests for each block.
+    asked: Mutex<HashMap<(u32, u32), usize>>,
+    /// Cancels.
+    cancels: AtomicUsize,
+    /// Requests that waited for their answer at one time, at most.
+    deepest: AtomicUsize,
+    waiting: AtomicUsize,
+    served: AtomicUsize,
+}
+
+impl Delayed {
+    /// A seeder that begins with an unchoke.
+    fn seed(self, payload: &Arc<Payload>, content: &Arc<Vec<u8>>, seen: &Arc<Seen>) -> FakePeer {
+        let (payload, seen, content) = (payload.clone(), seen.clone(), content.clone());
+        let (delay, rate) = (self.delay, self.bytes_per_second);
+        let pieces = content.len().div_ceil(payload.piece_length);
+        FakePeer::new(payload.info_hash(), move |mut wire| {
+            wire.send(id::BITFIELD, &full_bitfield(pieces))?;
+            wire.send(id::UNCHOKE, &[])?;
+            let (queue, asked) = std::sync::mpsc::channel::<(Instant, (u32, u32, u32))>();
+            let (mut out, theirs, bytes, counted) = (wire.again()?, payload.clone(), content.clone(), seen.clone());
+            let cancelled = Arc::new(Mutex::new(HashSet::new()));
+            let withdrawn = cancelled.clone();
+            std::thread::spawn(move || {
+                let mut free = Instant::now();
+                for (due, (piece, begin, length)) in asked {
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    if withdrawn.lock().remove(&(piece, begin)) {
+                        counted.waiting.fetch_sub(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    let data = block(&theirs, &bytes, piece, begin, length);
+                    let mut message = frame(id::PIECE, &[piece.to_be_bytes(), begin.to_be_bytes()].concat());
+                    message[..4].copy_from_slice(&(length + 9).to_be_bytes());
+                    message.extend_from_slice(data);
+                    // A slow line carries a block in parts.
+                    let part = if rate < 1e6 { 512 } else { message.len() };
+                    for part in message.chunks(part) {
+                        free = free.max(Instant::now()) + Duration::from_secs_f64(part.len() as f64 / rate);
+                        std::thread::sleep(free.saturating_duration_since(Instant::now()));
+                        if out.send_raw(part).is_err() {
+                            return;
+                        }
+                    }
+                    counted.waiting.fetch_sub(1, Ordering::Relaxed);
+                    counted.served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let (mut rng, mut last) = (fastrand::Rng::with_seed(7), Instant::now());
+            loop {
+                match wire.receive()? {
+                    Message::Request(piece, begin, length) => {
+                        *seen.asked.lock().entry((piece, begin)).or_default() += 1;
+                        let waiting = seen.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+                        seen.deepest.fetch_max(waiting, Ordering::Relaxed);
+                        last = last.max(Instant::now() + delay(&mut rng));
+                        let _ = queue.send((last, (piece, begin, length)));
+                    }
+                    Message::Cancel(piece, begin, _) => {
+                        seen.cancels.fetch_add(1, Ordering::Relaxed);
+                        cancelled.lock().insert((piece, begin));
+                    }
+                    _ => {}
+                }
+            }
+        })
+    }
+}
+
+#[test]
+fn a_path_with_jitter_is_asked_deep_enough() {
+    let (stage, payload) = (Stage::new(), Arc::new(Payload::single("jitter.bin", 16 << 20, 256 * 1024)));
+    let content = Arc::new(payload.content());
+    let seen = Arc::new(Seen::default());
+    let jitter = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(20..=200));
+    let peers = [Delayed { delay: jitter, bytes_per_second: 1e9 }.seed(&payload, &content, &seen)];
+    let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
+    btsync.ends_with(0);
+    payload.assert_at(&stage.path("out"));
+    let deepest = seen.deepest.load(Ordering::Relaxed);
+    assert!(deepest >= 300, "{deepest} requests outstanding at most");
+}
+
+#[test]
+fn a_very_slow_peer_is_asked_for_each_block_once() {
+    let (stage, payload) = (Stage::new(), Arc::new(Payload::single("slow.bin", BLOCK_SIZE + 2000, 32 * 1024)));
+    let content = Arc::new(payload.content());
+    let seen = Arc::new(Seen::default());
+    let peers = [Delayed { delay: |_| Duration::ZERO, bytes_per_second: 1200.0 }.seed(&payload, &content, &seen)];
+    let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
+    btsync.ends_with(0);
+    payload.assert_at(&stage.path("out"));
+    let asked = seen.asked.lock();
+    assert!(asked.values().all(|times| *times == 1), "{asked:?}");
+    assert_eq!(seen.cancels.load(Ordering::Relaxed), 0, "cancels");
+}
+
+#[test]
+fn slow_peers_share_large_pieces() {
+    let (stage, payload, port) = (Stage::new(), Arc::new(Payload::single("large.bin", 16 << 20, 4 << 20)), free_port());
+    let content = Arc::new(payload.content());
+    let seen = Arc::new(Seen::default());
+    let slow = || Delayed { delay: |_| Duration::from_millis(10), bytes_per_second: 50e3 };
+    let seeds: Vec<_> = (0..10).map(|_| slow().seed(&payload, &content, &seen)).collect();
+    let (_btsync, _tracker) = download(&stage, &payload, &seeds, port);
+    // Another leecher hears of the first piece.
+    let mut wire = Wire::dial(([127, 0, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
+    while !matches!(wire.receive().expect("a HAVE"), Message::Have(_)) {}
+    let served = seen.served.load(Ordering::Relaxed);
+    let per_piece = (4 << 20) / BLOCK_SIZE;
+    assert!(served <= 2 * per_piece, "{served} blocks had come when the first piece of {per_piece} was whole");
+}
+
+/// What the leechers of a seed have of it.
+#[derive(Default)]
+struct Fetched {
+    blocks: AtomicUsize,
+    whole_pieces: AtomicUsize,
+}
+
+/// Fetches one piece with sixteen requests at a time, as far as the seed lets it.
+fn fetch_piece(mut wire: Wire, piece: u32, blocks: u32, fetched: &Fetched) -> io::Result<()> {
+    wire.send(id::INTERESTED, &[])?;
+    let mut missing: HashSet<u32> = (0..blocks).map(|n| n * BLOCK_SIZE as u32).collect();
+    while !missing.is_empty() {
+        match wire.receive()? {
+            Message::Unchoke => {
+                for begin in &missing {
+                    wire.request(piece, *begin, BLOCK_SIZE as u32)?;
+                }
+            }
+            Message::Piece(_, begin, _) if missing.remove(&begin) => _ = fetched.blocks.fetch_add(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+    fetched.whole_pieces.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Forty leechers and a line that carries 125 kB/s: few are served at a time, so that somebody soon has a whole piece.
+#[test]
+fn a_seed_on_a_slow_line_serves_few_at_a_time() {
+    isolated("a_seed_on_a_slow_line_serves_few_at_a_time", &["tc"], || {
+        let (stage, payload, port) = (Stage::new(), Payload::single("line.bin", 10 << 20, 256 << 10), free_port());
+        let far = FarSide::new();
+        let slow = ["qdisc", "add", "dev", "near", "root", "tbf", "rate", "1mbit", "burst", "16kb", "latency", "250ms"];
+        assert!(std::process::Command::new("tc").args(slow).status().expect("tc").success());
+        let tracker = Tracker::start(&[]);
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let home = stage.folder_with("seeder", &payload);
+        let _seeder = stage.btsync("seeder", &torrent, &home, port, &["--seed"]);
+        until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
+        let dial = || Wire::dial(([10, 89, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
+        let wires = far.within(|| (0..40).map(|_| dial()).collect::<Vec<_>>());
+        let fetched = Arc::new(Fetched::default());
+        for (piece, wire) in wires.into_iter().enumerate() {
+            let fetched = fetched.clone();
+            std::thread::spawn(move || fetch_piece(wire, piece as u32, 16, &fetched));
+        }
+        until("somebody has a whole piece", || fetched.whole_pieces.load(Ordering::Relaxed) > 0);
+        let blocks = fetched.blocks.load(Ordering::Relaxed);
+        assert!(blocks <= 6 * 16, "{blocks} blocks had been sent when the first piece of 16 was whole");
+    });
+}
+
+/// A leecher that always waits for 64 blocks of the first `have` pieces. Each time it chokes and unchokes btsync, btsync asks again for
+/// what it lost: how many bytes of blocks come before that, `times` times.
+fn blocks_before_requests(mut wire: Wire, have: u32, times: usize) -> io::Result<Vec<usize>> {
+    let per_piece = (256 << 10) / BLOCK_SIZE as u32;
+    wire.send(id::BITFIELD, &[0, 0xff])?; // the other half: a seed would not be unchoked
+    wire.send(id::INTERESTED, &[])?;
+    let mut next = 0;
+    let mut ask = |wire: &mut Wire| {
+        let block = next % (have * per_piece);
+        next += 1;
+        wire.request(block / per_piece, block % per_piece * BLOCK_SIZE as u32, BLOCK_SIZE as u32)
+    };
+    let (mut ahead, mut since, mut come) = (Vec::new(), None, 0);
+    while ahead.len() < times {
+        match wire.receive()? {
+            Message::Unchoke => (0..64).try_for_each(|_| ask(&mut wire))?,
+            Message::Piece(_, _, block) => {
+                come += 1;
+                if let Some(bytes) = &mut since {
+                    *bytes += block.len();
+                } else if come % 8 == 0 {
+                    wire.send(id::CHOKE, &[])?;
+                    wire.send(id::UNCHOKE, &[])?;
+                    since = Some(0);
+                }
+                ask(&mut wire)?;
+            }
+            Message::Request(..) => ahead.extend(since.take()),
+            _ => {}
+        }
+    }
+    Ok(ahead)
+}
+
+/// A line that carries 100 kB/s, on which more than a second's worth of blocks would wait.
+#[test]
+fn requests_do_not_wait_behind_blocks_on_a_slow_line() {
+    isolated("requests_do_not_wait_behind_blocks_on_a_slow_line", &["tc"], || {
+        let (stage, payload, port) = (Stage::new(), Payload::single("trade.bin", 4 << 20, 256 << 10), free_port());
+        let far = FarSide::new();
+        let slow = ["qdisc", "add", "dev", "near", "root", "tbf", "rate", "800kbit", "burst", "16kb", "limit", "200kb"];
+        assert!(std::process::Command::new("tc").args(slow).status().expect("tc").success());
+        let tracker = Tracker::start(&[]);
+        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let home = stage.folder_with("home", &payload);
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(home.join("trade.bin"))
+            .and_then(|file| file.set_len(2 << 20))
+            .expect("half of it");
+        let _btsync = stage.btsync("trader", &torrent, &home, port, &["--seed"]);
+        until("it has announced itself", || !tracker.heard().is_empty());
+        let wire = far.within(|| Wire::dial(([10, 89, 0, 1], port).into(), payload.info_hash()).expect("a handshake"));
+        let mut ahead = blocks_before_requests(wire, 8, 9).expect("a connection that lasts");
+        ahead.sort_unstable();
+        assert!(ahead[4] <= 3 * BLOCK_SIZE, "bytes of blocks before a request: {ahead:?}");
+    });
+}

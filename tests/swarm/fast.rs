@@ -1,0 +1,398 @@
+//! The fast extension (BEP 6) and the extension handshake (BEP 10), seen from the other end of the wire: what btsync says as a
+//! seeder and as a leecher, and what it does with those who abuse them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+
+use crate::common::payload::Payload;
+use crate::common::scene::{Scene, seeding, thirty_pieces};
+use crate::common::seeder::{FakePeer, Gate, block, serve};
+use crate::common::tracker::Tracker;
+use crate::common::wire::{Message, Wire, extended_handshake, frame, id};
+use crate::common::{Stage, free_port};
+
+const BLOCK_SIZE: u32 = 16 * 1024;
+
+/// Three numbers as they travel.
+fn words(words: [u32; 3]) -> Vec<u8> {
+    words.map(u32::to_be_bytes).concat()
+}
+
+fn reject(piece: u32, begin: u32, length: u32) -> Message {
+    Message::Other(id::REJECT, words([piece, begin, length]))
+}
+
+/// A peer that speaks both extensions, once btsync has said that it does too.
+fn fast_peer(behave: impl Fn(Wire) -> io::Result<()> + Send + Sync + 'static) -> FakePeer {
+    let info_hash = thirty_pieces().info_hash();
+    FakePeer::raw(move |mut wire| {
+        let theirs = wire.read_handshake()?;
+        if theirs[20..28] != [0, 0, 0, 0, 0, 0x10, 0, 4] {
+            return Err(io::Error::other("btsync does not offer both extensions"));
+        }
+        wire.send_raw(&extended_handshake(info_hash))?;
+        behave(wire)
+    })
+}
+
+/// A caller that speaks both extensions.
+fn call(addr: SocketAddr, payload: &Payload) -> Wire {
+    let mut wire = Wire::call(addr);
+    wire.send_raw(&extended_handshake(payload.info_hash())).expect("a handshake");
+    wire.read_handshake().expect("btsync's handshake");
+    wire
+}
+
+/// A fast peer that sends these bytes must be hung up on.
+fn hung_up_on_after(bytes: Vec<u8>) {
+    let hostile = fast_peer(move |mut wire| {
+        let _ = wire.send_raw(&bytes); // it may be hung up on before it is through
+        wire.closed()
+    });
+    Scene::new(hostile).survives();
+}
+
+/// btsync must complete from this peer alone.
+fn fetches_from(peer: &FakePeer) {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let tracker = Tracker::start(&[peer.addr]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let out = stage.folder("out");
+    stage.btsync("btsync", &torrent, &out, free_port(), &[]).ends_with(0);
+    payload.assert_at(&out);
+}
+
+#[test]
+fn fast_messages_that_were_not_agreed_on() {
+    let messages: [(u8, Vec<u8>); 5] = [
+        (id::SUGGEST, vec![0; 4]),
+        (id::HAVE_ALL, vec![]),
+        (id::HAVE_NONE, vec![]),
+        (id::REJECT, words([0, 0, BLOCK_SIZE])),
+        (id::ALLOWED_FAST, vec![0; 4]),
+    ];
+    for (id, body) in messages {
+        let hostile = FakePeer::new(thirty_pieces().info_hash(), move |mut wire| {
+            wire.send(id, &body)?;
+            wire.closed()
+        });
+        Scene::new(hostile).survives();
+    }
+}
+
+#[test]
+fn a_late_have_all_or_have_none() {
+    hung_up_on_after([frame(id::HAVE, &[0; 4]), frame(id::HAVE_ALL, &[])].concat());
+    hung_up_on_after([frame(id::HAVE_NONE, &[]), frame(id::HAVE_ALL, &[])].concat());
+}
+
+#[test]
+fn a_reject_of_what_was_not_asked_for() {
+    hung_up_on_after(frame(id::REJECT, &words([0, 0, BLOCK_SIZE])));
+}
+
+#[test]
+fn pieces_that_do_not_exist_allowed_or_suggested() {
+    hung_up_on_after(frame(id::ALLOWED_FAST, &30u32.to_be_bytes()));
+    hung_up_on_after(frame(id::SUGGEST, &u32::MAX.to_be_bytes()));
+}
+
+#[test]
+fn a_flood_of_allowed_pieces_and_of_suggestions() {
+    hung_up_on_after(frame(id::ALLOWED_FAST, &[0; 4]).repeat(12_000));
+    hung_up_on_after(frame(id::SUGGEST, &[0; 4]).repeat(12_000));
+}
+
+/// A request that is rejected costs us an answer.
+#[test]
+fn a_flood_of_requests_while_choked() {
+    hung_up_on_after(frame(id::REQUEST, &words([0, 0, BLOCK_SIZE])).repeat(12_000));
+}
+
+/// A peer that reads nothing may have so many requests waiting, and each beyond that is rejected.
+#[test]
+fn requests_beyond_the_queue_are_rejected() {
+    const QUEUE: usize = 2000;
+    let (stage, payload) = (Stage::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let mut wire = call(addr, &payload);
+    wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("what we have");
+    wire.send(id::INTERESTED, &[]).expect("interest");
+    wire.receive_until(&Message::Unchoke).expect("to be unchoked");
+    let asked = 3 * QUEUE;
+    for number in 0..asked as u32 {
+        wire.request(number / 16 % 32, number % 16 * BLOCK_SIZE, BLOCK_SIZE).expect("a request");
+    }
+    let (mut blocks, mut rejects) = (0, 0);
+    while blocks + rejects < asked {
+        match wire.receive().expect("an answer to every request") {
+            Message::Piece(..) => blocks += 1,
+            Message::Other(id::REJECT, _) => rejects += 1,
+            _ => {}
+        }
+    }
+    // Some are served into the buffers between us meanwhile.
+    assert!(blocks >= QUEUE && rejects > 0, "{blocks} blocks, {rejects} rejects");
+}
+
+/// Unchokes, and rejects whatever it is asked for: it must not keep us busy for ever.
+#[test]
+fn a_flood_of_rejects() {
+    let hostile = fast_peer(|mut wire| {
+        wire.send(id::HAVE_ALL, &[])?;
+        wire.send(id::UNCHOKE, &[])?;
+        loop {
+            let (piece, begin, length) = match wire.next_request() {
+                Ok(request) => request,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(_) => return Ok(()), // hung up on
+            };
+            if wire.send(id::REJECT, &words([piece, begin, length])).is_err() {
+                return Ok(());
+            }
+        }
+    });
+    Scene::new(hostile).survives();
+}
+
+/// A seeder has all, lets a newcomer have ten pieces although it is choked, and rejects the rest.
+#[test]
+fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
+    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let content = payload.content();
+    let mut wire = call(addr, &payload);
+    wire.send(id::HAVE_NONE, &[]).expect("a word");
+    assert_eq!(wire.receive().expect("what it has"), Message::Other(id::HAVE_ALL, vec![]));
+    let mut allowed = BTreeSet::new();
+    while allowed.len() < 10 {
+        if let Message::Other(id::ALLOWED_FAST, piece) = wire.receive().expect("the allowed pieces") {
+            assert!(allowed.insert(u32::from_be_bytes(piece.try_into().expect("four bytes"))), "allowed twice");
+        }
+    }
+    for piece in 0..30 {
+        wire.request(piece, 0, BLOCK_SIZE).expect("a request");
+    }
+    let mut answered = BTreeSet::new();
+    while answered.len() < 30 {
+        match wire.receive().expect("an answer") {
+            Message::Piece(piece, 0, bytes) => {
+                assert!(allowed.contains(&piece), "a choked peer got piece {piece}");
+                assert!(bytes == block(&payload, &content, piece, 0, BLOCK_SIZE), "wrong bytes");
+                assert!(answered.insert(piece), "answered twice");
+            }
+            Message::Other(id::REJECT, what) => {
+                let piece = u32::from_be_bytes([what[0], what[1], what[2], what[3]]);
+                assert_eq!(what, words([piece, 0, BLOCK_SIZE]));
+                assert!(!allowed.contains(&piece), "an allowed piece was rejected");
+                assert!(answered.insert(piece), "answered twice");
+            }
+            other => panic!("{other:?} instead of an answer"),
+        }
+    }
+    // The gift is bounded: whoever goes on asking gets rejects in the end.
+    let gift = *allowed.first().expect("ten pieces");
+    for _ in 0..50 {
+        wire.request(gift, 0, BLOCK_SIZE).expect("a request");
+    }
+    wire.receive_until(&reject(gift, 0, BLOCK_SIZE)).expect("the end of the gift");
+}
+
+/// Whatever becomes of a request, served, cancelled or caught by a choke: it is answered once.
+#[test]
+fn every_request_is_answered_once() {
+    let (stage, payload) = (Stage::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
+    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let mut wire = call(addr, &payload);
+    // Twelve pieces: too many for allowed ones.
+    wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("what we have");
+    wire.send(id::INTERESTED, &[]).expect("interest");
+    wire.receive_until(&Message::Unchoke).expect("to be unchoked");
+    // More than the buffers between us hold, and nothing is read meanwhile.
+    let mut open: BTreeMap<(u32, u32), i32> = BTreeMap::new();
+    for number in 0..1900u32 {
+        let (piece, begin) = (number / 16 % 32, number % 16 * BLOCK_SIZE);
+        wire.request(piece, begin, BLOCK_SIZE).expect("a request");
+        *open.entry((piece, begin)).or_default() += 1;
+    }
+    for number in 0..16u32 {
+        wire.send(id::CANCEL, &words([31, number * BLOCK_SIZE, BLOCK_SIZE])).expect("a cancel");
+    }
+    wire.send(id::NOT_INTERESTED, &[]).expect("no interest");
+    let (mut choked, mut left, mut rejects) = (false, 1900, 0);
+    while left > 0 || !choked {
+        let (piece, begin) = match wire.receive().expect("an answer to every request") {
+            Message::Choke => {
+                choked = true;
+                continue;
+            }
+            Message::Piece(piece, begin, _) => {
+                assert!(!choked, "a block after the choke");
+                (piece, begin)
+            }
+            Message::Other(id::REJECT, what) => {
+                rejects += 1;
+                let word = |at| u32::from_be_bytes([what[at], what[at + 1], what[at + 2], what[at + 3]]);
+                (word(0), word(4))
+            }
+            _ => continue,
+        };
+        let waiting = open.get_mut(&(piece, begin)).expect("an answer to what was asked");
+        *waiting -= 1;
+        assert!(*waiting >= 0, "piece {piece} at {begin} was answered twice");
+        left -= 1;
+    }
+    assert!(rejects > 0, "neither the cancels nor the choke were answered by a reject");
+    wire.request(20, 0, BLOCK_SIZE).expect("a request");
+    wire.receive_until(&reject(20, 0, BLOCK_SIZE)).expect("a reject, as we are choked");
+}
+
+/// While it is choked btsync asks for the pieces that it is allowed, and for no other.
+#[test]
+fn allowed_pieces_are_fetched_while_choked() {
+    let payload = thirty_pieces();
+    let (content, open) = (payload.content(), Gate::new(usize::MAX));
+    let peer = fast_peer(move |mut wire| {
+        wire.send(id::HAVE_ALL, &[])?;
+        for piece in [3u32, 5, 3] {
+            wire.send(id::ALLOWED_FAST, &piece.to_be_bytes())?;
+        }
+        wire.send(id::SUGGEST, &7u32.to_be_bytes())?;
+        for _ in 0..4 {
+            let (piece, begin, length) = wire.next_request()?;
+            if piece != 3 && piece != 5 {
+                return Err(io::Error::other("asked for a piece that is not allowed"));
+            }
+            wire.send_block(piece, begin, block(&payload, &content, piece, begin, length))?;
+        }
+        wire.send(id::UNCHOKE, &[])?;
+        serve(&mut wire, &payload, &content, &open)
+    });
+    fetches_from(&peer);
+}
+
+/// What is rejected, choked or not, is asked for again in the end, and completes.
+#[test]
+fn what_is_rejected_is_asked_for_again() {
+    let payload = thirty_pieces();
+    let (content, open) = (payload.content(), Gate::new(usize::MAX));
+    let peer = fast_peer(move |mut wire| {
+        wire.send(id::HAVE_ALL, &[])?;
+        wire.send(id::ALLOWED_FAST, &4u32.to_be_bytes())?;
+        for _ in 0..2 {
+            let (piece, begin, length) = wire.next_request()?;
+            wire.send(id::REJECT, &words([piece, begin, length]))?;
+        }
+        wire.send(id::UNCHOKE, &[])?;
+        for _ in 0..10 {
+            let (piece, begin, length) = wire.next_request()?;
+            wire.send(id::REJECT, &words([piece, begin, length]))?;
+        }
+        serve(&mut wire, &payload, &content, &open)
+    });
+    fetches_from(&peer);
+}
+
+/// A choke of a fast peer takes no request with it: after the unchoke nothing is asked for twice.
+#[test]
+fn a_choke_takes_no_request_with_it() {
+    let payload = thirty_pieces();
+    let content = payload.content();
+    let peer = fast_peer(move |mut wire| {
+        wire.send(id::HAVE_ALL, &[])?;
+        wire.send(id::UNCHOKE, &[])?;
+        let mut request = wire.next_request()?;
+        wire.send(id::CHOKE, &[])?;
+        wire.send(id::UNCHOKE, &[])?;
+        let mut asked = BTreeSet::new();
+        loop {
+            let (piece, begin, length) = request;
+            if !asked.insert(request) {
+                return Err(io::Error::other("asked twice"));
+            }
+            wire.send_block(piece, begin, block(&payload, &content, piece, begin, length))?;
+            request = wire.next_request()?;
+        }
+    });
+    fetches_from(&peer);
+}
+
+/// The extension handshake tells of the torrent and of who calls, and is repeated once the download is complete (BEP 21).
+#[test]
+fn a_leecher_that_completes_says_that_it_wants_nothing_more() {
+    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let gate = Gate::new(0);
+    let honest = FakePeer::honest(&payload, &gate);
+    let tracker = Tracker::start(&[honest.addr]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut btsync = stage.btsync("btsync", &torrent, &stage.folder("out"), port, &["--seed"]);
+    let mut wire = call(SocketAddr::from(([127, 0, 0, 1], port)), &payload);
+    wire.send(id::HAVE_NONE, &[]).expect("a word");
+    let size = format!("13:metadata_sizei{}e", payload.info().len());
+    for upload_only in [b"11:upload_onlyi0e", b"11:upload_onlyi1e"] {
+        let said = loop {
+            match wire.receive().expect("an extension handshake") {
+                Message::Other(id::EXTENDED, said) => break said,
+                Message::Other(id::HAVE_ALL, _) | Message::Bitfield(_) => panic!("it has something already"),
+                _ => {}
+            }
+        };
+        for part in [upload_only.as_slice(), size.as_bytes(), b"4:reqqi2000e", b"6:yourip4:\x7f\0\0\x01"] {
+            assert!(said.windows(part.len()).any(|w| w == part), "{} is not there", part.escape_ascii());
+        }
+        gate.open();
+    }
+    btsync.terminate(0);
+}
+
+/// libtorrent's message for the same, where the peer takes it; and that message from a peer.
+#[test]
+fn upload_only_is_sent_and_understood_as_a_message() {
+    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let gate = Gate::new(0);
+    let honest = FakePeer::honest(&payload, &gate);
+    let tracker = Tracker::start(&[honest.addr]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut btsync = stage.btsync("btsync", &torrent, &stage.folder("out"), port, &["--seed"]);
+    let mut wire = call(SocketAddr::from(([127, 0, 0, 1], port)), &payload);
+    wire.send(id::HAVE_NONE, &[]).expect("a word");
+    wire.send(id::EXTENDED, b"\0d1:md11:upload_onlyi77eee").expect("an extension handshake");
+    let ours = loop {
+        if let Message::Other(id::EXTENDED, said) = wire.receive().expect("an extension handshake") {
+            assert_eq!(said[0], 0);
+            let said = String::from_utf8_lossy(&said).into_owned();
+            let id =
+                said.split_once("1:md11:upload_onlyi").and_then(|(_, rest)| rest.split_once('e')?.0.parse::<u8>().ok());
+            break id.expect("an id for upload_only");
+        }
+    };
+    gate.open();
+    loop {
+        if let Message::Other(id::EXTENDED, said) = wire.receive().expect("a message") {
+            break assert_eq!(said, [77, 1]);
+        }
+    }
+    // Neither side wants anything now.
+    wire.send(id::EXTENDED, &[ours, 1]).expect("a word");
+    wire.closed().expect("the end");
+    btsync.terminate(0);
+}
+
+/// A tracker that checks whether we can be reached sends a handshake up to the info-hash, and waits for ours before it goes on.
+#[test]
+fn a_handshake_is_answered_before_its_peer_id_has_come() {
+    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut btsync = stage.btsync("btsync", &torrent, &stage.folder_with("source", &payload), port, &["--seed"]);
+    let mut wire = Wire::call(SocketAddr::from(([127, 0, 0, 1], port)));
+    let ours = extended_handshake(payload.info_hash());
+    let (head, peer_id) = ours.split_at(48);
+    wire.send_raw(head).expect("a handshake");
+    let theirs = wire.read_handshake().expect("a handshake");
+    assert_eq!(theirs[28..48], payload.info_hash());
+    wire.send_raw(peer_id).expect("a handshake");
+    wire.receive_until(&Message::Other(id::HAVE_ALL, Vec::new())).expect("a connection that goes on");
+    btsync.terminate(0);
+}

@@ -1,0 +1,383 @@
+//! btsync among its own on loopback: a tracker, a seeder and leechers, interruptions and what the next start makes of them.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::common::bencode::{bytes, dict, list};
+use crate::common::payload::Payload;
+use crate::common::process::Running;
+use crate::common::seeder::{FakePeer, Gate, full_bitfield};
+use crate::common::tracker::{Tracker, scrape};
+use crate::common::web::{Page, Web};
+use crate::common::wire::{Message, id};
+use crate::common::{Stage, btsync, free_port, until};
+use parking_lot::Mutex;
+
+/// What a stop may take at most; the tracker is given two seconds of it.
+const STOP: Duration = Duration::from_secs(10);
+
+/// Blocks of a piece of [`forty_pieces`].
+const BLOCKS: usize = 4;
+
+/// A single file of 40 pieces of four blocks, the last one short.
+fn forty_pieces() -> Payload {
+    Payload::single("forty.bin", 40 * 64 * 1024 - 1_234, 64 * 1024)
+}
+
+/// A seeder of the tests' own behind a gate, and the tracker that names it.
+struct Source {
+    gate: Arc<Gate>,
+    torrent: PathBuf,
+    _peer: FakePeer,
+    _tracker: Tracker,
+}
+
+impl Source {
+    /// One that serves so many blocks and then waits.
+    fn new(stage: &Stage, payload: &Payload, blocks: usize) -> Source {
+        let gate = Gate::new(blocks);
+        let peer = FakePeer::honest(payload, &gate);
+        let tracker = Tracker::start(&[peer.addr]);
+        let torrent = stage.torrent(payload, &tracker.url("127.0.0.1"));
+        Source { gate, torrent, _peer: peer, _tracker: tracker }
+    }
+
+    /// `btsync TORRENT OUT` from this source.
+    fn fetch(&self, stage: &Stage, name: &str, out: &Path) -> Running {
+        stage.btsync(name, &self.torrent, out, free_port(), &[])
+    }
+}
+
+/// `btsync tracker` on a free port, and its announce URL.
+fn our_tracker(stage: &Stage) -> (Running, String) {
+    let port = free_port();
+    let mut command = btsync();
+    command.args(["tracker", "--listen", &format!("127.0.0.1:{port}"), "--interval", "2"]);
+    let tracker = stage.start("tracker", &mut command);
+    until("the tracker listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    (tracker, format!("http://127.0.0.1:{port}/announce"))
+}
+
+/// Whether anyone listens there.
+fn listens(port: u16) -> bool {
+    std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+/// Create, tracker, seed, and five who want it and share: nothing but btsync.
+#[test]
+fn five_leechers_share_what_one_seeder_has() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let (_tracker, url) = our_tracker(&stage);
+    let source = stage.folder_with("seeder", &payload);
+    let torrent = stage.path("made.torrent");
+    let mut create = btsync();
+    create.arg("create").arg(source.join(&payload.name)).arg("-o").arg(&torrent);
+    create.args(["--announce", &url, "--piece-length", "64K"]);
+    stage.start("create", &mut create).ends_with(0);
+
+    let mut seeder = stage.btsync("seeder", &torrent, &source, free_port(), &["--seed"]);
+    let mut leechers: Vec<(Running, PathBuf)> = (1..=5)
+        .map(|number| {
+            let out = stage.folder(&format!("out-{number}"));
+            (stage.btsync(&format!("leecher-{number}"), &torrent, &out, free_port(), &["--seed"]), out)
+        })
+        .collect();
+    for (_, out) in &leechers {
+        until("a leecher has it all", || payload.difference(out).is_none());
+    }
+    for (leecher, out) in &mut leechers {
+        leecher.terminate(0);
+        payload.assert_at(out);
+    }
+    seeder.terminate(0);
+    payload.assert_at(&source);
+}
+
+/// The tracker is told who has it all; scrape says so.
+#[test]
+fn a_seeder_announces_itself_as_complete() {
+    let (stage, payload) = (Stage::new(), forty_pieces());
+    let (_tracker, url) = our_tracker(&stage);
+    let source = stage.folder_with("seeder", &payload);
+    let mut seeder = stage.btsync("seeder", &stage.torrent(&payload, &url), &source, free_port(), &["--seed"]);
+    until("the tracker knows the seeder", || scrape(&url, payload.info_hash()) == Some((1, 0)));
+    seeder.terminate(0);
+    until("the tracker has forgotten the seeder", || {
+        scrape(&url, payload.info_hash()).is_none_or(|figures| figures == (0, 0))
+    });
+}
+
+/// started once, completed once, stopped on leaving.
+#[test]
+fn the_tracker_hears_each_event_once() {
+    let (stage, payload) = (Stage::new(), forty_pieces());
+    let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let tracker = Tracker::start(&[peer.addr]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    stage.btsync("fetch", &torrent, &stage.folder("out"), free_port(), &[]).ends_with(0);
+    let heard = tracker.heard();
+    let events: Vec<&str> = heard.iter().map(|a| a.event.as_str()).filter(|event| !event.is_empty()).collect();
+    assert_eq!(events, ["started", "completed", "stopped"]);
+    assert_eq!(heard.first().map(|a| a.left), Some(payload.content().len() as u64));
+    assert_eq!(heard.last().map(|a| a.left), Some(0));
+}
+
+/// Shapes of torrents that are easily got wrong.
+#[test]
+fn every_shape_of_torrent_arrives() {
+    let shapes = [
+        Payload::single("one byte", 1, 16 * 1024),
+        Payload::single("exactly one block", 16 * 1024, 16 * 1024),
+        Payload::single("exactly two pieces", 64 * 1024, 32 * 1024),
+        Payload::single("piece longer than file", 100_000, 1024 * 1024),
+        Payload::single("a block and a byte", 16 * 1024 + 1, 32 * 1024),
+        Payload::tree("one file in a folder", &[("inside/it", 70_000)], 32 * 1024),
+        Payload::tree("first is empty", &[("0", 0), ("1", 50_000), ("2", 0), ("3", 0)], 32 * 1024),
+        Payload::tree("crumbs", &[("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 16 * 1024)], 16 * 1024),
+        Payload::awkward(),
+    ];
+    for payload in shapes {
+        let stage = Stage::new();
+        let source = Source::new(&stage, &payload, usize::MAX);
+        let out = stage.folder("out");
+        source.fetch(&stage, &payload.name, &out).ends_with(0);
+        payload.assert_at(&out);
+    }
+}
+
+/// Interrupts a download midway by a signal; the next start fetches only what is missing.
+fn resumes_after(signal: &str, code: Option<i32>) {
+    let (stage, payload) = (Stage::new(), forty_pieces());
+    let out = stage.folder("out");
+    let first = Source::new(&stage, &payload, 20 * BLOCKS);
+    let mut interrupted = first.fetch(&stage, "interrupted", &out);
+    until("some pieces are on disk", || payload.right_pieces(&out) >= 10);
+    interrupted.signal(signal);
+    assert_eq!(interrupted.end_within(STOP), code);
+
+    let kept = payload.right_pieces(&out);
+    assert!((10..40).contains(&kept), "interrupted midway, yet {kept} of 40 pieces are there");
+    let second = Source::new(&stage, &payload, usize::MAX);
+    second.fetch(&stage, "resumed", &out).ends_with(0);
+    payload.assert_at(&out);
+    let fetched = second.gate.served();
+    assert!(fetched <= (40 - kept) * BLOCKS, "fetched {fetched} blocks although {kept} of 40 pieces were there");
+}
+
+#[test]
+fn resumes_after_sigterm() {
+    resumes_after("TERM", Some(7));
+}
+
+#[test]
+fn resumes_after_sigint() {
+    resumes_after("INT", Some(7));
+}
+
+#[test]
+fn resumes_after_sigkill() {
+    resumes_after("KILL", None);
+}
+
+/// One wrong byte costs one piece.
+#[test]
+fn a_corrupted_file_is_repaired() {
+    let (stage, payload) = (Stage::new(), forty_pieces());
+    let out = stage.folder_with("out", &payload);
+    let file = out.join(&payload.name);
+    let mut content = payload.content();
+    content[3 * payload.piece_length + 5] ^= 1;
+    std::fs::write(&file, content).expect("a corrupted file");
+    let source = Source::new(&stage, &payload, usize::MAX);
+    source.fetch(&stage, "repair", &out).ends_with(0);
+    payload.assert_at(&out);
+    assert_eq!(source.gate.served(), BLOCKS, "blocks fetched to repair one piece");
+}
+
+/// A file that is missing or too short is fetched; its neighbours in the same pieces stay right.
+#[test]
+fn missing_and_short_files_are_fetched() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let out = stage.folder_with("out", &payload);
+    let files = payload.on_disk(&out);
+    std::fs::remove_file(&files[0].0).expect("a file to remove");
+    let (last, content) = files.last().expect("files");
+    std::fs::write(last, &content[..500_000]).expect("a file that is too short");
+    let source = Source::new(&stage, &payload, usize::MAX);
+    source.fetch(&stage, "fetch", &out).ends_with(0);
+    payload.assert_at(&out);
+}
+
+/// A download is over before the tiers that hang have timed out: the tracker that heard of its start hears of its end.
+#[test]
+fn completed_reaches_the_tracker_that_answers_beside_those_that_hang() {
+    let hangs = Tracker::black_hole();
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let udp = format!("udp://{}/announce", silent.local_addr().expect("an address"));
+    let moved = Web::start(&[("/announce", Page::Elsewhere(hangs.url("127.0.0.1")))]);
+    let never = Web::start(&[("/announce", Page::Silence)]);
+    let plain = || hangs.url("127.0.0.1");
+    let before = [
+        vec![plain()],
+        vec![plain().replace("http:", "https:")],
+        vec![udp.clone()],
+        vec![moved.url("/announce")],
+        vec![never.url("/announce"), udp],
+    ];
+    thread::scope(|scope| {
+        for (number, before) in before.iter().enumerate() {
+            scope.spawn(move || {
+                let (stage, payload) = (Stage::new(), Payload::single(&format!("{number}.bin"), 40_000, 16 * 1024));
+                let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+                let tracker = Tracker::start(&[peer.addr]);
+                let tiers = before.iter().cloned().chain([tracker.url("127.0.0.1")]);
+                let tiers = list(tiers.map(|url| list([bytes(url.as_bytes())])));
+                let torrent = stage.path("x.torrent");
+                fs::write(&torrent, dict([("announce-list", tiers), ("info", payload.info())]))
+                    .expect("a torrent file");
+                stage.btsync("fetch", &torrent, &stage.folder("out"), free_port(), &[]).ends_with(0);
+                let heard: Vec<_> = tracker.heard().into_iter().map(|announce| announce.event).collect();
+                assert_eq!(heard, ["started", "completed", "stopped"], "behind {before:?}");
+            });
+        }
+    });
+}
+
+/// All is there: exit 0 without a peer, and without waiting for a tracker that does not answer.
+#[test]
+fn what_is_complete_ends_at_once() {
+    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let out = stage.folder_with("out", &payload);
+    let tracker = Tracker::black_hole();
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut running = stage.btsync("again", &torrent, &out, free_port(), &[]);
+    assert_eq!(running.end_within(STOP), Some(0));
+    payload.assert_at(&out);
+}
+
+/// Ctrl-C does not wait for a tracker that takes the connection and says nothing, nor for one that is not there.
+#[test]
+fn stops_in_time_with_a_tracker_that_does_not_answer() {
+    let black_hole = Tracker::black_hole();
+    let dead = format!("http://127.0.0.1:{}/announce", free_port());
+    for (url, signal) in [(black_hole.url("127.0.0.1"), "INT"), (dead, "TERM")] {
+        let (stage, payload, port) = (Stage::new(), forty_pieces(), free_port());
+        let torrent = stage.torrent(&payload, &url);
+        let mut running = stage.btsync("stuck", &torrent, &stage.folder("out"), port, &[]);
+        until("btsync listens", || listens(port));
+        running.signal(signal);
+        assert_eq!(running.end_within(STOP), Some(7), "exit code with {url}");
+    }
+}
+
+/// Seeds until it has given as much as the torrent is long, then ends by itself.
+#[test]
+fn a_seeding_ratio_ends_it() {
+    let (stage, payload) = (Stage::new(), forty_pieces());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let source = stage.folder_with("seeder", &payload);
+    let mut seeder = stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "1.0"]);
+    until("the tracker knows the seeder", || tracker.heard().iter().any(|a| a.left == 0));
+    assert!(seeder.runs(), "a ratio of 0 was enough");
+    let out = stage.folder("out");
+    stage.btsync("leecher", &torrent, &out, free_port(), &[]).ends_with(0);
+    payload.assert_at(&out);
+    seeder.ends_with(0);
+    // The ratio is the torrent's, whatever session the bytes were sent in: it is reached already.
+    stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "1.0"]).ends_with(0);
+    // One more copy makes it twice the size.
+    let mut seeder = stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "2.0", "--json"]);
+    stage.btsync("other", &torrent, &stage.folder("other"), free_port(), &[]).ends_with(0);
+    seeder.ends_with(0);
+    let twice = format!("\"total_uploaded\":{}", payload.content().len() * 2);
+    assert!(seeder.log().contains(&twice), "{twice} in {}", seeder.log());
+}
+
+/// Seeds for some time (minutes, as aria2 has them; fractions are fine), then ends by itself.
+#[test]
+fn a_seeding_time_ends_it() {
+    let (stage, payload) = (Stage::new(), forty_pieces());
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let source = stage.folder_with("seeder", &payload);
+    stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-time", "0.02"]).ends_with(0);
+    // It did seed: it announced itself as complete, and left.
+    let events: Vec<String> = tracker.heard().into_iter().filter(|a| a.left == 0).map(|a| a.event).collect();
+    assert_eq!(events.first().map(String::as_str), Some("started"));
+    assert_eq!(events.last().map(String::as_str), Some("stopped"));
+}
+
+/// A seed hears of every piece that we get, although it needs none: its user sees our progress, and nobody takes us for a cheat.
+#[test]
+fn a_seed_is_told_of_our_pieces() {
+    let (stage, payload) = (Stage::new(), forty_pieces());
+    let gate = Gate::new(100);
+    let giving = FakePeer::honest(&payload, &gate);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (ears, pieces) = (heard.clone(), payload.pieces());
+    let choking = FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &full_bitfield(pieces))?;
+        loop {
+            if let Message::Have(piece) = wire.receive()? {
+                ears.lock().push(piece);
+            }
+        }
+    });
+    let tracker = Tracker::start(&[giving.addr, choking.addr]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut fetch = stage.btsync("fetch", &torrent, &stage.folder("out"), free_port(), &[]);
+    until("the choking seed has heard of most of what was sent", || heard.lock().len() >= 20);
+    gate.open();
+    fetch.ends_with(0);
+    assert!(choking.outcome().is_err(), "the connection ended");
+    let mut all = heard.lock().clone();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count, "each piece once");
+}
+
+/// A peer given by hand is enough where the tracker knows nobody.
+#[test]
+fn a_peer_given_by_hand_is_called() {
+    let (stage, payload) = (Stage::new(), forty_pieces());
+    let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let tracker = Tracker::start(&[]);
+    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let out = stage.folder("out");
+    stage.btsync("fetch", &torrent, &out, free_port(), &["--peer", &peer.addr.to_string()]).ends_with(0);
+    payload.assert_at(&out);
+}
+
+/// A tracker given on the command line serves beside a dead one in the torrent.
+#[test]
+fn a_tracker_given_by_hand_is_asked() {
+    let (stage, payload) = (Stage::new(), forty_pieces());
+    let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
+    let tracker = Tracker::start(&[peer.addr]);
+    let torrent = stage.torrent(&payload, &format!("http://127.0.0.1:{}/announce", free_port()));
+    let out = stage.folder("out");
+    let more = ["--bt-tracker", &tracker.url("127.0.0.1")];
+    stage.btsync("fetch", &torrent, &out, free_port(), &more).ends_with(0);
+    payload.assert_at(&out);
+}
+
+/// The torrent of a single file holds exactly the info value that the format asks for, byte by byte.
+#[test]
+fn created_torrents_have_the_info_they_should() {
+    let (stage, payload) = (Stage::new(), forty_pieces());
+    let source = stage.folder_with("source", &payload);
+    let torrent = stage.path("made.torrent");
+    let mut create: Command = btsync();
+    create.arg("create").arg(source.join(&payload.name)).arg("-o").arg(&torrent);
+    create.args(["--announce", "http://127.0.0.1:1/announce", "--piece-length", "64K"]);
+    stage.start("create", &mut create).ends_with(0);
+    let (made, info) = (std::fs::read(&torrent).expect("the torrent"), payload.info());
+    assert!(made.windows(info.len()).any(|window| window == info), "another info value");
+}

@@ -1,0 +1,11 @@
+//! Whole swarms of btsync, as programs and through the library.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod fast;
+mod library;
+mod loopback;
+mod pause;
+mod several;
+mod super_seed;

@@ -1,0 +1,131 @@
+//! A pause, through the library's own face: requests are taken back, nobody is served, connections stay, and all goes on after it.
+
+use std::io;
+use std::sync::mpsc;
+
+use crate::common::payload::Payload;
+use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
+use crate::common::wire::{Message, Wire, id};
+use crate::common::{PATIENCE, Stage, free_port, until};
+use btsync::metainfo::Metainfo;
+use btsync::torrent::{Config, Limits, Outcome, SeedGoal, Torrent, TorrentHandle};
+
+fn session(stage: &Stage, payload: &Payload, out: &str, set: impl FnOnce(&mut Config)) -> (Torrent, TorrentHandle) {
+    let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:9/")).expect("a torrent");
+    let mut config = Config::new(stage.folder(out));
+    (config.dht, config.lsd, config.resume) = (None, false, None);
+    config.listen_ports = 0..=0;
+    config.exclude_trackers = vec!["*".to_owned()];
+    set(&mut config);
+    let session = Torrent::new(torrent, config);
+    let handle = session.handle();
+    (session, handle)
+}
+
+/// Serves nothing until it has been asked, paused (`CANCEL` for every request) and asked again; then everything.
+fn through_a_pause(wire: &mut Wire, payload: &Payload, told: &mpsc::Sender<&'static str>) -> io::Result<()> {
+    let content = payload.content();
+    wire.send(id::BITFIELD, &full_bitfield(payload.pieces()))?;
+    wire.send(id::UNCHOKE, &[])?;
+    let mut asked = vec![wire.next_request()?];
+    let _ = told.send("asked");
+    let mut cancelled = false;
+    while !asked.is_empty() {
+        match wire.receive()? {
+            Message::Request(piece, begin, length) => {
+                assert!(!cancelled, "asked for something in the pause");
+                asked.push((piece, begin, length));
+            }
+            Message::Cancel(piece, begin, length) => {
+                cancelled = true;
+                asked.retain(|block| *block != (piece, begin, length));
+            }
+            _ => {}
+        }
+    }
+    let _ = told.send("cancelled");
+    loop {
+        if let Message::Request(piece, begin, length) = wire.receive()? {
+            let _ = told.send("asked again");
+            wire.send_block(piece, begin, block(payload, &content, piece, begin, length))?;
+        }
+    }
+}
+
+#[test]
+fn what_was_asked_for_is_taken_back_and_asked_for_again() {
+    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40 * 32 * 1024, 32 * 1024));
+    let (tell, told) = mpsc::channel();
+    let served = payload.clone();
+    let peer = FakePeer::new(payload.info_hash(), move |mut wire| through_a_pause(&mut wire, &served, &tell));
+    let (session, handle) = session(&stage, &payload, "out", |config| config.peers = vec![peer.addr]);
+    let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
+    let hears = |word| assert_eq!(told.recv_timeout(PATIENCE), Ok(word));
+    hears("asked");
+    handle.pause();
+    hears("cancelled");
+    assert!(handle.is_paused() && handle.snapshot().connected == 1);
+    handle.resume();
+    hears("asked again");
+    assert_eq!(thread.join().expect("no panic"), Outcome::Completed);
+    payload.assert_at(&stage.path("out"));
+}
+
+#[test]
+fn a_seed_that_pauses_serves_nobody_until_it_goes_on() {
+    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40 * 32 * 1024, 32 * 1024));
+    stage.folder_with("seed", &payload);
+    let port = free_port();
+    let (session, handle) = session(&stage, &payload, "seed", |config| {
+        config.listen_ports = port..=port;
+        config.seed = SeedGoal { forever: true, ..SeedGoal::default() };
+    });
+    let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
+    let addr = ([127, 0, 0, 1], port).into();
+    let call = || {
+        drop(Wire::call(addr)); // it listens
+        let mut wire = Wire::dial(addr, payload.info_hash()).expect("a handshake");
+        wire.send(id::INTERESTED, &[]).expect("a word");
+        wire
+    };
+    let mut wire = call();
+    wire.receive_until(&Message::Unchoke).expect("a slot");
+    handle.pause();
+    wire.receive_until(&Message::Choke).expect("the pause");
+    // Who comes in the pause gets no slot either: the first to hear of one does when it is over.
+    let mut late = call();
+    wire.request(0, 0, 16_384).expect("a word");
+    handle.resume();
+    late.receive_until(&Message::Unchoke).expect("a slot");
+    wire.receive_until(&Message::Unchoke).expect("a slot again");
+    handle.stop();
+    assert_eq!(thread.join().expect("no panic"), Outcome::StoppedComplete);
+}
+
+/// Requests run ahead of a limit by no more than what comes within two seconds, also of a peer that does not hear cancels.
+#[test]
+fn a_pause_under_a_limit_has_little_to_wait_for() {
+    const LIMIT: u64 = 400 * 1024;
+    const BLOCK_SIZE: u64 = 16 * 1024;
+    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 512 * 16 * 1024, 64 * 1024));
+    let gate = Gate::new(usize::MAX);
+    let peer = FakePeer::honest(&payload, &gate);
+    let (session, handle) = session(&stage, &payload, "out", |config| {
+        config.peers = vec![peer.addr];
+        config.limits = Limits { down: LIMIT, up: 0 };
+    });
+    let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
+    let downloaded = || handle.snapshot().downloaded;
+    until("some of it is there", || downloaded() >= 40 * BLOCK_SIZE);
+    let before = downloaded();
+    handle.pause();
+    let mut quiet = 0;
+    until("all that was asked for has come", || {
+        quiet = if downloaded() == gate.served() as u64 * BLOCK_SIZE { quiet + 1 } else { 0 };
+        quiet > 40
+    });
+    let late = downloaded() - before;
+    assert!(late <= 2 * LIMIT, "{late} bytes came after the pause");
+    handle.stop();
+    assert_eq!(thread.join().expect("no panic"), Outcome::Stopped);
+}

@@ -1,0 +1,393 @@
+//! Several torrents in one process, on one host: one port for their callers, plain and encrypted, one set of limits, one number of
+//! connections, one node of the DHT and one local discovery, of which nothing is left when all is over.
+//!
+//! The tests run one after the other, as they count threads.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::common::netns::{address, allow_multicast_on_lo, alone_in_process, isolated};
+use crate::common::payload::Payload;
+use crate::common::seeder::{FakePeer, Gate};
+use crate::common::wire::{Wire, handshake, id};
+use crate::common::{PATIENCE, Stage, until};
+use btsync::discovery::dht::{DhtConfig, DhtService};
+use btsync::metainfo::{Magnet, Metainfo};
+use btsync::net::bind::Bind;
+use btsync::torrent::{
+    Client, ClientError, Config, DhtSettings, Event, Limits, Outcome, SeedGoal, Source, Torrent, TorrentError,
+    TorrentHandle,
+};
+use btsync::types::Encryption;
+
+/// Threads of the library, by the names that it gives them.
+fn threads() -> usize {
+    const NAMES: [&str; 10] =
+        ["listen", "lobby", "read", "write", "time", "dht4", "dht6", "dht-names", "lsd", "announce"];
+    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
+    // One may end while we look.
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| NAMES.iter().any(|ours| name.trim_end().split(' ').next() == Some(*ours))).count()
+}
+
+/// Runs a test in a process of its own, as it counts threads. It must leave none behind.
+fn alone(test: &str, body: impl FnOnce()) {
+    alone_in_process(test, || {
+        body();
+        assert_eq!(threads(), 0, "threads left behind");
+    });
+}
+
+/// Neither DHT nor local discovery, any port.
+fn quiet(out: &Path) -> Config {
+    let mut config = Config::new(out);
+    (config.dht, config.lsd) = (None, false);
+    config.listen_ports = 0..=0;
+    config.exclude_trackers = vec!["*".into()];
+    config
+}
+
+const FOREVER: SeedGoal = SeedGoal { forever: true, time: None, ratio: None };
+
+fn payload(name: &str) -> Payload {
+    Payload::single(name, 96 * 16 * 1024, 64 * 1024)
+}
+
+fn torrent(payload: &Payload) -> Metainfo {
+    Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent")
+}
+
+struct Running {
+    handle: TorrentHandle,
+    events: crossbeam_channel::Receiver<Event>,
+    thread: JoinHandle<Result<Outcome, TorrentError>>,
+}
+
+impl Running {
+    fn start(session: Torrent) -> Running {
+        let (handle, events) = (session.handle(), session.events());
+        Running { handle, events, thread: thread::spawn(move || session.run()) }
+    }
+
+    /// On this host, calling `peers`.
+    fn with_client(host: &Arc<Client>, source: impl Into<Source>, out: &Path, peers: &[SocketAddr]) -> Running {
+        let config = Config { peers: peers.to_vec(), seed: FOREVER, ..quiet(out) };
+        Running::start(Torrent::with_client(host, source, config))
+    }
+
+    /// By itself, until it is complete or has been refused.
+    fn by_itself(payload: &Payload, out: &Path, encryption: Encryption, peer: SocketAddr) -> Running {
+        let config = Config { peers: vec![peer], encryption, ..quiet(out) };
+        Running::start(Torrent::new(torrent(payload), config))
+    }
+
+    /// Waits for an event; the channel closes when the session ends, so this cannot wait for ever on one that is over.
+    fn hears(&self, wanted: impl Fn(&Event) -> bool) {
+        let heard = self.events.iter().any(|event| wanted(&event));
+        assert!(heard, "the session ended without the event");
+    }
+
+    fn ends(self, outcome: Outcome) {
+        assert_eq!(self.thread.join().expect("no panic").expect("no trouble"), outcome);
+    }
+
+    fn stops(self, outcome: Outcome) {
+        self.handle.stop();
+        self.ends(outcome);
+    }
+}
+
+fn at(host: &Client) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], host.port().expect("it listens")))
+}
+
+/// Says hello for a torrent that nobody has there, which must not be answered by anything.
+fn is_refused(addr: SocketAddr, info_hash: [u8; 20]) {
+    let mut wire = Wire::call(addr);
+    wire.send_raw(&handshake(info_hash)).expect("room for it");
+    let end = wire.read_handshake().expect_err("an answer").kind();
+    assert!(!matches!(end, ErrorKind::WouldBlock | ErrorKind::TimedOut), "neither answered nor hung up on");
+}
+
+/// A handshake with somebody who has this torrent, and nothing else.
+fn is_served(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
+    let mut wire = Wire::call(addr);
+    wire.send_raw(&handshake(info_hash)).expect("room for it");
+    let theirs = wire.read_handshake().expect("an answer");
+    assert_eq!(theirs[28..48], info_hash, "another torrent");
+    wire
+}
+
+#[test]
+fn two_torrents_come_at_once_and_are_given_through_one_port() {
+    alone("two_torrents_come_at_once_and_are_given_through_one_port", || {
+        let (stage, a, b, unknown) = (Stage::new(), payload("a.bin"), payload("b.bin"), payload("unknown.bin"));
+        let host = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
+        let addr = at(&host);
+        let gate = Gate::new(0);
+        let (gives_a, gives_b) = (FakePeer::honest(&a, &gate), FakePeer::honest(&b, &gate));
+        let (out_a, out_b) = (stage.folder("a"), stage.folder("b"));
+        let magnet: Magnet = Magnet::parse(&b.magnet("")).expect("a link");
+        let first = Running::with_client(&host, torrent(&a), &out_a, &[gives_a.addr]);
+        let second = Running::with_client(&host, torrent(&b), &out_b, &[gives_b.addr]);
+        for running in [&first, &second] {
+            running.hears(|event| *event == Event::Listening { port: addr.port() });
+            until("a peer is there", || running.handle.snapshot().connected == 1);
+        }
+        let again = Torrent::with_client(&host, magnet, quiet(&out_b));
+        assert!(
+            matches!(again.run(), Err(TorrentError::Client(ClientError::DuplicateTorrent { info_hash })) if info_hash.0 == b.info_hash())
+        );
+        gate.open();
+        for running in [&first, &second] {
+            running.hears(|event| *event == Event::Completed);
+        }
+
+        for (n, encryption) in [Encryption::Off, Encryption::Require, Encryption::Prefer].into_iter().enumerate() {
+            for payload in [&a, &b] {
+                let out = stage.folder(&format!("{}-{n}", payload.name));
+                Running::by_itself(payload, &out, encryption, addr).ends(Outcome::Completed);
+                payload.assert_at(&out);
+            }
+            let stranger = Running::by_itself(&unknown, &stage.folder("unknown"), encryption, addr);
+            stranger.hears(|event| matches!(event, Event::PeerFailed { .. }));
+            stranger.stops(Outcome::Stopped);
+        }
+        is_refused(addr, unknown.info_hash());
+
+        first.stops(Outcome::StoppedComplete);
+        is_refused(addr, a.info_hash());
+        drop(is_served(addr, b.info_hash()));
+        assert!(!second.thread.is_finished());
+        second.stops(Outcome::StoppedComplete);
+        is_refused(addr, b.info_hash());
+        a.assert_at(&out_a);
+        b.assert_at(&out_b);
+        drop(host);
+        assert!(TcpStream::connect(addr).is_err(), "somebody still listens");
+    });
+}
+
+/// The metadata of a magnet link comes from a peer that serves nothing else; others call meanwhile, and while nobody is there.
+#[test]
+fn a_magnet_link_and_a_torrent_share_a_host() {
+    alone("a_magnet_link_and_a_torrent_share_a_host", || {
+        let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
+        let seeders = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
+        let gives: Vec<_> = [&a, &b]
+            .map(|payload| {
+                Running::with_client(&seeders, torrent(payload), &stage.folder_with(&payload.name, payload), &[])
+            })
+            .into_iter()
+            .collect();
+        for seeder in &gives {
+            seeder.hears(|event| *event == Event::Completed);
+        }
+        let host = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
+        let (out_a, out_b) = (stage.folder("out a"), stage.folder("out b"));
+        let linked =
+            Running::with_client(&host, Magnet::parse(&a.magnet("")).expect("a link"), &out_a, &[at(&seeders)]);
+        let ordinary = Running::with_client(&host, torrent(&b), &out_b, &[at(&seeders)]);
+        for running in [&linked, &ordinary] {
+            running.hears(|event| *event == Event::Completed);
+        }
+        a.assert_at(&out_a);
+        b.assert_at(&out_b);
+        for running in gives.into_iter().chain([linked, ordinary]) {
+            running.stops(Outcome::StoppedComplete);
+        }
+    });
+}
+
+#[test]
+fn limits_hold_over_all_torrents_together() {
+    alone("limits_hold_over_all_torrents_together", || {
+        let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
+        let limits = Limits { down: 1024 * 1024, up: 0 };
+        let host = Client::start(&Config { limits, ..quiet(&stage.path("unused")) }.client()).expect("a port");
+        let gates = [Gate::new(usize::MAX), Gate::new(usize::MAX)];
+        let gives = [FakePeer::honest(&a, &gates[0]), FakePeer::honest(&b, &gates[1])];
+        let began = Instant::now();
+        let first = Running::with_client(&host, torrent(&a), &stage.folder("a"), &[gives[0].addr]);
+        let second = Running::with_client(&host, torrent(&b), &stage.folder("b"), &[gives[1].addr]);
+        assert_eq!((first.handle.limits(), second.handle.limits()), (limits, limits));
+        for running in [&first, &second] {
+            running.hears(|event| *event == Event::Completed);
+        }
+        // Three MiB, with room for what a limiter lets go at once; a limit for each would let them through in half the time.
+        assert!(began.elapsed() >= Duration::from_millis(2500), "done after {:?}", began.elapsed());
+        first.stops(Outcome::StoppedComplete);
+        second.stops(Outcome::StoppedComplete);
+
+        // What would take hours is done as soon as the limits are lifted, for both, by a handle on one or by the host.
+        for lift in [
+            |host: &Client, _: &TorrentHandle| host.set_limits(Limits::default()),
+            |_: &Client, handle: &TorrentHandle| {
+                handle.set_limits(Limits::default());
+            },
+        ] {
+            host.set_limits(Limits { down: 1024, up: 0 });
+            let before: Vec<_> = gates.iter().map(|gate| gate.served()).collect();
+            let out = stage.folder(&format!("again {}", before[0]));
+            let first = Running::with_client(&host, torrent(&a), &out, &[gives[0].addr]);
+            let second = Running::with_client(&host, torrent(&b), &out, &[gives[1].addr]);
+            until("blocks are on their way", || {
+                gates.iter().zip(&before).all(|(gate, before)| gate.served() > *before)
+            });
+            for running in [&first, &second] {
+                assert!(!running.events.try_iter().any(|event| event == Event::Completed), "the limit does not hold");
+            }
+            lift(&host, &second.handle);
+            assert_eq!((host.limits(), first.handle.limits()), (Limits::default(), Limits::default()));
+            for running in [first, second] {
+                running.hears(|event| *event == Event::Completed);
+                running.stops(Outcome::StoppedComplete);
+            }
+        }
+    });
+}
+
+/// One that has all the connections gives some up when another wants its part.
+#[test]
+fn connections_are_shared() {
+    alone("connections_are_shared", || {
+        let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
+        let host = Client::start(&Config { max_peers: 12, ..quiet(&stage.path("unused")) }.client()).expect("a port");
+        let first = Running::with_client(&host, torrent(&a), &stage.folder_with("a", &a), &[]);
+        first.hears(|event| *event == Event::Completed);
+        // A quarter stays for those whom we call.
+        let _callers: Vec<_> = (0..9).map(|_| is_served(at(&host), a.info_hash())).collect();
+        until("all have a place", || first.handle.snapshot().connected == 9);
+        is_refused(at(&host), a.info_hash());
+        let second = Running::with_client(&host, torrent(&b), &stage.folder_with("b", &b), &[]);
+        second.hears(|event| *event == Event::Completed);
+        // Half of the twelve are its own, of these a quarter for those whom it calls.
+        let _others: Vec<_> = (0..5).map(|_| is_served(at(&host), b.info_hash())).collect();
+        is_refused(at(&host), b.info_hash());
+        until("the first has given up two", || first.handle.snapshot().connected == 7);
+        until("the second has five", || second.handle.snapshot().connected == 5);
+        first.stops(Outcome::StoppedComplete);
+        let _more: Vec<_> = (0..4).map(|_| is_served(at(&host), b.info_hash())).collect();
+        second.stops(Outcome::StoppedComplete);
+    });
+}
+
+/// A caller from another address than all others.
+fn from_elsewhere(to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("an address of the loopback");
+    socket.connect(&to.into()).expect("a connection");
+    socket.into()
+}
+
+#[test]
+fn callers_who_say_nothing_do_not_keep_others_out() {
+    alone("callers_who_say_nothing_do_not_keep_others_out", || {
+        let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
+        let host = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
+        let gives: Vec<_> = [&a, &b]
+            .map(|payload| {
+                Running::with_client(&host, torrent(payload), &stage.folder_with(&payload.name, payload), &[])
+            })
+            .into_iter()
+            .collect();
+        for seeder in &gives {
+            seeder.hears(|event| *event == Event::Completed);
+        }
+        // As many as are asked at a time.
+        let mut silent: Vec<_> = (0..128).map(|_| Wire::call(at(&host))).collect();
+        let mut other = from_elsewhere(at(&host));
+        other.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        other.write_all(&handshake(b.info_hash())).expect("room for it");
+        let mut theirs = [0; 68];
+        other.read_exact(&mut theirs).expect("an answer");
+        assert_eq!(theirs[28..48], b.info_hash());
+        silent.remove(0).closed().expect("the first to come made room");
+        // One that waits may still say whom it means.
+        let mut late = silent.pop().expect("another");
+        late.send_raw(&handshake(a.info_hash())).expect("room for it");
+        assert_eq!(late.read_handshake().expect("an answer")[28..48], a.info_hash());
+        late.send(id::INTERESTED, &[]).expect("it goes on as any connection");
+        late.receive_until(&crate::common::wire::Message::Unchoke).expect("to be unchoked");
+        for running in gives {
+            running.stops(Outcome::StoppedComplete);
+        }
+        drop(host); // the rest of the silent ones are not waited for
+    });
+}
+
+/// How many threads of the process have this name.
+fn named(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|found| found.trim_end() == name).count()
+}
+
+/// Two torrents are found by the DHT, then two by neighbours; a private one beside them is not, and is not looked for.
+#[test]
+fn the_dht_and_neighbours_are_shared_but_not_with_private_torrents() {
+    isolated("the_dht_and_neighbours_are_shared_but_not_with_private_torrents", &[], || {
+        allow_multicast_on_lo();
+        for by_dht in [true, false] {
+            are_found(by_dht);
+        }
+    });
+}
+
+fn are_found(by_dht: bool) {
+    let ip = |last| address(last).parse().expect("an address");
+    let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
+    let mut private = payload("private.bin");
+    private.private = true;
+    let (tell, _nobody) = crossbeam_channel::unbounded();
+    let config = DhtConfig { interface: Bind::Address(ip(2)), routers: vec![], ..DhtConfig::default() };
+    let node = DhtService::start(&config, &tell).expect("a DHT node");
+    let dht = DhtSettings { routers: vec![], entry_points: vec![node.local_addrs()[0].to_string()], state_path: None };
+    let open = |out: &Path, last| {
+        let mut config = Config { bind: Bind::Address(ip(last)), seed: FOREVER, ..quiet(out) };
+        (config.dht, config.lsd) = (by_dht.then(|| dht.clone()), !by_dht);
+        config
+    };
+    let hosts = [1, 3].map(|last| Client::start(&open(&stage.path("unused"), last).client()).expect("a port"));
+    let begin = |which: usize, payload: &Payload, out: &Path| {
+        Running::start(Torrent::with_client(&hosts[which], torrent(payload), open(out, 1)))
+    };
+    let hidden: Vec<_> =
+        (0..2).map(|which| begin(which, &private, &stage.folder(&format!("private {which}")))).collect();
+    for running in &hidden {
+        running.hears(|event| matches!(event, Event::NoTracker { .. }));
+    }
+    assert_eq!((named("dht4"), named("lsd")), (1, 0), "begun for a private torrent");
+    let seeders = [&a, &b].map(|payload| begin(0, payload, &stage.folder_with(&payload.name, payload)));
+    let leechers = [&a, &b].map(|payload| begin(1, payload, &stage.folder(&format!("out {}", payload.name))));
+    for (running, payload) in leechers.iter().zip([&a, &b]) {
+        running.hears(|event| *event == Event::Completed);
+        payload.assert_at(&stage.path(&format!("out {}", payload.name)));
+    }
+    // Who is called need not have found the other.
+    let found: Vec<_> = leechers.iter().chain(&seeders).map(|running| running.handle.search()).collect();
+    for each in [&found[0], &found[1]].into_iter().zip(&found[2..]) {
+        let (by_the_dht, by_neighbours) = (each.0.dht_peers + each.1.dht_peers, each.0.lsd_peers + each.1.lsd_peers);
+        assert_eq!((by_the_dht > 0, by_neighbours > 0), (by_dht, !by_dht));
+    }
+    let (dht, lsd) = if by_dht { (3, 0) } else { (1, 2) };
+    assert_eq!((named("dht4"), named("lsd"), named("listen")), (dht, lsd, 2), "one of each for a host");
+    for running in &hidden {
+        let (search, snapshot) = (running.handle.search(), running.handle.snapshot());
+        assert_eq!((search.dht_peers, search.lsd_peers, search.incoming_connections, snapshot.known), (0, 0, 0, 0));
+    }
+    for running in leechers.into_iter().chain(seeders) {
+        running.stops(Outcome::StoppedComplete);
+    }
+    assert_eq!((named("dht4"), named("lsd")), (dht, lsd), "a host for several outlives them");
+    for running in hidden {
+        running.stops(Outcome::Stopped);
+    }
+    drop(hosts);
+    assert_eq!((named("dht4"), named("lsd"), named("listen")), (1, 0, 0));
+    node.stop().expect("nothing to write");
+}
