@@ -179,7 +179,7 @@ pub(super) fn may_be_marker(file: &File) -> bool {
 }
 
 /// Whether the file is on a FUSE file system. These may give a file another inode number after it was closed for a while.
-#[allow(clippy::useless_conversion)] // the field has another type on other machines
+#[allow(clippy::useless_conversion)] // the field has another type on other architectures
 pub(super) fn is_on_fuse(file: &File) -> bool {
     const FUSE: i64 = 0x6573_5546;
     rustix::fs::fstatfs(file).is_ok_and(|found| i64::try_from(found.f_type).is_ok_and(|kind| kind == FUSE))

@@ -77,7 +77,7 @@ impl Storage {
     /// Whether the download folder is on an overlay file system, as in containers. Opening a file of a lower layer for writing
     /// copies it to the upper layer, and the copy is a different file.
     pub(super) fn is_layered(&self) -> bool {
-        #[allow(clippy::useless_conversion)] // the field has another type on other machines
+        #[allow(clippy::useless_conversion)] // the field has another type on other architectures
         fn is_overlay(found: &rustix::fs::StatFs) -> bool {
             const OVERLAY: i64 = 0x794c_7630;
             i64::try_from(found.f_type).is_ok_and(|kind| kind == OVERLAY)
