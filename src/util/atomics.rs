@@ -1,8 +1,8 @@
-//! Atomics with their memory order settled, so that each use need not choose one.
+//! Atomics with a fixed memory ordering, so that no use has to choose one.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// A boolean that threads share. A thread that sees a value also sees all that was written before it was set.
+/// A boolean that threads share. A thread that sees a value also sees everything written before it was set.
 #[derive(Debug, Default)]
 pub struct Flag(AtomicBool);
 
@@ -53,13 +53,13 @@ impl Counter {
         self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
-    /// Sets the value to `new` if it is `old`; whether it did.
+    /// Sets the value to `new` if it is `old`. Returns whether it was.
     pub fn replace(&self, old: u64, new: u64) -> bool {
         self.0.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
-/// How many of something are outstanding. A thread that sees a value also sees all that was written before it was set.
+/// A number of outstanding items. A thread that sees a value also sees everything written before it was set.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU32);
 
@@ -84,7 +84,7 @@ impl Gauge {
         self.0.fetch_sub(n, Ordering::AcqRel);
     }
 
-    /// Subtracts one unless the value is 0; whether it did.
+    /// Subtracts one unless the value is 0. Returns whether it did.
     pub fn take_one(&self) -> bool {
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |value| value.checked_sub(1)).is_ok()
     }
