@@ -6,6 +6,7 @@
 //! `registry` lists the torrents that an incoming connection can be for, `incoming` reads the handshake to find the right one,
 //! and `registration` is a torrent's registration with its client.
 
+mod builder;
 mod config;
 pub(crate) mod descriptors;
 mod error;
@@ -37,6 +38,7 @@ use crate::util::paths::resolved;
 use file_owners::FileOwners;
 use registry::TorrentRegistry;
 
+pub use builder::ClientBuilder;
 pub use config::{ClientConfig, DhtSettings};
 pub use error::ClientError;
 pub(crate) use incoming::IncomingHandshaker;

@@ -1,21 +1,156 @@
-//! A `BitTorrent` client of plain threads, blocking sockets and no runtime.
+//! A `BitTorrent` library of plain threads and blocking sockets, without an async runtime; the `btsync` command is built on it.
 //!
-//! The modules, from the lowest up; each imports only from those before it (ARCHITECTURE.md has the whole picture):
-//! [`util`], [`types`], [`net`], [`bencode`], [`metainfo`], [`wire`], [`mse`], [`strategy`] (pure decisions), [`storage`],
-//! [`pieces`], [`discovery`], [`tracker_server`], [`peer`], `client`, [`torrent`].
+//! A [`Client`] has the listening port, the DHT and the limits. Give it torrents with [`Client::add`]; each runs on a thread of its
+//! own, and a [`TorrentHandle`] watches and controls it:
+//!
+//! ```no_run
+//! use btsync::{AddOptions, Client, Source};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder().listen_ports(6881..=6889).build()?;
+//! let torrent = client.add(Source::file("debian.torrent")?, AddOptions::new("downloads"))?;
+//! for event in torrent.events() {
+//!     println!("{event:?}");
+//! }
+//! println!("{:?}: {:?}", torrent.wait()?, torrent.snapshot());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`TorrentHandle::events`] is what happens, in order; [`TorrentHandle::snapshot`] has the figures of the moment, and
+//! [`TorrentHandle::pieces`], [`TorrentHandle::files`] and [`TorrentHandle::peers`] the details. A [`Source`] is a torrent file, whose
+//! content is a [`Metainfo`], or a [`Magnet`] link. The files appear below the folder of [`AddOptions`]; what is there already is
+//! checked and kept, and a second call for the same folder resumes the download.
+//!
+//! Without a client: [`create`] makes torrent files, [`Edit`] changes them, a [`Verifier`] checks files against them. The module
+//! [`tracker`] has a client for trackers and a small tracker, the module [`dht`] a node of the distributed hash table.
+//!
+//! # Features
+//! - `tls` (default): HTTPS trackers and URLs. Without it, they fail with an error that says so.
+//! - `cli` (default): the dependencies of the `btsync` command. Programs that use the library turn it off with
+//!   `default-features = false`.
+//!
+//! The library logs with the `log` crate: what it works around, and nothing that a program needs to know.
 
+// Tests, benchmarks and fuzz targets see the modules by the feature `internals`, which promises no stability.
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod bencode;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod bencode;
-pub(crate) mod client;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod client;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod client;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod discovery;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod discovery;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod metainfo;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod metainfo;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod mse;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod mse;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod net;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod net;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod peer;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod peer;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod pieces;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod pieces;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod storage;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod storage;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod strategy;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod strategy;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod torrent;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod torrent;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod tracker_server;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod tracker_server;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod types;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod types;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod util;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod util;
+#[cfg(not(feature = "internals"))]
+#[allow(unused_imports)]
+mod wire;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub mod wire;
+
+pub use client::{Client, ClientBuilder, ClientError, DhtSettings, OpeningOrder};
+pub use metainfo::{
+    Edit, FileEntry, Magnet, MagnetError, Metainfo, MetainfoError, Pattern, PeerAddress, SelectError, Selection,
+};
+pub use net::bind::{Bind, BindError};
+pub use storage::{Allocation, LayoutError, Operation, StorageError, StorageErrorKind};
+pub use strategy::rate_limiter::Limits;
+pub use torrent::{AddOptions, Outcome, PendingCompletion, SeedGoal, Source, Torrent, TorrentError, TorrentHandle};
+pub use torrent::{Event, Events, FileView, PeerSearch, PeerView, PieceState, Snapshot, Stage, TrackerState};
+pub use torrent::{FlawedFile, Verification, Verifier};
+pub use types::{Dscp, Encryption, InfoHash, PieceIndex};
+
+/// Creates torrent files.
+pub mod create {
+    pub use crate::metainfo::{CreateError, CreateOptions, CreatePlan, Created, Glob, GlobError, create};
+}
+
+/// The distributed hash table (BEP 5).
+pub mod dht {
+    pub use crate::discovery::dht::{DhtConfig, DhtService};
+}
+
+/// A client for trackers, and a small tracker for a closed network.
+pub mod tracker {
+    pub use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, TrackerError};
+    pub use crate::discovery::tracker::client::TrackerClient;
+    pub use crate::discovery::tracker::http::FetchedUrl;
+    pub use crate::tracker_server::{TrackerServer, TrackerServerConfig};
+    pub use crate::types::PeerId;
+}

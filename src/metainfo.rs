@@ -16,7 +16,7 @@ mod unique_paths;
 pub use crate::bencode::guard::BencodeError;
 pub use crate::util::printable_text::printable;
 pub use create::{CreateError, CreateOptions, CreatePlan, Created, create};
-pub use edit::{Edit, edit};
+pub use edit::Edit;
 pub use glob::{Glob, GlobError};
 pub use magnet::{Magnet, MagnetError, PeerAddress};
 pub use paths::{PathError, safe_component};

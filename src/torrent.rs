@@ -2,6 +2,7 @@
 //! and stops. It runs on the caller's thread; a [`TorrentHandle`] watches and controls it from other threads. Torrents in one
 //! process share a [`Client`].
 
+mod add;
 mod brought;
 pub(crate) mod config;
 mod events;
@@ -10,6 +11,7 @@ mod handle;
 mod link_source;
 mod metadata_phase;
 mod open_files;
+mod options;
 mod original_names;
 mod peer_manager;
 mod peer_search;
@@ -20,14 +22,16 @@ mod replaced;
 mod resume_store;
 mod save_torrent;
 mod transfer;
+mod verification;
 mod wanted_files;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::client::Registration;
-use crate::metainfo::{Magnet, Metainfo, MetainfoError, SelectError};
+use crate::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError, SelectError};
 use crate::peer::{MAX_QUEUED_EVENTS, TorrentMessage};
 use crate::storage::{LayoutError, StorageError};
 use crate::types::{InfoHash, PeerId};
@@ -35,18 +39,17 @@ use handle::TorrentInner;
 use phases::TorrentRun;
 
 pub use crate::client::{Client, OpeningOrder};
-pub use crate::client::{ClientConfig, ClientError, DhtSettings};
+pub use crate::client::{ClientBuilder, ClientConfig, ClientError, DhtSettings};
 pub use crate::strategy::rate_limiter::Limits;
-pub use brought::is_brought;
 pub use config::{Config, SeedGoal};
 use events::EventSender;
-pub use events::{Event, FileView, PeerView, PieceState, Snapshot, Stage};
+pub use events::{Event, Events, FileView, PeerView, PieceState, Snapshot, Stage};
 pub use handle::TorrentHandle;
-pub use open_files::layout;
-pub use original_names::layout_as_found;
+pub use options::AddOptions;
 pub use peer_search::{PeerSearch, TrackerState};
 pub use pending_completion::PendingCompletion;
-pub use save_torrent::save_torrent_file;
+use save_torrent::save_torrent_file;
+pub use verification::{FlawedFile, Verification, Verifier};
 
 /// How a torrent's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,22 @@ pub enum Source {
 }
 
 impl Source {
+    /// The torrent in a file. For a torrent file in memory, see [`Metainfo::from_bytes`].
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no valid torrent.
+    pub fn file(path: impl AsRef<Path>) -> Result<Source, MetainfoError> {
+        Ok(Metainfo::read(path.as_ref())?.into())
+    }
+
+    /// The torrent that a magnet link names; its metadata comes from peers.
+    ///
+    /// # Errors
+    /// If it is no magnet link of a torrent that btsync supports.
+    pub fn magnet(link: &str) -> Result<Source, MagnetError> {
+        Ok(Magnet::parse(link)?.into())
+    }
+
     /// The torrent's info-hash.
     pub fn info_hash(&self) -> InfoHash {
         match self {
@@ -128,7 +147,7 @@ pub struct Torrent {
     config: Config,
     inner: Arc<TorrentInner>,
     events: EventSender,
-    event_receiver: Receiver<Event>,
+    event_receiver: Events,
     messages: Receiver<TorrentMessage>,
     client: Arc<Client>,
     opening_order: OpeningOrder,
@@ -187,7 +206,7 @@ impl Torrent {
     }
 
     /// The torrent's events from now on. Receivers compete for events; create only one.
-    pub fn events(&self) -> Receiver<Event> {
+    pub fn events(&self) -> Events {
         self.event_receiver.clone()
     }
 
@@ -197,7 +216,16 @@ impl Torrent {
     /// # Errors
     /// If the files cannot be read or written, no port is free, the metadata is no valid torrent, or the client has the torrent
     /// already.
-    pub fn run(self) -> Result<Outcome, TorrentError> {
+    pub fn run(self) -> Result<Outcome, Arc<TorrentError>> {
+        let inner = self.inner.clone();
+        // A panic ends the waiting, too.
+        let end = inner.end_guard();
+        let result = self.run_phases().map_err(Arc::new);
+        end.set(result.clone());
+        result
+    }
+
+    fn run_phases(self) -> Result<Outcome, TorrentError> {
         let Torrent { source, config, inner, events, event_receiver, messages, client, opening_order } = self;
         drop(event_receiver); // only the caller's receivers remain
         let _ = inner.main_thread.set(std::thread::current().id());

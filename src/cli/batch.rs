@@ -26,6 +26,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use parking_lot::Mutex;
 
 use crate::cli::commands::download;
+use crate::cli::commands::settings::Settings;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::limits::LimitSignals;
 use crate::cli::options::DownloadArgs;
@@ -37,8 +38,7 @@ use crate::cli::stop::NoMessages;
 use crate::cli::terminal::keys::{KeyInput, Keyboard};
 use crate::cli::terminal::outputs::Outputs;
 use crate::util::printable_text::printable;
-use btsync::torrent::Config;
-use btsync::types::InfoHash;
+use btsync::InfoHash;
 use job::JobSource;
 use queue::{JobId, JobOutcome, JobQueue, TakenTorrents};
 use screen::BatchScreen;
@@ -111,12 +111,11 @@ impl Batch {
 /// The exit code of the first, as they were named, that is not whole. Its message is empty where each failure has been told of.
 pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> Result<(), Failure> {
     let no_signals = |e: io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
-    let mut config = download::config(args)?;
-    config.out_dir = targets.folder;
-    check(&config)?;
-    let (limit, config) = limit_concurrency(args, targets.torrents.len(), config)?;
-    let limits = config.limits;
-    let hook = args.hook(config.pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
+    let settings = Settings::new(args)?.in_folder(targets.folder);
+    check(&settings)?;
+    let (limit, settings) = limit_concurrency(args, targets.torrents.len(), settings)?;
+    let limits = settings.limits;
+    let hook = args.hook(settings.pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
     // Bounded: a few words for each torrent, and for each file that the user puts into the watched folder.
     let ((event_sender, event_receiver), (alive, stop)) = (unbounded(), bounded(0));
     // Owned here, so that the terminal is left as it was however this ends.
@@ -135,7 +134,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let _signals = signals::watch(stop_all).map_err(no_signals)?;
     let should_wait = || !outputs.stop.is_set();
     let batch = Arc::new(Batch {
-        client: SharedClient::new(config, should_wait).map_err(|error| outcome::failure(&error.into()))?,
+        client: SharedClient::new(settings, should_wait).map_err(|error| outcome::failure(&error.into()))?,
         queue: Mutex::new(JobQueue::new(limit)),
         taken_torrents: Mutex::default(),
         names: Mutex::default(),
@@ -152,7 +151,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         json_output.on_failure(move || drop(to_stop.send(BatchEvent::Stop)));
     }
     let _switch = LimitSignals::new(move |limits| shared.client.set_limits(limits), limits).map_err(no_signals)?;
-    let Config { out_dir, brought, .. } = batch.client.config();
+    let Settings { out_dir, brought, .. } = batch.client.settings();
     let tell = move |seen| drop(event_sender.send(BatchEvent::Watched(seen)));
     let watched = args
         .watch
@@ -179,7 +178,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
 }
 
 /// How many of so many torrents may run at once, and with which configuration: both within the limit on descriptors.
-fn limit_concurrency(args: &DownloadArgs, torrents: usize, config: Config) -> Result<(usize, Config), Failure> {
+fn limit_concurrency(args: &DownloadArgs, torrents: usize, settings: Settings) -> Result<(usize, Settings), Failure> {
     let limit = args.max_concurrent.unwrap_or(DEFAULT_MAX_CONCURRENT);
     // A watched folder may bring any number.
     let wanted = if args.watch.is_some() { limit } else { limit.min(torrents) };
@@ -189,16 +188,16 @@ fn limit_concurrency(args: &DownloadArgs, torrents: usize, config: Config) -> Re
         let torrents = if at_once == 1 { "torrent" } else { "torrents" };
         log::warn!("few files may be open at a time: {at_once} {torrents} at once; `ulimit -n` has the limit");
     }
-    Ok((limit.min(budget.at_once), download::limit_to_budget(budget, config)))
+    Ok((limit.min(budget.at_once), settings.limit_to_budget(budget)))
 }
 
 /// Refuses what makes sense for a single torrent only.
-fn check(config: &Config) -> Result<(), Failure> {
-    if let Some(place) = config.save_torrent.as_ref().filter(|place| !place.is_dir()) {
+fn check(settings: &Settings) -> Result<(), Failure> {
+    if let Some(place) = settings.save_torrent.as_ref().filter(|place| !place.is_dir()) {
         let place = printable(&place.to_string_lossy());
         return Err(Failure::new(Exit::BadOption, format!("--save-torrent {place}: for several it must be a folder")));
     }
-    if !config.places.is_empty() {
+    if settings.has_places {
         // The same file of each would go to the same place.
         return Err(Failure::new(Exit::BadOption, "--out names a file of one torrent: fetch that one by itself"));
     }

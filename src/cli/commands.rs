@@ -7,5 +7,6 @@ pub mod info;
 pub(crate) mod list;
 pub mod magnet;
 pub(crate) mod output_file;
+pub(crate) mod settings;
 pub mod tracker;
 pub mod verify;

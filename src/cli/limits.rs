@@ -13,7 +13,7 @@ use signal_hook::iterator::{Handle as SignalsHandle, Signals};
 
 use crate::cli::report::figures::rate;
 use crate::util::descriptors::with_retry;
-use btsync::torrent::Limits;
+use btsync::Limits;
 
 /// A number of bytes per second; K and M are 1024s, 0 is no limit.
 ///

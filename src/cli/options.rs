@@ -29,10 +29,10 @@ use crate::cli::limits;
 use crate::cli::options::config::ConfigSources;
 use crate::cli::report::hook::HookConfig;
 use crate::util::redact::redacted;
-use btsync::metainfo::Pattern;
-use btsync::net::bind::Bind;
-use btsync::storage::Allocation;
-use btsync::types::{Dscp, Encryption};
+use btsync::Allocation;
+use btsync::Bind;
+use btsync::Pattern;
+use btsync::{Dscp, Encryption};
 
 pub(crate) use normalize::STDIN;
 use normalize::{CommandLine, GivenOption, Options};

@@ -1,16 +1,17 @@
 //! What becomes of how a session ended: the exit code, and the one line for people.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::FinalStatus;
 use crate::cli::report::figures::{part, percent, time};
 use crate::cli::report::no_peers::stall_reason;
-use btsync::storage::{Operation, StorageError, StorageErrorKind};
-use btsync::torrent::{ClientError, Outcome, Snapshot, Stage, TorrentError, TorrentHandle};
+use btsync::{ClientError, Outcome, Snapshot, Stage, TorrentError, TorrentHandle};
+use btsync::{Operation, StorageError, StorageErrorKind};
 
 /// How a session ended, for those who tell of it.
-pub(crate) fn final_status(result: &Result<Outcome, TorrentError>) -> FinalStatus {
+pub(crate) fn final_status(result: &Result<Outcome, Arc<TorrentError>>) -> FinalStatus {
     match result {
         Ok(Outcome::Completed | Outcome::StoppedComplete) => FinalStatus::Whole,
         Ok(Outcome::Stopped | Outcome::TimedOut) => FinalStatus::Stopped,
@@ -20,7 +21,7 @@ pub(crate) fn final_status(result: &Result<Outcome, TorrentError>) -> FinalStatu
 
 /// The exit code and the line for how a session ended; none where all is there.
 pub(crate) fn command_result(
-    result: Result<Outcome, TorrentError>,
+    result: Result<Outcome, Arc<TorrentError>>,
     handle: &TorrentHandle,
     stop_timeout: Option<Duration>,
 ) -> Result<(), Failure> {

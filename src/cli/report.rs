@@ -11,12 +11,12 @@ pub mod tui;
 
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, never, select, tick};
+use crossbeam_channel::{Receiver, bounded, never, select, tick};
 
 use crate::cli::report::figures::{count, percent, size, time};
 use crate::util::os_error::without_numbers;
 use crate::util::printable_text::printable;
-use btsync::torrent::Event;
+use btsync::{Event, Events};
 
 /// Text of strangers is cut here: no one needs more of it on a line.
 const MAX_TEXT_LEN: usize = 300;
@@ -107,37 +107,40 @@ impl Reporter for Reporters {
     }
 }
 
-/// Lets the voice speak until `ended` says how the session ended, or its sender is gone.
-pub fn listen(reporter: &mut dyn Reporter, events: &Receiver<Event>, ended: &Receiver<FinalStatus>) {
+/// Runs the reporter until `ended` says how the torrent ended, or its sender is gone.
+pub fn listen(reporter: &mut dyn Reporter, events: &Events, ended: &Receiver<FinalStatus>) {
     listen_since(Instant::now(), reporter, events, ended);
 }
 
-/// The same where time began earlier, as for one session of several.
-pub fn listen_since(
+/// The same with an earlier start of time, for one torrent of several.
+pub fn listen_since(start: Instant, reporter: &mut dyn Reporter, events: &Events, ended: &Receiver<FinalStatus>) {
+    let (notify, notified) = bounded(1);
+    // If there is a message already, the loop is about to read all events.
+    events.set_notify(move || _ = notify.try_send(()));
+    listen_to(start, reporter, &notified, || events.try_iter(), ended);
+}
+
+fn listen_to<I: Iterator<Item = Event>>(
     start: Instant,
     reporter: &mut dyn Reporter,
-    events: &Receiver<Event>,
+    notified: &Receiver<()>,
+    events: impl Fn() -> I,
     ended: &Receiver<FinalStatus>,
 ) {
     let refresh = tick(reporter.period());
-    let (no_events, no_keys) = (never(), never());
+    let no_keys = never();
     let keys = reporter.keys().unwrap_or_else(never);
-    let (mut source, mut keyboard) = (events, &keys);
+    let mut keyboard = &keys;
     loop {
         select! {
-            recv(source) -> event => match event {
-                Ok(event) => reporter.event(start.elapsed(), &event),
-                // A closed channel is always ready: the loop would spin.
-                Err(_) => source = &no_events,
-            },
+            recv(notified) -> _ => events().for_each(|event| reporter.event(start.elapsed(), &event)),
             recv(ended) -> final_status => {
-                for event in events.try_iter() {
-                    reporter.event(start.elapsed(), &event);
-                }
+                events().for_each(|event| reporter.event(start.elapsed(), &event));
                 return reporter.finish(start.elapsed(), final_status.unwrap_or(FinalStatus::Failed));
             }
             recv(keyboard) -> key => match key {
                 Ok(key) => reporter.key(start.elapsed(), key),
+                // A closed channel is always ready: the loop would spin.
                 Err(_) => keyboard = &no_keys,
             },
             recv(refresh) -> _ => reporter.refresh(start.elapsed()),
@@ -267,7 +270,7 @@ mod tests {
 
     #[test]
     fn who_is_banned_is_named() {
-        let event = Event::PeerBanned { addr: ([192, 0, 2, 7], 6881).into(), piece: btsync::types::PieceIndex(5) };
+        let event = Event::PeerBanned { addr: ([192, 0, 2, 7], 6881).into(), piece: btsync::PieceIndex(5) };
         assert_eq!(
             EventText::default().of(&event).as_deref(),
             Some("192.0.2.7:6881 sent wrong data (piece 5): banned")
@@ -325,17 +328,17 @@ mod tests {
         tell.send(Event::Stopping).unwrap();
         end.send(FinalStatus::Whole).unwrap();
         let mut recorder = RecordingReporter::default();
-        listen(&mut recorder, &events, &ended);
+        listen_to(Instant::now(), &mut recorder, &never(), || events.try_iter(), &ended);
         assert_eq!(recorder.0, ["Completed", "Stopping", "Whole"]);
     }
 
     #[test]
     fn a_session_that_vanishes_ends_the_voice() {
-        let (tell, events) = crossbeam_channel::unbounded();
+        let (tell, events) = crossbeam_channel::unbounded::<Event>();
         let (end, ended) = crossbeam_channel::bounded(1);
         drop((tell, end));
         let mut recorder = RecordingReporter::default();
-        listen(&mut recorder, &events, &ended);
+        listen_to(Instant::now(), &mut recorder, &never(), || events.try_iter(), &ended);
         assert_eq!(recorder.0, ["Failed"]);
     }
 }

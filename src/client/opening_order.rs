@@ -1,5 +1,6 @@
 //! A torrent's position in the order in which torrents were named, which decides between torrents that have the same file.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,6 +103,12 @@ impl OpeningOrder {
             (ours, theirs) = (format!("{ours} ({info_hash})"), format!("{theirs} ({})", owner.info_hash));
         }
         ClientError::FileTaken { path: path.unwrap_or_default(), ours, theirs }
+    }
+}
+
+impl fmt::Debug for OpeningOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpeningOrder({})", self.number)
     }
 }
 

@@ -75,7 +75,7 @@ impl Lsd {
         let changes =
             InterfaceChanges::watch().inspect_err(|e| log::debug!("local discovery hears of no changes: {e}")).ok();
         let (asleep, alive) = io::pipe()?;
-        // Unbounded in type only: each torrent sends two commands.
+        // Bounded: each torrent sends two commands.
         let (commands, command_receiver) = unbounded();
         let cookie = format!("btsync-{:08x}", random::u32());
         let found = swarms.iter().copied().zip(std::iter::repeat(found)).collect();

@@ -19,23 +19,26 @@ pub struct Edit {
     pub web_seeds: Option<Vec<String>>,
 }
 
-/// Edits a torrent file, given as its bytes. Sorts the keys of the outermost dictionary, as bencode requires.
-///
-/// # Errors
-/// If the bytes are not a valid torrent.
-pub fn edit(bytes: &[u8], edit: &Edit) -> Result<Vec<u8>, MetainfoError> {
-    Metainfo::parse(bytes)?;
-    let mut top = TopLevelEditor::of(bytes).ok_or(MetainfoError::NotADict)?;
-    if let Some(tiers) = &edit.tiers {
-        top.trackers(tiers);
+impl Edit {
+    /// Edits a torrent file, given as its bytes without compression. Sorts the keys of the outermost dictionary, as bencode
+    /// requires.
+    ///
+    /// # Errors
+    /// If the bytes are not a valid torrent.
+    pub fn apply(&self, bytes: &[u8]) -> Result<Vec<u8>, MetainfoError> {
+        Metainfo::parse(bytes)?;
+        let mut top = TopLevelEditor::of(bytes).ok_or(MetainfoError::NotADict)?;
+        if let Some(tiers) = &self.tiers {
+            top.trackers(tiers);
+        }
+        if let Some(comment) = &self.comment {
+            top.comment(comment.as_deref());
+        }
+        if let Some(seeds) = &self.web_seeds {
+            top.web_seeds(seeds);
+        }
+        Ok(top.to_bytes())
     }
-    if let Some(comment) = &edit.comment {
-        top.comment(comment.as_deref());
-    }
-    if let Some(seeds) = &edit.web_seeds {
-        top.web_seeds(seeds);
-    }
-    Ok(top.to_bytes())
 }
 
 /// The outermost dictionary: keys, and values that are already bencoded.
@@ -154,6 +157,10 @@ fn end_of(bytes: &[u8], mut at: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn edit(bytes: &[u8], edit: &Edit) -> Result<Vec<u8>, MetainfoError> {
+        edit.apply(bytes)
+    }
 
     const INFO: &[u8] = b"d6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaa1:zi9ee";
 

@@ -125,6 +125,27 @@ impl FileEntry {
 }
 
 impl Metainfo {
+    /// The largest torrent file that is accepted, in bytes.
+    pub const MAX_FILE_SIZE: usize = TORRENT_FILE_MAX;
+
+    /// Parses the bytes of a torrent file, which may be gzip-compressed.
+    ///
+    /// # Errors
+    /// If they are not bencode, or not a valid torrent.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
+        let unpacked = Metainfo::unpack(bytes.to_vec());
+        Metainfo::parse(&unpacked.map_err(|source| MetainfoError::Io { path: PathBuf::new(), source })?)
+    }
+
+    /// Decompresses the bytes of a torrent file if they are gzip. Returns at most [`Metainfo::MAX_FILE_SIZE`] bytes and one more,
+    /// so that parsing them detects a larger file.
+    ///
+    /// # Errors
+    /// If they begin like gzip but are malformed.
+    pub fn unpack(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        unpacked(bytes)
+    }
+
     /// Reads a torrent file, which may be gzip-compressed.
     ///
     /// # Errors

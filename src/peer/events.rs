@@ -115,6 +115,8 @@ pub enum TrackerEvent {
 pub enum TorrentCommand {
     /// A request to stop the torrent.
     Stop,
+    /// The program added peers.
+    AddPeers,
     /// A request to pause or resume the torrent.
     Pause,
     /// The info dictionary from a URL of the magnet link, with the right hash.

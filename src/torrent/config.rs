@@ -103,6 +103,23 @@ pub struct SeedGoal {
 }
 
 impl SeedGoal {
+    /// Seed until told to stop.
+    pub fn forever() -> SeedGoal {
+        SeedGoal { forever: true, ..SeedGoal::default() }
+    }
+
+    /// Seed for this long.
+    #[must_use]
+    pub fn time(self, time: Duration) -> SeedGoal {
+        SeedGoal { time: Some(time), ..self }
+    }
+
+    /// Seed until uploaded / size reaches this.
+    #[must_use]
+    pub fn ratio(self, ratio: f64) -> SeedGoal {
+        SeedGoal { ratio: Some(ratio), ..self }
+    }
+
     /// Whether to seed at all.
     pub fn any(&self) -> bool {
         self.forever || self.time.is_some() || self.ratio.is_some()

@@ -4,9 +4,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
 
 use crate::types::PieceIndex;
 
@@ -157,18 +159,32 @@ impl Event {
     }
 }
 
+/// Is called when there is an event to read.
+type Notify = Arc<dyn Fn() + Send + Sync>;
+
 /// The torrent's end of the channel of events.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct EventSender {
     to: Sender<Event>,
     lost: Arc<AtomicU64>,
+    notify: Arc<Mutex<Option<Notify>>>,
+}
+
+/// The events of a torrent, in the order in which they happened; the last one is followed by the end of the iteration. A program
+/// that does not read them loses those about peers and trackers beyond 4,096, which [`Event::EventsDropped`] reports. Clones
+/// compete for events.
+#[derive(Clone)]
+pub struct Events {
+    from: Receiver<Event>,
+    notify: Arc<Mutex<Option<Notify>>>,
 }
 
 /// Creates a channel of events.
-pub(crate) fn channel() -> (EventSender, Receiver<Event>) {
+pub(crate) fn channel() -> (EventSender, Events) {
     // Bounded: `EventSender::send_event` drops events that peers and trackers can cause in any number.
-    let (to, events) = unbounded();
-    (EventSender { to, lost: Arc::default() }, events)
+    let (to, from) = unbounded();
+    let notify: Arc<Mutex<Option<Notify>>> = Arc::default();
+    (EventSender { to, lost: Arc::default(), notify: notify.clone() }, Events { from, notify })
 }
 
 impl EventSender {
@@ -179,20 +195,74 @@ impl EventSender {
             return;
         }
         if self.to.len() < MAX_QUEUED {
-            let count = self.lost.swap(0, Ordering::Relaxed);
-            if count > 0 {
-                let _ = self.to.send(Event::EventsDropped { count });
-            }
+            self.report_lost();
         }
         let _ = self.to.send(event);
+        self.notify();
     }
 
     /// Reports how many events were dropped since the last report. To be called after the last event.
     pub fn finish(&self) {
+        self.report_lost();
+        self.notify();
+    }
+
+    fn report_lost(&self) {
         let count = self.lost.swap(0, Ordering::Relaxed);
         if count > 0 {
             let _ = self.to.send(Event::EventsDropped { count });
         }
+    }
+
+    fn notify(&self) {
+        let notify = self.notify.lock().clone();
+        notify.iter().for_each(|notify| notify());
+    }
+}
+
+impl Events {
+    /// Waits for the next event; `None` after the last one.
+    pub fn recv(&self) -> Option<Event> {
+        self.from.recv().ok()
+    }
+
+    /// Waits at most `timeout` for the next event.
+    ///
+    /// # Errors
+    /// If there is none by then, or there will be none.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, RecvTimeoutError> {
+        self.from.recv_timeout(timeout).map_err(|error| match error {
+            crossbeam_channel::RecvTimeoutError::Timeout => RecvTimeoutError::Timeout,
+            crossbeam_channel::RecvTimeoutError::Disconnected => RecvTimeoutError::Disconnected,
+        })
+    }
+
+    /// All events to come; waits for each.
+    pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
+        self.from.iter()
+    }
+
+    /// The events that are there already; never waits.
+    pub fn try_iter(&self) -> impl Iterator<Item = Event> + '_ {
+        self.from.try_iter()
+    }
+
+    /// Calls `notify` whenever there is an event to read, and now if there is one already: for a program that waits for other things
+    /// too. `notify` runs on the torrent's threads and must return at once; there is one at a time.
+    pub fn set_notify(&self, notify: impl Fn() + Send + Sync + 'static) {
+        let notify: Notify = Arc::new(notify);
+        *self.notify.lock() = Some(notify.clone());
+        if !self.from.is_empty() {
+            notify();
+        }
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.recv()
     }
 }
 
@@ -322,7 +392,7 @@ mod tests {
         let peer = || Event::PeerConnected { addr: ([192, 0, 2, 1], 1).into(), incoming: true };
         (0..MAX_QUEUED + 100).for_each(|_| sender.send_event(peer()));
         sender.send_event(Event::Completed);
-        assert_eq!(events.len(), MAX_QUEUED + 1, "what matters is told all the same");
+        assert_eq!(events.from.len(), MAX_QUEUED + 1, "what matters is told all the same");
         assert_eq!(events.try_iter().last(), Some(Event::Completed));
         sender.send_event(peer());
         assert_eq!(events.try_iter().collect::<Vec<_>>(), [Event::EventsDropped { count: 100 }, peer()]);

@@ -1,5 +1,6 @@
 //! The state that a torrent's loop and its handles share, and the handle itself.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -7,7 +8,7 @@ use std::thread::ThreadId;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::metainfo::Metainfo;
 use crate::peer::{Peer, PeerEvent, Throttle, TorrentCommand, TorrentContext, TorrentMessage};
@@ -15,12 +16,40 @@ use crate::storage::{CheckProgress, FileSpec};
 use crate::strategy::picker;
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::config::SeedGoal;
-use crate::torrent::events::{FileView, PeerView, PieceState, Snapshot, Stage};
+use crate::torrent::events::{Events, FileView, PeerView, PieceState, Snapshot, Stage};
 use crate::torrent::peer_manager::Spare;
 use crate::torrent::peer_search::PeerSearch;
+use crate::torrent::{Outcome, TorrentError};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 use crate::util::atomics::Flag;
 use crate::wire::client_name::client_name;
+
+/// How the torrent ended, once it has.
+#[derive(Default)]
+struct TorrentEnd {
+    /// `Some(None)` after a panic.
+    result: Mutex<Option<Option<TorrentResult>>>,
+    changed: Condvar,
+}
+
+type TorrentResult = Result<Outcome, Arc<TorrentError>>;
+
+/// Ends the torrent when it is dropped, whether it has a result or not.
+pub(crate) struct EndGuard<'a>(&'a TorrentInner);
+
+impl EndGuard<'_> {
+    /// The torrent has ended like this.
+    pub fn set(&self, result: TorrentResult) {
+        *self.0.end.result.lock() = Some(Some(result));
+    }
+}
+
+impl Drop for EndGuard<'_> {
+    fn drop(&mut self) {
+        self.0.end.result.lock().get_or_insert(None);
+        self.0.end.changed.notify_all();
+    }
+}
 
 /// The state that a torrent's loop and its handles share.
 pub(crate) struct TorrentInner {
@@ -63,6 +92,11 @@ pub(crate) struct TorrentInner {
     pub search: Mutex<PeerSearch>,
     pub known: AtomicUsize,
     pub messages: Sender<TorrentMessage>,
+    /// Peers that the program added since the torrent was created.
+    pub added_peers: Mutex<Vec<SocketAddr>>,
+    /// The events, for handles of a torrent that the client runs.
+    events: Mutex<Option<Events>>,
+    end: TorrentEnd,
     /// Connections without threads, while the files of a magnet link are checked.
     pub spare: Spare,
 }
@@ -100,8 +134,21 @@ impl TorrentInner {
             search: Mutex::default(),
             known: AtomicUsize::new(0),
             messages,
+            added_peers: Mutex::default(),
+            events: Mutex::default(),
+            end: TorrentEnd::default(),
             spare: Spare::default(),
         }
+    }
+
+    /// To be held while the torrent runs.
+    pub fn end_guard(&self) -> EndGuard<'_> {
+        EndGuard(self)
+    }
+
+    /// Keeps the events for [`TorrentHandle::events`].
+    pub fn keep_events(&self, events: Events) {
+        *self.events.lock() = Some(events);
     }
 
     /// Sets the current stage.
@@ -138,6 +185,39 @@ impl TorrentHandle {
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Release);
         self.wake(TorrentCommand::Stop);
+    }
+
+    /// Waits until the torrent has ended, and returns how.
+    ///
+    /// # Errors
+    /// What [`Torrent::run`](crate::torrent::Torrent::run) returns.
+    ///
+    /// # Panics
+    /// If the torrent's thread panicked, which is a bug.
+    pub fn wait(&self) -> Result<Outcome, Arc<TorrentError>> {
+        let mut result = self.0.end.result.lock();
+        loop {
+            match &*result {
+                Some(Some(result)) => return result.clone(),
+                Some(None) => panic!("the torrent's thread panicked"),
+                None => self.0.end.changed.wait(&mut result),
+            }
+        }
+    }
+
+    /// The events of a torrent that [`Client::add`](crate::client::Client::add) started, from its start on. What one caller reads, another
+    /// does not get.
+    ///
+    /// # Panics
+    /// If the torrent was not started with [`Client::add`](crate::client::Client::add): such a torrent has [`Torrent::events`](crate::torrent::Torrent::events).
+    pub fn events(&self) -> Events {
+        self.0.events.lock().clone().expect("a torrent that the client runs")
+    }
+
+    /// Adds a peer to connect to.
+    pub fn add_peer(&self, addr: SocketAddr) {
+        self.0.added_peers.lock().push(addr);
+        self.wake(TorrentCommand::AddPeers);
     }
 
     /// Pauses until [`TorrentHandle::resume`]: cancels all requests and chokes all peers. Connections stay open, blocks on
@@ -193,7 +273,7 @@ impl TorrentHandle {
     }
 
     /// The metadata of a magnet link, once it is complete, if the configuration asks only for that.
-    pub fn torrent(&self) -> Option<&Metainfo> {
+    pub fn metainfo(&self) -> Option<&Metainfo> {
         self.0.torrent.get()
     }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::client::Registration;
-use crate::peer::{Connection, Peer, PeerEvent, TorrentContext, TorrentMessage, TrackerEvent};
+use crate::peer::{Connection, Peer, PeerEvent, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent};
 use crate::strategy::peer_list::{PeerList, PeerSource};
 use crate::torrent::events::{Event, EventSender};
 use crate::torrent::final_announce;
@@ -172,6 +172,7 @@ impl<'a> PeerManager<'a> {
         }
         let mut peer_list = PeerList::new(config.encryption);
         peer_list.add(&config.peers, PeerSource::User);
+        peer_list.add(&inner.added_peers.lock(), PeerSource::User);
         peer_list.add(&config.link_peers, PeerSource::Link);
         PeerManager {
             inner,
@@ -217,9 +218,16 @@ impl<'a> PeerManager<'a> {
             self.discovery.stop(&self.registration);
             self.peer_list.forget(now);
             self.peer_list.add(&self.config.peers, PeerSource::User);
+            self.add_users_peers();
             self.peer_list.add(&self.config.link_peers, PeerSource::Link);
             self.peer_list.add(&named, PeerSource::Tracker);
         }
+    }
+
+    /// Adds the peers that the program added since the torrent was created.
+    fn add_users_peers(&mut self) {
+        let peers = self.inner.added_peers.lock().clone();
+        self.peer_list.add(&peers, PeerSource::User);
     }
 
     /// Adds peers from a tracker. Returns how many are new.
@@ -325,6 +333,10 @@ impl<'a> PeerManager<'a> {
             }
             LoopEvent::Message(TorrentMessage::Tracker(TrackerEvent::SecondFamilyPeers { peers })) => {
                 self.add_second_family_peers(shared.now(), &peers);
+                return None;
+            }
+            LoopEvent::Message(TorrentMessage::Command(TorrentCommand::AddPeers)) => {
+                self.add_users_peers();
                 return None;
             }
             // The loop checks the flags of a stop and of a pause in each turn.

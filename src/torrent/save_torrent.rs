@@ -8,6 +8,14 @@ use crate::metainfo::{Metainfo, printable};
 use crate::util::atomic_file::{self, WriteMode};
 use crate::util::os_error::reason;
 
+impl Metainfo {
+    /// Saves a torrent file, given as its `bytes`, at `path`: a file, or a folder in which the info-hash is its name. A file with
+    /// other content is replaced only with `overwrite`. Returns what was done, or why it was not, for the user to read.
+    pub fn save(&self, path: &Path, bytes: &[u8], overwrite: bool) -> String {
+        save_torrent_file(path, self, bytes, overwrite)
+    }
+}
+
 /// Saves the torrent file at `path`, a file or a folder; returns the result as a printable line. A failure is no reason to
 /// stop. A file with other contents is replaced only with `overwrite`.
 pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> String {

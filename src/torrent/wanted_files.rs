@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::metainfo::{Metainfo, SelectError};
 use crate::storage::{FileSpec, Layout, LayoutError, is_reserved};
 use crate::strategy::picker::Plan;
-use crate::torrent::{Config, TorrentError, layout};
+use crate::torrent::open_files::layout;
+use crate::torrent::{Config, TorrentError};
 use crate::types::{Bitfield, PieceIndex};
 
 /// See the module's documentation.

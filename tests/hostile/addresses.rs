@@ -21,7 +21,6 @@ use crate::common::{PATIENCE, Stage, btsync, free_port, until};
 use btsync::metainfo::Metainfo;
 use btsync::strategy::rate_limiter::Limits;
 use btsync::torrent::{Config, Event, Outcome, SeedGoal, Torrent, TorrentHandle};
-use crossbeam_channel::Receiver;
 
 /// As many callers as a btsync with the usual 300 connections takes.
 const CALLERS: u8 = 225;
@@ -260,7 +259,7 @@ fn session(
     torrent: &Metainfo,
     folder: &Path,
     change: impl FnOnce(&mut Config),
-) -> (TorrentHandle, Receiver<Event>, JoinHandle<Outcome>) {
+) -> (TorrentHandle, btsync::torrent::Events, JoinHandle<Outcome>) {
     let mut config = Config::new(folder);
     (config.dht, config.lsd, config.listen_ports) = (None, false, 0..=0);
     change(&mut config);

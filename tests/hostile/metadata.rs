@@ -237,7 +237,7 @@ fn metadata_that_is_no_torrent() {
     let payload = Payload::bogus(&info);
     let peer = Talker::honest(&payload, || true);
     let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, vec![peer.addr()]));
-    assert!(matches!(session.run(), Err(TorrentError::Metadata(_))));
+    assert!(session.run().is_err_and(|error| matches!(*error, TorrentError::Metadata(_))));
 }
 
 /// A peer that begins in its own way, and is honest from then on.

@@ -23,7 +23,7 @@ fn payload(folder: &Path) -> Metainfo {
 
 struct Running {
     handle: TorrentHandle,
-    events: crossbeam_channel::Receiver<Event>,
+    events: btsync::torrent::Events,
     thread: thread::JoinHandle<Outcome>,
 }
 

@@ -38,7 +38,7 @@ fn threads() -> usize {
 
 struct Running {
     handle: TorrentHandle,
-    events: crossbeam_channel::Receiver<Event>,
+    events: btsync::torrent::Events,
     thread: thread::JoinHandle<Outcome>,
 }
 
@@ -56,7 +56,7 @@ fn start(torrent: &Metainfo, out: &Path, seed: SeedGoal) -> Running {
 /// Waits for an event; the channel closes when the session ends, so this cannot wait for ever on one that is over.
 fn wait_for(running: &Running, wanted: impl Fn(&Event) -> bool) {
     let mut seen = Vec::new();
-    while let Ok(event) = running.events.recv() {
+    while let Some(event) = running.events.recv() {
         if wanted(&event) {
             return;
         }

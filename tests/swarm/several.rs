@@ -63,8 +63,8 @@ fn torrent(payload: &Payload) -> Metainfo {
 
 struct Running {
     handle: TorrentHandle,
-    events: crossbeam_channel::Receiver<Event>,
-    thread: JoinHandle<Result<Outcome, TorrentError>>,
+    events: btsync::torrent::Events,
+    thread: JoinHandle<Result<Outcome, Arc<TorrentError>>>,
 }
 
 impl Running {
@@ -140,7 +140,7 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
         }
         let again = Torrent::with_client(&host, magnet, quiet(&out_b));
         assert!(
-            matches!(again.run(), Err(TorrentError::Client(ClientError::DuplicateTorrent { info_hash })) if info_hash.0 == b.info_hash())
+            matches!(again.run(), Err(error) if matches!(*error, TorrentError::Client(ClientError::DuplicateTorrent { info_hash }) if info_hash.0 == b.info_hash()))
         );
         gate.open();
         for running in [&first, &second] {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use btsync::metainfo::Metainfo;
-use btsync::torrent::{Config, Event, Outcome, SeedGoal, Torrent};
+use btsync::torrent::{Config, Outcome, SeedGoal, Torrent};
 use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 
 use crate::common::netns::isolated;
@@ -28,7 +28,7 @@ fn start(torrent: &Metainfo, out: PathBuf, super_seed: bool) -> (Watch, thread::
 }
 
 /// What can be seen of a session.
-type Watch = (btsync::torrent::TorrentHandle, crossbeam_channel::Receiver<Event>);
+type Watch = (btsync::torrent::TorrentHandle, btsync::torrent::Events);
 
 #[test]
 fn three_leechers_finish_with_little_more_than_one_copy() {

@@ -8,18 +8,18 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, select};
 
 use crate::cli::batch::NoMessages;
-use crate::cli::commands::download::{LoadedSource, add_link_peers};
+use crate::cli::commands::download::LoadedSource;
 use crate::cli::commands::info::torrent_failure;
+use crate::cli::commands::settings::Settings;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::STDIN;
 use crate::util::descriptors::{is_exhausted, retry_while, warn_shortage_once};
 use crate::util::printable_text::printable;
 use crate::util::redact::public_name;
-use btsync::discovery::tracker::http::{FetchedUrl, HttpTracker, TrackerError};
-use btsync::metainfo::torrent::{TORRENT_FILE_MAX, unpacked};
-use btsync::metainfo::{Magnet, MagnetError, Metainfo};
-use btsync::net::bind::Bind;
-use btsync::torrent::{Config, Source, save_torrent_file};
+use btsync::Bind;
+use btsync::Source;
+use btsync::tracker::{FetchedUrl, TrackerClient, TrackerError};
+use btsync::{Magnet, MagnetError, Metainfo};
 
 /// For all of it: name look-up, redirects, body.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -43,18 +43,17 @@ pub(crate) fn is_url(name: &Path) -> bool {
 ///
 /// # Errors
 /// What keeps it from being here, and from being a torrent, with its exit code.
-pub(crate) fn fetch(url: &Path, config: &mut Config, stop: &Receiver<NoMessages>) -> Result<LoadedSource, Failure> {
+pub(crate) fn fetch(url: &Path, settings: &mut Settings, stop: &Receiver<NoMessages>) -> Result<LoadedSource, Failure> {
     let url = url.to_string_lossy().into_owned();
     let shown = public_name(&url);
-    let (bind, user_agent) = (config.bind.clone(), config.user_agent.clone());
+    let (bind, user_agent) = (settings.bind.clone(), settings.user_agent.clone());
     match unless_stopped(&shown, stop, move || get(&url, &bind, user_agent.as_deref()))? {
         FetchedSource::Metainfo(torrent, bytes) => {
-            let save_note =
-                config.save_torrent.as_ref().map(|place| save_torrent_file(place, &torrent, &bytes, config.overwrite));
+            let save_note = settings.save_torrent.as_ref().map(|place| torrent.save(place, &bytes, settings.overwrite));
             Ok(LoadedSource { source: Source::Metainfo(torrent), save_note })
         }
         FetchedSource::Link(magnet, is_public) => {
-            add_link_peers(&magnet, is_public, config);
+            settings.add_link(&magnet, is_public);
             Ok(Source::Magnet(magnet).into())
         }
     }
@@ -89,7 +88,8 @@ fn unless_stopped<T: Send + 'static>(
 
 fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<FetchedSource, Failure> {
     let shown = public_name(url);
-    let fetch = || HttpTracker::tied(bind, user_agent).file(url, TORRENT_FILE_MAX as u64, DEADLINE);
+    let client = TrackerClient::new(bind.clone(), user_agent, []);
+    let fetch = || client.fetch(url, Metainfo::MAX_FILE_SIZE as u64, DEADLINE);
     let is_short = |fetched: &Result<_, TrackerError>| match fetched {
         Ok(_) => false,
         Err(TrackerError::Shortage) => true,
@@ -110,7 +110,7 @@ fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<FetchedSource
     };
     // Some servers pack torrents without saying so.
     let broken = |error| Failure::new(Exit::BadTorrent, printable(&format!("{shown}: cannot be unpacked: {error}")));
-    let bytes = unpacked(bytes).map_err(broken)?;
+    let bytes = Metainfo::unpack(bytes).map_err(broken)?;
     match Metainfo::parse(&bytes) {
         Ok(torrent) => Ok(FetchedSource::Metainfo(Box::new(torrent), bytes)),
         Err(error) => Err(torrent_failure(Path::new(&shown), error)),
@@ -121,7 +121,7 @@ fn failure(url: &str, error: &TrackerError) -> Failure {
     let (code, why) = match error {
         TrackerError::NameLookup { .. } => (Exit::NameLookup, error.to_string()),
         TrackerError::TooLarge => {
-            (Exit::BadTorrent, format!("too large for a torrent file: more than {} MiB", TORRENT_FILE_MAX >> 20))
+            (Exit::BadTorrent, format!("too large for a torrent file: more than {} MiB", Metainfo::MAX_FILE_SIZE >> 20))
         }
         TrackerError::Url => (Exit::BadOption, error.to_string()),
         _ => (Exit::Network, error.to_string()),
@@ -132,6 +132,7 @@ fn failure(url: &str, error: &TrackerError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::options::DownloadArgs;
 
     #[test]
     fn urls_are_told_from_names() {
@@ -149,7 +150,9 @@ mod tests {
         let host = format!("http://{}", silent.local_addr().unwrap());
         let (_, stop) = bounded::<NoMessages>(0);
         let url = format!("{host}/0123456789abcdef/x.torrent");
-        let failure = fetch(Path::new(&url), &mut Config::new("out"), &stop).map(|_| ()).unwrap_err();
+        let failure = fetch(Path::new(&url), &mut Settings::new(&DownloadArgs::default()).unwrap(), &stop)
+            .map(|_| ())
+            .unwrap_err();
         let told = format!("{host}: stopped before it was here");
         assert_eq!((failure.code, failure.message.as_str()), (Exit::Unfinished, told.as_str()));
     }

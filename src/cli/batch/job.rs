@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -21,9 +22,9 @@ use crate::cli::report::plain::PlainReporter;
 use crate::cli::report::{FinalStatus, Reporter, Reporters, clean, listen_since};
 use crate::util::printable_text::printable;
 use crate::util::redact::{public_name, redacted};
-use btsync::metainfo::Magnet;
-use btsync::torrent::{Event, OpeningOrder, Outcome, Source, Torrent, TorrentError, TorrentHandle};
-use btsync::types::InfoHash;
+use btsync::InfoHash;
+use btsync::Magnet;
+use btsync::{Event, OpeningOrder, Outcome, Source, Torrent, TorrentError, TorrentHandle};
 
 /// What a job is to fetch.
 pub(crate) enum JobSource {
@@ -61,18 +62,18 @@ impl JobSource {
 pub(crate) fn run(batch: &Batch, job: JobId, what: JobSource, opening_order: OpeningOrder) -> JobOutcome {
     let name = what.name();
     let named = matches!(what, JobSource::Named(_));
-    let mut config = batch.client.config();
+    let mut settings = batch.client.settings();
     let found = match what {
-        JobSource::Named(named) => download::source(Path::new(&named.name), &mut config, &batch.stop)
+        JobSource::Named(named) => download::source(Path::new(&named.name), &mut settings, &batch.stop)
             .and_then(|found| still(&named, found.source.info_hash()).map(|()| found)),
         JobSource::Watched(path, None) => {
             let is_ours = |file: &File| {
-                batch.client.owns_file(&path) || watch::is_known_output(config.brought.as_deref(), &path, file)
+                batch.client.owns_file(&path) || watch::is_known_output(settings.brought.as_deref(), &path, file)
             };
             watch::read_again(&path, is_ours, || !batch.is_stopped()).map(LoadedSource::from)
         }
         JobSource::Watched(_, Some(magnet)) => {
-            download::add_link_peers(&magnet, false, &mut config);
+            settings.add_link(&magnet, false);
             Ok(Source::Magnet(magnet).into())
         }
     };
@@ -87,7 +88,7 @@ pub(crate) fn run(batch: &Batch, job: JobId, what: JobSource, opening_order: Ope
         }
         return JobOutcome::Duplicate;
     }
-    let torrent = batch.client.torrent(job, source, config, opening_order);
+    let torrent = batch.client.torrent(job, source, settings.options, opening_order);
     let handle = torrent.handle();
     // Whoever says stop does so before looking for sessions: one that is not seen there sees it here.
     if batch.is_stopped() {
@@ -126,7 +127,7 @@ fn still(named: &Named, found: InfoHash) -> Result<(), Failure> {
 }
 
 /// Runs the session on this thread, and its voices on another.
-fn run_torrent(batch: &Batch, torrent: Torrent, mut reporters: Reporters) -> Result<Outcome, TorrentError> {
+fn run_torrent(batch: &Batch, torrent: Torrent, mut reporters: Reporters) -> Result<Outcome, Arc<TorrentError>> {
     let (tell, told) = bounded(1);
     let events = torrent.events();
     thread::scope(move |scope| {
@@ -144,7 +145,7 @@ fn run_torrent(batch: &Batch, torrent: Torrent, mut reporters: Reporters) -> Res
 
 /// Those who tell how it goes: programs on stdout, people on stderr, the user's own command, and the fleet itself.
 fn reporters(batch: &Batch, job: JobId, handle: &TorrentHandle) -> Reporters {
-    let folder = batch.client.config().out_dir.to_string_lossy().into_owned();
+    let folder = batch.client.settings().out_dir.to_string_lossy().into_owned();
     let screen = batch.outputs.screen.clone();
     let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
     if let Some(json_output) = &batch.outputs.json_output {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::cli::exit::Exit;
-use btsync::types::InfoHash;
+use btsync::InfoHash;
 
 /// Names a torrent among those of this process, in the order in which they were named, from 0.
 pub(crate) type JobId = usize;

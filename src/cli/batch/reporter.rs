@@ -7,7 +7,7 @@ use crate::cli::report::figures::{Rates, ratio, size, words};
 use crate::cli::report::tui::text::shorten_middle;
 use crate::cli::report::{EventText, FinalStatus, Reporter, clean};
 use crate::cli::terminal::screen::Screen;
-use btsync::torrent::{Event, TorrentHandle};
+use btsync::{Event, TorrentHandle};
 
 /// Tells what happens to one torrent, each line with its name; how it stands is seen on the board.
 pub(crate) struct TorrentReporter {

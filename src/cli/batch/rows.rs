@@ -8,7 +8,7 @@ use crate::cli::report::figures::{Figure, Rates, part, percent, pieces, rate, se
 use crate::cli::report::piece_map::{Cell, Style};
 use crate::cli::report::tui::layout::limits;
 use crate::cli::report::tui::text::{fit_figures, pad_left, pad_right, shorten_middle};
-use btsync::torrent::{Limits, SeedGoal, Snapshot, Stage};
+use btsync::{Limits, SeedGoal, Snapshot, Stage};
 
 /// Names take no more columns than this.
 const NAME_WIDTH: usize = crate::cli::batch::MAX_NAME_WIDTH;

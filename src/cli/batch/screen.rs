@@ -20,7 +20,7 @@ use crate::cli::report::tui::panel::{Panel, next_limits, toggle_pause};
 use crate::cli::report::tui::text::wrap;
 use crate::cli::stop::NoMessages;
 use crate::cli::terminal::keys::{DOWN, ENTER, KeyInput, UP};
-use btsync::torrent::{Limits, PieceState, Snapshot, Stage, TorrentHandle};
+use btsync::{Limits, PieceState, Snapshot, Stage, TorrentHandle};
 
 /// How often the lines are redrawn.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -78,7 +78,7 @@ struct BatchScreenState {
 impl BatchScreenState {
     fn new(batch: Arc<Batch>, keys: Option<KeyInput>) -> BatchScreenState {
         BatchScreenState {
-            cli_limits: batch.client.config().limits,
+            cli_limits: batch.client.settings().limits,
             batch,
             keys,
             look: Style::from_env(),

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::cli::batch::queue::JobId;
+use crate::cli::commands::settings::Settings;
 use crate::util::descriptors::{retry_while, warn_shortage_once};
-use btsync::torrent::{Client, ClientError, Config, Limits, OpeningOrder, Source, Torrent, TorrentHandle};
+use btsync::{AddOptions, Client, ClientError, Limits, OpeningOrder, Source, Torrent, TorrentHandle};
 
 /// The common ground.
 pub(crate) struct SharedClient {
-    config: Config,
+    settings: Settings,
     client: Arc<Client>,
     torrents: Mutex<BTreeMap<JobId, TorrentHandle>>,
 }
@@ -23,19 +24,19 @@ impl SharedClient {
     ///
     /// # Errors
     /// Where no port is free, or there is no such interface.
-    pub fn new(config: Config, mut should_wait: impl FnMut() -> bool) -> Result<SharedClient, ClientError> {
+    pub fn new(settings: Settings, mut should_wait: impl FnMut() -> bool) -> Result<SharedClient, ClientError> {
         let is_short = |started: &Result<_, ClientError>| started.as_ref().is_err_and(ClientError::is_shortage);
         let wait = || {
             warn_shortage_once();
             should_wait()
         };
-        let client = retry_while(|| Client::start(&config.client()), is_short, wait)?;
-        Ok(SharedClient { config, client, torrents: Mutex::default() })
+        let client = retry_while(|| settings.client.build(), is_short, wait)?;
+        Ok(SharedClient { settings, client, torrents: Mutex::default() })
     }
 
     /// What every session is told.
-    pub fn config(&self) -> Config {
-        self.config.clone()
+    pub fn settings(&self) -> Settings {
+        self.settings.clone()
     }
 
     /// The next place in the order of the torrents, for what was named by `name`; later ones wait for those that are near.
@@ -44,8 +45,8 @@ impl SharedClient {
     }
 
     /// A session that has not begun.
-    pub fn torrent(&self, job: JobId, source: Source, config: Config, opening_order: OpeningOrder) -> Torrent {
-        let torrent = Torrent::with_client(&self.client, source, config).with_opening_order(opening_order);
+    pub fn torrent(&self, job: JobId, source: Source, options: AddOptions, opening_order: OpeningOrder) -> Torrent {
+        let torrent = self.client.prepare(source, options.opening_order(opening_order));
         self.torrents.lock().insert(job, torrent.handle());
         torrent
     }

@@ -17,8 +17,8 @@ use crate::cli::options::{DownloadArgs, STDIN};
 use crate::util::descriptors::with_retry;
 use crate::util::printable_text::printable;
 use crate::util::redact::redacted;
-use btsync::metainfo::{Magnet, MagnetError};
-use btsync::types::InfoHash;
+use btsync::InfoHash;
+use btsync::{Magnet, MagnetError};
 
 /// The largest list that is read, in bytes.
 const MAX_LIST_FILE: u64 = 16 << 20;

@@ -27,9 +27,8 @@ use crate::util::atomic_file::open_regular;
 use crate::util::descriptors::with_retry;
 use crate::util::paths::{folded, is_watched_name, resolved};
 use crate::util::printable_text::printable;
-use btsync::metainfo::{Magnet, Metainfo, MetainfoError};
-use btsync::storage::is_marked;
-use btsync::torrent::{Source, is_brought};
+use btsync::{Client, Source};
+use btsync::{Magnet, Metainfo, MetainfoError};
 
 /// The largest .magnet file that is read, in bytes.
 const MAX_MAGNET_FILE: u64 = 1 << 20;
@@ -202,7 +201,7 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
             return None;
         }
         let file = match open_in_time(&path, || !self.should_stop()) {
-            Ok(Some(file)) if is_marked(&file) || is_known_output(self.brought.as_deref(), &path, &file) => {
+            Ok(Some(file)) if is_known_output(self.brought.as_deref(), &path, &file) => {
                 log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
                 return None;
             }
@@ -245,7 +244,7 @@ fn open_in_time(path: &Path, should_wait: impl FnMut() -> bool) -> io::Result<Op
 
 /// Whether a download is known to have brought the file, which its file system keeps no mark for; `brought` has the notes.
 pub(crate) fn is_known_output(brought: Option<&Path>, path: &Path, file: &File) -> bool {
-    brought.is_some_and(|folder| is_brought(folder, &resolved(path), file))
+    Client::is_downloaded_file(path, file, brought)
 }
 
 /// Reads a torrent in the watched folder again, when its turn has come. A download that came before it may have put a torrent of its
@@ -259,7 +258,7 @@ pub(crate) fn read_again(
     should_wait: impl FnMut() -> bool,
 ) -> Result<Source, Failure> {
     let file = open_in_time(path, should_wait).and_then(|file| match file {
-        Some(file) if is_marked(&file) || is_brought(&file) => Err(io::Error::other("part of a download by now")),
+        Some(file) if is_brought(&file) => Err(io::Error::other("part of a download by now")),
         Some(file) => Ok(file),
         None => Err(io::Error::other("not a regular file any more")),
     });

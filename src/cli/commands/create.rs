@@ -16,7 +16,7 @@ use crate::cli::options;
 use crate::cli::report::progress_bar;
 use crate::cli::signals;
 use crate::util::printable_text::printable;
-use btsync::metainfo::{CreateError, CreateOptions, CreatePlan, Glob};
+use btsync::create::{CreateError, CreateOptions, CreatePlan, Glob};
 
 /// What was left out and the like is told in so many lines.
 const NOTES_MAX: usize = 20;
@@ -105,19 +105,18 @@ fn print_notes<S: AsRef<str>>(lines: &[S]) {
 fn options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
     check_seeds(&args.web_seed)?;
     let creation_date = if args.no_date { None } else { date(std::env::var_os("SOURCE_DATE_EPOCH").as_deref())? };
-    Ok(CreateOptions {
-        piece_length: args.piece_length,
-        tiers: tiers("--announce", &args.announce)?,
-        private: args.private,
-        comment: args.comment.clone(),
-        web_seeds: args.web_seed.clone(),
-        nodes: args.node.clone(),
-        source: args.source_tag.clone(),
-        pad_files: args.pad_files,
-        created_by: Some(concat!("btsync/", env!("CARGO_PKG_VERSION")).to_owned()),
-        creation_date,
-        threads: 0,
-    })
+    let mut options = CreateOptions::default();
+    options.piece_length = args.piece_length;
+    options.tiers = tiers("--announce", &args.announce)?;
+    options.private = args.private;
+    options.comment.clone_from(&args.comment);
+    options.web_seeds.clone_from(&args.web_seed);
+    options.nodes.clone_from(&args.node);
+    options.source.clone_from(&args.source_tag);
+    options.pad_files = args.pad_files;
+    options.created_by = Some(concat!("btsync/", env!("CARGO_PKG_VERSION")).to_owned());
+    options.creation_date = creation_date;
+    Ok(options)
 }
 
 /// The seconds since 1970 that `SOURCE_DATE_EPOCH` says, so that the same files make the same torrent; without it, now.
@@ -180,7 +179,7 @@ fn check_urls<'a>(option: &str, urls: impl Iterator<Item = &'a String>, schemes:
 }
 
 fn glob(text: &str) -> Result<Glob, String> {
-    text.parse().map_err(|error: btsync::metainfo::GlobError| format!("`{text}`: {error}"))
+    text.parse().map_err(|error: btsync::create::GlobError| format!("`{text}`: {error}"))
 }
 
 /// `HOST:PORT` without the brackets that an IPv6 address needs there.
@@ -221,7 +220,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use btsync::metainfo::Metainfo;
+    use btsync::Metainfo;
 
     fn args(words: &[&str]) -> CreateArgs {
         CreateArgs::from_args(&["create"], words).unwrap()

@@ -1,8 +1,7 @@
 //! `btsync FILE FOLDER`: reads the torrent, runs its session on this thread, and lends it a voice on another. Where several are
 //! named, all of that is `fleet`'s.
 
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,9 +11,10 @@ use crate::cli::batch;
 use crate::cli::batch::fetch;
 use crate::cli::commands::info;
 use crate::cli::commands::list;
+use crate::cli::commands::settings::Settings;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::{DownloadArgs, STDIN};
-use crate::cli::outcome::{command_result, final_status};
+use crate::cli::outcome::{command_result, failure, final_status};
 use crate::cli::report::hook::{Hook, HookConfig, HookFailure};
 use crate::cli::report::json::{JsonOutput, JsonReporter};
 use crate::cli::report::plain::PlainReporter;
@@ -26,14 +26,9 @@ use crate::cli::terminal::outputs::Outputs;
 use crate::cli::terminal::screen::Screen;
 use crate::cli::{limits, logs, signals};
 use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available, is_shortage, retry_while};
-use crate::util::os_error::reason;
 use crate::util::printable_text::printable;
-use btsync::metainfo::{Magnet, Metainfo, MetainfoError, Selection};
-use btsync::net::networks::is_private;
-use btsync::torrent::{Config, DhtSettings, Event, Limits, SeedGoal, Source, Torrent, TorrentHandle};
-
-/// Peers that are taken of a magnet link at most.
-const MAX_LINK_PEERS: usize = 32;
+use btsync::{Event, Source, TorrentHandle};
+use btsync::{Magnet, Metainfo, MetainfoError};
 
 /// Downloads, and gives to others for as long as asked.
 ///
@@ -69,34 +64,27 @@ pub(crate) fn descriptor_budget(wanted: usize) -> Result<DescriptorBudget, Failu
     DescriptorBudget::of(have, wanted).ok_or_else(|| Failure::new(Exit::Other, too_few()))
 }
 
-/// The configuration without the DHT and local discovery, where there are no descriptors for these.
-pub(crate) fn limit_to_budget(budget: DescriptorBudget, mut config: Config) -> Config {
-    if !budget.discovery && (config.dht.is_some() || config.lsd) {
-        log::warn!("few files may be open at a time: no DHT and no local discovery; `ulimit -n` has the limit");
-        (config.dht, config.lsd) = (None, false);
-    }
-    config
-}
-
 fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let no_signals = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
-    let mut config = config(args)?;
+    let mut settings = Settings::new(args)?;
     if !args.list {
-        config = limit_to_budget(descriptor_budget(1)?, config);
+        settings = settings.limit_to_budget(descriptor_budget(1)?);
     }
     let (alive, stop) = bounded(0);
     // What is on disk is read in no time; who waits for a server may have enough of it.
     let watch = fetch::is_url(&args.file()).then(|| signals::watch(move || drop(alive)).map_err(no_signals));
     let watch = watch.transpose()?;
     let stop = if watch.is_some() { stop } else { never() };
-    let LoadedSource { source, save_note } = source(&args.file(), &mut config, &stop)?;
+    let LoadedSource { source, save_note } = source(&args.file(), &mut settings, &stop)?;
     watch.into_iter().for_each(signals::SignalWatch::release);
     if let (true, Source::Metainfo(torrent)) = (args.list, &source) {
-        return list::print(torrent, &config.files, args.json.then(|| outputs.start.elapsed()));
+        return list::print(torrent, &settings.selection, args.json.then(|| outputs.start.elapsed()));
     }
-    let (limits, selection) = (config.limits, config.files.clone());
-    let hook = args.hook(config.pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
-    let torrent = Torrent::new(source, config);
+    let Settings { limits, selection, client, options, pending, .. } = settings;
+    let hook = args.hook(pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
+    let client = client.single_torrent().build().map_err(|error| failure(&error.into()))?;
+    let torrent = client.prepare(source, options);
+    drop(client); // it ends with the torrent
     let handle = torrent.handle();
 
     let (stopper, hung_up) = (handle.clone(), handle.clone());
@@ -132,7 +120,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     }
     let result = command_result(result, &handle, args.stop_timeout);
     let result = hook.map_or(result.clone(), |(_, failed)| failed.join(result));
-    if let (Ok(()), true, Some(torrent)) = (&result, args.list, handle.torrent()) {
+    if let (Ok(()), true, Some(torrent)) = (&result, args.list, handle.metainfo()) {
         watch.release();
         return list::print(torrent, &selection, args.json.then(|| outputs.start.elapsed()));
     }
@@ -186,9 +174,13 @@ impl From<Source> for LoadedSource {
 }
 
 /// What to fetch: a file's torrent, that of a URL, or what a link names; its peers are called, too.
-pub(crate) fn source(file: &Path, config: &mut Config, stop: &Receiver<NoMessages>) -> Result<LoadedSource, Failure> {
+pub(crate) fn source(
+    file: &Path,
+    settings: &mut Settings,
+    stop: &Receiver<NoMessages>,
+) -> Result<LoadedSource, Failure> {
     if fetch::is_url(file) {
-        return fetch::fetch(file, config, stop);
+        return fetch::fetch(file, settings, stop);
     }
     if file == Path::new(STDIN) {
         return Ok(Source::from(fetch::from_stdin(stop)?).into());
@@ -198,7 +190,7 @@ pub(crate) fn source(file: &Path, config: &mut Config, stop: &Receiver<NoMessage
         return Ok(Source::from(torrent.map_err(|error| info::torrent_failure(file, error))?).into());
     };
     let magnet = Magnet::parse(link).map_err(|error| Failure::new(Exit::BadMagnet, printable(&error.to_string())))?;
-    add_link_peers(&magnet, false, config);
+    settings.add_link(&magnet, false);
     Ok(Source::from(magnet).into())
 }
 
@@ -206,109 +198,4 @@ pub(crate) fn source(file: &Path, config: &mut Config, stop: &Receiver<NoMessage
 pub(crate) fn read(file: &Path, should_wait: impl FnMut() -> bool) -> Result<Metainfo, MetainfoError> {
     let short = |read: &Result<Metainfo, MetainfoError>| matches!(read, Err(MetainfoError::Io { source, .. }) if is_shortage(source));
     retry_while(|| Metainfo::read(file), short, should_wait)
-}
-
-/// The peers that a link names are called, and its choice of files is that of the user who has none. A link that came from a public
-/// host names nobody in private networks.
-pub(crate) fn add_link_peers(magnet: &Magnet, is_public: bool, config: &mut Config) {
-    config.files.link.clone_from(&magnet.select);
-    for peer in magnet.peers.iter().take(MAX_LINK_PEERS) {
-        match resolve(&peer.to_string()) {
-            Ok(found) => config.link_peers.extend(found.iter().filter(|addr| !is_public || !is_private(addr.ip()))),
-            Err(failure) => log::warn!("{failure}"),
-        }
-    }
-    config.link_peers.truncate(MAX_LINK_PEERS);
-}
-
-/// What the options say of a session.
-pub(crate) fn config(args: &DownloadArgs) -> Result<Config, Failure> {
-    let mut config = Config::new(args.out_dir());
-    let none = args.seed_time.is_some_and(|time| time.is_zero()); // as aria2 has it, whatever the ratio
-    config.seed = SeedGoal {
-        forever: args.seed,
-        time: args.seed_time.filter(|time| !time.is_zero()),
-        ratio: args.seed_ratio.filter(|&ratio| ratio > 0.0 && !none),
-    };
-    if let Some(ports) = &args.listen_port {
-        config.listen_ports = ports.clone();
-    }
-    config.max_peers = args.max_peers.unwrap_or(config.max_peers);
-    config.limits =
-        Limits { down: args.max_download_limit.unwrap_or_default(), up: args.max_upload_limit.unwrap_or_default() };
-    config.encryption = args.encryption.unwrap_or_default();
-    config.dscp = args.dscp.unwrap_or_default();
-    (config.peer_id_prefix, config.user_agent) = (args.peer_id_prefix, args.user_agent.clone());
-    config.super_seed = args.super_seed;
-    config.stop_timeout = args.stop_timeout;
-    config.dht = (!args.no_dht).then(|| DhtSettings {
-        entry_points: args.dht_entry_point.clone(),
-        state_path: cache_folder().map(|folder| folder.join("btsync/dht")),
-        ..DhtSettings::default()
-    });
-    (config.lsd, config.pex) = (!args.no_lsd, !args.no_pex);
-    config.bind = args.interface.clone().unwrap_or_default();
-    config.exclude_trackers.extend(args.excluded().map(str::to_owned));
-    config.resume = cache_folder().map(|folder| folder.join("btsync/resume"));
-    config.pending = cache_folder().filter(|_| args.on_download_complete.is_some()).map(|f| f.join("btsync/pending"));
-    config.brought = cache_folder().map(|folder| folder.join("btsync/brought"));
-    config.verify = args.verify;
-    config.save_torrent.clone_from(&args.save_torrent);
-    config.files = Selection { select: args.select.clone(), exclude: args.exclude.clone(), link: None };
-    config.places.clone_from(&args.out);
-    (config.sequential, config.first_and_last) = (args.sequential, args.first_and_last);
-    config.allocation = args.file_allocation.unwrap_or_default();
-    (config.overwrite, config.fsync) = (args.overwrite, args.fsync);
-    config.metadata_only = args.list;
-    config.allow_hidden = args.allow_hidden;
-    config.incomplete_suffix.clone_from(&args.incomplete_suffix);
-    for peer in &args.peer {
-        config.peers.extend(resolve(peer)?);
-    }
-    config.trackers.extend(args.trackers().map(str::to_owned));
-    Ok(config)
-}
-
-/// The user's cache folder, by the XDG rules; `None` where the user has no home.
-fn cache_folder() -> Option<PathBuf> {
-    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")))
-}
-
-fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let addresses = peer.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-    addresses
-        .map_err(|error| Failure::new(Exit::NameLookup, format!("cannot find the peer {peer}: {}", reason(&error))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Anybody may have written a link.
-    #[test]
-    fn a_link_names_a_bounded_number_of_peers_and_a_public_one_no_private_addresses() {
-        let peers: Vec<String> = (1..100).map(|host| format!("&x.pe=203.0.113.{host}:6881")).collect();
-        let peers = peers.concat();
-        let local = "&x.pe=127.0.0.1:22&x.pe=10.0.0.1:25&x.pe=localhost:80&x.pe=203.0.113.200:6881";
-        let link = format!("magnet:?xt=urn:btih:{}{local}{peers}", "a".repeat(40));
-        let magnet = Magnet::parse(&link).expect("a link");
-        let named = |is_public| {
-            let mut config = config(&DownloadArgs::default()).expect("a configuration");
-            add_link_peers(&magnet, is_public, &mut config);
-            assert!(config.peers.is_empty(), "they are not the user's own");
-            config.link_peers
-        };
-        assert!(named(false).len() == MAX_LINK_PEERS && named(false).iter().any(|addr| addr.ip().is_loopback()));
-        assert!(named(true).len() > 20 && named(true).iter().all(|addr| !is_private(addr.ip())));
-    }
-
-    #[test]
-    fn zero_means_no_seeding() {
-        let mut args = DownloadArgs::default();
-        (args.seed_time, args.seed_ratio) = (Some(std::time::Duration::ZERO), Some(0.0));
-        assert!(config(&args).is_ok_and(|config| !config.seed.any()));
-        args.seed_ratio = Some(2.0);
-        assert!(config(&args).is_ok_and(|config| !config.seed.any()), "a time of 0 has the last word");
-    }
 }

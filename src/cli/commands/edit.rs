@@ -14,8 +14,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::options;
 use crate::util::os_error::reason;
 use crate::util::printable_text::printable;
-use btsync::metainfo::torrent::{TORRENT_FILE_MAX, unpacked};
-use btsync::metainfo::{self, Edit, Metainfo, MetainfoError};
+use btsync::{Edit, Metainfo, MetainfoError};
 
 /// edit trackers, web seeds and comment of a torrent file; the info-hash stays
 #[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
@@ -80,9 +79,9 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
         Failure::new(Exit::BadTorrent, printable(&message))
     };
     // A torrent may be packed with gzip; it is written as it is without.
-    let bytes = unpacked(bytes).map_err(broken)?;
+    let bytes = Metainfo::unpack(bytes).map_err(broken)?;
     let torrent = Metainfo::parse(&bytes).map_err(refused)?;
-    let bytes = metainfo::edit(&bytes, &changes(args, torrent.tiers)?).map_err(refused)?;
+    let bytes = changes(args, torrent.tiers)?.apply(&bytes).map_err(refused)?;
     let written = match output {
         Some(output) if output == Path::new("-") => return to_stdout(&bytes),
         Some(output) => {
@@ -102,7 +101,7 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than will be accepted, and never all that a device has.
-    File::open(file)?.take(TORRENT_FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    File::open(file)?.take(Metainfo::MAX_FILE_SIZE as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -12,7 +12,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::util::os_error::reason;
 use crate::util::printable_text::is_deceptive;
 use crate::util::printable_text::printable;
-use btsync::metainfo::{FileEntry, Magnet, Metainfo, MetainfoError};
+use btsync::{FileEntry, Magnet, Metainfo, MetainfoError};
 
 /// show the contents of a torrent file
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]

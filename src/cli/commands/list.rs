@@ -12,7 +12,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::figures::{count, size};
 use crate::cli::report::json::seconds;
 use crate::util::printable_text::printable;
-use btsync::metainfo::{FileEntry, Metainfo, Selection};
+use btsync::{FileEntry, Metainfo, Selection};
 
 /// Prints a line a file, padding left out, and one of sums; for programs one event, `json` after the start. It is written file by file,
 /// as a torrent may have a million of them.

@@ -7,7 +7,7 @@ use argh::{ArgsInfo, FromArgs};
 use crate::cli::commands::info;
 use crate::cli::exit::Failure;
 use crate::cli::options::host_and_port;
-use btsync::metainfo::{Magnet, PeerAddress};
+use btsync::{Magnet, PeerAddress};
 
 /// print the magnet link of a torrent file
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]

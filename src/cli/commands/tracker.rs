@@ -11,7 +11,7 @@ use signal_hook::iterator::Signals;
 use crate::cli::exit::{Exit, Failure};
 use crate::util::descriptors::raise_limit;
 use crate::util::os_error::reason;
-use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
+use btsync::tracker::{TrackerServer, TrackerServerConfig};
 
 /// Where a tracker listens by custom.
 const PORT: u16 = 6969;
@@ -60,11 +60,10 @@ pub fn run(args: TrackerArgs) -> Result<(), Failure> {
 }
 
 fn config(interval: u64) -> TrackerServerConfig {
-    TrackerServerConfig {
-        interval: Duration::from_secs(interval),
-        min_interval: Duration::from_secs((interval / 2).max(1)),
-        ..TrackerServerConfig::default()
-    }
+    let mut config = TrackerServerConfig::default();
+    config.interval = Duration::from_secs(interval);
+    config.min_interval = Duration::from_secs((interval / 2).max(1));
+    config
 }
 
 /// Listens where told, else on all addresses of both families, else on those of IPv4.

@@ -5,9 +5,9 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use crate::util::paths::is_watched_name;
-use btsync::net::bind::Bind;
-use btsync::storage::Allocation;
-use btsync::types::{Dscp, Encryption};
+use btsync::Allocation;
+use btsync::Bind;
+use btsync::{Dscp, Encryption};
 
 pub(crate) fn minutes(text: &str) -> Result<Duration, String> {
     let minutes: f64 = text.parse().map_err(|_| "a number of minutes is needed, such as 30 or 0.5".to_owned())?;
@@ -63,7 +63,7 @@ pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
 }
 
 pub(crate) fn interface(text: &str) -> Result<Bind, String> {
-    text.parse().map_err(|error: btsync::net::bind::BindError| error.to_string())
+    text.parse().map_err(|error: btsync::BindError| error.to_string())
 }
 
 /// What stands between commas.

@@ -5,7 +5,7 @@ mod rates;
 use std::time::Duration;
 
 use crate::util::units::UNITS;
-use btsync::torrent::{SeedGoal, Snapshot};
+use btsync::{SeedGoal, Snapshot};
 
 pub use crate::util::units::{count, size};
 pub use rates::{Forecast, Meter, Rates};

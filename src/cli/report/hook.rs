@@ -21,7 +21,7 @@ use crate::cli::stop::NoMessages;
 use crate::cli::terminal::outputs::Outputs;
 use crate::util::descriptors::before;
 use crate::util::os_error::reason;
-use btsync::torrent::{Event, PendingCompletion, TorrentHandle};
+use btsync::{Event, PendingCompletion, TorrentHandle};
 
 /// What its environment tells the command: name, folder, path (of the only file, or of the torrent's own folder; empty where the user gave
 /// its files places of their own), info-hash and size of what is complete.

@@ -14,8 +14,8 @@ use crate::cli::report::{FinalStatus, Reporter};
 use crate::cli::stop::StopSignal;
 use crate::cli::terminal::output_queue::OutputQueue;
 use crate::util::os_error::without_numbers;
-use btsync::torrent::{Event, FileView, PieceState, Snapshot, Stage, TorrentHandle};
-use btsync::types::InfoHash;
+use btsync::InfoHash;
+use btsync::{Event, FileView, PieceState, Snapshot, Stage, TorrentHandle};
 
 /// The most bytes that are queued for a slow reader; further lines are dropped and counted.
 const MAX_QUEUED_BYTES: usize = 1 << 20;

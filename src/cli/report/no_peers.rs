@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::report::clean;
 use crate::cli::report::figures::count;
-use btsync::torrent::{PeerSearch, PeerView, Snapshot, Stage, TorrentHandle, TrackerState};
+use btsync::{PeerSearch, PeerView, Snapshot, Stage, TorrentHandle, TrackerState};
 
 /// Without a byte for so long, a person wonders.
 const STALL_AFTER: Duration = Duration::from_secs(30);

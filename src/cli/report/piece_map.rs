@@ -1,6 +1,6 @@
 //! The map of pieces: lines of cells, each for one piece, many, or a share of one. Pure; [`crate::cli::report::tui`] shows it.
 
-use btsync::torrent::PieceState;
+use btsync::PieceState;
 
 /// One cell of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use crate::cli::report::no_peers::StallDetector;
 use crate::cli::report::tui::text::shorten_middle;
 use crate::cli::report::{EventText, FinalStatus, Reporter, clean};
 use crate::cli::terminal::screen::Screen;
-use btsync::torrent::TorrentHandle;
-use btsync::torrent::{Event, SeedGoal, Snapshot, Stage};
+use btsync::TorrentHandle;
+use btsync::{Event, SeedGoal, Snapshot, Stage};
 
 /// A line that says nothing new is left out for so long.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);

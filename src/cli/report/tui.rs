@@ -18,7 +18,7 @@ use signal_hook::consts::SIGINT;
 use crate::cli::report::{EventText, FinalStatus, Reporter};
 use crate::cli::terminal::keys::KeyInput;
 use crate::cli::terminal::screen::Screen;
-use btsync::torrent::{Event, TorrentHandle};
+use btsync::{Event, TorrentHandle};
 use panel::Panel;
 
 /// Shows one session on a terminal.

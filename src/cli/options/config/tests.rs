@@ -176,15 +176,19 @@ fn no_option_goes_by_the_name_of_a_variable_of_the_hook() {
 
 #[test]
 fn defaults_in_the_table_are_those_of_the_program() {
-    let config = btsync::torrent::Config::new(".");
+    let (client, options) = (format!("{:?}", btsync::Client::builder()), btsync::Limits::default());
+    let field = |name: &str| {
+        let rest = client.split_once(&format!(" {name}: ")).expect("a field").1;
+        rest[..rest.find(',').expect("another field")].replace("..=", "-")
+    };
     let defaults = [
-        ("dir", config.out_dir.display().to_string()),
-        ("listen-port", format!("{}-{}", config.listen_ports.start(), config.listen_ports.end())),
-        ("max-peers", config.max_peers.to_string()),
-        ("max-download-limit", config.limits.down.to_string()),
-        ("max-upload-limit", config.limits.up.to_string()),
-        ("encryption", format!("{:?}", config.encryption).to_ascii_lowercase()),
-        ("file-allocation", format!("{:?}", btsync::storage::Allocation::default()).to_ascii_lowercase()),
+        ("dir", ".".to_owned()),
+        ("listen-port", field("listen_ports")),
+        ("max-peers", field("max_peers")),
+        ("max-download-limit", options.down.to_string()),
+        ("max-upload-limit", options.up.to_string()),
+        ("encryption", format!("{:?}", btsync::Encryption::default()).to_ascii_lowercase()),
+        ("file-allocation", format!("{:?}", btsync::Allocation::default()).to_ascii_lowercase()),
         ("max-concurrent", crate::cli::batch::DEFAULT_MAX_CONCURRENT.to_string()),
     ];
     for (name, value) in defaults {

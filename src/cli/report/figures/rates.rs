@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::report::figures::{Figure, eta, rate, ratio, size, time};
-use btsync::torrent::{Snapshot, Stage};
+use btsync::{Snapshot, Stage};
 
 /// What was said of the end is held while it is off by no more than this part of the time left.
 const ETA_TOLERANCE: f64 = 0.15;
@@ -199,7 +199,7 @@ impl Rates {
 mod tests {
     use super::*;
     use crate::cli::report::figures::{seeding, words};
-    use btsync::torrent::SeedGoal;
+    use btsync::SeedGoal;
 
     #[test]
     fn a_time_left_counts_down_and_does_not_jump() {

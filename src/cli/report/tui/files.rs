@@ -4,7 +4,7 @@ use crate::cli::report::clean;
 use crate::cli::report::figures::size;
 use crate::cli::report::piece_map::Style;
 use crate::cli::report::tui::text::{pad_left, pad_right};
-use btsync::torrent::{FileView, PieceState};
+use btsync::{FileView, PieceState};
 
 /// How one file stands: the number of its pieces that are verified, of how many, and how many are under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::cli::report::tui::files;
 use crate::cli::report::tui::peers::{self, LEGEND, PeerRow};
 use crate::cli::report::tui::spark::Sparkline;
 use crate::cli::report::tui::text::{fit_figures, shorten, wrap};
-use btsync::torrent::{FileView, Limits, PeerSearch, PieceState, SeedGoal, Snapshot, Stage, TrackerState};
+use btsync::{FileView, Limits, PeerSearch, PieceState, SeedGoal, Snapshot, Stage, TrackerState};
 
 /// The view takes no more rows than this, or two thirds of a terminal that is higher.
 const MAX_ROWS: usize = 24;

@@ -10,7 +10,7 @@ use crate::cli::report::tui::layout::{self, PanelContent, last, lines};
 use crate::cli::report::tui::peers::{PeerRow, PeerTable};
 use crate::cli::report::tui::spark::Sparkline;
 use crate::cli::report::{FinalStatus, clean};
-use btsync::torrent::{FileView, Limits, PieceState, Snapshot, Stage, TorrentHandle};
+use btsync::{FileView, Limits, PieceState, Snapshot, Stage, TorrentHandle};
 
 /// Peers that are shown at most.
 const MAX_PEERS_SHOWN: usize = 40;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cli::report::figures::{Meter, rate};
 use crate::cli::report::piece_map::Style;
 use crate::cli::report::tui::text::{pad_left, pad_right};
-use btsync::torrent::PeerView;
+use btsync::PeerView;
 
 /// What the signs in the column of flags mean.
 pub const LEGEND: &str =

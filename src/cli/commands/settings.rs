@@ -1,0 +1,174 @@
+//! The settings of a download, as the command's options give them.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::options::DownloadArgs;
+use crate::util::descriptors::DescriptorBudget;
+use crate::util::os_error::reason;
+use btsync::{AddOptions, Bind, Client, ClientBuilder, DhtSettings, Limits, Magnet, SeedGoal, Selection};
+
+/// How the client and its torrents are set up, and what the command itself has to know of that.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// The client's part.
+    pub client: ClientBuilder,
+    /// Each torrent's part.
+    pub options: AddOptions,
+    /// The folder of the downloads.
+    pub out_dir: PathBuf,
+    pub limits: Limits,
+    pub selection: Selection,
+    pub bind: Bind,
+    pub user_agent: Option<String>,
+    pub save_torrent: Option<PathBuf>,
+    pub overwrite: bool,
+    /// Where downloads are recorded whose completion is still to be told, if anywhere.
+    pub pending: Option<PathBuf>,
+    /// Where the torrent and magnet files are recorded that downloads created, if anywhere.
+    pub brought: Option<PathBuf>,
+    /// Whether the options give files of the torrent other paths.
+    pub has_places: bool,
+    /// Whether the DHT or local service discovery is on.
+    uses_discovery: bool,
+}
+
+impl Settings {
+    /// Those that the options give.
+    ///
+    /// # Errors
+    /// If the name of a peer has no address.
+    pub fn new(args: &DownloadArgs) -> Result<Settings, Failure> {
+        let cache = cache_folder().map(|folder| folder.join("btsync"));
+        let in_cache = |name| cache.as_ref().map(|folder| folder.join(name));
+        let limits =
+            Limits { down: args.max_download_limit.unwrap_or_default(), up: args.max_upload_limit.unwrap_or_default() };
+        let selection = Selection { select: args.select.clone(), exclude: args.exclude.clone(), link: None };
+        let bind = args.interface.clone().unwrap_or_default();
+        let pending = in_cache("pending").filter(|_| args.on_download_complete.is_some());
+        let mut peers = Vec::new();
+        for peer in &args.peer {
+            peers.extend(resolve(peer)?);
+        }
+        let options = AddOptions::new(args.out_dir())
+            .seed(seed_goal(args))
+            .peers(peers)
+            .trackers(args.trackers().map(str::to_owned).collect())
+            .exclude_trackers(args.excluded().map(str::to_owned).collect())
+            .dht(!args.no_dht)
+            .lsd(!args.no_lsd)
+            .pex(!args.no_pex)
+            .encryption(args.encryption.unwrap_or_default())
+            .peer_id_prefix(args.peer_id_prefix)
+            .user_agent(args.user_agent.clone())
+            .dscp(args.dscp.unwrap_or_default())
+            .super_seed(args.super_seed)
+            .save_torrent(args.save_torrent.clone())
+            .stop_timeout(args.stop_timeout)
+            .resume(in_cache("resume"))
+            .pending(pending.clone())
+            .brought(in_cache("brought"))
+            .verify(args.verify)
+            .files(selection.clone())
+            .places(args.out.clone())
+            .sequential(args.sequential)
+            .first_and_last(args.first_and_last)
+            .allocation(args.file_allocation.unwrap_or_default())
+            .allow_hidden(args.allow_hidden)
+            .overwrite(args.overwrite)
+            .fsync(args.fsync)
+            .incomplete_suffix(args.incomplete_suffix.clone())
+            .metadata_only(args.list);
+        let mut dht = DhtSettings::default();
+        dht.entry_points.clone_from(&args.dht_entry_point);
+        dht.state_path = in_cache("dht");
+        let client =
+            Client::builder().bind(bind.clone()).limits(limits).dht((!args.no_dht).then_some(dht)).lsd(!args.no_lsd);
+        let settings = Settings {
+            client,
+            options,
+            out_dir: args.out_dir(),
+            limits,
+            selection,
+            bind,
+            user_agent: args.user_agent.clone(),
+            save_torrent: args.save_torrent.clone(),
+            overwrite: args.overwrite,
+            pending,
+            brought: in_cache("brought"),
+            has_places: !args.out.is_empty(),
+            uses_discovery: !args.no_dht || !args.no_lsd,
+        };
+        Ok(settings.with_ports_and_peers(args))
+    }
+
+    /// The default ports and number of peers are the library's.
+    fn with_ports_and_peers(mut self, args: &DownloadArgs) -> Settings {
+        if let Some(ports) = &args.listen_port {
+            self.client = self.client.listen_ports(ports.clone());
+        }
+        if let Some(max_peers) = args.max_peers {
+            self.client = self.client.max_peers(max_peers);
+            self.options = self.options.max_peers(max_peers);
+        }
+        self
+    }
+
+    /// The folder of the downloads, in place of the one that the options name.
+    pub fn in_folder(self, folder: PathBuf) -> Settings {
+        Settings { options: self.options.folder(folder.clone()), out_dir: folder, ..self }
+    }
+
+    /// The settings without the DHT and local service discovery if there are no descriptors for these.
+    pub fn limit_to_budget(self, budget: DescriptorBudget) -> Settings {
+        if budget.discovery || !self.uses_discovery {
+            return self;
+        }
+        log::warn!("few files may be open at a time: no DHT and no local discovery; `ulimit -n` has the limit");
+        let (client, options) = (self.client.dht(None).lsd(false), self.options.dht(false).lsd(false));
+        Settings { client, options, uses_discovery: false, ..self }
+    }
+
+    /// Uses the peers and the file selection of a magnet link; see [`AddOptions::link`].
+    pub fn add_link(&mut self, magnet: &Magnet, is_public: bool) {
+        self.options = self.options.clone().link(magnet, is_public);
+        self.selection.link.clone_from(&magnet.select);
+    }
+}
+
+/// When to stop seeding. A time of 0 means no seeding, whatever the ratio, as with aria2.
+fn seed_goal(args: &DownloadArgs) -> SeedGoal {
+    let never = args.seed_time.is_some_and(|time| time.is_zero());
+    SeedGoal {
+        forever: args.seed,
+        time: args.seed_time.filter(|time| !time.is_zero()),
+        ratio: args.seed_ratio.filter(|&ratio| ratio > 0.0 && !never),
+    }
+}
+
+/// The user's cache folder, by the XDG rules; `None` if the user has no home.
+fn cache_folder() -> Option<PathBuf> {
+    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")))
+}
+
+fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let addresses = peer.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+    addresses
+        .map_err(|error| Failure::new(Exit::NameLookup, format!("cannot find the peer {peer}: {}", reason(&error))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_means_no_seeding() {
+        let mut args = DownloadArgs::default();
+        (args.seed_time, args.seed_ratio) = (Some(std::time::Duration::ZERO), Some(0.0));
+        assert!(!seed_goal(&args).any());
+        args.seed_ratio = Some(2.0);
+        assert!(!seed_goal(&args).any(), "a time of 0 has the last word");
+    }
+}

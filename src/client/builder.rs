@@ -1,0 +1,87 @@
+//! How a client is set up.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::client::config::{ClientConfig, DhtSettings};
+use crate::client::{Client, ClientError};
+use crate::net::bind::Bind;
+use crate::strategy::rate_limiter::Limits;
+
+/// Sets up a [`Client`]; made by [`Client::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ClientBuilder {
+    config: ClientConfig,
+    is_shared: bool,
+}
+
+impl Client {
+    /// Begins to set up a client: ports 6881 to 6889 on all interfaces, the DHT and local service discovery on, at most 300
+    /// connections, no rate limits.
+    pub fn builder() -> ClientBuilder {
+        let config = ClientConfig {
+            listen_ports: 6881..=6889,
+            bind: Bind::Any,
+            dht: Some(DhtSettings::default()),
+            lsd: true,
+            max_peers: 300,
+            limits: Limits::default(),
+        };
+        ClientBuilder { config, is_shared: true }
+    }
+}
+
+impl ClientBuilder {
+    /// The TCP ports to listen on; the client takes the first free one. `0..=0` lets the system choose.
+    pub fn listen_ports(mut self, ports: RangeInclusive<u16>) -> ClientBuilder {
+        self.config.listen_ports = ports;
+        self
+    }
+
+    /// The interface or address that all sockets are bound to.
+    pub fn bind(mut self, bind: Bind) -> ClientBuilder {
+        self.config.bind = bind;
+        self
+    }
+
+    /// How the DHT is bootstrapped; `None` turns it off.
+    pub fn dht(mut self, dht: Option<DhtSettings>) -> ClientBuilder {
+        self.config.dht = dht;
+        self
+    }
+
+    /// Whether peers in the local network are searched for (BEP 14).
+    pub fn lsd(mut self, is_on: bool) -> ClientBuilder {
+        self.config.lsd = is_on;
+        self
+    }
+
+    /// The most connections of all torrents together.
+    pub fn max_peers(mut self, max_peers: usize) -> ClientBuilder {
+        self.config.max_peers = max_peers;
+        self
+    }
+
+    /// Rate limits over all peers of all torrents.
+    pub fn limits(mut self, limits: Limits) -> ClientBuilder {
+        self.config.limits = limits;
+        self
+    }
+
+    /// The client is for a single torrent: it listens only once that torrent needs peers, and frees the port when the torrent
+    /// ends. Otherwise the port and the DHT outlive each torrent.
+    pub fn single_torrent(mut self) -> ClientBuilder {
+        self.is_shared = false;
+        self
+    }
+
+    /// Creates the client, which listens from now on. The DHT and local service discovery start with the first torrent that uses
+    /// them. All of it ends when the last torrent has ended and the last `Arc` is dropped.
+    ///
+    /// # Errors
+    /// [`ClientError::Listen`] if no port is free, [`ClientError::Interface`] if the interface does not exist.
+    pub fn build(&self) -> Result<Arc<Client>, ClientError> {
+        if self.is_shared { Client::start(&self.config) } else { Ok(Client::for_one_torrent(&self.config)) }
+    }
+}

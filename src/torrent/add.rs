@@ -1,0 +1,48 @@
+//! How a program gives a torrent to a client.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use crate::client::Client;
+use crate::storage::is_marked;
+use crate::torrent::brought::is_brought;
+use crate::torrent::{AddOptions, Source, Torrent, TorrentHandle};
+use crate::util::paths::resolved;
+
+impl Client {
+    /// Starts a torrent on a thread of its own, and returns its handle. The torrent runs until it ends by itself or
+    /// [`TorrentHandle::stop`] ends it; [`TorrentHandle::wait`] returns how. A magnet link's own peers and file selection count,
+    /// as [`AddOptions::link`] says.
+    ///
+    /// # Errors
+    /// If the system has no thread for it. Everything else that may go wrong is an error of [`TorrentHandle::wait`].
+    pub fn add(self: &Arc<Self>, source: impl Into<Source>, options: AddOptions) -> io::Result<TorrentHandle> {
+        let source = source.into();
+        let options = if let Source::Magnet(magnet) = &source { options.link(magnet, false) } else { options };
+        let torrent = self.prepare(source, options);
+        let handle = torrent.handle();
+        handle.0.keep_events(torrent.events());
+        thread::Builder::new().name("torrent".to_owned()).spawn(move || drop(torrent.run()))?;
+        Ok(handle)
+    }
+
+    /// A torrent that has not started, for a program that runs it on a thread of its own: see [`Torrent::run`].
+    pub fn prepare(self: &Arc<Self>, source: impl Into<Source>, options: AddOptions) -> Torrent {
+        let AddOptions { config, opening_order } = options;
+        let torrent = Torrent::with_client(self, source, config);
+        match opening_order {
+            Some(position) => torrent.with_opening_order(position),
+            None => torrent,
+        }
+    }
+
+    /// Whether a download of btsync created the file: one that the file system marks, or that `records` names, the folder of
+    /// [`AddOptions::brought`]. A program that starts every torrent in a folder leaves such files alone, or the author of one
+    /// torrent could start others.
+    pub fn is_downloaded_file(path: &Path, file: &File, records: Option<&Path>) -> bool {
+        is_marked(file) || records.is_some_and(|folder| is_brought(folder, &resolved(path), file))
+    }
+}

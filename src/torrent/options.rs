@@ -1,0 +1,177 @@
+//! What a program may set of a torrent that it adds.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::client::{DhtSettings, OpeningOrder};
+use crate::metainfo::{Magnet, Selection};
+use crate::net::networks::is_private;
+use crate::storage::Allocation;
+use crate::torrent::config::{Config, SeedGoal};
+use crate::types::{Dscp, Encryption};
+use crate::util::os_error::reason;
+
+/// Upper limit on the peers that a magnet link provides.
+const MAX_LINK_PEERS: usize = 32;
+
+/// How a torrent behaves, from the folder of its files on. The defaults are those of `btsync file.torrent folder`: every file is
+/// wanted, and the torrent ends when its download is complete.
+///
+/// ```
+/// use btsync::{AddOptions, SeedGoal};
+/// let options = AddOptions::new("downloads").sequential(true).seed(SeedGoal::forever());
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct AddOptions {
+    pub(crate) config: Config,
+    pub(crate) opening_order: Option<OpeningOrder>,
+}
+
+impl Clone for AddOptions {
+    /// The same options without [`AddOptions::opening_order`], which only one torrent can have.
+    fn clone(&self) -> AddOptions {
+        AddOptions { config: self.config.clone(), opening_order: None }
+    }
+}
+
+/// A method for each field that a program may set.
+macro_rules! setters {
+    ($($(#[$documentation:meta])* $name:ident: $kind:ty;)*) => {
+        impl AddOptions {
+            $($(#[$documentation])*
+            pub fn $name(mut self, $name: $kind) -> AddOptions {
+                self.config.$name = $name;
+                self
+            })*
+        }
+    };
+}
+
+setters! {
+    /// When to stop seeding after the download is complete; by default, at once.
+    seed: SeedGoal;
+    /// The most connections of this torrent, within those of its client.
+    max_peers: usize;
+    /// Peers to connect to without asking a tracker.
+    peers: Vec<SocketAddr>;
+    /// Trackers in addition to those of the torrent, each in a tier of its own.
+    trackers: Vec<String>;
+    /// Trackers of the torrent that must not be used; `*` stands for all.
+    exclude_trackers: Vec<String>;
+    /// Whether the client's local service discovery searches for peers of this torrent (BEP 14).
+    lsd: bool;
+    /// Whether peer exchange is on (BEP 11).
+    pex: bool;
+    /// Whether connections use message stream encryption.
+    encryption: Encryption;
+    /// The start of peer ids, instead of btsync's own, for trackers that allow only certain clients.
+    peer_id_prefix: Option<[u8; 8]>;
+    /// The client name in HTTP requests and for peers (BEP 10), instead of btsync's own.
+    user_agent: Option<String>;
+    /// The DSCP class of packets to peers.
+    dscp: Dscp;
+    /// Whether to super-seed (BEP 16): reveal pieces to leechers one by one, if all are complete at the start.
+    super_seed: bool;
+    /// Where to save the torrent file of a magnet link: a file, or a folder in which the info-hash is its name.
+    save_torrent: Option<PathBuf>;
+    /// How long without received data until a download gives up and ends with [`Outcome::TimedOut`](crate::torrent::Outcome::TimedOut).
+    stop_timeout: Option<Duration>;
+    /// The folder of resume data; pieces that they cover are not hashed again at the start. `None` turns them off.
+    resume: Option<PathBuf>;
+    /// The folder of [`PendingCompletion`](crate::torrent::PendingCompletion) files, if every completed download has to be announced once.
+    pending: Option<PathBuf>;
+    /// The folder that records which torrent files and magnet files downloads created, if the file system cannot mark them: see
+    /// [`Client::is_downloaded_file`](crate::client::Client::is_downloaded_file).
+    brought: Option<PathBuf>;
+    /// Whether to hash all existing files, whatever the resume data says.
+    verify: bool;
+    /// The most open files.
+    max_open_files: usize;
+    /// Which of the torrent's files are wanted.
+    files: Selection;
+    /// Other paths for files: the file's index from 0, counting padding, and a plain path below the folder.
+    places: Vec<(u32, PathBuf)>;
+    /// Whether to request pieces in the order of the torrent, as a media player needs them.
+    sequential: bool;
+    /// Whether to request the first and the last piece of each wanted file before all others.
+    first_and_last: bool;
+    /// When to allocate disk space for the files.
+    allocation: Allocation;
+    /// Whether a torrent's name may start with a dot.
+    allow_hidden: bool;
+    /// Whether files that are in the way, and that btsync did not create, may be overwritten.
+    overwrite: bool;
+    /// Whether to sync all data to disk before a download counts as complete.
+    fsync: bool;
+    /// The suffix of file names until everything wanted is complete.
+    incomplete_suffix: Option<String>;
+    /// Whether to end as soon as the metadata of a magnet link is complete; see
+    /// [`TorrentHandle::metainfo`](crate::torrent::TorrentHandle::metainfo).
+    metadata_only: bool;
+}
+
+impl AddOptions {
+    /// The defaults, with files below `folder`. btsync creates it if it does not exist.
+    pub fn new(folder: impl Into<PathBuf>) -> AddOptions {
+        AddOptions { config: Config::new(folder), opening_order: None }
+    }
+
+    /// The folder that receives the files, in place of the one of [`AddOptions::new`].
+    pub fn folder(mut self, folder: PathBuf) -> AddOptions {
+        self.config.out_dir = folder;
+        self
+    }
+
+    /// Whether the client's DHT searches for peers of this torrent. It never does for a private torrent (BEP 27).
+    pub fn dht(mut self, is_on: bool) -> AddOptions {
+        self.config.dht = is_on.then(DhtSettings::default);
+        self
+    }
+
+    /// The torrent's position in the order in which torrents may claim their files: see
+    /// [`Client::opening_order`](crate::client::Client::opening_order).
+    pub fn opening_order(mut self, position: OpeningOrder) -> AddOptions {
+        self.opening_order = Some(position);
+        self
+    }
+
+    /// Uses what a magnet link says beside the torrent: its file selection, and its peers, whose host names this looks up. Only
+    /// 32 peers are used, as anyone may have written the link. `is_public` says that a public host provided the link, which then
+    /// adds no peers in private networks.
+    pub fn link(mut self, magnet: &Magnet, is_public: bool) -> AddOptions {
+        let peers = &mut self.config.link_peers;
+        self.config.files.link.clone_from(&magnet.select);
+        for peer in magnet.peers.iter().take(MAX_LINK_PEERS) {
+            match peer.to_string().to_socket_addrs() {
+                Ok(found) => peers.extend(found.filter(|addr| !is_public || !is_private(addr.ip()))),
+                Err(error) => log::warn!("cannot find the peer {peer}: {}", reason(&error)),
+            }
+        }
+        peers.truncate(MAX_LINK_PEERS);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Anyone may have written a link.
+    #[test]
+    fn a_link_names_a_bounded_number_of_peers_and_a_public_one_no_private_addresses() {
+        let peers: Vec<String> = (1..100).map(|host| format!("&x.pe=203.0.113.{host}:6881")).collect();
+        let peers = peers.concat();
+        let local = "&x.pe=127.0.0.1:22&x.pe=10.0.0.1:25&x.pe=localhost:80&x.pe=203.0.113.200:6881";
+        let link = format!("magnet:?xt=urn:btih:{}{local}{peers}", "a".repeat(40));
+        let magnet = Magnet::parse(&link).expect("a link");
+        let named = |is_public| {
+            let config = AddOptions::new("out").link(&magnet, is_public).config;
+            assert!(config.peers.is_empty(), "they are not the user's own");
+            config.link_peers
+        };
+        assert!(named(false).len() == MAX_LINK_PEERS && named(false).iter().any(|addr| addr.ip().is_loopback()));
+        assert!(named(true).len() > 20 && named(true).iter().all(|addr| !is_private(addr.ip())));
+    }
+}
