@@ -7,7 +7,6 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use rustix::fs::MemfdFlags;
 use sha1::{Digest, Sha1};
 
@@ -15,6 +14,7 @@ use crate::bencode::guard::FILE_DEPTH;
 use crate::bencode::scan::{ScanError, Scanner};
 use crate::metainfo::decode::{FileSink, Info, TopLevel};
 use crate::types::{InfoHash, PieceHash, PieceIndex};
+use crate::util::gzip::{GZIP, decoder, gunzip};
 use crate::util::printable_text::printable;
 use validate::{CheckedInfo, Name, entries};
 
@@ -25,9 +25,6 @@ mod validate;
 
 /// The largest torrent file accepted, in bytes: enough for one and a half million pieces or half a million files.
 pub const TORRENT_FILE_MAX: usize = 32 << 20;
-
-/// The magic number of gzip.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// The size of the read buffer, in bytes.
 const BUFFER: usize = 64 << 10;
@@ -264,7 +261,7 @@ fn rewindable(mut file: File) -> io::Result<File> {
     let mut head = [0; GZIP.len()];
     let is_gzip = file.read_exact(&mut head).is_ok() && head == GZIP;
     file.rewind()?;
-    if is_gzip { copied(MultiGzDecoder::new(BufReader::new(file))) } else { Ok(file) }
+    if is_gzip { copied(decoder(file)) } else { Ok(file) }
 }
 
 /// Copies at most [`TORRENT_FILE_MAX`] bytes and one more, so that the caller detects a larger file, to a memory file.
@@ -284,7 +281,7 @@ pub fn unpacked(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
         return Ok(bytes);
     }
     let mut plain = Vec::new();
-    MultiGzDecoder::new(bytes.as_slice()).take(TORRENT_FILE_MAX as u64 + 1).read_to_end(&mut plain)?;
+    gunzip(&bytes, TORRENT_FILE_MAX as u64 + 1, &mut plain)?;
     Ok(plain)
 }
 

@@ -2,13 +2,20 @@
 //! not be able to guess or link (keys, peer IDs, tokens, transaction IDs). State machines get a [`Random`], so that tests can
 //! seed it. `fastrand` is only for choices without an attacker, such as the order of pieces; a test below lists the places.
 
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+
 /// Fills `bytes` from the operating system's generator.
 ///
 /// # Panics
 /// If the system has no random numbers, which no Linux since 3.17 does: continuing with predictable numbers would be worse.
-pub fn fill(bytes: &mut [u8]) {
-    if let Err(error) = getrandom::getrandom(bytes) {
-        panic!("the operating system gives no random numbers: {error}");
+pub fn fill(mut bytes: &mut [u8]) {
+    while !bytes.is_empty() {
+        match getrandom(&mut *bytes, GetRandomFlags::empty()) {
+            Ok(count) => bytes = bytes.get_mut(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(error) => panic!("the operating system gives no random numbers: {error}"),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod file;
 mod lenient;
 mod peer_names;
 mod proxy;
+#[cfg_attr(not(feature = "tls"), path = "http/no_tls.rs")]
 mod tls;
 mod url;
 
@@ -20,7 +21,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flate2::read::MultiGzDecoder;
 use parking_lot::Mutex;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::http::StatusCode;
@@ -35,6 +35,7 @@ use crate::discovery::tracker::announce_path::is_announce_path;
 use crate::metainfo::Magnet;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
+use crate::util::gzip::{GZIP, gunzip};
 pub(crate) use address_guard::is_local;
 use address_guard::{AddressGuard, StaticHosts, is_refusal};
 use families::{IpFamily, KnownFamilies};
@@ -48,8 +49,6 @@ const MAX_HEADER: usize = 16 * 1024;
 const OUTPUT_BUFFER: usize = 4 * 1024;
 /// The most redirects followed.
 const MAX_REDIRECTS: usize = 5;
-/// The magic number of gzip.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// The default user agent.
 const USER_AGENT: &str = concat!("btsync/", env!("CARGO_PKG_VERSION"));
 /// The most torrents in one scrape request.
@@ -412,7 +411,7 @@ fn read_body(response: ureq::http::Response<Body>, url: &str, max: u64) -> Resul
 /// Decompresses gzip. Servers do not always declare it, or use another name (`x-gzip`).
 fn unpacked(packed: &[u8], max: u64) -> Result<Vec<u8>, TrackerError> {
     let mut body = Vec::new();
-    let read = MultiGzDecoder::new(packed).take(max + 1).read_to_end(&mut body);
+    let read = gunzip(packed, max + 1, &mut body);
     // Ignore garbage after the compressed data.
     if read.is_err() && body.is_empty() {
         return Err(TrackerError::Malformed("it does not decompress".into()));

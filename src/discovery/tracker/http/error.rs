@@ -19,10 +19,12 @@ pub(crate) fn from_ureq(error: ureq::Error, url: &str) -> TrackerError {
         E::BadUri(_) | E::Http(_) => TrackerError::Url,
         E::LargeResponseHeader(..) => TrackerError::TooLarge,
         E::Protocol(e) => TrackerError::Malformed(line(&e)),
+        #[cfg(feature = "gzip")]
         E::Decompress(..) => TrackerError::Malformed("it does not decompress".into()),
         E::ConnectionFailed => TrackerError::Connect("no address answers".into()),
         E::ConnectProxyFailed(_) | E::InvalidProxyUrl => TrackerError::Connect("the proxy does not work".into()),
         E::Tls(why) => TrackerError::Tls(why.into()),
+        #[cfg(feature = "tls")]
         E::Rustls(e) => TrackerError::Tls(line(&e)),
         E::Io(e) => from_io(&e),
         E::Other(e) if e.is::<NoFamily>() => TrackerError::NoFamily,
