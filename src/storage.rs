@@ -13,6 +13,7 @@
 //! and no lock is held across I/O.
 
 mod buffers;
+mod busy;
 mod cache;
 mod changes;
 mod check;
@@ -40,6 +41,7 @@ pub mod resume;
 mod rollback;
 mod samples;
 mod snapshot;
+mod struck;
 mod survey;
 mod sync;
 mod verify;

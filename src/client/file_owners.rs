@@ -8,7 +8,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::storage::Trait;
 use crate::types::InfoHash;
@@ -32,6 +32,8 @@ pub struct FileOwners {
 struct Claimant {
     position: u64,
     name: String,
+    /// The download folder.
+    folder: PathBuf,
     /// The hashes by which its files are known, each with the file's index in the torrent.
     files: Vec<(u64, usize)>,
     access: FileUse,
@@ -87,7 +89,10 @@ impl FileOwners {
     ) {
         let FileOwner { info_hash, name } = owner;
         self.release(info_hash);
-        self.torrents.insert(info_hash, Claimant { position, name, files: Vec::new(), access: FileUse::Unknown });
+        self.torrents.insert(
+            info_hash,
+            Claimant { position, name, folder: folder.to_owned(), files: Vec::new(), access: FileUse::Unknown },
+        );
         for (number, file) in files {
             let path = folder.join(file);
             self.add(info_hash, number, self.state.hash_one(&path));
@@ -98,10 +103,15 @@ impl FileOwners {
         self.end_reservation(position);
     }
 
-    /// Adds the identities on disk of a torrent's files, each with the file's index in the torrent.
-    pub fn identify(&mut self, info_hash: InfoHash, files: impl Iterator<Item = (usize, Trait)>) {
-        for (number, file) in files {
+    /// Adds the identities on disk of a torrent's files, each with the file's index in the torrent. Where the file system does not
+    /// keep inode numbers, it may ignore case as well: such a file is known by its path in any case.
+    pub fn identify(&mut self, info_hash: InfoHash, files: impl Iterator<Item = (usize, Trait, PathBuf)>) {
+        let folder = self.torrents.get(&info_hash).map(|claimant| claimant.folder.clone()).unwrap_or_default();
+        for (number, file, path) in files {
             self.add(info_hash, number, self.state.hash_one(file));
+            if !file.is_permanent() {
+                self.add(info_hash, number, self.state.hash_one(folded(&folder.join(path))));
+            }
         }
     }
 
@@ -294,16 +304,32 @@ mod tests {
         let mut owners = FileOwners::default();
         enter(&mut owners, 0, A, &["A/x"]);
         enter(&mut owners, 1, B, &["B/y", "B/x"]);
-        owners.identify(A, [(0, there(1))].into_iter());
+        let named = |number, there| (number, there, PathBuf::from("z"));
+        owners.identify(A, [named(0, there(1))].into_iter());
         assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
-        owners.identify(B, [(0, there(2)), (1, there(1))].into_iter());
-        owners.identify(B, [(1, there(1))].into_iter());
+        owners.identify(B, [named(0, there(2)), named(1, there(1))].into_iter());
+        owners.identify(B, [named(1, there(1))].into_iter());
         assert_eq!(owners.claim_for_writing(B), WriteAnswer::Refused(1, owner(A)));
         assert!(owners.has(Path::new("elsewhere"), Some(there(2))) && !owners.has(Path::new("x"), Some(there(3))));
         owners.release(A);
         assert_eq!(owners.claim_for_writing(B), WriteAnswer::Granted);
         owners.release(B);
         assert!(owners.files.is_empty() && owners.other_claimants.is_empty());
+    }
+
+    #[test]
+    fn one_file_in_two_cases_has_one_owner_where_the_file_system_numbers_files_anew() {
+        for is_permanent in [false, true] {
+            let there = |inode| Trait { identity: u64::from(!is_permanent) << 63 | inode, inode };
+            let mut owners = FileOwners::default();
+            enter(&mut owners, 0, A, &["A/x"]);
+            enter(&mut owners, 1, B, &["a/x"]);
+            owners.identify(A, [(0, there(1), PathBuf::from("A/x"))].into_iter());
+            assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
+            owners.identify(B, [(0, there(2), PathBuf::from("a/x"))].into_iter());
+            let refused = WriteAnswer::Refused(0, owner(A));
+            assert_eq!(owners.claim_for_writing(B), if is_permanent { WriteAnswer::Granted } else { refused });
+        }
     }
 
     #[test]

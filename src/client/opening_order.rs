@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -49,7 +50,7 @@ impl OpeningOrder {
     }
 
     /// Tells the client how the torrent's files, by their indices, are identified on disk.
-    pub(crate) fn identify(&self, info_hash: InfoHash, files: impl Iterator<Item = (usize, Trait)>) {
+    pub(crate) fn identify(&self, info_hash: InfoHash, files: impl Iterator<Item = (usize, Trait, PathBuf)>) {
         self.client.owners.lock().identify(info_hash, files);
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -80,7 +81,7 @@ impl Registration {
     }
 
     /// Tells the client how the torrent's files, by their indices, are identified on disk.
-    pub fn identify(&self, files: impl Iterator<Item = (usize, Trait)>) {
+    pub fn identify(&self, files: impl Iterator<Item = (usize, Trait, PathBuf)>) {
         self.opening_order.identify(self.torrent.info_hash, files);
     }
 

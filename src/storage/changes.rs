@@ -121,7 +121,7 @@ impl Storage {
             let is_wrong = pieces(file).any(|piece| !right.has(piece));
             self.cache.set_changed(file, is_wrong);
             if is_wrong {
-                return Err(self.in_the_way(file, Refusal::Changed));
+                return Err(self.refuse(file, Refusal::Changed));
             }
         }
         Ok(())

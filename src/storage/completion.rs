@@ -1,9 +1,11 @@
 //! When files are complete: confirms that they are all in place, and removes them from the marker (`marker.rs`), because later
 //! changes to them are the user's.
 
+use crate::storage::error::shown;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::marker::{self, Marker, marker_name};
+use crate::storage::ownership::Refusal;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 
 impl Storage {
@@ -11,6 +13,7 @@ impl Storage {
     /// `have` does not complete, because this run did not want them, it stays and names only these.
     pub fn finish(&self, have: &Bitfield) {
         let mut marker = self.marker.clone().unwrap_or_default();
+        marker.refused.clear();
         self.strike_complete(&mut marker, have);
         self.release(Some(marker));
     }
@@ -41,9 +44,12 @@ impl Storage {
             if there.len() < length {
                 return Err(self.too_short(slot));
             }
+            if length == 0 && there.len() > 0 {
+                return Err(self.refuse(slot, Refusal::Changed));
+            }
             self.check_not_replaced(slot, &there)?;
         }
-        Ok(true)
+        if self.is_in_its_place() { Ok(true) } else { Err(StorageError::Moved { path: self.root.path().to_owned() }) }
     }
 
     /// Removes the complete files from the marker of an earlier run that ended before it could do so itself. An obstacle does no
@@ -64,10 +70,29 @@ impl Storage {
         self.lock = None;
     }
 
+    /// A line for each wanted file that is longer than the torrent says; `size` returns a file's length by its index.
+    pub fn longer(&self, size: impl Fn(usize) -> Option<u64>) -> Vec<String> {
+        let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
+        let longer = files.filter_map(|(file, spec)| {
+            let surplus = size(file)?.checked_sub(spec.length).filter(|surplus| *surplus > 0)?;
+            let bytes = if surplus == 1 { "byte" } else { "bytes" };
+            Some(format!(
+                "{} is {surplus} {bytes} longer than the torrent says; it is used as it is",
+                shown(self.name(file))
+            ))
+        });
+        longer.collect()
+    }
+
+    /// The same for the files as they are now.
+    pub fn longer_now(&self) -> Vec<String> {
+        self.longer(|file| self.root.metadata(self.name(file)).ok().map(|found| found.len()))
+    }
+
     /// Whether there is a marker that names a complete file, or names no file.
     fn names_complete(&self, info_hash: &InfoHash, have: &Bitfield) -> bool {
         match self.read_marker(info_hash) {
-            Some(mut marker) => self.strike_complete(&mut marker, have) || marker.made.is_empty(),
+            Some(mut marker) => self.strike_complete(&mut marker, have) || !marker.is_needed(),
             // An empty marker: btsync could not remove it when the download completed.
             None => self.root.metadata(&marker_name(info_hash)).is_ok_and(|found| found.is_file() && found.len() == 0),
         }

@@ -98,6 +98,12 @@ pub enum StorageError {
         /// The marker.
         path: PathBuf,
     },
+    /// The download folder was moved or replaced.
+    #[error("the download is not in {} any more: the folder was moved or replaced meanwhile; what has come is where it is now", shown(.path))]
+    Moved {
+        /// Its path before.
+        path: PathBuf,
+    },
     /// A folder, device or pipe exists where a file must be.
     #[error("cannot use {} as a file: it is a folder or something else", shown(.path))]
     NotAFile {
@@ -179,6 +185,7 @@ impl StorageError {
                 StorageErrorKind::Exists
             }
             StorageError::InUse { .. } | StorageError::LockLost { .. } => StorageErrorKind::InUse,
+            StorageError::Moved { .. } => StorageErrorKind::Missing,
             StorageError::OutOfRange { .. } => StorageErrorKind::Io,
         }
     }

@@ -4,11 +4,14 @@
 //! Nothing here knows which bytes are verified. Writes go straight to the page cache, without a buffer of our own and without
 //! waiting for the disk. Padding (BEP 47) is skipped on write and read as zeros.
 
+use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use rustix::io::Errno;
 
@@ -48,6 +51,10 @@ pub struct Storage {
     pub(super) held: PinnedFiles,
     /// When all files had got their length, in nanoseconds since 1970.
     pub(super) sized_at: AtomicI64,
+    /// Whether all files have the lengths that the torrent says.
+    pub(super) has_lengths: AtomicBool,
+    /// The files that the marker calls complete.
+    pub(super) struck: Mutex<HashSet<usize>>,
     /// Files with lower numbers have their final names.
     pub(super) final_names: AtomicUsize,
     /// Interrupts long reads and writes at shutdown.
@@ -62,7 +69,7 @@ impl Storage {
         let (selection, allocation) = (FilePlacement::default(), Allocation::default());
         let (lock, marker, writable, held) = (None, None, None, PinnedFiles::default());
         let (root, sized_at, final_names) = (Root::new(root), AtomicI64::new(0), AtomicUsize::new(0));
-        let halt = Halt::default();
+        let (has_lengths, struck) = (AtomicBool::new(false), Mutex::default());
         Storage {
             root,
             layout,
@@ -74,8 +81,10 @@ impl Storage {
             writable,
             held,
             sized_at,
+            has_lengths,
+            struck,
             final_names,
-            halt,
+            halt: Halt::default(),
         }
     }
 
@@ -153,6 +162,7 @@ impl Storage {
         let writing = self.cache.writing(slot);
         self.check_lock(Some(writing.began()))?;
         self.check_new_links(slot, &handle.file, writing.began())?;
+        self.heed_length(slot, &handle.file)?;
         if writing.is_alone() {
             self.detect_changes(slot, &handle.file, writing.began());
         }

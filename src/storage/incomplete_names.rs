@@ -121,7 +121,7 @@ impl Storage {
         let found = found.map_err(|error| self.failed(Operation::Rename, file, error))?;
         self.check_not_replaced(file, &found)?;
         let is_written = writable.get(file).is_some_and(Option::is_some);
-        let is_named = || self.marker.as_ref().is_some_and(|marker| marker.made(self.name(file), identity(&found)));
+        let is_named = || self.marker.as_ref().is_some_and(|marker| marker.has_made(self.name(file), identity(&found)));
         let is_ours = (is_written || is_named()) && !self.root.is_link(self.name(file));
         if is_ours { Ok(Some(FileSnapshot::of(&found))) } else { Err(self.in_the_way(file, Refusal::Replaced)) }
     }
@@ -132,7 +132,7 @@ impl Storage {
     pub fn keep_final_names(&mut self, steps: &[FileAction], survey: &Survey) -> Vec<PathBuf> {
         let is_kept = |file: usize, spec: &FileSpec| {
             let Some(seen) = survey.file(file).filter(|_| self.wants(file)) else { return false };
-            let is_named = self.marker.as_ref().is_some_and(|marker| marker.made(&spec.path, seen.identity));
+            let is_named = self.marker.as_ref().is_some_and(|marker| marker.has_made(&spec.path, seen.identity));
             let is_plain = seen.links == 1 && seen.size == spec.length && !self.root.is_link(&spec.path);
             let is_read = matches!(steps.get(file), Some(FileAction::Leave | FileAction::Compare));
             is_read && !(is_named && is_plain)

@@ -23,7 +23,7 @@ use crate::storage::cache::{OpenFile, clock};
 use crate::storage::changes::{is_on_fuse, may_be_marker};
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
-use crate::storage::marker::{self, Marker, marker_name};
+use crate::storage::marker::{self, Marker, Note, marker_name};
 use crate::storage::open::Root;
 use crate::storage::other_downloads::FolderLock;
 use crate::storage::ownership::{Claim, FileAction, Refusal};
@@ -41,14 +41,16 @@ pub(super) const LOCK_RETRY_DELAY: Duration = Duration::from_millis(5);
 /// The marker that this process has locked.
 #[derive(Debug)]
 pub(super) struct Lock {
-    name: PathBuf,
+    pub(super) name: PathBuf,
     /// Open for as long as the lock is held.
-    file: Mutex<Option<File>>,
+    pub(super) file: Mutex<Option<File>>,
     /// Device and inode of the marker.
     id: (u64, u64),
     /// Whether this process created the marker and has not written to it yet.
     is_new: bool,
     last_checked: AtomicI64,
+    /// When it was last said in the marker that this process is at work.
+    pub(super) beaten: AtomicI64,
     is_released: AtomicBool,
 }
 
@@ -146,6 +148,7 @@ impl Storage {
                 id: id(&found),
                 is_new,
                 last_checked: AtomicI64::new(0),
+                beaten: AtomicI64::new(0),
                 is_released: AtomicBool::new(false),
             };
             if lock.is_in_place(&self.root) {
@@ -181,6 +184,13 @@ impl Storage {
                 let claim = self.marker.as_ref().map(|found| found.claims(&spec.path, seen.identity));
                 // Its identity differs from the marker's, but its pieces have shown that it is the same file.
                 let is_begun = claim == Some(Claim::Begun) && step == Some(&FileAction::Continue);
+                let is_left = !step.copied().is_some_and(is_write_action);
+                let before = self.marker.as_ref().filter(|_| is_left);
+                if before.is_some_and(|found| found.done(&spec.path, seen.identity)) {
+                    marker.done.insert(place, seen.identity);
+                } else if before.is_some_and(|found| found.is_refused(&spec.path, seen.identity)) {
+                    marker.refused.insert(place, seen.identity);
+                }
                 match step {
                     _ if claim == Some(Claim::Made) || is_begun => _ = marker.made.insert(place, seen.identity),
                     Some(FileAction::Make | FileAction::Copy | FileAction::Renew) => {
@@ -217,9 +227,10 @@ impl Storage {
         let file = self.replace_marker(info_hash, &marker)?;
         let path = || self.root.path().join(&name);
         let id = id(&file.metadata().map_err(|error| StorageError::io(Operation::Write, &path())(error))?);
-        let (last_checked, is_released) = (AtomicI64::new(0), AtomicBool::new(false));
+        let (last_checked, beaten, is_released) = (AtomicI64::new(0), AtomicI64::new(clock()), AtomicBool::new(false));
         let file = Mutex::new(Some(file));
-        self.lock = Some(Lock { name, file, id, is_new: false, last_checked, is_released });
+        self.struck.lock().clear();
+        self.lock = Some(Lock { name, file, id, is_new: false, last_checked, beaten, is_released });
         self.marker = Some(marker);
         Ok(())
     }
@@ -271,6 +282,7 @@ impl Storage {
                 return Ok(());
             }
             lock.last_checked.store(now, Ordering::Relaxed);
+            lock.beat(now);
         }
         if lock.is_released.load(Ordering::Relaxed) || lock.is_in_place(&self.root) {
             return Ok(());
@@ -280,6 +292,9 @@ impl Storage {
 
     /// Gives up the right to write. The marker stays, so that a later run can resume the download.
     pub fn unlock(&self) {
+        if self.writable.is_some() {
+            self.append(&[Note::Stopped]);
+        }
         self.release(None);
     }
 
@@ -292,8 +307,7 @@ impl Storage {
         if !(lock.is_new || left.is_some()) || !lock.is_in_place(&self.root) {
             return;
         }
-        let left =
-            left.filter(|left| !left.made.is_empty()).zip(marker::marker_info_hash(&lock.name.to_string_lossy()));
+        let left = left.filter(Marker::is_needed).zip(marker::marker_info_hash(&lock.name.to_string_lossy()));
         if left.is_some_and(|(left, info_hash)| self.replace_marker(&info_hash, &left).is_ok()) {
             return;
         }
@@ -341,7 +355,7 @@ impl Storage {
 
 impl Lock {
     /// Whether the marker is still the file that this process locked. If the system cannot tell, it counts as in place.
-    fn is_in_place(&self, root: &Root) -> bool {
+    pub(super) fn is_in_place(&self, root: &Root) -> bool {
         let found = root.folder().and_then(|folder| rustix::fs::statat(folder, &self.name, AtFlags::SYMLINK_NOFOLLOW));
         match found {
             Ok(found) => (found.st_dev, found.st_ino) == self.id,

@@ -53,6 +53,53 @@ pub struct Marker {
     pub made: HashMap<u64, u64>,
     /// The existing files that btsync writes to, in the same form.
     pub continued: HashMap<u64, u64>,
+    /// Files that btsync made and that are complete, in the same form: they are the user's, and btsync gives them their final names.
+    pub done: HashMap<u64, u64>,
+    /// Files that another program has changed while btsync wrote to them, in the same form: btsync has refused to go on with them.
+    pub refused: HashMap<u64, u64>,
+    /// Whether the process that wrote the marker has come to its end, so that it wrote to no file later than to the marker.
+    pub stopped: bool,
+}
+
+/// What becomes of files while a download runs. It is appended to the marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    /// The file of this place and identity is complete.
+    Done(u64, u64),
+    /// Another program has changed it.
+    Refused(u64, u64),
+    /// Nothing is written to any file any more.
+    Stopped,
+}
+
+impl Note {
+    /// A line with a sum of its own: of a line that was cut off nothing is believed.
+    pub fn line(self) -> String {
+        let text = match self {
+            Note::Done(place, identity) => format!("done {place:016x} {identity:016x}"),
+            Note::Refused(place, identity) => format!("refused {place:016x} {identity:016x}"),
+            Note::Stopped => "stopped".to_owned(),
+        };
+        let sum = place(Path::new(&text));
+        format!("{text} {sum:016x}\n")
+    }
+
+    fn read(line: &str) -> Option<Note> {
+        let (text, sum) = line.rsplit_once(' ')?;
+        let number = |text: &str| u64::from_str_radix(text, 16).ok();
+        if number(sum)? != place(Path::new(text)) {
+            return None;
+        }
+        let mut words = text.split(' ');
+        let word = words.next()?;
+        let file = words.next().and_then(number).zip(words.next().and_then(number));
+        match (word, file) {
+            ("done", Some((place, identity))) => Some(Note::Done(place, identity)),
+            ("refused", Some((place, identity))) => Some(Note::Refused(place, identity)),
+            ("stopped", None) => Some(Note::Stopped),
+            _ => None,
+        }
+    }
 }
 
 /// The hash that stands for a path in a marker.
@@ -65,6 +112,46 @@ impl Marker {
     /// Whether the marker says that btsync made this file.
     pub fn made(&self, path: &Path, identity: u64) -> bool {
         self.made.get(&place(path)) == Some(&identity)
+    }
+
+    /// Whether btsync made this file, complete or not.
+    pub fn has_made(&self, path: &Path, identity: u64) -> bool {
+        self.made(path, identity) || self.done(path, identity)
+    }
+
+    /// Whether btsync made this file and it was complete.
+    pub fn done(&self, path: &Path, identity: u64) -> bool {
+        self.done.get(&place(path)) == Some(&identity)
+    }
+
+    /// Whether an earlier run refused to write to this file.
+    pub fn is_refused(&self, path: &Path, identity: u64) -> bool {
+        self.refused.get(&place(path)) == Some(&identity)
+    }
+
+    /// Whether the marker says anything that a later run has to know.
+    pub fn is_needed(&self) -> bool {
+        !(self.made.is_empty() && self.done.is_empty() && self.refused.is_empty())
+    }
+
+    /// Applies a note about a file.
+    pub(super) fn take(&mut self, note: Note) {
+        match note {
+            Note::Done(place, identity) => {
+                if self.made.get(&place) == Some(&identity) {
+                    self.made.remove(&place);
+                    self.done.insert(place, identity);
+                }
+                self.continued.remove(&place);
+            }
+            Note::Refused(place, identity) => {
+                self.made.remove(&place);
+                self.done.remove(&place);
+                self.continued.remove(&place);
+                self.refused.insert(place, identity);
+            }
+            Note::Stopped => self.stopped = true,
+        }
     }
 
     /// Whether the marker proves that btsync made this file. A reusable inode number proves nothing.
@@ -89,7 +176,8 @@ impl Marker {
     /// Removes a complete file from the marker: later changes to it are the user's. Returns whether the marker named it.
     pub fn strike(&mut self, path: &Path) -> bool {
         let place = place(path);
-        let made = self.made.remove(&place).is_some();
+        let was_made = self.made.remove(&place).is_some();
+        let made = self.done.remove(&place).is_some() || was_made;
         if made {
             self.existed.push(path.to_owned());
         }
@@ -104,7 +192,8 @@ impl Marker {
             text.extend(path.as_os_str().as_bytes().iter().map(|byte| if *byte == b'\n' { b'?' } else { *byte }));
             text.push(b'\n');
         }
-        for (word, files) in [("made", &self.made), ("uses", &self.continued)] {
+        let lists = [&self.made, &self.continued, &self.done, &self.refused];
+        for (word, files) in ["made", "uses", "done", "refused"].into_iter().zip(lists) {
             let mut files: Vec<_> = files.iter().collect();
             files.sort_unstable();
             for (place, identity) in files {
@@ -118,7 +207,10 @@ impl Marker {
 
     /// Parses the output of [`Marker::encode`]; `None` if it is damaged or belongs to another torrent.
     pub fn decode(bytes: &[u8], info_hash: &InfoHash) -> Option<Marker> {
-        let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(45)?)?;
+        // No line before the sum begins with this word.
+        let at = bytes.windows(5).position(|window| window == b"\nsum ")? + 1;
+        let (body, rest) = bytes.split_at_checked(at)?;
+        let (sum, notes) = rest.split_at_checked(45)?;
         if sum != format!("sum {}\n", hex(&Sha1::digest(body))).as_bytes() {
             return None;
         }
@@ -134,12 +226,19 @@ impl Marker {
                 continue;
             }
             let words = std::str::from_utf8(line).unwrap_or_default();
-            if let Some((word @ ("made" | "uses"), rest)) = words.split_once(' ') {
+            if let Some((word @ ("made" | "uses" | "done" | "refused"), rest)) = words.split_once(' ') {
                 let (place, identity) = rest.split_once(' ')?;
-                let files = if word == "made" { &mut marker.made } else { &mut marker.continued };
+                let files = match word {
+                    "made" => &mut marker.made,
+                    "uses" => &mut marker.continued,
+                    "done" => &mut marker.done,
+                    _ => &mut marker.refused,
+                };
                 files.insert(number(place)?, number(identity)?);
             }
         }
+        let notes = notes.split(|byte| *byte == b'\n').map_while(|line| std::str::from_utf8(line).ok());
+        notes.map_while(Note::read).for_each(|note| marker.take(note));
         Some(marker)
     }
 }
@@ -200,10 +299,31 @@ mod tests {
     fn a_file_that_was_there_before_is_used_and_not_made_and_one_that_is_complete_is_neither() {
         let [a, b] = ["a", "b"].map(Path::new);
         let (made, continued) = ([(place(a), 7)].into(), [(place(b), 8)].into());
-        let mut marker = Marker { existed: vec![b.to_owned()], made, continued };
+        let mut marker = Marker { existed: vec![b.to_owned()], made, continued, ..Marker::default() };
         assert!(marker.uses(b, 8) && !marker.made(b, 8) && !marker.uses(b, 9));
         assert!(marker.strike(a) && marker.strike(b) && !marker.strike(a));
         assert_eq!(marker, Marker { existed: vec![b.to_owned(), a.to_owned()], ..Marker::default() });
+    }
+
+    #[test]
+    fn notes_are_appended_and_a_note_that_was_cut_off_says_nothing() {
+        let [a, b] = ["a", "b"].map(Path::new);
+        let marker = Marker { made: [(place(a), 7), (place(b), 8)].into(), ..Marker::default() };
+        let mut bytes = marker.encode(&HASH);
+        bytes.extend(Note::Done(place(a), 7).line().bytes());
+        let length = bytes.len();
+        bytes.extend(Note::Refused(place(b), 8).line().bytes());
+        let first = Marker::decode(&bytes[..length], &HASH).unwrap();
+        assert!(first.done(a, 7) && first.has_made(a, 7) && !first.made(a, 7) && first.made(b, 8));
+        for cut in length..bytes.len() - 1 {
+            assert_eq!(Marker::decode(&bytes[..cut], &HASH).as_ref(), Some(&first), "{cut}");
+        }
+        bytes.extend(Note::Stopped.line().bytes());
+        let last = Marker::decode(&bytes, &HASH).unwrap();
+        assert!(
+            last.is_refused(b, 8) && !last.is_refused(b, 9) && !last.has_made(b, 8) && last.stopped && last.is_needed()
+        );
+        assert_eq!(Marker::decode(&last.encode(&HASH), &HASH), Some(Marker { stopped: false, ..last }));
     }
 
     #[test]
@@ -225,7 +345,8 @@ mod tests {
         #[test]
         fn a_marker_comes_back(made: HashMap<u64, u64>, continued: HashMap<u64, u64>, existed in proptest::collection::vec("[^\n]{1,20}", 0..5)) {
             let existed = existed.into_iter().map(PathBuf::from).collect();
-            let marker = Marker { existed, made, continued };
+            let (done, refused) = (made.clone(), continued.clone());
+            let marker = Marker { existed, made, continued, done, refused, stopped: false };
             prop_assert_eq!(Marker::decode(&marker.encode(&HASH), &HASH), Some(marker));
         }
     }

@@ -15,8 +15,7 @@ pub struct Facts {
     pub is_wanted: bool,
     /// Whether every wanted piece of the file is on disk and verified: there is nothing to write.
     pub is_complete: bool,
-    /// Whether the marker says that btsync made the file, or the resume data says that nobody has changed it since btsync wrote
-    /// to it.
+    /// Whether the resume data says that nobody has changed the file since btsync wrote to it.
     pub is_ours: bool,
     /// Weaker evidence from the marker or the resume data that btsync made the file.
     pub claim: Claim,
@@ -35,6 +34,11 @@ pub enum Claim {
     Begun,
     /// The marker names the file by an inode number that the file system may have reused.
     Made,
+    /// The marker says that btsync made this very file, which does not look as the resume data last had it: btsync may have written to it
+    /// until it was killed, or somebody else since.
+    Touched,
+    /// An earlier run has refused to go on with it, as another program had changed it.
+    Refused,
 }
 
 /// A file that existed before this run.
@@ -62,7 +66,8 @@ pub struct Evidence {
     /// Pieces that cannot be hashed because another file's part of them is missing, and in which the file has non-zero bytes.
     pub unknown: u32,
     /// Those of the wrong and unknown pieces that contain a whole block of zeros, as a partly downloaded piece does. Only counted
-    /// if there is a [`Claim`]. For [`Claim::Made`] a page of zeros is enough, or a piece that the file shares with another file.
+    /// if there is a [`Claim`]. For [`Claim::Made`] and [`Claim::Touched`] a page of zeros is enough, or a piece that the file shares
+    /// with another file.
     pub begun: u32,
     /// Whether the file may well match the torrent: it has the right length, other files of the torrent exist and verify, and all
     /// of its pieces that do not verify cannot be hashed because another file's part of them is missing.
@@ -110,6 +115,14 @@ pub enum Refusal {
     NotOurs,
     /// Another program has just changed it.
     Changed,
+    /// Another program changed it while an earlier run downloaded it.
+    Edited,
+    /// Another program has it open for writing.
+    Open,
+    /// btsync's own output is redirected to it.
+    Output,
+    /// It lies in a folder of btsync's own files.
+    Private,
     /// It was assumed to match the torrent, and does not.
     Differs,
     /// It belongs to the unfinished download of another torrent.
@@ -129,6 +142,10 @@ impl fmt::Display for Refusal {
             Refusal::Replaced => f.write_str("another program has put another file in its place"),
             Refusal::NotOurs => f.write_str("btsync needs this name for a file of its own, and did not make this one"),
             Refusal::Changed => f.write_str("another program is writing to it"),
+            Refusal::Edited => f.write_str("another program has changed it during the download"),
+            Refusal::Open => f.write_str("another program has it open for writing"),
+            Refusal::Output => f.write_str("the output of btsync goes to it"),
+            Refusal::Private => f.write_str("btsync keeps its own configuration or records there"),
             Refusal::Differs => f.write_str("it was there before and is not as the torrent has it"),
             Refusal::Unfinished(hash) => write!(f, "it belongs to the unfinished download of {hash}"),
         }
@@ -140,6 +157,8 @@ impl Refusal {
     pub fn advice(self) -> &'static str {
         match self {
             Refusal::NotOurs => "move it away, or choose another folder",
+            Refusal::Output => "choose another folder, or another place for the output",
+            Refusal::Private => "choose another folder",
             Refusal::Replaced => "move it away to go on, or choose another folder",
             _ => "--overwrite replaces it, another folder keeps it",
         }
@@ -150,6 +169,11 @@ impl Facts {
     /// Whether [`decide`] uses the evidence.
     pub fn needs_evidence(&self) -> bool {
         self.found.is_some() && !self.is_complete && !self.is_ours
+    }
+
+    /// Whether [`decide`] looks at what is behind the file's end, and at nothing else of the evidence.
+    pub fn needs_end(&self) -> bool {
+        self.found.is_some() && !self.is_complete && self.is_ours
     }
 }
 
@@ -164,11 +188,10 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
     if facts.is_complete {
         return Ok(FileAction::Leave);
     }
-    if facts.is_ours {
-        return Ok(FileAction::Continue);
-    }
-    let refusal = refusal(found, facts.claim);
+    let refusal = if facts.is_ours { spoils(found) } else { refusal(found, facts.claim) };
     match refusal {
+        // What btsync has made it fills.
+        None if facts.is_ours || facts.claim == Claim::Touched => Ok(FileAction::Continue),
         None if !found.evidence.has_data => Ok(FileAction::Renew),
         None => Ok(FileAction::Continue),
         Some(_) if !facts.is_wanted => Ok(FileAction::Ignore),
@@ -183,20 +206,35 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
     }
 }
 
-/// Why an incomplete file does not count as an unfinished part of this download; `None` if it does.
-fn refusal(found: &ExistingFile, claim: Claim) -> Option<Refusal> {
-    let Evidence { has_data, has_data_past_end, right, wrong, unknown, begun, .. } = found.evidence;
-    let against = match claim {
-        Claim::None => wrong + unknown,
-        Claim::Begun => (wrong + unknown).saturating_sub(begun),
-        // A piece that fails to verify without a gap in it was not left unfinished by btsync.
-        Claim::Made => wrong.saturating_sub(begun),
-    };
+/// Why btsync must not write even to a file that it made: it writes nothing past a file's end, and gives a file no second name.
+fn spoils(found: &ExistingFile) -> Option<Refusal> {
     if found.links > 1 {
         Some(Refusal::Linked)
-    } else if has_data_past_end {
+    } else if found.evidence.has_data_past_end {
         Some(Refusal::Longer)
-    } else if has_data && right <= against {
+    } else {
+        None
+    }
+}
+
+/// Why an incomplete file cannot be taken for an unfinished part of this download; `None` where it can.
+fn refusal(found: &ExistingFile, claim: Claim) -> Option<Refusal> {
+    let Evidence { has_data, right, wrong, unknown, begun, .. } = found.evidence;
+    let is_foreign = match claim {
+        Claim::None | Claim::Refused => right <= wrong + unknown,
+        Claim::Begun => right <= (wrong + unknown).saturating_sub(begun),
+        // A piece that lacks nothing and does not verify has come from elsewhere.
+        Claim::Made => right <= wrong.saturating_sub(begun),
+        // Nothing of it need have come yet; but what came in full is right.
+        Claim::Touched => {
+            (wrong + unknown).saturating_sub(begun) > 0 && right <= (wrong + unknown).saturating_sub(begun)
+        }
+    };
+    if let Some(refusal) = spoils(found) {
+        Some(refusal)
+    } else if claim == Claim::Refused {
+        Some(Refusal::Edited)
+    } else if has_data && is_foreign {
         Some(Refusal::Foreign)
     } else if found.is_link && !has_data {
         Some(Refusal::Pointer)

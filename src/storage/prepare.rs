@@ -162,6 +162,7 @@ impl Storage {
             prepared.found_bytes += self.remove_unneeded_part_file(&parts);
         }
         self.sized_at.store(clock(), Ordering::Relaxed);
+        self.has_lengths.store(true, Ordering::Relaxed);
         Ok(prepared)
     }
 

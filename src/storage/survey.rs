@@ -194,6 +194,10 @@ impl Storage {
         {
             found.is_link = self.root.is_link(self.name(number));
             found.evidence = self.evidence((number, facts.claim), seen, input, zeros)?;
+        } else if facts.needs_end()
+            && let (Some(found), Some(seen), Some(spec)) = (&mut facts.found, seen, self.layout.files().get(number))
+        {
+            found.evidence.has_data_past_end = self.has_data_in(number, spec.length, seen.size, input)?;
         }
         Ok(facts)
     }
@@ -256,7 +260,8 @@ impl Storage {
             evidence.may_be_right &= data && absent;
             let is_begun = data
                 && match claim {
-                    Claim::None => false,
+                    Claim::None | Claim::Refused => false,
+                    Claim::Touched => self.is_partial(piece, input)?,
                     Claim::Begun => self.lacks_block((number, piece), own, input)?,
                     // The missing bytes may be in another file's part of the piece.
                     Claim::Made => own.len < u64::from(size) || self.lacks_page(number, own, input)?,
@@ -309,14 +314,14 @@ impl Storage {
             return Ok(false);
         }
         match input.survey.file(span.file).filter(|seen| seen.size >= span.offset + span.len) {
-            Some(seen) if !(input.ours)(span.file, seen) => {
+            Some(seen) if !(input.ours)(span.file, seen) && (input.claim)(span.file, seen) != Claim::Touched => {
                 Ok(!self.has_data_in(span.file, span.offset, span.offset + span.len, input)?)
             }
             _ => Ok(true),
         }
     }
 
-    fn has_data_in(
+    pub(super) fn has_data_in(
         &self,
         number: usize,
         from: u64,

@@ -65,6 +65,8 @@ pub struct Config {
     pub pending: Option<PathBuf>,
     /// The folder that records which torrent and magnet files downloads created, if the file system cannot mark them.
     pub brought: Option<PathBuf>,
+    /// Folders of btsync's own files, to which no torrent may write.
+    pub private_folders: Vec<PathBuf>,
     /// Whether to hash all existing files, whatever a fast-resume record says.
     pub verify: bool,
     /// Upper limit on open files.
@@ -154,6 +156,7 @@ impl Config {
             resume: None,
             pending: None,
             brought: None,
+            private_folders: Vec::new(),
             verify: false,
             max_open_files: 128,
             files: Selection::default(),

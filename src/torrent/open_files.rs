@@ -195,7 +195,10 @@ impl FileOpener<'_> {
         let is_left = |step: FileAction| step == FileAction::Ignore || (step == FileAction::Copy && !is_made);
         let files = steps.iter().enumerate().filter(|(_, step)| !is_left(**step));
         let there = files.filter_map(|(file, _)| Some((file, survey.file(file).filter(|seen| seen.links == 1)?)));
-        registration.identify(there.map(|(file, seen)| (file, seen.as_trait())));
+        registration.identify(there.map(|(file, seen)| {
+            let (it, name) = (seen.as_trait(), self.disk.layout().final_name(file));
+            (file, it, name.filter(|_| !it.is_permanent()).map(Path::to_owned).unwrap_or_default())
+        }));
     }
 
     /// Claims the files for writing or reading, against the client's other torrents. Returns false if the torrent has to stop
@@ -252,13 +255,8 @@ impl FileOpener<'_> {
     /// Everything wanted is complete: nothing is written, except what an earlier run could not put in order.
     fn use_complete_files(&mut self, survey: &Survey, have: &Bitfield) {
         self.disk.clear_marker(&self.torrent.info_hash, have);
-        for (file, spec) in self.disk.layout().files().iter().enumerate() {
-            if let Some(seen) = survey.file(file).filter(|seen| self.disk.wants(file) && seen.size > spec.length) {
-                let (surplus, name) = (seen.size - spec.length, printable(&spec.path.to_string_lossy()));
-                let bytes = if surplus == 1 { "byte" } else { "bytes" };
-                let what = format!("{name} is {surplus} {bytes} longer than the torrent says; it is used as it is");
-                send_event(self.events, Event::Note { what });
-            }
+        for what in self.disk.longer(|file| survey.file(file).map(|seen| seen.size)) {
+            send_event(self.events, Event::Note { what });
         }
     }
 
@@ -348,6 +346,7 @@ impl FileOpener<'_> {
         have: &Bitfield,
     ) -> Result<Option<Prepared>, StorageError> {
         let (hash, stop, given) = (self.torrent.info_hash, &self.inner.stop, self.config.overwrite);
+        self.disk.heed_uses(steps, given, &self.config.private_folders)?;
         self.disk.create_part_file(parts, survey)?;
         self.disk.make(steps, survey, stop)?;
         if self.is_stopped() {
@@ -355,6 +354,7 @@ impl FileOpener<'_> {
         }
         self.identify(steps, survey, true);
         self.note_unmarked(steps);
+        self.disk.strike_found_complete(have);
         self.disk.mark(&hash, steps, survey, given)?;
         // Before the files are resized: the part file may be needed for these.
         self.disk.redirect_to_part_file(steps, survey, have);

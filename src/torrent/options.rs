@@ -85,6 +85,8 @@ setters! {
     /// The folder that records which torrent files and magnet files downloads created, if the file system cannot mark them: see
     /// [`Client::is_downloaded_file`](crate::client::Client::is_downloaded_file).
     brought: Option<PathBuf>;
+    /// Folders of the program's own files, to which the torrent must not write.
+    private_folders: Vec<PathBuf>;
     /// Whether to hash all existing files, whatever the resume data says.
     verify: bool;
     /// The most open files.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::storage::resume::{ClockReading, ResumeData, Stamp, TICK, is_stamp_trusted};
-use crate::storage::{FileSnapshot, Storage, clock};
+use crate::storage::{FileSnapshot, Layout, Storage, clock};
 use crate::torrent::record_files::{record_path, replace};
 use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex};
 use crate::util::atomic_file;
@@ -121,6 +121,17 @@ impl ResumeStore {
     /// Whether an earlier run wrote to this very file and did not complete it, whatever happened to it since.
     pub fn started(&self, file: usize, seen: &FileSnapshot) -> bool {
         self.record.as_ref().is_some_and(|record| record.started(file, seen))
+    }
+
+    /// Whether an earlier run had all pieces of the file.
+    pub fn had(&self, layout: &Layout, file: usize) -> bool {
+        let mut pieces = layout.pieces_of(file).map(PieceIndex);
+        self.record.as_ref().is_some_and(|record| pieces.all(|piece| record.have.has(piece)))
+    }
+
+    /// Whether the system may have crashed or been restarted since the record was written.
+    pub fn has_crashed(&self) -> bool {
+        self.record.as_ref().is_none_or(|record| record.boot != self.boot)
     }
 
     /// Whether an earlier run verified the file's bytes in this piece, and the file's metadata is the same as then.

@@ -1,27 +1,33 @@
 //! Saves the torrent file of a magnet link or a URL.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use crate::metainfo::{Metainfo, printable};
+use crate::torrent::{AddOptions, Config};
 use crate::util::atomic_file::{self, WriteMode};
 use crate::util::os_error::reason;
+use crate::util::paths::resolved;
 
 impl Metainfo {
     /// Saves a torrent file, given as its `bytes`, at `path`: a file, or a folder in which the info-hash is its name. A file with
-    /// other content is replaced only with `overwrite`. Returns what was done, or why it was not, for the user to read.
-    pub fn save(&self, path: &Path, bytes: &[u8], overwrite: bool) -> String {
-        save_torrent_file(path, self, bytes, overwrite)
+    /// other content is replaced only if `options` allow to overwrite, and no file that the download itself needs is taken. Returns
+    /// what was done, or why it was not, for the user to read.
+    pub fn save(&self, path: &Path, bytes: &[u8], options: &AddOptions) -> String {
+        save_torrent_file(path, self, bytes, &options.config)
     }
 }
 
 /// Saves the torrent file at `path`, a file or a folder; returns the result as a printable line. A failure is no reason to
 /// stop. A file with other contents is replaced only with `overwrite`.
-pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> String {
+pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], config: &Config) -> String {
     let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
     let shown = printable(&file.to_string_lossy());
-    match save(&file, torrent, bytes, overwrite) {
+    if is_of_download(&file, torrent, config) {
+        return format!("cannot be saved as {shown}: the download needs this name");
+    }
+    match save(&file, torrent, bytes, config.overwrite) {
         Ok(true) => format!("saved as {shown}"),
         Ok(false) => format!("{shown} has this torrent already"),
         Err(error) => format!("cannot be saved as {shown}: {}", reason(&error)),
@@ -31,7 +37,7 @@ pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], overwrit
 /// Whether it was written; false if the file already contains the same torrent.
 fn save(file: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> io::Result<bool> {
     match fs::metadata(file) {
-        Ok(found) if !found.is_file() => return write_into(file, bytes), // a pipe, a device
+        Ok(found) if !found.is_file() => return atomic_file::write_into(file, bytes).map(|()| true), // a pipe, a device
         Ok(_) if !overwrite => {
             if Metainfo::read(file).is_ok_and(|there| there.info_hash == torrent.info_hash) {
                 return Ok(false);
@@ -46,13 +52,21 @@ fn save(file: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> io::R
     Ok(true)
 }
 
-/// Writes to something other than a regular file. Does not truncate: a file may have taken its place a moment ago.
-fn write_into(place: &Path, bytes: &[u8]) -> io::Result<bool> {
-    let mut opened = fs::OpenOptions::new().write(true).open(place)?;
-    if opened.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another program has just made it"));
-    }
-    opened.write_all(bytes).map(|()| true)
+/// Whether the path is a file of the download itself, or a folder for one.
+fn is_of_download(file: &Path, torrent: &Metainfo, config: &Config) -> bool {
+    let (file, root) = (resolved(file), resolved(&config.out_dir));
+    let Ok(name) = file.strip_prefix(root) else { return false };
+    let is_it = |path: &Path| path.starts_with(name) || is_unfinished(path, name, config.incomplete_suffix.as_deref());
+    torrent.files.iter().any(|entry| !entry.pad && is_it(&entry.path))
+        || config.places.iter().any(|(_, path)| is_it(path))
+}
+
+fn is_unfinished(path: &Path, name: &Path, suffix: Option<&str>) -> bool {
+    suffix.is_some_and(|suffix| {
+        let mut named = path.as_os_str().to_owned();
+        named.push(suffix);
+        named == name.as_os_str()
+    })
 }
 
 #[cfg(test)]
@@ -65,7 +79,10 @@ mod tests {
         let torrent = Metainfo::parse(bytes).expect("a torrent");
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("x.torrent");
-        let keep = |overwrite| save_torrent_file(&file, &torrent, bytes, overwrite);
+        let keep = |overwrite| {
+            let config = Config { overwrite, ..Config::new(dir.path().to_owned()) };
+            save_torrent_file(&file, &torrent, bytes, &config)
+        };
         assert!(keep(false).starts_with("saved as "));
         assert!(keep(false).ends_with(" has this torrent already"));
         fs::write(&file, "mine").expect("room");
@@ -82,8 +99,26 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("x");
         fs::write(&file, "mine").expect("room");
-        assert_eq!(write_into(&file, b"bytes").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(atomic_file::write_into(&file, b"bytes").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&file).expect("it"), b"mine");
-        assert!(write_into(Path::new("/dev/null"), b"bytes").expect("a device"));
+    }
+
+    #[test]
+    fn the_downloads_own_names_are_not_taken() {
+        let bytes = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+        let torrent = Metainfo::parse(bytes).expect("a torrent");
+        let dir = tempfile::tempdir().expect("a folder");
+        let out = dir.path().join("out");
+        fs::create_dir(&out).expect("a folder");
+        std::os::unix::fs::symlink("out", dir.path().join("link")).expect("a link");
+        let mut config = Config { overwrite: true, ..Config::new(out) };
+        (config.places, config.incomplete_suffix) = (vec![(0, "d/y".into())], Some(".part".to_owned()));
+        for taken in ["out/x", "link/x", "out/d/y", "out/d", "out/x.part"] {
+            let said = save_torrent_file(&dir.path().join(taken), &torrent, bytes, &config);
+            assert!(said.ends_with("the download needs this name") && !dir.path().join(taken).exists(), "{said}");
+        }
+        for free in ["x", "out/x.torrent", "out/y"] {
+            assert!(save_torrent_file(&dir.path().join(free), &torrent, bytes, &config).starts_with("saved"), "{free}");
+        }
     }
 }

@@ -114,7 +114,9 @@ impl<'a> Transfer<'a> {
         if let Some(resume_store) = &mut self.resume_store
             && resume_store.due(pieces.progress_count()).is_some_and(|due| due <= now)
         {
-            resume_store.save(pieces.storage(), pieces.to_resume(), now);
+            let (have, partial) = pieces.to_resume();
+            pieces.storage().strike_complete_files(&have);
+            resume_store.save(pieces.storage(), (have, partial), now);
         }
     }
 
@@ -263,6 +265,9 @@ impl<'a> Transfer<'a> {
             resume_store.disown(storage, (have.clone(), partial), self.shared.now());
         }
         storage.finish(&have);
+        for what in storage.longer_now() {
+            send_event(&self.peer_manager.events, Event::Note { what });
+        }
         Ok(true)
     }
 
@@ -277,6 +282,9 @@ impl<'a> Transfer<'a> {
         send_event(&self.peer_manager.events, Event::Stopping);
         let (shared, resume_store, is_late) = (self.shared, self.resume_store, lateness(&inner.stop));
         self.peer_manager.shut_down(shared, messages, || {
+            if !shared.pieces.is_complete() {
+                shared.pieces.storage().strike_complete_files(&shared.pieces.to_resume().0);
+            }
             if let Some(mut resume_store) = resume_store {
                 resume_store.count_uploaded(shared.uploaded.get());
                 resume_store.finish(shared.pieces.storage(), shared.pieces.to_resume(), is_late);

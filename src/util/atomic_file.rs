@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
@@ -16,6 +17,8 @@ const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 /// Files that the user asked for follow the umask.
 const PLAIN_FILE: u32 = 0o666;
+/// How long a pipe's reader may take to read on.
+const READER: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// What may exist at the target path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +134,42 @@ pub fn write(path: &Path, bytes: &[u8], place: WriteMode) -> Result<(), WriteFai
         }
         Ok(())
     })
+}
+
+/// Writes into what is no file: a pipe, a device. Nothing is cut, as a file may have taken its place a moment ago, and nobody is waited for
+/// who does not read.
+///
+/// # Errors
+/// Where it is a file or a folder, cannot be written to, or nobody reads from it.
+pub fn write_into(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mut opened = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NXIO => io::Error::new(io::ErrorKind::NotConnected, "nobody reads from it"),
+        errno => errno.into(),
+    })?);
+    if opened.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another program has just made it"));
+    }
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match opened.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_reader(&opened)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn wait_for_reader(pipe: &File) -> io::Result<()> {
+    let mut ready = [PollFd::new(pipe, PollFlags::OUT)];
+    match poll(&mut ready, Some(&READER)) {
+        Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads from it")),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 fn replace(
@@ -260,6 +299,29 @@ mod tests {
         fs::write(&file, "x").unwrap();
         assert!(open(&pipe).is_err() && open(dir.path()).is_err() && open(Path::new("/dev/null")).is_err());
         assert!(open(&file).is_ok());
+    }
+
+    #[test]
+    fn a_pipe_is_written_into_where_somebody_reads_from_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pipe, file) = (dir.path().join("pipe"), dir.path().join("file"));
+        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert_eq!(write_into(&pipe, b"x").unwrap_err().kind(), io::ErrorKind::NotConnected);
+        let bytes = vec![7; 300_000];
+        let mut reader =
+            OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&pipe).unwrap();
+        rustix::fs::fcntl_setfl(&reader, OFlags::empty()).unwrap();
+        let all = bytes.len();
+        let read = std::thread::spawn(move || {
+            let mut read = vec![0; all];
+            reader.read_exact(&mut read).map(|()| read)
+        });
+        write_into(&pipe, &bytes).unwrap();
+        assert_eq!(read.join().unwrap().unwrap(), bytes);
+        fs::write(&file, "mine").unwrap();
+        assert_eq!(write_into(&file, b"x").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&file).unwrap(), b"mine");
+        write_into(Path::new("/dev/null"), b"x").unwrap();
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! them: what they print and write, and each of their exit codes from a real cause.
 
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -279,6 +280,49 @@ fn edit_changes_what_it_is_told_and_nothing_else() {
     let without = dict([("comment", bytes(b"old"))]);
     assert!(piped.stdout.starts_with(&without[..without.len() - 1]) && piped.stderr.is_empty(), "{piped:?}");
     assert_eq!(fs::read_dir(&dir).expect("the folder").count(), 3, "nothing is left behind");
+}
+
+#[test]
+fn pipes_and_devices_are_written_into_and_never_replaced() {
+    let (stage, _) = with_five_files();
+    let dir = stage.path("");
+    let pipe = dir.join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).expect("a pipe");
+    symlink("/proc/self/fd/1", dir.join("stdout")).expect("a link");
+    symlink("/dev/null", dir.join("null")).expect("a link");
+    let kind = |name: &str| fs::symlink_metadata(dir.join(name)).expect("it").file_type();
+    for args in [&["create", "all"][..], &["edit", "x.torrent", "--comment", "new"]] {
+        let to = |output| [args, &["-o", output, "--force"]].concat();
+        printed(&run(&dir, &to("null")));
+        fails(&dir, &to("pipe"), 17, "nobody reads from it");
+        let mut reader = File::options().read(true).write(true).open(&pipe).expect("the pipe");
+        printed(&run(&dir, &to("pipe")));
+        let mut read = vec![0; 1 << 16];
+        let count = reader.read(&mut read).expect("what was written");
+        drop(reader);
+        assert!(count > 100 && read.starts_with(b"d") && read[count - 1] == b'e');
+        let said = File::create(dir.join("said")).expect("a file");
+        let output = command(&dir, &to("stdout")).stdout(said).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(13), "{output:?}");
+        assert!(kind("null").is_symlink() && kind("stdout").is_symlink() && !kind("pipe").is_file());
+    }
+    fails(&dir, &["edit", "pipe", "--comment", "x"], 28, "-o FILE");
+    fails(&dir, &["edit", "/dev/null", "--comment", "x"], 28, "-o FILE");
+}
+
+#[test]
+fn edits_of_one_file_at_once_lose_nothing() {
+    let (stage, _) = with_five_files();
+    let dir = stage.path("");
+    let urls: Vec<String> = (0..8).map(|number| format!("http://h{number}/announce")).collect();
+    let edit =
+        |url: &String| command(&dir, &["edit", "x.torrent", "--add-announce", url]).stdout(Stdio::null()).spawn();
+    let edits: Vec<_> = urls.iter().map(|url| edit(url).expect("the program runs")).collect();
+    for mut edit in edits {
+        assert!(edit.wait().expect("it ends").success());
+    }
+    let info = run(&dir, &["info", "x.torrent"]);
+    assert!(urls.iter().all(|url| printed(&info).contains(url)), "{}", printed(&info));
 }
 
 #[test]

@@ -455,6 +455,99 @@ fn a_file_that_is_complete_is_the_users_while_others_of_the_torrent_are_not() {
     scene.refuses(13, &["two/a"]);
 }
 
+/// Two files, of which the first is complete and the second is not.
+fn half_done() -> (Scene, Running, PathBuf) {
+    let scene = Scene::new(Payload::tree("two", &[("a", 5 * PIECE), ("b", 5 * PIECE)], PIECE), 24);
+    let running = scene.start("begun", &["--sequential"]);
+    until("the first is there", || scene.gate.served() == 24 && scene.payload.right_pieces(&scene.out) == 6);
+    let a = scene.out.join("two/a");
+    (scene, running, a)
+}
+
+#[test]
+fn a_complete_file_of_a_download_that_was_stopped_or_killed_is_the_users() {
+    for killed in [false, true] {
+        for edit in ["rewritten", "shorter", "tagged in a library"] {
+            let (scene, mut running, a) = half_done();
+            if killed {
+                kill(running);
+            } else {
+                running.terminate(7);
+            }
+            let file = File::options().write(true).open(&a).expect("a");
+            match edit {
+                "rewritten" => file.write_all_at(&vec![b'x'; 5 * PIECE], 0).expect("room"),
+                "shorter" => fs::write(&a, "five years of work").expect("room"),
+                _ => {
+                    fs::hard_link(&a, scene.stage.path("library")).expect("a link");
+                    file.write_all_at(b"my tags", 0).expect("room");
+                }
+            }
+            scene.refuses(13, &["two/a"]);
+        }
+    }
+}
+
+#[test]
+fn a_document_saved_over_what_was_given_up_is_the_users() {
+    for length in [17_000, 20 * PIECE - 77, 25 * PIECE] {
+        let scene = Scene::single(0);
+        let mut running = scene.start("begun", &[]);
+        until("it is made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+        running.terminate(7);
+        let made = fs::metadata(scene.file()).expect("it").ino();
+        fs::write(scene.file(), vec![b'x'; length]).expect("room");
+        assert_eq!(fs::metadata(scene.file()).expect("it").ino(), made, "saved in place");
+        scene.refuses(13, &["payload.bin"]);
+    }
+}
+
+#[test]
+fn what_one_run_has_refused_the_next_one_refuses_too() {
+    let (scene, mut running, a) = half_done();
+    let file = File::options().write(true).open(&a).expect("a");
+    let now = std::time::SystemTime::now();
+    while file.metadata().expect("a").modified().expect("a time") <= now {
+        file.write_all_at(b"mine", 0).expect("room");
+    }
+    scene.gate.open();
+    running.ends_with(13);
+    scene.refuses(13, &["two/a", "has changed it during the download"]);
+    let mut given = scene.start("given", &["--overwrite"]);
+    given.ends_with(0);
+    assert_eq!(scene.payload.difference(&scene.out), None);
+}
+
+#[test]
+fn a_document_saved_over_a_file_that_is_yet_to_come_is_not_written_to() {
+    let (scene, mut running, a) = half_done();
+    let b = a.with_file_name("b");
+    fs::write(&b, vec![b'x'; 9 * PIECE]).expect("room");
+    scene.gate.open();
+    running.ends_with(13);
+    assert_eq!(fs::read(&b).expect("b"), vec![b'x'; 9 * PIECE]);
+    scene.refuses(13, &["two/b"]);
+}
+
+#[test]
+fn what_is_appended_to_a_complete_file_meanwhile_stays_and_is_told() {
+    let (scene, mut running, a) = half_done();
+    File::options().append(true).open(&a).and_then(|mut file| file.write_all(b"my notes")).expect("room");
+    scene.gate.open();
+    running.ends_with(0);
+    assert!(running.log().contains("a is 8 bytes longer than the torrent says"), "{}", running.log());
+    assert!(fs::read(&a).expect("a").ends_with(b"my notes"));
+}
+
+#[test]
+fn a_file_that_our_own_output_goes_to_is_not_written_to() {
+    let scene = Scene::single(0);
+    let log = File::create(scene.file()).expect("a file");
+    let output = scene.command(&["--stop-timeout", "20"]).stdout(log).output().expect("btsync runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(13) && said.contains("the output of btsync goes to it"), "{said}");
+}
+
 #[test]
 fn a_file_that_was_there_before_stays_the_users_however_often_it_is_gone_on_with() {
     type Edit = fn(&Scene);

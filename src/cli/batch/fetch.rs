@@ -49,7 +49,7 @@ pub(crate) fn fetch(url: &Path, settings: &mut Settings, stop: &Receiver<NoMessa
     let (bind, user_agent) = (settings.bind.clone(), settings.user_agent.clone());
     match unless_stopped(&shown, stop, move || get(&url, &bind, user_agent.as_deref()))? {
         FetchedSource::Metainfo(torrent, bytes) => {
-            let save_note = settings.save_torrent.as_ref().map(|place| torrent.save(place, &bytes, settings.overwrite));
+            let save_note = settings.save_torrent.as_ref().map(|place| torrent.save(place, &bytes, &settings.options));
             Ok(LoadedSource { source: Source::Metainfo(torrent), save_note })
         }
         FetchedSource::Link(magnet, is_public) => {

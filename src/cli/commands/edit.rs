@@ -70,6 +70,13 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
         Some(output) => Some(output.as_path()).filter(|&output| output != args.file),
     };
     let refused = |error| info::torrent_failure(&args.file, error);
+    if output.is_none() {
+        output_file::is_file(&args.file)?;
+    }
+    // Where it really is: a link to it stays a link.
+    let real = fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());
+    // What cannot be opened says why when it is read.
+    let _lock = if output.is_none() { output_file::lock(&real).ok().flatten() } else { None };
     let bytes = read(&args.file).map_err(|source| match source.kind() {
         io::ErrorKind::IsADirectory => refused(MetainfoError::Folder),
         _ => refused(MetainfoError::Io { path: args.file.clone(), source }),
@@ -89,8 +96,6 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
             output
         }
         None => {
-            // Where it really is: a link to it stays a link.
-            let real = fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());
             output_file::write(&real, &bytes, true)?;
             &args.file
         }

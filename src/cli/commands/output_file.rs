@@ -1,15 +1,31 @@
 //! A file written whole or not at all, for `create` and `edit`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::util::atomic_file::{self, WriteFailure, WriteMode};
 use crate::util::printable_text::printable;
 
-/// Writes the file; over another one only by `force`, whose rights and owner it then takes over.
+/// Writes the file; over another one only by `force`, whose rights and owner it then takes over. A pipe or a device is written into.
 pub(crate) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
+    if let Some(found) = fs::metadata(output).ok().filter(|found| force && !found.is_dir()) {
+        if !found.is_file() {
+            return atomic_file::write_into(output, bytes).map_err(|error| write_failure(output, &error, Exit::FileIo));
+        }
+        if leads_to_open_file(output) {
+            let path = printable(&output.to_string_lossy());
+            return Err(Failure::new(
+                Exit::FileExists,
+                format!("{path}: stands for a file that is open; name the file itself"),
+            ));
+        }
+    }
     let place = if force { WriteMode::Replace } else { WriteMode::CreateNew };
     atomic_file::write(output, bytes, place).map_err(|failed| match failed {
         WriteFailure::Move(error) if !force && error.kind() == io::ErrorKind::AlreadyExists => exists_failure(output),
@@ -17,6 +33,50 @@ pub(crate) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Fail
         WriteFailure::Write(error) => write_failure(output, &error, Exit::FileIo),
         WriteFailure::Move(error) => write_failure(output, &error, Exit::FileRename),
     })
+}
+
+/// Whether a name stands for what a process has open, as /dev/stdout does.
+fn leads_to_open_file(output: &Path) -> bool {
+    let mut path = output.to_owned();
+    // As many links as the system follows.
+    for _ in 0..40 {
+        let full = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        if full.starts_with("/proc") || full.starts_with("/dev/fd") {
+            return true;
+        }
+        let Ok(target) = fs::read_link(&path) else { return false };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    false
+}
+
+/// Whether it is a file, which can be changed in its place.
+pub(crate) fn is_file(path: &Path) -> Result<(), Failure> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            let path = printable(&path.to_string_lossy());
+            let message = format!("{path}: is no file that could be changed in its place; say -o FILE, or -o -");
+            Err(Failure::new(Exit::BadOption, message))
+        }
+        _ => Ok(()), // what cannot be read says why itself
+    }
+}
+
+/// Locks a file for as long as the result lives, so that no other btsync changes it meanwhile; `None` where there are no locks.
+pub(crate) fn lock(path: &Path) -> io::Result<Option<File>> {
+    loop {
+        let file = File::open(path)?;
+        match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
+            Ok(()) => {}
+            Err(Errno::INTR) => continue,
+            Err(_) => return Ok(None),
+        }
+        // Whoever had the lock may have put another file in its place.
+        let (held, now) = (file.metadata()?, fs::metadata(path)?);
+        if (held.dev(), held.ino()) == (now.dev(), now.ino()) {
+            return Ok(Some(file));
+        }
+    }
 }
 
 /// Refuses a place that is taken, unless by `force`.

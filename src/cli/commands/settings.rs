@@ -23,7 +23,6 @@ pub(crate) struct Settings {
     pub bind: Bind,
     pub user_agent: Option<String>,
     pub save_torrent: Option<PathBuf>,
-    pub overwrite: bool,
     /// Where downloads are recorded whose completion is still to be told, if anywhere.
     pub pending: Option<PathBuf>,
     /// Where the torrent and magnet files are recorded that downloads created, if anywhere.
@@ -69,6 +68,7 @@ impl Settings {
             .resume(in_cache("resume"))
             .pending(pending.clone())
             .brought(in_cache("brought"))
+            .private_folders(private_folders())
             .verify(args.verify)
             .files(selection.clone())
             .places(args.out.clone())
@@ -94,7 +94,6 @@ impl Settings {
             bind,
             user_agent: args.user_agent.clone(),
             save_torrent: args.save_torrent.clone(),
-            overwrite: args.overwrite,
             pending,
             brought: in_cache("brought"),
             has_places: !args.out.is_empty(),
@@ -147,10 +146,24 @@ fn seed_goal(args: &DownloadArgs) -> SeedGoal {
     }
 }
 
+/// btsync's own configuration and cache folders.
+fn private_folders() -> Vec<PathBuf> {
+    [config_folder(), cache_folder()].into_iter().flatten().map(|folder| folder.join("btsync")).collect()
+}
+
 /// The user's cache folder, by the XDG rules; `None` if the user has no home.
 fn cache_folder() -> Option<PathBuf> {
+    xdg_folder("XDG_CACHE_HOME", ".cache")
+}
+
+/// The user's configuration folder.
+fn config_folder() -> Option<PathBuf> {
+    xdg_folder("XDG_CONFIG_HOME", ".config")
+}
+
+fn xdg_folder(variable: &str, default: &str) -> Option<PathBuf> {
     let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")))
+    named(variable).or_else(|| named("HOME").map(|home| home.join(default)))
 }
 
 fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {

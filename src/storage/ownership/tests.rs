@@ -72,6 +72,24 @@ fn a_download_that_was_begun_by_what_is_written_down_is_gone_on_with_where_a_pie
 }
 
 #[test]
+fn a_file_that_btsync_made_is_gone_on_with_unless_what_came_in_full_is_not_the_torrents() {
+    let counts = |right, wrong, unknown, begun| {
+        let evidence = Evidence { right, wrong, unknown, begun, ..DATA };
+        decide(&Facts { claim: Claim::Touched, ..facts(evidence) }, false)
+    };
+    for going_on in [counts(0, 3, 1, 4), counts(2, 1, 0, 0), counts(9, 1, 7, 0), counts(1, 9, 0, 9)] {
+        assert_eq!(going_on, Ok(FileAction::Continue));
+    }
+    for foreign in [counts(0, 1, 0, 0), counts(0, 4, 0, 3), counts(1, 1, 0, 0), counts(0, 0, 1, 0)] {
+        assert_eq!(foreign, Err(Refusal::Foreign));
+    }
+    let empty = Facts { claim: Claim::Touched, ..facts(Evidence::default()) };
+    assert_eq!(decide(&empty, false), Ok(FileAction::Continue));
+    let refused = Facts { claim: Claim::Refused, ..facts(Evidence { right: 9, wrong: 1, ..DATA }) };
+    assert_eq!([decide(&refused, false), decide(&refused, true)], [Err(Refusal::Edited), Ok(FileAction::Continue)]);
+}
+
+#[test]
 fn a_file_of_zeros_is_nobodys() {
     // Another download may have made it, and would later take our data for its own.
     assert_eq!(decide(&facts(Evidence::default()), false), Ok(FileAction::Renew));
@@ -96,7 +114,8 @@ fn data_behind_the_end_is_never_cut_off_however_much_before_it_is_right() {
     let long = facts(Evidence { has_data_past_end: true, right: 9, wrong: 0, ..DATA });
     assert_eq!(decide(&long, false), Err(Refusal::Longer));
     assert_eq!(decide(&Facts { is_complete: true, ..long }, true), Ok(FileAction::Leave), "seeded as it is");
-    assert_eq!(decide(&Facts { is_ours: true, ..long }, false), Ok(FileAction::Continue));
+    assert_eq!(decide(&Facts { is_ours: true, ..long }, false), Err(Refusal::Longer), "btsync writes nothing there");
+    assert_eq!(decide(&Facts { claim: Claim::Touched, ..long }, false), Err(Refusal::Longer));
 }
 
 #[test]
@@ -105,7 +124,12 @@ fn a_file_with_other_names_is_copied_at_the_most() {
     linked.found = linked.found.map(|found| ExistingFile { links: 2, ..found });
     assert_eq!(decide(&linked, false), Err(Refusal::Linked));
     assert_eq!(decide(&linked, true), Ok(FileAction::Copy));
-    assert_eq!(decide(&Facts { is_ours: true, ..linked }, false), Ok(FileAction::Continue), "btsync made it");
+    let ours = Facts { is_ours: true, ..linked };
+    assert_eq!(
+        [decide(&ours, false), decide(&ours, true)],
+        [Err(Refusal::Linked), Ok(FileAction::Copy)],
+        "a library's, too"
+    );
     assert_eq!(decide(&Facts { is_complete: true, ..linked }, true), Ok(FileAction::Leave));
 }
 
@@ -136,7 +160,13 @@ fn any_facts() -> impl Strategy<Value = Facts> {
         is_link,
         evidence,
     });
-    let claim = prop_oneof![Just(Claim::None), Just(Claim::Begun), Just(Claim::Made)];
+    let claim = prop_oneof![
+        Just(Claim::None),
+        Just(Claim::Begun),
+        Just(Claim::Made),
+        Just(Claim::Touched),
+        Just(Claim::Refused)
+    ];
     (any::<bool>(), any::<bool>(), any::<bool>(), claim, prop::option::of(found)).prop_map(
         |(is_wanted, is_complete, is_ours, claim, found)| Facts { is_wanted, is_complete, is_ours, claim, found },
     )
@@ -148,13 +178,16 @@ proptest! {
         let decided = decide(&facts, false);
         if let (Some(found), Ok(FileAction::Continue)) = (facts.found, decided) {
             let Evidence { has_data, has_data_past_end, right, wrong, unknown, begun, .. } = found.evidence;
-            let is_plain = found.links == 1 && !has_data_past_end && has_data && right > 0;
+            let is_plain = found.links == 1 && !has_data_past_end;
+            let has_right = has_data && right > 0;
             let proven = match facts.claim {
-                Claim::None => right > wrong + unknown,
-                Claim::Begun => right + begun > wrong + unknown,
-                Claim::Made => right + begun > wrong,
+                Claim::None => has_right && right > wrong + unknown,
+                Claim::Begun => has_right && right + begun > wrong + unknown,
+                Claim::Made => has_right && right + begun > wrong,
+                Claim::Touched => wrong + unknown <= begun || right + begun > wrong + unknown,
+                Claim::Refused => false,
             };
-            prop_assert!(facts.is_ours || is_plain && proven);
+            prop_assert!(is_plain && (facts.is_ours || proven));
         }
         if let Some(found) = facts.found.filter(|_| decided == Ok(FileAction::Renew)) {
             prop_assert!(!facts.is_ours && !found.evidence.has_data && !found.evidence.has_data_past_end && found.links == 1);
@@ -163,7 +196,7 @@ proptest! {
         // If the user allows overwriting, nothing is refused, and a hard-linked file is still not written to.
         let given = decide(&facts, true);
         prop_assert!(given.is_ok());
-        if !facts.is_ours && facts.found.is_some_and(|found| found.links > 1) {
+        if facts.found.is_some_and(|found| found.links > 1) {
             prop_assert_ne!(given, Ok(FileAction::Continue));
         }
     }

@@ -45,21 +45,39 @@ impl FileOpener<'_> {
         is_marked || resume_store.is_some_and(|resume_store| resume_store.is_part_file_unchanged(&self.disk, seen))
     }
 
-    /// Whether the file is ours: the marker proves that btsync created it for an unfinished download, or the resume data that
-    /// it is as btsync left it.
+    /// Whether the resume data says that the file is as btsync left it, and not complete.
     fn is_ours(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> bool {
-        let disk = &self.disk;
-        let path = disk.layout().files().get(file).map(|spec| spec.path.as_path());
-        let marked = disk.marker.as_ref().zip(path).is_some_and(|(marker, path)| marker.proves(path, seen.identity));
-        marked || resume_store.is_some_and(|resume_store| resume_store.left(disk, file, seen))
+        let path = self.disk.layout().files().get(file).map(|spec| spec.path.as_path());
+        let marker = self.disk.marker.as_ref().zip(path);
+        let is_refused = marker.is_some_and(|(marker, path)| marker.is_refused(path, seen.identity));
+        !is_refused && resume_store.is_some_and(|resume_store| resume_store.left(&self.disk, file, seen))
     }
 
-    /// What the marker or the resume data claims about a file that they do not prove to be ours.
+    /// What the marker or the resume data claims about a file that they do not prove to be as btsync left it.
     fn says_of(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> Claim {
         let path = self.disk.layout().files().get(file).map(|spec| spec.path.as_path());
-        let marked = self.disk.marker.as_ref().zip(path).map(|(marker, path)| marker.claims(path, seen.identity));
-        match marked.unwrap_or_default() {
-            Claim::None if resume_store.is_some_and(|resume_store| resume_store.started(file, seen)) => Claim::Begun,
+        let Some((marker, path)) = self.disk.marker.as_ref().zip(path) else {
+            return record_says_of(file, seen, resume_store);
+        };
+        if marker.is_refused(path, seen.identity) {
+            return Claim::Refused;
+        }
+        let (is_made, is_done) = (marker.proves(path, seen.identity), marker.done(path, seen.identity));
+        // After a crash of the system, what was complete may be in part again.
+        let has_crashed = || resume_store.is_none_or(ResumeStore::has_crashed);
+        let was_complete =
+            is_done || resume_store.is_some_and(|resume_store| resume_store.had(self.disk.layout(), file));
+        let may_be_ours = if was_complete { (is_made || is_done) && has_crashed() } else { is_made };
+        if may_be_ours {
+            let is_newer = self.disk.is_newer(&self.torrent.info_hash, marker, seen);
+            // Then it takes a piece that verifies.
+            return if is_newer { Claim::Begun } else { Claim::Touched };
+        }
+        if is_made || is_done {
+            return Claim::None;
+        }
+        match marker.claims(path, seen.identity) {
+            Claim::None => record_says_of(file, seen, resume_store),
             claim => claim,
         }
     }
@@ -104,4 +122,8 @@ impl FileOpener<'_> {
             send_event(self.events, Event::Note { what });
         }
     }
+}
+
+fn record_says_of(file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> Claim {
+    if resume_store.is_some_and(|resume_store| resume_store.started(file, seen)) { Claim::Begun } else { Claim::None }
 }

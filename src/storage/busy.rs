@@ -1,0 +1,203 @@
+//! Files that no download may write to, whoever made them: those that another program has open and is about to fill, those that btsync's
+//! own output goes to, and those that btsync keeps its configuration and records in. Looked at before anything is made.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::storage::error::StorageError;
+use crate::storage::files::Storage;
+use crate::storage::lock::is_write_action;
+use crate::storage::ownership::{FileAction, Refusal};
+use crate::util::paths::{folded, resolved};
+
+/// A file's device and inode.
+type Id = (u64, u64);
+
+impl Storage {
+    /// Looks whether one of the files that are to be written to is in use otherwise. `given`: the user gave btsync the files that are in the
+    /// way. `private` are btsync's own folders.
+    ///
+    /// # Errors
+    /// [`StorageError::InTheWay`] with the first that is.
+    pub fn heed_uses(&self, steps: &[FileAction], given: bool, private: &[PathBuf]) -> Result<(), StorageError> {
+        let written = || steps.iter().enumerate().filter(|(_, step)| is_write_action(**step));
+        let ours: Vec<String> = private.iter().map(|folder| folded(&resolved(folder))).collect();
+        self.heed_private(written().map(|(number, _)| number), &ours)?;
+        let outputs = outputs();
+        let mut renewed: HashMap<Id, usize> = HashMap::new();
+        for (number, step) in written().filter(|(_, step)| **step != FileAction::Make) {
+            let Ok(found) = self.root.metadata(self.name(number)) else { continue };
+            if outputs.contains(&id(&found)) {
+                return Err(self.in_the_way(number, Refusal::Output));
+            }
+            if *step == FileAction::Renew && !given {
+                renewed.insert(id(&found), number);
+            }
+        }
+        let mut open = self.written_by_others(&renewed);
+        open.sort_unstable();
+        open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::Open)))
+    }
+
+    /// Looks whether a file lies in one of these folders, by whatever name.
+    fn heed_private(&self, numbers: impl Iterator<Item = usize>, private: &[String]) -> Result<(), StorageError> {
+        let root = resolved(self.root.path());
+        let beneath = |path: &str, folder: &str| {
+            path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let shown = folded(&root);
+        let near: Vec<&String> = private
+            .iter()
+            .filter(|folder| beneath(folder, &shown) || shown == "/" || beneath(&shown, folder))
+            .collect();
+        if near.is_empty() {
+            return Ok(());
+        }
+        let mut folders: HashMap<PathBuf, String> = HashMap::new();
+        for number in numbers {
+            let name = self.layout.final_name(number).unwrap_or(self.name(number));
+            let parent = name.parent().unwrap_or(Path::new(""));
+            let parent = folders.entry(parent.to_owned()).or_insert_with(|| folded(&resolved(&root.join(parent))));
+            let path =
+                format!("{}/{}", parent.trim_end_matches('/'), folded(Path::new(name.file_name().unwrap_or_default())));
+            if near.iter().any(|folder| beneath(&path, folder)) {
+                return Err(self.in_the_way(number, Refusal::Private));
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of these files another process has open for writing, as far as the system says so.
+    fn written_by_others(&self, files: &HashMap<Id, usize>) -> Vec<usize> {
+        let names: Vec<OsString> =
+            files.values().filter_map(|number| Some(self.name(*number).file_name()?.to_owned())).collect();
+        let own = std::process::id().to_string();
+        let processes = if files.is_empty() { None } else { self.root.with_retry(|| fs::read_dir("/proc")).ok() };
+        let processes = processes.into_iter().flatten().flatten();
+        let is_process = |name: &OsString| name.to_str().is_some_and(|name| name.parse::<u32>().is_ok() && name != own);
+        let folders = processes.filter(|entry| is_process(&entry.file_name())).map(|entry| entry.path().join("fd"));
+        let open = folders
+            .filter_map(|folder| self.root.with_retry(|| fs::read_dir(&folder)).ok())
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let path = entry.path();
+                // The link's own rights say what it was opened for. What has another name is another file, and may take long to answer.
+                let is_write_action = fs::symlink_metadata(&path).is_ok_and(|link| link.mode() & 0o200 != 0);
+                let target = fs::read_link(&path).ok().filter(|_| is_write_action)?;
+                target.file_name().filter(|name| names.iter().any(|known| known == name))?;
+                files.get(&id(&fs::metadata(&path).ok()?)).copied()
+            });
+        open.collect()
+    }
+
+    /// Whether the download folder is still what has its path.
+    pub(super) fn is_in_its_place(&self) -> bool {
+        let Ok(held) = self.root.folder().and_then(rustix::fs::fstat) else { return true };
+        fs::metadata(self.root.path()).is_ok_and(|found| (held.st_dev, held.st_ino) == id(&found))
+    }
+}
+
+fn id(found: &Metadata) -> Id {
+    (found.dev(), found.ino())
+}
+
+/// The files that standard output and the like go to.
+fn outputs() -> Vec<Id> {
+    let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let all = [input.as_fd(), output.as_fd(), error.as_fd()];
+    all.into_iter().filter_map(|fd| rustix::fs::fstat(fd).ok()).map(|found| (found.st_dev, found.st_ino)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::storage::{FileSpec, Layout};
+
+    fn storage(dir: &Path, paths: &[&str]) -> Storage {
+        let spec = |path: &&str| FileSpec { path: path.into(), length: 100, pad: false };
+        Storage::new(dir.to_owned(), Layout::new(10, paths.iter().map(spec).collect()).unwrap(), 4)
+    }
+
+    fn why(result: Result<(), StorageError>) -> Option<Refusal> {
+        match result {
+            Err(StorageError::InTheWay { why, .. }) => Some(why),
+            other => other.map(|()| None).unwrap(),
+        }
+    }
+
+    #[test]
+    fn an_empty_file_that_another_program_is_about_to_fill_is_left_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = File::create(dir.path().join("log")).unwrap();
+        let it = storage(dir.path(), &["log"]);
+        // These end when their input does, also where this test fails.
+        let waits = || {
+            let mut command = Command::new("cat");
+            command.stdin(Stdio::piped());
+            command
+        };
+        let read = File::open(dir.path().join("log")).unwrap();
+        let mut reader = waits().stdout(Stdio::null()).stderr(read).spawn().unwrap();
+        assert_eq!(why(it.heed_uses(&[FileAction::Renew], false, &[])), None, "it is only read");
+        let mut writer = waits().stdout(log).spawn().unwrap();
+        assert_eq!(why(it.heed_uses(&[FileAction::Renew], false, &[])), Some(Refusal::Open));
+        assert_eq!(why(it.heed_uses(&[FileAction::Renew], true, &[])), None, "the user gave it");
+        for process in [&mut reader, &mut writer] {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+        assert_eq!(why(it.heed_uses(&[FileAction::Renew], false, &[])), None);
+    }
+
+    #[test]
+    fn no_torrent_brings_files_of_btsyncs_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path();
+        fs::create_dir_all(home.join(".config/btsync")).unwrap();
+        std::os::unix::fs::symlink(".config", home.join("link")).unwrap();
+        let private = [home.join(".config/btsync"), home.join(".cache/btsync")];
+        let refuses = |folder: &Path, path: &str| {
+            let it = storage(folder, &["other", path]);
+            let refused =
+                [true, false].map(|given| why(it.heed_uses(&[FileAction::Make, FileAction::Make], given, &private)));
+            assert_eq!(refused[0], refused[1]);
+            assert_eq!(
+                why(it.heed_uses(&[FileAction::Leave, FileAction::Leave], false, &private)),
+                None,
+                "they are only read"
+            );
+            refused[0] == Some(Refusal::Private)
+        };
+        assert!(refuses(home, ".config/btsync/config") && refuses(home, "link/btsync/config"));
+        assert!(refuses(home, ".cache/btsync/resume/x") && refuses(&home.join(".config"), "btsync/config"));
+        assert!(refuses(&home.join(".config"), "BTSync/config"), "a file system may tell no cases apart");
+        assert!(refuses(&home.join(".config/btsync"), "config") && refuses(home, ".cache/btsync"));
+        assert!(!refuses(home, ".config/btsync2/x") && !refuses(home, "btsync/config"));
+        assert!(!refuses(&home.join("elsewhere"), "btsync/config"));
+    }
+
+    #[test]
+    fn a_download_folder_that_was_moved_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, moved) = (dir.path().join("d"), dir.path().join("e"));
+        fs::create_dir(&folder).unwrap();
+        let it = storage(&folder, &["a"]);
+        it.prepare().unwrap();
+        it.check_files_in_place().unwrap();
+        fs::rename(&folder, &moved).unwrap();
+        assert!(matches!(it.check_files_in_place(), Err(StorageError::Moved { .. })));
+        fs::create_dir(&folder).unwrap();
+        assert!(matches!(it.check_files_in_place(), Err(StorageError::Moved { .. })), "another one has its place");
+        fs::remove_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&moved, &folder).unwrap();
+        it.check_files_in_place().unwrap();
+    }
+}

@@ -1,0 +1,175 @@
+//! Files that stop being btsync's while others of the torrent still come: complete ones are the user's, and so are those that another
+//! program has changed meanwhile. The marker says so from then on, in lines behind its sum (`marker.rs`), so that nothing is written
+//! anew and no other process takes the lock in between. And what tells a piece that has come in part from somebody else's data.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+
+use crate::storage::error::StorageError;
+use crate::storage::files::Storage;
+use crate::storage::layout::Span;
+use crate::storage::lock::Lock;
+use crate::storage::marker::{self, Marker, Note, marker_name};
+use crate::storage::ownership::Refusal;
+use crate::storage::prepare::Allocation;
+use crate::storage::snapshot::FileSnapshot;
+use crate::storage::survey::DecisionInput;
+use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PieceIndex};
+
+/// While it writes, a process says so often in the marker that it does, in nanoseconds.
+pub(super) const BEAT: i64 = 10_000_000_000;
+/// What was written so long after the last such moment is not from a process that was killed: file systems count two seconds at once.
+const LATER: i64 = BEAT + 3_000_000_000;
+/// The least of a file that a dying system writes or does not.
+const PAGE: u64 = 4096;
+
+impl Storage {
+    /// Notes in the marker which of btsync's files have all their pieces in `have`: these are the user's from now on.
+    pub fn strike_complete_files(&self, have: &Bitfield) {
+        let Some(marker) = &self.marker else { return };
+        let mut struck = self.struck.lock();
+        let mut notes = Vec::new();
+        for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
+            let place = marker::place(&spec.path);
+            let is_named = marker.made.get(&place).or_else(|| marker.continued.get(&place));
+            let Some(identity) = is_named.filter(|_| !struck.contains(&number)) else { continue };
+            if self.layout.pieces_of(number).all(|piece| have.has(PieceIndex(piece))) {
+                notes.push(Note::Done(place, *identity));
+                struck.insert(number);
+            }
+        }
+        self.append(&notes);
+    }
+
+    /// The same in the marker that was read, before it is written anew.
+    pub fn strike_found_complete(&mut self, have: &Bitfield) {
+        let Some(marker) = &mut self.marker else { return };
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
+        for (_, spec) in complete {
+            let place = marker::place(&spec.path);
+            if let Some(identity) = marker.made.get(&place).copied() {
+                marker.take(Note::Done(place, identity));
+            }
+        }
+    }
+
+    /// Notes that another program has changed a file, so that no later run goes on with it either. The error that says so.
+    pub(super) fn refuse(&self, slot: usize, why: Refusal) -> StorageError {
+        let identity = self.writable.as_ref().and_then(|files| files.get(slot).copied().flatten());
+        if let Some((spec, identity)) = self.layout.files().get(slot).zip(identity) {
+            self.append(&[Note::Refused(marker::place(&spec.path), identity)]);
+        }
+        self.in_the_way(slot, why)
+    }
+
+    /// Adds lines to the marker. That it cannot be written costs what they say.
+    pub(super) fn append(&self, notes: &[Note]) {
+        let Some(lock) = self.lock.as_ref().filter(|_| !notes.is_empty()) else { return };
+        let lines: String = notes.iter().map(|note| note.line()).collect();
+        if let Err(error) = lock.append(&self.root, lines.as_bytes()) {
+            log::debug!("the marker is not added to: {error}");
+        }
+    }
+
+    /// Looks whether a file that is about to be written to still has the length that btsync gave it: nobody else's data is to be written
+    /// over, and none behind the file's end.
+    ///
+    /// # Errors
+    /// [`StorageError::InTheWay`] where it does not.
+    pub(super) fn heed_length(&self, slot: usize, file: &File) -> Result<(), StorageError> {
+        let Some(spec) = self.layout.files().get(slot).filter(|_| self.writable.is_some()) else { return Ok(()) };
+        let Ok(found) = rustix::fs::fstat(file) else { return Ok(()) };
+        let size = u64::try_from(found.st_size).unwrap_or_default();
+        let has_length =
+            self.has_lengths.load(Ordering::Relaxed) && self.allocation != Allocation::None && self.wants(slot);
+        let is_cut = has_length && size < spec.length;
+        if size > spec.length || is_cut { Err(self.refuse(slot, Refusal::Changed)) } else { Ok(()) }
+    }
+
+    /// Whether a file was last written to after the last moment of which the marker says that btsync was at work.
+    pub fn is_newer(&self, info_hash: &InfoHash, marker: &Marker, seen: &FileSnapshot) -> bool {
+        let Ok(found) = self.root.metadata(&marker_name(info_hash)) else { return false };
+        let nanos = |(seconds, nanos): (i64, i64)| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+        let slack = if marker.stopped { 0 } else { LATER };
+        nanos(seen.modified) > nanos((found.mtime(), found.mtime_nsec())).saturating_add(slack)
+    }
+
+    /// Whether a piece has come only in part: of all its bytes a whole page is zero or missing.
+    pub(super) fn is_partial(&self, piece: PieceIndex, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
+        let size = u64::from(self.layout.piece_size(piece));
+        for span in self.layout.spans(self.layout.offset(piece, 0), size) {
+            if self.layout.files().get(span.file).is_some_and(|spec| spec.pad) {
+                continue;
+            }
+            let Some(seen) = input.survey.file(span.file) else { return Ok(true) };
+            if seen.size < span.offset + span.len && self.ends_with_a_block(span.file, seen.size) {
+                return Ok(true);
+            }
+            if self.lacks_page_in(&span, seen.size, input)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a file that grows as blocks come can end here.
+    fn ends_with_a_block(&self, file: usize, size: u64) -> bool {
+        let at = self.layout.start_of(file) + size;
+        let within = at % u64::from(self.layout.piece_length());
+        size == 0 || within.is_multiple_of(u64::from(BLOCK_SIZE))
+    }
+
+    fn lacks_page_in(&self, span: &Span, size: u64, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
+        let upto = (span.offset + span.len).min(size);
+        let mut page = span.offset.next_multiple_of(PAGE);
+        if page + PAGE > upto {
+            // Less than a page: all of it must be there.
+            return Ok(span.offset < upto && !self.has_data_in(span.file, span.offset, upto, input)?);
+        }
+        while page + PAGE <= upto {
+            if !self.has_data_in(span.file, page, page + PAGE, input)? {
+                return Ok(true);
+            }
+            page += PAGE;
+        }
+        Ok(false)
+    }
+}
+
+impl Lock {
+    /// Adds lines to the marker, where it is still the one that this process has locked.
+    fn append(&self, root: &crate::storage::open::Root, lines: &[u8]) -> io::Result<()> {
+        let file = self.file.lock();
+        if file.is_none() || !self.is_in_place(root) {
+            return Ok(());
+        }
+        // Opened anew, so that each write goes to the end.
+        let mut end = root.open_own(Path::new(&self.name), OFlags::WRONLY | OFlags::APPEND)?;
+        end.write_all(lines)
+    }
+
+    /// Says in the marker that this process is at work.
+    pub(super) fn beat(&self, now: i64) {
+        let before = self.beaten.load(Ordering::Relaxed);
+        if now.abs_diff(before) < BEAT.unsigned_abs() {
+            return;
+        }
+        self.beaten.store(now, Ordering::Relaxed);
+        let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let times = Timestamps { last_access: omit, last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW } };
+        if let Some(file) = &*self.file.lock()
+            && let Err(error) = rustix::fs::futimens(file, &times)
+        {
+            log::debug!("{}: its time is not set: {error}", self.name.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
