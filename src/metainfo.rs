@@ -4,6 +4,7 @@
 pub mod create;
 mod decode;
 pub mod edit;
+mod error;
 pub mod glob;
 mod hashing;
 pub mod magnet;
@@ -17,11 +18,15 @@ pub use crate::bencode::guard::BencodeError;
 pub use crate::util::printable_text::printable;
 pub use create::{CreateError, CreateOptions, CreatePlan, Created, create};
 pub use edit::Edit;
+pub use error::MetainfoError;
 pub use glob::{Glob, GlobError};
 pub use magnet::{Magnet, MagnetError, PeerAddress};
 pub use paths::{PathError, safe_component};
 pub use select::{Pattern, SelectError, Selection};
-pub use torrent::{FileEntry, Metainfo, MetainfoError, SpecialEntry};
+pub use torrent::{FileEntry, Metainfo, SpecialEntry};
+
+/// The largest torrent file accepted, in bytes: enough for one and a half million pieces or half a million files.
+pub const TORRENT_FILE_MAX: usize = 32 << 20;
 
 #[cfg(test)]
 mod create_tests;

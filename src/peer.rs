@@ -17,6 +17,7 @@ pub mod reader;
 mod remembered;
 pub mod roster;
 pub mod send_gate;
+mod stall;
 pub mod state;
 pub mod super_seed;
 pub mod throttle;
@@ -38,12 +39,15 @@ use crate::storage::SlabPool;
 use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
 use crate::util::atomics::{Counter, Flag};
 
-pub use connection::{Connection, DisconnectReason, IncomingHandshake};
-pub use events::{IncomingConnection, PeerEvent, TorrentCommand, TorrentMessage, TrackerEvent};
+pub use connection::{Connection, DisconnectReason};
+pub use events::{IncomingConnection, IncomingHandshake, PeerEvent, TorrentCommand, TorrentMessage, TrackerEvent};
 pub use roster::Roster;
 pub use state::Peer;
 pub use throttle::Throttle;
 use wake_pipe::WakePipe;
+
+/// A peer that sends nothing for this long is taken for dead; keep-alives come every two minutes.
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Events that can wait in the channel to the torrent's loop. The largest, a piece of metadata, has 16 KiB.
 pub const MAX_QUEUED_EVENTS: usize = 512;

@@ -3,6 +3,7 @@
 //! process share a [`Client`].
 
 mod add;
+mod announce;
 mod brought;
 pub(crate) mod config;
 mod events;
@@ -13,6 +14,7 @@ mod metadata_phase;
 mod open_files;
 mod options;
 mod original_names;
+mod peer_entry;
 mod peer_manager;
 mod peer_search;
 mod pending_completion;

@@ -7,8 +7,8 @@ use std::io::BufRead;
 use std::ops::Range;
 
 use crate::bencode::scan::{ScanError, Scanner, ValueStart};
+use crate::metainfo::error::MetainfoError;
 use crate::metainfo::paths::PathError;
-use crate::metainfo::torrent::MetainfoError;
 use crate::util::printable_text::printable;
 
 mod files;

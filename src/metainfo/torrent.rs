@@ -12,19 +12,15 @@ use sha1::{Digest, Sha1};
 
 use crate::bencode::guard::FILE_DEPTH;
 use crate::bencode::scan::{ScanError, Scanner};
+pub use crate::metainfo::TORRENT_FILE_MAX;
 use crate::metainfo::decode::{FileSink, Info, TopLevel};
+use crate::metainfo::error::MetainfoError;
 use crate::types::{InfoHash, PieceHash, PieceIndex};
 use crate::util::gzip::{GZIP, decoder, gunzip};
 use crate::util::printable_text::printable;
 use validate::{CheckedInfo, Name, entries};
 
-pub use error::MetainfoError;
-
-mod error;
 mod validate;
-
-/// The largest torrent file accepted, in bytes: enough for one and a half million pieces or half a million files.
-pub const TORRENT_FILE_MAX: usize = 32 << 20;
 
 /// The size of the read buffer, in bytes.
 const BUFFER: usize = 64 << 10;

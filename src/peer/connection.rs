@@ -22,9 +22,10 @@ use crate::peer::established::{EstablishedConnection, opening};
 use crate::peer::outbox::{Inbox, WriterCommand, outbox};
 use crate::peer::reader::Reader;
 use crate::peer::roster::{Admission, refill_idle_peers};
+use crate::peer::stall::WRITE_STALL;
 use crate::peer::state::Peer;
-use crate::peer::writer::{WRITE_STALL, Writer, WriterExit};
-use crate::peer::{PeerEvent, TorrentContext, deadline};
+use crate::peer::writer::{Writer, WriterExit};
+use crate::peer::{IncomingHandshake, PeerEvent, SILENCE_TIMEOUT, TorrentContext, deadline};
 use crate::types::{DialMode, PeerKey};
 use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
@@ -34,16 +35,6 @@ use crate::wire::handshake::Handshake;
 const STACK: usize = 256 * 1024;
 /// The time limit for the whole handshake, however slowly its bytes arrive.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A peer that sends nothing for this long is taken for dead; keep-alives come every two minutes.
-pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
-
-/// What was received of an incoming connection to learn which torrent it is for.
-#[derive(Debug)]
-pub struct IncomingHandshake {
-    /// The handshake in plain text, at least up to the info-hash, and the ciphers for what follows.
-    pub rest: StreamState,
-}
-
 /// Where a connection comes from: we dialled it, we accepted it (with the bytes read so far), or it continues from the metadata
 /// phase.
 enum ConnectionOrigin {

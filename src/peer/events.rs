@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use crate::discovery::tracker::announce::{AnnounceResponse, TrackerError};
-use crate::peer::{DisconnectReason, IncomingHandshake};
+use crate::peer::DisconnectReason;
+use crate::peer::encryption::StreamState;
 use crate::storage::StorageError;
 use crate::types::{PeerKey, PieceIndex};
 use crate::wire::pex::PexFlags;
@@ -121,6 +122,13 @@ pub enum TorrentCommand {
     Pause,
     /// The info dictionary from a URL of the magnet link, with the right hash.
     UseMetadata(Vec<u8>),
+}
+
+/// What was received of an incoming connection to learn which torrent it is for.
+#[derive(Debug)]
+pub struct IncomingHandshake {
+    /// The handshake in plain text, at least up to the info-hash, and the ciphers for what follows.
+    pub rest: StreamState,
 }
 
 /// An accepted connection, on its way to its torrent.

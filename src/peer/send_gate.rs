@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::peer::TorrentContext;
+use crate::peer::stall::{WRITE_TIMEOUT, is_writable_within, wait};
 use crate::peer::state::Peer;
-use crate::peer::writer::{WRITE_TIMEOUT, is_writable_within, wait};
 use crate::storage::PooledSlab;
 use crate::strategy::window::{Window, WindowGrant};
 

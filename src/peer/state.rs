@@ -1,6 +1,7 @@
 //! The state of one peer that its connection's three threads share with the rest of the torrent: plain data, atomics, and the
 //! outbox of its writer.
 
+mod allowed_fast;
 mod parts;
 
 use std::net::{SocketAddr, TcpStream};

@@ -4,11 +4,10 @@
 //! once ([`WriteBatchSize`]). Other messages leave between two such writes. HAVEs leave with the next write, or shortly after
 //! the first of them at the latest; [`SendSchedule`] decides when.
 //!
-//! A writer whose socket takes nothing holds no large buffer (`stall.rs`): blocks that have not left go back into the queue,
+//! A writer whose socket takes nothing holds no large buffer (`peer::stall`): blocks that have not left go back into the queue,
 //! and the rest of a block that has partly left is read again, in small parts, when the socket takes more.
 
 mod serve;
-mod stall;
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,6 +21,7 @@ use socket2::SockRef;
 use crate::mse::Rc4;
 use crate::peer::outbox::{Inbox, WriterCommand};
 use crate::peer::send_gate::SendGate;
+use crate::peer::stall::{CHUNK, write_all_or_time_out};
 use crate::peer::state::Peer;
 use crate::peer::throttle::UploadAllowance;
 use crate::peer::{SLAB, TorrentContext};
@@ -31,8 +31,6 @@ use crate::strategy::send_schedule::SendSchedule;
 use crate::strategy::write_batch::WriteBatchSize;
 use crate::types::BlockRequest;
 use crate::wire::message;
-use stall::{CHUNK, write_all_or_time_out};
-pub use stall::{WRITE_STALL, WRITE_TIMEOUT, is_writable_within, wait};
 
 /// Messages are collected up to this many bytes; the rest stays in the outbox, which is bounded.
 const MAX_HEAD: usize = 64 * 1024;

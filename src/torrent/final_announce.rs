@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::tiers::AnnounceJob;
 use crate::peer::{Connection, TorrentContext};
-use crate::torrent::peer_manager::{AnnounceIdentity, send};
+use crate::torrent::announce::{AnnounceIdentity, send};
 
 /// The time limit for all final announces together.
 pub const FINAL_ANNOUNCE_TIMEOUT: Duration = Duration::from_millis(1800);

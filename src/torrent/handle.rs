@@ -12,12 +12,12 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::metainfo::Metainfo;
 use crate::peer::{Peer, PeerEvent, Throttle, TorrentCommand, TorrentContext, TorrentMessage};
-use crate::storage::{CheckProgress, FileSpec};
+use crate::storage::{CheckProgress, FileSpec, Storage};
 use crate::strategy::picker;
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::config::SeedGoal;
 use crate::torrent::events::{Events, FileView, PeerView, PieceState, Snapshot, Stage};
-use crate::torrent::peer_manager::Spare;
+use crate::torrent::peer_entry::Spare;
 use crate::torrent::peer_search::PeerSearch;
 use crate::torrent::{Outcome, TorrentError};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
@@ -168,6 +168,16 @@ impl TorrentInner {
         let is_main = self.main_thread.get() == Some(&std::thread::current().id());
         let leaving = || self.shared().is_some_and(|shared| shared.is_stopping());
         !self.stop.load(Ordering::Acquire) && (checking || !(is_main || leaving()))
+    }
+
+    /// The same storage, set up to wait for descriptors as long as the torrent runs, and to stop going through many files when it
+    /// stops.
+    pub fn with_descriptor_wait(self: &Arc<TorrentInner>, storage: Storage) -> Storage {
+        let waits = Arc::downgrade(self);
+        storage.wait_for_descriptors(move || waits.upgrade().is_some_and(|inner| inner.wait_for_descriptor()));
+        let asks = Arc::downgrade(self);
+        storage.halt_with(move || asks.upgrade().is_none_or(|inner| inner.stop.load(Ordering::Relaxed)));
+        storage
     }
 
     /// The context that the connections of the current phase share.

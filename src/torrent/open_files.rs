@@ -11,11 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::client::Registration;
-use crate::metainfo::{FileEntry, Metainfo, SpecialEntry, printable};
-use crate::storage::{
-    self, Extras, FileAction, FileSpec, Layout, LayoutError, Prepared, Refusal, Storage, StorageError,
-    StorageErrorKind, Survey,
-};
+use crate::metainfo::{Metainfo, printable};
+use crate::storage::{self, FileAction, Layout, Prepared, Refusal, Storage, StorageError, StorageErrorKind, Survey};
 use crate::strategy::picker::Plan;
 use crate::torrent::events::EventSender;
 use crate::torrent::handle::TorrentInner;
@@ -62,7 +59,8 @@ pub(crate) fn open(
     let layout = original_names::find(inner, config, torrent, layout, &wanted)?;
     let layout = with_incomplete_names(inner, config, layout, &wanted);
     inner.set_stage(Stage::Checking);
-    let storage = with_descriptor_wait(inner, Storage::new(config.out_dir.clone(), layout, config.max_open_files))
+    let storage = inner
+        .with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.max_open_files))
         .select(&wanted, &storage::part_name(&torrent.info_hash))
         .allocate(config.allocation);
     let mut opener =
@@ -74,16 +72,6 @@ pub(crate) fn open(
     Ok(OpenedFiles { storage, plan, have, resume_store })
 }
 
-/// The same storage, set up to wait for descriptors as long as the torrent runs, and to stop going through many files when it
-/// stops.
-pub(crate) fn with_descriptor_wait(inner: &Arc<TorrentInner>, storage: Storage) -> Storage {
-    let waits = Arc::downgrade(inner);
-    storage.wait_for_descriptors(move || waits.upgrade().is_some_and(|inner| inner.wait_for_descriptor()));
-    let asks = Arc::downgrade(inner);
-    storage.halt_with(move || asks.upgrade().is_none_or(|inner| inner.stop.load(Ordering::Relaxed)));
-    storage
-}
-
 /// The layout in which incomplete files have the names that the user wants for them. Files that exist under their own name keep
 /// it. After a stop nothing is examined, as the result does not matter.
 fn with_incomplete_names(inner: &TorrentInner, config: &Config, layout: Layout, wanted: &[bool]) -> Layout {
@@ -92,25 +80,6 @@ fn with_incomplete_names(inner: &TorrentInner, config: &Config, layout: Layout, 
     let is_there = |path: &Path| !is_stopped() && fs::symlink_metadata(config.out_dir.join(path)).is_ok();
     let wants = |file: usize| wanted.get(file).is_some_and(|wanted| *wanted);
     layout.with_incomplete_suffix(suffix, |file, own, other| !is_there(own) && (wants(file) || is_there(other)))
-}
-
-/// How the torrent's bytes are laid out in files, and which links and folders are created with them.
-///
-/// # Errors
-/// If the torrent's lengths do not make a layout.
-pub fn layout(torrent: &Metainfo) -> Result<Layout, LayoutError> {
-    let spec = |f: &FileEntry| FileSpec { path: f.path.clone(), length: f.length, pad: f.pad };
-    let layout = Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())?;
-    let mut extras = Extras::default();
-    for file in &torrent.files {
-        match file.special_entry() {
-            Some(SpecialEntry::Link(target)) => extras.links.push((file.path.clone(), target.clone())),
-            Some(SpecialEntry::Folder) => extras.folders.push(file.path.clone()),
-            None => {}
-        }
-    }
-    let executable = torrent.files.iter().enumerate().filter(|(_, file)| file.executable).map(|(number, _)| number);
-    Ok(layout.with_extras(extras).with_executable(executable.collect()))
 }
 
 /// Opens the files of one torrent.

@@ -11,7 +11,6 @@ use crate::metainfo::Metainfo;
 use crate::storage::{self, Layout, Storage, StorageError};
 use crate::torrent::Config;
 use crate::torrent::handle::TorrentInner;
-use crate::torrent::open_files::with_descriptor_wait;
 use crate::torrent::resume_store::ResumeStore;
 use crate::types::{Bitfield, PieceIndex};
 
@@ -84,7 +83,7 @@ fn pieces_of(
     candidates: &AlternativePaths,
 ) -> Result<Bitfield, StorageError> {
     let asked: Vec<u32> = candidates.iter().flat_map(|(file, _)| layout.pieces_of(*file)).collect();
-    let disk = with_descriptor_wait(inner, Storage::new(config.out_dir.clone(), layout, config.max_open_files));
+    let disk = inner.with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.max_open_files));
     let disk = disk.select(wanted, &storage::part_name(&torrent.info_hash));
     disk.allow_links_outside(&inner.stop);
     let mut known = Bitfield::full(torrent.piece_count());

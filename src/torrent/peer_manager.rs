@@ -20,17 +20,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::client::Registration;
-use crate::peer::{Connection, Peer, PeerEvent, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent};
+use crate::peer::{PeerEvent, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent};
 use crate::strategy::peer_list::{PeerList, PeerSource};
 use crate::torrent::events::{Event, EventSender};
 use crate::torrent::final_announce;
+use crate::torrent::peer_entry::PeerEntry;
 use crate::torrent::peer_search::PeerSearch;
 use crate::torrent::{Config, TorrentInner, send_event};
 use crate::types::{InfoHash, PeerKey};
 
-pub use announcer::{AnnounceIdentity, Announcer, send};
+pub use announcer::Announcer;
 pub use discovery::{Discovery, LoopEvent};
-pub use kept_connections::Spare;
 
 /// How many ignored trackers a warning names.
 const MAX_TRACKERS_IN_WARNING: usize = 3;
@@ -40,71 +40,6 @@ const MAX_TRACKER_PEERS: usize = 500;
 const FEW_PEERS: usize = 8;
 /// While peers are needed, how often the DHT's figures are updated for display.
 const DHT_STATUS_INTERVAL: Duration = Duration::from_secs(2);
-
-/// A peer that accepts no byte from us for this long is considered stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(10);
-
-/// A connection as the torrent's loop sees it.
-pub struct PeerEntry {
-    /// The connection itself, with its threads.
-    pub connection: Connection,
-    /// Whether the peer connected to us.
-    pub incoming: bool,
-    /// It was closed to make room for another, and will end soon.
-    pub is_closing: bool,
-    /// When the connection, or the attempt to establish it, started.
-    pub since: Duration,
-    /// When the handshake was done.
-    pub handshake_done: Option<Duration>,
-    /// The peer's state, set from then on.
-    pub peer: Option<Arc<Peer>>,
-    /// The connection to the same peer because of which this one ends.
-    pub twin: Option<PeerKey>,
-    /// Time, bytes received and bytes sent at the last two rounds; the older first.
-    pub rate_samples: [(Duration, u64, u64); 2],
-    /// What had been delivered to the peer at the last round.
-    pub delivered: Delivered,
-    /// What peer exchange has told the peer.
-    pex_differ: Option<crate::strategy::pex::PexDiffer>,
-}
-
-/// How much of what we sent has been delivered to a peer.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Delivered {
-    /// Payload bytes delivered.
-    pub payload: u64,
-    /// All bytes acknowledged by the peer's TCP.
-    acknowledged: u64,
-    /// Since when bytes have been in transit without any progress.
-    stalled_since: Option<Duration>,
-}
-
-impl Delivered {
-    /// Updates the figures. `sent_to_kernel` payload bytes were handed to the kernel, `written` of them by finished writes;
-    /// `acknowledged` bytes of all kinds were delivered. If that is unknown, `written` counts.
-    pub fn update(&mut self, sent_to_kernel: u64, written: u64, acknowledged: Option<u64>) {
-        self.payload = match acknowledged {
-            // There are few messages between the blocks.
-            Some(bytes) => sent_to_kernel.min(self.payload + bytes.saturating_sub(self.acknowledged)),
-            None => written.max(self.payload),
-        };
-        self.acknowledged = acknowledged.unwrap_or(self.acknowledged);
-    }
-
-    /// Records whether more of the `sent_to_kernel` bytes has been delivered than the `before` at the last call.
-    pub fn note_progress(&mut self, now: Duration, sent_to_kernel: u64, before: u64) {
-        self.stalled_since = match self.stalled_since {
-            _ if sent_to_kernel <= self.payload => None,
-            Some(since) if self.payload == before => Some(since),
-            _ => Some(now),
-        };
-    }
-
-    /// Whether the peer has accepted no byte from us for longer than a lost packet explains.
-    pub fn is_stuck(&self, now: Duration) -> bool {
-        self.stalled_since.is_some_and(|since| now >= since + STUCK_AFTER)
-    }
-}
 
 /// See the module's documentation.
 pub struct PeerManager<'a> {

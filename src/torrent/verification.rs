@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::metainfo::{Metainfo, Selection};
 use crate::storage::{self, CheckProgress, Layout, Storage};
 use crate::torrent::TorrentError;
-use crate::torrent::open_files::layout;
 use crate::torrent::original_names::layout_as_found;
+use crate::torrent::wanted_files::layout;
 use crate::types::{Bitfield, PieceIndex};
 
 /// Upper limit on open files.

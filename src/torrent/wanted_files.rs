@@ -4,10 +4,9 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::metainfo::{Metainfo, SelectError};
-use crate::storage::{FileSpec, Layout, LayoutError, is_reserved};
+use crate::metainfo::{FileEntry, Metainfo, SelectError, SpecialEntry};
+use crate::storage::{Extras, FileSpec, Layout, LayoutError, is_reserved};
 use crate::strategy::picker::Plan;
-use crate::torrent::open_files::layout;
 use crate::torrent::{Config, TorrentError};
 use crate::types::{Bitfield, PieceIndex};
 
@@ -54,6 +53,25 @@ impl WantedFiles {
         let bytes = plan.wanted.iter().map(|piece| u64::from(layout.piece_size(piece))).sum();
         Ok(WantedFiles { layout, wanted, plan, files, bytes })
     }
+}
+
+/// How the torrent's bytes are laid out in files, and which links and folders are created with them.
+///
+/// # Errors
+/// If the torrent's lengths do not make a layout.
+pub fn layout(torrent: &Metainfo) -> Result<Layout, LayoutError> {
+    let spec = |f: &FileEntry| FileSpec { path: f.path.clone(), length: f.length, pad: f.pad };
+    let layout = Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())?;
+    let mut extras = Extras::default();
+    for file in &torrent.files {
+        match file.special_entry() {
+            Some(SpecialEntry::Link(target)) => extras.links.push((file.path.clone(), target.clone())),
+            Some(SpecialEntry::Folder) => extras.folders.push(file.path.clone()),
+            None => {}
+        }
+    }
+    let executable = torrent.files.iter().enumerate().filter(|(_, file)| file.executable).map(|(number, _)| number);
+    Ok(layout.with_extras(extras).with_executable(executable.collect()))
 }
 
 /// See [`TorrentHandle::place`](crate::torrent::TorrentHandle::place); empty if there is none. `placed` are the files that the

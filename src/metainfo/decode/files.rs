@@ -4,8 +4,8 @@ use std::io::BufRead;
 
 use crate::bencode::scan::{Scanner, ValueStart};
 use crate::metainfo::decode::{Field, NAME_MAX, Result, bytes, int};
+use crate::metainfo::error::MetainfoError;
 use crate::metainfo::paths::{self, PathError};
-use crate::metainfo::torrent::MetainfoError;
 
 /// The prefix of the names of `BitComet`'s pad files.
 const BITCOMET_PAD: &str = "_____padding_file_";

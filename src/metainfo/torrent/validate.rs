@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::metainfo::decode::{EntryKind, Field, File as RawFile, FileList, FileSink, Info};
+use crate::metainfo::error::MetainfoError;
 use crate::metainfo::paths::{self, PathError};
-use crate::metainfo::torrent::error::MetainfoError;
 use crate::metainfo::torrent::{FileEntry, PIECE_LENGTH_MAX, RareFields, SpecialEntry};
 use crate::metainfo::unique_paths;
 

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::mse::Rc4;
-use crate::peer::connection::{DisconnectReason, SILENCE_TIMEOUT};
 use crate::peer::reader::Reader;
 use crate::peer::remembered::Remembered;
+use crate::peer::{DisconnectReason, SILENCE_TIMEOUT};
 use crate::wire::message::Message;
 
 /// Bytes that each peer's messages may take: the bitfield of 131,072 pieces.

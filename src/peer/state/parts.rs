@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::peer::fast::AllowedFastSet;
+use crate::peer::state::allowed_fast::AllowedFastSet;
 use crate::strategy::Traffic;
 use crate::strategy::pipeline::{LIMIT_UNSTATED, RequestPipeline};
 use crate::util::atomics::{Counter, Flag, Gauge};

@@ -4,8 +4,8 @@ use std::io::{self, IoSlice};
 use std::time::Instant;
 
 use crate::mse::Rc4;
+use crate::peer::stall::{CHUNK, PartialWrite, wait, write_all_or_time_out, write_some};
 use crate::peer::writer::Writer;
-use crate::peer::writer::stall::{CHUNK, PartialWrite, wait, write_all_or_time_out, write_some};
 use crate::peer::{PeerEvent, TorrentContext};
 use crate::types::BlockRequest;
 use crate::wire::message;

@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::discovery::tracker::announce::{Announce, AnnounceResponse, TrackerError};
+use crate::discovery::tracker::announce::{AnnounceResponse, TrackerError};
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::schedule::TrackerSchedule;
 use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms};
 use crate::peer::{TorrentContext, TrackerEvent};
+use crate::torrent::announce::{AnnounceIdentity, send};
 use crate::torrent::events::Event;
 use crate::torrent::final_announce;
 use crate::torrent::final_announce::FinalAnnounces;
@@ -25,10 +26,6 @@ use crate::util::units::count;
 
 /// The time limit for a whole announce.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
-/// Peers to ask for in an announce: while downloading, and once everything wanted is complete. A seed is mostly found by
-/// others.
-const NUMWANT: u32 = 200;
-const NUMWANT_SEED: u32 = 30;
 
 /// The trackers of a torrent, and the requests in progress.
 pub struct Announcer {
@@ -188,39 +185,4 @@ fn log_left_out(tracker: &str, peers: usize) {
             count(peers, "peer")
         );
     }
-}
-
-/// How a torrent identifies itself in announces.
-#[derive(Clone, Copy)]
-pub struct AnnounceIdentity {
-    /// The key by which trackers recognise us.
-    key: u32,
-    /// Whether the torrent is private.
-    is_private: bool,
-}
-
-/// Announces to one tracker and waits for the answer. A later answer over the tracker's second address family is sent as an
-/// event.
-pub fn send(
-    shared: &Arc<TorrentContext>,
-    client: &TrackerClient,
-    identity: AnnounceIdentity,
-    job: &AnnounceJob,
-    deadline: Duration,
-) -> Result<AnnounceResponse, TrackerError> {
-    let announce = Announce {
-        info_hash: shared.info_hash,
-        peer_id: shared.peer_id,
-        port: shared.port.load(Ordering::Relaxed),
-        uploaded: shared.uploaded.get(),
-        downloaded: shared.downloaded.get(),
-        left: shared.left(),
-        key: identity.key,
-        numwant: if shared.wants_info || !shared.pieces.is_complete() { NUMWANT } else { NUMWANT_SEED },
-        event: shared.event(job.event),
-        tracker_id: job.tracker_id.as_deref(),
-    };
-    let ours = shared.clone();
-    let more = move |answer: AnnounceResponse| ours.report(TrackerEvent::SecondFamilyPeers { peers: answer.peers });
-    client.announce(&job.url, &announce, identity.is_private, deadline, more)
 }

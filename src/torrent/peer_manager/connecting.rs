@@ -12,7 +12,8 @@ use crate::peer::{Connection, DisconnectReason, IncomingConnection, TorrentConte
 use crate::strategy::dial_rate;
 use crate::strategy::eviction::{EvictionCandidate, Handshake, Usefulness, evicted};
 use crate::torrent::events::Event;
-use crate::torrent::peer_manager::{Delivered, PeerEntry, PeerManager};
+use crate::torrent::peer_entry::{Delivered, PeerEntry};
+use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::send_event;
 use crate::types::PeerKey;
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::bencode::guard::BencodeError;
 use crate::bencode::scan::ScanError;
+use crate::metainfo::TORRENT_FILE_MAX;
 use crate::metainfo::paths::PathError;
-use crate::metainfo::torrent::TORRENT_FILE_MAX;
 
 /// Why a file is not a valid torrent. Displays as one line that does not name the file, except for `Io`.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,50 @@
+//! One announce to one tracker.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::discovery::tracker::announce::{Announce, AnnounceResponse, TrackerError};
+use crate::discovery::tracker::client::TrackerClient;
+use crate::discovery::tracker::tiers::AnnounceJob;
+use crate::peer::{TorrentContext, TrackerEvent};
+
+/// Peers to ask for in an announce: while downloading, and once everything wanted is complete. A seed is mostly found by
+/// others.
+const NUMWANT: u32 = 200;
+const NUMWANT_SEED: u32 = 30;
+
+/// How a torrent identifies itself in announces.
+#[derive(Clone, Copy)]
+pub struct AnnounceIdentity {
+    /// The key by which trackers recognise us.
+    pub key: u32,
+    /// Whether the torrent is private.
+    pub is_private: bool,
+}
+
+/// Announces to one tracker and waits for the answer. A later answer over the tracker's second address family is sent as an
+/// event.
+pub fn send(
+    shared: &Arc<TorrentContext>,
+    client: &TrackerClient,
+    identity: AnnounceIdentity,
+    job: &AnnounceJob,
+    deadline: Duration,
+) -> Result<AnnounceResponse, TrackerError> {
+    let announce = Announce {
+        info_hash: shared.info_hash,
+        peer_id: shared.peer_id,
+        port: shared.port.load(Ordering::Relaxed),
+        uploaded: shared.uploaded.get(),
+        downloaded: shared.downloaded.get(),
+        left: shared.left(),
+        key: identity.key,
+        numwant: if shared.wants_info || !shared.pieces.is_complete() { NUMWANT } else { NUMWANT_SEED },
+        event: shared.event(job.event),
+        tracker_id: job.tracker_id.as_deref(),
+    };
+    let ours = shared.clone();
+    let more = move |answer: AnnounceResponse| ours.report(TrackerEvent::SecondFamilyPeers { peers: answer.peers });
+    client.announce(&job.url, &announce, identity.is_private, deadline, more)
+}

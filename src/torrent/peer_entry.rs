@@ -1,0 +1,120 @@
+//! A connection as the torrent's loop sees it, and the connections that are lent while the files are examined.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::peer::{Connection, Peer};
+use crate::strategy::pex::PexDiffer;
+use crate::torrent::final_announce;
+use crate::types::PeerKey;
+use crate::util::units::count;
+
+/// A peer that accepts no byte from us for this long is considered stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// A connection as the torrent's loop sees it.
+pub struct PeerEntry {
+    /// The connection itself, with its threads.
+    pub connection: Connection,
+    /// Whether the peer connected to us.
+    pub incoming: bool,
+    /// It was closed to make room for another, and will end soon.
+    pub is_closing: bool,
+    /// When the connection, or the attempt to establish it, started.
+    pub since: Duration,
+    /// When the handshake was done.
+    pub handshake_done: Option<Duration>,
+    /// The peer's state, set from then on.
+    pub peer: Option<Arc<Peer>>,
+    /// The connection to the same peer because of which this one ends.
+    pub twin: Option<PeerKey>,
+    /// Time, bytes received and bytes sent at the last two rounds; the older first.
+    pub rate_samples: [(Duration, u64, u64); 2],
+    /// What had been delivered to the peer at the last round.
+    pub delivered: Delivered,
+    /// What peer exchange has told the peer.
+    pub pex_differ: Option<PexDiffer>,
+}
+
+/// How much of what we sent has been delivered to a peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Delivered {
+    /// Payload bytes delivered.
+    pub payload: u64,
+    /// All bytes acknowledged by the peer's TCP.
+    acknowledged: u64,
+    /// Since when bytes have been in transit without any progress.
+    stalled_since: Option<Duration>,
+}
+
+impl Delivered {
+    /// Updates the figures. `sent_to_kernel` payload bytes were handed to the kernel, `written` of them by finished writes;
+    /// `acknowledged` bytes of all kinds were delivered. If that is unknown, `written` counts.
+    pub fn update(&mut self, sent_to_kernel: u64, written: u64, acknowledged: Option<u64>) {
+        self.payload = match acknowledged {
+            // There are few messages between the blocks.
+            Some(bytes) => sent_to_kernel.min(self.payload + bytes.saturating_sub(self.acknowledged)),
+            None => written.max(self.payload),
+        };
+        self.acknowledged = acknowledged.unwrap_or(self.acknowledged);
+    }
+
+    /// Records whether more of the `sent_to_kernel` bytes has been delivered than the `before` at the last call.
+    pub fn note_progress(&mut self, now: Duration, sent_to_kernel: u64, before: u64) {
+        self.stalled_since = match self.stalled_since {
+            _ if sent_to_kernel <= self.payload => None,
+            Some(since) if self.payload == before => Some(since),
+            _ => Some(now),
+        };
+    }
+
+    /// Whether the peer has accepted no byte from us for longer than a lost packet explains.
+    pub fn is_stuck(&self, now: Duration) -> bool {
+        self.stalled_since.is_some_and(|since| now >= since + STUCK_AFTER)
+    }
+}
+
+/// The reason reported for closing connections.
+pub const REASON: &str = "the files need the descriptors";
+
+/// The kept connections while the files are examined; each holds a file descriptor that a file may need.
+#[derive(Default)]
+pub struct Spare(pub(super) Mutex<Lent>);
+
+/// See [`Spare`].
+#[derive(Default)]
+pub struct Lent {
+    /// The connections that are still open.
+    pub connections: HashMap<PeerKey, PeerEntry>,
+    /// The addresses of the connections that were closed meanwhile.
+    pub ended: Vec<SocketAddr>,
+}
+
+impl Spare {
+    /// Closes some of the connections because there is no descriptor for a file.
+    pub fn give_up(&self) {
+        let connections = self.0.lock().connections.len();
+        self.keep(connections - connections.div_ceil(4));
+    }
+
+    /// Closes connections until `most` are left, the newest first. Returns how many are left.
+    pub fn keep(&self, most: usize) -> usize {
+        let mut lent = self.0.lock();
+        let mut order: Vec<PeerKey> = lent.connections.keys().copied().collect();
+        order.sort_unstable();
+        let surplus: Vec<PeerEntry> = order.iter().skip(most).filter_map(|key| lent.connections.remove(key)).collect();
+        lent.ended.extend(surplus.iter().map(|entry| entry.connection.addr));
+        let stay = lent.connections.len();
+        drop(lent);
+        if !surplus.is_empty() {
+            log::debug!("{} hung up on, as {REASON}; {stay} left", count(surplus.len(), "peer"));
+        }
+        // Their threads have ended, so this waits for nothing.
+        final_announce::close_connections(surplus.into_iter().map(|entry| entry.connection).collect());
+        stay
+    }
+}
