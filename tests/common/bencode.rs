@@ -1,18 +1,18 @@
-//! The least bencoding that torrents and tracker answers need (BEP 3); keys must be given in order.
+//! A minimal bencoder (BEP 3) for the torrents and tracker answers of the tests. Callers must pass keys in sorted order.
 
-/// A byte string.
+/// Encodes a byte string.
 pub fn bytes(value: &[u8]) -> Vec<u8> {
     let mut out = format!("{}:", value.len()).into_bytes();
     out.extend_from_slice(value);
     out
 }
 
-/// An integer.
+/// Encodes an integer.
 pub fn int(value: u64) -> Vec<u8> {
     format!("i{value}e").into_bytes()
 }
 
-/// A list of values that are bencoded already.
+/// Encodes a list of values that are already bencoded.
 pub fn list(items: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     let mut out = vec![b'l'];
     items.into_iter().for_each(|item| out.extend(item));
@@ -20,7 +20,7 @@ pub fn list(items: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     out
 }
 
-/// A dictionary of values that are bencoded already.
+/// Encodes a dictionary of values that are already bencoded.
 pub fn dict<K: AsRef<[u8]>>(entries: impl IntoIterator<Item = (K, Vec<u8>)>) -> Vec<u8> {
     let mut out = vec![b'd'];
     for (key, value) in entries {

@@ -1,4 +1,4 @@
-//! Several downloads of one process: swarms of their own, and the program without what finds other peers.
+//! Helpers for several downloads in one process: independent swarms, and btsync without DHT and local discovery.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,26 +13,26 @@ use super::seeder::{FakePeer, Gate};
 use super::tracker::Tracker;
 use super::{Stage, btsync, free_port, schema};
 
-/// A torrent with a seeder and a tracker of its own.
+/// A torrent with its own seeder and tracker.
 pub struct Swarm {
-    /// What it holds.
+    /// The torrent's content.
     pub payload: Payload,
-    /// Its .torrent on the stage.
+    /// The .torrent file on the stage.
     pub torrent: PathBuf,
-    /// What holds its seeder back.
+    /// Limits what the seeder serves.
     pub gate: Arc<Gate>,
-    /// Its tracker.
+    /// The tracker.
     pub tracker: Tracker,
     _seeder: FakePeer,
 }
 
 impl Swarm {
-    /// One whose seeder gives so many blocks before its gate is opened.
+    /// A swarm whose seeder serves `blocks` blocks until the test opens its gate.
     pub fn new(stage: &Stage, name: &str, blocks: usize) -> Swarm {
         Swarm::of(stage, Payload::single(name, 20 * 32 * 1024 - 77, 32 * 1024), blocks)
     }
 
-    /// The same with a payload of the test's own.
+    /// Like [`Swarm::new`], with the test's own payload.
     pub fn of(stage: &Stage, payload: Payload, blocks: usize) -> Swarm {
         let gate = Gate::new(blocks);
         let seeder = FakePeer::honest(&payload, &gate);
@@ -42,28 +42,28 @@ impl Swarm {
         Swarm { payload, torrent, gate, tracker, _seeder: seeder }
     }
 
-    /// Its .torrent.
+    /// The bytes of the .torrent file.
     pub fn bytes(&self) -> Vec<u8> {
         self.payload.torrent(&self.tracker.url("127.0.0.1"))
     }
 
-    /// Panics unless all of it is in the folder.
+    /// Panics unless `folder` holds the complete payload.
     pub fn is_at(&self, folder: &Path) {
         assert_eq!(self.payload.difference(folder), None);
     }
 
-    /// Whether anybody has asked its tracker.
+    /// Whether anyone has announced to the tracker.
     pub fn was_announced_to(&self) -> bool {
         !self.tracker.heard().is_empty()
     }
 
-    /// Whether its tracker was told of the end.
+    /// Whether the tracker received an announce with the event `stopped`.
     pub fn announced_stopped(&self) -> bool {
         self.tracker.heard().iter().any(|announce| announce.event == "stopped")
     }
 }
 
-/// The program on a stage, with neither the DHT nor local discovery.
+/// btsync in the stage's folder, with neither the DHT nor local discovery.
 pub fn fleet(stage: &Stage) -> Command {
     let (mut command, port) = (btsync(), free_port());
     command.args(["--no-dht", "--no-lsd", "--listen-port", &format!("{port}-{}", port + 30)]);
@@ -71,17 +71,17 @@ pub fn fleet(stage: &Stage) -> Command {
     command
 }
 
-/// Its exit code.
+/// The exit code.
 pub fn code(output: &Output) -> Option<i32> {
     output.status.code()
 }
 
-/// What it said to people.
+/// Standard error as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Its events, each held against the schema.
+/// The JSON events on standard output, each checked against the schema.
 pub fn events(output: &Output) -> Vec<Value> {
     let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
@@ -89,7 +89,7 @@ pub fn events(output: &Output) -> Vec<Value> {
     lines
 }
 
-/// bencode as gzip has it, made by the system's own program.
+/// Compresses `bytes` with the system's gzip, a program independent of btsync.
 pub fn gzipped(stage: &Stage, bytes: &[u8]) -> Vec<u8> {
     fs::write(stage.path("plain"), bytes).expect("a file");
     let output = Command::new("gzip").arg("-c").arg(stage.path("plain")).output().expect("gzip runs");
@@ -97,7 +97,7 @@ pub fn gzipped(stage: &Stage, bytes: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
-/// The program as it watches the folder `in`, with these names.
+/// Starts btsync watching the folder `in`, with `names` as further arguments.
 pub fn watching(stage: &Stage, names: &[&str]) -> Running {
     stage.start("watching", fleet(stage).args(["--watch", "in"]).args(names))
 }

@@ -1,25 +1,25 @@
-//! The program's commands and their options, read from its help. The tests compare manual and completions with it.
+//! Reads btsync's commands and options from its help. The tests compare the manual and the shell completions with them.
 
 use std::collections::BTreeSet;
 
 use super::btsync;
 
-/// What a download's options are filed under: it is no command by name.
+/// The pseudo-command under which the options of a plain download are listed.
 pub const DOWNLOAD: &str = "download";
 
-/// What the program prints on standard output for these words.
+/// What btsync prints on standard output when run with `words`.
 pub fn said(words: &[&str]) -> String {
     let output = btsync().args(words).output().expect("the program starts");
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("help is UTF-8")
 }
 
-/// The commands that the help names, without `help` itself.
+/// The commands in the help, without `help` itself.
 pub fn commands() -> BTreeSet<String> {
     let help = said(&["--help"]);
     let after_name = help.lines().filter_map(|line| line.trim_start().strip_prefix("btsync "));
-    // A line for each, or a line for several: `btsync help create|info|tracker`.
-    // Two spaces part the words from what they mean.
+    // A line names one command, or several: `btsync help create|info|tracker`. Two spaces separate the command from its
+    // description.
     let words = after_name.filter_map(|rest| rest.split("  ").next());
     let words = words.flat_map(|words| words.split_whitespace().take_while(|word| is_command(word)));
     let all: BTreeSet<String> = words.flat_map(|word| word.split('|')).map(str::to_owned).collect();
@@ -31,12 +31,12 @@ fn is_command(word: &str) -> bool {
     word.split('|').all(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase()))
 }
 
-/// The commands and the download.
+/// All commands, and [`DOWNLOAD`].
 pub fn all() -> Vec<String> {
     commands().into_iter().chain([DOWNLOAD.to_owned()]).collect()
 }
 
-/// The words before a command's options.
+/// The arguments that precede a command's options.
 pub fn words(command: &str) -> Vec<&str> {
     if command == DOWNLOAD { Vec::new() } else { vec![command] }
 }
@@ -44,7 +44,7 @@ pub fn words(command: &str) -> Vec<&str> {
 /// All options in a command's help, long and short.
 pub fn options(command: &str) -> BTreeSet<String> {
     let help = if command == DOWNLOAD { said(&["help", "all"]) } else { said(&["help", command]) };
-    // A line about another command shows that command's options.
+    // A line about another command lists that command's options.
     let lines = help.lines().filter(|line| command != DOWNLOAD || !line.starts_with("btsync "));
     let found: BTreeSet<String> = lines.flat_map(named).collect();
     assert!(found.contains("--help"), "no options in the help of {command}:\n{help}");
@@ -66,8 +66,8 @@ fn is_option(word: &str) -> bool {
     }
 }
 
-/// Whether a command knows an option. Two unknown ones follow it: the first may be taken for its value, the second ends the
-/// program before it does anything.
+/// Whether a command accepts an option. Two unknown options follow it: btsync may take the first for the option's value, and the
+/// second ends the program before it does anything.
 pub fn accepts(command: &str, option: &str) -> bool {
     let output = btsync().args(words(command)).args([option, "--zzzzzz", "--zzzzzz"]).output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -76,8 +76,8 @@ pub fn accepts(command: &str, option: &str) -> bool {
     said.contains("'--zzzzzz'")
 }
 
-/// Fails unless `there`, the options that some text has for a command, are those of its help; other names that the command
-/// goes by are welcome.
+/// Panics unless `there`, the options that `place` lists for a command, are those in its help. Aliases of the command are
+/// allowed.
 pub fn same(place: &str, command: &str, there: &BTreeSet<String>) {
     let ours = options(command);
     let missing: Vec<_> = ours.difference(there).collect();

@@ -1,6 +1,5 @@
-//! What the whole-program tests stand on: payloads and torrents made by a writer of their own (so that btsync's reader is
-//! not judged by btsync's writer), processes that end with their test, a network of their own, a tracker and peers that do
-//! as they are told.
+//! Helpers of the whole-program tests: payloads and torrents from an independent writer (so that btsync's writer does not judge
+//! btsync's reader), processes that end with their test, network namespaces, a tracker, and peers with scripted behaviour.
 #![allow(dead_code, reason = "each test binary includes all of it and uses its part")]
 
 pub mod bencode;
@@ -32,10 +31,10 @@ use std::time::{Duration, Instant};
 use payload::Payload;
 use process::Running;
 
-/// Long enough for a machine that is busy with something else; a test that waits this long has failed.
+/// Timeout of a test, long enough for a busy machine. A test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Polls until `done` says so; panics with `what` when patience runs out.
+/// Polls until `done` returns true; panics with `what` after [`PATIENCE`].
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
@@ -44,11 +43,11 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A TCP port that nobody listens on, below the ephemeral range so that no outgoing connection takes it meanwhile.
+/// A free TCP port below the ephemeral range, so that no outgoing connection takes it in the meantime.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
-        // Test processes that run side by side start at different places.
+        // Test processes that run in parallel start at different ports.
         let start = (std::process::id() % 200) as u16 * 50;
         let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
         if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
@@ -57,46 +56,46 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// A stage for one test: a folder that goes away, and in it torrents, folders and logs.
+/// A test's temporary folder, with the torrents, folders and logs in it.
 pub struct Stage {
     dir: tempfile::TempDir,
 }
 
 impl Stage {
-    /// An empty one.
+    /// An empty stage.
     pub fn new() -> Stage {
         Stage { dir: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    /// A path on the stage; nothing is made.
+    /// A path on the stage; creates nothing.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// A folder on the stage, made if need be.
+    /// A folder on the stage, created if it is missing.
     pub fn folder(&self, name: &str) -> PathBuf {
         let folder = self.path(name);
         std::fs::create_dir_all(&folder).expect("a folder on the stage");
         folder
     }
 
-    /// A folder that holds the payload.
+    /// A folder with the payload's files.
     pub fn folder_with(&self, name: &str, payload: &Payload) -> PathBuf {
         let folder = self.folder(name);
         payload.write_files(&folder);
         folder
     }
 
-    /// A torrent file of the payload.
+    /// Writes a .torrent file of the payload.
     pub fn torrent(&self, payload: &Payload, announce: &str) -> PathBuf {
-        // One file for each announce URL: the clients of one test may ask different addresses.
+        // One file per announce URL: the clients of one test may use different addresses of the tracker.
         let unique = announce.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
         let path = self.path(&format!("{}-{unique}.torrent", payload.hex()));
         std::fs::write(&path, payload.torrent(announce)).expect("a torrent file");
         path
     }
 
-    /// Starts any program, its output in a file of the stage.
+    /// Starts any program; its output goes to a file on the stage.
     pub fn start(&self, name: &str, command: &mut Command) -> Running {
         Running::start(name, command, self.dir.path())
     }
@@ -106,7 +105,7 @@ impl Stage {
         self.btsync_in_the_open(name, torrent.as_os_str(), out, port, &[&["--no-dht", "--no-lsd"], more].concat())
     }
 
-    /// The same with all that finds peers, for a .torrent or a magnet link.
+    /// Like [`Stage::btsync`] with DHT and local discovery, for a .torrent file or a magnet link.
     pub fn btsync_in_the_open(&self, name: &str, what: &OsStr, out: &Path, port: u16, more: &[&str]) -> Running {
         let mut command = btsync();
         command.arg(what).arg(out).arg("--listen-port").arg(port.to_string()).args(more);
@@ -115,7 +114,7 @@ impl Stage {
     }
 }
 
-/// The program under test, without arguments and with nobody's own options.
+/// The program under test, without arguments and without the developer's configuration.
 pub fn btsync() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_btsync"));
     process::without_settings(&mut command);

@@ -1,22 +1,23 @@
-//! A network of its own for a test: transmission refuses peers in 127.0.0.0/8, and nobody outside shall be called.
+//! Network namespaces for tests: transmission refuses peers in 127.0.0.0/8, and no test may contact the outside.
 //!
-//! A test binary cannot move into a namespace once it has threads, so the test runs itself again under `unshare`.
+//! A process with threads cannot move into a namespace, so the test runs itself again under `unshare`.
 
 use std::os::unix::fs::MetadataExt;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Set in the process in which a test runs again: inside its namespace, or alone.
+/// Set in the process in which a test runs again, in its namespace or alone.
 const INSIDE: &str = "BTSYNC_NETNS";
 
-/// An address on the test's own network; 1 to 10.
+/// An address of the test's network; `host` is 1 to 10.
 pub fn address(host: u8) -> String {
     format!("10.88.0.{host}")
 }
 
-/// Runs `body` in a network and mount namespace with the addresses 10.88.0.1 to 10 and their IPv6 fellows. `test` is the test's own
-/// name and `programs` are those it needs: a missing one is an error under CI=true, and otherwise reported as not run.
+/// Runs `body` in a network and mount namespace with the addresses 10.88.0.1 to 10 and fd88::1 to a. `test` is the test's name,
+/// `programs` are the programs it needs. A missing program fails the test under CI=true; otherwise the test is reported as not
+/// run.
 #[track_caller]
 pub fn isolated(test: &str, programs: &[&str], body: impl FnOnce()) {
     let full_name = full_name(test, Location::caller());
@@ -42,7 +43,7 @@ pub fn isolated(test: &str, programs: &[&str], body: impl FnOnce()) {
     run_again(command, &full_name);
 }
 
-/// Runs `body` in a process that runs no other test, for a test that measures its process. `test` is the test's own name.
+/// Runs `body` in a process that runs no other test, for tests that measure their process. `test` is the test's name.
 #[track_caller]
 pub fn alone_in_process(test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
@@ -56,29 +57,29 @@ fn itself() -> PathBuf {
     std::env::current_exe().expect("the path of this test binary")
 }
 
-/// The name of a test with its modules, as the test harness knows it: `dht::some_test` for a test in tests/network/dht.rs.
+/// The test's name as the test harness knows it: `dht::some_test` for a test in tests/network/dht.rs.
 fn full_name(test: &str, place: &Location) -> String {
     let parts: Vec<_> = place.file().trim_end_matches(".rs").split('/').collect();
     let below = parts.iter().position(|part| *part == "tests").expect("a file below tests") + 2;
     format!("{}::{test}", parts[below..].join("::"))
 }
 
-/// Runs one test of this binary in a process of its own: `command` starts the binary, to which arguments are added.
+/// Runs one test of this binary in its own process. `command` starts the binary; this function adds the arguments.
 fn run_again(mut command: Command, test: &str) {
     command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{test}, in its own process:\n{complained}{said}");
-    // What was not run in there is said out here.
+    // Repeat the inner process's reports of tests that were not run.
     for line in complained.lines().filter(|line| line.starts_with("NOT RUN")) {
         let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
     }
-    // A name that does not match runs nothing and succeeds at it.
+    // The harness succeeds without running anything when no test matches the name.
     assert!(said.contains("1 passed"), "no test named {test} ran:\n{said}");
 }
 
-/// Whether all these programs are there; where not, the test is reported as not run, or as failed under CI=true.
+/// Whether all these programs are installed. If not, reports the test as not run, or fails it under CI=true.
 pub fn installed(test: &str, programs: &[&str]) -> bool {
     let missing = programs.iter().find(|program| find(program).is_none());
     if let Some(program) = missing {
@@ -87,19 +88,20 @@ pub fn installed(test: &str, programs: &[&str]) -> bool {
     missing.is_none()
 }
 
-/// Says loudly that a test was not run; where everything must run, that is a failure.
+/// Reports on standard error that a test was not run; panics under CI=true, where every test must run.
 pub fn not_run(test: &str, why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} cannot run: {why}");
-    // Past the test harness, which swallows what passing tests print.
+    // Written directly: the test harness swallows what a passing test prints.
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("NOT RUN: {test}: {why}\n").as_bytes());
 }
 
-/// The first address is the source of what does not choose its own, such as btsync. Were each a /32, a caller would seem to
-/// call from the very address it calls, and transmission takes that for itself once a tracker has told it its own address.
+/// Configures the loopback interface. The kernel takes the first address as the source where a program such as btsync does not
+/// choose one. With /32 addresses the source would equal the destination, and transmission takes such a peer for itself once a
+/// tracker has told it its own address.
 fn bring_up() {
     let add = |host| {
         let v4 = address(host);
-        // A machine without IPv6 serves for all tests that do not ask for it.
+        // A machine without IPv6 still serves every test that does not need it.
         format!("ip addr add {v4}/24 dev lo; ip addr add fd88::{host:x}/128 dev lo nodad || true;")
     };
     let script = format!("set -e; ip link set lo up; {}", (1..=10).map(add).collect::<String>());
@@ -107,22 +109,22 @@ fn bring_up() {
     assert!(status.success(), "cannot set up the namespace's addresses");
 }
 
-/// Lets local discovery work among the addresses of the namespace.
+/// Lets local discovery work between the addresses of the namespace.
 pub fn allow_multicast_on_lo() {
     let script = format!("set -e; ip link set lo multicast on; ip route add 239.0.0.0/8 dev lo src {}", address(1));
     assert!(Command::new("sh").args(["-c", &script]).status().expect("sh").success(), "no multicast on lo");
 }
 
-/// Another machine: a network namespace at the other end of a cable, whose near end is the interface `near` with 10.89.0.1. It
-/// has the addresses 10.89.0.2 and 3.
+/// A second machine: a network namespace with the addresses 10.89.0.2 and 3, behind a virtual cable. The near end of the cable is
+/// the interface `near` with 10.89.0.1.
 pub struct FarSide(std::process::Child);
 
 impl FarSide {
-    /// Lays the cable.
+    /// Creates the namespace and the cable.
     pub fn new() -> FarSide {
         let child = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().expect("unshare");
         let far = FarSide(child);
-        // It has a namespace of its own as soon as it can be told from ours.
+        // The namespace exists once it differs from ours.
         let own = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
         super::until("the far side is there", || own(&far.0.id().to_string()) != own("self"));
         let (pid, inside) = (far.0.id(), format!("nsenter -t {} -n", far.0.id()));
@@ -136,7 +138,7 @@ impl FarSide {
         far
     }
 
-    /// Does something there, on a thread that does not come back: what it starts stays there.
+    /// Runs `work` in the namespace on a thread of its own, so that sockets and threads it creates stay in the namespace.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         use std::os::fd::AsFd;
         let space = std::fs::File::open(format!("/proc/{}/ns/net", self.0.id())).expect("the far side's network");
@@ -148,12 +150,12 @@ impl FarSide {
         std::thread::scope(|scope| scope.spawn(moved).join().expect("no panic on the far side"))
     }
 
-    /// A process that is there.
+    /// The id of a process in the namespace.
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
 
-    /// A command that runs there; its arguments follow.
+    /// A command that runs `program` in the namespace; the caller adds its arguments.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.0.id().to_string(), "-n", "--"]).arg(program);
@@ -163,18 +165,18 @@ impl FarSide {
 
 impl Drop for FarSide {
     fn drop(&mut self) {
-        // Both fail only where it is gone already.
+        // Both fail only if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// The search path, with the folders where Debian puts daemons and which not every user has.
+/// The search path plus the folders where Debian installs daemons, which are not in every user's path.
 fn path() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
-/// Where a program is; a name with a slash is a path in the repository.
+/// Finds a program. A name with a slash is a path in the repository.
 pub fn find(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(program)).filter(|path| path.exists());

@@ -1,4 +1,4 @@
-//! Payloads: files of bytes that look random and are the same in every run, and the torrents that describe them.
+//! Payloads: files of pseudo-random bytes that are the same in every run, and the torrents that describe them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,18 +6,18 @@ use sha1::{Digest, Sha1};
 
 use super::bencode::{bytes, dict, int, list};
 
-/// What a torrent holds.
+/// The content of a torrent.
 #[derive(Clone)]
 pub struct Payload {
-    /// The torrent's name: the file's, or the folder's.
+    /// The torrent's name: that of the file or of the folder.
     pub name: String,
     /// Piece length in bytes.
     pub piece_length: usize,
-    /// Whether its trackers alone may introduce peers (BEP 27).
+    /// Whether the torrent is private (BEP 27).
     pub private: bool,
-    /// An info value to have in place of the right one.
+    /// Replaces the correct info value.
     bogus: Option<Vec<u8>>,
-    /// Each file's path below the folder (none for a single file) and its bytes.
+    /// Each file's path below the folder (empty for a single file) and its bytes.
     files: Vec<(Vec<String>, Vec<u8>)>,
 }
 
@@ -33,13 +33,13 @@ impl Payload {
         }
     }
 
-    /// A single file of these bytes.
+    /// A single file with these bytes.
     pub fn of(name: &str, content: &[u8], piece_length: usize) -> Payload {
         let files = vec![(Vec::new(), content.to_vec())];
         Payload { files, ..Payload::single(name, 0, piece_length) }
     }
 
-    /// A folder of files, each given by its path and size.
+    /// A folder of files, each given by path and size.
     pub fn tree(name: &str, files: &[(&str, usize)], piece_length: usize) -> Payload {
         let file = |&(path, size): &(&str, usize)| (path.split('/').map(String::from).collect(), noise(path, size));
         Payload {
@@ -51,15 +51,15 @@ impl Payload {
         }
     }
 
-    /// The same with these bytes in its first file.
+    /// Replaces the content of the first file.
     #[must_use]
     pub fn with_first(mut self, content: &[u8]) -> Payload {
         self.files[0].1 = content.to_vec();
         self
     }
 
-    /// About 3 MiB of everything that goes wrong: pieces over several files, files of nothing, of one byte, of exactly a
-    /// piece, names in several alphabets, deep folders, a last piece that is short.
+    /// About 3 MiB of difficult cases: pieces that span files, files of zero bytes, of one byte and of exactly one piece, names
+    /// in several alphabets, deep folders, a short last piece.
     pub fn awkward() -> Payload {
         let files = [
             ("a/first.bin", 700_001),
@@ -76,12 +76,12 @@ impl Payload {
         Payload::tree("awkward tree ß", &files, 65_536)
     }
 
-    /// A swarm by the hash of these bytes, whatever they are.
+    /// A swarm whose info value is `info`, which need not be valid.
     pub fn bogus(info: &[u8]) -> Payload {
         Payload { bogus: Some(info.to_vec()), ..Payload::single("bogus", 1, 1) }
     }
 
-    /// All files, one after the other: what pieces are cut from.
+    /// All files concatenated, as pieces are cut from them.
     pub fn content(&self) -> Vec<u8> {
         self.files.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect()
     }
@@ -116,24 +116,24 @@ impl Payload {
         dict(entries.into_iter().filter_map(|(key, value)| Some((key, value?))))
     }
 
-    /// What names the swarm.
+    /// The info-hash.
     pub fn info_hash(&self) -> [u8; 20] {
         let mut hash = [0; 20];
         hash.copy_from_slice(&Sha1::digest(self.info()));
         hash
     }
 
-    /// The info-hash in hexadecimal digits.
+    /// The info-hash in hexadecimal.
     pub fn hex(&self) -> String {
         self.info_hash().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
     }
 
-    /// A magnet link with these parameters behind the hash, such as `&x.pe=10.88.0.2:6881`.
+    /// A magnet link with these parameters after the hash, such as `&x.pe=10.88.0.2:6881`.
     pub fn magnet(&self, more: &str) -> String {
         format!("magnet:?xt=urn:btih:{}{more}", self.hex())
     }
 
-    /// A torrent file's bytes.
+    /// The bytes of a .torrent file.
     pub fn torrent(&self, announce: &str) -> Vec<u8> {
         dict([("announce", bytes(announce.as_bytes())), ("info", self.info())])
     }
@@ -146,13 +146,13 @@ impl Payload {
         }
     }
 
-    /// Where each file lies below `dir`, with the bytes it should have.
+    /// Each file's path below `dir`, with the bytes it should have.
     pub fn on_disk(&self, dir: &Path) -> Vec<(PathBuf, &[u8])> {
         let place = |path: &[String]| path.iter().fold(dir.join(&self.name), |at, part| at.join(part));
         self.files.iter().map(|(path, content)| (place(path), content.as_slice())).collect()
     }
 
-    /// What is wrong with the files below `dir`; `None` when every byte is right.
+    /// The first difference between the payload and the files below `dir`; `None` when every byte matches.
     pub fn difference(&self, dir: &Path) -> Option<String> {
         self.on_disk(dir).into_iter().find_map(|(path, right)| match std::fs::read(&path) {
             Err(error) => Some(format!("{}: {error}", path.display())),
@@ -166,14 +166,14 @@ impl Payload {
         })
     }
 
-    /// The same, where empty files need not be there: transmission 3.00 makes none.
+    /// Like [`Payload::difference`], but empty files may be missing: transmission 3.00 does not create them.
     pub fn difference_in_content(&self, dir: &Path) -> Option<String> {
         let mut with_content = self.clone();
         with_content.files.retain(|(_, bytes)| !bytes.is_empty());
         with_content.difference(dir)
     }
 
-    /// Panics unless the files below `dir` are right and nothing else is there.
+    /// Panics unless the files below `dir` match the payload and no other file is there.
     pub fn assert_at(&self, dir: &Path) {
         assert_eq!(self.difference(dir), None);
         let mut expected: Vec<PathBuf> = self.on_disk(dir).into_iter().map(|(path, _)| path).collect();
@@ -183,7 +183,7 @@ impl Payload {
         assert_eq!(found, expected, "files that do not belong there");
     }
 
-    /// How many pieces of a single file are right on disk.
+    /// How many pieces of a single file are correct on disk.
     pub fn right_pieces(&self, dir: &Path) -> usize {
         let content = self.content();
         let read = |(path, content): (PathBuf, &[u8])| {
@@ -202,7 +202,7 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
-/// Bytes that look random and depend on the name alone.
+/// Pseudo-random bytes, derived from the name alone.
 fn noise(name: &str, size: usize) -> Vec<u8> {
     let seed = name.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let mut random = fastrand::Rng::with_seed(seed);

@@ -1,4 +1,4 @@
-//! Processes that end with their test: output in a file that is shown when the test fails, killed and waited for on drop.
+//! Processes that end with their test: killed and waited for on drop. A failing test shows their output.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::{PATIENCE, until};
 
-/// Keeps options of whoever runs the tests away from a btsync that this command starts, be it through a shell: no file, and no
-/// variable of theirs.
+/// Keeps the developer's configuration file and BTSYNC_* variables away from a btsync that this command starts, directly or
+/// through a shell.
 pub fn without_settings(command: &mut Command) -> &mut Command {
     let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("BTSYNC_"));
     for name in ours {
@@ -17,14 +17,14 @@ pub fn without_settings(command: &mut Command) -> &mut Command {
     command.env("XDG_CONFIG_HOME", "/nonexistent")
 }
 
-/// The most memory that a process ever had resident, in KiB.
+/// The process's peak resident memory in KiB.
 pub fn peak_memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the status of a running process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
     line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
 }
 
-/// Waits for the end of a process that was sent a signal; its exit code. Kills it, and panics, where that does not come.
+/// Waits for a signalled process to end and returns its exit code. After [`PATIENCE`], kills it and panics.
 pub fn end_of(child: &mut Child) -> Option<i32> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -47,7 +47,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it; standard output and error go to `dir/NAME.log`.
+    /// Starts it; standard output and standard error go to `dir/NAME.log`.
     pub fn start(name: &str, command: &mut Command, dir: &Path) -> Running {
         let log = dir.join(format!("{name}.log"));
         let out = File::create(&log).expect("a log file");
@@ -57,28 +57,28 @@ impl Running {
         Running { name: name.into(), child, log }
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has written so far.
+    /// The output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("a child can be waited for").is_none()
     }
 
-    /// Sends a signal, named as kill(1) names it.
+    /// Sends a signal, named as in kill(1).
     pub fn signal(&self, signal: &str) {
         let kill = format!("kill -{signal} {}", self.pid());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("sh").success(), "{kill} failed");
     }
 
-    /// Waits for its end; the exit code, or `None` where a signal ended it. Panics after `patience`.
+    /// Waits for its end. Returns the exit code, or `None` if a signal ended it; panics after `patience`.
     pub fn end_within(&mut self, patience: Duration) -> Option<i32> {
         let deadline = Instant::now() + patience;
         loop {
@@ -90,7 +90,7 @@ impl Running {
         }
     }
 
-    /// Waits for its end and panics unless the exit code is this one.
+    /// Waits for its end and panics unless the exit code is `code`.
     pub fn ends_with(&mut self, code: i32) {
         assert_eq!(self.end_within(PATIENCE), Some(code), "exit code of {}", self.name);
     }
@@ -101,7 +101,7 @@ impl Running {
         assert_eq!(self.end_within(Duration::from_secs(10)), Some(code), "exit code of {} after SIGTERM", self.name);
     }
 
-    /// Waits until its output holds `text`; panics when it ends before that.
+    /// Waits until the output contains `text`; panics if the program ends before that.
     pub fn says(&mut self, text: &str) {
         until(&format!("{} says {text:?}", self.name), || {
             let over = !self.runs();
@@ -111,12 +111,12 @@ impl Running {
         });
     }
 
-    /// The most memory it ever had resident, in KiB.
+    /// The peak resident memory in KiB.
     pub fn peak_memory(&self) -> u64 {
         peak_memory(self.pid())
     }
 
-    /// Bytes that the process has read, from wherever they come.
+    /// Bytes that the process has read from files and sockets.
     pub fn bytes_read(&self) -> u64 {
         let io = std::fs::read_to_string(format!("/proc/{}/io", self.pid())).expect("the figures of a running process");
         let line = io.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("rchar");
@@ -126,7 +126,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only where the process is gone already, and then there is nothing to do.
+        // Both fail only if the process has already ended, and then nothing remains to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {

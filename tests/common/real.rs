@@ -1,4 +1,4 @@
-//! Other people's clients and trackers, each started the way its users start it, on an address of its own.
+//! Other BitTorrent clients and trackers, each started as its users start it, on its own address.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use crate::common::process::Running;
 use crate::common::tracker::{Tracker, scrape};
 use crate::common::{Stage, free_port, until};
 
-/// A client that can seed what it finds in a folder and fetch what it misses.
+/// A client that seeds the files it finds in a folder and downloads the missing ones.
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
     Transmission,
@@ -21,11 +21,11 @@ pub enum Client {
     Qbittorrent,
 }
 
-/// Python with libtorrent in it; scripts/test-setup.sh makes it.
+/// Python with libtorrent; scripts/test-setup.sh creates it.
 pub const PYTHON: &str = ".venv/bin/python";
 
 impl Client {
-    /// The program it needs.
+    /// The program that the client needs.
     pub fn program(self) -> &'static str {
         match self {
             Client::Transmission => "transmission-daemon",
@@ -36,18 +36,18 @@ impl Client {
         }
     }
 
-    /// Starts it at 10.88.0.`host` with the files in `folder`; it checks what is there, fetches the rest, and seeds. `torrent` is a
-    /// file, or a magnet link.
+    /// Starts the client at 10.88.0.`host`. It checks the files in `folder`, downloads the missing data, and seeds. `torrent` is
+    /// a .torrent file or a magnet link.
     pub fn start(self, stage: &Stage, host: u8, torrent: &Path, folder: &Path) -> Running {
         self.start_with(stage, host, torrent, folder, &[])
     }
 
-    /// The same, with options of its own: words of a command line, and for libtorrent its settings as name=number.
+    /// Like [`Client::start`] with more options: command line arguments, or for libtorrent settings as name=number.
     pub fn start_with(self, stage: &Stage, host: u8, torrent: &Path, folder: &Path, more: &[&str]) -> Running {
         self.start_at(stage, (host, free_port()), torrent, folder, more)
     }
 
-    /// The same, listening on this port.
+    /// Like [`Client::start_with`], listening on the given port.
     pub fn start_at(
         self,
         stage: &Stage,
@@ -73,7 +73,7 @@ impl Client {
     }
 }
 
-/// The torrent goes in by the watch folder, and a link by [`remote_control`].
+/// Passes a .torrent file through the watch folder, and a magnet link through [`remote_control`].
 fn transmission(
     stage: &Stage,
     name: &str,
@@ -92,12 +92,12 @@ fn transmission(
     command
 }
 
-/// A torrent that is given as a magnet link.
+/// The magnet link, if `torrent` is one.
 fn link(torrent: &Path) -> Option<&str> {
     torrent.to_str().filter(|text| text.starts_with("magnet:"))
 }
 
-/// Transmission's RPC. The first answer is an error with the session's id, which every request must bear.
+/// Sends a request to transmission's RPC. The first answer is an error with the session id that every request must carry.
 fn remote_control(port: u16, request: &str) {
     let ask = |id: &str| -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
@@ -121,12 +121,12 @@ fn aria2(host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
     command.arg("--dir").arg(folder).args(["--listen-port", port, "--interface", &address(host)]);
     command.args(["--no-conf", "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"]);
     command.args(["--enable-peer-exchange=false", "--disable-ipv6=true", "--file-allocation=none"]);
-    // Look at what is there first; a ratio of 0 is no limit.
+    // Check existing files first. A ratio of 0 means no limit.
     command.args(["--check-integrity=true", "--seed-ratio=0.0", "--summary-interval=5"]).arg(torrent);
     command
 }
 
-/// libtorrent at an address of either family.
+/// Starts libtorrent at an IPv4 or IPv6 address.
 pub fn libtorrent(address: &str, port: &str, torrent: &Path, folder: &Path) -> Command {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(repository.join(PYTHON));
@@ -134,7 +134,7 @@ pub fn libtorrent(address: &str, port: &str, torrent: &Path, folder: &Path) -> C
     command
 }
 
-/// Without a terminal it is a daemon; everything is said by commands, none by a file.
+/// Runs rtorrent as a daemon, without a terminal, configured by commands only.
 fn rtorrent(stage: &Stage, name: &str, host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
     let mut command = Command::new("rtorrent");
     command.arg("-n");
@@ -153,7 +153,7 @@ fn rtorrent(stage: &Stage, name: &str, host: u8, port: &str, torrent: &Path, fol
     command
 }
 
-/// Everything is said by its configuration file; its web page listens on `remote`.
+/// Starts qBittorrent, configured by its configuration file only. Its web interface listens on `remote`.
 fn qbittorrent(
     stage: &Stage,
     name: &str,
@@ -178,14 +178,14 @@ fn qbittorrent(
     command
 }
 
-/// Who introduces the peers to each other.
+/// The tracker through which the peers find each other.
 #[derive(Clone, Copy, Debug)]
 pub enum Introducer {
-    /// The tracker most swarms have.
+    /// opentracker, announced to over HTTP.
     Opentracker,
-    /// The same, announced to over UDP.
+    /// opentracker, announced to over UDP.
     OpentrackerUdp,
-    /// The tests' own.
+    /// The tests' own tracker.
     Ours,
 }
 
@@ -198,7 +198,7 @@ impl Introducer {
         }
     }
 
-    /// Starts it for one swarm; it listens on all ten addresses.
+    /// Starts the tracker for one swarm; it listens on all ten addresses.
     pub fn start(self, stage: &Stage, payload: &Payload) -> Introduction {
         match self {
             Introducer::Opentracker => opentracker(stage, &payload.hex(), "http"),
@@ -211,7 +211,7 @@ impl Introducer {
     }
 }
 
-/// Debian's opentracker serves only the swarms on a list, which it reads from the folder it locks itself into.
+/// Starts Debian's opentracker. It serves only the swarms on a list, which it reads from the folder it changes its root to.
 fn opentracker(stage: &Stage, info_hash: &str, scheme: &'static str) -> Introduction {
     let (port, folder) = (free_port(), stage.folder("opentracker"));
     std::fs::write(folder.join("whitelist"), format!("{info_hash}\n")).expect("a whitelist");
@@ -220,9 +220,9 @@ fn opentracker(stage: &Stage, info_hash: &str, scheme: &'static str) -> Introduc
     Introduction { scheme, port, _running: Some(stage.start("opentracker", &mut command)), _tracker: None }
 }
 
-/// A tracker that runs.
+/// A running tracker.
 pub struct Introduction {
-    /// Of the announce URL; figures are always asked for over HTTP.
+    /// The scheme of the announce URL; scrapes always use HTTP.
     scheme: &'static str,
     port: u16,
     _running: Option<Running>,
@@ -230,7 +230,7 @@ pub struct Introduction {
 }
 
 impl Introduction {
-    /// A running `btsync tracker`, announced to over `http` or `udp`.
+    /// A running `btsync tracker` whose announce URL starts with `http` or `udp`.
     pub fn by(scheme: &'static str, port: u16, running: Running) -> Introduction {
         Introduction { scheme, port, _running: Some(running), _tracker: None }
     }
@@ -240,7 +240,7 @@ impl Introduction {
         format!("{}://{}:{}/announce", self.scheme, address(1), self.port)
     }
 
-    /// Waits until the tracker knows so many complete peers.
+    /// Waits until the tracker counts `seeds` complete peers.
     pub fn knows_seeds(&self, info_hash: [u8; 20], seeds: u64) {
         until(&format!("the tracker knows {seeds} seeds"), || {
             let url = format!("http://{}:{}/announce", address(1), self.port);

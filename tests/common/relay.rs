@@ -1,5 +1,4 @@
-//! A relay on loopback that makes one direction slow, as an uplink is: it passes on so many bytes a second, and its own buffers hold
-//! next to nothing.
+//! A TCP relay on loopback that limits the rate of one direction, like an uplink, with minimal buffers of its own.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,24 +9,24 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-/// What the relay's sockets hold for the slow direction.
+/// Socket buffer size in bytes for the limited direction.
 const BUFFER: usize = 16 * 1024;
-/// Passed on at a time.
+/// Bytes forwarded at a time.
 const CHUNK: usize = 1500;
 
-/// Passes connections on.
+/// A running relay.
 pub struct Relay {
-    /// Where it listens.
+    /// The address it listens on.
     pub addr: SocketAddr,
     stop: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
 }
 
 impl Relay {
-    /// Whoever connects reaches `target`, and sends it `up` bytes a second at most; what comes back is not held up.
+    /// Forwards every connection to `target`, at most `up` bytes a second towards it. The other direction is not limited.
     pub fn start(target: SocketAddr, up: u32) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        // Before a connection is accepted: its window is small from the start.
+        // Set on the listener, so that accepted connections start with a small window.
         SockRef::from(&listener).set_recv_buffer_size(BUFFER).expect("a small buffer");
         let (addr, stop) = (listener.local_addr().expect("an address"), Arc::new(AtomicBool::new(false)));
         let stopped = stop.clone();
@@ -38,7 +37,7 @@ impl Relay {
                 }
                 let (Ok(caller), Ok(target)) = (caller, TcpStream::connect(target)) else { continue };
                 let (from, to) = (caller.try_clone().expect("a handle"), target.try_clone().expect("a handle"));
-                // Both end with their connections.
+                // Both threads end when their connection does.
                 thread::spawn(move || slowly(from, to, up));
                 thread::spawn(move || at_once(target, caller));
             }

@@ -1,5 +1,5 @@
-//! Scenes for hostile peers: a download with a hostile peer and an honest one that is held back until the other has done its
-//! worst, and a seeder for those who call.
+//! Scenes for hostile peers: a download from a hostile peer and an honest one, which serves nothing until the hostile peer is
+//! done, and a seeder for hostile leechers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use super::tracker::Tracker;
 use super::wire::{Message, Wire, id, peer_from};
 use super::{Stage, free_port, until};
 
-/// A single file of 30 pieces of two blocks: its bitfield has two spare bits.
+/// A single file of 30 pieces of two blocks; its bitfield has two spare bits.
 pub fn thirty_pieces() -> Payload {
     Payload::single("thirty.bin", 30 * 32 * 1024 - 777, 32 * 1024)
 }
 
-/// A download with a hostile peer and an honest one that waits.
+/// A download from a hostile peer and an honest peer that waits.
 pub struct Scene {
     stage: Stage,
     payload: Payload,
@@ -30,7 +30,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// btsync starts, with the hostile peer and an honest one that waits.
+    /// Starts btsync with the hostile peer and an honest one whose gate is closed.
     pub fn new(hostile: FakePeer) -> Scene {
         let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
         let gate = Gate::new(0);
@@ -41,19 +41,19 @@ impl Scene {
         Scene { stage, payload, hostile, gate, btsync, port, _honest: honest, _tracker: tracker }
     }
 
-    /// Where btsync listens.
+    /// The address btsync listens on.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// Lets the honest seeder serve; btsync must complete.
+    /// Lets the honest peer serve; btsync must complete.
     pub fn completes(&mut self) {
         self.gate.open();
         self.btsync.ends_with(0);
         self.payload.assert_at(&self.stage.path("out"));
     }
 
-    /// The hostile peer must have gone through with it; then btsync must complete.
+    /// The hostile peer must finish its script without an error while btsync keeps running; then btsync must complete.
     pub fn survives(mut self) {
         self.hostile.outcome().expect("the hostile peer's part");
         assert!(self.btsync.runs(), "btsync ended before anyone gave it anything");
@@ -64,24 +64,25 @@ impl Scene {
 /// A request: piece, begin, length.
 pub type Asked = (u32, u32, u32);
 
-/// Offers everything, unchokes, and waits for the first request.
+/// Offers every piece, unchokes btsync, and returns its first request.
 pub fn until_asked(wire: &mut Wire) -> io::Result<Asked> {
     wire.send(id::BITFIELD, &full_bitfield(thirty_pieces().pieces()))?;
     wire.send(id::UNCHOKE, &[])?;
     wire.next_request()
 }
 
-/// A complete btsync that seeds until the test is over, and where it listens.
+/// Starts a complete btsync that seeds until the test ends. Returns its address and its tracker too.
 pub fn seeding(stage: &Stage, payload: &Payload) -> (Running, SocketAddr, Tracker) {
     let (tracker, port) = (Tracker::start(&[]), free_port());
     let torrent = stage.torrent(payload, &tracker.url("127.0.0.1"));
     let running = stage.btsync("seeder", &torrent, &stage.folder_with("seeder", payload), port, &["--seed"]);
-    // It listens before it has checked its files; only then does it have something to give.
+    // btsync listens before it has checked its files, and can serve only after the check.
     until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
     (running, SocketAddr::from(([127, 0, 0, 1], port)), tracker)
 }
 
-/// A seed that takes 12 callers without a limit, and these, each of a network of its own.
+/// A seed without an upload limit that accepts 12 incoming connections (a share of `--max-peers 16`), and 12 connections that
+/// take them all, each from a different network.
 pub fn beside_twelve(stage: &Stage, payload: &Payload) -> (Running, Tracker, SocketAddr, Vec<Wire>) {
     let (tracker, port) = (Tracker::start(&[]), free_port());
     let torrent = stage.torrent(payload, &tracker.url("127.0.0.1"));
@@ -94,7 +95,7 @@ pub fn beside_twelve(stage: &Stage, payload: &Payload) -> (Running, Tracker, Soc
     (seeder, tracker, addr, wires)
 }
 
-/// A leecher's connection that has been unchoked.
+/// Connects as a leecher and returns once the seeder has unchoked the connection.
 pub fn unchoked(addr: SocketAddr, payload: &Payload) -> Wire {
     let mut wire = Wire::dial(addr, payload.info_hash()).expect("a handshake with the seeder");
     wire.send(id::INTERESTED, &[]).expect("a word to the seeder");

@@ -1,10 +1,10 @@
-//! docs/events.schema.json, and whether a line of `--json` fits it.
+//! Validates lines of `--json` against docs/events.schema.json.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-/// Panics unless the line is an event as the schema has it.
+/// Panics unless the line is a valid event.
 pub fn assert_fits(line: &Value) {
     if let Err(why) = fits(line, &schema()) {
         panic!("{line} does not fit the schema: {why}");
@@ -16,7 +16,7 @@ fn schema() -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("the schema")).expect("JSON")
 }
 
-/// As much of JSON Schema as ours uses; a word that it does not know is a failure, not a pass.
+/// Validates with the part of JSON Schema that our schema uses. An unknown keyword is an error.
 fn fits(value: &Value, schema: &Value) -> Result<(), String> {
     let Value::Object(rules) = schema else { return Err("a schema is an object".into()) };
     for (word, rule) in rules {

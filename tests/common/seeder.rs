@@ -1,4 +1,4 @@
-//! Peers that do as a test tells them: an honest seeder that can be held back block by block, and any other behaviour.
+//! Scripted peers: an honest seeder that a test can hold back block by block, and peers with any other behaviour.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,7 +12,7 @@ use super::PATIENCE;
 use super::payload::Payload;
 use super::wire::{Message, Wire, handshake, id};
 
-/// Holds a seeder back: it serves as many blocks as were granted and counts those served.
+/// Limits a seeder: it serves as many blocks as the test granted, and counts the blocks it served.
 #[derive(Default)]
 pub struct Gate {
     state: Mutex<GateState>,
@@ -27,14 +27,14 @@ struct GateState {
 }
 
 impl Gate {
-    /// A gate that lets `blocks` through.
+    /// A gate that grants `blocks` blocks.
     pub fn new(blocks: usize) -> Arc<Gate> {
         let gate = Gate::default();
         gate.state.lock().granted = blocks;
         Arc::new(gate)
     }
 
-    /// So many blocks more may pass.
+    /// Grants more blocks.
     pub fn grant(&self, blocks: usize) {
         let mut state = self.state.lock();
         state.granted = state.granted.saturating_add(blocks);
@@ -42,7 +42,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// No limit any more.
+    /// Removes the limit.
     pub fn open(&self) {
         self.state.lock().granted = usize::MAX;
         self.changed.notify_all();
@@ -53,7 +53,7 @@ impl Gate {
         self.state.lock().served
     }
 
-    /// Waits for anything to be granted at all.
+    /// Waits until the test has granted at least one block.
     pub fn wait_open(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         while state.granted == 0 {
@@ -64,7 +64,7 @@ impl Gate {
         Ok(())
     }
 
-    /// Waits for leave to serve a block.
+    /// Waits until a block may be served.
     fn pass(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         while state.served >= state.granted {
@@ -82,9 +82,9 @@ impl Gate {
     }
 }
 
-/// A peer that listens on loopback and treats every connection alike.
+/// A peer that listens on loopback and runs the same script on every connection.
 pub struct FakePeer {
-    /// Where it listens.
+    /// The address it listens on.
     pub addr: SocketAddr,
     outcomes: mpsc::Receiver<io::Result<()>>,
     stop: Arc<AtomicBool>,
@@ -93,7 +93,7 @@ pub struct FakePeer {
 }
 
 impl FakePeer {
-    /// One that does `behave` with each connection, from its first byte.
+    /// Runs `behave` on each connection, from its first byte.
     pub fn raw(behave: impl Fn(Wire) -> io::Result<()> + Send + Sync + 'static) -> FakePeer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
         let addr = listener.local_addr().expect("an address");
@@ -107,7 +107,7 @@ impl FakePeer {
                 }
                 let (told, behave) = (told.clone(), behave.clone());
                 if let Ok(stream) = stream {
-                    // It ends with its connection, which btsync's end ends.
+                    // The thread ends with its connection, which btsync closes.
                     std::thread::spawn(move || drop(told.send(behave(Wire::raw(stream)))));
                 }
             }
@@ -115,7 +115,7 @@ impl FakePeer {
         FakePeer { addr, outcomes, stop, gate: None, acceptor: Some(acceptor) }
     }
 
-    /// One that shakes hands properly, then does `behave`.
+    /// Completes the handshake, then runs `behave`.
     pub fn new(info_hash: [u8; 20], behave: impl Fn(Wire) -> io::Result<()> + Send + Sync + 'static) -> FakePeer {
         FakePeer::raw(move |mut wire| {
             wire.read_handshake()?;
@@ -124,7 +124,7 @@ impl FakePeer {
         })
     }
 
-    /// An honest seeder; while its gate is shut it does not unchoke, so that nobody waits for blocks.
+    /// An honest seeder. While its gate is closed it does not unchoke, so no peer waits for a block.
     pub fn honest(payload: &Payload, gate: &Arc<Gate>) -> FakePeer {
         let (held, for_peer) = (gate.clone(), payload.clone());
         let content = Arc::new(payload.content());
@@ -138,7 +138,7 @@ impl FakePeer {
         peer
     }
 
-    /// How the next connection to end went; panics when none ends.
+    /// The result of the next connection to end; panics when none ends in time.
     pub fn outcome(&self) -> io::Result<()> {
         self.outcomes.recv_timeout(PATIENCE * 2).expect("btsync never called, or the connection never ended")
     }
@@ -158,7 +158,7 @@ impl Drop for FakePeer {
     }
 }
 
-/// Answers requests until the other end leaves.
+/// Answers requests until the other side closes the connection.
 pub fn serve(wire: &mut Wire, payload: &Payload, content: &[u8], gate: &Gate) -> io::Result<()> {
     loop {
         if let Message::Request(piece, begin, length) = wire.receive()? {
@@ -168,14 +168,14 @@ pub fn serve(wire: &mut Wire, payload: &Payload, content: &[u8], gate: &Gate) ->
     }
 }
 
-/// The bytes that a request asks for.
+/// The block that a request names.
 pub fn block<'a>(payload: &Payload, content: &'a [u8], piece: u32, begin: u32, length: u32) -> &'a [u8] {
     let start = piece as usize * payload.piece_length + begin as usize;
     assert!(begin as usize + length as usize <= payload.piece_length, "a request over the piece's end");
     content.get(start..start + length as usize).expect("a request within the torrent")
 }
 
-/// A bitfield with a bit for every piece.
+/// A bitfield with every piece set.
 pub fn full_bitfield(pieces: usize) -> Vec<u8> {
     let mut bits = vec![0xff; pieces.div_ceil(8)];
     let spare = (8 - pieces % 8) % 8;

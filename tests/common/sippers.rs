@@ -1,4 +1,4 @@
-//! Peers that keep a connection and a slot alive with a byte a second.
+//! Peers that download one byte a second, to occupy a connection and an upload slot.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,18 +9,18 @@ use super::wire::{Message, Wire, id};
 
 const BLOCK_SIZE: u32 = 16 << 10;
 
-/// They go on until this is dropped.
+/// Such peers; they continue until this is dropped.
 pub struct Sippers {
     over: Arc<AtomicBool>,
-    /// How many of them have had their blocks.
+    /// How many of them have received all their blocks.
     pub fed: Arc<AtomicUsize>,
-    /// How many times they were unchoked, all together.
+    /// How many times they were unchoked, in total.
     pub unchoked: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Sippers {
-    /// On these connections each takes so many blocks as fast as it can, and beside that asks for a byte a second.
+    /// On each connection, downloads `blocks` blocks at full speed and also requests one byte a second.
     pub fn start(wires: Vec<Wire>, blocks: usize) -> Sippers {
         let (over, fed, unchoked) = <(Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let start = |wire| {
@@ -52,7 +52,7 @@ fn sip(mut wire: Wire, blocks: usize, over: &AtomicBool, counts: [&AtomicUsize; 
     Ok(())
 }
 
-/// Takes so many blocks, one after the other, and then whatever comes.
+/// Downloads `blocks` blocks one after the other, then reads everything that arrives.
 fn take(wire: &mut Wire, blocks: usize, [fed, unchoked]: [&AtomicUsize; 2]) {
     let mut left = blocks;
     while let Ok(message) = wire.receive() {

@@ -1,5 +1,5 @@
-//! Peers that speak the extension protocol (BEP 10) with metadata (BEP 9) and peer exchange (BEP 11): honest wherever a test does
-//! not say otherwise, and they remember what they heard.
+//! Peers that support the extension protocol (BEP 10) with metadata (BEP 9) and peer exchange (BEP 11). They behave honestly
+//! unless the test overrides a step, and record what they receive.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,45 +11,45 @@ use super::payload::Payload;
 use super::seeder::{FakePeer, block, full_bitfield};
 use super::wire::{Message, Wire, extended_handshake, id};
 
-/// The size of a piece of metadata.
+/// The size of a metadata piece in bytes.
 pub const PIECE: usize = 16 * 1024;
-/// The ids under which a talker wants metadata and peer exchange messages.
+/// The extended message ids that a talker announces for metadata and peer exchange.
 const METADATA: u8 = 3;
 const PEX: u8 = 7;
-/// PORT (BEP 5).
+/// The id of PORT (BEP 5).
 const PORT: u8 = 9;
 
-/// What a talker does next, unless the test does it.
+/// An event that a talker reacts to, unless the test does.
 #[derive(Clone, Copy, Debug)]
 pub enum Turn {
-    /// Both handshakes are done.
+    /// Both handshakes are complete.
     Begin,
-    /// It is asked for this piece of metadata.
+    /// btsync requested this metadata piece.
     Metadata(u32),
-    /// It is asked for this block.
+    /// btsync requested this block.
     Block(u32, u32, u32),
 }
 
-/// What was heard on all connections of a talker.
+/// What btsync sent on all connections of a talker.
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
-    /// Whether btsync offered peer exchange, for each connection on which both handshakes are done.
+    /// For each connection with both handshakes complete: whether btsync offered peer exchange.
     pub offers_pex: Vec<bool>,
-    /// Whether its handshake said that it is a node of the DHT.
+    /// For each connection: whether btsync's handshake set the DHT bit.
     pub dht_bits: Vec<bool>,
-    /// From where it called.
+    /// The addresses that btsync connected from.
     pub callers: Vec<SocketAddr>,
-    /// Messages of peer exchange.
+    /// Number of peer exchange messages.
     pub pex: usize,
-    /// PORT messages.
+    /// Number of PORT messages.
     pub ports: usize,
-    /// Requests for metadata.
+    /// Number of metadata requests.
     pub asked: usize,
-    /// HAVEs.
+    /// Number of HAVE messages.
     pub haves: usize,
 }
 
-/// A connection to btsync, and the id that btsync wants to see on metadata and peer exchange messages.
+/// A connection to btsync, with the ids that btsync announced for metadata and peer exchange messages.
 pub struct Talk {
     /// The connection.
     pub wire: Wire,
@@ -58,19 +58,19 @@ pub struct Talk {
 }
 
 impl Talk {
-    /// Sends a piece of metadata with the total that it claims.
+    /// Sends a metadata piece; `total` is the metadata size that the message claims.
     pub fn metadata(&mut self, piece: u32, total: usize, bytes: &[u8]) -> io::Result<()> {
         let head = format!("d8:msg_typei1e5:piecei{piece}e10:total_sizei{total}ee");
         self.wire.send(id::EXTENDED, &[&[self.metadata], head.as_bytes(), bytes].concat())
     }
 
-    /// Will not give a piece of metadata.
+    /// Rejects a request for a metadata piece.
     pub fn reject(&mut self, piece: u32) -> io::Result<()> {
         let text = format!("d8:msg_typei2e5:piecei{piece}ee");
         self.wire.send(id::EXTENDED, &[&[self.metadata], text.as_bytes()].concat())
     }
 
-    /// Tells of peers with IPv4 addresses.
+    /// Sends a peer exchange message that adds peers with IPv4 addresses.
     pub fn pex(&mut self, peers: &[SocketAddr]) -> io::Result<()> {
         let mut compact = Vec::new();
         for peer in peers {
@@ -87,7 +87,7 @@ impl Talk {
         self.raw_pex(&dict)
     }
 
-    /// Sends a peer exchange message of whatever bytes.
+    /// Sends a peer exchange message with an arbitrary payload.
     pub fn raw_pex(&mut self, payload: &[u8]) -> io::Result<()> {
         self.wire.send(id::EXTENDED, &[&[self.pex], payload].concat())
     }
@@ -95,14 +95,15 @@ impl Talk {
 
 /// A peer that listens on loopback.
 pub struct Talker {
-    /// Its socket.
+    /// The listening peer.
     pub peer: FakePeer,
-    /// What it heard.
+    /// What it received.
     pub heard: Arc<Mutex<Heard>>,
 }
 
 impl Talker {
-    /// One that claims a metadata size. `behave` does a turn itself and returns true, or false for what is honest.
+    /// A talker that claims `claims` as its metadata size. `behave` handles a turn and returns true, or returns false to get the
+    /// honest reaction.
     pub fn new(
         payload: &Payload,
         claims: i64,
@@ -118,7 +119,7 @@ impl Talker {
         Talker { peer, heard }
     }
 
-    /// An honest one that listens nowhere and connects to btsync; returns when that ends the connection.
+    /// Connects to btsync as an honest peer that does not listen; returns when btsync closes the connection.
     pub fn call(addr: SocketAddr, payload: &Payload) -> io::Error {
         let (log, wire) = (Mutex::new(Heard::default()), Wire::call(addr));
         let (info, content) = (payload.info(), payload.content());
@@ -127,7 +128,7 @@ impl Talker {
         ended.expect_err("it ends with its connection")
     }
 
-    /// An honest one that says nothing at all before `ready`.
+    /// An honest talker that sends nothing before `ready` returns true.
     pub fn honest(payload: &Payload, ready: impl Fn() -> bool + Send + Sync + 'static) -> Talker {
         Talker::new(payload, size_of(payload), move |_, turn| {
             if matches!(turn, Turn::Begin | Turn::Block(..)) {
@@ -137,23 +138,23 @@ impl Talker {
         })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.peer.addr
     }
 
-    /// What it has heard so far.
+    /// What it has received so far.
     pub fn heard(&self) -> Heard {
         self.heard.lock().clone()
     }
 }
 
-/// The size of the metadata, as an honest peer claims it.
+/// The metadata size that an honest peer claims.
 pub fn size_of(payload: &Payload) -> i64 {
     i64::try_from(payload.info().len()).expect("a small payload")
 }
 
-/// What a talker does on a connection; `behave` does a turn itself and returns true, or false for what is honest.
+/// Runs a talker on one connection. `behave` handles a turn and returns true, or returns false to get the honest reaction.
 fn converse(
     mut talk: Talk,
     payload: &Payload,
@@ -183,10 +184,10 @@ fn converse(
     }
 }
 
-/// Both handshakes; `first` where the talker called.
+/// Exchanges both handshakes; `first` is true if the talker opened the connection.
 fn greet(mut wire: Wire, first: bool, info_hash: [u8; 20], claims: i64, heard: &Mutex<Heard>) -> io::Result<Talk> {
     let mut ours = extended_handshake(info_hash);
-    ours[27] |= 1; // a node of the DHT
+    ours[27] |= 1; // DHT support
     if first {
         wire.send_raw(&ours)?;
     }
@@ -214,7 +215,7 @@ fn greet(mut wire: Wire, first: bool, info_hash: [u8; 20], claims: i64, heard: &
     Ok(Talk { wire, metadata: number("11:ut_metadatai").unwrap_or(0), pex: pex.unwrap_or(1) })
 }
 
-/// The next message that wants an answer; `None` for another.
+/// Reads a message. Returns the turn that it starts, or `None` if it needs no reaction.
 fn next(talk: &mut Talk, heard: &Mutex<Heard>) -> io::Result<Option<Turn>> {
     Ok(match talk.wire.receive()? {
         Message::Request(piece, begin, length) => Some(Turn::Block(piece, begin, length)),

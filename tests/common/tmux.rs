@@ -1,4 +1,4 @@
-//! A terminal that a person could sit at: a shell in tmux, its keys and its screen.
+//! A terminal as a user sees it: a shell in tmux, with key presses and the screen's content.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -6,21 +6,21 @@ use std::process::{Child, Command, Stdio};
 
 use super::{Stage, until};
 
-/// A tmux of its own, which ends with the test, however that ends.
+/// A tmux server that ends with the test, even if the test is killed.
 pub struct Tmux {
     socket: PathBuf,
-    /// Ends the server once its stdin closes: a test that is killed drops nothing.
+    /// Kills the server once its stdin closes: a killed test runs no destructor.
     guard: Child,
 }
 
 impl Tmux {
-    /// An interactive shell on a terminal of so many columns and rows, in the stage's folder.
+    /// Starts an interactive shell with this terminal size, in the stage's folder.
     pub fn start(stage: &Stage, columns: usize, rows: usize) -> Tmux {
         let (socket, config) = (stage.path("tmux"), stage.path("tmux.conf"));
         let settings = "set -g status off\nset -g default-terminal xterm-256color\nset -g history-limit 5000\n";
         std::fs::write(&config, settings).expect("a file");
         let mut guard = Command::new("sh");
-        // By its number: the stage, and the socket with it, may be gone before.
+        // By process id, because the stage and its socket may already be gone.
         guard.args(["-c", "trap '' INT HUP; read -r server; read -r _; kill \"$server\" 2>/dev/null"]);
         let guard = guard.stdin(Stdio::piped()).spawn().expect("sh");
         let mut tmux = Tmux { socket, guard };
@@ -49,28 +49,28 @@ impl Tmux {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Presses keys by the names that tmux gives them, such as `p`, `C-c`, `Enter`.
+    /// Presses keys, named as in tmux: `p`, `C-c`, `Enter`.
     pub fn press(&self, keys: &[&str]) {
         self.run(&[&["send-keys"], keys].concat());
     }
 
-    /// Types a line, and Enter.
+    /// Types a line and presses Enter.
     pub fn types(&self, line: &str) {
         self.run(&["send-keys", "-l", line]);
         self.press(&["Enter"]);
     }
 
-    /// What is on the screen now.
+    /// The screen's text.
     pub fn screen(&self) -> String {
         self.run(&["capture-pane", "-p"])
     }
 
-    /// The same with its colours.
+    /// The screen's text with colour escape sequences.
     pub fn colours(&self) -> String {
         self.run(&["capture-pane", "-p", "-e"])
     }
 
-    /// Waits until the screen is as wanted, and gives it back.
+    /// Waits until `wanted` accepts the screen, and returns the screen.
     pub fn wait(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let mut screen = String::new();
         let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -83,17 +83,17 @@ impl Tmux {
         screen
     }
 
-    /// Waits until the screen has these words.
+    /// Waits until the screen contains `words`.
     pub fn shows(&self, words: &str) -> String {
         self.wait(words, |screen| screen.contains(words))
     }
 
-    /// Makes the terminal another size.
+    /// Resizes the terminal.
     pub fn resize(&self, columns: usize, rows: usize) {
         self.run(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
-    /// The terminal goes away.
+    /// Closes the terminal.
     pub fn vanish(&self) {
         self.run(&["kill-server"]);
     }

@@ -1,33 +1,33 @@
-//! Torrents with something wrong or odd in them.
+//! Builds malformed and unusual torrents.
 
-/// A string.
+/// Encodes a string.
 pub fn s(text: impl AsRef<[u8]>) -> Vec<u8> {
     super::bencode::bytes(text.as_ref())
 }
 
-/// A list of values that are bencoded already.
+/// Encodes a list of values that are already bencoded.
 pub fn l(items: &[&[u8]]) -> Vec<u8> {
     [b"l", &*items.concat(), b"e"].concat()
 }
 
-/// A dictionary of values that are bencoded already.
+/// Encodes a dictionary of values that are already bencoded.
 pub fn d(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let body: Vec<u8> = entries.iter().flat_map(|(key, value)| [s(key), value.to_vec()].concat()).collect();
     [b"d", &*body, b"e"].concat()
 }
 
-/// A file's path.
+/// Encodes a file's path.
 pub fn path(parts: &[&str]) -> Vec<u8> {
     let parts: Vec<Vec<u8>> = parts.iter().map(s).collect();
     [b"l", &*parts.concat(), b"e"].concat()
 }
 
-/// A file of many; its length is bencoded already, to be whatever a test likes.
+/// An entry of `files`. Its length is already bencoded, so that a test can pass an invalid one.
 pub fn file(parts: &[&str], length: &str) -> Vec<u8> {
     d(&[("length", length.as_bytes()), ("path", &path(parts))])
 }
 
-/// A sound torrent of one file with one entry of `info` replaced or added; `None` leaves it out.
+/// A valid single-file torrent with one entry of `info` replaced or added, or removed for `None`.
 pub fn but(key: &str, value: Option<&[u8]>) -> Vec<u8> {
     let pieces = s([b'\x07'; 40]);
     let name = s("a.bin");
@@ -38,14 +38,14 @@ pub fn but(key: &str, value: Option<&[u8]>) -> Vec<u8> {
     d(&[("info", &d(&info))])
 }
 
-/// A torrent of files that need one piece.
+/// A torrent of files that together need one piece.
 pub fn with_files(files: &[Vec<u8>]) -> Vec<u8> {
     let (files, pieces) = ([b"l", &*files.concat(), b"e"].concat(), s([1; 20]));
     let info = d(&[("files", &files), ("name", &s("t")), ("piece length", b"i16e"), ("pieces", &pieces)]);
     d(&[("info", &info)])
 }
 
-/// How a torrent of empty files goes on after them.
+/// The rest of a torrent of empty files, after its `files` list.
 pub fn rest(end: &str) -> Vec<u8> {
     format!("{end}4:name1:t12:piece lengthi16e6:pieces0:ee").into_bytes()
 }

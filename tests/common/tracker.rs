@@ -1,4 +1,4 @@
-//! A tracker of the tests' own (BEP 3, 23, 48): remembers what it was told, and answers as it was told to.
+//! An HTTP tracker for tests (BEP 3, 23, 48). It records every announce.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -14,15 +14,15 @@ use super::bencode::{bytes, dict, int, list};
 /// One announce.
 #[derive(Clone, Debug)]
 pub struct Announce {
-    /// Whose swarm.
+    /// The swarm.
     pub info_hash: Vec<u8>,
-    /// Where the peer says that it listens.
+    /// The address on which the peer says it listens.
     pub addr: SocketAddr,
-    /// started, completed, stopped or nothing.
+    /// `started`, `completed`, `stopped`, or empty.
     pub event: String,
-    /// Bytes it lacks.
+    /// Bytes the peer lacks.
     pub left: u64,
-    /// Whether it takes compact answers.
+    /// Whether the peer asks for a compact answer.
     compact: bool,
 }
 
@@ -35,7 +35,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// An ordinary one on every address of the machine; names `peers` beside those that announced.
+    /// A tracker on every address of the machine. Its answers contain `peers` and the peers that announced.
     pub fn start(peers: &[SocketAddr]) -> Tracker {
         let (port, listener) = bind();
         let (log, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
@@ -46,14 +46,14 @@ impl Tracker {
                     return;
                 }
                 let (heard, peers) = (heard.clone(), peers.clone());
-                // A failed answer is the client's business; the test sees it in what does not happen.
+                // If an answer fails, the test notices by what the client does not do.
                 std::thread::spawn(move || drop(answer(stream, &heard, &peers)));
             }
         });
         Tracker { port, log, stop, acceptor: Some(acceptor) }
     }
 
-    /// One that takes connections and never says a word.
+    /// A tracker that accepts connections and never answers.
     pub fn black_hole() -> Tracker {
         let (port, listener) = bind();
         let (log, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
@@ -72,7 +72,7 @@ impl Tracker {
         self.port
     }
 
-    /// Its announce URL on an address of this machine.
+    /// The announce URL with this address of the machine.
     pub fn url(&self, host: &str) -> String {
         format!("http://{host}:{}/announce", self.port)
     }
@@ -93,7 +93,7 @@ impl Drop for Tracker {
     }
 }
 
-/// How many complete and incomplete peers the tracker at an announce URL knows, by scrape (BEP 48).
+/// The number of complete and incomplete peers that a tracker reports in a scrape (BEP 48).
 pub fn scrape(announce: &str, info_hash: [u8; 20]) -> Option<(u64, u64)> {
     let address = announce.strip_prefix("http://")?.split('/').next()?;
     let mut stream = TcpStream::connect(address).ok()?;
@@ -150,7 +150,7 @@ fn announce(query: &str, from: IpAddr, log: &Mutex<Vec<Announce>>, fixed: &[Sock
     let answer = [
         ("complete", int(complete)),
         ("incomplete", int(incomplete)),
-        // Short, so that a swarm that starts all at once finds itself.
+        // Short, so that peers that start at the same time soon find each other.
         ("interval", int(3)),
         ("min interval", int(1)),
         ("peers", if me.compact { compacted(&peers) } else { listed(&peers) }),
@@ -165,7 +165,7 @@ fn scraped(query: &str, log: &Mutex<Vec<Announce>>) -> Vec<u8> {
     dict([("files", dict([(info_hash, figures)]))])
 }
 
-/// The last word of everyone who is still there.
+/// The latest announce of each peer that has not stopped.
 fn latest(log: &[Announce], info_hash: &[u8]) -> Vec<Announce> {
     let mut peers: Vec<Announce> = Vec::new();
     for said in log.iter().filter(|a| a.info_hash == info_hash) {
@@ -199,7 +199,7 @@ fn listed(peers: &[SocketAddr]) -> Vec<u8> {
     list(peers.iter().map(entry))
 }
 
-/// A parameter of the query, unescaped.
+/// A query parameter, unescaped.
 fn value(query: &str, key: &str) -> Option<Vec<u8>> {
     let raw = query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))?;
     Some(percent_encoding::percent_decode_str(raw).collect())

@@ -1,4 +1,4 @@
-//! btsync as an ordinary user: root may write anywhere, and neither quota nor a limit of threads binds it.
+//! Runs btsync as an ordinary user. Root may write anywhere and is bound by neither quotas nor thread limits.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -14,18 +14,18 @@ use super::{Stage, free_port};
 /// Numbers the users of one test process.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A user of a stage: nobody else's, so that only its own processes count against its limits.
+/// A user that no other test uses, so that only its own processes count against its limits.
 pub struct User {
-    /// `None` where the tests themselves are run by an ordinary user, who then stands in for it.
+    /// `None` when an ordinary user runs the tests; that user then takes the place of this one.
     id: Option<u32>,
     program: PathBuf,
 }
 
 impl User {
-    /// A user who may look at all of the stage.
+    /// Creates a user that can read the whole stage.
     pub fn of(stage: &Stage) -> User {
         let root = fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
-        // The stage's own folder, and the program: the one where it was built may be out of the user's reach.
+        // Opens the stage's folder, and copies btsync there: the user may lack access to the build folder.
         set_mode(&stage.path(""), 0o755);
         let program = stage.path("btsync-program");
         fs::copy(super::btsync().get_program(), &program).expect("room for the program");
@@ -37,26 +37,26 @@ impl User {
         user
     }
 
-    /// Its number, where it is somebody else than who runs the tests.
+    /// The user id, if it differs from the user who runs the tests.
     pub fn id(&self) -> Option<u32> {
         self.id
     }
 
-    /// Gives it a file or folder.
+    /// Makes the user the owner of a file or folder.
     pub fn owns(&self, path: &Path) {
         if let Some(id) = self.id {
             chown(path, Some(id), Some(id)).expect("root may give files away");
         }
     }
 
-    /// Makes a folder of its own on the stage.
+    /// Creates a folder on the stage that belongs to the user.
     pub fn folder(&self, stage: &Stage, name: &str) -> PathBuf {
         let folder = stage.folder(name);
         self.owns(&folder);
         folder
     }
 
-    /// btsync, run by the user under `limits`: a program such as prlimit(1) with its arguments, or nothing.
+    /// btsync run by this user under `limits`: a program such as prlimit(1) with its arguments, or nothing.
     pub fn btsync(&self, limits: &[&str]) -> Command {
         let id = self.id.map(|id| [format!("--reuid={id}"), format!("--regid={id}"), "--clear-groups".into()]);
         let mut words: Vec<String> = id.map_or(Vec::new(), |id| [&["setpriv".to_owned()][..], &id].concat());
@@ -64,11 +64,11 @@ impl User {
         words.push(self.program.to_str().expect("a plain path").to_owned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env("RUST_LOG", "info");
-        without_settings(&mut command); // whose they are it may not read
+        without_settings(&mut command); // the user cannot read the developer's files
         command
     }
 
-    /// A download of `payload` to `out` from these peers and nobody else.
+    /// A download of `payload` to `out` from these peers only.
     pub fn download(
         &self,
         stage: &Stage,

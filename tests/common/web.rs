@@ -1,4 +1,4 @@
-//! A web server of the tests' own: each path answers as it was told to.
+//! A web server for tests, with a fixed answer for each path.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// What a path answers.
+/// The answer for a path.
 #[derive(Clone)]
 pub enum Page {
     /// These bytes.
     Bytes(Vec<u8>),
-    /// These bytes as they are, which are gzip.
+    /// These bytes, already gzipped, with `Content-Encoding: gzip`.
     Gzip(Vec<u8>),
-    /// Another URL.
+    /// A redirect to another URL.
     Elsewhere(String),
-    /// This status and nothing else.
+    /// This status with an empty body.
     Status(u16),
-    /// Bytes without end.
+    /// An endless body.
     Endless,
-    /// Nothing, for as long as the other end waits.
+    /// No answer; the connection stays open as long as the client waits.
     Silence,
 }
 
@@ -32,12 +32,12 @@ pub struct Web {
 }
 
 impl Web {
-    /// One with these pages; any other path is a 404.
+    /// Serves these pages; any other path is a 404.
     pub fn start(pages: &[(&str, Page)]) -> Web {
         Web::at("127.0.0.1", pages)
     }
 
-    /// The same at another IPv4 address of this machine.
+    /// Like [`Web::start`], on another IPv4 address of this machine.
     pub fn at(ip: &str, pages: &[(&str, Page)]) -> Web {
         let listener = TcpListener::bind((ip, 0)).expect("a port for the web server");
         let addr = listener.local_addr().expect("an address");
@@ -52,14 +52,14 @@ impl Web {
                     return;
                 }
                 let (pages, count) = (pages.clone(), count.clone());
-                // A failed answer is the client's business; it ends with its connection.
+                // A failed answer concerns only the client; the thread ends with its connection.
                 std::thread::spawn(move || drop(answer(stream, &pages, &count)));
             }
         });
         Web { addr, asked, stop, acceptor: Some(acceptor) }
     }
 
-    /// How often it has been asked for anything.
+    /// How many requests it received.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }

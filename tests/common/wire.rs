@@ -1,4 +1,4 @@
-//! One connection of the wire protocol (BEP 3) in the hands of a test: it says what it is told to, right or wrong.
+//! One connection of the peer wire protocol (BEP 3). It sends exactly what the test tells it to, valid or not.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -8,10 +8,10 @@ use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 
-/// A message as received.
+/// A received message.
 #[derive(Debug, PartialEq)]
 pub enum Message {
-    /// An empty frame.
+    /// A keep-alive: an empty frame.
     KeepAlive,
     /// 0
     Choke,
@@ -27,7 +27,7 @@ pub enum Message {
     Bitfield(Vec<u8>),
     /// 6: piece, begin, length
     Request(u32, u32, u32),
-    /// 7: piece, begin, the block
+    /// 7: piece, begin, block
     Piece(u32, u32, Vec<u8>),
     /// 8: piece, begin, length
     Cancel(u32, u32, u32),
@@ -35,7 +35,7 @@ pub enum Message {
     Other(u8, Vec<u8>),
 }
 
-/// The ids of BEP 3, for sending.
+/// Message ids, for sending.
 pub mod id {
     pub const CHOKE: u8 = 0;
     pub const UNCHOKE: u8 = 1;
@@ -46,13 +46,13 @@ pub mod id {
     pub const REQUEST: u8 = 6;
     pub const PIECE: u8 = 7;
     pub const CANCEL: u8 = 8;
-    /// Those of BEP 6.
+    /// The fast extension (BEP 6).
     pub const SUGGEST: u8 = 13;
     pub const HAVE_ALL: u8 = 14;
     pub const HAVE_NONE: u8 = 15;
     pub const REJECT: u8 = 16;
     pub const ALLOWED_FAST: u8 = 17;
-    /// BEP 10.
+    /// The extension protocol (BEP 10).
     pub const EXTENDED: u8 = 20;
 }
 
@@ -62,7 +62,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Takes a stream as it is, no handshake made.
+    /// Uses a stream as it is, without a handshake.
     pub fn raw(stream: TcpStream) -> Wire {
         stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
@@ -70,7 +70,7 @@ impl Wire {
         Wire { stream }
     }
 
-    /// Calls `addr` until someone listens there; no handshake made.
+    /// Connects to `addr`, retrying until it listens; sends no handshake.
     pub fn call(addr: SocketAddr) -> Wire {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -82,7 +82,7 @@ impl Wire {
         }
     }
 
-    /// Calls `addr` and shakes hands.
+    /// Connects to `addr` and exchanges handshakes.
     pub fn dial(addr: SocketAddr, info_hash: [u8; 20]) -> io::Result<Wire> {
         let mut wire = Wire::call(addr);
         wire.send_raw(&handshake(info_hash))?;
@@ -90,27 +90,27 @@ impl Wire {
         Ok(wire)
     }
 
-    /// Who is at the other end.
+    /// The address of the other side.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.stream.peer_addr().ok()
     }
 
-    /// The same connection, to send on it from another thread.
+    /// A second handle of the connection, to send from another thread.
     pub fn again(&self) -> io::Result<Wire> {
         Ok(Wire { stream: self.stream.try_clone()? })
     }
 
-    /// Ends the connection for all who have a part in it.
+    /// Closes the connection for all its handles.
     pub fn shut(&self) {
         _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// Reads the other's handshake: 68 bytes.
+    /// Reads the other side's handshake of 68 bytes.
     pub fn read_handshake(&mut self) -> io::Result<[u8; 68]> {
         let mut theirs = [0; 68];
         self.stream.read_exact(&mut theirs)?;
@@ -129,12 +129,12 @@ impl Wire {
         self.send(id::PIECE, &body)
     }
 
-    /// Asks for a block.
+    /// Requests a block.
     pub fn request(&mut self, piece: u32, begin: u32, length: u32) -> io::Result<()> {
         self.send(id::REQUEST, &[piece.to_be_bytes(), begin.to_be_bytes(), length.to_be_bytes()].concat())
     }
 
-    /// The next message.
+    /// Reads the next message.
     pub fn receive(&mut self) -> io::Result<Message> {
         let length = self.read_u32()? as usize;
         assert!(length <= 1 << 20, "btsync sent a frame of {length} bytes");
@@ -146,7 +146,7 @@ impl Wire {
         Ok(parse(&frame))
     }
 
-    /// The next request, skipping whatever comes before it.
+    /// Reads up to the next request and returns it.
     pub fn next_request(&mut self) -> io::Result<(u32, u32, u32)> {
         loop {
             if let Message::Request(piece, begin, length) = self.receive()? {
@@ -155,13 +155,13 @@ impl Wire {
         }
     }
 
-    /// Skips messages until this one.
+    /// Reads up to and including this message.
     pub fn receive_until(&mut self, wanted: &Message) -> io::Result<()> {
         while self.receive()? != *wanted {}
         Ok(())
     }
 
-    /// Throws away what arrives until nothing does for a moment.
+    /// Discards data until none has arrived for 300 ms.
     pub fn drain(&mut self) -> io::Result<()> {
         self.stream.set_read_timeout(Some(Duration::from_millis(300)))?;
         let result = loop {
@@ -177,7 +177,7 @@ impl Wire {
         result
     }
 
-    /// Reads until the other end closes; an error when it does not within our patience.
+    /// Reads until the other side closes the connection; fails if that takes longer than [`PATIENCE`].
     pub fn closed(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut rest = [0; 4096];
@@ -186,7 +186,7 @@ impl Wire {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => break,
-                // A reset is a close too: the other end left with our bytes unread.
+                // A reset is a close too: the other side closed with our bytes unread.
                 Err(_) => return Ok(()),
             }
         }
@@ -200,7 +200,7 @@ impl Wire {
     }
 }
 
-/// A connection to `to` from an address of our own.
+/// Connects to `to` from the local address `ip`.
 pub fn call_from(ip: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(ip, 0).into())?;
@@ -208,7 +208,7 @@ pub fn call_from(ip: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(socket.into())
 }
 
-/// Calls from `ip`, shakes hands and hears the bitfield; `None` where the peer hangs up.
+/// Connects from `ip`, exchanges handshakes and reads the bitfield; `None` if the peer disconnects.
 pub fn peer_from(ip: IpAddr, to: SocketAddr, info_hash: [u8; 20]) -> Option<Wire> {
     let mut wire = Wire::raw(call_from(ip, to).ok()?);
     wire.send_raw(&handshake(info_hash)).ok()?;
@@ -216,7 +216,7 @@ pub fn peer_from(ip: IpAddr, to: SocketAddr, info_hash: [u8; 20]) -> Option<Wire
     matches!(wire.receive(), Ok(Message::Bitfield(_))).then_some(wire)
 }
 
-/// A handshake without extensions.
+/// A handshake without extension bits.
 pub fn handshake(info_hash: [u8; 20]) -> Vec<u8> {
     let peer_id = format!("-XX0001-{:012}", fastrand::u32(..));
     [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".as_slice(), &info_hash, peer_id.as_bytes()].concat()
@@ -229,7 +229,7 @@ pub fn extended_handshake(info_hash: [u8; 20]) -> Vec<u8> {
     bytes
 }
 
-/// A message's bytes with its length in front.
+/// A message with its length prefix.
 pub fn frame(id: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = (body.len() as u32 + 1).to_be_bytes().to_vec();
     bytes.push(id);
