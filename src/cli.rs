@@ -1,8 +1,8 @@
-//! The top floor, the only one that knows a terminal or a person: words in, lines and an exit code out.
+//! The `btsync` command: from arguments to an exit code. Only this part of the package knows the terminal and the user.
 //!
-//! `args` turns words into a command, with what `config` finds in a file and the environment; `download` runs the main one
-//! and lends it a voice (`view` on a terminal, `plain` elsewhere) that speaks through the one `screen`; `fleet` runs several
-//! at once; `create`, `edit`, `info`, `list`, `magnet`, `tracker` and `verify` are a file each; [`exit`] has all codes.
+//! [`options`] parses the arguments, the configuration file and the environment; [`commands`] has one module per
+//! subcommand. A download reports through [`report`] (live view, plain lines, JSON, hook) to the outputs in [`terminal`];
+//! [`batch`] downloads several torrents at once. [`exit`] lists all exit codes.
 
 pub(crate) mod commands;
 pub(crate) mod terminal;
@@ -24,7 +24,7 @@ use crate::cli::options::config::ConfigSources;
 use exit::{Exit, Failure};
 use options::{Command, Parsed};
 
-/// The whole command: arguments of this process in, its exit code out. A failure is one line on stderr.
+/// Runs the command with the arguments of this process and returns its exit code. A failure prints one line on stderr.
 pub fn main() -> ExitCode {
     signals::ignore_size_limit();
     let words: Vec<_> = std::env::args_os().skip(1).collect();
@@ -33,7 +33,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::from(Exit::Done.code()),
         Err(failure) => {
             if !failure.message.is_empty() {
-                // A closed stderr must not turn one failure into another.
+                // A closed stderr must not change the exit code.
                 let _ = writeln!(std::io::stderr(), "btsync: {}", failure.message.trim_end());
             }
             ExitCode::from(failure.code.code())
@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Says what is odd about the options.
+/// Prints the warnings about the options.
 fn print_notes(parsed: Parsed) -> Command {
     for note in &parsed.notes {
         let _ = writeln!(std::io::stderr(), "btsync: {note}");

@@ -1,7 +1,8 @@
-//! The command: arguments in, exit code out.
+//! The `btsync` command.
 
 mod cli;
-// Helpers that are no part of the library's public face. The command needs some of them, the library the others.
+// Internal helpers of the library, compiled into the command too because the public face does not export them. Each target
+// uses only some of them.
 #[allow(dead_code)]
 mod util;
 

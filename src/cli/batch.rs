@@ -1,8 +1,9 @@
-//! Several torrents at once: each has a session on a thread of its own, and the command's own thread says whose turn it is.
+//! Downloads several torrents at once: each runs on its own thread, and the command's main thread schedules them.
 //!
-//! [`list`] sorts out what was named, [`queue`] (pure) says who begins, [`job`] runs one from its name to its end, [`fetch`] gets what
-//! is named by URL, [`watch`] sees what appears in a folder, [`client`] is what the sessions share, [`rows`] and [`screen_thread`] show
-//! them on a terminal, [`teller`] tells what happens there. Where only one torrent is named none of this takes part.
+//! [`sources`] resolves the arguments, [`queue`] decides what starts next (pure), [`job`] runs one torrent from start to
+//! end, [`fetch`] downloads torrent files from URLs, [`watch`] watches a folder, [`shared_client`] holds what all torrents
+//! share, [`rows`] and [`screen`] draw the live view, [`reporter`] reports a torrent's events. A download of a single
+//! torrent uses none of this but `sources` and `fetch`.
 
 pub(crate) mod fetch;
 mod job;
@@ -46,36 +47,36 @@ use shared_client::SharedClient;
 pub(crate) use sources::{Targets, is_torrent_by_name, normalize_name, targets, unknown_scheme};
 use watch::{FolderWatch, WatchEvent};
 
-/// So many download at once unless the user says otherwise.
+/// The default for the number of torrents that download at once (`--max-concurrent`).
 pub(crate) const DEFAULT_MAX_CONCURRENT: usize = 5;
-/// Names are cut to so many columns where a line begins with them.
+/// Torrent names at the start of a line are truncated to this many columns.
 const MAX_NAME_WIDTH: usize = 40;
 
-/// What the command's own thread is told.
+/// A message to the scheduler on the main thread.
 enum BatchEvent {
-    /// A torrent is whole, and may go on seeding.
+    /// A torrent is complete and may keep seeding.
     Complete(JobId),
     /// A torrent's thread is about to end.
     Ended(JobId, JobOutcome),
     /// Something happened in the watched folder.
     Watched(WatchEvent),
-    /// The user wants all to end.
+    /// The user asks to stop everything.
     Stop,
 }
 
-/// What the threads of a fleet share.
+/// What all threads of a batch share.
 struct Batch {
     client: SharedClient,
     queue: Mutex<JobQueue>,
     taken_torrents: Mutex<TakenTorrents>,
-    /// The names of those that have not ended, and whether they have begun.
+    /// The names of the torrents that have not ended, and whether each has started.
     names: Mutex<BTreeMap<JobId, (String, bool)>>,
     outputs: Outputs,
     quiet: bool,
     hook: Option<(HookConfig, HookFailure)>,
     stop_timeout: Option<Duration>,
     event_sender: Sender<BatchEvent>,
-    /// Disconnected once all is to end.
+    /// Disconnected when everything must stop.
     stop: Receiver<NoMessages>,
 }
 
@@ -84,7 +85,7 @@ impl Batch {
         self.stop.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    /// Tells people and programs of a failure at once.
+    /// Reports a failure at once, on the screen and as a JSON event.
     fn tell(&self, name: &str, info_hash: Option<InfoHash>, failure: &Failure) {
         self.outputs.screen.print(&format!("btsync: {}", failure.message.trim_end()));
         if let Some(json_output) = &self.outputs.json_output {
@@ -92,7 +93,7 @@ impl Batch {
         }
     }
 
-    /// Tells people that a torrent of the command line is named once too often.
+    /// Notes that a torrent occurs twice on the command line.
     fn report_duplicate(&self, name: &str) {
         if !self.quiet {
             self.outputs.screen.print(&format!("{name}: the same torrent was named before: it is fetched once"));
@@ -105,10 +106,11 @@ impl Batch {
     }
 }
 
-/// Runs all that is named, and what appears in the watched folder, and tells of each failure as it happens.
+/// Downloads all torrents of the command line and of the watched folder. Reports each failure when it happens.
 ///
 /// # Errors
-/// The exit code of the first, as they were named, that is not whole. Its message is empty where each failure has been told of.
+/// The exit code of the first torrent, in the order of the command line, that is not complete. The message is empty, as
+/// every failure has been reported.
 pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> Result<(), Failure> {
     let no_signals = |e: io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
     let settings = Settings::new(args)?.in_folder(targets.folder);
@@ -116,9 +118,9 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let (limit, settings) = limit_concurrency(args, targets.torrents.len(), settings)?;
     let limits = settings.limits;
     let hook = args.hook(settings.pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
-    // Bounded: a few words for each torrent, and for each file that the user puts into the watched folder.
+    // Unbounded, but small: a few messages per torrent and per file in the watched folder.
     let ((event_sender, event_receiver), (alive, stop)) = (unbounded(), bounded(0));
-    // Owned here, so that the terminal is left as it was however this ends.
+    // Owned here, so that the terminal is restored on every return path.
     let has_live_view = outputs.screen.is_terminal() && !args.quiet;
     let hung_up = event_sender.clone();
     let listen = || Keyboard::listen(move || drop(hung_up.send(BatchEvent::Stop)));
@@ -126,7 +128,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let keys = keyboard.as_ref().map(Keyboard::keys);
     let (to_stop, asked, released) = (event_sender.clone(), outputs.stop.clone(), keys.clone());
     let stop_all = move || {
-        // A second signal ends the process at once, and nobody could put the terminal right then.
+        // Restore the terminal first: a second signal exits at once, without another chance to do it.
         released.iter().for_each(KeyInput::release);
         drop(to_stop.send(BatchEvent::Stop));
         asked.set();
@@ -158,7 +160,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         .as_deref()
         .map(|folder| FolderWatch::start(folder, (&out_dir, brought), should_wait, tell))
         .transpose()?;
-    // A system without a thread to spare for the board still downloads.
+    // If no thread can be started for the live view, the download runs without it.
     let screen_thread = has_live_view.then(|| BatchScreen::start(batch.clone(), keys).ok());
     let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());
     let mut scheduler = BatchScheduler { batch, alive: Some(alive), is_watching: watched.is_some(), waiting, threads };
@@ -174,13 +176,13 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     }
     scheduler.work(&event_receiver);
     drop((watched, screen_thread));
-    outputs.conclude(scheduler.end()) // while signals are watched for
+    outputs.conclude(scheduler.end()) // before `_signals` is dropped
 }
 
-/// How many of so many torrents may run at once, and with which configuration: both within the limit on descriptors.
+/// How many of `torrents` may run at once, and the settings for each, within the limit on file descriptors.
 fn limit_concurrency(args: &DownloadArgs, torrents: usize, settings: Settings) -> Result<(usize, Settings), Failure> {
     let limit = args.max_concurrent.unwrap_or(DEFAULT_MAX_CONCURRENT);
-    // A watched folder may bring any number.
+    // A watched folder may add any number of torrents.
     let wanted = if args.watch.is_some() { limit } else { limit.min(torrents) };
     let budget = download::descriptor_budget(wanted)?;
     if budget.at_once < wanted {
@@ -191,23 +193,23 @@ fn limit_concurrency(args: &DownloadArgs, torrents: usize, settings: Settings) -
     Ok((limit.min(budget.at_once), settings.limit_to_budget(budget)))
 }
 
-/// Refuses what makes sense for a single torrent only.
+/// Rejects options that make sense for a single torrent only.
 fn check(settings: &Settings) -> Result<(), Failure> {
     if let Some(place) = settings.save_torrent.as_ref().filter(|place| !place.is_dir()) {
         let place = printable(&place.to_string_lossy());
         return Err(Failure::new(Exit::BadOption, format!("--save-torrent {place}: for several it must be a folder")));
     }
     if settings.has_places {
-        // The same file of each would go to the same place.
+        // Every torrent would save its file at the same path.
         return Err(Failure::new(Exit::BadOption, "--out names a file of one torrent: fetch that one by itself"));
     }
     Ok(())
 }
 
-/// The command's own thread's part: who waits, and which threads run.
+/// The scheduler on the main thread: the torrents that wait, and the threads of those that run.
 struct BatchScheduler {
     batch: Arc<Batch>,
-    /// Dropped when all is to end.
+    /// Dropped to stop everything.
     alive: Option<Sender<NoMessages>>,
     is_watching: bool,
     waiting: BTreeMap<JobId, JobSource>,
@@ -221,7 +223,7 @@ impl BatchScheduler {
         self.waiting.insert(job, what);
     }
 
-    /// Until nothing runs, and nothing will.
+    /// Handles events until no torrent runs, none waits, and the folder is no longer watched.
     fn work(&mut self, event_receiver: &Receiver<BatchEvent>) {
         loop {
             self.begin();
@@ -242,7 +244,7 @@ impl BatchScheduler {
         }
     }
 
-    /// Begins those whose turn it is.
+    /// Starts the torrents that the queue allows to start.
     fn begin(&mut self) {
         loop {
             let Some(job) = self.batch.queue.lock().begin() else { return };
@@ -250,11 +252,11 @@ impl BatchScheduler {
             let name = what.name();
             self.batch.names.lock().insert(job, (name.clone(), true));
             let batch = self.batch.clone();
-            // Here, as the threads come in any order.
+            // Numbered here, as the threads may reach this point in any order.
             let opening_order = batch.client.opening_order(&name, what.is_local());
             let run = move || {
                 let end = catch_unwind(AssertUnwindSafe(|| job::run(&batch, job, what, opening_order)));
-                // The reason is on stderr already.
+                // The panic message is on stderr already.
                 let end = end.unwrap_or(JobOutcome::Failed(Exit::Other));
                 let _ = batch.event_sender.send(BatchEvent::Ended(job, end));
             };
@@ -281,7 +283,7 @@ impl BatchScheduler {
         self.batch.queue.lock().note_ended(job, end);
     }
 
-    /// A file in the watched folder. One that makes no sense may do so when it is written to the end.
+    /// Handles a file in the watched folder. An invalid file may still be incomplete: it is read again when it changes.
     fn seen(&mut self, path: &Path, found: Result<watch::WatchedSources, Failure>) {
         match found {
             _ if self.batch.is_stopped() => {}
@@ -298,14 +300,15 @@ impl BatchScheduler {
     }
 
     fn stop(&mut self) {
-        // In this order: a session that is made meanwhile is either found here or finds out itself.
+        // In this order, so that a torrent added meanwhile is either stopped by `client.stop` or sees that the batch is
+        // stopped.
         self.alive = None;
         self.is_watching = false;
         self.batch.queue.lock().close();
         self.batch.client.stop();
     }
 
-    /// What has become of it all.
+    /// Prints the summary and returns the exit code of the batch.
     fn end(self) -> Result<(), Failure> {
         let queue = self.batch.queue.lock();
         let (counts, code) = (queue.counts(), queue.exit_code());

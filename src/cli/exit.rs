@@ -1,71 +1,71 @@
-//! Every exit code, in one table, so that scripts can tell what went wrong. The numbers are aria2's where the meaning is the same.
+//! The exit codes, so that scripts can tell failures apart. They follow aria2's numbers where the meaning is the same.
 
 use std::fmt;
 
 use crate::util::os_error::without_numbers;
 
-/// How a command ended, as the shell sees it.
+/// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All asked for was done.
+    /// Everything succeeded.
     Done = 0,
-    /// Something that has no code of its own.
+    /// A failure without a code of its own.
     Other = 1,
     /// A time limit ran out.
     TimedOut = 2,
-    /// The network failed us: no port to listen on, no way to a tracker.
+    /// A network failure: no port to listen on, or no connection to a tracker.
     Network = 6,
-    /// Stopped before the download was whole; the next start goes on from there.
+    /// Stopped before the download was complete; running the command again resumes it.
     Unfinished = 7,
     /// The disk is full.
     DiskFull = 9,
-    /// Another process downloads the same file.
+    /// Another process downloads to the same files.
     InUse = 11,
-    /// A file that must not be overwritten is there already.
+    /// A file exists and must not be overwritten.
     FileExists = 13,
     /// A file could not be renamed.
     FileRename = 14,
-    /// A file that must be there could not be opened.
+    /// An existing file could not be opened.
     OpenExisting = 15,
-    /// A new file could not be made.
+    /// A file could not be created.
     CreateFile = 16,
     /// Reading or writing a file failed.
     FileIo = 17,
-    /// A folder could not be made.
+    /// A folder could not be created.
     MakeFolder = 18,
-    /// A host's name could not be resolved.
+    /// A host name could not be resolved.
     NameLookup = 19,
-    /// A file is not bencode.
+    /// A file is not valid bencode.
     Bencode = 25,
-    /// A file is bencode, but no torrent that we accept.
+    /// A file is valid bencode, but not a valid torrent.
     BadTorrent = 26,
     /// A magnet link is malformed.
     BadMagnet = 27,
     /// The command line is wrong.
     BadOption = 28,
-    /// Content does not match its checksum.
+    /// The data does not match its hash.
     Checksum = 32,
 }
 
 impl Exit {
-    /// The number for the shell.
+    /// The number that the process exits with.
     pub fn code(self) -> u8 {
         self as u8
     }
 }
 
-/// Why a command did not do what was asked: an exit code, and one line for stderr. An empty message prints nothing.
+/// Why a command failed: an exit code and one line for stderr. An empty message prints nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The exit code.
     pub code: Exit,
-    /// One line that says what went wrong with which file or host.
+    /// One line that says what failed and for which file or host.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure with its code and its line, from which numbers of system errors are taken.
+    /// Creates a failure. Removes the numbers of system errors (`os error 2`) from the message.
     pub fn new(code: Exit, message: impl Into<String>) -> Failure {
         Failure { code, message: without_numbers(&message.into()).into_owned() }
     }

@@ -1,5 +1,5 @@
-//! The limits on what is received and sent, as a person writes them, and the switch that signals turn while a download runs:
-//! SIGUSR1 lifts the limits, SIGUSR2 puts those of the command line back in force.
+//! Rate limits: parses them from the command line, and switches them while a download runs. SIGUSR1 lifts the limits;
+//! SIGUSR2 restores those of the command line.
 
 use std::io;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use crate::cli::report::figures::rate;
 use crate::util::descriptors::with_retry;
 use btsync::Limits;
 
-/// A number of bytes per second; K and M are 1024s, 0 is no limit.
+/// Parses a rate in bytes per second. K and M are multiples of 1024; 0 means no limit.
 ///
 /// # Errors
-/// What is needed instead.
+/// The message for the user: which form is expected.
 pub fn parse(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1024.0),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 1024.0 * 1024.0),
         _ => (text, 1.0),
     };
-    // Digits and a point only: what else `f64` takes (inf, 1e9, -0) is no number of bytes.
+    // Digits and a point only. `f64` also accepts inf, 1e9 and -0, which are not rates.
     let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     match number.parse::<f64>().ok().filter(|_| plain).map(|number| number * unit) {
         Some(0.0) => Ok(0),
-        // Half a byte a second is still a limit.
+        // A limit below 1 byte per second must not become 0, which means no limit.
         Some(bytes) if bytes < 1e15 => Ok((bytes as u64).max(1)),
         _ => Err("bytes per second are needed, such as 500K, 1.5M, or 0 for no limit".to_owned()),
     }
 }
 
-/// Watches for the two signals for as long as it lives.
+/// Handles SIGUSR1 and SIGUSR2 until dropped.
 pub struct LimitSignals {
     signals: Arc<Mutex<Option<SignalsHandle>>>,
     over: Arc<AtomicBool>,
@@ -43,14 +43,14 @@ pub struct LimitSignals {
 }
 
 impl LimitSignals {
-    /// Turns the limits off and on through `set`; `limits` are those that SIGUSR2 puts in force. Where there is no descriptor for that,
-    /// the signals do nothing until there is one.
+    /// Starts the thread that handles the signals. It calls `set` without limits on SIGUSR1 and with `limits` on SIGUSR2.
+    /// If the process is out of file descriptors, the thread waits for one; until then the signals do nothing.
     ///
     /// # Errors
-    /// What the system says where a handler or the thread cannot be set up.
+    /// The system error if a handler or the thread cannot be set up.
     pub fn new(set: impl Fn(Limits) + Send + 'static, limits: Limits) -> io::Result<LimitSignals> {
         for signal in [SIGUSR1, SIGUSR2] {
-            flag::register(signal, Arc::default())?; // from here on they do not end the process
+            flag::register(signal, Arc::default())?; // the signals no longer end the process
         }
         let (signals, over) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
         let (kept, is_over) = (signals.clone(), over.clone());
@@ -78,7 +78,7 @@ impl LimitSignals {
 
 impl Drop for LimitSignals {
     fn drop(&mut self) {
-        // In this order: signals that are set up meanwhile are either found here, or their thread finds that it is over.
+        // In this order: either the handle is stored before `over` is set and gets closed here, or the thread sees `over`.
         self.over.store(true, Ordering::Release);
         self.signals.lock().iter().for_each(SignalsHandle::close);
         if let Some(thread) = self.thread.take() {

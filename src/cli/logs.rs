@@ -1,5 +1,5 @@
-//! Log lines: where they go, and which are kept back. `RUST_LOG` decides on ours; what the HTTP client and the TLS library below
-//! it log holds requests with their URLs, so that no setting lets more of theirs out than warnings.
+//! Logging to the screen. `RUST_LOG` sets the level of btsync's own logs. Logs of the HTTP and TLS libraries contain
+//! request URLs with passkeys, so they are capped at warnings whatever the setting.
 
 use std::io::{IsTerminal, Write as _};
 
@@ -8,15 +8,15 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::cli::terminal::screen::Screen;
 
-/// Crates that see tracker URLs.
+/// Crates whose logs can contain tracker URLs.
 const CAPPED: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
-/// The most that they may log.
+/// The most verbose level that they may log.
 const CAP: Level = Level::Warn;
 
-/// A logger that keeps secrets.
+/// A logger that caps the level of the crates in [`CAPPED`].
 struct CappedLogger(Logger);
 
-/// Sends log lines to the screen from now on; a second call does nothing.
+/// Sends all logs to `screen` from now on. A second call does nothing.
 pub(super) fn start(quiet: bool, verbose: bool, screen: &Screen) {
     let mut logs = Builder::new();
     logs.filter_level(if quiet { LevelFilter::Error } else { LevelFilter::Warn });
@@ -27,7 +27,7 @@ pub(super) fn start(quiet: bool, verbose: bool, screen: &Screen) {
         logs.format_timestamp_millis();
     }
     if !verbose && std::env::var_os("RUST_LOG").is_none() {
-        // For people: where in the program a line comes from is nothing to them.
+        // Users do not need to know which module logs.
         logs.format(|out, record| writeln!(out, "btsync: {}", record.args()));
     }
     logs.parse_default_env().target(Target::Pipe(Box::new(screen.clone())));

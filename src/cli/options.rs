@@ -1,5 +1,6 @@
-//! From words to a command. argh does the parsing; `forms` is a pass before it over the words, `values` reads what follows an
-//! option, `help` is what `--help` prints. A download is also told by a file and the environment ([`config`]). What is wrong here ends the program with [`Exit::BadOption`].
+//! Parses the command line into a [`Command`]. [`normalize`] prepares the words for argh, `values` parses option values,
+//! `help` prints help. A download also reads options from a configuration file and the environment ([`config`]). Invalid
+//! input exits with [`Exit::BadOption`].
 
 pub mod config;
 #[cfg(test)]
@@ -38,38 +39,38 @@ pub(crate) use normalize::STDIN;
 use normalize::{CommandLine, GivenOption, Options};
 pub(crate) use values::{host_and_port, suffix};
 
-/// What the words ask for.
+/// The command that the arguments select.
 pub enum Command {
-    /// The default: download a torrent.
+    /// The default command: download torrents.
     Download(Box<DownloadArgs>),
-    /// Make a .torrent.
+    /// Create a torrent file.
     Create(CreateArgs),
-    /// Change what a .torrent says beside its files.
+    /// Edit trackers, web seeds and comment of a torrent file.
     Edit(EditArgs),
-    /// Show what a .torrent holds.
+    /// Show the contents of a torrent file.
     Info(InfoArgs),
-    /// Print a .torrent's magnet link.
+    /// Print the magnet link of a torrent file.
     Magnet(MagnetArgs),
-    /// Serve as a tracker.
+    /// Run a tracker.
     Tracker(TrackerArgs),
-    /// Say what of a torrent's files is bad or missing.
+    /// Report which files of a torrent are damaged or missing.
     Verify(VerifyArgs),
-    /// Print this on stdout and be done: help, version.
+    /// Print this text on stdout and exit: help, version.
     Print(String),
 }
 
-/// A command, and what else there is to tell.
+/// A command and the warnings about its options.
 pub struct Parsed {
     /// The command.
     pub command: Command,
-    /// What is odd, but no reason not to begin: a line each, for stderr.
+    /// Warnings for stderr, one line each.
     pub notes: Vec<String>,
 }
 
 /// download and share torrents
 #[derive(FromArgs, ArgsInfo, Debug, Default)]
 #[argh(help_triggers("-h", "--help"))]
-#[allow(clippy::struct_excessive_bools)] // each is a switch of its own
+#[allow(clippy::struct_excessive_bools)] // each is an independent switch
 pub struct DownloadArgs {
     /// the .torrents (- for standard input), their URLs or magnet links, then the folder for their files
     #[argh(positional)]
@@ -217,7 +218,7 @@ pub struct DownloadArgs {
     /// print all options with their values and origins
     #[argh(switch)]
     pub show_config: bool,
-    // The letter is that of curl, wget and transmission.
+    // The same letter as in curl, wget and transmission.
     /// print the version
     #[argh(switch, short = 'V')]
     #[expect(dead_code, reason = "the answer is printed before a download is thought of")]
@@ -225,34 +226,35 @@ pub struct DownloadArgs {
 }
 
 impl DownloadArgs {
-    /// What was named: torrents, and maybe a folder behind them.
+    /// The positional arguments: torrents, and optionally a folder after them.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The .torrent, its URL or the magnet link, where there is only one.
+    /// The torrent file, URL or magnet link of a download with a single torrent.
     pub fn file(&self) -> PathBuf {
         self.names.first().map(PathBuf::from).unwrap_or_default()
     }
 
-    /// The folder that receives the files; the current one where none was named. One after the torrent has precedence, as
-    /// `--dir` may come from a file.
+    /// The download folder; the current folder if none is given. A folder after the torrent overrides `--dir`, which may
+    /// come from the configuration file.
     pub fn out_dir(&self) -> PathBuf {
         let named = self.names.get(1).map(PathBuf::from);
         named.or_else(|| self.dir.clone()).unwrap_or_else(|| PathBuf::from("."))
     }
 
-    /// The trackers that the user added, in the order given.
+    /// The trackers of `--bt-tracker`, in the order given.
     pub fn trackers(&self) -> impl Iterator<Item = &str> {
         self.bt_tracker.iter().flatten().map(String::as_str)
     }
 
-    /// The trackers that the user does not want.
+    /// The trackers of `--bt-exclude-tracker`.
     pub fn excluded(&self) -> impl Iterator<Item = &str> {
         self.bt_exclude_tracker.iter().flatten().map(String::as_str)
     }
 
-    /// What is to be run when a download is complete, if anything; `pending` has those for which it has not run.
+    /// The command of `--on-download-complete`, if any. The folder `pending` records the downloads for which it has not run
+    /// yet.
     pub fn hook(&self, pending: Option<&PathBuf>) -> Option<HookConfig> {
         let (command, always) = (self.on_download_complete.clone()?, self.on_complete_always);
         Some(HookConfig { command, always, pending: pending.cloned() })
@@ -277,22 +279,22 @@ impl DownloadArgs {
     }
 }
 
-/// Turns the words after the program's name into a command, without configuration file and environment.
+/// Parses the arguments without a configuration file and without the environment.
 #[cfg(test)]
 pub fn parse(words: &[OsString]) -> Result<Command, Failure> {
     parse_in(words, &ConfigSources::default()).map(|parsed| parsed.command)
 }
 
-/// The same with options from the environment and a file, which a download knows.
+/// Parses the arguments. A download also takes options from the configuration file and the environment in `config_sources`.
 ///
 /// # Errors
-/// [`Exit::BadOption`] and one line where something makes no sense; [`Exit::OpenExisting`] where the file cannot be read.
+/// [`Exit::BadOption`] with one line for invalid input; [`Exit::OpenExisting`] if the configuration file cannot be read.
 pub fn parse_in(words: &[OsString], config_sources: &ConfigSources) -> Result<Parsed, Failure> {
     let mut texts = Vec::with_capacity(words.len());
     for word in words {
         texts.push(word.to_str().ok_or_else(|| bad_option(format!("not UTF-8: {}", word.display())))?);
     }
-    // Only the first word that is no option can name a command: `./create` reaches a file of that name.
+    // Only the first positional word can name a command; a file with a command's name can be given as `./create`.
     let first = normalize::first_name(&Options::of::<DownloadArgs>(), &texts);
     let name = first.and_then(|at| texts.get(at)).copied().unwrap_or_default();
     let mut rest = texts.clone();
@@ -310,7 +312,7 @@ pub fn parse_in(words: &[OsString], config_sources: &ConfigSources) -> Result<Pa
     }
 }
 
-/// The command of that name with these words; `None` where there is no such command.
+/// Parses `words` as the subcommand `name`; `None` if there is no such subcommand.
 fn subcommand(name: &str, words: &[&str]) -> Option<Result<Command, Failure>> {
     Some(match name {
         "create" => command(name, words, Command::Create),
@@ -331,7 +333,7 @@ fn help_on(words: &[&str]) -> Result<Command, Failure> {
     })
 }
 
-/// Parses `words` as the options of a command that has a name.
+/// Parses `words` as the options of the subcommand `name`.
 fn command<T: FromArgs + ArgsInfo>(
     name: &str,
     words: &[&str],
@@ -344,7 +346,7 @@ fn command<T: FromArgs + ArgsInfo>(
     parse_with_argh(&["btsync", name], &normalize::apply_precedence(line.given), &line.names).map(wrap)
 }
 
-/// Parses `words` as a download, for which there are options elsewhere, too.
+/// Parses `words` as a download, merged with the options from the configuration file and the environment.
 fn download(words: &[&str], config_sources: &ConfigSources) -> Result<Parsed, Failure> {
     let line = read::<DownloadArgs>(words)?;
     let print = |text: String| Ok(Parsed { command: Command::Print(text), notes: Vec::new() });
@@ -373,21 +375,21 @@ fn download(words: &[&str], config_sources: &ConfigSources) -> Result<Parsed, Fa
     Ok(Parsed { command: Command::Download(Box::new(args.checked()?)), notes })
 }
 
-/// Takes the words apart and checks each value.
+/// Splits `words` into options and names, and checks each value.
 fn read<T: FromArgs + ArgsInfo>(words: &[&str]) -> Result<CommandLine, Failure> {
     let line = normalize::read(&Options::of::<T>(), words)?;
     line.given.iter().try_for_each(GivenOption::check::<T>)?;
     Ok(line)
 }
 
-/// Has argh make of it what a command runs with.
+/// Parses the effective options with argh.
 fn parse_with_argh<T: FromArgs>(command: &[&str], effective: &[GivenOption], names: &[String]) -> Result<T, Failure> {
-    // argh speaks in several lines; one is the rule here.
+    // argh's messages have several lines; btsync prints one.
     let one_line = |text: String| bad_option(text.split_whitespace().collect::<Vec<_>>().join(" "));
     T::from_args(command, &normalize::words(effective, names)).map_err(|early| one_line(early.output))
 }
 
-/// The command line, or what stands for it, is wrong: one line that says why.
+/// A [`Failure`] with [`Exit::BadOption`]. Redacts URLs and replaces control characters in the message.
 pub(crate) fn bad_option(message: impl Into<String>) -> Failure {
     let message = redacted(&message.into());
     Failure::new(Exit::BadOption, message.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>())

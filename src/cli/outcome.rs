@@ -1,4 +1,4 @@
-//! What becomes of how a session ended: the exit code, and the one line for people.
+//! Maps the outcome of a torrent to an exit code and a message.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::cli::report::no_peers::stall_reason;
 use btsync::{ClientError, Outcome, Snapshot, Stage, TorrentError, TorrentHandle};
 use btsync::{Operation, StorageError, StorageErrorKind};
 
-/// How a session ended, for those who tell of it.
+/// The final status for reporters.
 pub(crate) fn final_status(result: &Result<Outcome, Arc<TorrentError>>) -> FinalStatus {
     match result {
         Ok(Outcome::Completed | Outcome::StoppedComplete) => FinalStatus::Whole,
@@ -19,7 +19,7 @@ pub(crate) fn final_status(result: &Result<Outcome, Arc<TorrentError>>) -> Final
     }
 }
 
-/// The exit code and the line for how a session ended; none where all is there.
+/// The exit code and the message for the outcome of a torrent; `Ok` if it is complete.
 pub(crate) fn command_result(
     result: Result<Outcome, Arc<TorrentError>>,
     handle: &TorrentHandle,
@@ -41,7 +41,7 @@ pub(crate) fn command_result(
     }
 }
 
-/// The last line of a download that was stopped.
+/// The message for a download that was stopped.
 fn stopped(now: &Snapshot) -> String {
     if now.total == 0 {
         return "stopped before the metadata was there; run it again to start over".to_owned();
@@ -52,7 +52,7 @@ fn stopped(now: &Snapshot) -> String {
     format!("stopped{}; run it again to go on", progress_text(now))
 }
 
-/// How much of the download is there, behind the word for its end; empty where nobody knows.
+/// The progress as a suffix for a message, such as ` at 3% (1/30 MiB)`; empty while the size is unknown.
 fn progress_text(now: &Snapshot) -> String {
     if now.total == 0 {
         return String::new();
@@ -60,7 +60,7 @@ fn progress_text(now: &Snapshot) -> String {
     format!(" at {} ({})", percent(now.have, now.total), part(now.have, now.total))
 }
 
-/// The exit code and the line for what kept a session from going on.
+/// The exit code and the message for the error that ended a torrent.
 pub(crate) fn failure(error: &TorrentError) -> Failure {
     let code = match error {
         TorrentError::Storage(error) => storage_exit(error),
@@ -73,7 +73,7 @@ pub(crate) fn failure(error: &TorrentError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-/// The exit code for trouble with files.
+/// The exit code for a storage error.
 fn storage_exit(error: &StorageError) -> Exit {
     match (error.kind(), error) {
         (StorageErrorKind::DiskFull, _) => Exit::DiskFull,
@@ -102,8 +102,7 @@ mod tests {
             let source = io::Error::from_raw_os_error(errno);
             storage_exit(&StorageError::Io { operation, path: PathBuf::from("x"), source })
         };
-        // The system's numbers: 28 no space, 122 no quota, 27 file too large, 13 permission, 20 not a folder, 21 is a folder,
-        // 2 not there, 5 input/output.
+        // Error numbers: 28 ENOSPC, 122 EDQUOT, 27 EFBIG, 13 EACCES, 20 ENOTDIR, 21 EISDIR, 2 ENOENT, 5 EIO.
         assert_eq!(code(Operation::Write, 28), Exit::DiskFull);
         assert_eq!(code(Operation::CreateFolder, 28), Exit::DiskFull);
         assert_eq!(

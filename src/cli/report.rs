@@ -1,4 +1,5 @@
-//! What the two voices share: the loop that feeds them events and time until the session is over, and the events' words.
+//! Reporters show a torrent's progress. This module has the [`Reporter`] trait, the loop that feeds reporters events and
+//! ticks until the torrent ends, and the text of events.
 
 pub mod figures;
 pub(crate) mod hook;
@@ -18,52 +19,54 @@ use crate::util::os_error::without_numbers;
 use crate::util::printable_text::printable;
 use btsync::{Event, Events};
 
-/// Text of strangers is cut here: no one needs more of it on a line.
+/// Untrusted text is truncated to this many characters.
 const MAX_TEXT_LEN: usize = 300;
 
-/// A tracker that is asked after so long is never asked again.
+/// A tracker whose retry interval is at least this long counts as never retried.
 const NEVER_RETRIED: Duration = Duration::from_secs(365 * 86_400);
-/// Beats of different paces fall together where they differ by less.
+/// A reporter refreshes up to this much before its period is over, so that reporters with different periods refresh in the
+/// same tick.
 const TICK_TOLERANCE: Duration = Duration::from_millis(50);
 
-/// How the session ended.
+/// How a torrent ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinalStatus {
-    /// All is there.
+    /// Complete: every wanted piece is verified.
     Whole,
-    /// Stopped before.
+    /// Stopped before it was complete.
     Stopped,
-    /// It broke; the reason is told elsewhere.
+    /// Failed; the error is reported separately.
     Failed,
 }
 
-/// Someone who tells a person how a session goes.
+/// Reports the progress of a torrent to the user or to a program.
 pub trait Reporter: Send {
-    /// How often [`Reporter::refresh`] is wanted.
+    /// The interval between calls of [`Reporter::refresh`].
     fn period(&self) -> Duration;
-    /// Something happened, `at` after the start.
+    /// Handles an event that occurred `at` after the start.
     fn event(&mut self, at: Duration, event: &Event);
-    /// A period is over.
+    /// Called once per period.
     fn refresh(&mut self, at: Duration);
-    /// The session is over: the last word.
+    /// Called once when the torrent has ended.
     fn finish(&mut self, at: Duration, final_status: FinalStatus);
-    /// Whether [`Reporter::finish`] must come after that of the others: a program takes this voice's last word for the end.
+    /// Whether [`Reporter::finish`] must be called after those of other reporters, because programs take this reporter's
+    /// last event for the end.
     fn finishes_last(&self) -> bool {
         false
     }
-    /// Where keys come from that a person presses; from nowhere, unless the voice has them.
+    /// The channel of pressed keys; `None` if the reporter does not handle keys.
     fn keys(&self) -> Option<Receiver<char>> {
         None
     }
-    /// A key was pressed.
+    /// Handles a pressed key.
     fn key(&mut self, _at: Duration, _key: char) {}
 }
 
-/// Several voices as one, each at its own pace; none of them where nothing is to be said.
+/// Several reporters as one, each with its own period. May be empty.
 pub struct Reporters(Vec<(Box<dyn Reporter>, Duration)>);
 
 impl Reporters {
-    /// These together.
+    /// Combines the reporters.
     pub fn new(reporters: Vec<Box<dyn Reporter>>) -> Reporters {
         Reporters(reporters.into_iter().map(|reporter| (reporter, Duration::ZERO)).collect())
     }
@@ -80,7 +83,7 @@ impl Reporter for Reporters {
 
     fn refresh(&mut self, at: Duration) {
         for (reporter, last) in &mut self.0 {
-            // A beat that comes a little early is in time.
+            // A tick that comes slightly early counts.
             if at + TICK_TOLERANCE >= *last + reporter.period() {
                 *last = at;
                 reporter.refresh(at);
@@ -98,7 +101,7 @@ impl Reporter for Reporters {
     }
 
     fn keys(&self) -> Option<Receiver<char>> {
-        // One at most is for a person who looks at it; to the others keys mean nothing.
+        // At most one reporter, the live view, handles keys.
         self.0.iter().find_map(|(reporter, _)| reporter.keys())
     }
 
@@ -107,15 +110,15 @@ impl Reporter for Reporters {
     }
 }
 
-/// Runs the reporter until `ended` says how the torrent ended, or its sender is gone.
+/// Feeds `reporter` events and ticks until `ended` delivers the final status or its sender is dropped.
 pub fn listen(reporter: &mut dyn Reporter, events: &Events, ended: &Receiver<FinalStatus>) {
     listen_since(Instant::now(), reporter, events, ended);
 }
 
-/// The same with an earlier start of time, for one torrent of several.
+/// The same as [`listen`] with times measured from `start`, for one torrent of several.
 pub fn listen_since(start: Instant, reporter: &mut dyn Reporter, events: &Events, ended: &Receiver<FinalStatus>) {
     let (notify, notified) = bounded(1);
-    // If there is a message already, the loop is about to read all events.
+    // If the channel is full, a wake-up is pending already, after which the loop reads all events.
     events.set_notify(move || _ = notify.try_send(()));
     listen_to(start, reporter, &notified, || events.try_iter(), ended);
 }
@@ -148,7 +151,7 @@ fn listen_to<I: Iterator<Item = Event>>(
     }
 }
 
-/// The events' words. It remembers what trackers said last: the same complaint twice is noise.
+/// Formats events as text. Remembers the last complaint of each tracker, so that a repeated one is not printed again.
 #[derive(Default)]
 pub struct EventText {
     complaints: Vec<(String, String)>,
@@ -156,16 +159,16 @@ pub struct EventText {
 }
 
 impl EventText {
-    /// Words that also tell of ports and trackers where all is well: what nobody can see otherwise.
+    /// Also formats the listening port and the first successful announce of each tracker.
     pub fn verbose() -> EventText {
         EventText { verbose: true, ..EventText::default() }
     }
 
-    /// One line on the event, where it is worth one.
+    /// One line for the event; `None` if it is not worth one.
     pub fn of(&mut self, event: &Event) -> Option<String> {
         match event {
             Event::CheckStarted { bytes: 0 } | Event::Checked { have: 0, .. } => None,
-            // The line on the complete download follows.
+            // The line about the complete download follows.
             Event::Checked { have, total } if have >= total => None,
             Event::CheckStarted { bytes } => Some(format!("checking {} on disk", size(*bytes))),
             Event::Checked { have, total } => {
@@ -196,7 +199,7 @@ impl EventText {
                 (!told).then(|| format!("tracker {} answers: peers {peers}", clean(tracker)))
             }
             Event::AnnounceFailed { tracker, reason, retry } => self.complaint(tracker, reason).then(|| {
-                // A tracker may say that it is not to be asked again: in so many years.
+                // A tracker may forbid further announces, which arrives as a retry interval of many years.
                 let next = retry.filter(|retry| *retry < NEVER_RETRIED);
                 let next = next.map(|retry| format!("; next try in {}", time(retry))).unwrap_or_default();
                 format!("tracker {}: {}{next}", clean(tracker), clean(reason))
@@ -210,7 +213,7 @@ impl EventText {
         }
     }
 
-    /// Whether this tracker has something new to complain of; an empty complaint means that all is well again.
+    /// Records the tracker's complaint; true if it is new. An empty complaint means that the tracker works again.
     fn complaint(&mut self, tracker: &str, words: &str) -> bool {
         let known = self.complaints.iter().position(|(name, _)| name == tracker);
         let Some((_, last)) = known.and_then(|at| self.complaints.get_mut(at)) else {
@@ -223,7 +226,7 @@ impl EventText {
     }
 }
 
-/// Text from outside, fit for a terminal.
+/// Makes untrusted text safe for the terminal and truncates it.
 pub fn clean(text: &str) -> String {
     printable(&without_numbers(text)).chars().take(MAX_TEXT_LEN).collect()
 }

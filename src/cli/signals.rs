@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM: the first asks the session to stop, a second one ends the process at once. A terminal that goes away
-//! (SIGHUP) asks, too. SIGXFSZ is passed over by all commands.
+//! Signals that end the process. The first SIGINT or SIGTERM asks the download to stop; the second one exits at once.
+//! SIGHUP (the terminal is gone) asks to stop too. All commands ignore SIGXFSZ.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,26 +13,26 @@ use signal_hook::{flag, low_level};
 use crate::cli::exit::Exit;
 use crate::util::descriptors::with_retry;
 
-/// Whether SIGINT and SIGTERM end the process at once: the first one was heard, or there is nothing to stop any more. A handler cannot
-/// be taken back so that the signal has its usual effect again; there is one for all watches.
+/// Whether SIGINT and SIGTERM exit at once: after the first of them, or when there is nothing left to stop. Static, as a
+/// handler cannot be replaced by the default action again: all watches share one.
 static ENDS_AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Watches for as long as it lives, one at a time.
+/// Watches for signals until dropped. Only one may exist at a time.
 pub struct SignalWatch {
     exits_at_once: Arc<AtomicBool>,
     handle: Handle,
-    /// Whether it heard one, once it has ended.
+    /// Returns whether a signal was received.
     thread: Option<JoinHandle<bool>>,
 }
 
 /// Calls `stop` at the first SIGINT, SIGTERM or, unless started with nohup(1), SIGHUP.
 ///
 /// # Errors
-/// What the system says where a handler or the thread cannot be set up.
+/// The system error if a handler or the thread cannot be set up.
 pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<SignalWatch> {
     let is_first = ENDS_AT_ONCE.get().is_none();
     let outlives_terminal = is_ignored(SIGHUP);
-    // While this waits for descriptors, a signal ends the process as if there were no watch: none is heard yet.
+    // No handler is set up while this waits for descriptors, so a signal then ends the process.
     let none: [i32; 0] = [];
     let mut signals = with_retry(|| Signals::new(none), || true)?;
     let exits_at_once = ENDS_AT_ONCE.get_or_init(Arc::default).clone();
@@ -40,8 +40,8 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<SignalWatch> {
     for signal in [SIGINT, SIGTERM].into_iter().filter(|_| is_first) {
         flag::register_conditional_shutdown(signal, i32::from(Exit::Unfinished.code()), exits_at_once.clone())?;
     }
-    // Handlers run in this order. Were the thread below woken before the shutdown's handler has run, the first signal would end the
-    // process as if it were the second.
+    // Handlers run in the order of registration. If the thread below woke before the conditional shutdown ran, that
+    // shutdown would take the first signal for the second and exit.
     for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| *signal != SIGHUP || !outlives_terminal) {
         signals.add_signal(signal)?;
     }
@@ -52,12 +52,12 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<SignalWatch> {
         let is_signalled = received.next().is_some();
         if is_signalled {
             stop();
-            // Only now: `stop` puts the terminal right, which nobody could do after a sudden end.
+            // Only after `stop` has restored the terminal, which an immediate exit would not do.
             ends_at_once.store(true, Ordering::Release);
         }
-        // Shell and system may both say that the terminal is gone: that is no second wish.
+        // The shell and the kernel may both send SIGHUP: only SIGINT and SIGTERM count as a second signal.
         if received.any(|signal| signal != SIGHUP) {
-            low_level::exit(i32::from(Exit::Unfinished.code())); // it came while the first was being answered
+            low_level::exit(i32::from(Exit::Unfinished.code())); // it came while `stop` ran
         }
         is_signalled
     };
@@ -65,7 +65,7 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<SignalWatch> {
     Ok(SignalWatch { exits_at_once, handle, thread: Some(thread) })
 }
 
-/// Whether whoever started us had a signal ignored, as nohup(1) does with SIGHUP.
+/// Whether the parent process set the signal to be ignored, as nohup(1) does with SIGHUP.
 pub(super) fn is_ignored(signal: i32) -> bool {
     let status = with_retry(|| std::fs::read_to_string("/proc/self/status"), || true).unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -73,15 +73,15 @@ pub(super) fn is_ignored(signal: i32) -> bool {
     ignored & (1 << (signal - 1)) != 0
 }
 
-/// From here on a file larger than the shell's limit is an error of the write, and not the end of the process.
+/// Ignores SIGXFSZ: a write beyond the file size limit of the shell then fails instead of ending the process.
 pub fn ignore_size_limit() {
-    // Where the system refuses, that end is all that is left.
+    // If this fails, such a write ends the process.
     let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
 impl SignalWatch {
-    /// Ends it where nothing is left that would have to be stopped: from here on SIGINT and SIGTERM end the process at once, also one
-    /// that waits for whoever should read its output. One that was heard too late to stop anything does so now.
+    /// Stops watching when nothing is left to stop: SIGINT and SIGTERM then exit at once, even while the process waits for
+    /// a reader of its output. If a signal was received too late to stop anything, exits now.
     pub fn release(mut self) {
         self.exits_at_once.store(true, Ordering::Release);
         if self.end() {
@@ -89,7 +89,7 @@ impl SignalWatch {
         }
     }
 
-    /// Whether one was heard.
+    /// Ends the thread; true if it had received a signal.
     fn end(&mut self) -> bool {
         self.handle.close();
         self.thread.take().is_some_and(|thread| thread.join().unwrap_or_default())

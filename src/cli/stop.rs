@@ -1,5 +1,5 @@
-//! The first signal, and how long the process may take to end after it. Threads that wait for a reader of our output or for the user's
-//! command wait no longer than that.
+//! The stop signal: set by the first SIGINT or SIGTERM, with a deadline for the end of the process. Threads that wait for a
+//! reader of the output or for the user's hook command stop waiting at that deadline.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use parking_lot::Mutex;
 
-/// The longest time from the first signal to the end of the process.
+/// The maximum time from the first signal to the end of the process.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1900);
 
-/// The type of a channel that carries no message and serves only to be disconnected.
+/// The message type of a channel that carries no messages and is only disconnected.
 pub type NoMessages = std::convert::Infallible;
 
-/// Set once, by the first signal; clones are the same.
+/// Set once, by the first signal. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct StopSignal {
     alive: Arc<Mutex<Option<Sender<NoMessages>>>>,
@@ -29,19 +29,19 @@ impl Default for StopSignal {
 }
 
 impl StopSignal {
-    /// The process is to end.
+    /// Asks the process to end.
     pub fn set(&self) {
         let _ = self.at.set(Instant::now());
         drop(self.alive.lock().take());
     }
 
-    /// Whether the process is to end.
+    /// Whether the process was asked to end.
     pub fn is_set(&self) -> bool {
         self.at.get().is_some()
     }
 
-    /// Waits until something comes through `done` or it is disconnected. False where the process is to end and cannot wait any
-    /// longer.
+    /// Waits until `done` delivers a message or is disconnected. Returns false if the process was asked to end and the
+    /// deadline has passed.
     pub fn wait<T>(&self, done: &Receiver<T>) -> bool {
         select! {
             recv(done) -> _ => return true,

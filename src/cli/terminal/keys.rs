@@ -1,9 +1,9 @@
-//! The keyboard of a download: single keys while the live view stands, and a terminal that is left as it was found, however the
-//! download ends. Ctrl-C, Ctrl-Z and Ctrl-\ stay what they are, signals.
+//! The keyboard: single keys for the live view. The terminal is restored however the download ends. Ctrl-C, Ctrl-Z and
+//! Ctrl-\ remain signals.
 //!
-//! Keys are heard only while the terminal is ours: a process in the background that touched its terminal would be stopped. One
-//! thread waits for keys and signals together; [`KeyInput::release`] puts the terminal back at once, and so does the drop of the last
-//! [`Keyboard`].
+//! Keys are read only while the process is in the foreground: the kernel stops a background process that uses its terminal.
+//! One thread waits for keys and signals together. [`KeyInput::release`] restores the terminal at once, and so does
+//! dropping the [`Keyboard`].
 
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
@@ -24,22 +24,22 @@ use signal_hook::{flag, low_level};
 use crate::cli::signals::is_ignored;
 use crate::util::descriptors::is_shortage;
 
-/// Keys that wait for the view at most; more are lost.
+/// The number of keys that are queued for the view; more are dropped.
 const MAX_QUEUED_KEYS: usize = 16;
 
-/// The arrow up.
+/// The up arrow.
 pub const UP: char = '\u{2191}';
-/// The arrow down.
+/// The down arrow.
 pub const DOWN: char = '\u{2193}';
-/// Enter, or return.
+/// Enter.
 pub const ENTER: char = '\n';
 
-/// Whether that terminal listens to us: true also where there is no job control, and nobody else it could listen to.
+/// Whether this process is in the foreground of the terminal; also true without job control.
 pub fn is_foreground(terminal: impl AsFd) -> bool {
     tcgetpgrp(terminal).map_or(true, |group| group == getpgrp())
 }
 
-/// What all that hear keys share; clones are the same keyboard.
+/// Access to the pressed keys. Clones share the keyboard.
 #[derive(Clone)]
 pub struct KeyInput {
     inner: Arc<KeyboardInner>,
@@ -47,21 +47,21 @@ pub struct KeyInput {
 }
 
 struct KeyboardInner {
-    /// How the terminal was; there while it is not so.
+    /// The original terminal modes while ours are set.
     saved_modes: Mutex<Option<Termios>>,
-    /// Keys are not wanted any more.
+    /// Keys are no longer read.
     over: AtomicBool,
     /// Wakes the thread.
     wake: UnixStream,
 }
 
-/// The keyboard's owner: ends its thread, and leaves the terminal as it was.
+/// Owns the keyboard thread. Dropping it ends the thread and restores the terminal.
 pub struct Keyboard {
     keys: KeyInput,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The signals that the thread takes care of, as they have come.
+/// The signals that the thread handles, set by their handlers.
 #[derive(Default)]
 struct PendingSignals {
     stop: Arc<AtomicBool>,
@@ -70,10 +70,11 @@ struct PendingSignals {
 }
 
 impl Keyboard {
-    /// Listens to standard input, where that is a terminal; `hang_up` is called when the terminal goes away.
+    /// Reads keys from standard input; `Ok(None)` if that is not a terminal or descriptors are short. Calls `hang_up` when
+    /// the terminal is gone.
     ///
     /// # Errors
-    /// What the system says where a handler or the thread cannot be set up. `Ok(None)` where there is no keyboard.
+    /// The system error if a handler or the thread cannot be set up.
     pub fn listen(hang_up: impl FnOnce() + Send + 'static) -> io::Result<Option<Keyboard>> {
         let stdin = io::stdin();
         if !stdin.is_terminal() || tcgetattr(&stdin).is_err() {
@@ -95,7 +96,7 @@ impl Keyboard {
         wake.set_nonblocking(true)?;
         let signals = PendingSignals::default();
         let pairs = [(SIGTSTP, &signals.stop), (SIGQUIT, &signals.quit), (SIGHUP, &signals.hang_up)];
-        // Who is to ignore a signal goes on ignoring it.
+        // A signal that the parent process set to be ignored stays ignored.
         let [continued, others @ ..] = clones;
         for ((signal, raised), wake) in pairs.into_iter().zip(others).filter(|((signal, _), _)| !is_ignored(*signal)) {
             flag::register(signal, raised.clone())?;
@@ -110,7 +111,7 @@ impl Keyboard {
         Ok(Some(Keyboard { keys, thread: Some(thread) }))
     }
 
-    /// What hears the keys.
+    /// Access to the pressed keys.
     pub fn keys(&self) -> KeyInput {
         self.keys.clone()
     }
@@ -126,19 +127,19 @@ impl Drop for Keyboard {
 }
 
 impl KeyInput {
-    /// The keys as they are pressed.
+    /// The channel of pressed keys.
     pub fn pressed(&self) -> Receiver<char> {
         self.pressed.clone()
     }
 
-    /// Looks whether the terminal has become ours; nobody else says so.
+    /// Checks whether the process has come to the foreground, which no signal announces.
     pub fn look(&self) {
         if !self.inner.is_over() && self.inner.saved_modes.lock().is_none() && is_foreground(io::stdin()) {
             self.inner.wake_thread();
         }
     }
 
-    /// Leaves the terminal as it was, from now on.
+    /// Restores the terminal and stops reading keys.
     pub fn release(&self) {
         self.inner.over.store(true, Ordering::Release);
         self.inner.restore();
@@ -152,11 +153,11 @@ impl KeyboardInner {
     }
 
     fn wake_thread(&self) {
-        // A full pipe wakes as well.
+        // A full pipe wakes the thread as well.
         let _ = (&self.wake).write(&[1]);
     }
 
-    /// Has keys come one by one and unseen, where the terminal is ours; whether they do.
+    /// Switches the terminal to single keys without echo if the process is in the foreground; true if that is in effect.
     fn enter_key_mode(&self) -> bool {
         let mut saved_modes = self.saved_modes.lock();
         let stdin = io::stdin();
@@ -169,14 +170,14 @@ impl KeyboardInner {
         ours.special_codes[SpecialCodeIndex::VMIN] = 1;
         ours.special_codes[SpecialCodeIndex::VTIME] = 0;
         if ours.local_modes != modes.local_modes {
-            // A shell may have changed it back while we were stopped; what it was at first counts.
+            // A shell may have changed the modes while the process was stopped: keep the first saved modes.
             saved_modes.get_or_insert(modes);
             return tcsetattr(&stdin, OptionalActions::Now, &ours).is_ok();
         }
         true
     }
 
-    /// Puts the terminal back. In the background that is up to the shell, and trying it would stop us.
+    /// Restores the terminal modes. In the background the shell does that, and an attempt would stop this process.
     fn restore(&self) {
         if let Some(modes) = self.saved_modes.lock().take()
             && is_foreground(io::stdin())
@@ -185,7 +186,7 @@ impl KeyboardInner {
         }
     }
 
-    /// The thread: hears keys until it is over.
+    /// Runs the keyboard thread until the keyboard is released.
     fn run(&self, woken: &UnixStream, signals: &PendingSignals, tell: &Sender<char>, hang_up: impl FnOnce()) {
         let (stdin, mut has_keyboard, mut hang_up) = (io::stdin(), true, Some(hang_up));
         loop {
@@ -211,9 +212,9 @@ impl KeyboardInner {
             }
             if signals.stop.swap(false, Ordering::AcqRel) && has_job_control() {
                 self.restore();
-                let _ = low_level::emulate_default_handler(SIGTSTP); // returns when we go on
+                let _ = low_level::emulate_default_handler(SIGTSTP); // returns on SIGCONT
             }
-            // In the background a read would stop us.
+            // A read in the background would stop the process.
             if pressed && is_foreground(&stdin) {
                 has_keyboard = read_keys(stdin.as_fd(), tell);
             } else if pressed {
@@ -224,7 +225,7 @@ impl KeyboardInner {
     }
 }
 
-/// Waits for somebody to rouse us, or for a key where there is a keyboard.
+/// Waits for a wake-up or for input from the keyboard, if there is one.
 fn wait(woken: BorrowedFd<'_>, keyboard: Option<BorrowedFd<'_>>) -> rustix::io::Result<(bool, bool)> {
     let mut fds = vec![PollFd::from_borrowed_fd(woken, PollFlags::IN)];
     fds.extend(keyboard.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
@@ -236,7 +237,7 @@ fn wait(woken: BorrowedFd<'_>, keyboard: Option<BorrowedFd<'_>>) -> rustix::io::
     Ok((ready(0), ready(1)))
 }
 
-/// Hands on what was pressed; whether the keyboard is still there.
+/// Sends the pressed keys; false if the keyboard is gone.
 fn read_keys(stdin: BorrowedFd<'_>, tell: &Sender<char>) -> bool {
     let mut bytes = [0; 64];
     let Ok(count @ 1..) = rustix::io::read(stdin, &mut bytes) else { return false };
@@ -247,8 +248,8 @@ fn read_keys(stdin: BorrowedFd<'_>, tell: &Sender<char>) -> bool {
     true
 }
 
-/// The keys among these bytes. Arrows and the like come as several bytes, of which some would be keys by themselves; two of them
-/// are keys here.
+/// Parses input bytes into keys. Skips escape sequences, whose bytes would otherwise count as keys, except those of the up
+/// and down arrows.
 fn parse_keys(bytes: &[u8]) -> Vec<char> {
     let (mut keys, mut bytes) = (Vec::new(), bytes.iter());
     while let Some(&byte) = bytes.next() {
@@ -279,8 +280,8 @@ fn arrow(code: &[u8]) -> Option<char> {
     }
 }
 
-/// Whether a shell could let us go on: one in the same session that has us, or the first of our group, for a job. A group without
-/// one is not stopped by Ctrl-Z, and neither are we.
+/// Whether a shell can continue this process after Ctrl-Z: our parent or the parent of our group's leader is in the same
+/// session but in another group. Without one the process group is orphaned, and the kernel does not stop it either.
 fn has_job_control() -> bool {
     let keeps = |parent: Option<Pid>| {
         let Some(parent) = parent else { return false };
@@ -290,10 +291,10 @@ fn has_job_control() -> bool {
     keeps(getppid()) || keeps(parent_of(getpgrp()))
 }
 
-/// The parent of another process.
+/// The parent of a process.
 fn parent_of(process: Pid) -> Option<Pid> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
-    // The name, in brackets, may hold anything.
+    // The name, in parentheses, may contain anything.
     let (_, rest) = stat.rsplit_once(')')?;
     Pid::from_raw(rest.split_whitespace().nth(1)?.parse().ok()?)
 }

@@ -1,6 +1,7 @@
-//! Output to a reader that may stop reading: a queue bounded in bytes, and a thread that writes it. A caller never waits: a text for
-//! which there is no room is dropped and counted, and once there is room again a notice says how many were dropped. When a write
-//! fails, such as at the end of a pipe's reader, nothing more is queued, and an action set by [`OutputQueue::on_failure`] runs.
+//! A queue for output, bounded in bytes, with a thread that writes it: the reader may stop reading without blocking the
+//! caller. A text for which there is no room is dropped and counted; once there is room again, a notice says how many were
+//! dropped. When a write fails, for instance because the reader closed the pipe, the queue closes and the action of
+//! [`OutputQueue::on_failure`] runs.
 
 use std::io::{self, Write};
 use std::mem;
@@ -12,15 +13,15 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::cli::stop::{NoMessages, StopSignal};
 
-/// Written in one go at most.
+/// The maximum number of bytes for one write.
 const CHUNK: usize = 64 * 1024;
 /// The thread only copies bytes, so a small stack is enough.
 const STACK_SIZE: usize = 128 * 1024;
 
-/// Makes the notice of so many texts that were lost; empty where none is wanted.
+/// Formats the notice about the given number of dropped texts; an empty string writes none.
 type LossNotice = dyn Fn(u64) -> String + Send + Sync;
 
-/// Clones share the queue and the thread.
+/// A queue for one stream. Clones share the queue and the thread.
 #[derive(Clone)]
 pub struct OutputQueue(Arc<OutputQueueInner>);
 
@@ -29,32 +30,32 @@ struct OutputQueueInner {
     changed: Condvar,
     max_bytes: usize,
     notice: Box<LossNotice>,
-    /// Set if no thread could be started: the caller then writes, and waits for the reader.
+    /// Set if no thread could be started: the caller then writes directly and may block.
     direct: Mutex<Option<Box<dyn Write + Send>>>,
-    /// Why nothing can be written any more.
+    /// The error of the write that failed.
     failure: OnceLock<io::Error>,
 }
 
 #[derive(Default)]
 struct OutputQueueState {
     queued: Vec<u8>,
-    /// Bytes that the thread has taken and not written yet.
+    /// Bytes that the thread has taken but not written yet.
     in_flight: usize,
-    /// Texts that were dropped since the last notice.
+    /// Texts dropped since the last notice.
     lost: u64,
-    /// The reader is gone: nothing is queued any more.
+    /// A write failed: nothing is queued any more.
     is_closed: bool,
-    /// Threads that wait until all is written: disconnected then.
+    /// Disconnected when all is written.
     waiters: Vec<Sender<NoMessages>>,
-    /// What to do once when a write fails.
+    /// Runs once, when a write fails.
     on_failure: Option<FailureAction>,
 }
 
-/// Runs once.
+/// An action for [`OutputQueue::on_failure`].
 type FailureAction = Box<dyn FnOnce() + Send>;
 
 impl OutputQueue {
-    /// A way to `out` on which at most `max_bytes` bytes wait.
+    /// Creates a queue for `out` that holds at most `max_bytes` bytes.
     pub fn new(
         out: Box<dyn Write + Send>,
         max_bytes: usize,
@@ -72,14 +73,14 @@ impl OutputQueue {
                 ours.write(out);
             }
         };
-        // The process may end while it waits for a reader: nobody joins it.
+        // Nobody joins the thread: the process may end while it waits for a reader.
         if thread::Builder::new().name("out".to_owned()).stack_size(STACK_SIZE).spawn(work).is_ok() {
             let _ = begun.recv();
         }
         OutputQueue(shared)
     }
 
-    /// Has `action` run once when a write fails; at once where one has failed. It runs in any thread, and must not wait.
+    /// Runs `action` once when a write fails, or at once if one has failed. It may run on any thread and must not block.
     pub fn on_failure(&self, action: impl FnOnce() + Send + 'static) {
         let mut state = self.0.state.lock();
         if state.is_closed {
@@ -89,7 +90,7 @@ impl OutputQueue {
         state.on_failure = Some(Box::new(action));
     }
 
-    /// Why nothing can be written any more.
+    /// The error of the write that failed, if any.
     pub fn failure(&self) -> Option<&io::Error> {
         self.0.failure.get()
     }
@@ -99,7 +100,7 @@ impl OutputQueue {
         self.enqueue(text, false)
     }
 
-    /// The same for one that must not be lost, such as the last one.
+    /// Queues a text beyond the limit, for one that must not be dropped, such as the last one.
     pub fn push_always(&self, text: &str) {
         self.enqueue(text, true);
     }
@@ -117,7 +118,7 @@ impl OutputQueue {
         if state.is_closed {
             return true;
         }
-        // Once something is lost, more is, until there is room again: one notice and not many.
+        // After a drop, wait until the queue is half empty: one notice instead of many.
         let full = state.queued.len() + state.in_flight;
         let room = if state.lost > 0 { full <= self.0.max_bytes / 2 } else { full + text.len() <= self.0.max_bytes };
         if !room && !always {
@@ -133,12 +134,12 @@ impl OutputQueue {
         true
     }
 
-    /// Counts texts that were dropped before they came here.
+    /// Counts texts that the caller dropped before they were queued.
     pub fn count_dropped(&self, count: u64) {
         self.0.state.lock().lost += count;
     }
 
-    /// Waits until all is written, or nobody reads any more; not for long where `stop` says that the process is to end.
+    /// Waits until all is written or a write has failed; once `stop` is set, only until its deadline.
     pub fn finish(&self, stop: &StopSignal) {
         let (waits, done) = bounded(0);
         {
@@ -161,7 +162,7 @@ impl OutputQueue {
 }
 
 impl OutputQueueInner {
-    /// Writes what comes, until nobody reads any more.
+    /// Runs the thread: writes queued bytes until a write fails.
     fn write(&self, mut out: Box<dyn Write + Send>) {
         loop {
             let chunk = {
@@ -183,7 +184,7 @@ impl OutputQueueInner {
         }
     }
 
-    /// A write failed: nothing is queued any more, and nobody waits.
+    /// Records the error, drops the queue and wakes all waiters.
     fn fail(&self, error: io::Error) {
         let _ = self.failure.set(error);
         let before =
@@ -192,7 +193,7 @@ impl OutputQueueInner {
     }
 }
 
-/// Returns an error if a text was dropped; never blocks.
+/// Fails with `WouldBlock` if the text was dropped; never blocks.
 impl Write for OutputQueue {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.push(&String::from_utf8_lossy(bytes)) { Ok(bytes.len()) } else { Err(io::ErrorKind::WouldBlock.into()) }

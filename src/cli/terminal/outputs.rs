@@ -1,4 +1,4 @@
-//! The output of a download: lines for people on stderr, JSON events for programs on stdout, and how both end.
+//! The outputs of a download, lines on stderr and JSON events on stdout, and how both end.
 
 use std::io;
 use std::sync::Arc;
@@ -11,29 +11,29 @@ use crate::cli::report::json::JsonOutput;
 use crate::cli::stop::StopSignal;
 use crate::cli::terminal::screen::Screen;
 
-/// Both outputs, and how long the end waits for their readers.
+/// Both outputs and the state of the command's end.
 #[derive(Clone)]
 pub struct Outputs {
-    /// For people.
+    /// Lines for the user on stderr.
     pub screen: Screen,
-    /// For programs, where that was asked for.
+    /// JSON events on stdout, if asked for.
     pub json_output: Option<JsonOutput>,
-    /// Whether the process is to end.
+    /// Set when the process must end.
     pub stop: StopSignal,
-    /// When the command began.
+    /// When the command started.
     pub start: Instant,
-    /// The end has been told.
+    /// The final result has been printed.
     concluded: Arc<AtomicBool>,
 }
 
 impl Outputs {
-    /// The outputs of a command that began at `start`.
+    /// The outputs of a command that started at `start`.
     pub fn new(screen: Screen, json_output: Option<JsonOutput>, start: Instant) -> Outputs {
         Outputs { screen, json_output, stop: StopSignal::default(), start, concluded: Arc::default() }
     }
 
-    /// Prints a failure that was not printed yet, and waits until all is written. Returns the failure without its message. A second
-    /// call prints nothing.
+    /// Prints the failure, if any, and waits until both outputs are written. Returns the failure without its message. A
+    /// second call prints nothing.
     ///
     /// # Errors
     /// The failure.
@@ -62,15 +62,15 @@ impl Outputs {
         }
     }
 
-    /// What it means for the command that the events could not be written, unless something else went wrong before.
+    /// The failure of the JSON output, if that decides the result of the command.
     fn output_failure(&self, result: &Result<(), Failure>) -> Option<Failure> {
         let error = self.json_output.as_ref()?.failure()?;
         output_failure(error, result)
     }
 }
 
-/// A reader that has gone away stops the download, as a signal does; a standard output that cannot be written is a failure in any
-/// case, as the events are lost.
+/// If the reader of the events closed the pipe, the download was stopped, as by a signal. Any other write error is a
+/// failure in any case, as events are lost. An earlier failure takes precedence.
 fn output_failure(error: &io::Error, result: &Result<(), Failure>) -> Option<Failure> {
     let stopped = match result {
         Ok(()) => None,

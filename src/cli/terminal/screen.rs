@@ -1,6 +1,6 @@
-//! The one way to stderr. Lines scroll; below them a few live lines may stand that are redrawn in place. Logs, the live view and
-//! the plain voice all come through here, so none writes over another. A terminal that is gone, or takes no
-//! more, stops nothing: nobody waits for it.
+//! The only writer to stderr. Lines scroll; below them there may be live lines that are redrawn in place. Logs, the live
+//! view and plain lines all go through the screen, so none overwrites another. A closed or blocked terminal does not block
+//! the caller.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -14,35 +14,35 @@ use crate::cli::terminal::output_queue::OutputQueue;
 use crate::util::os_error::without_numbers;
 use crate::util::printable_text::printable;
 
-/// The most bytes that are queued for stderr. The limit is lower for a terminal, as old frames are of no use there.
+/// The limits on bytes queued for stderr. A terminal has the lower one, as old frames are useless there.
 const MAX_QUEUED_BYTES: usize = 256 * 1024;
 const MAX_TERMINAL_BYTES: usize = 64 * 1024;
 
 /// Rows and columns.
 type Size = (usize, usize);
 
-/// A share of stderr; clones are the same screen.
+/// Access to stderr. Clones share the screen.
 #[derive(Clone)]
 pub struct Screen {
     inner: Arc<Mutex<ScreenInner>>,
     terminal: bool,
-    /// What its bytes wait in; `None` in tests.
+    /// The queue in front of stderr; `None` in tests.
     output_queue: Option<OutputQueue>,
 }
 
 struct ScreenInner {
     out: Box<dyn Write + Send>,
     size: Box<dyn Fn() -> Size + Send>,
-    /// What stands below the scrolling lines, and the width of each.
+    /// The live lines below the scrolling ones, and the width of each.
     live: Vec<(String, usize)>,
-    /// The terminal's size when they were drawn.
+    /// The terminal's size when the live lines were drawn.
     drawn_size: Size,
-    /// The process was stopped and goes on: a shell has written below the live lines meanwhile.
+    /// Set by SIGCONT: the process was stopped, and a shell may have written below the live lines.
     continued: Arc<AtomicBool>,
 }
 
 impl Screen {
-    /// The process's stderr.
+    /// The screen on this process's stderr.
     pub fn stderr() -> Screen {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
         let term = Term::stderr();
@@ -52,7 +52,7 @@ impl Screen {
         };
         let terminal = io::stderr().is_terminal() && !dumb;
         let output_queue = if terminal {
-            // What is drawn is drawn again.
+            // No notice: dropped live lines are drawn again.
             OutputQueue::new(Box::new(io::stderr()), MAX_TERMINAL_BYTES, |_| String::new())
         } else {
             let lost = |lines| {
@@ -72,24 +72,24 @@ impl Screen {
         Screen { inner: Arc::new(Mutex::new(inner)), terminal, output_queue: None }
     }
 
-    /// The same for lines only: whoever looks at it is to see none redrawn.
+    /// The same screen without live lines.
     #[must_use]
     pub fn without_live_lines(self) -> Screen {
         Screen { terminal: false, ..self }
     }
 
-    /// From now on, live lines are drawn anew below after the process was stopped (Ctrl-Z, `fg`).
+    /// From now on, draws the live lines anew after the process was stopped and continued (Ctrl-Z, `fg`).
     pub fn watch_sigcont(&self) {
-        // Where no handler can be set up, the lines stand in the wrong place after that, and nothing else is lost.
+        // Without a handler, live lines appear in the wrong place after SIGCONT; nothing else breaks.
         let _ = signal_hook::flag::register(signal_hook::consts::SIGCONT, self.inner.lock().continued.clone());
     }
 
-    /// Whether somebody looks at it who can see lines redrawn.
+    /// Whether live lines can be drawn: stderr is a terminal and live lines are not turned off.
     pub fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Whether what is drawn is for whoever sits at the terminal: not while another job has it.
+    /// Whether the process is in the foreground of the terminal.
     #[expect(clippy::unused_self, reason = "callers ask the screen, and need not know which stream it draws on")]
     pub fn is_foreground(&self) -> bool {
         crate::cli::terminal::keys::is_foreground(io::stderr())
@@ -101,7 +101,7 @@ impl Screen {
         (rows.max(1), columns.max(1))
     }
 
-    /// A line, or several, that stay; above the live lines where there are any.
+    /// Prints one or more lines above the live lines.
     pub fn print(&self, text: &str) {
         let mut inner = self.inner.lock();
         inner.check_continued();
@@ -114,7 +114,7 @@ impl Screen {
         inner.write_above_live_lines(bytes, live.into_iter().map(|(line, _)| line));
     }
 
-    /// The same for the last line, which is never dropped.
+    /// Prints the last line, which is never dropped.
     pub fn print_always(&self, text: &str) {
         let Some(output_queue) = &self.output_queue else { return self.print(text) };
         let mut inner = self.inner.lock();
@@ -124,12 +124,12 @@ impl Screen {
         output_queue.push_always(&format!("{rewound}{text}\n"));
     }
 
-    /// Waits until all is written, or `stop` says that there is no time for that.
+    /// Waits until all is written; once `stop` is set, only until its deadline.
     pub fn finish(&self, stop: &StopSignal) {
         self.output_queue.iter().for_each(|output_queue| output_queue.finish(stop));
     }
 
-    /// Replaces the live lines; each is cut to the terminal's width. Only lines that changed are written, and nothing where none did.
+    /// Replaces the live lines. Each is truncated to the terminal's width. Only lines that changed are written.
     pub fn draw(&self, lines: Vec<String>) {
         let mut inner = self.inner.lock();
         inner.check_continued();
@@ -141,32 +141,32 @@ impl Screen {
         }
     }
 
-    /// The live lines stay where they are for good, and the next ones stand below.
+    /// Leaves the live lines as they are; new live lines start below.
     pub fn keep(&self) {
         self.inner.lock().live.clear();
     }
 }
 
 impl ScreenInner {
-    /// The codes that go back over the live lines and wipe them.
+    /// The escape codes that erase the live lines.
     fn erase_live_lines(&self) -> String {
         if self.live.is_empty() {
             return String::new();
         }
-        // A terminal made narrower has wrapped the lines that it shows.
+        // A terminal that was made narrower has wrapped the lines.
         let columns = (self.size)().1.max(1);
         let rows: usize = self.live.iter().map(|(_, width)| width.div_ceil(columns).max(1)).sum();
         format!("\x1b[{rows}A\r\x1b[J")
     }
 
-    /// After a stop, what stands on the terminal is no longer ours to change.
+    /// After SIGCONT, the old live lines can no longer be overwritten.
     fn check_continued(&mut self) {
         if self.continued.swap(false, Ordering::AcqRel) {
             self.live.clear();
         }
     }
 
-    /// Writes those of the lines that differ from what stands there, on a terminal of the same size.
+    /// Writes only the lines that differ from the live lines, on a terminal of unchanged size.
     fn redraw_changed(&mut self, lines: Vec<String>) {
         let (rows, columns) = (self.size)();
         let new: Vec<_> = lines
@@ -180,7 +180,7 @@ impl ScreenInner {
         let mut bytes = format!("\x1b[{}A\r", self.live.len());
         for (at, (line, _)) in new.iter().enumerate() {
             if self.live.get(at).is_none_or(|(old, _)| old != line) {
-                // Wiped before it is written: behind a line that fills the width, the last column would go.
+                // Erase before writing: after a line that fills the width, erasing would remove the last column.
                 bytes.push_str("\x1b[K");
                 bytes.push_str(line);
             }
@@ -196,15 +196,15 @@ impl ScreenInner {
     fn write(&mut self, bytes: &str) {
         let written = self.out.write_all(bytes.as_bytes()).and_then(|()| self.out.flush());
         if written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-            self.live.clear(); // lost on the way: nobody knows what stands there now
+            self.live.clear(); // dropped, so what the terminal shows is unknown
         }
     }
 
-    /// Writes `bytes`, then the live lines, in one go: no flicker.
+    /// Writes `bytes` and then the live lines in one write, to avoid flicker.
     fn write_above_live_lines(&mut self, mut bytes: String, lines: impl Iterator<Item = String>) {
         let (rows, columns) = (self.size)();
         self.drawn_size = (rows, columns);
-        // More rows than the terminal has could not be gone back over.
+        // The cursor cannot move up over more rows than the terminal has.
         self.live = lines.take(rows.saturating_sub(1)).map(|line| truncate_to_width(&line, columns.max(1))).collect();
         for (line, _) in &self.live {
             bytes.push_str(line);
@@ -214,7 +214,7 @@ impl ScreenInner {
     }
 }
 
-/// The line cut to the width, and the columns that it takes; wide characters take two.
+/// Truncates the line to `columns`. Returns it with its width; wide characters take two columns.
 fn truncate_to_width(line: &str, columns: usize) -> (String, usize) {
     let line =
         if measure_text_width(line) > columns { truncate_str(line, columns, "").into_owned() } else { line.to_owned() };
@@ -222,7 +222,7 @@ fn truncate_to_width(line: &str, columns: usize) -> (String, usize) {
     (line, width)
 }
 
-/// For `env_logger`: whole records become lines of the screen, without control characters of strangers.
+/// For `env_logger`: prints each line of a record, without control characters from untrusted text.
 impl Write for Screen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);

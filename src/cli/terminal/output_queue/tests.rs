@@ -6,7 +6,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A reader that takes nothing before it is let go on, and that keeps what it has read.
+/// A writer that blocks until the test releases it, and records what is written.
 struct GatedWriter {
     may: Receiver<NoMessages>,
     read: Arc<Mutex<String>>,

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Enough of a terminal to see what a person would see: rows of characters, a cursor, and the codes that are used here.
+/// Emulates a terminal: rows of characters, a cursor, and the escape codes that the screen uses.
 #[derive(Default)]
 struct FakeTerminal {
     rows: Vec<String>,
@@ -99,7 +99,7 @@ fn only_what_changed_is_written() {
     assert_eq!(written(), "\x1b[3A\r\n\x1b[K2\n\n");
     screen.draw(lines(&["one"]));
     assert_eq!(written(), "\x1b[3A\r\n\x1b[J");
-    // After a stop a shell has written there.
+    // A shell wrote to the terminal while the process was stopped.
     screen.inner.lock().continued.store(true, Ordering::Release);
     screen.draw(lines(&["one"]));
     assert_eq!(written(), "one\n");
@@ -138,7 +138,7 @@ fn a_terminal_made_narrower_is_wiped_of_what_it_wrapped() {
     screen.print("before");
     screen.draw(lines(&["0123456789abcdefghij", "short"]));
     {
-        // What a terminal does that reflows: the long line now takes three rows.
+        // A terminal that reflows: the long line now takes three rows.
         let mut glass = glass.0.lock();
         glass.rows.splice(1..2, lines(&["01234567", "89abcdef", "ghij"]));
         glass.at += 2;
