@@ -1,5 +1,5 @@
-//! Who decides whom we connect to, and who keeps whom out: connections that do nothing from few addresses or from one IPv6 network,
-//! callers that never say a word, lists of addresses that aim us at somebody else or at ourselves, and peers with several of them.
+//! Attacks with addresses: idle connections from few addresses or one IPv6 network that fill the connection limit, silent
+//! incoming connections, address lists that aim us at a victim or at ourselves, and peers with several addresses.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -22,11 +22,11 @@ use btsync::metainfo::Metainfo;
 use btsync::strategy::rate_limiter::Limits;
 use btsync::torrent::{Config, Event, Outcome, SeedGoal, Torrent, TorrentHandle};
 
-/// As many callers as a btsync with the usual 300 connections takes.
+/// Incoming connections that btsync accepts with the default limit of 300 connections.
 const CALLERS: u8 = 225;
 
-/// Whether a caller from `newcomer` becomes a peer of a seed at `host` all of whose places are taken by connections that do nothing,
-/// from the addresses that `idle` makes.
+/// Fills a seed at `host` with idle connections from the addresses that `idle` returns. A connection from `newcomer` must still
+/// become a peer.
 fn is_let_in(host: &str, idle: impl Fn(u8) -> IpAddr, newcomer: IpAddr) {
     let (stage, payload) = (Stage::new(), thirty_pieces());
     let (_seeder, addr, _tracker) = seeding(&stage, &payload);
@@ -34,7 +34,7 @@ fn is_let_in(host: &str, idle: impl Fn(u8) -> IpAddr, newcomer: IpAddr) {
     let taken: Vec<_> = (0..CALLERS)
         .filter_map(|n| {
             let mut wire = peer_from(idle(n), addr, payload.info_hash())?;
-            // Some say that they are interested, and ask for nothing.
+            // Half of them are interested but request nothing.
             (n % 2 == 0).then(|| wire.send(id::INTERESTED, &[]));
             Some(wire)
         })
@@ -44,7 +44,7 @@ fn is_let_in(host: &str, idle: impl Fn(u8) -> IpAddr, newcomer: IpAddr) {
     drop(taken);
 }
 
-/// Sets up the namespace that we are in.
+/// Runs ip(8) in the test's namespace.
 fn ip(args: &[&str]) {
     assert!(Command::new("ip").args(args).status().expect("ip").success(), "ip {args:?}");
 }
@@ -57,7 +57,7 @@ fn idle_connections_from_three_addresses_lock_nobody_out() {
 #[test]
 fn idle_connections_from_one_ipv6_network_lock_nobody_out() {
     isolated("idle_connections_from_one_ipv6_network_lock_nobody_out", &[], || {
-        // Every address of these networks is ours.
+        // All addresses of these networks are local.
         for network in ["2001:db8:7::/48", "2001:db8:8::/48"] {
             ip(&["-6", "route", "add", "local", network, "dev", "lo"]);
         }
@@ -73,7 +73,7 @@ fn idle_connections_from_as_many_networks_lock_nobody_out() {
     is_let_in("127.0.0.1", |n| [127, 1, n, 1].into(), [127, 2, 0, 1].into());
 }
 
-/// A seed with few slots, and 225 peers of three addresses that are interested, and ask for nothing when they are unchoked.
+/// A seed with few slots, and 225 interested peers from three addresses that request nothing when unchoked.
 #[test]
 fn peers_that_ask_for_nothing_keep_no_slots() {
     let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
@@ -93,7 +93,7 @@ fn peers_that_ask_for_nothing_keep_no_slots() {
     for wire in &mut idle[..4] {
         wire.receive_until(&Message::Unchoke).expect("a slot");
     }
-    // There are more of them than have a turn within a minute each, and they came first.
+    // They outnumber the slot turns of a minute, and they connected first.
     let mut wire = Wire::raw(call_from([127, 0, 1, 9].into(), addr).expect("a connection"));
     wire.send_raw(&handshake(payload.info_hash())).expect("a handshake");
     wire.read_handshake().expect("a handshake");
@@ -103,12 +103,12 @@ fn peers_that_ask_for_nothing_keep_no_slots() {
     while !matches!(wire.receive().expect("a block"), Message::Piece(0, 0, _)) {}
 }
 
-/// Connections of as many networks as there are places that have moved blocks, and go on with a byte a second.
+/// Connections that fill the limit, each from another network, have downloaded blocks and continue at one byte a second.
 #[test]
 fn a_byte_a_second_keeps_no_place() {
     let (stage, payload) = (Stage::new(), thirty_pieces());
     let (_seeder, _tracker, addr, wires) = beside_twelve(&stage, &payload);
-    // More than a mebibyte each.
+    // More than 1 MiB each.
     let sippers = Sippers::start(wires, 80);
     until("each has had its blocks", || sippers.fed.load(Ordering::Relaxed) == 12);
     until("a newcomer is a peer", || peer_from([127, 2, 0, 1].into(), addr, payload.info_hash()).is_some());
@@ -127,13 +127,13 @@ fn a_byte_a_second_keeps_no_slot() {
     while !matches!(honest.receive().expect("a block"), Message::Piece(0, 0, _)) {}
 }
 
-/// Whether the other end has not closed it.
+/// Whether the other side has not closed the connection.
 fn is_open(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).expect("a socket of ours");
     stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// Calls and says a third of its handshake; whether the rest is answered after 300 more calls of others.
+/// Sends a third of a handshake, and the rest after 300 more connections from others. Returns whether the seed answers.
 fn is_heard_out(to: SocketAddr, info_hash: [u8; 20], called: &AtomicUsize) -> bool {
     let Ok(stream) = call_from([127, 0, 0, 3].into(), to) else { return false };
     let (mut wire, bytes, before) = (Wire::raw(stream), handshake(info_hash), called.load(Ordering::Relaxed));
@@ -142,7 +142,7 @@ fn is_heard_out(to: SocketAddr, info_hash: [u8; 20], called: &AtomicUsize) -> bo
     begun && wire.send_raw(&bytes[20..]).is_ok() && wire.read_handshake().is_ok()
 }
 
-/// Three hundred callers a second that never say a word, and others whose handshakes take their time, as encrypted ones do.
+/// Encrypted and slow handshakes must complete beside 300 silent connections a second.
 #[test]
 fn silent_callers_do_not_starve_an_encrypted_handshake() {
     let (stage, payload) = (Stage::new(), thirty_pieces());
@@ -154,7 +154,7 @@ fn silent_callers_do_not_starve_an_encrypted_handshake() {
             while !over.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE * 2 {
                 held.extend(call_from([127, 0, 0, 2].into(), addr));
                 if called.fetch_add(1, Ordering::Relaxed) % 100 == 0 {
-                    held.retain(is_open); // they hang up on nobody
+                    held.retain(is_open); // the attacker closes none itself
                 }
                 std::thread::sleep(Duration::from_micros(3300));
             }
@@ -173,7 +173,7 @@ fn silent_callers_do_not_starve_an_encrypted_handshake() {
     });
 }
 
-/// The connections that this network namespace has begun so far.
+/// The number of connections opened in this network namespace so far.
 fn connections_begun() -> u64 {
     let text = std::fs::read_to_string("/proc/net/snmp").expect("the counters");
     let mut tcp = text.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
@@ -182,7 +182,7 @@ fn connections_begun() -> u64 {
     values.nth(at).and_then(|value| value.parse().ok()).expect("a number")
 }
 
-/// A tracker names thousands of ports of one host, which is no peer, beside the one seed.
+/// A tracker returns thousands of ports of one host that is not a peer, and one seed.
 #[test]
 fn a_tracker_cannot_aim_us_at_a_host() {
     isolated("a_tracker_cannot_aim_us_at_a_host", &[], || {
@@ -195,7 +195,7 @@ fn a_tracker_cannot_aim_us_at_a_host() {
         let out = stage.folder("out");
         let before = connections_begun();
         let mut btsync = stage.btsync("btsync", &torrent, &out, free_port(), &[]);
-        // The seed waits until the victim's ports have been tried, those that are.
+        // The seed waits until btsync has tried as many of the victim's ports as it is going to.
         until("calls have been refused", || connections_begun() >= before + 3);
         let mut last = (connections_begun(), Instant::now());
         until("no more calls follow", || {
@@ -213,7 +213,7 @@ fn a_tracker_cannot_aim_us_at_a_host() {
     });
 }
 
-/// A tracker names three thousand addresses that refuse, beside the one seed.
+/// A tracker returns three thousand addresses that refuse connections, and one seed.
 #[test]
 fn three_thousand_addresses_that_refuse_are_no_flood() {
     isolated("three_thousand_addresses_that_refuse_are_no_flood", &[], || {
@@ -228,12 +228,12 @@ fn three_thousand_addresses_that_refuse_are_no_flood() {
         btsync.ends_with(0);
         let (begun, seconds) = (connections_begun() - before, start.elapsed().as_secs_f64());
         payload.assert_at(&out);
-        // A hundred at once, a hundred a second, announces, and what is under way between the two looks.
+        // A hundred at once, a hundred a second, announces, and connections opened between the two measurements.
         assert!(begun as f64 <= 100.0 * (seconds + 1.0) + 20.0, "{begun} connections were begun in {seconds} s");
     });
 }
 
-/// The tracker names all addresses of this machine with our own port: we connect to none of them.
+/// The tracker returns all addresses of this machine with our own port. btsync connects to none of them.
 #[test]
 fn we_do_not_connect_to_ourselves() {
     isolated("we_do_not_connect_to_ourselves", &[], || {
@@ -248,13 +248,13 @@ fn we_do_not_connect_to_ourselves() {
         let before = connections_begun();
         stage.btsync("btsync", &torrent, &out, port, &[]).ends_with(0);
         payload.assert_at(&out);
-        // Announces, and the call to the seed.
+        // Announces, and the connection to the seed.
         let begun = connections_begun() - before;
         assert!(begun <= 6, "{begun} connections were begun");
     });
 }
 
-/// A session within this process that shares or fetches a torrent.
+/// A torrent within this process, to seed or to download.
 fn session(
     torrent: &Metainfo,
     folder: &Path,
@@ -268,7 +268,7 @@ fn session(
     (handle, events, std::thread::spawn(move || session.run().expect("a session without trouble")))
 }
 
-/// A peer that is known by several of its addresses: all of them may be called, and one connection is left, at both ends the same.
+/// A peer known by several addresses: btsync may connect to each of them, but both sides keep the same single connection.
 #[test]
 fn several_addresses_of_a_peer_are_one_connection() {
     isolated("several_addresses_of_a_peer_are_one_connection", &[], || {
@@ -302,7 +302,7 @@ fn several_addresses_of_a_peer_are_one_connection() {
     });
 }
 
-/// A listener that does not wait for connections.
+/// A non-blocking listener.
 fn listening(ip: &str) -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((ip, 0)).expect("a port");
     listener.set_nonblocking(true).expect("a socket of ours");
@@ -310,7 +310,7 @@ fn listening(ip: &str) -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// A tracker on the internet names a device of the user's network and a service of this machine, beside a public address.
+/// A public tracker returns a device on the user's network and a service on this machine, and one public address.
 #[test]
 fn a_public_tracker_leads_to_no_private_address() {
     isolated("a_public_tracker_leads_to_no_private_address", &[], || {
@@ -337,8 +337,8 @@ fn a_public_tracker_leads_to_no_private_address() {
     });
 }
 
-/// The .torrent that a link names by URL comes beside the metadata exchange, from public addresses only, and only if it is the right
-/// one. Of an address that may not be asked nothing is asked, whatever leads there.
+/// The .torrent that a magnet link names by URL is downloaded in parallel to the metadata exchange, only from public addresses,
+/// and used only if it is the right one. Local addresses get no request, not even through a redirect or a name.
 #[test]
 fn a_links_url_brings_the_metadata_and_leads_to_no_local_address() {
     isolated("a_links_url_brings_the_metadata_and_leads_to_no_local_address", &[], || {
@@ -379,7 +379,7 @@ fn a_links_url_brings_the_metadata_and_leads_to_no_local_address() {
             assert_eq!(lists(&format!("&xs={bad}"), &nobody), Some(2), "{bad}");
         }
         assert_eq!((local.asked(), home.asked()), (0, 0), "a local address was asked");
-        // A URL that hangs or never ends holds nobody up: the peers have the metadata as well.
+        // A URL that hangs or never ends does not delay the download: the peers have the metadata too.
         let knows = Talker::new(&payload, size_of(&payload), |_, _| Ok(false));
         for slow in ["/silence", "/endless"] {
             assert_eq!(lists(&format!("&xs={}", public.url(slow)), &knows.addr().to_string()), Some(0), "{slow}");

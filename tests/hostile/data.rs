@@ -1,5 +1,6 @@
-//! Wrong data among right: btsync completes, finds out who sent it, and bans those alone (SECURITY: the sender of a bad block is
-//! found and banned, its honest co-senders are not). Within this process, as the events say who was banned.
+//! Corrupt blocks among correct ones: btsync completes, finds out which peer sent them, and bans only that peer (SECURITY: the
+//! sender of a bad block is found and banned, its honest co-senders are not). In this process, because the events name the banned
+//! peers.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,19 +18,19 @@ use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
 use crate::common::wire::{Wire, id};
 use crate::common::{Stage, until};
 
-/// One block in so many is wrong.
+/// One block in this many is corrupt.
 const EVERY: usize = 20;
 
-/// How a download ended.
+/// The result of a download.
 struct Told {
     outcome: Outcome,
     banned: BTreeSet<SocketAddr>,
-    /// For each failure, how many had sent blocks of the piece.
+    /// For each failed piece, how many peers had sent blocks of it.
     failures: Vec<usize>,
     figures: Snapshot,
 }
 
-/// Downloads from `peers`; `meanwhile` runs beside it.
+/// Downloads from `peers` while `meanwhile` runs.
 fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: impl FnOnce()) -> Told {
     let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
     let mut config = Config::new(out);
@@ -54,7 +55,7 @@ fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: imp
     told
 }
 
-/// Serves everything, one block in [`EVERY`] wrong in its last bit, the first among them; counts the wrong ones.
+/// A seeder whose first block and then one block in [`EVERY`] is wrong in its last bit; counts the corrupt blocks.
 fn poisoner(payload: &Payload, content: &Arc<Vec<u8>>, lies: &Arc<AtomicUsize>) -> FakePeer {
     let (theirs, content, lies) = (payload.clone(), content.clone(), lies.clone());
     FakePeer::new(payload.info_hash(), move |mut wire| {
@@ -75,14 +76,14 @@ fn poisoner(payload: &Payload, content: &Arc<Vec<u8>>, lies: &Arc<AtomicUsize>) 
     })
 }
 
-/// Half of the peers spoil a few blocks of whatever they send.
+/// Half of the peers corrupt a few blocks.
 #[test]
 fn poisoners_are_banned_and_nobody_else() {
     let (stage, payload) = (Stage::new(), Payload::single("poisoned.bin", 16 << 20, 2 << 20));
     let content = Arc::new(payload.content());
     let lies: Vec<_> = (0..3).map(|_| Arc::new(AtomicUsize::new(0))).collect();
     let poisoners: Vec<_> = lies.iter().map(|lies| poisoner(&payload, &content, lies)).collect();
-    // The honest give some of what is wanted at once, and the rest when everybody has lied.
+    // The honest peers serve some blocks at once, and the rest when every poisoner has sent a corrupt block.
     let gate = Gate::new(300);
     let honest: Vec<_> = (0..3).map(|_| FakePeer::honest(&payload, &gate)).collect();
     let peers = honest.iter().chain(&poisoners).map(|peer| peer.addr).collect();
@@ -97,7 +98,7 @@ fn poisoners_are_banned_and_nobody_else() {
     assert!(told.figures.wasted < 3 * told.figures.total, "{} bytes wasted", told.figures.wasted);
 }
 
-/// One wrong block in a piece that an honest peer fills: the liar has hung up long before that shows.
+/// One corrupt block in a piece that an honest peer completes. The liar has disconnected long before the hash check fails.
 #[test]
 fn who_spoils_one_block_and_leaves_is_banned_all_the_same() {
     let (stage, payload) = (Stage::new(), Payload::single("spoilt.bin", (1 << 20) - 5, 1 << 20));

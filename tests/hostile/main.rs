@@ -1,4 +1,4 @@
-//! Peers, trackers and torrents that do harm on purpose.
+//! Tests against malicious peers, trackers and torrents.
 
 #[path = "../common/mod.rs"]
 mod common;

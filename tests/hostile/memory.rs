@@ -1,5 +1,5 @@
-//! Attacks on the memory and the descriptors of the process: floods by peers that never read an answer, choke flapping, and more
-//! callers than descriptors. The program runs as a process of its own, and its peak of resident memory is what counts.
+//! Attacks on memory and file descriptors: floods by peers that never read an answer, rapid choking and unchoking, and more
+//! incoming connections than descriptors. btsync runs as a separate process, whose peak resident memory is checked.
 
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
@@ -19,22 +19,22 @@ use crate::common::web::{Page, Web};
 use crate::common::wire::{Message, Wire, extended_handshake, frame, id, peer_from};
 use crate::common::{Stage, btsync, free_port, until};
 
-/// Connections that flood at the same time, and how often each says the same.
+/// The number of flooding connections, and how often each sends the same message.
 const FLOODERS: usize = 8;
 const TIMES: usize = 2000;
-/// Connections that choke and unchoke at the same time, and how often: below what counts as a flood.
+/// The number of connections that choke and unchoke rapidly, and how often: less than the flood threshold.
 const FLAPPERS: usize = 24;
 const FLAPS: usize = 900;
-/// Connections that flood until the program ends.
+/// The number of connections that flood until btsync ends.
 const CALLERS: usize = 50;
-/// What the process may have had resident at any time, in KiB. Without an attack it takes a quarter of that.
+/// The highest peak of resident memory that passes, in KiB. Without an attack btsync needs a quarter of it.
 const PEAK: u64 = 32 * 1024;
 
 fn payload() -> Payload {
     Payload::single("flood.bin", 8 << 20, 16 * 1024)
 }
 
-/// Sends `round` until so many messages have been sent, or until the other end has had enough. Reads nothing.
+/// Sends `round` that many times, or until the other side closes the connection. Reads nothing.
 fn flood(wire: &mut Wire, round: &[u8], times: usize) {
     let once = round.repeat(100);
     for _ in 0..times / 100 {
@@ -44,7 +44,7 @@ fn flood(wire: &mut Wire, round: &[u8], times: usize) {
     }
 }
 
-/// A connection with all extensions, whose extension handshake says that it knows metadata and peer exchange messages.
+/// A connection with all extensions; its extension handshake announces metadata and peer exchange.
 fn extended(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
     let mut wire = Wire::call(addr);
     let said = frame(id::EXTENDED, b"\0d1:md11:ut_metadatai3e6:ut_pexi7eee");
@@ -53,7 +53,7 @@ fn extended(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
     wire
 }
 
-/// Many connections send `first`, then `round` many times each, read nothing, and stay until the memory was looked at.
+/// Several connections send `first`, then `round` many times, read nothing, and stay open until the memory is measured.
 fn all_flood(running: &Running, addr: SocketAddr, swarm: [u8; 20], first: &[u8], round: &[u8]) {
     let floods: Vec<_> = (0..FLOODERS)
         .map(|_| {
@@ -79,13 +79,13 @@ fn number(n: u32) -> [u8; 4] {
     n.to_be_bytes()
 }
 
-/// Connections that ask for much and read nothing, as many as btsync has places for, and what the process may have had resident.
+/// The number of connections that request much and read nothing, as many as btsync accepts, and the highest peak that passes.
 const STALLERS: u32 = 225;
 const STALLED_PEAK: u64 = 64 * 1024;
-/// Blocks that each of them takes at a time before, more than buffers hold: then a seed opens slots for all.
+/// Blocks that each of them downloads first, more than the buffers hold, so that the seed opens slots for all of them.
 const FAST: u32 = 64;
 
-/// Peers that take blocks until all of them have a slot, then ask for as much as they may and read no more.
+/// Peers that download until all of them have a slot, then send as many requests as allowed and stop reading.
 #[test]
 fn peers_that_ask_for_much_and_read_nothing() {
     let (stage, payload) = (Stage::new(), payload());
@@ -118,7 +118,7 @@ fn peers_that_ask_for_much_and_read_nothing() {
         })
         .collect();
     let wires: Vec<_> = wires.into_iter().map(|wire| wire.join().expect("no panic")).collect();
-    // The kernel has taken what it can when nothing has left for a while.
+    // The kernel's buffers are full once no data has been sent for a while.
     let mut before = u64::MAX;
     until("no writer gets anything into its socket", || {
         thread::sleep(Duration::from_millis(500));
@@ -130,7 +130,7 @@ fn peers_that_ask_for_much_and_read_nothing() {
     drop(wires);
 }
 
-/// Each kind of message that costs an answer or a note, below the number at which it counts as a flood.
+/// Every kind of message that costs an answer or state, repeated less often than the flood threshold.
 fn rounds() -> Vec<Vec<u8>> {
     let block = [number(1), number(0), number(16 * 1024)].concat();
     let peers: Vec<u8> = (0..50u8).flat_map(|n| [192, 0, 2, n, 1, 1]).collect();
@@ -152,7 +152,7 @@ fn rounds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// One after the other, and the seeder serves an honest peer afterwards.
+/// One flood after the other; afterwards the seeder still serves an honest peer.
 #[test]
 fn floods_against_a_seeder() {
     let (stage, payload) = (Stage::new(), payload());
@@ -167,7 +167,7 @@ fn floods_against_a_seeder() {
     fair.receive_until(&Message::Piece(3, 0, right)).expect("the block that was asked for");
 }
 
-/// The same against a download, whose peers offer all of it.
+/// The same floods against a download, from peers that offer everything.
 #[test]
 fn floods_against_a_download() {
     let (stage, payload, port) = (Stage::new(), payload(), free_port());
@@ -180,7 +180,7 @@ fn floods_against_a_download() {
     for round in rounds() {
         all_flood(&running, addr, swarm, &all, &round);
     }
-    // Requests are picked at each unchoke, and are of no use after the choke: the peer is never told of them.
+    // btsync picks requests at each unchoke, and the choke makes them void before they are sent.
     let flaps = [frame(id::UNCHOKE, &[]), frame(id::CHOKE, &[])].concat().repeat(FLAPS);
     let wires: Vec<_> = (0..FLAPPERS)
         .map(|_| {
@@ -193,7 +193,7 @@ fn floods_against_a_download() {
     drop(wires);
 }
 
-/// A peer that chokes and unchokes all the time costs the picker's time: it is disconnected.
+/// A peer that chokes and unchokes constantly costs the piece picker time. btsync disconnects it.
 #[test]
 fn a_peer_that_flaps_is_disconnected() {
     let (stage, payload, port) = (Stage::new(), payload(), free_port());
@@ -209,8 +209,8 @@ fn a_peer_that_flaps_is_disconnected() {
     assert!(running.runs());
 }
 
-/// Callers come all the time between a link's metadata and its download, more of them than the process may have descriptors. It
-/// has few, so that files cannot be opened where the callers have them all.
+/// Peers connect constantly between a magnet link's metadata and its download, more of them than btsync may have descriptors. The
+/// limit is low, so btsync could not open files if the connections used them all.
 #[test]
 fn callers_between_the_metadata_and_the_download() {
     let (stage, payload, port) = (Stage::new(), Payload::single("linked.bin", 400 * 4096, 4096), free_port());
@@ -234,7 +234,7 @@ fn callers_between_the_metadata_and_the_download() {
             })
         })
         .collect();
-    // It does not hang up when the metadata is there: the step to the download takes its time.
+    // It stays connected after the metadata is complete, which prolongs the step to the download.
     let info_hash = payload.info_hash();
     let lingers = thread::spawn(move || {
         let mut wire = Wire::call(addr);
@@ -262,7 +262,7 @@ fn callers_between_the_metadata_and_the_download() {
     let _ = lingers.join();
 }
 
-/// Descriptors run out in the middle of a download of many files: it waits for some, and goes on.
+/// Descriptors run out in the middle of a download of many files. btsync waits until some are free, and continues.
 #[test]
 fn a_download_outlives_a_shortage_of_descriptors() {
     let names: Vec<String> = (0..60).map(|n| format!("f{n:02}")).collect();
@@ -278,7 +278,7 @@ fn a_download_outlives_a_shortage_of_descriptors() {
         let (pid, files) = (format!("--pid={}", running.pid()), format!("--nofile={files}:"));
         assert!(Command::new("prlimit").args([pid, files]).status().expect("prlimit").success());
     };
-    // The lowest numbers are taken: nothing can be opened, whatever is closed.
+    // All remaining numbers are in use: no open succeeds, whatever btsync closes.
     limit(3);
     gate.open();
     until("it finds no descriptor", || running.log().contains("no descriptors are left"));
@@ -287,7 +287,7 @@ fn a_download_outlives_a_shortage_of_descriptors() {
     payload.assert_at(&stage.path("out"));
 }
 
-/// The soft limit of descriptors is raised, and the user's own command has the one from before.
+/// btsync raises its soft limit of descriptors, and runs the user's command with the original limit.
 #[test]
 fn more_descriptors_are_asked_for_but_not_for_the_users_command() {
     let (stage, payload) = (Stage::new(), Payload::single("small.bin", 32 * 1024, 16 * 1024));
@@ -303,7 +303,7 @@ fn more_descriptors_are_asked_for_but_not_for_the_users_command() {
         "--listen-port",
         &free_port().to_string(),
     ]);
-    // All of it was there before, which is no completion by itself.
+    // The torrent was complete before, which by itself does not run the command.
     command.args(["--on-complete-always", "--on-download-complete"]);
     command.arg(format!("ulimit -Sn > {0}.new; mv {0}.new {0}", told.display()));
     let mut running = stage.start("btsync", command.env("XDG_CACHE_HOME", stage.path("cache")));
@@ -315,14 +315,14 @@ fn more_descriptors_are_asked_for_but_not_for_the_users_command() {
     running.terminate(0);
 }
 
-/// There is no descriptor when it is to listen, or when the DHT and local discovery are to begin: it tries again until there is one.
+/// No descriptor is free for the listening socket, or for DHT and local discovery: btsync retries until one is.
 #[test]
 fn what_finds_no_descriptor_at_the_start_is_tried_again() {
     const TEST: &str = "what_finds_no_descriptor_at_the_start_is_tried_again";
     if !can_trace(TEST) {
         return;
     }
-    // The first socket listens, the next ones are the DHT's and local discovery's.
+    // The first socket listens, the next ones are those of the DHT and of local discovery.
     for calls in ["1..3", "2..5"] {
         let (stage, payload) = (Stage::new(), payload());
         let node = UdpSocket::bind("127.0.0.1:0").expect("a port");
@@ -340,14 +340,14 @@ fn what_finds_no_descriptor_at_the_start_is_tried_again() {
         let trace = std::fs::read_to_string(stage.path("trace")).expect("a trace");
         assert!(trace.lines().filter(|line| line.contains("(INJECTED)")).count() >= 3, "{trace}");
         assert_eq!(poor.log().contains("no DHT yet"), calls == "2..5");
-        // strace keeps signals to itself.
+        // strace does not pass signals on.
         let pid = trace.split_whitespace().next().expect("a process");
         assert!(Command::new("kill").arg(pid).status().expect("kill").success());
         poor.ends_with(7);
     }
 }
 
-/// Whether strace can be used; the test is reported as not run where it cannot.
+/// Whether strace works; if not, reports the test as not run.
 fn can_trace(test: &str) -> bool {
     if !installed(test, &["strace"]) {
         return false;
@@ -359,18 +359,18 @@ fn can_trace(test: &str) -> bool {
     traced
 }
 
-/// The torrents' files, as arguments.
+/// Writes the torrents' files and returns their paths as arguments.
 fn torrents(stage: &Stage, payloads: &[Payload]) -> Vec<String> {
     let file = |payload| stage.torrent(payload, "http://127.0.0.1:9/announce").display().to_string();
     payloads.iter().map(file).collect()
 }
 
-/// A download whose system calls of one kind fail three times in a row for want of descriptors, at any place. It must complete,
-/// wherever that is.
+/// A download in which three system calls of one kind in a row fail for lack of descriptors, at any position. It must complete
+/// every time.
 struct Shortages<'a> {
     stage: Stage,
     payloads: &'a [Payload],
-    /// What has all of them.
+    /// Has all payloads.
     seeder: (Running, SocketAddr),
 }
 
@@ -394,7 +394,7 @@ impl Shortages<'_> {
         torrents(&self.stage, self.payloads)
     }
 
-    /// One run in which these calls of `call` fail, `names` being what is to be downloaded; whether there was any such call.
+    /// Downloads `names` while the given calls of `call` fail. Returns whether there was any such call.
     fn fails(&self, call: &str, when: &str, names: &[String], more: &[&str]) -> bool {
         let out = self.stage.path("out");
         let _ = std::fs::remove_dir_all(&out);
@@ -404,13 +404,13 @@ impl Shortages<'_> {
         command.args(names).arg("-d").arg(self.stage.folder("out")).args(["--no-dht", "--no-lsd"]);
         command.args(["--bt-exclude-tracker", "*", "--listen-port", &free_port().to_string()]).args(more);
         command.args(["--peer", &self.seeder.1.to_string()]);
-        // Cargo's would have the loader look for its libraries at many places.
+        // Cargo's value would make the loader search for libraries in many places.
         without_settings(&mut command).env_remove("LD_LIBRARY_PATH").env("XDG_CACHE_HOME", self.stage.path("cache"));
         let mut running = self.stage.start("poor", &mut command);
         let code = running.end_within(crate::common::PATIENCE);
         let trace = std::fs::read_to_string(self.stage.path("trace")).expect("a trace");
         let failed: Vec<&str> = trace.lines().filter(|line| line.contains("(INJECTED)")).collect();
-        // The program has not begun where its libraries cannot be opened.
+        // btsync has not started if the loader could not open its libraries.
         let is_loader = code == Some(127) || failed.iter().any(|line| line.contains(".so"));
         if !is_loader && !failed.is_empty() {
             assert_eq!(code, Some(0), "{failed:?}");
@@ -422,14 +422,14 @@ impl Shortages<'_> {
         !failed.is_empty()
     }
 
-    /// The same at every place.
+    /// Runs [`Shortages::fails`] at every position.
     fn fail_everywhere(&self, call: &str, names: &[String], more: &[&str]) {
         let failing = (1..200).step_by(3).take_while(|at| self.fails(call, &format!("{at}..{}", at + 2), names, more));
         assert!((1..60).contains(&failing.count()), "{call}");
     }
 }
 
-/// Names that differ in case only have the file system looked at.
+/// Names that differ only in case make btsync examine the file system.
 fn two_payloads() -> [Payload; 2] {
     [
         Payload::tree("one", &[("a", 40_000), ("A", 40_000), ("b", 1)], 16 * 1024),
@@ -459,9 +459,9 @@ fn a_shortage_of_descriptors_ends_none_of_several_downloads() {
     for call in ["socketpair", "openat", "openat2"] {
         scene.fail_everywhere(call, &scene.torrents(), &[]);
     }
-    // The first of each thread: the port, and each connection.
+    // The first socket calls of each thread: the listening port, and each connection.
     assert!(scene.fails("socket", "1..3", &scene.torrents(), &[]));
-    // Where the names come from: a list, a URL.
+    // The names come from a list, then from a URL.
     let list = scene.stage.path("list");
     std::fs::write(&list, scene.torrents().join("\n")).expect("a list");
     scene.fail_everywhere("openat", &[], &["--input-file", list.to_str().expect("UTF-8")]);
@@ -470,7 +470,8 @@ fn a_shortage_of_descriptors_ends_none_of_several_downloads() {
     assert!(scene.fails("socket", "1", &names, &[]));
 }
 
-/// What a record vouches for is not hashed again, and a download is known by it.
+/// When reading the resume data finds no free descriptor, btsync retries. It does not hash again what the resume data vouches
+/// for.
 #[test]
 fn resume_data_is_waited_for_where_there_is_no_descriptor() {
     if !can_trace("resume_data_is_waited_for_where_there_is_no_descriptor") {
@@ -501,7 +502,7 @@ fn resume_data_is_waited_for_where_there_is_no_descriptor() {
     }
 }
 
-/// Without a descriptor for one of its sockets, our own tracker does not run as half of what it is to be.
+/// If one of its sockets gets no descriptor, `btsync tracker` ends with an error instead of running without it.
 #[test]
 fn a_tracker_that_lacks_a_descriptor_at_the_start_ends_and_says_so() {
     if !can_trace("a_tracker_that_lacks_a_descriptor_at_the_start_ends_and_says_so") {
@@ -518,7 +519,7 @@ fn a_tracker_that_lacks_a_descriptor_at_the_start_ends_and_says_so() {
         let said = running.log();
         assert!(said.contains("cannot listen") && said.contains("too many open files"), "{call} {when}: {said}");
     }
-    // A port that somebody else has is done without, and that is said, too.
+    // If another process uses the UDP port, the tracker serves HTTP only, and reports that.
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let addr = taken.local_addr().expect("its address").to_string();
     let mut running = stage.start("http only", btsync().args(["tracker", "--listen", &addr]));
@@ -526,7 +527,8 @@ fn a_tracker_that_lacks_a_descriptor_at_the_start_ends_and_says_so() {
     running.terminate(0);
 }
 
-/// The DHT's state cannot be read at the start for want of a descriptor: it is not taken for none, and is not lost at the end.
+/// If the DHT's state cannot be read at the start for lack of a descriptor, btsync neither treats it as missing nor overwrites it
+/// at the end.
 #[test]
 fn the_state_of_the_dht_survives_a_shortage_of_descriptors() {
     const TEST: &str = "the_state_of_the_dht_survives_a_shortage_of_descriptors";
@@ -547,7 +549,7 @@ fn the_state_of_the_dht_survives_a_shortage_of_descriptors() {
         let mut running = stage.start("dht", command);
         node.recv_from(&mut [0; 1500]).expect("a query of the DHT");
         let trace = std::fs::read_to_string(stage.path("trace")).expect("a trace");
-        // strace keeps signals to itself.
+        // strace does not pass signals on.
         let pid = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.pid())).expect("procfs");
         assert!(Command::new("kill").arg(pid.trim()).status().expect("kill").success());
         running.ends_with(7);
@@ -558,17 +560,17 @@ fn the_state_of_the_dht_survives_a_shortage_of_descriptors() {
     let inject = ["-P", &path, "-e", "trace=?open,openat", "--inject=?open,openat:error=EMFILE:when=1..2"];
     let (second, trace) = run(&inject);
     assert_eq!(trace.matches("(INJECTED)").count(), 2, "{trace}");
-    // It begins with our ids: another would have been made if the nodes had not been read.
+    // The state begins with our node ids. btsync would have generated new ones had it not read the file.
     assert_eq!(second, first);
 }
 
-/// With a limit that no download can do with, it says so; with a low one it does without what it can do without.
+/// If the descriptor limit is too low for any download, btsync says so. With a low limit, it gives up optional features.
 #[test]
 fn too_low_a_limit_of_descriptors_is_told_of_at_once() {
     let payloads = two_payloads();
     let scene = Shortages::of(&payloads);
     let run = |limit: u32, names: &[String]| {
-        // What the test's own surroundings left open counts, too.
+        // Close descriptors inherited from the test's environment, because they count too.
         let alone = "for n in 3 4 5 6 7 8 9; do eval exec $n'>&-'; done; ulimit -n $0; exec \"$@\"";
         let mut command = Command::new("sh");
         command.args(["-c", alone, &limit.to_string()]).arg(btsync().get_program()).args(names);
@@ -593,8 +595,8 @@ fn too_low_a_limit_of_descriptors_is_told_of_at_once() {
     }
 }
 
-/// Connections keep the queues of their sockets full of long extension handshakes. Linux hands out what it has received also after a
-/// socket was shut: a signal must end the program without all of that being read.
+/// Connections keep their socket queues full of long extension handshakes. Linux still delivers received data after a shutdown of
+/// the socket; a signal must end btsync without reading all of it.
 #[test]
 fn a_signal_ends_a_seeder_that_many_flood_with_expensive_handshakes() {
     let (stage, payload, port) = (Stage::new(), payload(), free_port());

@@ -1,10 +1,11 @@
-//! A magnet link among peers that lie about its metadata, send rubbish, reject, are silent, or flood us with peers: the download
-//! completes from the one who is honest, and who lied is banned. Within this process, as the events say who was.
+//! A magnet link among peers that lie about its metadata, send malformed messages, reject, stay silent, or flood us with peers.
+//! The download completes from the honest peer, and the liars are banned. In this process, because the events name the banned
+//! peers.
 //!
-//! The connections of that time are those of the download; what peers said of pieces before it was known how many there are is
-//! not said again, and judged once it is known.
+//! The download keeps the connections of the metadata phase. What peers said about pieces before the piece count was known is
+//! checked and used once it is known.
 //!
-//! The honest peer says nothing until the hostile one has done its worst: a test cannot pass by being fast.
+//! The honest peer sends nothing until the hostile one is done, so a test cannot pass by being fast.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -20,12 +21,12 @@ use crate::common::wire::id;
 use btsync::metainfo::Magnet;
 use btsync::torrent::{Config, Event, Outcome, Torrent, TorrentError};
 
-/// Two pieces of metadata, the second one short.
+/// Its metadata has two pieces, the second one short.
 fn payload() -> Payload {
     Payload::single("linked.bin", 1000 * 4096 - 99, 4096)
 }
 
-/// Counts what a hostile peer did.
+/// Counts what a hostile peer has done.
 type Deeds = Arc<AtomicUsize>;
 
 fn done(deeds: &Deeds, times: usize) -> impl Fn() -> bool + Send + Sync + 'static {
@@ -41,7 +42,7 @@ fn config(stage: &Stage, peers: Vec<SocketAddr>) -> Config {
     config
 }
 
-/// Fetches by a link from these peers; whom it banned for wrong metadata.
+/// Downloads by magnet link from these peers. Returns the peers banned for wrong metadata.
 fn fetch(payload: &Payload, peers: &[&Talker]) -> BTreeSet<SocketAddr> {
     let stage = Stage::new();
     let config = config(&stage, peers.iter().map(|peer| peer.addr()).collect());
@@ -52,12 +53,13 @@ fn fetch(payload: &Payload, peers: &[&Talker]) -> BTreeSet<SocketAddr> {
     events.try_iter().filter_map(|e| if let Event::MetadataRefused { addr } = e { Some(addr) } else { None }).collect()
 }
 
-/// The same, as it is claimed.
+/// The metadata size, as peers claim it.
 fn claimed() -> i64 {
     i64::try_from(size()).expect("a small payload")
 }
 
-/// A peer that claims this size and answers requests for metadata in its own way; the honest one speaks after `times` of them.
+/// Downloads from an honest peer and one that claims `claims` as its metadata size and answers requests with `answers`. The
+/// honest peer sends nothing before `times` answers.
 fn beside_one_who(
     claims: i64,
     times: usize,
@@ -75,7 +77,7 @@ fn beside_one_who(
     (fetch(&payload, &[&liar, &honest]), liar.addr())
 }
 
-/// How long its metadata is; found out once, as it takes hashing.
+/// The metadata size; computed once, because it takes hashing.
 fn size() -> usize {
     static SIZE: OnceLock<usize> = OnceLock::new();
     *SIZE.get_or_init(|| payload().info().len())
@@ -139,7 +141,7 @@ fn one_who_never_answers() {
     assert_eq!(banned, BTreeSet::new());
 }
 
-/// Both have part in what turns out wrong; the honest one is not blamed for it.
+/// Both peers contributed to wrong metadata. The honest one must not be banned.
 #[test]
 fn wrong_bytes_among_right_ones() {
     let payload = payload();
@@ -169,14 +171,14 @@ fn sizes_that_cannot_be_are_not_asked_for() {
     }
 }
 
-/// The largest that is believed in costs no memory before it comes.
+/// The largest accepted size allocates no memory before data arrives.
 #[test]
 fn the_largest_size_with_nothing_behind_it() {
     let (banned, _) = beside_one_who(30 * 1024 * 1024, 3, |_, _| Ok(()));
     assert_eq!(banned, BTreeSet::new());
 }
 
-/// A peer that does `worst` as soon as it can; the honest one speaks after that.
+/// Downloads from an honest peer and one that does `worst` at once. The honest peer sends nothing before that is done.
 fn beside_one_who_begins_with(worst: impl Fn(&mut Talk) -> std::io::Result<()> + Send + Sync + 'static) {
     let (payload, deeds) = (payload(), Deeds::default());
     let counts = deeds.clone();
@@ -197,13 +199,13 @@ fn a_flood_of_metadata_that_nobody_asked_for() {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();
     beside_one_who_begins_with(move |talk| {
-        // What follows is not read any more, and may not be sent.
+        // btsync stops reading at some point, and then sending fails.
         while talk.metadata(0, size(), &[0; PIECE]).is_ok() {
             count.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     });
-    // Each counts as much as many short messages do. The buffers between us hold some more than are read.
+    // Each counts as many short messages. The socket buffers hold more than btsync reads.
     let sent = sent.load(Ordering::Relaxed);
     assert!((1..5000).contains(&sent), "{sent} were taken");
 }
@@ -229,7 +231,7 @@ fn peer_exchange_that_makes_no_sense() {
     });
 }
 
-/// The hash is right, and yet it is no torrent.
+/// The hash is correct, but the metadata is not a torrent.
 #[test]
 fn metadata_that_is_no_torrent() {
     let stage = Stage::new();
@@ -240,7 +242,7 @@ fn metadata_that_is_no_torrent() {
     assert!(session.run().is_err_and(|error| matches!(*error, TorrentError::Metadata(_))));
 }
 
-/// A peer that begins in its own way, and is honest from then on.
+/// A peer that starts with `begin` and is honest from then on.
 fn who_begins_with(begin: impl Fn(&mut Talk) -> std::io::Result<()> + Send + Sync + 'static) -> Talker {
     Talker::new(&payload(), claimed(), move |talk, turn| {
         let begins = matches!(turn, Turn::Begin);
@@ -277,7 +279,7 @@ fn what_was_said_of_pieces_before_the_metadata_counts_in_the_download() {
     }
 }
 
-/// They were told that we have nothing, as nobody knew.
+/// In the metadata phase btsync told its peers that it has nothing, because it did not know yet.
 #[test]
 fn peers_of_the_metadata_stage_are_told_what_is_on_disk() {
     let (stage, payload) = (Stage::new(), payload());
@@ -300,7 +302,7 @@ fn a_seed_that_cannot_be_dialled_is_fetched_from_on_its_one_connection() {
     let running = std::thread::spawn(move || session.run().expect("a session without trouble"));
     let listening = |event| if let Event::Listening { port } = event { Some(port) } else { None };
     let port = events.iter().find_map(listening).expect("it listens");
-    // It returns once the download is over and btsync leaves.
+    // Returns once the download is complete and btsync disconnects.
     Talker::call(([127, 0, 0, 1], port).into(), &payload);
     assert_eq!(running.join().expect("no panic"), Outcome::Completed);
     payload.assert_at(&stage.path("out"));
@@ -327,7 +329,7 @@ fn a_bitfield_that_does_not_fit_is_found_out_with_the_metadata() {
             }
             Ok(true)
         });
-        // It speaks only after the other one was disconnected.
+        // Sends nothing before the other peer is disconnected.
         let honest = Talker::honest(&payload, done(&closed, 1));
         assert_eq!(fetch(&payload, &[&misfit, &honest]), BTreeSet::new());
     }

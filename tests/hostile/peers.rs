@@ -1,7 +1,7 @@
-//! btsync among peers that lie, flood, stall and send rubbish: it completes from whoever is honest, with the right bytes, and
-//! does not spend its memory on the others (SECURITY: what must hold against strangers).
+//! btsync among peers that lie, flood, stall and send malformed messages: it completes from the honest peers with the right
+//! bytes, and does not spend memory on the others (SECURITY: what must hold against strangers).
 //!
-//! The honest seeder is held back until the hostile peer has done its worst: a test cannot pass by being fast.
+//! The honest seeder is held back until the hostile peer is done, so a test cannot pass by being fast.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::common::tracker::Tracker;
 use crate::common::wire::{Message, Wire, frame, handshake, id};
 use crate::common::{Stage, free_port, until};
 
-/// A peer that shakes hands, sends these bytes, and must then be hung up on.
+/// btsync must disconnect a peer that completes the handshake and sends these bytes.
 fn hung_up_on_after(bytes: Vec<u8>) {
     let hostile = FakePeer::new(thirty_pieces().info_hash(), move |mut wire| {
         wire.send_raw(&bytes)?;
@@ -22,7 +22,7 @@ fn hung_up_on_after(bytes: Vec<u8>) {
     Scene::new(hostile).survives();
 }
 
-/// A peer that gets as far as being asked for a block, does `misbehave` with the request, and must be hung up on.
+/// btsync requests a block from the peer, the peer does `misbehave` with the request, and btsync must disconnect it.
 fn hung_up_on_when_asked(misbehave: fn(&mut Wire, Asked) -> io::Result<()>) {
     let hostile = FakePeer::new(thirty_pieces().info_hash(), move |mut wire| {
         let request = until_asked(&mut wire)?;
@@ -32,12 +32,12 @@ fn hung_up_on_when_asked(misbehave: fn(&mut Wire, Asked) -> io::Result<()>) {
     Scene::new(hostile).survives();
 }
 
-/// Three numbers as they travel.
+/// Three numbers as encoded in a message.
 fn words(words: [u32; 3]) -> Vec<u8> {
     words.map(u32::to_be_bytes).concat()
 }
 
-/// A whole download in which one peer serves but does `first` with the first request it gets.
+/// A whole download from one peer that does `first` with its first request and serves from then on.
 fn served_although(first: impl Fn(&mut Wire, Asked, &[u8]) -> io::Result<()> + Send + Sync + 'static) {
     let (stage, payload) = (Stage::new(), thirty_pieces());
     let (content, theirs, open) = (payload.content(), payload.clone(), Gate::new(usize::MAX));
@@ -78,7 +78,7 @@ fn a_bitfield_that_is_too_long() {
     hung_up_on_after(frame(id::BITFIELD, &[0xff, 0xff, 0xff, 0xfc, 0]));
 }
 
-/// Its length alone is enough: nothing is kept waiting for the bytes.
+/// btsync checks the length in the header, without waiting for the payload.
 #[test]
 fn a_bitfield_of_another_length_is_refused_before_it_has_come() {
     hung_up_on_after(vec![0, 0, 64, 1, id::BITFIELD]);
@@ -101,7 +101,7 @@ fn a_late_bitfield_that_forgets_a_have() {
     hung_up_on_after([frame(id::HAVE, &[0; 4]), frame(id::BITFIELD, &[0x7f, 0xff, 0xff, 0xfc])].concat());
 }
 
-/// aria2 sends a second bitfield in place of many HAVEs: it counts as those.
+/// aria2 sends a second bitfield in place of many HAVEs. btsync treats it as those.
 #[test]
 fn a_late_bitfield_counts_as_haves() {
     let (stage, payload) = (Stage::new(), thirty_pieces());
@@ -164,7 +164,7 @@ fn a_block_at_an_offset_that_does_not_exist() {
 
 #[test]
 fn a_block_that_was_not_asked_for_is_dropped() {
-    // Offsets between the blocks, which nobody asks for: it would spoil two blocks if it were taken.
+    // Offsets between the blocks, which btsync never requests. If accepted, the data would corrupt two blocks.
     served_although(|wire, (piece, begin, length), block| {
         wire.send_block(piece, 1, &vec![0xbb; length as usize])?;
         wire.send_block(piece, begin + 100, &[0xbb; 16])?;
@@ -172,7 +172,7 @@ fn a_block_that_was_not_asked_for_is_dropped() {
     });
 }
 
-/// A block of a piece that the peer never offered: nobody can have asked it for that.
+/// btsync cannot have requested a piece that the peer never offered.
 #[test]
 fn a_block_of_a_piece_not_offered_is_dropped() {
     let (stage, payload) = (Stage::new(), thirty_pieces());
@@ -199,7 +199,7 @@ fn a_block_that_comes_twice_is_dropped() {
     });
 }
 
-/// Too short, too long, empty: the right bytes come from the honest one.
+/// Too short, too long, empty: the correct bytes come from the honest peer.
 #[test]
 fn blocks_of_the_wrong_length() {
     let lengths: [fn(u32) -> u32; 3] = [|asked| asked - 1, |asked| asked + 1, |_| 0];
@@ -207,13 +207,13 @@ fn blocks_of_the_wrong_length() {
         let hostile = FakePeer::new(thirty_pieces().info_hash(), move |mut wire| {
             let (piece, begin, length) = until_asked(&mut wire)?;
             wire.send_block(piece, begin, &vec![0; wrong(length) as usize])
-            // And it hangs up: what was asked of it is to be asked of others.
+            // Then the peer disconnects; btsync requests its blocks from others.
         });
         Scene::new(hostile).survives();
     }
 }
 
-/// Every block wrong in one bit: the bytes in the end are right, and the liar is hung up on.
+/// Every block is wrong in one bit. The file is correct in the end, and btsync disconnects the liar.
 #[test]
 fn corrupt_blocks() {
     let theirs = thirty_pieces();
@@ -224,7 +224,7 @@ fn corrupt_blocks() {
             let (piece, begin, length) = request;
             let mut wrong = block(&theirs, &content, piece, begin, length).to_vec();
             wrong[0] ^= 1;
-            // Once it hangs up we have what we want.
+            // The error means that btsync disconnected, as it should.
             if wire.send_block(piece, begin, &wrong).is_err() {
                 return Ok(());
             }
@@ -273,7 +273,7 @@ fn a_peer_that_hangs_up_at_once() {
     Scene::new(hostile).survives();
 }
 
-/// Callers that never say a word, and one that asks for another torrent: they cost nothing but their place.
+/// Silent incoming connections, and one for another torrent, cost nothing but their place.
 #[test]
 fn silent_callers_and_wrong_ones() {
     let mut scene = Scene::new(FakePeer::raw(|_| Ok(())));
@@ -285,7 +285,7 @@ fn silent_callers_and_wrong_ones() {
     drop(silent);
 }
 
-/// A caller that never says a word is hung up on.
+/// btsync disconnects an incoming connection that sends nothing.
 #[test]
 fn a_silent_caller_is_hung_up_on() {
     let (stage, payload) = (Stage::new(), thirty_pieces());
@@ -293,7 +293,7 @@ fn a_silent_caller_is_hung_up_on() {
     Wire::call(addr).closed().expect("a deadline for the handshake");
 }
 
-/// A bitfield with gaps, and a have for each piece that was left out.
+/// A bitfield with gaps, and a HAVE for each missing piece.
 #[test]
 fn a_lazy_bitfield_works() {
     let (stage, payload) = (Stage::new(), thirty_pieces());
@@ -309,7 +309,7 @@ fn a_lazy_bitfield_works() {
     fetches_from(&stage, &payload, &peer);
 }
 
-/// Messages nobody knows are passed over (BEP 3 leaves room for more).
+/// btsync ignores unknown messages, which BEP 3 leaves room for.
 #[test]
 fn unknown_messages_are_passed_over() {
     served_although(|wire, (piece, begin, _), block| {
@@ -319,7 +319,7 @@ fn unknown_messages_are_passed_over() {
     });
 }
 
-/// A choke midway takes all requests with it; after the unchoke they are made again.
+/// A choke cancels all requests; btsync repeats them after the unchoke.
 #[test]
 fn a_choke_midway() {
     served_although(|wire, (piece, begin, _), block| {
@@ -330,7 +330,7 @@ fn a_choke_midway() {
     });
 }
 
-/// The tracker names ourselves among others: we hang up and go on.
+/// The tracker returns our own address among others. btsync closes the connection to itself and continues.
 #[test]
 fn a_connection_to_ourselves() {
     let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
@@ -342,12 +342,12 @@ fn a_connection_to_ourselves() {
     let out = stage.folder("out");
     let mut btsync = stage.btsync("btsync", &torrent, &out, port, &["--seed"]);
     until("it has everything", || payload.difference(&out).is_none());
-    // And another time, now that it has something to offer to itself.
+    // Once more, now that it has data to offer to itself.
     until("it has announced twice", || tracker.heard().len() >= 2);
     btsync.terminate(0);
 }
 
-/// Ten thousand requests by someone who does not read: 160 MiB are asked for, and are not held in memory.
+/// Ten thousand requests from a peer that does not read ask for 160 MiB, which btsync does not hold in memory.
 #[test]
 fn a_flood_of_requests() {
     let (stage, payload) = (Stage::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
@@ -356,10 +356,10 @@ fn a_flood_of_requests() {
     for number in 0..10_000u32 {
         let (piece, begin) = (number % 32, number / 32 % 16 * 16 * 1024);
         if flood.request(piece, begin, 16 * 1024).is_err() {
-            break; // Hung up on: a fair answer.
+            break; // btsync disconnected, which is correct too.
         }
     }
-    // Someone else is served meanwhile, a whole torrent of it.
+    // Meanwhile btsync serves a whole torrent to another peer.
     let mut fair = unchoked(addr, &payload);
     let content = payload.content();
     for number in 0..512u32 {
@@ -372,7 +372,7 @@ fn a_flood_of_requests() {
     assert!(peak < 64 * 1024, "btsync took {peak} KiB");
 }
 
-/// A request for more than 128 KiB is no request.
+/// btsync refuses a request for more than 128 KiB.
 #[test]
 fn an_oversize_request() {
     let (stage, payload) = (Stage::new(), Payload::single("big.bin", 8 * 1024 * 1024, 512 * 1024));
@@ -382,7 +382,7 @@ fn an_oversize_request() {
     wire.closed().expect("an oversize request ends the connection");
 }
 
-/// Requests of someone who is not unchoked are not answered.
+/// btsync does not answer requests from a choked peer.
 #[test]
 fn a_request_of_a_choked_peer() {
     let (stage, payload) = (Stage::new(), thirty_pieces());
@@ -390,7 +390,7 @@ fn a_request_of_a_choked_peer() {
     let mut wire = Wire::dial(addr, payload.info_hash()).expect("a handshake");
     wire.request(0, 0, 16 * 1024).expect("a request");
     wire.send(id::INTERESTED, &[]).expect("interest");
-    // Whatever comes before the unchoke, a block is not among it.
+    // Before the unchoke any message may come except a block.
     loop {
         match wire.receive().expect("a message or the unchoke") {
             Message::Unchoke => break,

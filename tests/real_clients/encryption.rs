@@ -1,5 +1,5 @@
-//! Message stream encryption with the programs that people run: each set so that it knows nothing but RC4, and libtorrent also so
-//! that it knows nothing but plain connections. btsync prefers, which is its default, and once it insists itself.
+//! Message stream encryption with other clients: each configured for RC4 only, and libtorrent also for plain connections only.
+//! btsync prefers encryption, which is its default, and in one test requires it.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::common::{Stage, free_port, until};
 const SEEDER: u8 = 2;
 const LEECHER: u8 = 3;
 
-/// What makes each of them insist on RC4.
+/// The arguments that make each client require RC4.
 fn rc4_only(client: Client) -> &'static [&'static str] {
     match client {
         Client::Transmission => &["--encryption-required"],
@@ -21,14 +21,14 @@ fn rc4_only(client: Client) -> &'static [&'static str] {
     }
 }
 
-/// What makes libtorrent know plain connections only.
+/// The settings that restrict libtorrent to plain connections.
 const PLAIN_ONLY: &[&str] = &["in_enc_policy=2", "out_enc_policy=2"];
 
 fn payload() -> Payload {
     Payload::single("odd size.bin", 5 * 1024 * 1024 + 4_321, 128 * 1024)
 }
 
-/// The other client has it all and btsync fetches it.
+/// The other client seeds and btsync downloads.
 fn they_seed(client: Client, theirs: &[&str], ours: &[&str]) {
     let (stage, payload) = (Stage::new(), payload());
     let tracker = Introducer::Ours.start(&stage, &payload);
@@ -42,7 +42,7 @@ fn they_seed(client: Client, theirs: &[&str], ours: &[&str]) {
     payload.assert_at(&out);
 }
 
-/// btsync has it all and the other client fetches it.
+/// btsync seeds and the other client downloads.
 fn we_seed(client: Client, theirs: &[&str], ours: &[&str]) {
     let (stage, payload) = (Stage::new(), payload());
     let tracker = Introducer::Ours.start(&stage, &payload);
@@ -61,7 +61,7 @@ fn arrives(payload: &Payload, folder: &Path) {
     until("the payload has arrived", || payload.difference_in_content(folder).is_none());
 }
 
-/// A test for each client and setting, both ways.
+/// Defines two tests for each client and setting, one for each direction.
 macro_rules! both_ways {
     ($($seeds:ident, $fetches:ident: $client:ident, $theirs:expr, $ours:expr;)*) => {$(
         #[test]

@@ -1,4 +1,4 @@
-//! btsync and other people's clients, each downloading from the other.
+//! Tests of btsync against other clients, each downloading from the other.
 
 #[path = "../common/mod.rs"]
 mod common;

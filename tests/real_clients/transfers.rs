@@ -1,7 +1,7 @@
-//! btsync among the programs that people run: transmission, aria2, libtorrent and rtorrent seed to it and fetch from it, introduced by
-//! opentracker, by a tracker of the tests' own, and by `btsync tracker`. Nobody is told of a peer by hand.
+//! btsync with transmission, aria2, libtorrent and rtorrent, as seeder and as leecher. The peers find each other through
+//! opentracker, the tests' own tracker, and `btsync tracker`; no peer is given by hand.
 //!
-//! scripts/test-setup.sh installs them. Each test has a network namespace of its own.
+//! scripts/test-setup.sh installs the clients. Each test runs in its own network namespace.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use crate::common::payload::Payload;
 use crate::common::real::{Client, Introducer, Introduction};
 use crate::common::{PATIENCE, Stage, btsync, free_port};
 
-/// Where the others live on the test's network; btsync calls from the first address and listens on all.
+/// The addresses of the other clients on the test's network. btsync connects from the first address and listens on all.
 const SEEDER: u8 = 2;
 const LEECHER: u8 = 3;
 
-/// What travels: an awkward tree past opentracker, a single file of odd size past our own tracker.
+/// The payload: an awkward tree with opentracker, a single file of odd size with the other trackers.
 fn payload_for(introducer: Introducer) -> Payload {
     match introducer {
         Introducer::Opentracker => Payload::awkward(),
@@ -25,7 +25,7 @@ fn payload_for(introducer: Introducer) -> Payload {
     }
 }
 
-/// Waits until a client that is not ours has filled its folder. Those that write to a .part file or out of order are waited for, too.
+/// Waits until another client's folder has the payload. Includes clients that use .part files or write out of order.
 fn arrives(payload: &Payload, folder: &Path) {
     let deadline = Instant::now() + PATIENCE;
     while let Some(difference) = payload.difference_in_content(folder) {
@@ -34,7 +34,7 @@ fn arrives(payload: &Payload, folder: &Path) {
     }
 }
 
-/// The other client has it all and btsync fetches it: exits 0 by itself, with every byte right.
+/// The other client seeds and btsync downloads: it must exit with 0 by itself, with every byte correct.
 fn they_seed(client: Client, introducer: Introducer) {
     let (stage, payload) = (Stage::new(), payload_for(introducer));
     let tracker = introducer.start(&stage, &payload);
@@ -48,7 +48,7 @@ fn they_seed(client: Client, introducer: Introducer) {
     payload.assert_at(&out);
 }
 
-/// btsync has it all and the other client fetches it.
+/// btsync seeds and the other client downloads.
 fn we_seed(client: Client, introducer: Introducer) {
     let (stage, payload) = (Stage::new(), payload_for(introducer));
     let tracker = introducer.start(&stage, &payload);
@@ -64,7 +64,7 @@ fn we_seed(client: Client, introducer: Introducer) {
     payload.assert_at(&ours);
 }
 
-/// A test for each client and tracker, both ways.
+/// Defines two tests for each client and tracker, one for each direction.
 macro_rules! both_ways {
     ($($seeds:ident, $fetches:ident: $client:ident by $introducer:ident;)*) => {$(
         #[test]
@@ -96,7 +96,7 @@ both_ways! {
     rtorrent_seeds_by_own_tracker, rtorrent_fetches_by_own_tracker: Rtorrent by Ours;
 }
 
-/// No btsync in it: when this fails the stage is broken, and the other tests say nothing about btsync.
+/// A swarm without btsync. If this fails, the test environment is broken, and the other tests say nothing about btsync.
 #[test]
 fn the_others_get_along_on_this_stage() {
     let programs = ["opentracker", Client::Libtorrent.program(), "aria2c", "transmission-daemon"];
@@ -116,7 +116,7 @@ fn the_others_get_along_on_this_stage() {
     });
 }
 
-/// One btsync has it; another btsync and all three others want it, all at once, and share among themselves.
+/// One btsync seeds. Another btsync and the three other clients download at the same time, and share with each other.
 #[test]
 fn a_mixed_swarm_completes() {
     let others = [(Client::Aria2, 4), (Client::Transmission, 5), (Client::Libtorrent, 6)];
@@ -147,8 +147,8 @@ fn a_mixed_swarm_completes() {
     });
 }
 
-/// `btsync tracker` introduces others to each other, either way round, over HTTP and over UDP (which aria2 speaks only together with
-/// its DHT).
+/// `btsync tracker` serves other clients in either direction, over HTTP and over UDP (which aria2 supports only together with its
+/// DHT).
 #[test]
 fn our_tracker_serves_the_others() {
     let (aria2, libtorrent, transmission) = (Client::Aria2, Client::Libtorrent, Client::Transmission);
@@ -172,7 +172,7 @@ fn our_tracker_serves_the_others() {
     });
 }
 
-/// A torrent made by `btsync create` is one that the others read as we do: they find the files whole.
+/// Other clients read a torrent from `btsync create` as btsync does: they find the files complete.
 #[test]
 fn the_others_read_what_we_create() {
     isolated("the_others_read_what_we_create", &[Client::Libtorrent.program()], || {

@@ -1,5 +1,5 @@
-//! `--max-download-limit` and `--max-upload-limit`: they hold, cost no needless request, change while running, and keep nobody
-//! from leaving. Times are asserted from below only: a busy machine is slower, never faster.
+//! `--max-download-limit` and `--max-upload-limit`: they hold, cause no superfluous requests, change at run time, and do not
+//! delay the shutdown. The tests assert only lower bounds of times: a busy machine is slower, never faster.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::common::{Stage, btsync, free_port, until};
 use btsync::metainfo::Metainfo;
 use btsync::torrent::{Config, Event, Limits, Outcome, Torrent};
 
-/// The payload: 2.5 MiB, 160 blocks.
+/// Blocks in the payload of 2.5 MiB.
 const BLOCKS: usize = 160;
 
-/// What 2.5 MiB take at least at 1 MiB a second, with room for what a limiter lets go at once.
+/// The least time for 2.5 MiB at 1 MiB/s, minus the burst that a limiter allows.
 const AT_A_MIB: Duration = Duration::from_secs(2);
 
 fn payload() -> Payload {
     Payload::single("limited.bin", BLOCKS * 16 * 1024, 64 * 1024)
 }
 
-/// Seeders of the tests' own, and the torrent whose tracker names them.
+/// Fake seeders, and a torrent whose tracker returns their addresses.
 struct Source {
     gates: Vec<Arc<Gate>>,
     torrent: PathBuf,
@@ -35,7 +35,7 @@ struct Source {
 }
 
 impl Source {
-    /// So many seeders behind gates that let `blocks` through.
+    /// `seeders` seeders behind gates that grant `blocks` blocks.
     fn new(stage: &Stage, seeders: usize, blocks: usize) -> Source {
         let payload = payload();
         let gates: Vec<_> = (0..seeders).map(|_| Gate::new(blocks)).collect();
@@ -45,7 +45,7 @@ impl Source {
         Source { gates, torrent, peers, tracker }
     }
 
-    /// Blocks served by all.
+    /// Blocks served by all seeders.
     fn served(&self) -> usize {
         self.gates.iter().map(|gate| gate.served()).sum()
     }
@@ -63,7 +63,7 @@ fn a_download_keeps_its_limit_and_asks_for_nothing_twice() {
     assert_eq!(source.served(), BLOCKS, "blocks served");
 }
 
-/// At this limit each peer's first block takes longer than a first block may.
+/// At this limit, each peer's first block takes longer than the timeout of a first block.
 #[test]
 fn requests_do_not_run_out_of_time_because_we_hold_back() {
     let stage = Stage::new();
@@ -77,7 +77,7 @@ fn requests_do_not_run_out_of_time_because_we_hold_back() {
     ]);
     command.args(["--listen-port", &free_port().to_string()]).env("RUST_LOG", "btsync=debug");
     let mut running = stage.start("fetch", &mut command);
-    // Each is asked for two at first, and for more when the first block has come.
+    // btsync requests two blocks of each peer at first, and more when the first block has arrived.
     until("many have brought a block", || source.served() >= 75);
     let log = running.log();
     assert!(log.contains("DEBUG"), "nothing would be said of requests that are late");
@@ -120,7 +120,7 @@ fn signals_lift_the_limits_and_put_them_back() {
     assert!(began.elapsed() >= AT_A_MIB, "done after {:?}", began.elapsed());
 }
 
-/// What takes hours at the limit is done as soon as it is lifted.
+/// A transfer that takes hours at the limit completes as soon as the limit is lifted.
 #[test]
 fn a_limit_is_lifted_while_blocks_wait() {
     let stage = Stage::new();
@@ -144,7 +144,7 @@ fn who_waits_for_its_turn_still_leaves_in_time() {
     running.terminate(7);
 }
 
-/// The library's own face: limits of the configuration, changed through a handle before the start and while running.
+/// The library: limits in the configuration, changed through a handle before the start and at run time.
 #[test]
 fn a_handle_changes_the_limits() {
     let stage = Stage::new();
@@ -165,15 +165,15 @@ fn a_handle_changes_the_limits() {
     assert_eq!(running.join().expect("no panic"), Outcome::Completed);
 }
 
-/// Trades with a peer behind a slow uplink: requests leave between our own blocks, and do not wait for all that the peer has asked
-/// for. What counts is how much was sent until the download was complete.
+/// Exchanges pieces with a peer over a slow uplink: requests are sent between our own blocks, without waiting for everything that
+/// the peer has requested. The measure is how much btsync uploaded until its download was complete.
 #[test]
 fn requests_do_not_queue_behind_our_own_blocks() {
     const UPLINK: u32 = 400_000;
     let (stage, payload) = (Stage::new(), Payload::single("traded.bin", 256 * 64 * 1024, 64 * 1024));
     let (content, sent) = (Arc::new(payload.content()), Arc::new(AtomicUsize::new(0)));
     let out = stage.folder("out");
-    // The first half is there.
+    // btsync starts with the first half.
     let mut half = content[..content.len() / 2].to_vec();
     half.resize(content.len(), 0);
     std::fs::write(out.join("traded.bin"), half).expect("a file");
@@ -185,7 +185,7 @@ fn requests_do_not_queue_behind_our_own_blocks() {
         let mut asked = 0..u32::MAX;
         loop {
             match wire.receive()? {
-                // As many requests as clients like to have outstanding, so that our blocks never run out.
+                // As many outstanding requests as clients use, so that btsync always has blocks to send.
                 Message::Unchoke => {
                     for number in asked.by_ref().take(500) {
                         wire.request(number / 4 % 128, number % 4 * 16 * 1024, 16 * 1024)?;

@@ -1,4 +1,5 @@
-//! Rates: limits, slow peers and slow links. These tests measure time; heavy tests are in other binaries.
+//! Tests of rates: limits, slow peers and slow links. These tests measure time, so resource-intensive tests are in other
+//! binaries.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
-//! btsync as one leecher among four other people's clients behind one slow seeder: it must neither come last nor take more than
-//! it gives back. What the seeder sends is the bottleneck, so who finds good partners and gives to them gets ahead.
+//! btsync as one leecher among four other clients behind one slow seeder. It must neither be last nor take more than it gives
+//! back. The seeder's uplink is the bottleneck, so a client that finds good partners and uploads to them is faster.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::common::{Stage, free_port, until};
 
 const OTHERS: [Client; 4] = [Client::Transmission, Client::Aria2, Client::Libtorrent, Client::Rtorrent];
 
-/// A leecher, and when it was found to have everything, in looks at all of them.
+/// A leecher, and the poll round in which it was found complete.
 struct Leecher {
     name: String,
     out: PathBuf,
@@ -20,7 +20,7 @@ struct Leecher {
     ended: Option<usize>,
 }
 
-/// The seeder gives 2 MiB/s; one copy alone takes it 12 s.
+/// The seeder uploads at 2 MiB/s; one copy alone takes 12 s.
 #[test]
 fn behind_a_slow_seeder_ours_is_not_behind_the_others_and_gives_its_part() {
     let mut programs = vec!["opentracker"];
@@ -66,14 +66,14 @@ fn behind_a_slow_seeder_ours_is_not_behind_the_others_and_gives_its_part() {
         others.sort_unstable();
         let order: Vec<_> = leechers.iter().map(|leecher| format!("{} {}", leecher.name, ended(leecher))).collect();
         let story = format!("ours ended at look {us}, {}\n{}", order.join(", "), ours.log());
-        // With an even number there are two in the middle; who was found at the next look may have ended at the same moment.
+        // The upper median of an even number; a client found complete in the next round may have finished at the same moment.
         assert!(us <= others[others.len() / 2] + 1, "later than the others: {story}");
         let given = ratio_when_complete(&ours.log());
         assert!((0.5..3.0).contains(&given), "a ratio of {given} when it was complete: {story}");
     });
 }
 
-/// What the line about the completed download says of bytes given to bytes taken.
+/// The ratio of uploaded to downloaded bytes in the line about the completed download.
 fn ratio_when_complete(log: &str) -> f64 {
     let line = log.lines().find(|line| line.contains(": complete, ")).expect("a line about the end");
     let ratio = line.rsplit_once("ratio ").map_or("0", |(_, ratio)| ratio);

@@ -1,5 +1,5 @@
-//! Swarms as people have them: peers that stall, paths with jitter, slow seeds and large pieces. What is asserted is the outcome
-//! and what was asked of whom, never how long it took.
+//! Swarms under realistic conditions: peers that stall, paths with jitter, slow seeds and large pieces. The tests assert the
+//! outcome and the requests, never how long a download took.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -18,16 +18,16 @@ use parking_lot::Mutex;
 
 const BLOCK_SIZE: usize = 16 * 1024;
 
-/// How a peer stalls that has unchoked us and takes our requests.
+/// How a peer stalls after it has unchoked us and accepted our requests.
 #[derive(Clone, Copy, Debug)]
 enum Stall {
-    /// It sends nothing.
+    /// Sends nothing.
     Silent,
-    /// It sends keep-alives.
+    /// Sends keep-alives.
     KeepAlive,
-    /// It sends the first block a byte at a time.
+    /// Sends the first block byte by byte.
     Drip,
-    /// It sends half of each block.
+    /// Sends half of each block.
     Short,
 }
 
@@ -60,7 +60,7 @@ fn staller(payload: &Payload, stall: Stall, asked: &Arc<AtomicUsize>) -> FakePee
     })
 }
 
-/// Sends these bytes twice a second, from another thread, until the connection ends.
+/// Sends these bytes twice a second from another thread until the connection ends.
 fn every_half_second(wire: &Wire, bytes: Vec<u8>) -> io::Result<()> {
     let mut wire = wire.again()?;
     std::thread::spawn(move || {
@@ -71,7 +71,7 @@ fn every_half_second(wire: &Wire, bytes: Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// btsync with these peers, and the tracker that names them.
+/// Starts btsync with these peers, and the tracker that returns them.
 fn download(stage: &Stage, payload: &Payload, peers: &[FakePeer], port: u16) -> (Running, Tracker) {
     let addrs: Vec<_> = peers.iter().map(|peer| peer.addr).collect();
     let tracker = Tracker::start(&addrs);
@@ -79,7 +79,7 @@ fn download(stage: &Stage, payload: &Payload, peers: &[FakePeer], port: u16) -> 
     (stage.btsync("btsync", &torrent, &stage.folder("out"), port, &[]), tracker)
 }
 
-/// A download of 4 MiB from one honest peer beside peers that stall. It must complete, and nothing be fetched from the honest peer
+/// Downloads 4 MiB from one honest peer beside peers that stall. btsync must complete and request nothing from the honest peer
 /// twice.
 fn completes_beside(stallers: &[Stall]) {
     let (stage, payload, gate) = (Stage::new(), Payload::single("stalled.bin", 4 << 20, 256 * 1024), Gate::new(0));
@@ -87,7 +87,7 @@ fn completes_beside(stallers: &[Stall]) {
     let mut peers: Vec<FakePeer> = stallers.iter().map(|&stall| staller(&payload, stall, &asked)).collect();
     peers.push(FakePeer::honest(&payload, &gate));
     let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
-    // The stallers have their requests before the honest peer unchokes.
+    // The stalling peers have received requests before the honest peer unchokes.
     until("all stallers were asked", || asked.load(Ordering::Relaxed) >= stallers.len());
     gate.open();
     btsync.ends_with(0);
@@ -114,27 +114,27 @@ fn fifty_stallers_do_not_hold_the_end() {
     completes_beside(&std::array::from_fn::<Stall, 50, _>(|n| STALLS[n % STALLS.len()]));
 }
 
-/// A seeder that answers each request after a delay, in order, and at no more than so many bytes a second.
+/// A seeder that answers each request after a delay, in order, at a limited rate.
 struct Delayed {
     delay: fn(&mut fastrand::Rng) -> Duration,
     bytes_per_second: f64,
 }
 
-/// What a seeder saw.
+/// What a seeder observed.
 #[derive(Default)]
 struct Seen {
-    /// Requests for each block.
+    /// The number of requests for each block.
     asked: Mutex<HashMap<(u32, u32), usize>>,
-    /// Cancels.
+    /// The number of CANCEL messages.
     cancels: AtomicUsize,
-    /// Requests that waited for their answer at one time, at most.
+    /// The most requests that waited for an answer at one time.
     deepest: AtomicUsize,
     waiting: AtomicUsize,
     served: AtomicUsize,
 }
 
 impl Delayed {
-    /// A seeder that begins with an unchoke.
+    /// Starts a seeder that unchokes at once.
     fn seed(self, payload: &Arc<Payload>, content: &Arc<Vec<u8>>, seen: &Arc<Seen>) -> FakePeer {
         let (payload, seen, content) = (payload.clone(), seen.clone(), content.clone());
         let (delay, rate) = (self.delay, self.bytes_per_second);
@@ -158,7 +158,7 @@ impl Delayed {
                     let mut message = frame(id::PIECE, &[piece.to_be_bytes(), begin.to_be_bytes()].concat());
                     message[..4].copy_from_slice(&(length + 9).to_be_bytes());
                     message.extend_from_slice(data);
-                    // A slow line carries a block in parts.
+                    // A slow link delivers a block in parts.
                     let part = if rate < 1e6 { 512 } else { message.len() };
                     for part in message.chunks(part) {
                         free = free.max(Instant::now()) + Duration::from_secs_f64(part.len() as f64 / rate);
@@ -228,7 +228,7 @@ fn slow_peers_share_large_pieces() {
     let slow = || Delayed { delay: |_| Duration::from_millis(10), bytes_per_second: 50e3 };
     let seeds: Vec<_> = (0..10).map(|_| slow().seed(&payload, &content, &seen)).collect();
     let (_btsync, _tracker) = download(&stage, &payload, &seeds, port);
-    // Another leecher hears of the first piece.
+    // Another leecher receives HAVE for the first complete piece.
     let mut wire = Wire::dial(([127, 0, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
     while !matches!(wire.receive().expect("a HAVE"), Message::Have(_)) {}
     let served = seen.served.load(Ordering::Relaxed);
@@ -236,14 +236,14 @@ fn slow_peers_share_large_pieces() {
     assert!(served <= 2 * per_piece, "{served} blocks had come when the first piece of {per_piece} was whole");
 }
 
-/// What the leechers of a seed have of it.
+/// What a seed's leechers have downloaded.
 #[derive(Default)]
 struct Fetched {
     blocks: AtomicUsize,
     whole_pieces: AtomicUsize,
 }
 
-/// Fetches one piece with sixteen requests at a time, as far as the seed lets it.
+/// Downloads one piece with sixteen requests at a time, as far as the seed serves it.
 fn fetch_piece(mut wire: Wire, piece: u32, blocks: u32, fetched: &Fetched) -> io::Result<()> {
     wire.send(id::INTERESTED, &[])?;
     let mut missing: HashSet<u32> = (0..blocks).map(|n| n * BLOCK_SIZE as u32).collect();
@@ -262,7 +262,7 @@ fn fetch_piece(mut wire: Wire, piece: u32, blocks: u32, fetched: &Fetched) -> io
     Ok(())
 }
 
-/// Forty leechers and a line that carries 125 kB/s: few are served at a time, so that somebody soon has a whole piece.
+/// Forty leechers on a link of 125 kB/s: the seed serves few at a time, so that one soon has a complete piece.
 #[test]
 fn a_seed_on_a_slow_line_serves_few_at_a_time() {
     isolated("a_seed_on_a_slow_line_serves_few_at_a_time", &["tc"], || {
@@ -288,11 +288,11 @@ fn a_seed_on_a_slow_line_serves_few_at_a_time() {
     });
 }
 
-/// A leecher that always waits for 64 blocks of the first `have` pieces. Each time it chokes and unchokes btsync, btsync asks again for
-/// what it lost: how many bytes of blocks come before that, `times` times.
+/// A leecher that always has 64 requests for the first `have` pieces outstanding. Each time it chokes and unchokes btsync, btsync
+/// repeats the requests it lost. Returns how many block bytes arrive before those requests, for each of `times` rounds.
 fn blocks_before_requests(mut wire: Wire, have: u32, times: usize) -> io::Result<Vec<usize>> {
     let per_piece = (256 << 10) / BLOCK_SIZE as u32;
-    wire.send(id::BITFIELD, &[0, 0xff])?; // the other half: a seed would not be unchoked
+    wire.send(id::BITFIELD, &[0, 0xff])?; // the other half, because btsync would not unchoke a seed
     wire.send(id::INTERESTED, &[])?;
     let mut next = 0;
     let mut ask = |wire: &mut Wire| {
@@ -322,7 +322,7 @@ fn blocks_before_requests(mut wire: Wire, have: u32, times: usize) -> io::Result
     Ok(ahead)
 }
 
-/// A line that carries 100 kB/s, on which more than a second's worth of blocks would wait.
+/// A link of 100 kB/s, on which more than a second's worth of blocks would be queued.
 #[test]
 fn requests_do_not_wait_behind_blocks_on_a_slow_line() {
     isolated("requests_do_not_wait_behind_blocks_on_a_slow_line", &["tc"], || {

@@ -1,5 +1,5 @@
-//! The fast extension (BEP 6) and the extension handshake (BEP 10), seen from the other end of the wire: what btsync says as a
-//! seeder and as a leecher, and what it does with those who abuse them.
+//! The fast extension (BEP 6) and the extension handshake (BEP 10), as a peer sees them: what btsync sends as a seeder and as a
+//! leecher, and how it treats peers that abuse the extensions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,7 +14,7 @@ use crate::common::{Stage, free_port};
 
 const BLOCK_SIZE: u32 = 16 * 1024;
 
-/// Three numbers as they travel.
+/// Three numbers as encoded in a message.
 fn words(words: [u32; 3]) -> Vec<u8> {
     words.map(u32::to_be_bytes).concat()
 }
@@ -23,7 +23,7 @@ fn reject(piece: u32, begin: u32, length: u32) -> Message {
     Message::Other(id::REJECT, words([piece, begin, length]))
 }
 
-/// A peer that speaks both extensions, once btsync has said that it does too.
+/// A peer that supports both extensions; it expects btsync to offer both.
 fn fast_peer(behave: impl Fn(Wire) -> io::Result<()> + Send + Sync + 'static) -> FakePeer {
     let info_hash = thirty_pieces().info_hash();
     FakePeer::raw(move |mut wire| {
@@ -36,7 +36,7 @@ fn fast_peer(behave: impl Fn(Wire) -> io::Result<()> + Send + Sync + 'static) ->
     })
 }
 
-/// A caller that speaks both extensions.
+/// Connects to btsync with both extensions.
 fn call(addr: SocketAddr, payload: &Payload) -> Wire {
     let mut wire = Wire::call(addr);
     wire.send_raw(&extended_handshake(payload.info_hash())).expect("a handshake");
@@ -44,10 +44,10 @@ fn call(addr: SocketAddr, payload: &Payload) -> Wire {
     wire
 }
 
-/// A fast peer that sends these bytes must be hung up on.
+/// btsync must disconnect a fast peer that sends these bytes.
 fn hung_up_on_after(bytes: Vec<u8>) {
     let hostile = fast_peer(move |mut wire| {
-        let _ = wire.send_raw(&bytes); // it may be hung up on before it is through
+        let _ = wire.send_raw(&bytes); // btsync may disconnect before all of it is sent
         wire.closed()
     });
     Scene::new(hostile).survives();
@@ -104,13 +104,13 @@ fn a_flood_of_allowed_pieces_and_of_suggestions() {
     hung_up_on_after(frame(id::SUGGEST, &[0; 4]).repeat(12_000));
 }
 
-/// A request that is rejected costs us an answer.
+/// Each rejected request costs an answer, so a flood of them ends the connection.
 #[test]
 fn a_flood_of_requests_while_choked() {
     hung_up_on_after(frame(id::REQUEST, &words([0, 0, BLOCK_SIZE])).repeat(12_000));
 }
 
-/// A peer that reads nothing may have so many requests waiting, and each beyond that is rejected.
+/// A peer that reads nothing can queue so many requests; btsync rejects each further one.
 #[test]
 fn requests_beyond_the_queue_are_rejected() {
     const QUEUE: usize = 2000;
@@ -132,11 +132,11 @@ fn requests_beyond_the_queue_are_rejected() {
             _ => {}
         }
     }
-    // Some are served into the buffers between us meanwhile.
+    // Meanwhile btsync served some into the socket buffers.
     assert!(blocks >= QUEUE && rejects > 0, "{blocks} blocks, {rejects} rejects");
 }
 
-/// Unchokes, and rejects whatever it is asked for: it must not keep us busy for ever.
+/// The peer unchokes and rejects every request. btsync must not ask it again for ever.
 #[test]
 fn a_flood_of_rejects() {
     let hostile = fast_peer(|mut wire| {
@@ -146,7 +146,7 @@ fn a_flood_of_rejects() {
             let (piece, begin, length) = match wire.next_request() {
                 Ok(request) => request,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-                Err(_) => return Ok(()), // hung up on
+                Err(_) => return Ok(()), // disconnected
             };
             if wire.send(id::REJECT, &words([piece, begin, length])).is_err() {
                 return Ok(());
@@ -156,7 +156,7 @@ fn a_flood_of_rejects() {
     Scene::new(hostile).survives();
 }
 
-/// A seeder has all, lets a newcomer have ten pieces although it is choked, and rejects the rest.
+/// A seeder sends HAVE_ALL, allows a choked new peer ten pieces (allowed fast), and rejects requests for other pieces.
 #[test]
 fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
     let (stage, payload) = (Stage::new(), thirty_pieces());
@@ -191,7 +191,7 @@ fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
             other => panic!("{other:?} instead of an answer"),
         }
     }
-    // The gift is bounded: whoever goes on asking gets rejects in the end.
+    // The allowance is bounded: btsync rejects endless requests for allowed pieces in the end.
     let gift = *allowed.first().expect("ten pieces");
     for _ in 0..50 {
         wire.request(gift, 0, BLOCK_SIZE).expect("a request");
@@ -199,17 +199,17 @@ fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
     wire.receive_until(&reject(gift, 0, BLOCK_SIZE)).expect("the end of the gift");
 }
 
-/// Whatever becomes of a request, served, cancelled or caught by a choke: it is answered once.
+/// Every request gets exactly one answer, whether it is served, cancelled or rejected by a choke.
 #[test]
 fn every_request_is_answered_once() {
     let (stage, payload) = (Stage::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
     let (_seeder, addr, _tracker) = seeding(&stage, &payload);
     let mut wire = call(addr, &payload);
-    // Twelve pieces: too many for allowed ones.
+    // A peer with twelve pieces gets no allowed fast pieces.
     wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("what we have");
     wire.send(id::INTERESTED, &[]).expect("interest");
     wire.receive_until(&Message::Unchoke).expect("to be unchoked");
-    // More than the buffers between us hold, and nothing is read meanwhile.
+    // More than the socket buffers hold, and the peer reads nothing meanwhile.
     let mut open: BTreeMap<(u32, u32), i32> = BTreeMap::new();
     for number in 0..1900u32 {
         let (piece, begin) = (number / 16 % 32, number % 16 * BLOCK_SIZE);
@@ -248,7 +248,7 @@ fn every_request_is_answered_once() {
     wire.receive_until(&reject(20, 0, BLOCK_SIZE)).expect("a reject, as we are choked");
 }
 
-/// While it is choked btsync asks for the pieces that it is allowed, and for no other.
+/// While choked, btsync requests only the pieces that the peer allowed.
 #[test]
 fn allowed_pieces_are_fetched_while_choked() {
     let payload = thirty_pieces();
@@ -272,7 +272,7 @@ fn allowed_pieces_are_fetched_while_choked() {
     fetches_from(&peer);
 }
 
-/// What is rejected, choked or not, is asked for again in the end, and completes.
+/// btsync requests a rejected block again, whether it was choked or not, and completes.
 #[test]
 fn what_is_rejected_is_asked_for_again() {
     let payload = thirty_pieces();
@@ -294,7 +294,7 @@ fn what_is_rejected_is_asked_for_again() {
     fetches_from(&peer);
 }
 
-/// A choke of a fast peer takes no request with it: after the unchoke nothing is asked for twice.
+/// A choke from a fast peer does not cancel requests: btsync requests nothing twice after the unchoke.
 #[test]
 fn a_choke_takes_no_request_with_it() {
     let payload = thirty_pieces();
@@ -318,7 +318,8 @@ fn a_choke_takes_no_request_with_it() {
     fetches_from(&peer);
 }
 
-/// The extension handshake tells of the torrent and of who calls, and is repeated once the download is complete (BEP 21).
+/// The extension handshake describes the torrent and the client. btsync repeats it with `upload_only` once the download is
+/// complete (BEP 21).
 #[test]
 fn a_leecher_that_completes_says_that_it_wants_nothing_more() {
     let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
@@ -346,7 +347,7 @@ fn a_leecher_that_completes_says_that_it_wants_nothing_more() {
     btsync.terminate(0);
 }
 
-/// libtorrent's message for the same, where the peer takes it; and that message from a peer.
+/// btsync also sends libtorrent's `upload_only` message to peers that support it, and understands it.
 #[test]
 fn upload_only_is_sent_and_understood_as_a_message() {
     let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
@@ -373,13 +374,14 @@ fn upload_only_is_sent_and_understood_as_a_message() {
             break assert_eq!(said, [77, 1]);
         }
     }
-    // Neither side wants anything now.
+    // Neither side wants anything now, so btsync disconnects.
     wire.send(id::EXTENDED, &[ours, 1]).expect("a word");
     wire.closed().expect("the end");
     btsync.terminate(0);
 }
 
-/// A tracker that checks whether we can be reached sends a handshake up to the info-hash, and waits for ours before it goes on.
+/// A tracker that tests whether we are reachable sends a handshake up to the info-hash, and waits for ours before it sends its
+/// peer id.
 #[test]
 fn a_handshake_is_answered_before_its_peer_id_has_come() {
     let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());

@@ -1,4 +1,4 @@
-//! A swarm within this process, through the library's own face: a tracker, seeders and leechers over loopback. The test
+//! A swarm within this process through the library's public interface: a tracker, seeders and leechers on loopback. The test
 //! counts the threads of its process.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,7 +13,7 @@ use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 
 use crate::common::netns::alone_in_process;
 
-/// A folder of three files whose pieces span them, and its torrent.
+/// A folder of three files with pieces that span them, and its torrent.
 fn payload(folder: &Path, announce: &str) -> Metainfo {
     let source = folder.join("payload");
     std::fs::create_dir_all(source.join("deep")).expect("a folder");
@@ -31,7 +31,7 @@ fn payload(folder: &Path, announce: &str) -> Metainfo {
     Metainfo::parse(&created.bytes).expect("our own torrent is valid")
 }
 
-/// Threads of this process.
+/// The number of threads of this process.
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").expect("procfs").count()
 }
@@ -53,7 +53,7 @@ fn start(torrent: &Metainfo, out: &Path, seed: SeedGoal) -> Running {
     Running { handle, events, thread }
 }
 
-/// Waits for an event; the channel closes when the session ends, so this cannot wait for ever on one that is over.
+/// Waits for an event. The channel closes when the torrent ends, so this never waits for ever.
 fn wait_for(running: &Running, wanted: impl Fn(&Event) -> bool) {
     let mut seen = Vec::new();
     while let Some(event) = running.events.recv() {
@@ -79,7 +79,7 @@ fn a_swarm_completes_and_leaves_no_thread_behind() {
         let seeder = start(&torrent, folder.path(), FOREVER);
         wait_for(&seeder, |event| matches!(event, Event::Announced { .. }));
         assert_eq!(seeder.handle.snapshot().stage, Stage::Seeding);
-        // Three that stay until they are told to go, and one that goes when it is done.
+        // Three seed until the test stops them, and one ends when it is complete.
         let outs: Vec<_> = (0..4).map(|n| folder.path().join(format!("out{n}"))).collect();
         let stay: Vec<_> = outs[..3].iter().map(|out| start(&torrent, out, FOREVER)).collect();
         let leaves = start(&torrent, &outs[3], SeedGoal::default());

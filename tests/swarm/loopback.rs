@@ -1,4 +1,4 @@
-//! btsync among its own on loopback: a tracker, a seeder and leechers, interruptions and what the next start makes of them.
+//! Swarms of btsync processes on loopback: a tracker, a seeder and leechers, with interruptions and resumed downloads.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -18,18 +18,18 @@ use crate::common::wire::{Message, id};
 use crate::common::{Stage, btsync, free_port, until};
 use parking_lot::Mutex;
 
-/// What a stop may take at most; the tracker is given two seconds of it.
+/// The longest that a shutdown may take; two seconds of it are for the tracker.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Blocks of a piece of [`forty_pieces`].
+/// Blocks in a piece of [`forty_pieces`].
 const BLOCKS: usize = 4;
 
-/// A single file of 40 pieces of four blocks, the last one short.
+/// A single file of 40 pieces of four blocks; the last piece is short.
 fn forty_pieces() -> Payload {
     Payload::single("forty.bin", 40 * 64 * 1024 - 1_234, 64 * 1024)
 }
 
-/// A seeder of the tests' own behind a gate, and the tracker that names it.
+/// A fake seeder behind a gate, and a tracker that returns its address.
 struct Source {
     gate: Arc<Gate>,
     torrent: PathBuf,
@@ -38,7 +38,7 @@ struct Source {
 }
 
 impl Source {
-    /// One that serves so many blocks and then waits.
+    /// A source that serves `blocks` blocks and then waits.
     fn new(stage: &Stage, payload: &Payload, blocks: usize) -> Source {
         let gate = Gate::new(blocks);
         let peer = FakePeer::honest(payload, &gate);
@@ -47,13 +47,13 @@ impl Source {
         Source { gate, torrent, _peer: peer, _tracker: tracker }
     }
 
-    /// `btsync TORRENT OUT` from this source.
+    /// Starts `btsync TORRENT OUT`, which downloads from this source.
     fn fetch(&self, stage: &Stage, name: &str, out: &Path) -> Running {
         stage.btsync(name, &self.torrent, out, free_port(), &[])
     }
 }
 
-/// `btsync tracker` on a free port, and its announce URL.
+/// Starts `btsync tracker` on a free port; returns its announce URL too.
 fn our_tracker(stage: &Stage) -> (Running, String) {
     let port = free_port();
     let mut command = btsync();
@@ -63,12 +63,12 @@ fn our_tracker(stage: &Stage) -> (Running, String) {
     (tracker, format!("http://127.0.0.1:{port}/announce"))
 }
 
-/// Whether anyone listens there.
+/// Whether a process listens on the port.
 fn listens(port: u16) -> bool {
     std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-/// Create, tracker, seed, and five who want it and share: nothing but btsync.
+/// The whole cycle with btsync alone: create, tracker, seed, and five leechers that share with each other.
 #[test]
 fn five_leechers_share_what_one_seeder_has() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
@@ -98,7 +98,7 @@ fn five_leechers_share_what_one_seeder_has() {
     payload.assert_at(&source);
 }
 
-/// The tracker is told who has it all; scrape says so.
+/// A seeder announces itself as complete, and a scrape counts it.
 #[test]
 fn a_seeder_announces_itself_as_complete() {
     let (stage, payload) = (Stage::new(), forty_pieces());
@@ -112,7 +112,7 @@ fn a_seeder_announces_itself_as_complete() {
     });
 }
 
-/// started once, completed once, stopped on leaving.
+/// btsync announces started once, completed once, and stopped when it ends.
 #[test]
 fn the_tracker_hears_each_event_once() {
     let (stage, payload) = (Stage::new(), forty_pieces());
@@ -127,7 +127,7 @@ fn the_tracker_hears_each_event_once() {
     assert_eq!(heard.last().map(|a| a.left), Some(0));
 }
 
-/// Shapes of torrents that are easily got wrong.
+/// Torrent shapes that implementations often get wrong.
 #[test]
 fn every_shape_of_torrent_arrives() {
     let shapes = [
@@ -150,7 +150,7 @@ fn every_shape_of_torrent_arrives() {
     }
 }
 
-/// Interrupts a download midway by a signal; the next start fetches only what is missing.
+/// Interrupts a download midway by a signal. The next start downloads only the missing pieces.
 fn resumes_after(signal: &str, code: Option<i32>) {
     let (stage, payload) = (Stage::new(), forty_pieces());
     let out = stage.folder("out");
@@ -199,7 +199,7 @@ fn a_corrupted_file_is_repaired() {
     assert_eq!(source.gate.served(), BLOCKS, "blocks fetched to repair one piece");
 }
 
-/// A file that is missing or too short is fetched; its neighbours in the same pieces stay right.
+/// btsync downloads a missing or short file; other files in the same pieces stay correct.
 #[test]
 fn missing_and_short_files_are_fetched() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
@@ -213,7 +213,7 @@ fn missing_and_short_files_are_fetched() {
     payload.assert_at(&out);
 }
 
-/// A download is over before the tiers that hang have timed out: the tracker that heard of its start hears of its end.
+/// A download completes before the tiers that hang time out. The tracker that received `started` also receives `completed`.
 #[test]
 fn completed_reaches_the_tracker_that_answers_beside_those_that_hang() {
     let hangs = Tracker::black_hole();
@@ -248,7 +248,7 @@ fn completed_reaches_the_tracker_that_answers_beside_those_that_hang() {
     });
 }
 
-/// All is there: exit 0 without a peer, and without waiting for a tracker that does not answer.
+/// A complete torrent ends with exit code 0, without a peer and without waiting for an unresponsive tracker.
 #[test]
 fn what_is_complete_ends_at_once() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
@@ -260,7 +260,7 @@ fn what_is_complete_ends_at_once() {
     payload.assert_at(&out);
 }
 
-/// Ctrl-C does not wait for a tracker that takes the connection and says nothing, nor for one that is not there.
+/// Ctrl-C waits neither for a tracker that accepts the connection and does not answer, nor for one that is down.
 #[test]
 fn stops_in_time_with_a_tracker_that_does_not_answer() {
     let black_hole = Tracker::black_hole();
@@ -275,7 +275,7 @@ fn stops_in_time_with_a_tracker_that_does_not_answer() {
     }
 }
 
-/// Seeds until it has given as much as the torrent is long, then ends by itself.
+/// btsync seeds until it has uploaded the torrent's size, then ends by itself.
 #[test]
 fn a_seeding_ratio_ends_it() {
     let (stage, payload) = (Stage::new(), forty_pieces());
@@ -289,9 +289,9 @@ fn a_seeding_ratio_ends_it() {
     stage.btsync("leecher", &torrent, &out, free_port(), &[]).ends_with(0);
     payload.assert_at(&out);
     seeder.ends_with(0);
-    // The ratio is the torrent's, whatever session the bytes were sent in: it is reached already.
+    // The ratio counts the bytes of all runs, so it is already reached.
     stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "1.0"]).ends_with(0);
-    // One more copy makes it twice the size.
+    // With one more copy the ratio is 2.
     let mut seeder = stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "2.0", "--json"]);
     stage.btsync("other", &torrent, &stage.folder("other"), free_port(), &[]).ends_with(0);
     seeder.ends_with(0);
@@ -299,7 +299,7 @@ fn a_seeding_ratio_ends_it() {
     assert!(seeder.log().contains(&twice), "{twice} in {}", seeder.log());
 }
 
-/// Seeds for some time (minutes, as aria2 has them; fractions are fine), then ends by itself.
+/// btsync seeds for a time, then ends by itself. The unit is minutes as in aria2; fractions are allowed.
 #[test]
 fn a_seeding_time_ends_it() {
     let (stage, payload) = (Stage::new(), forty_pieces());
@@ -307,13 +307,14 @@ fn a_seeding_time_ends_it() {
     let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
     let source = stage.folder_with("seeder", &payload);
     stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-time", "0.02"]).ends_with(0);
-    // It did seed: it announced itself as complete, and left.
+    // It did seed: it announced itself as complete, and then `stopped`.
     let events: Vec<String> = tracker.heard().into_iter().filter(|a| a.left == 0).map(|a| a.event).collect();
     assert_eq!(events.first().map(String::as_str), Some("started"));
     assert_eq!(events.last().map(String::as_str), Some("stopped"));
 }
 
-/// A seed hears of every piece that we get, although it needs none: its user sees our progress, and nobody takes us for a cheat.
+/// btsync sends HAVE to a seed for every piece, although the seed needs none: its user sees our progress, and clients that watch
+/// for cheaters do not suspect us.
 #[test]
 fn a_seed_is_told_of_our_pieces() {
     let (stage, payload) = (Stage::new(), forty_pieces());
@@ -343,7 +344,7 @@ fn a_seed_is_told_of_our_pieces() {
     assert_eq!(all.len(), count, "each piece once");
 }
 
-/// A peer given by hand is enough where the tracker knows nobody.
+/// A peer given on the command line is enough when the tracker knows no peer.
 #[test]
 fn a_peer_given_by_hand_is_called() {
     let (stage, payload) = (Stage::new(), forty_pieces());
@@ -355,7 +356,7 @@ fn a_peer_given_by_hand_is_called() {
     payload.assert_at(&out);
 }
 
-/// A tracker given on the command line serves beside a dead one in the torrent.
+/// btsync uses a tracker given on the command line although the torrent's own is dead.
 #[test]
 fn a_tracker_given_by_hand_is_asked() {
     let (stage, payload) = (Stage::new(), forty_pieces());
@@ -368,7 +369,7 @@ fn a_tracker_given_by_hand_is_asked() {
     payload.assert_at(&out);
 }
 
-/// The torrent of a single file holds exactly the info value that the format asks for, byte by byte.
+/// The torrent of a single file has exactly the info value that BEP 3 specifies, byte for byte.
 #[test]
 fn created_torrents_have_the_info_they_should() {
     let (stage, payload) = (Stage::new(), forty_pieces());

@@ -1,4 +1,4 @@
-//! Whole swarms of btsync, as programs and through the library.
+//! Tests of whole swarms of btsync, as processes and through the library.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,5 @@
-//! A pause, through the library's own face: requests are taken back, nobody is served, connections stay, and all goes on after it.
+//! Pausing through the library: btsync cancels its requests, serves no peer, keeps connections open, and continues after the
+//! pause.
 
 use std::io;
 use std::sync::mpsc;
@@ -22,7 +23,8 @@ fn session(stage: &Stage, payload: &Payload, out: &str, set: impl FnOnce(&mut Co
     (session, handle)
 }
 
-/// Serves nothing until it has been asked, paused (`CANCEL` for every request) and asked again; then everything.
+/// Serves nothing until btsync has sent requests, paused (`CANCEL` for every request) and sent requests again; then serves
+/// everything.
 fn through_a_pause(wire: &mut Wire, payload: &Payload, told: &mpsc::Sender<&'static str>) -> io::Result<()> {
     let content = payload.content();
     wire.send(id::BITFIELD, &full_bitfield(payload.pieces()))?;
@@ -83,7 +85,7 @@ fn a_seed_that_pauses_serves_nobody_until_it_goes_on() {
     let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
     let addr = ([127, 0, 0, 1], port).into();
     let call = || {
-        drop(Wire::call(addr)); // it listens
+        drop(Wire::call(addr)); // waits until it listens
         let mut wire = Wire::dial(addr, payload.info_hash()).expect("a handshake");
         wire.send(id::INTERESTED, &[]).expect("a word");
         wire
@@ -92,7 +94,7 @@ fn a_seed_that_pauses_serves_nobody_until_it_goes_on() {
     wire.receive_until(&Message::Unchoke).expect("a slot");
     handle.pause();
     wire.receive_until(&Message::Choke).expect("the pause");
-    // Who comes in the pause gets no slot either: the first to hear of one does when it is over.
+    // A peer that connects during the pause gets no slot either; after the pause btsync unchokes both.
     let mut late = call();
     wire.request(0, 0, 16_384).expect("a word");
     handle.resume();
@@ -102,7 +104,7 @@ fn a_seed_that_pauses_serves_nobody_until_it_goes_on() {
     assert_eq!(thread.join().expect("no panic"), Outcome::StoppedComplete);
 }
 
-/// Requests run ahead of a limit by no more than what comes within two seconds, also of a peer that does not hear cancels.
+/// Under a rate limit, outstanding requests cover at most two seconds of data, even from a peer that ignores CANCEL.
 #[test]
 fn a_pause_under_a_limit_has_little_to_wait_for() {
     const LIMIT: u64 = 400 * 1024;

@@ -1,7 +1,7 @@
-//! Several torrents in one process, on one host: one port for their callers, plain and encrypted, one set of limits, one number of
-//! connections, one node of the DHT and one local discovery, of which nothing is left when all is over.
+//! Several torrents in one client: they share the port for incoming connections (plain and encrypted), rate limits, the
+//! connection limit, the DHT node and local discovery. All of that is gone when the client ends.
 //!
-//! The tests run one after the other, as they count threads.
+//! Each test runs in a process of its own, because it counts threads.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,17 +24,17 @@ use btsync::torrent::{
 };
 use btsync::types::Encryption;
 
-/// Threads of the library, by the names that it gives them.
+/// The number of the library's threads, recognised by name.
 fn threads() -> usize {
     const NAMES: [&str; 10] =
         ["listen", "lobby", "read", "write", "time", "dht4", "dht6", "dht-names", "lsd", "announce"];
     let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
-    // One may end while we look.
+    // A thread may end while we look.
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|name| NAMES.iter().any(|ours| name.trim_end().split(' ').next() == Some(*ours))).count()
 }
 
-/// Runs a test in a process of its own, as it counts threads. It must leave none behind.
+/// Runs a test in a process of its own, because it counts threads. It must leave none behind.
 fn alone(test: &str, body: impl FnOnce()) {
     alone_in_process(test, || {
         body();
@@ -42,7 +42,7 @@ fn alone(test: &str, body: impl FnOnce()) {
     });
 }
 
-/// Neither DHT nor local discovery, any port.
+/// A configuration without DHT and local discovery, on any port.
 fn quiet(out: &Path) -> Config {
     let mut config = Config::new(out);
     (config.dht, config.lsd) = (None, false);
@@ -73,19 +73,19 @@ impl Running {
         Running { handle, events, thread: thread::spawn(move || session.run()) }
     }
 
-    /// On this host, calling `peers`.
+    /// Starts a torrent on this client that connects to `peers`.
     fn with_client(host: &Arc<Client>, source: impl Into<Source>, out: &Path, peers: &[SocketAddr]) -> Running {
         let config = Config { peers: peers.to_vec(), seed: FOREVER, ..quiet(out) };
         Running::start(Torrent::with_client(host, source, config))
     }
 
-    /// By itself, until it is complete or has been refused.
+    /// Starts a torrent without a shared client, until it is complete or the peer has refused it.
     fn by_itself(payload: &Payload, out: &Path, encryption: Encryption, peer: SocketAddr) -> Running {
         let config = Config { peers: vec![peer], encryption, ..quiet(out) };
         Running::start(Torrent::new(torrent(payload), config))
     }
 
-    /// Waits for an event; the channel closes when the session ends, so this cannot wait for ever on one that is over.
+    /// Waits for an event. The channel closes when the torrent ends, so this never waits for ever.
     fn hears(&self, wanted: impl Fn(&Event) -> bool) {
         let heard = self.events.iter().any(|event| wanted(&event));
         assert!(heard, "the session ended without the event");
@@ -105,7 +105,7 @@ fn at(host: &Client) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], host.port().expect("it listens")))
 }
 
-/// Says hello for a torrent that nobody has there, which must not be answered by anything.
+/// Sends a handshake for a torrent that the client lacks; the client must close the connection without an answer.
 fn is_refused(addr: SocketAddr, info_hash: [u8; 20]) {
     let mut wire = Wire::call(addr);
     wire.send_raw(&handshake(info_hash)).expect("room for it");
@@ -113,7 +113,7 @@ fn is_refused(addr: SocketAddr, info_hash: [u8; 20]) {
     assert!(!matches!(end, ErrorKind::WouldBlock | ErrorKind::TimedOut), "neither answered nor hung up on");
 }
 
-/// A handshake with somebody who has this torrent, and nothing else.
+/// Exchanges handshakes for a torrent that the client has.
 fn is_served(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
     let mut wire = Wire::call(addr);
     wire.send_raw(&handshake(info_hash)).expect("room for it");
@@ -172,7 +172,7 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
     });
 }
 
-/// The metadata of a magnet link comes from a peer that serves nothing else; others call meanwhile, and while nobody is there.
+/// A magnet link and a .torrent download at the same time in one client, both from another client that seeds both.
 #[test]
 fn a_magnet_link_and_a_torrent_share_a_host() {
     alone("a_magnet_link_and_a_torrent_share_a_host", || {
@@ -218,12 +218,13 @@ fn limits_hold_over_all_torrents_together() {
         for running in [&first, &second] {
             running.hears(|event| *event == Event::Completed);
         }
-        // Three MiB, with room for what a limiter lets go at once; a limit for each would let them through in half the time.
+        // 3 MiB, minus the burst that a limiter allows. A limit per torrent would take half the time.
         assert!(began.elapsed() >= Duration::from_millis(2500), "done after {:?}", began.elapsed());
         first.stops(Outcome::StoppedComplete);
         second.stops(Outcome::StoppedComplete);
 
-        // What would take hours is done as soon as the limits are lifted, for both, by a handle on one or by the host.
+        // A transfer that would take hours completes as soon as the limits are lifted for both torrents, through one torrent's
+        // handle or through the client.
         for lift in [
             |host: &Client, _: &TorrentHandle| host.set_limits(Limits::default()),
             |_: &Client, handle: &TorrentHandle| {
@@ -251,7 +252,7 @@ fn limits_hold_over_all_torrents_together() {
     });
 }
 
-/// One that has all the connections gives some up when another wants its part.
+/// A torrent that uses all connections gives some up when another torrent needs its share.
 #[test]
 fn connections_are_shared() {
     alone("connections_are_shared", || {
@@ -259,13 +260,13 @@ fn connections_are_shared() {
         let host = Client::start(&Config { max_peers: 12, ..quiet(&stage.path("unused")) }.client()).expect("a port");
         let first = Running::with_client(&host, torrent(&a), &stage.folder_with("a", &a), &[]);
         first.hears(|event| *event == Event::Completed);
-        // A quarter stays for those whom we call.
+        // A quarter is reserved for outgoing connections.
         let _callers: Vec<_> = (0..9).map(|_| is_served(at(&host), a.info_hash())).collect();
         until("all have a place", || first.handle.snapshot().connected == 9);
         is_refused(at(&host), a.info_hash());
         let second = Running::with_client(&host, torrent(&b), &stage.folder_with("b", &b), &[]);
         second.hears(|event| *event == Event::Completed);
-        // Half of the twelve are its own, of these a quarter for those whom it calls.
+        // Half of the twelve belong to the second torrent; a quarter of its half is for outgoing connections.
         let _others: Vec<_> = (0..5).map(|_| is_served(at(&host), b.info_hash())).collect();
         is_refused(at(&host), b.info_hash());
         until("the first has given up two", || first.handle.snapshot().connected == 7);
@@ -276,7 +277,7 @@ fn connections_are_shared() {
     });
 }
 
-/// A caller from another address than all others.
+/// Connects from a different address than the other peers.
 fn from_elsewhere(to: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("an address of the loopback");
@@ -298,7 +299,7 @@ fn callers_who_say_nothing_do_not_keep_others_out() {
         for seeder in &gives {
             seeder.hears(|event| *event == Event::Completed);
         }
-        // As many as are asked at a time.
+        // As many pending handshakes as the client holds at a time.
         let mut silent: Vec<_> = (0..128).map(|_| Wire::call(at(&host))).collect();
         let mut other = from_elsewhere(at(&host));
         other.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -307,7 +308,7 @@ fn callers_who_say_nothing_do_not_keep_others_out() {
         other.read_exact(&mut theirs).expect("an answer");
         assert_eq!(theirs[28..48], b.info_hash());
         silent.remove(0).closed().expect("the first to come made room");
-        // One that waits may still say whom it means.
+        // A pending connection can still send its info-hash.
         let mut late = silent.pop().expect("another");
         late.send_raw(&handshake(a.info_hash())).expect("room for it");
         assert_eq!(late.read_handshake().expect("an answer")[28..48], a.info_hash());
@@ -316,18 +317,18 @@ fn callers_who_say_nothing_do_not_keep_others_out() {
         for running in gives {
             running.stops(Outcome::StoppedComplete);
         }
-        drop(host); // the rest of the silent ones are not waited for
+        drop(host); // dropping the client does not wait for the remaining silent connections
     });
 }
 
-/// How many threads of the process have this name.
+/// The number of the process's threads with this name.
 fn named(name: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|found| found.trim_end() == name).count()
 }
 
-/// Two torrents are found by the DHT, then two by neighbours; a private one beside them is not, and is not looked for.
+/// The DHT finds two torrents, then local discovery finds two. Neither finds or searches for a private torrent beside them.
 #[test]
 fn the_dht_and_neighbours_are_shared_but_not_with_private_torrents() {
     isolated("the_dht_and_neighbours_are_shared_but_not_with_private_torrents", &[], || {
@@ -368,7 +369,7 @@ fn are_found(by_dht: bool) {
         running.hears(|event| *event == Event::Completed);
         payload.assert_at(&stage.path(&format!("out {}", payload.name)));
     }
-    // Who is called need not have found the other.
+    // Either side may have found the other.
     let found: Vec<_> = leechers.iter().chain(&seeders).map(|running| running.handle.search()).collect();
     for each in [&found[0], &found[1]].into_iter().zip(&found[2..]) {
         let (by_the_dht, by_neighbours) = (each.0.dht_peers + each.1.dht_peers, each.0.lsd_peers + each.1.lsd_peers);

@@ -1,4 +1,4 @@
-//! A first seeder that super-seeds (BEP 16): it shows little, serves no more than that, and sends little more than one copy.
+//! An initial seeder that super-seeds (BEP 16): it reveals few pieces, serves only those, and sends little more than one copy.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::common::tracker::Tracker;
 use crate::common::wire::{Message, Wire, extended_handshake, id};
 use crate::common::{Stage, free_port, until};
 
-/// Starts a session on a thread of its own.
+/// Starts a torrent on a thread of its own.
 fn start(torrent: &Metainfo, out: PathBuf, super_seed: bool) -> (Watch, thread::JoinHandle<Outcome>) {
     let mut config = Config::new(out);
     (config.dht, config.lsd) = (None, false);
@@ -27,7 +27,7 @@ fn start(torrent: &Metainfo, out: PathBuf, super_seed: bool) -> (Watch, thread::
     (watch, thread::spawn(move || session.run().expect("a session without trouble")))
 }
 
-/// What can be seen of a session.
+/// The observable side of a torrent.
 type Watch = (btsync::torrent::TorrentHandle, btsync::torrent::Events);
 
 #[test]
@@ -56,7 +56,7 @@ fn three_leechers_finish_with_little_more_than_one_copy() {
     assert!((1.0..1.6).contains(&sent), "the seeder sent {sent} copies");
 }
 
-/// Handshakes with both extensions, after which the other side speaks.
+/// Exchanges handshakes with both extensions; btsync sends the next message.
 fn dial_extended(port: u16, payload: &Payload) -> Wire {
     let mut wire = Wire::call(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     wire.send_raw(&extended_handshake(payload.info_hash())).expect("a handshake");
@@ -64,8 +64,8 @@ fn dial_extended(port: u16, payload: &Payload) -> Wire {
     wire
 }
 
-/// libtorrent disconnects a peer that has nothing and wants nothing, so that a super-seed says the latter only in the end. A
-/// leecher that sends no HAVE of what it was sent is shown the next piece all the same.
+/// libtorrent disconnects a peer that has no pieces and sends `upload_only`, so a super-seed sends that only once all pieces are
+/// revealed. A leecher that sends no HAVE for what it received is shown the next piece all the same.
 #[test]
 fn a_super_seed_says_that_it_wants_nothing_once_all_is_shown_and_believes_in_what_it_sent() {
     const UPLOAD_ONLY: u8 = 9;
@@ -81,7 +81,7 @@ fn a_super_seed_says_that_it_wants_nothing_once_all_is_shown_and_believes_in_wha
     wire.send(id::HAVE_NONE, &[]).expect("a word");
     wire.send(id::INTERESTED, &[]).expect("a word");
     let (mut shown, mut asked, mut unchoked, mut greeted) = (Vec::new(), 0, false, false);
-    // All eight are shown one after the other to one who is alone and sends no HAVE.
+    // The only leecher, which sends no HAVE, is shown all eight pieces one after the other.
     while shown.len() < 8 {
         match wire.receive().expect("a message") {
             Message::Have(piece) => shown.push(piece),
@@ -103,7 +103,7 @@ fn a_super_seed_says_that_it_wants_nothing_once_all_is_shown_and_believes_in_wha
         }
     }
     assert!(greeted);
-    // Two others with everything: from now on nothing is hidden.
+    // Two more seeds: from now on nothing is hidden.
     let mut others = [dial_extended(port, &payload), dial_extended(port, &payload)];
     for other in &mut others {
         other.send(id::HAVE_ALL, &[]).expect("a word");
@@ -117,7 +117,7 @@ fn a_super_seed_says_that_it_wants_nothing_once_all_is_shown_and_believes_in_wha
     seeder.terminate(0);
 }
 
-/// One peer says that it has all pieces but one and then nothing: another gets them all the same.
+/// A peer claims all pieces but one and then sends nothing. Another peer still gets everything.
 #[test]
 fn one_that_claims_nearly_everything_keeps_nothing_from_others() {
     let (stage, payload, port) = (Stage::new(), Payload::single("claimed.bin", 4 << 20, 64 * 1024), free_port());
@@ -130,7 +130,7 @@ fn one_that_claims_nearly_everything_keeps_nothing_from_others() {
     for piece in 1u32..64 {
         liar.send(id::HAVE, &piece.to_be_bytes()).expect("a have");
     }
-    // Who is unchoked has been heard to the end.
+    // btsync has processed all HAVEs of a peer once it unchokes that peer.
     liar.send(id::INTERESTED, &[]).expect("interest");
     while !matches!(liar.receive().expect("a message"), Message::Unchoke) {}
     let out = stage.folder("out");
@@ -143,7 +143,8 @@ fn one_that_claims_nearly_everything_keeps_nothing_from_others() {
     seeder.terminate(0);
 }
 
-/// No bitfield, two pieces to begin with, and nothing else for who asks; another for who has got one and is alone.
+/// No bitfield; two pieces are revealed at first, and requests for others get nothing. A peer that is alone is shown another
+/// piece once it has received one.
 #[test]
 fn what_is_not_shown_is_not_served() {
     let (stage, payload, port) = (Stage::new(), Payload::single("hidden.bin", 8 << 20, 512 * 1024), free_port());
@@ -181,7 +182,8 @@ fn what_is_not_shown_is_not_served() {
     seeder.terminate(0);
 }
 
-/// A super-seed on its own, and these leechers: each of them gets everything. How many copies the seed sent.
+/// Runs a super-seed with these leechers, all of which must complete. `check` gets the number of copies that the seed sent, and
+/// its log.
 fn super_seeds_to(test: &str, leechers: &[Client], check: impl FnOnce(f64, &str)) {
     let mut programs = vec!["opentracker"];
     programs.extend(leechers.iter().map(|client| client.program()));
@@ -234,7 +236,7 @@ fn aria2_gets_everything_of_a_super_seed() {
     super_seeds_to("aria2_gets_everything_of_a_super_seed", &[Client::Aria2], |_, _| {});
 }
 
-/// All four at once: what the seed gives is passed on among them.
+/// All four together: they share with each other what the seed sends.
 #[test]
 fn four_clients_get_everything_of_a_super_seed_that_sends_little_more_than_a_copy() {
     super_seeds_to(

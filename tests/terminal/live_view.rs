@@ -1,5 +1,5 @@
-//! The live view on a real terminal (tmux), of a download that is held back block by block: what is on the screen at any size,
-//! keys, job control, and a terminal that is left as it was found.
+//! The live view on a real terminal (tmux), during a download that is held back block by block: the screen at any size, keys, job
+//! control, and a terminal restored at the end.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::common::tmux::Tmux;
 use crate::common::tracker::Tracker;
 use crate::common::{Stage, free_port, until};
 
-/// A terminal, and a download at its prompt that gets twenty blocks of 160 until its gate is opened.
+/// A terminal, and a download started from its shell that gets 20 of 160 blocks until its gate is opened.
 struct Scene {
     stage: Stage,
     payload: Payload,
@@ -19,11 +19,11 @@ struct Scene {
     _rest: (FakePeer, Tracker),
 }
 
-/// The torrent's name, which the prompt never says.
+/// The torrent's name, which the shell prompt never contains.
 const NAME: &str = "forty.bin";
 
 impl Scene {
-    /// The shell waits at its prompt; `./run` downloads, with `options` and in an environment with `more`.
+    /// A shell at its prompt. The script `run` starts the download with `options`, and with `more` in its environment.
     fn new(columns: usize, rows: usize, more: &str, options: &str) -> Scene {
         let (stage, payload) = (Stage::new(), Payload::single(NAME, 40 * 64 * 1024 - 1_234, 64 * 1024));
         let gate = Gate::new(20);
@@ -41,7 +41,7 @@ impl Scene {
         Scene { stage, payload, gate, tmux, _rest: (peer, tracker) }
     }
 
-    /// The download runs and has come to a halt before the gate.
+    /// A download that has received its 20 blocks and waits at the gate.
     fn halted(columns: usize, rows: usize) -> Scene {
         let scene = Scene::new(columns, rows, "", "");
         scene.tmux.types("stty -g >before; sh run; echo $? >code; stty -g >after");
@@ -49,7 +49,7 @@ impl Scene {
         scene
     }
 
-    /// The rest comes.
+    /// Opens the gate; the download must complete.
     fn completes(&self) {
         self.gate.open();
         self.ends(0);
@@ -57,7 +57,7 @@ impl Scene {
         assert!(found == self.payload.content(), "the download differs");
     }
 
-    /// It ends with this exit code, and the terminal is as it was.
+    /// The program must end with this exit code and restore the terminal.
     fn ends(&self, code: i32) {
         let said = |name| std::fs::read_to_string(self.stage.path(name)).unwrap_or_default();
         until("the end", || said("after").ends_with('\n'));
@@ -67,7 +67,7 @@ impl Scene {
     }
 }
 
-/// How often the screen has it.
+/// How often `words` occurs on the screen.
 fn count(screen: &str, words: &str) -> usize {
     screen.matches(words).count()
 }
@@ -130,7 +130,7 @@ fn keys_show_and_steer() {
     tmux.wait("a pause", |screen| {
         screen.contains("[paused]") && screen.contains("p go on") && screen.contains("until p is")
     });
-    // Arrows are no keys, whatever bytes they send.
+    // Arrow keys have no function, whatever bytes they send.
     tmux.press(&["Up", "p", "s"]);
     tmux.wait("no pause", |screen| screen.contains("p pause") && !screen.contains("calls: 1"));
     scene.completes();
@@ -141,7 +141,7 @@ fn q_and_ctrl_c_end_it_alike() {
     for key in ["q", "C-c"] {
         let scene = Scene::halted(80, 24);
         scene.tmux.press(&[key]);
-        // bash leaves the rest of a line alone after Ctrl-C only if the program dies of it; ours does not.
+        // bash skips the rest of a line after Ctrl-C only if the program dies of the signal; btsync does not.
         scene.ends(7);
         let screen = scene.tmux.screen();
         assert!(screen.contains("run it again to go on") && count(&screen, NAME) == 1, "{screen}");
@@ -152,13 +152,13 @@ fn q_and_ctrl_c_end_it_alike() {
 fn whatever_signal_ends_it_the_terminal_is_as_it_was() {
     for (signals, code) in [(&["TERM"][..], 7), (&["HUP"], 7), (&["INT", "INT"], 7), (&["QUIT"], 131)] {
         let scene = Scene::halted(80, 24);
-        // A key is heard: the terminal is in our hands.
+        // The key works, so btsync controls the terminal.
         scene.tmux.press(&["f"]);
         scene.tmux.shows("files: 0 of 1");
         let pid = std::fs::read_to_string(scene.stage.path("pid")).expect("its process id");
         for signal in signals {
             let kill = format!("kill -{signal} {}", pid.trim());
-            // It may be gone by the second one.
+            // The process may already be gone.
             let _ = std::process::Command::new("sh").args(["-c", &kill]).output().expect("sh");
         }
         scene.ends(code);
@@ -215,7 +215,7 @@ fn several_draw_only_while_the_terminal_is_theirs() {
     scene.tmux.shows("1 torrent is whole, 1 not");
 }
 
-/// Two run and a third waits: all have a row, and the keys are about the one that is selected.
+/// Two downloads run and a third waits. Each has a row, and keys act on the selected one.
 #[test]
 fn several_are_selected_paused_and_inspected() {
     let stage = Stage::new();
@@ -239,7 +239,7 @@ fn several_are_selected_paused_and_inspected() {
     });
     assert!(row(&screen, "one.bin").contains('█') && screen.contains("0 of 3 whole  10.0%"), "{screen}");
     let is_selected = |screen: &str, name: &str| row(screen, name).starts_with("> ");
-    // Which of the two stands above changes with what comes; the third has no session yet.
+    // The order of the two depends on their progress; the third has not started yet.
     let first = if is_selected(&screen, "one.bin") { "one.bin" } else { "two.bin" };
     tmux.press(&["p"]);
     let screen = tmux.wait("a pause", |screen| row(screen, first).contains("paused 10.0%"));
@@ -281,7 +281,7 @@ fn it_comes_to_the_front_with_its_keys() {
     until("it has begun", || scene.gate.served() == 20);
     scene.tmux.types("fg");
     scene.tmux.shows("q quit");
-    // The keyboard is looked at with the next picture: until then a key is one of the shell's lines.
+    // btsync reads the keyboard again with the next redraw. Until then the shell gets the key.
     until("a key is heard", || {
         scene.tmux.press(&["f"]);
         scene.tmux.screen().contains("files: 0 of 1")

@@ -1,4 +1,4 @@
-//! The live view and the terminal.
+//! Tests of the live view and of terminal output.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
-//! What a download says, and to whom: nothing that strangers wrote reaches a terminal unwashed, and nobody who cannot be told
-//! anything stops a download.
+//! The output of a download, and where it goes: text from strangers reaches a terminal only sanitised, and missing or closed
+//! output streams do not stop a download.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ fn payload() -> Payload {
     Payload::single("forty.bin", 40 * 64 * 1024 - 1_234, 64 * 1024)
 }
 
-/// A swarm of one seeder that serves so many blocks before its gate is opened, and a torrent of it.
+/// A torrent whose seeder serves `blocks` blocks before its gate is opened.
 struct Swarm {
     stage: Stage,
     payload: Payload,
@@ -71,7 +71,7 @@ fn ends(mut child: Child) -> Option<i32> {
     }
 }
 
-/// A terminal of so many rows and columns: our end, and the program's.
+/// A pseudo-terminal of this size: our end, and the program's.
 fn terminal(rows: u16, columns: u16) -> (OwnedFd, File) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
     grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("a terminal");
@@ -87,11 +87,11 @@ fn on(terminal: &File) -> Stdio {
     Stdio::from(terminal.try_clone().expect("another handle"))
 }
 
-/// Everything that is written to the terminal until its last writer is gone.
+/// Collects everything written to the terminal until its last writer has closed it.
 fn listen(ours: OwnedFd) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let (mut file, mut all, mut buffer) = (File::from(ours), Vec::new(), [0; 4096]);
-        // The end of a terminal is an error.
+        // Reading a closed terminal fails.
         while let Ok(count @ 1..) = file.read(&mut buffer) {
             all.extend_from_slice(&buffer[..count]);
         }
@@ -112,7 +112,7 @@ fn nobody_to_talk_to_stops_no_download() {
             swarm.is_there();
         }
     }
-    // No standard streams at all: the first files that are opened must not take their places.
+    // Without standard streams, the first files that btsync opens must not get their descriptors.
     let swarm = Swarm::new(usize::MAX);
     let mut shell = Command::new("sh");
     crate::common::process::without_settings(&mut shell)
@@ -143,7 +143,7 @@ fn a_terminal_that_goes_away_stops_no_download() {
     let (ours, theirs) = terminal(24, 80);
     let child = swarm.download().stdout(on(&theirs)).stderr(on(&theirs)).spawn().expect("the program starts");
     drop(theirs);
-    // It has begun to draw; then nobody looks any more.
+    // The view has started to draw; then the terminal disappears.
     let mut reader = File::from(ours);
     assert!(reader.read(&mut [0; 64]).expect("something on the terminal") > 0);
     drop(reader);
@@ -167,16 +167,16 @@ fn info_says_when_it_cannot_be_heard() {
     assert_eq!((closed.status.code(), closed.stderr.len()), (Some(0), 0));
 }
 
-/// What must not reach a terminal in a stranger's words.
+/// The first character that a stranger's text must not send to a terminal.
 fn foul(text: &str) -> Option<char> {
     let hidden = "\u{200b}\u{2060}\u{feff}\u{ad}\u{202e}\u{2066}\u{200f}";
     text.chars().find(|&c| (c.is_control() && c != '\n') || hidden.contains(c))
 }
 
-/// Clears the screen, sets the title, rings, turns the text around, hides a letter; in C0, in C1, in Unicode.
+/// Clears the screen, sets the title, rings the bell, reverses the text, hides a letter; with C0, C1 and Unicode characters.
 const FOUL: &str = "x\x1b[2J\x1b]0;owned\x07\u{9b}31m\r\u{202e}moc\u{2066}.\u{200b}y\u{2060}z\u{feff}\u{ad}";
 
-/// A torrent that is foul wherever it can be, announced to this port.
+/// A torrent with such text in every possible place, announced to this port.
 fn foul_torrent(port: u16) -> Vec<u8> {
     let announce = format!("http://127.0.0.1:{port}/announce");
     let info = but("name", Some(&s(FOUL)));
@@ -184,7 +184,7 @@ fn foul_torrent(port: u16) -> Vec<u8> {
     [&top[..top.len() - 1], &info[1..]].concat()
 }
 
-/// A tracker that answers everybody with a foul reason.
+/// A tracker that answers every announce with such text as the failure reason.
 fn foul_tracker() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = listener.local_addr().expect("its address").port();
@@ -217,7 +217,7 @@ fn strangers_words_are_washed() {
     assert!(said.contains("owned"), "{said:?}");
     assert_eq!(foul(&said), None, "{said:?}");
 
-    // On a terminal our own codes are there, and none of theirs.
+    // On a terminal, the output contains our control sequences and none of theirs.
     let (ours, theirs) = terminal(24, 200);
     let mut command = btsync();
     command.arg(&torrent).arg(stage.path("out")).arg("--listen-port").arg(free_port().to_string());
@@ -228,7 +228,7 @@ fn strangers_words_are_washed() {
     let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
     let deadline = Instant::now() + PATIENCE;
     while !String::from_utf8_lossy(&seen).contains("next try") {
-        // The view is redrawn all the time: reading never waits for long.
+        // The view redraws constantly, so a read never waits for long.
         assert!(Instant::now() < deadline, "not said: {:?}", String::from_utf8_lossy(&seen));
         let count = screen.read(&mut buffer).expect("a terminal that says it");
         seen.extend_from_slice(&buffer[..count]);
