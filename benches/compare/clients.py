@@ -1,4 +1,4 @@
-"""The clients that are compared, each started as its users start it, on an address of its own."""
+"""The compared clients. Each is started the way its users start it, on an address of its own."""
 import json
 import os
 import re
@@ -24,9 +24,9 @@ def is_installed(client):
 
 
 def command(client, what, out, host, port, home, words):
-    """`what` is a .torrent file or a magnet link. Of `words` are understood: up=BYTES limits what is sent, super makes a seed
-    super-seed, stay keeps a download open for others (all but btsync stay anyway), plain takes no encryption, again keeps the home of an
-    earlier run."""
+    """The command line of a client. `what` is a .torrent file or a magnet link. `words` are options: up=BYTES limits the upload rate,
+    super makes a seed super-seed, stay keeps seeding after a download (all clients but btsync do so anyway), plain disables encryption,
+    again reuses the home folder of an earlier run."""
     up = next((int(word[3:]) for word in words if word.startswith("up=")), 0)
     plain, is_magnet = "plain" in words, str(what).startswith("magnet:")
     if client == "btsync":
@@ -47,7 +47,7 @@ def command(client, what, out, host, port, home, words):
             "rpc-whitelist-enabled": False, "rpc-host-whitelist-enabled": False, "start-added-torrents": True,
             "bind-address-ipv4": host, "bind-address-ipv6": "::1", "watch-dir-enabled": True, "watch-dir": str(home / "watch"),
             "speed-limit-up": up // 1000, "speed-limit-up-enabled": up > 0}))
-        if not is_magnet:  # a link is added once it runs
+        if not is_magnet:  # a magnet link is added once the client runs
             shutil.copy(what, home / "watch")
         return ["transmission-daemon", "-f", "-g", home, "-e", "/dev/null"]
     if client == "qbittorrent":
@@ -69,7 +69,7 @@ def command(client, what, out, host, port, home, words):
 
 
 def add_link(link, host, port, patience=10):
-    """Gives a magnet link to a Transmission that has just started. Its first answer is an error with the session's id."""
+    """Adds a magnet link to a Transmission that has just started. Its first answer is an error that contains the session id."""
     url, session = f"http://{host}:{port}/transmission/rpc", ""
     body = json.dumps({"method": "torrent-add", "arguments": {"filename": link}}).encode()
     deadline = time.time() + patience
@@ -85,7 +85,7 @@ def add_link(link, host, port, patience=10):
 
 
 class Running:
-    """One client at work."""
+    """One running client."""
 
     def __init__(self, scratch, client, what, out, host, port=6951, words=(), inside=None):
         self.client, self.host = client, host
@@ -112,7 +112,7 @@ class Running:
         return self.process.poll()
 
     def stop(self, patience=8):
-        """Asks it to end, so that it tells the tracker its figures."""
+        """Asks the client to exit, so that it sends its final figures to the tracker."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -127,7 +127,7 @@ class Running:
         self.process.wait()
 
     def given(self):
-        """What libtorrent with `show` says it has given to each address, over all its connections."""
+        """How many bytes libtorrent has uploaded to each address over all its connections, according to its `show` output."""
         last = {(host, port): int(sent) for host, port, sent in re.findall(r"^gave ([\d.]+):(\d+) (\d+)", self.log(), re.M)}
         total = {}
         for (host, _), sent in last.items():

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Compares clients in swarms as people have them: slow uplinks, dead addresses, large pieces, stalling peers, magnet links.
+"""Compares clients in realistic swarms: slow uplinks, dead addresses, large pieces, stalling peers, magnet links.
 
     python3 benches/compare/compare.py [SCENARIO[,SCENARIO...] [CLIENT[,CLIENT...]]] [--runs N]
 
-Scenarios   `mixed` (all clients in one swarm), and those in scenarios.py; all where none is named. `--list` prints them.
-Clients     btsync libtorrent transmission qbittorrent aria2; those that are installed where none is named
+Scenarios   `mixed` (all clients in one swarm), and those in scenarios.py; by default all. `--list` prints them.
+Clients     btsync libtorrent transmission qbittorrent aria2; by default those that are installed
 Environment BTSYNC  the btsync binary (target/release/btsync)      LT_PYTHON  a python with the libtorrent wheel (.venv/bin/python)
-            SCRATCH a folder for what is downloaded (default: a new temporary one, removed at the end)
+            SCRATCH a folder for downloads (default: a new temporary one, removed at the end)
 
-It needs root, or a system that allows user namespaces, because it makes networks of its own: nothing leaves the machine. Every wait
+It needs root, or a system that allows user namespaces, because it creates network namespaces: no packet leaves the machine. Every wait
 is bounded; all scenarios with five clients take more than an hour. The table is in Markdown.
 """
 import argparse
@@ -28,7 +28,7 @@ from swarm import Loop
 
 
 class Stage:
-    """What one run of a scenario stands on; everything ends with it."""
+    """The environment of one run of a scenario: network, folders and processes, all removed at its end."""
 
     def __init__(self, scratch):
         self.scratch = Path(tempfile.mkdtemp(dir=scratch))
@@ -59,8 +59,8 @@ class Stage:
         return run
 
     def uplink(self, rate):
-        """Limits what the box sends to so many bytes a second, with a queue of a quarter second. Connections use cubic, as on most
-        systems, whatever this one prefers."""
+        """Limits the box's upload to `rate` bytes per second, with a queue of a quarter second. Connections use cubic, as on most systems,
+        whatever this system's default is."""
         inside = f"nsenter -t {self.box} -n"
         shell(f"{inside} tc qdisc add dev far root tbf rate {rate * 8}bit burst 16kb latency 250ms",
               f"{inside} ip route change 10.90.9.0/24 dev far proto kernel scope link src {BOX} congctl cubic || true")
@@ -82,7 +82,7 @@ def shell(*lines):
 
 
 def name_the_tracker():
-    """Gives a name with both addresses to the trackers, in this mount namespace only."""
+    """Adds a host name with both of the trackers' addresses, in this mount namespace only."""
     with tempfile.NamedTemporaryFile("w", delete=False) as hosts:
         hosts.write(Path("/etc/hosts").read_text())
         hosts.write(f"\n{MAIN} {scenarios.TWO_FAMILIES}\n{scenarios.MAIN6} {scenarios.TWO_FAMILIES}\n")
@@ -92,7 +92,7 @@ def name_the_tracker():
 
 
 def once(scratch, play):
-    """One run on a stage of its own; what went wrong is a figure too."""
+    """Runs a scenario once on a stage of its own. A failure is returned as a figure."""
     stage = Stage(scratch)
     try:
         return play(stage)
@@ -103,7 +103,7 @@ def once(scratch, play):
 
 
 def cell(values):
-    """Median and range of numbers; the texts where there are any."""
+    """The median and range of numbers, or the texts if there are any."""
     texts = [value for value in values if isinstance(value, str)]
     if texts or not values:
         return ", ".join(sorted(set(texts)))
@@ -112,7 +112,7 @@ def cell(values):
 
 
 def table(title, about, rows):
-    """`rows`: client to a list of figures, one for each run."""
+    """Prints a table. `rows` maps each client to a list of figures, one per run."""
     keys = list(dict.fromkeys(key for runs in rows.values() for figures in runs for key in figures))
     print(f"\n### {title}\n\n{about}\n\n| client | {' | '.join(keys)} |\n|---{'|---' * len(keys)}|")
     for client, runs in rows.items():

@@ -1,7 +1,7 @@
 """The scenarios. Each takes a `Stage` and a client's name, and returns figures: a dictionary from name to number or text.
 
-`MAIN` is where trackers and peers listen. The client under test is in a network namespace of its own, at `BOX`, behind a cable whose
-sending rate a scenario may limit (`stage.uplink`); where clients meet each other they are at addresses of `MAIN`'s network.
+Trackers and peers listen at `MAIN`. The client under test is in a network namespace of its own, at `BOX`, behind a virtual link whose
+upload rate a scenario may limit (`stage.uplink`). In scenarios with several clients, they use addresses of `MAIN`'s network.
 """
 import random
 import time
@@ -16,17 +16,17 @@ TWO_FAMILIES = "tracker.test"
 
 
 def host(n):
-    """An address of the swarm; 1 to 254."""
+    """An address of the swarm; `n` is 1 to 254."""
     return f"10.91.0.{n}"
 
 
 def across(n):
-    """An address at the near end of the cable, 1 to 9: libtorrent serves the interface that has its address, and no other."""
+    """An address at the near end of the virtual link; `n` is 1 to 9. libtorrent serves only the interface that has its address."""
     return f"10.90.9.{10 + n}"
 
 
 def wait(seconds, done, step=0.05):
-    """Seconds until `done`; None where it never is."""
+    """Waits until `done`. Returns the seconds that took, or None after `seconds`."""
     started = time.time()
     while time.time() < started + seconds:
         if done():
@@ -36,7 +36,7 @@ def wait(seconds, done, step=0.05):
 
 
 def download(stage, client, torrent, tracker, limit, words=("plain",), what=None, have=None):
-    """Seconds that the client takes from its start until it has everything."""
+    """Starts the client. Returns the seconds until its download is complete."""
     out = stage.folder("out")
     if have:
         torrent.folder(out, have)
@@ -47,7 +47,7 @@ def download(stage, client, torrent, tracker, limit, words=("plain",), what=None
 
 
 def mixed(stage, without=None):
-    """A libtorrent seed of 3 MB/s and the five clients as leechers, none of them limited: who ends when, who gives how much."""
+    """A libtorrent seed of 3 MB/s and the five clients as leechers, all without limits: when each is complete, how much each uploads."""
     torrent = Torrent("mixed.bin", 48 * MIB + 77, 256 * KIB)
     tracker = Tracker(stage.loop, MAIN, introduces=True)
     what = torrent.write(stage.path("this.torrent"), tracker.url)
@@ -66,7 +66,7 @@ def mixed(stage, without=None):
                 ends[client] = (tracker.completed(run.host) or time.time()) - started
         return len(ends) == len(runs)
     wait(120, all_done)
-    time.sleep(1.5)  # libtorrent shows its figures once a second
+    time.sleep(1.5)  # libtorrent prints its figures once per second
     given = seed.given()
     figures = {}
     for client, run in runs.items():
@@ -80,12 +80,12 @@ def mixed(stage, without=None):
 
 
 def super_seed(stage, client):
-    """btsync's super-seed, and the client as its only leecher: seconds, and copies sent."""
+    """btsync's super-seed, and the client as its only leecher: seconds, and copies uploaded."""
     return super_seeded(stage, "btsync", client)
 
 
 def super_seed_lt(stage, client):
-    """libtorrent's super-seed, and three of the client as leechers: seconds until all have everything."""
+    """libtorrent's super-seed, and three instances of the client as leechers: seconds until all are complete."""
     return super_seeded(stage, "libtorrent", client, 3)
 
 
@@ -104,7 +104,7 @@ def super_seeded(stage, seeder, client, leechers=1, limit=120):
 
 
 def stallers(stage, client):
-    """One honest seed of 2 MB/s, and others that unchoke, take requests and answer nothing, keep-alives, a byte a second, or short
+    """One honest seed of 2 MB/s, and 12 peers that unchoke, accept requests and send nothing, keep-alives, a byte per second, or short
     blocks: 3 of each kind."""
     torrent = Torrent("stall.bin", 4 * MIB, 64 * KIB)
     kinds = ["silent", "alive", "drip", "short"]
@@ -130,7 +130,7 @@ def dial(stage, client):
 
 
 def reconnect(stage, client):
-    """The only peer hangs up once: seconds until it is connected again."""
+    """The only peer disconnects once: seconds until it is connected again."""
     torrent = Torrent("hangup.bin", 4 * MIB, 64 * KIB)
     peer = Peer(stage.loop, torrent, host(1), behave="hangup", rate=1_000_000)
     tracker = Tracker(stage.loop, MAIN, peers=[peer.addr], interval=1800)
@@ -140,7 +140,7 @@ def reconnect(stage, client):
 
 
 def peer_list(stage, client):
-    """A tracker that names 3,000 addresses that drop SYNs and a single good one: seconds until that is connected."""
+    """A tracker that names 3,000 addresses that drop SYNs and a single good one: seconds until the good one is connected."""
     torrent = Torrent("list.bin", 4 * MIB, 64 * KIB)
     hole, peer = BlackHole(7999), Peer(stage.loop, torrent, host(1), rate=1_000_000)
     addresses = [peer.addr] + [f"10.92.{n // 250}.{n % 250 + 1}:7999" for n in range(3000)]
@@ -154,7 +154,7 @@ def peer_list(stage, client):
 
 
 def families(stage, client):
-    """A tracker with an IPv4 and an IPv6 address, which knows nobody over IPv6 and a seed over IPv4: seconds until everything is there."""
+    """A tracker reachable over IPv4 and IPv6 that returns a seed over IPv4 only: seconds until the download is complete."""
     torrent = Torrent("families.bin", 4 * MIB, 64 * KIB)
     peer = Peer(stage.loop, torrent, host(1), rate=2_000_000)
     tracker = Tracker(stage.loop, MAIN, peers=[peer.addr], interval=1800, only_ipv4=True)
@@ -164,7 +164,7 @@ def families(stage, client):
 
 
 def tiers(stage, client):
-    """Two tiers of trackers, of which the first knows nobody: seconds until everything is there."""
+    """Two tiers of trackers, the first of which knows no peer: seconds until the download is complete."""
     torrent = Torrent("tiers.bin", 4 * MIB, 64 * KIB)
     peer = Peer(stage.loop, torrent, host(1), rate=2_000_000)
     first = Tracker(stage.loop, MAIN, interval=1800)
@@ -174,7 +174,7 @@ def tiers(stage, client):
 
 
 def udp_loss(stage, client):
-    """A UDP tracker on a line that loses the first packet: seconds until everything is there."""
+    """A UDP tracker on a link that loses the first packet: seconds until the download is complete."""
     torrent = Torrent("udp.bin", 4 * MIB, 64 * KIB)
     peer = Peer(stage.loop, torrent, host(1), rate=2_000_000)
     tracker = UdpTracker(stage.loop, MAIN, peers=[peer.addr], deaf=1)
@@ -183,8 +183,8 @@ def udp_loss(stage, client):
 
 
 def stopped(stage, client):
-    """Eight seeds of 100 kB/s and pieces of 4 MiB; the client is stopped after 10 s and started again: bytes that the seeds send beyond
-    one copy, in percent."""
+    """Eight seeds of 100 kB/s and pieces of 4 MiB; the client is stopped after 10 s and started again: bytes that the seeds upload
+    beyond one copy, in percent."""
     torrent = Torrent("stopped.bin", 24 * MIB, 4 * MIB)
     peers = [Peer(stage.loop, torrent, host(1 + n), rate=100 * KB) for n in range(8)]
     tracker = Tracker(stage.loop, MAIN, peers=[peer.addr for peer in peers])
@@ -199,7 +199,7 @@ def stopped(stage, client):
 
 
 def jitter(stage, client):
-    """One seed whose answers take 20 to 200 ms: MB a second over 128 MiB."""
+    """One seed whose answers take 20 to 200 ms: MB per second over 128 MiB."""
     torrent = Torrent("jitter.bin", 128 * MIB, 512 * KIB)
     rng = random.Random(3)
     peer = Peer(stage.loop, torrent, host(1), delay=lambda: rng.uniform(0.02, 0.2))
@@ -209,7 +209,7 @@ def jitter(stage, client):
 
 
 def slow_peers(stage, client):
-    """20 seeds of 50 kB/s each and pieces of 8 MiB: seconds until the first piece is whole (the seeds hear of it, or it is on disk)."""
+    """20 seeds of 50 kB/s each and pieces of 8 MiB: seconds until the first piece is complete (announced to the seeds, or on disk)."""
     torrent = Torrent("large.bin", 64 * MIB, 8 * MIB)
     peers = [Peer(stage.loop, torrent, host(1 + n), rate=50 * KB) for n in range(20)]
     tracker = Tracker(stage.loop, MAIN, peers=[peer.addr for peer in peers])
@@ -221,7 +221,7 @@ def slow_peers(stage, client):
 
 
 def over_fetch(stage, client):
-    """Ten fast seeds and 256 MiB: bytes that they send beyond one copy, in percent."""
+    """Ten fast seeds and 256 MiB: bytes that they upload beyond one copy, in percent."""
     torrent = Torrent("fast.bin", 256 * MIB, MIB)
     peers = [Peer(stage.loop, torrent, host(1 + n), rate=8 * MIB) for n in range(10)]
     tracker = Tracker(stage.loop, MAIN, peers=[peer.addr for peer in peers])
@@ -230,7 +230,7 @@ def over_fetch(stage, client):
 
 
 def very_slow(stage, client):
-    """Two seeds of 1 KiB/s, and a minute: blocks that were asked for more than once."""
+    """Two seeds of 1 KiB/s, for a minute: blocks that were requested more than once."""
     torrent = Torrent("crawl.bin", 4 * MIB, 256 * KIB)
     peers = [Peer(stage.loop, torrent, host(1 + n), rate=KIB) for n in range(2)]
     tracker = Tracker(stage.loop, MAIN, peers=[peer.addr for peer in peers])
@@ -243,8 +243,8 @@ def very_slow(stage, client):
 
 
 def uplink(stage, client, words=()):
-    """Both halves of 32 MiB, one with the client, whose line sends 100 kB/s, and one with a libtorrent that sends without limit:
-    seconds until the client has everything."""
+    """The client has one half of 32 MiB and a link with 100 kB/s upload, a libtorrent has the other half and no limit: seconds until the
+    client is complete."""
     torrent = Torrent("halves.bin", 32 * MIB, 256 * KIB)
     tracker = Tracker(stage.loop, MAIN, introduces=True)
     what = torrent.write(stage.path("this.torrent"), tracker.url)
@@ -256,12 +256,12 @@ def uplink(stage, client, words=()):
 
 
 def uplink_limited(stage, client):
-    """The same with the client itself limited to 90 kB/s, as its user may have found to be best."""
+    """The same with the client's own upload limit set to 90 kB/s, as an experienced user might do."""
     return uplink(stage, client, ["up=90000"])
 
 
 def slow_seed(stage, client):
-    """The client seeds over a line that sends 125 kB/s, to 60 leechers; pieces of 1 MiB: whole pieces after 100 s."""
+    """The client seeds over a link with 125 kB/s upload to 60 leechers, with pieces of 1 MiB: complete pieces after 100 s."""
     torrent = Torrent("slowseed.bin", 32 * MIB, MIB)
     leechers = [Peer(stage.loop, torrent, host(1 + n), behave="leech") for n in range(60)]
     tracker = Tracker(stage.loop, MAIN, peers=[peer.addr for peer in leechers])
@@ -276,7 +276,7 @@ def slow_seed(stage, client):
 
 
 def magnet(stage, client):
-    """A magnet link, with a libtorrent seed: seconds until everything is there."""
+    """A magnet link, with a libtorrent seed: seconds until the download is complete."""
     torrent = Torrent("magnet.bin", 4 * MIB, 64 * KIB)
     tracker = Tracker(stage.loop, MAIN, introduces=True)
     what = torrent.write(stage.path("seed.torrent"), tracker.url)
@@ -286,8 +286,8 @@ def magnet(stage, client):
 
 
 def keep_alive(stage, client):
-    """Six connections to libtorrents that have as little as the client has, none of which the client would dial again for the same
-    reason: how many are lost in 150 s."""
+    """Six connections to libtorrents that have no more pieces than the client, so that the client would not dial them again: how many are
+    lost in 150 s."""
     torrent = Torrent("idle.bin", MIB, 64 * KIB)
     tracker = Tracker(stage.loop, MAIN, introduces=True, interval=1800)
     what = torrent.write(stage.path("this.torrent"), tracker.url)

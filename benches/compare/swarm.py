@@ -1,7 +1,7 @@
-"""The other side of a comparison: a torrent, a tracker that remembers every announce, and peers that behave as a scenario wants.
+"""The other side of a comparison: a torrent, a tracker that records every announce, and peers that behave as a scenario defines.
 
 Peers and tracker are single-threaded asyncio on one background thread; a scenario's own code runs on the main thread and only
-reads what they counted.
+reads their counters.
 """
 import asyncio
 import hashlib
@@ -32,7 +32,7 @@ def bencode(value):
 
 
 class Torrent:
-    """A single file of random bytes, which are the same for the same `seed`."""
+    """A torrent of a single file with random bytes, which depend on `seed` only."""
 
     def __init__(self, name, size, piece_length, seed=1):
         self.name, self.size, self.piece_length = name, size, piece_length
@@ -44,7 +44,7 @@ class Torrent:
         self.info_hash = hashlib.sha1(bencode(self.info)).digest()
 
     def write(self, path, announce):
-        """A .torrent file; `announce` is a URL, or a list of tiers."""
+        """Writes the .torrent file. `announce` is a URL or a list of tiers."""
         tiers = announce if isinstance(announce, list) else [[announce]]
         path.write_bytes(bencode({"announce": tiers[0][0], "announce-list": tiers, "info": self.info}))
         return path
@@ -56,7 +56,7 @@ class Torrent:
         return self.data[index * self.piece_length:(index + 1) * self.piece_length]
 
     def folder(self, path, have=lambda piece: True):
-        """A folder with the file, zeros in the pieces that are not to be had."""
+        """Creates a folder with the file, with zeros in the pieces that are missing from `have`."""
         path.mkdir(parents=True, exist_ok=True)
         with open(path / self.name, "wb") as file:
             for index in range(self.pieces):
@@ -65,13 +65,13 @@ class Torrent:
 
 
 class Watch:
-    """Whether a folder holds the whole file. Looks only at pieces that were not there before."""
+    """Checks whether a folder contains the complete file. Examines only pieces that were missing before."""
 
     def __init__(self, torrent, folder):
         self.torrent, self.path, self.missing = torrent, folder / torrent.name, list(range(torrent.pieces))
 
     def pieces(self):
-        """How many pieces are there."""
+        """The number of complete pieces."""
         try:
             with open(self.path, "rb") as file:
                 self.missing = [index for index in self.missing if not self._is_there(file, index)]
@@ -123,8 +123,8 @@ class Loop:
 
 
 class Tracker:
-    """Names `peers` ("host:port" each) to everybody, with `only_ipv4` to those who ask over IPv4, and with `introduces` also those who
-    announced."""
+    """An HTTP tracker that returns `peers` ("host:port" each): to everyone, or with `only_ipv4` only over IPv4. With `introduces` it also
+    returns the peers that have announced."""
 
     def __init__(self, loop, host, port=6900, peers=(), introduces=False, interval=2, only_ipv4=False):
         self.peers, self.introduces, self.interval, self.only_ipv4 = list(peers), introduces, interval, only_ipv4
@@ -167,7 +167,7 @@ class Tracker:
 
 
 class UdpTracker(asyncio.DatagramProtocol):
-    """BEP 15's tracker. Leaves its first `deaf` packets without an answer, as a line that loses packets does."""
+    """A UDP tracker (BEP 15). It ignores its first `deaf` packets, as if the link had lost them."""
 
     def __init__(self, loop, host, port=6901, peers=(), deaf=0, interval=1800):
         self.peers, self.deaf, self.interval, self.url = list(peers), deaf, interval, f"udp://{host}:{port}/announce"
@@ -207,18 +207,18 @@ def message(kind, body=b""):
 
 
 class Peer:
-    """A peer that listens at `host:port`. As it stands it is an honest seed; `behave` says what else it does:
+    """A peer that listens at `host:port`. By default it is an honest seed; `behave` selects another behavior:
 
-    seed      serves what it is asked for, `rate` bytes a second for each connection (0: as fast as it can)
-    leech     has nothing, wants everything, and takes what `window` requests at a time bring
-    silent, alive, drip, short   unchokes and takes requests; answers nothing, keep-alives, a byte a second, short blocks
-    hangup    closes its first connection after the first block, and is a seed afterwards
+    seed      answers requests with `rate` bytes per second per connection (0: as fast as it can)
+    leech     has no piece, wants all, and downloads with `window` outstanding requests
+    silent, alive, drip, short   unchokes and accepts requests; sends nothing, keep-alives, a byte per second, short blocks
+    hangup    closes its first connection after the first block, then behaves as a seed
     """
 
     def __init__(self, loop, torrent, host, port=7000, behave="seed", rate=0, delay=lambda: 0.0):
         self.torrent, self.behave, self.rate, self.delay = torrent, behave, rate, delay
         self.addr = f"{host}:{port}"
-        # What a scenario looks at: when connections were made, bytes of blocks sent, pieces that HAVE told of, own pieces.
+        # Read by scenarios: connection times, bytes of blocks sent, pieces announced by HAVE, own pieces.
         self.connected, self.sent, self.told, self.have = [], 0, [], {}
         self.asked = []
         self.received = 0
@@ -228,14 +228,14 @@ class Peer:
         try:
             await self._talk(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError, asyncio.CancelledError):
-            pass  # the other side left, or the scenario is over
+            pass  # the other side disconnected, or the scenario is over
         finally:
             writer.close()
 
     async def _talk(self, reader, writer):
         handshake = await asyncio.wait_for(reader.readexactly(68), 30)
         if not handshake.startswith(PROTOCOL):
-            return  # an encrypted one: aria2 always tries that first, and dials again in plain once it is hung up on
+            return  # encrypted: aria2 always tries that first, and dials again in plain text after the disconnect
         self.connected.append(time.time())
         peer_id = b"-XX0001-" + random.randbytes(12)
         writer.write(PROTOCOL + bytes(8) + self.torrent.info_hash + peer_id)
@@ -267,7 +267,7 @@ class Peer:
         while True:
             due, body = await queue.get()
             index, begin, length = struct.unpack(">III", body)
-            latest = max(latest, due)  # the line keeps the order
+            latest = max(latest, due)  # the link does not reorder
             now = time.time()
             free_at = max(free_at, now, latest) + (length / self.rate if self.rate else 0)
             if free_at > now + 0.002:
@@ -289,7 +289,7 @@ class Peer:
                 return
 
     async def _leech(self, reader, writer, window=8):
-        """Takes the pieces it hears of in a random order, and keeps none from others but its count."""
+        """Downloads announced pieces in random order; of the received pieces it keeps only the count."""
         wants, waiting, open_requests, choked = [], {}, 0, True
         writer.write(message(INTERESTED))
         async for kind, body in frames(reader):
@@ -302,7 +302,7 @@ class Peer:
                 wants += [(index, b) for b in range(0, len(self.torrent.piece(index)), BLOCK)]
             elif kind in (CHOKE, UNCHOKE):
                 choked = kind == CHOKE
-                if choked:  # what was asked for is lost
+                if choked:  # outstanding requests are lost
                     wants = sorted(waiting) + wants
                     waiting, open_requests = {}, 0
             elif kind == PIECE:
@@ -324,7 +324,7 @@ class Peer:
 
 
 async def frames(reader):
-    """The messages of a connection; keep-alives are left out."""
+    """The messages of a connection, without keep-alives."""
     while True:
         length = struct.unpack(">I", await reader.readexactly(4))[0]
         if length == 0:
@@ -334,7 +334,7 @@ async def frames(reader):
 
 
 class BlackHole:
-    """A port on all addresses that drops every SYN: a listener whose queue is full."""
+    """A port on all addresses that drops every SYN, because the listener's queue is full."""
 
     def __init__(self, port):
         self.socket = socket.socket()
