@@ -1,4 +1,4 @@
-//! `btsync create`: a torrent file from a file or folder, with a bar while it hashes.
+//! `btsync create`: creates a torrent file from a file or folder. Shows a progress bar while hashing.
 
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
@@ -18,13 +18,13 @@ use crate::cli::signals;
 use crate::util::printable_text::printable;
 use btsync::create::{CreateError, CreateOptions, CreatePlan, Glob};
 
-/// What was left out and the like is told in so many lines.
+/// At most this many notes, for example about skipped files, are printed.
 const NOTES_MAX: usize = 20;
 
 /// create a torrent file from a file or folder
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "create")]
-#[allow(clippy::struct_excessive_bools)] // each is a switch of its own
+#[allow(clippy::struct_excessive_bools)] // each is an independent switch
 pub struct CreateArgs {
     /// the file or folder to share
     #[argh(positional, arg_name = "SOURCE")]
@@ -67,10 +67,10 @@ pub struct CreateArgs {
     pub force: bool,
 }
 
-/// Makes the torrent file and prints its path and info hash.
+/// Creates the torrent file and prints its path and info-hash.
 ///
 /// # Errors
-/// Where an option makes no sense, something cannot be read or written, or a signal ended it.
+/// An option is invalid, a file cannot be read or written, or a signal interrupted the command.
 pub fn run(args: &CreateArgs) -> Result<(), Failure> {
     let options = options(args)?;
     let place = |name: &str| args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.torrent")));
@@ -91,7 +91,7 @@ pub fn run(args: &CreateArgs) -> Result<(), Failure> {
     info::print(&format!("{} {}\n", printable(&output.to_string_lossy()), made.info_hash))
 }
 
-/// Lines for people, on stderr. Nobody there to hear them is no failure.
+/// Prints notes for the user on stderr. A closed stderr is not an error.
 fn print_notes<S: AsRef<str>>(lines: &[S]) {
     let mut err = io::stderr().lock();
     for line in lines.iter().take(NOTES_MAX) {
@@ -119,7 +119,7 @@ fn options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
     Ok(options)
 }
 
-/// The seconds since 1970 that `SOURCE_DATE_EPOCH` says, so that the same files make the same torrent; without it, now.
+/// The creation date in seconds since 1970: `SOURCE_DATE_EPOCH` for reproducible torrents, otherwise now.
 fn date(epoch: Option<&OsStr>) -> Result<Option<i64>, Failure> {
     let Some(epoch) = epoch else {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
@@ -130,7 +130,7 @@ fn date(epoch: Option<&OsStr>) -> Result<Option<i64>, Failure> {
     seconds.map(Some).ok_or_else(refused)
 }
 
-/// What may well not be what was meant.
+/// Hints about options that are probably not what the user meant.
 fn hints(options: &CreateOptions) -> Vec<&'static str> {
     let urls = || options.tiers.iter().flatten();
     let udp = |url: &String| url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp://"));
@@ -149,7 +149,7 @@ fn hints(options: &CreateOptions) -> Vec<&'static str> {
     hints
 }
 
-/// Trackers as options name them: a tier each, with commas for several in one.
+/// Parses tracker options: each occurrence is a tier, and commas separate the URLs of one tier.
 pub(crate) fn tiers(option: &str, words: &[String]) -> Result<Vec<Vec<String>>, Failure> {
     let tier = |word: &String| -> Vec<String> {
         word.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect()
@@ -162,7 +162,7 @@ pub(crate) fn tiers(option: &str, words: &[String]) -> Result<Vec<Vec<String>>, 
     Ok(tiers)
 }
 
-/// Whether these can be web seeds.
+/// Checks that the URLs can be web seeds.
 pub(crate) fn check_seeds(urls: &[String]) -> Result<(), Failure> {
     check_urls("--web-seed", urls.iter(), &["http://", "https://", "ftp://"])
 }
@@ -182,7 +182,7 @@ fn glob(text: &str) -> Result<Glob, String> {
     text.parse().map_err(|error: btsync::create::GlobError| format!("`{text}`: {error}"))
 }
 
-/// `HOST:PORT` without the brackets that an IPv6 address needs there.
+/// Parses `HOST:PORT`. Removes the brackets around an IPv6 address.
 fn node(text: &str) -> Result<(String, u16), String> {
     let text = options::host_and_port(text)?;
     let (host, port) = text.rsplit_once(':').unwrap_or_default();
@@ -190,7 +190,7 @@ fn node(text: &str) -> Result<(String, u16), String> {
     Ok((host.to_owned(), port.parse().unwrap_or_default()))
 }
 
-/// A number of bytes; K and M are 1024s.
+/// Parses a number of bytes; K and M are multiples of 1024.
 fn piece_length(text: &str) -> Result<u32, String> {
     let (digits, unit) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),

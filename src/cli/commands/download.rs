@@ -1,5 +1,5 @@
-//! `btsync FILE FOLDER`: reads the torrent, runs its session on this thread, and lends it a voice on another. Where several are
-//! named, all of that is `fleet`'s.
+//! `btsync TORRENT FOLDER`: loads the torrent and downloads it on the main thread, with a reporter on another thread.
+//! [`batch`] does this for several torrents.
 
 use std::path::Path;
 use std::thread;
@@ -30,10 +30,10 @@ use crate::util::printable_text::printable;
 use btsync::{Event, Source, TorrentHandle};
 use btsync::{Magnet, Metainfo, MetainfoError};
 
-/// Downloads, and gives to others for as long as asked.
+/// Downloads the torrents and seeds them as long as the options ask.
 ///
 /// # Errors
-/// The exit code and the line for whatever kept the download from being whole.
+/// The exit code and the message for whatever kept the download from completing.
 pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     let start = Instant::now();
     let json_output = args.json.then(|| JsonOutput::stdout(start));
@@ -52,10 +52,10 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     outputs.conclude(result)
 }
 
-/// What the limit on descriptors allows where so many torrents are to run at once.
+/// The budget of file descriptors for `wanted` torrents at once.
 ///
 /// # Errors
-/// Where a download would wait for descriptors for ever.
+/// The limit is so low that a download would wait for descriptors forever.
 pub(crate) fn descriptor_budget(wanted: usize) -> Result<DescriptorBudget, Failure> {
     let have = available();
     let too_few = || {
@@ -71,7 +71,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
         settings = settings.limit_to_budget(descriptor_budget(1)?);
     }
     let (alive, stop) = bounded(0);
-    // What is on disk is read in no time; who waits for a server may have enough of it.
+    // Only a URL can take long to load, so only then do signals stop the loading.
     let watch = fetch::is_url(&args.file()).then(|| signals::watch(move || drop(alive)).map_err(no_signals));
     let watch = watch.transpose()?;
     let stop = if watch.is_some() { stop } else { never() };
@@ -84,17 +84,17 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let hook = args.hook(pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
     let client = client.single_torrent().build().map_err(|error| failure(&error.into()))?;
     let torrent = client.prepare(source, options);
-    drop(client); // it ends with the torrent
+    drop(client); // the torrent keeps it alive
     let handle = torrent.handle();
 
     let (stopper, hung_up) = (handle.clone(), handle.clone());
-    // Owned here, so that the terminal is left as it was however this ends.
+    // Owned here, so that the terminal is restored on every return path.
     let has_live_view = !args.quiet && outputs.screen.is_terminal();
     let keyboard = if has_live_view { Keyboard::listen(move || hung_up.stop()).map_err(no_signals)? } else { None };
     let keys = keyboard.as_ref().map(Keyboard::keys);
     let (released, asked) = (keys.clone(), outputs.stop.clone());
     let watch = signals::watch(move || {
-        // A second signal ends the process at once, and nobody could put the terminal right then.
+        // Restore the terminal first: a second signal exits at once, without another chance to do it.
         released.iter().for_each(KeyInput::release);
         stopper.stop();
         asked.set();
@@ -114,7 +114,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
 
     let result = torrent.run();
     let _ = tell.send(final_status(&result));
-    // A system without a thread to spare for the voice still downloads.
+    // If no thread can be started for the reporter, the download runs without it.
     if let Ok(thread) = reporter_thread {
         let _ = thread.join();
     }
@@ -124,10 +124,10 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
         watch.release();
         return list::print(torrent, &selection, args.json.then(|| outputs.start.elapsed()));
     }
-    outputs.conclude(result) // while signals are watched for
+    outputs.conclude(result) // before `watch` is dropped
 }
 
-/// Stops the session when nobody can read its events any more.
+/// Stops the torrent when its JSON events can no longer be written.
 fn stop_when_output_fails(outputs: &Outputs, handle: &TorrentHandle) {
     let handle = handle.clone();
     if let Some(json_output) = &outputs.json_output {
@@ -135,7 +135,7 @@ fn stop_when_output_fails(outputs: &Outputs, handle: &TorrentHandle) {
     }
 }
 
-/// Those who tell how it goes: people on stderr, programs on stdout, and the user's own command.
+/// The reporters that the options ask for: JSON events on stdout, text on stderr, and the user's hook command.
 fn reporters(
     args: &DownloadArgs,
     handle: &TorrentHandle,
@@ -146,7 +146,7 @@ fn reporters(
     let screen = outputs.screen.clone();
     let folder = args.out_dir().to_string_lossy().into_owned();
     let mut reporters: Vec<Box<dyn Reporter>> = Vec::new();
-    // A list is one event, and the only one.
+    // With `--list` the only JSON event is the list.
     if let Some(json_output) = outputs.json_output.as_ref().filter(|_| !args.list) {
         reporters.push(Box::new(JsonReporter::new(handle.clone(), json_output.clone(), folder.clone())));
     }
@@ -161,7 +161,7 @@ fn reporters(
     Reporters::new(reporters)
 }
 
-/// What a name stands for, and what came of keeping its .torrent where that was asked for.
+/// A source, and a note for the user about the saved torrent file.
 pub(crate) struct LoadedSource {
     pub source: Source,
     pub save_note: Option<String>,
@@ -173,7 +173,8 @@ impl From<Source> for LoadedSource {
     }
 }
 
-/// What to fetch: a file's torrent, that of a URL, or what a link names; its peers are called, too.
+/// Loads the source that an argument names: a torrent file, a URL, standard input or a magnet link. Adds the peers of a
+/// magnet link to `settings`.
 pub(crate) fn source(
     file: &Path,
     settings: &mut Settings,
@@ -194,7 +195,7 @@ pub(crate) fn source(
     Ok(Source::from(magnet).into())
 }
 
-/// Reads a torrent file; where there is no descriptor for it, waits for one as long as `should_wait` says.
+/// Reads a torrent file. If no descriptor is free, waits for one as long as `should_wait` returns true.
 pub(crate) fn read(file: &Path, should_wait: impl FnMut() -> bool) -> Result<Metainfo, MetainfoError> {
     let short = |read: &Result<Metainfo, MetainfoError>| matches!(read, Err(MetainfoError::Io { source, .. }) if is_shortage(source));
     retry_while(|| Metainfo::read(file), short, should_wait)

@@ -1,4 +1,4 @@
-//! `btsync edit`: other trackers, another comment or other web seeds for a torrent file. Its info-hash stays.
+//! `btsync edit`: changes trackers, comment or web seeds of a torrent file. The info-hash stays the same.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -19,7 +19,7 @@ use btsync::{Edit, Metainfo, MetainfoError};
 /// edit trackers, web seeds and comment of a torrent file; the info-hash stays
 #[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(subcommand, name = "edit")]
-#[allow(clippy::struct_excessive_bools)] // each is a switch of its own
+#[allow(clippy::struct_excessive_bools)] // each is an independent switch
 pub struct EditArgs {
     /// the torrent file; - is standard input
     #[argh(positional, arg_name = "FILE")]
@@ -56,10 +56,10 @@ pub struct EditArgs {
     pub force: bool,
 }
 
-/// Changes the torrent file and prints its path and info hash.
+/// Changes the torrent file and prints its path and info-hash.
 ///
 /// # Errors
-/// Where an option makes no sense, or the file cannot be read, is not sound, or cannot be written.
+/// An option is invalid, or the file cannot be read, is not a valid torrent, or cannot be written.
 pub fn run(args: &EditArgs) -> Result<(), Failure> {
     let piped = args.file == Path::new(options::STDIN);
     let output = match &args.output {
@@ -73,9 +73,9 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
     if output.is_none() {
         output_file::is_file(&args.file)?;
     }
-    // Where it really is: a link to it stays a link.
+    // Resolve symbolic links, so that the edit replaces the link's target and not the link.
     let real = fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());
-    // What cannot be opened says why when it is read.
+    // If the file cannot be opened, reading it below reports the error.
     let _lock = if output.is_none() { output_file::lock(&real).ok().flatten() } else { None };
     let bytes = read(&args.file).map_err(|source| match source.kind() {
         io::ErrorKind::IsADirectory => refused(MetainfoError::Folder),
@@ -85,7 +85,7 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
         let message = format!("{}: cannot be unpacked: {}", args.file.display(), reason(&error));
         Failure::new(Exit::BadTorrent, printable(&message))
     };
-    // A torrent may be packed with gzip; it is written as it is without.
+    // Reads a torrent file packed with gzip, but always writes it unpacked.
     let bytes = Metainfo::unpack(bytes).map_err(broken)?;
     let torrent = Metainfo::parse(&bytes).map_err(refused)?;
     let bytes = changes(args, torrent.tiers)?.apply(&bytes).map_err(refused)?;
@@ -105,19 +105,19 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One byte more than will be accepted, and never all that a device has.
+    // One byte beyond the limit is enough to reject the file, and a device may be endless.
     File::open(file)?.take(Metainfo::MAX_FILE_SIZE as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    // A torrent cut short is none: here a closed pipe is a failure.
+    // A truncated torrent file is useless, so a closed pipe is a failure here.
     let written = out.write_all(bytes).and_then(|()| out.flush());
     written.map_err(|e| Failure::new(Exit::FileIo, stdout_error(&e)))
 }
 
-/// What the options ask for of a torrent with these trackers.
+/// The changes that the options ask for, given the current trackers.
 fn changes(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Edit, Failure> {
     let reject_both = |one: bool, other: bool, what: &str| {
         let message = format!("--{what} and --no-{what} at once");
@@ -136,7 +136,7 @@ fn changes(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Edit, Failure> {
     Ok(edit)
 }
 
-/// The trackers after all options about them; `None` where there is no such option.
+/// The trackers after all tracker options; `None` if there are none.
 fn trackers(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Option<Vec<Vec<String>>>, Failure> {
     let (new, added) = (tiers("--announce", &args.announce)?, tiers("--add-announce", &args.add_announce)?);
     if new.is_empty() && added.is_empty() && args.remove_announce.is_empty() && !args.no_announce {

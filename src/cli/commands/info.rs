@@ -1,4 +1,4 @@
-//! `btsync info`: what a torrent file says, for a person or as JSON for a program.
+//! `btsync info`: prints the contents of a torrent file as text or JSON.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -26,27 +26,27 @@ pub struct InfoArgs {
     pub json: bool,
 }
 
-/// Reads the torrent file and prints what it says.
+/// Reads the torrent file and prints its contents.
 ///
 /// # Errors
-/// Where it cannot be read or is not sound, or standard output is closed to us.
+/// The file cannot be read or is not a valid torrent, or standard output cannot be written.
 pub fn run(args: InfoArgs) -> Result<(), Failure> {
     let InfoArgs { file, json } = args;
     let torrent = read(&file)?;
     print_with(|out| if json { write_json(&torrent, out) } else { write_text(&torrent, out) })
 }
 
-/// Reads a torrent file; what is wrong with it has its exit code and line.
+/// Reads a torrent file; a failure has the exit code for the error.
 pub(crate) fn read(file: &Path) -> Result<Metainfo, Failure> {
     Metainfo::read(file).map_err(|error| torrent_failure(file, error))
 }
 
-/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
+/// Writes to standard output. A closed pipe (`| head`) is not a failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_with(|out| out.write_all(text.as_bytes()))
 }
 
-/// The same bit by bit: a torrent may have a million files.
+/// Writes to standard output piece by piece, as a torrent may have a million files.
 pub(crate) fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
     let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
@@ -55,12 +55,12 @@ pub(crate) fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     }
 }
 
-/// What is said of a standard output that cannot be written.
+/// The message for a standard output that cannot be written.
 pub(crate) fn stdout_error(error: &io::Error) -> String {
     format!("standard output cannot be written: {}", reason(error))
 }
 
-/// The exit code and the line for a torrent file that was refused.
+/// The exit code and the message for a torrent file that was rejected.
 pub fn torrent_failure(path: &Path, error: MetainfoError) -> Failure {
     let code = match &error {
         MetainfoError::Io { .. } | MetainfoError::Folder => Exit::OpenExisting,
@@ -75,7 +75,7 @@ pub fn torrent_failure(path: &Path, error: MetainfoError) -> Failure {
     Failure::new(code, printable(&message))
 }
 
-/// JSON says the same with any character escaped: what a terminal would obey or not show is.
+/// Escapes characters that would control the terminal or mislead the reader; the JSON value stays the same.
 struct EscapingFormatter;
 
 impl Formatter for EscapingFormatter {
@@ -92,7 +92,7 @@ impl Formatter for EscapingFormatter {
     }
 }
 
-/// Everything as JSON; paths are from the output folder on, with `/`.
+/// The whole JSON object. Paths are relative to the download folder and use `/`.
 #[derive(Serialize)]
 struct TorrentJson<'a> {
     comment: Option<&'a str>,
@@ -112,7 +112,7 @@ struct TorrentJson<'a> {
     web_seeds: &'a [String],
 }
 
-/// `pad` is there only where true.
+/// `pad` occurs only if true.
 #[derive(Serialize)]
 struct FileJson<'a> {
     length: u64,
@@ -180,12 +180,12 @@ fn write_text(torrent: &Metainfo, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A node of the DHT as options name it.
+/// Formats a DHT node as `--node` takes it.
 fn node((host, port): &(String, u16)) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// A file's path as it is written everywhere.
+/// A file's path as text.
 pub(crate) fn path_text(file: &FileEntry) -> Cow<'_, str> {
     file.path.to_string_lossy()
 }
@@ -206,7 +206,7 @@ fn short_size(bytes: u64) -> String {
     if value.fract() == 0.0 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
 }
 
-/// A point in time in UTC; the bare number where it lies outside the years 1970 to 9999.
+/// Formats a time in UTC; outside the years 1970 to 9999, the number of seconds.
 fn date(seconds: i64) -> String {
     if !(0..253_402_300_800).contains(&seconds) {
         return format!("{seconds} s since 1970");

@@ -1,5 +1,5 @@
-//! `btsync --list`, or `btsync list`: a torrent's files with the numbers that `--select` takes, and what is selected of them, on
-//! stdout; with `--json` as one event.
+//! `btsync list` or `--list`: prints a torrent's files with the numbers for `--select` and marks the selected files; with
+//! `--json`, as one event.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -14,29 +14,29 @@ use crate::cli::report::json::seconds;
 use crate::util::printable_text::printable;
 use btsync::{FileEntry, Metainfo, Selection};
 
-/// Prints a line a file, padding left out, and one of sums; for programs one event, `json` after the start. It is written file by file,
-/// as a torrent may have a million of them.
+/// Prints one line per file, without padding files, and a line of totals; with `json`, one event at that time after the
+/// start. Writes file by file, as a torrent may have a million.
 ///
 /// # Errors
-/// Where the selection matches nothing, or stdout takes nothing.
+/// The selection matches no file, or standard output cannot be written.
 pub fn print(torrent: &Metainfo, selection: &Selection, json: Option<Duration>) -> Result<(), Failure> {
     let wanted = selection.choose(&torrent.files, torrent.multi_file);
     let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&error.to_string())))?;
     match json {
         None => info::print_with(|out| write_text(out, torrent, &wanted)),
-        // As with the events of a download.
+        // The same exit code as when a download cannot write its events.
         Some(at) => info::print_with(|out| write_event(out, torrent, &wanted, at))
             .map_err(|failure| Failure { code: Exit::Other, ..failure }),
     }
 }
 
-/// The files without padding: number, file, and whether it is selected.
+/// The number, the file and whether it is selected, for each file except padding files.
 fn numbered<'a>(torrent: &'a Metainfo, wanted: &'a [bool]) -> impl Iterator<Item = (u32, &'a FileEntry, bool)> {
     let files = (1..).zip(torrent.files.iter().zip(wanted));
     files.map(|(number, (file, wanted))| (number, file, *wanted)).filter(|(_, file, _)| !file.pad)
 }
 
-/// The event `list`, its keys in order like those of all events.
+/// The `list` event. Its keys are in alphabetical order, as in all events.
 #[derive(Serialize)]
 struct ListEvent<'a> {
     bytes: u64,
@@ -48,7 +48,7 @@ struct ListEvent<'a> {
     time: f64,
 }
 
-/// A file of the event.
+/// A file in the event.
 #[derive(Serialize)]
 struct ListedFile<'a> {
     length: u64,
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(String::from_utf8(out).unwrap(), format!("{expected}\n"));
     }
 
-    /// Remembers the longest write.
+    /// Records the length of the longest write.
     #[derive(Default)]
     struct Longest(usize);
 

@@ -1,4 +1,4 @@
-//! `btsync magnet`: the magnet link of a torrent file.
+//! `btsync magnet`: prints the magnet link of a torrent file.
 
 use std::path::PathBuf;
 
@@ -24,10 +24,10 @@ pub struct MagnetArgs {
     pub peer: Vec<PeerAddress>,
 }
 
-/// Prints the link.
+/// Prints the magnet link.
 ///
 /// # Errors
-/// Where the torrent file cannot be read or is not sound.
+/// The torrent file cannot be read or is not valid.
 pub fn run(args: MagnetArgs) -> Result<(), Failure> {
     let mut magnet = Magnet::of(&info::read(&args.file)?);
     if args.no_trackers {

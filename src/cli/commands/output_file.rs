@@ -1,4 +1,4 @@
-//! A file written whole or not at all, for `create` and `edit`.
+//! Writes an output file atomically, for `create` and `edit`.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,7 +12,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::util::atomic_file::{self, WriteFailure, WriteMode};
 use crate::util::printable_text::printable;
 
-/// Writes the file; over another one only by `force`, whose rights and owner it then takes over. A pipe or a device is written into.
+/// Writes the file. With `force` it replaces an existing file and keeps its permissions and owner; a pipe or a device is
+/// written to directly.
 pub(crate) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
     if let Some(found) = fs::metadata(output).ok().filter(|found| force && !found.is_dir()) {
         if !found.is_file() {
@@ -35,10 +36,10 @@ pub(crate) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Fail
     })
 }
 
-/// Whether a name stands for what a process has open, as /dev/stdout does.
+/// Whether the path leads to a file that a process has open, as /dev/stdout does.
 fn leads_to_open_file(output: &Path) -> bool {
     let mut path = output.to_owned();
-    // As many links as the system follows.
+    // Linux follows at most 40 symbolic links.
     for _ in 0..40 {
         let full = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
         if full.starts_with("/proc") || full.starts_with("/dev/fd") {
@@ -50,7 +51,7 @@ fn leads_to_open_file(output: &Path) -> bool {
     false
 }
 
-/// Whether it is a file, which can be changed in its place.
+/// Rejects a path that is not a regular file and so cannot be edited in place.
 pub(crate) fn is_file(path: &Path) -> Result<(), Failure> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() && !found.is_dir() => {
@@ -58,11 +59,12 @@ pub(crate) fn is_file(path: &Path) -> Result<(), Failure> {
             let message = format!("{path}: is no file that could be changed in its place; say -o FILE, or -o -");
             Err(Failure::new(Exit::BadOption, message))
         }
-        _ => Ok(()), // what cannot be read says why itself
+        _ => Ok(()), // reading it will report the error
     }
 }
 
-/// Locks a file for as long as the result lives, so that no other btsync changes it meanwhile; `None` where there are no locks.
+/// Locks the file until the result is dropped, so that no other btsync edits it meanwhile. `None` if the file system has no
+/// locks.
 pub(crate) fn lock(path: &Path) -> io::Result<Option<File>> {
     loop {
         let file = File::open(path)?;
@@ -71,7 +73,7 @@ pub(crate) fn lock(path: &Path) -> io::Result<Option<File>> {
             Err(Errno::INTR) => continue,
             Err(_) => return Ok(None),
         }
-        // Whoever had the lock may have put another file in its place.
+        // The previous holder of the lock may have replaced the file.
         let (held, now) = (file.metadata()?, fs::metadata(path)?);
         if (held.dev(), held.ino()) == (now.dev(), now.ino()) {
             return Ok(Some(file));
@@ -79,7 +81,7 @@ pub(crate) fn lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Refuses a place that is taken, unless by `force`.
+/// Fails if the output exists, unless `force` is set.
 pub(crate) fn check_free(output: &Path, force: bool) -> Result<(), Failure> {
     if !force && fs::symlink_metadata(output).is_ok() { Err(exists_failure(output)) } else { Ok(()) }
 }

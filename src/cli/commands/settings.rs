@@ -1,4 +1,4 @@
-//! The settings of a download, as the command's options give them.
+//! The settings of a download, from the command's options.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -9,35 +9,35 @@ use crate::util::descriptors::DescriptorBudget;
 use crate::util::os_error::reason;
 use btsync::{AddOptions, Bind, Client, ClientBuilder, DhtSettings, Limits, Magnet, SeedGoal, Selection};
 
-/// How the client and its torrents are set up, and what the command itself has to know of that.
+/// The options for the client and its torrents, and those that the command itself needs.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    /// The client's part.
+    /// Options of the client.
     pub client: ClientBuilder,
-    /// Each torrent's part.
+    /// Options of each torrent.
     pub options: AddOptions,
-    /// The folder of the downloads.
+    /// The download folder.
     pub out_dir: PathBuf,
     pub limits: Limits,
     pub selection: Selection,
     pub bind: Bind,
     pub user_agent: Option<String>,
     pub save_torrent: Option<PathBuf>,
-    /// Where downloads are recorded whose completion is still to be told, if anywhere.
+    /// The folder that records downloads whose hook command has not run yet, if any.
     pub pending: Option<PathBuf>,
-    /// Where the torrent and magnet files are recorded that downloads created, if anywhere.
+    /// The folder that records the torrent and magnet files that downloads have created, if any.
     pub brought: Option<PathBuf>,
-    /// Whether the options give files of the torrent other paths.
+    /// Whether `--out` gives files other paths.
     pub has_places: bool,
-    /// Whether the DHT or local service discovery is on.
+    /// Whether the DHT or local peer discovery is on.
     uses_discovery: bool,
 }
 
 impl Settings {
-    /// Those that the options give.
+    /// The settings for the given options.
     ///
     /// # Errors
-    /// If the name of a peer has no address.
+    /// A peer's host name cannot be resolved.
     pub fn new(args: &DownloadArgs) -> Result<Settings, Failure> {
         let cache = cache_folder().map(|folder| folder.join("btsync"));
         let in_cache = |name| cache.as_ref().map(|folder| folder.join(name));
@@ -102,7 +102,7 @@ impl Settings {
         Ok(settings.with_ports_and_peers(args))
     }
 
-    /// The default ports and number of peers are the library's.
+    /// Applies the ports and the number of peers if given; otherwise the library's defaults apply.
     fn with_ports_and_peers(mut self, args: &DownloadArgs) -> Settings {
         if let Some(ports) = &args.listen_port {
             self.client = self.client.listen_ports(ports.clone());
@@ -114,12 +114,12 @@ impl Settings {
         self
     }
 
-    /// The folder of the downloads, in place of the one that the options name.
+    /// Uses another download folder than that of the options.
     pub fn in_folder(self, folder: PathBuf) -> Settings {
         Settings { options: self.options.folder(folder.clone()), out_dir: folder, ..self }
     }
 
-    /// The settings without the DHT and local service discovery if there are no descriptors for these.
+    /// Turns off the DHT and local peer discovery if there are too few file descriptors for them.
     pub fn limit_to_budget(self, budget: DescriptorBudget) -> Settings {
         if budget.discovery || !self.uses_discovery {
             return self;
@@ -136,7 +136,7 @@ impl Settings {
     }
 }
 
-/// When to stop seeding. A time of 0 means no seeding, whatever the ratio, as with aria2.
+/// When to stop seeding. A time of 0 disables seeding whatever the ratio, as in aria2.
 fn seed_goal(args: &DownloadArgs) -> SeedGoal {
     let never = args.seed_time.is_some_and(|time| time.is_zero());
     SeedGoal {
@@ -151,12 +151,12 @@ fn private_folders() -> Vec<PathBuf> {
     [config_folder(), cache_folder()].into_iter().flatten().map(|folder| folder.join("btsync")).collect()
 }
 
-/// The user's cache folder, by the XDG rules; `None` if the user has no home.
+/// The user's cache folder according to XDG; `None` without a home folder.
 fn cache_folder() -> Option<PathBuf> {
     xdg_folder("XDG_CACHE_HOME", ".cache")
 }
 
-/// The user's configuration folder.
+/// The user's configuration folder according to XDG.
 fn config_folder() -> Option<PathBuf> {
     xdg_folder("XDG_CONFIG_HOME", ".config")
 }

@@ -1,4 +1,4 @@
-//! `btsync tracker`: a small HTTP and UDP tracker for a closed network, until it is told to stop.
+//! `btsync tracker`: runs a small HTTP and UDP tracker for a closed network until a signal stops it.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,9 +13,9 @@ use crate::util::descriptors::raise_limit;
 use crate::util::os_error::reason;
 use btsync::tracker::{TrackerServer, TrackerServerConfig};
 
-/// Where a tracker listens by custom.
+/// The customary port of trackers.
 const PORT: u16 = 6969;
-/// The longest interval that makes sense, in seconds: a day.
+/// The longest announce interval in seconds: a day.
 const MAX_INTERVAL: u64 = 24 * 60 * 60;
 
 /// run a small HTTP and UDP tracker until stopped
@@ -30,10 +30,10 @@ pub struct TrackerArgs {
     pub interval: u64,
 }
 
-/// Serves until SIGINT or SIGTERM.
+/// Runs the tracker until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// An interval out of range, an address that cannot be listened on, or signals that cannot be caught.
+/// The interval is out of range, the address cannot be listened on, or signals cannot be handled.
 pub fn run(args: TrackerArgs) -> Result<(), Failure> {
     let TrackerArgs { listen, interval } = args;
     if !(1..=MAX_INTERVAL).contains(&interval) {
@@ -43,12 +43,12 @@ pub fn run(args: TrackerArgs) -> Result<(), Failure> {
         ));
     }
     let other = |e: io::Error| Failure::new(Exit::Other, format!("signals: {}", reason(&e)));
-    // It may have more connections than the usual soft limit allows.
+    // The tracker may have more connections than the default soft limit allows.
     raise_limit();
     let server = start(listen, config(interval))?;
-    // Before the line below: whoever reads it may send a signal at once.
+    // Before the line is printed: a reader of it may send a signal at once.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(other)?;
-    // A closed stderr stops no tracker.
+    // A closed stderr does not stop the tracker.
     let _ = writeln!(io::stderr(), "tracker listens on http://{}/announce", server.addr());
     if let Some(error) = server.without_udp() {
         let _ =
@@ -66,7 +66,7 @@ fn config(interval: u64) -> TrackerServerConfig {
     config
 }
 
-/// Listens where told, else on all addresses of both families, else on those of IPv4.
+/// Listens on the given address; by default on all IPv6 and IPv4 addresses, or on IPv4 only if IPv6 fails.
 fn start(listen: Option<SocketAddr>, config: TrackerServerConfig) -> Result<TrackerServer, Failure> {
     let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
     let addr = listen.unwrap_or(both);

@@ -1,4 +1,4 @@
-//! `btsync verify`: whether a torrent's files are as they should be, and what of them is not. Changes nothing on the disk.
+//! `btsync verify`: hashes a torrent's files and reports damaged and missing data. Changes nothing on disk.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -45,10 +45,11 @@ pub struct VerifyArgs {
     pub quiet: bool,
 }
 
-/// Hashes the files and prints what is wrong with them.
+/// Hashes the files and prints what is damaged or missing.
 ///
 /// # Errors
-/// [`Exit::Checksum`] where something is; others where the torrent or a file cannot be read, or a signal ended it.
+/// [`Exit::Checksum`] if any data is damaged or missing; other codes if the torrent or a file cannot be read, or a signal
+/// interrupts the command.
 pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     let torrent = info::read(&args.file)?;
     let folder = args.folder.unwrap_or_else(|| PathBuf::from("."));
@@ -99,12 +100,13 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A word for people; nobody there to hear it is no failure.
+/// Prints a line for the user. A closed stderr is not an error.
 fn print_to_stderr(line: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
 }
 
-/// A folder that is not there is a slip of the pen, rather than a torrent without a single file.
+/// Checks that the folder exists. A missing folder is probably a typing error, and not a torrent of which every file is
+/// missing.
 fn check_folder(folder: &Path) -> Result<(), Failure> {
     let shown = printable(&folder.to_string_lossy());
     match fs::metadata(folder) {
@@ -114,7 +116,7 @@ fn check_folder(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Of what a download may fail with, only reading is left here.
+/// The failure for an error. Only errors of selection and reading can occur here.
 fn failure(error: &TorrentError) -> Failure {
     let code = match error {
         TorrentError::Select(_) => Exit::BadOption,
@@ -129,15 +131,16 @@ fn failure(error: &TorrentError) -> Failure {
     Failure::new(code, if matches!(error, TorrentError::Select(_)) { printable(&message) } else { message })
 }
 
-/// The files that have the name of an unfinished one.
+/// The paths of files with the suffix of incomplete files.
 fn unfinished(verifier: &Verifier) -> impl Iterator<Item = String> {
     verifier.unfinished().map(|path| path.to_string_lossy().into_owned())
 }
 
-/// A line for each file that has the name of an unfinished one, that is missing, short or long, and one for each run of bytes that is bad or cannot be judged.
+/// One line for each file with the suffix of incomplete files; for each file that is missing, short or long; and for each
+/// byte range that is bad or cannot be checked.
 fn as_text(verifier: &Verifier, flaws: &[FlawedFile]) -> String {
     let mut out = String::new();
-    // Writing to a String does not fail.
+    // Writing to a String cannot fail.
     for path in unfinished(verifier) {
         let _ = writeln!(out, "unfinished {}", printable(&path));
     }

@@ -1,9 +1,9 @@
-//! Options from outside the command line: a small file, and above it the environment (`BTSYNC_SEED_TIME=30`). Both use the names
-//! of the command line's options, as its parser lists them; [`args`](crate::cli::options) puts what was given there on top and hands
-//! all of it to argh. Only downloads ask here.
+//! Options from a configuration file and from the environment (`BTSYNC_SEED_TIME=30`). The environment overrides the file,
+//! and the command line overrides both. All three use the same option names. Only downloads read these options.
 //!
-//! A line of the file is `name = value`, or `name` alone for a switch; `#` begins a comment where it begins a line. The rest of a
-//! line is the value: nothing is quoted. Options that can be repeated on the command line can be repeated here too.
+//! A line of the file is `name = value`, or `name` alone for a switch; `#` at the start of a line begins a comment. The
+//! value is the rest of the line, without quoting. Options that can be repeated on the command line can be repeated here
+//! too.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -20,31 +20,31 @@ use crate::util::atomic_file;
 use crate::util::descriptors::{MIN_DESCRIPTORS, raise_limit, with_retry};
 use crate::util::printable_text::printable;
 
-/// A file of options is no longer than this, in bytes: `--config /dev/zero` must end.
+/// The maximum size of a configuration file in bytes, so that `--config /dev/zero` ends.
 const MAX_FILE_LEN: u64 = 1 << 20;
 
 /// Reads a file.
 pub type FileReader = dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
-/// What the world outside the command line says, as far as it is asked.
+/// The environment and the file system as far as options come from them; tests supply their own.
 pub struct ConfigSources {
-    /// The environment's variables.
+    /// The environment variables.
     pub variables: Vec<(String, OsString)>,
-    /// Reads a file whole, or up to a bound.
+    /// Reads a file, up to a maximum size.
     pub read: Box<FileReader>,
 }
 
 impl Default for ConfigSources {
-    /// Nothing at all.
+    /// No variables and no files.
     fn default() -> ConfigSources {
         ConfigSources { variables: Vec::new(), read: Box::new(|_| Err(io::ErrorKind::NotFound.into())) }
     }
 }
 
 impl ConfigSources {
-    /// Those of this process.
+    /// The environment and files of this process.
     pub fn from_process() -> ConfigSources {
-        // A variable whose name is not UTF-8 is none of ours.
+        // No variable of btsync has a name that is not UTF-8.
         let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         ConfigSources { variables: variables.collect(), read: Box::new(read) }
     }
@@ -57,7 +57,7 @@ impl ConfigSources {
         self.variable(variable).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
-    /// The file that is read where none is named, by the XDG rules; `None` where the user has no home.
+    /// The default configuration file according to XDG; `None` without a home folder.
     fn default_file(&self) -> Option<PathBuf> {
         let folder = self.folder("XDG_CONFIG_HOME").or_else(|| Some(self.folder("HOME")?.join(".config")));
         folder.map(|folder| folder.join("btsync/config"))
@@ -66,26 +66,26 @@ impl ConfigSources {
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // What a shell passes as `<(command)` is meant to be read as it comes.
+    // A shell passes `<(command)` as such a path: read it as a stream.
     let is_passed = path.starts_with("/dev") || path.starts_with("/proc");
     let open = || if is_passed { File::open(path) } else { atomic_file::open(path) };
     with_retry(open, || raise_limit() >= MIN_DESCRIPTORS)?.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// All options that were given, those of the lowest precedence first, and what is odd about them.
+/// All options with their origins, and warnings.
 pub(crate) struct MergedOptions {
-    /// File, environment, command line.
+    /// The given options in order of rising precedence: file, environment, command line.
     pub given: Vec<GivenOption>,
-    /// Variables that look like ours and mean nothing, a line each.
+    /// Warnings about unknown `BTSYNC_` variables, one line each.
     pub notes: Vec<String>,
 }
 
-/// Puts what file and environment say before what the command line says.
+/// Merges the options of the configuration file and the environment with those of the command line.
 ///
 /// # Errors
-/// [`Exit::BadOption`] for what makes no sense, with its place; [`Exit::OpenExisting`] where a file that was named is not there,
-/// or the usual one cannot be read though it is there.
+/// [`Exit::BadOption`] with its origin for an invalid option; [`Exit::OpenExisting`] if the file of `--config` does not
+/// exist or a configuration file cannot be read.
 pub(crate) fn merge_sources(
     options: &Options,
     line: Vec<GivenOption>,
@@ -102,7 +102,7 @@ pub(crate) fn merge_sources(
     Ok(MergedOptions { given, notes })
 }
 
-/// The file to read, and whether it has to be there. The last word on it counts.
+/// The configuration file to read, and whether it must exist. The last `--config` or `--no-config` wins.
 fn file(given: &[GivenOption], config_sources: &ConfigSources) -> Option<(PathBuf, bool)> {
     for this in apply_precedence(given.to_vec()).iter().rev() {
         match this.option.long {
@@ -128,7 +128,7 @@ fn from_file(
             return Ok(Vec::new());
         }
         Err(error) => {
-            // Going on without it could do what it was written to prevent (`interface = wg0`).
+            // Ignoring an unreadable file could cause what it should prevent (`interface = wg0`).
             let hint = if is_required { "" } else { "; --no-config does without it" };
             let message = format!("the configuration {}: cannot be read: {error}{hint}", path.display());
             return Err(Failure::new(Exit::OpenExisting, printable(&message)));
@@ -143,7 +143,7 @@ fn from_file(
     lines.filter_map(|(line, number)| from_line(options, line, path, number, home.as_deref()).transpose()).collect()
 }
 
-/// What a line of the file says, if anything.
+/// The option on a line of the file, if any.
 fn from_line(
     options: &Options,
     line: &str,
@@ -178,25 +178,25 @@ fn from_line(
     Ok(Some(GivenOption { option, value, origin }))
 }
 
-/// `~/` begins a path below the home folder, as no shell reads the file.
+/// Expands `~/` to the home folder, as no shell does it for the file.
 fn expand_home(value: &str, home: Option<&Path>) -> String {
     let path =
         value.strip_prefix("~/").zip(home).and_then(|(rest, home)| home.join(rest).into_os_string().into_string().ok());
     path.unwrap_or_else(|| value.to_owned())
 }
 
-/// What would make no sense in the file that it speaks of.
+/// Whether the option is about the configuration file itself and so makes no sense in it.
 fn is_about_config(option: &OptionSpec) -> bool {
     scope(option.bare()) == OptionScope::NotInFile
 }
 
-/// What asks for something else than a download.
+/// Whether the option is allowed on the command line only.
 fn is_command_line_only(option: &OptionSpec) -> bool {
     scope(option.bare()) == OptionScope::CommandLine
 }
 
-/// What the variables say. One that is empty says nothing. What looks like ours and is not goes into `notes`: it may be
-/// a spelling mistake, and may be somebody else's.
+/// The options in the environment. Empty variables count as unset. Unknown variables with our prefix go to `notes`: each
+/// may be a spelling mistake or belong to another program.
 fn environment(
     options: &Options,
     config_sources: &ConfigSources,
@@ -233,14 +233,14 @@ fn environment(
     Ok(given)
 }
 
-/// Every option with its value and where that comes from, a line each; of URLs without more than scheme, host and port. `effective` is what counts of what was
-/// given.
+/// Formats every option with its value and origin, one per line. URLs are reduced to scheme, host and port. `effective`
+/// contains the options after precedence is applied.
 pub(crate) fn show(options: &Options, effective: &[GivenOption]) -> String {
     let mut out = String::new();
     for option in options.iter().filter(|option| !is_about_config(option) && !is_command_line_only(option)) {
         let mut given = effective.iter().filter(|given| given.option == *option).peekable();
         let name = option.bare();
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         if given.peek().is_none() {
             let _ = writeln!(out, "{name} = {} (default)", default_value(name, option.takes_value));
         }

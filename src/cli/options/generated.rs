@@ -1,5 +1,5 @@
-//! The files that are generated from the option table: completions, `docs/options.md`, `docs/config.example`, and the
-//! lists of options in the manual. `make docs` writes them. `cargo test` fails if one of them is out of date.
+//! Generates files from the option table: completions, `docs/options.md`, `docs/config.example` and the lists of options in
+//! the manual. `make docs` writes them; `cargo test` fails if one is out of date.
 
 mod bash;
 mod example;
@@ -14,13 +14,13 @@ use std::{env, fs};
 
 use crate::cli::options::table::{COMMANDS, CommandSpec, DOWNLOAD};
 
-/// If this variable is set, the test writes the files instead of comparing them.
+/// If this environment variable is set, the test writes the files instead of comparing them.
 const UPDATE: &str = "UPDATE_DOCS";
 
-/// Makes a file, given the text that is there.
+/// Generates a file, given its present text.
 type Generator = fn(&str) -> String;
 
-/// The generated files.
+/// The paths of the generated files, with their generators.
 const FILES: [(&str, Generator); 6] = [
     ("completions/_btsync", |_| zsh::script()),
     ("completions/btsync.bash", |_| bash::script()),
@@ -53,22 +53,22 @@ fn generated_files_are_up_to_date() {
     }
 }
 
-/// A name on the command line, as a shell completes it.
+/// The kind of a positional argument, for completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NameKind {
     /// A torrent file.
     Torrent,
-    /// Torrent files, and the folder for downloads.
+    /// Torrent files and the download folder.
     Torrents,
     /// A file or folder.
     Source,
     /// A folder.
     Folder,
-    /// A command, for `help`.
+    /// The name of a command, for `help`.
     Command,
 }
 
-/// The names that a command takes, read off its usage.
+/// The positional arguments of a command, from its usage line.
 fn arguments(command: &CommandSpec) -> Vec<NameKind> {
     let known = |word: &str| match word.trim_matches(['[', ']']) {
         "TORRENT..." => Some(NameKind::Torrents),
@@ -82,12 +82,12 @@ fn arguments(command: &CommandSpec) -> Vec<NameKind> {
     command.usage.split(' ').filter_map(known).collect()
 }
 
-/// The commands that are named by a word, `help` included.
+/// The commands with a name, including `help`.
 fn named() -> impl Iterator<Item = CommandSpec> {
     COMMANDS.into_iter().filter(|command| command.name != DOWNLOAD)
 }
 
-/// The names of the commands, without `help` where it is about itself.
+/// The names of the commands; `help` only if `with_help` is set.
 fn names(with_help: bool) -> String {
     let names = named().map(|command| command.name).filter(|name| with_help || *name != "help");
     names.collect::<Vec<_>>().join(" ")
@@ -98,7 +98,7 @@ fn summary(command: &CommandSpec) -> &'static str {
     command.summary.split("; ").next().unwrap_or(command.summary)
 }
 
-/// A text in single quotes for a shell.
+/// Quotes a text for a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

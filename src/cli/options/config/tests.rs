@@ -1,7 +1,7 @@
 use super::*;
 use crate::cli::options::{Command, DownloadArgs, Parsed, parse_in};
 
-/// A world with these variables and, at `/home/u/.config/btsync/config`, this file, unless it is empty.
+/// An environment with these variables and, unless `file` is empty, this file at `/home/u/.config/btsync/config`.
 fn config_sources(variables: &[(&str, &str)], file: &'static str) -> ConfigSources {
     let home = [("HOME", "/home/u")];
     let variables = home.iter().chain(variables).map(|&(name, value)| (name.to_owned(), value.into())).collect();
@@ -103,7 +103,7 @@ fn errors_name_their_place() {
     ];
     for (line, words) in lines {
         let file: &'static str = Box::leak(format!("# 1\nseed\n{line}\n").into_boxed_str());
-        // Also where the command line has another value: what is wrong is said before it matters.
+        // An invalid value is reported even if the command line overrides it.
         let (code, message) = refusal("x --max-peers 5", &config_sources(&[], file));
         assert_eq!(code, Exit::BadOption, "{message}");
         let place = format!("/home/u/.config/btsync/config:3: {words}");

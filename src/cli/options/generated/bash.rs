@@ -1,4 +1,4 @@
-//! `completions/btsync.bash`.
+//! Generates `completions/btsync.bash`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::{NameKind, arguments, names, quoted};
 use crate::cli::options::table::{COMMANDS, CommandSpec, DOWNLOAD, ValueCompletion};
 
-/// Where lines of words end.
+/// The maximum width of lines.
 const WIDTH: usize = 118;
 
 /// The whole script.
@@ -20,7 +20,7 @@ pub(super) fn script() -> String {
     out
 }
 
-/// The pattern of a command in a `case`; a download's comes last.
+/// The `case` pattern of a command; that of a download, `*`, must come last.
 fn pattern(command: &CommandSpec) -> &'static str {
     if command.name == DOWNLOAD { "*" } else { command.name }
 }
@@ -30,7 +30,7 @@ fn last_download() -> impl Iterator<Item = CommandSpec> {
     others.into_iter().chain(download)
 }
 
-/// The options of each command, with `=` behind those that take a value.
+/// The options of each command, followed by `=` if they take a value.
 fn options() -> String {
     let mut out = String::new();
     for command in last_download() {
@@ -40,7 +40,7 @@ fn options() -> String {
             for name in option.names() {
                 let word = if option.value.is_some() { format!("{name}=") } else { name };
                 if line.len() + word.len() > WIDTH {
-                    let _ = writeln!(out, "{line}"); // writing to a String does not fail
+                    let _ = writeln!(out, "{line}"); // writing to a String cannot fail
                     (line, is_first) = (" ".repeat(12), true);
                 }
                 let _ = write!(line, "{}{word}", if is_first { "" } else { " " });
@@ -52,7 +52,7 @@ fn options() -> String {
     out
 }
 
-/// What the names of each command are; the last one stands for all that follow if it is `torrents`.
+/// The kinds of each command's positional arguments; `torrents` as the last one stands for all that follow.
 fn of_names() -> String {
     let word = |argument| match argument {
         NameKind::Torrent => "torrent",
@@ -69,7 +69,7 @@ fn of_names() -> String {
     out
 }
 
-/// How each value is completed that can be, for all commands together.
+/// How to complete the value of each option, for all commands together.
 fn values() -> String {
     let mut by_name = BTreeMap::new();
     let mut by_action: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! `docs/config.example`: a configuration file with all options, each of them commented out.
+//! Generates `docs/config.example`, a configuration file with all options commented out.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ pub(super) fn text() -> String {
         let of_group = options.iter().filter(|option| option.entry.group == group && inside(option.entry.scope));
         for (at, option) in of_group.enumerate() {
             if at == 0 {
-                let _ = write!(out, "\n## {}\n", group.title()); // writing to a String does not fail
+                let _ = write!(out, "\n## {}\n", group.title()); // writing to a String cannot fail
             }
             let repeats = if option.repeats { "; can be repeated" } else { "" };
             let _ = writeln!(out, "\n# {}{repeats}", option.help.replace('`', ""));

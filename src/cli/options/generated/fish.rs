@@ -1,4 +1,4 @@
-//! `completions/btsync.fish`.
+//! Generates `completions/btsync.fish`.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ pub(super) fn script() -> String {
     out
 }
 
-/// The lines of a command: its names, then its options.
+/// The lines of a command: its positional arguments, then its options.
 fn of_command(command: &CommandSpec) -> String {
     let begin = format!("complete -c btsync -n '__btsync_in {}'", command.name);
     let mut out = String::new();
@@ -39,7 +39,7 @@ fn of_command(command: &CommandSpec) -> String {
     out
 }
 
-/// A line for the option and one for each alias: fish would show names of one line as one candidate.
+/// One line for the option and one for each alias: fish would offer names on one line as one candidate.
 fn of_option(out: &mut String, begin: &str, option: &OptionDoc) {
     let value = match option.entry.completion {
         _ if option.value.is_none() => String::new(),
@@ -57,7 +57,7 @@ fn of_option(out: &mut String, begin: &str, option: &OptionDoc) {
     }
 }
 
-/// A text in single quotes for fish.
+/// Quotes a text for fish.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
 }

@@ -1,5 +1,5 @@
-//! The lists of options in the manual, in mdoc. The manual itself is hand-written; a list stands between two comments:
-//! `.\" BEGIN options: create` and `.\" END options`. Those of a download are a list for each group.
+//! Generates the lists of options in the manual, in mdoc. The rest of the manual is hand-written. Each list stands between
+//! the comments `.\" BEGIN options: create` and `.\" END options`; a download has one list per group.
 
 use std::fmt::Write as _;
 
@@ -8,17 +8,17 @@ use crate::cli::options::table::{COMMANDS, CommandSpec, DOWNLOAD, OptionDoc, Opt
 
 const BEGIN: &str = r#".\" BEGIN options: "#;
 const END: &str = r#".\" END options"#;
-/// Where text lines end.
+/// The maximum width of text lines.
 const WIDTH: usize = 120;
 
-/// The manual with its lists of options as the table has them.
+/// Replaces the lists of options in `manual` by those from the table.
 pub(super) fn with_options(manual: &str) -> String {
     let mut lists = lists();
     let (mut out, mut skipping) = (String::new(), false);
     for line in manual.lines() {
         skipping &= line != END;
         if !skipping {
-            let _ = writeln!(out, "{line}"); // writing to a String does not fail
+            let _ = writeln!(out, "{line}"); // writing to a String cannot fail
         }
         if let Some(name) = line.strip_prefix(BEGIN) {
             let at = lists.iter().position(|(other, _)| other == name);
@@ -33,7 +33,7 @@ pub(super) fn with_options(manual: &str) -> String {
     out
 }
 
-/// Each list with its name: `create`, `download, Files`.
+/// Each list with its name: `create`, or `download, Files`.
 fn lists() -> Vec<(String, String)> {
     let of_command = |command: &CommandSpec| {
         let options = command.options();
@@ -68,7 +68,7 @@ fn list(options: &[OptionDoc]) -> String {
     out
 }
 
-/// A paragraph in mdoc: each marked part is a line of its own, and so is each sentence.
+/// Formats a paragraph in mdoc, with each marked part and each sentence on its own line.
 fn mdoc(paragraph: &str) -> String {
     let (mut out, mut opening) = (String::new(), "");
     let mut after_macro = false;
@@ -96,7 +96,7 @@ fn mdoc(paragraph: &str) -> String {
     out
 }
 
-/// Moves punctuation that follows a macro into its line, which `out` ends with; returns the text behind it.
+/// Appends punctuation that follows a macro to the macro's line, at the end of `out`. Returns the remaining text.
 fn punctuation<'a>(out: &mut String, text: &'a str) -> &'a str {
     let rest = text.trim_start_matches(['.', ',', ';', ':', ')', '?', '!']);
     assert!(rest.is_empty() || rest.starts_with(' '), "no space before '{rest}'");
@@ -108,7 +108,7 @@ fn punctuation<'a>(out: &mut String, text: &'a str) -> &'a str {
     rest
 }
 
-/// Lines of plain text; a sentence begins a line.
+/// Writes lines of plain text; each sentence starts a new line.
 fn write_text(out: &mut String, text: &str) {
     let mut line = String::new();
     let mut words = text.split_whitespace().peekable();
@@ -127,7 +127,7 @@ fn write_text(out: &mut String, text: &str) {
     }
 }
 
-/// The macro for something that is typed, and its arguments.
+/// The macro for literal text, and its arguments.
 fn literal(text: &str) -> (&'static str, String) {
     let is_variable = |text: &str| text.contains('_') && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
     if let Some(long) = text.strip_prefix("--").filter(|long| long.starts_with(|c: char| c.is_ascii_lowercase())) {
@@ -137,7 +137,7 @@ fn literal(text: &str) -> (&'static str, String) {
     if is_variable(text) && text.len() > 1 { ("Ev", text.to_owned()) } else { ("Ql", escaped(text)) }
 }
 
-/// Arguments of a macro that mean themselves.
+/// Escapes macro arguments.
 fn escaped(text: &str) -> String {
     let word = |word: &str| {
         let is_macro = word.len() == 2 && word.starts_with(|c: char| c.is_ascii_uppercase());

@@ -1,4 +1,4 @@
-//! `docs/options.md`: all options of all commands, and their names in the configuration file and the environment.
+//! Generates `docs/options.md`: all options of all commands, and their names in the configuration file and the environment.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ pub(super) fn document() -> String {
     let of_group = |group: OptionGroup| download.iter().filter(move |option| option.entry.group == group);
     let mut groups = String::new();
     for group in OptionGroup::ALL {
-        let _ = writeln!(groups, "### {}\n", group.title()); // writing to a String does not fail
+        let _ = writeln!(groups, "### {}\n", group.title()); // writing to a String cannot fail
         groups.push_str(&table(of_group(group)));
         groups.push('\n');
     }
@@ -44,7 +44,7 @@ fn table<'a>(options: impl Iterator<Item = &'a OptionDoc>) -> String {
     out
 }
 
-/// The name of each option in the configuration file and in the environment.
+/// The table of each option's names in the configuration file and the environment.
 fn names(options: &[OptionDoc]) -> String {
     let mut out = "| Configuration file | Environment | Default |\n|---|---|---|\n".to_owned();
     for option in options.iter().filter(|option| option.entry.scope != OptionScope::CommandLine) {
