@@ -1,11 +1,11 @@
-//! The help texts: `btsync --help` fits one screen of 24 lines, which a test checks. `btsync help all` and
-//! `btsync help COMMAND` list all options, from the option table.
+//! The help texts. `btsync --help` fits a screen of 24 lines, which a test checks. `btsync help all` and `btsync help
+//! COMMAND` list all options from the option table.
 
 use std::fmt::Write as _;
 
 use crate::cli::options::table::{CommandSpec, DOWNLOAD, OptionDoc, OptionGroup};
 
-/// What `btsync --help` prints.
+/// The output of `btsync --help`.
 pub(crate) const TEXT: &str = "\
 btsync TORRENT... [FOLDER] [options]   download into FOLDER (default: .)
 btsync create SOURCE [options]         create a torrent from a file or folder
@@ -31,12 +31,12 @@ Ctrl-C stops; the same command resumes. ? shows the keys while it runs.
 Exit: 0 complete, 7 stopped, 6 network, 9 disk full, 25-27 input, 28 options
 ";
 
-/// Where the description of an option begins, in columns.
+/// The column at which descriptions of options start.
 const COLUMN: usize = 28;
-/// Where its lines end.
+/// The maximum width of lines.
 const WIDTH: usize = 79;
 
-/// What `btsync help NAME` prints, if there is such a command.
+/// The output of `btsync help NAME`; `None` if there is no such command.
 pub(crate) fn on(name: &str) -> Option<String> {
     match name {
         "all" => Some(all()),
@@ -46,12 +46,12 @@ pub(crate) fn on(name: &str) -> Option<String> {
     }
 }
 
-/// What `btsync help all` prints.
+/// The output of `btsync help all`.
 fn all() -> String {
     let mut out = "btsync TORRENT... [FOLDER] [options]\n".to_owned();
     let options = CommandSpec::named(DOWNLOAD).map(CommandSpec::options).unwrap_or_default();
     for group in OptionGroup::ALL {
-        let _ = writeln!(out, "\n{}:", group.title()); // writing to a String does not fail
+        let _ = writeln!(out, "\n{}:", group.title()); // writing to a String cannot fail
         for option in options.iter().filter(|option| option.entry.group == group) {
             describe(&mut out, option);
         }
@@ -59,7 +59,7 @@ fn all() -> String {
     out
 }
 
-/// What `btsync help COMMAND` prints.
+/// The output of `btsync help COMMAND`.
 fn usage(command: &CommandSpec) -> String {
     let mut out = format!("btsync {} {}\n\n{}\n\n", command.name, command.usage, command.summary);
     for option in command.options() {
@@ -71,7 +71,7 @@ fn usage(command: &CommandSpec) -> String {
     out
 }
 
-/// The lines of an option.
+/// Writes the lines about an option.
 fn describe(out: &mut String, option: &OptionDoc) {
     let entry = option.entry;
     let letter = option.short.map_or(String::new(), |letter| format!("-{letter}, "));
@@ -83,7 +83,7 @@ fn describe(out: &mut String, option: &OptionDoc) {
     }
     line = format!("{line:COLUMN$}");
     let repeats = if option.repeats && !option.help.contains("repeat") { "; can be repeated" } else { "" };
-    // Some defaults mean "none" or "here", which the help says better.
+    // The help text explains the defaults 0 (no limit) and `.` (the current folder) better.
     let default = entry.default.filter(|default| !matches!(*default, "0" | "."));
     let default = default.map_or(String::new(), |default| format!(" ({default})"));
     let aliases: Vec<_> = entry.aliases.iter().map(|alias| format!("--{alias}")).collect();

@@ -1,6 +1,6 @@
-//! The pass before argh: it takes the words of the command line apart, in all the forms that hands know from elsewhere
-//! (`--name=value`, `-vq`, `-dFOLDER`, `--seed=no`, an option twice), and finds misspelt options, for which argh knows no
-//! suggestion. Options from a file or the environment ([`config`](crate::cli::options::config)) are of the same kind from here on.
+//! Prepares the command line for argh. Accepts the usual forms (`--name=value`, `-vq`, `-dFOLDER`, `--seed=no`, an option
+//! given twice) and suggests corrections for misspelt options, which argh does not do. From here on, options from the
+//! configuration file and the environment ([`config`](crate::cli::options::config)) are handled in the same way.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,24 +12,24 @@ use crate::cli::options::bad_option;
 use crate::cli::options::spelling::{canonical_name, nearest};
 use crate::util::redact::{public_name, redacted};
 
-/// What a lone `-` stands for among the names: the torrent comes from a pipe, or whatever standard input is.
+/// The path that replaces a lone `-` among the positional arguments.
 pub(crate) const STDIN: &str = "/dev/stdin";
 
-/// An option, as the parser of its command knows it.
+/// An option as its command's parser describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OptionSpec {
-    /// Its name, with its dashes.
+    /// The long name, including the dashes.
     pub long: &'static str,
-    /// Its letter, where it has one.
+    /// The letter, if any.
     pub short: Option<char>,
-    /// Whether a value follows; what has none is a switch.
+    /// Whether it takes a value; otherwise it is a switch.
     pub takes_value: bool,
-    /// Whether each time that it is given counts; of others the last.
+    /// Whether all occurrences count; otherwise the last one wins.
     pub repeats: bool,
 }
 
 impl OptionSpec {
-    /// Its name without its dashes, as it stands in a file.
+    /// The long name without the dashes, as in the configuration file.
     pub fn bare(&self) -> &'static str {
         self.long.trim_start_matches("--")
     }
@@ -39,7 +39,7 @@ impl OptionSpec {
 pub(crate) struct Options(Vec<OptionSpec>);
 
 impl Options {
-    /// As the command's parser lists them, so that there is no second table to keep.
+    /// The options that the command's parser lists.
     pub fn of<T: ArgsInfo>() -> Options {
         let options = T::get_args_info().flags.iter().map(|flag| OptionSpec {
             long: flag.long,
@@ -50,12 +50,12 @@ impl Options {
         Options(options.collect())
     }
 
-    /// All of them.
+    /// Iterates over the options.
     pub fn iter(&self) -> impl Iterator<Item = &OptionSpec> {
         self.0.iter()
     }
 
-    /// The option of that name, dashes included, which may be another client's.
+    /// The option with this long name, including the dashes, or with this alias.
     pub fn named(&self, name: &str) -> Option<OptionSpec> {
         let name = canonical_name(name.strip_prefix("--")?);
         self.0.iter().find(|option| option.bare() == name).copied()
@@ -65,20 +65,20 @@ impl Options {
         self.0.iter().find(|option| option.short == Some(letter)).copied()
     }
 
-    /// The name that this one was most likely meant to be, dashes included.
+    /// The long name that a misspelt `name` most likely means, including the dashes.
     pub fn nearest(&self, name: &str) -> Option<&'static str> {
         nearest(name, self.0.iter().map(|option| option.long))
     }
 }
 
-/// Where an option was given; what comes later here has precedence.
+/// Where an option was given, in order of rising precedence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// In the configuration file, on this line.
+    /// The configuration file, with the line number.
     File(PathBuf, usize),
-    /// In this variable of the environment.
+    /// This environment variable.
     Environment(String),
-    /// On the command line.
+    /// The command line.
     CommandLine,
 }
 
@@ -102,24 +102,24 @@ impl fmt::Display for Origin {
     }
 }
 
-/// An option that was given.
+/// An option with its value and origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GivenOption {
-    /// Which.
+    /// The option.
     pub option: OptionSpec,
-    /// Its value; of a switch `yes` or `no`.
+    /// The value; `yes` or `no` for a switch.
     pub value: String,
-    /// Where.
+    /// Where it was given.
     pub origin: Origin,
 }
 
 impl GivenOption {
-    /// Whether it is a switch that was turned on.
+    /// Whether this is a switch that is turned on.
     pub fn is_on(&self) -> bool {
         !self.option.takes_value && self.value == YES
     }
 
-    /// The value as it may be shown: what is printed may be passed on, and the URLs of trackers hold secrets.
+    /// The value for messages: users share output, and tracker URLs contain passkeys.
     pub fn shown(&self) -> String {
         if !matches!(self.option.long, "--bt-tracker" | "--bt-exclude-tracker") {
             return redacted(&self.value);
@@ -135,14 +135,14 @@ impl GivenOption {
         shown.join(",")
     }
 
-    /// Fails where the parser of `T` does not take the value.
+    /// Fails if the parser of `T` rejects the value.
     pub fn check<T: FromArgs>(&self) -> Result<(), Failure> {
         if !self.option.takes_value {
             return Ok(());
         }
         let (name, value) = (self.option.long, self.value.as_str());
         let Err(early) = T::from_args(&["btsync"], &[name, value]) else { return Ok(()) };
-        // Anything else that it says is about what is missing beside this option.
+        // Any other error is about missing arguments, as only this option is parsed.
         match early.output.strip_prefix(&format!("Error parsing option '{name}' with value '{value}': ")) {
             Some(reason) => Err(bad_option(format!("{self}: {}", reason.trim()))),
             None => Ok(()),
@@ -151,7 +151,7 @@ impl GivenOption {
 }
 
 impl fmt::Display for GivenOption {
-    /// As it was written, with the value as it may be shown.
+    /// The option as the user wrote it, with the redacted value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.shown();
         match &self.origin {
@@ -162,23 +162,23 @@ impl fmt::Display for GivenOption {
     }
 }
 
-/// A command line, taken apart.
+/// A parsed command line.
 #[derive(Debug, Default)]
 pub(crate) struct CommandLine {
-    /// The options in their order.
+    /// The options in the order given.
     pub given: Vec<GivenOption>,
-    /// What is no option.
+    /// The positional arguments.
     pub names: Vec<String>,
 }
 
 impl CommandLine {
-    /// Whether this switch was turned on, the last time that it was given.
+    /// Whether the last occurrence of this switch turns it on.
     pub fn has_switch(&self, long: &str) -> bool {
         self.given.iter().rev().find(|given| given.option.long == long).is_some_and(GivenOption::is_on)
     }
 }
 
-/// Takes the words apart, up to `--`, and refuses options that do not exist.
+/// Parses the words into options and positional arguments; after `--` all words are positional. Fails on unknown options.
 pub(crate) fn read(options: &Options, words: &[&str]) -> Result<CommandLine, Failure> {
     let mut line = CommandLine::default();
     let mut words = words.iter().copied();
@@ -194,7 +194,7 @@ pub(crate) fn read(options: &Options, words: &[&str]) -> Result<CommandLine, Fai
     Ok(line)
 }
 
-/// Where among the words the first name is; a value is none. Unknown options are taken for switches.
+/// The index of the first positional argument. Unknown options count as switches.
 pub(crate) fn first_name(options: &Options, words: &[&str]) -> Option<usize> {
     let mut at = 0;
     while let Some(&word) = words.get(at) {
@@ -202,7 +202,8 @@ pub(crate) fn first_name(options: &Options, words: &[&str]) -> Option<usize> {
             return Some(at);
         }
         let long = options.named(word).is_some_and(|option| option.takes_value);
-        // A bundle's first letter that takes a value takes what follows in the word; where nothing does, the next word.
+        // In a bundle such as `-vd`, the first letter that takes a value takes the rest of the word, or the next word if
+        // nothing is left.
         let letters = word.strip_prefix('-').filter(|rest| !rest.starts_with('-')).unwrap_or_default();
         let taker = letters.find(|c| options.lettered(c).is_some_and(|option| option.takes_value));
         let short = taker.is_some_and(|taker| taker + 1 == letters.len());
@@ -211,7 +212,7 @@ pub(crate) fn first_name(options: &Options, words: &[&str]) -> Option<usize> {
     None
 }
 
-/// `--name`, `--name value` or `--name=value`. The next word is the value whatever it looks like.
+/// Parses `--name`, `--name value` or `--name=value`. The next word is the value even if it looks like an option.
 fn named<'a>(options: &Options, word: &str, rest: &mut impl Iterator<Item = &'a str>) -> Result<GivenOption, Failure> {
     let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
     let option = options.named(name).ok_or_else(|| unknown(options, name))?;
@@ -227,14 +228,14 @@ fn named<'a>(options: &Options, word: &str, rest: &mut impl Iterator<Item = &'a 
     Ok(GivenOption { option, value, origin: Origin::CommandLine })
 }
 
-/// `-v`, `-vq`, `-d FOLDER`, `-dFOLDER`, `-vdFOLDER`.
+/// Parses `-v`, `-vq`, `-d FOLDER`, `-dFOLDER` or `-vdFOLDER`.
 fn lettered<'a>(
     options: &Options,
     word: &str,
     rest: &mut impl Iterator<Item = &'a str>,
     given: &mut Vec<GivenOption>,
 ) -> Result<(), Failure> {
-    // `-seed` is no bundle: nobody means -s -e -e -d by it.
+    // `-seed` means `--seed` and not the bundle -s -e -e -d.
     let long = format!("-{word}");
     let name = long.split('=').next().unwrap_or_default();
     if word.chars().count() > 2 && options.named(name).is_some() {
@@ -259,10 +260,10 @@ fn lettered<'a>(
     Ok(())
 }
 
-/// The value of a switch that is on.
+/// The value of a switch that is turned on.
 pub(crate) const YES: &str = "yes";
 
-/// What a switch may be set to.
+/// Parses the value of a switch into `yes` or `no`.
 pub(crate) fn parse_switch(text: &str) -> Option<&'static str> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" => Some(YES),
@@ -278,8 +279,8 @@ fn unknown(options: &Options, name: &str) -> Failure {
     }
 }
 
-/// What counts of options given several times: of each what was given in the place of the highest precedence, and of those
-/// that cannot be repeated the last. `given` begins with the lowest.
+/// Resolves options that were given several times. Of a repeatable option, keeps all occurrences of the origin with the
+/// highest precedence; of any other, the last one. `given` is in order of rising precedence.
 pub(crate) fn apply_precedence(given: Vec<GivenOption>) -> Vec<GivenOption> {
     let counts = |(at, this): (usize, &GivenOption)| {
         let mut later = given.iter().skip(at + 1).filter(|other| other.option == this.option);
@@ -289,7 +290,8 @@ pub(crate) fn apply_precedence(given: Vec<GivenOption>) -> Vec<GivenOption> {
     given.into_iter().zip(kept).filter_map(|(given, kept)| kept.then_some(given)).collect()
 }
 
-/// The words for argh, of what is [settled](settle): switches that are on, and values.
+/// The words for argh, from the result of [`apply_precedence`]: switches that are on, options with values, and positional
+/// arguments.
 pub(crate) fn words<'a>(effective: &'a [GivenOption], names: &'a [String]) -> Vec<&'a str> {
     let option = |given: &'a GivenOption| {
         let name = (given.option.takes_value || given.is_on()).then_some(given.option.long);

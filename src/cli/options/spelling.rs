@@ -1,8 +1,8 @@
-//! Options that go by another client's name, and what a misspelt option or command was most likely meant to be.
+//! Aliases of options, and suggestions for misspelt options and commands.
 
 use crate::cli::options::table::{self, COMMANDS, DOWNLOAD};
 
-/// First words that users of other programs may type, with our equivalent.
+/// Commands of other programs, each with the equivalent in btsync.
 const OTHER_COMMANDS: [(&str, &str); 11] = [
     ("check", "verify"),
     ("make", "create"),
@@ -17,13 +17,13 @@ const OTHER_COMMANDS: [(&str, &str); 11] = [
     ("start", "btsync FILE.torrent FOLDER"),
 ];
 
-/// Commands that a first word may be a misspelling of, each with our equivalent.
+/// The commands to compare a misspelt one with, each with the equivalent in btsync.
 fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
     let ours = COMMANDS.iter().map(|command| command.name).filter(|name| *name != DOWNLOAD);
     ours.map(|name| (name, name)).chain(OTHER_COMMANDS)
 }
 
-/// The command, or its equivalent here, that a first word is most likely a misspelling of.
+/// The equivalent in btsync of the command that `word` most likely means.
 pub(crate) fn nearest_command(word: &str) -> Option<&'static str> {
     if word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'-' | b'_')) {
         return None;
@@ -32,20 +32,20 @@ pub(crate) fn nearest_command(word: &str) -> Option<&'static str> {
     commands().find(|(name, _)| *name == near).map(|(_, meant)| meant)
 }
 
-/// Our name of an option, without dashes, if `name` is another client's name for it; otherwise `name`.
+/// The option's own name, without dashes, if `name` is an alias; otherwise `name`.
 pub(crate) fn canonical_name(name: &str) -> &str {
     table::aliases().find(|(alias, _)| *alias == name).map_or(name, |(_, long)| long)
 }
 
-/// The one of `names` that `word` was most likely meant to be; `None` where nothing is near.
+/// The name that `word` most likely means; `None` if none is similar.
 pub(crate) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.len() / 3).max(1);
     let near = names.map(|name| (distance(word, name), name)).min();
     near.filter(|&(far, _)| far <= limit).map(|(_, name)| name)
 }
 
-/// How many letters to insert, take away, change or swap with their neighbour to come from `a` to `b` (Damerau-Levenshtein, no
-/// letter being edited twice).
+/// The edit distance between `a` and `b`: insertions, deletions, substitutions and swaps of adjacent letters
+/// (Damerau-Levenshtein, no letter edited twice).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let at =

@@ -1,10 +1,10 @@
 //! The option table: one entry for each option of each command.
 //!
-//! The struct that argh fills (`DownloadArgs`, `CreateArgs` …) has the option's long name, letter, name of its value,
-//! whether it can be repeated, and one line of help, which is the field's doc comment. The entry here adds the rest.
-//! Help, manual, `docs/options.md`, `docs/config.example`, completions, default values and names in the environment
-//! come from the two together. To add an option, add the field and the entry, then run `make docs`. Tests fail if one
-//! is missing.
+//! The struct that argh fills (`DownloadArgs`, `CreateArgs` …) defines the long name, the letter, the placeholder of the
+//! value, whether the option can be repeated, and a one-line help text, which is the field's doc comment. The entry in this
+//! table adds the rest. Help, manual, `docs/options.md`, `docs/config.example`, completions, default values and names of
+//! environment variables are generated from both. To add an option, add the field and the entry, then run `make docs`.
+//! Tests fail if one is missing.
 
 mod commands;
 mod download;
@@ -19,13 +19,13 @@ use crate::cli::commands::tracker::TrackerArgs;
 use crate::cli::commands::verify::VerifyArgs;
 use crate::cli::options::DownloadArgs;
 
-/// The name under which the options of a download are filed, as a download has no command word.
+/// The name of the default command in the table; on the command line a download has no command word.
 pub(crate) const DOWNLOAD: &str = "download";
 
 /// The prefix of all environment variables that set an option.
 pub(crate) const PREFIX: &str = "BTSYNC_";
 
-/// All commands, in the order of help and manual.
+/// All commands, in the order of the help and the manual.
 pub(crate) static COMMANDS: [CommandSpec; 9] = [
     CommandSpec {
         name: DOWNLOAD,
@@ -95,23 +95,23 @@ pub(crate) static COMMANDS: [CommandSpec; 9] = [
 /// A command and its options.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommandSpec {
-    /// The word that names it; [`DOWNLOAD`] for the default command.
+    /// The name; [`DOWNLOAD`] for the default command.
     pub name: &'static str,
-    /// Its arguments, as help shows them.
+    /// The arguments, as the help shows them.
     pub usage: &'static str,
-    /// What it does: help in full, completions up to the first semicolon.
+    /// A description. The help shows all of it, completions show it up to the first semicolon.
     pub summary: &'static str,
     parser: Option<fn() -> CommandInfoWithArgs>,
     options: &'static [OptionEntry],
 }
 
 impl CommandSpec {
-    /// The command of that name.
+    /// The command with this name.
     pub fn named(name: &str) -> Option<&'static CommandSpec> {
         COMMANDS.iter().find(|command| command.name == name)
     }
 
-    /// What its parser and the table together say of each option, in the table's order.
+    /// The options in the order of the table, with what the parser and the table say about each.
     pub fn options(&self) -> Vec<OptionDoc> {
         let info = self.parser.map(|parser| parser());
         let flags = info.as_ref().map_or(&[][..], |info| info.flags);
@@ -120,27 +120,27 @@ impl CommandSpec {
     }
 }
 
-/// The headings under which options are listed.
+/// A group of options, listed under its own heading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OptionGroup {
-    /// What is downloaded, and where to.
+    /// Which files to download, and where to.
     Files,
     /// Uploading after the download.
     Seeding,
     /// Peers, trackers and limits.
     Network,
-    /// More than one torrent.
+    /// Downloading several torrents.
     Several,
-    /// What is printed and run.
+    /// Output, and the hook command.
     Output,
-    /// Where options come from, and help.
+    /// The configuration file and help.
     Configuration,
-    /// Options of commands other than a download.
+    /// The options of commands other than a download.
     Command,
 }
 
 impl OptionGroup {
-    /// The groups of a download.
+    /// The groups of a download's options.
     pub const ALL: [OptionGroup; 6] = [
         OptionGroup::Files,
         OptionGroup::Seeding,
@@ -150,7 +150,7 @@ impl OptionGroup {
         OptionGroup::Configuration,
     ];
 
-    /// Its heading.
+    /// The heading.
     pub fn title(self) -> &'static str {
         match self {
             OptionGroup::Files => "Files",
@@ -164,51 +164,51 @@ impl OptionGroup {
     }
 }
 
-/// Where, besides the command line, an option of a download can be given.
+/// Where an option of a download can be given besides the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OptionScope {
-    /// In the configuration file and in the environment.
+    /// In the configuration file and the environment.
     Everywhere,
-    /// In the environment, but not in the configuration file, whose place it names.
+    /// In the environment only, because the option says which configuration file to read.
     NotInFile,
-    /// Nowhere else: the option prints something and exits.
+    /// Nowhere else, because the option prints something and exits.
     CommandLine,
 }
 
-/// What a shell offers as the value of an option.
-#[cfg_attr(not(test), allow(dead_code))] // the command itself does not complete
+/// How a shell completes the value of an option.
+#[cfg_attr(not(test), allow(dead_code))] // used by generated files only
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ValueCompletion {
-    /// Nothing: text and numbers.
+    /// Not at all: text and numbers.
     Nothing,
-    /// Files and folders.
+    /// With files and folders.
     File,
-    /// Folders.
+    /// With folders.
     Folder,
-    /// These words.
+    /// With these words.
     Words(&'static [&'static str]),
-    /// The network interfaces of this machine.
+    /// With the network interfaces of this machine.
     Interface,
 }
 
-/// What the table knows of an option; see [`OptionDoc`] for the rest.
+/// The table's entry for an option; [`OptionDoc`] adds what the parser says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OptionEntry {
-    /// Its name without dashes.
+    /// The long name without dashes.
     pub long: &'static str,
-    /// Its heading.
+    /// The group under which it is listed.
     pub group: OptionGroup,
-    /// Other names, without dashes: those of other clients.
+    /// Names that other clients use for the option, without dashes.
     pub aliases: &'static [&'static str],
-    /// The value that applies if the option is not given, as `--show-config` prints it.
+    /// The default value, as `--show-config` prints it.
     pub default: Option<&'static str>,
     /// Where it can be given.
     pub scope: OptionScope,
     help: Option<&'static str>,
-    /// How its value is completed.
+    /// How a shell completes the value.
     #[cfg(test)]
     pub completion: ValueCompletion,
-    /// Its paragraphs in manual and `docs/options.md`, in the markup of `generated::markup`.
+    /// The paragraphs for the manual and `docs/options.md`, in the markup of `generated::markup`.
     #[cfg(test)]
     pub manual: &'static str,
 }
@@ -241,12 +241,12 @@ impl OptionEntry {
         OptionEntry { scope, ..self }
     }
 
-    /// Replaces the help of the parser, where the option means something else for this command.
+    /// Replaces the parser's help text, if the option has another meaning for this command.
     const fn help(self, text: &'static str) -> OptionEntry {
         OptionEntry { help: Some(text), ..self }
     }
 
-    // What only generated files need is not part of the program.
+    // Only generated files need this, so the program itself leaves it out.
     #[cfg(not(test))]
     const fn complete(self, _: ValueCompletion) -> OptionEntry {
         self
@@ -268,18 +268,18 @@ impl OptionEntry {
     }
 }
 
-/// An option: what its parser says of it, and what the table adds.
+/// An option with everything that the parser and the table say about it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OptionDoc {
     /// The table's entry.
     pub entry: &'static OptionEntry,
-    /// Its letter.
+    /// The letter, if any.
     pub short: Option<char>,
-    /// The name of its value; a switch has none.
+    /// The placeholder of the value; `None` for a switch.
     pub value: Option<&'static str>,
-    /// Whether each time that it is given counts, not only the last.
+    /// Whether all occurrences count; otherwise the last one wins.
     pub repeats: bool,
-    /// One line: the first part, up to a semicolon, stands alone in completions.
+    /// A line of help. Completions show it up to the first semicolon.
     pub help: &'static str,
 }
 
@@ -297,7 +297,7 @@ impl OptionDoc {
         }
     }
 
-    /// All names with their dashes: the letter, the long name, other clients' names.
+    /// All names with dashes: the letter, the long name and the aliases.
     #[cfg(test)]
     pub fn names(&self) -> Vec<String> {
         let letter = self.short.map(|letter| format!("-{letter}"));
@@ -305,24 +305,24 @@ impl OptionDoc {
         letter.into_iter().chain(long.map(|name| format!("--{name}"))).collect()
     }
 
-    /// The help up to the first semicolon.
+    /// The help text up to the first semicolon.
     #[cfg(test)]
     pub fn summary(&self) -> &'static str {
         self.help.split("; ").next().unwrap_or(self.help)
     }
 }
 
-/// The entry of a download's option, by its name without dashes.
+/// The entry of a download's option; `long` has no dashes.
 fn of_download(long: &str) -> Option<&'static OptionEntry> {
     download::OPTIONS.iter().find(|entry| entry.long == long)
 }
 
-/// Where, besides the command line, a download's option can be given.
+/// Where a download's option can be given besides the command line.
 pub(crate) fn scope(long: &str) -> OptionScope {
     of_download(long).map_or(OptionScope::CommandLine, |entry| entry.scope)
 }
 
-/// The value of a download's option that is not given, as `--show-config` prints it.
+/// The default value of a download's option, as `--show-config` prints it.
 pub(crate) fn default_value(long: &str, takes_value: bool) -> &'static str {
     let default = of_download(long).and_then(|entry| entry.default);
     default.unwrap_or(if takes_value { "none" } else { "no" })
@@ -333,7 +333,7 @@ pub(crate) fn variable(long: &str) -> String {
     format!("{PREFIX}{}", long.trim_start_matches('-').replace('-', "_").to_ascii_uppercase())
 }
 
-/// The names that other clients have for our options, each with our name, of all commands.
+/// All aliases, each with the option's own name; they apply to all commands.
 pub(crate) fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
     download::OPTIONS.iter().flat_map(|entry| entry.aliases.iter().map(|alias| (*alias, entry.long)))
 }

@@ -1,4 +1,4 @@
-//! What follows an option: one function for each kind of value, words in, a value or the reason why not out.
+//! Parses the values of options: one function for each kind of value. An error is the message for the user.
 
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
@@ -53,7 +53,7 @@ pub(crate) fn dscp(text: &str) -> Result<Dscp, String> {
     text.parse().map_err(|()| "le, none, cs1 or another class is needed, or a number from 0 to 63".to_owned())
 }
 
-/// The form only: names are resolved when the download starts.
+/// Checks the form only: names are resolved when the download starts.
 pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse().ok());
     match port {
@@ -66,7 +66,7 @@ pub(crate) fn interface(text: &str) -> Result<Bind, String> {
     text.parse().map_err(|error: btsync::BindError| error.to_string())
 }
 
-/// What stands between commas.
+/// Splits a list at commas.
 fn split_list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
@@ -80,7 +80,7 @@ pub(crate) fn trackers(text: &str) -> Result<Vec<String>, String> {
     let urls = split_list(text);
     let lower = |url: &String| url.to_ascii_lowercase();
     match urls.iter().find(|url| !["http://", "https://", "udp://"].iter().any(|s| lower(url).starts_with(s))) {
-        // Not named, as its form is unknown: all of it may be a secret.
+        // The message omits the URL: its form is unknown, so any part of it may be secret.
         Some(_) => Err("a tracker's URL begins with http://, https:// or udp://".to_owned()),
         None if urls.is_empty() => Err("a URL is needed".to_owned()),
         None => Ok(urls),
@@ -96,7 +96,8 @@ pub(crate) fn allocation(text: &str) -> Result<Allocation, String> {
     }
 }
 
-/// What stands behind the name of an unfinished file. A watched folder would begin what ends as torrents and links do.
+/// Parses the suffix of incomplete files. Rejects those with which a watched folder would start an incomplete file as a
+/// torrent or link.
 pub(crate) fn suffix(text: &str) -> Result<String, String> {
     if is_watched_name(Path::new(&format!("x{text}"))) {
         return Err(format!("{text} is how torrents and links end: a watched folder would begin unfinished files"));
@@ -105,13 +106,13 @@ pub(crate) fn suffix(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("a name's ending is needed, such as .part".to_owned()) }
 }
 
-/// How a peer id begins.
+/// Parses the first eight bytes of the peer ID.
 pub(crate) fn peer_id_prefix(text: &str) -> Result<[u8; 8], String> {
     let bytes = text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| text.as_bytes().try_into().ok()).flatten();
     bytes.ok_or_else(|| "eight printable ASCII characters are needed, such as -qB4650-".to_owned())
 }
 
-/// A client's name, as it may stand in a header.
+/// Parses a client name that is valid in an HTTP header.
 pub(crate) fn user_agent(text: &str) -> Result<String, String> {
     let fits = (1..=100).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     let fits = fits && text.trim() == text;
@@ -122,7 +123,7 @@ pub(crate) fn user_agent(text: &str) -> Result<String, String> {
     }
 }
 
-/// `NUMBER=PATH`: the file's number, counted from 0, and its place.
+/// Parses `NUMBER=PATH` into the file's index, counted from 0, and its path.
 pub(crate) fn place(text: &str) -> Result<(u32, PathBuf), String> {
     let parts = text.split_once('=').and_then(|(number, path)| Some((number.trim().parse::<u32>().ok()?, path)));
     let Some((number @ 1.., path)) = parts.filter(|(_, path)| !path.is_empty()) else {

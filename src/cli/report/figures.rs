@@ -1,4 +1,4 @@
-//! Figures for people: sizes, rates and times in words. Pure; `figures/rates.rs` turns growing counters into calm rates.
+//! Formats sizes, rates and times for the user. Pure. [`rates`] turns counters into smoothed rates.
 
 mod rates;
 
@@ -10,17 +10,18 @@ use btsync::{SeedGoal, Snapshot};
 pub use crate::util::units::{count, size};
 pub use rates::{Forecast, Meter, Rates};
 
-/// Pieces of metadata, those that are there and all; while no peer has said how many there are, a question mark.
+/// The number of metadata pieces received and in all; a question mark while the number is unknown.
 pub fn pieces((have, of): (usize, usize)) -> String {
     if of == 0 { "0/?".to_owned() } else { format!("{have}/{of}") }
 }
 
-/// Bytes a second: "92.1 MiB/s".
+/// Formats a rate in bytes per second: "92.1 MiB/s".
 pub fn rate(bytes_per_second: f64) -> String {
     size(bytes_per_second.max(0.0).round() as u64) + "/s"
 }
 
-/// What there is of a whole, in the unit of the whole: "460.1/700.0 MiB". The part is never rounded up to the whole.
+/// Formats a part of a total in the unit of the total: "460.1/700.0 MiB". Rounds the part down, so that it never looks
+/// complete.
 pub fn part(have: u64, total: u64) -> String {
     let whole = size(total);
     let (number, unit) = whole.split_once(' ').unwrap_or((&whole, "B"));
@@ -32,7 +33,7 @@ pub fn part(have: u64, total: u64) -> String {
     format!("{:.1}/{number} {unit}", tenths / 10.0)
 }
 
-/// How much of the whole, "45.2%"; 100.0% only where it is all there.
+/// Formats a percentage: "45.2%"; "100.0%" only if complete.
 pub fn percent(have: u64, total: u64) -> String {
     if have >= total {
         return "100.0%".to_owned();
@@ -41,7 +42,7 @@ pub fn percent(have: u64, total: u64) -> String {
     format!("{}.{}%", tenths / 10, tenths % 10)
 }
 
-/// A length of time in two units at most: "0.4s", "42s", "3m 05s", "2h 07m", "4d 3h".
+/// Formats a duration in at most two units: "0.4s", "42s", "3m 05s", "2h 07m", "4d 3h".
 pub fn time(time: Duration) -> String {
     let s = time.as_secs();
     match s {
@@ -53,8 +54,8 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// The time left, as exact as anybody can know it: seconds below a minute, then five of them, minutes from ten on; "-" where nobody
-/// can tell.
+/// Formats the time left with a plausible precision: seconds below one minute, then steps of 5 seconds, minutes from 10
+/// minutes on; "-" if unknown.
 pub fn eta(seconds: f64) -> String {
     let seconds = seconds.ceil();
     match seconds {
@@ -66,21 +67,21 @@ pub fn eta(seconds: f64) -> String {
     }
 }
 
-/// A figure, and how soon it goes when there is no room: the highest first.
+/// A text and its rank: if space is short, texts with the highest rank are left out first.
 pub type Figure = (u8, String);
 
-/// What was sent, in all sessions, for what the torrent holds.
+/// The share ratio: bytes uploaded in all runs, divided by the torrent's size.
 pub fn ratio(now: &Snapshot) -> String {
     format!("ratio {:.2}", now.total_uploaded as f64 / now.total.max(1) as f64)
 }
 
-/// The figures of work that reads and hashes: how far it is, how fast, and when it is over.
+/// The progress, rate and time left of work that reads and hashes.
 pub fn hashing(what: &str, (done, all): (u64, u64), bytes_per_second: f64, eta: &str) -> Vec<Figure> {
     let speed = rate(bytes_per_second);
     vec![(0, format!("{what} {}", percent(done, all))), (3, part(done, all)), (2, speed), (1, format!("eta {eta}"))]
 }
 
-/// The ratio and how long it has seeded, each against its goal: "ratio 0.42 of 2.00", "for 5m 03s of 1h 00m".
+/// The ratio and the seeding time, each with its goal: "ratio 0.42 of 2.00", "for 5m 03s of 1h 00m".
 pub fn seeding(now: &Snapshot, rates: &Rates, goal: SeedGoal) -> [String; 2] {
     let goal = if goal.forever { SeedGoal::default() } else { goal };
     let of = |goal: Option<String>| goal.map_or_else(String::new, |goal| format!(" of {goal}"));
@@ -90,7 +91,7 @@ pub fn seeding(now: &Snapshot, rates: &Rates, goal: SeedGoal) -> [String; 2] {
     ]
 }
 
-/// Figures as one line of a log.
+/// Joins figures into one line.
 pub fn words(figures: &[Figure]) -> String {
     figures.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", ")
 }

@@ -1,9 +1,10 @@
-//! `--on-download-complete`: the user's command, run by the shell once the download is complete, beside whatever seeding follows.
-//! The end of the program waits for it, unless a signal says that it is to end: then the command is left to itself.
+//! The hook: runs the command of `--on-download-complete` in a shell when a download completes, while seeding goes on.
+//! btsync waits for the command before it exits; after a signal it waits only until the deadline and then leaves the
+//! command running.
 //!
-//! It runs at least once for each download that became complete: [`PendingCompletion`] remembers a download from its beginning until the
-//! command has run, so that after a crash between the two the next start runs it. It does not run for data that was complete when
-//! btsync first saw it, unless the user wants that (`--on-complete-always`).
+//! The command runs at least once for each download that completes. [`PendingCompletion`] records a download from its start
+//! until the command has run; after a crash in between, the next start runs it. It does not run for data that was complete
+//! when btsync first saw it, except with `--on-complete-always`.
 
 use std::ffi::OsStr;
 use std::io;
@@ -23,25 +24,25 @@ use crate::util::descriptors::before;
 use crate::util::os_error::reason;
 use btsync::{Event, PendingCompletion, TorrentHandle};
 
-/// What its environment tells the command: name, folder, path (of the only file, or of the torrent's own folder; empty where the user gave
-/// its files places of their own), info-hash and size of what is complete.
+/// The environment variables of the command: name, folder, path (of the only file or of the torrent's own folder; empty if
+/// `--out` moved one of several files), info-hash and size.
 pub const VARIABLES: [&str; 5] = ["BTSYNC_NAME", "BTSYNC_FOLDER", "BTSYNC_PATH", "BTSYNC_INFO_HASH", "BTSYNC_TOTAL"];
 
-/// What the user wants to have run, and when.
+/// The options of the hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookConfig {
-    /// For the shell.
+    /// The command for the shell.
     pub command: String,
-    /// Also for data that was complete from the start.
+    /// Also run it for data that was complete at the start.
     pub always: bool,
-    /// Where downloads are remembered whose command has not run, if anywhere.
+    /// The folder that records downloads whose command has not run yet, if any.
     pub pending: Option<PathBuf>,
 }
 
-/// Runs one command, once.
+/// Runs the command of one torrent, at most once.
 pub struct Hook {
     config: HookConfig,
-    /// An absolute path.
+    /// The download folder as an absolute path.
     folder: PathBuf,
     handle: TorrentHandle,
     outputs: Outputs,
@@ -50,12 +51,12 @@ pub struct Hook {
     running: Option<Receiver<NoMessages>>,
 }
 
-/// How a command failed, if one did; clones are the same.
+/// The failure of a hook command, if any. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct HookFailure(Arc<OnceLock<Failure>>);
 
 impl HookFailure {
-    /// Tells people and programs at once that the command for this torrent failed.
+    /// Records the failure and reports it at once, on the screen and as a JSON event.
     fn tell(&self, message: String, outputs: &Outputs, torrent: &TorrentHandle) {
         outputs.screen.print(&format!("btsync: {message}"));
         let failure = Failure::new(Exit::Other, message);
@@ -65,10 +66,10 @@ impl HookFailure {
         let _ = self.0.set(failure);
     }
 
-    /// The result of a command whose download went well is a failure if its hook failed.
+    /// Turns a success into a failure if the hook command failed.
     ///
     /// # Errors
-    /// That failure without its message, as it has been told, or the one that was there.
+    /// The hook's failure without its message, as it was reported, or the failure in `result`.
     pub fn join(&self, result: Result<(), Failure>) -> Result<(), Failure> {
         let (Ok(()), Some(failure)) = (&result, self.0.get()) else { return result };
         Err(Failure::new(failure.code, ""))
@@ -76,7 +77,7 @@ impl HookFailure {
 }
 
 impl Hook {
-    /// Will run the command when the session behind `handle` has all its files in `folder`; `failed` learns how that went.
+    /// A hook for the torrent of `handle` with files in `folder`; it records a failed command in `failed`.
     pub fn new(config: HookConfig, folder: &str, handle: TorrentHandle, outputs: Outputs, failed: HookFailure) -> Hook {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
         Hook { config, folder, handle, outputs, failed, running: None }
@@ -89,7 +90,7 @@ impl Hook {
             .map(|records| PendingCompletion::new(records, self.handle.info_hash(), &self.folder))
     }
 
-    /// Whether the completion is one that the user wants to hear of.
+    /// Whether the command must run for this completion.
     fn is_due(&self) -> bool {
         let pending = self.pending().is_some_and(|pending| pending.is_set());
         self.config.always || pending || !self.handle.was_complete()
@@ -98,7 +99,7 @@ impl Hook {
     fn start(&mut self) {
         let mut command = Command::new("sh");
         command.arg("-c").arg(script(&self.config.command, before())).stdin(Stdio::null());
-        // Never a path at which the user has something else.
+        // Never a path of a file that does not belong to the torrent.
         let path = self.handle.place().map_or_else(PathBuf::new, |place| self.folder.join(place));
         let name = self.handle.name();
         let (info_hash, total) = (self.handle.info_hash().hex(), self.handle.snapshot().total.to_string());
@@ -109,7 +110,7 @@ impl Hook {
         let (shown, torrent) = (clean(&self.config.command), self.handle.clone());
         let run = move || {
             let result = command.spawn().and_then(|mut child: Child| child.wait());
-            // One that a signal ended has not run, and does so at the next start.
+            // A command that was killed by a signal did not finish: keep the record, so that the next start runs it again.
             if result.as_ref().is_ok_and(|status| status.code().is_some()) {
                 pending.iter().for_each(PendingCompletion::clear);
             }
@@ -119,7 +120,7 @@ impl Hook {
             drop::<crossbeam_channel::Sender<NoMessages>>(ends);
         };
         match thread::Builder::new().name("hook".to_owned()).spawn(run) {
-            // The wait cannot be interrupted: where the command goes on, the thread is left behind with it.
+            // The thread cannot be interrupted: if the command runs too long, the process exits without joining it.
             Ok(_) => self.running = Some(ended),
             Err(error) => {
                 let message = format!("--on-download-complete cannot be run: {}", reason(&error));
@@ -129,7 +130,7 @@ impl Hook {
     }
 }
 
-/// What went wrong with a command, if anything.
+/// Why the command failed, if it did.
 fn failure_reason(result: &io::Result<ExitStatus>) -> Option<String> {
     match result {
         Ok(status) if status.success() => None,
@@ -138,7 +139,7 @@ fn failure_reason(result: &io::Result<ExitStatus>) -> Option<String> {
     }
 }
 
-/// The user's command, after the limit of descriptors is what the program was started with.
+/// The command for the shell, preceded by one that restores the original limit on file descriptors.
 fn script(command: &str, limit: Option<u64>) -> String {
     limit.map_or_else(|| command.to_owned(), |limit| format!("ulimit -Sn {limit} 2>/dev/null\n{command}"))
 }

@@ -1,6 +1,6 @@
-//! `--json`: one event a line on standard output, for programs. docs/json.md says what each line holds, and a test holds every
-//! line against docs/events.schema.json. A reader that has gone away ends the download, as `| head -1` ends other programs; one
-//! that is there and does not read stops nothing.
+//! `--json`: writes events for programs to standard output, one per line. docs/json.md describes them, and a test checks
+//! every line against docs/events.schema.json. If the reader closes the pipe, the download stops, as with `| head -1`; a
+//! reader that does not read does not block it.
 
 use std::io;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use crate::util::os_error::without_numbers;
 use btsync::InfoHash;
 use btsync::{Event, FileView, PieceState, Snapshot, Stage, TorrentHandle};
 
-/// The most bytes that are queued for a slow reader; further lines are dropped and counted.
+/// The maximum number of bytes queued for a slow reader; further lines are dropped and counted.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
 
-/// Where the lines go, until nobody reads them any more.
+/// The queue of JSON lines for standard output.
 #[derive(Clone)]
 pub struct JsonOutput {
     output_queue: OutputQueue,
-    /// The newest time that was written: several torrents write, and time never goes back.
+    /// The latest time written. Several torrents write lines, and the times must not decrease.
     latest_time: Arc<Mutex<Duration>>,
 }
 
 impl JsonOutput {
-    /// Standard output; times are since `start`.
+    /// Writes to standard output; times are relative to `start`.
     pub fn stdout(start: Instant) -> JsonOutput {
         let lost = move |count| line(start.elapsed(), "lost", json!({ "count": count }));
         JsonOutput {
@@ -38,46 +38,46 @@ impl JsonOutput {
         }
     }
 
-    /// Writes one event, `at` after the start.
+    /// Writes an event that occurred `at` after the start.
     fn write(&self, at: Duration, event: &str, fields: Value) {
         let mut latest_time = self.latest_time.lock();
         *latest_time = at.max(*latest_time);
         self.output_queue.push(&line(*latest_time, event, fields));
     }
 
-    /// The same for an event that a reader may wait for: it is never dropped.
+    /// The same for an event that readers may wait for: never dropped.
     fn write_always(&self, at: Duration, event: &str, fields: Value) {
         let mut latest_time = self.latest_time.lock();
         *latest_time = at.max(*latest_time);
         self.output_queue.push_always(&line(*latest_time, event, fields));
     }
 
-    /// Counts events that were dropped before they came here.
+    /// Counts events that were dropped before they were queued.
     fn count_dropped(&self, count: u64) {
         self.output_queue.count_dropped(count);
     }
 
-    /// Has `action` run once when nothing can be written any more.
+    /// Runs `action` once when a write fails.
     pub fn on_failure(&self, action: impl FnOnce() + Send + 'static) {
         self.output_queue.on_failure(action);
     }
 
-    /// Why nothing can be written any more.
+    /// The error of the write that failed, if any.
     pub fn failure(&self) -> Option<&io::Error> {
         self.output_queue.failure()
     }
 
-    /// Waits until all is written, or `stop` says that there is no time for that.
+    /// Waits until all is written; once `stop` is set, only until its deadline.
     pub fn finish(&self, stop: &StopSignal) {
         self.output_queue.finish(stop);
     }
 
-    /// The command failed; the last line.
+    /// Writes the last line of a command that failed.
     pub fn error(&self, at: Duration, failure: &Failure) {
         self.write_always(at, "error", json!({ "code": failure.code.code(), "message": failure.message }));
     }
 
-    /// One of several torrents failed, called so; its info-hash where that is known.
+    /// Writes the failure of one torrent, with its info-hash if known.
     pub fn torrent_error(&self, at: Duration, failure: &Failure, name: &str, info_hash: Option<InfoHash>) {
         let mut fields = json!({ "code": failure.code.code(), "message": failure.message, "name": name });
         if let Some(info_hash) = info_hash {
@@ -87,12 +87,12 @@ impl JsonOutput {
     }
 }
 
-/// A time as events have it: in seconds, to the millisecond.
+/// A time in seconds, rounded to milliseconds, as in all events.
 pub(crate) fn seconds(at: Duration) -> f64 {
     (at.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
-/// One event as it is written, `at` after the start.
+/// Formats an event as a line.
 fn line(at: Duration, event: &str, fields: Value) -> String {
     let mut line = Map::new();
     line.insert("event".to_owned(), event.into());
@@ -103,24 +103,24 @@ fn line(at: Duration, event: &str, fields: Value) -> String {
     format!("{}\n", Value::Object(line))
 }
 
-/// Tells one session's story in events.
+/// Reports the events of one torrent as JSON.
 pub struct JsonReporter {
     handle: TorrentHandle,
     json_output: JsonOutput,
     out_dir: String,
-    /// When the session began, and whether it is one of several.
+    /// When the torrent started.
     since: Duration,
     in_batch: bool,
     has_started: bool,
-    /// Pieces that were told of.
+    /// Whether each piece has been reported.
     verified: Vec<bool>,
-    /// Files that were not told of, once they are known.
+    /// The files that have not been reported as complete; `None` while unknown.
     files: Option<Vec<FileView>>,
     last: Option<Snapshot>,
 }
 
 impl JsonReporter {
-    /// A voice for the session behind `handle`, whose files go to `out_dir`.
+    /// A reporter for the torrent of `handle`, with files in `out_dir`.
     pub fn new(handle: TorrentHandle, json_output: JsonOutput, out_dir: String) -> JsonReporter {
         let (since, in_batch, has_started) = (Duration::ZERO, false, false);
         JsonReporter {
@@ -136,18 +136,18 @@ impl JsonReporter {
         }
     }
 
-    /// One of several, begun at `since`: each line has its name.
+    /// For one torrent of several, started at `since`: each line contains the torrent's name.
     #[must_use]
     pub fn for_batch(self, since: Duration) -> JsonReporter {
         JsonReporter { since, in_batch: true, ..self }
     }
 
-    /// Writes one event of this session.
+    /// Writes an event of this torrent.
     fn write(&self, at: Duration, event: &str, fields: Value) {
         self.json_output.write(at, event, self.with_torrent_fields(fields));
     }
 
-    /// The fields, and of which torrent they are.
+    /// Adds the info-hash and, for one torrent of several, its name.
     fn with_torrent_fields(&self, mut fields: Value) -> Value {
         fields["info_hash"] = self.handle.info_hash().hex().into();
         if self.in_batch {
@@ -168,7 +168,7 @@ impl JsonReporter {
         }
     }
 
-    /// What is new: pieces, files, and the figures where they moved.
+    /// Writes events for new pieces and files, and the progress if it changed.
     fn write_changes(&mut self, at: Duration) {
         self.write_pieces(at);
         let now = self.handle.snapshot();
@@ -182,7 +182,7 @@ impl JsonReporter {
         let mut states = Vec::new();
         self.handle.pieces(&mut states);
         if self.verified.is_empty() {
-            self.verified = self.handle.pieces_found(); // told of by `checked`
+            self.verified = self.handle.pieces_found(); // the `checked` event has covered them
         }
         for (index, state) in states.iter().enumerate() {
             let new = *state == PieceState::Verified && !self.verified.get(index).is_none_or(|told| *told);
@@ -214,7 +214,7 @@ impl JsonReporter {
     }
 }
 
-/// The figures of a moment.
+/// The fields of a `progress` event.
 fn progress(now: &Snapshot) -> Value {
     json!({
         "stage": match now.stage {
@@ -303,7 +303,7 @@ impl Reporter for JsonReporter {
         if final_status == FinalStatus::Failed {
             self.write_changes(at);
         } else {
-            // `done` has the last figures.
+            // The `done` event contains the last figures.
             self.write_pieces(at);
             let now = self.handle.snapshot();
             let whole = final_status == FinalStatus::Whole;

@@ -1,5 +1,5 @@
-//! Why nothing comes: what trackers, DHT, neighbours and peers said, in one line, after half a minute without a byte and then
-//! once a minute as long as there is something new to say.
+//! Explains why no data arrives: a line with the results of trackers, DHT, local peer discovery and connections. It is
+//! printed after 30 seconds without data, and then once a minute if it has changed.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use crate::cli::report::clean;
 use crate::cli::report::figures::count;
 use btsync::{PeerSearch, PeerView, Snapshot, Stage, TorrentHandle, TrackerState};
 
-/// Without a byte for so long, a person wonders.
+/// Without data for this long, a download counts as stalled.
 const STALL_AFTER: Duration = Duration::from_secs(30);
-/// Between two lines.
+/// The minimum time between two lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Watches whether anything comes.
+/// Detects that a download is stalled.
 #[derive(Default)]
 pub struct StallDetector {
-    /// Bytes and pieces of metadata seen last, and since when nothing more has come.
+    /// The bytes and metadata pieces at the last progress; `since` is when that was.
     last: (u64, usize),
     since: Option<Duration>,
-    /// When the last line was, and what it said.
+    /// The time and text of the last line.
     last_report: Option<(Duration, String)>,
 }
 
 impl StallDetector {
-    /// The line to say now, if there is one.
+    /// The line to print now, if any.
     pub fn line(&mut self, at: Duration, now: &Snapshot, handle: &TorrentHandle) -> Option<String> {
         if !self.is_due(at, now) {
             return None;
@@ -35,7 +35,7 @@ impl StallDetector {
         new.then(|| format!("nothing has come for {} s: {line}", at.saturating_sub(since).as_secs()))
     }
 
-    /// Notes how the session stands, and says for how long nothing has come, once that is worth telling.
+    /// Updates the state from a snapshot. Returns how long the download has been stalled, if it is.
     pub fn stalled(&mut self, at: Duration, now: &Snapshot) -> Option<Duration> {
         self.is_due(at, now);
         self.since.map(|since| at.saturating_sub(since)).filter(|&time| time >= STALL_AFTER && expects_data(now))
@@ -52,12 +52,12 @@ impl StallDetector {
     }
 }
 
-/// Whether something should come.
+/// Whether the torrent is in a stage that needs data from peers.
 fn expects_data(now: &Snapshot) -> bool {
     matches!(now.stage, Stage::Downloading | Stage::Metadata)
 }
 
-/// What came of looking for peers, and why those who are connected give nothing.
+/// Summarizes the search for peers and why connected peers send nothing.
 pub fn stall_reason(search: &PeerSearch, now: &Snapshot, peers: &[PeerView]) -> String {
     let mut parts = Vec::new();
     parts.extend(trackers(search));
@@ -84,7 +84,7 @@ pub fn stall_reason(search: &PeerSearch, now: &Snapshot, peers: &[PeerView]) -> 
         (search.strange, "not of this swarm"),
     ];
     let called: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    // The list forgets addresses that could not be reached for long.
+    // The peer list forgets addresses that could not be reached for long.
     if !called.is_empty() {
         parts.push(format!("calls: {}", called.join(", ")));
     } else if now.connected == 0 {
@@ -102,7 +102,7 @@ pub fn stall_reason(search: &PeerSearch, now: &Snapshot, peers: &[PeerView]) -> 
     parts.join("; ")
 }
 
-/// The trackers in a few words: each where there are few, how many did what where there are many.
+/// The results of up to two trackers each, or a count for more.
 fn trackers(search: &PeerSearch) -> Vec<String> {
     if search.trackers.len() <= 2 {
         let word = |(name, state): &(String, TrackerState)| match state {
@@ -125,7 +125,7 @@ fn trackers(search: &PeerSearch) -> Vec<String> {
     vec![format!("trackers: {answering} of {all} {verb}, with {} at most", count(most, "peer"))]
 }
 
-/// Why those who are connected give nothing.
+/// Why connected peers send nothing.
 fn connected(now: &Snapshot, peers: &[PeerView]) -> Option<String> {
     if now.connected == 0 {
         return None;

@@ -1,25 +1,26 @@
-//! The map of pieces: lines of cells, each for one piece, many, or a share of one. Pure; [`crate::cli::report::tui`] shows it.
+//! The piece map: a row of cells, each for one piece, several pieces, or a part of one. Pure; [`crate::cli::report::tui`]
+//! draws it.
 
 use btsync::PieceState;
 
-/// One cell of the line.
+/// A cell of the piece map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell {
-    /// None of its pieces is wanted, nor all of them there.
+    /// None of its pieces is wanted.
     Unwanted,
-    /// Nothing of its pieces is there or asked for.
+    /// No piece is verified or being downloaded.
     Missing,
-    /// Some of it is missing, and nobody who is connected has that.
+    /// A piece is missing that no connected peer has.
     Unavailable,
-    /// Some of its pieces are under way now.
+    /// A piece is being downloaded.
     UnderWay,
-    /// None is under way; so many thirds of them, rounded down, are verified, but not all.
+    /// No piece is being downloaded; this many thirds of the pieces, rounded down, are verified, but not all.
     Partly(u8),
-    /// All its pieces are verified.
+    /// All wanted pieces are verified.
     Verified,
 }
 
-/// The line for `pieces`, `width` cells wide.
+/// Maps the pieces to `width` cells.
 pub fn cells(pieces: &[PieceState], width: usize) -> Vec<Cell> {
     let edge = |cell: usize| (cell as u128 * pieces.len() as u128 / width.max(1) as u128) as usize;
     let cell = |at: usize| {
@@ -29,7 +30,7 @@ pub fn cells(pieces: &[PieceState], width: usize) -> Vec<Cell> {
     (0..width).map(cell).collect()
 }
 
-/// A line for work of which so many of all bytes are done: before the check is over nobody knows the pieces.
+/// Cells for the progress of the check, during which the states of pieces are unknown.
 pub fn progress_cells((done, all): (u64, u64), width: usize) -> Vec<Cell> {
     let done = (u128::from(done) * width as u128 / u128::from(all.max(1))) as usize;
     (0..width).map(|at| if at < done { Cell::UnderWay } else { Cell::Missing }).collect()
@@ -38,12 +39,12 @@ pub fn progress_cells((done, all): (u64, u64), width: usize) -> Vec<Cell> {
 fn merged_cell(pieces: &[PieceState]) -> Cell {
     let count = |state| pieces.iter().filter(|&&piece| piece == state).count();
     if pieces.contains(&PieceState::Unavailable) {
-        return Cell::Unavailable; // what keeps all of it from being whole counts more than what comes
+        return Cell::Unavailable; // a piece that nobody has matters more than one that is being downloaded
     }
     let wanted = pieces.len() - count(PieceState::Unwanted);
     match (count(PieceState::Verified), count(PieceState::UnderWay)) {
         _ if wanted == 0 && !pieces.is_empty() => Cell::Unwanted,
-        // A torrent without pieces lacks nothing.
+        // A torrent without pieces is complete.
         (whole, _) if whole == wanted => Cell::Verified,
         (0, 0) => Cell::Missing,
         (whole, 0) => Cell::Partly((whole * 3 / wanted) as u8),
@@ -51,7 +52,7 @@ fn merged_cell(pieces: &[PieceState]) -> Cell {
     }
 }
 
-/// How cells look: a character for each kind, coloured or not.
+/// How the terminal shows cells and text: with or without Unicode and colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     unicode: bool,
@@ -59,34 +60,35 @@ pub struct Style {
 }
 
 impl Style {
-    /// Blocks where the terminal has them, else ASCII; all differ, so that colour is not needed to read them.
+    /// A style with Unicode blocks or ASCII. Every kind of cell has its own character, so that the map is readable without
+    /// colour.
     pub const fn new(unicode: bool, colour: bool) -> Style {
         Style { unicode, colour }
     }
 
-    /// Reads `NO_COLOR` (<https://no-color.org>) and the locale. Without a locale, as in containers, UTF-8 is likelier than not.
+    /// Reads `NO_COLOR` (<https://no-color.org>) and the locale. Without a locale, as in containers, assumes UTF-8.
     pub fn from_env() -> Style {
         let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
         Style::new(locale.is_none_or(|name| is_utf8_locale(&name)), set("NO_COLOR").is_none())
     }
 
-    /// Whether there are more signs than ASCII.
+    /// Whether the terminal shows Unicode.
     pub fn unicode(self) -> bool {
         self.unicode
     }
 
-    /// Words that stand back.
+    /// Less prominent text.
     pub fn dim(self, text: &str) -> String {
         self.wrap("\x1b[2m", text)
     }
 
-    /// Words that stand out.
+    /// More prominent text.
     pub fn bold(self, text: &str) -> String {
         self.wrap("\x1b[1m", text)
     }
 
-    /// Words to be seen first.
+    /// Text for warnings.
     pub fn yellow(self, text: &str) -> String {
         self.wrap("\x1b[33m", text)
     }
@@ -95,7 +97,8 @@ impl Style {
         if self.colour && !text.is_empty() { format!("{code}{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// The cells as text: verified green, and the higher the more of it is; under way yellow; missing dim; not to be had red.
+    /// The cells as text. Verified and partly verified cells are green, downloading ones yellow, missing ones dim,
+    /// unavailable ones red.
     pub fn paint(self, cells: &[Cell]) -> String {
         let mut text = String::with_capacity(cells.len() * 3 + 64);
         for run in cells.chunk_by(|a, b| a == b) {

@@ -1,24 +1,24 @@
-//! The markup of the paragraphs in the option table: `` `literal` ``, `_VALUE_`, `*word*` (a value that is typed as it
-//! stands) and `{SECTION}` of the manual. A blank line begins another paragraph.
+//! The markup of paragraphs in the option table: `` `literal` ``, `_VALUE_`, `*word*` (a value that is typed literally) and
+//! `{SECTION}` of the manual. A blank line starts a new paragraph.
 
 use crate::cli::options::table::OptionDoc;
 
 /// A part of a paragraph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MarkupPart<'a> {
-    /// Plain words, with the spaces around them.
+    /// Plain text, including the spaces around it.
     Text(&'a str),
-    /// An option, a file or anything else that is typed.
+    /// An option, a file or other text that is typed.
     Literal(&'a str),
-    /// The name of a value.
+    /// The placeholder of a value.
     Value(&'a str),
-    /// One of an option's values.
+    /// One of the values of an option.
     Word(&'a str),
     /// A section of the manual.
     Section(&'a str),
 }
 
-/// Takes a paragraph apart.
+/// Splits a paragraph into its parts.
 pub(super) fn parts<'a>(text: &'a str) -> Vec<MarkupPart<'a>> {
     let (mut parts, mut rest, mut plain) = (Vec::new(), text, 0);
     while let Some(next) = rest.get(plain..).and_then(|after| after.chars().next()) {
@@ -46,7 +46,7 @@ pub(super) fn parts<'a>(text: &'a str) -> Vec<MarkupPart<'a>> {
     parts
 }
 
-/// The paragraphs about an option, with what the table knows of its default and of repetition.
+/// The paragraphs about an option. Adds its default and that it can be repeated, unless the text says so.
 pub(super) fn paragraphs(option: &OptionDoc, with_default: bool) -> Vec<String> {
     let mut paragraphs: Vec<_> = option.entry.manual.split("\n\n").map(str::to_owned).collect();
     let text = option.entry.manual;

@@ -1,4 +1,4 @@
-//! `completions/_btsync`, for zsh.
+//! Generates `completions/_btsync` for zsh.
 
 use std::fmt::Write as _;
 
@@ -21,7 +21,7 @@ pub(super) fn script() -> String {
     out
 }
 
-/// The specifications for `_arguments` of a command.
+/// The `_arguments` specifications of a command.
 fn of_command(command: &CommandSpec) -> String {
     let pattern = if command.name == DOWNLOAD { "*" } else { command.name };
     let mut out = format!("    {pattern}) options=(\n");
@@ -47,7 +47,7 @@ fn of_command(command: &CommandSpec) -> String {
     out
 }
 
-/// An option such as `'(-p --listen-port)'{-p+,--listen-port=}'[listen on this port]:P: '`.
+/// The specification of an option, such as `'(-p --listen-port)'{-p+,--listen-port=}'[listen on this port]:P: '`.
 fn specification(option: &OptionDoc) -> String {
     let names = option.names();
     let spelt = |name: &String| match (option.value, name.starts_with("--")) {

@@ -1,4 +1,4 @@
-//! The options of the other commands.
+//! The options of commands other than a download.
 
 use super::ValueCompletion::{File, Words};
 use super::{OptionEntry, OptionGroup};

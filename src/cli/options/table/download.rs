@@ -1,4 +1,4 @@
-//! The options of a download, group by group.
+//! The options of a download, by group.
 
 use super::ValueCompletion::{File, Folder, Interface, Words};
 use super::{OptionEntry, OptionGroup, OptionScope};

@@ -42,7 +42,7 @@ fn names_and_variables_are_told_apart() {
 
 #[test]
 fn aliases_mean_the_same_for_every_command() {
-    // The pass before argh translates them without knowing the command.
+    // Normalization replaces aliases without knowing the command.
     for entry in COMMANDS.iter().flat_map(|command| command.options) {
         for alias in entry.aliases {
             assert!(aliases().any(|pair| pair == (*alias, entry.long)), "{alias}");

@@ -1,24 +1,24 @@
-//! The meters that turn growing counters into calm rates, and rates into the time left. Pure: time comes in.
+//! Smoothed rates from counters, and estimates of the time left. Pure: callers pass the time.
 
 use std::time::Duration;
 
 use crate::cli::report::figures::{Figure, eta, rate, ratio, size, time};
 use btsync::{Snapshot, Stage};
 
-/// What was said of the end is held while it is off by no more than this part of the time left.
+/// An estimate is kept while it differs from the new one by at most this share of the time left.
 const ETA_TOLERANCE: f64 = 0.15;
-/// The shortest download that has a speed.
+/// The shortest download for which an average rate is shown.
 const MIN_TIMED_DOWNLOAD: Duration = Duration::from_millis(500);
-/// A counter that has not moved for so long stands still.
+/// The rate of a counter is 0 if it has not changed for this long.
 const IDLE_AFTER: Duration = Duration::from_secs(3);
 
-/// When all will be there, on the clock of the updates: what was said is held as long as it is about right, so that it counts
-/// down and does not jump.
+/// An estimate of when the download completes, in the time of the updates. It is kept while it is about right, so that the
+/// time left counts down steadily.
 #[derive(Clone, Debug, Default)]
 pub struct Forecast(Option<f64>);
 
 impl Forecast {
-    /// So many bytes are left at the time `at`.
+    /// Updates the estimate: at the time `at`, `left` bytes are left.
     pub fn update(&mut self, at: Duration, left: u64, bytes_per_second: f64) {
         let at = at.as_secs_f64();
         let fresh = left as f64 / bytes_per_second;
@@ -30,37 +30,37 @@ impl Forecast {
         }
     }
 
-    /// The time left, for a person.
+    /// The time left as text.
     pub fn eta(&self, at: Duration) -> String {
         self.0.map_or_else(|| eta(f64::NAN), |over| eta((over - at.as_secs_f64()).max(0.0)))
     }
 }
 
-/// A rate out of a growing counter: an average in which the weight of the past fades.
+/// A rate from a counter: an exponential moving average.
 #[derive(Clone, Debug)]
 pub struct Meter {
     fade: f64,
     sum: f64,
     weight: f64,
     last: Option<(Duration, u64)>,
-    /// When the counter last changed.
+    /// The time when the counter last changed.
     last_change: Duration,
 }
 
 impl Meter {
-    /// A meter in which the past fades to 37 % within `fade`.
+    /// A meter in which the weight of a sample falls to 37 % within `fade`.
     pub fn new(fade: Duration) -> Meter {
         Meter { fade: fade.as_secs_f64(), sum: 0.0, weight: 0.0, last: None, last_change: Duration::ZERO }
     }
 
-    /// The counter stands at `count` at the time `at`.
+    /// Adds a sample: the counter's value at the time `at`.
     pub fn update(&mut self, at: Duration, count: u64) {
         let Some((then, before)) = self.last else {
             self.last = Some((at, count));
             return;
         };
         let seconds = at.saturating_sub(then).as_secs_f64();
-        // Within a moment there is no telling a rate from chance.
+        // A rate over a shorter interval would be noise.
         if seconds < 0.02 {
             return;
         }
@@ -73,25 +73,25 @@ impl Meter {
         }
     }
 
-    /// Units a second; 0 until two updates have been seen, and when the counter has stood still for some seconds: what has
-    /// stopped must not look like something that slows down.
+    /// The rate per second. It is 0 until there are two samples, and once the counter has not changed for some seconds, as
+    /// an average would show a stopped transfer as slowing down.
     pub fn rate(&self) -> f64 {
         let still = self.last.is_some_and(|(at, _)| at.saturating_sub(self.last_change) >= IDLE_AFTER);
         if self.weight > 0.0 && !still { self.sum / self.weight } else { 0.0 }
     }
 }
 
-/// The rates of a session, fed with its snapshots.
+/// The rates of a torrent, from its snapshots.
 #[derive(Clone, Debug)]
 pub struct Rates {
     down: Meter,
     up: Meter,
     check: Meter,
-    /// Useful bytes, faded slowly: a time left that jumps helps nobody.
+    /// Useful bytes, smoothed over a longer time, so that the estimate of the time left is stable.
     steady: Meter,
     forecast: Forecast,
     check_forecast: Forecast,
-    /// The last update.
+    /// The time of the last update.
     at: Duration,
     started_at: Option<Duration>,
     completed_at: Option<Duration>,
@@ -108,18 +108,19 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// The download begins now, unless it did before: what is over before the second look at it has a duration too.
+    /// Starts the download's clock unless it runs, so that a download that completes before the second snapshot has a
+    /// duration too.
     pub fn begin(&mut self, at: Duration) {
         if self.started_at.is_none() {
             self.started_at = Some(at);
-            // Nothing has come yet: the first look at the counters has something to compare them with.
+            // All counters were 0 before, so the first snapshot already gives a rate.
             for meter in [&mut self.down, &mut self.up, &mut self.steady] {
                 meter.update(at, 0);
             }
         }
     }
 
-    /// The session stood so at the time `at`.
+    /// Adds a snapshot taken at the time `at`.
     pub fn update(&mut self, at: Duration, now: &Snapshot) {
         let (checked, all) = now.checked;
         self.check.update(at, checked);
@@ -138,44 +139,44 @@ impl Rates {
         self.forecast.update(at, now.total.saturating_sub(now.have), self.steady.rate());
     }
 
-    /// Bytes a second received.
+    /// The download rate in bytes per second.
     pub fn down(&self) -> f64 {
         self.down.rate()
     }
 
-    /// Bytes a second sent.
+    /// The upload rate in bytes per second.
     pub fn up(&self) -> f64 {
         self.up.rate()
     }
 
-    /// Bytes a second hashed by the check.
+    /// The rate of the check in bytes per second.
     pub fn check(&self) -> f64 {
         self.check.rate()
     }
 
-    /// How long all has been there.
+    /// The time since the download completed.
     pub fn seeded(&self) -> Duration {
         self.completed_at.map_or(Duration::ZERO, |since| self.at.saturating_sub(since))
     }
 
-    /// The time left, for a person.
+    /// The time left of the download as text.
     pub fn eta(&self) -> String {
         self.forecast.eta(self.at)
     }
 
-    /// The time that the check still takes, for a person.
+    /// The time left of the check as text.
     pub fn check_eta(&self) -> String {
         self.check_forecast.eta(self.at)
     }
 
-    /// On a download that is whole: its size, how long it took, what was given.
+    /// The summary of a complete download: size, duration, average rate and upload.
     pub fn summary(&self, now: &Snapshot) -> Vec<Figure> {
         let mut figures = vec![(0, size(now.total))];
         match (self.started_at, self.completed_at) {
             (Some(started_at), Some(completed_at)) if now.downloaded > 0 => {
                 let took = completed_at.saturating_sub(started_at);
                 let fetched = format!("fetched {}", size(now.downloaded));
-                // Over less than that, a speed says nothing.
+                // The average over a shorter time means little.
                 if took < MIN_TIMED_DOWNLOAD {
                     figures.push((1, fetched));
                 } else {
