@@ -1,6 +1,6 @@
-//! Our DHT node among libtorrent's: each finds what the other announced, with nothing between them but UDP.
+//! Our DHT node and libtorrent's: each finds what the other announced, over UDP alone.
 //!
-//! scripts/test-setup.sh installs libtorrent. Each test has a network namespace of its own.
+//! scripts/test-setup.sh installs libtorrent. Each test runs in its own network namespace.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -16,7 +16,7 @@ use btsync::types::InfoHash;
 use crossbeam_channel::{Receiver, unbounded};
 
 const PYTHON: &str = ".venv/bin/python";
-/// What libtorrent announces, and what we announce.
+/// The info-hash that libtorrent announces, and the one that btsync announces.
 const THEIRS: InfoHash = InfoHash([0x3c; 20]);
 const OURS: InfoHash = InfoHash([0xa5; 20]);
 
@@ -28,7 +28,7 @@ fn six(host: u16) -> IpAddr {
     IpAddr::from([0xfd88, 0, 0, 0, 0, 0, 0, host])
 }
 
-/// Starts libtorrent at `ip`, with `node` to begin with.
+/// Starts libtorrent at `ip` with `node` as its bootstrap node.
 fn libtorrent(stage: &Stage, ip: IpAddr, node: Option<SocketAddr>, deed: &[&str]) -> (Running, SocketAddr) {
     let addr = SocketAddr::new(ip, free_port());
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -50,7 +50,8 @@ fn ours(ip: IpAddr, node: SocketAddr, read_only: bool) -> (DhtService, Receiver<
     (DhtService::start(&config, &sender).expect("a DHT node"), found)
 }
 
-/// Two of theirs, one of which announces; ours finds that, announces, and a third of theirs finds ours.
+/// Two libtorrent nodes run, and one announces. Our node finds that announce and announces itself; a third libtorrent node finds
+/// ours.
 fn each_finds_the_others(address: fn(u16) -> IpAddr, read_only: bool) {
     let stage = Stage::new();
     let (mut first, node) = libtorrent(&stage, address(2), None, &["stay"]);
@@ -72,7 +73,7 @@ fn each_finds_the_others(address: fn(u16) -> IpAddr, read_only: bool) {
     let (mut third, _) = libtorrent(&stage, address(4), Some(node), &["find", &OURS.hex()]);
     third.says(&format!("peer {}:4444", address(1)));
     if !read_only {
-        // They know us, too.
+        // libtorrent has our node in its routing table too.
         first.says("nodes 3");
     }
     service.stop().expect("nothing to write");

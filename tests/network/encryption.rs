@@ -1,4 +1,5 @@
-//! Message stream encryption between sessions within this process: whoever can agree on a beginning completes the download.
+//! Message stream encryption between torrents within this process: a download completes whenever both sides' settings have a
+//! method in common.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,7 +11,7 @@ use btsync::metainfo::{Magnet, Metainfo};
 use btsync::torrent::{Config, Event, Outcome, SeedGoal, Source, Torrent, TorrentHandle};
 use btsync::types::Encryption::{self, Off, Prefer, Require};
 
-/// Pieces of several blocks and a last one of odd size, so that batches of blocks are encrypted in one write.
+/// Pieces of several blocks and a last piece of odd size, so that one write encrypts several blocks.
 fn payload(folder: &Path) -> Metainfo {
     let mut rng = fastrand::Rng::with_seed(4);
     let bytes: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(3_000_001).collect();
@@ -40,14 +41,14 @@ fn start(what: impl Into<Source>, out: &Path, encryption: Encryption, peers: Vec
     Running { handle, events, thread }
 }
 
-/// Where it listens; to be asked before any other event is read.
+/// The address it listens on. Must be called before any other event is read.
 fn address(running: &Running) -> SocketAddr {
     let port = |event| if let Event::Listening { port } = event { Some(port) } else { None };
     SocketAddr::from(([127, 0, 0, 1], running.events.iter().find_map(port).expect("it listens")))
 }
 
-/// Whether a leecher that knows nobody but the seeder gets everything. A refusal is final when the seeder has been lost as often
-/// as there are ways to call it.
+/// Whether a leecher that knows only the seeder completes. A failure is final once the connection was lost as often as there are
+/// ways to connect (encrypted, plain).
 fn completes(torrent: &Metainfo, folder: &Path, leecher: Encryption, seeder: Encryption) -> bool {
     let out = tempfile::tempdir().expect("a folder");
     let seeds = start(torrent.clone(), folder, seeder, Vec::new(), true);
@@ -88,7 +89,7 @@ fn all_but_require_and_off_find_a_way() {
     }
 }
 
-/// With a magnet link, whichever side dials.
+/// Metadata exchange and download share the encrypted connection, whichever side connects.
 #[test]
 fn an_encrypted_connection_outlasts_the_metadata() {
     let folder = tempfile::tempdir().expect("a folder");

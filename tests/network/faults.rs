@@ -1,4 +1,4 @@
-//! Faults of the network and of those at its other end: a download goes on by itself.
+//! Failures of the network and of remote hosts, after which a download continues by itself.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -37,7 +37,7 @@ fn a_network_that_goes_and_comes_back_is_waited_for() {
         until("some is there", || gate.served() == 60);
         link("down");
         gate.open();
-        std::thread::sleep(Duration::from_secs(4)); // how long the network is away
+        std::thread::sleep(Duration::from_secs(4)); // the network is down for that long
         assert!(btsync.runs());
         assert!(payload.difference(&stage.path("out")).is_some(), "nothing was missing without a network");
         link("up");
@@ -77,7 +77,7 @@ fn a_process_that_slept_goes_on() {
     until("some is there", || payload.right_pieces(&out) > 0);
     for sleeper in [&btsync, &seeder] {
         sleeper.signal("STOP");
-        std::thread::sleep(Duration::from_secs(4)); // how long it sleeps
+        std::thread::sleep(Duration::from_secs(4)); // the process is stopped for that long
         sleeper.signal("CONT");
     }
     btsync.ends_with(0);
@@ -101,13 +101,13 @@ fn a_process_that_slept_while_its_seeder_moved_to_another_address_finds_it() {
     first.terminate(0);
     let _second = seed("second", "127.0.0.3");
     until("the second is known", || from("127.0.0.3") > 0);
-    std::thread::sleep(Duration::from_secs(3)); // how long it sleeps at least
+    std::thread::sleep(Duration::from_secs(3)); // the process is stopped for at least that long
     btsync.signal("CONT");
     btsync.ends_with(0);
     payload.assert_at(&out);
 }
 
-/// A connection from this address of the machine.
+/// Connects from this address of the machine.
 fn call_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from((from, 0)).into()).expect("an address of the machine");
@@ -115,7 +115,7 @@ fn call_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// Whether a handshake is answered.
+/// Whether btsync answers a handshake.
 fn is_let_in(mut stream: &TcpStream, payload: &Payload) -> bool {
     let mut answer = [0; 68];
     stream.set_read_timeout(Some(crate::common::PATIENCE)).expect("a timeout");
@@ -140,7 +140,7 @@ fn one_address_does_not_keep_others_out() {
     for other in &others {
         assert!(is_let_in(other, &payload), "a place for everyone from elsewhere");
     }
-    // The connections that had done nothing for longest had to go.
+    // btsync disconnected the connections that had been idle longest.
     for stream in crowd.into_iter().take(6) {
         Wire::raw(stream).closed().expect("hung up on");
     }
@@ -151,7 +151,7 @@ fn more_callers_than_descriptors_keep_nobody_out_for_long() {
     let (stage, payload, port) = (Stage::new(), payload(), free_port());
     let tracker = Tracker::start(&[]);
     let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    // Room for 12 peers beside the files.
+    // Descriptors for 12 peers besides the files.
     let mut command = Command::new("prlimit");
     command.arg("--nofile=54").arg(btsync().get_program()).arg(&torrent).arg(stage.folder_with("home", &payload));
     command.args(["--seed", "--no-dht", "--no-lsd", "--listen-port", &port.to_string()]).env("RUST_LOG", "info");
@@ -166,8 +166,8 @@ fn more_callers_than_descriptors_keep_nobody_out_for_long() {
     assert!(!seeder.log().contains("panicked"), "{}", seeder.log());
 }
 
-/// A magnet link of many files, of which all but the last are there, and the download of it: so many idle peers are connected beside
-/// the one that gives the metadata, once its gate is opened.
+/// A magnet link of many files, all but the last of which are already on disk. When [`Linked::connected`] returns, idle peers are
+/// connected, and so is the peer that sends the metadata once its gate is opened.
 struct Linked {
     running: Running,
     metadata: Arc<Gate>,
@@ -217,30 +217,31 @@ impl Linked {
     }
 }
 
-/// Nobody else has a descriptor to give while files are looked at.
+/// btsync closes connections when it needs their descriptors to check files.
 #[test]
 fn connections_of_a_link_give_way_to_the_look_at_its_files() {
     let linked = Linked::connected(60, 20, &["--nofile=1024:1024"]);
-    // The lowest numbers are taken: nothing can be opened, whatever is closed. The hard limit, as the soft one is raised to it.
+    // All lower numbers are in use: no open succeeds, whatever btsync closes. This sets the hard limit, because btsync raises the
+    // soft limit to it.
     let pid = format!("--pid={}", linked.running.pid());
     assert!(Command::new("prlimit").args([&pid, "--nofile=3:3"]).status().expect("prlimit").success());
     linked.metadata.open();
-    // There would be room for one, but no file can be opened before that one has ended, too.
+    // One connection would fit, but no file can be opened before that one is closed too.
     until("all have ended", || linked.running.log().contains("the files need the descriptors; 0 left"));
 }
 
-/// Before any of them is missing.
+/// btsync closes the surplus connections before it runs out of descriptors.
 #[test]
 fn a_link_keeps_no_more_connections_than_its_files_leave_descriptors_for() {
-    // Room for 24 peers without files, and for one beside these.
+    // Descriptors for 24 peers without files, and for one with them.
     let mut linked = Linked::connected(30, 23, &["--nofile=64"]);
     linked.metadata.open();
     until("the others have ended", || linked.running.log().contains("23 peers hung up on, as the files need"));
     linked.running.terminate(7);
 }
 
-/// A seed that dials btsync while btsync dials it, with an id below or above every id of btsync. It keeps one of the two connections
-/// and ends the other, by a rule of its own.
+/// A seed that connects to btsync while btsync connects to it, with a peer id below or above every btsync id. It keeps one of the
+/// two connections and closes the other by its own rule.
 fn dials_back(payload: &Payload, port: u16, peer_id: [u8; 20], keeps_its_own: bool) -> FakePeer {
     let (payload, content) = (payload.clone(), payload.content());
     FakePeer::raw(move |mut theirs| {
@@ -250,7 +251,7 @@ fn dials_back(payload: &Payload, port: u16, peer_id: [u8; 20], keeps_its_own: bo
         let mut own = Wire::call(SocketAddr::from(([127, 0, 0, 1], port)));
         own.send_raw(&hello)?;
         own.read_handshake()?;
-        own.receive()?; // btsync has taken it for a peer
+        own.receive()?; // btsync has accepted it as a peer
         theirs.send_raw(&hello)?;
         let mut kept = if keeps_its_own {
             own
@@ -264,7 +265,8 @@ fn dials_back(payload: &Payload, port: u16, peer_id: [u8; 20], keeps_its_own: bo
     })
 }
 
-/// Transmission keeps the connection whose handshake was through first. If btsync ended that one by a rule of its own, none was left.
+/// Transmission keeps the connection whose handshake completed first. If btsync closed that one by a rule of its own, none would
+/// be left.
 #[test]
 fn of_two_connections_that_cross_the_peer_chooses_one() {
     for (peer_id, keeps_its_own) in [(b'+', true), (b'+', false), (b'~', true), (b'~', false)] {

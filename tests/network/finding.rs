@@ -1,7 +1,7 @@
-//! Each way of finding peers alone, the others switched off, against programs that are not ours: the DHT, local discovery, peer
-//! exchange, UDP and HTTP trackers, addresses in a magnet link; over IPv4 and IPv6, and as the one who is found.
+//! Each way of finding peers by itself, against other programs: DHT, local discovery, peer exchange, UDP and HTTP trackers, and
+//! addresses in a magnet link; over IPv4 and IPv6, in both directions.
 //!
-//! scripts/test-setup.sh installs the others. Each test has a network namespace of its own.
+//! scripts/test-setup.sh installs the other programs. Each test runs in its own network namespace.
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ use crate::common::real::{Client, Introducer, PYTHON, libtorrent};
 use crate::common::tracker::{Tracker, scrape};
 use crate::common::{PATIENCE, Stage, btsync, free_port, until};
 
-/// Where the one with everything lives, somebody between, and a node of the DHT; btsync calls from the first address.
+/// The host numbers of the seed, of a peer in between, and of a DHT node. btsync connects from the first address.
 const SEED: u8 = 2;
 const BETWEEN: u8 = 3;
 const NODE: u8 = 4;
@@ -25,27 +25,27 @@ const NOTHING: &[&str] = &["--no-dht", "--no-lsd", "--no-pex"];
 const DHT_ALONE: &[&str] = &["--no-lsd", "--no-pex", "--dht-entry-point"];
 const LSD_ALONE: &[&str] = &["--no-dht", "--no-pex"];
 const PEX_ALONE: &[&str] = &["--no-dht", "--no-lsd"];
-/// A tracker that nobody runs, for torrents of those who are found in another way.
+/// A tracker that does not exist, for torrents whose peers are found in another way.
 const NO_TRACKER: &str = "http://10.88.0.9:1/announce";
 
-/// More than a piece of metadata: its 900 pieces have 18,000 bytes of hashes.
+/// Metadata of more than one piece: 900 pieces have 18,000 bytes of hashes.
 fn payload() -> Payload {
     Payload::single("found.bin", 900 * 16 * 1024 - 77, 16 * 1024)
 }
 
-/// An address of the test's network in the family asked for, as URLs have it.
+/// An address of the test's network in the given family, as written in URLs.
 fn host_of(host: u8, six: bool) -> String {
     if six { format!("[fd88::{host:x}]") } else { address(host) }
 }
 
-/// btsync must fetch everything by this link and end.
+/// btsync must download everything by this link and exit.
 fn fetches(stage: &Stage, payload: &Payload, link: &str, more: &[&str]) {
     let out = stage.folder("out");
     stage.btsync_in_the_open("leecher", OsStr::new(link), &out, free_port(), more).ends_with(0);
     payload.assert_at(&out);
 }
 
-/// Waits until another client has filled its folder.
+/// Waits until another client's folder has the payload.
 fn arrives(payload: &Payload, folder: &Path) {
     let deadline = Instant::now() + PATIENCE * 2;
     while let Some(difference) = payload.difference_in_content(folder) {
@@ -54,7 +54,7 @@ fn arrives(payload: &Payload, folder: &Path) {
     }
 }
 
-/// A client with everything, and where it listens, which it does already.
+/// Another client as a seed, and the address it listens on. Returns once it listens.
 fn seed(client: Client, stage: &Stage, payload: &Payload, more: &[&str]) -> (Running, SocketAddr) {
     let (port, folder) = (free_port(), stage.folder_with("seed", payload));
     let running = client.start_at(stage, (SEED, port), &stage.torrent(payload, NO_TRACKER), &folder, more);
@@ -67,7 +67,7 @@ fn listens(addr: SocketAddr) {
     until(&format!("somebody listens on {addr}"), || TcpStream::connect(addr).is_ok());
 }
 
-/// btsync with everything, and where it listens.
+/// btsync as a seed, and its address.
 fn our_seed(stage: &Stage, payload: &Payload, tracker: &str, more: &[&str]) -> (Running, String) {
     let (port, folder) = (free_port(), stage.folder_with("seed", payload));
     let torrent = stage.torrent(payload, tracker);
@@ -75,7 +75,7 @@ fn our_seed(stage: &Stage, payload: &Payload, tracker: &str, more: &[&str]) -> (
     (stage.btsync_in_the_open("seed", torrent.as_os_str(), &folder, port, &more), format!("{}:{port}", address(1)))
 }
 
-/// libtorrent in either family.
+/// Starts libtorrent with an IPv4 or IPv6 address.
 fn libtorrent_at(
     stage: &Stage,
     host: u8,
@@ -91,7 +91,7 @@ fn libtorrent_at(
     (running, format!("{host}:{port}"))
 }
 
-/// libtorrent as a node of the DHT that knows nobody yet.
+/// Starts libtorrent as a DHT node that knows no other node.
 fn node(stage: &Stage, six: bool) -> (Running, String) {
     let addr = format!("{}:{}", host_of(NODE, six), free_port());
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -100,7 +100,7 @@ fn node(stage: &Stage, six: bool) -> (Running, String) {
     (stage.start("node", &mut command), addr)
 }
 
-/// A test in a namespace of its own that needs these programs.
+/// Defines tests that run in their own namespace and need these programs.
 macro_rules! tests {
     ($($(#[$about:meta])* $name:ident needs $programs:expr => $body:expr;)*) => {$(
         $(#[$about])*
@@ -160,7 +160,7 @@ fn by_dht(six: bool) {
     fetches(&stage, &payload, &payload.magnet(""), &[DHT_ALONE, &[&node]].concat());
 }
 
-/// The node and the seed are on another machine, and all sockets are tied to the cable.
+/// The DHT node and the seed are on another machine; btsync binds all sockets to the interface towards it.
 fn by_dht_on_one_interface() {
     let (stage, payload, far) = (Stage::new(), payload(), FarSide::new());
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -220,7 +220,7 @@ fn by_tracker(introducer: Introducer) {
     fetches(&stage, &payload, &payload.magnet(&format!("&tr={}", tracker.url())), NOTHING);
 }
 
-/// Debian's opentracker speaks IPv4 only, so that the tracker is ours; the seed is not.
+/// Debian's opentracker supports IPv4 only, so the tracker is ours; the seed is another client.
 fn by_tracker_over_ipv6(scheme: &str) {
     let (stage, payload, port) = (Stage::new(), payload(), free_port());
     let mut command = btsync();
@@ -236,7 +236,7 @@ fn by_tracker_over_ipv6(scheme: &str) {
     fetches(&stage, &payload, &payload.magnet(&format!("&tr={}", url(scheme))), NOTHING);
 }
 
-/// Who is named in the link has the metadata and no piece, and is connected to a seed.
+/// The peer in the magnet link has the metadata but no piece, and is connected to a seed.
 fn by_pex() {
     let (stage, payload) = (Stage::new(), payload());
     let stay = "close_redundant_connections=0";
@@ -249,7 +249,8 @@ fn by_pex() {
     assert!(payload.difference(&empty).is_some(), "it was to fetch nothing");
 }
 
-/// We are connected to a seed and let hardly anything through; who is told of us alone gets everything all the same.
+/// btsync is connected to a seed and downloads at 1 KiB/s. A leecher that knows only btsync still completes, because btsync tells
+/// it about the seed.
 fn found_by_pex() {
     let (stage, payload, port) = (Stage::new(), payload(), free_port());
     let (_seed, addr) = seed(Client::Libtorrent, &stage, &payload, &[]);
@@ -263,7 +264,8 @@ fn found_by_pex() {
     ours.terminate(7);
 }
 
-/// They get the metadata and the payload from us. Only libtorrent reads addresses in links; the others ask a tracker.
+/// Other clients get metadata and payload from us by a magnet link. Only libtorrent reads addresses in links; the others ask a
+/// tracker.
 fn fetched_by_link(client: Client) {
     let (stage, payload, tracker) = (Stage::new(), payload(), Tracker::start(&[]));
     let url = tracker.url(&address(1));
@@ -279,7 +281,7 @@ fn fetched_by_link(client: Client) {
     seed.terminate(0);
 }
 
-/// `btsync info` finds the same info-hash in it, and libtorrent takes it.
+/// `btsync info` reports the right info-hash for the saved torrent, and libtorrent accepts it.
 fn saves_the_torrent() {
     let (stage, payload) = (Stage::new(), payload());
     let (_seed, addr) = seed(Client::Libtorrent, &stage, &payload, &[]);
@@ -296,7 +298,7 @@ fn saves_the_torrent() {
     other.says("complete");
 }
 
-/// A quarter is there already, one byte of it wrong.
+/// A quarter is already on disk, with one wrong byte.
 fn resumes() {
     let (stage, payload) = (Stage::new(), payload());
     let (_seed, addr) = seed(Client::Libtorrent, &stage, &payload, &[]);

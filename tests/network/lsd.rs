@@ -1,4 +1,4 @@
-//! Local discovery over real multicast, in a network of the test's own.
+//! Local discovery over real multicast, in the test's own network.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -12,8 +12,8 @@ use crossbeam_channel::{Receiver, unbounded};
 
 const OURS: InfoHash = InfoHash([7; 20]);
 
-/// An interface that multicast works on: the loopback interface has none over IPv6. What leaves by it goes nowhere, but comes back
-/// to all sockets of the group on this side.
+/// Creates an interface that supports multicast; loopback has none over IPv6. Packets sent on it reach no other host, but return
+/// to all local sockets of the group.
 fn allow_multicast() {
     let script = "set -e
         ip link add near type veth peer name far
@@ -24,7 +24,7 @@ fn allow_multicast() {
     assert!(Command::new("sh").args(["-c", script]).status().expect("sh").success());
 }
 
-/// Waits until both families have told the one at port `own` of the one at port `port`. Others may be heard before.
+/// Waits until the node at port `own` has found the node at port `port` over both families. Others may be found before.
 fn hears(found: &Receiver<(InfoHash, SocketAddr)>, own: u16, port: u16) {
     let deadline = Instant::now() + PATIENCE;
     let (mut four, mut six) = (0, 0);
@@ -56,7 +56,7 @@ fn neighbours_find_each_other_and_nobody_finds_itself() {
     });
 }
 
-/// The routes lead multicast elsewhere.
+/// Routes send multicast elsewhere.
 #[test]
 fn neighbours_on_the_interface_given_are_heard() {
     isolated("neighbours_on_the_interface_given_are_heard", &[], || {
@@ -74,7 +74,7 @@ fn neighbours_on_the_interface_given_are_heard() {
     });
 }
 
-/// One announces two swarms, which come and go, and each of its listeners hears of its own.
+/// One node announces two swarms, which are added and removed. Each subscriber receives only the peers of its own swarm.
 #[test]
 fn swarms_come_and_go() {
     isolated("swarms_come_and_go", &[], || {
@@ -99,7 +99,7 @@ fn swarms_come_and_go() {
             assert_eq!((swarm, addr.port()), (OTHER, 1002), "of the other family, before it was removed");
         }
         assert!(Instant::now() < end, "nobody is there who could say more");
-        // What is added later is announced at once.
+        // A swarm added later is announced at once.
         let third = InfoHash([9; 20]);
         let (tell_third, third_hears) = unbounded();
         second.add(third, tell_third);
@@ -115,7 +115,7 @@ fn sh(script: &str) {
     assert!(Command::new("sh").args(["-c", &format!("set -e; {script}")]).status().expect("sh").success(), "{script}");
 }
 
-/// Another cable to the far side.
+/// Adds a second interface to the far side.
 fn second_cable(far: &FarSide) {
     let inside =
         |words: &str| assert!(far.command("ip".as_ref()).args(words.split(' ')).status().expect("ip").success());
@@ -128,13 +128,13 @@ fn second_cable(far: &FarSide) {
     inside("link set far2 up");
 }
 
-/// Waits until a peer at an address of this network has been heard.
+/// Waits for a peer with an address in this network.
 fn hears_from(found: &Receiver<(InfoHash, SocketAddr)>, network: &str) {
     let deadline = Instant::now() + PATIENCE;
     while !found.recv_deadline(deadline).expect("a peer").1.to_string().starts_with(network) {}
 }
 
-/// No route leads a multicast anywhere. Within the time that this waits nothing is announced twice but for a change.
+/// No route covers multicast. During the test no regular second announce is due, so only a change causes one.
 #[test]
 fn every_interface_is_used_and_one_that_comes_up_later_as_well() {
     isolated("every_interface_is_used_and_one_that_comes_up_later_as_well", &["nsenter"], || {
@@ -148,7 +148,7 @@ fn every_interface_is_used_and_one_that_comes_up_later_as_well() {
         sh("ip link set near up");
         hears_from(&here, "10.89.0.2:1002");
         hears_from(&there, "10.89.0.1:1001");
-        // The second interface was not there before.
+        // The second interface did not exist before.
         second_cable(&far);
         hears_from(&here, "10.91.0.2:1002");
         hears_from(&there, "10.91.0.1:1001");
@@ -160,7 +160,7 @@ fn every_interface_is_used_and_one_that_comes_up_later_as_well() {
     });
 }
 
-/// Tied to one of two, by name or by address.
+/// Bound to one of two interfaces, by name or by address.
 #[test]
 fn an_interface_that_is_not_meant_is_not_used() {
     isolated("an_interface_that_is_not_meant_is_not_used", &["nsenter"], || {

@@ -1,4 +1,5 @@
-//! Finding peers and connecting to them: trackers, the DHT, local discovery, encryption, private torrents, networks that fail.
+//! Tests of peer discovery and connections: trackers, the DHT, local discovery, encryption, TLS, private torrents, network
+//! failures.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,7 +1,8 @@
-//! Private torrents use their trackers alone (BEP 27), and `--interface` keeps everything to one interface or address: no DHT, no
-//! local discovery, no peer exchange, and nothing by another way, as those hear it who would be told.
+//! Private torrents use only their trackers (BEP 27), and `--interface` restricts all traffic to one interface or address: no
+//! DHT, no local discovery, no peer exchange, nothing by another route. The tests check this at the receivers.
 //!
-//! An ordinary torrent beside the private one is the clock: when all has been heard of it, the private one had its time.
+//! A public torrent beside the private one is the clock: once every receiver has received its announces, the private torrent has
+//! had enough time too.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -24,10 +25,10 @@ use crate::common::{Stage, btsync, free_port, until};
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 
-/// A sender and what it said.
+/// The sender and content of a datagram.
 type Datagram = (SocketAddr, Vec<u8>);
 
-/// Everything that comes to a UDP socket, until dropped.
+/// Records every datagram that a UDP socket receives, until dropped.
 struct Ear {
     addr: SocketAddr,
     heard: Arc<Mutex<Vec<Datagram>>>,
@@ -51,19 +52,20 @@ impl Ear {
         Ear { addr, heard, stop, thread: Some(thread) }
     }
 
-    /// A node of the DHT, or a tracker, that never answers.
+    /// A DHT node or UDP tracker that never answers.
     fn at(host: u8) -> Ear {
         Ear::of(UdpSocket::bind((address(host), 0)).expect("a UDP port"))
     }
 
-    /// What is said to the IPv4 group of local discovery.
+    /// Receives what is sent to the IPv4 group of local discovery.
     fn of_neighbours() -> Ear {
         let group = Ipv4Addr::new(239, 192, 152, 143);
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
         socket.set_reuse_address(true).expect("to share the port");
         socket.set_reuse_port(true).expect("to share the port");
         socket.bind(&SocketAddr::from((group, 6771)).into()).expect("the port of local discovery");
-        // On that interface alone: without this it hears whatever group anybody on this machine has joined elsewhere.
+        // Only groups joined on this interface. By default Linux also delivers groups that other sockets of the machine have
+        // joined.
         socket.set_multicast_all_v4(false).expect("to hear what it joined");
         socket.join_multicast_v4(&group, &address(1).parse().expect("an address")).expect("the group");
         Ear::of(socket.into())
@@ -77,7 +79,7 @@ impl Ear {
         self.heard.lock().iter().map(|(from, _)| from.ip()).collect()
     }
 
-    /// Whether anything holds this text, in whatever case.
+    /// Whether any datagram contains this text, ignoring case.
     fn holds(&self, text: &str) -> bool {
         let of = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_lowercase().contains(&text.to_lowercase());
         self.heard.lock().iter().any(|(_, bytes)| of(bytes))
@@ -93,11 +95,12 @@ impl Drop for Ear {
     }
 }
 
-/// A swarm of two who have everything and may be told to wait with it, a tracker that names them, and an ear for the DHT.
+/// A swarm of two peers with the complete payload, which wait until the test lets them serve; a tracker that returns them, and a
+/// DHT node.
 struct Swarm {
     payload: Payload,
     peers: [Talker; 2],
-    /// Blocks are served, and metadata is told.
+    /// Whether the peers serve blocks, and whether they send metadata.
     serve: Arc<AtomicBool>,
     tell: Arc<AtomicBool>,
     tracker: Tracker,
@@ -116,7 +119,7 @@ impl Swarm {
                 match turn {
                     Turn::Begin => {
                         talk.wire.send(id::BITFIELD, &full_bitfield(pieces))?;
-                        // It must hear what is said meanwhile.
+                        // From another thread, so that the peer keeps reading in the meantime.
                         let (mut wire, serve) = (talk.wire.again()?, serve.clone());
                         std::thread::spawn(move || {
                             until("the peer may serve", || serve.load(Ordering::Relaxed));
@@ -135,7 +138,7 @@ impl Swarm {
         Swarm { peers, serve, tell, tracker, node: Ear::at(7), payload }
     }
 
-    /// btsync, with all that finds peers, in this swarm.
+    /// Starts btsync in this swarm, with every way of finding peers enabled.
     fn join(&self, stage: &Stage, what: &OsStr) -> Running {
         let entry = self.node.addr.to_string();
         let out = stage.folder(&self.payload.name.replace('.', "-"));
@@ -150,13 +153,13 @@ impl Swarm {
         self.join(stage, stage.torrent(&self.payload, &self.url()).as_os_str())
     }
 
-    /// Waits until both peers have been called so often.
+    /// Waits until btsync has connected to both peers so many times.
     fn calls(&self, times: usize) {
         let called = || self.peers.iter().all(|peer| peer.heard().callers.len() >= times);
         until("both peers are connected", called);
     }
 
-    /// Waits until all that can be told of a download has been told.
+    /// Waits until every way of finding peers has announced the download.
     fn is_told_of(&self, neighbours: &Ear) {
         self.calls(1);
         until("a node of the DHT is asked", || self.node.count() > 0);
@@ -168,7 +171,7 @@ impl Swarm {
         }
     }
 
-    /// Lets the peers serve; the download must end well.
+    /// Lets the peers serve; the download must complete.
     fn completes(&self, mut btsync: Running, stage: &Stage) {
         self.serve.store(true, Ordering::Relaxed);
         btsync.ends_with(0);
@@ -198,15 +201,15 @@ fn nothing_is_told_of_a_private_torrent() {
     });
 }
 
-/// What a link leads to is known to be private once the metadata is there: from then on all is silent, and who was found in
-/// another way than by the tracker is not called again.
+/// A magnet link is known to be private once its metadata has arrived. From then on btsync announces nothing else, and does not
+/// reconnect to peers that the tracker did not return.
 #[test]
 fn a_link_to_a_private_torrent_falls_silent() {
     isolated("a_link_to_a_private_torrent_falls_silent", &[], || {
         allow_multicast_on_lo();
         let (stage, neighbours) = (Stage::new(), Ear::of_neighbours());
         let (private, open) = (Swarm::new("private.bin", true), Swarm::new("open.bin", false));
-        // Somebody tells of a third, and keeps the metadata back until that one was called.
+        // A peer announces a third peer by peer exchange, and withholds the metadata until btsync has connected to that one.
         let third = Talker::new(&private.payload, 0, |_, _| Ok(true));
         let (named, tell) = (third.addr(), private.tell.clone());
         tell.store(false, Ordering::Relaxed);
@@ -222,7 +225,7 @@ fn a_link_to_a_private_torrent_falls_silent() {
         let secret = private.join(&stage, OsStr::new(&link));
         until("the third is called", || !third.heard().callers.is_empty());
         until("the DHT is asked while nobody knows that it is private", || private.node.count() > 0);
-        // Only who was called before can be seen to be called again.
+        // Only a peer that btsync connected to before can show that btsync does not reconnect.
         private.calls(1);
         private.tell.store(true, Ordering::Relaxed);
         private.calls(2);
@@ -241,7 +244,7 @@ fn a_link_to_a_private_torrent_falls_silent() {
     });
 }
 
-/// Everything that a download calls, as it is heard there.
+/// A download bound to `interface`, with receivers for every kind of traffic.
 fn tied(stage: &Stage, swarm: &Swarm, udp: &Ear, interface: &str) -> Running {
     let torrent = stage.torrent(&swarm.payload, &swarm.url());
     let (entry, udp) = (swarm.node.addr.to_string(), format!("udp://{}/announce", udp.addr));
@@ -276,7 +279,7 @@ fn all_is_called_from_the_address_given() {
         let swarm = Swarm::new("tied.bin", false);
         let mut btsync = tied(&stage, &swarm, &udp, &address(5));
         swarm.is_told_of(&neighbours);
-        // It is asked where no other tracker is.
+        // btsync asks the UDP tracker when there is no other.
         let torrent = stage.torrent(&swarm.payload, &format!("udp://{}/announce", udp.addr));
         let (out, more) = (stage.folder("out2"), ["--interface", &address(5), "--no-dht", "--no-lsd"]);
         let _other = stage.btsync_in_the_open("udp", torrent.as_os_str(), &out, free_port(), &more);
@@ -295,8 +298,8 @@ fn all_is_called_from_the_address_given() {
     });
 }
 
-/// Two interfaces, one end of a cable each: what is tied to the one, by its name or its address, says nothing to those who are reached
-/// by the other, also when it is gone.
+/// Two interfaces, each with its own cable. A download bound to one of them, by name or by address, sends nothing to hosts behind
+/// the other, even after its interface has gone.
 #[test]
 fn what_is_tied_to_an_interface_uses_no_other() {
     isolated("what_is_tied_to_an_interface_uses_no_other", &[], || {
@@ -332,7 +335,8 @@ fn uses_no_other(interface: &str, cut: &str) {
     btsync.terminate(7);
 }
 
-/// For trackers that allow certain clients only: what announces, handshakes and HTTP requests say, by default and as told.
+/// For trackers that allow only certain clients: the client name in announces, handshakes and HTTP requests, by default and as
+/// configured.
 #[test]
 fn a_client_is_called_as_the_user_says() {
     let version = env!("CARGO_PKG_VERSION");
@@ -353,7 +357,8 @@ fn a_client_is_called_as_the_user_says() {
     }
 }
 
-/// The first eight bytes of the peer id in an announce and in a handshake, the user agent, and the name in the extension handshake.
+/// The first eight bytes of the peer id in an announce and in a handshake, the user agent, and the name in the extension
+/// handshake.
 fn heard_of_the_client(options: &[&str]) -> [String; 4] {
     let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40_000, 16 * 1024));
     let (told, heard) = std::sync::mpsc::channel();
@@ -393,7 +398,7 @@ fn heard_of_the_client(options: &[&str]) -> [String; 4] {
     [announced, String::from_utf8_lossy(&id).into_owned(), agent.expect("a user agent").to_owned(), client]
 }
 
-/// A listener that must not be called, and its address.
+/// A listener that must receive no connection, and its address.
 fn untouched() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("a listener that does not wait");
@@ -401,7 +406,7 @@ fn untouched() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// A download that gives up soon, with this in the environment and nothing else of a proxy.
+/// A download that gives up soon, with this proxy variable and no other in its environment.
 fn behind(stage: &Stage, what: &str, variable: (&str, &str)) -> std::process::Output {
     let mut command = btsync();
     for name in ["all_proxy", "http_proxy", "https_proxy", "no_proxy"] {
@@ -411,7 +416,7 @@ fn behind(stage: &Stage, what: &str, variable: (&str, &str)) -> std::process::Ou
     command.args(["--listen-port", &free_port().to_string()]).current_dir(stage.path("")).output().expect("btsync runs")
 }
 
-/// As proxies allow CONNECT for TLS only.
+/// Many proxies allow CONNECT for TLS only.
 #[test]
 fn a_proxy_gets_whole_urls_for_http_and_connect_for_https() {
     let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40_000, 16 * 1024));

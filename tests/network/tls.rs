@@ -1,4 +1,4 @@
-//! Whose certificates are trusted: those bundled with btsync, and beside them those of the system or of `SSL_CERT_FILE`.
+//! Which certificates btsync trusts: those bundled with it, and also the system's or those in `SSL_CERT_FILE`.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,19 +15,19 @@ use crate::common::process::Running;
 use crate::common::seeder::{FakePeer, Gate};
 use crate::common::{Stage, btsync, free_port};
 
-/// Certificates that `testdata/tls/make.sh` made.
+/// A certificate file made by `testdata/tls/make.sh`.
 fn certificate(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tls").join(name)
 }
 
-/// A tracker over TLS, whose certificate the tests' own CA signed.
+/// An HTTPS tracker whose certificate is signed by the tests' own CA.
 struct HttpsTracker {
     addr: SocketAddr,
     asked: Arc<AtomicUsize>,
 }
 
 impl HttpsTracker {
-    /// Tells everybody of these peers for as long as the test's process lives.
+    /// Returns these peers to every client, for as long as the test process lives.
     fn start(peers: &[SocketAddr]) -> HttpsTracker {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
         let addr = listener.local_addr().expect("an address");
@@ -42,7 +42,7 @@ impl HttpsTracker {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let mut session = ServerConnection::new(config.clone()).expect("a session");
-                // A client that trusts nobody here hangs up, which is its business.
+                // A client that does not trust the certificate disconnects, as it should.
                 if serve(&mut session, stream, &answer).is_ok() {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
@@ -51,7 +51,7 @@ impl HttpsTracker {
         HttpsTracker { addr, asked }
     }
 
-    /// Its announce URL, at a host that its certificate names.
+    /// The announce URL, with a host name from its certificate.
     fn url(&self, host: &str) -> String {
         format!("https://{host}:{}/announce", self.addr.port())
     }
@@ -87,7 +87,7 @@ fn serve(session: &mut ServerConnection, mut socket: TcpStream, answer: &[u8]) -
     stream.flush()
 }
 
-/// A download with a peer that only the tracker knows.
+/// A download whose only peer is known from the tracker.
 struct Scene {
     stage: Stage,
     payload: Payload,
@@ -129,7 +129,7 @@ fn a_tracker_of_the_users_own_authority_is_trusted() {
 #[test]
 fn a_tracker_of_an_unknown_authority_is_not() {
     let scene = Scene::new();
-    // The second names a file that does not help, and another is trusted for another host than this.
+    // The second case names a file without certificates. The third trusts our CA, but the certificate does not name its host.
     for (name, host, env) in [
         ("without", "127.0.0.1", &[][..]),
         ("other", "127.0.0.1", &[("SSL_CERT_FILE", &*certificate("server-key.pem"))][..]),
@@ -155,7 +155,7 @@ fn certificates_are_read_for_https_alone() {
         run("https", &scene.tracker.url("127.0.0.1")),
         "a file that the user named is missing, and nothing is said"
     );
-    // The same port, so that it gets as far as a connection.
+    // On the same port, so that a connection is made.
     let plain = scene.tracker.url("127.0.0.1").replace("https:", "http:");
     assert!(!run("http", &plain), "it was looked for without need");
 }

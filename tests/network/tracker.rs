@@ -1,4 +1,4 @@
-//! The HTTP tracker client against trackers that mean no good, and against our own tracker.
+//! The HTTP tracker client against malicious trackers and against our own tracker.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,12 +11,12 @@ use btsync::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse
 use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 use btsync::types::{InfoHash, PeerId};
 
-/// Plenty, for what is expected to end on its own.
+/// A generous deadline, for exchanges that end by themselves.
 const PATIENT: Duration = Duration::from_secs(20);
-/// For what never ends on its own: if the deadline did not hold, the test would hang.
+/// A short deadline, for exchanges that never end by themselves: without it the test would hang.
 const SHORT: Duration = Duration::from_millis(1500);
 
-/// Serves every connection with `serve`, which gets the request's target, for as long as the test's process lives.
+/// Serves every connection with `serve`, which gets the request's target, for as long as the test process lives.
 fn hostile(serve: impl Fn(&str, &mut TcpStream) -> io::Result<()> + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = listener.local_addr().unwrap();
@@ -26,7 +26,7 @@ fn hostile(serve: impl Fn(&str, &mut TcpStream) -> io::Result<()> + Send + Sync 
             let serve = Arc::clone(&serve);
             thread::spawn(move || {
                 let target = read_target(&mut stream).unwrap_or_default();
-                // The client hanging up is what ends most of them.
+                // Most of them end because the client disconnects.
                 let _ = serve(&target, &mut stream);
             });
         }
@@ -34,7 +34,7 @@ fn hostile(serve: impl Fn(&str, &mut TcpStream) -> io::Result<()> + Send + Sync 
     addr
 }
 
-/// Reads a request and returns what it asks for.
+/// Reads a request and returns its target.
 fn read_target(stream: &mut TcpStream) -> io::Result<String> {
     let mut request = Vec::new();
     let mut part = [0; 1024];
@@ -48,7 +48,7 @@ fn read_target(stream: &mut TcpStream) -> io::Result<String> {
     Ok(request.split(' ').nth(1).unwrap_or_default().to_owned())
 }
 
-/// A tracker that answers everything with the same bytes.
+/// A tracker that answers every request with the same bytes.
 fn fixed(response: impl Into<Vec<u8>>) -> SocketAddr {
     let response = response.into();
     hostile(move |_, stream| stream.write_all(&response))
@@ -130,7 +130,7 @@ fn one_byte_at_a_time_does_not_outlast_the_deadline() {
             s.write_all(head)?;
             loop {
                 s.write_all(b"1")?;
-                // Slow on purpose; the client's deadline is what is tested.
+                // Slow on purpose, because the test checks the client's deadline.
                 thread::sleep(Duration::from_millis(50));
             }
         })
@@ -143,7 +143,7 @@ fn one_byte_at_a_time_does_not_outlast_the_deadline() {
 fn silence_ends_at_the_deadline() {
     let silent = hostile(|_, s| s.read_to_end(&mut Vec::new()).map(drop));
     assert_eq!(ask(silent, SHORT), Err(TrackerError::Timeout));
-    // Nobody accepts, the system does.
+    // The process does not accept; the kernel completes the connection.
     let deaf = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     assert_eq!(ask(deaf.local_addr().unwrap(), SHORT), Err(TrackerError::Timeout));
 }
@@ -231,7 +231,7 @@ fn a_gzip_bomb_is_cut_off_and_honest_gzip_is_read() {
     let honest = gzip_stored(b"d8:intervali77ee");
     let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", honest.len());
     assert_eq!(ask(fixed([head.as_bytes(), &honest].concat()), PATIENT).unwrap().interval.as_secs(), 77);
-    // By another name, or without one.
+    // Under another name of the encoding, and without one.
     for name in ["Content-Encoding: x-gzip\r\n", "Content-Encoding: X-GZip\r\n", "Content-Encoding: identity\r\n", ""] {
         let answer = |body: &[u8]| {
             let head = format!("HTTP/1.1 200 OK\r\n{name}Content-Length: {}\r\n\r\n", body.len());
@@ -248,7 +248,7 @@ fn a_gzip_bomb_is_cut_off_and_honest_gzip_is_read() {
 
 const GZIP_HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
-/// A gzip file whose only block is stored as it is (RFC 1951, 1952).
+/// A gzip file with a single stored block (RFC 1951, 1952).
 fn gzip_stored(data: &[u8]) -> Vec<u8> {
     let len = u16::try_from(data.len()).unwrap();
     let crc = !data.iter().fold(!0u32, |crc, &byte| {
@@ -258,8 +258,8 @@ fn gzip_stored(data: &[u8]) -> Vec<u8> {
     [&GZIP_HEAD[..], &block, &crc.to_le_bytes(), &u32::from(len).to_le_bytes()].concat()
 }
 
-/// Five million zeros in 32 KB of gzip: one literal, then copies of 258 bytes in 13 bits each (fixed codes: the longest length
-/// is 11000101, distance 1 is 00000).
+/// Five million zeros in 32 KB of gzip: one literal, then copies of 258 bytes in 13 bits each (fixed codes: the longest length is
+/// 11000101, distance 1 is 00000).
 fn gzip_bomb() -> Vec<u8> {
     let mut bits: Vec<u8> = vec![1, 1, 0]; // final block, fixed codes
     bits.extend([0, 0, 1, 1, 0, 0, 0, 0]); // literal 0
@@ -324,7 +324,7 @@ fn tls_is_not_spoken_with_whoever_is_there() {
     assert!(!failed.to_string().contains("secret") && !failed.to_string().contains('\n'), "{failed}");
 }
 
-/// Announces over HTTP and returns the answer, which must be one.
+/// Announces over HTTP, which must succeed, and returns the answer.
 fn tell(url: &str, port: u16, left: u64, event: Option<AnnounceEvent>) -> AnnounceResponse {
     HttpTracker::new().announce(url, &report(port, left, event), PATIENT).unwrap()
 }
@@ -353,12 +353,12 @@ fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
     assert_eq!((ports(&third), third.complete), (vec![1001, 1002], Some(2)));
     tell(&url, 1002, 0, Some(AnnounceEvent::Stopped));
     assert_eq!(ports(&tell(&url, 1003, 5, None)), [1001]);
-    // The list form, where the URL asks for it first.
+    // The list form, because the `compact=0` in the URL comes before our own parameter.
     assert_eq!(ports(&tell(&format!("{url}?compact=0"), 1003, 5, None)), [1001]);
     server.stop();
 }
 
-/// One request by hand; the body of the response.
+/// Sends one plain request; returns the response's body.
 fn get(server: SocketAddr, target: &str) -> String {
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(PATIENT)).unwrap();

@@ -1,5 +1,5 @@
-//! The fuzz targets over their seeds and over everything that fuzzing ever found: `testdata/fuzz/<target>/`. What the fuzzer
-//! does for minutes with a nightly compiler (`make fuzz`), this repeats in a moment with a stable one.
+//! Runs the fuzz targets on their seeds and on every input that fuzzing has found: `testdata/fuzz/<target>/`. Fuzzing itself
+//! (`make fuzz`) takes minutes and a nightly compiler; this takes a moment on stable.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ fn seeds(name: &str) -> Vec<(String, Vec<u8>)> {
     paths.map(|path| (path.display().to_string(), std::fs::read(&path).expect("a seed"))).collect()
 }
 
-/// Seeds that are there to be refused; of what fuzzing found nothing is expected.
+/// Seeds that the parsers must refuse. Inputs found by fuzzing may be accepted or refused.
 const REFUSED: [&str; 6] = ["http_tracker/failure", "mse/call", "mse/key", "mse/raw", "resume/old", "resume/strange"];
 
-/// Runs a target, and says which input it failed on; whether it was accepted.
+/// Runs a target and panics with the input's name if it fails. Returns whether the target accepted the input.
 fn run(target: Target, what: &str, bytes: &[u8]) -> bool {
     let ended = std::panic::catch_unwind(|| target(bytes));
     ended.unwrap_or_else(|_| panic!("{what} breaks a promise: see above"))
@@ -36,7 +36,7 @@ fn every_seed_passes_and_is_accepted_unless_it_is_to_be_refused() {
     }
 }
 
-/// Every seed cut short, and with bytes changed at random: the same every time.
+/// Every seed truncated, and with bytes changed at random, the same way in every run.
 #[test]
 fn seeds_that_are_cut_or_changed_pass_too() {
     let mut rng = fastrand::Rng::with_seed(0xb7);

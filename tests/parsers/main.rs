@@ -1,4 +1,4 @@
-//! Torrents of other programs, odd and malformed ones, and the seeds of the fuzz targets.
+//! Tests of parsers: torrents from other programs, odd and malformed torrents, and the seeds of the fuzz targets.
 
 #[path = "../common/mod.rs"]
 mod common;

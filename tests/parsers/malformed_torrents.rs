@@ -1,5 +1,5 @@
-//! Every malformed torrent ends in one clear line and exit code 25 or 26, and takes no memory whatever its size. Alone in its
-//! file, as what is measured is the largest of all children. Odd ones that are valid: `odd_torrents.rs`.
+//! Every malformed torrent ends in one clear line and exit code 25 or 26, and takes little memory whatever its size. In a process
+//! of its own, because it measures the largest of all its children. For odd but valid torrents see `odd_torrents.rs`.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -11,20 +11,20 @@ use crate::common::torrents::{but, d, file, l, path, rest, s, with_files};
 use crate::common::{PATIENCE, Stage, btsync};
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// What a process may ever have resident that was given a bad torrent, in KiB.
+/// The peak resident memory that a process with a malformed torrent may have, in KiB.
 const MEMORY_MAX: i64 = 32 * 1024;
 
-/// Content of a file, as runs that are repeated: this process must stay small, as its children's peak is counted from its own.
+/// A file's content as repeated runs. This process must stay small, because a child's peak includes what it inherits.
 type Parts = Vec<(Vec<u8>, usize)>;
 
-/// An exit code, a word of the message, what the file holds.
+/// An exit code, a word of the message, the file's content.
 type Case = (i32, &'static str, Parts);
 
 fn whole(bytes: impl Into<Vec<u8>>) -> Parts {
     vec![(bytes.into(), 1)]
 }
 
-/// A start, something many times, and an end.
+/// A start, a middle repeated many times, and an end.
 fn long(start: &[u8], middle: &[u8], times: usize, end: &[u8]) -> Parts {
     vec![(start.to_vec(), 1), (middle.to_vec(), times), (end.to_vec(), 1)]
 }
@@ -67,7 +67,7 @@ fn no_bencode() -> Vec<Case> {
         (25, "longer than what follows", long(b"d4:infod6:pieces32000000:", b"x", 30 << 20, b"")),
         (25, "too long", long(b"d30000000:", b"k", 30_000_000, b"i1ee")),
     ]);
-    // Keys that get shorter are as unsorted as can be.
+    // Keys that get smaller are completely unsorted.
     let keys: Vec<u8> = (0..100_000).rev().flat_map(|n| format!("7:{n:07}0:").into_bytes()).collect();
     cases.push((25, "order", whole([b"d", &*keys, b"e"].concat())));
     cases
@@ -128,7 +128,7 @@ fn no_torrent() -> Vec<Case> {
     cases
 }
 
-/// What is wrong stands at the end of much that is right.
+/// The error is at the end of a large, otherwise valid torrent.
 fn no_torrent_and_large() -> Vec<Case> {
     vec![
         (26, "1500000 piece hashes where", pieces("i30e", MANY * 20, b"")),
@@ -139,7 +139,7 @@ fn no_torrent_and_large() -> Vec<Case> {
     ]
 }
 
-/// Hashes of 30 MB.
+/// Number of piece hashes; together they have 30 MB.
 const MANY: usize = 1_500_000;
 
 /// A torrent with [`MANY`] hashes.
@@ -148,13 +148,13 @@ fn pieces(length: &str, bytes: usize, end: &[u8]) -> Parts {
     long(head.as_bytes(), &[7; 20], MANY, &[end, b"ee"].concat())
 }
 
-/// A torrent of 24 MB with very many files, of which the last is this.
+/// Writes a torrent of 24 MB with 700,000 files, plus the file `last`.
 fn write_files(to: &Path, last: &[&str]) {
     let names = (0..700_000).map(|n| file(&[&format!("d{}", n % 7), &format!("f{n:05}")], "i0e"));
     write_list(to, names, last);
 }
 
-/// One of 31 MB with many files as deep down as they may be.
+/// Writes a torrent of 31 MB with 95,000 files at the greatest allowed depth, plus the file `last`.
 fn write_deep(to: &Path, last: &[&str]) {
     let names = (0..95_000).map(|n| file(&[&["a"; 99][..], &[&format!("f{n:05}")]].concat(), "i0e"));
     write_list(to, names, last);
@@ -173,7 +173,7 @@ fn write_list(to: &Path, files: impl Iterator<Item = Vec<u8>>, last: &[&str]) {
 fn write(to: &Path, parts: &Parts) {
     let mut out = BufWriter::new(File::create(to).expect("a file"));
     for (bytes, times) in parts {
-        // In runs, as most are of a single byte.
+        // In larger chunks, because most runs repeat a single byte.
         let run = bytes.repeat((1 << 16) / bytes.len().max(1) + 1);
         let mut left = bytes.len() * times;
         while left > 0 {
@@ -185,12 +185,12 @@ fn write(to: &Path, parts: &Parts) {
     out.flush().expect("room on the disk");
 }
 
-/// The most memory that any process had that this one has waited for, in KiB.
+/// The largest peak memory of all child processes waited for, in KiB.
 fn peak() -> i64 {
     getrusage(UsageWho::RUSAGE_CHILDREN).expect("the children's usage").max_rss()
 }
 
-/// Both commands end with that code and one line, and leave nothing behind.
+/// Both commands must end with this code and one line, and leave no file behind.
 fn is_refused(stage: &Stage, torrent: &Path, code: i32, word: &str) {
     let out = stage.path("out");
     for (name, args) in [("info", vec![Path::new("info"), torrent]), ("download", vec![torrent, &out])] {
@@ -211,7 +211,7 @@ fn malformed_torrents_end_in_one_line_and_take_no_memory() {
     alone_in_process("malformed_torrents_end_in_one_line_and_take_no_memory", || {
         let stage = Stage::new();
         let torrent = stage.path("bad.torrent");
-        // One after the other: what is measured is the largest so far.
+        // One after the other, because the measured peak is the largest so far.
         for cases in [no_bencode, no_torrent, no_torrent_and_large] {
             for (code, word, parts) in cases() {
                 write(&torrent, &parts);
@@ -227,7 +227,7 @@ fn malformed_torrents_end_in_one_line_and_take_no_memory() {
         is_refused(&stage, Path::new("/dev/null"), 25, "the file is empty");
         is_refused(&stage, &stage.folder("folder.torrent"), 15, "is a folder");
 
-        // From a pipe, which can be read once only.
+        // From a pipe, which can be read only once.
         write(&torrent, &pieces("i30e", MANY * 20, b""));
         let piped = "cat bad.torrent | \"$BTSYNC\" info /dev/stdin";
         let mut shell = std::process::Command::new("sh");
@@ -236,20 +236,20 @@ fn malformed_torrents_end_in_one_line_and_take_no_memory() {
         ended.ends_with(26);
         assert!(ended.log().contains("piece hashes") && peak() <= MEMORY_MAX, "{}: {} KiB", ended.log(), peak());
 
-        // The same with the length that it needs is fine, and shows that memory is measured at all.
+        // With the matching length the torrent is valid. This case also shows that the measurement works.
         write(&torrent, &pieces(&format!("i{}e", MANY * 16), MANY * 20, b""));
         stage.start("large", btsync().arg("info").arg(&torrent)).ends_with(0);
         assert!(peak() > MEMORY_MAX, "{} KiB", peak());
         assert!(peak() < 3 * 32 * 1024, "{} KiB for 30 MB", peak());
 
-        // A fine one with very many files is told of file by file, however it is told.
+        // btsync lists a valid torrent with very many files one by one, as text and as JSON.
         write_files(&torrent, &["last"]);
         for form in [None, Some("--json")] {
             stage.start("many", btsync().arg("info").args(form).arg(&torrent)).ends_with(0);
             assert!(peak() < 4 * 32 * 1024, "{form:?}: {} KiB for 24 MB", peak());
         }
 
-        // So is one in which a file lies where others need a folder.
+        // The same for a torrent in which a file has the name of a folder that other files need.
         write_files(&torrent, &["d1"]);
         let mut info: Running = stage.start("moves", btsync().arg("info").arg(&torrent));
         info.ends_with(0);

@@ -1,4 +1,4 @@
-//! Torrents that are odd but valid, or large: accepted, under names that are safe on a disk and on a terminal.
+//! Odd but valid torrents, and large ones: btsync accepts them, with names that are safe on disk and on a terminal.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::common::torrents::{but, d, file, path, rest, s, with_files};
 use crate::common::{Stage, btsync};
 use serde_json::Value;
 
-/// What `info --json` says of it.
+/// The output of `info --json` for a torrent.
 fn said(stage: &Stage, bytes: &[u8]) -> Value {
     let torrent = stage.path("odd.torrent");
     std::fs::write(&torrent, bytes).expect("a file");
@@ -61,7 +61,7 @@ fn a_hundred_thousand_files_and_long_paths_are_accepted() {
     info.ends_with(0);
     assert!(info.log().contains("files       100000"));
 
-    // A path as long as may be, in a folder whose own path is long too.
+    // A path of the greatest length, in a folder whose own path is long too.
     let part = "n".repeat(198);
     let far = vec![part.as_str(); 19];
     std::fs::write(&torrent, with_files(&[file(&far, "i1e")])).expect("a file");

@@ -1,4 +1,4 @@
-//! The torrents of testdata/, which another program than ours made, read as that program says they must be.
+//! The torrents in testdata/, which another program made: btsync must read the values in `hashes.json`.
 
 use std::path::Path;
 
