@@ -1,4 +1,4 @@
-//! The program as a shell sees it: exit codes, one line on stderr, and what a closed pipe or a signal does.
+//! The program as a shell sees it: exit codes, one line on stderr, and its reaction to a closed pipe or a signal.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -19,7 +19,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// It ends with that code and with one line that holds `word`.
+/// The program must end with this code and print one line that contains `word`.
 fn fails(dir: &Path, args: &[&str], code: i32, word: &str) {
     let output = run(dir, args);
     let words = stderr(&output);
@@ -29,7 +29,7 @@ fn fails(dir: &Path, args: &[&str], code: i32, word: &str) {
     assert!(output.stdout.is_empty(), "{args:?}");
 }
 
-/// A folder with `payload`, 100,000 bytes, and its `payload.torrent`, which names no tracker.
+/// A folder with `payload` of 100,000 bytes and `payload.torrent`, which names no tracker.
 fn with_torrent() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     let bytes: Vec<u8> = (0..100_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -49,7 +49,7 @@ fn a_wrong_command_line_ends_with_28() {
     fails(dir.path(), &["info"], 28, "");
 }
 
-/// What is said of a URL without a host is quoted as it should be.
+/// The message about a URL without a host quotes it correctly.
 #[test]
 fn a_url_without_a_host_is_quoted_right() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -67,7 +67,7 @@ fn every_command_that_is_suggested_has_its_help() {
     }
 }
 
-/// A peer that accepts the connection and says nothing is known all the same.
+/// A peer that accepts the connection but sends nothing still counts as known.
 #[test]
 fn a_peer_that_does_not_answer_is_known() {
     let dir = with_torrent();

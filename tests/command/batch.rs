@@ -1,5 +1,5 @@
-//! Several torrents at once, by the real program: from names, a list and URLs; one after the other; what fails
-//! among them; how it ends.
+//! Several torrents in one run: named on the command line, in a list or by URL; one at a time; failures among them; how the run
+//! ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -61,7 +61,7 @@ fn what_fails_stops_no_other_and_the_first_failure_is_the_exit_code() {
     assert!(errors.iter().any(|error| error["name"] == "taken"), "{errors:?}");
 }
 
-/// Of several names, whether the command line has them or a list.
+/// The names come from the command line, or from a list.
 #[test]
 fn nothing_begins_where_one_of_several_names_is_none_of_a_torrent() {
     let stage = Stage::new();
@@ -111,7 +111,7 @@ fn a_list_names_torrents_from_a_file_and_from_standard_input() {
     assert_eq!(code(&output), Some(15), "{}", stderr(&output));
 }
 
-/// Each event of two downloads says whose it is; with one at a time they follow each other in the order of their names.
+/// Each event of two downloads names its torrent. With one download at a time, they run in the order of their names.
 #[test]
 fn one_at_a_time_is_in_order_and_each_event_has_its_torrent() {
     let stage = Stage::new();
@@ -192,7 +192,7 @@ fn no_two_torrents_write_to_the_same_file() {
     assert!(stderr(&output).contains("--out") && !stage.path("more").exists(), "{}", stderr(&output));
 }
 
-/// The first one takes much longer to read: it is not refused for that.
+/// The first torrent takes much longer to read, but is not refused for that.
 #[test]
 fn of_two_that_write_to_one_file_the_second_is_refused() {
     let stage = Stage::new();
@@ -213,7 +213,7 @@ fn of_two_that_write_to_one_file_the_second_is_refused() {
     }
 }
 
-/// As with one set of files on two trackers: nothing is written, so nobody is in the way of anybody.
+/// For example one set of files on two trackers: btsync writes nothing, so the torrents do not conflict.
 #[test]
 fn two_complete_torrents_share_a_file() {
     let stage = Stage::new();
@@ -226,7 +226,7 @@ fn two_complete_torrents_share_a_file() {
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
 }
 
-/// What a link leads to is known late, and when the first one is done its file is there.
+/// The files of a magnet link are known late, and the first torrent's file still exists when that one is complete.
 #[test]
 fn no_two_links_write_to_the_same_file() {
     let stage = Stage::new();
@@ -275,7 +275,7 @@ fn a_torrent_comes_by_its_url() {
         swarm.is_at(&stage.path(&out));
         assert!(fs::read(stage.path(&keep)).expect("it is kept") == swarm.bytes(), "byte for byte");
     }
-    // Among several, which are kept in a folder.
+    // One among several, whose .torrent files are kept in a folder.
     let two = Swarm::new(&stage, "two", usize::MAX);
     let kept = stage.folder("kept").join(format!("{}.torrent", swarm.payload.hex()));
     let mut command = fleet(&stage);
@@ -360,7 +360,7 @@ fn who_waits_for_a_pipe_can_be_stopped() {
     swarm.is_at(&stage.path("out"));
 }
 
-/// On a terminal there is a line for each, and one of sums.
+/// On a terminal each torrent has a row, and one more row has the totals.
 #[test]
 fn a_terminal_shows_a_line_for_each() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -376,14 +376,14 @@ fn a_terminal_shows_a_line_for_each() {
     let mut command = fleet(&stage);
     command.args(swarms.iter().map(|swarm| &swarm.torrent)).arg("out").env("TERM", "xterm").stderr(theirs);
     let mut child = command.spawn().expect("btsync runs");
-    drop(command); // it holds the terminal's other end, too
+    drop(command); // it also holds the terminal's other end
     let mut file = fs::File::from(ours);
     let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
-    // The end of a terminal is an error.
+    // Reading a closed terminal fails.
     while let Ok(count @ 1..) = std::io::Read::read(&mut file, &mut buffer) {
         shown.extend_from_slice(&buffer[..count]);
         let text = String::from_utf8_lossy(&shown);
-        // One line and the sums are all that four rows have room for: one row more is left free.
+        // Four rows have room for one torrent and the totals; one more row stays free.
         if text.contains("+ 2 more") && text.contains("0 of 3 whole") {
             for swarm in &swarms {
                 swarm.gate.open();
@@ -398,7 +398,7 @@ fn a_terminal_shows_a_line_for_each() {
     }
 }
 
-/// A torrent by every form that people have it in.
+/// A torrent in every form in which users have it.
 #[test]
 fn a_torrent_may_be_packed_a_file_url_or_where_a_redirect_leads() {
     let stage = Stage::new();
@@ -421,7 +421,7 @@ fn a_torrent_may_be_packed_a_file_url_or_where_a_redirect_leads() {
     }
     let output = fleet(&stage).arg("file://elsewhere.example/x.torrent").output().expect("btsync runs");
     assert_eq!(code(&output), Some(28), "{}", stderr(&output));
-    // What is packed too well is no torrent.
+    // A torrent that unpacks to too much is refused.
     fs::write(stage.path("bomb.torrent"), gzipped(&stage, &vec![b'0'; 40 << 20])).expect("a file");
     let output = fleet(&stage).arg("bomb.torrent").output().expect("btsync runs");
     assert_eq!(code(&output), Some(26), "{}", stderr(&output));
@@ -433,7 +433,7 @@ fn a_bare_hash_and_a_redirect_to_a_link_are_links() {
     let [hashed, linked] = ["hashed", "linked"].map(|name| Swarm::new(&stage, name, usize::MAX));
     let link = linked.payload.magnet(&format!("&tr={}", linked.tracker.url("127.0.0.1")));
     let web = Web::start(&[("/link", Page::Elsewhere(link))]);
-    // Their seeders have no metadata to give.
+    // Their seeders do not send metadata.
     let tracker = hashed.tracker.url("127.0.0.1");
     let given = [hashed.payload.hex(), "--bt-tracker".to_owned(), tracker, "--stop-timeout=2".to_owned()];
     let output = fleet(&stage).args(given).output().expect("btsync runs");
@@ -456,7 +456,8 @@ fn what_is_ignored_or_cannot_be_reached_is_told() {
     assert!(said.contains(" unreachable") && !said.contains("no peer is known"), "{said}");
 }
 
-/// One at a time, a torrent that has failed is not begun again by its second name, be that the same one or that of a copy.
+/// With one download at a time, a torrent that has failed is not started again under its second name, whether that is the same
+/// name or that of a copy.
 #[test]
 fn a_torrent_that_failed_is_not_begun_again_by_its_second_name() {
     let stage = Stage::new();
@@ -479,7 +480,7 @@ fn a_torrent_that_failed_is_not_begun_again_by_its_second_name() {
     assert!(said.contains("1 torrent is whole, 1 not"), "{said}");
 }
 
-/// A torrent that waits for its turn is the one that was named, or none.
+/// A torrent that waits for its turn is started only if its file is still the one that was named.
 #[test]
 fn what_takes_the_name_of_a_torrent_that_waits_is_not_begun() {
     let stage = Stage::new();
@@ -498,7 +499,7 @@ fn what_takes_the_name_of_a_torrent_that_waits_is_not_begun() {
     first.is_at(&stage.path("out"));
 }
 
-/// Two names of one folder hold the same files.
+/// Two names of one folder refer to the same files.
 #[test]
 fn a_second_name_of_a_folder_lets_no_torrent_write_over_the_file_of_another() {
     for at_once in ["1", "5"] {

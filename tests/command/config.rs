@@ -1,4 +1,4 @@
-//! Options from a file and from the environment, as the program itself takes them.
+//! Options from the configuration file and from the environment.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use crate::common::payload::Payload;
 use crate::common::{Stage, btsync};
 
-/// A user with a home: `x.torrent`, and all of it in `there`.
+/// A user with a home folder that has `x.torrent`, and its content in `there`.
 struct Home {
     stage: Stage,
 }
@@ -20,7 +20,7 @@ impl Home {
         Home { stage }
     }
 
-    /// Writes the usual file.
+    /// Writes the default configuration file.
     fn config(&self, text: &str) -> PathBuf {
         let path = self.stage.folder("config/btsync").join("config");
         fs::write(&path, text).expect("a configuration");
@@ -48,7 +48,7 @@ fn ends(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "{}{}", said(output), String::from_utf8_lossy(&output.stdout));
 }
 
-/// A download that finds nobody gives up at once, as this file tells it to.
+/// A configuration with which a download gives up at once, because it knows no peer.
 const ALONE: &str = "# nobody is asked\nno-dht\nno-lsd = yes\nbt-exclude-tracker = *\nlisten-port = 20000-60000\n";
 
 #[test]
@@ -57,7 +57,7 @@ fn a_download_does_as_its_file_says() {
     home.config(&format!("{ALONE}stop-timeout = 0.1\ndir = elsewhere\n"));
     ends(&home.run("x.torrent"), 2);
     assert!(home.stage.path("elsewhere").is_dir());
-    // The folder after the torrent has precedence, and so has an option.
+    // The folder given after the torrent takes precedence, and so does an option.
     ends(&home.run("x.torrent there"), 0);
     ends(&home.run("x.torrent -d there"), 0);
     ends(&home.command("x.torrent").env("BTSYNC_DIR", "there").output().expect("it starts"), 0);
@@ -66,7 +66,7 @@ fn a_download_does_as_its_file_says() {
 #[test]
 fn what_the_file_turns_on_the_line_turns_off() {
     let home = Home::new();
-    // With --seed it would never end.
+    // With `seed` in effect it would never end.
     home.config(&format!("{ALONE}seed\nquiet\ndir = there"));
     let output = home.run("x.torrent --seed=no");
     ends(&output, 0);
@@ -103,7 +103,7 @@ fn a_file_that_is_named_must_be_there_and_the_usual_one_need_not() {
     ends(&home.run("x.torrent there --config /dev/zero"), 28);
     ends(&home.run("x.torrent there --config ."), 15);
     home.config("nonsense");
-    // Commands ask for none.
+    // Commands other than a download read no configuration file.
     ends(&home.run("info x.torrent"), 0);
     ends(&home.command("verify x.torrent there").env("BTSYNC_CONFIG", "missing").output().expect("it starts"), 0);
     for line in ["--version", "--help"] {
@@ -142,7 +142,7 @@ fn the_example_sets_nothing_and_has_the_names_of_options() {
     };
     let text = shown(example);
     assert!(text.lines().all(|line| line.ends_with(" (default)")), "{text}");
-    // A switch stands alone on its line; the words in capital letters are no values yet.
+    // A switch has no value; words in capital letters are placeholders.
     let example = fs::read_to_string(example).expect("the example");
     let switches: Vec<_> = example
         .lines()

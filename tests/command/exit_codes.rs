@@ -1,5 +1,5 @@
-//! Every exit code from a real cause, through the program: the whole table of `src/cli/exit.rs`, so that none is only a number.
-//! Other tests hold further causes of the same codes (`faults.rs`, `private.rs`, `cli.rs`, `cli_tools.rs`, `json.rs`).
+//! Every exit code with a real cause: the whole table of `src/cli/exit.rs`. Other tests have further causes of the same codes
+//! (`basics.rs`, `tools.rs`, `json.rs`, and `faults.rs` and `private.rs` in other groups).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
@@ -14,13 +14,13 @@ use crate::common::process::without_settings;
 use crate::common::seeder::{FakePeer, Gate};
 use crate::common::{Stage, btsync};
 
-/// Where each cause is prepared: `payload.bin` and `payload.torrent`, which names no tracker that answers.
+/// A folder with `payload.bin` and `payload.torrent`, which names no tracker that answers. Each cause is prepared in it.
 struct Ground {
     stage: Stage,
     payload: Payload,
 }
 
-/// The code that it ended with, and what it said on standard error.
+/// The exit code and the text on standard error.
 type End = (Option<i32>, String);
 
 impl Ground {
@@ -35,12 +35,12 @@ impl Ground {
         fs::write(self.stage.path(name), text).expect("a file");
     }
 
-    /// Runs the program with these words.
+    /// Runs the program with these arguments.
     fn run(&self, line: &str) -> End {
         self.end(btsync().args(line.split(' ')))
     }
 
-    /// Runs `payload.torrent FOLDER` and more, with nobody to find.
+    /// Runs `payload.torrent FOLDER` with further options and no way to find peers.
     fn download(&self, folder: &str, more: &str) -> End {
         let alone = "--no-dht --no-lsd --bt-exclude-tracker * --listen-port 20000-60000";
         self.run(format!("payload.torrent {folder} {alone} {more}").trim_end())
@@ -53,10 +53,10 @@ impl Ground {
     }
 }
 
-/// Brings the cause about and the program to its end.
+/// Prepares the cause, runs the program and returns how it ended.
 type Cause = fn(&Ground) -> End;
 
-/// A way to each code.
+/// A cause for each exit code.
 const CAUSES: [(i32, Cause); 19] = [
     (0, |ground| ground.download(".", "")),
     (1, |ground| ground.run("create /dev/null")),
@@ -76,7 +76,7 @@ const CAUSES: [(i32, Cause); 19] = [
         (running.end_within(crate::common::PATIENCE), running.log())
     }),
     (9, |ground| {
-        // A shell's limit on files: 64 blocks of 512 bytes, which is less than the download.
+        // A shell's file size limit: 64 blocks of 512 bytes, less than the download.
         let (gate, mut shell) = (Gate::new(usize::MAX), Command::new("sh"));
         let peer = FakePeer::honest(&ground.payload, &gate);
         shell.args(["-c", "ulimit -f 64; exec \"$@\"", "sh"]).arg(btsync().get_program());
@@ -107,7 +107,7 @@ const CAUSES: [(i32, Cause); 19] = [
         ground.end(btsync().args(["edit", "payload.torrent", "--comment", "x", "-o", "-"]).stdout(full))
     }),
     (18, |ground| ground.download("payload.bin", "")),
-    // A label has 63 letters at most, so that no resolver need be asked.
+    // A label has 63 letters at most, so the name fails without a resolver.
     (19, |ground| ground.download("out", &format!("--peer {}.invalid:6881", "x".repeat(64)))),
     (25, |ground| {
         ground.file("text.torrent", "hello");
@@ -130,7 +130,7 @@ fn every_exit_code_has_a_real_cause() {
     for (code, cause) in CAUSES {
         let (ended, said) = cause(&Ground::new());
         assert_eq!(ended, Some(code), "{said}");
-        // The last word is the reason; `verify` says it on standard output.
+        // The last line gives the reason; `verify` writes it to standard output.
         let reason = said.lines().next_back().is_some_and(|line| line.starts_with("btsync: "));
         assert!(reason || matches!(code, 0 | 32), "{code}: {said}");
     }
@@ -145,7 +145,7 @@ fn no_exit_code_is_without_its_cause() {
     assert_eq!(CAUSES.iter().map(|&(code, _)| code).collect::<BTreeSet<_>>(), codes);
 }
 
-/// Modes of files do not bind root: the program runs as somebody else there.
+/// File modes do not bind root, so the program runs as another user.
 #[test]
 fn what_permissions_forbid_has_its_codes() {
     const TEST: &str = "what_permissions_forbid_has_its_codes";
@@ -159,7 +159,7 @@ fn what_permissions_forbid_has_its_codes() {
     let mode = |name: &str, mode| {
         fs::set_permissions(ground.stage.path(name), Permissions::from_mode(mode)).expect("a mode");
     };
-    // The program itself may lie where nobody else may go.
+    // The other user may lack access to the build folder.
     fs::copy(btsync().get_program(), ground.stage.path("program")).expect("a copy of the program");
     mode("program", 0o755);
     let run = |words: &[&str]| {

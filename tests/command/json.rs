@@ -1,7 +1,8 @@
-//! `--json`: every line that the real program writes is held against docs/events.schema.json, through a download, a magnet link, a
-//! failure, a reader that goes away (which ends the download) or stops reading: the download goes on, memory stays bounded, and a
-//! signal ends the process.
-//! And what goes with scripts: `--stop-timeout`, `--on-download-complete`.
+//! `--json`: the tests check every line against docs/events.schema.json, for a download, a magnet link, a failure, a reader that
+//! closes the pipe (which ends the download), and a reader that stops reading: the download continues, memory stays bounded, and
+//! a signal ends the process.
+//!
+//! Also the options for scripts: `--stop-timeout`, `--on-download-complete`.
 
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::path::Path;
@@ -17,7 +18,7 @@ use crate::common::web::{Page, Web};
 use crate::common::{Stage, btsync, free_port, until};
 use serde_json::Value;
 
-/// The lines of one run, each held against the schema; and the exit code.
+/// The lines of one run, each checked against the schema, and the exit code.
 fn run(args: &[&std::ffi::OsStr]) -> (Vec<Value>, Option<i32>) {
     let mut command = btsync();
     command.args(args).args(["--json", "--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]);
@@ -33,7 +34,7 @@ fn run(args: &[&std::ffi::OsStr]) -> (Vec<Value>, Option<i32>) {
     (lines, output.status.code())
 }
 
-/// No peer is gone that was not connected, and at the end none is connected any more.
+/// Every disconnected peer was connected before, and at the end none is connected.
 fn assert_pairs(lines: &[Value]) {
     assert!(lines.iter().all(|line| line["event"] != "lost"), "nothing is lost here");
     let mut connected = std::collections::HashMap::<&str, i32>::new();
@@ -73,13 +74,13 @@ fn a_download_tells_its_story() {
     assert!(files.iter().all(|file| out.join(file["path"].as_str().unwrap()).is_file()), "{files:?}");
     assert_eq!(lines.last().unwrap()["complete"], true);
     assert!(lines.iter().all(|line| line["info_hash"] == payload.hex()), "each says of which torrent it is");
-    // The second time all is there already.
+    // The second time everything is already on disk.
     let (lines, code) = run(&[torrent.as_os_str(), out.as_os_str()]);
     assert_eq!(code, Some(0));
     assert!(self::names(&lines).contains(&"checked") && !self::names(&lines).contains(&"piece"), "{lines:?}");
 }
 
-/// A peer that stays for the download is connected once, and gone once (`run` counts both).
+/// A peer that stays for the download has one connected and one disconnected event (`run` checks both).
 #[test]
 fn a_magnet_link_tells_its_story() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
@@ -107,7 +108,7 @@ fn a_failure_is_an_event_with_its_code() {
     assert_eq!((lines[0]["code"].as_u64(), code), (Some(27), Some(27)));
 }
 
-/// Nothing that a user sees has numbers of system errors in it (`run` looks for them).
+/// User-visible messages contain no numeric system errors (`run` checks that).
 #[test]
 fn what_the_system_refuses_is_told_in_words() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
@@ -139,13 +140,13 @@ fn silence_ends_with_a_reason() {
     let last = lines.last().unwrap();
     assert_eq!((&last["event"], &last["code"]), (&"error".into(), &2.into()));
     assert!(last["message"].as_str().unwrap().contains("no peer is known"), "{last}");
-    // A link without anybody, likewise.
+    // The same for a magnet link without a peer.
     let link = format!("magnet:?xt=urn:btih:{}", payload.hex());
     let (lines, code) = run(&[link.as_ref(), stage.folder("out").as_os_str(), "--stop-timeout=0.3".as_ref()]);
     assert_eq!((code, lines.first().map(|l| &l["total"])), (Some(2), Some(&Value::Null)));
 }
 
-/// A run in the folder of `stage` with a command for its completion; the exit code, and what stderr says of the command.
+/// Runs btsync in the stage's folder with a completion command. Returns the exit code and the lines on stderr about the command.
 fn run_with_hook(stage: &Stage, args: &[&str], hook: &str) -> (Option<i32>, Vec<String>) {
     let mut command = btsync();
     command.args(args).args(["--no-dht", "--no-lsd", "--listen-port", &free_port().to_string(), "--on-complete", hook]);
@@ -169,7 +170,7 @@ fn the_users_command_hears_of_what_is_complete() {
     let folder = std::fs::canonicalize(stage.path("")).expect("a folder").join("out");
     let (name, hex, size) = (&payload.name, payload.hex(), payload.content().len());
     assert_eq!(said(), format!("{name} {hex} {size} {0} {0}/{name}\n", folder.display()), "its paths are absolute");
-    // What was there from the start did not become complete.
+    // A torrent that was complete from the start does not run the command.
     assert_eq!(run(&[&torrent, "out"]), (Some(0), Vec::new()));
     assert_eq!(said().lines().count(), 1, "{}", said());
     let other = stage.folder_with("other", &payload);
@@ -179,7 +180,7 @@ fn the_users_command_hears_of_what_is_complete() {
     assert_eq!(said().lines().count(), 2, "{}", said());
 }
 
-/// The torrent's name may be that of another file of the user's.
+/// The torrent's name may also be that of another file of the user.
 #[test]
 fn the_users_command_hears_where_the_file_is() {
     let (stage, payload) = (Stage::new(), Payload::single("x", 5000, 16 * 1024));
@@ -192,7 +193,7 @@ fn the_users_command_hears_where_the_file_is() {
     assert_eq!(std::fs::read(stage.path("out/x")).expect("it"), b"mine");
 }
 
-/// Alone, and beside another torrent.
+/// With one torrent, and with two.
 #[test]
 fn a_command_that_fails_is_reported_once_and_in_the_exit_code() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
@@ -248,7 +249,7 @@ fn a_command_that_a_crash_cut_short_runs_at_the_next_start() {
     }
 }
 
-/// Of a file and of a link, by the option and by the word.
+/// For a .torrent file and a magnet link, by option and by command.
 #[test]
 fn a_list_is_one_event() {
     let (stage, payload) = (Stage::new(), Payload::tree("set", &[("a.txt", 5), ("b/c.bin", 40_000)], 16 * 1024));
@@ -271,7 +272,7 @@ fn a_list_is_one_event() {
     }
 }
 
-/// How it ended is said once: in lines for people, and in events.
+/// The outcome is reported once, in text and in events.
 #[test]
 fn the_end_is_told_once() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
@@ -300,7 +301,7 @@ fn the_end_is_told_once() {
     assert_eq!(names(last), ["complete", "done"], "{text}");
 }
 
-/// A download that writes its events to `stdout`, with options of its own.
+/// A download that writes its events to `stdout`, with its own options.
 fn downloads_to(stage: &Stage, payload: &Payload, peer: &FakePeer, stdout: Stdio) -> Child {
     let mut command = btsync();
     command.arg(stage.torrent(payload, "")).arg(stage.folder("out")).current_dir(stage.path(""));
@@ -317,7 +318,7 @@ fn failures_of(mut child: Child) -> (Option<i32>, Vec<String>) {
     (code, text.lines().filter(|line| line.starts_with("btsync: ")).map(str::to_owned).collect())
 }
 
-/// As `btsync ... --json | head -1`.
+/// As in `btsync ... --json | head -1`.
 #[test]
 fn a_reader_that_goes_away_ends_the_download() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
@@ -331,7 +332,7 @@ fn a_reader_that_goes_away_ends_the_download() {
     assert!(failures.len() == 1 && failures[0].contains("nobody reads the events"), "{failures:?}");
 }
 
-/// The download is complete by then, and would be seeded for ever.
+/// The download is complete by then, and would seed for ever.
 #[test]
 fn a_reader_that_goes_away_after_the_end_of_the_download_ends_it_well() {
     let (stage, payload) = (Stage::new(), Payload::awkward());
@@ -364,7 +365,7 @@ fn a_standard_output_that_takes_nothing_is_a_failure() {
     }
 }
 
-/// Events of more bytes than wait for a reader: 16,384 pieces.
+/// 16,384 pieces, whose events exceed the queue for a slow reader.
 fn payload() -> Payload {
     Payload::single("unread.bin", 16 << 20, 1024)
 }
@@ -380,24 +381,24 @@ fn download(stage: &Stage, payload: &Payload, peer: &FakePeer) -> Command {
     command
 }
 
-/// Kills the user's command, which outlives the program.
+/// Kills the completion command, which outlives btsync.
 fn kill_command(stage: &Stage) {
     let pid = std::fs::read_to_string(stage.path("pid")).expect("the command's process id");
     assert!(Command::new("kill").arg(pid.trim()).status().expect("kill").success());
 }
 
-/// A pipe that is full, so that whoever writes to it waits.
+/// A full pipe, so that a writer blocks.
 fn full() -> (PipeReader, PipeWriter) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut fills = writer.try_clone().expect("a second handle");
     let (told, begun) = std::sync::mpsc::channel();
-    // It ends with the pipe's reader.
+    // The thread ends with the pipe's reader.
     thread::spawn(move || {
         while fills.write(&[b' '; 4096]).is_ok() {
             let _ = told.send(());
         }
     });
-    // 16 times 4 KiB fit.
+    // The pipe holds 16 times 4 KiB.
     begun.iter().take(16).for_each(drop);
     (reader, writer)
 }
@@ -448,7 +449,7 @@ fn a_signal_ends_a_process_that_nobody_reads_and_whose_command_goes_on() {
     let mut command = download(&stage, &payload, &seeder);
     command.env("RUST_LOG", "debug").stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     let mut child = command.spawn().expect("btsync");
-    drop(command); // its ends of the pipes
+    drop(command); // closes its ends of the pipes
     until("the download is complete", is_complete(&stage.path("pid")));
     payload.assert_at(&stage.path("out"));
     terminate(&child);
@@ -456,7 +457,7 @@ fn a_signal_ends_a_process_that_nobody_reads_and_whose_command_goes_on() {
     kill_command(&stage);
 }
 
-/// Of a torrent on disk, behind a URL and behind a magnet link: the list waits to be read, and a signal ends the process at once.
+/// The list of a .torrent file, of a URL and of a magnet link blocks on a full pipe. A signal ends the process at once.
 #[test]
 fn a_signal_ends_a_list_that_nobody_reads() {
     let names: Vec<String> = (0..1500).map(|n| format!("{n:0100}")).collect();
@@ -474,7 +475,7 @@ fn a_signal_ends_a_list_that_nobody_reads() {
         let mut child = command.spawn().expect("btsync");
         drop(command);
         let waiting = || rustix::io::ioctl_fionread(&reader).expect("a number of bytes");
-        // Writes that are no whole pages leave some of it unused.
+        // Writes that are not whole pages leave some of the pipe unused.
         until("the pipe is full", || waiting() >= 60 * 1024);
         terminate(&child);
         let status = end_of(&mut child);

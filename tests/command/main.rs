@@ -1,4 +1,4 @@
-//! The command line: arguments, configuration, exit codes, output for programs, several torrents.
+//! Tests of the command line: arguments, configuration, exit codes, JSON output, several torrents.
 
 #[path = "../common/mod.rs"]
 mod common;

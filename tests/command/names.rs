@@ -1,4 +1,4 @@
-//! Names: typing errors at the prompt, and the names that a torrent gives to files, by the real program.
+//! Names: misspelt arguments at the prompt, and the file names in a torrent.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,14 +54,14 @@ fn a_misspelt_command_begins_nothing() {
         }
     }
     assert!(!swarm.was_announced_to() && !stage.path("out").exists() && !stage.path("one").exists());
-    // A file is a file, whatever its name.
+    // An existing file is taken as a file, whatever its name.
     fs::copy(&swarm.torrent, stage.path("verfy")).expect("a copy");
     let output = fleet(&stage).args(["verfy", "out"]).output().expect("btsync runs");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     swarm.is_at(&stage.path("out"));
 }
 
-/// What `info --json` says of a file of `testdata/torrents`.
+/// The output of `info --json` for a file in `testdata/torrents`.
 fn info(name: &str) -> Value {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/torrents").join(name);
     let output = btsync().args(["info", "--json"]).arg(file).output().expect("the program starts");
@@ -149,7 +149,7 @@ fn create_leaves_its_own_output_out() {
     assert_eq!(fs::read(source.join("a")).expect("it"), b"hello");
 }
 
-/// A payload whose name would hide it.
+/// A payload whose name would make it a hidden file.
 fn hidden(stage: &Stage, name: &str) -> (Payload, Talker) {
     let payload = Payload::single(name, 100_000, 16 * 1024);
     let peer = Talker::honest(&payload, || true);
@@ -157,7 +157,7 @@ fn hidden(stage: &Stage, name: &str) -> (Payload, Talker) {
     (payload, peer)
 }
 
-/// Downloads `what` into `out` from that peer alone.
+/// Downloads `what` into `out` from this peer only.
 fn download(stage: &Stage, what: &str, peer: &Talker, more: &[&str]) -> Output {
     let mut command = fleet(stage);
     command.args([what, "out", "--bt-exclude-tracker", "*", "--peer", &peer.addr().to_string()]).args(more);
@@ -197,7 +197,7 @@ fn no_torrent_names_a_file_of_btsync_itself() {
     }
 }
 
-/// All files below a folder, with their bytes, by their names' bytes.
+/// The content of all files below a folder, by path.
 fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -231,7 +231,7 @@ fn the_creator_of_a_torrent_seeds_the_original_and_nothing_is_written_into_it() 
             let command = if words[0] == "verify" { verify.args(words) } else { &mut command };
             command.current_dir(stage.path("")).output().expect("btsync runs")
         };
-        // A second time with resume data.
+        // The second time with resume data.
         for words in
             [&["verify", "x.torrent", "home"][..], &["x.torrent", "home"], &["x.torrent", "home", "--seed-time", "0"]]
         {
@@ -239,7 +239,7 @@ fn the_creator_of_a_torrent_seeds_the_original_and_nothing_is_written_into_it() 
             assert_eq!(code(&output), Some(0), "{name:?} {words:?}: {}", stderr(&output));
             assert!(snapshot(&stage.path("home")) == before, "{name:?} {words:?}: something was written");
         }
-        // Where a file is damaged, the other place is written to.
+        // If a file is damaged, btsync writes the data under the safe name instead.
         let damaged = source.join("a\\b");
         fs::write(&damaged, [vec![1], vec![3; 39_999]].concat()).expect("a file");
         let before = snapshot(&stage.path("home"));
@@ -277,7 +277,7 @@ fn links_and_what_can_be_run_are_made_so() {
     assert!(mode(at("bin/run")) & 0o100 != 0);
     assert_eq!(fs::read_link(at("link")).expect("a link"), Path::new("bin/run"));
     assert!(at("empty").is_dir());
-    // Files that were there are as they were.
+    // Existing files stay unchanged.
     assert!(mode(seed.join("run")) & 0o111 == 0 && !stage.path("seed/t/link").is_symlink());
     seeder.terminate(0);
 }
@@ -398,13 +398,13 @@ fn unfinished_files_have_a_suffix_until_all_is_there_whatever_happens_meanwhile(
     assert!(done.len() == 1 && done[0]["path"] == "one", "{done:?}");
     assert!(verify().stdout.is_empty());
 
-    // What the user has named like this keeps its name.
+    // A file that the user named like this keeps its name.
     fs::rename(&own, &unfinished).expect("a name");
     let output = fleet(&stage).args(suffix).output().expect("btsync runs");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     assert!(!own.exists() && unfinished.exists());
 
-    // A process that died before it could give the name: the marker says whose the file is.
+    // If the process died before it could rename the file, the marker records that the file is btsync's.
     fs::rename(stage.path("kept"), &marker).expect("a name");
     let output = fleet(&stage).args(suffix).output().expect("btsync runs");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
@@ -458,7 +458,7 @@ fn padding_is_read_as_zeros_and_nobody_is_asked_for_it() {
     let output = command.output().expect("btsync runs");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let downloaded = events(&output).iter().filter_map(|event| event["downloaded"].as_u64()).max();
-    // Two blocks of each file; of the last there are 20,000 bytes.
+    // Two blocks of each file; the last file has 20,000 bytes.
     assert_eq!(downloaded, Some(4 * 16_384 + 20_000));
     assert_eq!(fs::read_dir(stage.path("out/t")).expect("a folder").count(), 3);
     seeder.terminate(0);

@@ -1,5 +1,5 @@
-//! What must not be told: the passkeys in tracker URLs, wherever they stand and whatever becomes of the request; and who may read
-//! what btsync keeps.
+//! btsync reveals no secrets: neither the passkeys in tracker URLs, wherever they occur and whatever happens to the request, nor
+//! its own files, which only their user can read.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -13,16 +13,16 @@ use crate::common::payload::Payload;
 use crate::common::tmux::Tmux;
 use crate::common::{Stage, btsync, free_port};
 
-/// Short and plain, so that nothing takes it for a key by its looks.
+/// Short and plain, so that no heuristic recognises it as a key.
 const SECRET: &str = "qz-77";
 
-/// A tracker that does as its path says, and repeats the whole of it.
+/// A tracker that behaves as the URL's path says, and repeats the whole path in its answers.
 fn tracker() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            drop(answer(&stream)); // the client sees what fails
+            drop(answer(&stream)); // the client sees the failure
         }
     });
     port
@@ -51,7 +51,7 @@ fn answer(stream: &TcpStream) -> std::io::Result<()> {
     stream.write_all(&body)
 }
 
-/// URLs with the secret in path, query, user name and password, and what can become of a request.
+/// URLs with the secret in path, query, user name and password, one for each possible outcome of a request.
 fn urls(port: u16) -> Vec<String> {
     let closed = free_port();
     let mut urls: Vec<String> = ["refuses", "moves", "loops", "talks", "missing"]
@@ -70,7 +70,7 @@ fn urls(port: u16) -> Vec<String> {
         format!("udp://{SECRET}@nowhere.invalid:1/{SECRET}/announce"),
         format!("udp://127.0.0.1:{closed}/{SECRET}"),
         format!("udp://127.0.0.1:x/{SECRET}/announce"),
-        // The last to be asked, as it answers.
+        // Tried last, because it answers.
         format!("http://127.0.0.1:{port}/warns/{SECRET}/announce"),
         format!("wss://tracker.invalid/{SECRET}"),
         format!("tracker.invalid/{SECRET}/announce"),
@@ -99,7 +99,7 @@ impl Home {
         Home { stage, payload, torrent, urls }
     }
 
-    /// `btsync`, everything logged, with neither the DHT nor local discovery.
+    /// `btsync` with all logging, and with neither the DHT nor local discovery.
     fn download(&self, args: &[&str]) -> Command {
         let mut command = self.command(args);
         command.args(["--no-dht", "--no-lsd", "--stop-timeout", "3", "--listen-port", &free_port().to_string()]);
@@ -115,7 +115,7 @@ impl Home {
     }
 }
 
-/// Panics where the secret was told, and where too little was told to prove anything.
+/// Panics if the output contains the secret, or too little output to prove anything.
 fn keeps_the_secret(what: &str, output: &Output, words: &[&str]) -> String {
     let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
     let told: Vec<&str> = said.lines().filter(|line| line.contains(SECRET)).collect();
@@ -126,7 +126,7 @@ fn keeps_the_secret(what: &str, output: &Output, words: &[&str]) -> String {
     said
 }
 
-/// What a run with all the URLs says at least.
+/// What the output of a run with all URLs contains at least.
 const OUTCOMES: [&str; 6] = [
     "refused: no such user",
     "warns: no such user",
@@ -145,7 +145,7 @@ fn no_passkey_of_a_torrent_is_told() {
         let words: &[&str] = if form == "-q" { &[] } else { &OUTCOMES };
         keeps_the_secret(form, &output, words);
     }
-    // That is what these are for.
+    // These commands exist to show the URLs.
     for command in ["info", "magnet"] {
         let output = home.command(&[command, torrent]).output().expect("btsync runs");
         assert!(String::from_utf8_lossy(&output.stdout).contains(SECRET), "{command}");
@@ -158,7 +158,7 @@ fn no_passkey_of_a_torrent_is_told() {
 fn no_passkey_of_a_link_is_told() {
     let home = Home::new();
     let escape = |url: &String| format!("&tr={}", url.replace(':', "%3A").replace('/', "%2F").replace('&', "%26"));
-    // And where its .torrent is: a link may not have local addresses asked.
+    // Also as the URL of the link's .torrent. btsync does not connect to local addresses on a link's request.
     let sources = home.urls.iter().filter(|url| url.starts_with("http:")).take(5);
     let sources = sources.map(|url| escape(url).replace("&tr=", "&xs=")).collect::<String>();
     let link = home.payload.magnet(&(home.urls.iter().map(escape).collect::<String>() + &sources));
@@ -190,7 +190,7 @@ fn no_passkey_of_a_torrents_own_url_is_told() {
     for url in &home.urls {
         fs::write(&list, format!("{url}\n")).expect("a list");
         let output = home.download(&["-i", "list", "-d", "out"]).output().expect("btsync runs");
-        // A line without a scheme is a file's name.
+        // A line without a scheme is a file name.
         if url.contains("://") {
             keeps_the_secret(url, &output, &[]);
         }
@@ -216,7 +216,7 @@ fn no_passkey_of_the_users_own_trackers_is_told() {
     let mut environment = home.download(&["plain.torrent", "out", "-v"]);
     environment.env("BTSYNC_BT_TRACKER", trackers.join(" "));
     run("the environment", environment, &OUTCOMES);
-    // What is shown of them, and what is wrong with them.
+    // `--show-config`, and errors in the lists.
     for list in [vec!["--config", config], vec!["--bt-tracker", &all], vec!["--bt-exclude-tracker", &all]] {
         let shown = run("--show-config", home.command(&[&["--show-config"], &list[..]].concat()), &["tracker = "]);
         assert!(shown.contains("http://nowhere.invalid"), "{shown}");
@@ -286,13 +286,13 @@ fn the_live_view_keeps_the_secret() {
     }
 }
 
-/// The rights of a file or folder.
+/// The permission bits of a file or folder.
 fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode() & 0o7777
 }
 
-/// All that lies below a folder, itself included.
+/// Everything below a folder, and the folder itself.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut all = vec![folder.to_owned()];
     for entry in fs::read_dir(folder).expect("a folder").flatten() {

@@ -1,5 +1,5 @@
-//! The commands that work on torrent files without a network, `verify`, `magnet`, `edit`, `create` and `info`, as a shell sees
-//! them: what they print and write, and each of their exit codes from a real cause.
+//! The commands that work on torrent files without a network (`verify`, `magnet`, `edit`, `create` and `info`) as a shell sees
+//! them: what they print and write, and each of their exit codes with a real cause.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -25,7 +25,7 @@ fn run(dir: &Path, args: &[&str]) -> Output {
     command(dir, args).output().expect("the program runs")
 }
 
-/// With this file as standard input.
+/// Runs the program with this file as standard input.
 fn run_from(dir: &Path, args: &[&str], stdin: &Path) -> Output {
     command(dir, args).stdin(File::open(stdin).expect("a file to read")).output().expect("the program runs")
 }
@@ -34,13 +34,13 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("UTF-8")
 }
 
-/// What it printed, where all went well.
+/// The output of a successful run.
 fn printed(output: &Output) -> &str {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     text(&output.stdout)
 }
 
-/// It ends with that code and with one line that holds `word`.
+/// The program must end with this code and print one line that contains `word`.
 fn fails(dir: &Path, args: &[&str], code: i32, word: &str) {
     let output = run(dir, args);
     let words = text(&output.stderr);
@@ -50,12 +50,12 @@ fn fails(dir: &Path, args: &[&str], code: i32, word: &str) {
     assert!(output.stdout.is_empty(), "{args:?}");
 }
 
-/// Five files in pieces of 16 KiB, 13 of them, of which most hold more than one file.
+/// Five files in 13 pieces of 16 KiB, most of which span files.
 fn five_files() -> Payload {
     Payload::tree("t", &[("a", 100_000), ("b", 50_000), ("c", 40_000), ("e", 0), ("f", 10_000)], 16_384)
 }
 
-/// The stage with five files below `all`, and `x.torrent`.
+/// A stage with the five files below `all`, and `x.torrent`.
 fn with_five_files() -> (Stage, Payload) {
     let (stage, payload) = (Stage::new(), five_files());
     stage.folder_with("all", &payload);
@@ -63,7 +63,7 @@ fn with_five_files() -> (Stage, Payload) {
     (stage, payload)
 }
 
-/// Every entry of a folder, with its length and the time of its last change.
+/// Every entry of a folder with its length and times of its last change.
 fn state(dir: &Path) -> Vec<String> {
     let listed = Command::new("find").arg(dir).args(["-printf", "%p %s %T@ %C@\n"]).output().expect("find runs");
     let mut lines: Vec<String> = text(&listed.stdout).lines().map(str::to_owned).collect();
@@ -142,7 +142,7 @@ fn verify_finds_short_files_and_refuses_what_is_no_file() {
     let lines = "short   t/a: 70000 of 100000 bytes\nunknown t/a: bytes 65536-69999\nunknown t/b: bytes 0-14687\n\
                  unknown t/c: bytes 30224-39999\nmissing t/f\n";
     assert_eq!((flawed.status.code(), text(&flawed.stdout)), (Some(32), lines), "{}", text(&flawed.stderr));
-    // Nothing at all there: every file is missing, and nothing is made.
+    // In an empty folder every file is missing, and `verify` creates none.
     let empty = stage.folder("empty");
     let output = run(&dir, &["verify", "x.torrent", "empty"]);
     assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(32), 5));
@@ -214,7 +214,7 @@ fn magnet_prints_the_link() {
     assert_eq!(printed(&run_from(&dir, &args, &dir.join("x.torrent"))), with_peers);
 }
 
-/// A torrent with keys that nobody knows, outside and inside of its info dictionary.
+/// A torrent with unknown keys, inside and outside of its info dictionary.
 fn strange() -> Vec<u8> {
     let info = [
         ("length", int(1)),
@@ -272,7 +272,7 @@ fn edit_changes_what_it_is_told_and_nothing_else() {
     assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o640);
     assert!(dir.join("link").is_symlink());
 
-    // Back again: every byte as it was.
+    // Edited back: every byte is as before.
     let back = ["edit", "x.torrent", "-a", "http://old/", "--comment", "old", "--no-web-seed", "-o", "y.torrent"];
     assert_eq!(printed(&run(&dir, &back)), format!("y.torrent {before}\n"));
     assert_eq!(fs::read(dir.join("y.torrent")).expect("the file"), strange());
@@ -350,7 +350,7 @@ fn a_full_disk_ends_create_and_edit_with_9() {
     // A thousand pieces: 20 KB of hashes.
     File::create(dir.join("zeros")).and_then(|file| file.set_len(16 << 20)).expect("a sparse file");
     printed(&run(&dir, &["create", "zeros", "--piece-length", "16K"]));
-    // Root needs no namespace for users; others do.
+    // Root needs no user namespace; other users do.
     let found = [&["-m"][..], &["-r", "-m"]]
         .into_iter()
         .find(|args| Command::new("unshare").args(*args).arg("true").status().is_ok_and(|status| status.success()));
@@ -369,7 +369,7 @@ fn a_full_disk_ends_create_and_edit_with_9() {
     assert_eq!(fs::read_dir(disk).expect("the folder").count(), 0);
 }
 
-/// Waits until it listens to signals.
+/// Waits until the process handles signals.
 fn is_ready(running: &Running) {
     until("signals are watched", || {
         let tasks = fs::read_dir(format!("/proc/{}/task", running.pid())).expect("its threads");
@@ -382,7 +382,7 @@ fn is_ready(running: &Running) {
 fn a_signal_ends_create_and_verify_with_7() {
     let stage = Stage::new();
     let dir = stage.path("");
-    // A byte in each piece, so that none is a hole that need not be read; and more than is ever read.
+    // A byte in each piece, so that none is a hole that need not be read. The file is larger than the program ever reads.
     let (piece, pieces) = (512u64 << 20, 256u64);
     let vast = File::create(dir.join("vast")).expect("a sparse file");
     (0..pieces).for_each(|at| vast.write_all_at(b"x", at * piece).expect("a byte"));
@@ -402,7 +402,7 @@ fn a_signal_ends_create_and_verify_with_7() {
         assert!(running.log().contains("interrupted"), "{}", running.log());
     }
     assert!(!dir.join("new").exists());
-    // And a file that changes under its hands.
+    // A file that changes while the program reads it.
     let mut running = stage.start("changing", &mut command(&dir, &["create", "vast", "-o", "new"]));
     is_ready(&running);
     vast.set_len(1).expect("a shorter file");
@@ -450,7 +450,7 @@ fn create_says_what_it_left_out_and_what_may_be_a_slip() {
     let pad = json!({"path": "t/.pad/14688", "length": 14_688, "pad": true});
     let files = json!([{"path": "t/a", "length": 100_000}, pad, {"path": "t/f", "length": 10_000}]);
     assert_eq!(info["files"], files);
-    // What stands in place of padding is nobody's business.
+    // `verify` ignores the content of padding files.
     printed(&run(&dir, &["verify", "y", "all"]));
     let made = fs::read(dir.join("y")).expect("the torrent");
     assert!(made.ends_with(b"6:source1:xe5:nodesll11:dht.examplei6881eeee"), "{}", made.escape_ascii());
@@ -464,7 +464,7 @@ fn a_torrent_comes_from_standard_input() {
         serde_json::from_str(printed(&run_from(&dir, &["info", "-", "--json"], &dir.join("x.torrent")))).expect("JSON");
     assert_eq!(info["info_hash"], json!(payload.hex()));
     let args = ["-", "all", "--bt-exclude-tracker", "*", "--no-dht", "--no-lsd", "--listen-port", "20000-60000"];
-    // From a pipe as well as from a file.
+    // From a pipe, and from a file.
     let mut cat = Command::new("cat").arg(dir.join("x.torrent")).stdout(Stdio::piped()).spawn().expect("cat");
     let pipe = cat.stdout.take().expect("its output");
     let piped = command(&dir, &args).stdin(pipe).output().expect("the program runs");

@@ -1,4 +1,4 @@
-//! `--watch`: what appears in a folder is begun, by the real program; but nothing that is no file, and nothing that a download brought.
+//! `--watch`: btsync starts the torrents that appear in a folder, except what is not a regular file and what a download created.
 
 use std::fs;
 use std::io::Write;
@@ -43,7 +43,7 @@ fn what_appears_in_a_watched_folder_is_begun() {
     let link = magnet.payload.magnet(&format!("&tr={}\n", magnet.tracker.url("127.0.0.1")));
     fs::write(at("link.magnet"), link).expect("a link");
     until("the link is followed", || magnet.was_announced_to());
-    // Its seeder has no metadata to give.
+    // Its seeder does not send metadata.
     running.signal("INT");
     running.ends_with(7);
     for swarm in [&there, &moved, &written, &linked] {
@@ -67,12 +67,12 @@ fn a_watch_that_is_stopped_when_all_is_whole_ends_with_0() {
     assert_eq!(code(&output), Some(15), "{}", stderr(&output));
 }
 
-/// A pipe to which nobody writes.
+/// Creates a pipe without a writer.
 fn make_pipe(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).expect("a pipe");
 }
 
-/// What would be waited for, or has no end, holds nothing up, be it there from the start or swapped in.
+/// Files that block or never end do not delay the others, whether they exist at the start or are swapped in.
 #[test]
 fn pipes_devices_and_sockets_in_a_watched_folder_are_passed_over() {
     let stage = Stage::new();
@@ -94,7 +94,7 @@ fn pipes_devices_and_sockets_in_a_watched_folder_are_passed_over() {
         let name = swarm.torrent.file_name().expect("a name");
         fs::rename(&swarm.torrent, folder.join(name)).expect("moved");
     }
-    // The last one is known to be in line once what came after it was looked at.
+    // Once btsync has looked at a file that was added later, it has seen the last one too.
     fs::write(at("nonsense.torrent"), "hello").expect("a file");
     running.says("nonsense.torrent: ");
     make_pipe(&stage.path("swapped"));
@@ -107,24 +107,24 @@ fn pipes_devices_and_sockets_in_a_watched_folder_are_passed_over() {
     running.terminate(15);
 }
 
-/// A torrent of one file, which is itself a torrent or holds a link.
+/// A torrent whose only file is itself a torrent, or contains a magnet link.
 fn producer(stage: &Stage, name: &str, content: &[u8]) -> Swarm {
     Swarm::of(stage, Payload::of(name, content, 32 * 1024), usize::MAX)
 }
 
-/// Whether files here keep attributes.
+/// Whether this file system supports extended attributes.
 fn keeps_marks(folder: &Path) -> bool {
     fs::write(folder.join("attributes"), "").expect("a file");
     rustix::fs::setxattr(folder.join("attributes"), "user.btsync.test", b"1", XattrFlags::empty()).is_ok()
 }
 
-/// As if the file system kept no attributes.
+/// Removes the mark, as if the file system had no extended attributes.
 fn unmark(path: &Path) {
-    // Where it does not, there is nothing to remove.
+    // Fails if the file system has none, and then there is nothing to remove.
     let _ = rustix::fs::removexattr(path, "user.btsync.downloaded");
 }
 
-/// Has what is done so far seen: another torrent that appears after it is begun.
+/// Waits until btsync has seen everything so far: it adds another torrent and waits until that one starts.
 struct Later<'a>(&'a Stage, u8);
 
 impl Later<'_> {
@@ -132,7 +132,7 @@ impl Later<'_> {
         self.1 += 1;
         let swarm = Swarm::new(self.0, &format!("later{}", self.1), usize::MAX);
         let name = swarm.torrent.file_name().expect("a name");
-        // In one step, whatever file system the folder is.
+        // Renamed in one step within the folder, so that it is complete when it appears.
         let copy = self.0.path("in/.copy");
         fs::copy(&swarm.torrent, &copy).expect("a copy");
         fs::rename(copy, self.0.path("in").join(name)).expect("moved");
@@ -160,13 +160,13 @@ fn what_a_download_brings_into_the_watched_folder_is_not_begun() {
     assert!(!begun(), "{}", running.log());
     running.terminate(0);
 
-    // The next time they are there from the start, with names before their makers', and without marks.
+    // In the next run they exist from the start, without marks, and sort before the torrents that created them.
     unmark(&folder.join("evil.torrent"));
     unmark(&folder.join("evil.magnet"));
     let mut running = watching(&stage, &["in"]);
     later.comes(&mut running);
     assert!(!begun(), "{}", running.log());
-    // A copy is the user's own.
+    // A copy belongs to the user.
     fs::copy(folder.join("evil.torrent"), stage.path("copy")).expect("a copy");
     fs::rename(stage.path("copy"), folder.join("copy.torrent")).expect("moved");
     running.says("inner: complete");
@@ -180,7 +180,7 @@ fn files_of_a_torrent_that_runs_are_not_begun_even_without_a_mark() {
     let inner = Swarm::new(&stage, "inner", usize::MAX);
     let torrent = producer(&stage, "evil.torrent", &inner.bytes());
     let folder = stage.folder("in");
-    // Named on the command line and through another name of the folder.
+    // Named on the command line, and through another name of the folder.
     symlink("in", stage.path("same")).expect("a link");
     let mut running = watching(&stage, &[torrent.torrent.to_str().expect("a plain path"), "same"]);
     running.says("evil.torrent: complete");
@@ -214,7 +214,7 @@ fn what_a_download_brought_is_not_begun_when_it_is_moved_there() {
     running.terminate(0);
 }
 
-/// Where nothing but the record of the download can say so.
+/// Without marks, only the download's resume data shows where the file came from.
 #[test]
 fn what_a_download_brought_is_not_begun_later_where_no_marks_are_kept() {
     const TEST: &str = "what_a_download_brought_is_not_begun_later_where_no_marks_are_kept";
@@ -232,7 +232,7 @@ fn what_a_download_brought_is_not_begun_later_where_no_marks_are_kept() {
         let mut running = watching(&stage, &["in"]);
         Later(&stage, 0).comes(&mut running);
         assert!(!inner.was_announced_to(), "{}", running.log());
-        // A copy is the user's own.
+        // A copy belongs to the user.
         fs::copy(folder.join("evil.torrent"), stage.path("copy")).expect("a copy");
         fs::copy(stage.path("copy"), folder.join("copy.torrent")).expect("a copy");
         running.says("inner: complete");
@@ -240,7 +240,7 @@ fn what_a_download_brought_is_not_begun_later_where_no_marks_are_kept() {
     });
 }
 
-/// Where a file system takes capital letters for small ones, another spelling is the same file.
+/// On a file system that ignores case, another spelling is the same file.
 #[test]
 fn what_a_download_brought_is_not_begun_under_another_spelling_either() {
     const TEST: &str = "what_a_download_brought_is_not_begun_under_another_spelling_either";

@@ -1,5 +1,5 @@
-//! Faults of the machine and the disk: whatever dies or fills up, the same command goes on from what is right on disk, and no
-//! byte that is wrong is ever taken for right.
+//! Faults of the machine and the disk: after a crash or on a full disk, the same command resumes from the correct data on disk,
+//! and never takes wrong data for correct.
 
 use std::fs;
 use std::io::Write;
@@ -17,7 +17,7 @@ use btsync::storage::resume::ResumeData;
 use btsync::storage::{FileSpec, Layout};
 use btsync::types::{BLOCK_SIZE, PartialPiece};
 
-/// Blocks in a piece of these tests.
+/// Blocks in a piece of [`payload`].
 const BLOCKS: usize = 4;
 
 /// 3 MiB in 48 pieces of four blocks.
@@ -25,14 +25,14 @@ fn payload() -> Payload {
     Payload::single("payload.bin", (3 << 20) - 77, BLOCKS * 16 * 1024)
 }
 
-/// The command line of a download that knows this peer and nobody else.
+/// A download that knows only this peer.
 fn download(stage: &Stage, payload: &Payload, peer: &FakePeer, more: &[&str]) -> Running {
     let (torrent, peer) = (stage.torrent(payload, "http://127.0.0.1:9/announce"), peer.addr.to_string());
     let alone = ["--bt-exclude-tracker", "*", "--peer", &peer];
     stage.btsync("btsync", &torrent, &stage.folder("out"), free_port(), &[&alone[..], more].concat())
 }
 
-/// A seeder that gives so many blocks and then none; and its count.
+/// A seeder that serves `blocks` blocks and then none, and the gate that counts them.
 fn seeder(payload: &Payload, blocks: usize) -> (FakePeer, std::sync::Arc<Gate>) {
     let gate = Gate::new(0);
     let peer = FakePeer::honest(payload, &gate);
@@ -40,7 +40,7 @@ fn seeder(payload: &Payload, blocks: usize) -> (FakePeer, std::sync::Arc<Gate>) 
     (peer, gate)
 }
 
-/// Runs the download to its end; it must ask for nothing that was right on disk before.
+/// Runs the download to its end. It must not request anything that was correct on disk before.
 fn completes_with_what_is_missing(stage: &Stage, payload: &Payload) {
     let right = payload.right_pieces(&stage.path("out"));
     let (peer, gate) = seeder(payload, usize::MAX);
@@ -91,13 +91,13 @@ fn a_stop_leaves_a_record_and_a_change_on_disk_makes_it_worthless() {
     let record = record(&stage);
     let file = stage.path("out").join("payload.bin");
     let times = fs::metadata(&file).expect("the file").modified().expect("a time");
-    // Somebody spoils the first piece and makes the file look as old as it was.
+    // Corrupt the first piece and restore the file's modification time.
     let mut spoiled = fs::File::options().write(true).open(&file).expect("the file");
     spoiled.write_all(b"spoiled").expect("room");
     spoiled.set_times(fs::FileTimes::new().set_modified(times)).expect("times");
     drop(spoiled);
     completes_with_what_is_missing(&stage, &payload);
-    // A record that was cut off is no better than none.
+    // A truncated record counts as none.
     let bytes = fs::read(&record).expect("a record");
     fs::write(&record, &bytes[..bytes.len() / 2]).expect("room");
     let mut again = download(&stage, &payload, &peer, &[]);
@@ -105,7 +105,7 @@ fn a_stop_leaves_a_record_and_a_change_on_disk_makes_it_worthless() {
     assert!(again.log().contains("checking 3.0 MiB"), "{}", again.log());
 }
 
-/// The only fast-resume record of the stage's downloads.
+/// The resume data of the stage's only download.
 fn record(stage: &Stage) -> PathBuf {
     let mut records = fs::read_dir(stage.path("btsync-cache/btsync/resume")).expect("a folder of records");
     records.next().expect("a record").expect("an entry").path()
@@ -128,14 +128,14 @@ fn a_full_disk_ends_with_9_and_the_download_goes_on_once_there_is_space() {
         let (peer, gate) = seeder(&payload, 50);
         let mut full = download(&stage, &payload, &peer, &[]);
         until("some is there", || gate.served() == 50);
-        // Somebody else takes all the room.
+        // Another program uses up the remaining space.
         sh(&format!("head -c 16m /dev/zero > '{}/ballast' 2>/dev/null || true", out.display()));
         gate.open();
         full.ends_with(9);
         assert!(full.log().contains("no space left on device"), "{}", full.log());
         let right = payload.right_pieces(&out);
         assert!(right >= 8, "what was there is lost");
-        // Now it is seen at the start.
+        // Now btsync finds the lack of space at the start.
         let served = gate.served();
         let mut refused = download(&stage, &payload, &peer, &[]);
         refused.ends_with(9);
@@ -168,7 +168,7 @@ fn a_read_only_folder_ends_with_16_and_serves_what_is_there() {
     });
 }
 
-/// In a container: what lies in a lower layer is copied when it is opened for writing, and is another file then.
+/// As in a container: overlayfs copies a file of a lower layer when it is opened for writing, and the copy is a different file.
 #[test]
 fn a_file_of_a_lower_layer_is_gone_on_with() {
     isolated("a_file_of_a_lower_layer_is_gone_on_with", &["mount"], || {
@@ -289,7 +289,7 @@ fn a_file_that_shrinks_while_it_is_served_ends_with_15_and_comes_back() {
     wire.request(40, 0, 16 * 1024).expect("a request");
     seeder.ends_with(15);
     assert!(seeder.log().contains("payload.bin: it is shorter than the torrent says"), "{}", seeder.log());
-    // btsync did not make this file: whoever has cut it may have meant to.
+    // btsync did not create this file, so the user may have truncated it on purpose.
     fs::rename(stage.path("seeder"), stage.path("out")).expect("the folder");
     let (peer, _gate) = self::seeder(&payload, usize::MAX);
     download(&stage, &payload, &peer, &[]).ends_with(13);
@@ -302,7 +302,7 @@ fn large_pieces() -> Payload {
     Payload::single("large.bin", 4 << 20, 1 << 20)
 }
 
-/// The blocks of [`large_pieces`] that are right on disk.
+/// The blocks of [`large_pieces`] that are correct on disk.
 fn right_blocks(payload: &Payload, stage: &Stage) -> Vec<usize> {
     let there = fs::read(stage.path("out").join(&payload.name)).unwrap_or_default();
     let content = payload.content();
@@ -310,7 +310,7 @@ fn right_blocks(payload: &Payload, stage: &Stage) -> Vec<usize> {
     pairs.filter(|(_, (there, right))| there == right).map(|(at, _)| at).collect()
 }
 
-/// A download that has 150 blocks of [`large_pieces`] on disk.
+/// A download with 150 blocks of [`large_pieces`] on disk.
 fn with_150_blocks(stage: &Stage, payload: &Payload) -> Running {
     let (peer, gate) = seeder(payload, 150);
     let running = download(stage, payload, &peer, &[]);
@@ -319,7 +319,7 @@ fn with_150_blocks(stage: &Stage, payload: &Payload) -> Running {
     running
 }
 
-/// Runs the download to its end; how many blocks it took.
+/// Runs the download to its end; returns how many blocks it downloaded.
 fn blocks_to_the_end(stage: &Stage, payload: &Payload) -> usize {
     let (peer, gate) = seeder(payload, usize::MAX);
     download(stage, payload, &peer, &[]).ends_with(0);
@@ -335,7 +335,7 @@ fn blocks_of_unfinished_pieces_survive_a_stop() {
         stopped.signal(signal);
         stopped.ends_with(7);
         assert!(payload.right_pieces(&stage.path("out")) <= 2, "150 blocks are two pieces and a part of the third");
-        // A run that nobody answers loses nothing of them, whatever ends it.
+        // A run without a working peer loses none of them, however it ends.
         let silent = FakePeer::raw(|mut wire| wire.read_handshake().map(drop));
         let mut alone = download(&stage, &payload, &silent, &[]);
         alone.says("listening");
@@ -369,7 +369,7 @@ fn blocks_that_a_record_only_pretends_cost_a_piece_and_ban_nobody() {
     let missing = (0..64).find(|block| !partial.iter().any(|there| there == *block)).expect("a missing block");
     partial.set(missing);
     fs::write(&path, forged.encode()).expect("room");
-    // The only peer there is: were it banned, this would never end.
+    // The only peer: if btsync banned it, the download would never end.
     let (peer, gate) = seeder(&payload, usize::MAX);
     let mut deceived = download(&stage, &payload, &peer, &[]);
     deceived.ends_with(0);

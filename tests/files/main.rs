@@ -1,4 +1,5 @@
-//! Files on disk: what is written, resumed and left alone, selections, disks and permissions that fail.
+//! Tests of files on disk: which files btsync writes, resumes and leaves alone, file selection, and failing disks and
+//! permissions.
 
 #[path = "../common/mod.rs"]
 mod common;

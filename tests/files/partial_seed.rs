@@ -1,5 +1,5 @@
-//! Connections of those who want a part of a torrent only (BEP 21), played without a session: what a plan fetches, what a partial
-//! seed says and serves, and who hangs up on whom when nothing is left to want.
+//! Connections of peers that want only a part of a torrent (BEP 21), without a torrent loop: what a plan downloads, what a
+//! partial seed sends and serves, and which side disconnects when nothing is left to want.
 
 use std::io::IoSlice;
 use std::net::{SocketAddr, TcpListener};
@@ -23,7 +23,7 @@ const KEY: PeerKey = PeerKey(0);
 const PIECES: u32 = 30;
 const LENGTH: u32 = 32 * 1024;
 
-/// Thirty pieces of two blocks, the last of them short.
+/// Thirty pieces of two blocks; the last piece is short.
 fn payload() -> Payload {
     Payload::single("parts", (PIECES * LENGTH) as usize - 20_000, LENGTH as usize)
 }
@@ -36,7 +36,7 @@ fn bits(wanted: impl Fn(u32) -> bool) -> Bitfield {
     bits
 }
 
-/// One who has some pieces and wants some.
+/// One side of a connection, with the pieces it has and the pieces it wants.
 struct Side {
     shared: Arc<TorrentContext>,
     events: Receiver<TorrentMessage>,
@@ -74,7 +74,7 @@ impl Side {
         Side { shared: TorrentContext::new(terms, pieces, tell), events, connection: None, _folder: folder }
     }
 
-    /// Has these pieces and wants no others.
+    /// A side that has these pieces and wants no others.
     fn done(have: Bitfield) -> Side {
         Side::new(have.clone(), Plan { wanted: have, ..Plan::all(PIECES) })
     }
@@ -90,7 +90,7 @@ impl Side {
         );
     }
 
-    /// What a session does on a report; why the connection is over where it is.
+    /// Reacts to a message as a torrent would. Returns the reason if the connection has ended.
     fn hear(&self, report: TorrentMessage) -> Option<DisconnectReason> {
         let TorrentMessage::Peer(event) = report else { return None };
         match event {
@@ -110,7 +110,7 @@ impl Side {
         None
     }
 
-    /// Hears reports until the connection is over.
+    /// Handles messages until the connection ends.
     fn ends(&mut self) -> DisconnectReason {
         let deadline = Instant::now() + PATIENCE;
         let why = loop {
@@ -124,7 +124,7 @@ impl Side {
     }
 }
 
-/// Connects the two and lets them talk until they part; why, as each sees it.
+/// Connects the two sides and lets them run until both connections have ended; returns the reason on each side.
 fn meet(one: &mut Side, other: &mut Side) -> [DisconnectReason; 2] {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     one.calls(listener.local_addr().expect("an address"));
@@ -144,7 +144,7 @@ fn meet(one: &mut Side, other: &mut Side) -> [DisconnectReason; 2] {
     whys.map(|why| why.expect("both are gone"))
 }
 
-/// What the other end of a raw connection sees first: the bitfield or its like, and the extension handshake.
+/// Connects to `side`. Returns the connection, the first message (the bitfield or its equivalent), and the extension handshake.
 fn greeted(side: &mut Side) -> (Wire, Message, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut wire = Wire::call(listener.local_addr().expect("an address"));
@@ -174,7 +174,7 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
         let pieces = &leecher.shared.pieces;
         assert_eq!((pieces.is_complete(), leecher.shared.event(None)), (false, None));
         let (left, missing) = (pieces.left(), pieces.missing());
-        // The seed hears that nothing more is wanted, and has no use for the other.
+        // The seed learns that the leecher wants nothing more, and has no use for it.
         let whys = meet(&mut leecher, &mut seed);
         assert_eq!(whys[1], DisconnectReason::Redundant, "{whys:?}");
         let pieces = &leecher.shared.pieces;
@@ -213,7 +213,7 @@ fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
     let (mut wire, has, said) = greeted(&mut part);
     assert_eq!(has, Message::Bitfield(have.as_bytes().to_vec()), "no HAVE ALL");
     assert!(said.contains("11:upload_onlyi1e"), "{said}");
-    // It wants the one piece that we have as little as any other: what comes first is the block.
+    // The partial seed does not want the only piece that the peer has, so it sends the requested block but never shows interest.
     wire.send(id::BITFIELD, bits(|piece| piece == 3).as_bytes()).expect("a bitfield");
     wire.send(id::UNCHOKE, &[]).expect("a word");
     say(&mut wire, 0);
@@ -261,7 +261,7 @@ fn what_is_there_is_served_though_it_is_not_wanted() {
     assert_eq!((kept, refused), (vec![asked(0), asked(3)], vec![asked(4), asked(26)]));
 }
 
-/// Who is not done stays with whoever wants nothing: that one may give.
+/// An incomplete leecher stays connected to a peer that wants nothing, because that peer may have pieces for it.
 #[test]
 fn who_lacks_something_wanted_stays_with_a_partial_seed() {
     let plan = Plan { wanted: bits(|piece| piece < 10), ..Plan::all(PIECES) };

@@ -1,5 +1,5 @@
-//! Faults that root never sees: rights that are taken away, a quota, a limit of threads. btsync runs as an ordinary user; where
-//! something is refused it says so and ends with the right code, nothing on disk is spoiled, and the same command goes on later.
+//! Faults that root never sees: revoked permissions, a quota, a thread limit. btsync runs as an ordinary user. It reports what
+//! the system refuses and ends with the right exit code, damages no file, and the same command resumes later.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -25,14 +25,14 @@ fn one_file() -> Payload {
     Payload::single("payload.bin", (3 << 20) - 77, BLOCKS * 16 * 1024)
 }
 
-/// 3 MiB in a hundred files: most are not open at any one time.
+/// 3 MiB in a hundred files, most of which are closed at any given time.
 fn many_files() -> Payload {
     let names: Vec<String> = (0..100).map(|n| format!("f{n:02}")).collect();
     let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 32_000)).collect();
     Payload::tree("many", &files, BLOCKS * 16 * 1024)
 }
 
-/// A user's download that can be interfered with.
+/// A user's download that a test can disturb.
 struct Scene {
     stage: Stage,
     payload: Payload,
@@ -52,7 +52,7 @@ impl Scene {
         self.user.download(&self.stage, &self.payload, &self.out, &[peer], (&[], &[]))
     }
 
-    /// A download that has got 60 blocks and gets no more before the gate opens.
+    /// A download that has received 60 blocks and gets no more until the gate opens.
     fn begun(&self) -> (Running, FakePeer, Arc<Gate>) {
         let gate = Gate::new(0);
         let peer = FakePeer::honest(&self.payload, &gate);
@@ -62,7 +62,7 @@ impl Scene {
         (running, peer, gate)
     }
 
-    /// The same command goes on, and asks for nothing that was right on disk.
+    /// Runs the same command again. It must complete and request nothing that was correct on disk before.
     fn completes(&self) {
         let right = self.payload.right_pieces(&self.out);
         let gate = Gate::new(usize::MAX);
@@ -73,7 +73,7 @@ impl Scene {
         assert!(gate.served() <= lacking, "{} blocks for {lacking} that were missing", gate.served());
     }
 
-    /// The modes of all files below the folder, or of the folder alone.
+    /// Sets the mode of the folder, of all files below it, or of both.
     fn set_modes(&self, folder: Option<u32>, files: Option<u32>) {
         if let Some(mode) = folder {
             set_mode(&self.out, mode);
@@ -86,7 +86,7 @@ impl Scene {
     }
 }
 
-/// It ends like this, and its last line says why.
+/// The process must end with this code, and the last line must give the reason.
 fn is_refused(running: &mut Running, code: i32, words: &str) {
     running.ends_with(code);
     let said = running.log();
@@ -105,7 +105,7 @@ fn a_folder_that_may_not_be_written_is_refused_until_it_may() {
     scene.set_modes(Some(0o555), None);
     is_refused(&mut scene.download(&peer), 16, "payload.bin: permission denied");
     assert_eq!(fs::read_dir(&scene.out).expect("the folder").count(), 0);
-    // A folder that cannot even be made.
+    // A folder that cannot be created.
     let below = scene.out.join("below");
     let mut refused = scene.user.download(&scene.stage, &scene.payload, &below, &[&peer], (&[], &[]));
     is_refused(&mut refused, 18, "below: permission denied");
@@ -125,7 +125,7 @@ fn files_that_may_not_be_written_any_more_end_it_when_they_are_opened() {
     is_refused(&mut running, 16, "permission denied");
     let right = scene.payload.right_pieces(&scene.out);
     assert!(right > 0);
-    // Again, as long as they may not; and what is there stays.
+    // Once more while the files are still read-only; the data on disk stays.
     let peer = FakePeer::honest(&scene.payload, &gate);
     is_refused(&mut scene.download(&peer), 16, "permission denied");
     assert!(scene.payload.right_pieces(&scene.out) >= right);
@@ -144,7 +144,7 @@ fn a_file_that_is_open_is_written_to_its_end_whatever_its_mode_becomes() {
     gate.open();
     running.ends_with(0);
     assert_eq!(scene.payload.difference(&scene.out), None);
-    // The marker cannot be removed, so it is emptied; the next run removes it. A complete file need not be writable.
+    // btsync cannot remove the marker, so it empties it; the next run removes it. A complete file need not be writable.
     scene.set_modes(Some(0o755), None);
     scene.completes();
     scene.set_modes(None, Some(0o644));
@@ -175,7 +175,7 @@ fn a_quota_that_is_used_up_is_a_full_disk() {
     if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
         return not_run(TEST, "this machine lets nobody trace a process");
     }
-    // Few kernels have quotas on a file system that a test could mount, so the answer is given in the kernel's place.
+    // Few kernels support quotas on a file system that a test can mount, so strace injects the error.
     let quota = ["-e", "trace=pwritev", "-e", "inject=pwritev:error=EDQUOT:when=6+"];
     let limits = [&["strace", "-f", "-qq", "-o", "/dev/null"][..], &quota].concat();
     let scene = Scene::new(one_file());
@@ -191,7 +191,7 @@ fn a_quota_that_is_used_up_is_a_full_disk() {
     scene.completes();
 }
 
-/// A download from 20 peers by a user who may have so many threads; where it does not complete, it does when there are more.
+/// A download from 20 peers by a user with a thread limit. If it does not complete, it must complete later without the limit.
 fn with_threads(test: &str, threads: usize, code: impl FnOnce(i32) -> bool) {
     if !installed(test, &["setpriv", "prlimit"]) {
         return;
@@ -203,7 +203,7 @@ fn with_threads(test: &str, threads: usize, code: impl FnOnce(i32) -> bool) {
     let gate = Gate::new(usize::MAX);
     let peers: Vec<_> = (0..20).map(|_| FakePeer::honest(&scene.payload, &gate)).collect();
     let limit = format!("--nproc={threads}");
-    // The name takes a thread for its look-up.
+    // Resolving the name takes a thread.
     let given_up = ["--stop-timeout", "3", "--bt-tracker", "http://localhost:9/announce"];
     let all: Vec<&FakePeer> = peers.iter().collect();
     let limits = (&["prlimit", &limit][..], &given_up[..]);
@@ -229,15 +229,15 @@ fn where_threads_run_out_fewer_peers_are_served() {
 
 #[test]
 fn without_threads_for_anything_it_says_so() {
-    // From none but the first to one too few for a single peer: that nothing comes is said as well.
+    // From the main thread alone to one too few for a single peer. btsync must report that nothing arrives, too.
     for threads in 1..8 {
         let known = |code| matches!(code, 0 | 1 | 2 | 6);
         with_threads("without_threads_for_anything_it_says_so", threads, known);
     }
 }
 
-/// Callers that say nothing hold all the threads that a seed may have: another caller is served all the same, and none of them fills
-/// the log.
+/// Silent incoming connections use up all threads that a seed may have. Another peer is served all the same, and the silent ones
+/// do not fill the log.
 #[test]
 fn where_threads_run_out_silent_callers_keep_nobody_out() {
     const TEST: &str = "where_threads_run_out_silent_callers_keep_nobody_out";
@@ -260,7 +260,7 @@ fn where_threads_run_out_silent_callers_keep_nobody_out() {
     until("another caller is served", || {
         Wire::dial(addr, scene.payload.info_hash()).is_ok_and(|mut wire| wire.receive().is_ok())
     });
-    // Left alone, handshakes end after ten seconds: it must not be that which made room. A machine that took so long shows nothing.
+    // Handshakes time out after ten seconds, so that may have made room instead. On a machine this slow, the test proves nothing.
     let still = silent.iter().filter(|stream| {
         let silence = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
         silence.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)

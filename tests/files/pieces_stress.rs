@@ -1,11 +1,12 @@
-//! The piece manager in many hands. Each of them plays a peer's reader through the public API: it joins, picks, accepts, writes,
-//! settles, lets requests expire, leaves and comes back; one sends wrong blocks. What may never be: two that write the same block
-//! at once, a piece that comes out whole twice, one that is right and not there, one that is not wanted, or a download that
-//! stands still. Every other round has a plan: a random half of the pieces, some of them early, in order or not.
+//! Stress tests of the piece manager. Each of several players acts as a peer's reader through the public interface: it joins,
+//! picks, accepts, writes, settles, lets requests expire, leaves and returns; one sends wrong blocks. These must never happen:
+//! two players write the same block at once, a piece becomes complete twice, a piece verifies but is missing, an unwanted piece
+//! is accepted, or the download stalls. Every other round has a plan: a random half of the pieces, some of them early, in order
+//! or not.
 //!
-//! Once with threads, and once without, under a scheduler with a seed that decides after every call who makes the next one. As
-//! each call takes the lock once and keeps nothing after it, threads can meet there in no other way than such orders; a sample of
-//! them is tried, and a failure comes back with its seed. It is no model check: neither all orders nor what happens inside a call.
+//! One test uses threads. The other has no threads: a seeded scheduler decides after every call who makes the next one. Each call
+//! takes the lock once and keeps no state outside it, so threads can interleave only in such orders; the test tries a sample of
+//! them, and a failure names its seed. This is not a model check: it covers neither all orders nor the inside of a call.
 
 use std::collections::HashSet;
 use std::io::IoSlice;
@@ -22,20 +23,20 @@ use btsync::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
 const PIECES: u32 = 48;
 const BLOCKS: u32 = 4;
 const LENGTH: u32 = BLOCKS * BLOCK_SIZE;
-/// The last piece has one block, and a short one.
+/// The last piece has a single, short block.
 const TOTAL: u64 = (PIECES as u64 - 1) * LENGTH as u64 + 777;
 const PEERS: u32 = 8;
 /// Calls after which a peer gives up: many times what the slowest ever needed.
 const STEPS: usize = 3_000_000;
 
-/// What all peers have in common.
+/// The state that all players share.
 struct Stand {
     pieces: PieceManager,
-    /// Blocks that somebody was allowed to write and has not yet reported.
+    /// Blocks that a player was allowed to write and has not reported yet.
     writing: Mutex<HashSet<BlockRequest>>,
-    /// Pieces that came out whole and wait for their verdict.
+    /// Complete pieces that wait for verification.
     whole: Mutex<HashSet<PieceIndex>>,
-    /// How often each piece was found right.
+    /// How often each piece was found correct.
     right: Vec<AtomicU32>,
     wanted: Bitfield,
     wrong: AtomicU64,
@@ -43,7 +44,7 @@ struct Stand {
     _folder: tempfile::TempDir,
 }
 
-/// The byte that fills a right piece.
+/// The byte that fills a correct piece.
 fn filler(piece: PieceIndex) -> u8 {
     piece.0 as u8 | 1
 }
@@ -69,7 +70,7 @@ impl Stand {
         let layout = Layout::new(LENGTH, vec![file]).expect("a layout");
         let storage = Arc::new(Storage::new(folder.path().into(), layout, 4));
         storage.prepare().expect("a file");
-        // The hash is played by the filler: what is compared is what is on disk.
+        // Correct content is recognised by its filler byte, read back from disk, so hashes are not needed.
         let hashes = vec![[0; 20]; PIECES as usize];
         Stand {
             pieces: PieceManager::with_plan(storage, hashes, Bitfield::new(PIECES), plan),
@@ -83,7 +84,7 @@ impl Stand {
         }
     }
 
-    /// Writes what may be written, as nobody else does meanwhile.
+    /// Writes blocks that the player was allowed to write; no other player writes them meanwhile.
     fn write(&self, blocks: &[BlockRequest], wrong: bool) {
         for block in blocks {
             let bytes = vec![if wrong { 0 } else { filler(block.piece) }; block.length as usize];
@@ -96,7 +97,7 @@ impl Stand {
         }
     }
 
-    /// Reads a whole piece back: whether it is right, and what stands for its blocks' hashes.
+    /// Reads a piece back. Returns whether it is correct, and substitutes for its blocks' hashes.
     fn read_back(&self, piece: PieceIndex) -> (bool, Vec<[u8; 20]>) {
         let storage = self.pieces.storage();
         let mut bytes = vec![0; storage.layout().piece_size(piece) as usize];
@@ -105,7 +106,7 @@ impl Stand {
         (right, bytes.chunks(BLOCK_SIZE as usize).map(|block| [block[0]; 20]).collect())
     }
 
-    /// Tells the verdict.
+    /// Reports the result of the verification.
     fn settle(&self, piece: PieceIndex, right: bool, sums: &[[u8; 20]]) {
         assert!(self.whole.lock().unwrap().remove(&piece));
         self.pieces.settle(piece, right);
@@ -118,7 +119,7 @@ impl Stand {
         }
     }
 
-    /// What must be so when all is over.
+    /// Asserts that everything ended in a consistent state.
     fn is_sound(&self) {
         assert!(self.pieces.is_complete() && self.pieces.left() == 0);
         assert_eq!(self.pieces.have(), self.wanted);
@@ -131,7 +132,7 @@ impl Stand {
     }
 }
 
-/// A reader between two calls.
+/// What a reader does next.
 enum Operation {
     Away,
     Asking,
@@ -139,7 +140,7 @@ enum Operation {
     Judging(Vec<PieceIndex>),
 }
 
-/// One peer's reader.
+/// A simulated reader of one peer.
 struct Player<'a> {
     stand: &'a Stand,
     rng: fastrand::Rng,
@@ -155,7 +156,7 @@ impl<'a> Player<'a> {
         Player { stand, rng, lies, key: PeerKey(0), asked: Vec::new(), doing: Operation::Away }
     }
 
-    /// One call of the piece manager, or a few that nobody can come between to any effect.
+    /// Makes one call of the piece manager, or several that other players cannot affect.
     fn step(&mut self) {
         let pieces = &self.stand.pieces;
         self.doing = match std::mem::replace(&mut self.doing, Operation::Asking) {
@@ -209,7 +210,7 @@ impl<'a> Player<'a> {
         Operation::Asking
     }
 
-    /// Blocks arrive: some of those that were asked for, the last first.
+    /// Some of the requested blocks arrive, the last one first.
     fn receive(&mut self) -> Operation {
         let come = self.asked.split_off(self.asked.len() - self.rng.usize(..=self.asked.len()));
         let mut accepted = Accepted::default();
@@ -236,7 +237,7 @@ impl<'a> Player<'a> {
         self.stand.settle(piece, right, &sums);
     }
 
-    /// Whether there is nothing left to do.
+    /// Whether nothing is left to do.
     fn is_done(&self) -> bool {
         matches!(self.doing, Operation::Asking | Operation::Away) && self.stand.pieces.is_complete()
     }
@@ -265,7 +266,7 @@ fn many_threads_get_every_piece_once_and_right() {
     assert!(wrong > 0, "no wrong piece in {rounds} rounds: the test does not test what it says");
 }
 
-/// How many orders are tried; `STRESS_ORDERS=10000` tries more.
+/// The number of orders to try; `STRESS_ORDERS=10000` tries more.
 fn orders() -> u64 {
     std::env::var("STRESS_ORDERS").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
 }
@@ -273,12 +274,12 @@ fn orders() -> u64 {
 #[test]
 fn every_order_of_calls_gets_every_piece_once_and_right() {
     for seed in 0..orders() {
-        // The picker draws its seed from this thread's generator.
+        // The picker takes its seed from this thread's generator.
         fastrand::seed(seed);
         let stand = Stand::new(seed);
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut players: Vec<_> = (0..PEERS).map(|n| Player::new(&stand, rng.u64(..), n == 0)).collect();
-        // Some are slow, as threads are that wait for the disk; who is slow changes.
+        // Some players are slow, like threads that wait for the disk; which ones changes.
         let mut slow = 0_u8;
         let done = (0..STEPS).any(|step| {
             if step % 50 == 0 {

@@ -1,5 +1,5 @@
-//! What is the user's stays as it is: files of the torrent's names, longer ones, those with other names, those that another
-//! process is downloading. Each test runs the program on a folder that a careless client would spoil.
+//! btsync never changes the user's files: files with the torrent's names, longer ones, hard-linked ones, those that another
+//! process is downloading. Each test runs btsync on a folder that a careless client would damage.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -19,10 +19,10 @@ use crate::common::seeder::{FakePeer, Gate};
 use crate::common::user::User;
 use crate::common::{PATIENCE, Stage, btsync, free_port, until};
 
-/// Bytes in a piece: four blocks.
+/// Bytes in a piece, which has four blocks.
 const PIECE: usize = 64 * 1024;
 
-/// One torrent, a peer that has it, and a folder.
+/// A torrent, a peer that has it, and a folder.
 struct Scene {
     stage: Stage,
     payload: Payload,
@@ -32,7 +32,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// The peer serves as many blocks as are granted.
+    /// A scene whose peer serves `blocks` blocks.
     fn new(payload: Payload, blocks: usize) -> Scene {
         let (stage, gate) = (Stage::new(), Gate::new(0));
         let peer = FakePeer::honest(&payload, &gate);
@@ -41,7 +41,7 @@ impl Scene {
         Scene { stage, payload, gate, peer, out }
     }
 
-    /// 20 pieces in one file.
+    /// A scene with a single file of 20 pieces.
     fn single(blocks: usize) -> Scene {
         Scene::new(Payload::single("payload.bin", 20 * PIECE - 77, PIECE), blocks)
     }
@@ -67,7 +67,8 @@ impl Scene {
         self.stage.start(name, &mut self.command(more))
     }
 
-    /// The download ends like this, its last line says so, and nothing was asked of the peer or changed on disk.
+    /// The download must end with this code and its last line contain these words, without a request to the peer or a change on
+    /// disk.
     fn refuses(&self, code: i32, words: &[&str]) {
         let (before, served) = (snapshot(&self.out), self.gate.served());
         let mut refused = self.start("refused", &[]);
@@ -88,7 +89,7 @@ impl Scene {
         running.log()
     }
 
-    /// A download that has got what was granted, and waits for more.
+    /// A download that has received the granted blocks and waits for more.
     fn begun(&self, blocks: usize) -> Running {
         let running = self.start("begun", &[]);
         until("some is there", || self.gate.served() == blocks && self.payload.right_pieces(&self.out) == blocks / 4);
@@ -101,7 +102,7 @@ fn kill(mut running: Running) {
     assert_eq!(running.end_within(PATIENCE), None);
 }
 
-/// Everything below a folder: its content, and when it was last changed.
+/// Everything below a folder: content, and times of the last change.
 fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, i64, i64, u64)> {
     let mut all = BTreeMap::new();
     let found = fs::symlink_metadata(folder).expect("a folder");
@@ -119,7 +120,7 @@ fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, i64, i64, u64)> {
     all
 }
 
-/// Some pieces of a payload of one file in a file of its length, holes where the others go.
+/// Writes some pieces into a file of the full length, with holes elsewhere.
 fn write_pieces(scene: &Scene, pieces: &[usize]) {
     let content = scene.payload.content();
     let file = File::create(scene.file()).expect("a file");
@@ -145,7 +146,7 @@ fn a_torrent_with_an_empty_file_does_not_empty_the_users() {
     let thesis = scene.out.join("Documents/thesis.odt");
     fs::write(&thesis, "five years of work").expect("room");
     scene.refuses(13, &["Documents/thesis.odt", "--overwrite"]);
-    // An empty one is as it should be.
+    // An empty file already matches the torrent.
     fs::write(&thesis, "").expect("room");
     scene.completes(&[]);
 }
@@ -195,7 +196,7 @@ fn edited(edit: &dyn Fn(&Scene)) -> Scene {
 /// What a user does to the files.
 type Deed<'a> = &'a dyn Fn(&Scene);
 
-/// What is said before any of it is replaced.
+/// btsync reports the damaged pieces before it replaces them.
 #[test]
 fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_right() {
     let resize = |scene: &Scene, size: usize| {
@@ -206,7 +207,7 @@ fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_righ
         (&|scene| spoil(scene, &[3]), "1 of its 20 pieces does not verify and is downloaded again", 1),
         (&|scene| spoil(scene, &[3, 7, 19]), "3 of its 20 pieces do not verify and are downloaded again", 3),
         (&|scene| resize(scene, 12 * PIECE + 1000), "8 of its 20 pieces do not verify and are downloaded again", 8),
-        // The last piece ends with the user's zeros, which are cut.
+        // The last piece is followed by the user's zeros, which btsync truncates.
         (
             &|scene| {
                 spoil(scene, &[19]);
@@ -217,7 +218,7 @@ fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_righ
         ),
     ];
     for (edit, words, pieces) in mended {
-        // With the record of the complete download, and without.
+        // With the resume data of the complete download, and without.
         for forgotten in [false, true] {
             let scene = edited(edit);
             if forgotten {
@@ -229,7 +230,7 @@ fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_righ
             assert_eq!(scene.gate.served() - served, pieces * 4);
         }
     }
-    // Nothing is said where nothing of the user's is replaced: in an unfinished download.
+    // In an unfinished download btsync replaces only its own data, and reports nothing.
     let scene = Scene::single(8);
     kill(scene.begun(8));
     assert!(!scene.completes(&[]).contains("was there before"));
@@ -245,7 +246,7 @@ fn a_complete_file_of_which_too_much_was_edited_since_is_left_alone() {
         (&|scene| spoil(scene, &(0..10).collect::<Vec<_>>()), "most of it is not from this torrent"),
         (&|scene| fs::write(scene.file(), "rewritten").expect("room"), "most of it is not from this torrent"),
         (&|scene| (append(scene), spoil(scene, &[3])).1, "longer than the torrent says"),
-        // Bytes put in at the front move all others.
+        // Bytes inserted at the front shift all others.
         (
             &|scene| {
                 let content = [b"mine", &*fs::read(scene.file()).expect("the file")].concat();
@@ -279,7 +280,7 @@ fn a_file_with_other_names_is_read_and_never_written() {
     let before = snapshot(&scene.out);
     scene.start("seeded", &[]).ends_with(0);
     assert_eq!(snapshot(&scene.out), before);
-    // One piece is wrong: most are right, and it is still nobody's to write to.
+    // One piece is wrong. Most pieces verify, but btsync still must not write to a file with other hard links.
     spoil(&scene, &[7]);
     let (content, inode) = (fs::read(&other).expect("it"), fs::metadata(&other).expect("it").ino());
     scene.refuses(13, &["payload.bin", "hard links", "--overwrite"]);
@@ -291,7 +292,7 @@ fn a_file_with_other_names_is_read_and_never_written() {
     assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1);
 }
 
-/// Three files of which the second lies in one piece with the end of the first and the start of the third.
+/// Three files: the second shares one piece with the end of the first and the start of the third.
 fn neighbours() -> Payload {
     Payload::tree("three", &[("a", PIECE + 40_000), ("b", 9_000), ("c", 3 * PIECE)], PIECE)
 }
@@ -354,7 +355,7 @@ fn what_another_client_left_is_gone_on_with_where_more_pieces_are_right_than_wro
 
 #[test]
 fn zeros_prove_nothing() {
-    // A torrent of zeros, but for its last piece, and a file that has data where the torrent has zeros.
+    // A torrent of zeros except for its last piece, and a file with data where the torrent has zeros.
     let scene = Scene::single(0);
     let content = vec![0; scene.payload.content().len()];
     fs::write(scene.file(), &content).expect("room");
@@ -373,11 +374,11 @@ fn the_marker_or_the_resume_data_alone_is_enough_to_resume() {
         });
         until("the half is", || fs::read(scene.out.join("two/a")).expect("a")[PIECE..].iter().any(|byte| *byte != 0));
         if lost == "marker" {
-            // The record tells how the files looked at the stop: nobody has touched them since.
+            // The resume data describes the files at the stop, and nobody has changed them since.
             running.terminate(7);
             fs::remove_file(scene.marker()).expect("a marker");
         } else {
-            // What is in flight, in a file of which nothing verifies.
+            // Data of an unfinished piece, in a file in which no piece verifies.
             let b = File::options().write(true).open(scene.out.join("two/b")).expect("b");
             b.write_all_at(&[7; 1000], 0).expect("room");
             kill(running);
@@ -401,7 +402,7 @@ fn where_both_are_lost_or_the_record_is_out_of_date_the_pieces_tell() {
     }
 }
 
-/// What the user does with a file that is complete: most of its pieces are his own afterwards, and he appends to it.
+/// The user overwrites most of a complete file and appends to it.
 fn make_it_mine(path: &Path) {
     let file = File::options().write(true).open(path).expect("the file");
     let length = file.metadata().expect("the file").len();
@@ -409,7 +410,7 @@ fn make_it_mine(path: &Path) {
     file.write_all_at(b"my notes", length).expect("room");
 }
 
-/// A record of the unfinished download outlives its completion by another process that did not know it.
+/// Resume data of the unfinished download survives its completion by another process that did not know of the data.
 #[test]
 fn a_record_from_before_the_completion_makes_nothing_ours() {
     for killed in [false, true] {
@@ -455,7 +456,7 @@ fn a_file_that_is_complete_is_the_users_while_others_of_the_torrent_are_not() {
     scene.refuses(13, &["two/a"]);
 }
 
-/// Two files, of which the first is complete and the second is not.
+/// A download of two files, the first complete and the second not.
 fn half_done() -> (Scene, Running, PathBuf) {
     let scene = Scene::new(Payload::tree("two", &[("a", 5 * PIECE), ("b", 5 * PIECE)], PIECE), 24);
     let running = scene.start("begun", &["--sequential"]);
@@ -568,7 +569,7 @@ fn a_file_that_was_there_before_stays_the_users_however_often_it_is_gone_on_with
     }
 }
 
-/// The other torrent's file lies where an earlier download has made one that never got any data.
+/// An earlier download created the file but wrote no data; then another torrent completes a file at the same place.
 #[test]
 fn what_another_torrent_has_completed_meanwhile_is_not_ours_also_by_way_of_another_folder() {
     let scene = Scene::new(Payload::of("payload.bin", &vec![b'x'; 20 * PIECE - 77], PIECE), 0);
@@ -591,7 +592,7 @@ fn a_file_that_the_user_put_in_the_place_of_ours_is_the_users() {
     let running = scene.begun(8);
     kill(running);
     assert!(scene.marker().exists());
-    // Deleted, and made anew by somebody else: its inode may well have the same number.
+    // Deleted and created again by another program; the new inode may have the same number.
     fs::remove_file(scene.file()).expect("the file");
     fs::write(scene.file(), vec![b'x'; 20 * PIECE - 77]).expect("room");
     scene.refuses(13, &["payload.bin"]);
@@ -616,7 +617,7 @@ fn a_file_that_is_replaced_while_it_comes_is_not_written_to() {
     assert!(mine.count() > 100, "{}", last.display());
 }
 
-/// A file system in user space numbers its files as it likes, and does not say when they were made.
+/// A file system in user space may assign new inode numbers at any time, and has no creation times.
 #[test]
 fn what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last() {
     const TEST: &str = "what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last";
@@ -656,7 +657,7 @@ fn what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last() {
     });
 }
 
-/// The same of more files than are kept open; the last of them is one that is not.
+/// The same with more files than btsync keeps open; the replaced file is a closed one.
 #[test]
 fn what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_not_last() {
     const TEST: &str = "what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_not_last";
@@ -732,8 +733,8 @@ fn a_file_that_is_replaced_while_it_comes_is_not_told_as_complete() {
     assert!(scene.marker().exists());
 }
 
-/// Has btsync start on a file to which another program appends zeros all the time; whether that was noticed, and not between two
-/// appends, where the file is as well btsync's to go on with as before.
+/// Starts btsync on a file to which another program appends zeros constantly. Returns whether btsync noticed; if it started
+/// between two appends, it may resume the file as before.
 fn is_left_to_its_writer() -> bool {
     let scene = Scene::single(0);
     scene.gate.open();
@@ -761,13 +762,13 @@ fn is_left_to_its_writer() -> bool {
     true
 }
 
-/// Whatever btsync finds out about the file is out of date before it has the lock.
+/// What btsync knows about the file is outdated before it has the lock.
 #[test]
 fn a_file_that_another_program_keeps_writing_to_is_left_to_it() {
     assert!((0..20).any(|_| is_left_to_its_writer()));
 }
 
-/// Where a check takes no longer than a tick of the file system's clock, no time of the file tells of a write.
+/// If the check takes less than one tick of the file system's clock, file times do not show a write.
 #[test]
 fn a_complete_file_that_another_program_writes_to_is_not_told_as_complete() {
     assert!((0..20).any(|_| is_refused_while_it_is_written()));
@@ -826,7 +827,7 @@ fn a_file_that_is_not_wanted_and_not_ours_is_left_alone() {
     scene.refuses(13, &["two/b"]);
 }
 
-/// Two files that share a piece of which only the first one is wanted, and the part file's place.
+/// Two files that share a piece, of which only the first is wanted, and the path of the part file.
 fn with_parts(blocks: usize) -> (Scene, PathBuf) {
     let scene = Scene::new(Payload::tree("two", &[("a", 2 * PIECE + 100), ("b", 2 * PIECE)], PIECE), blocks);
     let parts = scene.out.join(format!(".{}.parts", scene.payload.hex()));
@@ -842,7 +843,7 @@ fn a_users_file_of_the_part_files_name_is_neither_written_nor_removed() {
     refused.ends_with(13);
     assert!(refused.log().contains(".parts: it was there before and most of it is not"), "{}", refused.log());
     assert_eq!(snapshot(&scene.out), before);
-    // It is not needed where all is wanted.
+    // The part file is not needed if everything is wanted.
     scene.completes(&[]);
     assert!(fs::read(&parts).expect("it") == vec![b'x'; PIECE]);
 }
@@ -850,7 +851,7 @@ fn a_users_file_of_the_part_files_name_is_neither_written_nor_removed() {
 #[test]
 fn a_part_file_is_gone_on_with_by_the_marker_alone_the_record_alone_or_its_pieces_alone() {
     for lost in ["cache", "marker", "both"] {
-        // Of the piece that both files share, some is there.
+        // Some blocks of the shared piece are on disk.
         let (scene, parts) = with_parts(if lost == "both" { 12 } else { 10 });
         let mut running = scene.start("begun", &["--select", "two/a", "--sequential"]);
         if lost == "both" {
@@ -895,7 +896,7 @@ fn of_two_processes_with_the_same_download_the_second_ends_with_11() {
     scene.completes(&[]);
 }
 
-/// Another torrent with a file of the same name: another piece length makes another info-hash.
+/// Another torrent with a file of the same name; its piece length differs, hence its info-hash too.
 fn rival() -> Payload {
     Payload::single("payload.bin", 20 * PIECE - 77, PIECE / 2)
 }
@@ -912,7 +913,7 @@ fn two_torrents_do_not_write_to_one_file() {
     second.ends_with(11);
     assert!(second.log().contains(scene.marker().file_name().unwrap().to_str().unwrap()), "{}", second.log());
     assert!(!other.marker().exists());
-    // Also when what the first one has got is in the way.
+    // Also when the first download's data is in the way.
     scene.gate.grant(8);
     until("some is there", || scene.payload.right_pieces(&scene.out) == 2);
     other.start("third", &[]).ends_with(11);
@@ -922,7 +923,7 @@ fn two_torrents_do_not_write_to_one_file() {
     second.ends_with(13);
     assert!(second.log().contains("belongs to the unfinished download of"), "{}", second.log());
     other.completes(&["--overwrite"]);
-    // What the first one has made is not what lies there now.
+    // The file is no longer the one that the first download created.
     make_it_mine(&scene.file());
     scene.refuses(13, &["payload.bin"]);
     fs::remove_file(scene.marker()).expect("a marker");
@@ -974,7 +975,7 @@ fn a_process_whose_marker_goes_stops_writing() {
         if replaced {
             fs::write(scene.marker(), "").expect("room");
         }
-        // It looks at most every half second.
+        // btsync checks the marker at most every half second.
         std::thread::sleep(Duration::from_millis(600));
         scene.gate.open();
         running.ends_with(11);
@@ -1035,7 +1036,7 @@ fn files_of_another_user_are_seeded() {
     user.download(&scene.stage, &scene.payload, &scene.out, &[&scene.peer], (&[], &[])).ends_with(0);
 }
 
-/// Whether strace can be used; the test is reported as not run where it cannot.
+/// Whether strace works; if not, reports the test as not run.
 fn can_trace(test: &str) -> bool {
     if !installed(test, &["strace"]) {
         return false;
@@ -1069,7 +1070,7 @@ fn a_kill_at_any_step_of_the_start_is_resumed_from() {
         return;
     }
     let mut killed = 0;
-    // The calls that change something, and what leads to the next of them.
+    // The system calls that change something; strace kills btsync at the first, second or third call of a kind.
     for call in ["mkdirat", "flock", "ftruncate", "renameat", "unlinkat", "pwritev", "fallocate"] {
         for nth in 1..4 {
             let scene = Scene::new(Payload::tree("tree", &[("a/1", 3 * PIECE), ("b/2", 100_000), ("c", 0)], PIECE), 0);

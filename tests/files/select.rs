@@ -1,4 +1,4 @@
-//! Part of a torrent: what is selected comes, in the order that was asked for, and nothing else ever appears on the disk.
+//! File selection: btsync downloads the selected files in the requested order, and no other file ever appears on disk.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,7 +19,7 @@ use crate::common::{Stage, btsync, free_port, until};
 
 const PIECE: usize = 32 * 1024;
 
-/// Five files whose ends share pieces with their neighbours; 14 pieces.
+/// Five files that share pieces where they meet; 14 pieces.
 fn payload() -> Payload {
     let files = [
         ("one.bin", 2 * PIECE + 1000),    // 1: pieces 0 to 2
@@ -31,7 +31,7 @@ fn payload() -> Payload {
     Payload::tree("part", &files, PIECE)
 }
 
-/// An honest seeder that notes which pieces are asked for, in the order of their first request.
+/// An honest seeder that records the requested pieces in the order of their first request.
 struct Noting {
     peer: FakePeer,
     asked: Arc<Mutex<Vec<u32>>>,
@@ -73,14 +73,14 @@ fn start(stage: &Stage, payload: &Payload, peer: &FakePeer, more: &[&str]) -> Ru
     stage.btsync("btsync", &torrent, &stage.folder("out"), free_port(), &[&alone[..], more].concat())
 }
 
-/// One download from a seeder of its own: the pieces that it asked for.
+/// Runs a download from its own seeder; returns the requested pieces.
 fn fetch(stage: &Stage, payload: &Payload, more: &[&str]) -> Vec<u32> {
     let noting = Noting::start(payload);
     start(stage, payload, &noting.peer, more).ends_with(0);
     noting.asked()
 }
 
-/// All files below a folder, as paths from there on.
+/// All files below a folder, with paths relative to it.
 fn below(folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![folder.to_owned()];
@@ -97,7 +97,7 @@ fn below(folder: &Path) -> BTreeSet<String> {
     found
 }
 
-/// The files that a person sees: those whose name does not begin with a dot.
+/// The visible files: those whose path does not begin with a dot.
 fn seen(folder: &Path) -> Vec<String> {
     below(folder).into_iter().filter(|path| !path.starts_with('.')).collect()
 }
@@ -136,17 +136,17 @@ fn what_is_selected_later_takes_over_what_is_there() {
     let (stage, payload) = (Stage::new(), payload());
     let out = stage.path("out");
     fetch(&stage, &payload, &["--select", "2"]);
-    // Piece 5 is there, in part behind the file's end.
+    // Piece 5 is on disk; a part of it belongs to the next files.
     let asked = fetch(&stage, &payload, &["--select=sub/deep"]);
     assert_eq!(asked.into_iter().collect::<BTreeSet<_>>(), set(6..=9));
     assert_eq!(seen(&out), ["part/sub/deep/four.bin", "part/sub/two.txt"]);
     assert_right(&payload, &out, &[2, 4]);
-    // Without a choice the rest comes, and nothing is left over.
+    // Without a selection the remaining pieces arrive, and no part file is left.
     let asked = fetch(&stage, &payload, &[]);
     assert_eq!(asked.into_iter().collect::<BTreeSet<_>>(), [0, 1, 10, 11, 12, 13].into());
     payload.assert_at(&out);
     assert_eq!(below(&out).len(), 5, "{:?}", below(&out));
-    // All of it is there for whoever wants a part.
+    // Everything is on disk for any later selection.
     assert!(fetch(&stage, &payload, &["--select", "3"]).is_empty());
     assert_eq!(below(&out).len(), 5);
 }
@@ -178,7 +178,7 @@ fn a_file_may_go_by_another_name() {
     let out = stage.path("out");
     assert_eq!(seen(&out), ["part/sub/three.bin", "renamed/uno.bin"]);
     assert!(std::fs::read(out.join("renamed/uno.bin")).expect("renamed") == payload.on_disk(&out)[0].1);
-    // The same words again: it is there.
+    // The same options again: nothing is missing.
     assert!(fetch(&stage, &payload, &["--select", "1,3", "--out", "1=renamed/uno.bin"]).is_empty());
 }
 
@@ -259,7 +259,7 @@ fn a_reader_that_has_seen_enough_of_the_list_is_no_failure() {
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
 
-/// A link to a complete seeder, with what else it is to say.
+/// A magnet link to a complete seeder, with further parameters.
 fn link(payload: &Payload, addr: std::net::SocketAddr, more: &str) -> String {
     payload.magnet(&format!("&x.pe={addr}{more}"))
 }
@@ -323,7 +323,7 @@ fn too_small_a_disk_is_told_before_anything_comes() {
             assert!(full.log().contains("room") || full.log().contains("no space"), "{allocation}: {}", full.log());
             assert!(noting.asked().is_empty(), "{allocation}");
         }
-        // A part of it has room.
+        // One file of it fits.
         assert_eq!(std::fs::read_dir(&out).expect("the folder").count(), 0, "nothing was made");
         fetch(&stage, &payload, &["--select", "2"]);
         assert_right(&payload, &out, &[2]);
