@@ -1,5 +1,5 @@
-//! A .torrent by its http(s) URL: fetched whole, through the client that asks trackers and with its guards, and parsed from memory;
-//! and one that comes through a pipe. Both may take long, and can be stopped.
+//! Loads torrent files that may take long: from an http(s) URL with the HTTP client for trackers and its safeguards, or
+//! from a pipe. Both can be stopped.
 
 use std::path::Path;
 use std::thread;
@@ -21,28 +21,28 @@ use btsync::Source;
 use btsync::tracker::{FetchedUrl, TrackerClient, TrackerError};
 use btsync::{Magnet, MagnetError, Metainfo};
 
-/// For all of it: name look-up, redirects, body.
+/// The time limit for the whole fetch: name look-up, redirects and body.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What was found at a URL.
+/// What a URL led to.
 enum FetchedSource {
-    /// A torrent, and the file that it came as, unpacked.
+    /// A torrent, with the bytes of its file, unpacked.
     Metainfo(Box<Metainfo>, Vec<u8>),
-    /// The link to one, and whether a public host gave it.
+    /// A magnet link to which the URL redirected, and whether the redirecting host is public.
     Link(Box<Magnet>, bool),
 }
 
-/// Whether a name is a URL that we can fetch.
+/// Whether the name is an http(s) URL.
 pub(crate) fn is_url(name: &Path) -> bool {
     let scheme = name.to_str().and_then(|name| name.trim().split_once("://")).map(|(scheme, _)| scheme);
     scheme.is_some_and(|scheme| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
 }
 
-/// Fetches the torrent at `url`, and keeps it where the configuration says; or follows it to a magnet link. It ends early when `stop` is
-/// disconnected.
+/// Fetches the torrent at `url` and saves it if `--save-torrent` asks for it; a redirect to a magnet link yields that link.
+/// Fails early when `stop` is disconnected.
 ///
 /// # Errors
-/// What keeps it from being here, and from being a torrent, with its exit code.
+/// The exit code and the message if the URL cannot be fetched or is not a torrent.
 pub(crate) fn fetch(url: &Path, settings: &mut Settings, stop: &Receiver<NoMessages>) -> Result<LoadedSource, Failure> {
     let url = url.to_string_lossy().into_owned();
     let shown = public_name(&url);
@@ -59,16 +59,16 @@ pub(crate) fn fetch(url: &Path, settings: &mut Settings, stop: &Receiver<NoMessa
     }
 }
 
-/// The torrent that standard input holds, whoever writes it and however slowly. It ends early when `stop` is disconnected.
+/// Reads a torrent from standard input, however slowly it arrives. Fails early when `stop` is disconnected.
 ///
 /// # Errors
-/// What is wrong with it, with its exit code.
+/// The exit code and the message if the input is not a valid torrent.
 pub(crate) fn from_stdin(stop: &Receiver<NoMessages>) -> Result<Metainfo, Failure> {
     let path = Path::new(STDIN);
     unless_stopped(STDIN, stop, || Metainfo::read(path).map_err(|error| torrent_failure(path, error)))
 }
 
-/// What `get` brings. Blocking I/O cannot be interrupted: when it is to stop, its thread is left behind.
+/// Runs `get` on a thread. Blocking I/O cannot be interrupted, so a stop leaves the thread behind.
 fn unless_stopped<T: Send + 'static>(
     shown: &str,
     stop: &Receiver<NoMessages>,
@@ -93,7 +93,7 @@ fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<FetchedSource
     let is_short = |fetched: &Result<_, TrackerError>| match fetched {
         Ok(_) => false,
         Err(TrackerError::Shortage) => true,
-        // A name that is not found, for one.
+        // Another error may be caused by a lack of descriptors too: for instance, a name look-up then fails.
         Err(_) => is_exhausted(),
     };
     let wait = || {
@@ -108,7 +108,7 @@ fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<FetchedSource
             return Ok(FetchedSource::Link(Box::new(Magnet::parse(&link).map_err(bad)?), is_public));
         }
     };
-    // Some servers pack torrents without saying so.
+    // Some servers send gzip without declaring it.
     let broken = |error| Failure::new(Exit::BadTorrent, printable(&format!("{shown}: cannot be unpacked: {error}")));
     let bytes = Metainfo::unpack(bytes).map_err(broken)?;
     match Metainfo::parse(&bytes) {

@@ -1,4 +1,4 @@
-//! One torrent of several, on a thread of its own: found, claimed, run, and lent its voices.
+//! One torrent of a batch on its own thread: loads the torrent, claims it, and runs it with its reporters.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -26,16 +26,16 @@ use btsync::InfoHash;
 use btsync::Magnet;
 use btsync::{Event, OpeningOrder, Outcome, Source, Torrent, TorrentError, TorrentHandle};
 
-/// What a job is to fetch.
+/// Where a job gets its torrent.
 pub(crate) enum JobSource {
-    /// A file, a link or a URL.
+    /// A file, a magnet link or a URL from the command line or the input file.
     Named(Named),
-    /// A file in the watched folder, or a link that it holds.
+    /// A torrent file in the watched folder, or a link from a magnet file there.
     Watched(PathBuf, Option<Box<Magnet>>),
 }
 
 impl JobSource {
-    /// What to call it until it has told its own name.
+    /// The name to show until the torrent's own name is known.
     pub fn name(&self) -> String {
         let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
         clean(&match self {
@@ -49,7 +49,7 @@ impl JobSource {
         })
     }
 
-    /// Whether it can be read at once.
+    /// Whether the torrent can be read from disk at once.
     pub fn is_local(&self) -> bool {
         match self {
             JobSource::Named(named) => Path::new(&named.name).is_file(),
@@ -58,7 +58,7 @@ impl JobSource {
     }
 }
 
-/// From its name to its end. What goes wrong has been told when it returns.
+/// Runs a job from start to end. Every failure has been reported when it returns.
 pub(crate) fn run(batch: &Batch, job: JobId, what: JobSource, opening_order: OpeningOrder) -> JobOutcome {
     let name = what.name();
     let named = matches!(what, JobSource::Named(_));
@@ -90,7 +90,7 @@ pub(crate) fn run(batch: &Batch, job: JobId, what: JobSource, opening_order: Ope
     }
     let torrent = batch.client.torrent(job, source, settings.options, opening_order);
     let handle = torrent.handle();
-    // Whoever says stop does so before looking for sessions: one that is not seen there sees it here.
+    // `stop` is announced before the torrents are stopped, so a torrent that `SharedClient::stop` misses sees it here.
     if batch.is_stopped() {
         handle.stop();
     }
@@ -110,7 +110,7 @@ pub(crate) fn run(batch: &Batch, job: JobId, what: JobSource, opening_order: Ope
     }
 }
 
-/// Refuses another torrent than was at the name at the start: a download that came before may have put one of its own there.
+/// Rejects a file that holds another torrent than at the start: an earlier download may have overwritten it.
 fn still(named: &Named, found: InfoHash) -> Result<(), Failure> {
     let Named { name, info_hash } = named;
     let is_file = |name: &str| {
@@ -119,20 +119,20 @@ fn still(named: &Named, found: InfoHash) -> Result<(), Failure> {
     };
     let is_it = match info_hash {
         Some(known) => *known == found,
-        // What was a pipe.
+        // It was a pipe at the start.
         None => !is_file(name),
     };
     let why = "another file has this name since the start: it is not begun";
     if is_it { Ok(()) } else { Err(Failure::new(Exit::BadTorrent, printable(&format!("{name}: {why}")))) }
 }
 
-/// Runs the session on this thread, and its voices on another.
+/// Runs the torrent on this thread and its reporters on another.
 fn run_torrent(batch: &Batch, torrent: Torrent, mut reporters: Reporters) -> Result<Outcome, Arc<TorrentError>> {
     let (tell, told) = bounded(1);
     let events = torrent.events();
     thread::scope(move |scope| {
         let run_reporters = move || listen_since(batch.outputs.start, &mut reporters, &events, &told);
-        // A system without a thread to spare for the voice still downloads.
+        // If no thread can be started for the reporters, the torrent runs without them.
         let reporter_thread = thread::Builder::new().name("voice".to_owned()).spawn_scoped(scope, run_reporters);
         let result = torrent.run();
         let _ = tell.send(outcome::final_status(&result));
@@ -143,7 +143,7 @@ fn run_torrent(batch: &Batch, torrent: Torrent, mut reporters: Reporters) -> Res
     })
 }
 
-/// Those who tell how it goes: programs on stdout, people on stderr, the user's own command, and the fleet itself.
+/// The reporters of a torrent: JSON events on stdout, text on stderr, the user's hook command, and the scheduler.
 fn reporters(batch: &Batch, job: JobId, handle: &TorrentHandle) -> Reporters {
     let folder = batch.client.settings().out_dir.to_string_lossy().into_owned();
     let screen = batch.outputs.screen.clone();
@@ -162,12 +162,12 @@ fn reporters(batch: &Batch, job: JobId, handle: &TorrentHandle) -> Reporters {
     if let Some((hook_config, failed)) = batch.hook.clone() {
         reporters.push(Box::new(Hook::new(hook_config, &folder, handle.clone(), batch.outputs.clone(), failed)));
     }
-    // Last: all have told of one that is whole before the next one begins.
+    // Last, so that all others report the completion before the next torrent starts.
     reporters.push(Box::new(BatchReporter { job, event_sender: batch.event_sender.clone() }));
     Reporters::new(reporters)
 }
 
-/// Tells the fleet when a download is whole, so that the next one may begin.
+/// Tells the scheduler when a download completes, so that the next one can start.
 struct BatchReporter {
     job: JobId,
     event_sender: Sender<BatchEvent>,
@@ -180,7 +180,7 @@ impl Reporter for BatchReporter {
 
     fn event(&mut self, _: Duration, event: &Event) {
         if *event == Event::Completed {
-            // Nobody listens to a fleet that is over.
+            // Fails only if the batch has ended.
             let _ = self.event_sender.send(BatchEvent::Complete(self.job));
         }
     }

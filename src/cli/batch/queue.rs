@@ -1,25 +1,25 @@
-//! Whose turn it is among several torrents, what has become of each, and what that makes of the whole; and that none
-//! is fetched twice. Pure: no threads, no files.
+//! The queue of a batch: decides which torrent starts next, records the outcome of each, and derives the exit code. Also
+//! ensures that no torrent is downloaded twice. Pure: no threads, no files.
 //!
-//! At most so many download at once, and the others wait in the order in which they were named. One that only seeds is not
-//! counted: else `--seed` would keep those that wait from ever beginning.
+//! A limited number of torrents downloads at once; the others wait in the order in which they were added. A seeding torrent
+//! does not count against the limit: otherwise `--seed` would keep waiting torrents from ever starting.
 
 use std::collections::HashMap;
 
 use crate::cli::exit::Exit;
 use btsync::InfoHash;
 
-/// Names a torrent among those of this process, in the order in which they were named, from 0.
+/// Identifies a torrent of this batch: its position in the order of the command line, from 0.
 pub(crate) type JobId = usize;
 
-/// What has become of a torrent that has ended.
+/// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JobOutcome {
-    /// All of it is there.
+    /// The torrent is complete.
     Complete,
-    /// Another job has the same torrent, and what becomes of it counts there.
+    /// Another job has the same torrent; that job's outcome counts.
     Duplicate,
-    /// It failed, or was stopped before it was whole.
+    /// It failed, or was stopped before it was complete.
     Failed(Exit),
 }
 
@@ -31,42 +31,42 @@ enum JobState {
     Ended(JobOutcome),
 }
 
-/// How many torrents are in which state.
+/// The number of torrents in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct JobCounts {
     pub waiting: usize,
     pub downloading: usize,
     pub seeding: usize,
-    /// Whole and ended.
+    /// Complete and ended.
     pub whole: usize,
     pub failed: usize,
 }
 
-/// All torrents of this process.
+/// All torrents of a batch.
 pub(crate) struct JobQueue {
     limit: usize,
     jobs: Vec<JobState>,
-    /// Of `jobs`.
+    /// The number of `jobs` in each state.
     counts: JobCounts,
-    /// Before this one none waits.
+    /// No job before this one is waiting.
     first: JobId,
     closed: bool,
 }
 
 impl JobQueue {
-    /// An empty queue of which `limit` download at once.
+    /// An empty queue with at most `limit` downloads at once.
     pub fn new(limit: usize) -> JobQueue {
         JobQueue { limit: limit.max(1), jobs: Vec::new(), counts: JobCounts::default(), first: 0, closed: false }
     }
 
-    /// One more, behind all others.
+    /// Adds a job at the end.
     pub fn add(&mut self) -> JobId {
         self.jobs.push(JobState::Waiting);
         self.counts.waiting += 1;
         self.jobs.len() - 1
     }
 
-    /// The one whose turn it is; it downloads from now on.
+    /// Returns the next job to start and marks it as downloading; `None` if none may start.
     pub fn begin(&mut self) -> Option<JobId> {
         let counts = self.counts;
         if self.closed || counts.waiting == 0 || counts.downloading >= self.limit {
@@ -79,35 +79,35 @@ impl JobQueue {
         Some(job)
     }
 
-    /// All of it is there; if it goes on, it only seeds.
+    /// Marks a downloading job as seeding: its download is complete.
     pub fn mark_complete(&mut self, job: JobId) {
         if self.jobs.get(job) == Some(&JobState::Downloading) {
             self.set(job, JobState::Seeding);
         }
     }
 
-    /// It is over.
+    /// Records that a job has ended.
     pub fn note_ended(&mut self, job: JobId, end: JobOutcome) {
         self.set(job, JobState::Ended(end));
     }
 
-    /// Nothing begins from now on.
+    /// From now on, no job starts.
     pub fn close(&mut self) {
         self.closed = true;
     }
 
-    /// Whether nothing runs, and nothing will without another one being added.
+    /// Whether no job runs and none will start unless one is added.
     pub fn is_idle(&self) -> bool {
         let counts = self.counts;
         counts.downloading + counts.seeding == 0 && (self.closed || counts.waiting == 0)
     }
 
-    /// How many are in which state.
+    /// The number of jobs in each state.
     pub fn counts(&self) -> JobCounts {
         self.counts
     }
 
-    /// The exit code: that of the first one, as they were named, that is not whole.
+    /// The exit code of the first job, in order, that is not complete.
     pub fn exit_code(&self) -> Exit {
         let code = |state: &JobState| match state {
             JobState::Ended(JobOutcome::Failed(code)) => Some(*code),
@@ -130,7 +130,7 @@ impl JobQueue {
 }
 
 impl JobCounts {
-    /// Where a state is counted; what is fetched under another name is not.
+    /// The counter for a state; duplicates are not counted.
     fn of(&mut self, state: JobState) -> Option<&mut usize> {
         match state {
             JobState::Waiting => Some(&mut self.waiting),
@@ -143,13 +143,14 @@ impl JobCounts {
     }
 }
 
-/// Which torrents are taken, so that none is fetched twice: the job that has each, and whether that job failed.
+/// The torrents that jobs have claimed, so that none is downloaded twice: the owner of each, and whether the owner failed.
 #[derive(Default)]
 pub(crate) struct TakenTorrents(HashMap<InfoHash, (JobId, bool)>);
 
 impl TakenTorrents {
-    /// Takes a torrent for this job; false if another job has it. A torrent that failed can be taken again by a file that appears in the
-    /// watched folder, but not by a second name on the command line (`is_named`): a torrent that is named twice is one torrent.
+    /// Claims a torrent for a job; false if another job has it. If the owner failed, a file that appears in the watched
+    /// folder can claim the torrent again, but a second name on the command line (`is_named`) cannot: it means the same
+    /// torrent.
     pub fn claim(&mut self, job: JobId, info_hash: InfoHash, is_named: bool) -> bool {
         let owner = self.0.entry(info_hash).or_insert((job, false));
         if owner.1 && !is_named {
@@ -158,7 +159,7 @@ impl TakenTorrents {
         owner.0 == job
     }
 
-    /// The job has failed.
+    /// Records that the job failed.
     pub fn release(&mut self, job: JobId) {
         self.0.values_mut().filter(|(owner, _)| *owner == job).for_each(|(_, has_failed)| *has_failed = true);
     }
@@ -205,7 +206,7 @@ mod tests {
         queue.note_ended(0, JobOutcome::Complete);
         assert_eq!(begun(&mut queue), [2]);
         queue.note_ended(2, JobOutcome::Complete);
-        // A word that comes late changes nothing.
+        // A late message changes nothing.
         queue.mark_complete(2);
         assert_eq!(queue.counts(), JobCounts { seeding: 1, whole: 2, ..JobCounts::default() });
         assert!(!queue.is_idle());

@@ -1,4 +1,4 @@
-//! Tells on a terminal what happens to one torrent of several.
+//! Reports the events of one torrent of a batch on a terminal.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::cli::report::{EventText, FinalStatus, Reporter, clean};
 use crate::cli::terminal::screen::Screen;
 use btsync::{Event, TorrentHandle};
 
-/// Tells what happens to one torrent, each line with its name; how it stands is seen on the board.
+/// Reports the events of one torrent, one line each, starting with its name. The live view shows its progress.
 pub(crate) struct TorrentReporter {
     handle: TorrentHandle,
     screen: Screen,
     rates: Rates,
     words: EventText,
-    /// Bytes sent in this session, as they were last told of.
+    /// Bytes uploaded in this run, as last reported.
     reported_upload: u64,
 }
 
 impl TorrentReporter {
-    /// For the session behind `handle`.
+    /// A reporter for the torrent of `handle`.
     pub fn new(handle: TorrentHandle, screen: Screen) -> TorrentReporter {
         TorrentReporter { handle, screen, rates: Rates::default(), words: EventText::default(), reported_upload: 0 }
     }
@@ -58,7 +58,7 @@ impl Reporter for TorrentReporter {
 
     fn finish(&mut self, _: Duration, _: FinalStatus) {
         let now = self.handle.snapshot();
-        // What was sent until the completion has been told with it.
+        // Uploads up to completion were reported with it.
         if now.uploaded > self.reported_upload {
             self.print(&format!("sent {}, {}", size(now.total_uploaded), ratio(&now)));
         }

@@ -1,5 +1,5 @@
-//! Several torrents on a terminal: a line for each, those that move first, a line of sums below, and one that says what the keys do.
-//! Pure; [`crate::cli::batch::screen`] feeds it with snapshots and draws.
+//! The layout of a batch's live view: one row per torrent, active ones first, then a line of totals and one about the keys.
+//! Pure; [`crate::cli::batch::screen`] supplies snapshots and draws.
 
 use console::measure_text_width;
 
@@ -10,40 +10,40 @@ use crate::cli::report::tui::layout::limits;
 use crate::cli::report::tui::text::{fit_figures, pad_left, pad_right, shorten_middle};
 use btsync::{Limits, SeedGoal, Snapshot, Stage};
 
-/// Names take no more columns than this.
+/// The maximum width of the name column.
 const NAME_WIDTH: usize = crate::cli::batch::MAX_NAME_WIDTH;
-/// Figures go, one after the other, until a name has so many columns.
+/// Figures are left out, one by one, until the name column is this wide.
 const MIN_NAME_WIDTH: usize = 16;
-/// Which of a row's figures goes first when there is no room: peers, up, down, eta.
+/// The order in which columns of figures are left out if space is short: peers, up, down, eta.
 const DROP_ORDER: [usize; 4] = [4, 2, 1, 3];
-/// Columns of a torrent's bar, where so many are left; with fewer than the second number there is none.
+/// The width of a torrent's bar. If fewer columns than `MIN_BAR_WIDTH` are left, there is no bar.
 pub(crate) const BAR_WIDTH: usize = 24;
 const MIN_BAR_WIDTH: usize = 8;
-/// With fewer rows there is no line about keys.
+/// With fewer rows, there is no line about the keys.
 const ROWS_FOR_KEYS: usize = 6;
 
-/// One torrent's line before it is laid out.
+/// A torrent's row before layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TorrentRow {
     pub job: JobId,
-    /// Those that move come first: the lower, the sooner.
+    /// The sort key; active torrents have the lowest.
     rank: u8,
     name: String,
-    /// Where it stands; down, up, eta, peers. Empty where that says nothing.
+    /// The state, then down, up, eta and peers. Empty where there is nothing to show.
     figures: [String; 5],
-    /// [`BAR_WIDTH`] cells, or none where nothing is known of its pieces.
+    /// [`BAR_WIDTH`] cells; empty while the pieces are unknown.
     pub bar: Vec<Cell>,
 }
 
 impl TorrentRow {
-    /// One without a session: its turn has come, and it is being fetched, or it has not.
+    /// The row of a job without a torrent yet: it waits or loads its torrent file.
     pub fn placeholder(job: JobId, name: String, is_started: bool) -> TorrentRow {
         let [down, up, eta, peers] = <[String; 4]>::default();
         let (rank, what) = if is_started { (1, "fetching") } else { (5, WAITING) };
         TorrentRow { job, rank, name, figures: [what.to_owned(), down, up, eta, peers], bar: Vec::new() }
     }
 
-    /// One that runs, or is paused; it seeds until its goal is reached.
+    /// The row of a torrent that runs or is paused, with its seed goal.
     pub fn of(job: JobId, name: String, now: &Snapshot, rates: &Rates, (paused, goal): (bool, SeedGoal)) -> TorrentRow {
         let (down, up) = (format!("down {}", rate(rates.down())), format!("up {}", rate(rates.up())));
         let peers = format!("peers {}/{}", now.active, now.connected);
@@ -75,26 +75,26 @@ impl TorrentRow {
     }
 }
 
-/// What stands in the row of a torrent whose turn has not come.
+/// The state shown for a job that has not started.
 const WAITING: &str = "waiting";
 
-/// What else there is on the terminal.
+/// The parts of the view besides the rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BatchFrame {
-    /// The line of sums.
+    /// The line of totals.
     pub totals: String,
-    /// Words about the keys, wrapped already; empty where none are heard.
+    /// The lines about the keys; empty without a keyboard.
     pub keys: Vec<String>,
-    /// The torrent that keys are about.
+    /// The torrent to which keys apply.
     pub selected: Option<JobId>,
 }
 
-/// Puts the rows in the order in which they are shown.
+/// Sorts the rows as they are shown.
 pub(crate) fn sort(rows: &mut [TorrentRow]) {
     rows.sort_by_key(|row| row.rank);
 }
 
-/// The lines of so many columns, at most `height` less one: a terminal that is full scrolls. The rows are sorted.
+/// Lays out sorted rows, at most `width` columns wide, in at most `height` - 1 lines: a full terminal would scroll.
 pub(crate) fn layout(rows: &[TorrentRow], frame: BatchFrame, style: Style, width: usize, height: usize) -> Vec<String> {
     let keys = if height < ROWS_FOR_KEYS { Vec::new() } else { frame.keys };
     let room = height.saturating_sub(2 + keys.len());
@@ -119,7 +119,7 @@ pub(crate) fn layout(rows: &[TorrentRow], frame: BatchFrame, style: Style, width
     lines
 }
 
-/// How wide each column is.
+/// The width of each column.
 struct RowColumns {
     name: usize,
     bar: usize,
@@ -135,12 +135,12 @@ impl RowColumns {
             }
         }
         let longest = rows.iter().map(|row| measure_text_width(&row.name)).max().unwrap_or_default().min(NAME_WIDTH);
-        // Two columns between any two of them.
+        // Two spaces before each figure.
         let taken =
             |widths: &[usize; 5]| widths.iter().filter(|width| **width > 0).map(|width| width + 2).sum::<usize>();
         let has_bars = rows.iter().any(|row| !row.bar.is_empty());
         let shortest_bar = if has_bars { MIN_BAR_WIDTH + 2 } else { 0 };
-        // A bar says more than the first two of these.
+        // The bar is more useful than the first two columns in `DROP_ORDER`.
         for (nth, column) in DROP_ORDER.into_iter().enumerate() {
             let wanted = longest.min(MIN_NAME_WIDTH) + if nth < 2 { shortest_bar } else { 0 };
             if width.saturating_sub(taken(&figures)) < wanted {
@@ -159,14 +159,14 @@ impl RowColumns {
         let mut line = if selected { style.bold(&name) } else { name };
         if self.bar > 0 {
             line.push_str("  ");
-            // Of a longer bar, cells at equal distances; where nothing is known of the pieces, blanks.
+            // A narrower bar samples the cells at equal distances; without known pieces it is blank.
             let cell = |at: usize| row.bar.get(at * row.bar.len() / self.bar).copied().unwrap_or(Cell::Unwanted);
             line.push_str(&style.paint(&(0..self.bar).map(cell).collect::<Vec<_>>()));
         }
         let figures = row.figures.iter().zip(self.figures).enumerate();
         for (column, (figure, width)) in figures.filter(|(_, (_, width))| *width > 0) {
             line.push_str("  ");
-            // A share of the whole reads best with its points one below the other.
+            // Right-align percentages, so that their decimal points line up.
             line.push_str(&if column == 0 { pad_left(figure, width) } else { pad_right(figure, width) });
         }
         line.truncate(line.trim_end().len());
@@ -174,23 +174,23 @@ impl RowColumns {
     }
 }
 
-/// The figures of all torrents together.
+/// The totals of all torrents.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Totals {
     pub counts: JobCounts,
-    /// Bytes a second.
+    /// Bytes per second.
     pub down: f64,
     pub up: f64,
-    /// Bytes that are there, and bytes wanted, of those that download.
+    /// Verified and wanted bytes of the torrents that are downloading.
     pub have: u64,
     pub total: u64,
-    /// When those are complete.
+    /// The time left for those.
     pub eta: String,
-    /// Those of all torrents together.
+    /// The limits of all torrents together.
     pub limits: Limits,
 }
 
-/// The line below all others, and the last one of all; what matters least goes where there is no room.
+/// The line of totals. If space is short, the least important figures are left out.
 pub(crate) fn totals(totals: &Totals, width: usize) -> String {
     let JobCounts { waiting, downloading, seeding, whole, failed } = totals.counts;
     let all = waiting + downloading + seeding + whole + failed;
@@ -202,7 +202,7 @@ pub(crate) fn totals(totals: &Totals, width: usize) -> String {
     figures.push((3, format!("down {}", rate(totals.down))));
     figures.push((6, format!("up {}", rate(totals.up))));
     if totals.total > 0 {
-        // Those that wait come on top of it.
+        // The estimate does not include waiting torrents.
         let more = if waiting > 0 { "eta over" } else { "eta" };
         figures.push((2, format!("{more} {}", totals.eta)));
     }

@@ -1,5 +1,5 @@
-//! The terminal of several torrents: a thread that draws a line for each, or all of one that a person asked to see, and hears the keys.
-//! What happens scrolls by above.
+//! The live view of a batch: a thread draws one row per torrent, or the panel of a single torrent, and handles keys. Event
+//! lines scroll above it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,24 +22,24 @@ use crate::cli::stop::NoMessages;
 use crate::cli::terminal::keys::{DOWN, ENTER, KeyInput, UP};
 use btsync::{Limits, PieceState, Snapshot, Stage, TorrentHandle};
 
-/// How often the lines are redrawn.
+/// The interval between redraws.
 const PERIOD: Duration = Duration::from_millis(250);
-/// Rows for the words about the keys.
+/// The maximum number of lines about the keys.
 const KEY_ROWS: usize = 2;
-/// What the keys do.
+/// The help on keys.
 const KEY_HELP: &str = "up/down: select; enter: details; p: pause; P: pause all; l: limits; q: quit";
 
-/// Draws the lines until it is dropped.
+/// Draws the live view until dropped.
 pub(crate) struct BatchScreen {
     alive: Option<Sender<NoMessages>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl BatchScreen {
-    /// For the torrents of this fleet, which `keys` steer where there is a keyboard.
+    /// Starts the live view of `batch`, controlled by `keys` if there is a keyboard.
     ///
     /// # Errors
-    /// What the system says where it has no thread to spare.
+    /// The system error if the thread cannot be started.
     pub fn start(batch: Arc<Batch>, keys: Option<KeyInput>) -> io::Result<BatchScreen> {
         let (alive, ended) = bounded(0);
         batch.outputs.screen.watch_sigcont();
@@ -58,7 +58,7 @@ impl Drop for BatchScreen {
     }
 }
 
-/// The thread's state.
+/// The state of the thread.
 struct BatchScreenState {
     batch: Arc<Batch>,
     keys: Option<KeyInput>,
@@ -67,10 +67,10 @@ struct BatchScreenState {
     look: Style,
     rates: BTreeMap<JobId, Rates>,
     forecast: Forecast,
-    /// The order in which the torrents were shown last.
+    /// The order of the torrents in the last frame.
     order: Vec<JobId>,
     selected: Option<JobId>,
-    /// The one of which all is shown.
+    /// The torrent whose panel is shown.
     panel: Option<(JobId, Panel)>,
     pieces: Vec<PieceState>,
 }
@@ -113,7 +113,7 @@ impl BatchScreenState {
         let handles = self.batch.client.handles();
         let of = |job: Option<JobId>| handles.iter().find(|(there, _)| Some(*there) == job).map(|(_, handle)| handle);
         match key {
-            // Whatever Ctrl-C does; should that fail, all are asked to stop all the same.
+            // The same as Ctrl-C. If raising the signal fails, stop the batch directly.
             'q' if signal_hook::low_level::raise(SIGINT).is_err() => {
                 drop(self.batch.event_sender.send(BatchEvent::Stop));
             }
@@ -134,7 +134,7 @@ impl BatchScreenState {
             _ => match (&mut self.panel, of(self.selected)) {
                 (Some((_, panel)), _) => panel.key(key),
                 (None, Some(handle)) if matches!(key, 'p' | ' ') => toggle_pause(handle),
-                // Limits are those of all torrents together.
+                // The limits apply to all torrents together.
                 (None, Some(handle)) if key == 'l' => {
                     self.batch.client.set_limits(next_limits(self.cli_limits, handle.limits()));
                 }
@@ -143,7 +143,7 @@ impl BatchScreenState {
         }
     }
 
-    /// Selects the torrent in the next row, or in the one before.
+    /// Selects the torrent in the next or the previous row.
     fn select(&mut self, down: bool) {
         let at = self.order.iter().position(|job| Some(*job) == self.selected);
         let next = match at {
@@ -160,7 +160,7 @@ impl BatchScreenState {
         if self.panel.as_ref().is_some_and(|(job, _)| !handles.iter().any(|(there, _)| there == job)) {
             self.panel = None; // it has ended
         }
-        // A shell or an editor may have the terminal now.
+        // In the background, a shell or an editor has the terminal.
         let is_foreground = self.batch.outputs.screen.is_foreground();
         let (rows, totals) = self.observe(at, &handles, is_foreground && self.panel.is_none());
         self.order = rows.iter().map(|row| row.job).collect();
@@ -187,8 +187,8 @@ impl BatchScreenState {
         screen.draw(lines);
     }
 
-    /// Looks at all torrents: a row for each, in the order in which they are shown, and the sums. The state of all pieces is asked for
-    /// only `with_bars`.
+    /// Queries all torrents. Returns their rows in display order, and the totals. Queries the pieces, which is expensive,
+    /// only if `with_bars` is set.
     fn observe(
         &mut self,
         at: Duration,
@@ -227,7 +227,7 @@ impl BatchScreenState {
     }
 }
 
-/// The map of a torrent in a few cells.
+/// A torrent's piece map in a few cells.
 fn bar(now: &Snapshot, handle: &TorrentHandle, pieces: &mut Vec<PieceState>) -> Vec<Cell> {
     match now.stage {
         Stage::Downloading => {

@@ -1,5 +1,5 @@
-//! What the sessions of this process have in common: the configuration, the host whose port, DHT, limits and connections they
-//! share, and who is there to be stopped. This is the one place where sessions of a fleet are made.
+//! What the torrents of a batch share: the settings, the client (port, DHT, limits, connections), and their handles. All
+//! torrents of a batch are created here.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::cli::commands::settings::Settings;
 use crate::util::descriptors::{retry_while, warn_shortage_once};
 use btsync::{AddOptions, Client, ClientError, Limits, OpeningOrder, Source, Torrent, TorrentHandle};
 
-/// The common ground.
+/// The client of a batch and the handles of its torrents.
 pub(crate) struct SharedClient {
     settings: Settings,
     client: Arc<Client>,
@@ -20,10 +20,11 @@ pub(crate) struct SharedClient {
 }
 
 impl SharedClient {
-    /// For sessions after this pattern; listens from now on. Waits for descriptors as long as `should_wait` says.
+    /// Creates the client, which listens from now on. If the process is out of descriptors, waits as long as `should_wait`
+    /// returns true.
     ///
     /// # Errors
-    /// Where no port is free, or there is no such interface.
+    /// No port is free, or the network interface does not exist.
     pub fn new(settings: Settings, mut should_wait: impl FnMut() -> bool) -> Result<SharedClient, ClientError> {
         let is_short = |started: &Result<_, ClientError>| started.as_ref().is_err_and(ClientError::is_shortage);
         let wait = || {
@@ -34,44 +35,44 @@ impl SharedClient {
         Ok(SharedClient { settings, client, torrents: Mutex::default() })
     }
 
-    /// What every session is told.
+    /// The settings of every torrent.
     pub fn settings(&self) -> Settings {
         self.settings.clone()
     }
 
-    /// The next place in the order of the torrents, for what was named by `name`; later ones wait for those that are near.
+    /// The next position in the opening order, for a torrent added as `name`. Later torrents wait for it if it is local.
     pub fn opening_order(&self, name: &str, is_local: bool) -> OpeningOrder {
         self.client.opening_order(name, is_local)
     }
 
-    /// A session that has not begun.
+    /// Adds a torrent without starting it.
     pub fn torrent(&self, job: JobId, source: Source, options: AddOptions, opening_order: OpeningOrder) -> Torrent {
         let torrent = self.client.prepare(source, options.opening_order(opening_order));
         self.torrents.lock().insert(job, torrent.handle());
         torrent
     }
 
-    /// Whether a file belongs to one of the torrents.
+    /// Whether the file belongs to one of the torrents.
     pub fn owns_file(&self, file: &Path) -> bool {
         self.client.owns_file(file)
     }
 
-    /// A session is over.
+    /// Forgets a torrent that has ended.
     pub fn note_ended(&self, job: JobId) {
         self.torrents.lock().remove(&job);
     }
 
-    /// Changes the limits for all together; they hold at once.
+    /// Changes the limits for all torrents together, with immediate effect.
     pub fn set_limits(&self, limits: Limits) {
         self.client.set_limits(limits);
     }
 
-    /// Asks all of them to say goodbye.
+    /// Asks all torrents to stop.
     pub fn stop(&self) {
         self.handles().iter().for_each(|(_, handle)| handle.stop());
     }
 
-    /// All that are there, in the order in which they were named.
+    /// All torrents, in the order of the command line.
     pub fn handles(&self) -> Vec<(JobId, TorrentHandle)> {
         self.torrents.lock().iter().map(|(job, handle)| (*job, handle.clone())).collect()
     }

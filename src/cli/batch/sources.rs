@@ -1,5 +1,5 @@
-//! What is to be downloaded: the names of the command line, of which the last may be the folder, and those of a list
-//! (`--input-file`). Pure but for a look at what the names are and at the list itself.
+//! Resolves which torrents to download and where to: from the names on the command line, of which the last may be the
+//! folder, and from the list of `--input-file`.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -20,33 +20,34 @@ use crate::util::redact::redacted;
 use btsync::InfoHash;
 use btsync::{Magnet, MagnetError};
 
-/// The largest list that is read, in bytes.
+/// The maximum size of the list in bytes.
 const MAX_LIST_FILE: u64 = 16 << 20;
 
-/// What the command line asks for.
+/// What to download.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Targets {
-    /// Files, links and URLs, in order.
+    /// Files, magnet links and URLs, in order.
     pub torrents: Vec<Named>,
-    /// Where their files go.
+    /// The download folder.
     pub folder: PathBuf,
-    /// Whether this takes a fleet: there is more than one, or may be.
+    /// Whether this is a batch: there are several torrents, or there may be.
     pub is_batch: bool,
 }
 
 /// A torrent as the user named it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
-    /// A file, a link or a URL.
+    /// A file, a magnet link or a URL.
     pub name: String,
-    /// The torrent that was in the file at the start. `None` for what is not read then: a link, a URL, a pipe, the only torrent.
+    /// The info-hash of the torrent file at the start. `None` for links, URLs, pipes and the only torrent, which are not
+    /// read at the start.
     pub info_hash: Option<InfoHash>,
 }
 
-/// Sorts the names out, and reads the list.
+/// Resolves the arguments and reads the list.
 ///
 /// # Errors
-/// Where the list cannot be read, or makes no sense.
+/// The list cannot be read or is invalid, or an argument is invalid.
 pub(crate) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
     let is_batch = args.input_file.is_some() || args.watch.is_some();
     let (mut torrents, folder) = split(args.names(), args.dir.as_deref(), is_batch, path_kind);
@@ -75,7 +76,7 @@ pub(crate) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
     Ok(Targets { torrents, folder, is_batch })
 }
 
-/// Refuses a first name that is no file and resembles a command: a typing error must not begin a download.
+/// Rejects a name that is not a file and resembles a command: a misspelt command must not start a download.
 fn check_not_command(name: &str) -> Result<(), Failure> {
     match nearest_command(name) {
         Some(meant) if !Path::new(name).metadata().is_ok_and(|there| !there.is_dir()) => {
@@ -85,8 +86,8 @@ fn check_not_command(name: &str) -> Result<(), Failure> {
     }
 }
 
-/// Refuses a name of several at which there is no torrent, and a link that is none, before others begin: the torrent that is in the file.
-/// A pipe can be read only once, so it is left for later, as are URLs.
+/// Rejects an invalid torrent file or magnet link of a batch before any download starts. Returns the info-hash of a torrent
+/// file. A pipe can be read only once, so it is checked later, as are URLs.
 fn check_name(name: &str) -> Result<Option<InfoHash>, Failure> {
     let path = Path::new(name);
     let not_begun = |message: &str| format!("{message}; nothing was started");
@@ -105,18 +106,19 @@ fn check_name(name: &str) -> Result<Option<InfoHash>, Failure> {
     download::read(path, || true).map(|torrent| Some(torrent.info_hash)).map_err(refused)
 }
 
-/// What lies at a name.
+/// What kind of file a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PathKind {
-    /// A file that may well be a torrent.
+    /// A file that is probably a torrent.
     TorrentFile,
-    /// Nothing at all.
+    /// No file.
     Missing,
-    /// A folder, or a file of another kind, which is in the way of one.
+    /// A folder, or a file that is probably no torrent.
     Other,
 }
 
-/// The torrents and the folder; with `more` there are torrents elsewhere, and the only name may be the folder.
+/// Splits the names into torrents and the folder. With `more`, there are torrents elsewhere, so a single name may be the
+/// folder.
 fn split(
     names: &[String],
     dir: Option<&Path>,
@@ -133,32 +135,33 @@ fn split(
         || last == STDIN
         || match path_kind(last) {
             PathKind::TorrentFile => true,
-            // One that is missing rather than a folder of a strange name.
+            // More likely a missing torrent file than a folder with such a name.
             PathKind::Missing => has_suffix(last),
             PathKind::Other => false,
         };
     if is_torrent { (names.to_vec(), here) } else { (before.to_vec(), PathBuf::from(last)) }
 }
 
-/// A name as all others know it: a file:// URL is its path, and an info-hash with no file of that name its magnet link. Only names of the
-/// command line may be such URLs: what others write must not choose among the user's files.
+/// Normalizes a name: a file:// URL becomes its path, and an info-hash becomes a magnet link unless a file has that name.
+/// file:// URLs are accepted on the command line only: a list that someone else wrote must not choose among the user's
+/// files.
 pub(crate) fn normalize_name(name: &str) -> String {
     if let Some(path) = name.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("file://")).and(name.get(7..)) {
         let path = path.strip_prefix("localhost").unwrap_or(path);
-        // A file URL with another host: the name stays as it is and is refused.
+        // A file URL with another host stays as it is and is rejected later.
         let decoded = percent_decode_str(path).decode_utf8().ok().filter(|_| path.starts_with('/'));
         return decoded.map_or_else(|| name.to_owned(), Cow::into_owned);
     }
     magnet_of_hash(name).unwrap_or_else(|| name.to_owned())
 }
 
-/// The magnet link of a bare info-hash, where there is no file of that name.
+/// The magnet link of a bare info-hash, unless a file has that name.
 fn magnet_of_hash(name: &str) -> Option<String> {
     let is_hash = name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit());
     (is_hash && !Path::new(name).exists()).then(|| format!("magnet:?xt=urn:btih:{name}"))
 }
 
-/// Whether a name is a torrent's whatever lies there.
+/// Whether a name means a torrent, whatever file it leads to.
 pub(crate) fn is_torrent_by_name(name: &str) -> bool {
     Magnet::is_link(name) || is_url(Path::new(name)) || name == STDIN || has_suffix(name)
 }
@@ -167,7 +170,7 @@ fn has_suffix(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("torrent"))
 }
 
-/// A file is taken for a torrent by its name, or by its first bytes: a dictionary that begins with a key.
+/// Detects a torrent by its suffix or its first bytes: a bencoded dictionary with a first key.
 fn path_kind(name: &str) -> PathKind {
     let path = Path::new(name);
     match path.metadata() {
@@ -178,7 +181,7 @@ fn path_kind(name: &str) -> PathKind {
             let mut head = [0; 2];
             let read = with_retry(|| File::open(path), || true).and_then(|mut file| file.read_exact(&mut head));
             let is_torrent = head[0] == b'd' && head[1].is_ascii_digit();
-            // A packed one: a file cannot be the folder anyway.
+            // Probably packed with gzip; in any case a file cannot be the download folder.
             let is_gzip = head == [0x1f, 0x8b];
             if read.is_ok() && (is_torrent || is_gzip) { PathKind::TorrentFile } else { PathKind::Other }
         }
@@ -191,12 +194,12 @@ fn read(list: &Path) -> Result<Vec<String>, Failure> {
     parse(&text).map_err(|(line, why)| wrong(format!("{shown}:{line}: {why}")))
 }
 
-/// What a file of names holds, whose size is `max` bytes at most; `wrong` makes a failure of what is odd about it.
+/// Reads a text file of at most `max` bytes; `wrong` turns a complaint about the contents into a failure.
 pub(crate) fn text(file: &Path, max: u64, wrong: impl Fn(&str) -> Failure) -> Result<String, Failure> {
     text_of(with_retry(|| File::open(file), || true), file, max, wrong)
 }
 
-/// The same of a file that is open, or is not: `path` is for messages.
+/// The same for a file that was opened before; `path` is for messages.
 pub(crate) fn text_of(
     file: io::Result<File>,
     path: &Path,
@@ -213,10 +216,10 @@ pub(crate) fn text_of(
     String::from_utf8(bytes).map_err(|_| wrong("not UTF-8"))
 }
 
-/// The names in a list, one a line; blank lines and those that begin with `#` are passed over.
+/// Parses a list with one name per line. Skips blank lines and lines that start with `#`.
 ///
 /// # Errors
-/// The number of a line, and what is wrong with it.
+/// The number of the invalid line, and what is wrong with it.
 pub(crate) fn parse(text: &str) -> Result<Vec<String>, (usize, String)> {
     let mut names = Vec::new();
     for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
@@ -237,7 +240,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<String>, (usize, String)> {
     Ok(names)
 }
 
-/// What is wrong with a name that is meant as a URL and none that we can ask.
+/// What is wrong with a name that looks like a URL but has an unsupported scheme or no host.
 pub(crate) fn unknown_scheme(name: &str) -> Option<String> {
     let is_foreign = !Magnet::is_link(name) && name.contains("://") && !is_url(Path::new(name));
     let name = name.trim();

@@ -1,9 +1,9 @@
-//! `--watch`: the torrents that appear in a folder. inotify says when a file has been written or moved there, so that nothing ticks;
-//! a file is taken once it makes sense, and looked at again when it changes. Nothing is done to the files.
+//! `--watch`: starts the torrents that appear in a folder. inotify reports files that were written or moved there, so there
+//! is no polling. An invalid file is read again when it changes. The files are never modified.
 //!
-//! A torrent or link that a download itself brought is none of the user's and never begins, even where downloads go to the watched
-//! folder: such files are marked (`storage/origin.rs`), and where the file system keeps no marks, the torrents that were seen in the
-//! folder and those that run say which files are theirs.
+//! Torrent and magnet files that a download created are never started, even if downloads go to the watched folder. Such
+//! files are marked (`storage/origin.rs`). On a file system without marks, they are recognized from the torrents seen in
+//! the folder and those that run.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -30,34 +30,36 @@ use crate::util::printable_text::printable;
 use btsync::{Client, Source};
 use btsync::{Magnet, Metainfo, MetainfoError};
 
-/// The largest .magnet file that is read, in bytes.
+/// The maximum size of a .magnet file in bytes.
 const MAX_MAGNET_FILE: u64 = 1 << 20;
-/// Room for some events with their names, in bytes.
+/// The size in bytes of the buffer for inotify events with their names.
 const EVENT_BUFFER_SIZE: usize = 8 << 10;
 
-/// What happened in the folder.
+/// An event in the watched folder.
 pub(crate) enum WatchEvent {
-    /// A file that holds these, or why it holds none.
+    /// A file, with its contents or the reason why they are invalid.
     File(PathBuf, Result<WatchedSources, Failure>),
-    /// The folder is gone, or cannot be watched any more: the reason.
+    /// Watching has ended, for example because the folder is gone; with the reason.
     Ended(String),
 }
 
-/// What a file holds: links, or `None` for the torrent that it is. Thousands may wait: a torrent is read again when its turn comes.
+/// The contents of a file: magnet links, or a single `None` for a torrent file. Thousands of torrents may wait, so a
+/// torrent file is not kept in memory but read again when it starts.
 pub(crate) type WatchedSources = Vec<Option<Box<Magnet>>>;
 
-/// Watches a folder for as long as it lives.
+/// Watches a folder until dropped.
 pub(crate) struct FolderWatch {
     alive: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FolderWatch {
-    /// Sends every torrent and link in `folder`, and then those that appear, from a thread of its own. `out` is the download folder,
-    /// and `brought` has what downloads are known to have brought. Waits for descriptors as long as `should_wait` says.
+    /// Starts a thread that reports every torrent and magnet file in `folder`, and then those that appear. `out` is the
+    /// download folder; `brought` is the folder that records the files that downloads have created. If the process is out
+    /// of descriptors, waits as long as `should_wait` returns true.
     ///
     /// # Errors
-    /// Where it is no folder, or the system cannot watch it.
+    /// It is not a folder, or the system cannot watch it.
     pub fn start(
         folder: &Path,
         (out, brought): (&Path, Option<PathBuf>),
@@ -70,7 +72,7 @@ impl FolderWatch {
         let ends = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
         let begin = || Ok(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?);
         let inotify = with_retry(begin, &mut should_wait).map_err(failed)?;
-        // First the watch, then the look at what is there: nothing falls between the two.
+        // Watch first, then scan, so that no file is missed in between.
         add_watch(&inotify, folder, what | ends).map_err(|e| failed(e.into()))?;
         let (stop_pipe, alive) = with_retry(io::pipe, &mut should_wait).map_err(failed)?;
         let (here, out) = (resolved(folder), resolved(out));
@@ -91,17 +93,18 @@ impl Drop for FolderWatch {
 }
 
 struct Watcher<F: Fn(WatchEvent)> {
-    /// As it was named.
+    /// The path as the user gave it.
     folder: PathBuf,
-    /// Without links, and where downloads go likewise.
+    /// The watched folder and the download folder, with symbolic links resolved.
     here: PathBuf,
     out: PathBuf,
-    /// The folder of what downloads are known to have brought.
+    /// The folder that records the files that downloads have created.
     brought: Option<PathBuf>,
-    /// Names, in small letters, that torrents in the folder have files of in the folder itself: the file system may not tell the case.
+    /// Names of files that torrents in the folder would create in the folder itself; in lower case, as the file system may
+    /// ignore case.
     produced: HashSet<String>,
     inotify: OwnedFd,
-    /// Its other end is dropped when it is time to go.
+    /// Readable when the other end is dropped: the thread then ends.
     stop_pipe: PipeReader,
     tell: F,
 }
@@ -126,8 +129,8 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
         }
     }
 
-    /// Everything in the folder, in the order of the names. All is read before the first is sent: a torrent's own files may have names
-    /// before its own.
+    /// Reports all files in the folder, in the order of their names. Reads all of them before reporting any, as files of a
+    /// torrent may sort before the torrent itself.
     fn scan_folder(&mut self) {
         let read = with_retry(|| fs::read_dir(&self.folder), || !self.should_stop());
         let entries = read.into_iter().flatten().flatten();
@@ -139,10 +142,10 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
         }
     }
 
-    /// What the system has to tell; an error is the end of watching.
+    /// Handles pending inotify events. An error ends watching.
     fn read_events(&mut self) -> Result<(), String> {
         let mut room = [MaybeUninit::uninit(); EVENT_BUFFER_SIZE];
-        // The names borrow from the reader's buffer: copy them before anything else.
+        // The names borrow from the reader's buffer, so copy them first.
         let mut names = Vec::new();
         let mut events = Reader::new(&self.inotify, &mut room);
         let mut lost_some = false;
@@ -163,7 +166,7 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
                 continue;
             }
             let Some(name) = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) else { continue };
-            // What was just made is empty, and told of once more when it is written; a link is there at once.
+            // A created file is empty, and another event follows when it has been written. A link is complete at once.
             if kind(name).is_some() && (!what.contains(ReadFlags::CREATE) || is_link(&self.folder.join(name))) {
                 names.push(name.to_owned());
             }
@@ -178,7 +181,7 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
         Ok(())
     }
 
-    /// Whether the thread is to end.
+    /// Whether the thread must end.
     fn should_stop(&self) -> bool {
         let mut fds = [PollFd::new(&self.stop_pipe, PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -191,11 +194,11 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
         }
     }
 
-    /// What a file holds; `None` where it is gone again, is no regular file, or is part of a download.
+    /// Reads a file; `None` if it is gone, is not a regular file, or belongs to a download.
     fn read(&mut self, name: &OsStr) -> Option<Result<WatchedSources, Failure>> {
         let kind = kind(name)?;
         let path = self.folder.join(name);
-        // A torrent of another start may have made it.
+        // A torrent of an earlier run may have created it.
         if is_link_into(&path, &self.out) {
             log::info!("{}: a link into the download folder, not begun", printable(&path.to_string_lossy()));
             return None;
@@ -219,7 +222,8 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
         })
     }
 
-    /// Remembers which files of a torrent would go to the watched folder itself, and look as if they were to be begun.
+    /// Records the torrent's files that would be written to the watched folder itself and that the watcher would otherwise
+    /// start.
     fn note_files_of(&mut self, torrent: &Metainfo) {
         let watched = torrent.files.iter().map(|file| file.path.as_path()).filter(|path| is_watched_name(path));
         let here = folded(&self.here);
@@ -237,21 +241,21 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
     }
 }
 
-/// The same as [`open_regular`], once there is a descriptor for it; waits for one as long as `should_wait` says.
+/// The same as [`open_regular`], but waits for a descriptor as long as `should_wait` returns true.
 fn open_in_time(path: &Path, should_wait: impl FnMut() -> bool) -> io::Result<Option<File>> {
     with_retry(|| open_regular(path), should_wait)
 }
 
-/// Whether a download is known to have brought the file, which its file system keeps no mark for; `brought` has the notes.
+/// Whether a download is known to have created the file: the file system marks it, or the records in `brought` contain it.
 pub(crate) fn is_known_output(brought: Option<&Path>, path: &Path, file: &File) -> bool {
     Client::is_downloaded_file(path, file, brought)
 }
 
-/// Reads a torrent in the watched folder again, when its turn has come. A download that came before it may have put a torrent of its
-/// own in its place: `is_brought` tells.
+/// Reads a torrent file in the watched folder again, when it starts. An earlier download may have replaced it by a file of
+/// its own; `is_brought` says so.
 ///
 /// # Errors
-/// Where it is gone, no torrent any more, or part of a download.
+/// The file is gone, is no longer a valid torrent, or belongs to a download.
 pub(crate) fn read_again(
     path: &Path,
     is_brought: impl FnOnce(&File) -> bool,
@@ -271,7 +275,7 @@ enum WatchedKind {
     Magnets,
 }
 
-/// What a file is by its name; hidden ones are still being copied, or not meant for us.
+/// The kind of a file by its name; `None` for others. Hidden files are ignored: they may still be being copied.
 fn kind(name: &OsStr) -> Option<WatchedKind> {
     let suffix = Path::new(name).extension().filter(|_| !name.as_bytes().starts_with(b"."))?;
     match suffix.to_ascii_lowercase().as_bytes() {
@@ -281,12 +285,12 @@ fn kind(name: &OsStr) -> Option<WatchedKind> {
     }
 }
 
-/// Whether it is a symbolic link to something in the folder, which is named without links.
+/// Whether `path` is a symbolic link to something in `folder`, whose own links are resolved.
 fn is_link_into(path: &Path, folder: &Path) -> bool {
     path.is_symlink() && resolved(path).starts_with(folder)
 }
 
-/// Whether it has all its bytes from the beginning.
+/// Whether it is a symbolic or hard link, which has its full contents as soon as it appears.
 fn is_link(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|there| there.is_symlink() || there.nlink() > 1)
 }
@@ -296,7 +300,7 @@ fn torrent(file: io::Result<File>, path: &Path) -> Result<Metainfo, Failure> {
     file.and_then(|file| Metainfo::read_from(file, path)).map_err(|error| torrent_failure(path, error))
 }
 
-/// A text file of magnet links, one a line.
+/// Parses a text file with one magnet link per line.
 fn magnets(file: io::Result<File>, path: &Path) -> Result<WatchedSources, Failure> {
     let shown = printable(&path.to_string_lossy());
     let failed = |why: &str| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {why}")));

@@ -1,4 +1,4 @@
-//! The voice for logs, pipes and dumb terminals: a line every five seconds, and one for each event worth telling.
+//! The reporter for logs, pipes and dumb terminals: a line every five seconds, and one for each notable event.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::cli::terminal::screen::Screen;
 use btsync::TorrentHandle;
 use btsync::{Event, SeedGoal, Snapshot, Stage};
 
-/// A line that says nothing new is left out for so long.
+/// A line equal to the last one is printed again only after this long.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Tells one session's story in plain lines.
+/// Reports one torrent in plain lines.
 pub struct PlainReporter {
     handle: TorrentHandle,
     screen: Screen,
@@ -23,12 +23,12 @@ pub struct PlainReporter {
     words: EventText,
     stall_detector: StallDetector,
     last: Option<(Duration, String)>,
-    /// Bytes sent in this session, as they were last told of.
+    /// Bytes uploaded in this run, as last reported.
     reported_upload: u64,
 }
 
 impl PlainReporter {
-    /// A voice for the session behind `handle`.
+    /// A reporter for the torrent of `handle`.
     pub fn new(handle: TorrentHandle, screen: Screen) -> PlainReporter {
         let name = clean(handle.name());
         PlainReporter {
@@ -44,7 +44,7 @@ impl PlainReporter {
         }
     }
 
-    /// One of several: its lines begin with a name of so many columns at most.
+    /// For one torrent of several: truncates the name at the start of lines to `longest` columns.
     #[must_use]
     pub fn for_batch(mut self, longest: usize) -> PlainReporter {
         self.longest = longest;
@@ -73,7 +73,7 @@ impl Reporter for PlainReporter {
             self.screen.print(&format!("{}: {words}", self.name));
         }
         match event {
-            // Peers can call from now on: what takes less than a period has a speed too.
+            // Peers can connect from now on. Starting the clock here gives a download shorter than one period a rate too.
             Event::Listening { .. } => self.rates.begin(at),
             Event::Metadata { .. } => self.rename(),
             Event::Completed => {
@@ -101,15 +101,15 @@ impl Reporter for PlainReporter {
 
     fn finish(&mut self, at: Duration, _: FinalStatus) {
         let now = self.update_rates(at);
-        // What was sent until the completion has been told with it.
+        // Uploads up to completion were reported with it.
         if now.uploaded > self.reported_upload {
             self.screen.print(&format!("{}: sent {}, {}", self.name, size(now.total_uploaded), ratio(&now)));
         }
-        // How an unfinished download stands is told with the reason for its end, by whoever knows that.
+        // How far an unfinished download has come is reported with the reason why it ended.
     }
 }
 
-/// One line on where the session stands.
+/// One line about the torrent's progress.
 fn line(name: &str, now: &Snapshot, rates: &Rates, goal: SeedGoal) -> String {
     let (down, up) = (rate(rates.down()), rate(rates.up()));
     let peers = format!("peers {}/{}", now.active, now.connected);

@@ -1,5 +1,4 @@
-//! Two lines on the terminal while something is hashed, for `create` and `verify`: the figures and the bar that a download shows while
-//! it checks what is on disk.
+//! A progress display for `create` and `verify`: figures and a bar, as a download shows them while it checks files.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,17 +10,17 @@ use crate::cli::report::piece_map::{Style, progress_cells};
 use crate::cli::report::tui::text::fit_figures;
 use crate::cli::terminal::screen::Screen;
 
-/// How often the lines are redrawn.
+/// The interval between redraws.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// Does the work while stderr shows how many of `total` bytes are done, and `what` that is called; without a terminal, or without a
-/// thread to spare for the lines, just does it.
+/// Runs `work` while the terminal shows how many of `total` bytes are done. `what` names the work, such as "hashing".
+/// Without a terminal, or if no thread can be started, only runs `work`.
 pub(crate) fn show_while<T>(what: &str, total: u64, done: impl Fn() -> u64 + Send, work: impl FnOnce() -> T) -> T {
     let screen = Screen::stderr();
     if !screen.is_terminal() {
         return work();
     }
-    // Nothing is ever sent: that the sender is gone says that the work is done.
+    // Carries no messages; disconnected when the work is done.
     let (working, ended) = bounded::<()>(0);
     screen.watch_sigcont();
     let draw = move || {

@@ -1,7 +1,8 @@
-//! The voice for a terminal: one screen that is redrawn in place at the end of what scrolls, events above it. It hears a few keys.
+//! The reporter for a terminal: a live view that is redrawn in place below the scrolling event lines. It handles a few
+//! keys.
 //!
-//! [`layout`] decides what stands where; `spark`, `peers` and `files` are its parts, `text` fits words into columns. All of
-//! them are pure: `panel` asks the session how it stands, and `Screen` draws what they make of it.
+//! [`layout`] arranges the view; `spark`, `peers` and `files` format its parts, and `text` fits text into columns. All of
+//! these are pure. `panel` queries the torrent, and `Screen` draws the lines.
 
 mod files;
 pub mod layout;
@@ -21,7 +22,7 @@ use crate::cli::terminal::screen::Screen;
 use btsync::{Event, TorrentHandle};
 use panel::Panel;
 
-/// Shows one session on a terminal.
+/// Shows one torrent on a terminal.
 pub struct TuiReporter {
     handle: TorrentHandle,
     screen: Screen,
@@ -31,7 +32,7 @@ pub struct TuiReporter {
 }
 
 impl TuiReporter {
-    /// A view of the session behind `handle`, which `keys` steer where there is a keyboard.
+    /// A view of the torrent of `handle`, controlled by `keys` if there is a keyboard.
     pub fn new(handle: TorrentHandle, screen: Screen, keys: Option<KeyInput>) -> TuiReporter {
         screen.watch_sigcont();
         let panel = Panel::new(handle.clone(), handle.limits());
@@ -85,7 +86,7 @@ impl Reporter for TuiReporter {
 
     fn key(&mut self, at: Duration, key: char) {
         match key {
-            // Whatever Ctrl-C does; should that fail, the session is asked to stop all the same.
+            // The same as Ctrl-C. If raising the signal fails, stop the torrent directly.
             'q' if signal_hook::low_level::raise(SIGINT).is_err() => self.handle.stop(),
             _ => self.panel.key(key),
         }

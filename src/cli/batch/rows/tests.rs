@@ -111,7 +111,7 @@ fn every_stage_has_its_row() {
     assert_eq!(said, [("waiting".to_owned(), 5), ("fetching".to_owned(), 1)]);
 }
 
-/// Three torrents of which the second is selected, as a person sees them.
+/// The view of three torrents, of which the torrent of `job` is selected.
 fn selected(width: usize, height: usize, job: JobId) -> Vec<String> {
     let mut rows = vec![row(0, "debian.iso", "9.5%"), row(1, "ubuntu.iso", "0.0%"), row(5, "mint.iso", WAITING)];
     rows[0].bar = cells_of("██████░░░░░░▒▒▒▒▒▒░░░░░░");

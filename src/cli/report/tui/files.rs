@@ -1,4 +1,4 @@
-//! The files with their own progress: those that come first, then those that are missing, then those that are there. Pure.
+//! The list of files with their progress: files in progress first, then those not started, then complete ones. Pure.
 
 use crate::cli::report::clean;
 use crate::cli::report::figures::size;
@@ -6,7 +6,7 @@ use crate::cli::report::piece_map::Style;
 use crate::cli::report::tui::text::{pad_left, pad_right};
 use btsync::{FileView, PieceState};
 
-/// How one file stands: the number of its pieces that are verified, of how many, and how many are under way.
+/// The progress of a file: how many of its pieces are verified, are being downloaded, and exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileProgress {
     file: usize,
@@ -20,7 +20,7 @@ impl FileProgress {
         self.verified == self.all
     }
 
-    /// Whether it is of interest first, second or last.
+    /// The sort key: in progress, not started, complete.
     fn rank(self) -> u8 {
         match self {
             whole if whole.is_complete() => 2,
@@ -30,7 +30,7 @@ impl FileProgress {
     }
 }
 
-/// For each number of pieces from the first, how many of them are verified and how many under way.
+/// For each index, the number of pieces before it that are verified and that are being downloaded.
 fn running_counts(pieces: &[PieceState]) -> Vec<(u32, u32)> {
     let mut running_counts = Vec::with_capacity(pieces.len() + 1);
     let (mut verified, mut in_progress) = (0, 0);
@@ -43,7 +43,7 @@ fn running_counts(pieces: &[PieceState]) -> Vec<(u32, u32)> {
     running_counts
 }
 
-/// The files in lines: a head, and at most `most` more. Nothing before the check is over.
+/// Lines for the files: a heading and at most `most` files. Empty until the check is over.
 pub fn lines(files: &[FileView], pieces: &[PieceState], width: usize, most: usize, style: Style) -> Vec<String> {
     if files.is_empty() || pieces.is_empty() {
         return Vec::new();
@@ -62,7 +62,7 @@ pub fn lines(files: &[FileView], pieces: &[PieceState], width: usize, most: usiz
     let head = style.dim(head.trim_end());
     let line = |file: &FileProgress| {
         let view = files.get(file.file)?;
-        // Rounded down: 100% is all.
+        // Rounded down: only a complete file shows 100%.
         let percent = u64::from(file.verified) * 100 / u64::from(file.all.max(1));
         let percent = if file.is_complete() { 100 } else { percent.min(99) };
         let mark = if file.in_progress > 0 { ">" } else { " " };

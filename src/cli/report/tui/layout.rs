@@ -1,7 +1,8 @@
-//! What stands where: one look at a session in, the lines of a terminal out, whatever its width and height. Pure.
+//! The layout of the live view: turns the state of a torrent into lines for a terminal of any size. Pure.
 //!
-//! From the top: the name, the figures, the speed of the last minute, the map, who was asked for peers, a table of peers or files, why
-//! nothing comes or what the keys do, and the keys. What matters least goes first where there is no room.
+//! From top to bottom: the name, the figures, the rates of the last minute, the piece map, the search for peers, a table of
+//! peers or files, the stall reason or the help, and the keys. If rows are short, the least important parts are left out
+//! first.
 
 use crate::cli::report::clean;
 use crate::cli::report::figures::{Figure, Rates, count, hashing, part, percent, pieces, rate, ratio, seeding, size};
@@ -12,54 +13,54 @@ use crate::cli::report::tui::spark::Sparkline;
 use crate::cli::report::tui::text::{fit_figures, shorten, wrap};
 use btsync::{FileView, Limits, PeerSearch, PieceState, SeedGoal, Snapshot, Stage, TrackerState};
 
-/// The view takes no more rows than this, or two thirds of a terminal that is higher.
+/// The maximum number of rows, unless two thirds of the terminal are more.
 const MAX_ROWS: usize = 24;
-/// Seconds of speed that are shown, at most.
+/// The maximum number of seconds in the sparkline.
 const MAX_SPEED_SECONDS: usize = 120;
-/// With fewer columns, the speed has no label.
+/// Below this width the download rate has no label.
 const NARROW_WIDTH: usize = 24;
-/// Rows for words that are wrapped.
+/// The maximum number of rows for wrapped text.
 const MAX_TEXT_ROWS: usize = 5;
 
-/// What there is to see.
+/// The data to show.
 pub struct PanelContent<'a> {
-    /// The torrent's name, fit for a terminal.
+    /// The torrent's name without control characters.
     pub name: &'a str,
-    /// The figures of the moment.
+    /// The current state.
     pub now: &'a Snapshot,
-    /// What they come to over time.
+    /// The rates and estimates.
     pub rates: &'a Rates,
-    /// The state of each piece; empty before the check is over.
+    /// The state of each piece; empty until the check is over.
     pub pieces: &'a [PieceState],
-    /// The speed, second by second.
+    /// The rate in each of the last seconds.
     pub spark: &'a Sparkline,
-    /// The peers, best first.
+    /// The peers, the most active first.
     pub peers: &'a [PeerRow],
-    /// The files, where they are to be shown in the peers' place.
+    /// The files, if they are shown instead of the peers.
     pub files: Option<&'a [FileView]>,
-    /// What came of looking for peers.
+    /// The results of the search for peers.
     pub search: &'a PeerSearch,
     /// The limits in force.
     pub limits: Limits,
     /// When seeding ends.
     pub goal: SeedGoal,
-    /// Nothing is asked for or served.
+    /// Whether the torrent is paused.
     pub paused: bool,
-    /// Why it is slow, or nothing comes.
+    /// Why the download is slow or stalled.
     pub stall_reason: Option<&'a str>,
-    /// What keys and flags mean is to be shown.
+    /// Whether to show the help on keys and flags.
     pub help: bool,
-    /// Whether keys are heard.
+    /// Whether there is a keyboard.
     pub keys: bool,
-    /// How things look.
+    /// Unicode and colour.
     pub style: Style,
 }
 
-/// The scene in at most `height` lines, none wider than `width`.
+/// Lays out the view in at most `height` lines of at most `width` columns.
 pub fn lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<String> {
     let most = height.min(MAX_ROWS.max(height * 2 / 3));
     let mut room = most;
-    // In the order of their weight; each takes what is left.
+    // In order of importance: each part takes rows from what is left.
     let mut take = |lines: Vec<String>| -> Vec<String> {
         let lines: Vec<_> = if lines.len() <= room { lines } else { Vec::new() };
         room -= lines.len();
@@ -69,7 +70,7 @@ pub fn lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<Str
     let map = take(map(content, width, 1));
     let words = take(words(content, width, most));
     let name = take(vec![title(content, width)]);
-    // Where there is no room for the first of them, an empty line would say nothing.
+    // Leave the line out if not even its first figure fits.
     let search_figures = Some(fit_figures(&search_figures(content), width)).filter(|line| !line.is_empty());
     let search_figures = take(search_figures.into_iter().collect());
     let speed = take(speed(content, width));
@@ -81,7 +82,7 @@ pub fn lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<Str
     [name, figures, speed, map, search_figures, table, words, keys].concat()
 }
 
-/// What remains of it at the end: three lines.
+/// The three lines that remain on the terminal at the end.
 pub fn last(content: &PanelContent<'_>, whole: bool, width: usize) -> Vec<String> {
     let figures = if whole { content.rates.summary(content.now) } else { stopped("stopped", content.now) };
     let map = match (whole, content.pieces) {
@@ -98,10 +99,10 @@ fn title(content: &PanelContent<'_>, width: usize) -> String {
     content.style.bold(&shorten(content.name, width))
 }
 
-/// The figures of the stage, and how soon each goes where there is no room.
+/// The figures for the current stage, with their ranks.
 fn figures(content: &PanelContent<'_>, width: usize) -> Vec<Figure> {
     let (now, rates) = (content.now, content.rates);
-    // Where there is room for one figure more, it says for itself what it is.
+    // If there is space for only one more figure, the rate needs no label.
     let label = if width < NARROW_WIDTH { "" } else { "down " };
     let down = (2, format!("{label}{}", rate(rates.down())));
     let up = (3, format!("up {}", rate(rates.up())));
@@ -127,7 +128,7 @@ fn figures(content: &PanelContent<'_>, width: usize) -> Vec<Figure> {
     }
 }
 
-/// How far it came; of a link without its metadata nobody knows of how much.
+/// How far a stopped download has come. The size of a magnet link's torrent is unknown until the metadata arrives.
 fn stopped(what: &str, now: &Snapshot) -> Vec<Figure> {
     let mut figures = vec![(0, what.to_owned())];
     if now.total > 0 {
@@ -136,7 +137,7 @@ fn stopped(what: &str, now: &Snapshot) -> Vec<Figure> {
     figures
 }
 
-/// The map in as many rows as it can use, `most` of them at most.
+/// The piece map in as many rows as it can use, up to `most`.
 fn map(content: &PanelContent<'_>, width: usize, most: usize) -> Vec<String> {
     if content.pieces.is_empty() {
         return vec![content.style.paint(&progress_cells(content.now.checked, width))];
@@ -145,7 +146,7 @@ fn map(content: &PanelContent<'_>, width: usize, most: usize) -> Vec<String> {
     cells(content.pieces, width * rows).chunks(width.max(1)).map(|row| content.style.paint(row)).collect()
 }
 
-/// The speed of the last minute or two; that of giving where all is there.
+/// The sparkline of the download rate, or of the upload rate while seeding.
 fn speed(content: &PanelContent<'_>, width: usize) -> Vec<String> {
     let room = width.saturating_sub(28).min(MAX_SPEED_SECONDS);
     if room < 10 || content.spark.is_empty() {
@@ -156,7 +157,7 @@ fn speed(content: &PanelContent<'_>, width: usize) -> Vec<String> {
     vec![format!("{label:<4} {bars} {}", content.style.dim(&format!("peak {}", rate(content.spark.peak(room)))))]
 }
 
-/// Who was asked for peers, what came in vain, what holds it back.
+/// Figures about the search for peers, wasted bytes and limits.
 fn search_figures(content: &PanelContent<'_>) -> Vec<Figure> {
     let (search, now) = (content.search, content.now);
     let mut figures = Vec::new();
@@ -181,7 +182,7 @@ fn search_figures(content: &PanelContent<'_>) -> Vec<Figure> {
     figures
 }
 
-/// What the trackers said, in two or three words.
+/// A short summary of the trackers' answers.
 fn trackers(search: &PeerSearch) -> Option<String> {
     let peers = |state: &TrackerState| match state {
         TrackerState::Answered { peers } => Some(*peers),
@@ -199,7 +200,7 @@ fn trackers(search: &PeerSearch) -> Option<String> {
     }
 }
 
-/// The limits in words; `None` where there are none.
+/// The limits as text; `None` if there are none.
 pub fn limits(limits: Limits) -> Option<String> {
     match (limits.down, limits.up) {
         (0, 0) => None,
@@ -210,7 +211,7 @@ pub fn limits(limits: Limits) -> Option<String> {
     }
 }
 
-/// Peers or files, in the room that is left; a head alone says nothing.
+/// The table of peers or files in the remaining `room`; a heading alone is left out.
 fn table(content: &PanelContent<'_>, width: usize, room: usize) -> Vec<String> {
     if room < 2 {
         return Vec::new();
@@ -221,9 +222,9 @@ fn table(content: &PanelContent<'_>, width: usize, room: usize) -> Vec<String> {
     }
 }
 
-/// What is said in whole sentences: help and reasons.
+/// The help and the stall reason.
 fn words(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<String> {
-    // The figures and the map have the first two lines.
+    // The figures and the map take the first two lines.
     let most = MAX_TEXT_ROWS.min(height.saturating_sub(2)).min((height / 3).max(1));
     let mut lines = Vec::new();
     if let Some(stall_reason) = content.stall_reason {

@@ -1,5 +1,5 @@
-//! One session as the view shows it: it asks the session how it stands, keeps the rates and what a person asked to see, and has
-//! [`layout`](crate::cli::report::tui::layout) make lines of that. Who draws the lines, and where keys come from, is the owner's business.
+//! The panel of one torrent: queries the torrent, keeps rates and the user's choices, and lays out lines with
+//! [`layout`](crate::cli::report::tui::layout). Its owner draws the lines and passes keys.
 
 use std::time::Duration;
 
@@ -12,30 +12,30 @@ use crate::cli::report::tui::spark::Sparkline;
 use crate::cli::report::{FinalStatus, clean};
 use btsync::{FileView, Limits, PieceState, Snapshot, Stage, TorrentHandle};
 
-/// Peers that are shown at most.
+/// The maximum number of peers in the table.
 const MAX_PEERS_SHOWN: usize = 40;
-/// The limits that a key leads through beside those of the command line, in bytes a second.
+/// The limits, in bytes per second, that the key `l` steps through besides those of the command line.
 const LIMIT_STEPS: [u64; 3] = [5 << 20, 1 << 20, 200 << 10];
 
-/// How one session looks.
+/// The live view of one torrent.
 pub struct Panel {
     handle: TorrentHandle,
-    /// The limits that the session began with.
+    /// The limits of the command line.
     cli_limits: Limits,
     style: Style,
     name: String,
     rates: Rates,
     stall_detector: StallDetector,
-    /// The speed of receiving, and of sending.
+    /// The sparklines of the download and the upload rate.
     sparks: [Sparkline; 2],
     table: PeerTable,
-    /// The files, once they are asked for.
+    /// The files; empty until the user asks for them.
     files: Vec<FileView>,
     show: PanelToggles,
     pieces: Vec<PieceState>,
 }
 
-/// What a person asked to see.
+/// The parts that the user has turned on.
 #[derive(Default)]
 struct PanelToggles {
     files: bool,
@@ -44,12 +44,12 @@ struct PanelToggles {
 }
 
 impl Panel {
-    /// Of the session behind `handle`; the command line gave it the limits `cli_limits`.
+    /// A panel for the torrent of `handle`. `cli_limits` are the limits of the command line.
     pub fn new(handle: TorrentHandle, cli_limits: Limits) -> Panel {
         Panel::with_rates(handle, cli_limits, Rates::default())
     }
 
-    /// The same of a session whose rates have been watched before.
+    /// The same for a torrent whose rates have been measured before.
     pub fn with_rates(handle: TorrentHandle, cli_limits: Limits, rates: Rates) -> Panel {
         Panel {
             name: clean(handle.name()),
@@ -66,17 +66,17 @@ impl Panel {
         }
     }
 
-    /// Peers can connect from now on: a download that takes less than a period has a speed, too.
+    /// Peers can connect from now on. Starting the clock here gives a download shorter than one period a rate too.
     pub fn begin(&mut self, at: Duration) {
         self.rates.begin(at);
     }
 
-    /// The torrent has told its name.
+    /// The torrent's name has become known.
     pub fn rename(&mut self) {
         self.name = clean(self.handle.name());
     }
 
-    /// Looks at the session; what came of it, and who is there.
+    /// Queries the torrent: its state, its peers and, if shown, the reason why it is slow.
     fn observe(&mut self, at: Duration) -> (Snapshot, Vec<PeerRow>, Option<String>) {
         let now = self.handle.snapshot();
         self.rates.update(at, &now);
@@ -100,7 +100,8 @@ impl Panel {
         (now, self.table.update(at, peers, MAX_PEERS_SHOWN), stall_reason)
     }
 
-    /// How it stands at the time `at`, in `rows` lines at most; what remains of it where it has ended. `keys`: whether they are heard.
+    /// The lines at the time `at`, at most `rows` of them; with `final_status`, those that remain at the end. `keys` says
+    /// whether there is a keyboard.
     pub fn lines(
         &mut self,
         at: Duration,
@@ -133,7 +134,7 @@ impl Panel {
         }
     }
 
-    /// A key was pressed that is about this session, or how it is shown.
+    /// Handles a key for this torrent or its view.
     pub fn key(&mut self, key: char) {
         match key {
             'p' | ' ' => toggle_pause(&self.handle),
@@ -146,12 +147,12 @@ impl Panel {
     }
 }
 
-/// Pauses the session, or has it go on.
+/// Pauses or resumes the torrent.
 pub fn toggle_pause(handle: &TorrentHandle) {
     if handle.is_paused() { handle.resume() } else { handle.pause() }
 }
 
-/// What we ourselves do to be slow, or that it is not slow at all; `None` where it is up to others.
+/// The reason for a low rate if it is on our side, or that the rate is fine; `None` if it is up to peers.
 fn local_reason(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> Option<String> {
     if paused {
         return Some("paused: nothing is asked for or served until p is pressed".to_owned());
@@ -163,13 +164,14 @@ fn local_reason(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> 
             Some(format!("all is there; {} of {} {verb} something", now.active, count(now.connected, "peer")))
         }
         Stage::Stopping => Some("trackers are told, and connections closed".to_owned()),
-        // A limit is the reason where it is nearly reached.
+        // A limit is the reason if the rate is close to it.
         _ if limits.down > 0 && rates.down() > limits.down as f64 * 0.8 => layout::limits(limits),
         _ => None,
     }
 }
 
-/// The limits that come after `current`, where `cli_limits` are those of the command line: lower ones first, then none, then the others.
+/// The limits that follow `current` when the user presses `l`: those of `cli_limits`, then lower ones, then none, then
+/// higher ones.
 pub fn next_limits(cli_limits: Limits, current: Limits) -> Limits {
     let below = |step: u64, limit: u64| limit == 0 || step < limit;
     let steps = LIMIT_STEPS.map(|step| Limits { down: step, up: step }).into_iter().filter(|step| *step != cli_limits);
@@ -182,7 +184,7 @@ pub fn next_limits(cli_limits: Limits, current: Limits) -> Limits {
     let mut all = [vec![cli_limits], lower, vec![Limits::default()], higher].concat();
     all.dedup();
     if cli_limits == Limits::default() {
-        all.pop(); // none is where it begins
+        all.pop(); // without limits on the command line, `cli_limits` is this entry already
     }
     let at = all.iter().position(|limits| *limits == current).map_or(0, |at| at + 1);
     all.get(at).copied().unwrap_or(cli_limits)
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn other_limits_lead_back_to_those_of_the_command_line() {
-        // Whoever set others by a signal finds the way back.
+        // Limits that another process set by a signal lead back too.
         let cli_limits = Limits { down: 5, up: 6 };
         assert_eq!(next_limits(cli_limits, Limits { down: 7, up: 8 }), cli_limits);
     }

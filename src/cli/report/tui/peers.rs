@@ -1,4 +1,4 @@
-//! The table of the best peers: who they are, what they do, how fast. Pure: it is fed with what the session says of its peers.
+//! The table of the most active peers with their clients, flags and rates. Pure.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -10,11 +10,11 @@ use crate::cli::report::piece_map::Style;
 use crate::cli::report::tui::text::{pad_left, pad_right};
 use btsync::PeerView;
 
-/// What the signs in the column of flags mean.
+/// The meaning of the letters in the column of flags.
 pub const LEGEND: &str =
     "flags: D gives, d chokes us, U takes, u is choked, ! owes us, E encrypted, I called us, S seed, F fast";
 
-/// Whom the view shows, best first.
+/// Keeps the rates of peers and sorts peers by them.
 #[derive(Default)]
 pub struct PeerTable {
     meters: HashMap<SocketAddr, PeerMeters>,
@@ -23,23 +23,23 @@ pub struct PeerTable {
 struct PeerMeters {
     down: Meter,
     up: Meter,
-    /// Both, faded slowly: what the order goes by, so that lines do not dance.
+    /// Both directions, smoothed over a longer time: the sort key, so that rows do not jump.
     rank: Meter,
 }
 
-/// One line of the table.
+/// A row of the table.
 #[derive(Clone, Debug)]
 pub struct PeerRow {
-    /// What the session says of it.
+    /// The peer's state.
     pub peer: PeerView,
-    /// Bytes a second from it.
+    /// The download rate from the peer in bytes per second.
     pub down: f64,
-    /// Bytes a second to it.
+    /// The upload rate to the peer in bytes per second.
     pub up: f64,
 }
 
 impl PeerTable {
-    /// The peers stood so at the time `at`: the best `most` of them.
+    /// Updates the rates at the time `at`. Returns the `most` fastest peers, the fastest first.
     pub fn update(&mut self, at: Duration, peers: Vec<PeerView>, most: usize) -> Vec<PeerRow> {
         self.meters.retain(|addr, _| peers.iter().any(|peer| peer.addr == *addr));
         let mut rows: Vec<(u64, PeerRow)> = peers.into_iter().map(|peer| self.row(at, peer)).collect();
@@ -54,13 +54,13 @@ impl PeerTable {
         meters.down.update(at, peer.downloaded);
         meters.up.update(at, peer.uploaded);
         meters.rank.update(at, peer.downloaded.saturating_add(peer.uploaded));
-        // In steps of about a third: who is a little faster need not change places.
+        // In steps of about a third, so that small differences do not reorder rows.
         let rank = (meters.rank.rate().max(1.0).ln() * 3.0) as u64;
         (rank, PeerRow { down: meters.down.rate(), up: meters.up.rate(), peer })
     }
 }
 
-/// What goes on with a peer, a letter each: see [`LEGEND`].
+/// The flags of a peer, one letter each; see [`LEGEND`].
 pub fn flags(peer: &PeerView) -> String {
     let pairs = [
         (peer.wanted && !peer.chokes_us, 'D'),
@@ -76,7 +76,7 @@ pub fn flags(peer: &PeerView) -> String {
     pairs.iter().filter(|(is, _)| *is).map(|(_, letter)| letter).collect()
 }
 
-/// The columns that fit into a width.
+/// The columns that fit the width.
 struct PeerColumns {
     addr: usize,
     client: usize,
@@ -85,11 +85,11 @@ struct PeerColumns {
     has: bool,
 }
 
-/// Columns of flags, of the part that a peer has, and of a rate, with the space before them.
+/// The widths of the columns for flags, for the part that a peer has, and for a rate, each with the space before it.
 const FLAGS_WIDTH: usize = 8;
 const HAS_WIDTH: usize = 6;
 const RATE_WIDTH: usize = 13;
-/// A client's name in fewer columns says nothing; in more it says no more.
+/// The minimum and maximum width of the client column.
 const CLIENT_WIDTHS: (usize, usize) = (8, 28);
 
 impl PeerColumns {
@@ -130,7 +130,7 @@ impl PeerColumns {
     }
 }
 
-/// The table in lines: a head, and one for each row. Nothing where there is no peer.
+/// The lines of the table: a heading and one line per row; empty without peers.
 pub fn lines(rows: &[PeerRow], width: usize, style: Style) -> Vec<String> {
     if rows.is_empty() {
         return Vec::new();
@@ -151,7 +151,7 @@ pub fn lines(rows: &[PeerRow], width: usize, style: Style) -> Vec<String> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A peer whose last part of the address is `host`.
+    /// A peer at 192.0.2.`host`.
     pub fn peer(host: u8, downloaded: u64) -> PeerView {
         PeerView {
             addr: ([192, 0, 2, host], 6881).into(),

@@ -1,23 +1,23 @@
-//! The speed of the last minutes as a line of bars, a second each. Pure.
+//! A sparkline: the rate of each of the last seconds as a row of bars. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Seconds that are kept.
+/// The number of seconds to keep.
 const MAX_SAMPLES: usize = 180;
-/// Between two samples.
+/// The interval between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A growing counter's rates, second by second.
+/// The rate of a counter in each second.
 #[derive(Default)]
 pub struct Sparkline {
-    /// Bytes a second, the newest last.
+    /// Bytes per second, the newest last.
     samples: VecDeque<f64>,
     last: Option<(Duration, u64)>,
 }
 
 impl Sparkline {
-    /// The counter stands at `count` at the time `at`.
+    /// Adds a sample: the counter's value at the time `at`.
     pub fn update(&mut self, at: Duration, count: u64) {
         let Some((then, before)) = self.last else {
             self.last = Some((at, count));
@@ -27,7 +27,7 @@ impl Sparkline {
         if passed < SAMPLE_INTERVAL {
             return;
         }
-        // After a pause of the process, each of its seconds has its bar.
+        // After a pause of the process, all missed seconds get the average rate.
         let rate = count.saturating_sub(before) as f64 / passed.as_secs_f64();
         for _ in 0..(passed.as_secs() as usize).min(MAX_SAMPLES) {
             self.samples.push_back(rate);
@@ -38,24 +38,24 @@ impl Sparkline {
         self.last = Some((at, count));
     }
 
-    /// Whether there is anything to see.
+    /// Whether all rates are 0.
     pub fn is_empty(&self) -> bool {
         self.samples.iter().all(|&rate| rate <= 0.0)
     }
 
-    /// The fastest of the last `width` seconds, in bytes a second.
+    /// The highest rate of the last `width` seconds, in bytes per second.
     pub fn peak(&self, width: usize) -> f64 {
         self.samples.iter().rev().take(width).copied().fold(0.0, f64::max)
     }
 
-    /// The last `width` seconds, the newest at the right, the highest bar for the fastest of them.
+    /// Draws the last `width` seconds, the newest on the right, scaled to the highest of them.
     pub fn paint(&self, width: usize, unicode: bool) -> String {
         const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         const ASCII: [char; 9] = [' ', '.', '.', ':', '-', '=', '+', '*', '#'];
         let peak = self.peak(width);
         let bars = if unicode { BLOCKS } else { ASCII };
         let bar = |rate: f64| {
-            // Next to nothing is not nothing.
+            // Any rate above 0 is visible.
             let height = if rate > 0.0 && peak > 0.0 { (rate / peak * 8.0).round().clamp(1.0, 8.0) } else { 0.0 };
             bars.get(height as usize).copied().unwrap_or(' ')
         };

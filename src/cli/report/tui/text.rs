@@ -1,15 +1,15 @@
-//! Words in columns: cut, padded and wrapped by the columns that they take on a terminal, where some characters take two. Pure.
+//! Truncates, pads and wraps text by terminal columns; some characters take two. Pure.
 
 use console::{Alignment, measure_text_width, pad_str, truncate_str};
 
 use crate::cli::report::figures::Figure;
 
-/// A name cut to the width, with a mark where it was.
+/// Truncates a name to the width and marks it with "...".
 pub fn shorten(name: &str, width: usize) -> String {
     truncate_str(name, width, if width > 3 { "..." } else { "" }).into_owned()
 }
 
-/// A name cut to the width in its middle: those of a series differ at their ends.
+/// Truncates a name in the middle, as names in a series differ at their ends.
 pub fn shorten_middle(name: &str, width: usize) -> String {
     if measure_text_width(name) <= width || width < 7 {
         return shorten(name, width);
@@ -28,17 +28,17 @@ pub fn shorten_middle(name: &str, width: usize) -> String {
     format!("{begin}...{end}")
 }
 
-/// The text in exactly so many columns, at the left.
+/// Pads or truncates the text to exactly `width` columns, left-aligned.
 pub fn pad_right(text: &str, width: usize) -> String {
     pad_str(&shorten(text, width), width, Alignment::Left, None).into_owned()
 }
 
-/// The text at the right of so many columns; never cut, as it is a figure.
+/// Pads the text to `width` columns, right-aligned. Never truncates it, as a truncated number is wrong.
 pub fn pad_left(text: &str, width: usize) -> String {
     pad_str(text, width, Alignment::Right, None).into_owned()
 }
 
-/// As many of the figures as there is room for, in their order.
+/// Joins as many figures as fit, in their order; those with the highest rank are left out first.
 pub fn fit_figures(figures: &[Figure], width: usize) -> String {
     let line = |limit: u8| {
         let kept: Vec<&str> =
@@ -50,7 +50,7 @@ pub fn fit_figures(figures: &[Figure], width: usize) -> String {
     (0..=most).rev().map(line).find(fits).unwrap_or_else(|| shorten(&line(0), width))
 }
 
-/// The text in lines of at most so many columns, broken between words where it can be; at most `most` of them.
+/// Wraps the text into at most `most` lines of at most `width` columns, between words where possible.
 pub fn wrap(text: &str, width: usize, most: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

@@ -5,7 +5,7 @@ use console::{measure_text_width, strip_ansi_codes};
 use super::*;
 use crate::cli::report::tui::peers::tests::peer;
 
-/// A download half way, with everything that can be shown.
+/// A half-complete download with data for every part of the view.
 struct Fake {
     name: String,
     now: Snapshot,
@@ -85,7 +85,7 @@ fn on_a_usual_terminal_all_of_it_is_seen() {
     assert!(shown[0].starts_with("debian 漢字 netinst.iso"), "{text}");
     assert_eq!(shown[1], "25.0%  1.0/4.0 MiB  down 64.0 KiB/s  up 0 B/s  eta 48s  peers 5/12");
     assert!(shown[2].starts_with("down ") && shown[2].ends_with("█ peak 64.0 KiB/s"), "{text}");
-    // Three rows of map: 500 pieces in 240 cells.
+    // Three rows of the map: 500 pieces in 240 cells.
     assert!(shown[3..6].iter().all(|row| measure_text_width(row) == 80 && row.contains('▒')), "{text}");
     assert_eq!(shown[6], "sent 4.9 KiB, ratio 0.00  tracker 30 peers  DHT 120 nodes  wasted 2.0 KiB");
     assert!(shown[7].starts_with("peer ") && shown[8].starts_with("192.0.2.1:6881 "), "{text}");
@@ -183,7 +183,7 @@ fn what_was_stopped_does_not_remain_as_stopping() {
     let mut fake = Fake::new();
     fake.now.stage = Stage::Stopping;
     assert_eq!(last(&fake.content(), false, 80)[1], "stopped  25.0%  1.0/4.0 MiB");
-    // A link without its metadata: nothing is known, and nothing is whole.
+    // A magnet link without metadata: nothing is known and nothing is complete.
     (fake.now.total, fake.now.have) = (0, 0);
     assert_eq!(last(&fake.content(), false, 80)[1], "stopped");
     assert_eq!(fit_figures(&figures(&fake.content(), 80), 80), "stopping");
