@@ -128,22 +128,22 @@ pub use client::{Client, ClientBuilder, ClientError, DhtSettings, OpeningOrder};
 pub use metainfo::{
     Edit, FileEntry, Magnet, MagnetError, Metainfo, MetainfoError, Pattern, PeerAddress, SelectError, Selection,
 };
-pub use net::bind::{Bind, BindError};
+pub use net::bind::Bind;
 pub use storage::{Allocation, LayoutError, Operation, StorageError, StorageErrorKind};
 pub use strategy::rate_limiter::Limits;
-pub use torrent::{AddOptions, Outcome, PendingCompletion, SeedGoal, Source, Torrent, TorrentError, TorrentHandle};
+pub use torrent::{AddOptions, Outcome, SeedGoal, Source, Torrent, TorrentError, TorrentHandle};
 pub use torrent::{Event, Events, FileView, PeerSearch, PeerView, PieceState, Snapshot, Stage, TrackerState};
 pub use torrent::{FlawedFile, Verification, Verifier};
 pub use types::{Dscp, Encryption, InfoHash, PieceIndex};
 
 /// Creates torrent files.
 pub mod create {
-    pub use crate::metainfo::{CreateError, CreateOptions, CreatePlan, Created, Glob, GlobError, create};
+    pub use crate::metainfo::{CreateError, CreateOptions, CreatePlan, Created, Glob};
 }
 
-/// The distributed hash table (BEP 5).
+/// The distributed hash table (BEP 5); [`DhtSettings::start`](crate::DhtSettings::start) starts a node.
 pub mod dht {
-    pub use crate::discovery::dht::{DhtConfig, DhtService};
+    pub use crate::discovery::dht::DhtService;
 }
 
 /// A client for trackers, and a small tracker for a closed network.

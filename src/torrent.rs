@@ -49,7 +49,7 @@ pub use events::{Event, Events, FileView, PeerView, PieceState, Snapshot, Stage}
 pub use handle::TorrentHandle;
 pub use options::AddOptions;
 pub use peer_search::{PeerSearch, TrackerState};
-pub use pending_completion::PendingCompletion;
+use pending_completion::PendingCompletion;
 use save_torrent::save_torrent_file;
 pub use verification::{FlawedFile, Verification, Verifier};
 
@@ -68,6 +68,7 @@ pub enum Outcome {
 
 /// Why a torrent could not run or continue.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TorrentError {
     /// A read or write of the files failed, or they may not be written to.
     #[error(transparent)]

@@ -38,6 +38,7 @@ const STACK: usize = 128 * 1024;
 
 /// The configuration of a tracker server.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct TrackerServerConfig {
     /// The announce interval that clients are told. A peer that does not announce for two intervals expires.
     pub interval: Duration,

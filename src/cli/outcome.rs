@@ -68,7 +68,7 @@ pub(crate) fn failure(error: &TorrentError) -> Failure {
         TorrentError::Client(ClientError::Interface { .. } | ClientError::Listen { .. }) => Exit::Network,
         TorrentError::Select(_) | TorrentError::InvalidPath(_) => Exit::BadOption,
         TorrentError::Client(ClientError::FileTaken { .. }) => Exit::FileExists,
-        TorrentError::Client(ClientError::DuplicateTorrent { .. }) => Exit::Other,
+        _ => Exit::Other,
     };
     Failure::new(code, error.to_string())
 }

@@ -1,9 +1,12 @@
 //! The configuration that all torrents of a client share.
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use crate::discovery::dht::service::ROUTERS;
+use crossbeam_channel::bounded;
+
+use crate::discovery::dht::service::{DhtConfig, DhtService, ROUTERS};
 use crate::net::bind::Bind;
 use crate::strategy::rate_limiter::Limits;
 
@@ -33,6 +36,39 @@ pub struct DhtSettings {
     pub entry_points: Vec<String>,
     /// The folder where the routing table is saved between runs; `None` saves nothing.
     pub state_path: Option<PathBuf>,
+}
+
+impl DhtSettings {
+    /// Starts a node of the DHT for a program without a [`Client`](crate::client::Client); the node answers others from now on.
+    /// `port` is its UDP port, 0 for any.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use btsync::{Bind, DhtSettings, InfoHash};
+    ///
+    /// let mut settings = DhtSettings::default();
+    /// settings.routers.clear(); // a network of its own
+    /// let dht = settings.start(0, &Bind::Address([127, 0, 0, 1].into()))?;
+    /// let mut peers = dht.find_peers(InfoHash([7; 20]), None, Duration::from_millis(100));
+    /// assert_eq!(peers.next(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If no socket can be bound for any address family, or the saved nodes cannot be read.
+    pub fn start(&self, port: u16, bind: &Bind) -> io::Result<DhtService> {
+        let config = DhtConfig {
+            port,
+            interface: bind.clone(),
+            routers: self.routers.clone(),
+            entry_points: self.entry_points.clone(),
+            state_path: self.state_path.clone(),
+            read_only: false,
+        };
+        DhtService::start(&config, &bounded(0).0)
+    }
 }
 
 impl Default for DhtSettings {

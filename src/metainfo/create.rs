@@ -27,6 +27,7 @@ const TARGET_PIECE_COUNT: u64 = 2000;
 
 /// The contents of a new torrent besides its files.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct CreateOptions {
     /// Bytes per piece, a power of two of at least [`PIECE_LENGTH_MIN`]; `None` chooses by the total size.
     pub piece_length: Option<u32>,
@@ -54,6 +55,7 @@ pub struct CreateOptions {
 
 /// A newly created torrent.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct Created {
     /// The bytes of the torrent file.
     pub bytes: Vec<u8>,
@@ -69,6 +71,7 @@ pub struct Created {
 
 /// Why a torrent could not be created.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CreateError {
     /// The source, or a folder in it, cannot be opened.
     #[error("{} cannot be opened: {source}", path.display())]
@@ -129,7 +132,27 @@ pub enum CreateError {
     Stopped,
 }
 
-/// The result of a scan: the files to put into a torrent, in order.
+/// The files to put into a torrent.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let source = folder.path().join("photos");
+/// # std::fs::create_dir(&source)?;
+/// # std::fs::write(source.join("1.jpg"), "x")?;
+/// use std::sync::atomic::{AtomicBool, AtomicU64};
+/// use btsync::create::{CreateOptions, CreatePlan};
+///
+/// let mut options = CreateOptions::default();
+/// options.tiers = vec![vec!["http://tracker.example/announce".to_owned()]];
+/// let plan = CreatePlan::scan(&source, &[])?;
+/// let created = plan.create(&options, &AtomicU64::new(0), &AtomicBool::new(false))?;
+/// assert_eq!(btsync::Metainfo::from_bytes(&created.bytes)?.info_hash, created.info_hash);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It is the result of a scan: the files to put into a torrent, in order.
 pub struct CreatePlan {
     name: String,
     multi_file: bool,

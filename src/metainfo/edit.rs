@@ -9,6 +9,14 @@ use crate::bencode::encode;
 use crate::metainfo::{Metainfo, MetainfoError};
 
 /// What to change in a torrent file; `None` leaves a field unchanged.
+///
+/// ```
+/// # let bytes = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+/// let edit = btsync::Edit { comment: Some(Some("fresh".to_owned())), ..Default::default() };
+/// let edited = btsync::Metainfo::from_bytes(&edit.apply(bytes)?)?;
+/// assert_eq!(edited.comment.as_deref(), Some("fresh"));
+/// # Ok::<(), btsync::MetainfoError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
     /// The trackers by tier (BEP 12); without any URL, all trackers are removed.

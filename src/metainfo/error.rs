@@ -10,6 +10,7 @@ use crate::metainfo::paths::PathError;
 
 /// Why a file is not a valid torrent. Displays as one line that does not name the file, except for `Io`.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MetainfoError {
     /// The file cannot be opened or read.
     #[error("{} cannot be read: {source}", path.display())]

@@ -24,6 +24,12 @@ const VALUE: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
 
 /// A parsed magnet link.
+///
+/// ```
+/// let magnet = btsync::Magnet::parse("magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&dn=x.iso")?;
+/// assert_eq!(magnet.name.as_deref(), Some("x.iso"));
+/// # Ok::<(), btsync::MagnetError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Magnet {
     /// Identifies the swarm (`xt`).
@@ -53,6 +59,7 @@ pub enum PeerAddress {
 
 /// Why a text is not a usable magnet link; exit code 27.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MagnetError {
     /// The text does not begin with `magnet:?`.
     #[error("not a magnet link: it does not begin with \"magnet:?\"")]

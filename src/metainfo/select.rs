@@ -27,6 +27,7 @@ enum PatternKind {
 
 /// Why a file selection cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SelectError {
     /// The text is neither a list of numbers nor a valid pattern.
     #[error("'{text}': {error}")]

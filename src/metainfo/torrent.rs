@@ -32,7 +32,15 @@ const HEAD: u64 = 64;
 pub const PIECE_LENGTH_MAX: u32 = 512 << 20;
 
 /// A torrent's metainfo (BEP 3).
+///
+/// ```
+/// let bytes = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+/// let metainfo = btsync::Metainfo::from_bytes(bytes)?;
+/// assert_eq!((metainfo.name.as_str(), metainfo.total(), metainfo.piece_count()), ("x", 1, 1));
+/// # Ok::<(), btsync::MetainfoError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct Metainfo {
     /// The SHA-1 of [`Metainfo::info`].
     pub info_hash: InfoHash,
@@ -71,6 +79,7 @@ pub struct Metainfo {
 
 /// One entry of a torrent's file list: a file, or padding, a link or a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct FileEntry {
     /// The path below the output folder, made of safe components only. In a multi-file torrent it starts with the torrent's name.
     pub path: PathBuf,

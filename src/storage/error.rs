@@ -53,6 +53,7 @@ impl fmt::Display for Operation {
 
 /// Why storage failed; the message is one line that names the file.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum StorageError {
     /// The system returned an error.
     #[error("cannot {operation} {}: {}", shown(.path), reason(.source))]

@@ -34,6 +34,7 @@ pub struct Span {
 
 /// Why a list of files is not a valid layout.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum LayoutError {
     /// The piece length is 0.
     #[error("the piece length is zero")]

@@ -17,6 +17,35 @@ impl Client {
     /// [`TorrentHandle::stop`] ends it; [`TorrentHandle::wait`] returns how. A magnet link's own peers and file selection count,
     /// as [`AddOptions::link`] says.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let [seed, copy] = ["seed", "copy"].map(|name| folder.path().join(name));
+    /// # std::fs::create_dir(&seed)?;
+    /// # std::fs::write(seed.join("hello"), "hello, world")?;
+    /// # let plan = btsync::create::CreatePlan::scan(&seed.join("hello"), &[])?;
+    /// # let created = plan.create(&Default::default(), &Default::default(), &Default::default())?;
+    /// use btsync::{AddOptions, Bind, Client, Metainfo, Outcome, SeedGoal};
+    ///
+    /// // Two clients on loopback: one seeds, the other downloads from it.
+    /// let metainfo = Metainfo::from_bytes(&created.bytes)?;
+    /// let [seeder, leecher] = [1, 2].map(|host| {
+    ///     let client = Client::builder().listen_ports(0..=0).bind(Bind::Address([127, 0, 0, host].into()));
+    ///     client.dht(None).lsd(false).build()
+    /// });
+    /// let (seeder, leecher) = (seeder?, leecher?);
+    /// let seeding = seeder.add(metainfo.clone(), AddOptions::new(&seed).seed(SeedGoal::forever()))?;
+    /// let download = leecher.add(metainfo, AddOptions::new(&copy))?;
+    /// let port = seeder.port().expect("it listens");
+    /// download.add_peer(([127, 0, 0, 1], port).into());
+    /// assert_eq!(download.wait()?, Outcome::Completed);
+    /// assert_eq!(std::fs::read(copy.join("hello"))?, b"hello, world");
+    /// seeding.stop();
+    /// seeding.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If the system has no thread for it. Everything else that may go wrong is an error of [`TorrentHandle::wait`].
     pub fn add(self: &Arc<Self>, source: impl Into<Source>, options: AddOptions) -> io::Result<TorrentHandle> {

@@ -17,6 +17,7 @@ const MAX_QUEUED: usize = 4096;
 
 /// Something that happened, in order.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Event {
     /// The check of existing files starts.
     CheckStarted {
@@ -310,6 +311,7 @@ pub enum PieceState {
 
 /// One file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct FileView {
     /// Its path below the download folder.
     pub path: String,
@@ -324,6 +326,7 @@ pub struct FileView {
 /// One connected peer.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct PeerView {
     /// The peer's address.
     pub addr: SocketAddr,
@@ -355,6 +358,7 @@ pub struct PeerView {
 
 /// A torrent's figures at one moment. Counters only grow; to get rates, poll twice.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct Snapshot {
     /// What the torrent is doing.
     pub stage: Stage,

@@ -19,7 +19,7 @@ use crate::torrent::config::SeedGoal;
 use crate::torrent::events::{Events, FileView, PeerView, PieceState, Snapshot, Stage};
 use crate::torrent::peer_entry::Spare;
 use crate::torrent::peer_search::PeerSearch;
-use crate::torrent::{Outcome, TorrentError};
+use crate::torrent::{Outcome, PendingCompletion, TorrentError};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 use crate::util::atomics::Flag;
 use crate::wire::client_name::client_name;
@@ -222,6 +222,17 @@ impl TorrentHandle {
     /// If the torrent was not started with [`Client::add`](crate::client::Client::add): such a torrent has [`Torrent::events`](crate::torrent::Torrent::events).
     pub fn events(&self) -> Events {
         self.0.events.lock().clone().expect("a torrent that the client runs")
+    }
+
+    /// Whether the completion of this download is still to be announced, as `records`, the folder of
+    /// [`AddOptions::pending`](crate::torrent::AddOptions::pending), says; `folder` is that of the files.
+    pub fn is_completion_pending(&self, records: &Path, folder: &Path) -> bool {
+        PendingCompletion::new(records, self.0.info_hash, folder).is_set()
+    }
+
+    /// The completion of this download has been announced; see [`TorrentHandle::is_completion_pending`].
+    pub fn clear_pending_completion(&self, records: &Path, folder: &Path) {
+        PendingCompletion::new(records, self.0.info_hash, folder).clear();
     }
 
     /// Adds a peer to connect to.

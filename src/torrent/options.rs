@@ -80,7 +80,8 @@ setters! {
     stop_timeout: Option<Duration>;
     /// The folder of resume data; pieces that they cover are not hashed again at the start. `None` turns them off.
     resume: Option<PathBuf>;
-    /// The folder of [`PendingCompletion`](crate::torrent::PendingCompletion) files, if every completed download has to be announced once.
+    /// The folder in which downloads are recorded until their completion is announced, if that must happen exactly once for each:
+    /// see [`TorrentHandle::is_completion_pending`](crate::torrent::TorrentHandle::is_completion_pending).
     pending: Option<PathBuf>;
     /// The folder that records which torrent files and magnet files downloads created, if the file system cannot mark them: see
     /// [`Client::is_downloaded_file`](crate::client::Client::is_downloaded_file).

@@ -8,6 +8,7 @@ const MAX_TRACKERS: usize = 50;
 
 /// The figures since the torrent started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct PeerSearch {
     /// Each tracker that was contacted, by its public name, with its last result.
     pub trackers: Vec<(String, TrackerState)>,

@@ -21,7 +21,8 @@ const MAX_OPEN_FILES: usize = 64;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # std::fs::write(folder.path().join("hello"), "hello")?;
-/// # let created = btsync::create::create(&folder.path().join("hello"), &Default::default(), &Default::default(), &Default::default())?;
+/// # let plan = btsync::create::CreatePlan::scan(&folder.path().join("hello"), &[])?;
+/// # let created = plan.create(&Default::default(), &Default::default(), &Default::default())?;
 /// # let metainfo = btsync::Metainfo::from_bytes(&created.bytes)?;
 /// use std::sync::atomic::AtomicBool;
 /// let verifier = btsync::Verifier::new(&metainfo, folder.path())?;

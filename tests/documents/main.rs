@@ -4,6 +4,7 @@
 mod common;
 
 mod completion;
+mod face;
 mod manual;
 mod packaging;
 mod promises;

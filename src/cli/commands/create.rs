@@ -179,7 +179,7 @@ fn check_urls<'a>(option: &str, urls: impl Iterator<Item = &'a String>, schemes:
 }
 
 fn glob(text: &str) -> Result<Glob, String> {
-    text.parse().map_err(|error: btsync::create::GlobError| format!("`{text}`: {error}"))
+    text.parse::<Glob>().map_err(|error| format!("`{text}`: {error}"))
 }
 
 /// Parses `HOST:PORT`. Removes the brackets around an IPv6 address.
@@ -207,9 +207,7 @@ fn failure(error: &CreateError) -> Failure {
         CreateError::Read { .. } | CreateError::Changed { .. } => Exit::FileIo,
         CreateError::PieceLength(_) | CreateError::Output { .. } => Exit::BadOption,
         CreateError::Stopped => Exit::Unfinished,
-        CreateError::Kind { .. } | CreateError::Name { .. } | CreateError::Empty { .. } | CreateError::TooBig => {
-            Exit::Other
-        }
+        _ => Exit::Other,
     };
     Failure::new(code, printable(&error.to_string()))
 }

@@ -63,7 +63,7 @@ pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
 }
 
 pub(crate) fn interface(text: &str) -> Result<Bind, String> {
-    text.parse().map_err(|error: btsync::BindError| error.to_string())
+    text.parse::<Bind>().map_err(|error| error.to_string())
 }
 
 /// Splits a list at commas.

@@ -2,9 +2,9 @@
 //! btsync waits for the command before it exits; after a signal it waits only until the deadline and then leaves the
 //! command running.
 //!
-//! The command runs at least once for each download that completes. [`PendingCompletion`] records a download from its start
-//! until the command has run; after a crash in between, the next start runs it. It does not run for data that was complete
-//! when btsync first saw it, except with `--on-complete-always`.
+//! The command runs at least once for each download that completes. A record ([`TorrentHandle::is_completion_pending`]) of the
+//! download exists from its start until the command has run; after a crash in between, the next start runs it. It does not run
+//! for data that was complete when btsync first saw it, except with `--on-complete-always`.
 
 use std::ffi::OsStr;
 use std::io;
@@ -22,7 +22,7 @@ use crate::cli::stop::NoMessages;
 use crate::cli::terminal::outputs::Outputs;
 use crate::util::descriptors::before;
 use crate::util::os_error::reason;
-use btsync::{Event, PendingCompletion, TorrentHandle};
+use btsync::{Event, TorrentHandle};
 
 /// The environment variables of the command: name, folder, path (of the only file or of the torrent's own folder; empty if
 /// `--out` moved one of several files), info-hash and size.
@@ -83,17 +83,10 @@ impl Hook {
         Hook { config, folder, handle, outputs, failed, running: None }
     }
 
-    fn pending(&self) -> Option<PendingCompletion> {
-        self.config
-            .pending
-            .as_ref()
-            .map(|records| PendingCompletion::new(records, self.handle.info_hash(), &self.folder))
-    }
-
     /// Whether the command must run for this completion.
     fn is_due(&self) -> bool {
-        let pending = self.pending().is_some_and(|pending| pending.is_set());
-        self.config.always || pending || !self.handle.was_complete()
+        let is_pending = |records: &PathBuf| self.handle.is_completion_pending(records, &self.folder);
+        self.config.always || self.config.pending.as_ref().is_some_and(is_pending) || !self.handle.was_complete()
     }
 
     fn start(&mut self) {
@@ -106,13 +99,14 @@ impl Hook {
         let values = [OsStr::new(name), self.folder.as_ref(), path.as_ref(), info_hash.as_ref(), total.as_ref()];
         command.envs(VARIABLES.into_iter().zip(values));
         let (ends, ended) = bounded(0);
-        let (outputs, failed, pending) = (self.outputs.clone(), self.failed.clone(), self.pending());
+        let (outputs, failed) = (self.outputs.clone(), self.failed.clone());
+        let (pending, folder) = (self.config.pending.clone(), self.folder.clone());
         let (shown, torrent) = (clean(&self.config.command), self.handle.clone());
         let run = move || {
             let result = command.spawn().and_then(|mut child: Child| child.wait());
             // A command that was killed by a signal did not finish: keep the record, so that the next start runs it again.
             if result.as_ref().is_ok_and(|status| status.code().is_some()) {
-                pending.iter().for_each(PendingCompletion::clear);
+                pending.iter().for_each(|records| torrent.clear_pending_completion(records, &folder));
             }
             if let Some(why) = failure_reason(&result) {
                 failed.tell(format!("--on-download-complete '{shown}' failed: {why}"), &outputs, &torrent);

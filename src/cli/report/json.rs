@@ -282,9 +282,8 @@ impl Reporter for JsonReporter {
                 ("complete", json!({}))
             }
             Event::EventsDropped { count } => return self.json_output.count_dropped(*count),
-            Event::CheckStarted { .. } | Event::NoTracker { .. } | Event::PieceFailed { .. } | Event::Stopping => {
-                return;
-            }
+            // `CheckStarted`, `NoTracker`, `PieceFailed` and `Stopping` are no events of this format.
+            _ => return,
         };
         self.write(at, name, fields);
     }

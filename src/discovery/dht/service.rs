@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, bounded};
 
 use crate::discovery::dht::message::{Family, MAX_RECEIVED};
 use crate::discovery::dht::node::{Dht, DhtStats, NodeSettings, Output};
@@ -34,6 +34,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The pause after a socket error other than a timeout, so that a broken network does not cause a busy loop.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
+/// Upper limit on results that wait for the reader of [`DhtService::find_peers`]; further ones are lost.
+const MAX_WAITING_RESULTS: usize = 256;
+
 /// Well-known bootstrap nodes, which most clients query first.
 pub const ROUTERS: [&str; 4] = [
     "dht.libtorrent.org:25401",
@@ -44,6 +47,7 @@ pub const ROUTERS: [&str; 4] = [
 
 /// The configuration of the DHT.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct DhtConfig {
     /// The UDP port of both families; 0 picks a free port.
     pub port: u16,
@@ -106,11 +110,33 @@ pub struct DhtService {
 }
 
 impl DhtService {
+    /// Searches for peers of a torrent, and returns them as they are found, for as long as `timeout` says; announces that we accept
+    /// connections on `announce_port`, if given. Never to be called for a private torrent (BEP 27).
+    pub fn find_peers(
+        &self,
+        info_hash: InfoHash,
+        announce_port: Option<u16>,
+        timeout: Duration,
+    ) -> impl Iterator<Item = SocketAddr> + '_ {
+        let (found, peers) = bounded(MAX_WAITING_RESULTS);
+        self.search_for(info_hash, announce_port, found);
+        let end = Instant::now() + timeout;
+        let results = std::iter::from_fn(move || {
+            let next = peers.recv_deadline(end).ok();
+            if next.is_none() {
+                self.forget(info_hash);
+            }
+            next
+        });
+        results.flat_map(|found: FoundPeers| found.peers)
+    }
+
     /// Binds the sockets and starts the threads. Sends peers to `found` as they are found, and drops them if the channel is full.
     ///
     /// # Errors
     /// If no socket could be bound for either family. One family may be missing, as on a machine without IPv6. If file
     /// descriptors run out, nothing is started, so that the caller can try again.
+    #[doc(hidden)]
     pub fn start(config: &DhtConfig, found: &Sender<FoundPeers>) -> io::Result<DhtService> {
         let before = config.state_path.as_deref().map(load).transpose()?.unwrap_or_default();
         let mut handles = Vec::new();
@@ -163,6 +189,7 @@ impl DhtService {
     }
 
     /// Like [`DhtService::search`], but sends the peers of this torrent only to `found`.
+    #[doc(hidden)]
     pub fn search_for(&self, info_hash: InfoHash, announce_port: Option<u16>, found: Sender<FoundPeers>) {
         self.send_to_all(&DhtCommand::Search(info_hash, announce_port, Some(found)));
     }
@@ -188,11 +215,13 @@ impl DhtService {
     }
 
     /// The statistics of each family.
+    #[doc(hidden)]
     pub fn stats(&self) -> Vec<(Family, DhtStats)> {
         self.handles.iter().map(|line| (line.family, *line.stats.lock())).collect()
     }
 
     /// The local addresses of the sockets.
+    #[doc(hidden)]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.handles.iter().map(|line| line.bound).collect()
     }

@@ -25,6 +25,7 @@ pub(crate) const MAX_TEXT: usize = 400;
 
 /// The parameters of an announce (BEP 3).
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct Announce<'a> {
     /// The torrent's info-hash.
     pub info_hash: InfoHash,
@@ -46,6 +47,31 @@ pub struct Announce<'a> {
     pub event: Option<AnnounceEvent>,
     /// The last `tracker id` that this tracker sent.
     pub tracker_id: Option<&'a [u8]>,
+}
+
+impl Announce<'_> {
+    /// A regular announce with a random peer id and key, as of a torrent that has just started: nothing is transferred, and we do
+    /// not know how much is missing.
+    pub fn new(info_hash: InfoHash, port: u16) -> Announce<'static> {
+        Announce {
+            info_hash,
+            peer_id: PeerId::ours(),
+            port,
+            uploaded: 0,
+            downloaded: 0,
+            left: u64::MAX >> 1,
+            key: random::u32(),
+            numwant: 50,
+            event: None,
+            tracker_id: None,
+        }
+    }
+
+    /// The same announce of an event.
+    #[must_use]
+    pub fn event(self, event: AnnounceEvent) -> Self {
+        Announce { event: Some(event), ..self }
+    }
 }
 
 /// The announce events of BEP 3 and BEP 21.
@@ -75,6 +101,7 @@ impl AnnounceEvent {
 
 /// A tracker's response to an announce.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct AnnounceResponse {
     /// Addresses of peers without duplicates, at most [`MAX_PEERS`].
     pub peers: Vec<SocketAddr>,
@@ -154,6 +181,7 @@ impl fmt::Display for Retry {
 
 /// Why an announce failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TrackerError {
     /// The URL has an unsupported scheme, or a redirect leads to one.
     #[error("the scheme \"{0}\" cannot be asked")]

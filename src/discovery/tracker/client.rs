@@ -12,6 +12,22 @@ use crate::types::InfoHash;
 use crate::util::redact::without_secrets_of;
 
 /// A client for HTTP, HTTPS and UDP trackers; cheap to clone, and clones share their state.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use btsync::InfoHash;
+/// use btsync::tracker::{Announce, AnnounceEvent, TrackerClient, TrackerServer, TrackerServerConfig};
+///
+/// let server = TrackerServer::start(([127, 0, 0, 1], 0).into(), TrackerServerConfig::default())?;
+/// let url = format!("http://{}/announce", server.addr());
+/// let announce = Announce::new(InfoHash([7; 20]), 6881).event(AnnounceEvent::Started);
+/// let response = TrackerClient::default().announce(&url, &announce, false, Duration::from_secs(10), drop)?;
+/// assert!(response.peers.is_empty(), "nobody else is there");
+/// server.stop();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct TrackerClient {
     http: HttpTracker,

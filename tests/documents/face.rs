@@ -1,0 +1,61 @@
+//! The public face of the library: a change shows here, in review.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The most public types, traits, functions and constants; methods, fields and variants do not count.
+const MAX_ITEMS: usize = 60;
+
+const FACE: &str = "
+    AddOptions Allocation Bind Client ClientBuilder ClientError DhtSettings Dscp Edit Encryption Event Events FileEntry FileView
+    FlawedFile InfoHash LayoutError Limits Magnet MagnetError Metainfo MetainfoError OpeningOrder Operation Outcome Pattern PeerAddress
+    PeerSearch PeerView PieceIndex PieceState SeedGoal SelectError Selection Snapshot Source Stage StorageError StorageErrorKind Torrent
+    TorrentError TorrentHandle TrackerState Verification Verifier
+    create::CreateError create::CreateOptions create::CreatePlan create::Created create::Glob
+    dht::DhtService
+    tracker::Announce tracker::AnnounceEvent tracker::AnnounceResponse tracker::FetchedUrl tracker::PeerId tracker::TrackerClient
+    tracker::TrackerError tracker::TrackerServer tracker::TrackerServerConfig
+";
+
+/// All that src/lib.rs makes public without the feature `internals`.
+fn public_names(text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut module = String::new();
+    let mut is_internal = false;
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    for statement in code.split_inclusive([';', '{', '}']).collect::<Vec<_>>().join("").replace('\n', " ").split(';') {
+        let mut statement = statement.trim();
+        while let Some(rest) = statement.strip_prefix('}') {
+            (statement, module) = (rest.trim(), String::new());
+        }
+        while let Some(rest) = statement.strip_prefix("#[") {
+            let (attribute, rest) = rest.split_once(']').expect("the attribute's end");
+            is_internal |= attribute == "cfg(feature = \"internals\")";
+            statement = rest.trim();
+        }
+        if let Some((name, rest)) = statement.strip_prefix("pub mod ").and_then(|rest| rest.split_once('{')) {
+            module = format!("{}::", name.trim());
+            statement = rest.trim();
+        }
+        match statement.strip_prefix("pub use ") {
+            Some(path) => {
+                let (_, items) = path.rsplit_once("::").expect("a path");
+                let items = path.split_once('{').map_or(items, |(_, items)| items.trim_end_matches([' ', '}']));
+                let items = items.split(',').map(str::trim).filter(|item| !item.is_empty());
+                names.extend(items.map(|item| format!("{module}{item}")));
+            }
+            None => assert!(!statement.starts_with("pub ") || is_internal, "what is this? {statement}"),
+        }
+        is_internal = false;
+    }
+    names
+}
+
+#[test]
+fn the_public_face_is_small_and_known() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
+    let names = public_names(&std::fs::read_to_string(path).expect("src/lib.rs"));
+    let known: BTreeSet<String> = FACE.split_whitespace().map(str::to_owned).collect();
+    assert_eq!(names, known);
+    assert!(names.len() <= MAX_ITEMS, "{} items", names.len());
+}
