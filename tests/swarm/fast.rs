@@ -156,7 +156,7 @@ fn a_flood_of_rejects() {
     Scene::new(hostile).survives();
 }
 
-/// A seeder sends HAVE_ALL, allows a choked new peer ten pieces (allowed fast), and rejects requests for other pieces.
+/// A seeder sends `HAVE_ALL`, allows a choked new peer ten pieces (allowed fast), and rejects requests for other pieces.
 #[test]
 fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
     let (stage, payload) = (Stage::new(), thirty_pieces());
