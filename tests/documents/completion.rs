@@ -1,4 +1,4 @@
-//! Completion in bash, zsh and fish, asked of the shells themselves: commands, files, values, and every option of the help.
+//! Shell completions in real bash, zsh and fish: commands, files, values, and every option in the help.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::common::netns::installed;
 use crate::common::{Stage, help};
 
-/// A shell that completes.
+/// A shell that completes command lines.
 #[derive(Clone, Copy, Debug)]
 enum Shell {
     Bash,
@@ -24,11 +24,11 @@ impl Shell {
         }
     }
 
-    /// What it offers in this folder for an unfinished line; folders without their slash.
+    /// The candidates for an unfinished command line in this folder; folders without their trailing slash.
     fn offers(self, folder: &Path, line: &str) -> BTreeSet<String> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let (scripts, completions) = (here.join("tests/documents/completion"), here.join("completions"));
-        // A shell that asks back would wait for ever.
+        // A shell that asks a question would wait for ever.
         let mut command = Command::new("timeout");
         command.arg("60").arg(self.program());
         match self {
@@ -39,13 +39,13 @@ impl Shell {
                 command.arg(completions.join("btsync.fish"))
             }
         };
-        // Nobody's own settings.
+        // Without the developer's shell settings.
         command.arg(line).current_dir(folder).env("HOME", folder).env("TERM", "xterm").env("LC_ALL", "C.UTF-8");
         let output = command.output().expect("the shell was there a moment ago");
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && complaint.is_empty(), "{self:?}: {line:?}: {complaint}");
         let lines = String::from_utf8(output.stdout).expect("candidates in UTF-8");
-        // fish adds what each is for after a tab.
+        // fish adds a description after a tab.
         let candidates = lines.lines().filter_map(|line| line.split('\t').next());
         candidates.map(|name| name.trim_end_matches('/').to_owned()).filter(|name| !name.is_empty()).collect()
     }
@@ -55,7 +55,7 @@ fn set(words: &[&str]) -> BTreeSet<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// All that is asked of each shell.
+/// Runs every completion check in one shell.
 fn completes(shell: Shell, test: &str) {
     if !installed(test, &[shell.program()]) {
         return;
@@ -71,7 +71,7 @@ fn completes(shell: Shell, test: &str) {
     let place = format!("the completion of {shell:?}");
     for command in help::all() {
         let before = if command == help::DOWNLOAD { String::new() } else { format!("{command} ") };
-        // Some offer short options only after a single dash.
+        // Some shells offer short options only after a single dash.
         let there = offers(&format!("btsync {before}-")).into_iter().chain(offers(&format!("btsync {before}--")));
         help::same(&place, &command, &there.filter(|word| word.starts_with('-')).collect());
     }

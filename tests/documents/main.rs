@@ -1,4 +1,4 @@
-//! The files around the program: manual, completions, packages, and what the documents promise about the source.
+//! Tests of everything around the program: the manual, completions, packages, and claims of the documents about the source.
 
 #[path = "../common/mod.rs"]
 mod common;

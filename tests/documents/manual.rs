@@ -1,4 +1,4 @@
-//! The manual docs/btsync.1: well-formed, and in step with the program's help, its exit codes the README and docs/options.md.
+//! The manual docs/btsync.1 is well-formed and consistent with the help, the exit codes, the README and docs/options.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,7 +16,7 @@ fn manual() -> String {
     read("docs/btsync.1")
 }
 
-/// The lines of one section.
+/// The lines of a section.
 fn section<'a>(manual: &'a str, name: &str) -> Vec<&'a str> {
     let heading = format!(".Sh {name}");
     let lines = manual.lines().skip_while(|line| *line != heading).skip(1);
@@ -25,7 +25,7 @@ fn section<'a>(manual: &'a str, name: &str) -> Vec<&'a str> {
     lines
 }
 
-/// The options of an item such as `.It Fl q , Fl Fl quiet`.
+/// The options in an item such as `.It Fl q , Fl Fl quiet`.
 fn item(line: &str) -> impl Iterator<Item = String> + '_ {
     let words = line.strip_prefix(".It Fl ").unwrap_or_default();
     words.split(" , ").filter_map(|one| {
@@ -36,14 +36,14 @@ fn item(line: &str) -> impl Iterator<Item = String> + '_ {
     })
 }
 
-/// The options that the manual explains for each command.
+/// The options that the manual describes for each command.
 fn explained(manual: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut all = BTreeMap::from([(help::DOWNLOAD.to_owned(), BTreeSet::new())]);
     all.insert(help::DOWNLOAD.to_owned(), section(manual, "OPTIONS").into_iter().flat_map(item).collect());
     let mut command = None;
     for line in section(manual, "COMMANDS") {
         if let Some(name) = line.strip_prefix(".Ss ") {
-            // What is said of all commands in front of the first one.
+            // The manual describes these once for all commands, before the first one.
             all.insert(name.to_owned(), BTreeSet::from(["-h".to_owned(), "--help".to_owned()]));
             command = Some(name.to_owned());
         } else if let Some(options) = command.as_ref().and_then(|name| all.get_mut(name)) {
@@ -99,7 +99,7 @@ fn exit_codes_are_the_same_everywhere() {
 
     let readme = read("README.md");
     let lines = readme.lines().skip_while(|line| *line != "## Exit codes").skip(1);
-    // The table has the first cell of each row; the lines around it say which numbers are kept for later.
+    // The first cell of each row of the table, and the reserved numbers in the text around it.
     let numbers = lines.take_while(|line| !line.starts_with("## ")).flat_map(|line| match line.strip_prefix("| ") {
         Some(row) => row.split(" |").next().and_then(number).into_iter().collect::<Vec<_>>(),
         None => line.split_whitespace().filter_map(|word| number(word.trim_matches(','))).collect(),

@@ -1,4 +1,4 @@
-//! What leaves the repository: `make install`, the static program in an empty chroot, the Debian package, the systemd unit.
+//! Distribution: `make install`, the static program in an empty chroot, the Debian package, the systemd unit.
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
@@ -12,18 +12,18 @@ use crate::common::{Stage, free_port};
 
 const BTSYNC: &str = env!("CARGO_BIN_EXE_btsync");
 
-/// `make` in the repository, as a person would call it; what it prints.
+/// Runs `make` in the repository as a user would; returns its output.
 fn make(words: &[&str]) -> String {
     let mut command = Command::new("make");
     command.arg("--no-print-directory").args(words).current_dir(env!("CARGO_MANIFEST_DIR"));
-    // This test may itself run below a make, whose options are not meant for this one.
+    // The tests may run below another make, whose options must not apply here.
     command.env_remove("MAKEFLAGS").env_remove("MFLAGS").env_remove("MAKELEVEL");
-    // Nobody debugs the program that is built here, and this saves a third of the time.
+    // Skipping debug info saves a third of the build time, and nobody debugs this program.
     command.env("CARGO_PROFILE_DEV_DEBUG", "false").env("CARGO_INCREMENTAL", "0");
     ends_well(&mut command)
 }
 
-/// Runs a program that must succeed; what it prints.
+/// Runs a program that must succeed; returns its output.
 fn ends_well(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let (said, complained) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
@@ -31,7 +31,7 @@ fn ends_well(command: &mut Command) -> String {
     said.into_owned()
 }
 
-/// The files below a folder, by their paths within it.
+/// The files below a folder, with paths relative to it.
 fn files(root: &Path) -> BTreeSet<String> {
     let paths = ends_well(Command::new("find").arg(root).args(["-type", "f", "-printf", "%P\n"]));
     paths.lines().map(str::to_owned).collect()
@@ -88,17 +88,17 @@ fn the_unit_is_one_that_systemd_likes() {
         return;
     }
     let stage = Stage::new();
-    // No DESTDIR: systemd looks whether the program is where the unit says.
+    // Without DESTDIR, because systemd-analyze checks that the program is where the unit says.
     make(&["install", &format!("BIN={BTSYNC}"), &format!("PREFIX={}", stage.path("usr").display())]);
     let unit = stage.path("usr/lib/systemd/system/btsync@.service");
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().expect("it starts");
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && complaint.is_empty(), "{complaint}");
-    // An exposure from 0 to 100; one without any sandbox has more than 90.
+    // The exposure is rated from 0 to 100; a unit without a sandbox is above 90.
     ends_well(Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=20"]).arg(&unit));
 }
 
-/// Where the kernel shows the unit's processes as little of /proc as the unit says, a second start still hashes nothing.
+/// Fast resume works with the restricted view of /proc that the unit sets: the second start hashes nothing.
 #[test]
 fn fast_resume_works_within_the_units_sandbox() {
     isolated("fast_resume_works_within_the_units_sandbox", &["mount"], || {
@@ -124,7 +124,7 @@ fn fast_resume_works_within_the_units_sandbox() {
     });
 }
 
-/// The package, made of the program under test: what is tested is how it is packed.
+/// Builds the Debian package from the program under test; the tests check only the packaging.
 fn package(stage: &Stage) -> PathBuf {
     let printed = make(&["deb", &format!("BIN={BTSYNC}"), &format!("DEB_DIR={}", stage.path("deb").display())]);
     PathBuf::from(printed.trim())
@@ -148,7 +148,7 @@ fn the_debian_package_installs_and_goes() {
         stage.folder(&format!("root/var/lib/dpkg/{folder}"));
     }
     let dpkg = |words: &[&str], last: &str| {
-        // Within a user namespace everybody may give files to root.
+        // In a user namespace, any user can give files to root.
         let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
         let mut command = Command::new(if is_root { "env" } else { "unshare" });
         command.args(if is_root { &[][..] } else { &["-r"] }).arg("dpkg").arg(format!("--root={}", root.display()));
@@ -174,13 +174,13 @@ fn lintian_has_nothing_to_say() {
     let stage = Stage::new();
     let package = package(&stage);
     let mut command = Command::new("lintian");
-    // Whoever publishes the package names an address by DEB_MAINTAINER.
+    // The publisher of the package sets an address by DEB_MAINTAINER.
     command.args(["--suppress-tags", "bogus-mail-host,bogus-mail-host-in-debian-changelog"]);
     command.args(["--fail-on", "error,warning", "--allow-root"]).arg(package).env("LC_ALL", "C.UTF-8");
     ends_well(&mut command);
 }
 
-/// The static program, built as the tests are.
+/// Builds the static program with the tests' profile; returns its path.
 fn static_program() -> PathBuf {
     let printed = make(&["static", "PROFILE=dev"]);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(printed.lines().last().expect("its path").trim());
@@ -201,10 +201,10 @@ fn the_static_program_needs_no_library() {
     assert!(!needs(&read(&program)), "{}", read(&program));
 }
 
-/// A name that only the test's own name server knows.
+/// A host name that only the test's own name server knows.
 const NAME: &str = "seeder.btsync.test";
 
-/// The answer of a name server for whom every name is at one IPv4 address (RFC 1035); `None` where it is no question.
+/// The answer of a name server that resolves every name to one IPv4 address (RFC 1035); `None` if `question` is malformed.
 fn dns_answer(question: &[u8], address: [u8; 4]) -> Option<Vec<u8>> {
     let mut end = 12;
     while *question.get(end)? != 0 {
@@ -213,7 +213,7 @@ fn dns_answer(question: &[u8], address: [u8; 4]) -> Option<Vec<u8>> {
     let asked = question.get(12..end + 5)?;
     let is_v4 = question.get(end + 1..end + 3)? == [0, 1];
     let mut answer = question.get(..2)?.to_vec();
-    // A response, recursion available; one question, an answer or none.
+    // A response, recursion available; one question, at most one answer.
     answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_v4), 0, 0, 0, 0]);
     answer.extend(asked);
     if is_v4 {
@@ -224,7 +224,7 @@ fn dns_answer(question: &[u8], address: [u8; 4]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// Serves names at 127.0.0.1, where a system without /etc/resolv.conf asks, until the test process ends.
+/// Serves DNS at 127.0.0.1, which a system without /etc/resolv.conf queries, until the test process ends.
 fn serve_names() {
     let socket = UdpSocket::bind(("127.0.0.1", 53)).expect("the port of DNS in a network of our own");
     std::thread::spawn(move || {
@@ -232,19 +232,19 @@ fn serve_names() {
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             let host: std::net::Ipv4Addr = address(1).parse().expect("an address");
             if let Some(answer) = buffer.get(..length).and_then(|question| dns_answer(question, host.octets())) {
-                // Who asks again because this was lost gets another answer.
+                // A lost answer is repeated when the client asks again.
                 let _ = socket.send_to(&answer, from);
             }
         }
     });
 }
 
-/// With nothing around it but a file: no library, no /etc, /proc or /dev. Names of hosts are found all the same.
+/// A chroot with nothing but the program and a payload: no library, no /etc, /proc or /dev. Host names resolve all the same.
 #[test]
 fn the_static_program_works_in_an_empty_chroot() {
     const TEST: &str = "the_static_program_works_in_an_empty_chroot";
     let program = static_program();
-    // Who is not root is root in the namespace.
+    // An ordinary user is root in the namespace.
     isolated(TEST, &["chroot"], || {
         let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 3_000_001, 64 * 1024));
         let root = stage.folder_with("root", &payload);
@@ -275,10 +275,10 @@ fn the_static_program_works_in_an_empty_chroot() {
     });
 }
 
-/// Whether chroot itself works: then it is the program that does not.
+/// Whether chroot works on this machine; if it does, the program is at fault.
 fn may_chroot(root: &Path) -> bool {
     let mut command = Command::new(find("chroot").expect("it was there a moment ago"));
     let output = command.arg(root).arg("/there-is-no-such-program").output().expect("it starts");
-    // 127: in the new root nothing has that name. 125: chroot failed.
+    // 127: the new root has no such program. 125: chroot itself failed.
     output.status.code() == Some(127)
 }

@@ -1,9 +1,9 @@
-//! Promises of the documents about the source: docs/RELIABILITY.md names tests that exist, ARCHITECTURE.md floors whose imports point
-//! down, and each unbounded channel says what bounds it.
+//! Checks claims of the documents about the source: the tests that docs/RELIABILITY.md names exist, imports follow the layers of
+//! ARCHITECTURE.md, and a comment at each unbounded channel says what bounds it.
 
 use std::path::{Path, PathBuf};
 
-/// The modules of the library, each of which imports only from those before it: the floors of ARCHITECTURE.md, from the ground up.
+/// The library's modules from the lowest layer up, as in ARCHITECTURE.md. Each may import only from itself and those before it.
 const ORDER: [&str; 15] = [
     "util",
     "types",
@@ -37,7 +37,7 @@ fn sources() -> Vec<PathBuf> {
     files
 }
 
-/// Of test code, too.
+/// Includes imports in test code.
 #[test]
 fn imports_point_down() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -58,7 +58,7 @@ fn imports_point_down() {
         for path in text.split("crate::").skip(1) {
             let name = path.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
             let other = place(name).unwrap_or_else(|| panic!("{}: crate::{name} has no floor", file.display()));
-            // The tests of the tracker client ask our own tracker.
+            // The tests of the tracker client use our own tracker.
             let asks_our_tracker = name == "tracker_server" && file.ends_with("tracker/udp/tests.rs");
             assert!(other <= own || asks_our_tracker, "{}: {module} must not import from {name}", file.display());
             count += 1;
@@ -67,8 +67,8 @@ fn imports_point_down() {
     assert!(count > 500, "only {count} imports were found");
 }
 
-/// The command is a program like others that use the library: what it imports with `crate::` is its own,
-/// or a helper of `util`, which both targets compile.
+/// The command uses the library like any other program: with `crate::` it imports only its own modules, and helpers of `util`,
+/// which both targets compile.
 #[test]
 fn the_command_uses_the_library_from_outside() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -96,7 +96,7 @@ fn the_tests_that_are_named_exist() {
     assert!(count > 30, "only {count} tests were found in the document");
 }
 
-/// Strangers feed queues: a channel without a bound in src needs a word on what bounds it.
+/// Strangers can fill queues, so each unbounded channel in src needs a comment on what bounds it.
 #[test]
 fn every_unbounded_channel_says_what_bounds_it() {
     for file in sources().iter().filter(|file| !file.to_string_lossy().ends_with("tests.rs")) {
