@@ -58,7 +58,7 @@ enum BatchEvent {
     Complete(JobId),
     /// A torrent's thread is about to end.
     Ended(JobId, JobOutcome),
-    /// Something happened in the watched folder.
+    /// An event in the watched folder.
     Watched(WatchEvent),
     /// The user asks to stop everything.
     Stop,

@@ -111,7 +111,7 @@ fn check_name(name: &str) -> Result<Option<InfoHash>, Failure> {
 enum PathKind {
     /// A file that is probably a torrent.
     TorrentFile,
-    /// No file.
+    /// Nothing exists there.
     Missing,
     /// A folder, or a file that is probably no torrent.
     Other,

@@ -116,7 +116,8 @@ fn check_folder(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The failure for an error. Only errors of selection and reading can occur here.
+/// The failure for an error. Of the errors of a download, only those about the torrent, the selection and reading files
+/// can occur here.
 fn failure(error: &TorrentError) -> Failure {
     let code = match error {
         TorrentError::Select(_) => Exit::BadOption,

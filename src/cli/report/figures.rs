@@ -70,7 +70,7 @@ pub fn eta(seconds: f64) -> String {
 /// A text and its rank: if space is short, texts with the highest rank are left out first.
 pub type Figure = (u8, String);
 
-/// The share ratio: bytes uploaded in all runs, divided by the torrent's size.
+/// The share ratio: bytes uploaded in all runs, divided by [`Snapshot::total`].
 pub fn ratio(now: &Snapshot) -> String {
     format!("ratio {:.2}", now.total_uploaded as f64 / now.total.max(1) as f64)
 }

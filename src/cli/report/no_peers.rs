@@ -84,7 +84,7 @@ pub fn stall_reason(search: &PeerSearch, now: &Snapshot, peers: &[PeerView]) -> 
         (search.strange, "not of this swarm"),
     ];
     let called: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    // The peer list forgets addresses that could not be reached for long.
+    // These counts come first: the peer list forgets addresses that stay unreachable, so it can be empty by now.
     if !called.is_empty() {
         parts.push(format!("calls: {}", called.join(", ")));
     } else if now.connected == 0 {

@@ -14,7 +14,7 @@ pub enum Cell {
     Unavailable,
     /// A piece is being downloaded.
     UnderWay,
-    /// No piece is being downloaded; this many thirds of the pieces, rounded down, are verified, but not all.
+    /// No piece is being downloaded; this many thirds of the wanted ones, rounded down, are verified, but not all.
     Partly(u8),
     /// All wanted pieces are verified.
     Verified,

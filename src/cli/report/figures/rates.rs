@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::cli::report::figures::{Figure, eta, rate, ratio, size, time};
 use btsync::{Snapshot, Stage};
 
-/// An estimate is kept while it differs from the new one by at most this share of the time left.
+/// An estimate is kept while it differs from the new one by at most this share of the time left, or by
+/// 2 seconds if that is more.
 const ETA_TOLERANCE: f64 = 0.15;
 /// The shortest download for which an average rate is shown.
 const MIN_TIMED_DOWNLOAD: Duration = Duration::from_millis(500);
