@@ -1,5 +1,6 @@
-//! Files that no download may write to, whoever made them: those that another program has open and is about to fill, those that btsync's
-//! own output goes to, and those that btsync keeps its configuration and records in. Looked at before anything is made.
+//! Files that no download may write to, whoever made them: those that another program has open and is about to fill, those that
+//! btsync's own output goes to, and those in the folders of btsync's configuration and records. Checked before btsync creates
+//! anything.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -18,11 +19,11 @@ use crate::util::paths::{folded, resolved};
 type Id = (u64, u64);
 
 impl Storage {
-    /// Looks whether one of the files that are to be written to is in use otherwise. `given`: the user gave btsync the files that are in the
-    /// way. `private` are btsync's own folders.
+    /// Checks whether a file to be written is in use otherwise. `given`: the user allowed btsync to overwrite existing files.
+    /// `private`: btsync's own folders.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] with the first that is.
+    /// [`StorageError::InTheWay`] with the first such file.
     pub fn heed_uses(&self, steps: &[FileAction], given: bool, private: &[PathBuf]) -> Result<(), StorageError> {
         let written = || steps.iter().enumerate().filter(|(_, step)| is_write_action(**step));
         let ours: Vec<String> = private.iter().map(|folder| folded(&resolved(folder))).collect();
@@ -43,7 +44,7 @@ impl Storage {
         open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::Open)))
     }
 
-    /// Looks whether a file lies in one of these folders, by whatever name.
+    /// Checks whether a file is in one of these folders, under any name.
     fn heed_private(&self, numbers: impl Iterator<Item = usize>, private: &[String]) -> Result<(), StorageError> {
         let root = resolved(self.root.path());
         let beneath = |path: &str, folder: &str| {
@@ -71,7 +72,7 @@ impl Storage {
         Ok(())
     }
 
-    /// Which of these files another process has open for writing, as far as the system says so.
+    /// Those of these files that another process has open for writing, as far as the system reveals it.
     fn written_by_others(&self, files: &HashMap<Id, usize>) -> Vec<usize> {
         let names: Vec<OsString> =
             files.values().filter_map(|number| Some(self.name(*number).file_name()?.to_owned())).collect();
@@ -86,7 +87,8 @@ impl Storage {
             .flatten()
             .filter_map(|entry| {
                 let path = entry.path();
-                // The link's own rights say what it was opened for. What has another name is another file, and may take long to answer.
+                // The link's permissions show how the file was opened. Compare names first, because metadata of other files may
+                // take long.
                 let is_write_action = fs::symlink_metadata(&path).is_ok_and(|link| link.mode() & 0o200 != 0);
                 let target = fs::read_link(&path).ok().filter(|_| is_write_action)?;
                 target.file_name().filter(|name| names.iter().any(|known| known == name))?;
@@ -95,7 +97,7 @@ impl Storage {
         open.collect()
     }
 
-    /// Whether the download folder is still what has its path.
+    /// Whether the download folder still has its path.
     pub(super) fn is_in_its_place(&self) -> bool {
         let Ok(held) = self.root.folder().and_then(rustix::fs::fstat) else { return true };
         fs::metadata(self.root.path()).is_ok_and(|found| (held.st_dev, held.st_ino) == id(&found))
@@ -106,7 +108,7 @@ fn id(found: &Metadata) -> Id {
     (found.dev(), found.ino())
 }
 
-/// The files that standard output and the like go to.
+/// The files that standard input, output and error are connected to.
 fn outputs() -> Vec<Id> {
     let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let all = [input.as_fd(), output.as_fd(), error.as_fd()];
@@ -138,7 +140,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = File::create(dir.path().join("log")).unwrap();
         let it = storage(dir.path(), &["log"]);
-        // These end when their input does, also where this test fails.
+        // These processes end when their input does, even if this test fails.
         let waits = || {
             let mut command = Command::new("cat");
             command.stdin(Stdio::piped());

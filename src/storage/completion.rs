@@ -22,7 +22,8 @@ impl Storage {
     /// accepts writes as before. Called when every wanted piece is on disk; unwanted files may be missing.
     ///
     /// # Errors
-    /// For the first file that fails: the system's error, or kind `StorageErrorKind::Missing`.
+    /// For the first file that fails: the system's error, kind `StorageErrorKind::Missing`, or [`StorageError::InTheWay`] if
+    /// another program has replaced or changed it. [`StorageError::Moved`] if the download folder was moved or replaced.
     pub fn check_files_in_place(&self) -> Result<(), StorageError> {
         self.confirm_unless(&|| false).map(|_| ())
     }
@@ -70,7 +71,7 @@ impl Storage {
         self.lock = None;
     }
 
-    /// A line for each wanted file that is longer than the torrent says; `size` returns a file's length by its index.
+    /// A message for each wanted file that is longer than the torrent says; `size` returns a file's length by its number.
     pub fn longer(&self, size: impl Fn(usize) -> Option<u64>) -> Vec<String> {
         let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
         let longer = files.filter_map(|(file, spec)| {
@@ -84,7 +85,7 @@ impl Storage {
         longer.collect()
     }
 
-    /// The same for the files as they are now.
+    /// Like [`Storage::longer`], with the files' current lengths.
     pub fn longer_now(&self) -> Vec<String> {
         self.longer(|file| self.root.metadata(self.name(file)).ok().map(|found| found.len()))
     }

@@ -51,9 +51,9 @@ pub struct Storage {
     pub(super) held: PinnedFiles,
     /// When all files had got their length, in nanoseconds since 1970.
     pub(super) sized_at: AtomicI64,
-    /// Whether all files have the lengths that the torrent says.
+    /// Whether all files have their full length.
     pub(super) has_lengths: AtomicBool,
-    /// The files that the marker calls complete.
+    /// The files that the marker records as complete.
     pub(super) struck: Mutex<HashSet<usize>>,
     /// Files with lower numbers have their final names.
     pub(super) final_names: AtomicUsize,

@@ -49,7 +49,7 @@ pub(super) struct Lock {
     /// Whether this process created the marker and has not written to it yet.
     is_new: bool,
     last_checked: AtomicI64,
-    /// When it was last said in the marker that this process is at work.
+    /// When the marker's time was last updated to show that this process is running, in nanoseconds since 1970.
     pub(super) beaten: AtomicI64,
     is_released: AtomicBool,
 }

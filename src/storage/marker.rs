@@ -53,27 +53,27 @@ pub struct Marker {
     pub made: HashMap<u64, u64>,
     /// The existing files that btsync writes to, in the same form.
     pub continued: HashMap<u64, u64>,
-    /// Files that btsync made and that are complete, in the same form: they are the user's, and btsync gives them their final names.
+    /// Complete files that btsync made, in the same form: they are the user's, and btsync gives them their final names.
     pub done: HashMap<u64, u64>,
-    /// Files that another program has changed while btsync wrote to them, in the same form: btsync has refused to go on with them.
+    /// Files that another program changed while btsync wrote to them, in the same form: btsync has refused to continue them.
     pub refused: HashMap<u64, u64>,
-    /// Whether the process that wrote the marker has come to its end, so that it wrote to no file later than to the marker.
+    /// Whether the process that wrote the marker has ended properly, so that it wrote to no file after the marker.
     pub stopped: bool,
 }
 
-/// What becomes of files while a download runs. It is appended to the marker.
+/// What happens to files while a download runs. btsync appends it to the marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Note {
-    /// The file of this place and identity is complete.
+    /// The file with this hash of its path and this identity is complete.
     Done(u64, u64),
-    /// Another program has changed it.
+    /// Another program has changed the file.
     Refused(u64, u64),
-    /// Nothing is written to any file any more.
+    /// btsync no longer writes to any file.
     Stopped,
 }
 
 impl Note {
-    /// A line with a sum of its own: of a line that was cut off nothing is believed.
+    /// The note as a line with its own checksum, so that a truncated line is ignored.
     pub fn line(self) -> String {
         let text = match self {
             Note::Done(place, identity) => format!("done {place:016x} {identity:016x}"),
@@ -119,7 +119,7 @@ impl Marker {
         self.made(path, identity) || self.done(path, identity)
     }
 
-    /// Whether btsync made this file and it was complete.
+    /// Whether btsync made this file and it is complete.
     pub fn done(&self, path: &Path, identity: u64) -> bool {
         self.done.get(&place(path)) == Some(&identity)
     }
@@ -129,12 +129,12 @@ impl Marker {
         self.refused.get(&place(path)) == Some(&identity)
     }
 
-    /// Whether the marker says anything that a later run has to know.
+    /// Whether the marker contains anything that a later run needs.
     pub fn is_needed(&self) -> bool {
         !(self.made.is_empty() && self.done.is_empty() && self.refused.is_empty())
     }
 
-    /// Applies a note about a file.
+    /// Applies a note.
     pub(super) fn take(&mut self, note: Note) {
         match note {
             Note::Done(place, identity) => {
@@ -207,7 +207,7 @@ impl Marker {
 
     /// Parses the output of [`Marker::encode`]; `None` if it is damaged or belongs to another torrent.
     pub fn decode(bytes: &[u8], info_hash: &InfoHash) -> Option<Marker> {
-        // No line before the sum begins with this word.
+        // No line before the checksum begins with this word.
         let at = bytes.windows(5).position(|window| window == b"\nsum ")? + 1;
         let (body, rest) = bytes.split_at_checked(at)?;
         let (sum, notes) = rest.split_at_checked(45)?;

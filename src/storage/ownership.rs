@@ -1,8 +1,9 @@
 //! Decides which files btsync may write to. Pure: facts about the existing files in, decisions out.
 //!
-//! An existing file belongs to the user until something shows that it is an unfinished part of this download: the marker says
-//! that btsync made it, it looks as an earlier run left it, it holds no data, or more of its pieces verify than do not. btsync
-//! changes nothing on disk before it has decided on every file, so a single refusal leaves all files as they are.
+//! An existing file belongs to the user until something shows that it is an unfinished part of this download: the resume data
+//! says that nobody has changed it since btsync wrote to it, the marker says that btsync made it and its pieces do not contradict
+//! that, it holds no data, or more of its pieces verify than do not. btsync changes nothing on disk before it has decided on
+//! every file, so a single refusal leaves all files as they are.
 
 use std::fmt;
 
@@ -34,10 +35,10 @@ pub enum Claim {
     Begun,
     /// The marker names the file by an inode number that the file system may have reused.
     Made,
-    /// The marker says that btsync made this very file, which does not look as the resume data last had it: btsync may have written to it
-    /// until it was killed, or somebody else since.
+    /// The marker says that btsync made this very file, but its metadata differs from the resume data: btsync may have written to
+    /// it until it was killed, or another program may have done so since.
     Touched,
-    /// An earlier run has refused to go on with it, as another program had changed it.
+    /// An earlier run refused to continue the file because another program had changed it.
     Refused,
 }
 
@@ -66,8 +67,8 @@ pub struct Evidence {
     /// Pieces that cannot be hashed because another file's part of them is missing, and in which the file has non-zero bytes.
     pub unknown: u32,
     /// Those of the wrong and unknown pieces that contain a whole block of zeros, as a partly downloaded piece does. Only counted
-    /// if there is a [`Claim`]. For [`Claim::Made`] and [`Claim::Touched`] a page of zeros is enough, or a piece that the file shares
-    /// with another file.
+    /// if there is a [`Claim`]. For [`Claim::Made`] a page of zeros is enough, or a piece that the file shares with another file;
+    /// for [`Claim::Touched`] a page of zeros or missing bytes anywhere in the piece.
     pub begun: u32,
     /// Whether the file may well match the torrent: it has the right length, other files of the torrent exist and verify, and all
     /// of its pieces that do not verify cannot be hashed because another file's part of them is missing.
@@ -119,9 +120,9 @@ pub enum Refusal {
     Edited,
     /// Another program has it open for writing.
     Open,
-    /// btsync's own output is redirected to it.
+    /// btsync's own input or output is redirected to it.
     Output,
-    /// It lies in a folder of btsync's own files.
+    /// It is in a folder of btsync's own files.
     Private,
     /// It was assumed to match the torrent, and does not.
     Differs,
@@ -171,7 +172,7 @@ impl Facts {
         self.found.is_some() && !self.is_complete && !self.is_ours
     }
 
-    /// Whether [`decide`] looks at what is behind the file's end, and at nothing else of the evidence.
+    /// Whether [`decide`] only uses the evidence about data past the file's end.
     pub fn needs_end(&self) -> bool {
         self.found.is_some() && !self.is_complete && self.is_ours
     }
@@ -190,7 +191,7 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
     }
     let refusal = if facts.is_ours { spoils(found) } else { refusal(found, facts.claim) };
     match refusal {
-        // What btsync has made it fills.
+        // btsync continues a file that it made.
         None if facts.is_ours || facts.claim == Claim::Touched => Ok(FileAction::Continue),
         None if !found.evidence.has_data => Ok(FileAction::Renew),
         None => Ok(FileAction::Continue),
@@ -206,7 +207,7 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
     }
 }
 
-/// Why btsync must not write even to a file that it made: it writes nothing past a file's end, and gives a file no second name.
+/// Why btsync must not write even to a file that it made: it never overwrites data past the file's end or a hard-linked file.
 fn spoils(found: &ExistingFile) -> Option<Refusal> {
     if found.links > 1 {
         Some(Refusal::Linked)
@@ -217,15 +218,15 @@ fn spoils(found: &ExistingFile) -> Option<Refusal> {
     }
 }
 
-/// Why an incomplete file cannot be taken for an unfinished part of this download; `None` where it can.
+/// Why an incomplete file does not count as an unfinished part of this download; `None` if it does.
 fn refusal(found: &ExistingFile, claim: Claim) -> Option<Refusal> {
     let Evidence { has_data, right, wrong, unknown, begun, .. } = found.evidence;
     let is_foreign = match claim {
         Claim::None | Claim::Refused => right <= wrong + unknown,
         Claim::Begun => right <= (wrong + unknown).saturating_sub(begun),
-        // A piece that lacks nothing and does not verify has come from elsewhere.
+        // A piece that fails to verify without a gap in it was not left unfinished by btsync.
         Claim::Made => right <= wrong.saturating_sub(begun),
-        // Nothing of it need have come yet; but what came in full is right.
+        // No piece needs to be complete yet, but complete ones must verify.
         Claim::Touched => {
             (wrong + unknown).saturating_sub(begun) > 0 && right <= (wrong + unknown).saturating_sub(begun)
         }

@@ -1,6 +1,7 @@
-//! Files that stop being btsync's while others of the torrent still come: complete ones are the user's, and so are those that another
-//! program has changed meanwhile. The marker says so from then on, in lines behind its sum (`marker.rs`), so that nothing is written
-//! anew and no other process takes the lock in between. And what tells a piece that has come in part from somebody else's data.
+//! Files that stop being btsync's while it still downloads others of the torrent: complete files are the user's, and so are those
+//! that another program has changed meanwhile. From then on, notes after the marker's checksum (`marker.rs`) say so; appending
+//! them leaves the marker in place, so no other process can take the lock in between. Also distinguishes partly downloaded pieces
+//! from other programs' data.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -21,15 +22,16 @@ use crate::storage::snapshot::FileSnapshot;
 use crate::storage::survey::DecisionInput;
 use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PieceIndex};
 
-/// While it writes, a process says so often in the marker that it does, in nanoseconds.
+/// How often a writing process updates the marker's time, in nanoseconds.
 pub(super) const BEAT: i64 = 10_000_000_000;
-/// What was written so long after the last such moment is not from a process that was killed: file systems count two seconds at once.
+/// A file modified this long after the marker was not modified by a killed process of ours; the margin allows for file systems
+/// that count in steps of two seconds.
 const LATER: i64 = BEAT + 3_000_000_000;
-/// The least of a file that a dying system writes or does not.
+/// The unit of a file that a failing system writes entirely or not at all.
 const PAGE: u64 = 4096;
 
 impl Storage {
-    /// Notes in the marker which of btsync's files have all their pieces in `have`: these are the user's from now on.
+    /// Records in the marker which of btsync's files have all their pieces in `have`: from now on these are the user's.
     pub fn strike_complete_files(&self, have: &Bitfield) {
         let Some(marker) = &self.marker else { return };
         let mut struck = self.struck.lock();
@@ -46,7 +48,7 @@ impl Storage {
         self.append(&notes);
     }
 
-    /// The same in the marker that was read, before it is written anew.
+    /// Like [`Storage::strike_complete_files`], in the marker that was read, before it is rewritten.
     pub fn strike_found_complete(&mut self, have: &Bitfield) {
         let Some(marker) = &mut self.marker else { return };
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
@@ -59,7 +61,7 @@ impl Storage {
         }
     }
 
-    /// Notes that another program has changed a file, so that no later run goes on with it either. The error that says so.
+    /// Records that another program has changed a file, so that no later run continues it either. Returns the error to report.
     pub(super) fn refuse(&self, slot: usize, why: Refusal) -> StorageError {
         let identity = self.writable.as_ref().and_then(|files| files.get(slot).copied().flatten());
         if let Some((spec, identity)) = self.layout.files().get(slot).zip(identity) {
@@ -68,7 +70,7 @@ impl Storage {
         self.in_the_way(slot, why)
     }
 
-    /// Adds lines to the marker. That it cannot be written costs what they say.
+    /// Appends notes to the marker. If that fails, only they are lost.
     pub(super) fn append(&self, notes: &[Note]) {
         let Some(lock) = self.lock.as_ref().filter(|_| !notes.is_empty()) else { return };
         let lines: String = notes.iter().map(|note| note.line()).collect();
@@ -77,11 +79,11 @@ impl Storage {
         }
     }
 
-    /// Looks whether a file that is about to be written to still has the length that btsync gave it: nobody else's data is to be written
-    /// over, and none behind the file's end.
+    /// Checks that a file to be written still has the length that btsync gave it, so that btsync never overwrites other programs'
+    /// data and never writes past the file's end.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] where it does not.
+    /// [`StorageError::InTheWay`] if it has not.
     pub(super) fn heed_length(&self, slot: usize, file: &File) -> Result<(), StorageError> {
         let Some(spec) = self.layout.files().get(slot).filter(|_| self.writable.is_some()) else { return Ok(()) };
         let Ok(found) = rustix::fs::fstat(file) else { return Ok(()) };
@@ -92,7 +94,7 @@ impl Storage {
         if size > spec.length || is_cut { Err(self.refuse(slot, Refusal::Changed)) } else { Ok(()) }
     }
 
-    /// Whether a file was last written to after the last moment of which the marker says that btsync was at work.
+    /// Whether a file was modified after btsync was last known to run, according to the marker's time.
     pub fn is_newer(&self, info_hash: &InfoHash, marker: &Marker, seen: &FileSnapshot) -> bool {
         let Ok(found) = self.root.metadata(&marker_name(info_hash)) else { return false };
         let nanos = |(seconds, nanos): (i64, i64)| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
@@ -100,7 +102,7 @@ impl Storage {
         nanos(seen.modified) > nanos((found.mtime(), found.mtime_nsec())).saturating_add(slack)
     }
 
-    /// Whether a piece has come only in part: of all its bytes a whole page is zero or missing.
+    /// Whether a piece is only partly downloaded: a whole page of it is zero or missing.
     pub(super) fn is_partial(&self, piece: PieceIndex, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
         let size = u64::from(self.layout.piece_size(piece));
         for span in self.layout.spans(self.layout.offset(piece, 0), size) {
@@ -118,7 +120,7 @@ impl Storage {
         Ok(false)
     }
 
-    /// Whether a file that grows as blocks come can end here.
+    /// Whether a file that grows as blocks arrive can have this length.
     fn ends_with_a_block(&self, file: usize, size: u64) -> bool {
         let at = self.layout.start_of(file) + size;
         let within = at % u64::from(self.layout.piece_length());
@@ -129,7 +131,7 @@ impl Storage {
         let upto = (span.offset + span.len).min(size);
         let mut page = span.offset.next_multiple_of(PAGE);
         if page + PAGE > upto {
-            // Less than a page: all of it must be there.
+            // Less than a page: all of it must be zero.
             return Ok(span.offset < upto && !self.has_data_in(span.file, span.offset, upto, input)?);
         }
         while page + PAGE <= upto {
@@ -143,18 +145,18 @@ impl Storage {
 }
 
 impl Lock {
-    /// Adds lines to the marker, where it is still the one that this process has locked.
+    /// Appends lines to the marker, if it is still the one that this process locked.
     fn append(&self, root: &crate::storage::open::Root, lines: &[u8]) -> io::Result<()> {
         let file = self.file.lock();
         if file.is_none() || !self.is_in_place(root) {
             return Ok(());
         }
-        // Opened anew, so that each write goes to the end.
+        // Opened again in append mode, so that each write goes to the end.
         let mut end = root.open_own(Path::new(&self.name), OFlags::WRONLY | OFlags::APPEND)?;
         end.write_all(lines)
     }
 
-    /// Says in the marker that this process is at work.
+    /// Updates the marker's time to show that this process is running.
     pub(super) fn beat(&self, now: i64) {
         let before = self.beaten.load(Ordering::Relaxed);
         if now.abs_diff(before) < BEAT.unsigned_abs() {

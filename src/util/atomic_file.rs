@@ -17,7 +17,7 @@ const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 /// Files that the user asked for follow the umask.
 const PLAIN_FILE: u32 = 0o666;
-/// How long a pipe's reader may take to read on.
+/// How long to wait for a pipe's reader to continue reading.
 const READER: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// What may exist at the target path.
@@ -136,11 +136,11 @@ pub fn write(path: &Path, bytes: &[u8], place: WriteMode) -> Result<(), WriteFai
     })
 }
 
-/// Writes into what is no file: a pipe, a device. Nothing is cut, as a file may have taken its place a moment ago, and nobody is waited for
-/// who does not read.
+/// Writes to something other than a regular file: a pipe, a device. Never truncates, because a file may have replaced it a moment
+/// ago, and does not wait for long if nobody reads.
 ///
 /// # Errors
-/// Where it is a file or a folder, cannot be written to, or nobody reads from it.
+/// If it is a file or a folder, cannot be written to, or nobody reads from it.
 pub fn write_into(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let mut opened = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {

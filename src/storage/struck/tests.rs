@@ -1,4 +1,4 @@
-//! Files that are struck from the marker while others still come.
+//! Files that are removed from the marker while others are still downloading.
 
 use std::fs;
 use std::io::IoSlice;
@@ -19,7 +19,7 @@ fn storage(dir: &TempDir) -> Storage {
     Storage::new(dir.path().to_owned(), Layout::new(10, vec![spec("a"), spec("b")]).unwrap(), 4)
 }
 
-/// A download that has just begun, or goes on with the pieces in `have`.
+/// A download that has just begun, or continues with the pieces in `have`.
 fn begun(dir: &TempDir, have: &Bitfield) -> Storage {
     let (mut it, no) = (storage(dir), AtomicBool::new(false));
     let mut survey = it.survey(&no).unwrap();
