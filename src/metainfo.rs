@@ -29,6 +29,4 @@ pub use torrent::{FileEntry, Metainfo, SpecialEntry};
 pub const TORRENT_FILE_MAX: usize = 32 << 20;
 
 #[cfg(test)]
-mod create_tests;
-#[cfg(test)]
 mod tests;

@@ -118,7 +118,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let (limit, settings) = limit_concurrency(args, targets.torrents.len(), settings)?;
     let limits = settings.limits;
     let hook = args.hook(settings.pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
-    // Unbounded, but small: a few messages per torrent and per file in the watched folder.
+    // Bounded: a few messages per torrent and per file in the watched folder.
     let ((event_sender, event_receiver), (alive, stop)) = (unbounded(), bounded(0));
     // Owned here, so that the terminal is restored on every return path.
     let has_live_view = outputs.screen.is_terminal() && !args.quiet;

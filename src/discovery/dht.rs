@@ -27,6 +27,6 @@ pub use service::{DhtConfig, DhtService, FoundPeers};
 pub use state::DhtState;
 
 #[cfg(test)]
-mod hostile_tests;
-#[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;

@@ -339,3 +339,6 @@ fn total(files: &[CreateEntry]) -> Result<u64, CreateError> {
     let sum = files.iter().try_fold(0u64, |sum, file| sum.checked_add(file.length));
     sum.filter(|&sum| i64::try_from(sum).is_ok()).ok_or(CreateError::TooBig)
 }
+
+#[cfg(test)]
+mod tests;

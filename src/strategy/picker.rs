@@ -21,13 +21,9 @@ mod choose;
 mod invariants;
 mod order;
 mod plan;
-#[cfg(test)]
-mod plan_tests;
 mod restore;
 #[cfg(test)]
 mod simulation;
-#[cfg(test)]
-mod swarm_tests;
 #[cfg(test)]
 mod tests;
 mod within;

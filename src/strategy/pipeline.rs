@@ -20,8 +20,6 @@
 
 mod depth;
 mod late;
-#[cfg(test)]
-mod path_tests;
 mod rejects;
 #[cfg(test)]
 mod tests;

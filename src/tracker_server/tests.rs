@@ -1,6 +1,8 @@
 //! Misbehaving clients; the whole-program tests cover the rest. Timeouts are so long that a server that waits for such a client
 //! makes the test fail.
 
+mod udp;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::AsRawFd;

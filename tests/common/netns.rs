@@ -15,7 +15,7 @@ pub fn address(host: u8) -> String {
     format!("10.88.0.{host}")
 }
 
-/// Runs `body` in a network and mount namespace with the addresses 10.88.0.1 to 10 and fd88::1 to a. `test` is the test's name,
+/// Runs `body` in a network and mount namespace with the addresses `10.88.0.1` to `10` and `fd88::1` to `a`. `test` is the test's name,
 /// `programs` are the programs it needs. A missing program fails the test under CI=true; otherwise the test is reported as not
 /// run.
 #[track_caller]

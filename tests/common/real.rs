@@ -1,4 +1,4 @@
-//! Other BitTorrent clients and trackers, each started as its users start it, on its own address.
+//! Other clients and trackers, each started as its users start it, on its own address.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

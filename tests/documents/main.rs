@@ -5,6 +5,7 @@ mod common;
 
 mod completion;
 mod face;
+mod layers;
 mod manual;
 mod packaging;
 mod promises;

@@ -112,7 +112,8 @@ impl UdpTracker {
         UdpTracker { bind, ..UdpTracker::new() }
     }
 
-    fn with(is_local: fn(IpAddr) -> bool) -> UdpTracker {
+    /// A client that takes the addresses named by `is_local` for those of this machine or network.
+    pub(crate) fn with(is_local: fn(IpAddr) -> bool) -> UdpTracker {
         UdpTracker { start: Instant::now(), kept: Arc::default(), is_local, bind: Bind::Any, trusted: Arc::default() }
     }
 

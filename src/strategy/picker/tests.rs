@@ -1,6 +1,8 @@
 //! One test per rule of the picker.
 
 mod end_game;
+mod plan;
+mod swarm;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,6 +1,7 @@
 //! Peers on simulated links, with a simulated clock.
 
 mod limited;
+mod path;
 mod refused;
 
 use super::*;

@@ -1,10 +1,9 @@
-//! The client against scripted trackers, and against `btsync tracker`'s UDP side.
+//! The client against scripted trackers.
 
 use std::thread::{self, JoinHandle};
 
 use super::*;
 use crate::discovery::tracker::udp::packet::{UdpRequest, UdpResponse, parse_request, response};
-use crate::tracker_server::{TrackerServer, TrackerServerConfig};
 use crate::types::PeerId;
 
 /// Ample time for operations that end by themselves.
@@ -40,8 +39,12 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn start(mut say: impl FnMut(u32, UdpRequest) -> ScriptedReply + Send + 'static) -> Scripted {
-        let (socket, stranger) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    fn start(say: impl FnMut(u32, UdpRequest) -> ScriptedReply + Send + 'static) -> Scripted {
+        Scripted::on(UdpSocket::bind("127.0.0.1:0").unwrap(), say)
+    }
+
+    fn on(socket: UdpSocket, mut say: impl FnMut(u32, UdpRequest) -> ScriptedReply + Send + 'static) -> Scripted {
+        let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = socket.local_addr().unwrap();
         let thread = thread::spawn(move || {
             let (mut buffer, mut connects) = ([0; 2048], 0);
@@ -62,7 +65,8 @@ impl Scripted {
     }
 
     fn end(self) -> usize {
-        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0], self.addr).unwrap();
+        let ip = if self.addr.is_ipv4() { "127.0.0.1" } else { "::1" };
+        UdpSocket::bind((ip, 0)).unwrap().send_to(&[0], self.addr).unwrap();
         self.thread.join().unwrap()
     }
 
@@ -251,36 +255,6 @@ fn two_addresses_give_one_answer() {
     assert_eq!(both, answer(&["1.2.3.4:5", "[2001:db8::1]:5"], 90, Some(2)));
 }
 
-fn ports(answer: &AnnounceResponse) -> Vec<u16> {
-    let mut ports: Vec<u16> = answer.peers.iter().map(SocketAddr::port).collect();
-    ports.sort_unstable();
-    ports
-}
-
-#[test]
-fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
-    let server = TrackerServer::start("127.0.0.1:0".parse().unwrap(), TrackerServerConfig::default()).unwrap();
-    let (url, client) = (format!("udp://{}/announce", server.addr()), UdpTracker::new());
-    let tell = |port, left, event| client.announce(&url, &report(port, left, event), PATIENT).unwrap();
-    assert_eq!(ports(&tell(1001, 5, Some(AnnounceEvent::Started))), [0u16; 0]);
-    let second = tell(1002, 0, Some(AnnounceEvent::Started));
-    assert_eq!(second.peers, ["127.0.0.1:1001".parse().unwrap()]);
-    assert_eq!((second.complete, second.incomplete, second.interval.as_secs()), (Some(1), Some(1), 120));
-    tell(1001, 0, Some(AnnounceEvent::Completed));
-    assert_eq!(ports(&tell(1003, 5, None)), [1001, 1002]);
-    let figures = client.scrape(&url, &[InfoHash([8; 20]), InfoHash([7; 20])], PATIENT).unwrap();
-    assert_eq!(figures[0], Some(Scraped::default()));
-    assert_eq!(figures[1], Some(Scraped { complete: 2, incomplete: 1, downloaded: 1 }));
-    tell(1002, 0, Some(AnnounceEvent::Stopped));
-    assert_eq!(ports(&tell(1003, 5, None)), [1001]);
-    // A tracker on the internet cannot know peers on this machine.
-    let public = UdpTracker::with(|_| false).announce(&url, &report(1003, 5, None), PATIENT).unwrap();
-    assert_eq!((ports(&public), public.private_dropped), (vec![], 1));
-    let refused = client.announce(&url, &report(0, 1, None), PATIENT);
-    assert_eq!(refused, Err(TrackerError::Refused("port 0 reaches nobody".into())));
-    server.stop();
-}
-
 /// Treats each address as a family of its own.
 fn each(addresses: &[SocketAddr]) -> Vec<Vec<SocketAddr>> {
     addresses.iter().map(|addr| vec![*addr]).collect()
@@ -341,41 +315,12 @@ fn one_who_leaves_a_tracker_forgets_only_that_one() {
 
 #[test]
 fn both_families_are_asked_at_once() {
-    let Ok(server) = TrackerServer::start("[::]:0".parse().unwrap(), TrackerServerConfig::default()) else {
-        eprintln!("not run: there is no IPv6 here");
-        return;
-    };
-    let addresses = ["127.0.0.1", "::1"].map(|ip| SocketAddr::new(ip.parse().unwrap(), server.addr().port()));
-    if connected(addresses[1], &Bind::Any).is_err() {
+    let Ok(socket) = UdpSocket::bind("[::1]:0") else {
         eprintln!("not run: there is no IPv6 loopback here");
         return;
-    }
-    let client = UdpTracker::new();
-    let tell = |port| {
-        let a = report(port, 1, None);
-        let replies = client.talk(&each(&addresses), TrackerQuery::Announce(&a, ""), client.now() + PATIENT).unwrap();
-        replies.into_iter().map(|reply| if let Reply::Announced(answer) = reply { answer.peers } else { vec![] })
     };
-    assert_eq!(tell(1001).collect::<Vec<_>>(), [vec![], vec![]]);
-    let of = |ip: &str| vec![SocketAddr::new(ip.parse().unwrap(), 1001)];
-    assert_eq!(tell(1002).collect::<Vec<_>>(), [of("127.0.0.1"), of("::1")]);
-    server.stop();
-}
-
-#[test]
-fn our_own_tracker_answers_nobody_without_a_connection_id() {
-    let server = TrackerServer::start("127.0.0.1:0".parse().unwrap(), TrackerServerConfig::default()).unwrap();
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(server.addr()).unwrap();
-    for id in [0, 1, u64::MAX] {
-        socket.send(&packet::announce_request(id, 1, &report(1, 1, None), "")).unwrap();
-        socket.send(&packet::scrape_request(id, 1, &[InfoHash([7; 20])])).unwrap();
-    }
-    socket.send(b"garbage").unwrap();
-    // Responses arrive in the order of the requests. As the first one belongs to the last request, the others got none.
-    socket.send(&packet::connect_request(2)).unwrap();
-    let mut buffer = [0; 100];
-    assert_eq!(socket.recv(&mut buffer).unwrap(), 16);
-    assert_eq!(packet::transaction(&buffer), Some(2));
-    server.stop();
+    let answers = |transaction, request: UdpRequest| vec![(false, honest(transaction, &request))];
+    let (four, six) = (Scripted::start(answers), Scripted::on(socket, answers));
+    assert_eq!(talk(&[four.addr, six.addr]).map(|replies| replies.len()), Ok(2));
+    assert_eq!((four.end(), six.end()), (1, 1), "connection ids");
 }

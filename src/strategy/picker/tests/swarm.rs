@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::*;
+use crate::strategy::picker::*;
 use crate::strategy::pipeline::{LIMIT_UNSTATED, RequestPipeline};
 
 const MS: Duration = Duration::from_millis(1);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use sha1::{Digest, Sha1};
 
 use super::*;
+use crate::metainfo::*;
 
 /// Creates files in a new folder `t`; each item is a path and its content.
 fn tree(files: &[(&str, Vec<u8>)]) -> (tempfile::TempDir, PathBuf) {

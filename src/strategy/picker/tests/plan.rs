@@ -1,7 +1,7 @@
 //! How the picker follows a plan, rule by rule.
 
-use super::*;
 use crate::strategy::picker::tests::{A, B, C, bits, pieces, proven};
+use crate::strategy::picker::*;
 
 /// `count` pieces of `blocks` blocks, of which only `wanted` are wanted; the peers `seeds` are seeds.
 fn planned(count: u32, blocks: u32, wanted: &[u32], seeds: &[PeerKey]) -> Picker {

@@ -1,7 +1,7 @@
 //! Paths that change or vary, and blocks that arrive in parts.
 
-use super::*;
 use crate::strategy::pipeline::tests::{Link, MIB, MS, SECOND, block, blocks, stated};
+use crate::strategy::pipeline::*;
 
 /// A path with varying round trip times of up to two hundred milliseconds, without reordering.
 #[test]
