@@ -30,7 +30,7 @@ use crate::discovery::dht::{DhtConfig, DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
 use crate::net::bind::Bind;
 use crate::peer::Throttle;
-use crate::storage::Trait;
+use crate::storage::FileIdentity;
 use crate::strategy::dial_rate::DialBudget;
 use crate::strategy::rate_limiter::Limits;
 use crate::types::InfoHash;
@@ -138,7 +138,7 @@ impl Client {
 
     /// Whether a file belongs to one of the torrents.
     pub fn owns_file(&self, file: &std::path::Path) -> bool {
-        let (file, there) = (resolved(file), Trait::at(file)); // accesses the disk, so before the lock
+        let (file, there) = (resolved(file), FileIdentity::at(file)); // accesses the disk, so before the lock
         self.owners.lock().has(&file, there)
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::storage::{Storage, StorageError};
-use crate::strategy::picker::{Accept, Asking, Picker, PieceVerdict, Plan, Progress};
+use crate::strategy::picker::{BlockVerdict, PickContext, Picker, PieceVerdict, Plan, Progress};
 use crate::strategy::pipeline::PipelineDepth;
 use crate::strategy::smart_ban::SmartBan;
 use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PartialPiece, PeerKey, PieceHash, PieceIndex};
@@ -239,7 +239,7 @@ impl PieceManager {
         &self,
         peer: PeerKey,
         n: usize,
-        asking: Asking,
+        asking: PickContext,
         pipeline_depth: PipelineDepth,
         share: f64,
         out: &mut Vec<BlockRequest>,
@@ -254,7 +254,7 @@ impl PieceManager {
         &self,
         peer: PeerKey,
         n: usize,
-        asking: Asking,
+        asking: PickContext,
         pieces: &[PieceIndex],
         out: &mut Vec<BlockRequest>,
     ) {
@@ -270,7 +270,7 @@ impl PieceManager {
             let mut picker = self.picker.lock();
             accepted.failures = self.failures.load(Ordering::Relaxed);
             for block in blocks {
-                let take = picker.accept(peer, block, &mut accepted.cancels) == Accept::Take;
+                let take = picker.accept(peer, block, &mut accepted.cancels) == BlockVerdict::Take;
                 accepted.take.push(take);
                 wasted += if take { 0 } else { u64::from(block.length) };
             }
@@ -310,8 +310,8 @@ impl PieceManager {
 
     /// Compares the blocks of a verified piece with those recorded when it failed. Returns each peer that sent different data,
     /// once.
-    pub fn find_liars(&self, piece: PieceIndex, block_hashes: &[PieceHash]) -> Vec<PeerKey> {
-        self.smart_ban.lock().find_liars(piece, block_hashes)
+    pub fn find_corrupt_senders(&self, piece: PieceIndex, block_hashes: &[PieceHash]) -> Vec<PeerKey> {
+        self.smart_ban.lock().find_corrupt_senders(piece, block_hashes)
     }
 
     /// Records the result of hashing a piece. The verdict lists the peers to notify.

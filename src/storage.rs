@@ -58,6 +58,6 @@ pub use origin::{is_marked, permanent_identity};
 pub use ownership::{Claim, Evidence, ExistingFile, Facts, FileAction, Refusal, decide};
 pub use parts::part_name;
 pub use prepare::{Allocation, Prepared};
-pub use snapshot::{FileSnapshot, Trait};
+pub use snapshot::{FileIdentity, FileSnapshot};
 pub use survey::{DecisionInput, Survey};
 pub use verify::{Flaw, flaws, lengths};

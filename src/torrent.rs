@@ -173,7 +173,7 @@ impl Torrent {
 
     fn at(client: Arc<Client>, mut source: Source, mut config: Config) -> Torrent {
         if let (Source::Metainfo(torrent), true) = (&mut source, config.allow_hidden) {
-            torrent.keep_hidden();
+            torrent.restore_hidden_name();
         }
         let (to_main_thread, messages) = bounded(MAX_QUEUED_EVENTS);
         let (events, event_receiver) = events::channel();

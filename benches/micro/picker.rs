@@ -6,8 +6,8 @@ use std::fmt;
 use std::hint::black_box;
 use std::time::Duration;
 
-use btsync::strategy::picker::{Asking, Speed};
-use btsync::strategy::{Accept, Picker};
+use btsync::strategy::picker::{PickContext, Speed};
+use btsync::strategy::{BlockVerdict, Picker};
 use btsync::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -17,7 +17,7 @@ const BLOCKS: u32 = 16;
 /// Pieces or HAVEs per sample.
 const BATCH: usize = 256;
 /// How each peer serves us.
-const ASKING: Asking = Asking {
+const ASKING: PickContext = PickContext {
     now: Duration::ZERO,
     speed: Speed::Fast,
     answer: Some(Duration::from_millis(1)),
@@ -112,7 +112,7 @@ impl Flow {
         let blocks = &mut asked[*next];
         *next = (*next + 1) % peers;
         for block in blocks.iter() {
-            assert_eq!(picker.accept(key, *block, cancels), Accept::Take);
+            assert_eq!(picker.accept(key, *block, cancels), BlockVerdict::Take);
         }
         for block in blocks.drain(..) {
             if let Some(piece) = picker.written(key, block) {

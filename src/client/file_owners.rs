@@ -2,7 +2,7 @@
 //! later is refused. A magnet link's files are known only after its metadata has arrived, so each torrent asks when it opens
 //! its files. Complete torrents write nothing and may share files. Pure: a torrent that has to wait asks again.
 //!
-//! A file is known by its path and, once it exists, also by its [`Trait`]: one folder may have several names (a symbolic link,
+//! A file is known by its path and, once it exists, also by its [`FileIdentity`]: one folder may have several names (a symbolic link,
 //! a mount), and one file several spellings of its name.
 
 use std::collections::hash_map::Entry;
@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
-use crate::storage::Trait;
+use crate::storage::FileIdentity;
 use crate::types::InfoHash;
 use crate::util::paths::{folded, is_watched_name};
 
@@ -18,7 +18,7 @@ use crate::util::paths::{folded, is_watched_name};
 /// must not overwrite the files of one that has ended.
 #[derive(Default)]
 pub struct FileOwners {
-    /// Each file's first claimant, by a hash of the file's path or [`Trait`]; torrents have up to half a million files.
+    /// Each file's first claimant, by a hash of the file's path or [`FileIdentity`]; torrents have up to half a million files.
     files: HashMap<u64, InfoHash>,
     /// The other claimants of a file, if there are any.
     other_claimants: HashMap<u64, Vec<InfoHash>>,
@@ -105,7 +105,7 @@ impl FileOwners {
 
     /// Adds the identities on disk of a torrent's files, each with the file's index in the torrent. Where the file system does not
     /// keep inode numbers, it may ignore case as well: such a file is known by its path in any case.
-    pub fn identify(&mut self, info_hash: InfoHash, files: impl Iterator<Item = (usize, Trait, PathBuf)>) {
+    pub fn identify(&mut self, info_hash: InfoHash, files: impl Iterator<Item = (usize, FileIdentity, PathBuf)>) {
         let folder = self.torrents.get(&info_hash).map(|claimant| claimant.folder.clone()).unwrap_or_default();
         for (number, file, path) in files {
             self.add(info_hash, number, self.state.hash_one(file));
@@ -171,9 +171,9 @@ impl FileOwners {
         WriteAnswer::Granted
     }
 
-    /// Whether a file belongs to a torrent. If `there` is no [`Trait`] that only this file can have, the name of a torrent file
+    /// Whether a file belongs to a torrent. If `there` is no [`FileIdentity`] that only this file can have, the name of a torrent file
     /// or of a file with links matches in any case.
-    pub fn has(&self, file: &Path, there: Option<Trait>) -> bool {
+    pub fn has(&self, file: &Path, there: Option<FileIdentity>) -> bool {
         let is_known = |file: u64| self.files.contains_key(&file);
         is_known(self.state.hash_one(file))
             || there.is_some_and(|there| is_known(self.state.hash_one(there)))
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn one_file_under_two_names_has_one_owner() {
-        let there = |inode| Trait { identity: 7 << 32 | inode, inode };
+        let there = |inode| FileIdentity { identity: 7 << 32 | inode, inode };
         let mut owners = FileOwners::default();
         enter(&mut owners, 0, A, &["A/x"]);
         enter(&mut owners, 1, B, &["B/y", "B/x"]);
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn one_file_in_two_cases_has_one_owner_where_the_file_system_numbers_files_anew() {
         for is_permanent in [false, true] {
-            let there = |inode| Trait { identity: u64::from(!is_permanent) << 63 | inode, inode };
+            let there = |inode| FileIdentity { identity: u64::from(!is_permanent) << 63 | inode, inode };
             let mut owners = FileOwners::default();
             enter(&mut owners, 0, A, &["A/x"]);
             enter(&mut owners, 1, B, &["a/x"]);
@@ -334,8 +334,8 @@ mod tests {
 
     #[test]
     fn a_torrent_is_a_downloads_in_any_case_where_the_file_system_does_not_tell() {
-        let passing = Trait { identity: 1 << 63, inode: 9 };
-        let lasting = Trait { identity: 1, inode: 9 };
+        let passing = FileIdentity { identity: 1 << 63, inode: 9 };
+        let lasting = FileIdentity { identity: 1, inode: 9 };
         let mut owners = FileOwners::default();
         enter(&mut owners, 0, A, &["W/z.torrent", "W/b"]);
         let has = |path: &str, there| owners.has(Path::new(path), there);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::client::ClientError;
 use crate::client::file_owners::{FileOwner, WriteAnswer};
-use crate::storage::{Layout, Trait};
+use crate::storage::{FileIdentity, Layout};
 
 use crate::types::InfoHash;
 use crate::util::paths::resolved;
@@ -50,7 +50,7 @@ impl OpeningOrder {
     }
 
     /// Tells the client how the torrent's files, by their indices, are identified on disk.
-    pub(crate) fn identify(&self, info_hash: InfoHash, files: impl Iterator<Item = (usize, Trait, PathBuf)>) {
+    pub(crate) fn identify(&self, info_hash: InfoHash, files: impl Iterator<Item = (usize, FileIdentity, PathBuf)>) {
         self.client.owners.lock().identify(info_hash, files);
     }
 

@@ -16,7 +16,7 @@ use crate::client::{Client, OpeningOrder};
 use crate::discovery::dht::{DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
 use crate::peer::IncomingConnection;
-use crate::storage::{Layout, Trait};
+use crate::storage::{FileIdentity, Layout};
 use crate::strategy::dial_rate::DIALS_PER_SECOND;
 
 use crate::types::{Encryption, InfoHash};
@@ -81,7 +81,7 @@ impl Registration {
     }
 
     /// Tells the client how the torrent's files, by their indices, are identified on disk.
-    pub fn identify(&self, files: impl Iterator<Item = (usize, Trait, PathBuf)>) {
+    pub fn identify(&self, files: impl Iterator<Item = (usize, FileIdentity, PathBuf)>) {
         self.opening_order.identify(self.torrent.info_hash, files);
     }
 

@@ -13,7 +13,7 @@ const STACK: usize = 512 * 1024;
 
 /// Why a lookup failed.
 #[derive(Debug)]
-pub(crate) enum LookUpError {
+pub(crate) enum ResolveError {
     /// The host does not exist, or no name server answered.
     NotFound,
     /// The deadline passed.
@@ -23,7 +23,7 @@ pub(crate) enum LookUpError {
 }
 
 /// The addresses of `host` with `port`, at least one. A `timeout` of `None` waits as long as the resolver does.
-pub(crate) fn look_up(host: &str, port: u16, timeout: Option<Duration>) -> Result<Vec<SocketAddr>, LookUpError> {
+pub(crate) fn look_up(host: &str, port: u16, timeout: Option<Duration>) -> Result<Vec<SocketAddr>, ResolveError> {
     let (tell, told) = bounded(1);
     let host = host.to_owned();
     let work = move || {
@@ -32,17 +32,17 @@ pub(crate) fn look_up(host: &str, port: u16, timeout: Option<Duration>) -> Resul
         let _ = tell.send(found);
     };
     let thread = thread::Builder::new().name("look-up".into()).stack_size(STACK).spawn(work);
-    let thread = thread.map_err(LookUpError::NoThread)?;
+    let thread = thread.map_err(ResolveError::NoThread)?;
     let heard = match timeout {
         Some(timeout) => told.recv_timeout(timeout),
         None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
     };
     match heard {
-        Err(RecvTimeoutError::Timeout) => Err(LookUpError::TimedOut),
-        Err(RecvTimeoutError::Disconnected) => Err(LookUpError::NotFound),
+        Err(RecvTimeoutError::Timeout) => Err(ResolveError::TimedOut),
+        Err(RecvTimeoutError::Disconnected) => Err(ResolveError::NotFound),
         Ok(found) => {
             let _ = thread.join();
-            found.ok().filter(|found| !found.is_empty()).ok_or(LookUpError::NotFound)
+            found.ok().filter(|found| !found.is_empty()).ok_or(ResolveError::NotFound)
         }
     }
 }

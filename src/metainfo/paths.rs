@@ -27,7 +27,7 @@ pub enum PathError {
     Empty,
     /// A component is `.` or `..`. Its value is that component.
     #[error("a file's path climbs: it has a part `{0}`")]
-    Climbs(&'static str),
+    DotComponent(&'static str),
     /// The path has too many components.
     #[error("a file's path is more than {DEPTH_MAX} folders deep")]
     TooDeep,
@@ -48,8 +48,8 @@ pub enum PathError {
 pub fn safe_component(bytes: &[u8]) -> Result<String, PathError> {
     match bytes {
         b"" => return Err(PathError::Empty),
-        b"." => return Err(PathError::Climbs(".")),
-        b".." => return Err(PathError::Climbs("..")),
+        b"." => return Err(PathError::DotComponent(".")),
+        b".." => return Err(PathError::DotComponent("..")),
         _ => {}
     }
     let mut is_marked = false;
@@ -79,7 +79,7 @@ pub(super) fn push_safe(path: &mut String, bytes: &[u8]) -> Result<bool, PathErr
         _ => {
             let safe = safe_component(bytes)?;
             // A later download into this folder would trust a marker file with this name.
-            let bare = without_leading_dot(&safe).filter(|_| names_marker(&safe));
+            let bare = without_leading_dot(&safe).filter(|_| is_marker_name(&safe));
             let safe = bare.unwrap_or(safe);
             path.push_str(&safe);
             return Ok(safe.as_bytes() == bytes);
@@ -111,7 +111,7 @@ pub(super) fn is_reserved_name(name: &str) -> bool {
 /// Whether a name is that of a download's marker file (`.INFOHASH.btsync`), which lists the files that btsync may write to. Such
 /// names are replaced at any depth: a torrent that brought another download's marker could make btsync overwrite the user's
 /// files.
-fn names_marker(name: &str) -> bool {
+fn is_marker_name(name: &str) -> bool {
     after_hash(&seen(name)).is_some_and(|rest| rest.starts_with(".btsync"))
 }
 
@@ -166,8 +166,8 @@ mod tests {
     #[test]
     fn refuses_what_could_lead_out() {
         assert_eq!(safe_component(b""), Err(PathError::Empty));
-        assert_eq!(safe_component(b"."), Err(PathError::Climbs(".")));
-        assert_eq!(safe_component(b".."), Err(PathError::Climbs("..")));
+        assert_eq!(safe_component(b"."), Err(PathError::DotComponent(".")));
+        assert_eq!(safe_component(b".."), Err(PathError::DotComponent("..")));
     }
 
     #[test]

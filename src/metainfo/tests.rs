@@ -341,13 +341,13 @@ fn hidden_names_lose_their_dot_and_get_it_back_where_that_is_asked_for() {
         let mut t = Metainfo::parse(&single_but("name", Some(s(raw)))).unwrap();
         assert_eq!((t.name.as_str(), t.files[0].path.as_path()), (safe, Path::new(safe)));
         assert_eq!(t.alternative_paths(&t.files[0]), [Path::new(raw)]);
-        t.keep_hidden();
+        t.restore_hidden_name();
         assert_eq!((t.name.as_str(), t.files[0].path.as_path()), (raw, Path::new(raw)));
         assert!(t.alternative_paths(&t.files[0]).is_empty());
     }
     for raw in own {
         let mut t = Metainfo::parse(&single_but("name", Some(s(&raw)))).unwrap();
-        t.keep_hidden();
+        t.restore_hidden_name();
         let safe = format!("_{}", &raw[1..]);
         assert_eq!((t.name.as_str(), t.files[0].path.as_path()), (safe.as_str(), Path::new(&safe)));
         assert!(t.alternative_paths(&t.files[0]).is_empty(), "it is never even read");
@@ -359,7 +359,7 @@ fn hidden_names_lose_their_dot_and_get_it_back_where_that_is_asked_for() {
     assert_eq!(paths(&t), ["_ssh/authorized_keys", "_ssh/d/.x", "_ssh/a_b"]);
     assert_eq!(t.alternative_paths(&t.files[1]), [Path::new(".ssh/d/.x")]);
     assert_eq!(t.alternative_paths(&t.files[2]), [Path::new(".ssh/a\\b"), Path::new(".ssh/a_b")]);
-    t.keep_hidden();
+    t.restore_hidden_name();
     assert_eq!(paths(&t), [".ssh/authorized_keys", ".ssh/d/.x", ".ssh/a_b"]);
     assert_eq!(t.alternative_paths(&t.files[2]), [Path::new(".ssh/a\\b")]);
 }

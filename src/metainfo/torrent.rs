@@ -184,7 +184,7 @@ impl Metainfo {
     }
 
     /// Restores the leading dot of a hidden name, in the paths of all files too.
-    pub fn keep_hidden(&mut self) {
+    pub fn restore_hidden_name(&mut self) {
         let Some(hidden) = self.hidden_name.take() else { return };
         for file in &mut self.files {
             file.path = renamed(&file.path, &hidden);

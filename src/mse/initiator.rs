@@ -1,13 +1,13 @@
 //! The side that opens the connection.
 
 use crate::mse::expected_input::ExpectedInput;
-use crate::mse::keys::{KEY_LENGTH, RandomSource};
+use crate::mse::keys::{KEY_LENGTH, KeyMaterial};
 use crate::mse::{Ciphers, CryptoMethods, MseError, MseOutcome, VC, pad_length, u16_at, u32_at};
 use crate::types::InfoHash;
 
 /// The state machine of the connecting side.
 pub struct Initiator {
-    draw: RandomSource,
+    draw: KeyMaterial,
     skey: InfoHash,
     methods: CryptoMethods,
     /// `IA`, until it was sent.
@@ -36,7 +36,7 @@ impl Initiator {
         skey: InfoHash,
         methods: CryptoMethods,
         initial: &[u8],
-        draw: RandomSource,
+        draw: KeyMaterial,
         out: &mut Vec<u8>,
     ) -> Initiator {
         out.extend_from_slice(&draw.public());

@@ -47,7 +47,7 @@ fn prime() -> BigUint {
 
 /// The random values of one side for one handshake.
 #[derive(Clone)]
-pub struct RandomSource {
+pub struct KeyMaterial {
     /// The private key.
     pub private: [u8; PRIVATE_KEY_LENGTH],
     /// `PadA` or `PadB`, the padding after the public key: at most 512 bytes.
@@ -56,14 +56,14 @@ pub struct RandomSource {
     pub zeros: u16,
 }
 
-impl RandomSource {
+impl KeyMaterial {
     /// Draws the values. The private key must be unpredictable: anyone who knows it can decrypt the connection.
-    pub fn new(random: &mut Random) -> RandomSource {
+    pub fn new(random: &mut Random) -> KeyMaterial {
         let mut private = [0; PRIVATE_KEY_LENGTH];
         random.fill(&mut private);
         let mut pad = vec![0; random.up_to(MAX_PAD as u32) as usize];
         random.fill(&mut pad);
-        RandomSource { private, pad, zeros: random.up_to(MAX_PAD as u32) as u16 }
+        KeyMaterial { private, pad, zeros: random.up_to(MAX_PAD as u32) as u16 }
     }
 
     /// The public key of the private key.

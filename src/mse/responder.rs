@@ -1,13 +1,13 @@
 //! The side that accepts the connection.
 
 use crate::mse::expected_input::ExpectedInput;
-use crate::mse::keys::{KEY_LENGTH, RandomSource, Secret};
+use crate::mse::keys::{KEY_LENGTH, KeyMaterial, Secret};
 use crate::mse::{Ciphers, CryptoMethods, MAX_INITIAL, MseError, MseOutcome, VC, pad_length, u16_at, u32_at};
 use crate::types::InfoHash;
 
 /// The state machine of the accepting side. It sends nothing before it has received the initiator's whole public key.
 pub struct Responder {
-    draw: RandomSource,
+    draw: KeyMaterial,
     /// The torrents that we offer, with the methods we accept for each.
     torrents: Vec<(InfoHash, CryptoMethods)>,
     chosen_torrent: Option<InfoHash>,
@@ -34,12 +34,12 @@ enum ResponderStage {
 
 impl Responder {
     /// Waits for a handshake for the torrent `skey`.
-    pub fn new(skey: InfoHash, methods: CryptoMethods, draw: RandomSource) -> Responder {
+    pub fn new(skey: InfoHash, methods: CryptoMethods, draw: KeyMaterial) -> Responder {
         Responder::for_any_torrent(vec![(skey, methods)], draw)
     }
 
     /// Waits for a handshake for any of these torrents, each with the methods we accept for it.
-    pub fn for_any_torrent(torrents: Vec<(InfoHash, CryptoMethods)>, draw: RandomSource) -> Responder {
+    pub fn for_any_torrent(torrents: Vec<(InfoHash, CryptoMethods)>, draw: KeyMaterial) -> Responder {
         Responder {
             draw,
             torrents,

@@ -35,12 +35,12 @@ fn initial() -> Vec<u8> {
     [b"\x13BitTorrent protocol".as_slice(), &[0; 8], &skey().0, b"-XX0000-abcdefghijkl"].concat()
 }
 
-fn draw_a() -> RandomSource {
-    RandomSource { private: numbers(1), pad: b"padding of A".to_vec(), zeros: 5 }
+fn draw_a() -> KeyMaterial {
+    KeyMaterial { private: numbers(1), pad: b"padding of A".to_vec(), zeros: 5 }
 }
 
-fn draw_b() -> RandomSource {
-    RandomSource { private: numbers(101), pad: b"and of B".to_vec(), zeros: 7 }
+fn draw_b() -> KeyMaterial {
+    KeyMaterial { private: numbers(101), pad: b"and of B".to_vec(), zeros: 7 }
 }
 
 /// Both state machines and the bytes they sent, in order.
@@ -55,8 +55,8 @@ impl HandshakePair {
     fn new(
         methods_a: CryptoMethods,
         methods_b: CryptoMethods,
-        draw_a: RandomSource,
-        draw_b: RandomSource,
+        draw_a: KeyMaterial,
+        draw_b: KeyMaterial,
     ) -> HandshakePair {
         let mut from_a = Vec::new();
         let a = Initiator::new(skey(), methods_a, &initial(), draw_a, &mut from_a);
@@ -213,16 +213,12 @@ fn the_search_for_the_mark_is_bounded() {
         let mut both = HandshakePair::new(
             CryptoMethods::Either,
             CryptoMethods::Either,
-            RandomSource { pad: pad.clone(), ..draw_a() },
+            KeyMaterial { pad: pad.clone(), ..draw_a() },
             draw_b(),
         );
         assert_eq!(both.talk(13).err(), (!found).then_some(MseError::NotSynchronized), "PadA of {length}");
-        let mut both = HandshakePair::new(
-            CryptoMethods::Either,
-            CryptoMethods::Either,
-            draw_a(),
-            RandomSource { pad, ..draw_b() },
-        );
+        let mut both =
+            HandshakePair::new(CryptoMethods::Either, CryptoMethods::Either, draw_a(), KeyMaterial { pad, ..draw_b() });
         assert_eq!(both.talk(13).err(), (!found).then_some(MseError::NotSynchronized), "PadB of {length}");
     }
     let mut b = Responder::new(skey(), CryptoMethods::Either, draw_b());
@@ -240,12 +236,8 @@ fn padding_that_looks_like_the_mark_does_not_hide_it() {
     let secret = draw_a().secret(&draw_b().public()).expect("two good keys");
     for cut in 1..20 {
         let pad = secret.sync_mark()[..cut].repeat(3);
-        let mut both = HandshakePair::new(
-            CryptoMethods::Either,
-            CryptoMethods::Either,
-            RandomSource { pad, ..draw_a() },
-            draw_b(),
-        );
+        let mut both =
+            HandshakePair::new(CryptoMethods::Either, CryptoMethods::Either, KeyMaterial { pad, ..draw_a() }, draw_b());
         both.talk(1000).expect("a handshake");
         both.agreed();
     }
@@ -289,7 +281,7 @@ proptest! {
     #[test]
     fn random_draws_agree_however_the_bytes_are_cut(seed: u64, chunk in 1usize..700) {
         let mut random = Random::seeded(seed);
-        let (a, b) = (RandomSource::new(&mut random), RandomSource::new(&mut random));
+        let (a, b) = (KeyMaterial::new(&mut random), KeyMaterial::new(&mut random));
         let mut both = HandshakePair::new(CryptoMethods::Either, CryptoMethods::Rc4Only, a, b);
         both.talk(chunk).expect("a handshake");
         let (a, b) = both.agreed();

@@ -287,7 +287,7 @@ impl<'a> BlockReceiver<'a> {
         for other in self.shared.roster.pick(&verdict.no_longer_wanted) {
             other.refresh_interest(self.shared);
         }
-        self.find_liars(piece)?;
+        self.find_corrupt_senders(piece)?;
         if self.shared.pieces.is_complete() {
             self.shared.report(PeerEvent::Complete);
         }
@@ -305,12 +305,12 @@ impl<'a> BlockReceiver<'a> {
     }
 
     /// A piece passed its hash check. If it had failed before, the comparison shows who sent wrong blocks.
-    fn find_liars(&self, piece: PieceIndex) -> Result<(), DisconnectReason> {
+    fn find_corrupt_senders(&self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         let pieces = &self.shared.pieces;
         if pieces.is_suspected(piece) {
-            let senders = pieces.find_liars(piece, &self.block_hashes(piece)?);
+            let senders = pieces.find_corrupt_senders(piece, &self.block_hashes(piece)?);
             if !senders.is_empty() {
-                self.shared.report(PeerEvent::LiarsFound { piece, senders });
+                self.shared.report(PeerEvent::CorruptSendersFound { piece, senders });
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::mse::{Ciphers, CryptoMethods, Initiator, MseError, MseOutcome, RandomSource, Responder, detect_plaintext};
+use crate::mse::{Ciphers, CryptoMethods, Initiator, KeyMaterial, MseError, MseOutcome, Responder, detect_plaintext};
 use crate::peer::connection::DisconnectReason;
 use crate::types::{DialMode, Encryption, InfoHash};
 use crate::util::random::Random;
@@ -81,7 +81,7 @@ impl<'a> PeerStream<'a> {
             (DialMode::Plain, _) => self.send(&ours.encode()),
             (DialMode::Encrypted, None) => Err(DisconnectReason::Handshake("encrypted")),
             (DialMode::Encrypted, Some(methods)) => {
-                let (draw, mut out) = (RandomSource::new(&mut Random::system()), Vec::new());
+                let (draw, mut out) = (KeyMaterial::new(&mut Random::system()), Vec::new());
                 let mut mse = Initiator::new(ours.info_hash, methods, &ours.encode(), draw, &mut out);
                 self.write(&out)?;
                 while mse.wanted() > 0 {
@@ -135,7 +135,7 @@ impl<'a> PeerStream<'a> {
         if torrents.is_empty() {
             return Err(OTHER_PROTOCOL);
         }
-        let mut mse = Responder::for_any_torrent(torrents, RandomSource::new(&mut Random::system()));
+        let mut mse = Responder::for_any_torrent(torrents, KeyMaterial::new(&mut Random::system()));
         let mut out = Vec::new();
         mse.advance(begun, &mut out)?;
         self.write(&out)?;

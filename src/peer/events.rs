@@ -58,7 +58,7 @@ pub enum PeerEvent {
         restored: bool,
     },
     /// A piece that failed before has now passed its hash check, which shows who sent the wrong blocks.
-    LiarsFound {
+    CorruptSendersFound {
         /// The piece.
         piece: PieceIndex,
         /// The connections that sent wrong blocks, and no others; some may have ended.

@@ -26,7 +26,7 @@ use crate::peer::state::Peer;
 use crate::peer::throttle::UploadAllowance;
 use crate::peer::{SLAB, TorrentContext};
 use crate::storage::PooledSlab;
-use crate::strategy::metadata_fetch::MetadataServed;
+use crate::strategy::metadata_fetch::MetadataQuota;
 use crate::strategy::send_schedule::SendSchedule;
 use crate::strategy::write_batch::WriteBatchSize;
 use crate::types::BlockRequest;
@@ -60,7 +60,7 @@ pub struct Writer<'a> {
     /// When HAVEs and keep-alives must be sent.
     schedule: SendSchedule,
     /// The metadata pieces that the peer was sent.
-    served: MetadataServed,
+    served: MetadataQuota,
     /// How many blocks to write at once, by how fast the socket takes them.
     batch_size: WriteBatchSize,
     /// Whether the connection has room for the next blocks.
@@ -87,7 +87,7 @@ impl<'a> Writer<'a> {
             choking: true,
             rejects: 0,
             schedule: SendSchedule::new(Instant::now(), shared.pieces.count()),
-            served: MetadataServed::default(),
+            served: MetadataQuota::default(),
             batch_size: WriteBatchSize::default(),
             send_gate: SendGate::default(),
             allowance: UploadAllowance::default(),

@@ -19,7 +19,7 @@ fn one_piece() -> (PieceManager, tempfile::TempDir) {
 
 fn fetch(pieces: &PieceManager, peer: PeerKey) -> (Accepted, Vec<PieceIndex>) {
     let (mut blocks, mut accepted, mut whole) = (Vec::new(), Accepted::default(), Vec::new());
-    let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
+    let asking = PickContext::unproven(Duration::ZERO, Speed::Fast);
     pieces.pick(peer, 2, asking, PipelineDepth { outstanding: 0, least: 2, proven: false }, 1.0, &mut blocks);
     assert_eq!(blocks.len(), 2);
     pieces.accept(peer, blocks.iter().copied(), &mut accepted);

@@ -29,14 +29,14 @@ const CHECK_INTERVAL: i64 = 200_000_000;
 pub(crate) struct PinnedFiles {
     open: Mutex<HashMap<usize, Arc<File>>>,
     /// The existing files that btsync writes to, by number.
-    preexisting: HashMap<usize, RegisteredTorrent>,
+    preexisting: HashMap<usize, PreexistingFile>,
     /// Recognises the files that are not kept open.
     pub samples: Samples,
 }
 
 /// An existing file that btsync writes to.
 #[derive(Debug, Default)]
-struct RegisteredTorrent {
+struct PreexistingFile {
     /// When it was last checked, in nanoseconds since 1970.
     looked: AtomicI64,
     /// Whether it is on a local disk, so that checking it takes no time.
@@ -95,7 +95,7 @@ impl PinnedFiles {
 impl Storage {
     /// Keeps the files open that btsync writes to, and remembers which of them existed `before`.
     pub(crate) fn keep_open(&mut self, steps: &[FileAction], survey: &Survey, before: impl IntoIterator<Item = usize>) {
-        self.held.preexisting = before.into_iter().map(|number| (number, RegisteredTorrent::default())).collect();
+        self.held.preexisting = before.into_iter().map(|number| (number, PreexistingFile::default())).collect();
         for (number, _) in steps.iter().enumerate().filter(|(_, step)| is_write_action(**step)) {
             let Some(seen) = survey.file(number).filter(|seen| !is_permanent(seen.identity)) else { continue };
             if self.held.open.lock().len() >= MAX_PINNED {

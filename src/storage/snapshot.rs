@@ -25,18 +25,18 @@ pub struct FileSnapshot {
 
 /// Distinguishes a file from all others while this process runs, whichever name it is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Trait {
+pub struct FileIdentity {
     /// See `identity`; file systems with coarse timestamps give the same one to several files.
     pub identity: u64,
     /// The inode number.
     pub inode: u64,
 }
 
-impl Trait {
+impl FileIdentity {
     /// The key of the file at `path`, following symbolic links; `None` if there is no file.
-    pub fn at(path: &Path) -> Option<Trait> {
+    pub fn at(path: &Path) -> Option<FileIdentity> {
         let found = path.metadata().ok()?;
-        Some(Trait { identity: identity(&found), inode: found.ino() })
+        Some(FileIdentity { identity: identity(&found), inode: found.ino() })
     }
 
     /// Whether no other file will ever have this identity.
@@ -47,8 +47,8 @@ impl Trait {
 
 impl FileSnapshot {
     /// The part of the snapshot that distinguishes the file from others.
-    pub fn as_trait(&self) -> Trait {
-        Trait { identity: self.identity, inode: self.inode }
+    pub fn file_identity(&self) -> FileIdentity {
+        FileIdentity { identity: self.identity, inode: self.inode }
     }
 
     /// Takes the snapshot from `found`.

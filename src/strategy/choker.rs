@@ -176,11 +176,11 @@ impl Choker {
     /// connected peers.
     pub fn round(&mut self, now: Duration, seeding: bool, candidates: &[Candidate]) -> Vec<PeerKey> {
         self.observe(now, candidates);
-        let takers: Vec<&Candidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
+        let eligible: Vec<&Candidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
         let load = Load {
-            demand: takers.len(),
-            served: takers.iter().filter(|c| c.unchoked).count(),
-            active: takers
+            demand: eligible.len(),
+            served: eligible.iter().filter(|c| c.unchoked).count(),
+            active: eligible
                 .iter()
                 .filter(|c| c.unchoked && (c.up_rate >= slots::SLOW_SLOT_RATE || c.is_requesting))
                 .count(),
@@ -188,14 +188,14 @@ impl Choker {
             sent: candidates.iter().map(|c| c.sent).fold(0, u64::saturating_add),
         };
         self.slots.observe(now, seeding, load);
-        let mut chosen = self.regular(now, seeding, &takers);
+        let mut chosen = self.regular(now, seeding, &eligible);
         if seeding {
             self.optimistic.clear();
         } else {
-            self.draw_optimistic(now, &takers, &chosen);
+            self.draw_optimistic(now, &eligible, &chosen);
             chosen.extend(self.optimistic.keys());
         }
-        for candidate in takers.iter().filter(|c| chosen.contains(&c.key)) {
+        for candidate in eligible.iter().filter(|c| chosen.contains(&c.key)) {
             self.begin_turn(now, candidate);
         }
         chosen.into_iter().collect()
@@ -239,17 +239,18 @@ impl Choker {
     }
 
     /// The peers that get the regular slots.
-    fn regular(&self, now: Duration, seeding: bool, takers: &[&Candidate]) -> BTreeSet<PeerKey> {
-        let mut ranked: Vec<_> = takers.iter().copied().filter(|c| seeding || !self.is_snubbing(now, c.key)).collect();
+    fn regular(&self, now: Duration, seeding: bool, eligible: &[&Candidate]) -> BTreeSet<PeerKey> {
+        let mut ranked: Vec<_> =
+            eligible.iter().copied().filter(|c| seeding || !self.is_snubbing(now, c.key)).collect();
         let lasts = |began: &Duration| now.saturating_sub(*began) < OPTIMISTIC_TURN;
         let lucky = |c: &Candidate| !seeding && self.optimistic.get(&c.key).is_some_and(lasts);
         let crowding = self.crowding(now, &ranked);
         ranked.sort_by_cached_key(|c| {
             // When an optimistic turn is over, it gives no claim to a regular slot.
             let by_luck = !seeding && self.optimistic.contains_key(&c.key);
-            let standing = if by_luck && !lucky(c) { TurnState::Done } else { self.standing(now, c) };
+            let turn_state = if by_luck && !lucky(c) { TurnState::Done } else { self.turn_state(now, c) };
             let giver = !seeding && c.down_rate >= MIN_GIVING_RATE;
-            let class = match standing {
+            let class = match turn_state {
                 TurnState::Fresh if !lucky(c) => 0,
                 _ if giver => 1,
                 _ if !lucky(c) => 2,
@@ -259,14 +260,14 @@ impl Choker {
             let bonus = if c.unchoked && !by_luck { c.down_rate / 8 + 512 } else { 0 };
             let merit = if class == 1 { c.down_rate.saturating_add(bonus) } else { 0 };
             let crowding = crowding.get(&c.key).copied().unwrap_or_default();
-            (class, Reverse(merit), self.rank(now, c, standing, crowding), c.since, c.key)
+            (class, Reverse(merit), self.rank(now, c, turn_state, crowding), c.since, c.key)
         });
-        let fresh = ranked.iter().filter(|c| self.standing(now, c) == TurnState::Fresh && !lucky(c)).count();
+        let fresh = ranked.iter().filter(|c| self.turn_state(now, c) == TurnState::Fresh && !lucky(c)).count();
         ranked.into_iter().take(self.slots.count().max(fresh)).map(|c| c.key).collect()
     }
 
     /// The state of the peer's turn.
-    fn standing(&self, now: Duration, c: &Candidate) -> TurnState {
+    fn turn_state(&self, now: Duration, c: &Candidate) -> TurnState {
         let Some((began, sent)) = self.peers.get(&c.key).and_then(|m| m.turn) else { return TurnState::Waiting };
         let (time, bytes) = (now.saturating_sub(began), c.sent.saturating_sub(sent));
         let idles = self.peers.get(&c.key).is_some_and(|m| m.idleness.is_idle(now));
@@ -283,7 +284,7 @@ impl Choker {
     /// that have a slot or have waited longer; 0 while the network is within its share.
     fn crowding(&self, now: Duration, ranked: &[&Candidate]) -> BTreeMap<PeerKey, usize> {
         let fair = (self.slots.count() / 4).max(1);
-        let waits = |c: &Candidate| self.standing(now, c) == TurnState::Waiting;
+        let waits = |c: &Candidate| self.turn_state(now, c) == TurnState::Waiting;
         let mut held: BTreeMap<Network, usize> = BTreeMap::new();
         for c in ranked.iter().filter(|c| !waits(c) && c.unchoked) {
             *held.entry(c.network).or_default() += 1;
@@ -301,28 +302,28 @@ impl Choker {
     /// The order among peers that share slots. First the peers whose turn is in progress, the fastest first. Then the waiting
     /// peers: those that wasted a slot last, then by their network's share, then the longest wait first (`None`, never served,
     /// sorts first). Last the peers whose turn is over, the most recently started turn first.
-    fn rank(&self, now: Duration, c: &Candidate, standing: TurnState, crowding: usize) -> SlotRank {
+    fn rank(&self, now: Duration, c: &Candidate, turn_state: TurnState, crowding: usize) -> SlotRank {
         let memory = self.peers.get(&c.key);
-        match standing {
-            TurnState::Fresh | TurnState::Serving => (standing, false, 0, Reverse(c.up_rate), None),
+        match turn_state {
+            TurnState::Fresh | TurnState::Serving => (turn_state, false, 0, Reverse(c.up_rate), None),
             TurnState::Waiting => {
                 let is_deprioritized = memory.is_some_and(|m| m.idleness.is_deprioritized(now));
-                (standing, is_deprioritized, crowding, Reverse(0), memory.and_then(|m| m.served))
+                (turn_state, is_deprioritized, crowding, Reverse(0), memory.and_then(|m| m.served))
             }
             TurnState::Done => {
                 let began = memory.and_then(|m| m.turn).map_or(Duration::ZERO, |turn| turn.0);
-                (standing, false, 0, Reverse(0), Some(Duration::MAX.saturating_sub(began)))
+                (turn_state, false, 0, Reverse(0), Some(Duration::MAX.saturating_sub(began)))
             }
         }
     }
 
     /// Draws the optimistically unchoked peers for the turns that are over: one place, and one more for each peer that snubs us,
     /// so that a better peer can be found. Each network has the same chance, however many of its peers wait.
-    fn draw_optimistic(&mut self, now: Duration, takers: &[&Candidate], regular: &BTreeSet<PeerKey>) {
-        let snubbers = takers.iter().filter(|c| self.is_snubbing(now, c.key)).count();
+    fn draw_optimistic(&mut self, now: Duration, eligible: &[&Candidate], regular: &BTreeSet<PeerKey>) {
+        let snubbers = eligible.iter().filter(|c| self.is_snubbing(now, c.key)).count();
         let places = 1 + snubbers.min(self.slots.count() / 2);
         let others: BTreeMap<PeerKey, &Candidate> =
-            takers.iter().filter(|c| !regular.contains(&c.key)).map(|c| (c.key, *c)).collect();
+            eligible.iter().filter(|c| !regular.contains(&c.key)).map(|c| (c.key, *c)).collect();
         let memory = |key: &PeerKey| self.peers.get(key);
         let is_deprioritized = |key: &PeerKey| memory(key).is_some_and(|m| m.idleness.is_deprioritized(now));
         let idles = |key: &PeerKey| memory(key).is_some_and(|m| m.idleness.is_idle(now));

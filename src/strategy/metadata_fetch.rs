@@ -27,7 +27,7 @@ use crate::types::{InfoHash, PeerKey};
 use crate::wire::metadata::{MAX_SIZE, pieces};
 use assembly::Assembly;
 use outstanding::RequestsInFlight;
-pub use served::MetadataServed;
+pub use served::MetadataQuota;
 
 /// The most outstanding requests per peer.
 const MAX_OUTSTANDING: usize = 3;
@@ -58,7 +58,7 @@ pub enum FetchOutcome {
     /// This peer lied. It is forgotten here, and should be disconnected and banned.
     Liar(PeerKey),
     /// Pieces of several peers did not match the info-hash; each of these peers is now tried alone.
-    Doubtful,
+    MixedFailure,
 }
 
 /// One metadata download.
@@ -308,7 +308,7 @@ impl MetadataFetch {
                 source.in_flight.clear();
             }
         }
-        FetchOutcome::Doubtful
+        FetchOutcome::MixedFailure
     }
 
     /// Marks late requests, and pauses peers with too many of them.

@@ -61,7 +61,7 @@ impl PeerList {
     /// How to open a connection to `addr`.
     pub fn dial_mode(&self, addr: &SocketAddr) -> DialMode {
         let entry = self.entries.get(addr);
-        let known = entry.and_then(|entry| entry.dial_mode.or_else(|| self.hinted_opening(entry)));
+        let known = entry.and_then(|entry| entry.dial_mode.or_else(|| self.hinted_dial_mode(entry)));
         known.unwrap_or(self.encryption.dial_mode())
     }
 
@@ -73,10 +73,10 @@ impl PeerList {
         let Some(other) = self.encryption.fallback(tried) else { return false };
         let Some(entry) = self.entries.get_mut(&addr).filter(|e| e.connection == Some(key)) else { return false };
         entry.dial_mode = Some(other);
-        if entry.tried_other_opening {
+        if entry.tried_other_dial_mode {
             return false;
         }
-        entry.tried_other_opening = true;
+        entry.tried_other_dial_mode = true;
         entry.connection = None;
         true
     }
@@ -87,7 +87,7 @@ impl PeerList {
         let mut new = Vec::new();
         for &addr in addresses {
             match self.entries.get_mut(&addr) {
-                Some(entry) => entry.name_by(addr, source, self.ours),
+                Some(entry) => entry.add_source(addr, source, self.ours),
                 None => new.push(addr),
             }
         }
@@ -124,7 +124,7 @@ impl PeerList {
             }
             unverified += usize::from(!source.is_verified());
             let ours = self.ours;
-            self.entry(addr).name_by(addr, source, ours);
+            self.entry(addr).add_source(addr, source, ours);
             count += 1;
         }
         count
@@ -145,7 +145,7 @@ impl PeerList {
         if self.ours != Some(ours) {
             self.ours = Some(ours);
             for (addr, entry) in &mut self.entries {
-                entry.name_by(*addr, entry.source, self.ours);
+                entry.add_source(*addr, entry.source, self.ours);
             }
         }
     }
@@ -239,7 +239,7 @@ impl PeerList {
     pub fn reached(&mut self, addr: SocketAddr, now: Duration) {
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.record.reached(now);
-            entry.tried_other_opening = false;
+            entry.tried_other_dial_mode = false;
             self.tried.proved(&addr);
         }
     }

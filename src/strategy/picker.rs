@@ -32,8 +32,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
-pub use asking::{Asking, Speed};
-use begun::{Begun, BlockState, ListPosition};
+pub use asking::{PickContext, Speed};
+use begun::{BegunPiece, BlockState, ListPosition};
 use order::Order;
 pub use plan::Plan;
 
@@ -44,7 +44,7 @@ const EXTENT: u32 = 4 << 20;
 
 /// Whether a received block may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accept {
+pub enum BlockVerdict {
     /// Write it, then call [`Picker::written`] or [`Picker::write_failed`].
     Take,
     /// We have it already, or another thread is writing it.
@@ -125,7 +125,7 @@ struct PickerPeer {
     /// A search found no unbegun piece that it has. Reset when it gets a piece, or when one of its pieces becomes unbegun again.
     dry: bool,
     /// The parameters of its last pick.
-    asking: Asking,
+    asking: PickContext,
     /// The last piece that was begun for it.
     last: Option<PieceIndex>,
     /// Open pieces that it owns.
@@ -152,7 +152,7 @@ pub struct Picker {
     /// Lacking pieces that come before all others, and whether the rest is picked in ascending order.
     early: Vec<PieceIndex>,
     sequential: bool,
-    begun: BTreeMap<PieceIndex, Begun>,
+    begun: BTreeMap<PieceIndex, BegunPiece>,
     /// Padding-only blocks at the end of a piece, which are never requested.
     padding: HashMap<PieceIndex, u32>,
     /// Begun pieces with free blocks, unordered.
@@ -168,7 +168,7 @@ pub struct Picker {
     doubtful: HashSet<PieceIndex>,
     rng: fastrand::Rng,
     /// Buffers that are kept between calls to avoid allocations.
-    scratch: Vec<choose::DuplicateCandidate>,
+    scratch: Vec<choose::RankedBlock>,
     touched: Vec<PieceIndex>,
 }
 
@@ -216,7 +216,7 @@ impl Picker {
                 self.order.join(&bits);
             }
             let (own, lost) = (Vec::new(), HashSet::new());
-            let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
+            let asking = PickContext::unproven(Duration::ZERO, Speed::Fast);
             self.peers.insert(at, PickerPeer { key, bits, wanted: 0, dry: false, asking, last: None, own, lost });
         }
     }
@@ -316,7 +316,7 @@ impl Picker {
     /// Moves a piece from unbegun to begun. The caller must request a block of it before `settle` runs, or the piece moves back.
     fn begin(&mut self, piece: PieceIndex, owner: Option<PeerKey>) {
         self.order.remove(piece);
-        self.begun.insert(piece, Begun::new(self.blocks_of(piece), owner));
+        self.begun.insert(piece, BegunPiece::new(self.blocks_of(piece), owner));
     }
 
     /// Sets how many blocks at the end of each piece are padding. Must be called before any block is requested.
@@ -331,7 +331,7 @@ impl Picker {
     }
 
     /// Moves a piece back from begun to unbegun. It must not be in any list.
-    fn unbegin(&mut self, piece: PieceIndex) -> Option<Begun> {
+    fn unbegin(&mut self, piece: PieceIndex) -> Option<BegunPiece> {
         let begun = self.begun.remove(&piece)?;
         self.order.insert(piece);
         for peer in self.peers.iter_mut().filter(|peer| peer.dry && peer.bits.has(piece)) {

@@ -42,7 +42,7 @@ pub const LIMIT: u32 = 2000;
 /// The depth for a peer that has answered no request.
 const INITIAL_DEPTH: usize = 8;
 /// The largest depth while only a peer's first blocks show how fast it is.
-const START: usize = 64;
+const INITIAL_MAX: usize = 64;
 /// The same if the peer states a `reqq` of `GENEROUS` or more.
 const START_GENEROUS: usize = 512;
 const GENEROUS: u32 = 1000;
@@ -95,7 +95,7 @@ struct OutstandingRequest {
     /// Its sequence number on this connection.
     number: u64,
     /// Whether no other request was outstanding when it was sent: its age is then an unqueued round trip time.
-    clean: bool,
+    is_unqueued: bool,
 }
 
 /// How the depth is determined.
@@ -250,7 +250,7 @@ impl RequestPipeline {
         let waiting = self.queue.remove(self.position(block)?)?;
         let age = now.saturating_sub(waiting.at);
         self.newest = self.newest.max(waiting.number);
-        self.measure(now, age, waiting.clean);
+        self.measure(now, age, waiting.is_unqueued);
         Some(age)
     }
 
@@ -337,7 +337,7 @@ impl RequestPipeline {
                 self.depth = self.depth.max(self.first_depth(now, since, blocks));
             }
             if self.has_room() {
-                self.depth = (self.depth + blocks).min(self.limit.max(START));
+                self.depth = (self.depth + blocks).min(self.limit.max(INITIAL_MAX));
             }
         }
         self.count(now, blocks, bytes);

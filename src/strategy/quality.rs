@@ -58,7 +58,7 @@ pub struct PeerRecord {
 
 /// The order of dialing; the smallest is the best. Only for comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank {
+pub struct DialRank {
     failures: u32,
     trouble: u32,
     gave: Reverse<u32>,
@@ -168,8 +168,8 @@ impl PeerRecord {
 
     /// The peer's rank: peers that can be reached, cause no trouble and delivered much come first, then those with a higher
     /// `priority`, which combines the source and BEP 40.
-    pub fn rank(&self, priority: u64) -> Rank {
-        Rank {
+    pub fn rank(&self, priority: u64) -> DialRank {
+        DialRank {
             failures: self.failures.saturating_sub(u32::from(self.useful > 0)),
             // Only orders of magnitude count, so that small differences leave the order to the priority. Timeouts are weighed
             // against the data delivered.

@@ -52,7 +52,7 @@ impl SmartBan {
 
     /// Compares the recorded blocks with the hashes `good` of the verified piece. Returns each peer that sent a different block,
     /// once, and forgets the piece's failures.
-    pub fn find_liars(&mut self, piece: PieceIndex, good: &[PieceHash]) -> Vec<PeerKey> {
+    pub fn find_corrupt_senders(&mut self, piece: PieceIndex, good: &[PieceHash]) -> Vec<PeerKey> {
         let mut liars = Vec::new();
         self.failures.retain(|failure| {
             if failure.piece != piece {
@@ -88,9 +88,9 @@ mod tests {
         assert!(!smart_ban.has_failed(PIECE));
         smart_ban.record_failure(PIECE, &[A, B, A, C].map(Some), &block_hashes([1, 2, 3, 4]));
         assert!(smart_ban.has_failed(PIECE) && !smart_ban.has_failed(PieceIndex(8)));
-        assert_eq!(smart_ban.find_liars(PIECE, &block_hashes([1, 9, 3, 4])), [B]);
+        assert_eq!(smart_ban.find_corrupt_senders(PIECE, &block_hashes([1, 9, 3, 4])), [B]);
         assert!(
-            !smart_ban.has_failed(PIECE) && smart_ban.find_liars(PIECE, &block_hashes([0; 4])).is_empty(),
+            !smart_ban.has_failed(PIECE) && smart_ban.find_corrupt_senders(PIECE, &block_hashes([0; 4])).is_empty(),
             "once is enough"
         );
         assert_eq!(smart_ban.blocks, 0);
@@ -102,7 +102,7 @@ mod tests {
         smart_ban.record_failure(PIECE, &[A, B, B].map(Some), &block_hashes([1, 8, 8]));
         smart_ban.record_failure(PieceIndex(8), &[C, A, B].map(Some), &block_hashes([5, 5, 5]));
         smart_ban.record_failure(PIECE, &[C, B, A].map(Some), &block_hashes([8, 2, 3]));
-        assert_eq!(smart_ban.find_liars(PIECE, &block_hashes([1, 2, 3])), [B, C]);
+        assert_eq!(smart_ban.find_corrupt_senders(PIECE, &block_hashes([1, 2, 3])), [B, C]);
         assert!(smart_ban.has_failed(PieceIndex(8)), "another piece is another matter");
         assert_eq!((smart_ban.failures.len(), smart_ban.blocks), (1, 3));
     }
@@ -111,14 +111,14 @@ mod tests {
     fn a_block_of_an_earlier_session_has_nobody_to_blame() {
         let mut smart_ban = SmartBan::default();
         smart_ban.record_failure(PIECE, &[None, Some(A), Some(B), None], &block_hashes([8, 2, 8, 4]));
-        assert_eq!(smart_ban.find_liars(PIECE, &block_hashes([1, 2, 3, 4])), [B]);
+        assert_eq!(smart_ban.find_corrupt_senders(PIECE, &block_hashes([1, 2, 3, 4])), [B]);
     }
 
     #[test]
     fn blocks_that_have_no_counterpart_prove_nothing() {
         let mut smart_ban = SmartBan::default();
         smart_ban.record_failure(PIECE, &[A, B].map(Some), &block_hashes([1]));
-        assert!(smart_ban.find_liars(PIECE, &[]).is_empty());
+        assert!(smart_ban.find_corrupt_senders(PIECE, &[]).is_empty());
         assert_eq!(smart_ban.blocks, 0);
     }
 

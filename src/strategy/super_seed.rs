@@ -17,7 +17,7 @@
 //! Leechers may lie about their pieces, take what they are shown without passing it on, or reconnect. So nobody waits for them
 //! while our upload is idle (`idle`): a leecher that has taken all its offers is then shown more. First fresh pieces, next pieces
 //! that no connected leecher was sent or offered, whatever anybody claims about them, and if it has received nothing for
-//! [`LONG`], any other piece. An idle seed helps less than one that uploads a piece twice.
+//! [`STARVED_AFTER`], any other piece. An idle seed helps less than one that uploads a piece twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -44,9 +44,9 @@ const LARGEST_WINDOW: u32 = 8 << 20;
 const FAST: Duration = Duration::from_secs(2);
 /// After our upload has been idle for this long, leechers that have taken all their offers are shown more, although those have
 /// not spread.
-pub const QUIET: Duration = Duration::from_secs(1);
+pub const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// While our upload is idle, a leecher that has received nothing for this long is shown pieces that others were sent or shown.
-pub const LONG: Duration = Duration::from_secs(5);
+pub const STARVED_AFTER: Duration = Duration::from_secs(5);
 /// Once this many leechers have had every piece, the seed is no longer the only one.
 const TARGET_COPIES: u32 = 2;
 
@@ -75,7 +75,7 @@ pub struct SuperSeed {
     /// The number of fresh pieces.
     fresh: u32,
     /// How many times a piece has become fresh.
-    freshened: u64,
+    fresh_count: u64,
     upload: UploadMeter,
     /// How many leechers have had every piece, including those that left.
     full: u32,
@@ -101,7 +101,7 @@ impl SuperSeed {
             leechers: BTreeMap::new(),
             spread: vec![PieceSpread::default(); pieces as usize],
             fresh: pieces,
-            freshened: 1,
+            fresh_count: 1,
             upload: UploadMeter::default(),
             full: 0,
             rng: fastrand::Rng::with_seed(seed),
@@ -208,7 +208,7 @@ impl SuperSeed {
             self.count(piece, |spread| spread.offers -= 1);
         }
         self.next(now, out);
-        if self.upload.idle(now) >= QUIET {
+        if self.upload.idle(now) >= IDLE_AFTER {
             self.fill_idle_upload(now, out);
         }
         let starving = |l: &Leecher| l.offers.is_empty() && now >= l.news + SPREAD_TIMEOUT;
@@ -258,7 +258,7 @@ impl SuperSeed {
     }
 
     /// While our upload is idle, shows more to leechers that have taken all their offers: also what others were sent or shown, if
-    /// they have received nothing for [`LONG`].
+    /// they have received nothing for [`STARVED_AFTER`].
     fn fill_idle_upload(&mut self, now: Duration, out: &mut HavesToSend) {
         let drained = |(&key, leecher): (&PeerKey, &mut Leecher)| leecher.forget_taken().then_some(key);
         let mut keys: Vec<_> = self.leechers.iter_mut().filter_map(drained).collect();
@@ -275,7 +275,7 @@ impl SuperSeed {
         for key in keys {
             let leecher = &self.leechers[&key];
             let mut its = Vec::new();
-            let again = now >= leecher.news + LONG;
+            let again = now >= leecher.news + STARVED_AFTER;
             let shows = |piece: PieceIndex| {
                 let spread = self.spread[piece.at()];
                 let hidden = !leecher.has.has(piece) && !leecher.shown.has(piece);
@@ -298,12 +298,12 @@ impl SuperSeed {
     fn fill(&mut self, key: PeerKey, now: Duration, out: &mut HavesToSend) {
         let pieces = self.spread.len() as u32;
         while self.fresh > 0
-            && let Some(leecher) = self.leechers.get_mut(&key).filter(|l| l.has_room() && l.searched < self.freshened)
+            && let Some(leecher) = self.leechers.get_mut(&key).filter(|l| l.has_room() && l.searched < self.fresh_count)
         {
             let start = self.rng.u32(..pieces);
             let fresh = |p: &PieceIndex| self.spread[p.at()] == PieceSpread::default() && !leecher.shown.has(*p);
             let Some(piece) = (start..pieces).chain(0..start).map(PieceIndex).find(fresh) else {
-                leecher.searched = self.freshened;
+                leecher.searched = self.fresh_count;
                 return;
             };
             self.offer(key, piece, now, out);
@@ -324,7 +324,7 @@ impl SuperSeed {
         change(spread);
         let fresh = *spread == PieceSpread::default();
         self.fresh += u32::from(fresh);
-        self.freshened += u64::from(fresh);
+        self.fresh_count += u64::from(fresh);
     }
 }
 

@@ -101,7 +101,7 @@ impl MetadataPhase<'_, '_> {
                 match self.fetch.data(key, piece, (total_size, &bytes), self.shared.now()) {
                     FetchOutcome::Complete(info) => return Some(info),
                     FetchOutcome::Liar(key) => self.ban(key),
-                    FetchOutcome::Nothing | FetchOutcome::Doubtful => {}
+                    FetchOutcome::Nothing | FetchOutcome::MixedFailure => {}
                 }
             }
             PeerEvent::Disconnected { key, addr, why } => {

@@ -165,7 +165,7 @@ impl FileOpener<'_> {
         let files = steps.iter().enumerate().filter(|(_, step)| !is_left(**step));
         let there = files.filter_map(|(file, _)| Some((file, survey.file(file).filter(|seen| seen.links == 1)?)));
         registration.identify(there.map(|(file, seen)| {
-            let (it, name) = (seen.as_trait(), self.disk.layout().final_name(file));
+            let (it, name) = (seen.file_identity(), self.disk.layout().final_name(file));
             (file, it, name.filter(|_| !it.is_permanent()).map(Path::to_owned).unwrap_or_default())
         }));
     }

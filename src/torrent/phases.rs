@@ -70,7 +70,7 @@ impl<'a> TorrentRun<'a> {
             }
         };
         if self.config.allow_hidden {
-            torrent.keep_hidden();
+            torrent.restore_hidden_name();
         }
         peer_manager.apply_metadata(torrent.private, shared.now());
         let (name, total) = (torrent.name.clone(), torrent.total());

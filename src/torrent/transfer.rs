@@ -182,7 +182,7 @@ impl<'a> Transfer<'a> {
             PeerEvent::Disconnected { key, addr, why } => self.peer_manager.gone(self.shared, key, addr, &why),
             PeerEvent::InterestChanged { key } => self.interest_changed(key),
             PeerEvent::PieceFailed { piece, senders, restored } => self.piece_failed(piece, &senders, restored),
-            PeerEvent::LiarsFound { piece, senders } => self.ban(piece, &senders),
+            PeerEvent::CorruptSendersFound { piece, senders } => self.ban(piece, &senders),
             PeerEvent::Complete => self.complete(),
             // A thread that waited for a descriptor, or went through very many files, gave up because of the stop.
             PeerEvent::Storage(error)

@@ -59,7 +59,7 @@ impl<C> ConnectionTable<C> {
     }
 
     /// Removes connections past their deadline.
-    pub fn drop_late(&mut self, now: Duration) {
+    pub fn drop_expired(&mut self, now: Duration) {
         while let Some((key, late)) = self.order.front().copied().filter(|(_, late)| *late <= now) {
             log::debug!("client {key} was too slow: {late:?}");
             self.all.remove(&key);
@@ -120,7 +120,7 @@ mod tests {
         let first = open.add(Duration::ZERO, network(1), 'a');
         let second = open.add(SECOND / 2, network(1), 'b');
         assert_eq!((first, open.due(), open.get_mut(8).copied()), (7, Some(SECOND), Some('b')));
-        open.drop_late(SECOND);
+        open.drop_expired(SECOND);
         assert_eq!((keys(&open), open.due()), (vec![second], Some(SECOND * 3 / 2)));
         for _ in 0..1000 {
             let key = open.add(SECOND, network(2), 'c');

@@ -66,7 +66,7 @@ impl HttpServer {
                     key => self.advance(key),
                 }
             }
-            self.open.drop_late(self.shared.started.elapsed());
+            self.open.drop_expired(self.shared.started.elapsed());
         }
     }
 

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
 
-const FOR_EVER: Duration = Duration::from_secs(3600);
+const NO_TIMEOUT: Duration = Duration::from_secs(3600);
 
 fn server(timeout: Duration) -> TrackerServer {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -46,7 +46,7 @@ fn ask(mut stream: &TcpStream) -> Vec<u8> {
 
 #[test]
 fn stopping_does_not_wait_for_clients() {
-    let server = server(FOR_EVER);
+    let server = server(NO_TIMEOUT);
     let idle: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(server.addr()).unwrap()).collect();
     server.stop();
     assert!(idle.iter().all(|stream| rest(stream).is_empty()));
@@ -54,7 +54,7 @@ fn stopping_does_not_wait_for_clients() {
 
 #[test]
 fn silent_clients_keep_nobody_waiting() {
-    let server = server(FOR_EVER);
+    let server = server(NO_TIMEOUT);
     let slow = from(2, &server);
     // The server accepts in order, so once a later client has an answer, this one is in the table.
     assert!(ask(&from(3, &server)).starts_with(b"HTTP/1.1 200"));
@@ -74,7 +74,7 @@ fn a_silent_client_is_hung_up_on() {
 
 #[test]
 fn a_long_request_is_hung_up_on() {
-    let server = server(FOR_EVER);
+    let server = server(NO_TIMEOUT);
     let ask = |filler: usize| {
         let mut stream = TcpStream::connect(server.addr()).unwrap();
         let request = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(filler));
@@ -116,7 +116,7 @@ fn silent_clients_give_up_their_descriptors() {
         assert!(output.status.success() && said.contains("1 passed"), "{said}");
         return;
     }
-    let server = server(FOR_EVER);
+    let server = server(NO_TIMEOUT);
     let silent: Vec<TcpStream> = (0..20).map(|_| from(1, &server)).collect();
     assert!(ask(&from(2, &server)).starts_with(b"HTTP/1.1 200"), "all of them are connected");
     let fair = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use btsync::pieces::{Accepted, PieceManager};
 use btsync::storage::{FileSpec, Layout, Storage};
-use btsync::strategy::picker::{Asking, Plan, Speed};
+use btsync::strategy::picker::{PickContext, Plan, Speed};
 use btsync::strategy::pipeline::PipelineDepth;
 use btsync::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
 
@@ -113,7 +113,7 @@ impl Stand {
         if right {
             assert!(self.pieces.has(piece));
             assert_eq!(self.right[piece.at()].fetch_add(1, Ordering::Relaxed), 0, "{piece:?} was right twice");
-            self.pieces.find_liars(piece, sums);
+            self.pieces.find_corrupt_senders(piece, sums);
         } else {
             self.wrong.fetch_add(1, Ordering::Relaxed);
         }
@@ -135,7 +135,7 @@ impl Stand {
 /// What a reader does next.
 enum Operation {
     Away,
-    Asking,
+    PickContext,
     Writing(Vec<BlockRequest>),
     Judging(Vec<PieceIndex>),
 }
@@ -159,14 +159,14 @@ impl<'a> Player<'a> {
     /// Makes one call of the piece manager, or several that other players cannot affect.
     fn step(&mut self) {
         let pieces = &self.stand.pieces;
-        self.doing = match std::mem::replace(&mut self.doing, Operation::Asking) {
+        self.doing = match std::mem::replace(&mut self.doing, Operation::PickContext) {
             Operation::Away => {
                 self.key = PeerKey(self.stand.keys.fetch_add(1, Ordering::Relaxed));
                 pieces.join(self.key);
                 assert!(pieces.bitfield(self.key, Bitfield::full(PIECES)));
-                Operation::Asking
+                Operation::PickContext
             }
-            Operation::Asking => self.ask(),
+            Operation::PickContext => self.ask(),
             Operation::Writing(taken) => {
                 let wrong = self.lies && self.rng.u8(..4) == 0;
                 self.stand.write(&taken, wrong);
@@ -176,14 +176,14 @@ impl<'a> Player<'a> {
                 for p in &whole {
                     assert!(waiting.lock().unwrap().insert(*p), "{p:?} came out whole twice");
                 }
-                if whole.is_empty() { Operation::Asking } else { Operation::Judging(whole) }
+                if whole.is_empty() { Operation::PickContext } else { Operation::Judging(whole) }
             }
             Operation::Judging(mut whole) => {
                 if let Some(piece) = whole.pop() {
                     self.judge(piece);
                     Operation::Judging(whole)
                 } else {
-                    Operation::Asking
+                    Operation::PickContext
                 }
             }
         };
@@ -202,12 +202,12 @@ impl<'a> Player<'a> {
             3..12 => {
                 let pace = PipelineDepth { outstanding: self.asked.len(), least: 16, proven: false };
                 let (n, speed) = (self.rng.usize(1..9), if self.rng.bool() { Speed::Fast } else { Speed::Slow });
-                let asking = Asking::unproven(Duration::ZERO, speed);
+                let asking = PickContext::unproven(Duration::ZERO, speed);
                 pieces.pick(self.key, n, asking, pace, 0.2, &mut self.asked);
             }
             _ => return self.receive(),
         }
-        Operation::Asking
+        Operation::PickContext
     }
 
     /// Some of the requested blocks arrive, the last one first.
@@ -223,7 +223,7 @@ impl<'a> Player<'a> {
         for b in &taken {
             assert!(writing.lock().unwrap().insert(*b), "{b:?} is written by two at once");
         }
-        if taken.is_empty() { Operation::Asking } else { Operation::Writing(taken) }
+        if taken.is_empty() { Operation::PickContext } else { Operation::Writing(taken) }
     }
 
     fn judge(&mut self, piece: PieceIndex) {
@@ -239,7 +239,7 @@ impl<'a> Player<'a> {
 
     /// Whether nothing is left to do.
     fn is_done(&self) -> bool {
-        matches!(self.doing, Operation::Asking | Operation::Away) && self.stand.pieces.is_complete()
+        matches!(self.doing, Operation::PickContext | Operation::Away) && self.stand.pieces.is_complete()
     }
 }
 

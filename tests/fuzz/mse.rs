@@ -1,7 +1,7 @@
 //! The encrypted handshake. Random bytes never pass its checks, so an honest handshake is modified: RC4 passes every flipped bit
 //! on to the encrypted field.
 
-use btsync::mse::{CryptoMethods, Initiator, MAX_INITIAL, MseError, RandomSource, Responder, detect_plaintext};
+use btsync::mse::{CryptoMethods, Initiator, KeyMaterial, MAX_INITIAL, MseError, Responder, detect_plaintext};
 use btsync::types::InfoHash;
 use btsync::util::random::Random;
 
@@ -14,7 +14,7 @@ const INITIAL: &[u8] = b"\x13BitTorrent protocol";
 pub fn mse(bytes: &[u8]) -> bool {
     let Some((&[flags, high, low], changes)) = bytes.split_first_chunk::<3>() else { return false };
     let methods = |bit: u8| if flags & bit == 0 { CryptoMethods::Either } else { CryptoMethods::Rc4Only };
-    let draw = |seed| RandomSource::new(&mut Random::seeded(seed));
+    let draw = |seed| KeyMaterial::new(&mut Random::seeded(seed));
     let mut to_responder = Vec::new();
     let mut initiator = Initiator::new(SKEY, methods(1), INITIAL, draw(1), &mut to_responder);
     let mut responder = Responder::new(SKEY, methods(2), draw(2));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
-use crate::mse::{CryptoMethods, Initiator, RandomSource};
+use crate::mse::{CryptoMethods, Initiator, KeyMaterial};
 use crate::peer::IncomingConnection;
 use crate::types::{InfoHash, PeerId};
 use crate::util::random::Random;
@@ -92,7 +92,7 @@ fn hello(info_hash: InfoHash) -> Vec<u8> {
 
 /// Connects encrypted for `skey`, and sends a handshake for `info_hash` inside.
 fn encrypted(caller: &mut TcpStream, skey: InfoHash, info_hash: InfoHash) -> bool {
-    let draw = RandomSource::new(&mut Random::seeded(1));
+    let draw = KeyMaterial::new(&mut Random::seeded(1));
     let mut out = Vec::new();
     let mut mse = Initiator::new(skey, CryptoMethods::Rc4Only, &hello(info_hash), draw, &mut out);
     while mse.wanted() > 0 {
@@ -177,7 +177,7 @@ fn many_who_say_nothing_keep_nobody_out() {
 fn silent_callers_do_not_push_out_an_encrypted_one() {
     let mut scene = all();
     let mut caller = scene.dial();
-    let draw = RandomSource::new(&mut Random::seeded(1));
+    let draw = KeyMaterial::new(&mut Random::seeded(1));
     let mut out = Vec::new();
     let mut mse = Initiator::new(PREFER, CryptoMethods::Rc4Only, &hello(PREFER), draw, &mut out);
     caller.write_all(&out).expect("room for it");

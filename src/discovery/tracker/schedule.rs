@@ -10,9 +10,9 @@ use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms, Tiers};
 /// The most announces in flight; only `completed` may exceed it.
 const MAX_IN_FLIGHT: usize = 12;
 /// The same while the torrent needs peers and has no candidates to connect to.
-const MAX_IN_NEED: usize = 36;
+const MAX_URGENT: usize = 36;
 /// The most trackers from the user.
-const MAX_OWN: usize = 100;
+const MAX_USER_TRACKERS: usize = 100;
 
 /// The schedule of all trackers of a torrent; see the module documentation. Each URL belongs to exactly one [`Tiers`].
 #[derive(Debug)]
@@ -25,7 +25,8 @@ impl TrackerSchedule {
     /// Creates the schedule. A tracker in both lists counts as the user's.
     pub fn new(tiers: Vec<Vec<String>>, own: &[String], rng: &mut fastrand::Rng) -> TrackerSchedule {
         let mut seen = HashSet::new();
-        let own: Vec<&str> = own.iter().map(|url| url.trim()).filter(|url| seen.insert(*url)).take(MAX_OWN).collect();
+        let own: Vec<&str> =
+            own.iter().map(|url| url.trim()).filter(|url| seen.insert(*url)).take(MAX_USER_TRACKERS).collect();
         let rest = tiers.into_iter().map(|tier| tier.into_iter().filter(|url| !own.contains(&url.trim())).collect());
         let mut parts = vec![Tiers::new(rest.collect(), rng)];
         parts.extend(own.iter().map(|url| Tiers::new(vec![vec![(*url).to_owned()]], rng)));
@@ -54,7 +55,7 @@ impl TrackerSchedule {
     }
 
     fn is_full(&self) -> bool {
-        let most = if self.parts.iter().any(Tiers::is_in_need) { MAX_IN_NEED } else { MAX_IN_FLIGHT };
+        let most = if self.parts.iter().any(Tiers::is_urgent) { MAX_URGENT } else { MAX_IN_FLIGHT };
         self.parts.iter().map(Tiers::in_flight).sum::<usize>() >= most
     }
 
@@ -141,7 +142,7 @@ mod tests {
         all.answered(NOW, "http://a/", &terms, true);
         assert_eq!(asked(&mut all).len(), 1);
         all.want_peers(NOW, true, true);
-        assert_eq!(asked(&mut all).len(), MAX_IN_NEED - MAX_IN_FLIGHT, "where no peer is known");
+        assert_eq!(asked(&mut all).len(), MAX_URGENT - MAX_IN_FLIGHT, "where no peer is known");
         all.want_peers(NOW, true, false);
         all.completed();
         let job = all.begin(NOW).expect("completed");

@@ -31,12 +31,12 @@ const FIRST_RETRY: Duration = Duration::from_secs(15);
 /// If a tracker has not responded for this long, the round also tries the next tracker that has not accepted `started`.
 const OVERTAKE_AFTER: Duration = Duration::from_secs(3);
 /// The same while the torrent needs peers and has no candidates to connect to.
-const OVERTAKE_IN_NEED: Duration = Duration::from_secs(1);
+const OVERTAKE_URGENT: Duration = Duration::from_secs(1);
 /// The most announces of a round in flight.
 const MAX_IN_FLIGHT: usize = 6;
 /// The same while the torrent needs peers and has no candidates to connect to: enough to try a long list of silent trackers
 /// before the first of them times out.
-const MAX_IN_NEED: usize = 30;
+const MAX_URGENT: usize = 30;
 
 /// An announce to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,7 +194,7 @@ impl Tiers {
         }
         let should_continue =
             self.phase == RoundPhase::Round && self.should_continue() && self.overtaking(self.last_started).is_some();
-        let pause = if self.is_in_need() { OVERTAKE_IN_NEED } else { OVERTAKE_AFTER };
+        let pause = if self.is_urgent() { OVERTAKE_URGENT } else { OVERTAKE_AFTER };
         if should_continue { self.last_started.saturating_add(pause) } else { Duration::MAX }
     }
 
@@ -224,7 +224,7 @@ impl Tiers {
 
     /// Whether the torrent needs peers and has no candidates to connect to, so that rounds may proceed faster. Never true for a
     /// private torrent.
-    pub fn is_in_need(&self) -> bool {
+    pub fn is_urgent(&self) -> bool {
         self.need == Need::Anybody && !self.one_at_a_time
     }
 
@@ -297,7 +297,7 @@ impl Tiers {
 
     /// The next tracker to try while an earlier one has not responded.
     fn overtaking(&self, now: Duration) -> Option<&Tracker> {
-        let most = if self.is_in_need() { MAX_IN_NEED } else { MAX_IN_FLIGHT };
+        let most = if self.is_urgent() { MAX_URGENT } else { MAX_IN_FLIGHT };
         let room = self.in_flight.iter().filter(|asked| asked.in_round).count() < most;
         self.trackers().find(|t| room && !t.tried && !t.started && !self.is_asked(t) && t.no_contact_before <= now)
     }

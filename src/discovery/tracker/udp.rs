@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::discovery::host_names::{LookUpError, look_up};
+use crate::discovery::host_names::{ResolveError, look_up};
 use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, Scraped, TrackerError};
 use crate::discovery::tracker::http::is_local;
 use crate::net::bind::Bind;
@@ -273,9 +273,9 @@ impl UdpTracker {
         }
         let timeout = end.saturating_sub(self.now());
         let found = look_up(place.host, port, Some(timeout)).map_err(|error| match error {
-            LookUpError::NotFound => TrackerError::NameLookup { host: printable(place.host) },
-            LookUpError::TimedOut => TrackerError::Timeout,
-            LookUpError::NoThread(error) => {
+            ResolveError::NotFound => TrackerError::NameLookup { host: printable(place.host) },
+            ResolveError::TimedOut => TrackerError::Timeout,
+            ResolveError::NoThread(error) => {
                 TrackerError::Connect(printable(&format!("no thread to look up the host: {}", reason(&error))))
             }
         })?;

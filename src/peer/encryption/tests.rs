@@ -139,7 +139,7 @@ fn bytes_behind_the_handshake_are_kept() {
         let answers = thread::spawn(move || respond(&responder, Encryption::Prefer));
         let initial = [ours(1).encode().as_slice(), b"a bitfield"].concat();
         let mut out = Vec::new();
-        let mut mse = Initiator::new(TORRENT, methods, &initial, RandomSource::new(&mut Random::seeded(1)), &mut out);
+        let mut mse = Initiator::new(TORRENT, methods, &initial, KeyMaterial::new(&mut Random::seeded(1)), &mut out);
         while mse.wanted() > 0 {
             // As slow as possible: byte by byte, in both directions.
             for byte in out.drain(..) {

@@ -38,7 +38,7 @@ const RAMP_UP_TIME: Duration = Duration::from_secs(10);
 /// The time between two observations in the first second, in which a fast link shows itself.
 const FIRST_RAMP_UP_INTERVAL: Duration = Duration::from_millis(50);
 /// If each slot takes more bytes than this, which is more than buffers hold, the link is fast and all slots are opened at once.
-const FAST_LINE_BYTES: u64 = 8 << 20;
+const FAST_LINK_BYTES: u64 = 8 << 20;
 
 /// A change in the number of slots that has yet to pay.
 #[derive(Clone, Copy, Debug)]
@@ -208,7 +208,7 @@ impl Slots {
     fn open(&mut self, now: Duration, load: Load) -> bool {
         let Some(ramp_up) = &mut self.ramp_up else { return false };
         let ramp_up = ramp_up.get_or_insert(RampUp { since: now, sent: load.sent, look: None });
-        if load.active > 0 && load.sent.saturating_sub(ramp_up.sent) >= FAST_LINE_BYTES * load.active as u64 {
+        if load.active > 0 && load.sent.saturating_sub(ramp_up.sent) >= FAST_LINK_BYTES * load.active as u64 {
             (self.count, self.ramp_up) = (self.most(), None);
             return true;
         }

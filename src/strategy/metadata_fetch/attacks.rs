@@ -168,7 +168,7 @@ fn takes(attack: Attack, attackers: usize, size: usize) -> Duration {
                     let at = liars.keys.iter().position(|&k| k == key).unwrap();
                     liars.join(&mut fetch, at);
                 }
-                FetchOutcome::Nothing | FetchOutcome::Doubtful => {}
+                FetchOutcome::Nothing | FetchOutcome::MixedFailure => {}
             }
         }
     }

@@ -12,11 +12,11 @@ const STEPS: u64 = 8;
 
 /// The outstanding requests, by size and piece.
 #[derive(Debug, Default)]
-pub(crate) struct RequestsInFlight(HashMap<(u32, u32), ByKind>);
+pub(crate) struct RequestsInFlight(HashMap<(u32, u32), PieceRequests>);
 
 /// Requests to any peer, and to peers whose last request brought a piece.
 #[derive(Clone, Copy, Debug, Default)]
-struct ByKind {
+struct PieceRequests {
     any: RequestCount,
     giving: RequestCount,
 }

@@ -4,12 +4,12 @@ use crate::wire::metadata::{MAX_SIZE, MetadataMessage, PIECE, pieces};
 
 /// How many metadata pieces one peer was sent: a few copies at most, as BEP 9 allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MetadataServed(u32);
+pub struct MetadataQuota(u32);
 
 /// How often one peer may download the whole metadata.
 const MAX_COPIES: u32 = 3;
 
-impl MetadataServed {
+impl MetadataQuota {
     /// The answer to a peer's request. `info` is the whole info dictionary, or `None` while it is unknown.
     pub fn answer<'a>(&mut self, info: Option<&'a [u8]>, piece: u32) -> MetadataMessage<'a> {
         let data = info.and_then(|info| {

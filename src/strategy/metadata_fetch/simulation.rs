@@ -106,7 +106,7 @@ fn run(info: &[u8], kinds: &[SourceKind], seed: u64) -> MetadataSimulation {
                     return story;
                 }
                 FetchOutcome::Liar(key) => assert!(story.liars.insert(key), "blamed twice"),
-                FetchOutcome::Nothing | FetchOutcome::Doubtful => {}
+                FetchOutcome::Nothing | FetchOutcome::MixedFailure => {}
             }
         }
     }
@@ -267,7 +267,7 @@ fn a_peer_that_leaves_is_replaced() {
 #[test]
 fn what_is_served_is_bounded() {
     let info = info(PIECE as usize + 1);
-    let mut served = MetadataServed::default();
+    let mut served = MetadataQuota::default();
     assert_eq!(served.answer(None, 0), MetadataMessage::Reject { piece: 0 });
     assert_eq!(served.answer(Some(&info), 2), MetadataMessage::Reject { piece: 2 });
     let last = MetadataMessage::Data { piece: 1, total_size: info.len() as u32, bytes: &info[PIECE as usize..] };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::strategy::quality::{PeerRecord, Rank, canonical_priority};
+use crate::strategy::quality::{DialRank, PeerRecord, canonical_priority};
 use crate::types::{DialMode, PeerKey};
 use crate::wire::pex::PexFlags;
 
@@ -53,21 +53,21 @@ pub(crate) struct PeerListEntry {
     /// How to open the next connection: the way that worked, or one not tried yet; `None` while nothing is known.
     pub dial_mode: Option<DialMode>,
     /// The other opening was tried without a pause since the address was last reached.
-    pub tried_other_opening: bool,
+    pub tried_other_dial_mode: bool,
     /// Never dialed: it is our own address, or neither side has anything for the other.
     pub is_never_dialed: bool,
 }
 
 impl PeerListEntry {
     /// Adds `source` as a source of this entry, whose address is `addr`. `ours` is our own address.
-    pub fn name_by(&mut self, addr: SocketAddr, source: PeerSource, ours: Option<SocketAddr>) {
+    pub fn add_source(&mut self, addr: SocketAddr, source: PeerSource, ours: Option<SocketAddr>) {
         self.source = self.source.max(source);
         if let Some(ours) = ours.filter(|_| self.source.is_verified()) {
             self.priority = canonical_priority(ours, addr);
         }
     }
 
-    pub fn rank(&self) -> Rank {
+    pub fn rank(&self) -> DialRank {
         let reachable = u64::from(self.is_hinted(PexFlags::REACHABLE));
         self.record.rank((self.source as u64) << 33 | reachable << 32 | u64::from(self.priority))
     }

@@ -29,7 +29,7 @@ impl PeerList {
     }
 
     /// How to open the first connection, if only peers' claims are known.
-    pub(crate) fn hinted_opening(&self, entry: &PeerListEntry) -> Option<DialMode> {
+    pub(crate) fn hinted_dial_mode(&self, entry: &PeerListEntry) -> Option<DialMode> {
         let usual = self.encryption.dial_mode();
         let other = self.encryption.fallback(usual);
         other.filter(|other| *other == DialMode::Encrypted && entry.is_hinted(PexFlags::ENCRYPTION))

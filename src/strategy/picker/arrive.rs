@@ -1,12 +1,12 @@
 //! What happens to requested blocks (they arrive and are written, are returned, or expire) and to a piece once it is hashed.
 
-use crate::strategy::picker::{Accept, Begun, BlockState, Picker, PieceVerdict, Speed};
+use crate::strategy::picker::{BegunPiece, BlockState, BlockVerdict, Picker, PieceVerdict, Speed};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 /// How many blocks taken back from a peer are remembered, so that a late arrival does not count as unrequested.
 const MAX_LOST: usize = 4096;
 
-impl Begun {
+impl BegunPiece {
     /// Takes back all blocks that `key` was asked for, is writing, or let expire. Returns how many become free.
     pub(crate) fn forget(&mut self, key: PeerKey) -> usize {
         let mut freed = 0;
@@ -28,29 +28,34 @@ impl Picker {
     /// Decides whether a block that arrived from the peer may be written. With `Take` this peer's copy is the one to write, and
     /// `cancels` receives the peers that were asked for it too: send them `cancel`. A block that was taken back from this peer is
     /// still accepted if no other copy has arrived.
-    pub fn accept(&mut self, key: PeerKey, block: BlockRequest, cancels: &mut Vec<(PeerKey, BlockRequest)>) -> Accept {
+    pub fn accept(
+        &mut self,
+        key: PeerKey,
+        block: BlockRequest,
+        cancels: &mut Vec<(PeerKey, BlockRequest)>,
+    ) -> BlockVerdict {
         let piece = block.piece;
-        let (Ok(peer), Some(at)) = (self.find(key), self.geometry.at(&block)) else { return Accept::Unasked };
+        let (Ok(peer), Some(at)) = (self.find(key), self.geometry.at(&block)) else { return BlockVerdict::Unasked };
         let lost = &mut self.peers[peer].lost;
         let late = !lost.is_empty() && lost.remove(&(piece, at));
         if self.have.has(piece) {
-            return Accept::Duplicate;
+            return BlockVerdict::Duplicate;
         }
         if late && self.order.unbegun().has(piece) {
             self.begin(piece, None);
         }
-        let Some(begun) = self.begun.get_mut(&piece) else { return Accept::Unasked };
+        let Some(begun) = self.begun.get_mut(&piece) else { return BlockVerdict::Unasked };
         match begun.get(at) {
-            Some(BlockState::Received(_) | BlockState::Writing(_)) => return Accept::Duplicate,
+            Some(BlockState::Received(_) | BlockState::Writing(_)) => return BlockVerdict::Duplicate,
             Some(BlockState::Asked { askers, .. }) if late || askers.contains(key) => {
                 cancels.extend(askers.keys().iter().filter(|&&k| k != key).map(|&k| (k, block)));
             }
             Some(BlockState::Free | BlockState::Expired(_)) if late => {}
-            _ => return Accept::Unasked,
+            _ => return BlockVerdict::Unasked,
         }
         begun.set(at, BlockState::Writing(key));
         self.settle(piece);
-        Accept::Take
+        BlockVerdict::Take
     }
 
     /// Records that an accepted block is on disk. Returns the piece if it is complete now: the caller hashes it and calls
@@ -85,7 +90,7 @@ impl Picker {
     /// Empty if one peer sent them all.
     pub fn block_senders(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
         let shared = self.begun.get(&piece).filter(|begun| begun.senders.len() > 1 || begun.restored > 0);
-        shared.and_then(Begun::block_senders).unwrap_or_default()
+        shared.and_then(BegunPiece::block_senders).unwrap_or_default()
     }
 
     /// Records the result of hashing a complete piece. With `ok` the piece is verified; otherwise its data is discarded and it is

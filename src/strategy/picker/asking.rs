@@ -22,7 +22,7 @@ pub enum Speed {
 
 /// The peer that a pick is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asking {
+pub struct PickContext {
     /// The time since some start.
     pub now: Duration,
     /// The peer's speed class.
@@ -33,10 +33,10 @@ pub struct Asking {
     pub per_block: Duration,
 }
 
-impl Asking {
+impl PickContext {
     /// A peer that has not answered any request.
-    pub fn unproven(now: Duration, speed: Speed) -> Asking {
-        Asking { now, speed, answer: None, per_block: Duration::ZERO }
+    pub fn unproven(now: Duration, speed: Speed) -> PickContext {
+        PickContext { now, speed, answer: None, per_block: Duration::ZERO }
     }
 
     pub(crate) fn is_fast(&self) -> bool {
@@ -71,7 +71,7 @@ impl Asking {
     }
 
     /// Whether this peer is expected to deliver sooner a block that another peer was asked for, with the answer overdue at `due`.
-    pub(crate) fn beats(&self, due: u32) -> bool {
+    pub(crate) fn is_sooner_than(&self, due: u32) -> bool {
         let now = self.ticks();
         now >= due || self.answer.is_some_and(|answer| due - now > ticks(answer * 4 + SLACK * 2))
     }
@@ -93,8 +93,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn peer(now: Duration, answer: Duration) -> Asking {
-        Asking { now, speed: Speed::Fast, answer: Some(answer), per_block: answer / 2 }
+    fn peer(now: Duration, answer: Duration) -> PickContext {
+        PickContext { now, speed: Speed::Fast, answer: Some(answer), per_block: answer / 2 }
     }
 
     #[test]
@@ -103,23 +103,23 @@ mod tests {
         assert_eq!(time_of(asked.due(0)), MS * 1700);
         assert_eq!(time_of(asked.due(2)), MS * 2300);
         for (now, doubles) in [(1000, false), (1500, false), (1690, false), (1700, true)] {
-            assert_eq!(peer(MS * now, MS * 300).beats(asked.due(0)), doubles, "at {now} ms");
+            assert_eq!(peer(MS * now, MS * 300).is_sooner_than(asked.due(0)), doubles, "at {now} ms");
         }
     }
 
     #[test]
     fn a_much_faster_peer_doubles_a_slow_one_at_once() {
         let slow = peer(MS * 1000, MS * 3000);
-        assert!(peer(MS * 1000, MS * 100).beats(slow.due(0)));
-        assert!(!peer(MS * 6500, MS * 100).beats(slow.due(0)), "it is about to come");
+        assert!(peer(MS * 1000, MS * 100).is_sooner_than(slow.due(0)));
+        assert!(!peer(MS * 6500, MS * 100).is_sooner_than(slow.due(0)), "it is about to come");
     }
 
     #[test]
     fn who_has_proved_nothing_is_doubled_at_once_and_doubles_only_what_is_late() {
-        let unproven = Asking::unproven(MS * 1000, Speed::Fast);
-        assert!(peer(MS * 1000, MS * 300).beats(unproven.due(5)));
-        assert!(unproven.beats(unproven.due(5)) && !unproven.beats(peer(MS * 1000, MS * 300).due(0)));
-        let snubbed = Asking { speed: Speed::Snubbed, ..peer(MS * 1000, MS * 300) };
-        assert!(peer(MS * 1000, MS * 300).beats(snubbed.due(0)));
+        let unproven = PickContext::unproven(MS * 1000, Speed::Fast);
+        assert!(peer(MS * 1000, MS * 300).is_sooner_than(unproven.due(5)));
+        assert!(unproven.is_sooner_than(unproven.due(5)) && !unproven.is_sooner_than(peer(MS * 1000, MS * 300).due(0)));
+        let snubbed = PickContext { speed: Speed::Snubbed, ..peer(MS * 1000, MS * 300) };
+        assert!(peer(MS * 1000, MS * 300).is_sooner_than(snubbed.due(0)));
     }
 }

@@ -66,9 +66,9 @@ pub(crate) enum ListPosition {
     Owned(PeerKey),
 }
 
-/// A begun piece. The counts are derived from `blocks`, so every change to a block must go through [`Begun::set`].
+/// A begun piece. The counts are derived from `blocks`, so every change to a block must go through [`BegunPiece::set`].
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub(crate) struct BegunPiece {
     blocks: Box<[BlockState]>,
     /// The peer that fills it in order.
     pub(crate) owner: Option<PeerKey>,
@@ -95,9 +95,9 @@ pub(crate) struct Begun {
     pub(crate) expired_summed: u32,
 }
 
-impl Begun {
-    pub(crate) fn new(blocks: u32, owner: Option<PeerKey>) -> Begun {
-        Begun {
+impl BegunPiece {
+    pub(crate) fn new(blocks: u32, owner: Option<PeerKey>) -> BegunPiece {
+        BegunPiece {
             blocks: vec![BlockState::Free; blocks as usize].into_boxed_slice(),
             owner,
             free: blocks,

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::strategy::picker::begun::MAX_ASKERS;
-use crate::strategy::picker::{Asking, BlockState, Picker, RANDOM_FIRST, asking};
+use crate::strategy::picker::{BlockState, PickContext, Picker, RANDOM_FIRST, asking};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 /// The most blocks per pick that are requested from a further peer in the end-game.
@@ -16,7 +16,7 @@ const OPEN_AT_LEAST: usize = 8;
 
 /// A candidate block, in the order of picking: fewest requests first, then those of slow peers, then the earliest due time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct DuplicateCandidate {
+pub(crate) struct RankedBlock {
     askers: usize,
     fast: bool,
     due: u32,
@@ -29,7 +29,7 @@ pub(crate) struct Pick<'a> {
     pub(crate) key: PeerKey,
     /// The peer's index in `peers`.
     pub(crate) peer: usize,
-    pub(crate) asking: Asking,
+    pub(crate) asking: PickContext,
     /// The length of `out` at the start, and the length to reach.
     from: usize,
     goal: usize,
@@ -40,7 +40,13 @@ pub(crate) struct Pick<'a> {
 
 impl Pick<'_> {
     /// A pick of up to `n` blocks.
-    pub(crate) fn new(key: PeerKey, peer: usize, asking: Asking, n: usize, out: &mut Vec<BlockRequest>) -> Pick<'_> {
+    pub(crate) fn new(
+        key: PeerKey,
+        peer: usize,
+        asking: PickContext,
+        n: usize,
+        out: &mut Vec<BlockRequest>,
+    ) -> Pick<'_> {
         let (from, goal) = (out.len(), out.len().saturating_add(n));
         Pick { key, peer, asking, from, goal, out, again: None }
     }
@@ -63,7 +69,13 @@ impl Picker {
     /// requested from other peers is chosen only if the peer has no free block, and only in two cases: all those other peers are
     /// snubbed; or, in the end-game (no connected peer has an unbegun piece), they are late or much slower. Returns when such a
     /// block will be overdue, so that the peer may be asked for it then.
-    pub fn pick(&mut self, key: PeerKey, n: usize, asking: Asking, out: &mut Vec<BlockRequest>) -> Option<Duration> {
+    pub fn pick(
+        &mut self,
+        key: PeerKey,
+        n: usize,
+        asking: PickContext,
+        out: &mut Vec<BlockRequest>,
+    ) -> Option<Duration> {
         let peer = self.find(key).ok()?;
         self.peers[peer].asking = asking;
         if n == 0 || self.peers[peer].wanted == 0 {
@@ -73,7 +85,7 @@ impl Picker {
         if asking.is_snubbed() {
             // A snubbed peer may keep its blocks for long: it gets the last blocks of pieces that others began, and no
             // duplicates.
-            self.take_help(&mut pick);
+            self.take_from_other_owners(&mut pick);
             self.take_new(&mut pick);
             self.take_expired(&mut pick, true);
             return None;
@@ -84,10 +96,10 @@ impl Picker {
         self.take_own(&mut pick);
         self.take_shared(&mut pick);
         if self.open.len() >= OPEN_AT_LEAST + OPEN_PER_PEER * self.peers.len() {
-            self.take_help(&mut pick);
+            self.take_from_other_owners(&mut pick);
         }
         self.take_new(&mut pick);
-        self.take_help(&mut pick);
+        self.take_from_other_owners(&mut pick);
         self.take_expired(&mut pick, true);
         if !pick.is_full() {
             self.take_duplicates(&mut pick);
@@ -104,9 +116,9 @@ impl Picker {
         let mut touched = std::mem::take(&mut self.touched);
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.expired > 0)?;
-            Some(DuplicateCandidate { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
+            Some(RankedBlock { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
         };
-        for DuplicateCandidate { piece, .. } in self.ranked(pick, key) {
+        for RankedBlock { piece, .. } in self.ranked(pick, key) {
             let Some(begun) = self.begun.get_mut(&piece) else { continue };
             let own = own || self.order.holders(piece) <= 1;
             for at in 0..begun.blocks().len() {
@@ -155,7 +167,7 @@ impl Picker {
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
             let shared = begun.owner.is_none_or(|owner| !pick.asking.is_fast() && owner != pick.key && slow(owner));
-            shared.then(|| DuplicateCandidate { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
+            shared.then(|| RankedBlock { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
         };
         for candidate in self.ranked(pick, key) {
             if pick.is_full() {
@@ -193,7 +205,7 @@ impl Picker {
 
     /// Takes free blocks of any open piece, those of slow owners first, from the end backwards, so that the owner can continue in
     /// order as long as possible.
-    fn take_help(&mut self, pick: &mut Pick) {
+    fn take_from_other_owners(&mut self, pick: &mut Pick) {
         if pick.is_full() || self.open.is_empty() {
             return;
         }
@@ -204,7 +216,7 @@ impl Picker {
                 return None;
             }
             // The piece with the most free blocks first: there the helper stays away from the owner longest.
-            Some(DuplicateCandidate { askers: 0, fast, due: u32::MAX - begun.free, piece, at: 0 })
+            Some(RankedBlock { askers: 0, fast, due: u32::MAX - begun.free, piece, at: 0 })
         };
         for candidate in self.ranked(pick, key) {
             if pick.is_full() {
@@ -231,9 +243,9 @@ impl Picker {
     }
 
     /// The open pieces that the peer has and for which `key` returns a sort key, in the order of the keys.
-    fn ranked(&self, pick: &Pick, key: impl Fn(PieceIndex) -> Option<DuplicateCandidate>) -> Vec<DuplicateCandidate> {
+    fn ranked(&self, pick: &Pick, key: impl Fn(PieceIndex) -> Option<RankedBlock>) -> Vec<RankedBlock> {
         let bits = &self.peers[pick.peer].bits;
-        let mut ranked: Vec<DuplicateCandidate> =
+        let mut ranked: Vec<RankedBlock> =
             self.open.iter().filter(|&&piece| bits.has(piece)).filter_map(|&piece| key(piece)).collect();
         ranked.sort_unstable();
         ranked
@@ -261,13 +273,13 @@ impl Picker {
                     if !end {
                         continue;
                     }
-                    if !pick.asking.beats(*due) {
+                    if !pick.asking.is_sooner_than(*due) {
                         again = again.min(*due);
                         continue;
                     }
                 }
                 let fast = keys.iter().any(|&asker| self.is_fast(asker));
-                candidates.push(DuplicateCandidate { askers: keys.len(), fast, due: *due, piece, at });
+                candidates.push(RankedBlock { askers: keys.len(), fast, due: *due, piece, at });
             }
         }
         pick.again = (again < u32::MAX).then_some(again);

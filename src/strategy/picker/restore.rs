@@ -51,7 +51,7 @@ impl Picker {
 mod tests {
     use super::*;
     use crate::strategy::picker::tests::{A, B, pieces};
-    use crate::strategy::picker::{Accept, PieceVerdict};
+    use crate::strategy::picker::{BlockVerdict, PieceVerdict};
     use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
 
     const FIRST: PieceIndex = PieceIndex(0);
@@ -88,7 +88,7 @@ mod tests {
         let asked = picker.take(A, 2, true);
         assert_eq!(places(&asked), [(1, 1), (1, 3)], "before a new piece is begun");
         let there = BlockRequest { piece: PieceIndex(1), begin: 0, length: BLOCK_SIZE };
-        assert_eq!(picker.accept(A, there, &mut Vec::new()), Accept::Duplicate);
+        assert_eq!(picker.accept(A, there, &mut Vec::new()), BlockVerdict::Duplicate);
         assert_eq!(picker.give(A, asked[0]), None);
         assert_eq!(picker.partial_pieces(), [partial(1, 4, &[0, 1, 2])]);
         assert_eq!(picker.give(A, asked[1]), Some(PieceIndex(1)));

@@ -165,13 +165,13 @@ impl Model {
         let mut cancels = Vec::new();
         let accept = self.picker.accept(key, block, &mut cancels);
         let expected = match there {
-            true => Accept::Duplicate,
+            true => BlockVerdict::Duplicate,
             // A late block that is no longer wanted.
-            false if !self.wanted.has(block.piece) => Accept::Unasked,
-            false => Accept::Take,
+            false if !self.wanted.has(block.piece) => BlockVerdict::Unasked,
+            false => BlockVerdict::Take,
         };
         assert_eq!(accept, expected, "asked: {asked}");
-        if accept != Accept::Take {
+        if accept != BlockVerdict::Take {
             assert!(cancels.is_empty());
             return false;
         }

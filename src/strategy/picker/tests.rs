@@ -19,7 +19,7 @@ impl Picker {
         self.take_as(key, n, proven(speed))
     }
 
-    pub(crate) fn take_as(&mut self, key: PeerKey, n: usize, asking: Asking) -> Vec<BlockRequest> {
+    pub(crate) fn take_as(&mut self, key: PeerKey, n: usize, asking: PickContext) -> Vec<BlockRequest> {
         let mut out = Vec::new();
         self.pick(key, n, asking, &mut out);
         self.check_invariants();
@@ -29,7 +29,7 @@ impl Picker {
 
     /// Delivers and writes the block.
     pub(crate) fn give(&mut self, key: PeerKey, block: BlockRequest) -> Option<PieceIndex> {
-        assert_eq!(self.accept(key, block, &mut Vec::new()), Accept::Take, "{block:?}");
+        assert_eq!(self.accept(key, block, &mut Vec::new()), BlockVerdict::Take, "{block:?}");
         let whole = self.written(key, block);
         self.check_invariants();
         whole
@@ -38,10 +38,10 @@ impl Picker {
 
 /// A peer that has answered requests at once, ten seconds after the previous call of this function: all earlier requests are
 /// late.
-pub(crate) fn proven(speed: Speed) -> Asking {
+pub(crate) fn proven(speed: Speed) -> PickContext {
     static CALLS: AtomicU32 = AtomicU32::new(1);
     let now = Duration::from_secs(10) * CALLS.fetch_add(1, Ordering::Relaxed);
-    Asking { answer: Some(Duration::ZERO), ..Asking::unproven(now, speed) }
+    PickContext { answer: Some(Duration::ZERO), ..PickContext::unproven(now, speed) }
 }
 
 /// `pieces` pieces of `blocks` blocks; the peers `seeds` are seeds.
@@ -244,22 +244,22 @@ fn late_blocks_are_welcome_and_strangers_are_not() {
     let mut picker = picker(4, 4, &[A, B]);
     let a = picker.take(A, 4, true);
     let cancels = &mut Vec::new();
-    assert_eq!(picker.accept(B, a[0], cancels), Accept::Unasked);
+    assert_eq!(picker.accept(B, a[0], cancels), BlockVerdict::Unasked);
     picker.expire(A, &a[..2]);
     assert_eq!(picker.take(B, 1, true), a[..1]);
-    assert_eq!(picker.accept(A, a[0], cancels), Accept::Take, "asked of B by now");
+    assert_eq!(picker.accept(A, a[0], cancels), BlockVerdict::Take, "asked of B by now");
     assert_eq!(*cancels, [(B, a[0])]);
-    assert_eq!(picker.accept(A, a[1], cancels), Accept::Take);
-    assert_eq!(picker.accept(A, a[1], cancels), Accept::Duplicate);
+    assert_eq!(picker.accept(A, a[1], cancels), BlockVerdict::Take);
+    assert_eq!(picker.accept(A, a[1], cancels), BlockVerdict::Duplicate);
     picker.write_failed(A, a[1]);
     picker.check_invariants();
-    assert_eq!(picker.accept(A, a[1], cancels), Accept::Unasked, "the memory of it is used up");
+    assert_eq!(picker.accept(A, a[1], cancels), BlockVerdict::Unasked, "the memory of it is used up");
     assert_eq!(picker.written(B, a[0]), None, "not B's to write");
     // Released, and unbegun again by then.
     let mut picker = self::picker(4, 4, &[A]);
     let a = picker.take(A, 2, true);
     assert_eq!(picker.release(A, &a), 2);
-    assert_eq!((picker.begun_pieces(), picker.accept(A, a[1], cancels)), (0, Accept::Take));
+    assert_eq!((picker.begun_pieces(), picker.accept(A, a[1], cancels)), (0, BlockVerdict::Take));
     picker.check_invariants();
 }
 
@@ -278,7 +278,7 @@ fn a_verified_piece_tells_who_sent_it_and_who_has_nothing_more() {
     let verdict = picker.verified(PieceIndex(0), true);
     picker.check_invariants();
     assert_eq!(verdict, PieceVerdict { no_longer_wanted: vec![C], senders: vec![A], restored: 0 });
-    assert_eq!(picker.accept(A, zero[0], &mut Vec::new()), Accept::Duplicate);
+    assert_eq!(picker.accept(A, zero[0], &mut Vec::new()), BlockVerdict::Duplicate);
     assert!(
         picker.have().has(PieceIndex(0)) && !picker.is_complete() && picker.left_bytes() == u64::from(2 * BLOCK_SIZE)
     );
@@ -346,12 +346,12 @@ fn nonsense_is_ignored() {
         (0, 0, 0),
     ] {
         let block = BlockRequest { piece: PieceIndex(piece), begin, length };
-        assert_eq!(picker.accept(A, block, cancels), Accept::Unasked);
+        assert_eq!(picker.accept(A, block, cancels), BlockVerdict::Unasked);
         assert_eq!(picker.written(A, block), None);
         picker.write_failed(A, block);
         assert_eq!(picker.release(ghost, &[block]) + picker.expire(A, &[block]), 0);
     }
-    assert_eq!(picker.accept(ghost, asked[0], cancels), Accept::Unasked);
+    assert_eq!(picker.accept(ghost, asked[0], cancels), BlockVerdict::Unasked);
     assert_eq!(picker.verified(PieceIndex(9), true), PieceVerdict::default());
     picker.check_invariants();
     let mut empty = Picker::new(0, 0, Bitfield::new(5), 0);

@@ -1,6 +1,6 @@
 //! Picks from a few pieces that a peer serves even while it chokes us (allowed fast, BEP 6).
 
-use crate::strategy::picker::{Asking, Picker, choose};
+use crate::strategy::picker::{PickContext, Picker, choose};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 impl Picker {
@@ -9,7 +9,7 @@ impl Picker {
         &mut self,
         key: PeerKey,
         n: usize,
-        asking: Asking,
+        asking: PickContext,
         pieces: &[PieceIndex],
         out: &mut Vec<BlockRequest>,
     ) {
@@ -48,7 +48,7 @@ mod tests {
 
     fn take(picker: &mut Picker, key: PeerKey, n: usize, pieces: &[u32]) -> Vec<(u32, u32)> {
         let (mut out, pieces) = (Vec::new(), pieces.iter().map(|&p| PieceIndex(p)).collect::<Vec<_>>());
-        let asking = Asking::unproven(Duration::ZERO, Speed::Fast);
+        let asking = PickContext::unproven(Duration::ZERO, Speed::Fast);
         picker.pick_within(key, n, asking, &pieces, &mut out);
         picker.check_invariants();
         out.iter().map(|block| (block.piece.0, block.begin / BLOCK_SIZE)).collect()

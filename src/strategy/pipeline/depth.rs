@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::strategy::picker::{Asking, Speed};
+use crate::strategy::picker::{PickContext, Speed};
 use crate::strategy::pipeline::{
     AHEAD, AHEAD_BLOCKS, AHEAD_BLOCKS_FAST, AHEAD_FAST, AHEAD_LONG, AT_LEAST, CROWDED, FAST_PIECE_TIME, FIRST_SIGHT,
-    FirstBlocks, GENEROUS, LONG_BLOCK, MAX_RTT, MIN_AGES, PipelinePhase, RequestPipeline, SHORT_PATH, SHORT_ROUND,
-    SLACK, START, START_GENEROUS, UNKNOWN_PIECE, late::MAX_BACKLOG,
+    FirstBlocks, GENEROUS, INITIAL_MAX, LONG_BLOCK, MAX_RTT, MIN_AGES, PipelinePhase, RequestPipeline, SHORT_PATH,
+    SHORT_ROUND, SLACK, START_GENEROUS, UNKNOWN_PIECE, late::MAX_BACKLOG,
 };
 use crate::types::BLOCK_SIZE;
 
@@ -66,11 +66,11 @@ impl RequestPipeline {
     }
 
     /// Processes the age of an answered request.
-    pub(crate) fn measure(&mut self, now: Duration, age: Duration, clean: bool) {
+    pub(crate) fn measure(&mut self, now: Duration, age: Duration, is_unqueued: bool) {
         self.age = Some(crate::strategy::pipeline::smooth(self.age, age));
         let seen = match self.rtt {
             // An unqueued round trip also shows that the path has become longer.
-            Some(rtt) if clean && age > rtt => Some((rtt + age) / 2),
+            Some(rtt) if is_unqueued && age > rtt => Some((rtt + age) / 2),
             Some(rtt) if age > rtt => None,
             _ => Some(age),
         };
@@ -116,18 +116,18 @@ impl RequestPipeline {
     }
 
     /// The description of this peer by which the picker chooses blocks, with pieces of `piece_size` bytes.
-    pub fn asking(&self, now: Duration, piece_size: u32) -> Asking {
+    pub fn asking(&self, now: Duration, piece_size: u32) -> PickContext {
         let speed = match () {
             () if self.is_snubbed() => Speed::Snubbed,
             () if self.is_fast(piece_size) => Speed::Fast,
             () => Speed::Slow,
         };
         let Some(flow) = self.flow.filter(|flow| *flow >= 1.0) else {
-            return Asking { answer: self.age, ..Asking::unproven(now, speed) };
+            return PickContext { answer: self.age, ..PickContext::unproven(now, speed) };
         };
         let per_block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / flow);
         let queued = per_block.saturating_mul(u32::try_from(self.queue.len() + 1).unwrap_or(u32::MAX));
-        Asking { now, speed, answer: Some(self.rtt.unwrap_or_default() + queued), per_block }
+        PickContext { now, speed, answer: Some(self.rtt.unwrap_or_default() + queued), per_block }
     }
 
     /// Whether the peer delivers a piece of this size within 20 s. While its rate is unknown, only small pieces count.
@@ -173,7 +173,7 @@ impl RequestPipeline {
         let most = match () {
             () if self.is_short_path() => AHEAD_BLOCKS_FAST,
             () if self.stated && self.limit >= GENEROUS as usize => START_GENEROUS,
-            () => START,
+            () => INITIAL_MAX,
         };
         seen.min(most).min(self.start)
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::strategy::pipeline::{
-    FIRST_BLOCK, LIMIT, MAX_STALL, MIN_AGE, MIN_STALL, OutstandingRequest, PipelinePhase, RESTART, RequestPipeline,
-    START,
+    FIRST_BLOCK, INITIAL_MAX, LIMIT, MAX_STALL, MIN_AGE, MIN_STALL, OutstandingRequest, PipelinePhase, RESTART,
+    RequestPipeline,
 };
 use crate::types::{BLOCK_SIZE, BlockRequest};
 
@@ -72,7 +72,7 @@ impl RequestPipeline {
         }
         if !lost.is_empty() && !self.stated {
             // The peer queues fewer requests than we sent.
-            self.limit = (self.limit / 2).clamp(START, LIMIT as usize);
+            self.limit = (self.limit / 2).clamp(INITIAL_MAX, LIMIT as usize);
             self.stated = true;
         }
         let keep = self.queue.len() - self.surplus();

@@ -90,7 +90,7 @@ fn a_long_fat_link_is_filled_within_ten_round_trips() {
     // 250 MiB/s × 100 ms = 1,600 blocks.
     for (mut requests, generous) in [(stated(2000), true), (stated(2000), false)] {
         if !generous {
-            requests.start = START;
+            requests.start = INITIAL_MAX;
         }
         let mut link = Link::new(requests, MS * 100, 250.0 * MIB);
         link.run_until(SECOND * 4);

@@ -27,7 +27,7 @@ impl RequestPipeline {
                 block,
                 at: now,
                 number: self.sent,
-                clean: self.queue.is_empty(),
+                is_unqueued: self.queue.is_empty(),
             });
         }
     }

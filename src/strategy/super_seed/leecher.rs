@@ -25,7 +25,7 @@ pub(crate) struct Leecher {
     pub window: usize,
     /// When it started the current window, and how many pieces it has been sent completely since.
     round: (Duration, usize),
-    /// The value of `SuperSeed::freshened` when the leecher was last found to have seen all fresh pieces.
+    /// The value of `SuperSeed::fresh_count` when the leecher was last found to have seen all fresh pieces.
     pub searched: u64,
 }
 

@@ -9,7 +9,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use crate::discovery::host_names::{LookUpError, look_up};
+use crate::discovery::host_names::{ResolveError, look_up};
 use crate::discovery::tracker::http::bound::wait;
 use crate::discovery::tracker::http::families::IpFamily;
 use crate::net::networks::is_private;
@@ -63,9 +63,9 @@ impl AddressGuard {
         let found = match known.as_slice() {
             [_, ..] => known.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
             [] => look_up(host, port, wait(timeout)).map_err(|error| match error {
-                LookUpError::NotFound => ureq::Error::HostNotFound,
-                LookUpError::TimedOut => ureq::Error::Timeout(timeout.reason),
-                LookUpError::NoThread(error) => {
+                ResolveError::NotFound => ureq::Error::HostNotFound,
+                ResolveError::TimedOut => ureq::Error::Timeout(timeout.reason),
+                ResolveError::NoThread(error) => {
                     // Wrap the error, because its own kind could be mistaken for a timeout.
                     ureq::Error::Io(io::Error::other(format!("no thread to look up the host: {}", reason(&error))))
                 }

@@ -43,12 +43,12 @@ fn the_end_game_duplicates_few_and_cancels() {
     assert_eq!(picker.take(C, 8, true), a[32..]);
     let d = picker.take(D, 16, true);
     let mut cancels = Vec::new();
-    assert_eq!(picker.accept(A, d[0], &mut cancels), Accept::Take);
+    assert_eq!(picker.accept(A, d[0], &mut cancels), BlockVerdict::Take);
     cancels.sort_unstable();
     assert_eq!(cancels.iter().map(|c| c.0).collect::<Vec<_>>(), [B, D]);
-    assert_eq!(picker.accept(D, d[0], &mut cancels), Accept::Duplicate);
+    assert_eq!(picker.accept(D, d[0], &mut cancels), BlockVerdict::Duplicate);
     picker.written(A, d[0]);
-    assert_eq!(picker.accept(B, d[0], &mut cancels), Accept::Duplicate);
+    assert_eq!(picker.accept(B, d[0], &mut cancels), BlockVerdict::Duplicate);
     picker.check_invariants();
 }
 

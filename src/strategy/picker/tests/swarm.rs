@@ -180,11 +180,11 @@ impl Download {
             let (key, mut cancels) = (remote.key, Vec::new());
             let asked = remote.requests.take(now, &block).is_some();
             let accept = self.picker.accept(key, block, &mut cancels);
-            if asked || accept == Accept::Take {
+            if asked || accept == BlockVerdict::Take {
                 remote.requests.received(now, 1, u64::from(block.length));
             }
             self.arrived += 1;
-            self.wasted += usize::from(accept != Accept::Take);
+            self.wasted += usize::from(accept != BlockVerdict::Take);
             for (other, block) in cancels {
                 let other = other.0 as usize - 1;
                 if self.remotes[other].requests.remove(&block) {
@@ -193,7 +193,7 @@ impl Download {
                 }
             }
             self.refill(at);
-            if accept == Accept::Take
+            if accept == BlockVerdict::Take
                 && let Some(whole) = self.picker.written(key, block)
             {
                 self.picker.verified(whole, true);

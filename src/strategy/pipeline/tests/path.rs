@@ -51,7 +51,7 @@ fn a_short_path_is_looked_at_again_every_ten_seconds_at_no_cost() {
 impl RequestPipeline {
     /// Whether the oldest request was sent just now, with none outstanding.
     fn sent_while_empty(&self, now: Duration) -> bool {
-        now > SECOND * 2 && self.queue.front().is_some_and(|front| front.clean && front.at == now)
+        now > SECOND * 2 && self.queue.front().is_some_and(|front| front.is_unqueued && front.at == now)
     }
 }
 
