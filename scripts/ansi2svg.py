@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A captured terminal screen (tmux capture-pane -p -e, on standard input) as an SVG picture on standard output.
+"""Draws a captured terminal screen (tmux capture-pane -p -e, on standard input) as an SVG picture on standard output.
 
-Colours that are used by btsync only: bold, dim, and the eight of the terminal's palette. Each run of one colour is a text of fixed
-length, so that the columns hold whatever font the reader has. Usage: ansi2svg.py COLUMNS [TITLE]
+Supports the styles that btsync uses: bold, dim, and the eight colours of the terminal's palette. Each run of one style is a text
+of fixed length, so that columns stay aligned with any font. Usage: ansi2svg.py COLUMNS [TITLE]
 """
 
 import html
@@ -16,12 +16,12 @@ GROUND, INK = "#1e2127", "#dcdfe4"
 
 
 def columns(text):
-    """How many columns a text takes on a terminal."""
+    """The number of terminal columns that a text takes."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in text)
 
 
 def runs(line, style):
-    """The parts of a line with their styles: (text, colour, dim, bold)."""
+    """Splits a line at its style changes: yields each part with its style (colour, dim, bold)."""
     for part in re.split(r"(\x1b\[[0-9;]*m)", line):
         if not part.startswith("\x1b"):
             if part:
@@ -41,7 +41,7 @@ def runs(line, style):
 
 
 def text(run, style, at, row):
-    """One run as an element; blanks at its ends are left out, as they cannot be seen."""
+    """A run as an SVG element. Leaves out blanks at both ends, which are invisible."""
     shown = run.strip(" ")
     if not shown:
         return ""

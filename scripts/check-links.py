@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Checks the Markdown documents of this repository without a network.
 
-- Every relative link leads to a file, and its anchor to a heading of that file.
-- Images and reference-style links likewise.
+- Every relative link refers to an existing file, and its anchor to a heading of that file.
+- The same for images and reference-style links.
 - In the documents for developers (ARCHITECTURE.md, CONTRIBUTING.md, docs/dev, docs/adr), every file and folder in backticks
-  exists, and every name in backticks (`Type::member`, `function_name`) occurs in the source. --links leaves this out.
+  exists, and every name in backticks (`Type::member`, `function_name`) occurs in the source. --links skips this check.
 
-Prints one line for each problem. Exit code: 0 without problems, 1 with some.
+Prints one line for each problem. Exit code: 0 without a problem, otherwise 1.
 """
 
 import re
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Names in backticks that are not ours: system calls, options of the kernel, other programs.
+# Names in backticks from outside our source: system calls, kernel options, other programs.
 FOREIGN = {
     "pread", "pwrite", "writev", "waitpid", "fstat", "recvmsg", "unsafe", "perf", "sendfile", "wait4", "poll", "epoll", "accept",
     "connect", "recv", "write", "flock", "openat2", "aria2", "O_EXCL", "TCP_NOTSENT_LOWAT", "SEEK_DATA", "real_clients",
@@ -25,7 +25,7 @@ FOREIGN = {
 
 
 def tracked():
-    """Files that git knows, and those that are new and not ignored."""
+    """Files tracked by git, and new files that are not ignored."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -38,7 +38,7 @@ def without_code(text):
 
 
 def anchors(path):
-    """The anchors of a document's headings, as GitHub makes them."""
+    """The anchors of a document's headings, as GitHub generates them."""
     found, seen = set(), {}
     for heading in re.findall(r"^#+ +(.*?) *#*$", without_code(path.read_text()), re.M):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
@@ -69,7 +69,7 @@ def check_links(name, text):
 
 
 def check_names(name, text, files, words):
-    """Files, folders and names of the source that a document has in backticks."""
+    """Reports files, folders and names in backticks that do not exist in the source."""
     plain = without_code(text)
     for match in re.finditer(r"`([^`\n]+)`", plain):
         code, line = match.group(1), plain.count("\n", 0, match.start()) + 1

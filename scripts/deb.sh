@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a Debian package of what `make install` installs: scripts/deb.sh BINARY OUTPUT_FOLDER. Prints the package's path.
-# Needs dpkg-dev and binutils. The same tree gives the same package: its dates are SOURCE_DATE_EPOCH or the last commit's.
+# Builds a Debian package from what `make install` installs: scripts/deb.sh BINARY OUTPUT_FOLDER. Prints the package's path.
+# Needs dpkg-dev and binutils. Builds are reproducible: all dates are SOURCE_DATE_EPOCH or that of the last commit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=$(realpath "$1") output=$(realpath -m "$2")
@@ -21,7 +21,7 @@ umask 022
 make --no-print-directory install BIN="$binary" PREFIX=/usr DESTDIR="$root" >/dev/null
 strip --strip-unneeded --remove-section=.comment --remove-section=.note "$root/usr/bin/btsync"
 
-# The places and forms that Debian asks for.
+# Names and compression that Debian policy requires.
 gzip -9n "$root/usr/share/man/man1/btsync.1" "$doc/CHANGELOG.md"
 mv "$doc/CHANGELOG.md.gz" "$doc/NEWS.md.gz"
 rm "$doc"/LICENSE-*
@@ -36,7 +36,7 @@ rm "$doc"/LICENSE-*
     printf ' -- %s  %s\n' "$maintainer" "$(date -R -u -d "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n >"$doc/changelog.gz"
 
-# dpkg-shlibdeps knows which packages have the libraries that the program is linked with; it insists on this file.
+# dpkg-shlibdeps finds the packages of the libraries that the program links to. It requires this file.
 mkdir -p "$work/debian" "$root/DEBIAN"
 printf 'Source: btsync\n\nPackage: btsync\nArchitecture: any\n' >"$work/debian/control"
 depends=$(cd "$work" && dpkg-shlibdeps -O tree/usr/bin/btsync 2>/dev/null | sed -n 's/^shlibs:Depends=//p')

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Shows btsync at work without the internet: makes a payload, shares it with `btsync create`, `btsync tracker` and
-# `btsync --seed`, downloads it on the same machine and compares. DEMO_MB sets the size; BTSYNC names another binary.
+# Demonstrates btsync without the internet: creates a payload, shares it with `btsync create`, `btsync tracker` and
+# `btsync --seed`, downloads it on the same machine and compares the files. DEMO_MB sets the payload's size, BTSYNC another
+# binary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,7 +29,7 @@ give_up() {
     exit 1
 }
 
-# Waits until the log has the word, or its writer is gone, or half a minute is over.
+# Waits until the log contains the word, its writer has ended, or 30 seconds have passed.
 wait_for() {
     local word=$1 log=$2 pid=$3 tries=300
     until grep -q "$word" "$log" 2>/dev/null; do
@@ -43,7 +44,7 @@ export XDG_CACHE_HOME=$demo/cache XDG_CONFIG_HOME=/nonexistent
 say "a payload of $megabytes MiB of random bytes"
 head -c "$((megabytes * 1024 * 1024))" /dev/urandom >"$demo/source/payload.bin"
 
-# A port may be taken: then the next try has another one.
+# If a port is in use, the next attempt uses another one.
 tracker=
 for _ in 1 2 3 4 5 6 7 8; do
     port=$((20000 + RANDOM % 20000))

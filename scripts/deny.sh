@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Licences, sources, forbidden and doubled crates, and known vulnerabilities, by cargo-deny (deny.toml), which is installed where
-# it is missing. Advisories are left out, and it is said, where their database cannot be reached.
-# Exit code: 1 where a rule is broken; 0 otherwise, also, and loudly, where cargo-deny cannot be had within a quarter of an hour.
+# Checks licences, sources, banned and duplicate crates, and known vulnerabilities with cargo-deny (deny.toml). Installs it
+# if it is missing. If the advisory database is unreachable, skips the vulnerabilities and reports that.
+# Exit code: 1 if a rule is broken; otherwise 0, also if cargo-deny cannot be installed within 15 minutes, which is reported.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ say() { printf 'deny: %s\n' "$*" >&2; }
 
 if ! cargo deny --version >/dev/null 2>&1; then
     say "installing cargo-deny; this takes some minutes, once"
-    # Unoptimised: it takes a second to run either way, and builds in a third of the time.
+    # Unoptimised: it builds in a third of the time, and runs for about a second either way.
     if ! timeout 900 cargo install --locked --quiet --debug cargo-deny; then
         say "NOT CHECKED: cargo-deny could not be installed. Licences, bans and advisories were not looked at."
         exit 0

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Fuzzes every target, or those named, for FUZZ_SECONDS each (60). Seeds come from testdata/fuzz; what is learned stays in
-# fuzz/corpus. What is found lies in fuzz/artifacts: mend it, then keep the input as testdata/fuzz/<target>/found-<what>.
-# No address sanitizer: there is no unsafe code of ours, and panics are what counts (overflow checks are on).
-# Exit code: 0 when nothing was found, 1 when something was, or when there is no nightly compiler or no cargo-fuzz.
+# Fuzzes every target, or those named, for FUZZ_SECONDS each (60). Seeds come from testdata/fuzz; new inputs go to fuzz/corpus,
+# crashing inputs to fuzz/artifacts. Fix the bug, then keep the input as testdata/fuzz/<target>/found-<what>.
+# No address sanitizer, because we have no unsafe code: the targets look for panics, with overflow checks on.
+# Exit code: 0 if nothing was found, 1 if a target failed, or if the nightly compiler or cargo-fuzz is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -2,7 +2,7 @@
 """libtorrent as a DHT node for tests/network/dht.rs: lt_dht.py LISTEN NODE DEED [HASH [PORT]]
 
 LISTEN is ADDRESS:PORT; NODE is the ADDRESS:PORT of another node, or "-". DEED is "stay" (answer others), "announce" (HASH
-with PORT) or "find" (says "peer ADDRESS:PORT" for each peer of HASH). Says "nodes N" as it gets to know them.
+with PORT) or "find" (prints "peer ADDRESS:PORT" for each peer of HASH). Prints "nodes N" the first time it knows N nodes.
 """
 import sys
 import time
@@ -14,7 +14,7 @@ session = lt.session({
     "listen_interfaces": listen,
     "enable_dht": True, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
     "dht_bootstrap_nodes": "" if node == "-" else node,
-    # All nodes of a test are in one small local network.
+    # All nodes of a test are in one small local network, which libtorrent would otherwise distrust.
     "dht_restrict_routing_ips": False, "dht_restrict_search_ips": False, "dht_ignore_dark_internet": False,
     "dht_enforce_node_id": False, "dht_prefer_verified_node_ids": False,
     "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """libtorrent as a peer for tests/real_clients/transfers.rs and others: lt_peer.py TORRENT|MAGNET FOLDER ADDRESS PORT [WORD...]
 
-Checks what is in FOLDER, fetches the rest, says "complete" on a line of its own, and seeds until it is killed. Says
-"connected ADDRESS:PORT" once for each peer. A WORD is SETTING=NUMBER for the session (enable_dht=1), peer=ADDRESS:PORT to call a
-peer, node=ADDRESS:PORT to enter the DHT, want=nothing to fetch no file, super=1 to super-seed, lan=no to let limits and upload slots
-count in local networks too, resume=FILE to keep resume data there when SIGTERM ends it, or show=peers to say once a second
-"gave ADDRESS:PORT BYTES PROGRESS" of each peer, and "gone ADDRESS:PORT" of one that is no longer connected.
+Checks the files in FOLDER, downloads the rest, prints the line "complete", and seeds until it is killed. Prints
+"connected ADDRESS:PORT" once for each peer. A WORD is SETTING=NUMBER for the session (enable_dht=1), peer=ADDRESS:PORT to connect
+to a peer, node=ADDRESS:PORT to bootstrap the DHT, want=nothing to download no file, super=1 to super-seed, lan=no to apply limits
+and upload slots in local networks too, resume=FILE to save resume data there on SIGTERM, or show=peers to print once a second
+"gave ADDRESS:PORT BYTES PROGRESS" for each peer, and "gone ADDRESS:PORT" for each that has disconnected.
 """
 import os
 import signal
@@ -33,10 +33,10 @@ session = lt.session({
     "outgoing_interfaces": address,
     "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
     "enable_incoming_utp": False, "enable_outgoing_utp": False,
-    # Several peers of a test share an address and differ by their ports.
+    # Several peers of a test have the same address and different ports.
     "allow_multiple_connections_per_ip": True,
     "min_announce_interval": 2,
-    # All nodes of a test are in one small local network.
+    # All nodes of a test are in one small local network, which libtorrent would otherwise distrust.
     "dht_bootstrap_nodes": "", "dht_announce_interval": 5,
     "dht_restrict_routing_ips": False, "dht_restrict_search_ips": False, "dht_ignore_dark_internet": False,
     "dht_enforce_node_id": False, "dht_prefer_verified_node_ids": False,

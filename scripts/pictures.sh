@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The pictures of the live view in README.md and docs/usage.md: a real download on this machine, in tmux, whose screen is captured
-# and drawn by scripts/ansi2svg.py into docs/pictures. BTSYNC names another binary. Needs tmux and python3.
+# Makes the pictures of the live view in README.md and docs/usage.md: runs a real download on this machine in tmux, captures the
+# screen, and draws it with scripts/ansi2svg.py into docs/pictures. BTSYNC sets another binary. Needs tmux and python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,7 +22,7 @@ trap cleanup EXIT
 
 pane() { tmux -u -S "$stage/tmux" "$@"; }
 
-# Waits for a pattern on the screen, half a minute at most.
+# Waits until the screen matches a pattern, for 30 seconds at most.
 shows() {
     local tries=300
     until pane capture-pane -p | grep -qE -- "$1"; do
@@ -31,7 +31,7 @@ shows() {
     done
 }
 
-# picture NAME TITLE: what is on the screen.
+# picture NAME TITLE: draws the current screen.
 picture() {
     pane capture-pane -p -e | python3 scripts/ansi2svg.py "$COLUMNS_WIDE" "$2" \
         >"docs/pictures/$1.svg"
@@ -47,7 +47,7 @@ port=$((20000 + RANDOM % 20000))
 "$btsync" tracker --listen "127.0.0.1:$port" 2>"$stage/tracker.log" &
 helpers+=("$!")
 "$btsync" create "$stage/source/photos" -o "$stage/photos.torrent" --announce "http://127.0.0.1:$port/announce" 2>"$stage/create.log"
-# Four that have everything, each at its own pace and address.
+# Four seeders, each with its own upload limit and address.
 for n in 2 3 4 5; do
     "$btsync" "$stage/photos.torrent" "$stage/source" --seed --quiet --interface "127.0.0.$n" --no-dht --no-lsd \
         --max-upload-limit "$((n * 800))K" --encryption "$([ "$n" = 4 ] && echo require || echo prefer)" &
@@ -55,7 +55,7 @@ for n in 2 3 4 5; do
 done
 
 printf 'set -g status off\nset -g default-terminal xterm-256color\n' >"$stage/tmux.conf"
-# No colours, markers or paths of this machine's own: a shell with the plainest prompt, in the stage's folder.
+# A shell with a plain prompt in the stage's folder, so that the picture shows no colours, markers or paths of this machine.
 PS1='$ ' LC_ALL=C.UTF-8 pane -f "$stage/tmux.conf" new-session -d -x "$COLUMNS_WIDE" -y "$ROWS" -c "$stage" \
     env -u NO_COLOR -u TMUX "PATH=$(dirname "$btsync"):$PATH" bash --norc --noprofile -i
 shows '^[$]'

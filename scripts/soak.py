@@ -1,4 +1,4 @@
-"""The soak behind scripts/soak.sh: a tracker, two seeders and proxies that spoil what passes, and a download that is treated badly."""
+"""The soak test of scripts/soak.sh: a tracker, two seeders behind proxies that corrupt data, a download with injected faults."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ def free_port():
 
 
 class Proxy(threading.Thread):
-    """Passes on what a seeder says, and now and then a wrong byte, nothing at all, or a reset."""
+    """Forwards a seeder's data. Depending on its mode it corrupts a byte, stalls, or resets the connection."""
 
     def __init__(self, target):
         super().__init__(daemon=True)
@@ -106,7 +106,7 @@ def leech(limit=None):
 
 
 def misfortune(download):
-    """Something goes wrong; returns the download, which may be another process now."""
+    """Injects a random fault. Returns the download, which may be a new process."""
     global second
     what = DICE.choice(["kill", "stop", "seeder stalls", "seeder dies", "corrupt", "stall", "reset", "disk full", "disk spoils"])
     count(what)
@@ -146,7 +146,7 @@ def file_out():
 
 
 def one_download():
-    """Fetches everything once, whatever happens."""
+    """Runs one download to its end, with faults on the way, and checks its content."""
     if os.path.exists(file_out()):
         os.remove(file_out())
     download, deadline, peak = leech(), time.monotonic() + 300, 0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A soak: downloads one after the other for SOAK_MINUTES (30), while what can go wrong goes wrong at random: kill -9, stalls, resets,
-# corrupt data on the wire and on disk, a full disk. Ends with 0 where every download had the right bytes and memory stayed flat.
-# SOAK_MB sizes the payload (64), SOAK_SEED repeats a run's dice, BTSYNC names another binary. Needs python3 and nothing else.
+# Soak test: runs one download after the other for SOAK_MINUTES (30) with random faults: kill -9, stalls, resets, corrupt data on
+# the wire and on disk, a full disk. Exit code: 0 if every download had the right bytes and memory use did not grow.
+# SOAK_MB sets the payload's size (64), SOAK_SEED repeats a run's random choices, BTSYNC sets another binary. Needs only python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 btsync=${BTSYNC:-${CARGO_TARGET_DIR:-target}/release/btsync}

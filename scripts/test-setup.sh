@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs the programs that the tests talk to: other people's clients and trackers, never ours; shells whose completion is
-# asked, a terminal (tmux) for the live view, and what checks manual and package.
-# Idempotent. As root on Debian or Ubuntu it installs what is missing; otherwise it only says what is missing.
-# Exit code: 0 when everything is there, 1 when something is missing in the end.
+# Installs the programs that the tests need: other clients and trackers, the shells whose completions are tested, tmux for the
+# live view, and the checkers of the manual and the package. btsync itself is not installed.
+# Idempotent. As root on Debian or Ubuntu it installs missing programs; otherwise it only lists them.
+# Exit code: 0 if every program is installed in the end, 1 if one is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What each program is, and the package that has it.
+# PROGRAM:PACKAGE, the Debian package that has each program.
 readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon rtorrent:rtorrent qbittorrent-nox:qbittorrent-nox opentracker:opentracker
 ip:iproute2 unshare:util-linux mandoc:mandoc bash:bash zsh:zsh fish:fish lintian:lintian dpkg-shlibdeps:dpkg-dev
 strip:binutils systemd-analyze:systemd tmux:tmux strace:strace"
@@ -22,11 +22,11 @@ missing_packages() {
     done
     have python3 || printf 'python3\n'
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || printf 'python3-venv\n'
-    # The system's own python has the packages of the system.
+    # Only the system's python finds the modules of Debian packages.
     /usr/bin/python3 -c 'import fusepy' >/dev/null 2>&1 || printf 'python3-fusepy\n'
 }
 
-# Debian starts a service as soon as its package is installed; a policy of 101 ("forbidden") keeps it from doing so.
+# Debian starts a service as soon as its package is installed; a policy of 101 ("forbidden") prevents that.
 install_packages() {
     local policy=/usr/sbin/policy-rc.d ours=no code=0
     if [ ! -e "$policy" ]; then
@@ -39,7 +39,7 @@ install_packages() {
     return "$code"
 }
 
-# And should it come up at boot all the same: not on a machine that runs tests.
+# Also stops the services and disables them at boot: they must not run on a machine that runs tests.
 silence_services() {
     for service in transmission-daemon opentracker; do
         if [ -d /run/systemd/system ]; then
@@ -71,7 +71,7 @@ failed=0
 check() {
     local name=$1 version
     shift
-    # opentracker has no version option and leaves with an error after its usage; a first line is what counts.
+    # opentracker has no version option; it prints its usage and fails. Any first line counts as success.
     version=$({ "$@" 2>&1 || true; } | sed -n 1p)
     if have "$1" && [ -n "$version" ]; then
         say "$name: $version"
@@ -95,7 +95,7 @@ check dpkg-dev dpkg-shlibdeps --version
 check binutils strip --version
 check systemd systemd-analyze --version
 check tmux tmux -V
-# mandoc has no option for its version; its usage must do.
+# mandoc has no version option, so its usage has to do.
 check mandoc mandoc '-?'
 if .venv/bin/python -c 'import libtorrent; print("test-setup: libtorrent:", libtorrent.version)' >&2; then :; else
     say "libtorrent: MISSING"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs tests under the thread sanitizer: tests/swarm/loopback.rs (whole programs on loopback) and tests/files/pieces_stress.rs, or
-# those named: scripts/tsan.sh network::tracker. The standard library is built along, so that its locks are seen too. Needs a nightly
-# compiler with rust-src. Exit code: that of the tests, which fail where a program under them reports a race.
+# those named: scripts/tsan.sh network::tracker. Builds the standard library too, so that the sanitizer sees its locks. Needs a
+# nightly compiler with rust-src. Exit code: that of the tests, which fail if a program that they start reports a race.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

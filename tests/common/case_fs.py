@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A file system that ignores case and takes no file larger than LIMIT: case_fs.py BACKING MOUNTPOINT LIMIT"""
+"""A FUSE file system that ignores case and refuses files larger than LIMIT bytes: case_fs.py BACKING MOUNTPOINT LIMIT"""
 import errno
 import os
 import sys
@@ -13,7 +13,7 @@ class CaseFs(fusepy.Operations):
         self.backing, self.limit = backing, limit
 
     def real(self, path):
-        """Where a name leads, whatever its case."""
+        """The path in the backing folder that a name refers to, whatever its case."""
         at = self.backing
         for part in filter(None, path.split("/")):
             names = os.listdir(at) if os.path.isdir(at) else []

@@ -1,7 +1,7 @@
-# Prints what bash offers for an unfinished command line, one candidate a line: bash bash.sh COMPLETIONS LINE
-# The line is cut into words as readline cuts it, at spaces and, as words of their own, at = and : where it stands.
+# Prints bash's candidates for an unfinished command line, one per line: bash bash.sh COMPLETIONS LINE
+# Splits the line as readline does: at spaces, and at = and :, which become words of their own.
 source "$1" || exit 1
-compopt() { :; } # only of use while readline completes
+compopt() { :; } # works only within readline
 COMP_LINE=$2
 COMP_POINT=${#2}
 text=$2

@@ -1,8 +1,8 @@
-# Read by the zsh that zsh.zsh starts: completes $LINE with what is in $FOLDER and writes the candidates to $SAID.
+# Sourced by the zsh that zsh.zsh starts: completes $LINE with the completions in $FOLDER and writes the candidates to $SAID.
 fpath=($FOLDER $fpath)
 autoload -U compinit && compinit -u -D
 compadd() {
-    # With -A, -O or -D nothing is added.
+    # With -A, -O or -D compadd adds no candidates.
     if [[ " ${(j: :)@[1,(i)(-|--)]}" != *' -'[AOD]' '* ]]; then
         local -a candidates
         builtin compadd -A candidates "$@"
@@ -10,7 +10,7 @@ compadd() {
     fi
     builtin compadd "$@"
 }
-# Nothing is inserted or shown: for a list that is longer than the screen, zsh would ask first.
+# Inserts and lists nothing: zsh would ask before it shows a list longer than the screen.
 hush() { compstate[list]='' compstate[insert]='' }
 probe() {
     BUFFER=$LINE CURSOR=$#LINE
