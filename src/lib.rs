@@ -111,8 +111,9 @@ mod types;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod types;
+// The command uses what the library does not.
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
+#[allow(dead_code, unused_imports)]
 mod util;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

@@ -16,7 +16,9 @@ mod unique_paths;
 
 pub use crate::bencode::guard::BencodeError;
 pub use crate::util::printable_text::printable;
-pub use create::{CreateError, CreateOptions, CreatePlan, Created, create};
+#[cfg(any(test, feature = "internals"))]
+pub use create::create;
+pub use create::{CreateError, CreateOptions, CreatePlan, Created};
 pub use edit::Edit;
 pub use error::MetainfoError;
 pub use glob::{Glob, GlobError};

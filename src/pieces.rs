@@ -129,17 +129,14 @@ impl PieceManager {
         picker.is_complete() && !picker.is_seed()
     }
 
-    /// The number of verified pieces.
-    pub fn have_count(&self) -> u32 {
-        self.picker.lock().have().count()
-    }
-
     /// The verified pieces.
+    #[cfg(any(test, feature = "internals"))]
     pub fn have(&self) -> Bitfield {
         self.picker.lock().have().clone()
     }
 
     /// Whether this piece is verified, so that we may serve it.
+    #[cfg(any(test, feature = "internals"))]
     pub fn has(&self, piece: PieceIndex) -> bool {
         self.picker.lock().have().has(piece)
     }

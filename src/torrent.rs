@@ -62,7 +62,7 @@ pub enum Outcome {
     Stopped,
     /// Stopped while seeding, with everything wanted complete.
     StoppedComplete,
-    /// No data arrived for as long as [`Config::stop_timeout`] allows.
+    /// No data arrived for as long as [`AddOptions::stop_timeout`] allows.
     TimedOut,
 }
 

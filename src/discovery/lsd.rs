@@ -123,6 +123,7 @@ impl Lsd {
     }
 
     /// Stops discovery and waits for the thread, which wakes at once.
+    #[cfg(any(test, feature = "internals"))]
     pub fn stop(mut self) {
         self.end();
     }

@@ -29,7 +29,7 @@ const TARGET_PIECE_COUNT: u64 = 2000;
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct CreateOptions {
-    /// Bytes per piece, a power of two of at least [`PIECE_LENGTH_MIN`]; `None` chooses by the total size.
+    /// Bytes per piece, a power of two of at least 16 KiB; `None` chooses by the total size.
     pub piece_length: Option<u32>,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
@@ -166,6 +166,7 @@ pub struct CreatePlan {
 ///
 /// # Errors
 /// If a file cannot be read, a name cannot be stored, there are no files, or `stop` was set.
+#[cfg(any(test, feature = "internals"))]
 pub fn create(
     source: &Path,
     options: &CreateOptions,

@@ -29,7 +29,7 @@ pub enum MetainfoError {
     /// The file is HTML.
     #[error("this is a web page, not a torrent")]
     WebPage,
-    /// The file is larger than [`TORRENT_FILE_MAX`].
+    /// The file is larger than [`Metainfo::MAX_FILE_SIZE`](crate::metainfo::Metainfo::MAX_FILE_SIZE).
     #[error("too large for a torrent file: more than {} MiB", TORRENT_FILE_MAX >> 20)]
     TooLarge,
     /// The file is not bencode, or its nesting is too deep.

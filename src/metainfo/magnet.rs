@@ -64,7 +64,7 @@ pub enum MagnetError {
     /// The text does not begin with `magnet:?`.
     #[error("not a magnet link: it does not begin with \"magnet:?\"")]
     NotMagnet,
-    /// The link is longer than [`MAX_LINK`].
+    /// The link is longer than 64 KiB.
     #[error("the magnet link is longer than {MAX_LINK} bytes")]
     TooLong,
     /// The link has no `xt=urn:btih:`.

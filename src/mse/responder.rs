@@ -34,6 +34,7 @@ enum ResponderStage {
 
 impl Responder {
     /// Waits for a handshake for the torrent `skey`.
+    #[cfg(any(test, feature = "internals"))]
     pub fn new(skey: InfoHash, methods: CryptoMethods, draw: KeyMaterial) -> Responder {
         Responder::for_any_torrent(vec![(skey, methods)], draw)
     }

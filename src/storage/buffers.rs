@@ -88,6 +88,7 @@ impl SlabPool {
     }
 
     /// The number of idle slabs.
+    #[cfg(any(test, feature = "internals"))]
     pub fn idle(&self) -> usize {
         self.0.idle.lock().len()
     }

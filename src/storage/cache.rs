@@ -164,6 +164,7 @@ impl FileCache {
     }
 
     /// Whether the file was written to since the last call.
+    #[cfg(any(test, feature = "internals"))]
     pub fn take_dirty(&self, file: usize) -> bool {
         self.slots.get(file).is_some_and(|slot| slot.dirty.swap(false, Relaxed))
     }
@@ -178,6 +179,7 @@ impl FileCache {
     }
 
     /// The number of open files.
+    #[cfg(any(test, feature = "internals"))]
     pub fn len(&self) -> usize {
         self.ring.lock().len()
     }

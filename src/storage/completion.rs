@@ -24,6 +24,7 @@ impl Storage {
     /// # Errors
     /// For the first file that fails: the system's error, kind `StorageErrorKind::Missing`, or [`StorageError::InTheWay`] if
     /// another program has replaced or changed it. [`StorageError::Moved`] if the download folder was moved or replaced.
+    #[cfg(any(test, feature = "internals"))]
     pub fn check_files_in_place(&self) -> Result<(), StorageError> {
         self.confirm_unless(&|| false).map(|_| ())
     }

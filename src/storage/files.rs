@@ -265,6 +265,7 @@ impl Storage {
     }
 
     /// The number of open files.
+    #[cfg(any(test, feature = "internals"))]
     pub fn open_files(&self) -> usize {
         self.cache.len()
     }

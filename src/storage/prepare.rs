@@ -65,6 +65,7 @@ impl Storage {
     ///
     /// # Errors
     /// Those of [`Storage::survey`], [`Storage::make`] and [`Storage::resize_files`].
+    #[cfg(any(test, feature = "internals"))]
     pub fn prepare(&self) -> Result<Prepared, StorageError> {
         self.prepare_unless(&AtomicBool::new(false))
     }
@@ -73,6 +74,7 @@ impl Storage {
     ///
     /// # Errors
     /// Those of [`Storage::prepare`].
+    #[cfg(any(test, feature = "internals"))]
     pub fn prepare_unless(&self, stop: &AtomicBool) -> Result<Prepared, StorageError> {
         self.root.create()?;
         let mut survey = self.survey(stop)?;

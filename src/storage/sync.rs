@@ -16,6 +16,7 @@ impl Storage {
     ///
     /// # Errors
     /// The system's error for the first file that fails.
+    #[cfg(any(test, feature = "internals"))]
     pub fn sync(&self) -> Result<(), StorageError> {
         for file in 0..=self.layout.files().len() {
             if self.cache.take_dirty(file) {

@@ -124,6 +124,7 @@ pub struct Choker {
 
 impl Choker {
     /// A choker without history. The same `rng` and the same rounds lead to the same choices.
+    #[cfg(any(test, feature = "internals"))]
     pub fn new(rng: fastrand::Rng) -> Choker {
         Choker { rng, ..Choker::default() }
     }
@@ -134,6 +135,7 @@ impl Choker {
     }
 
     /// The current number of regular slots.
+    #[cfg(any(test, feature = "internals"))]
     pub fn slots(&self) -> usize {
         self.slots.count()
     }

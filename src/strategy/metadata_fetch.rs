@@ -191,6 +191,7 @@ impl MetadataFetch {
     }
 
     /// The number of peers that can be asked.
+    #[cfg(any(test, feature = "internals"))]
     pub fn sources(&self) -> usize {
         self.sources.len()
     }

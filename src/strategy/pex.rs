@@ -32,6 +32,7 @@ impl PexDiffer {
     }
 
     /// When the next message may be sent.
+    #[cfg(any(test, feature = "internals"))]
     pub fn next_due(&self) -> Duration {
         self.due
     }

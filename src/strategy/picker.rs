@@ -300,6 +300,7 @@ impl Picker {
     }
 
     /// The number of begun, unverified pieces.
+    #[cfg(any(test, feature = "internals"))]
     pub fn begun_pieces(&self) -> usize {
         self.begun.len()
     }

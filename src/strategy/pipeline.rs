@@ -281,6 +281,7 @@ impl RequestPipeline {
     }
 
     /// The number of outstanding requests.
+    #[cfg(any(test, feature = "internals"))]
     pub fn len(&self) -> usize {
         self.queue.len()
     }
@@ -390,6 +391,7 @@ impl RequestPipeline {
     }
 
     /// Bytes per second over the last 20 s.
+    #[cfg(any(test, feature = "internals"))]
     pub fn rate(&self, now: Duration) -> u64 {
         self.meter.per_second(now)
     }

@@ -134,11 +134,6 @@ impl PeerRecord {
         }
     }
 
-    /// Payload bytes that the peer has delivered.
-    pub fn useful(&self) -> u64 {
-        self.useful
-    }
-
     /// Records that this many requests were not answered in time.
     pub fn timed_out(&mut self, requests: u32) {
         self.timeouts = self.timeouts.saturating_add(requests);

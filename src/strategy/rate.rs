@@ -32,6 +32,7 @@ impl Rate {
 
     /// The rate at `now`, in bytes per second. The divisor is at least one second, so that a first burst does not give an absurd
     /// rate.
+    #[cfg(any(test, feature = "internals"))]
     pub fn per_second(&self, now: Duration) -> u64 {
         let Some(first) = self.first else { return 0 };
         let mut seen = self.clone();

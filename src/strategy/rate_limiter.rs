@@ -64,6 +64,7 @@ pub struct RateLimiter {
 
 impl RateLimiter {
     /// A limiter with these limits, starting at time zero.
+    #[cfg(any(test, feature = "internals"))]
     pub fn new(limits: Limits) -> RateLimiter {
         let mut limiter = RateLimiter::default();
         limiter.set(Duration::ZERO, limits);

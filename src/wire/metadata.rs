@@ -5,8 +5,6 @@ use serde::Deserialize;
 
 use crate::bencode::guard;
 
-/// The extension's name in the extension handshake's `m` dictionary.
-pub const NAME: &str = "ut_metadata";
 /// The size of a metadata piece, in bytes; the last piece may be shorter.
 pub const PIECE: u32 = 16 * 1024;
 /// The largest metadata that we accept, in bytes.

@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 use crate::bencode::values::{Dict, bytes, small_dictionary};
 use crate::wire::compact;
 
-/// The extension's name in the extension handshake's `m` dictionary.
-pub const NAME: &str = "ut_pex";
 /// The most peers that a message adds, both families together; the same limit applies to dropped peers.
 pub const MAX_PEERS: usize = 50;
 /// The longest message that we parse, in bytes. Some clients exceed [`MAX_PEERS`] in their first message.
@@ -25,9 +23,8 @@ impl PexFlags {
     /// The peer wants nothing: it is a seed or a partial seed (BEP 21).
     pub const UPLOAD_ONLY: PexFlags = PexFlags(0x02);
     /// The peer supports uTP.
+    #[cfg(any(test, feature = "internals"))]
     pub const UTP: PexFlags = PexFlags(0x04);
-    /// The peer supports the hole punch extension (BEP 55).
-    pub const HOLEPUNCH: PexFlags = PexFlags(0x08);
     /// An outgoing connection to the peer has succeeded, so it accepts incoming connections.
     pub const REACHABLE: PexFlags = PexFlags(0x10);
 
@@ -79,6 +76,7 @@ impl PexMessage {
     }
 
     /// Whether the message adds and drops nothing; an empty message must not be sent.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.dropped.is_empty()
     }

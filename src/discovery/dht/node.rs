@@ -185,6 +185,7 @@ impl Dht {
     }
 
     /// Our id.
+    #[cfg(any(test, feature = "internals"))]
     pub fn id(&self) -> NodeId {
         self.id
     }

@@ -103,7 +103,7 @@ impl AnnounceEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct AnnounceResponse {
-    /// Addresses of peers without duplicates, at most [`MAX_PEERS`].
+    /// Addresses of peers without duplicates, at most 3,000.
     pub peers: Vec<SocketAddr>,
     /// The number of peers dropped because a tracker on the internet named addresses in private networks.
     pub private_dropped: usize,

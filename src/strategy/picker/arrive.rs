@@ -70,6 +70,7 @@ impl Picker {
     }
 
     /// Records that an accepted block could not be written. It is free again.
+    #[cfg(any(test, feature = "internals"))]
     pub fn write_failed(&mut self, key: PeerKey, block: BlockRequest) {
         if let Some(at) = self.writing(key, &block)
             && let Some(begun) = self.begun.get_mut(&block.piece)

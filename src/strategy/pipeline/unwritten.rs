@@ -8,6 +8,7 @@ use crate::types::BlockRequest;
 
 impl RequestPipeline {
     /// Adds requests that are written at once.
+    #[cfg(any(test, feature = "internals"))]
     pub fn add(&mut self, now: Duration, blocks: &[BlockRequest]) {
         self.enqueue(now, blocks);
         self.written = self.sent;
