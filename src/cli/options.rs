@@ -9,7 +9,7 @@ mod help;
 pub(crate) mod normalize;
 pub(crate) mod spelling;
 mod table;
-mod values;
+pub(crate) mod values;
 
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
@@ -175,10 +175,10 @@ pub struct DownloadArgs {
     #[argh(switch, short = 'S')]
     pub list: bool,
     /// download only these files; numbers such as 1-5,8, a name pattern, or a folder
-    #[argh(option, arg_name = "FILES")]
+    #[argh(option, arg_name = "FILES", from_str_fn(values::pattern))]
     pub select: Vec<Pattern>,
     /// do not download these files; as for `--select`
-    #[argh(option, arg_name = "FILES")]
+    #[argh(option, arg_name = "FILES", from_str_fn(values::pattern))]
     pub exclude: Vec<Pattern>,
     /// keep a dot at the start of the torrent's name; it would hide the file or folder
     #[argh(switch)]

@@ -7,7 +7,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::FinalStatus;
 use crate::cli::report::figures::{part, percent, time};
 use crate::cli::report::no_peers::stall_reason;
-use btsync::{ClientError, Outcome, Snapshot, Stage, TorrentError, TorrentHandle};
+use btsync::{ClientError, Outcome, SelectError, Snapshot, Stage, TorrentError, TorrentHandle};
 use btsync::{Operation, StorageError, StorageErrorKind};
 
 /// The final status for reporters.
@@ -70,7 +70,29 @@ pub(crate) fn failure(error: &TorrentError) -> Failure {
         TorrentError::Client(ClientError::FileTaken { .. }) => Exit::FileExists,
         _ => Exit::Other,
     };
-    Failure::new(code, error.to_string())
+    Failure::new(code, message(error))
+}
+
+/// The error in words, with the option that helps.
+fn message(error: &TorrentError) -> String {
+    let advice = match error {
+        TorrentError::Client(ClientError::Listen { .. }) => "; choose another with --listen-port",
+        TorrentError::Storage(StorageError::SameName { .. }) => ", or name one with --out",
+        TorrentError::Storage(error) if error.is_overwritable() => "; --overwrite replaces it, another folder keeps it",
+        TorrentError::Select(error) => return select_message(error),
+        _ => "",
+    };
+    format!("{error}{advice}")
+}
+
+/// The same for a selection of files.
+pub(crate) fn select_message(error: &SelectError) -> String {
+    let advice = match error {
+        SelectError::Range(_) => ", as --list shows",
+        SelectError::NoMatch(_) => ": --list shows them",
+        _ => "",
+    };
+    format!("{error}{advice}")
 }
 
 /// The exit code for a storage error.

@@ -21,7 +21,7 @@ pub enum ClientError {
         error: io::Error,
     },
     /// No port to listen on is free.
-    #[error("cannot listen on port {ports}: {}; choose another with --listen-port", reason(.error))]
+    #[error("cannot listen on port {ports}: {}", reason(.error))]
     Listen {
         /// The ports that were tried.
         ports: String,

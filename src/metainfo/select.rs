@@ -38,10 +38,10 @@ pub enum SelectError {
         error: GlobError,
     },
     /// A range is empty, or begins with 0.
-    #[error("'{0}' names no file: they are counted from 1, as --list shows")]
+    #[error("'{0}' names no file: they are counted from 1")]
     Range(String),
     /// No file of the torrent matches this pattern or number.
-    #[error("no file of the torrent matches '{0}': --list shows them")]
+    #[error("no file of the torrent matches '{0}'")]
     NoMatch(String),
     /// All selected files are excluded, or a link selects only files that do not exist.
     #[error("no file of the torrent is left to download: all that is selected is excluded, or not in it")]

@@ -78,7 +78,7 @@ pub enum StorageError {
         path: PathBuf,
     },
     /// A file that btsync did not make exists where it would have to write.
-    #[error("will not write to {}: {why}{}; {}", shown(.path), and_more(*.more), why.advice())]
+    #[error("will not write to {}: {why}{}{}", shown(.path), and_more(*.more), why.advice())]
     InTheWay {
         /// The first such file.
         path: PathBuf,
@@ -130,7 +130,7 @@ pub enum StorageError {
         length: u64,
     },
     /// Two files that are the same file on a case-insensitive file system.
-    #[error("{} and {} would be one file: the folder's file system ignores case; select one of them, or name one with --out", shown(.path), shown(.other))]
+    #[error("{} and {} would be one file: the folder's file system ignores case; select one of them", shown(.path), shown(.other))]
     SameName {
         /// One path.
         path: PathBuf,
@@ -175,6 +175,11 @@ pub enum StorageErrorKind {
 }
 
 impl StorageError {
+    /// Whether a file is in the way that the option `overwrite` of a torrent replaces.
+    pub fn is_overwritable(&self) -> bool {
+        matches!(self, StorageError::InTheWay { why, .. } if why.advice().is_empty())
+    }
+
     /// The kind of this error.
     pub fn kind(&self) -> StorageErrorKind {
         match self {

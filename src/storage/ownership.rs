@@ -154,14 +154,14 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    /// What the user can do about it.
+    /// What the user can do about it, with the punctuation before; empty if overwriting the file is the way out.
     pub fn advice(self) -> &'static str {
         match self {
-            Refusal::NotOurs => "move it away, or choose another folder",
-            Refusal::Output => "choose another folder, or another place for the output",
-            Refusal::Private => "choose another folder",
-            Refusal::Replaced => "move it away to go on, or choose another folder",
-            _ => "--overwrite replaces it, another folder keeps it",
+            Refusal::NotOurs => "; move it away, or choose another folder",
+            Refusal::Output => "; choose another folder, or another place for the output",
+            Refusal::Private => "; choose another folder",
+            Refusal::Replaced => "; move it away to go on, or choose another folder",
+            _ => "",
         }
     }
 }

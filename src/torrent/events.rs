@@ -217,7 +217,9 @@ impl EventSender {
 
     fn notify(&self) {
         let notify = self.notify.lock().clone();
-        notify.iter().for_each(|notify| notify());
+        if let Some(notify) = notify {
+            notify();
+        }
     }
 }
 

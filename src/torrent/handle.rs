@@ -27,9 +27,17 @@ use crate::wire::client_name::client_name;
 /// How the torrent ended, once it has.
 #[derive(Default)]
 struct TorrentEnd {
-    /// `Some(None)` after a panic.
-    result: Mutex<Option<Option<TorrentResult>>>,
+    state: Mutex<EndState>,
     changed: Condvar,
+}
+
+/// Whether and how the torrent ended.
+#[derive(Default)]
+enum EndState {
+    #[default]
+    Running,
+    Ended(TorrentResult),
+    Panicked,
 }
 
 type TorrentResult = Result<Outcome, Arc<TorrentError>>;
@@ -40,13 +48,16 @@ pub(crate) struct EndGuard<'a>(&'a TorrentInner);
 impl EndGuard<'_> {
     /// The torrent has ended like this.
     pub fn set(&self, result: TorrentResult) {
-        *self.0.end.result.lock() = Some(Some(result));
+        *self.0.end.state.lock() = EndState::Ended(result);
     }
 }
 
 impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
-        self.0.end.result.lock().get_or_insert(None);
+        let mut state = self.0.end.state.lock();
+        if matches!(*state, EndState::Running) {
+            *state = EndState::Panicked;
+        }
         self.0.end.changed.notify_all();
     }
 }
@@ -205,12 +216,12 @@ impl TorrentHandle {
     /// # Panics
     /// If the torrent's thread panicked, which is a bug.
     pub fn wait(&self) -> Result<Outcome, Arc<TorrentError>> {
-        let mut result = self.0.end.result.lock();
+        let mut state = self.0.end.state.lock();
         loop {
-            match &*result {
-                Some(Some(result)) => return result.clone(),
-                Some(None) => panic!("the torrent's thread panicked"),
-                None => self.0.end.changed.wait(&mut result),
+            match &*state {
+                EndState::Ended(result) => return result.clone(),
+                EndState::Panicked => panic!("the torrent's thread panicked"),
+                EndState::Running => self.0.end.changed.wait(&mut state),
             }
         }
     }

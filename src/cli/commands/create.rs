@@ -102,6 +102,7 @@ fn print_notes<S: AsRef<str>>(lines: &[S]) {
     }
 }
 
+#[allow(clippy::field_reassign_with_default, reason = "a non-exhaustive struct has no other way")]
 fn options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
     check_seeds(&args.web_seed)?;
     let creation_date = if args.no_date { None } else { date(std::env::var_os("SOURCE_DATE_EPOCH").as_deref())? };

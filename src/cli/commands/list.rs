@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::cli::commands::info::{self, path_text};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::outcome;
 use crate::cli::report::figures::{count, size};
 use crate::cli::report::json::seconds;
 use crate::util::printable_text::printable;
@@ -21,7 +22,7 @@ use btsync::{FileEntry, Metainfo, Selection};
 /// The selection matches no file, or standard output cannot be written.
 pub fn print(torrent: &Metainfo, selection: &Selection, json: Option<Duration>) -> Result<(), Failure> {
     let wanted = selection.choose(&torrent.files, torrent.multi_file);
-    let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&error.to_string())))?;
+    let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&outcome::select_message(&error))))?;
     match json {
         None => info::print_with(|out| write_text(out, torrent, &wanted)),
         // The same exit code as when a download cannot write its events.

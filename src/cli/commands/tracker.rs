@@ -59,6 +59,7 @@ pub fn run(args: TrackerArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+#[allow(clippy::field_reassign_with_default, reason = "a non-exhaustive struct has no other way")]
 fn config(interval: u64) -> TrackerServerConfig {
     let mut config = TrackerServerConfig::default();
     config.interval = Duration::from_secs(interval);

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cli::commands::info;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::outcome;
 use crate::cli::report::figures::count;
 use crate::cli::report::progress_bar;
 use crate::cli::signals;
@@ -32,10 +33,10 @@ pub struct VerifyArgs {
     #[argh(switch)]
     pub json: bool,
     /// check only these files; numbers such as 1-5,8, a name pattern, or a folder
-    #[argh(option, arg_name = "FILES")]
+    #[argh(option, arg_name = "FILES", from_str_fn(crate::cli::options::values::pattern))]
     pub select: Vec<Pattern>,
     /// do not check these files
-    #[argh(option, arg_name = "FILES")]
+    #[argh(option, arg_name = "FILES", from_str_fn(crate::cli::options::values::pattern))]
     pub exclude: Vec<Pattern>,
     /// also look for files with this suffix; as `--incomplete-suffix` of a download leaves them
     #[argh(option, arg_name = "SUFFIX", from_str_fn(crate::cli::options::suffix))]
@@ -128,8 +129,12 @@ fn failure(error: &TorrentError) -> Failure {
         },
         _ => Exit::BadTorrent,
     };
-    let message = error.to_string();
-    Failure::new(code, if matches!(error, TorrentError::Select(_)) { printable(&message) } else { message })
+    let message = if let TorrentError::Select(error) = error {
+        printable(&outcome::select_message(error))
+    } else {
+        error.to_string()
+    };
+    Failure::new(code, message)
 }
 
 /// The paths of files with the suffix of incomplete files.

@@ -4,9 +4,10 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use crate::cli::outcome;
 use crate::util::paths::is_watched_name;
 use btsync::Allocation;
-use btsync::Bind;
+use btsync::{Bind, Pattern};
 use btsync::{Dscp, Encryption};
 
 pub(crate) fn minutes(text: &str) -> Result<Duration, String> {
@@ -62,6 +63,12 @@ pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
     }
 }
 
+/// A list of file numbers, or a pattern.
+pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
+    text.parse().map_err(|error| outcome::select_message(&error))
+}
+
+/// The interface or address to bind to.
 pub(crate) fn interface(text: &str) -> Result<Bind, String> {
     text.parse::<Bind>().map_err(|error| error.to_string())
 }

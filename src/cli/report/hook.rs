@@ -106,7 +106,9 @@ impl Hook {
             let result = command.spawn().and_then(|mut child: Child| child.wait());
             // A command that was killed by a signal did not finish: keep the record, so that the next start runs it again.
             if result.as_ref().is_ok_and(|status| status.code().is_some()) {
-                pending.iter().for_each(|records| torrent.clear_pending_completion(records, &folder));
+                if let Some(records) = &pending {
+                    torrent.clear_pending_completion(records, &folder);
+                }
             }
             if let Some(why) = failure_reason(&result) {
                 failed.tell(format!("--on-download-complete '{shown}' failed: {why}"), &outputs, &torrent);
