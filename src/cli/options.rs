@@ -144,7 +144,7 @@ pub struct DownloadArgs {
     /// do not use the DHT
     #[argh(switch)]
     pub no_dht: bool,
-    /// use this node too when joining the DHT
+    /// also use this node to join the DHT
     #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::host_and_port))]
     pub dht_entry_point: Vec<String>,
     /// do not look for peers in the local network
@@ -156,7 +156,7 @@ pub struct DownloadArgs {
     /// use only this network interface or local address
     #[argh(option, arg_name = "IF", from_str_fn(values::interface))]
     pub interface: Option<Bind>,
-    /// hash all data on disk; whatever the resume data says
+    /// hash all data on disk; ignore the resume data
     #[argh(switch)]
     pub verify: bool,
     /// save the torrent file of a magnet link or URL in this file or folder
@@ -192,7 +192,7 @@ pub struct DownloadArgs {
     /// download the first and last piece of each file first
     #[argh(switch)]
     pub first_and_last: bool,
-    /// save the file with this number as PATH; relative to the download folder
+    /// rename a file: save the file with this number as PATH; relative to the download folder
     #[argh(option, arg_name = "NUMBER=PATH", from_str_fn(values::place))]
     pub out: Vec<(u32, PathBuf)>,
     /// when to allocate disk space; none (files grow), sparse, or falloc (at the start)

@@ -14,11 +14,12 @@ const HELP: OptionEntry =
 
 pub(super) const CREATE: &[OptionEntry] = &[
     option("output").complete(File).manual(
-        "The torrent file to write. By default, this is the name of the source with `.torrent` appended, in the current \
-         folder.",
+        "The torrent file to write. By default, this is the name of the source with `.torrent` appended, in the \
+         current folder.",
     ),
-    option("announce")
-        .manual("The URL of a tracker. Repeat the option for another tier; separate the trackers of one tier with commas."),
+    option("announce").manual(
+        "The URL of a tracker. Repeat the option for another tier; separate the trackers of one tier with commas.",
+    ),
     option("piece-length").complete(Words(SIZES)).manual(
         "The piece length in bytes, a power of two such as `256K` or `1M`. By default, it depends on the size of the \
          source.",
@@ -27,7 +28,8 @@ pub(super) const CREATE: &[OptionEntry] = &[
     option("comment").manual("A comment."),
     option("web-seed").manual("The URL of a web seed."),
     option("source").manual(
-        "A tag in the info dictionary. It changes the info-hash, so that another tracker's swarm stays separate.",
+        "A tag in the info dictionary. It changes the info-hash, so that the swarms of different trackers stay \
+         separate.",
     ),
     option("exclude").manual("Leave out files and folders that match, such as `*.tmp`, `.git` or `docs/**`."),
     option("pad-files").manual("Insert padding files, so that every file begins at a piece boundary (BEP 47)."),
@@ -50,7 +52,7 @@ pub(super) const LIST: &[OptionEntry] = &[
     option("json").help("print one event instead of text").manual("Print one event instead of text."),
     option("peer")
         .help("fetch the metadata of a magnet link from this peer")
-        .manual("Fetch the metadata of a magnet link from this peer."),
+        .manual("Download the metadata of a magnet link from this peer."),
     option("stop-timeout")
         .help("give up if no data arrives for S seconds")
         .manual("Give up if no data arrives for _S_ seconds."),
@@ -78,7 +80,7 @@ pub(super) const EDIT: &[OptionEntry] = &[
     option("no-comment").manual("Remove the comment."),
     option("web-seed").manual("Replace all web seeds with this one."),
     option("no-web-seed").manual("Remove all web seeds."),
-    option("force").manual("Overwrite an existing file of `--output`."),
+    option("force").manual("Overwrite the file of `--output` if it exists."),
     HELP,
 ];
 
@@ -86,8 +88,8 @@ pub(super) const VERIFY: &[OptionEntry] = &[
     option("select").aliases(&["select-file"]).manual("Check only these files, named as for a download."),
     option("exclude").manual("Do not check these files."),
     option("incomplete-suffix").complete(Words(&[".part"])).manual(
-        "If a file does not exist, check the file with _SUFFIX_ appended to its name, as a download with this \
-         option leaves it. btsync names such files in lines that begin with `unfinished`.",
+        "If a file does not exist, check the file with _SUFFIX_ appended to its name, as a download with this option \
+         leaves it. btsync names such files in lines that begin with `unfinished`.",
     ),
     option("json").manual("Print one JSON object instead of lines."),
     option("quiet").manual("Show no progress bar, and print nothing if all files are intact."),

@@ -29,37 +29,37 @@ const fn configuration(long: &'static str) -> OptionEntry {
 
 pub(super) const OPTIONS: &[OptionEntry] = &[
     files("dir").default(".").complete(Folder).manual(
-        "Save the files in this folder. A folder after the torrent does the same; naming both on the command line \
-         is an error, and a folder after the torrent replaces a _DIR_ from the configuration file or the \
+        "Save the files in this folder. A folder after the torrent does the same. It is an error to give both on the \
+         command line. A folder after the torrent takes precedence over a _DIR_ from the configuration file or the \
          environment. The default is the current folder.",
     ),
     files("list").aliases(&["show-files"]).manual(
-        "Print the torrent's files with their numbers and sizes on standard output, mark those that are selected, \
-         and download nothing. For a magnet link, btsync first fetches the metadata. `btsync list` does the same. \
-         With `--json` the list is one event.",
+        "Print the numbers, sizes and names of the torrent's files to standard output, mark the selected files, and \
+         download nothing. For a magnet link, btsync first downloads the metadata. `btsync list` does the same. With \
+         `--json`, the list is one event.",
     ),
     files("select").aliases(&["select-file"]).manual(
         "Download only these files. _FILES_ is a list of numbers and ranges such as `1-5,8,12-`, a pattern, or a \
-         folder. A pattern without `/` matches a file name in any folder; a pattern with `/` matches a path, \
-         starting inside the torrent's own folder. Each must match at least one file, or btsync exits with 28. \
-         Files that are not selected never appear on disk: btsync keeps the parts of them that it needs for \
-         selected files in the hidden file `.INFOHASH.parts`.",
+         folder. A pattern without `/` matches a file name in any folder; a pattern with `/` matches a path below the \
+         torrent's own folder. Each must match at least one file, otherwise btsync exits with code 28. btsync does \
+         not create unselected files. It keeps their data that is part of selected pieces in the hidden file \
+         `.INFOHASH.parts`.",
     ),
-    files("exclude").manual("Do not download these files. _FILES_ is as for `--select`."),
+    files("exclude").manual("Do not download these files. _FILES_ has the same form as for `--select`."),
     files("out").aliases(&["index-out"]).manual(
-        "Save the file with this number as _PATH_, relative to the download folder. `--list` shows the numbers. Not \
-         allowed with several torrents.",
+        "Rename or move a file: save the file with this number as _PATH_, relative to the download folder. `--list` \
+         shows the numbers. To resume, use the same option again. Not allowed with several torrents.",
     ),
     files("sequential").manual("Download the pieces in order instead of the rarest first."),
     files("first-and-last").manual("Download the first and the last piece of each file before all other pieces."),
     files("file-allocation").default("sparse").complete(Words(&["none", "sparse", "falloc"])).manual(
-        "When to allocate disk space. *sparse* gives files their full length at once, but uses disk space only as \
-         data arrives. *falloc* allocates all disk space at the start; on a file system that cannot do that, it is \
+        "Choose when files take disk space. *sparse* gives files their full length at once, but uses disk space only \
+         as data arrives. *falloc* allocates all disk space at the start; on a file system that cannot do that, it is \
          the same as *sparse*. *none* uses disk space as data arrives, and no file is longer than the data received \
          so far.",
     ),
     files("incomplete-suffix").complete(Words(&[".part"])).manual(
-        "Append _SUFFIX_, such as `.part`, to the names of files until all wanted files are complete; then btsync \
+        "Append _SUFFIX_, such as `.part`, to the names of files until all selected files are complete; then btsync \
          renames them. To resume such a download, use the same option again.",
     ),
     files("allow-hidden").manual(
@@ -67,17 +67,17 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          torrent can write to `.ssh` or `.bashrc`. Names deeper inside the torrent always keep their dots.",
     ),
     files("overwrite").aliases(&["allow-overwrite"]).manual(
-        "Overwrite existing files that btsync did not create. Pieces of them that verify are kept. btsync replaces \
-         a file that has several hard links with a copy; the other links keep the old content. This option also \
-         allows `--save-torrent` to replace an existing file.",
+        "Overwrite existing files that btsync did not create. Pieces of them that verify are kept. btsync replaces a \
+         file that has several hard links with a copy; the other links keep the old content. This option also allows \
+         `--save-torrent` to replace an existing file.",
     ),
     files("fsync").manual(
         "Wait until all files and folders are on the disk before the download counts as complete. Without this \
          option, a power failure can lose the data written last; killing btsync does not.",
     ),
     files("verify").aliases(&["check-integrity"]).manual(
-        "Hash all data on disk, whatever the resume data says about it. btsync then downloads the blocks of \
-         unfinished pieces again.",
+        "Hash all data on disk, even if the resume data says that it is unchanged. btsync then downloads the blocks \
+         of unfinished pieces again.",
     ),
     files("save-torrent").complete(File).manual(
         "Save the torrent file of a magnet link or a URL as this file, or, if _F_ is a folder, in that folder under \
@@ -85,53 +85,53 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     seeding("seed").manual("Keep seeding until stopped."),
     seeding("seed-time").manual(
-        "Seed for this many minutes after the download; fractions are allowed. 0 means no seeding, whatever the \
-         ratio.",
+        "Seed for this many minutes after the download; fractions are allowed. 0 means no seeding, even with \
+         `--seed-ratio`.",
     ),
     seeding("seed-ratio").manual(
-        "Seed until _R_ times the torrent's size has been uploaded; 1.5 is one and a half times. Uploads of earlier \
-         runs count, as far as the resume data records them. 0 means no seeding.",
+        "Seed until the ratio is _R_: until _R_ times the torrent's size has been uploaded, as in `1.5`. Uploads of \
+         earlier runs count, as far as the resume data records them. 0 means no seeding.",
     ),
     seeding("super-seed").manual(
         "Super-seeding (BEP 16), for the first seeder of a new torrent. Together with `--seed`, btsync shows each \
-         peer only a few pieces at a time, and others once those have spread, so that it uploads little more than \
-         one copy before two other peers are complete. This takes effect only if all data is complete at the start.",
+         peer only a few pieces at a time, and others once those have spread, so that it uploads little more than one \
+         copy before two other peers are complete. This takes effect only if all data is complete at the start.",
     ),
     network("listen-port").default("6881-6889").manual(
-        "Listen on this TCP port. The DHT uses the UDP port of the same number. If _P_ is a range `A-B`, btsync \
-         uses the first free port in it.",
+        "Listen on this TCP port. The DHT uses the UDP port of the same number. If _P_ is a range `A-B`, btsync uses \
+         the first free port in it. If a firewall or router blocks the port, set up port forwarding for TCP and UDP; \
+         btsync does not do this by itself.",
     ),
     network("max-peers").default("300").manual(
-        "Allow at most this many connections, incoming and outgoing together, for all torrents together; from 1 to \
+        "Allow at most this many connections, incoming and outgoing, for all torrents together. _N_ is from 1 to \
          5000.",
     ),
     network("max-download-limit").aliases(&["max-overall-download-limit"]).default("0").manual(
-        "Limit the download rate of all peers together to this many bytes per second. `K` and `M` are multiples of \
-         1024, as in `500K` or `1.5M`. 0 is no limit. Signals lift and restore the limit while btsync runs; see \
-         {SIGNALS}.",
+        "Limit the download rate of all peers and all torrents together to this many bytes per second. `K` and `M` \
+         are multiples of 1024, as in `500K` or `1.5M`. 0 means no limit. Signals remove and restore the limit while \
+         btsync runs; see {SIGNALS}.",
     ),
     network("max-upload-limit")
         .aliases(&["max-overall-upload-limit"])
         .default("0")
         .manual("Limit the upload rate to all peers together, in the same way as `--max-download-limit`."),
     network("encryption").default("prefer").complete(Words(&["prefer", "require", "off"])).manual(
-        "Encrypt connections to peers (MSE/PE, protocol encryption). *prefer* allows plain and encrypted \
-         connections, and tries the other kind if one fails. *require* allows encrypted connections only. *off* \
-         allows plain connections only.",
+        "Encrypt connections to peers (MSE/PE, protocol encryption). *prefer* allows plain and encrypted connections, \
+         and tries the other kind if one fails. *require* allows encrypted connections only. *off* allows plain \
+         connections only.",
     ),
     network("dscp").default("le").complete(Words(&["le", "none", "cs1", "af11", "ef"])).manual(
         "Mark packets to peers with this class (DSCP, the differentiated services code point), for IPv4 and IPv6. \
-         *le* asks routers to send all other traffic first. *none* sets no mark. Other classes go by name, such as \
-         *cs1* or *af11*, or by number, 0 to 63.",
+         *le* (lower effort) asks routers to send all other traffic first. *none* sets no mark. Other classes go by \
+         name, such as *cs1* or *af11*, or by number, 0 to 63.",
     ),
     network("interface").aliases(&["bind"]).complete(Interface).manual(
-        "Use only this network interface, such as `wg0` of a VPN, for peers, trackers, the DHT, local peer discovery and \
-         incoming connections. _IF_ can also be a local address: btsync then uses that address and the interface \
-         that has it. If the interface or the address disappears, btsync sends nothing.\n\n\
-         Host name look-ups, DNS included, are not bound: the system's resolver makes them in its own way, and may \
-         ask for the names of trackers and peers outside a VPN. To prevent that, let the resolver use the VPN as \
-         well, or name addresses instead of hosts. btsync uses no proxy with this option. Before Linux 5.7 the \
-         option needs the capability `CAP_NET_RAW`.",
+        "Use only this network interface, such as `wg0` of a VPN, for peers, trackers, the DHT, local discovery and \
+         incoming connections. _IF_ can also be a local address: btsync then uses that address and the interface that \
+         has it. If the interface or the address disappears, btsync sends nothing.\n\n\
+         Host name look-ups are not bound: the system's resolver may send DNS queries for trackers and peers outside \
+         the VPN. To prevent this, configure the resolver to use the VPN, or use addresses instead of host names. \
+         btsync uses no proxy with this option. Before Linux 5.7 the option needs the capability `CAP_NET_RAW`.",
     ),
     network("peer-id-prefix").manual(
         "The first eight bytes of the peer ID in announces and handshakes, for trackers that allow only certain \
@@ -147,54 +147,54 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     network("peer").manual("Connect to this peer."),
     network("bt-tracker").manual(
-        "Announce to this tracker too, whatever the torrent's own trackers answer. _URL_ can be a list separated by \
+        "Always announce to this tracker, in addition to the torrent's own trackers. _URL_ can be a list separated by \
          commas.",
     ),
     network("bt-exclude-tracker").manual(
-        "Do not announce to this tracker of the torrent. _URL_ can be a list separated by commas. `*` stands for \
-         all of them.",
+        "Do not announce to this tracker of the torrent. _URL_ can be a list separated by commas. `*` stands for all \
+         of them.",
     ),
     network("no-dht").manual("Do not use the DHT (distributed hash table, BEP 5 and 32)."),
-    network("dht-entry-point").manual("Use this node too when joining the DHT."),
+    network("dht-entry-point").manual("Also use this node to join the DHT."),
     network("no-lsd").manual("Do not look for peers in the local network (local service discovery, BEP 14)."),
-    network("no-pex").manual("Do not exchange peer addresses with other peers (PEX, BEP 11)."),
+    network("no-pex").manual("Do not exchange peer addresses with connected peers (PEX, BEP 11)."),
     several("input-file").complete(File).manual(
-        "Also download the torrents listed in this file: one torrent file, magnet link or URL on each line. \
-         Relative paths start at the current folder. Blank lines and lines that begin with `#` are ignored. `-` is \
-         standard input.",
+        "Also download the torrents listed in this file: one torrent file, magnet link or URL on each line. Relative \
+         paths start at the current folder. Blank lines and lines that begin with `#` are ignored. `-` is standard \
+         input.",
     ),
     several("max-concurrent").aliases(&["max-concurrent-downloads"]).default("5").manual(
         "Download at most this many torrents at once; the others wait in a queue, in order. Torrents that are \
          complete and seeding do not count.",
     ),
     several("watch").complete(Folder).manual(
-        "Start each `.torrent` file in this folder, and the links in `.magnet` files: those that exist, and those that \
-         are written, moved or linked there later. btsync runs until stopped. If a file is not valid yet, btsync reads \
-         it again when it changes. btsync does not change or delete these files.\n\n\
-         btsync never starts a torrent or link that a download brought, even if downloads go to the same folder. To \
-         start one, copy it.",
+        "Start each `.torrent` file in this folder, and the links in `.magnet` files: the existing files, and the \
+         files that are written, moved or linked there later. btsync runs until stopped. If a file is not valid yet, \
+         btsync reads it again when it changes. btsync does not change or delete these files.\n\n\
+         btsync does not start a torrent or link that a download contained, even if downloads go to the same folder. \
+         To start one, copy it.",
     ),
     output("json").manual(
-        "Write events for programs to standard output, one JSON object on each line; `docs/json.md` describes them. \
+        "Write events for programs to standard output, one JSON object per line; `docs/json.md` describes them. \
          Messages for people still go to standard error.",
     ),
     output("plain")
         .manual("Print plain lines instead of the live view, even on a terminal. This suits screen readers."),
     output("quiet").manual("Print errors only."),
     output("verbose").manual(
-        "Print debug logs. By default btsync prints warnings and errors. The environment variable `RUST_LOG` \
-         selects more precisely what to log.",
+        "Print debug logs. By default btsync prints warnings and errors. The environment variable `RUST_LOG` selects \
+         log messages more precisely.",
     ),
     output("stop-timeout")
         .manual("Give up if no data arrives for _S_ seconds. btsync then exits with code 2 and prints the reason."),
     output("on-download-complete").aliases(&["on-complete", "on-bt-download-complete"]).manual(
         "Run _CMD_ in a shell when a download becomes complete. Its environment contains `BTSYNC_NAME`, \
-         `BTSYNC_PATH`, `BTSYNC_FOLDER`, `BTSYNC_INFO_HASH` and `BTSYNC_TOTAL`. The paths are absolute. \
-         `BTSYNC_PATH` is the path of the only file, or of the torrent's own folder; it is empty if `--out` moved \
-         one of several files.\n\n\
-         The command runs at least once, if necessary at the next start after a crash. It does not run for data \
-         that was complete at the first start. btsync waits for the command before it exits. If the command fails, \
-         btsync reports that, and exits with 1 instead of 0.",
+         `BTSYNC_PATH`, `BTSYNC_FOLDER`, `BTSYNC_INFO_HASH` and `BTSYNC_TOTAL`. The paths are absolute. `BTSYNC_PATH` \
+         is the path of the only file, or of the torrent's own folder; it is empty if `--out` moved one of several \
+         files.\n\n\
+         The command runs at least once, if necessary at the next start after a crash. It does not run for data that \
+         was complete at the first start, except with `--on-complete-always`. btsync waits for the command before it \
+         exits. If the command fails, btsync reports that, and exits with code 1 instead of 0.",
     ),
     output("on-complete-always")
         .manual("Also run the command of `--on-download-complete` if all data was complete at the start."),
@@ -205,8 +205,8 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
         .manual("Read options from this file instead of the default one. The file must exist. See {FILES}."),
     configuration("no-config").scope(OptionScope::NotInFile).manual("Read no configuration file."),
     configuration("show-config").scope(OptionScope::CommandLine).manual(
-        "Print every option with its value and where the value comes from, one on each line, and exit. URLs are \
-         shown with scheme, host and port only.",
+        "Print every option with its value and where the value comes from, one on each line, and exit. URLs are shown \
+         with scheme, host and port only.",
     ),
     configuration("help")
         .scope(OptionScope::CommandLine)
