@@ -273,10 +273,10 @@ impl Client {
     }
 }
 
-/// How many of `max_connections` are open to one of `sessions` torrents while the others have `others`. A torrent with less
+/// How many of `max_connections` are open to one of `torrents` while the others have `others`. A torrent with less
 /// than its share may take it at any time; those with more then have too many and close some.
-fn capacity(max_connections: usize, sessions: usize, others: usize) -> usize {
-    let part = (max_connections / sessions.max(1)).max(MIN_PEERS_PER_TORRENT.min(max_connections));
+fn capacity(max_connections: usize, torrents: usize, others: usize) -> usize {
+    let part = (max_connections / torrents.max(1)).max(MIN_PEERS_PER_TORRENT.min(max_connections));
     part.max(max_connections.saturating_sub(others))
 }
 

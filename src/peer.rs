@@ -76,7 +76,7 @@ pub struct TorrentContext {
     /// Whether we exchange peers with our peers (BEP 11); false in private torrents.
     pub pex: bool,
     /// Whether these connections only fetch the metadata, so that no blocks can be requested yet.
-    pub wants_info: bool,
+    pub is_fetching_metadata: bool,
     /// The address or interface that our sockets are bound to.
     pub bind: Bind,
     /// The DSCP class of our packets.
@@ -131,8 +131,8 @@ pub struct ContextSettings {
     pub encryption: Encryption,
     /// See [`TorrentContext::pex`].
     pub pex: bool,
-    /// See [`TorrentContext::wants_info`].
-    pub wants_info: bool,
+    /// See [`TorrentContext::is_fetching_metadata`].
+    pub is_fetching_metadata: bool,
     /// See [`TorrentContext::bind`].
     pub bind: Bind,
     /// See [`TorrentContext::dscp`].
@@ -152,35 +152,35 @@ impl ContextSettings {
 
 impl TorrentContext {
     /// The shared context of a torrent that starts now.
-    pub fn new(terms: ContextSettings, pieces: PieceManager, events: Sender<TorrentMessage>) -> Arc<TorrentContext> {
+    pub fn new(settings: ContextSettings, pieces: PieceManager, events: Sender<TorrentMessage>) -> Arc<TorrentContext> {
         let (shutdown_sender, shutdown) = bounded(0);
         Arc::new(TorrentContext {
-            info_hash: terms.info_hash,
-            peer_id: terms.peer_id,
-            encryption: terms.encryption,
+            info_hash: settings.info_hash,
+            peer_id: settings.peer_id,
+            encryption: settings.encryption,
             port: AtomicU16::new(0),
             dht_port: AtomicU16::new(0),
-            pex: terms.pex,
-            wants_info: terms.wants_info,
-            bind: terms.bind,
-            dscp: terms.dscp,
-            client: terms.client,
+            pex: settings.pex,
+            is_fetching_metadata: settings.is_fetching_metadata,
+            bind: settings.bind,
+            dscp: settings.dscp,
+            client: settings.client,
             info: OnceLock::new(),
             pieces,
             roster: Roster::default(),
             slabs: SlabPool::new(SLAB, 8),
-            throttle: terms.throttle,
+            throttle: settings.throttle,
             downloaded: Counter::default(),
             uploaded: Counter::default(),
             paused: Flag::default(),
             stopping: Flag::default(),
-            wake_pipe: if terms.wants_info { WakePipe::new() } else { WakePipe::default() },
+            wake_pipe: if settings.is_fetching_metadata { WakePipe::new() } else { WakePipe::default() },
             remembered: AtomicUsize::new(0),
             events,
             shutdown,
             shutdown_sender: Mutex::new(Some(shutdown_sender)),
             super_seeding: OnceLock::new(),
-            started: terms.started,
+            started: settings.started,
             connections: AtomicU32::new(0),
             flow: Counter::default(),
             flow_updated_at: Counter::default(),
@@ -212,7 +212,7 @@ impl TorrentContext {
 
     /// Bytes of the whole torrent that are still missing, for announces; one block's length while the size is unknown.
     pub fn left(&self) -> u64 {
-        if self.wants_info { u64::from(BLOCK_SIZE) } else { self.pieces.missing() }
+        if self.is_fetching_metadata { u64::from(BLOCK_SIZE) } else { self.pieces.missing() }
     }
 
     /// The event of an announce: `due` if there is one, else `paused` if we are a partial seed (BEP 21).

@@ -189,8 +189,8 @@ impl Torrent {
             // The files and the part file. Descriptors reserved beyond that would be missing for connections, once for each
             // of several torrents.
             config.max_open_files = config.max_open_files.min(torrent.files.len() + 1);
-            config.nodes.extend(torrent.nodes.iter().map(|(client, port)| {
-                if client.contains(':') { format!("[{client}]:{port}") } else { format!("{client}:{port}") }
+            config.nodes.extend(torrent.nodes.iter().map(|(host, port)| {
+                if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
             }));
         }
         let opening_order = client.opening_order(&inner.display_name, false);

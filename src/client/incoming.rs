@@ -177,10 +177,10 @@ fn deliver(
 ) -> Result<(), DisconnectReason> {
     const ANOTHER: DisconnectReason = DisconnectReason::Handshake("another torrent");
     let swarms: Vec<_> = torrents.iter().map(|torrent| (torrent.info_hash, torrent.encryption)).collect();
-    let mut line = PeerStream::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT, received);
-    let meant = line.respond_for_any(&swarms)?;
-    let swarm = line.read_info_hash()?;
-    let rest = line.finish();
+    let mut handshake = PeerStream::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT, received);
+    let meant = handshake.respond_for_any(&swarms)?;
+    let swarm = handshake.read_info_hash()?;
+    let rest = handshake.finish();
     let torrent =
         torrents.iter().find(|torrent| torrent.info_hash == swarm && torrent.is_accepting()).ok_or(ANOTHER)?;
     match meant {

@@ -29,7 +29,7 @@ const YIELDS: usize = 8;
 
 /// The block path of one connection.
 pub struct BlockReceiver<'a> {
-    shared: &'a TorrentContext,
+    context: &'a TorrentContext,
     peer: &'a Peer,
     /// Blocks noted since the last `take`, with the position of their bytes in the buffer.
     blocks: Vec<(BlockRequest, Range<usize>)>,
@@ -63,9 +63,9 @@ pub enum BlocksOutcome {
 
 impl<'a> BlockReceiver<'a> {
     /// A receiver that has received nothing yet.
-    pub fn new(shared: &'a TorrentContext, peer: &'a Peer) -> BlockReceiver<'a> {
+    pub fn new(context: &'a TorrentContext, peer: &'a Peer) -> BlockReceiver<'a> {
         BlockReceiver {
-            shared,
+            context,
             peer,
             blocks: Vec::new(),
             last: None,
@@ -85,7 +85,7 @@ impl<'a> BlockReceiver<'a> {
 
     /// The offset in the torrent at which the next block starts if it follows the last one; `None` before the first block.
     pub fn next_offset(&self) -> Option<u64> {
-        let layout = self.shared.pieces.storage().layout();
+        let layout = self.context.pieces.storage().layout();
         self.last.map(|last| layout.offset(last.piece, last.begin) + u64::from(last.length))
     }
 
@@ -101,7 +101,7 @@ impl<'a> BlockReceiver<'a> {
         self.cancel_elsewhere();
         let unrequested_bytes = self.unrequested_bytes();
         let useful = self.count();
-        self.peer.refill(self.shared); // before the disk, so that the peer need not wait for it
+        self.peer.refill(self.context); // before the disk, so that the peer need not wait for it
         let taken = if useful {
             BlocksOutcome::Useful
         } else {
@@ -123,7 +123,7 @@ impl<'a> BlockReceiver<'a> {
         if !hashed {
             self.hash(bytes);
         }
-        self.shared.pieces.written(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.complete);
+        self.context.pieces.written(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.complete);
         self.blocks.clear();
         for piece in std::mem::take(&mut self.complete) {
             self.finish(piece)?;
@@ -133,7 +133,7 @@ impl<'a> BlockReceiver<'a> {
 
     /// Asks the piece manager which blocks to write.
     fn accept(&mut self) {
-        self.shared.pieces.accept(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.accepted);
+        self.context.pieces.accept(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.accepted);
         if self.failures != self.accepted.failures {
             // A piece was discarded, so a running hash may no longer match the data on disk.
             self.failures = self.accepted.failures;
@@ -151,7 +151,7 @@ impl<'a> BlockReceiver<'a> {
 
     /// Counts the received blocks. Returns whether any of them had been requested: only those extend the requests' deadline.
     fn count(&mut self) -> bool {
-        let now = self.shared.now();
+        let now = self.context.now();
         let (mut blocks, mut bytes, mut all) = (0, 0, 0);
         {
             let mut requests = self.peer.requesting.pipeline.lock();
@@ -170,9 +170,9 @@ impl<'a> BlockReceiver<'a> {
                 self.peer.requesting.deadline_moved.notify_all(); // earlier than the deadline thread expects
             }
         }
-        self.shared.downloaded.add(all);
+        self.context.downloaded.add(all);
         if blocks > 0 {
-            self.shared.throttle.uplink.note_download();
+            self.context.throttle.uplink.note_download();
             self.peer.rates.downloaded.add(bytes);
             self.peer.note_payload(now, bytes);
         }
@@ -186,7 +186,7 @@ impl<'a> BlockReceiver<'a> {
         }
         let mut requests = self.peer.requesting.pipeline.lock();
         let deadline = requests.next_deadline();
-        requests.note_partial_block(self.shared.now(), (frame.len() - PIECE_HEADER_LENGTH) as u64);
+        requests.note_partial_block(self.context.now(), (frame.len() - PIECE_HEADER_LENGTH) as u64);
         if requests.next_deadline() < deadline {
             self.peer.requesting.deadline_moved.notify_all();
         }
@@ -195,25 +195,25 @@ impl<'a> BlockReceiver<'a> {
     /// Near the end of the download, the same blocks were requested from other peers too: cancels those requests.
     fn cancel_elsewhere(&mut self) {
         for (key, block) in self.accepted.cancels.drain(..) {
-            if let Some(other) = self.shared.roster.get(key)
+            if let Some(other) = self.context.roster.get(key)
                 && other.requesting.pipeline.lock().remove(&block)
             {
                 other.send(WriterCommand::Cancel(block));
-                other.refill(self.shared);
+                other.refill(self.context);
             }
         }
     }
 
     /// Whether another thread is writing to the file of the first block.
     fn is_file_busy(&self) -> bool {
-        let storage = self.shared.pieces.storage();
+        let storage = self.context.pieces.storage();
         let first = self.blocks.first();
         first.is_some_and(|(b, _)| storage.is_being_written(storage.layout().offset(b.piece, b.begin)))
     }
 
     /// Writes each run of blocks that are adjacent on disk in one call.
     fn write(&self, bytes: &[u8]) -> Result<(), DisconnectReason> {
-        let storage = self.shared.pieces.storage();
+        let storage = self.context.pieces.storage();
         let layout = storage.layout();
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(self.blocks.len());
         let mut blocks = self.blocks.iter().peekable();
@@ -229,7 +229,7 @@ impl<'a> BlockReceiver<'a> {
             let joins = blocks.peek().is_some_and(|(next, _)| layout.offset(next.piece, next.begin) == end);
             if !joins {
                 if let Err(error) = storage.write_vectored_at(start, &slices) {
-                    self.shared.report(PeerEvent::Storage(error));
+                    self.context.report(PeerEvent::Storage(error));
                     return Err(DisconnectReason::Disk);
                 }
                 slices.clear();
@@ -259,44 +259,44 @@ impl<'a> BlockReceiver<'a> {
 
     /// All blocks of a piece are written: hashes the bytes that the running hash does not cover, and settles the piece.
     fn finish(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
-        let storage = self.shared.pieces.storage();
+        let storage = self.context.pieces.storage();
         let size = storage.layout().piece_size(piece);
         let running = self.hashes.remove(&piece).unwrap_or(RunningHash { sha: Sha1::new(), upto: 0 });
         let sum = if running.upto == size {
             running.sha.finalize().into()
         } else {
-            let mut slab = self.shared.slabs.take();
+            let mut slab = self.context.slabs.take();
             self.or_disconnect(hash_range(storage, piece, running.upto, running.sha, &mut slab))?
         };
-        let is_valid = self.shared.pieces.hash(piece) == Some(sum);
+        let is_valid = self.context.pieces.hash(piece) == Some(sum);
         if !is_valid {
             self.record_failed_blocks(piece)?;
         }
-        let verdict = self.shared.pieces.settle(piece, is_valid);
+        let verdict = self.context.pieces.settle(piece, is_valid);
         if !is_valid {
             let restored = verdict.restored > 0;
-            self.shared.report(PeerEvent::PieceFailed { piece, senders: verdict.senders, restored });
-            refill_idle_peers(self.shared);
+            self.context.report(PeerEvent::PieceFailed { piece, senders: verdict.senders, restored });
+            refill_idle_peers(self.context);
             return Ok(());
         }
         // Seeds get HAVEs too: other clients show our progress by them, and ban tools take a peer without progress for a
         // cheater.
-        for other in self.shared.roster.all() {
+        for other in self.context.roster.all() {
             other.queue_have(piece);
         }
-        for other in self.shared.roster.pick(&verdict.no_longer_wanted) {
-            other.refresh_interest(self.shared);
+        for other in self.context.roster.pick(&verdict.no_longer_wanted) {
+            other.refresh_interest(self.context);
         }
         self.find_corrupt_senders(piece)?;
-        if self.shared.pieces.is_complete() {
-            self.shared.report(PeerEvent::Complete);
+        if self.context.pieces.is_complete() {
+            self.context.report(PeerEvent::Complete);
         }
         Ok(())
     }
 
     /// A piece with blocks of several peers failed: records who sent which block, before the piece can be written again.
     fn record_failed_blocks(&self, piece: PieceIndex) -> Result<(), DisconnectReason> {
-        let pieces = &self.shared.pieces;
+        let pieces = &self.context.pieces;
         let block_senders = pieces.block_senders(piece);
         if !block_senders.is_empty() {
             pieces.record_failed_blocks(piece, &block_senders, &self.block_hashes(piece)?);
@@ -306,11 +306,11 @@ impl<'a> BlockReceiver<'a> {
 
     /// A piece passed its hash check. If it had failed before, the comparison shows who sent wrong blocks.
     fn find_corrupt_senders(&self, piece: PieceIndex) -> Result<(), DisconnectReason> {
-        let pieces = &self.shared.pieces;
+        let pieces = &self.context.pieces;
         if pieces.is_suspected(piece) {
             let senders = pieces.find_corrupt_senders(piece, &self.block_hashes(piece)?);
             if !senders.is_empty() {
-                self.shared.report(PeerEvent::CorruptSendersFound { piece, senders });
+                self.context.report(PeerEvent::CorruptSendersFound { piece, senders });
             }
         }
         Ok(())
@@ -318,13 +318,13 @@ impl<'a> BlockReceiver<'a> {
 
     /// The SHA-1 of each block of a piece, read from disk.
     fn block_hashes(&self, piece: PieceIndex) -> Result<Vec<PieceHash>, DisconnectReason> {
-        self.or_disconnect(hash_blocks(self.shared.pieces.storage(), piece, &mut self.shared.slabs.take()))
+        self.or_disconnect(hash_blocks(self.context.pieces.storage(), piece, &mut self.context.slabs.take()))
     }
 
     /// If the disk failed, tells the torrent's loop and ends the connection.
     fn or_disconnect<T>(&self, result: Result<T, StorageError>) -> Result<T, DisconnectReason> {
         result.map_err(|error| {
-            self.shared.report(PeerEvent::Storage(error));
+            self.context.report(PeerEvent::Storage(error));
             DisconnectReason::Disk
         })
     }

@@ -67,14 +67,14 @@ impl Connection {
     /// # Errors
     /// If no socket or thread can be created.
     pub fn dial(
-        shared: &Arc<TorrentContext>,
+        context: &Arc<TorrentContext>,
         key: PeerKey,
         addr: SocketAddr,
         opening: DialMode,
         timeout: Duration,
     ) -> io::Result<Connection> {
-        let socket = shared.bind.outgoing_socket(addr)?;
-        Connection::spawn(shared, key, addr, socket.into(), ConnectionOrigin::Outgoing { opening, timeout })
+        let socket = context.bind.outgoing_socket(addr)?;
+        Connection::spawn(context, key, addr, socket.into(), ConnectionOrigin::Outgoing { opening, timeout })
     }
 
     /// Serves an incoming connection on a new thread; `received` is its handshake, if that has been read already.
@@ -82,40 +82,40 @@ impl Connection {
     /// # Errors
     /// If no thread can be created.
     pub fn accept(
-        shared: &Arc<TorrentContext>,
+        context: &Arc<TorrentContext>,
         key: PeerKey,
         stream: TcpStream,
         addr: SocketAddr,
         received: Option<Box<IncomingHandshake>>,
     ) -> io::Result<Connection> {
-        Connection::spawn(shared, key, addr, stream, ConnectionOrigin::Incoming(received))
+        Connection::spawn(context, key, addr, stream, ConnectionOrigin::Incoming(received))
     }
 
     fn spawn(
-        shared: &Arc<TorrentContext>,
+        context: &Arc<TorrentContext>,
         key: PeerKey,
         addr: SocketAddr,
         stream: TcpStream,
-        caller: ConnectionOrigin,
+        origin: ConnectionOrigin,
     ) -> io::Result<Connection> {
         let (stream, received, dismissed) = (Arc::new(stream), Arc::default(), Arc::default());
         let mut connection = Connection { addr, stream, received, dismissed, thread: None, kept: None };
-        connection.start(shared, key, caller)?;
+        connection.start(context, key, origin)?;
         Ok(connection)
     }
 
     /// Starts the reader's thread.
-    fn start(&mut self, shared: &Arc<TorrentContext>, key: PeerKey, caller: ConnectionOrigin) -> io::Result<()> {
-        let (shared, addr) = (shared.clone(), self.addr);
+    fn start(&mut self, context: &Arc<TorrentContext>, key: PeerKey, origin: ConnectionOrigin) -> io::Result<()> {
+        let (context, addr) = (context.clone(), self.addr);
         let (stream, noted, dismissed) = (self.stream.clone(), self.received.clone(), self.dismissed.clone());
         let thread = Builder::new().name(format!("read {key:?}")).stack_size(STACK).spawn(move || {
-            let life = AssertUnwindSafe(|| run_connection(&shared, key, addr, &stream, &noted, dismissed, caller));
+            let life = AssertUnwindSafe(|| run_connection(&context, key, addr, &stream, &noted, dismissed, origin));
             let why = match catch_unwind(life).unwrap_or(Err(DisconnectReason::Bug)) {
                 Ok(established) => return Some(established),
                 Err(gone) => gone,
             };
             let _ = stream.shutdown(Shutdown::Both);
-            shared.report(PeerEvent::Disconnected { key, addr, why });
+            context.report(PeerEvent::Disconnected { key, addr, why });
             None
         })?;
         self.thread = Some(thread);
@@ -134,10 +134,10 @@ impl Connection {
     ///
     /// # Errors
     /// If no thread can be created.
-    pub fn continue_kept(&mut self, shared: &Arc<TorrentContext>, key: PeerKey) -> io::Result<()> {
+    pub fn continue_kept(&mut self, context: &Arc<TorrentContext>, key: PeerKey) -> io::Result<()> {
         self.kept
             .take()
-            .map_or(Ok(()), |established| self.start(shared, key, ConnectionOrigin::Established(established)))
+            .map_or(Ok(()), |established| self.start(context, key, ConnectionOrigin::Established(established)))
     }
 
     /// Whether the peer has sent any byte.
@@ -168,59 +168,59 @@ impl Connection {
 
 /// Runs one connection. Returns the reason for its end, or the established connection with which the download continues.
 fn run_connection(
-    shared: &Arc<TorrentContext>,
+    context: &Arc<TorrentContext>,
     key: PeerKey,
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
     received: &AtomicBool,
     dismissed: Arc<Flag>,
-    caller: ConnectionOrigin,
+    origin: ConnectionOrigin,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
-    let established = match caller {
+    let established = match origin {
         ConnectionOrigin::Established(established) => *established,
-        caller => {
-            let incoming = matches!(caller, ConnectionOrigin::Incoming(_));
-            let (theirs, rest) = shake_hands(shared, addr, stream, received, caller)?;
+        origin => {
+            let incoming = matches!(origin, ConnectionOrigin::Incoming(_));
+            let (theirs, rest) = shake_hands(context, addr, stream, received, origin)?;
             EstablishedConnection { theirs, incoming, rest, before: None }
         }
     };
-    exchange_messages(shared, key, addr, stream, dismissed, established)
+    exchange_messages(context, key, addr, stream, dismissed, established)
 }
 
 /// Connects if we dial, then exchanges handshakes.
 fn shake_hands(
-    shared: &TorrentContext,
+    context: &TorrentContext,
     addr: SocketAddr,
     stream: &TcpStream,
     received: &AtomicBool,
-    caller: ConnectionOrigin,
+    origin: ConnectionOrigin,
 ) -> Result<(Handshake, StreamState), DisconnectReason> {
-    if shared.is_stopping() {
+    if context.is_stopping() {
         return Err(DisconnectReason::Closed);
     }
-    let incoming = matches!(caller, ConnectionOrigin::Incoming(_));
-    bind::mark(stream, shared.dscp);
-    if let ConnectionOrigin::Outgoing { timeout, .. } = caller {
+    let incoming = matches!(origin, ConnectionOrigin::Incoming(_));
+    bind::mark(stream, context.dscp);
+    if let ConnectionOrigin::Outgoing { timeout, .. } = origin {
         let connected = SockRef::from(stream).connect_timeout(&addr.into(), timeout);
         connected.map_err(|e| DisconnectReason::Unreachable(reason(&e)))?;
     }
     stream.set_nodelay(true).map_err(|e| DisconnectReason::io(&e))?;
-    let dht = shared.dht_port.load(Ordering::Acquire) != 0;
-    let ours = Handshake::ours(shared.info_hash, shared.peer_id, dht);
+    let dht = context.dht_port.load(Ordering::Acquire) != 0;
+    let ours = Handshake::ours(context.info_hash, context.peer_id, dht);
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
     let mut peer_stream = PeerStream::new(stream, deadline, received);
-    match caller {
+    match origin {
         ConnectionOrigin::Outgoing { opening, .. } => {
-            peer_stream.initiate(opening, shared.encryption, &ours).map_err(unanswered)?;
+            peer_stream.initiate(opening, context.encryption, &ours).map_err(unanswered)?;
         }
-        ConnectionOrigin::Incoming(None) => peer_stream.respond(shared.encryption, shared.info_hash)?,
-        ConnectionOrigin::Incoming(Some(greeting)) => {
-            peer_stream = PeerStream::resume(stream, deadline, received, greeting.rest);
+        ConnectionOrigin::Incoming(None) => peer_stream.respond(context.encryption, context.info_hash)?,
+        ConnectionOrigin::Incoming(Some(handshake)) => {
+            peer_stream = PeerStream::resume(stream, deadline, received, handshake.rest);
         }
         ConnectionOrigin::Established(_) => {} // never happens: `run_connection` handles it
     }
     let swarm = if incoming { peer_stream.read_info_hash() } else { peer_stream.read_info_hash().map_err(unanswered) }?;
-    if swarm != shared.info_hash {
+    if swarm != context.info_hash {
         return Err(DisconnectReason::Handshake("another torrent"));
     }
     if incoming {
@@ -228,7 +228,7 @@ fn shake_hands(
     }
     let theirs =
         if incoming { peer_stream.read_handshake() } else { peer_stream.read_handshake().map_err(unanswered) }?;
-    if theirs.peer_id == shared.peer_id {
+    if theirs.peer_id == context.peer_id {
         return Err(DisconnectReason::Ourselves);
     }
     let rest = peer_stream.finish();
@@ -250,7 +250,7 @@ fn unanswered(gone: DisconnectReason) -> DisconnectReason {
 /// From the handshake to the end: adds the peer, runs the three threads, removes the peer. If only the metadata phase ended,
 /// returns the connection to continue with.
 fn exchange_messages(
-    shared: &Arc<TorrentContext>,
+    context: &Arc<TorrentContext>,
     key: PeerKey,
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
@@ -259,7 +259,7 @@ fn exchange_messages(
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
     let EstablishedConnection { theirs, incoming, rest, before } = established;
     let (outbox, inbox) = outbox();
-    let mut peer = Peer::new(key, addr, incoming, &theirs, shared.now(), stream.clone(), outbox);
+    let mut peer = Peer::new(key, addr, incoming, &theirs, context.now(), stream.clone(), outbox);
     let was_kept = before.is_some();
     if let Some(before) = before {
         peer = peer.with_state_of(&before);
@@ -267,27 +267,27 @@ fn exchange_messages(
     peer.lifecycle.dismissed = dismissed;
     peer.encrypted = Flag::new(rest.ciphers.is_some());
     let peer = Arc::new(peer);
-    match shared.roster.admit(&peer, shared.peer_id, shared.now()) {
+    match context.roster.admit(&peer, context.peer_id, context.now()) {
         Admission::Admitted => {}
         Admission::Replaces(older) => older.close(),
         Admission::Duplicate(stays) => return Err(DisconnectReason::Duplicate(stays)),
     }
-    let _entered = LeaveOnDrop { shared, key };
+    let _entered = LeaveOnDrop { context, key };
     // On the roster first: a piece that is verified from here on reaches this peer either as a HAVE or in this bitfield.
-    let have = shared
+    let have = context
         .pieces
         .join(key)
-        .filter(|_| !shared.active_super_seed().is_some_and(|super_seeding| super_seeding.join(shared, key)));
-    shared.report(PeerEvent::Connected { key, addr, incoming });
-    let opening = opening(shared, &peer, have.as_deref(), was_kept);
-    let rest = run_threads(shared, &peer, stream, rest, &inbox, opening)?;
+        .filter(|_| !context.active_super_seed().is_some_and(|super_seeding| super_seeding.join(context, key)));
+    context.report(PeerEvent::Connected { key, addr, incoming });
+    let opening = opening(context, &peer, have.as_deref(), was_kept);
+    let rest = run_threads(context, &peer, stream, rest, &inbox, opening)?;
     Ok(Box::new(EstablishedConnection { theirs, incoming, rest, before: Some(peer) }))
 }
 
 /// Runs the three threads, with the current one as the reader. If the connection itself did not end, returns the received bytes
 /// that have not been parsed, and the ciphers for what follows.
 fn run_threads(
-    shared: &Arc<TorrentContext>,
+    context: &Arc<TorrentContext>,
     peer: &Arc<Peer>,
     stream: &Arc<TcpStream>,
     rest: StreamState,
@@ -300,7 +300,7 @@ fn run_threads(
         let mut ending = EndOnDrop { peer, keep_open: false };
         let writer = thread("write").spawn_scoped(scope, move || {
             let mut closing = ShutdownOnDrop { peer, keep_open: false };
-            let mut writer = Writer::new(shared, peer, stream, sending);
+            let mut writer = Writer::new(context, peer, stream, sending);
             let ended = writer.run(inbox, opening);
             closing.keep_open = matches!(ended, Ok(WriterExit::Detached));
             if let Err(error) = &ended {
@@ -312,15 +312,15 @@ fn run_threads(
         let watch_deadlines = || -> io::Result<()> {
             thread("time").spawn_scoped(scope, move || {
                 let _closing = ShutdownOnDrop { peer, keep_open: false };
-                deadline::watch_deadlines(shared, peer);
+                deadline::watch_deadlines(context, peer);
             })?;
             Ok(())
         };
         // A stopping torrent closes the connections on its roster; one that was added after that ends here.
-        if shared.is_stopping() {
+        if context.is_stopping() {
             return Err(DisconnectReason::Closed);
         }
-        let mut reader = Reader::new(shared, peer, stream, rest.early, receiving, &watch_deadlines);
+        let mut reader = Reader::new(context, peer, stream, rest.early, receiving, &watch_deadlines);
         let why = reader.run();
         if peer.has_overrun() {
             return Err(DisconnectReason::QueueOverrun);
@@ -340,19 +340,19 @@ fn run_threads(
 
 /// Removes a peer everywhere when its connection ends, in whatever way.
 struct LeaveOnDrop<'a> {
-    shared: &'a TorrentContext,
+    context: &'a TorrentContext,
     key: PeerKey,
 }
 
 impl Drop for LeaveOnDrop<'_> {
     fn drop(&mut self) {
-        self.shared.roster.remove(self.key);
-        self.shared.throttle.leave(self.key);
-        self.shared.pieces.leave(self.key);
-        if let Some(super_seeding) = self.shared.active_super_seed() {
-            super_seeding.leave(self.shared, self.key);
+        self.context.roster.remove(self.key);
+        self.context.throttle.leave(self.key);
+        self.context.pieces.leave(self.key);
+        if let Some(super_seeding) = self.context.active_super_seed() {
+            super_seeding.leave(self.context, self.key);
         }
-        refill_idle_peers(self.shared);
+        refill_idle_peers(self.context);
     }
 }
 

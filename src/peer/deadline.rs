@@ -9,10 +9,10 @@ use crate::peer::roster::refill_idle_peers;
 use crate::peer::state::Peer;
 
 /// Watches the deadlines until the connection ends.
-pub fn watch_deadlines(shared: &TorrentContext, peer: &Peer) {
+pub fn watch_deadlines(context: &TorrentContext, peer: &Peer) {
     let mut requests = peer.requesting.pipeline.lock();
     while !peer.has_ended() {
-        let now = shared.now();
+        let now = context.now();
         let Some(deadline) = requests.next_deadline() else {
             peer.requesting.deadline_moved.wait(&mut requests);
             continue;
@@ -30,15 +30,15 @@ pub fn watch_deadlines(shared: &TorrentContext, peer: &Peer) {
         if !late.is_empty() || snubbed != before {
             log::debug!("{}: {} requests ran out of time", peer.addr, late.len());
             peer.requesting.timed_out.add(late.len() as u32);
-            shared.pieces.expire(peer.key, &late, snubbed);
+            context.pieces.expire(peer.key, &late, snubbed);
             for block in late {
                 peer.send(WriterCommand::Cancel(block));
             }
             // Other peers first: this peer would only keep the blocks from them.
-            refill_idle_peers(shared);
-            peer.refill(shared);
+            refill_idle_peers(context);
+            peer.refill(context);
         } else if look {
-            peer.refill(shared);
+            peer.refill(context);
         }
         requests = peer.requesting.pipeline.lock();
     }

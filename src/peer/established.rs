@@ -49,10 +49,10 @@ impl Peer {
 
 /// The messages right after our handshake: the pieces that we have, and the extension handshake (BEP 10). On a connection from
 /// the metadata phase, in which the peer was told that we have nothing, only what has changed.
-pub(crate) fn opening(shared: &TorrentContext, peer: &Peer, have: Option<&[u8]>, was_kept: bool) -> Vec<u8> {
+pub(crate) fn opening(context: &TorrentContext, peer: &Peer, have: Option<&[u8]>, was_kept: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let have = have.filter(|_| !shared.wants_info); // the number of pieces is unknown
-    let bits = have.and_then(|have| Bitfield::from_wire(have, shared.pieces.count()));
+    let have = have.filter(|_| !context.is_fetching_metadata); // the number of pieces is unknown
+    let bits = have.and_then(|have| Bitfield::from_wire(have, context.pieces.count()));
     let whole = bits.as_ref().is_some_and(Bitfield::is_full);
     match &bits {
         Some(bits) if was_kept && bits.count() <= MAX_HAVES => {
@@ -63,9 +63,9 @@ pub(crate) fn opening(shared: &TorrentContext, peer: &Peer, have: Option<&[u8]>,
         _ => message::have_all_or_none(&mut bytes, whole), // BEP 6 requires one of them with a fast peer
     }
     if peer.extensions.extended {
-        message::extended(&mut bytes, HANDSHAKE_ID, &peer.extension_handshake(shared));
+        message::extended(&mut bytes, HANDSHAKE_ID, &peer.extension_handshake(context));
     }
-    match shared.dht_port.load(Ordering::Acquire) {
+    match context.dht_port.load(Ordering::Acquire) {
         0 => {}
         port if peer.extensions.dht && !was_kept => message::port(&mut bytes, port),
         _ => {}

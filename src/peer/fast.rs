@@ -26,30 +26,30 @@ impl Peer {
     }
 
     /// The payload of our extension handshake for this peer (BEP 10).
-    pub fn extension_handshake(&self, shared: &TorrentContext) -> Vec<u8> {
-        let upload_only = is_upload_only(shared);
-        let port = shared.port.load(Ordering::Relaxed);
-        let metadata_size = shared.info.get().and_then(|info| u32::try_from(info.len()).ok()).unwrap_or_default();
+    pub fn extension_handshake(&self, context: &TorrentContext) -> Vec<u8> {
+        let upload_only = is_upload_only(context);
+        let port = context.port.load(Ordering::Relaxed);
+        let metadata_size = context.info.get().and_then(|info| u32::try_from(info.len()).ok()).unwrap_or_default();
         OurExtensionHandshake {
             port,
             your_ip: self.addr.ip(),
             upload_only,
             metadata_size,
-            pex: shared.pex,
-            client: &shared.client,
+            pex: context.pex,
+            client: &context.client,
         }
         .encode()
     }
 
     /// Tells the peer whether we are upload-only: by the `upload_only` message if the peer supports it, else by another
     /// extension handshake if the peer supports those.
-    pub fn send_upload_only(&self, shared: &TorrentContext) {
+    pub fn send_upload_only(&self, context: &TorrentContext) {
         match self.extensions.upload_only_id.load(Ordering::Acquire) {
             0 if self.extensions.extended => {
-                self.send(WriterCommand::Extended(HANDSHAKE_ID, self.extension_handshake(shared)));
+                self.send(WriterCommand::Extended(HANDSHAKE_ID, self.extension_handshake(context)));
             }
             0 => {}
-            id => self.send(WriterCommand::Extended(id, vec![u8::from(is_upload_only(shared))])),
+            id => self.send(WriterCommand::Extended(id, vec![u8::from(is_upload_only(context))])),
         }
     }
 }
@@ -57,6 +57,6 @@ impl Peer {
 /// Whether we announce that we download nothing more (BEP 21): once every wanted piece is verified, and never before the
 /// metadata is known. A super-seed does not announce it while it pretends to have nothing: libtorrent disconnects a peer that
 /// neither has nor wants anything.
-fn is_upload_only(shared: &TorrentContext) -> bool {
-    !shared.wants_info && shared.pieces.is_complete() && shared.active_super_seed().is_none()
+fn is_upload_only(context: &TorrentContext) -> bool {
+    !context.is_fetching_metadata && context.pieces.is_complete() && context.active_super_seed().is_none()
 }

@@ -38,7 +38,7 @@ const WRONG_BITFIELD_LENGTH: DisconnectReason =
 
 /// The receiving side of one connection.
 pub struct Reader<'a> {
-    shared: &'a TorrentContext,
+    context: &'a TorrentContext,
     peer: &'a Peer,
     stream: &'a TcpStream,
     buffer: Buffer,
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
     /// A reader for a peer that has sent its handshake, followed by `early`, which is decrypted already; `cipher` decrypts what
     /// follows. `watch_deadlines` starts the request-timeout thread, once we can request blocks from the peer.
     pub fn new(
-        shared: &'a TorrentContext,
+        context: &'a TorrentContext,
         peer: &'a Peer,
         stream: &'a TcpStream,
         mut early: Vec<u8>,
@@ -86,12 +86,12 @@ impl<'a> Reader<'a> {
         let unread = 0..early.len();
         early.resize(early.len().max(SMALL), 0);
         Reader {
-            shared,
+            context,
             peer,
             stream,
             buffer: Buffer::Small(early),
             unread,
-            useless: UselessMessages::new(shared.now()),
+            useless: UselessMessages::new(context.now()),
             requested: Vec::new(),
             refused: Vec::new(),
             rejected: Vec::new(),
@@ -100,10 +100,10 @@ impl<'a> Reader<'a> {
             pex: None,
             nodes: 0,
             allowed_fast_left: 0,
-            block_receiver: BlockReceiver::new(shared, peer),
+            block_receiver: BlockReceiver::new(context, peer),
             watch_deadlines: Some(watch_deadlines),
             cipher,
-            deferred: DeferredMessages::new(&shared.remembered, peer.extensions.fast),
+            deferred: DeferredMessages::new(&context.remembered, peer.extensions.fast),
         }
     }
 
@@ -123,14 +123,14 @@ impl<'a> Reader<'a> {
     fn read_once(&mut self) -> Result<(), DisconnectReason> {
         self.check_running()?;
         self.make_room();
-        if self.shared.wants_info && !self.wait_readable()? {
+        if self.context.is_fetching_metadata && !self.wait_readable()? {
             return Ok(());
         }
         let end = self.unread.end + self.receive_limit();
         let room = &mut self.buffer.bytes_mut()[self.unread.end..end];
-        let n = match throttle::read(self.shared, self.peer, self.stream, room) {
+        let n = match throttle::read(self.context, self.peer, self.stream, room) {
             // Under a limit, a reader that waited for its turn returns with nothing.
-            Ok(0) if self.shared.wake_pipe.has_woken() => return Err(DisconnectReason::Kept),
+            Ok(0) if self.context.wake_pipe.has_woken() => return Err(DisconnectReason::Kept),
             Ok(0) => return Err(DisconnectReason::Closed),
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
     /// Fails if the rest of the received bytes does not matter: the connection is closed, or the torrent stops. A metadata
     /// phase that has ended leaves the rest to the download.
     fn check_running(&self) -> Result<(), DisconnectReason> {
-        let stops = self.shared.is_stopping() && !self.shared.wake_pipe.has_woken();
+        let stops = self.context.is_stopping() && !self.context.wake_pipe.has_woken();
         if stops || self.peer.is_dismissed() { Err(DisconnectReason::Closed) } else { Ok(()) }
     }
 
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
             self.unread.start = end;
             self.count_length(&message, length)?;
             match message {
-                early if self.shared.wants_info => self.handle_before_metadata(&early)?,
+                early if self.context.is_fetching_metadata => self.handle_before_metadata(&early)?,
                 Message::Piece(block, data) => {
                     self.check_range(block)?;
                     self.block_receiver.note(block, end - data.len()..end);
@@ -213,8 +213,8 @@ impl<'a> Reader<'a> {
 
     fn choked(&mut self) {
         if !self.peer.choking.peer_choking.is_set() {
-            self.peer.choked(self.shared);
-            refill_idle_peers(self.shared);
+            self.peer.choked(self.context);
+            refill_idle_peers(self.context);
         }
     }
 
@@ -222,15 +222,16 @@ impl<'a> Reader<'a> {
     fn check_bitfield_length(&self, unread: &[u8]) -> Result<(), DisconnectReason> {
         let Some(&[a, b, c, d, 5]) = unread.first_chunk::<5>() else { return Ok(()) };
         let length = u32::from_be_bytes([a, b, c, d]);
-        let expected = self.shared.pieces.count().div_ceil(8) + 1;
-        let fits = if self.shared.wants_info { length as usize <= MAX_BITFIELD + 1 } else { length == expected };
+        let expected = self.context.pieces.count().div_ceil(8) + 1;
+        let fits =
+            if self.context.is_fetching_metadata { length as usize <= MAX_BITFIELD + 1 } else { length == expected };
         if fits { Ok(()) } else { Err(WRONG_BITFIELD_LENGTH) }
     }
 
     /// Checks that a block lies within its piece.
     fn check_range(&self, block: BlockRequest) -> Result<(), DisconnectReason> {
         let end = u64::from(block.begin) + u64::from(block.length);
-        let size = self.shared.pieces.storage().layout().piece_size(block.piece);
+        let size = self.context.pieces.storage().layout().piece_size(block.piece);
         if end > u64::from(size) {
             Err(DisconnectReason::ProtocolViolation("a block beyond the piece's or the torrent's end"))
         } else {
@@ -240,29 +241,29 @@ impl<'a> Reader<'a> {
 
     /// Handles all messages except blocks, requests and chokes.
     fn handle_message(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
-        let (shared, peer) = (self.shared, self.peer);
+        let (context, peer) = (self.context, self.peer);
         self.count_useless(1)?;
         match message {
             Message::Unchoke => {
                 self.start_deadline_thread()?;
-                let piece = shared.pieces.storage().layout().piece_length();
+                let piece = context.pieces.storage().layout().piece_length();
                 {
                     let (peers, limit) = (
-                        shared.connections.load(Ordering::Relaxed) as usize,
-                        shared.throttle.fair_share(Direction::Down),
+                        context.connections.load(Ordering::Relaxed) as usize,
+                        context.throttle.fair_share(Direction::Down),
                     );
                     let mut requests = peer.requesting.pipeline.lock();
                     requests.limit_start_by_peers(peers, piece);
                     requests.limit_start_by_rate(peers, limit);
                 }
                 peer.choking.peer_choking.set(false);
-                peer.refill(shared);
+                peer.refill(context);
             }
             Message::Interested | Message::NotInterested => {
                 let now = matches!(message, Message::Interested);
                 let news = peer.choking.peer_interested.swap(now) != now;
                 if news && !peer.choking.interest_reported.swap(true) {
-                    shared.report(PeerEvent::InterestChanged { key: peer.key });
+                    context.report(PeerEvent::InterestChanged { key: peer.key });
                 }
             }
             Message::Have(piece) => self.peer_has(*piece)?,
@@ -293,7 +294,7 @@ impl<'a> Reader<'a> {
     /// HAVEs it replaces. So a bitfield that takes no piece back is accepted at any time.
     fn handle_bitfield(&mut self, bits: &[u8]) -> Result<(), DisconnectReason> {
         self.count_useless(bits.len() as u32 / 9)?;
-        let bits = Bitfield::from_wire(bits, self.shared.pieces.count()).ok_or(WRONG_BITFIELD_LENGTH)?;
+        let bits = Bitfield::from_wire(bits, self.context.pieces.count()).ok_or(WRONG_BITFIELD_LENGTH)?;
         self.peer_has_bits(bits)
     }
 
@@ -305,29 +306,29 @@ impl<'a> Reader<'a> {
 
     /// The peer has more pieces than before: requests blocks if the peer is idle.
     fn request_if_idle(&self) {
-        self.peer.refresh_interest(self.shared);
+        self.peer.refresh_interest(self.context);
         if self.peer.can_request_any() && self.peer.requesting.pipeline.lock().is_empty() {
-            self.peer.refill(self.shared);
+            self.peer.refill(self.context);
         }
     }
 
     fn peer_has(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
-        if piece.0 >= self.shared.pieces.count() {
+        if piece.0 >= self.context.pieces.count() {
             return Err(DisconnectReason::ProtocolViolation("a HAVE beyond the last piece"));
         }
         self.has_announced_pieces = true;
-        if self.shared.pieces.peer_has(self.peer.key, piece) {
+        if self.context.pieces.peer_has(self.peer.key, piece) {
             self.request_if_idle();
         }
-        if let Some(super_seeding) = self.shared.active_super_seed() {
-            super_seeding.has(self.shared, self.peer.key, std::iter::once(piece));
+        if let Some(super_seeding) = self.context.active_super_seed() {
+            super_seeding.has(self.context, self.peer.key, std::iter::once(piece));
         }
         self.disconnect_if_redundant()
     }
 
     /// Disconnects if neither side needs the other. A super-seed stays connected to learn when other peers have everything.
     fn disconnect_if_redundant(&self) -> Result<(), DisconnectReason> {
-        if self.shared.active_super_seed().is_none() && self.peer.is_redundant(self.shared) {
+        if self.context.active_super_seed().is_none() && self.peer.is_redundant(self.context) {
             Err(DisconnectReason::Redundant)
         } else {
             Ok(())
@@ -354,8 +355,8 @@ impl<'a> Reader<'a> {
         if self.requested.is_empty() && self.refused.is_empty() {
             return Ok(());
         }
-        self.shared.pieces.retain_servable(&mut self.requested, &mut self.refused);
-        if let Some(super_seeding) = self.shared.active_super_seed() {
+        self.context.pieces.retain_servable(&mut self.requested, &mut self.refused);
+        if let Some(super_seeding) = self.context.active_super_seed() {
             super_seeding.retain_shown(self.peer.key, &mut self.requested, &mut self.refused);
         }
         let mut batch = std::mem::take(&mut self.requested);

@@ -122,16 +122,16 @@ impl Roster {
 }
 
 /// Requests blocks that have become free from idle peers, first from peers whose rate is known.
-pub fn refill_idle_peers(shared: &TorrentContext) {
-    if shared.pieces.is_complete() {
+pub fn refill_idle_peers(context: &TorrentContext) {
+    if context.pieces.is_complete() {
         return;
     }
-    let mut peers = shared.roster.all();
+    let mut peers = context.roster.all();
     peers.sort_by_key(|peer| peer.rates.flow.get() == 0);
     for peer in peers {
-        peer.refresh_interest(shared);
+        peer.refresh_interest(context);
         if peer.can_request_any() && peer.requesting.pipeline.lock().is_empty() {
-            peer.refill(shared);
+            peer.refill(context);
         }
     }
 }

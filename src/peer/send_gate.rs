@@ -66,18 +66,18 @@ impl SendGate {
     /// If the peer has taken nothing for as long as a write may take.
     pub fn find(
         &mut self,
-        shared: &TorrentContext,
+        context: &TorrentContext,
         peer: &Peer,
         stream: &TcpStream,
         slab: &mut Option<PooledSlab>,
     ) -> io::Result<()> {
         (self.held_until, self.max_bytes) = (None, u64::MAX);
-        let uplink = &shared.throttle.uplink;
+        let uplink = &context.throttle.uplink;
         if uplink.is_downloading()
             && let Some(look) = uplink.look(stream)
         {
             peer.requesting.pipeline.lock().set_path(look.rtt);
-            match self.window.ask(shared.now(), look) {
+            match self.window.ask(context.now(), look) {
                 WindowGrant::Go(bytes) => self.max_bytes = bytes,
                 WindowGrant::Wait(pause) => {
                     let now = Instant::now();

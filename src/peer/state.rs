@@ -181,8 +181,8 @@ impl Peer {
     }
 
     /// Whether neither side needs the other any more; see `PieceManager::is_redundant`.
-    pub fn is_redundant(&self, shared: &TorrentContext) -> bool {
-        shared.pieces.is_redundant(self.key, self.extensions.upload_only.is_set())
+    pub fn is_redundant(&self, context: &TorrentContext) -> bool {
+        context.pieces.is_redundant(self.key, self.extensions.upload_only.is_set())
     }
 
     /// Queues a HAVE for the peer. It leaves with the writer's next write, or shortly afterwards at the latest.
@@ -204,9 +204,9 @@ impl Peer {
 
     /// Tells the peer whether we are interested, if that changed. The check, the change and the message happen under one lock,
     /// so that they cannot overtake those of another thread.
-    pub fn refresh_interest(&self, shared: &TorrentContext) {
+    pub fn refresh_interest(&self, context: &TorrentContext) {
         let _only = self.requesting.refilling.lock();
-        let wants = shared.pieces.wants(self.key);
+        let wants = context.pieces.wants(self.key);
         if self.choking.am_interested.swap(wants) != wants {
             self.send(WriterCommand::Interested(wants));
         }
@@ -221,18 +221,18 @@ impl Peer {
 
     /// The peer chokes us: the requests are lost, and other peers can get their blocks. A fast peer (BEP 6) rejects requests
     /// one by one, so only those that have not been written yet are lost.
-    pub fn choked(&self, shared: &TorrentContext) {
+    pub fn choked(&self, context: &TorrentContext) {
         self.choking.peer_choking.set(true);
         let lost = {
             let _only = self.requesting.refilling.lock();
             let mut requests = self.requesting.pipeline.lock();
             if self.extensions.fast { requests.pause() } else { requests.drain() }
         };
-        shared.pieces.release(self.key, &lost);
+        context.pieces.release(self.key, &lost);
     }
 
     /// Cancels all requests, because the torrent pauses.
-    pub fn cancel_all(&self, shared: &TorrentContext) {
+    pub fn cancel_all(&self, context: &TorrentContext) {
         let lost = {
             let _only = self.requesting.refilling.lock();
             self.requesting.pipeline.lock().cancel_all()
@@ -240,7 +240,7 @@ impl Peer {
         for block in &lost {
             self.send(WriterCommand::Cancel(*block));
         }
-        shared.pieces.release(self.key, &lost);
+        context.pieces.release(self.key, &lost);
     }
 
     /// Reserves room for `n` more blocks that the peer requests; false if its queue is full.
@@ -253,29 +253,29 @@ impl Peer {
     }
 
     /// Requests more blocks from the peer if its pipeline has room. Any thread may call this, without holding a lock.
-    pub fn refill(&self, shared: &TorrentContext) {
+    pub fn refill(&self, context: &TorrentContext) {
         let _only = self.requesting.refilling.lock();
-        if !self.can_request_any() || self.has_ended() || shared.is_paused() {
+        if !self.can_request_any() || self.has_ended() || context.is_paused() {
             return;
         }
-        let now = shared.now();
+        let now = context.now();
         let (want, asking, pipeline_depth) = {
             let requests = self.requesting.pipeline.lock();
             (
                 requests.want(),
-                requests.asking(now, shared.pieces.storage().layout().piece_length()),
+                requests.asking(now, context.pieces.storage().layout().piece_length()),
                 requests.pipeline_depth(),
             )
         };
-        let want = self.within_limit(shared, now, want, pipeline_depth.outstanding);
+        let want = self.within_limit(context, now, want, pipeline_depth.outstanding);
         if want == 0 {
             return;
         }
         let mut batch = Vec::with_capacity(want);
         let again = if self.can_request() {
-            shared.pieces.pick(self.key, want, asking, pipeline_depth, shared.share_of(self, now), &mut batch)
+            context.pieces.pick(self.key, want, asking, pipeline_depth, context.share_of(self, now), &mut batch)
         } else {
-            shared.pieces.pick_within(self.key, want, asking, &self.requesting.allowed.pieces(), &mut batch);
+            context.pieces.pick_within(self.key, want, asking, &self.requesting.allowed.pieces(), &mut batch);
             None
         };
         {
@@ -294,12 +294,12 @@ impl Peer {
 
     /// How many of `want` requests to make when `outstanding` are made already. Under a limit, only as many as can arrive
     /// within about a second, because a pause would have to wait for the rest.
-    fn within_limit(&self, shared: &TorrentContext, now: Duration, want: usize, outstanding: usize) -> usize {
-        let limit = shared.throttle.fair_share(Direction::Down);
+    fn within_limit(&self, context: &TorrentContext, now: Duration, want: usize, outstanding: usize) -> usize {
+        let limit = context.throttle.fair_share(Direction::Down);
         if limit == 0 {
             return want;
         }
-        let ahead = limit as f64 * shared.share_of(self, now) * AHEAD.as_secs_f64() / f64::from(BLOCK_SIZE);
+        let ahead = limit as f64 * context.share_of(self, now) * AHEAD.as_secs_f64() / f64::from(BLOCK_SIZE);
         want.min((ahead as usize).max(1).saturating_sub(outstanding))
     }
 

@@ -38,24 +38,24 @@ impl SuperSeeding {
 
     /// Adds a peer from the roster that has been told of no piece yet. Returns false if the peer has to be told of all pieces
     /// at once.
-    pub fn join(&self, shared: &TorrentContext, key: PeerKey) -> bool {
-        self.update(shared, |state, now, out| state.join(key, now, out))
+    pub fn join(&self, context: &TorrentContext, key: PeerKey) -> bool {
+        self.update(context, |state, now, out| state.join(key, now, out))
     }
 
     /// Removes a peer that is gone.
-    pub fn leave(&self, shared: &TorrentContext, key: PeerKey) {
-        self.update(shared, |state, now, out| state.leave(key, now, out));
+    pub fn leave(&self, context: &TorrentContext, key: PeerKey) {
+        self.update(context, |state, now, out| state.leave(key, now, out));
     }
 
     /// The peer has these pieces.
-    pub fn has(&self, shared: &TorrentContext, key: PeerKey, pieces: impl Iterator<Item = PieceIndex>) {
-        self.update(shared, |state, now, out| state.has(key, pieces, now, out));
+    pub fn has(&self, context: &TorrentContext, key: PeerKey, pieces: impl Iterator<Item = PieceIndex>) {
+        self.update(context, |state, now, out| state.has(key, pieces, now, out));
     }
 
     /// The peer was sent these blocks, which are adjacent.
-    pub fn sent(&self, shared: &TorrentContext, key: PeerKey, blocks: &[BlockRequest]) {
-        let layout = shared.pieces.storage().layout();
-        self.update(shared, |state, now, out| {
+    pub fn sent(&self, context: &TorrentContext, key: PeerKey, blocks: &[BlockRequest]) {
+        let layout = context.pieces.storage().layout();
+        self.update(context, |state, now, out| {
             for block in blocks {
                 state.sent(key, (block.piece, layout.piece_size(block.piece)), block.length, now, out);
             }
@@ -63,9 +63,9 @@ impl SuperSeeding {
     }
 
     /// Lets the state act on the time that has passed.
-    pub fn tick(&self, shared: &TorrentContext) {
-        let standings = shared.roster.all().into_iter().map(|peer| (peer.key, standing(&peer))).collect();
-        self.update(shared, |state, now, out| state.tick(now, &standings, out));
+    pub fn tick(&self, context: &TorrentContext) {
+        let standings = context.roster.all().into_iter().map(|peer| (peer.key, standing(&peer))).collect();
+        self.update(context, |state, now, out| state.tick(now, &standings, out));
     }
 
     /// Keeps the requests for pieces that were revealed to the peer, and moves the others to `refused`.
@@ -78,42 +78,46 @@ impl SuperSeeding {
 
     /// Changes the state, then sends the HAVEs that follow from it. If super-seeding is over, changes nothing and returns
     /// false.
-    fn update(&self, shared: &TorrentContext, update: impl FnOnce(&mut SuperSeed, Duration, &mut HavesToSend)) -> bool {
+    fn update(
+        &self,
+        context: &TorrentContext,
+        update: impl FnOnce(&mut SuperSeed, Duration, &mut HavesToSend),
+    ) -> bool {
         let mut shown = Vec::new();
         let over = {
             let mut state = self.state.lock();
             if !self.is_active.load(Ordering::Acquire) {
                 return false;
             }
-            update(&mut state, shared.now(), &mut shown);
+            update(&mut state, context.now(), &mut shown);
             if state.is_over() {
                 self.is_active.store(false, Ordering::Release);
             }
             state.is_over()
         };
         for (key, piece) in shown {
-            if let Some(peer) = shared.roster.get(key) {
+            if let Some(peer) = context.roster.get(key) {
                 peer.queue_have(piece);
             }
         }
         if over {
-            self.end(shared);
+            self.end(context);
         }
         true
     }
 
     /// Other peers have enough copies: tells every peer of all pieces, and disconnects seeds, which no longer need us.
-    fn end(&self, shared: &TorrentContext) {
+    fn end(&self, context: &TorrentContext) {
         log::info!("others have everything: super-seeding is over");
-        for peer in shared.roster.all() {
+        for peer in context.roster.all() {
             let hidden: Vec<_> = self.state.lock().hidden(peer.key).collect();
             for piece in hidden {
                 peer.queue_have(piece);
             }
-            if peer.is_redundant(shared) {
+            if peer.is_redundant(context) {
                 peer.close();
             } else {
-                peer.send_upload_only(shared);
+                peer.send_upload_only(context);
             }
         }
     }

@@ -145,8 +145,8 @@ impl Throttle {
 ///
 /// # Errors
 /// If the socket fails.
-pub fn read(shared: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    if shared.throttle.limit(Direction::Down) == 0 {
+pub fn read(context: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    if context.throttle.limit(Direction::Down) == 0 {
         return stream.read(buffer);
     }
     let want = match stream.peek(&mut [0; SMALL_RECEIVE])? {
@@ -155,21 +155,21 @@ pub fn read(shared: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffer
         // A short message need not wait until a whole block's share is granted.
         little => little.min(buffer.len()),
     };
-    let Some(granted) = wait_for_turn(shared, peer, want as u64) else { return Ok(0) };
+    let Some(granted) = wait_for_turn(context, peer, want as u64) else { return Ok(0) };
     let result = stream.read(&mut buffer[..granted as usize]);
     let used = result.as_ref().map_or(0, |n| *n as u64);
-    shared.throttle.give_back(Direction::Down, peer.key, granted.saturating_sub(used));
+    context.throttle.give_back(Direction::Down, peer.key, granted.saturating_sub(used));
     result
 }
 
 /// Waits until some of `want` bytes may be received; `None` if the connection has ended meanwhile.
-fn wait_for_turn(shared: &TorrentContext, peer: &Peer, want: u64) -> Option<u64> {
-    while !peer.is_closed() && !shared.is_stopping() {
-        match shared.throttle.ask(Direction::Down, peer.key, want) {
+fn wait_for_turn(context: &TorrentContext, peer: &Peer, want: u64) -> Option<u64> {
+    while !peer.is_closed() && !context.is_stopping() {
+        match context.throttle.ask(Direction::Down, peer.key, want) {
             Grant::Go(bytes) => return Some(bytes.min(want)),
             Grant::Wait(pause) => {
                 std::thread::sleep(pause);
-                peer.requesting.pipeline.lock().held_back(shared.now());
+                peer.requesting.pipeline.lock().held_back(context.now());
             }
         }
     }

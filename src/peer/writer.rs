@@ -46,7 +46,7 @@ pub enum WriterExit {
 
 /// The sending side of one connection.
 pub struct Writer<'a> {
-    shared: &'a TorrentContext,
+    context: &'a TorrentContext,
     peer: &'a Peer,
     stream: &'a TcpStream,
     /// Messages without blocks, ready to be sent.
@@ -77,16 +77,16 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// A writer that has sent nothing after the handshake.
-    pub fn new(shared: &'a TorrentContext, peer: &'a Peer, stream: &'a TcpStream, cipher: Option<Rc4>) -> Writer<'a> {
+    pub fn new(context: &'a TorrentContext, peer: &'a Peer, stream: &'a TcpStream, cipher: Option<Rc4>) -> Writer<'a> {
         Writer {
-            shared,
+            context,
             peer,
             stream,
             head: Vec::new(),
             queue: VecDeque::new(),
             choking: true,
             rejects: 0,
-            schedule: SendSchedule::new(Instant::now(), shared.pieces.count()),
+            schedule: SendSchedule::new(Instant::now(), context.pieces.count()),
             served: MetadataQuota::default(),
             batch_size: WriteBatchSize::default(),
             send_gate: SendGate::default(),
@@ -108,7 +108,7 @@ impl<'a> Writer<'a> {
             if self.is_idle() {
                 if self.queue.is_empty() {
                     self.slab = None;
-                    self.allowance.give_back(&self.shared.throttle, self.peer.key);
+                    self.allowance.give_back(&self.context.throttle, self.peer.key);
                 }
                 if !self.wait(outbox) {
                     return self.end();
@@ -123,7 +123,7 @@ impl<'a> Writer<'a> {
             }
             if self.may_serve() && !self.send_gate.is_ready() {
                 self.send_messages()?;
-                self.send_gate.find(self.shared, self.peer, self.stream, &mut self.slab)?;
+                self.send_gate.find(self.context, self.peer, self.stream, &mut self.slab)?;
                 continue; // messages queued meanwhile leave before the next block
             }
             self.write()?;
@@ -191,9 +191,9 @@ impl<'a> Writer<'a> {
         match out {
             WriterCommand::SendRequests => {
                 let mut batch = Vec::new();
-                self.peer.take_requests(self.shared.now(), &mut batch);
+                self.peer.take_requests(self.context.now(), &mut batch);
                 if !batch.is_empty() {
-                    self.shared.throttle.uplink.note_download();
+                    self.context.throttle.uplink.note_download();
                 }
                 for block in batch {
                     message::request(&mut self.head, block);
@@ -233,14 +233,14 @@ impl<'a> Writer<'a> {
             WriterCommand::Metadata(piece) => {
                 self.peer.serving.pending_metadata.sub(1);
                 let id = self.peer.extensions.metadata_id.load(Ordering::Acquire);
-                let info = self.shared.info.get().map(AsRef::as_ref);
+                let info = self.context.info.get().map(AsRef::as_ref);
                 if id != 0 {
                     message::extended(&mut self.head, id, &self.served.answer(info, piece).encode());
                 }
             }
             WriterCommand::Interested(interested) => message::interested(&mut self.head, interested),
             WriterCommand::Haves => {
-                self.schedule.have_waits(Instant::now(), self.shared.pieces.peer_is_seed(self.peer.key));
+                self.schedule.have_waits(Instant::now(), self.context.pieces.peer_is_seed(self.peer.key));
             }
             WriterCommand::Detach => {
                 self.is_detaching = true;
@@ -338,7 +338,7 @@ impl<'a> Writer<'a> {
         if self.waits_until().is_some() {
             return Vec::new();
         }
-        let (throttle, key) = (&self.shared.throttle, self.peer.key);
+        let (throttle, key) = (&self.context.throttle, self.peer.key);
         let want = || self.queue.iter().take(self.batch_size.blocks()).map(|b| u64::from(b.length)).sum();
         let max_bytes = self.allowance.take(throttle, key, u64::from(first.length), want);
         if max_bytes > 0 && self.slab.is_none() {
@@ -347,7 +347,7 @@ impl<'a> Writer<'a> {
         let space = if self.slab.is_some() { SLAB } else { CHUNK.max(first.length as usize) };
         let max_bytes =
             max_bytes.min(self.send_gate.max_bytes().max(u64::from(first.length))).min(space as u64) as usize;
-        let layout = self.shared.pieces.storage().layout();
+        let layout = self.context.pieces.storage().layout();
         let start = |b: &BlockRequest| layout.offset(b.piece, b.begin);
         let mut run: Vec<BlockRequest> = Vec::with_capacity(self.batch_size.blocks());
         let mut bytes = 0;

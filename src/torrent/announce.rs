@@ -26,25 +26,25 @@ pub struct AnnounceIdentity {
 /// Announces to one tracker and waits for the answer. A later answer over the tracker's second address family is sent as an
 /// event.
 pub fn send(
-    shared: &Arc<TorrentContext>,
+    context: &Arc<TorrentContext>,
     client: &TrackerClient,
     identity: AnnounceIdentity,
     job: &AnnounceJob,
     deadline: Duration,
 ) -> Result<AnnounceResponse, TrackerError> {
     let announce = Announce {
-        info_hash: shared.info_hash,
-        peer_id: shared.peer_id,
-        port: shared.port.load(Ordering::Relaxed),
-        uploaded: shared.uploaded.get(),
-        downloaded: shared.downloaded.get(),
-        left: shared.left(),
+        info_hash: context.info_hash,
+        peer_id: context.peer_id,
+        port: context.port.load(Ordering::Relaxed),
+        uploaded: context.uploaded.get(),
+        downloaded: context.downloaded.get(),
+        left: context.left(),
         key: identity.key,
-        numwant: if shared.wants_info || !shared.pieces.is_complete() { NUMWANT } else { NUMWANT_SEED },
-        event: shared.event(job.event),
+        numwant: if context.is_fetching_metadata || !context.pieces.is_complete() { NUMWANT } else { NUMWANT_SEED },
+        event: context.event(job.event),
         tracker_id: job.tracker_id.as_deref(),
     };
-    let ours = shared.clone();
+    let ours = context.clone();
     let more = move |answer: AnnounceResponse| ours.report(TrackerEvent::SecondFamilyPeers { peers: answer.peers });
     client.announce(&job.url, &announce, identity.is_private, deadline, more)
 }

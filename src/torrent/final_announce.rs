@@ -26,7 +26,7 @@ pub struct FinalAnnounces {
 
 /// Sends the final announces on one thread for each tracker, `completed` before `stopped` if both are due.
 pub fn announce_stopped(
-    shared: &Arc<TorrentContext>,
+    context: &Arc<TorrentContext>,
     tracker: &TrackerClient,
     identity: AnnounceIdentity,
     jobs: Vec<AnnounceJob>,
@@ -42,14 +42,14 @@ pub fn announce_stopped(
     }
     let mut threads = Vec::new();
     for jobs in by_tracker {
-        let (shared, tracker, tell) = (shared.clone(), tracker.clone(), tell.clone());
+        let (context, tracker, tell) = (context.clone(), tracker.clone(), tell.clone());
         let thread = thread::Builder::new().name("farewell".into()).spawn(move || {
             for job in &jobs {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
                 }
-                if let Err(error) = send(&shared, &tracker, identity, job, left) {
+                if let Err(error) = send(&context, &tracker, identity, job, left) {
                     log::debug!("last announce: {error}");
                 }
             }

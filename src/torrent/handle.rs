@@ -341,7 +341,7 @@ impl TorrentHandle {
         if let Some(shared) = inner.shared() {
             let now = shared.now();
             let peers = shared.roster.all();
-            if !shared.wants_info {
+            if !shared.is_fetching_metadata {
                 let wanted = shared.pieces.wanted();
                 (snapshot.total, snapshot.have) = (wanted, wanted.saturating_sub(shared.pieces.left()));
             }

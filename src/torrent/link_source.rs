@@ -22,11 +22,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Starts to fetch the URLs of a link, if it has any. Blocking I/O cannot be interrupted: if a server is silent when the
 /// metadata is complete or the torrent stops, the thread is left behind. It then holds nothing but its socket, and contacts no
 /// other server.
-pub(crate) fn fetch_in_background(magnet: &Magnet, config: &Config, shared: &Arc<TorrentContext>) {
+pub(crate) fn fetch_in_background(magnet: &Magnet, config: &Config, context: &Arc<TorrentContext>) {
     if magnet.sources.is_empty() {
         return;
     }
-    let (urls, stage) = (magnet.sources.clone(), Arc::downgrade(shared));
+    let (urls, stage) = (magnet.sources.clone(), Arc::downgrade(context));
     let http = HttpTracker::tied(&config.bind, config.user_agent.as_deref());
     let fetch = move |url: &str| {
         let bytes = http.fetch_untrusted_file(url, TORRENT_FILE_MAX as u64, DEADLINE);
@@ -40,13 +40,13 @@ pub(crate) fn fetch_in_background(magnet: &Magnet, config: &Config, shared: &Arc
 
 /// Tries one URL after the other, until one provides the info dictionary or it is no longer needed.
 fn ask_all(urls: &[String], stage: &Weak<TorrentContext>, fetch: impl Fn(&str) -> Result<Vec<u8>, String>) {
-    let waiting = || stage.upgrade().filter(|shared| !shared.is_stopping());
+    let waiting = || stage.upgrade().filter(|context| !context.is_stopping());
     for url in urls.iter().take(MAX_URLS) {
-        let Some(info_hash) = waiting().map(|shared| shared.info_hash) else { return };
+        let Some(info_hash) = waiting().map(|context| context.info_hash) else { return };
         match fetch(url).and_then(|bytes| info(&bytes, info_hash)) {
             Ok(info) => {
-                if let Some(shared) = waiting() {
-                    shared.report(TorrentCommand::UseMetadata(info));
+                if let Some(context) = waiting() {
+                    context.report(TorrentCommand::UseMetadata(info));
                 }
                 return;
             }
@@ -86,7 +86,7 @@ mod tests {
             peer_id: PeerId([0; 20]),
             encryption: Encryption::Off,
             pex: false,
-            wants_info: true,
+            is_fetching_metadata: true,
             bind: crate::net::bind::Bind::Any,
             dscp: Dscp::NONE,
             started: Instant::now(),
@@ -103,8 +103,8 @@ mod tests {
         let info_hash = Metainfo::parse(TORRENT).expect("a torrent").info_hash;
         let urls = ["a", "b", "c"].map(str::to_owned);
         let asked = Cell::new(0);
-        let (shared, heard) = stage(info_hash);
-        ask_all(&urls, &Arc::downgrade(&shared), |url| {
+        let (context, heard) = stage(info_hash);
+        ask_all(&urls, &Arc::downgrade(&context), |url| {
             asked.set(asked.get() + 1);
             if url == "a" { Err("not there".to_owned()) } else { Ok(TORRENT.to_vec()) }
         });
@@ -112,24 +112,24 @@ mod tests {
             asked.get() == 2 && matches!(heard.try_recv(), Ok(TorrentMessage::Command(TorrentCommand::UseMetadata(_))))
         );
         // The metadata has arrived from elsewhere meanwhile.
-        ask_all(&urls, &Arc::downgrade(&shared), |_| {
+        ask_all(&urls, &Arc::downgrade(&context), |_| {
             asked.set(asked.get() + 1);
-            shared.detach_connections();
+            context.detach_connections();
             Ok(TORRENT.to_vec())
         });
         assert!(asked.get() == 3 && heard.try_recv().is_err());
-        ask_all(&urls, &Arc::downgrade(&shared), |_| unreachable!("nobody waits for it"));
+        ask_all(&urls, &Arc::downgrade(&context), |_| unreachable!("nobody waits for it"));
     }
 
     /// A server may be silent for long.
     #[test]
     fn nothing_of_the_session_is_kept_while_a_server_is_silent() {
-        let (shared, _heard) = stage(InfoHash([7; 20]));
-        let (stage, shared) = (Arc::downgrade(&shared), Cell::new(Some(shared)));
+        let (context, _heard) = stage(InfoHash([7; 20]));
+        let (stage, context) = (Arc::downgrade(&context), Cell::new(Some(context)));
         let asked = Cell::new(0);
         ask_all(&["a".to_owned(), "b".to_owned()], &stage, |_| {
             asked.set(asked.get() + 1);
-            drop(shared.take());
+            drop(context.take());
             assert!(stage.upgrade().is_none(), "the session is over");
             Err("silent".to_owned())
         });

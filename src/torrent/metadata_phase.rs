@@ -26,28 +26,28 @@ const MAX_REQUESTS_PER_PEER: u32 = 16;
 /// Fetches the metadata; `None` if the torrent is stopped first.
 pub fn fetch(
     peer_manager: &mut PeerManager<'_>,
-    shared: &Arc<TorrentContext>,
+    context: &Arc<TorrentContext>,
     messages: &Receiver<TorrentMessage>,
 ) -> Option<Vec<u8>> {
     let inner = peer_manager.inner;
     inner.set_stage(Stage::Metadata);
-    let mut seeker = MetadataPhase {
+    let mut phase = MetadataPhase {
         peer_manager,
-        shared,
+        context,
         inner,
-        fetch: MetadataFetch::new(shared.info_hash),
+        fetch: MetadataFetch::new(context.info_hash),
         banned: HashSet::new(),
     };
-    let info = seeker.run(messages);
+    let info = phase.run(messages);
     if info.is_some() {
-        peer_manager.detach_connections(shared);
+        peer_manager.detach_connections(context);
     }
     info
 }
 
 struct MetadataPhase<'a, 'b> {
     peer_manager: &'a mut PeerManager<'b>,
-    shared: &'a Arc<TorrentContext>,
+    context: &'a Arc<TorrentContext>,
     inner: &'a TorrentInner,
     fetch: MetadataFetch,
     /// Connections that sent wrong metadata and are about to end.
@@ -57,14 +57,14 @@ struct MetadataPhase<'a, 'b> {
 impl MetadataPhase<'_, '_> {
     fn run(&mut self, messages: &Receiver<TorrentMessage>) -> Option<Vec<u8>> {
         while !self.inner.stop.load(Ordering::Acquire) {
-            let now = self.shared.now();
-            self.peer_manager.tick(self.shared, now);
+            let now = self.context.now();
+            self.peer_manager.tick(self.context, now);
             self.send_requests(now);
             let due =
-                self.fetch.next_due(now).unwrap_or(Duration::MAX).min(self.peer_manager.next_due(now, self.shared));
+                self.fetch.next_due(now).unwrap_or(Duration::MAX).min(self.peer_manager.next_due(now, self.context));
             let wake = Instant::now() + due.saturating_sub(now).min(LONGEST_SLEEP);
             let Some(loop_event) = self.peer_manager.wait(messages, wake) else { continue };
-            match self.peer_manager.handle_event(self.shared, loop_event) {
+            match self.peer_manager.handle_event(self.context, loop_event) {
                 Some(TorrentMessage::Command(TorrentCommand::UseMetadata(info))) => return Some(info),
                 Some(TorrentMessage::Peer(event)) => {
                     if let Some(info) = self.handle_event(event) {
@@ -80,7 +80,7 @@ impl MetadataPhase<'_, '_> {
     /// Sends the requests that are due.
     fn send_requests(&mut self, now: Duration) {
         for (key, piece) in self.fetch.requests(now) {
-            let Some(peer) = self.shared.roster.get(key) else { continue };
+            let Some(peer) = self.context.roster.get(key) else { continue };
             let id = peer.extensions.metadata_id.load(Ordering::Acquire);
             if id != 0 && peer.requesting.asked_metadata.add(1) < MAX_REQUESTS_PER_PEER {
                 peer.send(WriterCommand::Extended(id, MetadataMessage::Request { piece }.encode()));
@@ -96,9 +96,9 @@ impl MetadataPhase<'_, '_> {
         match event {
             // An impossible size does not count as an offer.
             PeerEvent::HasMetadata { key, size } if !self.banned.contains(&key) => _ = self.fetch.offer(key, size),
-            PeerEvent::Metadata { key, piece, bytes: None, .. } => self.fetch.reject(key, piece, self.shared.now()),
+            PeerEvent::Metadata { key, piece, bytes: None, .. } => self.fetch.reject(key, piece, self.context.now()),
             PeerEvent::Metadata { key, piece, total_size, bytes: Some(bytes) } => {
-                match self.fetch.data(key, piece, (total_size, &bytes), self.shared.now()) {
+                match self.fetch.data(key, piece, (total_size, &bytes), self.context.now()) {
                     FetchOutcome::Complete(info) => return Some(info),
                     FetchOutcome::Liar(key) => self.ban(key),
                     FetchOutcome::Nothing | FetchOutcome::MixedFailure => {}
@@ -107,7 +107,7 @@ impl MetadataPhase<'_, '_> {
             PeerEvent::Disconnected { key, addr, why } => {
                 self.fetch.gone(key);
                 self.banned.remove(&key);
-                self.peer_manager.gone(self.shared, key, addr, &why);
+                self.peer_manager.gone(self.context, key, addr, &why);
             }
             _ => {}
         }
@@ -118,7 +118,7 @@ impl MetadataPhase<'_, '_> {
         if let Some((addr, incoming)) = self.peer_manager.address_of(key) {
             log::info!("{addr} sent wrong metadata and is banned");
             self.banned.insert(key);
-            self.peer_manager.ban(addr, incoming, self.shared.now());
+            self.peer_manager.ban(addr, incoming, self.context.now());
             send_event(&self.peer_manager.events, Event::MetadataRefused { addr });
         }
     }

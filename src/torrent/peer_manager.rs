@@ -175,8 +175,8 @@ impl<'a> PeerManager<'a> {
     }
 
     /// Does what is due: announces, dials, peer exchange.
-    pub fn tick(&mut self, shared: &Arc<TorrentContext>, now: Duration) {
-        self.check_stop_timeout(shared, now);
+    pub fn tick(&mut self, context: &Arc<TorrentContext>, now: Duration) {
+        self.check_stop_timeout(context, now);
         self.peer_list.set_time(now);
         self.inner.known.store(self.peer_list.len(), Ordering::Relaxed);
         self.drop_surplus();
@@ -186,11 +186,11 @@ impl<'a> PeerManager<'a> {
         if self.peer_list.set_in_need(in_need) {
             self.next_dial = Duration::ZERO;
         }
-        self.announcer.begin(shared, now, needs_peers, self.peer_list.next_dial().is_none());
-        self.dial_due(shared, now);
-        self.exchange(shared, now);
-        if self.discovery.retry_start(self.config, shared.info_hash, &self.registration, now) {
-            shared.dht_port.store(self.port(), Ordering::Release);
+        self.announcer.begin(context, now, needs_peers, self.peer_list.next_dial().is_none());
+        self.dial_due(context, now);
+        self.exchange(context, now);
+        if self.discovery.retry_start(self.config, context.info_hash, &self.registration, now) {
+            context.dht_port.store(self.port(), Ordering::Release);
         }
         self.discovery.check_reachability(now, self.registration.has_incoming_connections());
         if needs_peers {
@@ -201,14 +201,14 @@ impl<'a> PeerManager<'a> {
     }
 
     /// When the next of these is due.
-    pub fn next_due(&self, now: Duration, shared: &TorrentContext) -> Duration {
+    pub fn next_due(&self, now: Duration, context: &TorrentContext) -> Duration {
         let announce = self.announcer.next_due(now);
         let dial_due = if self.can_dial() {
             self.next_dial.max(self.descriptors_short_until).max(now + self.registration.dial_wait())
         } else {
             Duration::MAX
         };
-        let exchange = if shared.pex && !self.connections.is_empty() { self.next_exchange } else { Duration::MAX };
+        let exchange = if context.pex && !self.connections.is_empty() { self.next_exchange } else { Duration::MAX };
         let look =
             if self.needs_peers() && self.discovery.has_dht() { now + DHT_STATUS_INTERVAL } else { Duration::MAX };
         let give_up = self.config.stop_timeout.filter(|_| !self.is_complete);
@@ -217,15 +217,16 @@ impl<'a> PeerManager<'a> {
     }
 
     /// Records progress, and stops the torrent if there was none for too long.
-    fn check_stop_timeout(&mut self, shared: &TorrentContext, now: Duration) {
+    fn check_stop_timeout(&mut self, context: &TorrentContext, now: Duration) {
         let Some(limit) = self.config.stop_timeout else { return };
-        let count = (shared.downloaded.get(), self.inner.metadata.0.load(Ordering::Relaxed));
+        let count = (context.downloaded.get(), self.inner.metadata.0.load(Ordering::Relaxed));
         if self.is_complete
-            || shared.is_paused()
+            || context.is_paused()
             || count != self.last_progress
-            || shared.wants_info != self.was_fetching_metadata
+            || context.is_fetching_metadata != self.was_fetching_metadata
         {
-            (self.last_progress, self.last_progress_at, self.was_fetching_metadata) = (count, now, shared.wants_info);
+            (self.last_progress, self.last_progress_at, self.was_fetching_metadata) =
+                (count, now, context.is_fetching_metadata);
         } else if now >= self.last_progress_at + limit {
             self.inner.timed_out.set(true);
             self.inner.stop.store(true, Ordering::Release);
@@ -243,7 +244,7 @@ impl<'a> PeerManager<'a> {
     }
 
     /// Handles the events that are common to both phases; returns all others.
-    pub fn handle_event(&mut self, shared: &Arc<TorrentContext>, loop_event: LoopEvent) -> Option<TorrentMessage> {
+    pub fn handle_event(&mut self, context: &Arc<TorrentContext>, loop_event: LoopEvent) -> Option<TorrentMessage> {
         let event = match loop_event {
             LoopEvent::Dht(found) => {
                 self.add_unverified_peers(&found.peers, PeerSource::Dht, |search| &mut search.dht_peers);
@@ -258,16 +259,16 @@ impl<'a> PeerManager<'a> {
                 return None;
             }
             LoopEvent::Incoming(connection) => {
-                self.incoming(shared, connection);
+                self.incoming(context, connection);
                 return None;
             }
             LoopEvent::Message(TorrentMessage::Peer(event)) => event,
             LoopEvent::Message(TorrentMessage::Tracker(TrackerEvent::Announced { url, result })) => {
-                self.announced(shared.now(), &url, *result);
+                self.announced(context.now(), &url, *result);
                 return None;
             }
             LoopEvent::Message(TorrentMessage::Tracker(TrackerEvent::SecondFamilyPeers { peers })) => {
-                self.add_second_family_peers(shared.now(), &peers);
+                self.add_second_family_peers(context.now(), &peers);
                 return None;
             }
             LoopEvent::Message(TorrentMessage::Command(TorrentCommand::AddPeers)) => {
@@ -278,9 +279,9 @@ impl<'a> PeerManager<'a> {
             LoopEvent::Message(command @ TorrentMessage::Command(_)) => return Some(command),
         };
         match event {
-            PeerEvent::Connected { key, addr, incoming } => self.handshake_done(shared, key, addr, incoming),
+            PeerEvent::Connected { key, addr, incoming } => self.handshake_done(context, key, addr, incoming),
             PeerEvent::OurAddress(ip) => {
-                self.peer_list.set_ours(SocketAddr::new(ip, shared.port.load(Ordering::Relaxed)));
+                self.peer_list.set_ours(SocketAddr::new(ip, context.port.load(Ordering::Relaxed)));
             }
             // The event may have been on its way when the metadata arrived.
             PeerEvent::PexPeers(_) if self.private => {}
@@ -292,7 +293,7 @@ impl<'a> PeerManager<'a> {
                 }
             }
             PeerEvent::DhtNode(addr) => self.discovery.add_node(addr),
-            PeerEvent::OutOfDescriptors => self.drop_least_useful(shared.now()),
+            PeerEvent::OutOfDescriptors => self.drop_least_useful(context.now()),
             other => return Some(TorrentMessage::Peer(other)),
         }
         None
@@ -319,18 +320,18 @@ impl<'a> PeerManager<'a> {
     /// tracker. Runs `meanwhile` once the connections are closed.
     pub fn shut_down(
         mut self,
-        shared: &Arc<TorrentContext>,
+        context: &Arc<TorrentContext>,
         messages: &Receiver<TorrentMessage>,
         meanwhile: impl FnOnce(),
     ) {
         self.take_back();
         // The peers first: nothing more is received or sent while the trackers are told.
-        shared.stop();
+        context.stop();
         self.registration.close();
         self.connections.values().for_each(|entry| entry.connection.close());
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT;
-        self.finish_announces(shared, messages);
-        let final_announces = self.announcer.final_announces(shared, deadline);
+        self.finish_announces(context, messages);
+        let final_announces = self.announcer.final_announces(context, deadline);
         self.report_disconnected(self.connections.values(), "btsync ends the connection");
         final_announce::close_connections(self.connections.into_values().map(|entry| entry.connection).collect());
         meanwhile();
@@ -341,21 +342,21 @@ impl<'a> PeerManager<'a> {
 
     /// Only a tracker that has answered `started` is sent `stopped`, so a tracker with a pending request gets a moment to
     /// answer. A tracker that is owed a `completed` gets it first.
-    fn finish_announces(&mut self, shared: &Arc<TorrentContext>, messages: &Receiver<TorrentMessage>) {
+    fn finish_announces(&mut self, context: &Arc<TorrentContext>, messages: &Receiver<TorrentMessage>) {
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT / 3;
         while Instant::now() < deadline {
             if self.announcer.has_unsent_completed() {
-                self.announcer.begin(shared, shared.now(), false, false);
+                self.announcer.begin(context, context.now(), false, false);
             }
             if !self.announcer.is_busy() {
                 return;
             }
             match messages.recv_deadline(deadline) {
                 Ok(TorrentMessage::Tracker(TrackerEvent::Announced { url, result })) => {
-                    self.announced(shared.now(), &url, *result);
+                    self.announced(context.now(), &url, *result);
                 }
                 Ok(TorrentMessage::Peer(PeerEvent::Disconnected { key, addr, why })) => {
-                    self.gone(shared, key, addr, &why);
+                    self.gone(context, key, addr, &why);
                 }
                 Ok(_) => {}
                 Err(_) => return,

@@ -40,7 +40,7 @@ pub(crate) struct TorrentRun<'a> {
 /// What the download of a magnet link takes over from the metadata phase: the peer manager and its connections.
 pub(crate) struct KeptPeers<'a> {
     peer_manager: PeerManager<'a>,
-    shared: Arc<TorrentContext>,
+    context: Arc<TorrentContext>,
 }
 
 impl<'a> TorrentRun<'a> {
@@ -50,29 +50,29 @@ impl<'a> TorrentRun<'a> {
         let layout = Layout::new(1, Vec::new())?;
         let nothing = Arc::new(Storage::new(self.config.out_dir.clone(), layout, 1));
         let pieces = PieceManager::new(nothing, Vec::new(), Bitfield::new(0));
-        let shared = self.shared(magnet.info_hash, self.config.pex, true, pieces);
+        let context = self.context(magnet.info_hash, self.config.pex, true, pieces);
         let tiers: Vec<Vec<String>> = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
-        let mut peer_manager = self.peer_manager(&shared, &tiers, false)?;
-        self.publish(&shared, &peer_manager);
-        link_source::fetch_in_background(magnet, self.config, &shared);
-        let Some(info) = metadata_phase::fetch(&mut peer_manager, &shared, &self.messages) else {
+        let mut peer_manager = self.peer_manager(&context, &tiers, false)?;
+        self.publish(&context, &peer_manager);
+        link_source::fetch_in_background(magnet, self.config, &context);
+        let Some(info) = metadata_phase::fetch(&mut peer_manager, &context, &self.messages) else {
             self.inner.set_stage(Stage::Stopping);
             send_event(&self.events, Event::Stopping);
-            peer_manager.shut_down(&shared, &self.messages, || {});
+            peer_manager.shut_down(&context, &self.messages, || {});
             return Ok(None);
         };
         peer_manager.refuse_incoming(true);
         let mut torrent = match Metainfo::from_info(&info, tiers, magnet.web_seeds.clone()) {
             Ok(torrent) => torrent,
             Err(error) => {
-                peer_manager.shut_down(&shared, &self.messages, || {});
+                peer_manager.shut_down(&context, &self.messages, || {});
                 return Err(TorrentError::Metadata(error));
             }
         };
         if self.config.allow_hidden {
             torrent.restore_hidden_name();
         }
-        peer_manager.apply_metadata(torrent.private, shared.now());
+        peer_manager.apply_metadata(torrent.private, context.now());
         let (name, total) = (torrent.name.clone(), torrent.total());
         let _ = self.inner.name_and_size.set((name.clone(), total));
         send_event(&self.events, Event::Metadata { name, total });
@@ -81,11 +81,11 @@ impl<'a> TorrentRun<'a> {
             send_event(&self.events, Event::TorrentSaved { what });
         }
         if self.config.metadata_only {
-            peer_manager.shut_down(&shared, &self.messages, || {});
+            peer_manager.shut_down(&context, &self.messages, || {});
             let _ = self.inner.torrent.set(torrent);
             return Ok(None);
         }
-        Ok(Some((torrent, KeptPeers { peer_manager, shared })))
+        Ok(Some((torrent, KeptPeers { peer_manager, context })))
     }
 
     /// Checks the files, downloads what is missing, and seeds.
@@ -107,9 +107,9 @@ impl<'a> TorrentRun<'a> {
                 Ok(opened) => opened,
                 Err(error) => {
                     // Peers and trackers that know of us are told that we leave.
-                    if let Some(KeptPeers { peer_manager, shared }) = kept_peers {
+                    if let Some(KeptPeers { peer_manager, context }) = kept_peers {
                         inner.set_stage(Stage::Stopping);
-                        peer_manager.shut_down(&shared, &self.messages, || {});
+                        peer_manager.shut_down(&context, &self.messages, || {});
                     }
                     return Err(error);
                 }
@@ -142,31 +142,38 @@ impl<'a> TorrentRun<'a> {
         }
         let pieces = PieceManager::with_plan(storage.clone(), torrent.pieces.clone(), have, plan);
         pieces.restore(resume_store.as_ref().map_or(&[], ResumeStore::recalled));
-        let shared = self.shared(torrent.info_hash, config.pex && !torrent.private, false, pieces);
-        let _ = shared.info.set(torrent.info.clone());
-        if config.super_seed && shared.pieces.is_seed() {
-            let _ = shared.super_seeding.set(SuperSeeding::new(shared.pieces.count(), storage.layout().piece_length()));
+        let context = self.context(torrent.info_hash, config.pex && !torrent.private, false, pieces);
+        let _ = context.info.set(torrent.info.clone());
+        if config.super_seed && context.pieces.is_seed() {
+            let _ =
+                context.super_seeding.set(SuperSeeding::new(context.pieces.count(), storage.layout().piece_length()));
         }
         let mut peer_manager = match kept_peers {
             Some(kept_peers) => kept_peers.peer_manager,
-            None => self.peer_manager(&shared, &torrent.tiers, torrent.private)?,
+            None => self.peer_manager(&context, &torrent.tiers, torrent.private)?,
         };
-        self.publish(&shared, &peer_manager);
-        peer_manager.continue_kept(&shared);
+        self.publish(&context, &peer_manager);
+        peer_manager.continue_kept(&context);
         peer_manager.refuse_incoming(false);
-        let outcome = Transfer::new(&shared, peer_manager, shared.pieces.wanted(), resume_store).run(&self.messages);
+        let outcome = Transfer::new(&context, peer_manager, context.pieces.wanted(), resume_store).run(&self.messages);
         storage.close();
         storage.unlock();
         Ok(outcome?)
     }
 
-    fn shared(&self, info_hash: InfoHash, pex: bool, wants_info: bool, pieces: PieceManager) -> Arc<TorrentContext> {
+    fn context(
+        &self,
+        info_hash: InfoHash,
+        pex: bool,
+        is_fetching_metadata: bool,
+        pieces: PieceManager,
+    ) -> Arc<TorrentContext> {
         let terms = ContextSettings {
             info_hash,
             peer_id: self.peer_id,
             encryption: self.config.encryption,
             pex,
-            wants_info,
+            is_fetching_metadata,
             bind: self.config.bind.clone(),
             dscp: self.config.dscp,
             client: self.config.user_agent.clone().unwrap_or_else(|| ContextSettings::CLIENT.to_owned()),
@@ -179,7 +186,7 @@ impl<'a> TorrentRun<'a> {
     /// Listens for connections, and starts to look for peers.
     fn peer_manager(
         &mut self,
-        shared: &TorrentContext,
+        context: &TorrentContext,
         tiers: &[Vec<String>],
         private: bool,
     ) -> Result<PeerManager<'a>, TorrentError> {
@@ -196,7 +203,7 @@ impl<'a> TorrentRun<'a> {
             self.inner,
             self.config,
             self.events.clone(),
-            shared.info_hash,
+            context.info_hash,
             tiers,
             private,
             registration,
@@ -204,11 +211,11 @@ impl<'a> TorrentRun<'a> {
     }
 
     /// Publishes our ports to the connections, and the shared context to handles.
-    fn publish(&self, shared: &Arc<TorrentContext>, peer_manager: &PeerManager<'_>) {
-        shared.port.store(peer_manager.port(), Ordering::Relaxed);
+    fn publish(&self, context: &Arc<TorrentContext>, peer_manager: &PeerManager<'_>) {
+        context.port.store(peer_manager.port(), Ordering::Relaxed);
         let dht = if peer_manager.discovery.has_dht() { peer_manager.port() } else { 0 };
-        shared.dht_port.store(dht, Ordering::Release);
-        *self.inner.shared.lock() = Some(shared.clone());
-        shared.paused.set(self.inner.paused.is_set());
+        context.dht_port.store(dht, Ordering::Release);
+        *self.inner.shared.lock() = Some(context.clone());
+        context.paused.set(self.inner.paused.is_set());
     }
 }

@@ -31,7 +31,7 @@ const MAX_EVENTS_PER_TURN: usize = 1000;
 
 /// The loop's state.
 pub struct Transfer<'a> {
-    shared: &'a Arc<TorrentContext>,
+    context: &'a Arc<TorrentContext>,
     peer_manager: PeerManager<'a>,
     choker: Choker,
     next_choke: Duration,
@@ -54,20 +54,20 @@ pub struct Transfer<'a> {
 impl<'a> Transfer<'a> {
     /// The loop of a torrent that has just been checked and of which `total` bytes are wanted.
     pub fn new(
-        shared: &'a Arc<TorrentContext>,
+        context: &'a Arc<TorrentContext>,
         mut peer_manager: PeerManager<'a>,
         total: u64,
         resume_store: Option<ResumeStore>,
     ) -> Transfer<'a> {
-        let complete = shared.pieces.is_complete();
+        let complete = context.pieces.is_complete();
         peer_manager.inner.set_stage(if complete { Stage::Seeding } else { Stage::Downloading });
         peer_manager.is_complete = complete;
         if complete {
             send_event(&peer_manager.events, Event::Completed);
         }
-        let now = shared.now();
+        let now = context.now();
         Transfer {
-            shared,
+            context,
             peer_manager,
             choker: Choker::default(),
             next_choke: now + CHOKE_ROUND,
@@ -88,14 +88,14 @@ impl<'a> Transfer<'a> {
     /// If the disk failed.
     pub fn run(mut self, messages: &Receiver<TorrentMessage>) -> Result<Outcome, StorageError> {
         while !self.is_over() {
-            let now = self.shared.now();
-            self.peer_manager.tick(self.shared, now);
+            let now = self.context.now();
+            self.peer_manager.tick(self.context, now);
             self.apply_pause();
             if self.finish_retry_at.is_some_and(|due| due <= now) {
                 self.complete();
             }
             self.run_choke_round(now);
-            self.super_seeding(now);
+            self.tick_super_seeding(now);
             self.save_resume_data(now);
             let wake = Instant::now() + self.sleep(now);
             if let Some(loop_event) = self.peer_manager.wait(messages, wake) {
@@ -109,7 +109,7 @@ impl<'a> Transfer<'a> {
 
     /// Writes the fast-resume record if it is due.
     fn save_resume_data(&mut self, now: Duration) {
-        let (pieces, sent) = (&self.shared.pieces, self.shared.uploaded.get());
+        let (pieces, sent) = (&self.context.pieces, self.context.uploaded.get());
         self.resume_store.iter_mut().for_each(|resume_store| resume_store.count_uploaded(sent));
         if let Some(resume_store) = &mut self.resume_store
             && resume_store.due(pieces.progress_count()).is_some_and(|due| due <= now)
@@ -127,7 +127,7 @@ impl<'a> Transfer<'a> {
 
     /// Whether the loop has to end.
     fn is_over(&self) -> bool {
-        self.is_stopped() || self.failure.is_some() || self.goal_reached(self.shared.now())
+        self.is_stopped() || self.failure.is_some() || self.goal_reached(self.context.now())
     }
 
     /// Whether the download is complete and the seed goal reached.
@@ -138,7 +138,7 @@ impl<'a> Transfer<'a> {
             return false;
         }
         let before = self.peer_manager.inner.uploaded_before.load(Ordering::Relaxed);
-        let uploaded = before.saturating_add(self.shared.uploaded.get()) as f64;
+        let uploaded = before.saturating_add(self.context.uploaded.get()) as f64;
         let by_time = seed_goal.time.is_some_and(|time| now >= since + time);
         let by_ratio = seed_goal.ratio.is_some_and(|ratio| uploaded >= ratio * self.total as f64);
         !seed_goal.any() || by_time || by_ratio
@@ -146,15 +146,15 @@ impl<'a> Transfer<'a> {
 
     /// The time until the next deadline.
     fn sleep(&self, now: Duration) -> Duration {
-        let mut next = self.peer_manager.next_due(now, self.shared).min(now + LONGEST_SLEEP);
-        if self.shared.roster.count() > 0 {
+        let mut next = self.peer_manager.next_due(now, self.context).min(now + LONGEST_SLEEP);
+        if self.context.roster.count() > 0 {
             next = next.min(self.next_choke);
-            if self.shared.active_super_seed().is_some() {
+            if self.context.active_super_seed().is_some() {
                 next = next.min(self.next_reveal);
             }
         }
         if let Some(due) =
-            self.resume_store.as_ref().and_then(|resume_store| resume_store.due(self.shared.pieces.progress_count()))
+            self.resume_store.as_ref().and_then(|resume_store| resume_store.due(self.context.pieces.progress_count()))
         {
             next = next.min(due);
         }
@@ -171,7 +171,7 @@ impl<'a> Transfer<'a> {
 
     /// Handles an event.
     fn take(&mut self, loop_event: LoopEvent) {
-        if let Some(TorrentMessage::Peer(event)) = self.peer_manager.handle_event(self.shared, loop_event) {
+        if let Some(TorrentMessage::Peer(event)) = self.peer_manager.handle_event(self.context, loop_event) {
             self.handle_event(event);
         }
     }
@@ -179,7 +179,7 @@ impl<'a> Transfer<'a> {
     /// Handles an event of the download.
     fn handle_event(&mut self, event: PeerEvent) {
         match event {
-            PeerEvent::Disconnected { key, addr, why } => self.peer_manager.gone(self.shared, key, addr, &why),
+            PeerEvent::Disconnected { key, addr, why } => self.peer_manager.gone(self.context, key, addr, &why),
             PeerEvent::InterestChanged { key } => self.interest_changed(key),
             PeerEvent::PieceFailed { piece, senders, restored } => self.piece_failed(piece, &senders, restored),
             PeerEvent::CorruptSendersFound { piece, senders } => self.ban(piece, &senders),
@@ -201,7 +201,7 @@ impl<'a> Transfer<'a> {
         if self.complete_since.is_some() {
             return;
         }
-        let now = self.shared.now();
+        let now = self.context.now();
         self.finish_retry_at = None;
         match self.finish_files() {
             Err(error) if error.kind() == StorageErrorKind::TooManyFiles => {
@@ -219,16 +219,16 @@ impl<'a> Transfer<'a> {
         }
         self.complete_since = Some(now);
         self.peer_manager.is_complete = true;
-        if self.shared.pieces.is_seed() {
+        if self.context.pieces.is_seed() {
             self.peer_manager.announcer.completed(); // a partial seed has not completed the torrent (BEP 21)
         }
         self.peer_manager.inner.set_stage(Stage::Seeding);
         send_event(&self.peer_manager.events, Event::Completed);
-        for peer in self.shared.roster.all() {
-            if peer.is_redundant(self.shared) {
+        for peer in self.context.roster.all() {
+            if peer.is_redundant(self.context) {
                 peer.close();
             } else {
-                peer.send_upload_only(self.shared);
+                peer.send_upload_only(self.context);
             }
         }
     }
@@ -236,14 +236,14 @@ impl<'a> Transfer<'a> {
     /// Checks that the files are in place and still ours, and gives up the right to write to them. Returns false if a stop
     /// comes first and there are too many files to go on in spite of it.
     fn finish_files(&mut self) -> Result<bool, StorageError> {
-        let (storage, stop) = (self.shared.pieces.storage(), &self.peer_manager.inner.stop);
+        let (storage, stop) = (self.context.pieces.storage(), &self.peer_manager.inner.stop);
         let are_many = storage.layout().files().len() > MANY_FILES;
         let is_over = || are_many && stop.load(Ordering::Relaxed);
         if !storage.confirm_unless(&is_over)? {
             return Ok(false);
         }
         storage.compare_undecided()?;
-        match self.shared.pieces.recheck_changed(stop) {
+        match self.context.pieces.recheck_changed(stop) {
             _ if is_over() => return Ok(false),
             // A check that the stop cut short proves nothing.
             Err(error) if stop.load(Ordering::Relaxed) && error.kind() == StorageErrorKind::Exists => return Ok(false),
@@ -259,10 +259,10 @@ impl<'a> Transfer<'a> {
         }
         // From here on, the files are only read.
         storage.close();
-        let (have, partial) = self.shared.pieces.to_resume();
+        let (have, partial) = self.context.pieces.to_resume();
         // Before the marker is removed: no record that outlives it may claim complete files as ours.
         if let Some(resume_store) = &mut self.resume_store {
-            resume_store.disown(storage, (have.clone(), partial), self.shared.now());
+            resume_store.disown(storage, (have.clone(), partial), self.context.now());
         }
         storage.finish(&have);
         for what in storage.longer_now() {
@@ -274,20 +274,20 @@ impl<'a> Transfer<'a> {
     /// Shuts down: completes the files if possible, tells trackers, closes connections, and writes the resume data.
     fn shut_down(mut self, messages: &Receiver<TorrentMessage>) -> Result<Outcome, StorageError> {
         // The last block may have arrived just before the stop.
-        if self.shared.pieces.is_complete() && self.failure.is_none() {
+        if self.context.pieces.is_complete() && self.failure.is_none() {
             self.complete();
         }
         let inner = self.peer_manager.inner;
         inner.set_stage(Stage::Stopping);
         send_event(&self.peer_manager.events, Event::Stopping);
-        let (shared, resume_store, is_late) = (self.shared, self.resume_store, lateness(&inner.stop));
-        self.peer_manager.shut_down(shared, messages, || {
-            if !shared.pieces.is_complete() {
-                shared.pieces.storage().strike_complete_files(&shared.pieces.to_resume().0);
+        let (context, resume_store, is_late) = (self.context, self.resume_store, lateness(&inner.stop));
+        self.peer_manager.shut_down(context, messages, || {
+            if !context.pieces.is_complete() {
+                context.pieces.storage().strike_complete_files(&context.pieces.to_resume().0);
             }
             if let Some(mut resume_store) = resume_store {
-                resume_store.count_uploaded(shared.uploaded.get());
-                resume_store.finish(shared.pieces.storage(), shared.pieces.to_resume(), is_late);
+                resume_store.count_uploaded(context.uploaded.get());
+                resume_store.finish(context.pieces.storage(), context.pieces.to_resume(), is_late);
             }
         });
         match self.failure {

@@ -63,7 +63,7 @@ impl Side {
             client: ContextSettings::CLIENT.to_owned(),
             encryption: Encryption::Off,
             pex: false,
-            wants_info: false,
+            is_fetching_metadata: false,
             dscp: Dscp::NONE,
             bind: Bind::Any,
             started: Instant::now(),

@@ -24,7 +24,7 @@ const UNKNOWN: InfoHash = InfoHash([5; 20]);
 struct HandshakerFixture {
     handshaker: IncomingHandshaker,
     port: TcpListener,
-    sessions: Vec<(InfoHash, Receiver<IncomingConnection>)>,
+    torrents: Vec<(InfoHash, Receiver<IncomingConnection>)>,
 }
 
 impl HandshakerFixture {
@@ -36,11 +36,11 @@ impl HandshakerFixture {
             torrent.set_accepting(info_hash != HELD);
             (info_hash, peer_events)
         };
-        let sessions = torrents.iter().map(add_torrent).collect();
+        let torrents = torrents.iter().map(add_torrent).collect();
         HandshakerFixture {
             handshaker: IncomingHandshaker::new(registry),
             port: TcpListener::bind("127.0.0.1:0").expect("a port"),
-            sessions,
+            torrents,
         }
     }
 
@@ -60,7 +60,7 @@ impl HandshakerFixture {
         caller.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            for (info_hash, peer_events) in &self.sessions {
+            for (info_hash, peer_events) in &self.torrents {
                 if let Ok(IncomingConnection { handshake: received, .. }) = peer_events.try_recv() {
                     let received = received.expect("it was asked");
                     assert_eq!(
@@ -85,7 +85,7 @@ fn all() -> HandshakerFixture {
     HandshakerFixture::new(&[(OFF, off), (PREFER, prefer), (REQUIRE, require), (HELD, prefer)])
 }
 
-fn hello(info_hash: InfoHash) -> Vec<u8> {
+fn handshake(info_hash: InfoHash) -> Vec<u8> {
     let handshake = Handshake::ours(info_hash, PeerId([9; 20]), false).encode();
     [handshake.as_slice(), b"more"].concat()
 }
@@ -94,7 +94,7 @@ fn hello(info_hash: InfoHash) -> Vec<u8> {
 fn encrypted(caller: &mut TcpStream, skey: InfoHash, info_hash: InfoHash) -> bool {
     let draw = KeyMaterial::new(&mut Random::seeded(1));
     let mut out = Vec::new();
-    let mut mse = Initiator::new(skey, CryptoMethods::Rc4Only, &hello(info_hash), draw, &mut out);
+    let mut mse = Initiator::new(skey, CryptoMethods::Rc4Only, &handshake(info_hash), draw, &mut out);
     while mse.wanted() > 0 {
         let said = caller.write_all(&out);
         out.clear();
@@ -108,12 +108,12 @@ fn encrypted(caller: &mut TcpStream, skey: InfoHash, info_hash: InfoHash) -> boo
 
 #[test]
 fn plain_callers_reach_whom_they_mean() {
-    let mut scene = all();
+    let mut fixture = all();
     let reached = [(OFF, true), (PREFER, true), (REQUIRE, false), (HELD, false), (UNKNOWN, false)];
     for (info_hash, expected) in reached {
-        let mut caller = scene.dial();
-        caller.write_all(&hello(info_hash)).expect("room for it");
-        let met = scene.delivered_to(caller);
+        let mut caller = fixture.dial();
+        caller.write_all(&handshake(info_hash)).expect("room for it");
+        let met = fixture.delivered_to(caller);
         assert_eq!(met.is_some(), expected, "{info_hash}");
         if let Some(met) = met {
             // Bytes after the info-hash stay in the socket, or are passed on.
@@ -125,71 +125,71 @@ fn plain_callers_reach_whom_they_mean() {
 /// A tracker that checks whether we can be reached waits for our handshake before it sends the rest of its own.
 #[test]
 fn the_info_hash_is_enough_to_be_handed_on() {
-    let mut scene = all();
-    let mut caller = scene.dial();
-    caller.write_all(&hello(PREFER)[..48]).expect("room for it");
-    assert_eq!(scene.delivered_to(caller), Some((PREFER, hello(PREFER)[..48].to_vec(), false)));
+    let mut fixture = all();
+    let mut caller = fixture.dial();
+    caller.write_all(&handshake(PREFER)[..48]).expect("room for it");
+    assert_eq!(fixture.delivered_to(caller), Some((PREFER, handshake(PREFER)[..48].to_vec(), false)));
 }
 
 #[test]
 fn encrypted_callers_reach_whom_they_mean() {
-    let mut scene = all();
+    let mut fixture = all();
     let reached = [(OFF, false), (PREFER, true), (REQUIRE, true), (HELD, false), (UNKNOWN, false)];
     for (info_hash, expected) in reached {
-        let mut caller = scene.dial();
+        let mut caller = fixture.dial();
         assert_eq!(encrypted(&mut caller, info_hash, info_hash), expected, "{info_hash}");
-        let met = scene.delivered_to(caller);
-        assert_eq!(met, expected.then(|| (info_hash, hello(info_hash), true)), "{info_hash}");
+        let met = fixture.delivered_to(caller);
+        assert_eq!(met, expected.then(|| (info_hash, handshake(info_hash), true)), "{info_hash}");
     }
-    let mut caller = scene.dial();
+    let mut caller = fixture.dial();
     assert!(encrypted(&mut caller, PREFER, REQUIRE), "the lie comes behind the agreement");
-    assert_eq!(scene.delivered_to(caller), None, "two torrents in one call");
+    assert_eq!(fixture.delivered_to(caller), None, "two torrents in one call");
 }
 
 #[test]
 fn where_there_is_one_session_nobody_is_asked() {
-    let mut scene = HandshakerFixture::new(&[(PREFER, Encryption::Prefer), (HELD, Encryption::Prefer)]);
-    let _caller = scene.dial();
-    let report = scene.sessions[0].1.try_recv().expect("handed on at once");
+    let mut fixture = HandshakerFixture::new(&[(PREFER, Encryption::Prefer), (HELD, Encryption::Prefer)]);
+    let _caller = fixture.dial();
+    let report = fixture.torrents[0].1.try_recv().expect("handed on at once");
     assert!(report.handshake.is_none());
-    assert!(scene.handshaker.pending.is_empty());
+    assert!(fixture.handshaker.pending.is_empty());
     let mut nobody = HandshakerFixture::new(&[(HELD, Encryption::Prefer)]);
     assert_eq!(nobody.dial().read(&mut [0; 1]).expect("an end"), 0);
 }
 
 #[test]
 fn many_who_say_nothing_keep_nobody_out() {
-    let mut scene = all();
+    let mut fixture = all();
     // From so many networks that none exceeds its share.
-    let mut silent: Vec<_> = (0..MAX_PENDING_HANDSHAKES).map(|_| scene.dial()).collect();
-    for (pending, place) in scene.handshaker.pending.iter_mut().zip(1..) {
+    let mut silent: Vec<_> = (0..MAX_PENDING_HANDSHAKES).map(|_| fixture.dial()).collect();
+    for (pending, place) in fixture.handshaker.pending.iter_mut().zip(1..) {
         pending.host = [192, 0, place, 1].into();
     }
-    scene.handshaker.started -= Duration::from_secs(1);
-    let mut caller = scene.dial();
-    caller.write_all(&hello(PREFER)).expect("room for it");
-    assert_eq!(scene.delivered_to(caller).map(|met| met.0), Some(PREFER));
+    fixture.handshaker.started -= Duration::from_secs(1);
+    let mut caller = fixture.dial();
+    caller.write_all(&handshake(PREFER)).expect("room for it");
+    assert_eq!(fixture.delivered_to(caller).map(|met| met.0), Some(PREFER));
     assert_eq!(silent[0].read(&mut [0; 1]).expect("an end"), 0, "the first to come had the most time");
 }
 
 /// Among more silent connections than there is room for, one that has started its handshake is kept.
 #[test]
 fn silent_callers_do_not_push_out_an_encrypted_one() {
-    let mut scene = all();
-    let mut caller = scene.dial();
+    let mut fixture = all();
+    let mut caller = fixture.dial();
     let draw = KeyMaterial::new(&mut Random::seeded(1));
     let mut out = Vec::new();
-    let mut mse = Initiator::new(PREFER, CryptoMethods::Rc4Only, &hello(PREFER), draw, &mut out);
+    let mut mse = Initiator::new(PREFER, CryptoMethods::Rc4Only, &handshake(PREFER), draw, &mut out);
     caller.write_all(&out).expect("room for it");
     let mut byte = [0];
     caller.read_exact(&mut byte).expect("an answer: it has been heard");
     let _silent: Vec<_> = (0..3 * MAX_PENDING_HANDSHAKES)
         .map(|n| {
-            let silent = scene.dial();
-            if let Some(last) = scene.handshaker.pending.last_mut() {
+            let silent = fixture.dial();
+            if let Some(last) = fixture.handshaker.pending.last_mut() {
                 last.host = [192, 0, (n % 250) as u8, 1].into();
             }
-            scene.handshaker.started -= Duration::from_millis(3);
+            fixture.handshaker.started -= Duration::from_millis(3);
             silent
         })
         .collect();
@@ -202,18 +202,18 @@ fn silent_callers_do_not_push_out_an_encrypted_one() {
         caller.write_all(&out).expect("room for it");
         caller.read_exact(&mut byte).expect("it is not hung up on");
     }
-    assert_eq!(scene.delivered_to(caller).map(|met| met.0), Some(PREFER));
+    assert_eq!(fixture.delivered_to(caller).map(|met| met.0), Some(PREFER));
 }
 
 #[test]
 fn the_lobby_is_bounded_and_ends_at_once() {
-    let mut scene = all();
-    scene.handshaker.started += Duration::from_secs(3600); // stops the clock
-    let incoming_connections: Vec<_> = (0..MAX_PENDING_HANDSHAKES).map(|_| scene.dial()).collect();
-    assert_eq!(scene.dial().read(&mut [0; 1]).expect("an end"), 0, "no more than there is room for");
-    assert_eq!(scene.handshaker.pending.len(), MAX_PENDING_HANDSHAKES);
-    assert!(scene.handshaker.evict_for("127.0.0.9".parse().expect("an address")), "for one from elsewhere");
-    drop(scene.handshaker);
+    let mut fixture = all();
+    fixture.handshaker.started += Duration::from_secs(3600); // stops the clock
+    let incoming_connections: Vec<_> = (0..MAX_PENDING_HANDSHAKES).map(|_| fixture.dial()).collect();
+    assert_eq!(fixture.dial().read(&mut [0; 1]).expect("an end"), 0, "no more than there is room for");
+    assert_eq!(fixture.handshaker.pending.len(), MAX_PENDING_HANDSHAKES);
+    assert!(fixture.handshaker.evict_for("127.0.0.9".parse().expect("an address")), "for one from elsewhere");
+    drop(fixture.handshaker);
     for mut caller in incoming_connections {
         assert_eq!(caller.read(&mut [0; 1]).expect("an end"), 0);
     }
@@ -222,27 +222,27 @@ fn the_lobby_is_bounded_and_ends_at_once() {
 /// Each connection for which no thread can be started evicts one silent connection that holds a thread, and no others.
 #[test]
 fn where_no_thread_is_left_a_silent_caller_gives_its_own_up() {
-    let mut scene = all();
-    let mut begun = scene.dial();
-    begun.write_all(&hello(PREFER)[..20]).expect("room for it");
+    let mut fixture = all();
+    let mut begun = fixture.dial();
+    begun.write_all(&handshake(PREFER)[..20]).expect("room for it");
     let deadline = Instant::now() + PATIENCE;
-    while !scene.handshaker.pending[0].received.load(Ordering::Relaxed) {
+    while !fixture.handshaker.pending[0].received.load(Ordering::Relaxed) {
         assert!(Instant::now() < deadline, "its first bytes are not heard");
         std::thread::yield_now();
     }
-    let mut silent: Vec<_> = (0..3).map(|_| scene.dial()).collect();
-    scene.handshaker.started -= Duration::from_secs(1);
+    let mut silent: Vec<_> = (0..3).map(|_| fixture.dial()).collect();
+    fixture.handshaker.started -= Duration::from_secs(1);
     // No system has that much memory.
-    scene.handshaker.stack = 1 << 60;
+    fixture.handshaker.stack = 1 << 60;
     for gives_way in silent.iter_mut().take(2) {
-        let mut caller = scene.dial();
+        let mut caller = fixture.dial();
         assert_eq!(caller.read(&mut [0; 1]).expect("an end"), 0, "there is no thread for it");
         assert_eq!(gives_way.read(&mut [0; 1]).expect("an end"), 0, "the first to come had the most time");
     }
-    scene.handshaker.stack = STACK;
-    let mut caller = scene.dial();
-    caller.write_all(&hello(OFF)).expect("room for it");
-    assert_eq!(scene.delivered_to(caller).map(|met| met.0), Some(OFF));
-    begun.write_all(&hello(PREFER)[20..]).expect("it is still there");
-    assert_eq!(scene.delivered_to(begun).map(|met| met.0), Some(PREFER));
+    fixture.handshaker.stack = STACK;
+    let mut caller = fixture.dial();
+    caller.write_all(&handshake(OFF)).expect("room for it");
+    assert_eq!(fixture.delivered_to(caller).map(|met| met.0), Some(OFF));
+    begun.write_all(&handshake(PREFER)[20..]).expect("it is still there");
+    assert_eq!(fixture.delivered_to(begun).map(|met| met.0), Some(PREFER));
 }

@@ -28,7 +28,7 @@ fn peer_stream(stream: &TcpStream) -> PeerStream<'_> {
 }
 
 /// The initiator's handshake, and the rest of the stream.
-fn call(
+fn initiate(
     stream: &TcpStream,
     dial_mode: DialMode,
     policy: Encryption,
@@ -52,7 +52,7 @@ type Ends = (Result<(Handshake, StreamState), DisconnectReason>, Result<(Handsha
 fn meet(dial_mode: DialMode, initiator: Encryption, responder: Encryption) -> Ends {
     let (ours, theirs) = pair();
     let answers = thread::spawn(move || respond(&theirs, responder));
-    let result = call(&ours, dial_mode, initiator);
+    let result = initiate(&ours, dial_mode, initiator);
     drop(ours);
     (result, answers.join().expect("no panic"))
 }
@@ -127,7 +127,7 @@ fn a_call_for_another_torrent_is_refused() {
         let mut peer_stream = peer_stream(&responder);
         peer_stream.respond(Encryption::Prefer, InfoHash([8; 20]))
     });
-    assert!(call(&initiator, DialMode::Encrypted, Encryption::Prefer).is_err());
+    assert!(initiate(&initiator, DialMode::Encrypted, Encryption::Prefer).is_err());
     assert_eq!(answers.join().expect("no panic"), Err(DisconnectReason::Encryption(MseError::AnotherTorrent)));
 }
 

@@ -60,7 +60,7 @@ impl Reader<'_> {
         let frame_length = message::frame_length(&self.buffer.bytes()[self.unread.clone()]).max(self.unread.len() + 1);
         match &self.buffer {
             Buffer::Small(_) if flowing && frame_length <= SLAB => {
-                let slab = self.shared.slabs.take();
+                let slab = self.context.slabs.take();
                 self.move_to(Buffer::Slab(slab));
             }
             Buffer::Slab(_) if !flowing && self.unread.is_empty() => self.buffer = Buffer::Small(vec![0; SMALL]),

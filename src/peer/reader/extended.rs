@@ -63,19 +63,19 @@ impl Reader<'_> {
                 self.upload_only_changed()
             }
             OUR_METADATA_ID => self.metadata(payload),
-            OUR_PEX_ID if self.shared.pex => self.pex(payload),
+            OUR_PEX_ID if self.context.pex => self.pex(payload),
             _ => Ok(()),
         }
     }
 
     /// The peer's `upload_only` may have changed: disconnects if neither side needs the other.
     fn upload_only_changed(&self) -> Result<(), DisconnectReason> {
-        if self.shared.wants_info { Ok(()) } else { self.disconnect_if_redundant() }
+        if self.context.is_fetching_metadata { Ok(()) } else { self.disconnect_if_redundant() }
     }
 
     /// Takes over the fields of an extension handshake, which a peer may send more than once.
     fn said(&mut self, said: &ExtensionHandshake) {
-        let (shared, peer) = (self.shared, self.peer);
+        let (context, peer) = (self.context, self.peer);
         if let Some(reqq) = said.reqq {
             peer.requesting.pipeline.lock().set_limit(reqq);
         }
@@ -100,15 +100,15 @@ impl Reader<'_> {
             }
         }
         let metadata_id = peer.extensions.metadata_id.load(Ordering::Acquire);
-        if shared.wants_info
+        if context.is_fetching_metadata
             && metadata_id != 0
             && let Some(size) = said.metadata_size
         {
-            shared.report(PeerEvent::HasMetadata { key: peer.key, size });
+            context.report(PeerEvent::HasMetadata { key: peer.key, size });
         }
         // Once per connection, so that no peer keeps the torrent's loop busy with it.
         if let Some(ip) = said.your_ip.filter(|_| !std::mem::replace(&mut self.has_told_address, true)) {
-            shared.report(PeerEvent::OurAddress(ip));
+            context.report(PeerEvent::OurAddress(ip));
         }
     }
 
@@ -120,7 +120,7 @@ impl Reader<'_> {
         if !matches!(message, Some(MetadataMessage::Data { .. })) {
             self.count_useless(useless_messages::weight(payload.len() as u64))?;
         }
-        let (shared, peer) = (self.shared, self.peer);
+        let (context, peer) = (self.context, self.peer);
         let answered = || peer.requesting.asked_metadata.take_one();
         match message {
             Some(MetadataMessage::Request { piece }) => {
@@ -131,10 +131,10 @@ impl Reader<'_> {
             }
             // Unrequested metadata is not copied.
             Some(MetadataMessage::Data { piece, total_size, bytes }) if answered() => {
-                shared.report(PeerEvent::Metadata { key: peer.key, piece, total_size, bytes: Some(bytes.to_vec()) });
+                context.report(PeerEvent::Metadata { key: peer.key, piece, total_size, bytes: Some(bytes.to_vec()) });
             }
             Some(MetadataMessage::Reject { piece }) if answered() => {
-                shared.report(PeerEvent::Metadata { key: peer.key, piece, total_size: 0, bytes: None });
+                context.report(PeerEvent::Metadata { key: peer.key, piece, total_size: 0, bytes: None });
             }
             // It cost as much to receive as many short messages.
             Some(MetadataMessage::Data { .. }) => self.count_useless(UNREQUESTED_WEIGHT)?,
@@ -148,11 +148,11 @@ impl Reader<'_> {
         let Ok(message) = PexMessage::parse(payload) else {
             return Err(DisconnectReason::ProtocolViolation("a peer exchange message that makes no sense"));
         };
-        let (now, from) = (self.shared.now(), self.peer.addr);
+        let (now, from) = (self.context.now(), self.peer.addr);
         let inbox = self.pex.get_or_insert_with(|| PexInbox::new(from, now));
         let added = inbox.take(now, &message).map_err(|_| DisconnectReason::Flood)?;
         if !added.is_empty() {
-            self.shared.report(PeerEvent::PexPeers(added));
+            self.context.report(PeerEvent::PexPeers(added));
         }
         Ok(())
     }
@@ -161,8 +161,8 @@ impl Reader<'_> {
     pub(super) fn node(&mut self, port: u16) -> Result<(), DisconnectReason> {
         self.count_useless(1)?;
         self.nodes += 1;
-        if port != 0 && self.nodes <= MAX_NODES && self.shared.dht_port.load(Ordering::Acquire) != 0 {
-            self.shared.report(PeerEvent::DhtNode(SocketAddr::new(self.peer.addr.ip(), port)));
+        if port != 0 && self.nodes <= MAX_NODES && self.context.dht_port.load(Ordering::Acquire) != 0 {
+            self.context.report(PeerEvent::DhtNode(SocketAddr::new(self.peer.addr.ip(), port)));
         }
         Ok(())
     }

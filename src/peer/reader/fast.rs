@@ -15,7 +15,7 @@ const MAX_ALLOWED_FAST_BYTES: u32 = 8 << 20;
 impl Reader<'_> {
     /// Handles `have all`, `have none`, `suggest` and `allowed fast`; both sides support the extension.
     pub(super) fn handle_fast(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
-        let count = self.shared.pieces.count();
+        let count = self.context.pieces.count();
         match message {
             // They replace the bitfield at the start of a connection, but no later one.
             Message::HaveAll | Message::HaveNone if self.has_announced_pieces => {
@@ -35,15 +35,15 @@ impl Reader<'_> {
     /// The peer has these pieces, perhaps more than before.
     pub(super) fn peer_has_bits(&mut self, bits: Bitfield) -> Result<(), DisconnectReason> {
         let count = bits.count();
-        if bits.len() != self.shared.pieces.count() {
+        if bits.len() != self.context.pieces.count() {
             return Err(WRONG_BITFIELD_LENGTH);
         }
-        let shown = self.shared.active_super_seed().map(|super_seeding| (super_seeding, bits.clone()));
-        if !self.shared.pieces.bitfield(self.peer.key, bits) {
+        let shown = self.context.active_super_seed().map(|super_seeding| (super_seeding, bits.clone()));
+        if !self.context.pieces.bitfield(self.peer.key, bits) {
             return Err(DisconnectReason::ProtocolViolation("a bitfield that takes pieces back"));
         }
         if let Some((super_seeding, bits)) = shown {
-            super_seeding.has(self.shared, self.peer.key, bits.iter());
+            super_seeding.has(self.context, self.peer.key, bits.iter());
         }
         if !std::mem::replace(&mut self.has_announced_pieces, true) && count < SET_SIZE {
             self.grant();
@@ -55,14 +55,14 @@ impl Reader<'_> {
     /// A fast peer that has almost nothing may request a few of our pieces although it is choked. A super-seed grants none, as
     /// it shows each peer only certain pieces.
     fn grant(&mut self) {
-        if !self.peer.extensions.fast || self.shared.active_super_seed().is_some() {
+        if !self.peer.extensions.fast || self.context.active_super_seed().is_some() {
             return;
         }
-        let shared = self.shared;
-        let size = shared.pieces.storage().layout().piece_length().max(1);
+        let context = self.context;
+        let size = context.pieces.storage().layout().piece_length().max(1);
         let most = SET_SIZE.min((MAX_ALLOWED_FAST_BYTES / size).max(1));
-        let mut set = allowed_fast(self.peer.addr.ip(), shared.info_hash, shared.pieces.count(), most);
-        shared.pieces.retain_owned(&mut set);
+        let mut set = allowed_fast(self.peer.addr.ip(), context.info_hash, context.pieces.count(), most);
+        context.pieces.retain_owned(&mut set);
         if !set.is_empty() {
             // Each block once, and as many again for those that get lost.
             self.allowed_fast_left = 2 * size.div_ceil(BLOCK_SIZE).saturating_mul(set.len() as u32);
@@ -74,7 +74,7 @@ impl Reader<'_> {
     /// Whether a choked peer may have this block all the same; counts it if so.
     pub(super) fn use_allowed_fast(&mut self, block: &BlockRequest) -> bool {
         let granted = self.allowed_fast_left > 0
-            && !self.shared.is_paused()
+            && !self.context.is_paused()
             && block.length <= BLOCK_SIZE
             && self.peer.requesting.allowed.is_granted(block.piece);
         self.allowed_fast_left -= u32::from(granted);
@@ -85,7 +85,7 @@ impl Reader<'_> {
     fn allowed(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         if self.peer.requesting.allowed.add(piece) && self.peer.choking.peer_choking.is_set() {
             self.start_deadline_thread()?;
-            self.peer.refill(self.shared);
+            self.peer.refill(self.context);
         }
         Ok(())
     }
@@ -95,7 +95,7 @@ impl Reader<'_> {
         if self.rejected.is_empty() {
             return Ok(());
         }
-        let (shared, peer) = (self.shared, self.peer);
+        let (context, peer) = (self.context, self.peer);
         let mut blocks = std::mem::take(&mut self.rejected);
         self.count_useless(blocks.len() as u32)?;
         let choked = peer.choking.peer_choking.is_set();
@@ -118,12 +118,12 @@ impl Reader<'_> {
         }
         if choked {
             peer.requesting.allowed.remove_rejected(&blocks);
-            shared.pieces.release(peer.key, &blocks);
+            context.pieces.release(peer.key, &blocks);
         } else {
             // The peer may reject them again, so other peers come first.
-            shared.pieces.expire(peer.key, &blocks, snubbed);
+            context.pieces.expire(peer.key, &blocks, snubbed);
         }
-        refill_idle_peers(shared);
+        refill_idle_peers(context);
         Ok(())
     }
 

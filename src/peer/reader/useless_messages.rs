@@ -68,7 +68,7 @@ fn weight_of(message: &Message<'_>, length: usize) -> u32 {
 impl Reader<'_> {
     /// Counts useless messages, worth `weight` short ones.
     pub(crate) fn count_useless(&mut self, weight: u32) -> Result<(), DisconnectReason> {
-        let (now, pieces) = (self.shared.now(), self.shared.pieces.count());
+        let (now, pieces) = (self.context.now(), self.context.pieces.count());
         if self.useless.take(now, weight, pieces) { Ok(()) } else { Err(DisconnectReason::Flood) }
     }
 
@@ -88,10 +88,8 @@ mod tests {
 
     /// How many messages of `length` bytes are accepted in a row.
     fn taken(message: &Message<'_>, length: usize, pieces: u32) -> usize {
-        let mut count_useless = UselessMessages::new(Duration::ZERO);
-        (0..1_000_000)
-            .take_while(|_| count_useless.take(Duration::ZERO, 1 + weight_of(message, length), pieces))
-            .count()
+        let mut counter = UselessMessages::new(Duration::ZERO);
+        (0..1_000_000).take_while(|_| counter.take(Duration::ZERO, 1 + weight_of(message, length), pieces)).count()
     }
 
     #[test]
@@ -106,22 +104,21 @@ mod tests {
             assert_eq!(weight_of(&wanted, 1 << 20), 0, "{wanted:?}");
         }
         // Peer exchange once a minute, with the most that a client sends.
-        let mut count_useless = UselessMessages::new(Duration::ZERO);
+        let mut counter = UselessMessages::new(Duration::ZERO);
         for minute in 0..10_000 {
             let weight = 1 + weight_of(&Message::Extended(1, &[]), 16 << 10);
-            assert!(count_useless.take(Duration::from_secs(60) * minute, weight, 0));
+            assert!(counter.take(Duration::from_secs(60) * minute, weight, 0));
         }
     }
 
     #[test]
     fn a_few_handshakes_are_read_in_each_span() {
-        let mut count_useless = UselessMessages::new(Duration::ZERO);
-        let read =
-            |count_useless: &mut UselessMessages| (0..1000).filter(|_| count_useless.accepts_handshake()).count();
-        assert_eq!(read(&mut count_useless), MAX_HANDSHAKES as usize);
-        count_useless.reset();
-        assert_eq!(read(&mut count_useless), 0);
-        count_useless.take(SPAN + Duration::from_secs(1), 1, 0);
-        assert_eq!(read(&mut count_useless), MAX_HANDSHAKES as usize);
+        let mut counter = UselessMessages::new(Duration::ZERO);
+        let read = |counter: &mut UselessMessages| (0..1000).filter(|_| counter.accepts_handshake()).count();
+        assert_eq!(read(&mut counter), MAX_HANDSHAKES as usize);
+        counter.reset();
+        assert_eq!(read(&mut counter), 0);
+        counter.take(SPAN + Duration::from_secs(1), 1, 0);
+        assert_eq!(read(&mut counter), MAX_HANDSHAKES as usize);
     }
 }

@@ -25,7 +25,7 @@ const SENT: usize = 4000;
 
 /// One connection and the shared context.
 struct ThrottleFixture {
-    shared: Arc<TorrentContext>,
+    context: Arc<TorrentContext>,
     peer: Arc<Peer>,
     theirs: TcpStream,
     /// The result of a reader on its own thread.
@@ -45,30 +45,30 @@ fn reading(limits: Limits) -> ThrottleFixture {
         peer_id: PeerId([0; 20]),
         encryption: Encryption::Off,
         pex: false,
-        wants_info: false,
+        is_fetching_metadata: false,
         bind: Bind::Any,
         dscp: Dscp::NONE,
         started: Instant::now(),
         throttle: Arc::new(Throttle::new(limits)),
     };
-    let shared = TorrentContext::new(terms, pieces, events);
+    let context = TorrentContext::new(terms, pieces, events);
 
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut theirs = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
     let ours = Arc::new(listener.accept().expect("a connection").0);
     let addr = SocketAddr::from(([127, 0, 0, 1], 1));
     let (outbox, _) = outbox();
-    let theirs_said = Handshake::ours(shared.info_hash, PeerId([1; 20]), false);
+    let theirs_said = Handshake::ours(context.info_hash, PeerId([1; 20]), false);
     let peer = Peer::new(PeerKey(1), addr, true, &theirs_said, Duration::ZERO, ours.clone(), outbox);
     let peer = Arc::new(peer);
     theirs.write_all(&[7; SENT]).expect("room in the socket");
     let (tell, got) = bounded(1);
-    let (for_thread, reader) = (shared.clone(), peer.clone());
+    let (for_thread, reader) = (context.clone(), peer.clone());
     thread::spawn(move || {
         let mut buffer = vec![0; 2 * SENT];
         let _ = tell.send(read(&for_thread, &reader, &ours, &mut buffer));
     });
-    ThrottleFixture { shared, peer, theirs, got }
+    ThrottleFixture { context, peer, theirs, got }
 }
 
 impl ThrottleFixture {
@@ -86,7 +86,7 @@ fn a_reader_without_a_limit_reads() {
 fn a_reader_that_waits_goes_on_when_the_limit_is_lifted() {
     let scene = reading(A_BYTE);
     assert!(scene.got.try_recv().is_err(), "so many bytes at a byte a second");
-    scene.shared.throttle.set(Limits::default());
+    scene.context.throttle.set(Limits::default());
     assert!(scene.outcome() > 0);
     drop(scene.theirs);
 }
@@ -101,7 +101,7 @@ fn a_reader_that_waits_ends_when_the_connection_is_closed() {
 #[test]
 fn a_reader_that_waits_ends_with_the_session() {
     let scene = reading(A_BYTE);
-    scene.shared.stop();
+    scene.context.stop();
     assert_eq!(scene.outcome(), 0);
 }
 

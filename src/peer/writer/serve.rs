@@ -28,10 +28,10 @@ impl Writer<'_> {
         let bytes = total(sent);
         self.peer.serving.queued_requests.sub(sent.len() as u32);
         self.peer.rates.uploaded.add(bytes);
-        self.shared.uploaded.add(bytes);
-        self.peer.note_payload(self.shared.now(), bytes);
-        if let Some(super_seeding) = self.shared.active_super_seed() {
-            super_seeding.sent(self.shared, self.peer.key, sent);
+        self.context.uploaded.add(bytes);
+        self.peer.note_payload(self.context.now(), bytes);
+        if let Some(super_seeding) = self.context.active_super_seed() {
+            super_seeding.sent(self.context, self.peer.key, sent);
         }
         if !unsent.is_empty() {
             unsent.iter().rev().for_each(|block| self.queue.push_front(*block));
@@ -44,7 +44,7 @@ impl Writer<'_> {
     /// Sends the waiting messages and as much of the run as the socket takes now. If that is not all, returns the slab.
     fn send(&mut self, run: &[BlockRequest]) -> io::Result<PartialWrite> {
         let bytes = total(run) as usize;
-        let layout = self.shared.pieces.storage().layout();
+        let layout = self.context.pieces.storage().layout();
         let offset = layout.offset(run[0].piece, run[0].begin);
         let mut small = Vec::new();
         let data = if let Some(slab) = &mut self.slab {
@@ -53,7 +53,7 @@ impl Writer<'_> {
             small.resize(bytes, 0);
             &mut small
         };
-        read(self.shared, offset, data)?;
+        read(self.context, offset, data)?;
         let mut heads: Vec<_> = run.iter().map(|b| message::piece_header(*b)).collect();
         let before = self.cipher.clone();
         if let Some(cipher) = &mut self.cipher {
@@ -86,13 +86,13 @@ impl Writer<'_> {
     /// Sends a block and its header from byte `from` on: in small parts, each read from disk when the socket takes it.
     fn send_rest(&mut self, block: BlockRequest, mut from: usize) -> io::Result<()> {
         let head = message::piece_header(block);
-        let start = self.shared.pieces.storage().layout().offset(block.piece, block.begin);
+        let start = self.context.pieces.storage().layout().offset(block.piece, block.begin);
         while from < head.len() + block.length as usize {
             wait(self.stream)?;
             let mut bytes = head.get(from..).unwrap_or_default().to_vec();
             let (known, at) = (bytes.len(), from.saturating_sub(head.len()));
             bytes.resize(known + (block.length as usize - at).min(CHUNK), 0);
-            read(self.shared, start + at as u64, &mut bytes[known..])?;
+            read(self.context, start + at as u64, &mut bytes[known..])?;
             let before = self.cipher.clone();
             if let Some(cipher) = &mut self.cipher {
                 cipher.apply(&mut bytes);
@@ -123,10 +123,10 @@ fn total(blocks: &[BlockRequest]) -> u64 {
 }
 
 /// Reads blocks from disk. If that fails, the torrent's loop is told, as more than this connection has to end.
-fn read(shared: &TorrentContext, offset: u64, data: &mut [u8]) -> io::Result<()> {
-    shared.pieces.storage().read_exact_at(offset, data).map_err(|error| {
+fn read(context: &TorrentContext, offset: u64, data: &mut [u8]) -> io::Result<()> {
+    context.pieces.storage().read_exact_at(offset, data).map_err(|error| {
         let message = error.to_string();
-        shared.report(PeerEvent::Storage(error));
+        context.report(PeerEvent::Storage(error));
         io::Error::other(message)
     })
 }

@@ -94,16 +94,16 @@ impl Announcer {
 
     /// Starts the announces that are due. They are due sooner if peers are needed (`needs_peers`), and even sooner if there are
     /// `no_candidates` to dial.
-    pub fn begin(&mut self, shared: &Arc<TorrentContext>, now: Duration, needs_peers: bool, no_candidates: bool) {
+    pub fn begin(&mut self, context: &Arc<TorrentContext>, now: Duration, needs_peers: bool, no_candidates: bool) {
         self.schedule.want_peers(now, needs_peers, no_candidates);
         while let Some(job) = self.schedule.begin(now) {
-            self.send(shared, now, job);
+            self.send(context, now, job);
         }
     }
 
     /// Announces on a new thread, which sends the result as an event.
-    fn send(&mut self, shared: &Arc<TorrentContext>, now: Duration, job: AnnounceJob) {
-        let (ours, client, identity, url) = (shared.clone(), self.client.clone(), self.identity(), job.url.clone());
+    fn send(&mut self, context: &Arc<TorrentContext>, now: Duration, job: AnnounceJob) {
+        let (ours, client, identity, url) = (context.clone(), self.client.clone(), self.identity(), job.url.clone());
         let thread = std::thread::Builder::new().name("announce".into()).spawn(move || {
             let call = AssertUnwindSafe(|| send(&ours, &client, identity, &job, ANNOUNCE_DEADLINE));
             let result = catch_unwind(call).unwrap_or_else(|_| Err(TrackerError::Other("a fault of ours".into())));
@@ -123,8 +123,8 @@ impl Announcer {
     }
 
     /// Tells the trackers that know of us that we stop.
-    pub fn final_announces(&mut self, shared: &Arc<TorrentContext>, deadline: Instant) -> FinalAnnounces {
-        final_announce::announce_stopped(shared, &self.client, self.identity(), self.schedule.stop_jobs(), deadline)
+    pub fn final_announces(&mut self, context: &Arc<TorrentContext>, deadline: Instant) -> FinalAnnounces {
+        final_announce::announce_stopped(context, &self.client, self.identity(), self.schedule.stop_jobs(), deadline)
     }
 }
 

@@ -60,7 +60,7 @@ impl PeerManager<'_> {
     }
 
     /// Dials the peers that are due.
-    pub(crate) fn dial_due(&mut self, shared: &Arc<TorrentContext>, now: Duration) {
+    pub(crate) fn dial_due(&mut self, context: &Arc<TorrentContext>, now: Duration) {
         if now < self.next_dial.max(self.descriptors_short_until) || !self.can_dial() {
             return;
         }
@@ -73,7 +73,7 @@ impl PeerManager<'_> {
         let mut dial_candidates = self.peer_list.dial_candidates(now, capacity + 1);
         let patience = dial_rate::connect_timeout(dial_candidates.len() > capacity);
         dial_candidates.truncate(capacity);
-        let connected = shared.roster.all().into_iter().filter_map(|peer| Some((peer.listen_addr()?, peer.key)));
+        let connected = context.roster.all().into_iter().filter_map(|peer| Some((peer.listen_addr()?, peer.key)));
         let connected: HashMap<_, _> = connected.collect();
         let mut own = None;
         for addr in dial_candidates {
@@ -81,16 +81,17 @@ impl PeerManager<'_> {
                 self.peer_list.link_to(addr, *key, now); // it connected to us
                 continue;
             }
-            if addr.port() == self.port() && own.get_or_insert_with(|| shared.bind.own_addresses()).contains(&addr.ip())
+            if addr.port() == self.port()
+                && own.get_or_insert_with(|| context.bind.own_addresses()).contains(&addr.ip())
             {
                 self.peer_list.never_dial(addr);
                 continue;
             }
-            let key = shared.new_key();
+            let key = context.new_key();
             self.peer_list.note_dialed(addr, key);
             self.registration.note_dial();
-            match Connection::dial(shared, key, addr, self.peer_list.dial_mode(&addr), patience) {
-                Ok(connection) => self.add_connection(shared, key, connection, false),
+            match Connection::dial(context, key, addr, self.peer_list.dial_mode(&addr), patience) {
+                Ok(connection) => self.add_connection(context, key, connection, false),
                 Err(error) => {
                     log::warn!("cannot call {addr}: {error}");
                     self.peer_list.dial_not_started(addr);
@@ -102,8 +103,8 @@ impl PeerManager<'_> {
         self.next_dial = self.peer_list.next_dial().unwrap_or(Duration::MAX);
     }
 
-    fn add_connection(&mut self, shared: &TorrentContext, key: PeerKey, connection: Connection, incoming: bool) {
-        let since = shared.now();
+    fn add_connection(&mut self, context: &TorrentContext, key: PeerKey, connection: Connection, incoming: bool) {
+        let since = context.now();
         let rate_samples = [(since, 0, 0); 2];
         self.connections.insert(
             key,
@@ -120,44 +121,44 @@ impl PeerManager<'_> {
                 pex_differ: None,
             },
         );
-        self.count(shared);
+        self.count(context);
     }
 
     /// Publishes the number of connections.
-    pub(crate) fn count(&mut self, shared: &TorrentContext) {
-        shared.connections.store(self.connections.len() as u32, Ordering::Relaxed);
+    pub(crate) fn count(&mut self, context: &TorrentContext) {
+        context.connections.store(self.connections.len() as u32, Ordering::Relaxed);
         self.registration.count(self.connections.len());
     }
 
     /// Accepts an incoming connection.
-    pub(crate) fn incoming(&mut self, shared: &Arc<TorrentContext>, connection: IncomingConnection) {
+    pub(crate) fn incoming(&mut self, context: &Arc<TorrentContext>, connection: IncomingConnection) {
         let IncomingConnection { stream, addr, handshake } = connection;
-        if shared.is_stopping()
-            || shared.now() < self.descriptors_short_until
-            || self.peer_list.is_refused(&addr, shared.now())
-            || !(self.has_room_for_incoming() || self.evict_for(shared, addr, self.registration.capacity()))
+        if context.is_stopping()
+            || context.now() < self.descriptors_short_until
+            || self.peer_list.is_refused(&addr, context.now())
+            || !(self.has_room_for_incoming() || self.evict_for(context, addr, self.registration.capacity()))
         {
             log::debug!("{addr}: turned away");
             return;
         }
-        let key = shared.new_key();
-        match Connection::accept(shared, key, stream, addr, handshake) {
-            Ok(connection) => self.add_connection(shared, key, connection, true),
-            Err(error) => self.accept_failed(shared, addr, &error),
+        let key = context.new_key();
+        match Connection::accept(context, key, stream, addr, handshake) {
+            Ok(connection) => self.add_connection(context, key, connection, true),
+            Err(error) => self.accept_failed(context, addr, &error),
         }
     }
 
     /// There is no thread or descriptor for an incoming connection, so the table is as full as it can be. Evicts a connection,
     /// so that peers that hold all threads and do nothing keep no one out. The number of log lines is limited, as strangers
     /// cause them.
-    fn accept_failed(&mut self, shared: &TorrentContext, addr: SocketAddr, error: &std::io::Error) {
-        let now = shared.now();
+    fn accept_failed(&mut self, context: &TorrentContext, addr: SocketAddr, error: &std::io::Error) {
+        let now = context.now();
         let level = if now < self.next_accept_warning { log::Level::Debug } else { log::Level::Warn };
         if level == log::Level::Warn {
             self.next_accept_warning = now + DIAL_RETRY_DELAY;
         }
         log::log!(level, "cannot serve {addr}: {error}");
-        self.evict_for(shared, addr, self.connections.len());
+        self.evict_for(context, addr, self.connections.len());
     }
 
     /// Whether there is room for an incoming connection; a quarter of the room is kept for peers that we dial.
@@ -190,7 +191,7 @@ impl PeerManager<'_> {
 
     /// Evicts the least useful connection of the network with the most connections, so that `newcomer` gets one of the
     /// `capacity` places. Returns whether it could.
-    fn evict_for(&mut self, shared: &TorrentContext, newcomer: SocketAddr, capacity: usize) -> bool {
+    fn evict_for(&mut self, context: &TorrentContext, newcomer: SocketAddr, capacity: usize) -> bool {
         if self.connections.values().filter(|entry| entry.is_closing).count() >= MAX_CLOSING {
             return false;
         }
@@ -200,7 +201,7 @@ impl PeerManager<'_> {
             let called = full && entry.handshake_done.is_some() && !self.peer_list.is_from_user(&entry.connection.addr);
             !entry.is_closing && (entry.incoming || called)
         };
-        let (fair, now) = ((capacity / 4).max(1), shared.now());
+        let (fair, now) = ((capacity / 4).max(1), context.now());
         let connections = self.connections.iter().filter(|(_, entry)| may_end(entry));
         let occupants: Vec<_> = connections.map(|(key, entry)| occupant(*key, entry, now)).collect();
         let Some(gone) = evicted(newcomer.ip(), &occupants, fair, &self.eviction_limiter, now) else { return false };
@@ -222,30 +223,30 @@ impl PeerManager<'_> {
     }
 
     /// A handshake succeeded.
-    pub(crate) fn handshake_done(&mut self, shared: &TorrentContext, key: PeerKey, addr: SocketAddr, incoming: bool) {
+    pub(crate) fn handshake_done(&mut self, context: &TorrentContext, key: PeerKey, addr: SocketAddr, incoming: bool) {
         // The connection has been closed and this event is late: the connection's end would not be reported again.
         let Some(entry) = self.connections.get_mut(&key) else { return };
-        entry.peer = shared.roster.get(key);
+        entry.peer = context.roster.get(key);
         if entry.handshake_done.is_some() {
             return; // the download continues a connection of the metadata phase
         }
-        entry.handshake_done = Some(shared.now());
+        entry.handshake_done = Some(context.now());
         self.inner.search.lock().reached(incoming);
         if incoming {
             self.registration.note_incoming_connection();
         }
-        self.peer_list.reached(addr, shared.now());
+        self.peer_list.reached(addr, context.now());
         send_event(&self.events, Event::PeerConnected { addr, incoming });
     }
 
     /// A connection has ended.
-    pub fn gone(&mut self, shared: &TorrentContext, key: PeerKey, addr: SocketAddr, why: &DisconnectReason) {
+    pub fn gone(&mut self, context: &TorrentContext, key: PeerKey, addr: SocketAddr, why: &DisconnectReason) {
         let Some(entry) = self.connections.remove(&key) else { return };
-        self.count(shared);
+        self.count(context);
         let twin = self.twin_of(&entry, why);
         entry.connection.join();
         if entry.incoming && matches!(why, DisconnectReason::NoThread(_)) {
-            self.evict_for(shared, addr, self.connections.len()); // to have room if it connects again
+            self.evict_for(context, addr, self.connections.len()); // to have room if it connects again
         }
         let encrypted = entry.peer.as_ref().filter(|peer| peer.incoming && peer.encrypted.is_set());
         if let Some(addr) = encrypted.and_then(|peer| peer.listen_addr()) {
@@ -261,7 +262,7 @@ impl PeerManager<'_> {
         if !entry.incoming && matches!(why, DisconnectReason::Ourselves | DisconnectReason::Redundant) {
             self.peer_list.never_dial(addr);
         }
-        let now = shared.now();
+        let now = context.now();
         let received = entry.peer.as_ref().map_or(0, |peer| peer.rates.downloaded.get());
         if let (Some(record), Some(since)) = (self.peer_list.record(addr), entry.handshake_done) {
             record.gave(now, received, received / now.saturating_sub(since).as_secs().max(1));

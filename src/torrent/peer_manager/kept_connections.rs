@@ -39,11 +39,11 @@ impl PeerManager<'_> {
     /// for [`PeerManager::continue_kept`]. The others, and those whose messages could not all be remembered, are closed. No
     /// peer gets a bad record for it, and all may be dialled again at once; those that connected to us, at the port that they
     /// told us.
-    pub fn detach_connections(&mut self, shared: &Arc<TorrentContext>) {
+    pub fn detach_connections(&mut self, context: &Arc<TorrentContext>) {
         self.refuse_incoming(true); // nothing handles them meanwhile
-        let peers = shared.roster.all();
+        let peers = context.roster.all();
         let met: HashSet<PeerKey> = peers.iter().map(|peer| peer.key).collect();
-        shared.detach_connections();
+        context.detach_connections();
         self.connections.iter().filter(|(key, _)| !met.contains(key)).for_each(|(_, entry)| entry.connection.close());
         let deadline = Instant::now() + THREAD_END_TIMEOUT;
         let is_busy = |(key, entry): (&PeerKey, &PeerEntry)| met.contains(key) && !entry.connection.is_finished();
@@ -60,7 +60,7 @@ impl PeerManager<'_> {
         self.end_connections(over);
         // Their events may not have been handled yet.
         for peer in &peers {
-            self.handshake_done(shared, peer.key, peer.addr, peer.incoming);
+            self.handshake_done(context, peer.key, peer.addr, peer.incoming);
         }
         self.connections.values_mut().for_each(|entry| entry.peer = None);
         self.next_dial = Duration::ZERO;
@@ -80,16 +80,16 @@ impl PeerManager<'_> {
     }
 
     /// Continues the download with the connections that were kept.
-    pub fn continue_kept(&mut self, shared: &Arc<TorrentContext>) {
+    pub fn continue_kept(&mut self, context: &Arc<TorrentContext>) {
         self.take_back();
-        self.count(shared);
+        self.count(context);
         let begin = |(key, entry): (&PeerKey, &mut PeerEntry)| {
-            let error = entry.connection.continue_kept(shared, *key).err()?;
+            let error = entry.connection.continue_kept(context, *key).err()?;
             Some((*key, entry.connection.addr, error))
         };
         let failed: Vec<_> = self.connections.iter_mut().filter_map(begin).collect();
         for (key, addr, error) in failed {
-            self.gone(shared, key, addr, &DisconnectReason::NoThread(crate::util::os_error::reason(&error)));
+            self.gone(context, key, addr, &DisconnectReason::NoThread(crate::util::os_error::reason(&error)));
         }
     }
 }

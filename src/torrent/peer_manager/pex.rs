@@ -19,14 +19,14 @@ const FIRST: Duration = Duration::from_secs(2);
 
 impl PeerManager<'_> {
     /// Sends the messages that are due.
-    pub(crate) fn exchange(&mut self, shared: &TorrentContext, now: Duration) {
-        if !shared.pex || now < self.next_exchange {
+    pub(crate) fn exchange(&mut self, context: &TorrentContext, now: Duration) {
+        if !context.pex || now < self.next_exchange {
             return;
         }
         self.next_exchange = now + PERIOD;
-        let peers = shared.roster.all();
+        let peers = context.roster.all();
         let connected: HashMap<SocketAddr, PexFlags> =
-            peers.iter().filter_map(|peer| peer.listen_addr().map(|addr| (addr, flags(shared, peer)))).collect();
+            peers.iter().filter_map(|peer| peer.listen_addr().map(|addr| (addr, flags(context, peer)))).collect();
         for peer in &peers {
             let id = peer.extensions.pex_id.load(Ordering::Acquire);
             let Some(entry) = self.connections.get_mut(&peer.key).filter(|_| id != 0) else { continue };
@@ -40,10 +40,10 @@ impl PeerManager<'_> {
 }
 
 /// The flags that describe a peer to others.
-fn flags(shared: &TorrentContext, peer: &Peer) -> PexFlags {
+fn flags(context: &TorrentContext, peer: &Peer) -> PexFlags {
     [
         (PexFlags::REACHABLE, !peer.incoming),
-        (PexFlags::UPLOAD_ONLY, peer.extensions.upload_only.is_set() || shared.pieces.peer_is_seed(peer.key)),
+        (PexFlags::UPLOAD_ONLY, peer.extensions.upload_only.is_set() || context.pieces.peer_is_seed(peer.key)),
         (PexFlags::ENCRYPTION, peer.encrypted.is_set()),
     ]
     .into_iter()

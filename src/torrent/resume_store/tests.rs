@@ -37,10 +37,10 @@ impl StoreFixture {
     }
 
     fn resume_store(&self) -> ResumeStore {
-        self.keeper_unless(false).expect("a keeper")
+        self.resume_store_unless(false).expect("a keeper")
     }
 
-    fn keeper_unless(&self, stop: bool) -> Option<ResumeStore> {
+    fn resume_store_unless(&self, stop: bool) -> Option<ResumeStore> {
         let (records, out, stop) =
             (self.dir.path().join("records"), self.dir.path().join("out"), AtomicBool::new(stop));
         ResumeStore::new(&records, HASH, &out, &self.disk, &stop)
@@ -154,7 +154,7 @@ fn a_file_changed_during_its_check_is_not_recorded_even_if_we_write_to_it_later(
 #[test]
 fn after_a_stop_no_file_is_looked_at_and_nothing_is_vouched_for() {
     let fixture = StoreFixture::new();
-    assert!(fixture.keeper_unless(true).is_none());
+    assert!(fixture.resume_store_unless(true).is_none());
     let mut resume_store = fixture.resume_store();
     resume_store.checked(&fixture.disk, &AtomicBool::new(true));
     fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");

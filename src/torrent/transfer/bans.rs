@@ -29,7 +29,7 @@ impl Transfer<'_> {
     /// Bans peers that sent wrong blocks of a piece, even if they have disconnected.
     pub(crate) fn ban(&mut self, piece: PieceIndex, liars: &[PeerKey]) {
         for &key in liars {
-            let now = self.shared.now();
+            let now = self.context.now();
             // The peer may have sent wrong blocks of several pieces; that counts as one offence.
             let Some((addr, incoming)) =
                 self.peer_manager.address_of(key).filter(|(a, _)| !self.peer_manager.peer_list.is_banned(a, now))

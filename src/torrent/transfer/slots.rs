@@ -23,11 +23,11 @@ impl Transfer<'_> {
         let mut chosen = self.choker.round(now, self.complete_since.is_some(), &candidates);
         let waits = candidates.iter().any(|c| c.interested && !c.upload_only && !chosen.contains(&c.key));
         self.next_choke = now + self.choker.early_round_in(now).filter(|_| waits).unwrap_or(CHOKE_ROUND);
-        if self.shared.is_paused() {
+        if self.context.is_paused() {
             chosen.clear();
         }
         for candidate in &candidates {
-            if let Some(peer) = self.shared.roster.get(candidate.key) {
+            if let Some(peer) = self.context.roster.get(candidate.key) {
                 peer.set_choke(!chosen.contains(&candidate.key));
                 peer.choking.has_idled.set(self.choker.has_idled(candidate.key));
                 peer.choking.is_snubbing.set(self.choker.is_snubbing(now, candidate.key));
@@ -38,11 +38,11 @@ impl Transfer<'_> {
     }
 
     /// Lets a super-seed check once a second whether to reveal more pieces.
-    pub(crate) fn super_seeding(&mut self, now: Duration) {
+    pub(crate) fn tick_super_seeding(&mut self, now: Duration) {
         if now >= self.next_reveal
-            && let Some(super_seeding) = self.shared.active_super_seed()
+            && let Some(super_seeding) = self.context.active_super_seed()
         {
-            super_seeding.tick(self.shared);
+            super_seeding.tick(self.context);
             self.next_reveal = now + REVEAL;
         }
     }
@@ -50,25 +50,25 @@ impl Transfer<'_> {
     /// Pauses or resumes as the handle last requested. During a pause, requests are cancelled and no peer has an upload slot.
     pub(crate) fn apply_pause(&mut self) {
         let paused = self.peer_manager.inner.paused.is_set();
-        if self.shared.paused.swap(paused) == paused {
+        if self.context.paused.swap(paused) == paused {
             return;
         }
         self.next_choke = Duration::ZERO;
         if paused {
-            self.shared.roster.all().iter().for_each(|peer| peer.cancel_all(self.shared));
+            self.context.roster.all().iter().for_each(|peer| peer.cancel_all(self.context));
         } else {
-            refill_idle_peers(self.shared);
+            refill_idle_peers(self.context);
         }
-        self.run_choke_round(self.shared.now());
+        self.run_choke_round(self.context.now());
     }
 
     /// The connected peers as candidates for the choker. `round` tells whether a choke round begins; the rates are those of the
     /// last ten to twenty seconds.
     fn candidates(&mut self, now: Duration, round: bool) -> Vec<Candidate> {
-        self.choker.set_upload_limit(self.shared.throttle.fair_share(Direction::Up));
-        let paused = self.shared.is_paused(); // then we request nothing, and no peer owes us blocks
+        self.choker.set_upload_limit(self.context.throttle.fair_share(Direction::Up));
+        let paused = self.context.is_paused(); // then we request nothing, and no peer owes us blocks
         let mut candidates = Vec::with_capacity(self.peer_manager.connections.len());
-        for peer in self.shared.roster.all() {
+        for peer in self.context.roster.all() {
             let Some(entry) = self.peer_manager.connections.get_mut(&peer.key) else { continue };
             let received = peer.rates.downloaded.get();
             // Bytes that wait in the kernel say nothing about the upload rate.
@@ -108,19 +108,19 @@ impl Transfer<'_> {
         }
         // A seed downloads nothing, whether it says so (BEP 21) or not.
         for candidate in &mut candidates {
-            candidate.upload_only |= self.shared.pieces.peer_is_seed(candidate.key);
+            candidate.upload_only |= self.context.pieces.peer_is_seed(candidate.key);
         }
         candidates
     }
 
     /// A peer became interested or lost interest: gives it a free slot at once, or takes its slot away.
     pub(crate) fn interest_changed(&mut self, key: PeerKey) {
-        let Some(peer) = self.shared.roster.get(key) else { return };
+        let Some(peer) = self.context.roster.get(key) else { return };
         peer.choking.interest_reported.set(false);
         let interested = peer.choking.peer_interested.is_set();
-        let (now, seeding) = (self.shared.now(), self.complete_since.is_some());
+        let (now, seeding) = (self.context.now(), self.complete_since.is_some());
         let candidates = self.candidates(now, false);
-        if interested && !self.shared.is_paused() && self.choker.can_unchoke_now(now, seeding, &candidates, key) {
+        if interested && !self.context.is_paused() && self.choker.can_unchoke_now(now, seeding, &candidates, key) {
             peer.set_choke(false);
         } else if !interested {
             peer.set_choke(true);

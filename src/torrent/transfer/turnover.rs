@@ -11,7 +11,7 @@ use crate::torrent::transfer::Transfer;
 impl Transfer<'_> {
     /// Records how many requests each peer left unanswered since the last call.
     pub(crate) fn note_timeouts(&mut self) {
-        for peer in self.shared.roster.all() {
+        for peer in self.context.roster.all() {
             let late = peer.requesting.timed_out.take();
             if late > 0
                 && let Some(record) = self.peer_manager.peer_list.record(peer.addr)
@@ -37,11 +37,11 @@ impl Transfer<'_> {
     /// Closes all but one of the connections to a peer that we reached at several addresses, if that is up to us.
     pub(crate) fn merge_twins(&mut self, candidates: &[Candidate]) {
         let twin = |c: &Candidate| {
-            let id = self.shared.roster.get(c.key)?.id;
+            let id = self.context.roster.get(c.key)?.id;
             Some(DuplicateConnection { key: c.key, id, rate: c.down_rate.saturating_add(c.up_rate) })
         };
         let connections: Vec<_> = candidates.iter().filter_map(twin).collect();
-        for (key, stays) in surplus_duplicates(self.shared.peer_id, &connections) {
+        for (key, stays) in surplus_duplicates(self.context.peer_id, &connections) {
             log::debug!("two connections to one peer: one of them ends");
             self.peer_manager.end_twin(key, stays);
         }
@@ -49,7 +49,7 @@ impl Transfer<'_> {
 
     /// A connected peer as [`Turnover`](crate::strategy::quality::Turnover) sees it; `None` if it has just left.
     fn occupant(&self, c: &Candidate) -> Option<TurnoverCandidate> {
-        let peer = self.shared.roster.get(c.key)?;
+        let peer = self.context.roster.get(c.key)?;
         Some(TurnoverCandidate {
             key: c.key,
             since: c.since,

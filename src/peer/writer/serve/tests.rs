@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const BLOCKS: u32 = 4;
 const SIZE: u32 = BLOCKS * MAX_REQUEST;
 
-fn shared(folder: &std::path::Path) -> Arc<TorrentContext> {
+fn context(folder: &std::path::Path) -> Arc<TorrentContext> {
     let file = FileSpec { path: "x".into(), length: u64::from(SIZE), pad: false };
     let layout = Layout::new(SIZE, vec![file]).expect("a layout");
     let storage = Arc::new(Storage::new(folder.into(), layout, 4));
@@ -39,7 +39,7 @@ fn shared(folder: &std::path::Path) -> Arc<TorrentContext> {
         peer_id: PeerId([0; 20]),
         encryption: Encryption::Off,
         pex: false,
-        wants_info: false,
+        is_fetching_metadata: false,
         bind: Bind::Any,
         dscp: Dscp::NONE,
         started: Instant::now(),
@@ -64,10 +64,10 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
     let folder = tempfile::tempdir().expect("a folder");
     let content: Vec<u8> = (0..SIZE).map(|n| (n / 7 + n % 251) as u8).collect();
     std::fs::write(folder.path().join("x"), &content).expect("a file");
-    let shared = shared(folder.path());
+    let context = context(folder.path());
     let (ours, mut theirs) = narrow();
     let (to_writer, inbox) = outbox();
-    let said = Handshake::ours(shared.info_hash, PeerId([1; 20]), false);
+    let said = Handshake::ours(context.info_hash, PeerId([1; 20]), false);
     let addr = SocketAddr::from(([127, 0, 0, 1], 1));
     let peer = Peer::new(
         PeerKey(1),
@@ -92,7 +92,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
     }
     let mut theirs_cipher = cipher.clone();
     thread::scope(|scope| {
-        let mut writer = Writer::new(&shared, &peer, &ours, cipher);
+        let mut writer = Writer::new(&context, &peer, &ours, cipher);
         let (inbox, peer) = (&inbox, &peer);
         let runs = scope.spawn(move || writer.run(inbox, Vec::new()));
         let deadline = Instant::now() + PATIENCE;
@@ -107,7 +107,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
             }
         };
         wait_for(u64::from(MAX_REQUEST));
-        let all: Vec<_> = std::iter::from_fn(|| shared.throttle.upload_slab()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| context.throttle.upload_slab()).collect();
         assert_eq!(all.len(), UPLOAD_SLABS, "it waits without one");
         let mut got = vec![0; expected.len()];
         theirs.read_exact(&mut got).expect("all that was asked for");
@@ -119,7 +119,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
         assert_eq!(runs.join().expect("no panic").expect("no error"), WriterExit::Closed);
     });
     assert_eq!(peer.serving.queued_requests.get(), 0);
-    assert_eq!(shared.uploaded.get(), u64::from(SIZE));
+    assert_eq!(context.uploaded.get(), u64::from(SIZE));
 }
 
 #[test]
