@@ -2,15 +2,15 @@
 //!
 //! [`sources`] resolves the arguments, [`queue`] decides what starts next (pure), [`job`] runs one torrent from start to
 //! end, [`fetch`] downloads torrent files from URLs, [`watch`] watches a folder, [`shared_client`] holds what all torrents
-//! share, [`rows`] and [`screen`] draw the live view, [`reporter`] reports a torrent's events. A download of a single
+//! share, [`rows`] and [`live_view`] draw the live view, [`reporter`] reports a torrent's events. A download of a single
 //! torrent uses none of this but `sources` and `fetch`.
 
 pub(crate) mod fetch;
 mod job;
+mod live_view;
 mod queue;
 mod reporter;
 mod rows;
-mod screen;
 mod shared_client;
 mod sources;
 mod watch;
@@ -32,8 +32,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::limits::LimitSignals;
 use crate::cli::options::DownloadArgs;
 use crate::cli::outcome;
-use crate::cli::report::clean;
 use crate::cli::report::hook::{HookConfig, HookFailure};
+use crate::cli::report::sanitize;
 use crate::cli::signals;
 use crate::cli::stop::NoMessages;
 use crate::cli::terminal::keys::{KeyInput, Keyboard};
@@ -41,8 +41,8 @@ use crate::cli::terminal::outputs::Outputs;
 use crate::util::printable_text::printable;
 use btsync::InfoHash;
 use job::JobSource;
+use live_view::BatchView;
 use queue::{JobId, JobOutcome, JobQueue, TakenTorrents};
-use screen::BatchScreen;
 use shared_client::SharedClient;
 pub(crate) use sources::{Targets, is_torrent_by_name, normalize_name, targets, unknown_scheme};
 use watch::{FolderWatch, WatchEvent};
@@ -86,7 +86,7 @@ impl Batch {
     }
 
     /// Reports a failure at once, on the screen and as a JSON event.
-    fn tell(&self, name: &str, info_hash: Option<InfoHash>, failure: &Failure) {
+    fn report_failure(&self, name: &str, info_hash: Option<InfoHash>, failure: &Failure) {
         self.outputs.screen.print(&format!("btsync: {}", failure.message.trim_end()));
         if let Some(json_output) = &self.outputs.json_output {
             json_output.torrent_error(self.outputs.start.elapsed(), failure, name, info_hash);
@@ -101,7 +101,7 @@ impl Batch {
     }
 
     fn failed(&self, name: &str, info_hash: Option<InfoHash>, failure: &Failure) -> JobOutcome {
-        self.tell(name, info_hash, failure);
+        self.report_failure(name, info_hash, failure);
         JobOutcome::Failed(failure.code)
     }
 }
@@ -119,7 +119,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let limits = settings.limits;
     let hook = args.hook(settings.pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
     // Bounded: a few messages per torrent and per file in the watched folder.
-    let ((event_sender, event_receiver), (alive, stop)) = (unbounded(), bounded(0));
+    let ((event_sender, event_receiver), (stop_sender, stop)) = (unbounded(), bounded(0));
     // Owned here, so that the terminal is restored on every return path.
     let has_live_view = outputs.screen.is_terminal() && !args.quiet;
     let hung_up = event_sender.clone();
@@ -152,31 +152,33 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         let to_stop = event_sender.clone();
         json_output.on_failure(move || drop(to_stop.send(BatchEvent::Stop)));
     }
-    let _switch = LimitSignals::new(move |limits| shared.client.set_limits(limits), limits).map_err(no_signals)?;
+    let _limit_signals =
+        LimitSignals::new(move |limits| shared.client.set_limits(limits), limits).map_err(no_signals)?;
     let Settings { out_dir, brought, .. } = batch.client.settings();
-    let tell = move |seen| drop(event_sender.send(BatchEvent::Watched(seen)));
+    let on_event = move |event| drop(event_sender.send(BatchEvent::Watched(event)));
     let watched = args
         .watch
         .as_deref()
-        .map(|folder| FolderWatch::start(folder, (&out_dir, brought), should_wait, tell))
+        .map(|folder| FolderWatch::start(folder, (&out_dir, brought), should_wait, on_event))
         .transpose()?;
     // If no thread can be started for the live view, the download runs without it.
-    let screen_thread = has_live_view.then(|| BatchScreen::start(batch.clone(), keys).ok());
+    let live_view = has_live_view.then(|| BatchView::start(batch.clone(), keys).ok());
     let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());
-    let mut scheduler = BatchScheduler { batch, alive: Some(alive), is_watching: watched.is_some(), waiting, threads };
+    let mut scheduler =
+        BatchScheduler { batch, stop_sender: Some(stop_sender), is_watching: watched.is_some(), waiting, threads };
     let mut names = HashSet::new();
     for named in targets.torrents {
         let is_new = names.insert(named.name.clone());
-        let what = JobSource::Named(named);
+        let source = JobSource::Named(named);
         if is_new {
-            scheduler.add(what);
+            scheduler.add(source);
         } else {
-            scheduler.batch.report_duplicate(&what.name());
+            scheduler.batch.report_duplicate(&source.name());
         }
     }
-    scheduler.work(&event_receiver);
-    drop((watched, screen_thread));
-    outputs.conclude(scheduler.end()) // before `_signals` is dropped
+    scheduler.run(&event_receiver);
+    drop((watched, live_view));
+    outputs.finish(scheduler.finish()) // before `_signals` is dropped
 }
 
 /// How many of `torrents` may run at once, and the settings for each, within the limit on file descriptors.
@@ -210,34 +212,34 @@ fn check(settings: &Settings) -> Result<(), Failure> {
 struct BatchScheduler {
     batch: Arc<Batch>,
     /// Dropped to stop everything.
-    alive: Option<Sender<NoMessages>>,
+    stop_sender: Option<Sender<NoMessages>>,
     is_watching: bool,
     waiting: BTreeMap<JobId, JobSource>,
     threads: BTreeMap<JobId, JoinHandle<()>>,
 }
 
 impl BatchScheduler {
-    fn add(&mut self, what: JobSource) {
+    fn add(&mut self, source: JobSource) {
         let job = self.batch.queue.lock().add();
-        self.batch.names.lock().insert(job, (what.name(), false));
-        self.waiting.insert(job, what);
+        self.batch.names.lock().insert(job, (source.name(), false));
+        self.waiting.insert(job, source);
     }
 
     /// Handles events until no torrent runs, none waits, and the folder is no longer watched.
-    fn work(&mut self, event_receiver: &Receiver<BatchEvent>) {
+    fn run(&mut self, event_receiver: &Receiver<BatchEvent>) {
         loop {
-            self.begin();
+            self.start_ready();
             if self.batch.queue.lock().is_idle() && !self.is_watching {
                 return;
             }
             match event_receiver.recv() {
                 Ok(BatchEvent::Complete(job)) => self.batch.queue.lock().mark_complete(job),
                 Ok(BatchEvent::Ended(job, end)) => self.note_ended(job, end),
-                Ok(BatchEvent::Watched(WatchEvent::File(path, found))) => self.seen(&path, found),
+                Ok(BatchEvent::Watched(WatchEvent::File(path, loaded))) => self.handle_watched_file(&path, loaded),
                 Ok(BatchEvent::Watched(WatchEvent::Ended(why))) => {
                     self.is_watching = false;
                     let why = format!("--watch: {why}: nothing new is begun");
-                    self.batch.tell("--watch", None, &Failure::new(Exit::OpenExisting, why));
+                    self.batch.report_failure("--watch", None, &Failure::new(Exit::OpenExisting, why));
                 }
                 Ok(BatchEvent::Stop) | Err(_) => self.stop(),
             }
@@ -245,17 +247,17 @@ impl BatchScheduler {
     }
 
     /// Starts the torrents that the queue allows to start.
-    fn begin(&mut self) {
+    fn start_ready(&mut self) {
         loop {
-            let Some(job) = self.batch.queue.lock().begin() else { return };
-            let Some(what) = self.waiting.remove(&job) else { continue };
-            let name = what.name();
+            let Some(job) = self.batch.queue.lock().start_next() else { return };
+            let Some(source) = self.waiting.remove(&job) else { continue };
+            let name = source.name();
             self.batch.names.lock().insert(job, (name.clone(), true));
             let batch = self.batch.clone();
             // Numbered here, as the threads may reach this point in any order.
-            let opening_order = batch.client.opening_order(&name, what.is_local());
+            let opening_order = batch.client.opening_order(&name, source.is_local());
             let run = move || {
-                let end = catch_unwind(AssertUnwindSafe(|| job::run(&batch, job, what, opening_order)));
+                let end = catch_unwind(AssertUnwindSafe(|| job::run(&batch, job, source, opening_order)));
                 // The panic message is on stderr already.
                 let end = end.unwrap_or(JobOutcome::Failed(Exit::Other));
                 let _ = batch.event_sender.send(BatchEvent::Ended(job, end));
@@ -284,17 +286,17 @@ impl BatchScheduler {
     }
 
     /// Handles a file in the watched folder. An invalid file may still be incomplete: it is read again when it changes.
-    fn seen(&mut self, path: &Path, found: Result<watch::WatchedSources, Failure>) {
-        match found {
+    fn handle_watched_file(&mut self, path: &Path, loaded: Result<watch::WatchedSources, Failure>) {
+        match loaded {
             _ if self.batch.is_stopped() => {}
             _ if self.batch.client.owns_file(path) => {
                 log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
             }
-            Ok(found) => found.into_iter().for_each(|link| self.add(JobSource::Watched(path.to_owned(), link))),
+            Ok(sources) => sources.into_iter().for_each(|link| self.add(JobSource::Watched(path.to_owned(), link))),
             Err(Failure { code, message }) => {
-                let name = clean(&path.file_name().unwrap_or_default().to_string_lossy());
-                let told = Failure::new(code, format!("{message}; it is looked at again when it changes"));
-                self.batch.tell(&name, None, &told);
+                let name = sanitize(&path.file_name().unwrap_or_default().to_string_lossy());
+                let failure = Failure::new(code, format!("{message}; it is looked at again when it changes"));
+                self.batch.report_failure(&name, None, &failure);
             }
         }
     }
@@ -302,27 +304,27 @@ impl BatchScheduler {
     fn stop(&mut self) {
         // In this order, so that a torrent added meanwhile is either stopped by `client.stop` or sees that the batch is
         // stopped.
-        self.alive = None;
+        self.stop_sender = None;
         self.is_watching = false;
         self.batch.queue.lock().close();
         self.batch.client.stop();
     }
 
     /// Prints the summary and returns the exit code of the batch.
-    fn end(self) -> Result<(), Failure> {
+    fn finish(self) -> Result<(), Failure> {
         let queue = self.batch.queue.lock();
         let (counts, code) = (queue.counts(), queue.exit_code());
         drop(queue);
         let not_started = if counts.waiting > 0 { format!(", {} not begun", counts.waiting) } else { String::new() };
         let failed = if counts.failed > 0 { format!(", {} not", counts.failed) } else { String::new() };
-        let whole = counts.whole + counts.seeding;
+        let complete = counts.complete + counts.seeding;
         if !self.batch.quiet {
-            let noun = if whole == 1 { "torrent is" } else { "torrents are" };
-            self.batch.outputs.screen.print(&format!("{whole} {noun} whole{failed}{not_started}"));
+            let noun = if complete == 1 { "torrent is" } else { "torrents are" };
+            self.batch.outputs.screen.print(&format!("{complete} {noun} whole{failed}{not_started}"));
         }
         let result = if code == Exit::Done { Ok(()) } else { Err(Failure::new(code, "")) };
         match &self.batch.hook {
-            Some((_, failed)) => failed.join(result),
+            Some((_, failed)) => failed.apply_to(result),
             None => result,
         }
     }

@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
 /// Handles SIGUSR1 and SIGUSR2 until dropped.
 pub struct LimitSignals {
     signals: Arc<Mutex<Option<SignalsHandle>>>,
-    over: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -52,17 +52,17 @@ impl LimitSignals {
         for signal in [SIGUSR1, SIGUSR2] {
             flag::register(signal, Arc::default())?; // the signals no longer end the process
         }
-        let (signals, over) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
-        let (kept, is_over) = (signals.clone(), over.clone());
+        let (signals, stopped) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+        let (kept, is_stopped) = (signals.clone(), stopped.clone());
         let wait = move || {
-            let made = with_retry(|| Signals::new([SIGUSR1, SIGUSR2]), || !is_over.load(Ordering::Acquire));
+            let made = with_retry(|| Signals::new([SIGUSR1, SIGUSR2]), || !is_stopped.load(Ordering::Acquire));
             let mut signals = match made {
                 Ok(signals) => signals,
-                Err(error) if is_over.load(Ordering::Acquire) => return log::debug!("no signals: {error}"),
+                Err(error) if is_stopped.load(Ordering::Acquire) => return log::debug!("no signals: {error}"),
                 Err(error) => return log::warn!("SIGUSR1 and SIGUSR2 are not heard: {error}"),
             };
             *kept.lock() = Some(signals.handle());
-            if is_over.load(Ordering::Acquire) {
+            if is_stopped.load(Ordering::Acquire) {
                 return;
             }
             for signal in signals.forever() {
@@ -72,14 +72,14 @@ impl LimitSignals {
             }
         };
         let thread = thread::Builder::new().name("limits".to_owned()).spawn(wait)?;
-        Ok(LimitSignals { signals, over, thread: Some(thread) })
+        Ok(LimitSignals { signals, stopped, thread: Some(thread) })
     }
 }
 
 impl Drop for LimitSignals {
     fn drop(&mut self) {
-        // In this order: either the handle is stored before `over` is set and gets closed here, or the thread sees `over`.
-        self.over.store(true, Ordering::Release);
+        // In this order: either the handle is stored before `stopped` is set and gets closed here, or the thread sees `stopped`.
+        self.stopped.store(true, Ordering::Release);
         self.signals.lock().iter().for_each(SignalsHandle::close);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

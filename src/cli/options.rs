@@ -91,7 +91,7 @@ pub struct DownloadArgs {
     #[argh(option, arg_name = "P", short = 'p', from_str_fn(values::ports))]
     pub listen_port: Option<RangeInclusive<u16>>,
     /// allow at most N connections for all torrents together
-    #[argh(option, arg_name = "N", from_str_fn(values::peers))]
+    #[argh(option, arg_name = "N", from_str_fn(values::count))]
     pub max_peers: Option<usize>,
     /// limit the download rate to R bytes per second; all peers together; K and M are multiples of 1024, 0 is no limit
     #[argh(option, arg_name = "R", from_str_fn(limits::parse))]
@@ -139,7 +139,7 @@ pub struct DownloadArgs {
     #[argh(switch, short = 'q')]
     pub quiet: bool,
     /// do not announce to this tracker of the torrent; `*` for all of them
-    #[argh(option, arg_name = "URL", from_str_fn(values::excluded))]
+    #[argh(option, arg_name = "URL", from_str_fn(values::excluded_trackers))]
     bt_exclude_tracker: Vec<Vec<String>>,
     /// do not use the DHT
     #[argh(switch)]
@@ -166,7 +166,7 @@ pub struct DownloadArgs {
     #[argh(option, arg_name = "LIST", short = 'i')]
     pub input_file: Option<PathBuf>,
     /// download at most N torrents at once
-    #[argh(option, arg_name = "N", short = 'j', from_str_fn(values::peers))]
+    #[argh(option, arg_name = "N", short = 'j', from_str_fn(values::count))]
     pub max_concurrent: Option<usize>,
     /// start each .torrent and .magnet file in this folder; also those that appear later, until stopped
     #[argh(option, arg_name = "DIR")]
@@ -193,7 +193,7 @@ pub struct DownloadArgs {
     #[argh(switch)]
     pub first_and_last: bool,
     /// rename a file: save the file with this number as PATH; relative to the download folder
-    #[argh(option, arg_name = "NUMBER=PATH", from_str_fn(values::place))]
+    #[argh(option, arg_name = "NUMBER=PATH", from_str_fn(values::number_and_path))]
     pub out: Vec<(u32, PathBuf)>,
     /// when to allocate disk space; none (files grow), sparse, or falloc (at the start)
     #[argh(option, arg_name = "HOW", from_str_fn(values::allocation))]
@@ -249,15 +249,15 @@ impl DownloadArgs {
     }
 
     /// The trackers of `--bt-exclude-tracker`.
-    pub fn excluded(&self) -> impl Iterator<Item = &str> {
+    pub fn excluded_trackers(&self) -> impl Iterator<Item = &str> {
         self.bt_exclude_tracker.iter().flatten().map(String::as_str)
     }
 
     /// The command of `--on-download-complete`, if any. The folder `pending` records the downloads for which it has not run
     /// yet.
     pub fn hook(&self, pending: Option<&PathBuf>) -> Option<HookConfig> {
-        let (command, always) = (self.on_download_complete.clone()?, self.on_complete_always);
-        Some(HookConfig { command, always, pending: pending.cloned() })
+        let (command, run_if_already_complete) = (self.on_download_complete.clone()?, self.on_complete_always);
+        Some(HookConfig { command, run_if_already_complete, pending: pending.cloned() })
     }
 
     fn checked(mut self) -> Result<DownloadArgs, Failure> {

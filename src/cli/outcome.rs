@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::FinalStatus;
-use crate::cli::report::figures::{part, percent, time};
-use crate::cli::report::no_peers::stall_reason;
+use crate::cli::report::figures::{duration, part_of_total, percent};
+use crate::cli::report::stall::stall_reason;
 use btsync::{ClientError, Outcome, SelectError, Snapshot, Stage, TorrentError, TorrentHandle};
 use btsync::{Operation, StorageError, StorageErrorKind};
 
 /// The final status for reporters.
 pub(crate) fn final_status(result: &Result<Outcome, Arc<TorrentError>>) -> FinalStatus {
     match result {
-        Ok(Outcome::Completed | Outcome::StoppedComplete) => FinalStatus::Whole,
+        Ok(Outcome::Completed | Outcome::StoppedComplete) => FinalStatus::Complete,
         Ok(Outcome::Stopped | Outcome::TimedOut) => FinalStatus::Stopped,
         Err(_) => FinalStatus::Failed,
     }
@@ -29,7 +29,7 @@ pub(crate) fn command_result(
         Ok(Outcome::Completed | Outcome::StoppedComplete) => Ok(()),
         Ok(Outcome::Stopped) => Err(Failure::new(Exit::Unfinished, stopped(&handle.snapshot()))),
         Ok(Outcome::TimedOut) => {
-            let waited = time(stop_timeout.unwrap_or_default());
+            let waited = duration(stop_timeout.unwrap_or_default());
             let stall_reason = stall_reason(&handle.search(), &handle.snapshot(), &[]);
             let progress_text = progress_text(&handle.snapshot());
             Err(Failure::new(
@@ -57,7 +57,7 @@ fn progress_text(now: &Snapshot) -> String {
     if now.total == 0 {
         return String::new();
     }
-    format!(" at {} ({})", percent(now.have, now.total), part(now.have, now.total))
+    format!(" at {} ({})", percent(now.have, now.total), part_of_total(now.have, now.total))
 }
 
 /// The exit code and the message for the error that ended a torrent.

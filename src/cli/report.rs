@@ -4,17 +4,17 @@
 pub mod figures;
 pub(crate) mod hook;
 pub(crate) mod json;
-pub(crate) mod no_peers;
 pub mod piece_map;
 pub mod plain;
 pub(crate) mod progress_bar;
+pub(crate) mod stall;
 pub mod tui;
 
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, never, select, tick};
 
-use crate::cli::report::figures::{count, percent, size, time};
+use crate::cli::report::figures::{count, duration, percent, size};
 use crate::util::os_error::without_numbers;
 use crate::util::printable_text::printable;
 use btsync::{Event, Events};
@@ -32,7 +32,7 @@ const TICK_TOLERANCE: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinalStatus {
     /// Complete: every wanted piece is verified.
-    Whole,
+    Complete,
     /// Stopped before it was complete.
     Stopped,
     /// Failed; the error is reported separately.
@@ -111,19 +111,19 @@ impl Reporter for Reporters {
 }
 
 /// Feeds `reporter` events and ticks until `ended` delivers the final status or its sender is dropped.
-pub fn listen(reporter: &mut dyn Reporter, events: &Events, ended: &Receiver<FinalStatus>) {
-    listen_since(Instant::now(), reporter, events, ended);
+pub fn run_reporter(reporter: &mut dyn Reporter, events: &Events, ended: &Receiver<FinalStatus>) {
+    run_reporter_since(Instant::now(), reporter, events, ended);
 }
 
-/// The same as [`listen`] with times measured from `start`, for one torrent of several.
-pub fn listen_since(start: Instant, reporter: &mut dyn Reporter, events: &Events, ended: &Receiver<FinalStatus>) {
+/// The same as [`run_reporter`] with times measured from `start`, for one torrent of several.
+pub fn run_reporter_since(start: Instant, reporter: &mut dyn Reporter, events: &Events, ended: &Receiver<FinalStatus>) {
     let (notify, notified) = bounded(1);
     // If the channel is full, a wake-up is pending already, after which the loop reads all events.
     events.set_notify(move || _ = notify.try_send(()));
-    listen_to(start, reporter, &notified, || events.try_iter(), ended);
+    run_event_loop(start, reporter, &notified, || events.try_iter(), ended);
 }
 
-fn listen_to<I: Iterator<Item = Event>>(
+fn run_event_loop<I: Iterator<Item = Event>>(
     start: Instant,
     reporter: &mut dyn Reporter,
     notified: &Receiver<()>,
@@ -165,7 +165,7 @@ impl EventText {
     }
 
     /// One line for the event; `None` if it is not worth one.
-    pub fn of(&mut self, event: &Event) -> Option<String> {
+    pub fn line(&mut self, event: &Event) -> Option<String> {
         match event {
             Event::CheckStarted { bytes: 0 } | Event::Checked { have: 0, .. } => None,
             // The line about the complete download follows.
@@ -174,35 +174,35 @@ impl EventText {
             Event::Checked { have, total } => {
                 Some(format!("{} of {} are there ({})", size(*have), size(*total), percent(*have, *total)))
             }
-            Event::Repaired { what } => Some(format!("repaired: {}", clean(what))),
-            Event::Note { what } => Some(format!("note: {}", clean(what))),
+            Event::Repaired { what } => Some(format!("repaired: {}", sanitize(what))),
+            Event::Note { what } => Some(format!("note: {}", sanitize(what))),
             Event::Listening { port } => self.verbose.then(|| format!("listening on port {port}")),
             Event::NoTracker { unsupported } => Some(match unsupported.first() {
                 None => "there is no tracker to ask: waiting for peers that call".to_owned(),
                 Some(url) => {
-                    format!("no tracker that btsync can ask ({}): waiting for peers that call", clean(url))
+                    format!("no tracker that btsync can ask ({}): waiting for peers that call", sanitize(url))
                 }
             }),
-            Event::Metadata { name, total } => Some(format!("metadata: {} ({})", clean(name), size(*total))),
+            Event::Metadata { name, total } => Some(format!("metadata: {} ({})", sanitize(name), size(*total))),
             Event::MetadataRefused { addr } => Some(format!("{addr} sent wrong metadata: banned")),
-            Event::TorrentSaved { what } => Some(format!("torrent {}", clean(what))),
+            Event::TorrentSaved { what } => Some(format!("torrent {}", sanitize(what))),
             Event::Selected { files, of, bytes } => {
                 Some(format!("selected {files} of {}, {}", count(*of, "file"), size(*bytes)))
             }
             Event::Announced { tracker, peers, warning, .. } => {
-                let warning = warning.as_ref().map(|words| clean(words)).unwrap_or_default();
+                let warning = warning.as_ref().map(|words| sanitize(words)).unwrap_or_default();
                 let well = self.complaints.iter().any(|(name, last)| name == tracker && last.is_empty());
-                if self.complaint(tracker, &warning) {
-                    return Some(format!("tracker {} warns: {warning}", clean(tracker)));
+                if self.record_complaint(tracker, &warning) {
+                    return Some(format!("tracker {} warns: {warning}", sanitize(tracker)));
                 }
                 let told = !self.verbose || well || !warning.is_empty();
-                (!told).then(|| format!("tracker {} answers: peers {peers}", clean(tracker)))
+                (!told).then(|| format!("tracker {} answers: peers {peers}", sanitize(tracker)))
             }
-            Event::AnnounceFailed { tracker, reason, retry } => self.complaint(tracker, reason).then(|| {
+            Event::AnnounceFailed { tracker, reason, retry } => self.record_complaint(tracker, reason).then(|| {
                 // A tracker may forbid further announces, which arrives as a retry interval of many years.
                 let next = retry.filter(|retry| *retry < NEVER_RETRIED);
-                let next = next.map(|retry| format!("; next try in {}", time(retry))).unwrap_or_default();
-                format!("tracker {}: {}{next}", clean(tracker), clean(reason))
+                let next = next.map(|retry| format!("; next try in {}", duration(retry))).unwrap_or_default();
+                format!("tracker {}: {}{next}", sanitize(tracker), sanitize(reason))
             }),
             Event::PieceFailed { piece, senders } => {
                 let senders: Vec<_> = senders.iter().map(ToString::to_string).collect();
@@ -214,7 +214,7 @@ impl EventText {
     }
 
     /// Records the tracker's complaint; true if it is new. An empty complaint means that the tracker works again.
-    fn complaint(&mut self, tracker: &str, words: &str) -> bool {
+    fn record_complaint(&mut self, tracker: &str, words: &str) -> bool {
         let known = self.complaints.iter().position(|(name, _)| name == tracker);
         let Some((_, last)) = known.and_then(|at| self.complaints.get_mut(at)) else {
             self.complaints.push((tracker.to_owned(), words.to_owned()));
@@ -227,7 +227,7 @@ impl EventText {
 }
 
 /// Makes untrusted text safe for the terminal and truncates it.
-pub fn clean(text: &str) -> String {
+pub fn sanitize(text: &str) -> String {
     printable(&without_numbers(text)).chars().take(MAX_TEXT_LEN).collect()
 }
 
@@ -243,14 +243,17 @@ mod tests {
     #[test]
     fn the_same_complaint_is_told_once_until_it_changes() {
         let mut words = EventText::default();
-        assert_eq!(words.of(&failed("http://t/", "down")).as_deref(), Some("tracker http://t/: down; next try in 30s"));
-        assert_eq!(words.of(&failed("http://t/", "down")), None);
-        assert!(words.of(&failed("http://u/", "down")).is_some());
-        assert!(words.of(&failed("http://t/", "busy")).is_some());
+        assert_eq!(
+            words.line(&failed("http://t/", "down")).as_deref(),
+            Some("tracker http://t/: down; next try in 30s")
+        );
+        assert_eq!(words.line(&failed("http://t/", "down")), None);
+        assert!(words.line(&failed("http://u/", "down")).is_some());
+        assert!(words.line(&failed("http://t/", "busy")).is_some());
         let (interval, warning) = (Duration::from_secs(60), None);
         let well = Event::Announced { tracker: "http://t/".to_owned(), peers: 3, interval, warning };
-        assert_eq!(words.of(&well), None);
-        assert!(words.of(&failed("http://t/", "busy")).is_some());
+        assert_eq!(words.line(&well), None);
+        assert!(words.line(&failed("http://t/", "busy")).is_some());
     }
 
     #[test]
@@ -258,16 +261,16 @@ mod tests {
         let mut words = EventText::verbose();
         let (interval, warning) = (Duration::from_secs(60), None);
         let well = Event::Announced { tracker: "http://t/".to_owned(), peers: 3, interval, warning };
-        assert_eq!(words.of(&well).as_deref(), Some("tracker http://t/ answers: peers 3"));
-        assert_eq!(words.of(&well), None);
-        assert!(words.of(&failed("http://t/", "busy")).is_some());
-        assert!(words.of(&well).is_some());
-        assert_eq!(EventText::default().of(&well), None);
+        assert_eq!(words.line(&well).as_deref(), Some("tracker http://t/ answers: peers 3"));
+        assert_eq!(words.line(&well), None);
+        assert!(words.line(&failed("http://t/", "busy")).is_some());
+        assert!(words.line(&well).is_some());
+        assert_eq!(EventText::default().line(&well), None);
     }
 
     #[test]
     fn a_stranger_can_neither_steer_the_terminal_nor_flood_it() {
-        let line = EventText::default().of(&failed("http://t/", &"\x1b[2J".repeat(1000))).unwrap_or_default();
+        let line = EventText::default().line(&failed("http://t/", &"\x1b[2J".repeat(1000))).unwrap_or_default();
         assert!(!line.is_empty() && !line.contains('\x1b') && line.chars().count() < 500);
     }
 
@@ -275,7 +278,7 @@ mod tests {
     fn who_is_banned_is_named() {
         let event = Event::PeerBanned { addr: ([192, 0, 2, 7], 6881).into(), piece: btsync::PieceIndex(5) };
         assert_eq!(
-            EventText::default().of(&event).as_deref(),
+            EventText::default().line(&event).as_deref(),
             Some("192.0.2.7:6881 sent wrong data (piece 5): banned")
         );
     }
@@ -329,10 +332,10 @@ mod tests {
         let (end, ended) = crossbeam_channel::bounded(1);
         tell.send(Event::Completed).unwrap();
         tell.send(Event::Stopping).unwrap();
-        end.send(FinalStatus::Whole).unwrap();
+        end.send(FinalStatus::Complete).unwrap();
         let mut recorder = RecordingReporter::default();
-        listen_to(Instant::now(), &mut recorder, &never(), || events.try_iter(), &ended);
-        assert_eq!(recorder.0, ["Completed", "Stopping", "Whole"]);
+        run_event_loop(Instant::now(), &mut recorder, &never(), || events.try_iter(), &ended);
+        assert_eq!(recorder.0, ["Completed", "Stopping", "Complete"]);
     }
 
     #[test]
@@ -341,7 +344,7 @@ mod tests {
         let (end, ended) = crossbeam_channel::bounded(1);
         drop((tell, end));
         let mut recorder = RecordingReporter::default();
-        listen_to(Instant::now(), &mut recorder, &never(), || events.try_iter(), &ended);
+        run_event_loop(Instant::now(), &mut recorder, &never(), || events.try_iter(), &ended);
         assert_eq!(recorder.0, ["Failed"]);
     }
 }

@@ -15,7 +15,7 @@ use crate::util::descriptors::with_retry;
 
 /// Whether SIGINT and SIGTERM exit at once: after the first of them, or when there is nothing left to stop. Static, as a
 /// handler cannot be replaced by the default action again: all watches share one.
-static ENDS_AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+static EXITS_AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Watches for signals until dropped. Only one may exist at a time.
 pub struct SignalWatch {
@@ -30,12 +30,12 @@ pub struct SignalWatch {
 /// # Errors
 /// The system error if a handler or the thread cannot be set up.
 pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<SignalWatch> {
-    let is_first = ENDS_AT_ONCE.get().is_none();
+    let is_first = EXITS_AT_ONCE.get().is_none();
     let outlives_terminal = is_ignored(SIGHUP);
     // No handler is set up while this waits for descriptors, so a signal then ends the process.
     let none: [i32; 0] = [];
     let mut signals = with_retry(|| Signals::new(none), || true)?;
-    let exits_at_once = ENDS_AT_ONCE.get_or_init(Arc::default).clone();
+    let exits_at_once = EXITS_AT_ONCE.get_or_init(Arc::default).clone();
     exits_at_once.store(false, Ordering::Release);
     for signal in [SIGINT, SIGTERM].into_iter().filter(|_| is_first) {
         flag::register_conditional_shutdown(signal, i32::from(Exit::Unfinished.code()), exits_at_once.clone())?;
@@ -46,14 +46,14 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<SignalWatch> {
         signals.add_signal(signal)?;
     }
     let handle = signals.handle();
-    let ends_at_once = exits_at_once.clone();
+    let exit_flag = exits_at_once.clone();
     let wait = move || {
         let mut received = signals.forever();
         let is_signalled = received.next().is_some();
         if is_signalled {
             stop();
             // Only after `stop` has restored the terminal, which an immediate exit would not do.
-            ends_at_once.store(true, Ordering::Release);
+            exit_flag.store(true, Ordering::Release);
         }
         // The shell and the kernel may both send SIGHUP: only SIGINT and SIGTERM count as a second signal.
         if received.any(|signal| signal != SIGHUP) {

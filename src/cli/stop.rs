@@ -16,28 +16,28 @@ pub type NoMessages = std::convert::Infallible;
 /// Set once, by the first signal. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct StopSignal {
-    alive: Arc<Mutex<Option<Sender<NoMessages>>>>,
-    set: Receiver<NoMessages>,
-    at: Arc<OnceLock<Instant>>,
+    sender: Arc<Mutex<Option<Sender<NoMessages>>>>,
+    stopped: Receiver<NoMessages>,
+    stopped_at: Arc<OnceLock<Instant>>,
 }
 
 impl Default for StopSignal {
     fn default() -> StopSignal {
-        let (alive, set) = bounded(0);
-        StopSignal { alive: Arc::new(Mutex::new(Some(alive))), set, at: Arc::default() }
+        let (sender, stopped) = bounded(0);
+        StopSignal { sender: Arc::new(Mutex::new(Some(sender))), stopped, stopped_at: Arc::default() }
     }
 }
 
 impl StopSignal {
     /// Asks the process to end.
     pub fn set(&self) {
-        let _ = self.at.set(Instant::now());
-        drop(self.alive.lock().take());
+        let _ = self.stopped_at.set(Instant::now());
+        drop(self.sender.lock().take());
     }
 
     /// Whether the process was asked to end.
     pub fn is_set(&self) -> bool {
-        self.at.get().is_some()
+        self.stopped_at.get().is_some()
     }
 
     /// Waits until `done` delivers a message or is disconnected. Returns false if the process was asked to end and the
@@ -45,9 +45,9 @@ impl StopSignal {
     pub fn wait<T>(&self, done: &Receiver<T>) -> bool {
         select! {
             recv(done) -> _ => return true,
-            recv(self.set) -> _ => {}
+            recv(self.stopped) -> _ => {}
         }
-        let end = self.at.get().map_or_else(Instant::now, |at| *at + SHUTDOWN_TIMEOUT);
+        let end = self.stopped_at.get().map_or_else(Instant::now, |at| *at + SHUTDOWN_TIMEOUT);
         !matches!(done.recv_deadline(end), Err(RecvTimeoutError::Timeout))
     }
 }

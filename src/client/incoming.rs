@@ -89,7 +89,7 @@ impl IncomingHandshaker {
                 log::debug!("{addr}: {why}");
             }
         };
-        match Builder::new().name("lobby".into()).stack_size(self.stack).spawn(work) {
+        match Builder::new().name("handshake".into()).stack_size(self.stack).spawn(work) {
             Ok(thread) => {
                 let key = PeerKey(self.next_key);
                 self.next_key = self.next_key.wrapping_add(1);

@@ -306,7 +306,7 @@ pub enum PieceState {
     /// Missing and not wanted.
     Unwanted,
     /// Partly requested or received.
-    UnderWay,
+    InProgress,
     /// Complete, and its hash is right.
     Verified,
 }
@@ -353,7 +353,7 @@ pub struct PeerView {
     /// Whether we choke the peer.
     pub choked: bool,
     /// Whether we are interested in the peer's pieces.
-    pub wanted: bool,
+    pub we_are_interested: bool,
     /// Whether the peer owes us blocks and has sent none for a while.
     pub is_snubbing: bool,
 }

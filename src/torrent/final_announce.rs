@@ -43,7 +43,7 @@ pub fn announce_stopped(
     let mut threads = Vec::new();
     for jobs in by_tracker {
         let (context, tracker, tell) = (context.clone(), tracker.clone(), tell.clone());
-        let thread = thread::Builder::new().name("farewell".into()).spawn(move || {
+        let thread = thread::Builder::new().name("final-announce".into()).spawn(move || {
             for job in &jobs {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {

@@ -365,7 +365,7 @@ impl TorrentHandle {
             picker::Progress::Missing => PieceState::Missing,
             picker::Progress::Unavailable => PieceState::Unavailable,
             picker::Progress::Unwanted => PieceState::Unwanted,
-            picker::Progress::Begun => PieceState::UnderWay,
+            picker::Progress::Begun => PieceState::InProgress,
             picker::Progress::Have => PieceState::Verified,
         }));
     }
@@ -417,7 +417,7 @@ impl TorrentHandle {
             chokes_us: peer.choking.peer_choking.is_set(),
             interested: peer.choking.peer_interested.is_set(),
             choked: peer.choking.am_choking.is_set(),
-            wanted: peer.choking.am_interested.is_set(),
+            we_are_interested: peer.choking.am_interested.is_set(),
             is_snubbing: peer.choking.is_snubbing.is_set(),
         };
         shared.roster.all().into_iter().map(view).collect()

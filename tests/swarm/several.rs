@@ -27,7 +27,7 @@ use btsync::types::Encryption;
 /// The number of the library's threads, recognised by name.
 fn threads() -> usize {
     const NAMES: [&str; 10] =
-        ["listen", "lobby", "read", "write", "time", "dht4", "dht6", "dht-names", "lsd", "announce"];
+        ["listen", "handshake", "read", "write", "time", "dht4", "dht6", "dht-names", "lsd", "announce"];
     let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
     // A thread may end while we look.
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());

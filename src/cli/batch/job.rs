@@ -10,7 +10,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::cli::batch::queue::{JobId, JobOutcome};
 use crate::cli::batch::reporter::TorrentReporter;
-use crate::cli::batch::sources::Named;
+use crate::cli::batch::sources::NamedTorrent;
 use crate::cli::batch::{Batch, BatchEvent, MAX_NAME_WIDTH, fetch, watch};
 use crate::cli::commands::download::{self, LoadedSource};
 use crate::cli::exit::{Exit, Failure};
@@ -19,7 +19,7 @@ use crate::cli::outcome;
 use crate::cli::report::hook::Hook;
 use crate::cli::report::json::JsonReporter;
 use crate::cli::report::plain::PlainReporter;
-use crate::cli::report::{FinalStatus, Reporter, Reporters, clean, listen_since};
+use crate::cli::report::{FinalStatus, Reporter, Reporters, run_reporter_since, sanitize};
 use crate::util::printable_text::printable;
 use crate::util::redact::{public_name, redacted};
 use btsync::InfoHash;
@@ -29,7 +29,7 @@ use btsync::{Event, OpeningOrder, Outcome, Source, Torrent, TorrentError, Torren
 /// Where a job gets its torrent.
 pub(crate) enum JobSource {
     /// A file, a magnet link or a URL from the command line or the input file.
-    Named(Named),
+    Named(NamedTorrent),
     /// A torrent file in the watched folder, or a link from a magnet file there.
     Watched(PathBuf, Option<Box<Magnet>>),
 }
@@ -38,13 +38,13 @@ impl JobSource {
     /// The name to show until the torrent's own name is known.
     pub fn name(&self) -> String {
         let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-        clean(&match self {
-            JobSource::Named(Named { name, .. }) if fetch::is_url(Path::new(name)) => public_name(name),
-            JobSource::Named(Named { name, .. }) if Magnet::is_link(name) => {
+        sanitize(&match self {
+            JobSource::Named(NamedTorrent { name, .. }) if fetch::is_url(Path::new(name)) => public_name(name),
+            JobSource::Named(NamedTorrent { name, .. }) if Magnet::is_link(name) => {
                 let magnet = Magnet::parse(name).ok();
                 magnet.map_or_else(|| redacted(name), |link| link.name.unwrap_or_else(|| link.info_hash.to_string()))
             }
-            JobSource::Named(Named { name, .. }) => file_name(Path::new(name)).unwrap_or_else(|| name.clone()),
+            JobSource::Named(NamedTorrent { name, .. }) => file_name(Path::new(name)).unwrap_or_else(|| name.clone()),
             JobSource::Watched(path, _) => file_name(path).unwrap_or_default(),
         })
     }
@@ -59,26 +59,26 @@ impl JobSource {
 }
 
 /// Runs a job from start to end. Every failure has been reported when it returns.
-pub(crate) fn run(batch: &Batch, job: JobId, what: JobSource, opening_order: OpeningOrder) -> JobOutcome {
-    let name = what.name();
-    let named = matches!(what, JobSource::Named(_));
+pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, opening_order: OpeningOrder) -> JobOutcome {
+    let name = source.name();
+    let named = matches!(source, JobSource::Named(_));
     let mut settings = batch.client.settings();
-    let found = match what {
-        JobSource::Named(named) => download::source(Path::new(&named.name), &mut settings, &batch.stop)
-            .and_then(|found| still(&named, found.source.info_hash()).map(|()| found)),
+    let loaded = match source {
+        JobSource::Named(named) => download::load_source(Path::new(&named.name), &mut settings, &batch.stop)
+            .and_then(|loaded| check_unchanged(&named, loaded.source.info_hash()).map(|()| loaded)),
         JobSource::Watched(path, None) => {
             let is_ours = |file: &File| {
                 batch.client.owns_file(&path) || watch::is_known_output(settings.brought.as_deref(), &path, file)
             };
-            watch::read_again(&path, is_ours, || !batch.is_stopped()).map(LoadedSource::from)
+            watch::reload(&path, is_ours, || !batch.is_stopped()).map(LoadedSource::from)
         }
         JobSource::Watched(_, Some(magnet)) => {
             settings.add_link(&magnet, false);
             Ok(Source::Magnet(magnet).into())
         }
     };
-    let LoadedSource { source, save_note } = match found {
-        Ok(found) => found,
+    let LoadedSource { source, save_note } = match loaded {
+        Ok(loaded) => loaded,
         Err(failure) => return batch.failed(&name, None, &failure),
     };
     let info_hash = source.info_hash();
@@ -103,16 +103,16 @@ pub(crate) fn run(batch: &Batch, job: JobId, what: JobSource, opening_order: Ope
     match outcome::command_result(result, &handle, batch.stop_timeout) {
         Ok(()) => JobOutcome::Complete,
         Err(Failure { code, message }) => {
-            let name = clean(handle.name());
-            let told = Failure::new(code, format!("{name}: {message}"));
-            batch.failed(&name, Some(info_hash), &told)
+            let name = sanitize(handle.name());
+            let failure = Failure::new(code, format!("{name}: {message}"));
+            batch.failed(&name, Some(info_hash), &failure)
         }
     }
 }
 
 /// Rejects a file that holds another torrent than at the start: an earlier download may have overwritten it.
-fn still(named: &Named, found: InfoHash) -> Result<(), Failure> {
-    let Named { name, info_hash } = named;
+fn check_unchanged(named: &NamedTorrent, found: InfoHash) -> Result<(), Failure> {
+    let NamedTorrent { name, info_hash } = named;
     let is_file = |name: &str| {
         let is_read_once = Magnet::is_link(name) || fetch::is_url(Path::new(name)) || name == STDIN;
         !is_read_once && Path::new(name).is_file()
@@ -128,14 +128,14 @@ fn still(named: &Named, found: InfoHash) -> Result<(), Failure> {
 
 /// Runs the torrent on this thread and its reporters on another.
 fn run_torrent(batch: &Batch, torrent: Torrent, mut reporters: Reporters) -> Result<Outcome, Arc<TorrentError>> {
-    let (tell, told) = bounded(1);
+    let (end, ended) = bounded(1);
     let events = torrent.events();
     thread::scope(move |scope| {
-        let run_reporters = move || listen_since(batch.outputs.start, &mut reporters, &events, &told);
+        let run_reporters = move || run_reporter_since(batch.outputs.start, &mut reporters, &events, &ended);
         // If no thread can be started for the reporters, the torrent runs without them.
-        let reporter_thread = thread::Builder::new().name("voice".to_owned()).spawn_scoped(scope, run_reporters);
+        let reporter_thread = thread::Builder::new().name("reporter".to_owned()).spawn_scoped(scope, run_reporters);
         let result = torrent.run();
-        let _ = tell.send(outcome::final_status(&result));
+        let _ = end.send(outcome::final_status(&result));
         if let Ok(thread) = reporter_thread {
             let _ = thread.join();
         }
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_yet_has_a_name_too() {
-        let name = |text: &str| JobSource::Named(Named { name: text.to_owned(), info_hash: None }).name();
+        let name = |text: &str| JobSource::Named(NamedTorrent { name: text.to_owned(), info_hash: None }).name();
         assert_eq!(name("folder/x.torrent"), "x.torrent");
         assert_eq!(name("http://me:pw@h/x.torrent?key=1"), "http://h");
         let hash = "a".repeat(40);
@@ -214,7 +214,7 @@ mod tests {
         let [one, other] = [1, 2].map(|byte| InfoHash([byte; 20]));
         let is = |path: &Path, info_hash| {
             let name = path.to_string_lossy().into_owned();
-            still(&Named { name, info_hash }, one).map_err(|failure| failure.code)
+            check_unchanged(&NamedTorrent { name, info_hash }, one).map_err(|failure| failure.code)
         };
         assert_eq!((is(&there, Some(one)), is(&there, Some(other))), (Ok(()), Err(Exit::BadTorrent)));
         assert_eq!((is(&gone, None), is(&there, None)), (Ok(()), Err(Exit::BadTorrent)), "it was a pipe");

@@ -38,7 +38,7 @@ pub(crate) struct JobCounts {
     pub downloading: usize,
     pub seeding: usize,
     /// Complete and ended.
-    pub whole: usize,
+    pub complete: usize,
     pub failed: usize,
 }
 
@@ -67,7 +67,7 @@ impl JobQueue {
     }
 
     /// Returns the next job to start and marks it as downloading; `None` if none may start.
-    pub fn begin(&mut self) -> Option<JobId> {
+    pub fn start_next(&mut self) -> Option<JobId> {
         let counts = self.counts;
         if self.closed || counts.waiting == 0 || counts.downloading >= self.limit {
             return None;
@@ -136,7 +136,7 @@ impl JobCounts {
             JobState::Waiting => Some(&mut self.waiting),
             JobState::Downloading => Some(&mut self.downloading),
             JobState::Seeding => Some(&mut self.seeding),
-            JobState::Ended(JobOutcome::Complete) => Some(&mut self.whole),
+            JobState::Ended(JobOutcome::Complete) => Some(&mut self.complete),
             JobState::Ended(JobOutcome::Failed(_)) => Some(&mut self.failed),
             JobState::Ended(JobOutcome::Duplicate) => None,
         }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn begun(queue: &mut JobQueue) -> Vec<JobId> {
-        std::iter::from_fn(|| queue.begin()).collect()
+        std::iter::from_fn(|| queue.start_next()).collect()
     }
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
         assert!(!queue.is_idle());
         queue.note_ended(3, JobOutcome::Duplicate);
         assert!(queue.is_idle());
-        assert_eq!(queue.counts(), JobCounts { whole: 2, failed: 1, ..JobCounts::default() });
+        assert_eq!(queue.counts(), JobCounts { complete: 2, failed: 1, ..JobCounts::default() });
         assert_eq!(queue.add(), 4);
         assert_eq!((queue.is_idle(), begun(&mut queue)), (false, vec![4]));
     }
@@ -208,7 +208,7 @@ mod tests {
         queue.note_ended(2, JobOutcome::Complete);
         // A late message changes nothing.
         queue.mark_complete(2);
-        assert_eq!(queue.counts(), JobCounts { seeding: 1, whole: 2, ..JobCounts::default() });
+        assert_eq!(queue.counts(), JobCounts { seeding: 1, complete: 2, ..JobCounts::default() });
         assert!(!queue.is_idle());
     }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::cli::batch::MAX_NAME_WIDTH;
-use crate::cli::report::figures::{Rates, ratio, size, words};
+use crate::cli::report::figures::{Rates, join, ratio, size};
 use crate::cli::report::tui::text::shorten_middle;
-use crate::cli::report::{EventText, FinalStatus, Reporter, clean};
+use crate::cli::report::{EventText, FinalStatus, Reporter, sanitize};
 use crate::cli::terminal::screen::Screen;
 use btsync::{Event, TorrentHandle};
 
@@ -26,7 +26,7 @@ impl TorrentReporter {
     }
 
     fn print(&self, text: &str) {
-        let name = clean(self.handle.name());
+        let name = sanitize(self.handle.name());
         self.screen.print(&format!("{}: {text}", shorten_middle(&name, MAX_NAME_WIDTH)));
     }
 }
@@ -37,15 +37,15 @@ impl Reporter for TorrentReporter {
     }
 
     fn event(&mut self, at: Duration, event: &Event) {
-        if let Some(words) = self.words.of(event) {
+        if let Some(words) = self.words.line(event) {
             self.print(&words);
         }
         match event {
-            Event::Listening { .. } => self.rates.begin(at),
+            Event::Listening { .. } => self.rates.start_clock(at),
             Event::Completed => {
                 let now = self.handle.snapshot();
                 self.rates.update(at, &now);
-                self.print(&format!("complete, {}", words(&self.rates.summary(&now))));
+                self.print(&format!("complete, {}", join(&self.rates.summary(&now))));
                 self.reported_upload = now.uploaded;
             }
             _ => {}

@@ -4,7 +4,7 @@
 use console::measure_text_width;
 
 use crate::cli::batch::queue::{JobCounts, JobId};
-use crate::cli::report::figures::{Figure, Rates, part, percent, pieces, rate, seeding};
+use crate::cli::report::figures::{Figure, Rates, metadata_pieces, part_of_total, percent, rate, seeding};
 use crate::cli::report::piece_map::{Cell, Style};
 use crate::cli::report::tui::layout::limits;
 use crate::cli::report::tui::text::{fit_figures, pad_left, pad_right, shorten_middle};
@@ -51,7 +51,9 @@ impl TorrentRow {
         let is_moving = |rate: f64| rate >= 0.5;
         let (rank, figures) = match now.stage {
             Stage::Starting => (1, ["starting".to_owned(), none(), none(), none(), none()]),
-            Stage::Metadata => (1, [format!("metadata {}", pieces(now.metadata)), none(), none(), none(), peers]),
+            Stage::Metadata => {
+                (1, [format!("metadata {}", metadata_pieces(now.metadata)), none(), none(), none(), peers])
+            }
             Stage::Checking => {
                 let what = format!("checking {}", percent(now.checked.0, now.checked.1));
                 (1, [what, none(), none(), format!("eta {}", rates.check_eta()), none()])
@@ -192,12 +194,12 @@ pub(crate) struct Totals {
 
 /// The line of totals. If space is short, the least important figures are left out.
 pub(crate) fn totals(totals: &Totals, width: usize) -> String {
-    let JobCounts { waiting, downloading, seeding, whole, failed } = totals.counts;
-    let all = waiting + downloading + seeding + whole + failed;
-    let mut figures: Vec<Figure> = vec![(0, format!("{} of {all} whole", whole + seeding))];
+    let JobCounts { waiting, downloading, seeding, complete, failed } = totals.counts;
+    let all = waiting + downloading + seeding + complete + failed;
+    let mut figures: Vec<Figure> = vec![(0, format!("{} of {all} whole", complete + seeding))];
     if totals.total > 0 {
         figures.push((5, percent(totals.have, totals.total)));
-        figures.push((7, part(totals.have, totals.total)));
+        figures.push((7, part_of_total(totals.have, totals.total)));
     }
     figures.push((3, format!("down {}", rate(totals.down))));
     figures.push((6, format!("up {}", rate(totals.up))));

@@ -27,7 +27,7 @@ const MAX_LIST_FILE: u64 = 16 << 20;
 #[derive(Debug, PartialEq)]
 pub(crate) struct Targets {
     /// Files, magnet links and URLs, in order.
-    pub torrents: Vec<Named>,
+    pub torrents: Vec<NamedTorrent>,
     /// The download folder.
     pub folder: PathBuf,
     /// Whether this is a batch: there are several torrents, or there may be.
@@ -36,7 +36,7 @@ pub(crate) struct Targets {
 
 /// A torrent as the user named it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Named {
+pub(crate) struct NamedTorrent {
     /// A file, a magnet link or a URL.
     pub name: String,
     /// The info-hash of the torrent file at the start. `None` for links, URLs, pipes and the only torrent, which are not
@@ -50,27 +50,27 @@ pub(crate) struct Named {
 /// The list cannot be read or is invalid, or an argument is invalid.
 pub(crate) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
     let is_batch = args.input_file.is_some() || args.watch.is_some();
-    let (mut torrents, folder) = split(args.names(), args.dir.as_deref(), is_batch, path_kind);
+    let (mut torrents, folder) = split_folder(args.names(), args.dir.as_deref(), is_batch, path_kind);
     if let Some(first) = torrents.first() {
         check_not_command(first)?;
     }
     if let Some(list) = &args.input_file {
         let is_stdin = list.as_os_str() == "-" || list == Path::new(STDIN);
         if is_stdin && torrents.iter().any(|name| name == STDIN) {
-            return Err(wrong("standard input cannot be both a torrent and the list of --input-file"));
+            return Err(bad_option("standard input cannot be both a torrent and the list of --input-file"));
         }
         torrents.extend(read(if is_stdin { Path::new(STDIN) } else { list })?);
         if torrents.is_empty() && args.watch.is_none() {
-            return Err(wrong(format!("{} names no torrent", list.display())));
+            return Err(bad_option(format!("{} names no torrent", list.display())));
         }
     }
     if torrents.iter().filter(|name| *name == STDIN).count() > 1 {
-        return Err(wrong("standard input holds one torrent: name it once"));
+        return Err(bad_option("standard input holds one torrent: name it once"));
     }
     let is_batch = is_batch || torrents.len() > 1;
     let named = |name: String| {
         let info_hash = if is_batch { check_name(&name)? } else { None };
-        Ok(Named { name, info_hash })
+        Ok(NamedTorrent { name, info_hash })
     };
     let torrents = torrents.into_iter().map(named).collect::<Result<_, Failure>>()?;
     Ok(Targets { torrents, folder, is_batch })
@@ -80,7 +80,7 @@ pub(crate) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
 fn check_not_command(name: &str) -> Result<(), Failure> {
     match nearest_command(name) {
         Some(meant) if !Path::new(name).metadata().is_ok_and(|there| !there.is_dir()) => {
-            Err(wrong(format!("'{name}' is neither a torrent nor a command: did you mean `{meant}`?")))
+            Err(bad_option(format!("'{name}' is neither a torrent nor a command: did you mean `{meant}`?")))
         }
         _ => Ok(()),
     }
@@ -117,17 +117,17 @@ enum PathKind {
     Other,
 }
 
-/// Splits the names into torrents and the folder. With `more`, there are torrents elsewhere, so a single name may be the
-/// folder.
-fn split(
+/// Splits the names into torrents and the folder. With `has_other_sources`, there are torrents elsewhere, so a single name
+/// may be the folder.
+fn split_folder(
     names: &[String],
     dir: Option<&Path>,
-    more: bool,
+    has_other_sources: bool,
     path_kind: impl Fn(&str) -> PathKind,
 ) -> (Vec<String>, PathBuf) {
     let here = dir.unwrap_or(Path::new(".")).to_owned();
     let Some((last, before)) = names.split_last() else { return (Vec::new(), here) };
-    if before.is_empty() && !more {
+    if before.is_empty() && !has_other_sources {
         return (names.to_vec(), here);
     }
     let is_torrent = Magnet::is_link(last)
@@ -190,30 +190,30 @@ fn path_kind(name: &str) -> PathKind {
 
 fn read(list: &Path) -> Result<Vec<String>, Failure> {
     let shown = printable(&list.to_string_lossy());
-    let text = text(list, MAX_LIST_FILE, |why| wrong(format!("{shown}: {why}")))?;
-    parse(&text).map_err(|(line, why)| wrong(format!("{shown}:{line}: {why}")))
+    let text = read_text(list, MAX_LIST_FILE, |why| bad_option(format!("{shown}: {why}")))?;
+    parse(&text).map_err(|(line, why)| bad_option(format!("{shown}:{line}: {why}")))
 }
 
-/// Reads a text file of at most `max` bytes; `wrong` turns a complaint about the contents into a failure.
-pub(crate) fn text(file: &Path, max: u64, wrong: impl Fn(&str) -> Failure) -> Result<String, Failure> {
-    text_of(with_retry(|| File::open(file), || true), file, max, wrong)
+/// Reads a text file of at most `max` bytes; `bad_contents` turns a complaint about the contents into a failure.
+pub(crate) fn read_text(file: &Path, max: u64, bad_contents: impl Fn(&str) -> Failure) -> Result<String, Failure> {
+    read_text_from(with_retry(|| File::open(file), || true), file, max, bad_contents)
 }
 
 /// The same for a file that was opened before; `path` is for messages.
-pub(crate) fn text_of(
+pub(crate) fn read_text_from(
     file: io::Result<File>,
     path: &Path,
     max: u64,
-    wrong: impl Fn(&str) -> Failure,
+    bad_contents: impl Fn(&str) -> Failure,
 ) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let read = file.and_then(|file| file.take(max + 1).read_to_end(&mut bytes));
     let shown = || printable(&path.to_string_lossy());
     read.map_err(|e: io::Error| Failure::new(Exit::OpenExisting, format!("{}: cannot be read: {e}", shown())))?;
     if bytes.len() as u64 > max {
-        return Err(wrong(&format!("too large: more than {} MiB", max >> 20)));
+        return Err(bad_contents(&format!("too large: more than {} MiB", max >> 20)));
     }
-    String::from_utf8(bytes).map_err(|_| wrong("not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| bad_contents("not UTF-8"))
 }
 
 /// Parses a list with one name per line. Skips blank lines and lines that start with `#`.
@@ -254,7 +254,7 @@ pub(crate) fn unknown_scheme(name: &str) -> Option<String> {
     }
 }
 
-fn wrong(message: impl AsRef<str>) -> Failure {
+fn bad_option(message: impl AsRef<str>) -> Failure {
     Failure::new(Exit::BadOption, printable(&redacted(message.as_ref())))
 }
 
@@ -262,14 +262,14 @@ fn wrong(message: impl AsRef<str>) -> Failure {
 mod tests {
     use super::*;
 
-    fn sorted(names: &str, more: bool) -> (String, String) {
+    fn sorted(names: &str, has_other_sources: bool) -> (String, String) {
         let names: Vec<String> = names.split(' ').filter(|name| !name.is_empty()).map(str::to_owned).collect();
         let path_kind = |name: &str| match name {
             "a.torrent" | "b" => PathKind::TorrentFile,
             "folder" | "text" => PathKind::Other,
             _ => PathKind::Missing,
         };
-        let (torrents, folder) = split(&names, None, more, path_kind);
+        let (torrents, folder) = split_folder(&names, None, has_other_sources, path_kind);
         (torrents.join(" "), folder.display().to_string())
     }
 
@@ -277,7 +277,7 @@ mod tests {
     fn urls_of_other_schemes_are_named_without_their_secrets() {
         let said = unknown_scheme("wss://me:pw@tracker.example/key/x").expect("it cannot be asked");
         assert!(said.starts_with("'wss://tracker.example/…': "), "{said}");
-        assert_eq!(wrong("not http://t.example/key").message, "not http://t.example/…");
+        assert_eq!(bad_option("not http://t.example/key").message, "not http://t.example/…");
     }
 
     #[test]
@@ -299,8 +299,8 @@ mod tests {
             ("a.torrent", true, "a.torrent", "."),
             ("magnet:?x", true, "magnet:?x", "."),
         ];
-        for (names, more, torrents, folder) in table {
-            assert_eq!(sorted(names, more), (torrents.to_owned(), folder.to_owned()), "{names:?}");
+        for (names, has_other_sources, torrents, folder) in table {
+            assert_eq!(sorted(names, has_other_sources), (torrents.to_owned(), folder.to_owned()), "{names:?}");
         }
     }
 

@@ -49,22 +49,22 @@ pub(crate) type WatchedSources = Vec<Option<Box<Magnet>>>;
 
 /// Watches a folder until dropped.
 pub(crate) struct FolderWatch {
-    alive: Option<PipeWriter>,
+    stop_pipe_writer: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FolderWatch {
-    /// Starts a thread that reports every torrent and magnet file in `folder`, and then those that appear. `out` is the
-    /// download folder; `brought` is the folder that records the files that downloads have created. If the process is out
+    /// Starts a thread that reports every torrent and magnet file in `folder`, and then those that appear. Downloads go to
+    /// `download_folder`; `brought` is the folder that records the files that downloads have created. If the process is out
     /// of descriptors, waits as long as `should_wait` returns true.
     ///
     /// # Errors
     /// It is not a folder, or the system cannot watch it.
     pub fn start(
         folder: &Path,
-        (out, brought): (&Path, Option<PathBuf>),
+        (download_folder, brought): (&Path, Option<PathBuf>),
         mut should_wait: impl FnMut() -> bool,
-        tell: impl Fn(WatchEvent) + Send + 'static,
+        on_event: impl Fn(WatchEvent) + Send + 'static,
     ) -> Result<FolderWatch, Failure> {
         let shown = printable(&folder.to_string_lossy());
         let failed = |e: io::Error| Failure::new(Exit::OpenExisting, format!("{shown}: cannot be watched: {e}"));
@@ -74,18 +74,19 @@ impl FolderWatch {
         let inotify = with_retry(begin, &mut should_wait).map_err(failed)?;
         // Watch first, then scan, so that no file is missed in between.
         add_watch(&inotify, folder, what | ends).map_err(|e| failed(e.into()))?;
-        let (stop_pipe, alive) = with_retry(io::pipe, &mut should_wait).map_err(failed)?;
-        let (here, out) = (resolved(folder), resolved(out));
-        let (folder, produced) = (folder.to_owned(), HashSet::new());
-        let watcher = Watcher { folder, here, out, brought, produced, inotify, stop_pipe, tell };
+        let (stop_pipe, stop_pipe_writer) = with_retry(io::pipe, &mut should_wait).map_err(failed)?;
+        let (resolved_folder, download_folder) = (resolved(folder), resolved(download_folder));
+        let (folder, own_file_names) = (folder.to_owned(), HashSet::new());
+        let watcher =
+            Watcher { folder, resolved_folder, download_folder, brought, own_file_names, inotify, stop_pipe, on_event };
         let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || watcher.run()).map_err(failed)?;
-        Ok(FolderWatch { alive: Some(alive), thread: Some(thread) })
+        Ok(FolderWatch { stop_pipe_writer: Some(stop_pipe_writer), thread: Some(thread) })
     }
 }
 
 impl Drop for FolderWatch {
     fn drop(&mut self) {
-        self.alive = None;
+        self.stop_pipe_writer = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -96,17 +97,17 @@ struct Watcher<F: Fn(WatchEvent)> {
     /// The path as the user gave it.
     folder: PathBuf,
     /// The watched folder and the download folder, with symbolic links resolved.
-    here: PathBuf,
-    out: PathBuf,
+    resolved_folder: PathBuf,
+    download_folder: PathBuf,
     /// The folder that records the files that downloads have created.
     brought: Option<PathBuf>,
     /// Names of files that torrents in the folder would create in the folder itself; in lower case, as the file system may
     /// ignore case.
-    produced: HashSet<String>,
+    own_file_names: HashSet<String>,
     inotify: OwnedFd,
     /// Readable when the other end is dropped: the thread then ends.
     stop_pipe: PipeReader,
-    tell: F,
+    on_event: F,
 }
 
 impl<F: Fn(WatchEvent)> Watcher<F> {
@@ -116,7 +117,7 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
             let mut fds = [PollFd::new(&self.inotify, PollFlags::IN), PollFd::new(&self.stop_pipe, PollFlags::IN)];
             match poll(&mut fds, None) {
                 Err(Errno::INTR) => continue,
-                Err(error) => return (self.tell)(WatchEvent::Ended(error.to_string())),
+                Err(error) => return (self.on_event)(WatchEvent::Ended(error.to_string())),
                 Ok(_) => {}
             }
             let [_, stop_pipe] = fds;
@@ -124,7 +125,7 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
                 return;
             }
             if let Err(why) = self.read_events() {
-                return (self.tell)(WatchEvent::Ended(why));
+                return (self.on_event)(WatchEvent::Ended(why));
             }
         }
     }
@@ -167,7 +168,7 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
             }
             let Some(name) = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) else { continue };
             // A created file is empty, and another event follows when it has been written. A link is complete at once.
-            if kind(name).is_some() && (!what.contains(ReadFlags::CREATE) || is_link(&self.folder.join(name))) {
+            if watched_kind(name).is_some() && (!what.contains(ReadFlags::CREATE) || is_link(&self.folder.join(name))) {
                 names.push(name.to_owned());
             }
         }
@@ -196,14 +197,14 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
 
     /// Reads a file; `None` if it is gone, is not a regular file, or belongs to a download.
     fn read(&mut self, name: &OsStr) -> Option<Result<WatchedSources, Failure>> {
-        let kind = kind(name)?;
+        let kind = watched_kind(name)?;
         let path = self.folder.join(name);
         // A torrent of an earlier run may have created it.
-        if is_link_into(&path, &self.out) {
+        if is_link_into(&path, &self.download_folder) {
             log::info!("{}: a link into the download folder, not begun", printable(&path.to_string_lossy()));
             return None;
         }
-        let file = match open_in_time(&path, || !self.should_stop()) {
+        let file = match open_with_retry(&path, || !self.should_stop()) {
             Ok(Some(file)) if is_known_output(self.brought.as_deref(), &path, &file) => {
                 log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
                 return None;
@@ -215,7 +216,7 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
         };
         Some(match kind {
             WatchedKind::TorrentFile => torrent(file, &path).map(|torrent| {
-                self.note_files_of(&torrent);
+                self.record_own_files(&torrent);
                 vec![None]
             }),
             WatchedKind::Magnets => magnets(file, &path),
@@ -224,25 +225,26 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
 
     /// Records the torrent's files that would be written to the watched folder itself and that the watcher would otherwise
     /// start.
-    fn note_files_of(&mut self, torrent: &Metainfo) {
+    fn record_own_files(&mut self, torrent: &Metainfo) {
         let watched = torrent.files.iter().map(|file| file.path.as_path()).filter(|path| is_watched_name(path));
-        let here = folded(&self.here);
-        let there =
-            watched.map(|path| self.out.join(path)).filter(|path| path.parent().map(folded) == Some(here.clone()));
-        self.produced.extend(there.filter_map(|path| Some(folded(Path::new(path.file_name()?)))));
+        let resolved_folder = folded(&self.resolved_folder);
+        let there = watched
+            .map(|path| self.download_folder.join(path))
+            .filter(|path| path.parent().map(folded) == Some(resolved_folder.clone()));
+        self.own_file_names.extend(there.filter_map(|path| Some(folded(Path::new(path.file_name()?)))));
     }
 
     fn report_file(&self, name: &OsStr, found: Result<WatchedSources, Failure>) {
-        if self.produced.contains(&folded(Path::new(name))) {
+        if self.own_file_names.contains(&folded(Path::new(name))) {
             log::info!("{}: part of a torrent in the same folder, not begun", printable(&name.to_string_lossy()));
         } else {
-            (self.tell)(WatchEvent::File(self.folder.join(name), found));
+            (self.on_event)(WatchEvent::File(self.folder.join(name), found));
         }
     }
 }
 
 /// The same as [`open_regular`], but waits for a descriptor as long as `should_wait` returns true.
-fn open_in_time(path: &Path, should_wait: impl FnMut() -> bool) -> io::Result<Option<File>> {
+fn open_with_retry(path: &Path, should_wait: impl FnMut() -> bool) -> io::Result<Option<File>> {
     with_retry(|| open_regular(path), should_wait)
 }
 
@@ -256,12 +258,12 @@ pub(crate) fn is_known_output(brought: Option<&Path>, path: &Path, file: &File) 
 ///
 /// # Errors
 /// The file is gone, is no longer a valid torrent, or belongs to a download.
-pub(crate) fn read_again(
+pub(crate) fn reload(
     path: &Path,
     is_brought: impl FnOnce(&File) -> bool,
     should_wait: impl FnMut() -> bool,
 ) -> Result<Source, Failure> {
-    let file = open_in_time(path, should_wait).and_then(|file| match file {
+    let file = open_with_retry(path, should_wait).and_then(|file| match file {
         Some(file) if is_brought(&file) => Err(io::Error::other("part of a download by now")),
         Some(file) => Ok(file),
         None => Err(io::Error::other("not a regular file any more")),
@@ -276,7 +278,7 @@ enum WatchedKind {
 }
 
 /// The kind of a file by its name; `None` for others. Hidden files are ignored: they may still be being copied.
-fn kind(name: &OsStr) -> Option<WatchedKind> {
+fn watched_kind(name: &OsStr) -> Option<WatchedKind> {
     let suffix = Path::new(name).extension().filter(|_| !name.as_bytes().starts_with(b"."))?;
     match suffix.to_ascii_lowercase().as_bytes() {
         b"torrent" => Some(WatchedKind::TorrentFile),
@@ -304,7 +306,7 @@ fn torrent(file: io::Result<File>, path: &Path) -> Result<Metainfo, Failure> {
 fn magnets(file: io::Result<File>, path: &Path) -> Result<WatchedSources, Failure> {
     let shown = printable(&path.to_string_lossy());
     let failed = |why: &str| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {why}")));
-    let text = sources::text_of(file, path, MAX_MAGNET_FILE, failed)?;
+    let text = sources::read_text_from(file, path, MAX_MAGNET_FILE, failed)?;
     let names = sources::parse(&text).map_err(|(_, why)| failed(&why))?;
     if names.is_empty() {
         return Err(failed("there is no magnet link in it"));
@@ -319,7 +321,7 @@ mod tests {
 
     #[test]
     fn files_are_told_by_their_names() {
-        let kind = |name: &str| kind(OsStr::new(name));
+        let kind = |name: &str| watched_kind(OsStr::new(name));
         assert_eq!(
             (kind("x.torrent"), kind("X.Torrent")),
             (Some(WatchedKind::TorrentFile), Some(WatchedKind::TorrentFile))
@@ -351,7 +353,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.torrent");
         fs::write(&path, b"no torrent").unwrap();
-        let read = |is_brought| read_again(&path, |_| is_brought, || true).map(drop).map_err(|failure| failure.message);
+        let read = |is_brought| reload(&path, |_| is_brought, || true).map(drop).map_err(|failure| failure.message);
         assert!(read(true).unwrap_err().contains("part of a download by now"));
         assert!(!read(false).unwrap_err().contains("part of a download"));
     }
@@ -379,9 +381,9 @@ mod tests {
         let folder = dir.path().join("in");
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("x.torrent"), "no").unwrap();
-        let (tell, told) = crossbeam_channel::unbounded();
+        let (on_event, told) = crossbeam_channel::unbounded();
         let watch =
-            FolderWatch::start(&folder, (dir.path(), None), || true, move |sight| drop(tell.send(sight))).unwrap();
+            FolderWatch::start(&folder, (dir.path(), None), || true, move |sight| drop(on_event.send(sight))).unwrap();
         let next = || told.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
         assert!(matches!(next(), WatchEvent::File(path, Err(_)) if path.ends_with("x.torrent")));
         fs::remove_dir_all(&folder).unwrap();

@@ -19,7 +19,7 @@ use crate::cli::report::hook::{Hook, HookConfig, HookFailure};
 use crate::cli::report::json::{JsonOutput, JsonReporter};
 use crate::cli::report::plain::PlainReporter;
 use crate::cli::report::tui::TuiReporter;
-use crate::cli::report::{Reporter, Reporters, listen};
+use crate::cli::report::{Reporter, Reporters, run_reporter};
 use crate::cli::stop::NoMessages;
 use crate::cli::terminal::keys::{KeyInput, Keyboard};
 use crate::cli::terminal::outputs::Outputs;
@@ -49,7 +49,7 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
         Ok(_) => download(args, &outputs),
         Err(failure) => Err(failure),
     };
-    outputs.conclude(result)
+    outputs.finish(result)
 }
 
 /// The budget of file descriptors for `wanted` torrents at once.
@@ -70,12 +70,12 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     if !args.list {
         settings = settings.limit_to_budget(descriptor_budget(1)?);
     }
-    let (alive, stop) = bounded(0);
+    let (stop_sender, stop) = bounded(0);
     // Only a URL can take long to load, so only then do signals stop the loading.
-    let watch = fetch::is_url(&args.file()).then(|| signals::watch(move || drop(alive)).map_err(no_signals));
+    let watch = fetch::is_url(&args.file()).then(|| signals::watch(move || drop(stop_sender)).map_err(no_signals));
     let watch = watch.transpose()?;
     let stop = if watch.is_some() { stop } else { never() };
-    let LoadedSource { source, save_note } = source(&args.file(), &mut settings, &stop)?;
+    let LoadedSource { source, save_note } = load_source(&args.file(), &mut settings, &stop)?;
     watch.into_iter().for_each(signals::SignalWatch::release);
     if let (true, Source::Metainfo(torrent)) = (args.list, &source) {
         return list::print(torrent, &settings.selection, args.json.then(|| outputs.start.elapsed()));
@@ -101,30 +101,31 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     })
     .map_err(no_signals)?;
     stop_when_output_fails(outputs, &handle);
-    let switched = handle.clone();
-    let _switch = limits::LimitSignals::new(move |limits| switched.set_limits(limits), limits).map_err(no_signals)?;
+    let limited_handle = handle.clone();
+    let _limit_signals =
+        limits::LimitSignals::new(move |limits| limited_handle.set_limits(limits), limits).map_err(no_signals)?;
     let mut reporters = reporters(args, &handle, outputs, keys, hook.clone());
     if let Some(what) = save_note {
         reporters.event(Duration::ZERO, &Event::TorrentSaved { what });
     }
-    let (tell, told) = crossbeam_channel::bounded(1);
+    let (end, ended) = crossbeam_channel::bounded(1);
     let events = torrent.events();
     let reporter_thread =
-        thread::Builder::new().name("voice".to_owned()).spawn(move || listen(&mut reporters, &events, &told));
+        thread::Builder::new().name("reporter".to_owned()).spawn(move || run_reporter(&mut reporters, &events, &ended));
 
     let result = torrent.run();
-    let _ = tell.send(final_status(&result));
+    let _ = end.send(final_status(&result));
     // If no thread can be started for the reporter, the download runs without it.
     if let Ok(thread) = reporter_thread {
         let _ = thread.join();
     }
     let result = command_result(result, &handle, args.stop_timeout);
-    let result = hook.map_or(result.clone(), |(_, failed)| failed.join(result));
+    let result = hook.map_or(result.clone(), |(_, failed)| failed.apply_to(result));
     if let (Ok(()), true, Some(torrent)) = (&result, args.list, handle.metainfo()) {
         watch.release();
         return list::print(torrent, &selection, args.json.then(|| outputs.start.elapsed()));
     }
-    outputs.conclude(result) // before `watch` is dropped
+    outputs.finish(result) // before `watch` is dropped
 }
 
 /// Stops the torrent when its JSON events can no longer be written.
@@ -175,7 +176,7 @@ impl From<Source> for LoadedSource {
 
 /// Loads the source that an argument names: a torrent file, a URL, standard input or a magnet link. Adds the peers of a
 /// magnet link to `settings`.
-pub(crate) fn source(
+pub(crate) fn load_source(
     file: &Path,
     settings: &mut Settings,
     stop: &Receiver<NoMessages>,

@@ -98,7 +98,7 @@ struct TorrentJson<'a> {
     comment: Option<&'a str>,
     created_by: Option<&'a str>,
     creation_date: Option<i64>,
-    #[serde(serialize_with = "said_of_files")]
+    #[serde(serialize_with = "serialize_files")]
     files: &'a [FileEntry],
     info_hash: String,
     magnet: String,
@@ -121,13 +121,13 @@ struct FileJson<'a> {
     path: Cow<'a, str>,
 }
 
-fn said_of_files<'a, S: Serializer>(files: &&'a [FileEntry], serializer: S) -> Result<S::Ok, S::Error> {
-    let said = |file: &'a FileEntry| FileJson { length: file.length, pad: file.pad, path: path_text(file) };
-    serializer.collect_seq(files.iter().map(said))
+fn serialize_files<'a, S: Serializer>(files: &&'a [FileEntry], serializer: S) -> Result<S::Ok, S::Error> {
+    let json = |file: &'a FileEntry| FileJson { length: file.length, pad: file.pad, path: path_text(file) };
+    serializer.collect_seq(files.iter().map(json))
 }
 
 fn write_json(torrent: &Metainfo, mut out: &mut dyn Write) -> io::Result<()> {
-    let said = TorrentJson {
+    let json = TorrentJson {
         comment: torrent.comment.as_deref(),
         created_by: torrent.created_by.as_deref(),
         creation_date: torrent.creation_date,
@@ -143,7 +143,7 @@ fn write_json(torrent: &Metainfo, mut out: &mut dyn Write) -> io::Result<()> {
         trackers: &torrent.tiers,
         web_seeds: &torrent.web_seeds,
     };
-    said.serialize(&mut serde_json::Serializer::with_formatter(&mut out, EscapingFormatter))?;
+    json.serialize(&mut serde_json::Serializer::with_formatter(&mut out, EscapingFormatter))?;
     out.write_all(b"\n")
 }
 

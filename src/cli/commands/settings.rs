@@ -54,7 +54,7 @@ impl Settings {
             .seed(seed_goal(args))
             .peers(peers)
             .trackers(args.trackers().map(str::to_owned).collect())
-            .exclude_trackers(args.excluded().map(str::to_owned).collect())
+            .exclude_trackers(args.excluded_trackers().map(str::to_owned).collect())
             .dht(!args.no_dht)
             .lsd(!args.no_lsd)
             .pex(!args.no_pex)

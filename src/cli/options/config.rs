@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::bad_option;
 use crate::cli::options::normalize::{GivenOption, OptionSpec, Options, Origin, YES, apply_precedence, parse_switch};
-use crate::cli::options::table::{OptionScope, PREFIX, default_value, scope, variable};
+use crate::cli::options::table::{OptionScope, PREFIX, default_value, env_variable, scope};
 use crate::cli::report::hook;
 use crate::util::atomic_file;
 use crate::util::descriptors::{MIN_DESCRIPTORS, raise_limit, with_retry};
@@ -210,9 +210,10 @@ fn environment(
             continue;
         }
         let long = format!("--{}", name[PREFIX.len()..].replace('_', "-").to_ascii_lowercase());
-        let option = options.named(&long).filter(|option| !is_command_line_only(option) && variable(&long) == *name);
+        let option =
+            options.named(&long).filter(|option| !is_command_line_only(option) && env_variable(&long) == *name);
         let Some(option) = option else {
-            let near = options.nearest(&long).map(variable).filter(|near| near != name);
+            let near = options.nearest(&long).map(env_variable).filter(|near| near != name);
             let near = near.map(|near| format!(": did you mean {near}?"));
             notes.push(printable(&format!("nothing is known of the variable {name}{}", near.unwrap_or_default())));
             continue;
@@ -245,7 +246,7 @@ pub(crate) fn show(options: &Options, effective: &[GivenOption]) -> String {
             let _ = writeln!(out, "{name} = {} (default)", default_value(name, option.takes_value));
         }
         for given in given {
-            let value = printable(&given.shown());
+            let value = printable(&given.redacted_value());
             let _ = writeln!(out, "{name} = {value} ({})", printable(&given.origin.to_string()));
         }
     }

@@ -120,7 +120,7 @@ impl GivenOption {
     }
 
     /// The value for messages: users share output, and tracker URLs contain passkeys.
-    pub fn shown(&self) -> String {
+    pub fn redacted_value(&self) -> String {
         if !matches!(self.option.long, "--bt-tracker" | "--bt-exclude-tracker") {
             return redacted(&self.value);
         }
@@ -153,7 +153,7 @@ impl GivenOption {
 impl fmt::Display for GivenOption {
     /// The option as the user wrote it, with the redacted value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.shown();
+        let value = self.redacted_value();
         match &self.origin {
             Origin::File(..) => write!(f, "{}: {} = {value}", self.origin, self.option.bare()),
             Origin::Environment(name) => write!(f, "{name}={value}"),

@@ -313,23 +313,23 @@ impl OptionDoc {
 }
 
 /// The entry of a download's option; `long` has no dashes.
-fn of_download(long: &str) -> Option<&'static OptionEntry> {
+fn download_entry(long: &str) -> Option<&'static OptionEntry> {
     download::OPTIONS.iter().find(|entry| entry.long == long)
 }
 
 /// Where a download's option can be given besides the command line.
 pub(crate) fn scope(long: &str) -> OptionScope {
-    of_download(long).map_or(OptionScope::CommandLine, |entry| entry.scope)
+    download_entry(long).map_or(OptionScope::CommandLine, |entry| entry.scope)
 }
 
 /// The default value of a download's option, as `--show-config` prints it.
 pub(crate) fn default_value(long: &str, takes_value: bool) -> &'static str {
-    let default = of_download(long).and_then(|entry| entry.default);
+    let default = download_entry(long).and_then(|entry| entry.default);
     default.unwrap_or(if takes_value { "none" } else { "no" })
 }
 
 /// The environment variable of an option: `BTSYNC_SEED_TIME` for `seed-time` or `--seed-time`.
-pub(crate) fn variable(long: &str) -> String {
+pub(crate) fn env_variable(long: &str) -> String {
     format!("{PREFIX}{}", long.trim_start_matches('-').replace('-', "_").to_ascii_uppercase())
 }
 

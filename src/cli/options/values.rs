@@ -36,7 +36,7 @@ pub(crate) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     }
 }
 
-pub(crate) fn peers(text: &str) -> Result<usize, String> {
+pub(crate) fn count(text: &str) -> Result<usize, String> {
     let many = text.parse::<usize>().ok().filter(|many| (1..=5000).contains(many));
     many.ok_or_else(|| "a number from 1 to 5000 is needed".to_owned())
 }
@@ -78,7 +78,7 @@ fn split_list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-pub(crate) fn excluded(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn excluded_trackers(text: &str) -> Result<Vec<String>, String> {
     let words = split_list(text);
     if words.is_empty() { Err("a tracker's URL is needed, or * for all".to_owned()) } else { Ok(words) }
 }
@@ -131,7 +131,7 @@ pub(crate) fn user_agent(text: &str) -> Result<String, String> {
 }
 
 /// Parses `NUMBER=PATH` into the file's index, counted from 0, and its path.
-pub(crate) fn place(text: &str) -> Result<(u32, PathBuf), String> {
+pub(crate) fn number_and_path(text: &str) -> Result<(u32, PathBuf), String> {
     let parts = text.split_once('=').and_then(|(number, path)| Some((number.trim().parse::<u32>().ok()?, path)));
     let Some((number @ 1.., path)) = parts.filter(|(_, path)| !path.is_empty()) else {
         return Err("NUMBER=PATH is needed, such as 3=films/one.mkv, with a number that --list shows".to_owned());

@@ -8,10 +8,10 @@ use crate::util::units::UNITS;
 use btsync::{SeedGoal, Snapshot};
 
 pub use crate::util::units::{count, size};
-pub use rates::{Forecast, Meter, Rates};
+pub use rates::{EtaEstimate, Meter, Rates};
 
 /// The number of metadata pieces received and in all; a question mark while the number is unknown.
-pub fn pieces((have, of): (usize, usize)) -> String {
+pub fn metadata_pieces((have, of): (usize, usize)) -> String {
     if of == 0 { "0/?".to_owned() } else { format!("{have}/{of}") }
 }
 
@@ -22,7 +22,7 @@ pub fn rate(bytes_per_second: f64) -> String {
 
 /// Formats a part of a total in the unit of the total: "460.1/700.0 MiB". Rounds the part down, so that it never looks
 /// complete.
-pub fn part(have: u64, total: u64) -> String {
+pub fn part_of_total(have: u64, total: u64) -> String {
     let whole = size(total);
     let (number, unit) = whole.split_once(' ').unwrap_or((&whole, "B"));
     let power = UNITS.iter().position(|name| *name == unit).unwrap_or_default();
@@ -43,7 +43,7 @@ pub fn percent(have: u64, total: u64) -> String {
 }
 
 /// Formats a duration in at most two units: "0.4s", "42s", "3m 05s", "2h 07m", "4d 3h".
-pub fn time(time: Duration) -> String {
+pub fn duration(time: Duration) -> String {
     let s = time.as_secs();
     match s {
         0..10 => format!("{:.1}s", time.as_secs_f64().min(9.9)),
@@ -60,9 +60,9 @@ pub fn eta(seconds: f64) -> String {
     let seconds = seconds.ceil();
     match seconds {
         0.0..60.0 => format!("{seconds}s"),
-        60.0..600.0 => time(Duration::from_secs((seconds as u64).next_multiple_of(5))),
+        60.0..600.0 => duration(Duration::from_secs((seconds as u64).next_multiple_of(5))),
         600.0..3570.0 => format!("{}m", (seconds / 60.0).round()),
-        3570.0..8_640_000.0 => time(Duration::from_secs(seconds as u64)),
+        3570.0..8_640_000.0 => duration(Duration::from_secs(seconds as u64)),
         _ => "-".to_owned(),
     }
 }
@@ -78,7 +78,12 @@ pub fn ratio(now: &Snapshot) -> String {
 /// The progress, rate and time left of work that reads and hashes.
 pub fn hashing(what: &str, (done, all): (u64, u64), bytes_per_second: f64, eta: &str) -> Vec<Figure> {
     let speed = rate(bytes_per_second);
-    vec![(0, format!("{what} {}", percent(done, all))), (3, part(done, all)), (2, speed), (1, format!("eta {eta}"))]
+    vec![
+        (0, format!("{what} {}", percent(done, all))),
+        (3, part_of_total(done, all)),
+        (2, speed),
+        (1, format!("eta {eta}")),
+    ]
 }
 
 /// The ratio and the seeding time, each with its goal: "ratio 0.42 of 2.00", "for 5m 03s of 1h 00m".
@@ -87,12 +92,12 @@ pub fn seeding(now: &Snapshot, rates: &Rates, goal: SeedGoal) -> [String; 2] {
     let of = |goal: Option<String>| goal.map_or_else(String::new, |goal| format!(" of {goal}"));
     [
         format!("{}{}", ratio(now), of(goal.ratio.map(|goal| format!("{goal:.2}")))),
-        format!("for {}{}", time(rates.seeded()), of(goal.time.map(time))),
+        format!("for {}{}", duration(rates.seeding_time()), of(goal.time.map(duration))),
     ]
 }
 
 /// Joins figures into one line.
-pub fn words(figures: &[Figure]) -> String {
+pub fn join(figures: &[Figure]) -> String {
     figures.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", ")
 }
 
@@ -112,15 +117,15 @@ mod tests {
 
     #[test]
     fn a_part_is_in_the_unit_of_the_whole_and_never_looks_whole() {
-        assert_eq!(part(0, 5_000_000), "0.0/4.8 MiB");
-        assert_eq!(part(482_449_818, 1 << 30), "0.4/1.0 GiB");
-        assert_eq!(part(482_449_818, 700 << 20), "460.1/700.0 MiB");
-        assert_eq!(part((1 << 30) - 1, 1 << 30), "0.9/1.0 GiB");
-        assert_eq!(part((1 << 20) - 1, (1 << 20) - 1), "0.9/1.0 MiB");
-        assert_eq!((part(5, 900), part(5, 9000)), ("5/900 B".to_owned(), "0.0/8.8 KiB".to_owned()));
-        assert_eq!(part(0, 20 << 30), "0.0/20.0 GiB");
-        assert_eq!(part(0, 0), "0/0 B");
-        assert!(part(1, u64::MAX).ends_with(" TiB"));
+        assert_eq!(part_of_total(0, 5_000_000), "0.0/4.8 MiB");
+        assert_eq!(part_of_total(482_449_818, 1 << 30), "0.4/1.0 GiB");
+        assert_eq!(part_of_total(482_449_818, 700 << 20), "460.1/700.0 MiB");
+        assert_eq!(part_of_total((1 << 30) - 1, 1 << 30), "0.9/1.0 GiB");
+        assert_eq!(part_of_total((1 << 20) - 1, (1 << 20) - 1), "0.9/1.0 MiB");
+        assert_eq!((part_of_total(5, 900), part_of_total(5, 9000)), ("5/900 B".to_owned(), "0.0/8.8 KiB".to_owned()));
+        assert_eq!(part_of_total(0, 20 << 30), "0.0/20.0 GiB");
+        assert_eq!(part_of_total(0, 0), "0/0 B");
+        assert!(part_of_total(1, u64::MAX).ends_with(" TiB"));
     }
 
     #[test]
@@ -134,9 +139,9 @@ mod tests {
     fn times_have_two_units_at_most() {
         let pairs = [(12, "12s"), (185, "3m 05s"), (7620, "2h 07m"), (356_400, "4d 3h")];
         for (s, text) in pairs {
-            assert_eq!(time(Duration::from_secs(s)), text);
+            assert_eq!(duration(Duration::from_secs(s)), text);
         }
-        assert_eq!(time(Duration::from_millis(400)), "0.4s");
+        assert_eq!(duration(Duration::from_millis(400)), "0.4s");
         let pairs = [
             (5.3, "6s"),
             (f64::INFINITY, "-"),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::report::{FinalStatus, Reporter, clean};
+use crate::cli::report::{FinalStatus, Reporter, sanitize};
 use crate::cli::stop::NoMessages;
 use crate::cli::terminal::outputs::Outputs;
 use crate::util::descriptors::before;
@@ -34,7 +34,7 @@ pub struct HookConfig {
     /// The command for the shell.
     pub command: String,
     /// Also run it for data that was complete at the start.
-    pub always: bool,
+    pub run_if_already_complete: bool,
     /// The folder that records downloads whose command has not run yet, if any.
     pub pending: Option<PathBuf>,
 }
@@ -57,7 +57,7 @@ pub struct HookFailure(Arc<OnceLock<Failure>>);
 
 impl HookFailure {
     /// Records the failure and reports it at once, on the screen and as a JSON event.
-    fn tell(&self, message: String, outputs: &Outputs, torrent: &TorrentHandle) {
+    fn report(&self, message: String, outputs: &Outputs, torrent: &TorrentHandle) {
         outputs.screen.print(&format!("btsync: {message}"));
         let failure = Failure::new(Exit::Other, message);
         if let Some(json_output) = &outputs.json_output {
@@ -70,7 +70,7 @@ impl HookFailure {
     ///
     /// # Errors
     /// The hook's failure without its message, as it was reported, or the failure in `result`.
-    pub fn join(&self, result: Result<(), Failure>) -> Result<(), Failure> {
+    pub fn apply_to(&self, result: Result<(), Failure>) -> Result<(), Failure> {
         let (Ok(()), Some(failure)) = (&result, self.0.get()) else { return result };
         Err(Failure::new(failure.code, ""))
     }
@@ -86,7 +86,9 @@ impl Hook {
     /// Whether the command must run for this completion.
     fn is_due(&self) -> bool {
         let is_pending = |records: &PathBuf| self.handle.is_completion_pending(records, &self.folder);
-        self.config.always || self.config.pending.as_ref().is_some_and(is_pending) || !self.handle.was_complete()
+        self.config.run_if_already_complete
+            || self.config.pending.as_ref().is_some_and(is_pending)
+            || !self.handle.was_complete()
     }
 
     fn start(&mut self) {
@@ -101,7 +103,7 @@ impl Hook {
         let (ends, ended) = bounded(0);
         let (outputs, failed) = (self.outputs.clone(), self.failed.clone());
         let (pending, folder) = (self.config.pending.clone(), self.folder.clone());
-        let (shown, torrent) = (clean(&self.config.command), self.handle.clone());
+        let (shown, torrent) = (sanitize(&self.config.command), self.handle.clone());
         let run = move || {
             let result = command.spawn().and_then(|mut child: Child| child.wait());
             // A command that was killed by a signal did not finish: keep the record, so that the next start runs it again.
@@ -111,7 +113,7 @@ impl Hook {
                 }
             }
             if let Some(why) = failure_reason(&result) {
-                failed.tell(format!("--on-download-complete '{shown}' failed: {why}"), &outputs, &torrent);
+                failed.report(format!("--on-download-complete '{shown}' failed: {why}"), &outputs, &torrent);
             }
             drop::<crossbeam_channel::Sender<NoMessages>>(ends);
         };
@@ -120,7 +122,7 @@ impl Hook {
             Ok(_) => self.running = Some(ended),
             Err(error) => {
                 let message = format!("--on-download-complete cannot be run: {}", reason(&error));
-                self.failed.tell(message, &self.outputs, &self.handle);
+                self.failed.report(message, &self.outputs, &self.handle);
             }
         }
     }
@@ -156,7 +158,7 @@ impl Reporter for Hook {
     fn finish(&mut self, _: Duration, _: FinalStatus) {
         let Some(ended) = self.running.take() else { return };
         if !self.outputs.stop.wait(&ended) {
-            let command = clean(&self.config.command);
+            let command = sanitize(&self.config.command);
             self.outputs.screen.print(&format!("--on-download-complete '{command}' still runs, and is left to itself"));
         }
     }

@@ -305,7 +305,7 @@ impl Reporter for JsonReporter {
             // The `done` event contains the last figures.
             self.write_pieces(at);
             let now = self.handle.snapshot();
-            let whole = final_status == FinalStatus::Whole;
+            let whole = final_status == FinalStatus::Complete;
             let fields = json!({
                 "complete": whole,
                 "have": now.have,

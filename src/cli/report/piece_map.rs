@@ -13,9 +13,9 @@ pub enum Cell {
     /// A piece is missing that no connected peer has.
     Unavailable,
     /// A piece is being downloaded.
-    UnderWay,
+    InProgress,
     /// No piece is being downloaded; this many thirds of the wanted ones, rounded down, are verified, but not all.
-    Partly(u8),
+    Partial(u8),
     /// All wanted pieces are verified.
     Verified,
 }
@@ -33,7 +33,7 @@ pub fn cells(pieces: &[PieceState], width: usize) -> Vec<Cell> {
 /// Cells for the progress of the check, during which the states of pieces are unknown.
 pub fn progress_cells((done, all): (u64, u64), width: usize) -> Vec<Cell> {
     let done = (u128::from(done) * width as u128 / u128::from(all.max(1))) as usize;
-    (0..width).map(|at| if at < done { Cell::UnderWay } else { Cell::Missing }).collect()
+    (0..width).map(|at| if at < done { Cell::InProgress } else { Cell::Missing }).collect()
 }
 
 fn merged_cell(pieces: &[PieceState]) -> Cell {
@@ -42,13 +42,13 @@ fn merged_cell(pieces: &[PieceState]) -> Cell {
         return Cell::Unavailable; // a piece that nobody has matters more than one that is being downloaded
     }
     let wanted = pieces.len() - count(PieceState::Unwanted);
-    match (count(PieceState::Verified), count(PieceState::UnderWay)) {
+    match (count(PieceState::Verified), count(PieceState::InProgress)) {
         _ if wanted == 0 && !pieces.is_empty() => Cell::Unwanted,
         // A torrent without pieces is complete.
-        (whole, _) if whole == wanted => Cell::Verified,
+        (verified, _) if verified == wanted => Cell::Verified,
         (0, 0) => Cell::Missing,
-        (whole, 0) => Cell::Partly((whole * 3 / wanted) as u8),
-        _ => Cell::UnderWay,
+        (verified, 0) => Cell::Partial((verified * 3 / wanted) as u8),
+        _ => Cell::InProgress,
     }
 }
 
@@ -104,11 +104,11 @@ impl Style {
         for run in cells.chunk_by(|a, b| a == b) {
             let (block, ascii, code) = match run.first() {
                 Some(Cell::Verified) => ('█', '#', "\x1b[32m"),
-                Some(Cell::Partly(2..)) => ('▆', '+', "\x1b[32m"),
-                Some(Cell::Partly(1)) => ('▄', '=', "\x1b[32m"),
-                Some(Cell::Partly(0)) => ('▂', '-', "\x1b[32m"),
+                Some(Cell::Partial(2..)) => ('▆', '+', "\x1b[32m"),
+                Some(Cell::Partial(1)) => ('▄', '=', "\x1b[32m"),
+                Some(Cell::Partial(0)) => ('▂', '-', "\x1b[32m"),
                 Some(Cell::Unavailable) => ('×', '!', "\x1b[31m"),
-                Some(Cell::UnderWay) => ('▒', '~', "\x1b[33m"),
+                Some(Cell::InProgress) => ('▒', '~', "\x1b[33m"),
                 Some(Cell::Unwanted) => (' ', ' ', ""),
                 _ => ('░', '.', "\x1b[2m"),
             };
@@ -128,22 +128,22 @@ fn is_utf8_locale(locale: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use PieceState::{Missing, UnderWay, Verified};
+    use PieceState::{InProgress, Missing, Verified};
 
     #[test]
     fn a_cell_is_green_only_when_all_its_pieces_are() {
-        let pieces = [Verified, Verified, Verified, Missing, Missing, Missing, UnderWay, Missing];
-        assert_eq!(cells(&pieces, 4), [Cell::Verified, Cell::Partly(1), Cell::Missing, Cell::UnderWay]);
-        assert_eq!(cells(&pieces, 1), [Cell::UnderWay]);
-        assert_eq!(cells(&pieces[..4], 1), [Cell::Partly(2)]);
+        let pieces = [Verified, Verified, Verified, Missing, Missing, Missing, InProgress, Missing];
+        assert_eq!(cells(&pieces, 4), [Cell::Verified, Cell::Partial(1), Cell::Missing, Cell::InProgress]);
+        assert_eq!(cells(&pieces, 1), [Cell::InProgress]);
+        assert_eq!(cells(&pieces[..4], 1), [Cell::Partial(2)]);
         assert_eq!(cells(&pieces[2..4], 2), [Cell::Verified, Cell::Missing]);
     }
 
     #[test]
     fn what_nobody_has_is_seen_in_every_cell() {
-        let pieces = [Verified, PieceState::Unavailable, UnderWay, Missing];
+        let pieces = [Verified, PieceState::Unavailable, InProgress, Missing];
         assert_eq!(cells(&pieces, 1), [Cell::Unavailable]);
-        assert_eq!(cells(&pieces, 2), [Cell::Unavailable, Cell::UnderWay]);
+        assert_eq!(cells(&pieces, 2), [Cell::Unavailable, Cell::InProgress]);
         assert_eq!(Style::new(false, false).paint(&cells(&pieces, 4)), "#!~.");
         assert_eq!(Style::new(true, true).paint(&[Cell::Unavailable]), "\x1b[31m×\x1b[0m");
     }
@@ -153,15 +153,15 @@ mod tests {
         use PieceState::Unwanted;
         let pieces = [Verified, Unwanted, Unwanted, Unwanted, Missing, Unwanted];
         assert_eq!(cells(&pieces, 3), [Cell::Verified, Cell::Unwanted, Cell::Missing]);
-        assert_eq!(cells(&pieces, 1), [Cell::Partly(1)]);
+        assert_eq!(cells(&pieces, 1), [Cell::Partial(1)]);
         assert_eq!(Style::new(true, true).paint(&[Cell::Unwanted; 2]), "  ");
     }
 
     #[test]
     fn few_pieces_fill_the_whole_line() {
-        use Cell::{Missing as M, UnderWay as U, Verified as V};
+        use Cell::{InProgress as U, Missing as M, Verified as V};
         assert_eq!(cells(&[Verified, Missing], 5), [V, V, V, M, M]);
-        assert_eq!(cells(&[PieceState::UnderWay], 3), [U; 3]);
+        assert_eq!(cells(&[PieceState::InProgress], 3), [U; 3]);
         assert_eq!(cells(&[], 2), [V; 2]);
         assert_eq!(cells(&[Verified], 0), []);
     }
@@ -181,8 +181,8 @@ mod tests {
 
     #[test]
     fn colour_and_signs_follow_the_terminal() {
-        let partly = [2, 1, 0].map(Cell::Partly);
-        let line = [&[Cell::Verified, Cell::Verified], &partly[..], &[Cell::UnderWay, Cell::Missing]].concat();
+        let partly = [2, 1, 0].map(Cell::Partial);
+        let line = [&[Cell::Verified, Cell::Verified], &partly[..], &[Cell::InProgress, Cell::Missing]].concat();
         let colours =
             "\x1b[32m██\x1b[0m\x1b[32m▆\x1b[0m\x1b[32m▄\x1b[0m\x1b[32m▂\x1b[0m\x1b[33m▒\x1b[0m\x1b[2m░\x1b[0m";
         assert_eq!(Style::new(true, true).paint(&line), colours);

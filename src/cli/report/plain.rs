@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::cli::report::figures::{Rates, part, percent, pieces, rate, ratio, seeding, size, words};
-use crate::cli::report::no_peers::StallDetector;
+use crate::cli::report::figures::{Rates, join, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size};
+use crate::cli::report::stall::StallDetector;
 use crate::cli::report::tui::text::shorten_middle;
-use crate::cli::report::{EventText, FinalStatus, Reporter, clean};
+use crate::cli::report::{EventText, FinalStatus, Reporter, sanitize};
 use crate::cli::terminal::screen::Screen;
 use btsync::TorrentHandle;
 use btsync::{Event, SeedGoal, Snapshot, Stage};
@@ -30,7 +30,7 @@ pub struct PlainReporter {
 impl PlainReporter {
     /// A reporter for the torrent of `handle`.
     pub fn new(handle: TorrentHandle, screen: Screen) -> PlainReporter {
-        let name = clean(handle.name());
+        let name = sanitize(handle.name());
         PlainReporter {
             handle,
             screen,
@@ -53,7 +53,7 @@ impl PlainReporter {
     }
 
     fn rename(&mut self) {
-        self.name = shorten_middle(&clean(self.handle.name()), self.longest);
+        self.name = shorten_middle(&sanitize(self.handle.name()), self.longest);
     }
 
     fn update_rates(&mut self, at: Duration) -> Snapshot {
@@ -69,16 +69,16 @@ impl Reporter for PlainReporter {
     }
 
     fn event(&mut self, at: Duration, event: &Event) {
-        if let Some(words) = self.words.of(event) {
+        if let Some(words) = self.words.line(event) {
             self.screen.print(&format!("{}: {words}", self.name));
         }
         match event {
             // Peers can connect from now on. Starting the clock here gives a download shorter than one period a rate too.
-            Event::Listening { .. } => self.rates.begin(at),
+            Event::Listening { .. } => self.rates.start_clock(at),
             Event::Metadata { .. } => self.rename(),
             Event::Completed => {
                 let now = self.update_rates(at);
-                self.screen.print(&format!("{}: complete, {}", self.name, words(&self.rates.summary(&now))));
+                self.screen.print(&format!("{}: complete, {}", self.name, join(&self.rates.summary(&now))));
                 self.reported_upload = now.uploaded;
             }
             _ => {}
@@ -115,14 +115,14 @@ fn line(name: &str, now: &Snapshot, rates: &Rates, goal: SeedGoal) -> String {
     let peers = format!("peers {}/{}", now.active, now.connected);
     match now.stage {
         Stage::Starting => format!("{name} starting"),
-        Stage::Metadata => format!("{name} metadata {} {peers}", pieces(now.metadata)),
+        Stage::Metadata => format!("{name} metadata {} {peers}", metadata_pieces(now.metadata)),
         Stage::Checking => {
             let (done, all) = now.checked;
-            let (percent, part, speed) = (percent(done, all), part(done, all), rate(rates.check()));
+            let (percent, part, speed) = (percent(done, all), part_of_total(done, all), rate(rates.check()));
             format!("{name} checking {percent} {part} at {speed} eta {}", rates.check_eta())
         }
         Stage::Downloading => {
-            let (percent, part) = (percent(now.have, now.total), part(now.have, now.total));
+            let (percent, part) = (percent(now.have, now.total), part_of_total(now.have, now.total));
             let ratio = if now.total_uploaded > 0 { format!(" {}", ratio(now)) } else { String::new() };
             format!("{name} {percent} {part} down {down} up {up}{ratio} eta {} {peers}", rates.eta())
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
-use crate::cli::report::figures::{Forecast, Meter, hashing};
+use crate::cli::report::figures::{EtaEstimate, Meter, hashing};
 use crate::cli::report::piece_map::{Style, progress_cells};
 use crate::cli::report::tui::text::fit_figures;
 use crate::cli::terminal::screen::Screen;
@@ -25,14 +25,14 @@ pub(crate) fn show_while<T>(what: &str, total: u64, done: impl Fn() -> u64 + Sen
     screen.watch_sigcont();
     let draw = move || {
         let (start, style) = (Instant::now(), Style::from_env());
-        let (mut meter, mut forecast) = (Meter::new(Duration::from_secs(2)), Forecast::default());
+        let (mut meter, mut eta_estimate) = (Meter::new(Duration::from_secs(2)), EtaEstimate::default());
         while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
             let (at, done) = (start.elapsed(), done());
             meter.update(at, done);
-            forecast.update(at, total.saturating_sub(done), meter.rate());
+            eta_estimate.update(at, total.saturating_sub(done), meter.rate());
             if screen.is_foreground() {
                 let (_, width) = screen.size();
-                let figures = hashing(what, (done, total), meter.rate(), &forecast.eta(at));
+                let figures = hashing(what, (done, total), meter.rate(), &eta_estimate.eta(at));
                 screen.draw(vec![fit_figures(&figures, width), style.paint(&progress_cells((done, total), width))]);
             }
         }
@@ -40,7 +40,7 @@ pub(crate) fn show_while<T>(what: &str, total: u64, done: impl Fn() -> u64 + Sen
     };
     thread::scope(|scope| {
         let _working = working;
-        let drawing = thread::Builder::new().name("bar".to_owned()).spawn_scoped(scope, draw);
+        let drawing = thread::Builder::new().name("progress".to_owned()).spawn_scoped(scope, draw);
         if let Err(error) = drawing {
             log::debug!("no thread for the bar: {error}");
         }

@@ -56,12 +56,12 @@ impl Reporter for TuiReporter {
 
     fn event(&mut self, at: Duration, event: &Event) {
         // The view itself shows the check.
-        let words = if matches!(event, Event::CheckStarted { .. }) { None } else { self.words.of(event) };
+        let words = if matches!(event, Event::CheckStarted { .. }) { None } else { self.words.line(event) };
         if let Some(words) = words {
             self.screen.print(&words);
         }
         match event {
-            Event::Listening { .. } => self.panel.begin(at),
+            Event::Listening { .. } => self.panel.start_clock(at),
             Event::Metadata { .. } => self.panel.rename(),
             Event::Completed => self.draw(at, None),
             _ => {}
@@ -70,14 +70,14 @@ impl Reporter for TuiReporter {
 
     fn refresh(&mut self, at: Duration) {
         if let Some(keys) = &self.keys {
-            keys.look();
+            keys.check_foreground();
         }
         self.draw(at, None);
     }
 
     fn finish(&mut self, at: Duration, final_status: FinalStatus) {
         self.draw(at, Some(final_status));
-        self.screen.keep();
+        self.screen.leave_live_lines();
     }
 
     fn keys(&self) -> Option<Receiver<char>> {

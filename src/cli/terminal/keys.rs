@@ -50,7 +50,7 @@ struct KeyboardInner {
     /// The original terminal modes while ours are set.
     saved_modes: Mutex<Option<Termios>>,
     /// Keys are no longer read.
-    over: AtomicBool,
+    released: AtomicBool,
     /// Wakes the thread.
     wake: UnixStream,
 }
@@ -81,18 +81,18 @@ impl Keyboard {
             return Ok(None);
         }
         let pairs = || {
-            let (wake, woken) = UnixStream::pair()?;
+            let (wake, wake_receiver) = UnixStream::pair()?;
             let clones = [wake.try_clone()?, wake.try_clone()?, wake.try_clone()?, wake.try_clone()?];
-            Ok((wake, woken, clones))
+            Ok((wake, wake_receiver, clones))
         };
-        let (wake, woken, clones) = match pairs() {
+        let (wake, wake_receiver, clones) = match pairs() {
             Err(error) if is_shortage(&error) => {
                 log::warn!("keys are not heard: {error}");
                 return Ok(None);
             }
             made => made?,
         };
-        woken.set_nonblocking(true)?;
+        wake_receiver.set_nonblocking(true)?;
         wake.set_nonblocking(true)?;
         let signals = PendingSignals::default();
         let pairs = [(SIGTSTP, &signals.stop), (SIGQUIT, &signals.quit), (SIGHUP, &signals.hang_up)];
@@ -103,10 +103,10 @@ impl Keyboard {
             low_level::pipe::register(signal, wake)?;
         }
         low_level::pipe::register(SIGCONT, continued)?;
-        let (tell, pressed) = bounded(MAX_QUEUED_KEYS);
-        let inner = Arc::new(KeyboardInner { saved_modes: Mutex::new(None), over: AtomicBool::new(false), wake });
+        let (key_sender, pressed) = bounded(MAX_QUEUED_KEYS);
+        let inner = Arc::new(KeyboardInner { saved_modes: Mutex::new(None), released: AtomicBool::new(false), wake });
         let keys = KeyInput { inner: inner.clone(), pressed };
-        let listen = move || inner.run(&woken, &signals, &tell, hang_up);
+        let listen = move || inner.run(&wake_receiver, &signals, &key_sender, hang_up);
         let thread = thread::Builder::new().name("keys".to_owned()).spawn(listen)?;
         Ok(Some(Keyboard { keys, thread: Some(thread) }))
     }
@@ -133,23 +133,23 @@ impl KeyInput {
     }
 
     /// Checks whether the process has come to the foreground, which no signal announces.
-    pub fn look(&self) {
-        if !self.inner.is_over() && self.inner.saved_modes.lock().is_none() && is_foreground(io::stdin()) {
+    pub fn check_foreground(&self) {
+        if !self.inner.is_released() && self.inner.saved_modes.lock().is_none() && is_foreground(io::stdin()) {
             self.inner.wake_thread();
         }
     }
 
     /// Restores the terminal and stops reading keys.
     pub fn release(&self) {
-        self.inner.over.store(true, Ordering::Release);
+        self.inner.released.store(true, Ordering::Release);
         self.inner.restore();
         self.inner.wake_thread();
     }
 }
 
 impl KeyboardInner {
-    fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+    fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
     }
 
     fn wake_thread(&self) {
@@ -161,7 +161,7 @@ impl KeyboardInner {
     fn enter_key_mode(&self) -> bool {
         let mut saved_modes = self.saved_modes.lock();
         let stdin = io::stdin();
-        if self.is_over() || !is_foreground(&stdin) {
+        if self.is_released() || !is_foreground(&stdin) {
             return false;
         }
         let Ok(modes) = tcgetattr(&stdin) else { return false };
@@ -187,16 +187,22 @@ impl KeyboardInner {
     }
 
     /// Runs the keyboard thread until the keyboard is released.
-    fn run(&self, woken: &UnixStream, signals: &PendingSignals, tell: &Sender<char>, hang_up: impl FnOnce()) {
+    fn run(
+        &self,
+        wake_receiver: &UnixStream,
+        signals: &PendingSignals,
+        key_sender: &Sender<char>,
+        hang_up: impl FnOnce(),
+    ) {
         let (stdin, mut has_keyboard, mut hang_up) = (io::stdin(), true, Some(hang_up));
         loop {
             let listening = has_keyboard && self.enter_key_mode();
             let keyboard = listening.then(|| stdin.as_fd());
-            let Ok((roused, pressed)) = wait(woken.as_fd(), keyboard) else { break };
-            if roused {
-                let _ = (&*woken).read(&mut [0; 64]);
+            let Ok((is_woken, pressed)) = wait(wake_receiver.as_fd(), keyboard) else { break };
+            if is_woken {
+                let _ = (&*wake_receiver).read(&mut [0; 64]);
             }
-            if self.is_over() {
+            if self.is_released() {
                 break;
             }
             if signals.hang_up.swap(false, Ordering::AcqRel) {
@@ -216,7 +222,7 @@ impl KeyboardInner {
             }
             // A read in the background would stop the process.
             if pressed && is_foreground(&stdin) {
-                has_keyboard = read_keys(stdin.as_fd(), tell);
+                has_keyboard = read_keys(stdin.as_fd(), key_sender);
             } else if pressed {
                 *self.saved_modes.lock() = None;
             }
@@ -226,8 +232,8 @@ impl KeyboardInner {
 }
 
 /// Waits for a wake-up or for input from the keyboard, if there is one.
-fn wait(woken: BorrowedFd<'_>, keyboard: Option<BorrowedFd<'_>>) -> rustix::io::Result<(bool, bool)> {
-    let mut fds = vec![PollFd::from_borrowed_fd(woken, PollFlags::IN)];
+fn wait(wake_receiver: BorrowedFd<'_>, keyboard: Option<BorrowedFd<'_>>) -> rustix::io::Result<(bool, bool)> {
+    let mut fds = vec![PollFd::from_borrowed_fd(wake_receiver, PollFlags::IN)];
     fds.extend(keyboard.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
     match poll(&mut fds, None) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -238,12 +244,12 @@ fn wait(woken: BorrowedFd<'_>, keyboard: Option<BorrowedFd<'_>>) -> rustix::io::
 }
 
 /// Sends the pressed keys; false if the keyboard is gone.
-fn read_keys(stdin: BorrowedFd<'_>, tell: &Sender<char>) -> bool {
+fn read_keys(stdin: BorrowedFd<'_>, key_sender: &Sender<char>) -> bool {
     let mut bytes = [0; 64];
     let Ok(count @ 1..) = rustix::io::read(stdin, &mut bytes) else { return false };
     let bytes = bytes.get(..count).unwrap_or_default();
     for key in parse_keys(bytes) {
-        let _ = tell.try_send(key);
+        let _ = key_sender.try_send(key);
     }
     true
 }

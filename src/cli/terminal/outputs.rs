@@ -23,13 +23,13 @@ pub struct Outputs {
     /// When the command started.
     pub start: Instant,
     /// The final result has been printed.
-    concluded: Arc<AtomicBool>,
+    finished: Arc<AtomicBool>,
 }
 
 impl Outputs {
     /// The outputs of a command that started at `start`.
     pub fn new(screen: Screen, json_output: Option<JsonOutput>, start: Instant) -> Outputs {
-        Outputs { screen, json_output, stop: StopSignal::default(), start, concluded: Arc::default() }
+        Outputs { screen, json_output, stop: StopSignal::default(), start, finished: Arc::default() }
     }
 
     /// Prints the failure, if any, and waits until both outputs are written. Returns the failure without its message. A
@@ -37,8 +37,8 @@ impl Outputs {
     ///
     /// # Errors
     /// The failure.
-    pub fn conclude(&self, result: Result<(), Failure>) -> Result<(), Failure> {
-        if self.concluded.swap(true, Ordering::Relaxed) {
+    pub fn finish(&self, result: Result<(), Failure>) -> Result<(), Failure> {
+        if self.finished.swap(true, Ordering::Relaxed) {
             return result;
         }
         let known = self.output_failure(&result);

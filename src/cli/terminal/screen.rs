@@ -142,7 +142,7 @@ impl Screen {
     }
 
     /// Leaves the live lines as they are; new live lines start below.
-    pub fn keep(&self) {
+    pub fn leave_live_lines(&self) {
         self.inner.lock().live.clear();
     }
 }

@@ -123,7 +123,7 @@ fn selected(width: usize, height: usize, job: JobId) -> Vec<String> {
 fn cells_of(bar: &str) -> Vec<Cell> {
     let cell = |sign| match sign {
         '█' => Cell::Verified,
-        '▒' => Cell::UnderWay,
+        '▒' => Cell::InProgress,
         _ => Cell::Missing,
     };
     bar.chars().map(cell).collect()
@@ -173,7 +173,7 @@ fn colours_are_those_of_one_torrent() {
 
 #[test]
 fn the_sums_say_how_far_all_of_it_is() {
-    let counts = JobCounts { waiting: 5, downloading: 3, seeding: 1, whole: 2, failed: 1 };
+    let counts = JobCounts { waiting: 5, downloading: 3, seeding: 1, complete: 2, failed: 1 };
     let mut all = Totals {
         counts,
         down: 1024.0,
@@ -192,6 +192,6 @@ fn the_sums_say_how_far_all_of_it_is() {
     assert_eq!(totals(&all, 20), "3 of 12 whole");
     all.counts.waiting = 0;
     assert!(totals(&all, 120).contains("eta 5m 05s"));
-    let over = Totals { counts: JobCounts { whole: 2, ..JobCounts::default() }, ..Totals::default() };
+    let over = Totals { counts: JobCounts { complete: 2, ..JobCounts::default() }, ..Totals::default() };
     assert_eq!(totals(&over, 80), "2 of 2 whole  down 0 B/s  up 0 B/s");
 }

@@ -170,7 +170,7 @@ fn unknown_variables_are_told_but_not_those_of_the_hook() {
 #[test]
 fn no_option_goes_by_the_name_of_a_variable_of_the_hook() {
     for option in Options::of::<DownloadArgs>().iter() {
-        assert!(!hook::VARIABLES.contains(&variable(option.long).as_str()), "{}", option.long);
+        assert!(!hook::VARIABLES.contains(&env_variable(option.long).as_str()), "{}", option.long);
     }
 }
 

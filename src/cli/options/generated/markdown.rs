@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use super::markup::{MarkupPart, paragraphs, parts};
 use super::named;
-use crate::cli::options::table::{CommandSpec, DOWNLOAD, OptionDoc, OptionGroup, OptionScope, default_value, variable};
+use crate::cli::options::table::{
+    CommandSpec, DOWNLOAD, OptionDoc, OptionGroup, OptionScope, default_value, env_variable,
+};
 
 /// The whole document.
 pub(super) fn document() -> String {
@@ -51,7 +53,7 @@ fn names(options: &[OptionDoc]) -> String {
         let long = option.entry.long;
         let key = if option.entry.scope == OptionScope::Everywhere { format!("`{long}`") } else { "–".to_owned() };
         let default = default_value(long, option.value.is_some());
-        let _ = writeln!(out, "| {key} | `{}` | `{default}` |", variable(long));
+        let _ = writeln!(out, "| {key} | `{}` | `{default}` |", env_variable(long));
     }
     out
 }

@@ -36,7 +36,7 @@ fn names_and_variables_are_told_apart() {
         let different: BTreeSet<_> = names.iter().collect();
         assert_eq!(different.len(), names.len(), "{}: {names:?}", command.name);
     }
-    assert_eq!(variable("seed-time"), "BTSYNC_SEED_TIME");
+    assert_eq!(env_variable("seed-time"), "BTSYNC_SEED_TIME");
     assert!(aliases().any(|pair| pair == ("bind", "interface")));
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::report::figures::{Figure, eta, rate, ratio, size, time};
+use crate::cli::report::figures::{Figure, duration, eta, rate, ratio, size};
 use btsync::{Snapshot, Stage};
 
 /// An estimate is kept while it differs from the new one by at most this share of the time left, or by
@@ -16,9 +16,9 @@ const IDLE_AFTER: Duration = Duration::from_secs(3);
 /// An estimate of when the download completes, in the time of the updates. It is kept while it is about right, so that the
 /// time left counts down steadily.
 #[derive(Clone, Debug, Default)]
-pub struct Forecast(Option<f64>);
+pub struct EtaEstimate(Option<f64>);
 
-impl Forecast {
+impl EtaEstimate {
     /// Updates the estimate: at the time `at`, `left` bytes are left.
     pub fn update(&mut self, at: Duration, left: u64, bytes_per_second: f64) {
         let at = at.as_secs_f64();
@@ -90,8 +90,8 @@ pub struct Rates {
     check: Meter,
     /// Useful bytes, smoothed over a longer time, so that the estimate of the time left is stable.
     steady: Meter,
-    forecast: Forecast,
-    check_forecast: Forecast,
+    eta_estimate: EtaEstimate,
+    check_eta_estimate: EtaEstimate,
     /// The time of the last update.
     at: Duration,
     started_at: Option<Duration>,
@@ -102,16 +102,16 @@ impl Default for Rates {
     fn default() -> Rates {
         let quick = Meter::new(Duration::from_secs(2));
         let steady = Meter::new(Duration::from_secs(10));
-        let (forecast, check_forecast) = <(Forecast, Forecast)>::default();
+        let (eta_estimate, check_eta_estimate) = <(EtaEstimate, EtaEstimate)>::default();
         let (down, up, check, at) = (quick.clone(), quick.clone(), quick, Duration::ZERO);
-        Rates { down, up, check, steady, forecast, check_forecast, at, started_at: None, completed_at: None }
+        Rates { down, up, check, steady, eta_estimate, check_eta_estimate, at, started_at: None, completed_at: None }
     }
 }
 
 impl Rates {
     /// Starts the download's clock unless it runs, so that a download that completes before the second snapshot has a
     /// duration too.
-    pub fn begin(&mut self, at: Duration) {
+    pub fn start_clock(&mut self, at: Duration) {
         if self.started_at.is_none() {
             self.started_at = Some(at);
             // All counters were 0 before, so the first snapshot already gives a rate.
@@ -125,19 +125,19 @@ impl Rates {
     pub fn update(&mut self, at: Duration, now: &Snapshot) {
         let (checked, all) = now.checked;
         self.check.update(at, checked);
-        self.check_forecast.update(at, all.saturating_sub(checked), self.check.rate());
+        self.check_eta_estimate.update(at, all.saturating_sub(checked), self.check.rate());
         self.at = at;
         if matches!(now.stage, Stage::Starting | Stage::Checking) {
             return;
         }
-        self.begin(at);
+        self.start_clock(at);
         if now.have >= now.total {
             self.completed_at.get_or_insert(at);
         }
         self.down.update(at, now.downloaded);
         self.up.update(at, now.uploaded);
         self.steady.update(at, now.downloaded.saturating_sub(now.wasted));
-        self.forecast.update(at, now.total.saturating_sub(now.have), self.steady.rate());
+        self.eta_estimate.update(at, now.total.saturating_sub(now.have), self.steady.rate());
     }
 
     /// The download rate in bytes per second.
@@ -156,18 +156,18 @@ impl Rates {
     }
 
     /// The time since the download completed.
-    pub fn seeded(&self) -> Duration {
+    pub fn seeding_time(&self) -> Duration {
         self.completed_at.map_or(Duration::ZERO, |since| self.at.saturating_sub(since))
     }
 
     /// The time left of the download as text.
     pub fn eta(&self) -> String {
-        self.forecast.eta(self.at)
+        self.eta_estimate.eta(self.at)
     }
 
     /// The time left of the check as text.
     pub fn check_eta(&self) -> String {
-        self.check_forecast.eta(self.at)
+        self.check_eta_estimate.eta(self.at)
     }
 
     /// The summary of a complete download: size, duration, average rate and upload.
@@ -182,7 +182,7 @@ impl Rates {
                     figures.push((1, fetched));
                 } else {
                     let speed = rate(now.downloaded as f64 / took.as_secs_f64());
-                    figures.push((1, format!("{fetched} in {}", time(took))));
+                    figures.push((1, format!("{fetched} in {}", duration(took))));
                     figures.push((5, format!("{speed} on average")));
                 }
             }
@@ -200,26 +200,26 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::report::figures::{seeding, words};
+    use crate::cli::report::figures::{join, seeding};
     use btsync::SeedGoal;
 
     #[test]
     fn a_time_left_counts_down_and_does_not_jump() {
         let s = Duration::from_secs;
-        let mut forecast = Forecast::default();
-        forecast.update(s(0), 1000, 10.0);
-        let over = forecast.0;
+        let mut eta_estimate = EtaEstimate::default();
+        eta_estimate.update(s(0), 1000, 10.0);
+        let over = eta_estimate.0;
         assert_eq!(over, Some(100.0));
         for (at, left, rate) in [(1, 990, 9.0), (2, 980, 11.0), (3, 970, 9.5), (50, 520, 10.0)] {
-            forecast.update(s(at), left, rate);
-            assert_eq!(forecast.0, over, "about right at {at}");
+            eta_estimate.update(s(at), left, rate);
+            assert_eq!(eta_estimate.0, over, "about right at {at}");
         }
-        forecast.update(s(51), 500, 5.0);
-        assert_eq!(forecast.0, Some(151.0), "half as fast is news");
-        forecast.update(s(160), 10, 100.0);
-        assert!(forecast.0.is_some_and(|over| over > 160.0), "what should be over and is not");
-        forecast.update(s(161), 10, 0.0);
-        assert_eq!(forecast.0, None);
+        eta_estimate.update(s(51), 500, 5.0);
+        assert_eq!(eta_estimate.0, Some(151.0), "half as fast is news");
+        eta_estimate.update(s(160), 10, 100.0);
+        assert!(eta_estimate.0.is_some_and(|over| over > 160.0), "what should be over and is not");
+        eta_estimate.update(s(161), 10, 0.0);
+        assert_eq!(eta_estimate.0, None);
     }
 
     #[test]
@@ -249,11 +249,11 @@ mod tests {
         rates.update(Duration::from_secs(110), &at_stage(Stage::Seeding, 1000, 1000));
         rates.update(Duration::from_secs(500), &at_stage(Stage::Seeding, 1000, 1000));
         let summary = rates.summary(&at_stage(Stage::Seeding, 1000, 1000));
-        assert_eq!(words(&summary), "1000 B, fetched 1000 B in 10s, 100 B/s on average");
+        assert_eq!(join(&summary), "1000 B, fetched 1000 B in 10s, 100 B/s on average");
         let mut rates = Rates::default();
-        rates.begin(Duration::ZERO);
+        rates.start_clock(Duration::ZERO);
         rates.update(Duration::from_millis(3), &at_stage(Stage::Seeding, 1000, 1000));
-        assert_eq!(words(&rates.summary(&at_stage(Stage::Seeding, 1000, 1000))), "1000 B, fetched 1000 B");
+        assert_eq!(join(&rates.summary(&at_stage(Stage::Seeding, 1000, 1000))), "1000 B, fetched 1000 B");
     }
 
     #[test]
@@ -289,8 +289,8 @@ mod tests {
         let mut rates = Rates::default();
         rates.update(Duration::ZERO, &at_stage(Stage::Seeding, 1000, 0));
         let mut now = at_stage(Stage::Seeding, 1000, 0);
-        assert_eq!(words(&rates.summary(&now)), "1000 B, all of it was there already");
+        assert_eq!(join(&rates.summary(&now)), "1000 B, all of it was there already");
         (now.uploaded, now.total_uploaded) = (1500, 1500);
-        assert_eq!(words(&rates.summary(&now)), "1000 B, sent 1.5 KiB, ratio 1.50");
+        assert_eq!(join(&rates.summary(&now)), "1000 B, sent 1.5 KiB, ratio 1.50");
     }
 }

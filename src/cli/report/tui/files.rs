@@ -1,8 +1,8 @@
 //! The list of files with their progress: files in progress first, then those not started, then complete ones. Pure.
 
-use crate::cli::report::clean;
 use crate::cli::report::figures::size;
 use crate::cli::report::piece_map::Style;
+use crate::cli::report::sanitize;
 use crate::cli::report::tui::text::{pad_left, pad_right};
 use btsync::{FileView, PieceState};
 
@@ -37,7 +37,7 @@ fn running_counts(pieces: &[PieceState]) -> Vec<(u32, u32)> {
     running_counts.push((0, 0));
     for piece in pieces {
         verified += u32::from(*piece == PieceState::Verified);
-        in_progress += u32::from(*piece == PieceState::UnderWay);
+        in_progress += u32::from(*piece == PieceState::InProgress);
         running_counts.push((verified, in_progress));
     }
     running_counts
@@ -69,7 +69,7 @@ pub fn lines(files: &[FileView], pieces: &[PieceState], width: usize, most: usiz
         let figures = format!("{mark}{}{}", pad_left(&format!("{percent}%"), 4), pad_left(&size(view.length), 12));
         let figures = if width < 32 { pad_left(&format!("{percent}%"), 4) } else { figures };
         let left = width.saturating_sub(console::measure_text_width(&figures) + 2);
-        Some(format!("{figures}  {}", pad_right(&clean(&view.path), left).trim_end()))
+        Some(format!("{figures}  {}", pad_right(&sanitize(&view.path), left).trim_end()))
     };
     std::iter::once(head).chain(all.iter().take(most).filter_map(line)).collect()
 }
@@ -77,7 +77,7 @@ pub fn lines(files: &[FileView], pieces: &[PieceState], width: usize, most: usiz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use PieceState::{Missing, UnderWay, Verified};
+    use PieceState::{InProgress, Missing, Verified};
 
     fn file(path: &str, length: u64, pieces: std::ops::Range<u32>) -> FileView {
         FileView { path: path.to_owned(), stored_as: None, length, pieces }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn what_comes_stands_first_and_what_is_there_last() {
         let files = [file("done", 1 << 20, 0..2), file("none", 5, 2..3), file("half", 9, 3..5), file("empty", 0, 0..0)];
-        let pieces = [Verified, Verified, Missing, UnderWay, Verified];
+        let pieces = [Verified, Verified, Missing, InProgress, Verified];
         let shown = lines(&files, &pieces, 40, 9, Style::new(true, false));
         let text: Vec<_> = shown.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         let expected =

@@ -4,9 +4,11 @@
 //! peers or files, the stall reason or the help, and the keys. If rows are short, the least important parts are left out
 //! first.
 
-use crate::cli::report::clean;
-use crate::cli::report::figures::{Figure, Rates, count, hashing, part, percent, pieces, rate, ratio, seeding, size};
+use crate::cli::report::figures::{
+    Figure, Rates, count, hashing, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size,
+};
 use crate::cli::report::piece_map::{Cell, Style, cells, progress_cells};
+use crate::cli::report::sanitize;
 use crate::cli::report::tui::files;
 use crate::cli::report::tui::peers::{self, LEGEND, PeerRow};
 use crate::cli::report::tui::spark::Sparkline;
@@ -67,27 +69,27 @@ pub fn lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<Str
         lines
     };
     let figures = take(vec![fit_figures(&figures(content, width), width)]);
-    let map = take(map(content, width, 1));
-    let words = take(words(content, width, most));
+    let map = take(piece_map(content, width, 1));
+    let text = take(text_lines(content, width, most));
     let name = take(vec![title(content, width)]);
     // Leave the line out if not even its first figure fits.
     let search_figures = Some(fit_figures(&search_figures(content), width)).filter(|line| !line.is_empty());
     let search_figures = take(search_figures.into_iter().collect());
-    let speed = take(speed(content, width));
+    let sparkline = take(sparkline(content, width));
     let keys = take(keys(content, width));
     let more_map = room.min(most / 8);
-    let map = if map.is_empty() { map } else { self::map(content, width, 1 + more_map) };
+    let map = if map.is_empty() { map } else { piece_map(content, width, 1 + more_map) };
     room -= map.len().saturating_sub(1);
     let table = table(content, width, room);
-    [name, figures, speed, map, search_figures, table, words, keys].concat()
+    [name, figures, sparkline, map, search_figures, table, text, keys].concat()
 }
 
 /// The three lines that remain on the terminal at the end.
-pub fn last(content: &PanelContent<'_>, whole: bool, width: usize) -> Vec<String> {
-    let figures = if whole { content.rates.summary(content.now) } else { stopped("stopped", content.now) };
-    let map = match (whole, content.pieces) {
+pub fn final_lines(content: &PanelContent<'_>, is_complete: bool, width: usize) -> Vec<String> {
+    let figures = if is_complete { content.rates.summary(content.now) } else { stopped("stopped", content.now) };
+    let map = match (is_complete, content.pieces) {
         (true, []) => vec![content.style.paint(&vec![Cell::Verified; width])],
-        _ => map(content, width, 1),
+        _ => piece_map(content, width, 1),
     };
     [vec![shorten(content.name, width), fit_figures(&figures, width)], map].concat()
 }
@@ -110,11 +112,11 @@ fn figures(content: &PanelContent<'_>, width: usize) -> Vec<Figure> {
     match now.stage {
         Stage::Starting => vec![(0, "starting".to_owned()), (1, size(now.total))],
         Stage::Metadata => {
-            vec![(0, format!("metadata {}", pieces(now.metadata))), (1, format!("known {}", now.known)), peers]
+            vec![(0, format!("metadata {}", metadata_pieces(now.metadata))), (1, format!("known {}", now.known)), peers]
         }
         Stage::Checking => hashing("checking", now.checked, rates.check(), &rates.check_eta()),
         Stage::Downloading => {
-            let got = (5, part(now.have, now.total));
+            let got = (5, part_of_total(now.have, now.total));
             let eta = if content.paused { "paused".to_owned() } else { format!("eta {}", rates.eta()) };
             vec![(0, percent(now.have, now.total)), got, down, up, (1, eta), peers]
         }
@@ -132,13 +134,13 @@ fn figures(content: &PanelContent<'_>, width: usize) -> Vec<Figure> {
 fn stopped(what: &str, now: &Snapshot) -> Vec<Figure> {
     let mut figures = vec![(0, what.to_owned())];
     if now.total > 0 {
-        figures.extend([(1, percent(now.have, now.total)), (2, part(now.have, now.total))]);
+        figures.extend([(1, percent(now.have, now.total)), (2, part_of_total(now.have, now.total))]);
     }
     figures
 }
 
 /// The piece map in as many rows as it can use, up to `most`.
-fn map(content: &PanelContent<'_>, width: usize, most: usize) -> Vec<String> {
+fn piece_map(content: &PanelContent<'_>, width: usize, most: usize) -> Vec<String> {
     if content.pieces.is_empty() {
         return vec![content.style.paint(&progress_cells(content.now.checked, width))];
     }
@@ -147,7 +149,7 @@ fn map(content: &PanelContent<'_>, width: usize, most: usize) -> Vec<String> {
 }
 
 /// The sparkline of the download rate, or of the upload rate while seeding.
-fn speed(content: &PanelContent<'_>, width: usize) -> Vec<String> {
+fn sparkline(content: &PanelContent<'_>, width: usize) -> Vec<String> {
     let room = width.saturating_sub(28).min(MAX_SPEED_SECONDS);
     if room < 10 || content.spark.is_empty() {
         return Vec::new();
@@ -191,7 +193,7 @@ fn trackers(search: &PeerSearch) -> Option<String> {
     match search.trackers.as_slice() {
         [] => None,
         [(_, TrackerState::Answered { peers })] => Some(format!("tracker {}", count(*peers, "peer"))),
-        [(_, TrackerState::Failed { reason })] => Some(format!("tracker: {}", shorten(&clean(reason), 40))),
+        [(_, TrackerState::Failed { reason })] => Some(format!("tracker: {}", shorten(&sanitize(reason), 40))),
         all => {
             let answers: Vec<_> = all.iter().filter_map(|(_, state)| peers(state)).collect();
             let most = answers.iter().max().copied().unwrap_or_default();
@@ -223,7 +225,7 @@ fn table(content: &PanelContent<'_>, width: usize, room: usize) -> Vec<String> {
 }
 
 /// The help and the stall reason.
-fn words(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<String> {
+fn text_lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<String> {
     // The figures and the map take the first two lines.
     let most = MAX_TEXT_ROWS.min(height.saturating_sub(2)).min((height / 3).max(1));
     let mut lines = Vec::new();

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use crate::cli::report::figures::{Rates, count};
-use crate::cli::report::no_peers::{StallDetector, stall_reason};
 use crate::cli::report::piece_map::Style;
-use crate::cli::report::tui::layout::{self, PanelContent, last, lines};
+use crate::cli::report::stall::{StallDetector, stall_reason};
+use crate::cli::report::tui::layout::{self, PanelContent, final_lines, lines};
 use crate::cli::report::tui::peers::{PeerRow, PeerTable};
 use crate::cli::report::tui::spark::Sparkline;
-use crate::cli::report::{FinalStatus, clean};
+use crate::cli::report::{FinalStatus, sanitize};
 use btsync::{FileView, Limits, PieceState, Snapshot, Stage, TorrentHandle};
 
 /// The maximum number of peers in the table.
@@ -52,7 +52,7 @@ impl Panel {
     /// The same for a torrent whose rates have been measured before.
     pub fn with_rates(handle: TorrentHandle, cli_limits: Limits, rates: Rates) -> Panel {
         Panel {
-            name: clean(handle.name()),
+            name: sanitize(handle.name()),
             cli_limits,
             handle,
             style: Style::from_env(),
@@ -67,13 +67,13 @@ impl Panel {
     }
 
     /// Peers can connect from now on. Starting the clock here gives a download shorter than one period a rate too.
-    pub fn begin(&mut self, at: Duration) {
-        self.rates.begin(at);
+    pub fn start_clock(&mut self, at: Duration) {
+        self.rates.start_clock(at);
     }
 
     /// The torrent's name has become known.
     pub fn rename(&mut self) {
-        self.name = clean(self.handle.name());
+        self.name = sanitize(self.handle.name());
     }
 
     /// Queries the torrent: its state, its peers and, if shown, the reason why it is slow.
@@ -130,7 +130,7 @@ impl Panel {
         };
         match final_status {
             None => lines(&content, width, rows),
-            Some(final_status) => last(&content, final_status == FinalStatus::Whole, width),
+            Some(final_status) => final_lines(&content, final_status == FinalStatus::Complete, width),
         }
     }
 

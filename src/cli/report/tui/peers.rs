@@ -63,8 +63,8 @@ impl PeerTable {
 /// The flags of a peer, one letter each; see [`LEGEND`].
 pub fn flags(peer: &PeerView) -> String {
     let pairs = [
-        (peer.wanted && !peer.chokes_us, 'D'),
-        (peer.wanted && peer.chokes_us, 'd'),
+        (peer.we_are_interested && !peer.chokes_us, 'D'),
+        (peer.we_are_interested && peer.chokes_us, 'd'),
         (peer.interested && !peer.choked, 'U'),
         (peer.interested && peer.choked, 'u'),
         (peer.is_snubbing, '!'),
@@ -165,7 +165,7 @@ pub(crate) mod tests {
             chokes_us: false,
             interested: false,
             choked: true,
-            wanted: true,
+            we_are_interested: true,
             is_snubbing: false,
         }
     }
@@ -176,7 +176,7 @@ pub(crate) mod tests {
         assert_eq!(flags(&one), "DESF");
         (one.chokes_us, one.interested, one.has, one.is_snubbing) = (true, true, 0.5, true);
         assert_eq!(flags(&one), "du!EF");
-        (one.wanted, one.choked, one.incoming, one.encrypted, one.fast) = (false, false, true, false, false);
+        (one.we_are_interested, one.choked, one.incoming, one.encrypted, one.fast) = (false, false, true, false, false);
         assert_eq!(flags(&one), "U!I");
         assert!("DdUu!EISF".chars().all(|letter| LEGEND.contains(&format!("{letter} "))));
     }

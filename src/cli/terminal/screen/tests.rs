@@ -118,7 +118,7 @@ fn lines_come_and_go() {
 fn kept_lines_stay() {
     let (screen, glass, _) = screen(24, 20);
     screen.draw(lines(&["done"]));
-    screen.keep();
+    screen.leave_live_lines();
     screen.print("after");
     assert_eq!(glass.rows(), ["done", "after"]);
 }

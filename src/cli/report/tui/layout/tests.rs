@@ -42,7 +42,7 @@ impl Fake {
         let mut search = PeerSearch { dht_nodes: Some(120), ..PeerSearch::default() };
         search.tracker("http://t/", TrackerState::Answered { peers: 30 });
         let row = |host| PeerRow { peer: peer(host, 5), down: 1000.0 * f64::from(host), up: 0.0 };
-        let state = |n: u32| [PieceState::Verified, PieceState::Missing, PieceState::UnderWay][n as usize % 3];
+        let state = |n: u32| [PieceState::Verified, PieceState::Missing, PieceState::InProgress][n as usize % 3];
         let file = |n: u32| FileView { path: format!("漢字/{n}.bin"), stored_as: None, length: 7, pieces: n..n + 1 };
         Fake {
             name: "debian 漢字 netinst.iso".to_owned(),
@@ -115,7 +115,7 @@ fn nothing_is_wider_or_higher_than_the_terminal() {
                 let fits = measure_text_width(line) <= width || width < 14;
                 assert!(fits, "{width}x{height}: {:?}", strip_ansi_codes(line));
             }
-            assert!(last(&content, false, width).len() == 3 && last(&content, true, width).len() == 3);
+            assert!(final_lines(&content, false, width).len() == 3 && final_lines(&content, true, width).len() == 3);
         }
     }
 }
@@ -182,10 +182,10 @@ fn every_stage_has_its_figures() {
 fn what_was_stopped_does_not_remain_as_stopping() {
     let mut fake = Fake::new();
     fake.now.stage = Stage::Stopping;
-    assert_eq!(last(&fake.content(), false, 80)[1], "stopped  25.0%  1.0/4.0 MiB");
+    assert_eq!(final_lines(&fake.content(), false, 80)[1], "stopped  25.0%  1.0/4.0 MiB");
     // A magnet link without metadata: nothing is known and nothing is complete.
     (fake.now.total, fake.now.have) = (0, 0);
-    assert_eq!(last(&fake.content(), false, 80)[1], "stopped");
+    assert_eq!(final_lines(&fake.content(), false, 80)[1], "stopped");
     assert_eq!(fit_figures(&figures(&fake.content(), 80), 80), "stopping");
 }
 
@@ -203,8 +203,8 @@ fn before_the_check_is_over_the_map_shows_how_far_it_is() {
     let mut fake = Fake::new();
     (fake.now.stage, fake.pieces) = (Stage::Checking, Vec::new());
     let content = fake.content();
-    assert_eq!(map(&content, 8, 3), ["▒▒░░░░░░"]);
-    assert_eq!(last(&content, true, 4)[2], "████");
+    assert_eq!(piece_map(&content, 8, 3), ["▒▒░░░░░░"]);
+    assert_eq!(final_lines(&content, true, 4)[2], "████");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::cli::report::clean;
 use crate::cli::report::figures::count;
+use crate::cli::report::sanitize;
 use btsync::{PeerSearch, PeerView, Snapshot, Stage, TorrentHandle, TrackerState};
 
 /// Without data for this long, a download counts as stalled.
@@ -106,8 +106,8 @@ pub fn stall_reason(search: &PeerSearch, now: &Snapshot, peers: &[PeerView]) -> 
 fn trackers(search: &PeerSearch) -> Vec<String> {
     if search.trackers.len() <= 2 {
         let word = |(name, state): &(String, TrackerState)| match state {
-            TrackerState::Answered { peers } => format!("tracker {}: {}", clean(name), count(*peers, "peer")),
-            TrackerState::Failed { reason } => format!("tracker {}: {}", clean(name), clean(reason)),
+            TrackerState::Answered { peers } => format!("tracker {}: {}", sanitize(name), count(*peers, "peer")),
+            TrackerState::Failed { reason } => format!("tracker {}: {}", sanitize(name), sanitize(reason)),
         };
         return search.trackers.iter().map(word).collect();
     }
@@ -187,7 +187,7 @@ mod tests {
             chokes_us: true,
             interested: false,
             choked: true,
-            wanted: true,
+            we_are_interested: true,
             is_snubbing: false,
         };
         let line = stall_reason(&search, &now, &[peer]);

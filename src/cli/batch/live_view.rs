@@ -13,9 +13,9 @@ use signal_hook::consts::SIGINT;
 use crate::cli::batch::queue::JobId;
 use crate::cli::batch::rows::{BAR_WIDTH, BatchFrame, TorrentRow, Totals, layout, sort};
 use crate::cli::batch::{Batch, BatchEvent};
-use crate::cli::report::clean;
-use crate::cli::report::figures::{Forecast, Rates};
+use crate::cli::report::figures::{EtaEstimate, Rates};
 use crate::cli::report::piece_map::{Cell, Style, cells};
+use crate::cli::report::sanitize;
 use crate::cli::report::tui::panel::{Panel, next_limits, toggle_pause};
 use crate::cli::report::tui::text::wrap;
 use crate::cli::stop::NoMessages;
@@ -30,28 +30,28 @@ const KEY_ROWS: usize = 2;
 const KEY_HELP: &str = "up/down: select; enter: details; p: pause; P: pause all; l: limits; q: quit";
 
 /// Draws the live view until dropped.
-pub(crate) struct BatchScreen {
-    alive: Option<Sender<NoMessages>>,
+pub(crate) struct BatchView {
+    stop_sender: Option<Sender<NoMessages>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl BatchScreen {
+impl BatchView {
     /// Starts the live view of `batch`, controlled by `keys` if there is a keyboard.
     ///
     /// # Errors
     /// The system error if the thread cannot be started.
-    pub fn start(batch: Arc<Batch>, keys: Option<KeyInput>) -> io::Result<BatchScreen> {
-        let (alive, ended) = bounded(0);
+    pub fn start(batch: Arc<Batch>, keys: Option<KeyInput>) -> io::Result<BatchView> {
+        let (stop_sender, ended) = bounded(0);
         batch.outputs.screen.watch_sigcont();
-        let draw = move || BatchScreenState::new(batch, keys).run(&ended);
-        let thread = thread::Builder::new().name("board".to_owned()).spawn(draw)?;
-        Ok(BatchScreen { alive: Some(alive), thread: Some(thread) })
+        let draw = move || BatchViewState::new(batch, keys).run(&ended);
+        let thread = thread::Builder::new().name("live-view".to_owned()).spawn(draw)?;
+        Ok(BatchView { stop_sender: Some(stop_sender), thread: Some(thread) })
     }
 }
 
-impl Drop for BatchScreen {
+impl Drop for BatchView {
     fn drop(&mut self) {
-        self.alive = None;
+        self.stop_sender = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -59,14 +59,14 @@ impl Drop for BatchScreen {
 }
 
 /// The state of the thread.
-struct BatchScreenState {
+struct BatchViewState {
     batch: Arc<Batch>,
     keys: Option<KeyInput>,
     /// The limits of the command line.
     cli_limits: Limits,
-    look: Style,
+    style: Style,
     rates: BTreeMap<JobId, Rates>,
-    forecast: Forecast,
+    eta_estimate: EtaEstimate,
     /// The order of the torrents in the last frame.
     order: Vec<JobId>,
     selected: Option<JobId>,
@@ -75,15 +75,15 @@ struct BatchScreenState {
     pieces: Vec<PieceState>,
 }
 
-impl BatchScreenState {
-    fn new(batch: Arc<Batch>, keys: Option<KeyInput>) -> BatchScreenState {
-        BatchScreenState {
+impl BatchViewState {
+    fn new(batch: Arc<Batch>, keys: Option<KeyInput>) -> BatchViewState {
+        BatchViewState {
             cli_limits: batch.client.settings().limits,
             batch,
             keys,
-            look: Style::from_env(),
+            style: Style::from_env(),
             rates: BTreeMap::new(),
-            forecast: Forecast::default(),
+            eta_estimate: EtaEstimate::default(),
             order: Vec::new(),
             selected: None,
             panel: None,
@@ -102,7 +102,7 @@ impl BatchScreenState {
                     // A closed channel is always ready: the loop would spin.
                     Err(_) => pressed = never(),
                 },
-                recv(ticker) -> _ => self.keys.iter().for_each(KeyInput::look),
+                recv(ticker) -> _ => self.keys.iter().for_each(KeyInput::check_foreground),
             }
             self.draw();
         }
@@ -177,12 +177,12 @@ impl BatchScreenState {
             panel.rename();
             let room = height.saturating_sub(3);
             let mut lines = panel.lines(at, None, true, (room, width));
-            lines.extend([self.look.dim("enter: all torrents"), totals]);
+            lines.extend([self.style.dim("enter: all torrents"), totals]);
             lines
         } else {
             let keys = if self.keys.is_some() { wrap(KEY_HELP, width, KEY_ROWS) } else { Vec::new() };
             let frame = BatchFrame { totals, keys, selected: self.selected };
-            layout(&rows, frame, self.look, width, height)
+            layout(&rows, frame, self.style, width, height)
         };
         screen.draw(lines);
     }
@@ -210,14 +210,14 @@ impl BatchScreenState {
                 totals.total += now.total;
             }
             let mut row =
-                TorrentRow::of(*job, clean(handle.name()), &now, rates, (handle.is_paused(), handle.seed_goal()));
+                TorrentRow::of(*job, sanitize(handle.name()), &now, rates, (handle.is_paused(), handle.seed_goal()));
             if with_bars {
                 row.bar = bar(&now, handle, &mut self.pieces);
             }
             rows.insert(*job, row);
         }
-        self.forecast.update(at, totals.total - totals.have, totals.down);
-        totals.eta = self.forecast.eta(at);
+        self.eta_estimate.update(at, totals.total - totals.have, totals.down);
+        totals.eta = self.eta_estimate.eta(at);
         for (job, (name, begun)) in self.batch.names.lock().iter() {
             rows.entry(*job).or_insert_with(|| TorrentRow::placeholder(*job, name.clone(), *begun));
         }
