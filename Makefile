@@ -53,7 +53,6 @@ lint:
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --lib --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet
-	scripts/check-links.py
 
 # Licences, sources, banned crates and advisories.
 deny:

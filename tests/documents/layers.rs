@@ -194,9 +194,9 @@ fn without_comments_and_strings(text: &str) -> String {
         let after = &rest[at..];
         if after.starts_with("//") {
             rest = after.find('\n').map_or("", |end| &after[end..]);
-        } else if after.starts_with('/') {
+        } else if let Some(after) = after.strip_prefix('/') {
             code.push('/');
-            rest = &after[1..];
+            rest = after;
         } else if code.ends_with("r#") {
             rest = after[1..].find("\"#").map_or("", |end| &after[end + 3..]);
         } else {

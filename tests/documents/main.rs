@@ -6,6 +6,7 @@ mod common;
 mod completion;
 mod face;
 mod layers;
+mod links;
 mod manual;
 mod packaging;
 mod promises;
