@@ -7,6 +7,7 @@
 pub mod block_receiver;
 pub mod connection;
 pub mod deadline;
+mod deferred_state;
 mod disconnect_reason;
 pub mod encryption;
 mod established;
@@ -14,7 +15,6 @@ mod events;
 pub mod fast;
 pub mod outbox;
 pub mod reader;
-mod remembered;
 pub mod roster;
 pub mod send_gate;
 mod stall;
@@ -59,7 +59,7 @@ type ShutdownSignal = std::convert::Infallible;
 pub const SLAB: usize = (256 + 4) * 1024;
 
 /// How long the cached sum of the peers' rates stays valid, in milliseconds.
-const FLOW_CACHE_MS: u64 = 100;
+const RATE_CACHE_MS: u64 = 100;
 
 /// What all connections of one torrent share.
 pub struct TorrentContext {
@@ -82,7 +82,7 @@ pub struct TorrentContext {
     /// The DSCP class of our packets.
     pub dscp: Dscp,
     /// The client name that we send to peers (BEP 10).
-    pub client: String,
+    pub client_name: String,
     /// The raw info dictionary, for peers that request it; empty until it is known.
     pub info: OnceLock<Vec<u8>>,
     /// The piece manager.
@@ -116,8 +116,8 @@ pub struct TorrentContext {
     pub super_seeding: OnceLock<super_seed::SuperSeeding>,
     started: Instant,
     /// Payload bytes per second from all peers, and when this sum was computed, in milliseconds of the torrent's clock.
-    flow: Counter,
-    flow_updated_at: Counter,
+    download_rate: Counter,
+    download_rate_updated_at: Counter,
 }
 
 /// The settings that are fixed before the first connection.
@@ -137,8 +137,8 @@ pub struct ContextSettings {
     pub bind: Bind,
     /// See [`TorrentContext::dscp`].
     pub dscp: Dscp,
-    /// See [`TorrentContext::client`].
-    pub client: String,
+    /// See [`TorrentContext::client_name`].
+    pub client_name: String,
     /// When the torrent started.
     pub started: Instant,
     /// See [`TorrentContext::throttle`].
@@ -147,7 +147,7 @@ pub struct ContextSettings {
 
 impl ContextSettings {
     /// The name and version of this client.
-    pub const CLIENT: &str = concat!("btsync ", env!("CARGO_PKG_VERSION"));
+    pub const CLIENT_NAME: &str = concat!("btsync ", env!("CARGO_PKG_VERSION"));
 }
 
 impl TorrentContext {
@@ -164,7 +164,7 @@ impl TorrentContext {
             is_fetching_metadata: settings.is_fetching_metadata,
             bind: settings.bind,
             dscp: settings.dscp,
-            client: settings.client,
+            client_name: settings.client_name,
             info: OnceLock::new(),
             pieces,
             roster: Roster::default(),
@@ -182,8 +182,8 @@ impl TorrentContext {
             super_seeding: OnceLock::new(),
             started: settings.started,
             connections: AtomicU32::new(0),
-            flow: Counter::default(),
-            flow_updated_at: Counter::default(),
+            download_rate: Counter::default(),
+            download_rate_updated_at: Counter::default(),
         })
     }
 
@@ -195,23 +195,27 @@ impl TorrentContext {
     /// The peer's share of the total download rate, 0 to 1; an equal share while its rate is unknown.
     pub fn share_of(&self, peer: &Peer, now: Duration) -> f64 {
         let equal = 1.0 / self.roster.count().max(1) as f64;
-        let flow = peer.rates.flow.get();
-        if flow == 0 {
+        let download_rate = peer.rates.download_rate.get();
+        if download_rate == 0 {
             return equal;
         }
         let ms = now.as_millis() as u64;
-        let found = self.flow_updated_at.get();
-        if ms >= found + FLOW_CACHE_MS && self.flow_updated_at.replace(found, ms) {
-            let flows =
-                self.roster.all().into_iter().filter(|peer| peer.can_request()).map(|peer| peer.rates.flow.get());
-            self.flow.set(flows.sum());
+        let found = self.download_rate_updated_at.get();
+        if ms >= found + RATE_CACHE_MS && self.download_rate_updated_at.replace(found, ms) {
+            let rates = self
+                .roster
+                .all()
+                .into_iter()
+                .filter(|peer| peer.can_request())
+                .map(|peer| peer.rates.download_rate.get());
+            self.download_rate.set(rates.sum());
         }
-        let all = self.flow.get().max(flow);
-        flow as f64 / all as f64
+        let all = self.download_rate.get().max(download_rate);
+        download_rate as f64 / all as f64
     }
 
     /// Bytes of the whole torrent that are still missing, for announces; one block's length while the size is unknown.
-    pub fn left(&self) -> u64 {
+    pub fn bytes_left(&self) -> u64 {
         if self.is_fetching_metadata { u64::from(BLOCK_SIZE) } else { self.pieces.missing() }
     }
 

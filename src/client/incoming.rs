@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::registry::{RegisteredTorrent, TorrentRegistry};
 use crate::peer::connection::HANDSHAKE_TIMEOUT;
-use crate::peer::encryption::PeerStream;
+use crate::peer::encryption::HandshakeStream;
 use crate::peer::{DisconnectReason, IncomingHandshake};
 use crate::strategy::eviction::{EvictionCandidate, EvictionLimiter, Handshake, Usefulness, evicted};
 use crate::types::{Encryption, PeerKey};
@@ -177,10 +177,10 @@ fn deliver(
 ) -> Result<(), DisconnectReason> {
     const ANOTHER: DisconnectReason = DisconnectReason::Handshake("another torrent");
     let swarms: Vec<_> = torrents.iter().map(|torrent| (torrent.info_hash, torrent.encryption)).collect();
-    let mut handshake = PeerStream::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT, received);
+    let mut handshake = HandshakeStream::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT, received);
     let meant = handshake.respond_for_any(&swarms)?;
     let swarm = handshake.read_info_hash()?;
-    let rest = handshake.finish();
+    let stream_state = handshake.finish();
     let torrent =
         torrents.iter().find(|torrent| torrent.info_hash == swarm && torrent.is_accepting()).ok_or(ANOTHER)?;
     match meant {
@@ -190,7 +190,7 @@ fn deliver(
     }
     // If this fails, the handshaker is about to disconnect it.
     if let Some(stream) = Arc::into_inner(stream) {
-        torrent.receive(stream, addr, Some(Box::new(IncomingHandshake { rest })));
+        torrent.receive(stream, addr, Some(Box::new(IncomingHandshake { stream_state })));
     }
     Ok(())
 }

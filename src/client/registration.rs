@@ -118,7 +118,7 @@ impl Registration {
         self.port = self.client.listen()?;
         if !self.is_active {
             self.is_active = true;
-            self.client.throttle.enter();
+            self.client.throttle.torrent_started();
         }
         self.torrent.set_accepting(true);
         Ok(self.port)
@@ -216,7 +216,7 @@ impl Drop for Registration {
         self.count(0);
         self.client.release_files(self.files);
         if self.is_active {
-            self.client.throttle.quit();
+            self.client.throttle.torrent_stopped();
         }
     }
 }

@@ -66,12 +66,12 @@ impl TcpDiag {
     }
 
     /// The acknowledged bytes of those written to `stream`; `None` if the kernel does not report them.
-    pub fn of(&self, stream: &TcpStream) -> Option<u64> {
-        self.look(stream).map(|look| look.acknowledged)
+    pub fn acknowledged_bytes(&self, stream: &TcpStream) -> Option<u64> {
+        self.tcp_info(stream).map(|tcp_info| tcp_info.acknowledged)
     }
 
     /// What the kernel knows about `stream`; `None` if it does not report that.
-    pub fn look(&self, stream: &TcpStream) -> Option<TcpInfo> {
+    pub fn tcp_info(&self, stream: &TcpStream) -> Option<TcpInfo> {
         let message = question(stream.local_addr().ok()?, stream.peer_addr().ok()?, bound_to(stream));
         let mut room = [0; ROOM];
         // Discard the response to an earlier request that failed.
@@ -152,23 +152,23 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let mut theirs = TcpStream::connect(SocketAddr::new(dial, port)).unwrap();
         let mut ours = listener.accept().unwrap().0;
-        assert_eq!(kernel.of(&ours), Some(0));
+        assert_eq!(kernel.acknowledged_bytes(&ours), Some(0));
         ours.set_nonblocking(true).unwrap();
         let mut written = 0;
         while let Ok(count) = ours.write(&[7; 8192]) {
             written += count as u64;
         }
-        let look = kernel.look(&ours).unwrap();
-        let arrived = look.acknowledged;
+        let tcp_info = kernel.tcp_info(&ours).unwrap();
+        let arrived = tcp_info.acknowledged;
         assert!((1..written).contains(&arrived), "{arrived} of {written}");
-        assert!((1..=written).contains(&look.queued), "{look:?}");
-        assert!(look.min_rtt <= look.rtt && look.rtt > Duration::ZERO, "{look:?}");
+        assert!((1..=written).contains(&tcp_info.queued), "{tcp_info:?}");
+        assert!(tcp_info.min_rtt <= tcp_info.rtt && tcp_info.rtt > Duration::ZERO, "{tcp_info:?}");
         let mut room = vec![0; 65536];
         let mut left = written;
         while left > 0 {
             left -= theirs.read(&mut room).unwrap() as u64;
         }
-        while kernel.of(&ours) != Some(written) {
+        while kernel.acknowledged_bytes(&ours) != Some(written) {
             std::thread::yield_now(); // the last acknowledgement may be in transit
         }
     }
@@ -187,7 +187,7 @@ mod tests {
         SockRef::from(&listener).bind_device(Some(b"lo")).unwrap();
         let _theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let ours = listener.accept().unwrap().0;
-        assert_eq!(TcpDiag::open().unwrap().of(&ours), Some(0));
+        assert_eq!(TcpDiag::open().unwrap().acknowledged_bytes(&ours), Some(0));
     }
 
     #[test]
@@ -201,9 +201,9 @@ mod tests {
             message.extend(&body);
             message.resize(message.len().next_multiple_of(4), 0);
         }
-        let look = answer(&message).unwrap();
-        assert_eq!((look.acknowledged, look.queued), (77, 0));
-        assert_eq!((look.rtt.as_micros(), look.min_rtt.as_micros()), (0x0101_0101, 0x0202_0202));
+        let tcp_info = answer(&message).unwrap();
+        assert_eq!((tcp_info.acknowledged, tcp_info.queued), (77, 0));
+        assert_eq!((tcp_info.rtt.as_micros(), tcp_info.min_rtt.as_micros()), (0x0101_0101, 0x0202_0202));
         assert!((0..message.len()).all(|length| answer(&message[..length]).is_none()));
         message[4] = 2;
         assert_eq!(answer(&message), None, "an error");

@@ -146,7 +146,7 @@ impl<'a> BlockReceiver<'a> {
     fn unrequested_bytes(&mut self) -> u64 {
         let bytes = self.blocks.iter().map(|(block, _)| u64::from(block.length)).sum();
         self.received += bytes;
-        self.received.saturating_sub(self.peer.rates.requested.get()).min(bytes)
+        self.received.saturating_sub(self.peer.rates.bytes_requested.get()).min(bytes)
     }
 
     /// Counts the received blocks. Returns whether any of them had been requested: only those extend the requests' deadline.
@@ -165,7 +165,7 @@ impl<'a> BlockReceiver<'a> {
                 }
             }
             requests.received(now, blocks, bytes);
-            self.peer.rates.flow.set(requests.flow().unwrap_or_default() as u64);
+            self.peer.rates.download_rate.set(requests.flow().unwrap_or_default() as u64);
             if requests.next_deadline() < deadline {
                 self.peer.requesting.deadline_moved.notify_all(); // earlier than the deadline thread expects
             }
@@ -274,8 +274,8 @@ impl<'a> BlockReceiver<'a> {
         }
         let verdict = self.context.pieces.settle(piece, is_valid);
         if !is_valid {
-            let restored = verdict.restored > 0;
-            self.context.report(PeerEvent::PieceFailed { piece, senders: verdict.senders, restored });
+            let has_resumed_blocks = verdict.restored > 0;
+            self.context.report(PeerEvent::PieceFailed { piece, senders: verdict.senders, has_resumed_blocks });
             refill_idle_peers(self.context);
             return Ok(());
         }

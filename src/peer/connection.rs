@@ -17,8 +17,8 @@ use socket2::SockRef;
 use crate::mse::Ciphers;
 use crate::net::bind;
 pub use crate::peer::disconnect_reason::DisconnectReason;
-use crate::peer::encryption::{PeerStream, StreamState};
-use crate::peer::established::{EstablishedConnection, opening};
+use crate::peer::encryption::{HandshakeStream, StreamState};
+use crate::peer::established::{EstablishedConnection, first_messages};
 use crate::peer::outbox::{Inbox, WriterCommand, outbox};
 use crate::peer::reader::Reader;
 use crate::peer::roster::{Admission, refill_idle_peers};
@@ -38,7 +38,7 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where a connection comes from: we dialled it, we accepted it (with the bytes read so far), or it continues from the metadata
 /// phase.
 enum ConnectionOrigin {
-    Outgoing { opening: DialMode, timeout: Duration },
+    Outgoing { dial_mode: DialMode, timeout: Duration },
     Incoming(Option<Box<IncomingHandshake>>),
     Established(Box<EstablishedConnection>),
 }
@@ -61,7 +61,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Dials `addr` on a new thread, with `opening` as the kind of handshake; the outcome is reported under `key`. The system
+    /// Dials `addr` on a new thread, with `dial_mode` as the kind of handshake; the outcome is reported under `key`. The system
     /// has `timeout` to connect.
     ///
     /// # Errors
@@ -70,11 +70,11 @@ impl Connection {
         context: &Arc<TorrentContext>,
         key: PeerKey,
         addr: SocketAddr,
-        opening: DialMode,
+        dial_mode: DialMode,
         timeout: Duration,
     ) -> io::Result<Connection> {
         let socket = context.bind.outgoing_socket(addr)?;
-        Connection::spawn(context, key, addr, socket.into(), ConnectionOrigin::Outgoing { opening, timeout })
+        Connection::spawn(context, key, addr, socket.into(), ConnectionOrigin::Outgoing { dial_mode, timeout })
     }
 
     /// Serves an incoming connection on a new thread; `received` is its handshake, if that has been read already.
@@ -180,8 +180,8 @@ fn run_connection(
         ConnectionOrigin::Established(established) => *established,
         origin => {
             let incoming = matches!(origin, ConnectionOrigin::Incoming(_));
-            let (theirs, rest) = shake_hands(context, addr, stream, received, origin)?;
-            EstablishedConnection { theirs, incoming, rest, before: None }
+            let (theirs, stream_state) = shake_hands(context, addr, stream, received, origin)?;
+            EstablishedConnection { theirs, incoming, stream_state, before: None }
         }
     };
     exchange_messages(context, key, addr, stream, dismissed, established)
@@ -208,14 +208,14 @@ fn shake_hands(
     let dht = context.dht_port.load(Ordering::Acquire) != 0;
     let ours = Handshake::ours(context.info_hash, context.peer_id, dht);
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-    let mut peer_stream = PeerStream::new(stream, deadline, received);
+    let mut peer_stream = HandshakeStream::new(stream, deadline, received);
     match origin {
-        ConnectionOrigin::Outgoing { opening, .. } => {
-            peer_stream.initiate(opening, context.encryption, &ours).map_err(unanswered)?;
+        ConnectionOrigin::Outgoing { dial_mode, .. } => {
+            peer_stream.initiate(dial_mode, context.encryption, &ours).map_err(unanswered)?;
         }
         ConnectionOrigin::Incoming(None) => peer_stream.respond(context.encryption, context.info_hash)?,
         ConnectionOrigin::Incoming(Some(handshake)) => {
-            peer_stream = PeerStream::resume(stream, deadline, received, handshake.rest);
+            peer_stream = HandshakeStream::resume(stream, deadline, received, handshake.stream_state);
         }
         ConnectionOrigin::Established(_) => {} // never happens: `run_connection` handles it
     }
@@ -231,11 +231,11 @@ fn shake_hands(
     if theirs.peer_id == context.peer_id {
         return Err(DisconnectReason::Ourselves);
     }
-    let rest = peer_stream.finish();
+    let stream_state = peer_stream.finish();
     let prepared =
         stream.set_read_timeout(Some(SILENCE_TIMEOUT)).and_then(|()| stream.set_write_timeout(Some(WRITE_STALL)));
     prepared.map_err(|e| DisconnectReason::io(&e))?;
-    Ok((theirs, rest))
+    Ok((theirs, stream_state))
 }
 
 /// A peer that closes or stays silent while we wait for its handshake may accept another kind of handshake.
@@ -257,7 +257,7 @@ fn exchange_messages(
     dismissed: Arc<Flag>,
     established: EstablishedConnection,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
-    let EstablishedConnection { theirs, incoming, rest, before } = established;
+    let EstablishedConnection { theirs, incoming, stream_state, before } = established;
     let (outbox, inbox) = outbox();
     let mut peer = Peer::new(key, addr, incoming, &theirs, context.now(), stream.clone(), outbox);
     let was_kept = before.is_some();
@@ -265,7 +265,7 @@ fn exchange_messages(
         peer = peer.with_state_of(&before);
     }
     peer.lifecycle.dismissed = dismissed;
-    peer.encrypted = Flag::new(rest.ciphers.is_some());
+    peer.encrypted = Flag::new(stream_state.ciphers.is_some());
     let peer = Arc::new(peer);
     match context.roster.admit(&peer, context.peer_id, context.now()) {
         Admission::Admitted => {}
@@ -279,9 +279,9 @@ fn exchange_messages(
         .join(key)
         .filter(|_| !context.active_super_seed().is_some_and(|super_seeding| super_seeding.join(context, key)));
     context.report(PeerEvent::Connected { key, addr, incoming });
-    let opening = opening(context, &peer, have.as_deref(), was_kept);
-    let rest = run_threads(context, &peer, stream, rest, &inbox, opening)?;
-    Ok(Box::new(EstablishedConnection { theirs, incoming, rest, before: Some(peer) }))
+    let first_messages = first_messages(context, &peer, have.as_deref(), was_kept);
+    let stream_state = run_threads(context, &peer, stream, stream_state, &inbox, first_messages)?;
+    Ok(Box::new(EstablishedConnection { theirs, incoming, stream_state, before: Some(peer) }))
 }
 
 /// Runs the three threads, with the current one as the reader. If the connection itself did not end, returns the received bytes
@@ -290,18 +290,19 @@ fn run_threads(
     context: &Arc<TorrentContext>,
     peer: &Arc<Peer>,
     stream: &Arc<TcpStream>,
-    rest: StreamState,
+    stream_state: StreamState,
     inbox: &Inbox,
-    opening: Vec<u8>,
+    first_messages: Vec<u8>,
 ) -> Result<StreamState, DisconnectReason> {
-    let (sending, receiving) = rest.ciphers.map_or((None, None), |both| (Some(both.sending), Some(both.receiving)));
+    let (sending, receiving) =
+        stream_state.ciphers.map_or((None, None), |both| (Some(both.sending), Some(both.receiving)));
     let thread = |name: &str| Builder::new().name(format!("{name} {:?}", peer.key)).stack_size(STACK);
     std::thread::scope(|scope| {
         let mut ending = EndOnDrop { peer, keep_open: false };
         let writer = thread("write").spawn_scoped(scope, move || {
             let mut closing = ShutdownOnDrop { peer, keep_open: false };
             let mut writer = Writer::new(context, peer, stream, sending);
-            let ended = writer.run(inbox, opening);
+            let ended = writer.run(inbox, first_messages);
             closing.keep_open = matches!(ended, Ok(WriterExit::Detached));
             if let Err(error) = &ended {
                 log::debug!("{}: {error}", peer.addr);
@@ -320,12 +321,12 @@ fn run_threads(
         if context.is_stopping() {
             return Err(DisconnectReason::Closed);
         }
-        let mut reader = Reader::new(context, peer, stream, rest.early, receiving, &watch_deadlines);
+        let mut reader = Reader::new(context, peer, stream, stream_state.unparsed, receiving, &watch_deadlines);
         let why = reader.run();
         if peer.has_overrun() {
             return Err(DisconnectReason::QueueOverrun);
         }
-        let Some((early, receiving)) =
+        let Some((unparsed, receiving)) =
             Some(reader).filter(|_| why == DisconnectReason::Kept).and_then(Reader::into_rest)
         else {
             return Err(why);
@@ -334,7 +335,7 @@ fn run_threads(
         let sending = writer.join().ok().flatten().ok_or(why)?;
         ending.keep_open = true;
         let ciphers = sending.zip(receiving).map(|(sending, receiving)| Ciphers { sending, receiving });
-        Ok(StreamState { early, ciphers })
+        Ok(StreamState { unparsed, ciphers })
     })
 }
 
@@ -347,7 +348,7 @@ struct LeaveOnDrop<'a> {
 impl Drop for LeaveOnDrop<'_> {
     fn drop(&mut self) {
         self.context.roster.remove(self.key);
-        self.context.throttle.leave(self.key);
+        self.context.throttle.remove_peer(self.key);
         self.context.pieces.leave(self.key);
         if let Some(super_seeding) = self.context.active_super_seed() {
             super_seeding.leave(self.context, self.key);

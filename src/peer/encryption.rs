@@ -28,13 +28,13 @@ impl Encryption {
 }
 
 /// A connection during its handshake.
-pub struct PeerStream<'a> {
+pub struct HandshakeStream<'a> {
     stream: &'a TcpStream,
     deadline: Instant,
     /// Set once any byte has arrived.
     received: &'a AtomicBool,
     /// Received and decrypted bytes that have not been parsed yet.
-    early: Vec<u8>,
+    unparsed: Vec<u8>,
     /// Set once the two sides have agreed on them; `None` before that, and on a plain connection.
     ciphers: Option<Ciphers>,
 }
@@ -43,16 +43,16 @@ pub struct PeerStream<'a> {
 #[derive(Debug, Default)]
 pub struct StreamState {
     /// Decrypted bytes that followed the handshake.
-    pub early: Vec<u8>,
+    pub unparsed: Vec<u8>,
     /// The ciphers for everything that follows; `None` on a plain connection.
     pub ciphers: Option<Ciphers>,
 }
 
-impl<'a> PeerStream<'a> {
+impl<'a> HandshakeStream<'a> {
     /// A connection on which nothing has been sent or received. The handshake must finish by `deadline`; `received` is set once
     /// any byte arrives.
-    pub fn new(stream: &'a TcpStream, deadline: Instant, received: &'a AtomicBool) -> PeerStream<'a> {
-        PeerStream { stream, deadline, received, early: Vec::new(), ciphers: None }
+    pub fn new(stream: &'a TcpStream, deadline: Instant, received: &'a AtomicBool) -> HandshakeStream<'a> {
+        HandshakeStream { stream, deadline, received, unparsed: Vec::new(), ciphers: None }
     }
 
     /// A connection on which the other side's handshake, or the start of it, has been received elsewhere.
@@ -60,10 +60,10 @@ impl<'a> PeerStream<'a> {
         stream: &'a TcpStream,
         deadline: Instant,
         received: &'a AtomicBool,
-        rest: StreamState,
-    ) -> PeerStream<'a> {
+        stream_state: StreamState,
+    ) -> HandshakeStream<'a> {
         received.store(true, Ordering::Relaxed);
-        PeerStream { stream, deadline, received, early: rest.early, ciphers: rest.ciphers }
+        HandshakeStream { stream, deadline, received, unparsed: stream_state.unparsed, ciphers: stream_state.ciphers }
     }
 
     /// The initiator's part: sends our handshake, in plain text or as the first payload after a key exchange.
@@ -105,7 +105,7 @@ impl<'a> PeerStream<'a> {
     /// encrypted handshake names. A plain handshake names its torrent later; the caller then checks that torrent's policy.
     ///
     /// # Errors
-    /// As [`PeerStream::respond`], if the other side starts in a way that all policies rule out.
+    /// As [`HandshakeStream::respond`], if the other side starts in a way that all policies rule out.
     pub fn respond_for_any(
         &mut self,
         torrents: &[(InfoHash, Encryption)],
@@ -127,7 +127,7 @@ impl<'a> PeerStream<'a> {
             if torrents.iter().all(|(_, policy)| *policy == Encryption::Require) {
                 return Err(DisconnectReason::Handshake("not encrypted"));
             }
-            self.early.extend_from_slice(begun);
+            self.unparsed.extend_from_slice(begun);
             return Ok(None);
         }
         let encrypted = |&(swarm, policy): &(InfoHash, Encryption)| policy.methods().map(|methods| (swarm, methods));
@@ -154,7 +154,7 @@ impl<'a> PeerStream<'a> {
     /// If it does not arrive in time, or if it is not a handshake.
     pub fn read_info_hash(&mut self) -> Result<InfoHash, DisconnectReason> {
         self.fill(handshake::INFO_HASH_END)?;
-        self.early.first_chunk().and_then(Handshake::decode_info_hash).ok_or(OTHER_PROTOCOL)
+        self.unparsed.first_chunk().and_then(Handshake::decode_info_hash).ok_or(OTHER_PROTOCOL)
     }
 
     /// Receives the other side's handshake, or the rest of it.
@@ -163,26 +163,26 @@ impl<'a> PeerStream<'a> {
     /// If it does not arrive in time, or if it is not a handshake.
     pub fn read_handshake(&mut self) -> Result<Handshake, DisconnectReason> {
         self.fill(handshake::LENGTH)?;
-        let theirs = self.early.first_chunk().and_then(Handshake::decode).ok_or(OTHER_PROTOCOL)?;
-        self.early.drain(..handshake::LENGTH);
+        let theirs = self.unparsed.first_chunk().and_then(Handshake::decode).ok_or(OTHER_PROTOCOL)?;
+        self.unparsed.drain(..handshake::LENGTH);
         Ok(theirs)
     }
 
-    /// Receives until `early` holds `length` bytes of the handshake.
+    /// Receives until `unparsed` holds `length` bytes of the handshake.
     fn fill(&mut self, length: usize) -> Result<(), DisconnectReason> {
-        while self.early.len() < length {
-            if detect_plaintext(&self.early) == Some(false) {
+        while self.unparsed.len() < length {
+            if detect_plaintext(&self.unparsed) == Some(false) {
                 return Err(OTHER_PROTOCOL);
             }
             let mut bytes = [0; handshake::LENGTH];
-            let missing = length - self.early.len();
+            let missing = length - self.unparsed.len();
             let room = bytes.get_mut(..missing).unwrap_or_default();
             let n = self.read(room)?;
             let news = room.get_mut(..n).unwrap_or_default();
             if let Some(ciphers) = &mut self.ciphers {
                 ciphers.receiving.apply(news);
             }
-            self.early.extend_from_slice(news);
+            self.unparsed.extend_from_slice(news);
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl<'a> PeerStream<'a> {
 
     /// The state to continue with after the handshakes.
     pub fn finish(self) -> StreamState {
-        StreamState { early: self.early, ciphers: self.ciphers }
+        StreamState { unparsed: self.unparsed, ciphers: self.ciphers }
     }
 
     /// Reads once for the key exchange, and sends its answer.
@@ -220,7 +220,7 @@ impl<'a> PeerStream<'a> {
 
     fn apply_outcome(&mut self, agreed: Option<MseOutcome>) {
         if let Some(agreed) = agreed {
-            self.early = agreed.initial;
+            self.unparsed = agreed.initial;
             self.ciphers = agreed.ciphers;
         }
     }

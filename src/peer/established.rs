@@ -22,7 +22,7 @@ pub struct EstablishedConnection {
     /// Whether the peer connected to us.
     pub incoming: bool,
     /// The received bytes that have not been parsed, and the ciphers for what follows.
-    pub rest: StreamState,
+    pub stream_state: StreamState,
     /// The peer's state in the metadata phase, if the connection comes from there.
     pub before: Option<Arc<Peer>>,
 }
@@ -35,7 +35,7 @@ impl Peer {
         self.extensions.version.clone_from(&before.extensions.version);
         self.extensions.upload_only.set(before.extensions.upload_only.is_set());
         self.extensions.listen_port.store(before.extensions.listen_port.load(Ordering::Acquire), Ordering::Release);
-        self.requesting.asked_metadata.set(before.requesting.asked_metadata.get());
+        self.requesting.outstanding_metadata.set(before.requesting.outstanding_metadata.get());
         for (id, before) in [
             (&self.extensions.metadata_id, &before.extensions.metadata_id),
             (&self.extensions.pex_id, &before.extensions.pex_id),
@@ -49,7 +49,7 @@ impl Peer {
 
 /// The messages right after our handshake: the pieces that we have, and the extension handshake (BEP 10). On a connection from
 /// the metadata phase, in which the peer was told that we have nothing, only what has changed.
-pub(crate) fn opening(context: &TorrentContext, peer: &Peer, have: Option<&[u8]>, was_kept: bool) -> Vec<u8> {
+pub(crate) fn first_messages(context: &TorrentContext, peer: &Peer, have: Option<&[u8]>, was_kept: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     let have = have.filter(|_| !context.is_fetching_metadata); // the number of pieces is unknown
     let bits = have.and_then(|have| Bitfield::from_wire(have, context.pieces.count()));
@@ -58,16 +58,18 @@ pub(crate) fn opening(context: &TorrentContext, peer: &Peer, have: Option<&[u8]>
         Some(bits) if was_kept && bits.count() <= MAX_HAVES => {
             bits.iter().for_each(|piece: PieceIndex| message::have(&mut bytes, piece));
         }
-        Some(bits) if was_kept || !peer.extensions.fast || !whole => message::bitfield(&mut bytes, bits.as_bytes()),
-        None if was_kept || !peer.extensions.fast => {}
+        Some(bits) if was_kept || !peer.extensions.supports_fast || !whole => {
+            message::bitfield(&mut bytes, bits.as_bytes())
+        }
+        None if was_kept || !peer.extensions.supports_fast => {}
         _ => message::have_all_or_none(&mut bytes, whole), // BEP 6 requires one of them with a fast peer
     }
-    if peer.extensions.extended {
+    if peer.extensions.supports_extensions {
         message::extended(&mut bytes, HANDSHAKE_ID, &peer.extension_handshake(context));
     }
     match context.dht_port.load(Ordering::Acquire) {
         0 => {}
-        port if peer.extensions.dht && !was_kept => message::port(&mut bytes, port),
+        port if peer.extensions.is_dht_node && !was_kept => message::port(&mut bytes, port),
         _ => {}
     }
     bytes

@@ -55,7 +55,7 @@ pub enum PeerEvent {
         /// The connections that sent blocks of it; some may have ended.
         senders: Vec<PeerKey>,
         /// Whether it contains blocks from an earlier run, whose senders are unknown.
-        restored: bool,
+        has_resumed_blocks: bool,
     },
     /// A piece that failed before has now passed its hash check, which shows who sent the wrong blocks.
     CorruptSendersFound {
@@ -128,7 +128,7 @@ pub enum TorrentCommand {
 #[derive(Debug)]
 pub struct IncomingHandshake {
     /// The handshake in plain text, at least up to the info-hash, and the ciphers for what follows.
-    pub rest: StreamState,
+    pub stream_state: StreamState,
 }
 
 /// An accepted connection, on its way to its torrent.

@@ -16,7 +16,7 @@ impl Peer {
     /// Tells a fast peer that these requests will not be answered. BEP 3 has no message for that, so other peers are told
     /// nothing. Returns false if far too many rejects wait.
     pub fn send_rejects(&self, blocks: Vec<BlockRequest>) -> bool {
-        if !self.extensions.fast || blocks.is_empty() {
+        if !self.extensions.supports_fast || blocks.is_empty() {
             return true;
         }
         let count = blocks.len() as u32;
@@ -36,7 +36,7 @@ impl Peer {
             upload_only,
             metadata_size,
             pex: context.pex,
-            client: &context.client,
+            client: &context.client_name,
         }
         .encode()
     }
@@ -45,7 +45,7 @@ impl Peer {
     /// extension handshake if the peer supports those.
     pub fn send_upload_only(&self, context: &TorrentContext) {
         match self.extensions.upload_only_id.load(Ordering::Acquire) {
-            0 if self.extensions.extended => {
+            0 if self.extensions.supports_extensions => {
                 self.send(WriterCommand::Extended(HANDSHAKE_ID, self.extension_handshake(context)));
             }
             0 => {}

@@ -18,8 +18,8 @@ use std::sync::atomic::Ordering;
 use crate::mse::Rc4;
 use crate::peer::block_receiver::{BlockReceiver, BlocksOutcome};
 use crate::peer::connection::DisconnectReason;
+use crate::peer::deferred_state::MAX_BITFIELD;
 use crate::peer::outbox::WriterCommand;
-use crate::peer::remembered::MAX_BITFIELD;
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::state::Peer;
 use crate::peer::{PeerEvent, TorrentContext, throttle};
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
             block_receiver: BlockReceiver::new(context, peer),
             watch_deadlines: Some(watch_deadlines),
             cipher,
-            deferred: DeferredMessages::new(&context.remembered, peer.extensions.fast),
+            deferred: DeferredMessages::new(&context.remembered, peer.extensions.supports_fast),
         }
     }
 
@@ -183,12 +183,12 @@ impl<'a> Reader<'a> {
                     self.block_receiver.note(block, end - data.len()..end);
                 }
                 Message::Request(block) => self.handle_request(block)?,
-                Message::Reject(block) if self.peer.extensions.fast => self.rejected.push(block),
+                Message::Reject(block) if self.peer.extensions.supports_fast => self.rejected.push(block),
                 Message::Choke => {
                     // Blocks received before the choke are good and need not be requested again.
                     self.take_blocks(bytes)?;
                     self.count_useless(CHOKE)?;
-                    self.choked();
+                    self.on_choked();
                 }
                 other => self.handle_message(&other)?,
             }
@@ -211,9 +211,9 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    fn choked(&mut self) {
+    fn on_choked(&mut self) {
         if !self.peer.choking.peer_choking.is_set() {
-            self.peer.choked(self.context);
+            self.peer.on_choked(self.context);
             refill_idle_peers(self.context);
         }
     }
@@ -277,9 +277,9 @@ impl<'a> Reader<'a> {
                     peer.send(WriterCommand::Withdraw(*block));
                 }
             }
-            Message::Extended(id, payload) => self.extended(*id, payload)?,
-            Message::Port(port) => self.node(*port)?,
-            fast if fast.is_fast() && !peer.extensions.fast => {
+            Message::Extended(id, payload) => self.handle_extended(*id, payload)?,
+            Message::Port(port) => self.handle_port(*port)?,
+            fast if fast.is_fast() && !peer.extensions.supports_fast => {
                 return Err(DisconnectReason::ProtocolViolation(
                     "a message of the fast extension, which was not agreed on",
                 ));
@@ -344,7 +344,7 @@ impl<'a> Reader<'a> {
         // Requests made while we choke are refused, except for the allowed fast pieces (BEP 6).
         if !self.peer.choking.am_choking.is_set() || self.use_allowed_fast(&block) {
             self.requested.push(block);
-        } else if self.peer.extensions.fast {
+        } else if self.peer.extensions.supports_fast {
             self.refused.push(block);
         }
         Ok(())

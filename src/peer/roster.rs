@@ -127,7 +127,7 @@ pub fn refill_idle_peers(context: &TorrentContext) {
         return;
     }
     let mut peers = context.roster.all();
-    peers.sort_by_key(|peer| peer.rates.flow.get() == 0);
+    peers.sort_by_key(|peer| peer.rates.download_rate.get() == 0);
     for peer in peers {
         peer.refresh_interest(context);
         if peer.can_request_any() && peer.requesting.pipeline.lock().is_empty() {

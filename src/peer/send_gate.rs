@@ -19,7 +19,7 @@ pub struct SendGate {
     /// While we download: the limit on unacknowledged bytes, how many may be sent now, and until when to wait if none may.
     window: Window,
     max_bytes: u64,
-    held_until: Option<Instant>,
+    check_again_at: Option<Instant>,
     /// The number of acknowledged bytes when the window was last full, and since when it has been the same.
     stalled: Option<(u64, Instant)>,
 }
@@ -27,7 +27,7 @@ pub struct SendGate {
 impl Default for SendGate {
     fn default() -> SendGate {
         let (window, waited) = (Window::default(), Duration::ZERO);
-        SendGate { ready: false, waited, window, max_bytes: u64::MAX, held_until: None, stalled: None }
+        SendGate { ready: false, waited, window, max_bytes: u64::MAX, check_again_at: None, stalled: None }
     }
 }
 
@@ -44,16 +44,16 @@ impl SendGate {
 
     /// Until when there is no need to check again; `None` if the writer may check now.
     pub fn waits_until(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
-        self.held_until.filter(|until| now() < *until)
+        self.check_again_at.filter(|until| now() < *until)
     }
 
     /// The same, but also if that time has passed.
     pub fn until(&self) -> Option<Instant> {
-        self.held_until
+        self.check_again_at
     }
 
     /// Blocks are written now; returns how long the kernel made us wait.
-    pub fn spend(&mut self) -> Duration {
+    pub fn close(&mut self) -> Duration {
         self.ready = false;
         std::mem::take(&mut self.waited)
     }
@@ -64,34 +64,34 @@ impl SendGate {
     ///
     /// # Errors
     /// If the peer has taken nothing for as long as a write may take.
-    pub fn find(
+    pub fn wait_for_room(
         &mut self,
         context: &TorrentContext,
         peer: &Peer,
         stream: &TcpStream,
         slab: &mut Option<PooledSlab>,
     ) -> io::Result<()> {
-        (self.held_until, self.max_bytes) = (None, u64::MAX);
+        (self.check_again_at, self.max_bytes) = (None, u64::MAX);
         let uplink = &context.throttle.uplink;
         if uplink.is_downloading()
-            && let Some(look) = uplink.look(stream)
+            && let Some(tcp_info) = uplink.tcp_info(stream)
         {
-            peer.requesting.pipeline.lock().set_path(look.rtt);
-            match self.window.ask(context.now(), look) {
+            peer.requesting.pipeline.lock().set_path(tcp_info.rtt);
+            match self.window.ask(context.now(), tcp_info) {
                 WindowGrant::Go(bytes) => self.max_bytes = bytes,
                 WindowGrant::Wait(pause) => {
                     let now = Instant::now();
-                    self.held_until = Some(now + pause);
-                    return self.note(look.acknowledged, now);
+                    self.check_again_at = Some(now + pause);
+                    return self.note_full(tcp_info.acknowledged, now);
                 }
             }
         }
         self.stalled = None;
-        self.poll(stream, slab)
+        self.wait_writable(stream, slab)
     }
 
     /// The window is full, with this many bytes acknowledged. Fails if that number has not grown for [`WRITE_TIMEOUT`].
-    fn note(&mut self, acknowledged: u64, now: Instant) -> io::Result<()> {
+    fn note_full(&mut self, acknowledged: u64, now: Instant) -> io::Result<()> {
         let same = self.stalled.filter(|(before, _)| *before == acknowledged);
         let (_, since) = *self.stalled.insert(same.unwrap_or((acknowledged, now)));
         if now.duration_since(since) < WRITE_TIMEOUT { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
@@ -99,7 +99,7 @@ impl SendGate {
 
     /// Waits until few of the written bytes are left in the kernel. A blocking write would not wait for that: the kernel fills
     /// up the last of its 64 KiB buffers, whatever `TCP_NOTSENT_LOWAT` says.
-    fn poll(&mut self, stream: &TcpStream, slab: &mut Option<PooledSlab>) -> io::Result<()> {
+    fn wait_writable(&mut self, stream: &TcpStream, slab: &mut Option<PooledSlab>) -> io::Result<()> {
         let begun = Instant::now();
         if !is_writable_within(stream, Duration::ZERO)? {
             *slab = None;

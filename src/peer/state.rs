@@ -100,7 +100,7 @@ impl Peer {
 
     /// The bytes, payload or not, that the peer's TCP has acknowledged, if `kernel` provides the figure.
     pub fn acknowledged(&self, kernel: &TcpDiag) -> Option<u64> {
-        kernel.of(&self.stream)
+        kernel.acknowledged_bytes(&self.stream)
     }
 
     /// Ends the connection because we want nothing more from the peer: its threads exit, and received bytes are not read any
@@ -221,12 +221,12 @@ impl Peer {
 
     /// The peer chokes us: the requests are lost, and other peers can get their blocks. A fast peer (BEP 6) rejects requests
     /// one by one, so only those that have not been written yet are lost.
-    pub fn choked(&self, context: &TorrentContext) {
+    pub fn on_choked(&self, context: &TorrentContext) {
         self.choking.peer_choking.set(true);
         let lost = {
             let _only = self.requesting.refilling.lock();
             let mut requests = self.requesting.pipeline.lock();
-            if self.extensions.fast { requests.pause() } else { requests.drain() }
+            if self.extensions.supports_fast { requests.pause() } else { requests.drain() }
         };
         context.pieces.release(self.key, &lost);
     }
@@ -287,7 +287,7 @@ impl Peer {
                 self.requesting.deadline_moved.notify_all();
             }
         }
-        if !batch.is_empty() && !self.requesting.asking.swap(true) {
+        if !batch.is_empty() && !self.requesting.requests_announced.swap(true) {
             self.send(WriterCommand::SendRequests);
         }
     }
@@ -305,12 +305,12 @@ impl Peer {
 
     /// Takes the requests to write now, oldest first, and starts their timeouts. For the writer.
     pub fn take_requests(&self, now: Duration, out: &mut Vec<BlockRequest>) {
-        self.requesting.asking.set(false); // first: requests added later are announced again
+        self.requesting.requests_announced.set(false); // first: requests added later are announced again
         let old = out.len();
         if self.requesting.pipeline.lock().take_unwritten(now, out) {
             self.requesting.deadline_moved.notify_all();
         }
         let bytes = out[old..].iter().map(|block| u64::from(block.length)).sum();
-        self.rates.requested.add(bytes);
+        self.rates.bytes_requested.add(bytes);
     }
 }

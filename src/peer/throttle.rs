@@ -12,7 +12,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::peer::state::Peer;
-use crate::peer::uplink::Uplink;
+use crate::peer::uplink::UplinkState;
 use crate::peer::{SLAB, TorrentContext};
 use crate::storage::{PooledSlab, SlabPool};
 use crate::strategy::rate_limiter::{Direction, Grant, Limits, RateLimiter};
@@ -40,7 +40,7 @@ pub struct Throttle {
     /// Buffers for the blocks to send.
     slabs: SlabPool,
     /// What writers check before they send a block.
-    pub uplink: Uplink,
+    pub uplink: UplinkState,
 }
 
 impl Default for Throttle {
@@ -56,7 +56,7 @@ impl Default for Throttle {
             torrents,
             next_key,
             slabs,
-            uplink: Uplink::default(),
+            uplink: UplinkState::default(),
         }
     }
 }
@@ -75,12 +75,12 @@ impl Throttle {
     }
 
     /// Another torrent starts to transfer data.
-    pub fn enter(&self) {
+    pub fn torrent_started(&self) {
         self.torrents.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A torrent no longer transfers data.
-    pub fn quit(&self) {
+    pub fn torrent_stopped(&self) {
         self.torrents.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -136,7 +136,7 @@ impl Throttle {
     }
 
     /// Removes a connection that has ended from the limiter.
-    pub fn leave(&self, key: PeerKey) {
+    pub fn remove_peer(&self, key: PeerKey) {
         self.limiter.lock().leave(self.started.elapsed(), key);
     }
 }

@@ -14,7 +14,7 @@ use crate::util::descriptors::is_shortage;
 const DOWNLOADING_LASTS: Duration = Duration::from_secs(3);
 
 /// See the module's documentation.
-pub struct Uplink {
+pub struct UplinkState {
     started: Instant,
     /// When a block was last received or requested, in milliseconds since `started` plus one; 0 for never.
     downloaded: AtomicU64,
@@ -32,13 +32,13 @@ enum Kernel {
     Silent,
 }
 
-impl Default for Uplink {
-    fn default() -> Uplink {
-        Uplink { started: Instant::now(), downloaded: AtomicU64::new(0), kernel: Mutex::default() }
+impl Default for UplinkState {
+    fn default() -> UplinkState {
+        UplinkState { started: Instant::now(), downloaded: AtomicU64::new(0), kernel: Mutex::default() }
     }
 }
 
-impl Uplink {
+impl UplinkState {
     /// Notes that a block was received or requested.
     pub fn note_download(&self) {
         self.downloaded.store(self.started.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
@@ -53,7 +53,7 @@ impl Uplink {
     }
 
     /// The kernel's figures for `stream`, if available.
-    pub fn look(&self, stream: &TcpStream) -> Option<TcpInfo> {
+    pub fn tcp_info(&self, stream: &TcpStream) -> Option<TcpInfo> {
         let mut kernel = self.kernel.lock();
         if matches!(*kernel, Kernel::Closed) {
             *kernel = match TcpDiag::open() {
@@ -63,7 +63,7 @@ impl Uplink {
             };
         }
         match &*kernel {
-            Kernel::Open(open) => open.look(stream),
+            Kernel::Open(open) => open.tcp_info(stream),
             Kernel::Closed | Kernel::Silent => None,
         }
     }

@@ -97,12 +97,12 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Works until the connection or only its threads end. Sends `opening` first.
+    /// Works until the connection or only its threads end. Sends `first_messages` first.
     ///
     /// # Errors
     /// If the socket does not take what is written.
-    pub fn run(&mut self, outbox: &Inbox, opening: Vec<u8>) -> io::Result<WriterExit> {
-        self.head = opening;
+    pub fn run(&mut self, outbox: &Inbox, first_messages: Vec<u8>) -> io::Result<WriterExit> {
+        self.head = first_messages;
         self.limit_unsent();
         loop {
             if self.is_idle() {
@@ -123,7 +123,7 @@ impl<'a> Writer<'a> {
             }
             if self.may_serve() && !self.send_gate.is_ready() {
                 self.send_messages()?;
-                self.send_gate.find(self.context, self.peer, self.stream, &mut self.slab)?;
+                self.send_gate.wait_for_room(self.context, self.peer, self.stream, &mut self.slab)?;
                 continue; // messages queued meanwhile leave before the next block
             }
             self.write()?;
@@ -256,7 +256,7 @@ impl<'a> Writer<'a> {
         let Some(at) = self.queue.iter().position(|b| *b == block) else { return };
         self.queue.remove(at);
         self.peer.serving.queued_requests.sub(1);
-        if self.peer.extensions.fast {
+        if self.peer.extensions.supports_fast {
             message::reject(&mut self.head, block);
         }
     }
@@ -268,7 +268,7 @@ impl<'a> Writer<'a> {
         let (peer, head) = (self.peer, &mut self.head);
         self.queue.retain(|block| {
             let stays = peer.requesting.allowed.is_granted(block.piece);
-            if peer.extensions.fast && !stays {
+            if peer.extensions.supports_fast && !stays {
                 message::reject(head, *block);
             }
             stays
@@ -289,7 +289,7 @@ impl<'a> Writer<'a> {
     fn write(&mut self) -> io::Result<()> {
         let run = self.next_run();
         if run.is_empty() {
-            self.send_gate.spend(); // check again before the next block
+            self.send_gate.close(); // check again before the next block
             return self.send_messages();
         }
         self.gather_haves();

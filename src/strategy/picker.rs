@@ -50,7 +50,7 @@ pub enum BlockVerdict {
     /// We have it already, or another thread is writing it.
     Duplicate,
     /// It was never requested from this peer, or is not a block of this torrent.
-    Unasked,
+    Unrequested,
 }
 
 /// The state of one piece, for display.

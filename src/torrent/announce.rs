@@ -38,7 +38,7 @@ pub fn send(
         port: context.port.load(Ordering::Relaxed),
         uploaded: context.uploaded.get(),
         downloaded: context.downloaded.get(),
-        left: context.left(),
+        left: context.bytes_left(),
         key: identity.key,
         numwant: if context.is_fetching_metadata || !context.pieces.is_complete() { NUMWANT } else { NUMWANT_SEED },
         event: context.event(job.event),

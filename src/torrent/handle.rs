@@ -410,7 +410,7 @@ impl TorrentHandle {
             client: client_name(&peer.id, peer.extensions.version.get().map(String::as_str)),
             incoming: peer.incoming,
             encrypted: peer.encrypted.is_set(),
-            fast: peer.extensions.fast,
+            fast: peer.extensions.supports_fast,
             downloaded: peer.rates.downloaded.get(),
             uploaded: peer.rates.uploaded.get(),
             has: shared.pieces.share(peer.key),

@@ -81,7 +81,7 @@ mod tests {
         let storage = Storage::new("out".into(), Layout::new(1, Vec::new()).expect("a layout"), 1);
         let (messages, heard) = bounded(4);
         let terms = ContextSettings {
-            client: ContextSettings::CLIENT.to_owned(),
+            client_name: ContextSettings::CLIENT_NAME.to_owned(),
             info_hash,
             peer_id: PeerId([0; 20]),
             encryption: Encryption::Off,

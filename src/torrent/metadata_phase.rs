@@ -82,7 +82,7 @@ impl MetadataPhase<'_, '_> {
         for (key, piece) in self.fetch.requests(now) {
             let Some(peer) = self.context.roster.get(key) else { continue };
             let id = peer.extensions.metadata_id.load(Ordering::Acquire);
-            if id != 0 && peer.requesting.asked_metadata.add(1) < MAX_REQUESTS_PER_PEER {
+            if id != 0 && peer.requesting.outstanding_metadata.add(1) < MAX_REQUESTS_PER_PEER {
                 peer.send(WriterCommand::Extended(id, MetadataMessage::Request { piece }.encode()));
             }
         }

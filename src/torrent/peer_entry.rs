@@ -35,14 +35,14 @@ pub struct PeerEntry {
     /// Time, bytes received and bytes sent at the last two rounds; the older first.
     pub rate_samples: [(Duration, u64, u64); 2],
     /// What had been delivered to the peer at the last round.
-    pub delivered: Delivered,
+    pub delivered: DeliveryProgress,
     /// What peer exchange has told the peer.
     pub pex_differ: Option<PexDiffer>,
 }
 
 /// How much of what we sent has been delivered to a peer.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Delivered {
+pub struct DeliveryProgress {
     /// Payload bytes delivered.
     pub payload: u64,
     /// All bytes acknowledged by the peer's TCP.
@@ -51,7 +51,7 @@ pub struct Delivered {
     stalled_since: Option<Duration>,
 }
 
-impl Delivered {
+impl DeliveryProgress {
     /// Updates the figures. `sent_to_kernel` payload bytes were handed to the kernel, `written` of them by finished writes;
     /// `acknowledged` bytes of all kinds were delivered. If that is unknown, `written` counts.
     pub fn update(&mut self, sent_to_kernel: u64, written: u64, acknowledged: Option<u64>) {

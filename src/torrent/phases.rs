@@ -176,7 +176,7 @@ impl<'a> TorrentRun<'a> {
             is_fetching_metadata,
             bind: self.config.bind.clone(),
             dscp: self.config.dscp,
-            client: self.config.user_agent.clone().unwrap_or_else(|| ContextSettings::CLIENT.to_owned()),
+            client_name: self.config.user_agent.clone().unwrap_or_else(|| ContextSettings::CLIENT_NAME.to_owned()),
             started: self.inner.started,
             throttle: self.inner.throttle.clone(),
         };

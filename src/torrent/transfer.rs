@@ -181,7 +181,9 @@ impl<'a> Transfer<'a> {
         match event {
             PeerEvent::Disconnected { key, addr, why } => self.peer_manager.gone(self.context, key, addr, &why),
             PeerEvent::InterestChanged { key } => self.interest_changed(key),
-            PeerEvent::PieceFailed { piece, senders, restored } => self.piece_failed(piece, &senders, restored),
+            PeerEvent::PieceFailed { piece, senders, has_resumed_blocks } => {
+                self.piece_failed(piece, &senders, has_resumed_blocks)
+            }
             PeerEvent::CorruptSendersFound { piece, senders } => self.ban(piece, &senders),
             PeerEvent::Complete => self.complete(),
             // A thread that waited for a descriptor, or went through very many files, gave up because of the stop.

@@ -60,7 +60,7 @@ impl Side {
         let terms = ContextSettings {
             info_hash: torrent.info_hash,
             peer_id: PeerId::ours(),
-            client: ContextSettings::CLIENT.to_owned(),
+            client_name: ContextSettings::CLIENT_NAME.to_owned(),
             encryption: Encryption::Off,
             pex: false,
             is_fetching_metadata: false,
@@ -183,7 +183,7 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
         assert_eq!(pieces.missing(), missing - left);
         let came = leecher.shared.downloaded.get();
         assert_eq!(came - pieces.wasted(), left, "no block of anything else");
-        assert_eq!(leecher.shared.left(), missing - left, "a tracker hears of the whole torrent");
+        assert_eq!(leecher.shared.bytes_left(), missing - left, "a tracker hears of the whole torrent");
         assert_eq!(leecher.shared.event(None), Some(AnnounceEvent::Paused));
         assert_eq!(leecher.shared.event(Some(AnnounceEvent::Stopped)), Some(AnnounceEvent::Stopped));
     }

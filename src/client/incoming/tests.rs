@@ -64,10 +64,10 @@ impl HandshakerFixture {
                 if let Ok(IncomingConnection { handshake: received, .. }) = peer_events.try_recv() {
                     let received = received.expect("it was asked");
                     assert_eq!(
-                        received.rest.early.first_chunk().and_then(Handshake::decode_info_hash),
+                        received.stream_state.unparsed.first_chunk().and_then(Handshake::decode_info_hash),
                         Some(*info_hash)
                     );
-                    return Some((*info_hash, received.rest.early, received.rest.ciphers.is_some()));
+                    return Some((*info_hash, received.stream_state.unparsed, received.stream_state.ciphers.is_some()));
                 }
             }
             match caller.read(&mut [0; 4096]) {

@@ -23,8 +23,8 @@ fn pair() -> (TcpStream, TcpStream) {
     (initiator, responder)
 }
 
-fn peer_stream(stream: &TcpStream) -> PeerStream<'_> {
-    PeerStream::new(stream, Instant::now() + PATIENCE, &HEARD)
+fn peer_stream(stream: &TcpStream) -> HandshakeStream<'_> {
+    HandshakeStream::new(stream, Instant::now() + PATIENCE, &HEARD)
 }
 
 /// The initiator's handshake, and the rest of the stream.
@@ -69,7 +69,7 @@ fn payload(ends: Ends) -> Payload {
     match ends {
         (Ok((from_2, a)), Ok((from_1, b))) => {
             assert_eq!((from_1, from_2), (ours(1), ours(2)));
-            assert!(a.early.is_empty() && b.early.is_empty());
+            assert!(a.unparsed.is_empty() && b.unparsed.is_empty());
             match (a.ciphers, b.ciphers) {
                 (None, None) => Payload::Plain,
                 (Some(mut a), Some(mut b)) => {
@@ -156,9 +156,9 @@ fn bytes_behind_the_handshake_are_kept() {
             ciphers.receiving.apply(&mut theirs);
         }
         assert_eq!(Handshake::decode(&theirs), Some(ours(2)));
-        let (from_1, rest) = answers.join().expect("no panic").expect("a handshake");
-        assert_eq!((from_1, rest.early.as_slice()), (ours(1), b"a bitfield".as_slice()));
-        assert_eq!(rest.ciphers.is_some(), methods == CryptoMethods::Rc4Only);
+        let (from_1, stream_state) = answers.join().expect("no panic").expect("a handshake");
+        assert_eq!((from_1, stream_state.unparsed.as_slice()), (ours(1), b"a bitfield".as_slice()));
+        assert_eq!(stream_state.ciphers.is_some(), methods == CryptoMethods::Rc4Only);
     }
 }
 
@@ -169,9 +169,9 @@ fn a_plain_handshake_may_drip() {
     for byte in ours(1).encode() {
         initiator.write_all(&[byte]).expect("they listen");
     }
-    let (theirs, rest) = answers.join().expect("no panic").expect("a handshake");
+    let (theirs, stream_state) = answers.join().expect("no panic").expect("a handshake");
     assert_eq!(theirs, ours(1));
-    assert!(rest.ciphers.is_none() && rest.early.is_empty());
+    assert!(stream_state.ciphers.is_none() && stream_state.unparsed.is_empty());
 }
 
 #[test]
@@ -218,6 +218,6 @@ fn who_hangs_up_or_says_nothing_is_not_waited_for() {
         assert_eq!(respond(&responder, Encryption::Prefer).err(), Some(DisconnectReason::Closed));
     }
     let (_caller, responder) = pair();
-    let mut late = PeerStream::new(&responder, Instant::now(), &HEARD);
+    let mut late = HandshakeStream::new(&responder, Instant::now(), &HEARD);
     assert_eq!(late.respond(Encryption::Prefer, TORRENT), Err(DisconnectReason::Silent));
 }

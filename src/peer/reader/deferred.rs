@@ -4,8 +4,8 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::mse::Rc4;
+use crate::peer::deferred_state::DeferredState;
 use crate::peer::reader::Reader;
-use crate::peer::remembered::Remembered;
 use crate::peer::{DisconnectReason, SILENCE_TIMEOUT};
 use crate::wire::message::Message;
 
@@ -17,46 +17,46 @@ const MAX_BEYOND: usize = 16 << 20;
 
 /// The messages remembered of one peer, and how much of the shared room they take.
 pub(crate) struct DeferredMessages<'a> {
-    remembered: Remembered,
+    deferred_state: DeferredState,
     /// The bytes that all peers take of the shared room.
-    room: &'a AtomicUsize,
+    shared_use: &'a AtomicUsize,
     /// The bytes that this peer takes of it.
-    beyond: usize,
+    beyond_allowance: usize,
 }
 
 impl<'a> DeferredMessages<'a> {
-    /// No messages yet. `room` counts the bytes in use for all peers.
-    pub fn new(room: &'a AtomicUsize, fast: bool) -> DeferredMessages<'a> {
-        DeferredMessages { remembered: Remembered::new(fast), room, beyond: 0 }
+    /// No messages yet. `shared_use` counts the bytes in use for all peers.
+    pub fn new(shared_use: &'a AtomicUsize, fast: bool) -> DeferredMessages<'a> {
+        DeferredMessages { deferred_state: DeferredState::new(fast), shared_use, beyond_allowance: 0 }
     }
 
     /// Remembers a message, or gives up remembering if there is no room.
     pub fn take(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
-        self.remembered.take(message)?;
+        self.deferred_state.take(message)?;
         self.take_room();
         Ok(())
     }
 
     fn take_room(&mut self) {
-        let beyond = self.remembered.size().saturating_sub(ALLOWANCE);
-        if beyond > self.beyond {
-            let more = beyond - self.beyond;
-            if self.room.fetch_add(more, Ordering::AcqRel) + more > MAX_BEYOND {
-                self.room.fetch_sub(more, Ordering::AcqRel);
-                self.remembered.forget();
+        let beyond_allowance = self.deferred_state.size().saturating_sub(ALLOWANCE);
+        if beyond_allowance > self.beyond_allowance {
+            let more = beyond_allowance - self.beyond_allowance;
+            if self.shared_use.fetch_add(more, Ordering::AcqRel) + more > MAX_BEYOND {
+                self.shared_use.fetch_sub(more, Ordering::AcqRel);
+                self.deferred_state.forget();
                 self.take_room();
                 return;
             }
         } else {
-            self.room.fetch_sub(self.beyond - beyond, Ordering::AcqRel);
+            self.shared_use.fetch_sub(self.beyond_allowance - beyond_allowance, Ordering::AcqRel);
         }
-        self.beyond = beyond;
+        self.beyond_allowance = beyond_allowance;
     }
 }
 
 impl Drop for DeferredMessages<'_> {
     fn drop(&mut self) {
-        self.room.fetch_sub(self.beyond, Ordering::AcqRel);
+        self.shared_use.fetch_sub(self.beyond_allowance, Ordering::AcqRel);
     }
 }
 
@@ -74,7 +74,7 @@ impl Reader<'_> {
     /// The input for the next reader: the remembered messages followed by the bytes that have not been parsed, and the cipher
     /// for what follows. `None` if not everything could be remembered.
     pub fn into_rest(self) -> Option<(Vec<u8>, Option<Rc4>)> {
-        let mut early = self.deferred.remembered.replay()?;
+        let mut early = self.deferred.deferred_state.replay()?;
         early.extend_from_slice(&self.buffer.bytes()[self.unread.clone()]);
         Some((early, self.cipher))
     }
@@ -86,22 +86,22 @@ mod tests {
 
     #[test]
     fn the_room_for_all_is_bounded_and_given_back() {
-        let room = AtomicUsize::new(0);
-        let taken = || room.load(Ordering::Relaxed);
+        let shared_use = AtomicUsize::new(0);
+        let taken = || shared_use.load(Ordering::Relaxed);
         let (small, large) = (vec![1; ALLOWANCE], vec![1; ALLOWANCE + (1 << 17)]);
         let tell = |bits: &[u8]| {
-            let mut deferred = DeferredMessages::new(&room, true);
+            let mut deferred = DeferredMessages::new(&shared_use, true);
             deferred.take(&Message::Bitfield(bits)).expect("a bitfield");
             deferred
         };
         let mut all: Vec<_> = (0..MAX_BEYOND >> 17).map(|_| tell(&large)).collect();
         assert_eq!(taken(), MAX_BEYOND);
-        assert!(all.iter().all(|deferred| deferred.remembered.replay().is_some()));
-        assert!(tell(&large).remembered.replay().is_none(), "there is no room left");
-        assert!(tell(&small).remembered.replay().is_some(), "everybody has a little");
+        assert!(all.iter().all(|deferred| deferred.deferred_state.replay().is_some()));
+        assert!(tell(&large).deferred_state.replay().is_none(), "there is no room left");
+        assert!(tell(&small).deferred_state.replay().is_some(), "everybody has a little");
         all.pop();
         assert_eq!(taken(), MAX_BEYOND - (1 << 17));
-        assert!(tell(&large).remembered.replay().is_some());
+        assert!(tell(&large).deferred_state.replay().is_some());
         all.clear();
         assert_eq!(taken(), 0);
     }

@@ -29,11 +29,11 @@ impl Reader<'_> {
         match message {
             Message::Extended(id, payload) => {
                 self.count_useless(1)?;
-                self.extended(*id, payload)
+                self.handle_extended(*id, payload)
             }
-            Message::Port(port) => self.node(*port),
+            Message::Port(port) => self.handle_port(*port),
             Message::Piece(..) => Err(DisconnectReason::ProtocolViolation("a block that nobody asked for")),
-            Message::Request(block) if self.peer.extensions.fast => {
+            Message::Request(block) if self.peer.extensions.supports_fast => {
                 self.refused.push(*block);
                 Ok(())
             }
@@ -46,13 +46,13 @@ impl Reader<'_> {
     }
 
     /// Handles a message of the extension protocol, by the message ids that we chose.
-    pub(super) fn extended(&mut self, id: u8, payload: &[u8]) -> Result<(), DisconnectReason> {
+    pub(super) fn handle_extended(&mut self, id: u8, payload: &[u8]) -> Result<(), DisconnectReason> {
         match id {
             HANDSHAKE_ID => {
                 if self.useless.accepts_handshake()
-                    && let Some(said) = ExtensionHandshake::parse(payload)
+                    && let Some(handshake) = ExtensionHandshake::parse(payload)
                 {
-                    self.said(&said);
+                    self.apply_extension_handshake(&handshake);
                 }
                 self.upload_only_changed()
             }
@@ -74,21 +74,21 @@ impl Reader<'_> {
     }
 
     /// Takes over the fields of an extension handshake, which a peer may send more than once.
-    fn said(&mut self, said: &ExtensionHandshake) {
+    fn apply_extension_handshake(&mut self, handshake: &ExtensionHandshake) {
         let (context, peer) = (self.context, self.peer);
-        if let Some(reqq) = said.reqq {
+        if let Some(reqq) = handshake.reqq {
             peer.requesting.pipeline.lock().set_limit(reqq);
         }
-        if let Some(version) = &said.version {
+        if let Some(version) = &handshake.version {
             let _ = peer.extensions.version.set(version.clone()); // only the first one is kept
         }
-        if let Some(upload_only) = said.upload_only {
+        if let Some(upload_only) = handshake.upload_only {
             peer.extensions.upload_only.set(upload_only);
         }
-        if let Some(port) = said.port {
+        if let Some(port) = handshake.port {
             peer.extensions.listen_port.store(port, Ordering::Release);
         }
-        let messages = &said.messages;
+        let messages = &handshake.messages;
         for (id, ours) in [
             (messages.ut_pex, &peer.extensions.pex_id),
             (messages.ut_metadata, &peer.extensions.metadata_id),
@@ -102,12 +102,12 @@ impl Reader<'_> {
         let metadata_id = peer.extensions.metadata_id.load(Ordering::Acquire);
         if context.is_fetching_metadata
             && metadata_id != 0
-            && let Some(size) = said.metadata_size
+            && let Some(size) = handshake.metadata_size
         {
             context.report(PeerEvent::HasMetadata { key: peer.key, size });
         }
         // Once per connection, so that no peer keeps the torrent's loop busy with it.
-        if let Some(ip) = said.your_ip.filter(|_| !std::mem::replace(&mut self.has_told_address, true)) {
+        if let Some(ip) = handshake.your_ip.filter(|_| !std::mem::replace(&mut self.has_told_address, true)) {
             context.report(PeerEvent::OurAddress(ip));
         }
     }
@@ -121,7 +121,7 @@ impl Reader<'_> {
             self.count_useless(useless_messages::weight(payload.len() as u64))?;
         }
         let (context, peer) = (self.context, self.peer);
-        let answered = || peer.requesting.asked_metadata.take_one();
+        let answered = || peer.requesting.outstanding_metadata.take_one();
         match message {
             Some(MetadataMessage::Request { piece }) => {
                 if peer.serving.pending_metadata.add(1) >= MAX_PENDING_METADATA {
@@ -158,7 +158,7 @@ impl Reader<'_> {
     }
 
     /// The peer is also a node of the DHT, on this UDP port.
-    pub(super) fn node(&mut self, port: u16) -> Result<(), DisconnectReason> {
+    pub(super) fn handle_port(&mut self, port: u16) -> Result<(), DisconnectReason> {
         self.count_useless(1)?;
         self.nodes += 1;
         if port != 0 && self.nodes <= MAX_NODES && self.context.dht_port.load(Ordering::Acquire) != 0 {

@@ -26,7 +26,7 @@ impl Reader<'_> {
             Message::Suggest(piece) | Message::AllowedFast(piece) if piece.0 >= count => {
                 Err(DisconnectReason::ProtocolViolation("a piece beyond the last one allowed or suggested"))
             }
-            Message::AllowedFast(piece) => self.allowed(*piece),
+            Message::AllowedFast(piece) => self.handle_allowed_fast(*piece),
             // Suggestions are ignored: the rarest piece is the better choice.
             _ => Ok(()),
         }
@@ -46,7 +46,7 @@ impl Reader<'_> {
             super_seeding.has(self.context, self.peer.key, bits.iter());
         }
         if !std::mem::replace(&mut self.has_announced_pieces, true) && count < SET_SIZE {
-            self.grant();
+            self.send_allowed_fast();
         }
         self.request_if_idle();
         self.disconnect_if_redundant()
@@ -54,8 +54,8 @@ impl Reader<'_> {
 
     /// A fast peer that has almost nothing may request a few of our pieces although it is choked. A super-seed grants none, as
     /// it shows each peer only certain pieces.
-    fn grant(&mut self) {
-        if !self.peer.extensions.fast || self.context.active_super_seed().is_some() {
+    fn send_allowed_fast(&mut self) {
+        if !self.peer.extensions.supports_fast || self.context.active_super_seed().is_some() {
             return;
         }
         let context = self.context;
@@ -82,7 +82,7 @@ impl Reader<'_> {
     }
 
     /// The peer allows us to request a piece although it chokes us.
-    fn allowed(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
+    fn handle_allowed_fast(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         if self.peer.requesting.allowed.add(piece) && self.peer.choking.peer_choking.is_set() {
             self.start_deadline_thread()?;
             self.peer.refill(self.context);
@@ -105,7 +105,7 @@ impl Reader<'_> {
             let mut requests = peer.requesting.pipeline.lock();
             blocks.retain(|block| {
                 let was = requests.reject(block);
-                unasked |= was == RejectOutcome::Unasked;
+                unasked |= was == RejectOutcome::Unrequested;
                 was == RejectOutcome::OutstandingRequest
             });
             if !choked && !blocks.is_empty() {
@@ -130,7 +130,7 @@ impl Reader<'_> {
     /// Tells the peer which of its requests will not be answered.
     pub(super) fn send_rejects(&mut self) -> Result<(), DisconnectReason> {
         let refused = std::mem::take(&mut self.refused);
-        if self.peer.extensions.fast && !refused.is_empty() {
+        if self.peer.extensions.supports_fast && !refused.is_empty() {
             self.count_useless(refused.len() as u32)?;
         }
         if self.peer.send_rejects(refused) { Ok(()) } else { Err(DisconnectReason::Flood) }

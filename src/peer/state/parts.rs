@@ -16,11 +16,11 @@ use crate::wire::Handshake;
 #[derive(Debug, Default)]
 pub struct PeerExtensions {
     /// Whether both sides support the fast extension (BEP 6).
-    pub fast: bool,
+    pub supports_fast: bool,
     /// Whether the peer supports the extension protocol (BEP 10).
-    pub extended: bool,
+    pub supports_extensions: bool,
     /// Whether the peer is a node of the DHT (BEP 5).
-    pub dht: bool,
+    pub is_dht_node: bool,
     /// Name and version of the peer's client, as the first extension handshake has them: unfit for a terminal as they stand.
     pub version: OnceLock<String>,
     /// The TCP port that the peer says it listens on; 0 until it has said one.
@@ -39,9 +39,9 @@ impl PeerExtensions {
     /// What the handshake says; nothing of the extension handshake yet.
     pub fn new(theirs: &Handshake) -> PeerExtensions {
         PeerExtensions {
-            fast: theirs.fast(), // our handshake always offers it
-            extended: theirs.extended(),
-            dht: theirs.dht(),
+            supports_fast: theirs.fast(), // our handshake always offers it
+            supports_extensions: theirs.extended(),
+            is_dht_node: theirs.dht(),
             ..PeerExtensions::default()
         }
     }
@@ -95,9 +95,9 @@ pub struct PeerRates {
     /// What moved either way.
     pub traffic: Mutex<Traffic>,
     /// Payload bytes a second from the peer, as its request pipeline measures them; 0 until that is known.
-    pub flow: Counter,
+    pub download_rate: Counter,
     /// Bytes of all blocks that the peer was asked for, whatever became of the requests.
-    pub requested: Counter,
+    pub bytes_requested: Counter,
 }
 
 /// Our requests to the peer. Any thread may refill the pipeline; the reader, the writer and the deadline thread take from it.
@@ -112,11 +112,11 @@ pub struct PeerRequests {
     /// Held by the one thread that picks blocks for this peer, or tells it whether we are interested.
     pub refilling: Mutex<()>,
     /// Whether the writer has been told that there are requests to write, and has not looked yet.
-    pub asking: Flag,
+    pub requests_announced: Flag,
     /// The pieces that either side may request although the other chokes it (BEP 6).
     pub allowed: AllowedFastSet,
     /// Pieces of metadata that we asked the peer for and that it has neither sent nor rejected.
-    pub asked_metadata: Gauge,
+    pub outstanding_metadata: Gauge,
 }
 
 impl Default for PeerRequests {
@@ -126,9 +126,9 @@ impl Default for PeerRequests {
             deadline_moved: Condvar::new(),
             timed_out: Gauge::default(),
             refilling: Mutex::new(()),
-            asking: Flag::default(),
+            requests_announced: Flag::default(),
             allowed: AllowedFastSet::default(),
-            asked_metadata: Gauge::default(),
+            outstanding_metadata: Gauge::default(),
         }
     }
 }

@@ -40,7 +40,7 @@ fn reading(limits: Limits) -> ThrottleFixture {
     let pieces = PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1));
     let (events, _) = unbounded();
     let terms = ContextSettings {
-        client: ContextSettings::CLIENT.to_owned(),
+        client_name: ContextSettings::CLIENT_NAME.to_owned(),
         info_hash: InfoHash([0; 20]),
         peer_id: PeerId([0; 20]),
         encryption: Encryption::Off,

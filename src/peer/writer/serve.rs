@@ -14,7 +14,7 @@ impl Writer<'_> {
     /// Reads a run of adjacent blocks and sends it after the waiting messages. Blocks that the socket does not take go back
     /// into the queue.
     pub(super) fn serve(&mut self, run: &[BlockRequest]) -> io::Result<()> {
-        let (begun, waited) = (Instant::now(), self.send_gate.spend());
+        let (begun, waited) = (Instant::now(), self.send_gate.close());
         let cut = self.send(run)?;
         let mut sent = cut.whole;
         if cut.begun > 0 {

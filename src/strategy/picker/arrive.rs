@@ -35,7 +35,7 @@ impl Picker {
         cancels: &mut Vec<(PeerKey, BlockRequest)>,
     ) -> BlockVerdict {
         let piece = block.piece;
-        let (Ok(peer), Some(at)) = (self.find(key), self.geometry.at(&block)) else { return BlockVerdict::Unasked };
+        let (Ok(peer), Some(at)) = (self.find(key), self.geometry.at(&block)) else { return BlockVerdict::Unrequested };
         let lost = &mut self.peers[peer].lost;
         let late = !lost.is_empty() && lost.remove(&(piece, at));
         if self.have.has(piece) {
@@ -44,14 +44,14 @@ impl Picker {
         if late && self.order.unbegun().has(piece) {
             self.begin(piece, None);
         }
-        let Some(begun) = self.begun.get_mut(&piece) else { return BlockVerdict::Unasked };
+        let Some(begun) = self.begun.get_mut(&piece) else { return BlockVerdict::Unrequested };
         match begun.get(at) {
             Some(BlockState::Received(_) | BlockState::Writing(_)) => return BlockVerdict::Duplicate,
             Some(BlockState::Asked { askers, .. }) if late || askers.contains(key) => {
                 cancels.extend(askers.keys().iter().filter(|&&k| k != key).map(|&k| (k, block)));
             }
             Some(BlockState::Free | BlockState::Expired(_)) if late => {}
-            _ => return BlockVerdict::Unasked,
+            _ => return BlockVerdict::Unrequested,
         }
         begun.set(at, BlockState::Writing(key));
         self.settle(piece);

@@ -167,7 +167,7 @@ impl Model {
         let expected = match there {
             true => BlockVerdict::Duplicate,
             // A late block that is no longer wanted.
-            false if !self.wanted.has(block.piece) => BlockVerdict::Unasked,
+            false if !self.wanted.has(block.piece) => BlockVerdict::Unrequested,
             false => BlockVerdict::Take,
         };
         assert_eq!(accept, expected, "asked: {asked}");

@@ -244,7 +244,7 @@ fn late_blocks_are_welcome_and_strangers_are_not() {
     let mut picker = picker(4, 4, &[A, B]);
     let a = picker.take(A, 4, true);
     let cancels = &mut Vec::new();
-    assert_eq!(picker.accept(B, a[0], cancels), BlockVerdict::Unasked);
+    assert_eq!(picker.accept(B, a[0], cancels), BlockVerdict::Unrequested);
     picker.expire(A, &a[..2]);
     assert_eq!(picker.take(B, 1, true), a[..1]);
     assert_eq!(picker.accept(A, a[0], cancels), BlockVerdict::Take, "asked of B by now");
@@ -253,7 +253,7 @@ fn late_blocks_are_welcome_and_strangers_are_not() {
     assert_eq!(picker.accept(A, a[1], cancels), BlockVerdict::Duplicate);
     picker.write_failed(A, a[1]);
     picker.check_invariants();
-    assert_eq!(picker.accept(A, a[1], cancels), BlockVerdict::Unasked, "the memory of it is used up");
+    assert_eq!(picker.accept(A, a[1], cancels), BlockVerdict::Unrequested, "the memory of it is used up");
     assert_eq!(picker.written(B, a[0]), None, "not B's to write");
     // Released, and unbegun again by then.
     let mut picker = self::picker(4, 4, &[A]);
@@ -346,12 +346,12 @@ fn nonsense_is_ignored() {
         (0, 0, 0),
     ] {
         let block = BlockRequest { piece: PieceIndex(piece), begin, length };
-        assert_eq!(picker.accept(A, block, cancels), BlockVerdict::Unasked);
+        assert_eq!(picker.accept(A, block, cancels), BlockVerdict::Unrequested);
         assert_eq!(picker.written(A, block), None);
         picker.write_failed(A, block);
         assert_eq!(picker.release(ghost, &[block]) + picker.expire(A, &[block]), 0);
     }
-    assert_eq!(picker.accept(ghost, asked[0], cancels), BlockVerdict::Unasked);
+    assert_eq!(picker.accept(ghost, asked[0], cancels), BlockVerdict::Unrequested);
     assert_eq!(picker.verified(PieceIndex(9), true), PieceVerdict::default());
     picker.check_invariants();
     let mut empty = Picker::new(0, 0, Bitfield::new(5), 0);

@@ -11,7 +11,7 @@ pub enum RejectOutcome {
     /// A request that was cancelled before.
     Cancelled,
     /// No request of ours.
-    Unasked,
+    Unrequested,
 }
 
 impl RequestPipeline {
@@ -24,7 +24,7 @@ impl RequestPipeline {
             self.unanswered -= 1;
             RejectOutcome::Cancelled
         } else {
-            RejectOutcome::Unasked
+            RejectOutcome::Unrequested
         }
     }
 

@@ -12,7 +12,7 @@ use crate::peer::{Connection, DisconnectReason, IncomingConnection, TorrentConte
 use crate::strategy::dial_rate;
 use crate::strategy::eviction::{EvictionCandidate, Handshake, Usefulness, evicted};
 use crate::torrent::events::Event;
-use crate::torrent::peer_entry::{Delivered, PeerEntry};
+use crate::torrent::peer_entry::{DeliveryProgress, PeerEntry};
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::send_event;
 use crate::types::PeerKey;
@@ -117,7 +117,7 @@ impl PeerManager<'_> {
                 peer: None,
                 twin: None,
                 rate_samples,
-                delivered: Delivered::default(),
+                delivered: DeliveryProgress::default(),
                 pex_differ: None,
             },
         );

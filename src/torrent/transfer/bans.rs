@@ -7,13 +7,13 @@ use crate::types::{PeerKey, PieceIndex};
 
 impl Transfer<'_> {
     /// A piece failed its hash check. A single sender is to blame. Of several senders none is blamed until the piece verifies
-    /// and shows which one lied. The same goes for a piece with `restored` blocks, from an earlier run's peers; it does not
+    /// and shows which one lied. The same goes for a piece with `has_resumed_blocks` blocks, from an earlier run's peers; it does not
     /// count against any peer of this run.
-    pub(crate) fn piece_failed(&mut self, piece: PieceIndex, senders: &[PeerKey], restored: bool) {
+    pub(crate) fn piece_failed(&mut self, piece: PieceIndex, senders: &[PeerKey], has_resumed_blocks: bool) {
         let known: Vec<_> =
             senders.iter().filter_map(|key| self.peer_manager.address_of(*key)).map(|(addr, _)| addr).collect();
         send_event(&self.peer_manager.events, Event::PieceFailed { piece, senders: known.clone() });
-        if restored {
+        if has_resumed_blocks {
             log::info!("{piece:?} is wrong with blocks of an earlier session, and fetched again");
         } else if senders.len() == 1 {
             self.ban(piece, senders);

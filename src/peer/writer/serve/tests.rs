@@ -34,7 +34,7 @@ fn context(folder: &std::path::Path) -> Arc<TorrentContext> {
     let storage = Arc::new(Storage::new(folder.into(), layout, 4));
     let (events, _) = unbounded();
     let terms = ContextSettings {
-        client: ContextSettings::CLIENT.to_owned(),
+        client_name: ContextSettings::CLIENT_NAME.to_owned(),
         info_hash: InfoHash([0; 20]),
         peer_id: PeerId([0; 20]),
         encryption: Encryption::Off,

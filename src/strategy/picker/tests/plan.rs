@@ -122,7 +122,7 @@ fn the_nearly_choked_ask_for_nothing_unwanted() {
 fn an_unwanted_block_is_unasked() {
     let mut picker = planned(4, 1, &[3], &[A]);
     let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: BLOCK_SIZE };
-    assert_eq!(picker.accept(A, block, &mut Vec::new()), BlockVerdict::Unasked);
+    assert_eq!(picker.accept(A, block, &mut Vec::new()), BlockVerdict::Unrequested);
     assert_eq!((picker.begun_pieces(), picker.left_bytes()), (0, u64::from(BLOCK_SIZE)));
 }
 
@@ -216,7 +216,7 @@ fn a_plan_may_change_and_what_is_begun_is_fetched_to_its_end() {
     picker.set_plan(Plan { wanted: bits(10, &[8]), early: indices(&[8]), sequential: false });
     picker.check_invariants();
     assert_eq!((picker.lacks.count(), picker.wanted_bytes()), (2, u64::from(4 * BLOCK_SIZE)));
-    assert_eq!(picker.accept(A, lost, &mut Vec::new()), BlockVerdict::Unasked, "late, and no longer wanted");
+    assert_eq!(picker.accept(A, lost, &mut Vec::new()), BlockVerdict::Unrequested, "late, and no longer wanted");
     picker.give(A, first[1]);
     assert!(picker.verified(begun, true).no_longer_wanted.is_empty());
     assert_eq!(fetch(&mut picker, A, 9), [8]);
@@ -253,7 +253,7 @@ fn padding_is_never_asked_for() {
     let of = |piece| asked.iter().filter(|block| block.piece == PieceIndex(piece)).map(|block| block.begin).max();
     assert_eq!((asked.len(), of(0), of(1), of(2)), (6, Some(3 * BLOCK_SIZE), Some(0), Some(0)));
     let unasked = BlockRequest { piece: PieceIndex(1), begin: BLOCK_SIZE, length: BLOCK_SIZE };
-    assert_eq!(picker.accept(key, unasked, &mut Vec::new()), BlockVerdict::Unasked);
+    assert_eq!(picker.accept(key, unasked, &mut Vec::new()), BlockVerdict::Unrequested);
     for block in asked {
         assert_eq!(picker.accept(key, block, &mut Vec::new()), BlockVerdict::Take);
         if let Some(piece) = picker.written(key, block) {

@@ -8,17 +8,17 @@ fn a_reject_takes_its_request_and_no_other_and_one_out_of_nowhere_is_known() {
     requests.add(SECOND, &blocks(0..10));
     assert_eq!(requests.reject(&block(4)), RejectOutcome::OutstandingRequest);
     assert_eq!(requests.len(), 9);
-    assert_eq!(requests.reject(&block(4)), RejectOutcome::Unasked);
+    assert_eq!(requests.reject(&block(4)), RejectOutcome::Unrequested);
     // A cancelled request may still be rejected, once.
     assert!(requests.remove(&block(5)));
     assert_eq!(requests.reject(&block(5)), RejectOutcome::Cancelled);
-    assert_eq!(requests.reject(&block(5)), RejectOutcome::Unasked);
+    assert_eq!(requests.reject(&block(5)), RejectOutcome::Unrequested);
     assert_eq!(requests.expire(SECOND + FIRST_BLOCK).len(), 7, "the oldest is waited for once more");
     assert_eq!(requests.expire(SECOND + FIRST_BLOCK * 2).len(), 1);
     for number in (0..4).chain(6..10) {
         assert_eq!(requests.reject(&block(number)), RejectOutcome::Cancelled);
     }
-    assert_eq!(requests.reject(&block(0)), RejectOutcome::Unasked);
+    assert_eq!(requests.reject(&block(0)), RejectOutcome::Unrequested);
 }
 
 #[test]

@@ -21,7 +21,7 @@ const MAX_ALLOWED: usize = 64;
 /// See the module's documentation.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Default)]
-pub struct Remembered {
+pub struct DeferredState {
     /// Whether both sides speak the fast extension (BEP 6).
     fast: bool,
     /// Whether the peer sent `have all` (true) or `have none` (false).
@@ -36,10 +36,10 @@ pub struct Remembered {
     forgotten: bool,
 }
 
-impl Remembered {
+impl DeferredState {
     /// Nothing remembered yet.
-    pub fn new(fast: bool) -> Remembered {
-        Remembered { fast, ..Remembered::default() }
+    pub fn new(fast: bool) -> DeferredState {
+        DeferredState { fast, ..DeferredState::default() }
     }
 
     /// Remembers a message; ignores messages that are not about pieces.
@@ -160,9 +160,9 @@ mod tests {
 
     /// The messages that a replay gives, or the reason if one of `messages` ends the connection.
     fn replayed(fast: bool, messages: &[Message<'_>]) -> Result<Vec<String>, DisconnectReason> {
-        let mut remembered = Remembered::new(fast);
-        messages.iter().try_for_each(|message| remembered.take(message))?;
-        let bytes = remembered.replay().expect("it is little");
+        let mut deferred_state = DeferredState::new(fast);
+        messages.iter().try_for_each(|message| deferred_state.take(message))?;
+        let bytes = deferred_state.replay().expect("it is little");
         let (mut rest, mut said) = (&bytes[..], Vec::new());
         while let Some((message, length)) = message::split(rest).expect("sound frames") {
             said.push(format!("{message:?}"));
@@ -229,18 +229,18 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_nothing_is_half_remembered() {
-        let mut remembered = Remembered::new(true);
+        let mut deferred_state = DeferredState::new(true);
         for number in 0..MAX_HAVES as u32 {
-            remembered.take(&Message::Have(piece(number))).expect("a piece");
-            remembered.take(&Message::AllowedFast(piece(number))).expect("a piece");
+            deferred_state.take(&Message::Have(piece(number))).expect("a piece");
+            deferred_state.take(&Message::AllowedFast(piece(number))).expect("a piece");
         }
-        assert_eq!(remembered.size(), HAVE_SIZE * MAX_HAVES);
-        assert_eq!(remembered.replay().map(|bytes| bytes.len()), Some(9 * (MAX_HAVES + MAX_ALLOWED)));
-        remembered.take(&Message::Have(piece(MAX_HAVES as u32))).expect("a piece");
-        assert_eq!((remembered.size(), remembered.replay()), (0, None));
-        remembered.take(&Message::Bitfield(&[1; 5000])).expect("a bitfield");
-        assert_eq!((remembered.size(), remembered.replay()), (0, None), "there was more before");
-        remembered.take(&Message::Have(piece(7))).expect("a piece");
-        assert_eq!(remembered.size(), 0, "nothing is collected that is not replayed");
+        assert_eq!(deferred_state.size(), HAVE_SIZE * MAX_HAVES);
+        assert_eq!(deferred_state.replay().map(|bytes| bytes.len()), Some(9 * (MAX_HAVES + MAX_ALLOWED)));
+        deferred_state.take(&Message::Have(piece(MAX_HAVES as u32))).expect("a piece");
+        assert_eq!((deferred_state.size(), deferred_state.replay()), (0, None));
+        deferred_state.take(&Message::Bitfield(&[1; 5000])).expect("a bitfield");
+        assert_eq!((deferred_state.size(), deferred_state.replay()), (0, None), "there was more before");
+        deferred_state.take(&Message::Have(piece(7))).expect("a piece");
+        assert_eq!(deferred_state.size(), 0, "nothing is collected that is not replayed");
     }
 }
