@@ -73,7 +73,7 @@ impl Bind {
     ///
     /// # Errors
     /// If there is no such interface or address, or the system does not permit it.
-    pub fn bind_to_interface(&self, socket: &Socket) -> io::Result<()> {
+    pub(crate) fn bind_to_interface(&self, socket: &Socket) -> io::Result<()> {
         match self {
             Bind::Any => Ok(()),
             Bind::Interface(name) => socket.bind_device(Some(name.as_bytes())),
@@ -91,7 +91,7 @@ impl Bind {
     ///
     /// # Errors
     /// If there is no such interface or address.
-    pub fn index(&self, socket: &Socket) -> io::Result<u32> {
+    pub(crate) fn index(&self, socket: &Socket) -> io::Result<u32> {
         match self {
             Bind::Any => Ok(0),
             Bind::Interface(name) => Ok(rustix::net::netdevice::name_to_index(socket, name)?),
@@ -103,7 +103,7 @@ impl Bind {
     ///
     /// # Errors
     /// If no socket can be opened, or bound as required.
-    pub fn outgoing_socket(&self, addr: SocketAddr) -> io::Result<Socket> {
+    pub(crate) fn outgoing_socket(&self, addr: SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         self.bind_to_interface(&socket)?;
         if let Bind::Address(_) = self {
@@ -127,7 +127,7 @@ impl Bind {
     /// A TCP connection to `addr`, established within `timeout`.
     ///
     /// # Errors
-    /// Those of [`Bind::outgoing_socket`] and of connecting.
+    /// Those of `outgoing_socket` and of connecting.
     pub fn connect(&self, addr: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
         let socket = self.outgoing_socket(addr)?;
         socket.connect_timeout(&addr.into(), timeout)?;

@@ -107,10 +107,10 @@ impl Hook {
         let run = move || {
             let result = command.spawn().and_then(|mut child: Child| child.wait());
             // A command that was killed by a signal did not finish: keep the record, so that the next start runs it again.
-            if result.as_ref().is_ok_and(|status| status.code().is_some()) {
-                if let Some(records) = &pending {
-                    torrent.clear_pending_completion(records, &folder);
-                }
+            if let Some(records) = &pending
+                && result.as_ref().is_ok_and(|status| status.code().is_some())
+            {
+                torrent.clear_pending_completion(records, &folder);
             }
             if let Some(why) = failure_reason(&result) {
                 failed.report(format!("--on-download-complete '{shown}' failed: {why}"), &outputs, &torrent);
