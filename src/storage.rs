@@ -36,12 +36,12 @@ mod part_file;
 mod parts;
 mod pinned_files;
 mod prepare;
+mod released;
 mod replace;
 pub mod resume;
 mod rollback;
 mod samples;
 mod snapshot;
-mod struck;
 mod survey;
 mod sync;
 mod verify;
@@ -61,3 +61,6 @@ pub use prepare::{Allocation, Prepared};
 pub use snapshot::{FileIdentity, FileSnapshot};
 pub use survey::{DecisionInput, Survey};
 pub use verify::{Flaw, flaws, lengths};
+
+/// The number of bytes of a file that are read, compared, hashed or copied at once.
+const CHUNK: usize = 64 * 1024;

@@ -19,33 +19,38 @@ use crate::util::paths::{folded, resolved};
 type Id = (u64, u64);
 
 impl Storage {
-    /// Checks whether a file to be written is in use otherwise. `given`: the user allowed btsync to overwrite existing files.
+    /// Checks whether a file to be written is in use otherwise. `overwrite`: the user allowed btsync to overwrite existing files.
     /// `private`: btsync's own folders.
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] with the first such file.
-    pub fn heed_uses(&self, steps: &[FileAction], given: bool, private: &[PathBuf]) -> Result<(), StorageError> {
-        let written = || steps.iter().enumerate().filter(|(_, step)| is_write_action(**step));
+    pub fn check_not_in_use(
+        &self,
+        actions: &[FileAction],
+        overwrite: bool,
+        private: &[PathBuf],
+    ) -> Result<(), StorageError> {
+        let written = || actions.iter().enumerate().filter(|(_, action)| is_write_action(**action));
         let ours: Vec<String> = private.iter().map(|folder| folded(&resolved(folder))).collect();
-        self.heed_private(written().map(|(number, _)| number), &ours)?;
+        self.check_not_private(written().map(|(number, _)| number), &ours)?;
         let outputs = outputs();
         let mut renewed: HashMap<Id, usize> = HashMap::new();
-        for (number, step) in written().filter(|(_, step)| **step != FileAction::Make) {
+        for (number, action) in written().filter(|(_, action)| **action != FileAction::Make) {
             let Ok(found) = self.root.metadata(self.name(number)) else { continue };
             if outputs.contains(&id(&found)) {
-                return Err(self.in_the_way(number, Refusal::Output));
+                return Err(self.in_the_way(number, Refusal::IsOurOutput));
             }
-            if *step == FileAction::Renew && !given {
+            if *action == FileAction::Renew && !overwrite {
                 renewed.insert(id(&found), number);
             }
         }
         let mut open = self.written_by_others(&renewed);
         open.sort_unstable();
-        open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::Open)))
+        open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::OpenElsewhere)))
     }
 
     /// Checks whether a file is in one of these folders, under any name.
-    fn heed_private(&self, numbers: impl Iterator<Item = usize>, private: &[String]) -> Result<(), StorageError> {
+    fn check_not_private(&self, numbers: impl Iterator<Item = usize>, private: &[String]) -> Result<(), StorageError> {
         let root = resolved(self.root.path());
         let beneath = |path: &str, folder: &str| {
             path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
@@ -66,7 +71,7 @@ impl Storage {
             let path =
                 format!("{}/{}", parent.trim_end_matches('/'), folded(Path::new(name.file_name().unwrap_or_default())));
             if near.iter().any(|folder| beneath(&path, folder)) {
-                return Err(self.in_the_way(number, Refusal::Private));
+                return Err(self.in_the_way(number, Refusal::InPrivateFolder));
             }
         }
         Ok(())
@@ -98,7 +103,7 @@ impl Storage {
     }
 
     /// Whether the download folder still has its path.
-    pub(super) fn is_in_its_place(&self) -> bool {
+    pub(super) fn is_root_in_place(&self) -> bool {
         let Ok(held) = self.root.folder().and_then(rustix::fs::fstat) else { return true };
         fs::metadata(self.root.path()).is_ok_and(|found| (held.st_dev, held.st_ino) == id(&found))
     }
@@ -148,15 +153,15 @@ mod tests {
         };
         let read = File::open(dir.path().join("log")).unwrap();
         let mut reader = waits().stdout(Stdio::null()).stderr(read).spawn().unwrap();
-        assert_eq!(why(it.heed_uses(&[FileAction::Renew], false, &[])), None, "it is only read");
+        assert_eq!(why(it.check_not_in_use(&[FileAction::Renew], false, &[])), None, "it is only read");
         let mut writer = waits().stdout(log).spawn().unwrap();
-        assert_eq!(why(it.heed_uses(&[FileAction::Renew], false, &[])), Some(Refusal::Open));
-        assert_eq!(why(it.heed_uses(&[FileAction::Renew], true, &[])), None, "the user gave it");
+        assert_eq!(why(it.check_not_in_use(&[FileAction::Renew], false, &[])), Some(Refusal::OpenElsewhere));
+        assert_eq!(why(it.check_not_in_use(&[FileAction::Renew], true, &[])), None, "the user gave it");
         for process in [&mut reader, &mut writer] {
             process.kill().unwrap();
             process.wait().unwrap();
         }
-        assert_eq!(why(it.heed_uses(&[FileAction::Renew], false, &[])), None);
+        assert_eq!(why(it.check_not_in_use(&[FileAction::Renew], false, &[])), None);
     }
 
     #[test]
@@ -168,15 +173,15 @@ mod tests {
         let private = [home.join(".config/btsync"), home.join(".cache/btsync")];
         let refuses = |folder: &Path, path: &str| {
             let it = storage(folder, &["other", path]);
-            let refused =
-                [true, false].map(|given| why(it.heed_uses(&[FileAction::Make, FileAction::Make], given, &private)));
+            let refused = [true, false]
+                .map(|overwrite| why(it.check_not_in_use(&[FileAction::Make, FileAction::Make], overwrite, &private)));
             assert_eq!(refused[0], refused[1]);
             assert_eq!(
-                why(it.heed_uses(&[FileAction::Leave, FileAction::Leave], false, &private)),
+                why(it.check_not_in_use(&[FileAction::Leave, FileAction::Leave], false, &private)),
                 None,
                 "they are only read"
             );
-            refused[0] == Some(Refusal::Private)
+            refused[0] == Some(Refusal::InPrivateFolder)
         };
         assert!(refuses(home, ".config/btsync/config") && refuses(home, "link/btsync/config"));
         assert!(refuses(home, ".cache/btsync/resume/x") && refuses(&home.join(".config"), "btsync/config"));

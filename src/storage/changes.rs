@@ -18,7 +18,7 @@ use crate::storage::marker::{MAGIC, MAX_MARKER_SIZE};
 use crate::storage::open::Access;
 use crate::storage::ownership::Refusal;
 use crate::storage::prepare::Allocation;
-use crate::storage::resume::TICK;
+use crate::storage::resume::CLOCK_TICK;
 use crate::storage::snapshot::{identity, is_permanent, is_same};
 use crate::storage::survey::has_data;
 use crate::types::{Bitfield, PieceHash, PieceIndex};
@@ -26,7 +26,7 @@ use crate::types::{Bitfield, PieceHash, PieceIndex};
 /// Look for changes by others only if btsync has not written to the file for this long, in nanoseconds.
 const QUIET_TIME: i64 = 1_000_000_000;
 /// Check at least this many files for changes, even after a stop.
-const SURELY: usize = 20_000;
+const MIN_CHECKED: usize = 20_000;
 
 impl Storage {
     /// Whether a file with one of our reusable inode numbers looks as we left it: it has the right length, and nobody changed it
@@ -44,10 +44,10 @@ impl Storage {
     /// Whether this is the part file. Waits if another thread has created it and is about to record that.
     pub(super) fn is_part_file(&self, found: &fs::Metadata) -> bool {
         let deadline = Instant::now() + LOCK_TIMEOUT;
-        while !self.selection.has_part_file() && Instant::now() < deadline {
+        while !self.placement.has_part_file() && Instant::now() < deadline {
             std::thread::sleep(LOCK_RETRY_DELAY);
         }
-        self.selection.matches_part_file(found) && !self.selection.is_foreign()
+        self.placement.matches_part_file(found) && !self.placement.is_foreign()
     }
 
     /// Whether the file at this path is still the one that btsync may write to.
@@ -57,11 +57,11 @@ impl Storage {
     pub(super) fn check_not_replaced(&self, slot: usize, found: &fs::Metadata) -> Result<(), StorageError> {
         let Some(writable) = &self.writable else { return Ok(()) };
         let is_it = match writable.get(slot) {
-            Some(Some(ours)) => self.held.is_same(slot, found).unwrap_or_else(|| {
+            Some(Some(ours)) => self.pinned.is_same(slot, found).unwrap_or_else(|| {
                 is_same(*ours, identity(found)) || (!is_permanent(*ours) && self.has_temporary_identity(slot))
             }),
             Some(None) => true,
-            None => self.selection.matches_part_file(found),
+            None => self.placement.matches_part_file(found),
         };
         if is_it { Ok(()) } else { Err(self.in_the_way(slot, Refusal::Replaced)) }
     }
@@ -79,7 +79,7 @@ impl Storage {
         if is_due
             && let Ok(found) = file.metadata()
             // A change as recent as this write may be another thread's.
-            && changed(&found) < began.saturating_sub(TICK)
+            && changed(&found) < began.saturating_sub(CLOCK_TICK)
             && self.is_changed_since(slot, &found)
             && self.cache.written(slot) == before
         {
@@ -103,10 +103,10 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] with a file that no longer verifies, also if `stop` becomes true; those of [`check_rest`].
-    /// After a stop only the first `SURELY` files are examined for changes.
+    /// After a stop only the first `MIN_CHECKED` files are examined for changes.
     pub fn recheck_changed(&self, hashes: &[PieceHash], stop: &AtomicBool) -> Result<(), StorageError> {
         let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
-        let goes_on = |file: &usize| *file < SURELY || !stop.load(Ordering::Relaxed);
+        let goes_on = |file: &usize| *file < MIN_CHECKED || !stop.load(Ordering::Relaxed);
         let changed: Vec<usize> =
             files.map(|(file, _)| file).take_while(goes_on).filter(|file| self.may_be_changed(*file)).collect();
         if changed.is_empty() {
@@ -121,17 +121,17 @@ impl Storage {
             let is_wrong = pieces(file).any(|piece| !right.has(piece));
             self.cache.set_changed(file, is_wrong);
             if is_wrong {
-                return Err(self.refuse(file, Refusal::Changed));
+                return Err(self.record_refusal(file, Refusal::Changed));
             }
         }
         Ok(())
     }
 
     fn may_be_changed(&self, file: usize) -> bool {
-        let untold = |found: &fs::Metadata| {
+        let has_unreliable_times = |found: &fs::Metadata| {
             self.writable.is_some() && !has_local_timestamps(found) && self.cache.written(file).is_some()
         };
-        let may_be = |found: &fs::Metadata| self.is_changed_since(file, found) || untold(found);
+        let may_be = |found: &fs::Metadata| self.is_changed_since(file, found) || has_unreliable_times(found);
         self.cache.is_changed(file) || self.root.metadata(self.name(file)).is_ok_and(|found| may_be(&found))
     }
 

@@ -14,7 +14,7 @@ impl Storage {
     pub fn finish(&self, have: &Bitfield) {
         let mut marker = self.marker.clone().unwrap_or_default();
         marker.refused.clear();
-        self.strike_complete(&mut marker, have);
+        self.remove_complete_files(&mut marker, have);
         self.release(Some(marker));
     }
 
@@ -26,17 +26,17 @@ impl Storage {
     /// another program has replaced or changed it. [`StorageError::Moved`] if the download folder was moved or replaced.
     #[cfg(any(test, feature = "internals"))]
     pub fn check_files_in_place(&self) -> Result<(), StorageError> {
-        self.confirm_unless(&|| false).map(|_| ())
+        self.check_files_until(&|| false).map(|_| ())
     }
 
     /// Like [`Storage::check_files_in_place`], but returns `false` early if `is_over` becomes true: there may be very many files.
     ///
     /// # Errors
     /// As [`Storage::check_files_in_place`].
-    pub fn confirm_unless(&self, is_over: &dyn Fn() -> bool) -> Result<bool, StorageError> {
+    pub fn check_files_until(&self, is_over: &dyn Fn() -> bool) -> Result<bool, StorageError> {
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
         let wanted = files.filter(|(file, _)| self.wants(*file)).map(|(file, spec)| (file, spec.length));
-        let parts = Some((self.layout.files().len(), self.selection.end())).filter(|(_, end)| *end > 0);
+        let parts = Some((self.layout.files().len(), self.placement.part_file_length())).filter(|(_, end)| *end > 0);
         for (slot, length) in wanted.chain(parts) {
             if is_over() {
                 return Ok(false);
@@ -47,11 +47,11 @@ impl Storage {
                 return Err(self.too_short(slot));
             }
             if length == 0 && there.len() > 0 {
-                return Err(self.refuse(slot, Refusal::Changed));
+                return Err(self.record_refusal(slot, Refusal::Changed));
             }
             self.check_not_replaced(slot, &there)?;
         }
-        if self.is_in_its_place() { Ok(true) } else { Err(StorageError::Moved { path: self.root.path().to_owned() }) }
+        if self.is_root_in_place() { Ok(true) } else { Err(StorageError::Moved { path: self.root.path().to_owned() }) }
     }
 
     /// Removes the complete files from the marker of an earlier run that ended before it could do so itself. An obstacle does no
@@ -73,7 +73,7 @@ impl Storage {
     }
 
     /// A message for each wanted file that is longer than the torrent says; `size` returns a file's length by its number.
-    pub fn longer(&self, size: impl Fn(usize) -> Option<u64>) -> Vec<String> {
+    pub fn describe_longer_files(&self, size: impl Fn(usize) -> Option<u64>) -> Vec<String> {
         let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
         let longer = files.filter_map(|(file, spec)| {
             let surplus = size(file)?.checked_sub(spec.length).filter(|surplus| *surplus > 0)?;
@@ -86,28 +86,28 @@ impl Storage {
         longer.collect()
     }
 
-    /// Like [`Storage::longer`], with the files' current lengths.
-    pub fn longer_now(&self) -> Vec<String> {
-        self.longer(|file| self.root.metadata(self.name(file)).ok().map(|found| found.len()))
+    /// Like [`Storage::describe_longer_files`], with the files' current lengths.
+    pub fn describe_longer_files_now(&self) -> Vec<String> {
+        self.describe_longer_files(|file| self.root.metadata(self.name(file)).ok().map(|found| found.len()))
     }
 
     /// Whether there is a marker that names a complete file, or names no file.
     fn names_complete(&self, info_hash: &InfoHash, have: &Bitfield) -> bool {
         match self.read_marker(info_hash) {
-            Some(mut marker) => self.strike_complete(&mut marker, have) || !marker.is_needed(),
+            Some(mut marker) => self.remove_complete_files(&mut marker, have) || !marker.is_needed(),
             // An empty marker: btsync could not remove it when the download completed.
             None => self.root.metadata(&marker_name(info_hash)).is_ok_and(|found| found.is_file() && found.len() == 0),
         }
     }
 
     /// Removes the complete files from `marker`. Returns whether it named any of them.
-    fn strike_complete(&self, marker: &mut Marker, have: &Bitfield) -> bool {
+    fn remove_complete_files(&self, marker: &mut Marker, have: &Bitfield) -> bool {
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
         let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
-        let any = complete.fold(false, |any, (_, spec)| marker.strike(&spec.path) || any);
+        let any = complete.fold(false, |any, (_, spec)| marker.remove_complete(&spec.path) || any);
         // A part file needs no marker of its own: its pieces identify it.
-        let parts = marker::place(self.selection.name());
-        if marker.made.keys().all(|place| *place == parts) {
+        let parts = marker::path_hash(self.placement.name());
+        if marker.made.keys().all(|path_hash| *path_hash == parts) {
             marker.made.clear();
         }
         any

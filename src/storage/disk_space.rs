@@ -59,7 +59,7 @@ impl Storage {
                 continue;
             }
             let (offset, size) = (self.layout.offset(piece, 0), u64::from(self.layout.piece_size(piece)));
-            for run in FileRuns::new(&self.layout, &self.selection, offset, size) {
+            for run in FileRuns::new(&self.layout, &self.placement, offset, size) {
                 if let Location::At { slot, .. } = run.place
                     && let Some((held, missing)) = sums.get_mut(slot)
                 {

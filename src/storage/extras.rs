@@ -20,11 +20,11 @@ pub struct Extras {
 impl Storage {
     /// Creates links and folders whose names are free. A failure does not stop the download: a file system may not support links.
     /// Returns early if `stop` becomes true.
-    pub(crate) fn make_extras(&self, stop: &AtomicBool) {
+    pub(crate) fn create_extras(&self, stop: &AtomicBool) {
         let extras = self.layout.extras();
         let goes_on = || !stop.load(Ordering::Relaxed);
         for folder in extras.folders.iter().take_while(|_| goes_on()) {
-            self.make_each_folder(folder);
+            self.create_each_folder(folder);
         }
         for (link, target) in extras.links.iter().take_while(|_| goes_on()) {
             if is_watched_name(link) {
@@ -38,14 +38,14 @@ impl Storage {
             if !files.clone().any(is_wanted) && !extras.links.iter().any(|(other, _)| other == target) {
                 continue;
             }
-            self.make_each_folder(link.parent().unwrap_or(Path::new("")));
-            if let Err(error) = self.root.link(link, &relative(link, target)) {
+            self.create_each_folder(link.parent().unwrap_or(Path::new("")));
+            if let Err(error) = self.root.create_symlink(link, &relative(link, target)) {
                 log::debug!("the link {} is not made: {error}", link.display());
             }
         }
     }
 
-    fn make_each_folder(&self, folder: &Path) {
+    fn create_each_folder(&self, folder: &Path) {
         let mut path = PathBuf::new();
         for part in folder.components() {
             path.push(part);
@@ -115,10 +115,10 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(outside.path(), dir.path().join("t/out")).unwrap();
         let storage = Storage::new(dir.path().to_owned(), layout, 4).select(&[true, false], Path::new(".x.parts"));
-        storage.make_extras(&AtomicBool::new(true));
+        storage.create_extras(&AtomicBool::new(true));
         assert!(!dir.path().join("t/empty").exists() && at_in(&dir, "m").is_none(), "nobody waits for it any more");
         storage.prepare().unwrap();
-        storage.make_extras(&AtomicBool::new(false));
+        storage.create_extras(&AtomicBool::new(false));
         let at = |path: &str| at_in(&dir, path);
         assert_eq!(at("d/l").as_deref(), Some(Path::new("../a")));
         assert_eq!(at("m").as_deref(), Some(Path::new("d/l")));

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-
 use rustix::io::Errno;
 
 use crate::storage::cache::{FileCache, OpenFile};
@@ -37,7 +36,7 @@ const MAX_SLICES: usize = 64;
 pub struct Storage {
     pub(super) root: Root,
     pub(super) layout: Layout,
-    pub(super) selection: FilePlacement,
+    pub(super) placement: FilePlacement,
     pub(super) allocation: Allocation,
     /// The torrent's files by number, then the part file.
     pub(super) cache: Arc<FileCache>,
@@ -48,13 +47,13 @@ pub struct Storage {
     /// The identity of each file that may be written to; `None` before that is decided, while the caller vouches for the files.
     pub(super) writable: Option<Vec<Option<u64>>>,
     /// Files kept open, and existing files that btsync writes to.
-    pub(super) held: PinnedFiles,
+    pub(super) pinned: PinnedFiles,
     /// When all files had got their length, in nanoseconds since 1970.
     pub(super) sized_at: AtomicI64,
     /// Whether all files have their full length.
     pub(super) has_lengths: AtomicBool,
     /// The files that the marker records as complete.
-    pub(super) struck: Mutex<HashSet<usize>>,
+    pub(super) recorded_complete: Mutex<HashSet<usize>>,
     /// Files with lower numbers have their final names.
     pub(super) final_names: AtomicUsize,
     /// Interrupts long reads and writes at shutdown.
@@ -66,23 +65,23 @@ impl Storage {
     /// write may hold one more). Does not touch the disk.
     pub fn new(root: PathBuf, layout: Layout, max_open: usize) -> Storage {
         let cache = Arc::new(FileCache::new(layout.files().len() + 1, max_open));
-        let (selection, allocation) = (FilePlacement::default(), Allocation::default());
-        let (lock, marker, writable, held) = (None, None, None, PinnedFiles::default());
+        let (placement, allocation) = (FilePlacement::default(), Allocation::default());
+        let (lock, marker, writable, pinned) = (None, None, None, PinnedFiles::default());
         let (root, sized_at, final_names) = (Root::new(root), AtomicI64::new(0), AtomicUsize::new(0));
-        let (has_lengths, struck) = (AtomicBool::new(false), Mutex::default());
+        let (has_lengths, recorded_complete) = (AtomicBool::new(false), Mutex::default());
         Storage {
             root,
             layout,
-            selection,
+            placement,
             allocation,
             cache,
             lock,
             marker,
             writable,
-            held,
+            pinned,
             sized_at,
             has_lengths,
-            struck,
+            recorded_complete,
             final_names,
             halt: Halt::default(),
         }
@@ -114,11 +113,11 @@ impl Storage {
     /// A file's metadata by its number: the part file's, if that holds the file's bytes. `None` if there is no such file, if it
     /// is padding, or if its bytes are still to be compared with verified ones.
     pub fn stamp(&self, file: usize) -> Option<Stamp> {
-        self.layout.files().get(file).filter(|spec| !spec.pad && !self.selection.is_undecided(file))?;
-        let path = if self.selection.has_own_file(file) {
+        self.layout.files().get(file).filter(|spec| !spec.pad && !self.placement.is_undecided(file))?;
+        let path = if self.placement.has_own_file(file) {
             self.name(file)
         } else {
-            Some(self.selection.name()).filter(|_| self.selection.in_parts(&self.layout, file))?
+            Some(self.placement.name()).filter(|_| self.placement.uses_part_file(&self.layout, file))?
         };
         Stamp::of(&self.root.metadata(path).ok()?)
     }
@@ -126,7 +125,7 @@ impl Storage {
     /// When the last write to a file, or to the part file that holds its bytes, began and ended, in nanoseconds since 1970;
     /// `None` if there was none.
     pub fn written(&self, file: usize) -> Option<(i64, i64)> {
-        self.cache.written(if self.selection.has_own_file(file) { file } else { self.layout.files().len() })
+        self.cache.written(if self.placement.has_own_file(file) { file } else { self.layout.files().len() })
     }
 
     /// Writes `bufs`, one after the other, at byte `offset` of the torrent: one system call if the range lies in one file.
@@ -138,7 +137,7 @@ impl Storage {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         let mut gather = SliceCursor { bufs, first: 0, skip: 0 };
         for (done, FileRun { file, place, len }) in self.runs(offset, len)?.enumerate() {
-            self.heed_halt(Operation::Write, file, done)?;
+            self.check_halt(Operation::Write, file, done)?;
             match place {
                 Location::Pad => gather.advance(len),
                 Location::At { slot, offset } => self.write_run(slot, offset, len, &mut gather)?,
@@ -151,7 +150,7 @@ impl Storage {
     /// Whether another thread is writing to the file that holds this byte. A file system lets only one writer at a time into a
     /// file, and a waiting thread spins, so a thread with other work should do that first.
     pub fn is_being_written(&self, offset: u64) -> bool {
-        let run = FileRuns::new(&self.layout, &self.selection, offset, 1).next();
+        let run = FileRuns::new(&self.layout, &self.placement, offset, 1).next();
         run.is_some_and(|run| matches!(run.place, Location::At { slot, .. } if self.cache.is_being_written(slot)))
     }
 
@@ -162,11 +161,11 @@ impl Storage {
         let writing = self.cache.writing(slot);
         self.check_lock(Some(writing.began()))?;
         self.check_new_links(slot, &handle.file, writing.began())?;
-        self.heed_length(slot, &handle.file)?;
+        self.check_length(slot, &handle.file)?;
         if writing.is_alone() {
             self.detect_changes(slot, &handle.file, writing.began());
         }
-        let is_sampled = self.held.samples.begin(slot, offset, len);
+        let is_sampled = self.pinned.samples.begin(slot, offset, len);
         let mut done = 0;
         while done < len {
             let mut batch = [IoSlice::new(&[]); MAX_SLICES];
@@ -175,7 +174,7 @@ impl Storage {
                 Ok(0) => return Err(self.failed(Operation::Write, slot, io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
                     if is_sampled {
-                        self.held.samples.wrote(slot, offset + done, batch, written);
+                        self.pinned.samples.wrote(slot, offset + done, batch, written);
                     }
                     gather.advance(written as u64);
                     done += written as u64;
@@ -185,7 +184,7 @@ impl Storage {
             }
         }
         if slot == self.layout.files().len() {
-            self.selection.reaches(offset + len);
+            self.placement.extend_part_file_to(offset + len);
         }
         self.cache.mark_dirty(slot);
         Ok(())
@@ -198,7 +197,7 @@ impl Storage {
     pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
         let mut rest = buf;
         for (done, FileRun { file, place, len }) in self.runs(offset, rest.len() as u64)?.enumerate() {
-            self.heed_halt(Operation::Read, file, done)?;
+            self.check_halt(Operation::Read, file, done)?;
             // A run is never longer than the requested range.
             let (part, later) = rest.split_at_mut(len as usize);
             rest = later;
@@ -217,7 +216,7 @@ impl Storage {
     }
 
     /// Whether the files are long enough that this range can be read.
-    pub fn reaches(&self, offset: u64, len: u64) -> bool {
+    pub fn covers(&self, offset: u64, len: u64) -> bool {
         let mut spans = self.layout.spans(offset, len);
         spans.all(|span| {
             let last = self.layout.start_of(span.file) + span.offset + span.len - 1;
@@ -232,7 +231,7 @@ impl Storage {
     /// As for [`Storage::read_exact_at`].
     pub fn has_data(&self, offset: u64, len: u64) -> Result<bool, StorageError> {
         for (done, FileRun { file, place, len }) in self.runs(offset, len)?.enumerate() {
-            self.heed_halt(Operation::Read, file, done)?;
+            self.check_halt(Operation::Read, file, done)?;
             let (slot, offset) = match place {
                 Location::Pad => continue,
                 Location::At { slot, offset } => (slot, offset),
@@ -273,7 +272,7 @@ impl Storage {
     fn runs(&self, offset: u64, len: u64) -> Result<FileRuns<'_>, StorageError> {
         let total = self.layout.total();
         match offset.checked_add(len) {
-            Some(end) if end <= total => Ok(FileRuns::new(&self.layout, &self.selection, offset, len)),
+            Some(end) if end <= total => Ok(FileRuns::new(&self.layout, &self.placement, offset, len)),
             _ => Err(StorageError::OutOfRange { offset, len, total }),
         }
     }
@@ -281,9 +280,9 @@ impl Storage {
     /// The file's path relative to the download folder; the part file's number is the number of files.
     pub(super) fn name(&self, slot: usize) -> &Path {
         if slot < self.final_names.load(Ordering::Acquire) && self.wants(slot) {
-            return self.layout.final_name(slot).unwrap_or(self.selection.name());
+            return self.layout.final_name(slot).unwrap_or(self.placement.name());
         }
-        self.layout.files().get(slot).map_or(self.selection.name(), |file| file.path.as_path())
+        self.layout.files().get(slot).map_or(self.placement.name(), |file| file.path.as_path())
     }
 
     pub(super) fn failed(&self, operation: Operation, slot: usize, error: io::Error) -> StorageError {
@@ -313,7 +312,7 @@ impl Storage {
             opened => opened?,
         };
         if write {
-            self.is_ours(slot, &handle)?;
+            self.check_is_ours(slot, &handle)?;
             if let Some(opened) = self.lock_open_file(slot, &handle)? {
                 return Ok(opened);
             }
@@ -328,13 +327,14 @@ impl Storage {
 
     /// Opens a file. The first write creates the part file.
     fn open(&self, slot: usize, access: Access) -> Result<OpenFile, StorageError> {
-        let first = access == Access::Write && slot == self.layout.files().len() && self.selection.end() == 0;
+        let is_part_file = slot == self.layout.files().len();
+        let first = access == Access::Write && is_part_file && self.placement.part_file_length() == 0;
         match self.root.open(self.name(slot), access) {
             Err(error) if first && error.kind() == StorageErrorKind::Missing => {
                 match self.root.open(self.name(slot), Access::New) {
                     Ok(made) => {
                         let found = made.file.metadata().map_err(|error| self.failed(Operation::Open, slot, error))?;
-                        self.selection.set_identity(Some(identity(&found)));
+                        self.placement.set_identity(Some(identity(&found)));
                         Ok(made)
                     }
                     Err(_) => self.root.open(self.name(slot), access),

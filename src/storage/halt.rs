@@ -9,7 +9,7 @@ use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 
 /// The number of files of one read or write between two checks for a stop.
-const SURELY: usize = 1024;
+const FILES_PER_STOP_CHECK: usize = 1024;
 
 /// Returns whether reads and writes must end.
 type IsOver = Box<dyn Fn() -> bool + Send + Sync>;
@@ -31,8 +31,9 @@ impl Storage {
     }
 
     /// Checks for a stop. Called before each file of a read or write; `done` is the number of files already processed.
-    pub(super) fn heed_halt(&self, operation: Operation, file: usize, done: usize) -> Result<(), StorageError> {
-        let is_over = done % SURELY == SURELY - 1 && self.halt.0.get().is_some_and(|is_over| is_over());
+    pub(super) fn check_halt(&self, operation: Operation, file: usize, done: usize) -> Result<(), StorageError> {
+        let is_over = done % FILES_PER_STOP_CHECK == FILES_PER_STOP_CHECK - 1
+            && self.halt.0.get().is_some_and(|is_over| is_over());
         if is_over { Err(self.failed(operation, file, io::ErrorKind::Interrupted.into())) } else { Ok(()) }
     }
 }
@@ -49,7 +50,7 @@ mod tests {
     #[test]
     fn reads_and_writes_of_very_many_files_end_with_a_stop_and_others_do_not() {
         let dir = tempfile::tempdir().unwrap();
-        let count = SURELY + 10;
+        let count = FILES_PER_STOP_CHECK + 10;
         let files = (0..count).map(|n| FileSpec { path: format!("t/{n}").into(), length: 1, pad: false }).collect();
         let storage = Storage::new(dir.path().to_owned(), Layout::new(4096, files).unwrap(), 4);
         storage.prepare().unwrap();

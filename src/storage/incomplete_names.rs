@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::layout::{FileSpec, Layout};
-use crate::storage::open::last;
+use crate::storage::open::file_name;
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::snapshot::{FileSnapshot, identity};
 use crate::storage::survey::Survey;
@@ -67,14 +67,14 @@ impl Storage {
     /// If a file cannot be renamed, such as when another file has that name by now; if it is not the file that btsync has
     /// written.
     pub fn apply_final_names(&self) -> Result<(), StorageError> {
-        self.take_final_names_unless(&|| false).map(|_| ())
+        self.apply_final_names_until(&|| false).map(|_| ())
     }
 
     /// Like [`Storage::apply_final_names`], but returns `false` early if `is_over` becomes true. A later call continues there.
     ///
     /// # Errors
     /// As [`Storage::apply_final_names`].
-    pub fn take_final_names_unless(&self, is_over: &dyn Fn() -> bool) -> Result<bool, StorageError> {
+    pub fn apply_final_names_until(&self, is_over: &dyn Fn() -> bool) -> Result<bool, StorageError> {
         for (file, own) in self.layout.final_names() {
             if is_over() {
                 return Ok(false);
@@ -129,12 +129,12 @@ impl Storage {
     /// Cancels the final rename of complete or possibly complete files with an unfinished file's name, unless the marker says
     /// that btsync made them. The same goes for symbolic links and for files that have other hard links or not the torrent's
     /// length. Call it after deciding what to do with each file. Returns the paths of these files.
-    pub fn keep_final_names(&mut self, steps: &[FileAction], survey: &Survey) -> Vec<PathBuf> {
+    pub fn keep_final_names(&mut self, actions: &[FileAction], survey: &Survey) -> Vec<PathBuf> {
         let is_kept = |file: usize, spec: &FileSpec| {
             let Some(seen) = survey.file(file).filter(|_| self.wants(file)) else { return false };
             let is_named = self.marker.as_ref().is_some_and(|marker| marker.has_made(&spec.path, seen.identity));
             let is_plain = seen.links == 1 && seen.size == spec.length && !self.root.is_link(&spec.path);
-            let is_read = matches!(steps.get(file), Some(FileAction::Leave | FileAction::Compare));
+            let is_read = matches!(actions.get(file), Some(FileAction::Leave | FileAction::Compare));
             is_read && !(is_named && is_plain)
         };
         let unfinished =
@@ -159,20 +159,20 @@ impl crate::storage::open::Root {
         match self.rename_with(from, to, RenameFlags::NOREPLACE) {
             // A file system that does not support `NOREPLACE`.
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::NOSYS)) => {
-                self.rename_by_link(from, to)
+                self.link_then_unlink(from, to)
             }
             renamed => renamed,
         }
     }
 
     /// Like `rename_to_new`, by a hard link: the system refuses that if the name is taken, even by a dangling symbolic link.
-    fn rename_by_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn link_then_unlink(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
-        match rustix::fs::linkat(&source, last(from), &target, last(to), AtFlags::empty()) {
-            Ok(()) => self.drop_name(from, to),
+        match rustix::fs::linkat(&source, file_name(from), &target, file_name(to), AtFlags::empty()) {
+            Ok(()) => self.remove_old_name(from, to),
             // A file system without hard links: checking first must suffice.
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
-                match rustix::fs::statat(&target, last(to), AtFlags::SYMLINK_NOFOLLOW) {
+                match rustix::fs::statat(&target, file_name(to), AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(_) => Err(Errno::EXIST.into()),
                     Err(Errno::NOENT) => self.rename(from, to),
                     Err(errno) => Err(errno.into()),
@@ -184,14 +184,14 @@ impl crate::storage::open::Root {
 
     /// Removes the old name of a file that has two. Checks the file under a random name that no other program knows; if another
     /// program has replaced it since, its file gets its name back.
-    fn drop_name(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn remove_old_name(&self, from: &Path, to: &Path) -> io::Result<()> {
         let ours = FileSnapshot::of(&self.metadata_inside(to)?);
         let is_it =
             |name: &Path| Ok::<_, io::Error>(!self.is_link(name) && ours.is_renamed(&self.metadata_inside(name)?));
-        let aside = from.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
-        match self.rename(from, &aside) {
-            Ok(()) if is_it(&aside)? => self.remove(&aside),
-            Ok(()) => self.rename_with(&aside, from, RenameFlags::NOREPLACE).or_else(|_| self.link_back(&aside, from)),
+        let temp = from.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
+        match self.rename(from, &temp) {
+            Ok(()) if is_it(&temp)? => self.remove(&temp),
+            Ok(()) => self.rename_with(&temp, from, RenameFlags::NOREPLACE).or_else(|_| self.link_back(&temp, from)),
             // Another program was faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => {
@@ -201,12 +201,12 @@ impl crate::storage::open::Root {
         }
     }
 
-    fn link_back(&self, aside: &Path, from: &Path) -> io::Result<()> {
+    fn link_back(&self, temp: &Path, from: &Path) -> io::Result<()> {
         let folder = self.folder_of(from)?;
-        match rustix::fs::linkat(&folder, last(aside), &folder, last(from), AtFlags::empty()) {
-            Ok(()) => self.remove(aside),
+        match rustix::fs::linkat(&folder, file_name(temp), &folder, file_name(from), AtFlags::empty()) {
+            Ok(()) => self.remove(temp),
             Err(errno) => {
-                log::warn!("{}: keeps this name: {errno}", self.path().join(aside).display());
+                log::warn!("{}: keeps this name: {errno}", self.path().join(temp).display());
                 Ok(())
             }
         }
@@ -269,11 +269,11 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         fs::write(at("a.part"), "ours").unwrap();
         std::os::unix::fs::symlink("/nowhere", at("a")).unwrap();
-        let refused = root.rename_by_link(Path::new("a.part"), Path::new("a")).unwrap_err();
+        let refused = root.link_then_unlink(Path::new("a.part"), Path::new("a")).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert!(at("a").is_symlink() && at("a.part").exists());
         fs::remove_file(at("a")).unwrap();
-        root.rename_by_link(Path::new("a.part"), Path::new("a")).unwrap();
+        root.link_then_unlink(Path::new("a.part"), Path::new("a")).unwrap();
         assert!(fs::read(at("a")).unwrap() == b"ours" && !at("a.part").exists());
     }
 
@@ -285,14 +285,14 @@ mod tests {
         let names = || fs::read_dir(dir.path()).unwrap().count();
         fs::write(at("a"), "ours").unwrap();
         fs::write(at("a.part"), "theirs").unwrap();
-        root.drop_name(Path::new("a.part"), Path::new("a")).unwrap();
+        root.remove_old_name(Path::new("a.part"), Path::new("a")).unwrap();
         assert_eq!((fs::read(at("a.part")).unwrap(), names()), (b"theirs".to_vec(), 2));
         fs::remove_file(at("a.part")).unwrap();
         std::os::unix::fs::symlink("a", at("a.part")).unwrap();
-        root.drop_name(Path::new("a.part"), Path::new("a")).unwrap();
+        root.remove_old_name(Path::new("a.part"), Path::new("a")).unwrap();
         assert!(at("a.part").is_symlink() && names() == 2, "a link of the user's");
         fs::remove_file(at("a.part")).unwrap();
-        root.drop_name(Path::new("a.part"), Path::new("a")).unwrap();
+        root.remove_old_name(Path::new("a.part"), Path::new("a")).unwrap();
         fs::write(at("b"), "theirs").unwrap();
         fs::rename(at("b"), at("c")).unwrap();
         fs::write(at("b.part"), "theirs").unwrap();
@@ -323,11 +323,11 @@ mod tests {
     fn a_file_that_may_be_complete_keeps_its_name_too() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.part"), "theirs").unwrap();
-        for (step, kept) in [(FileAction::Compare, 1), (FileAction::Continue, 0)] {
+        for (action, kept) in [(FileAction::Compare, 1), (FileAction::Continue, 0)] {
             let layout = layout(&[("a", 6)]).with_incomplete_suffix(".part", |_, _, _| true);
             let mut storage = Storage::new(dir.path().to_owned(), layout, 4);
             let survey = storage.survey(&std::sync::atomic::AtomicBool::new(false)).unwrap();
-            assert_eq!(storage.keep_final_names(&[step], &survey).len(), kept, "{step:?}");
+            assert_eq!(storage.keep_final_names(&[action], &survey).len(), kept, "{action:?}");
         }
     }
 
@@ -343,8 +343,8 @@ mod tests {
             (survey.file(0).is_none(), storage.keep_final_names(&[FileAction::Leave], &survey).len(), {
                 if survey.file(0).is_none() {
                     storage.lock(&hash).unwrap();
-                    storage.make(&[FileAction::Make], &mut survey, &no).unwrap();
-                    storage.mark(&hash, &[FileAction::Make], &survey, false).unwrap();
+                    storage.create_files(&[FileAction::Make], &mut survey, &no).unwrap();
+                    storage.record_ownership(&hash, &[FileAction::Make], &survey, false).unwrap();
                 }
                 storage.layout.final_names().len()
             })
@@ -370,8 +370,8 @@ mod tests {
         storage.prepare().unwrap();
         storage.write_vectored_at(0, &[IoSlice::new(b"aaabbb")]).unwrap();
         // A stop takes effect before the first file.
-        assert!(!storage.take_final_names_unless(&|| true).unwrap() && !storage.has_final_names());
-        assert!(!storage.confirm_unless(&|| true).unwrap());
+        assert!(!storage.apply_final_names_until(&|| true).unwrap() && !storage.has_final_names());
+        assert!(!storage.check_files_until(&|| true).unwrap());
         storage.apply_final_names().unwrap();
         storage.close();
         let mut buf = [0; 6];
@@ -388,8 +388,8 @@ mod tests {
         let layout = layout(&[("a", 6)]).with_incomplete_suffix(".part", |_, _, _| true);
         let mut storage = Storage::new(dir.path().to_owned(), layout, 4);
         let mut survey = storage.survey(&no).unwrap();
-        storage.make(&[FileAction::Make], &mut survey, &no).unwrap();
-        storage.mark(&InfoHash([1; 20]), &[FileAction::Make], &survey, false).unwrap();
+        storage.create_files(&[FileAction::Make], &mut survey, &no).unwrap();
+        storage.record_ownership(&InfoHash([1; 20]), &[FileAction::Make], &survey, false).unwrap();
         let (mine, ours) = (dir.path().join("mine"), dir.path().join("a.part"));
         // The creation time distinguishes files, and the system counts it in ticks.
         let born = |path: &Path| fs::metadata(path).and_then(|found| found.created()).unwrap();

@@ -23,7 +23,7 @@ use crate::storage::cache::{OpenFile, clock};
 use crate::storage::changes::{is_on_fuse, may_be_marker};
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
-use crate::storage::marker::{self, Marker, Note, marker_name};
+use crate::storage::marker::{self, Marker, MarkerNote, marker_name};
 use crate::storage::open::Root;
 use crate::storage::other_downloads::FolderLock;
 use crate::storage::ownership::{Claim, FileAction, Refusal};
@@ -32,7 +32,7 @@ use crate::storage::survey::Survey;
 use crate::types::InfoHash;
 
 /// How often a writing process checks that the marker is still its own, in nanoseconds.
-const CHECK_INTERVAL: i64 = 500_000_000;
+const LOCK_CHECK_INTERVAL: i64 = 500_000_000;
 /// How long to wait for another process that starts in the same folder, or for our own threads to close a file.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// The delay between two attempts.
@@ -50,7 +50,7 @@ pub(super) struct Lock {
     is_new: bool,
     last_checked: AtomicI64,
     /// When the marker's time was last updated to show that this process is running, in nanoseconds since 1970.
-    pub(super) beaten: AtomicI64,
+    pub(super) touched_at: AtomicI64,
     is_released: AtomicBool,
 }
 
@@ -106,7 +106,7 @@ impl Storage {
         let path = self.root.path().join(&name);
         let failed = |error: std::io::Error| StorageError::io(Operation::Open, &path)(error);
         let _folder = FolderLock::take(&self.root);
-        self.check_leftover(&beside(&name))?;
+        self.check_leftover(&temporary_name(&name))?;
         // Another process may replace or remove the marker meanwhile, but not for ever.
         for _ in 0..100 {
             let (file, is_new) = match self.root.open_own(&name, OFlags::RDWR) {
@@ -148,7 +148,7 @@ impl Storage {
                 id: id(&found),
                 is_new,
                 last_checked: AtomicI64::new(0),
-                beaten: AtomicI64::new(0),
+                touched_at: AtomicI64::new(0),
                 is_released: AtomicBool::new(false),
             };
             if lock.is_in_place(&self.root) {
@@ -159,48 +159,50 @@ impl Storage {
         Err(StorageError::InUse { path })
     }
 
-    /// Records in the marker which files belong to this download: those that btsync made or may overwrite (`given`), as `survey`
-    /// has them now, and which other files it writes to. Call it after creating the files and before writing the first byte to
-    /// any of them.
+    /// Records in the marker which files belong to this download: those that btsync made, with `overwrite` also those that it
+    /// continues, as `survey` has them now. Also records which other files it writes to. Call it after creating the files and
+    /// before writing the first byte to any of them.
     ///
     /// # Errors
     /// If the marker cannot be written or is no longer the one that this process locked; if another torrent's download has made
     /// one of the files.
-    pub fn mark(
+    pub fn record_ownership(
         &mut self,
         info_hash: &InfoHash,
-        steps: &[FileAction],
+        actions: &[FileAction],
         survey: &Survey,
-        given: bool,
+        overwrite: bool,
     ) -> Result<(), StorageError> {
         let _folder = FolderLock::take(&self.root);
-        self.compare_with_others(info_hash, steps, survey, given)?;
+        self.compare_with_others(info_hash, actions, survey, overwrite)?;
         self.confirm_lock()?;
         let (mut marker, mut preexisting) = (Marker::default(), Vec::new());
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
             if let Some(seen) = survey.file(number) {
-                let place = marker::place(&spec.path);
-                let step = steps.get(number);
+                let path_hash = marker::path_hash(&spec.path);
+                let action = actions.get(number);
                 let claim = self.marker.as_ref().map(|found| found.claims(&spec.path, seen.identity));
                 // Its identity differs from the marker's, but its pieces have shown that it is the same file.
-                let is_begun = claim == Some(Claim::Begun) && step == Some(&FileAction::Continue);
-                let is_left = !step.copied().is_some_and(is_write_action);
+                let is_begun = claim == Some(Claim::StartedHere) && action == Some(&FileAction::Continue);
+                let is_left = !action.copied().is_some_and(is_write_action);
                 let before = self.marker.as_ref().filter(|_| is_left);
                 if before.is_some_and(|found| found.done(&spec.path, seen.identity)) {
-                    marker.done.insert(place, seen.identity);
+                    marker.done.insert(path_hash, seen.identity);
                 } else if before.is_some_and(|found| found.is_refused(&spec.path, seen.identity)) {
-                    marker.refused.insert(place, seen.identity);
+                    marker.refused.insert(path_hash, seen.identity);
                 }
-                match step {
-                    _ if claim == Some(Claim::Made) || is_begun => _ = marker.made.insert(place, seen.identity),
-                    Some(FileAction::Make | FileAction::Copy | FileAction::Renew) => {
-                        _ = marker.made.insert(place, seen.identity);
+                match action {
+                    _ if claim == Some(Claim::MadeButReusable) || is_begun => {
+                        _ = marker.made.insert(path_hash, seen.identity)
                     }
-                    Some(FileAction::Continue) if given => _ = marker.made.insert(place, seen.identity),
-                    step => {
+                    Some(FileAction::Make | FileAction::Copy | FileAction::Renew) => {
+                        _ = marker.made.insert(path_hash, seen.identity);
+                    }
+                    Some(FileAction::Continue) if overwrite => _ = marker.made.insert(path_hash, seen.identity),
+                    action => {
                         marker.existed.push(spec.path.clone());
-                        if step == Some(&FileAction::Continue) {
-                            marker.continued.insert(place, seen.identity);
+                        if action == Some(&FileAction::Continue) {
+                            marker.used_existing.insert(path_hash, seen.identity);
                             preexisting.push(number);
                         }
                     }
@@ -208,17 +210,17 @@ impl Storage {
             }
         }
         if let Some((name, identity)) = self.owned_part_file(survey) {
-            marker.made.insert(marker::place(name), identity);
+            marker.made.insert(marker::path_hash(name), identity);
         }
         if self.lock.is_some() {
             self.write_marker(info_hash, marker)?;
         }
-        let identity = |(number, step): (usize, &FileAction)| {
-            survey.file(number).filter(|_| is_write_action(*step)).map(|seen| seen.identity)
+        let identity = |(number, action): (usize, &FileAction)| {
+            survey.file(number).filter(|_| is_write_action(*action)).map(|seen| seen.identity)
         };
-        self.writable = Some(steps.iter().enumerate().map(identity).collect());
+        self.writable = Some(actions.iter().enumerate().map(identity).collect());
         self.sized_at.store(clock(), Ordering::Relaxed);
-        self.keep_open(steps, survey, preexisting);
+        self.keep_open(actions, survey, preexisting);
         Ok(())
     }
 
@@ -227,10 +229,11 @@ impl Storage {
         let file = self.replace_marker(info_hash, &marker)?;
         let path = || self.root.path().join(&name);
         let id = id(&file.metadata().map_err(|error| StorageError::io(Operation::Write, &path())(error))?);
-        let (last_checked, beaten, is_released) = (AtomicI64::new(0), AtomicI64::new(clock()), AtomicBool::new(false));
+        let (last_checked, touched_at, is_released) =
+            (AtomicI64::new(0), AtomicI64::new(clock()), AtomicBool::new(false));
         let file = Mutex::new(Some(file));
-        self.struck.lock().clear();
-        self.lock = Some(Lock { name, file, id, is_new: false, last_checked, beaten, is_released });
+        self.recorded_complete.lock().clear();
+        self.lock = Some(Lock { name, file, id, is_new: false, last_checked, touched_at, is_released });
         self.marker = Some(marker);
         Ok(())
     }
@@ -238,27 +241,27 @@ impl Storage {
     /// Replaces the marker that this process has locked by another one, locked too.
     fn replace_marker(&self, info_hash: &InfoHash, marker: &Marker) -> Result<File, StorageError> {
         let name = marker_name(info_hash);
-        let beside = beside(&name);
+        let temporary_name = temporary_name(&name);
         let path = self.root.path().join(&name);
         let failed = |error: std::io::Error| StorageError::io(Operation::Write, &path)(error);
-        self.check_leftover(&beside)?;
+        self.check_leftover(&temporary_name)?;
         // Left behind by a killed process; only the owner of the lock touches it.
-        let _ = self.root.remove(&beside);
-        let made = self.root.open_own(&beside, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL);
+        let _ = self.root.remove(&temporary_name);
+        let made = self.root.open_own(&temporary_name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL);
         let mut file = made.map_err(|errno| failed(errno.into()))?;
         let written = file.write_all(&marker.encode(info_hash)).and_then(|()| {
             // `Storage::lock` has already warned about a file system without locks.
             let _ = try_lock(&file);
-            self.root.rename(&beside, &name)
+            self.root.rename(&temporary_name, &name)
         });
-        written.inspect_err(|_| drop(self.root.remove(&beside))).map_err(failed)?;
+        written.inspect_err(|_| drop(self.root.remove(&temporary_name))).map_err(failed)?;
         Ok(file)
     }
 
     /// The files that may be written to: number and identity. The part file's number is the number of files.
-    pub fn owned(&self) -> Vec<(u32, u64)> {
+    pub fn writable_files(&self) -> Vec<(u32, u64)> {
         let writable = self.writable.iter().flatten().enumerate();
-        let parts = self.selection.identity().map(|identity| (self.layout.files().len() as u32, identity));
+        let parts = self.placement.identity().map(|identity| (self.layout.files().len() as u32, identity));
         writable.filter_map(|(number, identity)| Some((number as u32, (*identity)?))).chain(parts).collect()
     }
 
@@ -278,11 +281,11 @@ impl Storage {
         let Some(lock) = &self.lock else { return Ok(()) };
         if let Some(now) = now {
             let before = lock.last_checked.load(Ordering::Relaxed);
-            if now.abs_diff(before) < CHECK_INTERVAL.unsigned_abs() {
+            if now.abs_diff(before) < LOCK_CHECK_INTERVAL.unsigned_abs() {
                 return Ok(());
             }
             lock.last_checked.store(now, Ordering::Relaxed);
-            lock.beat(now);
+            lock.touch_marker(now);
         }
         if lock.is_released.load(Ordering::Relaxed) || lock.is_in_place(&self.root) {
             return Ok(());
@@ -293,14 +296,14 @@ impl Storage {
     /// Gives up the right to write. The marker stays, so that a later run can resume the download.
     pub fn unlock(&self) {
         if self.writable.is_some() {
-            self.append(&[Note::Stopped]);
+            self.append(&[MarkerNote::Stopped]);
         }
         self.release(None);
     }
 
     /// `left`: the marker's new content; `None` keeps the marker as it is.
     pub(super) fn release(&self, left: Option<Marker>) {
-        self.held.release();
+        self.pinned.release();
         let Some(lock) = &self.lock else { return };
         lock.is_released.store(true, Ordering::Relaxed);
         let Some(file) = lock.file.lock().take() else { return };
@@ -319,14 +322,14 @@ impl Storage {
     }
 
     /// Refuses a file opened for writing that is not one of those btsync may write to: another program has replaced ours.
-    pub(super) fn is_ours(&self, slot: usize, handle: &OpenFile) -> Result<(), StorageError> {
+    pub(super) fn check_is_ours(&self, slot: usize, handle: &OpenFile) -> Result<(), StorageError> {
         let Some(writable) = &self.writable else { return Ok(()) };
         let found = handle.file.metadata().map_err(|error| self.failed(Operation::Open, slot, error))?;
         let is_ours = match writable.get(slot) {
-            Some(Some(ours)) if !is_permanent(*ours) => self.held.is_same(slot, &found).unwrap_or_else(|| {
+            Some(Some(ours)) if !is_permanent(*ours) => self.pinned.is_same(slot, &found).unwrap_or_else(|| {
                 let is_it = is_same(*ours, identity(&found)) || is_on_fuse(&handle.file);
-                let has_same_size_and_mtime = || self.held.samples.fits(slot, &handle.file);
-                is_it && self.matches_our_last_write(slot, &found) && has_same_size_and_mtime().unwrap_or(false)
+                let fits = || self.pinned.samples.fits(slot, &handle.file);
+                is_it && self.matches_our_last_write(slot, &found) && fits().unwrap_or(false)
             }),
             Some(ours) => ours.is_some_and(|ours| is_same(ours, identity(&found))),
             None => self.is_part_file(&found),
@@ -365,12 +368,12 @@ impl Lock {
 }
 
 /// The temporary name of a new marker before it replaces the old one.
-fn beside(name: &Path) -> PathBuf {
+fn temporary_name(name: &Path) -> PathBuf {
     name.with_file_name(format!("{}.new", name.display()))
 }
 
-pub(super) fn is_write_action(step: FileAction) -> bool {
-    matches!(step, FileAction::Make | FileAction::Continue | FileAction::Copy | FileAction::Renew)
+pub(super) fn is_write_action(action: FileAction) -> bool {
+    matches!(action, FileAction::Make | FileAction::Continue | FileAction::Copy | FileAction::Renew)
 }
 
 /// Reads a marker; `None` if it is missing or invalid.

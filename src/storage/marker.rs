@@ -52,7 +52,7 @@ pub struct Marker {
     /// The files that btsync made or was allowed to overwrite: hash of the path → identity of the file.
     pub made: HashMap<u64, u64>,
     /// The existing files that btsync writes to, in the same form.
-    pub continued: HashMap<u64, u64>,
+    pub used_existing: HashMap<u64, u64>,
     /// Complete files that btsync made, in the same form: they are the user's, and btsync gives them their final names.
     pub done: HashMap<u64, u64>,
     /// Files that another program changed while btsync wrote to them, in the same form: btsync has refused to continue them.
@@ -63,7 +63,7 @@ pub struct Marker {
 
 /// What happens to files while a download runs. btsync appends it to the marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Note {
+pub(super) enum MarkerNote {
     /// The file with this hash of its path and this identity is complete.
     Done(u64, u64),
     /// Another program has changed the file.
@@ -72,38 +72,38 @@ pub(super) enum Note {
     Stopped,
 }
 
-impl Note {
+impl MarkerNote {
     /// The note as a line with its own checksum, so that a truncated line is ignored.
     pub fn line(self) -> String {
         let text = match self {
-            Note::Done(place, identity) => format!("done {place:016x} {identity:016x}"),
-            Note::Refused(place, identity) => format!("refused {place:016x} {identity:016x}"),
-            Note::Stopped => "stopped".to_owned(),
+            MarkerNote::Done(path_hash, identity) => format!("done {path_hash:016x} {identity:016x}"),
+            MarkerNote::Refused(path_hash, identity) => format!("refused {path_hash:016x} {identity:016x}"),
+            MarkerNote::Stopped => "stopped".to_owned(),
         };
-        let sum = place(Path::new(&text));
+        let sum = path_hash(Path::new(&text));
         format!("{text} {sum:016x}\n")
     }
 
-    fn read(line: &str) -> Option<Note> {
+    fn read(line: &str) -> Option<MarkerNote> {
         let (text, sum) = line.rsplit_once(' ')?;
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
-        if number(sum)? != place(Path::new(text)) {
+        if number(sum)? != path_hash(Path::new(text)) {
             return None;
         }
         let mut words = text.split(' ');
         let word = words.next()?;
         let file = words.next().and_then(number).zip(words.next().and_then(number));
         match (word, file) {
-            ("done", Some((place, identity))) => Some(Note::Done(place, identity)),
-            ("refused", Some((place, identity))) => Some(Note::Refused(place, identity)),
-            ("stopped", None) => Some(Note::Stopped),
+            ("done", Some((path_hash, identity))) => Some(MarkerNote::Done(path_hash, identity)),
+            ("refused", Some((path_hash, identity))) => Some(MarkerNote::Refused(path_hash, identity)),
+            ("stopped", None) => Some(MarkerNote::Stopped),
             _ => None,
         }
     }
 }
 
 /// The hash that stands for a path in a marker.
-pub(super) fn place(path: &Path) -> u64 {
+pub(super) fn path_hash(path: &Path) -> u64 {
     let digest = Sha1::digest(path.as_os_str().as_bytes());
     digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
@@ -111,7 +111,7 @@ pub(super) fn place(path: &Path) -> u64 {
 impl Marker {
     /// Whether the marker says that btsync made this file.
     pub fn made(&self, path: &Path, identity: u64) -> bool {
-        self.made.get(&place(path)) == Some(&identity)
+        self.made.get(&path_hash(path)) == Some(&identity)
     }
 
     /// Whether btsync made this file, complete or not.
@@ -121,12 +121,12 @@ impl Marker {
 
     /// Whether btsync made this file and it is complete.
     pub fn done(&self, path: &Path, identity: u64) -> bool {
-        self.done.get(&place(path)) == Some(&identity)
+        self.done.get(&path_hash(path)) == Some(&identity)
     }
 
     /// Whether an earlier run refused to write to this file.
     pub fn is_refused(&self, path: &Path, identity: u64) -> bool {
-        self.refused.get(&place(path)) == Some(&identity)
+        self.refused.get(&path_hash(path)) == Some(&identity)
     }
 
     /// Whether the marker contains anything that a later run needs.
@@ -135,22 +135,22 @@ impl Marker {
     }
 
     /// Applies a note.
-    pub(super) fn take(&mut self, note: Note) {
+    pub(super) fn apply(&mut self, note: MarkerNote) {
         match note {
-            Note::Done(place, identity) => {
-                if self.made.get(&place) == Some(&identity) {
-                    self.made.remove(&place);
-                    self.done.insert(place, identity);
+            MarkerNote::Done(path_hash, identity) => {
+                if self.made.get(&path_hash) == Some(&identity) {
+                    self.made.remove(&path_hash);
+                    self.done.insert(path_hash, identity);
                 }
-                self.continued.remove(&place);
+                self.used_existing.remove(&path_hash);
             }
-            Note::Refused(place, identity) => {
-                self.made.remove(&place);
-                self.done.remove(&place);
-                self.continued.remove(&place);
-                self.refused.insert(place, identity);
+            MarkerNote::Refused(path_hash, identity) => {
+                self.made.remove(&path_hash);
+                self.done.remove(&path_hash);
+                self.used_existing.remove(&path_hash);
+                self.refused.insert(path_hash, identity);
             }
-            Note::Stopped => self.stopped = true,
+            MarkerNote::Stopped => self.stopped = true,
         }
     }
 
@@ -161,27 +161,27 @@ impl Marker {
 
     /// What the marker says about a file without proving it.
     pub fn claims(&self, path: &Path, identity: u64) -> Claim {
-        match self.made.get(&place(path)) {
-            Some(made) if *made == identity => Claim::Made,
-            Some(made) if !is_permanent(*made) && !is_permanent(identity) => Claim::Begun,
+        match self.made.get(&path_hash(path)) {
+            Some(made) if *made == identity => Claim::MadeButReusable,
+            Some(made) if !is_permanent(*made) && !is_permanent(identity) => Claim::StartedHere,
             _ => Claim::None,
         }
     }
 
     /// Whether the marker says that the download writes to this file.
     pub fn uses(&self, path: &Path, identity: u64) -> bool {
-        self.made(path, identity) || self.continued.get(&place(path)) == Some(&identity)
+        self.made(path, identity) || self.used_existing.get(&path_hash(path)) == Some(&identity)
     }
 
     /// Removes a complete file from the marker: later changes to it are the user's. Returns whether the marker named it.
-    pub fn strike(&mut self, path: &Path) -> bool {
-        let place = place(path);
-        let was_made = self.made.remove(&place).is_some();
-        let made = self.done.remove(&place).is_some() || was_made;
+    pub fn remove_complete(&mut self, path: &Path) -> bool {
+        let path_hash = path_hash(path);
+        let was_made = self.made.remove(&path_hash).is_some();
+        let made = self.done.remove(&path_hash).is_some() || was_made;
         if made {
             self.existed.push(path.to_owned());
         }
-        self.continued.remove(&place).is_some() || made
+        self.used_existing.remove(&path_hash).is_some() || made
     }
 
     /// The marker as bytes.
@@ -192,12 +192,12 @@ impl Marker {
             text.extend(path.as_os_str().as_bytes().iter().map(|byte| if *byte == b'\n' { b'?' } else { *byte }));
             text.push(b'\n');
         }
-        let lists = [&self.made, &self.continued, &self.done, &self.refused];
+        let lists = [&self.made, &self.used_existing, &self.done, &self.refused];
         for (word, files) in ["made", "uses", "done", "refused"].into_iter().zip(lists) {
             let mut files: Vec<_> = files.iter().collect();
             files.sort_unstable();
-            for (place, identity) in files {
-                text.extend(format!("{word} {place:016x} {identity:016x}\n").into_bytes());
+            for (path_hash, identity) in files {
+                text.extend(format!("{word} {path_hash:016x} {identity:016x}\n").into_bytes());
             }
         }
         let sum = hex(&Sha1::digest(&text));
@@ -227,18 +227,18 @@ impl Marker {
             }
             let words = std::str::from_utf8(line).unwrap_or_default();
             if let Some((word @ ("made" | "uses" | "done" | "refused"), rest)) = words.split_once(' ') {
-                let (place, identity) = rest.split_once(' ')?;
+                let (path_hash, identity) = rest.split_once(' ')?;
                 let files = match word {
                     "made" => &mut marker.made,
-                    "uses" => &mut marker.continued,
+                    "uses" => &mut marker.used_existing,
                     "done" => &mut marker.done,
                     _ => &mut marker.refused,
                 };
-                files.insert(number(place)?, number(identity)?);
+                files.insert(number(path_hash)?, number(identity)?);
             }
         }
         let notes = notes.split(|byte| *byte == b'\n').map_while(|line| std::str::from_utf8(line).ok());
-        notes.map_while(Note::read).for_each(|note| marker.take(note));
+        notes.map_while(MarkerNote::read).for_each(|note| marker.apply(note));
         Some(marker)
     }
 }
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_file_is_the_same_only_if_it_is_the_one_that_was_made() {
-        let marker = Marker { made: [(place(Path::new("a")), 7)].into(), ..Marker::default() };
+        let marker = Marker { made: [(path_hash(Path::new("a")), 7)].into(), ..Marker::default() };
         assert!(marker.made(Path::new("a"), 7) && marker.uses(Path::new("a"), 7));
         assert!(!marker.made(Path::new("a"), 8), "somebody put another file there, or the folder is a copy");
         assert!(!marker.made(Path::new("b"), 7));
@@ -286,39 +286,39 @@ mod tests {
     #[test]
     fn a_number_that_passes_is_a_claim_and_one_that_lasts_is_more() {
         let (a, passing) = (Path::new("a"), 1 << 63);
-        let marker = Marker { made: [(place(a), passing | 7)].into(), ..Marker::default() };
+        let marker = Marker { made: [(path_hash(a), passing | 7)].into(), ..Marker::default() };
         assert!(!marker.proves(a, passing | 7));
-        assert_eq!(marker.claims(a, passing | 7), Claim::Made);
-        assert_eq!(marker.claims(a, passing | 8), Claim::Begun, "a file system in user space counts anew");
+        assert_eq!(marker.claims(a, passing | 7), Claim::MadeButReusable);
+        assert_eq!(marker.claims(a, passing | 8), Claim::StartedHere, "a file system in user space counts anew");
         assert_eq!([marker.claims(a, 7), marker.claims(Path::new("b"), passing | 7)], [Claim::None; 2]);
-        let lasting = Marker { made: [(place(a), 7)].into(), ..Marker::default() };
+        let lasting = Marker { made: [(path_hash(a), 7)].into(), ..Marker::default() };
         assert_eq!([lasting.claims(a, 8), lasting.claims(a, passing | 7)], [Claim::None; 2], "another file");
     }
 
     #[test]
     fn a_file_that_was_there_before_is_used_and_not_made_and_one_that_is_complete_is_neither() {
         let [a, b] = ["a", "b"].map(Path::new);
-        let (made, continued) = ([(place(a), 7)].into(), [(place(b), 8)].into());
-        let mut marker = Marker { existed: vec![b.to_owned()], made, continued, ..Marker::default() };
+        let (made, used_existing) = ([(path_hash(a), 7)].into(), [(path_hash(b), 8)].into());
+        let mut marker = Marker { existed: vec![b.to_owned()], made, used_existing, ..Marker::default() };
         assert!(marker.uses(b, 8) && !marker.made(b, 8) && !marker.uses(b, 9));
-        assert!(marker.strike(a) && marker.strike(b) && !marker.strike(a));
+        assert!(marker.remove_complete(a) && marker.remove_complete(b) && !marker.remove_complete(a));
         assert_eq!(marker, Marker { existed: vec![b.to_owned(), a.to_owned()], ..Marker::default() });
     }
 
     #[test]
     fn notes_are_appended_and_a_note_that_was_cut_off_says_nothing() {
         let [a, b] = ["a", "b"].map(Path::new);
-        let marker = Marker { made: [(place(a), 7), (place(b), 8)].into(), ..Marker::default() };
+        let marker = Marker { made: [(path_hash(a), 7), (path_hash(b), 8)].into(), ..Marker::default() };
         let mut bytes = marker.encode(&HASH);
-        bytes.extend(Note::Done(place(a), 7).line().bytes());
+        bytes.extend(MarkerNote::Done(path_hash(a), 7).line().bytes());
         let length = bytes.len();
-        bytes.extend(Note::Refused(place(b), 8).line().bytes());
+        bytes.extend(MarkerNote::Refused(path_hash(b), 8).line().bytes());
         let first = Marker::decode(&bytes[..length], &HASH).unwrap();
         assert!(first.done(a, 7) && first.has_made(a, 7) && !first.made(a, 7) && first.made(b, 8));
         for cut in length..bytes.len() - 1 {
             assert_eq!(Marker::decode(&bytes[..cut], &HASH).as_ref(), Some(&first), "{cut}");
         }
-        bytes.extend(Note::Stopped.line().bytes());
+        bytes.extend(MarkerNote::Stopped.line().bytes());
         let last = Marker::decode(&bytes, &HASH).unwrap();
         assert!(
             last.is_refused(b, 8) && !last.is_refused(b, 9) && !last.has_made(b, 8) && last.stopped && last.is_needed()
@@ -343,10 +343,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_marker_comes_back(made: HashMap<u64, u64>, continued: HashMap<u64, u64>, existed in proptest::collection::vec("[^\n]{1,20}", 0..5)) {
+        fn a_marker_comes_back(made: HashMap<u64, u64>, used_existing: HashMap<u64, u64>, existed in proptest::collection::vec("[^\n]{1,20}", 0..5)) {
             let existed = existed.into_iter().map(PathBuf::from).collect();
-            let (done, refused) = (made.clone(), continued.clone());
-            let marker = Marker { existed, made, continued, done, refused, stopped: false };
+            let (done, refused) = (made.clone(), used_existing.clone());
+            let marker = Marker { existed, made, used_existing, done, refused, stopped: false };
             prop_assert_eq!(Marker::decode(&marker.encode(&HASH), &HASH), Some(marker));
         }
     }

@@ -142,13 +142,13 @@ impl Root {
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
         // Without flags, because sandboxes may forbid `renameat2`.
-        Ok(rustix::fs::renameat(source, last(from), target, last(to))?)
+        Ok(rustix::fs::renameat(source, file_name(from), target, file_name(to))?)
     }
 
     /// Like [`Root::rename`], with flags.
     pub fn rename_with(&self, from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
         let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
-        Ok(rustix::fs::renameat_with(source, last(from), target, last(to), flags)?)
+        Ok(rustix::fs::renameat_with(source, file_name(from), target, file_name(to), flags)?)
     }
 
     /// Opens the folder that contains a name.
@@ -160,7 +160,7 @@ impl Root {
     /// Whether the name is a symbolic link.
     pub fn is_link(&self, name: &Path) -> bool {
         let folder = self.folder_of(name);
-        let found = folder.and_then(|folder| rustix::fs::statat(folder, last(name), AtFlags::SYMLINK_NOFOLLOW));
+        let found = folder.and_then(|folder| rustix::fs::statat(folder, file_name(name), AtFlags::SYMLINK_NOFOLLOW));
         found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink)
     }
 
@@ -170,7 +170,7 @@ impl Root {
     }
 
     /// Creates a symbolic link at a free name, in a folder reached without following any link.
-    pub fn link(&self, name: &Path, target: &Path) -> io::Result<()> {
+    pub fn create_symlink(&self, name: &Path, target: &Path) -> io::Result<()> {
         let folder = self.open_beneath(name.parent().unwrap_or(Path::new("")), FOLDER)?;
         Ok(rustix::fs::symlinkat(target, folder, name.file_name().unwrap_or_default())?)
     }
@@ -300,7 +300,7 @@ impl Root {
 }
 
 /// The last component of a name.
-pub(super) fn last(name: &Path) -> &OsStr {
+pub(super) fn file_name(name: &Path) -> &OsStr {
     name.file_name().unwrap_or_default()
 }
 

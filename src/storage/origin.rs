@@ -19,7 +19,7 @@ const MARK: &str = "user.btsync.downloaded";
 
 /// Marks a new file of a download if its name requires that. Not every file system supports extended attributes: see
 /// [`Storage::unmarked`].
-pub(super) fn mark(file: &File, name: &Path) {
+pub(super) fn set_download_mark(file: &File, name: &Path) {
     if is_watched_name(name)
         && let Err(error) = rustix::fs::fsetxattr(file, MARK, b"1", XattrFlags::empty())
     {
@@ -40,9 +40,9 @@ pub fn permanent_identity(file: &File) -> Option<u64> {
 impl Storage {
     /// The files that this download writes to, that need a mark, and that could not be marked: the final path of each, without
     /// symbolic links, and its [`permanent_identity`].
-    pub fn unmarked(&self, steps: &[FileAction]) -> Vec<(PathBuf, Option<u64>)> {
+    pub fn unmarked(&self, actions: &[FileAction]) -> Vec<(PathBuf, Option<u64>)> {
         let named = |number| self.layout.final_name(number).filter(|name| is_watched_name(name));
-        let written = steps.iter().enumerate().filter(|(_, step)| is_write_action(**step));
+        let written = actions.iter().enumerate().filter(|(_, action)| is_write_action(**action));
         let watched = written.filter_map(|(number, _)| Some((number, named(number)?)));
         let unmarked = watched.filter_map(|(number, name)| {
             let file = self.root.open(self.name(number), Access::Read).ok()?.file;
@@ -71,8 +71,8 @@ mod tests {
         }
         let at = |name: &str| File::open(dir.path().join(name)).unwrap();
         let marked = rustix::fs::fsetxattr(at("b.magnet"), MARK, b"1", XattrFlags::empty()).is_ok();
-        let steps = [FileAction::Make, FileAction::Make, FileAction::Make, FileAction::Leave];
-        let told = it.unmarked(&steps);
+        let actions = [FileAction::Make, FileAction::Make, FileAction::Make, FileAction::Leave];
+        let told = it.unmarked(&actions);
         let real = |name: &str| dir.path().canonicalize().unwrap().join(name);
         assert_eq!(told[0], (real("a.torrent"), permanent_identity(&at("a.torrent"))));
         assert_eq!(
@@ -87,7 +87,7 @@ mod tests {
         let made = |name: &str| {
             let file = File::create(dir.path().join(name)).unwrap();
             let able = rustix::fs::fsetxattr(&file, "user.btsync.test", b"1", XattrFlags::empty()).is_ok();
-            mark(&file, Path::new(name));
+            set_download_mark(&file, Path::new(name));
             (is_marked(&file), able)
         };
         let (marked, able) = made("x.Torrent");

@@ -32,8 +32,9 @@ impl FolderLock {
 }
 
 impl Storage {
-    /// Checks whether another torrent's unfinished download has made a file that this one would write to. Returns the numbers of
-    /// those that the user allowed to overwrite (`given`): the other download would resume them later unless they get replaced.
+    /// Checks whether another torrent's unfinished download has made a file that this one would write to. With `overwrite`,
+    /// returns the numbers of these files instead of an error: the other download would resume them later unless they get
+    /// replaced.
     ///
     /// # Errors
     /// [`StorageError::InUse`] if the other download runs; [`StorageError::InTheWay`] if it does not and the user did not allow
@@ -41,20 +42,20 @@ impl Storage {
     pub fn check_other_downloads(
         &self,
         info_hash: &InfoHash,
-        steps: &[FileAction],
+        actions: &[FileAction],
         survey: &Survey,
-        given: bool,
+        overwrite: bool,
     ) -> Result<Vec<usize>, StorageError> {
         let _folder = FolderLock::take(&self.root);
-        self.compare_with_others(info_hash, steps, survey, given)
+        self.compare_with_others(info_hash, actions, survey, overwrite)
     }
 
     pub(crate) fn compare_with_others(
         &self,
         info_hash: &InfoHash,
-        steps: &[FileAction],
+        actions: &[FileAction],
         survey: &Survey,
-        given: bool,
+        overwrite: bool,
     ) -> Result<Vec<usize>, StorageError> {
         let mut taken = Vec::new();
         let Ok(entries) = self.root.with_retry(|| fs::read_dir(self.root.path())) else { return Ok(taken) };
@@ -63,22 +64,22 @@ impl Storage {
             let Some(found) = read(&self.root, &other) else { continue };
             let has =
                 |number: &usize| survey.file(*number).is_some_and(|seen| found.uses(self.name(*number), seen.identity));
-            let Some(number) = written(steps).find(has) else { continue };
+            let Some(number) = written(actions).find(has) else { continue };
             let file = self.root.open_own(&marker_name(&other), OFlags::RDONLY);
             if file.is_ok_and(|file| matches!(try_lock(&file), Ok(false))) {
                 return Err(StorageError::InUse { path: self.root.path().join(marker_name(&other)) });
             }
-            if !given {
+            if !overwrite {
                 let path = self.root.path().join(self.name(number));
                 return Err(StorageError::InTheWay { path, why: Refusal::Unfinished(other), more: 0 });
             }
-            taken.extend(written(steps).filter(has));
+            taken.extend(written(actions).filter(has));
         }
         Ok(taken)
     }
 }
 
 /// The numbers of the files that btsync writes to.
-fn written(steps: &[FileAction]) -> impl Iterator<Item = usize> {
-    steps.iter().enumerate().filter(|(_, step)| is_write_action(**step)).map(|(number, _)| number)
+fn written(actions: &[FileAction]) -> impl Iterator<Item = usize> {
+    actions.iter().enumerate().filter(|(_, action)| is_write_action(**action)).map(|(number, _)| number)
 }

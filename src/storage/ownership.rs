@@ -32,12 +32,12 @@ pub enum Claim {
     None,
     /// A download of this file was begun: the marker names its path, but on a file system whose inode numbers do not last; or the
     /// resume data names the file, which was changed since.
-    Begun,
+    StartedHere,
     /// The marker names the file by an inode number that the file system may have reused.
-    Made,
+    MadeButReusable,
     /// The marker says that btsync made this very file, but its metadata differs from the resume data: btsync may have written to
     /// it until it was killed, or another program may have done so since.
-    Touched,
+    MadeButChanged,
     /// An earlier run refused to continue the file because another program had changed it.
     Refused,
 }
@@ -61,15 +61,15 @@ pub struct Evidence {
     /// Whether any byte past the length that the torrent gives the file is not zero.
     pub has_data_past_end: bool,
     /// Pieces that verify and in which the file has non-zero bytes.
-    pub right: u32,
+    pub verified: u32,
     /// Pieces that could be hashed, do not verify, and in which the file has non-zero bytes.
-    pub wrong: u32,
+    pub failed: u32,
     /// Pieces that cannot be hashed because another file's part of them is missing, and in which the file has non-zero bytes.
-    pub unknown: u32,
+    pub unhashable: u32,
     /// Those of the wrong and unknown pieces that contain a whole block of zeros, as a partly downloaded piece does. Only counted
-    /// if there is a [`Claim`]. For [`Claim::Made`] a page of zeros is enough, or a piece that the file shares with another file;
-    /// for [`Claim::Touched`] a page of zeros or missing bytes anywhere in the piece.
-    pub begun: u32,
+    /// if there is a [`Claim`]. For [`Claim::MadeButReusable`] a page of zeros is enough, or a piece that the file shares with
+    /// another file; for [`Claim::MadeButChanged`] a page of zeros or missing bytes anywhere in the piece.
+    pub partial: u32,
     /// Whether the file may well match the torrent: it has the right length, other files of the torrent exist and verify, and all
     /// of its pieces that do not verify cannot be hashed because another file's part of them is missing.
     pub may_be_right: bool,
@@ -107,7 +107,7 @@ pub enum Refusal {
     /// It has other hard links.
     Linked,
     /// It is a symbolic link to a file without data.
-    Pointer,
+    LinkToEmpty,
     /// Another program has just created it.
     Appeared,
     /// Another file took its name during the download.
@@ -117,13 +117,13 @@ pub enum Refusal {
     /// Another program has just changed it.
     Changed,
     /// Another program changed it while an earlier run downloaded it.
-    Edited,
+    EditedEarlier,
     /// Another program has it open for writing.
-    Open,
+    OpenElsewhere,
     /// btsync's own input or output is redirected to it.
-    Output,
+    IsOurOutput,
     /// It is in a folder of btsync's own files.
-    Private,
+    InPrivateFolder,
     /// It was assumed to match the torrent, and does not.
     Differs,
     /// It belongs to the unfinished download of another torrent.
@@ -138,15 +138,15 @@ impl fmt::Display for Refusal {
             Refusal::Linked => {
                 f.write_str("it is not complete, and it has other names (hard links) that would change too")
             }
-            Refusal::Pointer => f.write_str("it is a symbolic link to an empty file that would change"),
+            Refusal::LinkToEmpty => f.write_str("it is a symbolic link to an empty file that would change"),
             Refusal::Appeared => f.write_str("another program has just made it"),
             Refusal::Replaced => f.write_str("another program has put another file in its place"),
             Refusal::NotOurs => f.write_str("btsync needs this name for a file of its own, and did not make this one"),
             Refusal::Changed => f.write_str("another program is writing to it"),
-            Refusal::Edited => f.write_str("another program has changed it during the download"),
-            Refusal::Open => f.write_str("another program has it open for writing"),
-            Refusal::Output => f.write_str("the output of btsync goes to it"),
-            Refusal::Private => f.write_str("btsync keeps its own configuration or records there"),
+            Refusal::EditedEarlier => f.write_str("another program has changed it during the download"),
+            Refusal::OpenElsewhere => f.write_str("another program has it open for writing"),
+            Refusal::IsOurOutput => f.write_str("the output of btsync goes to it"),
+            Refusal::InPrivateFolder => f.write_str("btsync keeps its own configuration or records there"),
             Refusal::Differs => f.write_str("it was there before and is not as the torrent has it"),
             Refusal::Unfinished(hash) => write!(f, "it belongs to the unfinished download of {hash}"),
         }
@@ -158,8 +158,8 @@ impl Refusal {
     pub fn advice(self) -> &'static str {
         match self {
             Refusal::NotOurs => "; move it away, or choose another folder",
-            Refusal::Output => "; choose another folder, or another place for the output",
-            Refusal::Private => "; choose another folder",
+            Refusal::IsOurOutput => "; choose another folder, or another place for the output",
+            Refusal::InPrivateFolder => "; choose another folder",
             Refusal::Replaced => "; move it away to go on, or choose another folder",
             _ => "",
         }
@@ -189,10 +189,10 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
     if facts.is_complete {
         return Ok(FileAction::Leave);
     }
-    let refusal = if facts.is_ours { spoils(found) } else { refusal(found, facts.claim) };
+    let refusal = if facts.is_ours { write_refusal(found) } else { refusal(found, facts.claim) };
     match refusal {
         // btsync continues a file that it made.
-        None if facts.is_ours || facts.claim == Claim::Touched => Ok(FileAction::Continue),
+        None if facts.is_ours || facts.claim == Claim::MadeButChanged => Ok(FileAction::Continue),
         None if !found.evidence.has_data => Ok(FileAction::Renew),
         None => Ok(FileAction::Continue),
         Some(_) if !facts.is_wanted => Ok(FileAction::Ignore),
@@ -208,7 +208,7 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
 }
 
 /// Why btsync must not write even to a file that it made: it never overwrites data past the file's end or a hard-linked file.
-fn spoils(found: &ExistingFile) -> Option<Refusal> {
+fn write_refusal(found: &ExistingFile) -> Option<Refusal> {
     if found.links > 1 {
         Some(Refusal::Linked)
     } else if found.evidence.has_data_past_end {
@@ -220,25 +220,26 @@ fn spoils(found: &ExistingFile) -> Option<Refusal> {
 
 /// Why an incomplete file does not count as an unfinished part of this download; `None` if it does.
 fn refusal(found: &ExistingFile, claim: Claim) -> Option<Refusal> {
-    let Evidence { has_data, right, wrong, unknown, begun, .. } = found.evidence;
+    let Evidence { has_data, verified, failed, unhashable, partial, .. } = found.evidence;
     let is_foreign = match claim {
-        Claim::None | Claim::Refused => right <= wrong + unknown,
-        Claim::Begun => right <= (wrong + unknown).saturating_sub(begun),
+        Claim::None | Claim::Refused => verified <= failed + unhashable,
+        Claim::StartedHere => verified <= (failed + unhashable).saturating_sub(partial),
         // A piece that fails to verify without a gap in it was not left unfinished by btsync.
-        Claim::Made => right <= wrong.saturating_sub(begun),
+        Claim::MadeButReusable => verified <= failed.saturating_sub(partial),
         // No piece needs to be complete yet, but complete ones must verify.
-        Claim::Touched => {
-            (wrong + unknown).saturating_sub(begun) > 0 && right <= (wrong + unknown).saturating_sub(begun)
+        Claim::MadeButChanged => {
+            (failed + unhashable).saturating_sub(partial) > 0
+                && verified <= (failed + unhashable).saturating_sub(partial)
         }
     };
-    if let Some(refusal) = spoils(found) {
+    if let Some(refusal) = write_refusal(found) {
         Some(refusal)
     } else if claim == Claim::Refused {
-        Some(Refusal::Edited)
+        Some(Refusal::EditedEarlier)
     } else if has_data && is_foreign {
         Some(Refusal::Foreign)
     } else if found.is_link && !has_data {
-        Some(Refusal::Pointer)
+        Some(Refusal::LinkToEmpty)
     } else {
         None
     }

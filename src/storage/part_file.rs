@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use sha1::{Digest, Sha1};
 
+use crate::storage::CHUNK;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::open::Access;
@@ -19,9 +20,6 @@ use crate::storage::resume::Stamp;
 use crate::storage::snapshot::{FileSnapshot, identity};
 use crate::storage::survey::{DecisionInput, Survey, has_data};
 use crate::types::{PieceHash, PieceIndex};
-
-/// Bytes to hash at once.
-const CHUNK: usize = 64 * 1024;
 
 impl Storage {
     /// The part file's path. libtorrent's part file has the same default name but another format; btsync leaves such a file
@@ -50,16 +48,16 @@ impl Storage {
     /// # Errors
     /// [`StorageError::InTheWay`] if another program's file has its name by now.
     pub(super) fn find_part_file(&self) -> Result<Option<FileSnapshot>, StorageError> {
-        let name = self.selection.name();
+        let name = self.placement.name();
         if name.as_os_str().is_empty() {
             return Ok(None);
         }
         let found = self.part_file(name).map_err(|why| self.in_the_way(self.layout.files().len(), why))?;
-        self.selection.set_identity(found.as_ref().map(identity));
+        self.placement.set_identity(found.as_ref().map(identity));
         Ok(found.as_ref().map(FileSnapshot::of))
     }
 
-    /// Decides what to do with the part file, given the actions (`steps`) for the torrent's files: leave, create, continue or
+    /// Decides what to do with the part file, given the `actions` for the torrent's files: leave, create, continue or
     /// replace it. `is_ours`: the marker or the resume data says that btsync made it. If it is another program's and not needed,
     /// btsync neither writes to it nor removes it from now on.
     ///
@@ -68,11 +66,11 @@ impl Storage {
     pub fn decide_part_file(
         &self,
         input: &DecisionInput<'_>,
-        steps: &[FileAction],
+        actions: &[FileAction],
         is_ours: bool,
     ) -> Result<FileAction, StorageError> {
-        self.selection.set_foreign(false);
-        let is_needed = self.needs_part_file(input, steps);
+        self.placement.set_foreign(false);
+        let is_needed = self.needs_part_file(input, actions);
         let Some(seen) = &input.survey.parts else {
             return Ok(if is_needed { FileAction::Make } else { FileAction::Leave });
         };
@@ -89,24 +87,24 @@ impl Storage {
             Some(_) if is_needed && input.overwrite => Ok(FileAction::Renew),
             Some(_) if is_needed => Err(self.in_the_way(slot, Refusal::Foreign)),
             Some(_) => {
-                self.selection.set_foreign(true);
+                self.placement.set_foreign(true);
                 Ok(FileAction::Leave)
             }
         }
     }
 
     /// Whether a piece to be downloaded has bytes of a file without its own file on disk, or of one that is not written to.
-    fn needs_part_file(&self, input: &DecisionInput<'_>, steps: &[FileAction]) -> bool {
+    fn needs_part_file(&self, input: &DecisionInput<'_>, actions: &[FileAction]) -> bool {
         let piece_length = u64::from(self.layout.piece_length());
         (0..self.layout.files().len()).any(|file| {
-            let step = steps.get(file);
+            let action = actions.get(file);
             let is_in_part_file =
-                matches!(step, Some(FileAction::Ignore | FileAction::Compare)) || !self.selection.has_own_file(file);
+                matches!(action, Some(FileAction::Ignore | FileAction::Compare)) || !self.placement.has_own_file(file);
             is_in_part_file
-                && self.selection.kept(&self.layout, file).any(|kept| {
+                && self.placement.part_ranges(&self.layout, file).any(|kept| {
                     let piece = PieceIndex(((self.layout.start_of(file) + kept.within) / piece_length) as u32);
                     // An ignored file's own bytes of a piece are not used any more.
-                    let is_there = input.have.has(piece) && step != Some(&FileAction::Ignore);
+                    let is_there = input.have.has(piece) && action != Some(&FileAction::Ignore);
                     input.wanted.has(piece) && !is_there
                 })
         })
@@ -114,10 +112,10 @@ impl Storage {
 
     /// Of the pieces with non-zero bytes in the part file: how many verify and how many do not; `None` if it holds no data.
     fn parts_evidence(&self, seen: &FileSnapshot, input: &DecisionInput<'_>) -> io::Result<Option<(u32, u32)>> {
-        let file = self.root.open_own(self.selection.name(), OFlags::RDONLY)?;
+        let file = self.root.open_own(self.placement.name(), OFlags::RDONLY)?;
         let (mut right, mut wrong) = (0, 0);
         let mut end = 0;
-        for (at, piece) in self.selection.slots(&self.layout) {
+        for (at, piece) in self.placement.slots(&self.layout) {
             let size = u64::from(self.layout.piece_size(piece));
             end = at + u64::from(self.layout.piece_length());
             if !has_data(&file, at, (at + size).min(seen.size), input.stop)? {
@@ -135,7 +133,7 @@ impl Storage {
     fn is_vouched(&self, piece: PieceIndex, input: &DecisionInput<'_>) -> bool {
         let size = u64::from(self.layout.piece_size(piece));
         let spans = self.layout.spans(self.layout.offset(piece, 0), size);
-        let mut apart = spans.filter(|span| !self.selection.has_own_file(span.file));
+        let mut apart = spans.filter(|span| !self.placement.has_own_file(span.file));
         apart.any(|span| input.have.has(piece) || (input.vouched)(span.file, piece))
     }
 
@@ -170,9 +168,9 @@ impl Storage {
     ///
     /// # Errors
     /// The system's error; [`StorageError::InTheWay`] if another program has just created it or written to it.
-    pub fn create_part_file(&self, step: FileAction, survey: &mut Survey) -> Result<(), StorageError> {
-        let (name, slot) = (self.selection.name(), self.layout.files().len());
-        match (step, &survey.parts) {
+    pub fn create_part_file(&self, action: FileAction, survey: &mut Survey) -> Result<(), StorageError> {
+        let (name, slot) = (self.placement.name(), self.layout.files().len());
+        match (action, &survey.parts) {
             (FileAction::Make, _) => {}
             (FileAction::Renew, Some(seen)) => {
                 let now = self.root.metadata_inside(name).map_err(|error| self.failed(Operation::Open, slot, error))?;
@@ -185,34 +183,34 @@ impl Storage {
         }
         let made = self.root.open(name, Access::New)?.file.metadata();
         let made = made.map_err(|error| self.failed(Operation::Open, slot, error))?;
-        self.selection.set_identity(Some(identity(&made)));
-        self.selection.set_end(0);
+        self.placement.set_identity(Some(identity(&made)));
+        self.placement.set_part_file_length(0);
         survey.parts = Some(FileSnapshot::of(&made));
         Ok(())
     }
 
     /// The part file's name and identity, if btsync may write to it.
     pub(super) fn owned_part_file(&self, survey: &Survey) -> Option<(&Path, u64)> {
-        let seen = survey.parts.as_ref().filter(|_| !self.selection.is_foreign())?;
-        Some((self.selection.name(), seen.identity))
+        let seen = survey.parts.as_ref().filter(|_| !self.placement.is_foreign())?;
+        Some((self.placement.name(), seen.identity))
     }
 
     /// Whether the part file may hold bytes to be copied back into the torrent's files.
-    pub(super) fn fills(&self, survey: &Survey) -> bool {
-        !self.selection.is_foreign() && survey.parts.is_some_and(|parts| parts.size > 0)
+    pub(super) fn has_bytes_to_restore(&self, survey: &Survey) -> bool {
+        !self.placement.is_foreign() && survey.parts.is_some_and(|parts| parts.size > 0)
     }
 
     /// The part file's path relative to the download folder, and its metadata.
     pub fn part_file_stamp(&self) -> Option<(&Path, Stamp)> {
-        let name = Some(self.selection.name()).filter(|name| !name.as_os_str().is_empty())?;
+        let name = Some(self.placement.name()).filter(|name| !name.as_os_str().is_empty())?;
         Some((name, Stamp::of(&self.root.metadata_inside(name).ok()?)?))
     }
 
     /// Removes the part file, unless another file has its name by now.
     pub(super) fn remove_part_file(&self) {
-        let name = self.selection.name();
+        let name = self.placement.name();
         match self.root.metadata_inside(name) {
-            Ok(found) if self.selection.matches_part_file(&found) && !self.selection.is_foreign() => {
+            Ok(found) if self.placement.matches_part_file(&found) && !self.placement.is_foreign() => {
                 let removed = self.root.remove(name);
                 removed.unwrap_or_else(|error| log::debug!("{}: cannot be removed: {error}", name.display()));
             }

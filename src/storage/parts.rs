@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use crate::storage::CHUNK;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::layout::{Layout, Span, Spans};
@@ -17,9 +18,6 @@ use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::snapshot::{identity, is_same};
 use crate::storage::survey::Survey;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
-
-/// Bytes to compare at once.
-const COMPARE_CHUNK: usize = 64 * 1024;
 
 /// The default name of a torrent's part file, relative to the download folder: hidden, and distinct for each torrent.
 pub fn part_name(info_hash: &InfoHash) -> PathBuf {
@@ -38,7 +36,7 @@ pub(super) struct FilePlacement {
     /// The part file's path relative to the download folder; empty if there is none.
     name: PathBuf,
     /// The minimum length of the part file: its length when found, and the furthest byte written.
-    end: AtomicU64,
+    part_file_length: AtomicU64,
     /// The identity of the part file that was found or created; 0 if there is none.
     identity: AtomicU64,
     /// The file found belongs to another program: never write to or remove it.
@@ -87,21 +85,21 @@ pub(super) struct PartRange {
 impl FilePlacement {
     /// `there` says whether a file already has data on disk under its own name.
     fn new(layout: &Layout, wanted: &[bool], name: &Path, there: impl Fn(usize) -> bool) -> FilePlacement {
-        let mut selection =
+        let mut placement =
             FilePlacement { wanted: wanted.to_vec(), name: name.to_owned(), ..FilePlacement::default() };
-        selection.own = (0..layout.files().len()).map(|file| selection.wants(file) || there(file)).collect();
+        placement.own = (0..layout.files().len()).map(|file| placement.wants(file) || there(file)).collect();
         let mut last = None;
         for (file, spec) in layout.files().iter().enumerate() {
             let pieces = layout.pieces_of(file);
             if spec.pad || pieces.is_empty() {
                 continue;
             }
-            if last == Some(pieces.start) && selection.shared.last() != last.as_ref() {
-                selection.shared.push(pieces.start);
+            if last == Some(pieces.start) && placement.shared.last() != last.as_ref() {
+                placement.shared.push(pieces.start);
             }
             last = pieces.end.checked_sub(1);
         }
-        selection
+        placement
     }
 
     pub fn wants(&self, file: usize) -> bool {
@@ -143,18 +141,18 @@ impl FilePlacement {
     }
 
     /// The minimum length of the part file; 0 if there is none.
-    pub fn end(&self) -> u64 {
-        self.end.load(Relaxed)
+    pub fn part_file_length(&self) -> u64 {
+        self.part_file_length.load(Relaxed)
     }
 
     /// Sets the length that the part file was found with.
-    pub fn set_end(&self, end: u64) {
-        self.end.store(end, Relaxed);
+    pub fn set_part_file_length(&self, end: u64) {
+        self.part_file_length.store(end, Relaxed);
     }
 
     /// Records that the part file was written up to `end`.
-    pub fn reaches(&self, end: u64) {
-        self.end.fetch_max(end, Relaxed);
+    pub fn extend_part_file_to(&self, end: u64) {
+        self.part_file_length.fetch_max(end, Relaxed);
     }
 
     /// Sets the part file's identity; `None` if there is no part file.
@@ -179,12 +177,12 @@ impl FilePlacement {
     }
 
     /// Whether bytes of this file go to the part file.
-    pub fn in_parts(&self, layout: &Layout, file: usize) -> bool {
-        (!self.has_own_file(file) || self.is_undecided(file)) && self.kept(layout, file).next().is_some()
+    pub fn uses_part_file(&self, layout: &Layout, file: usize) -> bool {
+        (!self.has_own_file(file) || self.is_undecided(file)) && self.part_ranges(layout, file).next().is_some()
     }
 
     /// The bytes of a file that have room in the part file: those in its first and its last piece, because it shares no others.
-    pub fn kept(&self, layout: &Layout, file: usize) -> impl Iterator<Item = PartRange> {
+    pub fn part_ranges(&self, layout: &Layout, file: usize) -> impl Iterator<Item = PartRange> {
         let spec = layout.files().get(file).filter(|spec| !spec.pad);
         let pieces = spec.map_or(0..0, |_| layout.pieces_of(file));
         let start = layout.start_of(file);
@@ -227,23 +225,23 @@ impl FilePlacement {
 #[derive(Clone, Debug)]
 pub(super) struct FileRuns<'a> {
     layout: &'a Layout,
-    selection: &'a FilePlacement,
+    placement: &'a FilePlacement,
     spans: Spans<'a>,
     /// The rest of a span with several locations.
     rest: Option<Span>,
 }
 
 impl<'a> FileRuns<'a> {
-    pub fn new(layout: &'a Layout, selection: &'a FilePlacement, offset: u64, len: u64) -> FileRuns<'a> {
-        FileRuns { layout, selection, spans: layout.spans(offset, len), rest: None }
+    pub fn new(layout: &'a Layout, placement: &'a FilePlacement, offset: u64, len: u64) -> FileRuns<'a> {
+        FileRuns { layout, placement, spans: layout.spans(offset, len), rest: None }
     }
 
     /// The first run of a span in a file on disk, if some pieces of some files are in the part file.
-    fn in_own(&mut self, span: Span) -> FileRun {
+    fn next_own_run(&mut self, span: Span) -> FileRun {
         let piece_length = u64::from(self.layout.piece_length());
         let at = self.layout.start_of(span.file) + span.offset;
-        if self.selection.is_in_part_file(span.file, (at / piece_length) as u32) {
-            return self.in_parts(span);
+        if self.placement.is_in_part_file(span.file, (at / piece_length) as u32) {
+            return self.next_part_run(span);
         }
         let len = span.len.min(piece_length - at % piece_length);
         if len < span.len {
@@ -253,7 +251,7 @@ impl<'a> FileRuns<'a> {
     }
 
     /// The first run of a span in a file without its own file on disk; keeps the rest for later.
-    fn in_parts(&mut self, span: Span) -> FileRun {
+    fn next_part_run(&mut self, span: Span) -> FileRun {
         let piece_length = u64::from(self.layout.piece_length());
         let at = self.layout.start_of(span.file) + span.offset;
         let within = at % piece_length;
@@ -261,7 +259,7 @@ impl<'a> FileRuns<'a> {
         if len < span.len {
             self.rest = Some(Span { offset: span.offset + len, len: span.len - len, ..span });
         }
-        let slot = self.selection.slot(self.layout, (at / piece_length) as u32);
+        let slot = self.placement.slot(self.layout, (at / piece_length) as u32);
         let parts = self.layout.files().len();
         let place = slot.map_or(Location::Nowhere, |slot| Location::At { slot: parts, offset: slot + within });
         FileRun { file: span.file, place, len }
@@ -276,13 +274,13 @@ impl Iterator for FileRuns<'_> {
         let Span { file, offset, len } = span;
         if self.layout.files().get(file).is_some_and(|spec| spec.pad) {
             Some(FileRun { file, place: Location::Pad, len })
-        } else if self.selection.has_own_file(file) {
-            if self.selection.compared.is_empty() {
+        } else if self.placement.has_own_file(file) {
+            if self.placement.compared.is_empty() {
                 return Some(FileRun { file, place: Location::At { slot: file, offset }, len });
             }
-            Some(self.in_own(span))
+            Some(self.next_own_run(span))
         } else {
-            Some(self.in_parts(span))
+            Some(self.next_part_run(span))
         }
     }
 }
@@ -302,32 +300,32 @@ impl Storage {
             let found = self.root.metadata(&spec.path);
             found.is_ok_and(|found| found.is_file() && found.len() > 0 && found.len() <= spec.length)
         };
-        self.selection = FilePlacement::new(&self.layout, wanted, &self.part_file_name(part_name), there);
+        self.placement = FilePlacement::new(&self.layout, wanted, &self.part_file_name(part_name), there);
         self
     }
 
     /// Whether the file is wanted.
     pub fn wants(&self, file: usize) -> bool {
-        self.selection.wants(file)
+        self.placement.wants(file)
     }
 
     /// From now on, the part file holds the needed bytes of ignored files, and those pieces of compared files that are not in
     /// `have`.
-    pub fn redirect_to_part_file(&mut self, steps: &[FileAction], survey: &Survey, have: &Bitfield) {
-        for (file, step) in steps.iter().enumerate() {
-            match step {
-                FileAction::Ignore => self.selection.move_to_part_file(file),
+    pub fn redirect_to_part_file(&mut self, actions: &[FileAction], survey: &Survey, have: &Bitfield) {
+        for (file, action) in actions.iter().enumerate() {
+            match action {
+                FileAction::Ignore => self.placement.move_to_part_file(file),
                 FileAction::Compare => {
                     let lacking = self.layout.pieces_of(file).filter(|piece| !have.has(PieceIndex(*piece)));
-                    self.selection.compared.push((file, lacking.collect()));
+                    self.placement.compared.push((file, lacking.collect()));
                 }
                 _ => {}
             }
         }
-        if (self.selection.has_undecided() || steps.contains(&FileAction::Ignore))
+        if (self.placement.has_undecided() || actions.contains(&FileAction::Ignore))
             && let Some(parts) = survey.parts
         {
-            self.selection.set_end(parts.size);
+            self.placement.set_part_file_length(parts.size);
         }
         self.close();
     }
@@ -337,20 +335,20 @@ impl Storage {
     /// # Errors
     /// [`StorageError::InTheWay`] with the first file that differs; the system's error for a file that cannot be read.
     pub fn compare_undecided(&self) -> Result<(), StorageError> {
-        if !self.selection.has_undecided() {
+        if !self.placement.has_undecided() {
             return Ok(());
         }
-        let mut bytes = vec![0; COMPARE_CHUNK];
-        let mut theirs = vec![0; COMPARE_CHUNK];
-        for (file, pieces) in &self.selection.compared {
+        let mut bytes = vec![0; CHUNK];
+        let mut theirs = vec![0; CHUNK];
+        for (file, pieces) in &self.placement.compared {
             let start = self.layout.start_of(*file);
-            let kept = self.selection.kept(&self.layout, *file);
+            let kept = self.placement.part_ranges(&self.layout, *file);
             let apart = kept.filter(|kept| {
                 pieces.contains(&(((start + kept.within) / u64::from(self.layout.piece_length())) as u32))
             });
             for PartRange { within, len, .. } in apart {
-                for at in (0..len).step_by(COMPARE_CHUNK) {
-                    let count = (len - at).min(COMPARE_CHUNK as u64) as usize;
+                for at in (0..len).step_by(CHUNK) {
+                    let count = (len - at).min(CHUNK as u64) as usize;
                     let (ours, theirs) = (&mut bytes[..count], &mut theirs[..count]);
                     self.read_exact_at(start + within + at, ours)?;
                     let own = self.handle(*file, false)?;
@@ -362,11 +360,11 @@ impl Storage {
                 }
             }
         }
-        self.selection.is_compared.store(true, Relaxed);
+        self.placement.is_compared.store(true, Relaxed);
         self.close();
         let mut files = 0..self.layout.files().len();
-        if !files.any(|file| self.selection.in_parts(&self.layout, file)) {
-            self.selection.set_end(0);
+        if !files.any(|file| self.placement.uses_part_file(&self.layout, file)) {
+            self.placement.set_part_file_length(0);
             self.remove_part_file();
         }
         Ok(())

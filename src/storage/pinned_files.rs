@@ -22,7 +22,7 @@ use crate::storage::survey::Survey;
 /// At most this many files stay open; the others are recognised by times, length and [`Samples`].
 const MAX_PINNED: usize = 64;
 /// How often to check an existing file while writing to it, in nanoseconds.
-const CHECK_INTERVAL: i64 = 200_000_000;
+const LINK_CHECK_INTERVAL: i64 = 200_000_000;
 
 /// Files kept open, and existing files to watch; see the module's documentation.
 #[derive(Debug, Default)]
@@ -38,9 +38,9 @@ pub(crate) struct PinnedFiles {
 #[derive(Debug, Default)]
 struct PreexistingFile {
     /// When it was last checked, in nanoseconds since 1970.
-    looked: AtomicI64,
+    last_checked: AtomicI64,
     /// Whether it is on a local disk, so that checking it takes no time.
-    is_near: AtomicBool,
+    is_local: AtomicBool,
 }
 
 impl PinnedFiles {
@@ -75,18 +75,18 @@ impl PinnedFiles {
     }
 
     /// Whether an existing file has more than one hard link by now. On a local disk this checks before each write, elsewhere
-    /// every `CHECK_INTERVAL`.
+    /// every `LINK_CHECK_INTERVAL`.
     fn has_links(&self, slot: usize, file: &File, now: i64) -> bool {
-        let Some(guest) = self.preexisting.get(&slot) else { return false };
-        let is_due = now.abs_diff(guest.looked.load(Relaxed)) >= CHECK_INTERVAL.unsigned_abs();
-        if !is_due && !guest.is_near.load(Relaxed) {
+        let Some(preexisting) = self.preexisting.get(&slot) else { return false };
+        let is_due = now.abs_diff(preexisting.last_checked.load(Relaxed)) >= LINK_CHECK_INTERVAL.unsigned_abs();
+        if !is_due && !preexisting.is_local.load(Relaxed) {
             return false;
         }
         let Ok(found) = file.metadata() else { return false };
         if is_due {
-            guest.looked.store(now, Relaxed);
+            preexisting.last_checked.store(now, Relaxed);
             // Network and user-space file systems have no device major number.
-            guest.is_near.store(rustix::fs::major(found.dev()) != 0, Relaxed);
+            preexisting.is_local.store(rustix::fs::major(found.dev()) != 0, Relaxed);
         }
         found.nlink() > 1
     }
@@ -94,17 +94,22 @@ impl PinnedFiles {
 
 impl Storage {
     /// Keeps the files open that btsync writes to, and remembers which of them existed `before`.
-    pub(crate) fn keep_open(&mut self, steps: &[FileAction], survey: &Survey, before: impl IntoIterator<Item = usize>) {
-        self.held.preexisting = before.into_iter().map(|number| (number, PreexistingFile::default())).collect();
-        for (number, _) in steps.iter().enumerate().filter(|(_, step)| is_write_action(**step)) {
+    pub(crate) fn keep_open(
+        &mut self,
+        actions: &[FileAction],
+        survey: &Survey,
+        before: impl IntoIterator<Item = usize>,
+    ) {
+        self.pinned.preexisting = before.into_iter().map(|number| (number, PreexistingFile::default())).collect();
+        for (number, _) in actions.iter().enumerate().filter(|(_, action)| is_write_action(**action)) {
             let Some(seen) = survey.file(number).filter(|seen| !is_permanent(seen.identity)) else { continue };
-            if self.held.open.lock().len() >= MAX_PINNED {
+            if self.pinned.open.lock().len() >= MAX_PINNED {
                 return;
             }
             if let Ok(handle) = self.root.open(self.name(number), Access::Read)
                 && handle.file.metadata().is_ok_and(|found| is_same(seen.identity, identity(&found)))
             {
-                self.held.keep(number, handle.file);
+                self.pinned.keep(number, handle.file);
             }
         }
     }
@@ -114,7 +119,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::InTheWay`] if it has.
     pub(crate) fn check_new_links(&self, slot: usize, file: &File, now: i64) -> Result<(), StorageError> {
-        if self.held.has_links(slot, file, now) { Err(self.in_the_way(slot, Refusal::Linked)) } else { Ok(()) }
+        if self.pinned.has_links(slot, file, now) { Err(self.in_the_way(slot, Refusal::Linked)) } else { Ok(()) }
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
+use crate::storage::CHUNK;
 use crate::storage::cache::{OpenFile, clock};
 use crate::storage::disk_space::is_allocated;
 use crate::storage::error::{Operation, StorageError, shown};
@@ -22,9 +23,6 @@ use crate::storage::parts::PartRange;
 use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::Survey;
 use crate::util::paths::is_watched_name;
-
-/// Bytes to copy at once out of the part file.
-const CHUNK: usize = 64 * 1024;
 
 /// When disk space is allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,10 +62,10 @@ impl Storage {
     /// btsync's; others call [`Storage::decide`] first.
     ///
     /// # Errors
-    /// Those of [`Storage::survey`], [`Storage::make`] and [`Storage::resize_files`].
+    /// Those of [`Storage::survey`], [`Storage::create_files`] and [`Storage::resize_files`].
     #[cfg(any(test, feature = "internals"))]
     pub fn prepare(&self) -> Result<Prepared, StorageError> {
-        self.prepare_unless(&AtomicBool::new(false))
+        self.prepare_until(&AtomicBool::new(false))
     }
 
     /// Like [`Storage::prepare`], but returns soon with the results so far if `stop` becomes true.
@@ -75,7 +73,7 @@ impl Storage {
     /// # Errors
     /// Those of [`Storage::prepare`].
     #[cfg(any(test, feature = "internals"))]
-    pub fn prepare_unless(&self, stop: &AtomicBool) -> Result<Prepared, StorageError> {
+    pub fn prepare_until(&self, stop: &AtomicBool) -> Result<Prepared, StorageError> {
         self.root.create()?;
         let mut survey = self.survey(stop)?;
         let choose = |(file, spec): (usize, &FileSpec)| match survey.file(file) {
@@ -83,73 +81,78 @@ impl Storage {
             Some(_) => FileAction::Continue,
             None => FileAction::Make,
         };
-        let steps: Vec<FileAction> = self.layout.files().iter().enumerate().map(choose).collect();
-        self.make(&steps, &mut survey, stop)?;
-        self.resize_files(&steps, &survey, stop)
+        let actions: Vec<FileAction> = self.layout.files().iter().enumerate().map(choose).collect();
+        self.create_files(&actions, &mut survey, stop)?;
+        self.resize_files(&actions, &survey, stop)
     }
 
     /// Creates the files to be created, with their folders, and replaces those to be replaced by a copy; updates `survey` to
-    /// match. Does not write to existing files. Call [`Storage::mark`] next: a file that a dying process leaves behind here holds
-    /// no data and belongs to nobody.
+    /// match. Does not write to existing files. Call [`Storage::record_ownership`] next: a file that a dying process leaves
+    /// behind here holds no data and belongs to nobody.
     ///
     /// # Errors
     /// The system's error; [`StorageError::InTheWay`] if a file has just appeared; with [`Allocation::Falloc`] also
     /// [`StorageError::NoSpace`], before any file is created.
-    pub fn make(&self, steps: &[FileAction], survey: &mut Survey, stop: &AtomicBool) -> Result<(), StorageError> {
+    pub fn create_files(
+        &self,
+        actions: &[FileAction],
+        survey: &mut Survey,
+        stop: &AtomicBool,
+    ) -> Result<(), StorageError> {
         if self.allocation == Allocation::Falloc {
             self.check_disk_space(self.unallocated(stop))?;
         }
         let mut known = HashSet::new();
         let is_layered = self.is_layered();
-        for ((file, spec), step) in self.layout.files().iter().enumerate().zip(steps) {
+        for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            if *step == FileAction::Continue && is_layered {
+            if *action == FileAction::Continue && is_layered {
                 self.copy_up(file, survey);
             }
-            let made = match step {
+            let made = match action {
                 FileAction::Leave | FileAction::Compare | FileAction::Ignore => continue,
                 FileAction::Continue => match self.mark_continued(file, spec) {
                     Some(marked) => marked,
                     None => continue,
                 },
                 FileAction::Make => {
-                    self.make_folders(spec.path.parent(), &mut known)?;
-                    self.make_file(file, spec, self.fills(survey))?
+                    self.create_folders(spec.path.parent(), &mut known)?;
+                    self.create_file(file, spec, self.has_bytes_to_restore(survey))?
                 }
-                FileAction::Copy | FileAction::Renew => self.replace_file(file, spec, (*step, survey.file(file)))?,
+                FileAction::Copy | FileAction::Renew => self.replace_file(file, spec, (*action, survey.file(file)))?,
             };
             let found = made.file.metadata().map_err(|error| self.failed(Operation::Open, file, error))?;
             if let Some(seen) = survey.files.get_mut(file) {
                 *seen = Some(FileSnapshot::of(&found));
             }
-            self.held.keep(file, made.file);
+            self.pinned.keep(file, made.file);
         }
-        self.make_extras(stop);
+        self.create_extras(stop);
         Ok(())
     }
 
     /// Gives the files to be written their length and allocates their space. Copies bytes of newly wanted files out of the part
-    /// file, and removes a part file that is no longer needed. `survey` is the one that [`Storage::make`] updated.
+    /// file, and removes a part file that is no longer needed. `survey` is the one that [`Storage::create_files`] updated.
     ///
     /// # Errors
     /// The system's error.
     pub fn resize_files(
         &self,
-        steps: &[FileAction],
+        actions: &[FileAction],
         survey: &Survey,
         stop: &AtomicBool,
     ) -> Result<Prepared, StorageError> {
         let mut prepared = Prepared::default();
         let parts = self.parts();
-        let filled = parts.as_ref().filter(|_| self.fills(survey));
-        for ((file, spec), step) in self.layout.files().iter().enumerate().zip(steps) {
+        let filled = parts.as_ref().filter(|_| self.has_bytes_to_restore(survey));
+        for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(prepared);
             }
             let Some(seen) = survey.file(file) else { continue };
-            match step {
+            match action {
                 FileAction::Ignore | FileAction::Compare => continue,
                 FileAction::Make if filled.is_none() => continue,
                 FileAction::Make | FileAction::Continue | FileAction::Copy | FileAction::Renew if self.wants(file) => {
@@ -157,9 +160,9 @@ impl Storage {
                 }
                 _ => {}
             }
-            prepared.found_bytes += if *step == FileAction::Make { 0 } else { seen.size.min(spec.length) };
+            prepared.found_bytes += if *action == FileAction::Make { 0 } else { seen.size.min(spec.length) };
         }
-        self.take_samples(steps, survey, filled.is_some(), stop);
+        self.take_samples(actions, survey, filled.is_some(), stop);
         if let Some(parts) = parts {
             prepared.found_bytes += self.remove_unneeded_part_file(&parts);
         }
@@ -170,39 +173,39 @@ impl Storage {
 
     /// The part file, if there is one. If it cannot be read, only its content is lost.
     fn parts(&self) -> Option<OpenFile> {
-        let name = Some(self.selection.name()).filter(|name| !name.as_os_str().is_empty())?;
-        if self.selection.is_foreign() {
+        let name = Some(self.placement.name()).filter(|name| !name.as_os_str().is_empty())?;
+        if self.placement.is_foreign() {
             return None;
         }
         let opened = self.root.open(name, Access::Write).or_else(|_| self.root.open(name, Access::Read)).ok()?;
-        opened.file.metadata().is_ok_and(|found| self.selection.matches_part_file(&found)).then_some(opened)
+        opened.file.metadata().is_ok_and(|found| self.placement.matches_part_file(&found)).then_some(opened)
     }
 
     /// Removes the part file, unless a file needs it. Returns its length in bytes.
     fn remove_unneeded_part_file(&self, parts: &OpenFile) -> u64 {
         let mut files = 0..self.layout.files().len();
-        if files.any(|file| self.selection.in_parts(&self.layout, file)) {
+        if files.any(|file| self.placement.uses_part_file(&self.layout, file)) {
             let found = parts.file.metadata().map_or(0, |found| found.len());
-            self.selection.set_end(found);
+            self.placement.set_part_file_length(found);
             return found;
         }
         self.remove_part_file();
         0
     }
 
-    fn make_folders<'a>(&self, folder: Option<&'a Path>, known: &mut HashSet<&'a Path>) -> Result<(), StorageError> {
+    fn create_folders<'a>(&self, folder: Option<&'a Path>, known: &mut HashSet<&'a Path>) -> Result<(), StorageError> {
         let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
         if known.insert(folder) {
-            self.make_folders(folder.parent(), known)?;
+            self.create_folders(folder.parent(), known)?;
             self.root.create_folder(folder)?;
         }
         Ok(())
     }
 
     /// Creates a file. If the part file may have data for it, the file stays empty until that was copied.
-    fn make_file(&self, file: usize, spec: &FileSpec, has_part_file: bool) -> Result<OpenFile, StorageError> {
+    fn create_file(&self, file: usize, spec: &FileSpec, has_part_file: bool) -> Result<OpenFile, StorageError> {
         let handle = self.root.open(&spec.path, Access::New)?;
-        origin::mark(&handle.file, self.layout.final_name(file).unwrap_or(&spec.path));
+        origin::set_download_mark(&handle.file, self.layout.final_name(file).unwrap_or(&spec.path));
         if self.layout.is_executable(file) {
             let found = handle.file.metadata().map_err(|error| self.failed(Operation::Open, file, error))?;
             // Executable for everyone who may read it under the umask.
@@ -229,7 +232,7 @@ impl Storage {
         if origin::is_marked(&there.file) {
             return None;
         }
-        origin::mark(&there.file, name);
+        origin::set_download_mark(&there.file, name);
         Some(there)
     }
 
@@ -316,7 +319,7 @@ impl Storage {
         parts: &OpenFile,
     ) -> Result<bool, StorageError> {
         let mut any = false;
-        for kept in self.selection.kept(&self.layout, number) {
+        for kept in self.placement.part_ranges(&self.layout, number) {
             any |= kept.len > 0;
             let done = found.saturating_sub(kept.within).min(kept.len);
             let rest = PartRange { within: kept.within + done, at: kept.at + done, len: kept.len - done };

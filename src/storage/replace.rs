@@ -28,7 +28,7 @@ impl Storage {
         &self,
         file: usize,
         spec: &FileSpec,
-        (step, seen): (FileAction, Option<&FileSnapshot>),
+        (action, seen): (FileAction, Option<&FileSnapshot>),
     ) -> Result<OpenFile, StorageError> {
         let failed = |error| self.failed(Operation::Copy, file, error);
         let original = self.root.open(&spec.path, Access::Read)?.file;
@@ -36,17 +36,18 @@ impl Storage {
             return Err(StorageError::InUse { path: self.root.path().join(&spec.path) });
         }
         // The user made a symbolic link, and so its empty target is the user's too.
-        if step == FileAction::Renew && self.root.is_link(&spec.path) {
+        if action == FileAction::Renew && self.root.is_link(&spec.path) {
             return Err(self.in_the_way(file, Refusal::Changed));
         }
         // A random name: a file that a killed process left behind looks like one of the user's, so it stays.
-        let beside = spec.path.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
-        let copy = self.root.open(&beside, Access::New)?;
+        let temporary_name =
+            spec.path.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
+        let copy = self.root.open(&temporary_name, Access::New)?;
         let copied = original.metadata().and_then(|found| {
-            origin::mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
+            origin::set_download_mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
             // Before the content, so that nobody can read it meanwhile who could not read the original.
             take_over_rights(&copy.file, &found)?;
-            if step == FileAction::Renew {
+            if action == FileAction::Renew {
                 copy.file.set_len(found.len().min(spec.length))?;
             } else {
                 io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;
@@ -56,17 +57,17 @@ impl Storage {
         let replaced = copied.map_err(failed).and_then(|ours| {
             let now = self.root.metadata_inside(&spec.path).map_err(failed)?;
             let Some(seen) = seen.filter(|seen| seen.is_untouched(&now)) else { return Ok((false, ours)) };
-            Ok((put_in_place(&self.root, (&beside, &spec.path), seen, &ours).map_err(failed)?, ours))
+            Ok((put_in_place(&self.root, (&temporary_name, &spec.path), seen, &ours).map_err(failed)?, ours))
         });
         match replaced {
             Ok((true, _)) => Ok(copy),
             Ok((false, ours)) => {
-                remove_if(&self.root, &beside, |there| is_same(identity(&ours), identity(there)));
+                remove_if(&self.root, &temporary_name, |there| is_same(identity(&ours), identity(there)));
                 Err(self.in_the_way(file, Refusal::Changed))
             }
             Err(error) => {
                 let ours = copy.file.metadata();
-                remove_if(&self.root, &beside, |there| {
+                remove_if(&self.root, &temporary_name, |there| {
                     ours.as_ref().is_ok_and(|ours| is_same(identity(ours), identity(there)))
                 });
                 Err(error)
@@ -117,32 +118,38 @@ fn take_over_rights(file: &File, found: &Metadata) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(found.mode() & 0o777))
 }
 
-/// Exchanges our file `beside` with the file at `name`, and removes the latter if it is the file that was `seen`. Otherwise both
-/// get their names back, and the result is `false`. Files that another program puts in place of either meanwhile stay.
-fn put_in_place(root: &Root, (beside, name): (&Path, &Path), seen: &FileSnapshot, ours: &Metadata) -> io::Result<bool> {
+/// Exchanges our file `temporary_name` with the file at `name`, and removes the latter if it is the file that was `seen`.
+/// Otherwise both get their names back, and the result is `false`. Files that another program puts in place of either meanwhile
+/// stay.
+fn put_in_place(
+    root: &Root,
+    (temporary_name, name): (&Path, &Path),
+    seen: &FileSnapshot,
+    ours: &Metadata,
+) -> io::Result<bool> {
     // Another hard link changes the file, too.
     let is_it = |there: &Metadata| seen.is_unchanged(there) && seen.has_same_size_and_mtime(there);
-    match root.rename_with(beside, name, RenameFlags::EXCHANGE) {
-        Err(error) if cannot_exchange(&error) => return put_if(root, (beside, name), is_it),
+    match root.rename_with(temporary_name, name, RenameFlags::EXCHANGE) {
+        Err(error) if cannot_exchange(&error) => return put_if(root, (temporary_name, name), is_it),
         exchanged => exchanged?,
     }
-    if root.metadata_inside(beside).is_ok_and(|there| is_it(&there)) {
-        if let Err(error) = root.remove(beside) {
-            log::warn!("{}: not removed: {error}", root.path().join(beside).display());
+    if root.metadata_inside(temporary_name).is_ok_and(|there| is_it(&there)) {
+        if let Err(error) = root.remove(temporary_name) {
+            log::warn!("{}: not removed: {error}", root.path().join(temporary_name).display());
         }
         return Ok(true);
     }
     // `name` is now our file, unless another program has replaced it: then that newer file stays.
     if root.metadata_inside(name).is_ok_and(|there| is_same(identity(ours), identity(&there))) {
-        root.rename_with(beside, name, RenameFlags::EXCHANGE)?;
+        root.rename_with(temporary_name, name, RenameFlags::EXCHANGE)?;
     }
     Ok(false)
 }
 
 /// Like [`put_in_place`] without an exchange. The exchange may have taken long to fail, so check again right before the rename.
-fn put_if(root: &Root, (beside, name): (&Path, &Path), is_it: impl Fn(&Metadata) -> bool) -> io::Result<bool> {
+fn put_if(root: &Root, (temporary_name, name): (&Path, &Path), is_it: impl Fn(&Metadata) -> bool) -> io::Result<bool> {
     let is_there = root.metadata_inside(name).is_ok_and(|there| is_it(&there));
-    if is_there { root.rename(beside, name).map(|()| true) } else { Ok(false) }
+    if is_there { root.rename(temporary_name, name).map(|()| true) } else { Ok(false) }
 }
 
 /// Whether an error says that the system or the file system cannot exchange names.

@@ -35,9 +35,9 @@ const MAX_OVERHEAD: usize = 512;
 /// The length of the SHA-1 in front.
 const CHECKSUM_LEN: usize = 20;
 /// File systems use the time of the system clock's last tick, and ticks are at most 10 ms apart; in nanoseconds.
-pub const TICK: i64 = 20_000_000;
+pub const CLOCK_TICK: i64 = 20_000_000;
 /// Files that we did not write may have coarse times (FAT: two seconds), so these must be at least this old, in nanoseconds.
-pub const COARSE: i64 = 3_000_000_000;
+pub const COARSE_TIME: i64 = 3_000_000_000;
 
 /// A file's metadata; times in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +68,15 @@ impl Stamp {
 
     /// Whether a change of the file at time `clock` would give it new times, however coarse they are.
     pub fn is_settled(&self, clock: i64) -> bool {
-        clock.saturating_sub(self.latest()) >= COARSE
+        clock.saturating_sub(self.latest()) >= COARSE_TIME
     }
 }
 
 /// Whether a file may be recorded in resume data. Its metadata is `now` at time `clock`; `before` is its metadata before its
 /// pieces were hashed, if that is known to be meaningful; `written` is when our last write to it began and ended.
 pub fn is_stamp_trusted(before: Option<Stamp>, now: Stamp, written: Option<(i64, i64)>, clock: i64) -> bool {
-    let ours = |time: i64| written.is_some_and(|(begin, end)| (begin.saturating_sub(TICK)..=end).contains(&time));
-    let old_enough = clock.saturating_sub(now.latest()) >= TICK;
+    let ours = |time: i64| written.is_some_and(|(begin, end)| (begin.saturating_sub(CLOCK_TICK)..=end).contains(&time));
+    let old_enough = clock.saturating_sub(now.latest()) >= CLOCK_TICK;
     old_enough && (before == Some(now) || (ours(now.modified) && ours(now.changed)))
 }
 
@@ -94,7 +94,7 @@ impl ClockReading {
     /// changes may have earlier times.
     pub fn clock_went_back_since(&self, earlier: ClockReading) -> bool {
         let (wall, steady) = (self.wall.saturating_sub(earlier.wall), self.steady.saturating_sub(earlier.steady));
-        wall.saturating_add(TICK) < steady
+        wall.saturating_add(CLOCK_TICK) < steady
     }
 }
 
@@ -244,7 +244,7 @@ impl ResumeData {
     /// Whether btsync wrote to this file, had not completed it, and nobody has touched it since (`now` is its current metadata).
     /// Another process may have completed a file whose metadata differs, and since then it is the user's. This holds across
     /// boots: a crash may lose data, but does not change the owner.
-    pub fn left(&self, layout: &Layout, file: usize, seen: &FileSnapshot, now: Option<Stamp>) -> bool {
+    pub fn is_untouched(&self, layout: &Layout, file: usize, seen: &FileSnapshot, now: Option<Stamp>) -> bool {
         let number = u32::try_from(file).unwrap_or(u32::MAX);
         if now.is_none() || self.stamp(number) != now {
             return false;
@@ -257,8 +257,8 @@ impl ResumeData {
         !self.have.is_full() && pieces.any(|piece| self.have.has(piece))
     }
 
-    /// Like [`ResumeData::left`] for the part file, whose number is the number of files; its metadata is recorded for each file
-    /// with bytes in it.
+    /// Like [`ResumeData::is_untouched`] for the part file, whose number is the number of files; its metadata is recorded for
+    /// each file with bytes in it.
     pub fn is_part_file_unchanged(&self, layout: &Layout, identity: u64, now: Stamp) -> bool {
         let number = u32::try_from(layout.files().len()).unwrap_or(u32::MAX);
         let is_named = self.ours.as_ref().map_or(!self.have.is_full() && self.have.count() > 0, |ours| {
@@ -268,7 +268,7 @@ impl ResumeData {
     }
 
     /// Whether btsync wrote to this very file and had not completed it, whatever happened to it since.
-    pub fn started(&self, file: usize, seen: &FileSnapshot) -> bool {
+    pub fn was_started(&self, file: usize, seen: &FileSnapshot) -> bool {
         let entry = u32::try_from(file).map(|number| (number, seen.identity));
         let ours = self.ours.as_ref().zip(entry.ok());
         is_permanent(seen.identity) && ours.is_some_and(|(ours, entry)| ours.binary_search(&entry).is_ok())
@@ -276,7 +276,7 @@ impl ResumeData {
 
     /// The pieces that need not be hashed, given the files' current metadata in `stamps`.
     pub fn trusted_pieces(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Bitfield {
-        let same = self.same(stamps);
+        let same = self.unchanged_files(stamps);
         let mut trusted_pieces = Bitfield::new(layout.piece_count());
         for piece in self.have.iter().filter(|piece| is_within(layout, *piece, 0, layout.piece_size(*piece), &same)) {
             trusted_pieces.set(piece);
@@ -286,7 +286,7 @@ impl ResumeData {
 
     /// The blocks of other pieces on disk, given the files' current metadata in `stamps`. They were never hashed.
     pub fn trusted_blocks(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Vec<PartialPiece> {
-        let same = self.same(stamps);
+        let same = self.unchanged_files(stamps);
         let mut partial = self.partial.clone();
         for partial in &mut partial {
             let piece = partial.piece;
@@ -301,7 +301,7 @@ impl ResumeData {
     }
 
     /// Whether each file's metadata is unchanged.
-    fn same(&self, stamps: &[Option<Stamp>]) -> Vec<bool> {
+    fn unchanged_files(&self, stamps: &[Option<Stamp>]) -> Vec<bool> {
         let mut same = vec![false; stamps.len()];
         for (number, stamp) in &self.files {
             let at = *number as usize;

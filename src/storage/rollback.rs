@@ -10,26 +10,26 @@ use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::{Survey, has_data};
 
 impl Storage {
-    /// Undoes [`Storage::make`] and [`Storage::mark`] after they or [`Storage::resize_files`] have refused a file: removes
-    /// created files that hold no data, and restores the `earlier` marker or removes it. `survey` is the one that
-    /// [`Storage::make`] updated. Folders stay.
-    pub fn roll_back(&self, steps: &[FileAction], survey: &Survey, earlier: Option<Marker>) {
+    /// Undoes [`Storage::create_files`] and [`Storage::record_ownership`] after they or [`Storage::resize_files`] have refused a
+    /// file: removes created files that hold no data, and restores the `earlier` marker or removes it. `survey` is the one that
+    /// [`Storage::create_files`] updated. Folders stay.
+    pub fn roll_back(&self, actions: &[FileAction], survey: &Survey, earlier: Option<Marker>) {
         let mut left = earlier.unwrap_or_default();
-        left.continued.clear();
+        left.used_existing.clear();
         // Before the marker was written, a file to be replaced may still be the user's.
         let is_marked = self.writable.is_some();
-        for ((file, spec), step) in self.layout.files().iter().enumerate().zip(steps) {
+        for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
             let Some(seen) = survey.file(file) else { continue };
-            let stays = match step {
+            let stays = match action {
                 FileAction::Make => !self.remove_unused(file, seen),
                 FileAction::Copy | FileAction::Renew => is_marked,
                 FileAction::Leave | FileAction::Continue | FileAction::Compare | FileAction::Ignore => false,
             };
             if stays {
-                left.made.insert(marker::place(&spec.path), seen.identity);
+                left.made.insert(marker::path_hash(&spec.path), seen.identity);
             }
         }
-        if let Some(parts) = survey.parts.as_ref().filter(|parts| parts.size == 0 && !self.selection.is_foreign()) {
+        if let Some(parts) = survey.parts.as_ref().filter(|parts| parts.size == 0 && !self.placement.is_foreign()) {
             self.remove_unused(self.layout.files().len(), parts);
         }
         self.release(Some(left));
@@ -65,29 +65,29 @@ mod tests {
     }
 
     /// Starts with `a` and `c` to be created and `b` to be continued; another program appends to `b` at the last moment.
-    fn refused(dir: &Path, given: bool) -> Storage {
+    fn refused(dir: &Path, overwrite: bool) -> Storage {
         let no = AtomicBool::new(false);
-        let steps = [FileAction::Make, FileAction::Continue, FileAction::Make];
+        let actions = [FileAction::Make, FileAction::Continue, FileAction::Make];
         let mut it = storage(dir);
         let mut survey = it.survey(&no).unwrap();
         let earlier = it.read_marker(&HASH);
         it.marker = earlier.clone();
         it.lock(&HASH).unwrap();
-        it.make(&steps, &mut survey, &no).unwrap();
-        it.mark(&HASH, &steps, &survey, given).unwrap();
+        it.create_files(&actions, &mut survey, &no).unwrap();
+        it.record_ownership(&HASH, &actions, &survey, overwrite).unwrap();
         File::options().append(true).open(dir.join("b")).unwrap().write_all(b"more").unwrap();
-        let refused = it.resize_files(&steps, &survey, &no);
+        let refused = it.resize_files(&actions, &survey, &no);
         assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{refused:?}");
-        it.roll_back(&steps, &survey, earlier);
+        it.roll_back(&actions, &survey, earlier);
         it
     }
 
     #[test]
     fn a_start_that_is_refused_at_the_last_moment_leaves_no_marker_and_no_file() {
-        for given in [false, true] {
+        for overwrite in [false, true] {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("b"), "mine").unwrap();
-            drop(refused(dir.path(), given));
+            drop(refused(dir.path(), overwrite));
             let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             assert_eq!(names, ["b"]);
             assert_eq!(fs::read(dir.path().join("b")).unwrap(), b"minemore");
@@ -97,12 +97,12 @@ mod tests {
     #[test]
     fn what_an_earlier_run_has_made_stays_its_own() {
         let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
-        let steps = [FileAction::Leave, FileAction::Make, FileAction::Leave];
+        let actions = [FileAction::Leave, FileAction::Make, FileAction::Leave];
         let mut it = storage(dir.path());
         let mut survey = it.survey(&no).unwrap();
         it.lock(&HASH).unwrap();
-        it.make(&steps, &mut survey, &no).unwrap();
-        it.mark(&HASH, &steps, &survey, false).unwrap();
+        it.create_files(&actions, &mut survey, &no).unwrap();
+        it.record_ownership(&HASH, &actions, &survey, false).unwrap();
         drop(it);
         File::options().write(true).open(dir.path().join("b")).unwrap().set_len(4).unwrap();
         drop(refused(dir.path(), false));

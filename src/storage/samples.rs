@@ -82,7 +82,7 @@ impl Samples {
     /// If the file cannot be read.
     pub fn fits(&self, slot: usize, file: &File) -> io::Result<bool> {
         while let Some(sample) = self.get(slot) {
-            let has_same_size_and_mtime = match sample {
+            let fits = match sample {
                 Sample::Unknown => true,
                 Sample::Empty => find(file, &AtomicBool::new(false))?.is_none(),
                 Sample::Bytes(at, count, bytes) => {
@@ -95,8 +95,8 @@ impl Samples {
                 }
             };
             // Another thread of ours may have written meanwhile: then compare again.
-            if has_same_size_and_mtime || self.get(slot) == Some(sample) {
-                return Ok(has_same_size_and_mtime);
+            if fits || self.get(slot) == Some(sample) {
+                return Ok(fits);
             }
         }
         Ok(true)
@@ -151,19 +151,25 @@ fn sample(file: &File, stop: &AtomicBool) -> io::Result<Sample> {
 }
 
 impl Storage {
-    /// Takes samples of the files that btsync writes to and that nothing else distinguishes from others. `has_more`: new files
-    /// may already have data from the part file. Skips the rest if `stop` becomes true.
-    pub(super) fn take_samples(&self, steps: &[FileAction], survey: &Survey, has_more: bool, stop: &AtomicBool) {
+    /// Takes samples of the files that btsync writes to and that nothing else distinguishes from others. `may_have_part_data`:
+    /// new files may already have data from the part file. Skips the rest if `stop` becomes true.
+    pub(super) fn take_samples(
+        &self,
+        actions: &[FileAction],
+        survey: &Survey,
+        may_have_part_data: bool,
+        stop: &AtomicBool,
+    ) {
         if self.writable.is_none() {
             return; // The caller vouches for the files.
         }
-        for (number, step) in steps.iter().enumerate().filter(|(_, step)| is_write_action(**step)) {
-            let is_told = survey.file(number).is_none_or(|seen| is_permanent(seen.identity));
-            if is_told || self.held.has(number) || stop.load(Relaxed) {
+        for (number, action) in actions.iter().enumerate().filter(|(_, action)| is_write_action(**action)) {
+            let is_identifiable = survey.file(number).is_none_or(|seen| is_permanent(seen.identity));
+            if is_identifiable || self.pinned.has(number) || stop.load(Relaxed) {
                 continue;
             }
-            let sample = match step {
-                FileAction::Make | FileAction::Renew if !has_more => Ok(Sample::Empty),
+            let sample = match action {
+                FileAction::Make | FileAction::Renew if !may_have_part_data => Ok(Sample::Empty),
                 _ => self
                     .root
                     .open(self.name(number), Access::Read)
@@ -172,7 +178,7 @@ impl Storage {
             };
             match sample {
                 Ok(_) if stop.load(Relaxed) => {}
-                Ok(sample) => self.held.samples.put(number, sample),
+                Ok(sample) => self.pinned.samples.put(number, sample),
                 Err(error) => log::debug!("{}: no sample: {error}", self.name(number).display()),
             }
         }

@@ -103,7 +103,7 @@ pub(crate) fn identity(found: &Metadata) -> u64 {
 /// Device numbers change at the next boot, so a permanent identity does not include them.
 fn identity_of(device: u64, inode: u64, born: Option<u128>) -> u64 {
     match born {
-        Some(nanos) if !nanos.is_multiple_of(COARSE) => hash(&[inode.into(), nanos]) & !TEMPORARY,
+        Some(nanos) if !nanos.is_multiple_of(COARSE_BIRTH) => hash(&[inode.into(), nanos]) & !TEMPORARY,
         Some(nanos) => hash(&[device.into(), nanos]) | TEMPORARY,
         None => hash(&[device.into(), inode.into()]) | TEMPORARY,
     }
@@ -115,7 +115,7 @@ fn hash(parts: &[u128]) -> u64 {
 }
 
 /// FAT and exFAT store creation times in hundredths of a second.
-const COARSE: u128 = 10_000_000;
+const COARSE_BIRTH: u128 = 10_000_000;
 /// The bit that marks an [`identity`] as meaningless to another run.
 const TEMPORARY: u64 = 1 << 63;
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
+use crate::storage::CHUNK;
 use crate::storage::check::hash_zeros;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
@@ -17,9 +18,6 @@ use crate::storage::lock::is_write_action;
 use crate::storage::ownership::{Claim, Evidence, ExistingFile, Facts, FileAction, Refusal, decide};
 use crate::storage::snapshot::FileSnapshot;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
-
-/// Bytes to read at once when searching for a non-zero byte.
-const CHUNK: usize = 64 * 1024;
 
 /// The link count recorded for a file outside the download folder that a symbolic link points to: it is read and never written.
 const OUTSIDE: u64 = u64::MAX;
@@ -59,7 +57,7 @@ impl Storage {
         // Most files of a torrent are in few folders, none of which exists at the first start: do not search them for each file.
         let mut missing: Option<&Path> = None;
         for (number, spec) in self.layout.files().iter().enumerate() {
-            let looks = !spec.pad && self.selection.has_own_file(number) && !stop.load(Ordering::Relaxed);
+            let looks = !spec.pad && self.placement.has_own_file(number) && !stop.load(Ordering::Relaxed);
             let seen = match spec.path.parent() {
                 _ if !looks => None,
                 Some(folder) if missing == Some(folder) => None,
@@ -77,9 +75,9 @@ impl Storage {
         survey.parts = self.find_part_file()?;
         let mut files = 0..self.layout.files().len();
         if let Some(FileSnapshot { size: bytes, .. }) = survey.parts
-            && files.any(|file| self.selection.in_parts(&self.layout, file))
+            && files.any(|file| self.placement.uses_part_file(&self.layout, file))
         {
-            self.selection.set_end(bytes);
+            self.placement.set_part_file_length(bytes);
             survey.bytes += bytes;
         }
         Ok(survey)
@@ -144,7 +142,7 @@ impl Storage {
     /// [`StorageError::InTheWay`] with the first file that btsync may not write to; the system's error for a file that cannot be
     /// read.
     pub fn decide(&self, input: &DecisionInput<'_>) -> Result<Vec<FileAction>, StorageError> {
-        let (mut steps, mut refused) = (Vec::with_capacity(self.layout.files().len()), Vec::new());
+        let (mut actions, mut refused) = (Vec::with_capacity(self.layout.files().len()), Vec::new());
         let zeros = hash_zeros(self.layout.piece_length());
         // Ignore a short last piece: its zeros have another hash.
         let full = |piece: &PieceIndex| self.layout.piece_size(*piece) == self.layout.piece_length();
@@ -152,17 +150,17 @@ impl Storage {
         let zeros = ZeroPieces { is_begun: right.any(|hash| *hash != zeros), full: zeros };
         for (number, spec) in self.layout.files().iter().enumerate() {
             if spec.pad || input.stop.load(Ordering::Relaxed) {
-                steps.push(FileAction::Leave);
+                actions.push(FileAction::Leave);
                 continue;
             }
-            let mut step = decide(&self.facts(number, input, &zeros)?, input.overwrite);
-            if step.is_ok_and(is_write_action) && self.layout.is_read_only(number) {
+            let mut action = decide(&self.facts(number, input, &zeros)?, input.overwrite);
+            if action.is_ok_and(is_write_action) && self.layout.is_read_only(number) {
                 // The piece that it shares with a file to be downloaded cannot be hashed yet.
                 let has_length = input.survey.file(number).is_some_and(|seen| seen.size == spec.length);
-                step = if has_length { Ok(FileAction::Compare) } else { Err(Refusal::Changed) };
+                action = if has_length { Ok(FileAction::Compare) } else { Err(Refusal::Changed) };
             }
-            steps.push(step.unwrap_or(FileAction::Leave));
-            refused.extend(step.err().map(|why| (number, why)));
+            actions.push(action.unwrap_or(FileAction::Leave));
+            refused.extend(action.err().map(|why| (number, why)));
         }
         if input.stop.load(Ordering::Relaxed) {
             // `stop` may have cut the last examination short.
@@ -176,7 +174,7 @@ impl Storage {
                 }
                 Err(StorageError::InTheWay { path, why, more: refused.len() - 1 })
             }
-            None => Ok(steps),
+            None => Ok(actions),
         }
     }
 
@@ -184,7 +182,7 @@ impl Storage {
         let seen = input.survey.file(number);
         let mut facts = Facts {
             is_wanted: self.wants(number),
-            is_complete: self.needs_nothing(number, seen, input),
+            is_complete: self.is_complete(number, seen, input),
             is_ours: seen.is_some_and(|seen| (input.ours)(number, seen)),
             claim: seen.map_or(Claim::None, |seen| (input.claim)(number, seen)),
             found: seen.map(|seen| ExistingFile { links: seen.links, is_link: false, evidence: Evidence::default() }),
@@ -204,7 +202,7 @@ impl Storage {
 
     /// Whether every wanted piece of a file is on disk. A file whose length in the torrent is 0 must be empty: no piece says
     /// anything about its content.
-    fn needs_nothing(&self, number: usize, seen: Option<&FileSnapshot>, input: &DecisionInput<'_>) -> bool {
+    fn is_complete(&self, number: usize, seen: Option<&FileSnapshot>, input: &DecisionInput<'_>) -> bool {
         let Some(spec) = self.layout.files().get(number) else { return true };
         let mut pieces = self.layout.pieces_of(number).map(PieceIndex).filter(|piece| input.wanted.has(*piece));
         let all = pieces.all(|piece| input.have.has(piece));
@@ -244,29 +242,29 @@ impl Storage {
             let right = input.have.has(piece) || (input.vouched)(number, piece);
             let whole = right && own.len == u64::from(self.layout.piece_length());
             if whole && input.hashes.get(piece.at()).is_some_and(|hash| *hash != zeros.full) {
-                evidence.right += 1;
+                evidence.verified += 1;
                 continue;
             }
             let data = has_data(own.offset, upto)?;
             if right {
-                evidence.right += u32::from(data);
+                evidence.verified += u32::from(data);
                 continue;
             }
             let mut others = spans.iter().filter(|span| span.file != number);
             let absent = others.try_fold(false, |any, span| Ok(any || self.is_absent(span, input)?))?;
             // A piece that cannot be hashed does not count as this file's fault.
-            evidence.wrong += u32::from(data && !absent);
-            evidence.unknown += u32::from(data && absent);
+            evidence.failed += u32::from(data && !absent);
+            evidence.unhashable += u32::from(data && absent);
             evidence.may_be_right &= data && absent;
             let is_begun = data
                 && match claim {
                     Claim::None | Claim::Refused => false,
-                    Claim::Touched => self.is_partial(piece, input)?,
-                    Claim::Begun => self.lacks_block((number, piece), own, input)?,
+                    Claim::MadeButChanged => self.is_partial(piece, input)?,
+                    Claim::StartedHere => self.lacks_block((number, piece), own, input)?,
                     // The missing bytes may be in another file's part of the piece.
-                    Claim::Made => own.len < u64::from(size) || self.lacks_page(number, own, input)?,
+                    Claim::MadeButReusable => own.len < u64::from(size) || self.lacks_page(number, own, input)?,
                 };
-            evidence.begun += u32::from(is_begun);
+            evidence.partial += u32::from(is_begun);
         }
         Ok(evidence)
     }
@@ -314,7 +312,7 @@ impl Storage {
             return Ok(false);
         }
         match input.survey.file(span.file).filter(|seen| seen.size >= span.offset + span.len) {
-            Some(seen) if !(input.ours)(span.file, seen) && (input.claim)(span.file, seen) != Claim::Touched => {
+            Some(seen) if !(input.ours)(span.file, seen) && (input.claim)(span.file, seen) != Claim::MadeButChanged => {
                 Ok(!self.has_data_in(span.file, span.offset, span.offset + span.len, input)?)
             }
             _ => Ok(true),

@@ -37,7 +37,7 @@ impl Storage {
     pub fn sync_all(&self) -> Result<(), StorageError> {
         let mut folders = BTreeSet::from([Path::new("")]);
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
-        for (file, spec) in files.filter(|(file, _)| self.selection.has_own_file(*file)) {
+        for (file, spec) in files.filter(|(file, _)| self.placement.has_own_file(*file)) {
             match self.handle(file, false) {
                 Ok(handle) => handle.file.sync_all().map_err(|error| self.failed(Operation::Sync, file, error))?,
                 Err(error) if error.kind() == StorageErrorKind::Missing && !self.wants(file) => continue,
@@ -45,7 +45,7 @@ impl Storage {
             }
             folders.extend(spec.path.ancestors().skip(1));
         }
-        if self.selection.end() > 0 {
+        if self.placement.part_file_length() > 0 {
             let parts = self.layout.files().len();
             let handle = self.handle(parts, false)?;
             handle.file.sync_all().map_err(|error| self.failed(Operation::Sync, parts, error))?;

@@ -46,11 +46,12 @@ pub fn flaws(layout: &Layout, found: &[Option<u64>], have: &Bitfield) -> Vec<Fla
         let spans = layout.spans(layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
         let spans = spans.filter(|span| layout.files().get(span.file).is_some_and(|file| !file.pad));
         // If some of the piece is missing, the rest can be neither right nor wrong.
-        let torn = spans.clone().any(|span| found_at(span.file).is_none_or(|found| found < span.offset + span.len));
+        let is_unhashable =
+            spans.clone().any(|span| found_at(span.file).is_none_or(|found| found < span.offset + span.len));
         for span in spans {
             let Some(flaw) = all.get_mut(span.file) else { continue };
             let end = flaw.found.unwrap_or_default().min(span.offset + span.len);
-            let runs = if torn { &mut flaw.unknown } else { &mut flaw.bad };
+            let runs = if is_unhashable { &mut flaw.unknown } else { &mut flaw.bad };
             match runs.last_mut() {
                 _ if end <= span.offset => {}
                 Some(last) if last.end == span.offset => last.end = end,

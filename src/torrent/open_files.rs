@@ -224,7 +224,7 @@ impl FileOpener<'_> {
     /// Everything wanted is complete: nothing is written, except what an earlier run could not put in order.
     fn use_complete_files(&mut self, survey: &Survey, have: &Bitfield) {
         self.disk.clear_marker(&self.torrent.info_hash, have);
-        for what in self.disk.longer(|file| survey.file(file).map(|seen| seen.size)) {
+        for what in self.disk.describe_longer_files(|file| survey.file(file).map(|seen| seen.size)) {
             send_event(self.events, Event::Note { what });
         }
     }
@@ -286,16 +286,16 @@ impl FileOpener<'_> {
         }
         if let Some(resume_store) = resume_store {
             self.check_recalled(resume_store, steps, have);
-            resume_store.own(self.disk.owned(), &self.disk, have);
+            resume_store.own(self.disk.writable_files(), &self.disk, have);
         }
         if self.wanted.is_within(have) && !self.is_stopped() {
             // Only files without content had to be created, or the part file contained all that was missing.
             let is_over = || self.is_stopped();
-            if !self.disk.confirm_unless(&is_over)? {
+            if !self.disk.check_files_until(&is_over)? {
                 return Ok(());
             }
             self.disk.compare_undecided()?;
-            if !self.disk.take_final_names_unless(&is_over)? || !self.disk.confirm_unless(&is_over)? {
+            if !self.disk.apply_final_names_until(&is_over)? || !self.disk.check_files_until(&is_over)? {
                 return Ok(());
             }
             if let Some(resume_store) = resume_store {
@@ -315,16 +315,16 @@ impl FileOpener<'_> {
         have: &Bitfield,
     ) -> Result<Option<Prepared>, StorageError> {
         let (hash, stop, given) = (self.torrent.info_hash, &self.inner.stop, self.config.overwrite);
-        self.disk.heed_uses(steps, given, &self.config.private_folders)?;
+        self.disk.check_not_in_use(steps, given, &self.config.private_folders)?;
         self.disk.create_part_file(parts, survey)?;
-        self.disk.make(steps, survey, stop)?;
+        self.disk.create_files(steps, survey, stop)?;
         if self.is_stopped() {
             return Ok(None);
         }
         self.identify(steps, survey, true);
         self.note_unmarked(steps);
-        self.disk.strike_found_complete(have);
-        self.disk.mark(&hash, steps, survey, given)?;
+        self.disk.record_found_complete(have);
+        self.disk.record_ownership(&hash, steps, survey, given)?;
         // Before the files are resized: the part file may be needed for these.
         self.disk.redirect_to_part_file(steps, survey, have);
         self.disk.resize_files(steps, survey, stop).map(Some)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::storage::resume::{ClockReading, ResumeData, Stamp, TICK, is_stamp_trusted};
+use crate::storage::resume::{CLOCK_TICK, ClockReading, ResumeData, Stamp, is_stamp_trusted};
 use crate::storage::{FileSnapshot, Layout, Storage, clock};
 use crate::torrent::record_files::{record_path, replace};
 use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex};
@@ -109,7 +109,7 @@ impl ResumeStore {
     /// Whether an earlier run wrote to this file and did not complete it, and nothing has touched it since.
     pub fn left(&self, disk: &Storage, file: usize, seen: &FileSnapshot) -> bool {
         let now = self.seen.get(file).copied().flatten();
-        self.record.as_ref().is_some_and(|record| record.left(disk.layout(), file, seen, now))
+        self.record.as_ref().is_some_and(|record| record.is_untouched(disk.layout(), file, seen, now))
     }
 
     /// The same for the part file.
@@ -120,7 +120,7 @@ impl ResumeStore {
 
     /// Whether an earlier run wrote to this very file and did not complete it, whatever happened to it since.
     pub fn started(&self, file: usize, seen: &FileSnapshot) -> bool {
-        self.record.as_ref().is_some_and(|record| record.started(file, seen))
+        self.record.as_ref().is_some_and(|record| record.was_started(file, seen))
     }
 
     /// Whether an earlier run had all pieces of the file.
@@ -266,9 +266,9 @@ impl ResumeStore {
         let files = 0..disk.layout().files().len();
         let stamps: Vec<_> = files.map(|file| if is_late(file) { None } else { disk.stamp(file) }).collect();
         let newest = stamps.iter().flatten().map(Stamp::latest).max().unwrap_or_default();
-        if (0..TICK).contains(&clock().saturating_sub(newest)) {
+        if (0..CLOCK_TICK).contains(&clock().saturating_sub(newest)) {
             // Wait until a change by another program would show.
-            std::thread::sleep(Duration::from_nanos(TICK.unsigned_abs()));
+            std::thread::sleep(Duration::from_nanos(CLOCK_TICK.unsigned_abs()));
         }
         self.write(&stamps, disk, progress);
     }

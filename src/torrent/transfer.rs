@@ -115,7 +115,7 @@ impl<'a> Transfer<'a> {
             && resume_store.due(pieces.progress_count()).is_some_and(|due| due <= now)
         {
             let (have, partial) = pieces.to_resume();
-            pieces.storage().strike_complete_files(&have);
+            pieces.storage().record_complete_files(&have);
             resume_store.save(pieces.storage(), (have, partial), now);
         }
     }
@@ -241,7 +241,7 @@ impl<'a> Transfer<'a> {
         let (storage, stop) = (self.context.pieces.storage(), &self.peer_manager.inner.stop);
         let are_many = storage.layout().files().len() > MANY_FILES;
         let is_over = || are_many && stop.load(Ordering::Relaxed);
-        if !storage.confirm_unless(&is_over)? {
+        if !storage.check_files_until(&is_over)? {
             return Ok(false);
         }
         storage.compare_undecided()?;
@@ -252,7 +252,7 @@ impl<'a> Transfer<'a> {
             result => result?,
         }
         storage.confirm_lock()?;
-        if !storage.take_final_names_unless(&is_over)? || !storage.confirm_unless(&is_over)? {
+        if !storage.apply_final_names_until(&is_over)? || !storage.check_files_until(&is_over)? {
             return Ok(false);
         }
         if self.peer_manager.config.fsync {
@@ -267,7 +267,7 @@ impl<'a> Transfer<'a> {
             resume_store.disown(storage, (have.clone(), partial), self.context.now());
         }
         storage.finish(&have);
-        for what in storage.longer_now() {
+        for what in storage.describe_longer_files_now() {
             send_event(&self.peer_manager.events, Event::Note { what });
         }
         Ok(true)
@@ -285,7 +285,7 @@ impl<'a> Transfer<'a> {
         let (context, resume_store, is_late) = (self.context, self.resume_store, lateness(&inner.stop));
         self.peer_manager.shut_down(context, messages, || {
             if !context.pieces.is_complete() {
-                context.pieces.storage().strike_complete_files(&context.pieces.to_resume().0);
+                context.pieces.storage().record_complete_files(&context.pieces.to_resume().0);
             }
             if let Some(mut resume_store) = resume_store {
                 resume_store.count_uploaded(context.uploaded.get());

@@ -26,13 +26,13 @@ fn whole() -> Bitfield {
 fn begin(it: &mut Storage, hash: &InfoHash) -> Result<(), StorageError> {
     let stop = AtomicBool::new(false);
     let mut survey = it.survey(&stop)?;
-    let steps = [if survey.file(0).is_some() { FileAction::Continue } else { FileAction::Make }];
+    let actions = [if survey.file(0).is_some() { FileAction::Continue } else { FileAction::Make }];
     it.marker = it.read_marker(hash);
     it.lock(hash)?;
-    it.check_other_downloads(hash, &steps, &survey, false)?;
-    it.make(&steps, &mut survey, &stop)?;
-    it.mark(hash, &steps, &survey, false)?;
-    it.resize_files(&steps, &survey, &stop).map(drop)
+    it.check_other_downloads(hash, &actions, &survey, false)?;
+    it.create_files(&actions, &mut survey, &stop)?;
+    it.record_ownership(hash, &actions, &survey, false)?;
+    it.resize_files(&actions, &survey, &stop).map(drop)
 }
 
 fn names(dir: &TempDir) -> Vec<String> {
@@ -144,7 +144,7 @@ fn only_files_that_were_decided_on_are_written_to() {
 #[test]
 fn a_number_that_may_be_given_again_proves_nothing() {
     let passing = 1 << 63 | 5;
-    let made = [(marker::place(Path::new("a")), passing), (marker::place(Path::new("b")), 5)].into();
+    let made = [(marker::path_hash(Path::new("a")), passing), (marker::path_hash(Path::new("b")), 5)].into();
     let found = Marker { made, ..Marker::default() };
     assert!(found.made(Path::new("a"), passing) && !found.proves(Path::new("a"), passing));
     assert!(found.proves(Path::new("b"), 5) && !found.proves(Path::new("b"), 6));
@@ -209,7 +209,7 @@ fn a_marker_that_another_process_made_since_the_lock_is_not_replaced() {
     it.lock(&ONE).unwrap();
     fs::write(dir.path().join("theirs"), "theirs").unwrap();
     fs::rename(dir.path().join("theirs"), dir.path().join(marker_name(&ONE))).unwrap();
-    assert_eq!(kind(it.mark(&ONE, &[FileAction::Make], &survey, false)), StorageErrorKind::InUse);
+    assert_eq!(kind(it.record_ownership(&ONE, &[FileAction::Make], &survey, false)), StorageErrorKind::InUse);
     assert_eq!(fs::read(dir.path().join(marker_name(&ONE))).unwrap(), b"theirs");
 }
 
@@ -234,11 +234,11 @@ fn a_file_that_is_complete_is_struck_from_the_marker_that_stays() {
     let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));
     let spec = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
     let two = || Storage::new(dir.path().to_owned(), Layout::new(10, vec![spec("a"), spec("b")]).unwrap(), 4);
-    let (mut it, steps) = (two(), [FileAction::Make; 2]);
+    let (mut it, actions) = (two(), [FileAction::Make; 2]);
     let mut survey = it.survey(&stop).unwrap();
     it.lock(&ONE).unwrap();
-    it.make(&steps, &mut survey, &stop).unwrap();
-    it.mark(&ONE, &steps, &survey, false).unwrap();
+    it.create_files(&actions, &mut survey, &stop).unwrap();
+    it.record_ownership(&ONE, &actions, &survey, false).unwrap();
     let made = |it: &Storage| {
         let marker = it.read_marker(&ONE).unwrap();
         [0, 1].map(|file| marker.made(it.name(file), survey.file(file).unwrap().identity))
@@ -256,16 +256,16 @@ fn a_file_that_is_complete_is_struck_from_the_marker_that_stays() {
 
 #[test]
 fn a_file_that_was_there_before_is_not_made_by_being_written_to_unless_it_was_given() {
-    for given in [false, true] {
+    for overwrite in [false, true] {
         let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));
         fs::write(dir.path().join("a"), [7; 100]).unwrap();
         let mut it = storage(&dir, "a");
         let survey = it.survey(&stop).unwrap();
         it.lock(&ONE).unwrap();
-        it.mark(&ONE, &[FileAction::Continue], &survey, given).unwrap();
+        it.record_ownership(&ONE, &[FileAction::Continue], &survey, overwrite).unwrap();
         let identity = survey.file(0).unwrap().identity;
         let marker = it.read_marker(&ONE).unwrap();
-        assert_eq!((marker.made(Path::new("a"), identity), marker.uses(Path::new("a"), identity)), (given, true));
+        assert_eq!((marker.made(Path::new("a"), identity), marker.uses(Path::new("a"), identity)), (overwrite, true));
         drop(it);
         let error = begin(&mut storage(&dir, "a"), &TWO).unwrap_err();
         assert!(matches!(error, StorageError::InTheWay { why: Refusal::Unfinished(ONE), .. }), "{error}");

@@ -7,10 +7,10 @@ use super::*;
 const DATA: Evidence = Evidence {
     has_data: true,
     has_data_past_end: false,
-    right: 0,
-    wrong: 1,
-    unknown: 0,
-    begun: 0,
+    verified: 0,
+    failed: 1,
+    unhashable: 0,
+    partial: 0,
     may_be_right: false,
 };
 
@@ -41,7 +41,7 @@ fn a_file_with_data_of_somebody_else_is_refused_unless_the_user_gives_it() {
 
 #[test]
 fn more_right_pieces_than_wrong_ones_are_the_torrents_and_as_many_are_not() {
-    for (right, wrong, unknown, expected) in [
+    for (verified, failed, unhashable, expected) in [
         (2, 1, 0, Ok(FileAction::Continue)),
         (1, 0, 0, Ok(FileAction::Continue)),
         (1, 1, 0, Err(Refusal::Foreign)),
@@ -49,33 +49,40 @@ fn more_right_pieces_than_wrong_ones_are_the_torrents_and_as_many_are_not() {
         (1, 0, 1, Err(Refusal::Foreign)),
         (3, 1, 1, Ok(FileAction::Continue)),
     ] {
-        let evidence = Evidence { right, wrong, unknown, ..DATA };
-        assert_eq!(decide(&facts(evidence), false), expected, "{right} {wrong} {unknown}");
+        let evidence = Evidence { verified, failed, unhashable, ..DATA };
+        assert_eq!(decide(&facts(evidence), false), expected, "{verified} {failed} {unhashable}");
     }
 }
 
 #[test]
 fn a_download_that_was_begun_by_what_is_written_down_is_gone_on_with_where_a_piece_verifies() {
-    let counts = |claim, right, wrong, begun| {
-        decide(&Facts { claim, ..facts(Evidence { right, wrong, begun, ..DATA }) }, false) == Ok(FileAction::Continue)
+    let counts = |claim, verified, failed, partial| {
+        decide(&Facts { claim, ..facts(Evidence { verified, failed, partial, ..DATA }) }, false)
+            == Ok(FileAction::Continue)
     };
-    assert!(counts(Claim::Made, 1, 9, 9) && counts(Claim::Made, 2, 9, 8));
-    assert!(!counts(Claim::Made, 1, 9, 8) && !counts(Claim::Made, 0, 9, 9), "its number may have been given again");
-    assert!(counts(Claim::Begun, 1, 9, 9) && counts(Claim::Begun, 2, 9, 8));
-    assert!(!counts(Claim::Begun, 1, 9, 8) && !counts(Claim::Begun, 0, 9, 9), "the user may have changed it");
+    assert!(counts(Claim::MadeButReusable, 1, 9, 9) && counts(Claim::MadeButReusable, 2, 9, 8));
+    assert!(
+        !counts(Claim::MadeButReusable, 1, 9, 8) && !counts(Claim::MadeButReusable, 0, 9, 9),
+        "its number may have been given again"
+    );
+    assert!(counts(Claim::StartedHere, 1, 9, 9) && counts(Claim::StartedHere, 2, 9, 8));
+    assert!(
+        !counts(Claim::StartedHere, 1, 9, 8) && !counts(Claim::StartedHere, 0, 9, 9),
+        "the user may have changed it"
+    );
     assert!(!counts(Claim::None, 1, 9, 9), "a disk image may have such pieces");
-    let long = Evidence { has_data_past_end: true, right: 9, ..DATA };
-    assert_eq!(decide(&Facts { claim: Claim::Made, ..facts(long) }, false), Err(Refusal::Longer));
-    let mut linked = Facts { claim: Claim::Made, ..facts(Evidence { right: 9, wrong: 0, ..DATA }) };
+    let long = Evidence { has_data_past_end: true, verified: 9, ..DATA };
+    assert_eq!(decide(&Facts { claim: Claim::MadeButReusable, ..facts(long) }, false), Err(Refusal::Longer));
+    let mut linked = Facts { claim: Claim::MadeButReusable, ..facts(Evidence { verified: 9, failed: 0, ..DATA }) };
     linked.found = linked.found.map(|found| ExistingFile { links: 2, ..found });
     assert_eq!(decide(&linked, false), Err(Refusal::Linked));
 }
 
 #[test]
 fn a_file_that_btsync_made_is_gone_on_with_unless_what_came_in_full_is_not_the_torrents() {
-    let counts = |right, wrong, unknown, begun| {
-        let evidence = Evidence { right, wrong, unknown, begun, ..DATA };
-        decide(&Facts { claim: Claim::Touched, ..facts(evidence) }, false)
+    let counts = |verified, failed, unhashable, partial| {
+        let evidence = Evidence { verified, failed, unhashable, partial, ..DATA };
+        decide(&Facts { claim: Claim::MadeButChanged, ..facts(evidence) }, false)
     };
     for going_on in [counts(0, 3, 1, 4), counts(2, 1, 0, 0), counts(9, 1, 7, 0), counts(1, 9, 0, 9)] {
         assert_eq!(going_on, Ok(FileAction::Continue));
@@ -83,10 +90,13 @@ fn a_file_that_btsync_made_is_gone_on_with_unless_what_came_in_full_is_not_the_t
     for foreign in [counts(0, 1, 0, 0), counts(0, 4, 0, 3), counts(1, 1, 0, 0), counts(0, 0, 1, 0)] {
         assert_eq!(foreign, Err(Refusal::Foreign));
     }
-    let empty = Facts { claim: Claim::Touched, ..facts(Evidence::default()) };
+    let empty = Facts { claim: Claim::MadeButChanged, ..facts(Evidence::default()) };
     assert_eq!(decide(&empty, false), Ok(FileAction::Continue));
-    let refused = Facts { claim: Claim::Refused, ..facts(Evidence { right: 9, wrong: 1, ..DATA }) };
-    assert_eq!([decide(&refused, false), decide(&refused, true)], [Err(Refusal::Edited), Ok(FileAction::Continue)]);
+    let refused = Facts { claim: Claim::Refused, ..facts(Evidence { verified: 9, failed: 1, ..DATA }) };
+    assert_eq!(
+        [decide(&refused, false), decide(&refused, true)],
+        [Err(Refusal::EditedEarlier), Ok(FileAction::Continue)]
+    );
 }
 
 #[test]
@@ -102,7 +112,7 @@ fn a_link_is_never_replaced_unasked_and_what_it_leads_to_is_never_given() {
         let it = facts(evidence);
         Facts { found: it.found.map(|found| ExistingFile { is_link: true, ..found }), ..it }
     };
-    assert_eq!(decide(&link(Evidence::default()), false), Err(Refusal::Pointer));
+    assert_eq!(decide(&link(Evidence::default()), false), Err(Refusal::LinkToEmpty));
     for evidence in [Evidence::default(), DATA, Evidence { has_data_past_end: true, ..DATA }] {
         assert_eq!(decide(&link(evidence), true), Ok(FileAction::Copy), "{evidence:?}");
     }
@@ -111,16 +121,16 @@ fn a_link_is_never_replaced_unasked_and_what_it_leads_to_is_never_given() {
 
 #[test]
 fn data_behind_the_end_is_never_cut_off_however_much_before_it_is_right() {
-    let long = facts(Evidence { has_data_past_end: true, right: 9, wrong: 0, ..DATA });
+    let long = facts(Evidence { has_data_past_end: true, verified: 9, failed: 0, ..DATA });
     assert_eq!(decide(&long, false), Err(Refusal::Longer));
     assert_eq!(decide(&Facts { is_complete: true, ..long }, true), Ok(FileAction::Leave), "seeded as it is");
     assert_eq!(decide(&Facts { is_ours: true, ..long }, false), Err(Refusal::Longer), "btsync writes nothing there");
-    assert_eq!(decide(&Facts { claim: Claim::Touched, ..long }, false), Err(Refusal::Longer));
+    assert_eq!(decide(&Facts { claim: Claim::MadeButChanged, ..long }, false), Err(Refusal::Longer));
 }
 
 #[test]
 fn a_file_with_other_names_is_copied_at_the_most() {
-    let mut linked = facts(Evidence { right: 9, wrong: 0, ..DATA });
+    let mut linked = facts(Evidence { verified: 9, failed: 0, ..DATA });
     linked.found = linked.found.map(|found| ExistingFile { links: 2, ..found });
     assert_eq!(decide(&linked, false), Err(Refusal::Linked));
     assert_eq!(decide(&linked, true), Ok(FileAction::Copy));
@@ -135,7 +145,7 @@ fn a_file_with_other_names_is_copied_at_the_most() {
 
 #[test]
 fn a_file_that_may_be_right_is_compared_and_not_written_to() {
-    let mut facts = facts(Evidence { wrong: 0, may_be_right: true, ..DATA });
+    let mut facts = facts(Evidence { failed: 0, may_be_right: true, ..DATA });
     assert_eq!(decide(&facts, false), Ok(FileAction::Compare));
     assert_eq!(decide(&facts, true), Ok(FileAction::Continue));
     facts.found = facts.found.map(|found| ExistingFile { links: 2, ..found });
@@ -146,14 +156,14 @@ fn a_file_that_may_be_right_is_compared_and_not_written_to() {
 
 fn any_facts() -> impl Strategy<Value = Facts> {
     let evidence = (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, 0u32..6, any::<bool>());
-    let evidence = evidence.prop_map(|(data, behind, right, wrong, unknown, begun, may_be_right)| Evidence {
-        has_data: data || behind || right > 0 || wrong > 0,
+    let evidence = evidence.prop_map(|(data, behind, verified, failed, unhashable, partial, may_be_right)| Evidence {
+        has_data: data || behind || verified > 0 || failed > 0,
         has_data_past_end: behind,
-        right,
-        wrong,
-        unknown,
-        begun: begun.min(wrong + unknown),
-        may_be_right: may_be_right && wrong == 0 && !behind,
+        verified,
+        failed,
+        unhashable,
+        partial: partial.min(failed + unhashable),
+        may_be_right: may_be_right && failed == 0 && !behind,
     });
     let found = (1u64..4, any::<bool>(), evidence).prop_map(|(links, is_link, evidence)| ExistingFile {
         links,
@@ -162,9 +172,9 @@ fn any_facts() -> impl Strategy<Value = Facts> {
     });
     let claim = prop_oneof![
         Just(Claim::None),
-        Just(Claim::Begun),
-        Just(Claim::Made),
-        Just(Claim::Touched),
+        Just(Claim::StartedHere),
+        Just(Claim::MadeButReusable),
+        Just(Claim::MadeButChanged),
         Just(Claim::Refused)
     ];
     (any::<bool>(), any::<bool>(), any::<bool>(), claim, prop::option::of(found)).prop_map(
@@ -177,14 +187,14 @@ proptest! {
     fn nothing_is_ever_written_that_is_not_ours(facts in any_facts()) {
         let decided = decide(&facts, false);
         if let (Some(found), Ok(FileAction::Continue)) = (facts.found, decided) {
-            let Evidence { has_data, has_data_past_end, right, wrong, unknown, begun, .. } = found.evidence;
+            let Evidence { has_data, has_data_past_end, verified, failed, unhashable, partial, .. } = found.evidence;
             let is_plain = found.links == 1 && !has_data_past_end;
-            let has_right = has_data && right > 0;
+            let has_right = has_data && verified > 0;
             let proven = match facts.claim {
-                Claim::None => has_right && right > wrong + unknown,
-                Claim::Begun => has_right && right + begun > wrong + unknown,
-                Claim::Made => has_right && right + begun > wrong,
-                Claim::Touched => wrong + unknown <= begun || right + begun > wrong + unknown,
+                Claim::None => has_right && verified > failed + unhashable,
+                Claim::StartedHere => has_right && verified + partial > failed + unhashable,
+                Claim::MadeButReusable => has_right && verified + partial > failed,
+                Claim::MadeButChanged => failed + unhashable <= partial || verified + partial > failed + unhashable,
                 Claim::Refused => false,
             };
             prop_assert!(is_plain && (facts.is_ours || proven));

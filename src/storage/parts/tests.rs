@@ -108,8 +108,8 @@ fn on_disk(dir: &TempDir) -> Vec<String> {
 fn places_do_not_depend_on_the_selection() {
     let layout = layout();
     let runs = |wanted: &[bool], offset, len| {
-        let selection = FilePlacement::new(&layout, wanted, Path::new(PARTS), |_| false);
-        FileRuns::new(&layout, &selection, offset, len).map(|run| (run.file, run.place, run.len)).collect::<Vec<_>>()
+        let placement = FilePlacement::new(&layout, wanted, Path::new(PARTS), |_| false);
+        FileRuns::new(&layout, &placement, offset, len).map(|run| (run.file, run.place, run.len)).collect::<Vec<_>>()
     };
     let (own, parts) = (|slot, offset| Location::At { slot, offset }, |offset| Location::At { slot: 7, offset });
     let of_b = (1, parts(4), 3);

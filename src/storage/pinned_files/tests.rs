@@ -13,31 +13,31 @@ use crate::types::InfoHash;
 const HASH: InfoHash = InfoHash([1; 20]);
 
 /// A storage that may write to its one file of 100 bytes, after this action.
-fn begun(dir: &Path, step: FileAction, given: bool) -> Storage {
+fn begun(dir: &Path, action: FileAction, overwrite: bool) -> Storage {
     let no = AtomicBool::new(false);
     let layout = Layout::new(10, vec![FileSpec { path: "a".into(), length: 100, pad: false }]).unwrap();
     let mut it = Storage::new(dir.to_owned(), layout, 4);
     let mut survey = it.survey(&no).unwrap();
-    it.make(&[step], &mut survey, &no).unwrap();
-    it.mark(&HASH, &[step], &survey, given).unwrap();
-    it.resize_files(&[step], &survey, &no).unwrap();
+    it.create_files(&[action], &mut survey, &no).unwrap();
+    it.record_ownership(&HASH, &[action], &survey, overwrite).unwrap();
+    it.resize_files(&[action], &survey, &no).unwrap();
     it
 }
 
 #[test]
 fn a_file_that_was_there_before_and_gets_another_name_is_not_written_to() {
-    for (given, is_refused) in [(false, true), (true, false)] {
+    for (overwrite, is_refused) in [(false, true), (true, false)] {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), [b'x'; 100]).unwrap();
-        let it = begun(dir.path(), FileAction::Continue, given);
+        let it = begun(dir.path(), FileAction::Continue, overwrite);
         it.write_vectored_at(0, &[IoSlice::new(b"y")]).unwrap();
         fs::hard_link(dir.path().join("a"), dir.path().join("snapshot")).unwrap();
         let file = File::open(dir.path().join("a")).unwrap();
-        let later = it.check_new_links(0, &file, crate::storage::clock() + 2 * CHECK_INTERVAL);
+        let later = it.check_new_links(0, &file, crate::storage::clock() + 2 * LINK_CHECK_INTERVAL);
         assert_eq!(matches!(later, Err(StorageError::InTheWay { why: Refusal::Linked, .. })), is_refused, "{later:?}");
         // As on a local disk, shortly after the last check.
-        it.held.preexisting.values().for_each(|guest| guest.is_near.store(true, Relaxed));
-        let soon = it.check_new_links(0, &file, crate::storage::clock() + 2 * CHECK_INTERVAL + 1);
+        it.pinned.preexisting.values().for_each(|preexisting| preexisting.is_local.store(true, Relaxed));
+        let soon = it.check_new_links(0, &file, crate::storage::clock() + 2 * LINK_CHECK_INTERVAL + 1);
         assert_eq!(soon.is_err(), is_refused, "{soon:?}");
     }
     let dir = tempfile::tempdir().unwrap();
@@ -49,20 +49,20 @@ fn a_file_that_was_there_before_and_gets_another_name_is_not_written_to() {
 /// Files in procfs have no creation time, whatever the disk.
 #[test]
 fn what_is_kept_open_tells_another_file_of_its_name() {
-    let held = PinnedFiles::default();
+    let pinned = PinnedFiles::default();
     let dir = tempfile::tempdir().unwrap();
     symlink("/proc/self/status", dir.path().join("a")).unwrap();
     let file = File::open(dir.path().join("a")).unwrap();
     let found = file.metadata().unwrap();
     assert!(!is_permanent(identity(&found)), "there is no time of birth in procfs");
-    assert_eq!(held.is_same(0, &found), None);
-    held.keep(0, file);
-    assert_eq!(held.is_same(0, &found), Some(true));
-    assert_eq!(held.is_same(0, &fs::metadata("/proc/self/stat").unwrap()), Some(false));
-    held.release();
-    assert_eq!(held.is_same(0, &found), None);
+    assert_eq!(pinned.is_same(0, &found), None);
+    pinned.keep(0, file);
+    assert_eq!(pinned.is_same(0, &found), Some(true));
+    assert_eq!(pinned.is_same(0, &fs::metadata("/proc/self/stat").unwrap()), Some(false));
+    pinned.release();
+    assert_eq!(pinned.is_same(0, &found), None);
     let disk = File::create(dir.path().join("b")).unwrap();
     let born = disk.metadata().unwrap();
-    held.keep(0, disk);
-    assert_eq!(held.is_same(0, &born).is_some(), !is_permanent(identity(&born)));
+    pinned.keep(0, disk);
+    assert_eq!(pinned.is_same(0, &born).is_some(), !is_permanent(identity(&born)));
 }

@@ -99,7 +99,7 @@ fn a_stop_is_heard_before_the_first_file() {
     let dir = tempdir().unwrap();
     for allocation in [Allocation::None, Allocation::Sparse, Allocation::Falloc] {
         let it = storage(&dir, allocation, &[("a", MIB)]);
-        assert_eq!(it.prepare_unless(&AtomicBool::new(true)).unwrap(), Prepared::default());
+        assert_eq!(it.prepare_until(&AtomicBool::new(true)).unwrap(), Prepared::default());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{allocation:?}");
     }
 }
@@ -178,15 +178,15 @@ fn what_is_appended_at_the_last_moment_is_not_cut() {
 fn files_beside_one_that_is_replaced_stay() {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let beside = format!(".{:016x}.btsync-copy", crate::storage::marker::place(Path::new("a")));
-    for step in [FileAction::Renew, FileAction::Copy] {
+    let beside = format!(".{:016x}.btsync-copy", crate::storage::marker::path_hash(Path::new("a")));
+    for action in [FileAction::Renew, FileAction::Copy] {
         fs::write(at("a"), "").unwrap();
         fs::write(at(&beside), "precious").unwrap();
         let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
         let mut survey = it.survey(&AtomicBool::new(false)).unwrap();
-        it.make(&[step], &mut survey, &AtomicBool::new(false)).unwrap();
-        assert_eq!(fs::read(at(&beside)).unwrap(), b"precious", "{step:?}");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "{step:?}: nothing is left behind");
+        it.create_files(&[action], &mut survey, &AtomicBool::new(false)).unwrap();
+        assert_eq!(fs::read(at(&beside)).unwrap(), b"precious", "{action:?}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "{action:?}: nothing is left behind");
     }
 }
 
@@ -199,12 +199,12 @@ fn a_link_is_replaced_by_a_copy_alone_and_never_written_through() {
     std::os::unix::fs::symlink("notes", at("a")).unwrap();
     let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
     let mut survey = it.survey(&no).unwrap();
-    let made = it.make(&[FileAction::Renew], &mut survey, &no);
+    let made = it.create_files(&[FileAction::Renew], &mut survey, &no);
     assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
     assert!(at("a").is_symlink());
     fs::write(at("notes"), "longer than the torrent").unwrap();
     let mut survey = it.survey(&no).unwrap();
-    it.make(&[FileAction::Copy], &mut survey, &no).unwrap();
+    it.create_files(&[FileAction::Copy], &mut survey, &no).unwrap();
     it.resize_files(&[FileAction::Copy], &survey, &no).unwrap();
     assert!(at("a").symlink_metadata().unwrap().is_file());
     assert_eq!((fs::read(at("a")).unwrap().len(), fs::read(at("notes")).unwrap().len()), (7, 23));
@@ -219,18 +219,18 @@ fn what_a_download_writes_to_is_marked_whoever_made_it() {
         let probe = tempfile::tempfile_in(dir.path()).unwrap();
         rustix::fs::fsetxattr(&probe, "user.btsync.test", b"1", rustix::fs::XattrFlags::empty()).is_ok()
     };
-    for step in [FileAction::Make, FileAction::Continue, FileAction::Copy, FileAction::Renew, FileAction::Leave] {
+    for action in [FileAction::Make, FileAction::Continue, FileAction::Copy, FileAction::Renew, FileAction::Leave] {
         let _ = fs::remove_file(&path);
-        if step != FileAction::Make {
+        if action != FileAction::Make {
             fs::write(&path, "mine").unwrap();
         }
         let it = storage(&dir, Allocation::Sparse, &[("a.torrent", 7)]);
         let mut survey = it.survey(&AtomicBool::new(false)).unwrap();
-        it.make(&[step], &mut survey, &AtomicBool::new(false)).unwrap();
+        it.create_files(&[action], &mut survey, &AtomicBool::new(false)).unwrap();
         let is_marked = origin::is_marked(&fs::File::open(&path).unwrap());
-        assert_eq!(is_marked, able && step != FileAction::Leave, "{step:?}");
+        assert_eq!(is_marked, able && action != FileAction::Leave, "{action:?}");
         let now = FileSnapshot::of(&fs::metadata(&path).unwrap());
-        assert_eq!(survey.file(0), Some(&now), "{step:?}");
+        assert_eq!(survey.file(0), Some(&now), "{action:?}");
     }
 }
 
@@ -252,7 +252,7 @@ fn a_copy_takes_no_name_of_a_file_that_has_changed_since_the_look() {
         let mut survey = it.survey(&AtomicBool::new(false)).unwrap();
         change(&path);
         let before = fs::read(&path).unwrap();
-        let made = it.make(&[FileAction::Copy], &mut survey, &AtomicBool::new(false));
+        let made = it.create_files(&[FileAction::Copy], &mut survey, &AtomicBool::new(false));
         assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
         assert_eq!(fs::read(&path).unwrap(), before);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no copy is left behind");
@@ -270,14 +270,14 @@ fn an_empty_file_gives_its_name_to_a_new_one_unless_somebody_writes_to_it() {
     let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
     let before = it.survey(&no).unwrap();
     let mut survey = before.clone();
-    it.make(&[FileAction::Renew], &mut survey, &no).unwrap();
+    it.create_files(&[FileAction::Renew], &mut survey, &no).unwrap();
     let found = fs::metadata(&path).unwrap();
     assert_ne!(found.ino(), old.metadata().unwrap().ino());
     assert_eq!((found.len(), found.mode() & 0o777, survey.file(0).unwrap().inode), (7, 0o640, found.ino()));
     let mut survey = it.survey(&no).unwrap();
     // The length stays the same.
     fs::OpenOptions::new().write(true).open(&path).unwrap().write_all(b"mine").unwrap();
-    let made = it.make(&[FileAction::Renew], &mut survey, &no);
+    let made = it.create_files(&[FileAction::Renew], &mut survey, &no);
     assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
     assert_eq!(fs::read(&path).unwrap(), b"mine\0\0\0");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

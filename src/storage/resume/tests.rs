@@ -118,8 +118,8 @@ fn a_piece_is_believed_where_all_its_files_look_the_same() {
 fn our_own_last_write_is_trusted_once_its_tick_is_over() {
     let now = stamp(10 * SECOND);
     let written = Some((10 * SECOND, 10 * SECOND + 5));
-    assert!(is_stamp_trusted(None, now, written, 10 * SECOND + TICK));
-    assert!(!is_stamp_trusted(None, now, written, 10 * SECOND + TICK - 1), "another write would look the same");
+    assert!(is_stamp_trusted(None, now, written, 10 * SECOND + CLOCK_TICK));
+    assert!(!is_stamp_trusted(None, now, written, 10 * SECOND + CLOCK_TICK - 1), "another write would look the same");
     assert!(!is_stamp_trusted(None, now, None, 20 * SECOND), "nobody knows who wrote it");
     assert!(!is_stamp_trusted(None, stamp(11 * SECOND), written, 20 * SECOND), "somebody else wrote after us");
     let touched = Stamp { changed: 11 * SECOND, ..now };
@@ -158,8 +158,11 @@ fn a_clock_that_was_set_back_is_noticed_and_one_that_was_set_on_does_no_harm() {
     let at = |wall, steady| ClockReading { wall, steady };
     let start = at(100 * SECOND, 5 * SECOND);
     assert!(!at(110 * SECOND, 15 * SECOND).clock_went_back_since(start));
-    assert!(!at(110 * SECOND - TICK, 15 * SECOND).clock_went_back_since(start), "two clocks are never read at once");
-    assert!(at(110 * SECOND - TICK - 1, 15 * SECOND).clock_went_back_since(start));
+    assert!(
+        !at(110 * SECOND - CLOCK_TICK, 15 * SECOND).clock_went_back_since(start),
+        "two clocks are never read at once"
+    );
+    assert!(at(110 * SECOND - CLOCK_TICK - 1, 15 * SECOND).clock_went_back_since(start));
     assert!(at(i64::MIN, i64::MAX).clock_went_back_since(start));
     assert!(!at(i64::MAX, 6 * SECOND).clock_went_back_since(start));
 }
@@ -172,7 +175,7 @@ fn seen(inode: u64) -> FileSnapshot {
 #[test]
 fn a_record_names_the_files_that_are_as_btsync_left_them_and_no_others() {
     let record = record();
-    let left = |file, inode, now| record.left(&layout(), file, &seen(inode), now);
+    let left = |file, inode, now| record.is_untouched(&layout(), file, &seen(inode), now);
     assert!(left(0, 7, Some(stamp(-5))) && left(2, 8, Some(stamp(SECOND))));
     assert!(!left(0, 8, Some(stamp(-5))) && !left(2, 7, Some(stamp(SECOND))), "another file by the same name");
     assert!(!left(1, 7, None) && !left(9, 7, None) && !left(0, 7, None));
@@ -187,7 +190,7 @@ fn a_record_of_an_earlier_version_names_the_files_of_an_unfinished_download() {
     let mut record = ResumeData { ours: None, ..record() };
     let again = ResumeData::decode(&record.encode(), &layout()).expect("our record");
     assert_eq!(again.ours, None);
-    let left = |record: &ResumeData, file, now| record.left(&layout(), file, &seen(7), now);
+    let left = |record: &ResumeData, file, now| record.is_untouched(&layout(), file, &seen(7), now);
     assert!(left(&record, 0, Some(stamp(-5))) && left(&record, 2, Some(stamp(SECOND))));
     assert!(!left(&record, 0, Some(stamp(SECOND))), "it was changed since");
     // None of the last file's pieces was verified: it may never have been wanted.

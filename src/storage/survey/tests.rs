@@ -120,19 +120,19 @@ fn pieces_with_holes_count_against_a_file_like_others() {
     write(1);
     let claimed = |claim| place.decide_claimed(false, claim).ok();
     assert_eq!(
-        [Claim::Made, Claim::Begun].map(claimed),
+        [Claim::MadeButReusable, Claim::StartedHere].map(claimed),
         [Some(vec![FileAction::Continue]), Some(vec![FileAction::Continue])]
     );
     // The user has written data of their own into all of it, from the second piece on.
     let file = File::options().write(true).open(&path).unwrap();
     (4..16).for_each(|block| file.write_all_at(b"x", (block * BLOCK_SIZE) as u64).unwrap());
-    assert_eq!([Claim::Made, Claim::Begun].map(claimed), [Some(vec![FileAction::Continue]), None]);
+    assert_eq!([Claim::MadeButReusable, Claim::StartedHere].map(claimed), [Some(vec![FileAction::Continue]), None]);
     file.write_all_at(&vec![b'x'; 11 * BLOCK_SIZE], (5 * BLOCK_SIZE) as u64).unwrap();
-    assert_eq!(claimed(Claim::Made), None, "nothing is missing, so it has come from elsewhere");
+    assert_eq!(claimed(Claim::MadeButReusable), None, "nothing is missing, so it has come from elsewhere");
     file.write_all_at(&[0; 4096], (15 * BLOCK_SIZE) as u64).unwrap();
-    assert_eq!(claimed(Claim::Made), None, "two pieces of four");
+    assert_eq!(claimed(Claim::MadeButReusable), None, "two pieces of four");
     write(0);
-    assert_eq!([Claim::Made, Claim::Begun].map(claimed), [None, None]);
+    assert_eq!([Claim::MadeButReusable, Claim::StartedHere].map(claimed), [None, None]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ impl FileOpener<'_> {
             let length = u64::from(layout.piece_size(piece).saturating_sub(begin).min(BLOCK_SIZE));
             let offset = layout.offset(piece, begin);
             let mut spans = layout.spans(offset, length);
-            !have.has(piece) && spans.all(|span| stays(span.file)) && self.disk.reaches(offset, length)
+            !have.has(piece) && spans.all(|span| stays(span.file)) && self.disk.covers(offset, length)
         });
     }
 

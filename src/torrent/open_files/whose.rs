@@ -69,9 +69,9 @@ impl FileOpener<'_> {
             is_done || resume_store.is_some_and(|resume_store| resume_store.had(self.disk.layout(), file));
         let may_be_ours = if was_complete { (is_made || is_done) && has_crashed() } else { is_made };
         if may_be_ours {
-            let is_newer = self.disk.is_newer(&self.torrent.info_hash, marker, seen);
+            let is_newer = self.disk.is_newer_than_marker(&self.torrent.info_hash, marker, seen);
             // Then it takes a piece that verifies.
-            return if is_newer { Claim::Begun } else { Claim::Touched };
+            return if is_newer { Claim::StartedHere } else { Claim::MadeButChanged };
         }
         if is_made || is_done {
             return Claim::None;
@@ -125,5 +125,9 @@ impl FileOpener<'_> {
 }
 
 fn record_says_of(file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> Claim {
-    if resume_store.is_some_and(|resume_store| resume_store.started(file, seen)) { Claim::Begun } else { Claim::None }
+    if resume_store.is_some_and(|resume_store| resume_store.started(file, seen)) {
+        Claim::StartedHere
+    } else {
+        Claim::None
+    }
 }

@@ -16,11 +16,11 @@ fn a_part_file_that_another_program_made_meanwhile_stays_as_it_is() {
         }
         let mut it = Storage::new(dir.path().to_owned(), layout.clone(), 2).select(&wanted, Path::new(PARTS));
         let survey = it.survey(&no).unwrap();
-        let steps: Vec<FileAction> =
+        let actions: Vec<FileAction> =
             (0..7).map(|file| if it.wants(file) { FileAction::Make } else { FileAction::Leave }).collect();
         let mut made = survey.clone();
-        it.make(&steps, &mut made, &no).unwrap();
-        it.mark(&InfoHash([1; 20]), &steps, &made, false).unwrap();
+        it.create_files(&actions, &mut made, &no).unwrap();
+        it.record_ownership(&InfoHash([1; 20]), &actions, &made, false).unwrap();
         // The creation time distinguishes files, and the system counts it in ticks.
         let theirs = dir.path().join("theirs");
         let born = |path: &Path| fs::metadata(path).and_then(|found| found.created()).ok();
@@ -30,7 +30,7 @@ fn a_part_file_that_another_program_made_meanwhile_stays_as_it_is() {
         }
         fs::write(&theirs, "their part file").unwrap();
         fs::rename(&theirs, place(&dir)).unwrap();
-        it.resize_files(&steps, &made, &no).unwrap();
+        it.resize_files(&actions, &made, &no).unwrap();
         let written = it.write_vectored_at(14, &[IoSlice::new(b"bbb")]);
         assert!(matches!(written, Err(StorageError::InTheWay { why: Refusal::Appeared, .. })), "{written:?}");
         it.remove_part_file();
@@ -41,10 +41,10 @@ fn a_part_file_that_another_program_made_meanwhile_stays_as_it_is() {
     let dir = tempdir().unwrap();
     let it = Storage::new(dir.path().to_owned(), layout, 2).select(&[], Path::new(PARTS));
     let mut survey = it.survey(&no).unwrap();
-    let steps = [FileAction::Make; 7];
+    let actions = [FileAction::Make; 7];
     fs::write(place(&dir), "their part file").unwrap();
-    it.make(&steps[..2], &mut survey, &no).unwrap();
-    it.resize_files(&steps, &survey, &no).unwrap();
+    it.create_files(&actions[..2], &mut survey, &no).unwrap();
+    it.resize_files(&actions, &survey, &no).unwrap();
     assert_eq!(fs::read(place(&dir)).unwrap(), b"their part file");
 }
 
@@ -59,13 +59,13 @@ fn a_link_that_takes_the_part_files_name_meanwhile_is_not_followed() {
 }
 
 /// Wanted files are created, or continued if they exist.
-fn steps(it: &Storage, survey: &Survey) -> Vec<FileAction> {
-    let step = |file: usize| match survey.file(file) {
+fn actions(it: &Storage, survey: &Survey) -> Vec<FileAction> {
+    let action = |file: usize| match survey.file(file) {
         _ if !it.wants(file) || it.layout().files()[file].pad => FileAction::Leave,
         Some(_) => FileAction::Continue,
         None => FileAction::Make,
     };
-    (0..7).map(step).collect()
+    (0..7).map(action).collect()
 }
 
 /// The decision about a part file by the pieces whose bytes it holds: `content` is the slots of pieces 1 and 3.
@@ -79,7 +79,7 @@ fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storag
     let it = Storage::new(dir.path().to_owned(), layout(), 2).select(wanted, Path::new(PARTS));
     let survey = it.survey(&no).unwrap();
     let have = found(&it);
-    let steps = steps(&it, &survey);
+    let actions = actions(&it, &survey);
     let input = DecisionInput {
         survey: &survey,
         hashes: &hashes(&layout()),
@@ -91,7 +91,7 @@ fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storag
         overwrite,
         stop: &no,
     };
-    let decided = it.decide_part_file(&input, &steps, false);
+    let decided = it.decide_part_file(&input, &actions, false);
     (dir, it, decided)
 }
 
@@ -122,9 +122,9 @@ fn a_part_file_is_ours_by_its_pieces_and_anothers_is_neither_written_nor_removed
         assert!(matches!(decided, Ok(FileAction::Leave)), "{decided:?}");
         let no = AtomicBool::new(false);
         let mut survey = it.survey(&no).unwrap();
-        let steps = steps(&it, &survey);
-        it.make(&steps, &mut survey, &no).unwrap();
-        it.resize_files(&steps, &survey, &no).unwrap();
+        let actions = actions(&it, &survey);
+        it.create_files(&actions, &mut survey, &no).unwrap();
+        it.resize_files(&actions, &survey, &no).unwrap();
         it.remove_part_file();
         assert_eq!(fs::read(dir.path().join("d/b")).unwrap(), [0; 3], "nothing comes out of it");
         assert_eq!(fs::metadata(dir.path().join("x/f")).unwrap().len(), 8);
@@ -141,16 +141,16 @@ fn a_part_file_without_data_gives_its_name_to_a_new_one_that_the_marker_names() 
     let before = survey.parts.unwrap();
     it.lock(&InfoHash([1; 20])).unwrap();
     it.create_part_file(FileAction::Renew, &mut survey).unwrap();
-    let steps = steps(&it, &survey);
-    it.make(&steps, &mut survey, &no).unwrap();
-    it.mark(&InfoHash([1; 20]), &steps, &survey, false).unwrap();
-    it.resize_files(&steps, &survey, &no).unwrap();
+    let actions = actions(&it, &survey);
+    it.create_files(&actions, &mut survey, &no).unwrap();
+    it.record_ownership(&InfoHash([1; 20]), &actions, &survey, false).unwrap();
+    it.resize_files(&actions, &survey, &no).unwrap();
     let now = survey.parts.unwrap();
     assert!(now.size == 0 && before.size == 30);
     assert!(it.read_marker(&InfoHash([1; 20])).unwrap().made(Path::new(PARTS), now.identity));
     write_all(&it, &[1, 3]);
     assert_eq!(found_pieces(&it), [0, 1, 3]);
-    assert!(it.owned().iter().any(|(file, identity)| *file == 7 && *identity == now.identity));
+    assert!(it.writable_files().iter().any(|(file, identity)| *file == 7 && *identity == now.identity));
     // The part file alone needs no marker.
     it.finish(&Bitfield::full(5));
     assert!(it.read_marker(&InfoHash([1; 20])).is_none() && dir.path().join(PARTS).exists());

@@ -23,14 +23,14 @@ fn storage(dir: &TempDir) -> Storage {
 fn begun(dir: &TempDir, have: &Bitfield) -> Storage {
     let (mut it, no) = (storage(dir), AtomicBool::new(false));
     let mut survey = it.survey(&no).unwrap();
-    let step = |file| if survey.file(file).is_some() { FileAction::Continue } else { FileAction::Make };
-    let steps = [if have.has(PieceIndex(9)) { FileAction::Leave } else { step(0) }, step(1)];
+    let action = |file| if survey.file(file).is_some() { FileAction::Continue } else { FileAction::Make };
+    let actions = [if have.has(PieceIndex(9)) { FileAction::Leave } else { action(0) }, action(1)];
     it.marker = it.read_marker(&HASH);
     it.lock(&HASH).unwrap();
-    it.make(&steps, &mut survey, &no).unwrap();
-    it.strike_found_complete(have);
-    it.mark(&HASH, &steps, &survey, false).unwrap();
-    it.resize_files(&steps, &survey, &no).unwrap();
+    it.create_files(&actions, &mut survey, &no).unwrap();
+    it.record_found_complete(have);
+    it.record_ownership(&HASH, &actions, &survey, false).unwrap();
+    it.resize_files(&actions, &survey, &no).unwrap();
     it
 }
 
@@ -55,11 +55,11 @@ fn a_file_is_the_users_from_the_moment_at_which_it_is_complete() {
         (marker.made(Path::new("a"), a), marker.done(Path::new("a"), a), marker.made(Path::new("b"), b))
     };
     assert_eq!(says(&it), (true, false, true));
-    it.strike_complete_files(&first());
+    it.record_complete_files(&first());
     assert_eq!(says(&it), (false, true, true), "also for a process that is killed now");
     let length = || fs::metadata(dir.path().join(marker_name(&HASH))).unwrap().len();
     let before = length();
-    it.strike_complete_files(&first());
+    it.record_complete_files(&first());
     assert_eq!(length(), before, "once");
     assert!(it.confirm_lock().is_ok());
     it.unlock();
@@ -118,8 +118,12 @@ fn what_was_written_after_the_last_moment_of_a_process_is_not_its_own() {
         let at = found.mtime() * 1_000_000_000 + found.mtime_nsec() + nanos;
         FileSnapshot { modified: (at / 1_000_000_000, at % 1_000_000_000), ..seen(&it, 0) }
     };
-    let is_newer = |nanos| it.is_newer(&HASH, &marker(), &after(nanos));
-    assert_eq!([0, LATER, LATER + 1].map(is_newer), [false, false, true], "it may have been killed a while later");
+    let is_newer = |nanos| it.is_newer_than_marker(&HASH, &marker(), &after(nanos));
+    assert_eq!(
+        [0, TOUCH_SLACK, TOUCH_SLACK + 1].map(is_newer),
+        [false, false, true],
+        "it may have been killed a while later"
+    );
     it.unlock();
     assert_eq!([0, 1].map(is_newer), [false, true]);
 }

@@ -15,7 +15,7 @@ use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::layout::Span;
 use crate::storage::lock::Lock;
-use crate::storage::marker::{self, Marker, Note, marker_name};
+use crate::storage::marker::{self, Marker, MarkerNote, marker_name};
 use crate::storage::ownership::Refusal;
 use crate::storage::prepare::Allocation;
 use crate::storage::snapshot::FileSnapshot;
@@ -23,55 +23,55 @@ use crate::storage::survey::DecisionInput;
 use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PieceIndex};
 
 /// How often a writing process updates the marker's time, in nanoseconds.
-pub(super) const BEAT: i64 = 10_000_000_000;
+pub(super) const TOUCH_INTERVAL: i64 = 10_000_000_000;
 /// A file modified this long after the marker was not modified by a killed process of ours; the margin allows for file systems
 /// that count in steps of two seconds.
-const LATER: i64 = BEAT + 3_000_000_000;
+const TOUCH_SLACK: i64 = TOUCH_INTERVAL + 3_000_000_000;
 /// The unit of a file that a failing system writes entirely or not at all.
 const PAGE: u64 = 4096;
 
 impl Storage {
     /// Records in the marker which of btsync's files have all their pieces in `have`: from now on these are the user's.
-    pub fn strike_complete_files(&self, have: &Bitfield) {
+    pub fn record_complete_files(&self, have: &Bitfield) {
         let Some(marker) = &self.marker else { return };
-        let mut struck = self.struck.lock();
+        let mut recorded_complete = self.recorded_complete.lock();
         let mut notes = Vec::new();
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
-            let place = marker::place(&spec.path);
-            let is_named = marker.made.get(&place).or_else(|| marker.continued.get(&place));
-            let Some(identity) = is_named.filter(|_| !struck.contains(&number)) else { continue };
+            let path_hash = marker::path_hash(&spec.path);
+            let is_named = marker.made.get(&path_hash).or_else(|| marker.used_existing.get(&path_hash));
+            let Some(identity) = is_named.filter(|_| !recorded_complete.contains(&number)) else { continue };
             if self.layout.pieces_of(number).all(|piece| have.has(PieceIndex(piece))) {
-                notes.push(Note::Done(place, *identity));
-                struck.insert(number);
+                notes.push(MarkerNote::Done(path_hash, *identity));
+                recorded_complete.insert(number);
             }
         }
         self.append(&notes);
     }
 
-    /// Like [`Storage::strike_complete_files`], in the marker that was read, before it is rewritten.
-    pub fn strike_found_complete(&mut self, have: &Bitfield) {
+    /// Like [`Storage::record_complete_files`], in the marker that was read, before it is rewritten.
+    pub fn record_found_complete(&mut self, have: &Bitfield) {
         let Some(marker) = &mut self.marker else { return };
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
         let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
         for (_, spec) in complete {
-            let place = marker::place(&spec.path);
-            if let Some(identity) = marker.made.get(&place).copied() {
-                marker.take(Note::Done(place, identity));
+            let path_hash = marker::path_hash(&spec.path);
+            if let Some(identity) = marker.made.get(&path_hash).copied() {
+                marker.apply(MarkerNote::Done(path_hash, identity));
             }
         }
     }
 
     /// Records that another program has changed a file, so that no later run continues it either. Returns the error to report.
-    pub(super) fn refuse(&self, slot: usize, why: Refusal) -> StorageError {
+    pub(super) fn record_refusal(&self, slot: usize, why: Refusal) -> StorageError {
         let identity = self.writable.as_ref().and_then(|files| files.get(slot).copied().flatten());
         if let Some((spec, identity)) = self.layout.files().get(slot).zip(identity) {
-            self.append(&[Note::Refused(marker::place(&spec.path), identity)]);
+            self.append(&[MarkerNote::Refused(marker::path_hash(&spec.path), identity)]);
         }
         self.in_the_way(slot, why)
     }
 
     /// Appends notes to the marker. If that fails, only they are lost.
-    pub(super) fn append(&self, notes: &[Note]) {
+    pub(super) fn append(&self, notes: &[MarkerNote]) {
         let Some(lock) = self.lock.as_ref().filter(|_| !notes.is_empty()) else { return };
         let lines: String = notes.iter().map(|note| note.line()).collect();
         if let Err(error) = lock.append(&self.root, lines.as_bytes()) {
@@ -84,21 +84,21 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] if it has not.
-    pub(super) fn heed_length(&self, slot: usize, file: &File) -> Result<(), StorageError> {
+    pub(super) fn check_length(&self, slot: usize, file: &File) -> Result<(), StorageError> {
         let Some(spec) = self.layout.files().get(slot).filter(|_| self.writable.is_some()) else { return Ok(()) };
         let Ok(found) = rustix::fs::fstat(file) else { return Ok(()) };
         let size = u64::try_from(found.st_size).unwrap_or_default();
         let has_length =
             self.has_lengths.load(Ordering::Relaxed) && self.allocation != Allocation::None && self.wants(slot);
         let is_cut = has_length && size < spec.length;
-        if size > spec.length || is_cut { Err(self.refuse(slot, Refusal::Changed)) } else { Ok(()) }
+        if size > spec.length || is_cut { Err(self.record_refusal(slot, Refusal::Changed)) } else { Ok(()) }
     }
 
     /// Whether a file was modified after btsync was last known to run, according to the marker's time.
-    pub fn is_newer(&self, info_hash: &InfoHash, marker: &Marker, seen: &FileSnapshot) -> bool {
+    pub fn is_newer_than_marker(&self, info_hash: &InfoHash, marker: &Marker, seen: &FileSnapshot) -> bool {
         let Ok(found) = self.root.metadata(&marker_name(info_hash)) else { return false };
         let nanos = |(seconds, nanos): (i64, i64)| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
-        let slack = if marker.stopped { 0 } else { LATER };
+        let slack = if marker.stopped { 0 } else { TOUCH_SLACK };
         nanos(seen.modified) > nanos((found.mtime(), found.mtime_nsec())).saturating_add(slack)
     }
 
@@ -157,12 +157,12 @@ impl Lock {
     }
 
     /// Updates the marker's time to show that this process is running.
-    pub(super) fn beat(&self, now: i64) {
-        let before = self.beaten.load(Ordering::Relaxed);
-        if now.abs_diff(before) < BEAT.unsigned_abs() {
+    pub(super) fn touch_marker(&self, now: i64) {
+        let before = self.touched_at.load(Ordering::Relaxed);
+        if now.abs_diff(before) < TOUCH_INTERVAL.unsigned_abs() {
             return;
         }
-        self.beaten.store(now, Ordering::Relaxed);
+        self.touched_at.store(now, Ordering::Relaxed);
         let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
         let times = Timestamps { last_access: omit, last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW } };
         if let Some(file) = &*self.file.lock()
