@@ -85,8 +85,8 @@ fn start(file: &Path, out: &Path, torrent: &Metainfo) -> Result<Start, Box<dyn E
     let mut hello = Handshake { reserved: [0; 8], info_hash: torrent.info_hash, peer_id: PeerId::ours() };
     hello.peer_id.0[..8].copy_from_slice(b"-XX0003-");
     let mut greeting = hello.encode().to_vec();
-    message::bitfield(&mut greeting, Bitfield::full(torrent.piece_count()).as_bytes());
-    message::choke(&mut greeting, false);
+    message::write_bitfield(&mut greeting, Bitfield::full(torrent.piece_count()).as_bytes());
+    message::write_choke(&mut greeting, false);
     let greeted = Instant::now();
     stream.write_all(&greeting)?;
     let mut received = Vec::new();
@@ -107,7 +107,7 @@ fn start(file: &Path, out: &Path, torrent: &Metainfo) -> Result<Start, Box<dyn E
 }
 
 fn has_request(mut bytes: &[u8]) -> Result<bool, Box<dyn Error>> {
-    while let Some((message, length)) = message::split(bytes)? {
+    while let Some((message, length)) = message::parse(bytes)? {
         if matches!(message, Message::Request(_)) {
             return Ok(true);
         }

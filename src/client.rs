@@ -139,7 +139,7 @@ impl Client {
     /// Whether a file belongs to one of the torrents.
     pub fn owns_file(&self, file: &std::path::Path) -> bool {
         let (file, there) = (resolved(file), FileIdentity::at(file)); // accesses the disk, so before the lock
-        self.owners.lock().has(&file, there)
+        self.owners.lock().owns(&file, there)
     }
 
     /// A torrent has failed: other torrents may have its files.

@@ -43,7 +43,7 @@ const VC: [u8; 8] = [0; 8];
 pub enum CryptoMethods {
     /// Plain text or RC4. As the responder we select plain text if the initiator provides it: it costs less, and the key exchange
     /// has already hidden the start of the connection.
-    Either,
+    PlaintextOrRc4,
     /// RC4 only.
     Rc4Only,
 }
@@ -52,7 +52,7 @@ impl CryptoMethods {
     /// The value of `crypto_provide`.
     fn bits(self) -> u32 {
         match self {
-            CryptoMethods::Either => PLAINTEXT | RC4,
+            CryptoMethods::PlaintextOrRc4 => PLAINTEXT | RC4,
             CryptoMethods::Rc4Only => RC4,
         }
     }

@@ -216,7 +216,7 @@ impl TorrentContext {
 
     /// Bytes of the whole torrent that are still missing, for announces; one block's length while the size is unknown.
     pub fn bytes_left(&self) -> u64 {
-        if self.is_fetching_metadata { u64::from(BLOCK_SIZE) } else { self.pieces.missing() }
+        if self.is_fetching_metadata { u64::from(BLOCK_SIZE) } else { self.pieces.missing_bytes() }
     }
 
     /// The event of an announce: `due` if there is one, else `paused` if we are a partial seed (BEP 21).

@@ -79,7 +79,7 @@ impl PieceManager {
     }
 
     /// The number of pieces.
-    pub fn count(&self) -> u32 {
+    pub fn piece_count(&self) -> u32 {
         self.hashes.len() as u32
     }
 
@@ -94,22 +94,22 @@ impl PieceManager {
     }
 
     /// Adds to the count of wasted payload bytes.
-    pub fn waste(&self, bytes: u64) {
+    pub fn add_wasted(&self, bytes: u64) {
         self.wasted.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Bytes in wanted pieces that are not yet verified.
-    pub fn left(&self) -> u64 {
+    pub fn left_bytes(&self) -> u64 {
         self.picker.lock().left_bytes()
     }
 
     /// Bytes in all unverified pieces, wanted or not: a tracker's `left`.
-    pub fn missing(&self) -> u64 {
+    pub fn missing_bytes(&self) -> u64 {
         self.picker.lock().missing_bytes()
     }
 
     /// Bytes in wanted pieces, verified or not.
-    pub fn wanted(&self) -> u64 {
+    pub fn wanted_bytes(&self) -> u64 {
         self.picker.lock().wanted_bytes()
     }
 
@@ -176,7 +176,7 @@ impl PieceManager {
 
     /// Registers the peer and returns our bitfield in wire form, or `None` if we have no piece. One lock covers both, so no HAVE
     /// is lost in between.
-    pub fn join(&self, peer: PeerKey) -> Option<Vec<u8>> {
+    pub fn add_peer(&self, peer: PeerKey) -> Option<Vec<u8>> {
         let mut picker = self.picker.lock();
         picker.add_peer(peer);
         let have = picker.have();
@@ -184,7 +184,7 @@ impl PieceManager {
     }
 
     /// Removes a peer that disconnected. Its outstanding blocks become free for other peers.
-    pub fn leave(&self, peer: PeerKey) {
+    pub fn remove_peer(&self, peer: PeerKey) {
         self.picker.lock().remove_peer(peer);
     }
 
@@ -224,7 +224,7 @@ impl PieceManager {
     }
 
     /// The fraction of the torrent's pieces that the peer has, 0 to 1.
-    pub fn share(&self, peer: PeerKey) -> f64 {
+    pub fn fraction_of_peer(&self, peer: PeerKey) -> f64 {
         let picker = self.picker.lock();
         picker.peer_bitfield(peer).map_or(0.0, |b| f64::from(b.count()) / f64::from(b.len().max(1)))
     }
@@ -273,7 +273,7 @@ impl PieceManager {
             }
         }
         if wasted > 0 {
-            self.waste(wasted);
+            self.add_wasted(wasted);
         }
     }
 
@@ -312,7 +312,7 @@ impl PieceManager {
     }
 
     /// Records the result of hashing a piece. The verdict lists the peers to notify.
-    pub fn settle(&self, piece: PieceIndex, is_valid: bool) -> PieceVerdict {
+    pub fn piece_hashed(&self, piece: PieceIndex, is_valid: bool) -> PieceVerdict {
         let mut picker = self.picker.lock();
         let verdict = picker.verified(piece, is_valid);
         self.failures.fetch_add(u64::from(!is_valid), Ordering::Relaxed);
@@ -320,7 +320,7 @@ impl PieceManager {
         let size = u64::from(picker.piece_size(piece)).saturating_sub(restored);
         drop(picker);
         if !is_valid {
-            self.waste(size);
+            self.add_wasted(size);
         }
         verdict
     }

@@ -4,8 +4,8 @@
 
 mod add;
 mod announce;
-mod brought;
 pub(crate) mod config;
+mod downloaded_torrents;
 mod events;
 mod final_announce;
 mod handle;

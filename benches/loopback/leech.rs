@@ -67,7 +67,7 @@ impl<'a> Leech<'a> {
         let mut hello = Handshake { reserved: [0; 8], info_hash: torrent.info_hash, peer_id: PeerId::ours() };
         hello.peer_id.0[..8].copy_from_slice(b"-XX0002-");
         let mut greeting = hello.encode().to_vec();
-        message::interested(&mut greeting, true);
+        message::write_interested(&mut greeting, true);
         stream.write_all(&greeting)?;
         stream.read_exact(&mut [0; LENGTH])?;
         let goal = torrent.total() / u64::from(BLOCK_SIZE) * passes;
@@ -119,7 +119,7 @@ impl<'a> Leech<'a> {
         let until = (self.received + DEPTH).min(self.goal);
         let mut batch = Vec::new();
         for number in self.asked..until {
-            message::request(&mut batch, self.block(number));
+            message::write_request(&mut batch, self.block(number));
         }
         self.asked = until;
         self.stream.write_all(&batch)
@@ -145,7 +145,7 @@ impl<'a> Leech<'a> {
     fn walk(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let first = self.received;
         let (mut at, mut run) = (0, Vec::new());
-        while let Some((message, length)) = message::split(&bytes[at..]).map_err(io::Error::other)? {
+        while let Some((message, length)) = message::parse(&bytes[at..]).map_err(io::Error::other)? {
             at += length;
             match message {
                 Message::Unchoke => self.open = true,

@@ -49,7 +49,7 @@ impl Seeder {
         let mut hello = Handshake { reserved: [0; 8], info_hash: torrent.info_hash, peer_id: PeerId::ours() };
         hello.peer_id.0[..8].copy_from_slice(b"-XX0001-");
         let mut greeting = hello.encode().to_vec();
-        message::bitfield(&mut greeting, Bitfield::full(torrent.piece_count()).as_bytes());
+        message::write_bitfield(&mut greeting, Bitfield::full(torrent.piece_count()).as_bytes());
         let (source, piece_length) = (source.clone(), torrent.piece_length);
         let closing = Arc::new(AtomicBool::new(false));
         let closed = closing.clone();
@@ -119,12 +119,12 @@ impl Connection<'_> {
     /// Processes the complete messages.
     fn walk(&mut self, asked: &mut Vec<BlockRequest>) -> io::Result<()> {
         let mut at = 0;
-        while let Some((message, length)) = message::split(&self.received[at..]).map_err(io::Error::other)? {
+        while let Some((message, length)) = message::parse(&self.received[at..]).map_err(io::Error::other)? {
             at += length;
             match message {
                 Message::Interested => {
                     let mut unchoke = Vec::new();
-                    message::choke(&mut unchoke, false);
+                    message::write_choke(&mut unchoke, false);
                     self.stream.write_all(&unchoke)?;
                 }
                 Message::Request(block) => asked.push(block),

@@ -25,7 +25,7 @@ fn filled(frame: &[u8]) -> (Slab, usize) {
 /// Parses every frame, as the reader does.
 fn walk(mut bytes: &[u8]) -> usize {
     let mut frames = 0;
-    while let Ok(Some((found, length))) = message::split(bytes) {
+    while let Ok(Some((found, length))) = message::parse(bytes) {
         black_box(&found);
         bytes = bytes.get(length..).unwrap_or_default();
         frames += 1;
@@ -54,7 +54,7 @@ fn split_blocks(bencher: Bencher) {
 #[divan::bench]
 fn split_requests(bencher: Bencher) {
     let mut frame = Vec::new();
-    message::request(&mut frame, BlockRequest { piece: PieceIndex(7), begin: BLOCK_SIZE, length: BLOCK_SIZE });
+    message::write_request(&mut frame, BlockRequest { piece: PieceIndex(7), begin: BLOCK_SIZE, length: BLOCK_SIZE });
     split(bencher, &frame);
 }
 
@@ -62,7 +62,7 @@ fn split_requests(bencher: Bencher) {
 #[divan::bench]
 fn split_haves(bencher: Bencher) {
     let mut frame = Vec::new();
-    message::have(&mut frame, PieceIndex(7));
+    message::write_have(&mut frame, PieceIndex(7));
     split(bencher, &frame);
 }
 
@@ -75,7 +75,7 @@ fn encode_requests(bencher: Bencher, count: u32) {
     bencher.counter(ItemsCount::new(count)).bench_local(|| {
         out.clear();
         for &block in black_box(&blocks) {
-            message::request(&mut out, block);
+            message::write_request(&mut out, block);
         }
         black_box(&out).len()
     });

@@ -80,7 +80,7 @@ impl FileOwners {
     }
 
     /// Adds a torrent's files, given as their indices in the torrent and their paths below `folder`.
-    pub fn enter<'a>(
+    pub fn add_torrent<'a>(
         &mut self,
         position: u64,
         owner: FileOwner,
@@ -142,7 +142,7 @@ impl FileOwners {
     /// # Errors
     /// The index of a file, and the torrent that writes to it.
     pub fn check_not_written(&self, info_hash: InfoHash) -> Result<(), (usize, FileOwner)> {
-        self.other(info_hash, |other| other.access == FileUse::Writes).map_or(Ok(()), Err)
+        self.conflict(info_hash, |other| other.access == FileUse::Writes).map_or(Ok(()), Err)
     }
 
     /// Declares that the torrent is complete and only reads its files.
@@ -151,7 +151,7 @@ impl FileOwners {
     /// The index of a file, and the torrent that writes to it.
     pub fn claim_for_reading(&mut self, info_hash: InfoHash) -> Result<(), (usize, FileOwner)> {
         self.check_not_written(info_hash)?;
-        self.set(info_hash, FileUse::Reads);
+        self.set_use(info_hash, FileUse::Reads);
         Ok(())
     }
 
@@ -160,20 +160,22 @@ impl FileOwners {
         let Some(position) = self.torrents.get(&info_hash).map(|claimant| claimant.position) else {
             return WriteAnswer::Granted;
         };
-        if let Some((file, owner)) = self.other(info_hash, |other| other.access != FileUse::Unknown) {
+        if let Some((file, owner)) = self.conflict(info_hash, |other| other.access != FileUse::Unknown) {
             return WriteAnswer::Refused(file, owner);
         }
         let is_earlier = |other: &Claimant| other.position < position;
-        if self.reserved.first().is_some_and(|first| *first < position) || self.other(info_hash, is_earlier).is_some() {
+        if self.reserved.first().is_some_and(|first| *first < position)
+            || self.conflict(info_hash, is_earlier).is_some()
+        {
             return WriteAnswer::Wait;
         }
-        self.set(info_hash, FileUse::Writes);
+        self.set_use(info_hash, FileUse::Writes);
         WriteAnswer::Granted
     }
 
     /// Whether a file belongs to a torrent. If `there` is no [`FileIdentity`] that only this file can have, the name of a torrent file
     /// or of a file with links matches in any case.
-    pub fn has(&self, file: &Path, there: Option<FileIdentity>) -> bool {
+    pub fn owns(&self, file: &Path, there: Option<FileIdentity>) -> bool {
         let is_known = |file: u64| self.files.contains_key(&file);
         is_known(self.state.hash_one(file))
             || there.is_some_and(|there| is_known(self.state.hash_one(there)))
@@ -199,14 +201,14 @@ impl FileOwners {
         }
     }
 
-    fn set(&mut self, info_hash: InfoHash, access: FileUse) {
+    fn set_use(&mut self, info_hash: InfoHash, access: FileUse) {
         if let Some(claimant) = self.torrents.get_mut(&info_hash) {
             claimant.access = access;
         }
     }
 
     /// The first file of a torrent that another torrent, for which `is_meant` is true, has as well.
-    fn other(&self, info_hash: InfoHash, is_meant: impl Fn(&Claimant) -> bool) -> Option<(usize, FileOwner)> {
+    fn conflict(&self, info_hash: InfoHash, is_meant: impl Fn(&Claimant) -> bool) -> Option<(usize, FileOwner)> {
         if self.torrents.len() < 2 {
             return None; // return early, however many files the only torrent has
         }
@@ -233,8 +235,8 @@ mod tests {
         FileOwner { info_hash, name: format!("{}.torrent", info_hash.0[0]) }
     }
 
-    fn enter(owners: &mut FileOwners, position: u64, info_hash: InfoHash, files: &[&str]) {
-        owners.enter(position, owner(info_hash), Path::new("out"), files.iter().map(Path::new).enumerate());
+    fn add_torrent(owners: &mut FileOwners, position: u64, info_hash: InfoHash, files: &[&str]) {
+        owners.add_torrent(position, owner(info_hash), Path::new("out"), files.iter().map(Path::new).enumerate());
     }
 
     #[test]
@@ -243,9 +245,9 @@ mod tests {
             let mut owners = FileOwners::default();
             owners.reserve(0);
             owners.reserve(1);
-            enter(&mut owners, 1, B, &["y", "x"]);
+            add_torrent(&mut owners, 1, B, &["y", "x"]);
             assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait, "the earlier one is not there");
-            enter(&mut owners, 0, A, &["x"]);
+            add_torrent(&mut owners, 0, A, &["x"]);
             if later_first {
                 assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait, "the earlier one may write");
             }
@@ -260,20 +262,20 @@ mod tests {
     fn those_that_share_no_file_wait_only_until_all_are_there() {
         let mut owners = FileOwners::default();
         owners.reserve(0);
-        enter(&mut owners, 1, B, &["y"]);
+        add_torrent(&mut owners, 1, B, &["y"]);
         assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait);
         owners.end_reservation(0);
         assert_eq!(owners.claim_for_writing(B), WriteAnswer::Granted, "the earlier one was no torrent");
-        enter(&mut owners, 0, A, &["x"]);
+        add_torrent(&mut owners, 0, A, &["x"]);
         assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
-        assert!(owners.has(Path::new("out/x"), None) && !owners.has(Path::new("out/z"), None));
+        assert!(owners.owns(Path::new("out/x"), None) && !owners.owns(Path::new("out/z"), None));
     }
 
     #[test]
     fn complete_torrents_share_files_and_nobody_writes_to_them() {
         let mut owners = FileOwners::default();
         for (position, hash) in [(0, A), (1, B), (2, C)] {
-            enter(&mut owners, position, hash, &["x"]);
+            add_torrent(&mut owners, position, hash, &["x"]);
         }
         assert_eq!((owners.claim_for_reading(A), owners.claim_for_reading(B)), (Ok(()), Ok(())));
         assert!(matches!(owners.claim_for_writing(C), WriteAnswer::Refused(0, _)));
@@ -288,13 +290,13 @@ mod tests {
     #[test]
     fn an_earlier_one_that_turns_out_to_read_is_not_written_over() {
         let mut owners = FileOwners::default();
-        enter(&mut owners, 0, A, &["x"]);
-        enter(&mut owners, 1, B, &["x"]);
+        add_torrent(&mut owners, 0, A, &["x"]);
+        add_torrent(&mut owners, 1, B, &["x"]);
         assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait);
         assert_eq!(owners.claim_for_reading(A), Ok(()));
         assert_eq!(owners.claim_for_writing(B), WriteAnswer::Refused(0, owner(A)));
         // In another folder it is a different file.
-        owners.enter(2, owner(C), Path::new("elsewhere"), [(0, Path::new("x"))].into_iter());
+        owners.add_torrent(2, owner(C), Path::new("elsewhere"), [(0, Path::new("x"))].into_iter());
         assert_eq!(owners.claim_for_writing(C), WriteAnswer::Granted);
     }
 
@@ -302,15 +304,15 @@ mod tests {
     fn one_file_under_two_names_has_one_owner() {
         let there = |inode| FileIdentity { identity: 7 << 32 | inode, inode };
         let mut owners = FileOwners::default();
-        enter(&mut owners, 0, A, &["A/x"]);
-        enter(&mut owners, 1, B, &["B/y", "B/x"]);
+        add_torrent(&mut owners, 0, A, &["A/x"]);
+        add_torrent(&mut owners, 1, B, &["B/y", "B/x"]);
         let named = |number, there| (number, there, PathBuf::from("z"));
         owners.identify(A, [named(0, there(1))].into_iter());
         assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
         owners.identify(B, [named(0, there(2)), named(1, there(1))].into_iter());
         owners.identify(B, [named(1, there(1))].into_iter());
         assert_eq!(owners.claim_for_writing(B), WriteAnswer::Refused(1, owner(A)));
-        assert!(owners.has(Path::new("elsewhere"), Some(there(2))) && !owners.has(Path::new("x"), Some(there(3))));
+        assert!(owners.owns(Path::new("elsewhere"), Some(there(2))) && !owners.owns(Path::new("x"), Some(there(3))));
         owners.release(A);
         assert_eq!(owners.claim_for_writing(B), WriteAnswer::Granted);
         owners.release(B);
@@ -322,8 +324,8 @@ mod tests {
         for is_permanent in [false, true] {
             let there = |inode| FileIdentity { identity: u64::from(!is_permanent) << 63 | inode, inode };
             let mut owners = FileOwners::default();
-            enter(&mut owners, 0, A, &["A/x"]);
-            enter(&mut owners, 1, B, &["a/x"]);
+            add_torrent(&mut owners, 0, A, &["A/x"]);
+            add_torrent(&mut owners, 1, B, &["a/x"]);
             owners.identify(A, [(0, there(1), PathBuf::from("A/x"))].into_iter());
             assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
             owners.identify(B, [(0, there(2), PathBuf::from("a/x"))].into_iter());
@@ -337,8 +339,8 @@ mod tests {
         let passing = FileIdentity { identity: 1 << 63, inode: 9 };
         let lasting = FileIdentity { identity: 1, inode: 9 };
         let mut owners = FileOwners::default();
-        enter(&mut owners, 0, A, &["W/z.torrent", "W/b"]);
-        let has = |path: &str, there| owners.has(Path::new(path), there);
+        add_torrent(&mut owners, 0, A, &["W/z.torrent", "W/b"]);
+        let has = |path: &str, there| owners.owns(Path::new(path), there);
         assert!(has("out/w/Z.torrent", Some(passing)) && has("out/w/Z.torrent", None));
         assert!(!has("out/w/Z.torrent", Some(lasting)) && has("out/W/z.torrent", Some(lasting)));
         assert!(!has("out/w/b", None), "no torrent");

@@ -16,7 +16,7 @@ use crate::client::registry::{RegisteredTorrent, TorrentRegistry};
 use crate::peer::connection::HANDSHAKE_TIMEOUT;
 use crate::peer::encryption::HandshakeStream;
 use crate::peer::{DisconnectReason, IncomingHandshake};
-use crate::strategy::eviction::{EvictionCandidate, EvictionLimiter, Handshake, Usefulness, evicted};
+use crate::strategy::eviction::{EvictionCandidate, EvictionLimiter, HandshakeProgress, Usefulness, choose_eviction};
 use crate::types::{Encryption, PeerKey};
 
 /// Pending handshakes at a time. Even with 300 silent connections a second, there is still room for others.
@@ -42,7 +42,7 @@ pub struct IncomingHandshaker {
 /// An incoming connection whose torrent is not known yet.
 struct PendingHandshake {
     key: PeerKey,
-    host: IpAddr,
+    ip: IpAddr,
     /// The thread owns the stream until it passes it on.
     stream: Weak<TcpStream>,
     thread: JoinHandle<()>,
@@ -96,7 +96,7 @@ impl IncomingHandshaker {
                 let since = self.started.elapsed();
                 self.pending.push(PendingHandshake {
                     key,
-                    host: addr.ip(),
+                    ip: addr.ip(),
                     stream: held,
                     thread,
                     since,
@@ -119,10 +119,10 @@ impl IncomingHandshaker {
             return false;
         }
         let staying = self.pending.iter().filter(|pending| !pending.is_closing);
-        let incoming_connections: Vec<_> = staying.map(PendingHandshake::occupant).collect();
+        let incoming_connections: Vec<_> = staying.map(PendingHandshake::eviction_candidate).collect();
         let now = self.started.elapsed();
         let Some(gone) =
-            evicted(newcomer, &incoming_connections, FAIR_SHARE_PER_NETWORK, &EvictionLimiter::default(), now)
+            choose_eviction(newcomer, &incoming_connections, FAIR_SHARE_PER_NETWORK, &EvictionLimiter::default(), now)
         else {
             return false;
         };
@@ -141,14 +141,15 @@ impl Drop for IncomingHandshaker {
 }
 
 impl PendingHandshake {
-    fn occupant(&self) -> EvictionCandidate {
-        let handshake = if self.received.load(Ordering::Relaxed) { Handshake::Begun } else { Handshake::Silent };
+    fn eviction_candidate(&self) -> EvictionCandidate {
+        let handshake =
+            if self.received.load(Ordering::Relaxed) { HandshakeProgress::Begun } else { HandshakeProgress::Silent };
         EvictionCandidate {
             key: self.key,
-            host: self.host,
+            ip: self.ip,
             handshake,
             since: self.since,
-            moved: self.since,
+            last_block: self.since,
             usefulness: Usefulness::Unknown,
             total: 0,
             recent: 0,
@@ -184,7 +185,9 @@ fn deliver(
     let torrent =
         torrents.iter().find(|torrent| torrent.info_hash == swarm && torrent.is_accepting()).ok_or(ANOTHER)?;
     match meant {
-        None if torrent.encryption == Encryption::Require => return Err(DisconnectReason::Handshake("not encrypted")),
+        None if torrent.encryption == Encryption::Require => {
+            return Err(DisconnectReason::Handshake("not encrypted"));
+        }
         Some(meant) if meant != swarm => return Err(ANOTHER),
         _ => {}
     }

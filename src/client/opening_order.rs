@@ -21,7 +21,7 @@ const STOP_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A position in that order; later torrents do not write to this torrent's files. While it is reserved, they wait for it.
 pub struct OpeningOrder {
     client: Arc<Client>,
-    number: u64,
+    position: u64,
     /// The name under which the user added the torrent.
     name: String,
 }
@@ -30,22 +30,22 @@ impl Client {
     /// The next position, for a torrent that was added as `name`. If it is local, such as a torrent file on disk, later
     /// torrents wait until its files are known. A magnet link or a URL may take long, so no torrent waits for it.
     pub fn opening_order(self: &Arc<Client>, name: &str, is_local: bool) -> OpeningOrder {
-        let number = self.next_position.fetch_add(1, Ordering::Relaxed);
+        let position = self.next_position.fetch_add(1, Ordering::Relaxed);
         if is_local {
-            self.owners.lock().reserve(number);
+            self.owners.lock().reserve(position);
         }
-        OpeningOrder { client: self.clone(), number, name: name.to_owned() }
+        OpeningOrder { client: self.clone(), position, name: name.to_owned() }
     }
 }
 
 impl OpeningOrder {
     /// Tells the client which files the torrent has.
-    pub(crate) fn enter(&self, info_hash: InfoHash, out_dir: &Path, layout: &Layout) {
+    pub(crate) fn add_torrent(&self, info_hash: InfoHash, out_dir: &Path, layout: &Layout) {
         let files = layout.files().iter().enumerate().filter(|(_, file)| !file.pad);
         let files = files.map(|(number, file)| (number, file.path.as_path()));
         let owner = FileOwner { info_hash, name: self.name.clone() };
         let folder = resolved(out_dir); // may access the disk, which must not hold up other torrents: before the lock
-        self.client.owners.lock().enter(self.number, owner, &folder, files);
+        self.client.owners.lock().add_torrent(self.position, owner, &folder, files);
         self.client.owners_changed.notify_all();
     }
 
@@ -109,13 +109,13 @@ impl OpeningOrder {
 
 impl fmt::Debug for OpeningOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OpeningOrder({})", self.number)
+        write!(f, "OpeningOrder({})", self.position)
     }
 }
 
 impl Drop for OpeningOrder {
     fn drop(&mut self) {
-        self.client.owners.lock().end_reservation(self.number);
+        self.client.owners.lock().end_reservation(self.position);
         self.client.owners_changed.notify_all();
     }
 }

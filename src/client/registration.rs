@@ -72,8 +72,8 @@ impl Registration {
 
     /// Tells the client which files the torrent has, so that its other torrents do not write to them. Reserves the file
     /// descriptors for them.
-    pub fn claim_files(&mut self, out_dir: &Path, max_open_files: usize, layout: &Layout) {
-        self.opening_order.enter(self.torrent.info_hash, out_dir, layout);
+    pub fn register_files(&mut self, out_dir: &Path, max_open_files: usize, layout: &Layout) {
+        self.opening_order.add_torrent(self.torrent.info_hash, out_dir, layout);
         // There may be a part file in addition.
         let files = max_open_files.min(layout.files().len() + 1);
         self.client.reserve_files(files);

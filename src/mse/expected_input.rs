@@ -22,7 +22,7 @@ impl ExpectedInput {
     }
 
     /// Expects padding, then `sync_mark`.
-    pub fn through(sync_mark: &[u8]) -> ExpectedInput {
+    pub fn padding_then(sync_mark: &[u8]) -> ExpectedInput {
         ExpectedInput { bytes: Vec::new(), kind: InputKind::Through { sync_mark: sync_mark.to_vec(), taken: 0 } }
     }
 

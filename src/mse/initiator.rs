@@ -108,7 +108,7 @@ impl Initiator {
         // Encrypting eight zeros yields the keystream itself, which is the mark to search for.
         let mut sync_mark = VC;
         ciphers.receiving.clone().apply(&mut sync_mark);
-        self.part = ExpectedInput::through(&sync_mark);
+        self.part = ExpectedInput::padding_then(&sync_mark);
         Ok(InitiatorStage::SyncMark(ciphers))
     }
 

@@ -104,7 +104,7 @@ impl Responder {
         let secret = self.draw.secret(theirs)?;
         out.extend_from_slice(&self.draw.public());
         out.extend_from_slice(&self.draw.pad);
-        self.part = ExpectedInput::through(&secret.sync_mark());
+        self.part = ExpectedInput::padding_then(&secret.sync_mark());
         Ok(ResponderStage::SyncMark(secret))
     }
 

@@ -101,7 +101,7 @@ fn keys_that_give_the_secret_away_are_refused() {
     for key in [number("0"), number("1"), near("2"), near("3"), [0xff; KEY_LENGTH]] {
         assert_eq!(draw_a().secret(&key).err(), Some(MseError::Key));
         let mut out = Vec::new();
-        let mut responder = Responder::new(skey(), CryptoMethods::Either, draw_b());
+        let mut responder = Responder::new(skey(), CryptoMethods::PlaintextOrRc4, draw_b());
         assert_eq!(responder.advance(&key, &mut out), Err(MseError::Key));
         assert_eq!((out.len(), responder.wanted()), (0, 0));
     }
@@ -110,7 +110,7 @@ fn keys_that_give_the_secret_away_are_refused() {
 #[test]
 fn a_whole_transcript_is_as_computed_elsewhere() {
     for chunk in [1, 7, 1000] {
-        let mut both = HandshakePair::new(CryptoMethods::Either, CryptoMethods::Rc4Only, draw_a(), draw_b());
+        let mut both = HandshakePair::new(CryptoMethods::PlaintextOrRc4, CryptoMethods::Rc4Only, draw_a(), draw_b());
         both.talk(chunk).expect("a handshake");
         assert_eq!(hex(&both.from_a), format!("{YA}{}{THIRD}", hex(b"padding of A")), "in chunks of {chunk}");
         assert_eq!(hex(&both.from_b), format!("{YB}{}{FOURTH}", hex(b"and of B")), "in chunks of {chunk}");
@@ -130,10 +130,13 @@ fn a_whole_transcript_is_as_computed_elsewhere() {
 
 #[test]
 fn plain_is_chosen_where_both_sides_allow_it() {
-    use CryptoMethods::{Either, Rc4Only};
-    for (a, b, rc4) in
-        [(Either, Either, false), (Either, Rc4Only, true), (Rc4Only, Either, true), (Rc4Only, Rc4Only, true)]
-    {
+    use CryptoMethods::{PlaintextOrRc4, Rc4Only};
+    for (a, b, rc4) in [
+        (PlaintextOrRc4, PlaintextOrRc4, false),
+        (PlaintextOrRc4, Rc4Only, true),
+        (Rc4Only, PlaintextOrRc4, true),
+        (Rc4Only, Rc4Only, true),
+    ] {
         let mut both = HandshakePair::new(a, b, draw_a(), draw_b());
         both.talk(50).expect("a handshake");
         let (a, b) = both.agreed();
@@ -144,12 +147,13 @@ fn plain_is_chosen_where_both_sides_allow_it() {
 
 #[test]
 fn nothing_of_what_follows_the_handshake_is_taken() {
-    let mut both = HandshakePair::new(CryptoMethods::Either, CryptoMethods::Either, draw_a(), draw_b());
+    let mut both = HandshakePair::new(CryptoMethods::PlaintextOrRc4, CryptoMethods::PlaintextOrRc4, draw_a(), draw_b());
     both.talk(1000).expect("a handshake");
     let (mut from_a, mut from_b) = (both.from_a.clone(), both.from_b.clone());
     from_a.extend_from_slice(b"payload");
     from_b.extend_from_slice(b"payload");
-    let mut again = HandshakePair::new(CryptoMethods::Either, CryptoMethods::Either, draw_a(), draw_b());
+    let mut again =
+        HandshakePair::new(CryptoMethods::PlaintextOrRc4, CryptoMethods::PlaintextOrRc4, draw_a(), draw_b());
     assert_eq!(again.b.advance(&from_a, &mut Vec::new()), Ok(from_a.len() - 7));
     assert_eq!(again.a.advance(&from_b, &mut Vec::new()), Ok(from_b.len() - 7));
     assert_eq!((again.a.wanted(), again.b.wanted()), (0, 0));
@@ -159,9 +163,9 @@ fn nothing_of_what_follows_the_handshake_is_taken() {
 #[test]
 fn another_torrent_is_told_from_ours() {
     let mut out = Vec::new();
-    let mut a = Initiator::new(InfoHash([9; 20]), CryptoMethods::Either, &[], draw_a(), &mut out);
+    let mut a = Initiator::new(InfoHash([9; 20]), CryptoMethods::PlaintextOrRc4, &[], draw_a(), &mut out);
     a.advance(&draw_b().public(), &mut out).expect("their key");
-    let mut b = Responder::new(skey(), CryptoMethods::Either, draw_b());
+    let mut b = Responder::new(skey(), CryptoMethods::PlaintextOrRc4, draw_b());
     assert_eq!(b.advance(&out, &mut Vec::new()), Err(MseError::AnotherTorrent));
 }
 
@@ -180,12 +184,15 @@ fn what_the_initiator_may_not_say_ends_the_handshake() {
         let zeros = vec![0; usize::from(pad.min(600))];
         [vc.as_slice(), &provide.to_be_bytes(), &pad.to_be_bytes(), &zeros, &initial.to_be_bytes()].concat()
     };
-    assert!(answer_to(&part(VC, 3, 512, 8192), CryptoMethods::Either).is_ok());
-    assert_eq!(answer_to(&part([0, 0, 0, 0, 0, 0, 0, 1], 3, 0, 0), CryptoMethods::Either), Err(MseError::Verification));
-    assert_eq!(answer_to(&part(VC, 3, 513, 0), CryptoMethods::Either), Err(MseError::Padding(513)));
-    assert_eq!(answer_to(&part(VC, 3, 0, 8193), CryptoMethods::Either), Err(MseError::Initial(8193)));
+    assert!(answer_to(&part(VC, 3, 512, 8192), CryptoMethods::PlaintextOrRc4).is_ok());
+    assert_eq!(
+        answer_to(&part([0, 0, 0, 0, 0, 0, 0, 1], 3, 0, 0), CryptoMethods::PlaintextOrRc4),
+        Err(MseError::Verification)
+    );
+    assert_eq!(answer_to(&part(VC, 3, 513, 0), CryptoMethods::PlaintextOrRc4), Err(MseError::Padding(513)));
+    assert_eq!(answer_to(&part(VC, 3, 0, 8193), CryptoMethods::PlaintextOrRc4), Err(MseError::Initial(8193)));
     assert_eq!(answer_to(&part(VC, 1, 0, 0), CryptoMethods::Rc4Only), Err(MseError::NoCommonMethod));
-    assert_eq!(answer_to(&part(VC, 0xffff_fffc, 0, 0), CryptoMethods::Either), Err(MseError::NoCommonMethod));
+    assert_eq!(answer_to(&part(VC, 0xffff_fffc, 0, 0), CryptoMethods::PlaintextOrRc4), Err(MseError::NoCommonMethod));
 }
 
 #[test]
@@ -197,12 +204,12 @@ fn what_the_responder_may_not_select_ends_the_handshake() {
         let mut a = Initiator::new(skey(), methods, &[], draw_a(), &mut Vec::new());
         a.advance(&[draw_b().public().as_slice(), &said].concat(), &mut Vec::new())
     };
-    assert!(reply(CryptoMethods::Either, 1, 512).is_ok() && reply(CryptoMethods::Either, 2, 0).is_ok());
+    assert!(reply(CryptoMethods::PlaintextOrRc4, 1, 512).is_ok() && reply(CryptoMethods::PlaintextOrRc4, 2, 0).is_ok());
     assert_eq!(reply(CryptoMethods::Rc4Only, 1, 0), Err(MseError::Selected(1)));
     for select in [0, 3, 4] {
-        assert_eq!(reply(CryptoMethods::Either, select, 0), Err(MseError::Selected(select)));
+        assert_eq!(reply(CryptoMethods::PlaintextOrRc4, select, 0), Err(MseError::Selected(select)));
     }
-    assert_eq!(reply(CryptoMethods::Either, 2, 513), Err(MseError::Padding(513)));
+    assert_eq!(reply(CryptoMethods::PlaintextOrRc4, 2, 513), Err(MseError::Padding(513)));
 }
 
 /// The mark is found after 512 bytes of padding. One more byte of padding is an error, reported at once.
@@ -211,17 +218,21 @@ fn the_search_for_the_mark_is_bounded() {
     for (length, found) in [(0, true), (511, true), (512, true), (513, false)] {
         let pad = vec![0x55; length];
         let mut both = HandshakePair::new(
-            CryptoMethods::Either,
-            CryptoMethods::Either,
+            CryptoMethods::PlaintextOrRc4,
+            CryptoMethods::PlaintextOrRc4,
             KeyMaterial { pad: pad.clone(), ..draw_a() },
             draw_b(),
         );
         assert_eq!(both.talk(13).err(), (!found).then_some(MseError::NotSynchronized), "PadA of {length}");
-        let mut both =
-            HandshakePair::new(CryptoMethods::Either, CryptoMethods::Either, draw_a(), KeyMaterial { pad, ..draw_b() });
+        let mut both = HandshakePair::new(
+            CryptoMethods::PlaintextOrRc4,
+            CryptoMethods::PlaintextOrRc4,
+            draw_a(),
+            KeyMaterial { pad, ..draw_b() },
+        );
         assert_eq!(both.talk(13).err(), (!found).then_some(MseError::NotSynchronized), "PadB of {length}");
     }
-    let mut b = Responder::new(skey(), CryptoMethods::Either, draw_b());
+    let mut b = Responder::new(skey(), CryptoMethods::PlaintextOrRc4, draw_b());
     b.advance(&draw_a().public(), &mut Vec::new()).expect("a key");
     let mut fed = 0;
     while b.advance(&[0x55], &mut Vec::new()).is_ok() {
@@ -236,8 +247,12 @@ fn padding_that_looks_like_the_mark_does_not_hide_it() {
     let secret = draw_a().secret(&draw_b().public()).expect("two good keys");
     for cut in 1..20 {
         let pad = secret.sync_mark()[..cut].repeat(3);
-        let mut both =
-            HandshakePair::new(CryptoMethods::Either, CryptoMethods::Either, KeyMaterial { pad, ..draw_a() }, draw_b());
+        let mut both = HandshakePair::new(
+            CryptoMethods::PlaintextOrRc4,
+            CryptoMethods::PlaintextOrRc4,
+            KeyMaterial { pad, ..draw_a() },
+            draw_b(),
+        );
         both.talk(1000).expect("a handshake");
         both.agreed();
     }
@@ -282,7 +297,7 @@ proptest! {
     fn random_draws_agree_however_the_bytes_are_cut(seed: u64, chunk in 1usize..700) {
         let mut random = Random::seeded(seed);
         let (a, b) = (KeyMaterial::new(&mut random), KeyMaterial::new(&mut random));
-        let mut both = HandshakePair::new(CryptoMethods::Either, CryptoMethods::Rc4Only, a, b);
+        let mut both = HandshakePair::new(CryptoMethods::PlaintextOrRc4, CryptoMethods::Rc4Only, a, b);
         both.talk(chunk).expect("a handshake");
         let (a, b) = both.agreed();
         prop_assert_eq!(b.initial, initial());
@@ -298,11 +313,11 @@ proptest! {
         cuts in proptest::collection::vec(1usize..200, 1..8),
     ) {
         let mut out = Vec::new();
-        let mut b = Responder::new(skey(), CryptoMethods::Either, draw_b());
+        let mut b = Responder::new(skey(), CryptoMethods::PlaintextOrRc4, draw_b());
         let _ = feed(&bytes, &cuts, |bytes| b.advance(bytes, &mut out));
         prop_assert!(out.is_empty() || out.len() == KEY_LENGTH + draw_b().pad.len());
         prop_assert!(b.finish().is_none());
-        let mut a = Initiator::new(skey(), CryptoMethods::Either, &initial(), draw_a(), &mut out);
+        let mut a = Initiator::new(skey(), CryptoMethods::PlaintextOrRc4, &initial(), draw_a(), &mut out);
         let _ = feed(&bytes, &cuts, |bytes| a.advance(bytes, &mut out));
         prop_assert!(a.finish().is_none());
     }

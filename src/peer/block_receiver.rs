@@ -272,7 +272,7 @@ impl<'a> BlockReceiver<'a> {
         if !is_valid {
             self.record_failed_blocks(piece)?;
         }
-        let verdict = self.context.pieces.settle(piece, is_valid);
+        let verdict = self.context.pieces.piece_hashed(piece, is_valid);
         if !is_valid {
             let has_resumed_blocks = verdict.restored > 0;
             self.context.report(PeerEvent::PieceFailed { piece, senders: verdict.senders, has_resumed_blocks });

@@ -276,7 +276,7 @@ fn exchange_messages(
     // On the roster first: a piece that is verified from here on reaches this peer either as a HAVE or in this bitfield.
     let have = context
         .pieces
-        .join(key)
+        .add_peer(key)
         .filter(|_| !context.active_super_seed().is_some_and(|super_seeding| super_seeding.join(context, key)));
     context.report(PeerEvent::Connected { key, addr, incoming });
     let first_messages = first_messages(context, &peer, have.as_deref(), was_kept);
@@ -349,7 +349,7 @@ impl Drop for LeaveOnDrop<'_> {
     fn drop(&mut self) {
         self.context.roster.remove(self.key);
         self.context.throttle.remove_peer(self.key);
-        self.context.pieces.leave(self.key);
+        self.context.pieces.remove_peer(self.key);
         if let Some(super_seeding) = self.context.active_super_seed() {
             super_seeding.leave(self.context, self.key);
         }

@@ -124,22 +124,22 @@ impl DeferredState {
         }
         let mut bytes = Vec::with_capacity(self.bits.as_ref().map_or(0, Vec::len) + 16 + 9 * self.haves.len());
         if let Some(all) = self.all {
-            message::have_all_or_none(&mut bytes, all);
+            message::write_have_all_or_none(&mut bytes, all);
         }
         if let Some(bits) = &self.bits {
-            message::bitfield(&mut bytes, bits);
+            message::write_bitfield(&mut bytes, bits);
         }
         for &piece in &self.haves {
-            message::have(&mut bytes, piece);
+            message::write_have(&mut bytes, piece);
         }
         for &piece in &self.allowed {
-            message::allowed_fast(&mut bytes, piece);
+            message::write_allowed_fast(&mut bytes, piece);
         }
         if self.interested {
-            message::interested(&mut bytes, true);
+            message::write_interested(&mut bytes, true);
         }
         if self.unchoked {
-            message::choke(&mut bytes, false);
+            message::write_choke(&mut bytes, false);
         }
         Some(bytes)
     }
@@ -164,7 +164,7 @@ mod tests {
         messages.iter().try_for_each(|message| deferred_state.take(message))?;
         let bytes = deferred_state.replay().expect("it is little");
         let (mut rest, mut said) = (&bytes[..], Vec::new());
-        while let Some((message, length)) = message::split(rest).expect("sound frames") {
+        while let Some((message, length)) = message::parse(rest).expect("sound frames") {
             said.push(format!("{message:?}"));
             rest = &rest[length..];
         }

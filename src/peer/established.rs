@@ -52,24 +52,24 @@ impl Peer {
 pub(crate) fn first_messages(context: &TorrentContext, peer: &Peer, have: Option<&[u8]>, was_kept: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     let have = have.filter(|_| !context.is_fetching_metadata); // the number of pieces is unknown
-    let bits = have.and_then(|have| Bitfield::from_wire(have, context.pieces.count()));
+    let bits = have.and_then(|have| Bitfield::from_wire(have, context.pieces.piece_count()));
     let whole = bits.as_ref().is_some_and(Bitfield::is_full);
     match &bits {
         Some(bits) if was_kept && bits.count() <= MAX_HAVES => {
-            bits.iter().for_each(|piece: PieceIndex| message::have(&mut bytes, piece));
+            bits.iter().for_each(|piece: PieceIndex| message::write_have(&mut bytes, piece));
         }
         Some(bits) if was_kept || !peer.extensions.supports_fast || !whole => {
-            message::bitfield(&mut bytes, bits.as_bytes())
+            message::write_bitfield(&mut bytes, bits.as_bytes())
         }
         None if was_kept || !peer.extensions.supports_fast => {}
-        _ => message::have_all_or_none(&mut bytes, whole), // BEP 6 requires one of them with a fast peer
+        _ => message::write_have_all_or_none(&mut bytes, whole), // BEP 6 requires one of them with a fast peer
     }
     if peer.extensions.supports_extensions {
-        message::extended(&mut bytes, HANDSHAKE_ID, &peer.extension_handshake(context));
+        message::write_extended(&mut bytes, HANDSHAKE_ID, &peer.extension_handshake(context));
     }
     match context.dht_port.load(Ordering::Acquire) {
         0 => {}
-        port if peer.extensions.is_dht_node && !was_kept => message::port(&mut bytes, port),
+        port if peer.extensions.is_dht_node && !was_kept => message::write_port(&mut bytes, port),
         _ => {}
     }
     bytes

@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
             self.check_running()?;
             let unread = &bytes[self.unread.clone()];
             self.check_bitfield_length(unread)?;
-            let Some((message, length)) = message::split(unread)? else { break };
+            let Some((message, length)) = message::parse(unread)? else { break };
             let end = self.unread.start + length;
             self.unread.start = end;
             self.count_length(&message, length)?;
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
     fn check_bitfield_length(&self, unread: &[u8]) -> Result<(), DisconnectReason> {
         let Some(&[a, b, c, d, 5]) = unread.first_chunk::<5>() else { return Ok(()) };
         let length = u32::from_be_bytes([a, b, c, d]);
-        let expected = self.context.pieces.count().div_ceil(8) + 1;
+        let expected = self.context.pieces.piece_count().div_ceil(8) + 1;
         let fits =
             if self.context.is_fetching_metadata { length as usize <= MAX_BITFIELD + 1 } else { length == expected };
         if fits { Ok(()) } else { Err(WRONG_BITFIELD_LENGTH) }
@@ -294,7 +294,7 @@ impl<'a> Reader<'a> {
     /// HAVEs it replaces. So a bitfield that takes no piece back is accepted at any time.
     fn handle_bitfield(&mut self, bits: &[u8]) -> Result<(), DisconnectReason> {
         self.count_useless(bits.len() as u32 / 9)?;
-        let bits = Bitfield::from_wire(bits, self.context.pieces.count()).ok_or(WRONG_BITFIELD_LENGTH)?;
+        let bits = Bitfield::from_wire(bits, self.context.pieces.piece_count()).ok_or(WRONG_BITFIELD_LENGTH)?;
         self.peer_has_bits(bits)
     }
 
@@ -313,7 +313,7 @@ impl<'a> Reader<'a> {
     }
 
     fn peer_has(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
-        if piece.0 >= self.context.pieces.count() {
+        if piece.0 >= self.context.pieces.piece_count() {
             return Err(DisconnectReason::ProtocolViolation("a HAVE beyond the last piece"));
         }
         self.has_announced_pieces = true;

@@ -86,7 +86,7 @@ impl<'a> Writer<'a> {
             queue: VecDeque::new(),
             choking: true,
             rejects: 0,
-            schedule: SendSchedule::new(Instant::now(), context.pieces.count()),
+            schedule: SendSchedule::new(Instant::now(), context.pieces.piece_count()),
             served: MetadataQuota::default(),
             batch_size: WriteBatchSize::default(),
             send_gate: SendGate::default(),
@@ -178,7 +178,7 @@ impl<'a> Writer<'a> {
                         self.gather_haves();
                     }
                     if self.head.is_empty() && self.schedule.is_keep_alive_due(now) {
-                        message::keep_alive(&mut self.head);
+                        message::write_keep_alive(&mut self.head);
                     }
                 }
             }
@@ -196,10 +196,10 @@ impl<'a> Writer<'a> {
                     self.context.throttle.uplink.note_download();
                 }
                 for block in batch {
-                    message::request(&mut self.head, block);
+                    message::write_request(&mut self.head, block);
                 }
             }
-            WriterCommand::Cancel(block) => message::cancel(&mut self.head, block),
+            WriterCommand::Cancel(block) => message::write_cancel(&mut self.head, block),
             WriterCommand::Serve(batch) => {
                 self.queue.extend(batch);
                 if self.choking {
@@ -209,7 +209,7 @@ impl<'a> Writer<'a> {
             WriterCommand::Withdraw(block) => self.withdraw(block),
             WriterCommand::Choke(choked) => {
                 self.choking = choked;
-                message::choke(&mut self.head, choked);
+                message::write_choke(&mut self.head, choked);
                 if choked {
                     self.drop_queue();
                 }
@@ -217,28 +217,28 @@ impl<'a> Writer<'a> {
             WriterCommand::Reject(batch) => {
                 self.rejects += batch.len() as u32;
                 for block in batch {
-                    message::reject(&mut self.head, block);
+                    message::write_reject(&mut self.head, block);
                 }
             }
             WriterCommand::AllowedFast(pieces) => {
                 for piece in pieces {
-                    message::allowed_fast(&mut self.head, piece);
+                    message::write_allowed_fast(&mut self.head, piece);
                 }
             }
             WriterCommand::Extended(id, payload) => {
                 // libtorrent disconnects on `upload_only` unless it has been told of a piece that it lacks.
                 self.gather_haves();
-                message::extended(&mut self.head, id, &payload);
+                message::write_extended(&mut self.head, id, &payload);
             }
             WriterCommand::Metadata(piece) => {
                 self.peer.serving.pending_metadata.sub(1);
                 let id = self.peer.extensions.metadata_id.load(Ordering::Acquire);
                 let info = self.context.info.get().map(AsRef::as_ref);
                 if id != 0 {
-                    message::extended(&mut self.head, id, &self.served.answer(info, piece).encode());
+                    message::write_extended(&mut self.head, id, &self.served.answer(info, piece).encode());
                 }
             }
-            WriterCommand::Interested(interested) => message::interested(&mut self.head, interested),
+            WriterCommand::Interested(interested) => message::write_interested(&mut self.head, interested),
             WriterCommand::Haves => {
                 self.schedule.have_waits(Instant::now(), self.context.pieces.peer_is_seed(self.peer.key));
             }
@@ -257,7 +257,7 @@ impl<'a> Writer<'a> {
         self.queue.remove(at);
         self.peer.serving.queued_requests.sub(1);
         if self.peer.extensions.supports_fast {
-            message::reject(&mut self.head, block);
+            message::write_reject(&mut self.head, block);
         }
     }
 
@@ -269,7 +269,7 @@ impl<'a> Writer<'a> {
         self.queue.retain(|block| {
             let stays = peer.requesting.allowed.is_granted(block.piece);
             if peer.extensions.supports_fast && !stays {
-                message::reject(head, *block);
+                message::write_reject(head, *block);
             }
             stays
         });
@@ -280,7 +280,7 @@ impl<'a> Writer<'a> {
     fn gather_haves(&mut self) {
         if self.schedule.take_batch(Instant::now()) {
             for piece in self.peer.take_haves() {
-                message::have(&mut self.head, piece);
+                message::write_have(&mut self.head, piece);
             }
         }
     }

@@ -31,11 +31,11 @@ fn fetch(pieces: &PieceManager, peer: PeerKey) -> (Accepted, Vec<PieceIndex>) {
 fn a_failed_piece_is_noticed_by_whoever_has_hashed_some_of_it() {
     let (pieces, _folder) = one_piece();
     let peer = PeerKey(1);
-    assert_eq!(pieces.join(peer), None);
+    assert_eq!(pieces.add_peer(peer), None);
     assert!(pieces.bitfield(peer, Bitfield::full(1)));
     let (first, whole) = fetch(&pieces, peer);
     assert_eq!(whole, [PieceIndex(0)]);
-    assert_eq!(pieces.settle(PieceIndex(0), false).senders, [peer]);
+    assert_eq!(pieces.piece_hashed(PieceIndex(0), false).senders, [peer]);
     let (second, _) = fetch(&pieces, peer);
     assert!(second.failures > first.failures, "running hashes must be dropped");
     assert_eq!(pieces.wasted(), u64::from(2 * BLOCK_SIZE));
@@ -61,7 +61,7 @@ fn done_is_not_whole() {
     ] {
         let (pieces, _folder) = done(wanted, have);
         assert_eq!([pieces.is_complete(), pieces.is_seed(), pieces.is_partial_seed()], is, "{wanted} {have}");
-        assert_eq!([pieces.left(), pieces.missing(), pieces.wanted()], bytes, "{wanted} {have}");
+        assert_eq!([pieces.left_bytes(), pieces.missing_bytes(), pieces.wanted_bytes()], bytes, "{wanted} {have}");
     }
 }
 
@@ -78,7 +78,7 @@ fn two_that_are_done_need_no_connection() {
     ] {
         let (pieces, _folder) = done(wanted, have);
         let peer = PeerKey(1);
-        pieces.join(peer);
+        pieces.add_peer(peer);
         assert!(pieces.bitfield(peer, if seed { Bitfield::full(1) } else { Bitfield::new(1) }));
         assert_eq!(pieces.is_redundant(peer, upload_only), needless, "{wanted} {have} {upload_only} {seed}");
         assert_eq!(pieces.wants(peer), wanted && !have && seed);
@@ -89,7 +89,7 @@ fn two_that_are_done_need_no_connection() {
 #[test]
 fn a_bitfield_takes_nothing_back() {
     let (pieces, _folder) = one_piece();
-    pieces.join(PeerKey(1));
+    pieces.add_peer(PeerKey(1));
     assert!(pieces.bitfield(PeerKey(1), Bitfield::full(1)));
     assert!(!pieces.bitfield(PeerKey(1), Bitfield::new(1)));
     assert!(pieces.wants(PeerKey(1)));

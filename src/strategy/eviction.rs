@@ -31,13 +31,13 @@ pub struct EvictionCandidate {
     /// The connection.
     pub key: PeerKey,
     /// The remote address.
-    pub host: IpAddr,
+    pub ip: IpAddr,
     /// The state of its handshake.
-    pub handshake: Handshake,
+    pub handshake: HandshakeProgress,
     /// When it was established.
     pub since: Duration,
     /// When it last transferred a block in either direction; initially when it was established.
-    pub moved: Duration,
+    pub last_block: Duration,
     /// How useful it has been so far.
     pub usefulness: Usefulness,
     /// Payload bytes transferred since it was established, both directions.
@@ -133,7 +133,7 @@ fn provider_network(ip: IpAddr) -> Network {
 
 /// The progress of a connection's handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Handshake {
+pub enum HandshakeProgress {
     /// No byte has arrived from the remote side.
     Silent,
     /// Some bytes have arrived.
@@ -169,20 +169,20 @@ const LEVELS: [fn(IpAddr) -> Network; 3] = [Network::block, Network::site, Netwo
 
 /// The connection to evict for a newcomer, if any. A network with more than `fair` connections gives one up at any time, but not
 /// to the same network.
-pub fn evicted(
+pub fn choose_eviction(
     newcomer: IpAddr,
-    occupants: &[EvictionCandidate],
+    candidates: &[EvictionCandidate],
     fair: usize,
     eviction_limiter: &EvictionLimiter,
     now: Duration,
 ) -> Option<Eviction> {
     let is_idle = |o: &EvictionCandidate, patience| match o.handshake {
-        Handshake::Silent => now >= o.moved + SILENT_TIMEOUT,
-        Handshake::Begun => now >= o.moved + HANDSHAKE_TIMEOUT,
-        Handshake::Done => now >= o.moved + patience,
+        HandshakeProgress::Silent => now >= o.last_block + SILENT_TIMEOUT,
+        HandshakeProgress::Begun => now >= o.last_block + HANDSHAKE_TIMEOUT,
+        HandshakeProgress::Done => now >= o.last_block + patience,
     };
-    let silent = occupants.iter().filter(|o| o.handshake == Handshake::Silent && is_idle(o, IDLE_TIMEOUT));
-    let (crowd, exceeds) = fullest(newcomer, occupants, fair);
+    let silent = candidates.iter().filter(|o| o.handshake == HandshakeProgress::Silent && is_idle(o, IDLE_TIMEOUT));
+    let (crowd, exceeds) = fullest(newcomer, candidates, fair);
     let crowded = crowd.iter().filter(|o| exceeds.is_some_and(|exceeds| exceeds || is_idle(o, IDLE_TIMEOUT)));
     if let Some(gone) = longest_idle(silent).or_else(|| longest_idle(crowded)) {
         return Some(Eviction { key: gone.key, limited: None });
@@ -190,14 +190,14 @@ pub fn evicted(
     // Every other network is within its fair share, or its connections are in use. The newcomer must not evict a connection of a
     // network that has fewer.
     let mut blocks: HashMap<Network, usize> = HashMap::new();
-    for occupant in occupants {
-        *blocks.entry(Network::block(occupant.host)).or_default() += 1;
+    for candidate in candidates {
+        *blocks.entry(Network::block(candidate.ip)).or_default() += 1;
     }
     let has = |host| blocks.get(&Network::block(host)).copied().unwrap_or_default();
-    if occupants.iter().filter(|o| Network::host(o.host) == Network::host(newcomer)).count() > fair {
+    if candidates.iter().filter(|o| Network::host(o.ip) == Network::host(newcomer)).count() > fair {
         return None;
     }
-    let equal: Vec<_> = occupants.iter().filter(|o| has(o.host) >= has(newcomer)).collect();
+    let equal: Vec<_> = candidates.iter().filter(|o| has(o.ip) >= has(newcomer)).collect();
     let idle_for_long = equal.iter().copied().filter(|o| is_idle(o, LONG_IDLE_TIMEOUT));
     if let Some(gone) = longest_idle(idle_for_long) {
         return Some(Eviction { key: gone.key, limited: None });
@@ -205,26 +205,26 @@ pub fn evicted(
     let eviction = |gone: &EvictionCandidate, in_use| Eviction {
         key: gone.key,
         limited: Some(LimitedEviction {
-            network: Network::block(gone.host),
+            network: Network::block(gone.ip),
             newcomer: provider_network(newcomer),
             in_use,
         }),
     };
     let over = equal.iter().copied().filter(|o| is_idle(o, idle_timeout(o)));
     if let Some(gone) =
-        over.min_by_key(|o| (o.handshake, o.usefulness.min(Usefulness::Unknown), o.moved, Reverse(o.key)))
+        over.min_by_key(|o| (o.handshake, o.usefulness.min(Usefulness::Unknown), o.last_block, Reverse(o.key)))
     {
         return eviction_limiter.allows(newcomer, now).then(|| eviction(gone, false));
     }
     let slack = |o: &EvictionCandidate| {
-        let is_busy = o.recent >= BUSY && now < o.moved + MAX_BUSY_PAUSE;
-        o.handshake == Handshake::Done
+        let is_busy = o.recent >= BUSY && now < o.last_block + MAX_BUSY_PAUSE;
+        o.handshake == HandshakeProgress::Done
             && o.usefulness == Usefulness::Moved
             && now >= o.since + MIN_AGE_IN_USE
             && !is_busy
     };
-    let more = equal.iter().copied().filter(|o| has(o.host) > has(newcomer));
-    let least = more.filter(|o| slack(o)).min_by_key(|o| (o.recent, o.moved, Reverse(o.key)))?;
+    let more = equal.iter().copied().filter(|o| has(o.ip) > has(newcomer));
+    let least = more.filter(|o| slack(o)).min_by_key(|o| (o.recent, o.last_block, Reverse(o.key)))?;
     eviction_limiter.allows_in_use(newcomer, now).then(|| eviction(least, true))
 }
 
@@ -239,13 +239,13 @@ fn idle_timeout(o: &EvictionCandidate) -> Duration {
 
 /// The connections of the fullest network, narrowed down level by level. The second value is set if that network has at least two
 /// more than the newcomer's, and says whether it exceeds the fair share.
-fn fullest(newcomer: IpAddr, occupants: &[EvictionCandidate], fair: usize) -> (Vec<EvictionCandidate>, Option<bool>) {
-    let mut crowd = occupants.to_vec();
+fn fullest(newcomer: IpAddr, candidates: &[EvictionCandidate], fair: usize) -> (Vec<EvictionCandidate>, Option<bool>) {
+    let mut crowd = candidates.to_vec();
     let mut exceeds = None;
     for level in LEVELS {
         let mut networks: HashMap<Network, Vec<EvictionCandidate>> = HashMap::new();
-        for occupant in &crowd {
-            networks.entry(level(occupant.host)).or_default().push(*occupant);
+        for candidate in &crowd {
+            networks.entry(level(candidate.ip)).or_default().push(*candidate);
         }
         let theirs = networks.get(&level(newcomer)).map_or(0, Vec::len);
         let fullest = networks.into_iter().max_by_key(|(network, crowd)| (crowd.len(), *network));
@@ -259,8 +259,8 @@ fn fullest(newcomer: IpAddr, occupants: &[EvictionCandidate], fair: usize) -> (V
 }
 
 /// The connection that has been idle for longest, among those with the least handshake progress; of several, the newest.
-fn longest_idle<'a>(occupants: impl Iterator<Item = &'a EvictionCandidate>) -> Option<&'a EvictionCandidate> {
-    occupants.min_by_key(|o| (o.handshake, o.moved, Reverse(o.key)))
+fn longest_idle<'a>(candidates: impl Iterator<Item = &'a EvictionCandidate>) -> Option<&'a EvictionCandidate> {
+    candidates.min_by_key(|o| (o.handshake, o.last_block, Reverse(o.key)))
 }
 
 #[cfg(test)]

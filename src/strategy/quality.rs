@@ -215,7 +215,7 @@ impl Turnover {
 
     /// The peer to drop for another one that is known to wait; only to be called when no connection is free. A peer with a
     /// quarter of the average rate, or with [`Turnover::GOOD`], is never chosen. While `seeding`, the upload rate counts.
-    pub fn pick(&mut self, now: Duration, seeding: bool, occupants: &[TurnoverCandidate]) -> Option<PeerKey> {
+    pub fn pick(&mut self, now: Duration, seeding: bool, candidates: &[TurnoverCandidate]) -> Option<PeerKey> {
         while self.drops.front().is_some_and(|at| now.saturating_sub(*at) >= Duration::from_secs(60)) {
             self.drops.pop_front();
         }
@@ -223,9 +223,9 @@ impl Turnover {
             return None;
         }
         let rate = |o: &TurnoverCandidate| if seeding { o.up_rate } else { o.down_rate };
-        let total = occupants.iter().map(rate).fold(0, u64::saturating_add);
-        let fair = (total / occupants.len().max(1) as u64 / 4).clamp(1, Turnover::GOOD);
-        let worst = occupants
+        let total = candidates.iter().map(rate).fold(0, u64::saturating_add);
+        let fair = (total / candidates.len().max(1) as u64 / 4).clamp(1, Turnover::GOOD);
+        let worst = candidates
             .iter()
             .filter(|o| rate(o) < fair && now.saturating_sub(o.since) >= Turnover::GRACE)
             .min_by_key(|o| {

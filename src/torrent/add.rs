@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::client::Client;
 use crate::storage::is_marked;
-use crate::torrent::brought::is_brought;
+use crate::torrent::downloaded_torrents::is_from_download;
 use crate::torrent::{AddOptions, Source, Torrent, TorrentHandle};
 use crate::util::paths::resolved;
 
@@ -72,6 +72,6 @@ impl Client {
     /// [`AddOptions::brought`]. A program that starts every torrent in a folder leaves such files alone, or the author of one
     /// torrent could start others.
     pub fn is_downloaded_file(path: &Path, file: &File, records: Option<&Path>) -> bool {
-        is_marked(file) || records.is_some_and(|folder| is_brought(folder, &resolved(path), file))
+        is_marked(file) || records.is_some_and(|folder| is_from_download(folder, &resolved(path), file))
     }
 }

@@ -17,7 +17,7 @@ use crate::strategy::picker;
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::config::SeedGoal;
 use crate::torrent::events::{Events, FileView, PeerView, PieceState, Snapshot, Stage};
-use crate::torrent::peer_entry::Spare;
+use crate::torrent::peer_entry::KeptConnections;
 use crate::torrent::peer_search::PeerSearch;
 use crate::torrent::{Outcome, PendingCompletion, TorrentError};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
@@ -109,7 +109,7 @@ pub(crate) struct TorrentInner {
     events: Mutex<Option<Events>>,
     end: TorrentEnd,
     /// Connections without threads, while the files of a magnet link are checked.
-    pub spare: Spare,
+    pub kept_connections: KeptConnections,
 }
 
 impl TorrentInner {
@@ -148,7 +148,7 @@ impl TorrentInner {
             added_peers: Mutex::default(),
             events: Mutex::default(),
             end: TorrentEnd::default(),
-            spare: Spare::default(),
+            kept_connections: KeptConnections::default(),
         }
     }
 
@@ -173,7 +173,7 @@ impl TorrentInner {
         if !self.warned_no_descriptors.swap(true, Ordering::Relaxed) {
             log::warn!("no descriptors are left: fewer peers, until there are some");
         }
-        self.spare.give_up();
+        self.kept_connections.close_some();
         let _ = self.messages.try_send(PeerEvent::OutOfDescriptors.into());
         let checking = self.stage.load(Ordering::Acquire) == Stage::Checking as u8;
         let is_main = self.main_thread.get() == Some(&std::thread::current().id());
@@ -342,8 +342,8 @@ impl TorrentHandle {
             let now = shared.now();
             let peers = shared.roster.all();
             if !shared.is_fetching_metadata {
-                let wanted = shared.pieces.wanted();
-                (snapshot.total, snapshot.have) = (wanted, wanted.saturating_sub(shared.pieces.left()));
+                let wanted = shared.pieces.wanted_bytes();
+                (snapshot.total, snapshot.have) = (wanted, wanted.saturating_sub(shared.pieces.left_bytes()));
             }
             snapshot.downloaded = shared.downloaded.get();
             snapshot.uploaded = shared.uploaded.get();
@@ -413,7 +413,7 @@ impl TorrentHandle {
             fast: peer.extensions.supports_fast,
             downloaded: peer.rates.downloaded.get(),
             uploaded: peer.rates.uploaded.get(),
-            has: shared.pieces.share(peer.key),
+            has: shared.pieces.fraction_of_peer(peer.key),
             chokes_us: peer.choking.peer_choking.is_set(),
             interested: peer.choking.peer_interested.is_set(),
             choked: peer.choking.am_choking.is_set(),

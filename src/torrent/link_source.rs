@@ -26,21 +26,21 @@ pub(crate) fn fetch_in_background(magnet: &Magnet, config: &Config, context: &Ar
     if magnet.sources.is_empty() {
         return;
     }
-    let (urls, stage) = (magnet.sources.clone(), Arc::downgrade(context));
+    let (urls, weak_context) = (magnet.sources.clone(), Arc::downgrade(context));
     let http = HttpTracker::tied(&config.bind, config.user_agent.as_deref());
     let fetch = move |url: &str| {
         let bytes = http.fetch_untrusted_file(url, TORRENT_FILE_MAX as u64, DEADLINE);
         bytes.map_err(|error| error.without_secrets_of(url).to_string())
     };
-    let work = move || ask_all(&urls, &stage, fetch);
+    let work = move || ask_all(&urls, &weak_context, fetch);
     if let Err(error) = thread::Builder::new().name("link source".to_owned()).spawn(work) {
         log::warn!("no thread to ask the URLs of the link: {error}");
     }
 }
 
 /// Tries one URL after the other, until one provides the info dictionary or it is no longer needed.
-fn ask_all(urls: &[String], stage: &Weak<TorrentContext>, fetch: impl Fn(&str) -> Result<Vec<u8>, String>) {
-    let waiting = || stage.upgrade().filter(|context| !context.is_stopping());
+fn ask_all(urls: &[String], weak_context: &Weak<TorrentContext>, fetch: impl Fn(&str) -> Result<Vec<u8>, String>) {
+    let waiting = || weak_context.upgrade().filter(|context| !context.is_stopping());
     for url in urls.iter().take(MAX_URLS) {
         let Some(info_hash) = waiting().map(|context| context.info_hash) else { return };
         match fetch(url).and_then(|bytes| info(&bytes, info_hash)) {
@@ -77,7 +77,7 @@ mod tests {
 
     const TORRENT: &[u8] = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
 
-    fn stage(info_hash: InfoHash) -> (Arc<TorrentContext>, Receiver<TorrentMessage>) {
+    fn fetch_context(info_hash: InfoHash) -> (Arc<TorrentContext>, Receiver<TorrentMessage>) {
         let storage = Storage::new("out".into(), Layout::new(1, Vec::new()).expect("a layout"), 1);
         let (messages, heard) = bounded(4);
         let terms = ContextSettings {
@@ -103,7 +103,7 @@ mod tests {
         let info_hash = Metainfo::parse(TORRENT).expect("a torrent").info_hash;
         let urls = ["a", "b", "c"].map(str::to_owned);
         let asked = Cell::new(0);
-        let (context, heard) = stage(info_hash);
+        let (context, heard) = fetch_context(info_hash);
         ask_all(&urls, &Arc::downgrade(&context), |url| {
             asked.set(asked.get() + 1);
             if url == "a" { Err("not there".to_owned()) } else { Ok(TORRENT.to_vec()) }
@@ -124,13 +124,13 @@ mod tests {
     /// A server may be silent for long.
     #[test]
     fn nothing_of_the_session_is_kept_while_a_server_is_silent() {
-        let (context, _heard) = stage(InfoHash([7; 20]));
-        let (stage, context) = (Arc::downgrade(&context), Cell::new(Some(context)));
+        let (context, _heard) = fetch_context(InfoHash([7; 20]));
+        let (weak_context, context) = (Arc::downgrade(&context), Cell::new(Some(context)));
         let asked = Cell::new(0);
-        ask_all(&["a".to_owned(), "b".to_owned()], &stage, |_| {
+        ask_all(&["a".to_owned(), "b".to_owned()], &weak_context, |_| {
             asked.set(asked.get() + 1);
             drop(context.take());
-            assert!(stage.upgrade().is_none(), "the session is over");
+            assert!(weak_context.upgrade().is_none(), "the session is over");
             Err("silent".to_owned())
         });
         assert_eq!(asked.get(), 1);

@@ -107,7 +107,7 @@ impl MetadataPhase<'_, '_> {
             PeerEvent::Disconnected { key, addr, why } => {
                 self.fetch.gone(key);
                 self.banned.remove(&key);
-                self.peer_manager.gone(self.context, key, addr, &why);
+                self.peer_manager.connection_ended(self.context, key, addr, &why);
             }
             _ => {}
         }

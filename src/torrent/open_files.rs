@@ -1,8 +1,8 @@
 //! Opens a torrent's files before any peer is contacted: examines them, hashes what the resume data does not cover, decides
 //! which of them are ours, and only then creates anything.
 
-mod again;
-mod whose;
+mod ownership;
+mod recheck;
 
 use std::fs;
 use std::path::Path;
@@ -18,8 +18,8 @@ use crate::torrent::events::EventSender;
 use crate::torrent::handle::TorrentInner;
 use crate::torrent::original_names;
 use crate::torrent::resume_store::ResumeStore;
-use crate::torrent::wanted_files::{WantedFiles, place};
-use crate::torrent::{Config, Event, Stage, TorrentError, brought, send_event};
+use crate::torrent::wanted_files::{FileCounts, WantedFiles, place};
+use crate::torrent::{Config, Event, Stage, TorrentError, downloaded_torrents, send_event};
 use crate::types::{Bitfield, PieceIndex};
 use crate::util::os_error::reason;
 
@@ -47,10 +47,11 @@ pub(crate) fn open(
     registration: Option<&mut Registration>,
     events: &EventSender,
 ) -> Result<OpenedFiles, TorrentError> {
-    let WantedFiles { layout, wanted, plan, files: (files, of), bytes } = WantedFiles::new(torrent, config)?;
+    let WantedFiles { layout, wanted, plan, files: FileCounts { wanted: files, all: of }, bytes } =
+        WantedFiles::new(torrent, config)?;
     let registration = registration.map(|registration| {
-        registration.claim_files(&config.out_dir, config.max_open_files, &layout);
-        registration.count(inner.spare.keep(registration.capacity()));
+        registration.register_files(&config.out_dir, config.max_open_files, &layout);
+        registration.count(inner.kept_connections.close_all_but(registration.capacity()));
         &*registration
     });
     if files < of {
@@ -286,7 +287,7 @@ impl FileOpener<'_> {
         }
         if let Some(resume_store) = resume_store {
             self.check_recalled(resume_store, steps, have);
-            resume_store.own(self.disk.writable_files(), &self.disk, have);
+            resume_store.set_owned_files(self.disk.writable_files(), &self.disk, have);
         }
         if self.wanted.is_within(have) && !self.is_stopped() {
             // Only files without content had to be created, or the part file contained all that was missing.
@@ -300,7 +301,7 @@ impl FileOpener<'_> {
             }
             if let Some(resume_store) = resume_store {
                 let partial = resume_store.recalled().to_vec();
-                resume_store.disown(&self.disk, (have.clone(), partial), Duration::ZERO);
+                resume_store.clear_owned_files(&self.disk, (have.clone(), partial), Duration::ZERO);
             }
             self.disk.finish(have);
         }
@@ -335,7 +336,8 @@ impl FileOpener<'_> {
         let Some(folder) = &self.config.brought else { return };
         let unmarked = self.disk.unmarked(steps);
         if !unmarked.is_empty()
-            && let Err(error) = brought::note(folder, self.torrent.info_hash, &self.config.out_dir, unmarked)
+            && let Err(error) =
+                downloaded_torrents::note(folder, self.torrent.info_hash, &self.config.out_dir, unmarked)
         {
             log::warn!("a watched folder may take files of this download for torrents to begin: {}", reason(&error));
         }

@@ -31,7 +31,7 @@ pub struct PeerEntry {
     /// The peer's state, set from then on.
     pub peer: Option<Arc<Peer>>,
     /// The connection to the same peer because of which this one ends.
-    pub twin: Option<PeerKey>,
+    pub duplicate: Option<PeerKey>,
     /// Time, bytes received and bytes sent at the last two rounds; the older first.
     pub rate_samples: [(Duration, u64, u64); 2],
     /// What had been delivered to the peer at the last round.
@@ -83,26 +83,26 @@ pub const REASON: &str = "the files need the descriptors";
 
 /// The kept connections while the files are examined; each holds a file descriptor that a file may need.
 #[derive(Default)]
-pub struct Spare(pub(super) Mutex<Lent>);
+pub struct KeptConnections(pub(super) Mutex<KeptState>);
 
-/// See [`Spare`].
+/// See [`KeptConnections`].
 #[derive(Default)]
-pub struct Lent {
+pub struct KeptState {
     /// The connections that are still open.
     pub connections: HashMap<PeerKey, PeerEntry>,
     /// The addresses of the connections that were closed meanwhile.
     pub ended: Vec<SocketAddr>,
 }
 
-impl Spare {
+impl KeptConnections {
     /// Closes some of the connections because there is no descriptor for a file.
-    pub fn give_up(&self) {
+    pub fn close_some(&self) {
         let connections = self.0.lock().connections.len();
-        self.keep(connections - connections.div_ceil(4));
+        self.close_all_but(connections - connections.div_ceil(4));
     }
 
     /// Closes connections until `most` are left, the newest first. Returns how many are left.
-    pub fn keep(&self, most: usize) -> usize {
+    pub fn close_all_but(&self, most: usize) -> usize {
         let mut lent = self.0.lock();
         let mut order: Vec<PeerKey> = lent.connections.keys().copied().collect();
         order.sort_unstable();

@@ -67,7 +67,7 @@ pub struct PeerManager<'a> {
     /// Whether everything wanted is complete, so that no more peers are needed.
     pub is_complete: bool,
     /// Peers from trackers, kept as long as the torrent may turn out to be private.
-    named: Vec<SocketAddr>,
+    tracker_peers: Vec<SocketAddr>,
     /// The progress when it last changed: payload bytes and metadata pieces received, the time, and whether it was the metadata
     /// phase.
     last_progress: (u64, usize),
@@ -126,7 +126,7 @@ impl<'a> PeerManager<'a> {
             registration,
             private,
             is_complete: false,
-            named: Vec::new(),
+            tracker_peers: Vec::new(),
             last_progress: (0, 0),
             last_progress_at: inner.started.elapsed(),
             was_fetching_metadata: false,
@@ -145,7 +145,7 @@ impl<'a> PeerManager<'a> {
 
     /// Applies the metadata: if the torrent is private, only its trackers provide peers from now on.
     pub fn apply_metadata(&mut self, private: bool, now: Duration) {
-        let named = std::mem::take(&mut self.named);
+        let named = std::mem::take(&mut self.tracker_peers);
         if private {
             self.private = true;
             self.drop_kept_connections(); // their addresses may have come from any source
@@ -166,10 +166,10 @@ impl<'a> PeerManager<'a> {
     }
 
     /// Adds peers from a tracker. Returns how many are new.
-    fn named(&mut self, peers: &[SocketAddr]) -> usize {
+    fn add_tracker_peers(&mut self, peers: &[SocketAddr]) -> usize {
         if self.inner.name_and_size.get().is_none() {
-            let new: Vec<_> = peers.iter().filter(|peer| !self.named.contains(peer)).copied().collect();
-            self.named.extend(new.into_iter().take(MAX_TRACKER_PEERS - self.named.len()));
+            let new: Vec<_> = peers.iter().filter(|peer| !self.tracker_peers.contains(peer)).copied().collect();
+            self.tracker_peers.extend(new.into_iter().take(MAX_TRACKER_PEERS - self.tracker_peers.len()));
         }
         self.peer_list.add(peers, PeerSource::Tracker)
     }
@@ -259,12 +259,12 @@ impl<'a> PeerManager<'a> {
                 return None;
             }
             LoopEvent::Incoming(connection) => {
-                self.incoming(context, connection);
+                self.accept(context, connection);
                 return None;
             }
             LoopEvent::Message(TorrentMessage::Peer(event)) => event,
             LoopEvent::Message(TorrentMessage::Tracker(TrackerEvent::Announced { url, result })) => {
-                self.announced(context.now(), &url, *result);
+                self.handle_announce_result(context.now(), &url, *result);
                 return None;
             }
             LoopEvent::Message(TorrentMessage::Tracker(TrackerEvent::SecondFamilyPeers { peers })) => {
@@ -330,19 +330,19 @@ impl<'a> PeerManager<'a> {
         self.registration.close();
         self.connections.values().for_each(|entry| entry.connection.close());
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT;
-        self.finish_announces(context, messages);
-        let final_announces = self.announcer.final_announces(context, deadline);
+        self.drain_announces(context, messages);
+        let announce_stopped = self.announcer.announce_stopped(context, deadline);
         self.report_disconnected(self.connections.values(), "btsync ends the connection");
         final_announce::close_connections(self.connections.into_values().map(|entry| entry.connection).collect());
         meanwhile();
         self.discovery.stop(&self.registration);
         drop(self.registration);
-        final_announces.wait();
+        announce_stopped.wait();
     }
 
     /// Only a tracker that has answered `started` is sent `stopped`, so a tracker with a pending request gets a moment to
     /// answer. A tracker that is owed a `completed` gets it first.
-    fn finish_announces(&mut self, context: &Arc<TorrentContext>, messages: &Receiver<TorrentMessage>) {
+    fn drain_announces(&mut self, context: &Arc<TorrentContext>, messages: &Receiver<TorrentMessage>) {
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT / 3;
         while Instant::now() < deadline {
             if self.announcer.has_unsent_completed() {
@@ -353,10 +353,10 @@ impl<'a> PeerManager<'a> {
             }
             match messages.recv_deadline(deadline) {
                 Ok(TorrentMessage::Tracker(TrackerEvent::Announced { url, result })) => {
-                    self.announced(context.now(), &url, *result);
+                    self.handle_announce_result(context.now(), &url, *result);
                 }
                 Ok(TorrentMessage::Peer(PeerEvent::Disconnected { key, addr, why })) => {
-                    self.gone(context, key, addr, &why);
+                    self.connection_ended(context, key, addr, &why);
                 }
                 Ok(_) => {}
                 Err(_) => return,

@@ -124,7 +124,7 @@ impl<'a> TorrentRun<'a> {
         }
         if met && !config.seed.any() && kept_peers.is_none() && !stopped {
             if let Some(resume_store) = resume_store {
-                let is_late = crate::torrent::resume_store::lateness(&inner.stop);
+                let is_late = crate::torrent::resume_store::skip_after_stop(&inner.stop);
                 resume_store.finish(&storage, (have, Vec::new()), is_late);
             }
             send_event(&self.events, Event::Completed);
@@ -145,8 +145,9 @@ impl<'a> TorrentRun<'a> {
         let context = self.context(torrent.info_hash, config.pex && !torrent.private, false, pieces);
         let _ = context.info.set(torrent.info.clone());
         if config.super_seed && context.pieces.is_seed() {
-            let _ =
-                context.super_seeding.set(SuperSeeding::new(context.pieces.count(), storage.layout().piece_length()));
+            let _ = context
+                .super_seeding
+                .set(SuperSeeding::new(context.pieces.piece_count(), storage.layout().piece_length()));
         }
         let mut peer_manager = match kept_peers {
             Some(kept_peers) => kept_peers.peer_manager,
@@ -155,7 +156,8 @@ impl<'a> TorrentRun<'a> {
         self.publish(&context, &peer_manager);
         peer_manager.continue_kept(&context);
         peer_manager.refuse_incoming(false);
-        let outcome = Transfer::new(&context, peer_manager, context.pieces.wanted(), resume_store).run(&self.messages);
+        let outcome =
+            Transfer::new(&context, peer_manager, context.pieces.wanted_bytes(), resume_store).run(&self.messages);
         storage.close();
         storage.unlock();
         Ok(outcome?)
@@ -190,7 +192,7 @@ impl<'a> TorrentRun<'a> {
         tiers: &[Vec<String>],
         private: bool,
     ) -> Result<PeerManager<'a>, TorrentError> {
-        let mut registration = self.registration.take().expect("contacts are made once");
+        let mut registration = self.registration.take().expect("the peer manager is made once");
         let inner = self.inner;
         let is_short = |listens: &Result<u16, ClientError>| listens.as_ref().is_err_and(ClientError::is_shortage);
         let wait = || {

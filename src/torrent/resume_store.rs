@@ -40,7 +40,7 @@ pub struct ResumeStore {
     /// The files that btsync created and that are not complete: their indices and identities.
     ours: Vec<(u32, u64)>,
     /// The files' metadata at the start.
-    seen: Vec<Option<Stamp>>,
+    stamps_at_start: Vec<Option<Stamp>>,
     /// The same, but `None` where it proves nothing.
     baseline: Vec<Option<Stamp>>,
     /// Files that another program changed during the check.
@@ -85,14 +85,14 @@ impl ResumeStore {
             .inspect_err(|error| log::debug!("{}: not used: {error}", path.display()));
         let record = record.ok().filter(|record| record.info_hash == info_hash);
         let ours = Vec::new();
-        let seen = baseline.clone();
+        let stamps_at_start = baseline.clone();
         Some(ResumeStore {
             path,
             boot,
             info_hash,
             record,
             ours,
-            seen,
+            stamps_at_start,
             baseline,
             changed,
             recalled: Vec::new(),
@@ -107,8 +107,8 @@ impl ResumeStore {
     }
 
     /// Whether an earlier run wrote to this file and did not complete it, and nothing has touched it since.
-    pub fn left(&self, disk: &Storage, file: usize, seen: &FileSnapshot) -> bool {
-        let now = self.seen.get(file).copied().flatten();
+    pub fn is_untouched(&self, disk: &Storage, file: usize, seen: &FileSnapshot) -> bool {
+        let now = self.stamps_at_start.get(file).copied().flatten();
         self.record.as_ref().is_some_and(|record| record.is_untouched(disk.layout(), file, seen, now))
     }
 
@@ -119,7 +119,7 @@ impl ResumeStore {
     }
 
     /// Whether an earlier run wrote to this very file and did not complete it, whatever happened to it since.
-    pub fn started(&self, file: usize, seen: &FileSnapshot) -> bool {
+    pub fn was_started(&self, file: usize, seen: &FileSnapshot) -> bool {
         self.record.as_ref().is_some_and(|record| record.was_started(file, seen))
     }
 
@@ -139,11 +139,11 @@ impl ResumeStore {
         let Some(record) = self.record.as_ref().filter(|record| record.have.has(piece)) else { return false };
         let number = u32::try_from(file).unwrap_or(u32::MAX);
         let baseline = record.stamp(number);
-        baseline.is_some() && baseline == self.seen.get(file).copied().flatten()
+        baseline.is_some() && baseline == self.stamps_at_start.get(file).copied().flatten()
     }
 
     /// Records which files are ours, by index and identity. Writes the record at once, in case this process is killed.
-    pub fn own(&mut self, ours: Vec<(u32, u64)>, disk: &Storage, have: &Bitfield) {
+    pub fn set_owned_files(&mut self, ours: Vec<(u32, u64)>, disk: &Storage, have: &Bitfield) {
         self.ours = ours;
         if self.baseline.len() <= MANY_FILES {
             let partial = self.recalled.clone();
@@ -167,7 +167,7 @@ impl ResumeStore {
 
     /// Everything wanted is complete: no file is ours to write to any more, which is recorded at once. The record is due again
     /// once the last writes can be told from later ones.
-    pub fn disown(&mut self, disk: &Storage, progress: (Bitfield, Vec<PartialPiece>), now: Duration) {
+    pub fn clear_owned_files(&mut self, disk: &Storage, progress: (Bitfield, Vec<PartialPiece>), now: Duration) {
         self.ours.clear();
         if self.baseline.len() <= MANY_FILES {
             self.save(disk, progress, now);
@@ -317,7 +317,7 @@ impl ResumeStore {
 
 /// Decides which files the last record leaves out; to be called when writing it starts. After a stop, files that have not been
 /// examined within [`LAST_LOOK`] of this call are left out. The first [`MANY_FILES`] files are always examined.
-pub(crate) fn lateness(stop: &AtomicBool) -> impl FnMut(usize) -> bool {
+pub(crate) fn skip_after_stop(stop: &AtomicBool) -> impl FnMut(usize) -> bool {
     let started = Instant::now();
     move |file| file >= MANY_FILES && stop.load(Ordering::Relaxed) && started.elapsed() > LAST_LOOK
 }

@@ -19,7 +19,7 @@ use crate::storage::{StorageError, StorageErrorKind};
 use crate::strategy::choker::{Choker, ROUND as CHOKE_ROUND};
 use crate::strategy::quality::Turnover;
 use crate::torrent::peer_manager::{LoopEvent, PeerManager};
-use crate::torrent::resume_store::{MANY_FILES, ResumeStore, lateness};
+use crate::torrent::resume_store::{MANY_FILES, ResumeStore, skip_after_stop};
 use crate::torrent::{Event, Outcome, Stage, send_event};
 
 /// Upper bound on sleep, in case a deadline is missed.
@@ -179,7 +179,9 @@ impl<'a> Transfer<'a> {
     /// Handles an event of the download.
     fn handle_event(&mut self, event: PeerEvent) {
         match event {
-            PeerEvent::Disconnected { key, addr, why } => self.peer_manager.gone(self.context, key, addr, &why),
+            PeerEvent::Disconnected { key, addr, why } => {
+                self.peer_manager.connection_ended(self.context, key, addr, &why)
+            }
             PeerEvent::InterestChanged { key } => self.interest_changed(key),
             PeerEvent::PieceFailed { piece, senders, has_resumed_blocks } => {
                 self.piece_failed(piece, &senders, has_resumed_blocks)
@@ -264,7 +266,7 @@ impl<'a> Transfer<'a> {
         let (have, partial) = self.context.pieces.to_resume();
         // Before the marker is removed: no record that outlives it may claim complete files as ours.
         if let Some(resume_store) = &mut self.resume_store {
-            resume_store.disown(storage, (have.clone(), partial), self.context.now());
+            resume_store.clear_owned_files(storage, (have.clone(), partial), self.context.now());
         }
         storage.finish(&have);
         for what in storage.describe_longer_files_now() {
@@ -282,7 +284,7 @@ impl<'a> Transfer<'a> {
         let inner = self.peer_manager.inner;
         inner.set_stage(Stage::Stopping);
         send_event(&self.peer_manager.events, Event::Stopping);
-        let (context, resume_store, is_late) = (self.context, self.resume_store, lateness(&inner.stop));
+        let (context, resume_store, is_late) = (self.context, self.resume_store, skip_after_stop(&inner.stop));
         self.peer_manager.shut_down(context, messages, || {
             if !context.pieces.is_complete() {
                 context.pieces.storage().record_complete_files(&context.pieces.to_resume().0);

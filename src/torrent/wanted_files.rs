@@ -18,10 +18,19 @@ pub struct WantedFiles {
     pub wanted: Vec<bool>,
     /// The picker's plan.
     pub plan: Plan,
-    /// The number of wanted files, and of all files; without padding.
-    pub files: (usize, usize),
+    /// How many files are wanted.
+    pub files: FileCounts,
     /// Bytes of all wanted pieces.
     pub bytes: u64,
+}
+
+/// Numbers of files, without padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileCounts {
+    /// The wanted files.
+    pub wanted: usize,
+    /// All files of the torrent.
+    pub all: usize,
 }
 
 impl WantedFiles {
@@ -48,7 +57,7 @@ impl WantedFiles {
         let wanted = config.files.choose(&torrent.files, torrent.multi_file)?;
         let shown = |(file, wanted): (&crate::metainfo::FileEntry, &bool)| (!file.pad).then_some(*wanted);
         let shown: Vec<bool> = torrent.files.iter().zip(&wanted).filter_map(shown).collect();
-        let files = (shown.iter().filter(|wanted| **wanted).count(), shown.len());
+        let files = FileCounts { wanted: shown.iter().filter(|wanted| **wanted).count(), all: shown.len() };
         let plan = plan(&layout, &wanted, config);
         let bytes = plan.wanted.iter().map(|piece| u64::from(layout.piece_size(piece))).sum();
         Ok(WantedFiles { layout, wanted, plan, files, bytes })

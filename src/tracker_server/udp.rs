@@ -121,7 +121,7 @@ fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, 
     };
     let mut peers = Vec::new();
     for (addr, _) in found {
-        compact::write(&mut peers, addr);
+        compact::write_addr(&mut peers, addr);
     }
     let answer = UdpResponse::Announced {
         interval: u32::try_from(shared.config.interval.as_secs()).unwrap_or(u32::MAX),

@@ -9,7 +9,7 @@ pub const V4_LENGTH: usize = 6;
 pub const V6_LENGTH: usize = 18;
 
 /// Parses an address in network order, 4 or 16 bytes. An IPv4-mapped IPv6 address becomes IPv4.
-pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
+pub fn parse_ip(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Some(Ipv4Addr::from(v4).into());
     }
@@ -17,24 +17,24 @@ pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// Parses a list of compact IPv4 addresses; an incomplete entry at the end is ignored.
-pub fn four(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
+pub fn parse_v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     entries(bytes, V4_LENGTH)
 }
 
 /// Parses a list of compact IPv6 addresses; an incomplete entry at the end is ignored.
-pub fn six(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
+pub fn parse_v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     entries(bytes, V6_LENGTH)
 }
 
 fn entries(bytes: &[u8], width: usize) -> impl Iterator<Item = SocketAddr> + '_ {
     bytes.chunks_exact(width).filter_map(move |entry| {
         let (address, port) = entry.split_at_checked(width - 2)?;
-        Some(SocketAddr::new(ip(address)?, u16::from_be_bytes(port.try_into().ok()?)))
+        Some(SocketAddr::new(parse_ip(address)?, u16::from_be_bytes(port.try_into().ok()?)))
     })
 }
 
 /// Appends one address in the form of its family.
-pub fn write(out: &mut Vec<u8>, addr: SocketAddr) {
+pub fn write_addr(out: &mut Vec<u8>, addr: SocketAddr) {
     match addr.ip() {
         IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
         IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
@@ -61,14 +61,14 @@ mod tests {
             let addrs = list.map(|a| a.parse::<SocketAddr>().unwrap());
             let mut bytes = Vec::new();
             for addr in addrs {
-                write(&mut bytes, addr);
+                write_addr(&mut bytes, addr);
             }
             bytes.push(7);
-            let read: Vec<_> = if addrs[0].is_ipv4() { four(&bytes).collect() } else { six(&bytes).collect() };
+            let read: Vec<_> = if addrs[0].is_ipv4() { parse_v4(&bytes).collect() } else { parse_v6(&bytes).collect() };
             assert_eq!(read, addrs);
         }
-        assert_eq!(ip(&[1, 2, 3]), None);
-        assert_eq!(ip(&"::ffff:1.2.3.4".parse::<Ipv6Addr>().unwrap().octets()), "1.2.3.4".parse().ok());
+        assert_eq!(parse_ip(&[1, 2, 3]), None);
+        assert_eq!(parse_ip(&"::ffff:1.2.3.4".parse::<Ipv6Addr>().unwrap().octets()), "1.2.3.4".parse().ok());
     }
 
     #[test]

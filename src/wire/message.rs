@@ -81,7 +81,7 @@ pub enum WireError {
 /// # Errors
 /// [`WireError`] as soon as the length prefix and the id cannot belong to a valid message, before the body arrives. Nothing has
 /// been allocated for it by then.
-pub fn split(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, WireError> {
+pub fn parse(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, WireError> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_be_bytes(*prefix);
     if length == 0 {
@@ -122,7 +122,7 @@ pub fn split(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, WireError> {
 }
 
 /// Appends `port`, which announces the UDP port of our DHT node (BEP 5).
-pub fn port(out: &mut Vec<u8>, port: u16) {
+pub fn write_port(out: &mut Vec<u8>, port: u16) {
     out.extend_from_slice(&[0, 0, 0, 3, 9]);
     out.extend_from_slice(&port.to_be_bytes());
 }
@@ -160,68 +160,68 @@ fn block(body: &[u8]) -> BlockRequest {
 }
 
 /// Appends a message that consists of its id only.
-fn bare(out: &mut Vec<u8>, id: u8) {
+fn write_bare(out: &mut Vec<u8>, id: u8) {
     out.extend_from_slice(&[0, 0, 0, 1, id]);
 }
 
 /// Appends a keep-alive.
-pub fn keep_alive(out: &mut Vec<u8>) {
+pub fn write_keep_alive(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; 4]);
 }
 
 /// Appends `choke` or `unchoke`.
-pub fn choke(out: &mut Vec<u8>, choked: bool) {
-    bare(out, u8::from(!choked));
+pub fn write_choke(out: &mut Vec<u8>, choked: bool) {
+    write_bare(out, u8::from(!choked));
 }
 
 /// Appends `interested` or `not interested`.
-pub fn interested(out: &mut Vec<u8>, interested: bool) {
-    bare(out, if interested { 2 } else { 3 });
+pub fn write_interested(out: &mut Vec<u8>, interested: bool) {
+    write_bare(out, if interested { 2 } else { 3 });
 }
 
 /// Appends `have`.
-pub fn have(out: &mut Vec<u8>, piece: PieceIndex) {
-    indexed(out, 4, piece);
+pub fn write_have(out: &mut Vec<u8>, piece: PieceIndex) {
+    write_indexed(out, 4, piece);
 }
 
 /// Appends `allowed fast` (BEP 6).
-pub fn allowed_fast(out: &mut Vec<u8>, piece: PieceIndex) {
-    indexed(out, 17, piece);
+pub fn write_allowed_fast(out: &mut Vec<u8>, piece: PieceIndex) {
+    write_indexed(out, 17, piece);
 }
 
-fn indexed(out: &mut Vec<u8>, id: u8, piece: PieceIndex) {
+fn write_indexed(out: &mut Vec<u8>, id: u8, piece: PieceIndex) {
     out.extend_from_slice(&[0, 0, 0, 5, id]);
     out.extend_from_slice(&piece.0.to_be_bytes());
 }
 
 /// Appends `have all` or `have none` (BEP 6).
-pub fn have_all_or_none(out: &mut Vec<u8>, all: bool) {
-    bare(out, if all { 14 } else { 15 });
+pub fn write_have_all_or_none(out: &mut Vec<u8>, all: bool) {
+    write_bare(out, if all { 14 } else { 15 });
 }
 
 /// Appends a bitfield.
-pub fn bitfield(out: &mut Vec<u8>, bits: &[u8]) {
+pub fn write_bitfield(out: &mut Vec<u8>, bits: &[u8]) {
     out.extend_from_slice(&(bits.len() as u32 + 1).to_be_bytes());
     out.push(5);
     out.extend_from_slice(bits);
 }
 
 /// Appends `request`.
-pub fn request(out: &mut Vec<u8>, block: BlockRequest) {
-    ranged(out, 6, block);
+pub fn write_request(out: &mut Vec<u8>, block: BlockRequest) {
+    write_ranged(out, 6, block);
 }
 
 /// Appends `cancel`.
-pub fn cancel(out: &mut Vec<u8>, block: BlockRequest) {
-    ranged(out, 8, block);
+pub fn write_cancel(out: &mut Vec<u8>, block: BlockRequest) {
+    write_ranged(out, 8, block);
 }
 
 /// Appends `reject` (BEP 6).
-pub fn reject(out: &mut Vec<u8>, block: BlockRequest) {
-    ranged(out, 16, block);
+pub fn write_reject(out: &mut Vec<u8>, block: BlockRequest) {
+    write_ranged(out, 16, block);
 }
 
-fn ranged(out: &mut Vec<u8>, id: u8, block: BlockRequest) {
+fn write_ranged(out: &mut Vec<u8>, id: u8, block: BlockRequest) {
     out.extend_from_slice(&[0, 0, 0, 13, id]);
     for number in [block.piece.0, block.begin, block.length] {
         out.extend_from_slice(&number.to_be_bytes());
@@ -239,7 +239,7 @@ pub fn piece_header(block: BlockRequest) -> [u8; PIECE_HEADER_LENGTH] {
 }
 
 /// Appends a message of the extension protocol (BEP 10).
-pub fn extended(out: &mut Vec<u8>, id: u8, payload: &[u8]) {
+pub fn write_extended(out: &mut Vec<u8>, id: u8, payload: &[u8]) {
     out.extend_from_slice(&(payload.len() as u32 + 2).to_be_bytes());
     out.extend_from_slice(&[20, id]);
     out.extend_from_slice(payload);
@@ -257,26 +257,26 @@ mod tests {
     #[test]
     fn every_message_comes_back() {
         let mut bytes = Vec::new();
-        keep_alive(&mut bytes);
-        choke(&mut bytes, true);
-        choke(&mut bytes, false);
-        interested(&mut bytes, true);
-        interested(&mut bytes, false);
-        have(&mut bytes, PieceIndex(77));
-        bitfield(&mut bytes, &[0xf0, 1]);
-        request(&mut bytes, asked(1, 2, 3));
+        write_keep_alive(&mut bytes);
+        write_choke(&mut bytes, true);
+        write_choke(&mut bytes, false);
+        write_interested(&mut bytes, true);
+        write_interested(&mut bytes, false);
+        write_have(&mut bytes, PieceIndex(77));
+        write_bitfield(&mut bytes, &[0xf0, 1]);
+        write_request(&mut bytes, asked(1, 2, 3));
         bytes.extend_from_slice(&piece_header(asked(4, 5, 3)));
         bytes.extend_from_slice(b"abc");
-        cancel(&mut bytes, asked(6, 7, 8));
-        have_all_or_none(&mut bytes, true);
-        have_all_or_none(&mut bytes, false);
-        reject(&mut bytes, asked(9, 10, 11));
-        allowed_fast(&mut bytes, PieceIndex(12));
+        write_cancel(&mut bytes, asked(6, 7, 8));
+        write_have_all_or_none(&mut bytes, true);
+        write_have_all_or_none(&mut bytes, false);
+        write_reject(&mut bytes, asked(9, 10, 11));
+        write_allowed_fast(&mut bytes, PieceIndex(12));
         bytes.extend_from_slice(&[0, 0, 0, 5, 13, 0, 0, 1, 0]);
-        extended(&mut bytes, 9, b"de");
+        write_extended(&mut bytes, 9, b"de");
         let mut seen = Vec::new();
         let mut at = 0;
-        while let Some((message, n)) = split(&bytes[at..]).unwrap() {
+        while let Some((message, n)) = parse(&bytes[at..]).unwrap() {
             seen.push(format!("{message:?}"));
             at += n;
         }
@@ -319,14 +319,14 @@ mod tests {
             (&[0, 0, 0, 13, 17], WireError::WrongLength { id: 17, length: 13 }),
             (&[0, 0, 0, 1, 20], WireError::WrongLength { id: 20, length: 1 }),
         ] {
-            assert_eq!(split(bytes), Err(error));
+            assert_eq!(parse(bytes), Err(error));
         }
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic_and_never_overrun(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(Some((_, n))) = split(&bytes) {
+            if let Ok(Some((_, n))) = parse(&bytes) {
                 prop_assert!(n <= bytes.len() && n >= 4);
                 prop_assert_eq!(frame_length(&bytes), n);
             }
@@ -337,7 +337,7 @@ mod tests {
             let mut bytes = piece_header(asked(1, 0, data.len() as u32)).to_vec();
             bytes.extend_from_slice(&data);
             let cut = cut.min(bytes.len());
-            let part = split(&bytes[..cut]).unwrap();
+            let part = parse(&bytes[..cut]).unwrap();
             prop_assert_eq!(part.is_some(), cut == bytes.len());
         }
     }

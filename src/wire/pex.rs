@@ -65,10 +65,10 @@ impl PexMessage {
         }
         let dict = small_dictionary(payload, MAX_VALUES).ok().flatten().ok_or(PexError)?;
         let of = |key| bytes(&dict, key).unwrap_or_default();
-        let four = compact::four(of("added")).zip(flags(&dict, "added.f"));
-        let six = compact::six(of("added6")).zip(flags(&dict, "added6.f"));
+        let four = compact::parse_v4(of("added")).zip(flags(&dict, "added.f"));
+        let six = compact::parse_v6(of("added6")).zip(flags(&dict, "added6.f"));
         let usable = |(addr, _): &(SocketAddr, PexFlags)| compact::is_usable(*addr);
-        let gone = compact::four(of("dropped")).chain(compact::six(of("dropped6")));
+        let gone = compact::parse_v4(of("dropped")).chain(compact::parse_v6(of("dropped6")));
         Ok(PexMessage {
             added: four.chain(six).filter(usable).take(MAX_PEERS).collect(),
             dropped: gone.filter(|&addr| compact::is_usable(addr)).take(MAX_PEERS).collect(),
@@ -87,7 +87,7 @@ impl PexMessage {
         let flags = |four| added(four).map(|(_, flags)| flags.0).collect::<Vec<u8>>();
         let list = |addrs: &mut dyn Iterator<Item = SocketAddr>| {
             let mut out = Vec::new();
-            addrs.for_each(|addr| compact::write(&mut out, addr));
+            addrs.for_each(|addr| compact::write_addr(&mut out, addr));
             out
         };
         let came = |four| list(&mut added(four).map(|(addr, _)| *addr));

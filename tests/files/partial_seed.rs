@@ -173,14 +173,14 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
         let mut seed = Side::new(Bitfield::full(PIECES), Plan::all(PIECES));
         let pieces = &leecher.shared.pieces;
         assert_eq!((pieces.is_complete(), leecher.shared.event(None)), (false, None));
-        let (left, missing) = (pieces.left(), pieces.missing());
+        let (left, missing) = (pieces.left_bytes(), pieces.missing_bytes());
         // The seed learns that the leecher wants nothing more, and has no use for it.
         let whys = meet(&mut leecher, &mut seed);
         assert_eq!(whys[1], DisconnectReason::Redundant, "{whys:?}");
         let pieces = &leecher.shared.pieces;
         assert_eq!(pieces.have(), wanted);
-        assert!(pieces.is_complete() && pieces.is_partial_seed() && pieces.left() == 0);
-        assert_eq!(pieces.missing(), missing - left);
+        assert!(pieces.is_complete() && pieces.is_partial_seed() && pieces.left_bytes() == 0);
+        assert_eq!(pieces.missing_bytes(), missing - left);
         let came = leecher.shared.downloaded.get();
         assert_eq!(came - pieces.wasted(), left, "no block of anything else");
         assert_eq!(leecher.shared.bytes_left(), missing - left, "a tracker hears of the whole torrent");

@@ -109,7 +109,7 @@ impl Stand {
     /// Reports the result of the verification.
     fn settle(&self, piece: PieceIndex, right: bool, sums: &[[u8; 20]]) {
         assert!(self.whole.lock().unwrap().remove(&piece));
-        self.pieces.settle(piece, right);
+        self.pieces.piece_hashed(piece, right);
         if right {
             assert!(self.pieces.has(piece));
             assert_eq!(self.right[piece.at()].fetch_add(1, Ordering::Relaxed), 0, "{piece:?} was right twice");
@@ -121,7 +121,7 @@ impl Stand {
 
     /// Asserts that everything ended in a consistent state.
     fn is_sound(&self) {
-        assert!(self.pieces.is_complete() && self.pieces.left() == 0);
+        assert!(self.pieces.is_complete() && self.pieces.left_bytes() == 0);
         assert_eq!(self.pieces.have(), self.wanted);
         let times = |piece: u32| self.right[piece as usize].load(Ordering::Relaxed);
         assert!((0..PIECES).all(|piece| times(piece) == u32::from(self.wanted.has(PieceIndex(piece)))));
@@ -162,7 +162,7 @@ impl<'a> Player<'a> {
         self.doing = match std::mem::replace(&mut self.doing, Operation::PickContext) {
             Operation::Away => {
                 self.key = PeerKey(self.stand.keys.fetch_add(1, Ordering::Relaxed));
-                pieces.join(self.key);
+                pieces.add_peer(self.key);
                 assert!(pieces.bitfield(self.key, Bitfield::full(PIECES)));
                 Operation::PickContext
             }
@@ -195,7 +195,7 @@ impl<'a> Player<'a> {
             0 => pieces.expire(self.key, &self.asked.split_off(self.asked.len() / 2), self.rng.bool()),
             1 => pieces.release(self.key, &std::mem::take(&mut self.asked)),
             2 => {
-                pieces.leave(self.key);
+                pieces.remove_peer(self.key);
                 self.asked.clear();
                 return Operation::Away;
             }

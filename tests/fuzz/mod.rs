@@ -134,7 +134,7 @@ pub fn udp_tracker(bytes: &[u8]) -> bool {
     assert!(bytes.starts_with(&written), "a response comes back but for what follows it");
     if let packet::UdpResponse::Scraped(body) | packet::UdpResponse::Announced { peers: body, .. } = response {
         assert_eq!(packet::figures(body).count(), body.len() / 12);
-        let addresses = compact::four(body).count() + compact::six(body).count();
+        let addresses = compact::parse_v4(body).count() + compact::parse_v6(body).count();
         assert!(addresses <= body.len() / compact::V4_LENGTH + body.len() / compact::V6_LENGTH);
     }
     let _ = packet::parse_request(bytes);

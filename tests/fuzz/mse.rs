@@ -13,7 +13,7 @@ const INITIAL: &[u8] = b"\x13BitTorrent protocol";
 /// stream. The rest is combined with the stream by XOR.
 pub fn mse(bytes: &[u8]) -> bool {
     let Some((&[flags, high, low], changes)) = bytes.split_first_chunk::<3>() else { return false };
-    let methods = |bit: u8| if flags & bit == 0 { CryptoMethods::Either } else { CryptoMethods::Rc4Only };
+    let methods = |bit: u8| if flags & bit == 0 { CryptoMethods::PlaintextOrRc4 } else { CryptoMethods::Rc4Only };
     let draw = |seed| KeyMaterial::new(&mut Random::seeded(seed));
     let mut to_responder = Vec::new();
     let mut initiator = Initiator::new(SKEY, methods(1), INITIAL, draw(1), &mut to_responder);

@@ -34,7 +34,7 @@ fn frames<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<(usize, u8)>, Optio
         pending.extend_from_slice(part);
         let mut at = 0;
         loop {
-            match message::split(&pending[at..]) {
+            match message::parse(&pending[at..]) {
                 Ok(Some((message, length))) => {
                     let frame = &pending[at..at + length];
                     assert_eq!(message::frame_length(frame), length);
@@ -58,33 +58,33 @@ fn frames<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<(usize, u8)>, Optio
 fn check(message: &Message<'_>, frame: &[u8]) {
     let mut out = Vec::new();
     match *message {
-        Message::KeepAlive => message::keep_alive(&mut out),
-        Message::Choke => message::choke(&mut out, true),
-        Message::Unchoke => message::choke(&mut out, false),
-        Message::Interested => message::interested(&mut out, true),
-        Message::NotInterested => message::interested(&mut out, false),
-        Message::Have(piece) => message::have(&mut out, piece),
+        Message::KeepAlive => message::write_keep_alive(&mut out),
+        Message::Choke => message::write_choke(&mut out, true),
+        Message::Unchoke => message::write_choke(&mut out, false),
+        Message::Interested => message::write_interested(&mut out, true),
+        Message::NotInterested => message::write_interested(&mut out, false),
+        Message::Have(piece) => message::write_have(&mut out, piece),
         Message::Bitfield(bits) => {
-            message::bitfield(&mut out, bits);
+            message::write_bitfield(&mut out, bits);
             let pieces = (bits.len() as u32 * 8).saturating_sub(3);
             if let Some(field) = Bitfield::from_wire(bits, pieces) {
                 assert_eq!(field.iter().count(), field.count() as usize);
                 assert!(field.iter().all(|piece| piece.0 < pieces && field.has(piece)));
             }
         }
-        Message::Request(block) => message::request(&mut out, block),
+        Message::Request(block) => message::write_request(&mut out, block),
         Message::Piece(block, data) => {
             assert_eq!(block.length as usize, data.len());
             out.extend_from_slice(&message::piece_header(block));
             out.extend_from_slice(data);
         }
-        Message::Cancel(block) => message::cancel(&mut out, block),
-        Message::Port(port) => message::port(&mut out, port),
-        Message::HaveAll => message::have_all_or_none(&mut out, true),
-        Message::HaveNone => message::have_all_or_none(&mut out, false),
-        Message::Reject(block) => message::reject(&mut out, block),
-        Message::AllowedFast(piece) => message::allowed_fast(&mut out, piece),
-        Message::Extended(id, payload) => message::extended(&mut out, id, payload),
+        Message::Cancel(block) => message::write_cancel(&mut out, block),
+        Message::Port(port) => message::write_port(&mut out, port),
+        Message::HaveAll => message::write_have_all_or_none(&mut out, true),
+        Message::HaveNone => message::write_have_all_or_none(&mut out, false),
+        Message::Reject(block) => message::write_reject(&mut out, block),
+        Message::AllowedFast(piece) => message::write_allowed_fast(&mut out, piece),
+        Message::Extended(id, payload) => message::write_extended(&mut out, id, payload),
         Message::Suggest(_) | Message::Unknown(_) => return,
     }
     assert_eq!(out, frame);

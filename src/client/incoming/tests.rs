@@ -163,7 +163,7 @@ fn many_who_say_nothing_keep_nobody_out() {
     // From so many networks that none exceeds its share.
     let mut silent: Vec<_> = (0..MAX_PENDING_HANDSHAKES).map(|_| fixture.dial()).collect();
     for (pending, place) in fixture.handshaker.pending.iter_mut().zip(1..) {
-        pending.host = [192, 0, place, 1].into();
+        pending.ip = [192, 0, place, 1].into();
     }
     fixture.handshaker.started -= Duration::from_secs(1);
     let mut caller = fixture.dial();
@@ -187,7 +187,7 @@ fn silent_callers_do_not_push_out_an_encrypted_one() {
         .map(|n| {
             let silent = fixture.dial();
             if let Some(last) = fixture.handshaker.pending.last_mut() {
-                last.host = [192, 0, (n % 250) as u8, 1].into();
+                last.ip = [192, 0, (n % 250) as u8, 1].into();
             }
             fixture.handshaker.started -= Duration::from_millis(3);
             silent

@@ -134,7 +134,7 @@ fn a_call_for_another_torrent_is_refused() {
 /// The payload that the initiator sends as `IA` reaches the reader, and so does the RC4 payload that follows.
 #[test]
 fn bytes_behind_the_handshake_are_kept() {
-    for methods in [CryptoMethods::Either, CryptoMethods::Rc4Only] {
+    for methods in [CryptoMethods::PlaintextOrRc4, CryptoMethods::Rc4Only] {
         let (mut initiator, responder) = pair();
         let answers = thread::spawn(move || respond(&responder, Encryption::Prefer));
         let initial = [ours(1).encode().as_slice(), b"a bitfield"].concat();

@@ -15,7 +15,7 @@ const MAX_ALLOWED_FAST_BYTES: u32 = 8 << 20;
 impl Reader<'_> {
     /// Handles `have all`, `have none`, `suggest` and `allowed fast`; both sides support the extension.
     pub(super) fn handle_fast(&mut self, message: &Message<'_>) -> Result<(), DisconnectReason> {
-        let count = self.context.pieces.count();
+        let count = self.context.pieces.piece_count();
         match message {
             // They replace the bitfield at the start of a connection, but no later one.
             Message::HaveAll | Message::HaveNone if self.has_announced_pieces => {
@@ -35,7 +35,7 @@ impl Reader<'_> {
     /// The peer has these pieces, perhaps more than before.
     pub(super) fn peer_has_bits(&mut self, bits: Bitfield) -> Result<(), DisconnectReason> {
         let count = bits.count();
-        if bits.len() != self.context.pieces.count() {
+        if bits.len() != self.context.pieces.piece_count() {
             return Err(WRONG_BITFIELD_LENGTH);
         }
         let shown = self.context.active_super_seed().map(|super_seeding| (super_seeding, bits.clone()));
@@ -61,7 +61,7 @@ impl Reader<'_> {
         let context = self.context;
         let size = context.pieces.storage().layout().piece_length().max(1);
         let most = SET_SIZE.min((MAX_ALLOWED_FAST_BYTES / size).max(1));
-        let mut set = allowed_fast(self.peer.addr.ip(), context.info_hash, context.pieces.count(), most);
+        let mut set = allowed_fast(self.peer.addr.ip(), context.info_hash, context.pieces.piece_count(), most);
         context.pieces.retain_owned(&mut set);
         if !set.is_empty() {
             // Each block once, and as many again for those that get lost.

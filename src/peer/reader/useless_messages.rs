@@ -68,7 +68,7 @@ fn weight_of(message: &Message<'_>, length: usize) -> u32 {
 impl Reader<'_> {
     /// Counts useless messages, worth `weight` short ones.
     pub(crate) fn count_useless(&mut self, weight: u32) -> Result<(), DisconnectReason> {
-        let (now, pieces) = (self.context.now(), self.context.pieces.count());
+        let (now, pieces) = (self.context.now(), self.context.pieces.piece_count());
         if self.useless.take(now, weight, pieces) { Ok(()) } else { Err(DisconnectReason::Flood) }
     }
 

@@ -4,31 +4,31 @@ use super::*;
 
 const NOW: Duration = Duration::from_secs(1000);
 
-fn at(key: u32, host: &str, idle: u64) -> EvictionCandidate {
-    let host = host.parse().expect("an address");
+fn at(key: u32, ip: &str, idle: u64) -> EvictionCandidate {
+    let ip = ip.parse().expect("an address");
     EvictionCandidate {
         key: PeerKey(key),
-        host,
-        handshake: Handshake::Done,
+        ip,
+        handshake: HandshakeProgress::Done,
         since: NOW.saturating_sub(Duration::from_secs(idle.max(100))),
-        moved: NOW.saturating_sub(Duration::from_secs(idle)),
+        last_block: NOW.saturating_sub(Duration::from_secs(idle)),
         usefulness: Usefulness::Moved,
         total: PLENTY_BYTES,
         recent: 2 * BUSY,
     }
 }
 
-fn goes(newcomer: &str, occupants: &[EvictionCandidate], fair: usize) -> Option<u32> {
+fn goes(newcomer: &str, candidates: &[EvictionCandidate], fair: usize) -> Option<u32> {
     let newcomer = newcomer.parse().expect("an address");
-    evicted(newcomer, occupants, fair, &EvictionLimiter::default(), NOW).map(|gone| gone.key.0)
+    choose_eviction(newcomer, candidates, fair, &EvictionLimiter::default(), NOW).map(|gone| gone.key.0)
 }
 
 /// The same connections, none of which has transferred a block.
-fn unproven(mut occupants: Vec<EvictionCandidate>) -> Vec<EvictionCandidate> {
-    for occupant in &mut occupants {
-        occupant.usefulness = Usefulness::Unknown;
+fn unproven(mut candidates: Vec<EvictionCandidate>) -> Vec<EvictionCandidate> {
+    for candidate in &mut candidates {
+        candidate.usefulness = Usefulness::Unknown;
     }
-    occupants
+    candidates
 }
 
 /// A table of `size` connections with addresses made by `host`, all idle for `idle` seconds.
@@ -37,9 +37,9 @@ fn table(size: u32, idle: u64, host: impl Fn(u32) -> String) -> Vec<EvictionCand
 }
 
 /// Sets the handshake state and the idle time of all these connections.
-fn all(occupants: &mut [EvictionCandidate], handshake: Handshake, idle: Duration) {
-    for occupant in occupants {
-        (occupant.handshake, occupant.moved) = (handshake, NOW.saturating_sub(idle));
+fn all(candidates: &mut [EvictionCandidate], handshake: HandshakeProgress, idle: Duration) {
+    for candidate in candidates {
+        (candidate.handshake, candidate.last_block) = (handshake, NOW.saturating_sub(idle));
     }
 }
 
@@ -83,7 +83,7 @@ fn the_fullest_network_gives_up_the_longest_idle() {
         at(8, "192.0.2.2", 700),
     ];
     assert_eq!(goes("198.51.100.1", &full, 9), Some(3));
-    full.retain(|o| o.host.is_ipv4());
+    full.retain(|o| o.ip.is_ipv4());
     assert_eq!(goes("198.51.100.1", &full, 9), Some(7), "the address with the most, then the longest idle");
     assert_eq!(goes("192.0.2.3", &full, 9), Some(7), "also for one of the same /24, that has fewer");
 }
@@ -110,30 +110,30 @@ fn nobody_is_pushed_out_by_its_own_network() {
 }
 
 /// Like `goes`, while no connection in use may be evicted.
-fn goes_without_need(occupants: &[EvictionCandidate]) -> Option<u32> {
+fn goes_without_need(candidates: &[EvictionCandidate]) -> Option<u32> {
     let ip = [1, 1, 1, 1].into();
     let in_use = LimitedEviction { network: Network::block(ip), newcomer: provider_network(ip), in_use: true };
     let mut eviction_limiter = EvictionLimiter::default();
     eviction_limiter.note(in_use, NOW);
-    evicted([198, 51, 100, 1].into(), occupants, 75, &eviction_limiter, NOW).map(|gone| gone.key.0)
+    choose_eviction([198, 51, 100, 1].into(), candidates, 75, &eviction_limiter, NOW).map(|gone| gone.key.0)
 }
 
 #[test]
 fn where_all_networks_are_alike_a_minute_without_a_block_is_enough() {
     let mut full = table(225, 59, |n| format!("203.{n}.1.1"));
     assert_eq!(goes_without_need(&full), None);
-    full[7].moved -= Duration::from_secs(1);
+    full[7].last_block -= Duration::from_secs(1);
     assert_eq!(goes_without_need(&full), Some(7));
 }
 
 #[test]
 fn a_block_buys_ten_seconds_and_a_mebibyte_a_minute() {
     let mut full = table(225, 9, |n| format!("203.{n}.1.1"));
-    for occupant in &mut full {
-        occupant.total = 16 << 10;
+    for candidate in &mut full {
+        candidate.total = 16 << 10;
     }
     assert_eq!(goes_without_need(&full), None);
-    full[7].moved -= Duration::from_secs(2);
+    full[7].last_block -= Duration::from_secs(2);
     assert_eq!(goes_without_need(&full), Some(7));
     full[7].total = PLENTY_BYTES;
     assert_eq!(goes_without_need(&full), None);
@@ -150,8 +150,8 @@ fn a_table_full_of_connections_in_use_gives_up_one_every_few_seconds() {
     assert_eq!(goes("198.51.100.1", &full, 75), Some(7));
     assert_eq!(goes_without_need(&full), None);
     assert_eq!(goes("203.3.1.1", &full, 75), None, "to a network that has fewer");
-    for occupant in &mut full {
-        occupant.since = NOW.saturating_sub(MIN_AGE_IN_USE / 2);
+    for candidate in &mut full {
+        candidate.since = NOW.saturating_sub(MIN_AGE_IN_USE / 2);
     }
     assert_eq!(goes("198.51.100.1", &full, 75), None, "nor so soon");
     let busy = table(225, 3, |n| format!("203.{n}.1.1"));
@@ -168,17 +168,17 @@ fn connections_that_ask_for_a_byte_now_and_then_keep_nobody_out() {
     let (mut eviction_limiter, mut let_in) = (EvictionLimiter::default(), 0);
     for second in 1..600u32 {
         let now = NOW + Duration::from_secs(u64::from(second));
-        full.iter_mut().filter(|o| o.recent >= BUSY).for_each(|o| o.moved = now);
+        full.iter_mut().filter(|o| o.recent >= BUSY).for_each(|o| o.last_block = now);
         if second < 30 || second % 3 > 0 {
             continue;
         }
         let newcomer = IpAddr::from([100, second as u8, (second >> 8) as u8, 1]);
-        let Some(gone) = evicted(newcomer, &full, 75, &eviction_limiter, now) else { continue };
+        let Some(gone) = choose_eviction(newcomer, &full, 75, &eviction_limiter, now) else { continue };
         gone.limited.into_iter().for_each(|gone| eviction_limiter.note(gone, now));
         let place = full.iter_mut().find(|o| o.key == gone.key).expect("a connection");
         assert!(gone.key.0 >= 100, "a busy peer");
-        let (key, host, since) = (PeerKey(1000 + second), newcomer, now);
-        *place = EvictionCandidate { key, host, since, moved: now, total: 16 << 10, recent: 16 << 10, ..*place };
+        let (key, ip, since) = (PeerKey(1000 + second), newcomer, now);
+        *place = EvictionCandidate { key, ip, since, last_block: now, total: 16 << 10, recent: 16 << 10, ..*place };
         let_in += 1;
     }
     assert_eq!(let_in, 190);
@@ -188,18 +188,18 @@ fn connections_that_ask_for_a_byte_now_and_then_keep_nobody_out() {
 fn idle_connections_of_many_networks_keep_nobody_out() {
     let mut full = unproven(table(225, 5, |n| format!("203.{n}.1.1")));
     assert_eq!(goes("198.51.100.1", &full, 75), None, "they get a moment to ask for something");
-    for occupant in &mut full {
-        occupant.moved -= Duration::from_secs(1);
+    for candidate in &mut full {
+        candidate.last_block -= Duration::from_secs(1);
     }
     assert!(goes("198.51.100.1", &full, 75).is_some());
-    full[9].moved -= Duration::from_secs(1);
+    full[9].last_block -= Duration::from_secs(1);
     assert_eq!(goes("198.51.100.1", &full, 75), Some(9), "the one that has been idle for longest");
     full[7].usefulness = Usefulness::Idled;
     assert_eq!(goes("198.51.100.1", &full, 75), Some(7), "or had a slot and asked for nothing");
     full[5].usefulness = Usefulness::Stuck;
     assert_eq!(goes("198.51.100.1", &full, 75), Some(5), "or does not read");
-    for occupant in &mut full {
-        occupant.usefulness = Usefulness::Moved;
+    for candidate in &mut full {
+        candidate.usefulness = Usefulness::Moved;
     }
     assert_eq!(goes_without_need(&full), None, "peers that have moved blocks stay");
     let six: Vec<_> = unproven(table(225, 6, |n| format!("2001:db8:{n:x}::1")));
@@ -210,8 +210,8 @@ fn idle_connections_of_many_networks_keep_nobody_out() {
 #[test]
 fn a_network_with_two_busy_connections_covers_for_nobody() {
     let mut full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
-    for (n, occupant) in full.iter_mut().take(2).enumerate() {
-        *occupant = at(n as u32, "192.0.2.1", 0);
+    for (n, candidate) in full.iter_mut().take(2).enumerate() {
+        *candidate = at(n as u32, "192.0.2.1", 0);
     }
     assert!(goes("198.51.100.1", &full, 75).is_some_and(|key| key > 1));
 }
@@ -221,16 +221,18 @@ fn a_network_with_two_busy_connections_covers_for_nobody() {
 #[test]
 fn a_flood_of_newcomers_evicts_few_and_none_that_has_moved_a_block() {
     let mut full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
-    full[..100].iter_mut().for_each(|o| (o.usefulness, o.moved) = (Usefulness::Moved, NOW + Duration::from_secs(100)));
+    full[..100]
+        .iter_mut()
+        .for_each(|o| (o.usefulness, o.last_block) = (Usefulness::Moved, NOW + Duration::from_secs(100)));
     let (mut eviction_limiter, mut evictions) = (EvictionLimiter::default(), 0);
     for n in 0..120 * 60u32 {
         let now = NOW + Duration::from_millis(u64::from(n) * 1000 / 60);
         let newcomer = IpAddr::from([1 + (n >> 8) as u8, n as u8, 0, 1]);
-        let Some(gone) = evicted(newcomer, &full, 75, &eviction_limiter, now) else { continue };
+        let Some(gone) = choose_eviction(newcomer, &full, 75, &eviction_limiter, now) else { continue };
         eviction_limiter.note(gone.limited.expect("only such are evicted"), now);
         let place = full.iter_mut().find(|o| o.key == gone.key).expect("a connection");
         assert_eq!(place.usefulness, Usefulness::Unknown);
-        (place.key, place.host, place.moved) = (PeerKey(1000 + n), newcomer, now);
+        (place.key, place.ip, place.last_block) = (PeerKey(1000 + n), newcomer, now);
         evictions += 1;
     }
     assert!((400..=500).contains(&evictions), "{evictions}");
@@ -245,10 +247,10 @@ fn a_flood_from_a_few_wide_networks_leaves_evictions_to_others() {
     for n in 0..5 * 300u32 {
         let now = NOW + Duration::from_millis(u64::from(n) * 1000 / 300);
         let newcomer = IpAddr::from([100, (n % 4) as u8, (n / 4) as u8, 1]);
-        if let Some(gone) = evicted(newcomer, &full, 75, &eviction_limiter, now) {
+        if let Some(gone) = choose_eviction(newcomer, &full, 75, &eviction_limiter, now) {
             eviction_limiter.note(gone.limited.expect("only such are evicted"), now);
         }
-        assert!(evicted([198, 51, 100, 1].into(), &full, 75, &eviction_limiter, now).is_some());
+        assert!(choose_eviction([198, 51, 100, 1].into(), &full, 75, &eviction_limiter, now).is_some());
     }
 }
 
@@ -256,7 +258,7 @@ fn a_flood_from_a_few_wide_networks_leaves_evictions_to_others() {
 fn a_network_whose_idle_connection_was_evicted_evicts_nobody_for_a_minute() {
     let full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
     let (mut eviction_limiter, newcomer) = (EvictionLimiter::default(), |n: u8| IpAddr::from([198, 51, n, 1]));
-    let gone = evicted(newcomer(1), &full, 75, &eviction_limiter, NOW).expect("a connection");
+    let gone = choose_eviction(newcomer(1), &full, 75, &eviction_limiter, NOW).expect("a connection");
     eviction_limiter.note(
         LimitedEviction {
             network: Network::block(newcomer(2)),
@@ -265,25 +267,25 @@ fn a_network_whose_idle_connection_was_evicted_evicts_nobody_for_a_minute() {
         },
         NOW,
     );
-    assert!(evicted(newcomer(2), &full, 75, &eviction_limiter, NOW).is_none());
-    assert_eq!(evicted(newcomer(3), &full, 75, &eviction_limiter, NOW), Some(gone));
-    assert!(evicted(newcomer(2), &full, 75, &eviction_limiter, NOW + EvictionLimiter::REST).is_some());
+    assert!(choose_eviction(newcomer(2), &full, 75, &eviction_limiter, NOW).is_none());
+    assert_eq!(choose_eviction(newcomer(3), &full, 75, &eviction_limiter, NOW), Some(gone));
+    assert!(choose_eviction(newcomer(2), &full, 75, &eviction_limiter, NOW + EvictionLimiter::REST).is_some());
 }
 
 /// Silent connections are evicted before one that has started its handshake, whatever their networks.
 #[test]
 fn silent_callers_go_first() {
     let mut full = table(128, 0, |n| format!("203.{n}.1.1"));
-    all(&mut full, Handshake::Silent, SILENT_TIMEOUT);
-    all(&mut full[3..4], Handshake::Begun, HANDSHAKE_TIMEOUT * 2);
-    all(&mut full[90..91], Handshake::Silent, SILENT_TIMEOUT * 2);
+    all(&mut full, HandshakeProgress::Silent, SILENT_TIMEOUT);
+    all(&mut full[3..4], HandshakeProgress::Begun, HANDSHAKE_TIMEOUT * 2);
+    all(&mut full[90..91], HandshakeProgress::Silent, SILENT_TIMEOUT * 2);
     assert_eq!(goes("203.3.1.1", &full, 32), Some(90));
-    all(&mut full, Handshake::Silent, Duration::ZERO);
+    all(&mut full, HandshakeProgress::Silent, Duration::ZERO);
     assert_eq!(goes("203.3.1.1", &full, 32), None, "their first bytes may be on their way");
-    all(&mut full, Handshake::Begun, HANDSHAKE_TIMEOUT);
+    all(&mut full, HandshakeProgress::Begun, HANDSHAKE_TIMEOUT);
     assert!(goes("198.51.100.1", &full, 32).is_some(), "nor is one byte enough");
     let mut full = table(128, 0, |_| "203.0.113.1".into());
-    all(&mut full, Handshake::Silent, Duration::ZERO);
-    all(&mut full[3..4], Handshake::Begun, Duration::ZERO);
+    all(&mut full, HandshakeProgress::Silent, Duration::ZERO);
+    all(&mut full[3..4], HandshakeProgress::Begun, Duration::ZERO);
     assert!(goes("203.3.1.1", &full, 32).is_some_and(|key| key != 3), "one network has too many");
 }

@@ -30,15 +30,24 @@ pub struct DuplicateConnection {
 /// we decide about the connections that are left.
 pub fn surplus_duplicates(ours: PeerId, connections: &[DuplicateConnection]) -> Vec<(PeerKey, PeerKey)> {
     let mut peers: HashMap<PeerId, Vec<DuplicateConnection>> = HashMap::new();
-    for twin in connections.iter().filter(|twin| ours > twin.id || ours.0[..CLIENT] != twin.id.0[..CLIENT]) {
-        peers.entry(twin.id).or_default().push(*twin);
+    for duplicate in
+        connections.iter().filter(|duplicate| ours > duplicate.id || ours.0[..CLIENT] != duplicate.id.0[..CLIENT])
+    {
+        peers.entry(duplicate.id).or_default().push(*duplicate);
     }
     let mut ending = Vec::new();
-    for twins in peers.into_values().filter(|twins| twins.len() > 1) {
-        let best =
-            twins.iter().max_by_key(|twin| (twin.rate, std::cmp::Reverse(twin.key))).filter(|best| best.rate > 0);
+    for duplicates in peers.into_values().filter(|duplicates| duplicates.len() > 1) {
+        let best = duplicates
+            .iter()
+            .max_by_key(|duplicate| (duplicate.rate, std::cmp::Reverse(duplicate.key)))
+            .filter(|best| best.rate > 0);
         if let Some(best) = best {
-            ending.extend(twins.iter().filter(|twin| twin.key != best.key).map(|twin| (twin.key, best.key)));
+            ending.extend(
+                duplicates
+                    .iter()
+                    .filter(|duplicate| duplicate.key != best.key)
+                    .map(|duplicate| (duplicate.key, best.key)),
+            );
         }
     }
     ending.sort_unstable();
@@ -55,15 +64,20 @@ mod tests {
         PeerId(id)
     }
 
-    fn twin(key: u32, id: PeerId, rate: u64) -> DuplicateConnection {
+    fn duplicate(key: u32, id: PeerId, rate: u64) -> DuplicateConnection {
         DuplicateConnection { key: PeerKey(key), id, rate }
     }
 
     #[test]
     fn the_connection_that_moves_most_stays() {
         let (ours, theirs, other) = (id("-BY", 9), id("-BY", 1), id("-BY", 2));
-        let all =
-            [twin(1, theirs, 10), twin(2, theirs, 20), twin(3, theirs, 0), twin(4, other, 0), twin(5, theirs, 20)];
+        let all = [
+            duplicate(1, theirs, 10),
+            duplicate(2, theirs, 20),
+            duplicate(3, theirs, 0),
+            duplicate(4, other, 0),
+            duplicate(5, theirs, 20),
+        ];
         let ends = surplus_duplicates(ours, &all);
         assert_eq!(ends, [1, 3, 5].map(|key| (PeerKey(key), PeerKey(2))), "of equal ones the older");
     }
@@ -72,24 +86,27 @@ mod tests {
     fn a_copied_id_pushes_nobody_out() {
         let (ours, honest) = (id("-BY", 9), id("-LT", 1));
         assert_eq!(
-            surplus_duplicates(ours, &[twin(1, honest, 0), twin(2, honest, 0)]),
+            surplus_duplicates(ours, &[duplicate(1, honest, 0), duplicate(2, honest, 0)]),
             [],
             "nobody has shown what it is good for"
         );
-        assert_eq!(surplus_duplicates(ours, &[twin(1, honest, 0), twin(2, honest, 5)]), [(PeerKey(1), PeerKey(2))]);
+        assert_eq!(
+            surplus_duplicates(ours, &[duplicate(1, honest, 0), duplicate(2, honest, 5)]),
+            [(PeerKey(1), PeerKey(2))]
+        );
     }
 
     /// The sides may see different rates and keys, so only one of them decides.
     #[test]
     fn one_side_decides() {
         for (ours, theirs) in [(id("-BY", 1), id("-BY", 2)), (id("-BY", 2), id("-BY", 1))] {
-            let here = surplus_duplicates(ours, &[twin(1, theirs, 10), twin(2, theirs, 11)]);
-            let there = surplus_duplicates(theirs, &[twin(7, ours, 11), twin(8, ours, 10)]);
+            let here = surplus_duplicates(ours, &[duplicate(1, theirs, 10), duplicate(2, theirs, 11)]);
+            let there = surplus_duplicates(theirs, &[duplicate(7, ours, 11), duplicate(8, ours, 10)]);
             assert_eq!(here.len() + there.len(), 1);
         }
         let (ours, others) = (id("-BY", 1), id("-qB", 2));
         assert_eq!(
-            surplus_duplicates(ours, &[twin(1, others, 10), twin(2, others, 11)]).len(),
+            surplus_duplicates(ours, &[duplicate(1, others, 10), duplicate(2, others, 11)]).len(),
             1,
             "others may never decide"
         );

@@ -2,7 +2,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn occupant(key: u32) -> TurnoverCandidate {
+fn candidate(key: u32) -> TurnoverCandidate {
     let key = PeerKey(key);
     TurnoverCandidate { key, since: Duration::ZERO, interesting: true, interested: true, down_rate: 0, up_rate: 0 }
 }
@@ -96,7 +96,7 @@ fn good_givers_come_first_and_trouble_last() {
 #[test]
 fn the_full_house_changes_slowly_and_keeps_its_givers() {
     let mut turnover = Turnover::default();
-    let mut house: Vec<TurnoverCandidate> = (0..100).map(occupant).collect();
+    let mut house: Vec<TurnoverCandidate> = (0..100).map(candidate).collect();
     for o in &mut house[..40] {
         o.down_rate = 100 + u64::from(o.key.0) * 1000;
     }
@@ -109,7 +109,7 @@ fn the_full_house_changes_slowly_and_keeps_its_givers() {
         if let Some(key) = turnover.pick(SECOND * second, false, &house) {
             dropped.push((second, key));
             house.retain(|o| o.key != key);
-            house.push(TurnoverCandidate { since: SECOND * second, ..occupant(next) });
+            house.push(TurnoverCandidate { since: SECOND * second, ..candidate(next) });
             next += 1;
         }
     }
@@ -122,7 +122,7 @@ fn the_full_house_changes_slowly_and_keeps_its_givers() {
 
 #[test]
 fn while_seeding_those_who_take_are_kept() {
-    let mut house: Vec<TurnoverCandidate> = (0..10).map(occupant).collect();
+    let mut house: Vec<TurnoverCandidate> = (0..10).map(candidate).collect();
     for o in &mut house[..9] {
         o.up_rate = 5000;
     }

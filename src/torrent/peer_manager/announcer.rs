@@ -123,7 +123,7 @@ impl Announcer {
     }
 
     /// Tells the trackers that know of us that we stop.
-    pub fn final_announces(&mut self, context: &Arc<TorrentContext>, deadline: Instant) -> FinalAnnounces {
+    pub fn announce_stopped(&mut self, context: &Arc<TorrentContext>, deadline: Instant) -> FinalAnnounces {
         final_announce::announce_stopped(context, &self.client, self.identity(), self.schedule.stop_jobs(), deadline)
     }
 }
@@ -131,14 +131,19 @@ impl Announcer {
 impl PeerManager<'_> {
     /// A tracker returned more peers over its second address family.
     pub(crate) fn add_second_family_peers(&mut self, now: Duration, peers: &[SocketAddr]) {
-        let new = self.named(peers);
+        let new = self.add_tracker_peers(peers);
         log::debug!("a tracker's other family: {} peers, {new} of them new", peers.len());
         self.inner.known.store(self.peer_list.len(), Ordering::Relaxed);
         self.next_dial = now;
     }
 
     /// An announce has succeeded or failed.
-    pub(crate) fn announced(&mut self, now: Duration, url: &str, result: Result<AnnounceResponse, TrackerError>) {
+    pub(crate) fn handle_announce_result(
+        &mut self,
+        now: Duration,
+        url: &str,
+        result: Result<AnnounceResponse, TrackerError>,
+    ) {
         let in_flight = &mut self.announcer.in_flight;
         if let Some(at) = in_flight.iter().position(|(asked, _)| asked == url) {
             let _ = in_flight.swap_remove(at).1.join();
@@ -149,7 +154,7 @@ impl PeerManager<'_> {
                 if let Some(ip) = answer.external_ip {
                     self.peer_list.set_ours(SocketAddr::new(ip, self.port()));
                 }
-                let new = self.named(&answer.peers);
+                let new = self.add_tracker_peers(&answer.peers);
                 let terms = AnnounceTerms {
                     interval: answer.interval,
                     min_interval: answer.min_interval,

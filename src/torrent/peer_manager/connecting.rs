@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::peer::{Connection, DisconnectReason, IncomingConnection, TorrentContext};
 use crate::strategy::dial_rate;
-use crate::strategy::eviction::{EvictionCandidate, Handshake, Usefulness, evicted};
+use crate::strategy::eviction::{EvictionCandidate, HandshakeProgress, Usefulness, choose_eviction};
 use crate::torrent::events::Event;
 use crate::torrent::peer_entry::{DeliveryProgress, PeerEntry};
 use crate::torrent::peer_manager::PeerManager;
@@ -115,23 +115,23 @@ impl PeerManager<'_> {
                 since,
                 handshake_done: None,
                 peer: None,
-                twin: None,
+                duplicate: None,
                 rate_samples,
                 delivered: DeliveryProgress::default(),
                 pex_differ: None,
             },
         );
-        self.count(context);
+        self.publish_connection_count(context);
     }
 
     /// Publishes the number of connections.
-    pub(crate) fn count(&mut self, context: &TorrentContext) {
+    pub(crate) fn publish_connection_count(&mut self, context: &TorrentContext) {
         context.connections.store(self.connections.len() as u32, Ordering::Relaxed);
         self.registration.count(self.connections.len());
     }
 
     /// Accepts an incoming connection.
-    pub(crate) fn incoming(&mut self, context: &Arc<TorrentContext>, connection: IncomingConnection) {
+    pub(crate) fn accept(&mut self, context: &Arc<TorrentContext>, connection: IncomingConnection) {
         let IncomingConnection { stream, addr, handshake } = connection;
         if context.is_stopping()
             || context.now() < self.descriptors_short_until
@@ -203,8 +203,10 @@ impl PeerManager<'_> {
         };
         let (fair, now) = ((capacity / 4).max(1), context.now());
         let connections = self.connections.iter().filter(|(_, entry)| may_end(entry));
-        let occupants: Vec<_> = connections.map(|(key, entry)| occupant(*key, entry, now)).collect();
-        let Some(gone) = evicted(newcomer.ip(), &occupants, fair, &self.eviction_limiter, now) else { return false };
+        let candidates: Vec<_> = connections.map(|(key, entry)| eviction_candidate(*key, entry, now)).collect();
+        let Some(gone) = choose_eviction(newcomer.ip(), &candidates, fair, &self.eviction_limiter, now) else {
+            return false;
+        };
         log::debug!("{newcomer} gets the place of another");
         if let Some(limited) = gone.limited {
             self.eviction_limiter.note(limited, now);
@@ -240,10 +242,16 @@ impl PeerManager<'_> {
     }
 
     /// A connection has ended.
-    pub fn gone(&mut self, context: &TorrentContext, key: PeerKey, addr: SocketAddr, why: &DisconnectReason) {
+    pub fn connection_ended(
+        &mut self,
+        context: &TorrentContext,
+        key: PeerKey,
+        addr: SocketAddr,
+        why: &DisconnectReason,
+    ) {
         let Some(entry) = self.connections.remove(&key) else { return };
-        self.count(context);
-        let twin = self.twin_of(&entry, why);
+        self.publish_connection_count(context);
+        let duplicate = self.duplicate_of(&entry, why);
         entry.connection.join();
         if entry.incoming && matches!(why, DisconnectReason::NoThread(_)) {
             self.evict_for(context, addr, self.connections.len()); // to have room if it connects again
@@ -268,7 +276,7 @@ impl PeerManager<'_> {
             record.gave(now, received, received / now.saturating_sub(since).as_secs().max(1));
         }
         let worked = entry.handshake_done.is_some_and(|since| now >= since + MIN_USEFUL_DURATION) || received > 0;
-        if let Some(stays) = twin {
+        if let Some(stays) = duplicate {
             self.peer_list.note_duplicate(key, stays, now);
         } else if !(*why == DisconnectReason::Unanswered && self.peer_list.note_unanswered(addr, key)) {
             self.peer_list.disconnected(addr, key, now, worked);
@@ -302,8 +310,8 @@ impl PeerManager<'_> {
     }
 
     /// The other connection to the same peer as one that has ended.
-    fn twin_of(&self, entry: &PeerEntry, why: &DisconnectReason) -> Option<PeerKey> {
-        let named = if let DisconnectReason::Duplicate(stays) = why { Some(*stays) } else { entry.twin };
+    fn duplicate_of(&self, entry: &PeerEntry, why: &DisconnectReason) -> Option<PeerKey> {
+        let named = if let DisconnectReason::Duplicate(stays) = why { Some(*stays) } else { entry.duplicate };
         let id = entry.peer.as_ref().map(|peer| peer.id);
         let same = |other: &PeerEntry| id.is_some() && other.peer.as_ref().map(|peer| peer.id) == id;
         let connected = |key: &PeerKey| self.connections.get(key).is_some_and(|entry| !entry.is_closing);
@@ -311,9 +319,9 @@ impl PeerManager<'_> {
     }
 
     /// Closes a connection because `stays` leads to the same peer.
-    pub fn end_twin(&mut self, key: PeerKey, stays: PeerKey) {
+    pub fn close_duplicate(&mut self, key: PeerKey, stays: PeerKey) {
         if let Some(entry) = self.connections.get_mut(&key) {
-            entry.twin = Some(stays);
+            entry.duplicate = Some(stays);
             entry.connection.close();
         }
     }
@@ -348,7 +356,7 @@ impl PeerManager<'_> {
 }
 
 /// The connection, as the choice of which to evict sees it.
-fn occupant(key: PeerKey, entry: &PeerEntry, now: Duration) -> EvictionCandidate {
+fn eviction_candidate(key: PeerKey, entry: &PeerEntry, now: Duration) -> EvictionCandidate {
     let traffic = entry.peer.as_ref().map(|peer| peer.traffic()).unwrap_or_default();
     let usefulness = match &entry.peer {
         Some(_) if entry.delivered.is_stuck(now) => Usefulness::Stuck,
@@ -358,14 +366,14 @@ fn occupant(key: PeerKey, entry: &PeerEntry, now: Duration) -> EvictionCandidate
     };
     EvictionCandidate {
         key,
-        host: entry.connection.addr.ip(),
+        ip: entry.connection.addr.ip(),
         handshake: match entry.handshake_done {
-            Some(_) => Handshake::Done,
-            None if entry.connection.has_received() => Handshake::Begun,
-            None => Handshake::Silent,
+            Some(_) => HandshakeProgress::Done,
+            None if entry.connection.has_received() => HandshakeProgress::Begun,
+            None => HandshakeProgress::Silent,
         },
         since: entry.since,
-        moved: traffic.last_block().unwrap_or_default().max(entry.since),
+        last_block: traffic.last_block().unwrap_or_default().max(entry.since),
         usefulness,
         total: traffic.total(),
         recent: traffic.recent(now),

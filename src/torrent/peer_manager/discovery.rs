@@ -48,10 +48,17 @@ pub struct Discovery {
     found: Receiver<FoundPeers>,
     lsd_peers: Receiver<(InfoHash, SocketAddr)>,
     next_reachability_check: Duration,
-    /// Whether the DHT has yet to be started, and whether local service discovery has.
-    not_started: (bool, bool),
+    /// What has yet to be started.
+    not_started: NotStarted,
     /// When to try that again.
     retry_at: Duration,
+}
+
+/// Which of the two is enabled but could not be started so far.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct NotStarted {
+    dht: bool,
+    lsd: bool,
 }
 
 impl Discovery {
@@ -63,7 +70,7 @@ impl Discovery {
             found: never(),
             lsd_peers: never(),
             next_reachability_check: REACHABILITY_INTERVAL,
-            not_started: (false, false),
+            not_started: NotStarted::default(),
             retry_at: Duration::MAX,
         }
     }
@@ -72,7 +79,7 @@ impl Discovery {
     /// announces our port.
     pub fn start(config: &Config, info_hash: InfoHash, registration: &Registration, now: Duration) -> Discovery {
         let mut discovery = Discovery::none();
-        discovery.not_started = (config.dht.is_some(), config.lsd);
+        discovery.not_started = NotStarted { dht: config.dht.is_some(), lsd: config.lsd };
         discovery.try_start(config, info_hash, registration, now);
         discovery
     }
@@ -94,19 +101,19 @@ impl Discovery {
 
     fn try_start(&mut self, config: &Config, info_hash: InfoHash, registration: &Registration, now: Duration) {
         self.retry_at = Duration::MAX;
-        if self.not_started.0 {
+        if self.not_started.dht {
             let (tell, found) = bounded(MAX_FOUND);
             let begun = registration.start_dht_search(&tell);
-            self.not_started.0 = self.should_retry("DHT", Level::Warn, begun.as_ref().err(), now);
+            self.not_started.dht = self.should_retry("DHT", Level::Warn, begun.as_ref().err(), now);
             if let Ok(Some(dht)) = begun {
                 dht.add_hosts(config.nodes.clone());
                 (self.dht, self.found) = (Some((info_hash, dht)), found);
             }
         }
-        if self.not_started.1 {
+        if self.not_started.lsd {
             let (tell, lsd_peers) = bounded(MAX_LSD_PEERS);
             let begun = registration.start_lsd_search(tell);
-            self.not_started.1 = self.should_retry("local discovery", Level::Info, begun.as_ref().err(), now);
+            self.not_started.lsd = self.should_retry("local discovery", Level::Info, begun.as_ref().err(), now);
             if let Ok(Some(lsd)) = begun {
                 (self.lsd, self.lsd_peers) = (Some((info_hash, lsd)), lsd_peers);
             }
@@ -150,7 +157,7 @@ impl Discovery {
 
     /// Whether neither of the two runs or will run.
     pub fn is_none(&self) -> bool {
-        self.dht.is_none() && self.lsd.is_none() && self.not_started == (false, false)
+        self.dht.is_none() && self.lsd.is_none() && self.not_started == NotStarted::default()
     }
 
     /// Whether the DHT runs.
@@ -209,7 +216,7 @@ impl Discovery {
 
     fn forget(&mut self) {
         (self.found, self.lsd_peers) = (never(), never());
-        (self.not_started, self.retry_at) = ((false, false), Duration::MAX);
+        (self.not_started, self.retry_at) = (NotStarted::default(), Duration::MAX);
         if let Some((info_hash, lsd)) = self.lsd.take() {
             lsd.remove(info_hash);
         }

@@ -8,7 +8,7 @@ use crate::peer::{DisconnectReason, TorrentContext};
 use crate::strategy::peer_list::PeerSource;
 use crate::torrent::events::Event;
 use crate::torrent::final_announce;
-use crate::torrent::peer_entry::{Lent, PeerEntry, REASON};
+use crate::torrent::peer_entry::{KeptState, PeerEntry, REASON};
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::send_event;
 use crate::types::PeerKey;
@@ -19,12 +19,12 @@ impl PeerManager<'_> {
     /// Lends the kept connections to the file check, which may close some of them for their descriptors; until
     /// [`PeerManager::take_back`].
     pub fn lend(&mut self) {
-        self.inner.spare.0.lock().connections = std::mem::take(&mut self.connections);
+        self.inner.kept_connections.0.lock().connections = std::mem::take(&mut self.connections);
     }
 
     /// Takes back the connections that are left.
     pub(crate) fn take_back(&mut self) {
-        let Lent { connections, ended } = std::mem::take(&mut *self.inner.spare.0.lock());
+        let KeptState { connections, ended } = std::mem::take(&mut *self.inner.kept_connections.0.lock());
         self.connections.extend(connections);
         if !ended.is_empty() {
             self.peer_list.end_other_connections(|key| self.connections.contains_key(&key));
@@ -82,14 +82,19 @@ impl PeerManager<'_> {
     /// Continues the download with the connections that were kept.
     pub fn continue_kept(&mut self, context: &Arc<TorrentContext>) {
         self.take_back();
-        self.count(context);
+        self.publish_connection_count(context);
         let begin = |(key, entry): (&PeerKey, &mut PeerEntry)| {
             let error = entry.connection.continue_kept(context, *key).err()?;
             Some((*key, entry.connection.addr, error))
         };
         let failed: Vec<_> = self.connections.iter_mut().filter_map(begin).collect();
         for (key, addr, error) in failed {
-            self.gone(context, key, addr, &DisconnectReason::NoThread(crate::util::os_error::reason(&error)));
+            self.connection_ended(
+                context,
+                key,
+                addr,
+                &DisconnectReason::NoThread(crate::util::os_error::reason(&error)),
+            );
         }
     }
 }

@@ -176,7 +176,7 @@ fn what_is_not_looked_at_in_time_is_hashed_again_and_the_rest_is_not() {
     assert_eq!(fixture.recalled(), in_first);
     // Without a stop, no file is late.
     let stop = AtomicBool::new(false);
-    let mut is_late = lateness(&stop);
+    let mut is_late = skip_after_stop(&stop);
     assert!(!is_late(0) && !is_late(usize::MAX));
 }
 
@@ -333,7 +333,7 @@ fn blocks_of_unfinished_pieces_are_recalled_until_their_file_changes() {
     let mut resume_store = fixture.resume_store();
     resume_store.recall(&fixture.disk);
     assert_eq!((resume_store.due((0, 2)), resume_store.due((0, 3))), (None, Some(Duration::ZERO)));
-    resume_store.own(vec![(0, 9)], &fixture.disk, &Bitfield::new(2));
+    resume_store.set_owned_files(vec![(0, 9)], &fixture.disk, &Bitfield::new(2));
     assert_eq!(fixture.decoded().partial, second_piece(&[0, 2]));
     assert_eq!(recalled(), second_piece(&[0, 2]));
     resume_store.retain_recalled(|piece, block| piece == PieceIndex(1) && block == 2);
@@ -360,10 +360,10 @@ fn a_pipe_in_the_records_place_is_not_waited_for_and_is_replaced() {
 fn a_record_names_no_file_from_the_moment_of_completion_on_and_is_due_again() {
     let fixture = StoreFixture::new();
     let mut resume_store = fixture.resume_store();
-    resume_store.own(vec![(0, 9)], &fixture.disk, &Bitfield::new(4));
+    resume_store.set_owned_files(vec![(0, 9)], &fixture.disk, &Bitfield::new(4));
     assert_eq!(fixture.decoded().ours, Some(vec![(0, 9)]));
     fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    resume_store.disown(&fixture.disk, pieces(Bitfield::full(4)), Duration::from_secs(7));
+    resume_store.clear_owned_files(&fixture.disk, pieces(Bitfield::full(4)), Duration::from_secs(7));
     assert_eq!(fixture.decoded().ours, Some(Vec::new()));
     // The file that was written last could not be recorded yet.
     assert_eq!(resume_store.due((4, 0)), Some(Duration::from_secs(7) + SAVE_INTERVAL));

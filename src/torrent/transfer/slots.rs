@@ -33,7 +33,7 @@ impl Transfer<'_> {
                 peer.choking.is_snubbing.set(self.choker.is_snubbing(now, candidate.key));
             }
         }
-        self.merge_twins(&candidates);
+        self.close_duplicates(&candidates);
         self.drop_useless_peer(now, &candidates);
     }
 

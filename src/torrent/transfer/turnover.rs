@@ -28,27 +28,27 @@ impl Transfer<'_> {
         {
             return;
         }
-        let occupants: Vec<_> = candidates.iter().filter_map(|c| self.occupant(c)).collect();
-        if let Some(key) = self.turnover.pick(now, self.complete_since.is_some(), &occupants) {
+        let turnover_candidates: Vec<_> = candidates.iter().filter_map(|c| self.turnover_candidate(c)).collect();
+        if let Some(key) = self.turnover.pick(now, self.complete_since.is_some(), &turnover_candidates) {
             self.peer_manager.drop_connection(key);
         }
     }
 
     /// Closes all but one of the connections to a peer that we reached at several addresses, if that is up to us.
-    pub(crate) fn merge_twins(&mut self, candidates: &[Candidate]) {
-        let twin = |c: &Candidate| {
+    pub(crate) fn close_duplicates(&mut self, candidates: &[Candidate]) {
+        let duplicate = |c: &Candidate| {
             let id = self.context.roster.get(c.key)?.id;
             Some(DuplicateConnection { key: c.key, id, rate: c.down_rate.saturating_add(c.up_rate) })
         };
-        let connections: Vec<_> = candidates.iter().filter_map(twin).collect();
+        let connections: Vec<_> = candidates.iter().filter_map(duplicate).collect();
         for (key, stays) in surplus_duplicates(self.context.peer_id, &connections) {
             log::debug!("two connections to one peer: one of them ends");
-            self.peer_manager.end_twin(key, stays);
+            self.peer_manager.close_duplicate(key, stays);
         }
     }
 
     /// A connected peer as [`Turnover`](crate::strategy::quality::Turnover) sees it; `None` if it has just left.
-    fn occupant(&self, c: &Candidate) -> Option<TurnoverCandidate> {
+    fn turnover_candidate(&self, c: &Candidate) -> Option<TurnoverCandidate> {
         let peer = self.context.roster.get(c.key)?;
         Some(TurnoverCandidate {
             key: c.key,

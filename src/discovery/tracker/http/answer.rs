@@ -31,7 +31,7 @@ pub fn parse(body: &[u8]) -> Result<AnnounceResponse, TrackerError> {
         incomplete: count(dict, "incomplete"),
         warning: bytes(dict, "warning message").filter(|words| !words.trim_ascii().is_empty()).map(text),
         tracker_id: bytes(dict, "tracker id").filter(|id| id.len() <= MAX_TEXT).map(<[u8]>::to_vec),
-        external_ip: bytes(dict, "external ip").and_then(compact::ip),
+        external_ip: bytes(dict, "external ip").and_then(compact::parse_ip),
     })
 }
 
@@ -101,8 +101,8 @@ fn count(dict: &[u8], key: &str) -> Option<u32> {
 
 /// All usable addresses of `peers` (in either form) and `peers6`, and the host names to be resolved.
 fn peers(dict: &[u8]) -> (Vec<SocketAddr>, Vec<(String, u16)>) {
-    let four = bytes(dict, "peers").map(compact::four).into_iter().flatten();
-    let six = bytes(dict, "peers6").map(compact::six).into_iter().flatten();
+    let four = bytes(dict, "peers").map(compact::parse_v4).into_iter().flatten();
+    let six = bytes(dict, "peers6").map(compact::parse_v6).into_iter().flatten();
     let mut names = Vec::new();
     let mut listed = Vec::new();
     for key in ["peers", "peers6"] {
@@ -136,8 +136,8 @@ fn from_dict(entry: &[u8], names: &mut Vec<(String, u16)>) -> Option<SocketAddr>
 /// Parses a compact address in a peer list, as in the DHT.
 fn from_bytes(entry: &[u8]) -> Option<SocketAddr> {
     match entry.len() {
-        compact::V4_LENGTH => compact::four(entry).next(),
-        compact::V6_LENGTH => compact::six(entry).next(),
+        compact::V4_LENGTH => compact::parse_v4(entry).next(),
+        compact::V6_LENGTH => compact::parse_v6(entry).next(),
         _ => None,
     }
 }

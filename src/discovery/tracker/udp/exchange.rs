@@ -202,9 +202,9 @@ impl<'a> Exchange<'a> {
     /// Converts a response to an announce; the tracker's address determines the family of the peers' addresses.
     fn answer(&self, interval: u32, leechers: u32, seeders: u32, peers: &[u8]) -> AnnounceResponse {
         let peers = if self.to.is_ipv4() {
-            announce::usable(compact::four(peers))
+            announce::usable(compact::parse_v4(peers))
         } else {
-            announce::usable(compact::six(peers))
+            announce::usable(compact::parse_v6(peers))
         };
         AnnounceResponse {
             peers,

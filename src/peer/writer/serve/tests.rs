@@ -85,7 +85,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
             && to_writer.push(WriterCommand::Serve((0..BLOCKS).map(block).collect()))
     );
     let mut expected = Vec::new();
-    message::choke(&mut expected, false);
+    message::write_choke(&mut expected, false);
     for n in 0..BLOCKS {
         expected.extend_from_slice(&message::piece_header(block(n)));
         expected.extend_from_slice(&content[(n * MAX_REQUEST) as usize..][..MAX_REQUEST as usize]);

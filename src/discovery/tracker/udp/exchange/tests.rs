@@ -71,7 +71,7 @@ fn over_ipv6_the_addresses_are_ipv6() {
     let mut e = Exchange::begin(s(0), six, TrackerQuery::Announce(&A, ""), old, FOREVER, Random::seeded(1));
     let (transaction, _) = send(&mut e, s(0)).unwrap();
     let mut peers = Vec::new();
-    compact::write(&mut peers, "[2001:db8::2]:6881".parse().unwrap());
+    compact::write_addr(&mut peers, "[2001:db8::2]:6881".parse().unwrap());
     let bytes = response(transaction, &UdpResponse::Announced { interval: 0, leechers: 0, seeders: 0, peers: &peers });
     let Some(Ok(Reply::Announced(answer))) = e.receive(s(1), six, &bytes) else { panic!() };
     assert_eq!(answer.peers, ["[2001:db8::2]:6881".parse().unwrap()]);

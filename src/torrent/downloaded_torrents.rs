@@ -42,7 +42,7 @@ pub(crate) fn note(
 }
 
 /// Whether the file was created by any recorded download; `resolved` is its path without symbolic links.
-pub fn is_brought(folder: &Path, resolved: &Path, file: &File) -> bool {
+pub fn is_from_download(folder: &Path, resolved: &Path, file: &File) -> bool {
     let identity = permanent_identity(file);
     let notes = fs::read_dir(folder).into_iter().flatten().flatten();
     notes.filter_map(|note| read(&note.path())).any(|files| names(&files, resolved, identity))
@@ -115,7 +115,7 @@ mod tests {
         let notes = dir.path().join("notes");
         let path = dir.path().join("a.torrent");
         fs::write(&path, "x").expect("room");
-        let is_known = || is_brought(&notes, &path, &File::open(&path).expect("the file"));
+        let is_known = || is_from_download(&notes, &path, &File::open(&path).expect("the file"));
         let add = |hash, name: &str| {
             note(&notes, InfoHash([hash; 20]), dir.path(), vec![(dir.path().join(name), None)]).expect("room");
         };

@@ -24,7 +24,7 @@ impl FileOpener<'_> {
             have,
             wanted: self.wanted,
             ours: &ours,
-            claim: &|file: usize, seen: &FileSnapshot| self.says_of(file, seen, resume_store),
+            claim: &|file: usize, seen: &FileSnapshot| self.claim_of(file, seen, resume_store),
             vouched: &|file, piece| resume_store.is_some_and(|resume_store| resume_store.has_verified(file, piece)),
             overwrite: self.config.overwrite,
             stop: &self.inner.stop,
@@ -50,14 +50,14 @@ impl FileOpener<'_> {
         let path = self.disk.layout().files().get(file).map(|spec| spec.path.as_path());
         let marker = self.disk.marker.as_ref().zip(path);
         let is_refused = marker.is_some_and(|(marker, path)| marker.is_refused(path, seen.identity));
-        !is_refused && resume_store.is_some_and(|resume_store| resume_store.left(&self.disk, file, seen))
+        !is_refused && resume_store.is_some_and(|resume_store| resume_store.is_untouched(&self.disk, file, seen))
     }
 
     /// What the marker or the resume data claims about a file that they do not prove to be as btsync left it.
-    fn says_of(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> Claim {
+    fn claim_of(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> Claim {
         let path = self.disk.layout().files().get(file).map(|spec| spec.path.as_path());
         let Some((marker, path)) = self.disk.marker.as_ref().zip(path) else {
-            return record_says_of(file, seen, resume_store);
+            return recorded_claim(file, seen, resume_store);
         };
         if marker.is_refused(path, seen.identity) {
             return Claim::Refused;
@@ -77,7 +77,7 @@ impl FileOpener<'_> {
             return Claim::None;
         }
         match marker.claims(path, seen.identity) {
-            Claim::None => record_says_of(file, seen, resume_store),
+            Claim::None => recorded_claim(file, seen, resume_store),
             claim => claim,
         }
     }
@@ -109,7 +109,7 @@ impl FileOpener<'_> {
         let replaced = layout.files().iter().enumerate().filter_map(|(file, spec)| {
             let writes = matches!(steps.get(file), Some(FileAction::Continue | FileAction::Copy));
             let is_ours = |seen: &FileSnapshot| {
-                self.is_ours(file, seen, resume_store) || self.says_of(file, seen, resume_store) != Claim::None
+                self.is_ours(file, seen, resume_store) || self.claim_of(file, seen, resume_store) != Claim::None
             };
             survey.file(file).filter(|seen| writes && !is_ours(seen))?;
             let pieces = layout.pieces_of(file);
@@ -124,8 +124,8 @@ impl FileOpener<'_> {
     }
 }
 
-fn record_says_of(file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> Claim {
-    if resume_store.is_some_and(|resume_store| resume_store.started(file, seen)) {
+fn recorded_claim(file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> Claim {
+    if resume_store.is_some_and(|resume_store| resume_store.was_started(file, seen)) {
         Claim::StartedHere
     } else {
         Claim::None
