@@ -7,27 +7,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::common::fleet::{Swarm, code, events, fleet, gzipped, stderr};
+use crate::common::batch::{Swarm, code, events, gzipped, offline_btsync, stderr};
+use crate::common::extended_peer::ExtendedPeer;
 use crate::common::payload::Payload;
-use crate::common::talker::Talker;
-use crate::common::web::{Page, Web};
-use crate::common::{Stage, free_port, until};
+use crate::common::web::{Page, WebServer};
+use crate::common::{TestDir, free_port, until};
 use serde_json::Value;
 
 #[test]
 fn two_torrents_come_at_once() {
-    let stage = Stage::new();
-    let swarms = ["one", "two"].map(|name| Swarm::new(&stage, name, 3));
-    let mut command = fleet(&stage);
+    let temp = TestDir::new();
+    let swarms = ["one", "two"].map(|name| Swarm::new(&temp, name, 3));
+    let mut command = offline_btsync(&temp);
     command.args(swarms.iter().map(|swarm| &swarm.torrent)).arg("out");
-    let mut running = stage.start("fleet", &mut command);
+    let mut running = temp.start("fleet", &mut command);
     until("both are under way", || swarms.iter().all(|swarm| swarm.gate.served() == 3));
     for swarm in &swarms {
         swarm.gate.open();
     }
-    running.ends_with(0);
+    running.expect_exit(0);
     for swarm in &swarms {
-        swarm.is_at(&stage.path("out"));
+        swarm.assert_complete_in(&temp.path("out"));
     }
     let log = running.log();
     for line in ["one: complete", "two: complete", "2 torrents are whole"] {
@@ -37,19 +37,19 @@ fn two_torrents_come_at_once() {
 
 #[test]
 fn what_fails_stops_no_other_and_the_first_failure_is_the_exit_code() {
-    let stage = Stage::new();
-    let swarms = ["one", "two"].map(|name| Swarm::new(&stage, name, usize::MAX));
+    let temp = TestDir::new();
+    let swarms = ["one", "two"].map(|name| Swarm::new(&temp, name, usize::MAX));
     for name in ["taken", "also"] {
-        Swarm::new(&stage, name, usize::MAX);
-        fs::write(stage.folder("out").join(name), "mine").expect("a file");
+        Swarm::new(&temp, name, usize::MAX);
+        fs::write(temp.folder("out").join(name), "mine").expect("a file");
     }
     let names = ["one.torrent", "taken.torrent", "two.torrent", "also.torrent"];
-    fs::write(stage.path("list"), names.join("\n")).expect("a file");
-    let output = fleet(&stage).args(["-i", "list", "out", "--json"]).output().expect("btsync runs");
+    fs::write(temp.path("list"), names.join("\n")).expect("a file");
+    let output = offline_btsync(&temp).args(["-i", "list", "out", "--json"]).output().expect("btsync runs");
     let said = stderr(&output);
     assert_eq!(code(&output), Some(13), "{said}");
     for swarm in &swarms {
-        swarm.is_at(&stage.path("out"));
+        swarm.assert_complete_in(&temp.path("out"));
     }
     for line in ["will not write to out/taken: ", "will not write to out/also: ", "2 torrents are whole, 2 not"] {
         assert!(said.contains(line), "no {line:?}: {said}");
@@ -64,60 +64,60 @@ fn what_fails_stops_no_other_and_the_first_failure_is_the_exit_code() {
 /// The names come from the command line, or from a list.
 #[test]
 fn nothing_begins_where_one_of_several_names_is_none_of_a_torrent() {
-    let stage = Stage::new();
-    let swarm = Swarm::new(&stage, "one", usize::MAX);
-    fs::write(stage.path("text.torrent"), "hello").expect("a file");
+    let temp = TestDir::new();
+    let swarm = Swarm::new(&temp, "one", usize::MAX);
+    fs::write(temp.path("text.torrent"), "hello").expect("a file");
     for (name, expected) in [("missing.torrent", 15), ("text.torrent", 25), ("magnet:?xt=urn:btih:x", 27)] {
-        fs::write(stage.path("list"), format!("one.torrent\n{name}\n")).expect("a list");
+        fs::write(temp.path("list"), format!("one.torrent\n{name}\n")).expect("a list");
         for words in [&["-i", "list"][..], &["one.torrent", name]] {
-            let output = fleet(&stage).args(words).args(["-d", "out"]).output().expect("btsync runs");
+            let output = offline_btsync(&temp).args(words).args(["-d", "out"]).output().expect("btsync runs");
             let said = stderr(&output);
             assert_eq!(code(&output), Some(expected), "{words:?}: {said}");
             assert!(said.contains("nothing was started"), "{words:?}: {said}");
-            assert!(!swarm.was_announced_to() && !stage.path("out").exists(), "{words:?}: {said}");
+            assert!(!swarm.has_announces() && !temp.path("out").exists(), "{words:?}: {said}");
         }
     }
 }
 
 #[test]
 fn a_list_names_torrents_from_a_file_and_from_standard_input() {
-    let stage = Stage::new();
-    let swarms = ["one", "two words", "three"].map(|name| Swarm::new(&stage, name, usize::MAX));
+    let temp = TestDir::new();
+    let swarms = ["one", "two words", "three"].map(|name| Swarm::new(&temp, name, usize::MAX));
     let list = "# two of them\none.torrent\n\n  two words.torrent\r\n";
-    fs::write(stage.path("list"), list).expect("a list");
-    let output = fleet(&stage).args(["-i", "list", "three.torrent", "here"]).output().expect("btsync runs");
+    fs::write(temp.path("list"), list).expect("a list");
+    let output = offline_btsync(&temp).args(["-i", "list", "three.torrent", "here"]).output().expect("btsync runs");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     for swarm in &swarms {
-        swarm.is_at(&stage.path("here"));
+        swarm.assert_complete_in(&temp.path("here"));
     }
 
-    let mut command = fleet(&stage);
+    let mut command = offline_btsync(&temp);
     command.args(["--input-file=-", "there"]).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("btsync runs");
     child.stdin.take().expect("its stdin").write_all(list.as_bytes()).expect("it listens");
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     for swarm in &swarms[..2] {
-        swarm.is_at(&stage.path("there"));
+        swarm.assert_complete_in(&temp.path("there"));
     }
 
     for (text, expected) in [("", 28), ("one.torrent\nftp://h/x", 28), ("one.torrent\n dir=x", 28)] {
-        fs::write(stage.path("bad"), text).expect("a list");
-        let output = fleet(&stage).args(["-i", "bad"]).output().expect("btsync runs");
+        fs::write(temp.path("bad"), text).expect("a list");
+        let output = offline_btsync(&temp).args(["-i", "bad"]).output().expect("btsync runs");
         assert_eq!(code(&output), Some(expected), "{text:?}: {}", stderr(&output));
         assert!(stderr(&output).contains("bad"), "{}", stderr(&output));
     }
-    let output = fleet(&stage).args(["-i", "nothing"]).output().expect("btsync runs");
+    let output = offline_btsync(&temp).args(["-i", "nothing"]).output().expect("btsync runs");
     assert_eq!(code(&output), Some(15), "{}", stderr(&output));
 }
 
 /// Each event of two downloads names its torrent. With one download at a time, they run in the order of their names.
 #[test]
 fn one_at_a_time_is_in_order_and_each_event_has_its_torrent() {
-    let stage = Stage::new();
-    let swarms = ["one", "two", "three"].map(|name| Swarm::new(&stage, name, usize::MAX));
+    let temp = TestDir::new();
+    let swarms = ["one", "two", "three"].map(|name| Swarm::new(&temp, name, usize::MAX));
     let hook = "echo $BTSYNC_NAME >> told";
-    let mut command = fleet(&stage);
+    let mut command = offline_btsync(&temp);
     command.args(["one.torrent", "two.torrent", "one.torrent", "three.torrent", "out", "--max-concurrent=1", "--json"]);
     let output = command.args(["--on-download-complete", hook]).output().expect("btsync runs");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
@@ -131,7 +131,7 @@ fn one_at_a_time_is_in_order_and_each_event_has_its_torrent() {
     assert_eq!(events.iter().filter(|line| line["event"] == "done").count(), 3);
     let times: Vec<_> = events.iter().map(|line| line["time"].as_f64().unwrap()).collect();
     assert!(times.is_sorted_by(|a, b| *a <= b + 0.01), "one clock for all: {times:?}");
-    let told = fs::read_to_string(stage.path("told")).expect("the command ran");
+    let told = fs::read_to_string(temp.path("told")).expect("the command ran");
     let mut told: Vec<_> = told.lines().collect();
     told.sort_unstable();
     assert_eq!(told, ["one", "three", "two"]);
@@ -140,17 +140,17 @@ fn one_at_a_time_is_in_order_and_each_event_has_its_torrent() {
 
 #[test]
 fn who_only_seeds_keeps_nobody_waiting() {
-    let stage = Stage::new();
-    let swarms = ["one", "two"].map(|name| Swarm::new(&stage, name, usize::MAX));
-    let mut command = fleet(&stage);
+    let temp = TestDir::new();
+    let swarms = ["one", "two"].map(|name| Swarm::new(&temp, name, usize::MAX));
+    let mut command = offline_btsync(&temp);
     command.args(["one.torrent", "two.torrent", "out", "--seed", "--max-concurrent", "1"]);
-    let mut running = stage.start("fleet", &mut command);
-    let whole = |swarm: &Swarm| swarm.tracker.heard().iter().any(|announce| announce.event == "completed");
+    let mut running = temp.start("fleet", &mut command);
+    let whole = |swarm: &Swarm| swarm.tracker.announces().iter().any(|announce| announce.event == "completed");
     until("both are whole", || swarms.iter().all(whole));
     running.terminate(0);
     assert!(swarms.iter().all(Swarm::announced_stopped));
     for swarm in &swarms {
-        swarm.is_at(&stage.path("out"));
+        swarm.assert_complete_in(&temp.path("out"));
     }
 }
 
@@ -160,15 +160,15 @@ fn a_stop_ends_all_with_7_and_begins_no_more() {
 }
 
 fn a_stop_by(signal: &str) {
-    let stage = Stage::new();
-    let swarms = ["one", "two", "three"].map(|name| Swarm::new(&stage, name, 1));
-    let mut command = fleet(&stage);
+    let temp = TestDir::new();
+    let swarms = ["one", "two", "three"].map(|name| Swarm::new(&temp, name, 1));
+    let mut command = offline_btsync(&temp);
     command.args(["one.torrent", "two.torrent", "three.torrent", "out", "--max-concurrent", "2"]);
-    let mut running = stage.start("fleet", &mut command);
+    let mut running = temp.start("fleet", &mut command);
     until("two are under way", || swarms[..2].iter().all(|swarm| swarm.gate.served() == 1));
     running.signal(signal);
-    running.ends_with(7);
-    assert!(swarms[..2].iter().all(Swarm::announced_stopped) && !swarms[2].was_announced_to());
+    running.expect_exit(7);
+    assert!(swarms[..2].iter().all(Swarm::announced_stopped) && !swarms[2].has_announces());
     let log = running.log();
     for line in ["btsync: one: stopped at", "btsync: two: stopped at", "0 torrents are whole, 2 not, 1 not begun"] {
         assert!(log.contains(line), "{log}");
@@ -177,129 +177,129 @@ fn a_stop_by(signal: &str) {
 
 #[test]
 fn no_two_torrents_write_to_the_same_file() {
-    let stage = Stage::new();
-    let swarm = Swarm::new(&stage, "one", usize::MAX);
+    let temp = TestDir::new();
+    let swarm = Swarm::new(&temp, "one", usize::MAX);
     let other = Payload::single("one", 5000, 16 * 1024);
-    fs::write(stage.path("other.torrent"), other.torrent("")).expect("a torrent file");
-    let mut command = fleet(&stage);
+    fs::write(temp.path("other.torrent"), other.torrent("")).expect("a torrent file");
+    let mut command = offline_btsync(&temp);
     let output = command.args(["one.torrent", "other.torrent", "out", "--max-concurrent=1"]).output().expect("it runs");
     assert_eq!(code(&output), Some(13), "{}", stderr(&output));
     assert!(stderr(&output).contains("btsync: one: another torrent has a file"), "{}", stderr(&output));
-    swarm.is_at(&stage.path("out"));
+    swarm.assert_complete_in(&temp.path("out"));
     let output =
-        fleet(&stage).args(["one.torrent", "other.torrent", "more", "--out", "1=x"]).output().expect("it runs");
+        offline_btsync(&temp).args(["one.torrent", "other.torrent", "more", "--out", "1=x"]).output().expect("it runs");
     assert_eq!(code(&output), Some(28), "{}", stderr(&output));
-    assert!(stderr(&output).contains("--out") && !stage.path("more").exists(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--out") && !temp.path("more").exists(), "{}", stderr(&output));
 }
 
 /// The first torrent takes much longer to read, but is not refused for that.
 #[test]
 fn of_two_that_write_to_one_file_the_second_is_refused() {
-    let stage = Stage::new();
-    let swarm = Swarm::new(&stage, "one", usize::MAX);
-    let first = fs::read(stage.path("one.torrent")).expect("a torrent file");
+    let temp = TestDir::new();
+    let swarm = Swarm::new(&temp, "one", usize::MAX);
+    let first = fs::read(temp.path("one.torrent")).expect("a torrent file");
     let info = first.windows(6).position(|key| key == b"4:info").expect("an info dictionary");
     let comment = format!("7:comment{}:{}", 8 << 20, "x".repeat(8 << 20));
-    fs::write(stage.path("one.torrent"), [&first[..info], comment.as_bytes(), &first[info..]].concat())
-        .expect("a file");
+    fs::write(temp.path("one.torrent"), [&first[..info], comment.as_bytes(), &first[info..]].concat()).expect("a file");
     let other = Payload::single("one", 5000, 16 * 1024);
-    fs::write(stage.path("other.torrent"), other.torrent("")).expect("a torrent file");
+    fs::write(temp.path("other.torrent"), other.torrent("")).expect("a torrent file");
     for out in ["a", "b", "c"] {
-        let output = fleet(&stage).args(["one.torrent", "other.torrent", out]).output().expect("it runs");
+        let output = offline_btsync(&temp).args(["one.torrent", "other.torrent", out]).output().expect("it runs");
         assert_eq!(code(&output), Some(13), "{}", stderr(&output));
         let refused = "other.torrent is not downloaded beside one.torrent";
         assert!(stderr(&output).contains(refused), "{}", stderr(&output));
-        swarm.is_at(&stage.path(out));
+        swarm.assert_complete_in(&temp.path(out));
     }
 }
 
 /// For example one set of files on two trackers: btsync writes nothing, so the torrents do not conflict.
 #[test]
 fn two_complete_torrents_share_a_file() {
-    let stage = Stage::new();
+    let temp = TestDir::new();
     let payloads = [16 * 1024, 32 * 1024].map(|piece| Payload::of("same", &vec![7; 100_000], piece));
     for (payload, name) in payloads.iter().zip(["a.torrent", "b.torrent"]) {
-        fs::write(stage.path(name), payload.torrent("")).expect("a torrent file");
+        fs::write(temp.path(name), payload.torrent("")).expect("a torrent file");
     }
-    let out = stage.folder_with("out", &payloads[0]);
-    let output = fleet(&stage).args(["a.torrent", "b.torrent"]).arg(&out).output().expect("it runs");
+    let out = temp.folder_with("out", &payloads[0]);
+    let output = offline_btsync(&temp).args(["a.torrent", "b.torrent"]).arg(&out).output().expect("it runs");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
 }
 
 /// The files of a magnet link are known late, and the first torrent's file still exists when that one is complete.
 #[test]
 fn no_two_links_write_to_the_same_file() {
-    let stage = Stage::new();
+    let temp = TestDir::new();
     let payloads = [100_000, 200_000].map(|size| Payload::single("same", size, 16 * 1024));
-    let talkers = payloads.each_ref().map(|payload| Talker::honest(payload, || true));
+    let talkers = payloads.each_ref().map(|payload| ExtendedPeer::honest(payload, || true));
     let links: Vec<_> =
         payloads.iter().zip(&talkers).map(|(of, at)| of.magnet(&format!("&x.pe={}", at.addr()))).collect();
-    let mut command = fleet(&stage);
+    let mut command = offline_btsync(&temp);
     let output = command.args(&links).args(["out", "--max-concurrent=1"]).output().expect("it runs");
     assert_eq!(code(&output), Some(13), "{}", stderr(&output));
     assert!(stderr(&output).contains("another torrent has a file of the same name, same"), "{}", stderr(&output));
-    payloads[0].assert_at(&stage.path("out"));
+    payloads[0].assert_at(&temp.path("out"));
 }
 
 #[test]
 fn limits_hold_for_all_and_are_lifted_for_all() {
-    let stage = Stage::new();
-    let swarms = ["one", "two"].map(|name| Swarm::new(&stage, name, usize::MAX));
-    let mut command = fleet(&stage);
+    let temp = TestDir::new();
+    let swarms = ["one", "two"].map(|name| Swarm::new(&temp, name, usize::MAX));
+    let mut command = offline_btsync(&temp);
     command.args(["one.torrent", "two.torrent", "out", "--max-download-limit", "1K"]);
-    let mut running = stage.start("fleet", &mut command);
+    let mut running = temp.start("fleet", &mut command);
     until("blocks are on their way", || swarms.iter().all(|swarm| swarm.gate.served() > 0));
-    assert!(running.runs(), "done without a lift");
+    assert!(running.is_running(), "done without a lift");
     running.signal("USR1");
-    running.ends_with(0);
+    running.expect_exit(0);
     for swarm in &swarms {
-        swarm.is_at(&stage.path("out"));
+        swarm.assert_complete_in(&temp.path("out"));
     }
 }
 
 #[test]
 fn a_torrent_comes_by_its_url() {
-    let stage = Stage::new();
-    let swarm = Swarm::new(&stage, "one", usize::MAX);
-    let web = Web::start(&[
+    let temp = TestDir::new();
+    let swarm = Swarm::new(&temp, "one", usize::MAX);
+    let web = WebServer::start(&[
         ("/one.torrent", Page::Bytes(swarm.bytes())),
-        ("/gzip", Page::Gzip(gzipped(&stage, &swarm.bytes()))),
-        ("/moved", Page::Elsewhere("/one.torrent?key=1".into())),
+        ("/gzip", Page::Gzip(gzipped(&temp, &swarm.bytes()))),
+        ("/moved", Page::Redirect("/one.torrent?key=1".into())),
     ]);
     for (number, path) in ["/one.torrent", "/gzip", "/moved", "/one.torrent?key=secret#x"].iter().enumerate() {
         let (out, keep) = (format!("out{number}"), format!("keep{number}.torrent"));
-        let mut command = fleet(&stage);
+        let mut command = offline_btsync(&temp);
         let output = command.args([&web.url(path), &out, "--save-torrent", &keep]).output().expect("btsync runs");
         assert_eq!(code(&output), Some(0), "{path}: {}", stderr(&output));
         assert!(stderr(&output).contains(&format!("torrent saved as {keep}")), "{}", stderr(&output));
-        swarm.is_at(&stage.path(&out));
-        assert!(fs::read(stage.path(&keep)).expect("it is kept") == swarm.bytes(), "byte for byte");
+        swarm.assert_complete_in(&temp.path(&out));
+        assert!(fs::read(temp.path(&keep)).expect("it is kept") == swarm.bytes(), "byte for byte");
     }
     // One among several, whose .torrent files are kept in a folder.
-    let two = Swarm::new(&stage, "two", usize::MAX);
-    let kept = stage.folder("kept").join(format!("{}.torrent", swarm.payload.hex()));
-    let mut command = fleet(&stage);
+    let two = Swarm::new(&temp, "two", usize::MAX);
+    let kept = temp.folder("kept").join(format!("{}.torrent", swarm.payload.hex()));
+    let mut command = offline_btsync(&temp);
     command.args([&web.url("/moved"), "two.torrent", "both", "--save-torrent", "kept", "--json"]);
     let output = command.output().expect("btsync runs");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     assert!(events(&output).iter().any(|line| line["event"] == "note" && line["name"] == "one"));
     assert!(fs::read(kept).expect("it is kept") == swarm.bytes());
     for swarm in [swarm, two] {
-        swarm.is_at(&stage.path("both"));
+        swarm.assert_complete_in(&temp.path("both"));
     }
-    let output = fleet(&stage).args(["one.torrent", "two.torrent", "--save-torrent", "x"]).output().expect("it runs");
+    let output =
+        offline_btsync(&temp).args(["one.torrent", "two.torrent", "--save-torrent", "x"]).output().expect("it runs");
     assert_eq!(code(&output), Some(28), "{}", stderr(&output));
 }
 
 #[test]
 fn a_url_that_brings_no_torrent_has_its_code() {
-    let stage = Stage::new();
-    let web = Web::start(&[
+    let temp = TestDir::new();
+    let web = WebServer::start(&[
         ("/page", Page::Bytes(b"<html>".to_vec())),
         ("/other", Page::Bytes(b"d3:onei1ee".to_vec())),
         ("/endless", Page::Endless),
-        ("/round", Page::Elsewhere("/round".into())),
-        ("/file", Page::Elsewhere("file:///etc/passwd".into())),
+        ("/round", Page::Redirect("/round".into())),
+        ("/file", Page::Redirect("file:///etc/passwd".into())),
         ("/bad-gzip", Page::Gzip(b"d3:onei1ee".to_vec())),
         ("/broken", Page::Status(500)),
     ]);
@@ -318,37 +318,37 @@ fn a_url_that_brings_no_torrent_has_its_code() {
         ("http://btsync-test.invalid/x.torrent".to_owned(), 19, "btsync-test.invalid is not found"),
     ];
     for (url, expected, words) in table {
-        let output = fleet(&stage).args([&format!("{url}?key=secret"), "out"]).output().expect("btsync runs");
+        let output = offline_btsync(&temp).args([&format!("{url}?key=secret"), "out"]).output().expect("btsync runs");
         let said = stderr(&output);
         assert_eq!(code(&output), Some(expected), "{url}: {said}");
         let host: String = url.split_inclusive('/').take(3).collect();
         assert!(said.contains(host.trim_end_matches('/')) && said.contains(words), "{url}: {said}");
         assert!(!said.contains("secret"), "{url}: {said}");
         assert_eq!(said.lines().count(), 1, "{url}: {said}");
-        assert!(!stage.path("out").exists());
+        assert!(!temp.path("out").exists());
     }
 }
 
 #[test]
 fn who_waits_for_a_server_can_be_stopped() {
-    let stage = Stage::new();
-    let swarm = Swarm::new(&stage, "one", usize::MAX);
-    let web = Web::start(&[("/", Page::Silence)]);
-    let mut alone = stage.start("alone", fleet(&stage).args([&web.url("/"), "out"]));
-    until("the server is asked", || web.asked() == 1);
+    let temp = TestDir::new();
+    let swarm = Swarm::new(&temp, "one", usize::MAX);
+    let web = WebServer::start(&[("/", Page::Silence)]);
+    let mut alone = temp.start("alone", offline_btsync(&temp).args([&web.url("/"), "out"]));
+    until("the server is asked", || web.request_count() == 1);
     alone.terminate(7);
-    let mut several = stage.start("several", fleet(&stage).args([&web.url("/"), "one.torrent", "out"]));
-    several.says("one: complete");
-    until("the server is asked again", || web.asked() == 2);
+    let mut several = temp.start("several", offline_btsync(&temp).args([&web.url("/"), "one.torrent", "out"]));
+    several.wait_for_output("one: complete");
+    until("the server is asked again", || web.request_count() == 2);
     several.terminate(7);
-    swarm.is_at(&stage.path("out"));
+    swarm.assert_complete_in(&temp.path("out"));
 }
 
 #[test]
 fn who_waits_for_a_pipe_can_be_stopped() {
-    let stage = Stage::new();
-    let swarm = Swarm::new(&stage, "one", usize::MAX);
-    let mut command = fleet(&stage);
+    let temp = TestDir::new();
+    let swarm = Swarm::new(&temp, "one", usize::MAX);
+    let mut command = offline_btsync(&temp);
     command.args(["-", "one.torrent", "out"]).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("btsync runs");
     let (_open, said) = (child.stdin.take(), BufReader::new(child.stderr.take().expect("its stderr")));
@@ -357,7 +357,7 @@ fn who_waits_for_a_pipe_can_be_stopped() {
         .expect("it runs");
     until("the end", || child.try_wait().expect("a child").is_some());
     assert_eq!(child.wait().expect("it ended").code(), Some(7));
-    swarm.is_at(&stage.path("out"));
+    swarm.assert_complete_in(&temp.path("out"));
 }
 
 /// On a terminal each torrent has a row, and one more row has the totals.
@@ -365,15 +365,15 @@ fn who_waits_for_a_pipe_can_be_stopped() {
 fn a_terminal_shows_a_line_for_each() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use rustix::termios::{Winsize, tcsetwinsize};
-    let stage = Stage::new();
-    let swarms = ["one", "two", "three"].map(|name| Swarm::new(&stage, name, 2));
+    let temp = TestDir::new();
+    let swarms = ["one", "two", "three"].map(|name| Swarm::new(&temp, name, 2));
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
     grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("a terminal");
     let name = ptsname(&ours, Vec::new()).expect("its name");
     tcsetwinsize(&ours, Winsize { ws_row: 4, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 }).expect("its size");
     let path = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
     let theirs = fs::File::options().read(true).write(true).open(path).expect("the terminal's other end");
-    let mut command = fleet(&stage);
+    let mut command = offline_btsync(&temp);
     command.args(swarms.iter().map(|swarm| &swarm.torrent)).arg("out").env("TERM", "xterm").stderr(theirs);
     let mut child = command.spawn().expect("btsync runs");
     drop(command); // it also holds the terminal's other end
@@ -394,61 +394,61 @@ fn a_terminal_shows_a_line_for_each() {
     assert_eq!(child.wait().expect("it ends").code(), Some(0), "{text}");
     assert!(text.contains("one: complete") && text.trim_end().ends_with("3 torrents are whole"), "{text}");
     for swarm in &swarms {
-        swarm.is_at(&stage.path("out"));
+        swarm.assert_complete_in(&temp.path("out"));
     }
 }
 
 /// A torrent in every form in which users have it.
 #[test]
 fn a_torrent_may_be_packed_a_file_url_or_where_a_redirect_leads() {
-    let stage = Stage::new();
-    let swarm = Swarm::new(&stage, "one", usize::MAX);
-    let packed = gzipped(&stage, &swarm.bytes());
-    fs::write(stage.path("packed.torrent"), &packed).expect("a file");
-    fs::write(stage.path("a blank.torrent"), swarm.bytes()).expect("a file");
-    let web = Web::start(&[
+    let temp = TestDir::new();
+    let swarm = Swarm::new(&temp, "one", usize::MAX);
+    let packed = gzipped(&temp, &swarm.bytes());
+    fs::write(temp.path("packed.torrent"), &packed).expect("a file");
+    fs::write(temp.path("a blank.torrent"), swarm.bytes()).expect("a file");
+    let web = WebServer::start(&[
         ("/packed", Page::Bytes(packed)),
-        ("/elsewhere", Page::Elsewhere("/ä b.torrent".to_owned())),
+        ("/elsewhere", Page::Redirect("/ä b.torrent".to_owned())),
         ("/%C3%A4%20b.torrent", Page::Bytes(swarm.bytes())),
     ]);
-    let file_url = format!("file://{}", stage.path("a blank.torrent").display()).replace(' ', "%20");
+    let file_url = format!("file://{}", temp.path("a blank.torrent").display()).replace(' ', "%20");
     for (n, name) in ["packed.torrent", &file_url, &web.url("/packed"), &web.url("/elsewhere")].into_iter().enumerate()
     {
         let out = format!("out{n}");
-        let output = fleet(&stage).args([name, &out]).output().expect("btsync runs");
+        let output = offline_btsync(&temp).args([name, &out]).output().expect("btsync runs");
         assert_eq!(code(&output), Some(0), "{name}: {}", stderr(&output));
-        swarm.is_at(&stage.path(&out));
+        swarm.assert_complete_in(&temp.path(&out));
     }
-    let output = fleet(&stage).arg("file://elsewhere.example/x.torrent").output().expect("btsync runs");
+    let output = offline_btsync(&temp).arg("file://elsewhere.example/x.torrent").output().expect("btsync runs");
     assert_eq!(code(&output), Some(28), "{}", stderr(&output));
     // A torrent that unpacks to too much is refused.
-    fs::write(stage.path("bomb.torrent"), gzipped(&stage, &vec![b'0'; 40 << 20])).expect("a file");
-    let output = fleet(&stage).arg("bomb.torrent").output().expect("btsync runs");
+    fs::write(temp.path("bomb.torrent"), gzipped(&temp, &vec![b'0'; 40 << 20])).expect("a file");
+    let output = offline_btsync(&temp).arg("bomb.torrent").output().expect("btsync runs");
     assert_eq!(code(&output), Some(26), "{}", stderr(&output));
 }
 
 #[test]
 fn a_bare_hash_and_a_redirect_to_a_link_are_links() {
-    let stage = Stage::new();
-    let [hashed, linked] = ["hashed", "linked"].map(|name| Swarm::new(&stage, name, usize::MAX));
+    let temp = TestDir::new();
+    let [hashed, linked] = ["hashed", "linked"].map(|name| Swarm::new(&temp, name, usize::MAX));
     let link = linked.payload.magnet(&format!("&tr={}", linked.tracker.url("127.0.0.1")));
-    let web = Web::start(&[("/link", Page::Elsewhere(link))]);
+    let web = WebServer::start(&[("/link", Page::Redirect(link))]);
     // Their seeders do not send metadata.
     let tracker = hashed.tracker.url("127.0.0.1");
     let given = [hashed.payload.hex(), "--bt-tracker".to_owned(), tracker, "--stop-timeout=2".to_owned()];
-    let output = fleet(&stage).args(given).output().expect("btsync runs");
-    assert!(code(&output) == Some(2) && hashed.was_announced_to(), "{}", stderr(&output));
-    let output = fleet(&stage).args([&web.url("/link"), "--stop-timeout=2"]).output().expect("btsync runs");
-    assert!(code(&output) == Some(2) && linked.was_announced_to(), "{}", stderr(&output));
+    let output = offline_btsync(&temp).args(given).output().expect("btsync runs");
+    assert!(code(&output) == Some(2) && hashed.has_announces(), "{}", stderr(&output));
+    let output = offline_btsync(&temp).args([&web.url("/link"), "--stop-timeout=2"]).output().expect("btsync runs");
+    assert!(code(&output) == Some(2) && linked.has_announces(), "{}", stderr(&output));
 }
 
 #[test]
 fn what_is_ignored_or_cannot_be_reached_is_told() {
-    let stage = Stage::new();
+    let temp = TestDir::new();
     let payload = Payload::single("one", 100_000, 32 * 1024);
-    fs::write(stage.path("x.torrent"), payload.torrent("wss://tracker.example/announce")).expect("a torrent");
+    fs::write(temp.path("x.torrent"), payload.torrent("wss://tracker.example/announce")).expect("a torrent");
     let nobody = format!("127.0.0.1:{}", free_port());
-    let mut command = fleet(&stage);
+    let mut command = offline_btsync(&temp);
     let output = command.args(["x.torrent", "--peer", &nobody, "--stop-timeout=2"]).output().expect("btsync runs");
     let said = stderr(&output);
     assert_eq!(code(&output), Some(2), "{said}");
@@ -460,15 +460,15 @@ fn what_is_ignored_or_cannot_be_reached_is_told() {
 /// name or that of a copy.
 #[test]
 fn a_torrent_that_failed_is_not_begun_again_by_its_second_name() {
-    let stage = Stage::new();
+    let temp = TestDir::new();
     let payloads = ["one", "two"].map(|name| Payload::single(name, 3000, 16 * 1024));
     for payload in &payloads {
-        fs::write(stage.path(&format!("{}.torrent", payload.name)), payload.torrent("")).expect("a torrent file");
+        fs::write(temp.path(&format!("{}.torrent", payload.name)), payload.torrent("")).expect("a torrent file");
     }
-    fs::copy(stage.path("one.torrent"), stage.path("copy.torrent")).expect("a copy");
-    payloads[1].write_files(&stage.folder("out"));
-    stage.folder("out/one"); // in the way of the file
-    let mut command = fleet(&stage);
+    fs::copy(temp.path("one.torrent"), temp.path("copy.torrent")).expect("a copy");
+    payloads[1].write_files(&temp.folder("out"));
+    temp.folder("out/one"); // in the way of the file
+    let mut command = offline_btsync(&temp);
     command.args(["-j1", "one.torrent", "two.torrent", "one.torrent", "copy.torrent", "out"]);
     let output = command.output().expect("btsync runs");
     let said = stderr(&output);
@@ -483,35 +483,35 @@ fn a_torrent_that_failed_is_not_begun_again_by_its_second_name() {
 /// A torrent that waits for its turn is started only if its file is still the one that was named.
 #[test]
 fn what_takes_the_name_of_a_torrent_that_waits_is_not_begun() {
-    let stage = Stage::new();
-    let first = Swarm::new(&stage, "first", 1);
-    let [named, other] = ["named", "other"].map(|name| Swarm::new(&stage, name, usize::MAX));
-    let mut command = fleet(&stage);
+    let temp = TestDir::new();
+    let first = Swarm::new(&temp, "first", 1);
+    let [named, other] = ["named", "other"].map(|name| Swarm::new(&temp, name, usize::MAX));
+    let mut command = offline_btsync(&temp);
     command.args(["first.torrent", "named.torrent", "out", "-j", "1"]);
-    let mut running = stage.start("fleet", &mut command);
+    let mut running = temp.start("fleet", &mut command);
     until("the first one is under way", || first.gate.served() == 1);
     fs::write(&named.torrent, other.bytes()).expect("a torrent file");
     first.gate.open();
-    running.ends_with(26);
+    running.expect_exit(26);
     let log = running.log();
     assert!(log.contains("named.torrent: another file has this name since the start: it is not begun"), "{log}");
-    assert!(!named.was_announced_to() && !other.was_announced_to() && !stage.path("out/other").exists(), "{log}");
-    first.is_at(&stage.path("out"));
+    assert!(!named.has_announces() && !other.has_announces() && !temp.path("out/other").exists(), "{log}");
+    first.assert_complete_in(&temp.path("out"));
 }
 
 /// Two names of one folder refer to the same files.
 #[test]
 fn a_second_name_of_a_folder_lets_no_torrent_write_over_the_file_of_another() {
     for at_once in ["1", "5"] {
-        let stage = Stage::new();
+        let temp = TestDir::new();
         let payload = |name: &str| {
             Payload::tree(name, &[("x", 100_000)], 16 * 1024).with_first(&name.repeat(100_000).into_bytes())
         };
-        let [a, b] = ["a", "b"].map(|name| Swarm::of(&stage, payload(name), usize::MAX));
-        let out = stage.folder("out");
-        stage.folder("out/a");
+        let [a, b] = ["a", "b"].map(|name| Swarm::with_payload(&temp, payload(name), usize::MAX));
+        let out = temp.folder("out");
+        temp.folder("out/a");
         std::os::unix::fs::symlink("a", out.join("b")).expect("a link");
-        let mut command = fleet(&stage);
+        let mut command = offline_btsync(&temp);
         command.args(["a.torrent", "b.torrent", "out", "--overwrite", "-j", at_once]);
         let output = command.output().expect("btsync runs");
         let said = stderr(&output);

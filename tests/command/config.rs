@@ -5,32 +5,32 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use crate::common::payload::Payload;
-use crate::common::{Stage, btsync};
+use crate::common::{TestDir, btsync};
 
 /// A user with a home folder that has `x.torrent`, and its content in `there`.
 struct Home {
-    stage: Stage,
+    temp: TestDir,
 }
 
 impl Home {
     fn new() -> Home {
-        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 100_000, 16 * 1024));
-        stage.folder_with("there", &payload);
-        fs::write(stage.path("x.torrent"), payload.torrent("http://127.0.0.1:9/announce")).expect("a torrent");
-        Home { stage }
+        let (temp, payload) = (TestDir::new(), Payload::single("payload.bin", 100_000, 16 * 1024));
+        temp.folder_with("there", &payload);
+        fs::write(temp.path("x.torrent"), payload.torrent("http://127.0.0.1:9/announce")).expect("a torrent");
+        Home { temp }
     }
 
     /// Writes the default configuration file.
     fn config(&self, text: &str) -> PathBuf {
-        let path = self.stage.folder("config/btsync").join("config");
+        let path = self.temp.folder("config/btsync").join("config");
         fs::write(&path, text).expect("a configuration");
         path
     }
 
     fn command(&self, line: &str) -> Command {
         let mut command = btsync();
-        command.args(line.split(' ').filter(|word| !word.is_empty())).current_dir(self.stage.path(""));
-        command.env("XDG_CONFIG_HOME", self.stage.path("config")).env("XDG_CACHE_HOME", self.stage.path("cache"));
+        command.args(line.split(' ').filter(|word| !word.is_empty())).current_dir(self.temp.path(""));
+        command.env("XDG_CONFIG_HOME", self.temp.path("config")).env("XDG_CACHE_HOME", self.temp.path("cache"));
         command.stdin(Stdio::null()).env_remove("RUST_LOG");
         command
     }
@@ -56,7 +56,7 @@ fn a_download_does_as_its_file_says() {
     let home = Home::new();
     home.config(&format!("{ALONE}stop-timeout = 0.1\ndir = elsewhere\n"));
     ends(&home.run("x.torrent"), 2);
-    assert!(home.stage.path("elsewhere").is_dir());
+    assert!(home.temp.path("elsewhere").is_dir());
     // The folder given after the torrent takes precedence, and so does an option.
     ends(&home.run("x.torrent there"), 0);
     ends(&home.run("x.torrent -d there"), 0);
@@ -150,7 +150,7 @@ fn the_example_sets_nothing_and_has_the_names_of_options() {
         .filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
         .collect();
     assert!(switches.contains(&"seed") && switches.contains(&"no-dht"), "{switches:?}");
-    let path = home.stage.path("switches");
+    let path = home.temp.path("switches");
     fs::write(&path, switches.join("\n")).expect("a configuration");
     let text = shown(&path.display().to_string());
     for name in switches {
@@ -176,7 +176,7 @@ fn a_hook_may_run_the_program_again() {
     );
     let program = btsync().get_program().to_owned();
     ends(&home.command("x.torrent there").env("PROGRAM", program).output().expect("it starts"), 0);
-    let read = |name: &str| fs::read_to_string(home.stage.path(name)).expect("the hook ran");
+    let read = |name: &str| fs::read_to_string(home.temp.path(name)).expect("the hook ran");
     assert!(read("shown").contains("on-download-complete = \"$PROGRAM\""), "{}", read("shown"));
     assert_eq!((read("complaints").as_str(), read("named").as_str()), ("", "BTSYNC_NAME=payload.bin\n"));
 }

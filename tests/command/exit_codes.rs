@@ -12,123 +12,123 @@ use crate::common::netns::{installed, not_run};
 use crate::common::payload::Payload;
 use crate::common::process::without_settings;
 use crate::common::seeder::{FakePeer, Gate};
-use crate::common::{Stage, btsync};
+use crate::common::{TestDir, btsync};
 
 /// A folder with `payload.bin` and `payload.torrent`, which names no tracker that answers. Each cause is prepared in it.
-struct Ground {
-    stage: Stage,
+struct Fixture {
+    temp: TestDir,
     payload: Payload,
 }
 
 /// The exit code and the text on standard error.
-type End = (Option<i32>, String);
+type RunResult = (Option<i32>, String);
 
-impl Ground {
-    fn new() -> Ground {
-        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 200_000, 16 * 1024));
-        payload.write_files(&stage.path(""));
-        fs::write(stage.path("payload.torrent"), payload.torrent("http://127.0.0.1:9/announce")).expect("a torrent");
-        Ground { stage, payload }
+impl Fixture {
+    fn new() -> Fixture {
+        let (temp, payload) = (TestDir::new(), Payload::single("payload.bin", 200_000, 16 * 1024));
+        payload.write_files(&temp.path(""));
+        fs::write(temp.path("payload.torrent"), payload.torrent("http://127.0.0.1:9/announce")).expect("a torrent");
+        Fixture { temp, payload }
     }
 
     fn file(&self, name: &str, text: &str) {
-        fs::write(self.stage.path(name), text).expect("a file");
+        fs::write(self.temp.path(name), text).expect("a file");
     }
 
     /// Runs the program with these arguments.
-    fn run(&self, line: &str) -> End {
+    fn run(&self, line: &str) -> RunResult {
         self.end(btsync().args(line.split(' ')))
     }
 
     /// Runs `payload.torrent FOLDER` with further options and no way to find peers.
-    fn download(&self, folder: &str, more: &str) -> End {
-        let alone = "--no-dht --no-lsd --bt-exclude-tracker * --listen-port 20000-60000";
-        self.run(format!("payload.torrent {folder} {alone} {more}").trim_end())
+    fn download(&self, folder: &str, more: &str) -> RunResult {
+        let no_peers = "--no-dht --no-lsd --bt-exclude-tracker * --listen-port 20000-60000";
+        self.run(format!("payload.torrent {folder} {no_peers} {more}").trim_end())
     }
 
-    fn end(&self, command: &mut Command) -> End {
-        let command = command.current_dir(self.stage.path("")).stdin(Stdio::null());
-        let output = command.env("XDG_CACHE_HOME", self.stage.path("cache")).output().expect("the program starts");
+    fn end(&self, command: &mut Command) -> RunResult {
+        let command = command.current_dir(self.temp.path("")).stdin(Stdio::null());
+        let output = command.env("XDG_CACHE_HOME", self.temp.path("cache")).output().expect("the program starts");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }
 
 /// Prepares the cause, runs the program and returns how it ended.
-type Cause = fn(&Ground) -> End;
+type Cause = fn(&Fixture) -> RunResult;
 
 /// A cause for each exit code.
 const CAUSES: [(i32, Cause); 19] = [
-    (0, |ground| ground.download(".", "")),
-    (1, |ground| ground.run("create /dev/null")),
-    (2, |ground| ground.download("out", "--stop-timeout 0.1")),
-    (6, |ground| {
+    (0, |fixture| fixture.download(".", "")),
+    (1, |fixture| fixture.run("create /dev/null")),
+    (2, |fixture| fixture.download("out", "--stop-timeout 0.1")),
+    (6, |fixture| {
         let taken = TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("0.0.0.0:0")).expect("a port");
         let port = taken.local_addr().expect("its address").port();
-        ground.run(&format!("payload.torrent out --no-dht --no-lsd --listen-port {port}"))
+        fixture.run(&format!("payload.torrent out --no-dht --no-lsd --listen-port {port}"))
     }),
-    (7, |ground| {
+    (7, |fixture| {
         let mut command = btsync();
         command.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000"]);
-        command.current_dir(ground.stage.path("")).env("XDG_CACHE_HOME", ground.stage.path("cache"));
-        let mut running = ground.stage.start("stopped", &mut command);
-        running.says("listening on port");
+        command.current_dir(fixture.temp.path("")).env("XDG_CACHE_HOME", fixture.temp.path("cache"));
+        let mut running = fixture.temp.start("stopped", &mut command);
+        running.wait_for_output("listening on port");
         running.signal("TERM");
         (running.end_within(crate::common::PATIENCE), running.log())
     }),
-    (9, |ground| {
+    (9, |fixture| {
         // A shell's file size limit: 64 blocks of 512 bytes, less than the download.
         let (gate, mut shell) = (Gate::new(usize::MAX), Command::new("sh"));
-        let peer = FakePeer::honest(&ground.payload, &gate);
+        let peer = FakePeer::honest(&fixture.payload, &gate);
         shell.args(["-c", "ulimit -f 64; exec \"$@\"", "sh"]).arg(btsync().get_program());
         shell.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000"]);
         shell.args(["--bt-exclude-tracker", "*", "--peer", &peer.addr.to_string()]);
-        ground.end(without_settings(&mut shell))
+        fixture.end(without_settings(&mut shell))
     }),
-    (11, |ground| {
+    (11, |fixture| {
         let mut first = btsync();
         first.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000"]);
-        first.current_dir(ground.stage.path("")).env("XDG_CACHE_HOME", ground.stage.path("cache"));
-        let mut first = ground.stage.start("first", &mut first);
-        first.says("listening on port");
-        ground.download("out", "")
+        first.current_dir(fixture.temp.path("")).env("XDG_CACHE_HOME", fixture.temp.path("cache"));
+        let mut first = fixture.temp.start("first", &mut first);
+        first.wait_for_output("listening on port");
+        fixture.download("out", "")
     }),
-    (13, |ground| {
-        ground.stage.folder("out/payload.bin");
-        ground.download("out", "")
+    (13, |fixture| {
+        fixture.temp.folder("out/payload.bin");
+        fixture.download("out", "")
     }),
-    (14, |ground| {
-        ground.stage.folder("taken/within");
-        ground.run("create payload.bin -o taken --force")
+    (14, |fixture| {
+        fixture.temp.folder("taken/within");
+        fixture.run("create payload.bin -o taken --force")
     }),
-    (15, |ground| ground.run("missing.torrent")),
-    (16, |ground| ground.run("create payload.bin -o nowhere/x.torrent")),
-    (17, |ground| {
+    (15, |fixture| fixture.run("missing.torrent")),
+    (16, |fixture| fixture.run("create payload.bin -o nowhere/x.torrent")),
+    (17, |fixture| {
         let full = File::options().write(true).open("/dev/full").expect("/dev/full");
-        ground.end(btsync().args(["edit", "payload.torrent", "--comment", "x", "-o", "-"]).stdout(full))
+        fixture.end(btsync().args(["edit", "payload.torrent", "--comment", "x", "-o", "-"]).stdout(full))
     }),
-    (18, |ground| ground.download("payload.bin", "")),
+    (18, |fixture| fixture.download("payload.bin", "")),
     // A label has 63 letters at most, so the name fails without a resolver.
-    (19, |ground| ground.download("out", &format!("--peer {}.invalid:6881", "x".repeat(64)))),
-    (25, |ground| {
-        ground.file("text.torrent", "hello");
-        ground.run("text.torrent")
+    (19, |fixture| fixture.download("out", &format!("--peer {}.invalid:6881", "x".repeat(64)))),
+    (25, |fixture| {
+        fixture.file("text.torrent", "hello");
+        fixture.run("text.torrent")
     }),
-    (26, |ground| {
-        ground.file("other.torrent", "d3:onei1ee");
-        ground.run("other.torrent")
+    (26, |fixture| {
+        fixture.file("other.torrent", "d3:onei1ee");
+        fixture.run("other.torrent")
     }),
-    (27, |ground| ground.run("magnet:?xt=urn:btih:short")),
-    (28, |ground| ground.run("payload.torrent --sede")),
-    (32, |ground| {
-        File::options().write(true).open(ground.stage.path("payload.bin")).expect("it").set_len(1000).expect("shorter");
-        ground.run("verify payload.torrent .")
+    (27, |fixture| fixture.run("magnet:?xt=urn:btih:short")),
+    (28, |fixture| fixture.run("payload.torrent --sede")),
+    (32, |fixture| {
+        File::options().write(true).open(fixture.temp.path("payload.bin")).expect("it").set_len(1000).expect("shorter");
+        fixture.run("verify payload.torrent .")
     }),
 ];
 
 #[test]
 fn every_exit_code_has_a_real_cause() {
     for (code, cause) in CAUSES {
-        let (ended, said) = cause(&Ground::new());
+        let (ended, said) = cause(&Fixture::new());
         assert_eq!(ended, Some(code), "{said}");
         // The last line gives the reason; `verify` writes it to standard output.
         let reason = said.lines().next_back().is_some_and(|line| line.starts_with("btsync: "));
@@ -152,23 +152,23 @@ fn what_permissions_forbid_has_its_codes() {
     if !installed(TEST, &["setpriv"]) {
         return;
     }
-    let ground = Ground::new();
+    let fixture = Fixture::new();
     let root = fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
     let nobody: &[&str] =
         if root { &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"] } else { &["env"] };
     let mode = |name: &str, mode| {
-        fs::set_permissions(ground.stage.path(name), Permissions::from_mode(mode)).expect("a mode");
+        fs::set_permissions(fixture.temp.path(name), Permissions::from_mode(mode)).expect("a mode");
     };
     // The other user may lack access to the build folder.
-    fs::copy(btsync().get_program(), ground.stage.path("program")).expect("a copy of the program");
+    fs::copy(btsync().get_program(), fixture.temp.path("program")).expect("a copy of the program");
     mode("program", 0o755);
     let run = |words: &[&str]| {
         let mut command = Command::new(nobody[0]);
-        command.args(&nobody[1..]).arg(ground.stage.path("program")).args(words);
+        command.args(&nobody[1..]).arg(fixture.temp.path("program")).args(words);
         command.args(["--no-dht", "--no-lsd", "-p20000-60000"]);
-        ground.end(without_settings(&mut command))
+        fixture.end(without_settings(&mut command))
     };
-    ground.stage.folder("locked");
+    fixture.temp.folder("locked");
     mode("", 0o555);
     let (code, said) = run(&["payload.torrent", "payload.bin/x"]);
     if code == Some(126) || code == Some(127) {

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use crate::common::extended_peer::{ExtendedPeer, size_of};
 use crate::common::payload::Payload;
-use crate::common::process::end_of;
+use crate::common::process::wait_for_exit;
 use crate::common::schema;
 use crate::common::seeder::{FakePeer, Gate};
-use crate::common::talker::{Talker, size_of};
-use crate::common::web::{Page, Web};
-use crate::common::{Stage, btsync, free_port, until};
+use crate::common::web::{Page, WebServer};
+use crate::common::{TestDir, btsync, free_port, until};
 use serde_json::Value;
 
 /// The lines of one run, each checked against the schema, and the exit code.
@@ -56,10 +56,10 @@ fn names(lines: &[Value]) -> Vec<&str> {
 
 #[test]
 fn a_download_tells_its_story() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
-    let torrent = stage.torrent(&payload, "");
-    let out = stage.folder("out");
+    let torrent = temp.torrent(&payload, "");
+    let out = temp.folder("out");
     let peers = [seeder.addr.port(), free_port()].map(|port| format!("--peer=127.0.0.1:{port}"));
     let (lines, code) = run(&[torrent.as_os_str(), out.as_os_str(), peers[0].as_ref(), peers[1].as_ref()]);
     assert_eq!(code, Some(0));
@@ -83,13 +83,13 @@ fn a_download_tells_its_story() {
 /// A peer that stays for the download has one connected and one disconnected event (`run` checks both).
 #[test]
 fn a_magnet_link_tells_its_story() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
-    let folder = stage.folder_with("seed", &payload);
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
+    let folder = temp.folder_with("seed", &payload);
     let port = free_port();
-    let torrent = stage.torrent(&payload, "");
-    let seeds = stage.btsync("seeds", &torrent, &folder, port, &["--seed", "--no-lsd"]);
+    let torrent = temp.torrent(&payload, "");
+    let seeds = temp.btsync("seeds", &torrent, &folder, port, &["--seed", "--no-lsd"]);
     until("it listens", || seeds.log().contains("listening"));
-    let out = stage.folder("out");
+    let out = temp.folder("out");
     let peer = format!("--peer=127.0.0.1:{port}");
     let (lines, code) = run(&[payload.magnet("").as_ref(), out.as_os_str(), peer.as_ref()]);
     assert_eq!(code, Some(0));
@@ -111,16 +111,16 @@ fn a_failure_is_an_event_with_its_code() {
 /// User-visible messages contain no numeric system errors (`run` checks that).
 #[test]
 fn what_the_system_refuses_is_told_in_words() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let dead = free_port();
-    let torrent = stage.torrent(&payload, &format!("http://127.0.0.1:{dead}/announce"));
-    let (lines, _) = run(&[torrent.as_os_str(), stage.folder("out").as_os_str(), "--stop-timeout=0.3".as_ref()]);
+    let torrent = temp.torrent(&payload, &format!("http://127.0.0.1:{dead}/announce"));
+    let (lines, _) = run(&[torrent.as_os_str(), temp.folder("out").as_os_str(), "--stop-timeout=0.3".as_ref()]);
     let tracker = lines.iter().find(|line| line["event"] == "tracker").expect("a tracker was asked");
     assert_eq!(tracker["error"], "connection failed: connection refused");
     let peer = format!("--peer=127.0.0.1:{dead}");
     let (lines, _) = run(&[
         payload.magnet("").as_ref(),
-        stage.folder("out").as_os_str(),
+        temp.folder("out").as_os_str(),
         peer.as_ref(),
         "--stop-timeout=0.3".as_ref(),
     ]);
@@ -133,24 +133,24 @@ fn what_the_system_refuses_is_told_in_words() {
 
 #[test]
 fn silence_ends_with_a_reason() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
-    let torrent = stage.torrent(&payload, "");
-    let (lines, code) = run(&[torrent.as_os_str(), stage.folder("out").as_os_str(), "--stop-timeout=0.3".as_ref()]);
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
+    let torrent = temp.torrent(&payload, "");
+    let (lines, code) = run(&[torrent.as_os_str(), temp.folder("out").as_os_str(), "--stop-timeout=0.3".as_ref()]);
     assert_eq!(code, Some(2), "{lines:?}");
     let last = lines.last().unwrap();
     assert_eq!((&last["event"], &last["code"]), (&"error".into(), &2.into()));
     assert!(last["message"].as_str().unwrap().contains("no peer is known"), "{last}");
     // The same for a magnet link without a peer.
     let link = format!("magnet:?xt=urn:btih:{}", payload.hex());
-    let (lines, code) = run(&[link.as_ref(), stage.folder("out").as_os_str(), "--stop-timeout=0.3".as_ref()]);
+    let (lines, code) = run(&[link.as_ref(), temp.folder("out").as_os_str(), "--stop-timeout=0.3".as_ref()]);
     assert_eq!((code, lines.first().map(|l| &l["total"])), (Some(2), Some(&Value::Null)));
 }
 
-/// Runs btsync in the stage's folder with a completion command. Returns the exit code and the lines on stderr about the command.
-fn run_with_hook(stage: &Stage, args: &[&str], hook: &str) -> (Option<i32>, Vec<String>) {
+/// Runs btsync in the test folder with a completion command. Returns the exit code and the lines on stderr about the command.
+fn run_with_hook(temp: &TestDir, args: &[&str], hook: &str) -> (Option<i32>, Vec<String>) {
     let mut command = btsync();
     command.args(args).args(["--no-dht", "--no-lsd", "--listen-port", &free_port().to_string(), "--on-complete", hook]);
-    command.current_dir(stage.path("")).env("XDG_CACHE_HOME", stage.path("cache")).stdin(Stdio::null());
+    command.current_dir(temp.path("")).env("XDG_CACHE_HOME", temp.path("cache")).stdin(Stdio::null());
     let output = command.output().expect("btsync runs");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let of_hook = |line: &&str| line.contains("--on-download-complete");
@@ -159,21 +159,21 @@ fn run_with_hook(stage: &Stage, args: &[&str], hook: &str) -> (Option<i32>, Vec<
 
 #[test]
 fn the_users_command_hears_of_what_is_complete() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
-    let torrent = stage.torrent(&payload, "").display().to_string();
-    let told = stage.path("told");
+    let torrent = temp.torrent(&payload, "").display().to_string();
+    let told = temp.path("told");
     let hook = "echo \"$BTSYNC_NAME $BTSYNC_INFO_HASH $BTSYNC_TOTAL $BTSYNC_FOLDER $BTSYNC_PATH\" >> told";
-    let (peer, run) = (seeder.addr.to_string(), |args: &[&str]| run_with_hook(&stage, args, hook));
+    let (peer, run) = (seeder.addr.to_string(), |args: &[&str]| run_with_hook(&temp, args, hook));
     let said = || std::fs::read_to_string(&told).unwrap_or_default();
     assert_eq!(run(&[&torrent, "out", "--peer", &peer]), (Some(0), Vec::new()));
-    let folder = std::fs::canonicalize(stage.path("")).expect("a folder").join("out");
+    let folder = std::fs::canonicalize(temp.path("")).expect("a folder").join("out");
     let (name, hex, size) = (&payload.name, payload.hex(), payload.content().len());
     assert_eq!(said(), format!("{name} {hex} {size} {0} {0}/{name}\n", folder.display()), "its paths are absolute");
     // A torrent that was complete from the start does not run the command.
     assert_eq!(run(&[&torrent, "out"]), (Some(0), Vec::new()));
     assert_eq!(said().lines().count(), 1, "{}", said());
-    let other = stage.folder_with("other", &payload);
+    let other = temp.folder_with("other", &payload);
     assert_eq!(run(&[&torrent, other.to_str().expect("UTF-8")]), (Some(0), Vec::new()));
     assert_eq!(said().lines().count(), 1, "{}", said());
     assert_eq!(run(&[&torrent, "out", "--on-complete-always"]), (Some(0), Vec::new()));
@@ -183,41 +183,40 @@ fn the_users_command_hears_of_what_is_complete() {
 /// The torrent's name may also be that of another file of the user.
 #[test]
 fn the_users_command_hears_where_the_file_is() {
-    let (stage, payload) = (Stage::new(), Payload::single("x", 5000, 16 * 1024));
+    let (temp, payload) = (TestDir::new(), Payload::single("x", 5000, 16 * 1024));
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
-    let torrent = stage.torrent(&payload, "").display().to_string();
-    std::fs::write(stage.folder("out").join("x"), "mine").expect("a file");
+    let torrent = temp.torrent(&payload, "").display().to_string();
+    std::fs::write(temp.folder("out").join("x"), "mine").expect("a file");
     let words = [&torrent, "out", "--out", "1=y", "--peer", &seeder.addr.to_string()];
-    assert_eq!(run_with_hook(&stage, &words, "mv \"$BTSYNC_PATH\" moved"), (Some(0), Vec::new()));
-    assert_eq!(std::fs::read(stage.path("moved")).expect("it"), payload.content());
-    assert_eq!(std::fs::read(stage.path("out/x")).expect("it"), b"mine");
+    assert_eq!(run_with_hook(&temp, &words, "mv \"$BTSYNC_PATH\" moved"), (Some(0), Vec::new()));
+    assert_eq!(std::fs::read(temp.path("moved")).expect("it"), payload.content());
+    assert_eq!(std::fs::read(temp.path("out/x")).expect("it"), b"mine");
 }
 
 /// With one torrent, and with two.
 #[test]
 fn a_command_that_fails_is_reported_once_and_in_the_exit_code() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let other = Payload::single("other.bin", 5000, 16 * 1024);
-    std::fs::write(stage.path("other.torrent"), other.torrent("")).expect("a torrent file");
-    other.write_files(&stage.folder("two"));
-    let torrent = stage.torrent(&payload, "").display().to_string();
+    std::fs::write(temp.path("other.torrent"), other.torrent("")).expect("a torrent file");
+    other.write_files(&temp.folder("two"));
+    let torrent = temp.torrent(&payload, "").display().to_string();
     for (args, out) in [(vec![torrent.as_str(), "one"], "one"), (vec![&torrent, "other.torrent", "two"], "two")] {
         let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
-        let (code, told) =
-            run_with_hook(&stage, &[&args[..], &["--peer", &seeder.addr.to_string()]].concat(), "exit 3");
+        let (code, told) = run_with_hook(&temp, &[&args[..], &["--peer", &seeder.addr.to_string()]].concat(), "exit 3");
         assert_eq!(code, Some(1), "{told:?}");
         assert_eq!(told, ["btsync: --on-download-complete 'exit 3' failed: exit status: 3"]);
-        assert_eq!(payload.difference_in_content(&stage.path(out)), None);
+        assert_eq!(payload.difference_in_content(&temp.path(out)), None);
     }
 }
 
 #[test]
 fn each_command_that_fails_is_an_event_between_the_completion_and_the_end() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let other = Payload::single("other.bin", 5000, 16 * 1024);
-    let torrent = stage.torrent(&payload, "");
-    std::fs::write(stage.path("other.torrent"), other.torrent("")).expect("a torrent file");
-    let (out, second) = (stage.folder_with("out", &payload), stage.path("other.torrent"));
+    let torrent = temp.torrent(&payload, "");
+    std::fs::write(temp.path("other.torrent"), other.torrent("")).expect("a torrent file");
+    let (out, second) = (temp.folder_with("out", &payload), temp.path("other.torrent"));
     other.write_files(&out);
     let hook = ["--on-complete=sleep 0.1; exit 3", "--on-complete-always"].map(AsRef::as_ref);
     for torrents in [&[torrent.as_os_str()][..], &[torrent.as_os_str(), second.as_os_str()]] {
@@ -236,25 +235,25 @@ fn each_command_that_fails_is_an_event_between_the_completion_and_the_end() {
 /// btsync dies while the command runs: the next start runs it again, and the one after that does not.
 #[test]
 fn a_command_that_a_crash_cut_short_runs_at_the_next_start() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
-    let torrent = stage.torrent(&payload, "").display().to_string();
+    let torrent = temp.torrent(&payload, "").display().to_string();
     let hook = "echo run >> told; test -e crashed || { touch crashed; kill -9 $PPID; }";
-    let (code, _) = run_with_hook(&stage, &[&torrent, "out", "--peer", &seeder.addr.to_string()], hook);
+    let (code, _) = run_with_hook(&temp, &[&torrent, "out", "--peer", &seeder.addr.to_string()], hook);
     assert_eq!(code, None, "killed");
-    payload.assert_at(&stage.path("out"));
+    payload.assert_at(&temp.path("out"));
     for _ in 0..2 {
-        assert_eq!(run_with_hook(&stage, &[&torrent, "out"], hook), (Some(0), Vec::new()));
-        assert_eq!(std::fs::read_to_string(stage.path("told")).expect("it ran"), "run\nrun\n");
+        assert_eq!(run_with_hook(&temp, &[&torrent, "out"], hook), (Some(0), Vec::new()));
+        assert_eq!(std::fs::read_to_string(temp.path("told")).expect("it ran"), "run\nrun\n");
     }
 }
 
 /// For a .torrent file and a magnet link, by option and by command.
 #[test]
 fn a_list_is_one_event() {
-    let (stage, payload) = (Stage::new(), Payload::tree("set", &[("a.txt", 5), ("b/c.bin", 40_000)], 16 * 1024));
-    let knows = Talker::new(&payload, size_of(&payload), |_, _| Ok(false));
-    let torrent = stage.torrent(&payload, "").display().to_string();
+    let (temp, payload) = (TestDir::new(), Payload::tree("set", &[("a.txt", 5), ("b/c.bin", 40_000)], 16 * 1024));
+    let knows = ExtendedPeer::new(&payload, size_of(&payload), |_, _| Ok(false));
+    let torrent = temp.torrent(&payload, "").display().to_string();
     let (link, peer) = (payload.magnet(""), knows.addr().to_string());
     let of_link = ["--list", &link, "--peer", &peer, "--select", "2"];
     for args in [&["--list", &torrent, "--select", "2"][..], &["list", &torrent, "--select", "2"], &of_link] {
@@ -275,13 +274,13 @@ fn a_list_is_one_event() {
 /// The outcome is reported once, in text and in events.
 #[test]
 fn the_end_is_told_once() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
-    let torrent = stage.torrent(&payload, "");
-    let out = stage.folder("out");
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
+    let torrent = temp.torrent(&payload, "");
+    let out = temp.folder("out");
     let told = |peer: &FakePeer, more: &[&str]| {
         let mut command = btsync();
         command.arg(&torrent).arg(&out).args(["--no-dht", "--no-lsd", "--peer", &peer.addr.to_string()]).args(more);
-        command.args(["--listen-port", &free_port().to_string()]).env("XDG_CACHE_HOME", stage.path("cache"));
+        command.args(["--listen-port", &free_port().to_string()]).env("XDG_CACHE_HOME", temp.path("cache"));
         let output = command.stdin(Stdio::null()).output().expect("btsync runs");
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     };
@@ -302,9 +301,9 @@ fn the_end_is_told_once() {
 }
 
 /// A download that writes its events to `stdout`, with its own options.
-fn downloads_to(stage: &Stage, payload: &Payload, peer: &FakePeer, stdout: Stdio) -> Child {
+fn downloads_to(temp: &TestDir, payload: &Payload, peer: &FakePeer, stdout: Stdio) -> Child {
     let mut command = btsync();
-    command.arg(stage.torrent(payload, "")).arg(stage.folder("out")).current_dir(stage.path(""));
+    command.arg(temp.torrent(payload, "")).arg(temp.folder("out")).current_dir(temp.path(""));
     command.args(["--json", "--no-dht", "--no-lsd", "--seed", "--peer", &peer.addr.to_string()]);
     command.args(["--listen-port", &free_port().to_string()]).stdin(Stdio::null()).stdout(stdout);
     command.stderr(Stdio::piped()).spawn().expect("btsync runs")
@@ -312,7 +311,7 @@ fn downloads_to(stage: &Stage, payload: &Payload, peer: &FakePeer, stdout: Stdio
 
 /// The exit code, and the lines that report a failure.
 fn failures_of(mut child: Child) -> (Option<i32>, Vec<String>) {
-    let code = end_of(&mut child);
+    let code = wait_for_exit(&mut child);
     let mut text = String::new();
     child.stderr.take().expect("a pipe").read_to_string(&mut text).expect("UTF-8");
     (code, text.lines().filter(|line| line.starts_with("btsync: ")).map(str::to_owned).collect())
@@ -321,9 +320,9 @@ fn failures_of(mut child: Child) -> (Option<i32>, Vec<String>) {
 /// As in `btsync ... --json | head -1`.
 #[test]
 fn a_reader_that_goes_away_ends_the_download() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let seeder = FakePeer::honest(&payload, &Gate::new(2));
-    let mut child = downloads_to(&stage, &payload, &seeder, Stdio::piped());
+    let mut child = downloads_to(&temp, &payload, &seeder, Stdio::piped());
     let mut first = String::new();
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut first).expect("a line");
     assert!(first.contains("\"started\""), "{first}");
@@ -335,23 +334,23 @@ fn a_reader_that_goes_away_ends_the_download() {
 /// The download is complete by then, and would seed for ever.
 #[test]
 fn a_reader_that_goes_away_after_the_end_of_the_download_ends_it_well() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
-    let mut child = downloads_to(&stage, &payload, &seeder, Stdio::piped());
+    let mut child = downloads_to(&temp, &payload, &seeder, Stdio::piped());
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     assert!(lines.any(|line| line.expect("a line").contains("\"complete\"")), "it completes");
     drop(lines);
     assert_eq!(failures_of(child), (Some(0), Vec::new()));
-    payload.assert_at(&stage.path("out"));
+    payload.assert_at(&temp.path("out"));
 }
 
 #[test]
 fn a_standard_output_that_takes_nothing_is_a_failure() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let seeder = FakePeer::honest(&payload, &Gate::new(2));
-    let torrent = stage.torrent(&payload, "");
+    let torrent = temp.torrent(&payload, "");
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
-    let (code, failures) = failures_of(downloads_to(&stage, &payload, &seeder, full().into()));
+    let (code, failures) = failures_of(downloads_to(&temp, &payload, &seeder, full().into()));
     assert_eq!(code, Some(1), "{failures:?}");
     assert_eq!(failures, ["btsync: standard output cannot be written: no space left on device"]);
     for words in [&["info", "--json"][..], &["--list"], &["help", "all"], &["verify", "--json"]] {
@@ -371,19 +370,19 @@ fn payload() -> Payload {
 }
 
 /// A download that seeds once it is complete, and whose command then writes its process id and never ends.
-fn download(stage: &Stage, payload: &Payload, peer: &FakePeer) -> Command {
+fn download(temp: &TestDir, payload: &Payload, peer: &FakePeer) -> Command {
     let mut command = btsync();
-    command.arg(stage.torrent(payload, "http://127.0.0.1:9/announce")).arg(stage.folder("out"));
+    command.arg(temp.torrent(payload, "http://127.0.0.1:9/announce")).arg(temp.folder("out"));
     command.args(["--json", "--seed", "--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]);
     command.args(["--bt-exclude-tracker", "*", "--peer", &peer.addr.to_string()]);
-    command.current_dir(stage.path("")).env("XDG_CACHE_HOME", stage.path("cache"));
+    command.current_dir(temp.path("")).env("XDG_CACHE_HOME", temp.path("cache"));
     command.args(["--on-download-complete", "echo $$ > begun && mv begun pid && exec sleep 600 >/dev/null 2>&1"]);
     command
 }
 
 /// Kills the completion command, which outlives btsync.
-fn kill_command(stage: &Stage) {
-    let pid = std::fs::read_to_string(stage.path("pid")).expect("the command's process id");
+fn kill_command(temp: &TestDir) {
+    let pid = std::fs::read_to_string(temp.path("pid")).expect("the command's process id");
     assert!(Command::new("kill").arg(pid.trim()).status().expect("kill").success());
 }
 
@@ -414,11 +413,11 @@ fn terminate(child: &Child) {
 
 #[test]
 fn who_stops_reading_events_is_told_how_many_are_lost() {
-    let (stage, payload) = (Stage::new(), payload());
+    let (temp, payload) = (TestDir::new(), payload());
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
-    let mut command = download(&stage, &payload, &seeder);
+    let mut command = download(&temp, &payload, &seeder);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("btsync");
-    until("the download is complete", is_complete(&stage.path("pid")));
+    until("the download is complete", is_complete(&temp.path("pid")));
     let peak = crate::common::process::peak_memory(child.id());
     assert!(peak < 48 * 1024, "btsync took {peak} KiB");
     let mut out = child.stdout.take().expect("a pipe");
@@ -426,9 +425,9 @@ fn who_stops_reading_events_is_told_how_many_are_lost() {
         let mut text = String::new();
         out.read_to_string(&mut text).map(|_| text)
     });
-    kill_command(&stage);
+    kill_command(&temp);
     terminate(&child);
-    assert_eq!(end_of(&mut child), Some(1), "its command was killed");
+    assert_eq!(wait_for_exit(&mut child), Some(1), "its command was killed");
     let text = reads.join().expect("a reader").expect("UTF-8");
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     lines.iter().for_each(schema::assert_fits);
@@ -438,23 +437,23 @@ fn who_stops_reading_events_is_told_how_many_are_lost() {
     assert!(lost[0]["count"].as_u64().is_some_and(|lost| lost + pieces >= 16_384), "{pieces} pieces, {}", lost[0]);
     let end = &lines[lines.len().saturating_sub(2)..];
     assert_eq!(names(end), ["error", "done"], "the last lines are never lost");
-    payload.assert_at(&stage.path("out"));
+    payload.assert_at(&temp.path("out"));
 }
 
 #[test]
 fn a_signal_ends_a_process_that_nobody_reads_and_whose_command_goes_on() {
-    let (stage, payload) = (Stage::new(), payload());
+    let (temp, payload) = (TestDir::new(), payload());
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
     let ((_out, stdout), (_err, stderr)) = (full(), full());
-    let mut command = download(&stage, &payload, &seeder);
+    let mut command = download(&temp, &payload, &seeder);
     command.env("RUST_LOG", "debug").stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     let mut child = command.spawn().expect("btsync");
     drop(command); // closes its ends of the pipes
-    until("the download is complete", is_complete(&stage.path("pid")));
-    payload.assert_at(&stage.path("out"));
+    until("the download is complete", is_complete(&temp.path("pid")));
+    payload.assert_at(&temp.path("out"));
     terminate(&child);
-    assert_eq!(end_of(&mut child), Some(0));
-    kill_command(&stage);
+    assert_eq!(wait_for_exit(&mut child), Some(0));
+    kill_command(&temp);
 }
 
 /// The list of a .torrent file, of a URL and of a magnet link blocks on a full pipe. A signal ends the process at once.
@@ -462,10 +461,10 @@ fn a_signal_ends_a_process_that_nobody_reads_and_whose_command_goes_on() {
 fn a_signal_ends_a_list_that_nobody_reads() {
     let names: Vec<String> = (0..1500).map(|n| format!("{n:0100}")).collect();
     let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 1)).collect();
-    let (stage, payload) = (Stage::new(), Payload::tree("many", &files, 16 * 1024));
-    let web = Web::start(&[("/x", Page::Bytes(payload.torrent("http://127.0.0.1:9/announce")))]);
-    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
-    let knows = Talker::new(&payload, size_of(&payload), |_, _| Ok(false));
+    let (temp, payload) = (TestDir::new(), Payload::tree("many", &files, 16 * 1024));
+    let web = WebServer::start(&[("/x", Page::Bytes(payload.torrent("http://127.0.0.1:9/announce")))]);
+    let torrent = temp.torrent(&payload, "http://127.0.0.1:9/announce");
+    let knows = ExtendedPeer::new(&payload, size_of(&payload), |_, _| Ok(false));
     let peer = knows.addr().to_string();
     for what in [torrent.display().to_string(), web.url("/x"), payload.magnet("")] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -478,7 +477,7 @@ fn a_signal_ends_a_list_that_nobody_reads() {
         // Writes that are not whole pages leave some of the pipe unused.
         until("the pipe is full", || waiting() >= 60 * 1024);
         terminate(&child);
-        let status = end_of(&mut child);
+        let status = wait_for_exit(&mut child);
         assert!(matches!(status, Some(7) | None), "{status:?}");
     }
 }

@@ -7,11 +7,11 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::common::batch::Swarm;
 use crate::common::bencode::{bytes, dict, int, list};
-use crate::common::fleet::Swarm;
 use crate::common::payload::Payload;
 use crate::common::tmux::Tmux;
-use crate::common::{Stage, btsync, free_port};
+use crate::common::{TestDir, btsync, free_port};
 
 /// Short and plain, so that no heuristic recognises it as a key.
 const SECRET: &str = "qz-77";
@@ -82,7 +82,7 @@ fn urls(port: u16) -> Vec<String> {
 }
 
 struct Home {
-    stage: Stage,
+    temp: TestDir,
     payload: Payload,
     torrent: PathBuf,
     urls: Vec<String>,
@@ -90,13 +90,13 @@ struct Home {
 
 impl Home {
     fn new() -> Home {
-        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 50_000, 16 * 1024));
+        let (temp, payload) = (TestDir::new(), Payload::single("payload.bin", 50_000, 16 * 1024));
         let urls = urls(tracker());
         let tiers = urls.iter().map(|url| list([bytes(url.as_bytes())]));
-        let torrent = stage.path("x.torrent");
+        let torrent = temp.path("x.torrent");
         let whole = [("announce", bytes(urls[0].as_bytes())), ("announce-list", list(tiers)), ("info", payload.info())];
         fs::write(&torrent, dict(whole)).expect("a torrent");
-        Home { stage, payload, torrent, urls }
+        Home { temp, payload, torrent, urls }
     }
 
     /// `btsync` with all logging, and with neither the DHT nor local discovery.
@@ -109,8 +109,8 @@ impl Home {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = btsync();
         command.args(args).env("RUST_LOG", "trace,ureq=trace,ureq::run=trace,ureq_proto::client=trace");
-        command.env("XDG_CACHE_HOME", self.stage.path("cache")).stdin(Stdio::null());
-        command.current_dir(self.stage.path(""));
+        command.env("XDG_CACHE_HOME", self.temp.path("cache")).stdin(Stdio::null());
+        command.current_dir(self.temp.path(""));
         command
     }
 }
@@ -186,7 +186,7 @@ fn no_passkey_of_a_torrents_own_url_is_told() {
             assert_ne!(output.status.code(), Some(0), "{url}");
         }
     }
-    let list = home.stage.path("list");
+    let list = home.temp.path("list");
     for url in &home.urls {
         fs::write(&list, format!("{url}\n")).expect("a list");
         let output = home.download(&["-i", "list", "-d", "out"]).output().expect("btsync runs");
@@ -200,12 +200,12 @@ fn no_passkey_of_a_torrents_own_url_is_told() {
 #[test]
 fn no_passkey_of_the_users_own_trackers_is_told() {
     let home = Home::new();
-    let plain = home.stage.path("plain.torrent");
+    let plain = home.temp.path("plain.torrent");
     fs::write(&plain, dict([("info", home.payload.info())])).expect("a torrent");
     let asked = |url: &&String| ["http://", "https://", "udp://"].iter().any(|scheme| url.starts_with(scheme));
     let trackers: Vec<&str> = home.urls.iter().filter(asked).map(String::as_str).collect();
     let all = trackers.join(",");
-    let config = home.stage.path("config");
+    let config = home.temp.path("config");
     fs::write(&config, format!("bt-tracker = {all}\n")).expect("a file");
     let config = config.to_str().expect("UTF-8");
     let run = |what: &str, mut command: Command, words: &[&str]| {
@@ -259,7 +259,7 @@ fn a_udp_tracker_that_repeats_its_url_is_not_repeated() {
             let _ = socket.send_to(&reply, from); // the client asks again
         }
     });
-    fs::write(home.stage.path("udp.torrent"), home.payload.torrent(&url)).expect("a torrent");
+    fs::write(home.temp.path("udp.torrent"), home.payload.torrent(&url)).expect("a torrent");
     let output = home.download(&["udp.torrent", "out", "-v"]).output().expect("btsync runs");
     keeps_the_secret(&url, &output, &["who is", "udp://127.0.0.1"]);
 }
@@ -269,18 +269,18 @@ fn the_live_view_keeps_the_secret() {
     let home = Home::new();
     let port = home.urls[0].split([':', '/', '@']).find_map(|part| part.parse::<u16>().ok()).expect("a port");
     let url = format!("http://127.0.0.1:{port}/refuses/{SECRET}/announce");
-    fs::write(home.stage.path("one.torrent"), home.payload.torrent(&url)).expect("a torrent");
-    let tmux = Tmux::start(&home.stage, 150, 30);
+    fs::write(home.temp.path("one.torrent"), home.payload.torrent(&url)).expect("a torrent");
+    let tmux = Tmux::start(&home.temp, 150, 30);
     let program = env!("CARGO_BIN_EXE_btsync");
     tmux.types(&format!(
         "clear; XDG_CONFIG_HOME=none XDG_CACHE_HOME=cache RUST_LOG=trace {program} one.torrent out --no-dht --no-lsd \
          --stop-timeout 6 --listen-port {}; echo over $?",
         free_port()
     ));
-    tmux.shows("no such user");
+    tmux.wait_for_text("no such user");
     tmux.press(&["s"]);
-    let why = tmux.shows("nobody has called us");
-    let last = tmux.shows("over 2");
+    let why = tmux.wait_for_text("nobody has called us");
+    let last = tmux.wait_for_text("over 2");
     for screen in [why, last] {
         assert!(!screen.contains(SECRET), "{screen}");
     }
@@ -305,18 +305,18 @@ fn below(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn what_btsync_keeps_is_for_its_user_only_and_what_the_user_names_is_as_always() {
     let home = Home::new();
-    let cache = home.stage.path("deep/cache");
-    let swarm = Swarm::new(&home.stage, "fresh.bin", usize::MAX);
+    let cache = home.temp.path("deep/cache");
+    let swarm = Swarm::new(&home.temp, "fresh.bin", usize::MAX);
     let mut command = Command::new("sh");
     let program = env!("CARGO_BIN_EXE_btsync");
     command.args(["-c", &format!("umask 022; exec {program} fresh.bin.torrent out --no-lsd --dht-entry-point 127.0.0.1:9 --stop-timeout 2 --listen-port {}", free_port())]);
     crate::common::process::without_settings(&mut command);
-    command.env("XDG_CACHE_HOME", &cache).current_dir(home.stage.path(""));
+    command.env("XDG_CACHE_HOME", &cache).current_dir(home.temp.path(""));
     let output = command.stdin(Stdio::null()).output().expect("a shell");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(mode(&home.stage.path("out/fresh.bin")), 0o644, "the user asked for it");
-    swarm.is_at(&home.stage.path("out"));
-    let kept = below(&home.stage.path("deep"));
+    assert_eq!(mode(&home.temp.path("out/fresh.bin")), 0o644, "the user asked for it");
+    swarm.assert_complete_in(&home.temp.path("out"));
+    let kept = below(&home.temp.path("deep"));
     assert!(kept.iter().any(|path| path.is_file()), "{kept:?}");
     for path in kept {
         assert_eq!(mode(&path), if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());

@@ -7,12 +7,12 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::common::batch::gzipped;
 use crate::common::bencode::{bytes, dict, int, list};
-use crate::common::fleet::gzipped;
 use crate::common::netns::not_run;
 use crate::common::payload::Payload;
 use crate::common::process::Running;
-use crate::common::{Stage, btsync, until};
+use crate::common::{TestDir, btsync, until};
 use serde_json::{Value, json};
 
 fn command(dir: &Path, args: &[&str]) -> Command {
@@ -55,12 +55,12 @@ fn five_files() -> Payload {
     Payload::tree("t", &[("a", 100_000), ("b", 50_000), ("c", 40_000), ("e", 0), ("f", 10_000)], 16_384)
 }
 
-/// A stage with the five files below `all`, and `x.torrent`.
-fn with_five_files() -> (Stage, Payload) {
-    let (stage, payload) = (Stage::new(), five_files());
-    stage.folder_with("all", &payload);
-    fs::write(stage.path("x.torrent"), payload.torrent("http://a/announce")).expect("a torrent file");
-    (stage, payload)
+/// A test folder with the five files below `all`, and `x.torrent`.
+fn with_five_files() -> (TestDir, Payload) {
+    let (temp, payload) = (TestDir::new(), five_files());
+    temp.folder_with("all", &payload);
+    fs::write(temp.path("x.torrent"), payload.torrent("http://a/announce")).expect("a torrent file");
+    (temp, payload)
 }
 
 /// Every entry of a folder with its length and times of its last change.
@@ -73,8 +73,8 @@ fn state(dir: &Path) -> Vec<String> {
 
 #[test]
 fn verify_names_what_is_wrong_and_changes_nothing() {
-    let (stage, payload) = with_five_files();
-    let dir = stage.path("");
+    let (temp, payload) = with_five_files();
+    let dir = temp.path("");
     let whole = run(&dir, &["verify", "x.torrent", "all"]);
     assert_eq!((printed(&whole), text(&whole.stderr)), ("", "t: whole, 13 pieces\n"));
     let whole = run_from(&dir.join("all"), &["verify", "-", "--json", "-q"], &dir.join("x.torrent"));
@@ -115,8 +115,8 @@ fn verify_names_what_is_wrong_and_changes_nothing() {
 
 #[test]
 fn verify_looks_only_at_the_files_that_are_selected() {
-    let (stage, _payload) = with_five_files();
-    let dir = stage.path("");
+    let (temp, _payload) = with_five_files();
+    let dir = temp.path("");
     fs::remove_file(dir.join("all/t/c")).expect("c");
     // `b` shares its last piece with `c`, and `f` its first.
     for (words, code, lines) in [
@@ -134,8 +134,8 @@ fn verify_looks_only_at_the_files_that_are_selected() {
 
 #[test]
 fn verify_finds_short_files_and_refuses_what_is_no_file() {
-    let (stage, _) = with_five_files();
-    let dir = stage.path("");
+    let (temp, _) = with_five_files();
+    let dir = temp.path("");
     File::options().write(true).open(dir.join("all/t/a")).and_then(|a| a.set_len(70_000)).expect("a cut file");
     fs::remove_file(dir.join("all/t/f")).expect("a file of the payload");
     let flawed = run(&dir, &["verify", "x.torrent", "all"]);
@@ -143,7 +143,7 @@ fn verify_finds_short_files_and_refuses_what_is_no_file() {
                  unknown t/c: bytes 30224-39999\nmissing t/f\n";
     assert_eq!((flawed.status.code(), text(&flawed.stdout)), (Some(32), lines), "{}", text(&flawed.stderr));
     // In an empty folder every file is missing, and `verify` creates none.
-    let empty = stage.folder("empty");
+    let empty = temp.folder("empty");
     let output = run(&dir, &["verify", "x.torrent", "empty"]);
     assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(32), 5));
     assert_eq!(fs::read_dir(empty).expect("a folder").count(), 0);
@@ -155,9 +155,9 @@ fn verify_finds_short_files_and_refuses_what_is_no_file() {
 
 #[test]
 fn verify_reads_through_the_users_own_links_out_of_the_folder() {
-    let (stage, payload) = with_five_files();
-    let dir = stage.path("");
-    let (_, right) = payload.on_disk(&dir).swap_remove(0);
+    let (temp, payload) = with_five_files();
+    let dir = temp.path("");
+    let (_, right) = payload.paths_with_content(&dir).swap_remove(0);
     fs::write(dir.join("outside"), right).expect("a file outside");
     fs::remove_file(dir.join("all/t/a")).expect("a file of the payload");
     symlink(dir.join("outside"), dir.join("all/t/a")).expect("a link");
@@ -169,8 +169,8 @@ fn verify_reads_through_the_users_own_links_out_of_the_folder() {
 
 #[test]
 fn what_cannot_be_read_has_its_codes() {
-    let (stage, _) = with_five_files();
-    let dir = stage.path("");
+    let (temp, _) = with_five_files();
+    let dir = temp.path("");
     fs::write(dir.join("text"), "<html>").expect("a file");
     fs::write(dir.join("other"), "d3:onei1ee").expect("a file");
     for args in [&["info"][..], &["verify"], &["magnet"], &["edit", "--no-comment"]] {
@@ -190,8 +190,8 @@ fn what_cannot_be_read_has_its_codes() {
 
 #[test]
 fn wrong_words_end_with_28() {
-    let (stage, _) = with_five_files();
-    let dir = stage.path("");
+    let (temp, _) = with_five_files();
+    let dir = temp.path("");
     let lines = "verify|verify x.torrent all more|verify x.torrent --jsn|magnet x.torrent --peer here|magnet|edit x.torrent\
                  |edit x.torrent -a ws://a|edit x.torrent --remove-announce http://b|edit x.torrent --comment a --no-comment\
                  |create all --exclude [|create all --node here|create all -a ,|create all --piece-length 17K";
@@ -205,8 +205,8 @@ fn wrong_words_end_with_28() {
 
 #[test]
 fn magnet_prints_the_link() {
-    let (stage, payload) = with_five_files();
-    let dir = stage.path("");
+    let (temp, payload) = with_five_files();
+    let dir = temp.path("");
     let link = format!("magnet:?xt=urn:btih:{}&dn=t", payload.hex());
     assert_eq!(printed(&run(&dir, &["magnet", "x.torrent"])), format!("{link}&tr=http://a/announce\n"));
     let args = ["magnet", "-", "--no-trackers", "--peer", "192.0.2.7:6881", "--peer=[2001:db8::7]:1"];
@@ -229,10 +229,10 @@ fn strange() -> Vec<u8> {
 
 #[test]
 fn edit_unpacks_what_is_packed() {
-    let (stage, payload) = (Stage::new(), five_files());
-    let dir = stage.folder("x");
+    let (temp, payload) = (TestDir::new(), five_files());
+    let dir = temp.folder("x");
     let plain = payload.torrent("http://a/");
-    let packed = gzipped(&stage, &plain);
+    let packed = gzipped(&temp, &plain);
     fs::write(dir.join("x.torrent"), &packed).expect("a file");
     printed(&run(&dir, &["edit", "x.torrent", "-o", "y.torrent", "--comment", "new"]));
     assert!(fs::read(dir.join("x.torrent")).expect("a file") == packed, "left as it was");
@@ -249,8 +249,8 @@ fn edit_unpacks_what_is_packed() {
 
 #[test]
 fn edit_changes_what_it_is_told_and_nothing_else() {
-    let stage = Stage::new();
-    let dir = stage.path("");
+    let temp = TestDir::new();
+    let dir = temp.path("");
     let file = dir.join("x.torrent");
     fs::write(&file, strange()).expect("a torrent file");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("its rights");
@@ -284,8 +284,8 @@ fn edit_changes_what_it_is_told_and_nothing_else() {
 
 #[test]
 fn pipes_and_devices_are_written_into_and_never_replaced() {
-    let (stage, _) = with_five_files();
-    let dir = stage.path("");
+    let (temp, _) = with_five_files();
+    let dir = temp.path("");
     let pipe = dir.join("pipe");
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).expect("a pipe");
     symlink("/proc/self/fd/1", dir.join("stdout")).expect("a link");
@@ -312,8 +312,8 @@ fn pipes_and_devices_are_written_into_and_never_replaced() {
 
 #[test]
 fn edits_of_one_file_at_once_lose_nothing() {
-    let (stage, _) = with_five_files();
-    let dir = stage.path("");
+    let (temp, _) = with_five_files();
+    let dir = temp.path("");
     let urls: Vec<String> = (0..8).map(|number| format!("http://h{number}/announce")).collect();
     let edit =
         |url: &String| command(&dir, &["edit", "x.torrent", "--add-announce", url]).stdout(Stdio::null()).spawn();
@@ -327,8 +327,8 @@ fn edits_of_one_file_at_once_lose_nothing() {
 
 #[test]
 fn what_cannot_be_written_has_its_codes() {
-    let (stage, _) = with_five_files();
-    let dir = stage.path("");
+    let (temp, _) = with_five_files();
+    let dir = temp.path("");
     let before = fs::read(dir.join("x.torrent")).expect("the torrent");
     for args in [&["edit", "x.torrent", "--no-announce"][..], &["create", "all"]] {
         fails(&dir, &[args, &["-o", "x.torrent.none/y"]].concat(), 16, "y");
@@ -345,8 +345,8 @@ fn what_cannot_be_written_has_its_codes() {
 
 #[test]
 fn a_full_disk_ends_create_and_edit_with_9() {
-    let stage = Stage::new();
-    let (dir, disk) = (stage.path(""), stage.folder("disk"));
+    let temp = TestDir::new();
+    let (dir, disk) = (temp.path(""), temp.folder("disk"));
     // A thousand pieces: 20 KB of hashes.
     File::create(dir.join("zeros")).and_then(|file| file.set_len(16 << 20)).expect("a sparse file");
     printed(&run(&dir, &["create", "zeros", "--piece-length", "16K"]));
@@ -380,8 +380,8 @@ fn is_ready(running: &Running) {
 
 #[test]
 fn a_signal_ends_create_and_verify_with_7() {
-    let stage = Stage::new();
-    let dir = stage.path("");
+    let temp = TestDir::new();
+    let dir = temp.path("");
     // A byte in each piece, so that none is a hole that need not be read. The file is larger than the program ever reads.
     let (piece, pieces) = (512u64 << 20, 256u64);
     let vast = File::create(dir.join("vast")).expect("a sparse file");
@@ -395,38 +395,38 @@ fn a_signal_ends_create_and_verify_with_7() {
     ];
     fs::write(dir.join("vast.torrent"), dict([("info", dict(info))])).expect("a torrent file");
     for (signal, args) in [("INT", &["verify", "vast.torrent"][..]), ("TERM", &["create", "vast", "-o", "new"])] {
-        let mut running = stage.start(args[0], &mut command(&dir, args));
+        let mut running = temp.start(args[0], &mut command(&dir, args));
         is_ready(&running);
         running.signal(signal);
-        running.ends_with(7);
+        running.expect_exit(7);
         assert!(running.log().contains("interrupted"), "{}", running.log());
     }
     assert!(!dir.join("new").exists());
     // A file that changes while the program reads it.
-    let mut running = stage.start("changing", &mut command(&dir, &["create", "vast", "-o", "new"]));
+    let mut running = temp.start("changing", &mut command(&dir, &["create", "vast", "-o", "new"]));
     is_ready(&running);
     vast.set_len(1).expect("a shorter file");
-    running.ends_with(17);
+    running.expect_exit(17);
     assert!(running.log().contains("changed") && !dir.join("new").exists(), "{}", running.log());
 }
 
 #[test]
 fn the_same_files_make_the_same_torrent() {
-    let stage = Stage::new();
+    let temp = TestDir::new();
     let contents = |name: &str| format!("the content of {name}");
     let names = ["b", "a.b", "a/x", "B", "ä"];
     for (folder, order) in [("one", names.to_vec()), ("other", names.into_iter().rev().collect())] {
         for name in order {
-            let path = stage.folder(folder).join("t").join(name);
+            let path = temp.folder(folder).join("t").join(name);
             fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
             fs::write(path, contents(name)).expect("a file");
         }
     }
     let make = |folder: &str, epoch: &str, more: &[&str]| {
         let args = [&["create", "t", "-o", "x.torrent", "--force"], more].concat();
-        let output = command(&stage.path(folder), &args).env("SOURCE_DATE_EPOCH", epoch).output();
+        let output = command(&temp.path(folder), &args).env("SOURCE_DATE_EPOCH", epoch).output();
         printed(&output.expect("the program runs"));
-        fs::read(stage.path(folder).join("x.torrent")).expect("the torrent")
+        fs::read(temp.path(folder).join("x.torrent")).expect("the torrent")
     };
     assert_eq!(make("one", "86400", &[]), make("other", "86400", &[]));
     assert_ne!(make("one", "86400", &[]), make("one", "86401", &[]));
@@ -435,8 +435,8 @@ fn the_same_files_make_the_same_torrent() {
 
 #[test]
 fn create_says_what_it_left_out_and_what_may_be_a_slip() {
-    let (stage, _) = with_five_files();
-    let dir = stage.path("");
+    let (temp, _) = with_five_files();
+    let dir = temp.path("");
     symlink("a", dir.join("all/t/link")).expect("a link");
     let args = ["create", "all/t", "-o", "y", "--exclude", "[bc]", "--exclude=e", "--source", "x", "--pad-files"];
     let output = run(&dir, &[&args[..], &["-a", "udp://a:1", "--node", "dht.example:6881"]].concat());
@@ -458,8 +458,8 @@ fn create_says_what_it_left_out_and_what_may_be_a_slip() {
 
 #[test]
 fn a_torrent_comes_from_standard_input() {
-    let (stage, payload) = with_five_files();
-    let dir = stage.path("");
+    let (temp, payload) = with_five_files();
+    let dir = temp.path("");
     let info: Value =
         serde_json::from_str(printed(&run_from(&dir, &["info", "-", "--json"], &dir.join("x.torrent")))).expect("JSON");
     assert_eq!(info["info_hash"], json!(payload.hex()));

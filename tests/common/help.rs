@@ -8,7 +8,7 @@ use super::btsync;
 pub const DOWNLOAD: &str = "download";
 
 /// What btsync prints on standard output when run with `words`.
-pub fn said(words: &[&str]) -> String {
+pub fn stdout_of(words: &[&str]) -> String {
     let output = btsync().args(words).output().expect("the program starts");
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("help is UTF-8")
@@ -16,7 +16,7 @@ pub fn said(words: &[&str]) -> String {
 
 /// The commands in the help, without `help` itself.
 pub fn commands() -> BTreeSet<String> {
-    let help = said(&["--help"]);
+    let help = stdout_of(&["--help"]);
     let after_name = help.lines().filter_map(|line| line.trim_start().strip_prefix("btsync "));
     // A line names one command, or several: `btsync help create|info|tracker`. Two spaces separate the command from its
     // description.
@@ -37,22 +37,22 @@ pub fn all() -> Vec<String> {
 }
 
 /// The arguments that precede a command's options.
-pub fn words(command: &str) -> Vec<&str> {
+pub fn command_args(command: &str) -> Vec<&str> {
     if command == DOWNLOAD { Vec::new() } else { vec![command] }
 }
 
 /// All options in a command's help, long and short.
 pub fn options(command: &str) -> BTreeSet<String> {
-    let help = if command == DOWNLOAD { said(&["help", "all"]) } else { said(&["help", command]) };
+    let help = if command == DOWNLOAD { stdout_of(&["help", "all"]) } else { stdout_of(&["help", command]) };
     // A line about another command lists that command's options.
     let lines = help.lines().filter(|line| command != DOWNLOAD || !line.starts_with("btsync "));
-    let found: BTreeSet<String> = lines.flat_map(named).collect();
+    let found: BTreeSet<String> = lines.flat_map(options_in).collect();
     assert!(found.contains("--help"), "no options in the help of {command}:\n{help}");
     found
 }
 
 /// The options that a text names.
-pub fn named(text: &str) -> impl Iterator<Item = String> + '_ {
+pub fn options_in(text: &str) -> impl Iterator<Item = String> + '_ {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
     words.filter(|word| is_option(word)).map(str::to_owned)
 }
@@ -69,7 +69,8 @@ fn is_option(word: &str) -> bool {
 /// Whether a command accepts an option. Two unknown options follow it: btsync may take the first for the option's value, and the
 /// second ends the program before it does anything.
 pub fn accepts(command: &str, option: &str) -> bool {
-    let output = btsync().args(words(command)).args([option, "--zzzzzz", "--zzzzzz"]).output().expect("it starts");
+    let output =
+        btsync().args(command_args(command)).args([option, "--zzzzzz", "--zzzzzz"]).output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(28), "{command} {option}: {said}");
     assert!(said.contains("unknown option"), "{command} {option}: {said}");
@@ -78,7 +79,7 @@ pub fn accepts(command: &str, option: &str) -> bool {
 
 /// Panics unless `there`, the options that `place` lists for a command, are those in its help. Aliases of the command are
 /// allowed.
-pub fn same(place: &str, command: &str, there: &BTreeSet<String>) {
+pub fn assert_same_options(place: &str, command: &str, there: &BTreeSet<String>) {
     let ours = options(command);
     let missing: Vec<_> = ours.difference(there).collect();
     assert!(missing.is_empty(), "{place} lacks options of {command}: {missing:?}");

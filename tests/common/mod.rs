@@ -2,8 +2,9 @@
 //! btsync's reader), processes that end with their test, network namespaces, a tracker, and peers with scripted behaviour.
 #![allow(dead_code, reason = "each test binary includes all of it and uses its part")]
 
+pub mod batch;
 pub mod bencode;
-pub mod fleet;
+pub mod extended_peer;
 pub mod help;
 pub mod netns;
 pub mod payload;
@@ -13,11 +14,10 @@ pub mod relay;
 pub mod scene;
 pub mod schema;
 pub mod seeder;
-pub mod sippers;
-pub mod talker;
 pub mod tmux;
 pub mod torrents;
 pub mod tracker;
+pub mod trickle;
 pub mod user;
 pub mod web;
 pub mod wire;
@@ -57,22 +57,22 @@ pub fn free_port() -> u16 {
 }
 
 /// A test's temporary folder, with the torrents, folders and logs in it.
-pub struct Stage {
+pub struct TestDir {
     dir: tempfile::TempDir,
 }
 
-impl Stage {
-    /// An empty stage.
-    pub fn new() -> Stage {
-        Stage { dir: tempfile::tempdir().expect("a temporary folder") }
+impl TestDir {
+    /// An empty test folder.
+    pub fn new() -> TestDir {
+        TestDir { dir: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    /// A path on the stage; creates nothing.
+    /// A path in the test folder; creates nothing.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// A folder on the stage, created if it is missing.
+    /// A folder in the test folder, created if it is missing.
     pub fn folder(&self, name: &str) -> PathBuf {
         let folder = self.path(name);
         std::fs::create_dir_all(&folder).expect("a folder on the stage");
@@ -95,18 +95,18 @@ impl Stage {
         path
     }
 
-    /// Starts any program; its output goes to a file on the stage.
+    /// Starts any program; its output goes to a file in the test folder.
     pub fn start(&self, name: &str, command: &mut Command) -> Running {
         Running::start(name, command, self.dir.path())
     }
 
     /// Starts `btsync TORRENT OUT --listen-port PORT` and `more`, with neither the DHT nor local discovery.
     pub fn btsync(&self, name: &str, torrent: &Path, out: &Path, port: u16, more: &[&str]) -> Running {
-        self.btsync_in_the_open(name, torrent.as_os_str(), out, port, &[&["--no-dht", "--no-lsd"], more].concat())
+        self.btsync_with_discovery(name, torrent.as_os_str(), out, port, &[&["--no-dht", "--no-lsd"], more].concat())
     }
 
-    /// Like [`Stage::btsync`] with DHT and local discovery, for a .torrent file or a magnet link.
-    pub fn btsync_in_the_open(&self, name: &str, what: &OsStr, out: &Path, port: u16, more: &[&str]) -> Running {
+    /// Like [`TestDir::btsync`] with DHT and local discovery, for a .torrent file or a magnet link.
+    pub fn btsync_with_discovery(&self, name: &str, what: &OsStr, out: &Path, port: u16, more: &[&str]) -> Running {
         let mut command = btsync();
         command.arg(what).arg(out).arg("--listen-port").arg(port.to_string()).args(more);
         command.env("XDG_CACHE_HOME", self.path(&format!("{name}-cache")));

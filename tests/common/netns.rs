@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Set in the process in which a test runs again, in its namespace or alone.
-const INSIDE: &str = "BTSYNC_NETNS";
+const INNER_RUN: &str = "BTSYNC_NETNS";
 
 /// An address of the test's network; `host` is 1 to 10.
 pub fn address(host: u8) -> String {
@@ -19,9 +19,9 @@ pub fn address(host: u8) -> String {
 /// `programs` are the programs it needs. A missing program fails the test under CI=true; otherwise the test is reported as not
 /// run.
 #[track_caller]
-pub fn isolated(test: &str, programs: &[&str], body: impl FnOnce()) {
+pub fn in_network_namespace(test: &str, programs: &[&str], body: impl FnOnce()) {
     let full_name = full_name(test, Location::caller());
-    if std::env::var_os(INSIDE).is_some() {
+    if std::env::var_os(INNER_RUN).is_some() {
         bring_up();
         return body();
     }
@@ -46,7 +46,7 @@ pub fn isolated(test: &str, programs: &[&str], body: impl FnOnce()) {
 /// Runs `body` in a process that runs no other test, for tests that measure their process. `test` is the test's name.
 #[track_caller]
 pub fn alone_in_process(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
+    if std::env::var_os(INNER_RUN).is_some() {
         return body();
     }
     run_again(Command::new(itself()), &full_name(test, Location::caller()));
@@ -66,7 +66,7 @@ fn full_name(test: &str, place: &Location) -> String {
 
 /// Runs one test of this binary in its own process. `command` starts the binary; this function adds the arguments.
 fn run_again(mut command: Command, test: &str) {
-    command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    command.args(["--exact", test, "--nocapture"]).env(INNER_RUN, "1");
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
@@ -117,13 +117,13 @@ pub fn allow_multicast_on_lo() {
 
 /// A second machine: a network namespace with the addresses 10.89.0.2 and 3, behind a virtual cable. The near end of the cable is
 /// the interface `near` with 10.89.0.1.
-pub struct FarSide(std::process::Child);
+pub struct RemoteMachine(std::process::Child);
 
-impl FarSide {
+impl RemoteMachine {
     /// Creates the namespace and the cable.
-    pub fn new() -> FarSide {
+    pub fn new() -> RemoteMachine {
         let child = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().expect("unshare");
-        let far = FarSide(child);
+        let far = RemoteMachine(child);
         // The namespace exists once it differs from ours.
         let own = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
         super::until("the far side is there", || own(&far.0.id().to_string()) != own("self"));
@@ -139,7 +139,7 @@ impl FarSide {
     }
 
     /// Runs `work` in the namespace on a thread of its own, so that sockets and threads it creates stay in the namespace.
-    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub fn run_inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         use std::os::fd::AsFd;
         let space = std::fs::File::open(format!("/proc/{}/ns/net", self.0.id())).expect("the far side's network");
         let moved = || {
@@ -163,7 +163,7 @@ impl FarSide {
     }
 }
 
-impl Drop for FarSide {
+impl Drop for RemoteMachine {
     fn drop(&mut self) {
         // Both fail only if the process has already ended.
         let _ = self.0.kill();

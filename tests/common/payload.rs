@@ -16,7 +16,7 @@ pub struct Payload {
     /// Whether the torrent is private (BEP 27).
     pub private: bool,
     /// Replaces the correct info value.
-    bogus: Option<Vec<u8>>,
+    invalid_info: Option<Vec<u8>>,
     /// Each file's path below the folder (empty for a single file) and its bytes.
     files: Vec<(Vec<String>, Vec<u8>)>,
 }
@@ -28,7 +28,7 @@ impl Payload {
             name: name.into(),
             piece_length,
             private: false,
-            bogus: None,
+            invalid_info: None,
             files: vec![(Vec::new(), noise(name, size))],
         }
     }
@@ -46,7 +46,7 @@ impl Payload {
             name: name.into(),
             piece_length,
             private: false,
-            bogus: None,
+            invalid_info: None,
             files: files.iter().map(file).collect(),
         }
     }
@@ -60,7 +60,7 @@ impl Payload {
 
     /// About 3 MiB of difficult cases: pieces that span files, files of zero bytes, of one byte and of exactly one piece, names
     /// in several alphabets, deep folders, a short last piece.
-    pub fn awkward() -> Payload {
+    pub fn edge_cases() -> Payload {
         let files = [
             ("a/first.bin", 700_001),
             ("a/b/c/d/one byte", 1),
@@ -77,8 +77,8 @@ impl Payload {
     }
 
     /// A swarm whose info value is `info`, which need not be valid.
-    pub fn bogus(info: &[u8]) -> Payload {
-        Payload { bogus: Some(info.to_vec()), ..Payload::single("bogus", 1, 1) }
+    pub fn with_invalid_info(info: &[u8]) -> Payload {
+        Payload { invalid_info: Some(info.to_vec()), ..Payload::single("bogus", 1, 1) }
     }
 
     /// All files concatenated, as pieces are cut from them.
@@ -93,8 +93,8 @@ impl Payload {
 
     /// The exact bytes of the info value.
     pub fn info(&self) -> Vec<u8> {
-        if let Some(bogus) = &self.bogus {
-            return bogus.clone();
+        if let Some(invalid_info) = &self.invalid_info {
+            return invalid_info.clone();
         }
         let hashes: Vec<u8> = self.content().chunks(self.piece_length).flat_map(|p| Sha1::digest(p).to_vec()).collect();
         let (length, files) = match self.files.as_slice() {
@@ -140,21 +140,21 @@ impl Payload {
 
     /// Writes all files below `dir`, as a client would.
     pub fn write_files(&self, dir: &Path) {
-        for (path, content) in self.on_disk(dir) {
+        for (path, content) in self.paths_with_content(dir) {
             std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("folders of the payload");
             std::fs::write(path, content).expect("a file of the payload");
         }
     }
 
     /// Each file's path below `dir`, with the bytes it should have.
-    pub fn on_disk(&self, dir: &Path) -> Vec<(PathBuf, &[u8])> {
+    pub fn paths_with_content(&self, dir: &Path) -> Vec<(PathBuf, &[u8])> {
         let place = |path: &[String]| path.iter().fold(dir.join(&self.name), |at, part| at.join(part));
         self.files.iter().map(|(path, content)| (place(path), content.as_slice())).collect()
     }
 
     /// The first difference between the payload and the files below `dir`; `None` when every byte matches.
     pub fn difference(&self, dir: &Path) -> Option<String> {
-        self.on_disk(dir).into_iter().find_map(|(path, right)| match std::fs::read(&path) {
+        self.paths_with_content(dir).into_iter().find_map(|(path, right)| match std::fs::read(&path) {
             Err(error) => Some(format!("{}: {error}", path.display())),
             Ok(found) if found.len() != right.len() => {
                 Some(format!("{}: {} bytes instead of {}", path.display(), found.len(), right.len()))
@@ -176,7 +176,7 @@ impl Payload {
     /// Panics unless the files below `dir` match the payload and no other file is there.
     pub fn assert_at(&self, dir: &Path) {
         assert_eq!(self.difference(dir), None);
-        let mut expected: Vec<PathBuf> = self.on_disk(dir).into_iter().map(|(path, _)| path).collect();
+        let mut expected: Vec<PathBuf> = self.paths_with_content(dir).into_iter().map(|(path, _)| path).collect();
         let mut found = files_below(dir);
         expected.sort();
         found.sort();
@@ -191,7 +191,7 @@ impl Payload {
             found.resize(content.len(), 0);
             found
         };
-        let found: Vec<u8> = self.on_disk(dir).into_iter().flat_map(read).collect();
+        let found: Vec<u8> = self.paths_with_content(dir).into_iter().flat_map(read).collect();
         content.chunks(self.piece_length).zip(found.chunks(self.piece_length)).filter(|(a, b)| a == b).count()
     }
 }

@@ -25,7 +25,7 @@ pub fn peak_memory(pid: u32) -> u64 {
 }
 
 /// Waits for a signalled process to end and returns its exit code. After [`PATIENCE`], kills it and panics.
-pub fn end_of(child: &mut Child) -> Option<i32> {
+pub fn wait_for_exit(child: &mut Child) -> Option<i32> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
@@ -68,7 +68,7 @@ impl Running {
     }
 
     /// Whether it is still running.
-    pub fn runs(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be waited for").is_none()
     }
 
@@ -91,7 +91,7 @@ impl Running {
     }
 
     /// Waits for its end and panics unless the exit code is `code`.
-    pub fn ends_with(&mut self, code: i32) {
+    pub fn expect_exit(&mut self, code: i32) {
         assert_eq!(self.end_within(PATIENCE), Some(code), "exit code of {}", self.name);
     }
 
@@ -102,9 +102,9 @@ impl Running {
     }
 
     /// Waits until the output contains `text`; panics if the program ends before that.
-    pub fn says(&mut self, text: &str) {
+    pub fn wait_for_output(&mut self, text: &str) {
         until(&format!("{} says {text:?}", self.name), || {
-            let over = !self.runs();
+            let over = !self.is_running();
             let said = self.log().contains(text);
             assert!(said || !over, "{} ended without saying {text:?}", self.name);
             said

@@ -9,7 +9,7 @@ use crate::common::netns::{address, find};
 use crate::common::payload::Payload;
 use crate::common::process::Running;
 use crate::common::tracker::{Tracker, scrape};
-use crate::common::{Stage, free_port, until};
+use crate::common::{TestDir, free_port, until};
 
 /// A client that seeds the files it finds in a folder and downloads the missing ones.
 #[derive(Clone, Copy, Debug)]
@@ -38,19 +38,19 @@ impl Client {
 
     /// Starts the client at 10.88.0.`host`. It checks the files in `folder`, downloads the missing data, and seeds. `torrent` is
     /// a .torrent file or a magnet link.
-    pub fn start(self, stage: &Stage, host: u8, torrent: &Path, folder: &Path) -> Running {
-        self.start_with(stage, host, torrent, folder, &[])
+    pub fn start(self, temp: &TestDir, host: u8, torrent: &Path, folder: &Path) -> Running {
+        self.start_with(temp, host, torrent, folder, &[])
     }
 
     /// Like [`Client::start`] with more options: command line arguments, or for libtorrent settings as name=number.
-    pub fn start_with(self, stage: &Stage, host: u8, torrent: &Path, folder: &Path, more: &[&str]) -> Running {
-        self.start_at(stage, (host, free_port()), torrent, folder, more)
+    pub fn start_with(self, temp: &TestDir, host: u8, torrent: &Path, folder: &Path, more: &[&str]) -> Running {
+        self.start_at(temp, (host, free_port()), torrent, folder, more)
     }
 
     /// Like [`Client::start_with`], listening on the given port.
     pub fn start_at(
         self,
-        stage: &Stage,
+        temp: &TestDir,
         (host, port): (u8, u16),
         torrent: &Path,
         folder: &Path,
@@ -59,13 +59,13 @@ impl Client {
         let (port, remote) = (port.to_string(), free_port());
         let name = format!("{self:?}-{host}");
         let mut command = match self {
-            Client::Transmission => transmission(stage, &name, (host, &port, remote), torrent, folder),
+            Client::Transmission => transmission(temp, &name, (host, &port, remote), torrent, folder),
             Client::Aria2 => aria2(host, &port, torrent, folder),
             Client::Libtorrent => libtorrent(&address(host), &port, torrent, folder),
-            Client::Rtorrent => rtorrent(stage, &name, host, &port, torrent, folder),
-            Client::Qbittorrent => qbittorrent(stage, &name, (host, &port, remote), torrent, folder),
+            Client::Rtorrent => rtorrent(temp, &name, host, &port, torrent, folder),
+            Client::Qbittorrent => qbittorrent(temp, &name, (host, &port, remote), torrent, folder),
         };
-        let running = stage.start(&name, command.args(more).env("HOME", stage.folder(&format!("{name}-home"))));
+        let running = temp.start(&name, command.args(more).env("HOME", temp.folder(&format!("{name}-home"))));
         if let (Client::Transmission, Some(link)) = (self, link(torrent)) {
             remote_control(remote, &format!(r#"{{"method":"torrent-add","arguments":{{"filename":"{link}"}}}}"#));
         }
@@ -75,18 +75,18 @@ impl Client {
 
 /// Passes a .torrent file through the watch folder, and a magnet link through [`remote_control`].
 fn transmission(
-    stage: &Stage,
+    temp: &TestDir,
     name: &str,
     (host, port, remote): (u8, &str, u16),
     torrent: &Path,
     folder: &Path,
 ) -> Command {
-    let watch = stage.folder(&format!("{name}-watch"));
+    let watch = temp.folder(&format!("{name}-watch"));
     if link(torrent).is_none() {
         std::fs::copy(torrent, watch.join("this.torrent")).expect("a torrent in the watch folder");
     }
     let mut command = Command::new("transmission-daemon");
-    command.arg("-f").arg("-g").arg(stage.folder(&format!("{name}-config"))).arg("-c").arg(watch);
+    command.arg("-f").arg("-g").arg(temp.folder(&format!("{name}-config"))).arg("-c").arg(watch);
     command.arg("-w").arg(folder).args(["-P", port, "-i", &address(host), "-p", &remote.to_string()]);
     command.args(["-O", "-Y", "-M", "-GSR", "--no-incomplete-dir", "--no-utp", "--log-info"]);
     command
@@ -135,12 +135,12 @@ pub fn libtorrent(address: &str, port: &str, torrent: &Path, folder: &Path) -> C
 }
 
 /// Runs rtorrent as a daemon, without a terminal, configured by commands only.
-fn rtorrent(stage: &Stage, name: &str, host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
+fn rtorrent(temp: &TestDir, name: &str, host: u8, port: &str, torrent: &Path, folder: &Path) -> Command {
     let mut command = Command::new("rtorrent");
     command.arg("-n");
     for option in [
         "system.daemon.set=true".to_owned(),
-        format!("session.path.set={}", stage.folder(&format!("{name}-session")).display()),
+        format!("session.path.set={}", temp.folder(&format!("{name}-session")).display()),
         format!("directory.default.set={}", folder.display()),
         format!("network.bind_address.set={}", address(host)),
         format!("network.port_range.set={port}-{port}"),
@@ -155,14 +155,14 @@ fn rtorrent(stage: &Stage, name: &str, host: u8, port: &str, torrent: &Path, fol
 
 /// Starts qBittorrent, configured by its configuration file only. Its web interface listens on `remote`.
 fn qbittorrent(
-    stage: &Stage,
+    temp: &TestDir,
     name: &str,
     (host, port, remote): (u8, &str, u16),
     torrent: &Path,
     folder: &Path,
 ) -> Command {
-    let profile = stage.folder(&format!("{name}-profile"));
-    let config = stage.folder(&format!("{name}-profile/qBittorrent/config"));
+    let profile = temp.folder(&format!("{name}-profile"));
+    let config = temp.folder(&format!("{name}-profile/qBittorrent/config"));
     let text = format!(
         "[LegalNotice]\nAccepted=true\n[BitTorrent]\nSession\\DHTEnabled=false\nSession\\LSDEnabled=false\n\
          Session\\PeXEnabled=false\nSession\\BTProtocol=TCP\nSession\\Port={port}\nSession\\Interface=lo\n\
@@ -180,7 +180,7 @@ fn qbittorrent(
 
 /// The tracker through which the peers find each other.
 #[derive(Clone, Copy, Debug)]
-pub enum Introducer {
+pub enum TrackerKind {
     /// opentracker, announced to over HTTP.
     Opentracker,
     /// opentracker, announced to over UDP.
@@ -189,39 +189,39 @@ pub enum Introducer {
     Ours,
 }
 
-impl Introducer {
+impl TrackerKind {
     /// The programs that it needs.
     pub fn programs(self) -> &'static [&'static str] {
         match self {
-            Introducer::Opentracker | Introducer::OpentrackerUdp => &["opentracker"],
-            Introducer::Ours => &[],
+            TrackerKind::Opentracker | TrackerKind::OpentrackerUdp => &["opentracker"],
+            TrackerKind::Ours => &[],
         }
     }
 
     /// Starts the tracker for one swarm; it listens on all ten addresses.
-    pub fn start(self, stage: &Stage, payload: &Payload) -> Introduction {
+    pub fn start(self, temp: &TestDir, payload: &Payload) -> RunningTracker {
         match self {
-            Introducer::Opentracker => opentracker(stage, &payload.hex(), "http"),
-            Introducer::OpentrackerUdp => opentracker(stage, &payload.hex(), "udp"),
-            Introducer::Ours => {
+            TrackerKind::Opentracker => opentracker(temp, &payload.hex(), "http"),
+            TrackerKind::OpentrackerUdp => opentracker(temp, &payload.hex(), "udp"),
+            TrackerKind::Ours => {
                 let tracker = Tracker::start(&[]);
-                Introduction { scheme: "http", port: tracker.port(), _running: None, _tracker: Some(tracker) }
+                RunningTracker { scheme: "http", port: tracker.port(), _running: None, _tracker: Some(tracker) }
             }
         }
     }
 }
 
 /// Starts Debian's opentracker. It serves only the swarms on a list, which it reads from the folder it changes its root to.
-fn opentracker(stage: &Stage, info_hash: &str, scheme: &'static str) -> Introduction {
-    let (port, folder) = (free_port(), stage.folder("opentracker"));
+fn opentracker(temp: &TestDir, info_hash: &str, scheme: &'static str) -> RunningTracker {
+    let (port, folder) = (free_port(), temp.folder("opentracker"));
     std::fs::write(folder.join("whitelist"), format!("{info_hash}\n")).expect("a whitelist");
     let mut command = Command::new(find("opentracker").expect("opentracker"));
     command.args(["-p", &port.to_string(), "-P", &port.to_string(), "-w", "whitelist", "-d"]).arg(folder);
-    Introduction { scheme, port, _running: Some(stage.start("opentracker", &mut command)), _tracker: None }
+    RunningTracker { scheme, port, _running: Some(temp.start("opentracker", &mut command)), _tracker: None }
 }
 
 /// A running tracker.
-pub struct Introduction {
+pub struct RunningTracker {
     /// The scheme of the announce URL; scrapes always use HTTP.
     scheme: &'static str,
     port: u16,
@@ -229,10 +229,10 @@ pub struct Introduction {
     _tracker: Option<Tracker>,
 }
 
-impl Introduction {
+impl RunningTracker {
     /// A running `btsync tracker` whose announce URL starts with `http` or `udp`.
-    pub fn by(scheme: &'static str, port: u16, running: Running) -> Introduction {
-        Introduction { scheme, port, _running: Some(running), _tracker: None }
+    pub fn from_process(scheme: &'static str, port: u16, running: Running) -> RunningTracker {
+        RunningTracker { scheme, port, _running: Some(running), _tracker: None }
     }
 
     /// The announce URL.
@@ -241,7 +241,7 @@ impl Introduction {
     }
 
     /// Waits until the tracker counts `seeds` complete peers.
-    pub fn knows_seeds(&self, info_hash: [u8; 20], seeds: u64) {
+    pub fn wait_for_seeds(&self, info_hash: [u8; 20], seeds: u64) {
         until(&format!("the tracker knows {seeds} seeds"), || {
             let url = format!("http://{}:{}/announce", address(1), self.port);
             scrape(&url, info_hash).is_some_and(|(complete, _)| complete >= seeds)

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::{Stage, until};
+use super::{TestDir, until};
 
 /// A tmux server that ends with the test, even if the test is killed.
 pub struct Tmux {
@@ -14,26 +14,26 @@ pub struct Tmux {
 }
 
 impl Tmux {
-    /// Starts an interactive shell with this terminal size, in the stage's folder.
-    pub fn start(stage: &Stage, columns: usize, rows: usize) -> Tmux {
-        let (socket, config) = (stage.path("tmux"), stage.path("tmux.conf"));
+    /// Starts an interactive shell with this terminal size, in the test folder.
+    pub fn start(temp: &TestDir, columns: usize, rows: usize) -> Tmux {
+        let (socket, config) = (temp.path("tmux"), temp.path("tmux.conf"));
         let settings = "set -g status off\nset -g default-terminal xterm-256color\nset -g history-limit 5000\n";
         std::fs::write(&config, settings).expect("a file");
         let mut guard = Command::new("sh");
-        // By process id, because the stage and its socket may already be gone.
+        // By process id, because the test folder and its socket may already be gone.
         guard.args(["-c", "trap '' INT HUP; read -r server; read -r _; kill \"$server\" 2>/dev/null"]);
         let guard = guard.stdin(Stdio::piped()).spawn().expect("sh");
         let mut tmux = Tmux { socket, guard };
         let mut start = tmux.command();
         start.arg("-f").arg(&config).args(["new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string()]);
-        start.arg("-c").arg(stage.path("")).args(["bash", "--norc", "--noprofile", "-i"]);
+        start.arg("-c").arg(temp.path("")).args(["bash", "--norc", "--noprofile", "-i"]);
         start.env("PS1", "$ ").env("LC_ALL", "C.UTF-8").env_remove("TMUX").env_remove("NO_COLOR");
         let started = start.stdin(Stdio::null()).status();
         assert!(started.expect("tmux, which scripts/test-setup.sh installs").success(), "tmux does not start");
         let server = tmux.run(&["display-message", "-p", "#{pid}"]);
         let guard = tmux.guard.stdin.as_mut().expect("it is open");
         guard.write_all(server.as_bytes()).expect("the guard reads");
-        tmux.shows("$");
+        tmux.wait_for_text("$");
         tmux
     }
 
@@ -84,7 +84,7 @@ impl Tmux {
     }
 
     /// Waits until the screen contains `words`.
-    pub fn shows(&self, words: &str) -> String {
+    pub fn wait_for_text(&self, words: &str) -> String {
         self.wait(words, |screen| screen.contains(words))
     }
 
@@ -94,7 +94,7 @@ impl Tmux {
     }
 
     /// Closes the terminal.
-    pub fn vanish(&self) {
+    pub fn close_terminal(&self) {
         self.run(&["kill-server"]);
     }
 }

@@ -39,22 +39,22 @@ impl Tracker {
     pub fn start(peers: &[SocketAddr]) -> Tracker {
         let (port, listener) = bind();
         let (log, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (heard, stopped, peers) = (log.clone(), stop.clone(), peers.to_vec());
+        let (announces, stopped, peers) = (log.clone(), stop.clone(), peers.to_vec());
         let acceptor = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let (heard, peers) = (heard.clone(), peers.clone());
+                let (announces, peers) = (announces.clone(), peers.clone());
                 // If an answer fails, the test notices by what the client does not do.
-                std::thread::spawn(move || drop(answer(stream, &heard, &peers)));
+                std::thread::spawn(move || drop(answer(stream, &announces, &peers)));
             }
         });
         Tracker { port, log, stop, acceptor: Some(acceptor) }
     }
 
     /// A tracker that accepts connections and never answers.
-    pub fn black_hole() -> Tracker {
+    pub fn unresponsive() -> Tracker {
         let (port, listener) = bind();
         let (log, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let stopped = stop.clone();
@@ -78,7 +78,7 @@ impl Tracker {
     }
 
     /// Every announce so far.
-    pub fn heard(&self) -> Vec<Announce> {
+    pub fn announces(&self) -> Vec<Announce> {
         self.log.lock().clone()
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::payload::Payload;
 use super::process::{Running, without_settings};
 use super::seeder::FakePeer;
-use super::{Stage, free_port};
+use super::{TestDir, free_port};
 
 /// Numbers the users of one test process.
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -22,18 +22,18 @@ pub struct User {
 }
 
 impl User {
-    /// Creates a user that can read the whole stage.
-    pub fn of(stage: &Stage) -> User {
+    /// Creates a user that can read the whole test folder.
+    pub fn of(temp: &TestDir) -> User {
         let root = fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
-        // Opens the stage's folder, and copies btsync there: the user may lack access to the build folder.
-        set_mode(&stage.path(""), 0o755);
-        let program = stage.path("btsync-program");
+        // Opens the test folder, and copies btsync there: the user may lack access to the build folder.
+        set_mode(&temp.path(""), 0o755);
+        let program = temp.path("btsync-program");
         fs::copy(super::btsync().get_program(), &program).expect("room for the program");
         let user = User {
             id: root.then(|| 50_000 + std::process::id() % 10_000 * 100 + NEXT.fetch_add(1, Ordering::Relaxed)),
             program,
         };
-        user.owns(&stage.folder("btsync-cache"));
+        user.owns(&temp.folder("btsync-cache"));
         user
     }
 
@@ -49,9 +49,9 @@ impl User {
         }
     }
 
-    /// Creates a folder on the stage that belongs to the user.
-    pub fn folder(&self, stage: &Stage, name: &str) -> PathBuf {
-        let folder = stage.folder(name);
+    /// Creates a folder in the test folder that belongs to the user.
+    pub fn folder(&self, temp: &TestDir, name: &str) -> PathBuf {
+        let folder = temp.folder(name);
         self.owns(&folder);
         folder
     }
@@ -71,20 +71,20 @@ impl User {
     /// A download of `payload` to `out` from these peers only.
     pub fn download(
         &self,
-        stage: &Stage,
+        temp: &TestDir,
         payload: &Payload,
         out: &Path,
         peers: &[&FakePeer],
         (limits, more): (&[&str], &[&str]),
     ) -> Running {
         let mut command = self.btsync(limits);
-        command.arg(stage.torrent(payload, "http://127.0.0.1:9/announce")).arg(out);
+        command.arg(temp.torrent(payload, "http://127.0.0.1:9/announce")).arg(out);
         command.args(["--no-dht", "--no-lsd", "--bt-exclude-tracker", "*", "--listen-port"]);
         command.arg(free_port().to_string()).args(more);
         for peer in peers {
             command.args(["--peer", &peer.addr.to_string()]);
         }
-        stage.start("btsync", command.env("XDG_CACHE_HOME", stage.path("btsync-cache")))
+        temp.start("btsync", command.env("XDG_CACHE_HOME", temp.path("btsync-cache")))
     }
 }
 

@@ -14,7 +14,7 @@ pub enum Page {
     /// These bytes, already gzipped, with `Content-Encoding: gzip`.
     Gzip(Vec<u8>),
     /// A redirect to another URL.
-    Elsewhere(String),
+    Redirect(String),
     /// This status with an empty body.
     Status(u16),
     /// An endless body.
@@ -24,26 +24,26 @@ pub enum Page {
 }
 
 /// A server on loopback that runs until dropped.
-pub struct Web {
+pub struct WebServer {
     addr: SocketAddr,
-    asked: Arc<AtomicUsize>,
+    request_count: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
 }
 
-impl Web {
+impl WebServer {
     /// Serves these pages; any other path is a 404.
-    pub fn start(pages: &[(&str, Page)]) -> Web {
-        Web::at("127.0.0.1", pages)
+    pub fn start(pages: &[(&str, Page)]) -> WebServer {
+        WebServer::at("127.0.0.1", pages)
     }
 
-    /// Like [`Web::start`], on another IPv4 address of this machine.
-    pub fn at(ip: &str, pages: &[(&str, Page)]) -> Web {
+    /// Like [`WebServer::start`], on another IPv4 address of this machine.
+    pub fn at(ip: &str, pages: &[(&str, Page)]) -> WebServer {
         let listener = TcpListener::bind((ip, 0)).expect("a port for the web server");
         let addr = listener.local_addr().expect("an address");
         let stop = Arc::new(AtomicBool::new(false));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (stopped, count) = (stop.clone(), asked.clone());
+        let request_count = Arc::new(AtomicUsize::new(0));
+        let (stopped, count) = (stop.clone(), request_count.clone());
         let pages: Arc<Vec<(String, Page)>> =
             Arc::new(pages.iter().map(|(path, page)| ((*path).to_owned(), page.clone())).collect());
         let acceptor = std::thread::spawn(move || {
@@ -56,12 +56,12 @@ impl Web {
                 std::thread::spawn(move || drop(answer(stream, &pages, &count)));
             }
         });
-        Web { addr, asked, stop, acceptor: Some(acceptor) }
+        WebServer { addr, request_count, stop, acceptor: Some(acceptor) }
     }
 
     /// How many requests it received.
-    pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+    pub fn request_count(&self) -> usize {
+        self.request_count.load(Ordering::Relaxed)
     }
 
     /// The URL of a path.
@@ -70,7 +70,7 @@ impl Web {
     }
 }
 
-impl Drop for Web {
+impl Drop for WebServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         drop(TcpStream::connect(self.addr));
@@ -80,14 +80,14 @@ impl Drop for Web {
     }
 }
 
-fn answer(stream: TcpStream, pages: &[(String, Page)], asked: &AtomicUsize) -> std::io::Result<()> {
+fn answer(stream: TcpStream, pages: &[(String, Page)], request_count: &AtomicUsize) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let (mut line, mut header) = (String::new(), String::new());
     reader.read_line(&mut line)?;
     while reader.read_line(&mut header)? > 2 {
         header.clear();
     }
-    asked.fetch_add(1, Ordering::Relaxed);
+    request_count.fetch_add(1, Ordering::Relaxed);
     let target = line.split(' ').nth(1).unwrap_or_default();
     let path = target.split('?').next().unwrap_or_default();
     let page = pages.iter().find(|(name, _)| name == path).map_or(&Page::Status(404), |(_, page)| page);
@@ -100,7 +100,7 @@ fn answer(stream: TcpStream, pages: &[(String, Page)], asked: &AtomicUsize) -> s
     match page {
         Page::Bytes(body) => whole(200, "", body),
         Page::Gzip(body) => whole(200, "Content-Encoding: gzip\r\n", body),
-        Page::Elsewhere(url) => whole(302, &format!("Location: {url}\r\n"), b""),
+        Page::Redirect(url) => whole(302, &format!("Location: {url}\r\n"), b""),
         Page::Status(status) => whole(*status, "", b""),
         Page::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nd8:announce")?;

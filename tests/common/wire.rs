@@ -71,7 +71,7 @@ impl Wire {
     }
 
     /// Connects to `addr`, retrying until it listens; sends no handshake.
-    pub fn call(addr: SocketAddr) -> Wire {
+    pub fn connect(addr: SocketAddr) -> Wire {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match TcpStream::connect(addr) {
@@ -83,8 +83,8 @@ impl Wire {
     }
 
     /// Connects to `addr` and exchanges handshakes.
-    pub fn dial(addr: SocketAddr, info_hash: [u8; 20]) -> io::Result<Wire> {
-        let mut wire = Wire::call(addr);
+    pub fn connect_and_handshake(addr: SocketAddr, info_hash: [u8; 20]) -> io::Result<Wire> {
+        let mut wire = Wire::connect(addr);
         wire.send_raw(&handshake(info_hash))?;
         wire.read_handshake()?;
         Ok(wire)
@@ -96,7 +96,7 @@ impl Wire {
     }
 
     /// A second handle of the connection, to send from another thread.
-    pub fn again(&self) -> io::Result<Wire> {
+    pub fn try_clone(&self) -> io::Result<Wire> {
         Ok(Wire { stream: self.stream.try_clone()? })
     }
 
@@ -178,7 +178,7 @@ impl Wire {
     }
 
     /// Reads until the other side closes the connection; fails if that takes longer than [`PATIENCE`].
-    pub fn closed(&mut self) -> io::Result<()> {
+    pub fn wait_for_close(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut rest = [0; 4096];
         while Instant::now() < deadline {
@@ -201,7 +201,7 @@ impl Wire {
 }
 
 /// Connects to `to` from the local address `ip`.
-pub fn call_from(ip: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+pub fn connect_from(ip: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(ip, 0).into())?;
     socket.connect(&to.into())?;
@@ -209,8 +209,8 @@ pub fn call_from(ip: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 /// Connects from `ip`, exchanges handshakes and reads the bitfield; `None` if the peer disconnects.
-pub fn peer_from(ip: IpAddr, to: SocketAddr, info_hash: [u8; 20]) -> Option<Wire> {
-    let mut wire = Wire::raw(call_from(ip, to).ok()?);
+pub fn connect_as_peer_from(ip: IpAddr, to: SocketAddr, info_hash: [u8; 20]) -> Option<Wire> {
+    let mut wire = Wire::raw(connect_from(ip, to).ok()?);
     wire.send_raw(&handshake(info_hash)).ok()?;
     wire.read_handshake().ok()?;
     matches!(wire.receive(), Ok(Message::Bitfield(_))).then_some(wire)

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::netns::installed;
-use crate::common::{Stage, help};
+use crate::common::{TestDir, help};
 
 /// A shell that completes command lines.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +60,8 @@ fn completes(shell: Shell, test: &str) {
     if !installed(test, &[shell.program()]) {
         return;
     }
-    let stage = Stage::new();
-    let folder = stage.folder("here");
+    let temp = TestDir::new();
+    let folder = temp.folder("here");
     for name in ["one.torrent", "two.torrent", "other.txt"] {
         std::fs::write(folder.join(name), "").expect("a file");
     }
@@ -73,7 +73,7 @@ fn completes(shell: Shell, test: &str) {
         let before = if command == help::DOWNLOAD { String::new() } else { format!("{command} ") };
         // Some shells offer short options only after a single dash.
         let there = offers(&format!("btsync {before}-")).into_iter().chain(offers(&format!("btsync {before}--")));
-        help::same(&place, &command, &there.filter(|word| word.starts_with('-')).collect());
+        help::assert_same_options(&place, &command, &there.filter(|word| word.starts_with('-')).collect());
     }
     let commands = help::commands();
     assert_eq!(offers("btsync help "), commands, "{place}: what there is help on");
@@ -98,7 +98,7 @@ fn completes(shell: Shell, test: &str) {
     let joined = joined.map(|word| word.trim_start_matches("--encryption=").to_owned());
     assert_eq!(joined.collect::<BTreeSet<_>>(), modes, "{place}: values after an equals sign");
     for mode in modes {
-        assert!(help::said(&["--encryption", &mode, "--show-config"]).contains(&mode), "the program knows {mode}");
+        assert!(help::stdout_of(&["--encryption", &mode, "--show-config"]).contains(&mode), "the program knows {mode}");
     }
 }
 

@@ -71,7 +71,7 @@ fn it_explains_all_commands_and_options_and_no_others() {
     assert_eq!(commands, help::commands(), "the manual's commands and those of the help");
     let synopsis = section(&manual(), "SYNOPSIS").join("\n");
     for (command, options) in &explained {
-        help::same("docs/btsync.1", command, options);
+        help::assert_same_options("docs/btsync.1", command, options);
         let shown = command == help::DOWNLOAD || synopsis.contains(&format!(".Cm {command}\n"));
         assert!(shown, "{command} is not in the manual's synopsis");
     }
@@ -80,7 +80,7 @@ fn it_explains_all_commands_and_options_and_no_others() {
 #[test]
 fn the_options_page_has_every_option_of_a_download() {
     let page = read("docs/options.md");
-    let rows: BTreeSet<_> = page.lines().filter(|line| line.starts_with("| `-")).flat_map(help::named).collect();
+    let rows: BTreeSet<_> = page.lines().filter(|line| line.starts_with("| `-")).flat_map(help::options_in).collect();
     let missing: Vec<_> = help::options(help::DOWNLOAD).into_iter().filter(|option| !rows.contains(option)).collect();
     assert!(missing.is_empty(), "docs/options.md lacks {missing:?}");
 }

@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::common::netns::{address, find, installed, isolated, not_run};
+use crate::common::netns::{address, find, in_network_namespace, installed, not_run};
 use crate::common::payload::Payload;
-use crate::common::{Stage, free_port};
+use crate::common::{TestDir, free_port};
 
 const BTSYNC: &str = env!("CARGO_BIN_EXE_btsync");
 
@@ -43,11 +43,11 @@ fn version() -> String {
 
 #[test]
 fn what_is_installed_can_be_uninstalled() {
-    let stage = Stage::new();
-    let root = stage.folder("stage");
+    let temp = TestDir::new();
+    let root = temp.folder("stage");
     let destination = format!("DESTDIR={}", root.display());
     let bin = format!("BIN={BTSYNC}");
-    let foreign = stage.folder("stage/opt/b/share/doc/btsync").join("NOTES");
+    let foreign = temp.folder("stage/opt/b/share/doc/btsync").join("NOTES");
     std::fs::write(&foreign, "not ours").expect("a file");
     make(&["install", &bin, "PREFIX=/opt/b", &destination]);
 
@@ -87,10 +87,10 @@ fn the_unit_is_one_that_systemd_likes() {
     if !installed(TEST, &["systemd-analyze"]) {
         return;
     }
-    let stage = Stage::new();
+    let temp = TestDir::new();
     // Without DESTDIR, because systemd-analyze checks that the program is where the unit says.
-    make(&["install", &format!("BIN={BTSYNC}"), &format!("PREFIX={}", stage.path("usr").display())]);
-    let unit = stage.path("usr/lib/systemd/system/btsync@.service");
+    make(&["install", &format!("BIN={BTSYNC}"), &format!("PREFIX={}", temp.path("usr").display())]);
+    let unit = temp.path("usr/lib/systemd/system/btsync@.service");
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().expect("it starts");
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && complaint.is_empty(), "{complaint}");
@@ -101,7 +101,7 @@ fn the_unit_is_one_that_systemd_likes() {
 /// Fast resume works with the restricted view of /proc that the unit sets: the second start hashes nothing.
 #[test]
 fn fast_resume_works_within_the_units_sandbox() {
-    isolated("fast_resume_works_within_the_units_sandbox", &["mount"], || {
+    in_network_namespace("fast_resume_works_within_the_units_sandbox", &["mount"], || {
         let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/btsync@.service");
         let unit = std::fs::read_to_string(unit).expect("the unit");
         let setting = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -109,12 +109,12 @@ fn fast_resume_works_within_the_units_sandbox() {
         let subset = if setting("ProcSubset") == Some("pid") { ",subset=pid" } else { "" };
         let options = format!("hidepid=invisible{subset}");
         ends_well(Command::new("mount").args(["-t", "proc", "-o", &options, "proc", "/proc"]));
-        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 3_000_001, 64 * 1024));
+        let (temp, payload) = (TestDir::new(), Payload::single("payload.bin", 3_000_001, 64 * 1024));
         let (torrent, home) =
-            (stage.torrent(&payload, "http://127.0.0.1:9/announce"), stage.folder_with("home", &payload));
+            (temp.torrent(&payload, "http://127.0.0.1:9/announce"), temp.folder_with("home", &payload));
         let start = || {
-            let mut seed = stage.btsync("seed", &torrent, &home, free_port(), &["--seed"]);
-            seed.says("seeding");
+            let mut seed = temp.btsync("seed", &torrent, &home, free_port(), &["--seed"]);
+            seed.wait_for_output("seeding");
             seed.terminate(0);
             seed.log()
         };
@@ -125,8 +125,8 @@ fn fast_resume_works_within_the_units_sandbox() {
 }
 
 /// Builds the Debian package from the program under test; the tests check only the packaging.
-fn package(stage: &Stage) -> PathBuf {
-    let printed = make(&["deb", &format!("BIN={BTSYNC}"), &format!("DEB_DIR={}", stage.path("deb").display())]);
+fn package(temp: &TestDir) -> PathBuf {
+    let printed = make(&["deb", &format!("BIN={BTSYNC}"), &format!("DEB_DIR={}", temp.path("deb").display())]);
     PathBuf::from(printed.trim())
 }
 
@@ -135,17 +135,17 @@ fn the_debian_package_installs_and_goes() {
     if !installed("the_debian_package_installs_and_goes", &["dpkg", "dpkg-deb", "dpkg-shlibdeps", "strip"]) {
         return;
     }
-    let stage = Stage::new();
-    let package = package(&stage);
+    let temp = TestDir::new();
+    let package = package(&temp);
     let depends = ends_well(Command::new("dpkg-deb").arg("--field").arg(&package).arg("Depends"));
     assert!(depends.contains("libc6"), "a program of shared libraries that depends on {depends:?}");
 
-    let root = stage.folder("root");
+    let root = temp.folder("root");
     for file in ["status", "available"] {
-        std::fs::write(stage.folder("root/var/lib/dpkg").join(file), "").expect("a file of dpkg's");
+        std::fs::write(temp.folder("root/var/lib/dpkg").join(file), "").expect("a file of dpkg's");
     }
     for folder in ["info", "updates"] {
-        stage.folder(&format!("root/var/lib/dpkg/{folder}"));
+        temp.folder(&format!("root/var/lib/dpkg/{folder}"));
     }
     let dpkg = |words: &[&str], last: &str| {
         // In a user namespace, any user can give files to root.
@@ -171,8 +171,8 @@ fn lintian_has_nothing_to_say() {
     if !installed(TEST, &["lintian", "dpkg-deb", "dpkg-shlibdeps", "strip"]) {
         return;
     }
-    let stage = Stage::new();
-    let package = package(&stage);
+    let temp = TestDir::new();
+    let package = package(&temp);
     let mut command = Command::new("lintian");
     // The publisher of the package sets an address by DEB_MAINTAINER.
     command.args(["--suppress-tags", "bogus-mail-host,bogus-mail-host-in-debian-changelog"]);
@@ -245,9 +245,9 @@ fn the_static_program_works_in_an_empty_chroot() {
     const TEST: &str = "the_static_program_works_in_an_empty_chroot";
     let program = static_program();
     // An ordinary user is root in the namespace.
-    isolated(TEST, &["chroot"], || {
-        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 3_000_001, 64 * 1024));
-        let root = stage.folder_with("root", &payload);
+    in_network_namespace(TEST, &["chroot"], || {
+        let (temp, payload) = (TestDir::new(), Payload::single("payload.bin", 3_000_001, 64 * 1024));
+        let root = temp.folder_with("root", &payload);
         std::fs::copy(&program, root.join("btsync")).expect("a copy of the program");
         let inside = |words: &[&str]| {
             let mut command = Command::new(find("chroot").expect("it was there a moment ago"));
@@ -263,13 +263,13 @@ fn the_static_program_works_in_an_empty_chroot() {
         assert!(info.contains("\"total\":3000001"), "{info}");
 
         let (torrent, port) = (root.join("made.torrent"), free_port());
-        let has_it = stage.folder_with("seeder", &payload);
-        let mut seeder = stage.btsync("seeder", &torrent, &has_it, port, &["--seed"]);
-        seeder.says("listening on port");
+        let has_it = temp.folder_with("seeder", &payload);
+        let mut seeder = temp.btsync("seeder", &torrent, &has_it, port, &["--seed"]);
+        seeder.wait_for_output("listening on port");
         serve_names();
         let (peer, ours) = (format!("{NAME}:{port}"), free_port().to_string());
         let words = ["/made.torrent", "/out", "--peer", &peer, "--no-dht", "--no-lsd", "--listen-port", &ours];
-        stage.start("leecher", &mut inside(&words)).ends_with(0);
+        temp.start("leecher", &mut inside(&words)).expect_exit(0);
         payload.assert_at(&root.join("out"));
         seeder.terminate(0);
     });

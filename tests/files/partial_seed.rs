@@ -79,19 +79,19 @@ impl Side {
         Side::new(have.clone(), Plan { wanted: have, ..Plan::all(PIECES) })
     }
 
-    fn takes_call(&mut self, listener: &TcpListener) {
+    fn accept(&mut self, listener: &TcpListener) {
         let (stream, from) = listener.accept().expect("a caller");
         self.connection = Some(Connection::accept(&self.shared, KEY, stream, from, None).expect("a thread"));
     }
 
-    fn calls(&mut self, addr: SocketAddr) {
+    fn connect(&mut self, addr: SocketAddr) {
         self.connection = Some(
             Connection::dial(&self.shared, KEY, addr, DialMode::Plain, Duration::from_secs(10)).expect("a thread"),
         );
     }
 
     /// Reacts to a message as a torrent would. Returns the reason if the connection has ended.
-    fn hear(&self, report: TorrentMessage) -> Option<DisconnectReason> {
+    fn handle(&self, report: TorrentMessage) -> Option<DisconnectReason> {
         let TorrentMessage::Peer(event) = report else { return None };
         match event {
             PeerEvent::Disconnected { why, .. } => return Some(why),
@@ -115,7 +115,7 @@ impl Side {
         let deadline = Instant::now() + PATIENCE;
         let why = loop {
             let report = self.events.recv_deadline(deadline).expect("an end of the connection");
-            if let Some(why) = self.hear(report) {
+            if let Some(why) = self.handle(report) {
                 break why;
             }
         };
@@ -125,16 +125,16 @@ impl Side {
 }
 
 /// Connects the two sides and lets them run until both connections have ended; returns the reason on each side.
-fn meet(one: &mut Side, other: &mut Side) -> [DisconnectReason; 2] {
+fn run_until_disconnected(one: &mut Side, other: &mut Side) -> [DisconnectReason; 2] {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    one.calls(listener.local_addr().expect("an address"));
-    other.takes_call(&listener);
+    one.connect(listener.local_addr().expect("an address"));
+    other.accept(&listener);
     let deadline = crossbeam_channel::at(Instant::now() + PATIENCE);
     let mut whys = [None, None];
     while whys.iter().any(Option::is_none) {
         select! {
-            recv(one.events) -> report => whys[0] = whys[0].take().or(one.hear(report.expect("a report"))),
-            recv(other.events) -> report => whys[1] = whys[1].take().or(other.hear(report.expect("a report"))),
+            recv(one.events) -> report => whys[0] = whys[0].take().or(one.handle(report.expect("a report"))),
+            recv(other.events) -> report => whys[1] = whys[1].take().or(other.handle(report.expect("a report"))),
             recv(deadline) -> _ => panic!("they stay together: {whys:?}"),
         }
     }
@@ -145,10 +145,10 @@ fn meet(one: &mut Side, other: &mut Side) -> [DisconnectReason; 2] {
 }
 
 /// Connects to `side`. Returns the connection, the first message (the bitfield or its equivalent), and the extension handshake.
-fn greeted(side: &mut Side) -> (Wire, Message, String) {
+fn connect_raw(side: &mut Side) -> (Wire, Message, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let mut wire = Wire::call(listener.local_addr().expect("an address"));
-    side.takes_call(&listener);
+    let mut wire = Wire::connect(listener.local_addr().expect("an address"));
+    side.accept(&listener);
     wire.send_raw(&extended_handshake(payload().info_hash())).expect("a handshake");
     wire.read_handshake().expect("a handshake");
     let has = wire.receive().expect("what it has");
@@ -175,7 +175,7 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
         assert_eq!((pieces.is_complete(), leecher.shared.event(None)), (false, None));
         let (left, missing) = (pieces.left_bytes(), pieces.missing_bytes());
         // The seed learns that the leecher wants nothing more, and has no use for it.
-        let whys = meet(&mut leecher, &mut seed);
+        let whys = run_until_disconnected(&mut leecher, &mut seed);
         assert_eq!(whys[1], DisconnectReason::Redundant, "{whys:?}");
         let pieces = &leecher.shared.pieces;
         assert_eq!(pieces.have(), wanted);
@@ -192,7 +192,7 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
 #[test]
 fn two_partial_seeds_hang_up_on_each_other() {
     let (mut one, mut other) = (Side::done(bits(|piece| piece < 9)), Side::done(bits(|piece| piece > 20)));
-    let whys = meet(&mut one, &mut other);
+    let whys = run_until_disconnected(&mut one, &mut other);
     assert!(whys.contains(&DisconnectReason::Redundant), "{whys:?}");
     let moved = [&one, &other].map(|side| side.shared.uploaded.get());
     assert_eq!(moved, [0, 0]);
@@ -201,7 +201,7 @@ fn two_partial_seeds_hang_up_on_each_other() {
 #[test]
 fn a_partial_seed_and_a_seed_hang_up_on_each_other() {
     let (mut part, mut seed) = (Side::done(bits(|piece| piece < 9)), Side::done(Bitfield::full(PIECES)));
-    let whys = meet(&mut part, &mut seed);
+    let whys = run_until_disconnected(&mut part, &mut seed);
     assert!(whys.contains(&DisconnectReason::Redundant), "{whys:?}");
     assert_eq!(seed.shared.event(None), None, "a seed is not paused");
 }
@@ -210,7 +210,7 @@ fn a_partial_seed_and_a_seed_hang_up_on_each_other() {
 fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
     let have = bits(|piece| piece != 3);
     let mut part = Side::done(have.clone());
-    let (mut wire, has, said) = greeted(&mut part);
+    let (mut wire, has, said) = connect_raw(&mut part);
     assert_eq!(has, Message::Bitfield(have.as_bytes().to_vec()), "no HAVE ALL");
     assert!(said.contains("11:upload_onlyi1e"), "{said}");
     // The partial seed does not want the only piece that the peer has, so it sends the requested block but never shows interest.
@@ -221,7 +221,7 @@ fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
     let key = loop {
         let report = part.events.recv_timeout(PATIENCE).expect("our interest");
         if let TorrentMessage::Peer(PeerEvent::InterestChanged { key }) = report {
-            part.hear(report);
+            part.handle(report);
             break key;
         }
     };
@@ -248,7 +248,7 @@ fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
     assert!(!part.shared.pieces.wants(key));
     say(&mut wire, 1);
     assert_eq!(part.ends(), DisconnectReason::Redundant);
-    wire.closed().expect("the end");
+    wire.wait_for_close().expect("the end");
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn what_is_there_is_served_though_it_is_not_wanted() {
 fn who_lacks_something_wanted_stays_with_a_partial_seed() {
     let plan = Plan { wanted: bits(|piece| piece < 10), ..Plan::all(PIECES) };
     let mut leecher = Side::new(bits(|piece| piece == 0), plan);
-    let (mut wire, _, said) = greeted(&mut leecher);
+    let (mut wire, _, said) = connect_raw(&mut leecher);
     assert!(said.contains("11:upload_onlyi0e"), "{said}");
     say(&mut wire, 1);
     wire.send(id::BITFIELD, bits(|piece| piece > 8).as_bytes()).expect("a bitfield");

@@ -15,7 +15,7 @@ use crate::common::process::Running;
 use crate::common::seeder::{FakePeer, Gate};
 use crate::common::user::{User, set_mode};
 use crate::common::wire::Wire;
-use crate::common::{Stage, until};
+use crate::common::{TestDir, until};
 
 /// Blocks in a piece of these tests.
 const BLOCKS: usize = 4;
@@ -33,23 +33,23 @@ fn many_files() -> Payload {
 }
 
 /// A user's download that a test can disturb.
-struct Scene {
-    stage: Stage,
+struct UserDownload {
+    temp: TestDir,
     payload: Payload,
     user: User,
     out: PathBuf,
 }
 
-impl Scene {
-    fn new(payload: Payload) -> Scene {
-        let stage = Stage::new();
-        let user = User::of(&stage);
-        let out = user.folder(&stage, "out");
-        Scene { stage, payload, user, out }
+impl UserDownload {
+    fn new(payload: Payload) -> UserDownload {
+        let temp = TestDir::new();
+        let user = User::of(&temp);
+        let out = user.folder(&temp, "out");
+        UserDownload { temp, payload, user, out }
     }
 
     fn download(&self, peer: &FakePeer) -> Running {
-        self.user.download(&self.stage, &self.payload, &self.out, &[peer], (&[], &[]))
+        self.user.download(&self.temp, &self.payload, &self.out, &[peer], (&[], &[]))
     }
 
     /// A download that has received 60 blocks and gets no more until the gate opens.
@@ -67,7 +67,7 @@ impl Scene {
         let right = self.payload.right_pieces(&self.out);
         let gate = Gate::new(usize::MAX);
         let peer = FakePeer::honest(&self.payload, &gate);
-        self.download(&peer).ends_with(0);
+        self.download(&peer).expect_exit(0);
         self.payload.assert_at(&self.out);
         let lacking = (self.payload.pieces() - right) * BLOCKS;
         assert!(gate.served() <= lacking, "{} blocks for {lacking} that were missing", gate.served());
@@ -79,7 +79,7 @@ impl Scene {
             set_mode(&self.out, mode);
         }
         if let Some(mode) = files {
-            for (path, _) in self.payload.on_disk(&self.out) {
+            for (path, _) in self.payload.paths_with_content(&self.out) {
                 set_mode(&path, mode);
             }
         }
@@ -88,7 +88,7 @@ impl Scene {
 
 /// The process must end with this code, and the last line must give the reason.
 fn is_refused(running: &mut Running, code: i32, words: &str) {
-    running.ends_with(code);
+    running.expect_exit(code);
     let said = running.log();
     let last = said.lines().last().unwrap_or_default();
     assert!(last.starts_with("btsync: ") && last.contains(words), "{said}");
@@ -100,17 +100,17 @@ fn a_folder_that_may_not_be_written_is_refused_until_it_may() {
     if !installed("a_folder_that_may_not_be_written_is_refused_until_it_may", &["setpriv"]) {
         return;
     }
-    let scene = Scene::new(one_file());
-    let peer = FakePeer::honest(&scene.payload, &Gate::new(0));
-    scene.set_modes(Some(0o555), None);
-    is_refused(&mut scene.download(&peer), 16, "payload.bin: permission denied");
-    assert_eq!(fs::read_dir(&scene.out).expect("the folder").count(), 0);
+    let test = UserDownload::new(one_file());
+    let peer = FakePeer::honest(&test.payload, &Gate::new(0));
+    test.set_modes(Some(0o555), None);
+    is_refused(&mut test.download(&peer), 16, "payload.bin: permission denied");
+    assert_eq!(fs::read_dir(&test.out).expect("the folder").count(), 0);
     // A folder that cannot be created.
-    let below = scene.out.join("below");
-    let mut refused = scene.user.download(&scene.stage, &scene.payload, &below, &[&peer], (&[], &[]));
+    let below = test.out.join("below");
+    let mut refused = test.user.download(&test.temp, &test.payload, &below, &[&peer], (&[], &[]));
     is_refused(&mut refused, 18, "below: permission denied");
-    scene.set_modes(Some(0o755), None);
-    scene.completes();
+    test.set_modes(Some(0o755), None);
+    test.completes();
 }
 
 #[test]
@@ -118,19 +118,19 @@ fn files_that_may_not_be_written_any_more_end_it_when_they_are_opened() {
     if !installed("files_that_may_not_be_written_any_more_end_it_when_they_are_opened", &["setpriv"]) {
         return;
     }
-    let scene = Scene::new(many_files());
-    let (mut running, _peer, gate) = scene.begun();
-    scene.set_modes(None, Some(0o444));
+    let test = UserDownload::new(many_files());
+    let (mut running, _peer, gate) = test.begun();
+    test.set_modes(None, Some(0o444));
     gate.open();
     is_refused(&mut running, 16, "permission denied");
-    let right = scene.payload.right_pieces(&scene.out);
+    let right = test.payload.right_pieces(&test.out);
     assert!(right > 0);
     // Once more while the files are still read-only; the data on disk stays.
-    let peer = FakePeer::honest(&scene.payload, &gate);
-    is_refused(&mut scene.download(&peer), 16, "permission denied");
-    assert!(scene.payload.right_pieces(&scene.out) >= right);
-    scene.set_modes(None, Some(0o644));
-    scene.completes();
+    let peer = FakePeer::honest(&test.payload, &gate);
+    is_refused(&mut test.download(&peer), 16, "permission denied");
+    assert!(test.payload.right_pieces(&test.out) >= right);
+    test.set_modes(None, Some(0o644));
+    test.completes();
 }
 
 #[test]
@@ -138,16 +138,16 @@ fn a_file_that_is_open_is_written_to_its_end_whatever_its_mode_becomes() {
     if !installed("a_file_that_is_open_is_written_to_its_end_whatever_its_mode_becomes", &["setpriv"]) {
         return;
     }
-    let scene = Scene::new(one_file());
-    let (mut running, _peer, gate) = scene.begun();
-    scene.set_modes(Some(0o555), Some(0o444));
+    let test = UserDownload::new(one_file());
+    let (mut running, _peer, gate) = test.begun();
+    test.set_modes(Some(0o555), Some(0o444));
     gate.open();
-    running.ends_with(0);
-    assert_eq!(scene.payload.difference(&scene.out), None);
+    running.expect_exit(0);
+    assert_eq!(test.payload.difference(&test.out), None);
     // btsync cannot remove the marker, so it empties it; the next run removes it. A complete file need not be writable.
-    scene.set_modes(Some(0o755), None);
-    scene.completes();
-    scene.set_modes(None, Some(0o644));
+    test.set_modes(Some(0o755), None);
+    test.completes();
+    test.set_modes(None, Some(0o644));
 }
 
 #[test]
@@ -156,13 +156,13 @@ fn a_folder_that_may_not_be_entered_any_more_is_no_success() {
         return;
     }
     for payload in [one_file(), many_files()] {
-        let scene = Scene::new(payload);
-        let (mut running, _peer, gate) = scene.begun();
-        scene.set_modes(Some(0), None);
+        let test = UserDownload::new(payload);
+        let (mut running, _peer, gate) = test.begun();
+        test.set_modes(Some(0), None);
         gate.open();
         is_refused(&mut running, 16, "permission denied");
-        scene.set_modes(Some(0o755), None);
-        scene.completes();
+        test.set_modes(Some(0o755), None);
+        test.completes();
     }
 }
 
@@ -178,45 +178,45 @@ fn a_quota_that_is_used_up_is_a_full_disk() {
     // Few kernels support quotas on a file system that a test can mount, so strace injects the error.
     let quota = ["-e", "trace=pwritev", "-e", "inject=pwritev:error=EDQUOT:when=6+"];
     let limits = [&["strace", "-f", "-qq", "-o", "/dev/null"][..], &quota].concat();
-    let scene = Scene::new(one_file());
-    let peer = FakePeer::honest(&scene.payload, &Gate::new(usize::MAX));
+    let test = UserDownload::new(one_file());
+    let peer = FakePeer::honest(&test.payload, &Gate::new(usize::MAX));
     let mut right = 0;
     for _ in 0..2 {
-        let mut full = scene.user.download(&scene.stage, &scene.payload, &scene.out, &[&peer], (&limits, &[]));
+        let mut full = test.user.download(&test.temp, &test.payload, &test.out, &[&peer], (&limits, &[]));
         is_refused(&mut full, 9, "payload.bin: disk quota exceeded");
-        let now = scene.payload.right_pieces(&scene.out);
+        let now = test.payload.right_pieces(&test.out);
         assert!(now > right, "{now} pieces after {right}");
         right = now;
     }
-    scene.completes();
+    test.completes();
 }
 
 /// A download from 20 peers by a user with a thread limit. If it does not complete, it must complete later without the limit.
-fn with_threads(test: &str, threads: usize, code: impl FnOnce(i32) -> bool) {
-    if !installed(test, &["setpriv", "prlimit"]) {
+fn with_threads(test_name: &str, threads: usize, code: impl FnOnce(i32) -> bool) {
+    if !installed(test_name, &["setpriv", "prlimit"]) {
         return;
     }
-    let scene = Scene::new(one_file());
-    if scene.user.id().is_none() {
-        return not_run(test, "the limit counts all that a user runs, so it takes a user of its own");
+    let test = UserDownload::new(one_file());
+    if test.user.id().is_none() {
+        return not_run(test_name, "the limit counts all that a user runs, so it takes a user of its own");
     }
     let gate = Gate::new(usize::MAX);
-    let peers: Vec<_> = (0..20).map(|_| FakePeer::honest(&scene.payload, &gate)).collect();
+    let peers: Vec<_> = (0..20).map(|_| FakePeer::honest(&test.payload, &gate)).collect();
     let limit = format!("--nproc={threads}");
     // Resolving the name takes a thread.
     let given_up = ["--stop-timeout", "3", "--bt-tracker", "http://localhost:9/announce"];
     let all: Vec<&FakePeer> = peers.iter().collect();
     let limits = (&["prlimit", &limit][..], &given_up[..]);
-    let mut running = scene.user.download(&scene.stage, &scene.payload, &scene.out, &all, limits);
+    let mut running = test.user.download(&test.temp, &test.payload, &test.out, &all, limits);
     let ended = running.end_within(crate::common::PATIENCE);
     let said = running.log();
     assert!(ended.is_some_and(code), "{threads} threads: {ended:?}: {said}");
     assert!(!said.contains("panicked"), "{threads} threads: {said}");
     if ended == Some(0) {
-        scene.payload.assert_at(&scene.out);
+        test.payload.assert_at(&test.out);
     } else {
         assert!(said.lines().last().is_some_and(|last| last.starts_with("btsync: ")), "{threads} threads: {said}");
-        scene.completes();
+        test.completes();
     }
 }
 
@@ -244,13 +244,13 @@ fn where_threads_run_out_silent_callers_keep_nobody_out() {
     if !installed(TEST, &["setpriv", "prlimit"]) {
         return;
     }
-    let scene = Scene::new(one_file());
-    if scene.user.id().is_none() {
+    let test = UserDownload::new(one_file());
+    if test.user.id().is_none() {
         return not_run(TEST, "the limit counts all that a user runs, so it takes a user of its own");
     }
-    scene.payload.write_files(&scene.out);
+    test.payload.write_files(&test.out);
     let limits = (&["prlimit", "--nproc=24"][..], &["--seed"][..]);
-    let running = scene.user.download(&scene.stage, &scene.payload, &scene.out, &[], limits);
+    let running = test.user.download(&test.temp, &test.payload, &test.out, &[], limits);
     let port = || running.log().split_once("listening on port ")?.1.lines().next()?.parse().ok();
     until("it listens", || port().is_some());
     let addr = SocketAddr::from(([127, 0, 0, 1], port().expect("a port")));
@@ -258,7 +258,7 @@ fn where_threads_run_out_silent_callers_keep_nobody_out() {
     let silent: Vec<_> = (0..300).filter_map(|_| TcpStream::connect(addr).ok()).collect();
     until("it has no more threads", || running.log().contains("cannot serve"));
     until("another caller is served", || {
-        Wire::dial(addr, scene.payload.info_hash()).is_ok_and(|mut wire| wire.receive().is_ok())
+        Wire::connect_and_handshake(addr, test.payload.info_hash()).is_ok_and(|mut wire| wire.receive().is_ok())
     });
     // Handshakes time out after ten seconds, so that may have made room instead. On a machine this slow, the test proves nothing.
     let still = silent.iter().filter(|stream| {

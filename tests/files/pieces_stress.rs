@@ -30,14 +30,14 @@ const PEERS: u32 = 8;
 const STEPS: usize = 3_000_000;
 
 /// The state that all players share.
-struct Stand {
+struct SharedState {
     pieces: PieceManager,
     /// Blocks that a player was allowed to write and has not reported yet.
     writing: Mutex<HashSet<BlockRequest>>,
     /// Complete pieces that wait for verification.
-    whole: Mutex<HashSet<PieceIndex>>,
+    complete: Mutex<HashSet<PieceIndex>>,
     /// How often each piece was found correct.
-    right: Vec<AtomicU32>,
+    verified_count: Vec<AtomicU32>,
     wanted: Bitfield,
     wrong: AtomicU64,
     keys: AtomicU32,
@@ -61,8 +61,8 @@ fn plan(seed: u64) -> Plan {
     plan
 }
 
-impl Stand {
-    fn new(seed: u64) -> Stand {
+impl SharedState {
+    fn new(seed: u64) -> SharedState {
         let plan = plan(seed);
         let wanted = plan.wanted.clone();
         let folder = tempfile::tempdir().expect("a folder");
@@ -72,11 +72,11 @@ impl Stand {
         storage.prepare().expect("a file");
         // Correct content is recognised by its filler byte, read back from disk, so hashes are not needed.
         let hashes = vec![[0; 20]; PIECES as usize];
-        Stand {
+        SharedState {
             pieces: PieceManager::with_plan(storage, hashes, Bitfield::new(PIECES), plan),
             writing: Mutex::default(),
-            whole: Mutex::default(),
-            right: (0..PIECES).map(|_| AtomicU32::new(0)).collect(),
+            complete: Mutex::default(),
+            verified_count: (0..PIECES).map(|_| AtomicU32::new(0)).collect(),
             wanted,
             wrong: AtomicU64::new(0),
             keys: AtomicU32::new(1),
@@ -108,11 +108,11 @@ impl Stand {
 
     /// Reports the result of the verification.
     fn settle(&self, piece: PieceIndex, right: bool, sums: &[[u8; 20]]) {
-        assert!(self.whole.lock().unwrap().remove(&piece));
+        assert!(self.complete.lock().unwrap().remove(&piece));
         self.pieces.piece_hashed(piece, right);
         if right {
             assert!(self.pieces.has(piece));
-            assert_eq!(self.right[piece.at()].fetch_add(1, Ordering::Relaxed), 0, "{piece:?} was right twice");
+            assert_eq!(self.verified_count[piece.at()].fetch_add(1, Ordering::Relaxed), 0, "{piece:?} was right twice");
             self.pieces.find_corrupt_senders(piece, sums);
         } else {
             self.wrong.fetch_add(1, Ordering::Relaxed);
@@ -123,9 +123,9 @@ impl Stand {
     fn is_sound(&self) {
         assert!(self.pieces.is_complete() && self.pieces.left_bytes() == 0);
         assert_eq!(self.pieces.have(), self.wanted);
-        let times = |piece: u32| self.right[piece as usize].load(Ordering::Relaxed);
+        let times = |piece: u32| self.verified_count[piece as usize].load(Ordering::Relaxed);
         assert!((0..PIECES).all(|piece| times(piece) == u32::from(self.wanted.has(PieceIndex(piece)))));
-        assert!(self.writing.lock().unwrap().is_empty() && self.whole.lock().unwrap().is_empty());
+        assert!(self.writing.lock().unwrap().is_empty() && self.complete.lock().unwrap().is_empty());
         for piece in self.wanted.iter() {
             assert!(self.read_back(piece).0, "{piece:?} is wrong on disk");
         }
@@ -141,8 +141,8 @@ enum Operation {
 }
 
 /// A simulated reader of one peer.
-struct Player<'a> {
-    stand: &'a Stand,
+struct SimulatedReader<'a> {
+    shared: &'a SharedState,
     rng: fastrand::Rng,
     lies: bool,
     key: PeerKey,
@@ -150,18 +150,18 @@ struct Player<'a> {
     doing: Operation,
 }
 
-impl<'a> Player<'a> {
-    fn new(stand: &'a Stand, seed: u64, lies: bool) -> Player<'a> {
+impl<'a> SimulatedReader<'a> {
+    fn new(shared: &'a SharedState, seed: u64, lies: bool) -> SimulatedReader<'a> {
         let rng = fastrand::Rng::with_seed(seed);
-        Player { stand, rng, lies, key: PeerKey(0), asked: Vec::new(), doing: Operation::Away }
+        SimulatedReader { shared, rng, lies, key: PeerKey(0), asked: Vec::new(), doing: Operation::Away }
     }
 
     /// Makes one call of the piece manager, or several that other players cannot affect.
     fn step(&mut self) {
-        let pieces = &self.stand.pieces;
+        let pieces = &self.shared.pieces;
         self.doing = match std::mem::replace(&mut self.doing, Operation::PickContext) {
             Operation::Away => {
-                self.key = PeerKey(self.stand.keys.fetch_add(1, Ordering::Relaxed));
+                self.key = PeerKey(self.shared.keys.fetch_add(1, Ordering::Relaxed));
                 pieces.add_peer(self.key);
                 assert!(pieces.bitfield(self.key, Bitfield::full(PIECES)));
                 Operation::PickContext
@@ -169,10 +169,10 @@ impl<'a> Player<'a> {
             Operation::PickContext => self.ask(),
             Operation::Writing(taken) => {
                 let wrong = self.lies && self.rng.u8(..4) == 0;
-                self.stand.write(&taken, wrong);
+                self.shared.write(&taken, wrong);
                 let mut whole = Vec::new();
                 pieces.written(self.key, taken.into_iter(), &mut whole);
-                let waiting = &self.stand.whole;
+                let waiting = &self.shared.complete;
                 for p in &whole {
                     assert!(waiting.lock().unwrap().insert(*p), "{p:?} came out whole twice");
                 }
@@ -190,7 +190,7 @@ impl<'a> Player<'a> {
     }
 
     fn ask(&mut self) -> Operation {
-        let pieces = &self.stand.pieces;
+        let pieces = &self.shared.pieces;
         match self.rng.u8(..24) {
             0 => pieces.expire(self.key, &self.asked.split_off(self.asked.len() / 2), self.rng.bool()),
             1 => pieces.release(self.key, &std::mem::take(&mut self.asked)),
@@ -214,12 +214,12 @@ impl<'a> Player<'a> {
     fn receive(&mut self) -> Operation {
         let come = self.asked.split_off(self.asked.len() - self.rng.usize(..=self.asked.len()));
         let mut accepted = Accepted::default();
-        self.stand.pieces.accept(self.key, come.iter().copied(), &mut accepted);
+        self.shared.pieces.accept(self.key, come.iter().copied(), &mut accepted);
         assert_eq!(accepted.take.len(), come.len());
         let taken = come.iter().zip(&accepted.take).filter(|(_, take)| **take).map(|(block, _)| *block);
         let taken: Vec<BlockRequest> = taken.collect();
-        assert!(taken.iter().all(|block| self.stand.wanted.has(block.piece)), "a piece that is not wanted");
-        let writing = &self.stand.writing;
+        assert!(taken.iter().all(|block| self.shared.wanted.has(block.piece)), "a piece that is not wanted");
+        let writing = &self.shared.writing;
         for b in &taken {
             assert!(writing.lock().unwrap().insert(*b), "{b:?} is written by two at once");
         }
@@ -227,19 +227,19 @@ impl<'a> Player<'a> {
     }
 
     fn judge(&mut self, piece: PieceIndex) {
-        let pieces = &self.stand.pieces;
+        let pieces = &self.shared.pieces;
         assert!(!pieces.has(piece), "{piece:?} was there before it was judged");
         let block_senders = pieces.block_senders(piece);
-        let (right, sums) = self.stand.read_back(piece);
+        let (right, sums) = self.shared.read_back(piece);
         if !right && !block_senders.is_empty() {
             pieces.record_failed_blocks(piece, &block_senders, &sums);
         }
-        self.stand.settle(piece, right, &sums);
+        self.shared.settle(piece, right, &sums);
     }
 
     /// Whether nothing is left to do.
     fn is_done(&self) -> bool {
-        matches!(self.doing, Operation::PickContext | Operation::Away) && self.stand.pieces.is_complete()
+        matches!(self.doing, Operation::PickContext | Operation::Away) && self.shared.pieces.is_complete()
     }
 }
 
@@ -247,21 +247,21 @@ impl<'a> Player<'a> {
 fn many_threads_get_every_piece_once_and_right() {
     let (mut wrong, rounds) = (0, 6);
     for seed in 0..rounds {
-        let stand = Stand::new(seed);
+        let shared = SharedState::new(seed);
         std::thread::scope(|scope| {
             for peer in 0..PEERS {
-                let mut player = Player::new(&stand, seed * 100 + u64::from(peer), peer == 0);
+                let mut reader = SimulatedReader::new(&shared, seed * 100 + u64::from(peer), peer == 0);
                 scope.spawn(move || {
                     let done = (0..STEPS).any(|_| {
-                        player.step();
-                        player.is_done()
+                        reader.step();
+                        reader.is_done()
                     });
                     assert!(done, "the download stands still");
                 });
             }
         });
-        stand.is_sound();
-        wrong += stand.wrong.load(Ordering::Relaxed);
+        shared.is_sound();
+        wrong += shared.wrong.load(Ordering::Relaxed);
     }
     assert!(wrong > 0, "no wrong piece in {rounds} rounds: the test does not test what it says");
 }
@@ -276,22 +276,22 @@ fn every_order_of_calls_gets_every_piece_once_and_right() {
     for seed in 0..orders() {
         // The picker takes its seed from this thread's generator.
         fastrand::seed(seed);
-        let stand = Stand::new(seed);
+        let shared = SharedState::new(seed);
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut players: Vec<_> = (0..PEERS).map(|n| Player::new(&stand, rng.u64(..), n == 0)).collect();
+        let mut readers: Vec<_> = (0..PEERS).map(|n| SimulatedReader::new(&shared, rng.u64(..), n == 0)).collect();
         // Some players are slow, like threads that wait for the disk; which ones changes.
         let mut slow = 0_u8;
         let done = (0..STEPS).any(|step| {
             if step % 50 == 0 {
                 slow = rng.u8(..);
             }
-            let at = rng.usize(..players.len());
+            let at = rng.usize(..readers.len());
             if slow & (1 << at) == 0 || rng.u8(..16) == 0 {
-                players[at].step();
+                readers[at].step();
             }
-            players.iter().all(Player::is_done)
+            readers.iter().all(SimulatedReader::is_done)
         });
         assert!(done, "seed {seed}: the download stands still");
-        stand.is_sound();
+        shared.is_sound();
     }
 }

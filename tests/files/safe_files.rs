@@ -12,38 +12,38 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::netns::{installed, isolated, not_run};
+use crate::common::netns::{in_network_namespace, installed, not_run};
 use crate::common::payload::Payload;
 use crate::common::process::Running;
 use crate::common::seeder::{FakePeer, Gate};
 use crate::common::user::User;
-use crate::common::{PATIENCE, Stage, btsync, free_port, until};
+use crate::common::{PATIENCE, TestDir, btsync, free_port, until};
 
 /// Bytes in a piece, which has four blocks.
 const PIECE: usize = 64 * 1024;
 
 /// A torrent, a peer that has it, and a folder.
-struct Scene {
-    stage: Stage,
+struct DownloadTest {
+    temp: TestDir,
     payload: Payload,
     gate: Arc<Gate>,
     peer: FakePeer,
     out: PathBuf,
 }
 
-impl Scene {
-    /// A scene whose peer serves `blocks` blocks.
-    fn new(payload: Payload, blocks: usize) -> Scene {
-        let (stage, gate) = (Stage::new(), Gate::new(0));
+impl DownloadTest {
+    /// A test whose peer serves `blocks` blocks.
+    fn new(payload: Payload, blocks: usize) -> DownloadTest {
+        let (temp, gate) = (TestDir::new(), Gate::new(0));
         let peer = FakePeer::honest(&payload, &gate);
         gate.grant(blocks);
-        let out = stage.folder("out");
-        Scene { stage, payload, gate, peer, out }
+        let out = temp.folder("out");
+        DownloadTest { temp, payload, gate, peer, out }
     }
 
-    /// A scene with a single file of 20 pieces.
-    fn single(blocks: usize) -> Scene {
-        Scene::new(Payload::single("payload.bin", 20 * PIECE - 77, PIECE), blocks)
+    /// A test with a single file of 20 pieces.
+    fn single(blocks: usize) -> DownloadTest {
+        DownloadTest::new(Payload::single("payload.bin", 20 * PIECE - 77, PIECE), blocks)
     }
 
     fn file(&self) -> PathBuf {
@@ -56,15 +56,15 @@ impl Scene {
 
     fn command(&self, more: &[&str]) -> Command {
         let mut command = btsync();
-        command.arg(self.stage.torrent(&self.payload, "http://127.0.0.1:9/announce")).arg(&self.out);
+        command.arg(self.temp.torrent(&self.payload, "http://127.0.0.1:9/announce")).arg(&self.out);
         command.args(["--no-dht", "--no-lsd", "--bt-exclude-tracker", "*", "--peer", &self.peer.addr.to_string()]);
         command.args(["--listen-port", &free_port().to_string()]).args(more);
-        command.env("XDG_CACHE_HOME", self.stage.path("cache"));
+        command.env("XDG_CACHE_HOME", self.temp.path("cache"));
         command
     }
 
     fn start(&self, name: &str, more: &[&str]) -> Running {
-        self.stage.start(name, &mut self.command(more))
+        self.temp.start(name, &mut self.command(more))
     }
 
     /// The download must end with this code and its last line contain these words, without a request to the peer or a change on
@@ -72,7 +72,7 @@ impl Scene {
     fn refuses(&self, code: i32, words: &[&str]) {
         let (before, served) = (snapshot(&self.out), self.gate.served());
         let mut refused = self.start("refused", &[]);
-        refused.ends_with(code);
+        refused.expect_exit(code);
         let said = refused.log();
         let last = said.lines().last().unwrap_or_default();
         assert!(last.starts_with("btsync: ") && words.iter().all(|word| last.contains(word)), "{said}");
@@ -83,7 +83,7 @@ impl Scene {
     fn completes(&self, more: &[&str]) -> String {
         self.gate.open();
         let mut running = self.start("completes", more);
-        running.ends_with(0);
+        running.expect_exit(0);
         assert_eq!(self.payload.difference(&self.out), None);
         assert!(!self.marker().exists(), "the marker of a complete download");
         running.log()
@@ -121,9 +121,9 @@ fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, i64, i64, u64)> {
 }
 
 /// Writes some pieces into a file of the full length, with holes elsewhere.
-fn write_pieces(scene: &Scene, pieces: &[usize]) {
-    let content = scene.payload.content();
-    let file = File::create(scene.file()).expect("a file");
+fn write_pieces(test: &DownloadTest, pieces: &[usize]) {
+    let content = test.payload.content();
+    let file = File::create(test.file()).expect("a file");
     file.set_len(content.len() as u64).expect("a length");
     for piece in pieces {
         let range = piece * PIECE..((piece + 1) * PIECE).min(content.len());
@@ -131,8 +131,8 @@ fn write_pieces(scene: &Scene, pieces: &[usize]) {
     }
 }
 
-fn spoil(scene: &Scene, pieces: &[usize]) {
-    let file = File::options().write(true).open(scene.file()).expect("the file");
+fn spoil(test: &DownloadTest, pieces: &[usize]) {
+    let file = File::options().write(true).open(test.file()).expect("the file");
     for piece in pieces {
         file.write_all_at(b"mine, not the torrent's", (piece * PIECE) as u64).expect("room");
     }
@@ -141,77 +141,78 @@ fn spoil(scene: &Scene, pieces: &[usize]) {
 #[test]
 fn a_torrent_with_an_empty_file_does_not_empty_the_users() {
     let payload = Payload::tree("Documents", &[("letter.txt", 70_000), ("thesis.odt", 0)], PIECE);
-    let scene = Scene::new(payload, 0);
-    fs::create_dir(scene.out.join("Documents")).expect("a folder");
-    let thesis = scene.out.join("Documents/thesis.odt");
+    let test = DownloadTest::new(payload, 0);
+    fs::create_dir(test.out.join("Documents")).expect("a folder");
+    let thesis = test.out.join("Documents/thesis.odt");
     fs::write(&thesis, "five years of work").expect("room");
-    scene.refuses(13, &["Documents/thesis.odt", "--overwrite"]);
+    test.refuses(13, &["Documents/thesis.odt", "--overwrite"]);
     // An empty file already matches the torrent.
     fs::write(&thesis, "").expect("room");
-    scene.completes(&[]);
+    test.completes(&[]);
 }
 
 #[test]
 fn files_of_the_torrents_names_are_left_alone_unless_the_user_gives_them() {
     for (size, option) in [(20 * PIECE - 77, "--overwrite"), (1000, "--allow-overwrite"), (30 * PIECE, "--overwrite")] {
-        let scene = Scene::single(0);
-        fs::write(scene.file(), vec![b'x'; size]).expect("room");
-        scene.refuses(13, &["payload.bin", "--overwrite"]);
-        scene.completes(&[option]);
+        let test = DownloadTest::single(0);
+        fs::write(test.file(), vec![b'x'; size]).expect("room");
+        test.refuses(13, &["payload.bin", "--overwrite"]);
+        test.completes(&[option]);
     }
 }
 
 #[test]
 fn one_file_in_the_way_keeps_all_others_from_being_made() {
-    let scene = Scene::new(Payload::tree("many", &[("a/1", 100_000), ("b/2", 100_000), ("c/3", 100_000)], PIECE), 0);
-    fs::create_dir_all(scene.out.join("many/c")).expect("folders");
-    fs::write(scene.out.join("many/c/3"), "mine").expect("room");
-    scene.refuses(13, &["many/c/3"]);
-    assert!(!scene.out.join("many/a").exists());
+    let test =
+        DownloadTest::new(Payload::tree("many", &[("a/1", 100_000), ("b/2", 100_000), ("c/3", 100_000)], PIECE), 0);
+    fs::create_dir_all(test.out.join("many/c")).expect("folders");
+    fs::write(test.out.join("many/c/3"), "mine").expect("room");
+    test.refuses(13, &["many/c/3"]);
+    assert!(!test.out.join("many/a").exists());
 }
 
 #[test]
 fn a_complete_file_with_appended_data_is_used_as_it_is_and_an_incomplete_one_is_not_touched() {
-    let scene = Scene::single(0);
-    scene.payload.write_files(&scene.out);
-    let mut log = File::options().append(true).open(scene.file()).expect("the file");
+    let test = DownloadTest::single(0);
+    test.payload.write_files(&test.out);
+    let mut log = File::options().append(true).open(test.file()).expect("the file");
     log.write_all(b"Nov 27 04:00:00 host: appended\n").expect("room");
-    let before = snapshot(&scene.out);
-    let mut seeded = scene.start("seeded", &[]);
-    seeded.ends_with(0);
+    let before = snapshot(&test.out);
+    let mut seeded = test.start("seeded", &[]);
+    seeded.expect_exit(0);
     assert!(seeded.log().contains("payload.bin is 31 bytes longer than the torrent says"), "{}", seeded.log());
-    assert_eq!(snapshot(&scene.out), before);
-    spoil(&scene, &[3]);
-    scene.refuses(13, &["payload.bin", "longer"]);
+    assert_eq!(snapshot(&test.out), before);
+    spoil(&test, &[3]);
+    test.refuses(13, &["payload.bin", "longer"]);
 }
 
 /// A complete download that the user has changed since.
-fn edited(edit: &dyn Fn(&Scene)) -> Scene {
-    let scene = Scene::single(0);
-    scene.completes(&[]);
-    edit(&scene);
-    scene
+fn completed_then_edited(edit: &dyn Fn(&DownloadTest)) -> DownloadTest {
+    let test = DownloadTest::single(0);
+    test.completes(&[]);
+    edit(&test);
+    test
 }
 
 /// What a user does to the files.
-type Deed<'a> = &'a dyn Fn(&Scene);
+type UserEdit<'a> = &'a dyn Fn(&DownloadTest);
 
 /// btsync reports the damaged pieces before it replaces them.
 #[test]
 fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_right() {
-    let resize = |scene: &Scene, size: usize| {
-        let file = File::options().write(true).open(scene.file()).expect("the file");
+    let resize = |test: &DownloadTest, size: usize| {
+        let file = File::options().write(true).open(test.file()).expect("the file");
         file.set_len(size as u64).expect("a length");
     };
-    let mended: [(Deed<'_>, &str, usize); 4] = [
-        (&|scene| spoil(scene, &[3]), "1 of its 20 pieces does not verify and is downloaded again", 1),
-        (&|scene| spoil(scene, &[3, 7, 19]), "3 of its 20 pieces do not verify and are downloaded again", 3),
-        (&|scene| resize(scene, 12 * PIECE + 1000), "8 of its 20 pieces do not verify and are downloaded again", 8),
+    let mended: [(UserEdit<'_>, &str, usize); 4] = [
+        (&|test| spoil(test, &[3]), "1 of its 20 pieces does not verify and is downloaded again", 1),
+        (&|test| spoil(test, &[3, 7, 19]), "3 of its 20 pieces do not verify and are downloaded again", 3),
+        (&|test| resize(test, 12 * PIECE + 1000), "8 of its 20 pieces do not verify and are downloaded again", 8),
         // The last piece is followed by the user's zeros, which btsync truncates.
         (
-            &|scene| {
-                spoil(scene, &[19]);
-                resize(scene, 25 * PIECE);
+            &|test| {
+                spoil(test, &[19]);
+                resize(test, 25 * PIECE);
             },
             "1 of its 20 pieces does not verify and is downloaded again",
             1,
@@ -220,76 +221,76 @@ fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_righ
     for (edit, words, pieces) in mended {
         // With the resume data of the complete download, and without.
         for forgotten in [false, true] {
-            let scene = edited(edit);
+            let test = completed_then_edited(edit);
             if forgotten {
-                fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+                fs::remove_dir_all(test.temp.path("cache")).expect("a cache");
             }
-            let served = scene.gate.served();
-            let said = scene.completes(&[]);
+            let served = test.gate.served();
+            let said = test.completes(&[]);
             assert!(said.contains(&format!("payload.bin was there before: {words}\n")), "{said}");
-            assert_eq!(scene.gate.served() - served, pieces * 4);
+            assert_eq!(test.gate.served() - served, pieces * 4);
         }
     }
     // In an unfinished download btsync replaces only its own data, and reports nothing.
-    let scene = Scene::single(8);
-    kill(scene.begun(8));
-    assert!(!scene.completes(&[]).contains("was there before"));
+    let test = DownloadTest::single(8);
+    kill(test.begun(8));
+    assert!(!test.completes(&[]).contains("was there before"));
 }
 
 #[test]
 fn a_complete_file_of_which_too_much_was_edited_since_is_left_alone() {
-    let append = |scene: &Scene| {
-        let mut file = File::options().append(true).open(scene.file()).expect("the file");
+    let append = |test: &DownloadTest| {
+        let mut file = File::options().append(true).open(test.file()).expect("the file");
         file.write_all(b"mine").expect("room");
     };
-    let refused: [(Deed<'_>, &str); 4] = [
-        (&|scene| spoil(scene, &(0..10).collect::<Vec<_>>()), "most of it is not from this torrent"),
-        (&|scene| fs::write(scene.file(), "rewritten").expect("room"), "most of it is not from this torrent"),
-        (&|scene| (append(scene), spoil(scene, &[3])).1, "longer than the torrent says"),
+    let refused: [(UserEdit<'_>, &str); 4] = [
+        (&|test| spoil(test, &(0..10).collect::<Vec<_>>()), "most of it is not from this torrent"),
+        (&|test| fs::write(test.file(), "rewritten").expect("room"), "most of it is not from this torrent"),
+        (&|test| (append(test), spoil(test, &[3])).1, "longer than the torrent says"),
         // Bytes inserted at the front shift all others.
         (
-            &|scene| {
-                let content = [b"mine", &*fs::read(scene.file()).expect("the file")].concat();
-                fs::write(scene.file(), content).expect("room");
+            &|test| {
+                let content = [b"mine", &*fs::read(test.file()).expect("the file")].concat();
+                fs::write(test.file(), content).expect("room");
             },
             "longer than the torrent says",
         ),
     ];
     for (edit, words) in refused {
-        let scene = edited(edit);
-        scene.refuses(13, &["payload.bin", words, "--overwrite"]);
-        fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
-        scene.refuses(13, &["payload.bin", words, "--overwrite"]);
+        let test = completed_then_edited(edit);
+        test.refuses(13, &["payload.bin", words, "--overwrite"]);
+        fs::remove_dir_all(test.temp.path("cache")).expect("a cache");
+        test.refuses(13, &["payload.bin", words, "--overwrite"]);
     }
 }
 
 #[test]
 fn zeros_behind_the_end_are_nobodys_data() {
-    let scene = Scene::single(0);
-    write_pieces(&scene, &[0, 1, 2]);
-    File::options().write(true).open(scene.file()).expect("the file").set_len(21 * PIECE as u64).expect("a length");
-    assert!(scene.completes(&[]).contains("too long: cut"));
+    let test = DownloadTest::single(0);
+    write_pieces(&test, &[0, 1, 2]);
+    File::options().write(true).open(test.file()).expect("the file").set_len(21 * PIECE as u64).expect("a length");
+    assert!(test.completes(&[]).contains("too long: cut"));
 }
 
 #[test]
 fn a_file_with_other_names_is_read_and_never_written() {
-    let scene = Scene::single(0);
-    scene.payload.write_files(&scene.out);
-    let other = scene.stage.path("library.bin");
-    fs::hard_link(scene.file(), &other).expect("a link");
-    let before = snapshot(&scene.out);
-    scene.start("seeded", &[]).ends_with(0);
-    assert_eq!(snapshot(&scene.out), before);
+    let test = DownloadTest::single(0);
+    test.payload.write_files(&test.out);
+    let other = test.temp.path("library.bin");
+    fs::hard_link(test.file(), &other).expect("a link");
+    let before = snapshot(&test.out);
+    test.start("seeded", &[]).expect_exit(0);
+    assert_eq!(snapshot(&test.out), before);
     // One piece is wrong. Most pieces verify, but btsync still must not write to a file with other hard links.
-    spoil(&scene, &[7]);
+    spoil(&test, &[7]);
     let (content, inode) = (fs::read(&other).expect("it"), fs::metadata(&other).expect("it").ino());
-    scene.refuses(13, &["payload.bin", "hard links", "--overwrite"]);
-    scene.completes(&["--overwrite"]);
-    assert_eq!(scene.gate.served(), 4, "what was right was copied");
+    test.refuses(13, &["payload.bin", "hard links", "--overwrite"]);
+    test.completes(&["--overwrite"]);
+    assert_eq!(test.gate.served(), 4, "what was right was copied");
     assert!(fs::read(&other).expect("it") == content, "the other name has changed");
     assert_eq!(fs::metadata(&other).expect("it").ino(), inode);
-    assert_ne!(fs::metadata(scene.file()).expect("it").ino(), inode);
-    assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1);
+    assert_ne!(fs::metadata(test.file()).expect("it").ino(), inode);
+    assert_eq!(fs::read_dir(&test.out).expect("it").count(), 1);
 }
 
 /// Three files: the second shares one piece with the end of the first and the start of the third.
@@ -300,110 +301,108 @@ fn neighbours() -> Payload {
 #[test]
 fn neighbours_of_a_missing_file_are_compared_and_not_written_to() {
     for killed in [false, true] {
-        let scene = Scene::new(neighbours(), 0);
-        scene.payload.write_files(&scene.out);
-        let [a, b, c] = ["a", "b", "c"].map(|name| scene.out.join("three").join(name));
-        let library = scene.stage.path("library");
+        let test = DownloadTest::new(neighbours(), 0);
+        test.payload.write_files(&test.out);
+        let [a, b, c] = ["a", "b", "c"].map(|name| test.out.join("three").join(name));
+        let library = test.temp.path("library");
         fs::hard_link(&b, &library).expect("a link");
         fs::remove_file(&a).expect("a");
         let before =
             [&b, &c].map(|path| fs::metadata(path).expect("a file")).map(|it| (it.mtime(), it.mtime_nsec(), it.ino()));
         if killed {
-            scene.gate.grant(6);
-            let running = scene.start("begun", &[]);
-            until("some is served", || scene.gate.served() == 6);
+            test.gate.grant(6);
+            let running = test.start("begun", &[]);
+            until("some is served", || test.gate.served() == 6);
             kill(running);
-            fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+            fs::remove_dir_all(test.temp.path("cache")).expect("a cache");
         }
-        scene.completes(&[]);
+        test.completes(&[]);
         let after = fs::metadata(&b).expect("b");
         assert_eq!((after.mtime(), after.mtime_nsec(), after.ino()), before[0], "b was written to");
-        assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1, "the part file is needed no more");
-        scene.completes(&[]);
+        assert_eq!(fs::read_dir(&test.out).expect("it").count(), 1, "the part file is needed no more");
+        test.completes(&[]);
     }
 }
 
 #[test]
 fn a_neighbour_that_turns_out_to_differ_ends_it_and_stays_as_it_is() {
-    let scene = Scene::new(neighbours(), 0);
-    scene.payload.write_files(&scene.out);
-    let [a, b] = ["a", "b"].map(|name| scene.out.join("three").join(name));
+    let test = DownloadTest::new(neighbours(), 0);
+    test.payload.write_files(&test.out);
+    let [a, b] = ["a", "b"].map(|name| test.out.join("three").join(name));
     fs::remove_file(&a).expect("a");
     fs::write(&b, vec![b'x'; 9_000]).expect("room");
-    scene.gate.open();
+    test.gate.open();
     for _ in 0..2 {
-        let mut running = scene.start("differs", &[]);
-        running.ends_with(13);
+        let mut running = test.start("differs", &[]);
+        running.expect_exit(13);
         let said = running.log();
         assert!(said.contains("three/b: it was there before and is not as the torrent has it"), "{said}");
         assert!(fs::read(&b).expect("b") == vec![b'x'; 9_000]);
     }
-    scene.completes(&["--overwrite"]);
+    test.completes(&["--overwrite"]);
 }
 
 #[test]
 fn what_another_client_left_is_gone_on_with_where_more_pieces_are_right_than_wrong() {
-    let scene = Scene::single(0);
-    write_pieces(&scene, &[0, 4, 9]);
-    spoil(&scene, &[1, 2, 3]);
-    scene.refuses(13, &["payload.bin"]);
-    write_pieces(&scene, &[0, 4, 9]);
-    spoil(&scene, &[1, 2]);
-    scene.completes(&[]);
-    assert_eq!(scene.gate.served(), 17 * 4);
+    let test = DownloadTest::single(0);
+    write_pieces(&test, &[0, 4, 9]);
+    spoil(&test, &[1, 2, 3]);
+    test.refuses(13, &["payload.bin"]);
+    write_pieces(&test, &[0, 4, 9]);
+    spoil(&test, &[1, 2]);
+    test.completes(&[]);
+    assert_eq!(test.gate.served(), 17 * 4);
 }
 
 #[test]
 fn zeros_prove_nothing() {
     // A torrent of zeros except for its last piece, and a file with data where the torrent has zeros.
-    let scene = Scene::single(0);
-    let content = vec![0; scene.payload.content().len()];
-    fs::write(scene.file(), &content).expect("room");
-    scene.completes(&[]);
-    assert_eq!(scene.gate.served(), 20 * 4, "a file of zeros is as good as none");
+    let test = DownloadTest::single(0);
+    let content = vec![0; test.payload.content().len()];
+    fs::write(test.file(), &content).expect("room");
+    test.completes(&[]);
+    assert_eq!(test.gate.served(), 20 * 4, "a file of zeros is as good as none");
 }
 
 #[test]
 fn the_marker_or_the_resume_data_alone_is_enough_to_resume() {
     for lost in ["marker", "cache"] {
         let files = [("a", 5 * PIECE), ("b", 5 * PIECE)];
-        let scene = Scene::new(Payload::tree("two", &files, PIECE), 6);
-        let mut running = scene.start("begun", &["--sequential"]);
-        until("a piece and a half are there", || {
-            scene.gate.served() == 6 && scene.payload.right_pieces(&scene.out) == 1
-        });
-        until("the half is", || fs::read(scene.out.join("two/a")).expect("a")[PIECE..].iter().any(|byte| *byte != 0));
+        let test = DownloadTest::new(Payload::tree("two", &files, PIECE), 6);
+        let mut running = test.start("begun", &["--sequential"]);
+        until("a piece and a half are there", || test.gate.served() == 6 && test.payload.right_pieces(&test.out) == 1);
+        until("the half is", || fs::read(test.out.join("two/a")).expect("a")[PIECE..].iter().any(|byte| *byte != 0));
         if lost == "marker" {
             // The resume data describes the files at the stop, and nobody has changed them since.
             running.terminate(7);
-            fs::remove_file(scene.marker()).expect("a marker");
+            fs::remove_file(test.marker()).expect("a marker");
         } else {
             // Data of an unfinished piece, in a file in which no piece verifies.
-            let b = File::options().write(true).open(scene.out.join("two/b")).expect("b");
+            let b = File::options().write(true).open(test.out.join("two/b")).expect("b");
             b.write_all_at(&[7; 1000], 0).expect("room");
             kill(running);
-            fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+            fs::remove_dir_all(test.temp.path("cache")).expect("a cache");
         }
-        scene.completes(&[]);
+        test.completes(&[]);
     }
 }
 
 #[test]
 fn where_both_are_lost_or_the_record_is_out_of_date_the_pieces_tell() {
     for both in [true, false] {
-        let scene = Scene::single(8);
-        let running = scene.begun(8);
+        let test = DownloadTest::single(8);
+        let running = test.begun(8);
         kill(running);
-        fs::remove_file(scene.marker()).expect("a marker");
+        fs::remove_file(test.marker()).expect("a marker");
         if both {
-            fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
+            fs::remove_dir_all(test.temp.path("cache")).expect("a cache");
         }
-        scene.completes(&[]);
+        test.completes(&[]);
     }
 }
 
 /// The user overwrites most of a complete file and appends to it.
-fn make_it_mine(path: &Path) {
+fn overwrite_as_user(path: &Path) {
     let file = File::options().write(true).open(path).expect("the file");
     let length = file.metadata().expect("the file").len();
     file.write_all_at(&vec![b'x'; length as usize * 3 / 4], 0).expect("room");
@@ -414,62 +413,62 @@ fn make_it_mine(path: &Path) {
 #[test]
 fn a_record_from_before_the_completion_makes_nothing_ours() {
     for killed in [false, true] {
-        let scene = Scene::single(8);
-        let mut running = scene.begun(8);
+        let test = DownloadTest::single(8);
+        let mut running = test.begun(8);
         if killed {
             kill(running);
         } else {
             running.terminate(7);
         }
-        scene.gate.open();
-        let mut elsewhere = scene.command(&[]);
-        elsewhere.env("XDG_CACHE_HOME", scene.stage.path("another"));
-        scene.stage.start("elsewhere", &mut elsewhere).ends_with(0);
-        assert!(!scene.marker().exists());
-        make_it_mine(&scene.file());
-        scene.refuses(13, &["payload.bin"]);
+        test.gate.open();
+        let mut elsewhere = test.command(&[]);
+        elsewhere.env("XDG_CACHE_HOME", test.temp.path("another"));
+        test.temp.start("elsewhere", &mut elsewhere).expect_exit(0);
+        assert!(!test.marker().exists());
+        overwrite_as_user(&test.file());
+        test.refuses(13, &["payload.bin"]);
     }
 }
 
 #[test]
 fn a_process_that_is_killed_after_the_completion_leaves_nothing_that_makes_the_file_ours() {
-    let scene = Scene::single(8);
-    let running = scene.start("seeds", &["--seed"]);
-    until("some is there", || scene.payload.right_pieces(&scene.out) == 2);
-    scene.gate.open();
-    until("it is complete", || !scene.marker().exists() && scene.payload.difference(&scene.out).is_none());
+    let test = DownloadTest::single(8);
+    let running = test.start("seeds", &["--seed"]);
+    until("some is there", || test.payload.right_pieces(&test.out) == 2);
+    test.gate.open();
+    until("it is complete", || !test.marker().exists() && test.payload.difference(&test.out).is_none());
     kill(running);
-    make_it_mine(&scene.file());
-    scene.refuses(13, &["payload.bin"]);
+    overwrite_as_user(&test.file());
+    test.refuses(13, &["payload.bin"]);
 }
 
 #[test]
 fn a_file_that_is_complete_is_the_users_while_others_of_the_torrent_are_not() {
-    let scene = Scene::new(Payload::tree("two", &[("a", 5 * PIECE), ("b", 5 * PIECE)], PIECE), 8);
-    kill(scene.begun(8));
-    scene.gate.open();
+    let test = DownloadTest::new(Payload::tree("two", &[("a", 5 * PIECE), ("b", 5 * PIECE)], PIECE), 8);
+    kill(test.begun(8));
+    test.gate.open();
     for _ in 0..2 {
-        scene.start("a", &["--select", "a"]).ends_with(0);
-        assert!(scene.marker().exists(), "for the other file");
+        test.start("a", &["--select", "a"]).expect_exit(0);
+        assert!(test.marker().exists(), "for the other file");
     }
-    make_it_mine(&scene.out.join("two/a"));
-    scene.refuses(13, &["two/a"]);
+    overwrite_as_user(&test.out.join("two/a"));
+    test.refuses(13, &["two/a"]);
 }
 
 /// A download of two files, the first complete and the second not.
-fn half_done() -> (Scene, Running, PathBuf) {
-    let scene = Scene::new(Payload::tree("two", &[("a", 5 * PIECE), ("b", 5 * PIECE)], PIECE), 24);
-    let running = scene.start("begun", &["--sequential"]);
-    until("the first is there", || scene.gate.served() == 24 && scene.payload.right_pieces(&scene.out) == 6);
-    let a = scene.out.join("two/a");
-    (scene, running, a)
+fn half_done() -> (DownloadTest, Running, PathBuf) {
+    let test = DownloadTest::new(Payload::tree("two", &[("a", 5 * PIECE), ("b", 5 * PIECE)], PIECE), 24);
+    let running = test.start("begun", &["--sequential"]);
+    until("the first is there", || test.gate.served() == 24 && test.payload.right_pieces(&test.out) == 6);
+    let a = test.out.join("two/a");
+    (test, running, a)
 }
 
 #[test]
 fn a_complete_file_of_a_download_that_was_stopped_or_killed_is_the_users() {
     for killed in [false, true] {
         for edit in ["rewritten", "shorter", "tagged in a library"] {
-            let (scene, mut running, a) = half_done();
+            let (test, mut running, a) = half_done();
             if killed {
                 kill(running);
             } else {
@@ -480,11 +479,11 @@ fn a_complete_file_of_a_download_that_was_stopped_or_killed_is_the_users() {
                 "rewritten" => file.write_all_at(&vec![b'x'; 5 * PIECE], 0).expect("room"),
                 "shorter" => fs::write(&a, "five years of work").expect("room"),
                 _ => {
-                    fs::hard_link(&a, scene.stage.path("library")).expect("a link");
+                    fs::hard_link(&a, test.temp.path("library")).expect("a link");
                     file.write_all_at(b"my tags", 0).expect("room");
                 }
             }
-            scene.refuses(13, &["two/a"]);
+            test.refuses(13, &["two/a"]);
         }
     }
 }
@@ -492,128 +491,132 @@ fn a_complete_file_of_a_download_that_was_stopped_or_killed_is_the_users() {
 #[test]
 fn a_document_saved_over_what_was_given_up_is_the_users() {
     for length in [17_000, 20 * PIECE - 77, 25 * PIECE] {
-        let scene = Scene::single(0);
-        let mut running = scene.start("begun", &[]);
-        until("it is made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+        let test = DownloadTest::single(0);
+        let mut running = test.start("begun", &[]);
+        until("it is made", || fs::metadata(test.marker()).is_ok_and(|marker| marker.len() > 0));
         running.terminate(7);
-        let made = fs::metadata(scene.file()).expect("it").ino();
-        fs::write(scene.file(), vec![b'x'; length]).expect("room");
-        assert_eq!(fs::metadata(scene.file()).expect("it").ino(), made, "saved in place");
-        scene.refuses(13, &["payload.bin"]);
+        let made = fs::metadata(test.file()).expect("it").ino();
+        fs::write(test.file(), vec![b'x'; length]).expect("room");
+        assert_eq!(fs::metadata(test.file()).expect("it").ino(), made, "saved in place");
+        test.refuses(13, &["payload.bin"]);
     }
 }
 
 #[test]
 fn what_one_run_has_refused_the_next_one_refuses_too() {
-    let (scene, mut running, a) = half_done();
+    let (test, mut running, a) = half_done();
     let file = File::options().write(true).open(&a).expect("a");
     let now = std::time::SystemTime::now();
     while file.metadata().expect("a").modified().expect("a time") <= now {
         file.write_all_at(b"mine", 0).expect("room");
     }
-    scene.gate.open();
-    running.ends_with(13);
-    scene.refuses(13, &["two/a", "has changed it during the download"]);
-    let mut given = scene.start("given", &["--overwrite"]);
-    given.ends_with(0);
-    assert_eq!(scene.payload.difference(&scene.out), None);
+    test.gate.open();
+    running.expect_exit(13);
+    test.refuses(13, &["two/a", "has changed it during the download"]);
+    let mut given = test.start("given", &["--overwrite"]);
+    given.expect_exit(0);
+    assert_eq!(test.payload.difference(&test.out), None);
 }
 
 #[test]
 fn a_document_saved_over_a_file_that_is_yet_to_come_is_not_written_to() {
-    let (scene, mut running, a) = half_done();
+    let (test, mut running, a) = half_done();
     let b = a.with_file_name("b");
     fs::write(&b, vec![b'x'; 9 * PIECE]).expect("room");
-    scene.gate.open();
-    running.ends_with(13);
+    test.gate.open();
+    running.expect_exit(13);
     assert_eq!(fs::read(&b).expect("b"), vec![b'x'; 9 * PIECE]);
-    scene.refuses(13, &["two/b"]);
+    test.refuses(13, &["two/b"]);
 }
 
 #[test]
 fn what_is_appended_to_a_complete_file_meanwhile_stays_and_is_told() {
-    let (scene, mut running, a) = half_done();
+    let (test, mut running, a) = half_done();
     File::options().append(true).open(&a).and_then(|mut file| file.write_all(b"my notes")).expect("room");
-    scene.gate.open();
-    running.ends_with(0);
+    test.gate.open();
+    running.expect_exit(0);
     assert!(running.log().contains("a is 8 bytes longer than the torrent says"), "{}", running.log());
     assert!(fs::read(&a).expect("a").ends_with(b"my notes"));
 }
 
 #[test]
 fn a_file_that_our_own_output_goes_to_is_not_written_to() {
-    let scene = Scene::single(0);
-    let log = File::create(scene.file()).expect("a file");
-    let output = scene.command(&["--stop-timeout", "20"]).stdout(log).output().expect("btsync runs");
+    let test = DownloadTest::single(0);
+    let log = File::create(test.file()).expect("a file");
+    let output = test.command(&["--stop-timeout", "20"]).stdout(log).output().expect("btsync runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(13) && said.contains("the output of btsync goes to it"), "{said}");
 }
 
 #[test]
 fn a_file_that_was_there_before_stays_the_users_however_often_it_is_gone_on_with() {
-    type Edit = fn(&Scene);
+    type Edit = fn(&DownloadTest);
     let edits: [(Edit, &str); 3] = [
-        (|scene| make_it_mine(&scene.file()), "longer"),
-        (|scene| spoil(scene, &(0..12).collect::<Vec<_>>()), "most of it"),
-        (|scene| fs::hard_link(scene.file(), scene.stage.path("backup")).expect("a link"), "hard links"),
+        (|test| overwrite_as_user(&test.file()), "longer"),
+        (|test| spoil(test, &(0..12).collect::<Vec<_>>()), "most of it"),
+        (|test| fs::hard_link(test.file(), test.temp.path("backup")).expect("a link"), "hard links"),
     ];
     for (edit, words) in edits {
-        let scene = Scene::single(0);
-        scene.payload.write_files(&scene.out);
-        spoil(&scene, &[3]);
-        let mut running = scene.start("begun", &[]);
-        until("it is marked", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+        let test = DownloadTest::single(0);
+        test.payload.write_files(&test.out);
+        spoil(&test, &[3]);
+        let mut running = test.start("begun", &[]);
+        until("it is marked", || fs::metadata(test.marker()).is_ok_and(|marker| marker.len() > 0));
         running.terminate(7);
-        edit(&scene);
-        scene.refuses(13, &["payload.bin", words]);
+        edit(&test);
+        test.refuses(13, &["payload.bin", words]);
     }
 }
 
 /// An earlier download created the file but wrote no data; then another torrent completes a file at the same place.
 #[test]
 fn what_another_torrent_has_completed_meanwhile_is_not_ours_also_by_way_of_another_folder() {
-    let scene = Scene::new(Payload::of("payload.bin", &vec![b'x'; 20 * PIECE - 77], PIECE), 0);
-    let running = scene.start("first", &[]);
-    until("its files are made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+    let test = DownloadTest::new(Payload::of("payload.bin", &vec![b'x'; 20 * PIECE - 77], PIECE), 0);
+    let running = test.start("first", &[]);
+    until("its files are made", || fs::metadata(test.marker()).is_ok_and(|marker| marker.len() > 0));
     kill(running);
-    // The same file, as `out/payload.bin` below the stage.
+    // The same file, as `out/payload.bin` below the test folder.
     let payload = Payload::tree("out", &[("payload.bin", 20 * PIECE - 77)], PIECE);
     let gate = Gate::new(usize::MAX);
     let peer = FakePeer::honest(&payload, &gate);
-    let second = Scene { stage: Stage::new(), payload, gate, peer, out: scene.stage.path("") };
-    second.start("second", &[]).ends_with(0);
+    let second = DownloadTest { temp: TestDir::new(), payload, gate, peer, out: test.temp.path("") };
+    second.start("second", &[]).expect_exit(0);
     assert_eq!(second.payload.difference(&second.out), None);
-    scene.refuses(13, &["payload.bin"]);
+    test.refuses(13, &["payload.bin"]);
 }
 
 #[test]
 fn a_file_that_the_user_put_in_the_place_of_ours_is_the_users() {
-    let scene = Scene::single(8);
-    let running = scene.begun(8);
+    let test = DownloadTest::single(8);
+    let running = test.begun(8);
     kill(running);
-    assert!(scene.marker().exists());
+    assert!(test.marker().exists());
     // Deleted and created again by another program; the new inode may have the same number.
-    fs::remove_file(scene.file()).expect("the file");
-    fs::write(scene.file(), vec![b'x'; 20 * PIECE - 77]).expect("room");
-    scene.refuses(13, &["payload.bin"]);
+    fs::remove_file(test.file()).expect("the file");
+    fs::write(test.file(), vec![b'x'; 20 * PIECE - 77]).expect("room");
+    test.refuses(13, &["payload.bin"]);
 }
 
 #[test]
 fn a_file_that_is_replaced_while_it_comes_is_not_written_to() {
     let files: Vec<(String, usize)> = (0..200).map(|n| (format!("{n:03}"), PIECE)).collect();
     let files: Vec<(&str, usize)> = files.iter().map(|(name, size)| (name.as_str(), *size)).collect();
-    let scene = Scene::new(Payload::tree("many", &files, PIECE), 8);
-    let mut running = scene.begun(8);
-    let last = scene.out.join("many/199");
-    for (path, _) in scene.payload.on_disk(&scene.out) {
+    let test = DownloadTest::new(Payload::tree("many", &files, PIECE), 8);
+    let mut running = test.begun(8);
+    let last = test.out.join("many/199");
+    for (path, _) in test.payload.paths_with_content(&test.out) {
         if fs::read(&path).expect("a file").iter().all(|byte| *byte == 0) {
             fs::remove_file(&path).expect("a file");
             fs::write(&path, "mine").expect("room");
         }
     }
-    scene.gate.open();
-    running.ends_with(13);
-    let mine = scene.payload.on_disk(&scene.out).into_iter().filter(|(path, _)| fs::read(path).expect("it") == b"mine");
+    test.gate.open();
+    running.expect_exit(13);
+    let mine = test
+        .payload
+        .paths_with_content(&test.out)
+        .into_iter()
+        .filter(|(path, _)| fs::read(path).expect("it") == b"mine");
     assert!(mine.count() > 100, "{}", last.display());
 }
 
@@ -626,32 +629,32 @@ fn what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last() {
     if !has_fuse || !Path::new("/dev/fuse").exists() {
         return not_run(TEST, "there is no FUSE, or no python3-fusepy; scripts/test-setup.sh installs it");
     }
-    isolated(TEST, &[], || {
+    in_network_namespace(TEST, &[], || {
         for blocks in [0, 8] {
-            let scene = Scene::single(0);
+            let test = DownloadTest::single(0);
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
             let mut mount = Command::new(PYTHON);
-            mount.arg(script).args([&scene.stage.folder("backing"), &scene.out]).arg("9000000");
-            let mut mounted = scene.stage.start("fs", &mut mount);
+            mount.arg(script).args([&test.temp.folder("backing"), &test.out]).arg("9000000");
+            let mut mounted = test.temp.start("fs", &mut mount);
             until("the file system is mounted", || {
-                assert!(mounted.runs(), "{}", mounted.log());
+                assert!(mounted.is_running(), "{}", mounted.log());
                 let mounts = fs::read_to_string("/proc/mounts").expect("procfs");
-                mounts.contains(scene.out.to_str().expect("a plain name"))
+                mounts.contains(test.out.to_str().expect("a plain name"))
             });
-            let mine = scene.out.join("mine");
+            let mine = test.out.join("mine");
             fs::write(&mine, vec![b'x'; 20 * PIECE - 77]).expect("room");
             let old = File::options().write(true).open(&mine).expect("the file");
             old.set_modified(std::time::UNIX_EPOCH).expect("a time");
             drop(old);
-            let mut running = scene.start("begun", &[]);
-            until("it is made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
-            scene.gate.grant(blocks);
-            until("some is there", || scene.payload.right_pieces(&scene.out) == blocks / 4);
-            fs::rename(&mine, scene.file()).expect("the user's file");
-            scene.gate.open();
-            running.ends_with(13);
-            assert!(fs::read(scene.file()).expect("it").iter().all(|byte| *byte == b'x'), "{blocks}");
-            let unmounted = Command::new("umount").arg("-l").arg(&scene.out).status();
+            let mut running = test.start("begun", &[]);
+            until("it is made", || fs::metadata(test.marker()).is_ok_and(|marker| marker.len() > 0));
+            test.gate.grant(blocks);
+            until("some is there", || test.payload.right_pieces(&test.out) == blocks / 4);
+            fs::rename(&mine, test.file()).expect("the user's file");
+            test.gate.open();
+            running.expect_exit(13);
+            assert!(fs::read(test.file()).expect("it").iter().all(|byte| *byte == b'x'), "{blocks}");
+            let unmounted = Command::new("umount").arg("-l").arg(&test.out).status();
             assert!(unmounted.expect("umount").success());
         }
     });
@@ -666,34 +669,34 @@ fn what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_n
     if !has_fuse || !Path::new("/dev/fuse").exists() {
         return not_run(TEST, "there is no FUSE, or no python3-fusepy; scripts/test-setup.sh installs it");
     }
-    isolated(TEST, &[], || {
+    in_network_namespace(TEST, &[], || {
         let files: Vec<(String, usize)> = (0..80).map(|n| (format!("{n:02}"), PIECE)).collect();
         let files: Vec<(&str, usize)> = files.iter().map(|(name, size)| (name.as_str(), *size)).collect();
         for is_moved in [true, false] {
-            let scene = Scene::new(Payload::tree("many", &files, PIECE), 0);
+            let test = DownloadTest::new(Payload::tree("many", &files, PIECE), 0);
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
             let mut mount = Command::new(PYTHON);
-            mount.arg(script).args([&scene.stage.folder("backing"), &scene.out]).arg("9000000");
-            let mut mounted = scene.stage.start("fs", &mut mount);
+            mount.arg(script).args([&test.temp.folder("backing"), &test.out]).arg("9000000");
+            let mut mounted = test.temp.start("fs", &mut mount);
             until("the file system is mounted", || {
-                assert!(mounted.runs(), "{}", mounted.log());
+                assert!(mounted.is_running(), "{}", mounted.log());
                 let mounts = fs::read_to_string("/proc/mounts").expect("procfs");
-                mounts.contains(scene.out.to_str().expect("a plain name"))
+                mounts.contains(test.out.to_str().expect("a plain name"))
             });
-            let mut running = scene.start("begun", &[]);
-            until("it is made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
-            running.says("listening");
-            let last = scene.out.join("many/79");
+            let mut running = test.start("begun", &[]);
+            until("it is made", || fs::metadata(test.marker()).is_ok_and(|marker| marker.len() > 0));
+            running.wait_for_output("listening");
+            let last = test.out.join("many/79");
             if is_moved {
-                let mine = scene.out.join("mine");
+                let mine = test.out.join("mine");
                 fs::write(&mine, vec![b'x'; PIECE]).expect("room");
                 fs::rename(&mine, &last).expect("the user's file");
             }
-            scene.gate.open();
-            running.ends_with(if is_moved { 13 } else { 0 });
+            test.gate.open();
+            running.expect_exit(if is_moved { 13 } else { 0 });
             let there = fs::read(&last).expect("it");
             assert_eq!(there.iter().all(|byte| *byte == b'x'), is_moved);
-            let unmounted = Command::new("umount").arg("-l").arg(&scene.out).status();
+            let unmounted = Command::new("umount").arg("-l").arg(&test.out).status();
             assert!(unmounted.expect("umount").success());
         }
     });
@@ -703,9 +706,9 @@ fn what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_n
 fn an_edit_of_what_is_verified_while_it_runs_is_not_told_as_complete() {
     let files: Vec<(String, usize)> = (0..20).map(|n| (format!("{n:02}"), PIECE)).collect();
     let files: Vec<(&str, usize)> = files.iter().map(|(name, size)| (name.as_str(), *size)).collect();
-    let scene = Scene::new(Payload::tree("many", &files, PIECE), 8);
-    let mut running = scene.begun(8);
-    let there = scene.payload.on_disk(&scene.out).into_iter();
+    let test = DownloadTest::new(Payload::tree("many", &files, PIECE), 8);
+    let mut running = test.begun(8);
+    let there = test.payload.paths_with_content(&test.out).into_iter();
     let mut right = there.filter(|(path, content)| fs::read(path).expect("a file") == *content);
     let (path, _) = right.next().expect("two of them");
     let file = File::options().write(true).open(&path).expect("it");
@@ -713,34 +716,34 @@ fn an_edit_of_what_is_verified_while_it_runs_is_not_told_as_complete() {
     while file.metadata().expect("it").modified().expect("a time") <= now {
         file.write_all_at(b"mine", 0).expect("room");
     }
-    scene.gate.open();
-    running.ends_with(13);
+    test.gate.open();
+    running.expect_exit(13);
     assert!(running.log().contains("another program is writing to it"), "{}", running.log());
-    assert!(fs::read(path).expect("it").starts_with(b"mine") && scene.marker().exists());
+    assert!(fs::read(path).expect("it").starts_with(b"mine") && test.marker().exists());
 }
 
 #[test]
 fn a_file_that_is_replaced_while_it_comes_is_not_told_as_complete() {
-    let scene = Scene::single(8);
-    let mut running = scene.begun(8);
-    let mine = scene.out.join("mine");
+    let test = DownloadTest::single(8);
+    let mut running = test.begun(8);
+    let mine = test.out.join("mine");
     fs::write(&mine, vec![b'x'; 21 * PIECE]).expect("room");
-    fs::rename(&mine, scene.file()).expect("a name");
-    scene.gate.open();
-    running.ends_with(13);
+    fs::rename(&mine, test.file()).expect("a name");
+    test.gate.open();
+    running.expect_exit(13);
     assert!(running.log().contains("another program has put another file in its place"), "{}", running.log());
-    assert_eq!(fs::read(scene.file()).expect("it"), vec![b'x'; 21 * PIECE]);
-    assert!(scene.marker().exists());
+    assert_eq!(fs::read(test.file()).expect("it"), vec![b'x'; 21 * PIECE]);
+    assert!(test.marker().exists());
 }
 
 /// Starts btsync on a file to which another program appends zeros constantly. Returns whether btsync noticed; if it started
 /// between two appends, it may resume the file as before.
 fn is_left_to_its_writer() -> bool {
-    let scene = Scene::single(0);
-    scene.gate.open();
-    write_pieces(&scene, &(0..19).collect::<Vec<_>>());
+    let test = DownloadTest::single(0);
+    test.gate.open();
+    write_pieces(&test, &(0..19).collect::<Vec<_>>());
     let over = Arc::new(AtomicBool::new(false));
-    let (file, stop) = (File::options().append(true).open(scene.file()).expect("the file"), over.clone());
+    let (file, stop) = (File::options().append(true).open(test.file()).expect("the file"), over.clone());
     let writer = thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {
             (&file).write_all(&[0; 16]).expect("room");
@@ -748,7 +751,7 @@ fn is_left_to_its_writer() -> bool {
         }
         file.metadata().expect("the file").len()
     });
-    let mut running = scene.start("refused", &[]);
+    let mut running = test.start("refused", &[]);
     let ended = running.end_within(PATIENCE);
     over.store(true, Ordering::Relaxed);
     let written = writer.join().expect("the writer");
@@ -757,8 +760,8 @@ fn is_left_to_its_writer() -> bool {
         return false;
     }
     assert!(ended == Some(13) && said.contains("another program is writing to it"), "{said}");
-    assert_eq!(fs::metadata(scene.file()).expect("the file").len(), written, "nothing was cut");
-    assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1, "no marker is left behind");
+    assert_eq!(fs::metadata(test.file()).expect("the file").len(), written, "nothing was cut");
+    assert_eq!(fs::read_dir(&test.out).expect("it").count(), 1, "no marker is left behind");
     true
 }
 
@@ -775,76 +778,76 @@ fn a_complete_file_that_another_program_writes_to_is_not_told_as_complete() {
 }
 
 fn is_refused_while_it_is_written() -> bool {
-    let scene = Scene::single(0);
-    scene.payload.write_files(&scene.out);
+    let test = DownloadTest::single(0);
+    test.payload.write_files(&test.out);
     let over = Arc::new(AtomicBool::new(false));
-    let (file, stop) = (File::options().write(true).open(scene.file()).expect("the file"), over.clone());
-    let same = scene.payload.content();
+    let (file, stop) = (File::options().write(true).open(test.file()).expect("the file"), over.clone());
+    let same = test.payload.content();
     let writer = thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {
             file.write_all_at(&same[..1], 0).expect("room");
             thread::sleep(Duration::from_micros(100));
         }
     });
-    let mut running = scene.start("refused", &[]);
+    let mut running = test.start("refused", &[]);
     let ended = running.end_within(PATIENCE);
     over.store(true, Ordering::Relaxed);
     writer.join().expect("the writer");
     let said = running.log();
     assert!(ended == Some(0) || (ended == Some(13) && said.contains("another program is writing to it")), "{said}");
-    scene.completes(&[]);
+    test.completes(&[]);
     ended == Some(13)
 }
 
 #[test]
 fn a_copy_of_a_marker_proves_nothing_and_a_copy_of_the_folder_resumes_by_its_pieces() {
-    let scene = Scene::single(8);
-    kill(scene.begun(8));
-    fs::remove_dir_all(scene.stage.path("cache")).expect("a cache");
-    let copy = scene.stage.path("copy");
-    assert!(Command::new("cp").arg("-r").arg(&scene.out).arg(&copy).status().expect("cp").success());
-    fs::remove_dir_all(&scene.out).expect("the original");
-    assert!(Command::new("cp").arg("-r").arg(&copy).arg(&scene.out).status().expect("cp").success());
-    spoil(&scene, &[17, 18, 19]);
-    scene.refuses(13, &["payload.bin", "most of it"]);
-    fs::copy(copy.join("payload.bin"), scene.file()).expect("a copy");
-    scene.completes(&[]);
+    let test = DownloadTest::single(8);
+    kill(test.begun(8));
+    fs::remove_dir_all(test.temp.path("cache")).expect("a cache");
+    let copy = test.temp.path("copy");
+    assert!(Command::new("cp").arg("-r").arg(&test.out).arg(&copy).status().expect("cp").success());
+    fs::remove_dir_all(&test.out).expect("the original");
+    assert!(Command::new("cp").arg("-r").arg(&copy).arg(&test.out).status().expect("cp").success());
+    spoil(&test, &[17, 18, 19]);
+    test.refuses(13, &["payload.bin", "most of it"]);
+    fs::copy(copy.join("payload.bin"), test.file()).expect("a copy");
+    test.completes(&[]);
 }
 
 #[test]
 fn a_file_that_is_not_wanted_and_not_ours_is_left_alone() {
-    let scene = Scene::new(Payload::tree("two", &[("a", PIECE + 100), ("b", 2 * PIECE)], PIECE), 0);
-    fs::create_dir(scene.out.join("two")).expect("a folder");
-    let b = scene.out.join("two/b");
+    let test = DownloadTest::new(Payload::tree("two", &[("a", PIECE + 100), ("b", 2 * PIECE)], PIECE), 0);
+    fs::create_dir(test.out.join("two")).expect("a folder");
+    let b = test.out.join("two/b");
     fs::write(&b, "mine").expect("room");
     let before = fs::metadata(&b).expect("b");
-    scene.gate.open();
-    scene.start("a", &["--select", "a"]).ends_with(0);
-    assert!(fs::read(scene.out.join("two/a")).expect("a") == scene.payload.on_disk(&scene.out)[0].1);
+    test.gate.open();
+    test.start("a", &["--select", "a"]).expect_exit(0);
+    assert!(fs::read(test.out.join("two/a")).expect("a") == test.payload.paths_with_content(&test.out)[0].1);
     assert_eq!(fs::read(&b).expect("b"), b"mine");
     assert_eq!(fs::metadata(&b).expect("b").ctime_nsec(), before.ctime_nsec());
-    assert!(!scene.marker().exists());
-    scene.refuses(13, &["two/b"]);
+    assert!(!test.marker().exists());
+    test.refuses(13, &["two/b"]);
 }
 
 /// Two files that share a piece, of which only the first is wanted, and the path of the part file.
-fn with_parts(blocks: usize) -> (Scene, PathBuf) {
-    let scene = Scene::new(Payload::tree("two", &[("a", 2 * PIECE + 100), ("b", 2 * PIECE)], PIECE), blocks);
-    let parts = scene.out.join(format!(".{}.parts", scene.payload.hex()));
-    (scene, parts)
+fn with_parts(blocks: usize) -> (DownloadTest, PathBuf) {
+    let test = DownloadTest::new(Payload::tree("two", &[("a", 2 * PIECE + 100), ("b", 2 * PIECE)], PIECE), blocks);
+    let parts = test.out.join(format!(".{}.parts", test.payload.hex()));
+    (test, parts)
 }
 
 #[test]
 fn a_users_file_of_the_part_files_name_is_neither_written_nor_removed() {
-    let (scene, parts) = with_parts(0);
+    let (test, parts) = with_parts(0);
     fs::write(&parts, vec![b'x'; PIECE]).expect("room");
-    let before = snapshot(&scene.out);
-    let mut refused = scene.start("refused", &["--select", "two/a"]);
-    refused.ends_with(13);
+    let before = snapshot(&test.out);
+    let mut refused = test.start("refused", &["--select", "two/a"]);
+    refused.expect_exit(13);
     assert!(refused.log().contains(".parts: it was there before and most of it is not"), "{}", refused.log());
-    assert_eq!(snapshot(&scene.out), before);
+    assert_eq!(snapshot(&test.out), before);
     // The part file is not needed if everything is wanted.
-    scene.completes(&[]);
+    test.completes(&[]);
     assert!(fs::read(&parts).expect("it") == vec![b'x'; PIECE]);
 }
 
@@ -852,17 +855,17 @@ fn a_users_file_of_the_part_files_name_is_neither_written_nor_removed() {
 fn a_part_file_is_gone_on_with_by_the_marker_alone_the_record_alone_or_its_pieces_alone() {
     for lost in ["cache", "marker", "both"] {
         // Some blocks of the shared piece are on disk.
-        let (scene, parts) = with_parts(if lost == "both" { 12 } else { 10 });
-        let mut running = scene.start("begun", &["--select", "two/a", "--sequential"]);
+        let (test, parts) = with_parts(if lost == "both" { 12 } else { 10 });
+        let mut running = test.start("begun", &["--select", "two/a", "--sequential"]);
         if lost == "both" {
-            running.ends_with(0);
+            running.expect_exit(0);
         } else {
-            until("all that was granted is there", || scene.gate.served() == 10);
+            until("all that was granted is there", || test.gate.served() == 10);
             let has_data = || fs::read(&parts).is_ok_and(|found| found.iter().any(|byte| *byte != 0));
             until("some is in the part file", has_data);
             if lost == "cache" { kill(running) } else { running.terminate(7) }
         }
-        for (what, path) in [("cache", scene.stage.path("cache")), ("marker", scene.marker())] {
+        for (what, path) in [("cache", test.temp.path("cache")), ("marker", test.marker())] {
             if lost == "both" || lost == what {
                 let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
             }
@@ -870,153 +873,154 @@ fn a_part_file_is_gone_on_with_by_the_marker_alone_the_record_alone_or_its_piece
         if lost == "both" {
             File::options()
                 .write(true)
-                .open(scene.out.join("two/a"))
+                .open(test.out.join("two/a"))
                 .expect("a")
                 .write_all_at(b"spoilt", 0)
                 .expect("room");
         }
-        scene.gate.open();
-        scene.start("again", &["--select", "two/a"]).ends_with(0);
-        scene.completes(&[]);
+        test.gate.open();
+        test.start("again", &["--select", "two/a"]).expect_exit(0);
+        test.completes(&[]);
         assert!(!parts.exists(), "{lost}");
     }
 }
 
 #[test]
 fn of_two_processes_with_the_same_download_the_second_ends_with_11() {
-    let scene = Scene::single(8);
-    let mut first = scene.begun(8);
-    let mut second = scene.start("second", &[]);
-    second.ends_with(11);
+    let test = DownloadTest::single(8);
+    let mut first = test.begun(8);
+    let mut second = test.start("second", &[]);
+    second.expect_exit(11);
     let said = second.log();
     assert!(said.lines().last().is_some_and(|line| line.contains("the same file is being downloaded")), "{said}");
-    scene.gate.open();
-    first.ends_with(0);
-    assert_eq!(scene.payload.difference(&scene.out), None);
-    scene.completes(&[]);
+    test.gate.open();
+    first.expect_exit(0);
+    assert_eq!(test.payload.difference(&test.out), None);
+    test.completes(&[]);
 }
 
 /// Another torrent with a file of the same name; its piece length differs, hence its info-hash too.
-fn rival() -> Payload {
+fn conflicting_torrent() -> Payload {
     Payload::single("payload.bin", 20 * PIECE - 77, PIECE / 2)
 }
 
 #[test]
 fn two_torrents_do_not_write_to_one_file() {
-    let scene = Scene::single(0);
-    let running = scene.start("first", &["-v"]);
-    until("its files are made", || fs::metadata(scene.marker()).is_ok_and(|marker| marker.len() > 0));
+    let test = DownloadTest::single(0);
+    let running = test.start("first", &["-v"]);
+    until("its files are made", || fs::metadata(test.marker()).is_ok_and(|marker| marker.len() > 0));
     let gate = Gate::new(usize::MAX);
-    let peer = FakePeer::honest(&rival(), &gate);
-    let other = Scene { stage: Stage::new(), payload: rival(), gate, peer, out: scene.out.clone() };
+    let peer = FakePeer::honest(&conflicting_torrent(), &gate);
+    let other =
+        DownloadTest { temp: TestDir::new(), payload: conflicting_torrent(), gate, peer, out: test.out.clone() };
     let mut second = other.start("second", &[]);
-    second.ends_with(11);
-    assert!(second.log().contains(scene.marker().file_name().unwrap().to_str().unwrap()), "{}", second.log());
+    second.expect_exit(11);
+    assert!(second.log().contains(test.marker().file_name().unwrap().to_str().unwrap()), "{}", second.log());
     assert!(!other.marker().exists());
     // Also when the first download's data is in the way.
-    scene.gate.grant(8);
-    until("some is there", || scene.payload.right_pieces(&scene.out) == 2);
-    other.start("third", &[]).ends_with(11);
+    test.gate.grant(8);
+    until("some is there", || test.payload.right_pieces(&test.out) == 2);
+    other.start("third", &[]).expect_exit(11);
     assert!(!other.marker().exists());
     kill(running);
     let mut second = other.start("second", &[]);
-    second.ends_with(13);
+    second.expect_exit(13);
     assert!(second.log().contains("belongs to the unfinished download of"), "{}", second.log());
     other.completes(&["--overwrite"]);
     // The file is no longer the one that the first download created.
-    make_it_mine(&scene.file());
-    scene.refuses(13, &["payload.bin"]);
-    fs::remove_file(scene.marker()).expect("a marker");
+    overwrite_as_user(&test.file());
+    test.refuses(13, &["payload.bin"]);
+    fs::remove_file(test.marker()).expect("a marker");
 }
 
 #[test]
 fn a_name_is_given_by_nobody_but_the_process_that_has_the_lock() {
     const SUFFIX: &str = "--incomplete-suffix=.part";
-    let scene = Scene::new(Payload::tree("two", &[("a", 2 * PIECE), ("b", 5 * PIECE)], PIECE), 8);
-    let mut first = scene.start("first", &[SUFFIX, "--sequential"]);
-    let content = scene.payload.content();
-    let is_there = || fs::read(scene.out.join("two/a.part")).is_ok_and(|found| found == content[..2 * PIECE]);
+    let test = DownloadTest::new(Payload::tree("two", &[("a", 2 * PIECE), ("b", 5 * PIECE)], PIECE), 8);
+    let mut first = test.start("first", &[SUFFIX, "--sequential"]);
+    let content = test.payload.content();
+    let is_there = || fs::read(test.out.join("two/a.part")).is_ok_and(|found| found == content[..2 * PIECE]);
     until("the first file is there", is_there);
-    scene.start("second", &[SUFFIX, "--select=1"]).ends_with(11);
-    assert!(is_there() && scene.marker().exists());
+    test.start("second", &[SUFFIX, "--select=1"]).expect_exit(11);
+    assert!(is_there() && test.marker().exists());
     kill(first);
-    scene.start("third", &[SUFFIX, "--select=1"]).ends_with(0);
-    assert!(scene.out.join("two/a").exists() && scene.marker().exists(), "the other file is not complete");
-    first = scene.start("fourth", &[SUFFIX]);
-    scene.gate.open();
-    first.ends_with(0);
-    assert_eq!(scene.payload.difference(&scene.out), None);
+    test.start("third", &[SUFFIX, "--select=1"]).expect_exit(0);
+    assert!(test.out.join("two/a").exists() && test.marker().exists(), "the other file is not complete");
+    first = test.start("fourth", &[SUFFIX]);
+    test.gate.open();
+    first.expect_exit(0);
+    assert_eq!(test.payload.difference(&test.out), None);
 }
 
 #[test]
 fn two_downloads_of_one_file_by_way_of_different_folders_do_not_meet_in_it() {
-    let scene = Scene::single(8);
-    let mut first = scene.begun(8);
-    // The same file, as `out/payload.bin` below the stage.
+    let test = DownloadTest::single(8);
+    let mut first = test.begun(8);
+    // The same file, as `out/payload.bin` below the test folder.
     let payload = Payload::tree("out", &[("payload.bin", 20 * PIECE - 77), ("other", PIECE)], PIECE);
     let gate = Gate::new(usize::MAX);
     let peer = FakePeer::honest(&payload, &gate);
-    let second = Scene { stage: Stage::new(), payload, gate, peer, out: scene.stage.path("") };
+    let second = DownloadTest { temp: TestDir::new(), payload, gate, peer, out: test.temp.path("") };
     let mut running = second.start("second", &["--overwrite"]);
-    running.ends_with(11);
+    running.expect_exit(11);
     assert!(running.log().contains("payload.bin"), "{}", running.log());
-    scene.gate.open();
-    first.ends_with(0);
-    assert_eq!(scene.payload.difference(&scene.out), None);
+    test.gate.open();
+    first.expect_exit(0);
+    assert_eq!(test.payload.difference(&test.out), None);
 }
 
 #[test]
 fn a_process_whose_marker_goes_stops_writing() {
     for replaced in [false, true] {
-        let scene = Scene::single(8);
-        let mut running = scene.begun(8);
-        let before = fs::read(scene.file()).expect("the file");
-        fs::remove_file(scene.marker()).expect("a marker");
+        let test = DownloadTest::single(8);
+        let mut running = test.begun(8);
+        let before = fs::read(test.file()).expect("the file");
+        fs::remove_file(test.marker()).expect("a marker");
         if replaced {
-            fs::write(scene.marker(), "").expect("room");
+            fs::write(test.marker(), "").expect("room");
         }
         // btsync checks the marker at most every half second.
         std::thread::sleep(Duration::from_millis(600));
-        scene.gate.open();
-        running.ends_with(11);
+        test.gate.open();
+        running.expect_exit(11);
         assert!(running.log().contains("was deleted or replaced"), "{}", running.log());
-        assert!(fs::read(scene.file()).expect("the file") == before, "it went on writing");
+        assert!(fs::read(test.file()).expect("the file") == before, "it went on writing");
         if replaced {
-            assert!(scene.marker().exists(), "the marker is somebody else's");
+            assert!(test.marker().exists(), "the marker is somebody else's");
         }
-        scene.completes(&[]);
+        test.completes(&[]);
     }
 }
 
 #[test]
 fn what_is_complete_is_seeded_by_several_processes_without_a_write_in_its_folder() {
-    let scene = Scene::new(Payload::awkward(), 0);
-    scene.payload.write_files(&scene.out);
-    let before = snapshot(&scene.out);
-    let mut seeds: Vec<Running> = (0..3).map(|n| scene.start(&format!("seed{n}"), &["--seed"])).collect();
+    let test = DownloadTest::new(Payload::edge_cases(), 0);
+    test.payload.write_files(&test.out);
+    let before = snapshot(&test.out);
+    let mut seeds: Vec<Running> = (0..3).map(|n| test.start(&format!("seed{n}"), &["--seed"])).collect();
     for seed in &mut seeds {
-        seed.says("complete");
+        seed.wait_for_output("complete");
     }
     for seed in &mut seeds {
         seed.terminate(0);
     }
-    assert_eq!(snapshot(&scene.out), before);
+    assert_eq!(snapshot(&test.out), before);
 }
 
 #[test]
 fn read_only_media_are_seeded() {
     const TEST: &str = "read_only_media_are_seeded";
-    isolated(TEST, &["mount"], || {
-        let scene = Scene::new(Payload::awkward(), 0);
+    in_network_namespace(TEST, &["mount"], || {
+        let test = DownloadTest::new(Payload::edge_cases(), 0);
         let mount = |options: &str| {
-            let line = format!("mount {options} tmpfs '{}'", scene.out.display());
+            let line = format!("mount {options} tmpfs '{}'", test.out.display());
             assert!(Command::new("sh").args(["-c", &line]).status().expect("sh").success(), "{line}");
         };
         mount("-t tmpfs -o size=16m");
-        scene.payload.write_files(&scene.out);
+        test.payload.write_files(&test.out);
         mount("-o remount,ro");
-        scene.start("seed", &["--seed-time", "0"]).ends_with(0);
-        scene.start("seed", &["--fsync"]).ends_with(0);
+        test.start("seed", &["--seed-time", "0"]).expect_exit(0);
+        test.start("seed", &["--fsync"]).expect_exit(0);
     });
 }
 
@@ -1026,14 +1030,14 @@ fn files_of_another_user_are_seeded() {
     if !installed(TEST, &["setpriv"]) {
         return;
     }
-    let scene = Scene::single(0);
-    let user = User::of(&scene.stage);
+    let test = DownloadTest::single(0);
+    let user = User::of(&test.temp);
     if user.id().is_none() {
         return not_run(TEST, "it takes root to have a second user");
     }
-    scene.payload.write_files(&scene.out);
-    fs::set_permissions(scene.file(), Permissions::from_mode(0o444)).expect("a mode");
-    user.download(&scene.stage, &scene.payload, &scene.out, &[&scene.peer], (&[], &[])).ends_with(0);
+    test.payload.write_files(&test.out);
+    fs::set_permissions(test.file(), Permissions::from_mode(0o444)).expect("a mode");
+    user.download(&test.temp, &test.payload, &test.out, &[&test.peer], (&[], &[])).expect_exit(0);
 }
 
 /// Whether strace works; if not, reports the test as not run.
@@ -1049,10 +1053,10 @@ fn can_trace(test: &str) -> bool {
 }
 
 /// The download under strace with these options.
-fn traced(scene: &Scene, options: &[&str], more: &[&str]) -> Running {
-    let command = scene.command(more);
+fn traced(test: &DownloadTest, options: &[&str], more: &[&str]) -> Running {
+    let command = test.command(more);
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o"]).arg(scene.stage.path("trace")).args(options).arg(command.get_program());
+    strace.args(["-f", "-qq", "-o"]).arg(test.temp.path("trace")).args(options).arg(command.get_program());
     strace.args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
@@ -1060,7 +1064,7 @@ fn traced(scene: &Scene, options: &[&str], more: &[&str]) -> Running {
             None => strace.env_remove(name),
         };
     }
-    scene.stage.start("traced", &mut strace)
+    test.temp.start("traced", &mut strace)
 }
 
 #[test]
@@ -1073,19 +1077,20 @@ fn a_kill_at_any_step_of_the_start_is_resumed_from() {
     // The system calls that change something; strace kills btsync at the first, second or third call of a kind.
     for call in ["mkdirat", "flock", "ftruncate", "renameat", "unlinkat", "pwritev", "fallocate"] {
         for nth in 1..4 {
-            let scene = Scene::new(Payload::tree("tree", &[("a/1", 3 * PIECE), ("b/2", 100_000), ("c", 0)], PIECE), 0);
-            scene.gate.open();
+            let test =
+                DownloadTest::new(Payload::tree("tree", &[("a/1", 3 * PIECE), ("b/2", 100_000), ("c", 0)], PIECE), 0);
+            test.gate.open();
             let kill = format!("inject={call}:signal=SIGKILL:when={nth}");
             let mut running =
-                traced(&scene, &["-e", &format!("trace={call}"), "-e", &kill], &["--file-allocation", "sparse"]);
+                traced(&test, &["-e", &format!("trace={call}"), "-e", &kill], &["--file-allocation", "sparse"]);
             let ended = running.end_within(PATIENCE);
             assert!(ended != Some(13) && ended != Some(11), "{call} {nth}: {}", running.log());
             killed += usize::from(ended != Some(0));
             if nth == 2 {
-                let _ = fs::remove_dir_all(scene.stage.path("cache"));
+                let _ = fs::remove_dir_all(test.temp.path("cache"));
             }
-            scene.completes(&[]);
-            assert_eq!(fs::read_dir(&scene.out).expect("it").count(), 1, "{call} {nth}: something was left behind");
+            test.completes(&[]);
+            assert_eq!(fs::read_dir(&test.out).expect("it").count(), 1, "{call} {nth}: something was left behind");
         }
     }
     assert!(killed >= 10, "only {killed} were killed");
@@ -1097,12 +1102,12 @@ fn a_file_system_without_locks_is_warned_of_and_used() {
     if !can_trace(TEST) {
         return;
     }
-    let scene = Scene::single(0);
-    scene.gate.open();
-    let mut running = traced(&scene, &["-e", "trace=flock", "-e", "inject=flock:error=ENOLCK"], &[]);
-    running.ends_with(0);
+    let test = DownloadTest::single(0);
+    test.gate.open();
+    let mut running = traced(&test, &["-e", "trace=flock", "-e", "inject=flock:error=ENOLCK"], &[]);
+    running.expect_exit(0);
     assert!(running.log().contains("this file system has no locks"), "{}", running.log());
-    assert_eq!(scene.payload.difference(&scene.out), None);
+    assert_eq!(test.payload.difference(&test.out), None);
 }
 
 #[test]
@@ -1112,10 +1117,10 @@ fn with_fsync_everything_is_on_the_disk_before_it_ends() {
         return;
     }
     let synced = |more: &[&str]| {
-        let scene = Scene::new(Payload::tree("tree", &[("a/1", 100_000), ("a/2", 70_000), ("b", 0)], PIECE), 0);
-        scene.gate.open();
-        traced(&scene, &["-y", "-e", "trace=fsync,fdatasync"], more).ends_with(0);
-        fs::read_to_string(scene.stage.path("trace")).expect("a trace")
+        let test = DownloadTest::new(Payload::tree("tree", &[("a/1", 100_000), ("a/2", 70_000), ("b", 0)], PIECE), 0);
+        test.gate.open();
+        traced(&test, &["-y", "-e", "trace=fsync,fdatasync"], more).expect_exit(0);
+        fs::read_to_string(test.temp.path("trace")).expect("a trace")
     };
     let trace = synced(&["--fsync"]);
     let names = ["/out/tree/a/1>", "/out/tree/a/2>", "/out/tree/b>", "/out/tree/a>", "/out/tree>", "/out>", "</>"];

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::common::netns::isolated;
+use crate::common::netns::in_network_namespace;
 use crate::common::payload::Payload;
 use crate::common::process::Running;
 use crate::common::scene::seeding;
 use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
 use crate::common::wire::{Message, id};
-use crate::common::{Stage, btsync, free_port, until};
+use crate::common::{TestDir, btsync, free_port, until};
 
 const PIECE: usize = 32 * 1024;
 
@@ -32,13 +32,13 @@ fn payload() -> Payload {
 }
 
 /// An honest seeder that records the requested pieces in the order of their first request.
-struct Noting {
+struct RecordingSeeder {
     peer: FakePeer,
     asked: Arc<Mutex<Vec<u32>>>,
 }
 
-impl Noting {
-    fn start(payload: &Payload) -> Noting {
+impl RecordingSeeder {
+    fn start(payload: &Payload) -> RecordingSeeder {
         let asked: Arc<Mutex<Vec<u32>>> = Arc::default();
         let (note, whole, content) = (asked.clone(), payload.clone(), payload.content());
         let peer = FakePeer::new(payload.info_hash(), move |mut wire| -> io::Result<()> {
@@ -55,7 +55,7 @@ impl Noting {
                 }
             }
         });
-        Noting { peer, asked }
+        RecordingSeeder { peer, asked }
     }
 
     fn asked(&self) -> Vec<u32> {
@@ -67,17 +67,17 @@ impl Noting {
     }
 }
 
-fn start(stage: &Stage, payload: &Payload, peer: &FakePeer, more: &[&str]) -> Running {
-    let (torrent, peer) = (stage.torrent(payload, "http://127.0.0.1:9/announce"), peer.addr.to_string());
+fn start(temp: &TestDir, payload: &Payload, peer: &FakePeer, more: &[&str]) -> Running {
+    let (torrent, peer) = (temp.torrent(payload, "http://127.0.0.1:9/announce"), peer.addr.to_string());
     let alone = ["--bt-exclude-tracker", "*", "--peer", &peer];
-    stage.btsync("btsync", &torrent, &stage.folder("out"), free_port(), &[&alone[..], more].concat())
+    temp.btsync("btsync", &torrent, &temp.folder("out"), free_port(), &[&alone[..], more].concat())
 }
 
 /// Runs a download from its own seeder; returns the requested pieces.
-fn fetch(stage: &Stage, payload: &Payload, more: &[&str]) -> Vec<u32> {
-    let noting = Noting::start(payload);
-    start(stage, payload, &noting.peer, more).ends_with(0);
-    noting.asked()
+fn fetch(temp: &TestDir, payload: &Payload, more: &[&str]) -> Vec<u32> {
+    let recorder = RecordingSeeder::start(payload);
+    start(temp, payload, &recorder.peer, more).expect_exit(0);
+    recorder.asked()
 }
 
 /// All files below a folder, with paths relative to it.
@@ -104,7 +104,7 @@ fn seen(folder: &Path) -> Vec<String> {
 
 fn assert_right(payload: &Payload, out: &Path, numbers: &[usize]) {
     for &number in numbers {
-        let files = payload.on_disk(out);
+        let files = payload.paths_with_content(out);
         let (path, content) = &files[number - 1];
         assert!(std::fs::read(path).expect("a selected file") == *content, "{} is wrong", path.display());
     }
@@ -120,73 +120,73 @@ fn run(words: &[&str]) -> Output {
 
 #[test]
 fn a_neighbour_of_what_is_selected_never_appears() {
-    let (stage, payload) = (Stage::new(), payload());
-    let noting = Noting::start(&payload);
-    let mut running = start(&stage, &payload, &noting.peer, &["--select", "2"]);
-    running.ends_with(0);
+    let (temp, payload) = (TestDir::new(), payload());
+    let recorder = RecordingSeeder::start(&payload);
+    let mut running = start(&temp, &payload, &recorder.peer, &["--select", "2"]);
+    running.expect_exit(0);
     assert!(running.log().contains("1 of 5 files"), "{}", running.log());
-    let out = stage.path("out");
+    let out = temp.path("out");
     assert_eq!(seen(&out), ["part/sub/two.txt"]);
     assert_right(&payload, &out, &[2]);
-    assert_eq!(noting.set(), set(2..=5));
+    assert_eq!(recorder.set(), set(2..=5));
 }
 
 #[test]
 fn what_is_selected_later_takes_over_what_is_there() {
-    let (stage, payload) = (Stage::new(), payload());
-    let out = stage.path("out");
-    fetch(&stage, &payload, &["--select", "2"]);
+    let (temp, payload) = (TestDir::new(), payload());
+    let out = temp.path("out");
+    fetch(&temp, &payload, &["--select", "2"]);
     // Piece 5 is on disk; a part of it belongs to the next files.
-    let asked = fetch(&stage, &payload, &["--select=sub/deep"]);
+    let asked = fetch(&temp, &payload, &["--select=sub/deep"]);
     assert_eq!(asked.into_iter().collect::<BTreeSet<_>>(), set(6..=9));
     assert_eq!(seen(&out), ["part/sub/deep/four.bin", "part/sub/two.txt"]);
     assert_right(&payload, &out, &[2, 4]);
     // Without a selection the remaining pieces arrive, and no part file is left.
-    let asked = fetch(&stage, &payload, &[]);
+    let asked = fetch(&temp, &payload, &[]);
     assert_eq!(asked.into_iter().collect::<BTreeSet<_>>(), [0, 1, 10, 11, 12, 13].into());
     payload.assert_at(&out);
     assert_eq!(below(&out).len(), 5, "{:?}", below(&out));
     // Everything is on disk for any later selection.
-    assert!(fetch(&stage, &payload, &["--select", "3"]).is_empty());
+    assert!(fetch(&temp, &payload, &["--select", "3"]).is_empty());
     assert_eq!(below(&out).len(), 5);
 }
 
 #[test]
 fn a_part_that_is_there_already_is_counted_as_a_part() {
-    let (stage, payload) = (Stage::new(), payload());
-    fetch(&stage, &payload, &["--select", "2"]);
-    let noting = Noting::start(&payload);
-    let mut running = start(&stage, &payload, &noting.peer, &["--select", "2"]);
-    running.ends_with(0);
+    let (temp, payload) = (TestDir::new(), payload());
+    fetch(&temp, &payload, &["--select", "2"]);
+    let recorder = RecordingSeeder::start(&payload);
+    let mut running = start(&temp, &payload, &recorder.peer, &["--select", "2"]);
+    running.expect_exit(0);
     // Pieces 2 to 5.
     assert!(running.log().contains("complete, 128.0 KiB, all of it was there already"), "{}", running.log());
 }
 
 #[test]
 fn patterns_and_folders_select_and_exclude() {
-    let (stage, payload) = (Stage::new(), payload());
-    fetch(&stage, &payload, &["--select", "*.bin", "--select", "five.txt", "--exclude", "sub/deep"]);
-    let out = stage.path("out");
+    let (temp, payload) = (TestDir::new(), payload());
+    fetch(&temp, &payload, &["--select", "*.bin", "--select", "five.txt", "--exclude", "sub/deep"]);
+    let out = temp.path("out");
     assert_eq!(seen(&out), ["part/five.txt", "part/one.bin", "part/sub/three.bin"]);
     assert_right(&payload, &out, &[1, 3, 5]);
 }
 
 #[test]
 fn a_file_may_go_by_another_name() {
-    let (stage, payload) = (Stage::new(), payload());
-    fetch(&stage, &payload, &["--select", "1,3", "--out", "1=renamed/uno.bin"]);
-    let out = stage.path("out");
+    let (temp, payload) = (TestDir::new(), payload());
+    fetch(&temp, &payload, &["--select", "1,3", "--out", "1=renamed/uno.bin"]);
+    let out = temp.path("out");
     assert_eq!(seen(&out), ["part/sub/three.bin", "renamed/uno.bin"]);
-    assert!(std::fs::read(out.join("renamed/uno.bin")).expect("renamed") == payload.on_disk(&out)[0].1);
+    assert!(std::fs::read(out.join("renamed/uno.bin")).expect("renamed") == payload.paths_with_content(&out)[0].1);
     // The same options again: nothing is missing.
-    assert!(fetch(&stage, &payload, &["--select", "1,3", "--out", "1=renamed/uno.bin"]).is_empty());
+    assert!(fetch(&temp, &payload, &["--select", "1,3", "--out", "1=renamed/uno.bin"]).is_empty());
 }
 
 #[test]
 fn choices_that_cannot_be_are_told() {
-    let (stage, payload) = (Stage::new(), payload());
-    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
-    let out = stage.folder("out");
+    let (temp, payload) = (TestDir::new(), payload());
+    let torrent = temp.torrent(&payload, "http://127.0.0.1:9/announce");
+    let out = temp.folder("out");
     let (torrent, out) = (torrent.to_str().expect("UTF-8"), out.to_str().expect("UTF-8"));
     for (words, said) in [
         (&["--select", "6"][..], "no file of the torrent matches '6'"),
@@ -212,30 +212,30 @@ fn choices_that_cannot_be_are_told() {
 #[test]
 fn pieces_come_in_order_where_that_is_asked_for() {
     let payload = payload();
-    let asked = fetch(&Stage::new(), &payload, &["--sequential"]);
+    let asked = fetch(&TestDir::new(), &payload, &["--sequential"]);
     assert!(asked.is_sorted() && asked.len() == 14, "{asked:?}");
-    let asked = fetch(&Stage::new(), &payload, &["--select", "4,5", "--first-and-last"]);
+    let asked = fetch(&TestDir::new(), &payload, &["--select", "4,5", "--first-and-last"]);
     assert_eq!(asked[..3].iter().copied().collect::<BTreeSet<_>>(), [5, 9, 13].into(), "{asked:?}");
     assert_eq!(asked.len(), 9);
-    let asked = fetch(&Stage::new(), &payload, &["--select", "4,5", "--first-and-last", "--sequential"]);
+    let asked = fetch(&TestDir::new(), &payload, &["--select", "4,5", "--first-and-last", "--sequential"]);
     assert_eq!(asked[3..], [6, 7, 8, 10, 11, 12], "{asked:?}");
 }
 
 /// As in `btsync x.torrent --list | head`.
 #[test]
 fn who_has_seen_enough_of_the_list_is_no_failure() {
-    let (stage, payload) = (Stage::new(), payload());
+    let (temp, payload) = (TestDir::new(), payload());
     let (reader, writer) = io::pipe().expect("a pipe");
     drop(reader);
-    let torrent = stage.torrent(&payload, "");
+    let torrent = temp.torrent(&payload, "");
     let output = btsync().arg(torrent).arg("--list").stdout(writer).output().expect("btsync runs");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
 
 #[test]
 fn the_list_shows_numbers_sizes_and_the_choice() {
-    let (stage, payload) = (Stage::new(), payload());
-    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let (temp, payload) = (TestDir::new(), payload());
+    let torrent = temp.torrent(&payload, "http://127.0.0.1:9/announce");
     let output = run(&[torrent.to_str().expect("UTF-8"), "--list", "--select", "*.txt"]);
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
@@ -246,13 +246,13 @@ fn the_list_shows_numbers_sizes_and_the_choice() {
     }
     assert!(lines[1].ends_with("part/sub/two.txt"), "{text}");
     assert!(lines[5].contains("2 of 5 files"), "{text}");
-    assert!(!stage.path("out").exists());
+    assert!(!temp.path("out").exists());
 }
 
 #[test]
 fn a_reader_that_has_seen_enough_of_the_list_is_no_failure() {
-    let (stage, payload) = (Stage::new(), payload());
-    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let (temp, payload) = (TestDir::new(), payload());
+    let torrent = temp.torrent(&payload, "http://127.0.0.1:9/announce");
     let (reader, writer) = io::pipe().expect("a pipe");
     drop(reader);
     let output = btsync().arg(&torrent).arg("--list").stdout(writer).output().expect("btsync");
@@ -266,8 +266,8 @@ fn link(payload: &Payload, addr: std::net::SocketAddr, more: &str) -> String {
 
 #[test]
 fn a_link_may_be_listed_and_may_choose() {
-    let (stage, payload) = (Stage::new(), payload());
-    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let (temp, payload) = (TestDir::new(), payload());
+    let (_seeder, addr, _tracker) = seeding(&temp, &payload);
     let alone = ["--no-dht", "--no-lsd", "--listen-port"];
     let port = free_port().to_string();
     let output = run(&[&[link(&payload, addr, "").as_str(), "--list"][..], &alone, &[&port]].concat());
@@ -275,7 +275,7 @@ fn a_link_may_be_listed_and_may_choose() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("part/sub/deep/four.bin") && text.contains("5 of 5 files"), "{text}");
 
-    let out = stage.folder("out");
+    let out = temp.folder("out");
     let (chosen, port) = (link(&payload, addr, "&so=0,2"), free_port().to_string());
     let output = run(&[&[chosen.as_str(), out.to_str().expect("UTF-8")][..], &alone, &[&port]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
@@ -290,18 +290,18 @@ fn a_link_may_be_listed_and_may_choose() {
 
 #[test]
 fn a_part_is_given_to_others() {
-    let (stage, payload) = (Stage::new(), payload());
-    let noting = Noting::start(&payload);
+    let (temp, payload) = (TestDir::new(), payload());
+    let recorder = RecordingSeeder::start(&payload);
     let port = free_port();
-    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
-    let peer = noting.peer.addr.to_string();
+    let torrent = temp.torrent(&payload, "http://127.0.0.1:9/announce");
+    let peer = recorder.peer.addr.to_string();
     let words = ["--bt-exclude-tracker", "*", "--peer", &peer, "--select", "4", "--seed"];
-    let mut giver = stage.btsync("giver", &torrent, &stage.folder("giver"), port, &words);
-    giver.says("complete");
+    let mut giver = temp.btsync("giver", &torrent, &temp.folder("giver"), port, &words);
+    giver.wait_for_output("complete");
     let giver_at = format!("127.0.0.1:{port}");
     let words = ["--bt-exclude-tracker", "*", "--peer", &giver_at, "--select", "4"];
-    stage.btsync("taker", &torrent, &stage.folder("taker"), free_port(), &words).ends_with(0);
-    assert_right(&payload, &stage.path("taker"), &[4]);
+    temp.btsync("taker", &torrent, &temp.folder("taker"), free_port(), &words).expect_exit(0);
+    assert_right(&payload, &temp.path("taker"), &[4]);
     giver.terminate(0);
 }
 
@@ -312,20 +312,20 @@ fn mount(options: &str, on: &Path) {
 
 #[test]
 fn too_small_a_disk_is_told_before_anything_comes() {
-    isolated("too_small_a_disk_is_told_before_anything_comes", &["mount"], || {
-        let (stage, payload) = (Stage::new(), payload());
-        let out = stage.folder("out");
+    in_network_namespace("too_small_a_disk_is_told_before_anything_comes", &["mount"], || {
+        let (temp, payload) = (TestDir::new(), payload());
+        let out = temp.folder("out");
         mount("-t tmpfs -o size=256k", &out);
         for allocation in ["none", "sparse", "falloc"] {
-            let noting = Noting::start(&payload);
-            let mut full = start(&stage, &payload, &noting.peer, &["--file-allocation", allocation]);
-            full.ends_with(9);
+            let recorder = RecordingSeeder::start(&payload);
+            let mut full = start(&temp, &payload, &recorder.peer, &["--file-allocation", allocation]);
+            full.expect_exit(9);
             assert!(full.log().contains("room") || full.log().contains("no space"), "{allocation}: {}", full.log());
-            assert!(noting.asked().is_empty(), "{allocation}");
+            assert!(recorder.asked().is_empty(), "{allocation}");
         }
         // One file of it fits.
         assert_eq!(std::fs::read_dir(&out).expect("the folder").count(), 0, "nothing was made");
-        fetch(&stage, &payload, &["--select", "2"]);
+        fetch(&temp, &payload, &["--select", "2"]);
         assert_right(&payload, &out, &[2]);
     });
 }
@@ -333,14 +333,14 @@ fn too_small_a_disk_is_told_before_anything_comes() {
 #[test]
 fn files_take_their_room_as_asked() {
     for allocation in ["none", "sparse", "falloc"] {
-        let (stage, payload) = (Stage::new(), payload());
+        let (temp, payload) = (TestDir::new(), payload());
         let gate = Gate::new(0);
         let peer = FakePeer::honest(&payload, &gate);
         gate.grant(4);
         let words = ["--file-allocation", allocation, "--sequential"];
-        let mut running = start(&stage, &payload, &peer, &words);
+        let mut running = start(&temp, &payload, &peer, &words);
         until("some is there", || gate.served() == 4);
-        let file: PathBuf = payload.on_disk(&stage.path("out"))[4].0.clone();
+        let file: PathBuf = payload.paths_with_content(&temp.path("out"))[4].0.clone();
         let (size, blocks) = std::fs::metadata(&file).map_or((0, 0), |m| (m.size(), m.blocks()));
         match allocation {
             "none" => assert_eq!(size, 0),
@@ -348,7 +348,7 @@ fn files_take_their_room_as_asked() {
             _ => assert!(size == (4 * PIECE + 7) as u64 && blocks * 512 >= size, "{size} {blocks}"),
         }
         gate.open();
-        running.ends_with(0);
-        payload.assert_at(&stage.path("out"));
+        running.expect_exit(0);
+        payload.assert_at(&temp.path("out"));
     }
 }

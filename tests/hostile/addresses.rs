@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::common::netns::{address, isolated};
+use crate::common::extended_peer::{ExtendedPeer, size_of};
+use crate::common::netns::{address, in_network_namespace};
 use crate::common::payload::Payload;
-use crate::common::scene::{beside_twelve, seeding, thirty_pieces};
+use crate::common::scene::{seed_with_12_incoming, seeding, thirty_pieces};
 use crate::common::seeder::{FakePeer, Gate};
-use crate::common::sippers::Sippers;
-use crate::common::talker::{Talker, size_of};
 use crate::common::tracker::Tracker;
-use crate::common::web::{Page, Web};
-use crate::common::wire::{Message, Wire, call_from, handshake, id, peer_from};
-use crate::common::{PATIENCE, Stage, btsync, free_port, until};
+use crate::common::trickle::TrickleLeechers;
+use crate::common::web::{Page, WebServer};
+use crate::common::wire::{Message, Wire, connect_as_peer_from, connect_from, handshake, id};
+use crate::common::{PATIENCE, TestDir, btsync, free_port, until};
 use btsync::metainfo::Metainfo;
 use btsync::strategy::rate_limiter::Limits;
 use btsync::torrent::{Config, Event, Outcome, SeedGoal, Torrent, TorrentHandle};
@@ -27,20 +27,20 @@ const CALLERS: u8 = 225;
 
 /// Fills a seed at `host` with idle connections from the addresses that `idle` returns. A connection from `newcomer` must still
 /// become a peer.
-fn is_let_in(host: &str, idle: impl Fn(u8) -> IpAddr, newcomer: IpAddr) {
-    let (stage, payload) = (Stage::new(), thirty_pieces());
-    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+fn assert_newcomer_accepted(host: &str, idle: impl Fn(u8) -> IpAddr, newcomer: IpAddr) {
+    let (temp, payload) = (TestDir::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&temp, &payload);
     let addr = SocketAddr::new(host.parse().expect("an address"), addr.port());
     let taken: Vec<_> = (0..CALLERS)
         .filter_map(|n| {
-            let mut wire = peer_from(idle(n), addr, payload.info_hash())?;
+            let mut wire = connect_as_peer_from(idle(n), addr, payload.info_hash())?;
             // Half of them are interested but request nothing.
             (n % 2 == 0).then(|| wire.send(id::INTERESTED, &[]));
             Some(wire)
         })
         .collect();
     assert_eq!(taken.len(), usize::from(CALLERS), "all places are taken");
-    until("the newcomer is a peer", || peer_from(newcomer, addr, payload.info_hash()).is_some());
+    until("the newcomer is a peer", || connect_as_peer_from(newcomer, addr, payload.info_hash()).is_some());
     drop(taken);
 }
 
@@ -51,12 +51,12 @@ fn ip(args: &[&str]) {
 
 #[test]
 fn idle_connections_from_three_addresses_lock_nobody_out() {
-    is_let_in("127.0.0.1", |n| [127, 0, 0, 2 + n % 3].into(), [127, 0, 0, 9].into());
+    assert_newcomer_accepted("127.0.0.1", |n| [127, 0, 0, 2 + n % 3].into(), [127, 0, 0, 9].into());
 }
 
 #[test]
 fn idle_connections_from_one_ipv6_network_lock_nobody_out() {
-    isolated("idle_connections_from_one_ipv6_network_lock_nobody_out", &[], || {
+    in_network_namespace("idle_connections_from_one_ipv6_network_lock_nobody_out", &[], || {
         // All addresses of these networks are local.
         for network in ["2001:db8:7::/48", "2001:db8:8::/48"] {
             ip(&["-6", "route", "add", "local", network, "dev", "lo"]);
@@ -64,28 +64,28 @@ fn idle_connections_from_one_ipv6_network_lock_nobody_out() {
         ip(&["-6", "addr", "add", "2001:db8:7::1/128", "dev", "lo", "nodad"]);
         std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").expect("a namespace of our own");
         let of_a_48 = |n: u8| format!("2001:db8:7:{:x}::1", u16::from(n) * 257).parse().expect("an address");
-        is_let_in("2001:db8:7::1", of_a_48, "2001:db8:8::1".parse().expect("an address"));
+        assert_newcomer_accepted("2001:db8:7::1", of_a_48, "2001:db8:8::1".parse().expect("an address"));
     });
 }
 
 #[test]
 fn idle_connections_from_as_many_networks_lock_nobody_out() {
-    is_let_in("127.0.0.1", |n| [127, 1, n, 1].into(), [127, 2, 0, 1].into());
+    assert_newcomer_accepted("127.0.0.1", |n| [127, 1, n, 1].into(), [127, 2, 0, 1].into());
 }
 
 /// A seed with few slots, and 225 interested peers from three addresses that request nothing when unchoked.
 #[test]
 fn peers_that_ask_for_nothing_keep_no_slots() {
-    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let (temp, payload, port) = (TestDir::new(), thirty_pieces(), free_port());
     let tracker = Tracker::start(&[]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
     let words = ["--seed", "--max-upload-limit", "128K"];
-    let _seeder = stage.btsync("seeder", &torrent, &stage.folder_with("seeder", &payload), port, &words);
-    until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
+    let _seeder = temp.btsync("seeder", &torrent, &temp.folder_with("seeder", &payload), port, &words);
+    until("the seeder has announced itself as complete", || tracker.announces().iter().any(|a| a.left == 0));
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
     let mut idle: Vec<_> = (0..CALLERS)
         .filter_map(|n| {
-            let mut wire = peer_from([127, 0, 0, 2 + n % 3].into(), addr, payload.info_hash())?;
+            let mut wire = connect_as_peer_from([127, 0, 0, 2 + n % 3].into(), addr, payload.info_hash())?;
             wire.send(id::INTERESTED, &[]).ok()?;
             Some(wire)
         })
@@ -94,7 +94,7 @@ fn peers_that_ask_for_nothing_keep_no_slots() {
         wire.receive_until(&Message::Unchoke).expect("a slot");
     }
     // They outnumber the slot turns of a minute, and they connected first.
-    let mut wire = Wire::raw(call_from([127, 0, 1, 9].into(), addr).expect("a connection"));
+    let mut wire = Wire::raw(connect_from([127, 0, 1, 9].into(), addr).expect("a connection"));
     wire.send_raw(&handshake(payload.info_hash())).expect("a handshake");
     wire.read_handshake().expect("a handshake");
     wire.send(id::INTERESTED, &[]).expect("a word to the seeder");
@@ -106,21 +106,21 @@ fn peers_that_ask_for_nothing_keep_no_slots() {
 /// Connections that fill the limit, each from another network, have downloaded blocks and continue at one byte a second.
 #[test]
 fn a_byte_a_second_keeps_no_place() {
-    let (stage, payload) = (Stage::new(), thirty_pieces());
-    let (_seeder, _tracker, addr, wires) = beside_twelve(&stage, &payload);
+    let (temp, payload) = (TestDir::new(), thirty_pieces());
+    let (_seeder, _tracker, addr, wires) = seed_with_12_incoming(&temp, &payload);
     // More than 1 MiB each.
-    let sippers = Sippers::start(wires, 80);
-    until("each has had its blocks", || sippers.fed.load(Ordering::Relaxed) == 12);
-    until("a newcomer is a peer", || peer_from([127, 2, 0, 1].into(), addr, payload.info_hash()).is_some());
+    let leechers = TrickleLeechers::start(wires, 80);
+    until("each has had its blocks", || leechers.completed.load(Ordering::Relaxed) == 12);
+    until("a newcomer is a peer", || connect_as_peer_from([127, 2, 0, 1].into(), addr, payload.info_hash()).is_some());
 }
 
 #[test]
 fn a_byte_a_second_keeps_no_slot() {
-    let (stage, payload) = (Stage::new(), thirty_pieces());
-    let (_seeder, _tracker, _, mut wires) = beside_twelve(&stage, &payload);
+    let (temp, payload) = (TestDir::new(), thirty_pieces());
+    let (_seeder, _tracker, _, mut wires) = seed_with_12_incoming(&temp, &payload);
     let mut honest = wires.pop().expect("a connection");
-    let sippers = Sippers::start(wires, 0);
-    until("they have the four slots of a seed", || sippers.unchoked.load(Ordering::Relaxed) >= 4);
+    let leechers = TrickleLeechers::start(wires, 0);
+    until("they have the four slots of a seed", || leechers.unchoked.load(Ordering::Relaxed) >= 4);
     honest.send(id::INTERESTED, &[]).expect("a word to the seeder");
     honest.receive_until(&Message::Unchoke).expect("to be unchoked");
     honest.request(0, 0, 16 << 10).expect("a request");
@@ -134,8 +134,8 @@ fn is_open(stream: &TcpStream) -> bool {
 }
 
 /// Sends a third of a handshake, and the rest after 300 more connections from others. Returns whether the seed answers.
-fn is_heard_out(to: SocketAddr, info_hash: [u8; 20], called: &AtomicUsize) -> bool {
-    let Ok(stream) = call_from([127, 0, 0, 3].into(), to) else { return false };
+fn completes_slow_handshake(to: SocketAddr, info_hash: [u8; 20], called: &AtomicUsize) -> bool {
+    let Ok(stream) = connect_from([127, 0, 0, 3].into(), to) else { return false };
     let (mut wire, bytes, before) = (Wire::raw(stream), handshake(info_hash), called.load(Ordering::Relaxed));
     let begun = wire.send_raw(&bytes[..20]).is_ok();
     until("300 others have called", || called.load(Ordering::Relaxed) >= before + 300);
@@ -145,14 +145,14 @@ fn is_heard_out(to: SocketAddr, info_hash: [u8; 20], called: &AtomicUsize) -> bo
 /// Encrypted and slow handshakes must complete beside 300 silent connections a second.
 #[test]
 fn silent_callers_do_not_starve_an_encrypted_handshake() {
-    let (stage, payload) = (Stage::new(), thirty_pieces());
-    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let (temp, payload) = (TestDir::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&temp, &payload);
     let (over, called) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (begun, mut held) = (Instant::now(), Vec::new());
             while !over.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE * 2 {
-                held.extend(call_from([127, 0, 0, 2].into(), addr));
+                held.extend(connect_from([127, 0, 0, 2].into(), addr));
                 if called.fetch_add(1, Ordering::Relaxed) % 100 == 0 {
                     held.retain(is_open); // the attacker closes none itself
                 }
@@ -160,14 +160,14 @@ fn silent_callers_do_not_starve_an_encrypted_handshake() {
             }
         });
         until("all places are taken several times", || called.load(Ordering::Relaxed) >= 600);
-        let heard = (0..5).filter(|_| is_heard_out(addr, payload.info_hash(), &called)).count();
+        let heard = (0..5).filter(|_| completes_slow_handshake(addr, payload.info_hash(), &called)).count();
         assert!(heard >= 3, "{heard} of 5 slow handshakes came to their end");
-        let torrent = stage.torrent(&payload, "http://127.0.0.1:1/announce");
-        let out = stage.folder("out");
+        let torrent = temp.torrent(&payload, "http://127.0.0.1:1/announce");
+        let out = temp.folder("out");
         let seeder = addr.to_string();
         let more = ["--encryption", "require", "--peer", &seeder];
-        let mut leecher = stage.btsync("leecher", &torrent, &out, free_port(), &more);
-        leecher.ends_with(0);
+        let mut leecher = temp.btsync("leecher", &torrent, &out, free_port(), &more);
+        leecher.expect_exit(0);
         over.store(true, Ordering::Relaxed);
         payload.assert_at(&out);
     });
@@ -185,16 +185,16 @@ fn connections_begun() -> u64 {
 /// A tracker returns thousands of ports of one host that is not a peer, and one seed.
 #[test]
 fn a_tracker_cannot_aim_us_at_a_host() {
-    isolated("a_tracker_cannot_aim_us_at_a_host", &[], || {
-        let (stage, payload, gate) = (Stage::new(), thirty_pieces(), Gate::new(0));
+    in_network_namespace("a_tracker_cannot_aim_us_at_a_host", &[], || {
+        let (temp, payload, gate) = (TestDir::new(), thirty_pieces(), Gate::new(0));
         ip(&["addr", "add", "203.0.113.5/32", "dev", "lo"]);
         let honest = FakePeer::honest(&payload, &gate);
         let victim = (2000..4000).map(|port| SocketAddr::from(([203, 0, 113, 5], port)));
         let tracker = Tracker::start(&victim.chain([honest.addr]).collect::<Vec<_>>());
-        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-        let out = stage.folder("out");
+        let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+        let out = temp.folder("out");
         let before = connections_begun();
-        let mut btsync = stage.btsync("btsync", &torrent, &out, free_port(), &[]);
+        let mut btsync = temp.btsync("btsync", &torrent, &out, free_port(), &[]);
         // The seed waits until btsync has tried as many of the victim's ports as it is going to.
         until("calls have been refused", || connections_begun() >= before + 3);
         let mut last = (connections_begun(), Instant::now());
@@ -206,7 +206,7 @@ fn a_tracker_cannot_aim_us_at_a_host() {
             last.1.elapsed() >= Duration::from_secs(2)
         });
         gate.open();
-        btsync.ends_with(0);
+        btsync.expect_exit(0);
         payload.assert_at(&out);
         let begun = connections_begun() - before;
         assert!(begun <= 40, "{begun} connections were begun");
@@ -216,16 +216,16 @@ fn a_tracker_cannot_aim_us_at_a_host() {
 /// A tracker returns three thousand addresses that refuse connections, and one seed.
 #[test]
 fn three_thousand_addresses_that_refuse_are_no_flood() {
-    isolated("three_thousand_addresses_that_refuse_are_no_flood", &[], || {
-        let (stage, payload) = (Stage::new(), thirty_pieces());
+    in_network_namespace("three_thousand_addresses_that_refuse_are_no_flood", &[], || {
+        let (temp, payload) = (TestDir::new(), thirty_pieces());
         let honest = FakePeer::honest(&payload, &Gate::new(usize::MAX));
         let dead = (0..2999u16).map(|n| SocketAddr::from(([127, 9, (n >> 8) as u8, n as u8], 6881)));
         let tracker = Tracker::start(&dead.chain([honest.addr]).collect::<Vec<_>>());
-        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-        let out = stage.folder("out");
+        let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+        let out = temp.folder("out");
         let (before, start) = (connections_begun(), Instant::now());
-        let mut btsync = stage.btsync("btsync", &torrent, &out, free_port(), &[]);
-        btsync.ends_with(0);
+        let mut btsync = temp.btsync("btsync", &torrent, &out, free_port(), &[]);
+        btsync.expect_exit(0);
         let (begun, seconds) = (connections_begun() - before, start.elapsed().as_secs_f64());
         payload.assert_at(&out);
         // A hundred at once, a hundred a second, announces, and connections opened between the two measurements.
@@ -236,17 +236,17 @@ fn three_thousand_addresses_that_refuse_are_no_flood() {
 /// The tracker returns all addresses of this machine with our own port. btsync connects to none of them.
 #[test]
 fn we_do_not_connect_to_ourselves() {
-    isolated("we_do_not_connect_to_ourselves", &[], || {
-        let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    in_network_namespace("we_do_not_connect_to_ourselves", &[], || {
+        let (temp, payload, port) = (TestDir::new(), thirty_pieces(), free_port());
         let mut ours: Vec<_> = (1..=10).map(|host| format!("{}:{port}", address(host))).collect();
         ours.extend([format!("127.0.0.1:{port}"), format!("[fd88::1]:{port}"), format!("[::1]:{port}")]);
         let honest = FakePeer::honest(&payload, &Gate::new(usize::MAX));
         let named = ours.iter().map(|addr| addr.parse().expect("an address")).chain([honest.addr]);
         let tracker = Tracker::start(&named.collect::<Vec<SocketAddr>>());
-        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-        let out = stage.folder("out");
+        let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+        let out = temp.folder("out");
         let before = connections_begun();
-        stage.btsync("btsync", &torrent, &out, port, &[]).ends_with(0);
+        temp.btsync("btsync", &torrent, &out, port, &[]).expect_exit(0);
         payload.assert_at(&out);
         // Announces, and the connection to the seed.
         let begun = connections_begun() - before;
@@ -271,16 +271,16 @@ fn session(
 /// A peer known by several addresses: btsync may connect to each of them, but both sides keep the same single connection.
 #[test]
 fn several_addresses_of_a_peer_are_one_connection() {
-    isolated("several_addresses_of_a_peer_are_one_connection", &[], || {
-        let (stage, payload) = (Stage::new(), Payload::single("slow.bin", 24 << 20, 256 << 10));
+    in_network_namespace("several_addresses_of_a_peer_are_one_connection", &[], || {
+        let (temp, payload) = (TestDir::new(), Payload::single("slow.bin", 24 << 20, 256 << 10));
         let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
         let forever = SeedGoal { forever: true, ..SeedGoal::default() };
-        let home = stage.folder_with("home", &payload);
+        let home = temp.folder_with("home", &payload);
         let (seeder, events, seeds) = session(&torrent, &home, |config| config.seed = forever);
         let port =
             events.iter().find_map(|event| if let Event::Listening { port } = event { Some(port) } else { None });
         let at = |ip: &str| SocketAddr::new(ip.parse().expect("an address"), port.expect("it listens"));
-        let out = stage.folder("out");
+        let out = temp.folder("out");
         let (leecher, events, download) = session(&torrent, &out, |config| {
             config.peers = ["10.88.0.1", "10.88.0.2", "127.0.0.1", "fd88::1"].map(at).to_vec();
             config.limits.down = 100 << 10;
@@ -313,9 +313,9 @@ fn listening(ip: &str) -> (TcpListener, SocketAddr) {
 /// A public tracker returns a device on the user's network and a service on this machine, and one public address.
 #[test]
 fn a_public_tracker_leads_to_no_private_address() {
-    isolated("a_public_tracker_leads_to_no_private_address", &[], || {
+    in_network_namespace("a_public_tracker_leads_to_no_private_address", &[], || {
         ip(&["addr", "add", "11.0.0.1/32", "dev", "lo"]);
-        let (stage, payload) = (Stage::new(), thirty_pieces());
+        let (temp, payload) = (TestDir::new(), thirty_pieces());
         let ((device, at_home), (service, on_loopback)) = (listening("10.88.0.2"), listening("127.0.0.1"));
         let (public, at_large) = listening("11.0.0.1");
         let peer = |addr: SocketAddr| {
@@ -326,10 +326,10 @@ fn a_public_tracker_leads_to_no_private_address() {
         let peers = [peer(at_home), peer(on_loopback), by_name, peer(at_large)].concat();
         let answer = Page::Bytes(format!("d8:intervali60e5:peersl{peers}ee").into_bytes());
         for host in ["11.0.0.1", "10.88.0.1"] {
-            let tracker = Web::at(host, &[("/announce", answer.clone())]);
-            let torrent = stage.torrent(&payload, &tracker.url("/announce"));
-            let (out, words) = (stage.folder(host), ["--no-dht", "--no-lsd", "--stop-timeout=1"]);
-            stage.btsync(host, &torrent, &out, free_port(), &words).ends_with(2);
+            let tracker = WebServer::at(host, &[("/announce", answer.clone())]);
+            let torrent = temp.torrent(&payload, &tracker.url("/announce"));
+            let (out, words) = (temp.folder(host), ["--no-dht", "--no-lsd", "--stop-timeout=1"]);
+            temp.btsync(host, &torrent, &out, free_port(), &words).expect_exit(2);
             let dialled = [&device, &service, &public].map(|listener| listener.accept().is_ok());
             let is_private = host != "11.0.0.1";
             assert_eq!(dialled, [is_private, is_private, true], "the tracker at {host}");
@@ -341,21 +341,21 @@ fn a_public_tracker_leads_to_no_private_address() {
 /// and used only if it is the right one. Local addresses get no request, not even through a redirect or a name.
 #[test]
 fn a_links_url_brings_the_metadata_and_leads_to_no_local_address() {
-    isolated("a_links_url_brings_the_metadata_and_leads_to_no_local_address", &[], || {
+    in_network_namespace("a_links_url_brings_the_metadata_and_leads_to_no_local_address", &[], || {
         let add = Command::new("ip").args(["addr", "add", "11.0.0.1/32", "dev", "lo"]).status();
         assert!(add.expect("ip").success(), "a public address");
-        let (stage, payload) = (Stage::new(), Payload::tree("set", &[("a", 5), ("b", 40_000)], 16 * 1024));
+        let (temp, payload) = (TestDir::new(), Payload::tree("set", &[("a", 5), ("b", 40_000)], 16 * 1024));
         let torrent = Page::Bytes(payload.torrent("http://127.0.0.1:9/announce"));
-        let local = Web::start(&[("/x", torrent.clone()), ("/announce", torrent.clone())]);
-        let home = Web::at("10.88.0.2", &[("/x", torrent.clone())]);
+        let local = WebServer::start(&[("/x", torrent.clone()), ("/announce", torrent.clone())]);
+        let home = WebServer::at("10.88.0.2", &[("/x", torrent.clone())]);
         let other = Payload::single("other", 5000, 16 * 1024);
-        let public = Web::at(
+        let public = WebServer::at(
             "11.0.0.1",
             &[
                 ("/x", torrent),
-                ("/moved", Page::Elsewhere("/x".to_owned())),
-                ("/local", Page::Elsewhere(local.url("/x"))),
-                ("/home", Page::Elsewhere(home.url("/x"))),
+                ("/moved", Page::Redirect("/x".to_owned())),
+                ("/local", Page::Redirect(local.url("/x"))),
+                ("/home", Page::Redirect(home.url("/x"))),
                 ("/other", Page::Bytes(other.torrent("http://127.0.0.1:9/announce"))),
                 ("/silence", Page::Silence),
                 ("/endless", Page::Endless),
@@ -365,7 +365,7 @@ fn a_links_url_brings_the_metadata_and_leads_to_no_local_address() {
             let mut command = btsync();
             command.args(["--list", "--no-dht", "--no-lsd", "--stop-timeout=1", &payload.magnet(parameters)]);
             command.args(["--listen-port", &free_port().to_string(), "--peer", peer]);
-            command.current_dir(stage.path("")).env("XDG_CACHE_HOME", stage.path("cache"));
+            command.current_dir(temp.path("")).env("XDG_CACHE_HOME", temp.path("cache"));
             command.output().expect("btsync runs").status.code()
         };
         let nobody = format!("127.0.0.1:{}", free_port());
@@ -378,9 +378,9 @@ fn a_links_url_brings_the_metadata_and_leads_to_no_local_address() {
         for bad in urls.into_iter().chain(direct).chain([named, "ftp://11.0.0.1/x".to_owned()]) {
             assert_eq!(lists(&format!("&xs={bad}"), &nobody), Some(2), "{bad}");
         }
-        assert_eq!((local.asked(), home.asked()), (0, 0), "a local address was asked");
+        assert_eq!((local.request_count(), home.request_count()), (0, 0), "a local address was asked");
         // A URL that hangs or never ends does not delay the download: the peers have the metadata too.
-        let knows = Talker::new(&payload, size_of(&payload), |_, _| Ok(false));
+        let knows = ExtendedPeer::new(&payload, size_of(&payload), |_, _| Ok(false));
         for slow in ["/silence", "/endless"] {
             assert_eq!(lists(&format!("&xs={}", public.url(slow)), &knows.addr().to_string()), Some(0), "{slow}");
         }

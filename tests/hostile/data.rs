@@ -16,13 +16,13 @@ use btsync::torrent::{Config, Event, Outcome, Snapshot, Torrent};
 use crate::common::payload::Payload;
 use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
 use crate::common::wire::{Wire, id};
-use crate::common::{Stage, until};
+use crate::common::{TestDir, until};
 
 /// One block in this many is corrupt.
-const EVERY: usize = 20;
+const CORRUPT_EVERY: usize = 20;
 
 /// The result of a download.
-struct Told {
+struct DownloadResult {
     outcome: Outcome,
     banned: BTreeSet<SocketAddr>,
     /// For each failed piece, how many peers had sent blocks of it.
@@ -31,7 +31,7 @@ struct Told {
 }
 
 /// Downloads from `peers` while `meanwhile` runs.
-fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: impl FnOnce()) -> Told {
+fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: impl FnOnce()) -> DownloadResult {
     let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
     let mut config = Config::new(out);
     (config.dht, config.lsd) = (None, false);
@@ -42,7 +42,8 @@ fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: imp
     let running = thread::spawn(move || session.run().expect("a session without trouble"));
     meanwhile();
     let outcome = running.join().expect("no panic");
-    let mut told = Told { outcome, banned: BTreeSet::new(), failures: Vec::new(), figures: handle.snapshot() };
+    let mut told =
+        DownloadResult { outcome, banned: BTreeSet::new(), failures: Vec::new(), figures: handle.snapshot() };
     for event in events.try_iter() {
         match event {
             Event::PeerBanned { addr, .. } => {
@@ -55,7 +56,7 @@ fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: imp
     told
 }
 
-/// A seeder whose first block and then one block in [`EVERY`] is wrong in its last bit; counts the corrupt blocks.
+/// A seeder whose first block and then one block in [`CORRUPT_EVERY`] is wrong in its last bit; counts the corrupt blocks.
 fn poisoner(payload: &Payload, content: &Arc<Vec<u8>>, lies: &Arc<AtomicUsize>) -> FakePeer {
     let (theirs, content, lies) = (payload.clone(), content.clone(), lies.clone());
     FakePeer::new(payload.info_hash(), move |mut wire| {
@@ -64,11 +65,11 @@ fn poisoner(payload: &Payload, content: &Arc<Vec<u8>>, lies: &Arc<AtomicUsize>) 
         for number in 0.. {
             let (piece, begin, length) = wire.next_request()?;
             let mut bytes = block(&theirs, &content, piece, begin, length).to_vec();
-            if number % EVERY == 0 {
+            if number % CORRUPT_EVERY == 0 {
                 *bytes.last_mut().expect("a block has bytes") ^= 1;
             }
             wire.send_block(piece, begin, &bytes)?;
-            if number % EVERY == 0 {
+            if number % CORRUPT_EVERY == 0 {
                 lies.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -79,7 +80,7 @@ fn poisoner(payload: &Payload, content: &Arc<Vec<u8>>, lies: &Arc<AtomicUsize>) 
 /// Half of the peers corrupt a few blocks.
 #[test]
 fn poisoners_are_banned_and_nobody_else() {
-    let (stage, payload) = (Stage::new(), Payload::single("poisoned.bin", 16 << 20, 2 << 20));
+    let (temp, payload) = (TestDir::new(), Payload::single("poisoned.bin", 16 << 20, 2 << 20));
     let content = Arc::new(payload.content());
     let lies: Vec<_> = (0..3).map(|_| Arc::new(AtomicUsize::new(0))).collect();
     let poisoners: Vec<_> = lies.iter().map(|lies| poisoner(&payload, &content, lies)).collect();
@@ -87,7 +88,7 @@ fn poisoners_are_banned_and_nobody_else() {
     let gate = Gate::new(300);
     let honest: Vec<_> = (0..3).map(|_| FakePeer::honest(&payload, &gate)).collect();
     let peers = honest.iter().chain(&poisoners).map(|peer| peer.addr).collect();
-    let out = stage.folder("out");
+    let out = temp.folder("out");
     let told = fetch(&payload, out.clone(), peers, || {
         until("every poisoner has lied", || lies.iter().all(|lies| lies.load(Ordering::Relaxed) > 0));
         gate.open();
@@ -101,7 +102,7 @@ fn poisoners_are_banned_and_nobody_else() {
 /// One corrupt block in a piece that an honest peer completes. The liar has disconnected long before the hash check fails.
 #[test]
 fn who_spoils_one_block_and_leaves_is_banned_all_the_same() {
-    let (stage, payload) = (Stage::new(), Payload::single("spoilt.bin", (1 << 20) - 5, 1 << 20));
+    let (temp, payload) = (TestDir::new(), Payload::single("spoilt.bin", (1 << 20) - 5, 1 << 20));
     let content = payload.content();
     let (theirs, gate) = (payload.clone(), Gate::new(0));
     let liar = FakePeer::new(payload.info_hash(), move |mut wire: Wire| -> io::Result<()> {
@@ -113,7 +114,7 @@ fn who_spoils_one_block_and_leaves_is_banned_all_the_same() {
         wire.send_block(piece, begin, &bytes)
     });
     let honest = FakePeer::honest(&payload, &gate);
-    let out = stage.folder("out");
+    let out = temp.folder("out");
     let told = fetch(&payload, out.clone(), vec![liar.addr, honest.addr], || {
         liar.outcome().expect("the liar's part");
         gate.open();

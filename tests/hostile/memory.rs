@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::common::extended_peer::{ExtendedEvent, ExtendedPeer, size_of};
 use crate::common::netns::{installed, not_run};
 use crate::common::payload::Payload;
 use crate::common::process::{Running, without_settings};
 use crate::common::scene::{seeding, unchoked};
 use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
-use crate::common::talker::{Talker, Turn, size_of};
 use crate::common::tracker::Tracker;
-use crate::common::web::{Page, Web};
-use crate::common::wire::{Message, Wire, extended_handshake, frame, id, peer_from};
-use crate::common::{Stage, btsync, free_port, until};
+use crate::common::web::{Page, WebServer};
+use crate::common::wire::{Message, Wire, connect_as_peer_from, extended_handshake, frame, id};
+use crate::common::{TestDir, btsync, free_port, until};
 
 /// The number of flooding connections, and how often each sends the same message.
 const FLOODERS: usize = 8;
@@ -46,7 +46,7 @@ fn flood(wire: &mut Wire, round: &[u8], times: usize) {
 
 /// A connection with all extensions; its extension handshake announces metadata and peer exchange.
 fn extended(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
-    let mut wire = Wire::call(addr);
+    let mut wire = Wire::connect(addr);
     let said = frame(id::EXTENDED, b"\0d1:md11:ut_metadatai3e6:ut_pexi7eee");
     wire.send_raw(&[extended_handshake(info_hash), said].concat()).expect("a handshake");
     wire.read_handshake().expect("a handshake in return");
@@ -88,8 +88,8 @@ const FAST: u32 = 64;
 /// Peers that download until all of them have a slot, then send as many requests as allowed and stop reading.
 #[test]
 fn peers_that_ask_for_much_and_read_nothing() {
-    let (stage, payload) = (Stage::new(), payload());
-    let (seeder, addr, _tracker) = seeding(&stage, &payload);
+    let (temp, payload) = (TestDir::new(), payload());
+    let (seeder, addr, _tracker) = seeding(&temp, &payload);
     let swarm = payload.info_hash();
     let unchoked = Arc::new(AtomicUsize::new(0));
     let pieces = payload.pieces() as u32;
@@ -102,7 +102,7 @@ fn peers_that_ask_for_much_and_read_nothing() {
             let (unchoked, few, many) = (unchoked.clone(), blocks(n, FAST), blocks(n, 1900));
             let from = [127, 1 + (n / 200) as u8, (n % 200) as u8, 1];
             thread::spawn(move || {
-                let mut wire = peer_from(from.into(), addr, swarm).expect("a place");
+                let mut wire = connect_as_peer_from(from.into(), addr, swarm).expect("a place");
                 wire.send(id::INTERESTED, &[]).expect("a word to the seeder");
                 wire.receive_until(&Message::Unchoke).expect("a slot");
                 unchoked.fetch_add(1, Ordering::Relaxed);
@@ -155,8 +155,8 @@ fn rounds() -> Vec<Vec<u8>> {
 /// One flood after the other; afterwards the seeder still serves an honest peer.
 #[test]
 fn floods_against_a_seeder() {
-    let (stage, payload) = (Stage::new(), payload());
-    let (seeder, addr, _tracker) = seeding(&stage, &payload);
+    let (temp, payload) = (TestDir::new(), payload());
+    let (seeder, addr, _tracker) = seeding(&temp, &payload);
     let swarm = payload.info_hash();
     for round in rounds() {
         all_flood(&seeder, addr, swarm, &[], &round);
@@ -170,10 +170,10 @@ fn floods_against_a_seeder() {
 /// The same floods against a download, from peers that offer everything.
 #[test]
 fn floods_against_a_download() {
-    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let (temp, payload, port) = (TestDir::new(), payload(), free_port());
     let tracker = Tracker::start(&[]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let running = stage.btsync("btsync", &torrent, &stage.folder("out"), port, &["--max-peers", "100"]);
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let running = temp.btsync("btsync", &torrent, &temp.folder("out"), port, &["--max-peers", "100"]);
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
     let all = frame(id::BITFIELD, &full_bitfield(payload.pieces()));
     let swarm = payload.info_hash();
@@ -184,7 +184,7 @@ fn floods_against_a_download() {
     let flaps = [frame(id::UNCHOKE, &[]), frame(id::CHOKE, &[])].concat().repeat(FLAPS);
     let wires: Vec<_> = (0..FLAPPERS)
         .map(|_| {
-            let mut wire = Wire::dial(addr, swarm).expect("a handshake");
+            let mut wire = Wire::connect_and_handshake(addr, swarm).expect("a handshake");
             wire.send_raw(&[&*all, &flaps].concat()).expect("below what counts as a flood");
             wire
         })
@@ -196,24 +196,25 @@ fn floods_against_a_download() {
 /// A peer that chokes and unchokes constantly costs the piece picker time. btsync disconnects it.
 #[test]
 fn a_peer_that_flaps_is_disconnected() {
-    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let (temp, payload, port) = (TestDir::new(), payload(), free_port());
     let tracker = Tracker::start(&[]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let mut running = stage.btsync("btsync", &torrent, &stage.folder("out"), port, &[]);
-    let mut wire = Wire::dial(([127, 0, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut running = temp.btsync("btsync", &torrent, &temp.folder("out"), port, &[]);
+    let mut wire =
+        Wire::connect_and_handshake(([127, 0, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
     wire.send(id::BITFIELD, &full_bitfield(payload.pieces())).expect("a bitfield");
-    let mut reads = wire.again().expect("a second handle");
-    let reader = thread::spawn(move || reads.closed());
+    let mut reads = wire.try_clone().expect("a second handle");
+    let reader = thread::spawn(move || reads.wait_for_close());
     flood(&mut wire, &[frame(id::UNCHOKE, &[]), frame(id::CHOKE, &[])].concat(), 4000);
     reader.join().expect("a reader").expect("to be hung up on");
-    assert!(running.runs());
+    assert!(running.is_running());
 }
 
 /// Peers connect constantly between a magnet link's metadata and its download, more of them than btsync may have descriptors. The
 /// limit is low, so btsync could not open files if the connections used them all.
 #[test]
 fn callers_between_the_metadata_and_the_download() {
-    let (stage, payload, port) = (Stage::new(), Payload::single("linked.bin", 400 * 4096, 4096), free_port());
+    let (temp, payload, port) = (TestDir::new(), Payload::single("linked.bin", 400 * 4096, 4096), free_port());
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
     let (come, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let callers: Vec<_> = (0..4)
@@ -237,24 +238,24 @@ fn callers_between_the_metadata_and_the_download() {
     // It stays connected after the metadata is complete, which prolongs the step to the download.
     let info_hash = payload.info_hash();
     let lingers = thread::spawn(move || {
-        let mut wire = Wire::call(addr);
+        let mut wire = Wire::connect(addr);
         let _ = wire.send_raw(&extended_handshake(info_hash));
-        let _ = wire.closed();
+        let _ = wire.wait_for_close();
     });
     let held_back = come.clone();
-    let honest = Talker::new(&payload, size_of(&payload), move |_, turn| {
-        if matches!(turn, Turn::Metadata(_)) {
+    let honest = ExtendedPeer::new(&payload, size_of(&payload), move |_, turn| {
+        if matches!(turn, ExtendedEvent::Metadata(_)) {
             until("many have called", || held_back.load(Ordering::Relaxed) > 600);
         }
         Ok(false)
     });
     let mut command = Command::new("prlimit");
     without_settings(&mut command).arg("--nofile=100").arg(btsync().get_program());
-    command.arg(payload.magnet("")).arg(stage.folder("out")).args(["--no-dht", "--no-lsd"]);
+    command.arg(payload.magnet("")).arg(temp.folder("out")).args(["--no-dht", "--no-lsd"]);
     command.args(["--listen-port", &port.to_string(), "--peer", &honest.addr().to_string()]);
-    let mut poor = stage.start("poor", command.env("XDG_CACHE_HOME", stage.path("cache")));
-    poor.ends_with(0);
-    payload.assert_at(&stage.path("out"));
+    let mut poor = temp.start("poor", command.env("XDG_CACHE_HOME", temp.path("cache")));
+    poor.expect_exit(0);
+    payload.assert_at(&temp.path("out"));
     over.store(true, Ordering::Relaxed);
     for caller in callers {
         caller.join().expect("a caller");
@@ -267,12 +268,12 @@ fn callers_between_the_metadata_and_the_download() {
 fn a_download_outlives_a_shortage_of_descriptors() {
     let names: Vec<String> = (0..60).map(|n| format!("f{n:02}")).collect();
     let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 32_000)).collect();
-    let (stage, payload) = (Stage::new(), Payload::tree("many", &files, 16 * 1024));
+    let (temp, payload) = (TestDir::new(), Payload::tree("many", &files, 16 * 1024));
     let gate = Gate::new(5);
     let seeder = FakePeer::honest(&payload, &gate);
-    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let torrent = temp.torrent(&payload, "http://127.0.0.1:9/announce");
     let more = ["--bt-exclude-tracker", "*", "--peer", &seeder.addr.to_string()];
-    let mut running = stage.btsync("btsync", &torrent, &stage.folder("out"), free_port(), &more);
+    let mut running = temp.btsync("btsync", &torrent, &temp.folder("out"), free_port(), &more);
     until("some blocks have come", || gate.served() >= 5);
     let limit = |files: u32| {
         let (pid, files) = (format!("--pid={}", running.pid()), format!("--nofile={files}:"));
@@ -283,17 +284,17 @@ fn a_download_outlives_a_shortage_of_descriptors() {
     gate.open();
     until("it finds no descriptor", || running.log().contains("no descriptors are left"));
     limit(1024);
-    running.ends_with(0);
-    payload.assert_at(&stage.path("out"));
+    running.expect_exit(0);
+    payload.assert_at(&temp.path("out"));
 }
 
 /// btsync raises its soft limit of descriptors, and runs the user's command with the original limit.
 #[test]
 fn more_descriptors_are_asked_for_but_not_for_the_users_command() {
-    let (stage, payload) = (Stage::new(), Payload::single("small.bin", 32 * 1024, 16 * 1024));
-    let (mut command, told) = (Command::new("prlimit"), stage.path("told"));
+    let (temp, payload) = (TestDir::new(), Payload::single("small.bin", 32 * 1024, 16 * 1024));
+    let (mut command, told) = (Command::new("prlimit"), temp.path("told"));
     without_settings(&mut command).args(["--nofile=256:4096"]).arg(btsync().get_program());
-    command.arg(stage.torrent(&payload, "http://127.0.0.1:9/announce")).arg(stage.folder_with("out", &payload));
+    command.arg(temp.torrent(&payload, "http://127.0.0.1:9/announce")).arg(temp.folder_with("out", &payload));
     command.args([
         "--no-dht",
         "--no-lsd",
@@ -306,7 +307,7 @@ fn more_descriptors_are_asked_for_but_not_for_the_users_command() {
     // The torrent was complete before, which by itself does not run the command.
     command.args(["--on-complete-always", "--on-download-complete"]);
     command.arg(format!("ulimit -Sn > {0}.new; mv {0}.new {0}", told.display()));
-    let mut running = stage.start("btsync", command.env("XDG_CACHE_HOME", stage.path("cache")));
+    let mut running = temp.start("btsync", command.env("XDG_CACHE_HOME", temp.path("cache")));
     until("the command has been run", || told.exists());
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.pid())).expect("its limits");
     let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line on files");
@@ -324,26 +325,26 @@ fn what_finds_no_descriptor_at_the_start_is_tried_again() {
     }
     // The first socket listens, the next ones are those of the DHT and of local discovery.
     for calls in ["1..3", "2..5"] {
-        let (stage, payload) = (Stage::new(), payload());
+        let (temp, payload) = (TestDir::new(), payload());
         let node = UdpSocket::bind("127.0.0.1:0").expect("a port");
         node.set_read_timeout(Some(crate::common::PATIENCE)).expect("a timeout");
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o"]).arg(stage.path("trace")).arg("-e").arg("trace=socket");
+        command.args(["-f", "-qq", "-o"]).arg(temp.path("trace")).arg("-e").arg("trace=socket");
         command.arg(format!("--inject=socket:error=EMFILE:when={calls}")).arg(btsync().get_program());
-        command.arg(stage.torrent(&payload, "http://127.0.0.1:9/announce")).arg(stage.folder("out"));
+        command.arg(temp.torrent(&payload, "http://127.0.0.1:9/announce")).arg(temp.folder("out"));
         command.args(["--bt-exclude-tracker", "*", "--listen-port", &free_port().to_string(), "--dht-entry-point"]);
         command.arg(node.local_addr().expect("an address").to_string());
         let command = without_settings(&mut command).env("RUST_LOG", "info");
-        let mut poor = stage.start("poor", command.env("XDG_CACHE_HOME", stage.path("cache")));
+        let mut poor = temp.start("poor", command.env("XDG_CACHE_HOME", temp.path("cache")));
         let (length, _) = node.recv_from(&mut [0; 1500]).expect("a query of the DHT");
-        assert!(length > 0 && poor.runs());
-        let trace = std::fs::read_to_string(stage.path("trace")).expect("a trace");
+        assert!(length > 0 && poor.is_running());
+        let trace = std::fs::read_to_string(temp.path("trace")).expect("a trace");
         assert!(trace.lines().filter(|line| line.contains("(INJECTED)")).count() >= 3, "{trace}");
         assert_eq!(poor.log().contains("no DHT yet"), calls == "2..5");
         // strace does not pass signals on.
         let pid = trace.split_whitespace().next().expect("a process");
         assert!(Command::new("kill").arg(pid).status().expect("kill").success());
-        poor.ends_with(7);
+        poor.expect_exit(7);
     }
 }
 
@@ -360,55 +361,57 @@ fn can_trace(test: &str) -> bool {
 }
 
 /// Writes the torrents' files and returns their paths as arguments.
-fn torrents(stage: &Stage, payloads: &[Payload]) -> Vec<String> {
-    let file = |payload| stage.torrent(payload, "http://127.0.0.1:9/announce").display().to_string();
+fn torrents(temp: &TestDir, payloads: &[Payload]) -> Vec<String> {
+    let file = |payload| temp.torrent(payload, "http://127.0.0.1:9/announce").display().to_string();
     payloads.iter().map(file).collect()
 }
 
 /// A download in which three system calls of one kind in a row fail for lack of descriptors, at any position. It must complete
 /// every time.
-struct Shortages<'a> {
-    stage: Stage,
+struct DescriptorShortage<'a> {
+    temp: TestDir,
     payloads: &'a [Payload],
     /// Has all payloads.
     seeder: (Running, SocketAddr),
 }
 
-impl Shortages<'_> {
-    fn of(payloads: &[Payload]) -> Shortages<'_> {
-        let (stage, port) = (Stage::new(), free_port());
-        let complete = stage.folder("complete");
+impl DescriptorShortage<'_> {
+    fn of(payloads: &[Payload]) -> DescriptorShortage<'_> {
+        let (temp, port) = (TestDir::new(), free_port());
+        let complete = temp.folder("complete");
         for payload in payloads {
             payload.write_files(&complete);
         }
         let (mut command, addr) = (btsync(), SocketAddr::from(([127, 0, 0, 1], port)));
-        command.args(torrents(&stage, payloads)).arg("-d").arg(&complete).args(["--no-dht", "--no-lsd", "--seed"]);
+        command.args(torrents(&temp, payloads)).arg("-d").arg(&complete).args(["--no-dht", "--no-lsd", "--seed"]);
         command.args(["--bt-exclude-tracker", "*", "--listen-port", &port.to_string()]);
-        let seeder = stage.start("seeder", command.env("XDG_CACHE_HOME", stage.path("seeder-cache")));
-        until("each is seeded", || payloads.iter().all(|payload| Wire::dial(addr, payload.info_hash()).is_ok()));
-        Shortages { stage, payloads, seeder: (seeder, addr) }
+        let seeder = temp.start("seeder", command.env("XDG_CACHE_HOME", temp.path("seeder-cache")));
+        until("each is seeded", || {
+            payloads.iter().all(|payload| Wire::connect_and_handshake(addr, payload.info_hash()).is_ok())
+        });
+        DescriptorShortage { temp, payloads, seeder: (seeder, addr) }
     }
 
     /// The torrents' files, as arguments.
     fn torrents(&self) -> Vec<String> {
-        torrents(&self.stage, self.payloads)
+        torrents(&self.temp, self.payloads)
     }
 
     /// Downloads `names` while the given calls of `call` fail. Returns whether there was any such call.
-    fn fails(&self, call: &str, when: &str, names: &[String], more: &[&str]) -> bool {
-        let out = self.stage.path("out");
+    fn run_with_failures(&self, call: &str, when: &str, names: &[String], more: &[&str]) -> bool {
+        let out = self.temp.path("out");
         let _ = std::fs::remove_dir_all(&out);
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o"]).arg(self.stage.path("trace")).arg("-e").arg(format!("trace={call}"));
+        command.args(["-f", "-qq", "-o"]).arg(self.temp.path("trace")).arg("-e").arg(format!("trace={call}"));
         command.arg(format!("--inject={call}:error=EMFILE:when={when}")).arg(btsync().get_program());
-        command.args(names).arg("-d").arg(self.stage.folder("out")).args(["--no-dht", "--no-lsd"]);
+        command.args(names).arg("-d").arg(self.temp.folder("out")).args(["--no-dht", "--no-lsd"]);
         command.args(["--bt-exclude-tracker", "*", "--listen-port", &free_port().to_string()]).args(more);
         command.args(["--peer", &self.seeder.1.to_string()]);
         // Cargo's value would make the loader search for libraries in many places.
-        without_settings(&mut command).env_remove("LD_LIBRARY_PATH").env("XDG_CACHE_HOME", self.stage.path("cache"));
-        let mut running = self.stage.start("poor", &mut command);
+        without_settings(&mut command).env_remove("LD_LIBRARY_PATH").env("XDG_CACHE_HOME", self.temp.path("cache"));
+        let mut running = self.temp.start("poor", &mut command);
         let code = running.end_within(crate::common::PATIENCE);
-        let trace = std::fs::read_to_string(self.stage.path("trace")).expect("a trace");
+        let trace = std::fs::read_to_string(self.temp.path("trace")).expect("a trace");
         let failed: Vec<&str> = trace.lines().filter(|line| line.contains("(INJECTED)")).collect();
         // btsync has not started if the loader could not open its libraries.
         let is_loader = code == Some(127) || failed.iter().any(|line| line.contains(".so"));
@@ -422,9 +425,11 @@ impl Shortages<'_> {
         !failed.is_empty()
     }
 
-    /// Runs [`Shortages::fails`] at every position.
+    /// Runs [`DescriptorShortage::run_with_failures`] at every position.
     fn fail_everywhere(&self, call: &str, names: &[String], more: &[&str]) {
-        let failing = (1..200).step_by(3).take_while(|at| self.fails(call, &format!("{at}..{}", at + 2), names, more));
+        let failing = (1..200)
+            .step_by(3)
+            .take_while(|at| self.run_with_failures(call, &format!("{at}..{}", at + 2), names, more));
         assert!((1..60).contains(&failing.count()), "{call}");
     }
 }
@@ -443,9 +448,9 @@ fn a_shortage_of_descriptors_ends_no_download_wherever_it_occurs() {
         return;
     }
     let payloads = two_payloads();
-    let scene = Shortages::of(&payloads[..1]);
+    let shortage = DescriptorShortage::of(&payloads[..1]);
     for call in ["socket", "socketpair", "openat", "openat2"] {
-        scene.fail_everywhere(call, &scene.torrents(), &["--incomplete-suffix", ".part"]);
+        shortage.fail_everywhere(call, &shortage.torrents(), &["--incomplete-suffix", ".part"]);
     }
 }
 
@@ -455,19 +460,19 @@ fn a_shortage_of_descriptors_ends_none_of_several_downloads() {
         return;
     }
     let payloads = two_payloads();
-    let scene = Shortages::of(&payloads);
+    let shortage = DescriptorShortage::of(&payloads);
     for call in ["socketpair", "openat", "openat2"] {
-        scene.fail_everywhere(call, &scene.torrents(), &[]);
+        shortage.fail_everywhere(call, &shortage.torrents(), &[]);
     }
     // The first socket calls of each thread: the listening port, and each connection.
-    assert!(scene.fails("socket", "1..3", &scene.torrents(), &[]));
+    assert!(shortage.run_with_failures("socket", "1..3", &shortage.torrents(), &[]));
     // The names come from a list, then from a URL.
-    let list = scene.stage.path("list");
-    std::fs::write(&list, scene.torrents().join("\n")).expect("a list");
-    scene.fail_everywhere("openat", &[], &["--input-file", list.to_str().expect("UTF-8")]);
-    let web = Web::start(&[("/two.torrent", Page::Bytes(payloads[1].torrent("http://127.0.0.1:9/announce")))]);
-    let names = [scene.torrents().remove(0), web.url("/two.torrent")];
-    assert!(scene.fails("socket", "1", &names, &[]));
+    let list = shortage.temp.path("list");
+    std::fs::write(&list, shortage.torrents().join("\n")).expect("a list");
+    shortage.fail_everywhere("openat", &[], &["--input-file", list.to_str().expect("UTF-8")]);
+    let web = WebServer::start(&[("/two.torrent", Page::Bytes(payloads[1].torrent("http://127.0.0.1:9/announce")))]);
+    let names = [shortage.torrents().remove(0), web.url("/two.torrent")];
+    assert!(shortage.run_with_failures("socket", "1", &names, &[]));
 }
 
 /// When reading the resume data finds no free descriptor, btsync retries. It does not hash again what the resume data vouches
@@ -478,23 +483,23 @@ fn resume_data_is_waited_for_where_there_is_no_descriptor() {
         return;
     }
     let payloads = [Payload::single("kept.bin", 70_000, 16 * 1024)];
-    let scene = Shortages::of(&payloads);
-    let torrent = scene.torrents().remove(0);
+    let shortage = DescriptorShortage::of(&payloads);
+    let torrent = shortage.torrents().remove(0);
     let run = |traced: &[&str]| {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o"]).arg(scene.stage.path("trace")).args(traced).arg(btsync().get_program());
+        command.args(["-f", "-qq", "-o"]).arg(shortage.temp.path("trace")).args(traced).arg(btsync().get_program());
         command.args([&torrent, "--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]);
-        command.arg("-d").arg(scene.stage.path("out")).args(["--peer", &scene.seeder.1.to_string()]);
-        let command = without_settings(&mut command).env("XDG_CACHE_HOME", scene.stage.path("cache"));
-        scene.stage.start("kept", command.env("RUST_LOG", "debug")).ends_with(0);
-        std::fs::read_to_string(scene.stage.path("trace")).expect("a trace")
+        command.arg("-d").arg(shortage.temp.path("out")).args(["--peer", &shortage.seeder.1.to_string()]);
+        let command = without_settings(&mut command).env("XDG_CACHE_HOME", shortage.temp.path("cache"));
+        shortage.temp.start("kept", command.env("RUST_LOG", "debug")).expect_exit(0);
+        std::fs::read_to_string(shortage.temp.path("trace")).expect("a trace")
     };
-    scene.stage.folder("out");
+    shortage.temp.folder("out");
     run(&["-e", "trace=none"]);
-    let resume = std::fs::read_dir(scene.stage.path("cache/btsync/resume")).expect("records");
+    let resume = std::fs::read_dir(shortage.temp.path("cache/btsync/resume")).expect("records");
     let record = resume.map(|entry| entry.expect("a record").path().display().to_string()).next().expect("a record");
     let pieces = "trace=?open,openat,pread64";
-    let file = scene.stage.path("out/kept.bin").display().to_string();
+    let file = shortage.temp.path("out/kept.bin").display().to_string();
     for path in ["/proc/sys/kernel/random/boot_id", &record] {
         let trace = run(&["-P", path, "-P", &file, "-e", pieces, "--inject=?open,openat:error=EMFILE:when=1..3"]);
         assert_eq!(trace.matches("(INJECTED)").count(), 3, "{trace}");
@@ -508,22 +513,22 @@ fn a_tracker_that_lacks_a_descriptor_at_the_start_ends_and_says_so() {
     if !can_trace("a_tracker_that_lacks_a_descriptor_at_the_start_ends_and_says_so") {
         return;
     }
-    let stage = Stage::new();
+    let temp = TestDir::new();
     for (call, when) in [("socket", 1), ("socket", 2), ("epoll_create1", 1), ("pipe2", 1)] {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
         command.arg(format!("--inject={call}:error=EMFILE:when={when}")).arg(btsync().get_program());
         let mut running =
-            stage.start("tracker", without_settings(&mut command).args(["tracker", "--listen", "127.0.0.1:0"]));
-        running.ends_with(6);
+            temp.start("tracker", without_settings(&mut command).args(["tracker", "--listen", "127.0.0.1:0"]));
+        running.expect_exit(6);
         let said = running.log();
         assert!(said.contains("cannot listen") && said.contains("too many open files"), "{call} {when}: {said}");
     }
     // If another process uses the UDP port, the tracker serves HTTP only, and reports that.
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let addr = taken.local_addr().expect("its address").to_string();
-    let mut running = stage.start("http only", btsync().args(["tracker", "--listen", &addr]));
-    running.says("it answers over HTTP only: UDP port");
+    let mut running = temp.start("http only", btsync().args(["tracker", "--listen", &addr]));
+    running.wait_for_output("it answers over HTTP only: UDP port");
     running.terminate(0);
 }
 
@@ -535,24 +540,24 @@ fn the_state_of_the_dht_survives_a_shortage_of_descriptors() {
     if !can_trace(TEST) {
         return;
     }
-    let (stage, payload) = (Stage::new(), payload());
-    let nodes = stage.path("cache/btsync/dht");
+    let (temp, payload) = (TestDir::new(), payload());
+    let nodes = temp.path("cache/btsync/dht");
     let run = |inject: &[&str]| {
         let node = UdpSocket::bind("127.0.0.1:0").expect("a port");
         node.set_read_timeout(Some(crate::common::PATIENCE)).expect("a timeout");
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o"]).arg(stage.path("trace")).args(inject).arg(btsync().get_program());
-        command.arg(stage.torrent(&payload, "http://127.0.0.1:9/announce")).arg(stage.folder("out"));
+        command.args(["-f", "-qq", "-o"]).arg(temp.path("trace")).args(inject).arg(btsync().get_program());
+        command.arg(temp.torrent(&payload, "http://127.0.0.1:9/announce")).arg(temp.folder("out"));
         command.args(["--no-lsd", "--bt-exclude-tracker", "*", "--listen-port", &free_port().to_string()]);
         command.args(["--dht-entry-point", &node.local_addr().expect("an address").to_string()]);
-        let command = without_settings(&mut command).env("XDG_CACHE_HOME", stage.path("cache"));
-        let mut running = stage.start("dht", command);
+        let command = without_settings(&mut command).env("XDG_CACHE_HOME", temp.path("cache"));
+        let mut running = temp.start("dht", command);
         node.recv_from(&mut [0; 1500]).expect("a query of the DHT");
-        let trace = std::fs::read_to_string(stage.path("trace")).expect("a trace");
+        let trace = std::fs::read_to_string(temp.path("trace")).expect("a trace");
         // strace does not pass signals on.
         let pid = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.pid())).expect("procfs");
         assert!(Command::new("kill").arg(pid.trim()).status().expect("kill").success());
-        running.ends_with(7);
+        running.expect_exit(7);
         (std::fs::read(&nodes).expect("its nodes"), trace)
     };
     let (first, _) = run(&["-e", "trace=none"]);
@@ -568,30 +573,30 @@ fn the_state_of_the_dht_survives_a_shortage_of_descriptors() {
 #[test]
 fn too_low_a_limit_of_descriptors_is_told_of_at_once() {
     let payloads = two_payloads();
-    let scene = Shortages::of(&payloads);
+    let shortage = DescriptorShortage::of(&payloads);
     let run = |limit: u32, names: &[String]| {
         // Close descriptors inherited from the test's environment, because they count too.
         let alone = "for n in 3 4 5 6 7 8 9; do eval exec $n'>&-'; done; ulimit -n $0; exec \"$@\"";
         let mut command = Command::new("sh");
         command.args(["-c", alone, &limit.to_string()]).arg(btsync().get_program()).args(names);
-        command.arg("-d").arg(scene.stage.folder("out")).args(["--listen-port", &free_port().to_string()]);
+        command.arg("-d").arg(shortage.temp.folder("out")).args(["--listen-port", &free_port().to_string()]);
         command.args(["--bt-exclude-tracker", "*", "--dht-entry-point", "127.0.0.1:9"]);
-        command.args(["--peer", &scene.seeder.1.to_string()]);
-        let command = without_settings(&mut command).env("XDG_CACHE_HOME", scene.stage.path("cache"));
-        let mut running = scene.stage.start("poor", command);
+        command.args(["--peer", &shortage.seeder.1.to_string()]);
+        let command = without_settings(&mut command).env("XDG_CACHE_HOME", shortage.temp.path("cache"));
+        let mut running = shortage.temp.start("poor", command);
         let code = running.end_within(crate::common::PATIENCE);
         (code, running.log())
     };
-    for names in [&scene.torrents()[..1], &scene.torrents()] {
+    for names in [&shortage.torrents()[..1], &shortage.torrents()] {
         let (code, said) = run(10, names);
         let line = "btsync: only 10 files may be open at a time, and a download needs 16: raise `ulimit -n`\n";
         assert_eq!((code, said.as_str()), (Some(1), line));
     }
-    let (code, said) = run(20, &scene.torrents());
+    let (code, said) = run(20, &shortage.torrents());
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("1 torrent at once") && said.contains("no DHT and no local discovery"), "{said}");
     for payload in &payloads {
-        assert_eq!(payload.difference_in_content(&scene.stage.path("out")), None);
+        assert_eq!(payload.difference_in_content(&shortage.temp.path("out")), None);
     }
 }
 
@@ -599,13 +604,13 @@ fn too_low_a_limit_of_descriptors_is_told_of_at_once() {
 /// the socket; a signal must end btsync without reading all of it.
 #[test]
 fn a_signal_ends_a_seeder_that_many_flood_with_expensive_handshakes() {
-    let (stage, payload, port) = (Stage::new(), payload(), free_port());
+    let (temp, payload, port) = (TestDir::new(), payload(), free_port());
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
     let tracker = Tracker::start(&[]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let folder = stage.folder_with("seeder", &payload);
-    let mut seeder = stage.btsync("seeder", &torrent, &folder, port, &["--seed", "--max-peers", "250"]);
-    until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let folder = temp.folder_with("seeder", &payload);
+    let mut seeder = temp.btsync("seeder", &torrent, &folder, port, &["--seed", "--max-peers", "250"]);
+    until("the seeder has announced itself as complete", || tracker.announces().iter().any(|a| a.left == 0));
     let ids = (0..4096).map(|n| format!("3:{n:03x}i1e")).collect::<Vec<_>>().concat();
     let said = frame(id::EXTENDED, format!("\0d1:md{ids}ee").as_bytes());
     let sent = Arc::new(AtomicUsize::new(0));

@@ -12,11 +12,11 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::common::Stage;
+use crate::common::TestDir;
 use crate::common::bencode::{bytes, dict};
+use crate::common::extended_peer::{ExtendedEvent, ExtendedPeer, ExtendedWire, PIECE};
 use crate::common::payload::Payload;
 use crate::common::seeder::full_bitfield;
-use crate::common::talker::{PIECE, Talk, Talker, Turn};
 use crate::common::wire::id;
 use btsync::metainfo::Magnet;
 use btsync::torrent::{Config, Event, Outcome, Torrent, TorrentError};
@@ -27,15 +27,15 @@ fn payload() -> Payload {
 }
 
 /// Counts what a hostile peer has done.
-type Deeds = Arc<AtomicUsize>;
+type ActionCount = Arc<AtomicUsize>;
 
-fn done(deeds: &Deeds, times: usize) -> impl Fn() -> bool + Send + Sync + 'static {
-    let deeds = deeds.clone();
-    move || deeds.load(Ordering::Relaxed) >= times
+fn done(actions: &ActionCount, times: usize) -> impl Fn() -> bool + Send + Sync + 'static {
+    let actions = actions.clone();
+    move || actions.load(Ordering::Relaxed) >= times
 }
 
-fn config(stage: &Stage, peers: Vec<SocketAddr>) -> Config {
-    let mut config = Config::new(stage.folder("out"));
+fn config(temp: &TestDir, peers: Vec<SocketAddr>) -> Config {
+    let mut config = Config::new(temp.folder("out"));
     (config.dht, config.lsd) = (None, false);
     config.listen_ports = 0..=0;
     config.peers = peers;
@@ -43,13 +43,13 @@ fn config(stage: &Stage, peers: Vec<SocketAddr>) -> Config {
 }
 
 /// Downloads by magnet link from these peers. Returns the peers banned for wrong metadata.
-fn fetch(payload: &Payload, peers: &[&Talker]) -> BTreeSet<SocketAddr> {
-    let stage = Stage::new();
-    let config = config(&stage, peers.iter().map(|peer| peer.addr()).collect());
+fn fetch(payload: &Payload, peers: &[&ExtendedPeer]) -> BTreeSet<SocketAddr> {
+    let temp = TestDir::new();
+    let config = config(&temp, peers.iter().map(|peer| peer.addr()).collect());
     let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
     let events = session.events();
     assert_eq!(session.run().expect("a session without trouble"), Outcome::Completed);
-    payload.assert_at(&stage.path("out"));
+    payload.assert_at(&temp.path("out"));
     events.try_iter().filter_map(|e| if let Event::MetadataRefused { addr } = e { Some(addr) } else { None }).collect()
 }
 
@@ -60,20 +60,20 @@ fn claimed() -> i64 {
 
 /// Downloads from an honest peer and one that claims `claims` as its metadata size and answers requests with `answers`. The
 /// honest peer sends nothing before `times` answers.
-fn beside_one_who(
+fn fetch_beside_liar(
     claims: i64,
     times: usize,
-    answers: impl Fn(&mut Talk, u32) -> std::io::Result<()> + Send + Sync + 'static,
+    answers: impl Fn(&mut ExtendedWire, u32) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> (BTreeSet<SocketAddr>, SocketAddr) {
-    let (payload, deeds) = (payload(), Deeds::default());
-    let counts = deeds.clone();
-    let liar = Talker::new(&payload, claims, move |talk, turn| {
-        let Turn::Metadata(piece) = turn else { return Ok(true) };
-        let result = answers(talk, piece);
+    let (payload, actions) = (payload(), ActionCount::default());
+    let counts = actions.clone();
+    let liar = ExtendedPeer::new(&payload, claims, move |connection, turn| {
+        let ExtendedEvent::Metadata(piece) = turn else { return Ok(true) };
+        let result = answers(connection, piece);
         counts.fetch_add(1, Ordering::Relaxed);
         result.map(|()| true)
     });
-    let honest = Talker::honest(&payload, done(&deeds, times));
+    let honest = ExtendedPeer::honest(&payload, done(&actions, times));
     (fetch(&payload, &[&liar, &honest]), liar.addr())
 }
 
@@ -85,59 +85,60 @@ fn size() -> usize {
 
 #[test]
 fn a_size_that_is_a_little_too_large() {
-    let (banned, liar) = beside_one_who(claimed() + 1, 2, |talk, piece| {
+    let (banned, liar) = fetch_beside_liar(claimed() + 1, 2, |connection, piece| {
         let rest = size() + 1 - piece as usize * PIECE;
-        talk.metadata(piece, size() + 1, &vec![7; rest.min(PIECE)])
+        connection.metadata(piece, size() + 1, &vec![7; rest.min(PIECE)])
     });
     assert_eq!(banned, BTreeSet::from([liar]));
 }
 
 #[test]
 fn a_size_of_one_piece() {
-    let (banned, liar) = beside_one_who(1, 1, |talk, piece| talk.metadata(piece, 1, b"d"));
+    let (banned, liar) = fetch_beside_liar(1, 1, |connection, piece| connection.metadata(piece, 1, b"d"));
     assert_eq!(banned, BTreeSet::from([liar]));
 }
 
 #[test]
 fn the_right_size_and_wrong_bytes() {
-    let (banned, liar) = beside_one_who(claimed(), 2, |talk, piece| {
+    let (banned, liar) = fetch_beside_liar(claimed(), 2, |connection, piece| {
         let rest = size() - piece as usize * PIECE;
-        talk.metadata(piece, size(), &vec![0; rest.min(PIECE)])
+        connection.metadata(piece, size(), &vec![0; rest.min(PIECE)])
     });
     assert_eq!(banned, BTreeSet::from([liar]));
 }
 
 #[test]
 fn another_total_with_the_piece_than_before() {
-    let (banned, liar) = beside_one_who(claimed(), 1, |talk, piece| talk.metadata(piece, size() + PIECE, &[0; PIECE]));
+    let (banned, liar) =
+        fetch_beside_liar(claimed(), 1, |connection, piece| connection.metadata(piece, size() + PIECE, &[0; PIECE]));
     assert_eq!(banned, BTreeSet::from([liar]));
 }
 
 #[test]
 fn a_piece_of_the_wrong_length() {
-    beside_one_who(claimed(), 1, |talk, piece| {
-        talk.metadata(piece, size(), &[0; 100])?;
-        talk.wire.closed()
+    fetch_beside_liar(claimed(), 1, |connection, piece| {
+        connection.metadata(piece, size(), &[0; 100])?;
+        connection.wire.wait_for_close()
     });
 }
 
 #[test]
 fn a_piece_that_does_not_exist() {
-    beside_one_who(claimed(), 1, |talk, _| {
-        talk.metadata(77, size(), &[0; PIECE])?;
-        talk.wire.closed()
+    fetch_beside_liar(claimed(), 1, |connection, _| {
+        connection.metadata(77, size(), &[0; PIECE])?;
+        connection.wire.wait_for_close()
     });
 }
 
 #[test]
 fn one_who_rejects_everything() {
-    let (banned, _) = beside_one_who(claimed(), 1, Talk::reject);
+    let (banned, _) = fetch_beside_liar(claimed(), 1, ExtendedWire::reject);
     assert_eq!(banned, BTreeSet::new());
 }
 
 #[test]
 fn one_who_never_answers() {
-    let (banned, _) = beside_one_who(claimed(), 2, |_, _| Ok(()));
+    let (banned, _) = fetch_beside_liar(claimed(), 2, |_, _| Ok(()));
     assert_eq!(banned, BTreeSet::new());
 }
 
@@ -145,12 +146,12 @@ fn one_who_never_answers() {
 #[test]
 fn wrong_bytes_among_right_ones() {
     let payload = payload();
-    let liar = Talker::new(&payload, claimed(), |talk, turn| {
-        let Turn::Metadata(piece) = turn else { return Ok(true) };
+    let liar = ExtendedPeer::new(&payload, claimed(), |connection, turn| {
+        let ExtendedEvent::Metadata(piece) = turn else { return Ok(true) };
         let rest = size() - piece as usize * PIECE;
-        talk.metadata(piece, size(), &vec![0; rest.min(PIECE)]).map(|()| true)
+        connection.metadata(piece, size(), &vec![0; rest.min(PIECE)]).map(|()| true)
     });
-    let honest = Talker::honest(&payload, || true);
+    let honest = ExtendedPeer::honest(&payload, || true);
     let banned = fetch(&payload, &[&liar, &honest]);
     assert!(!banned.contains(&honest.addr()), "the honest peer was banned");
 }
@@ -159,38 +160,38 @@ fn wrong_bytes_among_right_ones() {
 fn sizes_that_cannot_be_are_not_asked_for() {
     let payload = payload();
     for claims in [30 * 1024 * 1024 + 1, i64::from(u32::MAX), 1 << 40, i64::MAX, -1] {
-        let met = Deeds::default();
+        let met = ActionCount::default();
         let counts = met.clone();
-        let liar = Talker::new(&payload, claims, move |_, turn| {
-            counts.fetch_add(usize::from(matches!(turn, Turn::Begin)), Ordering::Relaxed);
+        let liar = ExtendedPeer::new(&payload, claims, move |_, turn| {
+            counts.fetch_add(usize::from(matches!(turn, ExtendedEvent::Begin)), Ordering::Relaxed);
             Ok(true)
         });
-        let honest = Talker::honest(&payload, done(&met, 1));
+        let honest = ExtendedPeer::honest(&payload, done(&met, 1));
         fetch(&payload, &[&liar, &honest]);
-        assert_eq!(liar.heard().asked, 0, "metadata of {claims} bytes was asked for");
+        assert_eq!(liar.received().asked, 0, "metadata of {claims} bytes was asked for");
     }
 }
 
 /// The largest accepted size allocates no memory before data arrives.
 #[test]
 fn the_largest_size_with_nothing_behind_it() {
-    let (banned, _) = beside_one_who(30 * 1024 * 1024, 3, |_, _| Ok(()));
+    let (banned, _) = fetch_beside_liar(30 * 1024 * 1024, 3, |_, _| Ok(()));
     assert_eq!(banned, BTreeSet::new());
 }
 
 /// Downloads from an honest peer and one that does `worst` at once. The honest peer sends nothing before that is done.
-fn beside_one_who_begins_with(worst: impl Fn(&mut Talk) -> std::io::Result<()> + Send + Sync + 'static) {
-    let (payload, deeds) = (payload(), Deeds::default());
-    let counts = deeds.clone();
-    let hostile = Talker::new(&payload, claimed(), move |talk, turn| {
-        if matches!(turn, Turn::Begin) {
-            let result = worst(talk);
+fn fetch_beside_flooder(worst: impl Fn(&mut ExtendedWire) -> std::io::Result<()> + Send + Sync + 'static) {
+    let (payload, actions) = (payload(), ActionCount::default());
+    let counts = actions.clone();
+    let hostile = ExtendedPeer::new(&payload, claimed(), move |connection, turn| {
+        if matches!(turn, ExtendedEvent::Begin) {
+            let result = worst(connection);
             counts.fetch_add(1, Ordering::Relaxed);
             result?;
         }
         Ok(true)
     });
-    let honest = Talker::honest(&payload, done(&deeds, 1));
+    let honest = ExtendedPeer::honest(&payload, done(&actions, 1));
     fetch(&payload, &[&hostile, &honest]);
 }
 
@@ -198,9 +199,9 @@ fn beside_one_who_begins_with(worst: impl Fn(&mut Talk) -> std::io::Result<()> +
 fn a_flood_of_metadata_that_nobody_asked_for() {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();
-    beside_one_who_begins_with(move |talk| {
+    fetch_beside_flooder(move |connection| {
         // btsync stops reading at some point, and then sending fails.
-        while talk.metadata(0, size(), &[0; PIECE]).is_ok() {
+        while connection.metadata(0, size(), &[0; PIECE]).is_ok() {
             count.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -212,42 +213,44 @@ fn a_flood_of_metadata_that_nobody_asked_for() {
 
 #[test]
 fn a_flood_of_peers() {
-    let decoy = Talker::new(&payload(), 0, |_, _| Ok(true));
+    let decoy = ExtendedPeer::new(&payload(), 0, |_, _| Ok(true));
     let named = decoy.addr();
-    beside_one_who_begins_with(move |talk| {
+    fetch_beside_flooder(move |connection| {
         let others: Vec<SocketAddr> = (1..50).map(|n| SocketAddr::from(([127, 0, 0, 1], n))).collect();
         let peers = [&[named], others.as_slice()].concat();
-        while talk.pex(&peers).is_ok() {}
+        while connection.pex(&peers).is_ok() {}
         Ok(())
     });
-    assert!(decoy.heard().callers.len() <= 2, "called again and again: {:?}", decoy.heard());
+    assert!(decoy.received().callers.len() <= 2, "called again and again: {:?}", decoy.received());
 }
 
 #[test]
 fn peer_exchange_that_makes_no_sense() {
-    beside_one_who_begins_with(|talk| {
-        talk.raw_pex(b"d5:added6:")?;
-        talk.wire.closed()
+    fetch_beside_flooder(|connection| {
+        connection.raw_pex(b"d5:added6:")?;
+        connection.wire.wait_for_close()
     });
 }
 
 /// The hash is correct, but the metadata is not a torrent.
 #[test]
 fn metadata_that_is_no_torrent() {
-    let stage = Stage::new();
+    let temp = TestDir::new();
     let info = dict([("name", bytes(b"nothing else"))]);
-    let payload = Payload::bogus(&info);
-    let peer = Talker::honest(&payload, || true);
-    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, vec![peer.addr()]));
+    let payload = Payload::with_invalid_info(&info);
+    let peer = ExtendedPeer::honest(&payload, || true);
+    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&temp, vec![peer.addr()]));
     assert!(session.run().is_err_and(|error| matches!(*error, TorrentError::Metadata(_))));
 }
 
 /// A peer that starts with `begin` and is honest from then on.
-fn who_begins_with(begin: impl Fn(&mut Talk) -> std::io::Result<()> + Send + Sync + 'static) -> Talker {
-    Talker::new(&payload(), claimed(), move |talk, turn| {
-        let begins = matches!(turn, Turn::Begin);
+fn peer_starting_with(
+    begin: impl Fn(&mut ExtendedWire) -> std::io::Result<()> + Send + Sync + 'static,
+) -> ExtendedPeer {
+    ExtendedPeer::new(&payload(), claimed(), move |connection, turn| {
+        let begins = matches!(turn, ExtendedEvent::Begin);
         if begins {
-            begin(talk)?;
+            begin(connection)?;
         }
         Ok(begins)
     })
@@ -255,57 +258,59 @@ fn who_begins_with(begin: impl Fn(&mut Talk) -> std::io::Result<()> + Send + Syn
 
 #[test]
 fn what_was_said_of_pieces_before_the_metadata_counts_in_the_download() {
-    type Begin = fn(&mut Talk) -> std::io::Result<()>;
+    type Begin = fn(&mut ExtendedWire) -> std::io::Result<()>;
     let ways: [(&str, Begin); 4] = [
-        ("a bitfield", |talk| talk.wire.send(id::BITFIELD, &full_bitfield(1000))),
-        ("have all", |talk| talk.wire.send(id::HAVE_ALL, &[])),
-        ("HAVEs", |talk| (0..1000_u32).try_for_each(|piece| talk.wire.send(id::HAVE, &piece.to_be_bytes()))),
-        ("a bitfield and a HAVE", |talk| {
+        ("a bitfield", |connection| connection.wire.send(id::BITFIELD, &full_bitfield(1000))),
+        ("have all", |connection| connection.wire.send(id::HAVE_ALL, &[])),
+        ("HAVEs", |connection| {
+            (0..1000_u32).try_for_each(|piece| connection.wire.send(id::HAVE, &piece.to_be_bytes()))
+        }),
+        ("a bitfield and a HAVE", |connection| {
             let mut bits = full_bitfield(1000);
             bits[7] = 0xfe;
-            talk.wire.send(id::BITFIELD, &bits)?;
-            talk.wire.send(id::HAVE, &63_u32.to_be_bytes())
+            connection.wire.send(id::BITFIELD, &bits)?;
+            connection.wire.send(id::HAVE, &63_u32.to_be_bytes())
         }),
     ];
     for (what, begin) in ways {
-        let peer = who_begins_with(move |talk| {
-            talk.wire.send(id::UNCHOKE, &[])?;
-            talk.wire.send(id::CHOKE, &[])?;
-            begin(talk)?;
-            talk.wire.send(id::UNCHOKE, &[])
+        let peer = peer_starting_with(move |connection| {
+            connection.wire.send(id::UNCHOKE, &[])?;
+            connection.wire.send(id::CHOKE, &[])?;
+            begin(connection)?;
+            connection.wire.send(id::UNCHOKE, &[])
         });
         assert_eq!(fetch(&payload(), &[&peer]), BTreeSet::new());
-        assert_eq!(peer.heard().callers.len(), 1, "connections, after {what}");
+        assert_eq!(peer.received().callers.len(), 1, "connections, after {what}");
     }
 }
 
 /// In the metadata phase btsync told its peers that it has nothing, because it did not know yet.
 #[test]
 fn peers_of_the_metadata_stage_are_told_what_is_on_disk() {
-    let (stage, payload) = (Stage::new(), payload());
-    let peer = Talker::honest(&payload, || true);
-    let config = config(&stage, vec![peer.addr()]);
+    let (temp, payload) = (TestDir::new(), payload());
+    let peer = ExtendedPeer::honest(&payload, || true);
+    let config = config(&temp, vec![peer.addr()]);
     let part = &payload.content()[..600 * 4096];
-    std::fs::write(stage.path("out").join(&payload.name), part).expect("a part of the payload");
+    std::fs::write(temp.path("out").join(&payload.name), part).expect("a part of the payload");
     let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
     assert_eq!(session.run().expect("a session without trouble"), Outcome::Completed);
-    payload.assert_at(&stage.path("out"));
-    let heard = peer.heard();
+    payload.assert_at(&temp.path("out"));
+    let heard = peer.received();
     assert!(heard.callers.len() == 1 && heard.haves >= 600, "{heard:?}");
 }
 
 #[test]
 fn a_seed_that_cannot_be_dialled_is_fetched_from_on_its_one_connection() {
-    let (stage, payload) = (Stage::new(), payload());
-    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&stage, Vec::new()));
+    let (temp, payload) = (TestDir::new(), payload());
+    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&temp, Vec::new()));
     let events = session.events();
     let running = std::thread::spawn(move || session.run().expect("a session without trouble"));
     let listening = |event| if let Event::Listening { port } = event { Some(port) } else { None };
     let port = events.iter().find_map(listening).expect("it listens");
     // Returns once the download is complete and btsync disconnects.
-    Talker::call(([127, 0, 0, 1], port).into(), &payload);
+    ExtendedPeer::connect(([127, 0, 0, 1], port).into(), &payload);
     assert_eq!(running.join().expect("no panic"), Outcome::Completed);
-    payload.assert_at(&stage.path("out"));
+    payload.assert_at(&temp.path("out"));
     let connected = events.try_iter().filter(|event| matches!(event, Event::PeerConnected { .. }));
     assert_eq!(connected.count(), 1);
 }
@@ -314,15 +319,15 @@ fn a_seed_that_cannot_be_dialled_is_fetched_from_on_its_one_connection() {
 fn a_bitfield_that_does_not_fit_is_found_out_with_the_metadata() {
     // One piece too many, eight too few, none.
     for bits in [full_bitfield(1001), full_bitfield(992), Vec::new()] {
-        let (payload, closed) = (payload(), Deeds::default());
+        let (payload, closed) = (payload(), ActionCount::default());
         let counts = closed.clone();
-        let misfit = Talker::new(&payload, claimed(), move |talk, turn| {
+        let misfit = ExtendedPeer::new(&payload, claimed(), move |connection, turn| {
             match turn {
-                Turn::Begin => talk.wire.send(id::BITFIELD, &bits)?,
-                Turn::Metadata(1) => {
+                ExtendedEvent::Begin => connection.wire.send(id::BITFIELD, &bits)?,
+                ExtendedEvent::Metadata(1) => {
                     let rest = info_of_the_payload()[PIECE..].to_vec();
-                    talk.metadata(1, size(), &rest)?;
-                    talk.wire.closed()?;
+                    connection.metadata(1, size(), &rest)?;
+                    connection.wire.wait_for_close()?;
                     counts.fetch_add(1, Ordering::Relaxed);
                 }
                 _ => return Ok(false),
@@ -330,7 +335,7 @@ fn a_bitfield_that_does_not_fit_is_found_out_with_the_metadata() {
             Ok(true)
         });
         // Sends nothing before the other peer is disconnected.
-        let honest = Talker::honest(&payload, done(&closed, 1));
+        let honest = ExtendedPeer::honest(&payload, done(&closed, 1));
         assert_eq!(fetch(&payload, &[&misfit, &honest]), BTreeSet::new());
     }
 }

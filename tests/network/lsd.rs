@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::netns::{FarSide, allow_multicast_on_lo, isolated};
+use crate::common::netns::{RemoteMachine, allow_multicast_on_lo, in_network_namespace};
 use crate::common::{PATIENCE, until};
 use btsync::discovery::lsd::Lsd;
 use btsync::types::InfoHash;
@@ -25,7 +25,7 @@ fn allow_multicast() {
 }
 
 /// Waits until the node at port `own` has found the node at port `port` over both families. Others may be found before.
-fn hears(found: &Receiver<(InfoHash, SocketAddr)>, own: u16, port: u16) {
+fn wait_for_peer(found: &Receiver<(InfoHash, SocketAddr)>, own: u16, port: u16) {
     let deadline = Instant::now() + PATIENCE;
     let (mut four, mut six) = (0, 0);
     while four + six < 2 {
@@ -39,17 +39,17 @@ fn hears(found: &Receiver<(InfoHash, SocketAddr)>, own: u16, port: u16) {
 
 #[test]
 fn neighbours_find_each_other_and_nobody_finds_itself() {
-    isolated("neighbours_find_each_other_and_nobody_finds_itself", &[], || {
+    in_network_namespace("neighbours_find_each_other_and_nobody_finds_itself", &[], || {
         allow_multicast();
         let (tell_one, one_hears) = unbounded();
         let (tell_other, other_hears) = unbounded();
         let one = Lsd::start(&btsync::net::bind::Bind::Any, 1001, vec![OURS], tell_one).expect("multicast");
         let other = Lsd::start(&btsync::net::bind::Bind::Any, 1002, vec![InfoHash([8; 20]), OURS], tell_other)
             .expect("multicast");
-        hears(&one_hears, 1001, 1002);
+        wait_for_peer(&one_hears, 1001, 1002);
         let (tell_third, _unheard) = unbounded();
         let third = Lsd::start(&btsync::net::bind::Bind::Any, 1003, vec![OURS], tell_third).expect("multicast");
-        hears(&other_hears, 1002, 1003);
+        wait_for_peer(&other_hears, 1002, 1003);
         let begun = Instant::now();
         [one, other, third].into_iter().for_each(Lsd::stop);
         assert!(begun.elapsed() < Duration::from_secs(60), "it waits for nothing but its thread");
@@ -59,7 +59,7 @@ fn neighbours_find_each_other_and_nobody_finds_itself() {
 /// Routes send multicast elsewhere.
 #[test]
 fn neighbours_on_the_interface_given_are_heard() {
-    isolated("neighbours_on_the_interface_given_are_heard", &[], || {
+    in_network_namespace("neighbours_on_the_interface_given_are_heard", &[], || {
         allow_multicast_on_lo();
         let script = "ip link add near type veth peer name far && ip link set far up && ip link set near up &&
             ip addr add 10.89.0.1/24 dev near && ip addr add fd89::1/64 dev near nodad";
@@ -69,7 +69,7 @@ fn neighbours_on_the_interface_given_are_heard() {
         let near = btsync::net::bind::Bind::Interface("near".into());
         let one = Lsd::start(&near, 1001, vec![OURS], tell_one).expect("multicast");
         let other = Lsd::start(&near, 1002, vec![OURS], tell_other).expect("multicast");
-        hears(&one_hears, 1001, 1002);
+        wait_for_peer(&one_hears, 1001, 1002);
         [one, other].into_iter().for_each(Lsd::stop);
     });
 }
@@ -77,7 +77,7 @@ fn neighbours_on_the_interface_given_are_heard() {
 /// One node announces two swarms, which are added and removed. Each subscriber receives only the peers of its own swarm.
 #[test]
 fn swarms_come_and_go() {
-    isolated("swarms_come_and_go", &[], || {
+    in_network_namespace("swarms_come_and_go", &[], || {
         const OTHER: InfoHash = InfoHash([8; 20]);
         allow_multicast();
         let any = btsync::net::bind::Bind::Any;
@@ -116,7 +116,7 @@ fn sh(script: &str) {
 }
 
 /// Adds a second interface to the far side.
-fn second_cable(far: &FarSide) {
+fn second_cable(far: &RemoteMachine) {
     let inside =
         |words: &str| assert!(far.command("ip".as_ref()).args(words.split(' ')).status().expect("ip").success());
     let pid = far.pid();
@@ -129,7 +129,7 @@ fn second_cable(far: &FarSide) {
 }
 
 /// Waits for a peer with an address in this network.
-fn hears_from(found: &Receiver<(InfoHash, SocketAddr)>, network: &str) {
+fn wait_for_peer_in(found: &Receiver<(InfoHash, SocketAddr)>, network: &str) {
     let deadline = Instant::now() + PATIENCE;
     while !found.recv_deadline(deadline).expect("a peer").1.to_string().starts_with(network) {}
 }
@@ -137,21 +137,21 @@ fn hears_from(found: &Receiver<(InfoHash, SocketAddr)>, network: &str) {
 /// No route covers multicast. During the test no regular second announce is due, so only a change causes one.
 #[test]
 fn every_interface_is_used_and_one_that_comes_up_later_as_well() {
-    isolated("every_interface_is_used_and_one_that_comes_up_later_as_well", &["nsenter"], || {
+    in_network_namespace("every_interface_is_used_and_one_that_comes_up_later_as_well", &["nsenter"], || {
         let any = btsync::net::bind::Bind::Any;
-        let far = FarSide::new();
+        let far = RemoteMachine::new();
         sh("ip link set near down");
         let ((to_us, here), (to_there, there)) = (unbounded(), unbounded());
         let one = Lsd::start(&any, 1001, vec![OURS], to_us).expect("local discovery without a network");
-        let other = far.within(|| Lsd::start(&any, 1002, vec![OURS], to_there)).expect("local discovery");
+        let other = far.run_inside(|| Lsd::start(&any, 1002, vec![OURS], to_there)).expect("local discovery");
         until("nothing is used here", || one.interfaces() == 0);
         sh("ip link set near up");
-        hears_from(&here, "10.89.0.2:1002");
-        hears_from(&there, "10.89.0.1:1001");
+        wait_for_peer_in(&here, "10.89.0.2:1002");
+        wait_for_peer_in(&there, "10.89.0.1:1001");
         // The second interface did not exist before.
         second_cable(&far);
-        hears_from(&here, "10.91.0.2:1002");
-        hears_from(&there, "10.91.0.1:1001");
+        wait_for_peer_in(&here, "10.91.0.2:1002");
+        wait_for_peer_in(&there, "10.91.0.1:1001");
         until("both are used", || one.interfaces() == 2);
         sh("ip link del near2");
         until("it is gone", || one.interfaces() == 1);
@@ -163,18 +163,18 @@ fn every_interface_is_used_and_one_that_comes_up_later_as_well() {
 /// Bound to one of two interfaces, by name or by address.
 #[test]
 fn an_interface_that_is_not_meant_is_not_used() {
-    isolated("an_interface_that_is_not_meant_is_not_used", &["nsenter"], || {
-        let far = FarSide::new();
+    in_network_namespace("an_interface_that_is_not_meant_is_not_used", &["nsenter"], || {
+        let far = RemoteMachine::new();
         second_cable(&far);
         for name in ["near2", "10.91.0.1"] {
             let tied = name.parse().expect("an interface");
             let ((to_us, _here), (to_there, there)) = (unbounded(), unbounded());
-            let other = far.within(|| Lsd::start(&btsync::net::bind::Bind::Any, 1002, vec![OURS], to_there));
+            let other = far.run_inside(|| Lsd::start(&btsync::net::bind::Bind::Any, 1002, vec![OURS], to_there));
             let other = other.expect("local discovery");
             until("the far side uses both", || other.interfaces() == 2);
             let one = Lsd::start(&tied, 1001, vec![OURS], to_us).expect("local discovery");
             until("it is used", || one.interfaces() == 1);
-            hears_from(&there, "10.91.0.1:1001");
+            wait_for_peer_in(&there, "10.91.0.1:1001");
             one.stop();
             other.stop();
             assert!(there.try_iter().all(|(_, addr)| !addr.to_string().starts_with("10.89.0.1:")), "{name}");

@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::common::netns::{address, allow_multicast_on_lo, isolated};
+use crate::common::extended_peer::{ExtendedEvent, ExtendedPeer, size_of};
+use crate::common::netns::{address, allow_multicast_on_lo, in_network_namespace};
 use crate::common::payload::Payload;
 use crate::common::process::Running;
 use crate::common::seeder::{FakePeer, full_bitfield};
-use crate::common::talker::{Talker, Turn, size_of};
 use crate::common::tracker::Tracker;
 use crate::common::wire::{Message, extended_handshake, id};
-use crate::common::{Stage, btsync, free_port, until};
+use crate::common::{TestDir, btsync, free_port, until};
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 
@@ -29,15 +29,15 @@ use socket2::{Domain, Socket, Type};
 type Datagram = (SocketAddr, Vec<u8>);
 
 /// Records every datagram that a UDP socket receives, until dropped.
-struct Ear {
+struct DatagramLog {
     addr: SocketAddr,
     heard: Arc<Mutex<Vec<Datagram>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Ear {
-    fn of(socket: UdpSocket) -> Ear {
+impl DatagramLog {
+    fn of(socket: UdpSocket) -> DatagramLog {
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
         let (heard, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (log, stopped, addr) = (heard.clone(), stop.clone(), socket.local_addr().expect("an address"));
@@ -49,16 +49,16 @@ impl Ear {
                 }
             }
         });
-        Ear { addr, heard, stop, thread: Some(thread) }
+        DatagramLog { addr, heard, stop, thread: Some(thread) }
     }
 
     /// A DHT node or UDP tracker that never answers.
-    fn at(host: u8) -> Ear {
-        Ear::of(UdpSocket::bind((address(host), 0)).expect("a UDP port"))
+    fn at(host: u8) -> DatagramLog {
+        DatagramLog::of(UdpSocket::bind((address(host), 0)).expect("a UDP port"))
     }
 
     /// Receives what is sent to the IPv4 group of local discovery.
-    fn of_neighbours() -> Ear {
+    fn of_lsd_group() -> DatagramLog {
         let group = Ipv4Addr::new(239, 192, 152, 143);
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
         socket.set_reuse_address(true).expect("to share the port");
@@ -68,7 +68,7 @@ impl Ear {
         // joined.
         socket.set_multicast_all_v4(false).expect("to hear what it joined");
         socket.join_multicast_v4(&group, &address(1).parse().expect("an address")).expect("the group");
-        Ear::of(socket.into())
+        DatagramLog::of(socket.into())
     }
 
     fn count(&self) -> usize {
@@ -86,7 +86,7 @@ impl Ear {
     }
 }
 
-impl Drop for Ear {
+impl Drop for DatagramLog {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -99,12 +99,12 @@ impl Drop for Ear {
 /// DHT node.
 struct Swarm {
     payload: Payload,
-    peers: [Talker; 2],
+    peers: [ExtendedPeer; 2],
     /// Whether the peers serve blocks, and whether they send metadata.
     serve: Arc<AtomicBool>,
     tell: Arc<AtomicBool>,
     tracker: Tracker,
-    node: Ear,
+    node: DatagramLog,
 }
 
 impl Swarm {
@@ -115,89 +115,91 @@ impl Swarm {
         let peer = || {
             let (serve, tell) = (serve.clone(), tell.clone());
             let pieces = payload.pieces();
-            Talker::new(&payload, size_of(&payload), move |talk, turn| {
+            ExtendedPeer::new(&payload, size_of(&payload), move |connection, turn| {
                 match turn {
-                    Turn::Begin => {
-                        talk.wire.send(id::BITFIELD, &full_bitfield(pieces))?;
+                    ExtendedEvent::Begin => {
+                        connection.wire.send(id::BITFIELD, &full_bitfield(pieces))?;
                         // From another thread, so that the peer keeps reading in the meantime.
-                        let (mut wire, serve) = (talk.wire.again()?, serve.clone());
+                        let (mut wire, serve) = (connection.wire.try_clone()?, serve.clone());
                         std::thread::spawn(move || {
                             until("the peer may serve", || serve.load(Ordering::Relaxed));
                             wire.send(id::UNCHOKE, &[])
                         });
                         return Ok(true);
                     }
-                    Turn::Metadata(_) => until("the peer may tell", || tell.load(Ordering::Relaxed)),
-                    Turn::Block(..) => {}
+                    ExtendedEvent::Metadata(_) => until("the peer may tell", || tell.load(Ordering::Relaxed)),
+                    ExtendedEvent::Block(..) => {}
                 }
                 Ok(false)
             })
         };
         let peers = [peer(), peer()];
         let tracker = Tracker::start(&[peers[0].addr(), peers[1].addr()]);
-        Swarm { peers, serve, tell, tracker, node: Ear::at(7), payload }
+        Swarm { peers, serve, tell, tracker, node: DatagramLog::at(7), payload }
     }
 
     /// Starts btsync in this swarm, with every way of finding peers enabled.
-    fn join(&self, stage: &Stage, what: &OsStr) -> Running {
+    fn join(&self, temp: &TestDir, what: &OsStr) -> Running {
         let entry = self.node.addr.to_string();
-        let out = stage.folder(&self.payload.name.replace('.', "-"));
-        stage.btsync_in_the_open(&self.payload.name, what, &out, free_port(), &["--dht-entry-point", &entry])
+        let out = temp.folder(&self.payload.name.replace('.', "-"));
+        temp.btsync_with_discovery(&self.payload.name, what, &out, free_port(), &["--dht-entry-point", &entry])
     }
 
     fn url(&self) -> String {
         self.tracker.url(&address(1))
     }
 
-    fn join_by_torrent(&self, stage: &Stage) -> Running {
-        self.join(stage, stage.torrent(&self.payload, &self.url()).as_os_str())
+    fn join_by_torrent(&self, temp: &TestDir) -> Running {
+        self.join(temp, temp.torrent(&self.payload, &self.url()).as_os_str())
     }
 
     /// Waits until btsync has connected to both peers so many times.
-    fn calls(&self, times: usize) {
-        let called = || self.peers.iter().all(|peer| peer.heard().callers.len() >= times);
+    fn wait_for_connections(&self, times: usize) {
+        let called = || self.peers.iter().all(|peer| peer.received().callers.len() >= times);
         until("both peers are connected", called);
     }
 
     /// Waits until every way of finding peers has announced the download.
-    fn is_told_of(&self, neighbours: &Ear) {
-        self.calls(1);
+    fn wait_for_all_announces(&self, neighbours: &DatagramLog) {
+        self.wait_for_connections(1);
         until("a node of the DHT is asked", || self.node.count() > 0);
         until("the neighbours are told", || neighbours.holds(&self.payload.hex()));
         for peer in &self.peers {
-            until("a peer is told of the other, and of our node", || peer.heard().pex > 0 && peer.heard().ports > 0);
-            let heard = peer.heard();
+            until("a peer is told of the other, and of our node", || {
+                peer.received().pex > 0 && peer.received().ports > 0
+            });
+            let heard = peer.received();
             assert!(heard.offers_pex[0] && heard.dht_bits[0], "{heard:?}");
         }
     }
 
     /// Lets the peers serve; the download must complete.
-    fn completes(&self, mut btsync: Running, stage: &Stage) {
+    fn completes(&self, mut btsync: Running, temp: &TestDir) {
         self.serve.store(true, Ordering::Relaxed);
-        btsync.ends_with(0);
-        self.payload.assert_at(&stage.path(&self.payload.name.replace('.', "-")));
+        btsync.expect_exit(0);
+        self.payload.assert_at(&temp.path(&self.payload.name.replace('.', "-")));
     }
 }
 
 #[test]
 fn nothing_is_told_of_a_private_torrent() {
-    isolated("nothing_is_told_of_a_private_torrent", &[], || {
+    in_network_namespace("nothing_is_told_of_a_private_torrent", &[], || {
         allow_multicast_on_lo();
-        let (stage, neighbours) = (Stage::new(), Ear::of_neighbours());
+        let (temp, neighbours) = (TestDir::new(), DatagramLog::of_lsd_group());
         let (private, open) = (Swarm::new("private.bin", true), Swarm::new("open.bin", false));
-        let secret = private.join_by_torrent(&stage);
-        private.calls(1);
-        let ordinary = open.join_by_torrent(&stage);
-        open.is_told_of(&neighbours);
+        let secret = private.join_by_torrent(&temp);
+        private.wait_for_connections(1);
+        let ordinary = open.join_by_torrent(&temp);
+        open.wait_for_all_announces(&neighbours);
 
         assert_eq!(private.node.count(), 0, "the DHT heard of it");
         assert!(!neighbours.holds(&private.payload.hex()), "the neighbours heard of it");
-        for heard in private.peers.iter().map(Talker::heard) {
+        for heard in private.peers.iter().map(ExtendedPeer::received) {
             assert_eq!((heard.pex, heard.ports), (0, 0), "{heard:?}");
             assert!(!heard.offers_pex[0] && !heard.dht_bits[0], "{heard:?}");
         }
-        private.completes(secret, &stage);
-        open.completes(ordinary, &stage);
+        private.completes(secret, &temp);
+        open.completes(ordinary, &temp);
     });
 }
 
@@ -205,96 +207,96 @@ fn nothing_is_told_of_a_private_torrent() {
 /// reconnect to peers that the tracker did not return.
 #[test]
 fn a_link_to_a_private_torrent_falls_silent() {
-    isolated("a_link_to_a_private_torrent_falls_silent", &[], || {
+    in_network_namespace("a_link_to_a_private_torrent_falls_silent", &[], || {
         allow_multicast_on_lo();
-        let (stage, neighbours) = (Stage::new(), Ear::of_neighbours());
+        let (temp, neighbours) = (TestDir::new(), DatagramLog::of_lsd_group());
         let (private, open) = (Swarm::new("private.bin", true), Swarm::new("open.bin", false));
         // A peer announces a third peer by peer exchange, and withholds the metadata until btsync has connected to that one.
-        let third = Talker::new(&private.payload, 0, |_, _| Ok(true));
+        let third = ExtendedPeer::new(&private.payload, 0, |_, _| Ok(true));
         let (named, tell) = (third.addr(), private.tell.clone());
         tell.store(false, Ordering::Relaxed);
-        let gossip = Talker::new(&private.payload, size_of(&private.payload), move |talk, turn| {
+        let gossip = ExtendedPeer::new(&private.payload, size_of(&private.payload), move |connection, turn| {
             match turn {
-                Turn::Begin => return talk.pex(&[named]).map(|()| true),
-                Turn::Metadata(_) => until("it may tell", || tell.load(Ordering::Relaxed)),
-                Turn::Block(..) => {}
+                ExtendedEvent::Begin => return connection.pex(&[named]).map(|()| true),
+                ExtendedEvent::Metadata(_) => until("it may tell", || tell.load(Ordering::Relaxed)),
+                ExtendedEvent::Block(..) => {}
             }
             Ok(false)
         });
         let link = private.payload.magnet(&format!("&tr={}&x.pe={}", private.url(), gossip.addr()));
-        let secret = private.join(&stage, OsStr::new(&link));
-        until("the third is called", || !third.heard().callers.is_empty());
+        let secret = private.join(&temp, OsStr::new(&link));
+        until("the third is called", || !third.received().callers.is_empty());
         until("the DHT is asked while nobody knows that it is private", || private.node.count() > 0);
         // Only a peer that btsync connected to before can show that btsync does not reconnect.
-        private.calls(1);
+        private.wait_for_connections(1);
         private.tell.store(true, Ordering::Relaxed);
-        private.calls(2);
+        private.wait_for_connections(2);
 
-        let (node, calls) = (private.node.count(), third.heard().callers.len());
-        let ordinary = open.join_by_torrent(&stage);
-        open.is_told_of(&neighbours);
+        let (node, calls) = (private.node.count(), third.received().callers.len());
+        let ordinary = open.join_by_torrent(&temp);
+        open.wait_for_all_announces(&neighbours);
         assert_eq!(private.node.count(), node, "the DHT heard of it afterwards");
-        assert_eq!(third.heard().callers.len(), calls, "who was named by a peer is called");
-        for heard in private.peers.iter().map(Talker::heard) {
+        assert_eq!(third.received().callers.len(), calls, "who was named by a peer is called");
+        for heard in private.peers.iter().map(ExtendedPeer::received) {
             assert_eq!(heard.pex, 0, "{heard:?}");
             assert!(!heard.offers_pex[1] && !heard.dht_bits[1], "{heard:?}");
         }
-        private.completes(secret, &stage);
-        open.completes(ordinary, &stage);
+        private.completes(secret, &temp);
+        open.completes(ordinary, &temp);
     });
 }
 
 /// A download bound to `interface`, with receivers for every kind of traffic.
-fn tied(stage: &Stage, swarm: &Swarm, udp: &Ear, interface: &str) -> Running {
-    let torrent = stage.torrent(&swarm.payload, &swarm.url());
+fn bound_download(temp: &TestDir, swarm: &Swarm, udp: &DatagramLog, interface: &str) -> Running {
+    let torrent = temp.torrent(&swarm.payload, &swarm.url());
     let (entry, udp) = (swarm.node.addr.to_string(), format!("udp://{}/announce", udp.addr));
     let named = swarm.peers[0].addr().to_string();
     let more = ["--interface", interface, "--dht-entry-point", &entry, "--bt-tracker", &udp, "--peer", &named];
-    stage.btsync_in_the_open(interface, torrent.as_os_str(), &stage.folder("out"), free_port(), &more)
+    temp.btsync_with_discovery(interface, torrent.as_os_str(), &temp.folder("out"), free_port(), &more)
 }
 
 #[test]
 fn an_interface_that_is_not_there_lets_nothing_out() {
-    isolated("an_interface_that_is_not_there_lets_nothing_out", &[], || {
+    in_network_namespace("an_interface_that_is_not_there_lets_nothing_out", &[], || {
         allow_multicast_on_lo();
-        let (stage, neighbours, udp) = (Stage::new(), Ear::of_neighbours(), Ear::at(8));
+        let (temp, neighbours, udp) = (TestDir::new(), DatagramLog::of_lsd_group(), DatagramLog::at(8));
         let swarm = Swarm::new("tied.bin", false);
         for interface in ["nosuch0", "192.0.2.77", "2001:db8::77"] {
-            let mut btsync = tied(&stage, &swarm, &udp, interface);
-            btsync.ends_with(6);
+            let mut btsync = bound_download(&temp, &swarm, &udp, interface);
+            btsync.expect_exit(6);
             let said = btsync.log();
             let complaints: Vec<&str> = said.lines().filter(|line| line.starts_with("btsync: ")).collect();
             assert!(matches!(complaints[..], [one] if one.contains(interface)), "it must say what is missing: {said}");
         }
-        assert!(swarm.tracker.heard().is_empty() && swarm.peers[0].heard().callers.is_empty());
+        assert!(swarm.tracker.announces().is_empty() && swarm.peers[0].received().callers.is_empty());
         assert_eq!((swarm.node.count(), udp.count(), neighbours.count()), (0, 0, 0));
     });
 }
 
 #[test]
 fn all_is_called_from_the_address_given() {
-    isolated("all_is_called_from_the_address_given", &[], || {
+    in_network_namespace("all_is_called_from_the_address_given", &[], || {
         allow_multicast_on_lo();
-        let (stage, neighbours, udp) = (Stage::new(), Ear::of_neighbours(), Ear::at(8));
+        let (temp, neighbours, udp) = (TestDir::new(), DatagramLog::of_lsd_group(), DatagramLog::at(8));
         let swarm = Swarm::new("tied.bin", false);
-        let mut btsync = tied(&stage, &swarm, &udp, &address(5));
-        swarm.is_told_of(&neighbours);
+        let mut btsync = bound_download(&temp, &swarm, &udp, &address(5));
+        swarm.wait_for_all_announces(&neighbours);
         // btsync asks the UDP tracker when there is no other.
-        let torrent = stage.torrent(&swarm.payload, &format!("udp://{}/announce", udp.addr));
-        let (out, more) = (stage.folder("out2"), ["--interface", &address(5), "--no-dht", "--no-lsd"]);
-        let _other = stage.btsync_in_the_open("udp", torrent.as_os_str(), &out, free_port(), &more);
+        let torrent = temp.torrent(&swarm.payload, &format!("udp://{}/announce", udp.addr));
+        let (out, more) = (temp.folder("out2"), ["--interface", &address(5), "--no-dht", "--no-lsd"]);
+        let _other = temp.btsync_with_discovery("udp", torrent.as_os_str(), &out, free_port(), &more);
         until("the UDP tracker is asked", || udp.count() > 0);
         let five = HashSet::from([IpAddr::from([10, 88, 0, 5])]);
         assert_eq!(
             (swarm.node.senders(), udp.senders(), neighbours.senders()),
             (five.clone(), five.clone(), five.clone())
         );
-        assert_eq!(swarm.tracker.heard().iter().map(|a| a.addr.ip()).collect::<HashSet<_>>(), five);
+        assert_eq!(swarm.tracker.announces().iter().map(|a| a.addr.ip()).collect::<HashSet<_>>(), five);
         for peer in &swarm.peers {
-            assert_eq!(peer.heard().callers.iter().map(SocketAddr::ip).collect::<HashSet<_>>(), five);
+            assert_eq!(peer.received().callers.iter().map(SocketAddr::ip).collect::<HashSet<_>>(), five);
         }
         swarm.serve.store(true, Ordering::Relaxed);
-        btsync.ends_with(0);
+        btsync.expect_exit(0);
     });
 }
 
@@ -302,7 +304,7 @@ fn all_is_called_from_the_address_given() {
 /// the other, even after its interface has gone.
 #[test]
 fn what_is_tied_to_an_interface_uses_no_other() {
-    isolated("what_is_tied_to_an_interface_uses_no_other", &[], || {
+    in_network_namespace("what_is_tied_to_an_interface_uses_no_other", &[], || {
         allow_multicast_on_lo();
         let cuts = [("near", "ip link del near"), ("10.89.0.1", "ip addr del 10.89.0.1/24 dev near")];
         for (interface, cut) in cuts {
@@ -316,20 +318,20 @@ fn uses_no_other(interface: &str, cut: &str) {
         |script: &str| assert!(Command::new("sh").args(["-c", script]).status().expect("sh").success(), "{script}");
     sh("set -e; ip link add near type veth peer name far; ip link set near up; ip link set far up
         ip addr add 10.89.0.1/24 dev near");
-    let (stage, neighbours, udp) = (Stage::new(), Ear::of_neighbours(), Ear::at(8));
+    let (temp, neighbours, udp) = (TestDir::new(), DatagramLog::of_lsd_group(), DatagramLog::at(8));
     let (swarm, open) = (Swarm::new("tied.bin", false), Swarm::new("open.bin", false));
-    let mut btsync = tied(&stage, &swarm, &udp, interface);
-    btsync.says("listening on port");
-    let ordinary = open.join_by_torrent(&stage);
-    open.is_told_of(&neighbours);
-    open.completes(ordinary, &stage);
+    let mut btsync = bound_download(&temp, &swarm, &udp, interface);
+    btsync.wait_for_output("listening on port");
+    let ordinary = open.join_by_torrent(&temp);
+    open.wait_for_all_announces(&neighbours);
+    open.completes(ordinary, &temp);
     sh(cut);
 
     let ordinary = Swarm::new("again.bin", false);
-    let again = ordinary.join_by_torrent(&stage);
-    ordinary.is_told_of(&neighbours);
-    ordinary.completes(again, &stage);
-    assert!(swarm.tracker.heard().is_empty() && swarm.peers[0].heard().callers.is_empty());
+    let again = ordinary.join_by_torrent(&temp);
+    ordinary.wait_for_all_announces(&neighbours);
+    ordinary.completes(again, &temp);
+    assert!(swarm.tracker.announces().is_empty() && swarm.peers[0].received().callers.is_empty());
     assert_eq!((swarm.node.count(), udp.count()), (0, 0));
     assert!(!neighbours.holds(&swarm.payload.hex()));
     btsync.terminate(7);
@@ -360,7 +362,7 @@ fn a_client_is_called_as_the_user_says() {
 /// The first eight bytes of the peer id in an announce and in a handshake, the user agent, and the name in the extension
 /// handshake.
 fn heard_of_the_client(options: &[&str]) -> [String; 4] {
-    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40_000, 16 * 1024));
+    let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 40_000, 16 * 1024));
     let (told, heard) = std::sync::mpsc::channel();
     let info_hash = payload.info_hash();
     let peer = FakePeer::raw(move |mut wire| {
@@ -378,12 +380,12 @@ fn heard_of_the_client(options: &[&str]) -> [String; 4] {
     });
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/announce", listener.local_addr().expect("an address"));
-    let torrent = stage.torrent(&payload, &url);
+    let torrent = temp.torrent(&payload, &url);
     let port = free_port().to_string();
     let mut command = btsync();
-    command.arg(torrent).arg(stage.path("out")).args(["--no-dht", "--no-lsd", "--plain", "--listen-port", &port]);
+    command.arg(torrent).arg(temp.path("out")).args(["--no-dht", "--no-lsd", "--plain", "--listen-port", &port]);
     command.args(["--peer", &peer.addr.to_string(), "--encryption=off"]).args(options);
-    let mut running = stage.start("btsync", &mut command);
+    let mut running = temp.start("btsync", &mut command);
     let (stream, _) = listener.accept().expect("an announce");
     let request: Vec<String> =
         BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
@@ -399,7 +401,7 @@ fn heard_of_the_client(options: &[&str]) -> [String; 4] {
 }
 
 /// A listener that must receive no connection, and its address.
-fn untouched() -> (TcpListener, SocketAddr) {
+fn unused_listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("a listener that does not wait");
     let addr = listener.local_addr().expect("an address");
@@ -407,22 +409,22 @@ fn untouched() -> (TcpListener, SocketAddr) {
 }
 
 /// A download that gives up soon, with this proxy variable and no other in its environment.
-fn behind(stage: &Stage, what: &str, variable: (&str, &str)) -> std::process::Output {
+fn download_with_proxy(temp: &TestDir, what: &str, variable: (&str, &str)) -> std::process::Output {
     let mut command = btsync();
     for name in ["all_proxy", "http_proxy", "https_proxy", "no_proxy"] {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
     command.args([what, "out", "--no-dht", "--no-lsd", "--plain", "--stop-timeout=1"]).env(variable.0, variable.1);
-    command.args(["--listen-port", &free_port().to_string()]).current_dir(stage.path("")).output().expect("btsync runs")
+    command.args(["--listen-port", &free_port().to_string()]).current_dir(temp.path("")).output().expect("btsync runs")
 }
 
 /// Many proxies allow CONNECT for TLS only.
 #[test]
 fn a_proxy_gets_whole_urls_for_http_and_connect_for_https() {
-    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40_000, 16 * 1024));
+    let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 40_000, 16 * 1024));
     for (scheme, method) in [("http", "GET"), ("https", "CONNECT")] {
-        let (tracker, at) = untouched();
-        let torrent = stage.torrent(&payload, &format!("{scheme}://{at}/announce"));
+        let (tracker, at) = unused_listener();
+        let torrent = temp.torrent(&payload, &format!("{scheme}://{at}/announce"));
         let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://me:pw@{}", proxy.local_addr().expect("an address"));
         let first = std::thread::spawn(move || {
@@ -431,7 +433,7 @@ fn a_proxy_gets_whole_urls_for_http_and_connect_for_https() {
                 BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
             head.join("\n")
         });
-        behind(&stage, torrent.to_str().expect("UTF-8"), ("ALL_PROXY", &url));
+        download_with_proxy(&temp, torrent.to_str().expect("UTF-8"), ("ALL_PROXY", &url));
         let head = first.join().expect("a request");
         let target =
             if scheme == "http" { format!("http://{at}/announce?info_hash=") } else { format!("{at} HTTP/1.1") };
@@ -443,20 +445,20 @@ fn a_proxy_gets_whole_urls_for_http_and_connect_for_https() {
 
 #[test]
 fn a_proxy_that_cannot_be_used_is_reported_and_nothing_goes_past_it() {
-    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40_000, 16 * 1024));
-    let (tracker, at) = untouched();
-    let torrent = stage.torrent(&payload, &format!("http://{at}/announce")).display().to_string();
+    let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 40_000, 16 * 1024));
+    let (tracker, at) = unused_listener();
+    let torrent = temp.torrent(&payload, &format!("http://{at}/announce")).display().to_string();
     let values =
         ["socks4://127.0.0.1:1", "socks5h://127.0.0.1:1", "ftp://127.0.0.1:1", "http://", "what?", "127.0.0.1:x"];
     for (variable, value) in ["ALL_PROXY", "http_proxy", "HTTPS_PROXY"].into_iter().cycle().zip(values) {
-        let output = behind(&stage, &torrent, (variable, value));
+        let output = download_with_proxy(&temp, &torrent, (variable, value));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{variable}={value}: {said}");
         assert!(
             said.contains("the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used"),
             "{value}: {said}"
         );
-        let output = behind(&stage, &format!("http://{at}/x.torrent"), (variable, value));
+        let output = download_with_proxy(&temp, &format!("http://{at}/x.torrent"), (variable, value));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(6), "{variable}={value}: {said}");
         assert!(said.contains("cannot be used"), "{value}: {said}");

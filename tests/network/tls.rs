@@ -13,7 +13,7 @@ use rustls::{ServerConfig, ServerConnection, Stream};
 use crate::common::payload::Payload;
 use crate::common::process::Running;
 use crate::common::seeder::{FakePeer, Gate};
-use crate::common::{Stage, btsync, free_port};
+use crate::common::{TestDir, btsync, free_port};
 
 /// A certificate file made by `testdata/tls/make.sh`.
 fn certificate(name: &str) -> PathBuf {
@@ -88,74 +88,71 @@ fn serve(session: &mut ServerConnection, mut socket: TcpStream, answer: &[u8]) -
 }
 
 /// A download whose only peer is known from the tracker.
-struct Scene {
-    stage: Stage,
+struct HttpsTest {
+    temp: TestDir,
     payload: Payload,
     tracker: HttpsTracker,
     _peer: FakePeer,
 }
 
-impl Scene {
-    fn new() -> Scene {
-        let (stage, payload) = (Stage::new(), Payload::single("payload.bin", 300_001, 32 * 1024));
+impl HttpsTest {
+    fn new() -> HttpsTest {
+        let (temp, payload) = (TestDir::new(), Payload::single("payload.bin", 300_001, 32 * 1024));
         let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
         let tracker = HttpsTracker::start(&[peer.addr]);
-        Scene { stage, payload, tracker, _peer: peer }
+        HttpsTest { temp, payload, tracker, _peer: peer }
     }
 
     fn download(&self, name: &str, announce: &str, env: &[(&str, &Path)], more: &[&str]) -> Running {
         let mut command = btsync();
         command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").envs(env.iter().copied());
-        command.arg(self.stage.torrent(&self.payload, announce)).arg(self.stage.folder(name));
+        command.arg(self.temp.torrent(&self.payload, announce)).arg(self.temp.folder(name));
         command.args(["--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]).args(more);
-        self.stage.start(name, command.env("XDG_CACHE_HOME", self.stage.path("cache")))
+        self.temp.start(name, command.env("XDG_CACHE_HOME", self.temp.path("cache")))
     }
 }
 
 #[test]
 fn a_tracker_of_the_users_own_authority_is_trusted() {
-    let scene = Scene::new();
+    let test = HttpsTest::new();
     for (n, host) in ["127.0.0.1", "localhost"].into_iter().enumerate() {
         let env = [("SSL_CERT_FILE", &*certificate("ca.pem"))];
         let name = format!("out{n}");
-        scene.download(&name, &scene.tracker.url(host), &env, &[]).ends_with(0);
-        scene.payload.assert_at(&scene.stage.path(&name));
+        test.download(&name, &test.tracker.url(host), &env, &[]).expect_exit(0);
+        test.payload.assert_at(&test.temp.path(&name));
     }
-    let folder = scene.stage.folder("certificates");
+    let folder = test.temp.folder("certificates");
     std::fs::copy(certificate("ca.pem"), folder.join("0a1b2c3d.0")).expect("a copy");
-    scene.download("by-folder", &scene.tracker.url("127.0.0.1"), &[("SSL_CERT_DIR", &folder)], &[]).ends_with(0);
+    test.download("by-folder", &test.tracker.url("127.0.0.1"), &[("SSL_CERT_DIR", &folder)], &[]).expect_exit(0);
 }
 
 #[test]
 fn a_tracker_of_an_unknown_authority_is_not() {
-    let scene = Scene::new();
+    let test = HttpsTest::new();
     // The second case names a file without certificates. The third trusts our CA, but the certificate does not name its host.
     for (name, host, env) in [
         ("without", "127.0.0.1", &[][..]),
         ("other", "127.0.0.1", &[("SSL_CERT_FILE", &*certificate("server-key.pem"))][..]),
         ("elsewhere", "127.0.0.2", &[("SSL_CERT_FILE", &*certificate("ca.pem"))][..]),
     ] {
-        let mut running = scene.download(name, &scene.tracker.url(host), env, &["--stop-timeout", "2"]);
-        running.ends_with(2);
+        let mut running = test.download(name, &test.tracker.url(host), env, &["--stop-timeout", "2"]);
+        running.expect_exit(2);
         assert!(running.log().contains("certificate"), "{}", running.log());
     }
-    assert_eq!(scene.tracker.asked(), 0, "somebody was told who downloads what");
+    assert_eq!(test.tracker.asked(), 0, "somebody was told who downloads what");
 }
 
 #[test]
 fn certificates_are_read_for_https_alone() {
-    let scene = Scene::new();
-    let missing = scene.stage.path("missing.pem");
+    let test = HttpsTest::new();
+    let missing = test.temp.path("missing.pem");
     let run = |name: &str, announce: &str| {
-        let mut running = scene.download(name, announce, &[("SSL_CERT_FILE", &missing)], &["--stop-timeout", "2"]);
-        running.ends_with(2);
+        let mut running = test.download(name, announce, &[("SSL_CERT_FILE", &missing)], &["--stop-timeout", "2"]);
+        running.expect_exit(2);
         running.log().contains("missing.pem")
     };
-    assert!(
-        run("https", &scene.tracker.url("127.0.0.1")),
-        "a file that the user named is missing, and nothing is said"
-    );
+    assert!(run("https", &test.tracker.url("127.0.0.1")), "a file that the user named is missing, and nothing is said");
     // On the same port, so that a connection is made.
-    let plain = scene.tracker.url("127.0.0.1").replace("https:", "http:");
+    let plain = test.tracker.url("127.0.0.1").replace("https:", "http:");
     assert!(!run("http", &plain), "it was looked for without need");
 }

@@ -63,7 +63,7 @@ fn redirecting(location: &str) -> SocketAddr {
     fixed(format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
 }
 
-fn report(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce<'static> {
+fn announce_data(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce<'static> {
     let mut id = *b"-BY0001-000000000000";
     id[18..].copy_from_slice(&port.to_be_bytes());
     Announce {
@@ -81,7 +81,7 @@ fn report(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce<'stati
 }
 
 fn ask(tracker: SocketAddr, deadline: Duration) -> Result<AnnounceResponse, TrackerError> {
-    let started = report(6881, 1, Some(AnnounceEvent::Started));
+    let started = announce_data(6881, 1, Some(AnnounceEvent::Started));
     HttpTracker::new().announce(&format!("http://{tracker}/announce"), &started, deadline)
 }
 
@@ -186,7 +186,7 @@ fn redirects_to_other_schemes_are_not_followed() {
 fn what_the_user_names_is_trusted_and_where_it_leads_to_is_not() {
     let with_trusted_urls = |url: &str| {
         let tracker = HttpTracker::new().with_trusted_urls(Arc::new([url.to_owned()].into()));
-        tracker.announce(url, &report(1, 1, None), PATIENT)
+        tracker.announce(url, &announce_data(1, 1, None), PATIENT)
     };
     let answers = with_body(b"d8:intervali5e5:peers0:e");
     assert!(with_trusted_urls(&format!("http://{answers}/my/own/tracker")).is_ok());
@@ -200,7 +200,7 @@ fn a_local_address_is_asked_for_announces_only() {
     let tracker = hostile(|_, _| panic!("this must not be asked"));
     for host in [tracker.to_string(), format!("localhost:{}", tracker.port()), format!("127.1:{}", tracker.port())] {
         let url = format!("http://{host}/admin?do=announce");
-        let asked = HttpTracker::new().announce(&url, &report(1, 1, None), PATIENT);
+        let asked = HttpTracker::new().announce(&url, &announce_data(1, 1, None), PATIENT);
         assert_eq!(asked, Err(TrackerError::Local), "{url}");
     }
     for path in [
@@ -214,7 +214,7 @@ fn a_local_address_is_asked_for_announces_only() {
         "/admin/reboot;announce",
     ] {
         let url = format!("http://{tracker}{path}");
-        let asked = HttpTracker::new().announce(&url, &report(1, 1, None), PATIENT);
+        let asked = HttpTracker::new().announce(&url, &announce_data(1, 1, None), PATIENT);
         assert_eq!(asked, Err(TrackerError::Local), "{url}");
         assert_eq!(ask(redirecting(path), PATIENT), Err(TrackerError::Local), "redirected to {path}");
         assert_eq!(ask(redirecting(&url), PATIENT), Err(TrackerError::Local), "redirected to {url}");
@@ -320,13 +320,13 @@ fn statuses_and_refusals_are_told() {
 fn tls_is_not_spoken_with_whoever_is_there() {
     let plain = fixed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nde");
     let url = format!("https://{plain}/announce?passkey=secret");
-    let failed = HttpTracker::new().announce(&url, &report(1, 1, None), SHORT).unwrap_err();
+    let failed = HttpTracker::new().announce(&url, &announce_data(1, 1, None), SHORT).unwrap_err();
     assert!(!failed.to_string().contains("secret") && !failed.to_string().contains('\n'), "{failed}");
 }
 
 /// Announces over HTTP, which must succeed, and returns the answer.
-fn tell(url: &str, port: u16, left: u64, event: Option<AnnounceEvent>) -> AnnounceResponse {
-    HttpTracker::new().announce(url, &report(port, left, event), PATIENT).unwrap()
+fn announce_ok(url: &str, port: u16, left: u64, event: Option<AnnounceEvent>) -> AnnounceResponse {
+    HttpTracker::new().announce(url, &announce_data(port, left, event), PATIENT).unwrap()
 }
 
 fn ports(answer: &AnnounceResponse) -> Vec<u16> {
@@ -335,26 +335,26 @@ fn ports(answer: &AnnounceResponse) -> Vec<u16> {
     ports
 }
 
-fn own(listen: impl Into<std::net::IpAddr>) -> TrackerServer {
+fn our_tracker(listen: impl Into<std::net::IpAddr>) -> TrackerServer {
     TrackerServer::start(SocketAddr::new(listen.into(), 0), TrackerServerConfig::default()).unwrap()
 }
 
 #[test]
 fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
-    let server = own(Ipv4Addr::LOCALHOST);
+    let server = our_tracker(Ipv4Addr::LOCALHOST);
     let url = format!("http://{}/announce", server.addr());
-    assert_eq!(ports(&tell(&url, 1001, 5, Some(AnnounceEvent::Started))), [0u16; 0]);
-    let second = tell(&url, 1002, 0, Some(AnnounceEvent::Started));
+    assert_eq!(ports(&announce_ok(&url, 1001, 5, Some(AnnounceEvent::Started))), [0u16; 0]);
+    let second = announce_ok(&url, 1002, 0, Some(AnnounceEvent::Started));
     assert_eq!(second.peers, [SocketAddr::from(([127, 0, 0, 1], 1001))]);
     assert_eq!((second.complete, second.incomplete), (Some(1), Some(1)));
     assert_eq!((second.interval.as_secs(), second.min_interval), (120, Some(Duration::from_secs(60))));
-    assert_eq!(ports(&tell(&url, 1001, 0, Some(AnnounceEvent::Completed))), [0u16; 0], "no seeds for a seed");
-    let third = tell(&url, 1003, 5, Some(AnnounceEvent::Started));
+    assert_eq!(ports(&announce_ok(&url, 1001, 0, Some(AnnounceEvent::Completed))), [0u16; 0], "no seeds for a seed");
+    let third = announce_ok(&url, 1003, 5, Some(AnnounceEvent::Started));
     assert_eq!((ports(&third), third.complete), (vec![1001, 1002], Some(2)));
-    tell(&url, 1002, 0, Some(AnnounceEvent::Stopped));
-    assert_eq!(ports(&tell(&url, 1003, 5, None)), [1001]);
+    announce_ok(&url, 1002, 0, Some(AnnounceEvent::Stopped));
+    assert_eq!(ports(&announce_ok(&url, 1003, 5, None)), [1001]);
     // The list form, because the `compact=0` in the URL comes before our own parameter.
-    assert_eq!(ports(&tell(&format!("{url}?compact=0"), 1003, 5, None)), [1001]);
+    assert_eq!(ports(&announce_ok(&format!("{url}?compact=0"), 1003, 5, None)), [1001]);
     server.stop();
 }
 
@@ -379,22 +379,22 @@ fn both_families_share_one_listener_and_get_each_others_peers() {
         return;
     };
     let url = |host: &str| format!("http://{host}:{}/announce", server.addr().port());
-    tell(&url("127.0.0.1"), 1001, 5, None);
+    announce_ok(&url("127.0.0.1"), 1001, 5, None);
     if TcpStream::connect((Ipv6Addr::LOCALHOST, server.addr().port())).is_err() {
         eprintln!("not run: there is no IPv6 loopback here");
         return;
     }
-    let over_six = tell(&url("[::1]"), 1002, 5, None);
+    let over_six = announce_ok(&url("[::1]"), 1002, 5, None);
     assert_eq!(over_six.peers, [SocketAddr::from(([127, 0, 0, 1], 1001))], "mapped addresses become IPv4 again");
-    let over_four = tell(&url("127.0.0.1"), 1001, 5, None);
+    let over_four = announce_ok(&url("127.0.0.1"), 1001, 5, None);
     assert_eq!(over_four.peers, [SocketAddr::from((Ipv6Addr::LOCALHOST, 1002))]);
-    let list = tell(&format!("{}?compact=0", url("127.0.0.1")), 1001, 5, None);
+    let list = announce_ok(&format!("{}?compact=0", url("127.0.0.1")), 1001, 5, None);
     assert_eq!(list.peers, over_four.peers);
 }
 
 #[test]
 fn the_wire_form_of_answers_and_scrapes() {
-    let server = own(Ipv4Addr::LOCALHOST);
+    let server = our_tracker(Ipv4Addr::LOCALHOST);
     get(server.addr(), &format!("/announce?{WHO}&port=258&left=0&event=completed"));
     let other = "info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=cccccccccccccccccccc&left=9&ip=1.2.3.4";
     let compact = get(server.addr(), &format!("/announce?{other}&port=2"));
@@ -413,7 +413,7 @@ fn the_wire_form_of_answers_and_scrapes() {
 
 #[test]
 fn bad_requests_get_a_reason() {
-    let server = own(Ipv4Addr::LOCALHOST);
+    let server = our_tracker(Ipv4Addr::LOCALHOST);
     for (target, reason) in [
         ("/announce".to_owned(), "info_hash is missing"),
         ("/announce?info_hash=short".to_owned(), "info_hash is not 20 bytes long"),
@@ -427,13 +427,14 @@ fn bad_requests_get_a_reason() {
     }
     let failed = ask(server.addr(), PATIENT);
     assert!(failed.is_ok(), "and it still works: {failed:?}");
-    let zero = HttpTracker::new().announce(&format!("http://{}/announce", server.addr()), &report(0, 1, None), PATIENT);
+    let zero =
+        HttpTracker::new().announce(&format!("http://{}/announce", server.addr()), &announce_data(0, 1, None), PATIENT);
     assert_eq!(zero, Err(TrackerError::Refused("port 0 reaches nobody".into())));
 }
 
 #[test]
 fn idle_clients_do_not_keep_the_tracker_from_others() {
-    let server = own(Ipv4Addr::LOCALHOST);
+    let server = our_tracker(Ipv4Addr::LOCALHOST);
     let idle: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(server.addr()).unwrap()).collect();
     assert!(ask(server.addr(), PATIENT).is_ok());
     let addr = server.addr();

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::common::netns::alone_in_process;
 use crate::common::process::Running;
-use crate::common::torrents::{but, d, file, l, path, rest, s, with_files};
-use crate::common::{PATIENCE, Stage, btsync};
+use crate::common::torrents::{dictionary, file, files_end, list, path, string, torrent_with, with_files};
+use crate::common::{PATIENCE, TestDir, btsync};
 use nix::sys::resource::{UsageWho, getrusage};
 
 /// The peak resident memory that a process with a malformed torrent may have, in KiB.
@@ -30,7 +30,7 @@ fn long(start: &[u8], middle: &[u8], times: usize, end: &[u8]) -> Parts {
 }
 
 fn no_bencode() -> Vec<Case> {
-    let sound = but("", None);
+    let sound = torrent_with("", None);
     let cut = |at: usize| whole(sound.get(..at).unwrap_or_default());
     let mut cases = vec![
         (25, "the file is empty", whole("")),
@@ -52,11 +52,11 @@ fn no_bencode() -> Vec<Case> {
         (25, "not a string", whole("di1ei2ee")),
         (25, "no value", whole("d4:infoe")),
         (25, "`info` stands twice", whole("d4:infode4:infodee")),
-        (25, "`name` stands twice", whole(but("name", Some(b"1:a4:name1:b")))),
+        (25, "`name` stands twice", whole(torrent_with("name", Some(b"1:a4:name1:b")))),
         (25, "`a` stands twice", whole("d1:b0:1:a0:1:c0:1:a0:e")),
     ];
     for number in ["", "-", "-0", "00", "01", "-01", "+1", " 1", "1 ", "1.5", "0x10", "9223372036854775808"] {
-        cases.push((25, "integer", whole(but("length", Some(format!("i{number}e").as_bytes())))));
+        cases.push((25, "integer", whole(torrent_with("length", Some(format!("i{number}e").as_bytes())))));
     }
     cases.extend([
         (25, "nested", long(b"", b"l", 30 << 20, b"")),
@@ -82,7 +82,7 @@ fn no_torrent() -> Vec<Case> {
         refused("no dictionary", "d4:infoi1ee".into()),
         refused("no dictionary", "ld4:infodeee".into()),
         refused("`pieces` is missing", "d4:infodee".into()),
-        refused("version 2", d(&[("info", &d(&[("meta version", b"i2e"), ("name", &s("a"))]))])),
+        refused("version 2", dictionary(&[("info", &dictionary(&[("meta version", b"i2e"), ("name", &string("a"))]))])),
         (26, "too large", long(b"d1:a33000000:", b"x", 33 << 20, b"")),
         (26, "no dictionary", long(b"d1:al", b"le", 15 << 20, b"ee")),
     ];
@@ -102,21 +102,22 @@ fn no_torrent() -> Vec<Case> {
         ("length", "negative", Some(b"i-30e")),
         ("length", "piece hashes", Some(b"i9223372036854775807e")),
     ];
-    cases.extend(wrong.into_iter().map(|(key, word, value)| refused(word, but(key, value))));
-    let link = |target: &[&str]| d(&[("attr", b"1:l"), ("path", &path(&["x"])), ("symlink path", &path(target))]);
+    cases.extend(wrong.into_iter().map(|(key, word, value)| refused(word, torrent_with(key, value))));
+    let link =
+        |target: &[&str]| dictionary(&[("attr", b"1:l"), ("path", &path(&["x"])), ("symlink path", &path(target))]);
     let deep = vec!["a"; 101];
     let part = "n".repeat(250);
     let far = vec![part.as_str(); 17];
     let bad_files: Vec<(&str, Vec<Vec<u8>>)> = vec![
         ("no files", vec![]),
         ("`files` is not a list of dictionaries", vec![b"i1e".to_vec()]),
-        ("`path` is missing", vec![d(&[("length", b"i1e")])]),
-        ("`path` is not a list", vec![d(&[("length", b"i1e"), ("path", b"1:a")])]),
-        ("a part of a file's path is not a string", vec![d(&[("length", b"i1e"), ("path", b"li5ee")])]),
+        ("`path` is missing", vec![dictionary(&[("length", b"i1e")])]),
+        ("`path` is not a list", vec![dictionary(&[("length", b"i1e"), ("path", b"1:a")])]),
+        ("a part of a file's path is not a string", vec![dictionary(&[("length", b"i1e"), ("path", b"li5ee")])]),
         ("climbs", vec![file(&["..", "..", "etc", "passwd"], "i1e")]),
         ("folders deep", vec![file(&deep, "i1e")]),
         ("longer than", vec![file(&far, "i1e")]),
-        ("`length` is missing", vec![d(&[("path", &path(&["a"]))])]),
+        ("`length` is missing", vec![dictionary(&[("path", &path(&["a"]))])]),
         ("`length` is not an integer", vec![file(&["a"], "1:1")]),
         ("negative", vec![file(&["a"], "i-1e"), file(&["b"], "i2e")]),
         ("any disk", vec![file(&["a"], "i9223372036854775807e"), file(&["b"], "i1e")]),
@@ -133,9 +134,9 @@ fn no_torrent_and_large() -> Vec<Case> {
     vec![
         (26, "1500000 piece hashes where", pieces("i30e", MANY * 20, b"")),
         (26, "no multiple of 20", pieces("i30e", MANY * 20 + 1, b"x")),
-        (26, "longer than", long(b"d4:infod5:filesld6:lengthi1e4:pathl30000000:", b"n", 30_000_000, &rest("eee"))),
+        (26, "longer than", long(b"d4:infod5:filesld6:lengthi1e4:pathl30000000:", b"n", 30_000_000, &files_end("eee"))),
         (26, "no dictionary", long(b"d7:comment30000000:", b"c", 30_000_000, b"e")),
-        (26, "no dictionary", long(b"d13:announce-listl", &l(&[&s("http://t/a")]), 2_000_000, b"ee")),
+        (26, "no dictionary", long(b"d13:announce-listl", &list(&[&string("http://t/a")]), 2_000_000, b"ee")),
     ]
 }
 
@@ -166,7 +167,7 @@ fn write_list(to: &Path, files: impl Iterator<Item = Vec<u8>>, last: &[&str]) {
     for file in files {
         out.write_all(&file).expect("room on the disk");
     }
-    out.write_all(&file(last, "i0e")).and_then(|()| out.write_all(&rest("e"))).expect("room on the disk");
+    out.write_all(&file(last, "i0e")).and_then(|()| out.write_all(&files_end("e"))).expect("room on the disk");
     out.flush().expect("room on the disk");
 }
 
@@ -191,10 +192,10 @@ fn peak() -> i64 {
 }
 
 /// Both commands must end with this code and one line, and leave no file behind.
-fn is_refused(stage: &Stage, torrent: &Path, code: i32, word: &str) {
-    let out = stage.path("out");
+fn is_refused(temp: &TestDir, torrent: &Path, code: i32, word: &str) {
+    let out = temp.path("out");
     for (name, args) in [("info", vec![Path::new("info"), torrent]), ("download", vec![torrent, &out])] {
-        let mut ended: Running = stage.start(name, btsync().env_remove("RUST_LOG").args(args));
+        let mut ended: Running = temp.start(name, btsync().env_remove("RUST_LOG").args(args));
         let found = ended.end_within(PATIENCE);
         let said = ended.log();
         assert_eq!(found, Some(code), "{name}, {word}: {said:?}");
@@ -209,50 +210,50 @@ fn is_refused(stage: &Stage, torrent: &Path, code: i32, word: &str) {
 #[test]
 fn malformed_torrents_end_in_one_line_and_take_no_memory() {
     alone_in_process("malformed_torrents_end_in_one_line_and_take_no_memory", || {
-        let stage = Stage::new();
-        let torrent = stage.path("bad.torrent");
+        let temp = TestDir::new();
+        let torrent = temp.path("bad.torrent");
         // One after the other, because the measured peak is the largest so far.
         for cases in [no_bencode, no_torrent, no_torrent_and_large] {
             for (code, word, parts) in cases() {
                 write(&torrent, &parts);
                 drop(parts);
-                is_refused(&stage, &torrent, code, word);
+                is_refused(&temp, &torrent, code, word);
             }
         }
         write_files(&torrent, &["..", "x"]);
-        is_refused(&stage, &torrent, 26, "climbs");
+        is_refused(&temp, &torrent, 26, "climbs");
         write_deep(&torrent, &["a", ".."]);
-        is_refused(&stage, &torrent, 26, "climbs");
-        is_refused(&stage, Path::new("/dev/zero"), 25, "unexpected");
-        is_refused(&stage, Path::new("/dev/null"), 25, "the file is empty");
-        is_refused(&stage, &stage.folder("folder.torrent"), 15, "is a folder");
+        is_refused(&temp, &torrent, 26, "climbs");
+        is_refused(&temp, Path::new("/dev/zero"), 25, "unexpected");
+        is_refused(&temp, Path::new("/dev/null"), 25, "the file is empty");
+        is_refused(&temp, &temp.folder("folder.torrent"), 15, "is a folder");
 
         // From a pipe, which can be read only once.
         write(&torrent, &pieces("i30e", MANY * 20, b""));
         let piped = "cat bad.torrent | \"$BTSYNC\" info /dev/stdin";
         let mut shell = std::process::Command::new("sh");
-        shell.current_dir(stage.path("")).env("BTSYNC", env!("CARGO_BIN_EXE_btsync")).args(["-c", piped]);
-        let mut ended = stage.start("piped", &mut shell);
-        ended.ends_with(26);
+        shell.current_dir(temp.path("")).env("BTSYNC", env!("CARGO_BIN_EXE_btsync")).args(["-c", piped]);
+        let mut ended = temp.start("piped", &mut shell);
+        ended.expect_exit(26);
         assert!(ended.log().contains("piece hashes") && peak() <= MEMORY_MAX, "{}: {} KiB", ended.log(), peak());
 
         // With the matching length the torrent is valid. This case also shows that the measurement works.
         write(&torrent, &pieces(&format!("i{}e", MANY * 16), MANY * 20, b""));
-        stage.start("large", btsync().arg("info").arg(&torrent)).ends_with(0);
+        temp.start("large", btsync().arg("info").arg(&torrent)).expect_exit(0);
         assert!(peak() > MEMORY_MAX, "{} KiB", peak());
         assert!(peak() < 3 * 32 * 1024, "{} KiB for 30 MB", peak());
 
         // btsync lists a valid torrent with very many files one by one, as text and as JSON.
         write_files(&torrent, &["last"]);
         for form in [None, Some("--json")] {
-            stage.start("many", btsync().arg("info").args(form).arg(&torrent)).ends_with(0);
+            temp.start("many", btsync().arg("info").args(form).arg(&torrent)).expect_exit(0);
             assert!(peak() < 4 * 32 * 1024, "{form:?}: {} KiB for 24 MB", peak());
         }
 
         // The same for a torrent in which a file has the name of a folder that other files need.
         write_files(&torrent, &["d1"]);
-        let mut info: Running = stage.start("moves", btsync().arg("info").arg(&torrent));
-        info.ends_with(0);
+        let mut info: Running = temp.start("moves", btsync().arg("info").arg(&torrent));
+        info.expect_exit(0);
         assert!(info.log().lines().any(|line| line.ends_with("  t/d1.1")), "no t/d1.1");
         assert!(peak() < 5 * 32 * 1024, "{} KiB for 24 MB", peak());
     });

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use crate::common::netns::isolated;
+use crate::common::netns::in_network_namespace;
 use crate::common::payload::Payload;
-use crate::common::real::{Client, Introducer};
-use crate::common::{Stage, free_port, until};
+use crate::common::real::{Client, TrackerKind};
+use crate::common::{TestDir, free_port, until};
 
 const SEEDER: u8 = 2;
 const LEECHER: u8 = 3;
@@ -30,29 +30,29 @@ fn payload() -> Payload {
 
 /// The other client seeds and btsync downloads.
 fn they_seed(client: Client, theirs: &[&str], ours: &[&str]) {
-    let (stage, payload) = (Stage::new(), payload());
-    let tracker = Introducer::Ours.start(&stage, &payload);
-    let folder = stage.folder_with("seeder", &payload);
-    let torrent = stage.torrent(&payload, &tracker.url());
-    let _seeder = client.start_with(&stage, SEEDER, &torrent, &folder, theirs);
-    tracker.knows_seeds(payload.info_hash(), 1);
+    let (temp, payload) = (TestDir::new(), payload());
+    let tracker = TrackerKind::Ours.start(&temp, &payload);
+    let folder = temp.folder_with("seeder", &payload);
+    let torrent = temp.torrent(&payload, &tracker.url());
+    let _seeder = client.start_with(&temp, SEEDER, &torrent, &folder, theirs);
+    tracker.wait_for_seeds(payload.info_hash(), 1);
 
-    let out = stage.folder("out");
-    stage.btsync("leecher", &torrent, &out, free_port(), ours).ends_with(0);
+    let out = temp.folder("out");
+    temp.btsync("leecher", &torrent, &out, free_port(), ours).expect_exit(0);
     payload.assert_at(&out);
 }
 
 /// btsync seeds and the other client downloads.
 fn we_seed(client: Client, theirs: &[&str], ours: &[&str]) {
-    let (stage, payload) = (Stage::new(), payload());
-    let tracker = Introducer::Ours.start(&stage, &payload);
-    let folder = stage.folder_with("seeder", &payload);
-    let torrent = stage.torrent(&payload, &tracker.url());
-    let mut seeder = stage.btsync("seeder", &torrent, &folder, free_port(), &[&["--seed"], ours].concat());
-    tracker.knows_seeds(payload.info_hash(), 1);
+    let (temp, payload) = (TestDir::new(), payload());
+    let tracker = TrackerKind::Ours.start(&temp, &payload);
+    let folder = temp.folder_with("seeder", &payload);
+    let torrent = temp.torrent(&payload, &tracker.url());
+    let mut seeder = temp.btsync("seeder", &torrent, &folder, free_port(), &[&["--seed"], ours].concat());
+    tracker.wait_for_seeds(payload.info_hash(), 1);
 
-    let out = stage.folder("out");
-    let _leecher = client.start_with(&stage, LEECHER, &torrent, &out, theirs);
+    let out = temp.folder("out");
+    let _leecher = client.start_with(&temp, LEECHER, &torrent, &out, theirs);
     arrives(&payload, &out);
     seeder.terminate(0);
 }
@@ -67,13 +67,13 @@ macro_rules! both_ways {
         #[test]
         fn $seeds() {
             let client = Client::$client;
-            isolated(stringify!($seeds), &[client.program()], || they_seed(client, $theirs, $ours));
+            in_network_namespace(stringify!($seeds), &[client.program()], || they_seed(client, $theirs, $ours));
         }
 
         #[test]
         fn $fetches() {
             let client = Client::$client;
-            isolated(stringify!($fetches), &[client.program()], || we_seed(client, $theirs, $ours));
+            in_network_namespace(stringify!($fetches), &[client.program()], || we_seed(client, $theirs, $ours));
         }
     )*};
 }

@@ -6,20 +6,20 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::common::netns::{address, isolated};
+use crate::common::netns::{address, in_network_namespace};
 use crate::common::payload::Payload;
-use crate::common::real::{Client, Introducer, Introduction};
-use crate::common::{PATIENCE, Stage, btsync, free_port};
+use crate::common::real::{Client, RunningTracker, TrackerKind};
+use crate::common::{PATIENCE, TestDir, btsync, free_port};
 
 /// The addresses of the other clients on the test's network. btsync connects from the first address and listens on all.
 const SEEDER: u8 = 2;
 const LEECHER: u8 = 3;
 
 /// The payload: an awkward tree with opentracker, a single file of odd size with the other trackers.
-fn payload_for(introducer: Introducer) -> Payload {
-    match introducer {
-        Introducer::Opentracker => Payload::awkward(),
-        Introducer::OpentrackerUdp | Introducer::Ours => {
+fn payload_for(kind: TrackerKind) -> Payload {
+    match kind {
+        TrackerKind::Opentracker => Payload::edge_cases(),
+        TrackerKind::OpentrackerUdp | TrackerKind::Ours => {
             Payload::single("odd size.bin", 5 * 1024 * 1024 + 4_321, 128 * 1024)
         }
     }
@@ -35,30 +35,30 @@ fn arrives(payload: &Payload, folder: &Path) {
 }
 
 /// The other client seeds and btsync downloads: it must exit with 0 by itself, with every byte correct.
-fn they_seed(client: Client, introducer: Introducer) {
-    let (stage, payload) = (Stage::new(), payload_for(introducer));
-    let tracker = introducer.start(&stage, &payload);
-    let theirs = stage.folder_with("seeder", &payload);
-    let torrent = stage.torrent(&payload, &tracker.url());
-    let _seeder = client.start(&stage, SEEDER, &torrent, &theirs);
-    tracker.knows_seeds(payload.info_hash(), 1);
+fn they_seed(client: Client, kind: TrackerKind) {
+    let (temp, payload) = (TestDir::new(), payload_for(kind));
+    let tracker = kind.start(&temp, &payload);
+    let theirs = temp.folder_with("seeder", &payload);
+    let torrent = temp.torrent(&payload, &tracker.url());
+    let _seeder = client.start(&temp, SEEDER, &torrent, &theirs);
+    tracker.wait_for_seeds(payload.info_hash(), 1);
 
-    let out = stage.folder("out");
-    stage.btsync("leecher", &torrent, &out, free_port(), &[]).ends_with(0);
+    let out = temp.folder("out");
+    temp.btsync("leecher", &torrent, &out, free_port(), &[]).expect_exit(0);
     payload.assert_at(&out);
 }
 
 /// btsync seeds and the other client downloads.
-fn we_seed(client: Client, introducer: Introducer) {
-    let (stage, payload) = (Stage::new(), payload_for(introducer));
-    let tracker = introducer.start(&stage, &payload);
-    let ours = stage.folder_with("seeder", &payload);
-    let torrent = stage.torrent(&payload, &tracker.url());
-    let mut seeder = stage.btsync("seeder", &torrent, &ours, free_port(), &["--seed"]);
-    tracker.knows_seeds(payload.info_hash(), 1);
+fn we_seed(client: Client, kind: TrackerKind) {
+    let (temp, payload) = (TestDir::new(), payload_for(kind));
+    let tracker = kind.start(&temp, &payload);
+    let ours = temp.folder_with("seeder", &payload);
+    let torrent = temp.torrent(&payload, &tracker.url());
+    let mut seeder = temp.btsync("seeder", &torrent, &ours, free_port(), &["--seed"]);
+    tracker.wait_for_seeds(payload.info_hash(), 1);
 
-    let out = stage.folder("out");
-    let _leecher = client.start(&stage, LEECHER, &torrent, &out);
+    let out = temp.folder("out");
+    let _leecher = client.start(&temp, LEECHER, &torrent, &out);
     arrives(&payload, &out);
     seeder.terminate(0);
     payload.assert_at(&ours);
@@ -66,19 +66,19 @@ fn we_seed(client: Client, introducer: Introducer) {
 
 /// Defines two tests for each client and tracker, one for each direction.
 macro_rules! both_ways {
-    ($($seeds:ident, $fetches:ident: $client:ident by $introducer:ident;)*) => {$(
+    ($($seeds:ident, $fetches:ident: $client:ident by $kind:ident;)*) => {$(
         #[test]
         fn $seeds() {
-            let (client, introducer) = (Client::$client, Introducer::$introducer);
-            let programs = [&[client.program()], introducer.programs()].concat();
-            isolated(stringify!($seeds), &programs, || they_seed(client, introducer));
+            let (client, kind) = (Client::$client, TrackerKind::$kind);
+            let programs = [&[client.program()], kind.programs()].concat();
+            in_network_namespace(stringify!($seeds), &programs, || they_seed(client, kind));
         }
 
         #[test]
         fn $fetches() {
-            let (client, introducer) = (Client::$client, Introducer::$introducer);
-            let programs = [&[client.program()], introducer.programs()].concat();
-            isolated(stringify!($fetches), &programs, || we_seed(client, introducer));
+            let (client, kind) = (Client::$client, TrackerKind::$kind);
+            let programs = [&[client.program()], kind.programs()].concat();
+            in_network_namespace(stringify!($fetches), &programs, || we_seed(client, kind));
         }
     )*};
 }
@@ -100,17 +100,17 @@ both_ways! {
 #[test]
 fn the_others_get_along_on_this_stage() {
     let programs = ["opentracker", Client::Libtorrent.program(), "aria2c", "transmission-daemon"];
-    isolated("the_others_get_along_on_this_stage", &programs, || {
-        let (stage, payload) = (Stage::new(), Payload::awkward());
-        let tracker = Introducer::Opentracker.start(&stage, &payload);
-        let theirs = stage.folder_with("seeder", &payload);
-        let torrent = stage.torrent(&payload, &tracker.url());
-        let mut seeder = Client::Libtorrent.start(&stage, SEEDER, &torrent, &theirs);
-        seeder.says("complete");
-        tracker.knows_seeds(payload.info_hash(), 1);
+    in_network_namespace("the_others_get_along_on_this_stage", &programs, || {
+        let (temp, payload) = (TestDir::new(), Payload::edge_cases());
+        let tracker = TrackerKind::Opentracker.start(&temp, &payload);
+        let theirs = temp.folder_with("seeder", &payload);
+        let torrent = temp.torrent(&payload, &tracker.url());
+        let mut seeder = Client::Libtorrent.start(&temp, SEEDER, &torrent, &theirs);
+        seeder.wait_for_output("complete");
+        tracker.wait_for_seeds(payload.info_hash(), 1);
         for (client, host) in [(Client::Aria2, 3), (Client::Transmission, 4)] {
-            let out = stage.folder(&format!("out-{host}"));
-            let _leecher = client.start(&stage, host, &torrent, &out);
+            let out = temp.folder(&format!("out-{host}"));
+            let _leecher = client.start(&temp, host, &torrent, &out);
             arrives(&payload, &out);
         }
     });
@@ -122,22 +122,22 @@ fn a_mixed_swarm_completes() {
     let others = [(Client::Aria2, 4), (Client::Transmission, 5), (Client::Libtorrent, 6)];
     let mut programs = vec!["opentracker"];
     programs.extend(others.map(|(client, _)| client.program()));
-    isolated("a_mixed_swarm_completes", &programs, || {
-        let stage = Stage::new();
+    in_network_namespace("a_mixed_swarm_completes", &programs, || {
+        let temp = TestDir::new();
         let payload = Payload::single("swarm.bin", 16 * 1024 * 1024 + 77, 256 * 1024);
-        let tracker = Introducer::Opentracker.start(&stage, &payload);
-        let ours = stage.folder_with("seeder", &payload);
-        let torrent = stage.torrent(&payload, &tracker.url());
-        let mut seeder = stage.btsync("seeder", &torrent, &ours, free_port(), &["--seed"]);
-        tracker.knows_seeds(payload.info_hash(), 1);
+        let tracker = TrackerKind::Opentracker.start(&temp, &payload);
+        let ours = temp.folder_with("seeder", &payload);
+        let torrent = temp.torrent(&payload, &tracker.url());
+        let mut seeder = temp.btsync("seeder", &torrent, &ours, free_port(), &["--seed"]);
+        tracker.wait_for_seeds(payload.info_hash(), 1);
 
         let start = |(client, host): (Client, u8)| {
-            let out = stage.folder(&format!("out-{host}"));
-            (client.start(&stage, host, &torrent, &out), out)
+            let out = temp.folder(&format!("out-{host}"));
+            (client.start(&temp, host, &torrent, &out), out)
         };
         let others = others.map(start);
-        let out = stage.folder("out");
-        let mut leecher = stage.btsync("leecher", &torrent, &out, free_port(), &["--seed"]);
+        let out = temp.folder("out");
+        let mut leecher = temp.btsync("leecher", &torrent, &out, free_port(), &["--seed"]);
         arrives(&payload, &out);
         for (_running, out) in &others {
             arrives(&payload, out);
@@ -154,36 +154,40 @@ fn our_tracker_serves_the_others() {
     let (aria2, libtorrent, transmission) = (Client::Aria2, Client::Libtorrent, Client::Transmission);
     let pairs = [("http", aria2, libtorrent), ("udp", transmission, libtorrent)];
     let pairs = pairs.into_iter().flat_map(|(scheme, one, other)| [(scheme, one, other), (scheme, other, one)]);
-    isolated("our_tracker_serves_the_others", &[aria2, libtorrent, transmission].map(Client::program), || {
-        for (scheme, seeds, fetches) in pairs {
-            let (stage, payload) = (Stage::new(), Payload::awkward());
-            let port = free_port();
-            let mut command = btsync();
-            command.args(["tracker", "--listen", &format!("0.0.0.0:{port}"), "--interval", "2"]);
-            let tracker = Introduction::by(scheme, port, stage.start("tracker", &mut command));
-            let theirs = stage.folder_with("seeder", &payload);
-            let torrent = stage.torrent(&payload, &tracker.url());
-            let _seeder = seeds.start(&stage, SEEDER, &torrent, &theirs);
-            tracker.knows_seeds(payload.info_hash(), 1);
-            let out = stage.folder("out");
-            let _leecher = fetches.start(&stage, LEECHER, &torrent, &out);
-            arrives(&payload, &out);
-        }
-    });
+    in_network_namespace(
+        "our_tracker_serves_the_others",
+        &[aria2, libtorrent, transmission].map(Client::program),
+        || {
+            for (scheme, seeds, fetches) in pairs {
+                let (temp, payload) = (TestDir::new(), Payload::edge_cases());
+                let port = free_port();
+                let mut command = btsync();
+                command.args(["tracker", "--listen", &format!("0.0.0.0:{port}"), "--interval", "2"]);
+                let tracker = RunningTracker::from_process(scheme, port, temp.start("tracker", &mut command));
+                let theirs = temp.folder_with("seeder", &payload);
+                let torrent = temp.torrent(&payload, &tracker.url());
+                let _seeder = seeds.start(&temp, SEEDER, &torrent, &theirs);
+                tracker.wait_for_seeds(payload.info_hash(), 1);
+                let out = temp.folder("out");
+                let _leecher = fetches.start(&temp, LEECHER, &torrent, &out);
+                arrives(&payload, &out);
+            }
+        },
+    );
 }
 
 /// Other clients read a torrent from `btsync create` as btsync does: they find the files complete.
 #[test]
 fn the_others_read_what_we_create() {
-    isolated("the_others_read_what_we_create", &[Client::Libtorrent.program()], || {
-        let (stage, payload) = (Stage::new(), Payload::awkward());
-        let folder = stage.folder_with("source", &payload);
-        let torrent = stage.path("made.torrent");
+    in_network_namespace("the_others_read_what_we_create", &[Client::Libtorrent.program()], || {
+        let (temp, payload) = (TestDir::new(), Payload::edge_cases());
+        let folder = temp.folder_with("source", &payload);
+        let torrent = temp.path("made.torrent");
         let mut command = btsync();
         command.arg("create").arg(folder.join(&payload.name)).arg("-o").arg(&torrent);
         command.args(["--announce", &format!("http://{}:1/announce", address(9)), "--piece-length", "64K"]);
-        stage.start("create", &mut command).ends_with(0);
-        let mut seeder = Client::Libtorrent.start(&stage, SEEDER, &torrent, &folder);
-        seeder.says("complete");
+        temp.start("create", &mut command).expect_exit(0);
+        let mut seeder = Client::Libtorrent.start(&temp, SEEDER, &torrent, &folder);
+        seeder.wait_for_output("complete");
     });
 }

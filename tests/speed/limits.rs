@@ -12,7 +12,7 @@ use crate::common::relay::Relay;
 use crate::common::seeder::{FakePeer, Gate, block};
 use crate::common::tracker::Tracker;
 use crate::common::wire::{Message, id};
-use crate::common::{Stage, btsync, free_port, until};
+use crate::common::{TestDir, btsync, free_port, until};
 use btsync::metainfo::Metainfo;
 use btsync::torrent::{Config, Event, Limits, Outcome, Torrent};
 
@@ -36,12 +36,12 @@ struct Source {
 
 impl Source {
     /// `seeders` seeders behind gates that grant `blocks` blocks.
-    fn new(stage: &Stage, seeders: usize, blocks: usize) -> Source {
+    fn new(temp: &TestDir, seeders: usize, blocks: usize) -> Source {
         let payload = payload();
         let gates: Vec<_> = (0..seeders).map(|_| Gate::new(blocks)).collect();
         let peers: Vec<_> = gates.iter().map(|gate| FakePeer::honest(&payload, gate)).collect();
         let tracker = Tracker::start(&peers.iter().map(|peer| peer.addr).collect::<Vec<_>>());
-        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
         Source { gates, torrent, peers, tracker }
     }
 
@@ -53,11 +53,11 @@ impl Source {
 
 #[test]
 fn a_download_keeps_its_limit_and_asks_for_nothing_twice() {
-    let stage = Stage::new();
-    let (source, out) = (Source::new(&stage, 1, usize::MAX), stage.folder("out"));
+    let temp = TestDir::new();
+    let (source, out) = (Source::new(&temp, 1, usize::MAX), temp.folder("out"));
     let began = Instant::now();
     let limit = ["--max-download-limit", "1M"];
-    stage.btsync("fetch", &source.torrent, &out, free_port(), &limit).ends_with(0);
+    temp.btsync("fetch", &source.torrent, &out, free_port(), &limit).expect_exit(0);
     assert!(began.elapsed() >= AT_A_MIB, "done after {:?}", began.elapsed());
     payload().assert_at(&out);
     assert_eq!(source.served(), BLOCKS, "blocks served");
@@ -66,38 +66,38 @@ fn a_download_keeps_its_limit_and_asks_for_nothing_twice() {
 /// At this limit, each peer's first block takes longer than the timeout of a first block.
 #[test]
 fn requests_do_not_run_out_of_time_because_we_hold_back() {
-    let stage = Stage::new();
-    let source = Source::new(&stage, 30, usize::MAX);
+    let temp = TestDir::new();
+    let source = Source::new(&temp, 30, usize::MAX);
     let mut command = btsync();
-    command.arg(&source.torrent).arg(stage.folder("out")).args([
+    command.arg(&source.torrent).arg(temp.folder("out")).args([
         "--max-overall-download-limit",
         "40K",
         "--no-dht",
         "--no-lsd",
     ]);
     command.args(["--listen-port", &free_port().to_string()]).env("RUST_LOG", "btsync=debug");
-    let mut running = stage.start("fetch", &mut command);
+    let mut running = temp.start("fetch", &mut command);
     // btsync requests two blocks of each peer at first, and more when the first block has arrived.
     until("many have brought a block", || source.served() >= 75);
     let log = running.log();
     assert!(log.contains("DEBUG"), "nothing would be said of requests that are late");
     assert!(!log.contains("ran out of time"), "requests were given up:\n{log}");
     running.signal("USR1");
-    running.ends_with(0);
+    running.expect_exit(0);
 }
 
 #[test]
 fn a_seeder_keeps_its_limit() {
-    let (stage, payload) = (Stage::new(), payload());
+    let (temp, payload) = (TestDir::new(), payload());
     let tracker = Tracker::start(&[]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let source = stage.folder_with("seeder", &payload);
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let source = temp.folder_with("seeder", &payload);
     let options = ["--seed", "--max-upload-limit", "1M"];
-    let mut seeder = stage.btsync("seeder", &torrent, &source, free_port(), &options);
-    until("the tracker knows the seeder", || tracker.heard().iter().any(|a| a.left == 0));
+    let mut seeder = temp.btsync("seeder", &torrent, &source, free_port(), &options);
+    until("the tracker knows the seeder", || tracker.announces().iter().any(|a| a.left == 0));
     let began = Instant::now();
-    let out = stage.folder("out");
-    stage.btsync("leecher", &torrent, &out, free_port(), &[]).ends_with(0);
+    let out = temp.folder("out");
+    temp.btsync("leecher", &torrent, &out, free_port(), &[]).expect_exit(0);
     assert!(began.elapsed() >= AT_A_MIB, "done after {:?}", began.elapsed());
     payload.assert_at(&out);
     seeder.terminate(0);
@@ -105,41 +105,41 @@ fn a_seeder_keeps_its_limit() {
 
 #[test]
 fn signals_lift_the_limits_and_put_them_back() {
-    let stage = Stage::new();
-    let source = Source::new(&stage, 1, 0);
+    let temp = TestDir::new();
+    let source = Source::new(&temp, 1, 0);
     let options = ["--max-download-limit", "1M"];
-    let mut running = stage.btsync("fetch", &source.torrent, &stage.folder("out"), free_port(), &options);
-    until("btsync runs", || !source.tracker.heard().is_empty());
+    let mut running = temp.btsync("fetch", &source.torrent, &temp.folder("out"), free_port(), &options);
+    until("btsync runs", || !source.tracker.announces().is_empty());
     running.signal("USR1");
-    running.says("limits: down none");
+    running.wait_for_output("limits: down none");
     running.signal("USR2");
-    running.says("limits: down 1.0 MiB/s");
+    running.wait_for_output("limits: down 1.0 MiB/s");
     let began = Instant::now();
     source.gates[0].open();
-    running.ends_with(0);
+    running.expect_exit(0);
     assert!(began.elapsed() >= AT_A_MIB, "done after {:?}", began.elapsed());
 }
 
 /// A transfer that takes hours at the limit completes as soon as the limit is lifted.
 #[test]
 fn a_limit_is_lifted_while_blocks_wait() {
-    let stage = Stage::new();
-    let source = Source::new(&stage, 1, usize::MAX);
+    let temp = TestDir::new();
+    let source = Source::new(&temp, 1, usize::MAX);
     let options = ["--max-download-limit", "1K"];
-    let mut running = stage.btsync("fetch", &source.torrent, &stage.folder("out"), free_port(), &options);
+    let mut running = temp.btsync("fetch", &source.torrent, &temp.folder("out"), free_port(), &options);
     until("blocks are on their way", || source.served() > 0);
-    assert!(running.runs(), "done without a lift");
+    assert!(running.is_running(), "done without a lift");
     running.signal("USR1");
-    running.ends_with(0);
-    payload().assert_at(&stage.folder("out"));
+    running.expect_exit(0);
+    payload().assert_at(&temp.folder("out"));
 }
 
 #[test]
 fn who_waits_for_its_turn_still_leaves_in_time() {
-    let stage = Stage::new();
-    let source = Source::new(&stage, 1, usize::MAX);
+    let temp = TestDir::new();
+    let source = Source::new(&temp, 1, usize::MAX);
     let options = ["--max-download-limit", "1K", "--max-upload-limit", "1K"];
-    let mut running = stage.btsync("fetch", &source.torrent, &stage.folder("out"), free_port(), &options);
+    let mut running = temp.btsync("fetch", &source.torrent, &temp.folder("out"), free_port(), &options);
     until("blocks are on their way", || source.served() > 0);
     running.terminate(7);
 }
@@ -147,9 +147,9 @@ fn who_waits_for_its_turn_still_leaves_in_time() {
 /// The library: limits in the configuration, changed through a handle before the start and at run time.
 #[test]
 fn a_handle_changes_the_limits() {
-    let stage = Stage::new();
-    let source = Source::new(&stage, 1, usize::MAX);
-    let mut config = Config::new(stage.folder("out"));
+    let temp = TestDir::new();
+    let source = Source::new(&temp, 1, usize::MAX);
+    let mut config = Config::new(temp.folder("out"));
     (config.dht, config.lsd) = (None, false);
     (config.listen_ports, config.peers) = (0..=0, vec![source.peers[0].addr]);
     config.limits = Limits { down: 0, up: 7 };
@@ -170,9 +170,9 @@ fn a_handle_changes_the_limits() {
 #[test]
 fn requests_do_not_queue_behind_our_own_blocks() {
     const UPLINK: u32 = 400_000;
-    let (stage, payload) = (Stage::new(), Payload::single("traded.bin", 256 * 64 * 1024, 64 * 1024));
+    let (temp, payload) = (TestDir::new(), Payload::single("traded.bin", 256 * 64 * 1024, 64 * 1024));
     let (content, sent) = (Arc::new(payload.content()), Arc::new(AtomicUsize::new(0)));
-    let out = stage.folder("out");
+    let out = temp.folder("out");
     // btsync starts with the first half.
     let mut half = content[..content.len() / 2].to_vec();
     half.resize(content.len(), 0);
@@ -204,9 +204,9 @@ fn requests_do_not_queue_behind_our_own_blocks() {
         }
     });
     let relay = Relay::start(peer.addr, UPLINK);
-    let torrent = stage.torrent(&payload, "http://127.0.0.1:9/announce");
+    let torrent = temp.torrent(&payload, "http://127.0.0.1:9/announce");
     let more = ["--bt-exclude-tracker", "*", "--peer", &relay.addr.to_string()];
-    stage.btsync("trade", &torrent, &out, free_port(), &more).ends_with(0);
+    temp.btsync("trade", &torrent, &out, free_port(), &more).expect_exit(0);
     payload.assert_at(&out);
     let sent = sent.load(Ordering::Relaxed);
     assert!(sent > 0, "nothing was traded");

@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::common::netns::isolated;
+use crate::common::netns::in_network_namespace;
 use crate::common::payload::Payload;
 use crate::common::process::Running;
-use crate::common::real::{Client, Introducer};
-use crate::common::{Stage, free_port, until};
+use crate::common::real::{Client, TrackerKind};
+use crate::common::{TestDir, free_port, until};
 
 const OTHERS: [Client; 4] = [Client::Transmission, Client::Aria2, Client::Libtorrent, Client::Rtorrent];
 
@@ -25,26 +25,26 @@ struct Leecher {
 fn behind_a_slow_seeder_ours_is_not_behind_the_others_and_gives_its_part() {
     let mut programs = vec!["opentracker"];
     programs.extend(OTHERS.map(Client::program));
-    isolated("behind_a_slow_seeder_ours_is_not_behind_the_others_and_gives_its_part", &programs, || {
-        let stage = Stage::new();
+    in_network_namespace("behind_a_slow_seeder_ours_is_not_behind_the_others_and_gives_its_part", &programs, || {
+        let temp = TestDir::new();
         let payload = Payload::single("swarm.bin", 24 * 1024 * 1024 + 77, 256 * 1024);
-        let tracker = Introducer::Opentracker.start(&stage, &payload);
-        let source = stage.folder_with("seeder", &payload);
-        let torrent = stage.torrent(&payload, &tracker.url());
-        let _seeder = stage.btsync("seeder", &torrent, &source, free_port(), &["--seed", "--max-upload-limit", "2M"]);
-        tracker.knows_seeds(payload.info_hash(), 1);
+        let tracker = TrackerKind::Opentracker.start(&temp, &payload);
+        let source = temp.folder_with("seeder", &payload);
+        let torrent = temp.torrent(&payload, &tracker.url());
+        let _seeder = temp.btsync("seeder", &torrent, &source, free_port(), &["--seed", "--max-upload-limit", "2M"]);
+        tracker.wait_for_seeds(payload.info_hash(), 1);
 
         let mut leechers: Vec<_> = OTHERS
             .into_iter()
             .zip(3..)
             .map(|(client, host)| {
-                let out = stage.folder(&format!("out-{client:?}"));
-                let running = client.start(&stage, host, &torrent, &out);
+                let out = temp.folder(&format!("out-{client:?}"));
+                let running = client.start(&temp, host, &torrent, &out);
                 Leecher { name: format!("{client:?}"), out, _running: Some(running), ended: None }
             })
             .collect();
-        let out = stage.folder("out");
-        let mut ours = stage.btsync("ours", &torrent, &out, free_port(), &["--seed"]);
+        let out = temp.folder("out");
+        let mut ours = temp.btsync("ours", &torrent, &out, free_port(), &["--seed"]);
         leechers.push(Leecher { name: "ours".into(), out, _running: None, ended: None });
 
         let mut looks = 0;

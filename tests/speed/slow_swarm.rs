@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::netns::{FarSide, isolated};
+use crate::common::netns::{RemoteMachine, in_network_namespace};
 use crate::common::payload::Payload;
 use crate::common::process::Running;
 use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
 use crate::common::tracker::Tracker;
 use crate::common::wire::{Message, Wire, frame, id};
-use crate::common::{Stage, free_port, until};
+use crate::common::{TestDir, free_port, until};
 use parking_lot::Mutex;
 
 const BLOCK_SIZE: usize = 16 * 1024;
@@ -62,7 +62,7 @@ fn staller(payload: &Payload, stall: Stall, asked: &Arc<AtomicUsize>) -> FakePee
 
 /// Sends these bytes twice a second from another thread until the connection ends.
 fn every_half_second(wire: &Wire, bytes: Vec<u8>) -> io::Result<()> {
-    let mut wire = wire.again()?;
+    let mut wire = wire.try_clone()?;
     std::thread::spawn(move || {
         while wire.send_raw(&bytes).is_ok() {
             std::thread::sleep(Duration::from_millis(500));
@@ -72,26 +72,26 @@ fn every_half_second(wire: &Wire, bytes: Vec<u8>) -> io::Result<()> {
 }
 
 /// Starts btsync with these peers, and the tracker that returns them.
-fn download(stage: &Stage, payload: &Payload, peers: &[FakePeer], port: u16) -> (Running, Tracker) {
+fn download(temp: &TestDir, payload: &Payload, peers: &[FakePeer], port: u16) -> (Running, Tracker) {
     let addrs: Vec<_> = peers.iter().map(|peer| peer.addr).collect();
     let tracker = Tracker::start(&addrs);
-    let torrent = stage.torrent(payload, &tracker.url("127.0.0.1"));
-    (stage.btsync("btsync", &torrent, &stage.folder("out"), port, &[]), tracker)
+    let torrent = temp.torrent(payload, &tracker.url("127.0.0.1"));
+    (temp.btsync("btsync", &torrent, &temp.folder("out"), port, &[]), tracker)
 }
 
 /// Downloads 4 MiB from one honest peer beside peers that stall. btsync must complete and request nothing from the honest peer
 /// twice.
 fn completes_beside(stallers: &[Stall]) {
-    let (stage, payload, gate) = (Stage::new(), Payload::single("stalled.bin", 4 << 20, 256 * 1024), Gate::new(0));
+    let (temp, payload, gate) = (TestDir::new(), Payload::single("stalled.bin", 4 << 20, 256 * 1024), Gate::new(0));
     let asked = Arc::new(AtomicUsize::new(0));
     let mut peers: Vec<FakePeer> = stallers.iter().map(|&stall| staller(&payload, stall, &asked)).collect();
     peers.push(FakePeer::honest(&payload, &gate));
-    let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
+    let (mut btsync, _tracker) = download(&temp, &payload, &peers, free_port());
     // The stalling peers have received requests before the honest peer unchokes.
     until("all stallers were asked", || asked.load(Ordering::Relaxed) >= stallers.len());
     gate.open();
-    btsync.ends_with(0);
-    payload.assert_at(&stage.path("out"));
+    btsync.expect_exit(0);
+    payload.assert_at(&temp.path("out"));
     assert_eq!(gate.served(), (4 << 20) / BLOCK_SIZE, "blocks from the honest peer");
 }
 
@@ -143,7 +143,7 @@ impl Delayed {
             wire.send(id::BITFIELD, &full_bitfield(pieces))?;
             wire.send(id::UNCHOKE, &[])?;
             let (queue, asked) = std::sync::mpsc::channel::<(Instant, (u32, u32, u32))>();
-            let (mut out, theirs, bytes, counted) = (wire.again()?, payload.clone(), content.clone(), seen.clone());
+            let (mut out, theirs, bytes, counted) = (wire.try_clone()?, payload.clone(), content.clone(), seen.clone());
             let cancelled = Arc::new(Mutex::new(HashSet::new()));
             let withdrawn = cancelled.clone();
             std::thread::spawn(move || {
@@ -194,27 +194,27 @@ impl Delayed {
 
 #[test]
 fn a_path_with_jitter_is_asked_deep_enough() {
-    let (stage, payload) = (Stage::new(), Arc::new(Payload::single("jitter.bin", 16 << 20, 256 * 1024)));
+    let (temp, payload) = (TestDir::new(), Arc::new(Payload::single("jitter.bin", 16 << 20, 256 * 1024)));
     let content = Arc::new(payload.content());
     let seen = Arc::new(Seen::default());
     let jitter = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(20..=200));
     let peers = [Delayed { delay: jitter, bytes_per_second: 1e9 }.seed(&payload, &content, &seen)];
-    let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
-    btsync.ends_with(0);
-    payload.assert_at(&stage.path("out"));
+    let (mut btsync, _tracker) = download(&temp, &payload, &peers, free_port());
+    btsync.expect_exit(0);
+    payload.assert_at(&temp.path("out"));
     let deepest = seen.deepest.load(Ordering::Relaxed);
     assert!(deepest >= 300, "{deepest} requests outstanding at most");
 }
 
 #[test]
 fn a_very_slow_peer_is_asked_for_each_block_once() {
-    let (stage, payload) = (Stage::new(), Arc::new(Payload::single("slow.bin", BLOCK_SIZE + 2000, 32 * 1024)));
+    let (temp, payload) = (TestDir::new(), Arc::new(Payload::single("slow.bin", BLOCK_SIZE + 2000, 32 * 1024)));
     let content = Arc::new(payload.content());
     let seen = Arc::new(Seen::default());
     let peers = [Delayed { delay: |_| Duration::ZERO, bytes_per_second: 1200.0 }.seed(&payload, &content, &seen)];
-    let (mut btsync, _tracker) = download(&stage, &payload, &peers, free_port());
-    btsync.ends_with(0);
-    payload.assert_at(&stage.path("out"));
+    let (mut btsync, _tracker) = download(&temp, &payload, &peers, free_port());
+    btsync.expect_exit(0);
+    payload.assert_at(&temp.path("out"));
     let asked = seen.asked.lock();
     assert!(asked.values().all(|times| *times == 1), "{asked:?}");
     assert_eq!(seen.cancels.load(Ordering::Relaxed), 0, "cancels");
@@ -222,14 +222,16 @@ fn a_very_slow_peer_is_asked_for_each_block_once() {
 
 #[test]
 fn slow_peers_share_large_pieces() {
-    let (stage, payload, port) = (Stage::new(), Arc::new(Payload::single("large.bin", 16 << 20, 4 << 20)), free_port());
+    let (temp, payload, port) =
+        (TestDir::new(), Arc::new(Payload::single("large.bin", 16 << 20, 4 << 20)), free_port());
     let content = Arc::new(payload.content());
     let seen = Arc::new(Seen::default());
     let slow = || Delayed { delay: |_| Duration::from_millis(10), bytes_per_second: 50e3 };
     let seeds: Vec<_> = (0..10).map(|_| slow().seed(&payload, &content, &seen)).collect();
-    let (_btsync, _tracker) = download(&stage, &payload, &seeds, port);
+    let (_btsync, _tracker) = download(&temp, &payload, &seeds, port);
     // Another leecher receives HAVE for the first complete piece.
-    let mut wire = Wire::dial(([127, 0, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
+    let mut wire =
+        Wire::connect_and_handshake(([127, 0, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
     while !matches!(wire.receive().expect("a HAVE"), Message::Have(_)) {}
     let served = seen.served.load(Ordering::Relaxed);
     let per_piece = (4 << 20) / BLOCK_SIZE;
@@ -265,18 +267,19 @@ fn fetch_piece(mut wire: Wire, piece: u32, blocks: u32, fetched: &Fetched) -> io
 /// Forty leechers on a link of 125 kB/s: the seed serves few at a time, so that one soon has a complete piece.
 #[test]
 fn a_seed_on_a_slow_line_serves_few_at_a_time() {
-    isolated("a_seed_on_a_slow_line_serves_few_at_a_time", &["tc"], || {
-        let (stage, payload, port) = (Stage::new(), Payload::single("line.bin", 10 << 20, 256 << 10), free_port());
-        let far = FarSide::new();
+    in_network_namespace("a_seed_on_a_slow_line_serves_few_at_a_time", &["tc"], || {
+        let (temp, payload, port) = (TestDir::new(), Payload::single("line.bin", 10 << 20, 256 << 10), free_port());
+        let far = RemoteMachine::new();
         let slow = ["qdisc", "add", "dev", "near", "root", "tbf", "rate", "1mbit", "burst", "16kb", "latency", "250ms"];
         assert!(std::process::Command::new("tc").args(slow).status().expect("tc").success());
         let tracker = Tracker::start(&[]);
-        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-        let home = stage.folder_with("seeder", &payload);
-        let _seeder = stage.btsync("seeder", &torrent, &home, port, &["--seed"]);
-        until("the seeder has announced itself as complete", || tracker.heard().iter().any(|a| a.left == 0));
-        let dial = || Wire::dial(([10, 89, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
-        let wires = far.within(|| (0..40).map(|_| dial()).collect::<Vec<_>>());
+        let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+        let home = temp.folder_with("seeder", &payload);
+        let _seeder = temp.btsync("seeder", &torrent, &home, port, &["--seed"]);
+        until("the seeder has announced itself as complete", || tracker.announces().iter().any(|a| a.left == 0));
+        let dial =
+            || Wire::connect_and_handshake(([10, 89, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
+        let wires = far.run_inside(|| (0..40).map(|_| dial()).collect::<Vec<_>>());
         let fetched = Arc::new(Fetched::default());
         for (piece, wire) in wires.into_iter().enumerate() {
             let fetched = fetched.clone();
@@ -325,22 +328,24 @@ fn blocks_before_requests(mut wire: Wire, have: u32, times: usize) -> io::Result
 /// A link of 100 kB/s, on which more than a second's worth of blocks would be queued.
 #[test]
 fn requests_do_not_wait_behind_blocks_on_a_slow_line() {
-    isolated("requests_do_not_wait_behind_blocks_on_a_slow_line", &["tc"], || {
-        let (stage, payload, port) = (Stage::new(), Payload::single("trade.bin", 4 << 20, 256 << 10), free_port());
-        let far = FarSide::new();
+    in_network_namespace("requests_do_not_wait_behind_blocks_on_a_slow_line", &["tc"], || {
+        let (temp, payload, port) = (TestDir::new(), Payload::single("trade.bin", 4 << 20, 256 << 10), free_port());
+        let far = RemoteMachine::new();
         let slow = ["qdisc", "add", "dev", "near", "root", "tbf", "rate", "800kbit", "burst", "16kb", "limit", "200kb"];
         assert!(std::process::Command::new("tc").args(slow).status().expect("tc").success());
         let tracker = Tracker::start(&[]);
-        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-        let home = stage.folder_with("home", &payload);
+        let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+        let home = temp.folder_with("home", &payload);
         std::fs::OpenOptions::new()
             .write(true)
             .open(home.join("trade.bin"))
             .and_then(|file| file.set_len(2 << 20))
             .expect("half of it");
-        let _btsync = stage.btsync("trader", &torrent, &home, port, &["--seed"]);
-        until("it has announced itself", || !tracker.heard().is_empty());
-        let wire = far.within(|| Wire::dial(([10, 89, 0, 1], port).into(), payload.info_hash()).expect("a handshake"));
+        let _btsync = temp.btsync("trader", &torrent, &home, port, &["--seed"]);
+        until("it has announced itself", || !tracker.announces().is_empty());
+        let wire = far.run_inside(|| {
+            Wire::connect_and_handshake(([10, 89, 0, 1], port).into(), payload.info_hash()).expect("a handshake")
+        });
         let mut ahead = blocks_before_requests(wire, 8, 9).expect("a connection that lasts");
         ahead.sort_unstable();
         assert!(ahead[4] <= 3 * BLOCK_SIZE, "bytes of blocks before a request: {ahead:?}");

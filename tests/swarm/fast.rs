@@ -6,11 +6,11 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::common::payload::Payload;
-use crate::common::scene::{Scene, seeding, thirty_pieces};
+use crate::common::scene::{HostilePeerTest, seeding, thirty_pieces};
 use crate::common::seeder::{FakePeer, Gate, block, serve};
 use crate::common::tracker::Tracker;
 use crate::common::wire::{Message, Wire, extended_handshake, frame, id};
-use crate::common::{Stage, free_port};
+use crate::common::{TestDir, free_port};
 
 const BLOCK_SIZE: u32 = 16 * 1024;
 
@@ -38,28 +38,28 @@ fn fast_peer(behave: impl Fn(Wire) -> io::Result<()> + Send + Sync + 'static) ->
 
 /// Connects to btsync with both extensions.
 fn call(addr: SocketAddr, payload: &Payload) -> Wire {
-    let mut wire = Wire::call(addr);
+    let mut wire = Wire::connect(addr);
     wire.send_raw(&extended_handshake(payload.info_hash())).expect("a handshake");
     wire.read_handshake().expect("btsync's handshake");
     wire
 }
 
 /// btsync must disconnect a fast peer that sends these bytes.
-fn hung_up_on_after(bytes: Vec<u8>) {
+fn assert_disconnected_after(bytes: Vec<u8>) {
     let hostile = fast_peer(move |mut wire| {
         let _ = wire.send_raw(&bytes); // btsync may disconnect before all of it is sent
-        wire.closed()
+        wire.wait_for_close()
     });
-    Scene::new(hostile).survives();
+    HostilePeerTest::new(hostile).survives();
 }
 
 /// btsync must complete from this peer alone.
 fn fetches_from(peer: &FakePeer) {
-    let (stage, payload) = (Stage::new(), thirty_pieces());
+    let (temp, payload) = (TestDir::new(), thirty_pieces());
     let tracker = Tracker::start(&[peer.addr]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let out = stage.folder("out");
-    stage.btsync("btsync", &torrent, &out, free_port(), &[]).ends_with(0);
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let out = temp.folder("out");
+    temp.btsync("btsync", &torrent, &out, free_port(), &[]).expect_exit(0);
     payload.assert_at(&out);
 }
 
@@ -75,47 +75,47 @@ fn fast_messages_that_were_not_agreed_on() {
     for (id, body) in messages {
         let hostile = FakePeer::new(thirty_pieces().info_hash(), move |mut wire| {
             wire.send(id, &body)?;
-            wire.closed()
+            wire.wait_for_close()
         });
-        Scene::new(hostile).survives();
+        HostilePeerTest::new(hostile).survives();
     }
 }
 
 #[test]
 fn a_late_have_all_or_have_none() {
-    hung_up_on_after([frame(id::HAVE, &[0; 4]), frame(id::HAVE_ALL, &[])].concat());
-    hung_up_on_after([frame(id::HAVE_NONE, &[]), frame(id::HAVE_ALL, &[])].concat());
+    assert_disconnected_after([frame(id::HAVE, &[0; 4]), frame(id::HAVE_ALL, &[])].concat());
+    assert_disconnected_after([frame(id::HAVE_NONE, &[]), frame(id::HAVE_ALL, &[])].concat());
 }
 
 #[test]
 fn a_reject_of_what_was_not_asked_for() {
-    hung_up_on_after(frame(id::REJECT, &words([0, 0, BLOCK_SIZE])));
+    assert_disconnected_after(frame(id::REJECT, &words([0, 0, BLOCK_SIZE])));
 }
 
 #[test]
 fn pieces_that_do_not_exist_allowed_or_suggested() {
-    hung_up_on_after(frame(id::ALLOWED_FAST, &30u32.to_be_bytes()));
-    hung_up_on_after(frame(id::SUGGEST, &u32::MAX.to_be_bytes()));
+    assert_disconnected_after(frame(id::ALLOWED_FAST, &30u32.to_be_bytes()));
+    assert_disconnected_after(frame(id::SUGGEST, &u32::MAX.to_be_bytes()));
 }
 
 #[test]
 fn a_flood_of_allowed_pieces_and_of_suggestions() {
-    hung_up_on_after(frame(id::ALLOWED_FAST, &[0; 4]).repeat(12_000));
-    hung_up_on_after(frame(id::SUGGEST, &[0; 4]).repeat(12_000));
+    assert_disconnected_after(frame(id::ALLOWED_FAST, &[0; 4]).repeat(12_000));
+    assert_disconnected_after(frame(id::SUGGEST, &[0; 4]).repeat(12_000));
 }
 
 /// Each rejected request costs an answer, so a flood of them ends the connection.
 #[test]
 fn a_flood_of_requests_while_choked() {
-    hung_up_on_after(frame(id::REQUEST, &words([0, 0, BLOCK_SIZE])).repeat(12_000));
+    assert_disconnected_after(frame(id::REQUEST, &words([0, 0, BLOCK_SIZE])).repeat(12_000));
 }
 
 /// A peer that reads nothing can queue so many requests; btsync rejects each further one.
 #[test]
 fn requests_beyond_the_queue_are_rejected() {
     const QUEUE: usize = 2000;
-    let (stage, payload) = (Stage::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
-    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let (temp, payload) = (TestDir::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
+    let (_seeder, addr, _tracker) = seeding(&temp, &payload);
     let mut wire = call(addr, &payload);
     wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("what we have");
     wire.send(id::INTERESTED, &[]).expect("interest");
@@ -153,14 +153,14 @@ fn a_flood_of_rejects() {
             }
         }
     });
-    Scene::new(hostile).survives();
+    HostilePeerTest::new(hostile).survives();
 }
 
 /// A seeder sends `HAVE_ALL`, allows a choked new peer ten pieces (allowed fast), and rejects requests for other pieces.
 #[test]
 fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
-    let (stage, payload) = (Stage::new(), thirty_pieces());
-    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let (temp, payload) = (TestDir::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&temp, &payload);
     let content = payload.content();
     let mut wire = call(addr, &payload);
     wire.send(id::HAVE_NONE, &[]).expect("a word");
@@ -202,8 +202,8 @@ fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
 /// Every request gets exactly one answer, whether it is served, cancelled or rejected by a choke.
 #[test]
 fn every_request_is_answered_once() {
-    let (stage, payload) = (Stage::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
-    let (_seeder, addr, _tracker) = seeding(&stage, &payload);
+    let (temp, payload) = (TestDir::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
+    let (_seeder, addr, _tracker) = seeding(&temp, &payload);
     let mut wire = call(addr, &payload);
     // A peer with twelve pieces gets no allowed fast pieces.
     wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("what we have");
@@ -322,12 +322,12 @@ fn a_choke_takes_no_request_with_it() {
 /// complete (BEP 21).
 #[test]
 fn a_leecher_that_completes_says_that_it_wants_nothing_more() {
-    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let (temp, payload, port) = (TestDir::new(), thirty_pieces(), free_port());
     let gate = Gate::new(0);
     let honest = FakePeer::honest(&payload, &gate);
     let tracker = Tracker::start(&[honest.addr]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let mut btsync = stage.btsync("btsync", &torrent, &stage.folder("out"), port, &["--seed"]);
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut btsync = temp.btsync("btsync", &torrent, &temp.folder("out"), port, &["--seed"]);
     let mut wire = call(SocketAddr::from(([127, 0, 0, 1], port)), &payload);
     wire.send(id::HAVE_NONE, &[]).expect("a word");
     let size = format!("13:metadata_sizei{}e", payload.info().len());
@@ -350,12 +350,12 @@ fn a_leecher_that_completes_says_that_it_wants_nothing_more() {
 /// btsync also sends libtorrent's `upload_only` message to peers that support it, and understands it.
 #[test]
 fn upload_only_is_sent_and_understood_as_a_message() {
-    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let (temp, payload, port) = (TestDir::new(), thirty_pieces(), free_port());
     let gate = Gate::new(0);
     let honest = FakePeer::honest(&payload, &gate);
     let tracker = Tracker::start(&[honest.addr]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let mut btsync = stage.btsync("btsync", &torrent, &stage.folder("out"), port, &["--seed"]);
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut btsync = temp.btsync("btsync", &torrent, &temp.folder("out"), port, &["--seed"]);
     let mut wire = call(SocketAddr::from(([127, 0, 0, 1], port)), &payload);
     wire.send(id::HAVE_NONE, &[]).expect("a word");
     wire.send(id::EXTENDED, b"\0d1:md11:upload_onlyi77eee").expect("an extension handshake");
@@ -376,7 +376,7 @@ fn upload_only_is_sent_and_understood_as_a_message() {
     }
     // Neither side wants anything now, so btsync disconnects.
     wire.send(id::EXTENDED, &[ours, 1]).expect("a word");
-    wire.closed().expect("the end");
+    wire.wait_for_close().expect("the end");
     btsync.terminate(0);
 }
 
@@ -384,11 +384,11 @@ fn upload_only_is_sent_and_understood_as_a_message() {
 /// peer id.
 #[test]
 fn a_handshake_is_answered_before_its_peer_id_has_come() {
-    let (stage, payload, port) = (Stage::new(), thirty_pieces(), free_port());
+    let (temp, payload, port) = (TestDir::new(), thirty_pieces(), free_port());
     let tracker = Tracker::start(&[]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let mut btsync = stage.btsync("btsync", &torrent, &stage.folder_with("source", &payload), port, &["--seed"]);
-    let mut wire = Wire::call(SocketAddr::from(([127, 0, 0, 1], port)));
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut btsync = temp.btsync("btsync", &torrent, &temp.folder_with("source", &payload), port, &["--seed"]);
+    let mut wire = Wire::connect(SocketAddr::from(([127, 0, 0, 1], port)));
     let ours = extended_handshake(payload.info_hash());
     let (head, peer_id) = ours.split_at(48);
     wire.send_raw(head).expect("a handshake");

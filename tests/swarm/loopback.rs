@@ -13,9 +13,9 @@ use crate::common::payload::Payload;
 use crate::common::process::Running;
 use crate::common::seeder::{FakePeer, Gate, full_bitfield};
 use crate::common::tracker::{Tracker, scrape};
-use crate::common::web::{Page, Web};
+use crate::common::web::{Page, WebServer};
 use crate::common::wire::{Message, id};
-use crate::common::{Stage, btsync, free_port, until};
+use crate::common::{TestDir, btsync, free_port, until};
 use parking_lot::Mutex;
 
 /// The longest that a shutdown may take; two seconds of it are for the tracker.
@@ -39,26 +39,26 @@ struct Source {
 
 impl Source {
     /// A source that serves `blocks` blocks and then waits.
-    fn new(stage: &Stage, payload: &Payload, blocks: usize) -> Source {
+    fn new(temp: &TestDir, payload: &Payload, blocks: usize) -> Source {
         let gate = Gate::new(blocks);
         let peer = FakePeer::honest(payload, &gate);
         let tracker = Tracker::start(&[peer.addr]);
-        let torrent = stage.torrent(payload, &tracker.url("127.0.0.1"));
+        let torrent = temp.torrent(payload, &tracker.url("127.0.0.1"));
         Source { gate, torrent, _peer: peer, _tracker: tracker }
     }
 
     /// Starts `btsync TORRENT OUT`, which downloads from this source.
-    fn fetch(&self, stage: &Stage, name: &str, out: &Path) -> Running {
-        stage.btsync(name, &self.torrent, out, free_port(), &[])
+    fn fetch(&self, temp: &TestDir, name: &str, out: &Path) -> Running {
+        temp.btsync(name, &self.torrent, out, free_port(), &[])
     }
 }
 
 /// Starts `btsync tracker` on a free port; returns its announce URL too.
-fn our_tracker(stage: &Stage) -> (Running, String) {
+fn our_tracker(temp: &TestDir) -> (Running, String) {
     let port = free_port();
     let mut command = btsync();
     command.args(["tracker", "--listen", &format!("127.0.0.1:{port}"), "--interval", "2"]);
-    let tracker = stage.start("tracker", &mut command);
+    let tracker = temp.start("tracker", &mut command);
     until("the tracker listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     (tracker, format!("http://127.0.0.1:{port}/announce"))
 }
@@ -71,20 +71,20 @@ fn listens(port: u16) -> bool {
 /// The whole cycle with btsync alone: create, tracker, seed, and five leechers that share with each other.
 #[test]
 fn five_leechers_share_what_one_seeder_has() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
-    let (_tracker, url) = our_tracker(&stage);
-    let source = stage.folder_with("seeder", &payload);
-    let torrent = stage.path("made.torrent");
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
+    let (_tracker, url) = our_tracker(&temp);
+    let source = temp.folder_with("seeder", &payload);
+    let torrent = temp.path("made.torrent");
     let mut create = btsync();
     create.arg("create").arg(source.join(&payload.name)).arg("-o").arg(&torrent);
     create.args(["--announce", &url, "--piece-length", "64K"]);
-    stage.start("create", &mut create).ends_with(0);
+    temp.start("create", &mut create).expect_exit(0);
 
-    let mut seeder = stage.btsync("seeder", &torrent, &source, free_port(), &["--seed"]);
+    let mut seeder = temp.btsync("seeder", &torrent, &source, free_port(), &["--seed"]);
     let mut leechers: Vec<(Running, PathBuf)> = (1..=5)
         .map(|number| {
-            let out = stage.folder(&format!("out-{number}"));
-            (stage.btsync(&format!("leecher-{number}"), &torrent, &out, free_port(), &["--seed"]), out)
+            let out = temp.folder(&format!("out-{number}"));
+            (temp.btsync(&format!("leecher-{number}"), &torrent, &out, free_port(), &["--seed"]), out)
         })
         .collect();
     for (_, out) in &leechers {
@@ -101,10 +101,10 @@ fn five_leechers_share_what_one_seeder_has() {
 /// A seeder announces itself as complete, and a scrape counts it.
 #[test]
 fn a_seeder_announces_itself_as_complete() {
-    let (stage, payload) = (Stage::new(), forty_pieces());
-    let (_tracker, url) = our_tracker(&stage);
-    let source = stage.folder_with("seeder", &payload);
-    let mut seeder = stage.btsync("seeder", &stage.torrent(&payload, &url), &source, free_port(), &["--seed"]);
+    let (temp, payload) = (TestDir::new(), forty_pieces());
+    let (_tracker, url) = our_tracker(&temp);
+    let source = temp.folder_with("seeder", &payload);
+    let mut seeder = temp.btsync("seeder", &temp.torrent(&payload, &url), &source, free_port(), &["--seed"]);
     until("the tracker knows the seeder", || scrape(&url, payload.info_hash()) == Some((1, 0)));
     seeder.terminate(0);
     until("the tracker has forgotten the seeder", || {
@@ -115,12 +115,12 @@ fn a_seeder_announces_itself_as_complete() {
 /// btsync announces started once, completed once, and stopped when it ends.
 #[test]
 fn the_tracker_hears_each_event_once() {
-    let (stage, payload) = (Stage::new(), forty_pieces());
+    let (temp, payload) = (TestDir::new(), forty_pieces());
     let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
     let tracker = Tracker::start(&[peer.addr]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    stage.btsync("fetch", &torrent, &stage.folder("out"), free_port(), &[]).ends_with(0);
-    let heard = tracker.heard();
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    temp.btsync("fetch", &torrent, &temp.folder("out"), free_port(), &[]).expect_exit(0);
+    let heard = tracker.announces();
     let events: Vec<&str> = heard.iter().map(|a| a.event.as_str()).filter(|event| !event.is_empty()).collect();
     assert_eq!(events, ["started", "completed", "stopped"]);
     assert_eq!(heard.first().map(|a| a.left), Some(payload.content().len() as u64));
@@ -139,31 +139,31 @@ fn every_shape_of_torrent_arrives() {
         Payload::tree("one file in a folder", &[("inside/it", 70_000)], 32 * 1024),
         Payload::tree("first is empty", &[("0", 0), ("1", 50_000), ("2", 0), ("3", 0)], 32 * 1024),
         Payload::tree("crumbs", &[("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 16 * 1024)], 16 * 1024),
-        Payload::awkward(),
+        Payload::edge_cases(),
     ];
     for payload in shapes {
-        let stage = Stage::new();
-        let source = Source::new(&stage, &payload, usize::MAX);
-        let out = stage.folder("out");
-        source.fetch(&stage, &payload.name, &out).ends_with(0);
+        let temp = TestDir::new();
+        let source = Source::new(&temp, &payload, usize::MAX);
+        let out = temp.folder("out");
+        source.fetch(&temp, &payload.name, &out).expect_exit(0);
         payload.assert_at(&out);
     }
 }
 
 /// Interrupts a download midway by a signal. The next start downloads only the missing pieces.
 fn resumes_after(signal: &str, code: Option<i32>) {
-    let (stage, payload) = (Stage::new(), forty_pieces());
-    let out = stage.folder("out");
-    let first = Source::new(&stage, &payload, 20 * BLOCKS);
-    let mut interrupted = first.fetch(&stage, "interrupted", &out);
+    let (temp, payload) = (TestDir::new(), forty_pieces());
+    let out = temp.folder("out");
+    let first = Source::new(&temp, &payload, 20 * BLOCKS);
+    let mut interrupted = first.fetch(&temp, "interrupted", &out);
     until("some pieces are on disk", || payload.right_pieces(&out) >= 10);
     interrupted.signal(signal);
     assert_eq!(interrupted.end_within(STOP), code);
 
     let kept = payload.right_pieces(&out);
     assert!((10..40).contains(&kept), "interrupted midway, yet {kept} of 40 pieces are there");
-    let second = Source::new(&stage, &payload, usize::MAX);
-    second.fetch(&stage, "resumed", &out).ends_with(0);
+    let second = Source::new(&temp, &payload, usize::MAX);
+    second.fetch(&temp, "resumed", &out).expect_exit(0);
     payload.assert_at(&out);
     let fetched = second.gate.served();
     assert!(fetched <= (40 - kept) * BLOCKS, "fetched {fetched} blocks although {kept} of 40 pieces were there");
@@ -187,14 +187,14 @@ fn resumes_after_sigkill() {
 /// One wrong byte costs one piece.
 #[test]
 fn a_corrupted_file_is_repaired() {
-    let (stage, payload) = (Stage::new(), forty_pieces());
-    let out = stage.folder_with("out", &payload);
+    let (temp, payload) = (TestDir::new(), forty_pieces());
+    let out = temp.folder_with("out", &payload);
     let file = out.join(&payload.name);
     let mut content = payload.content();
     content[3 * payload.piece_length + 5] ^= 1;
     std::fs::write(&file, content).expect("a corrupted file");
-    let source = Source::new(&stage, &payload, usize::MAX);
-    source.fetch(&stage, "repair", &out).ends_with(0);
+    let source = Source::new(&temp, &payload, usize::MAX);
+    source.fetch(&temp, "repair", &out).expect_exit(0);
     payload.assert_at(&out);
     assert_eq!(source.gate.served(), BLOCKS, "blocks fetched to repair one piece");
 }
@@ -202,25 +202,25 @@ fn a_corrupted_file_is_repaired() {
 /// btsync downloads a missing or short file; other files in the same pieces stay correct.
 #[test]
 fn missing_and_short_files_are_fetched() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
-    let out = stage.folder_with("out", &payload);
-    let files = payload.on_disk(&out);
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
+    let out = temp.folder_with("out", &payload);
+    let files = payload.paths_with_content(&out);
     std::fs::remove_file(&files[0].0).expect("a file to remove");
     let (last, content) = files.last().expect("files");
     std::fs::write(last, &content[..500_000]).expect("a file that is too short");
-    let source = Source::new(&stage, &payload, usize::MAX);
-    source.fetch(&stage, "fetch", &out).ends_with(0);
+    let source = Source::new(&temp, &payload, usize::MAX);
+    source.fetch(&temp, "fetch", &out).expect_exit(0);
     payload.assert_at(&out);
 }
 
 /// A download completes before the tiers that hang time out. The tracker that received `started` also receives `completed`.
 #[test]
 fn completed_reaches_the_tracker_that_answers_beside_those_that_hang() {
-    let hangs = Tracker::black_hole();
+    let hangs = Tracker::unresponsive();
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let udp = format!("udp://{}/announce", silent.local_addr().expect("an address"));
-    let moved = Web::start(&[("/announce", Page::Elsewhere(hangs.url("127.0.0.1")))]);
-    let never = Web::start(&[("/announce", Page::Silence)]);
+    let moved = WebServer::start(&[("/announce", Page::Redirect(hangs.url("127.0.0.1")))]);
+    let never = WebServer::start(&[("/announce", Page::Silence)]);
     let plain = || hangs.url("127.0.0.1");
     let before = [
         vec![plain()],
@@ -232,16 +232,16 @@ fn completed_reaches_the_tracker_that_answers_beside_those_that_hang() {
     thread::scope(|scope| {
         for (number, before) in before.iter().enumerate() {
             scope.spawn(move || {
-                let (stage, payload) = (Stage::new(), Payload::single(&format!("{number}.bin"), 40_000, 16 * 1024));
+                let (temp, payload) = (TestDir::new(), Payload::single(&format!("{number}.bin"), 40_000, 16 * 1024));
                 let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
                 let tracker = Tracker::start(&[peer.addr]);
                 let tiers = before.iter().cloned().chain([tracker.url("127.0.0.1")]);
                 let tiers = list(tiers.map(|url| list([bytes(url.as_bytes())])));
-                let torrent = stage.path("x.torrent");
+                let torrent = temp.path("x.torrent");
                 fs::write(&torrent, dict([("announce-list", tiers), ("info", payload.info())]))
                     .expect("a torrent file");
-                stage.btsync("fetch", &torrent, &stage.folder("out"), free_port(), &[]).ends_with(0);
-                let heard: Vec<_> = tracker.heard().into_iter().map(|announce| announce.event).collect();
+                temp.btsync("fetch", &torrent, &temp.folder("out"), free_port(), &[]).expect_exit(0);
+                let heard: Vec<_> = tracker.announces().into_iter().map(|announce| announce.event).collect();
                 assert_eq!(heard, ["started", "completed", "stopped"], "behind {before:?}");
             });
         }
@@ -251,11 +251,11 @@ fn completed_reaches_the_tracker_that_answers_beside_those_that_hang() {
 /// A complete torrent ends with exit code 0, without a peer and without waiting for an unresponsive tracker.
 #[test]
 fn what_is_complete_ends_at_once() {
-    let (stage, payload) = (Stage::new(), Payload::awkward());
-    let out = stage.folder_with("out", &payload);
-    let tracker = Tracker::black_hole();
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let mut running = stage.btsync("again", &torrent, &out, free_port(), &[]);
+    let (temp, payload) = (TestDir::new(), Payload::edge_cases());
+    let out = temp.folder_with("out", &payload);
+    let tracker = Tracker::unresponsive();
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut running = temp.btsync("again", &torrent, &out, free_port(), &[]);
     assert_eq!(running.end_within(STOP), Some(0));
     payload.assert_at(&out);
 }
@@ -263,12 +263,12 @@ fn what_is_complete_ends_at_once() {
 /// Ctrl-C waits neither for a tracker that accepts the connection and does not answer, nor for one that is down.
 #[test]
 fn stops_in_time_with_a_tracker_that_does_not_answer() {
-    let black_hole = Tracker::black_hole();
+    let unresponsive = Tracker::unresponsive();
     let dead = format!("http://127.0.0.1:{}/announce", free_port());
-    for (url, signal) in [(black_hole.url("127.0.0.1"), "INT"), (dead, "TERM")] {
-        let (stage, payload, port) = (Stage::new(), forty_pieces(), free_port());
-        let torrent = stage.torrent(&payload, &url);
-        let mut running = stage.btsync("stuck", &torrent, &stage.folder("out"), port, &[]);
+    for (url, signal) in [(unresponsive.url("127.0.0.1"), "INT"), (dead, "TERM")] {
+        let (temp, payload, port) = (TestDir::new(), forty_pieces(), free_port());
+        let torrent = temp.torrent(&payload, &url);
+        let mut running = temp.btsync("stuck", &torrent, &temp.folder("out"), port, &[]);
         until("btsync listens", || listens(port));
         running.signal(signal);
         assert_eq!(running.end_within(STOP), Some(7), "exit code with {url}");
@@ -278,23 +278,23 @@ fn stops_in_time_with_a_tracker_that_does_not_answer() {
 /// btsync seeds until it has uploaded the torrent's size, then ends by itself.
 #[test]
 fn a_seeding_ratio_ends_it() {
-    let (stage, payload) = (Stage::new(), forty_pieces());
+    let (temp, payload) = (TestDir::new(), forty_pieces());
     let tracker = Tracker::start(&[]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let source = stage.folder_with("seeder", &payload);
-    let mut seeder = stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "1.0"]);
-    until("the tracker knows the seeder", || tracker.heard().iter().any(|a| a.left == 0));
-    assert!(seeder.runs(), "a ratio of 0 was enough");
-    let out = stage.folder("out");
-    stage.btsync("leecher", &torrent, &out, free_port(), &[]).ends_with(0);
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let source = temp.folder_with("seeder", &payload);
+    let mut seeder = temp.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "1.0"]);
+    until("the tracker knows the seeder", || tracker.announces().iter().any(|a| a.left == 0));
+    assert!(seeder.is_running(), "a ratio of 0 was enough");
+    let out = temp.folder("out");
+    temp.btsync("leecher", &torrent, &out, free_port(), &[]).expect_exit(0);
     payload.assert_at(&out);
-    seeder.ends_with(0);
+    seeder.expect_exit(0);
     // The ratio counts the bytes of all runs, so it is already reached.
-    stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "1.0"]).ends_with(0);
+    temp.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "1.0"]).expect_exit(0);
     // With one more copy the ratio is 2.
-    let mut seeder = stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "2.0", "--json"]);
-    stage.btsync("other", &torrent, &stage.folder("other"), free_port(), &[]).ends_with(0);
-    seeder.ends_with(0);
+    let mut seeder = temp.btsync("seeder", &torrent, &source, free_port(), &["--seed-ratio", "2.0", "--json"]);
+    temp.btsync("other", &torrent, &temp.folder("other"), free_port(), &[]).expect_exit(0);
+    seeder.expect_exit(0);
     let twice = format!("\"total_uploaded\":{}", payload.content().len() * 2);
     assert!(seeder.log().contains(&twice), "{twice} in {}", seeder.log());
 }
@@ -302,13 +302,13 @@ fn a_seeding_ratio_ends_it() {
 /// btsync seeds for a time, then ends by itself. The unit is minutes as in aria2; fractions are allowed.
 #[test]
 fn a_seeding_time_ends_it() {
-    let (stage, payload) = (Stage::new(), forty_pieces());
+    let (temp, payload) = (TestDir::new(), forty_pieces());
     let tracker = Tracker::start(&[]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let source = stage.folder_with("seeder", &payload);
-    stage.btsync("seeder", &torrent, &source, free_port(), &["--seed-time", "0.02"]).ends_with(0);
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let source = temp.folder_with("seeder", &payload);
+    temp.btsync("seeder", &torrent, &source, free_port(), &["--seed-time", "0.02"]).expect_exit(0);
     // It did seed: it announced itself as complete, and then `stopped`.
-    let events: Vec<String> = tracker.heard().into_iter().filter(|a| a.left == 0).map(|a| a.event).collect();
+    let events: Vec<String> = tracker.announces().into_iter().filter(|a| a.left == 0).map(|a| a.event).collect();
     assert_eq!(events.first().map(String::as_str), Some("started"));
     assert_eq!(events.last().map(String::as_str), Some("stopped"));
 }
@@ -317,7 +317,7 @@ fn a_seeding_time_ends_it() {
 /// for cheaters do not suspect us.
 #[test]
 fn a_seed_is_told_of_our_pieces() {
-    let (stage, payload) = (Stage::new(), forty_pieces());
+    let (temp, payload) = (TestDir::new(), forty_pieces());
     let gate = Gate::new(100);
     let giving = FakePeer::honest(&payload, &gate);
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -331,11 +331,11 @@ fn a_seed_is_told_of_our_pieces() {
         }
     });
     let tracker = Tracker::start(&[giving.addr, choking.addr]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let mut fetch = stage.btsync("fetch", &torrent, &stage.folder("out"), free_port(), &[]);
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut fetch = temp.btsync("fetch", &torrent, &temp.folder("out"), free_port(), &[]);
     until("the choking seed has heard of most of what was sent", || heard.lock().len() >= 20);
     gate.open();
-    fetch.ends_with(0);
+    fetch.expect_exit(0);
     assert!(choking.outcome().is_err(), "the connection ended");
     let mut all = heard.lock().clone();
     let count = all.len();
@@ -347,38 +347,38 @@ fn a_seed_is_told_of_our_pieces() {
 /// A peer given on the command line is enough when the tracker knows no peer.
 #[test]
 fn a_peer_given_by_hand_is_called() {
-    let (stage, payload) = (Stage::new(), forty_pieces());
+    let (temp, payload) = (TestDir::new(), forty_pieces());
     let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
     let tracker = Tracker::start(&[]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let out = stage.folder("out");
-    stage.btsync("fetch", &torrent, &out, free_port(), &["--peer", &peer.addr.to_string()]).ends_with(0);
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let out = temp.folder("out");
+    temp.btsync("fetch", &torrent, &out, free_port(), &["--peer", &peer.addr.to_string()]).expect_exit(0);
     payload.assert_at(&out);
 }
 
 /// btsync uses a tracker given on the command line although the torrent's own is dead.
 #[test]
 fn a_tracker_given_by_hand_is_asked() {
-    let (stage, payload) = (Stage::new(), forty_pieces());
+    let (temp, payload) = (TestDir::new(), forty_pieces());
     let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
     let tracker = Tracker::start(&[peer.addr]);
-    let torrent = stage.torrent(&payload, &format!("http://127.0.0.1:{}/announce", free_port()));
-    let out = stage.folder("out");
+    let torrent = temp.torrent(&payload, &format!("http://127.0.0.1:{}/announce", free_port()));
+    let out = temp.folder("out");
     let more = ["--bt-tracker", &tracker.url("127.0.0.1")];
-    stage.btsync("fetch", &torrent, &out, free_port(), &more).ends_with(0);
+    temp.btsync("fetch", &torrent, &out, free_port(), &more).expect_exit(0);
     payload.assert_at(&out);
 }
 
 /// The torrent of a single file has exactly the info value that BEP 3 specifies, byte for byte.
 #[test]
 fn created_torrents_have_the_info_they_should() {
-    let (stage, payload) = (Stage::new(), forty_pieces());
-    let source = stage.folder_with("source", &payload);
-    let torrent = stage.path("made.torrent");
+    let (temp, payload) = (TestDir::new(), forty_pieces());
+    let source = temp.folder_with("source", &payload);
+    let torrent = temp.path("made.torrent");
     let mut create: Command = btsync();
     create.arg("create").arg(source.join(&payload.name)).arg("-o").arg(&torrent);
     create.args(["--announce", "http://127.0.0.1:1/announce", "--piece-length", "64K"]);
-    stage.start("create", &mut create).ends_with(0);
+    temp.start("create", &mut create).expect_exit(0);
     let (made, info) = (std::fs::read(&torrent).expect("the torrent"), payload.info());
     assert!(made.windows(info.len()).any(|window| window == info), "another info value");
 }

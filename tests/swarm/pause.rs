@@ -7,13 +7,13 @@ use std::sync::mpsc;
 use crate::common::payload::Payload;
 use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
 use crate::common::wire::{Message, Wire, id};
-use crate::common::{PATIENCE, Stage, free_port, until};
+use crate::common::{PATIENCE, TestDir, free_port, until};
 use btsync::metainfo::Metainfo;
 use btsync::torrent::{Config, Limits, Outcome, SeedGoal, Torrent, TorrentHandle};
 
-fn session(stage: &Stage, payload: &Payload, out: &str, set: impl FnOnce(&mut Config)) -> (Torrent, TorrentHandle) {
+fn session(temp: &TestDir, payload: &Payload, out: &str, set: impl FnOnce(&mut Config)) -> (Torrent, TorrentHandle) {
     let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:9/")).expect("a torrent");
-    let mut config = Config::new(stage.folder(out));
+    let mut config = Config::new(temp.folder(out));
     (config.dht, config.lsd, config.resume) = (None, false, None);
     config.listen_ports = 0..=0;
     config.exclude_trackers = vec!["*".to_owned()];
@@ -56,11 +56,11 @@ fn through_a_pause(wire: &mut Wire, payload: &Payload, told: &mpsc::Sender<&'sta
 
 #[test]
 fn what_was_asked_for_is_taken_back_and_asked_for_again() {
-    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40 * 32 * 1024, 32 * 1024));
+    let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 40 * 32 * 1024, 32 * 1024));
     let (tell, told) = mpsc::channel();
     let served = payload.clone();
     let peer = FakePeer::new(payload.info_hash(), move |mut wire| through_a_pause(&mut wire, &served, &tell));
-    let (session, handle) = session(&stage, &payload, "out", |config| config.peers = vec![peer.addr]);
+    let (session, handle) = session(&temp, &payload, "out", |config| config.peers = vec![peer.addr]);
     let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
     let hears = |word| assert_eq!(told.recv_timeout(PATIENCE), Ok(word));
     hears("asked");
@@ -70,23 +70,23 @@ fn what_was_asked_for_is_taken_back_and_asked_for_again() {
     handle.resume();
     hears("asked again");
     assert_eq!(thread.join().expect("no panic"), Outcome::Completed);
-    payload.assert_at(&stage.path("out"));
+    payload.assert_at(&temp.path("out"));
 }
 
 #[test]
 fn a_seed_that_pauses_serves_nobody_until_it_goes_on() {
-    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 40 * 32 * 1024, 32 * 1024));
-    stage.folder_with("seed", &payload);
+    let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 40 * 32 * 1024, 32 * 1024));
+    temp.folder_with("seed", &payload);
     let port = free_port();
-    let (session, handle) = session(&stage, &payload, "seed", |config| {
+    let (session, handle) = session(&temp, &payload, "seed", |config| {
         config.listen_ports = port..=port;
         config.seed = SeedGoal { forever: true, ..SeedGoal::default() };
     });
     let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
     let addr = ([127, 0, 0, 1], port).into();
     let call = || {
-        drop(Wire::call(addr)); // waits until it listens
-        let mut wire = Wire::dial(addr, payload.info_hash()).expect("a handshake");
+        drop(Wire::connect(addr)); // waits until it listens
+        let mut wire = Wire::connect_and_handshake(addr, payload.info_hash()).expect("a handshake");
         wire.send(id::INTERESTED, &[]).expect("a word");
         wire
     };
@@ -109,10 +109,10 @@ fn a_seed_that_pauses_serves_nobody_until_it_goes_on() {
 fn a_pause_under_a_limit_has_little_to_wait_for() {
     const LIMIT: u64 = 400 * 1024;
     const BLOCK_SIZE: u64 = 16 * 1024;
-    let (stage, payload) = (Stage::new(), Payload::single("x.bin", 512 * 16 * 1024, 64 * 1024));
+    let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 512 * 16 * 1024, 64 * 1024));
     let gate = Gate::new(usize::MAX);
     let peer = FakePeer::honest(&payload, &gate);
-    let (session, handle) = session(&stage, &payload, "out", |config| {
+    let (session, handle) = session(&temp, &payload, "out", |config| {
         config.peers = vec![peer.addr];
         config.limits = Limits { down: LIMIT, up: 0 };
     });

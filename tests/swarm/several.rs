@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::common::netns::{address, allow_multicast_on_lo, alone_in_process, isolated};
+use crate::common::netns::{address, allow_multicast_on_lo, alone_in_process, in_network_namespace};
 use crate::common::payload::Payload;
 use crate::common::seeder::{FakePeer, Gate};
 use crate::common::wire::{Wire, handshake, id};
-use crate::common::{PATIENCE, Stage, until};
+use crate::common::{PATIENCE, TestDir, until};
 use btsync::discovery::dht::{DhtConfig, DhtService};
 use btsync::metainfo::{Magnet, Metainfo};
 use btsync::net::bind::Bind;
@@ -35,7 +35,7 @@ fn threads() -> usize {
 }
 
 /// Runs a test in a process of its own, because it counts threads. It must leave none behind.
-fn alone(test: &str, body: impl FnOnce()) {
+fn in_own_process(test: &str, body: impl FnOnce()) {
     alone_in_process(test, || {
         body();
         assert_eq!(threads(), 0, "threads left behind");
@@ -80,13 +80,13 @@ impl Running {
     }
 
     /// Starts a torrent without a shared client, until it is complete or the peer has refused it.
-    fn by_itself(payload: &Payload, out: &Path, encryption: Encryption, peer: SocketAddr) -> Running {
+    fn without_client(payload: &Payload, out: &Path, encryption: Encryption, peer: SocketAddr) -> Running {
         let config = Config { peers: vec![peer], encryption, ..quiet(out) };
         Running::start(Torrent::new(torrent(payload), config))
     }
 
     /// Waits for an event. The channel closes when the torrent ends, so this never waits for ever.
-    fn hears(&self, wanted: impl Fn(&Event) -> bool) {
+    fn wait_for_event(&self, wanted: impl Fn(&Event) -> bool) {
         let heard = self.events.iter().any(|event| wanted(&event));
         assert!(heard, "the session ended without the event");
     }
@@ -107,15 +107,15 @@ fn at(host: &Client) -> SocketAddr {
 
 /// Sends a handshake for a torrent that the client lacks; the client must close the connection without an answer.
 fn is_refused(addr: SocketAddr, info_hash: [u8; 20]) {
-    let mut wire = Wire::call(addr);
+    let mut wire = Wire::connect(addr);
     wire.send_raw(&handshake(info_hash)).expect("room for it");
     let end = wire.read_handshake().expect_err("an answer").kind();
     assert!(!matches!(end, ErrorKind::WouldBlock | ErrorKind::TimedOut), "neither answered nor hung up on");
 }
 
 /// Exchanges handshakes for a torrent that the client has.
-fn is_served(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
-    let mut wire = Wire::call(addr);
+fn assert_served(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
+    let mut wire = Wire::connect(addr);
     wire.send_raw(&handshake(info_hash)).expect("room for it");
     let theirs = wire.read_handshake().expect("an answer");
     assert_eq!(theirs[28..48], info_hash, "another torrent");
@@ -124,18 +124,18 @@ fn is_served(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
 
 #[test]
 fn two_torrents_come_at_once_and_are_given_through_one_port() {
-    alone("two_torrents_come_at_once_and_are_given_through_one_port", || {
-        let (stage, a, b, unknown) = (Stage::new(), payload("a.bin"), payload("b.bin"), payload("unknown.bin"));
-        let host = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
+    in_own_process("two_torrents_come_at_once_and_are_given_through_one_port", || {
+        let (temp, a, b, unknown) = (TestDir::new(), payload("a.bin"), payload("b.bin"), payload("unknown.bin"));
+        let host = Client::start(&quiet(&temp.path("unused")).client()).expect("a port");
         let addr = at(&host);
         let gate = Gate::new(0);
         let (gives_a, gives_b) = (FakePeer::honest(&a, &gate), FakePeer::honest(&b, &gate));
-        let (out_a, out_b) = (stage.folder("a"), stage.folder("b"));
+        let (out_a, out_b) = (temp.folder("a"), temp.folder("b"));
         let magnet: Magnet = Magnet::parse(&b.magnet("")).expect("a link");
         let first = Running::with_client(&host, torrent(&a), &out_a, &[gives_a.addr]);
         let second = Running::with_client(&host, torrent(&b), &out_b, &[gives_b.addr]);
         for running in [&first, &second] {
-            running.hears(|event| *event == Event::Listening { port: addr.port() });
+            running.wait_for_event(|event| *event == Event::Listening { port: addr.port() });
             until("a peer is there", || running.handle.snapshot().connected == 1);
         }
         let again = Torrent::with_client(&host, magnet, quiet(&out_b));
@@ -144,24 +144,24 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
         );
         gate.open();
         for running in [&first, &second] {
-            running.hears(|event| *event == Event::Completed);
+            running.wait_for_event(|event| *event == Event::Completed);
         }
 
         for (n, encryption) in [Encryption::Off, Encryption::Require, Encryption::Prefer].into_iter().enumerate() {
             for payload in [&a, &b] {
-                let out = stage.folder(&format!("{}-{n}", payload.name));
-                Running::by_itself(payload, &out, encryption, addr).ends(Outcome::Completed);
+                let out = temp.folder(&format!("{}-{n}", payload.name));
+                Running::without_client(payload, &out, encryption, addr).ends(Outcome::Completed);
                 payload.assert_at(&out);
             }
-            let stranger = Running::by_itself(&unknown, &stage.folder("unknown"), encryption, addr);
-            stranger.hears(|event| matches!(event, Event::PeerFailed { .. }));
+            let stranger = Running::without_client(&unknown, &temp.folder("unknown"), encryption, addr);
+            stranger.wait_for_event(|event| matches!(event, Event::PeerFailed { .. }));
             stranger.stops(Outcome::Stopped);
         }
         is_refused(addr, unknown.info_hash());
 
         first.stops(Outcome::StoppedComplete);
         is_refused(addr, a.info_hash());
-        drop(is_served(addr, b.info_hash()));
+        drop(assert_served(addr, b.info_hash()));
         assert!(!second.thread.is_finished());
         second.stops(Outcome::StoppedComplete);
         is_refused(addr, b.info_hash());
@@ -175,25 +175,25 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
 /// A magnet link and a .torrent download at the same time in one client, both from another client that seeds both.
 #[test]
 fn a_magnet_link_and_a_torrent_share_a_host() {
-    alone("a_magnet_link_and_a_torrent_share_a_host", || {
-        let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
-        let seeders = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
+    in_own_process("a_magnet_link_and_a_torrent_share_a_host", || {
+        let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
+        let seeders = Client::start(&quiet(&temp.path("unused")).client()).expect("a port");
         let gives: Vec<_> = [&a, &b]
             .map(|payload| {
-                Running::with_client(&seeders, torrent(payload), &stage.folder_with(&payload.name, payload), &[])
+                Running::with_client(&seeders, torrent(payload), &temp.folder_with(&payload.name, payload), &[])
             })
             .into_iter()
             .collect();
         for seeder in &gives {
-            seeder.hears(|event| *event == Event::Completed);
+            seeder.wait_for_event(|event| *event == Event::Completed);
         }
-        let host = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
-        let (out_a, out_b) = (stage.folder("out a"), stage.folder("out b"));
+        let host = Client::start(&quiet(&temp.path("unused")).client()).expect("a port");
+        let (out_a, out_b) = (temp.folder("out a"), temp.folder("out b"));
         let linked =
             Running::with_client(&host, Magnet::parse(&a.magnet("")).expect("a link"), &out_a, &[at(&seeders)]);
         let ordinary = Running::with_client(&host, torrent(&b), &out_b, &[at(&seeders)]);
         for running in [&linked, &ordinary] {
-            running.hears(|event| *event == Event::Completed);
+            running.wait_for_event(|event| *event == Event::Completed);
         }
         a.assert_at(&out_a);
         b.assert_at(&out_b);
@@ -205,18 +205,18 @@ fn a_magnet_link_and_a_torrent_share_a_host() {
 
 #[test]
 fn limits_hold_over_all_torrents_together() {
-    alone("limits_hold_over_all_torrents_together", || {
-        let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
+    in_own_process("limits_hold_over_all_torrents_together", || {
+        let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
         let limits = Limits { down: 1024 * 1024, up: 0 };
-        let host = Client::start(&Config { limits, ..quiet(&stage.path("unused")) }.client()).expect("a port");
+        let host = Client::start(&Config { limits, ..quiet(&temp.path("unused")) }.client()).expect("a port");
         let gates = [Gate::new(usize::MAX), Gate::new(usize::MAX)];
         let gives = [FakePeer::honest(&a, &gates[0]), FakePeer::honest(&b, &gates[1])];
         let began = Instant::now();
-        let first = Running::with_client(&host, torrent(&a), &stage.folder("a"), &[gives[0].addr]);
-        let second = Running::with_client(&host, torrent(&b), &stage.folder("b"), &[gives[1].addr]);
+        let first = Running::with_client(&host, torrent(&a), &temp.folder("a"), &[gives[0].addr]);
+        let second = Running::with_client(&host, torrent(&b), &temp.folder("b"), &[gives[1].addr]);
         assert_eq!((first.handle.limits(), second.handle.limits()), (limits, limits));
         for running in [&first, &second] {
-            running.hears(|event| *event == Event::Completed);
+            running.wait_for_event(|event| *event == Event::Completed);
         }
         // 3 MiB, minus the burst that a limiter allows. A limit per torrent would take half the time.
         assert!(began.elapsed() >= Duration::from_millis(2500), "done after {:?}", began.elapsed());
@@ -233,7 +233,7 @@ fn limits_hold_over_all_torrents_together() {
         ] {
             host.set_limits(Limits { down: 1024, up: 0 });
             let before: Vec<_> = gates.iter().map(|gate| gate.served()).collect();
-            let out = stage.folder(&format!("again {}", before[0]));
+            let out = temp.folder(&format!("again {}", before[0]));
             let first = Running::with_client(&host, torrent(&a), &out, &[gives[0].addr]);
             let second = Running::with_client(&host, torrent(&b), &out, &[gives[1].addr]);
             until("blocks are on their way", || {
@@ -245,7 +245,7 @@ fn limits_hold_over_all_torrents_together() {
             lift(&host, &second.handle);
             assert_eq!((host.limits(), first.handle.limits()), (Limits::default(), Limits::default()));
             for running in [first, second] {
-                running.hears(|event| *event == Event::Completed);
+                running.wait_for_event(|event| *event == Event::Completed);
                 running.stops(Outcome::StoppedComplete);
             }
         }
@@ -255,30 +255,30 @@ fn limits_hold_over_all_torrents_together() {
 /// A torrent that uses all connections gives some up when another torrent needs its share.
 #[test]
 fn connections_are_shared() {
-    alone("connections_are_shared", || {
-        let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
-        let host = Client::start(&Config { max_peers: 12, ..quiet(&stage.path("unused")) }.client()).expect("a port");
-        let first = Running::with_client(&host, torrent(&a), &stage.folder_with("a", &a), &[]);
-        first.hears(|event| *event == Event::Completed);
+    in_own_process("connections_are_shared", || {
+        let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
+        let host = Client::start(&Config { max_peers: 12, ..quiet(&temp.path("unused")) }.client()).expect("a port");
+        let first = Running::with_client(&host, torrent(&a), &temp.folder_with("a", &a), &[]);
+        first.wait_for_event(|event| *event == Event::Completed);
         // A quarter is reserved for outgoing connections.
-        let _callers: Vec<_> = (0..9).map(|_| is_served(at(&host), a.info_hash())).collect();
+        let _callers: Vec<_> = (0..9).map(|_| assert_served(at(&host), a.info_hash())).collect();
         until("all have a place", || first.handle.snapshot().connected == 9);
         is_refused(at(&host), a.info_hash());
-        let second = Running::with_client(&host, torrent(&b), &stage.folder_with("b", &b), &[]);
-        second.hears(|event| *event == Event::Completed);
+        let second = Running::with_client(&host, torrent(&b), &temp.folder_with("b", &b), &[]);
+        second.wait_for_event(|event| *event == Event::Completed);
         // Half of the twelve belong to the second torrent; a quarter of its half is for outgoing connections.
-        let _others: Vec<_> = (0..5).map(|_| is_served(at(&host), b.info_hash())).collect();
+        let _others: Vec<_> = (0..5).map(|_| assert_served(at(&host), b.info_hash())).collect();
         is_refused(at(&host), b.info_hash());
         until("the first has given up two", || first.handle.snapshot().connected == 7);
         until("the second has five", || second.handle.snapshot().connected == 5);
         first.stops(Outcome::StoppedComplete);
-        let _more: Vec<_> = (0..4).map(|_| is_served(at(&host), b.info_hash())).collect();
+        let _more: Vec<_> = (0..4).map(|_| assert_served(at(&host), b.info_hash())).collect();
         second.stops(Outcome::StoppedComplete);
     });
 }
 
 /// Connects from a different address than the other peers.
-fn from_elsewhere(to: SocketAddr) -> TcpStream {
+fn connect_from_other_address(to: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("an address of the loopback");
     socket.connect(&to.into()).expect("a connection");
@@ -287,27 +287,27 @@ fn from_elsewhere(to: SocketAddr) -> TcpStream {
 
 #[test]
 fn callers_who_say_nothing_do_not_keep_others_out() {
-    alone("callers_who_say_nothing_do_not_keep_others_out", || {
-        let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
-        let host = Client::start(&quiet(&stage.path("unused")).client()).expect("a port");
+    in_own_process("callers_who_say_nothing_do_not_keep_others_out", || {
+        let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
+        let host = Client::start(&quiet(&temp.path("unused")).client()).expect("a port");
         let gives: Vec<_> = [&a, &b]
             .map(|payload| {
-                Running::with_client(&host, torrent(payload), &stage.folder_with(&payload.name, payload), &[])
+                Running::with_client(&host, torrent(payload), &temp.folder_with(&payload.name, payload), &[])
             })
             .into_iter()
             .collect();
         for seeder in &gives {
-            seeder.hears(|event| *event == Event::Completed);
+            seeder.wait_for_event(|event| *event == Event::Completed);
         }
         // As many pending handshakes as the client holds at a time.
-        let mut silent: Vec<_> = (0..128).map(|_| Wire::call(at(&host))).collect();
-        let mut other = from_elsewhere(at(&host));
+        let mut silent: Vec<_> = (0..128).map(|_| Wire::connect(at(&host))).collect();
+        let mut other = connect_from_other_address(at(&host));
         other.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         other.write_all(&handshake(b.info_hash())).expect("room for it");
         let mut theirs = [0; 68];
         other.read_exact(&mut theirs).expect("an answer");
         assert_eq!(theirs[28..48], b.info_hash());
-        silent.remove(0).closed().expect("the first to come made room");
+        silent.remove(0).wait_for_close().expect("the first to come made room");
         // A pending connection can still send its info-hash.
         let mut late = silent.pop().expect("another");
         late.send_raw(&handshake(a.info_hash())).expect("room for it");
@@ -331,7 +331,7 @@ fn named(name: &str) -> usize {
 /// The DHT finds two torrents, then local discovery finds two. Neither finds or searches for a private torrent beside them.
 #[test]
 fn the_dht_and_neighbours_are_shared_but_not_with_private_torrents() {
-    isolated("the_dht_and_neighbours_are_shared_but_not_with_private_torrents", &[], || {
+    in_network_namespace("the_dht_and_neighbours_are_shared_but_not_with_private_torrents", &[], || {
         allow_multicast_on_lo();
         for by_dht in [true, false] {
             are_found(by_dht);
@@ -341,7 +341,7 @@ fn the_dht_and_neighbours_are_shared_but_not_with_private_torrents() {
 
 fn are_found(by_dht: bool) {
     let ip = |last| address(last).parse().expect("an address");
-    let (stage, a, b) = (Stage::new(), payload("a.bin"), payload("b.bin"));
+    let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
     let mut private = payload("private.bin");
     private.private = true;
     let (tell, _nobody) = crossbeam_channel::unbounded();
@@ -353,21 +353,21 @@ fn are_found(by_dht: bool) {
         (config.dht, config.lsd) = (by_dht.then(|| dht.clone()), !by_dht);
         config
     };
-    let hosts = [1, 3].map(|last| Client::start(&open(&stage.path("unused"), last).client()).expect("a port"));
+    let hosts = [1, 3].map(|last| Client::start(&open(&temp.path("unused"), last).client()).expect("a port"));
     let begin = |which: usize, payload: &Payload, out: &Path| {
         Running::start(Torrent::with_client(&hosts[which], torrent(payload), open(out, 1)))
     };
     let hidden: Vec<_> =
-        (0..2).map(|which| begin(which, &private, &stage.folder(&format!("private {which}")))).collect();
+        (0..2).map(|which| begin(which, &private, &temp.folder(&format!("private {which}")))).collect();
     for running in &hidden {
-        running.hears(|event| matches!(event, Event::NoTracker { .. }));
+        running.wait_for_event(|event| matches!(event, Event::NoTracker { .. }));
     }
     assert_eq!((named("dht4"), named("lsd")), (1, 0), "begun for a private torrent");
-    let seeders = [&a, &b].map(|payload| begin(0, payload, &stage.folder_with(&payload.name, payload)));
-    let leechers = [&a, &b].map(|payload| begin(1, payload, &stage.folder(&format!("out {}", payload.name))));
+    let seeders = [&a, &b].map(|payload| begin(0, payload, &temp.folder_with(&payload.name, payload)));
+    let leechers = [&a, &b].map(|payload| begin(1, payload, &temp.folder(&format!("out {}", payload.name))));
     for (running, payload) in leechers.iter().zip([&a, &b]) {
-        running.hears(|event| *event == Event::Completed);
-        payload.assert_at(&stage.path(&format!("out {}", payload.name)));
+        running.wait_for_event(|event| *event == Event::Completed);
+        payload.assert_at(&temp.path(&format!("out {}", payload.name)));
     }
     // Either side may have found the other.
     let found: Vec<_> = leechers.iter().chain(&seeders).map(|running| running.handle.search()).collect();

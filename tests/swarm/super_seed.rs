@@ -8,12 +8,12 @@ use btsync::metainfo::Metainfo;
 use btsync::torrent::{Config, Outcome, SeedGoal, Torrent};
 use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 
-use crate::common::netns::isolated;
+use crate::common::netns::in_network_namespace;
 use crate::common::payload::Payload;
-use crate::common::real::{Client, Introducer};
+use crate::common::real::{Client, TrackerKind};
 use crate::common::tracker::Tracker;
 use crate::common::wire::{Message, Wire, extended_handshake, id};
-use crate::common::{Stage, free_port, until};
+use crate::common::{TestDir, free_port, until};
 
 /// Starts a torrent on a thread of its own.
 fn start(torrent: &Metainfo, out: PathBuf, super_seed: bool) -> (Watch, thread::JoinHandle<Outcome>) {
@@ -32,17 +32,17 @@ type Watch = (btsync::torrent::TorrentHandle, btsync::torrent::Events);
 
 #[test]
 fn three_leechers_finish_with_little_more_than_one_copy() {
-    let (stage, payload) = (Stage::new(), Payload::single("first.bin", 12 << 20, 64 * 1024));
+    let (temp, payload) = (TestDir::new(), Payload::single("first.bin", 12 << 20, 64 * 1024));
     let server = TrackerServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), TrackerServerConfig::default())
         .expect("a tracker");
     let announce = format!("http://{}/announce", server.addr());
     let torrent = Metainfo::parse(&payload.torrent(&announce)).expect("a torrent");
-    let outs: Vec<_> = (0..3).map(|n| stage.folder(&format!("out-{n}"))).collect();
+    let outs: Vec<_> = (0..3).map(|n| temp.folder(&format!("out-{n}"))).collect();
     let leechers: Vec<_> = outs.iter().map(|out| start(&torrent, out.clone(), false)).collect();
     until("the leechers know each other", || {
         leechers.iter().all(|((leecher, _), _)| leecher.snapshot().connected == 2)
     });
-    let seeder = start(&torrent, stage.folder_with("seeder", &payload), true);
+    let seeder = start(&torrent, temp.folder_with("seeder", &payload), true);
     until("everybody has it all", || leechers.iter().all(|((l, _), _)| l.snapshot().have == torrent.total()));
     let sent = seeder.0.0.snapshot().uploaded as f64 / torrent.total() as f64;
     for ((handle, _), thread) in leechers.into_iter().chain([seeder]) {
@@ -58,7 +58,7 @@ fn three_leechers_finish_with_little_more_than_one_copy() {
 
 /// Exchanges handshakes with both extensions; btsync sends the next message.
 fn dial_extended(port: u16, payload: &Payload) -> Wire {
-    let mut wire = Wire::call(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let mut wire = Wire::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     wire.send_raw(&extended_handshake(payload.info_hash())).expect("a handshake");
     wire.read_handshake().expect("a handshake");
     wire
@@ -69,15 +69,15 @@ fn dial_extended(port: u16, payload: &Payload) -> Wire {
 #[test]
 fn a_super_seed_says_that_it_wants_nothing_once_all_is_shown_and_believes_in_what_it_sent() {
     const UPLOAD_ONLY: u8 = 9;
-    let (stage, payload, port) = (Stage::new(), Payload::single("shown.bin", 4 << 20, 512 * 1024), free_port());
+    let (temp, payload, port) = (TestDir::new(), Payload::single("shown.bin", 4 << 20, 512 * 1024), free_port());
     let tracker = Tracker::start(&[]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let source = stage.folder_with("seeder", &payload);
-    let mut seeder = stage.btsync("seeder", &torrent, &source, port, &["--seed", "--super-seed"]);
-    until("the seeder has announced itself", || tracker.heard().iter().any(|a| a.left == 0));
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let source = temp.folder_with("seeder", &payload);
+    let mut seeder = temp.btsync("seeder", &torrent, &source, port, &["--seed", "--super-seed"]);
+    until("the seeder has announced itself", || tracker.announces().iter().any(|a| a.left == 0));
     let mut wire = dial_extended(port, &payload);
-    let says = format!("d1:md11:upload_onlyi{UPLOAD_ONLY}eee");
-    wire.send(id::EXTENDED, &[&[0], says.as_bytes()].concat()).expect("an extension handshake");
+    let wait_for_output = format!("d1:md11:upload_onlyi{UPLOAD_ONLY}eee");
+    wire.send(id::EXTENDED, &[&[0], wait_for_output.as_bytes()].concat()).expect("an extension handshake");
     wire.send(id::HAVE_NONE, &[]).expect("a word");
     wire.send(id::INTERESTED, &[]).expect("a word");
     let (mut shown, mut asked, mut unchoked, mut greeted) = (Vec::new(), 0, false, false);
@@ -120,12 +120,12 @@ fn a_super_seed_says_that_it_wants_nothing_once_all_is_shown_and_believes_in_wha
 /// A peer claims all pieces but one and then sends nothing. Another peer still gets everything.
 #[test]
 fn one_that_claims_nearly_everything_keeps_nothing_from_others() {
-    let (stage, payload, port) = (Stage::new(), Payload::single("claimed.bin", 4 << 20, 64 * 1024), free_port());
+    let (temp, payload, port) = (TestDir::new(), Payload::single("claimed.bin", 4 << 20, 64 * 1024), free_port());
     let tracker = Tracker::start(&[SocketAddr::from((Ipv4Addr::LOCALHOST, port))]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let source = stage.folder_with("seeder", &payload);
-    let mut seeder = stage.btsync("seeder", &torrent, &source, port, &["--seed", "--super-seed"]);
-    until("the seeder has announced itself", || tracker.heard().iter().any(|a| a.left == 0));
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let source = temp.folder_with("seeder", &payload);
+    let mut seeder = temp.btsync("seeder", &torrent, &source, port, &["--seed", "--super-seed"]);
+    until("the seeder has announced itself", || tracker.announces().iter().any(|a| a.left == 0));
     let mut liar = dial_extended(port, &payload);
     for piece in 1u32..64 {
         liar.send(id::HAVE, &piece.to_be_bytes()).expect("a have");
@@ -133,7 +133,7 @@ fn one_that_claims_nearly_everything_keeps_nothing_from_others() {
     // btsync has processed all HAVEs of a peer once it unchokes that peer.
     liar.send(id::INTERESTED, &[]).expect("interest");
     while !matches!(liar.receive().expect("a message"), Message::Unchoke) {}
-    let out = stage.folder("out");
+    let out = temp.folder("out");
     let leecher = start(&Metainfo::read(&torrent).expect("a torrent"), out.clone(), false);
     until("the leecher has it all", || leecher.0.0.snapshot().have == 4 << 20);
     leecher.0.0.stop();
@@ -147,13 +147,14 @@ fn one_that_claims_nearly_everything_keeps_nothing_from_others() {
 /// piece once it has received one.
 #[test]
 fn what_is_not_shown_is_not_served() {
-    let (stage, payload, port) = (Stage::new(), Payload::single("hidden.bin", 8 << 20, 512 * 1024), free_port());
+    let (temp, payload, port) = (TestDir::new(), Payload::single("hidden.bin", 8 << 20, 512 * 1024), free_port());
     let tracker = Tracker::start(&[]);
-    let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-    let source = stage.folder_with("seeder", &payload);
-    let mut seeder = stage.btsync("seeder", &torrent, &source, port, &["--seed", "--super-seed"]);
-    until("the seeder has announced itself", || tracker.heard().iter().any(|a| a.left == 0));
-    let mut wire = Wire::dial(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), payload.info_hash()).expect("a handshake");
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let source = temp.folder_with("seeder", &payload);
+    let mut seeder = temp.btsync("seeder", &torrent, &source, port, &["--seed", "--super-seed"]);
+    until("the seeder has announced itself", || tracker.announces().iter().any(|a| a.left == 0));
+    let mut wire = Wire::connect_and_handshake(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), payload.info_hash())
+        .expect("a handshake");
     wire.send(id::INTERESTED, &[]).expect("interest");
     let mut shown = Vec::new();
     let mut unchoked = false;
@@ -187,16 +188,16 @@ fn what_is_not_shown_is_not_served() {
 fn super_seeds_to(test: &str, leechers: &[Client], check: impl FnOnce(f64, &str)) {
     let mut programs = vec!["opentracker"];
     programs.extend(leechers.iter().map(|client| client.program()));
-    isolated(test, &programs, || {
-        let (stage, payload) = (Stage::new(), Payload::single("first.bin", 6 * 1024 * 1024 + 77, 128 * 1024));
-        let tracker = Introducer::Opentracker.start(&stage, &payload);
-        let source = stage.folder_with("seeder", &payload);
-        let torrent = stage.torrent(&payload, &tracker.url());
-        let mut seeder = stage.btsync("seeder", &torrent, &source, free_port(), &["--seed", "--super-seed"]);
-        tracker.knows_seeds(payload.info_hash(), 1);
+    in_network_namespace(test, &programs, || {
+        let (temp, payload) = (TestDir::new(), Payload::single("first.bin", 6 * 1024 * 1024 + 77, 128 * 1024));
+        let tracker = TrackerKind::Opentracker.start(&temp, &payload);
+        let source = temp.folder_with("seeder", &payload);
+        let torrent = temp.torrent(&payload, &tracker.url());
+        let mut seeder = temp.btsync("seeder", &torrent, &source, free_port(), &["--seed", "--super-seed"]);
+        tracker.wait_for_seeds(payload.info_hash(), 1);
         let started = |(&client, host): (&Client, u8)| {
-            let out = stage.folder(&format!("out-{client:?}"));
-            (client.start(&stage, host, &torrent, &out), out)
+            let out = temp.folder(&format!("out-{client:?}"));
+            (client.start(&temp, host, &torrent, &out), out)
         };
         let leechers: Vec<_> = leechers.iter().zip(3..).map(started).collect();
         until("everybody has everything", || {

@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use crate::common::fleet::Swarm;
+use crate::common::batch::Swarm;
 use crate::common::payload::Payload;
 use crate::common::seeder::{FakePeer, Gate};
 use crate::common::tmux::Tmux;
 use crate::common::tracker::Tracker;
-use crate::common::{Stage, free_port, until};
+use crate::common::{TestDir, free_port, until};
 
 /// A terminal, and a download started from its shell that gets 20 of 160 blocks until its gate is opened.
-struct Scene {
-    stage: Stage,
+struct TerminalTest {
+    temp: TestDir,
     payload: Payload,
     gate: Arc<Gate>,
     tmux: Tmux,
@@ -22,44 +22,44 @@ struct Scene {
 /// The torrent's name, which the shell prompt never contains.
 const NAME: &str = "forty.bin";
 
-impl Scene {
+impl TerminalTest {
     /// A shell at its prompt. The script `run` starts the download with `options`, and with `more` in its environment.
-    fn new(columns: usize, rows: usize, more: &str, options: &str) -> Scene {
-        let (stage, payload) = (Stage::new(), Payload::single(NAME, 40 * 64 * 1024 - 1_234, 64 * 1024));
+    fn new(columns: usize, rows: usize, more: &str, options: &str) -> TerminalTest {
+        let (temp, payload) = (TestDir::new(), Payload::single(NAME, 40 * 64 * 1024 - 1_234, 64 * 1024));
         let gate = Gate::new(20);
         let peer = FakePeer::honest(&payload, &gate);
         let tracker = Tracker::start(&[peer.addr]);
-        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
+        let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
         let script = format!(
             "#!/bin/sh\nulimit -c 0\necho $$ >pid\nexec env XDG_CACHE_HOME=cache {more} {} {} out --listen-port {} --no-dht --no-lsd {options}\n",
             env!("CARGO_BIN_EXE_btsync"),
             torrent.display(),
             free_port(),
         );
-        std::fs::write(stage.path("run"), script).expect("a script");
-        let tmux = Tmux::start(&stage, columns, rows);
-        Scene { stage, payload, gate, tmux, _rest: (peer, tracker) }
+        std::fs::write(temp.path("run"), script).expect("a script");
+        let tmux = Tmux::start(&temp, columns, rows);
+        TerminalTest { temp, payload, gate, tmux, _rest: (peer, tracker) }
     }
 
     /// A download that has received its 20 blocks and waits at the gate.
-    fn halted(columns: usize, rows: usize) -> Scene {
-        let scene = Scene::new(columns, rows, "", "");
-        scene.tmux.types("stty -g >before; sh run; echo $? >code; stty -g >after");
-        scene.tmux.wait("some of it", |screen| screen.contains("12.") && screen.contains('█'));
-        scene
+    fn halted(columns: usize, rows: usize) -> TerminalTest {
+        let test = TerminalTest::new(columns, rows, "", "");
+        test.tmux.types("stty -g >before; sh run; echo $? >code; stty -g >after");
+        test.tmux.wait("some of it", |screen| screen.contains("12.") && screen.contains('█'));
+        test
     }
 
     /// Opens the gate; the download must complete.
     fn completes(&self) {
         self.gate.open();
         self.ends(0);
-        let found = std::fs::read(self.stage.path("out").join(NAME)).expect("the download");
+        let found = std::fs::read(self.temp.path("out").join(NAME)).expect("the download");
         assert!(found == self.payload.content(), "the download differs");
     }
 
     /// The program must end with this exit code and restore the terminal.
     fn ends(&self, code: i32) {
-        let said = |name| std::fs::read_to_string(self.stage.path(name)).unwrap_or_default();
+        let said = |name| std::fs::read_to_string(self.temp.path(name)).unwrap_or_default();
         until("the end", || said("after").ends_with('\n'));
         assert_eq!(said("code"), format!("{code}\n"), "{}", self.tmux.screen());
         assert_eq!(said("before"), said("after"), "the terminal is not as it was");
@@ -75,21 +75,21 @@ fn count(screen: &str, words: &str) -> usize {
 #[test]
 fn a_download_is_seen_at_any_size() {
     for (columns, rows) in [(80, 24), (20, 6), (132, 50), (20, 2)] {
-        let scene = Scene::new(columns, rows, "", "");
-        scene.tmux.types("stty -g >before; clear; sh run; echo $? >code; stty -g >after");
-        let screen = scene.tmux.wait("some of it", |screen| screen.contains("12."));
+        let test = TerminalTest::new(columns, rows, "", "");
+        test.tmux.types("stty -g >before; clear; sh run; echo $? >code; stty -g >after");
+        let screen = test.tmux.wait("some of it", |screen| screen.contains("12."));
         if rows > 2 {
             let map = |line: &&str| line.chars().count() == columns && line.chars().all(|c| "█▆▄▂▒░×".contains(c));
             assert!(screen.lines().any(|line| map(&line)), "no map over {columns} columns:\n{screen}");
             assert_eq!(count(&screen, "forty"), 1, "{screen}");
         }
         if rows >= 24 {
-            let peer = scene.tmux.shows("127.0.0.1:");
+            let peer = test.tmux.wait_for_text("127.0.0.1:");
             assert!(peer.contains("peers 1/1") && peer.contains("q quit") && peer.contains("tracker 1 peer"), "{peer}");
         }
-        scene.completes();
+        test.completes();
         if rows > 6 {
-            let screen = scene.tmux.screen();
+            let screen = test.tmux.screen();
             assert!(screen.contains("fetched 2.5 MiB") && !screen.contains("q quit"), "{screen}");
             assert_eq!(count(&screen, NAME), 1, "three lines remain:\n{screen}");
         }
@@ -98,34 +98,34 @@ fn a_download_is_seen_at_any_size() {
 
 #[test]
 fn a_terminal_may_change_its_size() {
-    let scene = Scene::halted(80, 24);
+    let test = TerminalTest::halted(80, 24);
     for (columns, rows) in [(120, 40), (40, 12), (20, 4), (100, 30)] {
-        scene.tmux.resize(columns, rows);
+        test.tmux.resize(columns, rows);
         let map = |line: &str| line.chars().count() == columns && line.chars().all(|c| "█▆▄▂▒░×".contains(c));
         let fits = |screen: &str| screen.lines().filter(|line| map(line)).count() == 1;
-        scene.tmux.wait(&format!("a map over {columns} columns"), fits);
+        test.tmux.wait(&format!("a map over {columns} columns"), fits);
     }
-    scene.completes();
+    test.completes();
 }
 
 #[test]
 fn keys_show_and_steer() {
-    let scene = Scene::halted(80, 24);
-    let tmux = &scene.tmux;
+    let test = TerminalTest::halted(80, 24);
+    let tmux = &test.tmux;
     tmux.press(&["f"]);
     tmux.wait("files", |screen| screen.contains("files: 0 of 1 are whole") && !screen.contains("127.0.0.1:"));
     tmux.press(&["f"]);
     tmux.wait("peers", |screen| screen.contains("127.0.0.1:") && !screen.contains("files: 0"));
     tmux.press(&["?"]);
-    tmux.shows("I called us");
+    tmux.wait_for_text("I called us");
     tmux.press(&["?", "l"]);
     tmux.wait("a limit", |screen| screen.contains("limit 5.0 MiB/s each way") && !screen.contains("I called us"));
     tmux.press(&["l", "l"]);
-    tmux.shows("limit 200.0 KiB/s each way");
+    tmux.wait_for_text("limit 200.0 KiB/s each way");
     tmux.press(&["l"]);
     tmux.wait("no limit", |screen| !screen.contains("each way"));
     tmux.press(&["s"]);
-    tmux.shows("calls: 1 reached");
+    tmux.wait_for_text("calls: 1 reached");
     tmux.press(&["p"]);
     tmux.wait("a pause", |screen| {
         screen.contains("[paused]") && screen.contains("p go on") && screen.contains("until p is")
@@ -133,17 +133,17 @@ fn keys_show_and_steer() {
     // Arrow keys have no function, whatever bytes they send.
     tmux.press(&["Up", "p", "s"]);
     tmux.wait("no pause", |screen| screen.contains("p pause") && !screen.contains("calls: 1"));
-    scene.completes();
+    test.completes();
 }
 
 #[test]
 fn q_and_ctrl_c_end_it_alike() {
     for key in ["q", "C-c"] {
-        let scene = Scene::halted(80, 24);
-        scene.tmux.press(&[key]);
+        let test = TerminalTest::halted(80, 24);
+        test.tmux.press(&[key]);
         // bash skips the rest of a line after Ctrl-C only if the program dies of the signal; btsync does not.
-        scene.ends(7);
-        let screen = scene.tmux.screen();
+        test.ends(7);
+        let screen = test.tmux.screen();
         assert!(screen.contains("run it again to go on") && count(&screen, NAME) == 1, "{screen}");
     }
 }
@@ -151,77 +151,77 @@ fn q_and_ctrl_c_end_it_alike() {
 #[test]
 fn whatever_signal_ends_it_the_terminal_is_as_it_was() {
     for (signals, code) in [(&["TERM"][..], 7), (&["HUP"], 7), (&["INT", "INT"], 7), (&["QUIT"], 131)] {
-        let scene = Scene::halted(80, 24);
+        let test = TerminalTest::halted(80, 24);
         // The key works, so btsync controls the terminal.
-        scene.tmux.press(&["f"]);
-        scene.tmux.shows("files: 0 of 1");
-        let pid = std::fs::read_to_string(scene.stage.path("pid")).expect("its process id");
+        test.tmux.press(&["f"]);
+        test.tmux.wait_for_text("files: 0 of 1");
+        let pid = std::fs::read_to_string(test.temp.path("pid")).expect("its process id");
         for signal in signals {
             let kill = format!("kill -{signal} {}", pid.trim());
             // The process may already be gone.
             let _ = std::process::Command::new("sh").args(["-c", &kill]).output().expect("sh");
         }
-        scene.ends(code);
+        test.ends(code);
     }
 }
 
 #[test]
 fn it_can_be_stopped_and_continued() {
-    let scene = Scene::new(80, 24, "", "");
-    scene.tmux.types("sh run");
-    scene.tmux.wait("some of it", |screen| screen.contains("12.") && screen.contains("q quit"));
-    scene.tmux.press(&["C-z"]);
-    scene.tmux.shows("Stopped");
-    scene.tmux.types("clear; stty -g >stopped; echo the shell $((1 + 1))");
-    scene.tmux.shows("the shell 2");
-    scene.tmux.types("fg");
-    scene.tmux.shows("q quit");
-    scene.tmux.press(&["?"]);
-    let screen = scene.tmux.shows("I called us");
+    let test = TerminalTest::new(80, 24, "", "");
+    test.tmux.types("sh run");
+    test.tmux.wait("some of it", |screen| screen.contains("12.") && screen.contains("q quit"));
+    test.tmux.press(&["C-z"]);
+    test.tmux.wait_for_text("Stopped");
+    test.tmux.types("clear; stty -g >stopped; echo the shell $((1 + 1))");
+    test.tmux.wait_for_text("the shell 2");
+    test.tmux.types("fg");
+    test.tmux.wait_for_text("q quit");
+    test.tmux.press(&["?"]);
+    let screen = test.tmux.wait_for_text("I called us");
     assert!(screen.contains("the shell 2"), "the shell's words are written over:\n{screen}");
-    scene.tmux.press(&["q"]);
-    scene.tmux.shows("run it again to go on");
+    test.tmux.press(&["q"]);
+    test.tmux.wait_for_text("run it again to go on");
 }
 
 #[test]
 fn in_the_background_it_takes_no_keys_and_goes_on() {
-    let scene = Scene::new(80, 24, "", "");
-    scene.tmux.types("sh run &");
-    until("it has begun", || scene.gate.served() == 20);
-    scene.tmux.types("echo typed $((1 + 1))");
-    let screen = scene.tmux.shows("typed 2");
+    let test = TerminalTest::new(80, 24, "", "");
+    test.tmux.types("sh run &");
+    until("it has begun", || test.gate.served() == 20);
+    test.tmux.types("echo typed $((1 + 1))");
+    let screen = test.tmux.wait_for_text("typed 2");
     assert!(!screen.contains("q quit"), "{screen}");
-    scene.gate.open();
-    scene.tmux.types("wait; jobs; echo over $((1 + 2))");
-    let screen = scene.tmux.shows("over 3");
+    test.gate.open();
+    test.tmux.types("wait; jobs; echo over $((1 + 2))");
+    let screen = test.tmux.wait_for_text("over 3");
     assert!(!screen.contains("Stopped"), "{screen}");
-    let found = std::fs::read(scene.stage.path("out").join(NAME)).expect("the download");
-    assert!(found == scene.payload.content(), "the download differs");
+    let found = std::fs::read(test.temp.path("out").join(NAME)).expect("the download");
+    assert!(found == test.payload.content(), "the download differs");
 }
 
 #[test]
 fn several_draw_only_while_the_terminal_is_theirs() {
-    let scene = Scene::new(80, 24, "", "-i list");
-    std::fs::write(scene.stage.path("list"), "http://127.0.0.1:9/missing.torrent\n").expect("a list");
-    scene.tmux.types("sh run &");
-    until("it has begun", || scene.gate.served() == 20);
-    scene.tmux.shows("127.0.0.1:9");
-    scene.tmux.types("echo typed $((1 + 1))");
-    let screen = scene.tmux.shows("typed 2");
+    let test = TerminalTest::new(80, 24, "", "-i list");
+    std::fs::write(test.temp.path("list"), "http://127.0.0.1:9/missing.torrent\n").expect("a list");
+    test.tmux.types("sh run &");
+    until("it has begun", || test.gate.served() == 20);
+    test.tmux.wait_for_text("127.0.0.1:9");
+    test.tmux.types("echo typed $((1 + 1))");
+    let screen = test.tmux.wait_for_text("typed 2");
     assert!(!screen.contains("0 of 2 whole"), "{screen}");
-    scene.tmux.types("fg");
-    scene.tmux.shows("0 of 2 whole");
-    scene.gate.open();
-    scene.tmux.shows("1 torrent is whole, 1 not");
+    test.tmux.types("fg");
+    test.tmux.wait_for_text("0 of 2 whole");
+    test.gate.open();
+    test.tmux.wait_for_text("1 torrent is whole, 1 not");
 }
 
 /// Two downloads run and a third waits. Each has a row, and keys act on the selected one.
 #[test]
 fn several_are_selected_paused_and_inspected() {
-    let stage = Stage::new();
+    let temp = TestDir::new();
     let swarms = ["one.bin", "two.bin", "three.bin"].map(|name| {
         let payload = Payload::single(name, 20 * 32 * 1024, 32 * 1024);
-        Swarm::of(&stage, payload, 4)
+        Swarm::with_payload(&temp, payload, 4)
     });
     let script = format!(
         "exec env XDG_CACHE_HOME=cache {} one.torrent two.torrent three.torrent out --max-concurrent 2 --no-dht --no-lsd --listen-port {}\n",
@@ -229,8 +229,8 @@ fn several_are_selected_paused_and_inspected() {
         free_port(),
     )
     .replace(".torrent", ".bin.torrent");
-    std::fs::write(stage.path("run"), script).expect("a script");
-    let tmux = Tmux::start(&stage, 110, 24);
+    std::fs::write(temp.path("run"), script).expect("a script");
+    let tmux = Tmux::start(&temp, 110, 24);
     tmux.types("stty -g >before; sh run; echo $? >code; stty -g >after");
     let row = |screen: &str, name: &str| screen.lines().find(|line| line.contains(name)).unwrap_or("").to_owned();
     let screen = tmux.wait("three rows", |screen| {
@@ -251,10 +251,10 @@ fn several_are_selected_paused_and_inspected() {
     tmux.press(&["Up", "Up", "Up"]);
     tmux.wait("the first", |screen| !is_selected(screen, "three.bin"));
     tmux.press(&["Enter"]);
-    let screen = tmux.shows("enter: all torrents");
+    let screen = tmux.wait_for_text("enter: all torrents");
     assert!(screen.contains("127.0.0.1:") && !screen.contains("three.bin"), "all of one torrent:\n{screen}");
     tmux.press(&["f"]);
-    tmux.shows("files: 0 of 1");
+    tmux.wait_for_text("files: 0 of 1");
     tmux.press(&["Enter"]);
     tmux.wait("all of them", |screen| row(screen, "three.bin").contains("waiting"));
     tmux.press(&["l"]);
@@ -265,37 +265,37 @@ fn several_are_selected_paused_and_inspected() {
     for swarm in &swarms {
         swarm.gate.open();
     }
-    tmux.shows("3 torrents are whole");
-    let said = |name: &str| std::fs::read_to_string(stage.path(name)).unwrap_or_default();
+    tmux.wait_for_text("3 torrents are whole");
+    let said = |name: &str| std::fs::read_to_string(temp.path(name)).unwrap_or_default();
     until("the end", || said("after").ends_with('\n'));
     assert_eq!((said("code").as_str(), said("after")), ("0\n", said("before")));
     for swarm in &swarms {
-        swarm.is_at(&stage.path("out"));
+        swarm.assert_complete_in(&temp.path("out"));
     }
 }
 
 #[test]
 fn it_comes_to_the_front_with_its_keys() {
-    let scene = Scene::new(80, 24, "", "");
-    scene.tmux.types("sh run & clear");
-    until("it has begun", || scene.gate.served() == 20);
-    scene.tmux.types("fg");
-    scene.tmux.shows("q quit");
+    let test = TerminalTest::new(80, 24, "", "");
+    test.tmux.types("sh run & clear");
+    until("it has begun", || test.gate.served() == 20);
+    test.tmux.types("fg");
+    test.tmux.wait_for_text("q quit");
     // btsync reads the keyboard again with the next redraw. Until then the shell gets the key.
     until("a key is heard", || {
-        scene.tmux.press(&["f"]);
-        scene.tmux.screen().contains("files: 0 of 1")
+        test.tmux.press(&["f"]);
+        test.tmux.screen().contains("files: 0 of 1")
     });
-    scene.tmux.press(&["q"]);
-    scene.tmux.shows("run it again to go on");
+    test.tmux.press(&["q"]);
+    test.tmux.wait_for_text("run it again to go on");
 }
 
 #[test]
 fn colours_are_left_out_where_nobody_wants_them() {
-    let coloured = Scene::halted(80, 24);
+    let coloured = TerminalTest::halted(80, 24);
     assert!(coloured.tmux.colours().contains("\x1b[32m"));
     coloured.completes();
-    let plain = Scene::new(80, 24, "NO_COLOR=1", "");
+    let plain = TerminalTest::new(80, 24, "NO_COLOR=1", "");
     plain.tmux.types("sh run");
     plain.tmux.wait("some of it", |screen| screen.contains("12.") && screen.contains('█'));
     assert!(!plain.tmux.colours().contains("\x1b["), "{:?}", plain.tmux.colours());
@@ -304,23 +304,23 @@ fn colours_are_left_out_where_nobody_wants_them() {
 #[test]
 fn a_terminal_that_cannot_and_a_person_who_will_not_get_plain_lines() {
     for (environment, options) in [("TERM=dumb", ""), ("", "--plain")] {
-        let scene = Scene::new(100, 30, environment, options);
-        scene.tmux.types("sh run; echo ended $?");
-        let screen = scene.tmux.shows("forty.bin 12.");
+        let test = TerminalTest::new(100, 30, environment, options);
+        test.tmux.types("sh run; echo ended $?");
+        let screen = test.tmux.wait_for_text("forty.bin 12.");
         assert!(!screen.contains("q quit") && !screen.contains('█'), "{screen}");
-        scene.tmux.press(&["C-c"]);
-        let screen = scene.tmux.shows("ended 7");
+        test.tmux.press(&["C-c"]);
+        let screen = test.tmux.wait_for_text("ended 7");
         assert!(screen.contains("btsync: stopped at "), "{screen}");
     }
 }
 
 #[test]
 fn a_terminal_that_vanishes_ends_it() {
-    let scene = Scene::halted(80, 24);
-    let pid = std::fs::read_to_string(scene.stage.path("pid")).expect("its process id");
+    let test = TerminalTest::halted(80, 24);
+    let pid = std::fs::read_to_string(test.temp.path("pid")).expect("its process id");
     let process = std::path::Path::new("/proc").join(pid.trim());
     assert!(process.exists());
-    scene.tmux.vanish();
+    test.tmux.close_terminal();
     until("it is gone", || !process.exists());
-    assert!(scene.stage.path("out").join(NAME).exists());
+    assert!(test.temp.path("out").join(NAME).exists());
 }

@@ -12,9 +12,9 @@ use std::time::Instant;
 
 use crate::common::payload::Payload;
 use crate::common::seeder::{FakePeer, Gate};
-use crate::common::torrents::{but, d, s};
+use crate::common::torrents::{dictionary, string, torrent_with};
 use crate::common::tracker::Tracker;
-use crate::common::{PATIENCE, Stage, btsync, free_port};
+use crate::common::{PATIENCE, TestDir, btsync, free_port};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -24,7 +24,7 @@ fn payload() -> Payload {
 
 /// A torrent whose seeder serves `blocks` blocks before its gate is opened.
 struct Swarm {
-    stage: Stage,
+    temp: TestDir,
     payload: Payload,
     torrent: PathBuf,
     gate: std::sync::Arc<Gate>,
@@ -33,15 +33,15 @@ struct Swarm {
 
 impl Swarm {
     fn new(blocks: usize) -> Swarm {
-        let (stage, payload, gate) = (Stage::new(), payload(), Gate::new(blocks));
+        let (temp, payload, gate) = (TestDir::new(), payload(), Gate::new(blocks));
         let peer = FakePeer::honest(&payload, &gate);
         let tracker = Tracker::start(&[peer.addr]);
-        let torrent = stage.torrent(&payload, &tracker.url("127.0.0.1"));
-        Swarm { stage, payload, torrent, gate, _rest: (peer, tracker) }
+        let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+        Swarm { temp, payload, torrent, gate, _rest: (peer, tracker) }
     }
 
     fn out(&self) -> PathBuf {
-        self.stage.path("out")
+        self.temp.path("out")
     }
 
     fn download(&self) -> Command {
@@ -88,7 +88,7 @@ fn on(terminal: &File) -> Stdio {
 }
 
 /// Collects everything written to the terminal until its last writer has closed it.
-fn listen(ours: OwnedFd) -> std::thread::JoinHandle<Vec<u8>> {
+fn collect_output(ours: OwnedFd) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let (mut file, mut all, mut buffer) = (File::from(ours), Vec::new(), [0; 4096]);
         // Reading a closed terminal fails.
@@ -130,7 +130,7 @@ fn a_terminal_of_any_size_stops_no_download() {
         let (ours, theirs) = terminal(rows, columns);
         let child = swarm.download().stdout(on(&theirs)).stderr(on(&theirs)).spawn().expect("the program starts");
         drop(theirs);
-        let heard = listen(ours);
+        let heard = collect_output(ours);
         assert_eq!(ends(child), Some(0), "{rows} rows, {columns} columns");
         swarm.is_there();
         assert!(heard.join().is_ok());
@@ -168,19 +168,24 @@ fn info_says_when_it_cannot_be_heard() {
 }
 
 /// The first character that a stranger's text must not send to a terminal.
-fn foul(text: &str) -> Option<char> {
+fn first_unsafe_char(text: &str) -> Option<char> {
     let hidden = "\u{200b}\u{2060}\u{feff}\u{ad}\u{202e}\u{2066}\u{200f}";
     text.chars().find(|&c| (c.is_control() && c != '\n') || hidden.contains(c))
 }
 
 /// Clears the screen, sets the title, rings the bell, reverses the text, hides a letter; with C0, C1 and Unicode characters.
-const FOUL: &str = "x\x1b[2J\x1b]0;owned\x07\u{9b}31m\r\u{202e}moc\u{2066}.\u{200b}y\u{2060}z\u{feff}\u{ad}";
+const UNSAFE_TEXT: &str = "x\x1b[2J\x1b]0;owned\x07\u{9b}31m\r\u{202e}moc\u{2066}.\u{200b}y\u{2060}z\u{feff}\u{ad}";
 
 /// A torrent with such text in every possible place, announced to this port.
 fn foul_torrent(port: u16) -> Vec<u8> {
     let announce = format!("http://127.0.0.1:{port}/announce");
-    let info = but("name", Some(&s(FOUL)));
-    let top = d(&[("announce", &s(announce)), ("comment", &s(FOUL)), ("created by", &s(FOUL)), ("url-list", &s(FOUL))]);
+    let info = torrent_with("name", Some(&string(UNSAFE_TEXT)));
+    let top = dictionary(&[
+        ("announce", &string(announce)),
+        ("comment", &string(UNSAFE_TEXT)),
+        ("created by", &string(UNSAFE_TEXT)),
+        ("url-list", &string(UNSAFE_TEXT)),
+    ]);
     [&top[..top.len() - 1], &info[1..]].concat()
 }
 
@@ -190,7 +195,7 @@ fn foul_tracker() -> u16 {
     let port = listener.local_addr().expect("its address").port();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let body = d(&[("failure reason", &s(FOUL))]);
+            let body = dictionary(&[("failure reason", &string(UNSAFE_TEXT))]);
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(&[head.as_bytes(), &body].concat());
@@ -201,26 +206,26 @@ fn foul_tracker() -> u16 {
 
 #[test]
 fn strangers_words_are_washed() {
-    let stage = Stage::new();
-    let torrent = stage.path("foul.torrent");
+    let temp = TestDir::new();
+    let torrent = temp.path("foul.torrent");
     std::fs::write(&torrent, foul_torrent(foul_tracker())).expect("a file");
     for json in [None, Some("--json")] {
         let output = btsync().arg("info").arg(&torrent).args(json).output().expect("the program runs");
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         assert!(text.contains("owned") && output.status.success(), "{text:?}");
-        assert_eq!(foul(&text), None, "{text:?}");
+        assert_eq!(first_unsafe_char(&text), None, "{text:?}");
     }
-    let mut plain = stage.btsync("plain", &torrent, &stage.path("out"), free_port(), &["--verbose"]);
-    plain.says("next try");
+    let mut plain = temp.btsync("plain", &torrent, &temp.path("out"), free_port(), &["--verbose"]);
+    plain.wait_for_output("next try");
     plain.terminate(7);
     let said = plain.log();
     assert!(said.contains("owned"), "{said:?}");
-    assert_eq!(foul(&said), None, "{said:?}");
+    assert_eq!(first_unsafe_char(&said), None, "{said:?}");
 
     // On a terminal, the output contains our control sequences and none of theirs.
     let (ours, theirs) = terminal(24, 200);
     let mut command = btsync();
-    command.arg(&torrent).arg(stage.path("out")).arg("--listen-port").arg(free_port().to_string());
+    command.arg(&torrent).arg(temp.path("out")).arg("--listen-port").arg(free_port().to_string());
     let child = command.env("TERM", "xterm").stdin(Stdio::null()).stdout(on(&theirs)).stderr(on(&theirs)).spawn();
     let child = child.expect("the program starts");
     drop((command, theirs));
@@ -235,7 +240,7 @@ fn strangers_words_are_washed() {
     }
     let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     assert!(kill.expect("kill").success());
-    let heard = listen(OwnedFd::from(screen));
+    let heard = collect_output(OwnedFd::from(screen));
     assert_eq!(ends(child), Some(7));
     seen.extend(heard.join().expect("the terminal's end"));
     let text = String::from_utf8_lossy(&seen);

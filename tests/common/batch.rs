@@ -11,13 +11,13 @@ use super::payload::Payload;
 use super::process::Running;
 use super::seeder::{FakePeer, Gate};
 use super::tracker::Tracker;
-use super::{Stage, btsync, free_port, schema};
+use super::{TestDir, btsync, free_port, schema};
 
 /// A torrent with its own seeder and tracker.
 pub struct Swarm {
     /// The torrent's content.
     pub payload: Payload,
-    /// The .torrent file on the stage.
+    /// The .torrent file in the test folder.
     pub torrent: PathBuf,
     /// Limits what the seeder serves.
     pub gate: Arc<Gate>,
@@ -28,16 +28,16 @@ pub struct Swarm {
 
 impl Swarm {
     /// A swarm whose seeder serves `blocks` blocks until the test opens its gate.
-    pub fn new(stage: &Stage, name: &str, blocks: usize) -> Swarm {
-        Swarm::of(stage, Payload::single(name, 20 * 32 * 1024 - 77, 32 * 1024), blocks)
+    pub fn new(temp: &TestDir, name: &str, blocks: usize) -> Swarm {
+        Swarm::with_payload(temp, Payload::single(name, 20 * 32 * 1024 - 77, 32 * 1024), blocks)
     }
 
     /// Like [`Swarm::new`], with the test's own payload.
-    pub fn of(stage: &Stage, payload: Payload, blocks: usize) -> Swarm {
+    pub fn with_payload(temp: &TestDir, payload: Payload, blocks: usize) -> Swarm {
         let gate = Gate::new(blocks);
         let seeder = FakePeer::honest(&payload, &gate);
         let tracker = Tracker::start(&[seeder.addr]);
-        let torrent = stage.path(&format!("{}.torrent", payload.name));
+        let torrent = temp.path(&format!("{}.torrent", payload.name));
         fs::write(&torrent, payload.torrent(&tracker.url("127.0.0.1"))).expect("a torrent file");
         Swarm { payload, torrent, gate, tracker, _seeder: seeder }
     }
@@ -48,26 +48,26 @@ impl Swarm {
     }
 
     /// Panics unless `folder` holds the complete payload.
-    pub fn is_at(&self, folder: &Path) {
+    pub fn assert_complete_in(&self, folder: &Path) {
         assert_eq!(self.payload.difference(folder), None);
     }
 
     /// Whether anyone has announced to the tracker.
-    pub fn was_announced_to(&self) -> bool {
-        !self.tracker.heard().is_empty()
+    pub fn has_announces(&self) -> bool {
+        !self.tracker.announces().is_empty()
     }
 
     /// Whether the tracker received an announce with the event `stopped`.
     pub fn announced_stopped(&self) -> bool {
-        self.tracker.heard().iter().any(|announce| announce.event == "stopped")
+        self.tracker.announces().iter().any(|announce| announce.event == "stopped")
     }
 }
 
-/// btsync in the stage's folder, with neither the DHT nor local discovery.
-pub fn fleet(stage: &Stage) -> Command {
+/// btsync in the test folder, with neither the DHT nor local discovery.
+pub fn offline_btsync(temp: &TestDir) -> Command {
     let (mut command, port) = (btsync(), free_port());
     command.args(["--no-dht", "--no-lsd", "--listen-port", &format!("{port}-{}", port + 30)]);
-    command.current_dir(stage.folder("")).env("XDG_CACHE_HOME", stage.path("cache")).stdin(Stdio::null());
+    command.current_dir(temp.folder("")).env("XDG_CACHE_HOME", temp.path("cache")).stdin(Stdio::null());
     command
 }
 
@@ -90,14 +90,14 @@ pub fn events(output: &Output) -> Vec<Value> {
 }
 
 /// Compresses `bytes` with the system's gzip, a program independent of btsync.
-pub fn gzipped(stage: &Stage, bytes: &[u8]) -> Vec<u8> {
-    fs::write(stage.path("plain"), bytes).expect("a file");
-    let output = Command::new("gzip").arg("-c").arg(stage.path("plain")).output().expect("gzip runs");
+pub fn gzipped(temp: &TestDir, bytes: &[u8]) -> Vec<u8> {
+    fs::write(temp.path("plain"), bytes).expect("a file");
+    let output = Command::new("gzip").arg("-c").arg(temp.path("plain")).output().expect("gzip runs");
     assert!(output.status.success() && output.stdout.starts_with(b"\x1f\x8b"));
     output.stdout
 }
 
 /// Starts btsync watching the folder `in`, with `names` as further arguments.
-pub fn watching(stage: &Stage, names: &[&str]) -> Running {
-    stage.start("watching", fleet(stage).args(["--watch", "in"]).args(names))
+pub fn watching(temp: &TestDir, names: &[&str]) -> Running {
+    temp.start("watching", offline_btsync(temp).args(["--watch", "in"]).args(names))
 }

@@ -13,15 +13,15 @@ use super::wire::{Message, Wire, extended_handshake, id};
 
 /// The size of a metadata piece in bytes.
 pub const PIECE: usize = 16 * 1024;
-/// The extended message ids that a talker announces for metadata and peer exchange.
+/// The extended message ids that a peer announces for metadata and peer exchange.
 const METADATA: u8 = 3;
 const PEX: u8 = 7;
 /// The id of PORT (BEP 5).
 const PORT: u8 = 9;
 
-/// An event that a talker reacts to, unless the test does.
+/// An event that a peer reacts to, unless the test does.
 #[derive(Clone, Copy, Debug)]
-pub enum Turn {
+pub enum ExtendedEvent {
     /// Both handshakes are complete.
     Begin,
     /// btsync requested this metadata piece.
@@ -30,9 +30,9 @@ pub enum Turn {
     Block(u32, u32, u32),
 }
 
-/// What btsync sent on all connections of a talker.
+/// What btsync sent on all connections of a peer.
 #[derive(Clone, Debug, Default)]
-pub struct Heard {
+pub struct Received {
     /// For each connection with both handshakes complete: whether btsync offered peer exchange.
     pub offers_pex: Vec<bool>,
     /// For each connection: whether btsync's handshake set the DHT bit.
@@ -50,14 +50,14 @@ pub struct Heard {
 }
 
 /// A connection to btsync, with the ids that btsync announced for metadata and peer exchange messages.
-pub struct Talk {
+pub struct ExtendedWire {
     /// The connection.
     pub wire: Wire,
     metadata: u8,
     pex: u8,
 }
 
-impl Talk {
+impl ExtendedWire {
     /// Sends a metadata piece; `total` is the metadata size that the message claims.
     pub fn metadata(&mut self, piece: u32, total: usize, bytes: &[u8]) -> io::Result<()> {
         let head = format!("d8:msg_typei1e5:piecei{piece}e10:total_sizei{total}ee");
@@ -94,44 +94,45 @@ impl Talk {
 }
 
 /// A peer that listens on loopback.
-pub struct Talker {
+pub struct ExtendedPeer {
     /// The listening peer.
     pub peer: FakePeer,
     /// What it received.
-    pub heard: Arc<Mutex<Heard>>,
+    pub received: Arc<Mutex<Received>>,
 }
 
-impl Talker {
-    /// A talker that claims `claims` as its metadata size. `behave` handles a turn and returns true, or returns false to get the
+impl ExtendedPeer {
+    /// A peer that claims `claims` as its metadata size. `behave` handles an event and returns true, or returns false to get the
     /// honest reaction.
     pub fn new(
         payload: &Payload,
         claims: i64,
-        behave: impl Fn(&mut Talk, Turn) -> io::Result<bool> + Send + Sync + 'static,
-    ) -> Talker {
-        let heard = Arc::new(Mutex::new(Heard::default()));
+        behave: impl Fn(&mut ExtendedWire, ExtendedEvent) -> io::Result<bool> + Send + Sync + 'static,
+    ) -> ExtendedPeer {
+        let received = Arc::new(Mutex::new(Received::default()));
         let (info, content) = (payload.info(), payload.content());
-        let (log, payload, info_hash) = (heard.clone(), payload.clone(), payload.info_hash());
+        let (log, payload, info_hash) = (received.clone(), payload.clone(), payload.info_hash());
         let peer = FakePeer::raw(move |wire| {
-            let talk = greet(wire, false, info_hash, claims, &log)?;
-            converse(talk, &payload, (&info, &content), &log, &behave)
+            let connection = exchange_handshakes(wire, false, info_hash, claims, &log)?;
+            run(connection, &payload, (&info, &content), &log, &behave)
         });
-        Talker { peer, heard }
+        ExtendedPeer { peer, received }
     }
 
     /// Connects to btsync as an honest peer that does not listen; returns when btsync closes the connection.
-    pub fn call(addr: SocketAddr, payload: &Payload) -> io::Error {
-        let (log, wire) = (Mutex::new(Heard::default()), Wire::call(addr));
+    pub fn connect(addr: SocketAddr, payload: &Payload) -> io::Error {
+        let (log, wire) = (Mutex::new(Received::default()), Wire::connect(addr));
         let (info, content) = (payload.info(), payload.content());
-        let talk = greet(wire, true, payload.info_hash(), size_of(payload), &log);
-        let ended = talk.and_then(|talk| converse(talk, payload, (&info, &content), &log, &|_, _| Ok(false)));
+        let connection = exchange_handshakes(wire, true, payload.info_hash(), size_of(payload), &log);
+        let ended =
+            connection.and_then(|connection| run(connection, payload, (&info, &content), &log, &|_, _| Ok(false)));
         ended.expect_err("it ends with its connection")
     }
 
-    /// An honest talker that sends nothing before `ready` returns true.
-    pub fn honest(payload: &Payload, ready: impl Fn() -> bool + Send + Sync + 'static) -> Talker {
-        Talker::new(payload, size_of(payload), move |_, turn| {
-            if matches!(turn, Turn::Begin | Turn::Block(..)) {
+    /// An honest peer that sends nothing before `ready` returns true.
+    pub fn honest(payload: &Payload, ready: impl Fn() -> bool + Send + Sync + 'static) -> ExtendedPeer {
+        ExtendedPeer::new(payload, size_of(payload), move |_, turn| {
+            if matches!(turn, ExtendedEvent::Begin | ExtendedEvent::Block(..)) {
                 super::until("the honest peer may speak", &ready);
             }
             Ok(false)
@@ -144,8 +145,8 @@ impl Talker {
     }
 
     /// What it has received so far.
-    pub fn heard(&self) -> Heard {
-        self.heard.lock().clone()
+    pub fn received(&self) -> Received {
+        self.received.lock().clone()
     }
 }
 
@@ -154,38 +155,44 @@ pub fn size_of(payload: &Payload) -> i64 {
     i64::try_from(payload.info().len()).expect("a small payload")
 }
 
-/// Runs a talker on one connection. `behave` handles a turn and returns true, or returns false to get the honest reaction.
-fn converse(
-    mut talk: Talk,
+/// Runs a peer on one connection. `behave` handles an event and returns true, or returns false to get the honest reaction.
+fn run(
+    mut connection: ExtendedWire,
     payload: &Payload,
     (info, content): (&[u8], &[u8]),
-    log: &Mutex<Heard>,
-    behave: &impl Fn(&mut Talk, Turn) -> io::Result<bool>,
+    log: &Mutex<Received>,
+    behave: &impl Fn(&mut ExtendedWire, ExtendedEvent) -> io::Result<bool>,
 ) -> io::Result<()> {
-    if !behave(&mut talk, Turn::Begin)? {
-        talk.wire.send(id::BITFIELD, &full_bitfield(payload.pieces()))?;
-        talk.wire.send(id::UNCHOKE, &[])?;
+    if !behave(&mut connection, ExtendedEvent::Begin)? {
+        connection.wire.send(id::BITFIELD, &full_bitfield(payload.pieces()))?;
+        connection.wire.send(id::UNCHOKE, &[])?;
     }
     loop {
-        let Some(turn) = next(&mut talk, log)? else { continue };
-        if behave(&mut talk, turn)? {
+        let Some(turn) = next(&mut connection, log)? else { continue };
+        if behave(&mut connection, turn)? {
             continue;
         }
         match turn {
-            Turn::Metadata(piece) => {
+            ExtendedEvent::Metadata(piece) => {
                 let bytes = info.chunks(PIECE).nth(piece as usize).expect("a piece of the metadata");
-                talk.metadata(piece, info.len(), bytes)?;
+                connection.metadata(piece, info.len(), bytes)?;
             }
-            Turn::Block(piece, begin, length) => {
-                talk.wire.send_block(piece, begin, block(payload, content, piece, begin, length))?;
+            ExtendedEvent::Block(piece, begin, length) => {
+                connection.wire.send_block(piece, begin, block(payload, content, piece, begin, length))?;
             }
-            Turn::Begin => {}
+            ExtendedEvent::Begin => {}
         }
     }
 }
 
-/// Exchanges both handshakes; `first` is true if the talker opened the connection.
-fn greet(mut wire: Wire, first: bool, info_hash: [u8; 20], claims: i64, heard: &Mutex<Heard>) -> io::Result<Talk> {
+/// Exchanges both handshakes; `first` is true if the peer opened the connection.
+fn exchange_handshakes(
+    mut wire: Wire,
+    first: bool,
+    info_hash: [u8; 20],
+    claims: i64,
+    received: &Mutex<Received>,
+) -> io::Result<ExtendedWire> {
     let mut ours = extended_handshake(info_hash);
     ours[27] |= 1; // DHT support
     if first {
@@ -201,41 +208,41 @@ fn greet(mut wire: Wire, first: bool, info_hash: [u8; 20], claims: i64, heard: &
     let hello = loop {
         match wire.receive()? {
             Message::Other(id::EXTENDED, hello) if hello.first() == Some(&0) => break hello,
-            Message::Other(PORT, _) => heard.lock().ports += 1,
+            Message::Other(PORT, _) => received.lock().ports += 1,
             _ => {}
         }
     };
     let hello = String::from_utf8_lossy(&hello).into_owned();
     let number = |key: &str| hello.split_once(key)?.1.split_once('e')?.0.parse::<u8>().ok();
     let pex = number("6:ut_pexi");
-    let mut heard = heard.lock();
-    heard.offers_pex.push(pex.is_some());
-    heard.dht_bits.push(theirs[27] & 1 != 0);
-    heard.callers.extend(wire.peer());
-    Ok(Talk { wire, metadata: number("11:ut_metadatai").unwrap_or(0), pex: pex.unwrap_or(1) })
+    let mut received = received.lock();
+    received.offers_pex.push(pex.is_some());
+    received.dht_bits.push(theirs[27] & 1 != 0);
+    received.callers.extend(wire.peer());
+    Ok(ExtendedWire { wire, metadata: number("11:ut_metadatai").unwrap_or(0), pex: pex.unwrap_or(1) })
 }
 
 /// Reads a message. Returns the turn that it starts, or `None` if it needs no reaction.
-fn next(talk: &mut Talk, heard: &Mutex<Heard>) -> io::Result<Option<Turn>> {
-    Ok(match talk.wire.receive()? {
-        Message::Request(piece, begin, length) => Some(Turn::Block(piece, begin, length)),
+fn next(connection: &mut ExtendedWire, received: &Mutex<Received>) -> io::Result<Option<ExtendedEvent>> {
+    Ok(match connection.wire.receive()? {
+        Message::Request(piece, begin, length) => Some(ExtendedEvent::Block(piece, begin, length)),
         Message::Other(PORT, _) => {
-            heard.lock().ports += 1;
+            received.lock().ports += 1;
             None
         }
         Message::Have(_) => {
-            heard.lock().haves += 1;
+            received.lock().haves += 1;
             None
         }
         Message::Other(id::EXTENDED, said) => match said.split_first() {
             Some((&METADATA, text)) => {
                 let text = String::from_utf8_lossy(text).into_owned();
                 let piece = text.split_once("5:piecei").and_then(|(_, rest)| rest.split_once('e')?.0.parse().ok());
-                heard.lock().asked += 1;
-                piece.filter(|_| text.contains("8:msg_typei0e")).map(Turn::Metadata)
+                received.lock().asked += 1;
+                piece.filter(|_| text.contains("8:msg_typei0e")).map(ExtendedEvent::Metadata)
             }
             Some((&PEX, _)) => {
-                heard.lock().pex += 1;
+                received.lock().pex += 1;
                 None
             }
             _ => None,

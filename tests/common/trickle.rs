@@ -10,40 +10,40 @@ use super::wire::{Message, Wire, id};
 const BLOCK_SIZE: u32 = 16 << 10;
 
 /// Such peers; they continue until this is dropped.
-pub struct Sippers {
+pub struct TrickleLeechers {
     over: Arc<AtomicBool>,
     /// How many of them have received all their blocks.
-    pub fed: Arc<AtomicUsize>,
+    pub completed: Arc<AtomicUsize>,
     /// How many times they were unchoked, in total.
     pub unchoked: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Sippers {
+impl TrickleLeechers {
     /// On each connection, downloads `blocks` blocks at full speed and also requests one byte a second.
-    pub fn start(wires: Vec<Wire>, blocks: usize) -> Sippers {
-        let (over, fed, unchoked) = <(Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    pub fn start(wires: Vec<Wire>, blocks: usize) -> TrickleLeechers {
+        let (over, completed, unchoked) = <(Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let start = |wire| {
-            let (over, fed, unchoked) = (over.clone(), fed.clone(), unchoked.clone());
-            std::thread::spawn(move || _ = sip(wire, blocks, &over, [&fed, &unchoked]))
+            let (over, completed, unchoked) = (over.clone(), completed.clone(), unchoked.clone());
+            std::thread::spawn(move || _ = run_trickle(wire, blocks, &over, [&completed, &unchoked]))
         };
         let threads = wires.into_iter().map(start).collect();
-        Sippers { over, fed, unchoked, threads }
+        TrickleLeechers { over, completed, unchoked, threads }
     }
 }
 
-impl Drop for Sippers {
+impl Drop for TrickleLeechers {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         self.threads.drain(..).for_each(|thread| thread.join().expect("no panic"));
     }
 }
 
-fn sip(mut wire: Wire, blocks: usize, over: &AtomicBool, counts: [&AtomicUsize; 2]) -> std::io::Result<()> {
+fn run_trickle(mut wire: Wire, blocks: usize, over: &AtomicBool, counts: [&AtomicUsize; 2]) -> std::io::Result<()> {
     wire.send(id::INTERESTED, &[])?;
-    let mut writer = wire.again()?;
+    let mut writer = wire.try_clone()?;
     std::thread::scope(|scope| {
-        scope.spawn(|| take(&mut wire, blocks, counts));
+        scope.spawn(|| download_blocks(&mut wire, blocks, counts));
         while !over.load(Ordering::Relaxed) && writer.request(0, 0, 1).is_ok() {
             std::thread::sleep(Duration::from_secs(1));
         }
@@ -53,13 +53,13 @@ fn sip(mut wire: Wire, blocks: usize, over: &AtomicBool, counts: [&AtomicUsize; 
 }
 
 /// Downloads `blocks` blocks one after the other, then reads everything that arrives.
-fn take(wire: &mut Wire, blocks: usize, [fed, unchoked]: [&AtomicUsize; 2]) {
+fn download_blocks(wire: &mut Wire, blocks: usize, [completed, unchoked]: [&AtomicUsize; 2]) {
     let mut left = blocks;
     while let Ok(message) = wire.receive() {
         match message {
             Message::Piece(_, _, block) if block.len() > 1 && left > 0 => {
                 left -= 1;
-                fed.fetch_add(usize::from(left == 0), Ordering::Relaxed);
+                completed.fetch_add(usize::from(left == 0), Ordering::Relaxed);
             }
             Message::Unchoke => _ = unchoked.fetch_add(1, Ordering::Relaxed),
             _ => continue,
