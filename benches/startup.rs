@@ -82,7 +82,7 @@ fn start(file: &Path, out: &Path, torrent: &Metainfo) -> Result<Start, Box<dyn E
     let (mut stream, _) = listener.accept()?;
     let dialled = begin.elapsed();
     stream.read_exact(&mut [0; handshake::LENGTH])?;
-    let mut hello = Handshake { reserved: [0; 8], info_hash: torrent.info_hash, peer_id: PeerId::ours() };
+    let mut hello = Handshake { reserved: [0; 8], info_hash: torrent.info_hash, peer_id: PeerId::generate() };
     hello.peer_id.0[..8].copy_from_slice(b"-XX0003-");
     let mut greeting = hello.encode().to_vec();
     message::write_bitfield(&mut greeting, Bitfield::full(torrent.piece_count()).as_bytes());

@@ -236,7 +236,7 @@ impl Torrent {
         let registration =
             Some(Registration::new(client, opening_order, inner.info_hash, config.encryption, config.max_peers)?);
         let event_sender = events.clone();
-        let peer_id = config.peer_id_prefix.map_or_else(PeerId::ours, PeerId::with_prefix);
+        let peer_id = config.peer_id_prefix.map_or_else(PeerId::generate, PeerId::with_prefix);
         let mut run = TorrentRun { inner: &inner, config: &config, events, messages, peer_id, registration };
         let ended = match source {
             Source::Metainfo(torrent) => run.download(&torrent, None),

@@ -146,7 +146,7 @@ impl PeerId {
 
     /// A new ID for this client: Azureus style (BEP 20), `-BY` with our version and 12 random digits. No other client is known to
     /// use `BY`: it is in neither BEP 20 nor the tables of libtorrent, Transmission and `WebTorrent`.
-    pub fn ours() -> PeerId {
+    pub fn generate() -> PeerId {
         PeerId::with_prefix(client_prefix(env!("CARGO_PKG_VERSION")))
     }
 
@@ -214,7 +214,7 @@ impl Bitfield {
     /// All bits set, for `len` pieces.
     pub fn full(len: u32) -> Bitfield {
         let mut bytes = vec![0xff; len.div_ceil(8) as usize];
-        if let (Some(last), spare @ 1..) = (bytes.last_mut(), bytes_spare(len)) {
+        if let (Some(last), spare @ 1..) = (bytes.last_mut(), spare_bits(len)) {
             *last = 0xff << spare;
         }
         Bitfield { bytes, len, ones: len }
@@ -225,7 +225,7 @@ impl Bitfield {
         if bytes.len() != len.div_ceil(8) as usize {
             return None;
         }
-        if let (Some(last), spare @ 1..) = (bytes.last(), bytes_spare(len))
+        if let (Some(last), spare @ 1..) = (bytes.last(), spare_bits(len))
             && last & ((1u8 << spare) - 1) != 0
         {
             return None;
@@ -297,7 +297,7 @@ impl Bitfield {
 }
 
 /// The number of bits in the last byte that belong to no piece.
-fn bytes_spare(len: u32) -> u32 {
+fn spare_bits(len: u32) -> u32 {
     (8 - len % 8) % 8
 }
 
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn our_id_is_azureus_style() {
-        let id = PeerId::ours().0;
+        let id = PeerId::generate().0;
         assert_eq!(&id[..8], &client_prefix(env!("CARGO_PKG_VERSION")));
         assert_eq!(&PeerId::with_prefix(*b"-qB4650-").0[..8], b"-qB4650-");
         for (version, prefix) in

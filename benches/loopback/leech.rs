@@ -64,7 +64,7 @@ impl<'a> Leech<'a> {
             }
         };
         stream.set_nodelay(true)?;
-        let mut hello = Handshake { reserved: [0; 8], info_hash: torrent.info_hash, peer_id: PeerId::ours() };
+        let mut hello = Handshake { reserved: [0; 8], info_hash: torrent.info_hash, peer_id: PeerId::generate() };
         hello.peer_id.0[..8].copy_from_slice(b"-XX0002-");
         let mut greeting = hello.encode().to_vec();
         message::write_interested(&mut greeting, true);

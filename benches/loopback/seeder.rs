@@ -46,7 +46,7 @@ impl Seeder {
     pub fn start(torrent: &Metainfo, source: &Source) -> io::Result<Seeder> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let addr = listener.local_addr()?;
-        let mut hello = Handshake { reserved: [0; 8], info_hash: torrent.info_hash, peer_id: PeerId::ours() };
+        let mut hello = Handshake { reserved: [0; 8], info_hash: torrent.info_hash, peer_id: PeerId::generate() };
         hello.peer_id.0[..8].copy_from_slice(b"-XX0001-");
         let mut greeting = hello.encode().to_vec();
         message::write_bitfield(&mut greeting, Bitfield::full(torrent.piece_count()).as_bytes());

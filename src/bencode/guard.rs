@@ -61,13 +61,13 @@ pub fn check(bytes: &[u8]) -> Result<(), BencodeError> {
     walk(bytes, true, usize::MAX).map(|_| ())
 }
 
-/// Like [`check`] for a peer's message, with at most `most` values including those of inner lists and dictionaries. Stops at the
-/// first value beyond that, so that a message of many tiny values costs no more than a normal one.
+/// Like [`check`] for a peer's message, with at most `max_values` values including those of inner lists and dictionaries. Stops
+/// at the first value beyond that, so that a message of many tiny values costs no more than a normal one.
 ///
 /// # Errors
 /// Those of [`check`], and [`BencodeError::TooMany`].
-pub fn check_few(bytes: &[u8], most: usize) -> Result<(), BencodeError> {
-    walk(bytes, true, most).map(|_| ())
+pub fn check_limited(bytes: &[u8], max_values: usize) -> Result<(), BencodeError> {
+    walk(bytes, true, max_values).map(|_| ())
 }
 
 /// The length of the first value in `bytes`, checked like [`check`]; ignores the bytes after it (BEP 9 appends a piece of
@@ -79,9 +79,9 @@ pub fn prefix(bytes: &[u8]) -> Result<usize, BencodeError> {
     walk(bytes, false, usize::MAX)
 }
 
-fn walk(bytes: &[u8], to_the_end: bool, most: usize) -> Result<usize, BencodeError> {
+fn walk(bytes: &[u8], to_the_end: bool, max_values: usize) -> Result<usize, BencodeError> {
     let mut scanner = Scanner::new(bytes, MESSAGE_DEPTH);
-    scanner.values = most;
+    scanner.values = max_values;
     let value = scanner.value().and_then(|value| scanner.skip(value)).map(|()| scanner.at());
     let all = value.and_then(|length| if to_the_end { scanner.end().map(|()| length) } else { Ok(length) });
     all.map_err(|error| match error {
@@ -184,9 +184,12 @@ mod tests {
 
     #[test]
     fn many_values_are_refused_where_few_are_expected() {
-        assert_eq!(check_few(b"d1:ai1e1:bli1ei2eee", 5), Ok(()));
-        assert_eq!(check_few(b"d1:ai1e1:bli1ei2eee", 4), Err(BencodeError::TooMany(14)));
-        assert_eq!(check_few(format!("l{}e", "le".repeat(30_000)).as_bytes(), 256), Err(BencodeError::TooMany(511)));
+        assert_eq!(check_limited(b"d1:ai1e1:bli1ei2eee", 5), Ok(()));
+        assert_eq!(check_limited(b"d1:ai1e1:bli1ei2eee", 4), Err(BencodeError::TooMany(14)));
+        assert_eq!(
+            check_limited(format!("l{}e", "le".repeat(30_000)).as_bytes(), 256),
+            Err(BencodeError::TooMany(511))
+        );
     }
 
     #[test]

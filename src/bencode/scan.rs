@@ -16,7 +16,7 @@ const KEYS_MAX: usize = 1 << 16;
 const KEY_BYTES_MAX: usize = 1 << 20;
 
 /// The longest string length with its colon that the fast path reads, in bytes.
-const QUICK: usize = 9;
+const FAST_PATH_LEN: usize = 9;
 
 /// Why a scan ends early.
 #[derive(Debug)]
@@ -176,7 +176,7 @@ impl<R: BufRead> Scanner<R> {
     /// which is nearly always so; otherwise consumes nothing.
     pub fn try_item(&mut self, max: usize, out: &mut Vec<u8>) -> Result<bool> {
         let bytes = self.fill()?;
-        let found = quick_length(bytes).filter(|(length, _)| *length <= max);
+        let found = buffered_length(bytes).filter(|(length, _)| *length <= max);
         let item = found.and_then(|(length, start)| Some((bytes.get(start..start + length)?, start + length)));
         let Some((item, end)) = item else { return Ok(false) };
         out.clear();
@@ -339,7 +339,7 @@ impl<R: BufRead> Scanner<R> {
     }
 
     fn length(&mut self) -> Result<usize> {
-        if let Some((length, end)) = quick_length(self.fill()?) {
+        if let Some((length, end)) = buffered_length(self.fill()?) {
             self.consume(end);
             return Ok(length);
         }
@@ -382,9 +382,9 @@ struct Digits {
 }
 
 /// A string's length and the offset of its first byte, if the buffer has well-formed digits and the colon.
-fn quick_length(bytes: &[u8]) -> Option<(usize, usize)> {
+fn buffered_length(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut length = 0;
-    for (at, byte) in bytes.iter().take(QUICK).enumerate() {
+    for (at, byte) in bytes.iter().take(FAST_PATH_LEN).enumerate() {
         if *byte == b':' && at > 0 {
             return Some((length, at + 1));
         }

@@ -22,13 +22,13 @@ pub fn dictionary(bytes: &[u8]) -> Result<Option<Dict>, BencodeError> {
     Ok(read(bytes))
 }
 
-/// Reads a dictionary of at most `most` values, including those of inner lists and dictionaries; `None` if the value is not a
-/// dictionary.
+/// Reads a dictionary of at most `max_values` values, including those of inner lists and dictionaries; `None` if the value is not
+/// a dictionary.
 ///
 /// # Errors
-/// Those of [`guard::check_few`].
-pub fn small_dictionary(bytes: &[u8], most: usize) -> Result<Option<Dict>, BencodeError> {
-    guard::check_few(bytes, most)?;
+/// Those of [`guard::check_limited`].
+pub fn small_dictionary(bytes: &[u8], max_values: usize) -> Result<Option<Dict>, BencodeError> {
+    guard::check_limited(bytes, max_values)?;
     Ok(read(bytes))
 }
 

@@ -187,12 +187,12 @@ fn limit_concurrency(args: &DownloadArgs, torrents: usize, settings: Settings) -
     // A watched folder may add any number of torrents.
     let wanted = if args.watch.is_some() { limit } else { limit.min(torrents) };
     let budget = download::descriptor_budget(wanted)?;
-    if budget.at_once < wanted {
-        let at_once = budget.at_once;
+    if budget.max_torrents < wanted {
+        let at_once = budget.max_torrents;
         let torrents = if at_once == 1 { "torrent" } else { "torrents" };
         log::warn!("few files may be open at a time: {at_once} {torrents} at once; `ulimit -n` has the limit");
     }
-    Ok((limit.min(budget.at_once), settings.limit_to_budget(budget)))
+    Ok((limit.min(budget.max_torrents), settings.limit_to_budget(budget)))
 }
 
 /// Rejects options that make sense for a single torrent only.

@@ -215,9 +215,9 @@ impl CreatePlan {
         };
         let mut notes = Vec::new();
         let name = source_files::top_name_of(&named, &mut notes)?;
-        let output = source_files::real(&output(&name));
+        let output = source_files::canonical_path(&output(&name));
         let files = if meta.is_file() {
-            if output.is_some() && source_files::real(source) == output {
+            if output.is_some() && source_files::canonical_path(source) == output {
                 return Err(CreateError::Output { path: source.to_path_buf() });
             }
             vec![CreateEntry { parts: Vec::new(), path: source.to_path_buf(), length: meta.len(), pad: false }]

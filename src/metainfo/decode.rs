@@ -22,7 +22,7 @@ const URLS_MAX: usize = 1000;
 const URL_MAX: usize = 4096;
 
 /// The longest name read, in bytes. It is later shortened to what a file system can store.
-const NAME_MAX: usize = 16 * 1024;
+const NAME_READ_MAX: usize = 16 * 1024;
 
 /// The most DHT nodes kept, and the longest host name, in bytes.
 const NODES_MAX: usize = 32;
@@ -227,7 +227,7 @@ impl TopLevel {
                 b"encoding" => |top, s| text(s).map(|it| top.encoding = it),
                 b"info" => |top, s| {
                     let start = s.at();
-                    top.info = Info::read(s, FileSink::Look)?.map(|info| (info, start..s.at()));
+                    top.info = Info::read(s, FileSink::Count)?.map(|info| (info, start..s.at()));
                     Ok(())
                 },
                 b"nodes" => |top, s| nodes(s).map(|it| top.nodes = it),
@@ -267,13 +267,13 @@ impl Info {
         let (mut info, mut sink) = (Info::default(), sink);
         while let Some(key) = scanner.key()? {
             let entry: KeyReader<R> = match key {
-                b"name" => |info, s, _| bytes(s, NAME_MAX).map(|it| info.name = it),
-                b"name.utf-8" => |info, s, _| bytes(s, NAME_MAX).map(|it| info.name_utf8 = it),
+                b"name" => |info, s, _| bytes(s, NAME_READ_MAX).map(|it| info.name = it),
+                b"name.utf-8" => |info, s, _| bytes(s, NAME_READ_MAX).map(|it| info.name_utf8 = it),
                 b"piece length" => |info, s, _| int(s).map(|it| info.piece_length = it),
                 b"pieces" => |info, s, _| pieces(s).map(|it| info.pieces = it),
                 b"length" => |info, s, _| int(s).map(|it| info.length = it),
                 b"files" => |info, s, sink| FileList::read(s, std::mem::take(sink)).map(|it| info.files = it),
-                b"attr" => |info, s, _| bytes(s, NAME_MAX).map(|it| info.attr = it),
+                b"attr" => |info, s, _| bytes(s, NAME_READ_MAX).map(|it| info.attr = it),
                 b"private" => |info, s, _| int(s).map(|it| info.private = it),
                 b"meta version" => |info, s, _| int(s).map(|it| info.meta_version = it),
                 _ => |_, s, _| s.value().and_then(|value| s.skip(value)),

@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_is_no_torrent_is_not_edited() {
-        assert!(edit(b"<html>", &Edit::default()).is_err_and(|e| e.is_bencode()));
+        assert!(edit(b"<html>", &Edit::default()).is_err_and(|e| e.is_not_bencode()));
         assert!(edit(b"d8:announce1:ae", &Edit::default()).is_err());
         assert_eq!(end_of(b"5:ab", 0), None);
         assert_eq!(end_of(b"e", 0), None);

@@ -98,7 +98,7 @@ impl From<ScanError> for MetainfoError {
 
 impl MetainfoError {
     /// Whether the input is not even bencode, as opposed to bencode that is not a torrent.
-    pub fn is_bencode(&self) -> bool {
+    pub fn is_not_bencode(&self) -> bool {
         matches!(self, MetainfoError::Syntax(_) | MetainfoError::Empty | MetainfoError::WebPage)
     }
 }

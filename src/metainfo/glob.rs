@@ -34,7 +34,7 @@ enum GlobPart {
 enum Token {
     Any,
     One,
-    Of { ranges: Vec<(char, char)>, not: bool },
+    Class { ranges: Vec<(char, char)>, not: bool },
     Char(char),
 }
 
@@ -76,7 +76,7 @@ impl Token {
     fn fits(&self, c: char) -> bool {
         match self {
             Token::Any | Token::One => true,
-            Token::Of { ranges, not } => ranges.iter().any(|&(from, to)| (from..=to).contains(&c)) != *not,
+            Token::Class { ranges, not } => ranges.iter().any(|&(from, to)| (from..=to).contains(&c)) != *not,
             Token::Char(own) => *own == c,
         }
     }
@@ -119,7 +119,7 @@ fn tokens(name: &str) -> Result<Vec<Token>, GlobError> {
         tokens.push(match c {
             '*' => Token::Any,
             '?' => Token::One,
-            '[' => of(&mut rest)?,
+            '[' => character_class(&mut rest)?,
             '\\' => Token::Char(rest.next().ok_or(GlobError::Escape)?),
             c => Token::Char(c),
         });
@@ -128,7 +128,7 @@ fn tokens(name: &str) -> Result<Vec<Token>, GlobError> {
 }
 
 /// Parses a character class whose `[` has been consumed.
-fn of(rest: &mut std::str::Chars<'_>) -> Result<Token, GlobError> {
+fn character_class(rest: &mut std::str::Chars<'_>) -> Result<Token, GlobError> {
     let not = rest.as_str().starts_with(['!', '^']);
     if not {
         rest.next();
@@ -137,7 +137,7 @@ fn of(rest: &mut std::str::Chars<'_>) -> Result<Token, GlobError> {
     loop {
         let from = match rest.next().ok_or(GlobError::Bracket)? {
             // A `]` right after `[` is literal.
-            ']' if !ranges.is_empty() => return Ok(Token::Of { ranges, not }),
+            ']' if !ranges.is_empty() => return Ok(Token::Class { ranges, not }),
             '\\' => rest.next().ok_or(GlobError::Bracket)?,
             c => c,
         };

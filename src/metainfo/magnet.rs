@@ -93,9 +93,9 @@ impl Magnet {
     /// The magnet link of a torrent: its info-hash, name, trackers and web seeds.
     pub fn of(torrent: &Metainfo) -> Magnet {
         let mut trackers = Vec::new();
-        torrent.tiers.iter().flatten().for_each(|tracker| enter(&mut trackers, url(tracker)));
+        torrent.tiers.iter().flatten().for_each(|tracker| push_unique(&mut trackers, url(tracker)));
         let mut web_seeds = Vec::new();
-        torrent.web_seeds.iter().for_each(|seed| enter(&mut web_seeds, url(seed)));
+        torrent.web_seeds.iter().for_each(|seed| push_unique(&mut web_seeds, url(seed)));
         let name = Some(torrent.name.clone());
         let (sources, peers) = (Vec::new(), Vec::new());
         Magnet { info_hash: torrent.info_hash, name, trackers, web_seeds, sources, peers, select: None }
@@ -117,13 +117,13 @@ impl Magnet {
         let query = query.replace("&amp;", "&");
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             match key_of(key).as_str() {
-                "xt" => v2 |= found.topic(&decoded(value))?,
+                "xt" => v2 |= found.parse_xt(&decoded(value))?,
                 // HTML forms encode a space as `+`.
                 "dn" if found.name.is_none() => found.name = name(&decoded(&value.replace('+', " "))),
-                "tr" => enter(&mut found.trackers, escaped_url(value).or_else(|| no_url(value))),
-                "ws" => enter(&mut found.web_seeds, escaped_url(value)),
-                "xs" | "as" => enter(&mut found.sources, escaped_url(value).filter(|url| is_http(url))),
-                "x.pe" => enter(&mut found.peers, PeerAddress::parse(&decoded(value))),
+                "tr" => push_unique(&mut found.trackers, escaped_url(value).or_else(|| tracker_without_scheme(value))),
+                "ws" => push_unique(&mut found.web_seeds, escaped_url(value)),
+                "xs" | "as" => push_unique(&mut found.sources, escaped_url(value).filter(|url| is_http(url))),
+                "x.pe" => push_unique(&mut found.peers, PeerAddress::parse(&decoded(value))),
                 "so" => found.select.get_or_insert_default().extend(ranges(&decoded(value))?),
                 _ => {}
             }
@@ -211,7 +211,7 @@ struct MagnetFields {
 
 impl MagnetFields {
     /// Parses one `xt`; true if it is a v2 hash. Topics of other networks are ignored.
-    fn topic(&mut self, topic: &str) -> Result<bool, MagnetError> {
+    fn parse_xt(&mut self, topic: &str) -> Result<bool, MagnetError> {
         let after = |urn: &str| topic.get(..urn.len()).filter(|head| head.eq_ignore_ascii_case(urn)).map(str::len);
         if let Some(hash) = after("urn:btih:").and_then(|at| topic.get(at..)) {
             let shown = || MagnetError::Hash(printable(&hash.chars().take(80).collect::<String>()));
@@ -242,7 +242,7 @@ fn decoded(value: &str) -> String {
     percent_decode_str(value).decode_utf8_lossy().into_owned()
 }
 
-fn enter<T: PartialEq>(list: &mut Vec<T>, entry: Option<T>) {
+fn push_unique<T: PartialEq>(list: &mut Vec<T>, entry: Option<T>) {
     if let Some(entry) = entry
         && list.len() < MAX_ENTRIES
         && !list.contains(&entry)
@@ -278,7 +278,7 @@ fn escaped_url(value: &str) -> Option<String> {
 }
 
 /// Accepts a tracker without a scheme. btsync cannot announce to it, but can report that to the user.
-fn no_url(value: &str) -> Option<String> {
+fn tracker_without_scheme(value: &str) -> Option<String> {
     let text = decoded(value);
     let is_word = !text.is_empty() && text.len() <= MAX_NAME && text.bytes().all(|byte| byte.is_ascii_graphic());
     (is_word && !text.contains("://")).then_some(text)

@@ -104,25 +104,25 @@ pub(super) fn without_leading_dot(name: &str) -> Option<String> {
 /// Whether a hidden name is one that btsync may use for its own files beside the download (`.INFOHASH.parts`, `.INFOHASH.btsync`
 /// and others). Compares as a file system that ignores case and invisible characters would.
 pub(super) fn is_reserved_name(name: &str) -> bool {
-    let seen = seen(name);
-    after_hash(&seen).is_some() || (seen.starts_with('.') && seen.contains(".btsync"))
+    let normalized = normalized(name);
+    strip_info_hash(&normalized).is_some() || (normalized.starts_with('.') && normalized.contains(".btsync"))
 }
 
 /// Whether a name is that of a download's marker file (`.INFOHASH.btsync`), which lists the files that btsync may write to. Such
 /// names are replaced at any depth: a torrent that brought another download's marker could make btsync overwrite the user's
 /// files.
 fn is_marker_name(name: &str) -> bool {
-    after_hash(&seen(name)).is_some_and(|rest| rest.starts_with(".btsync"))
+    strip_info_hash(&normalized(name)).is_some_and(|rest| rest.starts_with(".btsync"))
 }
 
 /// The name as compared by a file system that ignores case and invisible characters.
-fn seen(name: &str) -> String {
+fn normalized(name: &str) -> String {
     name.chars().filter(char::is_ascii_graphic).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 /// If a name begins with a dot and the 40 digits of an info-hash, the rest of it.
-fn after_hash(seen: &str) -> Option<&str> {
-    let (hash, rest) = seen.strip_prefix('.')?.split_at_checked(40)?;
+fn strip_info_hash(normalized: &str) -> Option<&str> {
+    let (hash, rest) = normalized.strip_prefix('.')?.split_at_checked(40)?;
     hash.bytes().all(|b| b.is_ascii_hexdigit()).then_some(rest)
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct CreateEntry {
 }
 
 /// The path of an existing or future file without links, `.` and `..`; `None` if its folder does not exist.
-pub(crate) fn real(path: &Path) -> Option<PathBuf> {
+pub(crate) fn canonical_path(path: &Path) -> Option<PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
 }
@@ -48,8 +48,9 @@ pub(crate) fn files(
             if exclude.iter().any(|glob| glob.matches(&parts)) {
                 continue;
             }
-            let is_output =
-                |output: &Path| output.file_name() == path.file_name() && real(&path).as_deref() == Some(output);
+            let is_output = |output: &Path| {
+                output.file_name() == path.file_name() && canonical_path(&path).as_deref() == Some(output)
+            };
             if output.is_some_and(is_output) {
                 notes.push(format!(
                     "{} is left out: it is the torrent file to write",

@@ -260,17 +260,17 @@ impl Metainfo {
 /// The file decompressed and seekable. Compressed files and pipes are copied to a memory file (memfd) outside the process's heap.
 fn rewindable(mut file: File) -> io::Result<File> {
     if file.stream_position().is_err() {
-        file = copied(file)?;
+        file = copy_to_memfd(file)?;
         file.rewind()?;
     }
     let mut head = [0; GZIP.len()];
     let is_gzip = file.read_exact(&mut head).is_ok() && head == GZIP;
     file.rewind()?;
-    if is_gzip { copied(decoder(file)) } else { Ok(file) }
+    if is_gzip { copy_to_memfd(decoder(file)) } else { Ok(file) }
 }
 
 /// Copies at most [`TORRENT_FILE_MAX`] bytes and one more, so that the caller detects a larger file, to a memory file.
-fn copied(from: impl Read) -> io::Result<File> {
+fn copy_to_memfd(from: impl Read) -> io::Result<File> {
     let mut copy = File::from(rustix::fs::memfd_create("torrent", MemfdFlags::CLOEXEC)?);
     io::copy(&mut from.take(TORRENT_FILE_MAX as u64 + 1), &mut copy)?;
     Ok(copy)
@@ -306,23 +306,23 @@ fn named_after(path: &Path) -> Option<Vec<u8>> {
 /// Parses the source in two passes: the first validates everything, the second reads `info` to keep it. Thus an invalid torrent
 /// costs no memory. `fallback` names a torrent without a name.
 fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -> Result<Metainfo, MetainfoError> {
-    let (top, info, range) = survey(source)?;
+    let (top, info, range) = validate_file(source)?;
     let entries_count = CheckedInfo::check(info)?.files.map_or(0, |files| files.entries);
     let mut info = Vec::with_capacity(range.len());
-    part(source, &range)?.read_to_end(&mut info).map_err(ScanError::Io)?;
+    slice(source, &range)?.read_to_end(&mut info).map_err(ScanError::Io)?;
     // Parse the copy in memory from here on, because the file may change meanwhile.
-    let kept =
-        Info::read(&mut Scanner::new(info.as_slice(), FILE_DEPTH), FileSink::Keep(Vec::with_capacity(entries_count)))?;
-    let sound = CheckedInfo::check(kept.ok_or(MetainfoError::NotADict)?)?;
-    let (hashes, _) = info.get(sound.pieces.clone()).unwrap_or_default().as_chunks::<20>();
+    let sink = FileSink::Collect(Vec::with_capacity(entries_count));
+    let kept = Info::read(&mut Scanner::new(info.as_slice(), FILE_DEPTH), sink)?;
+    let checked = CheckedInfo::check(kept.ok_or(MetainfoError::NotADict)?)?;
+    let (hashes, _) = info.get(checked.pieces.clone()).unwrap_or_default().as_chunks::<20>();
     let mut web_seeds = top.url_list;
     retain_first(&mut web_seeds, &mut HashSet::new());
     let info_hash = InfoHash(Sha1::digest(&info).into());
-    let name = match sound.name.or_else(|| Name::of(&fallback?).ok().flatten()) {
+    let name = match checked.name.or_else(|| Name::of(&fallback?).ok().flatten()) {
         Some(name) => name,
         None => Name { safe: info_hash.hex(), ..Name::default() },
     };
-    if !name.is_utf8 || sound.files.as_ref().is_some_and(|files| !files.is_utf8) {
+    if !name.is_utf8 || checked.files.as_ref().is_some_and(|files| !files.is_utf8) {
         let encoding = text(top.encoding).map_or_else(String::new, |name| format!(" but {}", printable(&name)));
         log::warn!(
             "names in the torrent are not UTF-8{encoding}, which is not decoded: `_` stands for what cannot be read"
@@ -331,16 +331,16 @@ fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -> Result<Me
     Ok(Metainfo {
         info_hash,
         tiers: tiers(top.announce, top.announce_list),
-        piece_length: sound.piece_length,
+        piece_length: checked.piece_length,
         pieces: hashes.to_vec(),
-        multi_file: sound.files.is_some(),
-        private: sound.private,
+        multi_file: checked.files.is_some(),
+        private: checked.private,
         comment: text(top.comment_utf8).or_else(|| text(top.comment)),
         created_by: text(top.created_by),
         creation_date: top.creation_date,
         web_seeds,
         nodes: top.nodes,
-        files: entries(&name.safe, sound.length, sound.executable, sound.files),
+        files: entries(&name.safe, checked.length, checked.executable, checked.files),
         name: name.safe,
         hidden_name: name.hidden,
         original_name: name.original,
@@ -349,7 +349,7 @@ fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -> Result<Me
 }
 
 /// Validates the whole file, and keeps almost nothing in memory.
-fn survey(source: &mut (impl Read + Seek)) -> Result<(TopLevel, Info, Range<usize>), MetainfoError> {
+fn validate_file(source: &mut (impl Read + Seek)) -> Result<(TopLevel, Info, Range<usize>), MetainfoError> {
     let size = source.seek(SeekFrom::End(0)).and_then(|size| source.rewind().map(|()| size)).map_err(ScanError::Io)?;
     let mut head = Vec::new();
     source.by_ref().take(HEAD).read_to_end(&mut head).map_err(ScanError::Io)?;
@@ -378,7 +378,7 @@ fn survey(source: &mut (impl Read + Seek)) -> Result<(TopLevel, Info, Range<usiz
     Ok((top, info, range))
 }
 
-fn part<'a, S: Read + Seek>(source: &'a mut S, range: &Range<usize>) -> Result<io::Take<&'a mut S>, MetainfoError> {
+fn slice<'a, S: Read + Seek>(source: &'a mut S, range: &Range<usize>) -> Result<io::Take<&'a mut S>, MetainfoError> {
     source.seek(SeekFrom::Start(range.start as u64)).map_err(ScanError::Io)?;
     Ok(source.take(range.len() as u64))
 }

@@ -172,7 +172,7 @@ fn interface_with(ip: IpAddr) -> io::Result<u32> {
 }
 
 /// Sets a DSCP class on a connection's packets, for both families because an IPv6 socket may also carry IPv4.
-pub fn mark(stream: &TcpStream, dscp: Dscp) {
+pub fn set_dscp(stream: &TcpStream, dscp: Dscp) {
     let socket = SockRef::from(stream);
     // One of the two fails if the socket lacks that family.
     let _ = socket.set_tos_v4(dscp.byte());
@@ -188,7 +188,7 @@ mod tests {
         let to = |ip: &str| {
             let listener = std::net::TcpListener::bind((ip, 0)).expect("a port");
             let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
-            mark(&stream, Dscp::LOWER_EFFORT);
+            set_dscp(&stream, Dscp::LOWER_EFFORT);
             stream
         };
         assert_eq!(SockRef::from(&to("127.0.0.1")).tos_v4().expect("IPv4"), 4);

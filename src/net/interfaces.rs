@@ -9,7 +9,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with};
 
 /// The receive buffer for one message from the kernel, in bytes: it never sends more at once.
-const ROOM: usize = 32 << 10;
+const BUFFER_SIZE: usize = 32 << 10;
 /// Message types of netlink(7) and rtnetlink(7).
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -51,8 +51,8 @@ pub struct Interface {
 pub fn interfaces() -> io::Result<Vec<Interface>> {
     let mut all = Vec::new();
     // struct ifinfomsg, struct ifaddrmsg
-    ask(GET_LINK, &[0; 16], |kind, body| all.extend((kind == NEW_LINK).then(|| link(body)).flatten()))?;
-    ask(GET_ADDRESS, &[0; 8], |kind, body| {
+    dump(GET_LINK, &[0; 16], |kind, body| all.extend((kind == NEW_LINK).then(|| link(body)).flatten()))?;
+    dump(GET_ADDRESS, &[0; 8], |kind, body| {
         if let Some((index, ip)) = (kind == NEW_ADDRESS).then(|| address(body)).flatten()
             && let Some(interface) = all.iter_mut().find(|interface| interface.index == index)
         {
@@ -79,9 +79,9 @@ impl InterfaceChanges {
 
     /// Reads all pending notifications. Returns whether there were any.
     pub fn take(&self) -> bool {
-        let (mut any, mut room) = (false, vec![0; ROOM]);
+        let (mut any, mut buffer) = (false, vec![0; BUFFER_SIZE]);
         loop {
-            match recv(&self.0, room.as_mut_slice(), RecvFlags::empty()) {
+            match recv(&self.0, buffer.as_mut_slice(), RecvFlags::empty()) {
                 // NOBUFS: the socket's buffer overflowed, so something changed.
                 Ok(_) | Err(Errno::NOBUFS) => any = true,
                 Err(Errno::INTR) => {}
@@ -101,27 +101,27 @@ fn open(flags: SocketFlags) -> io::Result<OwnedFd> {
     Ok(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?)
 }
 
-/// Requests all objects of a kind from the kernel, and passes each message to `hear`.
-fn ask(question: u16, body: &[u8], mut hear: impl FnMut(u16, &[u8])) -> io::Result<()> {
+/// Requests all objects of a kind from the kernel, and passes each message to `on_message`.
+fn dump(request: u16, body: &[u8], mut on_message: impl FnMut(u16, &[u8])) -> io::Result<()> {
     let socket = open(SocketFlags::CLOEXEC)?;
     let length = (HEAD + body.len()) as u32;
     let mut message = length.to_ne_bytes().to_vec();
-    message.extend(question.to_ne_bytes());
+    message.extend(request.to_ne_bytes());
     message.extend(ALL.to_ne_bytes());
     message.extend([0; 8]);
     message.extend(body);
     send(&socket, &message, SendFlags::empty())?;
-    let mut room = vec![0; ROOM];
+    let mut buffer = vec![0; BUFFER_SIZE];
     loop {
-        let count = match recv(&socket, room.as_mut_slice(), RecvFlags::empty()) {
+        let count = match recv(&socket, buffer.as_mut_slice(), RecvFlags::empty()) {
             Err(Errno::INTR) => continue,
             received => received?.0,
         };
-        for (kind, body) in messages(room.get(..count).unwrap_or_default()) {
+        for (kind, body) in messages(buffer.get(..count).unwrap_or_default()) {
             match kind {
                 DONE => return Ok(()),
                 ERROR => return Err(io::Error::other("the kernel does not tell of its interfaces")),
-                kind => hear(kind, body),
+                kind => on_message(kind, body),
             }
         }
         if count == 0 {

@@ -36,7 +36,7 @@ const RTT: usize = 68;
 const BYTES_ACKED: usize = 120;
 const MIN_RTT: usize = 148;
 /// Larger than any response.
-const ROOM: usize = 1024;
+const BUFFER_SIZE: usize = 1024;
 
 /// What the kernel knows about a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,14 +72,14 @@ impl TcpDiag {
 
     /// What the kernel knows about `stream`; `None` if it does not report that.
     pub fn tcp_info(&self, stream: &TcpStream) -> Option<TcpInfo> {
-        let message = question(stream.local_addr().ok()?, stream.peer_addr().ok()?, bound_to(stream));
-        let mut room = [0; ROOM];
+        let message = request(stream.local_addr().ok()?, stream.peer_addr().ok()?, bound_to(stream));
+        let mut buffer = [0; BUFFER_SIZE];
         // Discard the response to an earlier request that failed.
-        while recv(&self.0, room.as_mut_slice(), RecvFlags::empty()).is_ok() {}
+        while recv(&self.0, buffer.as_mut_slice(), RecvFlags::empty()).is_ok() {}
         send(&self.0, &message, SendFlags::empty()).ok()?;
         // The kernel has responded by the time `send` returns.
-        let (_, count) = recv(&self.0, room.as_mut_slice(), RecvFlags::empty()).ok()?;
-        answer(room.get(..count)?)
+        let (_, count) = recv(&self.0, buffer.as_mut_slice(), RecvFlags::empty()).ok()?;
+        parse_response(buffer.get(..count)?)
     }
 }
 
@@ -91,7 +91,7 @@ fn bound_to(stream: &TcpStream) -> u32 {
 }
 
 /// A request for the socket of one connection, bound to that interface (struct `inet_diag_req_v2`).
-fn question(local: SocketAddr, remote: SocketAddr, interface: u32) -> Vec<u8> {
+fn request(local: SocketAddr, remote: SocketAddr, interface: u32) -> Vec<u8> {
     // The kernel finds an IPv4 connection of a dual-stack socket as IPv4.
     let (ours, theirs) = (local.ip().to_canonical(), remote.ip().to_canonical());
     let family = if ours.is_ipv4() { INET } else { INET6 };
@@ -117,7 +117,7 @@ fn question(local: SocketAddr, remote: SocketAddr, interface: u32) -> Vec<u8> {
 }
 
 /// Parses a response.
-fn answer(message: &[u8]) -> Option<TcpInfo> {
+fn parse_response(message: &[u8]) -> Option<TcpInfo> {
     if u16::from_ne_bytes(*message.get(4..)?.first_chunk()?) != BY_FAMILY {
         return None;
     }
@@ -163,10 +163,10 @@ mod tests {
         assert!((1..written).contains(&arrived), "{arrived} of {written}");
         assert!((1..=written).contains(&tcp_info.queued), "{tcp_info:?}");
         assert!(tcp_info.min_rtt <= tcp_info.rtt && tcp_info.rtt > Duration::ZERO, "{tcp_info:?}");
-        let mut room = vec![0; 65536];
+        let mut buffer = vec![0; 65536];
         let mut left = written;
         while left > 0 {
-            left -= theirs.read(&mut room).unwrap() as u64;
+            left -= theirs.read(&mut buffer).unwrap() as u64;
         }
         while kernel.acknowledged_bytes(&ours) != Some(written) {
             std::thread::yield_now(); // the last acknowledgement may be in transit
@@ -201,14 +201,14 @@ mod tests {
             message.extend(&body);
             message.resize(message.len().next_multiple_of(4), 0);
         }
-        let tcp_info = answer(&message).unwrap();
+        let tcp_info = parse_response(&message).unwrap();
         assert_eq!((tcp_info.acknowledged, tcp_info.queued), (77, 0));
         assert_eq!((tcp_info.rtt.as_micros(), tcp_info.min_rtt.as_micros()), (0x0101_0101, 0x0202_0202));
-        assert!((0..message.len()).all(|length| answer(&message[..length]).is_none()));
+        assert!((0..message.len()).all(|length| parse_response(&message[..length]).is_none()));
         message[4] = 2;
-        assert_eq!(answer(&message), None, "an error");
+        assert_eq!(parse_response(&message), None, "an error");
         message[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
         message[ATTRIBUTES..ATTRIBUTES + 2].fill(0);
-        assert_eq!(answer(&message), None, "an attribute without a length");
+        assert_eq!(parse_response(&message), None, "an attribute without a length");
     }
 }

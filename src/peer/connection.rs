@@ -199,7 +199,7 @@ fn shake_hands(
         return Err(DisconnectReason::Closed);
     }
     let incoming = matches!(origin, ConnectionOrigin::Incoming(_));
-    bind::mark(stream, context.dscp);
+    bind::set_dscp(stream, context.dscp);
     if let ConnectionOrigin::Outgoing { timeout, .. } = origin {
         let connected = SockRef::from(stream).connect_timeout(&addr.into(), timeout);
         connected.map_err(|e| DisconnectReason::Unreachable(reason(&e)))?;

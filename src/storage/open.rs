@@ -55,7 +55,7 @@ pub(super) struct DescriptorWait(Box<dyn Fn() -> bool + Send + Sync>);
 
 impl std::fmt::Debug for DescriptorWait {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Relief")
+        f.write_str("DescriptorWait")
     }
 }
 

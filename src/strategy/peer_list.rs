@@ -55,7 +55,7 @@ pub struct PeerList {
 impl PeerList {
     /// An empty list. `encryption` determines how connections may be opened.
     pub fn new(encryption: Encryption) -> PeerList {
-        PeerList { encryption, rng: random::cheap(), ..PeerList::default() }
+        PeerList { encryption, rng: random::fast_rng(), ..PeerList::default() }
     }
 
     /// How to open a connection to `addr`.

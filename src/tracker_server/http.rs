@@ -33,7 +33,7 @@ pub(crate) struct HttpServer {
     listener: TcpListener,
     epoll: OwnedFd,
     /// Kept open for epoll. The server drops the other end to stop this thread.
-    _asleep: PipeReader,
+    _shutdown_pipe: PipeReader,
     shared: Arc<ServerShared>,
     open: ConnectionTable<HttpConnection>,
 }
@@ -45,7 +45,7 @@ impl HttpServer {
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
         epoll::add(&epoll, &shutdown_pipe, EventData::new_u64(END), EventFlags::IN)?;
         let open = ConnectionTable::new(FIRST, shared.timeout);
-        Ok(HttpServer { listener, epoll, _asleep: shutdown_pipe, shared, open })
+        Ok(HttpServer { listener, epoll, _shutdown_pipe: shutdown_pipe, shared, open })
     }
 
     /// Serves until the other end of the shutdown pipe is closed.

@@ -84,7 +84,7 @@ pub struct Registry {
     free_swarms: Vec<u32>,
     by_hash: HashMap<InfoHash, u32>,
     /// The head of the list of each network's peers in each swarm.
-    groups: HashMap<(u32, Network), u32>,
+    first_of_network: HashMap<(u32, Network), u32>,
     /// The number of peers of each network.
     networks: HashMap<Network, u32>,
     blocks: AddressBlocks,
@@ -131,7 +131,7 @@ impl Registry {
             swarms: Vec::new(),
             free_swarms: Vec::new(),
             by_hash: HashMap::new(),
-            groups: HashMap::new(),
+            first_of_network: HashMap::new(),
             networks: HashMap::new(),
             blocks: AddressBlocks::new(),
         }
@@ -144,28 +144,28 @@ impl Registry {
     pub fn announce(
         &mut self,
         now: Duration,
-        report: &AnnouncedPeer,
+        announce: &AnnouncedPeer,
         rng: &mut fastrand::Rng,
     ) -> Result<(Vec<(SocketAddr, PeerId)>, SwarmCounts), NetworkFull> {
         self.expire(now);
-        let known = self.find(report);
-        if report.event == Some(AnnounceEvent::Stopped) {
+        let known = self.find(announce);
+        if announce.event == Some(AnnounceEvent::Stopped) {
             if let Some(peer) = known {
                 self.remove(peer);
             }
-            return Ok((Vec::new(), self.counts(&report.info_hash).unwrap_or_default()));
+            return Ok((Vec::new(), self.counts(&announce.info_hash).unwrap_or_default()));
         }
         let peer = match known {
             Some(peer) => {
                 self.unlink(peer);
                 peer
             }
-            None => self.insert(report)?,
+            None => self.insert(announce)?,
         };
         self.link_newest(peer);
-        self.note(peer, now, report);
+        self.update_peer(peer, now, announce);
         let swarm = self.peers[peer as usize].swarm;
-        Ok((self.choose_peers(swarm, peer, report, rng), self.swarms[swarm as usize].counts()))
+        Ok((self.choose_peers(swarm, peer, announce, rng), self.swarms[swarm as usize].counts()))
     }
 
     /// The counts of a torrent, if it is known (BEP 48).
@@ -193,10 +193,10 @@ impl Registry {
     }
 
     /// The announcing peer's index, if it is known.
-    fn find(&self, report: &AnnouncedPeer) -> Option<u32> {
-        let swarm = *self.by_hash.get(&report.info_hash)?;
-        let (ip, port) = (v6(report.addr.ip()), report.addr.port());
-        self.peers_of_network(swarm, Network::host(report.addr.ip())).find(|&peer| {
+    fn find(&self, announce: &AnnouncedPeer) -> Option<u32> {
+        let swarm = *self.by_hash.get(&announce.info_hash)?;
+        let (ip, port) = (to_ipv6_mapped(announce.addr.ip()), announce.addr.port());
+        self.peers_of_network(swarm, Network::host(announce.addr.ip())).find(|&peer| {
             let SwarmPeer { ip: known, port: at, .. } = self.peers[peer as usize];
             (known, at) == (ip, port)
         })
@@ -204,21 +204,21 @@ impl Registry {
 
     /// A network's peers in a swarm.
     fn peers_of_network(&self, swarm: u32, network: Network) -> impl Iterator<Item = u32> {
-        let first = self.groups.get(&(swarm, network)).copied();
+        let first = self.first_of_network.get(&(swarm, network)).copied();
         std::iter::successors(first, |&peer| {
             Some(self.peers[peer as usize].next_of_network).filter(|&next| next != NONE)
         })
     }
 
     /// Evicts peers as necessary and adds a new peer to its swarm, but not yet to the list ordered by last announce.
-    fn insert(&mut self, report: &AnnouncedPeer) -> Result<u32, NetworkFull> {
-        let network = Network::host(report.addr.ip());
-        if let Some(&swarm) = self.by_hash.get(&report.info_hash) {
+    fn insert(&mut self, announce: &AnnouncedPeer) -> Result<u32, NetworkFull> {
+        let network = Network::host(announce.addr.ip());
+        if let Some(&swarm) = self.by_hash.get(&announce.info_hash) {
             let count = self.peers_of_network(swarm, network).count();
             let silent = self.peers_of_network(swarm, network).min_by_key(|&peer| self.peers[peer as usize].seen);
             if let Some(silent) = silent.filter(|_| count >= self.limits.max_per_network_in_swarm) {
                 self.remove(silent);
-            } else if let Some(peer_to_evict) = self.peer_to_evict(swarm, v6(report.addr.ip())) {
+            } else if let Some(peer_to_evict) = self.peer_to_evict(swarm, to_ipv6_mapped(announce.addr.ip())) {
                 self.remove(peer_to_evict);
             }
         }
@@ -229,9 +229,9 @@ impl Registry {
         if self.size().1 >= self.limits.max_peers && self.oldest != NONE {
             self.remove(self.oldest);
         }
-        let swarm = self.swarm(report.info_hash);
+        let swarm = self.swarm(announce.info_hash);
         let list = &mut self.swarms[swarm as usize].peers;
-        let first = self.groups.get(&(swarm, network)).copied();
+        let first = self.first_of_network.get(&(swarm, network)).copied();
         let peer = SwarmPeer {
             swarm,
             place: list.len() as u32,
@@ -239,11 +239,11 @@ impl Registry {
             newer: NONE,
             block: [NONE; 2],
             next_of_network: first.unwrap_or(NONE),
-            port: report.addr.port(),
+            port: announce.addr.port(),
             seed: false,
             completed: false,
-            ip: v6(report.addr.ip()),
-            id: report.peer_id,
+            ip: to_ipv6_mapped(announce.addr.ip()),
+            id: announce.peer_id,
             seen: 0,
         };
         let index = self.free_peers.pop().unwrap_or(self.peers.len() as u32);
@@ -252,7 +252,7 @@ impl Registry {
             None => self.peers.push(peer),
         }
         list.push(index);
-        self.groups.insert((swarm, network), index);
+        self.first_of_network.insert((swarm, network), index);
         *self.networks.entry(network).or_default() += 1;
         Ok(index)
     }
@@ -273,19 +273,19 @@ impl Registry {
     }
 
     /// Updates a peer with the content of its announce.
-    fn note(&mut self, index: u32, now: Duration, report: &AnnouncedPeer) {
+    fn update_peer(&mut self, index: u32, now: Duration, announce: &AnnouncedPeer) {
         let peer = &mut self.peers[index as usize];
         let swarm = &mut self.swarms[peer.swarm as usize];
-        if peer.id != report.peer_id {
-            (peer.id, peer.completed) = (report.peer_id, false);
+        if peer.id != announce.peer_id {
+            (peer.id, peer.completed) = (announce.peer_id, false);
         }
-        if report.event == Some(AnnounceEvent::Completed) && !peer.completed {
+        if announce.event == Some(AnnounceEvent::Completed) && !peer.completed {
             // Count each peer's completion once, even if it reports it repeatedly.
             peer.completed = true;
             swarm.downloaded += 1;
         }
-        swarm.seeds = swarm.seeds + u32::from(report.seed) - u32::from(peer.seed);
-        (peer.seed, peer.seen) = (report.seed, millis(now));
+        swarm.seeds = swarm.seeds + u32::from(announce.seed) - u32::from(peer.seed);
+        (peer.seed, peer.seen) = (announce.seed, millis(now));
     }
 
     fn remove(&mut self, index: u32) {
@@ -296,8 +296,8 @@ impl Registry {
             self.peers_of_network(swarm, network).find(|&peer| self.peers[peer as usize].next_of_network == index);
         match (before, next_of_network) {
             (Some(before), next) => self.peers[before as usize].next_of_network = next,
-            (None, NONE) => drop(self.groups.remove(&(swarm, network))),
-            (None, next) => drop(self.groups.insert((swarm, network), next)),
+            (None, NONE) => drop(self.first_of_network.remove(&(swarm, network))),
+            (None, next) => drop(self.first_of_network.insert((swarm, network), next)),
         }
         if let Some(count) = self.networks.get_mut(&network) {
             *count -= 1;
@@ -348,13 +348,13 @@ impl Registry {
         &mut self,
         swarm: u32,
         me: u32,
-        report: &AnnouncedPeer,
+        announce: &AnnouncedPeer,
         rng: &mut fastrand::Rng,
     ) -> Vec<(SocketAddr, PeerId)> {
         let list = &mut self.swarms[swarm as usize].peers;
         let mut chosen = Vec::new();
         for place in 0..list.len().min(MAX_SAMPLED) {
-            if chosen.len() >= report.numwant {
+            if chosen.len() >= announce.numwant {
                 break;
             }
             // A partial Fisher-Yates shuffle, which stops once there are enough peers.
@@ -365,9 +365,10 @@ impl Registry {
             self.peers[index as usize].place = place as u32;
             let peer = &self.peers[index as usize];
             let addr = SocketAddr::new(IpAddr::from(peer.ip).to_canonical(), peer.port);
-            let is_own = index == me || peer.id == report.peer_id;
-            let is_of_use = !(peer.seed && report.seed);
-            let is_reachable = !report.own_family_only || addr.is_ipv4() == report.addr.ip().to_canonical().is_ipv4();
+            let is_own = index == me || peer.id == announce.peer_id;
+            let is_of_use = !(peer.seed && announce.seed);
+            let is_reachable =
+                !announce.own_family_only || addr.is_ipv4() == announce.addr.ip().to_canonical().is_ipv4();
             if !is_own && is_of_use && is_reachable {
                 chosen.push((addr, peer.id));
             }
@@ -388,7 +389,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// Maps IPv4 to IPv6 addresses, so that one type holds both.
-fn v6(ip: IpAddr) -> Ipv6Addr {
+fn to_ipv6_mapped(ip: IpAddr) -> Ipv6Addr {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
         IpAddr::V6(ip) => ip,

@@ -134,7 +134,7 @@ fn announce(
     registry: &Mutex<Registry>,
 ) -> Result<Value, String> {
     let report = query.report(from)?;
-    let announced = registry.lock().announce(now, &report, &mut random::cheap());
+    let announced = registry.lock().announce(now, &report, &mut random::fast_rng());
     let (peers, counts) = announced.map_err(|e| e.to_string())?;
     let mut answer = vec![
         ("interval", int(config.interval.as_secs())),

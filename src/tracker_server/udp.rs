@@ -114,7 +114,7 @@ fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, 
         numwant: usize::try_from(a.numwant).unwrap_or(DEFAULT_NUMWANT).min(room),
         own_family_only: true,
     };
-    let announced = shared.registry.lock().announce(now, &report, &mut random::cheap());
+    let announced = shared.registry.lock().announce(now, &report, &mut random::fast_rng());
     let (found, counts) = match announced {
         Ok(announced) => announced,
         Err(full) => return refuse(&full.to_string()),

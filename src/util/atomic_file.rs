@@ -18,7 +18,7 @@ const PRIVATE_FILE: u32 = 0o600;
 /// Files that the user asked for follow the umask.
 const PLAIN_FILE: u32 = 0o666;
 /// How long to wait for a pipe's reader to continue reading.
-const READER: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+const READER_TIMEOUT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// What may exist at the target path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +165,7 @@ pub fn write_into(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn wait_for_reader(pipe: &File) -> io::Result<()> {
     let mut ready = [PollFd::new(pipe, PollFlags::OUT)];
-    match poll(&mut ready, Some(&READER)) {
+    match poll(&mut ready, Some(&READER_TIMEOUT)) {
         Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads from it")),
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(errno.into()),

@@ -29,7 +29,7 @@ pub fn raise_limit() -> u64 {
 
 /// The soft limit that the process was started with, if it was raised: child processes may depend on it, such as those that use
 /// select(2).
-pub fn before() -> Option<u64> {
+pub fn original_limit() -> Option<u64> {
     ORIGINAL_LIMIT.get().copied()
 }
 
@@ -45,7 +45,7 @@ const DISCOVERY: u64 = 14;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorBudget {
     /// The number of torrents that can run at once.
-    pub at_once: usize,
+    pub max_torrents: usize,
     /// Whether there are enough descriptors left for the DHT and local discovery.
     pub discovery: bool,
 }
@@ -54,10 +54,10 @@ impl DescriptorBudget {
     /// The budget of `have` descriptors if `wanted` torrents may run at once; `None` if they do not even suffice for one.
     pub fn of(have: u64, wanted: usize) -> Option<DescriptorBudget> {
         let more = usize::try_from(have.checked_sub(MIN_DESCRIPTORS)? / PER_EXTRA_TORRENT).unwrap_or(usize::MAX);
-        let at_once = wanted.min(more.saturating_add(1));
+        let max_torrents = wanted.min(more.saturating_add(1));
         let further = PER_EXTRA_TORRENT.saturating_mul(wanted.saturating_sub(1) as u64);
         let discovery = have >= further.saturating_add(MIN_DESCRIPTORS + DISCOVERY);
-        Some(DescriptorBudget { at_once, discovery })
+        Some(DescriptorBudget { max_torrents, discovery })
     }
 }
 
@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn what_a_limit_is_enough_for() {
-        let of = |have, wanted| DescriptorBudget::of(have, wanted).map(|budget| (budget.at_once, budget.discovery));
+        let of =
+            |have, wanted| DescriptorBudget::of(have, wanted).map(|budget| (budget.max_torrents, budget.discovery));
         assert_eq!(of(15, 1), None);
         assert_eq!(of(16, 1), Some((1, false)));
         assert_eq!(of(30, 1), Some((1, true)));

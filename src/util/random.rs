@@ -37,7 +37,7 @@ pub fn u32() -> u32 {
 }
 
 /// A fast generator for choices that no attacker gains from, seeded by the operating system.
-pub fn cheap() -> fastrand::Rng {
+pub fn fast_rng() -> fastrand::Rng {
     fastrand::Rng::with_seed(u64())
 }
 
@@ -95,7 +95,7 @@ impl Random {
     }
 
     /// A fast generator for choices that no attacker gains from, seeded from this one.
-    pub fn cheap(&mut self) -> fastrand::Rng {
+    pub fn fast_rng(&mut self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.u64())
     }
 }

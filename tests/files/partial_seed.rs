@@ -59,7 +59,7 @@ impl Side {
         }
         let terms = ContextSettings {
             info_hash: torrent.info_hash,
-            peer_id: PeerId::ours(),
+            peer_id: PeerId::generate(),
             client_name: ContextSettings::CLIENT_NAME.to_owned(),
             encryption: Encryption::Off,
             pex: false,

@@ -64,7 +64,7 @@ pub(crate) fn stdout_error(error: &io::Error) -> String {
 pub fn torrent_failure(path: &Path, error: MetainfoError) -> Failure {
     let code = match &error {
         MetainfoError::Io { .. } | MetainfoError::Folder => Exit::OpenExisting,
-        error if error.is_bencode() => Exit::Bencode,
+        error if error.is_not_bencode() => Exit::Bencode,
         _ => Exit::BadTorrent,
     };
     let path = path.display();

@@ -20,7 +20,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::{FinalStatus, Reporter, sanitize};
 use crate::cli::stop::NoMessages;
 use crate::cli::terminal::outputs::Outputs;
-use crate::util::descriptors::before;
+use crate::util::descriptors::original_limit;
 use crate::util::os_error::reason;
 use btsync::{Event, TorrentHandle};
 
@@ -93,7 +93,7 @@ impl Hook {
 
     fn start(&mut self) {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(script(&self.config.command, before())).stdin(Stdio::null());
+        command.arg("-c").arg(script(&self.config.command, original_limit())).stdin(Stdio::null());
         // Never a path of a file that does not belong to the torrent.
         let path = self.handle.place().map_or_else(PathBuf::new, |place| self.folder.join(place));
         let name = self.handle.name();

@@ -110,8 +110,8 @@ pub struct DhtService {
 }
 
 impl DhtService {
-    /// Searches for peers of a torrent, and returns them as they are found, for as long as `timeout` says; announces that we accept
-    /// connections on `announce_port`, if given. Never to be called for a private torrent (BEP 27).
+    /// Searches for peers of a torrent, and returns them as they are found, for as long as `timeout` says; announces that we
+    /// accept connections on `announce_port`, if given. Never to be called for a private torrent (BEP 27).
     pub fn find_peers(
         &self,
         info_hash: InfoHash,
@@ -169,7 +169,7 @@ impl DhtService {
         for (at, end) in starts.into_iter().enumerate() {
             let Some(line) = service.handles.get(at) else { continue };
             let settings = NodeSettings { family: line.family, read_only: config.read_only, secret: random::bytes() };
-            let dht = Dht::new(&settings, &service.before, random::cheap());
+            let dht = Dht::new(&settings, &service.before, random::fast_rng());
             let (handles, found) = (service.handles.clone(), found.clone());
             let run = DhtLoop { dht, at, end, handles, found, subscribers: BTreeMap::new() };
             let name = if line.family == Family::V4 { "dht4" } else { "dht6" };

@@ -55,7 +55,7 @@ impl Announce<'_> {
     pub fn new(info_hash: InfoHash, port: u16) -> Announce<'static> {
         Announce {
             info_hash,
-            peer_id: PeerId::ours(),
+            peer_id: PeerId::generate(),
             port,
             uploaded: 0,
             downloaded: 0,
@@ -299,7 +299,7 @@ pub(crate) fn usable(addrs: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr>
     let mut seen = HashSet::new();
     let mut all: Vec<_> = addrs.filter(|&addr| compact::is_usable(addr) && seen.insert(addr)).collect();
     if all.len() > MAX_PEERS {
-        random::cheap().shuffle(&mut all);
+        random::fast_rng().shuffle(&mut all);
         all.truncate(MAX_PEERS);
     }
     all

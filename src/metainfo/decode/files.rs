@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use crate::bencode::scan::{Scanner, ValueStart};
-use crate::metainfo::decode::{Field, NAME_MAX, Result, bytes, int};
+use crate::metainfo::decode::{Field, NAME_READ_MAX, Result, bytes, int};
 use crate::metainfo::error::MetainfoError;
 use crate::metainfo::paths::{self, PathError};
 
@@ -40,9 +40,9 @@ pub(in crate::metainfo) enum EntryKind {
 pub(in crate::metainfo) enum FileSink {
     /// Only count and check them.
     #[default]
-    Look,
+    Count,
     /// Collect them.
-    Keep(Vec<File>),
+    Collect(Vec<File>),
 }
 
 /// The value of `files`.
@@ -73,7 +73,7 @@ impl FileList {
             files.entries += 1;
             match scanner.value()? {
                 ValueStart::Dict if files.error.is_none() => {
-                    let added = RawFile::read(scanner)?.finish().map(|file| files.add(file));
+                    let added = RawFile::read(scanner)?.into_file().map(|file| files.add(file));
                     files.error = added.err();
                 }
                 other => {
@@ -91,7 +91,7 @@ impl FileList {
         self.sum = self.sum.and_then(|sum| sum.checked_add(file.length)).filter(|&sum| i64::try_from(sum).is_ok());
         self.longest = self.longest.max(file.path.len());
         self.is_utf8 &= file.original.as_ref().is_none_or(|raw| std::str::from_utf8(raw).is_ok());
-        if let FileSink::Keep(files) = &mut self.sink {
+        if let FileSink::Collect(files) = &mut self.sink {
             files.push(file);
         }
     }
@@ -105,7 +105,7 @@ struct Path {
     /// The path as in the torrent, from the first component on that differs.
     original: Option<Vec<u8>>,
     /// Whether the last component is empty or `.`, which marks a folder.
-    is_open: bool,
+    ends_in_folder: bool,
     /// Whether a component contains `/` or NUL.
     has_separator: bool,
 }
@@ -120,15 +120,15 @@ fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Checked>> {
     }
     let (mut path, mut part, mut depth) = (Ok(Path::default()), Vec::new(), 0);
     loop {
-        let quick = scanner.try_item(NAME_MAX, &mut part)?;
+        let quick = scanner.try_item(NAME_READ_MAX, &mut part)?;
         if !quick && !scanner.has_next_item()? {
             break;
         }
         depth += 1;
         let longer = match if quick { ValueStart::Bytes(part.len()) } else { scanner.value()? } {
-            ValueStart::Bytes(length) if length <= NAME_MAX => {
+            ValueStart::Bytes(length) if length <= NAME_READ_MAX => {
                 if !quick {
-                    scanner.take(length, NAME_MAX, &mut part)?;
+                    scanner.take(length, NAME_READ_MAX, &mut part)?;
                 }
                 path.as_mut().map(|path: &mut Path| path.push_component(&part, depth))
             }
@@ -152,8 +152,8 @@ impl Path {
         if depth > paths::DEPTH_MAX {
             return Err(PathError::TooDeep);
         }
-        self.is_open = matches!(part, b"" | b".");
-        if self.is_open {
+        self.ends_in_folder = matches!(part, b"" | b".");
+        if self.ends_in_folder {
             return Ok(());
         }
         let before = self.safe.len();
@@ -194,7 +194,7 @@ impl RawFile {
                 b"length" => |file, s| int(s).map(|it| file.length = it),
                 b"path" => |file, s| path(s).map(|it| file.path = it),
                 b"path.utf-8" => |file, s| path(s).map(|it| file.path_utf8 = it),
-                b"attr" => |file, s| bytes(s, NAME_MAX).map(|it| file.attr = it),
+                b"attr" => |file, s| bytes(s, NAME_READ_MAX).map(|it| file.attr = it),
                 b"symlink path" => |file, s| path(s).map(|it| file.target = it),
                 _ => |_, s| s.value().and_then(|value| s.skip(value)),
             };
@@ -203,7 +203,7 @@ impl RawFile {
         Ok(file)
     }
 
-    fn finish(self) -> std::result::Result<File, MetainfoError> {
+    fn into_file(self) -> std::result::Result<File, MetainfoError> {
         let attr = self.attr.ok().unwrap_or_default();
         let is_link = attr.contains(&b'l');
         let path = match self.path_utf8 {
@@ -224,7 +224,7 @@ impl RawFile {
         let kind = match attr {
             _ if is_link => link_to(self.target, &path.safe)?,
             attr if attr.contains(&b'p') || last.starts_with(BITCOMET_PAD) => EntryKind::Pad,
-            _ if length == 0 && (path.is_open || path.safe.is_empty()) => {
+            _ if length == 0 && (path.ends_in_folder || path.safe.is_empty()) => {
                 if path.safe.is_empty() {
                     EntryKind::Pad
                 } else {

@@ -30,7 +30,7 @@ fn refuses_unsound_single_files() {
     for (key, value, expected) in table {
         let shown = value.as_deref().map(|v| v.escape_ascii().to_string());
         let error = error(&single_but(key, value));
-        assert!(expected(&error) && !error.is_bencode(), "{key} = {shown:?}: {error:?}");
+        assert!(expected(&error) && !error.is_not_bencode(), "{key} = {shown:?}: {error:?}");
     }
 }
 
@@ -65,14 +65,14 @@ fn refuses_unsound_files() {
     ];
     for (files, expected) in table {
         let error = error(&multi(&files, 1));
-        assert!(expected(&error) && !error.is_bencode(), "{}: {error:?}", files.concat().escape_ascii());
+        assert!(expected(&error) && !error.is_not_bencode(), "{}: {error:?}", files.concat().escape_ascii());
     }
 }
 
 #[test]
 fn refuses_what_is_no_torrent_at_all() {
     for bad in ["", "hello", "<html>", "d4:infod", "d4:infode4:infodee", " \n<!DOCTYPE html>"] {
-        assert!(error(bad.as_bytes()).is_bencode(), "{bad}");
+        assert!(error(bad.as_bytes()).is_not_bencode(), "{bad}");
     }
     assert!(
         matches!(error(b""), MetainfoError::Empty) && matches!(error(b"\xef\xbb\xbf<?xml"), MetainfoError::WebPage)

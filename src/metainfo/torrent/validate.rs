@@ -75,7 +75,9 @@ impl CheckedInfo {
         let length = name.as_ref().map_or(paths::NAME_MAX, |name| name.safe.len());
         // If the torrent has files, its `length` is ignored.
         let (files, single) = match info.files {
-            Field::Is(files) if files.entries > 0 || !info.length.is_there() => (Some(below(length, files)?), 0),
+            Field::Is(files) if files.entries > 0 || !info.length.is_there() => {
+                (Some(check_path_lengths(length, files)?), 0)
+            }
             Field::Missing if !info.length.is_there() => return Err(MetainfoError::NoLength),
             Field::Missing | Field::Is(_) => (None, single(info.length)?),
             files if matches!(info.length, Field::Is(_)) => {
@@ -104,7 +106,7 @@ fn single(length: Field<i64>) -> Result<u64, MetainfoError> {
 }
 
 /// The file list, if its paths stay within the limit below a torrent name of `name` bytes.
-fn below(name: usize, mut files: FileList) -> Result<FileList, MetainfoError> {
+fn check_path_lengths(name: usize, mut files: FileList) -> Result<FileList, MetainfoError> {
     if let Some(error) = files.error.take() {
         return Err(error);
     }
@@ -120,7 +122,7 @@ fn below(name: usize, mut files: FileList) -> Result<FileList, MetainfoError> {
 /// The entries with their final paths. A multi-file torrent's files go into a folder with the torrent's name.
 pub(crate) fn entries(name: &str, length: u64, executable: bool, files: Option<FileList>) -> Vec<FileEntry> {
     let Some(files) = files else { return vec![FileEntry { executable, ..FileEntry::new(name, length) }] };
-    let FileSink::Keep(mut kept) = files.sink else { return Vec::new() };
+    let FileSink::Collect(mut kept) = files.sink else { return Vec::new() };
     let moved = unique_paths::make_paths_unique(&mut kept);
     if moved > 0 {
         log::warn!("entries of the torrent that share a path and were given another name: {moved}");

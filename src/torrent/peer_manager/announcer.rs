@@ -48,7 +48,7 @@ impl Announcer {
     pub fn new(tiers: &[Vec<String>], config: &Config) -> Announcer {
         let excluded = |url: &String| config.exclude_trackers.iter().any(|not| not == "*" || not == url);
         let wanted = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
-        let schedule = TrackerSchedule::new(wanted.collect(), &config.trackers, &mut random::cheap());
+        let schedule = TrackerSchedule::new(wanted.collect(), &config.trackers, &mut random::fast_rng());
         let name = |url: &String| if url.contains("://") { public_name(url) } else { NO_SCHEME.to_owned() };
         let unsupported = schedule.unsupported().map(name).collect();
         let client =

@@ -42,7 +42,10 @@ impl Registry {
         assert!(chain.is_sorted_by_key(|&peer| self.peers[peer as usize].seen));
         assert_eq!(self.by_hash.values().map(|&swarm| self.swarms[swarm as usize].peers.len()).sum::<usize>(), known);
         assert_eq!(self.networks.values().map(|&count| count as usize).sum::<usize>(), known);
-        assert_eq!(self.groups.keys().map(|&(s, n)| self.peers_of_network(s, n).count()).sum::<usize>(), known);
+        assert_eq!(
+            self.first_of_network.keys().map(|&(s, n)| self.peers_of_network(s, n).count()).sum::<usize>(),
+            known
+        );
         self.assert_blocks_sound();
         for peer in chain {
             let SwarmPeer { swarm, place, .. } = self.peers[peer as usize];

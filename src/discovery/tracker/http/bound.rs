@@ -96,6 +96,6 @@ impl Transport for BoundTransport {
 
 impl fmt::Debug for BoundTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TiedTransport").field("addr", &self.stream.peer_addr().ok()).finish_non_exhaustive()
+        f.debug_struct("BoundTransport").field("addr", &self.stream.peer_addr().ok()).finish_non_exhaustive()
     }
 }

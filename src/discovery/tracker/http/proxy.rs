@@ -160,7 +160,7 @@ impl Transport for ProxyTransport {
 
 impl fmt::Debug for ProxyTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForwardTransport").field("addr", &self.stream.peer_addr().ok()).finish_non_exhaustive()
+        f.debug_struct("ProxyTransport").field("addr", &self.stream.peer_addr().ok()).finish_non_exhaustive()
     }
 }
 
