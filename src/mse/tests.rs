@@ -64,13 +64,13 @@ impl HandshakePair {
     }
 
     /// Passes bytes between both sides in chunks of at most `chunk` until both are done.
-    fn talk(&mut self, chunk: usize) -> Result<(), MseError> {
-        let (mut heard_a, mut heard_b) = (0, 0);
-        while heard_b < self.from_a.len() || heard_a < self.from_b.len() {
-            let end = (heard_b + chunk).min(self.from_a.len());
-            heard_b += self.b.advance(&self.from_a[heard_b..end], &mut self.from_b)?;
-            let end = (heard_a + chunk).min(self.from_b.len());
-            heard_a += self.a.advance(&self.from_b[heard_a..end], &mut self.from_a)?;
+    fn exchange(&mut self, chunk: usize) -> Result<(), MseError> {
+        let (mut received_a, mut received_b) = (0, 0);
+        while received_b < self.from_a.len() || received_a < self.from_b.len() {
+            let end = (received_b + chunk).min(self.from_a.len());
+            received_b += self.b.advance(&self.from_a[received_b..end], &mut self.from_b)?;
+            let end = (received_a + chunk).min(self.from_b.len());
+            received_a += self.a.advance(&self.from_b[received_a..end], &mut self.from_a)?;
         }
         Ok(())
     }
@@ -111,7 +111,7 @@ fn keys_that_give_the_secret_away_are_refused() {
 fn a_whole_transcript_is_as_computed_elsewhere() {
     for chunk in [1, 7, 1000] {
         let mut both = HandshakePair::new(CryptoMethods::PlaintextOrRc4, CryptoMethods::Rc4Only, draw_a(), draw_b());
-        both.talk(chunk).expect("a handshake");
+        both.exchange(chunk).expect("a handshake");
         assert_eq!(hex(&both.from_a), format!("{YA}{}{THIRD}", hex(b"padding of A")), "in chunks of {chunk}");
         assert_eq!(hex(&both.from_b), format!("{YB}{}{FOURTH}", hex(b"and of B")), "in chunks of {chunk}");
         let (a, b) = both.agreed();
@@ -138,7 +138,7 @@ fn plain_is_chosen_where_both_sides_allow_it() {
         (Rc4Only, Rc4Only, true),
     ] {
         let mut both = HandshakePair::new(a, b, draw_a(), draw_b());
-        both.talk(50).expect("a handshake");
+        both.exchange(50).expect("a handshake");
         let (a, b) = both.agreed();
         assert_eq!((a.ciphers.is_some(), b.ciphers.is_some()), (rc4, rc4));
         assert_eq!(b.initial, initial(), "encrypted under way, whatever was agreed");
@@ -148,7 +148,7 @@ fn plain_is_chosen_where_both_sides_allow_it() {
 #[test]
 fn nothing_of_what_follows_the_handshake_is_taken() {
     let mut both = HandshakePair::new(CryptoMethods::PlaintextOrRc4, CryptoMethods::PlaintextOrRc4, draw_a(), draw_b());
-    both.talk(1000).expect("a handshake");
+    both.exchange(1000).expect("a handshake");
     let (mut from_a, mut from_b) = (both.from_a.clone(), both.from_b.clone());
     from_a.extend_from_slice(b"payload");
     from_b.extend_from_slice(b"payload");
@@ -223,14 +223,14 @@ fn the_search_for_the_mark_is_bounded() {
             KeyMaterial { pad: pad.clone(), ..draw_a() },
             draw_b(),
         );
-        assert_eq!(both.talk(13).err(), (!found).then_some(MseError::NotSynchronized), "PadA of {length}");
+        assert_eq!(both.exchange(13).err(), (!found).then_some(MseError::NotSynchronized), "PadA of {length}");
         let mut both = HandshakePair::new(
             CryptoMethods::PlaintextOrRc4,
             CryptoMethods::PlaintextOrRc4,
             draw_a(),
             KeyMaterial { pad, ..draw_b() },
         );
-        assert_eq!(both.talk(13).err(), (!found).then_some(MseError::NotSynchronized), "PadB of {length}");
+        assert_eq!(both.exchange(13).err(), (!found).then_some(MseError::NotSynchronized), "PadB of {length}");
     }
     let mut b = Responder::new(skey(), CryptoMethods::PlaintextOrRc4, draw_b());
     b.advance(&draw_a().public(), &mut Vec::new()).expect("a key");
@@ -253,7 +253,7 @@ fn padding_that_looks_like_the_mark_does_not_hide_it() {
             KeyMaterial { pad, ..draw_a() },
             draw_b(),
         );
-        both.talk(1000).expect("a handshake");
+        both.exchange(1000).expect("a handshake");
         both.agreed();
     }
 }
@@ -298,7 +298,7 @@ proptest! {
         let mut random = Random::seeded(seed);
         let (a, b) = (KeyMaterial::new(&mut random), KeyMaterial::new(&mut random));
         let mut both = HandshakePair::new(CryptoMethods::PlaintextOrRc4, CryptoMethods::Rc4Only, a, b);
-        both.talk(chunk).expect("a handshake");
+        both.exchange(chunk).expect("a handshake");
         let (a, b) = both.agreed();
         prop_assert_eq!(b.initial, initial());
         let mut bytes = seed.to_be_bytes();
@@ -329,7 +329,7 @@ proptest! {
     ) {
         let new = || HandshakePair::new(CryptoMethods::Rc4Only, CryptoMethods::Rc4Only, draw_a(), draw_b());
         let (mut both, mut again) = (new(), new());
-        both.talk(1000).expect("a handshake");
+        both.exchange(1000).expect("a handshake");
         let flip = |bytes: &[u8]| {
             let mut bytes = bytes.to_vec();
             let at = at % bytes.len();

@@ -165,7 +165,7 @@ impl<'a> BlockReceiver<'a> {
                 }
             }
             requests.received(now, blocks, bytes);
-            self.peer.rates.download_rate.set(requests.flow().unwrap_or_default() as u64);
+            self.peer.rates.download_rate.set(requests.round_rate().unwrap_or_default() as u64);
             if requests.next_deadline() < deadline {
                 self.peer.requesting.deadline_moved.notify_all(); // earlier than the deadline thread expects
             }

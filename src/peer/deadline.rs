@@ -25,7 +25,7 @@ pub fn watch_deadlines(context: &TorrentContext, peer: &Peer) {
         let before = requests.is_snubbed();
         let late = requests.expire(now);
         let snubbed = requests.is_snubbed();
-        peer.rates.download_rate.set(requests.flow().unwrap_or_default() as u64);
+        peer.rates.download_rate.set(requests.round_rate().unwrap_or_default() as u64);
         drop(requests);
         if !late.is_empty() || snubbed != before {
             log::debug!("{}: {} requests ran out of time", peer.addr, late.len());

@@ -240,7 +240,7 @@ impl<'a> Writer<'a> {
             }
             WriterCommand::Interested(interested) => message::write_interested(&mut self.head, interested),
             WriterCommand::Haves => {
-                self.schedule.have_waits(Instant::now(), self.context.pieces.peer_is_seed(self.peer.key));
+                self.schedule.queue_have(Instant::now(), self.context.pieces.peer_is_seed(self.peer.key));
             }
             WriterCommand::Detach => {
                 self.is_detaching = true;

@@ -85,14 +85,20 @@ struct PeerHistory {
     served: Option<Duration>,
     /// The bytes received from the peer by the last round, and when that number last grew or the peer owed us nothing.
     received: u64,
-    heard: Duration,
+    last_progress: Duration,
     /// Whether the peer has used its slots.
     idleness: Idleness,
 }
 
 impl PeerHistory {
     fn new(now: Duration, c: &Candidate) -> PeerHistory {
-        PeerHistory { turn: None, served: None, received: c.received, heard: now, idleness: Idleness::default() }
+        PeerHistory {
+            turn: None,
+            served: None,
+            received: c.received,
+            last_progress: now,
+            idleness: Idleness::default(),
+        }
     }
 }
 
@@ -171,7 +177,7 @@ impl Choker {
 
     /// Whether the peer snubs us, as of the last round.
     pub fn is_snubbing(&self, now: Duration, key: PeerKey) -> bool {
-        self.peers.get(&key).is_some_and(|m| now.saturating_sub(m.heard) >= SNUBBED_AFTER)
+        self.peers.get(&key).is_some_and(|m| now.saturating_sub(m.last_progress) >= SNUBBED_AFTER)
     }
 
     /// Runs a round. Returns the peers to unchoke until the next round; all others are to be choked. `candidates` are all
@@ -219,25 +225,25 @@ impl Choker {
     fn observe(&mut self, now: Duration, candidates: &[Candidate]) {
         let before = std::mem::take(&mut self.peers);
         for c in candidates {
-            let mut memory = before.get(&c.key).copied().unwrap_or_else(|| PeerHistory::new(now, c));
-            if c.received != memory.received || !c.expects_blocks {
-                (memory.received, memory.heard) = (c.received, now);
+            let mut history = before.get(&c.key).copied().unwrap_or_else(|| PeerHistory::new(now, c));
+            if c.received != history.received || !c.expects_blocks {
+                (history.received, history.last_progress) = (c.received, now);
             }
             if c.unchoked && c.interested {
-                memory.turn.get_or_insert((now, c.sent));
-                memory.served = Some(now);
+                history.turn.get_or_insert((now, c.sent));
+                history.served = Some(now);
             } else {
-                memory.turn = None;
+                history.turn = None;
             }
-            memory.idleness.observe(now, memory.turn, c.sent, c.is_requesting);
-            self.peers.insert(c.key, memory);
+            history.idleness.observe(now, history.turn, c.sent, c.is_requesting);
+            self.peers.insert(c.key, history);
         }
     }
 
     fn begin_turn(&mut self, now: Duration, c: &Candidate) {
-        let memory = self.peers.entry(c.key).or_insert_with(|| PeerHistory::new(now, c));
-        memory.turn.get_or_insert((now, c.sent));
-        memory.idleness.observe(now, memory.turn, c.sent, c.is_requesting);
+        let history = self.peers.entry(c.key).or_insert_with(|| PeerHistory::new(now, c));
+        history.turn.get_or_insert((now, c.sent));
+        history.idleness.observe(now, history.turn, c.sent, c.is_requesting);
     }
 
     /// The peers that get the regular slots.
@@ -305,15 +311,15 @@ impl Choker {
     /// peers: those that wasted a slot last, then by their network's share, then the longest wait first (`None`, never served,
     /// sorts first). Last the peers whose turn is over, the most recently started turn first.
     fn rank(&self, now: Duration, c: &Candidate, turn_state: TurnState, crowding: usize) -> SlotRank {
-        let memory = self.peers.get(&c.key);
+        let history = self.peers.get(&c.key);
         match turn_state {
             TurnState::Fresh | TurnState::Serving => (turn_state, false, 0, Reverse(c.up_rate), None),
             TurnState::Waiting => {
-                let is_deprioritized = memory.is_some_and(|m| m.idleness.is_deprioritized(now));
-                (turn_state, is_deprioritized, crowding, Reverse(0), memory.and_then(|m| m.served))
+                let is_deprioritized = history.is_some_and(|m| m.idleness.is_deprioritized(now));
+                (turn_state, is_deprioritized, crowding, Reverse(0), history.and_then(|m| m.served))
             }
             TurnState::Done => {
-                let began = memory.and_then(|m| m.turn).map_or(Duration::ZERO, |turn| turn.0);
+                let began = history.and_then(|m| m.turn).map_or(Duration::ZERO, |turn| turn.0);
                 (turn_state, false, 0, Reverse(0), Some(Duration::MAX.saturating_sub(began)))
             }
         }
@@ -326,9 +332,9 @@ impl Choker {
         let places = 1 + snubbers.min(self.slots.count() / 2);
         let others: BTreeMap<PeerKey, &Candidate> =
             eligible.iter().filter(|c| !regular.contains(&c.key)).map(|c| (c.key, *c)).collect();
-        let memory = |key: &PeerKey| self.peers.get(key);
-        let is_deprioritized = |key: &PeerKey| memory(key).is_some_and(|m| m.idleness.is_deprioritized(now));
-        let idles = |key: &PeerKey| memory(key).is_some_and(|m| m.idleness.is_idle(now));
+        let history = |key: &PeerKey| self.peers.get(key);
+        let is_deprioritized = |key: &PeerKey| history(key).is_some_and(|m| m.idleness.is_deprioritized(now));
+        let idles = |key: &PeerKey| history(key).is_some_and(|m| m.idleness.is_idle(now));
         let (kept, over): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.optimistic)
             .into_iter()
             .filter(|(key, _)| others.contains_key(key))

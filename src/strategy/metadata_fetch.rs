@@ -9,7 +9,7 @@
 //! peer lied. If they came from several peers, each of them fills an assembly of its own from then on, so that the next failure
 //! has one author. So an honest peer succeeds alone and is never blamed.
 //!
-//! The caller reports events ([`MetadataFetch::offer`], [`MetadataFetch::data`], …). After each event, and whenever
+//! The caller reports events ([`MetadataFetch::add_source`], [`MetadataFetch::data`], …). After each event, and whenever
 //! [`MetadataFetch::next_due`] has passed, it sends the requests that [`MetadataFetch::requests`] returns.
 
 mod assembly;
@@ -77,7 +77,7 @@ pub struct MetadataFetch {
 struct MetadataSource {
     size: u32,
     /// The peer contributed to wrong metadata, and now fills an assembly alone.
-    alone: bool,
+    is_isolated: bool,
     in_flight: Vec<MetadataRequest>,
     /// Late requests in a row; 0 after a pause.
     late: u32,
@@ -86,7 +86,7 @@ struct MetadataSource {
     /// The peer has been asked for a piece since it connected.
     was_asked: bool,
     /// The last completed request brought a piece.
-    gives: bool,
+    is_delivering: bool,
     paused_until: Duration,
     /// How often the assemblies that it filled alone were dropped.
     history: AssemblyHistory,
@@ -115,7 +115,7 @@ impl MetadataSource {
 
     fn missed(&mut self, requests: u32) {
         self.misses = self.misses.saturating_add(requests);
-        self.gives &= requests == 0;
+        self.is_delivering &= requests == 0;
     }
 
     fn pause(&mut self, now: Duration) {
@@ -141,7 +141,7 @@ impl MetadataFetch {
 
     /// A peer supports `ut_metadata` and claims this size (`metadata_size` of its extension handshake). Returns false if the size
     /// is invalid: 0, or above [`MAX_SIZE`].
-    pub fn offer(&mut self, key: PeerKey, size: u32) -> bool {
+    pub fn add_source(&mut self, key: PeerKey, size: u32) -> bool {
         if size == 0 || size > MAX_SIZE {
             return false;
         }
@@ -150,15 +150,15 @@ impl MetadataFetch {
             return true;
         }
         let (in_flight, paused_until) = (Vec::new(), Duration::ZERO);
-        let (alone, was_asked, gives) = (false, false, false);
+        let (is_isolated, was_asked, is_delivering) = (false, false, false);
         let mut source = MetadataSource {
             size,
-            alone,
+            is_isolated,
             in_flight,
             late: 0,
             misses: 0,
             was_asked,
-            gives,
+            is_delivering,
             paused_until,
             history: AssemblyHistory::default(),
         };
@@ -175,19 +175,19 @@ impl MetadataFetch {
     }
 
     /// The peer has disconnected.
-    pub fn gone(&mut self, key: PeerKey) {
+    pub fn remove_source(&mut self, key: PeerKey) {
         self.sources.remove(&key);
         self.forget(key);
     }
 
     /// Removes the state that only a removed peer needed.
     fn forget(&mut self, key: PeerKey) {
-        self.assemblies.retain(|a| a.alone != Some(key));
+        self.assemblies.retain(|a| a.only_source != Some(key));
         let is_claimed = |size: u32| self.sources.values().any(|s| s.size == size);
         self.history.retain(|size, _| is_claimed(*size));
         // Another peer may still claim the size, but its assembly may be dropped at once if room is needed.
-        let unclaimed = self.assemblies.iter_mut().filter(|a| a.alone.is_none() && !is_claimed(a.size));
-        unclaimed.for_each(|a| a.until = Duration::ZERO);
+        let unclaimed = self.assemblies.iter_mut().filter(|a| a.only_source.is_none() && !is_claimed(a.size));
+        unclaimed.for_each(|a| a.safe_until = Duration::ZERO);
     }
 
     /// The number of peers that can be asked.
@@ -211,7 +211,7 @@ impl MetadataFetch {
         let mut asked = self.asked();
         let mut keys: Vec<PeerKey> =
             self.sources.iter().filter(|(_, s)| s.has_time(now)).map(|(&key, _)| key).collect();
-        keys.sort_by_key(|key| self.sources.get(key).map(|s| (!s.gives, s.misses)));
+        keys.sort_by_key(|key| self.sources.get(key).map(|s| (!s.is_delivering, s.misses)));
         // One request per peer and round, so that several peers share the work.
         for _ in 0..MAX_OUTSTANDING {
             let before = requests.len();
@@ -221,8 +221,8 @@ impl MetadataFetch {
                     source.in_flight.retain(|ask| ask.piece != piece);
                     source.in_flight.push(MetadataRequest { piece, at: now, late: false });
                     source.was_asked = true;
-                    if !source.alone {
-                        asked.add(source.size, piece, source.gives, now);
+                    if !source.is_isolated {
+                        asked.add(source.size, piece, source.is_delivering, now);
                     }
                     requests.push((key, piece));
                 }
@@ -237,8 +237,8 @@ impl MetadataFetch {
     /// The outstanding requests to peers that share assemblies.
     fn asked(&self) -> RequestsInFlight {
         let mut asked = RequestsInFlight::default();
-        for source in self.sources.values().filter(|s| !s.alone) {
-            source.open().for_each(|ask| asked.add(source.size, ask.piece, source.gives, ask.at));
+        for source in self.sources.values().filter(|s| !s.is_isolated) {
+            source.open().for_each(|ask| asked.add(source.size, ask.piece, source.is_delivering, ask.at));
         }
         asked
     }
@@ -251,7 +251,7 @@ impl MetadataFetch {
         let open = || self.sources.values().flat_map(MetadataSource::open);
         let late = open().map(|ask| ask.at + REQUEST_TIMEOUT);
         let paused = self.sources.values().map(|s| s.paused_until).filter(|&until| until > now);
-        let turns = self.assemblies.iter().map(|a| a.until).filter(|&until| until > now);
+        let turns = self.assemblies.iter().map(|a| a.safe_until).filter(|&until| until > now);
         // With every second that passes, more peers may be asked for an outstanding piece.
         let somebody = self.sources.values().any(|s| s.has_time(now));
         let next = open().map(|ask| outstanding::next_step(ask.at, now)).filter(|_| somebody);
@@ -264,9 +264,9 @@ impl MetadataFetch {
         let Some(source) = self.sources.get_mut(&key) else { return FetchOutcome::Nothing };
         let Some(at) = source.in_flight.iter().position(|ask| ask.piece == piece) else { return FetchOutcome::Nothing };
         source.in_flight.swap_remove(at);
-        (source.late, source.misses, source.gives, source.paused_until) = (0, 0, true, Duration::ZERO);
+        (source.late, source.misses, source.is_delivering, source.paused_until) = (0, 0, true, Duration::ZERO);
         if total_size != source.size {
-            self.gone(key);
+            self.remove_source(key);
             return FetchOutcome::Liar(key);
         }
         let at = self.begin(key, now);
@@ -300,12 +300,12 @@ impl MetadataFetch {
     /// Handles wrong metadata whose pieces came from `senders`.
     fn blame(&mut self, senders: &HashSet<PeerKey>) -> FetchOutcome {
         if let [liar] = senders.iter().copied().collect::<Vec<_>>()[..] {
-            self.gone(liar);
+            self.remove_source(liar);
             return FetchOutcome::Liar(liar);
         }
         for sender in senders {
             if let Some(source) = self.sources.get_mut(sender) {
-                source.alone = true;
+                source.is_isolated = true;
                 source.in_flight.clear();
             }
         }
@@ -334,10 +334,10 @@ impl MetadataFetch {
             return at;
         }
         if let Some(source) = self.sources.get(&key) {
-            let (size, alone) = (source.size, source.alone.then_some(key));
+            let (size, only_source) = (source.size, source.is_isolated.then_some(key));
             let history =
-                if source.alone { source.history } else { self.history.get(&size).copied().unwrap_or_default() };
-            self.assemblies.push(Assembly::new(size, alone, now + turn(history.turns), history.drops));
+                if source.is_isolated { source.history } else { self.history.get(&size).copied().unwrap_or_default() };
+            self.assemblies.push(Assembly::new(size, only_source, now + turn(history.turns), history.drops));
         }
         self.assemblies.len().saturating_sub(1)
     }
@@ -347,17 +347,17 @@ impl MetadataFetch {
     fn make_room(&mut self, size: u32, now: Duration) {
         while self.held(size) > max_held(size) {
             let alike = self.assemblies.iter().enumerate().filter(|(_, a)| is_large(a.size) == is_large(size));
-            let over = alike.clone().filter(|(_, a)| a.until <= now).min_by_key(|(_, a)| a.until);
+            let over = alike.clone().filter(|(_, a)| a.safe_until <= now).min_by_key(|(_, a)| a.safe_until);
             let Some((at, _)) = over.or_else(|| alike.max_by_key(|(_, a)| a.held() >> a.drops.min(MAX_DROPS))) else {
                 return;
             };
             let dropped = self.assemblies.remove(at);
-            let history = match dropped.alone {
+            let history = match dropped.only_source {
                 Some(key) => self.sources.get_mut(&key).map(|source| &mut source.history),
                 None => Some(self.history.entry(dropped.size).or_default()),
             };
             match history {
-                Some(history) if dropped.until <= now => {
+                Some(history) if dropped.safe_until <= now => {
                     *history = AssemblyHistory { turns: history.turns + 1, drops: 0 }
                 }
                 Some(history) => history.drops += 1,
@@ -374,14 +374,14 @@ impl MetadataFetch {
     /// Whether an assembly of this size may start: well below the bound, so that a new assembly is not dropped at once.
     fn has_room(&self, size: u32, now: Duration) -> bool {
         let mut alike = self.assemblies.iter().filter(|a| is_large(a.size) == is_large(size));
-        self.held(size) <= max_held(size) / 2 || alike.any(|a| a.until <= now)
+        self.held(size) <= max_held(size) / 2 || alike.any(|a| a.safe_until <= now)
     }
 
     /// The index of the assembly that the peer fills.
     fn assembly_of(&self, key: PeerKey) -> Option<usize> {
         let source = self.sources.get(&key)?;
-        let alone = source.alone.then_some(key);
-        self.assemblies.iter().position(|a| a.alone == alone && a.size == source.size)
+        let only_source = source.is_isolated.then_some(key);
+        self.assemblies.iter().position(|a| a.only_source == only_source && a.size == source.size)
     }
 
     /// The piece to request next from the peer.
@@ -394,10 +394,10 @@ impl MetadataFetch {
         let is_open = |piece: u32| source.open().any(|ask| ask.piece == piece);
         let is_missing = |piece: &u32| !assembly.is_some_and(|a| a.has(*piece)) && !is_open(*piece);
         let missing = (0..pieces(source.size)).filter(is_missing);
-        if source.alone {
+        if source.is_isolated {
             return missing.min();
         }
-        asked.best(source.size, missing, (source.gives, source.was_asked), now)
+        asked.best(source.size, missing, (source.is_delivering, source.was_asked), now)
     }
 }
 

@@ -42,7 +42,7 @@ pub struct PeerList {
     /// Banned peers that connected to us, by IP address, because the port of an incoming connection says nothing.
     banned: HashMap<IpAddr, PeerRecord>,
     /// Addresses that were dialed and have not proven to be peers.
-    tried: DialHistory,
+    dial_history: DialHistory,
     /// Our own address, as peers see it.
     ours: Option<SocketAddr>,
     /// We need peers and none is connected, so the pauses between connection attempts are short.
@@ -101,7 +101,7 @@ impl PeerList {
     }
 
     fn insert_new(&mut self, new: &[SocketAddr], source: PeerSource) -> usize {
-        let mut ports = PortCounts::of(&self.entries, &self.tried);
+        let mut ports = PortCounts::of(&self.entries, &self.dial_history);
         let mut unverified = self.entries.values().filter(|entry| !entry.source.is_verified()).count();
         let over_quota = |unverified: usize| !source.is_verified() && unverified > MAX_UNVERIFIED;
         let mut to_displace = Vec::new();
@@ -113,7 +113,7 @@ impl PeerList {
         for &addr in new {
             if self.entries.contains_key(&addr)
                 || !capacity::is_possible(addr)
-                || !ports.admit(addr, source, &self.tried)
+                || !ports.admit(addr, source, &self.dial_history)
             {
                 continue;
             }
@@ -152,7 +152,7 @@ impl PeerList {
 
     /// Advances the time.
     pub fn set_time(&mut self, now: Duration) {
-        self.tried.set_time(now);
+        self.dial_history.set_time(now);
     }
 
     /// Sets whether we need peers and none is connected. Returns true if this changed, because the next attempts may then be due
@@ -209,7 +209,7 @@ impl PeerList {
         let entry = self.entry(addr);
         (entry.connection, entry.linked) = (Some(key), None);
         if !entry.is_proven() && entry.source != PeerSource::User {
-            self.tried.note(addr);
+            self.dial_history.note(addr);
         }
     }
 
@@ -240,7 +240,7 @@ impl PeerList {
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.record.reached(now);
             entry.tried_other_dial_mode = false;
-            self.tried.proved(&addr);
+            self.dial_history.proved(&addr);
         }
     }
 

@@ -20,7 +20,7 @@ const MAX_TAKEN: usize = 500;
 /// The peers that were announced to one connection.
 #[derive(Debug)]
 pub struct PexDiffer {
-    told: HashSet<SocketAddr>,
+    announced: HashSet<SocketAddr>,
     due: Duration,
 }
 
@@ -28,7 +28,7 @@ impl PexDiffer {
     /// Nothing was sent yet. The first message may be sent at `first`, preferably after a while, when there are peers to
     /// announce.
     pub fn new(first: Duration) -> PexDiffer {
-        PexDiffer { told: HashSet::new(), due: first }
+        PexDiffer { announced: HashSet::new(), due: first }
     }
 
     /// When the next message may be sent.
@@ -48,15 +48,15 @@ impl PexDiffer {
         if now < self.due {
             return None;
         }
-        let new = connected.iter().filter(|(addr, _)| **addr != to && !self.told.contains(addr));
+        let new = connected.iter().filter(|(addr, _)| **addr != to && !self.announced.contains(addr));
         let added: Vec<(SocketAddr, PexFlags)> = new.take(MAX_PEERS).map(|(addr, flags)| (*addr, *flags)).collect();
-        let gone = self.told.iter().copied().filter(|addr| !connected.contains_key(addr));
+        let gone = self.announced.iter().copied().filter(|addr| !connected.contains_key(addr));
         let dropped: Vec<SocketAddr> = gone.take(MAX_PEERS).collect();
         if added.is_empty() && dropped.is_empty() {
             return None;
         }
-        self.told.retain(|addr| !dropped.contains(addr));
-        self.told.extend(added.iter().map(|(addr, _)| *addr));
+        self.announced.retain(|addr| !dropped.contains(addr));
+        self.announced.extend(added.iter().map(|(addr, _)| *addr));
         self.due = now + INTERVAL;
         Some(PexMessage { added, dropped })
     }
@@ -143,8 +143,8 @@ mod tests {
         let to = addr(0);
         assert_eq!(differ.message(s(4), to, &peers(0..3)), None);
         let first = differ.message(s(5), to, &peers(0..3)).unwrap();
-        let told: HashMap<_, _> = first.added.iter().copied().collect();
-        assert_eq!(told, peers(1..3), "not of itself, and with the flags");
+        let announced: HashMap<_, _> = first.added.iter().copied().collect();
+        assert_eq!(announced, peers(1..3), "not of itself, and with the flags");
         assert!(first.dropped.is_empty());
         assert_eq!(differ.next_due(), s(65));
         assert_eq!(differ.message(s(64), to, &peers(0..9)), None);
@@ -159,13 +159,13 @@ mod tests {
     fn fifty_at_a_time_until_all_are_told() {
         let mut differ = PexDiffer::new(s(0));
         let everybody = peers(1..121);
-        let mut told = HashSet::new();
+        let mut announced = HashSet::new();
         for (minute, count) in [(0, 50), (1, 50), (2, 20)] {
             let message = differ.message(s(minute * 60), addr(0), &everybody).unwrap();
             assert_eq!(message.added.len(), count);
-            told.extend(message.added.into_iter().map(|(addr, _)| addr));
+            announced.extend(message.added.into_iter().map(|(addr, _)| addr));
         }
-        assert_eq!(told, everybody.into_keys().collect());
+        assert_eq!(announced, everybody.into_keys().collect());
         let nobody = HashMap::new();
         let dropped: usize = (3..6).map(|m| differ.message(s(m * 60), addr(0), &nobody).unwrap().dropped.len()).sum();
         assert_eq!((dropped, differ.message(s(360), addr(0), &nobody)), (120, None));

@@ -121,9 +121,9 @@ struct PickerPeer {
     key: PeerKey,
     bits: Bitfield,
     /// How many pieces it has that we want and lack.
-    wanted: u32,
+    wanted_pieces: u32,
     /// A search found no unbegun piece that it has. Reset when it gets a piece, or when one of its pieces becomes unbegun again.
-    dry: bool,
+    has_no_unbegun: bool,
     /// The parameters of its last pick.
     asking: PickContext,
     /// The last piece that was begun for it.
@@ -131,7 +131,7 @@ struct PickerPeer {
     /// Open pieces that it owns.
     own: Vec<PieceIndex>,
     /// Blocks taken back from it, which are still accepted if they arrive.
-    lost: HashSet<(PieceIndex, usize)>,
+    taken_back: HashSet<(PieceIndex, usize)>,
 }
 
 /// Decides which block to request from which peer. See the module documentation for the order of calls.
@@ -215,9 +215,12 @@ impl Picker {
             if bits.is_full() {
                 self.order.join(&bits);
             }
-            let (own, lost) = (Vec::new(), HashSet::new());
+            let (own, taken_back) = (Vec::new(), HashSet::new());
             let asking = PickContext::unproven(Duration::ZERO, Speed::Fast);
-            self.peers.insert(at, PickerPeer { key, bits, wanted: 0, dry: false, asking, last: None, own, lost });
+            self.peers.insert(
+                at,
+                PickerPeer { key, bits, wanted_pieces: 0, has_no_unbegun: false, asking, last: None, own, taken_back },
+            );
         }
     }
 
@@ -238,7 +241,7 @@ impl Picker {
             if begun.asked + begun.writing + begun.expired > 0 {
                 freed += begun.forget(key);
             }
-            self.settle(piece);
+            self.update_lists(piece);
         }
         self.touched = touched;
         freed
@@ -253,7 +256,7 @@ impl Picker {
         let wanted = common(&bits, &self.lacks);
         self.order.join(&bits);
         let peer = &mut self.peers[at];
-        (peer.wanted, peer.dry) = (wanted, false);
+        (peer.wanted_pieces, peer.has_no_unbegun) = (wanted, false);
         let before = std::mem::replace(&mut peer.bits, bits);
         self.order.leave(&before);
     }
@@ -265,8 +268,8 @@ impl Picker {
         if !peer.bits.set(piece) {
             return false;
         }
-        peer.wanted += u32::from(self.lacks.has(piece));
-        peer.dry = false;
+        peer.wanted_pieces += u32::from(self.lacks.has(piece));
+        peer.has_no_unbegun = false;
         self.order.more(piece);
         if peer.bits.is_full() {
             self.order.promote();
@@ -276,7 +279,7 @@ impl Picker {
 
     /// Whether the peer has a piece that we want and lack.
     pub fn wants(&self, key: PeerKey) -> bool {
-        self.peer(key).is_some_and(|peer| peer.wanted > 0)
+        self.peer(key).is_some_and(|peer| peer.wanted_pieces > 0)
     }
 
     /// The peer's bitfield; `None` for an unknown peer.
@@ -335,14 +338,14 @@ impl Picker {
     fn unbegin(&mut self, piece: PieceIndex) -> Option<BegunPiece> {
         let begun = self.begun.remove(&piece)?;
         self.order.insert(piece);
-        for peer in self.peers.iter_mut().filter(|peer| peer.dry && peer.bits.has(piece)) {
-            peer.dry = false;
+        for peer in self.peers.iter_mut().filter(|peer| peer.has_no_unbegun && peer.bits.has(piece)) {
+            peer.has_no_unbegun = false;
         }
         Some(begun)
     }
 
     /// Updates the lists and sums after a change to a begun piece. Must be called after every change.
-    fn settle(&mut self, piece: PieceIndex) {
+    fn update_lists(&mut self, piece: PieceIndex) {
         let Some(begun) = self.begun.get_mut(&piece) else { return };
         self.expired = self.expired - begun.expired_summed + begun.expired;
         begun.expired_summed = begun.expired;

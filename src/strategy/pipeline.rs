@@ -143,7 +143,7 @@ pub struct RequestPipeline {
     first: Option<FirstBlocks>,
     round: Option<Round>,
     /// Bytes per second over the last rounds, once one has ended.
-    flow: Option<f64>,
+    round_rate: Option<f64>,
     meter: Rate,
     /// Requests so far, and how many of them were written to the socket.
     sent: u64,
@@ -156,7 +156,7 @@ pub struct RequestPipeline {
     /// See [`RequestPipeline::set_path`].
     path: Duration,
     /// Nothing is requested until the queue is empty.
-    drain: bool,
+    is_draining: bool,
     /// Bytes received of the block that is arriving.
     partial: u64,
     /// When to ask the picker again even if no event occurs.
@@ -170,9 +170,9 @@ pub struct RequestPipeline {
     /// The same, but not restarted by a stall.
     since: Duration,
     /// No block has arrived since the unchoke.
-    fresh: bool,
+    awaits_first_block: bool,
     /// Whether our own rate limit held blocks back in this round, and in the previous one.
-    held: [bool; 2],
+    was_rate_limited: [bool; 2],
     /// The most cancelled requests that the peer may still reject (BEP 6).
     unanswered: u32,
 }
@@ -189,7 +189,7 @@ impl RequestPipeline {
             start: START_GENEROUS,
             first: None,
             round: None,
-            flow: None,
+            round_rate: None,
             meter: Rate::new(),
             sent: 0,
             written: 0,
@@ -197,15 +197,15 @@ impl RequestPipeline {
             rtt: None,
             rtt_seen: Duration::ZERO,
             path: Duration::ZERO,
-            drain: false,
+            is_draining: false,
             partial: 0,
             repick_at: None,
             age: None,
             gap: None,
             progress: Duration::ZERO,
             since: Duration::ZERO,
-            fresh: true,
-            held: [false; 2],
+            awaits_first_block: true,
+            was_rate_limited: [false; 2],
             unanswered: 0,
         }
     }
@@ -241,7 +241,7 @@ impl RequestPipeline {
     /// Records that our own rate limit has kept us from reading until now, so that the peer counts as neither late nor slow.
     pub fn held_back(&mut self, now: Duration) {
         (self.progress, self.since) = (self.progress.max(now), self.since.max(now));
-        self.held[0] = true;
+        self.was_rate_limited[0] = true;
     }
 
     /// Removes the request of a block that arrived. Returns the request's age, or `None` if it was not outstanding: late or
@@ -267,15 +267,15 @@ impl RequestPipeline {
     }
 
     /// Removes all requests, because the peer choked us or the connection ends. The measured rate is kept.
-    pub fn drain(&mut self) -> Vec<BlockRequest> {
-        self.fresh = true;
+    pub fn remove_all(&mut self) -> Vec<BlockRequest> {
+        self.awaits_first_block = true;
         self.round = None;
         self.queue.drain(..).map(|waiting| waiting.block).collect()
     }
 
     /// Removes all requests because they are to be cancelled.
     pub fn cancel_all(&mut self) -> Vec<BlockRequest> {
-        let all = self.drain();
+        let all = self.remove_all();
         self.unanswered = self.unanswered.saturating_add(all.len() as u32);
         all
     }
@@ -299,12 +299,12 @@ impl RequestPipeline {
     /// How many more blocks to request now: 0 until a quarter of the depth is free, or half of it on a short path, so that
     /// requests are sent in batches.
     pub fn want(&self) -> usize {
-        if self.drain && !self.queue.is_empty() {
+        if self.is_draining && !self.queue.is_empty() {
             return 0;
         }
         let depth = self.depth();
         let room = depth.saturating_sub(self.queue.len());
-        let short = self.flow.is_some() && self.path_blocks() * 4 <= depth;
+        let short = self.round_rate.is_some() && self.path_blocks() * 4 <= depth;
         let parts = if short { 2 } else { 4 };
         if room * parts >= depth { room } else { 0 }
     }
@@ -319,22 +319,23 @@ impl RequestPipeline {
         let since = std::mem::replace(&mut self.since, now);
         let gap = now.saturating_sub(self.progress);
         // The blocks of one read arrive at the same time and say nothing about gaps.
-        if !gap.is_zero() && !self.fresh {
+        if !gap.is_zero() && !self.awaits_first_block {
             self.gap = Some(smooth(self.gap, gap));
         }
         self.progress = self.progress.max(now);
-        self.fresh = false;
+        self.awaits_first_block = false;
         self.partial = 0;
         self.check_path(now);
         if self.phase == PipelinePhase::Snubbed {
-            (self.phase, self.depth, self.flow, self.round, self.first) =
+            (self.phase, self.depth, self.round_rate, self.round, self.first) =
                 (PipelinePhase::SlowStart, RESTART, None, None, None);
         }
-        if self.flow.is_none() && now.saturating_sub(since) >= FIRST_SIGHT && self.held == [false; 2] {
+        if self.round_rate.is_none() && now.saturating_sub(since) >= FIRST_SIGHT && self.was_rate_limited == [false; 2]
+        {
             self.settle_at(bytes as f64 / now.saturating_sub(since).as_secs_f64());
         }
         if self.phase == PipelinePhase::SlowStart {
-            if self.flow.is_none() {
+            if self.round_rate.is_none() {
                 self.depth = self.depth.max(self.first_depth(now, since, blocks));
             }
             if self.has_room() {
@@ -361,16 +362,16 @@ impl RequestPipeline {
         }
         let rate = round.bytes as f64 / took.as_secs_f64();
         self.round = Some(next);
-        self.held = [false, self.held[0]];
-        let before = self.flow;
+        self.was_rate_limited = [false, self.was_rate_limited[0]];
+        let before = self.round_rate;
         if self.phase == PipelinePhase::SlowStart {
             // More than a long round's worth is outstanding, which is deep enough.
             if !marked || before.is_some_and(|before| rate < before * 1.1) {
                 self.phase = PipelinePhase::Steady;
             }
-            self.flow = Some(before.map_or(rate, |before| before.max(rate)));
+            self.round_rate = Some(before.map_or(rate, |before| before.max(rate)));
         } else {
-            self.flow = Some(before.map_or(rate, |before| f64::midpoint(before, rate)));
+            self.round_rate = Some(before.map_or(rate, |before| f64::midpoint(before, rate)));
         }
         if self.phase == PipelinePhase::Steady {
             self.depth = self.steady_depth();
@@ -381,8 +382,8 @@ impl RequestPipeline {
     }
 
     /// Bytes per second over the last rounds; `None` until one has ended, or while nothing arrives.
-    pub fn flow(&self) -> Option<f64> {
-        self.flow
+    pub fn round_rate(&self) -> Option<f64> {
+        self.round_rate
     }
 
     /// Whether nothing arrived for so long that all requests were taken back, and nothing has arrived since.

@@ -40,7 +40,7 @@ pub struct PeerRecord {
     /// Failed pieces that contained blocks of this peer.
     hash_failures: u32,
     /// Payload bytes that the peer delivered.
-    useful: u64,
+    delivered_bytes: u64,
     /// The highest rate at which it delivered, in bytes per second.
     best_rate: u64,
     last_seen: Option<Duration>,
@@ -61,7 +61,7 @@ pub struct PeerRecord {
 pub struct DialRank {
     failures: u32,
     trouble: u32,
-    gave: Reverse<u32>,
+    best_rate: Reverse<u32>,
     priority: Reverse<u64>,
 }
 
@@ -95,7 +95,7 @@ impl PeerRecord {
     }
 
     /// Records a sign of life by another channel. It ends the pause, unless several attempts in a row have failed.
-    pub fn heard(&mut self) {
+    pub fn note_sign_of_life(&mut self) {
         if self.failures <= 1 {
             self.disconnected = None;
         }
@@ -113,7 +113,7 @@ impl PeerRecord {
 
     /// When the address may be dialed again; earlier if it is `needed` or has delivered data before.
     pub fn dialable_from(&self, needed: bool) -> Duration {
-        let eager = needed || (self.useful > 0 && !self.dropped);
+        let eager = needed || (self.delivered_bytes > 0 && !self.dropped);
         let (first, same) = if eager { (FIRST_EAGER_PAUSE, EAGER_DIALS) } else { (FIRST_PAUSE, 1) };
         let pause = first.saturating_mul(1 << self.failures.saturating_sub(same).min(16)).min(LONGEST_PAUSE);
         let paused_until = self.disconnected.map_or(Duration::ZERO, |(at, factor)| at + pause.mul_f64(factor));
@@ -126,9 +126,9 @@ impl PeerRecord {
     }
 
     /// Records `bytes` delivered, recently at `rate` bytes per second.
-    pub fn gave(&mut self, now: Duration, bytes: u64, rate: u64) {
+    pub fn record_delivered(&mut self, now: Duration, bytes: u64, rate: u64) {
         if bytes > 0 {
-            self.useful = self.useful.saturating_add(bytes);
+            self.delivered_bytes = self.delivered_bytes.saturating_add(bytes);
             self.best_rate = self.best_rate.max(rate);
             self.last_seen = Some(now);
         }
@@ -165,12 +165,12 @@ impl PeerRecord {
     /// `priority`, which combines the source and BEP 40.
     pub fn rank(&self, priority: u64) -> DialRank {
         DialRank {
-            failures: self.failures.saturating_sub(u32::from(self.useful > 0)),
+            failures: self.failures.saturating_sub(u32::from(self.delivered_bytes > 0)),
             // Only orders of magnitude count, so that small differences leave the order to the priority. Timeouts are weighed
             // against the data delivered.
             trouble: magnitude(u64::from(self.hash_failures) * 8)
-                + magnitude(u64::from(self.timeouts) / (1 + (self.useful >> 20))),
-            gave: Reverse(magnitude(self.best_rate / 1024)),
+                + magnitude(u64::from(self.timeouts) / (1 + (self.delivered_bytes >> 20))),
+            best_rate: Reverse(magnitude(self.best_rate / 1024)),
             priority: Reverse(priority),
         }
     }

@@ -42,7 +42,7 @@ impl SendSchedule {
     }
 
     /// Records that a HAVE waits, the first one since the last batch. `is_seed`: the peer has every piece.
-    pub fn have_waits(&mut self, now: Instant, is_seed: bool) {
+    pub fn queue_have(&mut self, now: Instant, is_seed: bool) {
         let delay = if is_seed { SEED_DELAY } else { HAVE_DELAY };
         self.batch_due.get_or_insert((now + delay).max(self.next_batch));
     }
@@ -102,13 +102,13 @@ mod tests {
         let start = Instant::now();
         let mut schedule = SendSchedule::new(start, MANY_PIECES);
         assert!(!schedule.take_batch(start), "there are none");
-        schedule.have_waits(start, false);
-        schedule.have_waits(start + 90 * MS, false);
+        schedule.queue_have(start, false);
+        schedule.queue_have(start + 90 * MS, false);
         assert_eq!(schedule.next_due(), start + HAVE_DELAY, "the first one counts");
         assert!(!schedule.is_batch_due(start + 99 * MS) && schedule.is_batch_due(start + HAVE_DELAY));
         assert!(schedule.take_batch(start + 20 * MS), "with the next write, at any time");
         assert!(!schedule.is_batch_due(start + HAVE_DELAY) && !schedule.take_batch(start + HAVE_DELAY));
-        schedule.have_waits(start + 21 * MS, true);
+        schedule.queue_have(start + 21 * MS, true);
         assert_eq!(schedule.next_due(), start + 21 * MS + SEED_DELAY, "a seed is in no hurry");
         assert!(schedule.take_batch(start + 22 * MS), "few pieces: as often as something is written");
     }
@@ -121,7 +121,7 @@ mod tests {
         // One piece every ten milliseconds, and a write for each of them, for ten seconds.
         for step in 0..1000 {
             let now = start + 10 * step * MS;
-            schedule.have_waits(now, false);
+            schedule.queue_have(now, false);
             if schedule.take_batch(now) {
                 left.push(step);
             }

@@ -41,7 +41,7 @@ const WINDOW: u32 = 512 * 1024;
 /// The most offers per leecher, in bytes.
 const LARGEST_WINDOW: u32 = 8 << 20;
 /// A leecher that takes a whole window in less time was limited by the window, which is then doubled.
-const FAST: Duration = Duration::from_secs(2);
+const FAST_WINDOW: Duration = Duration::from_secs(2);
 /// After our upload has been idle for this long, leechers that have taken all their offers are shown more, although those have
 /// not spread.
 pub const IDLE_AFTER: Duration = Duration::from_secs(1);
@@ -117,7 +117,7 @@ impl SuperSeed {
     pub fn join(&mut self, key: PeerKey, now: Duration, out: &mut HavesToSend) {
         let leecher = Leecher::new(self.spread.len() as u32, self.windows.0, now);
         self.leechers.entry(key).or_insert(leecher);
-        self.fill(key, now, out);
+        self.offer_fresh(key, now, out);
     }
 
     /// Removes a leecher. Pieces that only it had are fresh again.
@@ -132,7 +132,7 @@ impl SuperSeed {
         for offer in gone.offers.iter().filter(|offer| offer.state == OfferState::Open) {
             self.count(offer.piece, |spread| spread.offers -= 1);
         }
-        self.next(now, out);
+        self.update_offers(now, out);
     }
 
     /// Records that the leecher has these pieces; known ones may be included.
@@ -148,7 +148,7 @@ impl SuperSeed {
         if gained.is_empty() {
             return;
         }
-        leecher.news = now;
+        leecher.last_progress = now;
         self.full += leecher.note_full(leecher.has.is_full());
         let taken = leecher.take(now);
         for piece in gained {
@@ -157,7 +157,7 @@ impl SuperSeed {
         for piece in taken {
             self.count(piece, |spread| spread.offers -= 1);
         }
-        self.next(now, out);
+        self.update_offers(now, out);
     }
 
     /// Records that the leecher was sent `bytes` of a piece of `size` bytes. It has the piece once it was sent all of it.
@@ -207,11 +207,11 @@ impl SuperSeed {
         for piece in withdrawn {
             self.count(piece, |spread| spread.offers -= 1);
         }
-        self.next(now, out);
+        self.update_offers(now, out);
         if self.upload.idle(now) >= IDLE_AFTER {
             self.fill_idle_upload(now, out);
         }
-        let starving = |l: &Leecher| l.offers.is_empty() && now >= l.news + SPREAD_TIMEOUT;
+        let starving = |l: &Leecher| l.offers.is_empty() && now >= l.last_progress + SPREAD_TIMEOUT;
         let starving: Vec<_> = self.leechers.iter().filter(|(_, l)| starving(l)).map(|(&key, _)| key).collect();
         for key in starving {
             let rarest = self.hidden(key).min_by_key(|piece| self.spread[piece.at()]);
@@ -232,7 +232,7 @@ impl SuperSeed {
     }
 
     /// Removes offers that have spread, and makes new ones.
-    fn next(&mut self, now: Duration, out: &mut HavesToSend) {
+    fn update_offers(&mut self, now: Duration, out: &mut HavesToSend) {
         let all = self.leechers.len() as u32;
         let mut needless = Vec::new();
         for leecher in self.leechers.values_mut() {
@@ -252,7 +252,7 @@ impl SuperSeed {
         if self.fresh > 0 {
             let keys: Vec<_> = self.leechers.iter().filter(|(_, l)| l.has_room()).map(|(&key, _)| key).collect();
             for key in keys {
-                self.fill(key, now, out);
+                self.offer_fresh(key, now, out);
             }
         }
     }
@@ -263,7 +263,7 @@ impl SuperSeed {
         let drained = |(&key, leecher): (&PeerKey, &mut Leecher)| leecher.forget_taken().then_some(key);
         let mut keys: Vec<_> = self.leechers.iter_mut().filter_map(drained).collect();
         for &key in &keys {
-            self.fill(key, now, out);
+            self.offer_fresh(key, now, out);
         }
         keys.retain(|key| self.leechers[key].offers.is_empty());
         if keys.is_empty() {
@@ -275,7 +275,7 @@ impl SuperSeed {
         for key in keys {
             let leecher = &self.leechers[&key];
             let mut its = Vec::new();
-            let again = now >= leecher.news + STARVED_AFTER;
+            let again = now >= leecher.last_progress + STARVED_AFTER;
             let shows = |piece: PieceIndex| {
                 let spread = self.spread[piece.at()];
                 let hidden = !leecher.has.has(piece) && !leecher.shown.has(piece);
@@ -295,15 +295,16 @@ impl SuperSeed {
     }
 
     /// Offers fresh pieces to the leecher in random order, up to its window.
-    fn fill(&mut self, key: PeerKey, now: Duration, out: &mut HavesToSend) {
+    fn offer_fresh(&mut self, key: PeerKey, now: Duration, out: &mut HavesToSend) {
         let pieces = self.spread.len() as u32;
         while self.fresh > 0
-            && let Some(leecher) = self.leechers.get_mut(&key).filter(|l| l.has_room() && l.searched < self.fresh_count)
+            && let Some(leecher) =
+                self.leechers.get_mut(&key).filter(|l| l.has_room() && l.fresh_seen < self.fresh_count)
         {
             let start = self.rng.u32(..pieces);
             let fresh = |p: &PieceIndex| self.spread[p.at()] == PieceSpread::default() && !leecher.shown.has(*p);
             let Some(piece) = (start..pieces).chain(0..start).map(PieceIndex).find(fresh) else {
-                leecher.searched = self.fresh_count;
+                leecher.fresh_seen = self.fresh_count;
                 return;
             };
             self.offer(key, piece, now, out);

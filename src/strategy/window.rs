@@ -59,12 +59,12 @@ pub struct Window {
     is_used: bool,
     shrinking: Option<Shrinking>,
     /// A long round trip time with a foreign cause, and until when it is assumed.
-    foreign: Option<(Duration, Duration)>,
+    cross_traffic_rtt: Option<(Duration, Duration)>,
 }
 
 impl Default for Window {
     fn default() -> Window {
-        Window { bytes: INITIAL_WINDOW, mark: 0, is_used: false, shrinking: None, foreign: None }
+        Window { bytes: INITIAL_WINDOW, mark: 0, is_used: false, shrinking: None, cross_traffic_rtt: None }
     }
 }
 
@@ -91,8 +91,8 @@ impl Window {
     }
 
     fn end_round(&mut self, now: Duration, look: TcpInfo) {
-        self.foreign = self.foreign.filter(|(_, until)| now < *until);
-        let base = self.foreign.map_or(look.min_rtt, |(rtt, _)| rtt.max(look.min_rtt));
+        self.cross_traffic_rtt = self.cross_traffic_rtt.filter(|(_, until)| now < *until);
+        let base = self.cross_traffic_rtt.map_or(look.min_rtt, |(rtt, _)| rtt.max(look.min_rtt));
         let ratio = (base + DELAY).as_secs_f64() / look.rtt.as_secs_f64().max(1e-6);
         if ratio >= 1.0 {
             self.shrinking = None;
@@ -114,7 +114,7 @@ impl Window {
         if shrinking.rounds > ROUNDS && stays {
             self.bytes = shrinking.from;
             self.shrinking = None;
-            self.foreign = Some((look.rtt, now + FOREIGN_RTT_LASTS));
+            self.cross_traffic_rtt = Some((look.rtt, now + FOREIGN_RTT_LASTS));
         }
     }
 }

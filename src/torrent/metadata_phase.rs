@@ -95,7 +95,7 @@ impl MetadataPhase<'_, '_> {
     fn handle_event(&mut self, event: PeerEvent) -> Option<Vec<u8>> {
         match event {
             // An impossible size does not count as an offer.
-            PeerEvent::HasMetadata { key, size } if !self.banned.contains(&key) => _ = self.fetch.offer(key, size),
+            PeerEvent::HasMetadata { key, size } if !self.banned.contains(&key) => _ = self.fetch.add_source(key, size),
             PeerEvent::Metadata { key, piece, bytes: None, .. } => self.fetch.reject(key, piece, self.context.now()),
             PeerEvent::Metadata { key, piece, total_size, bytes: Some(bytes) } => {
                 match self.fetch.data(key, piece, (total_size, &bytes), self.context.now()) {
@@ -105,7 +105,7 @@ impl MetadataPhase<'_, '_> {
                 }
             }
             PeerEvent::Disconnected { key, addr, why } => {
-                self.fetch.gone(key);
+                self.fetch.remove_source(key);
                 self.banned.remove(&key);
                 self.peer_manager.connection_ended(self.context, key, addr, &why);
             }

@@ -253,7 +253,7 @@ impl<'a> PeerManager<'a> {
             LoopEvent::LocalDiscovery(addr) => {
                 let new = self.peer_list.add(&[addr], PeerSource::LocalDiscovery);
                 if let Some(record) = self.peer_list.record(addr) {
-                    record.heard();
+                    record.note_sign_of_life();
                 }
                 self.count_new_peers(new, |search| &mut search.lsd_peers);
                 return None;

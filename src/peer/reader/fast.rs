@@ -109,7 +109,7 @@ impl Reader<'_> {
                 was == RejectOutcome::OutstandingRequest
             });
             if !choked && !blocks.is_empty() {
-                requests.refused();
+                requests.note_all_rejected();
             }
             snubbed = requests.is_snubbed();
         }

@@ -73,7 +73,7 @@ struct RampUp {
     sent: u64,
     /// The last observation and the bytes sent by then; `None` at first, because the data that fills the buffers says nothing
     /// about the uplink.
-    look: Option<(Duration, u64)>,
+    last_observation: Option<(Duration, u64)>,
 }
 
 /// The number of regular slots; see the module documentation.
@@ -96,7 +96,7 @@ pub struct Slots {
     /// Since when peers have waited for a slot while no peer with a slot had requests waiting.
     unused: Option<Duration>,
     /// Whether data was sent with the current number of slots.
-    learned: bool,
+    has_sent: bool,
 }
 
 impl Slots {
@@ -114,7 +114,7 @@ impl Slots {
             fewer_was_worse: false,
             ramp_up,
             unused: None,
-            learned: false,
+            has_sent: false,
         };
         slots.restart();
         slots
@@ -127,7 +127,7 @@ impl Slots {
 
     /// When to observe again before the next round is due, if a peer waits for a slot.
     pub fn early_round_in(&self) -> Option<Duration> {
-        let is_new = |ramp_up: &Option<RampUp>| ramp_up.is_none_or(|ramp_up| ramp_up.look.is_none());
+        let is_new = |ramp_up: &Option<RampUp>| ramp_up.is_none_or(|ramp_up| ramp_up.last_observation.is_none());
         self.ramp_up.map(|ramp_up| if is_new(&ramp_up) { FIRST_RAMP_UP_INTERVAL } else { RAMP_UP_INTERVAL })
     }
 
@@ -150,9 +150,9 @@ impl Slots {
     /// Processes the current load, and adjusts the number of slots.
     pub fn observe(&mut self, now: Duration, seeding: bool, load: Load) {
         self.set_seeding(seeding);
-        self.learned |= load.total > 0;
+        self.has_sent |= load.total > 0;
         let waits = load.demand > self.count && load.served >= self.count;
-        if waits && self.open(now, load) {
+        if waits && self.ramp_up(now, load) {
             return;
         }
         self.unused = self.unused.filter(|_| waits && load.active == 0);
@@ -174,7 +174,7 @@ impl Slots {
     fn restart(&mut self) {
         // A completed download keeps its number of slots.
         let start = match self.seeding {
-            true if self.learned => self.count.max(MIN_SEED_SLOTS),
+            true if self.has_sent => self.count.max(MIN_SEED_SLOTS),
             true => MIN_SEED_SLOTS,
             false => FEW_PEERS,
         };
@@ -205,18 +205,18 @@ impl Slots {
 
     /// Ramps up. Doubles the slots if, after the buffers are full, twice as many would still be rich. Opens all slots if more is
     /// sent than buffers hold. Returns true while the ramp-up lasts.
-    fn open(&mut self, now: Duration, load: Load) -> bool {
+    fn ramp_up(&mut self, now: Duration, load: Load) -> bool {
         let Some(ramp_up) = &mut self.ramp_up else { return false };
-        let ramp_up = ramp_up.get_or_insert(RampUp { since: now, sent: load.sent, look: None });
+        let ramp_up = ramp_up.get_or_insert(RampUp { since: now, sent: load.sent, last_observation: None });
         if load.active > 0 && load.sent.saturating_sub(ramp_up.sent) >= FAST_LINK_BYTES * load.active as u64 {
             (self.count, self.ramp_up) = (self.most(), None);
             return true;
         }
-        let took = now.saturating_sub(ramp_up.look.map_or(ramp_up.since, |(at, _)| at));
+        let took = now.saturating_sub(ramp_up.last_observation.map_or(ramp_up.since, |(at, _)| at));
         if took < RAMP_UP_INTERVAL {
             return true;
         }
-        let Some((_, sent)) = ramp_up.look.replace((now, load.sent)) else { return true };
+        let Some((_, sent)) = ramp_up.last_observation.replace((now, load.sent)) else { return true };
         let enough = 2.0 * GOOD_SLOT_RATE as f64 * load.active as f64 * took.as_secs_f64();
         if load.sent.saturating_sub(sent) as f64 >= enough {
             self.count = (2 * self.count).min(self.most());

@@ -342,10 +342,10 @@ fn a_free_slot_is_granted_between_rounds_and_kept_for_a_round() {
 
 #[test]
 fn the_same_seed_leads_to_the_same_choices() {
-    let story = || {
+    let run = || {
         let mut swarm = ChokerSwarm::new(200, false);
         swarm.link = 200 * KIB;
         (0..200).map(|_| swarm.round()).collect::<Vec<_>>()
     };
-    assert_eq!(story(), story());
+    assert_eq!(run(), run());
 }

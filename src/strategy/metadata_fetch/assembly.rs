@@ -13,17 +13,17 @@ use crate::wire::metadata::{PIECE, piece_size, pieces};
 pub(crate) struct Assembly {
     pub size: u32,
     /// The only peer that fills it; `None` if all peers with this size may.
-    pub alone: Option<PeerKey>,
+    pub only_source: Option<PeerKey>,
     /// The end of its turn, before which it is not dropped in favour of others.
-    pub until: Duration,
+    pub safe_until: Duration,
     /// How often it was dropped before its turn was over.
     pub drops: u32,
     pieces: BTreeMap<u32, (PeerKey, Box<[u8]>)>,
 }
 
 impl Assembly {
-    pub(crate) fn new(size: u32, alone: Option<PeerKey>, until: Duration, drops: u32) -> Assembly {
-        Assembly { size, alone, until, drops, pieces: BTreeMap::new() }
+    pub(crate) fn new(size: u32, only_source: Option<PeerKey>, safe_until: Duration, drops: u32) -> Assembly {
+        Assembly { size, only_source, safe_until, drops, pieces: BTreeMap::new() }
     }
 
     /// The number of pieces needed.

@@ -69,7 +69,7 @@ impl Attackers {
         let size = self.size(false);
         self.keys[at] = PeerKey(self.next_key);
         self.next_key += 1;
-        assert!(fetch.offer(self.keys[at], size));
+        assert!(fetch.add_source(self.keys[at], size));
     }
 
     /// The attackers' own actions at this time.
@@ -79,16 +79,16 @@ impl Attackers {
             match self.attack {
                 Attack::RenewsSize if every(4000) => {
                     let size = self.size(false);
-                    assert!(fetch.offer(self.keys[at], size));
+                    assert!(fetch.add_source(self.keys[at], size));
                 }
                 Attack::ChangesSizeAndBack if every(9000) => {
                     for other in [true, false] {
                         let size = self.size(other);
-                        assert!(fetch.offer(self.keys[at], size));
+                        assert!(fetch.add_source(self.keys[at], size));
                     }
                 }
                 Attack::Reconnects | Attack::ReconnectsWithNewSize if every(500) => {
-                    fetch.gone(self.keys[at]);
+                    fetch.remove_source(self.keys[at]);
                     self.join(fetch, at);
                 }
                 _ => {}
@@ -140,7 +140,7 @@ fn takes(attack: Attack, attackers: usize, size: usize) -> Duration {
         now += TICK;
         assert!(now < start + Duration::from_secs(300), "{attack:?} by {attackers}: {:?}", fetch.progress());
         if now == start {
-            assert!(fetch.offer(honest, right));
+            assert!(fetch.add_source(honest, right));
         }
         liars.act(&mut fetch, now);
         let mut came = Vec::new();
@@ -189,10 +189,10 @@ fn nobody_keeps_the_metadata_of_an_honest_peer_out() {
 fn who_is_new_is_asked_at_once() {
     let mut fetch = MetadataFetch::new(hash(&info(100)));
     for key in (0..40).map(PeerKey) {
-        assert!(fetch.offer(key, 100));
+        assert!(fetch.add_source(key, 100));
         assert_eq!(fetch.requests(Duration::ZERO), [(key, 0)]);
     }
     // It is asked once: changing the size and back does not cause another request.
-    assert!(fetch.offer(PeerKey(7), 101) && fetch.offer(PeerKey(7), 100));
+    assert!(fetch.add_source(PeerKey(7), 101) && fetch.add_source(PeerKey(7), 100));
     assert_eq!(fetch.requests(Duration::ZERO), []);
 }

@@ -41,11 +41,11 @@ impl RequestCount {
 }
 
 impl RequestsInFlight {
-    /// Adds a request sent at this time. `gives`: the peer's last request brought a piece.
-    pub(crate) fn add(&mut self, size: u32, piece: u32, gives: bool, at: Duration) {
+    /// Adds a request sent at this time. `is_delivering`: the peer's last request brought a piece.
+    pub(crate) fn add(&mut self, size: u32, piece: u32, is_delivering: bool, at: Duration) {
         let asked = self.0.entry((size, piece)).or_default();
         asked.any.add(at);
-        if gives {
+        if is_delivering {
             asked.giving.add(at);
         }
     }
@@ -57,13 +57,13 @@ impl RequestsInFlight {
         &self,
         size: u32,
         missing: impl Iterator<Item = u32>,
-        (gives, was_asked): (bool, bool),
+        (is_delivering, was_asked): (bool, bool),
         now: Duration,
     ) -> Option<u32> {
         let mut best: Option<(u32, Reverse<u32>)> = None;
         for piece in missing {
             let Some(asked) = self.0.get(&(size, piece)) else { return Some(piece) };
-            let requests = if gives { asked.giving } else { asked.any };
+            let requests = if is_delivering { asked.giving } else { asked.any };
             if !was_asked || !requests.is_full(now) {
                 let rank = (requests.count, Reverse(u32::MAX - piece));
                 if best.is_none_or(|best| rank < best) {

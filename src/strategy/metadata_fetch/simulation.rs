@@ -69,7 +69,7 @@ fn run(info: &[u8], kinds: &[SourceKind], seed: u64) -> MetadataSimulation {
             SourceKind::Dawdler => MAX_SIZE - n as u32,
             _ => right,
         };
-        assert!(fetch.offer(PeerKey(n as u32), size));
+        assert!(fetch.add_source(PeerKey(n as u32), size));
     }
     let mut story = MetadataSimulation { info: None, over: Duration::ZERO, liars: BTreeSet::new(), asked: 0 };
     // Answers in flight, by arrival time.
@@ -160,10 +160,10 @@ fn many_false_sizes_do_not_keep_the_metadata_out() {
         let mut fetch = MetadataFetch::new(hash(&info));
         let size_of = |n: u32| least + n / 2;
         for n in 0..150 {
-            assert!(fetch.offer(PeerKey(n), size_of(n)));
+            assert!(fetch.add_source(PeerKey(n), size_of(n)));
         }
         let honest = PeerKey(150);
-        assert!(fetch.offer(honest, right));
+        assert!(fetch.add_source(honest, right));
         let (mut now, mut owed) = (Duration::ZERO, Vec::new());
         let whole = loop {
             assert!(now <= most, "nothing after {now:?}");
@@ -234,7 +234,7 @@ fn what_was_not_asked_for_is_not_taken() {
     let mut fetch = MetadataFetch::new(hash(&info));
     let (one, other) = (PeerKey(1), PeerKey(2));
     assert_eq!(fetch.data(one, 0, (100, &info), Duration::ZERO), FetchOutcome::Nothing);
-    assert!(fetch.offer(one, 100) && fetch.offer(other, 101));
+    assert!(fetch.add_source(one, 100) && fetch.add_source(other, 101));
     assert_eq!(fetch.data(one, 0, (100, &info), Duration::ZERO), FetchOutcome::Nothing);
     assert_eq!(fetch.requests(Duration::ZERO), [(one, 0), (other, 0)]);
     assert_eq!(fetch.requests(Duration::ZERO), []);
@@ -246,9 +246,9 @@ fn what_was_not_asked_for_is_not_taken() {
 #[test]
 fn sizes_that_cannot_be_are_refused() {
     let mut fetch = MetadataFetch::new(InfoHash([0; 20]));
-    assert!(!fetch.offer(PeerKey(1), 0) && !fetch.offer(PeerKey(1), MAX_SIZE + 1));
+    assert!(!fetch.add_source(PeerKey(1), 0) && !fetch.add_source(PeerKey(1), MAX_SIZE + 1));
     assert_eq!(fetch.sources(), 0);
-    assert!(fetch.offer(PeerKey(1), MAX_SIZE));
+    assert!(fetch.add_source(PeerKey(1), MAX_SIZE));
     assert_eq!((fetch.requests(Duration::ZERO).len(), fetch.progress()), (MAX_OUTSTANDING, (0, 0)));
 }
 
@@ -256,11 +256,11 @@ fn sizes_that_cannot_be_are_refused() {
 fn a_peer_that_leaves_is_replaced() {
     let info = info(PIECE as usize * 2);
     let mut fetch = MetadataFetch::new(hash(&info));
-    assert!(fetch.offer(PeerKey(1), info.len() as u32));
+    assert!(fetch.add_source(PeerKey(1), info.len() as u32));
     assert_eq!(fetch.requests(Duration::ZERO).len(), 2);
-    fetch.gone(PeerKey(1));
+    fetch.remove_source(PeerKey(1));
     assert!(fetch.requests(Duration::ZERO).is_empty());
-    assert!(fetch.offer(PeerKey(2), info.len() as u32));
+    assert!(fetch.add_source(PeerKey(2), info.len() as u32));
     assert_eq!(fetch.requests(Duration::ZERO), [(PeerKey(2), 0), (PeerKey(2), 1)]);
 }
 

@@ -39,11 +39,11 @@ pub(crate) struct PortCounts {
 }
 
 impl PortCounts {
-    pub fn of(entries: &HashMap<SocketAddr, PeerListEntry>, tried: &DialHistory) -> PortCounts {
+    pub fn of(entries: &HashMap<SocketAddr, PeerListEntry>, dial_history: &DialHistory) -> PortCounts {
         let mut ports = PortCounts { hosts: HashMap::new(), networks: HashMap::new() };
         let unproven = entries.iter().filter(|(_, entry)| !entry.is_proven() && entry.source != PeerSource::User);
         unproven.for_each(|(addr, _)| ports.count(addr.ip()));
-        tried.all().filter(|addr| !entries.contains_key(addr)).for_each(|addr| ports.count(addr.ip()));
+        dial_history.all().filter(|addr| !entries.contains_key(addr)).for_each(|addr| ports.count(addr.ip()));
         ports
     }
 
@@ -53,12 +53,12 @@ impl PortCounts {
     }
 
     /// Whether this port of its host may be added; if so, it is counted. A port that was dialed before is counted already.
-    pub fn admit(&mut self, addr: SocketAddr, source: PeerSource, tried: &DialHistory) -> bool {
+    pub fn admit(&mut self, addr: SocketAddr, source: PeerSource, dial_history: &DialHistory) -> bool {
         if source == PeerSource::User {
             return true;
         }
-        if tried.has(&addr) {
-            return !tried.is_resting(&addr);
+        if dial_history.has(&addr) {
+            return !dial_history.is_resting(&addr);
         }
         let ip = addr.ip();
         let of = |(more, few)| if source >= PeerSource::Link { more } else { few };

@@ -18,7 +18,7 @@ const MAX_TRIED: usize = 8192;
 /// The dialed addresses; see the module documentation.
 #[derive(Debug, Default)]
 pub(crate) struct DialHistory {
-    dialled: HashMap<SocketAddr, Duration>,
+    dialed: HashMap<SocketAddr, Duration>,
     now: Duration,
 }
 
@@ -30,30 +30,30 @@ impl DialHistory {
 
     /// Records that `addr` is dialed.
     pub fn note(&mut self, addr: SocketAddr) {
-        self.dialled.insert(addr, self.now);
-        if self.dialled.len() > MAX_TRIED {
+        self.dialed.insert(addr, self.now);
+        if self.dialed.len() > MAX_TRIED {
             self.shrink();
         }
     }
 
     /// Records that `addr` is a peer, so that it does not count against its host.
     pub fn proved(&mut self, addr: &SocketAddr) {
-        self.dialled.remove(addr);
+        self.dialed.remove(addr);
     }
 
     /// All addresses that count against their hosts.
     pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
-        self.dialled.iter().filter(|(_, at)| self.since(**at) < MEMORY).map(|(addr, _)| *addr)
+        self.dialed.iter().filter(|(_, at)| self.since(**at) < MEMORY).map(|(addr, _)| *addr)
     }
 
     /// Whether `addr` counts against its host already.
     pub fn has(&self, addr: &SocketAddr) -> bool {
-        self.dialled.get(addr).is_some_and(|at| self.since(*at) < MEMORY)
+        self.dialed.get(addr).is_some_and(|at| self.since(*at) < MEMORY)
     }
 
     /// Whether `addr` was dialed so recently that it must not be added again.
     pub fn is_resting(&self, addr: &SocketAddr) -> bool {
-        self.dialled.get(addr).is_some_and(|at| self.since(*at) < PAUSE)
+        self.dialed.get(addr).is_some_and(|at| self.since(*at) < PAUSE)
     }
 
     fn since(&self, at: Duration) -> Duration {
@@ -63,7 +63,7 @@ impl DialHistory {
     /// Forgets expired entries, and if that is not enough, a sixteenth of all: the oldest of the networks with the most entries.
     /// So a flood of addresses from a few networks displaces only itself.
     fn shrink(&mut self) {
-        let all: Vec<_> = self.all().filter_map(|addr| Some((Reverse(*self.dialled.get(&addr)?), addr))).collect();
+        let all: Vec<_> = self.all().filter_map(|addr| Some((Reverse(*self.dialed.get(&addr)?), addr))).collect();
         let mut ranked = all;
         ranked.sort_unstable();
         let mut of_block: HashMap<Network, usize> = HashMap::new();
@@ -77,7 +77,7 @@ impl DialHistory {
             .collect();
         ranked.sort_unstable();
         ranked.truncate(MAX_TRIED - MAX_TRIED / 16);
-        self.dialled = ranked.into_iter().map(|(_, Reverse(at), addr)| (addr, at)).collect();
+        self.dialed = ranked.into_iter().map(|(_, Reverse(at), addr)| (addr, at)).collect();
     }
 }
 
@@ -91,28 +91,30 @@ mod tests {
 
     #[test]
     fn what_was_dialled_counts_for_an_hour_unless_it_proves_to_be_a_peer() {
-        let mut tried = DialHistory::default();
-        tried.note(addr(1, 1));
-        tried.note(addr(1, 2));
-        tried.proved(&addr(1, 2));
-        assert!(tried.has(&addr(1, 1)) && tried.is_resting(&addr(1, 1)) && !tried.has(&addr(1, 2)));
-        tried.set_time(PAUSE);
-        assert!(tried.has(&addr(1, 1)) && !tried.is_resting(&addr(1, 1)));
-        tried.set_time(MEMORY);
-        assert!(!tried.has(&addr(1, 1)) && tried.all().next().is_none());
+        let mut dial_history = DialHistory::default();
+        dial_history.note(addr(1, 1));
+        dial_history.note(addr(1, 2));
+        dial_history.proved(&addr(1, 2));
+        assert!(
+            dial_history.has(&addr(1, 1)) && dial_history.is_resting(&addr(1, 1)) && !dial_history.has(&addr(1, 2))
+        );
+        dial_history.set_time(PAUSE);
+        assert!(dial_history.has(&addr(1, 1)) && !dial_history.is_resting(&addr(1, 1)));
+        dial_history.set_time(MEMORY);
+        assert!(!dial_history.has(&addr(1, 1)) && dial_history.all().next().is_none());
     }
 
     #[test]
     fn a_flood_from_few_networks_pushes_out_itself() {
-        let mut tried = DialHistory::default();
+        let mut dial_history = DialHistory::default();
         let victim = addr(0x0100_0000, 80);
-        tried.note(victim);
+        dial_history.note(victim);
         for n in 0..100_000 {
-            tried.set_time(Duration::from_millis(n.into()));
-            tried.note(addr(n % 5000, (n / 5000) as u16 + 1));
-            assert!(tried.dialled.len() <= MAX_TRIED);
+            dial_history.set_time(Duration::from_millis(n.into()));
+            dial_history.note(addr(n % 5000, (n / 5000) as u16 + 1));
+            assert!(dial_history.dialed.len() <= MAX_TRIED);
         }
-        assert!(tried.has(&victim));
-        assert!(tried.has(&addr(4999, 20)), "the newest");
+        assert!(dial_history.has(&victim));
+        assert!(dial_history.has(&addr(4999, 20)), "the newest");
     }
 }

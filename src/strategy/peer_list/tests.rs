@@ -56,7 +56,7 @@ fn good_givers_are_called_first_then_by_priority() {
     peer_list.add(&all, PeerSource::Tracker);
     let ours = SocketAddr::from(([200, 1, 2, 3], 6881));
     peer_list.set_ours(ours);
-    peer_list.record(all[7]).expect("known").gave(now, 1 << 20, 1 << 20);
+    peer_list.record(all[7]).expect("known").record_delivered(now, 1 << 20, 1 << 20);
     peer_list.record(all[8]).expect("known").hash_failed();
     let order = peer_list.dial_candidates(now, 50);
     assert_eq!((order[0], order[49]), (all[7], all[8]));
@@ -182,7 +182,7 @@ fn a_host_is_tried_on_a_few_ports() {
 #[test]
 fn a_host_is_tried_on_a_few_ports_however_full_the_book_is() {
     for (source, most) in [(PeerSource::Pex, 1), (PeerSource::Tracker, 4)] {
-        let (mut peer_list, mut dialled) = (PeerList::default(), std::collections::HashSet::new());
+        let (mut peer_list, mut dialed) = (PeerList::default(), std::collections::HashSet::new());
         peer_list.add(&publics(0..3000), source);
         for round in 1..45_u32 {
             let now = Duration::from_secs(round.into());
@@ -191,12 +191,12 @@ fn a_host_is_tried_on_a_few_ports_however_full_the_book_is() {
             peer_list.add(&(0..5).map(port).collect::<Vec<_>>(), source);
             peer_list.add(&publics(round * 100 + 3000..round * 100 + 3100), source);
             for (key, addr) in peer_list.dial_candidates(now, 100).into_iter().enumerate() {
-                dialled.extend(Some(addr).filter(|addr| addr.ip() == port(0).ip()));
+                dialed.extend(Some(addr).filter(|addr| addr.ip() == port(0).ip()));
                 peer_list.note_dialed(addr, PeerKey(key as u32));
                 peer_list.disconnected(addr, PeerKey(key as u32), now, false);
             }
         }
-        assert!(dialled.len() <= most, "{} ports, named by {source:?}", dialled.len());
+        assert!(dialed.len() <= most, "{} ports, named by {source:?}", dialed.len());
     }
 }
 

@@ -4,7 +4,7 @@ use crate::strategy::picker::{BegunPiece, BlockState, BlockVerdict, Picker, Piec
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 /// How many blocks taken back from a peer are remembered, so that a late arrival does not count as unrequested.
-const MAX_LOST: usize = 4096;
+const MAX_TAKEN_BACK: usize = 4096;
 
 impl BegunPiece {
     /// Takes back all blocks that `key` was asked for, is writing, or let expire. Returns how many become free.
@@ -36,8 +36,8 @@ impl Picker {
     ) -> BlockVerdict {
         let piece = block.piece;
         let (Ok(peer), Some(at)) = (self.find(key), self.geometry.at(&block)) else { return BlockVerdict::Unrequested };
-        let lost = &mut self.peers[peer].lost;
-        let late = !lost.is_empty() && lost.remove(&(piece, at));
+        let taken_back = &mut self.peers[peer].taken_back;
+        let late = !taken_back.is_empty() && taken_back.remove(&(piece, at));
         if self.have.has(piece) {
             return BlockVerdict::Duplicate;
         }
@@ -54,7 +54,7 @@ impl Picker {
             _ => return BlockVerdict::Unrequested,
         }
         begun.set(at, BlockState::Writing(key));
-        self.settle(piece);
+        self.update_lists(piece);
         BlockVerdict::Take
     }
 
@@ -65,7 +65,7 @@ impl Picker {
         let begun = self.begun.get_mut(&block.piece)?;
         let whole = begun.receive(at, key);
         self.received += 1;
-        self.settle(block.piece);
+        self.update_lists(block.piece);
         whole.then_some(block.piece)
     }
 
@@ -76,7 +76,7 @@ impl Picker {
             && let Some(begun) = self.begun.get_mut(&block.piece)
         {
             begun.set(at, BlockState::Free);
-            self.settle(block.piece);
+            self.update_lists(block.piece);
         }
     }
 
@@ -121,8 +121,8 @@ impl Picker {
         // No branch on whether the peer has the piece: it is as good as random, and would cost more than the rest of the loop.
         for peer in &mut self.peers {
             let has = peer.bits.is_full() || peer.bits.has(piece);
-            peer.wanted -= u32::from(has);
-            if peer.wanted == 0 && has {
+            peer.wanted_pieces -= u32::from(has);
+            if peer.wanted_pieces == 0 && has {
                 verdict.no_longer_wanted.push(peer.key);
             }
         }
@@ -171,11 +171,11 @@ impl Picker {
                 continue;
             }
             freed += usize::from(!matches!(begun.get(at), Some(BlockState::Asked { .. })));
-            let lost = &mut self.peers[peer].lost;
-            if lost.len() >= MAX_LOST {
-                lost.clear();
+            let taken_back = &mut self.peers[peer].taken_back;
+            if taken_back.len() >= MAX_TAKEN_BACK {
+                taken_back.clear();
             }
-            lost.insert((block.piece, at));
+            taken_back.insert((block.piece, at));
             self.disown(key, block.piece);
         }
         freed
@@ -188,6 +188,6 @@ impl Picker {
         {
             begun.owner = None;
         }
-        self.settle(piece);
+        self.update_lists(piece);
     }
 }

@@ -78,7 +78,7 @@ impl Picker {
     ) -> Option<Duration> {
         let peer = self.find(key).ok()?;
         self.peers[peer].asking = asking;
-        if n == 0 || self.peers[peer].wanted == 0 {
+        if n == 0 || self.peers[peer].wanted_pieces == 0 {
             return None;
         }
         let mut pick = Pick::new(key, peer, asking, n, out);
@@ -129,7 +129,7 @@ impl Picker {
             }
             touched.push(piece);
         }
-        touched.drain(..).for_each(|piece| self.settle(piece));
+        touched.drain(..).for_each(|piece| self.update_lists(piece));
         self.touched = touched;
     }
 
@@ -142,7 +142,7 @@ impl Picker {
             begun.ask(at, pick.key, pick.due());
             pick.out.push(self.geometry.block(piece, at));
         }
-        self.settle(piece);
+        self.update_lists(piece);
     }
 
     /// Takes blocks of the peer's own pieces, the oldest first, in order, so that the reader can hash as it reads.
@@ -183,7 +183,7 @@ impl Picker {
     /// Begins new pieces: as the plan says, otherwise the rarest, with ties broken at random or, among seeds, next to the peer's
     /// last piece. The first few pieces are random.
     fn take_new(&mut self, pick: &mut Pick) {
-        while !pick.is_full() && !self.peers[pick.peer].dry {
+        while !pick.is_full() && !self.peers[pick.peer].has_no_unbegun {
             let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
             // If all connected peers are seeds, nobody gains from our having rare pieces.
             let runs = !any && self.order.seeds() == self.peers.len();
@@ -191,7 +191,7 @@ impl Picker {
             let peer = &mut self.peers[pick.peer];
             let chosen = planned.or_else(|| self.order.choose(&peer.bits, any, &mut self.rng));
             let Some(mut piece) = chosen else {
-                peer.dry = true; // the search was exhaustive and need not be repeated
+                peer.has_no_unbegun = true; // the search was exhaustive and need not be repeated
                 return;
             };
             if runs && planned.is_none() {

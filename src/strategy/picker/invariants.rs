@@ -34,9 +34,9 @@ impl Picker {
         assert!(self.lacks.iter().all(|piece| !self.have.has(piece)));
         assert!(self.order.unbegun().is_within(&self.lacks) && self.early.iter().all(|&piece| self.lacks.has(piece)));
         for peer in &self.peers {
-            assert_eq!(peer.wanted, peer.bits.iter().filter(|&p| self.lacks.has(p)).count() as u32);
+            assert_eq!(peer.wanted_pieces, peer.bits.iter().filter(|&p| self.lacks.has(p)).count() as u32);
             assert!(
-                !peer.dry || !peer.bits.iter().any(|p| self.order.unbegun().has(p)),
+                !peer.has_no_unbegun || !peer.bits.iter().any(|p| self.order.unbegun().has(p)),
                 "a dry peer has an unbegun piece"
             );
             assert!(peer.own.iter().all(|own| self.begun.get(own).is_some_and(|b| b.owner == Some(peer.key))));

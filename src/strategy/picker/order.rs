@@ -19,12 +19,12 @@ const COMPARED: usize = 1024;
 /// Unbegun missing pieces, sorted by how many peers have them.
 pub(crate) struct Order {
     /// For every piece of the torrent, how many peers other than seeds have it.
-    avail: Vec<u16>,
-    /// The piece's index in `flat`.
-    place: Vec<u32>,
-    /// The unbegun pieces, sorted by `avail`.
-    flat: Vec<u32>,
-    /// `ends[a]`: the end in `flat` of the pieces with availability `a`. Never empty.
+    availability: Vec<u16>,
+    /// The piece's index in `sorted`.
+    index: Vec<u32>,
+    /// The unbegun pieces, sorted by `availability`.
+    sorted: Vec<u32>,
+    /// `ends[a]`: the end in `sorted` of the pieces with availability `a`. Never empty.
     ends: Vec<u32>,
     unbegun: Bitfield,
     /// No byte of `unbegun` before this one contains a piece.
@@ -36,9 +36,9 @@ impl Order {
     /// All pieces that `have` lacks, without any peer.
     pub(crate) fn new(have: &Bitfield) -> Order {
         let mut order = Order {
-            avail: vec![0; have.len() as usize],
-            place: vec![NOWHERE; have.len() as usize],
-            flat: Vec::with_capacity((have.len() - have.count()) as usize),
+            availability: vec![0; have.len() as usize],
+            index: vec![NOWHERE; have.len() as usize],
+            sorted: Vec::with_capacity((have.len() - have.count()) as usize),
             ends: vec![0],
             unbegun: Bitfield::new(have.len()),
             low: 0,
@@ -62,12 +62,13 @@ impl Order {
 
     /// How many connected peers have the piece.
     pub(crate) fn holders(&self, piece: PieceIndex) -> u32 {
-        self.seeds + self.avail.get(piece.at()).map_or(0, |&a| u32::from(a))
+        self.seeds + self.availability.get(piece.at()).map_or(0, |&a| u32::from(a))
     }
 
     /// Whether no connected peer has an unbegun piece.
     pub(crate) fn is_exhausted(&self) -> bool {
-        self.flat.is_empty() || (self.seeds == 0 && self.ends.first().is_some_and(|&e| e as usize == self.flat.len()))
+        self.sorted.is_empty()
+            || (self.seeds == 0 && self.ends.first().is_some_and(|&e| e as usize == self.sorted.len()))
     }
 
     /// Adds a peer with these pieces.
@@ -91,7 +92,7 @@ impl Order {
     /// Converts a peer that was counted piece by piece into a seed.
     pub(crate) fn promote(&mut self) {
         // It has every piece, so only the first bucket disappears, and that one is empty.
-        self.avail.iter_mut().for_each(|a| *a = a.saturating_sub(1));
+        self.availability.iter_mut().for_each(|a| *a = a.saturating_sub(1));
         if self.ends.len() > 1 {
             self.ends.remove(0);
         }
@@ -100,31 +101,31 @@ impl Order {
 
     /// Counts one more peer that has the piece.
     pub(crate) fn more(&mut self, piece: PieceIndex) {
-        let a = usize::from(self.avail[piece.at()]);
+        let a = usize::from(self.availability[piece.at()]);
         if self.ends.len() <= a + 1 {
-            self.ends.push(self.flat.len() as u32);
+            self.ends.push(self.sorted.len() as u32);
         }
-        self.avail[piece.at()] += 1;
-        if self.place[piece.at()] != NOWHERE {
+        self.availability[piece.at()] += 1;
+        if self.index[piece.at()] != NOWHERE {
             self.ends[a] -= 1;
-            self.swap(self.place[piece.at()], self.ends[a]);
+            self.swap(self.index[piece.at()], self.ends[a]);
         }
     }
 
     /// Counts one peer fewer that has the piece.
     fn fewer(&mut self, piece: PieceIndex) {
-        let Some(below) = usize::from(self.avail[piece.at()]).checked_sub(1) else { return };
-        self.avail[piece.at()] -= 1;
-        if self.place[piece.at()] != NOWHERE {
-            self.swap(self.place[piece.at()], self.ends[below]);
+        let Some(below) = usize::from(self.availability[piece.at()]).checked_sub(1) else { return };
+        self.availability[piece.at()] -= 1;
+        if self.index[piece.at()] != NOWHERE {
+            self.swap(self.index[piece.at()], self.ends[below]);
             self.ends[below] += 1;
         }
     }
 
     fn swap(&mut self, here: u32, there: u32) {
-        self.flat.swap(here as usize, there as usize);
-        self.place[self.flat[here as usize] as usize] = here;
-        self.place[self.flat[there as usize] as usize] = there;
+        self.sorted.swap(here as usize, there as usize);
+        self.index[self.sorted[here as usize] as usize] = here;
+        self.index[self.sorted[there as usize] as usize] = there;
     }
 
     /// Adds a missing, unbegun piece. One step per bucket.
@@ -133,9 +134,9 @@ impl Order {
             return;
         }
         self.low = self.low.min(piece.at() / 8);
-        let a = usize::from(self.avail[piece.at()]);
-        let mut hole = self.flat.len();
-        self.flat.push(piece.0);
+        let a = usize::from(self.availability[piece.at()]);
+        let mut hole = self.sorted.len();
+        self.sorted.push(piece.0);
         for bucket in (a + 1..self.ends.len()).rev() {
             let first = self.ends[bucket - 1] as usize;
             self.refill(first, &mut hole);
@@ -150,34 +151,34 @@ impl Order {
         if !self.unbegun.clear(piece) {
             return;
         }
-        let mut hole = self.place[piece.at()] as usize;
-        for bucket in usize::from(self.avail[piece.at()])..self.ends.len() {
+        let mut hole = self.index[piece.at()] as usize;
+        for bucket in usize::from(self.availability[piece.at()])..self.ends.len() {
             self.ends[bucket] -= 1;
             let last = self.ends[bucket] as usize;
             self.refill(last, &mut hole);
         }
-        self.flat.pop();
-        self.place[piece.at()] = NOWHERE;
+        self.sorted.pop();
+        self.index[piece.at()] = NOWHERE;
     }
 
     /// Moves the piece at `from` into the hole; `from` is then the hole. In an empty bucket they are the same.
     fn refill(&mut self, from: usize, hole: &mut usize) {
         if from != *hole {
-            self.put(self.flat[from], *hole);
+            self.put(self.sorted[from], *hole);
             *hole = from;
         }
     }
 
     fn put(&mut self, piece: u32, at: usize) {
-        self.flat[at] = piece;
-        self.place[piece as usize] = at as u32;
+        self.sorted[at] = piece;
+        self.index[piece as usize] = at as u32;
     }
 
     /// The rarest unbegun piece in `bits`, with ties broken at random; with `any`, a random one.
     pub(crate) fn choose(&self, bits: &Bitfield, any: bool, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
         let mut probes = PROBES;
         if any {
-            let found = self.probe(0, self.flat.len(), bits, &mut probes, rng);
+            let found = self.probe(0, self.sorted.len(), bits, &mut probes, rng);
             return found.or_else(|| self.scan(bits, rng));
         }
         // A piece that no peer except seeds has can only be chosen for a seed.
@@ -217,9 +218,11 @@ impl Order {
         extent: u32,
         bits: &Bitfield,
     ) -> PieceIndex {
-        let rarity = self.avail[chosen.at()];
+        let rarity = self.availability[chosen.at()];
         let fits = |piece: PieceIndex| {
-            self.unbegun.has(piece) && bits.has(piece) && self.avail.get(piece.at()).is_some_and(|&a| a <= rarity)
+            self.unbegun.has(piece)
+                && bits.has(piece)
+                && self.availability.get(piece.at()).is_some_and(|&a| a <= rarity)
         };
         let next = last.map(|last| PieceIndex(last.0.saturating_add(1))).filter(|next| next.0 % extent != 0);
         if let Some(next) = next.filter(|&next| fits(next)) {
@@ -239,7 +242,7 @@ impl Order {
         probes: &mut usize,
         rng: &mut fastrand::Rng,
     ) -> Option<PieceIndex> {
-        let bucket = self.flat.get(start..end).filter(|b| !b.is_empty())?;
+        let bucket = self.sorted.get(start..end).filter(|b| !b.is_empty())?;
         for _ in 0..TRIES.min(bucket.len()).min(*probes) {
             *probes -= 1;
             let piece = PieceIndex(bucket[rng.usize(..bucket.len())]);
@@ -268,7 +271,7 @@ impl Order {
         for (at, byte) in both.clone().skip(start).chain(both.take(start)).filter(|&(_, byte)| byte != 0) {
             for bit in (0..8).filter(|bit| byte & (0x80 >> bit) != 0) {
                 let piece = PieceIndex(at as u32 * 8 + bit);
-                let rarity = self.avail[piece.at()];
+                let rarity = self.availability[piece.at()];
                 if best.is_none_or(|(least, _)| rarity < least) {
                     best = Some((rarity, piece));
                 }
@@ -287,17 +290,17 @@ impl Order {
         assert_eq!(self.seeds as usize, peers.clone().filter(|b| b.is_full()).count());
         for piece in (0..self.unbegun.len()).map(PieceIndex) {
             let holders = peers.clone().filter(|b| !b.is_full() && b.has(piece)).count();
-            assert_eq!(usize::from(self.avail[piece.at()]), holders, "availability of {piece:?}");
-            let place = self.place[piece.at()];
+            assert_eq!(usize::from(self.availability[piece.at()]), holders, "availability of {piece:?}");
+            let place = self.index[piece.at()];
             assert_eq!(self.unbegun.has(piece), place != NOWHERE);
             if place != NOWHERE {
-                assert_eq!(self.flat[place as usize], piece.0);
+                assert_eq!(self.sorted[place as usize], piece.0);
                 let start = if holders == 0 { 0 } else { self.ends[holders - 1] };
                 assert!((start..self.ends[holders]).contains(&place), "{piece:?} in its bucket");
             }
         }
-        assert_eq!(self.flat.len(), self.unbegun.count() as usize);
+        assert_eq!(self.sorted.len(), self.unbegun.count() as usize);
         assert!(self.unbegun.iter().all(|piece| piece.at() / 8 >= self.low));
-        assert_eq!(self.ends.last().copied(), Some(self.flat.len() as u32));
+        assert_eq!(self.ends.last().copied(), Some(self.sorted.len() as u32));
     }
 }

@@ -59,7 +59,7 @@ impl Picker {
             }
         }
         for peer in &mut self.peers {
-            (peer.wanted, peer.dry) = (common(&peer.bits, &self.lacks), false);
+            (peer.wanted_pieces, peer.has_no_unbegun) = (common(&peer.bits, &self.lacks), false);
         }
         self.early.retain(|&piece| self.lacks.has(piece));
     }

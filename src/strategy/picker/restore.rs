@@ -26,7 +26,7 @@ impl Picker {
             partial.iter().filter(|&block| block < asked_for).for_each(|block| begun.restore(block as usize));
         }
         self.received += u64::from(count);
-        self.settle(piece);
+        self.update_lists(piece);
     }
 
     /// The begun, incomplete pieces with their blocks on disk.

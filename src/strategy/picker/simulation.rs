@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::strategy::picker::tests::proven;
 use crate::types::PartialPiece;
-use steps::{ModelStep, Wish, some, step, wish};
+use steps::{ModelStep, PlanInput, plan_input, some, step};
 
 #[derive(Default)]
 struct ModelPeer {
@@ -38,7 +38,7 @@ struct Model {
 const FULL: PeerKey = PeerKey(0);
 
 impl Model {
-    fn new(pieces: u32, blocks: u32, cut: u32, seed: u64, wish: &Wish) -> Model {
+    fn new(pieces: u32, blocks: u32, cut: u32, seed: u64, plan_input: &PlanInput) -> Model {
         let total = u64::from(pieces * blocks * BLOCK_SIZE) - u64::from(cut);
         let mut picker = Picker::new(blocks * BLOCK_SIZE, total, Bitfield::new(pieces), seed);
         picker.add_peer(FULL);
@@ -55,7 +55,7 @@ impl Model {
             sequential: false,
             duplicates: 0,
         };
-        model.plan(wish);
+        model.plan(plan_input);
         model
     }
 
@@ -73,8 +73,8 @@ impl Model {
         }
     }
 
-    fn plan(&mut self, wish: &Wish) {
-        let plan = wish.plan(self.picker.geometry.pieces);
+    fn plan(&mut self, plan_input: &PlanInput) {
+        let plan = plan_input.plan(self.picker.geometry.pieces);
         self.wanted = plan.wanted.clone();
         self.picker.begun.keys().for_each(|&piece| _ = self.wanted.set(piece));
         let mut seen = BTreeSet::new();
@@ -246,7 +246,7 @@ impl Model {
                 let piece = PieceIndex(u32::from(piece) % self.picker.geometry.pieces);
                 self.picker.peer_has(self.key(peer), piece);
             }
-            ModelStep::Plan(ref wish) => self.plan(wish),
+            ModelStep::Plan(ref plan_input) => self.plan(plan_input),
         }
     }
 
@@ -318,10 +318,10 @@ proptest! {
 
     #[test]
     fn nothing_twice_nothing_forgotten(
-        pieces in 1..24u32, blocks in 1..7u32, cut in 0..BLOCK_SIZE, seed: u64, wish in wish(), restored: (u64, u64),
+        pieces in 1..24u32, blocks in 1..7u32, cut in 0..BLOCK_SIZE, seed: u64, plan_input in plan_input(), restored: (u64, u64),
         steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut model = Model::new(pieces, blocks, cut, seed, &wish);
+        let mut model = Model::new(pieces, blocks, cut, seed, &plan_input);
         model.restore(restored.0, restored.1);
         model.picker.check_invariants();
         for step in &steps {
@@ -333,10 +333,10 @@ proptest! {
 
     #[test]
     fn answering_peers_finish_with_few_duplicates(
-        pieces in 1..40u32, blocks in 1..20u32, seed: u64, wish in wish(), depth in 1..30usize,
+        pieces in 1..40u32, blocks in 1..20u32, seed: u64, plan_input in plan_input(), depth in 1..30usize,
         speeds in prop::collection::vec(1..9usize, 1..12),
     ) {
-        let mut model = Model::new(pieces, blocks, 0, seed, &wish);
+        let mut model = Model::new(pieces, blocks, 0, seed, &plan_input);
         for _ in &speeds {
             model.join(u64::MAX);
         }
@@ -358,7 +358,7 @@ proptest! {
                 }
             }
         }
-        prop_assert_eq!(model.picker.have(), &some(wish.wanted, pieces), "exactly what is wanted");
+        prop_assert_eq!(model.picker.have(), &some(plan_input.wanted, pieces), "exactly what is wanted");
         // Only blocks in flight when the last free block was requested can be duplicated, with three askers per block.
         prop_assert!(model.duplicates <= 2 * depth * speeds.len(), "{} of {total}", model.duplicates);
     }

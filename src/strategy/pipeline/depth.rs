@@ -11,7 +11,7 @@ use crate::strategy::pipeline::{
 use crate::types::BLOCK_SIZE;
 
 /// The share of the incoming data that counts as all of it.
-const ALL: f64 = 0.99;
+const SOLE_SOURCE_SHARE: f64 = 0.99;
 
 /// Limits the requests to a peer near the end of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl PipelineDepth {
     /// How many of `want` blocks may be requested when `left` blocks are left and the peer delivers `share` of the incoming data.
     /// A peer that delivers all of it keeps nobody waiting.
     pub fn limit(self, want: usize, left: u64, share: f64) -> usize {
-        if self.proven && share >= ALL {
+        if self.proven && share >= SOLE_SOURCE_SHARE {
             return want;
         }
         let most = self.least.max((left as f64 * share / 2.0) as usize);
@@ -41,7 +41,7 @@ impl RequestPipeline {
     /// any more once answers spend most of their time in a queue.
     pub(crate) fn has_room(&self) -> bool {
         let (Some(rtt), Some(age)) = (self.rtt.map(|rtt| rtt.max(self.path)), self.age) else { return true };
-        let short = self.flow.is_some() && self.depth < AHEAD_BLOCKS_FAST;
+        let short = self.round_rate.is_some() && self.depth < AHEAD_BLOCKS_FAST;
         (short || rtt >= SHORT_PATH) && age <= rtt * 4 + SLACK
     }
 
@@ -61,7 +61,7 @@ impl RequestPipeline {
     /// how long the path is now.
     pub(crate) fn check_path(&mut self, now: Duration) {
         if now >= self.rtt_seen + MIN_AGES && self.is_short_path() && self.depth > CROWDED {
-            self.drain = true;
+            self.is_draining = true;
         }
     }
 
@@ -81,7 +81,7 @@ impl RequestPipeline {
 
     /// The depth that keeps the peer busy: twice what the path holds, and at least what the peer sends in a while.
     pub(crate) fn steady_depth(&self) -> usize {
-        let Some(flow) = self.flow else { return self.depth };
+        let Some(flow) = self.round_rate else { return self.depth };
         let per_second = flow / f64::from(BLOCK_SIZE);
         let ahead = ((per_second * AHEAD.as_secs_f64()).ceil() as usize).min(AHEAD_BLOCKS);
         let more = if self.is_short_path() {
@@ -95,14 +95,14 @@ impl RequestPipeline {
 
     /// Twice the blocks that the path holds; with less outstanding, the peer would run dry.
     pub(crate) fn path_blocks(&self) -> usize {
-        let per_second = self.flow.unwrap_or_default() / f64::from(BLOCK_SIZE);
+        let per_second = self.round_rate.unwrap_or_default() / f64::from(BLOCK_SIZE);
         let rtt = self.rtt.unwrap_or_default().max(self.path).min(MAX_RTT);
         (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize
     }
 
     /// How many requests any peer may have: two, so that it is not idle between them, or one if a block takes it long.
     pub(crate) fn least(&self) -> usize {
-        let slow = self.flow.is_some_and(|flow| flow * LONG_BLOCK.as_secs_f64() < f64::from(BLOCK_SIZE));
+        let slow = self.round_rate.is_some_and(|flow| flow * LONG_BLOCK.as_secs_f64() < f64::from(BLOCK_SIZE));
         if slow { 1 } else { AT_LEAST }
     }
 
@@ -111,7 +111,7 @@ impl RequestPipeline {
         PipelineDepth {
             outstanding: self.queue.len(),
             least: self.path_blocks().max(self.least()),
-            proven: self.flow.is_some(),
+            proven: self.round_rate.is_some(),
         }
     }
 
@@ -122,7 +122,7 @@ impl RequestPipeline {
             () if self.is_fast(piece_size) => Speed::Fast,
             () => Speed::Slow,
         };
-        let Some(flow) = self.flow.filter(|flow| *flow >= 1.0) else {
+        let Some(flow) = self.round_rate.filter(|flow| *flow >= 1.0) else {
             return PickContext { answer: self.age, ..PickContext::unproven(now, speed) };
         };
         let per_block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / flow);
@@ -132,7 +132,7 @@ impl RequestPipeline {
 
     /// Whether the peer delivers a piece of this size within 20 s. While its rate is unknown, only small pieces count.
     pub fn is_fast(&self, piece_size: u32) -> bool {
-        let fast = match self.flow {
+        let fast = match self.round_rate {
             Some(flow) => flow * FAST_PIECE_TIME.as_secs_f64() > f64::from(piece_size),
             None => piece_size <= UNKNOWN_PIECE,
         };
@@ -146,7 +146,7 @@ impl RequestPipeline {
         let took = now.saturating_sub(self.progress);
         if took >= FIRST_SIGHT
             && !self.queue.is_empty()
-            && self.held == [false; 2]
+            && self.was_rate_limited == [false; 2]
             && self.phase != PipelinePhase::Snubbed
         {
             self.settle_at(bytes as f64 / took.as_secs_f64());
@@ -155,7 +155,7 @@ impl RequestPipeline {
 
     /// Sets a slow peer's rate in bytes per second and the depth, without waiting for a round.
     pub(crate) fn settle_at(&mut self, rate: f64) {
-        (self.flow, self.phase, self.round) = (Some(rate), PipelinePhase::Steady, None);
+        (self.round_rate, self.phase, self.round) = (Some(rate), PipelinePhase::Steady, None);
         self.depth = self.steady_depth();
     }
 

@@ -60,7 +60,7 @@ impl RequestPipeline {
         if now >= self.progress + self.stall() {
             let keep = usize::from(self.may_be_slow());
             self.phase = PipelinePhase::Snubbed;
-            (self.round, self.flow, self.partial) = (None, None, 0);
+            (self.round, self.round_rate, self.partial) = (None, None, 0);
             self.progress = now;
             return self.queue.drain(keep..).map(|waiting| waiting.block).collect();
         }
@@ -83,7 +83,8 @@ impl RequestPipeline {
     /// Whether the peer may be slow instead of silent: this is its first stall, and it has shown nothing yet or needs seconds per
     /// block.
     fn may_be_slow(&self) -> bool {
-        self.phase != PipelinePhase::Snubbed && (self.fresh || self.gap.is_some_and(|gap| gap * 8 >= MAX_STALL))
+        self.phase != PipelinePhase::Snubbed
+            && (self.awaits_first_block || self.gap.is_some_and(|gap| gap * 8 >= MAX_STALL))
     }
 
     /// Whether so many later requests were answered that the peer must have dropped this one.
@@ -93,7 +94,9 @@ impl RequestPipeline {
 
     /// How many of the newest requests a slow peer would not reach in reasonable time.
     fn surplus(&self) -> usize {
-        let Some(flow) = self.flow.filter(|_| self.phase == PipelinePhase::Steady && self.held == [false; 2]) else {
+        let Some(flow) =
+            self.round_rate.filter(|_| self.phase == PipelinePhase::Steady && self.was_rate_limited == [false; 2])
+        else {
             return 0;
         };
         let reach = (flow * MAX_BACKLOG.as_secs_f64() / f64::from(BLOCK_SIZE)) as usize;
@@ -104,7 +107,7 @@ impl RequestPipeline {
     /// How long no block may arrive before all requests count as lost; the more of a block has arrived, the longer.
     fn stall(&self) -> Duration {
         let arriving = Duration::from_millis(self.partial * 1000 / SLOWEST);
-        if self.fresh {
+        if self.awaits_first_block {
             return FIRST_BLOCK + arriving;
         }
         let gaps = self.gap.unwrap_or_default() * 8;

@@ -30,17 +30,17 @@ impl RequestPipeline {
 
     /// To be called after rejects from a peer that does not choke us. A peer that rejects all requests is asked for a single
     /// block until one arrives, so that it cannot keep us busy.
-    pub fn refused(&mut self) {
+    pub fn note_all_rejected(&mut self) {
         if self.queue.is_empty() {
             self.phase = PipelinePhase::Snubbed;
-            (self.round, self.flow) = (None, None);
+            (self.round, self.round_rate) = (None, None);
         }
     }
 
     /// Processes a choke: outstanding requests remain until they are answered, rejected or late. Removes and returns the requests
     /// that were not written.
     pub fn pause(&mut self) -> Vec<BlockRequest> {
-        self.fresh = true;
+        self.awaits_first_block = true;
         self.round = None;
         let first = self.first_unwritten();
         self.queue.drain(first..).map(|waiting| waiting.block).collect()

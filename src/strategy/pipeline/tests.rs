@@ -196,7 +196,7 @@ fn answers_out_of_order_and_cancels_find_their_request() {
     assert_eq!(requests.take(SECOND + MS * 30, &block(3)), None);
     assert!(requests.remove(&block(1)) && !requests.remove(&block(1)));
     assert_eq!(requests.take(SECOND * 2, &BlockRequest { length: 5, ..block(0) }), None, "another length");
-    assert_eq!((requests.len(), requests.drain()), (3, vec![block(0), block(2), block(4)]));
+    assert_eq!((requests.len(), requests.remove_all()), (3, vec![block(0), block(2), block(4)]));
     assert!(requests.is_empty() && requests.next_deadline().is_none() && requests.expire(SECOND * 999).is_empty());
 }
 
@@ -226,7 +226,7 @@ fn a_first_block_that_takes_sixteen_seconds_without_a_sign_of_it_is_waited_for()
     assert_eq!(requests.expire(SECOND * 11).len(), INITIAL_DEPTH - 1);
     assert!(requests.take(SECOND * 17, &block(0)).is_some());
     requests.received(SECOND * 17, 1, u64::from(BLOCK_SIZE));
-    assert_eq!((requests.flow(), requests.want()), (Some(1024.0), 1), "it is known to be slow");
+    assert_eq!((requests.round_rate(), requests.want()), (Some(1024.0), 1), "it is known to be slow");
     for number in 1..5 {
         let now = SECOND * (17 + (number - 1) * 16);
         requests.add(now, &[block(number)]);
@@ -305,7 +305,7 @@ fn an_old_request_expires_while_few_others_come() {
 fn a_pause_without_requests_is_no_stall() {
     let mut link = Link::new(stated(500), MS * 20, 10.0 * MIB);
     link.run_until(SECOND * 2);
-    link.requests.drain();
+    link.requests.remove_all();
     link.requests.add(SECOND * 500, &blocks(0..1));
     assert!(link.requests.expire(SECOND * 501).is_empty());
     assert_eq!(link.requests.next_deadline(), Some(SECOND * 510));
@@ -334,7 +334,7 @@ fn a_peer_that_sends_all_that_comes_is_asked_for_all_that_is_left() {
 #[test]
 fn a_path_that_our_own_data_makes_long_is_asked_for_a_second_s_worth() {
     let mut requests = stated(2000);
-    requests.flow = Some(4.0 * MIB);
+    requests.round_rate = Some(4.0 * MIB);
     requests.rtt = Some(MS);
     assert_eq!(requests.steady_depth(), 64);
     requests.set_path(MS * 150);

@@ -20,7 +20,7 @@ impl RequestPipeline {
             // Waiting begins now; without an outstanding request the peer could not be late.
             (self.progress, self.since) = (self.progress.max(now), self.since.max(now));
             self.round = None;
-            self.drain = false;
+            self.is_draining = false;
         }
         for &block in blocks {
             self.sent += 1;
@@ -96,7 +96,7 @@ mod tests {
             "a fast peer answers what it was asked for"
         );
         requests.enqueue(Duration::ZERO, &[block(3)]);
-        assert_eq!(requests.drain(), [block(3)]);
+        assert_eq!(requests.remove_all(), [block(3)]);
         let mut out = Vec::new();
         requests.take_unwritten(Duration::ZERO, &mut out);
         assert!(out.is_empty());

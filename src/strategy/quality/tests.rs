@@ -29,7 +29,7 @@ fn pauses_double_up_to_half_an_hour_and_success_forgives() {
 #[test]
 fn a_peer_that_gave_something_is_called_back_soon_unless_we_dropped_it() {
     let (mut record, mut rng) = (PeerRecord::default(), fastrand::Rng::with_seed(1));
-    record.gave(SECOND, 1 << 20, 1 << 20);
+    record.record_delivered(SECOND, 1 << 20, 1 << 20);
     record.disconnected(SECOND * 10, true, &mut rng);
     assert!((SECOND * 11..SECOND * 13).contains(&record.dialable_from(false)));
     record.dropped();
@@ -41,7 +41,7 @@ fn a_peer_that_gave_something_is_called_back_soon_unless_we_dropped_it() {
 #[test]
 fn a_breach_of_the_protocol_costs_a_minute_and_then_more() {
     let mut record = PeerRecord::default();
-    record.gave(SECOND, 1 << 20, 1 << 20);
+    record.record_delivered(SECOND, 1 << 20, 1 << 20);
     record.note_offence(SECOND);
     assert_eq!(record.dialable_from(true), SECOND * 61);
     assert!(!record.is_banned(SECOND * 2));
@@ -56,10 +56,10 @@ fn who_is_heard_by_another_way_is_called_at_once_unless_calls_fail() {
     let (mut record, mut rng) = (PeerRecord::default(), fastrand::Rng::with_seed(1));
     record.disconnected(SECOND * 10, true, &mut rng);
     assert!(record.dialable_from(false) > SECOND * 20);
-    record.heard();
+    record.note_sign_of_life();
     assert_eq!(record.dialable_from(false), Duration::ZERO);
     record.disconnected(SECOND * 12, false, &mut rng);
-    record.heard();
+    record.note_sign_of_life();
     assert!(record.dialable_from(false) > SECOND * 40, "it is heard, but cannot be reached");
 }
 
@@ -79,7 +79,7 @@ fn bans_end_and_grow() {
 fn good_givers_come_first_and_trouble_last() {
     let mut giver = PeerRecord::default();
     giver.reached(SECOND);
-    giver.gave(SECOND, 50 << 20, 1 << 20);
+    giver.record_delivered(SECOND, 50 << 20, 1 << 20);
     giver.disconnected(SECOND, true, &mut fastrand::Rng::with_seed(1));
     let mut slow = giver.clone();
     slow.best_rate = 5000;

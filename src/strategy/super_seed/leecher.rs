@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::strategy::super_seed::{FAST, LeecherStanding, SPREAD_TIMEOUT};
+use crate::strategy::super_seed::{FAST_WINDOW, LeecherStanding, SPREAD_TIMEOUT};
 use crate::types::{Bitfield, PieceIndex};
 
 #[derive(Debug)]
@@ -20,13 +20,13 @@ pub(crate) struct Leecher {
     /// It had every piece, and is counted in `SuperSeed::full`.
     pub is_full: bool,
     /// When it last got or was shown a piece.
-    pub news: Duration,
+    pub last_progress: Duration,
     /// How many offers it may have.
     pub window: usize,
     /// When it started the current window, and how many pieces it has been sent completely since.
     round: (Duration, usize),
     /// The value of `SuperSeed::fresh_count` when the leecher was last found to have seen all fresh pieces.
-    pub searched: u64,
+    pub fresh_seen: u64,
 }
 
 #[derive(Debug)]
@@ -59,10 +59,10 @@ impl Leecher {
             sent: HashMap::new(),
             standing: (LeecherStanding::Waiting, now),
             is_full: false,
-            news: now,
+            last_progress: now,
             window,
             round: (now, 0),
-            searched: 0,
+            fresh_seen: 0,
         }
     }
 
@@ -83,7 +83,7 @@ impl Leecher {
         }
         self.shown.set(piece);
         self.offers.push(Offer { piece, since: now, state: OfferState::Open });
-        self.news = now;
+        self.last_progress = now;
     }
 
     /// Marks offers of pieces that the leecher has as taken, and returns those that were open.
@@ -100,13 +100,13 @@ impl Leecher {
         taken
     }
 
-    /// Records that it was sent the whole piece, and returns whether that is new. If it took a window in less than [`FAST`], its
-    /// window grows up to `most`.
+    /// Records that it was sent the whole piece, and returns whether that is new. If it took a window in less than
+    /// [`FAST_WINDOW`], its window grows up to `most`.
     pub fn give(&mut self, piece: PieceIndex, most: usize, now: Duration) -> bool {
         let news = self.given.set(piece);
         self.round.1 += usize::from(news);
         if self.round.1 >= self.window {
-            if now < self.round.0 + FAST {
+            if now < self.round.0 + FAST_WINDOW {
                 self.window = (self.window * 2).min(most);
             }
             self.round = (now, 0);

@@ -273,7 +273,7 @@ impl PeerManager<'_> {
         let now = context.now();
         let received = entry.peer.as_ref().map_or(0, |peer| peer.rates.downloaded.get());
         if let (Some(record), Some(since)) = (self.peer_list.record(addr), entry.handshake_done) {
-            record.gave(now, received, received / now.saturating_sub(since).as_secs().max(1));
+            record.record_delivered(now, received, received / now.saturating_sub(since).as_secs().max(1));
         }
         let worked = entry.handshake_done.is_some_and(|since| now >= since + MIN_USEFUL_DURATION) || received > 0;
         if let Some(stays) = duplicate {

@@ -7,8 +7,8 @@ use crate::types::{PeerKey, PieceIndex};
 
 impl Transfer<'_> {
     /// A piece failed its hash check. A single sender is to blame. Of several senders none is blamed until the piece verifies
-    /// and shows which one lied. The same goes for a piece with `has_resumed_blocks` blocks, from an earlier run's peers; it does not
-    /// count against any peer of this run.
+    /// and shows which one lied. The same goes for a piece with blocks from an earlier run's peers
+    /// (`has_resumed_blocks`); it does not count against any peer of this run.
     pub(crate) fn piece_failed(&mut self, piece: PieceIndex, senders: &[PeerKey], has_resumed_blocks: bool) {
         let known: Vec<_> =
             senders.iter().filter_map(|key| self.peer_manager.address_of(*key)).map(|(addr, _)| addr).collect();

@@ -17,18 +17,18 @@ pub(crate) enum ModelStep {
     Leave { peer: u8 },
     Join { bits: u64 },
     Have { peer: u8, piece: u8 },
-    Plan(Wish),
+    Plan(PlanInput),
 }
 
 /// A plan for a torrent of any size.
 #[derive(Clone, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct PlanInput {
     pub(crate) wanted: u64,
     pub(crate) early: Vec<u8>,
     pub(crate) sequential: bool,
 }
 
-impl Wish {
+impl PlanInput {
     pub(crate) fn plan(&self, pieces: u32) -> Plan {
         let early = self.early.iter().map(|&piece| PieceIndex(u32::from(piece))).collect();
         Plan { wanted: some(self.wanted, pieces), early, sequential: self.sequential }
@@ -44,10 +44,10 @@ pub(crate) fn some(bits: u64, pieces: u32) -> Bitfield {
     some
 }
 
-pub(crate) fn wish() -> impl Strategy<Value = Wish> {
+pub(crate) fn plan_input() -> impl Strategy<Value = PlanInput> {
     let wanted = prop_oneof![Just(u64::MAX), any::<u64>()];
     let early = prop_oneof![Just(Vec::new()), prop::collection::vec(0..30u8, 0..8)];
-    (wanted, early, any::<bool>()).prop_map(|(wanted, early, sequential)| Wish { wanted, early, sequential })
+    (wanted, early, any::<bool>()).prop_map(|(wanted, early, sequential)| PlanInput { wanted, early, sequential })
 }
 
 pub(crate) fn step() -> impl Strategy<Value = ModelStep> {
@@ -62,6 +62,6 @@ pub(crate) fn step() -> impl Strategy<Value = ModelStep> {
         1 => any::<u8>().prop_map(|peer| ModelStep::Leave { peer }),
         2 => any::<u64>().prop_map(|bits| ModelStep::Join { bits }),
         3 => (any::<u8>(), any::<u8>()).prop_map(|(peer, piece)| ModelStep::Have { peer, piece }),
-        1 => wish().prop_map(ModelStep::Plan),
+        1 => plan_input().prop_map(ModelStep::Plan),
     ]
 }

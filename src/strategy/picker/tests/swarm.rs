@@ -13,7 +13,7 @@ const MIB: f64 = 1024.0 * KIB;
 
 /// How a peer answers requests.
 #[derive(Clone, Copy, PartialEq)]
-enum Manner {
+enum PeerBehaviour {
     Answers,
     /// The same, but no part of a block arrives before all of it.
     AnswersInBlocks,
@@ -25,7 +25,7 @@ enum Manner {
 
 struct SimulatedPeer {
     key: PeerKey,
-    manner: Manner,
+    behaviour: PeerBehaviour,
     requests: RequestPipeline,
     rtt: Duration,
     per_block: Duration,
@@ -72,7 +72,7 @@ impl Download {
         }
     }
 
-    fn join(&mut self, count: usize, manner: Manner, rtt: Duration, bytes_per_second: f64) {
+    fn join(&mut self, count: usize, behaviour: PeerBehaviour, rtt: Duration, bytes_per_second: f64) {
         for _ in 0..count {
             let key = PeerKey(self.remotes.len() as u32 + 1);
             self.picker.add_peer(key);
@@ -82,7 +82,7 @@ impl Download {
             let requests = RequestPipeline::new(LIMIT_UNSTATED);
             let remote = SimulatedPeer {
                 key,
-                manner,
+                behaviour,
                 requests,
                 rtt,
                 per_block,
@@ -107,11 +107,11 @@ impl Download {
     }
 
     fn refill(&mut self, at: usize) {
-        let flows: f64 = self.remotes.iter().filter_map(|remote| remote.requests.flow()).sum();
+        let flows: f64 = self.remotes.iter().filter_map(|remote| remote.requests.round_rate()).sum();
         let (now, count) = (self.now, self.remotes.len());
         let remote = &mut self.remotes[at];
         let (want, asking) = (remote.requests.want(), remote.requests.asking(now, self.piece));
-        let share = remote.requests.flow().map_or(1.0 / count as f64, |flow| flow / flows.max(1.0));
+        let share = remote.requests.round_rate().map_or(1.0 / count as f64, |flow| flow / flows.max(1.0));
         let want = remote.requests.pipeline_depth().limit(want, self.picker.lacking_blocks(), share);
         if remote.requests.want() == 0 {
             return;
@@ -127,10 +127,9 @@ impl Download {
     }
 
     fn feed(&mut self) {
-        let mut hungry: Vec<usize> =
-            (0..self.remotes.len()).filter(|&at| self.remotes[at].requests.is_empty()).collect();
-        hungry.sort_by_key(|&at| self.remotes[at].requests.flow().is_none());
-        for at in hungry {
+        let mut idle: Vec<usize> = (0..self.remotes.len()).filter(|&at| self.remotes[at].requests.is_empty()).collect();
+        idle.sort_by_key(|&at| self.remotes[at].requests.round_rate().is_none());
+        for at in idle {
             self.refill(at);
         }
     }
@@ -154,10 +153,10 @@ impl Download {
         while let Some(&(there, block)) = remote.queue.front()
             && remote.free.max(there) <= now
         {
-            let stalls = match remote.manner {
-                Manner::Answers | Manner::AnswersInBlocks => false,
-                Manner::Stalls(_) => true,
-                Manner::StallsAfter(blocks) => remote.sent >= blocks,
+            let stalls = match remote.behaviour {
+                PeerBehaviour::Answers | PeerBehaviour::AnswersInBlocks => false,
+                PeerBehaviour::Stalls(_) => true,
+                PeerBehaviour::StallsAfter(blocks) => remote.sent >= blocks,
             };
             if stalls {
                 return;
@@ -203,9 +202,9 @@ impl Download {
             }
         }
         let remote = &mut self.remotes[at];
-        let partial = match (remote.manner, remote.sending.front()) {
-            (Manner::Stalls(rate), _) if remote.asked > 0 => rate * now.as_secs_f64(),
-            (Manner::AnswersInBlocks, _) => 0.0,
+        let partial = match (remote.behaviour, remote.sending.front()) {
+            (PeerBehaviour::Stalls(rate), _) if remote.asked > 0 => rate * now.as_secs_f64(),
+            (PeerBehaviour::AnswersInBlocks, _) => 0.0,
             (_, Some((began, there, _))) if now > *began => {
                 f64::from(BLOCK_SIZE) * now.saturating_sub(*began).as_secs_f64()
                     / there.saturating_sub(*began).as_secs_f64()
@@ -260,11 +259,11 @@ impl Download {
 
 #[test]
 fn stallers_of_any_kind_and_number_hold_an_idle_peer_up_for_no_more_than_a_round_trip() {
-    for manner in [Manner::Stalls(0.0), Manner::Stalls(1.0), Manner::StallsAfter(0)] {
+    for behaviour in [PeerBehaviour::Stalls(0.0), PeerBehaviour::Stalls(1.0), PeerBehaviour::StallsAfter(0)] {
         for count in [1, 2, 3, 4, 50] {
             let mut download = Download::new(256 * 1024, 4 << 20);
-            download.join(count, manner, MS * 20, MIB);
-            download.join(1, Manner::Answers, MS * 20, MIB);
+            download.join(count, behaviour, MS * 20, MIB);
+            download.join(1, PeerBehaviour::Answers, MS * 20, MIB);
             download.unchoked();
             let took = download.finish(MS * 5, SECOND * 60);
             // The honest peer needs four seconds for all of it.
@@ -278,8 +277,8 @@ fn stallers_of_any_kind_and_number_hold_an_idle_peer_up_for_no_more_than_a_round
 fn peers_that_answered_before_they_stalled_hold_the_end_until_that_shows() {
     for count in [1, 3, 10] {
         let mut download = Download::new(256 * 1024, 8 << 20);
-        download.join(count, Manner::StallsAfter(6), MS * 20, MIB);
-        download.join(1, Manner::Answers, MS * 20, MIB);
+        download.join(count, PeerBehaviour::StallsAfter(6), MS * 20, MIB);
+        download.join(1, PeerBehaviour::Answers, MS * 20, MIB);
         download.unchoked();
         let took = download.finish(MS * 5, SECOND * 60);
         assert!(took < SECOND * 10, "{took:?} with {count} stallers");
@@ -290,12 +289,12 @@ fn peers_that_answered_before_they_stalled_hold_the_end_until_that_shows() {
 #[test]
 fn a_peer_that_comes_last_gets_what_fifty_stallers_hold() {
     let mut download = Download::new(256 * 1024, 1 << 20);
-    download.join(50, Manner::Stalls(0.0), MS * 20, MIB);
+    download.join(50, PeerBehaviour::Stalls(0.0), MS * 20, MIB);
     download.unchoked();
     for _ in 0..2000 {
         download.step(MS * 20);
     }
-    download.join(1, Manner::Answers, MS * 20, MIB);
+    download.join(1, PeerBehaviour::Answers, MS * 20, MIB);
     download.refill(50);
     let took = download.finish(MS * 5, SECOND * 30);
     assert!(took < SECOND * 2, "{took:?}");
@@ -304,7 +303,7 @@ fn a_peer_that_comes_last_gets_what_fifty_stallers_hold() {
 #[test]
 fn large_pieces_from_slow_peers_become_whole_one_after_the_other() {
     let mut download = Download::new(8 << 20, 64 << 20);
-    download.join(20, Manner::Answers, MS * 50, 50.0 * KIB);
+    download.join(20, PeerBehaviour::Answers, MS * 50, 50.0 * KIB);
     download.unchoked();
     let began = download.now;
     download.finish(MS * 20, SECOND * 120);
@@ -321,7 +320,7 @@ fn large_pieces_from_slow_peers_become_whole_one_after_the_other() {
 #[test]
 fn a_peer_of_a_kibibyte_a_second_is_asked_for_each_block_once() {
     let mut download = Download::new(64 * 1024, 256 * 1024);
-    download.join(1, Manner::Answers, MS * 100, KIB);
+    download.join(1, PeerBehaviour::Answers, MS * 100, KIB);
     download.unchoked();
     download.finish(MS * 100, SECOND * 300);
     let remote = &download.remotes[0];
@@ -333,7 +332,7 @@ fn a_peer_of_a_kibibyte_a_second_is_asked_for_each_block_once() {
 #[test]
 fn two_peers_of_a_kibibyte_a_second_are_asked_for_little_and_for_no_block_twice() {
     let mut download = Download::new(256 * 1024, 4 << 20);
-    download.join(2, Manner::AnswersInBlocks, MS * 100, KIB);
+    download.join(2, PeerBehaviour::AnswersInBlocks, MS * 100, KIB);
     download.unchoked();
     let mut asked: Vec<BlockRequest> = Vec::new();
     while download.now < SECOND * 76 {
@@ -353,8 +352,8 @@ fn two_peers_of_a_kibibyte_a_second_are_asked_for_little_and_for_no_block_twice(
 #[test]
 fn a_very_slow_peer_keeps_little_from_others() {
     let mut download = Download::new(256 * 1024, 16 << 20);
-    download.join(1, Manner::Answers, MS * 100, KIB);
-    download.join(1, Manner::Answers, MS * 20, MIB);
+    download.join(1, PeerBehaviour::Answers, MS * 100, KIB);
+    download.join(1, PeerBehaviour::Answers, MS * 20, MIB);
     download.unchoked();
     let took = download.finish(MS * 10, SECOND * 60);
     assert!(took < SECOND * 18, "{took:?}");
@@ -367,7 +366,7 @@ fn on_fast_links_next_to_nothing_comes_twice() {
         [(20, MS, 50.0 * MIB), (50, MS * 10, 2.0 * MIB), (10, MS * 100, 20.0 * MIB), (2, MS, 400.0 * MIB)]
     {
         let mut download = Download::new(256 * 1024, 256 << 20);
-        download.join(peers, Manner::Answers, rtt, rate);
+        download.join(peers, PeerBehaviour::Answers, rtt, rate);
         // No two peers are equally fast.
         for (at, remote) in download.remotes.iter_mut().enumerate() {
             remote.per_block = remote.per_block.mul_f64(1.0 + 0.02 * at as f64);
