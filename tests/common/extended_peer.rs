@@ -131,8 +131,8 @@ impl ExtendedPeer {
 
     /// An honest peer that sends nothing before `ready` returns true.
     pub fn honest(payload: &Payload, ready: impl Fn() -> bool + Send + Sync + 'static) -> ExtendedPeer {
-        ExtendedPeer::new(payload, size_of(payload), move |_, turn| {
-            if matches!(turn, ExtendedEvent::Begin | ExtendedEvent::Block(..)) {
+        ExtendedPeer::new(payload, size_of(payload), move |_, event| {
+            if matches!(event, ExtendedEvent::Begin | ExtendedEvent::Block(..)) {
                 super::until("the honest peer may speak", &ready);
             }
             Ok(false)
@@ -168,11 +168,11 @@ fn run(
         connection.wire.send(id::UNCHOKE, &[])?;
     }
     loop {
-        let Some(turn) = next(&mut connection, log)? else { continue };
-        if behave(&mut connection, turn)? {
+        let Some(event) = next(&mut connection, log)? else { continue };
+        if behave(&mut connection, event)? {
             continue;
         }
-        match turn {
+        match event {
             ExtendedEvent::Metadata(piece) => {
                 let bytes = info.chunks(PIECE).nth(piece as usize).expect("a piece of the metadata");
                 connection.metadata(piece, info.len(), bytes)?;
@@ -222,7 +222,7 @@ fn exchange_handshakes(
     Ok(ExtendedWire { wire, metadata: number("11:ut_metadatai").unwrap_or(0), pex: pex.unwrap_or(1) })
 }
 
-/// Reads a message. Returns the turn that it starts, or `None` if it needs no reaction.
+/// Reads a message. Returns the event that it is, or `None` if it needs no reaction.
 fn next(connection: &mut ExtendedWire, received: &Mutex<Received>) -> io::Result<Option<ExtendedEvent>> {
     Ok(match connection.wire.receive()? {
         Message::Request(piece, begin, length) => Some(ExtendedEvent::Block(piece, begin, length)),

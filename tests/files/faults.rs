@@ -229,8 +229,8 @@ fn a_disk_that_fails_after_the_metadata_came_leaves_no_tracker_in_the_dark() {
     let alone = ["--no-dht", "--no-lsd"];
     let mut failed = temp.btsync_with_discovery("failed", link.as_ref(), &out, port, &alone);
     failed.expect_exit(13);
-    let heard = tracker.announces();
-    let told: Vec<&str> = heard.iter().filter(|a| a.addr.port() == port).map(|a| a.event.as_str()).collect();
+    let announces = tracker.announces();
+    let told: Vec<&str> = announces.iter().filter(|a| a.addr.port() == port).map(|a| a.event.as_str()).collect();
     assert_eq!(told.first(), Some(&"started"), "{told:?}");
     assert_eq!(told.last(), Some(&"stopped"), "{told:?}");
 }

@@ -1,6 +1,6 @@
-//! Stress tests of the piece manager. Each of several players acts as a peer's reader through the public interface: it joins,
+//! Stress tests of the piece manager. Each of several simulated peers acts through the public interface: it joins,
 //! picks, accepts, writes, settles, lets requests expire, leaves and returns; one sends wrong blocks. These must never happen:
-//! two players write the same block at once, a piece becomes complete twice, a piece verifies but is missing, an unwanted piece
+//! two readers write the same block at once, a piece becomes complete twice, a piece verifies but is missing, an unwanted piece
 //! is accepted, or the download stalls. Every other round has a plan: a random half of the pieces, some of them early, in order
 //! or not.
 //!
@@ -29,10 +29,10 @@ const PEERS: u32 = 8;
 /// Calls after which a peer gives up: many times what the slowest ever needed.
 const STEPS: usize = 3_000_000;
 
-/// The state that all players share.
+/// The state that all readers share.
 struct SharedState {
     pieces: PieceManager,
-    /// Blocks that a player was allowed to write and has not reported yet.
+    /// Blocks that a reader was allowed to write and has not reported yet.
     writing: Mutex<HashSet<BlockRequest>>,
     /// Complete pieces that wait for verification.
     complete: Mutex<HashSet<PieceIndex>>,
@@ -84,7 +84,7 @@ impl SharedState {
         }
     }
 
-    /// Writes blocks that the player was allowed to write; no other player writes them meanwhile.
+    /// Writes blocks that the reader was allowed to write; no other reader writes them meanwhile.
     fn write(&self, blocks: &[BlockRequest], wrong: bool) {
         for block in blocks {
             let bytes = vec![if wrong { 0 } else { filler(block.piece) }; block.length as usize];
@@ -156,7 +156,7 @@ impl<'a> SimulatedReader<'a> {
         SimulatedReader { shared, rng, lies, key: PeerKey(0), asked: Vec::new(), doing: Operation::Away }
     }
 
-    /// Makes one call of the piece manager, or several that other players cannot affect.
+    /// Makes one call of the piece manager, or several that other readers cannot affect.
     fn step(&mut self) {
         let pieces = &self.shared.pieces;
         self.doing = match std::mem::replace(&mut self.doing, Operation::PickContext) {
@@ -279,7 +279,7 @@ fn every_order_of_calls_gets_every_piece_once_and_right() {
         let shared = SharedState::new(seed);
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut readers: Vec<_> = (0..PEERS).map(|n| SimulatedReader::new(&shared, rng.u64(..), n == 0)).collect();
-        // Some players are slow, like threads that wait for the disk; which ones changes.
+        // Some readers are slow, like threads that wait for the disk; which ones changes.
         let mut slow = 0_u8;
         let done = (0..STEPS).any(|step| {
             if step % 50 == 0 {

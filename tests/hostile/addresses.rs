@@ -160,8 +160,8 @@ fn silent_callers_do_not_starve_an_encrypted_handshake() {
             }
         });
         until("all places are taken several times", || called.load(Ordering::Relaxed) >= 600);
-        let heard = (0..5).filter(|_| completes_slow_handshake(addr, payload.info_hash(), &called)).count();
-        assert!(heard >= 3, "{heard} of 5 slow handshakes came to their end");
+        let completed = (0..5).filter(|_| completes_slow_handshake(addr, payload.info_hash(), &called)).count();
+        assert!(completed >= 3, "{completed} of 5 slow handshakes came to their end");
         let torrent = temp.torrent(&payload, "http://127.0.0.1:1/announce");
         let out = temp.folder("out");
         let seeder = addr.to_string();

@@ -243,8 +243,8 @@ fn callers_between_the_metadata_and_the_download() {
         let _ = wire.wait_for_close();
     });
     let held_back = come.clone();
-    let honest = ExtendedPeer::new(&payload, size_of(&payload), move |_, turn| {
-        if matches!(turn, ExtendedEvent::Metadata(_)) {
+    let honest = ExtendedPeer::new(&payload, size_of(&payload), move |_, event| {
+        if matches!(event, ExtendedEvent::Metadata(_)) {
             until("many have called", || held_back.load(Ordering::Relaxed) > 600);
         }
         Ok(false)

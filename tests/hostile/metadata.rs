@@ -67,8 +67,8 @@ fn fetch_beside_liar(
 ) -> (BTreeSet<SocketAddr>, SocketAddr) {
     let (payload, actions) = (payload(), ActionCount::default());
     let counts = actions.clone();
-    let liar = ExtendedPeer::new(&payload, claims, move |connection, turn| {
-        let ExtendedEvent::Metadata(piece) = turn else { return Ok(true) };
+    let liar = ExtendedPeer::new(&payload, claims, move |connection, event| {
+        let ExtendedEvent::Metadata(piece) = event else { return Ok(true) };
         let result = answers(connection, piece);
         counts.fetch_add(1, Ordering::Relaxed);
         result.map(|()| true)
@@ -146,8 +146,8 @@ fn one_who_never_answers() {
 #[test]
 fn wrong_bytes_among_right_ones() {
     let payload = payload();
-    let liar = ExtendedPeer::new(&payload, claimed(), |connection, turn| {
-        let ExtendedEvent::Metadata(piece) = turn else { return Ok(true) };
+    let liar = ExtendedPeer::new(&payload, claimed(), |connection, event| {
+        let ExtendedEvent::Metadata(piece) = event else { return Ok(true) };
         let rest = size() - piece as usize * PIECE;
         connection.metadata(piece, size(), &vec![0; rest.min(PIECE)]).map(|()| true)
     });
@@ -162,8 +162,8 @@ fn sizes_that_cannot_be_are_not_asked_for() {
     for claims in [30 * 1024 * 1024 + 1, i64::from(u32::MAX), 1 << 40, i64::MAX, -1] {
         let met = ActionCount::default();
         let counts = met.clone();
-        let liar = ExtendedPeer::new(&payload, claims, move |_, turn| {
-            counts.fetch_add(usize::from(matches!(turn, ExtendedEvent::Begin)), Ordering::Relaxed);
+        let liar = ExtendedPeer::new(&payload, claims, move |_, event| {
+            counts.fetch_add(usize::from(matches!(event, ExtendedEvent::Begin)), Ordering::Relaxed);
             Ok(true)
         });
         let honest = ExtendedPeer::honest(&payload, done(&met, 1));
@@ -183,8 +183,8 @@ fn the_largest_size_with_nothing_behind_it() {
 fn fetch_beside_flooder(worst: impl Fn(&mut ExtendedWire) -> std::io::Result<()> + Send + Sync + 'static) {
     let (payload, actions) = (payload(), ActionCount::default());
     let counts = actions.clone();
-    let hostile = ExtendedPeer::new(&payload, claimed(), move |connection, turn| {
-        if matches!(turn, ExtendedEvent::Begin) {
+    let hostile = ExtendedPeer::new(&payload, claimed(), move |connection, event| {
+        if matches!(event, ExtendedEvent::Begin) {
             let result = worst(connection);
             counts.fetch_add(1, Ordering::Relaxed);
             result?;
@@ -247,8 +247,8 @@ fn metadata_that_is_no_torrent() {
 fn peer_starting_with(
     begin: impl Fn(&mut ExtendedWire) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> ExtendedPeer {
-    ExtendedPeer::new(&payload(), claimed(), move |connection, turn| {
-        let begins = matches!(turn, ExtendedEvent::Begin);
+    ExtendedPeer::new(&payload(), claimed(), move |connection, event| {
+        let begins = matches!(event, ExtendedEvent::Begin);
         if begins {
             begin(connection)?;
         }
@@ -295,8 +295,8 @@ fn peers_of_the_metadata_stage_are_told_what_is_on_disk() {
     let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
     assert_eq!(session.run().expect("a session without trouble"), Outcome::Completed);
     payload.assert_at(&temp.path("out"));
-    let heard = peer.received();
-    assert!(heard.callers.len() == 1 && heard.haves >= 600, "{heard:?}");
+    let received = peer.received();
+    assert!(received.callers.len() == 1 && received.haves >= 600, "{received:?}");
 }
 
 #[test]
@@ -321,8 +321,8 @@ fn a_bitfield_that_does_not_fit_is_found_out_with_the_metadata() {
     for bits in [full_bitfield(1001), full_bitfield(992), Vec::new()] {
         let (payload, closed) = (payload(), ActionCount::default());
         let counts = closed.clone();
-        let misfit = ExtendedPeer::new(&payload, claimed(), move |connection, turn| {
-            match turn {
+        let misfit = ExtendedPeer::new(&payload, claimed(), move |connection, event| {
+            match event {
                 ExtendedEvent::Begin => connection.wire.send(id::BITFIELD, &bits)?,
                 ExtendedEvent::Metadata(1) => {
                     let rest = info_of_the_payload()[PIECE..].to_vec();

@@ -87,14 +87,14 @@ fn libtorrent_and_we_find_each_other() {
 #[test]
 fn libtorrent_and_we_find_each_other_over_ipv6() {
     in_network_namespace("libtorrent_and_we_find_each_other_over_ipv6", &[PYTHON], || {
-        each_finds_the_others(six, false)
+        each_finds_the_others(six, false);
     });
 }
 
 #[test]
 fn a_read_only_node_finds_and_is_found_all_the_same() {
     in_network_namespace("a_read_only_node_finds_and_is_found_all_the_same", &[PYTHON], || {
-        each_finds_the_others(four, true)
+        each_finds_the_others(four, true);
     });
 }
 

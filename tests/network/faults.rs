@@ -196,8 +196,8 @@ impl LinkWithIdlePeers {
         let peers: Vec<_> = (0..idle).map(idler).collect();
         let (asked, metadata) = (Arc::new(AtomicBool::new(false)), Gate::new(0));
         let (told, held) = (asked.clone(), metadata.clone());
-        let honest = ExtendedPeer::new(&payload, size_of(&payload), move |_, turn| {
-            if matches!(turn, ExtendedEvent::Metadata(_)) {
+        let honest = ExtendedPeer::new(&payload, size_of(&payload), move |_, event| {
+            if matches!(event, ExtendedEvent::Metadata(_)) {
                 told.store(true, Ordering::Relaxed);
                 held.wait_open()?;
             }

@@ -31,7 +31,7 @@ type Datagram = (SocketAddr, Vec<u8>);
 /// Records every datagram that a UDP socket receives, until dropped.
 struct DatagramLog {
     addr: SocketAddr,
-    heard: Arc<Mutex<Vec<Datagram>>>,
+    received: Arc<Mutex<Vec<Datagram>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -39,8 +39,8 @@ struct DatagramLog {
 impl DatagramLog {
     fn of(socket: UdpSocket) -> DatagramLog {
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-        let (heard, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (log, stopped, addr) = (heard.clone(), stop.clone(), socket.local_addr().expect("an address"));
+        let (received, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (log, stopped, addr) = (received.clone(), stop.clone(), socket.local_addr().expect("an address"));
         let thread = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while !stopped.load(Ordering::Relaxed) {
@@ -49,7 +49,7 @@ impl DatagramLog {
                 }
             }
         });
-        DatagramLog { addr, heard, stop, thread: Some(thread) }
+        DatagramLog { addr, received, stop, thread: Some(thread) }
     }
 
     /// A DHT node or UDP tracker that never answers.
@@ -72,17 +72,17 @@ impl DatagramLog {
     }
 
     fn count(&self) -> usize {
-        self.heard.lock().len()
+        self.received.lock().len()
     }
 
     fn senders(&self) -> HashSet<IpAddr> {
-        self.heard.lock().iter().map(|(from, _)| from.ip()).collect()
+        self.received.lock().iter().map(|(from, _)| from.ip()).collect()
     }
 
     /// Whether any datagram contains this text, ignoring case.
     fn holds(&self, text: &str) -> bool {
         let of = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_lowercase().contains(&text.to_lowercase());
-        self.heard.lock().iter().any(|(_, bytes)| of(bytes))
+        self.received.lock().iter().any(|(_, bytes)| of(bytes))
     }
 }
 
@@ -115,8 +115,8 @@ impl Swarm {
         let peer = || {
             let (serve, tell) = (serve.clone(), tell.clone());
             let pieces = payload.pieces();
-            ExtendedPeer::new(&payload, size_of(&payload), move |connection, turn| {
-                match turn {
+            ExtendedPeer::new(&payload, size_of(&payload), move |connection, event| {
+                match event {
                     ExtendedEvent::Begin => {
                         connection.wire.send(id::BITFIELD, &full_bitfield(pieces))?;
                         // From another thread, so that the peer keeps reading in the meantime.
@@ -168,8 +168,8 @@ impl Swarm {
             until("a peer is told of the other, and of our node", || {
                 peer.received().pex > 0 && peer.received().ports > 0
             });
-            let heard = peer.received();
-            assert!(heard.offers_pex[0] && heard.dht_bits[0], "{heard:?}");
+            let received = peer.received();
+            assert!(received.offers_pex[0] && received.dht_bits[0], "{received:?}");
         }
     }
 
@@ -194,9 +194,9 @@ fn nothing_is_told_of_a_private_torrent() {
 
         assert_eq!(private.node.count(), 0, "the DHT heard of it");
         assert!(!neighbours.holds(&private.payload.hex()), "the neighbours heard of it");
-        for heard in private.peers.iter().map(ExtendedPeer::received) {
-            assert_eq!((heard.pex, heard.ports), (0, 0), "{heard:?}");
-            assert!(!heard.offers_pex[0] && !heard.dht_bits[0], "{heard:?}");
+        for received in private.peers.iter().map(ExtendedPeer::received) {
+            assert_eq!((received.pex, received.ports), (0, 0), "{received:?}");
+            assert!(!received.offers_pex[0] && !received.dht_bits[0], "{received:?}");
         }
         private.completes(secret, &temp);
         open.completes(ordinary, &temp);
@@ -215,8 +215,8 @@ fn a_link_to_a_private_torrent_falls_silent() {
         let third = ExtendedPeer::new(&private.payload, 0, |_, _| Ok(true));
         let (named, tell) = (third.addr(), private.tell.clone());
         tell.store(false, Ordering::Relaxed);
-        let gossip = ExtendedPeer::new(&private.payload, size_of(&private.payload), move |connection, turn| {
-            match turn {
+        let gossip = ExtendedPeer::new(&private.payload, size_of(&private.payload), move |connection, event| {
+            match event {
                 ExtendedEvent::Begin => return connection.pex(&[named]).map(|()| true),
                 ExtendedEvent::Metadata(_) => until("it may tell", || tell.load(Ordering::Relaxed)),
                 ExtendedEvent::Block(..) => {}
@@ -237,9 +237,9 @@ fn a_link_to_a_private_torrent_falls_silent() {
         open.wait_for_all_announces(&neighbours);
         assert_eq!(private.node.count(), node, "the DHT heard of it afterwards");
         assert_eq!(third.received().callers.len(), calls, "who was named by a peer is called");
-        for heard in private.peers.iter().map(ExtendedPeer::received) {
-            assert_eq!(heard.pex, 0, "{heard:?}");
-            assert!(!heard.offers_pex[1] && !heard.dht_bits[1], "{heard:?}");
+        for received in private.peers.iter().map(ExtendedPeer::received) {
+            assert_eq!(received.pex, 0, "{received:?}");
+            assert!(!received.offers_pex[1] && !received.dht_bits[1], "{received:?}");
         }
         private.completes(secret, &temp);
         open.completes(ordinary, &temp);
@@ -363,7 +363,7 @@ fn a_client_is_called_as_the_user_says() {
 /// handshake.
 fn heard_of_the_client(options: &[&str]) -> [String; 4] {
     let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 40_000, 16 * 1024));
-    let (told, heard) = std::sync::mpsc::channel();
+    let (told, received) = std::sync::mpsc::channel();
     let info_hash = payload.info_hash();
     let peer = FakePeer::raw(move |mut wire| {
         let theirs = wire.read_handshake()?;
@@ -389,7 +389,7 @@ fn heard_of_the_client(options: &[&str]) -> [String; 4] {
     let (stream, _) = listener.accept().expect("an announce");
     let request: Vec<String> =
         BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-    let (id, extension) = heard.recv_timeout(crate::common::PATIENCE).expect("an extension handshake");
+    let (id, extension) = received.recv_timeout(crate::common::PATIENCE).expect("an extension handshake");
     running.terminate(7);
     let announced = request[0].split_once("peer_id=").expect("a peer id").1[..8].to_owned();
     let agent =

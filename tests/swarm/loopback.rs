@@ -120,11 +120,11 @@ fn the_tracker_hears_each_event_once() {
     let tracker = Tracker::start(&[peer.addr]);
     let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
     temp.btsync("fetch", &torrent, &temp.folder("out"), free_port(), &[]).expect_exit(0);
-    let heard = tracker.announces();
-    let events: Vec<&str> = heard.iter().map(|a| a.event.as_str()).filter(|event| !event.is_empty()).collect();
+    let announces = tracker.announces();
+    let events: Vec<&str> = announces.iter().map(|a| a.event.as_str()).filter(|event| !event.is_empty()).collect();
     assert_eq!(events, ["started", "completed", "stopped"]);
-    assert_eq!(heard.first().map(|a| a.left), Some(payload.content().len() as u64));
-    assert_eq!(heard.last().map(|a| a.left), Some(0));
+    assert_eq!(announces.first().map(|a| a.left), Some(payload.content().len() as u64));
+    assert_eq!(announces.last().map(|a| a.left), Some(0));
 }
 
 /// Torrent shapes that implementations often get wrong.
@@ -241,8 +241,8 @@ fn completed_reaches_the_tracker_that_answers_beside_those_that_hang() {
                 fs::write(&torrent, dict([("announce-list", tiers), ("info", payload.info())]))
                     .expect("a torrent file");
                 temp.btsync("fetch", &torrent, &temp.folder("out"), free_port(), &[]).expect_exit(0);
-                let heard: Vec<_> = tracker.announces().into_iter().map(|announce| announce.event).collect();
-                assert_eq!(heard, ["started", "completed", "stopped"], "behind {before:?}");
+                let events: Vec<_> = tracker.announces().into_iter().map(|announce| announce.event).collect();
+                assert_eq!(events, ["started", "completed", "stopped"], "behind {before:?}");
             });
         }
     });
@@ -320,24 +320,24 @@ fn a_seed_is_told_of_our_pieces() {
     let (temp, payload) = (TestDir::new(), forty_pieces());
     let gate = Gate::new(100);
     let giving = FakePeer::honest(&payload, &gate);
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let (ears, pieces) = (heard.clone(), payload.pieces());
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let (log, pieces) = (received.clone(), payload.pieces());
     let choking = FakePeer::new(payload.info_hash(), move |mut wire| {
         wire.send(id::BITFIELD, &full_bitfield(pieces))?;
         loop {
             if let Message::Have(piece) = wire.receive()? {
-                ears.lock().push(piece);
+                log.lock().push(piece);
             }
         }
     });
     let tracker = Tracker::start(&[giving.addr, choking.addr]);
     let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
     let mut fetch = temp.btsync("fetch", &torrent, &temp.folder("out"), free_port(), &[]);
-    until("the choking seed has heard of most of what was sent", || heard.lock().len() >= 20);
+    until("the choking seed has heard of most of what was sent", || received.lock().len() >= 20);
     gate.open();
     fetch.expect_exit(0);
     assert!(choking.outcome().is_err(), "the connection ended");
-    let mut all = heard.lock().clone();
+    let mut all = received.lock().clone();
     let count = all.len();
     all.sort_unstable();
     all.dedup();

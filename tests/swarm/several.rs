@@ -87,8 +87,8 @@ impl Running {
 
     /// Waits for an event. The channel closes when the torrent ends, so this never waits for ever.
     fn wait_for_event(&self, wanted: impl Fn(&Event) -> bool) {
-        let heard = self.events.iter().any(|event| wanted(&event));
-        assert!(heard, "the session ended without the event");
+        let is_received = self.events.iter().any(|event| wanted(&event));
+        assert!(is_received, "the session ended without the event");
     }
 
     fn ends(self, outcome: Outcome) {

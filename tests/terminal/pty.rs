@@ -130,10 +130,10 @@ fn a_terminal_of_any_size_stops_no_download() {
         let (ours, theirs) = terminal(rows, columns);
         let child = swarm.download().stdout(on(&theirs)).stderr(on(&theirs)).spawn().expect("the program starts");
         drop(theirs);
-        let heard = collect_output(ours);
+        let output = collect_output(ours);
         assert_eq!(ends(child), Some(0), "{rows} rows, {columns} columns");
         swarm.is_there();
-        assert!(heard.join().is_ok());
+        assert!(output.join().is_ok());
     }
 }
 
@@ -240,9 +240,9 @@ fn strangers_words_are_washed() {
     }
     let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     assert!(kill.expect("kill").success());
-    let heard = collect_output(OwnedFd::from(screen));
+    let output = collect_output(OwnedFd::from(screen));
     assert_eq!(ends(child), Some(7));
-    seen.extend(heard.join().expect("the terminal's end"));
+    seen.extend(output.join().expect("the terminal's end"));
     let text = String::from_utf8_lossy(&seen);
     for theirs in ["\x1b[2J", "\x1b]", "\x07", "\u{9b}", "\u{202e}", "\u{200b}", "\u{feff}"] {
         assert!(!text.contains(theirs), "{theirs:?} in {text:?}");
