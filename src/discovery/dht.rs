@@ -22,7 +22,7 @@ mod table;
 pub use id::NodeId;
 pub use lookup::LookupSummary;
 pub use message::{Contact, Family};
-pub use node::{Dht, DhtStats, NodeSettings, Output};
+pub use node::{Dht, DhtOutput, DhtStats, NodeSettings};
 pub use service::{DhtConfig, DhtService, FoundPeers};
 pub use state::DhtState;
 

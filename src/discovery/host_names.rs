@@ -23,19 +23,19 @@ pub(crate) enum ResolveError {
 }
 
 /// The addresses of `host` with `port`, at least one. A `timeout` of `None` waits as long as the resolver does.
-pub(crate) fn look_up(host: &str, port: u16, timeout: Option<Duration>) -> Result<Vec<SocketAddr>, ResolveError> {
-    let (tell, told) = bounded(1);
+pub(crate) fn resolve(host: &str, port: u16, timeout: Option<Duration>) -> Result<Vec<SocketAddr>, ResolveError> {
+    let (sender, receiver) = bounded(1);
     let host = host.to_owned();
     let work = move || {
         let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
         // Fails if the deadline has passed and the receiver is gone.
-        let _ = tell.send(found);
+        let _ = sender.send(found);
     };
     let thread = thread::Builder::new().name("look-up".into()).stack_size(STACK).spawn(work);
     let thread = thread.map_err(ResolveError::NoThread)?;
     let heard = match timeout {
-        Some(timeout) => told.recv_timeout(timeout),
-        None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        Some(timeout) => receiver.recv_timeout(timeout),
+        None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
     };
     match heard {
         Err(RecvTimeoutError::Timeout) => Err(ResolveError::TimedOut),

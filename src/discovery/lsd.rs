@@ -45,7 +45,7 @@ const STACK: usize = 128 * 1024;
 #[derive(Debug)]
 pub struct Lsd {
     /// A byte written here wakes the thread to run commands. Dropping it stops the thread.
-    alive: Option<PipeWriter>,
+    wake_sender: Option<PipeWriter>,
     commands: Sender<LsdCommand>,
     /// The number of interfaces in use.
     interfaces: Arc<AtomicUsize>,
@@ -74,7 +74,7 @@ impl Lsd {
         // only when an announce is due.
         let changes =
             InterfaceChanges::watch().inspect_err(|e| log::debug!("local discovery hears of no changes: {e}")).ok();
-        let (asleep, alive) = io::pipe()?;
+        let (wake_receiver, wake_sender) = io::pipe()?;
         // Bounded: each torrent sends two commands.
         let (commands, command_receiver) = unbounded();
         let cookie = format!("btsync-{:08x}", random::u32());
@@ -94,8 +94,9 @@ impl Lsd {
             found,
             command_receiver,
         };
-        let thread = thread::Builder::new().name("lsd".into()).stack_size(STACK).spawn(move || runner.run(&asleep))?;
-        Ok(Lsd { alive: Some(alive), commands, interfaces, thread: Some(thread) })
+        let thread =
+            thread::Builder::new().name("lsd".into()).stack_size(STACK).spawn(move || runner.run(&wake_receiver))?;
+        Ok(Lsd { wake_sender: Some(wake_sender), commands, interfaces, thread: Some(thread) })
     }
 
     /// Announces `swarm` as well, at once and then with the others, and sends its peers to `found`, until [`Lsd::remove`] is
@@ -117,8 +118,8 @@ impl Lsd {
     fn send_command(&self, command: LsdCommand) {
         // Both fail only if the thread has exited.
         let _ = self.commands.send(command);
-        if let Some(mut alive) = self.alive.as_ref() {
-            let _ = alive.write(&[0]);
+        if let Some(mut wake_sender) = self.wake_sender.as_ref() {
+            let _ = wake_sender.write(&[0]);
         }
     }
 
@@ -129,7 +130,7 @@ impl Lsd {
     }
 
     fn end(&mut self) {
-        drop(self.alive.take());
+        drop(self.wake_sender.take());
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("local discovery's thread panicked");
         }
@@ -159,7 +160,7 @@ struct LsdThread {
 
 impl LsdThread {
     /// Runs until the other end of the pipe is closed.
-    fn run(mut self, mut asleep: &PipeReader) {
+    fn run(mut self, mut wake_receiver: &PipeReader) {
         let start = Instant::now();
         // The times of the next regular announce, of its repetition after an interface came up, and of the next look at the
         // interfaces.
@@ -182,7 +183,7 @@ impl LsdThread {
                 self.announce(self.peer_filter.swarms());
             }
             let wake = [Some(due), again, look].into_iter().flatten().min().unwrap_or(due);
-            let mut fds = vec![PollFd::new(asleep, PollFlags::IN)];
+            let mut fds = vec![PollFd::new(wake_receiver, PollFlags::IN)];
             fds.extend(self.changes.as_ref().map(|changes| PollFd::new(changes, PollFlags::IN)));
             fds.extend(self.groups.iter().map(|group| PollFd::new(group.socket(), PollFlags::IN)));
             let timeout = Timespec::try_from(wake.saturating_sub(start.elapsed())).ok();
@@ -196,7 +197,7 @@ impl LsdThread {
             let woken = fds.first().is_some_and(|fd| !fd.revents().is_empty());
             drop(fds);
             if woken {
-                if !matches!(asleep.read(&mut [0; 64]), Ok(1..)) {
+                if !matches!(wake_receiver.read(&mut [0; 64]), Ok(1..)) {
                     return;
                 }
                 self.run_commands();
@@ -216,7 +217,7 @@ impl LsdThread {
             let new = group.use_interfaces(&self.bind, all.as_deref());
             any |= !new.is_empty();
             send(group, &new, self.port, self.peer_filter.swarms(), &self.cookie);
-            indexes.extend(group.places().iter().map(|place| place.index));
+            indexes.extend(group.joined().iter().map(|place| place.index));
         }
         self.interfaces.store(indexes.len(), Ordering::Relaxed);
         any
@@ -243,14 +244,14 @@ impl LsdThread {
 
     fn announce(&self, swarms: &[InfoHash]) {
         for group in &self.groups {
-            send(group, group.places(), self.port, swarms, &self.cookie);
+            send(group, group.joined(), self.port, swarms, &self.cookie);
         }
     }
 
     /// Receives all queued datagrams.
     fn receive(&mut self, now: Duration) {
         let mut buffer = [0; MAX_PACKET];
-        let mut deaf = Vec::new();
+        let mut disconnected = Vec::new();
         for group in &self.groups {
             for _ in 0..MAX_DATAGRAMS_PER_TURN {
                 let (length, from) = match group.socket().recv_from(&mut buffer) {
@@ -262,16 +263,16 @@ impl LsdThread {
                         break;
                     }
                 };
-                for heard in self.peer_filter.receive(now, from, buffer.get(..length).unwrap_or_default()) {
+                for found_peer in self.peer_filter.receive(now, from, buffer.get(..length).unwrap_or_default()) {
                     // Do not block: the receiver may be the thread that waits for this one to exit.
-                    let sent = self.found.get(&heard.0).map(|found| found.try_send(heard));
+                    let sent = self.found.get(&found_peer.0).map(|found| found.try_send(found_peer));
                     if let Some(Err(TrySendError::Disconnected((swarm, _)))) = sent {
-                        deaf.push(swarm);
+                        disconnected.push(swarm);
                     }
                 }
             }
         }
-        for swarm in deaf {
+        for swarm in disconnected {
             self.remove(swarm);
         }
     }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use btsync::discovery::dht::message::{Body, KrpcMessage, MAX_PACKET};
-use btsync::discovery::dht::{Dht, DhtState, Family, NodeSettings, Output};
+use btsync::discovery::dht::message::{KrpcBody, KrpcMessage, MAX_PACKET};
+use btsync::discovery::dht::{Dht, DhtOutput, DhtState, Family, NodeSettings};
 use btsync::types::InfoHash;
 
 /// Parses a packet or a saved state; encoding it and parsing it again must give the same value. Then a node receives the packet:
@@ -14,9 +14,9 @@ pub fn dht(bytes: &[u8]) -> bool {
         assert_eq!(DhtState::decode(&state.encode()), Ok(state));
     }
     let message = KrpcMessage::decode(bytes);
-    let accepted = message.as_ref().is_ok_and(|message| !matches!(message.body, Body::Invalid { .. }));
+    let accepted = message.as_ref().is_ok_and(|message| !matches!(message.body, KrpcBody::Invalid { .. }));
     if let Ok(message) = &message
-        && !matches!(message.body, Body::Invalid { .. })
+        && !matches!(message.body, KrpcBody::Invalid { .. })
     {
         assert_eq!(KrpcMessage::decode(&message.encode()).as_ref(), Ok(message));
     }
@@ -28,7 +28,7 @@ pub fn dht(bytes: &[u8]) -> bool {
     let asked = sent(&mut node);
     node.on_packet(Duration::from_millis(1), router, bytes);
     if let Ok(message) = message
-        && matches!(message.body, Body::Response(_) | Body::Error(..))
+        && matches!(message.body, KrpcBody::Response(_) | KrpcBody::Error(..))
     {
         for question in &asked {
             let Ok(KrpcMessage { transaction, .. }) = KrpcMessage::decode(question) else {
@@ -47,7 +47,7 @@ pub fn dht(bytes: &[u8]) -> bool {
 fn sent(node: &mut Dht) -> Vec<Vec<u8>> {
     let mut packets = Vec::new();
     while let Some(output) = node.next_output() {
-        if let Output::Send { bytes, .. } = output {
+        if let DhtOutput::Send { bytes, .. } = output {
             assert!(bytes.len() <= MAX_PACKET && KrpcMessage::decode(&bytes).is_ok());
             packets.push(bytes);
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::message::{Body, Family, KrpcMessage, Query, Response, Want};
+use crate::discovery::dht::message::{Family, KrpcBody, KrpcMessage, Query, Response, Want};
 
 /// The client version (BEP 5): the client's two letters (BEP 20) and a two-byte version number.
 const VERSION: &[u8] = b"BY\0\x01";
@@ -13,26 +13,26 @@ impl KrpcMessage {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         out.push(b'd');
-        if let Body::Query { id, query, .. } = &self.body {
+        if let KrpcBody::Query { id, query, .. } = &self.body {
             key(&mut out, "a");
             put_arguments(&mut out, *id, query);
         }
-        if let Body::Error(code, text) = &self.body {
+        if let KrpcBody::Error(code, text) = &self.body {
             out.extend_from_slice(format!("1:eli{code}e{}:{text}e", text.len()).as_bytes());
         }
         if let Some(ip) = self.ip {
             key(&mut out, "ip");
             put(&mut out, &compact(ip));
         }
-        if let Body::Query { query, .. } = &self.body {
+        if let KrpcBody::Query { query, .. } = &self.body {
             key(&mut out, "q");
             put(&mut out, query.method().as_bytes());
         }
-        if let Body::Response(response) = &self.body {
+        if let KrpcBody::Response(response) = &self.body {
             key(&mut out, "r");
             put_response(&mut out, response);
         }
-        if let Body::Query { read_only: true, .. } = &self.body {
+        if let KrpcBody::Query { read_only: true, .. } = &self.body {
             out.extend_from_slice(b"2:roi1e");
         }
         key(&mut out, "t");
@@ -40,9 +40,9 @@ impl KrpcMessage {
         key(&mut out, "v");
         put(&mut out, VERSION);
         let kind: &[u8] = match &self.body {
-            Body::Query { .. } => b"1:y1:qe",
-            Body::Response(_) => b"1:y1:re",
-            Body::Error(..) | Body::Invalid { .. } => b"1:y1:ee",
+            KrpcBody::Query { .. } => b"1:y1:qe",
+            KrpcBody::Response(_) => b"1:y1:re",
+            KrpcBody::Error(..) | KrpcBody::Invalid { .. } => b"1:y1:ee",
         };
         out.extend_from_slice(kind);
         out

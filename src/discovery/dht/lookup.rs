@@ -58,7 +58,7 @@ struct LookupNode {
 
 impl LookupNode {
     /// Whether its response counts as one of the closest: BEP 42 excludes nodes whose id does not fit their address.
-    fn counts(&self) -> bool {
+    fn has_valid_response(&self) -> bool {
         self.state == QueryState::Answered && self.id.is_some_and(|id| id.fits(self.addr.ip()))
     }
 }
@@ -118,7 +118,7 @@ impl Lookup {
                 self.queries += 1;
                 return Some(candidate.addr);
             }
-            answered += usize::from(candidate.counts());
+            answered += usize::from(candidate.has_valid_response());
             if answered >= K {
                 return None;
             }
@@ -137,7 +137,7 @@ impl Lookup {
                 QueryState::New if !exhausted => return false,
                 QueryState::Asked => return false,
                 QueryState::Late => late = true,
-                _ => answered += usize::from(candidate.counts()),
+                _ => answered += usize::from(candidate.has_valid_response()),
             }
             if answered >= K {
                 return true;
@@ -193,7 +193,7 @@ impl Lookup {
     pub fn announce_targets(&self) -> Vec<(SocketAddr, Vec<u8>)> {
         let answered = self.candidates.iter().filter(|c| c.state == QueryState::Answered);
         let with_token = answered.filter_map(|c| Some((c, c.token.as_ref().filter(|token| !token.is_empty())?)));
-        let (fit, others): (Vec<_>, Vec<_>) = with_token.partition(|(c, _)| c.counts());
+        let (fit, others): (Vec<_>, Vec<_>) = with_token.partition(|(c, _)| c.has_valid_response());
         let closest = fit.into_iter().take(K).chain(others.into_iter().take(K));
         closest.map(|(c, token)| (c.addr, token.clone())).collect()
     }

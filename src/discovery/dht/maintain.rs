@@ -8,7 +8,7 @@ use sha1::{Digest, Sha1};
 
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::lookup::Lookup;
-use crate::discovery::dht::message::{Body, Family, KrpcMessage, Query, Want, is_usable};
+use crate::discovery::dht::message::{Family, KrpcBody, KrpcMessage, Query, Want, is_usable};
 use crate::discovery::dht::node::{Dht, LookupGoal, Pending, Purpose};
 use crate::discovery::dht::table::{K, QUESTIONABLE_AFTER};
 use crate::types::InfoHash;
@@ -119,7 +119,9 @@ impl Dht {
 
     /// Whether to ping a node from [`Dht::add_node`] again, so that one lost packet does not keep us out of the network.
     fn should_ping_again(&mut self, addr: SocketAddr) -> bool {
-        let Some((_, tries)) = self.bootstrap_nodes.iter_mut().find(|(guide, _)| *guide == addr) else { return false };
+        let Some((_, tries)) = self.bootstrap_nodes.iter_mut().find(|(node, _)| *node == addr) else {
+            return false;
+        };
         *tries += 1;
         *tries < MAX_TRIES
     }
@@ -231,7 +233,7 @@ impl Dht {
         let key = self.transaction();
         self.pending.insert(key, Pending { to, sent: now, purpose, late: false });
         self.stats.queries += 1;
-        let body = Body::Query { id: self.id, query, read_only: self.read_only };
+        let body = KrpcBody::Query { id: self.id, query, read_only: self.read_only };
         self.send(to, &KrpcMessage { transaction: key.to_vec(), ip: None, body });
     }
 

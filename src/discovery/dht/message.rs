@@ -100,7 +100,7 @@ pub struct Response {
 
 /// The main part of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
+pub enum KrpcBody {
     /// A query.
     Query {
         /// The sender's id.
@@ -131,7 +131,7 @@ pub struct KrpcMessage {
     /// In responses: the querying node's address as the responding node sees it (BEP 42).
     pub ip: Option<SocketAddr>,
     /// The query, response or error.
-    pub body: Body,
+    pub body: KrpcBody,
 }
 
 /// Why a packet cannot be decoded.
@@ -176,8 +176,8 @@ impl KrpcMessage {
         let transaction = bytes(&dict, "t").filter(|t| (1..=MAX_TRANSACTION).contains(&t.len()));
         let transaction = transaction.ok_or(KrpcError::Key("t"))?.to_vec();
         let body = match bytes(&dict, "y") {
-            Some(b"q") => query(&dict).unwrap_or_else(|(code, why)| Body::Invalid { code, why }),
-            Some(b"r") => Body::Response(response(&dict).ok_or(KrpcError::Key("r"))?),
+            Some(b"q") => query(&dict).unwrap_or_else(|(code, why)| KrpcBody::Invalid { code, why }),
+            Some(b"r") => KrpcBody::Response(response(&dict).ok_or(KrpcError::Key("r"))?),
             Some(b"e") => error(&dict),
             _ => return Err(KrpcError::Key("y")),
         };
@@ -220,7 +220,7 @@ fn hash(dict: &Dict, key: &str) -> Option<[u8; 20]> {
     bytes(dict, key)?.try_into().ok()
 }
 
-fn query(dict: &Dict) -> Result<Body, (i64, &'static str)> {
+fn query(dict: &Dict) -> Result<KrpcBody, (i64, &'static str)> {
     let Some(Value::Dict(a)) = dict.get(b"a".as_slice()) else { return Err((PROTOCOL_ERROR, "no arguments")) };
     let id = NodeId(hash(a, "id").ok_or((PROTOCOL_ERROR, "no id"))?);
     let info_hash = hash(a, "info_hash").map(InfoHash).ok_or((PROTOCOL_ERROR, "no info_hash"));
@@ -243,7 +243,7 @@ fn query(dict: &Dict) -> Result<Body, (i64, &'static str)> {
         }
         _ => return Err((METHOD_UNKNOWN, "method unknown")),
     };
-    Ok(Body::Query { id, query, read_only: int(dict, "ro") == Some(1) })
+    Ok(KrpcBody::Query { id, query, read_only: int(dict, "ro") == Some(1) })
 }
 
 fn response(dict: &Dict) -> Option<Response> {
@@ -261,12 +261,12 @@ fn response(dict: &Dict) -> Option<Response> {
     })
 }
 
-fn error(dict: &Dict) -> Body {
+fn error(dict: &Dict) -> KrpcBody {
     let (code, text) = match list(dict, "e") {
         [Value::Int(code), Value::Bytes(text), ..] => (*code, String::from_utf8_lossy(text)),
         _ => (0, "".into()),
     };
-    Body::Error(code, crate::metainfo::printable(&text.chars().take(100).collect::<String>()))
+    KrpcBody::Error(code, crate::metainfo::printable(&text.chars().take(100).collect::<String>()))
 }
 
 #[cfg(test)]

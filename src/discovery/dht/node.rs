@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::discovery::dht::external::ExternalIp;
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::lookup::{Lookup, LookupSummary};
-use crate::discovery::dht::message::{Body, Contact, Family, KrpcMessage, Response, is_usable};
+use crate::discovery::dht::message::{Contact, Family, KrpcBody, KrpcMessage, Response, is_usable};
 use crate::discovery::dht::server::QueryServer;
 use crate::discovery::dht::state::DhtState;
 use crate::discovery::dht::table::{K, RoutingTable};
@@ -33,7 +33,7 @@ pub struct NodeSettings {
 
 /// An action for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
+pub enum DhtOutput {
     /// Send a packet.
     Send {
         /// The destination.
@@ -144,7 +144,7 @@ pub struct Dht {
     pub(crate) bootstrap_due: Duration,
     pub(crate) bootstrap_pause: Duration,
     pub(crate) refresh_due: Duration,
-    out: VecDeque<Output>,
+    out: VecDeque<DhtOutput>,
     pub(crate) rng: fastrand::Rng,
     pub(crate) stats: DhtStats,
 }
@@ -210,7 +210,7 @@ impl Dht {
             return;
         }
         if self.table.len() < K
-            && self.bootstrap_nodes.iter().all(|(guide, _)| *guide != addr)
+            && self.bootstrap_nodes.iter().all(|(node, _)| *node != addr)
             && self.bootstrap_nodes.len() < MAX_ROUTERS
         {
             self.bootstrap_nodes.push((addr, 0));
@@ -234,7 +234,7 @@ impl Dht {
     }
 
     /// The oldest queued action.
-    pub fn next_output(&mut self) -> Option<Output> {
+    pub fn next_output(&mut self) -> Option<DhtOutput> {
         self.out.pop_front()
     }
 
@@ -261,10 +261,10 @@ impl Dht {
     pub fn on_packet(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
         if Family::of(from.ip()) == self.family && is_usable(from) {
             match KrpcMessage::decode(bytes) {
-                Ok(KrpcMessage { transaction, ip, body: Body::Response(response) }) => {
+                Ok(KrpcMessage { transaction, ip, body: KrpcBody::Response(response) }) => {
                     self.on_answer(now, from, &transaction, ip, &response);
                 }
-                Ok(KrpcMessage { transaction, body: Body::Error(..), .. }) => self.on_refusal(from, &transaction),
+                Ok(KrpcMessage { transaction, body: KrpcBody::Error(..), .. }) => self.on_refusal(from, &transaction),
                 Ok(message) => self.on_question(now, from, bytes.len(), message),
                 Err(_) => self.stats.garbage += 1,
             }
@@ -277,21 +277,21 @@ impl Dht {
         if self.read_only || !self.server.may_answer(now, from) {
             return;
         }
-        let mut stranger = false;
+        let mut is_new = false;
         let body = match message.body {
-            Body::Query { id, .. } if id == self.id => return,
-            Body::Query { id, query, read_only } => {
+            KrpcBody::Query { id, .. } if id == self.id => return,
+            KrpcBody::Query { id, query, read_only } => {
                 let known = (self.id, &self.table);
                 let body = self.server.answer(now, known, (from, size), &query, &mut self.rng);
-                stranger = !read_only && self.table.queried(now, Contact { id, addr: from });
+                is_new = !read_only && self.table.queried(now, Contact { id, addr: from });
                 body
             }
-            Body::Invalid { code, why } => Body::Error(code, why.into()),
-            Body::Response(_) | Body::Error(..) => return,
+            KrpcBody::Invalid { code, why } => KrpcBody::Error(code, why.into()),
+            KrpcBody::Response(_) | KrpcBody::Error(..) => return,
         };
         self.stats.answered += 1;
         self.send(from, &KrpcMessage { transaction: message.transaction, ip: Some(from), body });
-        if stranger {
+        if is_new {
             // Only a response proves that the node exists at this address.
             self.ping(now, from);
         }
@@ -337,12 +337,12 @@ impl Dht {
         let Some((lookup, goal)) = self.lookups.get_mut(&key) else { return };
         let peers = lookup.answered(from, response);
         if let (LookupGoal::Peers(info_hash), false) = (*goal, peers.is_empty()) {
-            self.out.push_back(Output::FoundPeers { info_hash, peers });
+            self.out.push_back(DhtOutput::FoundPeers { info_hash, peers });
         } else if *goal == LookupGoal::Bootstrap {
             let other = |node: &&Contact| Family::of(node.addr.ip()) != self.family && !is_private(node.addr.ip());
             let others: Vec<_> = response.nodes.iter().filter(other).map(|node| node.addr).take(2).collect();
             if !others.is_empty() {
-                self.out.push_back(Output::OtherFamilyNodes(others));
+                self.out.push_back(DhtOutput::OtherFamilyNodes(others));
             }
         }
     }
@@ -372,7 +372,7 @@ impl Dht {
     /// Queues a packet; drops it if the queue is full, as the network might.
     pub(crate) fn send(&mut self, to: SocketAddr, message: &KrpcMessage) {
         if self.out.len() < MAX_OUT {
-            self.out.push_back(Output::Send { to, bytes: message.encode() });
+            self.out.push_back(DhtOutput::Send { to, bytes: message.encode() });
         }
     }
 }

@@ -9,7 +9,7 @@ use sha1::{Digest, Sha1};
 
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{
-    Body, Contact, Family, KrpcMessage, MAX_PACKET, PROTOCOL_ERROR, Query, Response, Want,
+    Contact, Family, KrpcBody, KrpcMessage, MAX_PACKET, PROTOCOL_ERROR, Query, Response, Want,
 };
 use crate::discovery::dht::store::PeerStore;
 use crate::discovery::dht::table::RoutingTable;
@@ -162,7 +162,7 @@ impl QueryServer {
         (from, size): (SocketAddr, usize),
         query: &Query,
         rng: &mut fastrand::Rng,
-    ) -> Body {
+    ) -> KrpcBody {
         let mut response = Response { id, nodes: Vec::new(), values: Vec::new(), token: None };
         match query {
             Query::Ping => {}
@@ -175,7 +175,7 @@ impl QueryServer {
             }
             Query::AnnouncePeer { info_hash, port, token } => {
                 if !self.tokens.is_valid(now, from.ip(), token) {
-                    return Body::Error(PROTOCOL_ERROR, "bad token".into());
+                    return KrpcBody::Error(PROTOCOL_ERROR, "bad token".into());
                 }
                 if now.saturating_sub(self.last_sweep) > TOKEN_LIFE {
                     self.last_sweep = now;
@@ -183,11 +183,11 @@ impl QueryServer {
                 }
                 let peer = SocketAddr::new(from.ip(), port.unwrap_or(from.port()));
                 if !self.store.announce(now, *info_hash, peer) {
-                    return Body::Error(202, "too many announces".into());
+                    return KrpcBody::Error(202, "too many announces".into());
                 }
             }
         }
-        Body::Response(response)
+        KrpcBody::Response(response)
     }
 
     /// Nodes of our own family, unless the query requests only the other family, of which we know none.
@@ -205,7 +205,7 @@ impl QueryServer {
             // The longest transaction id that is echoed.
             transaction: vec![0; 20],
             ip: Some(from),
-            body: Body::Response(response.clone()),
+            body: KrpcBody::Response(response.clone()),
         };
         let room = MAX_PACKET
             .min(size.saturating_mul(MAX_AMPLIFICATION))

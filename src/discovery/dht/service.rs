@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use crate::discovery::dht::message::{Family, MAX_RECEIVED};
-use crate::discovery::dht::node::{Dht, DhtStats, NodeSettings, Output};
+use crate::discovery::dht::node::{Dht, DhtOutput, DhtStats, NodeSettings};
 use crate::discovery::dht::state::DhtState;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
 use crate::util::descriptors::is_shortage;
 use crate::util::random;
-use channel::{DhtLoopHandle, DhtLoopInbox, line};
+use channel::{DhtLoopHandle, DhtLoopInbox, command_channel};
 use resolver::HostResolver;
 use state_file::{load, save};
 
@@ -103,7 +103,7 @@ enum DhtCommand {
 pub struct DhtService {
     handles: Arc<Vec<DhtLoopHandle>>,
     threads: Vec<JoinHandle<DhtState>>,
-    names: Option<HostResolver>,
+    resolver: Option<HostResolver>,
     state_path: Option<PathBuf>,
     /// The state loaded at the start. A family that is not used keeps its part.
     before: DhtState,
@@ -144,10 +144,11 @@ impl DhtService {
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the DHT has no address to use");
         for family in [Family::V4, Family::V6] {
             let Some(ip) = config.interface.ip(family == Family::V4) else { continue };
-            match config.interface.udp(SocketAddr::new(ip, config.port)).and_then(|socket| line(family, socket)) {
-                Ok((line, end)) => {
-                    handles.push(line);
-                    starts.push(end);
+            let socket = config.interface.udp(SocketAddr::new(ip, config.port));
+            match socket.and_then(|socket| command_channel(family, socket)) {
+                Ok((handle, inbox)) => {
+                    handles.push(handle);
+                    starts.push(inbox);
                 }
                 Err(error) => {
                     log::info!("no DHT at {ip}, port {}: {error}", config.port);
@@ -158,21 +159,21 @@ impl DhtService {
         if handles.is_empty() || is_shortage(&failure) {
             return Err(failure);
         }
-        let names = Some(HostResolver::default());
+        let resolver = Some(HostResolver::default());
         let mut service = DhtService {
             handles: Arc::new(handles),
             threads: Vec::new(),
-            names,
+            resolver,
             state_path: config.state_path.clone(),
             before,
         };
-        for (at, end) in starts.into_iter().enumerate() {
-            let Some(line) = service.handles.get(at) else { continue };
-            let settings = NodeSettings { family: line.family, read_only: config.read_only, secret: random::bytes() };
+        for (at, inbox) in starts.into_iter().enumerate() {
+            let Some(handle) = service.handles.get(at) else { continue };
+            let settings = NodeSettings { family: handle.family, read_only: config.read_only, secret: random::bytes() };
             let dht = Dht::new(&settings, &service.before, random::fast_rng());
             let (handles, found) = (service.handles.clone(), found.clone());
-            let run = DhtLoop { dht, at, end, handles, found, subscribers: BTreeMap::new() };
-            let name = if line.family == Family::V4 { "dht4" } else { "dht6" };
+            let run = DhtLoop { dht, at, inbox, handles, found, subscribers: BTreeMap::new() };
+            let name = if handle.family == Family::V4 { "dht4" } else { "dht6" };
             let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || run.run());
             // If this fails, dropping the service stops the threads that have started.
             service.threads.push(thread?);
@@ -201,7 +202,7 @@ impl DhtService {
 
     /// Adds a node: a peer's address with the port from its PORT message (BEP 5).
     pub fn add_node(&self, addr: SocketAddr) {
-        self.handles.iter().for_each(|line| line.send_address(addr, DhtCommand::Node));
+        self.handles.iter().for_each(|handle| handle.send_address(addr, DhtCommand::Node));
     }
 
     /// Adds nodes given as `HOST:PORT`, such as a torrent's `nodes` (BEP 5); at most 32.
@@ -217,13 +218,13 @@ impl DhtService {
     /// The statistics of each family.
     #[doc(hidden)]
     pub fn stats(&self) -> Vec<(Family, DhtStats)> {
-        self.handles.iter().map(|line| (line.family, *line.stats.lock())).collect()
+        self.handles.iter().map(|handle| (handle.family, *handle.stats.lock())).collect()
     }
 
     /// The local addresses of the sockets.
     #[doc(hidden)]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.handles.iter().map(|line| line.bound).collect()
+        self.handles.iter().map(|handle| handle.bound).collect()
     }
 
     /// Stops the threads, waits for them, and saves ids and nodes for the next run.
@@ -235,19 +236,19 @@ impl DhtService {
     }
 
     fn send_to_all(&self, command: &DhtCommand) {
-        self.handles.iter().for_each(|line| line.send_command(command.clone()));
+        self.handles.iter().for_each(|handle| handle.send_command(command.clone()));
     }
 
-    fn add_nodes_by_name(&self, hosts: Vec<String>, as_what: fn(SocketAddr) -> DhtCommand) {
+    fn add_nodes_by_name(&self, hosts: Vec<String>, to_command: fn(SocketAddr) -> DhtCommand) {
         // A resolver thread abandoned at shutdown must not keep the sockets open, and with them the port in use.
         let handles = Arc::downgrade(&self.handles);
         let send_address = move |addr| {
             if let Some(handles) = handles.upgrade() {
-                handles.iter().for_each(|line| line.send_address(addr, as_what));
+                handles.iter().for_each(|handle| handle.send_address(addr, to_command));
             }
         };
-        if let Some(names) = &self.names {
-            names.look_up(hosts, send_address);
+        if let Some(resolver) = &self.resolver {
+            resolver.look_up(hosts, send_address);
         }
     }
 
@@ -258,17 +259,17 @@ impl DhtService {
         self.send_to_all(&DhtCommand::Stop);
         let mut state = DhtState::default();
         let mut ended = Vec::new();
-        for (thread, line) in self.threads.drain(..).zip(self.handles.iter()) {
+        for (thread, handle) in self.threads.drain(..).zip(self.handles.iter()) {
             match thread.join() {
                 Ok(part) => {
                     state.ids.extend(part.ids);
                     state.nodes.extend(part.nodes);
-                    ended.push(line.family);
+                    ended.push(handle.family);
                 }
                 Err(_) => log::error!("the DHT's thread ended in a panic"),
             }
         }
-        self.names = None;
+        self.resolver = None;
         let kept = |family: Family| !ended.contains(&family);
         state.ids.extend(self.before.ids.iter().filter(|(ip, _)| kept(Family::of(*ip))));
         state.nodes.extend(self.before.nodes.iter().filter(|node| kept(Family::of(node.addr.ip()))));
@@ -289,7 +290,7 @@ struct DhtLoop {
     dht: Dht,
     /// Its own index in `handles`.
     at: usize,
-    end: DhtLoopInbox,
+    inbox: DhtLoopInbox,
     handles: Arc<Vec<DhtLoopHandle>>,
     found: Sender<FoundPeers>,
     /// The receivers for single torrents.
@@ -307,12 +308,12 @@ impl DhtLoop {
             }
             self.dht.on_tick(now);
             self.flush_output();
-            if let Some(line) = self.handles.get(self.at) {
-                *line.stats.lock() = self.dht.stats(now);
+            if let Some(handle) = self.handles.get(self.at) {
+                *handle.stats.lock() = self.dht.stats(now);
             }
             let sleep = self.dht.next_deadline().saturating_sub(start.elapsed());
             let sleep = sleep.clamp(Duration::from_millis(1), LONGEST_SLEEP);
-            match self.end.receive(&mut buffer, sleep) {
+            match self.inbox.receive(&mut buffer, sleep) {
                 Ok((size, from)) => {
                     self.dht.on_packet(start.elapsed(), from, buffer.get(..size).unwrap_or_default());
                     self.flush_output();
@@ -320,7 +321,7 @@ impl DhtLoop {
                 Err(error) if is_timeout(&error) => {}
                 Err(error) => {
                     log::debug!("the DHT's socket: {error}");
-                    if let Ok(command) = self.end.commands.recv_timeout(ERROR_PAUSE)
+                    if let Ok(command) = self.inbox.commands.recv_timeout(ERROR_PAUSE)
                         && self.run_command(command, start.elapsed())
                     {
                         return self.dht.state(start.elapsed());
@@ -332,7 +333,7 @@ impl DhtLoop {
 
     /// Runs all queued commands; returns whether the last one was to stop.
     fn run_commands(&mut self, now: Duration) -> bool {
-        while let Ok(command) = self.end.commands.try_recv() {
+        while let Ok(command) = self.inbox.commands.try_recv() {
             if self.run_command(command, now) {
                 return true;
             }
@@ -342,9 +343,9 @@ impl DhtLoop {
 
     fn run_command(&mut self, command: DhtCommand, now: Duration) -> bool {
         match command {
-            DhtCommand::Search(info_hash, port, asker) => {
-                match asker {
-                    Some(asker) => _ = self.subscribers.insert(info_hash, asker),
+            DhtCommand::Search(info_hash, port, subscriber) => {
+                match subscriber {
+                    Some(subscriber) => _ = self.subscribers.insert(info_hash, subscriber),
                     None => _ = self.subscribers.remove(&info_hash),
                 }
                 self.dht.search(now, info_hash, port);
@@ -364,20 +365,20 @@ impl DhtLoop {
     fn flush_output(&mut self) {
         while let Some(output) = self.dht.next_output() {
             match output {
-                Output::Send { to, bytes } => {
-                    if let Err(error) = self.end.socket.send_to(&bytes, to) {
+                DhtOutput::Send { to, bytes } => {
+                    if let Err(error) = self.inbox.socket.send_to(&bytes, to) {
                         log::trace!("no DHT packet to {to}: {error}");
                     }
                 }
                 // The receiver may be gone, or its channel full.
-                Output::FoundPeers { info_hash, peers } => {
-                    let asker = self.subscribers.get(&info_hash).unwrap_or(&self.found);
-                    drop(asker.try_send(FoundPeers { info_hash, peers }));
+                DhtOutput::FoundPeers { info_hash, peers } => {
+                    let subscriber = self.subscribers.get(&info_hash).unwrap_or(&self.found);
+                    drop(subscriber.try_send(FoundPeers { info_hash, peers }));
                 }
-                Output::OtherFamilyNodes(nodes) => {
-                    for (_, line) in self.handles.iter().enumerate().filter(|(at, _)| *at != self.at) {
+                DhtOutput::OtherFamilyNodes(nodes) => {
+                    for (_, handle) in self.handles.iter().enumerate().filter(|(at, _)| *at != self.at) {
                         for addr in &nodes {
-                            line.send_address(*addr, DhtCommand::Node);
+                            handle.send_address(*addr, DhtCommand::Node);
                         }
                     }
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::discovery::dht::message::{Body, KrpcMessage, Query, Response};
+use crate::discovery::dht::message::{KrpcBody, KrpcMessage, Query, Response};
 use crate::types::InfoHash;
 
 const HASH: InfoHash = InfoHash([0x5a; 20]);
@@ -23,8 +23,8 @@ struct Node {
     addr: SocketAddr,
     /// The deadline in the event queue.
     deadline: Duration,
-    /// The kind of lie, if the node is malicious.
-    lie: Option<usize>,
+    /// The kind of malice, if the node is malicious.
+    malice: Option<usize>,
     found: HashSet<SocketAddr>,
 }
 
@@ -77,7 +77,7 @@ impl SimulatedNetwork {
         let settings = NodeSettings { family: Family::V4, read_only: false, secret: [n as u8; 16] };
         let dht = Dht::new(&settings, state, self.rng.fork());
         self.by_addr.insert(addr(n), n);
-        self.nodes.push(Node { dht, addr: addr(n), deadline: Duration::MAX, lie: None, found: HashSet::new() });
+        self.nodes.push(Node { dht, addr: addr(n), deadline: Duration::MAX, malice: None, found: HashSet::new() });
         n
     }
 
@@ -91,12 +91,12 @@ impl SimulatedNetwork {
         deed(&mut self.nodes[n].dht, now);
         while let Some(output) = self.nodes[n].dht.next_output() {
             match output {
-                Output::Send { to, bytes } => self.send(self.nodes[n].addr, to, bytes),
-                Output::FoundPeers { info_hash, peers } => {
+                DhtOutput::Send { to, bytes } => self.send(self.nodes[n].addr, to, bytes),
+                DhtOutput::FoundPeers { info_hash, peers } => {
                     assert_eq!(info_hash, HASH);
                     self.nodes[n].found.extend(peers);
                 }
-                Output::OtherFamilyNodes(_) => panic!("there is no other family here"),
+                DhtOutput::OtherFamilyNodes(_) => panic!("there is no other family here"),
             }
         }
         let deadline = self.nodes[n].dht.next_deadline();
@@ -123,8 +123,9 @@ impl SimulatedNetwork {
             self.now = when;
             match event {
                 SimulatedEvent::Packet { from, to, bytes } => {
-                    let lie = self.nodes[to].lie.and_then(|lie| self.lie(lie, to, from, &bytes));
-                    match lie {
+                    let malice =
+                        self.nodes[to].malice.and_then(|malice| self.malicious_response(malice, to, from, &bytes));
+                    match malice {
                         Some(packets) => packets.into_iter().for_each(|(me, bytes)| self.send(me, from, bytes)),
                         None => self.act(to, |dht, now| dht.on_packet(now, from, &bytes)),
                     }
@@ -142,8 +143,15 @@ impl SimulatedNetwork {
     }
 
     /// A malicious node's response to a lookup, and its source address.
-    fn lie(&mut self, lie: usize, me: usize, from: SocketAddr, bytes: &[u8]) -> Option<Vec<(SocketAddr, Vec<u8>)>> {
-        let Ok(KrpcMessage { transaction, body: Body::Query { query, .. }, .. }) = KrpcMessage::decode(bytes) else {
+    fn malicious_response(
+        &mut self,
+        malice: usize,
+        me: usize,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Option<Vec<(SocketAddr, Vec<u8>)>> {
+        let Ok(KrpcMessage { transaction, body: KrpcBody::Query { query, .. }, .. }) = KrpcMessage::decode(bytes)
+        else {
             return None;
         };
         let target = match query {
@@ -160,7 +168,7 @@ impl SimulatedNetwork {
         let myself = self.nodes[me].addr;
         let mut response = Response { id, nodes: vec![], values: vec![], token: Some(b"lies".to_vec()) };
         let (mut answer_from, mut echoed) = (myself, transaction);
-        match lie {
+        match malice {
             // Claims to be close to the target, and names even closer nodes that do not exist.
             0 => (response.id, response.nodes) = (fake(60).id, (0..8).map(|_| fake(80)).collect()),
             1 => echoed = wrong.to_be_bytes().to_vec(),
@@ -178,21 +186,21 @@ impl SimulatedNetwork {
             _ => return Some(Vec::new()),
         }
         let mut packet =
-            KrpcMessage { transaction: echoed, ip: Some(fake(0).addr), body: Body::Response(response) }.encode();
+            KrpcMessage { transaction: echoed, ip: Some(fake(0).addr), body: KrpcBody::Response(response) }.encode();
         packet.truncate(message::MAX_PACKET);
         Some(vec![(answer_from, packet)])
     }
 
     /// Makes nodes malicious, in turn in each of the eight ways.
-    fn corrupt(&mut self, liars: usize) {
+    fn make_malicious(&mut self, liars: usize) {
         for n in 0..liars {
             let at = self.rng.usize(0..self.nodes.len());
-            self.nodes[at].lie = Some(n % 8);
+            self.nodes[at].malice = Some(n % 8);
         }
     }
 
     fn honest(&self) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|n| self.nodes[*n].lie.is_none()).collect()
+        (0..self.nodes.len()).filter(|n| self.nodes[*n].malice.is_none()).collect()
     }
 
     /// One honest node announces, all others search. Returns the nodes that have not found it in time, and the lookups'
@@ -236,7 +244,7 @@ fn in_a_network_of_a_thousand_an_announce_is_found_from_every_node_in_few_hops()
         world.act(n, |dht, _| dht.forget(HASH));
     }
     world.loss = 0.1;
-    world.corrupt(100);
+    world.make_malicious(100);
     let (lost, searches) = world.announce_and_search(Duration::from_secs(150));
     assert!(lost.is_empty(), "{lost:?}");
     let (hops, queries) = (figures(&searches, |s| s.hops.into()), figures(&searches, |s| s.queries));
@@ -314,7 +322,7 @@ proptest! {
     #[test]
     fn an_announce_is_found_in_any_small_network(n in 20_usize..80, loss in 0.0..0.15, liars in 0_usize..8, seed: u64) {
         let mut world = SimulatedNetwork::new(n, loss, seed);
-        world.corrupt(liars.min(n / 8));
+        world.make_malicious(liars.min(n / 8));
         let (lost, _) = world.announce_and_search(Duration::from_secs(900));
         prop_assert_eq!(lost, Vec::<usize>::new());
     }

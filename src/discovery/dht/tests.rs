@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::discovery::dht::message::{Body, KrpcMessage, Query, Response, Want};
+use crate::discovery::dht::message::{KrpcBody, KrpcMessage, Query, Response, Want};
 use crate::types::InfoHash;
 
 const HASH: InfoHash = InfoHash([0x5a; 20]);
@@ -30,7 +30,7 @@ fn sent(dht: &mut Dht) -> Vec<(SocketAddr, KrpcMessage)> {
     outputs(dht)
         .into_iter()
         .filter_map(|out| match out {
-            Output::Send { to, bytes } => Some((to, KrpcMessage::decode(&bytes).unwrap())),
+            DhtOutput::Send { to, bytes } => Some((to, KrpcMessage::decode(&bytes).unwrap())),
             _ => None,
         })
         .collect()
@@ -38,21 +38,21 @@ fn sent(dht: &mut Dht) -> Vec<(SocketAddr, KrpcMessage)> {
 
 /// The ping among the packets that the node sends.
 fn pinged(dht: &mut Dht) -> (SocketAddr, KrpcMessage) {
-    let ping = |(_, m): &(SocketAddr, KrpcMessage)| matches!(m.body, Body::Query { query: Query::Ping, .. });
+    let ping = |(_, m): &(SocketAddr, KrpcMessage)| matches!(m.body, KrpcBody::Query { query: Query::Ping, .. });
     sent(dht).into_iter().find(ping).expect("a ping")
 }
 
-fn outputs(dht: &mut Dht) -> Vec<Output> {
+fn outputs(dht: &mut Dht) -> Vec<DhtOutput> {
     std::iter::from_fn(|| dht.next_output()).collect()
 }
 
 fn response(to: &KrpcMessage, n: u8, values: Vec<SocketAddr>) -> Vec<u8> {
     let body = Response { id: NodeId([n; 20]), nodes: vec![], values, token: Some(vec![n]) };
-    KrpcMessage { transaction: to.transaction.clone(), ip: None, body: Body::Response(body) }.encode()
+    KrpcMessage { transaction: to.transaction.clone(), ip: None, body: KrpcBody::Response(body) }.encode()
 }
 
 fn question(n: u8, query: Query, read_only: bool) -> Vec<u8> {
-    let body = Body::Query { id: NodeId([n; 20]), query, read_only };
+    let body = KrpcBody::Query { id: NodeId([n; 20]), query, read_only };
     KrpcMessage { transaction: vec![n; 2], ip: None, body }.encode()
 }
 
@@ -82,7 +82,8 @@ fn a_named_node_gets_five_pings_and_no_more() {
     let mut pings = 0;
     for now in 0..600 {
         dht.on_tick(secs(now));
-        let is_ping = |(_, m): &&(SocketAddr, KrpcMessage)| matches!(m.body, Body::Query { query: Query::Ping, .. });
+        let is_ping =
+            |(_, m): &&(SocketAddr, KrpcMessage)| matches!(m.body, KrpcBody::Query { query: Query::Ping, .. });
         pings += sent(&mut dht).iter().filter(is_ping).count();
     }
     assert_eq!(pings, 5);
@@ -123,14 +124,14 @@ fn peers_are_found_told_once_and_our_own_announced_with_the_token() {
     dht.search(secs(0), HASH, Some(5000));
     let packets = sent(&mut dht);
     let find =
-        |(_, m): &&(SocketAddr, KrpcMessage)| matches!(m.body, Body::Query { query: Query::GetPeers { .. }, .. });
+        |(_, m): &&(SocketAddr, KrpcMessage)| matches!(m.body, KrpcBody::Query { query: Query::GetPeers { .. }, .. });
     let (_, search) = packets.iter().find(find).expect("a search by way of the router");
     dht.on_packet(secs(1), addr(9), &response(search, 9, vec![addr(50), addr(50), addr(51)]));
     let out = outputs(&mut dht);
-    assert!(out.contains(&Output::FoundPeers { info_hash: HASH, peers: vec![addr(50), addr(51)] }), "{out:?}");
+    assert!(out.contains(&DhtOutput::FoundPeers { info_hash: HASH, peers: vec![addr(50), addr(51)] }), "{out:?}");
     let announce = out.iter().find_map(|out| match out {
-        Output::Send { to, bytes } => match KrpcMessage::decode(bytes).unwrap().body {
-            Body::Query { query: Query::AnnouncePeer { info_hash, port, token }, .. } => {
+        DhtOutput::Send { to, bytes } => match KrpcMessage::decode(bytes).unwrap().body {
+            KrpcBody::Query { query: Query::AnnouncePeer { info_hash, port, token }, .. } => {
                 Some((*to, info_hash, port, token))
             }
             _ => None,
@@ -155,10 +156,10 @@ fn a_read_only_node_asks_says_so_and_answers_nobody() {
     dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, false));
     assert_eq!(sent(&mut dht), []);
     dht.add_node(secs(0), addr(1));
-    assert!(matches!(pinged(&mut dht).1.body, Body::Query { read_only: true, .. }));
+    assert!(matches!(pinged(&mut dht).1.body, KrpcBody::Query { read_only: true, .. }));
     dht.set_read_only(false);
     dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, false));
-    assert!(matches!(sent(&mut dht).first(), Some((_, KrpcMessage { body: Body::Response(_), .. }))));
+    assert!(matches!(sent(&mut dht).first(), Some((_, KrpcMessage { body: KrpcBody::Response(_), .. }))));
 }
 
 #[test]
@@ -167,11 +168,11 @@ fn who_asks_is_pinged_before_it_is_known_and_the_read_only_are_not() {
     dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, true));
     let answers = sent(&mut dht);
     assert!(
-        matches!(&answers[..], [(to, KrpcMessage { body: Body::Response(_), ip, .. })] if *to == addr(1) && *ip == Some(addr(1)))
+        matches!(&answers[..], [(to, KrpcMessage { body: KrpcBody::Response(_), ip, .. })] if *to == addr(1) && *ip == Some(addr(1)))
     );
     dht.on_packet(secs(0), addr(2), &question(2, Query::Ping, false));
     let [(_, answer), (to, ping)] = &sent(&mut dht)[..] else { panic!("an answer and a ping") };
-    assert!(matches!(answer.body, Body::Response(_)) && *to == addr(2));
+    assert!(matches!(answer.body, KrpcBody::Response(_)) && *to == addr(2));
     assert_eq!(dht.stats(secs(0)).nodes, 0);
     dht.on_packet(secs(1), addr(2), &response(ping, 2, vec![]));
     assert_eq!(dht.stats(secs(1)).nodes, 1);
@@ -181,7 +182,7 @@ fn who_asks_is_pinged_before_it_is_known_and_the_read_only_are_not() {
 fn bad_questions_get_errors_and_errors_get_nothing() {
     let mut dht = dht(false);
     dht.on_packet(secs(0), addr(1), b"d1:ad2:id20:abcdefghij0123456789e1:q4:fish1:t2:aa1:y1:qe");
-    assert!(matches!(&sent(&mut dht)[..], [(_, KrpcMessage { body: Body::Error(204, _), .. })]));
+    assert!(matches!(&sent(&mut dht)[..], [(_, KrpcMessage { body: KrpcBody::Error(204, _), .. })]));
     dht.on_packet(secs(0), addr(1), b"d1:eli201e3:bade1:t2:aa1:y1:ee");
     assert_eq!(sent(&mut dht), []);
 }
@@ -192,12 +193,13 @@ fn a_flood_of_questions_is_answered_at_its_rate_and_makes_few_pings() {
     for n in 0..10_000_u32 {
         let from = SocketAddr::from(((0x5000_0000 + n * 300).to_be_bytes(), 1));
         let id = NodeId([n as u8; 20]);
-        let body = Body::Query { id, query: Query::FindNode { target: id, want: Want::default() }, read_only: false };
+        let body =
+            KrpcBody::Query { id, query: Query::FindNode { target: id, want: Want::default() }, read_only: false };
         let packet = KrpcMessage { transaction: vec![1; 2], ip: None, body }.encode();
         dht.on_packet(secs(1), from, &packet);
     }
     let packets = sent(&mut dht);
-    let pings = packets.iter().filter(|(_, m)| matches!(m.body, Body::Query { .. })).count();
+    let pings = packets.iter().filter(|(_, m)| matches!(m.body, KrpcBody::Query { .. })).count();
     assert!(packets.len() - pings <= 600 && pings <= 32, "{} answers, {pings} pings", packets.len() - pings);
     assert_eq!(dht.stats(secs(1)).asked, 10_000);
 }
@@ -212,7 +214,7 @@ fn a_few_voices_do_not_change_our_id() {
         let (_, ping) = packets.iter().find(|(to, _)| *to == addr(n)).unwrap();
         let body = Response { id: NodeId([n; 20]), nodes: vec![], values: vec![], token: None };
         let answer =
-            KrpcMessage { transaction: ping.transaction.clone(), ip: Some(addr(99)), body: Body::Response(body) };
+            KrpcMessage { transaction: ping.transaction.clone(), ip: Some(addr(99)), body: KrpcBody::Response(body) };
         dht.on_packet(secs(0), addr(n), &answer.encode());
     }
     assert_eq!((dht.id(), dht.stats(secs(0)).external_ip), (before, None));
@@ -243,7 +245,7 @@ proptest! {
             dht.on_packet(now, addr(who), &packet);
             let mut spent = 0;
             for out in outputs(&mut dht) {
-                let Output::Send { to, bytes } = out else { panic!("nothing was found") };
+                let DhtOutput::Send { to, bytes } = out else { panic!("nothing was found") };
                 prop_assert!(to == addr(who) || !bytes.ends_with(b"1:y1:re"));
                 spent += bytes.len();
             }

@@ -20,7 +20,7 @@ const MAX_REPORTED: usize = 200;
 /// The most ports reported per host and swarm, so that one host cannot use up the limit for all.
 const MAX_PORTS: usize = 8;
 /// Once this many peers are reported, each host gets only one port per swarm, to leave room for hosts not seen before.
-const PLENTY: usize = MAX_REPORTED / 2;
+const MANY_REPORTED: usize = MAX_REPORTED / 2;
 
 /// The content of one datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,18 +116,18 @@ impl PeerFilter {
         if said.cookie.as_ref() == Some(&self.cookie) || !compact::is_usable(addr) {
             return Vec::new();
         }
-        let mut heard = Vec::new();
+        let mut found = Vec::new();
         for swarm in said.swarms.into_iter().filter(|swarm| self.swarms.contains(swarm)) {
             self.reported.retain(|_, at| now.saturating_sub(*at) < REPORT_INTERVAL);
             let known = self.reported.contains_key(&(swarm, addr));
             let ports = self.reported.keys().filter(|(of, other)| *of == swarm && other.ip() == addr.ip()).count();
-            let may_have = if self.reported.len() < PLENTY { MAX_PORTS } else { 1 };
+            let may_have = if self.reported.len() < MANY_REPORTED { MAX_PORTS } else { 1 };
             if !known && self.reported.len() < MAX_REPORTED && ports < may_have {
                 self.reported.insert((swarm, addr), now);
-                heard.push((swarm, addr));
+                found.push((swarm, addr));
             }
         }
-        heard
+        found
     }
 }
 
@@ -235,8 +235,8 @@ mod tests {
             let all = hosts.flat_map(|host| ports.clone().map(move |port| ([10, 0, 0, host], port)));
             all.map(|(ip, port)| peer_filter.receive(s(400), (ip, 6771).into(), &one(port, &[A], "you")).len()).sum()
         };
-        assert_eq!(many(1..=1000, 1..=100), PLENTY + 87);
-        assert_eq!((many(1..=1, 200..=200), many(1..=1, 101..=250)), (1, MAX_REPORTED - PLENTY - 88));
+        assert_eq!(many(1..=1000, 1..=100), MANY_REPORTED + 87);
+        assert_eq!((many(1..=1, 200..=200), many(1..=1, 101..=250)), (1, MAX_REPORTED - MANY_REPORTED - 88));
     }
 
     proptest! {

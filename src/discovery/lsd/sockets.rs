@@ -33,8 +33,8 @@ pub(crate) struct Group {
     sender: Option<UdpSocket>,
     addr: SocketAddr,
     /// The interface to which the user restricted btsync; 0 for none.
-    only: u32,
-    places: Vec<JoinedInterface>,
+    only_interface: u32,
+    joined: Vec<JoinedInterface>,
 }
 
 /// The groups of the available address families, not yet joined on any interface.
@@ -68,11 +68,11 @@ impl Group {
         // address.
         socket.bind(&SockAddr::from(addr))?;
         socket.set_nonblocking(true)?;
-        let only = bind.index(&socket)?;
+        let only_interface = bind.index(&socket)?;
         // For a socket bound to the group address, the system chooses the source address.
         let chooses = addr.is_ipv6() && matches!(bind, Bind::Address(_));
         let sender = if chooses { Some(bind.udp(SocketAddr::new(source, 0))?) } else { None };
-        let group = Group { socket: socket.into(), sender, addr, only, places: Vec::new() };
+        let group = Group { socket: socket.into(), sender, addr, only_interface, joined: Vec::new() };
         // Also reach other clients on this machine.
         match addr {
             SocketAddr::V4(_) => SockRef::from(group.sender()).set_multicast_loop_v4(true)?,
@@ -96,33 +96,33 @@ impl Group {
     }
 
     /// The interfaces on which the group is joined.
-    pub fn places(&self) -> &[JoinedInterface] {
-        &self.places
+    pub fn joined(&self) -> &[JoinedInterface] {
+        &self.joined
     }
 
     /// Joins the group on new interfaces and leaves it on those that are gone; returns the new ones. If `all` is `None`, the
     /// system chooses an interface.
     pub fn use_interfaces(&mut self, bind: &Bind, all: Option<&[Interface]>) -> Vec<JoinedInterface> {
         let wanted = match all {
-            Some(all) => places(self.addr.is_ipv4(), bind, self.only, all),
+            Some(all) => interfaces_to_join(self.addr.is_ipv4(), bind, self.only_interface, all),
             None => bind
                 .ip(self.addr.is_ipv4())
-                .map(|source| JoinedInterface { index: self.only, source })
+                .map(|source| JoinedInterface { index: self.only_interface, source })
                 .into_iter()
                 .collect(),
         };
-        let before = std::mem::take(&mut self.places);
+        let before = std::mem::take(&mut self.joined);
         for place in before.iter().filter(|place| wanted.iter().all(|new| new.index != place.index)) {
             // Fails if the interface is gone.
             let _ = self.leave(place.index);
         }
         for place in wanted {
             match self.join(place.index) {
-                Ok(()) => self.places.push(place),
+                Ok(()) => self.joined.push(place),
                 Err(error) => log::debug!("local discovery, {} on interface {}: {error}", self.addr, place.index),
             }
         }
-        self.places.iter().filter(|place| !before.contains(place)).cloned().collect()
+        self.joined.iter().filter(|place| !before.contains(place)).cloned().collect()
     }
 
     fn join(&self, index: u32) -> io::Result<()> {
@@ -155,13 +155,15 @@ impl Group {
 }
 
 /// The interfaces on which to join a family's group.
-fn places(v4: bool, bind: &Bind, only: u32, all: &[Interface]) -> Vec<JoinedInterface> {
+fn interfaces_to_join(v4: bool, bind: &Bind, only_interface: u32, all: &[Interface]) -> Vec<JoinedInterface> {
     let fits = |ip: &&IpAddr| ip.is_ipv4() == v4 && !matches!(bind, Bind::Address(own) if own != *ip);
     let place = |interface: &Interface| {
         let source = *interface.addresses.iter().find(fits)?;
         Some(JoinedInterface { index: interface.index, source })
     };
-    let used = all.iter().filter(|interface| interface.multicasts && (only == 0 || interface.index == only));
+    let used = all
+        .iter()
+        .filter(|interface| interface.multicasts && (only_interface == 0 || interface.index == only_interface));
     used.filter_map(place).take(MAX_INTERFACES).collect()
 }
 
@@ -182,9 +184,9 @@ mod tests {
             interface(3, true, &["fe80::2"]),
             interface(4, true, &[]),
         ];
-        let used = |v4, bind: &Bind, only| {
-            let places = places(v4, bind, only, &all);
-            places.iter().map(|place| format!("{} {}", place.index, place.source)).collect::<Vec<_>>()
+        let used = |v4, bind: &Bind, only_interface| {
+            let joined = interfaces_to_join(v4, bind, only_interface, &all);
+            joined.iter().map(|place| format!("{} {}", place.index, place.source)).collect::<Vec<_>>()
         };
         assert_eq!(used(true, &Bind::Any, 0), ["2 192.0.2.1"]);
         assert_eq!(used(false, &Bind::Any, 0), ["2 fe80::1", "3 fe80::2"]);
@@ -193,6 +195,6 @@ mod tests {
         assert_eq!(used(true, &address, 2), ["2 192.0.2.2"]);
         assert!(used(false, &address, 2).is_empty());
         let many: Vec<_> = (1..100).map(|n| interface(n, true, &["192.0.2.1"])).collect();
-        assert_eq!(places(true, &Bind::Any, 0, &many).len(), MAX_INTERFACES);
+        assert_eq!(interfaces_to_join(true, &Bind::Any, 0, &many).len(), MAX_INTERFACES);
     }
 }

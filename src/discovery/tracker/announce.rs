@@ -89,7 +89,7 @@ pub enum AnnounceEvent {
 
 impl AnnounceEvent {
     /// The event's name in the protocol.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             AnnounceEvent::Started => "started",
             AnnounceEvent::Completed => "completed",
@@ -258,15 +258,15 @@ impl TrackerError {
     #[must_use]
     pub fn without_secrets_of(self, url: &str) -> TrackerError {
         use TrackerError as E;
-        let clean = |words: String| without_secrets_of(url, &words);
+        let clean = |text: String| without_secrets_of(url, &text);
         match self {
             E::NameLookup { host } => E::NameLookup { host: clean(host) },
-            E::Connect(words) => E::Connect(clean(words)),
-            E::Malformed(words) => E::Malformed(clean(words)),
-            E::Refused(words) => E::Refused(clean(words)),
+            E::Connect(text) => E::Connect(clean(text)),
+            E::Malformed(text) => E::Malformed(clean(text)),
+            E::Refused(text) => E::Refused(clean(text)),
             E::Later { why, retry } => E::Later { why: Box::new(why.without_secrets_of(url)), retry },
-            E::Tls(words) => E::Tls(clean(words)),
-            E::Other(words) => E::Other(clean(words)),
+            E::Tls(text) => E::Tls(clean(text)),
+            E::Other(text) => E::Other(clean(text)),
             plain @ (E::Scheme(_)
             | E::Proxy
             | E::NoFamily

@@ -40,8 +40,8 @@ impl TrackerClient {
     /// address only with the path of an announce.
     pub fn new(bind: Bind, user_agent: Option<&str>, trusted: impl IntoIterator<Item = String>) -> TrackerClient {
         let trusted: Arc<HashSet<String>> = Arc::new(trusted.into_iter().collect());
-        let http = HttpTracker::tied(&bind, user_agent).with_trusted_urls(trusted.clone());
-        TrackerClient { http, udp: UdpTracker::tied(bind).with_trusted_urls(trusted) }
+        let http = HttpTracker::bound_to(&bind, user_agent).with_trusted_urls(trusted.clone());
+        TrackerClient { http, udp: UdpTracker::bound_to(bind).with_trusted_urls(trusted) }
     }
 
     /// Announces to the tracker at `url` and waits for its response, in total at most `deadline`. Passes a later response over

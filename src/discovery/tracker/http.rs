@@ -66,7 +66,7 @@ pub struct HttpTracker {
     known: Arc<Mutex<KnownFamilies>>,
     /// Whether announces contain our addresses of both families. False if sockets are bound to an interface or address, or a
     /// proxy is in use.
-    tells_addresses: bool,
+    announces_both: bool,
     /// Whether an address is local rather than public.
     is_local: fn(IpAddr) -> bool,
     /// The user's own URLs, which may lead to any local address.
@@ -90,10 +90,10 @@ struct Agents {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trust {
     /// Local addresses only with the path of an announce: a torrent supplied the URL.
-    Nowhere,
+    AnnouncePathOnly,
     /// No local addresses at all: an untrusted URL that is not a tracker's.
     Public,
-    /// Any path at the URL's own local address; redirects as for [`Trust::Nowhere`]. The user supplied the tracker's URL.
+    /// Any path at the URL's own local address; redirects as for [`Trust::AnnouncePathOnly`]. The user gave the tracker's URL.
     FirstHop,
     /// Any path at local addresses, for redirects too unless a public host was involved. The user supplied the file's URL.
     EveryHop,
@@ -123,14 +123,14 @@ enum Content {
 impl HttpTracker {
     /// Creates a client with verified TLS and the proxies from the environment.
     pub fn new() -> HttpTracker {
-        HttpTracker::called(USER_AGENT)
+        HttpTracker::with_user_agent(USER_AGENT)
     }
 
     /// Like [`HttpTracker::new`], with another user agent.
-    fn called(user_agent: &str) -> HttpTracker {
+    fn with_user_agent(user_agent: &str) -> HttpTracker {
         let config = config(user_agent).build();
         let unusable_proxy = proxy::is_unusable(&config).then(|| config.clone());
-        HttpTracker { unusable_proxy, ..HttpTracker::made(&config, is_local, AddressGuard::no_names) }
+        HttpTracker { unusable_proxy, ..HttpTracker::with_resolver(&config, is_local, AddressGuard::no_names) }
     }
 
     /// Sets the user's own URLs, which may lead to any path at a local address.
@@ -141,28 +141,28 @@ impl HttpTracker {
 
     /// Creates a client with sockets bound to `bind`. Ignores proxies from the environment then, because traffic would leave
     /// another way. The default for `user_agent` is btsync's own.
-    pub fn tied(bind: &Bind, user_agent: Option<&str>) -> HttpTracker {
+    pub fn bound_to(bind: &Bind, user_agent: Option<&str>) -> HttpTracker {
         let user_agent = user_agent.unwrap_or(USER_AGENT);
         if *bind == Bind::Any {
-            return HttpTracker::called(user_agent);
+            return HttpTracker::with_user_agent(user_agent);
         }
         let config = config(user_agent).proxy(None).build();
         let agent = |guard| Agent::with_parts(config.clone(), bound::connector(bind.clone()), guard);
-        HttpTracker { tells_addresses: false, ..HttpTracker::of(agent, is_local, AddressGuard::no_names, false) }
+        HttpTracker { announces_both: false, ..HttpTracker::build(agent, is_local, AddressGuard::no_names, false) }
     }
 
     #[cfg(test)]
-    fn with(config: &Config, is_local: fn(IpAddr) -> bool) -> HttpTracker {
-        HttpTracker::made(config, is_local, AddressGuard::no_names)
+    fn with_config(config: &Config, is_local: fn(IpAddr) -> bool) -> HttpTracker {
+        HttpTracker::with_resolver(config, is_local, AddressGuard::no_names)
     }
 
     /// Looks names up in `names` first, then with the system's resolver.
-    fn made(config: &Config, is_local: fn(IpAddr) -> bool, names: StaticHosts) -> HttpTracker {
+    fn with_resolver(config: &Config, is_local: fn(IpAddr) -> bool, names: StaticHosts) -> HttpTracker {
         let agent = |guard| Agent::with_parts(config.clone(), proxy::connector(), guard);
-        HttpTracker::of(agent, is_local, names, config.proxy().is_some())
+        HttpTracker::build(agent, is_local, names, config.proxy().is_some())
     }
 
-    fn of(
+    fn build(
         agent: impl Fn(AddressGuard) -> Agent,
         is_local: fn(IpAddr) -> bool,
         names: StaticHosts,
@@ -177,7 +177,7 @@ impl HttpTracker {
             four: agents(Some(IpFamily::Four)),
             six: agents(Some(IpFamily::Six)),
             known: Arc::default(),
-            tells_addresses: !is_proxied,
+            announces_both: !is_proxied,
             is_local,
             trusted: Arc::default(),
             is_proxied,
@@ -244,7 +244,7 @@ impl HttpTracker {
     }
 
     fn trust(&self, url: &str) -> Trust {
-        if self.trusted.contains(url) { Trust::FirstHop } else { Trust::Nowhere }
+        if self.trusted.contains(url) { Trust::FirstHop } else { Trust::AnnouncePathOnly }
     }
 
     /// Sends one request to a tracker. Returns its response, parsed by `parse`, and whether it came from a public address.
@@ -298,7 +298,7 @@ impl HttpTracker {
             }
             url = url::join(&url, &location)?;
             if trust == Trust::FirstHop {
-                trust = Trust::Nowhere; // the user trusts the first hop, not where it leads
+                trust = Trust::AnnouncePathOnly; // the user trusts the first hop, not where it leads
             }
         }
         Err(TrackerError::Redirect("there are too many"))
@@ -331,7 +331,7 @@ impl HttpTracker {
         }
         match trust {
             Trust::Public => return Err(TrackerError::Redirect("it leads to a local address")),
-            Trust::Nowhere if !is_announce_path(url::path(url)) => return Err(TrackerError::Local),
+            Trust::AnnouncePathOnly if !is_announce_path(url::path(url)) => return Err(TrackerError::Local),
             _ => {}
         }
         let response = get(&agents.local, url, end).map_err(|e| error::from_ureq(e, url))?;

@@ -18,86 +18,91 @@ const MAX_USER_TRACKERS: usize = 100;
 #[derive(Debug)]
 pub struct TrackerSchedule {
     /// The torrent's tiers, then one [`Tiers`] for each of the user's trackers.
-    parts: Vec<Tiers>,
+    tiers: Vec<Tiers>,
 }
 
 impl TrackerSchedule {
     /// Creates the schedule. A tracker in both lists counts as the user's.
-    pub fn new(tiers: Vec<Vec<String>>, own: &[String], rng: &mut fastrand::Rng) -> TrackerSchedule {
+    pub fn new(tiers: Vec<Vec<String>>, user_trackers: &[String], rng: &mut fastrand::Rng) -> TrackerSchedule {
         let mut seen = HashSet::new();
-        let own: Vec<&str> =
-            own.iter().map(|url| url.trim()).filter(|url| seen.insert(*url)).take(MAX_USER_TRACKERS).collect();
-        let rest = tiers.into_iter().map(|tier| tier.into_iter().filter(|url| !own.contains(&url.trim())).collect());
-        let mut parts = vec![Tiers::new(rest.collect(), rng)];
-        parts.extend(own.iter().map(|url| Tiers::new(vec![vec![(*url).to_owned()]], rng)));
-        TrackerSchedule { parts }
+        let user_trackers: Vec<&str> = user_trackers
+            .iter()
+            .map(|url| url.trim())
+            .filter(|url| seen.insert(*url))
+            .take(MAX_USER_TRACKERS)
+            .collect();
+        let rest =
+            tiers.into_iter().map(|tier| tier.into_iter().filter(|url| !user_trackers.contains(&url.trim())).collect());
+        let mut tiers = vec![Tiers::new(rest.collect(), rng)];
+        tiers.extend(user_trackers.iter().map(|url| Tiers::new(vec![vec![(*url).to_owned()]], rng)));
+        TrackerSchedule { tiers }
     }
 
     /// The URLs with unsupported schemes.
     pub fn unsupported(&self) -> impl Iterator<Item = &String> {
-        self.parts.iter().flat_map(Tiers::unsupported)
+        self.tiers.iter().flat_map(Tiers::unsupported)
     }
 
     /// Whether there are no trackers.
     pub fn is_empty(&self) -> bool {
-        self.parts.iter().all(Tiers::is_empty)
+        self.tiers.iter().all(Tiers::is_empty)
     }
 
     /// For a private torrent: announces to only one of the torrent's own trackers at a time (BEP 27).
     pub fn ask_one_at_a_time(&mut self) {
-        self.parts.iter_mut().for_each(Tiers::ask_one_at_a_time);
+        self.tiers.iter_mut().for_each(Tiers::ask_one_at_a_time);
     }
 
     /// When [`TrackerSchedule::begin`] will return a job, as [`Tiers::next_due`].
     pub fn next_due(&self) -> Duration {
         let due = if self.is_full() { Tiers::next_completed } else { Tiers::next_due };
-        self.parts.iter().map(due).min().unwrap_or(Duration::MAX)
+        self.tiers.iter().map(due).min().unwrap_or(Duration::MAX)
     }
 
     fn is_full(&self) -> bool {
-        let most = if self.parts.iter().any(Tiers::is_urgent) { MAX_URGENT } else { MAX_IN_FLIGHT };
-        self.parts.iter().map(Tiers::in_flight).sum::<usize>() >= most
+        let most = if self.tiers.iter().any(Tiers::is_urgent) { MAX_URGENT } else { MAX_IN_FLIGHT };
+        self.tiers.iter().map(Tiers::in_flight).sum::<usize>() >= most
     }
 
     /// The next announce to make, if one is due.
     pub fn begin(&mut self, now: Duration) -> Option<AnnounceJob> {
         let is_full = self.is_full();
         let due = |part: &Tiers| if is_full { part.next_completed() } else { part.next_due() };
-        self.parts.iter_mut().filter(|part| due(part) <= now).find_map(|part| part.begin(now))
+        self.tiers.iter_mut().filter(|part| due(part) <= now).find_map(|part| part.begin(now))
     }
 
     /// Records a tracker's response; `named_new` says whether it contained new peers.
     pub fn answered(&mut self, now: Duration, url: &str, terms: &AnnounceTerms, named_new: bool) {
-        for part in &mut self.parts {
+        for part in &mut self.tiers {
             part.answered(now, url, terms.clone(), named_new);
         }
     }
 
     /// Records that a tracker did not respond, or refused.
     pub fn failed(&mut self, now: Duration, url: &str, retry: Option<Retry>) {
-        for part in &mut self.parts {
+        for part in &mut self.tiers {
             part.failed(now, url, retry);
         }
     }
 
     /// Sets whether the torrent needs peers, and whether it has no candidates to connect to.
     pub fn want_peers(&mut self, now: Duration, needs_peers: bool, no_candidates: bool) {
-        self.parts.iter_mut().for_each(|part| part.want_peers(now, needs_peers, no_candidates));
+        self.tiers.iter_mut().for_each(|part| part.want_peers(now, needs_peers, no_candidates));
     }
 
     /// The download has completed.
     pub fn completed(&mut self) {
-        self.parts.iter_mut().for_each(Tiers::completed);
+        self.tiers.iter_mut().for_each(Tiers::completed);
     }
 
     /// Whether a tracker has not yet received `completed`.
     pub fn has_unsent_completed(&self) -> bool {
-        self.parts.iter().any(Tiers::has_unsent_completed)
+        self.tiers.iter().any(Tiers::has_unsent_completed)
     }
 
     /// The final jobs, as [`Tiers::stop_jobs`].
     pub fn stop_jobs(&mut self) -> Vec<AnnounceJob> {
-        self.parts.iter_mut().flat_map(Tiers::stop_jobs).collect()
+        self.tiers.iter_mut().flat_map(Tiers::stop_jobs).collect()
     }
 }
 
@@ -108,10 +113,10 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1);
 
-    fn schedule(tiers: &[&str], own: &[&str]) -> TrackerSchedule {
-        let own: Vec<String> = own.iter().map(|url| (*url).to_owned()).collect();
+    fn schedule(tiers: &[&str], user_trackers: &[&str]) -> TrackerSchedule {
+        let user_trackers: Vec<String> = user_trackers.iter().map(|url| (*url).to_owned()).collect();
         let tiers = tiers.iter().map(|url| vec![(*url).to_owned()]).collect();
-        TrackerSchedule::new(tiers, &own, &mut fastrand::Rng::with_seed(1))
+        TrackerSchedule::new(tiers, &user_trackers, &mut fastrand::Rng::with_seed(1))
     }
 
     fn asked(schedule: &mut TrackerSchedule) -> Vec<String> {
@@ -134,8 +139,8 @@ mod tests {
 
     #[test]
     fn so_many_at_once_and_completed_goes_before() {
-        let own: Vec<String> = (0..50).map(|n| format!("http://{n}/")).collect();
-        let mut all = schedule(&["http://a/"], &own.iter().map(String::as_str).collect::<Vec<_>>());
+        let user_trackers: Vec<String> = (0..50).map(|n| format!("http://{n}/")).collect();
+        let mut all = schedule(&["http://a/"], &user_trackers.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(asked(&mut all).len(), MAX_IN_FLIGHT);
         assert_eq!(all.next_due(), Duration::MAX);
         let terms = AnnounceTerms { interval: NOW * 1000, ..AnnounceTerms::default() };

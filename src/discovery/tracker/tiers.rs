@@ -71,12 +71,12 @@ struct PendingJob {
 /// The trackers of one torrent and their announce schedule.
 #[derive(Debug)]
 pub struct Tiers {
-    order: Vec<Vec<Tracker>>,
+    tiers: Vec<Vec<Tracker>>,
     unsupported: Vec<String>,
     rng: fastrand::Rng,
     /// Announce to one tracker at a time, as a private torrent must.
     one_at_a_time: bool,
-    need: Need,
+    demand: PeerDemand,
     /// When the next round starts, or the current one continues.
     due: Duration,
     /// The earliest start of a round without an event.
@@ -95,12 +95,12 @@ pub struct Tiers {
 
 /// How urgently the torrent needs peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
-    Nobody,
+enum PeerDemand {
+    None,
     /// It needs peers, so a round continues after a response without new peers.
     More,
     /// It needs peers and has no candidates to connect to.
-    Anybody,
+    Urgent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,11 +136,11 @@ impl Tiers {
             }
         }
         Tiers {
-            order: kept,
+            tiers: kept,
             unsupported,
             rng: rng.fork(),
             one_at_a_time: false,
-            need: Need::Nobody,
+            demand: PeerDemand::None,
             due: Duration::ZERO,
             earliest: Duration::ZERO,
             phase: RoundPhase::Waiting,
@@ -159,7 +159,7 @@ impl Tiers {
 
     /// Whether there are no trackers.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.tiers.is_empty()
     }
 
     /// The number of jobs in flight.
@@ -183,7 +183,7 @@ impl Tiers {
 
     /// When the next `completed` is due.
     pub fn next_completed(&self) -> Duration {
-        let owed = self.trackers().filter(|t| self.is_owed(t));
+        let owed = self.trackers().filter(|t| self.awaits_completed(t));
         owed.map(|t| t.completed_at.max(t.no_contact_before)).min().unwrap_or(Duration::MAX)
     }
 
@@ -192,19 +192,20 @@ impl Tiers {
         if !self.is_round_busy() {
             return self.due;
         }
-        let should_continue =
-            self.phase == RoundPhase::Round && self.should_continue() && self.overtaking(self.last_started).is_some();
+        let should_continue = self.phase == RoundPhase::Round
+            && self.should_continue()
+            && self.next_parallel(self.last_started).is_some();
         let pause = if self.is_urgent() { OVERTAKE_URGENT } else { OVERTAKE_AFTER };
         if should_continue { self.last_started.saturating_add(pause) } else { Duration::MAX }
     }
 
     /// When the next regular announce is due to a tracker that accepted `started`.
     fn next_known_due(&self) -> Duration {
-        self.kept().map(|t| t.due.max(t.no_contact_before)).min().unwrap_or(Duration::MAX)
+        self.registered().map(|t| t.due.max(t.no_contact_before)).min().unwrap_or(Duration::MAX)
     }
 
     /// Trackers that get regular announces independent of rounds.
-    fn kept(&self) -> impl Iterator<Item = &Tracker> {
+    fn registered(&self) -> impl Iterator<Item = &Tracker> {
         let all = (!self.one_at_a_time).then(|| self.trackers().filter(|t| t.started && !self.is_asked(t)));
         all.into_iter().flatten()
     }
@@ -219,13 +220,13 @@ impl Tiers {
 
     /// Whether a round should try another tracker: none has responded yet, or none named new peers while the torrent needs peers.
     fn should_continue(&self) -> bool {
-        self.next_round.is_none() || (self.need != Need::Nobody && !self.one_at_a_time)
+        self.next_round.is_none() || (self.demand != PeerDemand::None && !self.one_at_a_time)
     }
 
     /// Whether the torrent needs peers and has no candidates to connect to, so that rounds may proceed faster. Never true for a
     /// private torrent.
     pub fn is_urgent(&self) -> bool {
-        self.need == Need::Anybody && !self.one_at_a_time
+        self.demand == PeerDemand::Urgent && !self.one_at_a_time
     }
 
     /// The next announce to make, if one is due. The caller must report its result with [`Tiers::answered`] or [`Tiers::failed`].
@@ -240,12 +241,13 @@ impl Tiers {
             self.last_started = now;
             return Some(self.send(job, true));
         }
-        let kept = self.kept().find(|t| t.due.max(t.no_contact_before) <= now)?.job(None);
+        let kept = self.registered().find(|t| t.due.max(t.no_contact_before) <= now)?.job(None);
         Some(self.send(kept, false))
     }
 
     fn completed_job(&self, now: Duration) -> Option<AnnounceJob> {
-        let owed = self.trackers().find(|t| self.is_owed(t) && t.completed_at.max(t.no_contact_before) <= now)?;
+        let owed =
+            self.trackers().find(|t| self.awaits_completed(t) && t.completed_at.max(t.no_contact_before) <= now)?;
         Some(owed.job(Some(AnnounceEvent::Completed)))
     }
 
@@ -255,7 +257,7 @@ impl Tiers {
             return None;
         }
         if self.is_round_busy() {
-            return Some(self.overtaking(now)?.job(Some(AnnounceEvent::Started)));
+            return Some(self.next_parallel(now)?.job(Some(AnnounceEvent::Started)));
         }
         if self.phase == RoundPhase::Waiting {
             self.trackers_mut().for_each(|t| t.tried = false);
@@ -296,7 +298,7 @@ impl Tiers {
     }
 
     /// The next tracker to try while an earlier one has not responded.
-    fn overtaking(&self, now: Duration) -> Option<&Tracker> {
+    fn next_parallel(&self, now: Duration) -> Option<&Tracker> {
         let most = if self.is_urgent() { MAX_URGENT } else { MAX_IN_FLIGHT };
         let room = self.in_flight.iter().filter(|asked| asked.in_round).count() < most;
         self.trackers().find(|t| room && !t.tried && !t.started && !self.is_asked(t) && t.no_contact_before <= now)
@@ -306,10 +308,10 @@ impl Tiers {
     /// as soon as the tracker's minimum interval allows (without one, after 60 s or its interval if that is shorter). The
     /// back-off of failed trackers still applies.
     pub fn want_peers(&mut self, now: Duration, needs_peers: bool, no_candidates: bool) {
-        self.need = match (needs_peers, no_candidates) {
-            (false, _) => Need::Nobody,
-            (true, false) => Need::More,
-            (true, true) => Need::Anybody,
+        self.demand = match (needs_peers, no_candidates) {
+            (false, _) => PeerDemand::None,
+            (true, false) => PeerDemand::More,
+            (true, true) => PeerDemand::Urgent,
         };
         if needs_peers && no_candidates && self.failures == 0 && self.phase == RoundPhase::Waiting {
             self.due = self.due.min(self.earliest.max(now));
@@ -326,14 +328,17 @@ impl Tiers {
     /// Whether a tracker has not yet received `completed` and no attempt has failed, so that sending it is worthwhile before
     /// stopping.
     pub fn has_unsent_completed(&self) -> bool {
-        self.trackers().any(|t| self.is_owed(t) && t.completed_at.is_zero() && t.no_contact_before.is_zero())
+        self.trackers().any(|t| self.awaits_completed(t) && t.completed_at.is_zero() && t.no_contact_before.is_zero())
     }
 
     /// Stops the schedule. Returns a `stopped` for each tracker that accepted `started`, after any `completed` that it has not
     /// received. Nothing is due afterwards, and a second call returns nothing.
     pub fn stop_jobs(&mut self) -> Vec<AnnounceJob> {
-        let owed: Vec<AnnounceJob> =
-            self.trackers().filter(|t| self.is_owed(t)).map(|t| t.job(Some(AnnounceEvent::Completed))).collect();
+        let owed: Vec<AnnounceJob> = self
+            .trackers()
+            .filter(|t| self.awaits_completed(t))
+            .map(|t| t.job(Some(AnnounceEvent::Completed)))
+            .collect();
         self.phase = RoundPhase::Stopped;
         self.in_flight.clear();
         let mut jobs = owed;
@@ -351,7 +356,7 @@ impl Tiers {
     }
 
     /// Whether the tracker counts us as a leecher and must receive `completed`.
-    fn is_owed(&self, tracker: &Tracker) -> bool {
+    fn awaits_completed(&self, tracker: &Tracker) -> bool {
         self.is_complete && tracker.takes_completed() && !self.is_asked(tracker)
     }
 
@@ -361,7 +366,7 @@ impl Tiers {
 
     /// Moves the tracker to the front of its tier (BEP 12).
     fn promote(&mut self, url: &str) {
-        for tier in &mut self.order {
+        for tier in &mut self.tiers {
             if let Some(at) = tier.iter().position(|t| t.url == url)
                 && let Some(front) = tier.get_mut(..=at)
             {
@@ -371,11 +376,11 @@ impl Tiers {
     }
 
     fn trackers(&self) -> impl Iterator<Item = &Tracker> {
-        self.order.iter().flatten()
+        self.tiers.iter().flatten()
     }
 
     fn trackers_mut(&mut self) -> impl Iterator<Item = &mut Tracker> {
-        self.order.iter_mut().flatten()
+        self.tiers.iter_mut().flatten()
     }
 
     fn find(&mut self, url: &str) -> Option<&mut Tracker> {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::discovery::host_names::{ResolveError, look_up};
+use crate::discovery::host_names::{ResolveError, resolve};
 use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, Scraped, TrackerError};
 use crate::discovery::tracker::http::is_local;
 use crate::net::bind::Bind;
@@ -47,7 +47,7 @@ const MAX_CONNECTION_IDS: usize = 8;
 #[derive(Clone, Debug)]
 pub struct UdpTracker {
     start: Instant,
-    kept: Arc<Mutex<HashMap<SocketAddr, (UdpSocket, ConnectionId)>>>,
+    connections: Arc<Mutex<HashMap<SocketAddr, (UdpSocket, ConnectionId)>>>,
     /// Whether an address is local rather than public.
     is_local: fn(IpAddr) -> bool,
     bind: Bind,
@@ -82,11 +82,11 @@ impl<'a> FamilyAttempts<'a> {
 
     /// Exchanges without a result.
     fn waiting(&self) -> impl Iterator<Item = &UdpExchange<'a>> {
-        self.exchanges.iter().filter(|talk| talk.result.is_none())
+        self.exchanges.iter().filter(|exchange| exchange.result.is_none())
     }
 
     fn has_reply(&self) -> bool {
-        self.exchanges.iter().any(|talk| matches!(talk.result, Some(Ok(_))))
+        self.exchanges.iter().any(|exchange| matches!(exchange.result, Some(Ok(_))))
     }
 
     /// Whether no further result can be expected.
@@ -108,13 +108,19 @@ impl UdpTracker {
     }
 
     /// Creates a client with sockets bound to `bind`.
-    pub fn tied(bind: Bind) -> UdpTracker {
+    pub fn bound_to(bind: Bind) -> UdpTracker {
         UdpTracker { bind, ..UdpTracker::new() }
     }
 
     /// A client that takes the addresses named by `is_local` for those of this machine or network.
     pub(crate) fn with(is_local: fn(IpAddr) -> bool) -> UdpTracker {
-        UdpTracker { start: Instant::now(), kept: Arc::default(), is_local, bind: Bind::Any, trusted: Arc::default() }
+        UdpTracker {
+            start: Instant::now(),
+            connections: Arc::default(),
+            is_local,
+            bind: Bind::Any,
+            trusted: Arc::default(),
+        }
     }
 
     /// Announces to the tracker at `url` and waits for its response; in total, including name lookup, at most `deadline`.
@@ -123,12 +129,12 @@ impl UdpTracker {
     /// If the tracker does not respond or refuses; see [`TrackerError`]. Error messages do not contain a URL's query.
     pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<AnnounceResponse, TrackerError> {
         let end = self.now().saturating_add(deadline);
-        let place = UdpUrl::parse(url)?;
-        let ask = TrackerQuery::Announce(a, place.data);
-        let addresses = self.addresses(&place, self.trusted.contains(url), end)?;
-        let replies = self.talk(&addresses, ask, end)?;
+        let target = UdpUrl::parse(url)?;
+        let ask = TrackerQuery::Announce(a, target.data);
+        let addresses = self.addresses(&target, self.trusted.contains(url), end)?;
+        let replies = self.run_exchanges(&addresses, ask, end)?;
         if a.event == Some(AnnounceEvent::Stopped) {
-            self.kept.lock().retain(|addr, _| !addresses.iter().flatten().any(|asked| asked == addr));
+            self.connections.lock().retain(|addr, _| !addresses.iter().flatten().any(|asked| asked == addr));
         }
         let answers = replies.into_iter().filter_map(|reply| match reply {
             Reply::Announced(answer) => Some(answer),
@@ -149,11 +155,11 @@ impl UdpTracker {
         deadline: Duration,
     ) -> Result<Vec<Option<Scraped>>, TrackerError> {
         let end = self.now().saturating_add(deadline);
-        let place = UdpUrl::parse(url)?;
-        let addresses = self.addresses(&place, self.trusted.contains(url), end)?;
+        let target = UdpUrl::parse(url)?;
+        let addresses = self.addresses(&target, self.trusted.contains(url), end)?;
         let mut all = Vec::with_capacity(swarms.len());
         for part in swarms.chunks(packet::MAX_SCRAPE) {
-            let replies = self.talk(&addresses, TrackerQuery::Scrape(part), end)?;
+            let replies = self.run_exchanges(&addresses, TrackerQuery::Scrape(part), end)?;
             let figures = replies.into_iter().find_map(|reply| match reply {
                 Reply::Scraped(figures) => Some(figures),
                 Reply::Announced(_) => None,
@@ -169,7 +175,7 @@ impl UdpTracker {
     }
 
     /// Runs one exchange per family and returns their replies; an error if there is none.
-    fn talk(
+    fn run_exchanges(
         &self,
         addresses: &[Vec<SocketAddr>],
         ask: TrackerQuery,
@@ -195,11 +201,12 @@ impl UdpTracker {
         let (mut replies, mut failures) = (Vec::new(), Vec::new());
         for family in families {
             failures.extend(family.failures);
-            for talk in family.exchanges {
-                match talk.result {
+            for exchange in family.exchanges {
+                match exchange.result {
                     Some(Ok(reply)) => {
-                        let reply = if (self.is_local)(talk.addr.ip()) { reply } else { reply.without_private_peers() };
-                        self.keep(talk.addr, talk.socket, talk.exchange.connection());
+                        let reply =
+                            if (self.is_local)(exchange.addr.ip()) { reply } else { reply.without_private_peers() };
+                        self.keep(exchange.addr, exchange.socket, exchange.exchange.connection());
                         replies.push(reply);
                     }
                     Some(Err(error)) => failures.push(error),
@@ -220,13 +227,17 @@ impl UdpTracker {
     /// Sends due datagrams, and tries the family's next address if no exchange is in progress or the last one has been silent for
     /// too long.
     fn advance<'a>(&self, family: &mut FamilyAttempts<'a>, now: Duration, ask: TrackerQuery<'a>, end: Duration) {
-        family.exchanges.iter_mut().filter(|talk| talk.result.is_none()).for_each(|talk| talk.send(now));
+        family
+            .exchanges
+            .iter_mut()
+            .filter(|exchange| exchange.result.is_none())
+            .for_each(|exchange| exchange.send(now));
         while !family.is_over() && (family.waiting().next().is_none() || now >= family.next_at) {
             let Some(addr) = family.rest.pop() else { return };
             match self.open(addr, ask, end) {
-                Ok(mut talk) => {
-                    talk.send(now);
-                    family.exchanges.push(talk);
+                Ok(mut exchange) => {
+                    exchange.send(now);
+                    family.exchanges.push(exchange);
                     family.next_at = now.saturating_add(SILENT_AFTER);
                 }
                 Err(error) => family.failures.push(connect_error(&error)),
@@ -254,10 +265,10 @@ impl UdpTracker {
 
     /// The addresses to try, by family. Uses local ones only if there are no others, and then only for the URL of an announce, so
     /// that a torrent cannot make btsync send packets to other local services.
-    fn addresses(&self, place: &UdpUrl, trusted: bool, end: Duration) -> Result<Vec<Vec<SocketAddr>>, TrackerError> {
-        let all = self.resolve(place, end)?;
+    fn addresses(&self, target: &UdpUrl, trusted: bool, end: Duration) -> Result<Vec<Vec<SocketAddr>>, TrackerError> {
+        let all = self.resolve(target, end)?;
         let public: Vec<SocketAddr> = all.iter().copied().filter(|addr| !(self.is_local)(addr.ip())).collect();
-        if public.is_empty() && !trusted && !place.is_announce() {
+        if public.is_empty() && !trusted && !target.is_announce() {
             return Err(TrackerError::Local);
         }
         let chosen = if public.is_empty() { all } else { public };
@@ -266,14 +277,14 @@ impl UdpTracker {
     }
 
     /// All addresses of the host, at least one.
-    fn resolve(&self, place: &UdpUrl, end: Duration) -> Result<Vec<SocketAddr>, TrackerError> {
-        let port = place.port;
-        if let Ok(ip) = place.host.parse::<IpAddr>() {
+    fn resolve(&self, target: &UdpUrl, end: Duration) -> Result<Vec<SocketAddr>, TrackerError> {
+        let port = target.port;
+        if let Ok(ip) = target.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip.to_canonical(), port)]);
         }
         let timeout = end.saturating_sub(self.now());
-        let found = look_up(place.host, port, Some(timeout)).map_err(|error| match error {
-            ResolveError::NotFound => TrackerError::NameLookup { host: printable(place.host) },
+        let found = resolve(target.host, port, Some(timeout)).map_err(|error| match error {
+            ResolveError::NotFound => TrackerError::NameLookup { host: printable(target.host) },
             ResolveError::TimedOut => TrackerError::Timeout,
             ResolveError::NoThread(error) => {
                 TrackerError::Connect(printable(&format!("no thread to look up the host: {}", reason(&error))))
@@ -287,7 +298,7 @@ impl UdpTracker {
     fn open<'a>(&self, addr: SocketAddr, ask: TrackerQuery<'a>, end: Duration) -> io::Result<UdpExchange<'a>> {
         let now = self.now();
         let old = {
-            let mut kept = self.kept.lock();
+            let mut kept = self.connections.lock();
             kept.retain(|_, (_, connection)| connection.is_fresh(now));
             kept.remove(&addr)
         };
@@ -301,7 +312,7 @@ impl UdpTracker {
 
     /// Keeps the connection id and its socket for the next request.
     fn keep(&self, addr: SocketAddr, socket: UdpSocket, connection: Option<ConnectionId>) {
-        let mut kept = self.kept.lock();
+        let mut kept = self.connections.lock();
         if let Some(connection) = connection
             && kept.len() < MAX_CONNECTION_IDS
         {

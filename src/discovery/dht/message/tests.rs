@@ -13,7 +13,7 @@ fn decode(bytes: &[u8]) -> KrpcMessage {
 }
 
 fn ask(query: Query) -> KrpcMessage {
-    KrpcMessage { transaction: b"aa".to_vec(), ip: None, body: Body::Query { id: ABC, query, read_only: false } }
+    KrpcMessage { transaction: b"aa".to_vec(), ip: None, body: KrpcBody::Query { id: ABC, query, read_only: false } }
 }
 
 /// BEP 5's examples have no `v`; our packets always do.
@@ -53,10 +53,10 @@ fn responses_of_bep_5_to_the_byte() {
     let message = decode(bytes);
     let values = ["97.120.106.101:11893", "105.100.104.116:28269"].map(|a| a.parse().unwrap());
     let response = Response { id: ABC, nodes: vec![], values: values.to_vec(), token: Some(b"aoeusnth".to_vec()) };
-    assert_eq!(message.body, Body::Response(response));
+    assert_eq!(message.body, KrpcBody::Response(response));
     assert_eq!(without_version(&message.encode()), bytes);
     let error = b"d1:eli201e23:A Generic Error Ocurrede1:t2:aa1:y1:ee";
-    assert_eq!(decode(error).body, Body::Error(201, "A Generic Error Ocurred".into()));
+    assert_eq!(decode(error).body, KrpcBody::Error(201, "A Generic Error Ocurred".into()));
     assert_eq!(without_version(&decode(error).encode()), error);
 }
 
@@ -76,7 +76,7 @@ fn bad_arguments_get_the_errors_of_bep_5() {
     ];
     for (bytes, expected) in table {
         assert!(
-            matches!(decode(bytes).body, Body::Invalid { code, .. } if code == expected),
+            matches!(decode(bytes).body, KrpcBody::Invalid { code, .. } if code == expected),
             "{}",
             bytes.escape_ascii()
         );
@@ -107,7 +107,7 @@ fn impossible_and_surplus_nodes_are_left_out() {
         nodes.extend([9, 9, 9, host, 0, u8::from(host != 3)]);
     }
     let packet = [b"d1:rd2:id20:abcdefghij01234567895:nodes2600:".as_slice(), &nodes, b"e1:t2:aa1:y1:re"].concat();
-    let Body::Response(response) = decode(&packet).body else { panic!("a response") };
+    let KrpcBody::Response(response) = decode(&packet).body else { panic!("a response") };
     assert_eq!(response.nodes.len(), MAX_CONTACTS);
     assert!(response.nodes.iter().all(|node| node.addr.port() == 1), "nobody listens at port 0");
 }
@@ -139,13 +139,13 @@ fn any_message() -> impl Strategy<Value = KrpcMessage> {
         proptest::option::of(any::<[u8; 8]>()),
     );
     let body = prop_oneof![
-        (id(), query, any::<bool>()).prop_map(|(id, query, read_only)| Body::Query { id, query, read_only }),
+        (id(), query, any::<bool>()).prop_map(|(id, query, read_only)| KrpcBody::Query { id, query, read_only }),
         response.prop_map(|(id, mut nodes, values, token)| {
             // Each family has its own list in the packet.
             nodes.sort_by_key(|node| node.addr.is_ipv6());
-            Body::Response(Response { id, nodes, values, token: token.map(|t| t.to_vec()) })
+            KrpcBody::Response(Response { id, nodes, values, token: token.map(|t| t.to_vec()) })
         }),
-        (any::<i32>(), "[a-z ]{0,90}").prop_map(|(code, text)| Body::Error(code.into(), text)),
+        (any::<i32>(), "[a-z ]{0,90}").prop_map(|(code, text)| KrpcBody::Error(code.into(), text)),
     ];
     let transaction = proptest::collection::vec(any::<u8>(), 1..20);
     let ip = proptest::option::of(any_addr());
@@ -171,7 +171,7 @@ proptest! {
             bytes[at] = byte;
         }
         for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
-            if let Ok(KrpcMessage { body: Body::Response(response), .. }) = KrpcMessage::decode(bytes) {
+            if let Ok(KrpcMessage { body: KrpcBody::Response(response), .. }) = KrpcMessage::decode(bytes) {
                 prop_assert!(response.nodes.len() <= 2 * MAX_CONTACTS && response.values.len() <= MAX_VALUES);
                 prop_assert!(response.values.iter().all(|a| is_usable(*a)));
             }

@@ -17,27 +17,27 @@ fn asker() -> SocketAddr {
 }
 
 /// The response to a query of typical length.
-fn answer(server: &mut QueryServer, now: Duration, from: SocketAddr, query: &Query) -> Body {
+fn answer(server: &mut QueryServer, now: Duration, from: SocketAddr, query: &Query) -> KrpcBody {
     let table = RoutingTable::new(OWN);
     server.answer(now, (OWN, &table), (from, 100), query, &mut fastrand::Rng::with_seed(1))
 }
 
 fn token(server: &mut QueryServer, now: Duration, from: SocketAddr) -> Vec<u8> {
     match answer(server, now, from, &Query::GetPeers { info_hash: HASH, want: Want::default() }) {
-        Body::Response(response) => response.token.expect("a token with every answer to get_peers"),
+        KrpcBody::Response(response) => response.token.expect("a token with every answer to get_peers"),
         other => panic!("{other:?}"),
     }
 }
 
 fn announce(server: &mut QueryServer, now: Duration, from: SocketAddr, token: Vec<u8>, port: Option<u16>) -> bool {
     let body = answer(server, now, from, &Query::AnnouncePeer { info_hash: HASH, port, token });
-    assert!(matches!(body, Body::Response(_) | Body::Error(PROTOCOL_ERROR, _)));
-    matches!(body, Body::Response(_))
+    assert!(matches!(body, KrpcBody::Response(_) | KrpcBody::Error(PROTOCOL_ERROR, _)));
+    matches!(body, KrpcBody::Response(_))
 }
 
 fn found(server: &mut QueryServer, now: Duration) -> Vec<SocketAddr> {
     match answer(server, now, asker(), &Query::GetPeers { info_hash: HASH, want: Want::default() }) {
-        Body::Response(response) => response.values,
+        KrpcBody::Response(response) => response.values,
         other => panic!("{other:?}"),
     }
 }
@@ -116,10 +116,10 @@ proptest! {
         let query = Query::GetPeers { info_hash: HASH, want: Want::default() };
         let body = server.answer(secs(0), (OWN, &table), (at(1), size), &query, &mut rng);
         let packet = KrpcMessage { transaction: vec![1; 20], ip: Some(at(1)), body: body.clone() }.encode();
-        let question = KrpcMessage { transaction: vec![1; 4], ip: None, body: Body::Query { id: OWN, query, read_only: false } };
+        let question = KrpcMessage { transaction: vec![1; 4], ip: None, body: KrpcBody::Query { id: OWN, query, read_only: false } };
         let size = size.max(question.encode().len());
         prop_assert!(packet.len() <= MAX_PACKET && packet.len() <= MAX_AMPLIFICATION * size, "{} bytes for {size}", packet.len());
-        let Body::Response(response) = body else { panic!("an answer") };
+        let KrpcBody::Response(response) = body else { panic!("an answer") };
         prop_assert_eq!(response.nodes.len(), 8);
         if size >= 90 && peers > 0 {
             prop_assert!(!response.values.is_empty(), "there is room for some");

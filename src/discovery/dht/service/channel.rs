@@ -36,11 +36,11 @@ impl DhtLoopHandle {
     }
 
     /// Sends a command with an address of this family; ignores other addresses.
-    pub fn send_address(&self, addr: SocketAddr, as_what: fn(SocketAddr) -> DhtCommand) {
+    pub fn send_address(&self, addr: SocketAddr, to_command: fn(SocketAddr) -> DhtCommand) {
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
         if Family::of(addr.ip()) == self.family {
             // These addresses come from untrusted peers. If the queue is full, drop them: the DHT finds such nodes anyway.
-            if self.commands.try_send(as_what(addr)).is_ok() {
+            if self.commands.try_send(to_command(addr)).is_ok() {
                 let _ = (&self.wake).write(&[0]);
             }
         }
@@ -59,9 +59,9 @@ impl DhtLoopInbox {
     ///
     /// # Errors
     /// The socket's errors; `WouldBlock` if no packet arrived.
-    pub fn receive(&mut self, buffer: &mut [u8], patience: Duration) -> io::Result<(usize, SocketAddr)> {
+    pub fn receive(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<(usize, SocketAddr)> {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.woken, PollFlags::IN)];
-        poll(&mut fds, Timespec::try_from(patience).ok().as_ref())?;
+        poll(&mut fds, Timespec::try_from(timeout).ok().as_ref())?;
         let [packet, command] = fds.map(|fd| !fd.revents().is_empty());
         if command {
             // One read suffices for all queued commands, which run next.
@@ -72,10 +72,10 @@ impl DhtLoopInbox {
 }
 
 /// Creates both sides for a thread with this socket.
-pub(crate) fn line(family: Family, socket: UdpSocket) -> io::Result<(DhtLoopHandle, DhtLoopInbox)> {
+pub(crate) fn command_channel(family: Family, socket: UdpSocket) -> io::Result<(DhtLoopHandle, DhtLoopInbox)> {
     socket.set_nonblocking(true)?;
     let (woken, wake) = io::pipe()?;
     let (commands, receiver) = bounded(MAX_COMMANDS);
-    let line = DhtLoopHandle { family, commands, bound: socket.local_addr()?, wake, stats: Mutex::default() };
-    Ok((line, DhtLoopInbox { socket, commands: receiver, woken }))
+    let handle = DhtLoopHandle { family, commands, bound: socket.local_addr()?, wake, stats: Mutex::default() };
+    Ok((handle, DhtLoopInbox { socket, commands: receiver, woken }))
 }

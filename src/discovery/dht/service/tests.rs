@@ -110,7 +110,9 @@ fn stop_and_drop_end_all_threads_though_nothing_ever_comes() {
     service.stop().expect("nothing to write");
     // The threads and their senders are gone. An abandoned resolver thread may still run, but holds no sender.
     assert_eq!(found.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
-    handles.iter().for_each(|line| assert!(line.commands.send(DhtCommand::Stop).is_err(), "nobody listens any more"));
+    handles
+        .iter()
+        .for_each(|handle| assert!(handle.commands.send(DhtCommand::Stop).is_err(), "nobody listens any more"));
     let (service, found) = start(&all);
     drop(service);
     assert_eq!(found.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
@@ -119,13 +121,13 @@ fn stop_and_drop_end_all_threads_though_nothing_ever_comes() {
 #[test]
 fn a_command_wakes_a_thread_that_hears_nothing() {
     let socket = Bind::Any.udp(SocketAddr::new(local(1), 0)).unwrap();
-    let (line, mut end) = line(Family::V4, socket).unwrap();
+    let (handle, mut inbox) = command_channel(Family::V4, socket).unwrap();
     let (sender, woken) = unbounded();
     let thread = std::thread::spawn(move || {
-        let error = end.receive(&mut [0; 8], PATIENCE * 2).unwrap_err();
-        sender.send((error.kind(), end.commands.try_recv().is_ok()))
+        let error = inbox.receive(&mut [0; 8], PATIENCE * 2).unwrap_err();
+        sender.send((error.kind(), inbox.commands.try_recv().is_ok()))
     });
-    line.send_command(DhtCommand::ReadOnly(true));
+    handle.send_command(DhtCommand::ReadOnly(true));
     assert_eq!(woken.recv_timeout(PATIENCE), Ok((io::ErrorKind::WouldBlock, true)), "woken, by no packet");
     thread.join().unwrap().unwrap();
 }

@@ -148,18 +148,18 @@ fn quiet_buckets_are_refreshed_once() {
 proptest! {
     /// Whatever happens in whatever order, the invariants hold, also after changing our own id.
     #[test]
-    fn invariants(story in proptest::collection::vec((0_u8..6, any::<u16>(), 0_u64..100), 1..400), seed: u64) {
+    fn invariants(operations in proptest::collection::vec((0_u8..6, any::<u16>(), 0_u64..100), 1..400), seed: u64) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut table = RoutingTable::new(NodeId::random(&mut rng));
         let mut now = Duration::ZERO;
-        for (deed, who, pause) in story {
+        for (operation, who, pause) in operations {
             now += secs(pause);
             // Few distinct nodes, so that the same ones return; half of them are close to us.
             let mut ids = fastrand::Rng::with_seed(u64::from(who % 300));
             let id = table.own.near(usize::from(who % 2) * 20, false, &mut ids);
             let addr = SocketAddr::from(([20, 1, (who % 97) as u8, (who % 89) as u8], 1 + who % 3));
             let contact = Contact { id, addr };
-            match deed {
+            match operation {
                 0 => table.remember(contact),
                 1 | 2 => assert_ne!(table.responded(now, contact), Some(contact), "nobody is asked about himself"),
                 3 => assert!(!table.queried(now, contact) || table.live().all(|e| e.contact.id != id), "it is known"),

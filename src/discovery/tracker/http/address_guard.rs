@@ -9,7 +9,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use crate::discovery::host_names::{ResolveError, look_up};
+use crate::discovery::host_names::{ResolveError, resolve};
 use crate::discovery::tracker::http::bound::wait;
 use crate::discovery::tracker::http::families::IpFamily;
 use crate::net::networks::is_private;
@@ -62,7 +62,7 @@ impl AddressGuard {
         let known = host.parse().map_or_else(|_| (self.names)(host), |ip| vec![ip]);
         let found = match known.as_slice() {
             [_, ..] => known.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
-            [] => look_up(host, port, wait(timeout)).map_err(|error| match error {
+            [] => resolve(host, port, wait(timeout)).map_err(|error| match error {
                 ResolveError::NotFound => ureq::Error::HostNotFound,
                 ResolveError::TimedOut => ureq::Error::Timeout(timeout.reason),
                 ResolveError::NoThread(error) => {

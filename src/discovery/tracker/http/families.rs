@@ -45,9 +45,9 @@ impl IpFamily {
 #[derive(Debug, Default)]
 pub(crate) struct KnownFamilies {
     /// Families not to use before this time; `None` for not while this client exists.
-    off: HashMap<(String, IpFamily), Option<Instant>>,
+    disabled_until: HashMap<(String, IpFamily), Option<Instant>>,
     /// Families that have accepted an announce.
-    told: HashSet<(String, IpFamily)>,
+    accepted: HashSet<(String, IpFamily)>,
 }
 
 impl KnownFamilies {
@@ -55,36 +55,36 @@ impl KnownFamilies {
     /// any.
     fn families_for(&mut self, url: &str, event: Option<AnnounceEvent>) -> Vec<IpFamily> {
         let now = Instant::now();
-        self.off.retain(|_, until| until.is_none_or(|until| until > now));
+        self.disabled_until.retain(|_, until| until.is_none_or(|until| until > now));
         let both = [IpFamily::Four, IpFamily::Six];
         let key = |family: &IpFamily| (url.to_owned(), *family);
-        let told: Vec<IpFamily> = both.into_iter().filter(|family| self.told.contains(&key(family))).collect();
-        if matches!(event, Some(AnnounceEvent::Stopped | AnnounceEvent::Completed)) && !told.is_empty() {
-            return told;
+        let accepted: Vec<IpFamily> = both.into_iter().filter(|family| self.accepted.contains(&key(family))).collect();
+        if matches!(event, Some(AnnounceEvent::Stopped | AnnounceEvent::Completed)) && !accepted.is_empty() {
+            return accepted;
         }
-        both.into_iter().filter(|family| !self.off.contains_key(&key(family))).collect()
+        both.into_iter().filter(|family| !self.disabled_until.contains_key(&key(family))).collect()
     }
 
     /// Allows broken families again.
     fn retry_all_families(&mut self, url: &str) {
-        self.off.retain(|(of, _), until| of != url || until.is_none());
+        self.disabled_until.retain(|(of, _), until| of != url || until.is_none());
     }
 
     /// Records the result of an announce over one family; `has_other` says whether the other family works.
     fn note(&mut self, url: &str, family: IpFamily, result: &Result<AnnounceResponse, TrackerError>, has_other: bool) {
-        if self.off.len() + self.told.len() > MAX_KNOWN {
-            (self.off, self.told) = Default::default();
+        if self.disabled_until.len() + self.accepted.len() > MAX_KNOWN {
+            (self.disabled_until, self.accepted) = Default::default();
         }
         let key = (url.to_owned(), family);
         match result {
             Ok(_) => {
-                self.off.remove(&key);
-                self.told.insert(key);
+                self.disabled_until.remove(&key);
+                self.accepted.insert(key);
             }
             // If the other family does not work either, disabling this one does not help.
             Err(_) if !has_other => {}
-            Err(TrackerError::Refused(_) | TrackerError::Later { .. }) => drop(self.off.insert(key, None)),
-            Err(_) => drop(self.off.insert(key, Some(Instant::now() + FAMILY_RETRY_DELAY))),
+            Err(TrackerError::Refused(_) | TrackerError::Later { .. }) => drop(self.disabled_until.insert(key, None)),
+            Err(_) => drop(self.disabled_until.insert(key, Some(Instant::now() + FAMILY_RETRY_DELAY))),
         }
     }
 }
@@ -137,7 +137,7 @@ impl HttpTracker {
                 }
                 known.note(url, *family, &result, false);
                 drop(known);
-                result.map_err(|error| in_words(error, url))
+                result.map_err(|error| without_family(error, url))
             }
             [first, second, ..] if is_private => self.announce_in_turn(url, first, second, end),
             both => self.race(url, both, a.event == Some(AnnounceEvent::Stopped), end, more),
@@ -171,7 +171,7 @@ impl HttpTracker {
             (Ok(answer), Ok(other)) => Ok(answer.merged(other)),
             (Ok(answer), Err(_)) | (Err(_), Ok(answer)) => Ok(answer),
             (Err(_), Err(refused @ TrackerError::Refused(_))) => Err(refused),
-            (Err(TrackerError::NoFamily), Err(error)) | (Err(error), Err(_)) => Err(in_words(error, url)),
+            (Err(TrackerError::NoFamily), Err(error)) | (Err(error), Err(_)) => Err(without_family(error, url)),
         }
     }
 
@@ -185,9 +185,9 @@ impl HttpTracker {
         more: F,
     ) -> Result<AnnounceResponse, TrackerError> {
         let race = Arc::new(Race { tracker: self.clone(), url: url.to_owned(), won: AtomicBool::new(false), more });
-        let (tell, told) = bounded(asks.len());
+        let (sender, receiver) = bounded(asks.len());
         for (family, ask) in asks {
-            let (race, family, ask, tell) = (race.clone(), *family, ask.clone(), tell.clone());
+            let (race, family, ask, sender) = (race.clone(), *family, ask.clone(), sender.clone());
             let run = move || {
                 let result = race.tracker.announce_over(family, &race.url, &ask, end);
                 let is_late = if result.is_ok() {
@@ -199,16 +199,16 @@ impl HttpTracker {
                     race.tracker.known.lock().note(&race.url, family, &result, true);
                     result.into_iter().for_each(&race.more);
                 } else {
-                    let _ = tell.send((family, result)); // fails if the other family's response has just arrived
+                    let _ = sender.send((family, result)); // fails if the other family's response has just arrived
                 }
             };
             let thread = thread::Builder::new().name("announce".into()).spawn(run);
             thread.map_err(|error| TrackerError::Other(format!("no thread to announce: {}", reason(&error))))?;
         }
-        drop((tell, race));
+        drop((sender, race));
         let (mut best, mut failures) = (None, Vec::new());
         // The channel disconnects when both threads are done.
-        while let Ok((family, result)) = told.recv_deadline(end) {
+        while let Ok((family, result)) = receiver.recv_deadline(end) {
             self.known.lock().note(url, family, &result, best.is_some());
             match result {
                 Ok(answer) => best = Some(answer),
@@ -231,7 +231,7 @@ impl HttpTracker {
                 .into_iter()
                 .map(|(_, error)| error)
                 .min_by_key(remoteness)
-                .map_or(TrackerError::Timeout, |error| in_words(error, url))),
+                .map_or(TrackerError::Timeout, |error| without_family(error, url))),
         }
     }
 
@@ -239,7 +239,7 @@ impl HttpTracker {
     /// use.
     fn announce_url(&self, family: IpFamily, url: &str, a: &Announce) -> Result<String, TrackerError> {
         let mut full = url::announce_url(url, a)?;
-        if self.tells_addresses
+        if self.announces_both
             && let Some(ip) = own_address(family.other())
         {
             let name = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
@@ -261,7 +261,7 @@ fn remoteness(error: &TrackerError) -> u8 {
 }
 
 /// Converts "no address of this family" to "host not found", once both families have been tried.
-fn in_words(error: TrackerError, url: &str) -> TrackerError {
+fn without_family(error: TrackerError, url: &str) -> TrackerError {
     match error {
         TrackerError::NoFamily => TrackerError::NameLookup { host: url::host(url).to_owned() },
         error => error,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::discovery::host_names::look_up;
+use crate::discovery::host_names::resolve;
 
 /// The time limit for resolving all names of one response.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,7 +15,7 @@ pub(crate) fn addresses(names: &[(String, u16)], end: Instant) -> Vec<SocketAddr
     let end = end.min(Instant::now() + LOOKUP_TIMEOUT);
     let found = names.iter().filter_map(|(host, port)| {
         let left = end.saturating_duration_since(Instant::now());
-        let found = look_up(host, *port, Some(left)).ok().filter(|_| !left.is_zero())?;
+        let found = resolve(host, *port, Some(left)).ok().filter(|_| !left.is_zero())?;
         let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), *port);
         Some(found.into_iter().map(canonical).take(ADDRESSES_OF_A_NAME))
     });

@@ -27,7 +27,7 @@ fn redirect(location: &str) -> String {
 }
 
 fn ask(host: &str, path: &str) -> Result<AnnounceResponse, TrackerError> {
-    let tracker = HttpTracker::with(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
+    let tracker = HttpTracker::with_config(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
     let a = Announce {
         info_hash: InfoHash([1; 20]),
         peer_id: PeerId([2; 20]),
@@ -110,9 +110,10 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
     proxy.set_nonblocking(true).unwrap();
     let uri = format!("http://{}", proxy.local_addr().unwrap());
     let config = config(USER_AGENT).proxy(Some(ureq::Proxy::new(&uri).unwrap())).build();
-    let tracker = HttpTracker::with(&config, is_local);
-    let hop =
-        |url, from_public| tracker.hop(&tracker.any, url, Trust::Nowhere, from_public, Instant::now() + PATIENT).err();
+    let tracker = HttpTracker::with_config(&config, is_local);
+    let hop = |url, from_public| {
+        tracker.hop(&tracker.any, url, Trust::AnnouncePathOnly, from_public, Instant::now() + PATIENT).err()
+    };
     assert!(matches!(hop("http://10.0.0.1/announce", true), Some(TrackerError::Redirect(_))));
     assert!(matches!(hop("http://[fd00::1]/announce", true), Some(TrackerError::Redirect(_))));
     assert_eq!(hop("http://192.168.0.1/admin", false), Some(TrackerError::Local));
@@ -120,7 +121,7 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
 }
 
 fn file(url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {
-    let client = HttpTracker::with(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
+    let client = HttpTracker::with_config(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
     client.file(url, max, PATIENT).map(|fetched| match fetched {
         FetchedUrl::File(bytes) => bytes,
         FetchedUrl::Link { link, .. } => panic!("{link}"),
@@ -168,7 +169,7 @@ fn a_file_is_not_fetched_from_a_local_address_that_a_public_one_names() {
 /// Untrusted URLs, as in magnet links.
 #[test]
 fn a_strangers_file_comes_from_public_addresses_only() {
-    let client = HttpTracker::with(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
+    let client = HttpTracker::with_config(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
     let get = |url: &str| client.fetch_untrusted_file(url, 5, Duration::from_secs(20));
     let (public, served) = once("127.0.0.2", found("hello"));
     assert_eq!(get(&format!("http://{public}/x.torrent")), Ok(b"hello".to_vec()));

@@ -30,7 +30,7 @@ pub(crate) fn announce_url(url: &str, a: &Announce) -> Result<String, TrackerErr
     );
     if let Some(event) = a.event {
         full.push_str("&event=");
-        full.push_str(event.word());
+        full.push_str(event.as_str());
     }
     if let Some(tracker_id) = a.tracker_id {
         // Writing to a `String` cannot fail.

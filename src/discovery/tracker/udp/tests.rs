@@ -229,8 +229,9 @@ fn an_address_that_is_silent_or_closed_is_not_waited_for_alone() {
         let client = UdpTracker::new();
         let report = report(1, 1, None);
         let addresses = [first.as_slice(), &[good.addr]].concat();
-        let replies =
-            client.talk(&[addresses], TrackerQuery::Announce(&report, "/announce"), client.now() + PATIENT).unwrap();
+        let replies = client
+            .run_exchanges(&[addresses], TrackerQuery::Announce(&report, "/announce"), client.now() + PATIENT)
+            .unwrap();
         assert_eq!(replies.len(), 1, "{first:?}");
     }
     silent.end();
@@ -263,7 +264,7 @@ fn each(addresses: &[SocketAddr]) -> Vec<Vec<SocketAddr>> {
 /// Sends to all `addresses` at once, with a deadline of an hour: a test that waits for it hangs.
 fn talk(addresses: &[SocketAddr]) -> Result<Vec<Reply>, TrackerError> {
     let client = UdpTracker::new();
-    client.talk(
+    client.run_exchanges(
         &each(addresses),
         TrackerQuery::Announce(&report(1, 1, None), ""),
         client.now() + Duration::from_secs(3600),
@@ -294,7 +295,7 @@ fn what_cannot_be_sent_is_not_waited_for() {
     socket2::SockRef::from(&socket).shutdown(std::net::Shutdown::Write).unwrap();
     client.keep(addr, socket, Some(ConnectionId { id: 1, since: client.now() }));
     let end = client.now() + Duration::from_secs(3600);
-    let replies = client.talk(&each(&[addr]), TrackerQuery::Announce(&report(1, 1, None), ""), end);
+    let replies = client.run_exchanges(&each(&[addr]), TrackerQuery::Announce(&report(1, 1, None), ""), end);
     assert!(matches!(replies, Err(TrackerError::Connect(_))), "{replies:?}");
 }
 
@@ -308,7 +309,7 @@ fn one_who_leaves_a_tracker_forgets_only_that_one() {
         tell(tracker, Some(AnnounceEvent::Started));
     }
     tell(&one, Some(AnnounceEvent::Stopped));
-    assert_eq!(client.kept.lock().keys().copied().collect::<Vec<_>>(), [other.addr]);
+    assert_eq!(client.connections.lock().keys().copied().collect::<Vec<_>>(), [other.addr]);
     tell(&other, None);
     assert_eq!((one.end(), other.end()), (1, 1), "connection ids");
 }
