@@ -59,7 +59,7 @@ pub(crate) fn first_messages(context: &TorrentContext, peer: &Peer, have: Option
             bits.iter().for_each(|piece: PieceIndex| message::write_have(&mut bytes, piece));
         }
         Some(bits) if was_kept || !peer.extensions.supports_fast || !whole => {
-            message::write_bitfield(&mut bytes, bits.as_bytes())
+            message::write_bitfield(&mut bytes, bits.as_bytes());
         }
         None if was_kept || !peer.extensions.supports_fast => {}
         _ => message::write_have_all_or_none(&mut bytes, whole), // BEP 6 requires one of them with a fast peer

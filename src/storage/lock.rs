@@ -193,7 +193,7 @@ impl Storage {
                 }
                 match action {
                     _ if claim == Some(Claim::MadeButReusable) || is_begun => {
-                        _ = marker.made.insert(path_hash, seen.identity)
+                        _ = marker.made.insert(path_hash, seen.identity);
                     }
                     Some(FileAction::Make | FileAction::Copy | FileAction::Renew) => {
                         _ = marker.made.insert(path_hash, seen.identity);

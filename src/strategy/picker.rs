@@ -317,7 +317,7 @@ impl Picker {
         self.find(key).ok().map(|at| &self.peers[at])
     }
 
-    /// Moves a piece from unbegun to begun. The caller must request a block of it before `settle` runs, or the piece moves back.
+    /// Moves a piece from unbegun to begun. The caller must request a block of it before `update_lists` runs, or the piece moves back.
     fn begin(&mut self, piece: PieceIndex, owner: Option<PeerKey>) {
         self.order.remove(piece);
         self.begun.insert(piece, BegunPiece::new(self.blocks_of(piece), owner));

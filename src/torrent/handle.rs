@@ -71,7 +71,7 @@ pub(crate) struct TorrentInner {
     /// The torrent's name and size, once they are known.
     pub name_and_size: OnceLock<(String, u64)>,
     /// See [`TorrentHandle::place`]; empty if there is no such path.
-    pub place: OnceLock<PathBuf>,
+    pub content_path: OnceLock<PathBuf>,
     /// The metadata of a magnet link, if nothing else was asked for.
     pub torrent: OnceLock<Metainfo>,
     pub started: Instant,
@@ -84,9 +84,9 @@ pub(crate) struct TorrentInner {
     pub metadata: (AtomicUsize, AtomicUsize),
     pub check: CheckProgress,
     /// The pieces that the check found complete.
-    pub found: OnceLock<Bitfield>,
+    pub found_pieces: OnceLock<Bitfield>,
     /// The bytes of the wanted pieces, and of those among them that the check found complete.
-    pub wanted: OnceLock<(u64, u64)>,
+    pub wanted_bytes: OnceLock<(u64, u64)>,
     /// Payload bytes sent in earlier runs.
     pub uploaded_before: AtomicU64,
     /// When to stop seeding.
@@ -95,13 +95,13 @@ pub(crate) struct TorrentInner {
     /// While this is set, we neither request nor serve blocks.
     pub paused: Flag,
     /// The context that the connections share; set while there can be connections.
-    pub shared: Mutex<Option<Arc<TorrentContext>>>,
+    pub context: Mutex<Option<Arc<TorrentContext>>>,
     /// The rate limits of the client.
     pub throttle: Arc<Throttle>,
     /// No data arrived for as long as the user is willing to wait.
     pub timed_out: Flag,
-    pub search: Mutex<PeerSearch>,
-    pub known: AtomicUsize,
+    pub peer_search: Mutex<PeerSearch>,
+    pub known_peers: AtomicUsize,
     pub messages: Sender<TorrentMessage>,
     /// Peers that the program added since the torrent was created.
     pub added_peers: Mutex<Vec<SocketAddr>>,
@@ -126,7 +126,7 @@ impl TorrentInner {
             display_name,
             seed_goal,
             name_and_size: OnceLock::new(),
-            place: OnceLock::new(),
+            content_path: OnceLock::new(),
             torrent: OnceLock::new(),
             started: Instant::now(),
             warned_no_descriptors: AtomicBool::new(false),
@@ -134,16 +134,16 @@ impl TorrentInner {
             stage: AtomicU8::new(Stage::Starting as u8),
             metadata: (AtomicUsize::new(0), AtomicUsize::new(0)),
             check: CheckProgress::default(),
-            found: OnceLock::new(),
-            wanted: OnceLock::new(),
+            found_pieces: OnceLock::new(),
+            wanted_bytes: OnceLock::new(),
             uploaded_before: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             paused: Flag::default(),
-            shared: Mutex::new(None),
+            context: Mutex::new(None),
             throttle,
             timed_out: Flag::default(),
-            search: Mutex::default(),
-            known: AtomicUsize::new(0),
+            peer_search: Mutex::default(),
+            known_peers: AtomicUsize::new(0),
             messages,
             added_peers: Mutex::default(),
             events: Mutex::default(),
@@ -177,7 +177,7 @@ impl TorrentInner {
         let _ = self.messages.try_send(PeerEvent::OutOfDescriptors.into());
         let checking = self.stage.load(Ordering::Acquire) == Stage::Checking as u8;
         let is_main = self.main_thread.get() == Some(&std::thread::current().id());
-        let leaving = || self.shared().is_some_and(|shared| shared.is_stopping());
+        let leaving = || self.context().is_some_and(|context| context.is_stopping());
         !self.stop.load(Ordering::Acquire) && (checking || !(is_main || leaving()))
     }
 
@@ -192,8 +192,8 @@ impl TorrentInner {
     }
 
     /// The context that the connections of the current phase share.
-    pub fn shared(&self) -> Option<Arc<TorrentContext>> {
-        self.shared.lock().clone()
+    pub fn context(&self) -> Option<Arc<TorrentContext>> {
+        self.context.lock().clone()
     }
 }
 
@@ -312,12 +312,12 @@ impl TorrentHandle {
     /// The one path below the download folder that contains everything wanted and nothing else: the only file, or the torrent's
     /// own folder if the user moved no file elsewhere. `None` if there is no such path, or before it is known.
     pub fn place(&self) -> Option<&Path> {
-        self.0.place.get().map(PathBuf::as_path).filter(|place| !place.as_os_str().is_empty())
+        self.0.content_path.get().map(PathBuf::as_path).filter(|place| !place.as_os_str().is_empty())
     }
 
     /// The figures about the search for peers.
     pub fn search(&self) -> PeerSearch {
-        self.0.search.lock().clone()
+        self.0.peer_search.lock().clone()
     }
 
     /// The torrent's figures at this moment.
@@ -327,7 +327,7 @@ impl TorrentHandle {
         let checked = (inner.check.done.load(Ordering::Relaxed), inner.check.total.load(Ordering::Relaxed));
         let total = inner.name_and_size.get().map_or(0, |(_, total)| *total);
         // If everything was complete from the start, there are no connections that could tell.
-        let (total, have) = inner.wanted.get().copied().unwrap_or((total, 0));
+        let (total, have) = inner.wanted_bytes.get().copied().unwrap_or((total, 0));
         let mut snapshot = Snapshot {
             stage,
             total,
@@ -335,20 +335,20 @@ impl TorrentHandle {
             have,
             checked,
             total_uploaded: inner.uploaded_before.load(Ordering::Relaxed),
-            known: inner.known.load(Ordering::Relaxed),
+            known: inner.known_peers.load(Ordering::Relaxed),
             ..Snapshot::default()
         };
-        if let Some(shared) = inner.shared() {
-            let now = shared.now();
-            let peers = shared.roster.all();
-            if !shared.is_fetching_metadata {
-                let wanted = shared.pieces.wanted_bytes();
-                (snapshot.total, snapshot.have) = (wanted, wanted.saturating_sub(shared.pieces.left_bytes()));
+        if let Some(context) = inner.context() {
+            let now = context.now();
+            let peers = context.roster.all();
+            if !context.is_fetching_metadata {
+                let wanted = context.pieces.wanted_bytes();
+                (snapshot.total, snapshot.have) = (wanted, wanted.saturating_sub(context.pieces.left_bytes()));
             }
-            snapshot.downloaded = shared.downloaded.get();
-            snapshot.uploaded = shared.uploaded.get();
+            snapshot.downloaded = context.downloaded.get();
+            snapshot.uploaded = context.uploaded.get();
             snapshot.total_uploaded = snapshot.total_uploaded.saturating_add(snapshot.uploaded);
-            snapshot.wasted = shared.pieces.wasted();
+            snapshot.wasted = context.pieces.wasted();
             snapshot.active = peers.iter().filter(|p| p.is_active(now)).count();
             snapshot.connected = peers.len();
         }
@@ -358,9 +358,9 @@ impl TorrentHandle {
     /// Writes the state of every piece to `out`; empty before the check has ended.
     pub fn pieces(&self, out: &mut Vec<PieceState>) {
         out.clear();
-        let Some(shared) = self.0.shared() else { return };
+        let Some(context) = self.0.context() else { return };
         let mut progress = Vec::new();
-        shared.pieces.progress(&mut progress);
+        context.pieces.progress(&mut progress);
         out.extend(progress.into_iter().map(|p| match p {
             picker::Progress::Missing => PieceState::Missing,
             picker::Progress::Unavailable => PieceState::Unavailable,
@@ -372,20 +372,20 @@ impl TorrentHandle {
 
     /// For each piece, whether it was complete at the start; empty before the check has ended.
     pub fn pieces_found(&self) -> Vec<bool> {
-        let found = self.0.found.get();
+        let found = self.0.found_pieces.get();
         found.map_or_else(Vec::new, |found| (0..found.len()).map(|piece| found.has(PieceIndex(piece))).collect())
     }
 
     /// Whether the check found everything wanted complete; false before it has ended.
     pub fn was_complete(&self) -> bool {
-        self.0.wanted.get().is_some_and(|(total, have)| have >= total)
+        self.0.wanted_bytes.get().is_some_and(|(total, have)| have >= total)
     }
 
     /// The wanted files with their pieces, without padding; empty before the check has ended.
     pub fn files(&self) -> Vec<FileView> {
-        let Some(shared) = self.0.shared() else { return Vec::new() };
-        let layout = shared.pieces.storage().layout();
-        let storage = shared.pieces.storage();
+        let Some(context) = self.0.context() else { return Vec::new() };
+        let layout = context.pieces.storage().layout();
+        let storage = context.pieces.storage();
         let files = layout.files().iter().enumerate().filter(|(number, file)| !file.pad && storage.wants(*number));
         let view = |(number, file): (usize, &FileSpec)| FileView {
             path: layout.final_name(number).unwrap_or(&file.path).to_string_lossy().into_owned(),
@@ -399,12 +399,12 @@ impl TorrentHandle {
 
     /// Whether all files have their final names.
     pub fn has_final_names(&self) -> bool {
-        self.0.shared().is_none_or(|shared| shared.pieces.storage().has_final_names())
+        self.0.context().is_none_or(|context| context.pieces.storage().has_final_names())
     }
 
     /// The connected peers.
     pub fn peers(&self) -> Vec<PeerView> {
-        let Some(shared) = self.0.shared() else { return Vec::new() };
+        let Some(context) = self.0.context() else { return Vec::new() };
         let view = |peer: Arc<Peer>| PeerView {
             addr: peer.addr,
             client: client_name(&peer.id, peer.extensions.version.get().map(String::as_str)),
@@ -413,13 +413,13 @@ impl TorrentHandle {
             fast: peer.extensions.supports_fast,
             downloaded: peer.rates.downloaded.get(),
             uploaded: peer.rates.uploaded.get(),
-            has: shared.pieces.fraction_of_peer(peer.key),
+            has: context.pieces.fraction_of_peer(peer.key),
             chokes_us: peer.choking.peer_choking.is_set(),
             interested: peer.choking.peer_interested.is_set(),
             choked: peer.choking.am_choking.is_set(),
             we_are_interested: peer.choking.am_interested.is_set(),
             is_snubbing: peer.choking.is_snubbing.is_set(),
         };
-        shared.roster.all().into_iter().map(view).collect()
+        context.roster.all().into_iter().map(view).collect()
     }
 }

@@ -68,8 +68,8 @@ pub(crate) fn open(
         FileOpener { registration, inner, config, torrent, wanted: &plan.wanted, events, disk: storage, hashed: false };
     let (have, resume_store) = opener.run()?;
     let storage = Arc::new(opener.disk);
-    let _ = inner.place.set(place(storage.layout(), &wanted, torrent.multi_file, &config.places));
-    let _ = inner.wanted.set(wanted_sizes(torrent, &plan.wanted, &have));
+    let _ = inner.content_path.set(place(storage.layout(), &wanted, torrent.multi_file, &config.places));
+    let _ = inner.wanted_bytes.set(wanted_sizes(torrent, &plan.wanted, &have));
     Ok(OpenedFiles { storage, plan, have, resume_store })
 }
 

@@ -178,7 +178,7 @@ impl<'a> PeerManager<'a> {
     pub fn tick(&mut self, context: &Arc<TorrentContext>, now: Duration) {
         self.check_stop_timeout(context, now);
         self.peer_list.set_time(now);
-        self.inner.known.store(self.peer_list.len(), Ordering::Relaxed);
+        self.inner.known_peers.store(self.peer_list.len(), Ordering::Relaxed);
         self.drop_surplus();
         self.peer_list.set_complete(self.is_complete);
         let needs_peers = self.needs_peers();
@@ -194,7 +194,7 @@ impl<'a> PeerManager<'a> {
         }
         self.discovery.check_reachability(now, self.registration.has_incoming_connections());
         if needs_peers {
-            let mut search = self.inner.search.lock();
+            let mut search = self.inner.peer_search.lock();
             search.dht_nodes = self.discovery.dht_nodes();
             search.lsd_interfaces = self.discovery.lsd_interfaces();
         }
@@ -312,7 +312,7 @@ impl<'a> PeerManager<'a> {
 
     /// Counts addresses that are new, in the figure that `count` selects.
     fn count_new_peers(&mut self, new: usize, count: impl FnOnce(&mut PeerSearch) -> &mut usize) {
-        *count(&mut self.inner.search.lock()) += new;
+        *count(&mut self.inner.peer_search.lock()) += new;
         self.next_dial = Duration::ZERO;
     }
 

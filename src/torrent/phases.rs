@@ -114,7 +114,7 @@ impl<'a> TorrentRun<'a> {
                     return Err(error);
                 }
             };
-        let _ = inner.found.set(have.clone());
+        let _ = inner.found_pieces.set(have.clone());
         let uploaded = resume_store.as_ref().map_or(0, ResumeStore::uploaded_before);
         inner.uploaded_before.store(uploaded, Ordering::Relaxed);
         let stopped = inner.stop.load(Ordering::Acquire);
@@ -217,7 +217,7 @@ impl<'a> TorrentRun<'a> {
         context.port.store(peer_manager.port(), Ordering::Relaxed);
         let dht = if peer_manager.discovery.has_dht() { peer_manager.port() } else { 0 };
         context.dht_port.store(dht, Ordering::Release);
-        *self.inner.shared.lock() = Some(context.clone());
+        *self.inner.context.lock() = Some(context.clone());
         context.paused.set(self.inner.paused.is_set());
     }
 }

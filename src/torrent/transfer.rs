@@ -180,11 +180,11 @@ impl<'a> Transfer<'a> {
     fn handle_event(&mut self, event: PeerEvent) {
         match event {
             PeerEvent::Disconnected { key, addr, why } => {
-                self.peer_manager.connection_ended(self.context, key, addr, &why)
+                self.peer_manager.connection_ended(self.context, key, addr, &why);
             }
             PeerEvent::InterestChanged { key } => self.interest_changed(key),
             PeerEvent::PieceFailed { piece, senders, has_resumed_blocks } => {
-                self.piece_failed(piece, &senders, has_resumed_blocks)
+                self.piece_failed(piece, &senders, has_resumed_blocks);
             }
             PeerEvent::CorruptSendersFound { piece, senders } => self.ban(piece, &senders),
             PeerEvent::Complete => self.complete(),

@@ -133,7 +133,7 @@ impl PeerManager<'_> {
     pub(crate) fn add_second_family_peers(&mut self, now: Duration, peers: &[SocketAddr]) {
         let new = self.add_tracker_peers(peers);
         log::debug!("a tracker's other family: {} peers, {new} of them new", peers.len());
-        self.inner.known.store(self.peer_list.len(), Ordering::Relaxed);
+        self.inner.known_peers.store(self.peer_list.len(), Ordering::Relaxed);
         self.next_dial = now;
     }
 
@@ -165,7 +165,7 @@ impl PeerManager<'_> {
                 log_left_out(&tracker, answer.private_dropped);
                 self.next_dial = now;
                 let (peers, interval, warning) = (answer.peers.len(), answer.interval, answer.warning);
-                self.inner.search.lock().tracker(&tracker, TrackerState::Answered { peers });
+                self.inner.peer_search.lock().tracker(&tracker, TrackerState::Answered { peers });
                 send_event(&self.events, Event::Announced { tracker, peers, interval, warning });
             }
             Err(error) => {
@@ -175,7 +175,7 @@ impl PeerManager<'_> {
                 let others = retry.is_zero() || self.announcer.is_busy();
                 let retry = (!others).then_some(retry);
                 let reason = error.to_string();
-                self.inner.search.lock().tracker(&tracker, TrackerState::Failed { reason: reason.clone() });
+                self.inner.peer_search.lock().tracker(&tracker, TrackerState::Failed { reason: reason.clone() });
                 send_event(&self.events, Event::AnnounceFailed { tracker, reason, retry });
             }
         }
