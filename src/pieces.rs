@@ -1,8 +1,8 @@
 //! The piece manager: the picker behind one short lock, together with the storage and the piece hashes.
 //!
 //! Reader threads lock the picker a few times per slab of received bytes, never once per block: *accept* (which blocks to write,
-//! and what to request next), *written* (which pieces are complete now), and *piece hashed* after a piece was hashed. Nobody does disk
-//! I/O or hashing while holding the lock. The thread that receives the last block of a piece hashes it.
+//! and what to request next), *written* (which pieces are complete now), and *piece hashed* (whether the hash is right).
+//! Nobody does disk I/O or hashing while holding the lock. The thread that receives the last block of a piece hashes it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -277,7 +277,8 @@ impl PieceManager {
         }
     }
 
-    /// Records that the blocks are on disk. The caller must hash each piece put into `whole`, then report it to [`PieceManager::piece_hashed`].
+    /// Records that the blocks are on disk. The caller must hash each piece put into `whole`, then call
+    /// [`PieceManager::piece_hashed`].
     pub fn written(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockRequest>, whole: &mut Vec<PieceIndex>) {
         let mut picker = self.picker.lock();
         whole.extend(blocks.filter_map(|block| picker.written(peer, block)));
@@ -289,8 +290,8 @@ impl PieceManager {
         self.picker.lock().block_senders(piece)
     }
 
-    /// Records the blocks of a piece that failed verification: their senders and their SHA-1. Must be called before `piece_hashed`, so
-    /// that no other thread verifies the piece before the evidence is stored.
+    /// Records the blocks of a piece that failed verification: their senders and their SHA-1. Must be called before `piece_hashed`,
+    /// so that no other thread verifies the piece before the evidence is stored.
     pub fn record_failed_blocks(
         &self,
         piece: PieceIndex,
