@@ -290,8 +290,8 @@ impl PieceManager {
         self.picker.lock().block_senders(piece)
     }
 
-    /// Records the blocks of a piece that failed verification: their senders and their SHA-1. Must be called before `piece_hashed`,
-    /// so that no other thread verifies the piece before the evidence is stored.
+    /// Records the blocks of a piece that failed verification: their senders and their SHA-1. Must be called before
+    /// `piece_hashed`, so that no other thread verifies the piece before the evidence is stored.
     pub fn record_failed_blocks(
         &self,
         piece: PieceIndex,
