@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = CreatePlan::scan(Path::new(&source), &[])?;
     println!("{}: {} bytes", plan.name(), plan.total());
     let mut options = CreateOptions::default();
-    options.tiers = words.map(|tracker| vec![tracker]).collect();
+    options.tiers.extend(words.map(|tracker| vec![tracker]));
     let created = plan.create(&options, &AtomicU64::new(0), &AtomicBool::new(false))?;
     std::fs::write(&file, &created.bytes)?;
     println!("{file} {}", created.info_hash);

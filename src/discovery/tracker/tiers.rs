@@ -71,7 +71,8 @@ struct PendingJob {
 /// The trackers of one torrent and their announce schedule.
 #[derive(Debug)]
 pub struct Tiers {
-    tiers: Vec<Vec<Tracker>>,
+    /// The trackers of each tier, in the order in which they are asked.
+    trackers: Vec<Vec<Tracker>>,
     unsupported: Vec<String>,
     rng: fastrand::Rng,
     /// Announce to one tracker at a time, as a private torrent must.
@@ -136,7 +137,7 @@ impl Tiers {
             }
         }
         Tiers {
-            tiers: kept,
+            trackers: kept,
             unsupported,
             rng: rng.fork(),
             one_at_a_time: false,
@@ -159,7 +160,7 @@ impl Tiers {
 
     /// Whether there are no trackers.
     pub fn is_empty(&self) -> bool {
-        self.tiers.is_empty()
+        self.trackers.is_empty()
     }
 
     /// The number of jobs in flight.
@@ -366,7 +367,7 @@ impl Tiers {
 
     /// Moves the tracker to the front of its tier (BEP 12).
     fn promote(&mut self, url: &str) {
-        for tier in &mut self.tiers {
+        for tier in &mut self.trackers {
             if let Some(at) = tier.iter().position(|t| t.url == url)
                 && let Some(front) = tier.get_mut(..=at)
             {
@@ -376,11 +377,11 @@ impl Tiers {
     }
 
     fn trackers(&self) -> impl Iterator<Item = &Tracker> {
-        self.tiers.iter().flatten()
+        self.trackers.iter().flatten()
     }
 
     fn trackers_mut(&mut self) -> impl Iterator<Item = &mut Tracker> {
-        self.tiers.iter_mut().flatten()
+        self.trackers.iter_mut().flatten()
     }
 
     fn find(&mut self, url: &str) -> Option<&mut Tracker> {

@@ -60,7 +60,7 @@ fn only_what_we_speak_is_kept_and_each_url_once() {
     ];
     let t = Tiers::new(list, &mut fastrand::Rng::with_seed(1));
     assert_eq!(t.unsupported(), ["wss://v", "wss://w/"]);
-    let urls: Vec<Vec<&str>> = t.tiers.iter().map(|tier| tier.iter().map(|t| t.url.as_str()).collect()).collect();
+    let urls: Vec<Vec<&str>> = t.trackers.iter().map(|tier| tier.iter().map(|t| t.url.as_str()).collect()).collect();
     let [first, others @ ..] = urls.as_slice() else { panic!("no tier") };
     assert!(first.len() == 2 && first.contains(&A) && first.contains(&"udp://u:1"), "{first:?}");
     assert_eq!(others, [vec![B], vec!["HTTP://c/x"]]);

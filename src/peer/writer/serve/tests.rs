@@ -62,8 +62,8 @@ fn narrow() -> (TcpStream, TcpStream) {
 
 fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Option<Rc4>) {
     let folder = tempfile::tempdir().expect("a folder");
-    let content: Vec<u8> = (0..SIZE).map(|n| (n / 7 + n % 251) as u8).collect();
-    std::fs::write(folder.path().join("x"), &content).expect("a file");
+    let payload: Vec<u8> = (0..SIZE).map(|n| (n / 7 + n % 251) as u8).collect();
+    std::fs::write(folder.path().join("x"), &payload).expect("a file");
     let context = context(folder.path());
     let (ours, mut theirs) = narrow();
     let (to_writer, inbox) = outbox();
@@ -88,7 +88,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
     message::write_choke(&mut expected, false);
     for n in 0..BLOCKS {
         expected.extend_from_slice(&message::piece_header(block(n)));
-        expected.extend_from_slice(&content[(n * MAX_REQUEST) as usize..][..MAX_REQUEST as usize]);
+        expected.extend_from_slice(&payload[(n * MAX_REQUEST) as usize..][..MAX_REQUEST as usize]);
     }
     let mut theirs_cipher = cipher.clone();
     thread::scope(|scope| {
