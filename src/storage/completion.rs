@@ -13,7 +13,6 @@ impl Storage {
     /// `have` does not complete, because this run did not want them, it stays and names only these.
     pub fn finish(&self, have: &Bitfield) {
         let mut marker = self.marker.clone().unwrap_or_default();
-        marker.refused.clear();
         self.remove_complete_files(&mut marker, have);
         self.release(Some(marker));
     }

@@ -160,8 +160,10 @@ impl Storage {
         self.cache.mark_dirty(slot);
         let writing = self.cache.writing(slot);
         self.check_lock(Some(writing.began()))?;
-        self.check_new_links(slot, &handle.file, writing.began())?;
-        self.check_length(slot, &handle.file)?;
+        if let Ok(found) = rustix::fs::fstat(&handle.file) {
+            self.check_new_links(slot, &found, writing.began())?;
+            self.check_length(slot, &found)?;
+        }
         if writing.is_alone() {
             self.detect_changes(slot, &handle.file, writing.began());
         }

@@ -188,8 +188,14 @@ impl Storage {
                 let before = self.marker.as_ref().filter(|_| is_left);
                 if before.is_some_and(|found| found.done(&spec.path, seen.identity)) {
                     marker.done.insert(path_hash, seen.identity);
-                } else if before.is_some_and(|found| found.is_refused(&spec.path, seen.identity)) {
+                } else if before.is_some_and(|found| {
+                    // A file of ours that this run must not write to, and does not want: the next run must not write to it either.
+                    let is_foreign = action == Some(&FileAction::Ignore) && found.made(&spec.path, seen.identity);
+                    is_foreign || found.is_refused(&spec.path, seen.identity)
+                }) {
                     marker.refused.insert(path_hash, seen.identity);
+                    marker.existed.push(spec.path.clone());
+                    continue;
                 }
                 match action {
                     _ if claim == Some(Claim::MadeButReusable) || is_begun => {

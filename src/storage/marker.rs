@@ -176,6 +176,7 @@ impl Marker {
     /// Removes a complete file from the marker: later changes to it are the user's. Returns whether the marker named it.
     pub fn remove_complete(&mut self, path: &Path) -> bool {
         let path_hash = path_hash(path);
+        self.refused.remove(&path_hash);
         let was_made = self.made.remove(&path_hash).is_some();
         let made = self.done.remove(&path_hash).is_some() || was_made;
         if made {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
+use rustix::fs::Stat;
 
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
@@ -76,19 +77,18 @@ impl PinnedFiles {
 
     /// Whether an existing file has more than one hard link by now. On a local disk this checks before each write, elsewhere
     /// every `LINK_CHECK_INTERVAL`.
-    fn has_links(&self, slot: usize, file: &File, now: i64) -> bool {
+    fn has_links(&self, slot: usize, found: &Stat, now: i64) -> bool {
         let Some(preexisting) = self.preexisting.get(&slot) else { return false };
         let is_due = now.abs_diff(preexisting.last_checked.load(Relaxed)) >= LINK_CHECK_INTERVAL.unsigned_abs();
         if !is_due && !preexisting.is_local.load(Relaxed) {
             return false;
         }
-        let Ok(found) = file.metadata() else { return false };
         if is_due {
             preexisting.last_checked.store(now, Relaxed);
             // Network and user-space file systems have no device major number.
-            preexisting.is_local.store(rustix::fs::major(found.dev()) != 0, Relaxed);
+            preexisting.is_local.store(rustix::fs::major(found.st_dev) != 0, Relaxed);
         }
-        found.nlink() > 1
+        found.st_nlink > 1
     }
 }
 
@@ -118,8 +118,8 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] if it has.
-    pub(crate) fn check_new_links(&self, slot: usize, file: &File, now: i64) -> Result<(), StorageError> {
-        if self.pinned.has_links(slot, file, now) { Err(self.in_the_way(slot, Refusal::Linked)) } else { Ok(()) }
+    pub(crate) fn check_new_links(&self, slot: usize, found: &Stat, now: i64) -> Result<(), StorageError> {
+        if self.pinned.has_links(slot, found, now) { Err(self.in_the_way(slot, Refusal::Linked)) } else { Ok(()) }
     }
 }
 

@@ -3,13 +3,12 @@
 //! them leaves the marker in place, so no other process can take the lock in between. Also distinguishes partly downloaded pieces
 //! from other programs' data.
 
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
@@ -19,7 +18,7 @@ use crate::storage::marker::{self, Marker, MarkerNote, marker_name};
 use crate::storage::ownership::Refusal;
 use crate::storage::prepare::Allocation;
 use crate::storage::snapshot::FileSnapshot;
-use crate::storage::survey::DecisionInput;
+use crate::storage::survey::{DecisionInput, PAGE};
 use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PieceIndex};
 
 /// How often a writing process updates the marker's time, in nanoseconds.
@@ -27,9 +26,6 @@ pub(super) const TOUCH_INTERVAL: i64 = 10_000_000_000;
 /// A file modified this long after the marker was not modified by a killed process of ours; the margin allows for file systems
 /// that count in steps of two seconds.
 const TOUCH_SLACK: i64 = TOUCH_INTERVAL + 3_000_000_000;
-/// The unit of a file that a failing system writes entirely or not at all.
-const PAGE: u64 = 4096;
-
 impl Storage {
     /// Records in the marker which of btsync's files have all their pieces in `have`: from now on these are the user's.
     pub fn record_complete_files(&self, have: &Bitfield) {
@@ -84,9 +80,8 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] if it has not.
-    pub(super) fn check_length(&self, slot: usize, file: &File) -> Result<(), StorageError> {
+    pub(super) fn check_length(&self, slot: usize, found: &Stat) -> Result<(), StorageError> {
         let Some(spec) = self.layout.files().get(slot).filter(|_| self.writable.is_some()) else { return Ok(()) };
-        let Ok(found) = rustix::fs::fstat(file) else { return Ok(()) };
         let size = u64::try_from(found.st_size).unwrap_or_default();
         let has_length =
             self.has_lengths.load(Ordering::Relaxed) && self.allocation != Allocation::None && self.wants(slot);
@@ -102,7 +97,7 @@ impl Storage {
         nanos(seen.modified) > nanos((found.mtime(), found.mtime_nsec())).saturating_add(slack)
     }
 
-    /// Whether a piece is only partly downloaded: a whole page of it is zero or missing.
+    /// Whether a piece is only partly downloaded: a whole page of it, or its last block, is zero or missing.
     pub(super) fn is_partial(&self, piece: PieceIndex, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
         let size = u64::from(self.layout.piece_size(piece));
         for span in self.layout.spans(self.layout.offset(piece, 0), size) {
@@ -117,7 +112,7 @@ impl Storage {
                 return Ok(true);
             }
         }
-        Ok(false)
+        self.lacks_short_last_block(piece, input)
     }
 
     /// Whether a file that grows as blocks arrive can have this length.
@@ -127,20 +122,32 @@ impl Storage {
         size == 0 || within.is_multiple_of(u64::from(BLOCK_SIZE))
     }
 
+    /// Whether a page of this part of a piece is zero; if the part has less than a page, whether all of it is.
     fn lacks_page_in(&self, span: &Span, size: u64, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
         let upto = (span.offset + span.len).min(size);
-        let mut page = span.offset.next_multiple_of(PAGE);
-        if page + PAGE > upto {
-            // Less than a page: all of it must be zero.
+        if span.offset.next_multiple_of(PAGE) + PAGE > upto {
             return Ok(span.offset < upto && !self.has_data_in(span.file, span.offset, upto, input)?);
         }
-        while page + PAGE <= upto {
-            if !self.has_data_in(span.file, page, page + PAGE, input)? {
-                return Ok(true);
-            }
-            page += PAGE;
+        self.has_zero_page(span.file, span.offset, upto, input)
+    }
+
+    /// Whether the last block of a piece is shorter than a page and all zero, as before it arrives.
+    fn lacks_short_last_block(&self, piece: PieceIndex, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
+        let size = self.layout.piece_size(piece);
+        let last = size % BLOCK_SIZE;
+        if last == 0 || u64::from(last) >= PAGE {
+            return Ok(false);
         }
-        Ok(false)
+        for span in self.layout.spans(self.layout.offset(piece, size - last), u64::from(last)) {
+            if self.layout.files().get(span.file).is_some_and(|spec| spec.pad) {
+                continue;
+            }
+            let upto = input.survey.file(span.file).map_or(0, |seen| seen.size).min(span.offset + span.len);
+            if self.has_data_in(span.file, span.offset, upto, input)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -19,6 +19,8 @@ use crate::storage::ownership::{Claim, Evidence, ExistingFile, Facts, FileAction
 use crate::storage::snapshot::FileSnapshot;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
 
+/// The unit of a file that a failing system writes entirely or not at all.
+pub(super) const PAGE: u64 = 4096;
 /// The link count recorded for a file outside the download folder that a symbolic link points to: it is read and never written.
 const OUTSIDE: u64 = u64::MAX;
 
@@ -262,7 +264,10 @@ impl Storage {
                     Claim::MadeButChanged => self.is_partial(piece, input)?,
                     Claim::StartedHere => self.lacks_block((number, piece), own, input)?,
                     // The missing bytes may be in another file's part of the piece.
-                    Claim::MadeButReusable => own.len < u64::from(size) || self.lacks_page(number, own, input)?,
+                    Claim::MadeButReusable => {
+                        own.len < u64::from(size)
+                            || self.has_zero_page(number, own.offset, own.offset + own.len, input)?
+                    }
                 };
             evidence.partial += u32::from(is_begun);
         }
@@ -291,11 +296,15 @@ impl Storage {
         Ok(false)
     }
 
-    /// Whether this piece has a whole page of zeros, as after a power failure before the page reached the disk.
-    fn lacks_page(&self, number: usize, own: &Span, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
-        const PAGE: u64 = 4096;
-        let upto = own.offset + own.len;
-        let mut page = own.offset.next_multiple_of(PAGE);
+    /// Whether a whole page of this range of a file is zero, as after a power failure before the page reached the disk.
+    pub(super) fn has_zero_page(
+        &self,
+        number: usize,
+        from: u64,
+        upto: u64,
+        input: &DecisionInput<'_>,
+    ) -> Result<bool, StorageError> {
+        let mut page = from.next_multiple_of(PAGE);
         while page + PAGE <= upto {
             if !self.has_data_in(number, page, page + PAGE, input)? {
                 return Ok(true);

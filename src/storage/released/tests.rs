@@ -127,3 +127,30 @@ fn what_was_written_after_the_last_moment_of_a_process_is_not_its_own() {
     it.unlock();
     assert_eq!([0, 1].map(is_newer), [false, true]);
 }
+
+/// What one run has refused stays refused, whatever later runs select.
+#[test]
+fn a_refusal_outlasts_runs_that_do_not_want_the_file() {
+    let dir = tempdir().unwrap();
+    drop(begun(&dir, &Bitfield::new(20)));
+    let no = AtomicBool::new(false);
+    // A run that found another program's data in the second file, and does not want that.
+    let mut it = storage(&dir);
+    let survey = it.survey(&no).unwrap();
+    it.marker = it.read_marker(&HASH);
+    it.lock(&HASH).unwrap();
+    it.record_ownership(&HASH, &[FileAction::Continue, FileAction::Ignore], &survey, false).unwrap();
+    let b = seen(&it, 1).identity;
+    let is_refused = || storage(&dir).read_marker(&HASH).is_some_and(|marker| marker.is_refused(Path::new("b"), b));
+    assert!(is_refused() && !it.read_marker(&HASH).unwrap().made(Path::new("b"), b));
+    // Its part is complete, which tells nothing about the second file.
+    it.marker = it.read_marker(&HASH);
+    it.finish(&first());
+    assert!(is_refused());
+    drop(it);
+    let mut last = storage(&dir);
+    last.marker = last.read_marker(&HASH);
+    last.lock(&HASH).unwrap();
+    last.finish(&Bitfield::full(20));
+    assert!(last.read_marker(&HASH).is_none(), "all of it is verified");
+}

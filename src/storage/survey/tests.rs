@@ -302,3 +302,25 @@ fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
         assert_eq!(decide(&Bitfield::full(4), true).is_ok(), is_there);
     }
 }
+
+/// After a kill, all blocks of a piece may be on disk but the torrent's last one, which has less than a page.
+#[test]
+fn a_piece_that_lacks_only_a_short_last_block_is_partial() {
+    const BLOCK: usize = BLOCK_SIZE as usize;
+    let length = BLOCK + 200;
+    for files in [&[("a", length as u64)][..], &[("a", BLOCK as u64 + 100), ("b", 100)]] {
+        let place = SurveyFixture::with_pieces(2 * BLOCK, files, &[]);
+        let without = |missing: std::ops::Range<usize>| {
+            let mut content = place.content.clone();
+            content[missing].fill(0);
+            for (file, (_, length)) in files.iter().enumerate() {
+                let start = place.storage.layout().start_of(file) as usize;
+                place.write(file, &content[start..start + *length as usize]);
+            }
+            place.decide_claimed(false, Claim::MadeButChanged).is_ok()
+        };
+        assert!(without(BLOCK..length), "{files:?}: the last block has not arrived");
+        assert!(!without(BLOCK..length - 1), "{files:?}: btsync wrote no such block");
+        assert!(!without(10..20), "{files:?}");
+    }
+}
