@@ -32,94 +32,84 @@
 //!
 //! The library logs with the `log` crate: what it works around, and nothing that a program needs to know.
 
-// Tests, benchmarks and fuzz targets see the modules by the feature `internals`, which promises no stability.
+// Some modules export names for each other's tests, which see them only by the feature below.
+#![cfg_attr(not(feature = "internals"), allow(unused_imports))]
+
+// Tests, benchmarks and fuzz targets see the modules by the feature `internals`, which promises no stability. A macro would hide the
+// modules from rustfmt, so each is declared twice.
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod bencode;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod bencode;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod client;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod client;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod discovery;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod discovery;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod metainfo;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod metainfo;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod mse;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod mse;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod net;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod net;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod peer;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod peer;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod pieces;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod pieces;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod storage;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod storage;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod strategy;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod strategy;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod torrent;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod torrent;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod tracker_server;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod tracker_server;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod types;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod types;
 // The command uses what the library does not.
 #[cfg(not(feature = "internals"))]
-#[allow(dead_code, unused_imports)]
+#[allow(dead_code)]
 mod util;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod util;
 #[cfg(not(feature = "internals"))]
-#[allow(unused_imports)]
 mod wire;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

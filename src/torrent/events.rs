@@ -188,6 +188,13 @@ pub(crate) fn channel() -> (EventSender, Events) {
     (EventSender { to, lost: Arc::default(), notify: notify.clone() }, Events { from, notify })
 }
 
+impl Events {
+    /// No events, and the end.
+    pub(crate) fn ended() -> Events {
+        channel().1
+    }
+}
+
 impl EventSender {
     /// Sends an event. Never waits for the receiver.
     pub fn send_event(&self, event: Event) {

@@ -226,13 +226,11 @@ impl TorrentHandle {
         }
     }
 
-    /// The events of a torrent that [`Client::add`](crate::client::Client::add) started, from its start on. What one caller reads, another
-    /// does not get.
-    ///
-    /// # Panics
-    /// If the torrent was not started with [`Client::add`](crate::client::Client::add): such a torrent has [`Torrent::events`](crate::torrent::Torrent::events).
+    /// The events of a torrent that [`Client::add`](crate::client::Client::add) started, from its start on; an event that one caller
+    /// reads is gone for the others. A torrent that the program runs itself has no events here, but
+    /// [`Torrent::events`](crate::torrent::Torrent::events).
     pub fn events(&self) -> Events {
-        self.0.events.lock().clone().expect("a torrent that the client runs")
+        self.0.events.lock().clone().unwrap_or_else(Events::ended)
     }
 
     /// Whether the completion of this download is still to be announced, as `records`, the folder of
