@@ -148,6 +148,23 @@ pub struct ContextSettings {
 impl ContextSettings {
     /// The name and version of this client.
     pub const CLIENT_NAME: &str = concat!("btsync ", env!("CARGO_PKG_VERSION"));
+
+    /// Those of a torrent that connects to nobody.
+    #[cfg(test)]
+    pub fn unconnected() -> ContextSettings {
+        ContextSettings {
+            client_name: ContextSettings::CLIENT_NAME.to_owned(),
+            info_hash: InfoHash([0; 20]),
+            peer_id: PeerId([0; 20]),
+            encryption: Encryption::Off,
+            pex: false,
+            is_fetching_metadata: false,
+            bind: Bind::Any,
+            dscp: Dscp::NONE,
+            started: Instant::now(),
+            throttle: Arc::default(),
+        }
+    }
 }
 
 impl TorrentContext {

@@ -64,34 +64,22 @@ fn info(bytes: &[u8], info_hash: InfoHash) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::time::Instant;
 
     use crossbeam_channel::{Receiver, bounded};
 
     use super::*;
+    use crate::peer::ContextSettings;
     use crate::peer::TorrentMessage;
-    use crate::peer::{ContextSettings, Throttle};
     use crate::pieces::PieceManager;
     use crate::storage::{Layout, Storage};
-    use crate::types::{Bitfield, Dscp, Encryption, PeerId};
+    use crate::types::Bitfield;
 
     const TORRENT: &[u8] = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
 
     fn fetch_context(info_hash: InfoHash) -> (Arc<TorrentContext>, Receiver<TorrentMessage>) {
         let storage = Storage::new("out".into(), Layout::new(1, Vec::new()).expect("a layout"), 1);
         let (messages, heard) = bounded(4);
-        let terms = ContextSettings {
-            client_name: ContextSettings::CLIENT_NAME.to_owned(),
-            info_hash,
-            peer_id: PeerId([0; 20]),
-            encryption: Encryption::Off,
-            pex: false,
-            is_fetching_metadata: true,
-            bind: crate::net::bind::Bind::Any,
-            dscp: Dscp::NONE,
-            started: Instant::now(),
-            throttle: Arc::new(Throttle::default()),
-        };
+        let terms = ContextSettings { info_hash, is_fetching_metadata: true, ..ContextSettings::unconnected() };
         (
             TorrentContext::new(terms, PieceManager::new(Arc::new(storage), Vec::new(), Bitfield::new(0)), messages),
             heard,

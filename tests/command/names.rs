@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::common::batch::{Swarm, code, events, offline_btsync, stderr};
+use crate::common::case_fs::{self, has_case_fs};
 use crate::common::extended_peer::ExtendedPeer;
-use crate::common::netns::{in_network_namespace, not_run};
+use crate::common::netns::in_network_namespace;
 use crate::common::payload::Payload;
 use crate::common::process::without_settings;
 use crate::common::torrents::{dictionary, file, list, path, string};
@@ -309,20 +310,13 @@ fn a_file_beyond_the_limit_of_the_process_is_reported_before_anything_is_made() 
 #[test]
 fn what_a_file_system_cannot_hold_is_reported_before_anything_is_made() {
     const TEST: &str = "what_a_file_system_cannot_hold_is_reported_before_anything_is_made";
-    const PYTHON: &str = "/usr/bin/python3";
-    let has_fuse = Command::new(PYTHON).args(["-c", "import fusepy"]).status().is_ok_and(|status| status.success());
-    if !has_fuse || !Path::new("/dev/fuse").exists() {
-        return not_run(TEST, "there is no FUSE, or no python3-fusepy; scripts/test-setup.sh installs it");
+    if !has_case_fs(TEST) {
+        return;
     }
     in_network_namespace(TEST, &[], || {
         let temp = TestDir::new();
         let (out, backing) = (temp.folder("out"), temp.folder("backing"));
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
-        let mut mounted = temp.start("fs", Command::new(PYTHON).arg(script).args([&backing, &out]).arg("150000"));
-        until("the file system is mounted", || {
-            assert!(mounted.is_running(), "{}", mounted.log());
-            fs::read_to_string("/proc/mounts").expect("procfs").contains("CaseFs")
-        });
+        let _mounted = case_fs::mount(&temp, &out, &backing, 150_000);
         let is_empty = || fs::read_dir(&backing).expect("a folder").count() == 0;
         let payload = Payload::tree("t", &[("A.txt", 40_000), ("a.TXT", 50_000), ("b", 10)], 16 * 1024);
         let peer = ExtendedPeer::honest(&payload, || true);

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::batch::{Swarm, code, offline_btsync, stderr, watching};
+use crate::common::case_fs::{self, has_case_fs};
 use crate::common::netns::{in_network_namespace, not_run};
 use crate::common::payload::Payload;
 use crate::common::{TestDir, until};
@@ -244,21 +245,13 @@ fn what_a_download_brought_is_not_begun_later_where_no_marks_are_kept() {
 #[test]
 fn what_a_download_brought_is_not_begun_under_another_spelling_either() {
     const TEST: &str = "what_a_download_brought_is_not_begun_under_another_spelling_either";
-    const PYTHON: &str = "/usr/bin/python3";
-    let has_fuse = Command::new(PYTHON).args(["-c", "import fusepy"]).status().is_ok_and(|status| status.success());
-    if !has_fuse || !Path::new("/dev/fuse").exists() {
-        return not_run(TEST, "there is no FUSE, or no python3-fusepy; scripts/test-setup.sh installs it");
+    if !has_case_fs(TEST) {
+        return;
     }
     in_network_namespace(TEST, &[], || {
         let temp = TestDir::new();
         let (mounted, backing) = (temp.folder("mounted"), temp.folder("backing"));
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
-        let mut fs_process =
-            temp.start("fs", Command::new(PYTHON).arg(script).args([&backing, &mounted]).arg("9000000"));
-        until("the file system is mounted", || {
-            assert!(fs_process.is_running(), "{}", fs_process.log());
-            fs::read_to_string("/proc/mounts").expect("procfs").contains("CaseFs")
-        });
+        let _mounted = case_fs::mount(&temp, &mounted, &backing, 9_000_000);
         fs::create_dir(mounted.join("in")).expect("a folder");
         symlink("mounted/in", temp.path("in")).expect("a link");
         let inner = Swarm::new(&temp, "inner", usize::MAX);

@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod bencode;
+pub mod case_fs;
 pub mod extended_peer;
 pub mod help;
 pub mod netns;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::common::case_fs::{self, has_case_fs};
 use crate::common::netns::{in_network_namespace, installed, not_run};
 use crate::common::payload::Payload;
 use crate::common::process::Running;
@@ -624,23 +625,13 @@ fn a_file_that_is_replaced_while_it_comes_is_not_written_to() {
 #[test]
 fn what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last() {
     const TEST: &str = "what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last";
-    const PYTHON: &str = "/usr/bin/python3";
-    let has_fuse = Command::new(PYTHON).args(["-c", "import fusepy"]).status().is_ok_and(|status| status.success());
-    if !has_fuse || !Path::new("/dev/fuse").exists() {
-        return not_run(TEST, "there is no FUSE, or no python3-fusepy; scripts/test-setup.sh installs it");
+    if !has_case_fs(TEST) {
+        return;
     }
     in_network_namespace(TEST, &[], || {
         for blocks in [0, 8] {
             let test = DownloadTest::single(0);
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
-            let mut mount = Command::new(PYTHON);
-            mount.arg(script).args([&test.temp.folder("backing"), &test.out]).arg("9000000");
-            let mut mounted = test.temp.start("fs", &mut mount);
-            until("the file system is mounted", || {
-                assert!(mounted.is_running(), "{}", mounted.log());
-                let mounts = fs::read_to_string("/proc/mounts").expect("procfs");
-                mounts.contains(test.out.to_str().expect("a plain name"))
-            });
+            let _mounted = case_fs::mount(&test.temp, &test.out, &test.temp.folder("backing"), 9_000_000);
             let mine = test.out.join("mine");
             fs::write(&mine, vec![b'x'; 20 * PIECE - 77]).expect("room");
             let old = File::options().write(true).open(&mine).expect("the file");
@@ -654,8 +645,7 @@ fn what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last() {
             test.gate.open();
             running.expect_exit(13);
             assert!(fs::read(test.file()).expect("it").iter().all(|byte| *byte == b'x'), "{blocks}");
-            let unmounted = Command::new("umount").arg("-l").arg(&test.out).status();
-            assert!(unmounted.expect("umount").success());
+            case_fs::unmount(&test.out);
         }
     });
 }
@@ -664,25 +654,15 @@ fn what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last() {
 #[test]
 fn what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_not_last() {
     const TEST: &str = "what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_not_last";
-    const PYTHON: &str = "/usr/bin/python3";
-    let has_fuse = Command::new(PYTHON).args(["-c", "import fusepy"]).status().is_ok_and(|status| status.success());
-    if !has_fuse || !Path::new("/dev/fuse").exists() {
-        return not_run(TEST, "there is no FUSE, or no python3-fusepy; scripts/test-setup.sh installs it");
+    if !has_case_fs(TEST) {
+        return;
     }
     in_network_namespace(TEST, &[], || {
         let files: Vec<(String, usize)> = (0..80).map(|n| (format!("{n:02}"), PIECE)).collect();
         let files: Vec<(&str, usize)> = files.iter().map(|(name, size)| (name.as_str(), *size)).collect();
         for is_moved in [true, false] {
             let test = DownloadTest::new(Payload::tree("many", &files, PIECE), 0);
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
-            let mut mount = Command::new(PYTHON);
-            mount.arg(script).args([&test.temp.folder("backing"), &test.out]).arg("9000000");
-            let mut mounted = test.temp.start("fs", &mut mount);
-            until("the file system is mounted", || {
-                assert!(mounted.is_running(), "{}", mounted.log());
-                let mounts = fs::read_to_string("/proc/mounts").expect("procfs");
-                mounts.contains(test.out.to_str().expect("a plain name"))
-            });
+            let _mounted = case_fs::mount(&test.temp, &test.out, &test.temp.folder("backing"), 9_000_000);
             let mut running = test.start("begun", &[]);
             until("it is made", || fs::metadata(test.marker()).is_ok_and(|marker| marker.len() > 0));
             running.wait_for_output("listening");
@@ -696,8 +676,7 @@ fn what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_n
             running.expect_exit(if is_moved { 13 } else { 0 });
             let there = fs::read(&last).expect("it");
             assert_eq!(there.iter().all(|byte| *byte == b'x'), is_moved);
-            let unmounted = Command::new("umount").arg("-l").arg(&test.out).status();
-            assert!(unmounted.expect("umount").success());
+            case_fs::unmount(&test.out);
         }
     });
 }

@@ -183,5 +183,7 @@ mod tests {
         assert!(!seed_goal(&args).any());
         args.seed_ratio = Some(2.0);
         assert!(!seed_goal(&args).any(), "a time of 0 has the last word");
+        args.seed = true;
+        assert!(seed_goal(&args).any(), "but for --seed");
     }
 }

@@ -10,12 +10,11 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 
 use super::*;
-use crate::net::bind::Bind;
 use crate::peer::ContextSettings;
 use crate::peer::outbox::outbox;
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
-use crate::types::{BLOCK_SIZE, Bitfield, Dscp, Encryption, InfoHash, PeerId};
+use crate::types::{BLOCK_SIZE, Bitfield, PeerId};
 use crate::wire::handshake::Handshake;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,18 +38,7 @@ fn reading(limits: Limits) -> ThrottleFixture {
     let storage = Arc::new(Storage::new("nowhere".into(), layout, 4)); // never opened
     let pieces = PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1));
     let (events, _) = unbounded();
-    let terms = ContextSettings {
-        client_name: ContextSettings::CLIENT_NAME.to_owned(),
-        info_hash: InfoHash([0; 20]),
-        peer_id: PeerId([0; 20]),
-        encryption: Encryption::Off,
-        pex: false,
-        is_fetching_metadata: false,
-        bind: Bind::Any,
-        dscp: Dscp::NONE,
-        started: Instant::now(),
-        throttle: Arc::new(Throttle::new(limits)),
-    };
+    let terms = ContextSettings { throttle: Arc::new(Throttle::new(limits)), ..ContextSettings::unconnected() };
     let context = TorrentContext::new(terms, pieces, events);
 
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -5,27 +5,10 @@ use std::net::UdpSocket;
 use super::*;
 use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, Scraped, TrackerError};
 use crate::discovery::tracker::udp::{UdpTracker, packet};
-use crate::types::{InfoHash, PeerId};
+use crate::types::InfoHash;
 
 /// Ample time for operations that end by themselves.
 const PATIENT: Duration = Duration::from_secs(20);
-
-fn report(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce<'static> {
-    let mut id = *b"-BY0001-000000000000";
-    id[18..].copy_from_slice(&port.to_be_bytes());
-    Announce {
-        info_hash: InfoHash([7; 20]),
-        peer_id: PeerId(id),
-        port,
-        uploaded: 0,
-        downloaded: 0,
-        left,
-        key: 7,
-        numwant: 50,
-        event,
-        tracker_id: None,
-    }
-}
 
 fn ports(answer: &AnnounceResponse) -> Vec<u16> {
     let mut ports: Vec<u16> = answer.peers.iter().map(SocketAddr::port).collect();
@@ -37,7 +20,7 @@ fn ports(answer: &AnnounceResponse) -> Vec<u16> {
 fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
     let server = TrackerServer::start("127.0.0.1:0".parse().unwrap(), TrackerServerConfig::default()).unwrap();
     let (url, client) = (format!("udp://{}/announce", server.addr()), UdpTracker::new());
-    let tell = |port, left, event| client.announce(&url, &report(port, left, event), PATIENT).unwrap();
+    let tell = |port, left, event| client.announce(&url, &Announce::of_port(port, left, event), PATIENT).unwrap();
     assert_eq!(ports(&tell(1001, 5, Some(AnnounceEvent::Started))), [0u16; 0]);
     let second = tell(1002, 0, Some(AnnounceEvent::Started));
     assert_eq!(second.peers, ["127.0.0.1:1001".parse().unwrap()]);
@@ -50,9 +33,9 @@ fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
     tell(1002, 0, Some(AnnounceEvent::Stopped));
     assert_eq!(ports(&tell(1003, 5, None)), [1001]);
     // A tracker on the internet cannot know peers on this machine.
-    let public = UdpTracker::with(|_| false).announce(&url, &report(1003, 5, None), PATIENT).unwrap();
+    let public = UdpTracker::with(|_| false).announce(&url, &Announce::of_port(1003, 5, None), PATIENT).unwrap();
     assert_eq!((ports(&public), public.private_dropped), (vec![], 1));
-    let refused = client.announce(&url, &report(0, 1, None), PATIENT);
+    let refused = client.announce(&url, &Announce::of_port(0, 1, None), PATIENT);
     assert_eq!(refused, Err(TrackerError::Refused("port 0 reaches nobody".into())));
     server.stop();
 }
@@ -64,7 +47,7 @@ fn clients_on_ipv6_get_peers_on_ipv6() {
         return;
     };
     let (url, client) = (format!("udp://{}/announce", server.addr()), UdpTracker::new());
-    let tell = |port| client.announce(&url, &report(port, 1, None), PATIENT).unwrap().peers;
+    let tell = |port| client.announce(&url, &Announce::of_port(port, 1, None), PATIENT).unwrap().peers;
     assert_eq!(tell(1001), []);
     assert_eq!(tell(1002), ["[::1]:1001".parse().unwrap()]);
     server.stop();
@@ -76,7 +59,7 @@ fn our_own_tracker_answers_nobody_without_a_connection_id() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(server.addr()).unwrap();
     for id in [0, 1, u64::MAX] {
-        socket.send(&packet::announce_request(id, 1, &report(1, 1, None), "")).unwrap();
+        socket.send(&packet::announce_request(id, 1, &Announce::of_port(1, 1, None), "")).unwrap();
         socket.send(&packet::scrape_request(id, 1, &[InfoHash([7; 20])])).unwrap();
     }
     socket.send(b"garbage").unwrap();

@@ -86,7 +86,7 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     seeding("seed").manual("Keep seeding until stopped."),
     seeding("seed-time").manual(
         "Seed for this many minutes after the download; fractions are allowed. 0 means no seeding, even with \
-         `--seed-ratio`.",
+         `--seed-ratio`; `--seed` takes precedence.",
     ),
     seeding("seed-ratio").manual(
         "Seed until the ratio is _R_: until _R_ times the torrent's size has been uploaded, as in `1.5`. Uploads of \

@@ -4,29 +4,11 @@ use std::thread::{self, JoinHandle};
 
 use super::*;
 use crate::discovery::tracker::udp::packet::{UdpRequest, UdpResponse, parse_request, response};
-use crate::types::PeerId;
 
 /// Ample time for operations that end by themselves.
 const PATIENT: Duration = Duration::from_secs(20);
 /// The deadline for operations that never end by themselves: without it, the test would hang.
 const SHORT: Duration = Duration::from_millis(300);
-
-fn report(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce<'static> {
-    let mut id = *b"-BY0001-000000000000";
-    id[18..].copy_from_slice(&port.to_be_bytes());
-    Announce {
-        info_hash: InfoHash([7; 20]),
-        peer_id: PeerId(id),
-        port,
-        uploaded: 0,
-        downloaded: 0,
-        left,
-        key: 7,
-        numwant: 50,
-        event,
-        tracker_id: None,
-    }
-}
 
 /// A tracker's answer to a request: datagrams, each with whether it comes from another socket than the request was sent to.
 type ScriptedReply = Vec<(bool, Vec<u8>)>;
@@ -89,7 +71,7 @@ fn honest(transaction: u32, request: &UdpRequest) -> Vec<u8> {
 }
 
 fn ask(tracker: &Scripted, deadline: Duration) -> Result<AnnounceResponse, TrackerError> {
-    UdpTracker::new().announce(&tracker.url(), &report(1, 1, None), deadline)
+    UdpTracker::new().announce(&tracker.url(), &Announce::of_port(1, 1, None), deadline)
 }
 
 #[test]
@@ -144,7 +126,8 @@ fn refusals_and_torn_answers_are_told() {
 #[test]
 fn nobody_there_is_told_at_once() {
     let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let asked = UdpTracker::new().announce(&format!("udp://{closed}/announce"), &report(1, 1, None), PATIENT);
+    let asked =
+        UdpTracker::new().announce(&format!("udp://{closed}/announce"), &Announce::of_port(1, 1, None), PATIENT);
     assert!(matches!(asked, Err(TrackerError::Connect(_))), "{asked:?}");
 }
 
@@ -153,7 +136,7 @@ fn a_connection_id_serves_the_next_announce_too() {
     let tracker = Scripted::start(|transaction, request| vec![(false, honest(transaction, &request))]);
     let client = UdpTracker::new();
     for _ in 0..3 {
-        client.clone().announce(&tracker.url(), &report(1, 1, None), PATIENT).unwrap();
+        client.clone().announce(&tracker.url(), &Announce::of_port(1, 1, None), PATIENT).unwrap();
     }
     let scraped = client.scrape(&tracker.url(), &[InfoHash([1; 20]), InfoHash([2; 20])], PATIENT).unwrap();
     assert_eq!(scraped, [Some(Scraped { complete: 1, downloaded: 2, incomplete: 3 }), None]);
@@ -180,7 +163,7 @@ fn an_id_that_is_refused_is_renewed() {
     });
     let client = UdpTracker::new();
     for _ in 0..2 {
-        assert!(client.announce(&tracker.url(), &report(1, 1, None), PATIENT).is_ok());
+        assert!(client.announce(&tracker.url(), &Announce::of_port(1, 1, None), PATIENT).is_ok());
     }
     assert_eq!(tracker.end(), 2);
 }
@@ -191,7 +174,7 @@ fn a_local_address_is_asked_for_announces_only() {
     let port = tracker.addr.port();
     for path in ["/x?announce", "/announce/../x", "/%2e%2e/announce", "/announcements", "/x;announce"] {
         let url = format!("udp://localhost:{port}{path}");
-        let asked = UdpTracker::new().announce(&url, &report(1, 1, None), PATIENT);
+        let asked = UdpTracker::new().announce(&url, &Announce::of_port(1, 1, None), PATIENT);
         assert_eq!(asked, Err(TrackerError::Local), "{url}");
     }
     tracker.end();
@@ -227,7 +210,7 @@ fn an_address_that_is_silent_or_closed_is_not_waited_for_alone() {
     let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for first in [vec![closed], vec![silent.addr], vec![closed, silent.addr]] {
         let client = UdpTracker::new();
-        let report = report(1, 1, None);
+        let report = Announce::of_port(1, 1, None);
         let addresses = [first.as_slice(), &[good.addr]].concat();
         let replies = client
             .run_exchanges(&[addresses], TrackerQuery::Announce(&report, "/announce"), client.now() + PATIENT)
@@ -266,7 +249,7 @@ fn talk(addresses: &[SocketAddr]) -> Result<Vec<Reply>, TrackerError> {
     let client = UdpTracker::new();
     client.run_exchanges(
         &each(addresses),
-        TrackerQuery::Announce(&report(1, 1, None), ""),
+        TrackerQuery::Announce(&Announce::of_port(1, 1, None), ""),
         client.now() + Duration::from_secs(3600),
     )
 }
@@ -295,7 +278,7 @@ fn what_cannot_be_sent_is_not_waited_for() {
     socket2::SockRef::from(&socket).shutdown(std::net::Shutdown::Write).unwrap();
     client.keep(addr, socket, Some(ConnectionId { id: 1, since: client.now() }));
     let end = client.now() + Duration::from_secs(3600);
-    let replies = client.run_exchanges(&each(&[addr]), TrackerQuery::Announce(&report(1, 1, None), ""), end);
+    let replies = client.run_exchanges(&each(&[addr]), TrackerQuery::Announce(&Announce::of_port(1, 1, None), ""), end);
     assert!(matches!(replies, Err(TrackerError::Connect(_))), "{replies:?}");
 }
 
@@ -304,7 +287,8 @@ fn one_who_leaves_a_tracker_forgets_only_that_one() {
     let [one, other] =
         [(); 2].map(|()| Scripted::start(|transaction, request| vec![(false, honest(transaction, &request))]));
     let client = UdpTracker::new();
-    let tell = |tracker: &Scripted, event| client.announce(&tracker.url(), &report(1, 1, event), PATIENT).unwrap();
+    let tell =
+        |tracker: &Scripted, event| client.announce(&tracker.url(), &Announce::of_port(1, 1, event), PATIENT).unwrap();
     for tracker in [&one, &other] {
         tell(tracker, Some(AnnounceEvent::Started));
     }

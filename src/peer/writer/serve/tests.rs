@@ -11,16 +11,15 @@ use crossbeam_channel::unbounded;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::*;
-use crate::net::bind::Bind;
 use crate::peer::ContextSettings;
 use crate::peer::outbox::{WriterCommand, outbox};
 use crate::peer::stall::WRITE_STALL;
 use crate::peer::state::Peer;
-use crate::peer::throttle::{Throttle, UPLOAD_SLABS};
+use crate::peer::throttle::UPLOAD_SLABS;
 use crate::peer::writer::WriterExit;
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
-use crate::types::{Bitfield, Dscp, Encryption, InfoHash, PeerId, PeerKey, PieceIndex};
+use crate::types::{Bitfield, PeerId, PeerKey, PieceIndex};
 use crate::wire::handshake::Handshake;
 use crate::wire::message::MAX_REQUEST;
 
@@ -33,18 +32,7 @@ fn context(folder: &std::path::Path) -> Arc<TorrentContext> {
     let layout = Layout::new(SIZE, vec![file]).expect("a layout");
     let storage = Arc::new(Storage::new(folder.into(), layout, 4));
     let (events, _) = unbounded();
-    let terms = ContextSettings {
-        client_name: ContextSettings::CLIENT_NAME.to_owned(),
-        info_hash: InfoHash([0; 20]),
-        peer_id: PeerId([0; 20]),
-        encryption: Encryption::Off,
-        pex: false,
-        is_fetching_metadata: false,
-        bind: Bind::Any,
-        dscp: Dscp::NONE,
-        started: Instant::now(),
-        throttle: Arc::new(Throttle::default()),
-    };
+    let terms = ContextSettings::unconnected();
     TorrentContext::new(terms, PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1)), events)
 }
 
