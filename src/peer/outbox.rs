@@ -30,13 +30,13 @@ pub enum WriterCommand {
     Choke(bool),
     /// Tell the peer whether we are interested.
     Interested(bool),
-    /// Tell a fast peer that these requests will not be answered; counted in `Peer::pending_rejects`.
+    /// Tell a fast peer that these requests will not be answered; counted in `ServeQueue::pending_rejects`.
     Reject(Vec<BlockRequest>),
     /// Tell the peer that it may request these pieces although it is choked.
     AllowedFast(Vec<PieceIndex>),
     /// Send a message of the extension protocol with this id and payload.
     Extended(u8, Vec<u8>),
-    /// The peer requests this piece of our metadata; counted in `Peer::pending_metadata`.
+    /// The peer requests this piece of our metadata; counted in `ServeQueue::pending_metadata`.
     Metadata(u32),
     /// There are HAVEs to send, soon but not at once.
     Haves,
