@@ -1,4 +1,4 @@
-//! What the torrents of one process share: the port for incoming connections, the DHT node, local service discovery, the rate
+//! What the torrents of one process share: the port for incoming connections, the DHT node, local discovery, the rate
 //! limits and the number of connections. A torrent by itself has a client of its own, which listens once the torrent does and
 //! ends with it; [`Client::start`] creates a client for several torrents, which lives as long as it is referenced.
 //!
@@ -207,7 +207,7 @@ impl Client {
         Ok(dht)
     }
 
-    /// The same for local service discovery.
+    /// The same for local discovery.
     fn start_lsd_search(
         &self,
         info_hash: InfoHash,

@@ -1,8 +1,8 @@
 //! One connection and its three threads: a reader, a writer fed by a channel, and a thread that watches the deadlines of
 //! requests.
 //!
-//! They know the piece manager and the other peers' outboxes, but not the torrent's loop: what it must know goes to it as a
-//! [`PeerEvent`].
+//! They know the piece manager and the other peers' outboxes, but not the torrent: what main, the thread that runs the torrent,
+//! must know goes to it as a [`PeerEvent`].
 
 pub mod block_receiver;
 pub mod connection;
@@ -49,7 +49,7 @@ use wake_pipe::WakePipe;
 /// A peer that sends nothing for this long is taken for dead; keep-alives come every two minutes.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Events that can wait in the channel to the torrent's loop. The largest, a piece of metadata, has 16 KiB.
+/// Events that can wait in the channel to main. The largest, a piece of metadata, has 16 KiB.
 pub const MAX_QUEUED_EVENTS: usize = 512;
 
 /// The type of a channel that carries no message and serves only to be disconnected.
@@ -105,7 +105,7 @@ pub struct TorrentContext {
     wake_pipe: WakePipe,
     /// Bytes that all peers' remembered messages take beyond each peer's own allowance; see `reader/deferred.rs`.
     remembered: AtomicUsize,
-    /// The channel to the torrent's loop.
+    /// The channel to main.
     events: Sender<TorrentMessage>,
     /// Nothing is ever sent here: [`TorrentContext::stop`] disconnects it, which wakes threads that wait for room in `events`.
     shutdown: Receiver<ShutdownSignal>,
@@ -246,7 +246,7 @@ impl TorrentContext {
         self.throttle.new_key()
     }
 
-    /// Sends an event to the torrent's loop. Blocks while the channel is full, which holds up the connection that causes the
+    /// Sends an event to main. Blocks while the channel is full, which holds up the connection that causes the
     /// events. Once the torrent is stopping, an event for which there is no room is dropped. Do not call this with a lock held.
     pub fn report(&self, report: impl Into<TorrentMessage>) {
         let Err(TrySendError::Full(report)) = self.events.try_send(report.into()) else { return };
@@ -258,7 +258,7 @@ impl TorrentContext {
 
     /// The same for an event that a stopping torrent still reads, such as the last one of a thread that it joins only afterwards.
     pub fn report_always(&self, report: impl Into<TorrentMessage>) {
-        let _ = self.events.send(report.into()); // fails if the torrent's loop has ended
+        let _ = self.events.send(report.into()); // fails if main has ended
     }
 
     /// Ends all connections, and wakes the threads that wait in [`TorrentContext::report`].

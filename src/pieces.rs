@@ -1,7 +1,7 @@
 //! The piece manager: the picker behind one short lock, together with the storage and the piece hashes.
 //!
-//! Reader threads lock the picker a few times per slab of received bytes, never once per block: *accept* (which blocks to write,
-//! and what to request next), *written* (which pieces are complete now), and *piece hashed* (whether the hash is right).
+//! Reader threads lock the picker a few times per slab of received bytes, never once per block: *accept* (which blocks to write),
+//! *pick* (what to request next), *written* (which pieces are complete now), and *piece hashed* (whether the hash is right).
 //! Nobody does disk I/O or hashing while holding the lock. The thread that receives the last block of a piece hashes it.
 
 use std::sync::Arc;

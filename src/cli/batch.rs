@@ -52,7 +52,7 @@ pub(crate) const DEFAULT_MAX_CONCURRENT: usize = 5;
 /// Torrent names at the start of a line are truncated to this many columns.
 const MAX_NAME_WIDTH: usize = 40;
 
-/// A message to the scheduler on the main thread.
+/// A message to the scheduler on the command's main thread.
 enum BatchEvent {
     /// A torrent is complete and may keep seeding.
     Complete(JobId),
@@ -208,7 +208,7 @@ fn check(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The scheduler on the main thread: the torrents that wait, and the threads of those that run.
+/// The scheduler on the command's main thread: the torrents that wait, and the threads of those that run.
 struct BatchScheduler {
     batch: Arc<Batch>,
     /// Dropped to stop everything.

@@ -17,7 +17,7 @@ pub struct ClientBuilder {
 }
 
 impl Client {
-    /// Begins to set up a client: ports 6881 to 6889 on all interfaces, the DHT and local service discovery on, at most 300
+    /// Begins to set up a client: ports 6881 to 6889 on all interfaces, the DHT and local discovery on, at most 300
     /// connections, no rate limits.
     pub fn builder() -> ClientBuilder {
         let config = ClientConfig {
@@ -76,7 +76,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Creates the client, which listens from now on. The DHT and local service discovery start with the first torrent that uses
+    /// Creates the client, which listens from now on. The DHT and local discovery start with the first torrent that uses
     /// them. All of it ends when the last torrent has ended and the last `Arc` is dropped.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ pub struct ClientConfig {
     pub bind: Bind,
     /// The DHT; `None` turns it off.
     pub dht: Option<DhtSettings>,
-    /// Whether local service discovery is on (BEP 14).
+    /// Whether local discovery is on (BEP 14).
     pub lsd: bool,
     /// Upper limit on the connections of all torrents together.
     pub max_peers: usize,

@@ -196,7 +196,7 @@ impl Registration {
         self.client.start_dht_search(self.torrent.info_hash, self.port, found)
     }
 
-    /// The same for the client's local service discovery.
+    /// The same for the client's local discovery.
     pub fn start_lsd_search(&self, found: Sender<(InfoHash, SocketAddr)>) -> io::Result<Option<Arc<Lsd>>> {
         self.client.start_lsd_search(self.torrent.info_hash, self.port, found)
     }

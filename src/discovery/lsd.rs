@@ -1,4 +1,4 @@
-//! Local service discovery (BEP 14): finds peers of the same torrents on the local network, by multicast over IPv4 and IPv6.
+//! Local discovery (BEP 14, *local service discovery*): finds peers of the same torrents on the local network, by multicast over
 //! [`packet`] parses and filters datagrams without I/O. This module has the sockets and one thread, which sleeps until a datagram
 //! arrives, an announce is due, an interface changes, or it must exit. The caller must not add private torrents (BEP 27).
 //!
@@ -41,7 +41,7 @@ const REANNOUNCE_DELAY: Duration = Duration::from_secs(4);
 /// The thread's stack size; it needs little.
 const STACK: usize = 128 * 1024;
 
-/// Running local service discovery; stops on [`Lsd::stop`] or when dropped.
+/// Running local discovery; stops on [`Lsd::stop`] or when dropped.
 #[derive(Debug)]
 pub struct Lsd {
     /// A byte written here wakes the thread to run commands. Dropping it stops the thread.

@@ -1,8 +1,9 @@
-//! The path of received blocks, on the reader's thread: accept → hash → storage → complete piece.
+//! The path of received blocks, on the reader's thread: accept → request more → storage → hash → complete piece.
 //!
 //! Blocks received together are handled together: one short lock to learn which of them may be written, one `pwritev` for each
-//! run of adjacent blocks, an update of the piece's running SHA-1, and one short lock to record them. Pieces are read back for
-//! hashing only if their blocks came out of order or from several peers.
+//! run of adjacent blocks, an update of the piece's running SHA-1, and one short lock to record them. Hashing comes first only if
+//! another thread is writing to the same file. Pieces are read back for hashing only if their blocks came out of order or from
+//! several peers.
 
 use std::collections::HashMap;
 use std::io::IoSlice;
@@ -92,7 +93,7 @@ impl<'a> BlockReceiver<'a> {
     /// Writes and hashes the noted blocks.
     ///
     /// # Errors
-    /// If the disk fails; the torrent's loop has then been told.
+    /// If the disk fails; main has then been told.
     pub fn take(&mut self, bytes: &[u8]) -> Result<BlocksOutcome, DisconnectReason> {
         if self.blocks.is_empty() {
             return Ok(BlocksOutcome::Nothing);
@@ -321,7 +322,7 @@ impl<'a> BlockReceiver<'a> {
         self.or_disconnect(hash_blocks(self.context.pieces.storage(), piece, &mut self.context.slabs.take()))
     }
 
-    /// If the disk failed, tells the torrent's loop and ends the connection.
+    /// If the disk failed, tells main and ends the connection.
     fn or_disconnect<T>(&self, result: Result<T, StorageError>) -> Result<T, DisconnectReason> {
         result.map_err(|error| {
             self.context.report(PeerEvent::Storage(error));

@@ -1,8 +1,7 @@
 //! A connection from start to end: dial or accept, do the handshake, start the other two threads, read, join them.
 //!
 //! Whichever of the three threads fails first shuts the socket down. The reader then ends, stops the writer and the deadline
-//! thread, joins them, takes the peer off the roster and reports the end. The torrent's loop owns and joins the reader's
-//! thread.
+//! thread, joins them, takes the peer off the roster and reports the end. Main owns and joins the reader's thread.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! The request-timeout thread of a connection: sleeps until the next deadline of the peer's requests. Without requests, it
+//! The deadline thread of a connection: sleeps until the next deadline of the peer's requests. Without requests, it
 //! sleeps until there are some, or until the picker may have blocks for a peer that got none.
 
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! What the threads of a torrent tell its loop, through one bounded channel.
+//! What the threads of a torrent tell main, through one bounded channel.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
@@ -9,7 +9,7 @@ use crate::storage::StorageError;
 use crate::types::{PeerKey, PieceIndex};
 use crate::wire::pex::PexFlags;
 
-/// A message to the torrent's loop.
+/// A message to main.
 #[derive(Debug)]
 pub enum TorrentMessage {
     /// From a connection.
@@ -111,7 +111,7 @@ pub enum TrackerEvent {
     },
 }
 
-/// What the loop is asked to do.
+/// What main is asked to do.
 #[derive(Debug)]
 pub enum TorrentCommand {
     /// A request to stop the torrent.

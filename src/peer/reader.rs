@@ -1,4 +1,4 @@
-//! The reader: socket → slab → parse → hash → storage, all on one thread.
+//! The reader: socket → slab → parse → storage → hash, all on one thread.
 //!
 //! It receives into one large buffer and parses the frames in place. Blocks received together are handled together by
 //! [`BlockReceiver`], requests by the writer; every other message takes effect at once. `fast` handles the messages of BEP 6,
@@ -74,7 +74,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// A reader for a peer that has sent its handshake, followed by `early`, which is decrypted already; `cipher` decrypts what
-    /// follows. `watch_deadlines` starts the request-timeout thread, once we can request blocks from the peer.
+    /// follows. `watch_deadlines` starts the deadline thread, once we can request blocks from the peer.
     pub fn new(
         context: &'a TorrentContext,
         peer: &'a Peer,

@@ -1,5 +1,5 @@
 //! How good a peer is: the history of an address, and which connection to drop when there are too many. The torrent's peer list
-//! keeps a [`PeerRecord`] per address. The torrent's loop asks [`Turnover`] when all connections are in use and another address
+//! keeps a [`PeerRecord`] per address. Main asks [`Turnover`] when all connections are in use and another address
 //! could be dialed.
 //!
 //! Among addresses without history, BEP 40's [`canonical`] priority decides, so that the swarm's graph is well mixed and nobody

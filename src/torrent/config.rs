@@ -38,7 +38,7 @@ pub struct Config {
     pub dht: Option<DhtSettings>,
     /// Further DHT nodes, `HOST:PORT`: those that a torrent names (BEP 5).
     pub nodes: Vec<String>,
-    /// Whether local service discovery is on (BEP 14).
+    /// Whether local discovery is on (BEP 14).
     pub lsd: bool,
     /// Whether peer exchange is on (BEP 11).
     pub pex: bool,
@@ -58,7 +58,7 @@ pub struct Config {
     pub save_torrent: Option<PathBuf>,
     /// How long without received data until a download gives up.
     pub stop_timeout: Option<Duration>,
-    /// The folder of the fast-resume records; pieces that they cover are not hashed again at the start. `None` turns them off.
+    /// The folder of the resume data; pieces that it covers are not hashed again at the start. `None` turns them off.
     pub resume: Option<PathBuf>,
     /// The folder of [`PendingCompletion`](crate::torrent::PendingCompletion) files, if every completed download has to be
     /// announced once.
@@ -67,7 +67,7 @@ pub struct Config {
     pub brought: Option<PathBuf>,
     /// Folders of btsync's own files, to which no torrent may write.
     pub private_folders: Vec<PathBuf>,
-    /// Whether to hash all existing files, whatever a fast-resume record says.
+    /// Whether to hash all existing files, whatever the resume data says.
     pub verify: bool,
     /// Upper limit on open files.
     pub max_open_files: usize,

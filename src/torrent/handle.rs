@@ -1,4 +1,4 @@
-//! The state that a torrent's loop and its handles share, and the handle itself.
+//! The state that main and a torrent's handles share, and the handle itself.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ impl Drop for EndGuard<'_> {
     }
 }
 
-/// The state that a torrent's loop and its handles share.
+/// The state that main and a torrent's handles share.
 pub(crate) struct TorrentInner {
     /// The torrent's info-hash.
     pub info_hash: InfoHash,
@@ -77,7 +77,7 @@ pub(crate) struct TorrentInner {
     pub started: Instant,
     /// The user has been warned that there are no file descriptors left.
     pub warned_no_descriptors: AtomicBool,
-    /// The torrent's main thread, once it runs.
+    /// Main, once it runs.
     pub main_thread: OnceLock<ThreadId>,
     pub stage: AtomicU8,
     /// Pieces of metadata: how many have arrived, and how many there are.
@@ -167,8 +167,8 @@ impl TorrentInner {
         self.stage.store(stage as u8, Ordering::Release);
     }
 
-    /// A thread found no descriptor for a file: the main thread drops a peer. Returns whether to try again. The main thread
-    /// itself must not wait once there are peers, as no other thread drops any.
+    /// A thread found no descriptor for a file: main drops a peer. Returns whether to try again. Main itself must not wait
+    /// once there are peers, as no other thread drops any.
     pub fn wait_for_descriptor(&self) -> bool {
         if !self.warned_no_descriptors.swap(true, Ordering::Relaxed) {
             log::warn!("no descriptors are left: fewer peers, until there are some");
@@ -272,7 +272,7 @@ impl TorrentHandle {
         self.wake(TorrentCommand::Pause);
     }
 
-    /// Wakes the torrent's thread to check the flags. If its channel is full, it is awake anyway.
+    /// Wakes main to check the flags. If its channel is full, it is awake anyway.
     fn wake(&self, why: TorrentCommand) {
         let _ = self.0.messages.try_send(why.into());
     }

@@ -1,4 +1,4 @@
-//! A connection as the torrent's loop sees it, and the connections that are lent while the files are examined.
+//! A connection as main sees it, and the connections that are lent while the files are examined.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::util::units::count;
 /// A peer that accepts no byte from us for this long is considered stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// A connection as the torrent's loop sees it.
+/// A connection as main sees it.
 pub struct PeerEntry {
     /// The connection itself, with its threads.
     pub connection: Connection,

@@ -1,4 +1,4 @@
-//! The peers of a torrent: how we find them (trackers, the DHT, local service discovery, peer exchange), which ones we dial,
+//! The peers of a torrent: how we find them (trackers, the DHT, local discovery, peer exchange), which ones we dial,
 //! and which connections we accept.
 //!
 //! It is created once and passed from the metadata phase to the download, so that a magnet link's download does not start its
@@ -275,7 +275,7 @@ impl<'a> PeerManager<'a> {
                 self.add_users_peers();
                 return None;
             }
-            // The loop checks the flags of a stop and of a pause in each turn.
+            // Main checks the flags of a stop and of a pause in each turn.
             LoopEvent::Message(command @ TorrentMessage::Command(_)) => return Some(command),
         };
         match event {

@@ -16,9 +16,9 @@ pub struct PeerSearch {
     pub dht_nodes: Option<usize>,
     /// New addresses from the DHT.
     pub dht_peers: usize,
-    /// Network interfaces that local service discovery uses; `None` if it does not run.
+    /// Network interfaces that local discovery uses; `None` if it does not run.
     pub lsd_interfaces: Option<usize>,
-    /// New addresses from local service discovery.
+    /// New addresses from local discovery.
     pub lsd_peers: usize,
     /// New addresses from peer exchange.
     pub pex_peers: usize,

@@ -1,5 +1,5 @@
-//! Keeps a torrent's fast-resume record (`storage/resume.rs`) in a file. It is read once, before the check, and written at most
-//! every 30 seconds and at the end. All on the torrent's main thread.
+//! Keeps a torrent's resume data (`storage/resume.rs`) in a file. Main reads it once, before the check, and writes it at most
+//! every 30 seconds and at the end.
 //!
 //! The file is replaced atomically but not synced: the system keeps what a dying process wrote, and after a system crash no
 //! record is trusted. If the record cannot be read or written, the only cost is a check.
@@ -296,7 +296,7 @@ impl ResumeStore {
         let record = ResumeData { info_hash, boot, files, have, ours, uploaded, partial };
         let bytes = record.encode();
         let mut tries = 0..TRIES;
-        // The main thread must not wait for long, as the peers hold the descriptors. The record is due again soon.
+        // Main must not wait for long, as the peers hold the descriptors. The record is due again soon.
         match with_retry(
             || disk.with_retry(|| replace(&self.path, &bytes, ResumeData::is_encoded)),
             || tries.next().is_some(),

@@ -1,7 +1,8 @@
-//! The torrent's loop while it downloads and seeds: gives out upload slots, handles the connections' events, and knows when
+//! Main's loop while the torrent downloads and seeds: gives out upload slots, handles the connections' events, and knows when
 //! everything is done. The [`PeerManager`] decides which peers to dial.
 //!
-//! The loop sleeps until its next deadline or the next event, and never blocks otherwise.
+//! Main sleeps until its next deadline or the next event. It also waits for the disk: while it writes resume data, and at
+//! completion, when it looks at all files, hashes what another program changed, and syncs if the user wants that.
 
 mod bans;
 mod slots;
@@ -24,12 +25,12 @@ use crate::torrent::{Event, Outcome, Stage, send_event};
 
 /// Upper bound on sleep, in case a deadline is missed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// How long to wait before another attempt if the torrent's main thread found no descriptor.
+/// How long to wait before another attempt if main found no descriptor.
 const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// How many events are handled in a row before the deadlines are checked again.
 const MAX_EVENTS_PER_TURN: usize = 1000;
 
-/// The loop's state.
+/// The state of the transfer.
 pub struct Transfer<'a> {
     context: &'a Arc<TorrentContext>,
     peer_manager: PeerManager<'a>,
@@ -47,12 +48,12 @@ pub struct Transfer<'a> {
     failure: Option<StorageError>,
     /// When to check the files of a complete download again, if there was no descriptor for that.
     finish_retry_at: Option<Duration>,
-    /// The fast-resume data, if it is enabled.
+    /// The resume data, if it is enabled.
     resume_store: Option<ResumeStore>,
 }
 
 impl<'a> Transfer<'a> {
-    /// The loop of a torrent that has just been checked and of which `total` bytes are wanted.
+    /// The transfer of a torrent that has just been checked and of which `total` bytes are wanted.
     pub fn new(
         context: &'a Arc<TorrentContext>,
         mut peer_manager: PeerManager<'a>,
@@ -107,7 +108,7 @@ impl<'a> Transfer<'a> {
         self.shut_down(messages)
     }
 
-    /// Writes the fast-resume record if it is due.
+    /// Writes the resume data if it is due.
     fn save_resume_data(&mut self, now: Duration) {
         let (pieces, sent) = (&self.context.pieces, self.context.uploaded.get());
         self.resume_store.iter_mut().for_each(|resume_store| resume_store.count_uploaded(sent));
@@ -125,7 +126,7 @@ impl<'a> Transfer<'a> {
         self.peer_manager.inner.stop.load(Ordering::Acquire)
     }
 
-    /// Whether the loop has to end.
+    /// Whether the transfer has to end.
     fn is_over(&self) -> bool {
         self.is_stopped() || self.failure.is_some() || self.goal_reached(self.context.now())
     }
@@ -194,7 +195,7 @@ impl<'a> Transfer<'a> {
             PeerEvent::Storage(error) => {
                 self.failure.get_or_insert(error);
             }
-            // The loop checks for a pause in each turn. The other events are the peer manager's, or late ones of the metadata
+            // Main checks for a pause in each turn. The other events are the peer manager's, or late ones of the metadata
             // phase.
             _ => {}
         }

@@ -1,5 +1,5 @@
-//! `btsync TORRENT FOLDER`: loads the torrent and downloads it on the main thread, with a reporter on another thread.
-//! [`batch`] does this for several torrents.
+//! `btsync TORRENT FOLDER`: loads the torrent and downloads it on the process's first thread, which is main then. A reporter
+//! runs on another thread. [`batch`] does this for several torrents.
 
 use std::path::Path;
 use std::thread;

@@ -29,7 +29,7 @@ pub(crate) struct Settings {
     pub brought: Option<PathBuf>,
     /// Whether `--out` gives files other paths.
     pub has_places: bool,
-    /// Whether the DHT or local peer discovery is on.
+    /// Whether the DHT or local discovery is on.
     uses_discovery: bool,
 }
 
@@ -119,7 +119,7 @@ impl Settings {
         Settings { options: self.options.folder(folder.clone()), out_dir: folder, ..self }
     }
 
-    /// Turns off the DHT and local peer discovery if there are too few file descriptors for them.
+    /// Turns off the DHT and local discovery if there are too few file descriptors for them.
     pub fn limit_to_budget(self, budget: DescriptorBudget) -> Settings {
         if budget.discovery || !self.uses_discovery {
             return self;

@@ -1,4 +1,4 @@
-//! Explains why no data arrives: a line with the results of trackers, DHT, local peer discovery and connections. It is
+//! Explains why no data arrives: a line with the results of trackers, DHT, local discovery and connections. It is
 //! printed after 30 seconds without data, and then once a minute if it has changed.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The datagrams of local service discovery (BEP 14), which resemble HTTP, and the filter for received ones. Pure.
+//! The datagrams of local discovery (BEP 14), which resemble HTTP, and the filter for received ones. Pure.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

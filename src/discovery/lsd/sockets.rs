@@ -1,4 +1,4 @@
-//! The sockets of local service discovery: one multicast group per address family, and the interfaces on which it is joined.
+//! The sockets of local discovery: one multicast group per address family, and the interfaces on which it is joined.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

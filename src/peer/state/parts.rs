@@ -47,7 +47,7 @@ impl PeerExtensions {
     }
 }
 
-/// Who chokes and who is interested (BEP 3). The reader writes the peer's side, the torrent's main thread ours.
+/// Who chokes and who is interested (BEP 3). The reader writes the peer's side, main ours.
 #[derive(Debug)]
 pub struct ChokeState {
     /// Whether we choke the peer.
@@ -58,7 +58,7 @@ pub struct ChokeState {
     pub am_interested: Flag,
     /// Whether the peer has told us that it is interested.
     pub peer_interested: Flag,
-    /// Whether the main thread has been told that `peer_interested` changed, and has not looked yet.
+    /// Whether main has been told that `peer_interested` changed, and has not looked yet.
     pub interest_reported: Flag,
     /// Whether the peer owes us blocks and has sent none for a while, as of the choker's last round.
     pub is_snubbing: Flag,
@@ -107,7 +107,7 @@ pub struct PeerRequests {
     pub pipeline: Mutex<RequestPipeline>,
     /// Notified when the next deadline may have come nearer, or the connection has ended.
     pub deadline_moved: Condvar,
-    /// Requests that the peer did not answer in time, since the main thread last looked.
+    /// Requests that the peer did not answer in time, since main last looked.
     pub timed_out: Gauge,
     /// Held by the one thread that picks blocks for this peer, or tells it whether we are interested.
     pub refilling: Mutex<()>,

@@ -122,7 +122,7 @@ fn total(blocks: &[BlockRequest]) -> u64 {
     blocks.iter().map(|block| u64::from(block.length)).sum()
 }
 
-/// Reads blocks from disk. If that fails, the torrent's loop is told, as more than this connection has to end.
+/// Reads blocks from disk. If that fails, main is told, as more than this connection has to end.
 fn read(context: &TorrentContext, offset: u64, data: &mut [u8]) -> io::Result<()> {
     context.pieces.storage().read_exact_at(offset, data).map_err(|error| {
         let message = error.to_string();

@@ -1,5 +1,5 @@
 //! Sends announces. `TrackerSchedule` decides which tracker is due. Each request runs on a short-lived thread, because blocking
-//! I/O cannot be interrupted and the torrent's loop must not wait for it.
+//! I/O cannot be interrupted and main must not wait for it.
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};

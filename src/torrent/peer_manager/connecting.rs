@@ -1,4 +1,4 @@
-//! Connections as the main thread handles them: which peers to dial, which to accept, and what to record when a connection
+//! Connections as main handles them: which peers to dial, which to accept, and what to record when a connection
 //! ends.
 
 use std::cmp::Reverse;

@@ -1,5 +1,5 @@
-//! Discovery of peers by the DHT and local service discovery, which belong to the client. Their threads send this torrent's
-//! peers through channels of its own, which the torrent's loop reads together with the events of its connections.
+//! Discovery of peers by the DHT and local discovery, which belong to the client. Their threads send this torrent's
+//! peers through channels of its own, which main reads together with the events of its connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,12 +24,12 @@ const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// With this many good nodes, some node would have queried us by then.
 const MIN_GOOD_NODES: usize = 16;
 
-/// DHT results, each with some dozens of addresses, that may wait for the torrent's loop; more are dropped.
+/// DHT results, each with some dozens of addresses, that may wait for main; more are dropped.
 const MAX_FOUND: usize = 64;
-/// The same for peers from local service discovery.
+/// The same for peers from local discovery.
 const MAX_LSD_PEERS: usize = 256;
 
-/// An event for the torrent's loop.
+/// An event for main.
 pub enum LoopEvent {
     /// A message from one of the torrent's threads.
     Message(TorrentMessage),
@@ -37,11 +37,11 @@ pub enum LoopEvent {
     Incoming(IncomingConnection),
     /// Peers found by the DHT.
     Dht(FoundPeers),
-    /// A peer found by local service discovery.
+    /// A peer found by local discovery.
     LocalDiscovery(SocketAddr),
 }
 
-/// The DHT and local service discovery, if they are enabled and could be started.
+/// The DHT and local discovery, if they are enabled and could be started.
 pub struct Discovery {
     dht: Option<(InfoHash, Arc<DhtService>)>,
     lsd: Option<(InfoHash, Arc<Lsd>)>,
@@ -170,7 +170,7 @@ impl Discovery {
         self.dht.as_ref().map(|(_, dht)| dht.stats().iter().map(|(_, stats)| stats.nodes).sum())
     }
 
-    /// The number of network interfaces that local service discovery uses, if it runs.
+    /// The number of network interfaces that local discovery uses, if it runs.
     pub fn lsd_interfaces(&self) -> Option<usize> {
         self.lsd.as_ref().map(|(_, lsd)| lsd.interfaces())
     }

@@ -1,4 +1,4 @@
-//! The loop's reaction to wrong data: what to do with peers that sent blocks of a failed piece, and with those proven to have
+//! Main's reaction to wrong data: what to do with peers that sent blocks of a failed piece, and with those proven to have
 //! lied.
 
 use crate::torrent::transfer::Transfer;

@@ -1,4 +1,4 @@
-//! The loop's part in choking: tells the choker about the peers, and carries out its decisions.
+//! Main's part in choking: tells the choker about the peers, and carries out its decisions.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the loop does at each choke round besides choking: records requests that timed out and, if the table is full while
+//! What main does at each choke round besides choking: records requests that timed out and, if the table is full while
 //! there are peers to dial, drops a peer of little use ([`Turnover`](crate::strategy::quality::Turnover)).
 
 use std::time::Duration;
