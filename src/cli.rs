@@ -17,7 +17,9 @@ mod logs;
 pub mod options;
 mod outcome;
 pub mod report;
+mod settings;
 pub mod signals;
+mod source;
 mod stop;
 
 use crate::cli::options::config::ConfigSources;
@@ -58,6 +60,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Magnet(args) => crate::cli::commands::magnet::run(args),
         Command::Tracker(args) => crate::cli::commands::tracker::run(args),
         Command::Verify(args) => crate::cli::commands::verify::run(args),
-        Command::Print(text) => crate::cli::commands::info::print(&text),
+        Command::Print(text) => terminal::stdout::print(&text),
     }
 }

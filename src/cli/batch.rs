@@ -1,18 +1,17 @@
 //! Downloads several torrents at once: each runs on its own thread, and the command's main thread schedules them.
 //!
-//! [`sources`] resolves the arguments, [`queue`] decides what starts next (pure), [`job`] runs one torrent from start to
-//! end, [`fetch`] downloads torrent files from URLs, [`watch`] watches a folder, [`shared_client`] holds what all torrents
+//! [`targets`](mod@targets) resolves the arguments, [`queue`] decides what starts next (pure), [`job`] runs one torrent from start to
+//! end, [`watch`] watches a folder, [`shared_client`] holds what all torrents
 //! share, [`rows`] and [`live_view`] draw the live view, [`reporter`] reports a torrent's events. A download of a single
-//! torrent uses none of this but `sources` and `fetch`.
+//! torrent uses none of this but `targets`.
 
-pub(crate) mod fetch;
 mod job;
 mod live_view;
 mod queue;
 mod reporter;
 mod rows;
 mod shared_client;
-mod sources;
+mod targets;
 mod watch;
 
 use std::collections::{BTreeMap, HashSet};
@@ -26,29 +25,26 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use parking_lot::Mutex;
 
-use crate::cli::commands::download;
-use crate::cli::commands::settings::Settings;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::limits::LimitSignals;
-use crate::cli::options::DownloadArgs;
+use crate::cli::options::{DEFAULT_MAX_CONCURRENT, DownloadArgs};
 use crate::cli::outcome;
 use crate::cli::report::hook::{HookConfig, HookFailure};
+use crate::cli::report::outputs::Outputs;
 use crate::cli::report::sanitize;
+use crate::cli::settings::{Settings, descriptor_budget};
 use crate::cli::signals;
 use crate::cli::stop::NoMessages;
 use crate::cli::terminal::keys::{KeyInput, Keyboard};
-use crate::cli::terminal::outputs::Outputs;
 use crate::util::printable_text::printable;
 use btsync::InfoHash;
 use job::JobSource;
 use live_view::BatchView;
 use queue::{JobId, JobOutcome, JobQueue, TakenTorrents};
 use shared_client::SharedClient;
-pub(crate) use sources::{Targets, is_torrent_by_name, normalize_name, targets, unknown_scheme};
+pub(crate) use targets::{Targets, targets};
 use watch::{FolderWatch, WatchEvent};
 
-/// The default for the number of torrents that download at once (`--max-concurrent`).
-pub(crate) const DEFAULT_MAX_CONCURRENT: usize = 5;
 /// Torrent names at the start of a line are truncated to this many columns.
 const MAX_NAME_WIDTH: usize = 40;
 
@@ -186,7 +182,7 @@ fn limit_concurrency(args: &DownloadArgs, torrents: usize, settings: Settings) -
     let limit = args.max_concurrent.unwrap_or(DEFAULT_MAX_CONCURRENT);
     // A watched folder may add any number of torrents.
     let wanted = if args.watch.is_some() { limit } else { limit.min(torrents) };
-    let budget = download::descriptor_budget(wanted)?;
+    let budget = descriptor_budget(wanted)?;
     if budget.max_torrents < wanted {
         let at_once = budget.max_torrents;
         let torrents = if at_once == 1 { "torrent" } else { "torrents" };

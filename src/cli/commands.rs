@@ -7,6 +7,5 @@ pub mod info;
 pub(crate) mod list;
 pub mod magnet;
 pub(crate) mod output_file;
-pub(crate) mod settings;
 pub mod tracker;
 pub mod verify;

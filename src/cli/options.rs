@@ -2,10 +2,12 @@
 //! `help` prints help. A download also reads options from a configuration file and the environment ([`config`]). Invalid
 //! input exits with [`Exit::BadOption`].
 
+mod args;
 pub mod config;
 #[cfg(test)]
 mod generated;
 mod help;
+pub(crate) mod names;
 pub(crate) mod normalize;
 pub(crate) mod spelling;
 mod table;
@@ -18,13 +20,6 @@ use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
 
-use crate::cli::batch;
-use crate::cli::commands::create::CreateArgs;
-use crate::cli::commands::edit::EditArgs;
-use crate::cli::commands::info::InfoArgs;
-use crate::cli::commands::magnet::MagnetArgs;
-use crate::cli::commands::tracker::TrackerArgs;
-use crate::cli::commands::verify::VerifyArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::limits;
 use crate::cli::options::config::ConfigSources;
@@ -35,9 +30,12 @@ use btsync::Bind;
 use btsync::Pattern;
 use btsync::{Dscp, Encryption};
 
+pub use args::{CreateArgs, EditArgs, InfoArgs, MagnetArgs, TrackerArgs, VerifyArgs};
 pub(crate) use normalize::STDIN;
 use normalize::{CommandLine, GivenOption, Options};
-pub(crate) use values::{host_and_port, suffix};
+
+/// The default for the number of torrents that download at once (`--max-concurrent`).
+pub(crate) const DEFAULT_MAX_CONCURRENT: usize = 5;
 
 /// The command that the arguments select.
 pub enum Command {
@@ -261,7 +259,7 @@ impl DownloadArgs {
     }
 
     fn checked(mut self) -> Result<DownloadArgs, Failure> {
-        self.names = self.names.iter().map(|name| batch::normalize_name(name)).collect();
+        self.names = self.names.iter().map(|name| names::normalize_name(name)).collect();
         match self.names.as_slice() {
             [] if self.input_file.is_none() && self.watch.is_none() => {
                 Err(bad_option("which torrent? Say `btsync FILE.torrent FOLDER`, or `btsync --help` for more"))
@@ -271,7 +269,7 @@ impl DownloadArgs {
             _ if self.dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) => {
                 Err(bad_option("the folder's name is empty"))
             }
-            names => match names.iter().find_map(|name| batch::unknown_scheme(name)) {
+            given => match given.iter().find_map(|name| names::unknown_scheme(name)) {
                 Some(complaint) => Err(bad_option(complaint)),
                 None => Ok(self),
             },
@@ -367,7 +365,7 @@ fn download(words: &[&str], config_sources: &ConfigSources) -> Result<Parsed, Fa
         return print(config::show(&options, &effective));
     }
     if let (Some(given), [_, named]) = (folder, line.names.as_slice())
-        && !batch::is_torrent_by_name(named)
+        && !names::is_torrent_by_name(named)
     {
         return Err(bad_option(format!("the folder is named twice: '{named}' and {given}")));
     }

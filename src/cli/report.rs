@@ -4,6 +4,7 @@
 pub mod figures;
 pub(crate) mod hook;
 pub(crate) mod json;
+pub(crate) mod outputs;
 pub mod piece_map;
 pub mod plain;
 pub(crate) mod progress_bar;

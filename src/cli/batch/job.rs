@@ -10,16 +10,17 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::cli::batch::queue::{JobId, JobOutcome};
 use crate::cli::batch::reporter::TorrentReporter;
-use crate::cli::batch::sources::NamedTorrent;
-use crate::cli::batch::{Batch, BatchEvent, MAX_NAME_WIDTH, fetch, watch};
-use crate::cli::commands::download::{self, LoadedSource};
+use crate::cli::batch::targets::NamedTorrent;
+use crate::cli::batch::{Batch, BatchEvent, MAX_NAME_WIDTH, watch};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::STDIN;
+use crate::cli::options::names::is_url;
 use crate::cli::outcome;
 use crate::cli::report::hook::Hook;
 use crate::cli::report::json::JsonReporter;
 use crate::cli::report::plain::PlainReporter;
 use crate::cli::report::{FinalStatus, Reporter, Reporters, run_reporter_since, sanitize};
+use crate::cli::source::{LoadedSource, load_source};
 use crate::util::printable_text::printable;
 use crate::util::redact::{public_name, redacted};
 use btsync::InfoHash;
@@ -39,7 +40,7 @@ impl JobSource {
     pub fn name(&self) -> String {
         let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
         sanitize(&match self {
-            JobSource::Named(NamedTorrent { name, .. }) if fetch::is_url(Path::new(name)) => public_name(name),
+            JobSource::Named(NamedTorrent { name, .. }) if is_url(Path::new(name)) => public_name(name),
             JobSource::Named(NamedTorrent { name, .. }) if Magnet::is_link(name) => {
                 let magnet = Magnet::parse(name).ok();
                 magnet.map_or_else(|| redacted(name), |link| link.name.unwrap_or_else(|| link.info_hash.to_string()))
@@ -64,7 +65,7 @@ pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, opening_order: O
     let named = matches!(source, JobSource::Named(_));
     let mut settings = batch.client.settings();
     let loaded = match source {
-        JobSource::Named(named) => download::load_source(Path::new(&named.name), &mut settings, &batch.stop)
+        JobSource::Named(named) => load_source(Path::new(&named.name), &mut settings, &batch.stop)
             .and_then(|loaded| check_unchanged(&named, loaded.source.info_hash()).map(|()| loaded)),
         JobSource::Watched(path, None) => {
             let is_ours = |file: &File| {
@@ -114,7 +115,7 @@ pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, opening_order: O
 fn check_unchanged(named: &NamedTorrent, found: InfoHash) -> Result<(), Failure> {
     let NamedTorrent { name, info_hash } = named;
     let is_file = |name: &str| {
-        let is_read_once = Magnet::is_link(name) || fetch::is_url(Path::new(name)) || name == STDIN;
+        let is_read_once = Magnet::is_link(name) || is_url(Path::new(name)) || name == STDIN;
         !is_read_once && Path::new(name).is_file()
     };
     let is_it = match info_hash {

@@ -1,5 +1,5 @@
 //! The layout of a batch's live view: one row per torrent, active ones first, then a line of totals and one about the keys.
-//! Pure; [`crate::cli::batch::screen`] supplies snapshots and draws.
+//! Pure; [`crate::cli::batch::live_view`] supplies snapshots and draws.
 
 use console::measure_text_width;
 

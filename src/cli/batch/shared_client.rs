@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::cli::batch::queue::JobId;
-use crate::cli::commands::settings::Settings;
+use crate::cli::settings::Settings;
 use crate::util::descriptors::{retry_while, warn_shortage_once};
 use btsync::{AddOptions, Client, ClientError, Limits, OpeningOrder, Source, Torrent, TorrentHandle};
 

@@ -20,9 +20,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
 use rustix::io::Errno;
 
-use crate::cli::batch::sources;
-use crate::cli::commands::info::torrent_failure;
+use crate::cli::batch::targets;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::source::torrent_failure;
 use crate::util::atomic_file::open_regular;
 use crate::util::descriptors::with_retry;
 use crate::util::paths::{folded, is_watched_name, resolved};
@@ -306,8 +306,8 @@ fn torrent(file: io::Result<File>, path: &Path) -> Result<Metainfo, Failure> {
 fn magnets(file: io::Result<File>, path: &Path) -> Result<WatchedSources, Failure> {
     let shown = printable(&path.to_string_lossy());
     let failed = |why: &str| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {why}")));
-    let text = sources::read_text_from(file, path, MAX_MAGNET_FILE, failed)?;
-    let names = sources::parse(&text).map_err(|(_, why)| failed(&why))?;
+    let text = targets::read_text_from(file, path, MAX_MAGNET_FILE, failed)?;
+    let names = targets::parse(&text).map_err(|(_, why)| failed(&why))?;
     if names.is_empty() {
         return Err(failed("there is no magnet link in it"));
     }

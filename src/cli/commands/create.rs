@@ -7,65 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use argh::{ArgsInfo, FromArgs};
-
-use crate::cli::commands::info;
 use crate::cli::commands::output_file;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::options;
+use crate::cli::options::CreateArgs;
 use crate::cli::report::progress_bar;
 use crate::cli::signals;
+use crate::cli::terminal::stdout;
 use crate::util::printable_text::printable;
-use btsync::create::{CreateError, CreateOptions, CreatePlan, Glob};
+use btsync::create::{CreateError, CreateOptions, CreatePlan};
 
 /// At most this many notes, for example about skipped files, are printed.
 const NOTES_MAX: usize = 20;
-
-/// create a torrent file from a file or folder
-#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
-#[argh(subcommand, name = "create")]
-#[allow(clippy::struct_excessive_bools)] // each is an independent switch
-pub struct CreateArgs {
-    /// the file or folder to share
-    #[argh(positional, arg_name = "SOURCE")]
-    pub source: PathBuf,
-    /// write this torrent file; by default the source's name with .torrent, in the current folder
-    #[argh(option, short = 'o', arg_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// add this tracker; repeat for another tier, separate the URLs of one tier with commas
-    #[argh(option, short = 'a', arg_name = "URL")]
-    pub announce: Vec<String>,
-    /// the piece length, a power of two such as 256K or 1M; by default chosen by the size
-    #[argh(option, arg_name = "SIZE", from_str_fn(piece_length))]
-    pub piece_length: Option<u32>,
-    /// let clients find peers through the trackers only
-    #[argh(switch)]
-    pub private: bool,
-    /// add a comment
-    #[argh(option, arg_name = "TEXT")]
-    pub comment: Option<String>,
-    /// add the URL of a web seed
-    #[argh(option, arg_name = "URL")]
-    pub web_seed: Vec<String>,
-    /// add a tag that changes the info-hash; for another tracker's swarm
-    #[argh(option, long = "source", arg_name = "TEXT")]
-    pub source_tag: Option<String>,
-    /// leave out files that match; such as '*.tmp', .git or 'docs/**'
-    #[argh(option, arg_name = "GLOB", from_str_fn(glob))]
-    pub exclude: Vec<Glob>,
-    /// align every file to a piece boundary with padding files; BEP 47
-    #[argh(switch)]
-    pub pad_files: bool,
-    /// add a DHT node
-    #[argh(option, arg_name = "HOST:PORT", from_str_fn(node))]
-    pub node: Vec<(String, u16)>,
-    /// do not record the creation date; by default now, or the seconds in `SOURCE_DATE_EPOCH`
-    #[argh(switch)]
-    pub no_date: bool,
-    /// overwrite the torrent file if it exists
-    #[argh(switch)]
-    pub force: bool,
-}
 
 /// Creates the torrent file and prints its path and info-hash.
 ///
@@ -88,7 +40,7 @@ pub fn run(args: &CreateArgs) -> Result<(), Failure> {
         .map_err(|e| failure(&e))?;
     output_file::write(&output, &made.bytes, args.force)?;
     print_notes(&hints(&options));
-    info::print(&format!("{} {}\n", printable(&output.to_string_lossy()), made.info_hash))
+    stdout::print(&format!("{} {}\n", printable(&output.to_string_lossy()), made.info_hash))
 }
 
 /// Prints notes for the user on stderr. A closed stderr is not an error.
@@ -179,29 +131,6 @@ fn check_urls<'a>(option: &str, urls: impl Iterator<Item = &'a String>, schemes:
     Ok(())
 }
 
-fn glob(text: &str) -> Result<Glob, String> {
-    text.parse::<Glob>().map_err(|error| format!("`{text}`: {error}"))
-}
-
-/// Parses `HOST:PORT`. Removes the brackets around an IPv6 address.
-fn node(text: &str) -> Result<(String, u16), String> {
-    let text = options::host_and_port(text)?;
-    let (host, port) = text.rsplit_once(':').unwrap_or_default();
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    Ok((host.to_owned(), port.parse().unwrap_or_default()))
-}
-
-/// Parses a number of bytes; K and M are multiples of 1024.
-fn piece_length(text: &str) -> Result<u32, String> {
-    let (digits, unit) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 1 << 20),
-        _ => (text, 1),
-    };
-    let number = digits.parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
-    number.ok_or_else(|| format!("`{text}` is not a size such as 262144, 256K or 1M"))
-}
-
 fn failure(error: &CreateError) -> Failure {
     let code = match error {
         CreateError::Open { .. } => Exit::OpenExisting,
@@ -218,22 +147,13 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
+    use argh::FromArgs as _;
+
     use super::*;
     use btsync::Metainfo;
 
     fn args(words: &[&str]) -> CreateArgs {
         CreateArgs::from_args(&["create"], words).unwrap()
-    }
-
-    #[test]
-    fn sizes() {
-        let good = [("16384", 16384), ("256K", 256 << 10), ("1m", 1 << 20), ("4095M", 4095 << 20), ("0", 0)];
-        for (text, expected) in good {
-            assert_eq!(piece_length(text), Ok(expected), "{text}");
-        }
-        for bad in ["", "K", "1G", "-1", "4096M", "1.5M", "é", "1é"] {
-            assert!(piece_length(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]
@@ -264,13 +184,6 @@ mod tests {
         assert_eq!(hints(&[]) + hints(&["-a", "udp://a,http://b"]) + hints(&["--private", "-a", "http://a"]), 0);
         assert_eq!((hints(&["--private"]), hints(&["-a", "udp://a", "-a", "UDP://b"])), (1, 1));
         assert_eq!(hints(&["--private", "-a", "http://a", "--node", "a:1"]), 1);
-    }
-
-    #[test]
-    fn nodes_are_hosts_and_ports() {
-        assert_eq!(node("[2001:db8::7]:6881"), Ok(("2001:db8::7".into(), 6881)));
-        assert_eq!(node("dht.example:1"), Ok(("dht.example".into(), 1)));
-        assert!(node("dht.example").is_err() && node(":1").is_err() && node("a:0").is_err());
     }
 
     #[test]

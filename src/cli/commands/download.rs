@@ -1,34 +1,31 @@
 //! `btsync TORRENT FOLDER`: loads the torrent and downloads it on the process's first thread, which is main then. A reporter
 //! runs on another thread. [`batch`] does this for several torrents.
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError, bounded, never};
+use crossbeam_channel::{bounded, never};
 
 use crate::cli::batch;
-use crate::cli::batch::fetch;
-use crate::cli::commands::info;
 use crate::cli::commands::list;
-use crate::cli::commands::settings::Settings;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::options::{DownloadArgs, STDIN};
+use crate::cli::limits;
+use crate::cli::logs;
+use crate::cli::options::DownloadArgs;
+use crate::cli::options::names::is_url;
 use crate::cli::outcome::{command_result, failure, final_status};
 use crate::cli::report::hook::{Hook, HookConfig, HookFailure};
 use crate::cli::report::json::{JsonOutput, JsonReporter};
+use crate::cli::report::outputs::Outputs;
 use crate::cli::report::plain::PlainReporter;
 use crate::cli::report::tui::TuiReporter;
 use crate::cli::report::{Reporter, Reporters, run_reporter};
-use crate::cli::stop::NoMessages;
+use crate::cli::settings::{Settings, descriptor_budget};
+use crate::cli::signals;
+use crate::cli::source::{LoadedSource, load_source};
 use crate::cli::terminal::keys::{KeyInput, Keyboard};
-use crate::cli::terminal::outputs::Outputs;
 use crate::cli::terminal::screen::Screen;
-use crate::cli::{limits, logs, signals};
-use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available, is_shortage, retry_while};
-use crate::util::printable_text::printable;
 use btsync::{Event, Source, TorrentHandle};
-use btsync::{Magnet, Metainfo, MetainfoError};
 
 /// Downloads the torrents and seeds them as long as the options ask.
 ///
@@ -52,18 +49,6 @@ pub fn run(args: &DownloadArgs) -> Result<(), Failure> {
     outputs.finish(result)
 }
 
-/// The budget of file descriptors for `wanted` torrents at once.
-///
-/// # Errors
-/// The limit is so low that a download would wait for descriptors forever.
-pub(crate) fn descriptor_budget(wanted: usize) -> Result<DescriptorBudget, Failure> {
-    let have = available();
-    let too_few = || {
-        format!("only {have} files may be open at a time, and a download needs {MIN_DESCRIPTORS}: raise `ulimit -n`")
-    };
-    DescriptorBudget::of(have, wanted).ok_or_else(|| Failure::new(Exit::Other, too_few()))
-}
-
 fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let no_signals = |e: std::io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {e}"));
     let mut settings = Settings::new(args)?;
@@ -72,7 +57,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     }
     let (stop_sender, stop) = bounded(0);
     // Only a URL can take long to load, so only then do signals stop the loading.
-    let watch = fetch::is_url(&args.file()).then(|| signals::watch(move || drop(stop_sender)).map_err(no_signals));
+    let watch = is_url(&args.file()).then(|| signals::watch(move || drop(stop_sender)).map_err(no_signals));
     let watch = watch.transpose()?;
     let stop = if watch.is_some() { stop } else { never() };
     let LoadedSource { source, save_note } = load_source(&args.file(), &mut settings, &stop)?;
@@ -160,44 +145,4 @@ fn reporters(
         reporters.push(Box::new(Hook::new(hook_config, &folder, handle.clone(), outputs.clone(), failed)));
     }
     Reporters::new(reporters)
-}
-
-/// A source, and a note for the user about the saved torrent file.
-pub(crate) struct LoadedSource {
-    pub source: Source,
-    pub save_note: Option<String>,
-}
-
-impl From<Source> for LoadedSource {
-    fn from(source: Source) -> LoadedSource {
-        LoadedSource { source, save_note: None }
-    }
-}
-
-/// Loads the source that an argument names: a torrent file, a URL, standard input or a magnet link. Adds the peers of a
-/// magnet link to `settings`.
-pub(crate) fn load_source(
-    file: &Path,
-    settings: &mut Settings,
-    stop: &Receiver<NoMessages>,
-) -> Result<LoadedSource, Failure> {
-    if fetch::is_url(file) {
-        return fetch::fetch(file, settings, stop);
-    }
-    if file == Path::new(STDIN) {
-        return Ok(Source::from(fetch::from_stdin(stop)?).into());
-    }
-    let Some(link) = file.to_str().filter(|text| Magnet::is_link(text)) else {
-        let torrent = read(file, || stop.try_recv() != Err(TryRecvError::Disconnected));
-        return Ok(Source::from(torrent.map_err(|error| info::torrent_failure(file, error))?).into());
-    };
-    let magnet = Magnet::parse(link).map_err(|error| Failure::new(Exit::BadMagnet, printable(&error.to_string())))?;
-    settings.add_link(&magnet, false);
-    Ok(Source::from(magnet).into())
-}
-
-/// Reads a torrent file. If no descriptor is free, waits for one as long as `should_wait` returns true.
-pub(crate) fn read(file: &Path, should_wait: impl FnMut() -> bool) -> Result<Metainfo, MetainfoError> {
-    let short = |read: &Result<Metainfo, MetainfoError>| matches!(read, Err(MetainfoError::Io { source, .. }) if is_shortage(source));
-    retry_while(|| Metainfo::read(file), short, should_wait)
 }

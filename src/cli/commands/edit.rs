@@ -2,66 +2,24 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-
-use argh::{ArgsInfo, FromArgs};
+use std::path::Path;
 
 use crate::cli::commands::create::{check_seeds, tiers};
-use crate::cli::commands::info;
-use crate::cli::commands::info::stdout_error;
 use crate::cli::commands::output_file;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::options;
+use crate::cli::options::{EditArgs, STDIN};
+use crate::cli::source::torrent_failure;
+use crate::cli::terminal::stdout::{self, stdout_error};
 use crate::util::os_error::reason;
 use crate::util::printable_text::printable;
 use btsync::{Edit, Metainfo, MetainfoError};
-
-/// edit trackers, web seeds and comment of a torrent file; the info-hash stays
-#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
-#[argh(subcommand, name = "edit")]
-#[allow(clippy::struct_excessive_bools)] // each is an independent switch
-pub struct EditArgs {
-    /// the torrent file; - is standard input
-    #[argh(positional, arg_name = "FILE")]
-    pub file: PathBuf,
-    /// write to this file; - is standard output; by default replaces the torrent file
-    #[argh(option, short = 'o', arg_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// replace all trackers with this one; repeat for another tier, separate the URLs of one tier with commas
-    #[argh(option, short = 'a', arg_name = "URL")]
-    pub announce: Vec<String>,
-    /// add this tracker; as a new last tier
-    #[argh(option, arg_name = "URL")]
-    pub add_announce: Vec<String>,
-    /// remove this tracker
-    #[argh(option, arg_name = "URL")]
-    pub remove_announce: Vec<String>,
-    /// remove all trackers
-    #[argh(switch)]
-    pub no_announce: bool,
-    /// set the comment
-    #[argh(option, arg_name = "TEXT")]
-    pub comment: Option<String>,
-    /// remove the comment
-    #[argh(switch)]
-    pub no_comment: bool,
-    /// replace all web seeds with this one
-    #[argh(option, arg_name = "URL")]
-    pub web_seed: Vec<String>,
-    /// remove all web seeds
-    #[argh(switch)]
-    pub no_web_seed: bool,
-    /// overwrite the file of -o if it exists
-    #[argh(switch)]
-    pub force: bool,
-}
 
 /// Changes the torrent file and prints its path and info-hash.
 ///
 /// # Errors
 /// An option is invalid, or the file cannot be read, is not a valid torrent, or cannot be written.
 pub fn run(args: &EditArgs) -> Result<(), Failure> {
-    let piped = args.file == Path::new(options::STDIN);
+    let piped = args.file == Path::new(STDIN);
     let output = match &args.output {
         None if piped => {
             return Err(Failure::new(Exit::BadOption, "from standard input to where? Say -o FILE, or -o -"));
@@ -69,7 +27,7 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
         None => None,
         Some(output) => Some(output.as_path()).filter(|&output| output != args.file),
     };
-    let refused = |error| info::torrent_failure(&args.file, error);
+    let refused = |error| torrent_failure(&args.file, error);
     if output.is_none() {
         output_file::is_file(&args.file)?;
     }
@@ -100,7 +58,7 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
             &args.file
         }
     };
-    info::print(&format!("{} {}\n", printable(&written.to_string_lossy()), torrent.info_hash))
+    stdout::print(&format!("{} {}\n", printable(&written.to_string_lossy()), torrent.info_hash))
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
@@ -162,6 +120,8 @@ fn trackers(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Option<Vec<Vec<
 
 #[cfg(test)]
 mod tests {
+    use argh::FromArgs as _;
+
     use super::*;
 
     fn args(words: &str) -> EditArgs {

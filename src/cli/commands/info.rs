@@ -2,29 +2,17 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
-use argh::{ArgsInfo, FromArgs};
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
-use crate::cli::exit::{Exit, Failure};
-use crate::util::os_error::reason;
+use crate::cli::exit::Failure;
+use crate::cli::options::InfoArgs;
+use crate::cli::source;
+use crate::cli::terminal::stdout;
 use crate::util::printable_text::is_deceptive;
 use crate::util::printable_text::printable;
-use btsync::{FileEntry, Magnet, Metainfo, MetainfoError};
-
-/// show the contents of a torrent file
-#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
-#[argh(subcommand, name = "info")]
-pub struct InfoArgs {
-    /// the torrent file; - is standard input
-    #[argh(positional, arg_name = "FILE")]
-    pub file: PathBuf,
-    /// print one JSON object instead of text
-    #[argh(switch)]
-    pub json: bool,
-}
+use btsync::{FileEntry, Magnet, Metainfo};
 
 /// Reads the torrent file and prints its contents.
 ///
@@ -32,47 +20,8 @@ pub struct InfoArgs {
 /// The file cannot be read or is not a valid torrent, or standard output cannot be written.
 pub fn run(args: InfoArgs) -> Result<(), Failure> {
     let InfoArgs { file, json } = args;
-    let torrent = read(&file)?;
-    print_with(|out| if json { write_json(&torrent, out) } else { write_text(&torrent, out) })
-}
-
-/// Reads a torrent file; a failure has the exit code for the error.
-pub(crate) fn read(file: &Path) -> Result<Metainfo, Failure> {
-    Metainfo::read(file).map_err(|error| torrent_failure(file, error))
-}
-
-/// Writes to standard output. A closed pipe (`| head`) is not a failure.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    print_with(|out| out.write_all(text.as_bytes()))
-}
-
-/// Writes to standard output piece by piece, as a torrent may have a million files.
-pub(crate) fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
-    let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    match write(&mut out).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::FileIo, stdout_error(&e))),
-        _ => Ok(()),
-    }
-}
-
-/// The message for a standard output that cannot be written.
-pub(crate) fn stdout_error(error: &io::Error) -> String {
-    format!("standard output cannot be written: {}", reason(error))
-}
-
-/// The exit code and the message for a torrent file that was rejected.
-pub fn torrent_failure(path: &Path, error: MetainfoError) -> Failure {
-    let code = match &error {
-        MetainfoError::Io { .. } | MetainfoError::Folder => Exit::OpenExisting,
-        error if error.is_not_bencode() => Exit::Bencode,
-        _ => Exit::BadTorrent,
-    };
-    let path = path.display();
-    let message = match error {
-        MetainfoError::Io { source, .. } => format!("{path}: cannot be read: {source}"),
-        error => format!("{path}: {error}"),
-    };
-    Failure::new(code, printable(&message))
+    let torrent = source::read_torrent(&file)?;
+    stdout::print_with(|out| if json { write_json(&torrent, out) } else { write_text(&torrent, out) })
 }
 
 /// Escapes characters that would control the terminal or mislead the reader; the JSON value stays the same.
@@ -233,6 +182,7 @@ fn date(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::exit::Exit;
 
     fn torrent() -> Metainfo {
         let mut bytes =

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::cli::commands::info::{self, path_text};
+use crate::cli::commands::info::path_text;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::outcome;
 use crate::cli::report::figures::{count, size};
 use crate::cli::report::json::seconds;
+use crate::cli::terminal::stdout;
 use crate::util::printable_text::printable;
 use btsync::{FileEntry, Metainfo, Selection};
 
@@ -24,9 +25,9 @@ pub fn print(torrent: &Metainfo, selection: &Selection, json: Option<Duration>) 
     let wanted = selection.choose(&torrent.files, torrent.multi_file);
     let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&outcome::select_message(&error))))?;
     match json {
-        None => info::print_with(|out| write_text(out, torrent, &wanted)),
+        None => stdout::print_with(|out| write_text(out, torrent, &wanted)),
         // The same exit code as when a download cannot write its events.
-        Some(at) => info::print_with(|out| write_event(out, torrent, &wanted, at))
+        Some(at) => stdout::print_with(|out| write_event(out, torrent, &wanted, at))
             .map_err(|failure| Failure { code: Exit::Other, ..failure }),
     }
 }

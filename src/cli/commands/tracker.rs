@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use argh::{ArgsInfo, FromArgs};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::options::TrackerArgs;
 use crate::util::descriptors::raise_limit;
 use crate::util::os_error::reason;
 use btsync::tracker::{TrackerServer, TrackerServerConfig};
@@ -17,18 +17,6 @@ use btsync::tracker::{TrackerServer, TrackerServerConfig};
 const PORT: u16 = 6969;
 /// The longest announce interval in seconds: a day.
 const MAX_INTERVAL: u64 = 24 * 60 * 60;
-
-/// run a small HTTP and UDP tracker until stopped
-#[derive(FromArgs, ArgsInfo, Clone, Copy, Debug, PartialEq, Eq)]
-#[argh(subcommand, name = "tracker")]
-pub struct TrackerArgs {
-    /// listen on this address and port; by default on port 6969 of all addresses
-    #[argh(option, arg_name = "ADDRESS:PORT")]
-    pub listen: Option<SocketAddr>,
-    /// ask peers to announce every SECONDS seconds
-    #[argh(option, default = "120", arg_name = "SECONDS")]
-    pub interval: u64,
-}
 
 /// Runs the tracker until SIGINT or SIGTERM.
 ///
@@ -82,6 +70,8 @@ fn start(listen: Option<SocketAddr>, config: TrackerServerConfig) -> Result<Trac
 
 #[cfg(test)]
 mod tests {
+    use argh::FromArgs as _;
+
     use super::*;
 
     #[test]

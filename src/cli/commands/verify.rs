@@ -7,44 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
 
-use crate::cli::commands::info;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::options::VerifyArgs;
 use crate::cli::outcome;
 use crate::cli::report::figures::count;
 use crate::cli::report::progress_bar;
 use crate::cli::signals;
+use crate::cli::source;
+use crate::cli::terminal::stdout;
 use crate::util::printable_text::printable;
-use btsync::{FlawedFile, Metainfo, Pattern, Selection, StorageErrorKind, TorrentError, Verification, Verifier};
-
-/// report which files of a torrent are damaged or missing; changes nothing
-#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
-#[argh(subcommand, name = "verify")]
-pub struct VerifyArgs {
-    /// the torrent file; - is standard input
-    #[argh(positional, arg_name = "FILE")]
-    pub file: PathBuf,
-    /// the folder of the torrent's files; by default the current one
-    #[argh(positional, arg_name = "FOLDER")]
-    pub folder: Option<PathBuf>,
-    /// print one JSON object instead of lines
-    #[argh(switch)]
-    pub json: bool,
-    /// check only these files; numbers such as 1-5,8, a name pattern, or a folder
-    #[argh(option, arg_name = "FILES", from_str_fn(crate::cli::options::values::pattern))]
-    pub select: Vec<Pattern>,
-    /// do not check these files
-    #[argh(option, arg_name = "FILES", from_str_fn(crate::cli::options::values::pattern))]
-    pub exclude: Vec<Pattern>,
-    /// also look for files with this suffix; as `--incomplete-suffix` of a download leaves them
-    #[argh(option, arg_name = "SUFFIX", from_str_fn(crate::cli::options::suffix))]
-    pub incomplete_suffix: Option<String>,
-    /// show no progress bar; print nothing if all files are intact
-    #[argh(switch, short = 'q')]
-    pub quiet: bool,
-}
+use btsync::{FlawedFile, Metainfo, Selection, StorageErrorKind, TorrentError, Verification, Verifier};
 
 /// Hashes the files and prints what is damaged or missing.
 ///
@@ -52,7 +26,7 @@ pub struct VerifyArgs {
 /// [`Exit::Checksum`] if any data is damaged or missing; other codes if the torrent or a file cannot be read, or a signal
 /// interrupts the command.
 pub fn run(args: VerifyArgs) -> Result<(), Failure> {
-    let torrent = info::read(&args.file)?;
+    let torrent = source::read_torrent(&args.file)?;
     let folder = args.folder.unwrap_or_else(|| PathBuf::from("."));
     check_folder(&folder)?;
     let mut verifier = Verifier::new(&torrent, &folder).map_err(|error| failure(&error))?;
@@ -78,9 +52,9 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     watch.release();
     let whole = result.is_complete();
     if args.json {
-        info::print(&format!("{}\n", as_json(&torrent, &verifier, &result)))?;
+        stdout::print(&format!("{}\n", as_json(&torrent, &verifier, &result)))?;
     } else {
-        info::print(&as_text(&verifier, &result.files))?;
+        stdout::print(&as_text(&verifier, &result.files))?;
     }
     let name = printable(&torrent.name);
     if !whole {

@@ -11,13 +11,8 @@ mod download;
 
 use argh::{ArgsInfo as _, CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 
-use crate::cli::commands::create::CreateArgs;
-use crate::cli::commands::edit::EditArgs;
-use crate::cli::commands::info::InfoArgs;
-use crate::cli::commands::magnet::MagnetArgs;
-use crate::cli::commands::tracker::TrackerArgs;
-use crate::cli::commands::verify::VerifyArgs;
 use crate::cli::options::DownloadArgs;
+use crate::cli::options::args::{CreateArgs, EditArgs, InfoArgs, MagnetArgs, TrackerArgs, VerifyArgs};
 
 /// The name of the default command in the table; on the command line a download has no command word.
 pub(crate) const DOWNLOAD: &str = "download";

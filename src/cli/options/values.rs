@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::cli::outcome;
 use crate::util::paths::is_watched_name;
 use btsync::Allocation;
-use btsync::{Bind, Pattern};
+use btsync::create::Glob;
+use btsync::{Bind, Pattern, PeerAddress};
 use btsync::{Dscp, Encryption};
 
 pub(crate) fn minutes(text: &str) -> Result<Duration, String> {
@@ -142,5 +143,56 @@ pub(crate) fn number_and_path(text: &str) -> Result<(u32, PathBuf), String> {
         Ok((number - 1, path))
     } else {
         Err(format!("{}: a place below the folder is needed", path.display()))
+    }
+}
+
+pub(crate) fn glob(text: &str) -> Result<Glob, String> {
+    text.parse::<Glob>().map_err(|error| format!("`{text}`: {error}"))
+}
+
+/// Parses `HOST:PORT`. Removes the brackets around an IPv6 address.
+pub(crate) fn node(text: &str) -> Result<(String, u16), String> {
+    let text = host_and_port(text)?;
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Ok((host.to_owned(), port.parse().unwrap_or_default()))
+}
+
+/// Parses a number of bytes; K and M are multiples of 1024.
+pub(crate) fn piece_length(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1 << 20),
+        _ => (text, 1),
+    };
+    let number = digits.parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
+    number.ok_or_else(|| format!("`{text}` is not a size such as 262144, 256K or 1M"))
+}
+
+pub(crate) fn peer_address(text: &str) -> Result<PeerAddress, String> {
+    let text = host_and_port(text)?;
+    PeerAddress::parse(&text).ok_or_else(|| format!("`{text}` is neither an address nor a host's name, with a port"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let good = [("16384", 16384), ("256K", 256 << 10), ("1m", 1 << 20), ("4095M", 4095 << 20), ("0", 0)];
+        for (text, expected) in good {
+            assert_eq!(piece_length(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "K", "1G", "-1", "4096M", "1.5M", "é", "1é"] {
+            assert!(piece_length(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_hosts_and_ports() {
+        assert_eq!(node("[2001:db8::7]:6881"), Ok(("2001:db8::7".into(), 6881)));
+        assert_eq!(node("dht.example:1"), Ok(("dht.example".into(), 1)));
+        assert!(node("dht.example").is_err() && node(":1").is_err() && node("a:0").is_err());
     }
 }

@@ -17,9 +17,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::report::outputs::Outputs;
 use crate::cli::report::{FinalStatus, Reporter, sanitize};
 use crate::cli::stop::NoMessages;
-use crate::cli::terminal::outputs::Outputs;
 use crate::util::descriptors::original_limit;
 use crate::util::os_error::reason;
 use btsync::{Event, TorrentHandle};

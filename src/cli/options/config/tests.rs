@@ -189,7 +189,7 @@ fn defaults_in_the_table_are_those_of_the_program() {
         ("max-upload-limit", options.up.to_string()),
         ("encryption", format!("{:?}", btsync::Encryption::default()).to_ascii_lowercase()),
         ("file-allocation", format!("{:?}", btsync::Allocation::default()).to_ascii_lowercase()),
-        ("max-concurrent", crate::cli::batch::DEFAULT_MAX_CONCURRENT.to_string()),
+        ("max-concurrent", crate::cli::options::DEFAULT_MAX_CONCURRENT.to_string()),
     ];
     for (name, value) in defaults {
         assert_eq!(default_value(name, true), value, "{name}");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::DownloadArgs;
-use crate::util::descriptors::DescriptorBudget;
+use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available};
 use crate::util::os_error::reason;
 use btsync::{AddOptions, Bind, Client, ClientBuilder, DhtSettings, Limits, Magnet, SeedGoal, Selection};
 
@@ -134,6 +134,18 @@ impl Settings {
         self.options = self.options.clone().link(magnet, is_public);
         self.selection.link.clone_from(&magnet.select);
     }
+}
+
+/// The budget of file descriptors for `wanted` torrents at once.
+///
+/// # Errors
+/// The limit is so low that a download would wait for descriptors forever.
+pub(crate) fn descriptor_budget(wanted: usize) -> Result<DescriptorBudget, Failure> {
+    let have = available();
+    let too_few = || {
+        format!("only {have} files may be open at a time, and a download needs {MIN_DESCRIPTORS}: raise `ulimit -n`")
+    };
+    DescriptorBudget::of(have, wanted).ok_or_else(|| Failure::new(Exit::Other, too_few()))
 }
 
 /// When to stop seeding. A time of 0 disables seeding whatever the ratio, as in aria2.

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
 
-use crate::cli::batch::NoMessages;
-use crate::cli::commands::download::LoadedSource;
-use crate::cli::commands::info::torrent_failure;
-use crate::cli::commands::settings::Settings;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::STDIN;
+use crate::cli::settings::Settings;
+use crate::cli::source::{LoadedSource, torrent_failure};
+use crate::cli::stop::NoMessages;
 use crate::util::descriptors::{is_exhausted, retry_while, warn_shortage_once};
 use crate::util::printable_text::printable;
 use crate::util::redact::public_name;
@@ -30,12 +29,6 @@ enum FetchedSource {
     Metainfo(Box<Metainfo>, Vec<u8>),
     /// A magnet link to which the URL redirected, and whether the redirecting host is public.
     Link(Box<Magnet>, bool),
-}
-
-/// Whether the name is an http(s) URL.
-pub(crate) fn is_url(name: &Path) -> bool {
-    let scheme = name.to_str().and_then(|name| name.trim().split_once("://")).map(|(scheme, _)| scheme);
-    scheme.is_some_and(|scheme| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
 }
 
 /// Fetches the torrent at `url` and saves it if `--save-torrent` asks for it; a redirect to a magnet link yields that link.
@@ -133,16 +126,6 @@ fn failure(url: &str, error: &TrackerError) -> Failure {
 mod tests {
     use super::*;
     use crate::cli::options::DownloadArgs;
-
-    #[test]
-    fn urls_are_told_from_names() {
-        for url in ["http://h/x.torrent", " HTTPS://h", "http://"] {
-            assert!(is_url(Path::new(url)), "{url}");
-        }
-        for name in ["http:/h/x", "ftp://h/x", "x.torrent", "magnet:?xs=http://h/x", "httpx://h", ""] {
-            assert!(!is_url(Path::new(name)), "{name}");
-        }
-    }
 
     #[test]
     fn a_stop_while_a_server_is_silent_tells_no_secret() {

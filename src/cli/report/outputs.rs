@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::cli::commands::info::stdout_error;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::json::JsonOutput;
 use crate::cli::stop::StopSignal;
 use crate::cli::terminal::screen::Screen;
+use crate::cli::terminal::stdout::stdout_error;
 
 /// Both outputs and the state of the command's end.
 #[derive(Clone)]

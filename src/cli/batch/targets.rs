@@ -1,19 +1,15 @@
 //! Resolves which torrents to download and where to: from the names on the command line, of which the last may be the
 //! folder, and from the list of `--input-file`.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use percent_encoding::percent_decode_str;
-
-use crate::cli::batch::fetch::is_url;
-use crate::cli::commands::download;
-use crate::cli::commands::info::torrent_failure;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::options::names::{has_suffix, is_url, magnet_of_hash, unknown_scheme};
 use crate::cli::options::spelling::nearest_command;
 use crate::cli::options::{DownloadArgs, STDIN};
+use crate::cli::source::{read_with_retry, torrent_failure};
 use crate::util::descriptors::with_retry;
 use crate::util::printable_text::printable;
 use crate::util::redact::redacted;
@@ -103,7 +99,7 @@ fn check_name(name: &str) -> Result<Option<InfoHash>, Failure> {
         let Failure { code, message } = torrent_failure(path, error);
         Failure::new(code, not_begun(&message))
     };
-    download::read(path, || true).map(|torrent| Some(torrent.info_hash)).map_err(refused)
+    read_with_retry(path, || true).map(|torrent| Some(torrent.info_hash)).map_err(refused)
 }
 
 /// What kind of file a path leads to.
@@ -140,34 +136,6 @@ fn split_folder(
             PathKind::Other => false,
         };
     if is_torrent { (names.to_vec(), here) } else { (before.to_vec(), PathBuf::from(last)) }
-}
-
-/// Normalizes a name: a file:// URL becomes its path, and an info-hash becomes a magnet link unless a file has that name.
-/// file:// URLs are accepted on the command line only: a list that someone else wrote must not choose among the user's
-/// files.
-pub(crate) fn normalize_name(name: &str) -> String {
-    if let Some(path) = name.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("file://")).and(name.get(7..)) {
-        let path = path.strip_prefix("localhost").unwrap_or(path);
-        // A file URL with another host stays as it is and is rejected later.
-        let decoded = percent_decode_str(path).decode_utf8().ok().filter(|_| path.starts_with('/'));
-        return decoded.map_or_else(|| name.to_owned(), Cow::into_owned);
-    }
-    magnet_of_hash(name).unwrap_or_else(|| name.to_owned())
-}
-
-/// The magnet link of a bare info-hash, unless a file has that name.
-fn magnet_of_hash(name: &str) -> Option<String> {
-    let is_hash = name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    (is_hash && !Path::new(name).exists()).then(|| format!("magnet:?xt=urn:btih:{name}"))
-}
-
-/// Whether a name means a torrent, whatever file it leads to.
-pub(crate) fn is_torrent_by_name(name: &str) -> bool {
-    Magnet::is_link(name) || is_url(Path::new(name)) || name == STDIN || has_suffix(name)
-}
-
-fn has_suffix(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("torrent"))
 }
 
 /// Detects a torrent by its suffix or its first bytes: a bencoded dictionary with a first key.
@@ -240,20 +208,6 @@ pub(crate) fn parse(text: &str) -> Result<Vec<String>, (usize, String)> {
     Ok(names)
 }
 
-/// What is wrong with a name that looks like a URL but has an unsupported scheme or no host.
-pub(crate) fn unknown_scheme(name: &str) -> Option<String> {
-    let is_foreign = !Magnet::is_link(name) && name.contains("://") && !is_url(Path::new(name));
-    let name = name.trim();
-    match name.split_once("://") {
-        Some(_) if is_foreign => {
-            let shown = redacted(name);
-            Some(format!("'{shown}': only .torrent files, magnet links and http:// or https:// URLs are supported"))
-        }
-        Some((_, "")) if is_url(Path::new(name)) => Some(format!("'{name}': a URL without a host")),
-        _ => None,
-    }
-}
-
 fn bad_option(message: impl AsRef<str>) -> Failure {
     Failure::new(Exit::BadOption, printable(&redacted(message.as_ref())))
 }
@@ -305,26 +259,6 @@ mod tests {
     }
 
     #[test]
-    fn file_urls_and_hashes_have_plain_names() {
-        let hash = "0123456789abcdef0123456789ABCDEF01234567";
-        let link = format!("magnet:?xt=urn:btih:{hash}");
-        for (name, plain) in [
-            ("file:///a%20b/x.torrent", "/a b/x.torrent"),
-            ("FILE://localhost/x", "/x"),
-            ("file://host/x", "file://host/x"),
-            ("file:///%ff", "file:///%ff"),
-            ("x.torrent", "x.torrent"),
-            (hash, &*link),
-            (&hash[1..], &hash[1..]),
-            ("g123456789abcdef0123456789ABCDEF01234567", "g123456789abcdef0123456789ABCDEF01234567"),
-        ] {
-            assert_eq!(normalize_name(name), plain);
-        }
-        assert!(parse("file:///x").is_err(), "a list is no command line");
-        assert_eq!(parse(hash), Ok(vec![link]));
-    }
-
-    #[test]
     fn a_file_is_a_torrent_by_its_name_or_its_first_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str, text: &str| {
@@ -347,5 +281,8 @@ mod tests {
         assert_eq!(parse("a\n  dir=/x\n").map_err(|(line, _)| line), Err(2));
         assert_eq!(parse("a\n\nftp://h/x").map_err(|(line, _)| line), Err(3));
         assert_eq!(parse("https://").map_err(|(line, _)| line), Err(1));
+        assert!(parse("file:///x").is_err(), "a list is no command line");
+        let hash = "0123456789abcdef0123456789ABCDEF01234567";
+        assert_eq!(parse(hash), Ok(vec![format!("magnet:?xt=urn:btih:{hash}")]));
     }
 }

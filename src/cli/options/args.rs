@@ -1,0 +1,162 @@
+//! The arguments of the subcommands, one struct each, which argh fills. Its doc comments are the help texts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use argh::{ArgsInfo, FromArgs};
+
+use crate::cli::options::values;
+use btsync::create::Glob;
+use btsync::{Pattern, PeerAddress};
+
+/// create a torrent file from a file or folder
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
+#[argh(subcommand, name = "create")]
+#[allow(clippy::struct_excessive_bools)] // each is an independent switch
+pub struct CreateArgs {
+    /// the file or folder to share
+    #[argh(positional, arg_name = "SOURCE")]
+    pub source: PathBuf,
+    /// write this torrent file; by default the source's name with .torrent, in the current folder
+    #[argh(option, short = 'o', arg_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// add this tracker; repeat for another tier, separate the URLs of one tier with commas
+    #[argh(option, short = 'a', arg_name = "URL")]
+    pub announce: Vec<String>,
+    /// the piece length, a power of two such as 256K or 1M; by default chosen by the size
+    #[argh(option, arg_name = "SIZE", from_str_fn(values::piece_length))]
+    pub piece_length: Option<u32>,
+    /// let clients find peers through the trackers only
+    #[argh(switch)]
+    pub private: bool,
+    /// add a comment
+    #[argh(option, arg_name = "TEXT")]
+    pub comment: Option<String>,
+    /// add the URL of a web seed
+    #[argh(option, arg_name = "URL")]
+    pub web_seed: Vec<String>,
+    /// add a tag that changes the info-hash; for another tracker's swarm
+    #[argh(option, long = "source", arg_name = "TEXT")]
+    pub source_tag: Option<String>,
+    /// leave out files that match; such as '*.tmp', .git or 'docs/**'
+    #[argh(option, arg_name = "GLOB", from_str_fn(values::glob))]
+    pub exclude: Vec<Glob>,
+    /// align every file to a piece boundary with padding files; BEP 47
+    #[argh(switch)]
+    pub pad_files: bool,
+    /// add a DHT node
+    #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::node))]
+    pub node: Vec<(String, u16)>,
+    /// do not record the creation date; by default now, or the seconds in `SOURCE_DATE_EPOCH`
+    #[argh(switch)]
+    pub no_date: bool,
+    /// overwrite the torrent file if it exists
+    #[argh(switch)]
+    pub force: bool,
+}
+
+/// edit trackers, web seeds and comment of a torrent file; the info-hash stays
+#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
+#[argh(subcommand, name = "edit")]
+#[allow(clippy::struct_excessive_bools)] // each is an independent switch
+pub struct EditArgs {
+    /// the torrent file; - is standard input
+    #[argh(positional, arg_name = "FILE")]
+    pub file: PathBuf,
+    /// write to this file; - is standard output; by default replaces the torrent file
+    #[argh(option, short = 'o', arg_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// replace all trackers with this one; repeat for another tier, separate the URLs of one tier with commas
+    #[argh(option, short = 'a', arg_name = "URL")]
+    pub announce: Vec<String>,
+    /// add this tracker; as a new last tier
+    #[argh(option, arg_name = "URL")]
+    pub add_announce: Vec<String>,
+    /// remove this tracker
+    #[argh(option, arg_name = "URL")]
+    pub remove_announce: Vec<String>,
+    /// remove all trackers
+    #[argh(switch)]
+    pub no_announce: bool,
+    /// set the comment
+    #[argh(option, arg_name = "TEXT")]
+    pub comment: Option<String>,
+    /// remove the comment
+    #[argh(switch)]
+    pub no_comment: bool,
+    /// replace all web seeds with this one
+    #[argh(option, arg_name = "URL")]
+    pub web_seed: Vec<String>,
+    /// remove all web seeds
+    #[argh(switch)]
+    pub no_web_seed: bool,
+    /// overwrite the file of -o if it exists
+    #[argh(switch)]
+    pub force: bool,
+}
+
+/// show the contents of a torrent file
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
+#[argh(subcommand, name = "info")]
+pub struct InfoArgs {
+    /// the torrent file; - is standard input
+    #[argh(positional, arg_name = "FILE")]
+    pub file: PathBuf,
+    /// print one JSON object instead of text
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// print the magnet link of a torrent file
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
+#[argh(subcommand, name = "magnet")]
+pub struct MagnetArgs {
+    /// the torrent file; - is standard input
+    #[argh(positional, arg_name = "FILE")]
+    pub file: PathBuf,
+    /// leave the trackers out of the link
+    #[argh(switch)]
+    pub no_trackers: bool,
+    /// add this peer to the link
+    #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::peer_address))]
+    pub peer: Vec<PeerAddress>,
+}
+
+/// run a small HTTP and UDP tracker until stopped
+#[derive(FromArgs, ArgsInfo, Clone, Copy, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "tracker")]
+pub struct TrackerArgs {
+    /// listen on this address and port; by default on port 6969 of all addresses
+    #[argh(option, arg_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// ask peers to announce every SECONDS seconds
+    #[argh(option, default = "120", arg_name = "SECONDS")]
+    pub interval: u64,
+}
+
+/// report which files of a torrent are damaged or missing; changes nothing
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
+#[argh(subcommand, name = "verify")]
+pub struct VerifyArgs {
+    /// the torrent file; - is standard input
+    #[argh(positional, arg_name = "FILE")]
+    pub file: PathBuf,
+    /// the folder of the torrent's files; by default the current one
+    #[argh(positional, arg_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+    /// print one JSON object instead of lines
+    #[argh(switch)]
+    pub json: bool,
+    /// check only these files; numbers such as 1-5,8, a name pattern, or a folder
+    #[argh(option, arg_name = "FILES", from_str_fn(values::pattern))]
+    pub select: Vec<Pattern>,
+    /// do not check these files
+    #[argh(option, arg_name = "FILES", from_str_fn(values::pattern))]
+    pub exclude: Vec<Pattern>,
+    /// also look for files with this suffix; as `--incomplete-suffix` of a download leaves them
+    #[argh(option, arg_name = "SUFFIX", from_str_fn(values::suffix))]
+    pub incomplete_suffix: Option<String>,
+    /// show no progress bar; print nothing if all files are intact
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+}
