@@ -58,7 +58,7 @@ pub struct Config {
     pub save_torrent: Option<PathBuf>,
     /// How long without received data until a download gives up.
     pub stop_timeout: Option<Duration>,
-    /// The folder of the resume data; pieces that it covers are not hashed again at the start. `None` turns them off.
+    /// The folder of the resume data; pieces that it covers are not hashed again at the start. `None` turns it off.
     pub resume: Option<PathBuf>,
     /// The folder of [`PendingCompletion`](crate::torrent::PendingCompletion) files, if every completed download has to be
     /// announced once.

@@ -78,7 +78,7 @@ setters! {
     save_torrent: Option<PathBuf>;
     /// How long without received data until a download gives up and ends with [`Outcome::TimedOut`](crate::torrent::Outcome::TimedOut).
     stop_timeout: Option<Duration>;
-    /// The folder of resume data; pieces that they cover are not hashed again at the start. `None` turns them off.
+    /// The folder of the resume data; pieces that it covers are not hashed again at the start. `None` turns it off.
     resume: Option<PathBuf>;
     /// The folder in which downloads are recorded until their completion is announced, if that must happen exactly once for each:
     /// see [`TorrentHandle::is_completion_pending`](crate::torrent::TorrentHandle::is_completion_pending).
