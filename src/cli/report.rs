@@ -11,6 +11,7 @@ pub(crate) mod progress_bar;
 pub(crate) mod stall;
 pub mod tui;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, never, select, tick};
@@ -18,6 +19,7 @@ use crossbeam_channel::{Receiver, bounded, never, select, tick};
 use crate::cli::report::figures::{count, duration, percent, size};
 use crate::util::os_error::without_numbers;
 use crate::util::printable_text::printable;
+use btsync::tracker::TrackerError;
 use btsync::{Event, Events};
 
 /// Untrusted text is truncated to this many characters.
@@ -186,7 +188,9 @@ impl EventText {
             }),
             Event::Metadata { name, total } => Some(format!("metadata: {} ({})", sanitize(name), size(*total))),
             Event::MetadataRefused { addr } => Some(format!("{addr} sent wrong metadata: banned")),
-            Event::TorrentSaved { what } => Some(format!("torrent {}", sanitize(what))),
+            Event::TorrentSaved { .. } | Event::TorrentNotSaved { .. } => {
+                saved_text(event).map(|text| format!("torrent {}", sanitize(&text)))
+            }
             Event::Selected { files, of, bytes } => {
                 Some(format!("selected {files} of {}, {}", count(*of, "file"), size(*bytes)))
             }
@@ -199,12 +203,15 @@ impl EventText {
                 let told = !self.verbose || well || !warning.is_empty();
                 (!told).then(|| format!("tracker {} answers: peers {peers}", sanitize(tracker)))
             }
-            Event::AnnounceFailed { tracker, reason, retry } => self.record_complaint(tracker, reason).then(|| {
-                // A tracker may forbid further announces, which arrives as a retry interval of many years.
-                let next = retry.filter(|retry| *retry < NEVER_RETRIED);
-                let next = next.map(|retry| format!("; next try in {}", duration(retry))).unwrap_or_default();
-                format!("tracker {}: {}{next}", sanitize(tracker), sanitize(reason))
-            }),
+            Event::AnnounceFailed { tracker, error, retry } => {
+                let reason = tracker_error(error);
+                self.record_complaint(tracker, &reason).then(|| {
+                    // A tracker may forbid further announces, which arrives as a retry interval of many years.
+                    let next = retry.filter(|retry| *retry < NEVER_RETRIED);
+                    let next = next.map(|retry| format!("; next try in {}", duration(retry))).unwrap_or_default();
+                    format!("tracker {}: {}{next}", sanitize(tracker), sanitize(&reason))
+                })
+            }
             Event::PieceFailed { piece, senders } => {
                 let senders: Vec<_> = senders.iter().map(ToString::to_string).collect();
                 Some(format!("piece {} had a wrong hash, sent by {}", piece.0, senders.join(", ")))
@@ -227,6 +234,26 @@ impl EventText {
     }
 }
 
+/// The error of a tracker or URL in words, with the option that helps.
+pub(crate) fn tracker_error(error: &TrackerError) -> String {
+    let advice = if *error == TrackerError::Local { "; --bt-tracker URL allows it" } else { "" };
+    format!("{error}{advice}")
+}
+
+/// What became of the torrent file to be saved, with the option that helps; `None` for other events.
+pub(crate) fn saved_text(event: &Event) -> Option<String> {
+    let shown = |path: &Path| printable(&path.to_string_lossy());
+    match event {
+        Event::TorrentSaved { path, is_new: true } => Some(format!("saved as {}", shown(path))),
+        Event::TorrentSaved { path, is_new: false } => Some(format!("{} has this torrent already", shown(path))),
+        Event::TorrentNotSaved { path, reason, is_overwritable } => {
+            let advice = if *is_overwritable { "; --overwrite replaces it" } else { "" };
+            Some(format!("cannot be saved as {}: {reason}{advice}", shown(path)))
+        }
+        _ => None,
+    }
+}
+
 /// Makes untrusted text safe for the terminal and truncates it.
 pub fn sanitize(text: &str) -> String {
     printable(&without_numbers(text)).chars().take(MAX_TEXT_LEN).collect()
@@ -238,7 +265,7 @@ mod tests {
 
     fn failed(tracker: &str, reason: &str) -> Event {
         let retry = Some(Duration::from_secs(30));
-        Event::AnnounceFailed { tracker: tracker.to_owned(), reason: reason.to_owned(), retry }
+        Event::AnnounceFailed { tracker: tracker.to_owned(), error: TrackerError::Other(reason.to_owned()), retry }
     }
 
     #[test]

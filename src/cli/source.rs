@@ -13,17 +13,17 @@ use crate::cli::settings::Settings;
 use crate::cli::stop::NoMessages;
 use crate::util::descriptors::{is_shortage, retry_while};
 use crate::util::printable_text::printable;
-use btsync::{Magnet, Metainfo, MetainfoError, Source};
+use btsync::{Event, Magnet, Metainfo, MetainfoError, Source};
 
-/// A source, and a note for the user about the saved torrent file.
+/// A source, and the event about the saved torrent file.
 pub(crate) struct LoadedSource {
     pub source: Source,
-    pub save_note: Option<String>,
+    pub save_event: Option<Event>,
 }
 
 impl From<Source> for LoadedSource {
     fn from(source: Source) -> LoadedSource {
-        LoadedSource { source, save_note: None }
+        LoadedSource { source, save_event: None }
     }
 }
 

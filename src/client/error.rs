@@ -11,6 +11,7 @@ use crate::util::os_error::reason;
 
 /// Why the client refuses a torrent, or cannot listen.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClientError {
     /// No socket can be bound to the configured interface or address.
     #[error("cannot use the interface {bind}: {}", reason(.error))]

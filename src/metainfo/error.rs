@@ -1,5 +1,6 @@
 //! The reasons to reject a torrent file, worded for the user.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -34,7 +35,7 @@ pub enum MetainfoError {
     TooLarge,
     /// The file is not bencode, or its nesting is too deep.
     #[error("{0}")]
-    Syntax(#[from] BencodeError),
+    Syntax(Box<dyn Error + Send + Sync>),
     /// The file is bencode, but its outermost value or `info` is not a dictionary.
     #[error("not a torrent: no dictionary with an `info` dictionary in it")]
     NotADict,
@@ -80,10 +81,22 @@ pub enum MetainfoError {
     TooBig,
     /// A name or path is not acceptable.
     #[error("refused: {0}")]
-    Path(#[from] PathError),
+    Path(Box<dyn Error + Send + Sync>),
     /// The target of a symbolic link is outside the torrent. The value is the link's path.
     #[error("refused: the symbolic link `{0}` leads out of the torrent")]
     LinkLeaves(String),
+}
+
+impl From<BencodeError> for MetainfoError {
+    fn from(error: BencodeError) -> MetainfoError {
+        MetainfoError::Syntax(error.into())
+    }
+}
+
+impl From<PathError> for MetainfoError {
+    fn from(error: PathError) -> MetainfoError {
+        MetainfoError::Path(error.into())
+    }
 }
 
 impl From<ScanError> for MetainfoError {

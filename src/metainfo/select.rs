@@ -30,12 +30,12 @@ enum PatternKind {
 #[non_exhaustive]
 pub enum SelectError {
     /// The text is neither a list of numbers nor a valid pattern.
-    #[error("'{text}': {error}")]
+    #[error("'{text}': {reason}")]
     Pattern {
         /// The text as given.
         text: String,
-        /// What is wrong with it.
-        error: GlobError,
+        /// What is wrong with it, in one line.
+        reason: String,
     },
     /// A range is empty, or begins with 0.
     #[error("'{0}' names no file: they are counted from 1")]
@@ -60,7 +60,8 @@ impl FromStr for Pattern {
         } else {
             // `./8` is a file name, not a number.
             let named = text.strip_prefix("./").unwrap_or(text);
-            let glob = named.parse().map_err(|error| SelectError::Pattern { text: text.to_owned(), error })?;
+            let bad = |error: GlobError| SelectError::Pattern { text: text.to_owned(), reason: error.to_string() };
+            let glob = named.parse().map_err(bad)?;
             PatternKind::Paths { glob, deep: named.trim_end_matches('/').contains('/') }
         };
         Ok(Pattern { text: text.to_owned(), what })

@@ -2,6 +2,7 @@
 //! The torrent does not wait for a receiver and does not need one.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
+use crate::discovery::tracker::announce::TrackerError;
 use crate::types::PieceIndex;
 
 /// Events about peers and trackers that can wait for the receiver. Other events are few and never dropped.
@@ -62,10 +64,21 @@ pub enum Event {
         /// Bytes of the pieces that contain parts of the wanted files.
         bytes: u64,
     },
-    /// The result of saving the torrent file of a magnet link.
+    /// The torrent file of a magnet link or URL has been saved.
     TorrentSaved {
-        /// The result, printable.
-        what: String,
+        /// The file.
+        path: PathBuf,
+        /// Whether btsync wrote it; otherwise it has this torrent already.
+        is_new: bool,
+    },
+    /// The torrent file of a magnet link or URL could not be saved. The torrent itself goes on.
+    TorrentNotSaved {
+        /// The file.
+        path: PathBuf,
+        /// The reason, in one line.
+        reason: String,
+        /// Whether another file is there, which [`AddOptions::overwrite`](crate::torrent::AddOptions::overwrite) would replace.
+        is_overwritable: bool,
     },
     /// A peer sent metadata with the wrong hash, and is banned.
     MetadataRefused {
@@ -92,8 +105,8 @@ pub enum Event {
     AnnounceFailed {
         /// Its URL, without credentials or query.
         tracker: String,
-        /// The reason, in one line.
-        reason: String,
+        /// The reason.
+        error: TrackerError,
         /// Until the next attempt; `None` if another tracker is tried first.
         retry: Option<Duration>,
     },

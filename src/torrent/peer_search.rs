@@ -1,6 +1,7 @@
 //! Figures about the search for peers, which explain why a torrent has none: trackers and their answers, dials that failed, and
 //! whether any peer connected to us. Only figures; the user interface provides the words.
 
+use crate::discovery::tracker::announce::TrackerError;
 use crate::peer::DisconnectReason;
 
 /// At most this many trackers are recorded.
@@ -44,8 +45,8 @@ pub enum TrackerState {
     },
     /// It did not answer, or refused.
     Failed {
-        /// The reason, in one line.
-        reason: String,
+        /// The reason.
+        error: TrackerError,
     },
 }
 
@@ -65,7 +66,7 @@ impl PeerSearch {
     }
 
     /// Counts a dial that failed.
-    pub fn note_failed_dial(&mut self, why: &DisconnectReason) {
+    pub(crate) fn note_failed_dial(&mut self, why: &DisconnectReason) {
         let count = match why {
             DisconnectReason::Ourselves | DisconnectReason::Duplicate(_) => return, // our own address, from whatever source
             DisconnectReason::Unreachable(_) => &mut self.refused,
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn the_last_word_of_each_tracker_counts() {
         let mut search = PeerSearch::default();
-        let failed = TrackerState::Failed { reason: "down".to_owned() };
+        let failed = TrackerState::Failed { error: TrackerError::Timeout };
         search.tracker("a", failed.clone());
         search.tracker("b", failed.clone());
         search.tracker("a", TrackerState::Answered { peers: 3 });

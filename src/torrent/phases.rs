@@ -77,8 +77,7 @@ impl<'a> TorrentRun<'a> {
         let _ = self.inner.name_and_size.set((name.clone(), total));
         send_event(&self.events, Event::Metadata { name, total });
         if let Some(path) = &self.config.save_torrent {
-            let what = save_torrent_file(path, &torrent, &torrent.to_bytes(), self.config);
-            send_event(&self.events, Event::TorrentSaved { what });
+            send_event(&self.events, save_torrent_file(path, &torrent, &torrent.to_bytes(), self.config));
         }
         if self.config.metadata_only {
             peer_manager.shut_down(&context, &self.messages, || {});

@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::metainfo::{Metainfo, printable};
-use crate::torrent::{AddOptions, Config};
+use crate::metainfo::Metainfo;
+use crate::torrent::{AddOptions, Config, Event};
 use crate::util::atomic_file::{self, WriteMode};
 use crate::util::os_error::reason;
 use crate::util::paths::resolved;
@@ -13,43 +13,51 @@ use crate::util::paths::resolved;
 impl Metainfo {
     /// Saves a torrent file, given as its `bytes`, at `path`: a file, or a folder in which the info-hash is its name. A file with
     /// other content is replaced only if `options` allow to overwrite, and no file that the download itself needs is taken. Returns
-    /// what was done, or why it was not, for the user to read.
-    pub fn save(&self, path: &Path, bytes: &[u8], options: &AddOptions) -> String {
+    /// [`Event::TorrentSaved`] or [`Event::TorrentNotSaved`], which a torrent of a magnet link sends itself.
+    pub fn save(&self, path: &Path, bytes: &[u8], options: &AddOptions) -> Event {
         save_torrent_file(path, self, bytes, &options.config)
     }
 }
 
-/// Saves the torrent file at `path`, a file or a folder; returns the result as a printable line. A failure is no reason to
+/// Saves the torrent file at `path`, a file or a folder; returns the event that reports the result. A failure is no reason to
 /// stop. A file with other contents is replaced only with `overwrite`.
-pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], config: &Config) -> String {
+pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], config: &Config) -> Event {
     let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
-    let shown = printable(&file.to_string_lossy());
+    let failed =
+        |reason: String, is_overwritable: bool| Event::TorrentNotSaved { path: file.clone(), reason, is_overwritable };
     if is_of_download(&file, torrent, config) {
-        return format!("cannot be saved as {shown}: the download needs this name");
+        return failed("the download needs this name".to_owned(), false);
     }
     match save(&file, torrent, bytes, config.overwrite) {
-        Ok(true) => format!("saved as {shown}"),
-        Ok(false) => format!("{shown} has this torrent already"),
-        Err(error) => format!("cannot be saved as {shown}: {}", reason(&error)),
+        Ok(SaveResult::Written) => Event::TorrentSaved { path: file, is_new: true },
+        Ok(SaveResult::Present) => Event::TorrentSaved { path: file, is_new: false },
+        Ok(SaveResult::OtherFile) => failed("another file is there".to_owned(), true),
+        Err(error) => failed(reason(&error), false),
     }
 }
 
-/// Whether it was written; false if the file already contains the same torrent.
-fn save(file: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> io::Result<bool> {
+enum SaveResult {
+    Written,
+    /// The file already contains the same torrent.
+    Present,
+    /// A file with other contents is there.
+    OtherFile,
+}
+
+fn save(file: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> io::Result<SaveResult> {
     match fs::metadata(file) {
-        Ok(found) if !found.is_file() => return atomic_file::write_into(file, bytes).map(|()| true), // a pipe, a device
+        // A pipe, a device.
+        Ok(found) if !found.is_file() => return atomic_file::write_into(file, bytes).map(|()| SaveResult::Written),
         Ok(_) if !overwrite => {
-            if Metainfo::read(file).is_ok_and(|there| there.info_hash == torrent.info_hash) {
-                return Ok(false);
-            }
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file is there; --overwrite replaces it"));
+            let is_same = Metainfo::read(file).is_ok_and(|there| there.info_hash == torrent.info_hash);
+            return Ok(if is_same { SaveResult::Present } else { SaveResult::OtherFile });
         }
         _ => {}
     }
     // A symbolic link is the user's way of naming another file.
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     atomic_file::write(&file, bytes, if overwrite { WriteMode::Replace } else { WriteMode::CreateNew })?;
-    Ok(true)
+    Ok(SaveResult::Written)
 }
 
 /// Whether the path is a file of the download itself, or a folder for one.
@@ -83,12 +91,12 @@ mod tests {
             let config = Config { overwrite, ..Config::new(dir.path().to_owned()) };
             save_torrent_file(&file, &torrent, bytes, &config)
         };
-        assert!(keep(false).starts_with("saved as "));
-        assert!(keep(false).ends_with(" has this torrent already"));
+        let saved = |is_new| Event::TorrentSaved { path: file.clone(), is_new };
+        assert_eq!((keep(false), keep(false)), (saved(true), saved(false)));
         fs::write(&file, "mine").expect("room");
-        assert!(keep(false).contains("another file is there; --overwrite"), "{}", keep(false));
+        assert!(matches!(keep(false), Event::TorrentNotSaved { is_overwritable: true, .. }), "{:?}", keep(false));
         assert_eq!(fs::read(&file).expect("it"), b"mine");
-        assert!(keep(true).starts_with("saved as "));
+        assert_eq!(keep(true), saved(true));
         assert_eq!(fs::read(&file).expect("it"), bytes);
         assert_eq!(fs::read_dir(dir.path()).expect("it").count(), 1);
     }
@@ -114,11 +122,14 @@ mod tests {
         let mut config = Config { overwrite: true, ..Config::new(out) };
         (config.places, config.incomplete_suffix) = (vec![(0, "d/y".into())], Some(".part".to_owned()));
         for taken in ["out/x", "link/x", "out/d/y", "out/d", "out/x.part"] {
-            let said = save_torrent_file(&dir.path().join(taken), &torrent, bytes, &config);
-            assert!(said.ends_with("the download needs this name") && !dir.path().join(taken).exists(), "{said}");
+            let event = save_torrent_file(&dir.path().join(taken), &torrent, bytes, &config);
+            let is_refused =
+                matches!(&event, Event::TorrentNotSaved { reason, .. } if reason == "the download needs this name");
+            assert!(is_refused && !dir.path().join(taken).exists(), "{event:?}");
         }
         for free in ["x", "out/x.torrent", "out/y"] {
-            assert!(save_torrent_file(&dir.path().join(free), &torrent, bytes, &config).starts_with("saved"), "{free}");
+            let event = save_torrent_file(&dir.path().join(free), &torrent, bytes, &config);
+            assert!(matches!(event, Event::TorrentSaved { is_new: true, .. }), "{free}");
         }
     }
 }

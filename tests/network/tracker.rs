@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use btsync::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse, HttpTracker, Retry, TrackerError};
+use btsync::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse, HttpTracker, TrackerError};
 use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 use btsync::types::{InfoHash, PeerId};
 
@@ -302,11 +302,14 @@ fn statuses_and_refusals_are_told() {
         ask(fixed(response), PATIENT).unwrap_err()
     };
     assert_eq!(busy(""), TrackerError::Http(503));
-    let after = |seconds| Some(Retry::After(Duration::from_secs(seconds)));
-    assert_eq!(busy("Retry-After: 120\r\n").retry(), after(120));
-    assert_eq!(busy("Retry-After: 99999999999\r\n").retry(), after(24 * 60 * 60));
+    let retry_after = |more: &str| match busy(more) {
+        TrackerError::Later { retry_after, .. } => retry_after.map(|wait| wait.as_secs()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(retry_after("Retry-After: 120\r\n"), Some(120));
+    assert_eq!(retry_after("Retry-After: 99999999999\r\n"), Some(24 * 60 * 60));
     let dates = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:59:37 GMT\r\n";
-    assert_eq!(busy(dates).retry(), after(600));
+    assert_eq!(retry_after(dates), Some(600));
     for none in ["Retry-After: soon\r\n", "Retry-After: -5\r\n", "Retry-After: Sun, 06 Nov 1994 08:59:37 GMT\r\n"] {
         assert_eq!(busy(none), TrackerError::Http(503), "{none}");
     }

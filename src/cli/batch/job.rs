@@ -78,7 +78,7 @@ pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, opening_order: O
             Ok(Source::Magnet(magnet).into())
         }
     };
-    let LoadedSource { source, save_note } = match loaded {
+    let LoadedSource { source, save_event } = match loaded {
         Ok(loaded) => loaded,
         Err(failure) => return batch.failed(&name, None, &failure),
     };
@@ -96,8 +96,8 @@ pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, opening_order: O
         handle.stop();
     }
     let mut reporters = reporters(batch, job, &handle);
-    if let Some(what) = save_note {
-        reporters.event(batch.outputs.start.elapsed(), &Event::TorrentSaved { what });
+    if let Some(event) = save_event {
+        reporters.event(batch.outputs.start.elapsed(), &event);
     }
     let result = run_torrent(batch, torrent, reporters);
     batch.client.note_ended(job);

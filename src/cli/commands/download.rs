@@ -25,7 +25,7 @@ use crate::cli::signals;
 use crate::cli::source::{LoadedSource, load_source};
 use crate::cli::terminal::keys::{KeyInput, Keyboard};
 use crate::cli::terminal::screen::Screen;
-use btsync::{Event, Source, TorrentHandle};
+use btsync::{Source, TorrentHandle};
 
 /// Downloads the torrents and seeds them as long as the options ask.
 ///
@@ -60,7 +60,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let watch = is_url(&args.file()).then(|| signals::watch(move || drop(stop_sender)).map_err(no_signals));
     let watch = watch.transpose()?;
     let stop = if watch.is_some() { stop } else { never() };
-    let LoadedSource { source, save_note } = load_source(&args.file(), &mut settings, &stop)?;
+    let LoadedSource { source, save_event } = load_source(&args.file(), &mut settings, &stop)?;
     watch.into_iter().for_each(signals::SignalWatch::release);
     if let (true, Source::Metainfo(torrent)) = (args.list, &source) {
         return list::print(torrent, &settings.selection, args.json.then(|| outputs.start.elapsed()));
@@ -90,8 +90,8 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     let _limit_signals =
         limits::LimitSignals::new(move |limits| limited_handle.set_limits(limits), limits).map_err(no_signals)?;
     let mut reporters = reporters(args, &handle, outputs, keys, hook.clone());
-    if let Some(what) = save_note {
-        reporters.event(Duration::ZERO, &Event::TorrentSaved { what });
+    if let Some(event) = save_event {
+        reporters.event(Duration::ZERO, &event);
     }
     let (end, ended) = crossbeam_channel::bounded(1);
     let events = torrent.events();

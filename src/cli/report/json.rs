@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::cli::exit::Failure;
-use crate::cli::report::{FinalStatus, Reporter};
+use crate::cli::report::{FinalStatus, Reporter, saved_text, tracker_error};
 use crate::cli::stop::StopSignal;
 use crate::cli::terminal::output_queue::OutputQueue;
 use crate::util::os_error::without_numbers;
@@ -254,8 +254,8 @@ impl Reporter for JsonReporter {
                 let interval = interval.as_secs();
                 ("tracker", json!({ "url": tracker, "peers": peers, "interval": interval, "error": warning }))
             }
-            Event::AnnounceFailed { tracker, reason, .. } => {
-                ("tracker", json!({ "url": tracker, "peers": null, "interval": null, "error": reason }))
+            Event::AnnounceFailed { tracker, error, .. } => {
+                ("tracker", json!({ "url": tracker, "peers": null, "interval": null, "error": tracker_error(error) }))
             }
             Event::PeerConnected { addr, incoming } => {
                 let from = if *incoming { "called us" } else { "called" };
@@ -274,8 +274,9 @@ impl Reporter for JsonReporter {
             Event::MetadataRefused { addr } => {
                 ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": "wrong metadata" }))
             }
-            Event::Repaired { what } | Event::Note { what } | Event::TorrentSaved { what } => {
-                ("note", json!({ "text": without_numbers(what) }))
+            Event::Repaired { what } | Event::Note { what } => ("note", json!({ "text": without_numbers(what) })),
+            Event::TorrentSaved { .. } | Event::TorrentNotSaved { .. } => {
+                ("note", json!({ "text": saved_text(event).as_deref().map(without_numbers) }))
             }
             Event::Completed => {
                 self.write_changes(at);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::cli::report::figures::count;
-use crate::cli::report::sanitize;
+use crate::cli::report::{sanitize, tracker_error};
 use btsync::{PeerSearch, PeerView, Snapshot, Stage, TorrentHandle, TrackerState};
 
 /// Without data for this long, a download counts as stalled.
@@ -107,7 +107,9 @@ fn trackers(search: &PeerSearch) -> Vec<String> {
     if search.trackers.len() <= 2 {
         let word = |(name, state): &(String, TrackerState)| match state {
             TrackerState::Answered { peers } => format!("tracker {}: {}", sanitize(name), count(*peers, "peer")),
-            TrackerState::Failed { reason } => format!("tracker {}: {}", sanitize(name), sanitize(reason)),
+            TrackerState::Failed { error } => {
+                format!("tracker {}: {}", sanitize(name), sanitize(&tracker_error(error)))
+            }
         };
         return search.trackers.iter().map(word).collect();
     }
@@ -143,6 +145,7 @@ fn connected(now: &Snapshot, peers: &[PeerView]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use btsync::tracker::TrackerError;
 
     fn snapshot() -> Snapshot {
         Snapshot { stage: Stage::Downloading, total: 1 << 30, ..Snapshot::default() }
@@ -151,7 +154,7 @@ mod tests {
     #[test]
     fn the_line_names_every_source_and_what_it_said() {
         let mut search = PeerSearch { dht_nodes: Some(0), ..PeerSearch::default() };
-        search.tracker("http://t/", TrackerState::Failed { reason: "no answer in time".to_owned() });
+        search.tracker("http://t/", TrackerState::Failed { error: TrackerError::Timeout });
         let mut now = snapshot();
         let line = "tracker http://t/: no answer in time; DHT: no node answers; no peer is known; nobody has called us";
         assert_eq!(stall_reason(&search, &now, &[]), line);
@@ -170,7 +173,7 @@ mod tests {
         search.tracker("http://t/", TrackerState::Answered { peers: 1 });
         let line = "tracker http://t/: 1 peer; DHT: 1 node, 1 peer; local network: 1 peer; none of 2 known peers has answered; nobody has called us";
         assert_eq!(stall_reason(&search, &now, &[]), line);
-        search.tracker("http://t/", TrackerState::Failed { reason: "no answer in time".to_owned() });
+        search.tracker("http://t/", TrackerState::Failed { error: TrackerError::Timeout });
         (now.known, now.connected) = (9, 1);
         (search.reached, search.refused, search.silent, search.incoming_connections) = (1, 5, 3, 2);
         search.dht_nodes = Some(40);

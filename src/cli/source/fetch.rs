@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, bounded, select};
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::STDIN;
+use crate::cli::report::tracker_error;
 use crate::cli::settings::Settings;
 use crate::cli::source::{LoadedSource, torrent_failure};
 use crate::cli::stop::NoMessages;
@@ -42,8 +43,8 @@ pub(crate) fn fetch(url: &Path, settings: &mut Settings, stop: &Receiver<NoMessa
     let (bind, user_agent) = (settings.bind.clone(), settings.user_agent.clone());
     match unless_stopped(&shown, stop, move || get(&url, &bind, user_agent.as_deref()))? {
         FetchedSource::Metainfo(torrent, bytes) => {
-            let save_note = settings.save_torrent.as_ref().map(|place| torrent.save(place, &bytes, &settings.options));
-            Ok(LoadedSource { source: Source::Metainfo(torrent), save_note })
+            let save_event = settings.save_torrent.as_ref().map(|place| torrent.save(place, &bytes, &settings.options));
+            Ok(LoadedSource { source: Source::Metainfo(torrent), save_event })
         }
         FetchedSource::Link(magnet, is_public) => {
             settings.add_link(&magnet, is_public);
@@ -117,7 +118,7 @@ fn failure(url: &str, error: &TrackerError) -> Failure {
             (Exit::BadTorrent, format!("too large for a torrent file: more than {} MiB", Metainfo::MAX_FILE_SIZE >> 20))
         }
         TrackerError::Url => (Exit::BadOption, error.to_string()),
-        _ => (Exit::Network, error.to_string()),
+        _ => (Exit::Network, tracker_error(error)),
     };
     Failure::new(code, printable(&format!("{}: {why}", public_name(url))))
 }

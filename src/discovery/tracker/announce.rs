@@ -1,7 +1,6 @@
 //! The request, response and error types of an announce, common to HTTP and UDP trackers.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -170,12 +169,10 @@ pub enum Retry {
     Never,
 }
 
-impl fmt::Display for Retry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Retry::After(wait) => write!(f, "it wants to be left alone for {} s", wait.as_secs()),
-            Retry::Never => f.write_str("it is not asked again"),
-        }
+fn retry_text(after: Option<Duration>) -> String {
+    match after {
+        Some(wait) => format!("it wants to be left alone for {} s", wait.as_secs()),
+        None => "it is not asked again".to_owned(),
     }
 }
 
@@ -190,9 +187,7 @@ pub enum TrackerError {
     #[error("not a usable URL")]
     Url,
     /// The URL has a local address, but not the path of an announce; it may lead to another service (request forgery).
-    #[error(
-        "a local address is asked only for a path that ends in \"announce\" or \"scrape\"; --bt-tracker URL allows it"
-    )]
+    #[error("a local address is asked only for a path that ends in \"announce\" or \"scrape\"")]
     Local,
     /// The deadline passed without an answer.
     #[error("no answer in time")]
@@ -233,12 +228,12 @@ pub enum TrackerError {
     #[error("refused: {0}")]
     Refused(String),
     /// Another error, with the time at which the server asks to be contacted again (BEP 31, `Retry-After`).
-    #[error("{why}; {retry}")]
+    #[error("{why}; {}", retry_text(*.retry_after))]
     Later {
         /// The error.
         why: Box<TrackerError>,
-        /// When to try again.
-        retry: Retry,
+        /// When to try again, at most 24 h; `None`: not again while the torrent runs.
+        retry_after: Option<Duration>,
     },
     /// The TLS connection failed or is not trustworthy.
     #[error("TLS: {0}")]
@@ -249,9 +244,20 @@ pub enum TrackerError {
 }
 
 impl TrackerError {
+    /// The error with the time at which the server wants to be contacted again, if it gave one.
+    pub(crate) fn later(self, retry: Option<Retry>) -> TrackerError {
+        let why = Box::new(self);
+        match retry {
+            Some(Retry::After(wait)) => TrackerError::Later { why, retry_after: Some(wait) },
+            Some(Retry::Never) => TrackerError::Later { why, retry_after: None },
+            None => *why,
+        }
+    }
+
     /// When to contact the server again, if it said so.
-    pub fn retry(&self) -> Option<Retry> {
-        if let TrackerError::Later { retry, .. } = self { Some(*retry) } else { None }
+    pub(crate) fn retry(&self) -> Option<Retry> {
+        let TrackerError::Later { retry_after, .. } = self else { return None };
+        Some(retry_after.map_or(Retry::Never, Retry::After))
     }
 
     /// The same error without the secrets of `url`, which a server's text may repeat.
@@ -264,7 +270,7 @@ impl TrackerError {
             E::Connect(text) => E::Connect(clean(text)),
             E::Malformed(text) => E::Malformed(clean(text)),
             E::Refused(text) => E::Refused(clean(text)),
-            E::Later { why, retry } => E::Later { why: Box::new(why.without_secrets_of(url)), retry },
+            E::Later { why, retry_after } => E::Later { why: Box::new(why.without_secrets_of(url)), retry_after },
             E::Tls(text) => E::Tls(clean(text)),
             E::Other(text) => E::Other(clean(text)),
             plain @ (E::Scheme(_)

@@ -262,9 +262,9 @@ impl HttpTracker {
         };
         match parse(&body) {
             // Some trackers refuse with an error status and a `failure reason`; the reason is more informative.
-            Err(refused @ TrackerError::Refused(_)) => Err(later(refused, retry)),
+            Err(refused @ TrackerError::Refused(_)) => Err(refused.later(retry)),
             Err(refused @ TrackerError::Later { .. }) => Err(refused),
-            _ if !status.is_success() => Err(later(TrackerError::Http(status.as_u16()), retry)),
+            _ if !status.is_success() => Err(TrackerError::Http(status.as_u16()).later(retry)),
             parsed => Ok((parsed?, is_public)),
         }
     }
@@ -367,14 +367,6 @@ fn get(agent: &Agent, url: &str, end: Instant) -> Result<ureq::http::Response<Bo
         return Err(ureq::Error::Timeout(ureq::Timeout::Global));
     }
     agent.get(url).config().timeout_global(Some(left)).build().call()
-}
-
-/// Wraps an error with the time at which the server wants to be contacted again, if it gave one.
-fn later(why: TrackerError, retry: Option<Retry>) -> TrackerError {
-    match retry {
-        Some(retry) => TrackerError::Later { why: Box::new(why), retry },
-        None => why,
-    }
 }
 
 /// The value of `Retry-After` (RFC 9110): seconds, or a date, which is relative to the server's own clock.

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn is_path(error: &MetainfoError, expected: &PathError) -> bool {
+    matches!(error, MetainfoError::Path(error) if error.downcast_ref() == Some(expected))
+}
+
 #[test]
 fn refuses_unsound_single_files() {
     type Case = (&'static str, Option<Vec<u8>>, fn(&MetainfoError) -> bool);
@@ -18,10 +22,10 @@ fn refuses_unsound_single_files() {
         ("piece length", Some(i(-16)), |e| matches!(e, E::PieceLength(-16))),
         ("piece length", Some(i((512 << 20) + 1)), |e| matches!(e, E::PieceLength(_))),
         ("piece length", Some(i((1 << 32) + 16)), |e| matches!(e, E::PieceLength(_))),
-        ("name", Some(s("..")), |e| matches!(e, E::Path(PathError::DotComponent("..")))),
+        ("name", Some(s("..")), |e| is_path(e, &PathError::DotComponent(".."))),
         ("length", None, |e| matches!(e, E::NoLength)),
         ("length", Some(s("30")), |e| matches!(e, E::Mistyped { key: "length", .. })),
-        ("name", Some(s([b'x'; 20_000])), |e| matches!(e, E::Path(PathError::TooLong))),
+        ("name", Some(s([b'x'; 20_000])), |e| is_path(e, &PathError::TooLong)),
         ("length", Some(i(-1)), |e| matches!(e, E::NegativeLength)),
         ("length", Some(i(0)), |e| matches!(e, E::PieceCount { found: 2, expected: 0 })),
         ("length", Some(i(i64::MAX)), |e| matches!(e, E::PieceCount { .. })),
@@ -52,14 +56,14 @@ fn refuses_unsound_files() {
         (vec![path_only], |e| matches!(e, E::Missing("length"))),
         (vec![d(&[("length", i(1))])], |e| matches!(e, E::Missing("path"))),
         (vec![path_is_string], |e| matches!(e, E::Mistyped { key: "path", .. })),
-        (vec![part_is_int], |e| matches!(e, E::Path(PathError::NotText))),
-        (vec![file(&["..", "a"], 1)], |e| matches!(e, E::Path(PathError::DotComponent("..")))),
-        (vec![bad_utf8_path], |e| matches!(e, E::Path(PathError::DotComponent("..")))),
-        (vec![file(&deep, 1)], |e| matches!(e, E::Path(PathError::TooDeep))),
+        (vec![part_is_int], |e| is_path(e, &PathError::NotText)),
+        (vec![file(&["..", "a"], 1)], |e| is_path(e, &PathError::DotComponent(".."))),
+        (vec![bad_utf8_path], |e| is_path(e, &PathError::DotComponent(".."))),
+        (vec![file(&deep, 1)], |e| is_path(e, &PathError::TooDeep)),
         (vec![file(&["a"], -1), file(&["b"], 2)], |e| matches!(e, E::NegativeLength)),
         (vec![file(&["a"], i64::MAX), file(&["b"], 1)], |e| matches!(e, E::TooBig)),
         (vec![file(&["a"], i64::MAX), file(&["b"], i64::MAX), file(&["c"], 3)], |e| matches!(e, E::TooBig)),
-        (vec![file(&long, 1)], |e| matches!(e, E::Path(PathError::TooLong))),
+        (vec![file(&long, 1)], |e| is_path(e, &PathError::TooLong)),
         (vec![link(&["..", "etc"])], |e| matches!(e, E::LinkLeaves(_))),
         (vec![link(&["/etc"])], |e| matches!(e, E::LinkLeaves(_))),
     ];
@@ -84,7 +88,8 @@ fn refuses_what_is_no_torrent_at_all() {
     assert!(matches!(error(&v2), MetainfoError::V2Only));
     let bombs = [vec![b'l'; 1 << 20], b"d1:a".repeat(1 << 18), [&b"d4:info"[..], &vec![b'l'; 1 << 20]].concat()];
     for bomb in bombs {
-        assert!(matches!(error(&bomb), MetainfoError::Syntax(BencodeError::TooDeep(_))));
+        let MetainfoError::Syntax(error) = error(&bomb) else { panic!("it is bencode") };
+        assert!(matches!(error.downcast_ref(), Some(BencodeError::TooDeep(_))), "{error}");
     }
     assert!(matches!(error(&vec![b' '; torrent::TORRENT_FILE_MAX + 1]), MetainfoError::TooLarge));
     let missing = Metainfo::read(Path::new("no/such.torrent")).unwrap_err();

@@ -174,9 +174,8 @@ impl PeerManager<'_> {
                 let retry = schedule.next_due().saturating_sub(now);
                 let others = retry.is_zero() || self.announcer.is_busy();
                 let retry = (!others).then_some(retry);
-                let reason = error.to_string();
-                self.inner.peer_search.lock().tracker(&tracker, TrackerState::Failed { reason: reason.clone() });
-                send_event(&self.events, Event::AnnounceFailed { tracker, reason, retry });
+                self.inner.peer_search.lock().tracker(&tracker, TrackerState::Failed { error: error.clone() });
+                send_event(&self.events, Event::AnnounceFailed { tracker, error, retry });
             }
         }
     }

@@ -8,11 +8,11 @@ use crate::cli::report::figures::{
     Figure, Rates, count, hashing, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size,
 };
 use crate::cli::report::piece_map::{Cell, Style, cells, progress_cells};
-use crate::cli::report::sanitize;
 use crate::cli::report::tui::files;
 use crate::cli::report::tui::peers::{self, LEGEND, PeerRow};
 use crate::cli::report::tui::spark::Sparkline;
 use crate::cli::report::tui::text::{fit_figures, shorten, wrap};
+use crate::cli::report::{sanitize, tracker_error};
 use btsync::{FileView, Limits, PeerSearch, PieceState, SeedGoal, Snapshot, Stage, TrackerState};
 
 /// The maximum number of rows, unless two thirds of the terminal are more.
@@ -193,7 +193,9 @@ fn trackers(search: &PeerSearch) -> Option<String> {
     match search.trackers.as_slice() {
         [] => None,
         [(_, TrackerState::Answered { peers })] => Some(format!("tracker {}", count(*peers, "peer"))),
-        [(_, TrackerState::Failed { reason })] => Some(format!("tracker: {}", shorten(&sanitize(reason), 40))),
+        [(_, TrackerState::Failed { error })] => {
+            Some(format!("tracker: {}", shorten(&sanitize(&tracker_error(error)), 40)))
+        }
         all => {
             let answers: Vec<_> = all.iter().filter_map(|(_, state)| peers(state)).collect();
             let most = answers.iter().max().copied().unwrap_or_default();

@@ -78,10 +78,7 @@ fn refusal(dict: &[u8]) -> Option<TrackerError> {
     }
     let why = if words.is_empty() { "it gives no reason".to_owned() } else { text(words) };
     let refused = TrackerError::Refused(why);
-    Some(match retry_in(dict) {
-        Some(retry) => TrackerError::Later { why: Box::new(refused), retry },
-        None => refused,
-    })
+    Some(refused.later(retry_in(dict)))
 }
 
 /// The value of `retry in` (BEP 31): minutes, or `never`.
@@ -269,9 +266,11 @@ mod tests {
     #[test]
     fn a_refusal_may_say_when_to_come_back() {
         let retry = |more: &str| match parse(format!("d14:failure reason4:busy{more}e").as_bytes()) {
-            Err(TrackerError::Later { why, retry }) if *why == TrackerError::Refused("busy".into()) => Some(retry),
-            Err(TrackerError::Refused(words)) if words == "busy" => None,
-            other => panic!("{other:?}"),
+            Err(error) => {
+                assert!(error.to_string().starts_with("refused: busy"), "{error}");
+                error.retry()
+            }
+            Ok(answer) => panic!("{answer:?}"),
         };
         let after = |minutes: u64| Some(Retry::After(Duration::from_secs(minutes * 60)));
         assert_eq!((retry("8:retry ini5e"), retry("8:retry in2:15")), (after(5), after(15)));
