@@ -2,7 +2,7 @@
 //! btsync's own output goes to, and those in the folders of btsync's configuration and records. Checked before btsync creates
 //! anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::os::fd::AsFd;
@@ -34,17 +34,19 @@ impl Storage {
         let ours: Vec<String> = private.iter().map(|folder| folded(&resolved(folder))).collect();
         self.check_not_private(written().map(|(number, _)| number), &ours)?;
         let outputs = outputs();
-        let mut renewed: HashMap<Id, usize> = HashMap::new();
+        let mut empty: HashMap<Id, usize> = HashMap::new();
         for (number, action) in written().filter(|(_, action)| **action != FileAction::Make) {
             let Ok(found) = self.root.metadata(self.name(number)) else { continue };
             if outputs.contains(&id(&found)) {
                 return Err(self.in_the_way(number, Refusal::IsOurOutput));
             }
-            if *action == FileAction::Renew && !overwrite {
-                renewed.insert(id(&found), number);
+            // A file without data may be one that another program has just emptied.
+            let is_empty = || *action == FileAction::Renew || self.seems_empty(number);
+            if !overwrite && is_empty() {
+                empty.insert(id(&found), number);
             }
         }
-        let mut open = self.written_by_others(&renewed);
+        let mut open = self.written_by_others(&empty);
         open.sort_unstable();
         open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::OpenElsewhere)))
     }
@@ -79,7 +81,7 @@ impl Storage {
 
     /// Those of these files that another process has open for writing, as far as the system reveals it.
     fn written_by_others(&self, files: &HashMap<Id, usize>) -> Vec<usize> {
-        let names: Vec<OsString> =
+        let names: HashSet<OsString> =
             files.values().filter_map(|number| Some(self.name(*number).file_name()?.to_owned())).collect();
         let own = std::process::id().to_string();
         let processes = if files.is_empty() { None } else { self.root.with_retry(|| fs::read_dir("/proc")).ok() };
@@ -96,7 +98,7 @@ impl Storage {
                 // take long.
                 let is_write_action = fs::symlink_metadata(&path).is_ok_and(|link| link.mode() & 0o200 != 0);
                 let target = fs::read_link(&path).ok().filter(|_| is_write_action)?;
-                target.file_name().filter(|name| names.iter().any(|known| known == name))?;
+                target.file_name().filter(|name| names.contains(*name))?;
                 files.get(&id(&fs::metadata(&path).ok()?)).copied()
             });
         open.collect()
@@ -157,6 +159,14 @@ mod tests {
         let mut writer = waits().stdout(log).spawn().unwrap();
         assert_eq!(why(it.check_not_in_use(&[FileAction::Renew], false, &[])), Some(Refusal::OpenElsewhere));
         assert_eq!(why(it.check_not_in_use(&[FileAction::Renew], true, &[])), None, "the user gave it");
+        assert_eq!(why(it.check_not_in_use(&[FileAction::Continue], false, &[])), Some(Refusal::OpenElsewhere));
+        fs::write(dir.path().join("log"), "data").unwrap();
+        assert_eq!(
+            why(it.check_not_in_use(&[FileAction::Continue], false, &[])),
+            None,
+            "it has data, which was judged"
+        );
+        fs::write(dir.path().join("log"), "").unwrap();
         for process in [&mut reader, &mut writer] {
             process.kill().unwrap();
             process.wait().unwrap();

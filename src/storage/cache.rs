@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
@@ -28,6 +28,8 @@ struct Slot {
     writers: AtomicU32,
     /// Begin and end of the last write that has ended, in nanoseconds since 1970; 0 if there was none.
     written: (AtomicI64, AtomicI64),
+    /// The end of the furthest byte that the file is known to have had.
+    furthest: AtomicU64,
     /// Whether another program is known to have changed the file.
     changed: AtomicBool,
 }
@@ -140,6 +142,20 @@ impl FileCache {
     /// The value last passed to [`FileCache::set_changed`].
     pub fn is_changed(&self, file: usize) -> bool {
         self.slots.get(file).is_some_and(|slot| slot.changed.load(Relaxed))
+    }
+
+    /// Remembers that the file has had this length.
+    pub fn extend_to(&self, file: usize, end: u64) {
+        if let Some(slot) = self.slots.get(file)
+            && slot.furthest.load(Relaxed) < end
+        {
+            slot.furthest.fetch_max(end, Relaxed);
+        }
+    }
+
+    /// The greatest length passed to [`FileCache::extend_to`].
+    pub fn furthest(&self, file: usize) -> u64 {
+        self.slots.get(file).map_or(0, |slot| slot.furthest.load(Relaxed))
     }
 
     /// When the last write to the file that has ended began and ended.

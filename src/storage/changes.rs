@@ -35,9 +35,8 @@ impl Storage {
         let Some(spec) = self.layout.files().get(slot) else { return false };
         let is_long_enough = self.allocation == Allocation::None || found.len() == spec.length;
         let left = self.last_written_at(slot);
-        let modified = found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec());
         // Anyone can set the modification time; the change time also changes with a rename or new content.
-        let is_old = modified <= left && changed(found) <= left;
+        let is_old = modified(found) <= left && changed(found) <= left;
         is_long_enough && found.len() <= spec.length && (is_old || rustix::fs::major(found.dev()) == 0)
     }
 
@@ -84,17 +83,28 @@ impl Storage {
             && self.cache.written(slot) == before
         {
             self.cache.set_changed(slot, true);
+            if self.is_edited_since(slot, &found) {
+                self.record_edit(slot);
+            }
         }
     }
 
+    /// Whether btsync gave this file its full length.
+    pub(super) fn has_full_length(&self, slot: usize) -> bool {
+        self.has_lengths.load(Ordering::Relaxed) && self.allocation != Allocation::None && self.wants(slot)
+    }
+
     /// Whether a file was changed after our last write. On a network file system the clocks differ, so the answer is no.
-    fn is_changed_since(&self, slot: usize, found: &fs::Metadata) -> bool {
+    pub(super) fn is_changed_since(&self, slot: usize, found: &fs::Metadata) -> bool {
         self.writable.is_some() && has_local_timestamps(found) && changed(found) > self.last_written_at(slot)
     }
 
-    /// When we last wrote to a file, or when all files got their length, whichever is later.
+    /// When we last changed a file: our last write to it, or the file's own change time when btsync decided what to do with it,
+    /// whichever is later. Of other files, when all files had got their length.
     fn last_written_at(&self, slot: usize) -> i64 {
-        self.cache.written(slot).map_or(0, |(_, end)| end).max(self.sized_at.load(Ordering::Relaxed))
+        let found = self.found_at.get(slot).copied().flatten();
+        let found = found.map_or_else(|| self.sized_at.load(Ordering::Relaxed), |found| found.changed);
+        self.cache.written(slot).map_or(0, |(_, end)| end).max(found)
     }
 
     /// Hashes again what another program may have changed since it was verified: the wanted files changed after our last write or
@@ -160,8 +170,13 @@ fn has_local_timestamps(found: &fs::Metadata) -> bool {
 }
 
 /// The change time (ctime) of a file, in nanoseconds since 1970.
-fn changed(found: &fs::Metadata) -> i64 {
+pub(super) fn changed(found: &fs::Metadata) -> i64 {
     found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec())
+}
+
+/// The modification time (mtime) of a file, in nanoseconds since 1970.
+pub(super) fn modified(found: &fs::Metadata) -> i64 {
+    found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec())
 }
 
 /// Whether a file can be a marker that btsync wrote: it begins like one, or it holds no data, as after a power failure before its

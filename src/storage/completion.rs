@@ -10,9 +10,13 @@ use crate::types::{Bitfield, InfoHash, PieceIndex};
 
 impl Storage {
     /// Gives up the right to write once every wanted piece is on disk, and removes the marker. If the marker names files that
-    /// `have` does not complete, because this run did not want them, it stays and names only these.
+    /// `have` does not complete, because this run did not want them, it stays and names only these. The same goes for files that
+    /// have no final names yet.
     pub fn finish(&self, have: &Bitfield) {
-        let mut marker = self.marker.clone().unwrap_or_default();
+        // It has notes of this run.
+        let name = self.lock.as_ref().map(|lock| lock.name.to_string_lossy());
+        let noted = name.and_then(|name| self.read_marker(&marker::marker_info_hash(&name)?));
+        let mut marker = noted.or_else(|| self.marker.clone()).unwrap_or_default();
         self.remove_complete_files(&mut marker, have);
         self.release(Some(marker));
     }
@@ -103,7 +107,10 @@ impl Storage {
     fn remove_complete_files(&self, marker: &mut Marker, have: &Bitfield) -> bool {
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
         let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
-        let any = complete.fold(false, |any, (_, spec)| marker.remove_complete(&spec.path) || any);
+        // A later run gives files of btsync's that this one did not want their final names.
+        let is_finished = |number: usize| self.wants(number) || self.layout.final_name(number).is_none();
+        let finished = complete.filter(|(number, _)| is_finished(*number));
+        let any = finished.fold(false, |any, (_, spec)| marker.remove_complete(&spec.path) || any);
         // A part file needs no marker of its own: its pieces identify it.
         let parts = marker::path_hash(self.placement.name());
         if marker.made.keys().all(|path_hash| *path_hash == parts) {

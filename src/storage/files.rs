@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use crate::storage::cache::{FileCache, OpenFile};
+use crate::storage::edits::FileTimes;
 use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 use crate::storage::halt::Halt;
 use crate::storage::layout::Layout;
@@ -26,10 +27,8 @@ use crate::storage::parts::{FilePlacement, FileRun, FileRuns, Location};
 use crate::storage::pinned_files::PinnedFiles;
 use crate::storage::prepare::Allocation;
 use crate::storage::resume::Stamp;
+use crate::storage::slices::{MAX_SLICES, SliceCursor};
 use crate::storage::snapshot::identity;
-
-/// Slices per `pwritev`: 1 MiB of blocks, well below any system's `IOV_MAX`.
-const MAX_SLICES: usize = 64;
 
 /// A torrent's files below one folder. All methods may be called from many threads at once.
 #[derive(Debug)]
@@ -52,8 +51,12 @@ pub struct Storage {
     pub(super) sized_at: AtomicI64,
     /// Whether all files have their full length.
     pub(super) has_lengths: AtomicBool,
+    /// The times of each file when btsync decided what to do with it; `None` for missing files.
+    pub(super) found_at: Vec<Option<FileTimes>>,
     /// The files that the marker records as complete.
     pub(super) recorded_complete: Mutex<HashSet<usize>>,
+    /// The files that the marker records as changed by another program.
+    pub(super) recorded_edited: Mutex<HashSet<usize>>,
     /// Files with lower numbers have their final names.
     pub(super) final_names: AtomicUsize,
     /// Interrupts long reads and writes at shutdown.
@@ -68,7 +71,8 @@ impl Storage {
         let (placement, allocation) = (FilePlacement::default(), Allocation::default());
         let (lock, marker, writable, pinned) = (None, None, None, PinnedFiles::default());
         let (root, sized_at, final_names) = (Root::new(root), AtomicI64::new(0), AtomicUsize::new(0));
-        let (has_lengths, recorded_complete) = (AtomicBool::new(false), Mutex::default());
+        let (has_lengths, recorded_complete, recorded_edited) =
+            (AtomicBool::new(false), Mutex::default(), Mutex::default());
         Storage {
             root,
             layout,
@@ -81,7 +85,9 @@ impl Storage {
             pinned,
             sized_at,
             has_lengths,
+            found_at: Vec::new(),
             recorded_complete,
+            recorded_edited,
             final_names,
             halt: Halt::default(),
         }
@@ -160,9 +166,10 @@ impl Storage {
         self.cache.mark_dirty(slot);
         let writing = self.cache.writing(slot);
         self.check_lock(Some(writing.began()))?;
+        let furthest = self.cache.furthest(slot);
         if let Ok(found) = rustix::fs::fstat(&handle.file) {
             self.check_new_links(slot, &found, writing.began())?;
-            self.check_length(slot, &found)?;
+            self.check_length(slot, &found, furthest)?;
         }
         if writing.is_alone() {
             self.detect_changes(slot, &handle.file, writing.began());
@@ -180,6 +187,7 @@ impl Storage {
                     }
                     gather.advance(written as u64);
                     done += written as u64;
+                    self.cache.extend_to(slot, offset + done);
                 }
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(self.failed(Operation::Write, slot, errno.into())),
@@ -350,51 +358,6 @@ impl Storage {
 impl Drop for Storage {
     fn drop(&mut self) {
         self.unlock();
-    }
-}
-
-/// A cursor over the bytes of several slices.
-struct SliceCursor<'a> {
-    bufs: &'a [IoSlice<'a>],
-    /// The current slice.
-    first: usize,
-    /// The number of its bytes already consumed.
-    skip: usize,
-}
-
-impl<'a> SliceCursor<'a> {
-    /// The next bytes, at most `limit`, as slices in `batch`.
-    fn next<'b>(&self, batch: &'b mut [IoSlice<'a>; MAX_SLICES], limit: u64) -> &'b [IoSlice<'a>] {
-        let mut skip = self.skip;
-        let mut room = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut count = 0;
-        for (slot, buf) in batch.iter_mut().zip(self.bufs.get(self.first..).unwrap_or_default()) {
-            if room == 0 {
-                break;
-            }
-            let rest = buf.get(skip..).unwrap_or_default();
-            let part = rest.get(..room).unwrap_or(rest);
-            *slot = IoSlice::new(part);
-            room -= part.len();
-            skip = 0;
-            count += 1;
-        }
-        batch.get(..count).unwrap_or_default()
-    }
-
-    /// Skips `count` bytes, and the empty slices that follow.
-    fn advance(&mut self, count: u64) {
-        let mut count = usize::try_from(count).unwrap_or(usize::MAX);
-        while let Some(buf) = self.bufs.get(self.first) {
-            let rest = buf.len() - self.skip;
-            if count < rest {
-                self.skip += count;
-                return;
-            }
-            count -= rest;
-            self.skip = 0;
-            self.first += 1;
-        }
     }
 }
 

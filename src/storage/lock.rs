@@ -176,7 +176,8 @@ impl Storage {
         let _folder = FolderLock::take(&self.root);
         self.compare_with_others(info_hash, actions, survey, overwrite)?;
         self.confirm_lock()?;
-        let (mut marker, mut preexisting) = (Marker::default(), Vec::new());
+        let mut marker = Marker { ran_until: self.ran_until(actions, survey), ..Marker::default() };
+        let mut preexisting = Vec::new();
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
             if let Some(seen) = survey.file(number) {
                 let path_hash = marker::path_hash(&spec.path);
@@ -186,8 +187,9 @@ impl Storage {
                 let is_begun = claim == Some(Claim::StartedHere) && action == Some(&FileAction::Continue);
                 let is_left = !action.copied().is_some_and(is_write_action);
                 let before = self.marker.as_ref().filter(|_| is_left);
-                if before.is_some_and(|found| found.done(&spec.path, seen.identity)) {
+                if let Some(found) = before.filter(|found| found.done(&spec.path, seen.identity)) {
                     marker.done.insert(path_hash, seen.identity);
+                    marker.done_at.extend(found.done_at.get(&path_hash).map(|at| (path_hash, *at)));
                 } else if before.is_some_and(|found| {
                     // A file of ours that this run must not write to, and does not want: the next run must not write to it either.
                     let is_foreign = action == Some(&FileAction::Ignore) && found.made(&spec.path, seen.identity);
@@ -226,6 +228,7 @@ impl Storage {
         };
         self.writable = Some(actions.iter().enumerate().map(identity).collect());
         self.sized_at.store(clock(), Ordering::Relaxed);
+        self.remember_times(survey);
         self.keep_open(actions, survey, preexisting);
         Ok(())
     }
@@ -239,6 +242,7 @@ impl Storage {
             (AtomicI64::new(0), AtomicI64::new(clock()), AtomicBool::new(false));
         let file = Mutex::new(Some(file));
         self.recorded_complete.lock().clear();
+        self.recorded_edited.lock().clear();
         self.lock = Some(Lock { name, file, id, is_new: false, last_checked, touched_at, is_released });
         self.marker = Some(marker);
         Ok(())
@@ -264,13 +268,6 @@ impl Storage {
         Ok(file)
     }
 
-    /// The files that may be written to: number and identity. The part file's number is the number of files.
-    pub fn writable_files(&self) -> Vec<(u32, u64)> {
-        let writable = self.writable.iter().flatten().enumerate();
-        let parts = self.placement.identity().map(|identity| (self.layout.files().len() as u32, identity));
-        writable.filter_map(|(number, identity)| Some((number as u32, (*identity)?))).chain(parts).collect()
-    }
-
     /// Checks that this process still has the right to write.
     ///
     /// # Errors
@@ -291,7 +288,7 @@ impl Storage {
                 return Ok(());
             }
             lock.last_checked.store(now, Ordering::Relaxed);
-            lock.touch_marker(now);
+            self.show_running(lock, now);
         }
         if lock.is_released.load(Ordering::Relaxed) || lock.is_in_place(&self.root) {
             return Ok(());
@@ -302,6 +299,7 @@ impl Storage {
     /// Gives up the right to write. The marker stays, so that a later run can resume the download.
     pub fn unlock(&self) {
         if self.writable.is_some() {
+            self.record_edits();
             self.append(&[MarkerNote::Stopped]);
         }
         self.release(None);

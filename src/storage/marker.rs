@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use sha1::{Digest, Sha1};
 
 use crate::storage::ownership::Claim;
-use crate::storage::snapshot::is_permanent;
+use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::types::{InfoHash, hex};
 
 /// The first word of a marker; it contains the version of the format.
@@ -55,8 +55,15 @@ pub struct Marker {
     pub used_existing: HashMap<u64, u64>,
     /// Complete files that btsync made, in the same form: they are the user's, and btsync gives them their final names.
     pub done: HashMap<u64, u64>,
+    /// The latest change time (ctime) that each complete file can have unless another program has changed it since, in nanoseconds
+    /// since 1970; by the hash of the path. Files that an earlier version recorded have none.
+    pub done_at: HashMap<u64, i64>,
     /// Files that another program changed while btsync wrote to them, in the same form: btsync has refused to continue them.
     pub refused: HashMap<u64, u64>,
+    /// Unfinished files of `made` that another program has changed, in the same form: one of their pieces must verify.
+    pub edited: HashMap<u64, u64>,
+    /// btsync ran until this time at least, in nanoseconds since 1970, on a clock that was set back since; 0 if it was not.
+    pub ran_until: i64,
     /// Whether the process that wrote the marker has ended properly, so that it wrote to no file after the marker.
     pub stopped: bool,
 }
@@ -64,10 +71,14 @@ pub struct Marker {
 /// What happens to files while a download runs. btsync appends it to the marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MarkerNote {
-    /// The file with this hash of its path and this identity is complete.
-    Done(u64, u64),
+    /// The file with this hash of its path and this identity is complete, and was last changed at this time (ctime).
+    Done(u64, u64, i64),
     /// Another program has changed the file.
     Refused(u64, u64),
+    /// Another program has changed the unfinished file, and btsync has not written to it since.
+    Edited(u64, u64),
+    /// btsync ran at this time, and the clock was set back then.
+    RanUntil(i64),
     /// btsync no longer writes to any file.
     Stopped,
 }
@@ -76,8 +87,10 @@ impl MarkerNote {
     /// The note as a line with its own checksum, so that a truncated line is ignored.
     pub fn line(self) -> String {
         let text = match self {
-            MarkerNote::Done(path_hash, identity) => format!("done {path_hash:016x} {identity:016x}"),
+            MarkerNote::Done(path_hash, identity, at) => format!("done {path_hash:016x} {identity:016x} {at:016x}"),
             MarkerNote::Refused(path_hash, identity) => format!("refused {path_hash:016x} {identity:016x}"),
+            MarkerNote::Edited(path_hash, identity) => format!("edited {path_hash:016x} {identity:016x}"),
+            MarkerNote::RanUntil(time) => format!("clock {time:016x}"),
             MarkerNote::Stopped => "stopped".to_owned(),
         };
         let sum = path_hash(Path::new(&text));
@@ -92,14 +105,23 @@ impl MarkerNote {
         }
         let mut words = text.split(' ');
         let word = words.next()?;
-        let file = words.next().and_then(number).zip(words.next().and_then(number));
-        match (word, file) {
-            ("done", Some((path_hash, identity))) => Some(MarkerNote::Done(path_hash, identity)),
-            ("refused", Some((path_hash, identity))) => Some(MarkerNote::Refused(path_hash, identity)),
-            ("stopped", None) => Some(MarkerNote::Stopped),
+        let numbers: Option<Vec<u64>> = words.map(number).collect();
+        match (word, numbers?.as_slice()) {
+            // An earlier version did not record the time.
+            ("done", [path_hash, identity]) => Some(MarkerNote::Done(*path_hash, *identity, i64::MAX)),
+            ("done", [path_hash, identity, at]) => Some(MarkerNote::Done(*path_hash, *identity, time(*at))),
+            ("refused", [path_hash, identity]) => Some(MarkerNote::Refused(*path_hash, *identity)),
+            ("edited", [path_hash, identity]) => Some(MarkerNote::Edited(*path_hash, *identity)),
+            ("clock", [at]) => Some(MarkerNote::RanUntil(time(*at))),
+            ("stopped", []) => Some(MarkerNote::Stopped),
             _ => None,
         }
     }
+}
+
+/// A time in a marker, in nanoseconds since 1970.
+fn time(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// The hash that stands for a path in a marker.
@@ -124,6 +146,23 @@ impl Marker {
         self.done.get(&path_hash(path)) == Some(&identity)
     }
 
+    /// Whether btsync completed this file and nobody has changed it since, as far as its change time (ctime) shows. A crash of the
+    /// system may leave a file with an earlier time.
+    pub fn is_done_and_unchanged(&self, path: &Path, seen: &FileSnapshot) -> bool {
+        let at = self.done_at.get(&path_hash(path)).copied().unwrap_or(i64::MAX);
+        self.done(path, seen.identity) && seen.changed_at() <= at
+    }
+
+    /// Whether another program has changed this unfinished file of btsync's.
+    pub fn is_edited(&self, path: &Path, identity: u64) -> bool {
+        self.edited.get(&path_hash(path)) == Some(&identity)
+    }
+
+    /// Whether this file was there before and an earlier run wrote to it.
+    pub fn is_preexisting(&self, path: &Path, identity: u64) -> bool {
+        self.used_existing.get(&path_hash(path)) == Some(&identity)
+    }
+
     /// Whether an earlier run refused to write to this file.
     pub fn is_refused(&self, path: &Path, identity: u64) -> bool {
         self.refused.get(&path_hash(path)) == Some(&identity)
@@ -137,21 +176,35 @@ impl Marker {
     /// Applies a note.
     pub(super) fn apply(&mut self, note: MarkerNote) {
         match note {
-            MarkerNote::Done(path_hash, identity) => {
-                if self.made.get(&path_hash) == Some(&identity) {
-                    self.made.remove(&path_hash);
+            MarkerNote::Done(path_hash, identity, at) => {
+                if [&self.made, &self.done].iter().any(|files| files.get(&path_hash) == Some(&identity)) {
+                    self.remove(path_hash);
                     self.done.insert(path_hash, identity);
+                    self.done_at.insert(path_hash, at);
                 }
                 self.used_existing.remove(&path_hash);
             }
             MarkerNote::Refused(path_hash, identity) => {
-                self.made.remove(&path_hash);
-                self.done.remove(&path_hash);
-                self.used_existing.remove(&path_hash);
+                self.remove(path_hash);
                 self.refused.insert(path_hash, identity);
             }
+            MarkerNote::Edited(path_hash, identity) => {
+                if self.made.get(&path_hash) == Some(&identity) {
+                    self.edited.insert(path_hash, identity);
+                }
+            }
+            MarkerNote::RanUntil(time) => self.ran_until = self.ran_until.max(time),
             MarkerNote::Stopped => self.stopped = true,
         }
+    }
+
+    /// Removes a file from the marker. Returns whether the marker named it as one of this download's, and as made by btsync.
+    fn remove(&mut self, path_hash: u64) -> (bool, bool) {
+        let was_made = self.made.remove(&path_hash).is_some();
+        let is_made = self.done.remove(&path_hash).is_some() || was_made;
+        self.done_at.remove(&path_hash);
+        self.edited.remove(&path_hash);
+        (self.used_existing.remove(&path_hash).is_some() || is_made, is_made)
     }
 
     /// Whether the marker proves that btsync made this file. A reusable inode number proves nothing.
@@ -177,12 +230,11 @@ impl Marker {
     pub fn remove_complete(&mut self, path: &Path) -> bool {
         let path_hash = path_hash(path);
         self.refused.remove(&path_hash);
-        let was_made = self.made.remove(&path_hash).is_some();
-        let made = self.done.remove(&path_hash).is_some() || was_made;
-        if made {
+        let (is_named, is_made) = self.remove(path_hash);
+        if is_made {
             self.existed.push(path.to_owned());
         }
-        self.used_existing.remove(&path_hash).is_some() || made
+        is_named
     }
 
     /// The marker as bytes.
@@ -193,13 +245,21 @@ impl Marker {
             text.extend(path.as_os_str().as_bytes().iter().map(|byte| if *byte == b'\n' { b'?' } else { *byte }));
             text.push(b'\n');
         }
-        let lists = [&self.made, &self.used_existing, &self.done, &self.refused];
-        for (word, files) in ["made", "uses", "done", "refused"].into_iter().zip(lists) {
+        let lists = [&self.made, &self.used_existing, &self.done, &self.refused, &self.edited];
+        for (word, files) in ["made", "uses", "done", "refused", "edited"].into_iter().zip(lists) {
             let mut files: Vec<_> = files.iter().collect();
             files.sort_unstable();
             for (path_hash, identity) in files {
                 text.extend(format!("{word} {path_hash:016x} {identity:016x}\n").into_bytes());
             }
+        }
+        let mut times: Vec<_> = self.done_at.iter().collect();
+        times.sort_unstable();
+        for (path_hash, at) in times {
+            text.extend(format!("time {path_hash:016x} {at:016x}\n").into_bytes());
+        }
+        if self.ran_until > 0 {
+            text.extend(format!("clock {:016x}\n", self.ran_until).into_bytes());
         }
         let sum = hex(&Sha1::digest(&text));
         text.extend(format!("sum {sum}\n").into_bytes());
@@ -227,16 +287,26 @@ impl Marker {
                 continue;
             }
             let words = std::str::from_utf8(line).unwrap_or_default();
-            if let Some((word @ ("made" | "uses" | "done" | "refused"), rest)) = words.split_once(' ') {
-                let (path_hash, identity) = rest.split_once(' ')?;
-                let files = match word {
-                    "made" => &mut marker.made,
-                    "uses" => &mut marker.used_existing,
-                    "done" => &mut marker.done,
-                    _ => &mut marker.refused,
-                };
-                files.insert(number(path_hash)?, number(identity)?);
-            }
+            let mut words = words.split(' ');
+            let (word, mut numbers) = (words.next().unwrap_or_default(), words.map(number));
+            let mut next = || numbers.next().flatten();
+            let files = match word {
+                "made" => &mut marker.made,
+                "uses" => &mut marker.used_existing,
+                "done" => &mut marker.done,
+                "refused" => &mut marker.refused,
+                "edited" => &mut marker.edited,
+                "time" => {
+                    marker.done_at.insert(next()?, time(next()?));
+                    continue;
+                }
+                "clock" => {
+                    marker.ran_until = time(next()?);
+                    continue;
+                }
+                _ => continue,
+            };
+            files.insert(next()?, next()?);
         }
         let notes = notes.split(|byte| *byte == b'\n').map_while(|line| std::str::from_utf8(line).ok());
         notes.map_while(MarkerNote::read).for_each(|note| marker.apply(note));
@@ -245,110 +315,4 @@ impl Marker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const HASH: InfoHash = InfoHash([0xab; 20]);
-
-    #[test]
-    fn names_are_a_markers_or_not() {
-        let name = marker_name(&HASH);
-        assert_eq!(marker_info_hash(name.to_str().unwrap()), Some(HASH));
-        for other in ["", ".btsync", "x.btsync", ".abab.btsync", ".+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b+b.parts"] {
-            assert_eq!(marker_info_hash(other), None, "{other}");
-        }
-        let parts = crate::storage::part_name(&HASH);
-        let new = format!("{}.new", name.display());
-        let beside = format!("{}.parts", name.display());
-        for ours in [
-            name.as_path(),
-            &parts,
-            Path::new(&new),
-            Path::new(&beside),
-            Path::new(&name.display().to_string().to_uppercase()),
-        ] {
-            assert!(is_reserved(ours), "{}", ours.display());
-        }
-        let bare = format!(".{HASH}");
-        for other in [".bashrc", "x", ".abab.parts", "", &bare] {
-            assert!(!is_reserved(Path::new(other)), "{other}");
-        }
-    }
-
-    #[test]
-    fn a_file_is_the_same_only_if_it_is_the_one_that_was_made() {
-        let marker = Marker { made: [(path_hash(Path::new("a")), 7)].into(), ..Marker::default() };
-        assert!(marker.made(Path::new("a"), 7) && marker.uses(Path::new("a"), 7));
-        assert!(!marker.made(Path::new("a"), 8), "somebody put another file there, or the folder is a copy");
-        assert!(!marker.made(Path::new("b"), 7));
-    }
-
-    #[test]
-    fn a_number_that_passes_is_a_claim_and_one_that_lasts_is_more() {
-        let (a, passing) = (Path::new("a"), 1 << 63);
-        let marker = Marker { made: [(path_hash(a), passing | 7)].into(), ..Marker::default() };
-        assert!(!marker.proves(a, passing | 7));
-        assert_eq!(marker.claims(a, passing | 7), Claim::MadeButReusable);
-        assert_eq!(marker.claims(a, passing | 8), Claim::StartedHere, "a file system in user space counts anew");
-        assert_eq!([marker.claims(a, 7), marker.claims(Path::new("b"), passing | 7)], [Claim::None; 2]);
-        let lasting = Marker { made: [(path_hash(a), 7)].into(), ..Marker::default() };
-        assert_eq!([lasting.claims(a, 8), lasting.claims(a, passing | 7)], [Claim::None; 2], "another file");
-    }
-
-    #[test]
-    fn a_file_that_was_there_before_is_used_and_not_made_and_one_that_is_complete_is_neither() {
-        let [a, b] = ["a", "b"].map(Path::new);
-        let (made, used_existing) = ([(path_hash(a), 7)].into(), [(path_hash(b), 8)].into());
-        let mut marker = Marker { existed: vec![b.to_owned()], made, used_existing, ..Marker::default() };
-        assert!(marker.uses(b, 8) && !marker.made(b, 8) && !marker.uses(b, 9));
-        assert!(marker.remove_complete(a) && marker.remove_complete(b) && !marker.remove_complete(a));
-        assert_eq!(marker, Marker { existed: vec![b.to_owned(), a.to_owned()], ..Marker::default() });
-    }
-
-    #[test]
-    fn notes_are_appended_and_a_note_that_was_cut_off_says_nothing() {
-        let [a, b] = ["a", "b"].map(Path::new);
-        let marker = Marker { made: [(path_hash(a), 7), (path_hash(b), 8)].into(), ..Marker::default() };
-        let mut bytes = marker.encode(&HASH);
-        bytes.extend(MarkerNote::Done(path_hash(a), 7).line().bytes());
-        let length = bytes.len();
-        bytes.extend(MarkerNote::Refused(path_hash(b), 8).line().bytes());
-        let first = Marker::decode(&bytes[..length], &HASH).unwrap();
-        assert!(first.done(a, 7) && first.has_made(a, 7) && !first.made(a, 7) && first.made(b, 8));
-        for cut in length..bytes.len() - 1 {
-            assert_eq!(Marker::decode(&bytes[..cut], &HASH).as_ref(), Some(&first), "{cut}");
-        }
-        bytes.extend(MarkerNote::Stopped.line().bytes());
-        let last = Marker::decode(&bytes, &HASH).unwrap();
-        assert!(
-            last.is_refused(b, 8) && !last.is_refused(b, 9) && !last.has_made(b, 8) && last.stopped && last.is_needed()
-        );
-        assert_eq!(Marker::decode(&last.encode(&HASH), &HASH), Some(Marker { stopped: false, ..last }));
-    }
-
-    #[test]
-    fn what_is_damaged_or_anothers_is_not_believed() {
-        let bytes = Marker { made: [(1, 2)].into(), ..Marker::default() }.encode(&HASH);
-        assert!(Marker::decode(&bytes, &HASH).is_some());
-        assert_eq!(Marker::decode(&bytes, &InfoHash([1; 20])), None);
-        for cut in 0..bytes.len() {
-            assert_eq!(Marker::decode(&bytes[..cut], &HASH), None, "{cut}");
-        }
-        for at in 0..bytes.len() {
-            let mut spoilt = bytes.clone();
-            spoilt[at] ^= 1;
-            assert_eq!(Marker::decode(&spoilt, &HASH), None, "{at}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_marker_comes_back(made: HashMap<u64, u64>, used_existing: HashMap<u64, u64>, existed in proptest::collection::vec("[^\n]{1,20}", 0..5)) {
-            let existed = existed.into_iter().map(PathBuf::from).collect();
-            let (done, refused) = (made.clone(), used_existing.clone());
-            let marker = Marker { existed, made, used_existing, done, refused, stopped: false };
-            prop_assert_eq!(Marker::decode(&marker.encode(&HASH), &HASH), Some(marker));
-        }
-    }
-}
+mod tests;

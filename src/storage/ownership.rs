@@ -70,8 +70,8 @@ pub struct Evidence {
     /// if there is a [`Claim`]. For [`Claim::MadeButReusable`] a page of zeros is enough, or a piece that the file shares with
     /// another file; for [`Claim::MadeButChanged`] a page of zeros or missing bytes anywhere in the piece.
     pub partial: u32,
-    /// Whether the file may well match the torrent: it has the right length, other files of the torrent exist and verify, and all
-    /// of its pieces that do not verify cannot be hashed because another file's part of them is missing.
+    /// Whether the file may well match the torrent: it has the right length, other files of the torrent exist and verify or there
+    /// is a part file, and all of its pieces that do not verify cannot be hashed because another file's part of them is missing.
     pub may_be_right: bool,
 }
 

@@ -68,6 +68,11 @@ impl PinnedFiles {
         self.open.lock().contains_key(&slot)
     }
 
+    /// Whether btsync writes to this file although it existed before.
+    pub fn is_preexisting(&self, slot: usize) -> bool {
+        self.preexisting.contains_key(&slot)
+    }
+
     /// Closes all files.
     pub fn release(&self) {
         self.samples.clear();

@@ -261,6 +261,8 @@ impl Storage {
             return Err(self.in_the_way(file, Refusal::Changed));
         }
         self.lock_open_file(file, &handle)?;
+        // The new length and the copied bytes are ours.
+        let _writing = self.cache.writing(file);
         if let Some(parts) = parts.filter(|_| found < length)
             && self.copy_from_part_file(file, &handle.file, found, parts)?
         {

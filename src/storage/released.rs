@@ -4,21 +4,23 @@
 //! from other programs' data.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
+use crate::storage::cache::clock;
+use crate::storage::changes::modified;
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::layout::Span;
-use crate::storage::lock::Lock;
+use crate::storage::lock::{Lock, is_write_action};
 use crate::storage::marker::{self, Marker, MarkerNote, marker_name};
-use crate::storage::ownership::Refusal;
+use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::prepare::Allocation;
+use crate::storage::resume::PREEXISTING;
 use crate::storage::snapshot::FileSnapshot;
-use crate::storage::survey::{DecisionInput, PAGE};
+use crate::storage::survey::{DecisionInput, PAGE, Survey};
 use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PieceIndex};
 
 /// How often a writing process updates the marker's time, in nanoseconds.
@@ -26,6 +28,7 @@ pub(super) const TOUCH_INTERVAL: i64 = 10_000_000_000;
 /// A file modified this long after the marker was not modified by a killed process of ours; the margin allows for file systems
 /// that count in steps of two seconds.
 const TOUCH_SLACK: i64 = TOUCH_INTERVAL + 3_000_000_000;
+
 impl Storage {
     /// Records in the marker which of btsync's files have all their pieces in `have`: from now on these are the user's.
     pub fn record_complete_files(&self, have: &Bitfield) {
@@ -37,22 +40,24 @@ impl Storage {
             let is_named = marker.made.get(&path_hash).or_else(|| marker.used_existing.get(&path_hash));
             let Some(identity) = is_named.filter(|_| !recorded_complete.contains(&number)) else { continue };
             if self.layout.pieces_of(number).all(|piece| have.has(PieceIndex(piece))) {
-                notes.push(MarkerNote::Done(path_hash, *identity));
+                notes.push(MarkerNote::Done(path_hash, *identity, self.done_at(number)));
                 recorded_complete.insert(number);
             }
         }
         self.append(&notes);
     }
 
-    /// Like [`Storage::record_complete_files`], in the marker that was read, before it is rewritten.
-    pub fn record_found_complete(&mut self, have: &Bitfield) {
+    /// Like [`Storage::record_complete_files`], in the marker that was read, before it is rewritten. `survey`: the files as they
+    /// were before they were hashed.
+    pub fn record_found_complete(&mut self, have: &Bitfield, survey: &Survey) {
         let Some(marker) = &mut self.marker else { return };
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
         let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
-        for (_, spec) in complete {
+        for (number, spec) in complete {
             let path_hash = marker::path_hash(&spec.path);
-            if let Some(identity) = marker.made.get(&path_hash).copied() {
-                marker.apply(MarkerNote::Done(path_hash, identity));
+            let is_named = marker.made.get(&path_hash).or_else(|| marker.done.get(&path_hash)).copied();
+            if let Some((identity, seen)) = is_named.zip(survey.file(number)) {
+                marker.apply(MarkerNote::Done(path_hash, identity, seen.changed_at()));
             }
         }
     }
@@ -66,6 +71,44 @@ impl Storage {
         self.in_the_way(slot, why)
     }
 
+    /// Updates the marker's time now and then to show that this process is running. What other programs did to unfinished files
+    /// before is recorded first.
+    pub(super) fn show_running(&self, lock: &Lock, now: i64) {
+        let Some(before) = lock.take_touch(now) else { return };
+        self.record_edits();
+        if now < before {
+            self.append(&[MarkerNote::RanUntil(before.saturating_add(TOUCH_INTERVAL))]);
+        }
+        lock.touch_marker();
+    }
+
+    /// For a new marker: the latest time at which btsync ran according to a clock that was set back since, as the marker before
+    /// or the change times of the files show; 0 if it was not.
+    pub(super) fn ran_until(&self, actions: &[FileAction], survey: &Survey) -> i64 {
+        let files = actions.iter().enumerate().filter(|(_, action)| is_write_action(**action));
+        let times = files.filter_map(|(number, _)| survey.file(number)).map(FileSnapshot::changed_at);
+        let latest = times.chain(self.marker.as_ref().map(|marker| marker.ran_until)).max().unwrap_or_default();
+        // Files that were just created may have a time of the same tick.
+        if latest > clock().saturating_add(TOUCH_INTERVAL) { latest } else { 0 }
+    }
+
+    /// The files that may be written to, for the resume data: number and identity. The part file's number is the number of files;
+    /// [`PREEXISTING`] marks files that were there before.
+    pub fn writable_files(&self) -> Vec<(u32, u64)> {
+        let writable = self.writable.iter().flatten().enumerate();
+        let parts = self.placement.identity().map(|identity| (self.layout.files().len() as u32, identity));
+        let entry = |number: usize| number as u32 | if self.pinned.is_preexisting(number) { PREEXISTING } else { 0 };
+        let files = writable.filter_map(|(number, identity)| Some((entry(number), (*identity)?)));
+        let mut files: Vec<_> = files.chain(parts).collect();
+        files.sort_unstable();
+        files
+    }
+
+    /// Whether this process still holds the lock.
+    pub(super) fn holds_lock(&self) -> bool {
+        self.lock.as_ref().is_some_and(|lock| lock.file.lock().is_some())
+    }
+
     /// Appends notes to the marker. If that fails, only they are lost.
     pub(super) fn append(&self, notes: &[MarkerNote]) {
         let Some(lock) = self.lock.as_ref().filter(|_| !notes.is_empty()) else { return };
@@ -75,26 +118,21 @@ impl Storage {
         }
     }
 
-    /// Checks that a file to be written still has the length that btsync gave it, so that btsync never overwrites other programs'
-    /// data and never writes past the file's end.
-    ///
-    /// # Errors
-    /// [`StorageError::InTheWay`] if it has not.
-    pub(super) fn check_length(&self, slot: usize, found: &Stat) -> Result<(), StorageError> {
-        let Some(spec) = self.layout.files().get(slot).filter(|_| self.writable.is_some()) else { return Ok(()) };
-        let size = u64::try_from(found.st_size).unwrap_or_default();
-        let has_length =
-            self.has_lengths.load(Ordering::Relaxed) && self.allocation != Allocation::None && self.wants(slot);
-        let is_cut = has_length && size < spec.length;
-        if size > spec.length || is_cut { Err(self.record_refusal(slot, Refusal::Changed)) } else { Ok(()) }
-    }
-
-    /// Whether a file was modified after btsync was last known to run, according to the marker's time.
-    pub fn is_newer_than_marker(&self, info_hash: &InfoHash, marker: &Marker, seen: &FileSnapshot) -> bool {
+    /// Whether a file was changed after btsync was last known to run, according to the marker's time. Anyone can set a file's
+    /// modification time, so the change time counts too, unless the resume data shows that the content `is_as_recorded`: then
+    /// only its name or its rights may have changed.
+    pub fn is_newer_than_marker(
+        &self,
+        info_hash: &InfoHash,
+        marker: &Marker,
+        seen: &FileSnapshot,
+        is_as_recorded: bool,
+    ) -> bool {
         let Ok(found) = self.root.metadata(&marker_name(info_hash)) else { return false };
-        let nanos = |(seconds, nanos): (i64, i64)| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
         let slack = if marker.stopped { 0 } else { TOUCH_SLACK };
-        nanos(seen.modified) > nanos((found.mtime(), found.mtime_nsec())).saturating_add(slack)
+        let ran_until = modified(&found).saturating_add(slack).max(marker.ran_until);
+        let changed_at = Some(seen.changed_at()).filter(|_| !is_as_recorded);
+        is_later([Some(seen.modified_at()), changed_at], ran_until, clock())
     }
 
     /// Whether a piece is only partly downloaded: a whole page of it, or its last block, is zero or missing.
@@ -115,20 +153,48 @@ impl Storage {
         self.lacks_short_last_block(piece, input)
     }
 
-    /// Whether a file that grows as blocks arrive can have this length.
+    /// Whether a file that grows as blocks arrive can have this length. A failing system may leave it with whole pages only.
     fn ends_with_a_block(&self, file: usize, size: u64) -> bool {
         let at = self.layout.start_of(file) + size;
         let within = at % u64::from(self.layout.piece_length());
-        size == 0 || within.is_multiple_of(u64::from(BLOCK_SIZE))
+        let may_lack_pages = self.allocation == Allocation::None && size.is_multiple_of(PAGE);
+        size == 0 || within.is_multiple_of(u64::from(BLOCK_SIZE)) || may_lack_pages
     }
 
-    /// Whether a page of this part of a piece is zero; if the part has less than a page, whether all of it is.
+    /// Whether a page of the file that has bytes of this part of a piece is zero, or all of a part that has no whole page. A page
+    /// may lie in two pieces, or end early with the file: a failing system loses it all the same.
     fn lacks_page_in(&self, span: &Span, size: u64, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
         let upto = (span.offset + span.len).min(size);
-        if span.offset.next_multiple_of(PAGE) + PAGE > upto {
-            return Ok(span.offset < upto && !self.has_data_in(span.file, span.offset, upto, input)?);
+        let is_small = span.offset.next_multiple_of(PAGE) + PAGE > upto;
+        if is_small && span.offset < upto && !self.has_data_in(span.file, span.offset, upto, input)? {
+            return Ok(true);
         }
-        self.has_zero_page(span.file, span.offset, upto, input)
+        let mut page = span.offset - span.offset % PAGE;
+        while page < upto {
+            if !self.has_data_in(span.file, page, (page + PAGE).min(size), input)? {
+                return Ok(true);
+            }
+            page += PAGE;
+        }
+        Ok(false)
+    }
+
+    /// Whether a whole page of this range of a file is zero, as after a power failure before the page reached the disk.
+    pub(super) fn has_zero_page(
+        &self,
+        number: usize,
+        from: u64,
+        upto: u64,
+        input: &DecisionInput<'_>,
+    ) -> Result<bool, StorageError> {
+        let mut page = from.next_multiple_of(PAGE);
+        while page + PAGE <= upto {
+            if !self.has_data_in(number, page, page + PAGE, input)? {
+                return Ok(true);
+            }
+            page += PAGE;
+        }
+        Ok(false)
     }
 
     /// Whether the last block of a piece is shorter than a page and all zero, as before it arrives.
@@ -151,6 +217,12 @@ impl Storage {
     }
 }
 
+/// Whether one of a file's times is later than the last moment of an earlier run. Times later than `now` are from a clock that was
+/// set back since, and prove nothing.
+fn is_later(times: [Option<i64>; 2], ran_until: i64, now: i64) -> bool {
+    times.into_iter().flatten().any(|time| time > ran_until && time <= now)
+}
+
 impl Lock {
     /// Appends lines to the marker, if it is still the one that this process locked.
     fn append(&self, root: &crate::storage::open::Root, lines: &[u8]) -> io::Result<()> {
@@ -163,13 +235,16 @@ impl Lock {
         end.write_all(lines)
     }
 
-    /// Updates the marker's time to show that this process is running.
-    pub(super) fn touch_marker(&self, now: i64) {
+    /// Whether the marker's time has to be updated; then returns when it was last updated.
+    fn take_touch(&self, now: i64) -> Option<i64> {
         let before = self.touched_at.load(Ordering::Relaxed);
-        if now.abs_diff(before) < TOUCH_INTERVAL.unsigned_abs() {
-            return;
-        }
-        self.touched_at.store(now, Ordering::Relaxed);
+        let is_due = now.abs_diff(before) >= TOUCH_INTERVAL.unsigned_abs();
+        let swap = |()| self.touched_at.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).ok();
+        is_due.then_some(()).and_then(swap)
+    }
+
+    /// Updates the marker's time to show that this process is running.
+    fn touch_marker(&self) {
         let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
         let times = Timestamps { last_access: omit, last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW } };
         if let Some(file) = &*self.file.lock()

@@ -32,6 +32,8 @@ const BLOCKS_FORM: u8 = 1;
 const PARTIAL_HEAD_LEN: usize = 6;
 /// The maximum number of bytes besides the entries and the bitfield.
 const MAX_OVERHEAD: usize = 512;
+/// Marks the number of a file in `ours` that was there before btsync wrote to it. Earlier versions ignore such entries.
+pub const PREEXISTING: u32 = 1 << 31;
 /// The length of the SHA-1 in front.
 const CHECKSUM_LEN: usize = 20;
 /// File systems use the time of the system clock's last tick, and ticks are at most 10 ms apart; in nanoseconds.
@@ -64,6 +66,11 @@ impl Stamp {
     /// The later of its two times.
     pub fn latest(&self) -> i64 {
         self.modified.max(self.changed)
+    }
+
+    /// Whether another stamp of the file shows no other content: only its name or its rights may have changed.
+    pub fn has_same_content(&self, other: &Stamp) -> bool {
+        (self.size, self.modified, self.inode) == (other.size, other.modified, other.inode)
     }
 
     /// Whether a change of the file at time `clock` would give it new times, however coarse they are.
@@ -109,7 +116,7 @@ pub struct ResumeData {
     pub files: Vec<(u32, Stamp)>,
     /// The verified pieces.
     pub have: Bitfield,
-    /// The incomplete files that btsync writes to: number, and the identity that distinguishes each from later files of its name.
+    /// The incomplete files that btsync writes to: number (with [`PREEXISTING`] if the file was there before), and the identity that distinguishes each from later files of its name.
     /// Only meaningful for files whose metadata is unchanged. `None` in data written by version 0.1.0, which did not record it.
     pub ours: Option<Vec<(u32, u64)>>,
     /// Payload bytes uploaded in all runs so far, from which the torrent's ratio is computed.
@@ -250,7 +257,8 @@ impl ResumeData {
             return false;
         }
         if let Some(ours) = &self.ours {
-            return ours.binary_search(&(number, seen.identity)).is_ok();
+            let numbers = [number, number | PREEXISTING];
+            return numbers.iter().any(|number| ours.binary_search(&(*number, seen.identity)).is_ok());
         }
         // Version 0.1.0 wrote to every wanted file; complete files may have been the user's from the start.
         let mut pieces = layout.pieces_of(file).map(PieceIndex);
@@ -267,7 +275,7 @@ impl ResumeData {
         is_named && self.files.iter().any(|(_, stamp)| *stamp == now)
     }
 
-    /// Whether btsync wrote to this very file and had not completed it, whatever happened to it since.
+    /// Whether btsync made this very file and had not completed it, whatever happened to it since.
     pub fn was_started(&self, file: usize, seen: &FileSnapshot) -> bool {
         let entry = u32::try_from(file).map(|number| (number, seen.identity));
         let ours = self.ours.as_ref().zip(entry.ok());

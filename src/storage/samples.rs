@@ -151,6 +151,12 @@ fn sample(file: &File, stop: &AtomicBool) -> io::Result<Sample> {
 }
 
 impl Storage {
+    /// Whether a file holds no data, as far as its parts of `PART` bytes show.
+    pub(super) fn seems_empty(&self, slot: usize) -> bool {
+        let opened = self.root.open(self.name(slot), Access::Read);
+        opened.is_ok_and(|handle| find(&handle.file, &AtomicBool::new(false)).is_ok_and(|data| data.is_none()))
+    }
+
     /// Takes samples of the files that btsync writes to and that nothing else distinguishes from others. `may_have_part_data`:
     /// new files may already have data from the part file. Skips the rest if `stop` becomes true.
     pub(super) fn take_samples(

@@ -63,6 +63,16 @@ impl FileSnapshot {
         }
     }
 
+    /// The change time (ctime), in nanoseconds since 1970; nobody can set it.
+    pub(crate) fn changed_at(&self) -> i64 {
+        nanos(self.changed)
+    }
+
+    /// The modification time (mtime), in nanoseconds since 1970; anyone may set it.
+    pub(crate) fn modified_at(&self) -> i64 {
+        nanos(self.modified)
+    }
+
     /// Whether it is still this file, and nobody has written to it, renamed it or linked it.
     pub(crate) fn is_untouched(&self, now: &Metadata) -> bool {
         let later = FileSnapshot::of(now);
@@ -87,6 +97,10 @@ impl FileSnapshot {
     pub(crate) fn is_unchanged(&self, now: &Metadata) -> bool {
         is_same(self.identity, identity(now)) && self.size == now.size()
     }
+}
+
+fn nanos((seconds, nanos): (i64, i64)) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 /// Distinguishes a file from every other one. It combines the inode number, which the file system reuses as soon as the file is

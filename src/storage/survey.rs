@@ -228,7 +228,8 @@ impl Storage {
         let mut evidence = Evidence {
             has_data_past_end: has_data(spec.length, seen.size)?,
             has_data: has_data(0, seen.size)?,
-            may_be_right: zeros.is_begun && seen.size == spec.length,
+            // What is missing of its pieces may be in the part file.
+            may_be_right: (zeros.is_begun || input.survey.parts.is_some()) && seen.size == spec.length,
             ..Evidence::default()
         };
         if !evidence.has_data || evidence.has_data_past_end {
@@ -292,24 +293,6 @@ impl Storage {
             if is_within && !self.has_data_in(number, from - start, upto - start, input)? {
                 return Ok(true);
             }
-        }
-        Ok(false)
-    }
-
-    /// Whether a whole page of this range of a file is zero, as after a power failure before the page reached the disk.
-    pub(super) fn has_zero_page(
-        &self,
-        number: usize,
-        from: u64,
-        upto: u64,
-        input: &DecisionInput<'_>,
-    ) -> Result<bool, StorageError> {
-        let mut page = from.next_multiple_of(PAGE);
-        while page + PAGE <= upto {
-            if !self.has_data_in(number, page, page + PAGE, input)? {
-                return Ok(true);
-            }
-            page += PAGE;
         }
         Ok(false)
     }

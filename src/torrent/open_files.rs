@@ -324,7 +324,7 @@ impl FileOpener<'_> {
         }
         self.identify(steps, survey, true);
         self.note_unmarked(steps);
-        self.disk.record_found_complete(have);
+        self.disk.record_found_complete(have, survey);
         self.disk.record_ownership(&hash, steps, survey, given)?;
         // Before the files are resized: the part file may be needed for these.
         self.disk.redirect_to_part_file(steps, survey, have);

@@ -118,9 +118,16 @@ impl ResumeStore {
         record.is_some_and(|(record, (_, now))| record.is_part_file_unchanged(disk.layout(), seen.identity, now))
     }
 
-    /// Whether an earlier run wrote to this very file and did not complete it, whatever happened to it since.
+    /// Whether an earlier run made this very file and did not complete it, whatever happened to it since.
     pub fn was_started(&self, file: usize, seen: &FileSnapshot) -> bool {
         self.record.as_ref().is_some_and(|record| record.was_started(file, seen))
+    }
+
+    /// Whether the file has the length, the modification time and the inode that the record has of it.
+    pub fn is_as_recorded(&self, file: usize) -> bool {
+        let stamp = self.record.as_ref().and_then(|record| record.stamp(u32::try_from(file).ok()?));
+        let now = self.stamps_at_start.get(file).copied().flatten();
+        stamp.zip(now).is_some_and(|(stamp, now)| stamp.has_same_content(&now))
     }
 
     /// Whether an earlier run had all pieces of the file.

@@ -503,6 +503,49 @@ fn a_document_saved_over_what_was_given_up_is_the_users() {
     }
 }
 
+/// Puts data into a file in place that could be of partly downloaded pieces, with a time of long ago: as `cp -p` does.
+fn copy_over_keeping_the_time(path: &Path) {
+    let length = fs::metadata(path).expect("the file").len() as usize;
+    let mut data = vec![b'x'; length];
+    data.chunks_mut(PIECE).for_each(|piece| piece[8192..12_288].fill(0));
+    let file = File::options().write(true).open(path).expect("the file");
+    file.write_all_at(&data, 0).expect("room");
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(300_000);
+    file.set_modified(long_ago).expect("a time");
+}
+
+#[test]
+fn a_users_file_that_keeps_its_time_is_the_users() {
+    let test = DownloadTest::single(0);
+    let mut running = test.start("begun", &[]);
+    until("it is made", || fs::metadata(test.marker()).is_ok_and(|marker| marker.len() > 0));
+    running.terminate(7);
+    copy_over_keeping_the_time(&test.file());
+    test.refuses(13, &["payload.bin", "most of it"]);
+}
+
+/// What makes a complete file the user's lasts longer than the resume data, and longer than runs that do not want the file.
+#[test]
+fn a_complete_file_that_was_changed_is_the_users_also_without_a_record_and_after_other_runs() {
+    let (test, mut running, a) = half_done();
+    running.terminate(7);
+    copy_over_keeping_the_time(&a);
+    let before = fs::metadata(test.marker()).expect("a marker").ino();
+    let mut other = test.start("other", &["--select", "b"]);
+    until("the marker is another", || fs::metadata(test.marker()).is_ok_and(|marker| marker.ino() != before));
+    other.terminate(7);
+    fs::remove_dir_all(test.temp.path("cache")).expect("the resume data");
+    test.refuses(13, &["two/a"]);
+}
+
+#[test]
+fn an_edit_of_a_file_that_is_yet_to_come_is_noticed_when_the_run_ends() {
+    let (test, mut running, a) = half_done();
+    copy_over_keeping_the_time(&a.with_file_name("b"));
+    running.terminate(7);
+    test.refuses(13, &["two/b"]);
+}
+
 #[test]
 fn what_one_run_has_refused_the_next_one_refuses_too() {
     let (test, mut running, a) = half_done();
@@ -549,10 +592,19 @@ fn a_file_that_our_own_output_goes_to_is_not_written_to() {
     assert!(output.status.code() == Some(13) && said.contains("the output of btsync goes to it"), "{said}");
 }
 
+/// A disk image, say: one piece is right, and the others look partly downloaded.
+fn copy_blocks_of_zeros(test: &DownloadTest) {
+    let mut data = vec![b'x'; test.payload.content().len()];
+    data.chunks_mut(PIECE).for_each(|piece| piece[..PIECE / 4].fill(0));
+    data[..PIECE].copy_from_slice(&test.payload.content()[..PIECE]);
+    File::options().write(true).open(test.file()).and_then(|file| file.write_all_at(&data, 0)).expect("room");
+}
+
 #[test]
 fn a_file_that_was_there_before_stays_the_users_however_often_it_is_gone_on_with() {
     type Edit = fn(&DownloadTest);
-    let edits: [(Edit, &str); 3] = [
+    let edits: [(Edit, &str); 4] = [
+        (|test| copy_blocks_of_zeros(test), "most of it"),
         (|test| overwrite_as_user(&test.file()), "longer"),
         (|test| spoil(test, &(0..12).collect::<Vec<_>>()), "most of it"),
         (|test| fs::hard_link(test.file(), test.temp.path("backup")).expect("a link"), "hard links"),

@@ -151,6 +151,37 @@ fn what_is_selected_later_takes_over_what_is_there() {
     assert_eq!(below(&out).len(), 5);
 }
 
+/// All bytes of the file are in a piece of which the part file has the rest: nothing else says that the file is right.
+#[test]
+fn what_shares_all_its_pieces_is_gone_on_with_also_without_a_record() {
+    let (temp, payload) = (TestDir::new(), payload());
+    let out = temp.path("out");
+    fetch(&temp, &payload, &["--select", "3"]);
+    assert_eq!(seen(&out), ["part/sub/three.bin"]);
+    std::fs::remove_dir_all(temp.path("btsync-cache")).expect("the resume data");
+    fetch(&temp, &payload, &[]);
+    payload.assert_at(&out);
+    assert_eq!(below(&out).len(), 5, "{:?}", below(&out));
+}
+
+#[test]
+fn a_file_gets_its_final_name_also_if_a_run_between_did_not_want_it() {
+    let (temp, payload) = (TestDir::new(), payload());
+    let (out, suffix) = (temp.path("out"), ["--incomplete-suffix", ".part"]);
+    let gate = Gate::new(6);
+    let peer = FakePeer::honest(&payload, &gate);
+    let mut running = start(&temp, &payload, &peer, &[&suffix[..], &["--sequential"]].concat());
+    let first = out.join("part/one.bin.part");
+    let is_there = || std::fs::read(&first).is_ok_and(|content| content == payload.content()[..content.len()]);
+    until("the first file is there", || gate.served() == 6 && is_there());
+    running.terminate(7);
+    fetch(&temp, &payload, &[&suffix[..], &["--select", "5"]].concat());
+    assert!(first.exists(), "it was not wanted");
+    fetch(&temp, &payload, &suffix);
+    payload.assert_at(&out);
+    assert_eq!(below(&out).len(), 5, "{:?}", below(&out));
+}
+
 #[test]
 fn a_part_that_is_there_already_is_counted_as_a_part() {
     let (temp, payload) = (TestDir::new(), payload());

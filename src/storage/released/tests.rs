@@ -1,9 +1,10 @@
 //! Files that are removed from the marker while others are still downloading.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
 
 use tempfile::{TempDir, tempdir};
 
@@ -28,7 +29,7 @@ fn begun(dir: &TempDir, have: &Bitfield) -> Storage {
     it.marker = it.read_marker(&HASH);
     it.lock(&HASH).unwrap();
     it.create_files(&actions, &mut survey, &no).unwrap();
-    it.record_found_complete(have);
+    it.record_found_complete(have, &survey);
     it.record_ownership(&HASH, &actions, &survey, false).unwrap();
     it.resize_files(&actions, &survey, &no).unwrap();
     it
@@ -76,8 +77,9 @@ fn a_file_that_is_found_complete_is_struck_before_the_first_write() {
     let dir = tempdir().unwrap();
     drop(begun(&dir, &Bitfield::new(20)));
     let it = begun(&dir, &first());
-    let (marker, a) = (it.read_marker(&HASH).unwrap(), seen(&it, 0).identity);
-    assert!(marker.done(Path::new("a"), a) && !marker.made(Path::new("a"), a) && marker.made.len() == 1);
+    let (marker, a) = (it.read_marker(&HASH).unwrap(), seen(&it, 0));
+    assert!(marker.done(Path::new("a"), a.identity) && !marker.made(Path::new("a"), a.identity));
+    assert!(marker.made.len() == 1 && marker.is_done_and_unchanged(Path::new("a"), &a));
 }
 
 #[test]
@@ -114,18 +116,81 @@ fn what_was_written_after_the_last_moment_of_a_process_is_not_its_own() {
     let it = begun(&dir, &Bitfield::new(20));
     let marker = || it.read_marker(&HASH).unwrap();
     let after = |nanos: i64| {
-        let found = fs::metadata(dir.path().join(marker_name(&HASH))).unwrap();
-        let at = found.mtime() * 1_000_000_000 + found.mtime_nsec() + nanos;
-        FileSnapshot { modified: (at / 1_000_000_000, at % 1_000_000_000), ..seen(&it, 0) }
+        let at = modified(&fs::metadata(dir.path().join(marker_name(&HASH))).unwrap()) + nanos;
+        (at / 1_000_000_000, at % 1_000_000_000)
     };
-    let is_newer = |nanos| it.is_newer_than_marker(&HASH, &marker(), &after(nanos));
-    assert_eq!(
-        [0, TOUCH_SLACK, TOUCH_SLACK + 1].map(is_newer),
-        [false, false, true],
-        "it may have been killed a while later"
-    );
+    // As long ago as the marker's time is ahead: `now` has to be later than all of these.
+    let age = |seconds: u64| {
+        let at = SystemTime::now() - Duration::from_secs(seconds);
+        File::open(dir.path().join(marker_name(&HASH))).unwrap().set_modified(at).unwrap();
+    };
+    let written = |nanos| FileSnapshot { modified: after(nanos), changed: (0, 0), ..seen(&it, 0) };
+    let changed = |nanos| FileSnapshot { changed: after(nanos), modified: (0, 0), ..seen(&it, 0) };
+    let is_newer = |seen: FileSnapshot| it.is_newer_than_marker(&HASH, &marker(), &seen, false);
+    age(60);
+    for at in [&written as &dyn Fn(i64) -> FileSnapshot, &changed] {
+        let newer = [0, TOUCH_SLACK, TOUCH_SLACK + 1].map(|nanos| is_newer(at(nanos)));
+        assert_eq!(newer, [false, false, true], "it may have been killed a while later");
+    }
     it.unlock();
-    assert_eq!([0, 1].map(is_newer), [false, true]);
+    age(60);
+    assert_eq!([written(0), written(1), changed(0), changed(1)].map(is_newer), [false, true, false, true]);
+    assert!(!it.is_newer_than_marker(&HASH, &marker(), &changed(1), true), "it has other rights");
+    assert!(it.is_newer_than_marker(&HASH, &marker(), &written(1), true));
+}
+
+#[test]
+fn times_of_a_clock_that_was_set_back_prove_nothing() {
+    assert!(is_later([Some(5), Some(9)], 8, 9) && is_later([Some(9), None], 8, 9));
+    assert!(!is_later([Some(5), Some(10)], 8, 9) && !is_later([Some(8), Some(8)], 8, 9) && !is_later([None; 2], 8, 9));
+    let dir = tempdir().unwrap();
+    let it = begun(&dir, &Bitfield::new(20));
+    let says = || it.read_marker(&HASH).unwrap().ran_until;
+    let start = clock();
+    let lock = it.lock.as_ref().unwrap();
+    it.show_running(lock, start + 3 * TOUCH_INTERVAL);
+    assert_eq!(says(), 0);
+    it.show_running(lock, start);
+    assert_eq!(says(), start + 4 * TOUCH_INTERVAL);
+    drop(it);
+    let it = begun(&dir, &Bitfield::new(20));
+    assert_eq!(it.read_marker(&HASH).unwrap().ran_until, start + 4 * TOUCH_INTERVAL, "it is still to come");
+}
+
+/// What a failing system loses is a page of the file, wherever the pieces end.
+#[test]
+fn a_lost_page_in_two_pieces_and_a_lost_end_make_pieces_partial() {
+    let dir = tempdir().unwrap();
+    let file = |path: &str, length| FileSpec { path: path.into(), length, pad: false };
+    let layout = Layout::new(16 << 10, vec![file("a", 1000), file("b", 40_000)]).unwrap();
+    let it = Storage::new(dir.path().to_owned(), layout, 4);
+    let no = AtomicBool::new(false);
+    let (have, wanted) = (Bitfield::new(3), Bitfield::full(3));
+    let partial = |lost: std::ops::Range<usize>| {
+        let mut content = vec![7; 40_000];
+        content[lost].fill(0);
+        fs::write(dir.path().join("a"), [7; 1000]).unwrap();
+        fs::write(dir.path().join("b"), content).unwrap();
+        let survey = it.survey(&no).unwrap();
+        let input = DecisionInput {
+            survey: &survey,
+            hashes: &[],
+            have: &have,
+            wanted: &wanted,
+            ours: &|_, _| false,
+            claim: &|_, _| crate::storage::Claim::MadeButChanged,
+            vouched: &|_, _| false,
+            overwrite: false,
+            stop: &no,
+        };
+        [0, 1, 2].map(|piece| it.is_partial(PieceIndex(piece), &input).unwrap())
+    };
+    // The pieces end within the file's fourth and eighth pages.
+    assert_eq!(partial(0..0), [false; 3]);
+    assert_eq!(partial(3 * 4096..4 * 4096), [true, true, false]);
+    assert_eq!(partial(7 * 4096..8 * 4096), [false, true, true]);
+    assert_eq!(partial(9 * 4096..40_000), [false, false, true]);
+    assert_eq!(partial(9 * 4096 + 1..40_000), [false; 3], "not all of it");
 }
 
 /// What one run has refused stays refused, whatever later runs select.
@@ -153,4 +218,17 @@ fn a_refusal_outlasts_runs_that_do_not_want_the_file() {
     last.lock(&HASH).unwrap();
     last.finish(&Bitfield::full(20));
     assert!(last.read_marker(&HASH).is_none(), "all of it is verified");
+}
+
+/// With space allocated as data arrives, a failing system leaves a file that ends with a page.
+#[test]
+fn a_file_that_ends_with_a_page_may_be_one_that_grew() {
+    for (allocation, expected) in [(Allocation::None, [true, true, false]), (Allocation::Sparse, [true, false, false])]
+    {
+        let dir = tempdir().unwrap();
+        let spec = FileSpec { path: "a".into(), length: 1 << 20, pad: false };
+        let layout = Layout::new(1 << 20, vec![spec]).unwrap();
+        let it = Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation);
+        assert_eq!([16 << 10, 20 << 10, (20 << 10) + 1].map(|size| it.ends_with_a_block(0, size)), expected);
+    }
 }

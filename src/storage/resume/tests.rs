@@ -59,6 +59,23 @@ fn layout() -> Layout {
 }
 
 #[test]
+fn a_file_that_was_there_before_is_ours_only_as_btsync_left_it() {
+    let stamp = Stamp { size: 9, modified: 1, changed: 2, inode: 3 };
+    let seen = FileSnapshot { identity: 11, ..FileSnapshot::default() };
+    for (number, was_started) in [(0, true), (PREEXISTING, false)] {
+        let record = ResumeData { files: vec![(0, stamp)], ours: Some(vec![(number, 11)]), ..record() };
+        let bytes = record.encode();
+        let record = ResumeData::decode(&bytes, &layout()).unwrap();
+        assert!(record.is_untouched(&layout(), 0, &seen, Some(stamp)));
+        assert!(!record.is_untouched(&layout(), 0, &seen, Some(Stamp { changed: 3, ..stamp })));
+        assert_eq!(record.was_started(0, &seen), was_started);
+    }
+    assert!(stamp.has_same_content(&Stamp { changed: 3, ..stamp }));
+    let others = [Stamp { size: 8, ..stamp }, Stamp { modified: 2, ..stamp }, Stamp { inode: 2, ..stamp }];
+    assert!(!others.iter().any(|other| stamp.has_same_content(other)));
+}
+
+#[test]
 fn what_was_written_is_read() {
     let bytes = record().encode();
     assert!(bytes.len() <= ResumeData::max_encoded_size(&layout()));

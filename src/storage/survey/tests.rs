@@ -320,7 +320,8 @@ fn a_piece_that_lacks_only_a_short_last_block_is_partial() {
             place.decide_claimed(false, Claim::MadeButChanged).is_ok()
         };
         assert!(without(BLOCK..length), "{files:?}: the last block has not arrived");
-        assert!(!without(BLOCK..length - 1), "{files:?}: btsync wrote no such block");
+        // A failing system may lose the end of a file, but not a part of a page.
+        assert_eq!(without(BLOCK..length - 1), files.len() > 1, "{files:?}: btsync wrote no such block");
         assert!(!without(10..20), "{files:?}");
     }
 }

@@ -65,15 +65,20 @@ impl FileOpener<'_> {
         let (is_made, is_done) = (marker.proves(path, seen.identity), marker.done(path, seen.identity));
         // After a crash of the system, what was complete may be in part again.
         let has_crashed = || resume_store.is_none_or(ResumeStore::has_crashed);
-        let was_complete =
-            is_done || resume_store.is_some_and(|resume_store| resume_store.had(self.disk.layout(), file));
-        let may_be_ours = if was_complete { (is_made || is_done) && has_crashed() } else { is_made };
+        let had = || resume_store.is_some_and(|resume_store| resume_store.had(self.disk.layout(), file));
+        let may_be_ours = if is_done {
+            has_crashed() && marker.is_done_and_unchanged(path, seen)
+        } else {
+            is_made && (!had() || has_crashed())
+        };
         if may_be_ours {
-            let is_newer = self.disk.is_newer_than_marker(&self.torrent.info_hash, marker, seen);
+            let is_as_recorded = resume_store.is_some_and(|resume_store| resume_store.is_as_recorded(file));
+            let is_newer = marker.is_edited(path, seen.identity)
+                || self.disk.is_newer_than_marker(&self.torrent.info_hash, marker, seen, is_as_recorded);
             // Then it takes a piece that verifies.
             return if is_newer { Claim::StartedHere } else { Claim::MadeButChanged };
         }
-        if is_made || is_done {
+        if is_made || is_done || marker.is_preexisting(path, seen.identity) {
             return Claim::None;
         }
         match marker.claims(path, seen.identity) {

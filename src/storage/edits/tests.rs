@@ -1,0 +1,147 @@
+//! Edits of files while btsync downloads other parts of the torrent.
+
+use std::fs::{self, File, Permissions};
+use std::io::IoSlice;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+use crate::storage::ownership::FileAction;
+use crate::storage::prepare::Allocation;
+use crate::storage::{FileSpec, Layout};
+use crate::types::{Bitfield, InfoHash, PieceIndex};
+
+const HASH: InfoHash = InfoHash([1; 20]);
+
+/// A download of two files of ten pieces each that has just begun. `between` runs after the last survey of existing files.
+fn begun(dir: &TempDir, allocation: Allocation, between: impl Fn()) -> Storage {
+    let spec = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
+    let layout = Layout::new(10, vec![spec("a"), spec("b")]).unwrap();
+    let mut it = Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation);
+    let no = AtomicBool::new(false);
+    let mut survey = it.survey(&no).unwrap();
+    let action = |file| if survey.file(file).is_some() { FileAction::Leave } else { FileAction::Make };
+    let actions = [action(0), action(1)];
+    it.lock(&HASH).unwrap();
+    between();
+    it.create_files(&actions, &mut survey, &no).unwrap();
+    it.record_ownership(&HASH, &actions, &survey, false).unwrap();
+    it.resize_files(&actions, &survey, &no).unwrap();
+    it
+}
+
+/// Waits until the system's clock shows another time than a file has.
+fn let_a_tick_pass(path: &Path) {
+    let before = Stat::clone(&rustix::fs::stat(path).unwrap());
+    let probe = tempdir().unwrap();
+    let is_later = || {
+        fs::write(probe.path().join("x"), "x").unwrap();
+        let now = rustix::fs::stat(probe.path().join("x")).unwrap();
+        (now.st_ctime, now.st_ctime_nsec) > (before.st_ctime, before.st_ctime_nsec)
+    };
+    while !is_later() {}
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    let_a_tick_pass(path);
+    File::options().write(true).open(path).unwrap().write_all_at(bytes, 0).unwrap();
+}
+
+fn is_edited(it: &Storage, path: &str) -> bool {
+    let found = fs::metadata(it.root.path().join(path)).unwrap();
+    it.read_marker(&HASH).unwrap().is_edited(Path::new(path), identity(&found))
+}
+
+#[test]
+fn a_file_that_was_cut_is_noticed_however_space_is_allocated() {
+    for allocation in [Allocation::None, Allocation::Sparse] {
+        let dir = tempdir().unwrap();
+        let it = begun(&dir, allocation, || ());
+        it.write_vectored_at(150, &[IoSlice::new(&[1; 10])]).unwrap();
+        it.write_vectored_at(120, &[IoSlice::new(&[1; 10])]).unwrap();
+        fs::write(dir.path().join("b"), "mine").unwrap();
+        let refused = it.write_vectored_at(170, &[IoSlice::new(&[1; 10])]);
+        assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{refused:?}");
+        assert_eq!(fs::read(dir.path().join("b")).unwrap(), b"mine");
+    }
+    // A file that was there before had its length, too.
+    let dir = tempdir().unwrap();
+    let mut it = begun(&dir, Allocation::None, || ());
+    fs::write(dir.path().join("b"), [1; 60]).unwrap();
+    let survey = it.survey(&AtomicBool::new(false)).unwrap();
+    it.remember_times(&survey);
+    fs::write(dir.path().join("b"), "mine").unwrap();
+    assert!(it.write_vectored_at(170, &[IoSlice::new(&[1; 10])]).is_err());
+}
+
+#[test]
+fn an_edit_of_an_idle_file_is_in_the_marker_when_the_run_ends() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let it = begun(&dir, Allocation::Sparse, || ());
+    it.write_vectored_at(110, &[IoSlice::new(&[1; 10])]).unwrap();
+    it.record_edits();
+    assert!(!is_edited(&it, "a") && !is_edited(&it, "b"), "the last writes are btsync's");
+    for name in ["a", "b"] {
+        let_a_tick_pass(&at(name));
+        fs::set_permissions(at(name), Permissions::from_mode(0o640)).unwrap();
+    }
+    it.record_edits();
+    assert!(!is_edited(&it, "a") && !is_edited(&it, "b"), "no content was changed");
+    write(&at("a"), b"mine");
+    it.unlock();
+    let length = fs::metadata(at(&format!(".{HASH}.btsync"))).unwrap().len();
+    assert!(is_edited(&it, "a") && !is_edited(&it, "b") && it.read_marker(&HASH).unwrap().stopped);
+    it.unlock();
+    assert_eq!(fs::metadata(at(&format!(".{HASH}.btsync"))).unwrap().len(), length);
+}
+
+#[test]
+fn an_edit_is_in_the_marker_before_the_marker_gets_a_later_time() {
+    let dir = tempdir().unwrap();
+    let it = begun(&dir, Allocation::Sparse, || ());
+    it.write_vectored_at(110, &[IoSlice::new(&[1; 10])]).unwrap();
+    write(&dir.path().join("b"), b"mine");
+    it.show_running(it.lock.as_ref().unwrap(), crate::storage::clock() + 11_000_000_000);
+    assert!(!is_edited(&it, "a") && is_edited(&it, "b"));
+}
+
+#[test]
+fn a_complete_file_has_no_time_in_the_marker_if_it_was_edited_before_that_was_recorded() {
+    for is_mine in [false, true] {
+        let dir = tempdir().unwrap();
+        let it = begun(&dir, Allocation::Sparse, || ());
+        it.write_vectored_at(0, &[IoSlice::new(&[1; 100])]).unwrap();
+        if is_mine {
+            write(&dir.path().join("a"), b"mine");
+        }
+        let mut have = Bitfield::new(20);
+        (0..10).for_each(|piece| _ = have.set(PieceIndex(piece)));
+        it.record_complete_files(&have);
+        let seen = *it.survey(&AtomicBool::new(false)).unwrap().file(0).unwrap();
+        let marker = it.read_marker(&HASH).unwrap();
+        assert!(marker.done(Path::new("a"), seen.identity));
+        assert_eq!(marker.is_done_and_unchanged(Path::new("a"), &seen), !is_mine);
+    }
+}
+
+/// With thousands of files, the start takes a while after the last look at the existing ones.
+#[test]
+fn an_edit_between_the_last_look_and_the_end_of_the_start_is_noticed() {
+    for is_mine in [false, true] {
+        let dir = tempdir().unwrap();
+        fs::write(dir.path().join("a"), [1; 100]).unwrap();
+        let edit = || {
+            if is_mine {
+                write(&dir.path().join("a"), b"mine");
+            }
+        };
+        let it = begun(&dir, Allocation::Sparse, edit);
+        let found = fs::metadata(dir.path().join("a")).unwrap();
+        assert_eq!(it.is_changed_since(0, &found), is_mine);
+        assert!(!it.is_changed_since(1, &fs::metadata(dir.path().join("b")).unwrap()), "btsync made it");
+    }
+}
