@@ -58,7 +58,7 @@ lint:
 deny:
 	scripts/deny.sh
 
-# Whether the program still builds with the oldest Rust of Cargo.toml: run it with that toolchain, `rustup run 1.88 make msrv`.
+# Whether the program still builds with the oldest Rust of Cargo.toml: run it with that toolchain, `rustup run 1.89 make msrv`.
 msrv:
 	$(CARGO) check --locked --lib --bins
 

@@ -54,6 +54,11 @@ mod discovery;
 #[doc(hidden)]
 pub mod discovery;
 #[cfg(not(feature = "internals"))]
+mod hash;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod hash;
+#[cfg(not(feature = "internals"))]
 mod metainfo;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

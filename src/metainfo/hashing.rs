@@ -1,21 +1,18 @@
 //! Hashes the pieces of files on disk, for `create`. All cores take part: each thread takes the next run of pieces until none is
-//! left.
+//! left, and hashes several pieces at once.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::Builder;
 
-use sha1::{Digest, Sha1};
-
+use crate::hash::{LANE_BYTES, PieceLanes};
 use crate::metainfo::create::CreateError;
 use crate::metainfo::source_files::CreateEntry;
 use crate::types::PieceHash;
-
-/// Bytes per read: large enough to make the system call cheap, small enough to stay in the cache.
-const CHUNK: usize = 1 << 20;
 
 /// Bytes per run, unless a single piece is larger: small enough that all threads finish at about the same time.
 const RUN: u64 = 4 << 20;
@@ -29,8 +26,13 @@ struct HashJob<'a> {
     starts: Vec<u64>,
     total: u64,
     piece_length: u64,
-    run: u64,
-    next: AtomicUsize,
+    pieces: u32,
+    /// Pieces per run.
+    run: u32,
+    /// The most pieces for a thread to hash at once, so that there is work for all.
+    pieces_per_thread: usize,
+    /// The first piece of the next run.
+    next: AtomicU32,
     failed: AtomicBool,
     progress: &'a AtomicU64,
     stop: &'a AtomicBool,
@@ -51,46 +53,65 @@ pub(super) fn hash(
         starts.push(total);
         total = total.checked_add(file.length).ok_or(CreateError::TooBig)?;
     }
-    let run = (RUN / piece_length).max(1) * piece_length;
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let job = HashJob { files, starts, total, piece_length, run, next, failed, progress, stop };
-    let runs = usize::try_from(total.div_ceil(run)).map_err(|_| CreateError::TooBig)?;
-    let threads = threads.clamp(1, runs.max(1));
-    let done: Vec<Vec<(usize, Vec<PieceHash>)>> = std::thread::scope(|scope| {
-        let helper = |_| Builder::new().name("check".into()).spawn_scoped(scope, || job.work(runs));
+    let run = (RUN / piece_length).max(1) as u32;
+    let pieces = u32::try_from(total.div_ceil(piece_length)).map_err(|_| CreateError::TooBig)?;
+    let threads = threads.clamp(1, pieces.div_ceil(run).max(1) as usize);
+    let pieces_per_thread = (pieces as usize).div_ceil(threads);
+    let (next, failed) = (AtomicU32::new(0), AtomicBool::new(false));
+    let job =
+        HashJob { files, starts, total, piece_length, pieces, run, pieces_per_thread, next, failed, progress, stop };
+    let hashed: Vec<Vec<(u32, PieceHash)>> = std::thread::scope(|scope| {
+        let helper = |_| Builder::new().name("check".into()).spawn_scoped(scope, || job.work());
         // If the system refuses a thread, the threads that did start do the work.
         let helpers: Vec<_> = (1..threads).map_while(|n| helper(n).ok()).collect();
-        let own = job.work(runs);
+        let own = job.work();
         let others = helpers.into_iter().map(|helper| helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
         std::iter::once(own).chain(others).collect::<Result<Vec<_>, _>>()
     })?;
     if stop.load(Ordering::Relaxed) {
         return Err(CreateError::Stopped);
     }
-    let mut done: Vec<_> = done.into_iter().flatten().collect();
-    done.sort_unstable_by_key(|&(run, _)| run);
-    Ok(done.into_iter().flat_map(|(_, hashes)| hashes).collect())
+    let mut hashed = hashed.concat();
+    hashed.sort_unstable_by_key(|&(piece, _)| piece);
+    Ok(hashed.into_iter().map(|(_, hash)| hash).collect())
 }
 
 impl HashJob<'_> {
-    /// The loop of one thread: hashes runs of pieces until none is left, `stop` is set, or any thread fails.
-    fn work(&self, runs: usize) -> Result<Vec<(usize, Vec<PieceHash>)>, CreateError> {
-        let mut reader = PieceReader { job: self, open: None, buffer: vec![0; CHUNK + PAGE] };
-        let mut done = Vec::new();
-        loop {
-            let run = self.next.fetch_add(1, Ordering::Relaxed);
-            if run >= runs || self.is_stopped() {
-                return Ok(done);
+    /// The loop of one thread: hashes pieces until none is left, `stop` is set, or any thread fails.
+    fn work(&self) -> Result<Vec<(u32, PieceHash)>, CreateError> {
+        let mut lanes = PieceLanes::new(self.pieces_per_thread);
+        let mut buffer = vec![0; lanes.width() * LANE_BYTES + PAGE];
+        // Large allocations start a few bytes into a page, but the kernel copies much faster into whole pages.
+        let skip = buffer.as_ptr().addr().wrapping_neg() % PAGE;
+        let mut reader = FileReader { job: self, open: None };
+        let mut hashes = Vec::new();
+        let mut waiting = 0..0;
+        while !self.is_stopped() {
+            while lanes.has_room()
+                && let Some(piece) = self.next_piece(&mut waiting)
+            {
+                let start = u64::from(piece) * self.piece_length;
+                lanes.push(piece, start..(start + self.piece_length).min(self.total));
             }
-            match reader.run(run as u64 * self.run) {
-                Ok(Some(hashes)) => done.push((run, hashes)),
-                Ok(None) => return Ok(done),
-                Err(error) => {
-                    self.failed.store(true, Ordering::Relaxed);
-                    return Err(error);
-                }
+            if lanes.is_empty() {
+                break;
+            }
+            for left in lanes.advance(&mut buffer[skip..], |offset, chunk| reader.fill(offset, chunk)) {
+                let hash = left.result.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
+                hashes.push((left.piece, hash));
             }
         }
+        Ok(hashes)
+    }
+
+    /// The next piece of the run `waiting`, or of the next run.
+    fn next_piece(&self, waiting: &mut Range<u32>) -> Option<u32> {
+        if waiting.start == waiting.end {
+            let after = |first: u32| (first < self.pieces).then(|| first.saturating_add(self.run).min(self.pieces));
+            let first = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).ok()?;
+            *waiting = first..after(first)?;
+        }
+        waiting.next()
     }
 
     fn is_stopped(&self) -> bool {
@@ -98,60 +119,37 @@ impl HashJob<'_> {
     }
 }
 
-struct PieceReader<'a> {
+/// Reads the concatenation of all files.
+struct FileReader<'a> {
     job: &'a HashJob<'a>,
-    /// The file read last, with its index, kept open for the next piece.
+    /// The file read last, with its index, kept open for the next read.
     open: Option<(usize, File)>,
-    buffer: Vec<u8>,
 }
 
-impl PieceReader<'_> {
-    /// The hashes of the pieces from `start` to the end of the run; `None` if the job was stopped.
-    fn run(&mut self, start: u64) -> Result<Option<Vec<PieceHash>>, CreateError> {
-        let job = self.job;
-        let end = (start + job.run).min(job.total);
-        let mut hashes = Vec::new();
-        let mut sha = Sha1::new();
-        let mut at = start;
-        let mut piece_left = job.piece_length;
-        while at < end {
-            if job.is_stopped() {
-                return Ok(None);
-            }
-            let mut chunk = self.read(at, end)?;
-            at += chunk.len() as u64;
-            while !chunk.is_empty() {
-                let (now, later) = chunk.split_at(chunk.len().min(piece_left as usize));
-                sha.update(now);
-                piece_left -= now.len() as u64;
-                if piece_left == 0 {
-                    hashes.push(sha.finalize_reset().into());
-                    piece_left = job.piece_length;
-                }
-                chunk = later;
-            }
+impl FileReader<'_> {
+    /// Fills the buffer with the bytes from `offset` of the concatenation.
+    fn fill(&mut self, mut offset: u64, mut buffer: &mut [u8]) -> Result<(), CreateError> {
+        while !buffer.is_empty() {
+            // If several files start at this offset, all but the last are empty.
+            let index = self.job.starts.partition_point(|&start| start <= offset).saturating_sub(1);
+            let (Some(input), Some(&start)) = (self.job.files.get(index), self.job.starts.get(index)) else {
+                return Ok(());
+            };
+            let length = (start + input.length - offset).min(buffer.len() as u64);
+            let (part, rest) = buffer.split_at_mut(length as usize);
+            self.read(index, offset - start, part)?;
+            buffer = rest;
+            offset += length;
         }
-        if piece_left < job.piece_length {
-            hashes.push(sha.finalize().into());
-        }
-        Ok(Some(hashes))
+        Ok(())
     }
 
-    /// Reads from offset `at` of the concatenation: at least one byte, not beyond `end`, and from one file only.
-    fn read(&mut self, at: u64, end: u64) -> Result<&[u8], CreateError> {
-        // If several files start at this offset, all but the last are empty.
-        let index = self.job.starts.partition_point(|&start| start <= at).saturating_sub(1);
-        let (Some(input), Some(&start)) = (self.job.files.get(index), self.job.starts.get(index)) else {
-            return Ok(&[]);
-        };
-        let offset = at - start;
-        let length = (input.length - offset).min(end - at).min(CHUNK as u64) as usize;
-        // Large allocations start a few bytes into a page, but the kernel copies much faster into whole pages.
-        let align = Some(self.buffer.as_ptr().align_offset(PAGE)).filter(|&skip| skip < PAGE).unwrap_or(0);
-        let buffer = &mut self.buffer[align..align + length];
+    /// Fills the buffer with the bytes of one file.
+    fn read(&mut self, index: usize, offset: u64, buffer: &mut [u8]) -> Result<(), CreateError> {
+        let input = &self.job.files[index];
         if input.pad {
             buffer.fill(0);
-            return Ok(buffer);
+            return Ok(());
         }
         let read = |source| CreateError::Read { path: input.path.clone(), source };
         let changed = || CreateError::Changed { path: input.path.clone() };
@@ -168,7 +166,7 @@ impl PieceReader<'_> {
             io::ErrorKind::UnexpectedEof => changed(),
             _ => read(e),
         })?;
-        self.job.progress.fetch_add(length as u64, Ordering::Relaxed);
-        Ok(buffer)
+        self.job.progress.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -9,8 +9,7 @@ use std::collections::HashMap;
 use std::io::IoSlice;
 use std::ops::Range;
 
-use sha1::{Digest, Sha1};
-
+use crate::hash::Sha1Stream;
 use crate::peer::connection::DisconnectReason;
 use crate::peer::outbox::WriterCommand;
 use crate::peer::roster::refill_idle_peers;
@@ -47,7 +46,7 @@ pub struct BlockReceiver<'a> {
 
 /// The hash of the first `upto` bytes of a piece.
 struct RunningHash {
-    sha: Sha1,
+    sha: Sha1Stream,
     upto: u32,
 }
 
@@ -247,7 +246,7 @@ impl<'a> BlockReceiver<'a> {
                 if self.hashes.len() >= MAX_HASHES {
                     self.hashes.clear(); // left over from pieces that other connections completed
                 }
-                self.hashes.insert(block.piece, RunningHash { sha: Sha1::new(), upto: 0 });
+                self.hashes.insert(block.piece, RunningHash { sha: Sha1Stream::new(), upto: 0 });
             }
             if let Some(running) = self.hashes.get_mut(&block.piece)
                 && running.upto == block.begin
@@ -262,9 +261,9 @@ impl<'a> BlockReceiver<'a> {
     fn finish(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         let storage = self.context.pieces.storage();
         let size = storage.layout().piece_size(piece);
-        let running = self.hashes.remove(&piece).unwrap_or(RunningHash { sha: Sha1::new(), upto: 0 });
+        let running = self.hashes.remove(&piece).unwrap_or(RunningHash { sha: Sha1Stream::new(), upto: 0 });
         let sum = if running.upto == size {
-            running.sha.finalize().into()
+            running.sha.finish()
         } else {
             let mut slab = self.context.slabs.take();
             self.or_disconnect(hash_range(storage, piece, running.upto, running.sha, &mut slab))?

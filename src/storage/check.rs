@@ -1,27 +1,24 @@
 //! Hashes the files on disk: all pieces with all cores when a download is resumed, or the rest of one piece.
 //!
-//! Each worker takes runs of consecutive pieces from a counter, so that it reads sequentially, and reads into one aligned slab,
-//! whatever the piece length. It does not read holes.
+//! Each worker takes runs of consecutive pieces from a counter, and hashes several pieces at once. It reads them in turn into one
+//! aligned slab, whatever the piece length. It does not read holes.
 
 use std::num::NonZero;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
-use sha1::{Digest, Sha1};
-
+use crate::hash::{LANE_BYTES, LeftLane, PieceLanes, Sha1Stream, digest_all};
 use crate::storage::buffers::Slab;
 use crate::storage::error::{StorageError, StorageErrorKind};
 use crate::storage::files::Storage;
 use crate::storage::layout::Layout;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
 
-/// Bytes to read at once: they stay in a core's L2 cache until they are hashed.
-const SLAB: usize = 256 * 1024;
 /// Bytes of consecutive pieces that a worker takes at once.
 const RUN: u32 = 4 << 20;
-/// The stack size of a worker: it needs little more than its slab's handle; the hash state is a hundred bytes.
+/// The stack size of a worker: it needs little more than its slab's handle; the states of 16 pieces take 2 KiB.
 const STACK: usize = 256 * 1024;
 
 /// The progress of a check, for other threads to read.
@@ -67,20 +64,21 @@ pub fn check_rest(
     let run = (RUN / layout.piece_length()).max(1);
     let runs = layout.piece_count().div_ceil(run);
     let zeros = ZeroHashes { layout, full: OnceLock::new() };
+    let threads = if threads == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { threads };
+    let threads = threads.min(runs as usize).max(1);
     let job = CheckJob {
         storage,
         hashes,
         known,
         progress,
         stop,
+        pieces_per_worker: (layout.piece_count() as usize).div_ceil(threads),
         run,
         runs,
         next: AtomicU32::new(0),
         failed: AtomicBool::new(false),
         zeros,
     };
-    let threads = if threads == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { threads };
-    let threads = threads.min(runs as usize);
 
     let found = thread::scope(|scope| {
         let helper =
@@ -111,14 +109,22 @@ pub fn hash_range(
     storage: &Storage,
     piece: PieceIndex,
     from: u32,
-    mut sha: Sha1,
+    mut sha: Sha1Stream,
     slab: &mut [u8],
 ) -> Result<PieceHash, StorageError> {
     let layout = storage.layout();
     let len = layout.piece_size(piece).saturating_sub(from);
-    // The callback never breaks, so this always reads to the end.
-    let _ = feed(storage, layout.offset(piece, from), len, &mut sha, slab, |_| ControlFlow::Continue(()))?;
-    Ok(sha.finalize().into())
+    assert!(!slab.is_empty(), "a slab to read into has bytes");
+    let mut at = layout.offset(piece, from);
+    let end = at + u64::from(len);
+    while at < end {
+        let length = (end - at).min(slab.len() as u64);
+        let part = &mut slab[..length as usize];
+        storage.read_exact_at(at, part)?;
+        sha.update(part);
+        at += part.len() as u64;
+    }
+    Ok(sha.finish())
 }
 
 /// The SHA-1 of each block of a piece, read back through `slab`.
@@ -137,34 +143,10 @@ pub fn hash_blocks(storage: &Storage, piece: PieceIndex, slab: &mut [u8]) -> Res
     for begin in (0..size).step_by(step as usize) {
         let part = &mut slab[..(size - begin).min(step) as usize];
         storage.read_exact_at(layout.offset(piece, begin), part)?;
-        sums.extend(part.chunks(BLOCK_SIZE as usize).map(|block| PieceHash::from(Sha1::digest(block))));
+        let blocks: Vec<_> = part.chunks(BLOCK_SIZE as usize).collect();
+        sums.extend(digest_all(&blocks));
     }
     Ok(sums)
-}
-
-/// Reads a range through `slab` into `sha`. Calls `each` with the number of bytes of every step; it may stop the read.
-fn feed(
-    storage: &Storage,
-    offset: u64,
-    len: u32,
-    sha: &mut Sha1,
-    slab: &mut [u8],
-    mut each: impl FnMut(u32) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, StorageError> {
-    assert!(!slab.is_empty(), "a slab to read into has bytes");
-    let end = offset + u64::from(len);
-    let mut at = offset;
-    while at < end {
-        let step = (end - at).min(slab.len() as u64);
-        let part = &mut slab[..step as usize];
-        storage.read_exact_at(at, part)?;
-        sha.update(&*part);
-        at += step;
-        if each(step as u32).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-    }
-    Ok(ControlFlow::Continue(()))
 }
 
 /// The state that the workers of one check share.
@@ -174,6 +156,8 @@ struct CheckJob<'a> {
     known: &'a Bitfield,
     progress: &'a CheckProgress,
     stop: &'a AtomicBool,
+    /// The most pieces for a worker to hash at once, so that there is work for all.
+    pieces_per_worker: usize,
     /// Pieces per run.
     run: u32,
     runs: u32,
@@ -186,14 +170,24 @@ struct CheckJob<'a> {
 
 impl CheckJob<'_> {
     fn work(&self) -> Result<Vec<PieceIndex>, StorageError> {
-        let mut slab = Slab::new(SLAB);
+        let mut lanes = PieceLanes::new(self.pieces_per_worker);
+        let mut slab = Slab::new(lanes.width() * LANE_BYTES);
         let mut found = Vec::new();
-        while let Some(run) = self.take_run() {
-            for piece in run.map(PieceIndex) {
-                if self.is_stopped() {
-                    return Ok(found);
+        let mut waiting = 0..0;
+        while !self.is_stopped() {
+            while lanes.has_room()
+                && let Some(piece) = self.next_piece(&mut waiting)
+            {
+                if self.is_right_unread(piece, &mut lanes).inspect_err(|_| self.failed.store(true, Relaxed))? {
+                    found.push(piece);
                 }
-                if self.is_right(piece, &mut slab).inspect_err(|_| self.failed.store(true, Relaxed))? {
+            }
+            if lanes.is_empty() {
+                break;
+            }
+            for left in lanes.advance(&mut slab, |offset, part| self.read(offset, part)) {
+                let piece = PieceIndex(left.piece);
+                if self.is_right(left).inspect_err(|_| self.failed.store(true, Relaxed))? {
                     found.push(piece);
                 }
             }
@@ -205,49 +199,59 @@ impl CheckJob<'_> {
         self.stop.load(Relaxed) || self.failed.load(Relaxed)
     }
 
+    /// The next piece of the run `waiting`, or of the next run.
+    fn next_piece(&self, waiting: &mut Range<u32>) -> Option<PieceIndex> {
+        if waiting.start == waiting.end {
+            *waiting = self.take_run()?;
+        }
+        waiting.next().map(PieceIndex)
+    }
+
     fn take_run(&self) -> Option<Range<u32>> {
         let taken = self.next.fetch_update(Relaxed, Relaxed, |next| (next < self.runs).then_some(next + 1));
         let first = taken.ok()? * self.run;
         Some(first..first.saturating_add(self.run).min(self.storage.layout().piece_count()))
     }
 
-    fn is_right(&self, piece: PieceIndex, slab: &mut [u8]) -> Result<bool, StorageError> {
-        if self.known.has(piece) {
-            self.progress.done.fetch_add(u64::from(self.storage.layout().piece_size(piece)), Relaxed);
-            return Ok(true);
-        }
-        let mut counted = 0;
-        let expected = self.hashes.get(piece.at());
-        let hash = if expected.is_some() { self.hash(piece, slab, &mut counted) } else { Ok(None) };
+    /// Whether the piece is right, if no byte of it need be read for that. Otherwise gives it a lane.
+    fn is_right_unread(&self, piece: PieceIndex, lanes: &mut PieceLanes) -> Result<bool, StorageError> {
+        let layout = self.storage.layout();
+        let (offset, size) = (layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
+        let is_right = match self.hashes.get(piece.at()) {
+            _ if self.known.has(piece) => true,
+            None => false,
+            Some(expected) => match self.storage.has_data(offset, size) {
+                Ok(true) => {
+                    lanes.push(piece.0, offset..offset + size);
+                    return Ok(false);
+                }
+                Ok(false) => self.zeros.hash(piece) == *expected,
+                Err(error) => is_absent(error).map(|()| false)?,
+            },
+        };
         // Bytes that were not read (a hole, a missing file) count as done too.
-        if !self.is_stopped() {
-            let rest = self.storage.layout().piece_size(piece).saturating_sub(counted);
-            self.progress.done.fetch_add(u64::from(rest), Relaxed);
-        }
-        match hash {
-            Ok(hash) => Ok(hash.is_some() && hash.as_ref() == expected),
-            Err(error) if error.kind() == StorageErrorKind::Missing => Ok(false),
-            Err(error) if error.is_interrupted() => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.progress.done.fetch_add(size, Relaxed);
+        Ok(is_right)
     }
 
-    /// The hash of the piece as it is on disk; `None` if the check was stopped.
-    fn hash(&self, piece: PieceIndex, slab: &mut [u8], counted: &mut u32) -> Result<Option<PieceHash>, StorageError> {
-        let layout = self.storage.layout();
-        let (offset, size) = (layout.offset(piece, 0), layout.piece_size(piece));
-        if !self.storage.has_data(offset, u64::from(size))? {
-            return Ok(Some(self.zeros.hash(piece)));
-        }
-        let mut sha = Sha1::new();
-        let fed = feed(self.storage, offset, size, &mut sha, slab, |step| {
-            *counted += step;
-            self.progress.done.fetch_add(u64::from(step), Relaxed);
-            // Checked after the last step too: the piece then counts as not found, which does no harm.
-            if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        Ok(fed.is_continue().then(|| sha.finalize().into()))
+    fn read(&self, offset: u64, part: &mut [u8]) -> Result<(), StorageError> {
+        self.storage.read_exact_at(offset, part)?;
+        self.progress.done.fetch_add(part.len() as u64, Relaxed);
+        Ok(())
     }
+
+    fn is_right(&self, left: LeftLane<StorageError>) -> Result<bool, StorageError> {
+        self.progress.done.fetch_add(left.unread, Relaxed);
+        match left.result {
+            Ok(hash) => Ok(self.hashes.get(PieceIndex(left.piece).at()) == Some(&hash)),
+            Err(error) => is_absent(error).map(|()| false),
+        }
+    }
+}
+
+/// Whether the error means that the piece is not on disk, or that the check was stopped.
+fn is_absent(error: StorageError) -> Result<(), StorageError> {
+    if error.kind() == StorageErrorKind::Missing || error.is_interrupted() { Ok(()) } else { Err(error) }
 }
 
 /// The hashes of pieces of zeros: a torrent may contain such pieces, and on disk they may be holes.
@@ -266,14 +270,14 @@ impl ZeroHashes<'_> {
 
 pub(super) fn hash_zeros(size: u32) -> PieceHash {
     const ZEROS: [u8; 4096] = [0; 4096];
-    let mut sha = Sha1::new();
+    let mut sha = Sha1Stream::new();
     let mut rest = size as usize;
     while rest > 0 {
         let step = rest.min(ZEROS.len());
         sha.update(&ZEROS[..step]);
         rest -= step;
     }
-    sha.finalize().into()
+    sha.finish()
 }
 
 #[cfg(test)]

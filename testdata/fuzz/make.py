@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Makes the seeds of the fuzz targets: a few honest examples of each form. What fuzzing found is kept beside them, as `found-*`."""
 import pathlib
+import random
 import struct
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -53,6 +54,9 @@ put("messages",
     handshake=b"\x01" + handshake + plain,
     plain=b"\x02" + plain + frame(7, bytes(8) + b"data") + frame(0) + frame(3),
     fast=b"\x03" + fast + frame(20, b"\x00de") + frame(99, b"x"))
+
+random.seed(1)
+put("hash", many=bytes([18]) + random.randbytes(6000), two=bytes([1]) + random.randbytes(700))
 
 put("extension",
     handshake=bencode({"m": {"ut_metadata": 3, "ut_pex": 1}, "metadata_size": 31235, "p": 6881, "reqq": 250, "v": "Some 1.0",

@@ -7,9 +7,10 @@ use std::path::Path;
 use super::promises::sources;
 
 /// The modules of the library, from the lowest layer up. Each imports only from those before it. ARCHITECTURE.md explains them.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "util",
     "types",
+    "hash",
     "net",
     "bencode",
     "metainfo",

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "a target uses one of them")]
 
 mod dht;
+mod hash;
 mod mse;
 mod peer;
 
@@ -25,6 +26,7 @@ use btsync::wire::compact;
 use sha1::{Digest, Sha1};
 
 pub use dht::dht;
+pub use hash::hash;
 pub use mse::mse;
 pub use peer::{extension, messages};
 
@@ -32,7 +34,7 @@ pub use peer::{extension, messages};
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target with its name, which is also the name of its binary and of its folder in `testdata/fuzz`.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("metainfo", metainfo),
     ("messages", messages),
     ("extension", extension),
@@ -43,6 +45,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("dht", dht),
     ("lsd", lsd),
     ("resume", resume),
+    ("hash", hash),
 ];
 
 /// Resume data, as given and behind a correct checksum. Accepted data must survive encoding, and must vouch for nothing when the

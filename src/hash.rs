@@ -1,0 +1,149 @@
+//! SHA-1 of several streams at once on one core.
+//!
+//! One stream leaves most of a processor idle, because each step waits for the one before it. [`update_all`] therefore takes the
+//! new data of several streams and hashes up to 16 of them in parallel. The streams may differ in length, and begin and end at
+//! different times. For a single stream it uses the `sha1` crate's compression function.
+
+mod kernels;
+mod piece_lanes;
+mod schedule;
+
+use crate::types::PieceHash;
+
+pub use kernels::{Kernel, Kernels};
+pub use piece_lanes::{LANE_BYTES, LeftLane, PieceLanes};
+pub use schedule::{hash_blocks, hash_blocks_with};
+
+/// The length of the blocks that SHA-1 works on, in bytes.
+pub const HASH_BLOCK: usize = 64;
+
+/// The five words of SHA-1's state.
+type State = [u32; 5];
+
+const INITIAL_STATE: State = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
+
+/// The SHA-1 of a stream, up to where it has been hashed.
+#[derive(Clone, Debug)]
+pub struct Sha1Stream {
+    state: State,
+    /// The bytes after the last whole block: the first `length % 64`.
+    tail: [u8; HASH_BLOCK],
+    /// The bytes so far.
+    length: u64,
+}
+
+impl Default for Sha1Stream {
+    fn default() -> Self {
+        Sha1Stream { state: INITIAL_STATE, tail: [0; HASH_BLOCK], length: 0 }
+    }
+}
+
+impl Sha1Stream {
+    /// An empty stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The number of bytes so far.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Appends `data`. To append to several streams, [`update_all`] is faster.
+    pub fn update(&mut self, data: &[u8]) {
+        let blocks = self.take_blocks(data);
+        compress_one(&mut self.state, blocks);
+    }
+
+    /// The hash of the whole stream.
+    pub fn finish(mut self) -> PieceHash {
+        let bits = self.length.wrapping_mul(8);
+        let used = self.tail_length();
+        // A one bit, zeros, and the length in bits, which fill up one block or two.
+        let mut padding = [0; 2 * HASH_BLOCK];
+        padding[0] = 0x80;
+        let count = if used < HASH_BLOCK - 8 { HASH_BLOCK - used } else { 2 * HASH_BLOCK - used };
+        padding[count - 8..count].copy_from_slice(&bits.to_be_bytes());
+        self.update(&padding[..count]);
+        let mut digest = PieceHash::default();
+        for (bytes, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(self.state) {
+            *bytes = word.to_be_bytes();
+        }
+        digest
+    }
+
+    fn tail_length(&self) -> usize {
+        (self.length % HASH_BLOCK as u64) as usize
+    }
+
+    /// Counts `data`, hashes the block that it completes, and keeps the bytes after its last whole block. Returns the whole blocks
+    /// between, which the caller must hash.
+    fn take_blocks<'a>(&mut self, data: &'a [u8]) -> &'a [[u8; HASH_BLOCK]] {
+        let used = self.tail_length();
+        self.length += data.len() as u64;
+        let mut rest = data;
+        if used > 0 {
+            let (head, after) = data.split_at(data.len().min(HASH_BLOCK - used));
+            self.tail[used..used + head.len()].copy_from_slice(head);
+            if used + head.len() < HASH_BLOCK {
+                return &[];
+            }
+            compress_one(&mut self.state, &[self.tail]);
+            rest = after;
+        }
+        let (blocks, tail) = rest.as_chunks::<HASH_BLOCK>();
+        self.tail[..tail.len()].copy_from_slice(tail);
+        blocks
+    }
+}
+
+/// A stream and the data to append to it.
+#[derive(Debug)]
+pub struct StreamUpdate<'a> {
+    /// The stream.
+    pub stream: &'a mut Sha1Stream,
+    /// The bytes that follow.
+    pub data: &'a [u8],
+}
+
+/// Appends data to several streams, as many at once as this processor hashes best.
+pub fn update_all(updates: &mut [StreamUpdate<'_>]) {
+    let mut lanes: Vec<Lane<'_>> = Vec::with_capacity(updates.len());
+    for update in updates {
+        let blocks = update.stream.take_blocks(update.data);
+        if !blocks.is_empty() {
+            lanes.push(Lane { state: &mut update.stream.state, blocks });
+        }
+    }
+    hash_blocks(&mut lanes);
+}
+
+/// The hash of each of several byte strings.
+pub fn digest_all(messages: &[&[u8]]) -> Vec<PieceHash> {
+    let mut streams = vec![Sha1Stream::new(); messages.len()];
+    let mut updates: Vec<_> =
+        streams.iter_mut().zip(messages).map(|(stream, data)| StreamUpdate { stream, data }).collect();
+    update_all(&mut updates);
+    streams.into_iter().map(Sha1Stream::finish).collect()
+}
+
+/// The state of a stream, and the blocks to hash into it.
+#[derive(Debug)]
+pub struct Lane<'a> {
+    state: &'a mut State,
+    blocks: &'a [[u8; HASH_BLOCK]],
+}
+
+impl<'a> Lane<'a> {
+    /// A lane that starts from `state`.
+    pub fn new(state: &'a mut [u32; 5], blocks: &'a [[u8; HASH_BLOCK]]) -> Self {
+        Lane { state, blocks }
+    }
+}
+
+fn compress_one(state: &mut State, blocks: &[[u8; HASH_BLOCK]]) {
+    sha1::block_api::compress(state, blocks);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! SHA-1 of four streams with SSE2, which every 64-bit x86 processor has.
+
+use std::arch::x86_64::{
+    __m128i, _mm_add_epi32, _mm_and_si128, _mm_cvtsi128_si64, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi32,
+    _mm_setr_epi32, _mm_setzero_si128, _mm_shufflehi_epi16, _mm_shufflelo_epi16, _mm_slli_epi16, _mm_slli_epi32,
+    _mm_srli_epi16, _mm_srli_epi32, _mm_unpackhi_epi32, _mm_unpackhi_epi64, _mm_unpacklo_epi32, _mm_unpacklo_epi64,
+    _mm_xor_si128,
+};
+
+use super::vector::{sha1_lanes, sha1_steps};
+
+type Vector = __m128i;
+
+sha1_lanes!("sse2", 4, Vector);
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn splat(word: u32) -> Vector {
+    _mm_set1_epi32(word.cast_signed())
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn from_words(words: [u32; 4]) -> Vector {
+    let [a, b, c, d] = words.map(u32::cast_signed);
+    _mm_setr_epi32(a, b, c, d)
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn to_words(vector: Vector) -> [u32; 4] {
+    let low = _mm_cvtsi128_si64(vector).cast_unsigned();
+    let high = _mm_cvtsi128_si64(_mm_unpackhi_epi64(vector, vector)).cast_unsigned();
+    [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32]
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn add(a: Vector, b: Vector) -> Vector {
+    _mm_add_epi32(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn xor3(a: Vector, b: Vector, c: Vector) -> Vector {
+    _mm_xor_si128(_mm_xor_si128(a, b), c)
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn xor4([a, b, c, d]: [Vector; 4]) -> Vector {
+    _mm_xor_si128(_mm_xor_si128(a, b), _mm_xor_si128(c, d))
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn choose(b: Vector, c: Vector, d: Vector) -> Vector {
+    _mm_xor_si128(d, _mm_and_si128(b, _mm_xor_si128(c, d)))
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn majority(b: Vector, c: Vector, d: Vector) -> Vector {
+    _mm_or_si128(_mm_and_si128(b, c), _mm_and_si128(d, _mm_or_si128(b, c)))
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn rotate_left_1(vector: Vector) -> Vector {
+    _mm_or_si128(_mm_add_epi32(vector, vector), _mm_srli_epi32::<31>(vector))
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn rotate_left_5(vector: Vector) -> Vector {
+    _mm_or_si128(_mm_slli_epi32::<5>(vector), _mm_srli_epi32::<27>(vector))
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn rotate_left_30(vector: Vector) -> Vector {
+    _mm_or_si128(_mm_slli_epi32::<30>(vector), _mm_srli_epi32::<2>(vector))
+}
+
+/// Four big-endian words.
+#[inline]
+#[target_feature(enable = "sse2")]
+fn from_bytes(bytes: &[u8; 16]) -> Vector {
+    let bits = i128::from_le_bytes(*bytes);
+    let vector = _mm_set_epi64x((bits >> 64) as i64, bits as i64);
+    let halves = _mm_or_si128(_mm_slli_epi16::<8>(vector), _mm_srli_epi16::<8>(vector));
+    _mm_shufflehi_epi16::<0b10_11_00_01>(_mm_shufflelo_epi16::<0b10_11_00_01>(halves))
+}
+
+/// The 16 words of each stream's block: each vector has the word of one number of all streams.
+#[inline]
+#[target_feature(enable = "sse2")]
+fn from_blocks(blocks: [&[u8; 64]; 4]) -> [Vector; 16] {
+    let mut words = [_mm_setzero_si128(); 16];
+    for (part, words) in words.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        let [a, b, c, d] = blocks.map(|block| from_bytes(&block.as_chunks::<16>().0[part]));
+        let (ab_low, cd_low) = (_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
+        let (ab_high, cd_high) = (_mm_unpackhi_epi32(a, b), _mm_unpackhi_epi32(c, d));
+        *words = [
+            _mm_unpacklo_epi64(ab_low, cd_low),
+            _mm_unpackhi_epi64(ab_low, cd_low),
+            _mm_unpacklo_epi64(ab_high, cd_high),
+            _mm_unpackhi_epi64(ab_high, cd_high),
+        ];
+    }
+    words
+}
