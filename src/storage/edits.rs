@@ -17,6 +17,10 @@ use crate::storage::survey::Survey;
 /// Look at most at this many files: looking at more would keep peers waiting.
 const MAX_EXAMINED: usize = 20_000;
 
+/// File systems whose times another machine or another program sets, on a clock of its own and sometimes later than the write: NFS,
+/// SMB, FUSE, 9p, Ceph, AFS. There, a time after our last write shows no edit.
+const REMOTE: [i64; 7] = [0x6969, 0xFF53_4D42, 0xFE53_4D42, 0x6573_5546, 0x0102_1997, 0x00C3_6400, 0x5346_414F];
+
 /// What is known of a file when btsync has decided what to do with it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileTimes {
@@ -30,6 +34,10 @@ impl Storage {
     /// Remembers the times and lengths of the files as `survey` has them: what differs later without a write of btsync's was
     /// changed by another program.
     pub(super) fn remember_times(&mut self, survey: &Survey) {
+        #[allow(clippy::useless_conversion)] // the field has another type on other architectures
+        let kind = |found: rustix::fs::StatFs| i64::try_from(found.f_type).ok();
+        let found = self.root.folder().and_then(rustix::fs::fstatfs).ok();
+        self.is_remote = found.and_then(kind).is_some_and(is_remote);
         let times = survey.files.iter().map(|seen| {
             let seen = seen.as_ref()?;
             Some(FileTimes { changed: seen.changed_at(), modified: seen.modified_at() })
@@ -99,7 +107,7 @@ impl Storage {
             self.cache.written(slot).is_some_and(is_written)
                 || self.found_at.get(slot).copied().flatten().is_some_and(|found| found.modified == time)
         };
-        self.is_changed_since(slot, found) && !is_ours(modified(found))
+        !self.is_remote && self.is_changed_since(slot, found) && !is_ours(modified(found))
     }
 
     /// The change time of a file that is complete now, for the marker; 0 if another program has changed it meanwhile.
@@ -107,6 +115,11 @@ impl Storage {
         let found = self.root.metadata(self.name(slot)).ok();
         found.filter(|found| !self.is_edited_since(slot, found)).map_or(0, |found| changed(&found))
     }
+}
+
+/// Whether a file system of this type is one of [`REMOTE`].
+fn is_remote(kind: i64) -> bool {
+    REMOTE.contains(&(kind & 0xFFFF_FFFF))
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ pub struct Storage {
     pub(super) has_lengths: AtomicBool,
     /// The times of each file when btsync decided what to do with it; `None` for missing files.
     pub(super) found_at: Vec<Option<FileTimes>>,
+    /// Whether another machine or program sets the times of files.
+    pub(super) is_remote: bool,
     /// The files that the marker records as complete.
     pub(super) recorded_complete: Mutex<HashSet<usize>>,
     /// The files that the marker records as changed by another program.
@@ -86,6 +88,7 @@ impl Storage {
             sized_at,
             has_lengths,
             found_at: Vec::new(),
+            is_remote: false,
             recorded_complete,
             recorded_edited,
             final_names,

@@ -145,3 +145,41 @@ fn an_edit_between_the_last_look_and_the_end_of_the_start_is_noticed() {
         assert!(!it.is_changed_since(1, &fs::metadata(dir.path().join("b")).unwrap()), "btsync made it");
     }
 }
+
+#[test]
+fn times_of_another_machine_show_no_edit() {
+    assert!([0x6969, 0xFF53_4D42, -0x00AC_B2BE, 0x6573_5546].iter().all(|kind| is_remote(*kind)));
+    let ext_tmpfs_btrfs_xfs_overlay = [0xEF53, 0x0102_1994, 0x9123_683E, 0x5846_5342, 0x794C_7630];
+    assert!(!ext_tmpfs_btrfs_xfs_overlay.iter().any(|kind| is_remote(*kind)));
+    let dir = tempdir().unwrap();
+    let mut it = begun(&dir, Allocation::Sparse, || ());
+    it.is_remote = true;
+    write(&dir.path().join("a"), b"mine");
+    it.record_edits();
+    assert!(!is_edited(&it, "a"));
+}
+
+/// Also if the run completes all that it wants, which writes the marker anew.
+#[test]
+fn an_edit_stays_in_the_marker_that_names_what_is_left() {
+    let dir = tempdir().unwrap();
+    let it = begun(&dir, Allocation::Sparse, || ());
+    write(&dir.path().join("b"), b"mine");
+    it.record_edits();
+    let mut have = Bitfield::new(20);
+    (0..10).for_each(|piece| _ = have.set(PieceIndex(piece)));
+    it.finish(&have);
+    assert!(is_edited(&it, "b") && !is_edited(&it, "a"));
+}
+
+#[test]
+fn the_resume_data_tells_files_that_were_there_before() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("a"), [1; 100]).unwrap();
+    let no = AtomicBool::new(false);
+    let mut it = begun(&dir, Allocation::Sparse, || ());
+    let survey = it.survey(&no).unwrap();
+    it.record_ownership(&HASH, &[FileAction::Continue, FileAction::Make], &survey, false).unwrap();
+    let numbers: Vec<u32> = it.writable_files().iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [1, crate::storage::resume::PREEXISTING]);
+}
