@@ -16,6 +16,7 @@ pub mod fast;
 pub mod outbox;
 pub mod reader;
 pub mod roster;
+mod run_state;
 pub mod send_gate;
 mod stall;
 pub mod state;
@@ -42,6 +43,7 @@ use crate::util::atomics::{Counter, Flag};
 pub use connection::{Connection, DisconnectReason};
 pub use events::{IncomingConnection, IncomingHandshake, PeerEvent, TorrentCommand, TorrentMessage, TrackerEvent};
 pub use roster::Roster;
+pub use run_state::{RunControl, RunState, StopReason};
 pub use state::Peer;
 pub use throttle::Throttle;
 use wake_pipe::WakePipe;
@@ -97,8 +99,8 @@ pub struct TorrentContext {
     pub downloaded: Counter,
     /// Payload bytes sent to all peers.
     pub uploaded: Counter,
-    /// While this is set, we neither request nor serve blocks.
-    pub paused: Flag,
+    /// Whether the torrent runs, is paused or has to stop; its handles own it.
+    pub run: Arc<RunControl>,
     /// Set once, by [`TorrentContext::stop`].
     stopping: Flag,
     /// Ends the threads of the metadata phase but keeps their connections open.
@@ -143,6 +145,8 @@ pub struct ContextSettings {
     pub started: Instant,
     /// See [`TorrentContext::throttle`].
     pub throttle: Arc<Throttle>,
+    /// See [`TorrentContext::run`].
+    pub run: Arc<RunControl>,
 }
 
 impl ContextSettings {
@@ -163,6 +167,7 @@ impl ContextSettings {
             dscp: Dscp::NONE,
             started: Instant::now(),
             throttle: Arc::default(),
+            run: Arc::default(),
         }
     }
 }
@@ -189,7 +194,7 @@ impl TorrentContext {
             throttle: settings.throttle,
             downloaded: Counter::default(),
             uploaded: Counter::default(),
-            paused: Flag::default(),
+            run: settings.run,
             stopping: Flag::default(),
             wake_pipe: if settings.is_fetching_metadata { WakePipe::new() } else { WakePipe::default() },
             remembered: AtomicUsize::new(0),
@@ -275,7 +280,7 @@ impl TorrentContext {
 
     /// Whether the torrent is paused: it neither requests nor serves blocks.
     pub fn is_paused(&self) -> bool {
-        self.paused.is_set()
+        self.run.is_paused()
     }
 
     /// Whether the torrent is stopping; every connection thread then exits.

@@ -5,12 +5,12 @@
 //! Nobody does disk I/O or hashing while holding the lock. The thread that receives the last block of a piece hashes it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::storage::{Storage, StorageError};
+use crate::storage::{StopCheck, Storage, StorageError};
 use crate::strategy::picker::{BlockVerdict, PickContext, Picker, PieceVerdict, Plan, Progress};
 use crate::strategy::pipeline::PipelineDepth;
 use crate::strategy::smart_ban::SmartBan;
@@ -74,7 +74,7 @@ impl PieceManager {
     ///
     /// # Errors
     /// As [`Storage::recheck_changed`].
-    pub fn recheck_changed(&self, stop: &AtomicBool) -> Result<(), StorageError> {
+    pub fn recheck_changed(&self, stop: &dyn StopCheck) -> Result<(), StorageError> {
         self.storage.recheck_changed(&self.hashes, stop)
     }
 

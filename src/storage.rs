@@ -54,6 +54,7 @@ pub use check::{CheckProgress, check, check_rest, hash_blocks, hash_range};
 pub use error::{Operation, StorageError, StorageErrorKind};
 pub use extras::Extras;
 pub use files::Storage;
+pub use halt::StopCheck;
 pub use layout::{FileSpec, Layout, LayoutError, Span, Spans};
 pub use marker::{is_reserved, marker_name};
 pub use origin::{is_marked, permanent_identity};

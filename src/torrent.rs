@@ -34,7 +34,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use crate::client::Registration;
 use crate::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError, SelectError};
-use crate::peer::{MAX_QUEUED_EVENTS, TorrentMessage};
+use crate::peer::{MAX_QUEUED_EVENTS, StopReason, TorrentMessage};
 use crate::storage::{LayoutError, StorageError};
 use crate::types::{InfoHash, PeerId};
 use handle::TorrentInner;
@@ -248,7 +248,9 @@ impl Torrent {
         };
         event_sender.finish();
         match ended {
-            Ok(Outcome::Stopped) if inner.timed_out.is_set() => Ok(Outcome::TimedOut),
+            Ok(Outcome::Stopped) if inner.run.state().stop_reason() == Some(StopReason::TimedOut) => {
+                Ok(Outcome::TimedOut)
+            }
             Err(error) => {
                 at.upgrade().iter().for_each(|client| client.release_torrent_files(inner.info_hash));
                 Err(error)

@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::client::Client;
 use crate::client::ClientError;
 use crate::client::file_owners::{FileOwner, WriteAnswer};
-use crate::storage::{FileIdentity, Layout};
+use crate::storage::{FileIdentity, Layout, StopCheck};
 
 use crate::types::InfoHash;
 use crate::util::paths::resolved;
@@ -81,7 +81,7 @@ impl OpeningOrder {
         &self,
         info_hash: InfoHash,
         layout: &Layout,
-        stop: &AtomicBool,
+        stop: &dyn StopCheck,
     ) -> Result<bool, ClientError> {
         let mut owners = self.client.owners.lock();
         loop {
@@ -91,7 +91,7 @@ impl OpeningOrder {
                     return Ok(true);
                 }
                 WriteAnswer::Refused(file, owner) => return Err(self.file_taken(info_hash, layout, file, owner)),
-                WriteAnswer::Wait if stop.load(Ordering::Acquire) => return Ok(false),
+                WriteAnswer::Wait if stop.is_stopped() => return Ok(false),
                 WriteAnswer::Wait => _ = self.client.owners_changed.wait_for(&mut owners, STOP_POLL_INTERVAL),
             }
         }

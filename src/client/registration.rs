@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -16,7 +16,7 @@ use crate::client::{Client, OpeningOrder};
 use crate::discovery::dht::{DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
 use crate::peer::IncomingConnection;
-use crate::storage::{FileIdentity, Layout};
+use crate::storage::{FileIdentity, Layout, StopCheck};
 use crate::strategy::dial_rate::DIALS_PER_SECOND;
 
 use crate::types::{Encryption, InfoHash};
@@ -106,7 +106,7 @@ impl Registration {
     ///
     /// # Errors
     /// [`ClientError::FileTaken`] if another torrent has one of them.
-    pub fn claim_for_writing(&self, layout: &Layout, stop: &AtomicBool) -> Result<bool, ClientError> {
+    pub fn claim_for_writing(&self, layout: &Layout, stop: &dyn StopCheck) -> Result<bool, ClientError> {
         self.opening_order.claim_for_writing(self.torrent.info_hash, layout, stop)
     }
 

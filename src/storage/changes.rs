@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::storage::check::{CheckProgress, check_rest};
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
+use crate::storage::halt::StopCheck;
 use crate::storage::lock::{LOCK_RETRY_DELAY, LOCK_TIMEOUT};
 use crate::storage::marker::{MAGIC, MAX_MARKER_SIZE};
 use crate::storage::open::Access;
@@ -114,9 +115,9 @@ impl Storage {
     /// # Errors
     /// [`StorageError::InTheWay`] with a file that no longer verifies, also if `stop` becomes true; those of [`check_rest`].
     /// After a stop only the first `MIN_CHECKED` files are examined for changes.
-    pub fn recheck_changed(&self, hashes: &[PieceHash], stop: &AtomicBool) -> Result<(), StorageError> {
+    pub fn recheck_changed(&self, hashes: &[PieceHash], stop: &dyn StopCheck) -> Result<(), StorageError> {
         let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
-        let goes_on = |file: &usize| *file < MIN_CHECKED || !stop.load(Ordering::Relaxed);
+        let goes_on = |file: &usize| *file < MIN_CHECKED || !stop.is_stopped();
         let changed: Vec<usize> =
             files.map(|(file, _)| file).take_while(goes_on).filter(|file| self.may_be_changed(*file)).collect();
         if changed.is_empty() {

@@ -13,6 +13,7 @@ use crate::hash::{LANE_BYTES, LeftLane, PieceLanes, Sha1Stream, digest_all};
 use crate::storage::buffers::Slab;
 use crate::storage::error::{StorageError, StorageErrorKind};
 use crate::storage::files::Storage;
+use crate::storage::halt::StopCheck;
 use crate::storage::layout::Layout;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
 
@@ -40,7 +41,7 @@ pub fn check(
     hashes: &[PieceHash],
     threads: usize,
     progress: &CheckProgress,
-    stop: &AtomicBool,
+    stop: &dyn StopCheck,
 ) -> Result<Bitfield, StorageError> {
     let known = Bitfield::new(storage.layout().piece_count());
     check_rest(storage, hashes, &known, threads, progress, stop)
@@ -56,7 +57,7 @@ pub fn check_rest(
     known: &Bitfield,
     threads: usize,
     progress: &CheckProgress,
-    stop: &AtomicBool,
+    stop: &dyn StopCheck,
 ) -> Result<Bitfield, StorageError> {
     let layout = storage.layout();
     progress.done.store(0, Relaxed);
@@ -155,7 +156,7 @@ struct CheckJob<'a> {
     hashes: &'a [PieceHash],
     known: &'a Bitfield,
     progress: &'a CheckProgress,
-    stop: &'a AtomicBool,
+    stop: &'a dyn StopCheck,
     /// The most pieces for a worker to hash at once, so that there is work for all.
     pieces_per_worker: usize,
     /// Pieces per run.
@@ -196,7 +197,7 @@ impl CheckJob<'_> {
     }
 
     fn is_stopped(&self) -> bool {
-        self.stop.load(Relaxed) || self.failed.load(Relaxed)
+        self.stop.is_stopped() || self.failed.load(Relaxed)
     }
 
     /// The next piece of the run `waiting`, or of the next run.

@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::SeekFrom;
 
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
+use crate::storage::halt::StopCheck;
 use crate::storage::open::Access;
 use crate::storage::parts::{FileRuns, Location};
 use crate::types::{Bitfield, PieceIndex};
@@ -75,7 +75,7 @@ impl Storage {
     }
 
     /// The bytes of wanted files that are not allocated yet; fewer if `stop` becomes true.
-    pub(crate) fn unallocated(&self, stop: &AtomicBool) -> u64 {
+    pub(crate) fn unallocated(&self, stop: &dyn StopCheck) -> u64 {
         let files = self.layout.files().iter().enumerate();
         let files = files.filter(|(file, spec)| !spec.pad && spec.length > 0 && self.wants(*file));
         let lacks = |(file, length): (usize, u64)| {
@@ -84,7 +84,7 @@ impl Storage {
             if allocated_bytes >= length || there() { 0 } else { length - allocated_bytes }
         };
         let files = files.map(|(file, spec)| (file, spec.length));
-        files.take_while(|_| !stop.load(Ordering::Relaxed)).map(lacks).sum()
+        files.take_while(|_| !stop.is_stopped()).map(lacks).sum()
     }
 
     /// The bytes that a file occupies on disk; the part file's number is the number of files.

@@ -2,10 +2,10 @@
 //! nothing has their name, and never changes them afterwards.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::storage::error::shown;
 use crate::storage::files::Storage;
+use crate::storage::halt::StopCheck;
 use crate::util::paths::is_watched_name;
 
 /// What to create besides the files, as paths relative to the download folder.
@@ -20,9 +20,9 @@ pub struct Extras {
 impl Storage {
     /// Creates links and folders whose names are free. A failure does not stop the download: a file system may not support links.
     /// Returns early if `stop` becomes true.
-    pub(crate) fn create_extras(&self, stop: &AtomicBool) {
+    pub(crate) fn create_extras(&self, stop: &dyn StopCheck) {
         let extras = self.layout.extras();
-        let goes_on = || !stop.load(Ordering::Relaxed);
+        let goes_on = || !stop.is_stopped();
         for folder in extras.folders.iter().take_while(|_| goes_on()) {
             self.create_each_folder(folder);
         }
@@ -71,6 +71,7 @@ fn relative(link: &Path, target: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::storage::{FileSpec, Layout};

@@ -4,12 +4,25 @@
 use std::fmt;
 use std::io;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 
 /// The number of files of one read or write between two checks for a stop.
 const FILES_PER_STOP_CHECK: usize = 1024;
+
+/// Tells long work on files to end early.
+pub trait StopCheck: Sync {
+    /// Whether the work has to end.
+    fn is_stopped(&self) -> bool;
+}
+
+impl StopCheck for AtomicBool {
+    fn is_stopped(&self) -> bool {
+        self.load(Ordering::Relaxed)
+    }
+}
 
 /// Returns whether reads and writes must end.
 type IsOver = Box<dyn Fn() -> bool + Send + Sync>;
@@ -42,7 +55,6 @@ impl Storage {
 mod tests {
     use std::io::IoSlice;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
     use crate::storage::layout::{FileSpec, Layout};

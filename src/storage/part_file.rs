@@ -5,7 +5,6 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -81,7 +80,7 @@ impl Storage {
         let evidence = self.parts_evidence(seen, input).map_err(|error| self.failed(Operation::Read, slot, error))?;
         match evidence {
             // `stop` may have cut the last examination short.
-            _ if input.stop.load(Relaxed) => Ok(FileAction::Leave),
+            _ if input.stop.is_stopped() => Ok(FileAction::Leave),
             None => Ok(if is_needed { FileAction::Renew } else { FileAction::Continue }),
             Some((right, wrong)) if right > wrong => Ok(FileAction::Continue),
             Some(_) if is_needed && input.overwrite => Ok(FileAction::Renew),
@@ -149,7 +148,7 @@ impl Storage {
             let own = if is_pad || is_kept { None } else { self.root.open(self.name(span.file), Access::Read).ok() };
             let (source, from) = own.as_ref().map_or((parts, start), |own| (&own.file, span.offset));
             let mut done = 0;
-            while done < span.len && !input.stop.load(Relaxed) {
+            while done < span.len && !input.stop.is_stopped() {
                 let room = buf.len().min(usize::try_from(span.len - done).unwrap_or(usize::MAX));
                 let part = buf.get_mut(..room).unwrap_or_default();
                 let count = if is_pad { 0 } else { source.read_at(part, from + done)? };

@@ -15,6 +15,7 @@ use crate::storage::cache::{OpenFile, clock};
 use crate::storage::disk_space::is_allocated;
 use crate::storage::error::{Operation, StorageError, shown};
 use crate::storage::files::Storage;
+use crate::storage::halt::StopCheck;
 use crate::storage::layout::FileSpec;
 use crate::storage::open::Access;
 use crate::storage::origin;
@@ -73,7 +74,7 @@ impl Storage {
     /// # Errors
     /// Those of [`Storage::prepare`].
     #[cfg(any(test, feature = "internals"))]
-    pub fn prepare_until(&self, stop: &AtomicBool) -> Result<Prepared, StorageError> {
+    pub fn prepare_until(&self, stop: &dyn StopCheck) -> Result<Prepared, StorageError> {
         self.root.create()?;
         let mut survey = self.survey(stop)?;
         let choose = |(file, spec): (usize, &FileSpec)| match survey.file(file) {
@@ -97,7 +98,7 @@ impl Storage {
         &self,
         actions: &[FileAction],
         survey: &mut Survey,
-        stop: &AtomicBool,
+        stop: &dyn StopCheck,
     ) -> Result<(), StorageError> {
         if self.allocation == Allocation::Falloc {
             self.check_disk_space(self.unallocated(stop))?;
@@ -105,7 +106,7 @@ impl Storage {
         let mut known = HashSet::new();
         let is_layered = self.is_layered();
         for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
-            if stop.load(Ordering::Relaxed) {
+            if stop.is_stopped() {
                 return Ok(());
             }
             if *action == FileAction::Continue && is_layered {
@@ -142,13 +143,13 @@ impl Storage {
         &self,
         actions: &[FileAction],
         survey: &Survey,
-        stop: &AtomicBool,
+        stop: &dyn StopCheck,
     ) -> Result<Prepared, StorageError> {
         let mut prepared = Prepared::default();
         let parts = self.parts();
         let filled = parts.as_ref().filter(|_| self.has_bytes_to_restore(survey));
         for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
-            if stop.load(Ordering::Relaxed) {
+            if stop.is_stopped() {
                 return Ok(prepared);
             }
             let Some(seen) = survey.file(file) else { continue };

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use crate::storage::files::Storage;
+use crate::storage::halt::StopCheck;
 use crate::storage::lock::is_write_action;
 use crate::storage::open::Access;
 use crate::storage::ownership::FileAction;
@@ -117,7 +118,7 @@ fn of(at: u64, bytes: &[u8]) -> Sample {
 }
 
 /// The start of the first examined part of a file that has a non-zero byte.
-fn find(file: &File, stop: &AtomicBool) -> io::Result<Option<u64>> {
+fn find(file: &File, stop: &dyn StopCheck) -> io::Result<Option<u64>> {
     let size = file.metadata()?.len();
     for (from, upto) in parts(size) {
         if has_data(file, from, upto, stop)? {
@@ -135,7 +136,7 @@ fn parts(size: u64) -> impl Iterator<Item = (u64, u64)> {
 }
 
 /// Takes a sample of a file's current content.
-fn sample(file: &File, stop: &AtomicBool) -> io::Result<Sample> {
+fn sample(file: &File, stop: &dyn StopCheck) -> io::Result<Sample> {
     let Some(from) = find(file, stop)? else { return Ok(Sample::Empty) };
     let mut buf = vec![0; usize::try_from(PART).unwrap_or_default()];
     let mut at = from;
@@ -164,14 +165,14 @@ impl Storage {
         actions: &[FileAction],
         survey: &Survey,
         may_have_part_data: bool,
-        stop: &AtomicBool,
+        stop: &dyn StopCheck,
     ) {
         if self.writable.is_none() {
             return; // The caller vouches for the files.
         }
         for (number, action) in actions.iter().enumerate().filter(|(_, action)| is_write_action(**action)) {
             let is_identifiable = survey.file(number).is_none_or(|seen| is_permanent(seen.identity));
-            if is_identifiable || self.pinned.has(number) || stop.load(Relaxed) {
+            if is_identifiable || self.pinned.has(number) || stop.is_stopped() {
                 continue;
             }
             let sample = match action {
@@ -183,7 +184,7 @@ impl Storage {
                     .and_then(|handle| sample(&handle.file, stop)),
             };
             match sample {
-                Ok(_) if stop.load(Relaxed) => {}
+                Ok(_) if stop.is_stopped() => {}
                 Ok(sample) => self.pinned.samples.put(number, sample),
                 Err(error) => log::debug!("{}: no sample: {error}", self.name(number).display()),
             }

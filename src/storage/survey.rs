@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -13,6 +12,7 @@ use crate::storage::CHUNK;
 use crate::storage::check::hash_zeros;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
+use crate::storage::halt::StopCheck;
 use crate::storage::layout::{FileSpec, Span};
 use crate::storage::lock::is_write_action;
 use crate::storage::ownership::{Claim, Evidence, ExistingFile, Facts, FileAction, Refusal, decide};
@@ -54,12 +54,12 @@ impl Storage {
     /// # Errors
     /// If something blocks a wanted file for good: a folder at its path, a link that leads out, or a file at a folder's path.
     /// Also if another program has created a file with our part file's name since [`Storage::select`].
-    pub fn survey(&self, stop: &AtomicBool) -> Result<Survey, StorageError> {
+    pub fn survey(&self, stop: &dyn StopCheck) -> Result<Survey, StorageError> {
         let mut survey = Survey::default();
         // Most files of a torrent are in few folders, none of which exists at the first start: do not search them for each file.
         let mut missing: Option<&Path> = None;
         for (number, spec) in self.layout.files().iter().enumerate() {
-            let looks = !spec.pad && self.placement.has_own_file(number) && !stop.load(Ordering::Relaxed);
+            let looks = !spec.pad && self.placement.has_own_file(number) && !stop.is_stopped();
             let seen = match spec.path.parent() {
                 _ if !looks => None,
                 Some(folder) if missing == Some(folder) => None,
@@ -93,8 +93,8 @@ impl Storage {
 
     /// Allows reading files outside the download folder that the user's symbolic links point to; [`Storage::survey`] does that
     /// too. Skips the rest if `stop` becomes true.
-    pub fn allow_links_outside(&self, stop: &AtomicBool) {
-        let goes_on = |_: &&FileSpec| !stop.load(Ordering::Relaxed);
+    pub fn allow_links_outside(&self, stop: &dyn StopCheck) {
+        let goes_on = |_: &&FileSpec| !stop.is_stopped();
         for spec in self.layout.files().iter().take_while(goes_on).filter(|spec| !spec.pad) {
             let inside = self.root.metadata_inside(&spec.path);
             if inside.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::LOOP)) {
@@ -151,7 +151,7 @@ impl Storage {
         let mut right = input.have.iter().filter(full).filter_map(|piece| input.hashes.get(piece.at()));
         let zeros = ZeroPieces { is_begun: right.any(|hash| *hash != zeros), full: zeros };
         for (number, spec) in self.layout.files().iter().enumerate() {
-            if spec.pad || input.stop.load(Ordering::Relaxed) {
+            if spec.pad || input.stop.is_stopped() {
                 actions.push(FileAction::Leave);
                 continue;
             }
@@ -164,7 +164,7 @@ impl Storage {
             actions.push(action.unwrap_or(FileAction::Leave));
             refused.extend(action.err().map(|why| (number, why)));
         }
-        if input.stop.load(Ordering::Relaxed) {
+        if input.stop.is_stopped() {
             // `stop` may have cut the last examination short.
             return Ok(vec![FileAction::Leave; self.layout.files().len()]);
         }
@@ -353,11 +353,11 @@ pub struct DecisionInput<'a> {
     /// Whether the user allowed btsync to overwrite existing files.
     pub overwrite: bool,
     /// Set if the result is no longer needed.
-    pub stop: &'a AtomicBool,
+    pub stop: &'a dyn StopCheck,
 }
 
 /// Whether any byte in this range of a file is not zero. Does not read holes. Returns `true` once `stop` is set.
-pub(super) fn has_data(file: &File, from: u64, upto: u64, stop: &AtomicBool) -> io::Result<bool> {
+pub(super) fn has_data(file: &File, from: u64, upto: u64, stop: &dyn StopCheck) -> io::Result<bool> {
     let mut at = from;
     let mut buf = vec![0; CHUNK];
     while at < upto {
@@ -376,7 +376,7 @@ pub(super) fn has_data(file: &File, from: u64, upto: u64, stop: &AtomicBool) -> 
         if count == 0 {
             return Ok(false);
         }
-        if stop.load(Ordering::Relaxed) || buf.iter().take(count).any(|byte| *byte != 0) {
+        if stop.is_stopped() || buf.iter().take(count).any(|byte| *byte != 0) {
             return Ok(true);
         }
         at += count as u64;

@@ -11,8 +11,8 @@ use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
 use crate::metainfo::Metainfo;
-use crate::peer::{Peer, PeerEvent, Throttle, TorrentCommand, TorrentContext, TorrentMessage};
-use crate::storage::{CheckProgress, FileSpec, Storage};
+use crate::peer::{Peer, PeerEvent, RunControl, StopReason, Throttle, TorrentCommand, TorrentContext, TorrentMessage};
+use crate::storage::{CheckProgress, FileSpec, StopCheck as _, Storage};
 use crate::strategy::picker;
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::config::SeedGoal;
@@ -21,7 +21,6 @@ use crate::torrent::peer_entry::KeptConnections;
 use crate::torrent::peer_search::PeerSearch;
 use crate::torrent::{Outcome, PendingCompletion, TorrentError};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
-use crate::util::atomics::Flag;
 use crate::wire::client_name::client_name;
 
 /// How the torrent ended, once it has.
@@ -62,7 +61,27 @@ impl Drop for EndGuard<'_> {
     }
 }
 
-/// The state that main and a torrent's handles share.
+/// How much of a magnet link's metadata has arrived, for display.
+#[derive(Default)]
+pub(crate) struct MetadataProgress {
+    received: AtomicUsize,
+    total: AtomicUsize,
+}
+
+impl MetadataProgress {
+    /// Sets the numbers of pieces: those that have arrived, and all, which is 0 while it is unknown.
+    pub fn set(&self, received: usize, total: usize) {
+        self.received.store(received, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// The numbers of pieces, as in [`MetadataProgress::set`].
+    pub fn get(&self) -> (usize, usize) {
+        (self.received.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+}
+
+/// The state that a torrent's loop and its handles share.
 pub(crate) struct TorrentInner {
     /// The torrent's info-hash.
     pub info_hash: InfoHash,
@@ -80,8 +99,7 @@ pub(crate) struct TorrentInner {
     /// Main, once it runs.
     pub main_thread: OnceLock<ThreadId>,
     pub stage: AtomicU8,
-    /// Pieces of metadata: how many have arrived, and how many there are.
-    pub metadata: (AtomicUsize, AtomicUsize),
+    pub metadata: MetadataProgress,
     pub check: CheckProgress,
     /// The pieces that the check found complete.
     pub found_pieces: OnceLock<Bitfield>,
@@ -91,15 +109,12 @@ pub(crate) struct TorrentInner {
     pub uploaded_before: AtomicU64,
     /// When to stop seeding.
     pub seed_goal: SeedGoal,
-    pub stop: AtomicBool,
-    /// While this is set, we neither request nor serve blocks.
-    pub paused: Flag,
+    /// Whether the torrent runs, is paused or has to stop.
+    pub run: Arc<RunControl>,
     /// The context that the connections share; set while there can be connections.
     pub context: Mutex<Option<Arc<TorrentContext>>>,
     /// The rate limits of the client.
     pub throttle: Arc<Throttle>,
-    /// No data arrived for as long as the user is willing to wait.
-    pub timed_out: Flag,
     pub peer_search: Mutex<PeerSearch>,
     pub known_peers: AtomicUsize,
     pub messages: Sender<TorrentMessage>,
@@ -132,16 +147,14 @@ impl TorrentInner {
             warned_no_descriptors: AtomicBool::new(false),
             main_thread: OnceLock::new(),
             stage: AtomicU8::new(Stage::Starting as u8),
-            metadata: (AtomicUsize::new(0), AtomicUsize::new(0)),
+            metadata: MetadataProgress::default(),
             check: CheckProgress::default(),
             found_pieces: OnceLock::new(),
             wanted_bytes: OnceLock::new(),
             uploaded_before: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
-            paused: Flag::default(),
+            run: Arc::default(),
             context: Mutex::new(None),
             throttle,
-            timed_out: Flag::default(),
             peer_search: Mutex::default(),
             known_peers: AtomicUsize::new(0),
             messages,
@@ -178,7 +191,7 @@ impl TorrentInner {
         let checking = self.stage.load(Ordering::Acquire) == Stage::Checking as u8;
         let is_main = self.main_thread.get() == Some(&std::thread::current().id());
         let leaving = || self.context().is_some_and(|context| context.is_stopping());
-        !self.stop.load(Ordering::Acquire) && (checking || !(is_main || leaving()))
+        !self.run.is_stopped() && (checking || !(is_main || leaving()))
     }
 
     /// The same storage, set up to wait for descriptors as long as the torrent runs, and to stop going through many files when it
@@ -186,8 +199,8 @@ impl TorrentInner {
     pub fn with_descriptor_wait(self: &Arc<TorrentInner>, storage: Storage) -> Storage {
         let waits = Arc::downgrade(self);
         storage.wait_for_descriptors(move || waits.upgrade().is_some_and(|inner| inner.wait_for_descriptor()));
-        let asks = Arc::downgrade(self);
-        storage.halt_with(move || asks.upgrade().is_none_or(|inner| inner.stop.load(Ordering::Relaxed)));
+        let run = self.run.clone();
+        storage.halt_with(move || run.is_stopped());
         storage
     }
 
@@ -204,7 +217,7 @@ pub struct TorrentHandle(pub(crate) Arc<TorrentInner>);
 impl TorrentHandle {
     /// Tells the torrent to stop; returns at once.
     pub fn stop(&self) {
-        self.0.stop.store(true, Ordering::Release);
+        self.0.run.stop(StopReason::Requested);
         self.wake(TorrentCommand::Stop);
     }
 
@@ -254,25 +267,22 @@ impl TorrentHandle {
     /// their way still arrive, and trackers and the DHT are still told that we are there. A check and the fetching of metadata
     /// continue.
     pub fn pause(&self) {
-        self.set_paused(true);
+        self.0.run.pause();
+        self.wake(TorrentCommand::Pause);
     }
 
     /// Resumes after [`TorrentHandle::pause`].
     pub fn resume(&self) {
-        self.set_paused(false);
+        self.0.run.resume();
+        self.wake(TorrentCommand::Pause);
     }
 
     /// Whether the torrent was told to pause, and not to resume since.
     pub fn is_paused(&self) -> bool {
-        self.0.paused.is_set()
+        self.0.run.is_paused()
     }
 
-    fn set_paused(&self, paused: bool) {
-        self.0.paused.set(paused);
-        self.wake(TorrentCommand::Pause);
-    }
-
-    /// Wakes main to check the flags. If its channel is full, it is awake anyway.
+    /// Wakes the torrent's thread to check its state. If its channel is full, it is awake anyway.
     fn wake(&self, why: TorrentCommand) {
         let _ = self.0.messages.try_send(why.into());
     }
@@ -329,7 +339,7 @@ impl TorrentHandle {
         let mut snapshot = Snapshot {
             stage,
             total,
-            metadata: (inner.metadata.0.load(Ordering::Relaxed), inner.metadata.1.load(Ordering::Relaxed)),
+            metadata: inner.metadata.get(),
             have,
             checked,
             total_uploaded: inner.uploaded_before.load(Ordering::Relaxed),

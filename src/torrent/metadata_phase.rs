@@ -11,6 +11,7 @@ use crossbeam_channel::Receiver;
 
 use crate::peer::outbox::WriterCommand;
 use crate::peer::{PeerEvent, TorrentCommand, TorrentContext, TorrentMessage};
+use crate::storage::StopCheck as _;
 use crate::strategy::metadata_fetch::{FetchOutcome, MetadataFetch};
 use crate::torrent::events::{Event, Stage};
 use crate::torrent::peer_manager::PeerManager;
@@ -56,7 +57,7 @@ struct MetadataPhase<'a, 'b> {
 
 impl MetadataPhase<'_, '_> {
     fn run(&mut self, messages: &Receiver<TorrentMessage>) -> Option<Vec<u8>> {
-        while !self.inner.stop.load(Ordering::Acquire) {
+        while !self.inner.run.is_stopped() {
             let now = self.context.now();
             self.peer_manager.tick(self.context, now);
             self.send_requests(now);
@@ -86,9 +87,8 @@ impl MetadataPhase<'_, '_> {
                 peer.send(WriterCommand::Extended(id, MetadataMessage::Request { piece }.encode()));
             }
         }
-        let (have, of) = self.fetch.progress();
-        self.inner.metadata.0.store(have, Ordering::Relaxed);
-        self.inner.metadata.1.store(of, Ordering::Relaxed);
+        let (received, total) = self.fetch.progress();
+        self.inner.metadata.set(received, total);
     }
 
     /// Handles an event of this phase. Returns the info dictionary once it is complete.

@@ -7,12 +7,13 @@ mod recheck;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::client::Registration;
 use crate::metainfo::{Metainfo, printable};
-use crate::storage::{self, FileAction, Layout, Prepared, Refusal, Storage, StorageError, StorageErrorKind, Survey};
+use crate::storage::{
+    self, FileAction, Layout, Prepared, Refusal, StopCheck as _, Storage, StorageError, StorageErrorKind, Survey,
+};
 use crate::strategy::picker::Plan;
 use crate::torrent::events::EventSender;
 use crate::torrent::handle::TorrentInner;
@@ -77,7 +78,7 @@ pub(crate) fn open(
 /// it. After a stop nothing is examined, as the result does not matter.
 fn with_incomplete_names(inner: &TorrentInner, config: &Config, layout: Layout, wanted: &[bool]) -> Layout {
     let Some(suffix) = &config.incomplete_suffix else { return layout };
-    let is_stopped = || inner.stop.load(Ordering::Relaxed);
+    let is_stopped = || inner.run.is_stopped();
     let is_there = |path: &Path| !is_stopped() && fs::symlink_metadata(config.out_dir.join(path)).is_ok();
     let wants = |file: usize| wanted.get(file).is_some_and(|wanted| *wanted);
     layout.with_incomplete_suffix(suffix, |file, own, other| !is_there(own) && (wants(file) || is_there(other)))
@@ -104,7 +105,7 @@ impl FileOpener<'_> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let survey = self.disk.survey(&self.inner.stop)?;
+            let survey = self.disk.survey(&*self.inner.run)?;
             if self.is_stopped() {
                 return Ok((Bitfield::new(self.torrent.piece_count()), None));
             }
@@ -175,14 +176,14 @@ impl FileOpener<'_> {
     /// before it may write.
     fn claim_files(&self, writes: bool) -> Result<bool, TorrentError> {
         match self.registration {
-            Some(registration) if writes => Ok(registration.claim_for_writing(self.disk.layout(), &self.inner.stop)?),
+            Some(registration) if writes => Ok(registration.claim_for_writing(self.disk.layout(), &*self.inner.run)?),
             Some(registration) => Ok(registration.claim_for_reading(self.disk.layout()).map(|()| true)?),
             None => Ok(true),
         }
     }
 
     fn is_stopped(&self) -> bool {
-        self.inner.stop.load(Ordering::Acquire)
+        self.inner.run.is_stopped()
     }
 
     /// The pieces on disk that verify. Pieces that the resume data covers are not hashed; without resume data, all are.
@@ -207,9 +208,9 @@ impl FileOpener<'_> {
             self.hashed = true;
             send_event(self.events, Event::CheckStarted { bytes: torrent.total() - size(&known) });
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            known = storage::check_rest(disk, &torrent.pieces, &known, cores, &self.inner.check, &self.inner.stop)?;
+            known = storage::check_rest(disk, &torrent.pieces, &known, cores, &self.inner.check, &*self.inner.run)?;
             if let Some(resume_store) = &mut resume_store {
-                resume_store.checked(disk, &self.inner.stop);
+                resume_store.checked(disk, &*self.inner.run);
             }
         }
         let (total, have) = wanted_sizes(torrent, self.wanted, &known);
@@ -219,7 +220,7 @@ impl FileOpener<'_> {
 
     fn resume_store(&self) -> Option<ResumeStore> {
         let records = self.config.resume.as_ref()?;
-        ResumeStore::new(records, self.torrent.info_hash, &self.config.out_dir, &self.disk, &self.inner.stop)
+        ResumeStore::new(records, self.torrent.info_hash, &self.config.out_dir, &self.disk, &*self.inner.run)
     }
 
     /// Everything wanted is complete: nothing is written, except what an earlier run could not put in order.
@@ -250,7 +251,7 @@ impl FileOpener<'_> {
     /// Whether the files are still as they were found. If they are not for the third time, another program is writing to one of
     /// them: btsync hashes them no more, and the download ends.
     fn is_unchanged(&self, survey: &Survey, attempt: u32) -> Result<bool, TorrentError> {
-        match survey.differs(&self.disk.survey(&self.inner.stop)?) {
+        match survey.differs(&self.disk.survey(&*self.inner.run)?) {
             None => Ok(true),
             Some(_) if attempt < MAX_SURVEYS || self.is_stopped() => Ok(false),
             Some(file) => Err(self.disk.in_the_way(file, Refusal::Changed).into()),
@@ -315,7 +316,7 @@ impl FileOpener<'_> {
         survey: &mut Survey,
         have: &Bitfield,
     ) -> Result<Option<Prepared>, StorageError> {
-        let (hash, stop, given) = (self.torrent.info_hash, &self.inner.stop, self.config.overwrite);
+        let (hash, stop, given) = (self.torrent.info_hash, &*self.inner.run, self.config.overwrite);
         self.disk.check_not_in_use(steps, given, &self.config.private_folders)?;
         self.disk.create_part_file(parts, survey)?;
         self.disk.create_files(steps, survey, stop)?;

@@ -4,11 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread;
 
 use crate::metainfo::Metainfo;
-use crate::storage::{self, Layout, Storage, StorageError};
+use crate::storage::{self, Layout, StopCheck as _, Storage, StorageError};
 use crate::torrent::Config;
 use crate::torrent::handle::TorrentInner;
 use crate::torrent::resume_store::ResumeStore;
@@ -32,7 +31,7 @@ pub(crate) fn find(
     let has_length = |path: &Path, length| fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == length);
     let candidates = candidates(torrent, |file, place| {
         let length = layout.files().get(file).map(|spec| spec.length);
-        let is_stopped = inner.stop.load(Ordering::Relaxed);
+        let is_stopped = inner.run.is_stopped();
         !is_stopped && !is_placed(file) && length.is_some_and(|length| has_length(&config.out_dir.join(place), length))
     });
     if candidates.is_empty() {
@@ -85,11 +84,11 @@ fn pieces_of(
     let asked: Vec<u32> = candidates.iter().flat_map(|(file, _)| layout.pieces_of(*file)).collect();
     let disk = inner.with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.max_open_files));
     let disk = disk.select(wanted, &storage::part_name(&torrent.info_hash));
-    disk.allow_links_outside(&inner.stop);
+    disk.allow_links_outside(&*inner.run);
     let mut known = Bitfield::full(torrent.piece_count());
     let records = config.resume.as_ref().filter(|_| !config.verify);
     let resume_store =
-        records.and_then(|folder| ResumeStore::new(folder, torrent.info_hash, &config.out_dir, &disk, &inner.stop));
+        records.and_then(|folder| ResumeStore::new(folder, torrent.info_hash, &config.out_dir, &disk, &*inner.run));
     let vouched = resume_store.map(|mut resume_store| resume_store.recall(&disk));
     for piece in asked.into_iter().map(PieceIndex) {
         if vouched.as_ref().is_none_or(|vouched| !vouched.has(piece)) {
@@ -97,5 +96,5 @@ fn pieces_of(
         }
     }
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    storage::check_rest(&disk, &torrent.pieces, &known, cores, &storage::CheckProgress::default(), &inner.stop)
+    storage::check_rest(&disk, &torrent.pieces, &known, cores, &storage::CheckProgress::default(), &*inner.run)
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::client::Registration;
-use crate::peer::{PeerEvent, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent};
+use crate::peer::{PeerEvent, StopReason, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent};
 use crate::strategy::peer_list::{PeerList, PeerSource};
 use crate::torrent::events::{Event, EventSender};
 use crate::torrent::final_announce;
@@ -219,7 +219,7 @@ impl<'a> PeerManager<'a> {
     /// Records progress, and stops the torrent if there was none for too long.
     fn check_stop_timeout(&mut self, context: &TorrentContext, now: Duration) {
         let Some(limit) = self.config.stop_timeout else { return };
-        let count = (context.downloaded.get(), self.inner.metadata.0.load(Ordering::Relaxed));
+        let count = (context.downloaded.get(), self.inner.metadata.get().0);
         if self.is_complete
             || context.is_paused()
             || count != self.last_progress
@@ -228,8 +228,7 @@ impl<'a> PeerManager<'a> {
             (self.last_progress, self.last_progress_at, self.was_fetching_metadata) =
                 (count, now, context.is_fetching_metadata);
         } else if now >= self.last_progress_at + limit {
-            self.inner.timed_out.set(true);
-            self.inner.stop.store(true, Ordering::Release);
+            self.inner.run.stop(StopReason::TimedOut);
         }
     }
 
@@ -275,7 +274,7 @@ impl<'a> PeerManager<'a> {
                 self.add_users_peers();
                 return None;
             }
-            // Main checks the flags of a stop and of a pause in each turn.
+            // The loop checks in each turn whether to stop or to pause.
             LoopEvent::Message(command @ TorrentMessage::Command(_)) => return Some(command),
         };
         match event {

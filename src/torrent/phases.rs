@@ -11,7 +11,7 @@ use crate::metainfo::{Magnet, Metainfo};
 use crate::peer::super_seed::SuperSeeding;
 use crate::peer::{ContextSettings, TorrentContext, TorrentMessage};
 use crate::pieces::PieceManager;
-use crate::storage::{Layout, Storage};
+use crate::storage::{Layout, StopCheck as _, Storage};
 use crate::torrent::events::EventSender;
 use crate::torrent::handle::TorrentInner;
 use crate::torrent::metadata_phase;
@@ -116,14 +116,14 @@ impl<'a> TorrentRun<'a> {
         let _ = inner.found_pieces.set(have.clone());
         let uploaded = resume_store.as_ref().map_or(0, ResumeStore::uploaded_before);
         inner.uploaded_before.store(uploaded, Ordering::Relaxed);
-        let stopped = inner.stop.load(Ordering::Acquire);
+        let stopped = inner.run.is_stopped();
         let met = plan.is_met_by(&have);
         if met && config.fsync {
             storage.sync_all()?;
         }
         if met && !config.seed.any() && kept_peers.is_none() && !stopped {
             if let Some(resume_store) = resume_store {
-                let is_late = crate::torrent::resume_store::skip_after_stop(&inner.stop);
+                let is_late = crate::torrent::resume_store::skip_after_stop(&*inner.run);
                 resume_store.finish(&storage, (have, Vec::new()), is_late);
             }
             send_event(&self.events, Event::Completed);
@@ -180,6 +180,7 @@ impl<'a> TorrentRun<'a> {
             client_name: self.config.user_agent.clone().unwrap_or_else(|| ContextSettings::CLIENT_NAME.to_owned()),
             started: self.inner.started,
             throttle: self.inner.throttle.clone(),
+            run: self.inner.run.clone(),
         };
         TorrentContext::new(terms, pieces, self.inner.messages.clone())
     }
@@ -196,7 +197,7 @@ impl<'a> TorrentRun<'a> {
         let is_short = |listens: &Result<u16, ClientError>| listens.as_ref().is_err_and(ClientError::is_shortage);
         let wait = || {
             inner.wait_for_descriptor();
-            !inner.stop.load(Ordering::Acquire)
+            !inner.run.is_stopped()
         };
         let port = retry_while(|| registration.listen(), is_short, wait)?;
         send_event(&self.events, Event::Listening { port });
@@ -217,6 +218,5 @@ impl<'a> TorrentRun<'a> {
         let dht = if peer_manager.discovery.has_dht() { peer_manager.port() } else { 0 };
         context.dht_port.store(dht, Ordering::Release);
         *self.inner.context.lock() = Some(context.clone());
-        context.paused.set(self.inner.paused.is_set());
     }
 }

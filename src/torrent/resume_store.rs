@@ -7,11 +7,10 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::storage::resume::{CLOCK_TICK, ClockReading, ResumeData, Stamp, is_stamp_trusted};
-use crate::storage::{FileSnapshot, Layout, Storage, clock};
+use crate::storage::{FileSnapshot, Layout, StopCheck, Storage, clock};
 use crate::torrent::record_files::{record_path, replace};
 use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex};
 use crate::util::atomic_file;
@@ -69,7 +68,7 @@ impl ResumeStore {
         info_hash: InfoHash,
         out_dir: &Path,
         disk: &Storage,
-        stop: &AtomicBool,
+        stop: &dyn StopCheck,
     ) -> Option<ResumeStore> {
         let boot = disk.with_retry(|| fs::read_to_string(BOOT_ID)).ok()?.trim().to_owned();
         let place = fs::canonicalize(out_dir).ok()?;
@@ -220,7 +219,7 @@ impl ResumeStore {
 
     /// The check has ended: files that were changed during it may differ from what the check found. If `stop` becomes true,
     /// that may be any file.
-    pub fn checked(&mut self, disk: &Storage, stop: &AtomicBool) {
+    pub fn checked(&mut self, disk: &Storage, stop: &dyn StopCheck) {
         let Some(stamps) = stamps_unless(disk, stop) else { return self.changed.fill(true) };
         for ((baseline, changed), now) in self.baseline.iter_mut().zip(&mut self.changed).zip(stamps) {
             *changed = baseline.is_some() && *baseline != now;
@@ -324,9 +323,9 @@ impl ResumeStore {
 
 /// Decides which files the last record leaves out; to be called when writing it starts. After a stop, files that have not been
 /// examined within [`LAST_LOOK`] of this call are left out. The first [`MANY_FILES`] files are always examined.
-pub(crate) fn skip_after_stop(stop: &AtomicBool) -> impl FnMut(usize) -> bool {
+pub(crate) fn skip_after_stop(stop: &dyn StopCheck) -> impl FnMut(usize) -> bool {
     let started = Instant::now();
-    move |file| file >= MANY_FILES && stop.load(Ordering::Relaxed) && started.elapsed() > LAST_LOOK
+    move |file| file >= MANY_FILES && stop.is_stopped() && started.elapsed() > LAST_LOOK
 }
 
 /// The number of blocks of these pieces that are on disk.
@@ -335,9 +334,9 @@ fn blocks_in(partial: &[PartialPiece]) -> u64 {
 }
 
 /// The same as [`stamps`]; `None` if `stop` becomes true first, as there may be many files.
-fn stamps_unless(disk: &Storage, stop: &AtomicBool) -> Option<Vec<Option<Stamp>>> {
+fn stamps_unless(disk: &Storage, stop: &dyn StopCheck) -> Option<Vec<Option<Stamp>>> {
     let files = 0..disk.layout().files().len();
-    files.map(|file| (!stop.load(Ordering::Relaxed)).then(|| disk.stamp(file))).collect()
+    files.map(|file| (!stop.is_stopped()).then(|| disk.stamp(file))).collect()
 }
 
 /// The current metadata of the torrent's files.

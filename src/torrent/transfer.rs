@@ -16,7 +16,7 @@ use crossbeam_channel::Receiver;
 
 use crate::net::tcp_diag::TcpDiag;
 use crate::peer::{PeerEvent, TorrentContext, TorrentMessage};
-use crate::storage::{StorageError, StorageErrorKind};
+use crate::storage::{StopCheck as _, StorageError, StorageErrorKind};
 use crate::strategy::choker::{Choker, ROUND as CHOKE_ROUND};
 use crate::strategy::quality::Turnover;
 use crate::torrent::peer_manager::{LoopEvent, PeerManager};
@@ -36,6 +36,8 @@ pub struct Transfer<'a> {
     peer_manager: PeerManager<'a>,
     choker: Choker,
     next_choke: Duration,
+    /// The changes of the run state ([`RunControl::changes`](crate::peer::RunControl::changes)) that have been applied.
+    applied_changes: u32,
     /// When a super-seed next checks which pieces to reveal.
     next_reveal: Duration,
     /// Provides the bytes acknowledged by peers, if the system does.
@@ -72,6 +74,7 @@ impl<'a> Transfer<'a> {
             peer_manager,
             choker: Choker::default(),
             next_choke: now + CHOKE_ROUND,
+            applied_changes: 0,
             next_reveal: now,
             acknowledged: TcpDiag::open().ok(),
             turnover: Turnover::default(),
@@ -123,7 +126,7 @@ impl<'a> Transfer<'a> {
 
     /// Whether the torrent was told to stop.
     fn is_stopped(&self) -> bool {
-        self.peer_manager.inner.stop.load(Ordering::Acquire)
+        self.context.run.is_stopped()
     }
 
     /// Whether the transfer has to end.
@@ -241,9 +244,9 @@ impl<'a> Transfer<'a> {
     /// Checks that the files are in place and still ours, and gives up the right to write to them. Returns false if a stop
     /// comes first and there are too many files to go on in spite of it.
     fn finish_files(&mut self) -> Result<bool, StorageError> {
-        let (storage, stop) = (self.context.pieces.storage(), &self.peer_manager.inner.stop);
+        let (storage, stop) = (self.context.pieces.storage(), &*self.context.run);
         let are_many = storage.layout().files().len() > MANY_FILES;
-        let is_over = || are_many && stop.load(Ordering::Relaxed);
+        let is_over = || are_many && stop.is_stopped();
         if !storage.check_files_until(&is_over)? {
             return Ok(false);
         }
@@ -251,7 +254,7 @@ impl<'a> Transfer<'a> {
         match self.context.pieces.recheck_changed(stop) {
             _ if is_over() => return Ok(false),
             // A check that the stop cut short proves nothing.
-            Err(error) if stop.load(Ordering::Relaxed) && error.kind() == StorageErrorKind::Exists => return Ok(false),
+            Err(error) if stop.is_stopped() && error.kind() == StorageErrorKind::Exists => return Ok(false),
             result => result?,
         }
         storage.confirm_lock()?;
@@ -285,7 +288,7 @@ impl<'a> Transfer<'a> {
         let inner = self.peer_manager.inner;
         inner.set_stage(Stage::Stopping);
         send_event(&self.peer_manager.events, Event::Stopping);
-        let (context, resume_store, is_late) = (self.context, self.resume_store, skip_after_stop(&inner.stop));
+        let (context, resume_store, is_late) = (self.context, self.resume_store, skip_after_stop(&*inner.run));
         self.peer_manager.shut_down(context, messages, || {
             if !context.pieces.is_complete() {
                 context.pieces.storage().record_complete_files(&context.pieces.to_resume().0);
@@ -297,7 +300,7 @@ impl<'a> Transfer<'a> {
         });
         match self.failure {
             Some(error) => Err(error),
-            None if !inner.stop.load(Ordering::Acquire) => Ok(Outcome::Completed),
+            None if !inner.run.is_stopped() => Ok(Outcome::Completed),
             // If the last block arrived during the shutdown, the files have not been checked: the next run does that.
             None if self.complete_since.is_some() => Ok(Outcome::StoppedComplete),
             None => Ok(Outcome::Stopped),

@@ -68,6 +68,7 @@ impl Side {
             bind: Bind::Any,
             started: Instant::now(),
             throttle: Arc::default(),
+            run: Arc::default(),
         };
         let (tell, events) = unbounded();
         let pieces = PieceManager::with_plan(storage, torrent.pieces, have, plan);

@@ -1,6 +1,7 @@
 //! Evidence from real files: what their bytes say about their origin.
 
 use std::fs;
+use std::sync::atomic::AtomicBool;
 
 use tempfile::{TempDir, tempdir};
 

@@ -49,12 +49,12 @@ impl Transfer<'_> {
 
     /// Pauses or resumes as the handle last requested. During a pause, requests are cancelled and no peer has an upload slot.
     pub(crate) fn apply_pause(&mut self) {
-        let paused = self.peer_manager.inner.paused.is_set();
-        if self.context.paused.swap(paused) == paused {
+        let changes = self.context.run.changes();
+        if std::mem::replace(&mut self.applied_changes, changes) == changes || self.is_stopped() {
             return;
         }
         self.next_choke = Duration::ZERO;
-        if paused {
+        if self.context.is_paused() {
             self.context.roster.all().iter().for_each(|peer| peer.cancel_all(self.context));
         } else {
             refill_idle_peers(self.context);
