@@ -65,7 +65,7 @@ impl Drop for WriteGuard<'_> {
 pub(super) struct FileCache {
     slots: Vec<Slot>,
     /// The open files, oldest first.
-    ring: Mutex<VecDeque<usize>>,
+    pub(super) ring: Mutex<VecDeque<usize>>,
     max_open: usize,
 }
 
@@ -193,12 +193,6 @@ impl FileCache {
             drop(handle);
         }
     }
-
-    /// The number of open files.
-    #[cfg(any(test, feature = "internals"))]
-    pub fn len(&self) -> usize {
-        self.ring.lock().len()
-    }
 }
 
 /// The wall-clock time as file systems use it, in nanoseconds since 1970.
@@ -221,12 +215,12 @@ mod tests {
         for file in 0..10 {
             cache.put(file, handle(true));
             assert!(cache.get(0, true).is_some(), "file 0 is used all the time");
-            assert!(cache.len() <= 3);
+            assert!(cache.ring.lock().len() <= 3);
         }
         assert!(cache.get(9, true).is_some());
         assert!(cache.get(4, true).is_none());
         cache.clear();
-        assert!(cache.len() == 0 && cache.get(9, false).is_none());
+        assert!(cache.ring.lock().is_empty() && cache.get(9, false).is_none());
     }
 
     #[test]
@@ -250,6 +244,6 @@ mod tests {
         let writing = cache.put(0, handle(true));
         assert!(writing.writable && cache.get(0, true).is_some());
         assert!(Arc::ptr_eq(&cache.put(0, handle(true)), &writing));
-        assert_eq!(cache.len(), 1);
+        assert_eq!(cache.ring.lock().len(), 1);
     }
 }

@@ -276,12 +276,6 @@ impl Storage {
         &self.cache
     }
 
-    /// The number of open files.
-    #[cfg(any(test, feature = "internals"))]
-    pub fn open_files(&self) -> usize {
-        self.cache.len()
-    }
-
     fn runs(&self, offset: u64, len: u64) -> Result<FileRuns<'_>, StorageError> {
         let total = self.layout.total();
         match offset.checked_add(len) {

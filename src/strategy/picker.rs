@@ -45,7 +45,7 @@ const EXTENT: u32 = 4 << 20;
 /// Whether a received block may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockVerdict {
-    /// Write it, then call [`Picker::written`] or [`Picker::write_failed`].
+    /// Write it, then call [`Picker::written`].
     Take,
     /// We have it already, or another thread is writing it.
     Duplicate,
@@ -300,12 +300,6 @@ impl Picker {
     /// The piece's size in bytes; 0 if there is no such piece.
     pub fn piece_size(&self, piece: PieceIndex) -> u32 {
         self.geometry.size(piece)
-    }
-
-    /// The number of begun, unverified pieces.
-    #[cfg(any(test, feature = "internals"))]
-    pub fn begun_pieces(&self) -> usize {
-        self.begun.len()
     }
 
     /// The peer's index, or the index at which to insert it.

@@ -114,15 +114,15 @@ fn many_small_files_with_few_open() {
     let bytes = payload(it.layout().total() as usize);
     for (n, chunk) in bytes.chunks(100).enumerate() {
         it.write_vectored_at(n as u64 * 100, &[IoSlice::new(chunk)]).unwrap();
-        assert!(it.open_files() <= 4);
+        assert!(it.cache.ring.lock().len() <= 4);
     }
     it.sync().unwrap();
     it.close();
-    assert_eq!(it.open_files(), 0);
+    assert_eq!(it.cache.ring.lock().len(), 0);
     let mut back = vec![0; bytes.len()];
     it.read_exact_at(0, &mut back).unwrap();
     assert!(back == bytes);
-    assert_eq!(it.open_files(), 4);
+    assert_eq!(it.cache.ring.lock().len(), 4);
 }
 
 #[test]

@@ -69,17 +69,6 @@ impl Picker {
         whole.then_some(block.piece)
     }
 
-    /// Records that an accepted block could not be written. It is free again.
-    #[cfg(any(test, feature = "internals"))]
-    pub fn write_failed(&mut self, key: PeerKey, block: BlockRequest) {
-        if let Some(at) = self.writing(key, &block)
-            && let Some(begun) = self.begun.get_mut(&block.piece)
-        {
-            begun.set(at, BlockState::Free);
-            self.update_lists(block.piece);
-        }
-    }
-
     /// The block's index within its piece, if this peer's copy is being written.
     fn writing(&self, key: PeerKey, block: &BlockRequest) -> Option<usize> {
         let at = self.geometry.at(block)?;

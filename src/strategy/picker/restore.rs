@@ -115,17 +115,17 @@ mod tests {
             partial(1, 4, &[]),
         ] {
             picker.restore(&strange);
-            assert_eq!((picker.begun_pieces(), picker.received_blocks()), (0, 0), "{strange:?}");
+            assert_eq!((picker.begun.len(), picker.received_blocks()), (0, 0), "{strange:?}");
         }
         picker.restore(&partial(1, 4, &[1, 3]));
         picker.restore(&partial(1, 4, &[0]));
         picker.check_invariants();
-        assert_eq!((picker.begun_pieces(), picker.received_blocks()), (1, 1), "once");
+        assert_eq!((picker.begun.len(), picker.received_blocks()), (1, 1), "once");
         let mut unwanted = crate::strategy::picker::Plan::all(3);
         unwanted.wanted.clear(PieceIndex(2));
         picker.set_plan(unwanted);
         picker.restore(&partial(2, 2, &[0]));
-        assert_eq!(picker.begun_pieces(), 1, "it is not wanted");
+        assert_eq!(picker.begun.len(), 1, "it is not wanted");
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
         let verdict = picker.verified(FIRST, false);
         picker.check_invariants();
         assert_eq!(verdict, PieceVerdict { senders: vec![A], restored: 3, ..PieceVerdict::default() });
-        assert_eq!((picker.received_blocks(), picker.begun_pieces()), (0, 0));
+        assert_eq!((picker.received_blocks(), picker.begun.len()), (0, 0));
         // From one peer alone, so that another failure has one author.
         let again = picker.take(B, 12, true);
         let of_it: Vec<_> = again.into_iter().filter(|block| block.piece == FIRST).collect();

@@ -184,12 +184,8 @@ impl Model {
         true
     }
 
-    fn written(&mut self, which: usize, fails: bool) {
+    fn written(&mut self, which: usize) {
         let (key, block) = self.writing.remove(which);
-        if fails {
-            self.picker.write_failed(key, block);
-            return;
-        }
         self.received.insert(block);
         let count = self.received.iter().filter(|b| b.piece == block.piece).count();
         let whole = self.picker.written(key, block);
@@ -219,7 +215,7 @@ impl Model {
                 if !asked.is_empty() {
                     let block = asked.remove(usize::from(which) % asked.len());
                     if self.arrive(key, block, true) && written {
-                        self.written(self.writing.len() - 1, false);
+                        self.written(self.writing.len() - 1);
                     }
                 }
             }
@@ -232,9 +228,9 @@ impl Model {
                     self.arrive(key, block, false);
                 }
             }
-            ModelStep::Written { which, fails } => {
+            ModelStep::Written { which } => {
                 if !self.writing.is_empty() {
-                    self.written(usize::from(which) % self.writing.len(), fails);
+                    self.written(usize::from(which) % self.writing.len());
                 }
             }
             ModelStep::Verify { ok } => self.verify(ok),
@@ -286,7 +282,7 @@ impl Model {
         for round in 0.. {
             assert!(round < 5000, "does not come to an end");
             while !self.writing.is_empty() {
-                self.written(0, false);
+                self.written(0);
             }
             while !self.verifying.is_empty() {
                 self.verify(true);
@@ -308,7 +304,7 @@ impl Model {
                 }
             }
         }
-        assert_eq!((self.picker.left_bytes(), self.picker.begun_pieces()), (0, 0));
+        assert_eq!((self.picker.left_bytes(), self.picker.begun.len()), (0, 0));
         assert!(self.wanted.is_within(self.picker.have()));
     }
 }

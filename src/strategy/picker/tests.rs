@@ -251,15 +251,13 @@ fn late_blocks_are_welcome_and_strangers_are_not() {
     assert_eq!(*cancels, [(B, a[0])]);
     assert_eq!(picker.accept(A, a[1], cancels), BlockVerdict::Take);
     assert_eq!(picker.accept(A, a[1], cancels), BlockVerdict::Duplicate);
-    picker.write_failed(A, a[1]);
     picker.check_invariants();
-    assert_eq!(picker.accept(A, a[1], cancels), BlockVerdict::Unrequested, "the memory of it is used up");
     assert_eq!(picker.written(B, a[0]), None, "not B's to write");
     // Released, and unbegun again by then.
     let mut picker = self::picker(4, 4, &[A]);
     let a = picker.take(A, 2, true);
     assert_eq!(picker.release(A, &a), 2);
-    assert_eq!((picker.begun_pieces(), picker.accept(A, a[1], cancels)), (0, BlockVerdict::Take));
+    assert_eq!((picker.begun.len(), picker.accept(A, a[1], cancels)), (0, BlockVerdict::Take));
     picker.check_invariants();
 }
 
@@ -310,7 +308,7 @@ fn a_bad_piece_is_missing_again_and_names_its_senders() {
     assert_eq!(picker.block_senders(PieceIndex(0)), []);
     picker.check_invariants();
     assert_eq!(verdict, PieceVerdict { senders: vec![B, A], ..PieceVerdict::default() });
-    assert_eq!((picker.begun_pieces(), picker.left_bytes()), (0, u64::from(3 * BLOCK_SIZE)));
+    assert_eq!((picker.begun.len(), picker.left_bytes()), (0, u64::from(3 * BLOCK_SIZE)));
     assert_eq!(picker.take(A, 5, true).len(), 3);
 }
 
@@ -348,7 +346,6 @@ fn nonsense_is_ignored() {
         let block = BlockRequest { piece: PieceIndex(piece), begin, length };
         assert_eq!(picker.accept(A, block, cancels), BlockVerdict::Unrequested);
         assert_eq!(picker.written(A, block), None);
-        picker.write_failed(A, block);
         assert_eq!(picker.release(ghost, &[block]) + picker.expire(A, &[block]), 0);
     }
     assert_eq!(picker.accept(ghost, asked[0], cancels), BlockVerdict::Unrequested);
