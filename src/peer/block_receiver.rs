@@ -170,9 +170,9 @@ impl<'a> BlockReceiver<'a> {
                 self.peer.requesting.deadline_moved.notify_all(); // earlier than the deadline thread expects
             }
         }
-        self.context.downloaded.add(all);
+        self.context.payload.downloaded.add(all);
         if blocks > 0 {
-            self.context.throttle.uplink.note_download();
+            self.context.settings.throttle.uplink.note_download();
             self.peer.rates.downloaded.add(bytes);
             self.peer.note_payload(now, bytes);
         }

@@ -72,7 +72,7 @@ impl Connection {
         dial_mode: DialMode,
         timeout: Duration,
     ) -> io::Result<Connection> {
-        let socket = context.bind.outgoing_socket(addr)?;
+        let socket = context.settings.bind.outgoing_socket(addr)?;
         Connection::spawn(context, key, addr, socket.into(), ConnectionOrigin::Outgoing { dial_mode, timeout })
     }
 
@@ -198,28 +198,30 @@ fn shake_hands(
         return Err(DisconnectReason::Closed);
     }
     let incoming = matches!(origin, ConnectionOrigin::Incoming(_));
-    bind::set_dscp(stream, context.dscp);
+    bind::set_dscp(stream, context.settings.dscp);
     if let ConnectionOrigin::Outgoing { timeout, .. } = origin {
         let connected = SockRef::from(stream).connect_timeout(&addr.into(), timeout);
         connected.map_err(|e| DisconnectReason::Unreachable(reason(&e)))?;
     }
     stream.set_nodelay(true).map_err(|e| DisconnectReason::io(&e))?;
-    let dht = context.dht_port.load(Ordering::Acquire) != 0;
-    let ours = Handshake::ours(context.info_hash, context.peer_id, dht);
+    let dht = context.ports.dht.load(Ordering::Acquire) != 0;
+    let ours = Handshake::ours(context.settings.info_hash, context.settings.peer_id, dht);
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
     let mut peer_stream = HandshakeStream::new(stream, deadline, received);
     match origin {
         ConnectionOrigin::Outgoing { dial_mode, .. } => {
-            peer_stream.initiate(dial_mode, context.encryption, &ours).map_err(unanswered)?;
+            peer_stream.initiate(dial_mode, context.settings.encryption, &ours).map_err(unanswered)?;
         }
-        ConnectionOrigin::Incoming(None) => peer_stream.respond(context.encryption, context.info_hash)?,
+        ConnectionOrigin::Incoming(None) => {
+            peer_stream.respond(context.settings.encryption, context.settings.info_hash)?;
+        }
         ConnectionOrigin::Incoming(Some(handshake)) => {
             peer_stream = HandshakeStream::resume(stream, deadline, received, handshake.stream_state);
         }
         ConnectionOrigin::Established(_) => {} // never happens: `run_connection` handles it
     }
     let swarm = if incoming { peer_stream.read_info_hash() } else { peer_stream.read_info_hash().map_err(unanswered) }?;
-    if swarm != context.info_hash {
+    if swarm != context.settings.info_hash {
         return Err(DisconnectReason::Handshake("another torrent"));
     }
     if incoming {
@@ -227,7 +229,7 @@ fn shake_hands(
     }
     let theirs =
         if incoming { peer_stream.read_handshake() } else { peer_stream.read_handshake().map_err(unanswered) }?;
-    if theirs.peer_id == context.peer_id {
+    if theirs.peer_id == context.settings.peer_id {
         return Err(DisconnectReason::Ourselves);
     }
     let stream_state = peer_stream.finish();
@@ -266,7 +268,7 @@ fn exchange_messages(
     peer.lifecycle.dismissed = dismissed;
     peer.encrypted = Flag::new(stream_state.ciphers.is_some());
     let peer = Arc::new(peer);
-    match context.roster.admit(&peer, context.peer_id, context.now()) {
+    match context.roster.admit(&peer, context.settings.peer_id, context.now()) {
         Admission::Admitted => {}
         Admission::Replaces(older) => older.close(),
         Admission::Duplicate(stays) => return Err(DisconnectReason::Duplicate(stays)),
@@ -347,7 +349,7 @@ struct LeaveOnDrop<'a> {
 impl Drop for LeaveOnDrop<'_> {
     fn drop(&mut self) {
         self.context.roster.remove(self.key);
-        self.context.throttle.remove_peer(self.key);
+        self.context.settings.throttle.remove_peer(self.key);
         self.context.pieces.remove_peer(self.key);
         if let Some(super_seeding) = self.context.active_super_seed() {
             super_seeding.leave(self.context, self.key);

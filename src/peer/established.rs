@@ -51,7 +51,7 @@ impl Peer {
 /// the metadata phase, in which the peer was told that we have nothing, only what has changed.
 pub(crate) fn first_messages(context: &TorrentContext, peer: &Peer, have: Option<&[u8]>, was_kept: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let have = have.filter(|_| !context.is_fetching_metadata); // the number of pieces is unknown
+    let have = have.filter(|_| !context.settings.is_fetching_metadata); // the number of pieces is unknown
     let bits = have.and_then(|have| Bitfield::from_wire(have, context.pieces.piece_count()));
     let whole = bits.as_ref().is_some_and(Bitfield::is_full);
     match &bits {
@@ -67,7 +67,7 @@ pub(crate) fn first_messages(context: &TorrentContext, peer: &Peer, have: Option
     if peer.extensions.supports_extensions {
         message::write_extended(&mut bytes, HANDSHAKE_ID, &peer.extension_handshake(context));
     }
-    match context.dht_port.load(Ordering::Acquire) {
+    match context.ports.dht.load(Ordering::Acquire) {
         0 => {}
         port if peer.extensions.is_dht_node && !was_kept => message::write_port(&mut bytes, port),
         _ => {}

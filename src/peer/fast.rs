@@ -28,15 +28,15 @@ impl Peer {
     /// The payload of our extension handshake for this peer (BEP 10).
     pub fn extension_handshake(&self, context: &TorrentContext) -> Vec<u8> {
         let upload_only = is_upload_only(context);
-        let port = context.port.load(Ordering::Relaxed);
+        let port = context.ports.tcp.load(Ordering::Relaxed);
         let metadata_size = context.info.get().and_then(|info| u32::try_from(info.len()).ok()).unwrap_or_default();
         OurExtensionHandshake {
             port,
             your_ip: self.addr.ip(),
             upload_only,
             metadata_size,
-            pex: context.pex,
-            client: &context.client_name,
+            pex: context.settings.pex,
+            client: &context.settings.client_name,
         }
         .encode()
     }
@@ -58,5 +58,5 @@ impl Peer {
 /// metadata is known. A super-seed does not announce it while it pretends to have nothing: libtorrent disconnects a peer that
 /// neither has nor wants anything.
 fn is_upload_only(context: &TorrentContext) -> bool {
-    !context.is_fetching_metadata && context.pieces.is_complete() && context.active_super_seed().is_none()
+    !context.settings.is_fetching_metadata && context.pieces.is_complete() && context.active_super_seed().is_none()
 }

@@ -123,14 +123,14 @@ impl<'a> Reader<'a> {
     fn read_once(&mut self) -> Result<(), DisconnectReason> {
         self.check_running()?;
         self.make_room();
-        if self.context.is_fetching_metadata && !self.wait_readable()? {
+        if self.context.settings.is_fetching_metadata && !self.wait_readable()? {
             return Ok(());
         }
         let end = self.unread.end + self.receive_limit();
         let room = &mut self.buffer.bytes_mut()[self.unread.end..end];
         let n = match throttle::read(self.context, self.peer, self.stream, room) {
             // Under a limit, a reader that waited for its turn returns with nothing.
-            Ok(0) if self.context.wake_pipe.has_woken() => return Err(DisconnectReason::Kept),
+            Ok(0) if self.context.shutdown.keeps_connections() => return Err(DisconnectReason::Kept),
             Ok(0) => return Err(DisconnectReason::Closed),
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
     /// Fails if the rest of the received bytes does not matter: the connection is closed, or the torrent stops. A metadata
     /// phase that has ended leaves the rest to the download.
     fn check_running(&self) -> Result<(), DisconnectReason> {
-        let stops = self.context.is_stopping() && !self.context.wake_pipe.has_woken();
+        let stops = self.context.is_stopping() && !self.context.shutdown.keeps_connections();
         if stops || self.peer.is_dismissed() { Err(DisconnectReason::Closed) } else { Ok(()) }
     }
 
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
             self.unread.start = end;
             self.count_length(&message, length)?;
             match message {
-                early if self.context.is_fetching_metadata => self.handle_before_metadata(&early)?,
+                early if self.context.settings.is_fetching_metadata => self.handle_before_metadata(&early)?,
                 Message::Piece(block, data) => {
                     self.check_range(block)?;
                     self.block_receiver.note(block, end - data.len()..end);
@@ -223,8 +223,11 @@ impl<'a> Reader<'a> {
         let Some(&[a, b, c, d, 5]) = unread.first_chunk::<5>() else { return Ok(()) };
         let length = u32::from_be_bytes([a, b, c, d]);
         let expected = self.context.pieces.piece_count().div_ceil(8) + 1;
-        let fits =
-            if self.context.is_fetching_metadata { length as usize <= MAX_BITFIELD + 1 } else { length == expected };
+        let fits = if self.context.settings.is_fetching_metadata {
+            length as usize <= MAX_BITFIELD + 1
+        } else {
+            length == expected
+        };
         if fits { Ok(()) } else { Err(WRONG_BITFIELD_LENGTH) }
     }
 
@@ -250,7 +253,7 @@ impl<'a> Reader<'a> {
                 {
                     let (peers, limit) = (
                         context.connections.load(Ordering::Relaxed) as usize,
-                        context.throttle.fair_share(Direction::Down),
+                        context.settings.throttle.fair_share(Direction::Down),
                     );
                     let mut requests = peer.requesting.pipeline.lock();
                     requests.limit_start_by_peers(peers, piece);

@@ -72,7 +72,7 @@ impl SendGate {
         slab: &mut Option<PooledSlab>,
     ) -> io::Result<()> {
         (self.check_again_at, self.max_bytes) = (None, u64::MAX);
-        let uplink = &context.throttle.uplink;
+        let uplink = &context.settings.throttle.uplink;
         if uplink.is_downloading()
             && let Some(tcp_info) = uplink.tcp_info(stream)
         {

@@ -295,7 +295,7 @@ impl Peer {
     /// How many of `want` requests to make when `outstanding` are made already. Under a limit, only as many as can arrive
     /// within about a second, because a pause would have to wait for the rest.
     fn within_limit(&self, context: &TorrentContext, now: Duration, want: usize, outstanding: usize) -> usize {
-        let limit = context.throttle.fair_share(Direction::Down);
+        let limit = context.settings.throttle.fair_share(Direction::Down);
         if limit == 0 {
             return want;
         }

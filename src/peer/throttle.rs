@@ -146,7 +146,7 @@ impl Throttle {
 /// # Errors
 /// If the socket fails.
 pub fn read(context: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    if context.throttle.limit(Direction::Down) == 0 {
+    if context.settings.throttle.limit(Direction::Down) == 0 {
         return stream.read(buffer);
     }
     let want = match stream.peek(&mut [0; SMALL_RECEIVE])? {
@@ -158,14 +158,14 @@ pub fn read(context: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffe
     let Some(granted) = wait_for_turn(context, peer, want as u64) else { return Ok(0) };
     let result = stream.read(&mut buffer[..granted as usize]);
     let used = result.as_ref().map_or(0, |n| *n as u64);
-    context.throttle.give_back(Direction::Down, peer.key, granted.saturating_sub(used));
+    context.settings.throttle.give_back(Direction::Down, peer.key, granted.saturating_sub(used));
     result
 }
 
 /// Waits until some of `want` bytes may be received; `None` if the connection has ended meanwhile.
 fn wait_for_turn(context: &TorrentContext, peer: &Peer, want: u64) -> Option<u64> {
     while !peer.is_closed() && !context.is_stopping() {
-        match context.throttle.ask(Direction::Down, peer.key, want) {
+        match context.settings.throttle.ask(Direction::Down, peer.key, want) {
             Grant::Go(bytes) => return Some(bytes.min(want)),
             Grant::Wait(pause) => {
                 std::thread::sleep(pause);

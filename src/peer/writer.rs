@@ -108,7 +108,7 @@ impl<'a> Writer<'a> {
             if self.is_idle() {
                 if self.queue.is_empty() {
                     self.slab = None;
-                    self.allowance.give_back(&self.context.throttle, self.peer.key);
+                    self.allowance.give_back(&self.context.settings.throttle, self.peer.key);
                 }
                 if !self.wait(outbox) {
                     return self.end();
@@ -193,7 +193,7 @@ impl<'a> Writer<'a> {
                 let mut batch = Vec::new();
                 self.peer.take_requests(self.context.now(), &mut batch);
                 if !batch.is_empty() {
-                    self.context.throttle.uplink.note_download();
+                    self.context.settings.throttle.uplink.note_download();
                 }
                 for block in batch {
                     message::write_request(&mut self.head, block);
@@ -338,7 +338,7 @@ impl<'a> Writer<'a> {
         if self.waits_until().is_some() {
             return Vec::new();
         }
-        let (throttle, key) = (&self.context.throttle, self.peer.key);
+        let (throttle, key) = (&self.context.settings.throttle, self.peer.key);
         let want = || self.queue.iter().take(self.batch_size.blocks()).map(|b| u64::from(b.length)).sum();
         let max_bytes = self.allowance.take(throttle, key, u64::from(first.length), want);
         if max_bytes > 0 && self.slab.is_none() {

@@ -33,14 +33,18 @@ pub fn send(
     deadline: Duration,
 ) -> Result<AnnounceResponse, TrackerError> {
     let announce = Announce {
-        info_hash: context.info_hash,
-        peer_id: context.peer_id,
-        port: context.port.load(Ordering::Relaxed),
-        uploaded: context.uploaded.get(),
-        downloaded: context.downloaded.get(),
+        info_hash: context.settings.info_hash,
+        peer_id: context.settings.peer_id,
+        port: context.ports.tcp.load(Ordering::Relaxed),
+        uploaded: context.payload.uploaded.get(),
+        downloaded: context.payload.downloaded.get(),
         left: context.bytes_left(),
         key: identity.key,
-        numwant: if context.is_fetching_metadata || !context.pieces.is_complete() { NUMWANT } else { NUMWANT_SEED },
+        numwant: if context.settings.is_fetching_metadata || !context.pieces.is_complete() {
+            NUMWANT
+        } else {
+            NUMWANT_SEED
+        },
         event: context.event(job.event),
         tracker_id: job.tracker_id.as_deref(),
     };

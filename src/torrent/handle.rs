@@ -349,12 +349,12 @@ impl TorrentHandle {
         if let Some(context) = inner.context() {
             let now = context.now();
             let peers = context.roster.all();
-            if !context.is_fetching_metadata {
+            if !context.settings.is_fetching_metadata {
                 let wanted = context.pieces.wanted_bytes();
                 (snapshot.total, snapshot.have) = (wanted, wanted.saturating_sub(context.pieces.left_bytes()));
             }
-            snapshot.downloaded = context.downloaded.get();
-            snapshot.uploaded = context.uploaded.get();
+            snapshot.downloaded = context.payload.downloaded.get();
+            snapshot.uploaded = context.payload.uploaded.get();
             snapshot.total_uploaded = snapshot.total_uploaded.saturating_add(snapshot.uploaded);
             snapshot.wasted = context.pieces.wasted();
             snapshot.active = peers.iter().filter(|p| p.is_active(now)).count();

@@ -42,7 +42,7 @@ pub(crate) fn fetch_in_background(magnet: &Magnet, config: &Config, context: &Ar
 fn ask_all(urls: &[String], weak_context: &Weak<TorrentContext>, fetch: impl Fn(&str) -> Result<Vec<u8>, String>) {
     let waiting = || weak_context.upgrade().filter(|context| !context.is_stopping());
     for url in urls.iter().take(MAX_URLS) {
-        let Some(info_hash) = waiting().map(|context| context.info_hash) else { return };
+        let Some(info_hash) = waiting().map(|context| context.settings.info_hash) else { return };
         match fetch(url).and_then(|bytes| info(&bytes, info_hash)) {
             Ok(info) => {
                 if let Some(context) = waiting() {

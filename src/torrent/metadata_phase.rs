@@ -36,7 +36,7 @@ pub fn fetch(
         peer_manager,
         context,
         inner,
-        fetch: MetadataFetch::new(context.info_hash),
+        fetch: MetadataFetch::new(context.settings.info_hash),
         banned: HashSet::new(),
     };
     let info = phase.run(messages);

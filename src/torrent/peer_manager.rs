@@ -189,8 +189,8 @@ impl<'a> PeerManager<'a> {
         self.announcer.begin(context, now, needs_peers, self.peer_list.next_dial().is_none());
         self.dial_due(context, now);
         self.exchange(context, now);
-        if self.discovery.retry_start(self.config, context.info_hash, &self.registration, now) {
-            context.dht_port.store(self.port(), Ordering::Release);
+        if self.discovery.retry_start(self.config, context.settings.info_hash, &self.registration, now) {
+            context.ports.dht.store(self.port(), Ordering::Release);
         }
         self.discovery.check_reachability(now, self.registration.has_incoming_connections());
         if needs_peers {
@@ -208,7 +208,8 @@ impl<'a> PeerManager<'a> {
         } else {
             Duration::MAX
         };
-        let exchange = if context.pex && !self.connections.is_empty() { self.next_exchange } else { Duration::MAX };
+        let exchange =
+            if context.settings.pex && !self.connections.is_empty() { self.next_exchange } else { Duration::MAX };
         let look =
             if self.needs_peers() && self.discovery.has_dht() { now + DHT_STATUS_INTERVAL } else { Duration::MAX };
         let give_up = self.config.stop_timeout.filter(|_| !self.is_complete);
@@ -219,14 +220,14 @@ impl<'a> PeerManager<'a> {
     /// Records progress, and stops the torrent if there was none for too long.
     fn check_stop_timeout(&mut self, context: &TorrentContext, now: Duration) {
         let Some(limit) = self.config.stop_timeout else { return };
-        let count = (context.downloaded.get(), self.inner.metadata.get().0);
+        let count = (context.payload.downloaded.get(), self.inner.metadata.get().0);
         if self.is_complete
             || context.is_paused()
             || count != self.last_progress
-            || context.is_fetching_metadata != self.was_fetching_metadata
+            || context.settings.is_fetching_metadata != self.was_fetching_metadata
         {
             (self.last_progress, self.last_progress_at, self.was_fetching_metadata) =
-                (count, now, context.is_fetching_metadata);
+                (count, now, context.settings.is_fetching_metadata);
         } else if now >= self.last_progress_at + limit {
             self.inner.run.stop(StopReason::TimedOut);
         }
@@ -280,7 +281,7 @@ impl<'a> PeerManager<'a> {
         match event {
             PeerEvent::Connected { key, addr, incoming } => self.handshake_done(context, key, addr, incoming),
             PeerEvent::OurAddress(ip) => {
-                self.peer_list.set_ours(SocketAddr::new(ip, context.port.load(Ordering::Relaxed)));
+                self.peer_list.set_ours(SocketAddr::new(ip, context.ports.tcp.load(Ordering::Relaxed)));
             }
             // The event may have been on its way when the metadata arrived.
             PeerEvent::PexPeers(_) if self.private => {}

@@ -205,7 +205,7 @@ impl<'a> TorrentRun<'a> {
             self.inner,
             self.config,
             self.events.clone(),
-            context.info_hash,
+            context.settings.info_hash,
             tiers,
             private,
             registration,
@@ -214,9 +214,9 @@ impl<'a> TorrentRun<'a> {
 
     /// Publishes our ports to the connections, and the shared context to handles.
     fn publish(&self, context: &Arc<TorrentContext>, peer_manager: &PeerManager<'_>) {
-        context.port.store(peer_manager.port(), Ordering::Relaxed);
+        context.ports.tcp.store(peer_manager.port(), Ordering::Relaxed);
         let dht = if peer_manager.discovery.has_dht() { peer_manager.port() } else { 0 };
-        context.dht_port.store(dht, Ordering::Release);
+        context.ports.dht.store(dht, Ordering::Release);
         *self.inner.context.lock() = Some(context.clone());
     }
 }

@@ -113,7 +113,7 @@ impl<'a> Transfer<'a> {
 
     /// Writes the resume data if it is due.
     fn save_resume_data(&mut self, now: Duration) {
-        let (pieces, sent) = (&self.context.pieces, self.context.uploaded.get());
+        let (pieces, sent) = (&self.context.pieces, self.context.payload.uploaded.get());
         self.resume_store.iter_mut().for_each(|resume_store| resume_store.count_uploaded(sent));
         if let Some(resume_store) = &mut self.resume_store
             && resume_store.due(pieces.progress_count()).is_some_and(|due| due <= now)
@@ -126,7 +126,7 @@ impl<'a> Transfer<'a> {
 
     /// Whether the torrent was told to stop.
     fn is_stopped(&self) -> bool {
-        self.context.run.is_stopped()
+        self.context.settings.run.is_stopped()
     }
 
     /// Whether the transfer has to end.
@@ -142,7 +142,7 @@ impl<'a> Transfer<'a> {
             return false;
         }
         let before = self.peer_manager.inner.uploaded_before.load(Ordering::Relaxed);
-        let uploaded = before.saturating_add(self.context.uploaded.get()) as f64;
+        let uploaded = before.saturating_add(self.context.payload.uploaded.get()) as f64;
         let by_time = seed_goal.time.is_some_and(|time| now >= since + time);
         let by_ratio = seed_goal.ratio.is_some_and(|ratio| uploaded >= ratio * self.total as f64);
         !seed_goal.any() || by_time || by_ratio
@@ -244,7 +244,7 @@ impl<'a> Transfer<'a> {
     /// Checks that the files are in place and still ours, and gives up the right to write to them. Returns false if a stop
     /// comes first and there are too many files to go on in spite of it.
     fn finish_files(&mut self) -> Result<bool, StorageError> {
-        let (storage, stop) = (self.context.pieces.storage(), &*self.context.run);
+        let (storage, stop) = (self.context.pieces.storage(), &*self.context.settings.run);
         let are_many = storage.layout().files().len() > MANY_FILES;
         let is_over = || are_many && stop.is_stopped();
         if !storage.check_files_until(&is_over)? {
@@ -294,7 +294,7 @@ impl<'a> Transfer<'a> {
                 context.pieces.storage().record_complete_files(&context.pieces.to_resume().0);
             }
             if let Some(mut resume_store) = resume_store {
-                resume_store.count_uploaded(context.uploaded.get());
+                resume_store.count_uploaded(context.payload.uploaded.get());
                 resume_store.finish(context.pieces.storage(), context.pieces.to_resume(), is_late);
             }
         });

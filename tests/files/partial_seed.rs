@@ -182,7 +182,7 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
         assert_eq!(pieces.have(), wanted);
         assert!(pieces.is_complete() && pieces.is_partial_seed() && pieces.left_bytes() == 0);
         assert_eq!(pieces.missing_bytes(), missing - left);
-        let came = leecher.shared.downloaded.get();
+        let came = leecher.shared.payload.downloaded.get();
         assert_eq!(came - pieces.wasted(), left, "no block of anything else");
         assert_eq!(leecher.shared.bytes_left(), missing - left, "a tracker hears of the whole torrent");
         assert_eq!(leecher.shared.event(None), Some(AnnounceEvent::Paused));
@@ -195,7 +195,7 @@ fn two_partial_seeds_hang_up_on_each_other() {
     let (mut one, mut other) = (Side::done(bits(|piece| piece < 9)), Side::done(bits(|piece| piece > 20)));
     let whys = run_until_disconnected(&mut one, &mut other);
     assert!(whys.contains(&DisconnectReason::Redundant), "{whys:?}");
-    let moved = [&one, &other].map(|side| side.shared.uploaded.get());
+    let moved = [&one, &other].map(|side| side.shared.payload.uploaded.get());
     assert_eq!(moved, [0, 0]);
 }
 

@@ -63,7 +63,7 @@ impl Drop for DeferredMessages<'_> {
 impl Reader<'_> {
     /// Waits until there are bytes to read; false if the caller has to try again.
     pub(crate) fn wait_readable(&self) -> Result<bool, DisconnectReason> {
-        match self.context.wake_pipe.wait(self.stream, SILENCE_TIMEOUT) {
+        match self.context.shutdown.wake_pipe.wait(self.stream, SILENCE_TIMEOUT) {
             Ok(true) => Ok(true),
             Ok(false) => Err(DisconnectReason::Kept),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),

@@ -63,14 +63,14 @@ impl Reader<'_> {
                 self.upload_only_changed()
             }
             OUR_METADATA_ID => self.metadata(payload),
-            OUR_PEX_ID if self.context.pex => self.pex(payload),
+            OUR_PEX_ID if self.context.settings.pex => self.pex(payload),
             _ => Ok(()),
         }
     }
 
     /// The peer's `upload_only` may have changed: disconnects if neither side needs the other.
     fn upload_only_changed(&self) -> Result<(), DisconnectReason> {
-        if self.context.is_fetching_metadata { Ok(()) } else { self.disconnect_if_redundant() }
+        if self.context.settings.is_fetching_metadata { Ok(()) } else { self.disconnect_if_redundant() }
     }
 
     /// Takes over the fields of an extension handshake, which a peer may send more than once.
@@ -100,7 +100,7 @@ impl Reader<'_> {
             }
         }
         let metadata_id = peer.extensions.metadata_id.load(Ordering::Acquire);
-        if context.is_fetching_metadata
+        if context.settings.is_fetching_metadata
             && metadata_id != 0
             && let Some(size) = handshake.metadata_size
         {
@@ -161,7 +161,7 @@ impl Reader<'_> {
     pub(super) fn handle_port(&mut self, port: u16) -> Result<(), DisconnectReason> {
         self.count_useless(1)?;
         self.nodes += 1;
-        if port != 0 && self.nodes <= MAX_NODES && self.context.dht_port.load(Ordering::Acquire) != 0 {
+        if port != 0 && self.nodes <= MAX_NODES && self.context.ports.dht.load(Ordering::Acquire) != 0 {
             self.context.report(PeerEvent::DhtNode(SocketAddr::new(self.peer.addr.ip(), port)));
         }
         Ok(())

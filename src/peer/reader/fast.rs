@@ -61,7 +61,7 @@ impl Reader<'_> {
         let context = self.context;
         let size = context.pieces.storage().layout().piece_length().max(1);
         let most = SET_SIZE.min((MAX_ALLOWED_FAST_BYTES / size).max(1));
-        let mut set = allowed_fast(self.peer.addr.ip(), context.info_hash, context.pieces.piece_count(), most);
+        let mut set = allowed_fast(self.peer.addr.ip(), context.settings.info_hash, context.pieces.piece_count(), most);
         context.pieces.retain_owned(&mut set);
         if !set.is_empty() {
             // Each block once, and as many again for those that get lost.

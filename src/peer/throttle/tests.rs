@@ -46,7 +46,7 @@ fn reading(limits: Limits) -> ThrottleFixture {
     let ours = Arc::new(listener.accept().expect("a connection").0);
     let addr = SocketAddr::from(([127, 0, 0, 1], 1));
     let (outbox, _) = outbox();
-    let theirs_said = Handshake::ours(context.info_hash, PeerId([1; 20]), false);
+    let theirs_said = Handshake::ours(context.settings.info_hash, PeerId([1; 20]), false);
     let peer = Peer::new(PeerKey(1), addr, true, &theirs_said, Duration::ZERO, ours.clone(), outbox);
     let peer = Arc::new(peer);
     theirs.write_all(&[7; SENT]).expect("room in the socket");
@@ -74,7 +74,7 @@ fn a_reader_without_a_limit_reads() {
 fn a_reader_that_waits_goes_on_when_the_limit_is_lifted() {
     let scene = reading(A_BYTE);
     assert!(scene.got.try_recv().is_err(), "so many bytes at a byte a second");
-    scene.context.throttle.set(Limits::default());
+    scene.context.settings.throttle.set(Limits::default());
     assert!(scene.outcome() > 0);
     drop(scene.theirs);
 }

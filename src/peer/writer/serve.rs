@@ -28,7 +28,7 @@ impl Writer<'_> {
         let bytes = total(sent);
         self.peer.serving.queued_requests.sub(sent.len() as u32);
         self.peer.rates.uploaded.add(bytes);
-        self.context.uploaded.add(bytes);
+        self.context.payload.uploaded.add(bytes);
         self.peer.note_payload(self.context.now(), bytes);
         if let Some(super_seeding) = self.context.active_super_seed() {
             super_seeding.sent(self.context, self.peer.key, sent);

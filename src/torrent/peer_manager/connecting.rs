@@ -82,7 +82,7 @@ impl PeerManager<'_> {
                 continue;
             }
             if addr.port() == self.port()
-                && own.get_or_insert_with(|| context.bind.own_addresses()).contains(&addr.ip())
+                && own.get_or_insert_with(|| context.settings.bind.own_addresses()).contains(&addr.ip())
             {
                 self.peer_list.never_dial(addr);
                 continue;

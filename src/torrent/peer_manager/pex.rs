@@ -20,7 +20,7 @@ const FIRST: Duration = Duration::from_secs(2);
 impl PeerManager<'_> {
     /// Sends the messages that are due.
     pub(crate) fn exchange(&mut self, context: &TorrentContext, now: Duration) {
-        if !context.pex || now < self.next_exchange {
+        if !context.settings.pex || now < self.next_exchange {
             return;
         }
         self.next_exchange = now + PERIOD;

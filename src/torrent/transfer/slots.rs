@@ -49,7 +49,7 @@ impl Transfer<'_> {
 
     /// Pauses or resumes as the handle last requested. During a pause, requests are cancelled and no peer has an upload slot.
     pub(crate) fn apply_pause(&mut self) {
-        let changes = self.context.run.changes();
+        let changes = self.context.settings.run.changes();
         if std::mem::replace(&mut self.applied_changes, changes) == changes || self.is_stopped() {
             return;
         }
@@ -65,7 +65,7 @@ impl Transfer<'_> {
     /// The connected peers as candidates for the choker. `round` tells whether a choke round begins; the rates are those of the
     /// last ten to twenty seconds.
     fn candidates(&mut self, now: Duration, round: bool) -> Vec<Candidate> {
-        self.choker.set_upload_limit(self.context.throttle.fair_share(Direction::Up));
+        self.choker.set_upload_limit(self.context.settings.throttle.fair_share(Direction::Up));
         let paused = self.context.is_paused(); // then we request nothing, and no peer owes us blocks
         let mut candidates = Vec::with_capacity(self.peer_manager.connections.len());
         for peer in self.context.roster.all() {

@@ -41,7 +41,7 @@ impl Transfer<'_> {
             Some(DuplicateConnection { key: c.key, id, rate: c.down_rate.saturating_add(c.up_rate) })
         };
         let connections: Vec<_> = candidates.iter().filter_map(duplicate).collect();
-        for (key, stays) in surplus_duplicates(self.context.peer_id, &connections) {
+        for (key, stays) in surplus_duplicates(self.context.settings.peer_id, &connections) {
             log::debug!("two connections to one peer: one of them ends");
             self.peer_manager.close_duplicate(key, stays);
         }

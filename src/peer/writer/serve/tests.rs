@@ -55,7 +55,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
     let context = context(folder.path());
     let (ours, mut theirs) = narrow();
     let (to_writer, inbox) = outbox();
-    let said = Handshake::ours(context.info_hash, PeerId([1; 20]), false);
+    let said = Handshake::ours(context.settings.info_hash, PeerId([1; 20]), false);
     let addr = SocketAddr::from(([127, 0, 0, 1], 1));
     let peer = Peer::new(
         PeerKey(1),
@@ -95,7 +95,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
             }
         };
         wait_for(u64::from(MAX_REQUEST));
-        let all: Vec<_> = std::iter::from_fn(|| context.throttle.upload_slab()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| context.settings.throttle.upload_slab()).collect();
         assert_eq!(all.len(), UPLOAD_SLABS, "it waits without one");
         let mut got = vec![0; expected.len()];
         theirs.read_exact(&mut got).expect("all that was asked for");
@@ -107,7 +107,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
         assert_eq!(runs.join().expect("no panic").expect("no error"), WriterExit::Closed);
     });
     assert_eq!(peer.serving.queued_requests.get(), 0);
-    assert_eq!(context.uploaded.get(), u64::from(SIZE));
+    assert_eq!(context.payload.uploaded.get(), u64::from(SIZE));
 }
 
 #[test]
