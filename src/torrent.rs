@@ -159,7 +159,7 @@ pub struct Torrent {
 impl Torrent {
     /// A torrent with a client of its own.
     pub fn new(source: impl Into<Source>, config: Config) -> Torrent {
-        let client = Client::for_one_torrent(&config.client());
+        let client = Client::for_one_torrent(&config.client);
         Torrent::at(client, source.into(), config)
     }
 
@@ -167,12 +167,12 @@ impl Torrent {
     /// the client's other torrents. The client's configuration takes precedence over `config`. However, without `dht` or `lsd`
     /// in `config` the torrent does not use these, and its `max_peers` limits this torrent alone.
     pub fn with_client(client: &Arc<Client>, source: impl Into<Source>, mut config: Config) -> Torrent {
-        config.bind = client.bind().clone();
+        config.client.bind = client.bind().clone();
         Torrent::at(client.clone(), source.into(), config)
     }
 
     fn at(client: Arc<Client>, mut source: Source, mut config: Config) -> Torrent {
-        if let (Source::Metainfo(torrent), true) = (&mut source, config.allow_hidden) {
+        if let (Source::Metainfo(torrent), true) = (&mut source, config.files.allow_hidden) {
             torrent.restore_hidden_name();
         }
         let (to_main_thread, messages) = bounded(MAX_QUEUED_EVENTS);
@@ -188,8 +188,8 @@ impl Torrent {
             let _ = inner.name_and_size.set((torrent.name.clone(), torrent.total()));
             // The files and the part file. Descriptors reserved beyond that would be missing for connections, once for each
             // of several torrents.
-            config.max_open_files = config.max_open_files.min(torrent.files.len() + 1);
-            config.nodes.extend(torrent.nodes.iter().map(|(host, port)| {
+            config.files.max_open_files = config.files.max_open_files.min(torrent.files.len() + 1);
+            config.search.nodes.extend(torrent.nodes.iter().map(|(host, port)| {
                 if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
             }));
         }
@@ -233,10 +233,15 @@ impl Torrent {
         drop(event_receiver); // only the caller's receivers remain
         let _ = inner.main_thread.set(std::thread::current().id());
         let at = Arc::downgrade(&client); // weak: a client for one torrent ends with it
-        let registration =
-            Some(Registration::new(client, opening_order, inner.info_hash, config.encryption, config.max_peers)?);
+        let registration = Some(Registration::new(
+            client,
+            opening_order,
+            inner.info_hash,
+            config.connections.encryption,
+            config.client.max_peers,
+        )?);
         let event_sender = events.clone();
-        let peer_id = config.peer_id_prefix.map_or_else(PeerId::generate, PeerId::with_prefix);
+        let peer_id = config.connections.peer_id_prefix.map_or_else(PeerId::generate, PeerId::with_prefix);
         let mut run = TorrentRun { inner: &inner, config: &config, events, messages, peer_id, registration };
         let ended = match source {
             Source::Metainfo(torrent) => run.download(&torrent, None),
@@ -274,8 +279,9 @@ mod tests {
         let bytes = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
         let torrent = Metainfo::parse(bytes).expect("a torrent");
         let open = |most| {
-            let config = Config { max_open_files: most, ..Config::new("out") };
-            Torrent::new(torrent.clone(), config).config.max_open_files
+            let mut config = Config::new("out");
+            config.files.max_open_files = most;
+            Torrent::new(torrent.clone(), config).config.files.max_open_files
         };
         assert_eq!([open(128), open(1)], [2, 1]);
     }

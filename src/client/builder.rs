@@ -20,15 +20,7 @@ impl Client {
     /// Begins to set up a client: ports 6881 to 6889 on all interfaces, the DHT and local discovery on, at most 300
     /// connections, no rate limits.
     pub fn builder() -> ClientBuilder {
-        let config = ClientConfig {
-            listen_ports: 6881..=6889,
-            bind: Bind::Any,
-            dht: Some(DhtSettings::default()),
-            lsd: true,
-            max_peers: 300,
-            limits: Limits::default(),
-        };
-        ClientBuilder { config, is_shared: true }
+        ClientBuilder { config: ClientConfig::default(), is_shared: true }
     }
 }
 

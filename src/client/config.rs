@@ -27,6 +27,20 @@ pub struct ClientConfig {
     pub limits: Limits,
 }
 
+impl Default for ClientConfig {
+    /// The usual ports, the DHT and local discovery, without rate limits.
+    fn default() -> ClientConfig {
+        ClientConfig {
+            listen_ports: 6881..=6889,
+            bind: Bind::Any,
+            dht: Some(DhtSettings::default()),
+            lsd: true,
+            max_peers: 300,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// How the DHT is bootstrapped, and where its nodes are saved.
 #[derive(Clone, Debug)]
 pub struct DhtSettings {

@@ -27,7 +27,7 @@ pub(crate) fn fetch_in_background(magnet: &Magnet, config: &Config, context: &Ar
         return;
     }
     let (urls, weak_context) = (magnet.sources.clone(), Arc::downgrade(context));
-    let http = HttpTracker::bound_to(&config.bind, config.user_agent.as_deref());
+    let http = HttpTracker::bound_to(&config.client.bind, config.connections.user_agent.as_deref());
     let fetch = move |url: &str| {
         let bytes = http.fetch_untrusted_file(url, TORRENT_FILE_MAX as u64, DEADLINE);
         bytes.map_err(|error| error.without_secrets_of(url).to_string())

@@ -51,7 +51,7 @@ pub(crate) fn open(
     let WantedFiles { layout, wanted, plan, files: FileCounts { wanted: files, all: of }, bytes } =
         WantedFiles::new(torrent, config)?;
     let registration = registration.map(|registration| {
-        registration.register_files(&config.out_dir, config.max_open_files, &layout);
+        registration.register_files(&config.out_dir, config.files.max_open_files, &layout);
         registration.count(inner.kept_connections.close_all_but(registration.capacity()));
         &*registration
     });
@@ -62,14 +62,14 @@ pub(crate) fn open(
     let layout = with_incomplete_names(inner, config, layout, &wanted);
     inner.set_stage(Stage::Checking);
     let storage = inner
-        .with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.max_open_files))
+        .with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.files.max_open_files))
         .select(&wanted, &storage::part_name(&torrent.info_hash))
-        .allocate(config.allocation);
+        .allocate(config.files.allocation);
     let mut opener =
         FileOpener { registration, inner, config, torrent, wanted: &plan.wanted, events, disk: storage, hashed: false };
     let (have, resume_store) = opener.run()?;
     let storage = Arc::new(opener.disk);
-    let _ = inner.content_path.set(place(storage.layout(), &wanted, torrent.multi_file, &config.places));
+    let _ = inner.content_path.set(place(storage.layout(), &wanted, torrent.multi_file, &config.files.places));
     let _ = inner.wanted_bytes.set(wanted_sizes(torrent, &plan.wanted, &have));
     Ok(OpenedFiles { storage, plan, have, resume_store })
 }
@@ -77,7 +77,7 @@ pub(crate) fn open(
 /// The layout in which incomplete files have the names that the user wants for them. Files that exist under their own name keep
 /// it. After a stop nothing is examined, as the result does not matter.
 fn with_incomplete_names(inner: &TorrentInner, config: &Config, layout: Layout, wanted: &[bool]) -> Layout {
-    let Some(suffix) = &config.incomplete_suffix else { return layout };
+    let Some(suffix) = &config.files.incomplete_suffix else { return layout };
     let is_stopped = || inner.run.is_stopped();
     let is_there = |path: &Path| !is_stopped() && fs::symlink_metadata(config.out_dir.join(path)).is_ok();
     let wants = |file: usize| wanted.get(file).is_some_and(|wanted| *wanted);
@@ -196,7 +196,7 @@ impl FileOpener<'_> {
         }
         let mut resume_store = self.resume_store();
         match &mut resume_store {
-            Some(resume_store) if config.verify || survey.bytes == 0 => resume_store.distrust(),
+            Some(resume_store) if config.files.verify || survey.bytes == 0 => resume_store.distrust(),
             Some(resume_store) => known = resume_store.recall(disk),
             None => {}
         }
@@ -219,7 +219,7 @@ impl FileOpener<'_> {
     }
 
     fn resume_store(&self) -> Option<ResumeStore> {
-        let records = self.config.resume.as_ref()?;
+        let records = self.config.records.resume.as_ref()?;
         ResumeStore::new(records, self.torrent.info_hash, &self.config.out_dir, &self.disk, &*self.inner.run)
     }
 
@@ -239,7 +239,8 @@ impl FileOpener<'_> {
         if !self.disk.is_locked() {
             self.disk.lock(&self.torrent.info_hash)?;
         }
-        let taken = self.disk.check_other_downloads(&self.torrent.info_hash, steps, survey, self.config.overwrite)?;
+        let taken =
+            self.disk.check_other_downloads(&self.torrent.info_hash, steps, survey, self.config.files.overwrite)?;
         for file in taken {
             if let Some(step) = steps.get_mut(file).filter(|step| **step == FileAction::Continue) {
                 *step = FileAction::Copy;
@@ -316,8 +317,8 @@ impl FileOpener<'_> {
         survey: &mut Survey,
         have: &Bitfield,
     ) -> Result<Option<Prepared>, StorageError> {
-        let (hash, stop, given) = (self.torrent.info_hash, &*self.inner.run, self.config.overwrite);
-        self.disk.check_not_in_use(steps, given, &self.config.private_folders)?;
+        let (hash, stop, given) = (self.torrent.info_hash, &*self.inner.run, self.config.files.overwrite);
+        self.disk.check_not_in_use(steps, given, &self.config.records.private_folders)?;
         self.disk.create_part_file(parts, survey)?;
         self.disk.create_files(steps, survey, stop)?;
         if self.is_stopped() {
@@ -334,7 +335,7 @@ impl FileOpener<'_> {
 
     /// Records the torrent and magnet files that the download is about to create, if the file system cannot mark them.
     fn note_unmarked(&self, steps: &[FileAction]) {
-        let Some(folder) = &self.config.brought else { return };
+        let Some(folder) = &self.config.records.brought else { return };
         let unmarked = self.disk.unmarked(steps);
         if !unmarked.is_empty()
             && let Err(error) =

@@ -38,11 +38,11 @@ impl Clone for AddOptions {
 
 /// A method for each field that a program may set.
 macro_rules! setters {
-    ($($(#[$documentation:meta])* $name:ident: $kind:ty;)*) => {
+    ($($(#[$documentation:meta])* $name:ident: $kind:ty => $($field:ident).+;)*) => {
         impl AddOptions {
             $($(#[$documentation])*
             pub fn $name(mut self, $name: $kind) -> AddOptions {
-                self.config.$name = $name;
+                self.config.$($field).+ = $name;
                 self
             })*
         }
@@ -51,68 +51,68 @@ macro_rules! setters {
 
 setters! {
     /// When to stop seeding after the download is complete; by default, at once.
-    seed: SeedGoal;
+    seed: SeedGoal => seed;
     /// The most connections of this torrent, within those of its client.
-    max_peers: usize;
+    max_peers: usize => client.max_peers;
     /// Peers to connect to without asking a tracker.
-    peers: Vec<SocketAddr>;
+    peers: Vec<SocketAddr> => search.peers;
     /// Trackers in addition to those of the torrent, each in a tier of its own.
-    trackers: Vec<String>;
+    trackers: Vec<String> => search.trackers;
     /// Trackers of the torrent that must not be used; `*` stands for all.
-    exclude_trackers: Vec<String>;
-    /// Whether the client's local discovery searches for peers of this torrent (BEP 14).
-    lsd: bool;
+    exclude_trackers: Vec<String> => search.exclude_trackers;
+    /// Whether the client's local service discovery searches for peers of this torrent (BEP 14).
+    lsd: bool => client.lsd;
     /// Whether peer exchange is on (BEP 11).
-    pex: bool;
+    pex: bool => search.pex;
     /// Whether connections use message stream encryption.
-    encryption: Encryption;
+    encryption: Encryption => connections.encryption;
     /// The start of peer ids, instead of btsync's own, for trackers that allow only certain clients.
-    peer_id_prefix: Option<[u8; 8]>;
+    peer_id_prefix: Option<[u8; 8]> => connections.peer_id_prefix;
     /// The client name in HTTP requests and for peers (BEP 10), instead of btsync's own.
-    user_agent: Option<String>;
+    user_agent: Option<String> => connections.user_agent;
     /// The DSCP class of packets to peers.
-    dscp: Dscp;
+    dscp: Dscp => connections.dscp;
     /// Whether to super-seed (BEP 16): reveal pieces to leechers one by one, if all are complete at the start.
-    super_seed: bool;
+    super_seed: bool => super_seed;
     /// Where to save the torrent file of a magnet link: a file, or a folder in which the info-hash is its name.
-    save_torrent: Option<PathBuf>;
+    save_torrent: Option<PathBuf> => save_torrent;
     /// How long without received data until a download gives up and ends with [`Outcome::TimedOut`](crate::torrent::Outcome::TimedOut).
-    stop_timeout: Option<Duration>;
+    stop_timeout: Option<Duration> => stop_timeout;
     /// The folder of the resume data; pieces that it covers are not hashed again at the start. `None` turns it off.
-    resume: Option<PathBuf>;
+    resume: Option<PathBuf> => records.resume;
     /// The folder in which downloads are recorded until their completion is announced, if that must happen exactly once for each:
     /// see [`TorrentHandle::is_completion_pending`](crate::torrent::TorrentHandle::is_completion_pending).
-    pending: Option<PathBuf>;
+    pending: Option<PathBuf> => records.pending;
     /// The folder that records which torrent files and magnet files downloads created, if the file system cannot mark them: see
     /// [`Client::is_downloaded_file`](crate::client::Client::is_downloaded_file).
-    brought: Option<PathBuf>;
+    brought: Option<PathBuf> => records.brought;
     /// Folders of the program's own files, to which the torrent must not write.
-    private_folders: Vec<PathBuf>;
+    private_folders: Vec<PathBuf> => records.private_folders;
     /// Whether to hash all existing files, whatever the resume data says.
-    verify: bool;
+    verify: bool => files.verify;
     /// The most open files.
-    max_open_files: usize;
+    max_open_files: usize => files.max_open_files;
     /// Which of the torrent's files are wanted.
-    files: Selection;
+    files: Selection => files.selection;
     /// Other paths for files: the file's index from 0, counting padding, and a plain path below the folder.
-    places: Vec<(u32, PathBuf)>;
+    places: Vec<(u32, PathBuf)> => files.places;
     /// Whether to request pieces in the order of the torrent, as a media player needs them.
-    sequential: bool;
+    sequential: bool => files.sequential;
     /// Whether to request the first and the last piece of each wanted file before all others.
-    first_and_last: bool;
+    first_and_last: bool => files.first_and_last;
     /// When to allocate disk space for the files.
-    allocation: Allocation;
+    allocation: Allocation => files.allocation;
     /// Whether a torrent's name may start with a dot.
-    allow_hidden: bool;
+    allow_hidden: bool => files.allow_hidden;
     /// Whether files that are in the way, and that btsync did not create, may be overwritten.
-    overwrite: bool;
+    overwrite: bool => files.overwrite;
     /// Whether to sync all data to disk before a download counts as complete.
-    fsync: bool;
+    fsync: bool => files.fsync;
     /// The suffix of file names until everything wanted is complete.
-    incomplete_suffix: Option<String>;
+    incomplete_suffix: Option<String> => files.incomplete_suffix;
     /// Whether to end as soon as the metadata of a magnet link is complete; see
     /// [`TorrentHandle::metainfo`](crate::torrent::TorrentHandle::metainfo).
-    metadata_only: bool;
+    metadata_only: bool => metadata_only;
 }
 
 impl AddOptions {
@@ -129,7 +129,7 @@ impl AddOptions {
 
     /// Whether the client's DHT searches for peers of this torrent. It never does for a private torrent (BEP 27).
     pub fn dht(mut self, is_on: bool) -> AddOptions {
-        self.config.dht = is_on.then(DhtSettings::default);
+        self.config.client.dht = is_on.then(DhtSettings::default);
         self
     }
 
@@ -144,8 +144,8 @@ impl AddOptions {
     /// 32 peers are used, as anyone may have written the link. `is_public` says that a public host provided the link, which then
     /// adds no peers in private networks.
     pub fn link(mut self, magnet: &Magnet, is_public: bool) -> AddOptions {
-        let peers = &mut self.config.link_peers;
-        self.config.files.link.clone_from(&magnet.select);
+        let peers = &mut self.config.search.link_peers;
+        self.config.files.selection.link.clone_from(&magnet.select);
         for peer in magnet.peers.iter().take(MAX_LINK_PEERS) {
             match peer.to_string().to_socket_addrs() {
                 Ok(found) => peers.extend(found.filter(|addr| !is_public || !is_private(addr.ip()))),
@@ -171,8 +171,8 @@ mod tests {
         let magnet = Magnet::parse(&link).expect("a link");
         let named = |is_public| {
             let config = AddOptions::new("out").link(&magnet, is_public).config;
-            assert!(config.peers.is_empty(), "they are not the user's own");
-            config.link_peers
+            assert!(config.search.peers.is_empty(), "they are not the user's own");
+            config.search.link_peers
         };
         assert!(named(false).len() == MAX_LINK_PEERS && named(false).iter().any(|addr| addr.ip().is_loopback()));
         assert!(named(true).len() > 20 && named(true).iter().all(|addr| !is_private(addr.ip())));

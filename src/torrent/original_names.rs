@@ -27,7 +27,7 @@ pub(crate) fn find(
     layout: Layout,
     wanted: &[bool],
 ) -> Result<Layout, StorageError> {
-    let is_placed = |file: usize| config.places.iter().any(|(number, _)| usize::try_from(*number) == Ok(file));
+    let is_placed = |file: usize| config.files.places.iter().any(|(number, _)| usize::try_from(*number) == Ok(file));
     let has_length = |path: &Path, length| fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == length);
     let candidates = candidates(torrent, |file, place| {
         let length = layout.files().get(file).map(|spec| spec.length);
@@ -82,11 +82,11 @@ fn pieces_of(
     candidates: &AlternativePaths,
 ) -> Result<Bitfield, StorageError> {
     let asked: Vec<u32> = candidates.iter().flat_map(|(file, _)| layout.pieces_of(*file)).collect();
-    let disk = inner.with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.max_open_files));
+    let disk = inner.with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.files.max_open_files));
     let disk = disk.select(wanted, &storage::part_name(&torrent.info_hash));
     disk.allow_links_outside(&*inner.run);
     let mut known = Bitfield::full(torrent.piece_count());
-    let records = config.resume.as_ref().filter(|_| !config.verify);
+    let records = config.records.resume.as_ref().filter(|_| !config.files.verify);
     let resume_store =
         records.and_then(|folder| ResumeStore::new(folder, torrent.info_hash, &config.out_dir, &disk, &*inner.run));
     let vouched = resume_store.map(|mut resume_store| resume_store.recall(&disk));

@@ -102,13 +102,17 @@ impl<'a> PeerManager<'a> {
             let named: Vec<_> = all.iter().take(MAX_TRACKERS_IN_WARNING).map(String::as_str).collect();
             log::warn!("trackers ignored, as they are neither http, https nor udp URLs: {}{more}", named.join(", "));
         }
-        if announcer.is_empty() && config.peers.is_empty() && config.link_peers.is_empty() && discovery.is_none() {
+        if announcer.is_empty()
+            && config.search.peers.is_empty()
+            && config.search.link_peers.is_empty()
+            && discovery.is_none()
+        {
             send_event(&events, Event::NoTracker { unsupported: announcer.unsupported().to_vec() });
         }
-        let mut peer_list = PeerList::new(config.encryption);
-        peer_list.add(&config.peers, PeerSource::User);
+        let mut peer_list = PeerList::new(config.connections.encryption);
+        peer_list.add(&config.search.peers, PeerSource::User);
         peer_list.add(&inner.added_peers.lock(), PeerSource::User);
-        peer_list.add(&config.link_peers, PeerSource::Link);
+        peer_list.add(&config.search.link_peers, PeerSource::Link);
         PeerManager {
             inner,
             config,
@@ -152,9 +156,9 @@ impl<'a> PeerManager<'a> {
             self.announcer.ask_one_at_a_time();
             self.discovery.stop(&self.registration);
             self.peer_list.forget(now);
-            self.peer_list.add(&self.config.peers, PeerSource::User);
+            self.peer_list.add(&self.config.search.peers, PeerSource::User);
             self.add_users_peers();
-            self.peer_list.add(&self.config.link_peers, PeerSource::Link);
+            self.peer_list.add(&self.config.search.link_peers, PeerSource::Link);
             self.peer_list.add(&named, PeerSource::Tracker);
         }
     }

@@ -50,7 +50,7 @@ impl<'a> TorrentRun<'a> {
         let layout = Layout::new(1, Vec::new())?;
         let nothing = Arc::new(Storage::new(self.config.out_dir.clone(), layout, 1));
         let pieces = PieceManager::new(nothing, Vec::new(), Bitfield::new(0));
-        let context = self.context(magnet.info_hash, self.config.pex, true, pieces);
+        let context = self.context(magnet.info_hash, self.config.search.pex, true, pieces);
         let tiers: Vec<Vec<String>> = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
         let mut peer_manager = self.peer_manager(&context, &tiers, false)?;
         self.publish(&context, &peer_manager);
@@ -69,7 +69,7 @@ impl<'a> TorrentRun<'a> {
                 return Err(TorrentError::Metadata(error));
             }
         };
-        if self.config.allow_hidden {
+        if self.config.files.allow_hidden {
             torrent.restore_hidden_name();
         }
         peer_manager.apply_metadata(torrent.private, context.now());
@@ -118,7 +118,7 @@ impl<'a> TorrentRun<'a> {
         inner.uploaded_before.store(uploaded, Ordering::Relaxed);
         let stopped = inner.run.is_stopped();
         let met = plan.is_met_by(&have);
-        if met && config.fsync {
+        if met && config.files.fsync {
             storage.sync_all()?;
         }
         if met && !config.seed.any() && kept_peers.is_none() && !stopped {
@@ -132,7 +132,7 @@ impl<'a> TorrentRun<'a> {
         if stopped && kept_peers.is_none() {
             return Ok(if met { Outcome::StoppedComplete } else { Outcome::Stopped });
         }
-        if let Some(folder) = config.pending.as_ref().filter(|_| !met) {
+        if let Some(folder) = config.records.pending.as_ref().filter(|_| !met) {
             let pending = PendingCompletion::new(folder, torrent.info_hash, &config.out_dir);
             // Before the first piece can arrive: no download may complete without this record.
             if let Err(error) = pending.set() {
@@ -141,7 +141,7 @@ impl<'a> TorrentRun<'a> {
         }
         let pieces = PieceManager::with_plan(storage.clone(), torrent.pieces.clone(), have, plan);
         pieces.restore(resume_store.as_ref().map_or(&[], ResumeStore::recalled));
-        let context = self.context(torrent.info_hash, config.pex && !torrent.private, false, pieces);
+        let context = self.context(torrent.info_hash, config.search.pex && !torrent.private, false, pieces);
         let _ = context.info.set(torrent.info.clone());
         if config.super_seed && context.pieces.is_seed() {
             let _ = context
@@ -172,12 +172,17 @@ impl<'a> TorrentRun<'a> {
         let terms = ContextSettings {
             info_hash,
             peer_id: self.peer_id,
-            encryption: self.config.encryption,
+            encryption: self.config.connections.encryption,
             pex,
             is_fetching_metadata,
-            bind: self.config.bind.clone(),
-            dscp: self.config.dscp,
-            client_name: self.config.user_agent.clone().unwrap_or_else(|| ContextSettings::CLIENT_NAME.to_owned()),
+            bind: self.config.client.bind.clone(),
+            dscp: self.config.connections.dscp,
+            client_name: self
+                .config
+                .connections
+                .user_agent
+                .clone()
+                .unwrap_or_else(|| ContextSettings::CLIENT_NAME.to_owned()),
             started: self.inner.started,
             throttle: self.inner.throttle.clone(),
             run: self.inner.run.clone(),

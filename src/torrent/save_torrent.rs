@@ -28,7 +28,7 @@ pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], config: 
     if is_of_download(&file, torrent, config) {
         return failed("the download needs this name".to_owned(), false);
     }
-    match save(&file, torrent, bytes, config.overwrite) {
+    match save(&file, torrent, bytes, config.files.overwrite) {
         Ok(SaveResult::Written) => Event::TorrentSaved { path: file, is_new: true },
         Ok(SaveResult::Present) => Event::TorrentSaved { path: file, is_new: false },
         Ok(SaveResult::OtherFile) => failed("another file is there".to_owned(), true),
@@ -64,9 +64,10 @@ fn save(file: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> io::R
 fn is_of_download(file: &Path, torrent: &Metainfo, config: &Config) -> bool {
     let (file, root) = (resolved(file), resolved(&config.out_dir));
     let Ok(name) = file.strip_prefix(root) else { return false };
-    let is_it = |path: &Path| path.starts_with(name) || is_unfinished(path, name, config.incomplete_suffix.as_deref());
+    let is_it =
+        |path: &Path| path.starts_with(name) || is_unfinished(path, name, config.files.incomplete_suffix.as_deref());
     torrent.files.iter().any(|entry| !entry.pad && is_it(&entry.path))
-        || config.places.iter().any(|(_, path)| is_it(path))
+        || config.files.places.iter().any(|(_, path)| is_it(path))
 }
 
 fn is_unfinished(path: &Path, name: &Path, suffix: Option<&str>) -> bool {
@@ -88,7 +89,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("x.torrent");
         let keep = |overwrite| {
-            let config = Config { overwrite, ..Config::new(dir.path().to_owned()) };
+            let mut config = Config::new(dir.path().to_owned());
+            config.files.overwrite = overwrite;
             save_torrent_file(&file, &torrent, bytes, &config)
         };
         let saved = |is_new| Event::TorrentSaved { path: file.clone(), is_new };
@@ -119,8 +121,9 @@ mod tests {
         let out = dir.path().join("out");
         fs::create_dir(&out).expect("a folder");
         std::os::unix::fs::symlink("out", dir.path().join("link")).expect("a link");
-        let mut config = Config { overwrite: true, ..Config::new(out) };
-        (config.places, config.incomplete_suffix) = (vec![(0, "d/y".into())], Some(".part".to_owned()));
+        let mut config = Config::new(out);
+        config.files.overwrite = true;
+        (config.files.places, config.files.incomplete_suffix) = (vec![(0, "d/y".into())], Some(".part".to_owned()));
         for taken in ["out/x", "link/x", "out/d/y", "out/d", "out/x.part"] {
             let event = save_torrent_file(&dir.path().join(taken), &torrent, bytes, &config);
             let is_refused =

@@ -261,7 +261,7 @@ impl<'a> Transfer<'a> {
         if !storage.apply_final_names_until(&is_over)? || !storage.check_files_until(&is_over)? {
             return Ok(false);
         }
-        if self.peer_manager.config.fsync {
+        if self.peer_manager.config.files.fsync {
             storage.sync_all()?;
             storage.confirm_lock()?;
         }

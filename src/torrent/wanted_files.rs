@@ -40,7 +40,7 @@ impl WantedFiles {
     /// If the selection matches nothing, a file is given a path that it cannot have, or the files do not fit the pieces.
     pub fn new(torrent: &Metainfo, config: &Config) -> Result<WantedFiles, TorrentError> {
         let mut layout = layout(torrent)?;
-        for (number, path) in &config.places {
+        for (number, path) in &config.files.places {
             let file = usize::try_from(*number).unwrap_or(usize::MAX);
             if torrent.files.get(file).is_none_or(|file| file.pad) {
                 return Err(SelectError::NoMatch((u64::from(*number) + 1).to_string()).into());
@@ -51,10 +51,10 @@ impl WantedFiles {
         let top = |spec: &FileSpec| spec.path.components().next().is_some_and(|name| is_reserved(name.as_ref()));
         if let Some((number, spec)) = layout.files().iter().enumerate().find(|(_, spec)| !spec.pad && top(spec)) {
             let error = LayoutError::Reserved { path: spec.path.clone() };
-            let is_users = config.places.iter().any(|(place, _)| u32::try_from(number) == Ok(*place));
+            let is_users = config.files.places.iter().any(|(place, _)| u32::try_from(number) == Ok(*place));
             return Err(if is_users { TorrentError::InvalidPath(error) } else { error.into() });
         }
-        let wanted = config.files.choose(&torrent.files, torrent.multi_file)?;
+        let wanted = config.files.selection.choose(&torrent.files, torrent.multi_file)?;
         let shown = |(file, wanted): (&crate::metainfo::FileEntry, &bool)| (!file.pad).then_some(*wanted);
         let shown: Vec<bool> = torrent.files.iter().zip(&wanted).filter_map(shown).collect();
         let files = FileCounts { wanted: shown.iter().filter(|wanted| **wanted).count(), all: shown.len() };
@@ -105,17 +105,17 @@ pub(crate) fn place(layout: &Layout, wanted: &[bool], has_folder: bool, placed: 
 fn plan(layout: &Layout, wanted: &[bool], config: &Config) -> Plan {
     let mut plan = Plan::all(layout.piece_count());
     let pieces = || wanted.iter().enumerate().filter(|(_, wanted)| **wanted).map(|(file, _)| layout.pieces_of(file));
-    if wanted.contains(&false) && !config.files.is_all() {
+    if wanted.contains(&false) && !config.files.selection.is_all() {
         let mut bits = Bitfield::new(layout.piece_count());
         pieces().flatten().for_each(|piece| _ = bits.set(PieceIndex(piece)));
         plan.wanted = bits;
     }
-    if config.first_and_last {
+    if config.files.first_and_last {
         let ends = pieces().filter(|pieces| !pieces.is_empty()).flat_map(|pieces| [pieces.start, pieces.end - 1]);
         let mut known = HashSet::new();
         plan.early = ends.filter(|piece| known.insert(*piece)).map(PieceIndex).collect();
     }
-    plan.sequential = config.sequential;
+    plan.sequential = config.files.sequential;
     plan
 }
 

@@ -261,7 +261,7 @@ fn session(
     change: impl FnOnce(&mut Config),
 ) -> (TorrentHandle, btsync::torrent::Events, JoinHandle<Outcome>) {
     let mut config = Config::new(folder);
-    (config.dht, config.lsd, config.listen_ports) = (None, false, 0..=0);
+    (config.client.dht, config.client.lsd, config.client.listen_ports) = (None, false, 0..=0);
     change(&mut config);
     let session = Torrent::new(torrent.clone(), config);
     let (handle, events) = (session.handle(), session.events());
@@ -282,8 +282,8 @@ fn several_addresses_of_a_peer_are_one_connection() {
         let at = |ip: &str| SocketAddr::new(ip.parse().expect("an address"), port.expect("it listens"));
         let out = temp.folder("out");
         let (leecher, events, download) = session(&torrent, &out, |config| {
-            config.peers = ["10.88.0.1", "10.88.0.2", "127.0.0.1", "fd88::1"].map(at).to_vec();
-            config.limits.down = 100 << 10;
+            config.search.peers = ["10.88.0.1", "10.88.0.2", "127.0.0.1", "fd88::1"].map(at).to_vec();
+            config.client.limits.down = 100 << 10;
         });
         let mut reached = std::collections::HashSet::new();
         until("both ends have one connection left", || {

@@ -34,9 +34,9 @@ struct DownloadResult {
 fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: impl FnOnce()) -> DownloadResult {
     let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
     let mut config = Config::new(out);
-    (config.dht, config.lsd) = (None, false);
-    config.listen_ports = 0..=0;
-    config.peers = peers;
+    (config.client.dht, config.client.lsd) = (None, false);
+    config.client.listen_ports = 0..=0;
+    config.search.peers = peers;
     let session = Torrent::new(torrent, config);
     let (handle, events) = (session.handle(), session.events());
     let running = thread::spawn(move || session.run().expect("a session without trouble"));

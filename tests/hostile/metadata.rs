@@ -36,9 +36,9 @@ fn done(actions: &ActionCount, times: usize) -> impl Fn() -> bool + Send + Sync 
 
 fn config(temp: &TestDir, peers: Vec<SocketAddr>) -> Config {
     let mut config = Config::new(temp.folder("out"));
-    (config.dht, config.lsd) = (None, false);
-    config.listen_ports = 0..=0;
-    config.peers = peers;
+    (config.client.dht, config.client.lsd) = (None, false);
+    config.client.listen_ports = 0..=0;
+    config.search.peers = peers;
     config
 }
 

@@ -30,11 +30,11 @@ struct Running {
 
 fn start(what: impl Into<Source>, out: &Path, encryption: Encryption, peers: Vec<SocketAddr>, seeds: bool) -> Running {
     let mut config = Config::new(out);
-    (config.dht, config.lsd) = (None, false);
-    config.listen_ports = 0..=0;
-    config.encryption = encryption;
+    (config.client.dht, config.client.lsd) = (None, false);
+    config.client.listen_ports = 0..=0;
+    config.connections.encryption = encryption;
     config.seed = SeedGoal { forever: seeds, ..SeedGoal::default() };
-    config.peers = peers;
+    config.search.peers = peers;
     let session = Torrent::new(what, config);
     let (handle, events) = (session.handle(), session.events());
     let thread = thread::spawn(move || session.run().expect("a session without trouble"));

@@ -150,9 +150,9 @@ fn a_handle_changes_the_limits() {
     let temp = TestDir::new();
     let source = Source::new(&temp, 1, usize::MAX);
     let mut config = Config::new(temp.folder("out"));
-    (config.dht, config.lsd) = (None, false);
-    (config.listen_ports, config.peers) = (0..=0, vec![source.peers[0].addr]);
-    config.limits = Limits { down: 0, up: 7 };
+    (config.client.dht, config.client.lsd) = (None, false);
+    (config.client.listen_ports, config.search.peers) = (0..=0, vec![source.peers[0].addr]);
+    config.client.limits = Limits { down: 0, up: 7 };
     let session = Torrent::new(Metainfo::read(&source.torrent).expect("a torrent"), config);
     let (handle, events) = (session.handle(), session.events());
     assert_eq!(handle.limits(), Limits { down: 0, up: 7 });

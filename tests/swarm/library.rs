@@ -44,8 +44,8 @@ struct Running {
 
 fn start(torrent: &Metainfo, out: &Path, seed: SeedGoal) -> Running {
     let mut config = Config::new(out);
-    (config.dht, config.lsd) = (None, false);
-    config.listen_ports = 0..=0;
+    (config.client.dht, config.client.lsd) = (None, false);
+    config.client.listen_ports = 0..=0;
     config.seed = seed;
     let session = Torrent::new(torrent.clone(), config);
     let (handle, events) = (session.handle(), session.events());

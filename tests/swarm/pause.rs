@@ -14,9 +14,9 @@ use btsync::torrent::{Config, Limits, Outcome, SeedGoal, Torrent, TorrentHandle}
 fn session(temp: &TestDir, payload: &Payload, out: &str, set: impl FnOnce(&mut Config)) -> (Torrent, TorrentHandle) {
     let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:9/")).expect("a torrent");
     let mut config = Config::new(temp.folder(out));
-    (config.dht, config.lsd, config.resume) = (None, false, None);
-    config.listen_ports = 0..=0;
-    config.exclude_trackers = vec!["*".to_owned()];
+    (config.client.dht, config.client.lsd, config.records.resume) = (None, false, None);
+    config.client.listen_ports = 0..=0;
+    config.search.exclude_trackers = vec!["*".to_owned()];
     set(&mut config);
     let session = Torrent::new(torrent, config);
     let handle = session.handle();
@@ -60,7 +60,7 @@ fn what_was_asked_for_is_taken_back_and_asked_for_again() {
     let (tell, told) = mpsc::channel();
     let served = payload.clone();
     let peer = FakePeer::new(payload.info_hash(), move |mut wire| through_a_pause(&mut wire, &served, &tell));
-    let (session, handle) = session(&temp, &payload, "out", |config| config.peers = vec![peer.addr]);
+    let (session, handle) = session(&temp, &payload, "out", |config| config.search.peers = vec![peer.addr]);
     let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
     let hears = |word| assert_eq!(told.recv_timeout(PATIENCE), Ok(word));
     hears("asked");
@@ -79,7 +79,7 @@ fn a_seed_that_pauses_serves_nobody_until_it_goes_on() {
     temp.folder_with("seed", &payload);
     let port = free_port();
     let (session, handle) = session(&temp, &payload, "seed", |config| {
-        config.listen_ports = port..=port;
+        config.client.listen_ports = port..=port;
         config.seed = SeedGoal { forever: true, ..SeedGoal::default() };
     });
     let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
@@ -113,8 +113,8 @@ fn a_pause_under_a_limit_has_little_to_wait_for() {
     let gate = Gate::new(usize::MAX);
     let peer = FakePeer::honest(&payload, &gate);
     let (session, handle) = session(&temp, &payload, "out", |config| {
-        config.peers = vec![peer.addr];
-        config.limits = Limits { down: LIMIT, up: 0 };
+        config.search.peers = vec![peer.addr];
+        config.client.limits = Limits { down: LIMIT, up: 0 };
     });
     let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
     let downloaded = || handle.snapshot().downloaded;

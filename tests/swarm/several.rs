@@ -19,8 +19,8 @@ use btsync::discovery::dht::{DhtConfig, DhtService};
 use btsync::metainfo::{Magnet, Metainfo};
 use btsync::net::bind::Bind;
 use btsync::torrent::{
-    Client, ClientError, Config, DhtSettings, Event, Limits, Outcome, SeedGoal, Source, Torrent, TorrentError,
-    TorrentHandle,
+    Client, ClientConfig, ClientError, Config, DhtSettings, Event, Limits, Outcome, SeedGoal, Source, Torrent,
+    TorrentError, TorrentHandle,
 };
 use btsync::types::Encryption;
 
@@ -45,9 +45,9 @@ fn in_own_process(test: &str, body: impl FnOnce()) {
 /// A configuration without DHT and local discovery, on any port.
 fn quiet(out: &Path) -> Config {
     let mut config = Config::new(out);
-    (config.dht, config.lsd) = (None, false);
-    config.listen_ports = 0..=0;
-    config.exclude_trackers = vec!["*".into()];
+    (config.client.dht, config.client.lsd) = (None, false);
+    config.client.listen_ports = 0..=0;
+    config.search.exclude_trackers = vec!["*".into()];
     config
 }
 
@@ -75,13 +75,15 @@ impl Running {
 
     /// Starts a torrent on this client that connects to `peers`.
     fn with_client(host: &Arc<Client>, source: impl Into<Source>, out: &Path, peers: &[SocketAddr]) -> Running {
-        let config = Config { peers: peers.to_vec(), seed: FOREVER, ..quiet(out) };
+        let mut config = Config { seed: FOREVER, ..quiet(out) };
+        config.search.peers = peers.to_vec();
         Running::start(Torrent::with_client(host, source, config))
     }
 
     /// Starts a torrent without a shared client, until it is complete or the peer has refused it.
     fn without_client(payload: &Payload, out: &Path, encryption: Encryption, peer: SocketAddr) -> Running {
-        let config = Config { peers: vec![peer], encryption, ..quiet(out) };
+        let mut config = quiet(out);
+        (config.search.peers, config.connections.encryption) = (vec![peer], encryption);
         Running::start(Torrent::new(torrent(payload), config))
     }
 
@@ -126,7 +128,7 @@ fn assert_served(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
 fn two_torrents_come_at_once_and_are_given_through_one_port() {
     in_own_process("two_torrents_come_at_once_and_are_given_through_one_port", || {
         let (temp, a, b, unknown) = (TestDir::new(), payload("a.bin"), payload("b.bin"), payload("unknown.bin"));
-        let host = Client::start(&quiet(&temp.path("unused")).client()).expect("a port");
+        let host = Client::start(&quiet(&temp.path("unused")).client).expect("a port");
         let addr = at(&host);
         let gate = Gate::new(0);
         let (gives_a, gives_b) = (FakePeer::honest(&a, &gate), FakePeer::honest(&b, &gate));
@@ -177,7 +179,7 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
 fn a_magnet_link_and_a_torrent_share_a_host() {
     in_own_process("a_magnet_link_and_a_torrent_share_a_host", || {
         let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
-        let seeders = Client::start(&quiet(&temp.path("unused")).client()).expect("a port");
+        let seeders = Client::start(&quiet(&temp.path("unused")).client).expect("a port");
         let gives: Vec<_> = [&a, &b]
             .map(|payload| {
                 Running::with_client(&seeders, torrent(payload), &temp.folder_with(&payload.name, payload), &[])
@@ -187,7 +189,7 @@ fn a_magnet_link_and_a_torrent_share_a_host() {
         for seeder in &gives {
             seeder.wait_for_event(|event| *event == Event::Completed);
         }
-        let host = Client::start(&quiet(&temp.path("unused")).client()).expect("a port");
+        let host = Client::start(&quiet(&temp.path("unused")).client).expect("a port");
         let (out_a, out_b) = (temp.folder("out a"), temp.folder("out b"));
         let linked =
             Running::with_client(&host, Magnet::parse(&a.magnet("")).expect("a link"), &out_a, &[at(&seeders)]);
@@ -208,7 +210,7 @@ fn limits_hold_over_all_torrents_together() {
     in_own_process("limits_hold_over_all_torrents_together", || {
         let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
         let limits = Limits { down: 1024 * 1024, up: 0 };
-        let host = Client::start(&Config { limits, ..quiet(&temp.path("unused")) }.client()).expect("a port");
+        let host = Client::start(&ClientConfig { limits, ..quiet(&temp.path("unused")).client }).expect("a port");
         let gates = [Gate::new(usize::MAX), Gate::new(usize::MAX)];
         let gives = [FakePeer::honest(&a, &gates[0]), FakePeer::honest(&b, &gates[1])];
         let began = Instant::now();
@@ -257,7 +259,8 @@ fn limits_hold_over_all_torrents_together() {
 fn connections_are_shared() {
     in_own_process("connections_are_shared", || {
         let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
-        let host = Client::start(&Config { max_peers: 12, ..quiet(&temp.path("unused")) }.client()).expect("a port");
+        let host =
+            Client::start(&ClientConfig { max_peers: 12, ..quiet(&temp.path("unused")).client }).expect("a port");
         let first = Running::with_client(&host, torrent(&a), &temp.folder_with("a", &a), &[]);
         first.wait_for_event(|event| *event == Event::Completed);
         // A quarter is reserved for outgoing connections.
@@ -289,7 +292,7 @@ fn connect_from_other_address(to: SocketAddr) -> TcpStream {
 fn callers_who_say_nothing_do_not_keep_others_out() {
     in_own_process("callers_who_say_nothing_do_not_keep_others_out", || {
         let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
-        let host = Client::start(&quiet(&temp.path("unused")).client()).expect("a port");
+        let host = Client::start(&quiet(&temp.path("unused")).client).expect("a port");
         let gives: Vec<_> = [&a, &b]
             .map(|payload| {
                 Running::with_client(&host, torrent(payload), &temp.folder_with(&payload.name, payload), &[])
@@ -349,11 +352,12 @@ fn are_found(by_dht: bool) {
     let node = DhtService::start(&config, &tell).expect("a DHT node");
     let dht = DhtSettings { routers: vec![], entry_points: vec![node.local_addrs()[0].to_string()], state_path: None };
     let open = |out: &Path, last| {
-        let mut config = Config { bind: Bind::Address(ip(last)), seed: FOREVER, ..quiet(out) };
-        (config.dht, config.lsd) = (by_dht.then(|| dht.clone()), !by_dht);
+        let mut config = Config { seed: FOREVER, ..quiet(out) };
+        config.client.bind = Bind::Address(ip(last));
+        (config.client.dht, config.client.lsd) = (by_dht.then(|| dht.clone()), !by_dht);
         config
     };
-    let hosts = [1, 3].map(|last| Client::start(&open(&temp.path("unused"), last).client()).expect("a port"));
+    let hosts = [1, 3].map(|last| Client::start(&open(&temp.path("unused"), last).client).expect("a port"));
     let begin = |which: usize, payload: &Payload, out: &Path| {
         Running::start(Torrent::with_client(&hosts[which], torrent(payload), open(out, 1)))
     };

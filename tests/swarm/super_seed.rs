@@ -18,8 +18,8 @@ use crate::common::{TestDir, free_port, until};
 /// Starts a torrent on a thread of its own.
 fn start(torrent: &Metainfo, out: PathBuf, super_seed: bool) -> (Watch, thread::JoinHandle<Outcome>) {
     let mut config = Config::new(out);
-    (config.dht, config.lsd) = (None, false);
-    config.listen_ports = 0..=0;
+    (config.client.dht, config.client.lsd) = (None, false);
+    config.client.listen_ports = 0..=0;
     config.seed = SeedGoal { forever: true, ..SeedGoal::default() };
     config.super_seed = super_seed;
     let session = Torrent::new(torrent.clone(), config);

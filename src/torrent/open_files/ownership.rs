@@ -26,7 +26,7 @@ impl FileOpener<'_> {
             ours: &ours,
             claim: &|file: usize, seen: &FileSnapshot| self.claim_of(file, seen, resume_store),
             vouched: &|file, piece| resume_store.is_some_and(|resume_store| resume_store.has_verified(file, piece)),
-            overwrite: self.config.overwrite,
+            overwrite: self.config.files.overwrite,
             stop: &*self.inner.run,
         };
         let steps = disk.decide(&input).map_err(|error| self.is_in_use(error, survey))?;

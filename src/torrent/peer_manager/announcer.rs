@@ -46,13 +46,16 @@ impl Announcer {
     /// An announcer that has contacted no tracker yet. Leaves out those trackers of `tiers` that the configuration excludes;
     /// the configuration's own trackers are always used.
     pub fn new(tiers: &[Vec<String>], config: &Config) -> Announcer {
-        let excluded = |url: &String| config.exclude_trackers.iter().any(|not| not == "*" || not == url);
+        let excluded = |url: &String| config.search.exclude_trackers.iter().any(|not| not == "*" || not == url);
         let wanted = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
-        let schedule = TrackerSchedule::new(wanted.collect(), &config.trackers, &mut random::fast_rng());
+        let schedule = TrackerSchedule::new(wanted.collect(), &config.search.trackers, &mut random::fast_rng());
         let name = |url: &String| if url.contains("://") { public_name(url) } else { NO_SCHEME.to_owned() };
         let unsupported = schedule.unsupported().map(name).collect();
-        let client =
-            TrackerClient::new(config.bind.clone(), config.user_agent.as_deref(), config.trackers.iter().cloned());
+        let client = TrackerClient::new(
+            config.client.bind.clone(),
+            config.connections.user_agent.as_deref(),
+            config.search.trackers.iter().cloned(),
+        );
         Announcer { schedule, client, key: random::u32(), is_private: false, in_flight: Vec::new(), unsupported }
     }
 

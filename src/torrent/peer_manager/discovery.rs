@@ -79,7 +79,7 @@ impl Discovery {
     /// announces our port.
     pub fn start(config: &Config, info_hash: InfoHash, registration: &Registration, now: Duration) -> Discovery {
         let mut discovery = Discovery::none();
-        discovery.not_started = NotStarted { dht: config.dht.is_some(), lsd: config.lsd };
+        discovery.not_started = NotStarted { dht: config.client.dht.is_some(), lsd: config.client.lsd };
         discovery.try_start(config, info_hash, registration, now);
         discovery
     }
@@ -106,7 +106,7 @@ impl Discovery {
             let begun = registration.start_dht_search(&tell);
             self.not_started.dht = self.should_retry("DHT", Level::Warn, begun.as_ref().err(), now);
             if let Ok(Some(dht)) = begun {
-                dht.add_hosts(config.nodes.clone());
+                dht.add_hosts(config.search.nodes.clone());
                 (self.dht, self.found) = (Some((info_hash, dht)), found);
             }
         }
