@@ -9,6 +9,7 @@ mod downloaded_torrents;
 mod events;
 mod final_announce;
 mod handle;
+mod inner;
 mod link_source;
 mod metadata_phase;
 mod open_files;
@@ -37,7 +38,7 @@ use crate::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError, SelectError}
 use crate::peer::{MAX_QUEUED_EVENTS, StopReason, TorrentMessage};
 use crate::storage::{LayoutError, StorageError};
 use crate::types::{InfoHash, PeerId};
-use handle::TorrentInner;
+use inner::TorrentInner;
 use phases::TorrentRun;
 
 pub use crate::client::{Client, OpeningOrder};
@@ -185,7 +186,7 @@ impl Torrent {
         };
         let inner = TorrentInner::new(info_hash, display_name, config.seed, client.throttle(), to_main_thread);
         if let Source::Metainfo(torrent) = &source {
-            let _ = inner.name_and_size.set((torrent.name.clone(), torrent.total()));
+            let _ = inner.facts.name_and_size.set((torrent.name.clone(), torrent.total()));
             // The files and the part file. Descriptors reserved beyond that would be missing for connections, once for each
             // of several torrents.
             config.files.max_open_files = config.files.max_open_files.min(torrent.files.len() + 1);
@@ -247,7 +248,7 @@ impl Torrent {
             Source::Metainfo(torrent) => run.download(&torrent, None),
             Source::Magnet(magnet) => match run.fetch_metadata(&magnet).inspect_err(|_| event_sender.finish())? {
                 Some((torrent, kept_peers)) => run.download(&torrent, Some(kept_peers)),
-                None if inner.torrent.get().is_some() => Ok(Outcome::Completed),
+                None if inner.facts.metainfo.get().is_some() => Ok(Outcome::Completed),
                 None => Ok(Outcome::Stopped),
             },
         };

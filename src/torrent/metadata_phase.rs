@@ -88,7 +88,7 @@ impl MetadataPhase<'_, '_> {
             }
         }
         let (received, total) = self.fetch.progress();
-        self.inner.metadata.set(received, total);
+        self.inner.progress.metadata.set(received, total);
     }
 
     /// Handles an event of this phase. Returns the info dictionary once it is complete.

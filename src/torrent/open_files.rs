@@ -16,7 +16,7 @@ use crate::storage::{
 };
 use crate::strategy::picker::Plan;
 use crate::torrent::events::EventSender;
-use crate::torrent::handle::TorrentInner;
+use crate::torrent::inner::TorrentInner;
 use crate::torrent::original_names;
 use crate::torrent::resume_store::ResumeStore;
 use crate::torrent::wanted_files::{FileCounts, WantedFiles, place};
@@ -52,7 +52,7 @@ pub(crate) fn open(
         WantedFiles::new(torrent, config)?;
     let registration = registration.map(|registration| {
         registration.register_files(&config.out_dir, config.files.max_open_files, &layout);
-        registration.count(inner.kept_connections.close_all_but(registration.capacity()));
+        registration.count(inner.peers.kept_connections.close_all_but(registration.capacity()));
         &*registration
     });
     if files < of {
@@ -69,8 +69,8 @@ pub(crate) fn open(
         FileOpener { registration, inner, config, torrent, wanted: &plan.wanted, events, disk: storage, hashed: false };
     let (have, resume_store) = opener.run()?;
     let storage = Arc::new(opener.disk);
-    let _ = inner.content_path.set(place(storage.layout(), &wanted, torrent.multi_file, &config.files.places));
-    let _ = inner.wanted_bytes.set(wanted_sizes(torrent, &plan.wanted, &have));
+    let _ = inner.facts.content_path.set(place(storage.layout(), &wanted, torrent.multi_file, &config.files.places));
+    let _ = inner.facts.wanted_bytes.set(wanted_sizes(torrent, &plan.wanted, &have));
     Ok(OpenedFiles { storage, plan, have, resume_store })
 }
 
@@ -208,7 +208,14 @@ impl FileOpener<'_> {
             self.hashed = true;
             send_event(self.events, Event::CheckStarted { bytes: torrent.total() - size(&known) });
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            known = storage::check_rest(disk, &torrent.pieces, &known, cores, &self.inner.check, &*self.inner.run)?;
+            known = storage::check_rest(
+                disk,
+                &torrent.pieces,
+                &known,
+                cores,
+                &self.inner.progress.check,
+                &*self.inner.run,
+            )?;
             if let Some(resume_store) = &mut resume_store {
                 resume_store.checked(disk, &*self.inner.run);
             }

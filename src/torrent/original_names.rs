@@ -9,7 +9,7 @@ use std::thread;
 use crate::metainfo::Metainfo;
 use crate::storage::{self, Layout, StopCheck as _, Storage, StorageError};
 use crate::torrent::Config;
-use crate::torrent::handle::TorrentInner;
+use crate::torrent::inner::TorrentInner;
 use crate::torrent::resume_store::ResumeStore;
 use crate::types::{Bitfield, PieceIndex};
 

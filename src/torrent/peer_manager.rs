@@ -111,7 +111,7 @@ impl<'a> PeerManager<'a> {
         }
         let mut peer_list = PeerList::new(config.connections.encryption);
         peer_list.add(&config.search.peers, PeerSource::User);
-        peer_list.add(&inner.added_peers.lock(), PeerSource::User);
+        peer_list.add(&inner.peers.added.lock(), PeerSource::User);
         peer_list.add(&config.search.link_peers, PeerSource::Link);
         PeerManager {
             inner,
@@ -165,13 +165,13 @@ impl<'a> PeerManager<'a> {
 
     /// Adds the peers that the program added since the torrent was created.
     fn add_users_peers(&mut self) {
-        let peers = self.inner.added_peers.lock().clone();
+        let peers = self.inner.peers.added.lock().clone();
         self.peer_list.add(&peers, PeerSource::User);
     }
 
     /// Adds peers from a tracker. Returns how many are new.
     fn add_tracker_peers(&mut self, peers: &[SocketAddr]) -> usize {
-        if self.inner.name_and_size.get().is_none() {
+        if self.inner.facts.name_and_size.get().is_none() {
             let new: Vec<_> = peers.iter().filter(|peer| !self.tracker_peers.contains(peer)).copied().collect();
             self.tracker_peers.extend(new.into_iter().take(MAX_TRACKER_PEERS - self.tracker_peers.len()));
         }
@@ -182,7 +182,7 @@ impl<'a> PeerManager<'a> {
     pub fn tick(&mut self, context: &Arc<TorrentContext>, now: Duration) {
         self.check_stop_timeout(context, now);
         self.peer_list.set_time(now);
-        self.inner.known_peers.store(self.peer_list.len(), Ordering::Relaxed);
+        self.inner.peers.known.store(self.peer_list.len(), Ordering::Relaxed);
         self.drop_surplus();
         self.peer_list.set_complete(self.is_complete);
         let needs_peers = self.needs_peers();
@@ -198,7 +198,7 @@ impl<'a> PeerManager<'a> {
         }
         self.discovery.check_reachability(now, self.registration.has_incoming_connections());
         if needs_peers {
-            let mut search = self.inner.peer_search.lock();
+            let mut search = self.inner.peers.search.lock();
             search.dht_nodes = self.discovery.dht_nodes();
             search.lsd_interfaces = self.discovery.lsd_interfaces();
         }
@@ -224,7 +224,7 @@ impl<'a> PeerManager<'a> {
     /// Records progress, and stops the torrent if there was none for too long.
     fn check_stop_timeout(&mut self, context: &TorrentContext, now: Duration) {
         let Some(limit) = self.config.stop_timeout else { return };
-        let count = (context.payload.downloaded.get(), self.inner.metadata.get().0);
+        let count = (context.payload.downloaded.get(), self.inner.progress.metadata.get().0);
         if self.is_complete
             || context.is_paused()
             || count != self.last_progress
@@ -316,7 +316,7 @@ impl<'a> PeerManager<'a> {
 
     /// Counts addresses that are new, in the figure that `count` selects.
     fn count_new_peers(&mut self, new: usize, count: impl FnOnce(&mut PeerSearch) -> &mut usize) {
-        *count(&mut self.inner.peer_search.lock()) += new;
+        *count(&mut self.inner.peers.search.lock()) += new;
         self.next_dial = Duration::ZERO;
     }
 

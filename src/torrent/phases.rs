@@ -13,7 +13,7 @@ use crate::peer::{ContextSettings, TorrentContext, TorrentMessage};
 use crate::pieces::PieceManager;
 use crate::storage::{Layout, StopCheck as _, Storage};
 use crate::torrent::events::EventSender;
-use crate::torrent::handle::TorrentInner;
+use crate::torrent::inner::TorrentInner;
 use crate::torrent::metadata_phase;
 use crate::torrent::open_files::{OpenedFiles, open};
 use crate::torrent::peer_manager::PeerManager;
@@ -74,14 +74,14 @@ impl<'a> TorrentRun<'a> {
         }
         peer_manager.apply_metadata(torrent.private, context.now());
         let (name, total) = (torrent.name.clone(), torrent.total());
-        let _ = self.inner.name_and_size.set((name.clone(), total));
+        let _ = self.inner.facts.name_and_size.set((name.clone(), total));
         send_event(&self.events, Event::Metadata { name, total });
         if let Some(path) = &self.config.save_torrent {
             send_event(&self.events, save_torrent_file(path, &torrent, &torrent.to_bytes(), self.config));
         }
         if self.config.metadata_only {
             peer_manager.shut_down(&context, &self.messages, || {});
-            let _ = self.inner.torrent.set(torrent);
+            let _ = self.inner.facts.metainfo.set(torrent);
             return Ok(None);
         }
         Ok(Some((torrent, KeptPeers { peer_manager, context })))
@@ -113,9 +113,9 @@ impl<'a> TorrentRun<'a> {
                     return Err(error);
                 }
             };
-        let _ = inner.found_pieces.set(have.clone());
+        let _ = inner.facts.found_pieces.set(have.clone());
         let uploaded = resume_store.as_ref().map_or(0, ResumeStore::uploaded_before);
-        inner.uploaded_before.store(uploaded, Ordering::Relaxed);
+        inner.progress.uploaded_before.store(uploaded, Ordering::Relaxed);
         let stopped = inner.run.is_stopped();
         let met = plan.is_met_by(&have);
         if met && config.files.fsync {

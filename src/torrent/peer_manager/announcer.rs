@@ -136,7 +136,7 @@ impl PeerManager<'_> {
     pub(crate) fn add_second_family_peers(&mut self, now: Duration, peers: &[SocketAddr]) {
         let new = self.add_tracker_peers(peers);
         log::debug!("a tracker's other family: {} peers, {new} of them new", peers.len());
-        self.inner.known_peers.store(self.peer_list.len(), Ordering::Relaxed);
+        self.inner.peers.known.store(self.peer_list.len(), Ordering::Relaxed);
         self.next_dial = now;
     }
 
@@ -168,7 +168,7 @@ impl PeerManager<'_> {
                 log_left_out(&tracker, answer.private_dropped);
                 self.next_dial = now;
                 let (peers, interval, warning) = (answer.peers.len(), answer.interval, answer.warning);
-                self.inner.peer_search.lock().tracker(&tracker, TrackerState::Answered { peers });
+                self.inner.peers.search.lock().tracker(&tracker, TrackerState::Answered { peers });
                 send_event(&self.events, Event::Announced { tracker, peers, interval, warning });
             }
             Err(error) => {
@@ -177,7 +177,7 @@ impl PeerManager<'_> {
                 let retry = schedule.next_due().saturating_sub(now);
                 let others = retry.is_zero() || self.announcer.is_busy();
                 let retry = (!others).then_some(retry);
-                self.inner.peer_search.lock().tracker(&tracker, TrackerState::Failed { error: error.clone() });
+                self.inner.peers.search.lock().tracker(&tracker, TrackerState::Failed { error: error.clone() });
                 send_event(&self.events, Event::AnnounceFailed { tracker, error, retry });
             }
         }

@@ -233,7 +233,7 @@ impl PeerManager<'_> {
             return; // the download continues a connection of the metadata phase
         }
         entry.handshake_done = Some(context.now());
-        self.inner.peer_search.lock().reached(incoming);
+        self.inner.peers.search.lock().reached(incoming);
         if incoming {
             self.registration.note_incoming_connection();
         }
@@ -263,7 +263,7 @@ impl PeerManager<'_> {
         if entry.handshake_done.is_some() {
             self.remember_departed(key, addr, entry.incoming);
         } else if !entry.incoming {
-            self.inner.peer_search.lock().note_failed_dial(why);
+            self.inner.peers.search.lock().note_failed_dial(why);
         }
         // The port of an incoming connection means nothing. If neither side needs the other, there is no reason to dial, now or
         // later.

@@ -19,12 +19,12 @@ impl PeerManager<'_> {
     /// Lends the kept connections to the file check, which may close some of them for their descriptors; until
     /// [`PeerManager::take_back`].
     pub fn lend(&mut self) {
-        self.inner.kept_connections.0.lock().connections = std::mem::take(&mut self.connections);
+        self.inner.peers.kept_connections.0.lock().connections = std::mem::take(&mut self.connections);
     }
 
     /// Takes back the connections that are left.
     pub(crate) fn take_back(&mut self) {
-        let KeptState { connections, ended } = std::mem::take(&mut *self.inner.kept_connections.0.lock());
+        let KeptState { connections, ended } = std::mem::take(&mut *self.inner.peers.kept_connections.0.lock());
         self.connections.extend(connections);
         if !ended.is_empty() {
             self.peer_list.end_other_connections(|key| self.connections.contains_key(&key));

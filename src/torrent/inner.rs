@@ -1,0 +1,239 @@
+//! The state that a torrent's loop and its handles share.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use parking_lot::{Condvar, Mutex};
+
+use crate::metainfo::Metainfo;
+use crate::peer::{PeerEvent, RunControl, Throttle, TorrentContext, TorrentMessage};
+use crate::storage::{CheckProgress, StopCheck as _, Storage};
+use crate::torrent::config::SeedGoal;
+use crate::torrent::events::{Events, Stage};
+use crate::torrent::peer_entry::KeptConnections;
+use crate::torrent::peer_search::PeerSearch;
+use crate::torrent::{Outcome, TorrentError};
+use crate::types::{Bitfield, InfoHash};
+use crate::util::atomics::Flag;
+
+/// How the torrent ended, once it has.
+#[derive(Default)]
+struct TorrentEnd {
+    state: Mutex<EndState>,
+    changed: Condvar,
+}
+
+/// Whether and how the torrent ended.
+#[derive(Default)]
+enum EndState {
+    #[default]
+    Running,
+    Ended(TorrentResult),
+    Panicked,
+}
+
+pub(crate) type TorrentResult = Result<Outcome, Arc<TorrentError>>;
+
+/// Ends the torrent when it is dropped, whether it has a result or not.
+pub(crate) struct EndGuard<'a>(&'a TorrentInner);
+
+impl EndGuard<'_> {
+    /// The torrent has ended like this.
+    pub fn set(&self, result: TorrentResult) {
+        *self.0.end.state.lock() = EndState::Ended(result);
+    }
+}
+
+impl Drop for EndGuard<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.end.state.lock();
+        if matches!(*state, EndState::Running) {
+            *state = EndState::Panicked;
+        }
+        self.0.end.changed.notify_all();
+    }
+}
+
+/// How much of a magnet link's metadata has arrived, for display.
+#[derive(Default)]
+pub(crate) struct MetadataProgress {
+    received: AtomicUsize,
+    total: AtomicUsize,
+}
+
+impl MetadataProgress {
+    /// Sets the numbers of pieces: those that have arrived, and all, which is 0 while it is unknown.
+    pub fn set(&self, received: usize, total: usize) {
+        self.received.store(received, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// The numbers of pieces, as in [`MetadataProgress::set`].
+    pub fn get(&self) -> (usize, usize) {
+        (self.received.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+}
+
+/// What becomes known of a torrent while it runs. Each value is set once.
+#[derive(Default)]
+pub(crate) struct TorrentFacts {
+    /// The torrent's name and size.
+    pub name_and_size: OnceLock<(String, u64)>,
+    /// See [`TorrentHandle::place`](crate::torrent::TorrentHandle::place); empty if there is no such path.
+    pub content_path: OnceLock<PathBuf>,
+    /// The metadata of a magnet link, if nothing else was asked for.
+    pub metainfo: OnceLock<Metainfo>,
+    /// The pieces that the check found complete.
+    pub found_pieces: OnceLock<Bitfield>,
+    /// The bytes of the wanted pieces, and of those among them that the check found complete.
+    pub wanted_bytes: OnceLock<(u64, u64)>,
+}
+
+/// How far a torrent is, for display.
+#[derive(Default)]
+pub(crate) struct TorrentProgress {
+    pub stage: AtomicU8,
+    pub metadata: MetadataProgress,
+    pub check: CheckProgress,
+    /// Payload bytes sent in earlier runs.
+    pub uploaded_before: AtomicU64,
+}
+
+/// What the loop and the handles share about peers.
+#[derive(Default)]
+pub(crate) struct SharedPeers {
+    /// The figures about the search for peers.
+    pub search: Mutex<PeerSearch>,
+    /// The number of known addresses.
+    pub known: AtomicUsize,
+    /// Peers that the program added since the torrent was created.
+    pub added: Mutex<Vec<SocketAddr>>,
+    /// Connections without threads, while the files of a magnet link are checked.
+    pub kept_connections: KeptConnections,
+}
+
+/// The state that a torrent's loop and its handles share.
+pub(crate) struct TorrentInner {
+    /// The torrent's info-hash.
+    pub info_hash: InfoHash,
+    /// The name to display before the metadata is known.
+    pub display_name: String,
+    /// When to stop seeding.
+    pub seed_goal: SeedGoal,
+    pub started: Instant,
+    /// Whether the torrent runs, is paused or has to stop.
+    pub run: Arc<RunControl>,
+    /// The rate limits of the client.
+    pub throttle: Arc<Throttle>,
+    pub messages: Sender<TorrentMessage>,
+    pub facts: TorrentFacts,
+    pub progress: TorrentProgress,
+    pub peers: SharedPeers,
+    /// The context that the connections share; set while there can be connections.
+    pub context: Mutex<Option<Arc<TorrentContext>>>,
+    /// The torrent's main thread, once it runs.
+    pub main_thread: OnceLock<ThreadId>,
+    /// The user has been warned that there are no file descriptors left.
+    warned_no_descriptors: Flag,
+    /// The events, for handles of a torrent that the client runs.
+    events: Mutex<Option<Events>>,
+    end: TorrentEnd,
+}
+
+impl TorrentInner {
+    /// The state of a torrent that has not started.
+    pub fn new(
+        info_hash: InfoHash,
+        display_name: String,
+        seed_goal: SeedGoal,
+        throttle: Arc<Throttle>,
+        messages: Sender<TorrentMessage>,
+    ) -> TorrentInner {
+        TorrentInner {
+            info_hash,
+            display_name,
+            seed_goal,
+            started: Instant::now(),
+            run: Arc::default(),
+            throttle,
+            messages,
+            facts: TorrentFacts::default(),
+            progress: TorrentProgress::default(),
+            peers: SharedPeers::default(),
+            context: Mutex::new(None),
+            main_thread: OnceLock::new(),
+            warned_no_descriptors: Flag::default(),
+            events: Mutex::default(),
+            end: TorrentEnd::default(),
+        }
+    }
+
+    /// To be held while the torrent runs.
+    pub fn end_guard(&self) -> EndGuard<'_> {
+        EndGuard(self)
+    }
+
+    /// Waits until the torrent has ended, and returns how.
+    ///
+    /// # Panics
+    /// If the torrent's thread panicked.
+    pub fn wait_for_end(&self) -> TorrentResult {
+        let mut state = self.end.state.lock();
+        loop {
+            match &*state {
+                EndState::Ended(result) => return result.clone(),
+                EndState::Panicked => panic!("the torrent's thread panicked"),
+                EndState::Running => self.end.changed.wait(&mut state),
+            }
+        }
+    }
+
+    /// Keeps the events for [`TorrentHandle::events`](crate::torrent::TorrentHandle::events).
+    pub fn keep_events(&self, events: Events) {
+        *self.events.lock() = Some(events);
+    }
+
+    /// The events that [`TorrentInner::keep_events`] kept, if any.
+    pub fn kept_events(&self) -> Option<Events> {
+        self.events.lock().clone()
+    }
+
+    /// Sets the current stage.
+    pub fn set_stage(&self, stage: Stage) {
+        self.progress.stage.store(stage as u8, Ordering::Release);
+    }
+
+    /// A thread found no descriptor for a file: the main thread drops a peer. Returns whether to try again. The main thread
+    /// itself must not wait once there are peers, as no other thread drops any.
+    pub fn wait_for_descriptor(&self) -> bool {
+        if !self.warned_no_descriptors.swap(true) {
+            log::warn!("no descriptors are left: fewer peers, until there are some");
+        }
+        self.peers.kept_connections.close_some();
+        let _ = self.messages.try_send(PeerEvent::OutOfDescriptors.into());
+        let checking = self.progress.stage.load(Ordering::Acquire) == Stage::Checking as u8;
+        let is_main = self.main_thread.get() == Some(&std::thread::current().id());
+        let leaving = || self.context().is_some_and(|context| context.is_stopping());
+        !self.run.is_stopped() && (checking || !(is_main || leaving()))
+    }
+
+    /// The same storage, set up to wait for descriptors as long as the torrent runs, and to stop going through many files when it
+    /// stops.
+    pub fn with_descriptor_wait(self: &Arc<TorrentInner>, storage: Storage) -> Storage {
+        let waits = Arc::downgrade(self);
+        storage.wait_for_descriptors(move || waits.upgrade().is_some_and(|inner| inner.wait_for_descriptor()));
+        let run = self.run.clone();
+        storage.halt_with(move || run.is_stopped());
+        storage
+    }
+
+    /// The context that the connections of the current phase share.
+    pub fn context(&self) -> Option<Arc<TorrentContext>> {
+        self.context.lock().clone()
+    }
+}
