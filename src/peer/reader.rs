@@ -46,20 +46,10 @@ pub struct Reader<'a> {
     unread: Range<usize>,
     /// Counts messages without effect.
     useless: UselessMessages,
-    /// The peer's requests found in the current pass.
-    requested: Vec<BlockRequest>,
-    /// The requests among them that will not be answered.
-    refused: Vec<BlockRequest>,
-    /// Our requests that the peer rejected in the current pass.
-    rejected: Vec<BlockRequest>,
-    /// The peer has announced which pieces it has.
-    has_announced_pieces: bool,
-    /// The peer has told us our external address.
-    has_told_address: bool,
-    /// The addresses that the peer sent by peer exchange.
-    pex: Option<PexInbox>,
-    /// How many PORT messages the peer sent.
-    nodes: u32,
+    /// The requests found in the current pass.
+    pass: PassRequests,
+    /// What the peer may say only once, or a few times.
+    told: PeerTold,
     /// How many more blocks the peer may request while it is choked.
     allowed_fast_left: u32,
     /// Takes the received blocks.
@@ -70,6 +60,30 @@ pub struct Reader<'a> {
     cipher: Option<Rc4>,
     /// What the peer says about pieces before the number of pieces is known.
     deferred: DeferredMessages<'a>,
+}
+
+/// The requests that one pass over the received bytes finds.
+#[derive(Default)]
+struct PassRequests {
+    /// Those of the peer.
+    requested: Vec<BlockRequest>,
+    /// Those among them that will not be answered.
+    refused: Vec<BlockRequest>,
+    /// Those of ours that the peer rejected.
+    rejected: Vec<BlockRequest>,
+}
+
+/// What the peer has told us of what it may tell only once, or a few times.
+#[derive(Default)]
+struct PeerTold {
+    /// Which pieces it has.
+    has_announced_pieces: bool,
+    /// Our external address.
+    has_told_address: bool,
+    /// The addresses that it sent by peer exchange.
+    pex: Option<PexInbox>,
+    /// The number of its PORT messages.
+    nodes: u32,
 }
 
 impl<'a> Reader<'a> {
@@ -91,14 +105,9 @@ impl<'a> Reader<'a> {
             stream,
             buffer: Buffer::Small(early),
             unread,
+            pass: PassRequests::default(),
+            told: PeerTold::default(),
             useless: UselessMessages::new(context.now()),
-            requested: Vec::new(),
-            refused: Vec::new(),
-            rejected: Vec::new(),
-            has_announced_pieces: false,
-            has_told_address: false,
-            pex: None,
-            nodes: 0,
             allowed_fast_left: 0,
             block_receiver: BlockReceiver::new(context, peer),
             watch_deadlines: Some(watch_deadlines),
@@ -183,7 +192,7 @@ impl<'a> Reader<'a> {
                     self.block_receiver.note(block, end - data.len()..end);
                 }
                 Message::Request(block) => self.handle_request(block)?,
-                Message::Reject(block) if self.peer.extensions.supports_fast => self.rejected.push(block),
+                Message::Reject(block) if self.peer.extensions.supports_fast => self.pass.rejected.push(block),
                 Message::Choke => {
                     // Blocks received before the choke are good and need not be requested again.
                     self.take_blocks(bytes)?;
@@ -273,9 +282,9 @@ impl<'a> Reader<'a> {
             Message::Bitfield(bits) => self.handle_bitfield(bits)?,
             Message::Cancel(block) => {
                 self.check_range(*block)?;
-                if let Some(at) = self.requested.iter().position(|b| b == block) {
-                    self.requested.remove(at);
-                    self.refused.push(*block);
+                if let Some(at) = self.pass.requested.iter().position(|b| b == block) {
+                    self.pass.requested.remove(at);
+                    self.pass.refused.push(*block);
                 } else if peer.serving.queued_requests.get() > 0 {
                     peer.send(WriterCommand::Withdraw(*block));
                 }
@@ -319,7 +328,7 @@ impl<'a> Reader<'a> {
         if piece.0 >= self.context.pieces.piece_count() {
             return Err(DisconnectReason::ProtocolViolation("a HAVE beyond the last piece"));
         }
-        self.has_announced_pieces = true;
+        self.told.has_announced_pieces = true;
         if self.context.pieces.peer_has(self.peer.key, piece) {
             self.request_if_idle();
         }
@@ -346,25 +355,25 @@ impl<'a> Reader<'a> {
         }
         // Requests made while we choke are refused, except for the allowed fast pieces (BEP 6).
         if !self.peer.choking.am_choking.is_set() || self.use_allowed_fast(&block) {
-            self.requested.push(block);
+            self.pass.requested.push(block);
         } else if self.peer.extensions.supports_fast {
-            self.refused.push(block);
+            self.pass.refused.push(block);
         }
         Ok(())
     }
 
     /// Passes the requests of this pass to the writer, as far as its queue has room.
     fn answer_requests(&mut self) -> Result<(), DisconnectReason> {
-        if self.requested.is_empty() && self.refused.is_empty() {
+        if self.pass.requested.is_empty() && self.pass.refused.is_empty() {
             return Ok(());
         }
-        self.context.pieces.retain_servable(&mut self.requested, &mut self.refused);
+        self.context.pieces.retain_servable(&mut self.pass.requested, &mut self.pass.refused);
         if let Some(super_seeding) = self.context.active_super_seed() {
-            super_seeding.retain_shown(self.peer.key, &mut self.requested, &mut self.refused);
+            super_seeding.retain_shown(self.peer.key, &mut self.pass.requested, &mut self.pass.refused);
         }
-        let mut batch = std::mem::take(&mut self.requested);
+        let mut batch = std::mem::take(&mut self.pass.requested);
         while !batch.is_empty() && !self.peer.admit_requests(batch.len() as u32) {
-            self.refused.extend(batch.pop());
+            self.pass.refused.extend(batch.pop());
         }
         if !batch.is_empty() {
             self.useless.reset();

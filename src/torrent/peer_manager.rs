@@ -10,6 +10,7 @@ mod connecting;
 mod discovery;
 mod kept_connections;
 mod pex;
+mod stop_timeout;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ use crate::types::{InfoHash, PeerKey};
 
 pub use announcer::Announcer;
 pub use discovery::{Discovery, LoopEvent};
+use stop_timeout::{ReceivedData, StopTimeout};
 
 /// How many ignored trackers a warning names.
 const MAX_TRACKERS_IN_WARNING: usize = 3;
@@ -50,14 +52,9 @@ pub struct PeerManager<'a> {
     pub connections: HashMap<PeerKey, PeerEntry>,
     /// Ended connections and whether they were incoming; the latest last.
     departed: VecDeque<(PeerKey, SocketAddr, bool)>,
-    next_dial: Duration,
+    next: DueTimes,
     /// Limits evictions of connections that may belong to honest peers.
     eviction_limiter: crate::strategy::eviction::EvictionLimiter,
-    /// Until when no connection is accepted, because there are no descriptors.
-    descriptors_short_until: Duration,
-    /// Until when not to warn again that an incoming connection cannot be served.
-    next_accept_warning: Duration,
-    next_exchange: Duration,
     pub announcer: Announcer,
     pub discovery: Discovery,
     /// Our registration with the client, which shares the port, the DHT, the limits and the number of connections.
@@ -68,11 +65,19 @@ pub struct PeerManager<'a> {
     pub is_complete: bool,
     /// Peers from trackers, kept as long as the torrent may turn out to be private.
     tracker_peers: Vec<SocketAddr>,
-    /// The progress when it last changed: payload bytes and metadata pieces received, the time, and whether it was the metadata
-    /// phase.
-    last_progress: (u64, usize),
-    last_progress_at: Duration,
-    was_fetching_metadata: bool,
+    stop_timeout: StopTimeout,
+}
+
+/// When the peer manager does what again; times of the torrent's clock.
+#[derive(Default)]
+struct DueTimes {
+    dial: Duration,
+    /// The next peer exchange.
+    exchange: Duration,
+    /// Until when no connection is accepted, because there are no descriptors.
+    descriptors_short_until: Duration,
+    /// Until when not to warn again that an incoming connection cannot be served.
+    accept_warning: Duration,
 }
 
 impl<'a> PeerManager<'a> {
@@ -120,20 +125,15 @@ impl<'a> PeerManager<'a> {
             peer_list,
             connections: HashMap::new(),
             departed: VecDeque::new(),
-            next_dial: Duration::ZERO,
+            next: DueTimes::default(),
             eviction_limiter: crate::strategy::eviction::EvictionLimiter::default(),
-            descriptors_short_until: Duration::ZERO,
-            next_accept_warning: Duration::ZERO,
-            next_exchange: Duration::ZERO,
             announcer,
             discovery,
             registration,
             private,
             is_complete: false,
             tracker_peers: Vec::new(),
-            last_progress: (0, 0),
-            last_progress_at: inner.started.elapsed(),
-            was_fetching_metadata: false,
+            stop_timeout: StopTimeout::new(config.stop_timeout, inner.started.elapsed()),
         }
     }
 
@@ -188,7 +188,7 @@ impl<'a> PeerManager<'a> {
         let needs_peers = self.needs_peers();
         let in_need = !self.is_complete && self.connections.values().all(|entry| entry.handshake_done.is_none());
         if self.peer_list.set_in_need(in_need) {
-            self.next_dial = Duration::ZERO;
+            self.next.dial = Duration::ZERO;
         }
         self.announcer.begin(context, now, needs_peers, self.peer_list.next_dial().is_none());
         self.dial_due(context, now);
@@ -208,31 +208,26 @@ impl<'a> PeerManager<'a> {
     pub fn next_due(&self, now: Duration, context: &TorrentContext) -> Duration {
         let announce = self.announcer.next_due(now);
         let dial_due = if self.can_dial() {
-            self.next_dial.max(self.descriptors_short_until).max(now + self.registration.dial_wait())
+            self.next.dial.max(self.next.descriptors_short_until).max(now + self.registration.dial_wait())
         } else {
             Duration::MAX
         };
         let exchange =
-            if context.settings.pex && !self.connections.is_empty() { self.next_exchange } else { Duration::MAX };
+            if context.settings.pex && !self.connections.is_empty() { self.next.exchange } else { Duration::MAX };
         let look =
             if self.needs_peers() && self.discovery.has_dht() { now + DHT_STATUS_INTERVAL } else { Duration::MAX };
-        let give_up = self.config.stop_timeout.filter(|_| !self.is_complete);
-        let give_up = give_up.map_or(Duration::MAX, |limit| (self.last_progress_at + limit).max(now));
+        let give_up = if self.is_complete { Duration::MAX } else { self.stop_timeout.due(now) };
         announce.min(give_up).min(dial_due).min(exchange).min(look).min(self.discovery.next_due())
     }
 
     /// Records progress, and stops the torrent if there was none for too long.
     fn check_stop_timeout(&mut self, context: &TorrentContext, now: Duration) {
-        let Some(limit) = self.config.stop_timeout else { return };
-        let count = (context.payload.downloaded.get(), self.inner.progress.metadata.get().0);
-        if self.is_complete
-            || context.is_paused()
-            || count != self.last_progress
-            || context.settings.is_fetching_metadata != self.was_fetching_metadata
-        {
-            (self.last_progress, self.last_progress_at, self.was_fetching_metadata) =
-                (count, now, context.settings.is_fetching_metadata);
-        } else if now >= self.last_progress_at + limit {
+        let received = ReceivedData {
+            payload: context.payload.downloaded.get(),
+            metadata: self.inner.progress.metadata.get().0,
+            is_fetching_metadata: context.settings.is_fetching_metadata,
+        };
+        if self.stop_timeout.has_passed(now, received, self.is_complete || context.is_paused()) {
             self.inner.run.stop(StopReason::TimedOut);
         }
     }
@@ -317,7 +312,7 @@ impl<'a> PeerManager<'a> {
     /// Counts addresses that are new, in the figure that `count` selects.
     fn count_new_peers(&mut self, new: usize, count: impl FnOnce(&mut PeerSearch) -> &mut usize) {
         *count(&mut self.inner.peers.search.lock()) += new;
-        self.next_dial = Duration::ZERO;
+        self.next.dial = Duration::ZERO;
     }
 
     /// Stops discovery, tells trackers, closes all connections and joins every thread except those that wait for a silent

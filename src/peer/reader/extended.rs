@@ -34,7 +34,7 @@ impl Reader<'_> {
             Message::Port(port) => self.handle_port(*port),
             Message::Piece(..) => Err(DisconnectReason::ProtocolViolation("a block that nobody asked for")),
             Message::Request(block) if self.peer.extensions.supports_fast => {
-                self.refused.push(*block);
+                self.pass.refused.push(*block);
                 Ok(())
             }
             other => {
@@ -106,8 +106,8 @@ impl Reader<'_> {
         {
             context.report(PeerEvent::HasMetadata { key: peer.key, size });
         }
-        // Once per connection, so that no peer keeps main busy with it.
-        if let Some(ip) = handshake.your_ip.filter(|_| !std::mem::replace(&mut self.has_told_address, true)) {
+        // Once per connection, so that no peer keeps the torrent's loop busy with it.
+        if let Some(ip) = handshake.your_ip.filter(|_| !std::mem::replace(&mut self.told.has_told_address, true)) {
             context.report(PeerEvent::OurAddress(ip));
         }
     }
@@ -149,7 +149,7 @@ impl Reader<'_> {
             return Err(DisconnectReason::ProtocolViolation("a peer exchange message that makes no sense"));
         };
         let (now, from) = (self.context.now(), self.peer.addr);
-        let inbox = self.pex.get_or_insert_with(|| PexInbox::new(from, now));
+        let inbox = self.told.pex.get_or_insert_with(|| PexInbox::new(from, now));
         let added = inbox.take(now, &message).map_err(|_| DisconnectReason::Flood)?;
         if !added.is_empty() {
             self.context.report(PeerEvent::PexPeers(added));
@@ -160,8 +160,8 @@ impl Reader<'_> {
     /// The peer is also a node of the DHT, on this UDP port.
     pub(super) fn handle_port(&mut self, port: u16) -> Result<(), DisconnectReason> {
         self.count_useless(1)?;
-        self.nodes += 1;
-        if port != 0 && self.nodes <= MAX_NODES && self.context.ports.dht.load(Ordering::Acquire) != 0 {
+        self.told.nodes += 1;
+        if port != 0 && self.told.nodes <= MAX_NODES && self.context.ports.dht.load(Ordering::Acquire) != 0 {
             self.context.report(PeerEvent::DhtNode(SocketAddr::new(self.peer.addr.ip(), port)));
         }
         Ok(())

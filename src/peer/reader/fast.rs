@@ -18,7 +18,7 @@ impl Reader<'_> {
         let count = self.context.pieces.piece_count();
         match message {
             // They replace the bitfield at the start of a connection, but no later one.
-            Message::HaveAll | Message::HaveNone if self.has_announced_pieces => {
+            Message::HaveAll | Message::HaveNone if self.told.has_announced_pieces => {
                 Err(DisconnectReason::ProtocolViolation("a late have-all or have-none"))
             }
             Message::HaveAll => self.peer_has_bits(Bitfield::full(count)),
@@ -45,7 +45,7 @@ impl Reader<'_> {
         if let Some((super_seeding, bits)) = shown {
             super_seeding.has(self.context, self.peer.key, bits.iter());
         }
-        if !std::mem::replace(&mut self.has_announced_pieces, true) && count < SET_SIZE {
+        if !std::mem::replace(&mut self.told.has_announced_pieces, true) && count < SET_SIZE {
             self.send_allowed_fast();
         }
         self.request_if_idle();
@@ -92,11 +92,11 @@ impl Reader<'_> {
 
     /// Handles our requests that the peer rejected in this pass: exactly those blocks become free.
     pub(super) fn take_rejected(&mut self) -> Result<(), DisconnectReason> {
-        if self.rejected.is_empty() {
+        if self.pass.rejected.is_empty() {
             return Ok(());
         }
         let (context, peer) = (self.context, self.peer);
-        let mut blocks = std::mem::take(&mut self.rejected);
+        let mut blocks = std::mem::take(&mut self.pass.rejected);
         self.count_useless(blocks.len() as u32)?;
         let choked = peer.choking.peer_choking.is_set();
         let mut unasked = false;
@@ -129,7 +129,7 @@ impl Reader<'_> {
 
     /// Tells the peer which of its requests will not be answered.
     pub(super) fn send_rejects(&mut self) -> Result<(), DisconnectReason> {
-        let refused = std::mem::take(&mut self.refused);
+        let refused = std::mem::take(&mut self.pass.refused);
         if self.peer.extensions.supports_fast && !refused.is_empty() {
             self.count_useless(refused.len() as u32)?;
         }

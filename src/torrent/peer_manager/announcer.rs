@@ -137,7 +137,7 @@ impl PeerManager<'_> {
         let new = self.add_tracker_peers(peers);
         log::debug!("a tracker's other family: {} peers, {new} of them new", peers.len());
         self.inner.peers.known.store(self.peer_list.len(), Ordering::Relaxed);
-        self.next_dial = now;
+        self.next.dial = now;
     }
 
     /// An announce has succeeded or failed.
@@ -166,7 +166,7 @@ impl PeerManager<'_> {
                 self.announcer.schedule.answered(now, url, &terms, new > 0);
                 log::debug!("{tracker}: {} peers, {new} of them new", answer.peers.len());
                 log_left_out(&tracker, answer.private_dropped);
-                self.next_dial = now;
+                self.next.dial = now;
                 let (peers, interval, warning) = (answer.peers.len(), answer.interval, answer.warning);
                 self.inner.peers.search.lock().tracker(&tracker, TrackerState::Answered { peers });
                 send_event(&self.events, Event::Announced { tracker, peers, interval, warning });

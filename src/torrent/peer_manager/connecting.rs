@@ -29,8 +29,8 @@ const MAX_CLOSING: usize = 24;
 impl PeerManager<'_> {
     /// There is no descriptor for a file: closes the least useful connection, and opens no others for a while.
     pub fn drop_least_useful(&mut self, now: Duration) {
-        self.descriptors_short_until = now + DIAL_RETRY_DELAY;
-        self.next_dial = self.next_dial.max(self.descriptors_short_until);
+        self.next.descriptors_short_until = now + DIAL_RETRY_DELAY;
+        self.next.dial = self.next.dial.max(self.next.descriptors_short_until);
         if self.connections.len() < 2 {
             return; // without peers there is no download
         }
@@ -61,7 +61,7 @@ impl PeerManager<'_> {
 
     /// Dials the peers that are due.
     pub(crate) fn dial_due(&mut self, context: &Arc<TorrentContext>, now: Duration) {
-        if now < self.next_dial.max(self.descriptors_short_until) || !self.can_dial() {
+        if now < self.next.dial.max(self.next.descriptors_short_until) || !self.can_dial() {
             return;
         }
         let allowed = self.registration.dials_allowed();
@@ -95,12 +95,12 @@ impl PeerManager<'_> {
                 Err(error) => {
                     log::warn!("cannot call {addr}: {error}");
                     self.peer_list.dial_not_started(addr);
-                    self.next_dial = now + DIAL_RETRY_DELAY;
+                    self.next.dial = now + DIAL_RETRY_DELAY;
                     return;
                 }
             }
         }
-        self.next_dial = self.peer_list.next_dial().unwrap_or(Duration::MAX);
+        self.next.dial = self.peer_list.next_dial().unwrap_or(Duration::MAX);
     }
 
     fn add_connection(&mut self, context: &TorrentContext, key: PeerKey, connection: Connection, incoming: bool) {
@@ -134,7 +134,7 @@ impl PeerManager<'_> {
     pub(crate) fn accept(&mut self, context: &Arc<TorrentContext>, connection: IncomingConnection) {
         let IncomingConnection { stream, addr, handshake } = connection;
         if context.is_stopping()
-            || context.now() < self.descriptors_short_until
+            || context.now() < self.next.descriptors_short_until
             || self.peer_list.is_refused(&addr, context.now())
             || !(self.has_room_for_incoming() || self.evict_for(context, addr, self.registration.capacity()))
         {
@@ -153,9 +153,9 @@ impl PeerManager<'_> {
     /// cause them.
     fn accept_failed(&mut self, context: &TorrentContext, addr: SocketAddr, error: &std::io::Error) {
         let now = context.now();
-        let level = if now < self.next_accept_warning { log::Level::Debug } else { log::Level::Warn };
+        let level = if now < self.next.accept_warning { log::Level::Debug } else { log::Level::Warn };
         if level == log::Level::Warn {
-            self.next_accept_warning = now + DIAL_RETRY_DELAY;
+            self.next.accept_warning = now + DIAL_RETRY_DELAY;
         }
         log::log!(level, "cannot serve {addr}: {error}");
         self.evict_for(context, addr, self.connections.len());
@@ -289,7 +289,7 @@ impl PeerManager<'_> {
                 record.note_offence(now);
             }
         }
-        self.next_dial = self.next_dial.min(self.peer_list.next_dial().unwrap_or(Duration::MAX));
+        self.next.dial = self.next.dial.min(self.peer_list.next_dial().unwrap_or(Duration::MAX));
         log::debug!("{addr}: {why}");
         let reason = why.to_string();
         let was_connected = entry.handshake_done.is_some();

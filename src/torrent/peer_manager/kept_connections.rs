@@ -63,7 +63,7 @@ impl PeerManager<'_> {
             self.handshake_done(context, peer.key, peer.addr, peer.incoming);
         }
         self.connections.values_mut().for_each(|entry| entry.peer = None);
-        self.next_dial = Duration::ZERO;
+        self.next.dial = Duration::ZERO;
     }
 
     /// Closes the kept connections.

@@ -20,10 +20,10 @@ const FIRST: Duration = Duration::from_secs(2);
 impl PeerManager<'_> {
     /// Sends the messages that are due.
     pub(crate) fn exchange(&mut self, context: &TorrentContext, now: Duration) {
-        if !context.settings.pex || now < self.next_exchange {
+        if !context.settings.pex || now < self.next.exchange {
             return;
         }
-        self.next_exchange = now + PERIOD;
+        self.next.exchange = now + PERIOD;
         let peers = context.roster.all();
         let connected: HashMap<SocketAddr, PexFlags> =
             peers.iter().filter_map(|peer| peer.listen_addr().map(|addr| (addr, flags(context, peer)))).collect();
