@@ -20,6 +20,7 @@ mod choose;
 #[cfg(test)]
 mod invariants;
 mod order;
+mod parts;
 mod plan;
 mod restore;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
 pub use asking::{PickContext, Speed};
 use begun::{BegunPiece, BlockState, ListPosition};
 use order::Order;
+use parts::{FreeBlocks, PickBuffers, PickerBytes, PieceSequence};
 pub use plan::Plan;
 
 /// This many pieces are first chosen at random, so that we soon have something that other peers want.
@@ -142,34 +144,22 @@ pub struct Picker {
     have: Bitfield,
     /// Pieces that are wanted and not verified.
     lacks: Bitfield,
-    /// Bytes in those pieces, in all unverified pieces, and in all wanted pieces.
-    left: u64,
-    missing: u64,
-    wanted: u64,
+    bytes: PickerBytes,
     /// Blocks on disk in unverified pieces.
     received: u64,
     order: Order,
-    /// Lacking pieces that come before all others, and whether the rest is picked in ascending order.
-    early: Vec<PieceIndex>,
-    sequential: bool,
+    sequence: PieceSequence,
     begun: BTreeMap<PieceIndex, BegunPiece>,
     /// Padding-only blocks at the end of a piece, which are never requested.
     padding: HashMap<PieceIndex, u32>,
-    /// Begun pieces with free blocks, unordered.
-    open: Vec<PieceIndex>,
-    /// How many of them have no owner.
-    orphans: u32,
-    /// The number of expired blocks in all begun pieces.
-    expired: u32,
+    free: FreeBlocks,
     /// Sorted by key.
     peers: Vec<PickerPeer>,
     /// Pieces that failed with blocks from several peers. One peer fills each of them alone, so that the next failure has one
     /// author.
     doubtful: HashSet<PieceIndex>,
     rng: fastrand::Rng,
-    /// Buffers that are kept between calls to avoid allocations.
-    scratch: Vec<choose::RankedBlock>,
-    touched: Vec<PieceIndex>,
+    buffers: PickBuffers,
 }
 
 impl Picker {
@@ -186,23 +176,17 @@ impl Picker {
             geometry,
             have,
             lacks: order.unbegun().clone(),
-            left,
-            missing: left,
-            wanted: total,
+            bytes: PickerBytes { left, missing: left, wanted: total },
             received: 0,
             order,
-            early: Vec::new(),
-            sequential: false,
+            sequence: PieceSequence::default(),
             begun: BTreeMap::new(),
             padding: HashMap::new(),
-            open: Vec::new(),
-            orphans: 0,
-            expired: 0,
+            free: FreeBlocks::default(),
             peers: Vec::new(),
             doubtful: HashSet::new(),
             rng: fastrand::Rng::with_seed(seed),
-            scratch: Vec::new(),
-            touched: Vec::new(),
+            buffers: PickBuffers::default(),
         }
     }
 
@@ -231,7 +215,7 @@ impl Picker {
         let peer = self.peers.remove(at);
         self.order.leave(&peer.bits);
         let mut freed = 0;
-        let mut touched = std::mem::take(&mut self.touched);
+        let mut touched = std::mem::take(&mut self.buffers.touched);
         touched.extend(self.begun.keys());
         for piece in touched.drain(..) {
             let Some(begun) = self.begun.get_mut(&piece) else { continue };
@@ -243,7 +227,7 @@ impl Picker {
             }
             self.update_lists(piece);
         }
-        self.touched = touched;
+        self.buffers.touched = touched;
         freed
     }
 
@@ -341,7 +325,7 @@ impl Picker {
     /// Updates the lists and sums after a change to a begun piece. Must be called after every change.
     fn update_lists(&mut self, piece: PieceIndex) {
         let Some(begun) = self.begun.get_mut(&piece) else { return };
-        self.expired = self.expired - begun.expired_summed + begun.expired;
+        self.free.expired = self.free.expired - begun.expired_summed + begun.expired;
         begun.expired_summed = begun.expired;
         let untouched = begun.is_untouched();
         let listed = match begun.owner {
@@ -353,16 +337,16 @@ impl Picker {
         if before != listed {
             if listed == ListPosition::No {
                 let at = begun.open_at;
-                self.open.swap_remove(at);
-                if let Some(moved) = self.open.get(at).and_then(|moved| self.begun.get_mut(moved)) {
+                self.free.open.swap_remove(at);
+                if let Some(moved) = self.free.open.get(at).and_then(|moved| self.begun.get_mut(moved)) {
                     moved.open_at = at;
                 }
             } else if before == ListPosition::No {
-                begun.open_at = self.open.len();
-                self.open.push(piece);
+                begun.open_at = self.free.open.len();
+                self.free.open.push(piece);
             }
-            self.orphans -= u32::from(before == ListPosition::Orphan);
-            self.orphans += u32::from(listed == ListPosition::Orphan);
+            self.free.orphans -= u32::from(before == ListPosition::Orphan);
+            self.free.orphans += u32::from(listed == ListPosition::Orphan);
             if let ListPosition::Owned(owner) = before
                 && let Ok(at) = self.find(owner)
             {

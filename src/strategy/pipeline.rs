@@ -20,6 +20,7 @@
 
 mod depth;
 mod late;
+mod measured;
 mod rejects;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use crate::strategy::rate::Rate;
 use crate::types::{BLOCK_SIZE, BlockRequest};
 pub use depth::PipelineDepth;
 use late::FIRST_SIGHT;
+use measured::{AnswerTimes, Arrivals, FirstBlocks, RequestNumbers, Round, Rounds};
 pub use rejects::RejectOutcome;
 
 /// How many requests may be outstanding at a peer that has not stated its `reqq`. Grows while nothing is lost.
@@ -107,25 +109,6 @@ enum PipelinePhase {
     Snubbed,
 }
 
-/// The blocks and bytes of one round, for comparison with the next.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    began: Duration,
-    /// The round ends when the request with this number is answered.
-    mark: u64,
-    blocks: usize,
-    bytes: u64,
-}
-
-/// The blocks before the end of the first round.
-#[derive(Clone, Copy, Debug)]
-struct FirstBlocks {
-    /// When waiting for blocks began, and when the first one arrived.
-    asked: Duration,
-    came: Duration,
-    blocks: usize,
-}
-
 /// The outstanding requests of one connection. All times count from a start of the caller's choice.
 ///
 /// For each block that arrives, call `take`, then `received`, once per block or once per batch. Then pick `want` more blocks,
@@ -139,40 +122,15 @@ pub struct RequestPipeline {
     depth: usize,
     /// The largest initial depth.
     start: usize,
-    /// The first blocks, until the first round ends.
-    first: Option<FirstBlocks>,
-    round: Option<Round>,
-    /// Bytes per second over the last rounds, once one has ended.
-    round_rate: Option<f64>,
+    rounds: Rounds,
     meter: Rate,
-    /// Requests so far, and how many of them were written to the socket.
-    sent: u64,
-    written: u64,
-    /// The highest sequence number answered.
-    newest: u64,
-    /// The smallest age of an answered request, and when it was last observed.
-    rtt: Option<Duration>,
-    rtt_seen: Duration,
-    /// See [`RequestPipeline::set_path`].
-    path: Duration,
+    numbers: RequestNumbers,
+    timing: AnswerTimes,
+    arrivals: Arrivals,
     /// Nothing is requested until the queue is empty.
     is_draining: bool,
-    /// Bytes received of the block that is arriving.
-    partial: u64,
     /// When to ask the picker again even if no event occurs.
     repick_at: Option<Duration>,
-    /// The smoothed age of answered requests.
-    age: Option<Duration>,
-    /// The smoothed time between arrivals.
-    gap: Option<Duration>,
-    /// When data last arrived or waiting began; a stall restarts it.
-    progress: Duration,
-    /// The same, but not restarted by a stall.
-    since: Duration,
-    /// No block has arrived since the unchoke.
-    awaits_first_block: bool,
-    /// Whether our own rate limit held blocks back in this round, and in the previous one.
-    was_rate_limited: [bool; 2],
     /// The most cancelled requests that the peer may still reject (BEP 6).
     unanswered: u32,
 }
@@ -187,25 +145,13 @@ impl RequestPipeline {
             phase: PipelinePhase::SlowStart,
             depth: INITIAL_DEPTH,
             start: START_GENEROUS,
-            first: None,
-            round: None,
-            round_rate: None,
+            rounds: Rounds::default(),
             meter: Rate::new(),
-            sent: 0,
-            written: 0,
-            newest: 0,
-            rtt: None,
-            rtt_seen: Duration::ZERO,
-            path: Duration::ZERO,
+            numbers: RequestNumbers::default(),
+            timing: AnswerTimes::default(),
+            arrivals: Arrivals::default(),
             is_draining: false,
-            partial: 0,
             repick_at: None,
-            age: None,
-            gap: None,
-            progress: Duration::ZERO,
-            since: Duration::ZERO,
-            awaits_first_block: true,
-            was_rate_limited: [false; 2],
             unanswered: 0,
         }
     }
@@ -220,7 +166,7 @@ impl RequestPipeline {
     /// request. Among many peers each is asked for little at first; with large pieces, for its share of one piece, so that the
     /// first piece is complete soon.
     pub fn limit_start_by_peers(&mut self, peers: usize, piece_size: u32) {
-        if self.sent == 0 {
+        if self.numbers.sent == 0 {
             let piece = piece_size.div_ceil(BLOCK_SIZE) as usize;
             let together = if piece_size > UNKNOWN_PIECE { START_TOGETHER.min(piece) } else { START_TOGETHER };
             self.start = together.div_ceil(peers.max(1)).clamp(START_LEAST, START_GENEROUS);
@@ -231,7 +177,7 @@ impl RequestPipeline {
     /// Limits the initial depth under a download limit of `limit` bytes per second (0 for none), so that no more is requested at
     /// first than arrives within a few seconds. Must be called before the first request.
     pub fn limit_start_by_rate(&mut self, peers: usize, limit: u64) {
-        if self.sent == 0 && limit > 0 {
+        if self.numbers.sent == 0 && limit > 0 {
             let ahead = limit as f64 * AHEAD.as_secs_f64() / f64::from(BLOCK_SIZE) / peers.max(1) as f64;
             self.start = self.start.min((ahead as usize).max(AT_LEAST));
             self.depth = self.depth.min(self.start);
@@ -240,8 +186,8 @@ impl RequestPipeline {
 
     /// Records that our own rate limit has kept us from reading until now, so that the peer counts as neither late nor slow.
     pub fn held_back(&mut self, now: Duration) {
-        (self.progress, self.since) = (self.progress.max(now), self.since.max(now));
-        self.was_rate_limited[0] = true;
+        (self.arrivals.progress, self.arrivals.since) = (self.arrivals.progress.max(now), self.arrivals.since.max(now));
+        self.rounds.was_rate_limited[0] = true;
     }
 
     /// Removes the request of a block that arrived. Returns the request's age, or `None` if it was not outstanding: late or
@@ -249,7 +195,7 @@ impl RequestPipeline {
     pub fn take(&mut self, now: Duration, block: &BlockRequest) -> Option<Duration> {
         let waiting = self.queue.remove(self.position(block)?)?;
         let age = now.saturating_sub(waiting.at);
-        self.newest = self.newest.max(waiting.number);
+        self.numbers.newest = self.numbers.newest.max(waiting.number);
         self.measure(now, age, waiting.is_unqueued);
         Some(age)
     }
@@ -268,8 +214,8 @@ impl RequestPipeline {
 
     /// Removes all requests, because the peer choked us or the connection ends. The measured rate is kept.
     pub fn remove_all(&mut self) -> Vec<BlockRequest> {
-        self.awaits_first_block = true;
-        self.round = None;
+        self.arrivals.awaits_first_block = true;
+        self.rounds.current = None;
         self.queue.drain(..).map(|waiting| waiting.block).collect()
     }
 
@@ -304,7 +250,7 @@ impl RequestPipeline {
         }
         let depth = self.depth();
         let room = depth.saturating_sub(self.queue.len());
-        let short = self.round_rate.is_some() && self.path_blocks() * 4 <= depth;
+        let short = self.rounds.rate.is_some() && self.path_blocks() * 4 <= depth;
         let parts = if short { 2 } else { 4 };
         if room * parts >= depth { room } else { 0 }
     }
@@ -316,26 +262,28 @@ impl RequestPipeline {
             return;
         }
         self.meter.add(now, bytes);
-        let since = std::mem::replace(&mut self.since, now);
-        let gap = now.saturating_sub(self.progress);
+        let since = std::mem::replace(&mut self.arrivals.since, now);
+        let gap = now.saturating_sub(self.arrivals.progress);
         // The blocks of one read arrive at the same time and say nothing about gaps.
-        if !gap.is_zero() && !self.awaits_first_block {
-            self.gap = Some(smooth(self.gap, gap));
+        if !gap.is_zero() && !self.arrivals.awaits_first_block {
+            self.timing.gap = Some(smooth(self.timing.gap, gap));
         }
-        self.progress = self.progress.max(now);
-        self.awaits_first_block = false;
-        self.partial = 0;
+        self.arrivals.progress = self.arrivals.progress.max(now);
+        self.arrivals.awaits_first_block = false;
+        self.arrivals.partial = 0;
         self.check_path(now);
         if self.phase == PipelinePhase::Snubbed {
-            (self.phase, self.depth, self.round_rate, self.round, self.first) =
+            (self.phase, self.depth, self.rounds.rate, self.rounds.current, self.rounds.first) =
                 (PipelinePhase::SlowStart, RESTART, None, None, None);
         }
-        if self.round_rate.is_none() && now.saturating_sub(since) >= FIRST_SIGHT && self.was_rate_limited == [false; 2]
+        if self.rounds.rate.is_none()
+            && now.saturating_sub(since) >= FIRST_SIGHT
+            && self.rounds.was_rate_limited == [false; 2]
         {
             self.settle_at(bytes as f64 / now.saturating_sub(since).as_secs_f64());
         }
         if self.phase == PipelinePhase::SlowStart {
-            if self.round_rate.is_none() {
+            if self.rounds.rate.is_none() {
                 self.depth = self.depth.max(self.first_depth(now, since, blocks));
             }
             if self.has_room() {
@@ -347,31 +295,31 @@ impl RequestPipeline {
 
     /// Counts blocks in the current round, and ends it when it is due.
     fn count(&mut self, now: Duration, blocks: usize, bytes: u64) {
-        let next = Round { began: now, mark: self.sent + 1, blocks: 0, bytes: 0 };
-        let Some(round) = &mut self.round else {
-            self.round = Some(next);
+        let next = Round { began: now, mark: self.numbers.sent + 1, blocks: 0, bytes: 0 };
+        let Some(round) = &mut self.rounds.current else {
+            self.rounds.current = Some(next);
             return;
         };
         round.blocks += blocks;
         round.bytes += bytes;
         let took = now.saturating_sub(round.began);
-        let marked = self.newest >= round.mark;
+        let marked = self.numbers.newest >= round.mark;
         let over = if marked { took >= SHORT_ROUND } else { took >= LONG_ROUND && round.blocks > 1 };
         if !over {
             return;
         }
         let rate = round.bytes as f64 / took.as_secs_f64();
-        self.round = Some(next);
-        self.was_rate_limited = [false, self.was_rate_limited[0]];
-        let before = self.round_rate;
+        self.rounds.current = Some(next);
+        self.rounds.was_rate_limited = [false, self.rounds.was_rate_limited[0]];
+        let before = self.rounds.rate;
         if self.phase == PipelinePhase::SlowStart {
             // More than a long round's worth is outstanding, which is deep enough.
             if !marked || before.is_some_and(|before| rate < before * 1.1) {
                 self.phase = PipelinePhase::Steady;
             }
-            self.round_rate = Some(before.map_or(rate, |before| before.max(rate)));
+            self.rounds.rate = Some(before.map_or(rate, |before| before.max(rate)));
         } else {
-            self.round_rate = Some(before.map_or(rate, |before| f64::midpoint(before, rate)));
+            self.rounds.rate = Some(before.map_or(rate, |before| f64::midpoint(before, rate)));
         }
         if self.phase == PipelinePhase::Steady {
             self.depth = self.steady_depth();
@@ -383,7 +331,7 @@ impl RequestPipeline {
 
     /// Bytes per second over the last rounds; `None` until one has ended, or while nothing arrives.
     pub fn round_rate(&self) -> Option<f64> {
-        self.round_rate
+        self.rounds.rate
     }
 
     /// Whether nothing arrived for so long that all requests were taken back, and nothing has arrived since.

@@ -41,9 +41,9 @@ impl Dht {
     /// [`Dht::add_node`] call it as well.
     pub fn on_tick(&mut self, now: Duration) {
         self.expire_queries(now);
-        if now >= self.bootstrap_due && !self.has_lookup(|goal| *goal == LookupGoal::Bootstrap) {
+        if now >= self.bootstrap.due && !self.has_lookup(|goal| *goal == LookupGoal::Bootstrap) {
             // Start it even if no node is known: it then ends at once, and the delay begins.
-            self.start(LookupGoal::Bootstrap, self.id);
+            self.start(LookupGoal::Bootstrap, self.own.id);
         }
         self.refresh(now);
         self.advance_lookups(now);
@@ -56,13 +56,13 @@ impl Dht {
     /// When [`Dht::on_tick`] must be called next if no packet arrives; always later than its last call.
     pub fn next_deadline(&self) -> Duration {
         let answers = self.pending.values().map(|p| p.sent + if p.late { TIMEOUT } else { LATE });
-        let bootstrap = (!self.has_lookup(|goal| *goal == LookupGoal::Bootstrap)).then_some(self.bootstrap_due);
+        let bootstrap = (!self.has_lookup(|goal| *goal == LookupGoal::Bootstrap)).then_some(self.bootstrap.due);
         let refresh = (!self.has_lookup(|goal| *goal == LookupGoal::Refresh))
             .then_some(self.table.next_refresh().max(self.refresh_due));
-        let can_search = self.lookups.len() < MAX_LOOKUPS && self.has_nodes();
+        let can_search = self.lookups.running.len() < MAX_LOOKUPS && self.has_nodes();
         let searches = self.wanted.values().filter(|w| can_search && !w.running).map(|w| w.due);
         // While a lookup runs, a query is always pending, so there is always a deadline.
-        answers.chain(bootstrap).chain(refresh).chain(searches).min().unwrap_or(self.bootstrap_due)
+        answers.chain(bootstrap).chain(refresh).chain(searches).min().unwrap_or(self.bootstrap.due)
     }
 
     /// Bootstraps sooner after a node was added, if the table is nearly empty.
@@ -71,8 +71,8 @@ impl Dht {
         if known < K {
             let (bootstrap, search) =
                 if known <= 1 { (Duration::ZERO, Duration::ZERO) } else { (LATE, FAILED_SEARCH_INTERVAL) };
-            self.bootstrap_pause = MIN_BOOTSTRAP_DELAY;
-            self.bootstrap_due = self.bootstrap_due.min(now + bootstrap);
+            self.bootstrap.pause = MIN_BOOTSTRAP_DELAY;
+            self.bootstrap.due = self.bootstrap.due.min(now + bootstrap);
             for wanted in self.wanted.values_mut() {
                 wanted.due = wanted.due.min(now + search);
             }
@@ -81,11 +81,11 @@ impl Dht {
     }
 
     fn has_lookup(&self, which: impl Fn(&LookupGoal) -> bool) -> bool {
-        self.lookups.values().any(|(_, goal)| which(goal))
+        self.lookups.running.values().any(|(_, goal)| which(goal))
     }
 
     fn has_nodes(&self) -> bool {
-        self.table.len() > 0 || !self.routers.is_empty() || !self.bootstrap_nodes.is_empty()
+        self.table.len() > 0 || !self.bootstrap.routers.is_empty() || !self.bootstrap.nodes.is_empty()
     }
 
     /// Handles late and failed queries.
@@ -96,7 +96,7 @@ impl Dht {
         for (key, pending) in overdue {
             let lost = due(pending.sent, TIMEOUT);
             if let Purpose::Lookup(of) = pending.purpose
-                && let Some((lookup, goal)) = self.lookups.get_mut(&of)
+                && let Some((lookup, goal)) = self.lookups.running.get_mut(&of)
             {
                 if lost {
                     lookup.failed(pending.to);
@@ -119,7 +119,7 @@ impl Dht {
 
     /// Whether to ping a node from [`Dht::add_node`] again, so that one lost packet does not keep us out of the network.
     fn should_ping_again(&mut self, addr: SocketAddr) -> bool {
-        let Some((_, tries)) = self.bootstrap_nodes.iter_mut().find(|(node, _)| *node == addr) else {
+        let Some((_, tries)) = self.bootstrap.nodes.iter_mut().find(|(node, _)| *node == addr) else {
             return false;
         };
         *tries += 1;
@@ -130,15 +130,16 @@ impl Dht {
         let seeds = self.table.closest(target, 2 * K);
         let few = seeds.len() < K;
         let others: Vec<_> = self
+            .bootstrap
             .routers
             .iter()
-            .chain(self.bootstrap_nodes.iter().map(|(addr, _)| addr))
+            .chain(self.bootstrap.nodes.iter().map(|(addr, _)| addr))
             .filter(|_| few)
             .copied()
             .collect();
-        let lookup = Lookup::new(self.id, target, self.family, &seeds, &others);
-        self.lookups.insert(self.next_lookup, (lookup, goal));
-        self.next_lookup = self.next_lookup.wrapping_add(1);
+        let lookup = Lookup::new(self.own.id, target, self.family, &seeds, &others);
+        self.lookups.running.insert(self.lookups.next, (lookup, goal));
+        self.lookups.next = self.lookups.next.wrapping_add(1);
     }
 
     /// Refreshes one bucket, if one is due.
@@ -161,7 +162,7 @@ impl Dht {
         let mut due: Vec<(Duration, InfoHash)> =
             self.wanted.iter().filter(|(_, w)| !w.running && w.due <= now).map(|(hash, w)| (w.due, *hash)).collect();
         due.sort_unstable();
-        due.truncate(MAX_LOOKUPS.saturating_sub(self.lookups.len()));
+        due.truncate(MAX_LOOKUPS.saturating_sub(self.lookups.running.len()));
         for (_, info_hash) in &due {
             if let Some(wanted) = self.wanted.get_mut(info_hash) {
                 wanted.running = true;
@@ -173,9 +174,9 @@ impl Dht {
 
     /// Lets every lookup send its queries, and finishes those that are done.
     fn advance_lookups(&mut self, now: Duration) {
-        let keys: Vec<u32> = self.lookups.keys().copied().collect();
+        let keys: Vec<u32> = self.lookups.running.keys().copied().collect();
         for key in keys {
-            let Some((mut lookup, goal)) = self.lookups.remove(&key) else { continue };
+            let Some((mut lookup, goal)) = self.lookups.running.remove(&key) else { continue };
             while let Some(to) = lookup.next_query() {
                 let query = lookup_query(self.family, lookup.target(), goal);
                 self.query(now, to, query, Purpose::Lookup(key));
@@ -183,7 +184,7 @@ impl Dht {
             if lookup.is_done() {
                 self.finish(now, &lookup, goal);
             } else {
-                self.lookups.insert(key, (lookup, goal));
+                self.lookups.running.insert(key, (lookup, goal));
             }
         }
     }
@@ -194,9 +195,9 @@ impl Dht {
             LookupGoal::Refresh => self.refresh_due = now + REFRESH_INTERVAL,
             LookupGoal::Bootstrap => {
                 let enough = self.table.count(now).1 >= K;
-                self.bootstrap_due = now + if enough { QUESTIONABLE_AFTER } else { self.bootstrap_pause };
-                self.bootstrap_pause =
-                    if enough { MIN_BOOTSTRAP_DELAY } else { (self.bootstrap_pause * 2).min(MAX_BOOTSTRAP_DELAY) };
+                self.bootstrap.due = now + if enough { QUESTIONABLE_AFTER } else { self.bootstrap.pause };
+                self.bootstrap.pause =
+                    if enough { MIN_BOOTSTRAP_DELAY } else { (self.bootstrap.pause * 2).min(MAX_BOOTSTRAP_DELAY) };
             }
             LookupGoal::Peers(info_hash) => {
                 self.stats.searches += 1;
@@ -233,7 +234,7 @@ impl Dht {
         let key = self.transaction();
         self.pending.insert(key, Pending { to, sent: now, purpose, late: false });
         self.stats.queries += 1;
-        let body = KrpcBody::Query { id: self.id, query, read_only: self.read_only };
+        let body = KrpcBody::Query { id: self.own.id, query, read_only: self.read_only };
         self.send(to, &KrpcMessage { transaction: key.to_vec(), ip: None, body });
     }
 

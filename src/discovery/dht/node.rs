@@ -122,31 +122,50 @@ pub(crate) struct TorrentSearch {
 pub struct Dht {
     pub(crate) family: Family,
     pub(crate) read_only: bool,
-    pub(crate) id: NodeId,
-    /// Our ids by external address, as in [`DhtState::ids`].
-    ids: Vec<(std::net::IpAddr, NodeId)>,
+    pub(crate) own: OwnIds,
     pub(crate) secret: [u8; 16],
     /// A counter from which transaction ids are derived.
     pub(crate) transactions: u64,
     pub(crate) table: RoutingTable,
     server: QueryServer,
-    external: ExternalIp,
     // Ordered maps make the node deterministic: the same input gives the same output.
     pub(crate) pending: BTreeMap<[u8; 4], Pending>,
-    pub(crate) lookups: BTreeMap<u32, (Lookup, LookupGoal)>,
-    pub(crate) next_lookup: u32,
+    pub(crate) lookups: RunningLookups,
     pub(crate) wanted: BTreeMap<InfoHash, TorrentSearch>,
-    pub(crate) routers: Vec<SocketAddr>,
-    /// Nodes added while the table was nearly empty, to be queried again if it becomes so again, each with its number of
-    /// unanswered pings.
-    pub(crate) bootstrap_nodes: Vec<(SocketAddr, u32)>,
-    /// When to bootstrap next, and the delay after that if it finds too few nodes.
-    pub(crate) bootstrap_due: Duration,
-    pub(crate) bootstrap_pause: Duration,
+    pub(crate) bootstrap: BootstrapState,
     pub(crate) refresh_due: Duration,
     out: VecDeque<DhtOutput>,
     pub(crate) rng: fastrand::Rng,
     pub(crate) stats: DhtStats,
+}
+
+/// Our id, which depends on our external address (BEP 42).
+#[derive(Debug)]
+pub(crate) struct OwnIds {
+    pub(crate) id: NodeId,
+    /// Our ids by external address, as in [`DhtState::ids`].
+    ids: Vec<(std::net::IpAddr, NodeId)>,
+    external: ExternalIp,
+}
+
+/// The lookups that run, by their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct RunningLookups {
+    pub(crate) running: BTreeMap<u32, (Lookup, LookupGoal)>,
+    pub(crate) next: u32,
+}
+
+/// Where and when the node looks for other nodes.
+#[derive(Debug)]
+pub(crate) struct BootstrapState {
+    pub(crate) routers: Vec<SocketAddr>,
+    /// Nodes added while the table was nearly empty, to be queried again if it becomes so again, each with its number of
+    /// unanswered pings.
+    pub(crate) nodes: Vec<(SocketAddr, u32)>,
+    /// When to bootstrap next.
+    pub(crate) due: Duration,
+    /// The delay after that if it finds too few nodes.
+    pub(crate) pause: Duration,
 }
 
 impl Dht {
@@ -162,21 +181,20 @@ impl Dht {
         Dht {
             family,
             read_only: settings.read_only,
-            id,
-            ids,
+            own: OwnIds { id, ids, external: ExternalIp::default() },
             secret: settings.secret,
             transactions: 0,
             table,
             server: QueryServer::new(family, settings.secret),
-            external: ExternalIp::default(),
             pending: BTreeMap::new(),
-            lookups: BTreeMap::new(),
-            next_lookup: 0,
+            lookups: RunningLookups::default(),
             wanted: BTreeMap::new(),
-            routers: Vec::new(),
-            bootstrap_nodes: Vec::new(),
-            bootstrap_due: Duration::ZERO,
-            bootstrap_pause: crate::discovery::dht::maintain::MIN_BOOTSTRAP_DELAY,
+            bootstrap: BootstrapState {
+                routers: Vec::new(),
+                nodes: Vec::new(),
+                due: Duration::ZERO,
+                pause: crate::discovery::dht::maintain::MIN_BOOTSTRAP_DELAY,
+            },
             refresh_due: Duration::ZERO,
             out: VecDeque::new(),
             rng,
@@ -187,7 +205,7 @@ impl Dht {
     /// Our id.
     #[cfg(any(test, feature = "internals"))]
     pub fn id(&self) -> NodeId {
-        self.id
+        self.own.id
     }
 
     /// Searches for peers of a torrent from now on, repeatedly, and announces our TCP port if given. Must not be called for a
@@ -201,7 +219,7 @@ impl Dht {
     /// Stops what [`Dht::search`] started.
     pub fn forget(&mut self, info_hash: InfoHash) {
         self.wanted.remove(&info_hash);
-        self.lookups.retain(|_, (_, goal)| *goal != LookupGoal::Peers(info_hash));
+        self.lookups.running.retain(|_, (_, goal)| *goal != LookupGoal::Peers(info_hash));
     }
 
     /// Adds a node: a peer's (PORT message, BEP 5), one from a torrent's `nodes`, or the user's.
@@ -210,10 +228,10 @@ impl Dht {
             return;
         }
         if self.table.len() < K
-            && self.bootstrap_nodes.iter().all(|(node, _)| *node != addr)
-            && self.bootstrap_nodes.len() < MAX_ROUTERS
+            && self.bootstrap.nodes.iter().all(|(node, _)| *node != addr)
+            && self.bootstrap.nodes.len() < MAX_ROUTERS
         {
-            self.bootstrap_nodes.push((addr, 0));
+            self.bootstrap.nodes.push((addr, 0));
         }
         self.ping(now, addr);
         self.bootstrap_soon(now);
@@ -221,9 +239,13 @@ impl Dht {
 
     /// Adds a router: a node to query while the routing table is nearly empty. It never enters the table itself.
     pub fn add_router(&mut self, now: Duration, addr: SocketAddr) {
-        let known = self.routers.contains(&addr);
-        if is_usable(addr) && Family::of(addr.ip()) == self.family && !known && self.routers.len() < MAX_ROUTERS {
-            self.routers.push(addr);
+        let known = self.bootstrap.routers.contains(&addr);
+        if is_usable(addr)
+            && Family::of(addr.ip()) == self.family
+            && !known
+            && self.bootstrap.routers.len() < MAX_ROUTERS
+        {
+            self.bootstrap.routers.push(addr);
             self.bootstrap_soon(now);
         }
     }
@@ -241,18 +263,18 @@ impl Dht {
     /// The current statistics.
     pub fn stats(&self, now: Duration) -> DhtStats {
         let (nodes, good) = self.table.count(now);
-        DhtStats { nodes, good, stored: self.server.stored(), external_ip: self.external.agreed(), ..self.stats }
+        DhtStats { nodes, good, stored: self.server.stored(), external_ip: self.own.external.agreed(), ..self.stats }
     }
 
     /// The data to save for the next run.
     pub fn state(&self, now: Duration) -> DhtState {
-        let mut ids = self.ids.clone();
-        if ids.last().is_none_or(|(_, id)| *id != self.id) {
+        let mut ids = self.own.ids.clone();
+        if ids.last().is_none_or(|(_, id)| *id != self.own.id) {
             let unknown = match self.family {
                 Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
                 Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
             };
-            ids.push((self.external.agreed().unwrap_or(unknown), self.id));
+            ids.push((self.own.external.agreed().unwrap_or(unknown), self.own.id));
         }
         DhtState { ids, nodes: self.table.nodes_to_save(now) }
     }
@@ -279,9 +301,9 @@ impl Dht {
         }
         let mut is_new = false;
         let body = match message.body {
-            KrpcBody::Query { id, .. } if id == self.id => return,
+            KrpcBody::Query { id, .. } if id == self.own.id => return,
             KrpcBody::Query { id, query, read_only } => {
-                let known = (self.id, &self.table);
+                let known = (self.own.id, &self.table);
                 let body = self.server.answer(now, known, (from, size), &query, &mut self.rng);
                 is_new = !read_only && self.table.queried(now, Contact { id, addr: from });
                 body
@@ -320,8 +342,8 @@ impl Dht {
             self.vote_external_ip(now, from, ours);
         }
         let contact = Contact { id: response.id, addr: from };
-        if response.id != self.id
-            && !self.routers.contains(&from)
+        if response.id != self.own.id
+            && !self.bootstrap.routers.contains(&from)
             && let Some(questionable) = self.table.responded(now, contact)
         {
             self.ping(now, questionable.addr);
@@ -334,7 +356,7 @@ impl Dht {
     }
 
     fn on_found(&mut self, key: u32, from: SocketAddr, response: &Response) {
-        let Some((lookup, goal)) = self.lookups.get_mut(&key) else { return };
+        let Some((lookup, goal)) = self.lookups.running.get_mut(&key) else { return };
         let peers = lookup.answered(from, response);
         if let (LookupGoal::Peers(info_hash), false) = (*goal, peers.is_empty()) {
             self.out.push_back(DhtOutput::FoundPeers { info_hash, peers });
@@ -350,7 +372,7 @@ impl Dht {
     /// The node responded with an error: the lookup continues without it.
     fn on_refusal(&mut self, from: SocketAddr, transaction: &[u8]) {
         if let Some(Pending { purpose: Purpose::Lookup(key), .. }) = self.matching(from, transaction)
-            && let Some((lookup, _)) = self.lookups.get_mut(&key)
+            && let Some((lookup, _)) = self.lookups.running.get_mut(&key)
         {
             lookup.failed(from);
         }
@@ -358,15 +380,15 @@ impl Dht {
 
     /// Records a vote on our external address. Once enough nodes agree on a new one, switches to an id that fits it.
     fn vote_external_ip(&mut self, now: Duration, from: SocketAddr, ours: SocketAddr) {
-        let Some(ip) = self.external.vote(from.ip(), ours.ip()) else { return };
-        if !self.id.fits(ip) {
-            let had = self.ids.iter().rev().find(|(at, id)| *at == ip && id.fits(ip)).map(|(_, id)| *id);
-            self.id = had.unwrap_or_else(|| NodeId::for_ip(ip, &mut self.rng));
-            self.table.change_own_id(now, self.id);
-            self.bootstrap_due = now;
+        let Some(ip) = self.own.external.vote(from.ip(), ours.ip()) else { return };
+        if !self.own.id.fits(ip) {
+            let had = self.own.ids.iter().rev().find(|(at, id)| *at == ip && id.fits(ip)).map(|(_, id)| *id);
+            self.own.id = had.unwrap_or_else(|| NodeId::for_ip(ip, &mut self.rng));
+            self.table.change_own_id(now, self.own.id);
+            self.bootstrap.due = now;
         }
-        self.ids.retain(|(at, id)| *at != ip && *id != self.id);
-        self.ids.push((ip, self.id));
+        self.own.ids.retain(|(at, id)| *at != ip && *id != self.own.id);
+        self.own.ids.push((ip, self.own.id));
     }
 
     /// Queues a packet; drops it if the queue is full, as the network might.

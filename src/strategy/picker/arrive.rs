@@ -102,11 +102,11 @@ impl Picker {
         self.doubtful.remove(&piece);
         self.have.set(piece);
         self.lacks.clear(piece);
-        if !self.early.is_empty() {
-            self.early.retain(|&early| early != piece);
+        if !self.sequence.early.is_empty() {
+            self.sequence.early.retain(|&early| early != piece);
         }
         let size = u64::from(self.geometry.size(piece));
-        (self.left, self.missing) = (self.left - size, self.missing - size);
+        (self.bytes.left, self.bytes.missing) = (self.bytes.left - size, self.bytes.missing - size);
         // No branch on whether the peer has the piece: it is as good as random, and would cost more than the rest of the loop.
         for peer in &mut self.peers {
             let has = peer.bits.is_full() || peer.bits.has(piece);
@@ -122,10 +122,10 @@ impl Picker {
     /// owns, so call this even if nothing is outstanding. Returns how many blocks become free.
     pub fn release(&mut self, key: PeerKey, blocks: &[BlockRequest]) -> usize {
         let freed = self.take_back(key, blocks, BlockState::Free);
-        let mut touched = std::mem::take(&mut self.touched);
+        let mut touched = std::mem::take(&mut self.buffers.touched);
         touched.extend(self.begun.iter().filter(|(_, begun)| begun.owner == Some(key)).map(|(&piece, _)| piece));
         touched.drain(..).for_each(|piece| self.disown(key, piece));
-        self.touched = touched;
+        self.buffers.touched = touched;
         freed
     }
 

@@ -95,7 +95,7 @@ impl Picker {
         }
         self.take_own(&mut pick);
         self.take_shared(&mut pick);
-        if self.open.len() >= OPEN_AT_LEAST + OPEN_PER_PEER * self.peers.len() {
+        if self.free.open.len() >= OPEN_AT_LEAST + OPEN_PER_PEER * self.peers.len() {
             self.take_from_other_owners(&mut pick);
         }
         self.take_new(&mut pick);
@@ -110,10 +110,10 @@ impl Picker {
     /// Takes expired blocks, of the fullest pieces first. Blocks that this peer itself let expire are taken only if no other peer
     /// has the piece, or with `own`.
     fn take_expired(&mut self, pick: &mut Pick, own: bool) {
-        if self.expired == 0 || pick.is_full() {
+        if self.free.expired == 0 || pick.is_full() {
             return;
         }
-        let mut touched = std::mem::take(&mut self.touched);
+        let mut touched = std::mem::take(&mut self.buffers.touched);
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.expired > 0)?;
             Some(RankedBlock { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
@@ -130,7 +130,7 @@ impl Picker {
             touched.push(piece);
         }
         touched.drain(..).for_each(|piece| self.update_lists(piece));
-        self.touched = touched;
+        self.buffers.touched = touched;
     }
 
     /// Takes free blocks of one piece, from its start or from its end.
@@ -160,7 +160,7 @@ impl Picker {
     /// Takes blocks of orphans, the fullest first, which the peer adopts; for a slow peer also of pieces that other slow peers
     /// own.
     fn take_shared(&mut self, pick: &mut Pick) {
-        if pick.is_full() || (pick.asking.is_fast() && self.orphans == 0) {
+        if pick.is_full() || (pick.asking.is_fast() && self.free.orphans == 0) {
             return;
         }
         let slow = |owner: PeerKey| !self.is_fast(owner);
@@ -187,7 +187,11 @@ impl Picker {
             let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
             // If all connected peers are seeds, nobody gains from our having rare pieces.
             let runs = !any && self.order.seeds() == self.peers.len();
-            let planned = if self.early.is_empty() && !self.sequential { None } else { self.planned(pick.peer) };
+            let planned = if self.sequence.early.is_empty() && !self.sequence.is_sequential {
+                None
+            } else {
+                self.planned(pick.peer)
+            };
             let peer = &mut self.peers[pick.peer];
             let chosen = planned.or_else(|| self.order.choose(&peer.bits, any, &mut self.rng));
             let Some(mut piece) = chosen else {
@@ -206,7 +210,7 @@ impl Picker {
     /// Takes free blocks of any open piece, those of slow owners first, from the end backwards, so that the owner can continue in
     /// order as long as possible.
     fn take_from_other_owners(&mut self, pick: &mut Pick) {
-        if pick.is_full() || self.open.is_empty() {
+        if pick.is_full() || self.free.open.is_empty() {
             return;
         }
         let key = |piece: PieceIndex| {
@@ -246,7 +250,7 @@ impl Picker {
     fn ranked(&self, pick: &Pick, key: impl Fn(PieceIndex) -> Option<RankedBlock>) -> Vec<RankedBlock> {
         let bits = &self.peers[pick.peer].bits;
         let mut ranked: Vec<RankedBlock> =
-            self.open.iter().filter(|&&piece| bits.has(piece)).filter_map(|&piece| key(piece)).collect();
+            self.free.open.iter().filter(|&&piece| bits.has(piece)).filter_map(|&piece| key(piece)).collect();
         ranked.sort_unstable();
         ranked
     }
@@ -254,7 +258,7 @@ impl Picker {
     /// Takes blocks that other peers are asked for: in the end-game those that this peer is likely to deliver sooner, before it
     /// those of snubbed peers. The last request slot of a block is reserved for a peer that has proven that it answers.
     fn take_duplicates(&mut self, pick: &mut Pick) {
-        let mut candidates = std::mem::take(&mut self.scratch);
+        let mut candidates = std::mem::take(&mut self.buffers.ranked);
         candidates.clear();
         let (bits, end) = (&self.peers[pick.peer].bits, self.order.is_exhausted());
         let places = MAX_ASKERS - usize::from(!pick.asking.is_proven());
@@ -298,6 +302,6 @@ impl Picker {
                 pick.out.push(self.geometry.block(candidate.piece, candidate.at));
             }
         }
-        self.scratch = candidates;
+        self.buffers.ranked = candidates;
     }
 }

@@ -13,7 +13,7 @@ impl Picker {
             orphans += u32::from(begun.free > 0 && begun.owner.is_none());
             assert_eq!(
                 begun.free > 0,
-                self.open.get(begun.open_at) == Some(&piece) && begun.listed != ListPosition::No
+                self.free.open.get(begun.open_at) == Some(&piece) && begun.listed != ListPosition::No
             );
             if let Some(owner) = begun.owner {
                 let owner = self.peer(owner).expect("the owner is connected");
@@ -27,12 +27,15 @@ impl Picker {
                 }
             }
         }
-        assert_eq!((self.orphans, self.expired), (orphans, expired));
-        assert_eq!(self.open.len(), self.begun.values().filter(|begun| begun.free > 0).count());
+        assert_eq!((self.free.orphans, self.free.expired), (orphans, expired));
+        assert_eq!(self.free.open.len(), self.begun.values().filter(|begun| begun.free > 0).count());
         let pieces = self.begun.len() + self.order.unbegun().count() as usize;
         assert_eq!(pieces, self.lacks.count() as usize, "a piece is nowhere");
         assert!(self.lacks.iter().all(|piece| !self.have.has(piece)));
-        assert!(self.order.unbegun().is_within(&self.lacks) && self.early.iter().all(|&piece| self.lacks.has(piece)));
+        assert!(
+            self.order.unbegun().is_within(&self.lacks)
+                && self.sequence.early.iter().all(|&piece| self.lacks.has(piece))
+        );
         for peer in &self.peers {
             assert_eq!(peer.wanted_pieces, peer.bits.iter().filter(|&p| self.lacks.has(p)).count() as u32);
             assert!(
@@ -42,8 +45,11 @@ impl Picker {
             assert!(peer.own.iter().all(|own| self.begun.get(own).is_some_and(|b| b.owner == Some(peer.key))));
         }
         let bytes = |bits: &Bitfield| bits.iter().map(|piece| u64::from(self.piece_size(piece))).sum::<u64>();
-        assert_eq!((self.left, self.missing), (bytes(&self.lacks), self.geometry.total - bytes(&self.have)));
-        assert!(self.left <= self.missing && self.left <= self.wanted);
+        assert_eq!(
+            (self.bytes.left, self.bytes.missing),
+            (bytes(&self.lacks), self.geometry.total - bytes(&self.have))
+        );
+        assert!(self.bytes.left <= self.bytes.missing && self.bytes.left <= self.bytes.wanted);
         assert_eq!(self.received, self.begun.values().map(|begun| u64::from(begun.received)).sum::<u64>());
         self.order.check(&self.peers.iter().map(|peer| &peer.bits));
     }

@@ -35,22 +35,22 @@ impl Picker {
     pub fn set_plan(&mut self, plan: Plan) {
         let pieces = self.geometry.pieces;
         let Plan { wanted, early, sequential } = plan;
-        (self.early, self.sequential) = (early, sequential);
+        (self.sequence.early, self.sequence.is_sequential) = (early, sequential);
         let mut wanted = if wanted.len() == pieces { wanted } else { Bitfield::full(pieces) };
-        if wanted.is_full() && self.wanted == self.geometry.total {
-            self.early.retain(|&piece| self.lacks.has(piece));
+        if wanted.is_full() && self.bytes.wanted == self.geometry.total {
+            self.sequence.early.retain(|&piece| self.lacks.has(piece));
             return; // unchanged
         }
         for &piece in self.begun.keys() {
             wanted.set(piece);
         }
-        (self.left, self.wanted, self.lacks) = (0, 0, Bitfield::new(pieces));
+        (self.bytes.left, self.bytes.wanted, self.lacks) = (0, 0, Bitfield::new(pieces));
         for piece in (0..pieces).map(PieceIndex) {
             let size = u64::from(self.geometry.size(piece));
-            self.wanted += if wanted.has(piece) { size } else { 0 };
+            self.bytes.wanted += if wanted.has(piece) { size } else { 0 };
             if wanted.has(piece) && !self.have.has(piece) {
                 self.lacks.set(piece);
-                self.left += size;
+                self.bytes.left += size;
             }
             if self.lacks.has(piece) && !self.begun.contains_key(&piece) {
                 self.order.insert(piece);
@@ -61,7 +61,7 @@ impl Picker {
         for peer in &mut self.peers {
             (peer.wanted_pieces, peer.has_no_unbegun) = (common(&peer.bits, &self.lacks), false);
         }
-        self.early.retain(|&piece| self.lacks.has(piece));
+        self.sequence.early.retain(|&piece| self.lacks.has(piece));
     }
 
     /// Whether every piece that is wanted is verified.
@@ -76,22 +76,22 @@ impl Picker {
 
     /// Bytes in wanted, unverified pieces.
     pub fn left_bytes(&self) -> u64 {
-        self.left
+        self.bytes.left
     }
 
     /// Bytes in unverified pieces, wanted or not.
     pub fn missing_bytes(&self) -> u64 {
-        self.missing
+        self.bytes.missing
     }
 
     /// Bytes in wanted pieces, verified or not.
     pub fn wanted_bytes(&self) -> u64 {
-        self.wanted
+        self.bytes.wanted
     }
 
     /// Approximately how many wanted blocks are not on disk.
     pub fn lacking_blocks(&self) -> u64 {
-        self.left.div_ceil(u64::from(BLOCK_SIZE)).saturating_sub(self.received)
+        self.bytes.left.div_ceil(u64::from(BLOCK_SIZE)).saturating_sub(self.received)
     }
 
     /// Replaces the contents of `out` with the state of every piece.
@@ -119,7 +119,7 @@ impl Picker {
     pub(crate) fn planned(&mut self, peer: usize) -> Option<PieceIndex> {
         let bits = &self.peers.get(peer)?.bits;
         let unbegun = self.order.unbegun();
-        let early = self.early.iter().copied().find(|&piece| unbegun.has(piece) && bits.has(piece));
-        if early.is_none() && self.sequential { self.order.first(bits) } else { early }
+        let early = self.sequence.early.iter().copied().find(|&piece| unbegun.has(piece) && bits.has(piece));
+        if early.is_none() && self.sequence.is_sequential { self.order.first(bits) } else { early }
     }
 }

@@ -235,7 +235,7 @@ fn open_pieces_are_bounded() {
         picker.give(key, asked[0]);
         picker.remove_peer(key);
         // Eight, two for each of the two peers, and the one just begun.
-        assert!(picker.open.len() <= 13, "{}", picker.open.len());
+        assert!(picker.free.open.len() <= 13, "{}", picker.free.open.len());
     }
 }
 

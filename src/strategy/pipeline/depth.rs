@@ -40,48 +40,50 @@ impl RequestPipeline {
     /// Whether a deeper pipeline may bring more. On a short path a round is measured first, and 256 are enough. Nothing is gained
     /// any more once answers spend most of their time in a queue.
     pub(crate) fn has_room(&self) -> bool {
-        let (Some(rtt), Some(age)) = (self.rtt.map(|rtt| rtt.max(self.path)), self.age) else { return true };
-        let short = self.round_rate.is_some() && self.depth < AHEAD_BLOCKS_FAST;
+        let (Some(rtt), Some(age)) = (self.timing.rtt.map(|rtt| rtt.max(self.timing.path)), self.timing.age) else {
+            return true;
+        };
+        let short = self.rounds.rate.is_some() && self.depth < AHEAD_BLOCKS_FAST;
         (short || rtt >= SHORT_PATH) && age <= rtt * 4 + SLACK
     }
 
     /// Whether the smallest age is that of a short path. Few requests are outstanding on such a path, so the smallest age must be
     /// measured again now and then.
     fn is_short_path(&self) -> bool {
-        self.path < SHORT_PATH && self.rtt.is_none_or(|rtt| rtt < SHORT_PATH)
+        self.timing.path < SHORT_PATH && self.timing.rtt.is_none_or(|rtt| rtt < SHORT_PATH)
     }
 
     /// Sets the connection's round trip time while we send on it. It is longer than the smallest age if our own data queues on
     /// the path.
     pub fn set_path(&mut self, rtt: Duration) {
-        self.path = rtt;
+        self.timing.path = rtt;
     }
 
     /// Lets the queue run empty once if the smallest age of a short path was last observed long ago: the next request then shows
     /// how long the path is now.
     pub(crate) fn check_path(&mut self, now: Duration) {
-        if now >= self.rtt_seen + MIN_AGES && self.is_short_path() && self.depth > CROWDED {
+        if now >= self.timing.rtt_seen + MIN_AGES && self.is_short_path() && self.depth > CROWDED {
             self.is_draining = true;
         }
     }
 
     /// Processes the age of an answered request.
     pub(crate) fn measure(&mut self, now: Duration, age: Duration, is_unqueued: bool) {
-        self.age = Some(crate::strategy::pipeline::smooth(self.age, age));
-        let seen = match self.rtt {
+        self.timing.age = Some(crate::strategy::pipeline::smooth(self.timing.age, age));
+        let seen = match self.timing.rtt {
             // An unqueued round trip also shows that the path has become longer.
             Some(rtt) if is_unqueued && age > rtt => Some((rtt + age) / 2),
             Some(rtt) if age > rtt => None,
             _ => Some(age),
         };
         if seen.is_some() {
-            (self.rtt, self.rtt_seen) = (seen, now);
+            (self.timing.rtt, self.timing.rtt_seen) = (seen, now);
         }
     }
 
     /// The depth that keeps the peer busy: twice what the path holds, and at least what the peer sends in a while.
     pub(crate) fn steady_depth(&self) -> usize {
-        let Some(flow) = self.round_rate else { return self.depth };
+        let Some(flow) = self.rounds.rate else { return self.depth };
         let per_second = flow / f64::from(BLOCK_SIZE);
         let ahead = ((per_second * AHEAD.as_secs_f64()).ceil() as usize).min(AHEAD_BLOCKS);
         let more = if self.is_short_path() {
@@ -95,14 +97,14 @@ impl RequestPipeline {
 
     /// Twice the blocks that the path holds; with less outstanding, the peer would run dry.
     pub(crate) fn path_blocks(&self) -> usize {
-        let per_second = self.round_rate.unwrap_or_default() / f64::from(BLOCK_SIZE);
-        let rtt = self.rtt.unwrap_or_default().max(self.path).min(MAX_RTT);
+        let per_second = self.rounds.rate.unwrap_or_default() / f64::from(BLOCK_SIZE);
+        let rtt = self.timing.rtt.unwrap_or_default().max(self.timing.path).min(MAX_RTT);
         (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize
     }
 
     /// How many requests any peer may have: two, so that it is not idle between them, or one if a block takes it long.
     pub(crate) fn least(&self) -> usize {
-        let slow = self.round_rate.is_some_and(|flow| flow * LONG_BLOCK.as_secs_f64() < f64::from(BLOCK_SIZE));
+        let slow = self.rounds.rate.is_some_and(|flow| flow * LONG_BLOCK.as_secs_f64() < f64::from(BLOCK_SIZE));
         if slow { 1 } else { AT_LEAST }
     }
 
@@ -111,7 +113,7 @@ impl RequestPipeline {
         PipelineDepth {
             outstanding: self.queue.len(),
             least: self.path_blocks().max(self.least()),
-            proven: self.round_rate.is_some(),
+            proven: self.rounds.rate.is_some(),
         }
     }
 
@@ -122,17 +124,17 @@ impl RequestPipeline {
             () if self.is_fast(piece_size) => Speed::Fast,
             () => Speed::Slow,
         };
-        let Some(flow) = self.round_rate.filter(|flow| *flow >= 1.0) else {
-            return PickContext { answer: self.age, ..PickContext::unproven(now, speed) };
+        let Some(flow) = self.rounds.rate.filter(|flow| *flow >= 1.0) else {
+            return PickContext { answer: self.timing.age, ..PickContext::unproven(now, speed) };
         };
         let per_block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / flow);
         let queued = per_block.saturating_mul(u32::try_from(self.queue.len() + 1).unwrap_or(u32::MAX));
-        PickContext { now, speed, answer: Some(self.rtt.unwrap_or_default() + queued), per_block }
+        PickContext { now, speed, answer: Some(self.timing.rtt.unwrap_or_default() + queued), per_block }
     }
 
     /// Whether the peer delivers a piece of this size within 20 s. While its rate is unknown, only small pieces count.
     pub fn is_fast(&self, piece_size: u32) -> bool {
-        let fast = match self.round_rate {
+        let fast = match self.rounds.rate {
             Some(flow) => flow * FAST_PIECE_TIME.as_secs_f64() > f64::from(piece_size),
             None => piece_size <= UNKNOWN_PIECE,
         };
@@ -142,11 +144,11 @@ impl RequestPipeline {
     /// Records that only a part of a block has arrived, `bytes` so far. A peer that sends a block slowly is not silent, and the
     /// data of a few seconds shows how slow it is, long before whole blocks do.
     pub fn note_partial_block(&mut self, now: Duration, bytes: u64) {
-        self.partial = bytes.min(u64::from(BLOCK_SIZE));
-        let took = now.saturating_sub(self.progress);
+        self.arrivals.partial = bytes.min(u64::from(BLOCK_SIZE));
+        let took = now.saturating_sub(self.arrivals.progress);
         if took >= FIRST_SIGHT
             && !self.queue.is_empty()
-            && self.was_rate_limited == [false; 2]
+            && self.rounds.was_rate_limited == [false; 2]
             && self.phase != PipelinePhase::Snubbed
         {
             self.settle_at(bytes as f64 / took.as_secs_f64());
@@ -155,7 +157,7 @@ impl RequestPipeline {
 
     /// Sets a slow peer's rate in bytes per second and the depth, without waiting for a round.
     pub(crate) fn settle_at(&mut self, rate: f64) {
-        (self.round_rate, self.phase, self.round) = (Some(rate), PipelinePhase::Steady, None);
+        (self.rounds.rate, self.phase, self.rounds.current) = (Some(rate), PipelinePhase::Steady, None);
         self.depth = self.steady_depth();
     }
 
@@ -163,7 +165,7 @@ impl RequestPipeline {
     /// worth at the rate at which they follow each other, but at most ten seconds' worth at the rate since they were requested,
     /// because some peers send in bursts.
     pub(crate) fn first_depth(&mut self, now: Duration, since: Duration, blocks: usize) -> usize {
-        let first = self.first.get_or_insert(FirstBlocks { asked: since, came: now, blocks: 0 });
+        let first = self.rounds.first.get_or_insert(FirstBlocks { asked: since, came: now, blocks: 0 });
         first.blocks += blocks;
         let worth = |ahead: Duration, blocks: usize, since: Duration| {
             let took = now.saturating_sub(since).max(SHORT_ROUND);

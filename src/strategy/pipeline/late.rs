@@ -36,13 +36,13 @@ impl RequestPipeline {
 
     /// When the next outstanding request counts as lost.
     fn lost_at(&self) -> Option<Duration> {
-        let front = self.queue.front().filter(|front| front.number <= self.written)?;
+        let front = self.queue.front().filter(|front| front.number <= self.numbers.written)?;
         if self.surplus() > 0 || self.is_overtaken(front) {
-            return Some(self.progress);
+            return Some(self.arrivals.progress);
         }
-        let stalled = self.progress + self.stall();
+        let stalled = self.arrivals.progress + self.stall();
         // A request's age counts against it only while later ones are answered.
-        Some(if self.newest > front.number { stalled.min(front.at + self.oldest_age()) } else { stalled })
+        Some(if self.numbers.newest > front.number { stalled.min(front.at + self.oldest_age()) } else { stalled })
     }
 
     /// Removes the requests that are lost by now: pass them to `Picker::expire`, and send `cancel` for them. Their blocks may
@@ -54,19 +54,19 @@ impl RequestPipeline {
     }
 
     fn lose(&mut self, now: Duration) -> Vec<BlockRequest> {
-        if self.queue.front().is_none_or(|front| front.number > self.written) {
+        if self.queue.front().is_none_or(|front| front.number > self.numbers.written) {
             return Vec::new();
         }
-        if now >= self.progress + self.stall() {
+        if now >= self.arrivals.progress + self.stall() {
             let keep = usize::from(self.may_be_slow());
             self.phase = PipelinePhase::Snubbed;
-            (self.round, self.round_rate, self.partial) = (None, None, 0);
-            self.progress = now;
+            (self.rounds.current, self.rounds.rate, self.arrivals.partial) = (None, None, 0);
+            self.arrivals.progress = now;
             return self.queue.drain(keep..).map(|waiting| waiting.block).collect();
         }
         let mut lost = Vec::new();
         while let Some(front) = self.queue.front()
-            && (self.is_overtaken(front) || (self.newest > front.number && now >= front.at + self.oldest_age()))
+            && (self.is_overtaken(front) || (self.numbers.newest > front.number && now >= front.at + self.oldest_age()))
         {
             lost.extend(self.queue.pop_front().map(|waiting| waiting.block));
         }
@@ -84,18 +84,20 @@ impl RequestPipeline {
     /// block.
     fn may_be_slow(&self) -> bool {
         self.phase != PipelinePhase::Snubbed
-            && (self.awaits_first_block || self.gap.is_some_and(|gap| gap * 8 >= MAX_STALL))
+            && (self.arrivals.awaits_first_block || self.timing.gap.is_some_and(|gap| gap * 8 >= MAX_STALL))
     }
 
     /// Whether so many later requests were answered that the peer must have dropped this one.
     fn is_overtaken(&self, waiting: &OutstandingRequest) -> bool {
-        self.newest.saturating_sub(waiting.number) > 2 * self.depth().max(RESTART) as u64
+        self.numbers.newest.saturating_sub(waiting.number) > 2 * self.depth().max(RESTART) as u64
     }
 
     /// How many of the newest requests a slow peer would not reach in reasonable time.
     fn surplus(&self) -> usize {
-        let Some(flow) =
-            self.round_rate.filter(|_| self.phase == PipelinePhase::Steady && self.was_rate_limited == [false; 2])
+        let Some(flow) = self
+            .rounds
+            .rate
+            .filter(|_| self.phase == PipelinePhase::Steady && self.rounds.was_rate_limited == [false; 2])
         else {
             return 0;
         };
@@ -106,17 +108,17 @@ impl RequestPipeline {
 
     /// How long no block may arrive before all requests count as lost; the more of a block has arrived, the longer.
     fn stall(&self) -> Duration {
-        let arriving = Duration::from_millis(self.partial * 1000 / SLOWEST);
-        if self.awaits_first_block {
+        let arriving = Duration::from_millis(self.arrivals.partial * 1000 / SLOWEST);
+        if self.arrivals.awaits_first_block {
             return FIRST_BLOCK + arriving;
         }
-        let gaps = self.gap.unwrap_or_default() * 8;
-        let trips = self.rtt.unwrap_or_default() * 4;
+        let gaps = self.timing.gap.unwrap_or_default() * 8;
+        let trips = self.timing.rtt.unwrap_or_default() * 4;
         gaps.max(trips).clamp(MIN_STALL, MAX_STALL) + arriving
     }
 
     /// The largest age of a request while later ones are answered.
     fn oldest_age(&self) -> Duration {
-        (self.age.unwrap_or_default() * 4).max(MIN_AGE)
+        (self.timing.age.unwrap_or_default() * 4).max(MIN_AGE)
     }
 }

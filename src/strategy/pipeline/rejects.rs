@@ -33,15 +33,15 @@ impl RequestPipeline {
     pub fn note_all_rejected(&mut self) {
         if self.queue.is_empty() {
             self.phase = PipelinePhase::Snubbed;
-            (self.round, self.round_rate) = (None, None);
+            (self.rounds.current, self.rounds.rate) = (None, None);
         }
     }
 
     /// Processes a choke: outstanding requests remain until they are answered, rejected or late. Removes and returns the requests
     /// that were not written.
     pub fn pause(&mut self) -> Vec<BlockRequest> {
-        self.awaits_first_block = true;
-        self.round = None;
+        self.arrivals.awaits_first_block = true;
+        self.rounds.current = None;
         let first = self.first_unwritten();
         self.queue.drain(first..).map(|waiting| waiting.block).collect()
     }

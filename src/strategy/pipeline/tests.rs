@@ -334,8 +334,8 @@ fn a_peer_that_sends_all_that_comes_is_asked_for_all_that_is_left() {
 #[test]
 fn a_path_that_our_own_data_makes_long_is_asked_for_a_second_s_worth() {
     let mut requests = stated(2000);
-    requests.round_rate = Some(4.0 * MIB);
-    requests.rtt = Some(MS);
+    requests.rounds.rate = Some(4.0 * MIB);
+    requests.timing.rtt = Some(MS);
     assert_eq!(requests.steady_depth(), 64);
     requests.set_path(MS * 150);
     assert_eq!(requests.steady_depth(), 256);

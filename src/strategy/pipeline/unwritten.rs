@@ -11,23 +11,24 @@ impl RequestPipeline {
     #[cfg(any(test, feature = "internals"))]
     pub fn add(&mut self, now: Duration, blocks: &[BlockRequest]) {
         self.enqueue(now, blocks);
-        self.written = self.sent;
+        self.numbers.written = self.numbers.sent;
     }
 
     /// Adds requests that are to be written. They cannot be late before [`RequestPipeline::take_unwritten`] returns them.
     pub fn enqueue(&mut self, now: Duration, blocks: &[BlockRequest]) {
         if self.queue.is_empty() && !blocks.is_empty() {
             // Waiting begins now; without an outstanding request the peer could not be late.
-            (self.progress, self.since) = (self.progress.max(now), self.since.max(now));
-            self.round = None;
+            (self.arrivals.progress, self.arrivals.since) =
+                (self.arrivals.progress.max(now), self.arrivals.since.max(now));
+            self.rounds.current = None;
             self.is_draining = false;
         }
         for &block in blocks {
-            self.sent += 1;
+            self.numbers.sent += 1;
             self.queue.push_back(OutstandingRequest {
                 block,
                 at: now,
-                number: self.sent,
+                number: self.numbers.sent,
                 is_unqueued: self.queue.is_empty(),
             });
         }
@@ -39,19 +40,20 @@ impl RequestPipeline {
         let first = self.first_unwritten();
         let alone = first == 0 && !self.queue.is_empty();
         if alone {
-            (self.progress, self.since) = (self.progress.max(now), self.since.max(now));
+            (self.arrivals.progress, self.arrivals.since) =
+                (self.arrivals.progress.max(now), self.arrivals.since.max(now));
         }
         for waiting in self.queue.iter_mut().skip(first) {
             waiting.at = now;
             out.push(waiting.block);
         }
-        self.written = self.sent;
+        self.numbers.written = self.numbers.sent;
         alone
     }
 
     /// The index of the first unwritten request in the queue.
     pub(crate) fn first_unwritten(&self) -> usize {
-        self.queue.partition_point(|waiting| waiting.number <= self.written)
+        self.queue.partition_point(|waiting| waiting.number <= self.numbers.written)
     }
 }
 

@@ -155,7 +155,7 @@ fn an_early_piece_that_was_wrong_is_early_again() {
     assert_eq!(picker.give(A, six[0]), Some(PieceIndex(6)));
     picker.verified(PieceIndex(6), false);
     assert_eq!(fetch(&mut picker, A, 1), [6]);
-    assert!(picker.early.is_empty());
+    assert!(picker.sequence.early.is_empty());
     assert_eq!(fetch(&mut picker, A, 99).len(), 8);
 }
 
@@ -261,5 +261,5 @@ fn padding_is_never_asked_for() {
         }
         picker.check_invariants();
     }
-    assert_eq!(picker.left, 0);
+    assert_eq!(picker.bytes.left, 0);
 }

@@ -247,7 +247,7 @@ impl Download {
             assert!(
                 self.now.saturating_sub(start) < most,
                 "{} of {} bytes are left",
-                self.picker.left,
+                self.picker.bytes.left,
                 self.picker.geometry.total
             );
             self.step(tick);

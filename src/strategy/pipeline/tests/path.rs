@@ -124,7 +124,7 @@ fn what_the_picker_is_told_of_a_peer() {
     requests.take(SECOND + MS * 30, &block(0));
     requests.received(SECOND + MS * 30, 1, u64::from(BLOCK_SIZE));
     assert_eq!(requests.asking(SECOND, 1 << 20).answer, Some(MS * 30), "what it has shown so far");
-    requests.round_rate = Some(f64::from(BLOCK_SIZE) * 10.0);
+    requests.rounds.rate = Some(f64::from(BLOCK_SIZE) * 10.0);
     let asking = requests.asking(SECOND, 1 << 20);
     // Three outstanding requests and this one, at a tenth of a second each.
     assert_eq!((asking.answer, asking.per_block), (Some(MS * 430), MS * 100));

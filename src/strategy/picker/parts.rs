@@ -1,0 +1,41 @@
+//! Fields of the picker that belong together.
+
+use crate::strategy::picker::choose::RankedBlock;
+use crate::types::PieceIndex;
+
+/// Sizes in bytes.
+pub(super) struct PickerBytes {
+    /// Of the pieces that are wanted and not verified.
+    pub(super) left: u64,
+    /// Of all unverified pieces.
+    pub(super) missing: u64,
+    /// Of all wanted pieces.
+    pub(super) wanted: u64,
+}
+
+/// The order of pieces that the plan prescribes.
+#[derive(Default)]
+pub(super) struct PieceSequence {
+    /// Lacking pieces that come before all others.
+    pub(super) early: Vec<PieceIndex>,
+    /// Whether the rest is picked in ascending order.
+    pub(super) is_sequential: bool,
+}
+
+/// Where blocks of begun pieces can be requested.
+#[derive(Default)]
+pub(super) struct FreeBlocks {
+    /// Begun pieces with free blocks, unordered.
+    pub(super) open: Vec<PieceIndex>,
+    /// How many of them have no owner.
+    pub(super) orphans: u32,
+    /// The number of expired blocks in all begun pieces.
+    pub(super) expired: u32,
+}
+
+/// Buffers that are kept between calls to avoid allocations.
+#[derive(Default)]
+pub(super) struct PickBuffers {
+    pub(super) ranked: Vec<RankedBlock>,
+    pub(super) touched: Vec<PieceIndex>,
+}
