@@ -1,4 +1,4 @@
-//! Writes bencode: the few forms that a torrent file needs. The caller must write a dictionary's keys in order.
+//! Writes bencode: the few forms that torrent files, messages and the DHT need. The caller must write a dictionary's keys in order.
 
 /// Appends a byte string.
 pub(crate) fn bytes(out: &mut Vec<u8>, value: &[u8]) {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::MemfdFlags;
 use sha1::{Digest, Sha1};
 
+use crate::bencode::encode;
 use crate::bencode::guard::FILE_DEPTH;
 use crate::bencode::scan::{ScanError, Scanner};
 pub use crate::metainfo::TORRENT_FILE_MAX;
@@ -219,22 +220,19 @@ impl Metainfo {
 
     /// Encodes a torrent file with this info dictionary, byte for byte, and these trackers and web seeds.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let string = |text: &str| [format!("{}:", text.len()).as_bytes(), text.as_bytes()].concat();
         let mut out = b"d".to_vec();
         if let Some(first) = self.tiers.iter().flatten().next() {
-            out.extend([&b"8:announce"[..], &string(first), b"13:announce-listl"].concat());
-            for tier in self.tiers.iter().filter(|tier| !tier.is_empty()) {
-                out.push(b'l');
-                out.extend(tier.iter().flat_map(|url| string(url)));
-                out.push(b'e');
-            }
-            out.push(b'e');
+            let tiers: Vec<_> = self.tiers.iter().filter(|tier| !tier.is_empty()).collect();
+            encode::bytes(&mut out, b"announce");
+            encode::bytes(&mut out, first.as_bytes());
+            encode::bytes(&mut out, b"announce-list");
+            encode::list(&mut out, &tiers, |out, tier| encode::strings(out, tier));
         }
-        out.extend([&b"4:info"[..], &self.info].concat());
+        encode::bytes(&mut out, b"info");
+        out.extend_from_slice(&self.info);
         if !self.web_seeds.is_empty() {
-            out.extend_from_slice(b"8:url-listl");
-            out.extend(self.web_seeds.iter().flat_map(|url| string(url)));
-            out.push(b'e');
+            encode::bytes(&mut out, b"url-list");
+            encode::strings(&mut out, &self.web_seeds);
         }
         out.push(b'e');
         out

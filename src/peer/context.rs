@@ -44,7 +44,7 @@ pub struct TorrentContext {
     pub(super) remembered: AtomicUsize,
     /// Ends all connections.
     pub(super) shutdown: ConnectionShutdown,
-    /// The channel to the torrent's loop.
+    /// The channel to main.
     events: Sender<TorrentMessage>,
 }
 
@@ -180,7 +180,7 @@ impl TorrentContext {
         self.settings.throttle.new_key()
     }
 
-    /// Sends an event to the torrent's loop. Blocks while the channel is full, which holds up the connection that causes the
+    /// Sends an event to main. Blocks while the channel is full, which holds up the connection that causes the
     /// events. Once the torrent is stopping, an event for which there is no room is dropped. Do not call this with a lock held.
     pub fn report(&self, report: impl Into<TorrentMessage>) {
         let Err(TrySendError::Full(report)) = self.events.try_send(report.into()) else { return };
@@ -192,7 +192,7 @@ impl TorrentContext {
 
     /// The same for an event that a stopping torrent still reads, such as the last one of a thread that it joins only afterwards.
     pub fn report_always(&self, report: impl Into<TorrentMessage>) {
-        let _ = self.events.send(report.into()); // fails if the torrent's loop has ended
+        let _ = self.events.send(report.into()); // fails if main has ended
     }
 
     /// Ends all connections, and wakes the threads that wait in [`TorrentContext::report`].

@@ -86,9 +86,9 @@ impl RunState {
 /// The bits of [`RunControl`] that hold the state's code; the others count its changes.
 const CODE_BITS: u32 = 3;
 
-/// The [`RunState`] that the threads of one torrent share. It wakes nobody: who changes it wakes the torrent's loop.
+/// The [`RunState`] that the threads of one torrent share. It wakes nobody: who changes it wakes main.
 ///
-/// It counts the changes, so that the loop also notices a pause that was over before the loop looked: a connection may have
+/// It counts the changes, so that main also notices a pause that was over before main looked: a connection may have
 /// left out its requests because of it.
 #[derive(Debug, Default)]
 pub struct RunControl(AtomicU32);

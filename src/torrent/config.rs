@@ -79,7 +79,7 @@ pub struct FileConfig {
     pub sequential: bool,
     /// Whether to request the first and the last piece of each wanted file before all others.
     pub first_and_last: bool,
-    /// Whether to hash all existing files, whatever a fast-resume record says.
+    /// Whether to hash all existing files, whatever the resume data says.
     pub verify: bool,
     /// When to allocate disk space for the files.
     pub allocation: Allocation,
@@ -98,7 +98,7 @@ pub struct FileConfig {
 /// The folders of btsync's own files; all are optional.
 #[derive(Clone, Debug, Default)]
 pub struct RecordConfig {
-    /// The folder of the fast-resume records; pieces that they cover are not hashed again at the start. `None` turns them off.
+    /// The folder of the resume data; pieces that it covers are not hashed again at the start. `None` turns it off.
     pub resume: Option<PathBuf>,
     /// The folder of [`PendingCompletion`](crate::torrent::PendingCompletion) files, if every completed download has to be
     /// announced once.

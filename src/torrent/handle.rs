@@ -83,7 +83,7 @@ impl TorrentHandle {
         self.0.run.is_paused()
     }
 
-    /// Wakes the torrent's thread to check its state. If its channel is full, it is awake anyway.
+    /// Wakes main to check the state. If its channel is full, it is awake anyway.
     fn wake(&self, why: TorrentCommand) {
         let _ = self.0.messages.try_send(why.into());
     }

@@ -1,4 +1,4 @@
-//! The state that a torrent's loop and its handles share.
+//! The state that main and a torrent's handles share.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -117,7 +117,7 @@ pub(crate) struct SharedPeers {
     pub kept_connections: KeptConnections,
 }
 
-/// The state that a torrent's loop and its handles share.
+/// The state that main and a torrent's handles share.
 pub(crate) struct TorrentInner {
     /// The torrent's info-hash.
     pub info_hash: InfoHash,
@@ -136,7 +136,7 @@ pub(crate) struct TorrentInner {
     pub peers: SharedPeers,
     /// The context that the connections share; set while there can be connections.
     pub context: Mutex<Option<Arc<TorrentContext>>>,
-    /// The torrent's main thread, once it runs.
+    /// Main, once it runs.
     pub main_thread: OnceLock<ThreadId>,
     /// The user has been warned that there are no file descriptors left.
     warned_no_descriptors: Flag,
@@ -208,7 +208,7 @@ impl TorrentInner {
         self.progress.stage.store(stage as u8, Ordering::Release);
     }
 
-    /// A thread found no descriptor for a file: the main thread drops a peer. Returns whether to try again. The main thread
+    /// A thread found no descriptor for a file: main drops a peer. Returns whether to try again. Main
     /// itself must not wait once there are peers, as no other thread drops any.
     pub fn wait_for_descriptor(&self) -> bool {
         if !self.warned_no_descriptors.swap(true) {

@@ -60,7 +60,7 @@ setters! {
     trackers: Vec<String> => search.trackers;
     /// Trackers of the torrent that must not be used; `*` stands for all.
     exclude_trackers: Vec<String> => search.exclude_trackers;
-    /// Whether the client's local service discovery searches for peers of this torrent (BEP 14).
+    /// Whether the client's local discovery searches for peers of this torrent (BEP 14).
     lsd: bool => client.lsd;
     /// Whether peer exchange is on (BEP 11).
     pex: bool => search.pex;

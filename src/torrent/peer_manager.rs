@@ -274,7 +274,7 @@ impl<'a> PeerManager<'a> {
                 self.add_users_peers();
                 return None;
             }
-            // The loop checks in each turn whether to stop or to pause.
+            // Main checks in each turn whether to stop or to pause.
             LoopEvent::Message(command @ TorrentMessage::Command(_)) => return Some(command),
         };
         match event {

@@ -14,6 +14,7 @@ use crate::tracker_server::registry::{AnnouncedPeer, Registry, SwarmCounts};
 use crate::types::{InfoHash, PeerId};
 use crate::util::random;
 use crate::util::units::count;
+use crate::wire::compact::write_addr;
 
 /// The number of peers for a client that does not specify one.
 const DEFAULT_NUMWANT: usize = 50;
@@ -180,10 +181,7 @@ fn scrape(query: &QueryString, now: Duration, registry: &Mutex<Registry>) -> Res
 fn compact(peers: &Peers) -> (Vec<u8>, Vec<u8>) {
     let (mut four, mut six) = (Vec::new(), Vec::new());
     for (addr, _) in peers {
-        match addr.ip() {
-            IpAddr::V4(ip) => four.extend(ip.octets().into_iter().chain(addr.port().to_be_bytes())),
-            IpAddr::V6(ip) => six.extend(ip.octets().into_iter().chain(addr.port().to_be_bytes())),
-        }
+        write_addr(if addr.is_ipv4() { &mut four } else { &mut six }, *addr);
     }
     (four, six)
 }

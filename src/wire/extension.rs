@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use crate::bencode::encode;
 use crate::bencode::values::{Dict, bytes, int, nested, small_dictionary};
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 
@@ -88,13 +89,14 @@ impl OurExtensionHandshake<'_> {
         if self.port > 0 {
             out.extend_from_slice(format!("1:pi{}e", self.port).as_bytes());
         }
-        let version = self.client;
         let upload_only = u8::from(self.upload_only);
         out.extend_from_slice(format!("4:reqqi{OUR_REQUEST_QUEUE}e11:upload_onlyi{upload_only}e").as_bytes());
-        out.extend_from_slice(format!("1:v{}:{version}", version.len()).as_bytes());
+        encode::bytes(&mut out, b"v");
+        encode::bytes(&mut out, self.client.as_bytes());
+        encode::bytes(&mut out, b"yourip");
         match self.your_ip.to_canonical() {
-            IpAddr::V4(ip) => out.extend_from_slice(&[b"6:yourip4:".as_slice(), &ip.octets()].concat()),
-            IpAddr::V6(ip) => out.extend_from_slice(&[b"6:yourip16:".as_slice(), &ip.octets()].concat()),
+            IpAddr::V4(ip) => encode::bytes(&mut out, &ip.octets()),
+            IpAddr::V6(ip) => encode::bytes(&mut out, &ip.octets()),
         }
         out.push(b'e');
         out

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use crate::bencode::encode;
 use crate::bencode::values::{Dict, bytes, small_dictionary};
 use crate::wire::compact;
 
@@ -102,8 +103,8 @@ impl PexMessage {
         ];
         let mut out = b"d".to_vec();
         for (key, value) in entries.iter().filter(|(_, value)| !value.is_empty()) {
-            out.extend_from_slice(format!("{}:{key}{}:", key.len(), value.len()).as_bytes());
-            out.extend_from_slice(value);
+            encode::bytes(&mut out, key.as_bytes());
+            encode::bytes(&mut out, value);
         }
         out.push(b'e');
         out

@@ -1,9 +1,11 @@
 //! Encodes KRPC packets (BEP 5, 32, 42, 43).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
+use crate::bencode::encode::{bytes as put, int, list};
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{Family, KrpcBody, KrpcMessage, Query, Response, Want};
+use crate::wire::compact::{V6_LENGTH, write_addr};
 
 /// The client version (BEP 5): the client's two letters (BEP 20) and a two-byte version number.
 const VERSION: &[u8] = b"BY\0\x01";
@@ -18,7 +20,11 @@ impl KrpcMessage {
             put_arguments(&mut out, *id, query);
         }
         if let KrpcBody::Error(code, text) = &self.body {
-            out.extend_from_slice(format!("1:eli{code}e{}:{text}e", text.len()).as_bytes());
+            key(&mut out, "e");
+            out.push(b'l');
+            int(&mut out, code);
+            put(&mut out, text.as_bytes());
+            out.push(b'e');
         }
         if let Some(ip) = self.ip {
             key(&mut out, "ip");
@@ -60,12 +66,6 @@ impl Query {
     }
 }
 
-pub(crate) fn put(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(bytes.len().to_string().as_bytes());
-    out.push(b':');
-    out.extend_from_slice(bytes);
-}
-
 pub(crate) fn key(out: &mut Vec<u8>, key: &str) {
     put(out, key.as_bytes());
 }
@@ -87,11 +87,13 @@ fn put_arguments(out: &mut Vec<u8>, id: NodeId, query: &Query) {
             put_want(out, *want);
         }
         Query::AnnouncePeer { info_hash, port, token } => {
-            out.extend_from_slice(format!("12:implied_porti{}e", u8::from(port.is_none())).as_bytes());
+            key(out, "implied_port");
+            int(out, u8::from(port.is_none()));
             key(out, "info_hash");
             put(out, &info_hash.0);
             // With `implied_port` set, this port is ignored, but some nodes require it to be present and not 0.
-            out.extend_from_slice(format!("4:porti{}e", port.unwrap_or(1)).as_bytes());
+            key(out, "port");
+            int(out, port.unwrap_or(1));
             key(out, "token");
             put(out, token);
         }
@@ -134,21 +136,14 @@ fn put_response(out: &mut Vec<u8>, response: &Response) {
     }
     if !response.values.is_empty() {
         key(out, "values");
-        out.push(b'l');
-        for value in &response.values {
-            put(out, &compact(*value));
-        }
-        out.push(b'e');
+        list(out, &response.values, |out, value| put(out, &compact(*value)));
     }
     out.push(b'e');
 }
 
 /// Compact address and port: 6 or 18 bytes.
 pub(crate) fn compact(addr: SocketAddr) -> Vec<u8> {
-    let mut out = match addr.ip() {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    out.extend_from_slice(&addr.port().to_be_bytes());
+    let mut out = Vec::with_capacity(V6_LENGTH);
+    write_addr(&mut out, addr);
     out
 }

@@ -10,6 +10,7 @@ use crate::bencode::guard;
 use crate::bencode::values::{Dict, bytes, dictionary, int, list};
 use crate::discovery::dht::id::NodeId;
 use crate::types::InfoHash;
+use crate::wire::compact;
 
 /// The largest packet that btsync sends, in bytes (BEP 32).
 pub const MAX_PACKET: usize = 1024;
@@ -209,11 +210,8 @@ pub(crate) fn contacts(bytes: &[u8], family: Family) -> impl Iterator<Item = Con
 
 /// Whether a host can have this address at all.
 pub(crate) fn is_usable(addr: SocketAddr) -> bool {
-    let never = match addr.ip() {
-        IpAddr::V4(ip) => ip.octets()[0] == 0 || ip.is_broadcast() || ip.is_multicast(),
-        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast() || ip.to_ipv4_mapped().is_some(),
-    };
-    addr.port() != 0 && !never
+    let is_mapped = matches!(addr.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+    compact::is_usable(addr) && !is_mapped
 }
 
 fn hash(dict: &Dict, key: &str) -> Option<[u8; 20]> {

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::bencode::encode::bytes as put;
 use crate::bencode::values::{Dict, bytes, dictionary};
-use crate::discovery::dht::encode::{compact, key, put};
+use crate::discovery::dht::encode::{compact, key};
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{Contact, Family, KrpcError, contacts, ip};
 

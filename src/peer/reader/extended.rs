@@ -106,7 +106,7 @@ impl Reader<'_> {
         {
             context.report(PeerEvent::HasMetadata { key: peer.key, size });
         }
-        // Once per connection, so that no peer keeps the torrent's loop busy with it.
+        // Once per connection, so that no peer keeps main busy with it.
         if let Some(ip) = handshake.your_ip.filter(|_| !std::mem::replace(&mut self.told.has_told_address, true)) {
             context.report(PeerEvent::OurAddress(ip));
         }
