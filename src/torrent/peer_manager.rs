@@ -227,7 +227,9 @@ impl<'a> PeerManager<'a> {
             metadata: self.inner.progress.metadata.get().0,
             is_fetching_metadata: context.settings.is_fetching_metadata,
         };
-        if self.stop_timeout.has_passed(now, received, self.is_complete || context.is_paused()) {
+        // A pause does not hold up the metadata.
+        let is_paused = context.is_paused() && !context.settings.is_fetching_metadata;
+        if self.stop_timeout.has_passed(now, received, self.is_complete || is_paused) {
             self.inner.run.stop(StopReason::TimedOut);
         }
     }
