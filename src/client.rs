@@ -142,6 +142,12 @@ impl Client {
         self.owners.lock().owns(&file, there)
     }
 
+    /// Torrents that wait for their turn to write look whether they have to stop.
+    pub(crate) fn wake_stopped_torrents(&self) {
+        drop(self.owners.lock()); // a torrent that saw no stop waits by now
+        self.owners_changed.notify_all();
+    }
+
     /// A torrent has failed: other torrents may have its files.
     pub(crate) fn release_torrent_files(&self, info_hash: InfoHash) {
         self.owners.lock().release(info_hash);

@@ -185,6 +185,8 @@ impl Torrent {
             }
         };
         let inner = TorrentInner::new(info_hash, display_name, config.seed, client.throttle(), to_main_thread);
+        let weak_client = Arc::downgrade(&client);
+        inner.run.on_stop(move || weak_client.upgrade().iter().for_each(|client| client.wake_stopped_torrents()));
         if let Source::Metainfo(torrent) = &source {
             let _ = inner.facts.name_and_size.set((torrent.name.clone(), torrent.total()));
             // The files and the part file. Descriptors reserved beyond that would be missing for connections, once for each

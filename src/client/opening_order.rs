@@ -5,18 +5,13 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crate::client::Client;
 use crate::client::ClientError;
 use crate::client::file_owners::{FileOwner, WriteAnswer};
 use crate::storage::{FileIdentity, Layout, StopCheck};
-
 use crate::types::InfoHash;
 use crate::util::paths::resolved;
-
-/// How often a waiting torrent checks whether it has to stop.
-const STOP_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A position in that order; later torrents do not write to this torrent's files. While it is reserved, they wait for it.
 pub struct OpeningOrder {
@@ -73,7 +68,8 @@ impl OpeningOrder {
         result.map_err(|(file, owner)| self.file_taken(info_hash, layout, file, owner))
     }
 
-    /// Waits until the torrent may write to its files; false if it has to stop first.
+    /// Waits until the torrent may write to its files; false if it has to stop first. Who sets `stop` then calls
+    /// [`Client::wake_stopped_torrents`].
     ///
     /// # Errors
     /// [`ClientError::FileTaken`] if another torrent has one of them.
@@ -92,7 +88,7 @@ impl OpeningOrder {
                 }
                 WriteAnswer::Refused(file, owner) => return Err(self.file_taken(info_hash, layout, file, owner)),
                 WriteAnswer::Wait if stop.is_stopped() => return Ok(false),
-                WriteAnswer::Wait => _ = self.client.owners_changed.wait_for(&mut owners, STOP_POLL_INTERVAL),
+                WriteAnswer::Wait => self.client.owners_changed.wait(&mut owners),
             }
         }
     }
@@ -117,5 +113,32 @@ impl Drop for OpeningOrder {
     fn drop(&mut self) {
         self.client.owners.lock().end_reservation(self.position);
         self.client.owners_changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::ClientConfig;
+    use crate::storage::FileSpec;
+
+    #[test]
+    fn a_stop_ends_the_wait_for_an_earlier_torrent() {
+        let client = Client::for_one_torrent(&ClientConfig::default());
+        let (_earlier, later) = (client.opening_order("earlier", true), client.opening_order("later", true));
+        let file = FileSpec { path: "a".into(), length: 1, pad: false };
+        let (layout, hash, stop) = (Layout::new(1, vec![file]).unwrap(), InfoHash([1; 20]), AtomicBool::new(false));
+        later.add_torrent(hash, Path::new("out"), &layout);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| later.claim_for_writing(hash, &layout, &stop).unwrap());
+            std::thread::sleep(Duration::from_millis(20)); // a stop before the wait must work, too
+            assert!(!waits.is_finished(), "the earlier torrent may have this file");
+            stop.store(true, Ordering::Relaxed);
+            client.wake_stopped_torrents();
+            assert!(!waits.join().unwrap());
+        });
     }
 }

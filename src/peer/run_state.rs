@@ -1,5 +1,6 @@
 //! Whether a torrent runs, is paused or has to stop: one state, which its handles change and all its threads read.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::storage::StopCheck;
@@ -86,22 +87,31 @@ impl RunState {
 /// The bits of [`RunControl`] that hold the state's code; the others count its changes.
 const CODE_BITS: u32 = 3;
 
-/// The [`RunState`] that the threads of one torrent share. It wakes nobody: who changes it wakes main.
+/// The [`RunState`] that the threads of one torrent share. Who changes it wakes main. A stop also calls the function of
+/// [`RunControl::on_stop`], which wakes main where it does not wait for its channel.
 ///
 /// It counts the changes, so that main also notices a pause that was over before main looked: a connection may have
 /// left out its requests because of it.
-#[derive(Debug, Default)]
-pub struct RunControl(AtomicU32);
+#[derive(Default)]
+pub struct RunControl {
+    bits: AtomicU32,
+    on_stop: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
 
 impl RunControl {
+    /// Calls `wake` after a stop, on the thread that stops the torrent. Only the first call of this sets the function.
+    pub fn on_stop(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_stop.set(Box::new(wake));
+    }
+
     /// The state.
     pub fn state(&self) -> RunState {
-        RunControl::unpack(self.0.load(Ordering::Acquire))
+        RunControl::unpack(self.bits.load(Ordering::Acquire))
     }
 
     /// The number of changes so far, which wraps around. It is 0 for a torrent that nobody has paused or stopped.
     pub fn changes(&self) -> u32 {
-        self.0.load(Ordering::Acquire) >> CODE_BITS
+        self.bits.load(Ordering::Acquire) >> CODE_BITS
     }
 
     /// Pauses the torrent.
@@ -117,6 +127,9 @@ impl RunControl {
     /// Tells the torrent to stop.
     pub fn stop(&self, reason: StopReason) {
         self.change(|state| state.stop(reason));
+        if let Some(wake) = self.on_stop.get() {
+            wake();
+        }
     }
 
     /// Whether no blocks are requested or served.
@@ -125,7 +138,7 @@ impl RunControl {
     }
 
     fn change(&self, transition: impl Fn(RunState) -> RunState) {
-        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |bits| {
+        let _ = self.bits.fetch_update(Ordering::AcqRel, Ordering::Acquire, |bits| {
             let (state, changes) = (RunControl::unpack(bits), bits >> CODE_BITS);
             let next = transition(state);
             (next != state).then(|| (changes.wrapping_add(1) << CODE_BITS) | next.code())
@@ -196,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_number_of_changes_wraps_around() {
-        let control = RunControl(AtomicU32::new(u32::MAX << CODE_BITS));
+        let control = RunControl { bits: AtomicU32::new(u32::MAX << CODE_BITS), ..RunControl::default() };
         control.pause();
         assert_eq!((control.state(), control.changes()), (Paused, 0));
     }

@@ -104,7 +104,7 @@ pub(crate) struct TorrentProgress {
     pub uploaded_before: AtomicU64,
 }
 
-/// What the loop and the handles share about peers.
+/// What main and the handles share about peers.
 #[derive(Default)]
 pub(crate) struct SharedPeers {
     /// The figures about the search for peers.
