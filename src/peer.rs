@@ -6,7 +6,6 @@
 
 pub mod block_receiver;
 pub mod connection;
-mod context;
 pub mod deadline;
 mod deferred_state;
 mod disconnect_reason;
@@ -28,14 +27,26 @@ pub mod uplink;
 mod wake_pipe;
 pub mod writer;
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicUsize};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, TrySendError, select};
+
+use crate::discovery::tracker::announce::AnnounceEvent;
+use crate::net::bind::Bind;
+use crate::pieces::PieceManager;
+use crate::storage::SlabPool;
+use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
+use crate::util::atomics::Counter;
 
 pub use connection::{Connection, DisconnectReason};
-pub use context::{ContextSettings, TorrentContext};
 pub use events::{IncomingConnection, IncomingHandshake, PeerEvent, TorrentCommand, TorrentMessage, TrackerEvent};
 pub use roster::Roster;
 pub use run_state::{RunControl, RunState, StopReason};
+use shutdown::ConnectionShutdown;
 pub use state::Peer;
+use super_seed::SuperSeeding;
 pub use throttle::Throttle;
 
 /// A peer that sends nothing for this long is taken for dead; keep-alives come every two minutes.
@@ -46,3 +57,202 @@ pub const MAX_QUEUED_EVENTS: usize = 512;
 
 /// Size of the buffer that a reader receives into, or a writer serves from: sixteen blocks with their headers, in whole pages.
 pub const SLAB: usize = (256 + 4) * 1024;
+
+/// How long the cached sum of the peers' rates stays valid, in milliseconds.
+const RATE_CACHE_MS: u64 = 100;
+
+/// What all connections of one torrent share.
+pub struct TorrentContext {
+    /// What is fixed before the first connection.
+    pub settings: ContextSettings,
+    /// Our ports, for peers.
+    pub ports: OurPorts,
+    /// The raw info dictionary, for peers that request it; empty until it is known.
+    pub info: OnceLock<Vec<u8>>,
+    /// The piece manager.
+    pub pieces: PieceManager,
+    /// The connected peers.
+    pub roster: Roster,
+    /// The number of connections, including those being established.
+    pub connections: AtomicU32,
+    /// Large buffers, lent to connections that transfer blocks.
+    pub slabs: SlabPool,
+    /// The payload of all peers together.
+    pub payload: PayloadTotals,
+    /// The super-seeding state; unset in torrents that do not super-seed.
+    pub super_seeding: OnceLock<SuperSeeding>,
+    /// Bytes that all peers' remembered messages take beyond each peer's own allowance; see `reader/deferred.rs`.
+    remembered: AtomicUsize,
+    /// Ends all connections.
+    shutdown: ConnectionShutdown,
+    /// The channel to main.
+    events: Sender<TorrentMessage>,
+}
+
+/// The ports that we tell peers.
+#[derive(Default)]
+pub struct OurPorts {
+    /// The TCP port that we listen on; 0 if we do not listen.
+    pub tcp: AtomicU16,
+    /// Our UDP port in the DHT; 0 if the DHT is off.
+    pub dht: AtomicU16,
+}
+
+/// The payload that a torrent has moved, all peers together.
+#[derive(Default)]
+pub struct PayloadTotals {
+    /// Bytes received.
+    pub downloaded: Counter,
+    /// Bytes sent.
+    pub uploaded: Counter,
+    /// Bytes received per second, and when this sum was computed, in milliseconds of the torrent's clock.
+    download_rate: Counter,
+    download_rate_updated_at: Counter,
+}
+
+/// What is fixed before the first connection.
+#[derive(Clone)]
+pub struct ContextSettings {
+    /// The torrent's info-hash.
+    pub info_hash: InfoHash,
+    /// Our peer id.
+    pub peer_id: PeerId,
+    /// The encryption policy of this torrent's connections.
+    pub encryption: Encryption,
+    /// Whether we exchange peers with our peers (BEP 11); false in private torrents.
+    pub pex: bool,
+    /// Whether these connections only fetch the metadata, so that no blocks can be requested yet.
+    pub is_fetching_metadata: bool,
+    /// The address or interface that our sockets are bound to.
+    pub bind: Bind,
+    /// The DSCP class of our packets.
+    pub dscp: Dscp,
+    /// The client name that we send to peers (BEP 10).
+    pub client_name: String,
+    /// When the torrent started: the origin of [`TorrentContext::now`].
+    pub started: Instant,
+    /// The rate limits, shared by all torrents of the process that have the same limits.
+    pub throttle: Arc<Throttle>,
+    /// Whether the torrent runs, is paused or has to stop; its handles own it.
+    pub run: Arc<RunControl>,
+}
+
+impl ContextSettings {
+    /// The name and version of this client.
+    pub const CLIENT_NAME: &str = concat!("btsync ", env!("CARGO_PKG_VERSION"));
+
+    /// Those of a torrent that connects to nobody.
+    #[cfg(test)]
+    pub fn unconnected() -> ContextSettings {
+        ContextSettings {
+            client_name: ContextSettings::CLIENT_NAME.to_owned(),
+            info_hash: InfoHash([0; 20]),
+            peer_id: PeerId([0; 20]),
+            encryption: Encryption::Off,
+            pex: false,
+            is_fetching_metadata: false,
+            bind: Bind::Any,
+            dscp: Dscp::NONE,
+            started: Instant::now(),
+            throttle: Arc::default(),
+            run: Arc::default(),
+        }
+    }
+}
+
+impl TorrentContext {
+    /// The shared context of a torrent that starts now.
+    pub fn new(settings: ContextSettings, pieces: PieceManager, events: Sender<TorrentMessage>) -> Arc<TorrentContext> {
+        Arc::new(TorrentContext {
+            shutdown: ConnectionShutdown::new(settings.is_fetching_metadata),
+            settings,
+            ports: OurPorts::default(),
+            info: OnceLock::new(),
+            pieces,
+            roster: Roster::default(),
+            connections: AtomicU32::new(0),
+            slabs: SlabPool::new(SLAB, 8),
+            payload: PayloadTotals::default(),
+            super_seeding: OnceLock::new(),
+            remembered: AtomicUsize::new(0),
+            events,
+        })
+    }
+
+    /// The time since the torrent started: the clock of every state machine.
+    pub fn now(&self) -> Duration {
+        self.settings.started.elapsed()
+    }
+
+    /// The peer's share of the total download rate, 0 to 1; an equal share while its rate is unknown.
+    pub fn share_of(&self, peer: &Peer, now: Duration) -> f64 {
+        let equal = 1.0 / self.roster.count().max(1) as f64;
+        let download_rate = peer.rates.download_rate.get();
+        if download_rate == 0 {
+            return equal;
+        }
+        let ms = now.as_millis() as u64;
+        let found = self.payload.download_rate_updated_at.get();
+        if ms >= found + RATE_CACHE_MS && self.payload.download_rate_updated_at.replace(found, ms) {
+            let rates = self
+                .roster
+                .all()
+                .into_iter()
+                .filter(|peer| peer.can_request())
+                .map(|peer| peer.rates.download_rate.get());
+            self.payload.download_rate.set(rates.sum());
+        }
+        let all = self.payload.download_rate.get().max(download_rate);
+        download_rate as f64 / all as f64
+    }
+
+    /// Bytes of the whole torrent that are still missing, for announces; one block's length while the size is unknown.
+    pub fn bytes_left(&self) -> u64 {
+        if self.settings.is_fetching_metadata { u64::from(BLOCK_SIZE) } else { self.pieces.missing_bytes() }
+    }
+
+    /// The event of an announce: `due` if there is one, else `paused` if we are a partial seed (BEP 21).
+    pub fn event(&self, due: Option<AnnounceEvent>) -> Option<AnnounceEvent> {
+        due.or_else(|| self.pieces.is_partial_seed().then_some(AnnounceEvent::Paused))
+    }
+
+    /// A key for a new connection, unique among all connections under the same limits.
+    pub fn new_key(&self) -> PeerKey {
+        self.settings.throttle.new_key()
+    }
+
+    /// Sends an event to main. Blocks while the channel is full, which holds up the connection that causes the
+    /// events. Once the torrent is stopping, an event for which there is no room is dropped. Do not call this with a lock held.
+    pub fn report(&self, report: impl Into<TorrentMessage>) {
+        let Err(TrySendError::Full(report)) = self.events.try_send(report.into()) else { return };
+        select! {
+            send(self.events, report) -> _ => {}
+            recv(self.shutdown.signal) -> _ => {}
+        }
+    }
+
+    /// The same for an event that a stopping torrent still reads, such as the last one of a thread that it joins only afterwards.
+    pub fn report_always(&self, report: impl Into<TorrentMessage>) {
+        let _ = self.events.send(report.into()); // fails if main has ended
+    }
+
+    /// Ends all connections, and wakes the threads that wait in [`TorrentContext::report`].
+    pub fn stop(&self) {
+        self.shutdown.close();
+    }
+
+    /// Ends all connections' threads because the metadata is complete. Connections that have finished their handshake stay open.
+    pub fn detach_connections(&self) {
+        self.shutdown.detach();
+    }
+
+    /// Whether the torrent is paused: it neither requests nor serves blocks.
+    pub fn is_paused(&self) -> bool {
+        self.settings.run.is_paused()
+    }
+
+    /// Whether the torrent is stopping; every connection thread then exits.
+    pub fn is_stopping(&self) -> bool {
+        self.shutdown.is_set()
+    }
+}
