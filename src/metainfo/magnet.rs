@@ -305,7 +305,7 @@ fn ranges(text: &str) -> Result<Vec<RangeInclusive<u32>>, MagnetError> {
 
 /// The same file indexes, sorted, with adjacent and overlapping ranges merged.
 fn joined(mut ranges: Vec<RangeInclusive<u32>>) -> Vec<RangeInclusive<u32>> {
-    ranges.sort_by_key(|range| *range.start());
+    ranges.sort_unstable_by_key(|range| *range.start());
     let mut all: Vec<RangeInclusive<u32>> = Vec::new();
     for range in ranges {
         match all.last_mut() {

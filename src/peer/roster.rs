@@ -126,9 +126,9 @@ pub fn refill_idle_peers(context: &TorrentContext) {
     if context.pieces.is_complete() {
         return;
     }
-    let mut peers = context.roster.all();
-    peers.sort_by_key(|peer| peer.rates.download_rate.get() == 0);
-    for peer in peers {
+    let peers = context.roster.all().into_iter();
+    let (known, unknown): (Vec<_>, Vec<_>) = peers.partition(|peer| peer.rates.download_rate.get() > 0);
+    for peer in known.into_iter().chain(unknown) {
         peer.refresh_interest(context);
         if peer.can_request_any() && peer.requesting.pipeline.lock().is_empty() {
             peer.refill(context);

@@ -211,7 +211,7 @@ impl MetadataFetch {
         let mut asked = self.asked();
         let mut keys: Vec<PeerKey> =
             self.sources.iter().filter(|(_, s)| s.has_time(now)).map(|(&key, _)| key).collect();
-        keys.sort_by_key(|key| self.sources.get(key).map(|s| (!s.is_delivering, s.misses)));
+        keys.sort_unstable_by_key(|key| (self.sources.get(key).map(|s| (!s.is_delivering, s.misses)), *key));
         // One request per peer and round, so that several peers share the work.
         for _ in 0..MAX_OUTSTANDING {
             let before = requests.len();

@@ -114,7 +114,7 @@ fn secrets(url: &str) -> Vec<String> {
             secrets.push(percent_decode_str(part).decode_utf8_lossy().into_owned());
         }
     }
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
     secrets.dedup();
     secrets
 }

@@ -93,7 +93,7 @@ pub(crate) struct BatchFrame {
 
 /// Sorts the rows as they are shown.
 pub(crate) fn sort(rows: &mut [TorrentRow]) {
-    rows.sort_by_key(|row| row.rank);
+    rows.sort_unstable_by_key(|row| (row.rank, row.job));
 }
 
 /// Lays out sorted rows, at most `width` columns wide, in at most `height` - 1 lines: a full terminal would scroll.

@@ -136,7 +136,7 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
         let read = with_retry(|| fs::read_dir(&self.folder), || !self.should_stop());
         let entries = read.into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
-        names.sort();
+        names.sort_unstable();
         let found: Vec<_> = names.into_iter().filter_map(|name| Some((self.read(&name)?, name))).collect();
         for (found, name) in found {
             self.report_file(&name, found);

@@ -203,7 +203,7 @@ fn environment(
     notes: &mut Vec<String>,
 ) -> Result<Vec<GivenOption>, Failure> {
     let mut ours: Vec<_> = config_sources.variables.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-    ours.sort();
+    ours.sort_unstable();
     let mut given = Vec::new();
     for (name, value) in ours {
         if hook::VARIABLES.contains(&name.as_str()) {

@@ -177,7 +177,7 @@ impl Lookup {
         // More than eight nodes are more than a response should contain; use the closest.
         let honest = |a: SocketAddr| Family::of(a.ip()) == self.family && may_report(addr.ip(), a.ip());
         let mut nodes: Vec<&Contact> = response.nodes.iter().filter(|node| honest(node.addr)).collect();
-        nodes.sort_by_key(|node| node.id.distance(self.target));
+        nodes.sort_unstable_by_key(|node| node.id.distance(self.target));
         let values: Vec<SocketAddr> = response.values.iter().copied().filter(|value| honest(*value)).collect();
         let nodes: Vec<Contact> = nodes.into_iter().take(K).copied().collect();
         for node in nodes {

@@ -178,14 +178,14 @@ impl RoutingTable {
     /// The closest nodes for our own lookups; bad ones only if there are not enough others.
     pub fn closest(&self, target: NodeId, n: usize) -> Vec<Contact> {
         let mut entries: Vec<&NodeEntry> = self.live().collect();
-        entries.sort_by_cached_key(|e| (e.is_bad(), e.contact.id.distance(target)));
+        entries.sort_unstable_by_key(|e| (e.is_bad(), e.contact.id.distance(target)));
         entries.into_iter().take(n).map(|e| e.contact).collect()
     }
 
     /// The closest [`K`] good nodes, for other nodes.
     pub fn closest_good(&self, now: Duration, target: NodeId) -> Vec<Contact> {
         let mut good: Vec<Contact> = self.live().filter(|e| e.is_good(now)).map(|e| e.contact).collect();
-        good.sort_by_cached_key(|contact| contact.id.distance(target));
+        good.sort_unstable_by_key(|contact| contact.id.distance(target));
         good.truncate(K);
         good
     }
@@ -217,9 +217,9 @@ impl RoutingTable {
 
     /// The nodes to save for the next run, good ones first.
     pub fn nodes_to_save(&self, now: Duration) -> Vec<Contact> {
-        let mut entries: Vec<&NodeEntry> = self.live().filter(|e| e.responded.is_some() && !e.is_bad()).collect();
-        entries.sort_by_key(|e| !e.is_good(now));
-        entries.into_iter().map(|e| e.contact).collect()
+        let entries = self.live().filter(|e| e.responded.is_some() && !e.is_bad());
+        let (good, others): (Vec<&NodeEntry>, Vec<&NodeEntry>) = entries.partition(|e| e.is_good(now));
+        good.iter().chain(&others).map(|e| e.contact).collect()
     }
 
     fn live(&self) -> impl Iterator<Item = &NodeEntry> {

@@ -43,7 +43,7 @@ impl PeerTable {
     pub fn update(&mut self, at: Duration, peers: Vec<PeerView>, most: usize) -> Vec<PeerRow> {
         self.meters.retain(|addr, _| peers.iter().any(|peer| peer.addr == *addr));
         let mut rows: Vec<(u64, PeerRow)> = peers.into_iter().map(|peer| self.row(at, peer)).collect();
-        rows.sort_by_key(|(rank, row)| (Reverse(*rank), Reverse(row.peer.downloaded), row.peer.addr));
+        rows.sort_unstable_by_key(|(rank, row)| (Reverse(*rank), Reverse(row.peer.downloaded), row.peer.addr));
         rows.into_iter().take(most).map(|(_, row)| row).collect()
     }
 

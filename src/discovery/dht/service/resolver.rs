@@ -1,6 +1,7 @@
 //! Resolves host names. The system's resolver blocks, up to half a minute on a silent network, and cannot be interrupted.
 //! Therefore each list of names has its own thread, which is abandoned if it is blocked when the DHT stops.
 
+use std::convert::Infallible;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,10 +23,10 @@ const STACK: usize = 512 * 1024;
 #[derive(Debug)]
 pub(crate) struct HostResolver {
     /// Dropping `stop` tells the threads to end. Each holds a clone of `done`, so `all_done` disconnects when the last one ends.
-    stop: Option<Sender<()>>,
-    stopped: Receiver<()>,
-    done: Option<Sender<()>>,
-    all_done: Receiver<()>,
+    stop: Option<Sender<Infallible>>,
+    stopped: Receiver<Infallible>,
+    done: Option<Sender<Infallible>>,
+    all_done: Receiver<Infallible>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -82,7 +83,7 @@ fn join(threads: impl Iterator<Item = JoinHandle<()>>) {
 }
 
 /// Resolves the names one by one until none is left, all attempts are used up, or the DHT stops.
-fn resolve(mut names: Vec<String>, with: &impl Fn(SocketAddr), stopped: &Receiver<()>) {
+fn resolve(mut names: Vec<String>, with: &impl Fn(SocketAddr), stopped: &Receiver<Infallible>) {
     let mut pause = FIRST_PAUSE;
     for _ in 0..TRIES {
         let mut missing = Vec::new();
