@@ -3,4 +3,5 @@
 pub(crate) mod encode;
 pub mod guard;
 pub(crate) mod scan;
+mod seen_keys;
 pub mod values;

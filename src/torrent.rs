@@ -26,6 +26,7 @@ mod resume_store;
 mod save_torrent;
 mod transfer;
 mod verification;
+mod views;
 mod wanted_files;
 
 use std::path::Path;
@@ -46,13 +47,14 @@ pub use crate::client::{ClientBuilder, ClientConfig, ClientError, DhtSettings};
 pub use crate::strategy::rate_limiter::Limits;
 pub use config::{Config, SeedGoal};
 use events::EventSender;
-pub use events::{Event, Events, FileView, PeerView, PieceState, Snapshot, Stage};
+pub use events::{Event, Events};
 pub use handle::TorrentHandle;
 pub use options::AddOptions;
 pub use peer_search::{PeerSearch, TrackerState};
 use pending_completion::PendingCompletion;
 use save_torrent::save_torrent_file;
 pub use verification::{FlawedFile, Verification, Verifier};
+pub use views::{FileView, PeerView, PieceState, Snapshot, Stage};
 
 /// How a torrent's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,17 +3,13 @@
 //! reads torrent files, where invalid ones must cost nothing.
 
 use std::io::{self, BufRead};
-use std::ops::Range;
 
 use crate::bencode::guard::BencodeError;
+use crate::bencode::seen_keys::SeenKeys;
 use crate::util::printable_text::printable;
 
 /// The maximum length of a key in bytes. The longest that btsync uses has 13; a `file tree` (BEP 52) uses file names as keys.
 const KEY_MAX: usize = 4096;
-
-/// How many keys of the open dictionaries to remember, and how many bytes of them, to find duplicates among unsorted keys.
-const KEYS_MAX: usize = 1 << 16;
-const KEY_BYTES_MAX: usize = 1 << 20;
 
 /// The longest string length with its colon that the fast path reads, in bytes.
 const FAST_PATH_LEN: usize = 9;
@@ -59,43 +55,6 @@ enum Frame {
         /// Whether only its latest key is kept.
         has_dropped_keys: bool,
     },
-}
-
-/// The keys of all open dictionaries, one after the other.
-#[derive(Default)]
-struct SeenKeys {
-    bytes: Vec<u8>,
-    /// The range of each key in `bytes`.
-    spans: Vec<Range<u32>>,
-}
-
-impl SeenKeys {
-    fn get(&self, span: &Range<u32>) -> &[u8] {
-        self.bytes.get(span.start as usize..span.end as usize).unwrap_or_default()
-    }
-
-    /// The latest key of the dictionary whose keys start at `first`.
-    fn last(&self, first: usize) -> Option<&[u8]> {
-        self.spans.get(first..)?.last().map(|span| self.get(span))
-    }
-
-    fn is_full(&self) -> bool {
-        self.spans.len() >= KEYS_MAX || self.bytes.len() >= KEY_BYTES_MAX
-    }
-
-    fn push(&mut self, key: &[u8]) {
-        // `is_full` and `KEY_MAX` keep it far below what 32 bits can hold.
-        let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(key);
-        self.spans.push(start..self.bytes.len() as u32);
-    }
-
-    fn truncate(&mut self, count: usize) {
-        if let Some(first) = self.spans.get(count) {
-            self.bytes.truncate(first.start as usize);
-            self.spans.truncate(count);
-        }
-    }
 }
 
 /// A scan over bencode. Do not use it after an error.

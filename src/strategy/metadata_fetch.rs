@@ -19,6 +19,7 @@ mod outstanding;
 mod served;
 #[cfg(test)]
 mod simulation;
+mod source;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::wire::metadata::{MAX_SIZE, pieces};
 use assembly::Assembly;
 use outstanding::RequestsInFlight;
 pub use served::MetadataQuota;
+use source::{AssemblyHistory, MetadataRequest, MetadataSource};
 
 /// The most outstanding requests per peer.
 const MAX_OUTSTANDING: usize = 3;
@@ -70,66 +72,6 @@ pub struct MetadataFetch {
     /// How often assemblies of each size were dropped.
     history: HashMap<u32, AssemblyHistory>,
     done: bool,
-}
-
-/// A peer that claims to have the metadata.
-#[derive(Debug)]
-struct MetadataSource {
-    size: u32,
-    /// The peer contributed to wrong metadata, and now fills an assembly alone.
-    is_isolated: bool,
-    in_flight: Vec<MetadataRequest>,
-    /// Late requests in a row; 0 after a pause.
-    late: u32,
-    /// Unsuccessful requests since the last successful one. The fewer, the sooner the peer is asked again.
-    misses: u32,
-    /// The peer has been asked for a piece since it connected.
-    was_asked: bool,
-    /// The last completed request brought a piece.
-    is_delivering: bool,
-    paused_until: Duration,
-    /// How often the assemblies that it filled alone were dropped.
-    history: AssemblyHistory,
-}
-
-/// How often an assembly was dropped.
-#[derive(Clone, Copy, Debug, Default)]
-struct AssemblyHistory {
-    /// At the end of its turn or later.
-    turns: u32,
-    /// Before the end of its turn, since it last completed one.
-    drops: u32,
-}
-
-#[derive(Debug)]
-struct MetadataRequest {
-    piece: u32,
-    at: Duration,
-    late: bool,
-}
-
-impl MetadataSource {
-    fn is_paused(&self, now: Duration) -> bool {
-        now < self.paused_until
-    }
-
-    fn missed(&mut self, requests: u32) {
-        self.misses = self.misses.saturating_add(requests);
-        self.is_delivering &= requests == 0;
-    }
-
-    fn pause(&mut self, now: Duration) {
-        self.paused_until = now + PAUSE;
-        self.late = 0;
-    }
-
-    fn open(&self) -> impl Iterator<Item = &MetadataRequest> {
-        self.in_flight.iter().filter(|ask| !ask.late)
-    }
-
-    fn has_time(&self, now: Duration) -> bool {
-        !self.is_paused(now) && self.open().count() < MAX_OUTSTANDING
-    }
 }
 
 impl MetadataFetch {

@@ -11,12 +11,12 @@ mod file;
 mod lenient;
 mod peer_names;
 mod proxy;
+mod response;
 #[cfg_attr(not(feature = "tls"), path = "http/no_tls.rs")]
 mod tls;
 mod url;
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::http::StatusCode;
-use ureq::http::header::{DATE, LOCATION, RETRY_AFTER};
+use ureq::http::header::LOCATION;
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Body};
 
@@ -35,11 +35,11 @@ use crate::discovery::tracker::announce_path::is_announce_path;
 use crate::metainfo::Magnet;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
-use crate::util::gzip::{GZIP, gunzip};
 pub(crate) use address_guard::is_local;
 use address_guard::{AddressGuard, StaticHosts, is_refusal};
 use families::{IpFamily, KnownFamilies};
 pub use file::FetchedUrl;
+use response::{read_body, retry_after};
 
 /// The largest response body, after decompression, in bytes.
 const MAX_BODY: u64 = 1024 * 1024;
@@ -367,48 +367,6 @@ fn get(agent: &Agent, url: &str, end: Instant) -> Result<ureq::http::Response<Bo
         return Err(ureq::Error::Timeout(ureq::Timeout::Global));
     }
     agent.get(url).config().timeout_global(Some(left)).build().call()
-}
-
-/// The value of `Retry-After` (RFC 9110): seconds, or a date, which is relative to the server's own clock.
-fn retry_after(response: &ureq::http::Response<Body>) -> Option<Retry> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = text
-        .parse()
-        .ok()
-        .and_then(crate::discovery::tracker::announce::seconds)
-        .or_else(|| retry_at(response, text))?;
-    Some(Retry::After(wait))
-}
-
-/// The time from the response's `Date` to another date.
-fn retry_at(response: &ureq::http::Response<Body>, date: &str) -> Option<Duration> {
-    let now = url::http_date(response.headers().get(DATE)?.to_str().ok()?)?;
-    crate::discovery::tracker::announce::seconds(url::http_date(date)? - now)
-}
-
-/// Reads the body, but never more than one byte beyond the limit.
-fn read_body(response: ureq::http::Response<Body>, url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {
-    let mut body = Vec::new();
-    let mut reader = response.into_body().into_reader().take(max + 1);
-    reader.read_to_end(&mut body).map_err(|e| error::from_ureq(ureq::Error::from(e), url))?;
-    if body.len() as u64 > max {
-        Err(TrackerError::TooLarge)
-    } else if body.starts_with(&GZIP) {
-        unpacked(&body, max)
-    } else {
-        Ok(body)
-    }
-}
-
-/// Decompresses gzip. Servers do not always declare it, or use another name (`x-gzip`).
-fn unpacked(packed: &[u8], max: u64) -> Result<Vec<u8>, TrackerError> {
-    let mut body = Vec::new();
-    let read = gunzip(packed, max + 1, &mut body);
-    // Ignore garbage after the compressed data.
-    if read.is_err() && body.is_empty() {
-        return Err(TrackerError::Malformed("it does not decompress".into()));
-    }
-    if body.len() as u64 > max { Err(TrackerError::TooLarge) } else { Ok(body) }
 }
 
 #[cfg(test)]

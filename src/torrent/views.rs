@@ -1,0 +1,122 @@
+//! What a program reads of a torrent at any moment: its stage and figures, its pieces, files and peers.
+
+use std::net::SocketAddr;
+
+/// What a torrent is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// It has not started yet.
+    #[default]
+    Starting,
+    /// It fetches the metadata of a magnet link.
+    Metadata,
+    /// It hashes the files on disk.
+    Checking,
+    /// It downloads what is missing.
+    Downloading,
+    /// Everything wanted is complete, and it seeds.
+    Seeding,
+    /// It tells trackers that it stops, and closes connections.
+    Stopping,
+}
+
+impl Stage {
+    /// The stage with this number, as an atomic stores it.
+    pub(crate) fn from_u8(number: u8) -> Stage {
+        const ALL: [Stage; 6] =
+            [Stage::Starting, Stage::Metadata, Stage::Checking, Stage::Downloading, Stage::Seeding, Stage::Stopping];
+        ALL[usize::from(number).min(ALL.len() - 1)]
+    }
+}
+
+/// The state of one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PieceState {
+    /// Not requested yet.
+    Missing,
+    /// Missing, and no connected peer has it, although some have other pieces.
+    Unavailable,
+    /// Missing and not wanted.
+    Unwanted,
+    /// Partly requested or received.
+    InProgress,
+    /// Complete, and its hash is right.
+    Verified,
+}
+
+/// One file of a torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
+pub struct FileView {
+    /// Its path below the download folder.
+    pub path: String,
+    /// Its path until everything wanted is complete, if that is another one.
+    pub stored_as: Option<String>,
+    /// Its length in bytes.
+    pub length: u64,
+    /// The pieces that contain bytes of it; none if it is empty.
+    pub pieces: std::ops::Range<u32>,
+}
+
+/// One connected peer.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
+pub struct PeerView {
+    /// The peer's address.
+    pub addr: SocketAddr,
+    /// The name of its client, as the peer gives it; printable.
+    pub client: String,
+    /// Whether the peer connected to us.
+    pub incoming: bool,
+    /// Whether the connection is encrypted.
+    pub encrypted: bool,
+    /// Whether the peer supports the fast extension (BEP 6).
+    pub fast: bool,
+    /// Payload bytes received from the peer.
+    pub downloaded: u64,
+    /// Payload bytes sent to the peer.
+    pub uploaded: u64,
+    /// The part of the torrent that the peer has, 0 to 1.
+    pub has: f64,
+    /// Whether the peer chokes us.
+    pub chokes_us: bool,
+    /// Whether the peer is interested in our pieces.
+    pub interested: bool,
+    /// Whether we choke the peer.
+    pub choked: bool,
+    /// Whether we are interested in the peer's pieces.
+    pub we_are_interested: bool,
+    /// Whether the peer owes us blocks and has sent none for a while.
+    pub is_snubbing: bool,
+}
+
+/// A torrent's figures at one moment. Counters only grow; to get rates, poll twice.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
+pub struct Snapshot {
+    /// What the torrent is doing.
+    pub stage: Stage,
+    /// Bytes of the torrent; once it is checked, only those of the wanted pieces. 0 while the metadata is unknown.
+    pub total: u64,
+    /// Pieces of metadata that have arrived, and their total number; both 0 until a peer has told the size.
+    pub metadata: (usize, usize),
+    /// Bytes of the wanted pieces that are verified.
+    pub have: u64,
+    /// Bytes that the check has hashed, and bytes that it will hash in all.
+    pub checked: (u64, u64),
+    /// Payload bytes received in this run, including wasted ones.
+    pub downloaded: u64,
+    /// Payload bytes sent in this run.
+    pub uploaded: u64,
+    /// Payload bytes sent in this run and in earlier ones, as far as the resume data knows them.
+    pub total_uploaded: u64,
+    /// Wasted payload bytes: duplicate blocks, unrequested blocks, pieces that failed their hash check.
+    pub wasted: u64,
+    /// The number of connected peers.
+    pub connected: usize,
+    /// The number of peers to or from which payload flowed within the last ten seconds.
+    pub active: usize,
+    /// The number of known addresses.
+    pub known: usize,
+}
