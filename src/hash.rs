@@ -11,6 +11,9 @@ mod schedule;
 use crate::types::PieceHash;
 
 pub use kernels::{Kernel, Kernels};
+/// The most streams that any kernel hashes at once.
+pub const MAX_WIDTH: usize = 16;
+
 pub use piece_lanes::{LANE_BYTES, LeftLane, PieceLanes};
 pub use schedule::{hash_blocks, hash_blocks_with};
 

@@ -14,6 +14,7 @@ mod established;
 mod events;
 pub mod fast;
 pub mod outbox;
+mod piece_batch;
 pub mod reader;
 pub mod roster;
 mod run_state;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, TrySendError, select};
 
 use crate::discovery::tracker::announce::AnnounceEvent;
+use crate::hash::{LANE_BYTES, MAX_WIDTH};
 use crate::net::bind::Bind;
 use crate::pieces::PieceManager;
 use crate::storage::SlabPool;
@@ -77,6 +79,8 @@ pub struct TorrentContext {
     pub connections: AtomicU32,
     /// Large buffers, lent to connections that transfer blocks.
     pub slabs: SlabPool,
+    /// Buffers for pieces that are hashed together.
+    pub batch_slabs: SlabPool,
     /// The payload of all peers together.
     pub payload: PayloadTotals,
     /// The super-seeding state; unset in torrents that do not super-seed.
@@ -172,6 +176,7 @@ impl TorrentContext {
             roster: Roster::default(),
             connections: AtomicU32::new(0),
             slabs: SlabPool::new(SLAB, 8),
+            batch_slabs: SlabPool::new(MAX_WIDTH * LANE_BYTES, 2),
             payload: PayloadTotals::default(),
             super_seeding: OnceLock::new(),
             remembered: AtomicUsize::new(0),

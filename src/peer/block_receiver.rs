@@ -2,16 +2,17 @@
 //!
 //! Blocks received together are handled together: one short lock to learn which of them may be written, one `pwritev` for each
 //! run of adjacent blocks, an update of the piece's running SHA-1, and one short lock to record them. Hashing comes first only if
-//! another thread is writing to the same file. Pieces are read back for hashing only if their blocks came out of order or from
-//! several peers.
+//! another thread is writing to the same file. Pieces are read back for hashing if their blocks came out of order or from several
+//! peers, or if the peer is so fast that several complete pieces can be hashed at once.
 
 use std::collections::HashMap;
 use std::io::IoSlice;
 use std::ops::Range;
 
-use crate::hash::Sha1Stream;
+use crate::hash::{PieceLanes, Sha1Stream};
 use crate::peer::connection::DisconnectReason;
 use crate::peer::outbox::WriterCommand;
+use crate::peer::piece_batch::PieceBatch;
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::state::Peer;
 use crate::peer::{PeerEvent, TorrentContext};
@@ -38,6 +39,10 @@ pub struct BlockReceiver<'a> {
     accepted: Accepted,
     complete: Vec<PieceIndex>,
     hashes: HashMap<PieceIndex, RunningHash>,
+    /// Complete pieces that wait to be hashed together.
+    batch: PieceBatch,
+    /// How many pieces of this peer to hash together; `None` if each block is hashed when it arrives.
+    batch_size: Option<usize>,
     /// Bytes of all blocks received.
     received: u64,
     /// How many pieces had failed when `hashes` was last valid.
@@ -72,6 +77,8 @@ impl<'a> BlockReceiver<'a> {
             accepted: Accepted::default(),
             complete: Vec::new(),
             hashes: HashMap::new(),
+            batch: PieceBatch::default(),
+            batch_size: None,
             received: 0,
             failures: 0,
         }
@@ -128,7 +135,16 @@ impl<'a> BlockReceiver<'a> {
         for piece in std::mem::take(&mut self.complete) {
             self.finish(piece)?;
         }
+        let is_last = || self.peer.requesting.pipeline.lock().is_empty();
+        if self.batch.is_due(self.context.now(), self.batch_size) || (!self.batch.is_empty() && is_last()) {
+            self.hash_batch()?;
+        }
         Ok(taken)
+    }
+
+    /// Whether complete pieces wait to be hashed.
+    pub fn has_unhashed(&self) -> bool {
+        !self.batch.is_empty()
     }
 
     /// Asks the piece manager which blocks to write.
@@ -165,7 +181,9 @@ impl<'a> BlockReceiver<'a> {
                 }
             }
             requests.received(now, blocks, bytes);
-            self.peer.rates.download_rate.set(requests.round_rate().unwrap_or_default() as u64);
+            let rate = requests.round_rate().unwrap_or_default() as u64;
+            self.peer.rates.download_rate.set(rate);
+            self.batch_size = PieceBatch::size_for(rate, self.context.pieces.storage().layout().piece_length());
             if requests.next_deadline() < deadline {
                 self.peer.requesting.deadline_moved.notify_all(); // earlier than the deadline thread expects
             }
@@ -242,7 +260,7 @@ impl<'a> BlockReceiver<'a> {
     /// Updates the running hashes with the blocks that continue them.
     fn hash(&mut self, bytes: &[u8]) {
         for (block, range) in &self.blocks {
-            if block.begin == 0 {
+            if block.begin == 0 && self.batch_size.is_none() {
                 if self.hashes.len() >= MAX_HASHES {
                     self.hashes.clear(); // left over from pieces that other connections completed
                 }
@@ -257,18 +275,57 @@ impl<'a> BlockReceiver<'a> {
         }
     }
 
-    /// All blocks of a piece are written: hashes the bytes that the running hash does not cover, and settles the piece.
+    /// All blocks of a piece are written: hashes the bytes that the running hash does not cover, and settles the piece. Or lets it
+    /// wait for others.
     fn finish(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         let storage = self.context.pieces.storage();
         let size = storage.layout().piece_size(piece);
-        let running = self.hashes.remove(&piece).unwrap_or(RunningHash { sha: Sha1Stream::new(), upto: 0 });
-        let sum = if running.upto == size {
-            running.sha.finish()
-        } else {
-            let mut slab = self.context.slabs.take();
-            self.or_disconnect(hash_range(storage, piece, running.upto, running.sha, &mut slab))?
+        let running = self.hashes.remove(&piece);
+        let hash = match running {
+            Some(running) if running.upto == size => running.sha.finish(),
+            _ if self.batch_size.is_some() => {
+                self.batch.push(self.context.now(), piece);
+                return Ok(());
+            }
+            running => {
+                let running = running.unwrap_or(RunningHash { sha: Sha1Stream::new(), upto: 0 });
+                let mut slab = self.context.slabs.take();
+                self.or_disconnect(hash_range(storage, piece, running.upto, running.sha, &mut slab))?
+            }
         };
-        let is_valid = self.context.pieces.hash(piece) == Some(sum);
+        self.settle(piece, hash)
+    }
+
+    /// Reads the waiting pieces back, hashes them together and settles them.
+    ///
+    /// # Errors
+    /// If the disk fails; main has then been told.
+    pub fn hash_batch(&mut self) -> Result<(), DisconnectReason> {
+        let storage = self.context.pieces.storage();
+        let layout = storage.layout();
+        let pieces = self.batch.take();
+        let mut lanes = PieceLanes::new(pieces.len());
+        let mut slab = self.context.batch_slabs.take();
+        let mut waiting = pieces.into_iter();
+        loop {
+            while lanes.has_room()
+                && let Some(piece) = waiting.next()
+            {
+                let start = layout.offset(piece, 0);
+                lanes.push(piece.0, start..start + u64::from(layout.piece_size(piece)));
+            }
+            if lanes.is_empty() {
+                return Ok(());
+            }
+            for left in lanes.advance(&mut slab, |offset, part| storage.read_exact_at(offset, part)) {
+                self.settle(PieceIndex(left.piece), self.or_disconnect(left.result)?)?;
+            }
+        }
+    }
+
+    /// Compares the hash of a complete piece, and tells everybody concerned.
+    fn settle(&self, piece: PieceIndex, hash: PieceHash) -> Result<(), DisconnectReason> {
+        let is_valid = self.context.pieces.hash(piece) == Some(hash);
         if !is_valid {
             self.record_failed_blocks(piece)?;
         }

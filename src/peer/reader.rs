@@ -14,6 +14,9 @@ use std::io;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::mse::Rc4;
 use crate::peer::block_receiver::{BlockReceiver, BlocksOutcome};
@@ -22,7 +25,7 @@ use crate::peer::deferred_state::MAX_BITFIELD;
 use crate::peer::outbox::WriterCommand;
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::state::Peer;
-use crate::peer::{PeerEvent, TorrentContext, throttle};
+use crate::peer::{PeerEvent, TorrentContext, piece_batch, throttle};
 use crate::strategy::pex::PexInbox;
 use crate::strategy::rate_limiter::Direction;
 use crate::types::{Bitfield, BlockRequest, PieceIndex};
@@ -118,14 +121,20 @@ impl<'a> Reader<'a> {
 
     /// Reads until the connection ends; returns the reason.
     pub fn run(&mut self) -> DisconnectReason {
-        if let Err(gone) = self.process_unread() {
-            return gone;
-        }
-        loop {
-            if let Err(gone) = self.read_once() {
-                return gone;
+        let mut result = self.process_unread();
+        let reason = loop {
+            if let Err(reason) = result {
+                break reason;
             }
+            result = self.read_once();
+        };
+        // Pieces that are complete count, whatever ended the connection.
+        if self.block_receiver.has_unhashed()
+            && let Err(failure) = self.block_receiver.hash_batch()
+        {
+            return failure;
         }
+        reason
     }
 
     /// Reads once and handles the messages received.
@@ -134,6 +143,9 @@ impl<'a> Reader<'a> {
         self.make_room();
         if self.context.settings.is_fetching_metadata && !self.wait_readable()? {
             return Ok(());
+        }
+        if self.block_receiver.has_unhashed() && !self.is_readable_within(piece_batch::IDLE_WAIT) {
+            self.block_receiver.hash_batch()?;
         }
         let end = self.unread.end + self.receive_limit();
         let room = &mut self.buffer.bytes_mut()[self.unread.end..end];
@@ -151,6 +163,13 @@ impl<'a> Reader<'a> {
         }
         self.unread.end = end;
         self.process_unread()
+    }
+
+    /// Whether the peer has sent something, or does so within `wait`.
+    fn is_readable_within(&self, wait: Duration) -> bool {
+        let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
+        // An error will show when the socket is read.
+        poll(&mut [PollFd::new(self.stream, PollFlags::IN)], Some(&wait)) != Ok(0)
     }
 
     /// Fails if the rest of the received bytes does not matter: the connection is closed, or the torrent stops. A metadata
