@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build run docs test bench compare-swarms soak check lint deny msrv fuzz tsan install uninstall static deb clean
+.PHONY: build run docs test bench compare-swarms soak check lint deny msrv fuzz tsan cross-hash-test install uninstall static deb clean
 
 build:
 	$(CARGO) build --release
@@ -61,6 +61,10 @@ deny:
 # Whether the program still builds with the oldest Rust of Cargo.toml: run it with that toolchain, `rustup run 1.89 make msrv`.
 msrv:
 	$(CARGO) check --locked --lib --bins
+
+# The hash kernels for 64-bit ARM under qemu, with and without SHA1 instructions. Installs qemu-user and a cross compiler.
+cross-hash-test:
+	scripts/cross-hash-test.sh
 
 # Every fuzz target for a minute, with a nightly compiler. `make fuzz FUZZ_SECONDS=600 TARGETS=mse` runs one of them for longer.
 fuzz:

@@ -48,7 +48,8 @@ impl Sha1Stream {
     }
 
     /// The number of bytes so far.
-    pub fn length(&self) -> u64 {
+    #[cfg(test)]
+    fn length(&self) -> u64 {
         self.length
     }
 

@@ -31,6 +31,7 @@ pub(super) fn compress<const LANES: usize>(states: &mut [[u32; 5]; LANES], block
         from_words([a, b, c, d])
     });
     let mut e = states.map(|state| state[4]);
+    #[allow(clippy::needless_range_loop)] // `number` is for all streams.
     for number in 0..count {
         let (old_sums, old_e) = (sums, e);
         let mut w: [[Vector; 4]; LANES] = std::array::from_fn(|lane| {
