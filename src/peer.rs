@@ -60,6 +60,9 @@ pub const MAX_QUEUED_EVENTS: usize = 512;
 /// Size of the buffer that a reader receives into, or a writer serves from: sixteen blocks with their headers, in whole pages.
 pub const SLAB: usize = (256 + 4) * 1024;
 
+/// How many readers may hash complete pieces in a large buffer at a time.
+const BATCH_SLABS: usize = 2;
+
 /// How long the cached sum of the peers' rates stays valid, in milliseconds.
 const RATE_CACHE_MS: u64 = 100;
 
@@ -176,7 +179,7 @@ impl TorrentContext {
             roster: Roster::default(),
             connections: AtomicU32::new(0),
             slabs: SlabPool::new(SLAB, 8),
-            batch_slabs: SlabPool::new(MAX_WIDTH * LANE_BYTES, 2),
+            batch_slabs: SlabPool::new(MAX_WIDTH * LANE_BYTES, BATCH_SLABS),
             payload: PayloadTotals::default(),
             super_seeding: OnceLock::new(),
             remembered: AtomicUsize::new(0),

@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use std::io::IoSlice;
 use std::ops::Range;
 
-use crate::hash::{PieceLanes, Sha1Stream};
+use crate::hash::{LANE_BYTES, PieceLanes, Sha1Stream};
 use crate::peer::connection::DisconnectReason;
 use crate::peer::outbox::WriterCommand;
 use crate::peer::piece_batch::PieceBatch;
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::state::Peer;
-use crate::peer::{PeerEvent, TorrentContext};
+use crate::peer::{BATCH_SLABS, PeerEvent, SLAB, TorrentContext};
 use crate::pieces::Accepted;
 use crate::storage::{StorageError, hash_blocks, hash_range};
 use crate::types::{BlockRequest, PieceHash, PieceIndex};
@@ -304,8 +304,11 @@ impl<'a> BlockReceiver<'a> {
         let storage = self.context.pieces.storage();
         let layout = storage.layout();
         let pieces = self.batch.take();
-        let mut lanes = PieceLanes::new(pieces.len());
-        let mut slab = self.context.batch_slabs.take();
+        // With many fast peers at once, most get a small buffer, so that memory does not grow with their number.
+        let large = self.context.batch_slabs.take_within(BATCH_SLABS);
+        let most = if large.is_some() { pieces.len() } else { SLAB / LANE_BYTES };
+        let mut slab = large.unwrap_or_else(|| self.context.slabs.take());
+        let mut lanes = PieceLanes::new(most);
         let mut waiting = pieces.into_iter();
         loop {
             while lanes.has_room()
@@ -386,3 +389,6 @@ impl<'a> BlockReceiver<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! The way of complete pieces to their hashes, without a socket.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, unbounded};
+use sha1::{Digest, Sha1};
+use tempfile::TempDir;
+
+use super::*;
+use crate::peer::{ContextSettings, TorrentMessage};
+use crate::pieces::PieceManager;
+use crate::storage::{FileSpec, Layout, Storage};
+use crate::strategy::picker::{PickContext, Speed};
+use crate::strategy::pipeline::PipelineDepth;
+use crate::types::{BLOCK_SIZE, Bitfield, PeerId, PeerKey};
+use crate::wire::handshake::Handshake;
+
+const PIECES: u32 = 5;
+const BLOCKS: u32 = 4;
+const PIECE: u32 = BLOCKS * BLOCK_SIZE;
+const KEY: PeerKey = PeerKey(1);
+
+struct Setup {
+    _folder: TempDir,
+    context: Arc<TorrentContext>,
+    peer: Arc<Peer>,
+    events: Receiver<TorrentMessage>,
+    payload: Vec<u8>,
+}
+
+/// A torrent whose blocks have all been requested from one peer.
+fn setup() -> Setup {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = FileSpec { path: "x".into(), length: u64::from(PIECES * PIECE), pad: false };
+    let storage = Storage::new(folder.path().into(), Layout::new(PIECE, vec![file]).expect("a layout"), 4);
+    storage.prepare().expect("a file");
+    let payload: Vec<u8> = (0..PIECES * PIECE).map(|n| (n / 7 + n % 251) as u8).collect();
+    let hashes = payload.chunks(PIECE as usize).map(|piece| Sha1::digest(piece).into()).collect();
+    let pieces = PieceManager::new(Arc::new(storage), hashes, Bitfield::new(PIECES));
+    let (sender, events) = unbounded();
+    let context = TorrentContext::new(ContextSettings::unconnected(), pieces, sender);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let stream = Arc::new(std::net::TcpStream::connect(address).expect("a connection"));
+    let handshake = Handshake::ours(context.settings.info_hash, PeerId([1; 20]), false);
+    let outbox = crate::peer::outbox::outbox().0;
+    let peer = Peer::new(KEY, address, true, &handshake, context.now(), stream, outbox);
+    context.pieces.add_peer(KEY);
+    context.pieces.bitfield(KEY, Bitfield::full(PIECES));
+    let mut requests = Vec::new();
+    let asking = PickContext::unproven(context.now(), Speed::Fast);
+    let all = (PIECES * BLOCKS) as usize;
+    let depth = PipelineDepth { outstanding: 0, least: all, proven: false };
+    context.pieces.pick(KEY, all, asking, depth, 1.0, &mut requests);
+    assert_eq!(requests.len() as u32, PIECES * BLOCKS, "all blocks are requested");
+    Setup { _folder: folder, context, peer: Arc::new(peer), events, payload }
+}
+
+impl Setup {
+    /// Receives and writes a whole piece.
+    fn receive(&self, receiver: &mut BlockReceiver<'_>, piece: u32, bytes: &[u8]) {
+        for block in 0..BLOCKS {
+            let begin = block * BLOCK_SIZE;
+            let request = BlockRequest { piece: PieceIndex(piece), begin, length: BLOCK_SIZE };
+            receiver.note(request, begin as usize..(begin + BLOCK_SIZE) as usize);
+        }
+        receiver.accept();
+        assert_eq!(receiver.accepted.take, [true; BLOCKS as usize]);
+        receiver.write(bytes).expect("a disk");
+        receiver.hash(bytes);
+        let mut complete = Vec::new();
+        self.context.pieces.written(KEY, receiver.blocks.drain(..).map(|(block, _)| block), &mut complete);
+        assert_eq!(complete, [PieceIndex(piece)]);
+        receiver.finish(PieceIndex(piece)).expect("a disk");
+    }
+
+    fn piece(&self, piece: u32) -> Vec<u8> {
+        self.payload[(piece * PIECE) as usize..][..PIECE as usize].to_vec()
+    }
+
+    fn verified(&self) -> Vec<u32> {
+        (0..PIECES).filter(|&piece| self.context.pieces.has(PieceIndex(piece))).collect()
+    }
+}
+
+#[test]
+fn pieces_of_a_fast_peer_are_hashed_together_and_a_wrong_one_is_found() {
+    let setup = setup();
+    let mut receiver = BlockReceiver::new(&setup.context, &setup.peer);
+    receiver.batch_size = Some(4);
+    for piece in [2, 0, 3] {
+        let mut bytes = setup.piece(piece);
+        bytes[5] ^= u8::from(piece == 0);
+        setup.receive(&mut receiver, piece, &bytes);
+    }
+    assert!(receiver.has_unhashed() && receiver.hashes.is_empty() && setup.verified().is_empty());
+    receiver.hash_batch().expect("a disk");
+    assert!(!receiver.has_unhashed());
+    assert_eq!(setup.verified(), [2, 3]);
+    let failed = setup.events.try_iter().find_map(|event| match event {
+        TorrentMessage::Peer(PeerEvent::PieceFailed { piece, .. }) => Some(piece),
+        _ => None,
+    });
+    assert_eq!(failed, Some(PieceIndex(0)));
+}
+
+#[test]
+fn pieces_of_a_slow_peer_are_hashed_as_they_arrive() {
+    let setup = setup();
+    let mut receiver = BlockReceiver::new(&setup.context, &setup.peer);
+    setup.receive(&mut receiver, 1, &setup.piece(1));
+    assert_eq!(setup.verified(), [1]);
+    // A piece whose hash runs already does not wait when the peer becomes fast.
+    let first = BlockRequest { piece: PieceIndex(4), begin: 0, length: BLOCK_SIZE };
+    receiver.blocks = vec![(first, 0..BLOCK_SIZE as usize)];
+    receiver.hash(&setup.piece(4));
+    receiver.blocks.clear();
+    assert_eq!(receiver.hashes[&PieceIndex(4)].upto, BLOCK_SIZE);
+    assert!(!receiver.has_unhashed());
+}
