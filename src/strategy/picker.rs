@@ -27,6 +27,7 @@ mod restore;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod wanted;
 mod within;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -38,6 +39,7 @@ use begun::{BegunPiece, BlockState, ListPosition};
 use order::Order;
 use parts::{FreeBlocks, PickBuffers, PickerBytes, PieceSequence};
 pub use plan::Plan;
+use wanted::{VerifiedCount, WantedBounds};
 
 /// This many pieces are first chosen at random, so that we soon have something that other peers want.
 const RANDOM_FIRST: u32 = 4;
@@ -122,8 +124,8 @@ impl Geometry {
 struct PickerPeer {
     key: PeerKey,
     bits: Bitfield,
-    /// How many pieces it has that we want and lack.
-    wanted_pieces: u32,
+    /// Until when it certainly has a piece that we want and lack; see [`WantedBounds`].
+    wanted_until: VerifiedCount,
     /// A search found no unbegun piece that it has. Reset when it gets a piece, or when one of its pieces becomes unbegun again.
     has_no_unbegun: bool,
     /// The parameters of its last pick.
@@ -155,6 +157,7 @@ pub struct Picker {
     free: FreeBlocks,
     /// Sorted by key.
     peers: Vec<PickerPeer>,
+    wanted: WantedBounds,
     /// Pieces that failed with blocks from several peers. One peer fills each of them alone, so that the next failure has one
     /// author.
     doubtful: HashSet<PieceIndex>,
@@ -184,6 +187,7 @@ impl Picker {
             padding: HashMap::new(),
             free: FreeBlocks::default(),
             peers: Vec::new(),
+            wanted: WantedBounds::default(),
             doubtful: HashSet::new(),
             rng: fastrand::Rng::with_seed(seed),
             buffers: PickBuffers::default(),
@@ -203,7 +207,7 @@ impl Picker {
             let asking = PickContext::unproven(Duration::ZERO, Speed::Fast);
             self.peers.insert(
                 at,
-                PickerPeer { key, bits, wanted_pieces: 0, has_no_unbegun: false, asking, last: None, own, taken_back },
+                PickerPeer { key, bits, wanted_until: 0, has_no_unbegun: false, asking, last: None, own, taken_back },
             );
         }
     }
@@ -240,7 +244,7 @@ impl Picker {
         let wanted = common(&bits, &self.lacks);
         self.order.join(&bits);
         let peer = &mut self.peers[at];
-        (peer.wanted_pieces, peer.has_no_unbegun) = (wanted, false);
+        (peer.wanted_until, peer.has_no_unbegun) = (self.wanted.bound(key, wanted), false);
         let before = std::mem::replace(&mut peer.bits, bits);
         self.order.leave(&before);
     }
@@ -252,7 +256,9 @@ impl Picker {
         if !peer.bits.set(piece) {
             return false;
         }
-        peer.wanted_pieces += u32::from(self.lacks.has(piece));
+        if self.lacks.has(piece) {
+            peer.wanted_until = self.wanted.one_more(key, peer.wanted_until);
+        }
         peer.has_no_unbegun = false;
         self.order.more(piece);
         if peer.bits.is_full() {
@@ -263,7 +269,7 @@ impl Picker {
 
     /// Whether the peer has a piece that we want and lack.
     pub fn wants(&self, key: PeerKey) -> bool {
-        self.peer(key).is_some_and(|peer| peer.wanted_pieces > 0)
+        self.peer(key).is_some_and(|peer| self.wanted.is_wanted(peer.wanted_until))
     }
 
     /// The peer's bitfield; `None` for an unknown peer.

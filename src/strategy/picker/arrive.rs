@@ -1,6 +1,6 @@
 //! What happens to requested blocks (they arrive and are written, are returned, or expire) and to a piece once it is hashed.
 
-use crate::strategy::picker::{BegunPiece, BlockState, BlockVerdict, Picker, PieceVerdict, Speed};
+use crate::strategy::picker::{BegunPiece, BlockState, BlockVerdict, Picker, PieceVerdict, Speed, common};
 use crate::types::{BlockRequest, PeerKey, PieceIndex};
 
 /// How many blocks taken back from a peer are remembered, so that a late arrival does not count as unrequested.
@@ -107,15 +107,34 @@ impl Picker {
         }
         let size = u64::from(self.geometry.size(piece));
         (self.bytes.left, self.bytes.missing) = (self.bytes.left - size, self.bytes.missing - size);
-        // No branch on whether the peer has the piece: it is as good as random, and would cost more than the rest of the loop.
-        for peer in &mut self.peers {
-            let has = peer.bits.is_full() || peer.bits.has(piece);
-            peer.wanted_pieces -= u32::from(has);
-            if peer.wanted_pieces == 0 && has {
-                verdict.no_longer_wanted.push(peer.key);
+        verdict.no_longer_wanted = self.peers_without_wanted_pieces();
+        verdict
+    }
+
+    /// The peers that had wanted pieces until one was verified just now.
+    fn peers_without_wanted_pieces(&mut self) -> Vec<PeerKey> {
+        self.wanted.note_verified();
+        let mut found = Vec::new();
+        while let Some(key) = self.wanted.next_due() {
+            let Ok(at) = self.find(key) else { continue };
+            let peer = &mut self.peers[at];
+            if self.wanted.is_wanted(peer.wanted_until) {
+                self.wanted.put_back(key, peer.wanted_until);
+                continue;
+            }
+            if !self.wanted.is_reached_now(peer.wanted_until) {
+                continue; // left over: it had no wanted piece before either
+            }
+            let wanted = common(&peer.bits, &self.lacks);
+            peer.wanted_until = self.wanted.bound(key, wanted);
+            if wanted == 0 {
+                found.push(key);
             }
         }
-        verdict
+        // A peer may have had two entries.
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// Frees these blocks because the peer choked us, rejected them, or is about to disconnect. The peer loses the pieces that it

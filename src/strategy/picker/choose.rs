@@ -78,7 +78,7 @@ impl Picker {
     ) -> Option<Duration> {
         let peer = self.find(key).ok()?;
         self.peers[peer].asking = asking;
-        if n == 0 || self.peers[peer].wanted_pieces == 0 {
+        if n == 0 || !self.wanted.is_wanted(self.peers[peer].wanted_until) {
             return None;
         }
         let mut pick = Pick::new(key, peer, asking, n, out);

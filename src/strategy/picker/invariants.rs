@@ -37,7 +37,9 @@ impl Picker {
                 && self.sequence.early.iter().all(|&piece| self.lacks.has(piece))
         );
         for peer in &self.peers {
-            assert_eq!(peer.wanted_pieces, peer.bits.iter().filter(|&p| self.lacks.has(p)).count() as u32);
+            let wanted = peer.bits.iter().filter(|&p| self.lacks.has(p)).count();
+            assert_eq!(self.wanted.is_wanted(peer.wanted_until), wanted > 0);
+            assert!(self.wanted.is_within(peer.key, peer.wanted_until, wanted as u64), "a bound that is too late");
             assert!(
                 !peer.has_no_unbegun || !peer.bits.iter().any(|p| self.order.unbegun().has(p)),
                 "a dry peer has an unbegun piece"

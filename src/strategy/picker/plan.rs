@@ -58,8 +58,10 @@ impl Picker {
                 self.order.remove(piece);
             }
         }
+        self.wanted.clear();
         for peer in &mut self.peers {
-            (peer.wanted_pieces, peer.has_no_unbegun) = (common(&peer.bits, &self.lacks), false);
+            let wanted = common(&peer.bits, &self.lacks);
+            (peer.wanted_until, peer.has_no_unbegun) = (self.wanted.bound(peer.key, wanted), false);
         }
         self.sequence.early.retain(|&piece| self.lacks.has(piece));
     }
