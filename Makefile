@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build run docs test bench compare-swarms soak check lint deny msrv fuzz tsan cross-hash-test install uninstall static deb clean
+.PHONY: build run docs test bench compare compare-swarms soak check lint deny msrv fuzz tsan cross-hash-test install uninstall static deb clean
 
 build:
 	$(CARGO) build --release
@@ -34,6 +34,13 @@ docs:
 BENCH ?= *
 bench:
 	$(CARGO) bench --bench '$(BENCH)' -- $(ARGS)
+
+# Throughput beside other clients and the least that a correct client must do, on loopback, with charts of CPU and wall time in docs/pictures.
+# `make compare SCENARIOS=d1,check CLIENTS=floor,btsync RUNS=3` measures less; benches/compare/throughput/throughput.py --help names them.
+CLIENTS ?= floor,btsync,libtorrent,aria2
+RUNS ?= 5
+compare: build
+	scripts/compare.sh "$(or $(SCENARIOS),d1,d20,s1,s20,s200,check,create,rtt1,rtt10,rate50,stall,bad5,swarm,files,idle200)" "$(CLIENTS)" $(RUNS)
 
 # Compares btsync with libtorrent, Transmission, qBittorrent and aria2 in difficult swarms, each in its own network namespace. Takes
 # more than an hour. `make compare-swarms SCENARIOS=mixed,stallers` runs some scenarios; benches/compare/compare.py --list names them.
