@@ -25,10 +25,7 @@ use crate::cli::limits;
 use crate::cli::options::config::ConfigSources;
 use crate::cli::report::hook::HookConfig;
 use crate::util::redact::redacted;
-use btsync::Allocation;
-use btsync::Bind;
-use btsync::Pattern;
-use btsync::{Dscp, Encryption};
+use btsync::{Allocation, Bind, Dscp, Encryption, Pattern, Verifier};
 
 pub use args::{CreateArgs, EditArgs, InfoArgs, MagnetArgs, TrackerArgs, VerifyArgs};
 pub(crate) use normalize::STDIN;
@@ -344,6 +341,12 @@ fn command<T: FromArgs + ArgsInfo>(
     parse_with_argh(&["btsync", name], &normalize::apply_precedence(line.given), &line.names).map(wrap)
 }
 
+/// The version; if `verbose`, also how this processor hashes.
+fn version(verbose: bool) -> String {
+    let hashing = if verbose { format!("SHA-1: {}\n", Verifier::hash_kernel()) } else { String::new() };
+    format!("btsync {}\n{hashing}", env!("CARGO_PKG_VERSION"))
+}
+
 /// Parses `words` as a download, merged with the options from the configuration file and the environment.
 fn download(words: &[&str], config_sources: &ConfigSources) -> Result<Parsed, Failure> {
     let line = read::<DownloadArgs>(words)?;
@@ -353,7 +356,7 @@ fn download(words: &[&str], config_sources: &ConfigSources) -> Result<Parsed, Fa
         return help_on(&[name]).map(|command| Parsed { command, notes: Vec::new() });
     }
     if line.has_switch("--version") {
-        return print(concat!("btsync ", env!("CARGO_PKG_VERSION"), "\n").to_owned());
+        return print(version(line.has_switch("--verbose")));
     }
     let folder = line.given.iter().rev().find(|given| given.option.long == "--dir").cloned();
     let options = Options::of::<DownloadArgs>();

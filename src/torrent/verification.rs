@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::hash::Kernels;
 use crate::metainfo::{Metainfo, Selection};
 use crate::storage::{self, CheckProgress, Layout, Storage};
 use crate::torrent::TorrentError;
@@ -76,6 +77,11 @@ pub struct FlawedFile {
 }
 
 impl<'a> Verifier<'a> {
+    /// How this processor hashes fastest: the number of pieces at once, and the instructions.
+    pub fn hash_kernel() -> String {
+        Kernels::chosen().widest().to_string()
+    }
+
     /// A check of all files of the torrent below `folder`.
     ///
     /// # Errors

@@ -242,6 +242,11 @@ fn help_names_the_options_used_most_and_fits_a_terminal() {
     for line in ["--version", "-V", "x -qV"] {
         assert_eq!(printed(line), format!("btsync {}\n", env!("CARGO_PKG_VERSION")));
     }
+    let verbose = printed("--version -v");
+    assert!(
+        verbose.starts_with("btsync ") && verbose.contains("\nSHA-1: ") && verbose.contains(" stream"),
+        "{verbose}"
+    );
 }
 
 #[test]

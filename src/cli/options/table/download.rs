@@ -212,5 +212,7 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
         .scope(OptionScope::CommandLine)
         .help("show the most common options")
         .manual("Print the most common options and exit. `btsync help all` prints all options of a download."),
-    configuration("version").scope(OptionScope::CommandLine).manual("Print the version and exit."),
+    configuration("version")
+        .scope(OptionScope::CommandLine)
+        .manual("Print the version and exit. With `-v`, also which of the processor's instructions hash pieces."),
 ];
