@@ -17,9 +17,9 @@
 //! # }
 //! ```
 //!
-//! [`TorrentHandle::events`] is what happens, in order; [`TorrentHandle::snapshot`] has the figures of the moment, and
+//! [`TorrentHandle::events`] returns the events in order; [`TorrentHandle::snapshot`] has the current figures, and
 //! [`TorrentHandle::pieces`], [`TorrentHandle::files`] and [`TorrentHandle::peers`] the details. A [`Source`] is a torrent file, whose
-//! content is a [`Metainfo`], or a [`Magnet`] link. The files appear below the folder of [`AddOptions`]; what is there already is
+//! content is a [`Metainfo`], or a [`Magnet`] link. The files appear below the folder of [`AddOptions`]; existing data is
 //! checked and kept, and a second call for the same folder resumes the download.
 //!
 //! Without a client: [`create`] makes torrent files, [`Edit`] changes them, a [`Verifier`] checks files against them. The module
@@ -27,11 +27,12 @@
 //!
 //! # Features
 //! - `tls` (default): HTTPS trackers and URLs. Without it, they fail with an error that says so.
+//! - `gzip` (default): torrent files and tracker answers that are packed with gzip. Without it, the library refuses them.
 //! - `gzip` (default): torrent files and responses of trackers that are packed with gzip. Without it, they are refused.
 //! - `cli` (default): the dependencies of the `btsync` command. Programs that use the library turn it off with
 //!   `default-features = false`.
 //!
-//! The library logs with the `log` crate: what it works around, and nothing that a program needs to know.
+//! The library logs with the `log` crate. A program needs none of these messages: errors and events have all that it must know.
 
 // Some modules export names for each other's tests, which see them only by the feature below.
 #![cfg_attr(not(feature = "internals"), allow(unused_imports))]

@@ -67,10 +67,10 @@ impl CryptoMethods {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MseError {
     /// The public key is not a valid one.
-    #[error("the public key is not one")]
+    #[error("the public key is invalid")]
     Key,
     /// The synchronization mark did not follow the padding: the other side speaks another protocol, or does not know the torrent.
-    #[error("no mark within 512 bytes of padding")]
+    #[error("no synchronisation mark within 512 bytes of padding")]
     NotSynchronized,
     /// The initiator asks for a torrent that the responder does not offer.
     #[error("another torrent")]
@@ -79,16 +79,16 @@ pub enum MseError {
     #[error("the encrypted part begins with something other than eight zeros")]
     Verification,
     /// `PadC` or `PadD` is too long.
-    #[error("{0} bytes of padding, where 512 are allowed")]
+    #[error("{0} bytes of padding, but at most 512 are allowed")]
     Padding(u16),
     /// `IA` is too long.
     #[error("{0} bytes of initial payload")]
     Initial(u16),
     /// The initiator provides no method that we accept.
-    #[error("no common kind of payload")]
+    #[error("no common encryption method")]
     NoCommonMethod,
     /// The responder selected a method that we did not provide, or more than one.
-    #[error("the peer selected a kind of payload that it was not offered: {0:#x}")]
+    #[error("the peer selected an encryption method that was not offered: {0:#x}")]
     Selected(u32),
 }
 

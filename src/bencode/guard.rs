@@ -25,7 +25,7 @@ pub enum BencodeError {
     #[error("not bencode: malformed string length at byte {0}")]
     StringLength(usize),
     /// A string claims to be longer than the rest of the input.
-    #[error("not bencode: the string at byte {0} is longer than what follows")]
+    #[error("not bencode: the string at byte {0} is longer than the rest of the file")]
     StringOverrun(usize),
     /// A dictionary's key is not a string.
     #[error("not bencode: a dictionary's key at byte {0} is not a string")]
@@ -34,22 +34,22 @@ pub enum BencodeError {
     #[error("not bencode: a dictionary's key has no value at byte {0}")]
     NoValue(usize),
     /// A dictionary has a key twice, so that two parsers could read different values.
-    #[error("not bencode: the key `{0}` stands twice in one dictionary")]
+    #[error("not bencode: the key `{0}` occurs twice in one dictionary")]
     DuplicateKey(String),
     /// A key is longer than any in use.
-    #[error("not bencode that is accepted: the key at byte {0} is too long")]
+    #[error("unsupported bencode: the key at byte {0} is too long")]
     KeyTooLong(usize),
     /// A dictionary with very many keys is not sorted as it must be: finding a duplicate key would then take too much memory.
-    #[error("not bencode that is accepted: the key at byte {0}, of very many, is not in its order")]
+    #[error("unsupported bencode: in a dictionary with very many keys, the key at byte {0} is out of order")]
     Unsorted(usize),
     /// Lists and dictionaries are nested too deeply.
-    #[error("not bencode that is accepted: nested more than {0} deep")]
+    #[error("unsupported bencode: nested more than {0} deep")]
     TooDeep(usize),
     /// A short message has more values than any client needs.
-    #[error("not bencode that is accepted: too many values, at byte {0}")]
+    #[error("unsupported bencode: too many values, at byte {0}")]
     TooMany(usize),
     /// More bytes follow the value.
-    #[error("not bencode: something follows the end, at byte {0}")]
+    #[error("not bencode: data follows the end, at byte {0}")]
     Trailing(usize),
 }
 

@@ -92,7 +92,7 @@ impl Batch {
     /// Notes that a torrent occurs twice on the command line.
     fn report_duplicate(&self, name: &str) {
         if !self.quiet {
-            self.outputs.screen.print(&format!("{name}: the same torrent was named before: it is fetched once"));
+            self.outputs.screen.print(&format!("{name}: this torrent is named twice; btsync downloads it once"));
         }
     }
 
@@ -186,7 +186,7 @@ fn limit_concurrency(args: &DownloadArgs, torrents: usize, settings: Settings) -
     if budget.max_torrents < wanted {
         let at_once = budget.max_torrents;
         let torrents = if at_once == 1 { "torrent" } else { "torrents" };
-        log::warn!("few files may be open at a time: {at_once} {torrents} at once; `ulimit -n` has the limit");
+        log::warn!("the limit on open files (`ulimit -n`) is low: btsync downloads {at_once} {torrents} at a time");
     }
     Ok((limit.min(budget.max_torrents), settings.limit_to_budget(budget)))
 }
@@ -195,11 +195,17 @@ fn limit_concurrency(args: &DownloadArgs, torrents: usize, settings: Settings) -
 fn check(settings: &Settings) -> Result<(), Failure> {
     if let Some(place) = settings.save_torrent.as_ref().filter(|place| !place.is_dir()) {
         let place = printable(&place.to_string_lossy());
-        return Err(Failure::new(Exit::BadOption, format!("--save-torrent {place}: for several it must be a folder")));
+        return Err(Failure::new(
+            Exit::BadOption,
+            format!("--save-torrent {place}: with several torrents, this must be a folder"),
+        ));
     }
     if settings.has_places {
         // Every torrent would save its file at the same path.
-        return Err(Failure::new(Exit::BadOption, "--out names a file of one torrent: fetch that one by itself"));
+        return Err(Failure::new(
+            Exit::BadOption,
+            "--out is not allowed with several torrents: download that torrent by itself",
+        ));
     }
     Ok(())
 }
@@ -234,7 +240,7 @@ impl BatchScheduler {
                 Ok(BatchEvent::Watched(WatchEvent::File(path, loaded))) => self.handle_watched_file(&path, loaded),
                 Ok(BatchEvent::Watched(WatchEvent::Ended(why))) => {
                     self.is_watching = false;
-                    let why = format!("--watch: {why}: nothing new is begun");
+                    let why = format!("--watch: {why}: btsync starts no further torrents");
                     self.batch.report_failure("--watch", None, &Failure::new(Exit::OpenExisting, why));
                 }
                 Ok(BatchEvent::Stop) | Err(_) => self.stop(),
@@ -261,7 +267,7 @@ impl BatchScheduler {
             match thread::Builder::new().name("torrent".to_owned()).spawn(run) {
                 Ok(thread) => drop(self.threads.insert(job, thread)),
                 Err(error) => {
-                    let failure = Failure::new(Exit::Other, format!("{name}: no thread to run it: {error}"));
+                    let failure = Failure::new(Exit::Other, format!("{name}: cannot start a thread: {error}"));
                     let end = self.batch.failed(&name, None, &failure);
                     self.note_ended(job, end);
                 }
@@ -286,12 +292,12 @@ impl BatchScheduler {
         match loaded {
             _ if self.batch.is_stopped() => {}
             _ if self.batch.client.owns_file(path) => {
-                log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
+                log::info!("{}: not started, because it belongs to a download", printable(&path.to_string_lossy()));
             }
             Ok(sources) => sources.into_iter().for_each(|link| self.add(JobSource::Watched(path.to_owned(), link))),
             Err(Failure { code, message }) => {
                 let name = sanitize(&path.file_name().unwrap_or_default().to_string_lossy());
-                let failure = Failure::new(code, format!("{message}; it is looked at again when it changes"));
+                let failure = Failure::new(code, format!("{message}; btsync reads it again when it changes"));
                 self.batch.report_failure(&name, None, &failure);
             }
         }
@@ -311,12 +317,12 @@ impl BatchScheduler {
         let queue = self.batch.queue.lock();
         let (counts, code) = (queue.counts(), queue.exit_code());
         drop(queue);
-        let not_started = if counts.waiting > 0 { format!(", {} not begun", counts.waiting) } else { String::new() };
-        let failed = if counts.failed > 0 { format!(", {} not", counts.failed) } else { String::new() };
+        let not_started = if counts.waiting > 0 { format!(", {} not started", counts.waiting) } else { String::new() };
+        let failed = if counts.failed > 0 { format!(", {} incomplete", counts.failed) } else { String::new() };
         let complete = counts.complete + counts.seeding;
         if !self.batch.quiet {
             let noun = if complete == 1 { "torrent is" } else { "torrents are" };
-            self.batch.outputs.screen.print(&format!("{complete} {noun} whole{failed}{not_started}"));
+            self.batch.outputs.screen.print(&format!("{complete} {noun} complete{failed}{not_started}"));
         }
         let result = if code == Exit::Done { Ok(()) } else { Err(Failure::new(code, "")) };
         match &self.batch.hook {

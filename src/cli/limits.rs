@@ -31,7 +31,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
         Some(0.0) => Ok(0),
         // A limit below 1 byte per second must not become 0, which means no limit.
         Some(bytes) if bytes < 1e15 => Ok((bytes as u64).max(1)),
-        _ => Err("bytes per second are needed, such as 500K, 1.5M, or 0 for no limit".to_owned()),
+        _ => Err("expected bytes per second, such as 500K, 1.5M, or 0 for no limit".to_owned()),
     }
 }
 
@@ -58,8 +58,10 @@ impl LimitSignals {
             let made = with_retry(|| Signals::new([SIGUSR1, SIGUSR2]), || !is_stopped.load(Ordering::Acquire));
             let mut signals = match made {
                 Ok(signals) => signals,
-                Err(error) if is_stopped.load(Ordering::Acquire) => return log::debug!("no signals: {error}"),
-                Err(error) => return log::warn!("SIGUSR1 and SIGUSR2 are not heard: {error}"),
+                Err(error) if is_stopped.load(Ordering::Acquire) => {
+                    return log::debug!("cannot watch for SIGUSR1 and SIGUSR2: {error}");
+                }
+                Err(error) => return log::warn!("SIGUSR1 and SIGUSR2 have no effect: {error}"),
             };
             *kept.lock() = Some(signals.handle());
             if is_stopped.load(Ordering::Acquire) {

@@ -259,7 +259,7 @@ impl DownloadArgs {
         self.names = self.names.iter().map(|name| names::normalize_name(name)).collect();
         match self.names.as_slice() {
             [] if self.input_file.is_none() && self.watch.is_none() => {
-                Err(bad_option("which torrent? Say `btsync FILE.torrent FOLDER`, or `btsync --help` for more"))
+                Err(bad_option("no torrent given: use `btsync FILE.torrent FOLDER`, or see `btsync --help`"))
             }
             [file, ..] if file.is_empty() => Err(bad_option("the torrent's name is empty")),
             [_, .., folder] if folder.is_empty() => Err(bad_option("the folder's name is empty")),
@@ -324,7 +324,7 @@ fn help_on(words: &[&str]) -> Result<Command, Failure> {
     let name = words.first().copied().unwrap_or("help");
     help::on(name).map(Command::Print).ok_or_else(|| {
         let names = table::COMMANDS.iter().map(|command| command.name).filter(|name| *name != table::DOWNLOAD);
-        bad_option(format!("no help on '{name}': there are {}", names.collect::<Vec<_>>().join(", ")))
+        bad_option(format!("no help on '{name}'; the topics are {}", names.collect::<Vec<_>>().join(", ")))
     })
 }
 
@@ -370,7 +370,7 @@ fn download(words: &[&str], config_sources: &ConfigSources) -> Result<Parsed, Fa
     if let (Some(given), [_, named]) = (folder, line.names.as_slice())
         && !names::is_torrent_by_name(named)
     {
-        return Err(bad_option(format!("the folder is named twice: '{named}' and {given}")));
+        return Err(bad_option(format!("two folders are given: '{named}' and {given}")));
     }
     let notes = if args.quiet { Vec::new() } else { merged.notes };
     Ok(Parsed { command: Command::Download(Box::new(args.checked()?)), notes })

@@ -34,7 +34,7 @@ pub(crate) fn command_result(
             let progress_text = progress_text(&handle.snapshot());
             Err(Failure::new(
                 Exit::TimedOut,
-                format!("gave up{progress_text}, as nothing came for {waited}: {stall_reason}"),
+                format!("gave up{progress_text} after {waited} without data: {stall_reason}"),
             ))
         }
         Err(error) => Err(failure(&error)),
@@ -44,12 +44,12 @@ pub(crate) fn command_result(
 /// The message for a download that was stopped.
 fn stopped(now: &Snapshot) -> String {
     if now.total == 0 {
-        return "stopped before the metadata was there; run it again to start over".to_owned();
+        return "stopped before the metadata arrived; the same command starts over".to_owned();
     }
     if matches!(now.stage, Stage::Starting | Stage::Checking) {
-        return "stopped before the files were checked; run it again to start over".to_owned();
+        return "stopped before the files were checked; the same command starts over".to_owned();
     }
-    format!("stopped{}; run it again to go on", progress_text(now))
+    format!("stopped{}; the same command resumes", progress_text(now))
 }
 
 /// The progress as a suffix for a message, such as ` at 3% (1/30 MiB)`; empty while the size is unknown.
@@ -76,9 +76,11 @@ pub(crate) fn failure(error: &TorrentError) -> Failure {
 /// The error in words, with the option that helps.
 fn message(error: &TorrentError) -> String {
     let advice = match error {
-        TorrentError::Client(ClientError::Listen { .. }) => "; choose another with --listen-port",
-        TorrentError::Storage(StorageError::SameName { .. }) => ", or name one with --out",
-        TorrentError::Storage(error) if error.is_overwritable() => "; --overwrite replaces it, another folder keeps it",
+        TorrentError::Client(ClientError::Listen { .. }) => "; choose another port with --listen-port",
+        TorrentError::Storage(StorageError::SameName { .. }) => ", or rename one with --out",
+        TorrentError::Storage(error) if error.is_overwritable() => {
+            "; use --overwrite to overwrite it, or choose another folder"
+        }
         TorrentError::Select(error) => return select_message(error),
         _ => "",
     };

@@ -175,15 +175,15 @@ impl EventText {
             Event::Checked { have, total } if have >= total => None,
             Event::CheckStarted { bytes } => Some(format!("checking {} on disk", size(*bytes))),
             Event::Checked { have, total } => {
-                Some(format!("{} of {} are there ({})", size(*have), size(*total), percent(*have, *total)))
+                Some(format!("{} of {} are verified ({})", size(*have), size(*total), percent(*have, *total)))
             }
             Event::Repaired { what } => Some(format!("repaired: {}", sanitize(what))),
             Event::Note { what } => Some(format!("note: {}", sanitize(what))),
             Event::Listening { port } => self.verbose.then(|| format!("listening on port {port}")),
             Event::NoTracker { unsupported } => Some(match unsupported.first() {
-                None => "there is no tracker to ask: waiting for peers that call".to_owned(),
+                None => "no tracker, DHT or local discovery to find peers: waiting for incoming connections".to_owned(),
                 Some(url) => {
-                    format!("no tracker that btsync can ask ({}): waiting for peers that call", sanitize(url))
+                    format!("no tracker that btsync can use ({}): waiting for incoming connections", sanitize(url))
                 }
             }),
             Event::Metadata { name, total } => Some(format!("metadata: {} ({})", sanitize(name), size(*total))),
@@ -214,7 +214,7 @@ impl EventText {
             }
             Event::PieceFailed { piece, senders } => {
                 let senders: Vec<_> = senders.iter().map(ToString::to_string).collect();
-                Some(format!("piece {} had a wrong hash, sent by {}", piece.0, senders.join(", ")))
+                Some(format!("piece {} does not verify; its blocks came from {}", piece.0, senders.join(", ")))
             }
             Event::PeerBanned { addr, piece } => Some(format!("{addr} sent wrong data (piece {}): banned", piece.0)),
             _ => None,

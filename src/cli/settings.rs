@@ -124,7 +124,7 @@ impl Settings {
         if budget.discovery || !self.uses_discovery {
             return self;
         }
-        log::warn!("few files may be open at a time: no DHT and no local discovery; `ulimit -n` has the limit");
+        log::warn!("the limit on open files (`ulimit -n`) is low: btsync runs without the DHT and local discovery");
         let (client, options) = (self.client.dht(None).lsd(false), self.options.dht(false).lsd(false));
         Settings { client, options, uses_discovery: false, ..self }
     }

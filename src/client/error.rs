@@ -31,7 +31,7 @@ pub enum ClientError {
     },
     /// Another torrent of the same client has a file at the same path.
     #[error(
-        "another torrent has a file of the same name, {}: {} is not downloaded beside {}; give it another folder",
+        "two torrents would write to the same file, {}: btsync does not download {} together with {}; choose another folder for it",
         printable(&.path.to_string_lossy()), printable(.ours), printable(.theirs)
     )]
     FileTaken {
@@ -43,7 +43,7 @@ pub enum ClientError {
         theirs: String,
     },
     /// The client already has this torrent.
-    #[error("the torrent {info_hash} is under way already")]
+    #[error("the torrent {info_hash} is already running")]
     DuplicateTorrent {
         /// The torrent's info-hash.
         info_hash: InfoHash,

@@ -77,7 +77,7 @@ impl IncomingHandshaker {
         if self.pending.iter().filter(|pending| !pending.is_closing).count() >= MAX_PENDING_HANDSHAKES
             && !self.evict_for(addr.ip())
         {
-            log::debug!("{addr}: turned away, too many callers at a time");
+            log::debug!("{addr}: refused, because too many handshakes are pending");
             return;
         }
         let stream = Arc::new(stream);
@@ -106,7 +106,7 @@ impl IncomingHandshaker {
             }
             Err(error) => {
                 // No thread could be started. Silent connections hold some threads: evict one of them.
-                log::debug!("cannot ask {addr} which torrent it means: {error}");
+                log::debug!("cannot start a thread for the handshake of {addr}: {error}");
                 self.evict_for(addr.ip());
             }
         }
@@ -164,7 +164,7 @@ impl PendingHandshake {
 
     fn join(self) {
         if self.thread.join().is_err() {
-            log::error!("a caller's thread panicked");
+            log::error!("a handshake thread panicked");
         }
     }
 }

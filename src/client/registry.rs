@@ -84,7 +84,7 @@ impl RegisteredTorrent {
             .send_timeout(IncomingConnection { stream, addr, handshake }, HANDOVER_TIMEOUT)
             .is_err()
         {
-            log::debug!("{addr}: turned away, the session has no time");
+            log::debug!("{addr}: refused, because the torrent is busy");
         }
     }
 }

@@ -72,8 +72,9 @@ impl Lsd {
         let groups = sockets::open(bind)?;
         // Watch before listing the interfaces, so that no change is missed. Without change notices, btsync lists interfaces again
         // only when an announce is due.
-        let changes =
-            InterfaceChanges::watch().inspect_err(|e| log::debug!("local discovery hears of no changes: {e}")).ok();
+        let changes = InterfaceChanges::watch()
+            .inspect_err(|e| log::debug!("local discovery is not notified of interface changes: {e}"))
+            .ok();
         let (wake_receiver, wake_sender) = io::pipe()?;
         // Bounded: each torrent sends two commands.
         let (commands, command_receiver) = unbounded();
@@ -211,7 +212,7 @@ impl LsdThread {
 
     /// Joins the groups on new interfaces and announces there. Returns whether there were any.
     fn join_new_interfaces(&mut self) -> bool {
-        let all = interfaces().inspect_err(|e| log::debug!("local discovery knows no interfaces: {e}")).ok();
+        let all = interfaces().inspect_err(|e| log::debug!("local discovery cannot list the interfaces: {e}")).ok();
         let (mut indexes, mut any) = (HashSet::new(), false);
         for group in &mut self.groups {
             let new = group.use_interfaces(&self.bind, all.as_deref());

@@ -102,7 +102,7 @@ pub enum CreateError {
         path: PathBuf,
     },
     /// A file's name cannot be stored in a torrent.
-    #[error("{}: the name cannot stand in a torrent: {why}", path.display())]
+    #[error("{}: the name is not allowed in a torrent: {why}", path.display())]
     Name {
         /// The file or folder with this name.
         path: PathBuf,
@@ -110,7 +110,7 @@ pub enum CreateError {
         why: String,
     },
     /// The folder contains no file, or all files are excluded.
-    #[error("{}: there is no file in it to share", path.display())]
+    #[error("{}: the folder contains no file to share", path.display())]
     Empty {
         /// The folder.
         path: PathBuf,
@@ -122,7 +122,7 @@ pub enum CreateError {
         path: PathBuf,
     },
     /// The requested piece length is not valid.
-    #[error("a piece length of {0}: it must be a power of two from {PIECE_LENGTH_MIN} to {PIECE_LENGTH_MAX}")]
+    #[error("the piece length {0} is not a power of two from {PIECE_LENGTH_MIN} to {PIECE_LENGTH_MAX}")]
     PieceLength(u32),
     /// The files are too many or too large for one torrent file.
     #[error("too large for one torrent, or too many pieces; larger pieces may help")]

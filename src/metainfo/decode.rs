@@ -201,7 +201,7 @@ impl TopLevel {
                 let top = TopLevel::body(scanner)?;
                 let sound = scanner.at();
                 if scanner.end().is_err() {
-                    log::debug!("what follows the torrent's dictionary, from byte {sound} on, is passed over");
+                    log::debug!("btsync ignores the data after the torrent's dictionary, from byte {sound} on");
                 }
                 Ok(Some(top))
             }

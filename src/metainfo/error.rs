@@ -40,10 +40,10 @@ pub enum MetainfoError {
     #[error("not a torrent: no dictionary with an `info` dictionary in it")]
     NotADict,
     /// A required key is missing.
-    #[error("not a sound torrent: `{0}` is missing")]
+    #[error("not a valid torrent: `{0}` is missing")]
     Missing(&'static str),
     /// A required key has a value of the wrong type.
-    #[error("not a sound torrent: `{key}` is not {kind}")]
+    #[error("not a valid torrent: `{key}` is not {kind}")]
     Mistyped {
         /// The key.
         key: &'static str,
@@ -51,16 +51,16 @@ pub enum MetainfoError {
         kind: &'static str,
     },
     /// The torrent is v2 only (BEP 52).
-    #[error("a torrent of version 2 only (BEP 52), which is not supported yet; a hybrid one would do")]
+    #[error("a BitTorrent v2 torrent (BEP 52), which is not supported yet; a hybrid torrent works")]
     V2Only,
     /// The piece length is zero, negative or larger than `PIECE_LENGTH_MAX`.
-    #[error("not a sound torrent: a piece length of {0}")]
+    #[error("not a valid torrent: the piece length {0} is not allowed")]
     PieceLength(i64),
     /// The length of `pieces` is not a multiple of 20.
-    #[error("not a sound torrent: `pieces` has {0} bytes, no multiple of 20")]
+    #[error("not a valid torrent: `pieces` has {0} bytes, which is not a multiple of 20")]
     PiecesLength(usize),
     /// The number of piece hashes does not match the files' total length.
-    #[error("not a sound torrent: {found} piece hashes where its files need {expected}")]
+    #[error("not a valid torrent: it has {found} piece hashes, but its files need {expected}")]
     PieceCount {
         /// The number of hashes in `pieces`.
         found: u64,
@@ -68,16 +68,16 @@ pub enum MetainfoError {
         expected: u64,
     },
     /// The torrent has neither `length` nor `files`.
-    #[error("not a sound torrent: it has neither `length` nor `files`")]
+    #[error("not a valid torrent: it has neither `length` nor `files`")]
     NoLength,
     /// The torrent has no file.
-    #[error("not a sound torrent: it has no files")]
+    #[error("not a valid torrent: it has no files")]
     NoFiles,
     /// A file has a negative length.
-    #[error("not a sound torrent: a file of negative length")]
+    #[error("not a valid torrent: a file has a negative length")]
     NegativeLength,
     /// The total length exceeds the largest file offset.
-    #[error("not a sound torrent: its files are larger together than any disk")]
+    #[error("not a valid torrent: the total size of its files is too large")]
     TooBig,
     /// A name or path is not acceptable.
     #[error("refused: {0}")]

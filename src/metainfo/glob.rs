@@ -19,7 +19,7 @@ pub enum GlobError {
     #[error("`[` without `]`; `\\[` is the character itself")]
     Bracket,
     /// Nothing follows the last `\`.
-    #[error("nothing behind the last `\\`")]
+    #[error("nothing after the last `\\`")]
     Escape,
 }
 

@@ -80,7 +80,7 @@ pub enum MagnetError {
     #[error("the magnet link names several torrents")]
     SeveralHashes,
     /// The file selection (`so`) is malformed.
-    #[error("the magnet link's choice of files \"{0}\" is malformed: wanted is so=0,2,4-6")]
+    #[error("the magnet link's file selection \"{0}\" is malformed: expected a list such as so=0,2,4-6")]
     Select(String),
 }
 

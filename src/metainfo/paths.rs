@@ -26,7 +26,7 @@ pub enum PathError {
     #[error("a name is empty")]
     Empty,
     /// A component is `.` or `..`. Its value is that component.
-    #[error("a file's path climbs: it has a part `{0}`")]
+    #[error("a file's path has the component `{0}`, which leads out of the folder")]
     DotComponent(&'static str),
     /// The path has too many components.
     #[error("a file's path is more than {DEPTH_MAX} folders deep")]
@@ -35,7 +35,7 @@ pub enum PathError {
     #[error("a file's path is longer than {PATH_MAX} bytes")]
     TooLong,
     /// A component is not a string.
-    #[error("a part of a file's path is not a string")]
+    #[error("a component of a file's path is not a string")]
     NotText,
 }
 

@@ -38,13 +38,13 @@ pub enum SelectError {
         reason: String,
     },
     /// A range is empty, or begins with 0.
-    #[error("'{0}' names no file: they are counted from 1")]
+    #[error("'{0}' selects no file: file numbers begin at 1")]
     Range(String),
     /// No file of the torrent matches this pattern or number.
     #[error("no file of the torrent matches '{0}'")]
     NoMatch(String),
     /// All selected files are excluded, or a link selects only files that do not exist.
-    #[error("no file of the torrent is left to download: all that is selected is excluded, or not in it")]
+    #[error("no file is left to download: every selected file is excluded or does not exist in the torrent")]
     Nothing,
 }
 

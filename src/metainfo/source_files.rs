@@ -119,7 +119,7 @@ pub(crate) fn top_name_of(path: &Path, notes: &mut Vec<String>) -> Result<String
 /// The last component of the path, and the safe name that a download will have.
 fn names_of(path: &Path) -> Result<(String, String), CreateError> {
     let refused = |why: &str| CreateError::Name { path: path.to_path_buf(), why: why.to_owned() };
-    let name = path.file_name().ok_or_else(|| refused("there is none"))?;
+    let name = path.file_name().ok_or_else(|| refused("it is empty"))?;
     let name = name.to_str().ok_or_else(|| refused("it is not UTF-8"))?;
     let safe = paths::safe_component(name.as_bytes()).map_err(|e| refused(&e.to_string()))?;
     Ok((name.to_owned(), safe))
@@ -127,6 +127,6 @@ fn names_of(path: &Path) -> Result<(String, String), CreateError> {
 
 fn note(name: &str, safe: &str, notes: &mut Vec<String>) {
     if safe != name {
-        notes.push(format!("`{}` is an awkward name, which downloads as `{safe}`", printable(name)));
+        notes.push(format!("`{}` is not a safe file name: btsync will download it as `{safe}`", printable(name)));
     }
 }

@@ -33,7 +33,7 @@ pub enum Bind {
 
 /// The text is neither an address nor a possible interface name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an address of this machine or an interface's name is needed, such as 192.0.2.7 or wg0")]
+#[error("expected an address of this machine or the name of an interface, such as 192.0.2.7 or wg0")]
 pub struct BindError;
 
 impl FromStr for Bind {

@@ -120,7 +120,7 @@ fn dump(request: u16, body: &[u8], mut on_message: impl FnMut(u16, &[u8])) -> io
         for (kind, body) in messages(buffer.get(..count).unwrap_or_default()) {
             match kind {
                 DONE => return Ok(()),
-                ERROR => return Err(io::Error::other("the kernel does not tell of its interfaces")),
+                ERROR => return Err(io::Error::other("the kernel does not list its interfaces")),
                 kind => on_message(kind, body),
             }
         }

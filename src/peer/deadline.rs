@@ -28,7 +28,7 @@ pub fn watch_deadlines(context: &TorrentContext, peer: &Peer) {
         peer.rates.download_rate.set(requests.round_rate().unwrap_or_default() as u64);
         drop(requests);
         if !late.is_empty() || snubbed != before {
-            log::debug!("{}: {} requests ran out of time", peer.addr, late.len());
+            log::debug!("{}: {} requests timed out", peer.addr, late.len());
             peer.requesting.timed_out.add(late.len() as u32);
             context.pieces.expire(peer.key, &late, snubbed);
             for block in late {

@@ -50,7 +50,7 @@ impl DeferredState {
         match message {
             fast if fast.is_fast() && !self.fast => {
                 return Err(DisconnectReason::ProtocolViolation(
-                    "a message of the fast extension, which was not agreed on",
+                    "a message of the fast extension, which was not negotiated",
                 ));
             }
             Message::Choke | Message::Unchoke => self.unchoked = *message == Message::Unchoke,

@@ -29,19 +29,19 @@ pub enum DisconnectReason {
     #[error("encrypted handshake failed: {0}")]
     Encryption(#[from] MseError),
     /// We connected, and the peer sent no handshake.
-    #[error("hung up or silent during the handshake")]
+    #[error("no answer to the handshake")]
     Unanswered,
     /// We connected to ourselves.
-    #[error("that is ourselves")]
+    #[error("connected to ourselves")]
     Ourselves,
     /// There is another connection to this peer, with this key.
     #[error("already connected to this peer")]
     Duplicate(PeerKey),
     /// The peer's bytes cannot be parsed.
-    #[error("not understood: {0}")]
+    #[error("malformed message: {0}")]
     Wire(#[from] WireError),
     /// The peer broke the protocol.
-    #[error("broke the protocol: {0}")]
+    #[error("violated the protocol: {0}")]
     ProtocolViolation(&'static str),
     /// The peer sent far too many useless messages.
     #[error("flooded us with useless messages")]
@@ -51,7 +51,7 @@ pub enum DisconnectReason {
     QueueOverrun,
     /// The connection has not ended: only its threads have, with the metadata phase, and the download continues on the same
     /// socket.
-    #[error("kept for the download")]
+    #[error("kept open for the download")]
     Kept,
     /// Neither side needs anything from the other.
     #[error("neither side needs anything")]
@@ -60,10 +60,10 @@ pub enum DisconnectReason {
     #[error("our disk failed")]
     Disk,
     /// A thread could not be started.
-    #[error("no thread to be had: {0}")]
+    #[error("cannot start a thread: {0}")]
     NoThread(String),
     /// A thread of the connection panicked; only this connection ends.
-    #[error("a fault of ours")]
+    #[error("internal error")]
     Bug,
 }
 

@@ -312,7 +312,7 @@ impl<'a> Reader<'a> {
             Message::Port(port) => self.handle_port(*port)?,
             fast if fast.is_fast() && !peer.extensions.supports_fast => {
                 return Err(DisconnectReason::ProtocolViolation(
-                    "a message of the fast extension, which was not agreed on",
+                    "a message of the fast extension, which was not negotiated",
                 ));
             }
             fast if fast.is_fast() => self.handle_fast(fast)?,

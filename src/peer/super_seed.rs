@@ -108,7 +108,7 @@ impl SuperSeeding {
 
     /// Other peers have enough copies: tells every peer of all pieces, and disconnects seeds, which no longer need us.
     fn end(&self, context: &TorrentContext) {
-        log::info!("others have everything: super-seeding is over");
+        log::info!("other peers are complete: super-seeding ends");
         for peer in context.roster.all() {
             let hidden: Vec<_> = self.state.lock().hidden(peer.key).collect();
             for piece in hidden {

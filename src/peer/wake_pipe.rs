@@ -22,7 +22,8 @@ pub struct WakePipe {
 impl WakePipe {
     /// A pipe for connections that can outlast the metadata phase. If no file descriptor is available, none of them does.
     pub fn new() -> WakePipe {
-        let pipe = io::pipe().inspect_err(|error| log::debug!("connections will not outlast the metadata: {error}"));
+        let pipe =
+            io::pipe().inspect_err(|error| log::debug!("connections will not outlast the metadata phase: {error}"));
         let (wake_end, waker) = pipe.ok().unzip();
         WakePipe { has_woken: AtomicBool::new(false), waker: Mutex::new(waker), wake_end }
     }

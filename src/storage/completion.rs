@@ -82,7 +82,7 @@ impl Storage {
             let surplus = size(file)?.checked_sub(spec.length).filter(|surplus| *surplus > 0)?;
             let bytes = if surplus == 1 { "byte" } else { "bytes" };
             Some(format!(
-                "{} is {surplus} {bytes} longer than the torrent says; it is used as it is",
+                "{} is {surplus} {bytes} longer than the torrent says; btsync does not truncate it",
                 shown(self.name(file))
             ))
         });

@@ -41,12 +41,12 @@ impl fmt::Display for Operation {
             Operation::CreateFolder => "create the folder",
             Operation::Open => "open",
             Operation::Resize => "set the length of",
-            Operation::Allocate => "make room for",
+            Operation::Allocate => "reserve disk space for",
             Operation::Read => "read from",
             Operation::Write => "write to",
             Operation::Sync => "sync",
             Operation::Rename => "rename",
-            Operation::Copy => "make a copy of",
+            Operation::Copy => "copy",
         })
     }
 }
@@ -66,13 +66,13 @@ pub enum StorageError {
         source: io::Error,
     },
     /// A symbolic link would lead out of the download folder.
-    #[error("will not use {}: a symbolic link leads out of the download folder, or nowhere", shown(.path))]
+    #[error("will not use {}: a symbolic link leads out of the download folder, or to no file", shown(.path))]
     Escapes {
         /// The file or folder that was asked for.
         path: PathBuf,
     },
     /// Something other than a folder exists where a folder must be.
-    #[error("cannot use {} as a folder: it is something else", shown(.path))]
+    #[error("cannot use {} as a folder: it is not a folder", shown(.path))]
     NotAFolder {
         /// The path of the folder.
         path: PathBuf,
@@ -88,7 +88,7 @@ pub enum StorageError {
         more: usize,
     },
     /// Another process downloads the same torrent to this folder, or another torrent to the same file.
-    #[error("the same file is being downloaded by another process: {} is locked; wait for it, or choose another folder", shown(.path))]
+    #[error("another process downloads the same file: {} is locked; wait for that process, or choose another folder", shown(.path))]
     InUse {
         /// The locked marker or file.
         path: PathBuf,
@@ -100,19 +100,19 @@ pub enum StorageError {
         path: PathBuf,
     },
     /// The download folder was moved or replaced.
-    #[error("the download is not in {} any more: the folder was moved or replaced meanwhile; what has come is where it is now", shown(.path))]
+    #[error("the download folder {} was moved or replaced during the download; the data so far is in the original folder", shown(.path))]
     Moved {
         /// Its path before.
         path: PathBuf,
     },
     /// A folder, device or pipe exists where a file must be.
-    #[error("cannot use {} as a file: it is a folder or something else", shown(.path))]
+    #[error("cannot use {} as a file: it is not a regular file", shown(.path))]
     NotAFile {
         /// The path of the file.
         path: PathBuf,
     },
     /// There is too little free disk space.
-    #[error("not enough room in {}: {}; make room, choose another folder or fewer files", shown(.path), space_shortage(*.needed, *.free))]
+    #[error("not enough disk space in {}: {}; free some space, choose another folder, or select fewer files", shown(.path), space_shortage(*.needed, *.free))]
     NoSpace {
         /// The download folder.
         path: PathBuf,
@@ -122,7 +122,7 @@ pub enum StorageError {
         free: u64,
     },
     /// A file larger than the file system or the process's limit allows.
-    #[error("cannot make {}: its {} are more than the file system or the limit on files (ulimit -f) allows", shown(.path), size(*.length))]
+    #[error("cannot create {}: its size of {} is more than the file system or the file size limit (ulimit -f) allows", shown(.path), size(*.length))]
     FileTooLarge {
         /// The path of the file.
         path: PathBuf,
@@ -130,7 +130,7 @@ pub enum StorageError {
         length: u64,
     },
     /// Two files that are the same file on a case-insensitive file system.
-    #[error("{} and {} would be one file: the folder's file system ignores case; select one of them", shown(.path), shown(.other))]
+    #[error("{} and {} would be the same file, because the folder's file system ignores case; select one of them", shown(.path), shown(.other))]
     SameName {
         /// One path.
         path: PathBuf,
@@ -232,7 +232,7 @@ pub(super) fn shown(path: &Path) -> String {
 
 /// The number of further files that btsync may not write to, for the message.
 fn and_more(more: usize) -> String {
-    if more == 0 { String::new() } else { format!(" (and so with {more} more)") }
+    if more == 0 { String::new() } else { format!(" (and {more} more like this)") }
 }
 
 /// The bytes needed and free; exact figures if they would look the same.

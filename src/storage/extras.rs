@@ -29,7 +29,7 @@ impl Storage {
         for (link, target) in extras.links.iter().take_while(|_| goes_on()) {
             if is_watched_name(link) {
                 let shown = shown(link);
-                log::warn!("the link {shown} is not made: a watched folder would begin what it leads to");
+                log::warn!("the symbolic link {shown} is not created: a watched folder would start its target");
                 continue;
             }
             // An unwanted target does not exist on disk.
@@ -40,7 +40,7 @@ impl Storage {
             }
             self.create_each_folder(link.parent().unwrap_or(Path::new("")));
             if let Err(error) = self.root.create_symlink(link, &relative(link, target)) {
-                log::debug!("the link {} is not made: {error}", link.display());
+                log::debug!("cannot create the symbolic link {}: {error}", link.display());
             }
         }
     }
@@ -50,7 +50,7 @@ impl Storage {
         for part in folder.components() {
             path.push(part);
             if let Err(error) = self.root.create_folder(&path) {
-                log::debug!("the folder {} is not made: {error}", path.display());
+                log::debug!("cannot create the folder {}: {error}", path.display());
                 return;
             }
         }

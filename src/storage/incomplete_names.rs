@@ -106,7 +106,7 @@ impl Storage {
             return Ok(());
         }
         if let Err(error) = self.root.rename_to_new(own, name) {
-            log::warn!("{}: does not get its name back: {error}", own.display());
+            log::warn!("{}: cannot get its name back: {error}", own.display());
         }
         Err(self.in_the_way(file, Refusal::Replaced))
     }
@@ -195,7 +195,10 @@ impl crate::storage::open::Root {
             // Another program was faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => {
-                log::warn!("{}: stays as a second name: {error}", self.path().join(from).display());
+                log::warn!(
+                    "{}: cannot be removed, and stays as a second name of the file: {error}",
+                    self.path().join(from).display()
+                );
                 Ok(())
             }
         }
@@ -206,7 +209,10 @@ impl crate::storage::open::Root {
         match rustix::fs::linkat(&folder, file_name(temp), &folder, file_name(from), AtFlags::empty()) {
             Ok(()) => self.remove(temp),
             Err(errno) => {
-                log::warn!("{}: keeps this name: {errno}", self.path().join(temp).display());
+                log::warn!(
+                    "{}: cannot get its name back, and keeps this one: {errno}",
+                    self.path().join(temp).display()
+                );
                 Ok(())
             }
         }

@@ -40,16 +40,16 @@ pub enum LayoutError {
     #[error("the piece length is zero")]
     NoPieceLength,
     /// More bytes or pieces than can be addressed.
-    #[error("the files are too large together")]
+    #[error("the total size of the files is too large")]
     TooLarge,
     /// A path that is empty, absolute, or contains `.` or `..`.
-    #[error("the path of file {number} is not made of plain names")]
+    #[error("the path of file {number} contains a name that is not plain")]
     Path {
         /// The file's index.
         number: usize,
     },
     /// A path that btsync reserves for a marker or a part file, of this torrent or another.
-    #[error("a file cannot go to {}: btsync keeps that name for its own use", shown(.path))]
+    #[error("a file cannot be saved as {}: btsync reserves that name for itself", shown(.path))]
     Reserved {
         /// The path that was asked for.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum LayoutError {
         number: usize,
     },
     /// Two files that cannot both exist.
-    #[error("a file cannot go to {}: {} is there", shown(.path), shown(.other))]
+    #[error("a file cannot be saved as {}: it conflicts with {}", shown(.path), shown(.other))]
     Taken {
         /// The path that was asked for.
         path: PathBuf,

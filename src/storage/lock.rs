@@ -117,7 +117,7 @@ impl Storage {
                     Err(Errno::ACCESS | Errno::PERM) => {
                         // The torrent's own folder below this one may still be writable, and the files get locked anyway.
                         log::warn!(
-                            "{}: cannot be made; do not start another download of the same files",
+                            "{}: cannot be created; do not start another download of the same files",
                             path.display()
                         );
                         return Ok(());
@@ -138,7 +138,7 @@ impl Storage {
                 Ok(true) => {}
                 Ok(false) => return Err(StorageError::InUse { path }),
                 Err(errno) => log::warn!(
-                    "{}: this file system has no locks ({errno}); do not start another download of the same files",
+                    "{}: this file system does not support locks ({errno}); do not start another download of the same files",
                     self.root.path().display()
                 ),
             }

@@ -19,7 +19,7 @@ use crate::types::{InfoHash, hex};
 pub(super) const MAGIC: &str = "btsync-marker-2";
 /// Explains the marker to a user who opens it.
 const NOTE: &str = "# btsync is downloading this torrent, or was stopped before it was complete. The same command resumes it and then\n\
-                    # removes this file. `existed` names files that were there before, and those that are complete: they are not btsync's.\n";
+                    # removes this file. `existed` names files that existed before, and complete files: they belong to the user.\n";
 /// A longer file is not a marker: a torrent with as many files as fit into 32 MiB of metainfo needs less.
 pub(super) const MAX_MARKER_SIZE: u64 = 128 << 20;
 

@@ -133,21 +133,23 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Foreign => f.write_str("it was there before and most of it is not from this torrent"),
-            Refusal::Longer => f.write_str("it was there before and is longer than the torrent says"),
+            Refusal::Foreign => f.write_str("it existed before, and too few of its pieces verify"),
+            Refusal::Longer => f.write_str("it is longer than the torrent says"),
             Refusal::Linked => {
-                f.write_str("it is not complete, and it has other names (hard links) that would change too")
+                f.write_str("it is not complete, and it has other names (hard links), which would change too")
             }
             Refusal::LinkToEmpty => f.write_str("it is a symbolic link to an empty file that would change"),
-            Refusal::Appeared => f.write_str("another program has just made it"),
+            Refusal::Appeared => f.write_str("another program has just created it"),
             Refusal::Replaced => f.write_str("another program has put another file in its place"),
-            Refusal::NotOurs => f.write_str("btsync needs this name for a file of its own, and did not make this one"),
+            Refusal::NotOurs => {
+                f.write_str("btsync needs this name for a file of its own, and did not create this one")
+            }
             Refusal::Changed => f.write_str("another program is writing to it"),
-            Refusal::EditedEarlier => f.write_str("another program has changed it during the download"),
+            Refusal::EditedEarlier => f.write_str("another program changed it during the download"),
             Refusal::OpenElsewhere => f.write_str("another program has it open for writing"),
-            Refusal::IsOurOutput => f.write_str("the output of btsync goes to it"),
-            Refusal::InPrivateFolder => f.write_str("btsync keeps its own configuration or records there"),
-            Refusal::Differs => f.write_str("it was there before and is not as the torrent has it"),
+            Refusal::IsOurOutput => f.write_str("btsync's input or output is redirected to it"),
+            Refusal::InPrivateFolder => f.write_str("it is in btsync's own configuration or cache folder"),
+            Refusal::Differs => f.write_str("it existed before and differs from the torrent"),
             Refusal::Unfinished(hash) => write!(f, "it belongs to the unfinished download of {hash}"),
         }
     }
@@ -158,9 +160,9 @@ impl Refusal {
     pub fn advice(self) -> &'static str {
         match self {
             Refusal::NotOurs => "; move it away, or choose another folder",
-            Refusal::IsOurOutput => "; choose another folder, or another place for the output",
+            Refusal::IsOurOutput => "; choose another folder, or redirect the input or output elsewhere",
             Refusal::InPrivateFolder => "; choose another folder",
-            Refusal::Replaced => "; move it away to go on, or choose another folder",
+            Refusal::Replaced => "; move it away to resume, or choose another folder",
             _ => "",
         }
     }

@@ -213,7 +213,7 @@ impl Storage {
                 let removed = self.root.remove(name);
                 removed.unwrap_or_else(|error| log::debug!("{}: cannot be removed: {error}", name.display()));
             }
-            _ => log::debug!("{}: is not the part file any more, and stays", name.display()),
+            _ => log::debug!("{}: not removed, because it is no longer the part file", name.display()),
         }
     }
 }

@@ -212,7 +212,7 @@ impl Storage {
             // Executable for everyone who may read it under the umask.
             let mode = found.mode() | (found.mode() & 0o444) >> 2;
             if let Err(error) = handle.file.set_permissions(Permissions::from_mode(mode)) {
-                log::debug!("{} is not made executable: {error}", shown(&spec.path));
+                log::debug!("cannot make {} executable: {error}", shown(&spec.path));
             }
         }
         if !has_part_file {
@@ -273,7 +273,7 @@ impl Storage {
         if found > length {
             let surplus = found - length;
             let bytes = if surplus == 1 { "byte" } else { "bytes" };
-            prepared.repaired.push(format!("{} was {surplus} {bytes} too long: cut to {length}", shown(name)));
+            prepared.repaired.push(format!("{} was {surplus} {bytes} too long: truncated to {length}", shown(name)));
         }
         Ok(())
     }

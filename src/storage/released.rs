@@ -114,7 +114,7 @@ impl Storage {
         let Some(lock) = self.lock.as_ref().filter(|_| !notes.is_empty()) else { return };
         let lines: String = notes.iter().map(|note| note.line()).collect();
         if let Err(error) = lock.append(&self.root, lines.as_bytes()) {
-            log::debug!("the marker is not added to: {error}");
+            log::debug!("cannot append to the marker: {error}");
         }
     }
 
@@ -250,7 +250,7 @@ impl Lock {
         if let Some(file) = &*self.file.lock()
             && let Err(error) = rustix::fs::futimens(file, &times)
         {
-            log::debug!("{}: its time is not set: {error}", self.name.display());
+            log::debug!("{}: cannot set its modification time: {error}", self.name.display());
         }
     }
 }

@@ -135,7 +135,7 @@ fn put_in_place(
     }
     if root.metadata_inside(temporary_name).is_ok_and(|there| is_it(&there)) {
         if let Err(error) = root.remove(temporary_name) {
-            log::warn!("{}: not removed: {error}", root.path().join(temporary_name).display());
+            log::warn!("{}: cannot be removed: {error}", root.path().join(temporary_name).display());
         }
         return Ok(true);
     }

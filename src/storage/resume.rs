@@ -129,16 +129,16 @@ pub struct ResumeData {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResumeDataError {
     /// Longer than any resume data of this torrent.
-    #[error("a record of {0} bytes is too long")]
+    #[error("resume data of {0} bytes is too long")]
     TooLong(usize),
     /// Truncated or altered.
-    #[error("the record's checksum is wrong")]
+    #[error("the checksum of the resume data is wrong")]
     Checksum,
     /// Not acceptable bencode.
     #[error(transparent)]
     Raw(#[from] BencodeError),
     /// A field is missing or invalid.
-    #[error("the record does not fit: {0}")]
+    #[error("the resume data does not fit the torrent: {0}")]
     Field(&'static str),
 }
 

@@ -66,7 +66,7 @@ impl FinalAnnounces {
     pub fn wait(self) {
         for _ in &self.threads {
             if self.done.recv_deadline(self.deadline).is_err() {
-                log::debug!("a tracker did not hear our goodbye in time");
+                log::debug!("a tracker did not answer the last announce in time");
                 return;
             }
         }

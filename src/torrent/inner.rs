@@ -213,7 +213,7 @@ impl TorrentInner {
     /// itself must not wait once there are peers, as no other thread drops any.
     pub fn wait_for_descriptor(&self) -> bool {
         if !self.warned_no_descriptors.swap(true) {
-            log::warn!("no descriptors are left: fewer peers, until there are some");
+            log::warn!("no file descriptors are left: btsync disconnects peers until there are some");
         }
         self.peers.kept_connections.close_some();
         let _ = self.messages.try_send(PeerEvent::OutOfDescriptors.into());

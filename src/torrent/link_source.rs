@@ -34,7 +34,7 @@ pub(crate) fn fetch_in_background(magnet: &Magnet, config: &Config, context: &Ar
     };
     let work = move || ask_all(&urls, &weak_context, fetch);
     if let Err(error) = thread::Builder::new().name("link source".to_owned()).spawn(work) {
-        log::warn!("no thread to ask the URLs of the link: {error}");
+        log::warn!("cannot start a thread to request the URLs of the link: {error}");
     }
 }
 
@@ -50,7 +50,7 @@ fn ask_all(urls: &[String], weak_context: &Weak<TorrentContext>, fetch: impl Fn(
                 }
                 return;
             }
-            Err(why) => log::info!("{}: no metadata from there: {why}", public_name(url)),
+            Err(why) => log::info!("{}: no metadata from this URL: {why}", public_name(url)),
         }
     }
 }

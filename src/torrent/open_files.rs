@@ -154,7 +154,9 @@ impl FileOpener<'_> {
             let name = printable(&path.to_string_lossy());
             send_event(
                 self.events,
-                Event::Note { what: format!("{name} is complete and not made by btsync: it keeps this name") },
+                Event::Note {
+                    what: format!("{name} is complete and was not created by btsync, so it keeps this name"),
+                },
             );
         }
     }
@@ -348,7 +350,10 @@ impl FileOpener<'_> {
             && let Err(error) =
                 downloaded_torrents::note(folder, self.torrent.info_hash, &self.config.out_dir, unmarked)
         {
-            log::warn!("a watched folder may take files of this download for torrents to begin: {}", reason(&error));
+            log::warn!(
+                "cannot record the torrent files of this download, so a watched folder may start them: {}",
+                reason(&error)
+            );
         }
     }
 }

@@ -149,7 +149,7 @@ impl AddOptions {
         for peer in magnet.peers.iter().take(MAX_LINK_PEERS) {
             match peer.to_string().to_socket_addrs() {
                 Ok(found) => peers.extend(found.filter(|addr| !is_public || !is_private(addr.ip()))),
-                Err(error) => log::warn!("cannot find the peer {peer}: {}", reason(&error)),
+                Err(error) => log::warn!("cannot resolve the peer {peer}: {}", reason(&error)),
             }
         }
         peers.truncate(MAX_LINK_PEERS);

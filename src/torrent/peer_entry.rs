@@ -79,7 +79,7 @@ impl DeliveryProgress {
 }
 
 /// The reason reported for closing connections.
-pub const REASON: &str = "the files need the descriptors";
+pub const REASON: &str = "the files need the file descriptors";
 
 /// The kept connections while the files are examined; each holds a file descriptor that a file may need.
 #[derive(Default)]
@@ -111,7 +111,7 @@ impl KeptConnections {
         let stay = lent.connections.len();
         drop(lent);
         if !surplus.is_empty() {
-            log::debug!("{} hung up on, as {REASON}; {stay} left", count(surplus.len(), "peer"));
+            log::debug!("disconnected {}: {REASON}; {stay} left", count(surplus.len(), "peer"));
         }
         // Their threads have ended, so this waits for nothing.
         final_announce::close_connections(surplus.into_iter().map(|entry| entry.connection).collect());

@@ -105,7 +105,7 @@ impl<'a> PeerManager<'a> {
             let all = announcer.unsupported();
             let more = if all.len() > MAX_TRACKERS_IN_WARNING { ", …" } else { "" };
             let named: Vec<_> = all.iter().take(MAX_TRACKERS_IN_WARNING).map(String::as_str).collect();
-            log::warn!("trackers ignored, as they are neither http, https nor udp URLs: {}{more}", named.join(", "));
+            log::warn!("btsync ignores trackers whose URLs are not http, https or udp: {}{more}", named.join(", "));
         }
         if announcer.is_empty()
             && config.search.peers.is_empty()
@@ -333,7 +333,7 @@ impl<'a> PeerManager<'a> {
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT;
         self.drain_announces(context, messages);
         let announce_stopped = self.announcer.announce_stopped(context, deadline);
-        self.report_disconnected(self.connections.values(), "btsync ends the connection");
+        self.report_disconnected(self.connections.values(), "closed by btsync");
         final_announce::close_connections(self.connections.into_values().map(|entry| entry.connection).collect());
         meanwhile();
         self.discovery.stop(&self.registration);

@@ -136,7 +136,10 @@ impl<'a> TorrentRun<'a> {
             let pending = PendingCompletion::new(folder, torrent.info_hash, &config.out_dir);
             // Before the first piece can arrive: no download may complete without this record.
             if let Err(error) = pending.set() {
-                log::warn!("after a crash the completion of this download is not told: {}", reason(&error));
+                log::warn!(
+                    "cannot record the download as pending, so after a crash its completion is not reported: {}",
+                    reason(&error)
+                );
             }
         }
         let pieces = PieceManager::with_plan(storage.clone(), torrent.pieces.clone(), have, plan);

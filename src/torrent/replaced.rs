@@ -21,17 +21,15 @@ pub(crate) fn lines(files: impl Iterator<Item = ReplacedFile>) -> Vec<String> {
     for ReplacedFile { name, pieces, of } in files {
         if lines.len() < LINES {
             let verb = if pieces == 1 { "does not verify and is" } else { "do not verify and are" };
-            lines.push(format!(
-                "{name} was there before: {pieces} of its {} {verb} downloaded again",
-                count(of, "piece")
-            ));
+            lines
+                .push(format!("{name} existed before: {pieces} of its {} {verb} downloaded again", count(of, "piece")));
         } else {
             (others, other_pieces) = (others + 1, other_pieces + pieces);
         }
     }
     if others > 0 {
-        let files = if others == 1 { "file was" } else { "files were" };
-        lines.push(format!("{others} more {files} there before; pieces downloaded again: {other_pieces}"));
+        let files = if others == 1 { "file" } else { "files" };
+        lines.push(format!("{others} more {files} existed before; pieces downloaded again: {other_pieces}"));
     }
     lines
 }

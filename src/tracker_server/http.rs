@@ -57,7 +57,7 @@ impl HttpServer {
             events.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return log::error!("this tracker ends: {error}"),
+                Err(error) => return log::error!("the tracker stops: {error}"),
             }
             for event in &events {
                 match event.data.u64() {

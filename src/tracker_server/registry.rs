@@ -68,7 +68,7 @@ pub struct SwarmCounts {
 
 /// The peer's network already has the maximum number of peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("your address has {0} peers in all swarms already, and no more are remembered of one address")]
+#[error("your address already has {0} peers in all swarms, which is the limit for one address")]
 pub struct NetworkFull(usize);
 
 /// All swarms of a tracker.

@@ -47,7 +47,7 @@ pub(crate) fn respond(
             let text = format!("a BitTorrent tracker: {}, {}\n", count(torrents, "torrent"), count(peers, "peer"));
             return response("200 OK", "text/plain", text.as_bytes());
         }
-        _ => return response("404 Not Found", "text/plain", b"here are /announce and /scrape\n"),
+        _ => return response("404 Not Found", "text/plain", b"not found: this tracker has /announce and /scrape\n"),
     };
     let answer = answer.unwrap_or_else(|why| dict([("failure reason", why.into())]));
     // Encoding cannot fail for a value built here.
@@ -87,7 +87,7 @@ impl<'a> QueryString<'a> {
     fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, String> {
         let Some(value) = self.all(key).next() else { return Ok(None) };
         let number = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
-        number.map(Some).ok_or_else(|| format!("{key} is no number in range"))
+        number.map(Some).ok_or_else(|| format!("{key} is not a number in range"))
     }
 
     fn bytes20(&self, key: &str) -> Result<[u8; 20], String> {
@@ -105,7 +105,7 @@ impl<'a> QueryString<'a> {
         let peer_id = PeerId(self.bytes20("peer_id")?);
         let port = self.number::<u16>("port")?.ok_or("port is missing")?;
         if port == 0 {
-            return Err("port 0 reaches nobody".into());
+            return Err("port 0 is invalid".into());
         }
         let event = match self.all("event").next() {
             Some(b"started") => Some(AnnounceEvent::Started),

@@ -58,7 +58,7 @@ pub(crate) fn serve(socket: &UdpSocket, shutdown_pipe: &PipeReader, shared: &Ser
         let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(shutdown_pipe, PollFlags::IN)];
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return log::error!("this tracker answers over HTTP only from now on: {error}"),
+            Err(error) => return log::error!("from now on, the tracker answers over HTTP only: {error}"),
         }
         if fds.get(1).is_some_and(|shutdown_pipe| !shutdown_pipe.revents().is_empty()) {
             return;
@@ -102,7 +102,7 @@ fn respond(
 fn announce(transaction: u32, a: &AnnounceRequest, from: IpAddr, now: Duration, shared: &ServerShared) -> Vec<u8> {
     let refuse = |words: &str| packet::response(transaction, &UdpResponse::Error(words.as_bytes()));
     if a.port == 0 {
-        return refuse("port 0 reaches nobody");
+        return refuse("port 0 is invalid");
     }
     let room = MAX_PEER_BYTES / if from.is_ipv4() { compact::V4_LENGTH } else { compact::V6_LENGTH };
     let report = AnnouncedPeer {

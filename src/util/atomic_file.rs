@@ -66,7 +66,7 @@ pub fn replace_private(path: &Path, bytes: &[u8], is_ours: impl Fn(&[u8]) -> boo
     if !may_be_ours(path, is_ours)? {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "a file of this name is there that btsync did not make",
+            "a file of this name exists that btsync did not create",
         ));
     }
     Ok(replace(path, PRIVATE_FILE, WriteMode::Replace, |file| file.write_all(bytes))?)
@@ -144,11 +144,11 @@ pub fn write(path: &Path, bytes: &[u8], place: WriteMode) -> Result<(), WriteFai
 pub fn write_into(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let mut opened = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-        Errno::NXIO => io::Error::new(io::ErrorKind::NotConnected, "nobody reads from it"),
+        Errno::NXIO => io::Error::new(io::ErrorKind::NotConnected, "no program reads from it"),
         errno => errno.into(),
     })?);
     if opened.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another program has just made it"));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another program has just created it"));
     }
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -166,7 +166,7 @@ pub fn write_into(path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn wait_for_reader(pipe: &File) -> io::Result<()> {
     let mut ready = [PollFd::new(pipe, PollFlags::OUT)];
     match poll(&mut ready, Some(&READER_TIMEOUT)) {
-        Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads from it")),
+        Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "no program reads from it")),
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(errno.into()),
     }

@@ -112,7 +112,7 @@ pub fn with_retry<T>(attempt: impl FnMut() -> io::Result<T>, mut go_on: impl FnM
 pub fn warn_shortage_once() {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
-        let what = "no descriptors are left: waiting for some";
+        let what = "no file descriptors are left: waiting for one";
         if log::max_level() == log::LevelFilter::Off {
             // The log may not be set up yet, such as while the configuration is read. A closed stderr stops nothing.
             let _ = writeln!(io::stderr(), "btsync: {what}");

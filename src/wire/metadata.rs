@@ -46,7 +46,7 @@ pub enum MetadataError {
     #[error("a metadata message is malformed")]
     Malformed,
     /// The piece number is out of range, or the total size is 0 or above [`MAX_SIZE`].
-    #[error("a metadata message speaks of a piece that cannot be")]
+    #[error("a metadata message names a piece that cannot exist")]
     Range,
     /// The piece has the wrong length.
     #[error("a piece of metadata is of the wrong size")]

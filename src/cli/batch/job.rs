@@ -123,7 +123,7 @@ fn check_unchanged(named: &NamedTorrent, found: InfoHash) -> Result<(), Failure>
         // It was a pipe at the start.
         None => !is_file(name),
     };
-    let why = "another file has this name since the start: it is not begun";
+    let why = "not started, because this file holds another torrent than at the start";
     if is_it { Ok(()) } else { Err(Failure::new(Exit::BadTorrent, printable(&format!("{name}: {why}")))) }
 }
 

@@ -39,7 +39,7 @@ impl TorrentRow {
     /// The row of a job without a torrent yet: it waits or loads its torrent file.
     pub fn placeholder(job: JobId, name: String, is_started: bool) -> TorrentRow {
         let [down, up, eta, peers] = <[String; 4]>::default();
-        let (rank, what) = if is_started { (1, "fetching") } else { (5, WAITING) };
+        let (rank, what) = if is_started { (1, "loading") } else { (5, WAITING) };
         TorrentRow { job, rank, name, figures: [what.to_owned(), down, up, eta, peers], bar: Vec::new() }
     }
 
@@ -196,7 +196,7 @@ pub(crate) struct Totals {
 pub(crate) fn totals(totals: &Totals, width: usize) -> String {
     let JobCounts { waiting, downloading, seeding, complete, failed } = totals.counts;
     let all = waiting + downloading + seeding + complete + failed;
-    let mut figures: Vec<Figure> = vec![(0, format!("{} of {all} whole", complete + seeding))];
+    let mut figures: Vec<Figure> = vec![(0, format!("{} of {all} complete", complete + seeding))];
     if totals.total > 0 {
         figures.push((5, percent(totals.have, totals.total)));
         figures.push((7, part_of_total(totals.have, totals.total)));

@@ -57,11 +57,11 @@ pub(crate) fn targets(args: &DownloadArgs) -> Result<Targets, Failure> {
         }
         torrents.extend(read(if is_stdin { Path::new(STDIN) } else { list })?);
         if torrents.is_empty() && args.watch.is_none() {
-            return Err(bad_option(format!("{} names no torrent", list.display())));
+            return Err(bad_option(format!("{}: the list names no torrent", list.display())));
         }
     }
     if torrents.iter().filter(|name| *name == STDIN).count() > 1 {
-        return Err(bad_option("standard input holds one torrent: name it once"));
+        return Err(bad_option("standard input (-) can be named only once"));
     }
     let is_batch = is_batch || torrents.len() > 1;
     let named = |name: String| {

@@ -160,7 +160,7 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
             let what = event.events();
             if what.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT | ReadFlags::IGNORED)
             {
-                return Err("the folder is gone".to_owned());
+                return Err("the folder was deleted or moved".to_owned());
             }
             if what.contains(ReadFlags::QUEUE_OVERFLOW) {
                 lost_some = true;
@@ -201,12 +201,15 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
         let path = self.folder.join(name);
         // A torrent of an earlier run may have created it.
         if is_link_into(&path, &self.download_folder) {
-            log::info!("{}: a link into the download folder, not begun", printable(&path.to_string_lossy()));
+            log::info!(
+                "{}: not started, because it is a link into the download folder",
+                printable(&path.to_string_lossy())
+            );
             return None;
         }
         let file = match open_with_retry(&path, || !self.should_stop()) {
             Ok(Some(file)) if is_known_output(self.brought.as_deref(), &path, &file) => {
-                log::info!("{}: part of a download, not begun", printable(&path.to_string_lossy()));
+                log::info!("{}: not started, because it belongs to a download", printable(&path.to_string_lossy()));
                 return None;
             }
             Ok(Some(file)) => Ok(file),
@@ -236,7 +239,10 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
 
     fn report_file(&self, name: &OsStr, found: Result<WatchedSources, Failure>) {
         if self.own_file_names.contains(&folded(Path::new(name))) {
-            log::info!("{}: part of a torrent in the same folder, not begun", printable(&name.to_string_lossy()));
+            log::info!(
+                "{}: not started, because it is a file of a torrent in the same folder",
+                printable(&name.to_string_lossy())
+            );
         } else {
             (self.on_event)(WatchEvent::File(self.folder.join(name), found));
         }
@@ -264,9 +270,9 @@ pub(crate) fn reload(
     should_wait: impl FnMut() -> bool,
 ) -> Result<Source, Failure> {
     let file = open_with_retry(path, should_wait).and_then(|file| match file {
-        Some(file) if is_brought(&file) => Err(io::Error::other("part of a download by now")),
+        Some(file) if is_brought(&file) => Err(io::Error::other("it now belongs to a download")),
         Some(file) => Ok(file),
-        None => Err(io::Error::other("not a regular file any more")),
+        None => Err(io::Error::other("it is no longer a regular file")),
     });
     Ok(torrent(file, path)?.into())
 }
@@ -309,7 +315,7 @@ fn magnets(file: io::Result<File>, path: &Path) -> Result<WatchedSources, Failur
     let text = targets::read_text_from(file, path, MAX_MAGNET_FILE, failed)?;
     let names = targets::parse(&text).map_err(|(_, why)| failed(&why))?;
     if names.is_empty() {
-        return Err(failed("there is no magnet link in it"));
+        return Err(failed("it contains no magnet link"));
     }
     let parse = |name: &String| Ok(Some(Box::new(Magnet::parse(name).map_err(|error| failed(&error.to_string()))?)));
     names.iter().map(parse).collect()

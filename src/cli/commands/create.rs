@@ -79,7 +79,8 @@ fn date(epoch: Option<&OsStr>) -> Result<Option<i64>, Failure> {
         return Ok(now.and_then(|time| i64::try_from(time.as_secs()).ok()));
     };
     let seconds = epoch.to_str().and_then(|text| text.parse::<i64>().ok()).filter(|&seconds| seconds >= 0);
-    let refused = || Failure::new(Exit::BadOption, "SOURCE_DATE_EPOCH in the environment is no number of seconds");
+    let refused =
+        || Failure::new(Exit::BadOption, "the environment variable SOURCE_DATE_EPOCH is not a number of seconds");
     seconds.map(Some).ok_or_else(refused)
 }
 
@@ -89,15 +90,13 @@ fn hints(options: &CreateOptions) -> Vec<&'static str> {
     let udp = |url: &String| url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp://"));
     let mut hints = Vec::new();
     if options.private && urls().next().is_none() {
-        hints.push("hint: private and without a tracker, it lets nobody find a peer; --announce names a tracker");
+        hints.push("hint: nobody can find peers for a private torrent without a tracker; add one with --announce");
     }
     if options.private && !options.nodes.is_empty() {
-        hints.push("hint: nodes of the DHT are of no use to a private torrent");
+        hints.push("hint: clients do not use the DHT nodes of a private torrent");
     }
     if urls().next().is_some() && urls().all(udp) {
-        hints.push(
-            "hint: some networks let no UDP through; an http:// or https:// tracker beside it reaches their users",
-        );
+        hints.push("hint: some networks block UDP; add an http:// or https:// tracker for their users");
     }
     hints
 }
@@ -109,7 +108,7 @@ pub(crate) fn tiers(option: &str, words: &[String]) -> Result<Vec<Vec<String>>, 
     };
     let tiers: Vec<Vec<String>> = words.iter().map(tier).collect();
     if tiers.iter().any(Vec::is_empty) {
-        return Err(Failure::new(Exit::BadOption, format!("{option}: a URL is needed")));
+        return Err(Failure::new(Exit::BadOption, format!("{option}: expected a URL")));
     }
     check_urls(option, tiers.iter().flatten(), &["http://", "https://", "udp://"])?;
     Ok(tiers)

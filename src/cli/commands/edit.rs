@@ -22,7 +22,10 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
     let piped = args.file == Path::new(STDIN);
     let output = match &args.output {
         None if piped => {
-            return Err(Failure::new(Exit::BadOption, "from standard input to where? Say -o FILE, or -o -"));
+            return Err(Failure::new(
+                Exit::BadOption,
+                "a torrent from standard input needs an output: use -o FILE, or -o - for standard output",
+            ));
         }
         None => None,
         Some(output) => Some(output.as_path()).filter(|&output| output != args.file),
@@ -78,7 +81,7 @@ fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
 /// The changes that the options ask for, given the current trackers.
 fn changes(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Edit, Failure> {
     let reject_both = |one: bool, other: bool, what: &str| {
-        let message = format!("--{what} and --no-{what} at once");
+        let message = format!("--{what} and --no-{what} cannot be combined");
         if one && other { Err(Failure::new(Exit::BadOption, message)) } else { Ok(()) }
     };
     reject_both(!args.announce.is_empty(), args.no_announce, "announce")?;
@@ -89,7 +92,7 @@ fn changes(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Edit, Failure> {
     let web_seeds = (args.no_web_seed || !args.web_seed.is_empty()).then(|| args.web_seed.clone());
     let edit = Edit { tiers: trackers(args, before)?, comment, web_seeds };
     if edit == Edit::default() {
-        return Err(Failure::new(Exit::BadOption, "change what? `btsync help edit` shows the options"));
+        return Err(Failure::new(Exit::BadOption, "nothing to change: `btsync help edit` shows the options"));
     }
     Ok(edit)
 }
@@ -103,7 +106,7 @@ fn trackers(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Option<Vec<Vec<
     let mut all = if new.is_empty() && !args.no_announce { before } else { new };
     for url in &args.remove_announce {
         if !all.iter().flatten().any(|there| there == url) {
-            let message = format!("--remove-announce {}: it has no such tracker", printable(url));
+            let message = format!("--remove-announce {}: the torrent has no such tracker", printable(url));
             return Err(Failure::new(Exit::BadOption, message));
         }
         for tier in &mut all {

@@ -23,7 +23,7 @@ pub(crate) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Fail
             let path = printable(&output.to_string_lossy());
             return Err(Failure::new(
                 Exit::FileExists,
-                format!("{path}: stands for a file that is open; name the file itself"),
+                format!("{path}: leads to a file that is open; use the path of the file itself"),
             ));
         }
     }
@@ -56,7 +56,9 @@ pub(crate) fn is_file(path: &Path) -> Result<(), Failure> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() && !found.is_dir() => {
             let path = printable(&path.to_string_lossy());
-            let message = format!("{path}: is no file that could be changed in its place; say -o FILE, or -o -");
+            let message = format!(
+                "{path}: not a regular file, so it cannot be edited in place; use -o FILE, or -o - for standard output"
+            );
             Err(Failure::new(Exit::BadOption, message))
         }
         _ => Ok(()), // reading it will report the error
@@ -88,7 +90,7 @@ pub(crate) fn check_free(output: &Path, force: bool) -> Result<(), Failure> {
 
 fn exists_failure(output: &Path) -> Failure {
     let path = printable(&output.to_string_lossy());
-    Failure::new(Exit::FileExists, format!("{path}: is there already; --force replaces it"))
+    Failure::new(Exit::FileExists, format!("{path}: already exists; --force overwrites it"))
 }
 
 fn write_failure(output: &Path, error: &io::Error, code: Exit) -> Failure {

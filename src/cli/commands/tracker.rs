@@ -30,7 +30,7 @@ pub fn run(args: TrackerArgs) -> Result<(), Failure> {
             format!("--interval {interval}: not between 1 and {MAX_INTERVAL} seconds"),
         ));
     }
-    let other = |e: io::Error| Failure::new(Exit::Other, format!("signals: {}", reason(&e)));
+    let other = |e: io::Error| Failure::new(Exit::Other, format!("cannot watch for signals: {}", reason(&e)));
     // The tracker may have more connections than the default soft limit allows.
     raise_limit();
     let server = start(listen, config(interval))?;
@@ -39,8 +39,12 @@ pub fn run(args: TrackerArgs) -> Result<(), Failure> {
     // A closed stderr does not stop the tracker.
     let _ = writeln!(io::stderr(), "tracker listens on http://{}/announce", server.addr());
     if let Some(error) = server.without_udp() {
-        let _ =
-            writeln!(io::stderr(), "it answers over HTTP only: UDP port {}: {}", server.addr().port(), reason(error));
+        let _ = writeln!(
+            io::stderr(),
+            "the tracker answers over HTTP only: UDP port {}: {}",
+            server.addr().port(),
+            reason(error)
+        );
     }
     signals.forever().next();
     server.stop();

@@ -63,14 +63,14 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
         let message = {
             let verb = if bad == 1 { "is" } else { "are" };
             format!(
-                "{name}: {bad} of {} {verb} wrong or missing; files with flaws: {files}",
+                "{name}: {bad} of {} {verb} wrong or missing; bad or missing files: {files}",
                 count(all as usize, "piece")
             )
         };
         return Err(Failure::new(Exit::Checksum, message));
     }
     if !args.quiet {
-        print_to_stderr(&format!("{name}: whole, {}", count(result.pieces as usize, "piece")));
+        print_to_stderr(&format!("{name}: complete, {}", count(result.pieces as usize, "piece")));
     }
     Ok(())
 }

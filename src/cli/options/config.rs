@@ -129,13 +129,13 @@ fn from_file(
         }
         Err(error) => {
             // Ignoring an unreadable file could cause what it should prevent (`interface = wg0`).
-            let hint = if is_required { "" } else { "; --no-config does without it" };
+            let hint = if is_required { "" } else { "; --no-config ignores this file" };
             let message = format!("the configuration {}: cannot be read: {error}{hint}", path.display());
             return Err(Failure::new(Exit::OpenExisting, printable(&message)));
         }
     };
     if bytes.len() as u64 > MAX_FILE_LEN {
-        return Err(bad_option(format!("{}: longer than a configuration can be (1 MiB)", path.display())));
+        return Err(bad_option(format!("{}: larger than 1 MiB, the limit for a configuration file", path.display())));
     }
     let text = String::from_utf8(bytes).map_err(|_| bad_option(format!("{}: not UTF-8", path.display())))?;
     let home = config_sources.folder("HOME");
@@ -164,14 +164,14 @@ fn from_line(
         bad_option(format!("{origin}: unknown option '{name}': {hint}"))
     })?;
     if is_about_config(&option) || is_command_line_only(&option) {
-        return Err(bad_option(format!("{origin}: '{name}' is for the command line only")));
+        return Err(bad_option(format!("{origin}: '{name}' is allowed on the command line only")));
     }
     let value = match (option.takes_value, value) {
         (true, None | Some("")) => return Err(bad_option(format!("{origin}: {name} needs a value"))),
         (true, Some(value)) => expand_home(value, home),
         (false, None) => YES.to_owned(),
         (false, Some(value)) => {
-            let no_switch = || bad_option(format!("{origin}: {name} = {value}: yes or no is needed"));
+            let no_switch = || bad_option(format!("{origin}: {name} = {value}: expected yes or no"));
             parse_switch(value).ok_or_else(no_switch)?.to_owned()
         }
     };
@@ -215,7 +215,7 @@ fn environment(
         let Some(option) = option else {
             let near = options.nearest(&long).map(env_variable).filter(|near| near != name);
             let near = near.map(|near| format!(": did you mean {near}?"));
-            notes.push(printable(&format!("nothing is known of the variable {name}{}", near.unwrap_or_default())));
+            notes.push(printable(&format!("unknown variable {name}{}", near.unwrap_or_default())));
             continue;
         };
         let value = value.to_str().ok_or_else(|| bad_option(format!("{name}: not UTF-8")))?;
@@ -225,7 +225,7 @@ fn environment(
             value if option.takes_value => vec![value.to_owned()],
             value => match parse_switch(value) {
                 Some(value) => vec![value.to_owned()],
-                None => return Err(bad_option(format!("{name}={value}: yes or no is needed"))),
+                None => return Err(bad_option(format!("{name}={value}: expected yes or no"))),
             },
         };
         let origin = Origin::Environment(name.clone());

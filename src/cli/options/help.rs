@@ -9,7 +9,7 @@ use crate::cli::options::table::{CommandSpec, DOWNLOAD, OptionDoc, OptionGroup};
 pub(crate) const TEXT: &str = "\
 btsync TORRENT... [FOLDER] [options]   download into FOLDER (default: .)
 btsync create SOURCE [options]         create a torrent from a file or folder
-btsync info|list|magnet|edit FILE      show it; its files; its link; change it
+btsync info|list|magnet|edit FILE      show contents; files; magnet link; edit
 btsync verify FILE.torrent [FOLDER]    report damaged and missing files
 btsync tracker|help [COMMAND]          run a small tracker; show all options
 TORRENT is a .torrent file, a magnet link, a URL of one, or - (stdin).

@@ -222,7 +222,7 @@ fn named<'a>(options: &Options, word: &str, rest: &mut impl Iterator<Item = &'a 
         }
         (false, None) => YES.to_owned(),
         (false, Some(value)) => parse_switch(value)
-            .ok_or_else(|| bad_option(format!("{name} takes no value but yes or no, and not '{value}'")))?
+            .ok_or_else(|| bad_option(format!("{name} accepts only yes or no, not '{value}'")))?
             .to_owned(),
     };
     Ok(GivenOption { option, value, origin: Origin::CommandLine })

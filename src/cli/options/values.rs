@@ -12,18 +12,18 @@ use btsync::{Bind, Pattern, PeerAddress};
 use btsync::{Dscp, Encryption};
 
 pub(crate) fn minutes(text: &str) -> Result<Duration, String> {
-    let minutes: f64 = text.parse().map_err(|_| "a number of minutes is needed, such as 30 or 0.5".to_owned())?;
+    let minutes: f64 = text.parse().map_err(|_| "expected a number of minutes, such as 30 or 0.5".to_owned())?;
     Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| "not a time: use 0 or more".to_owned())
 }
 
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_owned())?;
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
     let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
     time.ok_or_else(|| "not a time: use more than 0".to_owned())
 }
 
 pub(crate) fn ratio(text: &str) -> Result<f64, String> {
-    let ratio: f64 = text.parse().map_err(|_| "a number is needed, such as 1.5".to_owned())?;
+    let ratio: f64 = text.parse().map_err(|_| "expected a number, such as 1.5".to_owned())?;
     if ratio.is_finite() && ratio >= 0.0 { Ok(ratio) } else { Err("not a ratio: use 0 or more".to_owned()) }
 }
 
@@ -33,13 +33,13 @@ pub(crate) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     match (port(from), port(to)) {
         (Some(from), Some(to)) if from <= to => Ok(from..=to),
         (Some(from), Some(to)) => Err(format!("{from} is more than {to}")),
-        _ => Err("a port from 1 to 65535 is needed, or a range such as 6881-6889".to_owned()),
+        _ => Err("expected a port from 1 to 65535, or a range such as 6881-6889".to_owned()),
     }
 }
 
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     let many = text.parse::<usize>().ok().filter(|many| (1..=5000).contains(many));
-    many.ok_or_else(|| "a number from 1 to 5000 is needed".to_owned())
+    many.ok_or_else(|| "expected a number from 1 to 5000".to_owned())
 }
 
 pub(crate) fn encryption(text: &str) -> Result<Encryption, String> {
@@ -47,12 +47,12 @@ pub(crate) fn encryption(text: &str) -> Result<Encryption, String> {
         "prefer" => Ok(Encryption::Prefer),
         "require" => Ok(Encryption::Require),
         "off" => Ok(Encryption::Off),
-        _ => Err("prefer, require or off is needed".to_owned()),
+        _ => Err("expected prefer, require or off".to_owned()),
     }
 }
 
 pub(crate) fn dscp(text: &str) -> Result<Dscp, String> {
-    text.parse().map_err(|()| "le, none, cs1 or another class is needed, or a number from 0 to 63".to_owned())
+    text.parse().map_err(|()| "expected le, none, cs1 or another class, or a number from 0 to 63".to_owned())
 }
 
 /// Checks the form only: names are resolved when the download starts.
@@ -60,7 +60,7 @@ pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse().ok());
     match port {
         Some(1..=u16::MAX) => Ok(text.to_owned()),
-        _ => Err("ADDRESS:PORT is needed, such as 192.0.2.7:6881 or [2001:db8::7]:6881".to_owned()),
+        _ => Err("expected ADDRESS:PORT, such as 192.0.2.7:6881 or [2001:db8::7]:6881".to_owned()),
     }
 }
 
@@ -81,7 +81,7 @@ fn split_list(text: &str) -> Vec<String> {
 
 pub(crate) fn excluded_trackers(text: &str) -> Result<Vec<String>, String> {
     let words = split_list(text);
-    if words.is_empty() { Err("a tracker's URL is needed, or * for all".to_owned()) } else { Ok(words) }
+    if words.is_empty() { Err("expected the URL of a tracker, or * for all".to_owned()) } else { Ok(words) }
 }
 
 pub(crate) fn trackers(text: &str) -> Result<Vec<String>, String> {
@@ -90,7 +90,7 @@ pub(crate) fn trackers(text: &str) -> Result<Vec<String>, String> {
     match urls.iter().find(|url| !["http://", "https://", "udp://"].iter().any(|s| lower(url).starts_with(s))) {
         // The message omits the URL: its form is unknown, so any part of it may be secret.
         Some(_) => Err("a tracker's URL begins with http://, https:// or udp://".to_owned()),
-        None if urls.is_empty() => Err("a URL is needed".to_owned()),
+        None if urls.is_empty() => Err("expected a URL".to_owned()),
         None => Ok(urls),
     }
 }
@@ -100,7 +100,7 @@ pub(crate) fn allocation(text: &str) -> Result<Allocation, String> {
         "none" => Ok(Allocation::None),
         "sparse" => Ok(Allocation::Sparse),
         "falloc" => Ok(Allocation::Falloc),
-        _ => Err("none, sparse or falloc is needed".to_owned()),
+        _ => Err("expected none, sparse or falloc".to_owned()),
     }
 }
 
@@ -108,16 +108,18 @@ pub(crate) fn allocation(text: &str) -> Result<Allocation, String> {
 /// torrent or link.
 pub(crate) fn suffix(text: &str) -> Result<String, String> {
     if is_watched_name(Path::new(&format!("x{text}"))) {
-        return Err(format!("{text} is how torrents and links end: a watched folder would begin unfinished files"));
+        return Err(format!(
+            "files that end in {text} are torrents or links: a watched folder would start unfinished files"
+        ));
     }
     let fits = (1..=32).contains(&text.len()) && !text.contains(['/', '\0']) && !text.contains(char::is_control);
-    if fits { Ok(text.to_owned()) } else { Err("a name's ending is needed, such as .part".to_owned()) }
+    if fits { Ok(text.to_owned()) } else { Err("expected the end of a file name, such as .part".to_owned()) }
 }
 
 /// Parses the first eight bytes of the peer ID.
 pub(crate) fn peer_id_prefix(text: &str) -> Result<[u8; 8], String> {
     let bytes = text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| text.as_bytes().try_into().ok()).flatten();
-    bytes.ok_or_else(|| "eight printable ASCII characters are needed, such as -qB4650-".to_owned())
+    bytes.ok_or_else(|| "expected eight printable ASCII characters, such as -qB4650-".to_owned())
 }
 
 /// Parses a client name that is valid in an HTTP header.
@@ -127,7 +129,7 @@ pub(crate) fn user_agent(text: &str) -> Result<String, String> {
     if fits {
         Ok(text.to_owned())
     } else {
-        Err("a name of printable ASCII is needed, such as qBittorrent/4.6.5".to_owned())
+        Err("expected printable ASCII characters, such as qBittorrent/4.6.5".to_owned())
     }
 }
 
@@ -135,14 +137,14 @@ pub(crate) fn user_agent(text: &str) -> Result<String, String> {
 pub(crate) fn number_and_path(text: &str) -> Result<(u32, PathBuf), String> {
     let parts = text.split_once('=').and_then(|(number, path)| Some((number.trim().parse::<u32>().ok()?, path)));
     let Some((number @ 1.., path)) = parts.filter(|(_, path)| !path.is_empty()) else {
-        return Err("NUMBER=PATH is needed, such as 3=films/one.mkv, with a number that --list shows".to_owned());
+        return Err("expected NUMBER=PATH, such as 3=films/one.mkv, with a number that --list shows".to_owned());
     };
     let path: PathBuf = PathBuf::from(path).components().filter(|part| *part != Component::CurDir).collect();
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
     if plain && path.components().next().is_some() {
         Ok((number - 1, path))
     } else {
-        Err(format!("{}: a place below the folder is needed", path.display()))
+        Err(format!("{}: expected a path below the download folder", path.display()))
     }
 }
 
@@ -171,7 +173,7 @@ pub(crate) fn piece_length(text: &str) -> Result<u32, String> {
 
 pub(crate) fn peer_address(text: &str) -> Result<PeerAddress, String> {
     let text = host_and_port(text)?;
-    PeerAddress::parse(&text).ok_or_else(|| format!("`{text}` is neither an address nor a host's name, with a port"))
+    PeerAddress::parse(&text).ok_or_else(|| format!("`{text}` is not HOST:PORT"))
 }
 
 #[cfg(test)]

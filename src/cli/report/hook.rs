@@ -159,7 +159,9 @@ impl Reporter for Hook {
         let Some(ended) = self.running.take() else { return };
         if !self.outputs.stop.wait(&ended) {
             let command = sanitize(&self.config.command);
-            self.outputs.screen.print(&format!("--on-download-complete '{command}' still runs, and is left to itself"));
+            self.outputs.screen.print(&format!(
+                "--on-download-complete '{command}' is still running; btsync exits without waiting for it"
+            ));
         }
     }
 }

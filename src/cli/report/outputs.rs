@@ -81,8 +81,8 @@ fn output_failure(error: &io::Error, result: &Result<(), Failure>) -> Option<Fai
         return Some(Failure::new(Exit::Other, stdout_error(error)));
     }
     let message = match stopped? {
-        "" => "stopped, as nobody reads the events of --json any more".to_owned(),
-        words => format!("nobody reads the events of --json any more: {words}"),
+        "" => "stopped because the program that read the events of --json has exited".to_owned(),
+        words => format!("the program that read the events of --json has exited: {words}"),
     };
     Some(Failure::new(Exit::Unfinished, message))
 }

@@ -32,7 +32,7 @@ impl StallDetector {
         let new = self.last_report.as_ref().is_none_or(|(_, last)| *last != line);
         let since = self.since.unwrap_or(at);
         self.last_report = Some((at, line.clone()));
-        new.then(|| format!("nothing has come for {} s: {line}", at.saturating_sub(since).as_secs()))
+        new.then(|| format!("no data for {} s: {line}", at.saturating_sub(since).as_secs()))
     }
 
     /// Updates the state from a snapshot. Returns how long the download has been stalled, if it is.
@@ -75,18 +75,18 @@ pub fn stall_reason(search: &PeerSearch, now: &Snapshot, peers: &[PeerView]) -> 
         None => {}
     }
     if search.pex_peers > 0 {
-        parts.push(format!("told by peers: {}", search.pex_peers));
+        parts.push(format!("peer exchange: {}", count(search.pex_peers, "peer")));
     }
     let counts = [
         (search.reached, "reached"),
         (search.refused, "unreachable"),
         (search.silent, "silent"),
-        (search.strange, "not of this swarm"),
+        (search.strange, "wrong torrent or protocol"),
     ];
     let called: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     // These counts come first: the peer list forgets addresses that stay unreachable, so it can be empty by now.
     if !called.is_empty() {
-        parts.push(format!("calls: {}", called.join(", ")));
+        parts.push(format!("connection attempts: {}", called.join(", ")));
     } else if now.connected == 0 {
         parts.push(match now.known {
             0 => "no peer is known".to_owned(),
@@ -96,8 +96,8 @@ pub fn stall_reason(search: &PeerSearch, now: &Snapshot, peers: &[PeerView]) -> 
     }
     parts.extend(connected(now, peers));
     parts.push(match search.incoming_connections {
-        0 => "nobody has called us".to_owned(),
-        n => format!("{n} called us"),
+        0 => "no incoming connections".to_owned(),
+        n => count(n, "incoming connection"),
     });
     parts.join("; ")
 }
@@ -135,7 +135,7 @@ fn connected(now: &Snapshot, peers: &[PeerView]) -> Option<String> {
     let (choke, empty) = (peers.iter().filter(|p| p.chokes_us).count(), peers.iter().filter(|p| p.has == 0.0).count());
     Some(match now.stage {
         Stage::Metadata => format!("connected: {}, none has sent the metadata yet", now.connected),
-        _ if empty == now.connected => format!("connected: {}, none of them has anything", now.connected),
+        _ if empty == now.connected => format!("connected: {}, none of them has any piece", now.connected),
         _ => {
             format!("connected: {}, {choke} of them {} us", now.connected, if choke == 1 { "chokes" } else { "choke" })
         }

@@ -70,13 +70,13 @@ fn unless_stopped<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let (tell, told) = bounded(1);
     let thread = thread::Builder::new().name("fetch".to_owned()).spawn(move || drop(tell.send(get())));
-    let thread = thread.map_err(|e| Failure::new(Exit::Other, format!("{shown}: no thread to fetch it: {e}")))?;
+    let thread = thread.map_err(|e| Failure::new(Exit::Other, format!("{shown}: cannot start a thread: {e}")))?;
     select! {
         recv(told) -> fetched => {
             let _ = thread.join();
-            fetched.unwrap_or_else(|_| Err(Failure::new(Exit::Other, format!("{shown}: fetching it broke off"))))
+            fetched.unwrap_or_else(|_| Err(Failure::new(Exit::Other, format!("{shown}: internal error while loading the torrent"))))
         }
-        recv(stop) -> _ => Err(Failure::new(Exit::Unfinished, format!("{shown}: stopped before it was here"))),
+        recv(stop) -> _ => Err(Failure::new(Exit::Unfinished, format!("{shown}: stopped before the torrent file arrived"))),
     }
 }
 

@@ -87,7 +87,7 @@ impl Keyboard {
         };
         let (wake, wake_receiver, clones) = match pairs() {
             Err(error) if is_shortage(&error) => {
-                log::warn!("keys are not heard: {error}");
+                log::warn!("cannot read keys: {error}");
                 return Ok(None);
             }
             made => made?,

@@ -156,7 +156,7 @@ impl OutputQueue {
             self.0.changed.notify_one();
         }
         if self.0.direct.lock().is_none() && !stop.wait(&done) {
-            log::debug!("nobody reads what was still to be said");
+            log::debug!("no program reads the output; the rest is lost");
         }
     }
 }

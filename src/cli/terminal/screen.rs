@@ -57,7 +57,7 @@ impl Screen {
         } else {
             let lost = |lines| {
                 let noun = if lines == 1 { "line is" } else { "lines are" };
-                format!("btsync: {lines} {noun} lost, as nobody read them\n")
+                format!("btsync: {lines} {noun} lost because no program read standard error\n")
             };
             OutputQueue::new(Box::new(io::stderr()), MAX_QUEUED_BYTES, lost)
         };

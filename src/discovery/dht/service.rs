@@ -266,7 +266,7 @@ impl DhtService {
                     state.nodes.extend(part.nodes);
                     ended.push(handle.family);
                 }
-                Err(_) => log::error!("the DHT's thread ended in a panic"),
+                Err(_) => log::error!("the DHT's thread panicked"),
             }
         }
         self.resolver = None;
@@ -280,7 +280,7 @@ impl DhtService {
 impl Drop for DhtService {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            log::warn!("the DHT's nodes were not kept: {error}");
+            log::warn!("cannot save the DHT nodes: {error}");
         }
     }
 }

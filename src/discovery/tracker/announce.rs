@@ -171,8 +171,8 @@ pub enum Retry {
 
 fn retry_text(after: Option<Duration>) -> String {
     match after {
-        Some(wait) => format!("it wants to be left alone for {} s", wait.as_secs()),
-        None => "it is not asked again".to_owned(),
+        Some(wait) => format!("it asks btsync to wait {} s", wait.as_secs()),
+        None => "btsync does not announce to it again".to_owned(),
     }
 }
 
@@ -181,7 +181,7 @@ fn retry_text(after: Option<Duration>) -> String {
 #[non_exhaustive]
 pub enum TrackerError {
     /// The URL has an unsupported scheme, or a redirect leads to one.
-    #[error("the scheme \"{0}\" cannot be asked")]
+    #[error("the URL scheme \"{0}\" is not supported")]
     Scheme(String),
     /// The URL is malformed.
     #[error("not a usable URL")]
@@ -193,7 +193,7 @@ pub enum TrackerError {
     #[error("no answer in time")]
     Timeout,
     /// The host name does not resolve.
-    #[error("the host {host} is not found")]
+    #[error("the host {host} cannot be resolved")]
     NameLookup {
         /// The host name, without port.
         host: String,
@@ -203,11 +203,11 @@ pub enum TrackerError {
     NoFamily,
     /// The environment specifies a proxy of an unsupported kind.
     #[error(
-        "the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used: http://HOST:PORT or https://HOST:PORT is needed"
+        "the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used: expected http://HOST:PORT or https://HOST:PORT"
     )]
     Proxy,
     /// The process or the system has run out of file descriptors.
-    #[error("no descriptors are left")]
+    #[error("no file descriptors are left")]
     Shortage,
     /// The connection could not be established or broke.
     #[error("connection failed: {0}")]
@@ -222,7 +222,7 @@ pub enum TrackerError {
     #[error("redirect not followed: {0}")]
     Redirect(&'static str),
     /// The response is malformed.
-    #[error("the answer makes no sense: {0}")]
+    #[error("malformed answer: {0}")]
     Malformed(String),
     /// The tracker's `failure reason`, without control characters.
     #[error("refused: {0}")]

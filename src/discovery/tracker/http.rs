@@ -292,7 +292,7 @@ impl HttpTracker {
             }
             from_public |= hop.public;
             let location = hop.response.headers().get(LOCATION).map(ureq::http::HeaderValue::as_bytes);
-            let location = String::from_utf8_lossy(location.ok_or(TrackerError::Redirect("it does not say where to"))?);
+            let location = String::from_utf8_lossy(location.ok_or(TrackerError::Redirect("it has no target"))?);
             if Magnet::is_link(&location) {
                 return Ok(Page { content: Content::Link(location.trim().to_owned()), is_public: from_public });
             }
@@ -301,7 +301,7 @@ impl HttpTracker {
                 trust = Trust::AnnouncePathOnly; // the user trusts the first hop, not where it leads
             }
         }
-        Err(TrackerError::Redirect("there are too many"))
+        Err(TrackerError::Redirect("too many redirects"))
     }
 
     /// Sends one request without following redirects. Tries public addresses first; a host with only local addresses must be

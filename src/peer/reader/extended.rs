@@ -32,7 +32,7 @@ impl Reader<'_> {
                 self.handle_extended(*id, payload)
             }
             Message::Port(port) => self.handle_port(*port),
-            Message::Piece(..) => Err(DisconnectReason::ProtocolViolation("a block that nobody asked for")),
+            Message::Piece(..) => Err(DisconnectReason::ProtocolViolation("a block that was not requested")),
             Message::Request(block) if self.peer.extensions.supports_fast => {
                 self.pass.refused.push(*block);
                 Ok(())
@@ -115,7 +115,7 @@ impl Reader<'_> {
     /// Handles a request for our metadata, or the answer to one of our requests.
     fn metadata(&mut self, payload: &[u8]) -> Result<(), DisconnectReason> {
         let Ok(message) = MetadataMessage::parse(payload) else {
-            return Err(DisconnectReason::ProtocolViolation("a metadata message that makes no sense"));
+            return Err(DisconnectReason::ProtocolViolation("a malformed metadata message"));
         };
         if !matches!(message, Some(MetadataMessage::Data { .. })) {
             self.count_useless(useless_messages::weight(payload.len() as u64))?;
@@ -146,7 +146,7 @@ impl Reader<'_> {
     /// Handles the addresses of other peers.
     fn pex(&mut self, payload: &[u8]) -> Result<(), DisconnectReason> {
         let Ok(message) = PexMessage::parse(payload) else {
-            return Err(DisconnectReason::ProtocolViolation("a peer exchange message that makes no sense"));
+            return Err(DisconnectReason::ProtocolViolation("a malformed peer exchange message"));
         };
         let (now, from) = (self.context.now(), self.peer.addr);
         let inbox = self.told.pex.get_or_insert_with(|| PexInbox::new(from, now));

@@ -24,7 +24,7 @@ impl Reader<'_> {
             Message::HaveAll => self.peer_has_bits(Bitfield::full(count)),
             Message::HaveNone => self.peer_has_bits(Bitfield::new(count)),
             Message::Suggest(piece) | Message::AllowedFast(piece) if piece.0 >= count => {
-                Err(DisconnectReason::ProtocolViolation("a piece beyond the last one allowed or suggested"))
+                Err(DisconnectReason::ProtocolViolation("allowed or suggested a piece beyond the last one"))
             }
             Message::AllowedFast(piece) => self.handle_allowed_fast(*piece),
             // Suggestions are ignored: the rarest piece is the better choice.
@@ -114,7 +114,7 @@ impl Reader<'_> {
             snubbed = requests.is_snubbed();
         }
         if unasked {
-            return Err(DisconnectReason::ProtocolViolation("a reject of what was not asked for"));
+            return Err(DisconnectReason::ProtocolViolation("a reject for a block that was not requested"));
         }
         if choked {
             peer.requesting.allowed.remove_rejected(&blocks);

@@ -40,7 +40,7 @@ pub struct Announcer {
 }
 
 /// Shown instead of a tracker URL without a scheme, as any part of it may be a passkey.
-const NO_SCHEME: &str = "an address without http://, https:// or udp:// in front";
+const NO_SCHEME: &str = "an address that does not begin with http://, https:// or udp://";
 
 impl Announcer {
     /// An announcer that has contacted no tracker yet. Leaves out those trackers of `tiers` that the configuration excludes;
@@ -109,7 +109,7 @@ impl Announcer {
         let (ours, client, identity, url) = (context.clone(), self.client.clone(), self.identity(), job.url.clone());
         let thread = std::thread::Builder::new().name("announce".into()).spawn(move || {
             let call = AssertUnwindSafe(|| send(&ours, &client, identity, &job, ANNOUNCE_DEADLINE));
-            let result = catch_unwind(call).unwrap_or_else(|_| Err(TrackerError::Other("a fault of ours".into())));
+            let result = catch_unwind(call).unwrap_or_else(|_| Err(TrackerError::Other("internal error".into())));
             ours.report_always(TrackerEvent::Announced { url: job.url, result: Box::new(result) });
         });
         match thread {
@@ -135,7 +135,7 @@ impl PeerManager<'_> {
     /// A tracker returned more peers over its second address family.
     pub(crate) fn add_second_family_peers(&mut self, now: Duration, peers: &[SocketAddr]) {
         let new = self.add_tracker_peers(peers);
-        log::debug!("a tracker's other family: {} peers, {new} of them new", peers.len());
+        log::debug!("a tracker's second address family: {} peers, {new} of them new", peers.len());
         self.inner.peers.known.store(self.peer_list.len(), Ordering::Relaxed);
         self.next.dial = now;
     }
@@ -188,7 +188,7 @@ impl PeerManager<'_> {
 fn log_left_out(tracker: &str, peers: usize) {
     if peers > 0 {
         log::info!(
-            "{tracker}: {} with addresses of private networks left out, as the tracker is public",
+            "{tracker}: ignoring {} with private addresses, because the tracker is public",
             count(peers, "peer")
         );
     }

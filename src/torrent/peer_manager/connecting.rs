@@ -93,7 +93,7 @@ impl PeerManager<'_> {
             match Connection::dial(context, key, addr, self.peer_list.dial_mode(&addr), patience) {
                 Ok(connection) => self.add_connection(context, key, connection, false),
                 Err(error) => {
-                    log::warn!("cannot call {addr}: {error}");
+                    log::warn!("cannot connect to {addr}: {error}");
                     self.peer_list.dial_not_started(addr);
                     self.next.dial = now + DIAL_RETRY_DELAY;
                     return;
@@ -138,7 +138,7 @@ impl PeerManager<'_> {
             || self.peer_list.is_refused(&addr, context.now())
             || !(self.has_room_for_incoming() || self.evict_for(context, addr, self.registration.capacity()))
         {
-            log::debug!("{addr}: turned away");
+            log::debug!("{addr}: incoming connection refused");
             return;
         }
         let key = context.new_key();
@@ -157,7 +157,7 @@ impl PeerManager<'_> {
         if level == log::Level::Warn {
             self.next.accept_warning = now + DIAL_RETRY_DELAY;
         }
-        log::log!(level, "cannot serve {addr}: {error}");
+        log::log!(level, "cannot handle the incoming connection from {addr}: {error}");
         self.evict_for(context, addr, self.connections.len());
     }
 
@@ -183,7 +183,7 @@ impl PeerManager<'_> {
             .collect();
         staying.sort_unstable_by_key(|(given, key, _)| (*given, *key));
         for (_, _, entry) in staying.into_iter().take(surplus) {
-            log::debug!("{}: hung up on, as other torrents need the place", entry.connection.addr);
+            log::debug!("{}: disconnected, because other torrents need the connection", entry.connection.addr);
             entry.is_closing = true;
             entry.connection.close();
         }
@@ -207,7 +207,7 @@ impl PeerManager<'_> {
         let Some(gone) = choose_eviction(newcomer.ip(), &candidates, fair, &self.eviction_limiter, now) else {
             return false;
         };
-        log::debug!("{newcomer} gets the place of another");
+        log::debug!("evicting a connection for {newcomer}");
         if let Some(limited) = gone.limited {
             self.eviction_limiter.note(limited, now);
         }
@@ -218,7 +218,7 @@ impl PeerManager<'_> {
     /// Closes a connection of little use to make room; the peer is not dialled again at once.
     pub fn drop_connection(&mut self, key: PeerKey) {
         if let Some(entry) = self.connections.get_mut(&key) {
-            log::debug!("{}: dropped to make room for another", entry.connection.addr);
+            log::debug!("{}: disconnected to make room for another connection", entry.connection.addr);
             entry.is_closing = true;
             entry.connection.close();
         }

@@ -142,7 +142,7 @@ impl Discovery {
             let asked: u64 = stats.iter().map(|(_, stats)| stats.asked).sum();
             let good: usize = stats.iter().map(|(_, stats)| stats.good).sum();
             if asked == 0 && good >= MIN_GOOD_NODES && !reached {
-                log::info!("nobody reaches our node of the DHT: it asks, and answers nobody");
+                log::info!("no other DHT node reaches ours: it now only sends queries (BEP 43)");
                 dht.set_read_only(true);
             } else if reached {
                 dht.set_read_only(false);

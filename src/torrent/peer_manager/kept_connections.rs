@@ -74,7 +74,7 @@ impl PeerManager<'_> {
     }
 
     fn end_connections(&mut self, connections: HashMap<PeerKey, PeerEntry>) {
-        self.report_disconnected(connections.values(), "the metadata is there, the download connects again");
+        self.report_disconnected(connections.values(), "closed after the metadata phase; the download connects again");
         final_announce::close_connections(connections.into_values().map(|entry| entry.connection).collect());
         self.registration.count(self.connections.len());
     }

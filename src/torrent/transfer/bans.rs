@@ -14,7 +14,7 @@ impl Transfer<'_> {
             senders.iter().filter_map(|key| self.peer_manager.address_of(*key)).map(|(addr, _)| addr).collect();
         send_event(&self.peer_manager.events, Event::PieceFailed { piece, senders: known.clone() });
         if has_resumed_blocks {
-            log::info!("{piece:?} is wrong with blocks of an earlier session, and fetched again");
+            log::info!("{piece:?} does not verify with blocks of an earlier run, and is downloaded again");
         } else if senders.len() == 1 {
             self.ban(piece, senders);
         } else {

@@ -51,7 +51,7 @@ pub(super) const LIST: &[OptionEntry] = &[
     option("exclude").help("do not select these files").manual("Do not select these files."),
     option("json").help("print one event instead of text").manual("Print one event instead of text."),
     option("peer")
-        .help("fetch the metadata of a magnet link from this peer")
+        .help("download the metadata of a magnet link from this peer")
         .manual("Download the metadata of a magnet link from this peer."),
     option("stop-timeout")
         .help("give up if no data arrives for S seconds")

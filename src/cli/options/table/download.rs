@@ -94,8 +94,9 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     seeding("super-seed").manual(
         "Super-seeding (BEP 16), for the first seeder of a new torrent. Together with `--seed`, btsync shows each \
-         peer only a few pieces at a time, and others once those have spread, so that it uploads little more than one \
-         copy before two other peers are complete. This takes effect only if all data is complete at the start.",
+         peer only a few pieces at a time, and further pieces when other peers have those. So it uploads little more \
+         than one copy before two other peers are complete. This takes effect only if all data is complete at the \
+         start.",
     ),
     network("listen-port").default("6881-6889").manual(
         "Listen on this TCP port. The DHT uses the UDP port of the same number. If _P_ is a range `A-B`, btsync uses \

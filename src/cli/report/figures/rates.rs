@@ -176,7 +176,7 @@ impl Rates {
         match (self.started_at, self.completed_at) {
             (Some(started_at), Some(completed_at)) if now.downloaded > 0 => {
                 let took = completed_at.saturating_sub(started_at);
-                let fetched = format!("fetched {}", size(now.downloaded));
+                let fetched = format!("downloaded {}", size(now.downloaded));
                 // The average over a shorter time means little.
                 if took < MIN_TIMED_DOWNLOAD {
                     figures.push((1, fetched));
@@ -186,7 +186,7 @@ impl Rates {
                     figures.push((5, format!("{speed} on average")));
                 }
             }
-            _ if now.uploaded == 0 => figures.push((1, "all of it was there already".to_owned())),
+            _ if now.uploaded == 0 => figures.push((1, "all data was already on disk".to_owned())),
             _ => {}
         }
         if now.uploaded > 0 {

@@ -58,7 +58,7 @@ pub fn lines(files: &[FileView], pieces: &[PieceState], width: usize, most: usiz
     let mut all: Vec<FileProgress> = files.iter().enumerate().map(file_progress).collect();
     let whole = all.iter().filter(|file| file.is_complete()).count();
     all.sort_unstable_by_key(|file| (file.rank(), file.file));
-    let head = pad_right(&format!("files: {whole} of {} are whole", files.len()), width);
+    let head = pad_right(&format!("files: {whole} of {} are complete", files.len()), width);
     let head = style.dim(head.trim_end());
     let line = |file: &FileProgress| {
         let view = files.get(file.file)?;

@@ -165,8 +165,11 @@ fn search_figures(content: &PanelContent<'_>) -> Vec<Figure> {
     let mut figures = Vec::new();
     let unseen = content.pieces.iter().filter(|piece| **piece == PieceState::Unavailable).count();
     if unseen > 0 {
-        let words =
-            if unseen == 1 { "a piece that nobody has".to_owned() } else { format!("{unseen} pieces that nobody has") };
+        let words = if unseen == 1 {
+            "1 piece that no peer has".to_owned()
+        } else {
+            format!("{unseen} pieces that no peer has")
+        };
         figures.push((0, content.style.yellow(&words)));
     }
     if let Some(limits) = limits(content.limits) {
@@ -235,8 +238,9 @@ fn text_lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<St
         lines.extend(wrap(stall_reason, width, most).iter().map(|line| content.style.yellow(line)));
     }
     if content.help {
-        let words =
-            format!("p: pause, go on; l: next limit; f: files or peers; s: why so slow; q: quit, as Ctrl-C. {LEGEND}");
+        let words = format!(
+            "p: pause or continue; l: next limit; f: files or peers; s: why it is slow; q: quit (Ctrl-C). {LEGEND}"
+        );
         lines.extend(wrap(&words, width, most.saturating_sub(lines.len())));
     }
     lines

@@ -155,15 +155,15 @@ pub fn toggle_pause(handle: &TorrentHandle) {
 /// The reason for a low rate if it is on our side, or that the rate is fine; `None` if it is up to peers.
 fn local_reason(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> Option<String> {
     if paused {
-        return Some("paused: nothing is asked for or served until p is pressed".to_owned());
+        return Some("paused: btsync requests and uploads nothing until you press p".to_owned());
     }
     match now.stage {
-        Stage::Starting | Stage::Checking => Some("what is on disk is being checked first".to_owned()),
+        Stage::Starting | Stage::Checking => Some("btsync checks the data on disk first".to_owned()),
         Stage::Seeding => {
-            let verb = if now.active == 1 { "takes" } else { "take" };
-            Some(format!("all is there; {} of {} {verb} something", now.active, count(now.connected, "peer")))
+            let verb = if now.active == 1 { "downloads" } else { "download" };
+            Some(format!("complete; {} of {} {verb} from btsync", now.active, count(now.connected, "peer")))
         }
-        Stage::Stopping => Some("trackers are told, and connections closed".to_owned()),
+        Stage::Stopping => Some("stopping: btsync announces this to the trackers and closes connections".to_owned()),
         // A limit is the reason if the rate is close to it.
         _ if limits.down > 0 && rates.down() > limits.down as f64 * 0.8 => layout::limits(limits),
         _ => None,

@@ -12,7 +12,7 @@ use btsync::PeerView;
 
 /// The meaning of the letters in the column of flags.
 pub const LEGEND: &str =
-    "flags: D gives, d chokes us, U takes, u is choked, ! owes us, E encrypted, I called us, S seed, F fast";
+    "flags: D unchokes us, d chokes us, U unchoked, u choked, ! snubs us, E encrypted, I incoming, S seed, F fast";
 
 /// Keeps the rates of peers and sorts peers by them.
 #[derive(Default)]

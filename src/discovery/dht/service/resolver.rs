@@ -59,7 +59,7 @@ impl HostResolver {
                 join(threads.extract_if(.., |before| before.is_finished()));
                 threads.push(thread);
             }
-            Err(error) => log::warn!("no thread to look up DHT nodes: {error}"),
+            Err(error) => log::warn!("cannot start a thread to resolve DHT nodes: {error}"),
         }
     }
 }
@@ -77,7 +77,7 @@ impl Drop for HostResolver {
 fn join(threads: impl Iterator<Item = JoinHandle<()>>) {
     for thread in threads {
         if thread.join().is_err() {
-            log::error!("a thread that looked up DHT nodes ended in a panic");
+            log::error!("a thread that resolves DHT nodes panicked");
         }
     }
 }

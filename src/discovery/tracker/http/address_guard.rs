@@ -67,7 +67,10 @@ impl AddressGuard {
                 ResolveError::TimedOut => ureq::Error::Timeout(timeout.reason),
                 ResolveError::NoThread(error) => {
                     // Wrap the error, because its own kind could be mistaken for a timeout.
-                    ureq::Error::Io(io::Error::other(format!("no thread to look up the host: {}", reason(&error))))
+                    ureq::Error::Io(io::Error::other(format!(
+                        "cannot start a thread to resolve the host: {}",
+                        reason(&error)
+                    )))
                 }
             })?,
         };

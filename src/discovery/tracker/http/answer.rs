@@ -61,7 +61,7 @@ fn answer(body: &[u8]) -> Result<&[u8], TrackerError> {
     }
     match lenient::value(body) {
         Some((LenientValue::Dict(dict), _)) => refusal(dict).map_or(Ok(dict), Err),
-        _ => Err(TrackerError::Malformed("it is no bencoded dictionary".into())),
+        _ => Err(TrackerError::Malformed("it is not a bencoded dictionary".into())),
     }
 }
 
@@ -76,7 +76,7 @@ fn refusal(dict: &[u8]) -> Option<TrackerError> {
     if words.is_empty() && is_answer() {
         return None;
     }
-    let why = if words.is_empty() { "it gives no reason".to_owned() } else { text(words) };
+    let why = if words.is_empty() { "the tracker gives no reason".to_owned() } else { text(words) };
     let refused = TrackerError::Refused(why);
     Some(refused.later(retry_in(dict)))
 }

@@ -20,9 +20,9 @@ pub(crate) fn from_ureq(error: ureq::Error, url: &str) -> TrackerError {
         E::LargeResponseHeader(..) => TrackerError::TooLarge,
         E::Protocol(e) => TrackerError::Malformed(line(&e)),
         #[cfg(feature = "gzip")]
-        E::Decompress(..) => TrackerError::Malformed("it does not decompress".into()),
-        E::ConnectionFailed => TrackerError::Connect("no address answers".into()),
-        E::ConnectProxyFailed(_) | E::InvalidProxyUrl => TrackerError::Connect("the proxy does not work".into()),
+        E::Decompress(..) => TrackerError::Malformed("it cannot be decompressed".into()),
+        E::ConnectionFailed => TrackerError::Connect("no address of the host answers".into()),
+        E::ConnectProxyFailed(_) | E::InvalidProxyUrl => TrackerError::Connect("cannot connect to the proxy".into()),
         E::Tls(why) => TrackerError::Tls(why.into()),
         #[cfg(feature = "tls")]
         E::Rustls(e) => TrackerError::Tls(line(&e)),

@@ -203,7 +203,9 @@ impl HttpTracker {
                 }
             };
             let thread = thread::Builder::new().name("announce".into()).spawn(run);
-            thread.map_err(|error| TrackerError::Other(format!("no thread to announce: {}", reason(&error))))?;
+            thread.map_err(|error| {
+                TrackerError::Other(format!("cannot start a thread for the announce: {}", reason(&error)))
+            })?;
         }
         drop((sender, race));
         let (mut best, mut failures) = (None, Vec::new());

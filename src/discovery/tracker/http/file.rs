@@ -45,7 +45,7 @@ impl HttpTracker {
     pub fn fetch_untrusted_file(&self, url: &str, max: u64, deadline: Duration) -> Result<Vec<u8>, TrackerError> {
         if self.is_proxied {
             return Err(TrackerError::Other(
-                "not asked for through a proxy, as that may lead to a local address".into(),
+                "not requested through a proxy, because the proxy could connect to a local address".into(),
             ));
         }
         let url = sendable(url)?;

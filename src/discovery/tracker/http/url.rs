@@ -88,7 +88,7 @@ pub(crate) fn join(base: &str, location: &str) -> Result<String, TrackerError> {
     // Servers send spaces and raw UTF-8 here, which are not allowed in a request.
     let location = &*utf8_percent_encode(location, UNSENDABLE).to_string();
     if location.is_empty() {
-        return Err(TrackerError::Redirect("it does not say where to"));
+        return Err(TrackerError::Redirect("it has no target"));
     }
     let scheme_end = location.find(':').unwrap_or(usize::MAX);
     let is_absolute = scheme_end < location.find(['/', '?']).unwrap_or(usize::MAX);

@@ -180,7 +180,7 @@ impl<'a> Exchange<'a> {
             (Some(UdpResponse::Scraped(figures)), true, TrackerQuery::Scrape(swarms)) => {
                 Ok(Reply::Scraped(packet::figures(figures).take(swarms.len()).collect()))
             }
-            _ => Err(TrackerError::Malformed("it is no answer to what was asked".into())),
+            _ => Err(TrackerError::Malformed("it does not answer the request".into())),
         };
         Some(reply)
     }
