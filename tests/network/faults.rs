@@ -236,7 +236,7 @@ fn a_link_keeps_no_more_connections_than_its_files_leave_descriptors_for() {
     // Descriptors for 24 peers without files, and for one with them.
     let mut linked = LinkWithIdlePeers::connected(30, 23, &["--nofile=64"]);
     linked.metadata.open();
-    until("the others have ended", || linked.running.log().contains("23 peers hung up on, as the files need"));
+    until("the others have ended", || linked.running.log().contains("23 connections closed, as the files need"));
     linked.running.terminate(7);
 }
 
