@@ -127,7 +127,7 @@ complete -c btsync -n '__btsync_in list' -l select -x -d 'select these files'
 complete -c btsync -n '__btsync_in list' -l select-file -x -d 'same as --select'
 complete -c btsync -n '__btsync_in list' -l exclude -x -d 'do not select these files'
 complete -c btsync -n '__btsync_in list' -l json -d 'print one event instead of text'
-complete -c btsync -n '__btsync_in list' -l peer -x -d 'fetch the metadata of a magnet link from this peer'
+complete -c btsync -n '__btsync_in list' -l peer -x -d 'download the metadata of a magnet link from this peer'
 complete -c btsync -n '__btsync_in list' -l stop-timeout -x -d 'give up if no data arrives for S seconds'
 complete -c btsync -n '__btsync_in list' -s h -l help -d 'show the options of this command'
 

@@ -28,7 +28,6 @@
 //! # Features
 //! - `tls` (default): HTTPS trackers and URLs. Without it, they fail with an error that says so.
 //! - `gzip` (default): torrent files and tracker answers that are packed with gzip. Without it, the library refuses them.
-//! - `gzip` (default): torrent files and responses of trackers that are packed with gzip. Without it, they are refused.
 //! - `cli` (default): the dependencies of the `btsync` command. Programs that use the library turn it off with
 //!   `default-features = false`.
 //!

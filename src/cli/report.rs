@@ -189,7 +189,7 @@ impl EventText {
             Event::Metadata { name, total } => Some(format!("metadata: {} ({})", sanitize(name), size(*total))),
             Event::MetadataRefused { addr } => Some(format!("{addr} sent wrong metadata: banned")),
             Event::TorrentSaved { .. } | Event::TorrentNotSaved { .. } => {
-                saved_text(event).map(|text| format!("torrent {}", sanitize(&text)))
+                saved_text(event).map(|text| format!("torrent file {}", sanitize(&text)))
             }
             Event::Selected { files, of, bytes } => {
                 Some(format!("selected {files} of {}, {}", count(*of, "file"), size(*bytes)))
@@ -245,7 +245,7 @@ pub(crate) fn saved_text(event: &Event) -> Option<String> {
     let shown = |path: &Path| printable(&path.to_string_lossy());
     match event {
         Event::TorrentSaved { path, is_new: true } => Some(format!("saved as {}", shown(path))),
-        Event::TorrentSaved { path, is_new: false } => Some(format!("{} has this torrent already", shown(path))),
+        Event::TorrentSaved { path, is_new: false } => Some(format!("already saved as {}", shown(path))),
         Event::TorrentNotSaved { path, reason, is_overwritable } => {
             let advice = if *is_overwritable { "; --overwrite replaces it" } else { "" };
             Some(format!("cannot be saved as {}: {reason}{advice}", shown(path)))

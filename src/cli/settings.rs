@@ -181,7 +181,7 @@ fn xdg_folder(variable: &str, default: &str) -> Option<PathBuf> {
 fn resolve(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
     let addresses = peer.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
     addresses
-        .map_err(|error| Failure::new(Exit::NameLookup, format!("cannot find the peer {peer}: {}", reason(&error))))
+        .map_err(|error| Failure::new(Exit::NameLookup, format!("cannot resolve the peer {peer}: {}", reason(&error))))
 }
 
 #[cfg(test)]

@@ -258,13 +258,16 @@ mod tests {
     #[test]
     fn a_disk_that_is_too_small_is_told_with_figures() {
         let space_shortage = |needed, free| StorageError::NoSpace { path: "/x".into(), needed, free };
-        let end = "; make room, choose another folder or fewer files";
+        let end = "; free some space, choose another folder, or select fewer files";
         for (needed, free, figures) in [
             (4 << 30, (12 << 30) / 10, "4.0 GiB are needed, 1.2 GiB are free"),
             (5 << 50, 1023, "5120.0 TiB are needed, 1023 B are free"),
             ((4 << 30) + 1, 4 << 30, "4294967297 bytes are needed, 4294967296 bytes are free"),
         ] {
-            assert_eq!(space_shortage(needed, free).to_string(), format!("not enough room in /x: {figures}{end}"));
+            assert_eq!(
+                space_shortage(needed, free).to_string(),
+                format!("not enough disk space in /x: {figures}{end}")
+            );
         }
         assert_eq!(space_shortage(1, 0).kind(), StorageErrorKind::DiskFull);
     }

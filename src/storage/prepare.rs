@@ -44,7 +44,7 @@ pub struct Prepared {
     /// Bytes of existing non-empty files, each counted up to its length in the torrent, and of the part file. 0 means that there
     /// is nothing to check.
     pub found_bytes: u64,
-    /// What was repaired, one line each: "x.iso was 12 bytes too long: cut to 100".
+    /// What was repaired, one line each: "x.iso was 12 bytes too long: truncated to 100".
     pub repaired: Vec<String>,
     /// Files that may have got data out of the part file: their pieces must be hashed.
     pub restored_files: Vec<usize>,

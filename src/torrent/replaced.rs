@@ -46,12 +46,12 @@ mod tests {
     fn a_few_files_are_named_and_the_rest_counted() {
         assert!(files(0).is_empty());
         let few = files(2);
-        assert_eq!(few[0], "f1 was there before: 1 of its 20 pieces does not verify and is downloaded again");
-        assert_eq!(few[1], "f2 was there before: 2 of its 20 pieces do not verify and are downloaded again");
+        assert_eq!(few[0], "f1 existed before: 1 of its 20 pieces does not verify and is downloaded again");
+        assert_eq!(few[1], "f2 existed before: 2 of its 20 pieces do not verify and are downloaded again");
         assert_eq!(files(5).len(), 5);
-        assert_eq!(files(6)[5], "1 more file was there before; pieces downloaded again: 6");
+        assert_eq!(files(6)[5], "1 more file existed before; pieces downloaded again: 6");
         let many = files(19);
         assert_eq!(many.len(), 6);
-        assert_eq!(many[5], "14 more files were there before; pieces downloaded again: 175");
+        assert_eq!(many[5], "14 more files existed before; pieces downloaded again: 175");
     }
 }

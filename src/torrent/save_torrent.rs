@@ -26,12 +26,12 @@ pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], config: 
     let failed =
         |reason: String, is_overwritable: bool| Event::TorrentNotSaved { path: file.clone(), reason, is_overwritable };
     if is_of_download(&file, torrent, config) {
-        return failed("the download needs this name".to_owned(), false);
+        return failed("the download itself uses this name".to_owned(), false);
     }
     match save(&file, torrent, bytes, config.files.overwrite) {
         Ok(SaveResult::Written) => Event::TorrentSaved { path: file, is_new: true },
         Ok(SaveResult::Present) => Event::TorrentSaved { path: file, is_new: false },
-        Ok(SaveResult::OtherFile) => failed("another file is there".to_owned(), true),
+        Ok(SaveResult::OtherFile) => failed("another file has this name".to_owned(), true),
         Err(error) => failed(reason(&error), false),
     }
 }
@@ -126,8 +126,7 @@ mod tests {
         (config.files.places, config.files.incomplete_suffix) = (vec![(0, "d/y".into())], Some(".part".to_owned()));
         for taken in ["out/x", "link/x", "out/d/y", "out/d", "out/x.part"] {
             let event = save_torrent_file(&dir.path().join(taken), &torrent, bytes, &config);
-            let is_refused =
-                matches!(&event, Event::TorrentNotSaved { reason, .. } if reason == "the download needs this name");
+            let is_refused = matches!(&event, Event::TorrentNotSaved { reason, .. } if reason == "the download itself uses this name");
             assert!(is_refused && !dir.path().join(taken).exists(), "{event:?}");
         }
         for free in ["x", "out/x.torrent", "out/y"] {

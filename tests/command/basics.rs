@@ -119,7 +119,7 @@ fn what_is_there_already_is_checked_and_done() {
     let dir = with_torrent();
     let output = run(dir.path(), &["payload.torrent"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(stderr(&output).contains("there already"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("already on disk"), "{}", stderr(&output));
     let quiet = run(dir.path(), &["payload.torrent", ".", "--quiet"]);
     assert_eq!((quiet.status.code(), stderr(&quiet).as_str()), (Some(0), ""));
 }

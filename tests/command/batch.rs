@@ -30,7 +30,7 @@ fn two_torrents_come_at_once() {
         swarm.assert_complete_in(&temp.path("out"));
     }
     let log = running.log();
-    for line in ["one: complete", "two: complete", "2 torrents are whole"] {
+    for line in ["one: complete", "two: complete", "2 torrents are complete"] {
         assert!(log.contains(line), "{log}");
     }
 }
@@ -51,7 +51,9 @@ fn what_fails_stops_no_other_and_the_first_failure_is_the_exit_code() {
     for swarm in &swarms {
         swarm.assert_complete_in(&temp.path("out"));
     }
-    for line in ["will not write to out/taken: ", "will not write to out/also: ", "2 torrents are whole, 2 not"] {
+    for line in
+        ["will not write to out/taken: ", "will not write to out/also: ", "2 torrents are complete, 2 incomplete"]
+    {
         assert!(said.contains(line), "no {line:?}: {said}");
     }
     let errors: Vec<Value> = events(&output).into_iter().filter(|line| line["event"] == "error").collect();
@@ -135,7 +137,7 @@ fn one_at_a_time_is_in_order_and_each_event_has_its_torrent() {
     let mut told: Vec<_> = told.lines().collect();
     told.sort_unstable();
     assert_eq!(told, ["one", "three", "two"]);
-    assert!(stderr(&output).contains("one.torrent: the same torrent was named before"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("one.torrent: this torrent is named twice"), "{}", stderr(&output));
 }
 
 #[test]
@@ -170,7 +172,9 @@ fn a_stop_by(signal: &str) {
     running.expect_exit(7);
     assert!(swarms[..2].iter().all(Swarm::announced_stopped) && !swarms[2].has_announces());
     let log = running.log();
-    for line in ["btsync: one: stopped at", "btsync: two: stopped at", "0 torrents are whole, 2 not, 1 not begun"] {
+    for line in
+        ["btsync: one: stopped at", "btsync: two: stopped at", "0 torrents are complete, 2 incomplete, 1 not started"]
+    {
         assert!(log.contains(line), "{log}");
     }
 }
@@ -184,7 +188,7 @@ fn no_two_torrents_write_to_the_same_file() {
     let mut command = offline_btsync(&temp);
     let output = command.args(["one.torrent", "other.torrent", "out", "--max-concurrent=1"]).output().expect("it runs");
     assert_eq!(code(&output), Some(13), "{}", stderr(&output));
-    assert!(stderr(&output).contains("btsync: one: another torrent has a file"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("btsync: one: two torrents would write to the same file"), "{}", stderr(&output));
     swarm.assert_complete_in(&temp.path("out"));
     let output =
         offline_btsync(&temp).args(["one.torrent", "other.torrent", "more", "--out", "1=x"]).output().expect("it runs");
@@ -206,7 +210,7 @@ fn of_two_that_write_to_one_file_the_second_is_refused() {
     for out in ["a", "b", "c"] {
         let output = offline_btsync(&temp).args(["one.torrent", "other.torrent", out]).output().expect("it runs");
         assert_eq!(code(&output), Some(13), "{}", stderr(&output));
-        let refused = "other.torrent is not downloaded beside one.torrent";
+        let refused = "btsync does not download other.torrent together with one.torrent";
         assert!(stderr(&output).contains(refused), "{}", stderr(&output));
         swarm.assert_complete_in(&temp.path(out));
     }
@@ -236,7 +240,7 @@ fn no_two_links_write_to_the_same_file() {
     let mut command = offline_btsync(&temp);
     let output = command.args(&links).args(["out", "--max-concurrent=1"]).output().expect("it runs");
     assert_eq!(code(&output), Some(13), "{}", stderr(&output));
-    assert!(stderr(&output).contains("another torrent has a file of the same name, same"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("two torrents would write to the same file, same"), "{}", stderr(&output));
     payloads[0].assert_at(&temp.path("out"));
 }
 
@@ -270,7 +274,7 @@ fn a_torrent_comes_by_its_url() {
         let mut command = offline_btsync(&temp);
         let output = command.args([&web.url(path), &out, "--save-torrent", &keep]).output().expect("btsync runs");
         assert_eq!(code(&output), Some(0), "{path}: {}", stderr(&output));
-        assert!(stderr(&output).contains(&format!("torrent saved as {keep}")), "{}", stderr(&output));
+        assert!(stderr(&output).contains(&format!("torrent file saved as {keep}")), "{}", stderr(&output));
         swarm.assert_complete_in(&temp.path(&out));
         assert!(fs::read(temp.path(&keep)).expect("it is kept") == swarm.bytes(), "byte for byte");
     }
@@ -315,7 +319,7 @@ fn a_url_that_brings_no_torrent_has_its_code() {
         (url("/broken"), 6, "HTTP status 500"),
         (url("/missing"), 6, "HTTP status 404"),
         (refused, 6, "connection failed"),
-        ("http://btsync-test.invalid/x.torrent".to_owned(), 19, "btsync-test.invalid is not found"),
+        ("http://btsync-test.invalid/x.torrent".to_owned(), 19, "btsync-test.invalid cannot be resolved"),
     ];
     for (url, expected, words) in table {
         let output = offline_btsync(&temp).args([&format!("{url}?key=secret"), "out"]).output().expect("btsync runs");
@@ -384,7 +388,7 @@ fn a_terminal_shows_a_line_for_each() {
         shown.extend_from_slice(&buffer[..count]);
         let text = String::from_utf8_lossy(&shown);
         // Four rows have room for one torrent and the totals; one more row stays free.
-        if text.contains("+ 2 more") && text.contains("0 of 3 whole") {
+        if text.contains("+ 2 more") && text.contains("0 of 3 complete") {
             for swarm in &swarms {
                 swarm.gate.open();
             }
@@ -392,7 +396,7 @@ fn a_terminal_shows_a_line_for_each() {
     }
     let text = String::from_utf8_lossy(&shown);
     assert_eq!(child.wait().expect("it ends").code(), Some(0), "{text}");
-    assert!(text.contains("one: complete") && text.trim_end().ends_with("3 torrents are whole"), "{text}");
+    assert!(text.contains("one: complete") && text.trim_end().ends_with("3 torrents are complete"), "{text}");
     for swarm in &swarms {
         swarm.assert_complete_in(&temp.path("out"));
     }
@@ -452,7 +456,7 @@ fn what_is_ignored_or_cannot_be_reached_is_told() {
     let output = command.args(["x.torrent", "--peer", &nobody, "--stop-timeout=2"]).output().expect("btsync runs");
     let said = stderr(&output);
     assert_eq!(code(&output), Some(2), "{said}");
-    assert!(said.contains("trackers ignored") && said.contains("wss://tracker.example"), "{said}");
+    assert!(said.contains("ignores trackers") && said.contains("wss://tracker.example"), "{said}");
     assert!(said.contains(" unreachable") && !said.contains("no peer is known"), "{said}");
 }
 
@@ -475,9 +479,9 @@ fn a_torrent_that_failed_is_not_begun_again_by_its_second_name() {
     assert_eq!(code(&output), Some(13), "{said}");
     assert_eq!(said.matches("btsync: one: ").count(), 1, "{said}");
     for name in ["one.torrent", "copy.torrent"] {
-        assert!(said.contains(&format!("{name}: the same torrent was named before")), "{said}");
+        assert!(said.contains(&format!("{name}: this torrent is named twice")), "{said}");
     }
-    assert!(said.contains("1 torrent is whole, 1 not"), "{said}");
+    assert!(said.contains("1 torrent is complete, 1 incomplete"), "{said}");
 }
 
 /// A torrent that waits for its turn is started only if its file is still the one that was named.
@@ -494,7 +498,10 @@ fn what_takes_the_name_of_a_torrent_that_waits_is_not_begun() {
     first.gate.open();
     running.expect_exit(26);
     let log = running.log();
-    assert!(log.contains("named.torrent: another file has this name since the start: it is not begun"), "{log}");
+    assert!(
+        log.contains("named.torrent: not started, because this file holds another torrent than at the start"),
+        "{log}"
+    );
     assert!(!named.has_announces() && !other.has_announces() && !temp.path("out/other").exists(), "{log}");
     first.assert_complete_in(&temp.path("out"));
 }

@@ -293,7 +293,7 @@ fn the_end_is_told_once() {
     assert_eq!(count(&text, "complete, "), 1, "{text}");
     assert!(!text.contains("in 0.0s"), "{text}");
     let text = told(&gives, &[]);
-    assert_eq!((count(&text, "are there"), count(&text, "complete, ")), (0, 1), "{text}");
+    assert_eq!((count(&text, "are verified"), count(&text, "complete, ")), (0, 1), "{text}");
     let text = told(&gives, &["--json", "--quiet"]);
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let last = &lines[lines.len().saturating_sub(2)..];
@@ -328,7 +328,7 @@ fn a_reader_that_goes_away_ends_the_download() {
     assert!(first.contains("\"started\""), "{first}");
     let (code, failures) = failures_of(child);
     assert_eq!(code, Some(7), "{failures:?}");
-    assert!(failures.len() == 1 && failures[0].contains("nobody reads the events"), "{failures:?}");
+    assert!(failures.len() == 1 && failures[0].contains("the program that read the events"), "{failures:?}");
 }
 
 /// The download is complete by then, and would seed for ever.

@@ -130,7 +130,7 @@ fn keeps_the_secret(what: &str, output: &Output, words: &[&str]) -> String {
 const OUTCOMES: [&str; 6] = [
     "refused: no such user",
     "warns: no such user",
-    "nowhere.invalid is not found",
+    "nowhere.invalid cannot be resolved",
     "HTTP status 404",
     "too many",
     "https://127.0.0.1",
@@ -166,7 +166,7 @@ fn no_passkey_of_a_link_is_told() {
         let output = home.download(&[&link, "out", form]).output().expect("btsync runs");
         keeps_the_secret(form, &output, &OUTCOMES);
         if form == "-v" {
-            keeps_the_secret(form, &output, &["no metadata from there"]);
+            keeps_the_secret(form, &output, &["no metadata from this URL"]);
         }
     }
     for bad in [link.replace("urn:btih:", "urn:btih:x"), link.replace("xt=", "yt=")] {
@@ -279,7 +279,7 @@ fn the_live_view_keeps_the_secret() {
     ));
     tmux.wait_for_text("no such user");
     tmux.press(&["s"]);
-    let why = tmux.wait_for_text("nobody has called us");
+    let why = tmux.wait_for_text("no incoming connections");
     let last = tmux.wait_for_text("over 2");
     for screen in [why, last] {
         assert!(!screen.contains(SECRET), "{screen}");

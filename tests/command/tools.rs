@@ -76,7 +76,7 @@ fn verify_names_what_is_wrong_and_changes_nothing() {
     let (temp, payload) = with_five_files();
     let dir = temp.path("");
     let whole = run(&dir, &["verify", "x.torrent", "all"]);
-    assert_eq!((printed(&whole), text(&whole.stderr)), ("", "t: whole, 13 pieces\n"));
+    assert_eq!((printed(&whole), text(&whole.stderr)), ("", "t: complete, 13 pieces\n"));
     let whole = run_from(&dir.join("all"), &["verify", "-", "--json", "-q"], &dir.join("x.torrent"));
     let expected = json!({"info_hash": payload.hex(), "name": "t", "whole": true, "pieces": 13, "verified": 13, "files": [],
             "unfinished": []});
@@ -94,7 +94,7 @@ fn verify_names_what_is_wrong_and_changes_nothing() {
     let lines = "bad     t/a: bytes 16384-32767\nunknown t/b: bytes 47456-49999\nmissing t/c\nmissing t/e\n\
                  long    t/f: 10001 bytes instead of 10000\nunknown t/f: bytes 0-6607\n";
     assert_eq!((flawed.status.code(), text(&flawed.stdout)), (Some(32), lines));
-    let line = "btsync: t: 4 of 13 pieces are wrong or missing; files with flaws: 5\n";
+    let line = "btsync: t: 4 of 13 pieces are wrong or missing; bad or missing files: 5\n";
     assert_eq!(text(&flawed.stderr), line);
 
     let flawed = run(&dir, &["verify", "x.torrent", "all", "--json"]);
@@ -163,7 +163,7 @@ fn verify_reads_through_the_users_own_links_out_of_the_folder() {
     symlink(dir.join("outside"), dir.join("all/t/a")).expect("a link");
     let before = state(&dir);
     let whole = run(&dir, &["verify", "x.torrent", "all"]);
-    assert_eq!((printed(&whole), text(&whole.stderr)), ("", "t: whole, 13 pieces\n"));
+    assert_eq!((printed(&whole), text(&whole.stderr)), ("", "t: complete, 13 pieces\n"));
     assert_eq!(state(&dir), before, "nothing is made, cut or written");
 }
 
@@ -294,7 +294,7 @@ fn pipes_and_devices_are_written_into_and_never_replaced() {
     for args in [&["create", "all"][..], &["edit", "x.torrent", "--comment", "new"]] {
         let to = |output| [args, &["-o", output, "--force"]].concat();
         printed(&run(&dir, &to("null")));
-        fails(&dir, &to("pipe"), 17, "nobody reads from it");
+        fails(&dir, &to("pipe"), 17, "no program reads from it");
         let mut reader = File::options().read(true).write(true).open(&pipe).expect("the pipe");
         printed(&run(&dir, &to("pipe")));
         let mut read = vec![0; 1 << 16];
@@ -470,5 +470,5 @@ fn a_torrent_comes_from_standard_input() {
     let piped = command(&dir, &args).stdin(pipe).output().expect("the program runs");
     assert!(cat.wait().is_ok_and(|status| status.success()));
     assert_eq!(piped.status.code(), Some(0), "{}", text(&piped.stderr));
-    assert!(text(&piped.stderr).contains("there already"), "{}", text(&piped.stderr));
+    assert!(text(&piped.stderr).contains("already on disk"), "{}", text(&piped.stderr));
 }

@@ -34,7 +34,7 @@ fn what_appears_in_a_watched_folder_is_begun() {
     let (first, rest) = bytes.split_at(bytes.len() / 2);
     fs::write(at("written.torrent"), first).expect("half of it");
     running.wait_for_output("written.torrent: ");
-    running.wait_for_output("looked at again when it changes");
+    running.wait_for_output("btsync reads it again when it changes");
     assert!(!written.has_announces());
     let mut file = fs::OpenOptions::new().append(true).open(at("written.torrent")).expect("the file");
     file.write_all(rest).expect("the rest of it");
@@ -102,7 +102,7 @@ fn pipes_devices_and_sockets_in_a_watched_folder_are_passed_over() {
     fs::rename(temp.path("swapped"), at("waiting.torrent")).expect("swapped in");
     gated.gate.open();
     last.gate.open();
-    running.wait_for_output("waiting.torrent: cannot be read: not a regular file any more");
+    running.wait_for_output("waiting.torrent: cannot be read: it is no longer a regular file");
     running.wait_for_output("last: complete");
     assert!(!waiting.has_announces());
     running.terminate(15);

@@ -139,7 +139,7 @@ fn a_full_disk_ends_with_9_and_the_download_goes_on_once_there_is_space() {
         let served = gate.served();
         let mut refused = download(&temp, &payload, &peer, &[]);
         refused.expect_exit(9);
-        assert!(refused.log().contains("not enough room"), "{}", refused.log());
+        assert!(refused.log().contains("not enough disk space"), "{}", refused.log());
         assert_eq!((payload.right_pieces(&out), gate.served()), (right, served));
         sh(&format!("rm '{}/ballast'", out.display()));
         completes_with_what_is_missing(&temp, &payload);
@@ -201,7 +201,7 @@ fn a_file_size_limit_is_a_full_disk() {
     command.args(["--peer", &peer.addr.to_string(), "--listen-port", &free_port().to_string()]);
     let mut limited = temp.start("limited", command.env("XDG_CACHE_HOME", temp.path("btsync-cache")));
     limited.expect_exit(9);
-    assert!(limited.log().contains("more than the file system or the limit on files"), "{}", limited.log());
+    assert!(limited.log().contains("more than the file system or the file size limit"), "{}", limited.log());
     completes_with_what_is_missing(&temp, &payload);
 }
 

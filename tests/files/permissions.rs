@@ -256,7 +256,7 @@ fn where_threads_run_out_silent_callers_keep_nobody_out() {
     let addr = SocketAddr::from(([127, 0, 0, 1], port().expect("a port")));
     let begun = Instant::now();
     let silent: Vec<_> = (0..300).filter_map(|_| TcpStream::connect(addr).ok()).collect();
-    until("it has no more threads", || running.log().contains("cannot serve"));
+    until("it has no more threads", || running.log().contains("cannot handle the incoming connection from"));
     until("another caller is served", || {
         Wire::connect_and_handshake(addr, test.payload.info_hash()).is_ok_and(|mut wire| wire.receive().is_ok())
     });
@@ -266,7 +266,7 @@ fn where_threads_run_out_silent_callers_keep_nobody_out() {
         silence.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     });
     assert!(still.count() > 0 || begun.elapsed().as_secs() >= 30, "not all of the silent callers were ended");
-    let complaints = running.log().matches("cannot serve").count() as u64;
+    let complaints = running.log().matches("cannot handle the incoming connection from").count() as u64;
     let most = 1 + begun.elapsed().as_secs() / 5;
     assert!(complaints <= most, "{complaints} lines about callers");
 }

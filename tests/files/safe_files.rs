@@ -240,14 +240,14 @@ fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_righ
             }
             let served = test.gate.served();
             let said = test.completes(&[]);
-            assert!(said.contains(&format!("payload.bin was there before: {words}\n")), "{said}");
+            assert!(said.contains(&format!("payload.bin existed before: {words}\n")), "{said}");
             assert_eq!(test.gate.served() - served, pieces * 4);
         }
     }
     // In an unfinished download btsync replaces only its own data, and reports nothing.
     let test = DownloadTest::single(8);
     kill(test.begun(8));
-    assert!(!test.completes(&[]).contains("was there before"));
+    assert!(!test.completes(&[]).contains("existed before"));
 }
 
 #[test]
@@ -257,8 +257,8 @@ fn a_complete_file_of_which_too_much_was_edited_since_is_left_alone() {
         file.write_all(b"mine").expect("room");
     };
     let refused: [(UserEdit<'_>, &str); 4] = [
-        (&|test| spoil(test, &(0..10).collect::<Vec<_>>()), "most of it is not from this torrent"),
-        (&|test| fs::write(test.file(), "rewritten").expect("room"), "most of it is not from this torrent"),
+        (&|test| spoil(test, &(0..10).collect::<Vec<_>>()), "too few of its pieces verify"),
+        (&|test| fs::write(test.file(), "rewritten").expect("room"), "too few of its pieces verify"),
         (&|test| (append(test), spoil(test, &[3])).1, "longer than the torrent says"),
         // Bytes inserted at the front shift all others.
         (
@@ -282,7 +282,7 @@ fn zeros_behind_the_end_are_nobodys_data() {
     let test = DownloadTest::single(0);
     write_pieces(&test, &[0, 1, 2]);
     File::options().write(true).open(test.file()).expect("the file").set_len(21 * PIECE as u64).expect("a length");
-    assert!(test.completes(&[]).contains("too long: cut"));
+    assert!(test.completes(&[]).contains("too long: truncated"));
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn a_neighbour_that_turns_out_to_differ_ends_it_and_stays_as_it_is() {
         let mut running = test.start("differs", &[]);
         running.expect_exit(13);
         let said = running.log();
-        assert!(said.contains("three/b: it was there before and is not as the torrent has it"), "{said}");
+        assert!(said.contains("three/b: it existed before and differs from the torrent"), "{said}");
         assert!(fs::read(&b).expect("b") == vec![b'x'; 9_000]);
     }
     test.completes(&["--overwrite"]);

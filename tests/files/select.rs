@@ -190,7 +190,7 @@ fn a_part_that_is_there_already_is_counted_as_a_part() {
     let mut running = start(&temp, &payload, &recorder.peer, &["--select", "2"]);
     running.expect_exit(0);
     // Pieces 2 to 5.
-    assert!(running.log().contains("complete, 128.0 KiB, all of it was there already"), "{}", running.log());
+    assert!(running.log().contains("complete, 128.0 KiB, all data was already on disk"), "{}", running.log());
 }
 
 #[test]
@@ -222,8 +222,8 @@ fn choices_that_cannot_be_are_told() {
     for (words, said) in [
         (&["--select", "6"][..], "no file of the torrent matches '6'"),
         (&["--select", "*.avi"], "no file of the torrent matches '*.avi'"),
-        (&["--exclude", "*"], "no file of the torrent is left"),
-        (&["--select", "0"], "counted from 1"),
+        (&["--exclude", "*"], "no file is left to download"),
+        (&["--select", "0"], "file numbers begin at 1"),
         (&["--select", "[x"], "without `]`"),
         (&["--out", "1=../up"], "../up"),
         (&["--out", "1=/etc/up"], "/etc/up"),

@@ -282,7 +282,7 @@ fn a_download_outlives_a_shortage_of_descriptors() {
     // All remaining numbers are in use: no open succeeds, whatever btsync closes.
     limit(3);
     gate.open();
-    until("it finds no descriptor", || running.log().contains("no descriptors are left"));
+    until("it finds no descriptor", || running.log().contains("no file descriptors are left"));
     limit(1024);
     running.expect_exit(0);
     payload.assert_at(&temp.path("out"));
@@ -528,7 +528,7 @@ fn a_tracker_that_lacks_a_descriptor_at_the_start_ends_and_says_so() {
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let addr = taken.local_addr().expect("its address").to_string();
     let mut running = temp.start("http only", btsync().args(["tracker", "--listen", &addr]));
-    running.wait_for_output("it answers over HTTP only: UDP port");
+    running.wait_for_output("the tracker answers over HTTP only: UDP port");
     running.terminate(0);
 }
 
@@ -594,7 +594,7 @@ fn too_low_a_limit_of_descriptors_is_told_of_at_once() {
     }
     let (code, said) = run(20, &shortage.torrents());
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("1 torrent at once") && said.contains("no DHT and no local discovery"), "{said}");
+    assert!(said.contains("1 torrent at a time") && said.contains("without the DHT and local discovery"), "{said}");
     for payload in &payloads {
         assert_eq!(payload.difference_in_content(&shortage.temp.path("out")), None);
     }

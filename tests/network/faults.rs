@@ -227,7 +227,7 @@ fn connections_of_a_link_give_way_to_the_look_at_its_files() {
     assert!(Command::new("prlimit").args([&pid, "--nofile=3:3"]).status().expect("prlimit").success());
     linked.metadata.open();
     // One connection would fit, but no file can be opened before that one is closed too.
-    until("all have ended", || linked.running.log().contains("the files need the descriptors; 0 left"));
+    until("all have ended", || linked.running.log().contains("the files need the file descriptors; 0 left"));
 }
 
 /// btsync closes the surplus connections before it runs out of descriptors.
@@ -236,7 +236,7 @@ fn a_link_keeps_no_more_connections_than_its_files_leave_descriptors_for() {
     // Descriptors for 24 peers without files, and for one with them.
     let mut linked = LinkWithIdlePeers::connected(30, 23, &["--nofile=64"]);
     linked.metadata.open();
-    until("the others have ended", || linked.running.log().contains("23 connections closed, as the files need"));
+    until("the others have ended", || linked.running.log().contains("disconnected 23 peers: the files need"));
     linked.running.terminate(7);
 }
 

@@ -421,9 +421,9 @@ fn bad_requests_get_a_reason() {
         ("/announce".to_owned(), "info_hash is missing"),
         ("/announce?info_hash=short".to_owned(), "info_hash is not 20 bytes long"),
         (format!("/announce?{WHO}"), "port is missing"),
-        (format!("/announce?{WHO}&port=0"), "port 0 reaches nobody"),
-        (format!("/announce?{WHO}&port=70000"), "port is no number in range"),
-        (format!("/announce?{WHO}&port=1&left=-1"), "left is no number in range"),
+        (format!("/announce?{WHO}&port=0"), "port 0 is invalid"),
+        (format!("/announce?{WHO}&port=70000"), "port is not a number in range"),
+        (format!("/announce?{WHO}&port=1&left=-1"), "left is not a number in range"),
         ("/scrape".to_owned(), "info_hash is missing"),
     ] {
         assert_eq!(get(server.addr(), &target), format!("d14:failure reason{}:{reason}e", reason.len()), "{target}");
@@ -432,7 +432,7 @@ fn bad_requests_get_a_reason() {
     assert!(failed.is_ok(), "and it still works: {failed:?}");
     let zero =
         HttpTracker::new().announce(&format!("http://{}/announce", server.addr()), &announce_data(0, 1, None), PATIENT);
-    assert_eq!(zero, Err(TrackerError::Refused("port 0 reaches nobody".into())));
+    assert_eq!(zero, Err(TrackerError::Refused("port 0 is invalid".into())));
 }
 
 #[test]

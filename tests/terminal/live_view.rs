@@ -90,7 +90,7 @@ fn a_download_is_seen_at_any_size() {
         test.completes();
         if rows > 6 {
             let screen = test.tmux.screen();
-            assert!(screen.contains("fetched 2.5 MiB") && !screen.contains("q quit"), "{screen}");
+            assert!(screen.contains("downloaded 2.5 MiB") && !screen.contains("q quit"), "{screen}");
             assert_eq!(count(&screen, NAME), 1, "three lines remain:\n{screen}");
         }
     }
@@ -113,26 +113,26 @@ fn keys_show_and_steer() {
     let test = TerminalTest::halted(80, 24);
     let tmux = &test.tmux;
     tmux.press(&["f"]);
-    tmux.wait("files", |screen| screen.contains("files: 0 of 1 are whole") && !screen.contains("127.0.0.1:"));
+    tmux.wait("files", |screen| screen.contains("files: 0 of 1 are complete") && !screen.contains("127.0.0.1:"));
     tmux.press(&["f"]);
     tmux.wait("peers", |screen| screen.contains("127.0.0.1:") && !screen.contains("files: 0"));
     tmux.press(&["?"]);
-    tmux.wait_for_text("I called us");
+    tmux.wait_for_text("I incoming");
     tmux.press(&["?", "l"]);
-    tmux.wait("a limit", |screen| screen.contains("limit 5.0 MiB/s each way") && !screen.contains("I called us"));
+    tmux.wait("a limit", |screen| screen.contains("limit 5.0 MiB/s each way") && !screen.contains("I incoming"));
     tmux.press(&["l", "l"]);
     tmux.wait_for_text("limit 200.0 KiB/s each way");
     tmux.press(&["l"]);
     tmux.wait("no limit", |screen| !screen.contains("each way"));
     tmux.press(&["s"]);
-    tmux.wait_for_text("calls: 1 reached");
+    tmux.wait_for_text("connection attempts: 1 reached");
     tmux.press(&["p"]);
     tmux.wait("a pause", |screen| {
-        screen.contains("[paused]") && screen.contains("p go on") && screen.contains("until p is")
+        screen.contains("[paused]") && screen.contains("p continue") && screen.contains("until you press p")
     });
     // Arrow keys have no function, whatever bytes they send.
     tmux.press(&["Up", "p", "s"]);
-    tmux.wait("no pause", |screen| screen.contains("p pause") && !screen.contains("calls: 1"));
+    tmux.wait("no pause", |screen| screen.contains("p pause") && !screen.contains("connection attempts: 1"));
     test.completes();
 }
 
@@ -144,7 +144,7 @@ fn q_and_ctrl_c_end_it_alike() {
         // bash skips the rest of a line after Ctrl-C only if the program dies of the signal; btsync does not.
         test.ends(7);
         let screen = test.tmux.screen();
-        assert!(screen.contains("run it again to go on") && count(&screen, NAME) == 1, "{screen}");
+        assert!(screen.contains("the same command resumes") && count(&screen, NAME) == 1, "{screen}");
     }
 }
 
@@ -177,10 +177,10 @@ fn it_can_be_stopped_and_continued() {
     test.tmux.types("fg");
     test.tmux.wait_for_text("q quit");
     test.tmux.press(&["?"]);
-    let screen = test.tmux.wait_for_text("I called us");
+    let screen = test.tmux.wait_for_text("I incoming");
     assert!(screen.contains("the shell 2"), "the shell's words are written over:\n{screen}");
     test.tmux.press(&["q"]);
-    test.tmux.wait_for_text("run it again to go on");
+    test.tmux.wait_for_text("the same command resumes");
 }
 
 #[test]
@@ -208,11 +208,11 @@ fn several_draw_only_while_the_terminal_is_theirs() {
     test.tmux.wait_for_text("127.0.0.1:9");
     test.tmux.types("echo typed $((1 + 1))");
     let screen = test.tmux.wait_for_text("typed 2");
-    assert!(!screen.contains("0 of 2 whole"), "{screen}");
+    assert!(!screen.contains("0 of 2 complete"), "{screen}");
     test.tmux.types("fg");
-    test.tmux.wait_for_text("0 of 2 whole");
+    test.tmux.wait_for_text("0 of 2 complete");
     test.gate.open();
-    test.tmux.wait_for_text("1 torrent is whole, 1 not");
+    test.tmux.wait_for_text("1 torrent is complete, 1 incomplete");
 }
 
 /// Two downloads run and a third waits. Each has a row, and keys act on the selected one.
@@ -237,7 +237,7 @@ fn several_are_selected_paused_and_inspected() {
         let runs = ["one.bin", "two.bin"].iter().all(|name| row(screen, name).contains("10.0%"));
         runs && row(screen, "three.bin").contains("waiting") && screen.contains("enter: details")
     });
-    assert!(row(&screen, "one.bin").contains('█') && screen.contains("0 of 3 whole  10.0%"), "{screen}");
+    assert!(row(&screen, "one.bin").contains('█') && screen.contains("0 of 3 complete  10.0%"), "{screen}");
     let is_selected = |screen: &str, name: &str| row(screen, name).starts_with("> ");
     // The order of the two depends on their progress; the third has not started yet.
     let first = if is_selected(&screen, "one.bin") { "one.bin" } else { "two.bin" };
@@ -265,7 +265,7 @@ fn several_are_selected_paused_and_inspected() {
     for swarm in &swarms {
         swarm.gate.open();
     }
-    tmux.wait_for_text("3 torrents are whole");
+    tmux.wait_for_text("3 torrents are complete");
     let said = |name: &str| std::fs::read_to_string(temp.path(name)).unwrap_or_default();
     until("the end", || said("after").ends_with('\n'));
     assert_eq!((said("code").as_str(), said("after")), ("0\n", said("before")));
@@ -287,7 +287,7 @@ fn it_comes_to_the_front_with_its_keys() {
         test.tmux.screen().contains("files: 0 of 1")
     });
     test.tmux.press(&["q"]);
-    test.tmux.wait_for_text("run it again to go on");
+    test.tmux.wait_for_text("the same command resumes");
 }
 
 #[test]

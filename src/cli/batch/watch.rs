@@ -360,8 +360,8 @@ mod tests {
         let path = dir.path().join("x.torrent");
         fs::write(&path, b"no torrent").unwrap();
         let read = |is_brought| reload(&path, |_| is_brought, || true).map(drop).map_err(|failure| failure.message);
-        assert!(read(true).unwrap_err().contains("part of a download by now"));
-        assert!(!read(false).unwrap_err().contains("part of a download"));
+        assert!(read(true).unwrap_err().contains("it now belongs to a download"));
+        assert!(!read(false).unwrap_err().contains("belongs to a download"));
     }
 
     #[test]

@@ -258,7 +258,7 @@ impl Reporter for JsonReporter {
                 ("tracker", json!({ "url": tracker, "peers": null, "interval": null, "error": tracker_error(error) }))
             }
             Event::PeerConnected { addr, incoming } => {
-                let from = if *incoming { "incoming" } else { "outgoing" };
+                let from = if *incoming { "called us" } else { "called" };
                 ("peer", json!({ "address": addr.to_string(), "state": "connected", "reason": from }))
             }
             Event::PeerDisconnected { addr, reason } => {

@@ -98,7 +98,7 @@ mod tests {
         let broken = Err(Failure::new(Exit::DiskFull, "no room"));
         assert_eq!(output_failure(&gone, &Ok(())), None);
         let told = output_failure(&gone, &stopped).expect("a failure");
-        let words = "nobody reads the events of --json any more: stopped at 3%";
+        let words = "the program that read the events of --json has exited: stopped at 3%";
         assert_eq!((told.code, told.message.as_str()), (Exit::Unfinished, words));
         for result in [&Ok(()), &stopped] {
             assert_eq!(output_failure(&full, result).map(|failure| failure.code), Some(Exit::Other));

@@ -156,7 +156,8 @@ mod tests {
         let mut search = PeerSearch { dht_nodes: Some(0), ..PeerSearch::default() };
         search.tracker("http://t/", TrackerState::Failed { error: TrackerError::Timeout });
         let mut now = snapshot();
-        let line = "tracker http://t/: no answer in time; DHT: no node answers; no peer is known; nobody has called us";
+        let line =
+            "tracker http://t/: no answer in time; DHT: no node answers; no peer is known; no incoming connections";
         assert_eq!(stall_reason(&search, &now, &[]), line);
         for (interfaces, peers, word) in [
             (0, 0, "local network: no interface is up; "),
@@ -171,7 +172,7 @@ mod tests {
         (now.known, search.dht_nodes, search.dht_peers, search.lsd_peers) = (2, Some(1), 1, 1);
         search.lsd_interfaces = Some(1);
         search.tracker("http://t/", TrackerState::Answered { peers: 1 });
-        let line = "tracker http://t/: 1 peer; DHT: 1 node, 1 peer; local network: 1 peer; none of 2 known peers has answered; nobody has called us";
+        let line = "tracker http://t/: 1 peer; DHT: 1 node, 1 peer; local network: 1 peer; none of 2 known peers has answered; no incoming connections";
         assert_eq!(stall_reason(&search, &now, &[]), line);
         search.tracker("http://t/", TrackerState::Failed { error: TrackerError::Timeout });
         (now.known, now.connected) = (9, 1);
@@ -195,8 +196,8 @@ mod tests {
         };
         let line = stall_reason(&search, &now, &[peer]);
         assert!(line.contains("DHT: 40 nodes, 9 peers"), "{line}");
-        assert!(line.contains("calls: 1 reached, 5 unreachable, 3 silent"), "{line}");
-        assert!(line.contains("connected: 1, 1 of them chokes us; 2 called us"), "{line}");
+        assert!(line.contains("connection attempts: 1 reached, 5 unreachable, 3 silent"), "{line}");
+        assert!(line.contains("connected: 1, 1 of them chokes us; 2 incoming connections"), "{line}");
         for n in 0..5 {
             search.tracker(&format!("udp://{n}/"), TrackerState::Answered { peers: n });
         }

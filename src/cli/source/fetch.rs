@@ -137,7 +137,7 @@ mod tests {
         let failure = fetch(Path::new(&url), &mut Settings::new(&DownloadArgs::default()).unwrap(), &stop)
             .map(|_| ())
             .unwrap_err();
-        let told = format!("{host}: stopped before it was here");
+        let told = format!("{host}: stopped before the torrent file arrived");
         assert_eq!((failure.code, failure.message.as_str()), (Exit::Unfinished, told.as_str()));
     }
 

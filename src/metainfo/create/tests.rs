@@ -208,7 +208,7 @@ fn awkward_names_are_taken_as_they_are_and_told() {
     assert_eq!(places(&read), [vec![], vec![PathBuf::from("t/a\\b")], vec![PathBuf::from("t/c\x01/d\ne")]]);
     let notes = CreatePlan::scan(&root, &[]).unwrap().notes().join("\n");
     assert_eq!(notes.lines().count(), 3, "{notes}");
-    assert!(notes.contains("downloads as `a_b`"), "{notes}");
+    assert!(notes.contains("download it as `a_b`"), "{notes}");
 
     let hidden = dir.path().join(".t\\x");
     fs::rename(&root, &hidden).unwrap();
@@ -216,7 +216,7 @@ fn awkward_names_are_taken_as_they_are_and_told() {
     assert_eq!((read.name.as_str(), read.hidden_name.as_deref()), ("_t_x", Some(".t_x")));
     assert_eq!(places(&read)[1][0], Path::new(".t\\x/a\\b"));
     let notes = CreatePlan::scan(&hidden, &[]).unwrap().notes().join("\n");
-    assert!(notes.contains("downloads as `_t_x`"), "{notes}");
+    assert!(notes.contains("download it as `_t_x`"), "{notes}");
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn a_disk_that_is_too_small_is_refused_and_one_that_says_nothing_is_not() {
     it.check_disk_space(1).unwrap();
     let error = it.check_disk_space(u64::MAX).unwrap_err();
     assert_eq!(error.kind(), StorageErrorKind::DiskFull);
-    assert!(error.to_string().starts_with(&format!("not enough room in {}: ", dir.path().display())), "{error}");
+    assert!(error.to_string().starts_with(&format!("not enough disk space in {}: ", dir.path().display())), "{error}");
     let below = |root: &Path| Storage::new(root.to_owned(), it.layout().clone(), 4);
     let unmade = below(&dir.path().join("not/made")).check_disk_space(u64::MAX).unwrap_err();
     assert_eq!(unmade.kind(), StorageErrorKind::DiskFull);

@@ -53,7 +53,10 @@ fn long_files_are_cut_and_short_ones_extended_with_their_bytes_kept() {
     fs::write(dir.path().join("short"), payload(3)).unwrap();
     let it = storage(dir.path(), vec![file("long", 100), file("longer", 20), file("short", 10)], 4);
     let prepared = it.prepare().unwrap();
-    assert_eq!(prepared.repaired, ["long was 12 bytes too long: cut to 100", "longer was 1 byte too long: cut to 20"]);
+    assert_eq!(
+        prepared.repaired,
+        ["long was 12 bytes too long: truncated to 100", "longer was 1 byte too long: truncated to 20"]
+    );
     assert_eq!(prepared.found_bytes, 100 + 20 + 3);
     assert_eq!(fs::read(dir.path().join("long")).unwrap(), payload(100));
     assert_eq!(fs::read(dir.path().join("short")).unwrap(), [1, 2, 3, 0, 0, 0, 0, 0, 0, 0]);

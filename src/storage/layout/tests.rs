@@ -53,7 +53,7 @@ fn a_file_goes_elsewhere_unless_another_is_in_the_way() {
     let paths: Vec<_> = it.files().iter().map(|file| file.path.to_str().unwrap()).collect();
     assert_eq!(paths, ["d/new", "d/b", "pad", "e/f/c"]);
     let taken = it.rename(0, Path::new("e")).unwrap_err();
-    assert_eq!(taken.to_string(), "a file cannot go to e: e/f/c is there");
+    assert_eq!(taken.to_string(), "a file cannot be saved as e: it conflicts with e/f/c");
 }
 
 proptest! {

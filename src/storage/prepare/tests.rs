@@ -86,7 +86,7 @@ fn with_falloc_a_disk_that_is_too_small_is_said_before_a_file_is_made() {
     let new = || Storage::new(dir.path().to_owned(), layout(&files), 4).allocate(Allocation::Falloc);
     let error = new().prepare().unwrap_err();
     assert_eq!((error.kind(), full.kind()), (StorageErrorKind::DiskFull, StorageErrorKind::DiskFull));
-    assert!(error.to_string().starts_with("not enough room in "), "{error}");
+    assert!(error.to_string().starts_with("not enough disk space in "), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     // Only wanted files need space.
     let it = new().select(&[true, false], Path::new(".parts"));

@@ -36,7 +36,7 @@ fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
     let public = UdpTracker::with(|_| false).announce(&url, &Announce::of_port(1003, 5, None), PATIENT).unwrap();
     assert_eq!((ports(&public), public.private_dropped), (vec![], 1));
     let refused = client.announce(&url, &Announce::of_port(0, 1, None), PATIENT);
-    assert_eq!(refused, Err(TrackerError::Refused("port 0 reaches nobody".into())));
+    assert_eq!(refused, Err(TrackerError::Refused("port 0 is invalid".into())));
     server.stop();
 }
 

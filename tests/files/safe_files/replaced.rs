@@ -153,7 +153,7 @@ fn is_left_to_its_writer() -> bool {
     over.store(true, Ordering::Relaxed);
     let written = writer.join().expect("the writer");
     let said = running.log();
-    if ended == Some(0) || said.contains("too long: cut") {
+    if ended == Some(0) || said.contains("too long: truncated") {
         return false;
     }
     assert!(ended == Some(13) && said.contains("another program is writing to it"), "{said}");
@@ -206,7 +206,7 @@ fn a_copy_of_a_marker_proves_nothing_and_a_copy_of_the_folder_resumes_by_its_pie
     fs::remove_dir_all(&test.out).expect("the original");
     assert!(Command::new("cp").arg("-r").arg(&copy).arg(&test.out).status().expect("cp").success());
     spoil(&test, &[17, 18, 19]);
-    test.refuses(13, &["payload.bin", "most of it"]);
+    test.refuses(13, &["payload.bin", "too few of its pieces verify"]);
     fs::copy(copy.join("payload.bin"), test.file()).expect("a copy");
     test.completes(&[]);
 }

@@ -18,7 +18,7 @@ fn a_users_file_of_the_part_files_name_is_neither_written_nor_removed() {
     let before = snapshot(&test.out);
     let mut refused = test.start("refused", &["--select", "two/a"]);
     refused.expect_exit(13);
-    assert!(refused.log().contains(".parts: it was there before and most of it is not"), "{}", refused.log());
+    assert!(refused.log().contains(".parts: it existed before, and too few of its pieces verify"), "{}", refused.log());
     assert_eq!(snapshot(&test.out), before);
     // The part file is not needed if everything is wanted.
     test.completes(&[]);
@@ -66,7 +66,7 @@ fn of_two_processes_with_the_same_download_the_second_ends_with_11() {
     let mut second = test.start("second", &[]);
     second.expect_exit(11);
     let said = second.log();
-    assert!(said.lines().last().is_some_and(|line| line.contains("the same file is being downloaded")), "{said}");
+    assert!(said.lines().last().is_some_and(|line| line.contains("another process downloads the same file")), "{said}");
     test.gate.open();
     first.expect_exit(0);
     assert_eq!(test.payload.difference(&test.out), None);
@@ -280,7 +280,7 @@ fn a_file_system_without_locks_is_warned_of_and_used() {
     test.gate.open();
     let mut running = traced(&test, &["-e", "trace=flock", "-e", "inject=flock:error=ENOLCK"], &[]);
     running.expect_exit(0);
-    assert!(running.log().contains("this file system has no locks"), "{}", running.log());
+    assert!(running.log().contains("this file system does not support locks"), "{}", running.log());
     assert_eq!(test.payload.difference(&test.out), None);
 }
 

@@ -108,7 +108,7 @@ fn every_stage_has_its_row() {
     assert_eq!((paused.figures[0].as_str(), paused.figures[1].as_str(), paused.rank), ("paused 75.0%", "", 3));
     let placeholder = |is_started| TorrentRow::placeholder(4, "y".to_owned(), is_started);
     let said = [false, true].map(placeholder).map(|row| (row.figures[0].clone(), row.rank));
-    assert_eq!(said, [("waiting".to_owned(), 5), ("fetching".to_owned(), 1)]);
+    assert_eq!(said, [("waiting".to_owned(), 5), ("loading".to_owned(), 1)]);
 }
 
 /// The view of three torrents, of which the torrent of `job` is selected.
@@ -185,13 +185,13 @@ fn the_sums_say_how_far_all_of_it_is() {
     };
     assert_eq!(
         totals(&all, 120),
-        "3 of 12 whole  50.0%  0.5/1.0 GiB  down 1.0 KiB/s  up 0 B/s  eta over 5m 05s  5 waiting  1 failed"
+        "3 of 12 complete  50.0%  0.5/1.0 GiB  down 1.0 KiB/s  up 0 B/s  eta over 5m 05s  5 waiting  1 failed"
     );
-    assert_eq!(totals(&all, 60), "3 of 12 whole  down 1.0 KiB/s  eta over 5m 05s  1 failed");
-    assert_eq!(totals(&all, 40), "3 of 12 whole  eta over 5m 05s  1 failed");
-    assert_eq!(totals(&all, 20), "3 of 12 whole");
+    assert_eq!(totals(&all, 60), "3 of 12 complete  down 1.0 KiB/s  eta over 5m 05s  1 failed");
+    assert_eq!(totals(&all, 40), "3 of 12 complete  eta over 5m 05s  1 failed");
+    assert_eq!(totals(&all, 20), "3 of 12 complete");
     all.counts.waiting = 0;
     assert!(totals(&all, 120).contains("eta 5m 05s"));
     let over = Totals { counts: JobCounts { complete: 2, ..JobCounts::default() }, ..Totals::default() };
-    assert_eq!(totals(&over, 80), "2 of 2 whole  down 0 B/s  up 0 B/s");
+    assert_eq!(totals(&over, 80), "2 of 2 complete  down 0 B/s  up 0 B/s");
 }

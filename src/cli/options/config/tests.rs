@@ -91,10 +91,10 @@ fn values_are_the_rest_of_the_line() {
 #[test]
 fn errors_name_their_place() {
     let lines = [
-        ("max-peers = many", "max-peers = many: a number"),
+        ("max-peers = many", "max-peers = many: expected a number"),
         ("max-peers", "max-peers needs a value"),
         ("max-peers =", "max-peers needs a value"),
-        ("seed = perhaps", "seed = perhaps: yes or no"),
+        ("seed = perhaps", "seed = perhaps: expected yes or no"),
         ("sede", "unknown option 'sede': did you mean 'seed'?"),
         ("completely-different = 1", "unknown option 'completely-different'"),
         ("config = x", "'config' is for the command line"),
@@ -109,9 +109,10 @@ fn errors_name_their_place() {
         let place = format!("/home/u/.config/btsync/config:3: {words}");
         assert!(message.starts_with(&place), "{message} for {place}");
     }
-    for (variable, words) in
-        [("BTSYNC_MAX_PEERS", "BTSYNC_MAX_PEERS=7x: a number"), ("BTSYNC_SEED", "BTSYNC_SEED=7x: yes")]
-    {
+    for (variable, words) in [
+        ("BTSYNC_MAX_PEERS", "BTSYNC_MAX_PEERS=7x: expected a number"),
+        ("BTSYNC_SEED", "BTSYNC_SEED=7x: expected yes"),
+    ] {
         let (code, message) = refusal("x", &config_sources(&[(variable, "7x")], ""));
         assert!(code == Exit::BadOption && message.starts_with(words), "{message}");
     }

@@ -249,11 +249,11 @@ mod tests {
         rates.update(Duration::from_secs(110), &at_stage(Stage::Seeding, 1000, 1000));
         rates.update(Duration::from_secs(500), &at_stage(Stage::Seeding, 1000, 1000));
         let summary = rates.summary(&at_stage(Stage::Seeding, 1000, 1000));
-        assert_eq!(join(&summary), "1000 B, fetched 1000 B in 10s, 100 B/s on average");
+        assert_eq!(join(&summary), "1000 B, downloaded 1000 B in 10s, 100 B/s on average");
         let mut rates = Rates::default();
         rates.start_clock(Duration::ZERO);
         rates.update(Duration::from_millis(3), &at_stage(Stage::Seeding, 1000, 1000));
-        assert_eq!(join(&rates.summary(&at_stage(Stage::Seeding, 1000, 1000))), "1000 B, fetched 1000 B");
+        assert_eq!(join(&rates.summary(&at_stage(Stage::Seeding, 1000, 1000))), "1000 B, downloaded 1000 B");
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
         let mut rates = Rates::default();
         rates.update(Duration::ZERO, &at_stage(Stage::Seeding, 1000, 0));
         let mut now = at_stage(Stage::Seeding, 1000, 0);
-        assert_eq!(join(&rates.summary(&now)), "1000 B, all of it was there already");
+        assert_eq!(join(&rates.summary(&now)), "1000 B, all data was already on disk");
         (now.uploaded, now.total_uploaded) = (1500, 1500);
         assert_eq!(join(&rates.summary(&now)), "1000 B, sent 1.5 KiB, ratio 1.50");
     }

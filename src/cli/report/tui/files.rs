@@ -90,7 +90,7 @@ mod tests {
         let shown = lines(&files, &pieces, 40, 9, Style::new(true, false));
         let text: Vec<_> = shown.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         let expected =
-            ["files: 2 of 4 are whole", "> 50% 9 B half", "0% 5 B none", "100% 1.0 MiB done", "100% 0 B empty"];
+            ["files: 2 of 4 are complete", "> 50% 9 B half", "0% 5 B none", "100% 1.0 MiB done", "100% 0 B empty"];
         assert_eq!(text, expected);
         assert_eq!(lines(&files, &pieces, 40, 2, Style::new(true, false)).len(), 3);
         assert!(lines(&files, &[], 40, 2, Style::new(true, false)).is_empty());

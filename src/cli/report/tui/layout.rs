@@ -239,7 +239,7 @@ fn text_lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<St
     }
     if content.help {
         let words = format!(
-            "p: pause or continue; l: next limit; f: files or peers; s: why it is slow; q: quit (Ctrl-C). {LEGEND}"
+            "p: pause or continue; l: next limit; f: files or peers; s: why so slow; q: quit (Ctrl-C). {LEGEND}"
         );
         lines.extend(wrap(&words, width, most.saturating_sub(lines.len())));
     }
@@ -251,7 +251,7 @@ fn keys(content: &PanelContent<'_>, width: usize) -> Vec<String> {
         return Vec::new();
     }
     let word = |rank, text: &str| (rank, text.to_owned());
-    let pause = if content.paused { "p go on" } else { "p pause" };
+    let pause = if content.paused { "p continue" } else { "p pause" };
     let files = if content.files.is_some() { "f peers" } else { "f files" };
     let all =
         [word(1, pause), word(3, "l limits"), word(2, files), word(4, "s why"), word(0, "? help"), word(1, "q quit")];

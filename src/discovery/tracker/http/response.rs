@@ -43,7 +43,7 @@ fn unpacked(packed: &[u8], max: u64) -> Result<Vec<u8>, TrackerError> {
     let read = gunzip(packed, max + 1, &mut body);
     // Ignore garbage after the compressed data.
     if read.is_err() && body.is_empty() {
-        return Err(TrackerError::Malformed("it does not decompress".into()));
+        return Err(TrackerError::Malformed("it cannot be decompressed".into()));
     }
     if body.len() as u64 > max { Err(TrackerError::TooLarge) } else { Ok(body) }
 }

@@ -97,7 +97,7 @@ fn on_a_usual_terminal_all_of_it_is_seen() {
 fn nothing_is_wider_or_higher_than_the_terminal() {
     let fake = Fake::new();
     let stall_reason =
-        "tracker http://t/: no answer in time; connected: 2, 2 of them choke us; nobody has called us 漢字漢字";
+        "tracker http://t/: no answer in time; connected: 2, 2 of them choke us; no incoming connections 漢字漢字";
     for (width, height) in
         [(20, 1), (20, 5), (40, 11), (80, 23), (80, 2), (132, 49), (200, 60), (1, 1), (3, 9), (500, 3)]
     {
@@ -139,13 +139,13 @@ fn what_a_person_asks_for_is_shown() {
     content.files = Some(&fake.files);
     let text = lines(&content, 80, 23).join("\n");
     assert!(
-        text.contains("files: 10 of 30 are whole") && text.contains("漢字/2.bin") && !text.contains("192.0.2.1"),
+        text.contains("files: 10 of 30 are complete") && text.contains("漢字/2.bin") && !text.contains("192.0.2.1"),
         "{text}"
     );
     assert!(text.contains("f peers"));
     (content.files, content.paused, content.limits.down) = (None, true, 1 << 20);
     let text = lines(&content, 80, 23).join("\n");
-    for words in ["[paused] debian", "  paused  ", "limit down 1.0 MiB/s", "p go on"] {
+    for words in ["[paused] debian", "  paused  ", "limit down 1.0 MiB/s", "p continue"] {
         assert!(text.contains(words), "{words}: {text}");
     }
     (content.stall_reason, content.help) = (Some("nobody has anything"), true);
@@ -158,9 +158,9 @@ fn what_nobody_has_is_marked() {
     let mut fake = Fake::new();
     fake.pieces[7] = PieceState::Unavailable;
     let text = lines(&fake.content(), 80, 23).join("\n");
-    assert!(text.contains('×') && text.contains("a piece that nobody has"), "{text}");
+    assert!(text.contains('×') && text.contains("1 piece that no peer has"), "{text}");
     fake.pieces[8] = PieceState::Unavailable;
-    assert!(lines(&fake.content(), 80, 23).join("\n").contains("2 pieces that nobody has"));
+    assert!(lines(&fake.content(), 80, 23).join("\n").contains("2 pieces that no peer has"));
 }
 
 #[test]
