@@ -188,7 +188,7 @@ fn the_sums_say_how_far_all_of_it_is() {
         "3 of 12 complete  50.0%  0.5/1.0 GiB  down 1.0 KiB/s  up 0 B/s  eta over 5m 05s  5 waiting  1 failed"
     );
     assert_eq!(totals(&all, 60), "3 of 12 complete  down 1.0 KiB/s  eta over 5m 05s  1 failed");
-    assert_eq!(totals(&all, 40), "3 of 12 complete  eta over 5m 05s  1 failed");
+    assert_eq!(totals(&all, 44), "3 of 12 complete  eta over 5m 05s  1 failed");
     assert_eq!(totals(&all, 20), "3 of 12 complete");
     all.counts.waiting = 0;
     assert!(totals(&all, 120).contains("eta 5m 05s"));

@@ -97,8 +97,8 @@ fn errors_name_their_place() {
         ("seed = perhaps", "seed = perhaps: expected yes or no"),
         ("sede", "unknown option 'sede': did you mean 'seed'?"),
         ("completely-different = 1", "unknown option 'completely-different'"),
-        ("config = x", "'config' is for the command line"),
-        ("version", "'version' is for the command line"),
+        ("config = x", "'config' is allowed on the command line"),
+        ("version", "'version' is allowed on the command line"),
         ("= 1", "unknown option ''"),
     ];
     for (line, words) in lines {
