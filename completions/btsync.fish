@@ -88,7 +88,7 @@ complete -c btsync -n '__btsync_in download' -s j -l max-concurrent -x -d 'downl
 complete -c btsync -n '__btsync_in download' -l max-concurrent-downloads -x -d 'same as --max-concurrent'
 complete -c btsync -n '__btsync_in download' -l watch -x -a '(__fish_complete_directories)' -d 'start each .torrent and .magnet file in this folder'
 complete -c btsync -n '__btsync_in download' -l json -d 'write events for programs to standard output'
-complete -c btsync -n '__btsync_in download' -l plain -d 'print plain lines instead of the live view'
+complete -c btsync -n '__btsync_in download' -l plain -d 'print plain lines instead of the screen'
 complete -c btsync -n '__btsync_in download' -s q -l quiet -d 'print errors only'
 complete -c btsync -n '__btsync_in download' -s v -l verbose -d 'print debug logs'
 complete -c btsync -n '__btsync_in download' -l stop-timeout -x -d 'give up if no data arrives for S seconds'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the pictures of the live view in README.md and docs/usage.md: runs a real download on this machine in tmux, captures the
+# Makes the pictures of the screen in README.md and docs/usage.md: runs a real download on this machine in tmux, captures the
 # screen, and draws it with scripts/ansi2svg.py into docs/pictures. BTSYNC sets another binary. Needs tmux and python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -70,4 +70,4 @@ pane send-keys '?'
 shows 'f: files or peers'
 picture files "btsync downloads: files and keys"
 pane send-keys q
-shows 'run it again'
+shows 'the same command resumes'

@@ -115,7 +115,7 @@ pub struct DownloadArgs {
     /// write events for programs to standard output; one JSON object on each line
     #[argh(switch)]
     pub json: bool,
-    /// print plain lines instead of the live view
+    /// print plain lines instead of the screen
     #[argh(switch)]
     pub plain: bool,
     /// give up if no data arrives for S seconds

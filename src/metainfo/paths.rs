@@ -26,7 +26,7 @@ pub enum PathError {
     #[error("a name is empty")]
     Empty,
     /// A component is `.` or `..`. Its value is that component.
-    #[error("a file's path has the component `{0}`, which leads out of the folder")]
+    #[error("a file's path has the component `{0}`, which is not allowed")]
     DotComponent(&'static str),
     /// The path has too many components.
     #[error("a file's path is more than {DEPTH_MAX} folders deep")]

@@ -82,7 +82,10 @@ fn no_torrent() -> Vec<Case> {
         refused("no dictionary", "d4:infoi1ee".into()),
         refused("no dictionary", "ld4:infodeee".into()),
         refused("`pieces` is missing", "d4:infodee".into()),
-        refused("version 2", dictionary(&[("info", &dictionary(&[("meta version", b"i2e"), ("name", &string("a"))]))])),
+        refused(
+            "v2 torrent",
+            dictionary(&[("info", &dictionary(&[("meta version", b"i2e"), ("name", &string("a"))]))]),
+        ),
         (26, "too large", long(b"d1:a33000000:", b"x", 33 << 20, b"")),
         (26, "no dictionary", long(b"d1:al", b"le", 15 << 20, b"ee")),
     ];
@@ -96,7 +99,7 @@ fn no_torrent() -> Vec<Case> {
         ("piece length", "the piece length 0", Some(b"i0e")),
         ("piece length", "the piece length -16", Some(b"i-16e")),
         ("piece length", "the piece length 4294967312", Some(b"i4294967312e")),
-        ("name", "climbs", Some(b"2:..")),
+        ("name", "the component `..`", Some(b"2:..")),
         ("length", "neither", None),
         ("length", "`length` is not an integer", Some(b"2:30")),
         ("length", "negative", Some(b"i-30e")),
@@ -114,7 +117,7 @@ fn no_torrent() -> Vec<Case> {
         ("`path` is missing", vec![dictionary(&[("length", b"i1e")])]),
         ("`path` is not a list", vec![dictionary(&[("length", b"i1e"), ("path", b"1:a")])]),
         ("a component of a file's path is not a string", vec![dictionary(&[("length", b"i1e"), ("path", b"li5ee")])]),
-        ("climbs", vec![file(&["..", "..", "etc", "passwd"], "i1e")]),
+        ("the component `..`", vec![file(&["..", "..", "etc", "passwd"], "i1e")]),
         ("folders deep", vec![file(&deep, "i1e")]),
         ("longer than", vec![file(&far, "i1e")]),
         ("`length` is missing", vec![dictionary(&[("path", &path(&["a"]))])]),
@@ -132,7 +135,7 @@ fn no_torrent() -> Vec<Case> {
 /// The error is at the end of a large, otherwise valid torrent.
 fn no_torrent_and_large() -> Vec<Case> {
     vec![
-        (26, "1500000 piece hashes where", pieces("i30e", MANY * 20, b"")),
+        (26, "1500000 piece hashes, but", pieces("i30e", MANY * 20, b"")),
         (26, "not a multiple of 20", pieces("i30e", MANY * 20 + 1, b"x")),
         (26, "longer than", long(b"d4:infod5:filesld6:lengthi1e4:pathl30000000:", b"n", 30_000_000, &files_end("eee"))),
         (26, "no dictionary", long(b"d7:comment30000000:", b"c", 30_000_000, b"e")),
@@ -221,9 +224,9 @@ fn malformed_torrents_end_in_one_line_and_take_no_memory() {
             }
         }
         write_files(&torrent, &["..", "x"]);
-        is_refused(&temp, &torrent, 26, "climbs");
+        is_refused(&temp, &torrent, 26, "the component `..`");
         write_deep(&torrent, &["a", ".."]);
-        is_refused(&temp, &torrent, 26, "climbs");
+        is_refused(&temp, &torrent, 26, "the component `..`");
         is_refused(&temp, Path::new("/dev/zero"), 25, "unexpected");
         is_refused(&temp, Path::new("/dev/null"), 25, "the file is empty");
         is_refused(&temp, &temp.folder("folder.torrent"), 15, "is a folder");

@@ -179,8 +179,7 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
         "Write events for programs to standard output, one JSON object per line; `docs/json.md` describes them. \
          Messages for people still go to standard error.",
     ),
-    output("plain")
-        .manual("Print plain lines instead of the live view, even on a terminal. This suits screen readers."),
+    output("plain").manual("Print plain lines instead of the screen, even on a terminal. This suits screen readers."),
     output("quiet").manual("Print errors only."),
     output("verbose").manual(
         "Print debug logs. By default btsync prints warnings and errors. The environment variable `RUST_LOG` selects \
