@@ -351,7 +351,11 @@ fn too_small_a_disk_is_told_before_anything_comes() {
             let recorder = RecordingSeeder::start(&payload);
             let mut full = start(&temp, &payload, &recorder.peer, &["--file-allocation", allocation]);
             full.expect_exit(9);
-            assert!(full.log().contains("room") || full.log().contains("no space"), "{allocation}: {}", full.log());
+            assert!(
+                full.log().contains("not enough disk space") || full.log().contains("no space"),
+                "{allocation}: {}",
+                full.log()
+            );
             assert!(recorder.asked().is_empty(), "{allocation}");
         }
         // One file of it fits.
