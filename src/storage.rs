@@ -33,6 +33,7 @@ mod open;
 mod origin;
 mod other_downloads;
 mod ownership;
+mod page_cache;
 mod part_file;
 mod parts;
 mod pinned_files;

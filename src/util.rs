@@ -6,6 +6,7 @@ pub mod atomic_file;
 pub mod atomics;
 pub mod descriptors;
 pub mod gzip;
+pub mod memory;
 pub mod os_error;
 pub mod paths;
 pub mod printable_text;

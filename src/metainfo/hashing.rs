@@ -3,16 +3,20 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::Builder;
 
+use rustix::fs::{Advice, fadvise};
+
 use crate::hash::{LANE_BYTES, PieceLanes};
 use crate::metainfo::create::CreateError;
 use crate::metainfo::source_files::CreateEntry;
 use crate::types::PieceHash;
+use crate::util::memory;
 
 /// Bytes per run, unless a single piece is larger: small enough that all threads finish at about the same time.
 const RUN: u64 = 4 << 20;
@@ -33,6 +37,8 @@ struct HashJob<'a> {
     pieces_per_thread: usize,
     /// The first piece of the next run.
     next: AtomicU32,
+    /// Whether to drop from the page cache what was read.
+    drops_cache: bool,
     failed: AtomicBool,
     progress: &'a AtomicU64,
     stop: &'a AtomicBool,
@@ -58,8 +64,20 @@ pub(super) fn hash(
     let threads = threads.clamp(1, pieces.div_ceil(run).max(1) as usize);
     let pieces_per_thread = (pieces as usize).div_ceil(threads);
     let (next, failed) = (AtomicU32::new(0), AtomicBool::new(false));
-    let job =
-        HashJob { files, starts, total, piece_length, pieces, run, pieces_per_thread, next, failed, progress, stop };
+    let job = HashJob {
+        files,
+        starts,
+        total,
+        piece_length,
+        pieces,
+        run,
+        pieces_per_thread,
+        next,
+        drops_cache: memory::crowds_out_others(total),
+        failed,
+        progress,
+        stop,
+    };
     let hashed: Vec<Vec<(u32, PieceHash)>> = std::thread::scope(|scope| {
         let helper = |_| Builder::new().name("check".into()).spawn_scoped(scope, || job.work());
         // If the system refuses a thread, the threads that did start do the work.
@@ -166,6 +184,9 @@ impl FileReader<'_> {
             io::ErrorKind::UnexpectedEof => changed(),
             _ => read(e),
         })?;
+        if self.job.drops_cache {
+            let _ = fadvise(file, offset, NonZero::new(buffer.len() as u64), Advice::DontNeed);
+        }
         self.job.progress.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::storage::files::Storage;
 use crate::storage::halt::StopCheck;
 use crate::storage::layout::Layout;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
+use crate::util::memory;
 
 /// Bytes of consecutive pieces that a worker takes at once.
 const RUN: u32 = 4 << 20;
@@ -72,6 +73,7 @@ pub fn check_rest(
         hashes,
         known,
         progress,
+        drops_cache: memory::crowds_out_others(layout.total()),
         stop,
         pieces_per_worker: (layout.piece_count() as usize).div_ceil(threads),
         run,
@@ -156,6 +158,8 @@ struct CheckJob<'a> {
     hashes: &'a [PieceHash],
     known: &'a Bitfield,
     progress: &'a CheckProgress,
+    /// Whether to drop from the page cache what was read.
+    drops_cache: bool,
     stop: &'a dyn StopCheck,
     /// The most pieces for a worker to hash at once, so that there is work for all.
     pieces_per_worker: usize,
@@ -243,6 +247,10 @@ impl CheckJob<'_> {
 
     fn is_right(&self, left: LeftLane<StorageError>) -> Result<bool, StorageError> {
         self.progress.done.fetch_add(left.unread, Relaxed);
+        if self.drops_cache {
+            let (piece, layout) = (PieceIndex(left.piece), self.storage.layout());
+            self.storage.drop_from_cache(layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
+        }
         match left.result {
             Ok(hash) => Ok(self.hashes.get(PieceIndex(left.piece).at()) == Some(&hash)),
             Err(error) => is_absent(error).map(|()| false),

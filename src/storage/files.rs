@@ -276,7 +276,7 @@ impl Storage {
         &self.cache
     }
 
-    fn runs(&self, offset: u64, len: u64) -> Result<FileRuns<'_>, StorageError> {
+    pub(super) fn runs(&self, offset: u64, len: u64) -> Result<FileRuns<'_>, StorageError> {
         let total = self.layout.total();
         match offset.checked_add(len) {
             Some(end) if end <= total => Ok(FileRuns::new(&self.layout, &self.placement, offset, len)),
