@@ -213,14 +213,16 @@ impl LsdThread {
     /// Joins the groups on new interfaces and announces there. Returns whether there were any.
     fn join_new_interfaces(&mut self) -> bool {
         let all = interfaces().inspect_err(|e| log::debug!("local discovery cannot list the interfaces: {e}")).ok();
-        let (mut indexes, mut any) = (HashSet::new(), false);
+        let (mut indexes, mut own, mut any) = (HashSet::new(), Vec::new(), false);
         for group in &mut self.groups {
             let new = group.use_interfaces(&self.bind, all.as_deref());
             any |= !new.is_empty();
             send(group, &new, self.port, self.peer_filter.swarms(), &self.cookie);
             indexes.extend(group.joined().iter().map(|place| place.index));
+            own.extend(group.joined().iter().map(|place| place.source));
         }
         self.interfaces.store(indexes.len(), Ordering::Relaxed);
+        self.peer_filter.set_own_addresses(own.into_iter());
         any
     }
 

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::io::IoSlice;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::hash::{LANE_BYTES, PieceLanes, Sha1Stream};
 use crate::peer::connection::DisconnectReason;
@@ -135,11 +136,16 @@ impl<'a> BlockReceiver<'a> {
         for piece in std::mem::take(&mut self.complete) {
             self.finish(piece)?;
         }
-        let is_last = || self.peer.requesting.pipeline.lock().is_empty();
-        if self.batch.is_due(self.context.now(), self.batch_size) || (!self.batch.is_empty() && is_last()) {
+        if self.is_batch_due(self.context.now()) {
             self.hash_batch()?;
         }
         Ok(taken)
+    }
+
+    /// Whether complete pieces should wait no longer for others. They do not if nothing is outstanding, as after a choke.
+    pub fn is_batch_due(&self, now: Duration) -> bool {
+        let is_last = || self.peer.requesting.pipeline.lock().is_empty();
+        self.batch.is_due(now, self.batch_size) || (!self.batch.is_empty() && is_last())
     }
 
     /// Whether complete pieces wait to be hashed.

@@ -144,7 +144,11 @@ impl<'a> Reader<'a> {
         if self.context.settings.is_fetching_metadata && !self.wait_readable()? {
             return Ok(());
         }
-        if self.block_receiver.has_unhashed() && !self.is_readable_within(piece_batch::IDLE_WAIT) {
+        // A peer that sends other messages, or a few bytes at a time, must not put it off.
+        let receiver = &self.block_receiver;
+        if receiver.has_unhashed()
+            && (receiver.is_batch_due(self.context.now()) || !self.is_readable_within(piece_batch::IDLE_WAIT))
+        {
             self.block_receiver.hash_batch()?;
         }
         let end = self.unread.end + self.receive_limit();

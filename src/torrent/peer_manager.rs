@@ -40,6 +40,8 @@ const MAX_TRACKERS_IN_WARNING: usize = 3;
 const MAX_TRACKER_PEERS: usize = 500;
 /// With fewer connections than this, a download needs more peers.
 const FEW_PEERS: usize = 8;
+/// If no peer has been reached for this long, trackers of later tiers are asked too.
+const UNREACHED: Duration = Duration::from_secs(30);
 /// While peers are needed, how often the DHT's figures are updated for display.
 const DHT_STATUS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -72,6 +74,8 @@ pub struct PeerManager<'a> {
 #[derive(Default)]
 struct DueTimes {
     dial: Duration,
+    /// When to ask trackers of later tiers, while no peer has been reached.
+    further_trackers: Option<Duration>,
     /// The next peer exchange.
     exchange: Duration,
     /// Until when no connection is accepted, because there are no descriptors.
@@ -189,6 +193,11 @@ impl<'a> PeerManager<'a> {
         let in_need = !self.is_complete && self.connections.values().all(|entry| entry.handshake_done.is_none());
         if self.peer_list.set_in_need(in_need) {
             self.next.dial = Duration::ZERO;
+            self.next.further_trackers = in_need.then(|| now + UNREACHED);
+        }
+        if self.next.further_trackers.is_some_and(|due| now >= due) {
+            self.next.further_trackers = Some(now + UNREACHED);
+            self.announcer.ask_further_trackers(now);
         }
         self.announcer.begin(context, now, needs_peers, self.peer_list.next_dial().is_none());
         self.dial_due(context, now);
@@ -217,7 +226,8 @@ impl<'a> PeerManager<'a> {
         let look =
             if self.needs_peers() && self.discovery.has_dht() { now + DHT_STATUS_INTERVAL } else { Duration::MAX };
         let give_up = if self.is_complete { Duration::MAX } else { self.stop_timeout.due(now) };
-        announce.min(give_up).min(dial_due).min(exchange).min(look).min(self.discovery.next_due())
+        let further = self.next.further_trackers.unwrap_or(Duration::MAX);
+        announce.min(further).min(give_up).min(dial_due).min(exchange).min(look).min(self.discovery.next_due())
     }
 
     /// Records progress, and stops the torrent if there was none for too long.

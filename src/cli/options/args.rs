@@ -122,7 +122,7 @@ pub struct MagnetArgs {
     pub peer: Vec<PeerAddress>,
 }
 
-/// run a small HTTP and UDP tracker until stopped
+/// run a small HTTP and UDP tracker until stopped; it keeps at most 200,000 peers, in about 80 MiB
 #[derive(FromArgs, ArgsInfo, Clone, Copy, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "tracker")]
 pub struct TrackerArgs {

@@ -1,9 +1,10 @@
 //! The datagrams of local discovery (BEP 14), which resemble HTTP, and the filter for received ones. Pure.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::net::networks::Network;
 use crate::types::InfoHash;
 use crate::wire::compact;
 
@@ -17,6 +18,9 @@ const MAX_COOKIE: usize = 64;
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// The most peers reported within [`REPORT_INTERVAL`], which bounds the effect of a malicious host.
 const MAX_REPORTED: usize = 200;
+/// The same for hosts in our own networks: at least one port of each address of a /24, so that forged addresses keep nobody out
+/// there.
+const MAX_NEAR: usize = 512;
 /// The most ports reported per host and swarm, so that one host cannot use up the limit for all.
 const MAX_PORTS: usize = 8;
 /// Once this many peers are reported, each host gets only one port per swarm, to leave room for hosts not seen before.
@@ -65,6 +69,10 @@ impl LocalAnnounce {
     }
 }
 
+fn near_network(ip: IpAddr) -> Network {
+    Network::of(ip, 24, 64)
+}
+
 fn hash(text: &str) -> Option<InfoHash> {
     let mut hash = [0; 20];
     if text.len() != 40 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -81,13 +89,25 @@ fn hash(text: &str) -> Option<InfoHash> {
 pub struct PeerFilter {
     swarms: Vec<InfoHash>,
     cookie: String,
+    /// The networks of our interfaces.
+    near: Vec<Network>,
     reported: HashMap<(InfoHash, SocketAddr), Duration>,
 }
 
 impl PeerFilter {
     /// Creates a filter for peers of `swarms`; `cookie` is our own.
     pub fn new(swarms: Vec<InfoHash>, cookie: String) -> PeerFilter {
-        PeerFilter { swarms, cookie, reported: HashMap::new() }
+        PeerFilter { swarms, cookie, near: Vec::new(), reported: HashMap::new() }
+    }
+
+    /// Sets our own addresses. Hosts of the same networks (/24, or /64 of IPv6) have a limit of their own, which hosts elsewhere do
+    /// not use up.
+    pub fn set_own_addresses(&mut self, own: impl Iterator<Item = IpAddr>) {
+        self.near = own.filter(|ip| !ip.is_unspecified()).map(near_network).collect();
+    }
+
+    fn is_near(&self, ip: IpAddr) -> bool {
+        self.near.contains(&near_network(ip))
     }
 
     /// Reports peers of `swarm`, too.
@@ -116,13 +136,16 @@ impl PeerFilter {
         if said.cookie.as_ref() == Some(&self.cookie) || !compact::is_usable(addr) {
             return Vec::new();
         }
+        let is_near = self.is_near(addr.ip());
+        let (most, many) = if is_near { (MAX_NEAR, MAX_NEAR / 2) } else { (MAX_REPORTED, MANY_REPORTED) };
         let mut found = Vec::new();
         for swarm in said.swarms.into_iter().filter(|swarm| self.swarms.contains(swarm)) {
             self.reported.retain(|_, at| now.saturating_sub(*at) < REPORT_INTERVAL);
             let known = self.reported.contains_key(&(swarm, addr));
             let ports = self.reported.keys().filter(|(of, other)| *of == swarm && other.ip() == addr.ip()).count();
-            let may_have = if self.reported.len() < MANY_REPORTED { MAX_PORTS } else { 1 };
-            if !known && self.reported.len() < MAX_REPORTED && ports < may_have {
+            let count = self.reported.keys().filter(|(_, other)| self.is_near(other.ip()) == is_near).count();
+            let may_have = if count < many { MAX_PORTS } else { 1 };
+            if !known && count < most && ports < may_have {
                 self.reported.insert((swarm, addr), now);
                 found.push((swarm, addr));
             }
@@ -237,6 +260,17 @@ mod tests {
         };
         assert_eq!(many(1..=1000, 1..=100), MANY_REPORTED + 87);
         assert_eq!((many(1..=1, 200..=200), many(1..=1, 101..=250)), (1, MAX_REPORTED - MANY_REPORTED - 88));
+    }
+
+    #[test]
+    fn forged_hosts_keep_no_host_of_our_network_out() {
+        let mut peer_filter = PeerFilter::new(vec![A], "me".into());
+        peer_filter.set_own_addresses(["10.0.0.7".parse().unwrap(), "0.0.0.0".parse().unwrap()].into_iter());
+        let mut reported = |ip: [u8; 4]| peer_filter.receive(s(0), (ip, 6771).into(), &one(5, &[A], "you")).len();
+        let far: usize = (0..=1000u16).map(|n| reported([45, 5, (n >> 8) as u8, n as u8])).sum();
+        assert_eq!(far, MAX_REPORTED);
+        let near: usize = (1..=254).map(|host| reported([10, 0, 0, host])).sum();
+        assert_eq!((near, reported([10, 0, 1, 1])), (254, 0));
     }
 
     proptest! {

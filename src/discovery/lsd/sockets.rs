@@ -22,7 +22,7 @@ const MAX_INTERFACES: usize = 16;
 pub(crate) struct JoinedInterface {
     /// The interface's index; 0 lets the system choose.
     pub index: u32,
-    source: IpAddr,
+    pub source: IpAddr,
 }
 
 /// The sockets of one address family.

@@ -319,6 +319,16 @@ impl Tiers {
         }
     }
 
+    /// Continues the last round with the trackers that it has not tried: those that responded named peers, but none of them can be
+    /// reached. Has no effect on private torrents.
+    pub fn ask_further_trackers(&mut self, now: Duration) {
+        let may = self.phase == RoundPhase::Waiting && self.demand != PeerDemand::None && !self.one_at_a_time;
+        if may && self.pick(now).is_some() {
+            (self.phase, self.next_round) = (RoundPhase::Round, Some(self.due));
+            self.due = now;
+        }
+    }
+
     /// The download has completed: sends `completed` at once to every tracker that accepted `started`, and repeats it until the
     /// tracker accepts it. Only the first call has an effect. Must not be called if the torrent was complete from the start (BEP
     /// 3).

@@ -82,8 +82,29 @@ impl PeerListEntry {
         self.source.is_verified() || self.is_proven()
     }
 
-    /// Whether it may be another service that an unverified source wants us to connect to.
+    /// Whether it may be another service that an unverified source wants us to connect to. Anyone on the local network can forge
+    /// the sender of an announce there, so local discovery vouches for no privileged port.
     pub fn is_doubtful(&self, addr: &SocketAddr) -> bool {
-        addr.port() < FIRST_UNPRIVILEGED && !self.is_trusted()
+        let is_vouched_for = self.is_trusted() && (self.source != PeerSource::LocalDiscovery || self.is_proven());
+        addr.port() < FIRST_UNPRIVILEGED && !is_vouched_for
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::strategy::peer_list::PeerList;
+
+    use super::*;
+
+    #[test]
+    fn local_discovery_vouches_for_no_privileged_port() {
+        let addr = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
+        let doubtful = |source: PeerSource, port: u16| {
+            let mut list = PeerList::new(crate::types::Encryption::Off);
+            list.add(&[addr(port)], source);
+            list.entries.get(&addr(port)).expect("an entry").is_doubtful(&addr(port))
+        };
+        assert!(doubtful(PeerSource::LocalDiscovery, 22) && !doubtful(PeerSource::LocalDiscovery, 6881));
+        assert!(!doubtful(PeerSource::Tracker, 22));
     }
 }

@@ -95,6 +95,11 @@ impl Announcer {
         self.schedule.next_due().max(now)
     }
 
+    /// Lets trackers of later tiers be asked, because no peer that others named can be reached.
+    pub fn ask_further_trackers(&mut self, now: Duration) {
+        self.schedule.ask_further_trackers(now);
+    }
+
     /// Starts the announces that are due. They are due sooner if peers are needed (`needs_peers`), and even sooner if there are
     /// `no_candidates` to dial.
     pub fn begin(&mut self, context: &Arc<TorrentContext>, now: Duration, needs_peers: bool, no_candidates: bool) {

@@ -382,3 +382,25 @@ fn a_tracker_that_wants_to_be_left_alone_is() {
     t.failed(s(3600), A, Some(Retry::Never));
     assert_eq!((t.next_due(), begin(&mut t, s(99_999))), (Duration::MAX, None));
 }
+
+#[test]
+fn trackers_of_later_tiers_are_asked_if_no_peer_can_be_reached() {
+    let mut t = tiers(&[A, B, C]);
+    t.want_peers(s(0), true, false);
+    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    heard(&mut t, s(1), A, s(1800), None, None);
+    assert_eq!(begin(&mut t, s(30)), None, "the first tracker named new peers");
+    t.ask_further_trackers(s(31));
+    assert_eq!(begin(&mut t, s(31)), job!(B, Started));
+    heard(&mut t, s(32), B, s(1800), None, None);
+    assert_eq!(begin(&mut t, s(32)), None);
+    // The regular announces go on.
+    assert_eq!(begin(&mut t, s(1801)), job!(A));
+    let mut private = tiers(&[A, B]);
+    private.ask_one_at_a_time();
+    private.want_peers(s(0), true, true);
+    assert_eq!(begin(&mut private, s(0)), job!(A, Started));
+    heard(&mut private, s(1), A, s(1800), Some(s(1800)), None);
+    private.ask_further_trackers(s(31));
+    assert_eq!(begin(&mut private, s(31)), None);
+}
