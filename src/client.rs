@@ -2,7 +2,7 @@
 //! limits and the number of connections. A torrent by itself has a client of its own, which listens once the torrent does and
 //! ends with it; [`Client::start`] creates a client for several torrents, which lives as long as it is referenced.
 //!
-//! `file_owners` knows which torrent owns a file, `opening_order` is a torrent's position in the order that decides this,
+//! `file_owners` knows which torrent owns a file, `opening_position` is a torrent's position in the order that decides this,
 //! `registry` lists the torrents that an incoming connection can be for, `incoming` reads the handshake to find the right one,
 //! and `registration` is a torrent's registration with its client.
 
@@ -13,7 +13,7 @@ mod error;
 mod file_owners;
 mod incoming;
 pub(crate) mod listener;
-mod opening_order;
+mod opening_position;
 mod registration;
 mod registry;
 
@@ -42,7 +42,7 @@ pub use builder::ClientBuilder;
 pub use config::{ClientConfig, DhtSettings};
 pub use error::ClientError;
 pub(crate) use incoming::IncomingHandshaker;
-pub use opening_order::OpeningOrder;
+pub use opening_position::OpeningPosition;
 pub(crate) use registration::Registration;
 
 /// Connections that each torrent may have at least, however many torrents there are.
@@ -199,7 +199,7 @@ impl Client {
                 interface: self.config.bind.clone(),
                 routers: settings.routers.clone(),
                 entry_points: settings.entry_points.clone(),
-                state_path: settings.state_path.clone(),
+                state_file: settings.state_file.clone(),
                 read_only: false,
             };
             // Each torrent gets the peers found for it through a channel of its own; the node's general channel is not used.

@@ -121,7 +121,7 @@ mod wire;
 #[doc(hidden)]
 pub mod wire;
 
-pub use client::{Client, ClientBuilder, ClientError, DhtSettings, OpeningOrder};
+pub use client::{Client, ClientBuilder, ClientError, DhtSettings, OpeningPosition};
 pub use metainfo::{
     Edit, FileEntry, Magnet, MagnetError, Metainfo, MetainfoError, Pattern, PeerAddress, SelectError, Selection,
 };
@@ -129,9 +129,9 @@ pub use net::bind::Bind;
 pub use storage::{Allocation, LayoutError, Operation, StorageError, StorageErrorKind};
 pub use strategy::rate_limiter::Limits;
 pub use torrent::{AddOptions, Outcome, SeedGoal, Source, Torrent, TorrentError, TorrentHandle};
-pub use torrent::{Event, Events, FileView, PeerSearch, PeerView, PieceState, Snapshot, Stage, TrackerState};
+pub use torrent::{Event, Events, FileView, PeerSearchStats, PeerView, Snapshot, Stage, TrackerState};
 pub use torrent::{FlawedFile, Verification, Verifier};
-pub use types::{Dscp, Encryption, InfoHash, PieceIndex};
+pub use types::{Dscp, Encryption, InfoHash, PieceIndex, PieceState};
 
 /// Creates torrent files.
 pub mod create {

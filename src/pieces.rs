@@ -11,10 +11,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::storage::{StopCheck, Storage, StorageError};
-use crate::strategy::picker::{BlockVerdict, PickContext, Picker, PieceVerdict, Plan, Progress};
-use crate::strategy::pipeline::PipelineDepth;
+use crate::strategy::picker::{BlockVerdict, PickContext, Picker, PieceVerdict, Plan};
+use crate::strategy::pipeline::EndGameLimit;
 use crate::strategy::smart_ban::SmartBan;
-use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PartialPiece, PeerKey, PieceHash, PieceIndex};
+use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PartialPiece, PeerKey, PieceHash, PieceIndex, PieceState};
 use crate::util::random;
 
 /// The torrent's pieces: which ones we have, which ones are being downloaded, and which peer may write which block.
@@ -35,7 +35,7 @@ pub struct Accepted {
     /// For each block, in order, whether to write it.
     pub take: Vec<bool>,
     /// Requests to other peers that this batch made redundant.
-    pub cancels: Vec<(PeerKey, BlockRequest)>,
+    pub cancels: Vec<(PeerKey, BlockInfo)>,
     /// How many pieces have failed verification so far. If the number has grown, a running hash may cover bytes that were
     /// discarded.
     pub failures: u64,
@@ -99,8 +99,8 @@ impl PieceManager {
     }
 
     /// Bytes in wanted pieces that are not yet verified.
-    pub fn left_bytes(&self) -> u64 {
-        self.picker.lock().left_bytes()
+    pub fn missing_wanted_bytes(&self) -> u64 {
+        self.picker.lock().missing_wanted_bytes()
     }
 
     /// Bytes in all unverified pieces, wanted or not: a tracker's `left`.
@@ -162,7 +162,7 @@ impl PieceManager {
     }
 
     /// Keeps the requests that we may serve, and moves those for unverified pieces to `refused`.
-    pub fn retain_servable(&self, requested: &mut Vec<BlockRequest>, refused: &mut Vec<BlockRequest>) {
+    pub fn retain_servable(&self, requested: &mut Vec<BlockInfo>, refused: &mut Vec<BlockInfo>) {
         let picker = self.picker.lock();
         let have = picker.have();
         refused.extend(requested.extract_if(.., |block| !have.has(block.piece)));
@@ -236,14 +236,14 @@ impl PieceManager {
         &self,
         peer: PeerKey,
         n: usize,
-        asking: PickContext,
-        pipeline_depth: PipelineDepth,
+        pick_context: PickContext,
+        end_game_limit: EndGameLimit,
         share: f64,
-        out: &mut Vec<BlockRequest>,
+        out: &mut Vec<BlockInfo>,
     ) -> Option<Duration> {
         let mut picker = self.picker.lock();
-        let n = pipeline_depth.limit(n, picker.lacking_blocks(), share);
-        picker.pick(peer, n, asking, out)
+        let n = end_game_limit.limit(n, picker.lacking_blocks(), share);
+        picker.pick(peer, n, pick_context, out)
     }
 
     /// Picks up to `n` blocks from these pieces, which the peer serves even while it chokes us (allowed fast, BEP 6).
@@ -251,15 +251,15 @@ impl PieceManager {
         &self,
         peer: PeerKey,
         n: usize,
-        asking: PickContext,
+        pick_context: PickContext,
         pieces: &[PieceIndex],
-        out: &mut Vec<BlockRequest>,
+        out: &mut Vec<BlockInfo>,
     ) {
-        self.picker.lock().pick_within(peer, n, asking, pieces, out);
+        self.picker.lock().pick_within(peer, n, pick_context, pieces, out);
     }
 
     /// Decides which received blocks to write. Until `written` or `leave`, no other peer's copy of an accepted block is written.
-    pub fn accept(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockRequest>, accepted: &mut Accepted) {
+    pub fn accept(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockInfo>, accepted: &mut Accepted) {
         accepted.take.clear();
         accepted.cancels.clear();
         let mut wasted = 0;
@@ -279,7 +279,7 @@ impl PieceManager {
 
     /// Records that the blocks are on disk. The caller must hash each piece put into `whole`, then call
     /// [`PieceManager::piece_hashed`].
-    pub fn written(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockRequest>, whole: &mut Vec<PieceIndex>) {
+    pub fn written(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockInfo>, whole: &mut Vec<PieceIndex>) {
         let mut picker = self.picker.lock();
         whole.extend(blocks.filter_map(|block| picker.written(peer, block)));
     }
@@ -327,13 +327,13 @@ impl PieceManager {
     }
 
     /// Frees blocks that the peer will not deliver because it chokes us.
-    pub fn release(&self, peer: PeerKey, blocks: &[BlockRequest]) {
+    pub fn release(&self, peer: PeerKey, blocks: &[BlockInfo]) {
         self.picker.lock().release(peer, blocks);
     }
 
     /// Records that the peer did not deliver these blocks in time, so that other peers are asked first. `snubbed`: the peer
     /// answers no request at all.
-    pub fn expire(&self, peer: PeerKey, blocks: &[BlockRequest], snubbed: bool) {
+    pub fn expire(&self, peer: PeerKey, blocks: &[BlockInfo], snubbed: bool) {
         let mut picker = self.picker.lock();
         picker.expire(peer, blocks);
         if snubbed {
@@ -342,7 +342,7 @@ impl PieceManager {
     }
 
     /// Writes the state of every piece to `out`, for display.
-    pub fn progress(&self, out: &mut Vec<Progress>) {
+    pub fn piece_states(&self, out: &mut Vec<PieceState>) {
         self.picker.lock().piece_states(out);
     }
 }

@@ -29,7 +29,7 @@ pub mod window;
 pub mod write_batch;
 
 pub use choker::{Candidate, Choker};
-pub use picker::{BlockVerdict, Picker, PieceVerdict, Plan, Progress};
+pub use picker::{BlockVerdict, Picker, PieceVerdict, Plan};
 pub use pipeline::RequestPipeline;
 pub use rate::Rate;
 pub use rate_limiter::{Direction, Grant, Limits, RateLimiter};

@@ -42,19 +42,19 @@ use crate::types::{InfoHash, PeerId};
 use inner::TorrentInner;
 use phases::TorrentRun;
 
-pub use crate::client::{Client, OpeningOrder};
+pub use crate::client::{Client, OpeningPosition};
 pub use crate::client::{ClientBuilder, ClientConfig, ClientError, DhtSettings};
 pub use crate::strategy::rate_limiter::Limits;
-pub use config::{Config, SeedGoal};
+pub use config::{SeedGoal, TorrentConfig};
 use events::EventSender;
 pub use events::{Event, Events};
 pub use handle::TorrentHandle;
 pub use options::AddOptions;
-pub use peer_search::{PeerSearch, TrackerState};
+pub use peer_search::{PeerSearchStats, TrackerState};
 use pending_completion::PendingCompletion;
 use save_torrent::save_torrent_file;
 pub use verification::{FlawedFile, Verification, Verifier};
-pub use views::{FileView, PeerView, PieceState, Snapshot, Stage};
+pub use views::{FileView, PeerView, Snapshot, Stage};
 
 /// How a torrent's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,18 +150,18 @@ impl From<Magnet> for Source {
 /// A torrent to be downloaded or seeded; [`Torrent::run`] starts it.
 pub struct Torrent {
     source: Source,
-    config: Config,
+    config: TorrentConfig,
     inner: Arc<TorrentInner>,
     events: EventSender,
     event_receiver: Events,
     messages: Receiver<TorrentMessage>,
     client: Arc<Client>,
-    opening_order: OpeningOrder,
+    opening_position: OpeningPosition,
 }
 
 impl Torrent {
     /// A torrent with a client of its own.
-    pub fn new(source: impl Into<Source>, config: Config) -> Torrent {
+    pub fn new(source: impl Into<Source>, config: TorrentConfig) -> Torrent {
         let client = Client::for_one_torrent(&config.client);
         Torrent::at(client, source.into(), config)
     }
@@ -169,12 +169,12 @@ impl Torrent {
     /// A torrent on `client`, which shares the port, the DHT, local discovery, the limits and the number of connections with
     /// the client's other torrents. The client's configuration takes precedence over `config`. However, without `dht` or `lsd`
     /// in `config` the torrent does not use these, and its `max_peers` limits this torrent alone.
-    pub fn with_client(client: &Arc<Client>, source: impl Into<Source>, mut config: Config) -> Torrent {
+    pub fn with_client(client: &Arc<Client>, source: impl Into<Source>, mut config: TorrentConfig) -> Torrent {
         config.client.bind = client.bind().clone();
         Torrent::at(client.clone(), source.into(), config)
     }
 
-    fn at(client: Arc<Client>, mut source: Source, mut config: Config) -> Torrent {
+    fn at(client: Arc<Client>, mut source: Source, mut config: TorrentConfig) -> Torrent {
         if let (Source::Metainfo(torrent), true) = (&mut source, config.files.allow_hidden) {
             torrent.restore_hidden_name();
         }
@@ -198,14 +198,14 @@ impl Torrent {
                 if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
             }));
         }
-        let opening_order = client.opening_order(&inner.display_name, false);
-        Torrent { source, config, inner: Arc::new(inner), events, event_receiver, messages, client, opening_order }
+        let opening_position = client.opening_position(&inner.display_name, false);
+        Torrent { source, config, inner: Arc::new(inner), events, event_receiver, messages, client, opening_position }
     }
 
     /// Gives the torrent a position that the client assigned earlier, instead of the order in which torrents are created.
     #[must_use]
-    pub fn with_opening_order(self, opening_order: OpeningOrder) -> Torrent {
-        Torrent { opening_order, ..self }
+    pub fn with_opening_order(self, opening_position: OpeningPosition) -> Torrent {
+        Torrent { opening_position, ..self }
     }
 
     /// A handle for this torrent.
@@ -234,13 +234,13 @@ impl Torrent {
     }
 
     fn run_phases(self) -> Result<Outcome, TorrentError> {
-        let Torrent { source, config, inner, events, event_receiver, messages, client, opening_order } = self;
+        let Torrent { source, config, inner, events, event_receiver, messages, client, opening_position } = self;
         drop(event_receiver); // only the caller's receivers remain
         let _ = inner.main_thread.set(std::thread::current().id());
         let at = Arc::downgrade(&client); // weak: a client for one torrent ends with it
         let registration = Some(Registration::new(
             client,
-            opening_order,
+            opening_position,
             inner.info_hash,
             config.connections.encryption,
             config.client.max_peers,
@@ -284,7 +284,7 @@ mod tests {
         let bytes = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
         let torrent = Metainfo::parse(bytes).expect("a torrent");
         let open = |most| {
-            let mut config = Config::new("out");
+            let mut config = TorrentConfig::new("out");
             config.files.max_open_files = most;
             Torrent::new(torrent.clone(), config).config.files.max_open_files
         };

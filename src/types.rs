@@ -26,9 +26,24 @@ pub type PieceHash = [u8; 20];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PieceIndex(pub u32);
 
+/// The state of one piece, for display.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PieceState {
+    /// Not verified, and no block requested or received.
+    Missing,
+    /// Missing or in progress, and no connected peer has it, although some connected peers have other pieces.
+    Unavailable,
+    /// Missing and not wanted.
+    Unwanted,
+    /// Some blocks are requested or received.
+    InProgress,
+    /// Complete, and its hash is right.
+    Verified,
+}
+
 /// A range of bytes within a piece, as in the messages `request` and `piece` (BEP 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BlockRequest {
+pub struct BlockInfo {
     /// The piece that contains the block.
     pub piece: PieceIndex,
     /// The start of the block within the piece, in bytes.

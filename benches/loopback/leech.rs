@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use btsync::metainfo::Metainfo;
 use btsync::storage::Slab;
-use btsync::types::{BLOCK_SIZE, BlockRequest, PeerId, PieceIndex};
+use btsync::types::{BLOCK_SIZE, BlockInfo, PeerId, PieceIndex};
 use btsync::wire::Handshake;
 use btsync::wire::handshake::LENGTH;
 use btsync::wire::message::{self, Message};
@@ -100,10 +100,10 @@ impl<'a> Leech<'a> {
         Ok(Figures { bytes, wall: start.elapsed(), cpu: thread_cpu().saturating_sub(cpu), peak_kib: None })
     }
 
-    fn block(&self, number: u64) -> BlockRequest {
+    fn block(&self, number: u64) -> BlockInfo {
         let in_piece = u64::from(self.torrent.piece_length / BLOCK_SIZE);
         let piece = number / in_piece % u64::from(self.torrent.piece_count());
-        BlockRequest {
+        BlockInfo {
             piece: PieceIndex(piece as u32),
             begin: (number % in_piece) as u32 * BLOCK_SIZE,
             length: BLOCK_SIZE,
@@ -172,7 +172,7 @@ impl<'a> Leech<'a> {
     }
 
     /// Hashes or compares a block.
-    fn take(&mut self, block: BlockRequest, data: &[u8]) -> io::Result<()> {
+    fn take(&mut self, block: BlockInfo, data: &[u8]) -> io::Result<()> {
         self.received += 1;
         let right = match self.sink {
             Sink::Compare(payload) => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use btsync::metainfo::Metainfo;
 use btsync::storage::Slab;
-use btsync::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerId};
+use btsync::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerId};
 use btsync::wire::Handshake;
 use btsync::wire::handshake::LENGTH;
 use btsync::wire::message::{self, Message, PIECE_HEADER_LENGTH};
@@ -117,7 +117,7 @@ impl Connection<'_> {
     }
 
     /// Processes the complete messages.
-    fn walk(&mut self, asked: &mut Vec<BlockRequest>) -> io::Result<()> {
+    fn walk(&mut self, asked: &mut Vec<BlockInfo>) -> io::Result<()> {
         let mut at = 0;
         while let Some((message, length)) = message::parse(&self.received[at..]).map_err(io::Error::other)? {
             at += length;
@@ -135,8 +135,8 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn answer(&mut self, blocks: &[BlockRequest]) -> io::Result<()> {
-        let start = |b: &BlockRequest| u64::from(b.piece.0) * self.piece_length + u64::from(b.begin);
+    fn answer(&mut self, blocks: &[BlockInfo]) -> io::Result<()> {
+        let start = |b: &BlockInfo| u64::from(b.piece.0) * self.piece_length + u64::from(b.begin);
         for run in blocks.chunk_by(|a, b| start(a) + u64::from(a.length) == start(b)) {
             let (from, bytes) = (start(&run[0]), run.iter().map(|b| b.length as usize).sum::<usize>());
             let mut data = match self.source {

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use btsync::storage::Slab;
-use btsync::types::{BLOCK_SIZE, BlockRequest, PieceIndex};
+use btsync::types::{BLOCK_SIZE, BlockInfo, PieceIndex};
 use btsync::wire::message;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
@@ -45,7 +45,7 @@ fn split(bencher: Bencher, frame: &[u8]) {
 #[divan::bench]
 fn split_blocks(bencher: Bencher) {
     let mut frame =
-        message::piece_header(BlockRequest { piece: PieceIndex(7), begin: BLOCK_SIZE, length: BLOCK_SIZE }).to_vec();
+        message::piece_header(BlockInfo { piece: PieceIndex(7), begin: BLOCK_SIZE, length: BLOCK_SIZE }).to_vec();
     frame.resize(frame.len() + BLOCK_SIZE as usize, 0);
     split(bencher, &frame);
 }
@@ -54,7 +54,7 @@ fn split_blocks(bencher: Bencher) {
 #[divan::bench]
 fn split_requests(bencher: Bencher) {
     let mut frame = Vec::new();
-    message::write_request(&mut frame, BlockRequest { piece: PieceIndex(7), begin: BLOCK_SIZE, length: BLOCK_SIZE });
+    message::write_request(&mut frame, BlockInfo { piece: PieceIndex(7), begin: BLOCK_SIZE, length: BLOCK_SIZE });
     split(bencher, &frame);
 }
 
@@ -69,8 +69,8 @@ fn split_haves(bencher: Bencher) {
 /// Encodes a batch of requests into the writer's buffer.
 #[divan::bench(args = [16, 64, 512])]
 fn encode_requests(bencher: Bencher, count: u32) {
-    let block = |n| BlockRequest { piece: PieceIndex(n / 16), begin: n % 16 * BLOCK_SIZE, length: BLOCK_SIZE };
-    let blocks: Vec<BlockRequest> = (0..count).map(block).collect();
+    let block = |n| BlockInfo { piece: PieceIndex(n / 16), begin: n % 16 * BLOCK_SIZE, length: BLOCK_SIZE };
+    let blocks: Vec<BlockInfo> = (0..count).map(block).collect();
     let mut out = Vec::with_capacity(17 * blocks.len());
     bencher.counter(ItemsCount::new(count)).bench_local(|| {
         out.clear();

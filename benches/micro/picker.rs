@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use btsync::strategy::picker::{PickContext, Speed};
 use btsync::strategy::{BlockVerdict, Picker};
-use btsync::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
+use btsync::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
@@ -89,8 +89,8 @@ impl Case {
 /// A download in progress: every peer was asked for one piece.
 struct Flow {
     picker: Picker,
-    asked: Vec<Vec<BlockRequest>>,
-    cancels: Vec<(PeerKey, BlockRequest)>,
+    asked: Vec<Vec<BlockInfo>>,
+    cancels: Vec<(PeerKey, BlockInfo)>,
     next: usize,
 }
 

@@ -150,12 +150,12 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     }
     let _limit_signals =
         LimitSignals::new(move |limits| shared.client.set_limits(limits), limits).map_err(no_signals)?;
-    let Settings { out_dir, brought, .. } = batch.client.settings();
+    let Settings { out_dir, downloaded_torrents_folder, .. } = batch.client.settings();
     let on_event = move |event| drop(event_sender.send(BatchEvent::Watched(event)));
     let watched = args
         .watch
         .as_deref()
-        .map(|folder| FolderWatch::start(folder, (&out_dir, brought), should_wait, on_event))
+        .map(|folder| FolderWatch::start(folder, (&out_dir, downloaded_torrents_folder), should_wait, on_event))
         .transpose()?;
     // If no thread can be started for the live view, the download runs without it.
     let live_view = has_live_view.then(|| BatchView::start(batch.clone(), keys).ok());
@@ -200,7 +200,7 @@ fn check(settings: &Settings) -> Result<(), Failure> {
             format!("--save-torrent {place}: with several torrents, this must be a folder"),
         ));
     }
-    if settings.has_places {
+    if settings.has_renamed_files {
         // Every torrent would save its file at the same path.
         return Err(Failure::new(
             Exit::BadOption,
@@ -257,9 +257,9 @@ impl BatchScheduler {
             self.batch.names.lock().insert(job, (name.clone(), true));
             let batch = self.batch.clone();
             // Numbered here, as the threads may reach this point in any order.
-            let opening_order = batch.client.opening_order(&name, source.is_local());
+            let opening_position = batch.client.opening_position(&name, source.is_local());
             let run = move || {
-                let end = catch_unwind(AssertUnwindSafe(|| job::run(&batch, job, source, opening_order)));
+                let end = catch_unwind(AssertUnwindSafe(|| job::run(&batch, job, source, opening_position)));
                 // The panic message is on stderr already.
                 let end = end.unwrap_or(JobOutcome::Failed(Exit::Other));
                 let _ = batch.event_sender.send(BatchEvent::Ended(job, end));

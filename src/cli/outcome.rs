@@ -30,7 +30,7 @@ pub(crate) fn command_result(
         Ok(Outcome::Stopped) => Err(Failure::new(Exit::Unfinished, stopped(&handle.snapshot()))),
         Ok(Outcome::TimedOut) => {
             let waited = duration(stop_timeout.unwrap_or_default());
-            let stall_reason = stall_reason(&handle.search(), &handle.snapshot(), &[]);
+            let stall_reason = stall_reason(&handle.peer_search(), &handle.snapshot(), &[]);
             let progress_text = progress_text(&handle.snapshot());
             Err(Failure::new(
                 Exit::TimedOut,

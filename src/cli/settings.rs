@@ -26,9 +26,9 @@ pub(crate) struct Settings {
     /// The folder that records downloads whose hook command has not run yet, if any.
     pub pending: Option<PathBuf>,
     /// The folder that records the torrent and magnet files that downloads have created, if any.
-    pub brought: Option<PathBuf>,
+    pub downloaded_torrents_folder: Option<PathBuf>,
     /// Whether `--out` gives files other paths.
-    pub has_places: bool,
+    pub has_renamed_files: bool,
     /// Whether the DHT or local discovery is on.
     uses_discovery: bool,
 }
@@ -67,11 +67,11 @@ impl Settings {
             .stop_timeout(args.stop_timeout)
             .resume(in_cache("resume"))
             .pending(pending.clone())
-            .brought(in_cache("brought"))
+            .downloaded_torrents_folder(in_cache("brought"))
             .private_folders(private_folders())
             .verify(args.verify)
             .files(selection.clone())
-            .places(args.out.clone())
+            .renamed_files(args.out.clone())
             .sequential(args.sequential)
             .first_and_last(args.first_and_last)
             .allocation(args.file_allocation.unwrap_or_default())
@@ -82,7 +82,7 @@ impl Settings {
             .metadata_only(args.list);
         let mut dht = DhtSettings::default();
         dht.entry_points.clone_from(&args.dht_entry_point);
-        dht.state_path = in_cache("dht");
+        dht.state_file = in_cache("dht");
         let client =
             Client::builder().bind(bind.clone()).limits(limits).dht((!args.no_dht).then_some(dht)).lsd(!args.no_lsd);
         let settings = Settings {
@@ -95,8 +95,8 @@ impl Settings {
             user_agent: args.user_agent.clone(),
             save_torrent: args.save_torrent.clone(),
             pending,
-            brought: in_cache("brought"),
-            has_places: !args.out.is_empty(),
+            downloaded_torrents_folder: in_cache("brought"),
+            has_renamed_files: !args.out.is_empty(),
             uses_discovery: !args.no_dht || !args.no_lsd,
         };
         Ok(settings.with_ports_and_peers(args))

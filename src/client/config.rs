@@ -49,7 +49,7 @@ pub struct DhtSettings {
     /// `HOST:PORT` of the user's own bootstrap nodes.
     pub entry_points: Vec<String>,
     /// The folder where the routing table is saved between runs; `None` saves nothing.
-    pub state_path: Option<PathBuf>,
+    pub state_file: Option<PathBuf>,
 }
 
 impl DhtSettings {
@@ -78,7 +78,7 @@ impl DhtSettings {
             interface: bind.clone(),
             routers: self.routers.clone(),
             entry_points: self.entry_points.clone(),
-            state_path: self.state_path.clone(),
+            state_file: self.state_file.clone(),
             read_only: false,
         };
         DhtService::start(&config, &bounded(0).0)
@@ -88,6 +88,6 @@ impl DhtSettings {
 impl Default for DhtSettings {
     /// The default bootstrap nodes; saves nothing.
     fn default() -> DhtSettings {
-        DhtSettings { routers: ROUTERS.map(String::from).to_vec(), entry_points: Vec::new(), state_path: None }
+        DhtSettings { routers: ROUTERS.map(String::from).to_vec(), entry_points: Vec::new(), state_file: None }
     }
 }

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::client::ClientError;
 use crate::client::registry::RegisteredTorrent;
-use crate::client::{Client, OpeningOrder};
+use crate::client::{Client, OpeningPosition};
 use crate::discovery::dht::{DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
 use crate::peer::IncomingConnection;
@@ -27,7 +27,7 @@ const MAX_WAITING_CONNECTIONS: usize = 16;
 /// See the module's documentation.
 pub struct Registration {
     client: Arc<Client>,
-    opening_order: OpeningOrder,
+    opening_position: OpeningPosition,
     torrent: Arc<RegisteredTorrent>,
     incoming_connections: Receiver<IncomingConnection>,
     port: u16,
@@ -48,7 +48,7 @@ impl Registration {
     /// [`ClientError::DuplicateTorrent`] if the client already has the torrent.
     pub fn new(
         client: Arc<Client>,
-        opening_order: OpeningOrder,
+        opening_position: OpeningPosition,
         info_hash: InfoHash,
         encryption: Encryption,
         max_peers: usize,
@@ -59,7 +59,7 @@ impl Registration {
         client.reserve_files(0);
         Ok(Registration {
             client,
-            opening_order,
+            opening_position,
             torrent,
             incoming_connections,
             port: 0,
@@ -73,7 +73,7 @@ impl Registration {
     /// Tells the client which files the torrent has, so that its other torrents do not write to them. Reserves the file
     /// descriptors for them.
     pub fn register_files(&mut self, out_dir: &Path, max_open_files: usize, layout: &Layout) {
-        self.opening_order.add_torrent(self.torrent.info_hash, out_dir, layout);
+        self.opening_position.add_torrent(self.torrent.info_hash, out_dir, layout);
         // There may be a part file in addition.
         let files = max_open_files.min(layout.files().len() + 1);
         self.client.reserve_files(files);
@@ -82,7 +82,7 @@ impl Registration {
 
     /// Tells the client how the torrent's files, by their indices, are identified on disk.
     pub fn identify(&self, files: impl Iterator<Item = (usize, FileIdentity, PathBuf)>) {
-        self.opening_order.identify(self.torrent.info_hash, files);
+        self.opening_position.identify(self.torrent.info_hash, files);
     }
 
     /// Checks that no other torrent writes to this torrent's files.
@@ -90,7 +90,7 @@ impl Registration {
     /// # Errors
     /// [`ClientError::FileTaken`] if one does.
     pub fn check_not_written(&self, layout: &Layout) -> Result<(), ClientError> {
-        self.opening_order.check_not_written(self.torrent.info_hash, layout)
+        self.opening_position.check_not_written(self.torrent.info_hash, layout)
     }
 
     /// Declares that the torrent only reads its files.
@@ -98,7 +98,7 @@ impl Registration {
     /// # Errors
     /// [`ClientError::FileTaken`] if another torrent writes to one of them.
     pub fn claim_for_reading(&self, layout: &Layout) -> Result<(), ClientError> {
-        self.opening_order.claim_for_reading(self.torrent.info_hash, layout)
+        self.opening_position.claim_for_reading(self.torrent.info_hash, layout)
     }
 
     /// Waits until the torrent may write to its files, because no torrent that was named earlier does. Returns false if it has
@@ -107,7 +107,7 @@ impl Registration {
     /// # Errors
     /// [`ClientError::FileTaken`] if another torrent has one of them.
     pub fn claim_for_writing(&self, layout: &Layout, stop: &dyn StopCheck) -> Result<bool, ClientError> {
-        self.opening_order.claim_for_writing(self.torrent.info_hash, layout, stop)
+        self.opening_position.claim_for_writing(self.torrent.info_hash, layout, stop)
     }
 
     /// Accepts connections from now on, and shares in limits and connections. Returns the port.

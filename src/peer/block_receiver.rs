@@ -19,7 +19,7 @@ use crate::peer::state::Peer;
 use crate::peer::{BATCH_SLABS, PeerEvent, SLAB, TorrentContext};
 use crate::pieces::Accepted;
 use crate::storage::{StorageError, hash_blocks, hash_range};
-use crate::types::{BlockRequest, PieceHash, PieceIndex};
+use crate::types::{BlockInfo, PieceHash, PieceIndex};
 use crate::wire::message::PIECE_HEADER_LENGTH;
 
 /// The message id of PIECE, which carries a block.
@@ -34,9 +34,9 @@ pub struct BlockReceiver<'a> {
     context: &'a TorrentContext,
     peer: &'a Peer,
     /// Blocks noted since the last `take`, with the position of their bytes in the buffer.
-    blocks: Vec<(BlockRequest, Range<usize>)>,
+    blocks: Vec<(BlockInfo, Range<usize>)>,
     /// The block noted last.
-    last: Option<BlockRequest>,
+    last: Option<BlockInfo>,
     accepted: Accepted,
     complete: Vec<PieceIndex>,
     hashes: HashMap<PieceIndex, RunningHash>,
@@ -86,7 +86,7 @@ impl<'a> BlockReceiver<'a> {
     }
 
     /// Notes a block whose bytes are at `range` of the buffer that `take` will get.
-    pub fn note(&mut self, block: BlockRequest, range: Range<usize>) {
+    pub fn note(&mut self, block: BlockInfo, range: Range<usize>) {
         self.last = Some(block);
         self.blocks.push((block, range));
     }

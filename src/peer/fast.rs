@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::peer::TorrentContext;
 use crate::peer::outbox::WriterCommand;
 use crate::peer::state::Peer;
-use crate::types::BlockRequest;
+use crate::types::BlockInfo;
 use crate::wire::extension::{HANDSHAKE_ID, OUR_REQUEST_QUEUE, OurExtensionHandshake};
 
 /// Rejects that may wait for a peer that does not read them.
@@ -15,7 +15,7 @@ const MAX_PENDING_REJECTS: u32 = 2 * OUR_REQUEST_QUEUE;
 impl Peer {
     /// Tells a fast peer that these requests will not be answered. BEP 3 has no message for that, so other peers are told
     /// nothing. Returns false if far too many rejects wait.
-    pub fn send_rejects(&self, blocks: Vec<BlockRequest>) -> bool {
+    pub fn send_rejects(&self, blocks: Vec<BlockInfo>) -> bool {
         if !self.extensions.supports_fast || blocks.is_empty() {
             return true;
         }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 
-use crate::types::{BlockRequest, PieceIndex};
+use crate::types::{BlockInfo, PieceIndex};
 
 /// Bytes that can wait for one writer. The most an honest peer can have waiting is two thousand requests, as many rejects and
 /// as many metadata requests, each in a message of its own; that is less.
@@ -21,17 +21,17 @@ pub enum WriterCommand {
     /// There are requests to write; see `RequestPipeline::take_unwritten`.
     SendRequests,
     /// Cancel one of our requests.
-    Cancel(BlockRequest),
+    Cancel(BlockInfo),
     /// Serve these blocks.
-    Serve(Vec<BlockRequest>),
+    Serve(Vec<BlockInfo>),
     /// The peer has cancelled its request for this block.
-    Withdraw(BlockRequest),
+    Withdraw(BlockInfo),
     /// Send a choke, and drop the peer's requests; or send an unchoke.
     Choke(bool),
     /// Tell the peer whether we are interested.
     Interested(bool),
     /// Tell a fast peer that these requests will not be answered; counted in `ServeQueue::pending_rejects`.
-    Reject(Vec<BlockRequest>),
+    Reject(Vec<BlockInfo>),
     /// Tell the peer that it may request these pieces although it is choked.
     AllowedFast(Vec<PieceIndex>),
     /// Send a message of the extension protocol with this id and payload.
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_in_bytes_whatever_fills_it() {
-        let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: 1 };
+        let block = BlockInfo { piece: PieceIndex(0), begin: 0, length: 1 };
         let messages: [&dyn Fn() -> WriterCommand; 5] = [
             &|| WriterCommand::Choke(true),
             &|| WriterCommand::Withdraw(block),
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn an_honest_peer_that_reads_nothing_for_a_while_has_room() {
-        let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: 1 };
+        let block = BlockInfo { piece: PieceIndex(0), begin: 0, length: 1 };
         let (outbox, _inbox) = outbox();
         for _ in 0..crate::wire::extension::OUR_REQUEST_QUEUE {
             assert!(outbox.push(WriterCommand::Serve(vec![block])) && outbox.push(WriterCommand::Reject(vec![block])));

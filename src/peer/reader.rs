@@ -28,7 +28,7 @@ use crate::peer::state::Peer;
 use crate::peer::{PeerEvent, TorrentContext, piece_batch, throttle};
 use crate::strategy::pex::PexInbox;
 use crate::strategy::rate_limiter::Direction;
-use crate::types::{Bitfield, BlockRequest, PieceIndex};
+use crate::types::{Bitfield, BlockInfo, PieceIndex};
 use crate::util::os_error::reason;
 use crate::wire::message::{self, MAX_REQUEST, Message};
 use buffer::{Buffer, SMALL};
@@ -69,11 +69,11 @@ pub struct Reader<'a> {
 #[derive(Default)]
 struct PassRequests {
     /// Those of the peer.
-    requested: Vec<BlockRequest>,
+    requested: Vec<BlockInfo>,
     /// Those among them that will not be answered.
-    refused: Vec<BlockRequest>,
+    refused: Vec<BlockInfo>,
     /// Those of ours that the peer rejected.
-    rejected: Vec<BlockRequest>,
+    rejected: Vec<BlockInfo>,
 }
 
 /// What the peer has told us of what it may tell only once, or a few times.
@@ -264,7 +264,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Checks that a block lies within its piece.
-    fn check_range(&self, block: BlockRequest) -> Result<(), DisconnectReason> {
+    fn check_range(&self, block: BlockInfo) -> Result<(), DisconnectReason> {
         let end = u64::from(block.begin) + u64::from(block.length);
         let size = self.context.pieces.storage().layout().piece_size(block.piece);
         if end > u64::from(size) {
@@ -371,7 +371,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Checks a request and keeps it for the writer.
-    fn handle_request(&mut self, block: BlockRequest) -> Result<(), DisconnectReason> {
+    fn handle_request(&mut self, block: BlockInfo) -> Result<(), DisconnectReason> {
         self.check_range(block)?;
         if block.length == 0 || block.length > MAX_REQUEST {
             return Err(DisconnectReason::ProtocolViolation("a request for less or more than a block"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::types::BlockRequest;
+use crate::types::BlockInfo;
 use crate::wire::message::PIECE_HEADER_LENGTH;
 
 /// A write to a peer's socket waits this long at most. Long enough that a peer that reads hardly ever makes us wait in another
@@ -30,7 +30,7 @@ pub(super) struct PartialWrite {
 
 impl PartialWrite {
     /// The position after `bytes` bytes of the blocks with their headers.
-    pub fn after(mut bytes: usize, run: &[BlockRequest]) -> PartialWrite {
+    pub fn after(mut bytes: usize, run: &[BlockInfo]) -> PartialWrite {
         let mut whole = 0;
         for block in run {
             let size = PIECE_HEADER_LENGTH + block.length as usize;

@@ -16,7 +16,7 @@ use crate::peer::TorrentContext;
 use crate::peer::outbox::{Outbox, WriterCommand};
 use crate::strategy::Traffic;
 use crate::strategy::rate_limiter::Direction;
-use crate::types::{BLOCK_SIZE, BlockRequest, PeerId, PeerKey, PieceIndex};
+use crate::types::{BLOCK_SIZE, BlockInfo, PeerId, PeerKey, PieceIndex};
 use crate::util::atomics::Flag;
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
@@ -259,23 +259,23 @@ impl Peer {
             return;
         }
         let now = context.now();
-        let (want, asking, pipeline_depth) = {
+        let (want, pick_context, end_game_limit) = {
             let requests = self.requesting.pipeline.lock();
             (
                 requests.want(),
-                requests.asking(now, context.pieces.storage().layout().piece_length()),
-                requests.pipeline_depth(),
+                requests.pick_context(now, context.pieces.storage().layout().piece_length()),
+                requests.end_game_limit(),
             )
         };
-        let want = self.within_limit(context, now, want, pipeline_depth.outstanding);
+        let want = self.within_limit(context, now, want, end_game_limit.outstanding);
         if want == 0 {
             return;
         }
         let mut batch = Vec::with_capacity(want);
         let again = if self.can_request() {
-            context.pieces.pick(self.key, want, asking, pipeline_depth, context.share_of(self, now), &mut batch)
+            context.pieces.pick(self.key, want, pick_context, end_game_limit, context.share_of(self, now), &mut batch)
         } else {
-            context.pieces.pick_within(self.key, want, asking, &self.requesting.allowed.pieces(), &mut batch);
+            context.pieces.pick_within(self.key, want, pick_context, &self.requesting.allowed.pieces(), &mut batch);
             None
         };
         {
@@ -304,7 +304,7 @@ impl Peer {
     }
 
     /// Takes the requests to write now, oldest first, and starts their timeouts. For the writer.
-    pub fn take_requests(&self, now: Duration, out: &mut Vec<BlockRequest>) {
+    pub fn take_requests(&self, now: Duration, out: &mut Vec<BlockInfo>) {
         self.requesting.requests_announced.set(false); // first: requests added later are announced again
         let old = out.len();
         if self.requesting.pipeline.lock().take_unwritten(now, out) {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::peer::TorrentContext;
 use crate::peer::state::Peer;
 use crate::strategy::super_seed::{HavesToSend, LeecherStanding, SuperSeed};
-use crate::types::{BlockRequest, PeerKey, PieceIndex};
+use crate::types::{BlockInfo, PeerKey, PieceIndex};
 use crate::util::random;
 
 /// The super-seeding state of a torrent: which pieces have been revealed to which peers.
@@ -53,7 +53,7 @@ impl SuperSeeding {
     }
 
     /// The peer was sent these blocks, which are adjacent.
-    pub fn sent(&self, context: &TorrentContext, key: PeerKey, blocks: &[BlockRequest]) {
+    pub fn sent(&self, context: &TorrentContext, key: PeerKey, blocks: &[BlockInfo]) {
         let layout = context.pieces.storage().layout();
         self.update(context, |state, now, out| {
             for block in blocks {
@@ -69,7 +69,7 @@ impl SuperSeeding {
     }
 
     /// Keeps the requests for pieces that were revealed to the peer, and moves the others to `refused`.
-    pub fn retain_shown(&self, key: PeerKey, requested: &mut Vec<BlockRequest>, refused: &mut Vec<BlockRequest>) {
+    pub fn retain_shown(&self, key: PeerKey, requested: &mut Vec<BlockInfo>, refused: &mut Vec<BlockInfo>) {
         let state = self.state.lock();
         if self.is_active.load(Ordering::Acquire) {
             refused.extend(requested.extract_if(.., |block| !state.is_shown(key, block.piece)));

@@ -29,7 +29,7 @@ use crate::storage::PooledSlab;
 use crate::strategy::metadata_fetch::MetadataQuota;
 use crate::strategy::send_schedule::SendSchedule;
 use crate::strategy::write_batch::WriteBatchSize;
-use crate::types::BlockRequest;
+use crate::types::BlockInfo;
 use crate::wire::message;
 
 /// Messages are collected up to this many bytes; the rest stays in the outbox, which is bounded.
@@ -52,7 +52,7 @@ pub struct Writer<'a> {
     /// Messages without blocks, ready to be sent.
     head: Vec<u8>,
     /// Blocks that the peer waits for, oldest first.
-    queue: VecDeque<BlockRequest>,
+    queue: VecDeque<BlockInfo>,
     /// Whether the peer is choked, as far as it has been told.
     choking: bool,
     /// The number of rejects in `head`.
@@ -252,7 +252,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The peer has cancelled a request: removes it from the queue if it still waits there.
-    fn withdraw(&mut self, block: BlockRequest) {
+    fn withdraw(&mut self, block: BlockInfo) {
         let Some(at) = self.queue.iter().position(|b| *b == block) else { return };
         self.queue.remove(at);
         self.peer.serving.queued_requests.sub(1);
@@ -333,7 +333,7 @@ impl<'a> Writer<'a> {
 
     /// Takes the oldest request and the requests behind it that follow on disk, as far as the limit allows; none if it allows
     /// none.
-    fn next_run(&mut self) -> Vec<BlockRequest> {
+    fn next_run(&mut self) -> Vec<BlockInfo> {
         let Some(first) = self.queue.front().copied() else { return Vec::new() };
         if self.waits_until().is_some() {
             return Vec::new();
@@ -348,8 +348,8 @@ impl<'a> Writer<'a> {
         let max_bytes =
             max_bytes.min(self.send_gate.max_bytes().max(u64::from(first.length))).min(space as u64) as usize;
         let layout = self.context.pieces.storage().layout();
-        let start = |b: &BlockRequest| layout.offset(b.piece, b.begin);
-        let mut run: Vec<BlockRequest> = Vec::with_capacity(self.batch_size.blocks());
+        let start = |b: &BlockInfo| layout.offset(b.piece, b.begin);
+        let mut run: Vec<BlockInfo> = Vec::with_capacity(self.batch_size.blocks());
         let mut bytes = 0;
         while run.len() < self.batch_size.blocks()
             && let Some(next) = self.queue.front().copied()

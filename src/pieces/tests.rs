@@ -19,8 +19,8 @@ fn one_piece() -> (PieceManager, tempfile::TempDir) {
 
 fn fetch(pieces: &PieceManager, peer: PeerKey) -> (Accepted, Vec<PieceIndex>) {
     let (mut blocks, mut accepted, mut whole) = (Vec::new(), Accepted::default(), Vec::new());
-    let asking = PickContext::unproven(Duration::ZERO, Speed::Fast);
-    pieces.pick(peer, 2, asking, PipelineDepth { outstanding: 0, least: 2, proven: false }, 1.0, &mut blocks);
+    let pick_context = PickContext::unproven(Duration::ZERO, Speed::Fast);
+    pieces.pick(peer, 2, pick_context, EndGameLimit { outstanding: 0, least: 2, proven: false }, 1.0, &mut blocks);
     assert_eq!(blocks.len(), 2);
     pieces.accept(peer, blocks.iter().copied(), &mut accepted);
     pieces.written(peer, blocks.into_iter(), &mut whole);
@@ -61,7 +61,11 @@ fn done_is_not_whole() {
     ] {
         let (pieces, _folder) = done(wanted, have);
         assert_eq!([pieces.is_complete(), pieces.is_seed(), pieces.is_partial_seed()], is, "{wanted} {have}");
-        assert_eq!([pieces.left_bytes(), pieces.missing_bytes(), pieces.wanted_bytes()], bytes, "{wanted} {have}");
+        assert_eq!(
+            [pieces.missing_wanted_bytes(), pieces.missing_bytes(), pieces.wanted_bytes()],
+            bytes,
+            "{wanted} {have}"
+        );
     }
 }
 

@@ -14,13 +14,13 @@
 //! are wanted, and `restore` takes over partial pieces from an earlier session.
 
 mod arrive;
-mod asking;
 mod begun;
 mod choose;
 #[cfg(test)]
 mod invariants;
 mod order;
 mod parts;
+mod pick_context;
 mod plan;
 mod restore;
 #[cfg(test)]
@@ -33,11 +33,11 @@ mod within;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
-pub use asking::{PickContext, Speed};
+use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
 use begun::{BegunPiece, BlockState, ListPosition};
 use order::Order;
 use parts::{FreeBlocks, PickBuffers, PickerBytes, PieceSequence};
+pub use pick_context::{PickContext, Speed};
 pub use plan::Plan;
 use wanted::{VerifiedCount, WantedBounds};
 
@@ -55,21 +55,6 @@ pub enum BlockVerdict {
     Duplicate,
     /// It was never requested from this peer, or is not a block of this torrent.
     Unrequested,
-}
-
-/// The state of one piece, for display.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Not verified, and no block requested or received.
-    Missing,
-    /// Missing or begun, and no connected peer has it, although some connected peers have other pieces.
-    Unavailable,
-    /// Missing and deselected.
-    Unwanted,
-    /// Some blocks requested or received.
-    Begun,
-    /// Complete and verified.
-    Have,
 }
 
 /// What follows from a piece's hash.
@@ -107,13 +92,13 @@ impl Geometry {
         self.size(piece).div_ceil(BLOCK_SIZE)
     }
 
-    fn block(self, piece: PieceIndex, at: usize) -> BlockRequest {
+    fn block(self, piece: PieceIndex, at: usize) -> BlockInfo {
         let begin = at as u32 * BLOCK_SIZE;
-        BlockRequest { piece, begin, length: self.size(piece).saturating_sub(begin).min(BLOCK_SIZE) }
+        BlockInfo { piece, begin, length: self.size(piece).saturating_sub(begin).min(BLOCK_SIZE) }
     }
 
     /// The block's index within its piece; `None` if it is not a block of this torrent.
-    fn at(self, block: &BlockRequest) -> Option<usize> {
+    fn at(self, block: &BlockInfo) -> Option<usize> {
         let at = (block.begin / BLOCK_SIZE) as usize;
         let exists = block.piece.0 < self.pieces && block.begin < self.size(block.piece);
         (exists && self.block(block.piece, at) == *block).then_some(at)
@@ -129,7 +114,7 @@ struct PickerPeer {
     /// A search found no unbegun piece that it has. Reset when it gets a piece, or when one of its pieces becomes unbegun again.
     has_no_unbegun: bool,
     /// The parameters of its last pick.
-    asking: PickContext,
+    pick_context: PickContext,
     /// The last piece that was begun for it.
     last: Option<PieceIndex>,
     /// Open pieces that it owns.
@@ -179,7 +164,7 @@ impl Picker {
             geometry,
             have,
             lacks: order.unbegun().clone(),
-            bytes: PickerBytes { left, missing: left, wanted: total },
+            bytes: PickerBytes { missing_wanted: left, missing: left, wanted: total },
             received: 0,
             order,
             sequence: PieceSequence::default(),
@@ -204,10 +189,19 @@ impl Picker {
                 self.order.join(&bits);
             }
             let (own, taken_back) = (Vec::new(), HashSet::new());
-            let asking = PickContext::unproven(Duration::ZERO, Speed::Fast);
+            let pick_context = PickContext::unproven(Duration::ZERO, Speed::Fast);
             self.peers.insert(
                 at,
-                PickerPeer { key, bits, wanted_until: 0, has_no_unbegun: false, asking, last: None, own, taken_back },
+                PickerPeer {
+                    key,
+                    bits,
+                    wanted_until: 0,
+                    has_no_unbegun: false,
+                    pick_context,
+                    last: None,
+                    own,
+                    taken_back,
+                },
             );
         }
     }

@@ -30,8 +30,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::strategy::rate::Rate;
-use crate::types::{BLOCK_SIZE, BlockRequest};
-pub use depth::PipelineDepth;
+use crate::types::{BLOCK_SIZE, BlockInfo};
+pub use depth::EndGameLimit;
 use late::FIRST_SIGHT;
 use measured::{AnswerTimes, Arrivals, FirstBlocks, RequestNumbers, Round, Rounds};
 pub use rejects::RejectOutcome;
@@ -92,7 +92,7 @@ const FAST_PIECE_TIME: Duration = Duration::from_secs(20);
 /// One outstanding request.
 #[derive(Clone, Copy, Debug)]
 struct OutstandingRequest {
-    block: BlockRequest,
+    block: BlockInfo,
     at: Duration,
     /// Its sequence number on this connection.
     number: u64,
@@ -192,7 +192,7 @@ impl RequestPipeline {
 
     /// Removes the request of a block that arrived. Returns the request's age, or `None` if it was not outstanding: late or
     /// unrequested.
-    pub fn take(&mut self, now: Duration, block: &BlockRequest) -> Option<Duration> {
+    pub fn take(&mut self, now: Duration, block: &BlockInfo) -> Option<Duration> {
         let waiting = self.queue.remove(self.position(block)?)?;
         let age = now.saturating_sub(waiting.at);
         self.numbers.newest = self.numbers.newest.max(waiting.number);
@@ -201,26 +201,26 @@ impl RequestPipeline {
     }
 
     /// Removes a request that is to be cancelled. Returns false if it was not outstanding.
-    pub fn remove(&mut self, block: &BlockRequest) -> bool {
+    pub fn remove(&mut self, block: &BlockInfo) -> bool {
         let removed = self.position(block).is_some_and(|at| self.queue.remove(at).is_some());
         self.unanswered = self.unanswered.saturating_add(u32::from(removed));
         removed
     }
 
     /// The request's index in the queue; answers usually arrive in order.
-    fn position(&self, block: &BlockRequest) -> Option<usize> {
+    fn position(&self, block: &BlockInfo) -> Option<usize> {
         self.queue.iter().position(|waiting| waiting.block == *block)
     }
 
     /// Removes all requests, because the peer choked us or the connection ends. The measured rate is kept.
-    pub fn remove_all(&mut self) -> Vec<BlockRequest> {
+    pub fn remove_all(&mut self) -> Vec<BlockInfo> {
         self.arrivals.awaits_first_block = true;
         self.rounds.current = None;
         self.queue.drain(..).map(|waiting| waiting.block).collect()
     }
 
     /// Removes all requests because they are to be cancelled.
-    pub fn cancel_all(&mut self) -> Vec<BlockRequest> {
+    pub fn cancel_all(&mut self) -> Vec<BlockInfo> {
         let all = self.remove_all();
         self.unanswered = self.unanswered.saturating_add(all.len() as u32);
         all

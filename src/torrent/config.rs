@@ -11,7 +11,7 @@ use crate::types::{Dscp, Encryption};
 
 /// How a torrent behaves; the defaults are those of `btsync file.torrent outdir`.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct TorrentConfig {
     /// The folder that receives the files.
     pub out_dir: PathBuf,
     /// When to stop seeding after the download is complete.
@@ -74,7 +74,7 @@ pub struct FileConfig {
     /// Which of the torrent's files are wanted.
     pub selection: Selection,
     /// Other paths for files: the file's index from 0, counting padding, and a plain path below `out_dir`.
-    pub places: Vec<(u32, PathBuf)>,
+    pub renamed_files: Vec<(u32, PathBuf)>,
     /// Whether to request pieces in the order of the torrent, as a media player needs them.
     pub sequential: bool,
     /// Whether to request the first and the last piece of each wanted file before all others.
@@ -104,7 +104,7 @@ pub struct RecordConfig {
     /// announced once.
     pub pending: Option<PathBuf>,
     /// The folder that records which torrent and magnet files downloads created, if the file system cannot mark them.
-    pub brought: Option<PathBuf>,
+    pub downloaded_torrents_folder: Option<PathBuf>,
     /// Folders of btsync's own files, to which no torrent may write.
     pub private_folders: Vec<PathBuf>,
 }
@@ -144,10 +144,10 @@ impl SeedGoal {
     }
 }
 
-impl Config {
+impl TorrentConfig {
     /// The defaults, with files going to `out_dir`.
-    pub fn new(out_dir: impl Into<PathBuf>) -> Config {
-        Config {
+    pub fn new(out_dir: impl Into<PathBuf>) -> TorrentConfig {
+        TorrentConfig {
             out_dir: out_dir.into(),
             seed: SeedGoal::default(),
             stop_timeout: None,
@@ -182,7 +182,7 @@ impl Default for FileConfig {
     fn default() -> FileConfig {
         FileConfig {
             selection: Selection::default(),
-            places: Vec::new(),
+            renamed_files: Vec::new(),
             sequential: false,
             first_and_last: false,
             verify: false,

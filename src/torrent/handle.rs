@@ -8,15 +8,14 @@ use std::sync::atomic::Ordering;
 use crate::metainfo::Metainfo;
 use crate::peer::{Peer, StopReason, TorrentCommand};
 use crate::storage::FileSpec;
-use crate::strategy::picker;
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::config::SeedGoal;
 use crate::torrent::events::Events;
 use crate::torrent::inner::TorrentInner;
-use crate::torrent::peer_search::PeerSearch;
-use crate::torrent::views::{FileView, PeerView, PieceState, Snapshot, Stage};
+use crate::torrent::peer_search::PeerSearchStats;
+use crate::torrent::views::{FileView, PeerView, Snapshot, Stage};
 use crate::torrent::{Outcome, PendingCompletion, TorrentError};
-use crate::types::{InfoHash, PieceIndex};
+use crate::types::{InfoHash, PieceIndex, PieceState};
 use crate::wire::client_name::client_name;
 
 /// Watches and controls a torrent, from any thread.
@@ -121,12 +120,12 @@ impl TorrentHandle {
 
     /// The one path below the download folder that contains everything wanted and nothing else: the only file, or the torrent's
     /// own folder if the user moved no file elsewhere. `None` if there is no such path, or before it is known.
-    pub fn place(&self) -> Option<&Path> {
-        self.0.facts.content_path.get().map(PathBuf::as_path).filter(|place| !place.as_os_str().is_empty())
+    pub fn content_path(&self) -> Option<&Path> {
+        self.0.facts.content_path.get().map(PathBuf::as_path).filter(|path| !path.as_os_str().is_empty())
     }
 
     /// The figures about the search for peers.
-    pub fn search(&self) -> PeerSearch {
+    pub fn peer_search(&self) -> PeerSearchStats {
         self.0.peers.search.lock().clone()
     }
 
@@ -154,7 +153,8 @@ impl TorrentHandle {
             let peers = context.roster.all();
             if !context.settings.is_fetching_metadata {
                 let wanted = context.pieces.wanted_bytes();
-                (snapshot.total, snapshot.have) = (wanted, wanted.saturating_sub(context.pieces.left_bytes()));
+                (snapshot.total, snapshot.have) =
+                    (wanted, wanted.saturating_sub(context.pieces.missing_wanted_bytes()));
             }
             snapshot.downloaded = context.payload.downloaded.get();
             snapshot.uploaded = context.payload.uploaded.get();
@@ -169,16 +169,9 @@ impl TorrentHandle {
     /// Writes the state of every piece to `out`; empty before the check has ended.
     pub fn pieces(&self, out: &mut Vec<PieceState>) {
         out.clear();
-        let Some(context) = self.0.context() else { return };
-        let mut progress = Vec::new();
-        context.pieces.progress(&mut progress);
-        out.extend(progress.into_iter().map(|p| match p {
-            picker::Progress::Missing => PieceState::Missing,
-            picker::Progress::Unavailable => PieceState::Unavailable,
-            picker::Progress::Unwanted => PieceState::Unwanted,
-            picker::Progress::Begun => PieceState::InProgress,
-            picker::Progress::Have => PieceState::Verified,
-        }));
+        if let Some(context) = self.0.context() {
+            context.pieces.piece_states(out);
+        }
     }
 
     /// For each piece, whether it was complete at the start; empty before the check has ended.
@@ -224,11 +217,11 @@ impl TorrentHandle {
             fast: peer.extensions.supports_fast,
             downloaded: peer.rates.downloaded.get(),
             uploaded: peer.rates.uploaded.get(),
-            has: context.pieces.fraction_of_peer(peer.key),
-            chokes_us: peer.choking.peer_choking.is_set(),
-            interested: peer.choking.peer_interested.is_set(),
-            choked: peer.choking.am_choking.is_set(),
-            we_are_interested: peer.choking.am_interested.is_set(),
+            progress: context.pieces.fraction_of_peer(peer.key),
+            peer_choking: peer.choking.peer_choking.is_set(),
+            peer_interested: peer.choking.peer_interested.is_set(),
+            am_choking: peer.choking.am_choking.is_set(),
+            am_interested: peer.choking.am_interested.is_set(),
             is_snubbing: peer.choking.is_snubbing.is_set(),
         };
         context.roster.all().into_iter().map(view).collect()

@@ -16,7 +16,7 @@ use crate::storage::{CheckProgress, StopCheck as _, Storage};
 use crate::torrent::config::SeedGoal;
 use crate::torrent::events::Events;
 use crate::torrent::peer_entry::KeptConnections;
-use crate::torrent::peer_search::PeerSearch;
+use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::views::Stage;
 use crate::torrent::{Outcome, TorrentError};
 use crate::types::{Bitfield, InfoHash};
@@ -85,7 +85,7 @@ impl MetadataProgress {
 pub(crate) struct TorrentFacts {
     /// The torrent's name and size.
     pub name_and_size: OnceLock<(String, u64)>,
-    /// See [`TorrentHandle::place`](crate::torrent::TorrentHandle::place); empty if there is no such path.
+    /// See [`TorrentHandle::content_path`](crate::torrent::TorrentHandle::content_path); empty if there is no such path.
     pub content_path: OnceLock<PathBuf>,
     /// The metadata of a magnet link, if nothing else was asked for.
     pub metainfo: OnceLock<Metainfo>,
@@ -109,7 +109,7 @@ pub(crate) struct TorrentProgress {
 #[derive(Default)]
 pub(crate) struct SharedPeers {
     /// The figures about the search for peers.
-    pub search: Mutex<PeerSearch>,
+    pub search: Mutex<PeerSearchStats>,
     /// The number of known addresses.
     pub known: AtomicUsize,
     /// Peers that the program added since the torrent was created.

@@ -10,7 +10,7 @@ use crate::discovery::tracker::http::HttpTracker;
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::peer::{TorrentCommand, TorrentContext};
-use crate::torrent::Config;
+use crate::torrent::TorrentConfig;
 use crate::types::InfoHash;
 use crate::util::redact::public_name;
 
@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Starts to fetch the URLs of a link, if it has any. Blocking I/O cannot be interrupted: if a server is silent when the
 /// metadata is complete or the torrent stops, the thread is left behind. It then holds nothing but its socket, and contacts no
 /// other server.
-pub(crate) fn fetch_in_background(magnet: &Magnet, config: &Config, context: &Arc<TorrentContext>) {
+pub(crate) fn fetch_in_background(magnet: &Magnet, config: &TorrentConfig, context: &Arc<TorrentContext>) {
     if magnet.sources.is_empty() {
         return;
     }

@@ -19,8 +19,8 @@ use crate::torrent::events::EventSender;
 use crate::torrent::inner::TorrentInner;
 use crate::torrent::original_names;
 use crate::torrent::resume_store::ResumeStore;
-use crate::torrent::wanted_files::{FileCounts, WantedFiles, place};
-use crate::torrent::{Config, Event, Stage, TorrentError, downloaded_torrents, send_event};
+use crate::torrent::wanted_files::{FileCounts, WantedFiles, content_path};
+use crate::torrent::{Event, Stage, TorrentConfig, TorrentError, downloaded_torrents, send_event};
 use crate::types::{Bitfield, PieceIndex};
 use crate::util::os_error::reason;
 
@@ -43,7 +43,7 @@ pub(crate) struct OpenedFiles {
 /// If a file is in the way, if another process has the files, or if the disk fails.
 pub(crate) fn open(
     inner: &Arc<TorrentInner>,
-    config: &Config,
+    config: &TorrentConfig,
     torrent: &Metainfo,
     registration: Option<&mut Registration>,
     events: &EventSender,
@@ -66,17 +66,22 @@ pub(crate) fn open(
         .select(&wanted, &storage::part_name(&torrent.info_hash))
         .allocate(config.files.allocation);
     let mut opener =
-        FileOpener { registration, inner, config, torrent, wanted: &plan.wanted, events, disk: storage, hashed: false };
+        FileOpener { registration, inner, config, torrent, wanted: &plan.wanted, events, storage, hashed: false };
     let (have, resume_store) = opener.run()?;
-    let storage = Arc::new(opener.disk);
-    let _ = inner.facts.content_path.set(place(storage.layout(), &wanted, torrent.multi_file, &config.files.places));
+    let storage = Arc::new(opener.storage);
+    let _ = inner.facts.content_path.set(content_path(
+        storage.layout(),
+        &wanted,
+        torrent.multi_file,
+        &config.files.renamed_files,
+    ));
     let _ = inner.facts.wanted_bytes.set(wanted_sizes(torrent, &plan.wanted, &have));
     Ok(OpenedFiles { storage, plan, have, resume_store })
 }
 
 /// The layout in which incomplete files have the names that the user wants for them. Files that exist under their own name keep
 /// it. After a stop nothing is examined, as the result does not matter.
-fn with_incomplete_names(inner: &TorrentInner, config: &Config, layout: Layout, wanted: &[bool]) -> Layout {
+fn with_incomplete_names(inner: &TorrentInner, config: &TorrentConfig, layout: Layout, wanted: &[bool]) -> Layout {
     let Some(suffix) = &config.files.incomplete_suffix else { return layout };
     let is_stopped = || inner.run.is_stopped();
     let is_there = |path: &Path| !is_stopped() && fs::symlink_metadata(config.out_dir.join(path)).is_ok();
@@ -89,11 +94,11 @@ struct FileOpener<'a> {
     /// The torrent's registration, which keeps torrents of this process from writing to the same files.
     registration: Option<&'a Registration>,
     inner: &'a TorrentInner,
-    config: &'a Config,
+    config: &'a TorrentConfig,
     torrent: &'a Metainfo,
     wanted: &'a Bitfield,
     events: &'a EventSender,
-    disk: Storage,
+    storage: Storage,
     /// Whether the last check had to hash anything, so that it took a while.
     hashed: bool,
 }
@@ -105,52 +110,52 @@ impl FileOpener<'_> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let survey = self.disk.survey(&*self.inner.run)?;
+            let survey = self.storage.survey(&*self.inner.run)?;
             if self.is_stopped() {
                 return Ok((Bitfield::new(self.torrent.piece_count()), None));
             }
-            if !self.disk.is_locked() && self.disk.has_missing_files(&survey) {
-                self.disk.probe_lock(&self.torrent.info_hash)?;
+            if !self.storage.is_locked() && self.storage.has_missing_files(&survey) {
+                self.storage.probe_lock(&self.torrent.info_hash)?;
             }
-            self.disk.marker = self.disk.read_marker(&self.torrent.info_hash);
+            self.storage.marker = self.storage.read_marker(&self.torrent.info_hash);
             let (mut have, mut resume_store) = self.check(&survey)?;
             // Files that another torrent has started to write since would be taken for the user's own.
-            self.registration.map_or(Ok(()), |registration| registration.check_not_written(self.disk.layout()))?;
-            let (mut steps, parts) = self.decide(&survey, &have, resume_store.as_ref())?;
+            self.registration.map_or(Ok(()), |registration| registration.check_not_written(self.storage.layout()))?;
+            let (mut actions, parts) = self.decide(&survey, &have, resume_store.as_ref())?;
             if self.is_stopped() {
                 return Ok((have, None));
             }
-            self.keep_final_names(&steps, &survey);
-            let leaves_all = steps.iter().all(|step| *step == FileAction::Leave);
-            self.identify(&steps, &survey, false);
+            self.keep_final_names(&actions, &survey);
+            let leaves_all = actions.iter().all(|action| *action == FileAction::Leave);
+            self.identify(&actions, &survey, false);
             if !self.claim_files(!leaves_all)? {
                 return Ok((have, None));
             }
-            let renames = leaves_all && !self.disk.has_final_names();
+            let renames = leaves_all && !self.storage.has_final_names();
             if !leaves_all {
-                self.lock(&mut steps, &survey, &have)?;
-            } else if renames && !self.disk.is_locked() {
+                self.lock(&mut actions, &survey, &have)?;
+            } else if renames && !self.storage.is_locked() {
                 // Another process that downloads more of the torrent writes to files of these names.
-                self.disk.lock(&self.torrent.info_hash)?;
+                self.storage.lock(&self.torrent.info_hash)?;
             }
             if (!leaves_all || renames || self.hashed) && !self.is_unchanged(&survey, attempt)? {
                 continue;
             }
             if leaves_all {
-                let named = self.disk.apply_final_names();
+                let named = self.storage.apply_final_names();
                 self.use_complete_files(&survey, &have);
                 named?;
             } else {
-                self.report_replaced(&steps, &survey, &have, resume_store.as_ref());
-                self.make((&steps, parts), survey, &mut have, &mut resume_store)?;
+                self.report_replaced(&actions, &survey, &have, resume_store.as_ref());
+                self.make((&actions, parts), survey, &mut have, &mut resume_store)?;
             }
             return Ok((have, resume_store));
         }
     }
 
     /// Complete files that btsync did not create, under the name of an unfinished file, keep that name; reports them.
-    fn keep_final_names(&mut self, steps: &[FileAction], survey: &Survey) {
-        for path in self.disk.keep_final_names(steps, survey) {
+    fn keep_final_names(&mut self, actions: &[FileAction], survey: &Survey) {
+        for path in self.storage.keep_final_names(actions, survey) {
             let name = printable(&path.to_string_lossy());
             send_event(
                 self.events,
@@ -163,13 +168,13 @@ impl FileOpener<'_> {
 
     /// Tells the client how the existing files are identified, whatever their name, before or after missing ones are created.
     /// Leaves out files with several hard links, and files to be replaced by a copy: they may be another torrent's as well.
-    fn identify(&self, steps: &[FileAction], survey: &Survey, is_made: bool) {
+    fn identify(&self, actions: &[FileAction], survey: &Survey, is_made: bool) {
         let Some(registration) = self.registration else { return };
-        let is_left = |step: FileAction| step == FileAction::Ignore || (step == FileAction::Copy && !is_made);
-        let files = steps.iter().enumerate().filter(|(_, step)| !is_left(**step));
+        let is_left = |action: FileAction| action == FileAction::Ignore || (action == FileAction::Copy && !is_made);
+        let files = actions.iter().enumerate().filter(|(_, action)| !is_left(**action));
         let there = files.filter_map(|(file, _)| Some((file, survey.file(file).filter(|seen| seen.links == 1)?)));
         registration.identify(there.map(|(file, seen)| {
-            let (it, name) = (seen.file_identity(), self.disk.layout().final_name(file));
+            let (it, name) = (seen.file_identity(), self.storage.layout().final_name(file));
             (file, it, name.filter(|_| !it.is_permanent()).map(Path::to_owned).unwrap_or_default())
         }));
     }
@@ -178,8 +183,10 @@ impl FileOpener<'_> {
     /// before it may write.
     fn claim_files(&self, writes: bool) -> Result<bool, TorrentError> {
         match self.registration {
-            Some(registration) if writes => Ok(registration.claim_for_writing(self.disk.layout(), &*self.inner.run)?),
-            Some(registration) => Ok(registration.claim_for_reading(self.disk.layout()).map(|()| true)?),
+            Some(registration) if writes => {
+                Ok(registration.claim_for_writing(self.storage.layout(), &*self.inner.run)?)
+            }
+            Some(registration) => Ok(registration.claim_for_reading(self.storage.layout()).map(|()| true)?),
             None => Ok(true),
         }
     }
@@ -190,7 +197,7 @@ impl FileOpener<'_> {
 
     /// The pieces on disk that verify. Pieces that the resume data covers are not hashed; without resume data, all are.
     fn check(&mut self, survey: &Survey) -> Result<(Bitfield, Option<ResumeStore>), TorrentError> {
-        let (config, disk, torrent) = (self.config, &self.disk, self.torrent);
+        let (config, storage, torrent) = (self.config, &self.storage, self.torrent);
         let mut known = Bitfield::new(torrent.piece_count());
         self.hashed = false;
         if self.is_stopped() {
@@ -199,7 +206,7 @@ impl FileOpener<'_> {
         let mut resume_store = self.resume_store();
         match &mut resume_store {
             Some(resume_store) if config.files.verify || survey.bytes == 0 => resume_store.distrust(),
-            Some(resume_store) => known = resume_store.recall(disk),
+            Some(resume_store) => known = resume_store.load_trusted_pieces(storage),
             None => {}
         }
         if survey.bytes == 0 && torrent.total() > 0 {
@@ -211,7 +218,7 @@ impl FileOpener<'_> {
             send_event(self.events, Event::CheckStarted { bytes: torrent.total() - size(&known) });
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             known = storage::check_rest(
-                disk,
+                storage,
                 &torrent.pieces,
                 &known,
                 cores,
@@ -219,7 +226,7 @@ impl FileOpener<'_> {
                 &*self.inner.run,
             )?;
             if let Some(resume_store) = &mut resume_store {
-                resume_store.checked(disk, &*self.inner.run);
+                resume_store.checked(storage, &*self.inner.run);
             }
         }
         let (total, have) = wanted_sizes(torrent, self.wanted, &known);
@@ -229,13 +236,13 @@ impl FileOpener<'_> {
 
     fn resume_store(&self) -> Option<ResumeStore> {
         let records = self.config.records.resume.as_ref()?;
-        ResumeStore::new(records, self.torrent.info_hash, &self.config.out_dir, &self.disk, &*self.inner.run)
+        ResumeStore::new(records, self.torrent.info_hash, &self.config.out_dir, &self.storage, &*self.inner.run)
     }
 
     /// Everything wanted is complete: nothing is written, except what an earlier run could not put in order.
     fn use_complete_files(&mut self, survey: &Survey, have: &Bitfield) {
-        self.disk.clear_marker(&self.torrent.info_hash, have);
-        for what in self.disk.describe_longer_files(|file| survey.file(file).map(|seen| seen.size)) {
+        self.storage.clear_marker(&self.torrent.info_hash, have);
+        for what in self.storage.describe_longer_files(|file| survey.file(file).map(|seen| seen.size)) {
             send_event(self.events, Event::Note { what });
         }
     }
@@ -243,16 +250,20 @@ impl FileOpener<'_> {
     /// Takes the right to write to the files, unless this process has it. Files that another torrent's unfinished download
     /// created, and that the user gave to this one, are replaced by copies: that download continues with its own files, not
     /// with the copies.
-    fn lock(&mut self, steps: &mut [FileAction], survey: &Survey, have: &Bitfield) -> Result<(), TorrentError> {
-        self.disk.check_disk_space_for(have, self.wanted)?;
-        if !self.disk.is_locked() {
-            self.disk.lock(&self.torrent.info_hash)?;
+    fn lock(&mut self, actions: &mut [FileAction], survey: &Survey, have: &Bitfield) -> Result<(), TorrentError> {
+        self.storage.check_disk_space_for(have, self.wanted)?;
+        if !self.storage.is_locked() {
+            self.storage.lock(&self.torrent.info_hash)?;
         }
-        let taken =
-            self.disk.check_other_downloads(&self.torrent.info_hash, steps, survey, self.config.files.overwrite)?;
+        let taken = self.storage.check_other_downloads(
+            &self.torrent.info_hash,
+            actions,
+            survey,
+            self.config.files.overwrite,
+        )?;
         for file in taken {
-            if let Some(step) = steps.get_mut(file).filter(|step| **step == FileAction::Continue) {
-                *step = FileAction::Copy;
+            if let Some(action) = actions.get_mut(file).filter(|action| **action == FileAction::Continue) {
+                *action = FileAction::Copy;
             }
         }
         Ok(())
@@ -261,25 +272,25 @@ impl FileOpener<'_> {
     /// Whether the files are still as they were found. If they are not for the third time, another program is writing to one of
     /// them: btsync hashes them no more, and the download ends.
     fn is_unchanged(&self, survey: &Survey, attempt: u32) -> Result<bool, TorrentError> {
-        match survey.differs(&self.disk.survey(&*self.inner.run)?) {
+        match survey.differs(&self.storage.survey(&*self.inner.run)?) {
             None => Ok(true),
             Some(_) if attempt < MAX_SURVEYS || self.is_stopped() => Ok(false),
-            Some(file) => Err(self.disk.in_the_way(file, Refusal::Changed).into()),
+            Some(file) => Err(self.storage.in_the_way(file, Refusal::Changed).into()),
         }
     }
 
     /// Creates what is missing, and hashes what the part file contained of it.
     fn make(
         &mut self,
-        (steps, parts): (&[FileAction], FileAction),
+        (actions, parts): (&[FileAction], FileAction),
         mut survey: Survey,
         have: &mut Bitfield,
         resume_store: &mut Option<ResumeStore>,
     ) -> Result<(), TorrentError> {
-        let earlier = self.disk.marker.clone();
-        let prepared = self.prepare((steps, parts), &mut survey, have).inspect_err(|error| {
+        let earlier = self.storage.marker.clone();
+        let prepared = self.prepare((actions, parts), &mut survey, have).inspect_err(|error| {
             if matches!(error.kind(), StorageErrorKind::Exists | StorageErrorKind::InUse) {
-                self.disk.roll_back(steps, &survey, earlier);
+                self.storage.roll_back(actions, &survey, earlier);
             }
         })?;
         let Some(Prepared { repaired, restored_files, .. }) = prepared else { return Ok(()) };
@@ -287,7 +298,7 @@ impl FileOpener<'_> {
             send_event(self.events, Event::Repaired { what });
         }
         let apart =
-            |step: FileAction| steps.iter().enumerate().filter(move |(_, it)| **it == step).map(|(file, _)| file);
+            |action: FileAction| actions.iter().enumerate().filter(move |(_, it)| **it == action).map(|(file, _)| file);
         let (ignored, compared): (Vec<_>, Vec<_>) =
             (apart(FileAction::Ignore).collect(), apart(FileAction::Compare).collect());
         self.recheck(ignored.iter().chain(&compared).chain(&restored_files), &ignored, have)?;
@@ -297,24 +308,24 @@ impl FileOpener<'_> {
             resume_store.iter_mut().for_each(ResumeStore::distrust);
         }
         if let Some(resume_store) = resume_store {
-            self.check_recalled(resume_store, steps, have);
-            resume_store.set_owned_files(self.disk.writable_files(), &self.disk, have);
+            self.drop_useless_resumed_blocks(resume_store, actions, have);
+            resume_store.set_owned_files(self.storage.writable_files(), &self.storage, have);
         }
         if self.wanted.is_within(have) && !self.is_stopped() {
             // Only files without content had to be created, or the part file contained all that was missing.
             let is_over = || self.is_stopped();
-            if !self.disk.check_files_until(&is_over)? {
+            if !self.storage.check_files_until(&is_over)? {
                 return Ok(());
             }
-            self.disk.compare_undecided()?;
-            if !self.disk.apply_final_names_until(&is_over)? || !self.disk.check_files_until(&is_over)? {
+            self.storage.compare_undecided()?;
+            if !self.storage.apply_final_names_until(&is_over)? || !self.storage.check_files_until(&is_over)? {
                 return Ok(());
             }
             if let Some(resume_store) = resume_store {
-                let partial = resume_store.recalled().to_vec();
-                resume_store.clear_owned_files(&self.disk, (have.clone(), partial), Duration::ZERO);
+                let partial = resume_store.resumed_blocks().to_vec();
+                resume_store.clear_owned_files(&self.storage, (have.clone(), partial), Duration::ZERO);
             }
-            self.disk.finish(have);
+            self.storage.finish(have);
         }
         Ok(())
     }
@@ -322,30 +333,30 @@ impl FileOpener<'_> {
     /// Creates what is missing and marks it as btsync's; `None` if the torrent has to stop first.
     fn prepare(
         &mut self,
-        (steps, parts): (&[FileAction], FileAction),
+        (actions, parts): (&[FileAction], FileAction),
         survey: &mut Survey,
         have: &Bitfield,
     ) -> Result<Option<Prepared>, StorageError> {
         let (hash, stop, given) = (self.torrent.info_hash, &*self.inner.run, self.config.files.overwrite);
-        self.disk.check_not_in_use(steps, given, &self.config.records.private_folders)?;
-        self.disk.create_part_file(parts, survey)?;
-        self.disk.create_files(steps, survey, stop)?;
+        self.storage.check_not_in_use(actions, given, &self.config.records.private_folders)?;
+        self.storage.create_part_file(parts, survey)?;
+        self.storage.create_files(actions, survey, stop)?;
         if self.is_stopped() {
             return Ok(None);
         }
-        self.identify(steps, survey, true);
-        self.note_unmarked(steps);
-        self.disk.record_found_complete(have, survey);
-        self.disk.record_ownership(&hash, steps, survey, given)?;
+        self.identify(actions, survey, true);
+        self.note_unmarked(actions);
+        self.storage.record_found_complete(have, survey);
+        self.storage.record_ownership(&hash, actions, survey, given)?;
         // Before the files are resized: the part file may be needed for these.
-        self.disk.redirect_to_part_file(steps, survey, have);
-        self.disk.resize_files(steps, survey, stop).map(Some)
+        self.storage.redirect_to_part_file(actions, survey, have);
+        self.storage.resize_files(actions, survey, stop).map(Some)
     }
 
     /// Records the torrent and magnet files that the download is about to create, if the file system cannot mark them.
-    fn note_unmarked(&self, steps: &[FileAction]) {
-        let Some(folder) = &self.config.records.brought else { return };
-        let unmarked = self.disk.unmarked(steps);
+    fn note_unmarked(&self, actions: &[FileAction]) {
+        let Some(folder) = &self.config.records.downloaded_torrents_folder else { return };
+        let unmarked = self.storage.unmarked(actions);
         if !unmarked.is_empty()
             && let Err(error) =
                 downloaded_torrents::note(folder, self.torrent.info_hash, &self.config.out_dir, unmarked)

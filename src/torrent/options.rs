@@ -4,11 +4,11 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::client::{DhtSettings, OpeningOrder};
+use crate::client::{DhtSettings, OpeningPosition};
 use crate::metainfo::{Magnet, Selection};
 use crate::net::networks::is_private;
 use crate::storage::Allocation;
-use crate::torrent::config::{Config, SeedGoal};
+use crate::torrent::config::{SeedGoal, TorrentConfig};
 use crate::types::{Dscp, Encryption};
 use crate::util::os_error::reason;
 
@@ -25,14 +25,14 @@ const MAX_LINK_PEERS: usize = 32;
 #[derive(Debug)]
 #[must_use]
 pub struct AddOptions {
-    pub(crate) config: Config,
-    pub(crate) opening_order: Option<OpeningOrder>,
+    pub(crate) config: TorrentConfig,
+    pub(crate) opening_position: Option<OpeningPosition>,
 }
 
 impl Clone for AddOptions {
-    /// The same options without [`AddOptions::opening_order`], which only one torrent can have.
+    /// The same options without [`AddOptions::opening_position`], which only one torrent can have.
     fn clone(&self) -> AddOptions {
-        AddOptions { config: self.config.clone(), opening_order: None }
+        AddOptions { config: self.config.clone(), opening_position: None }
     }
 }
 
@@ -85,7 +85,7 @@ setters! {
     pending: Option<PathBuf> => records.pending;
     /// The folder that records which torrent files and magnet files downloads created, if the file system cannot mark them: see
     /// [`Client::is_downloaded_file`](crate::client::Client::is_downloaded_file).
-    brought: Option<PathBuf> => records.brought;
+    downloaded_torrents_folder: Option<PathBuf> => records.downloaded_torrents_folder;
     /// Folders of the program's own files, to which the torrent must not write.
     private_folders: Vec<PathBuf> => records.private_folders;
     /// Whether to hash all existing files, whatever the resume data says.
@@ -95,7 +95,7 @@ setters! {
     /// Which of the torrent's files are wanted.
     files: Selection => files.selection;
     /// Other paths for files: the file's index from 0, counting padding, and a plain path below the folder.
-    places: Vec<(u32, PathBuf)> => files.places;
+    renamed_files: Vec<(u32, PathBuf)> => files.renamed_files;
     /// Whether to request pieces in the order of the torrent, as a media player needs them.
     sequential: bool => files.sequential;
     /// Whether to request the first and the last piece of each wanted file before all others.
@@ -118,7 +118,7 @@ setters! {
 impl AddOptions {
     /// The defaults, with files below `folder`. btsync creates it if it does not exist.
     pub fn new(folder: impl Into<PathBuf>) -> AddOptions {
-        AddOptions { config: Config::new(folder), opening_order: None }
+        AddOptions { config: TorrentConfig::new(folder), opening_position: None }
     }
 
     /// The folder that receives the files, in place of the one of [`AddOptions::new`].
@@ -134,9 +134,9 @@ impl AddOptions {
     }
 
     /// The torrent's position in the order in which torrents may claim their files: see
-    /// [`Client::opening_order`](crate::client::Client::opening_order).
-    pub fn opening_order(mut self, position: OpeningOrder) -> AddOptions {
-        self.opening_order = Some(position);
+    /// [`Client::opening_position`](crate::client::Client::opening_position).
+    pub fn opening_position(mut self, position: OpeningPosition) -> AddOptions {
+        self.opening_position = Some(position);
         self
     }
 

@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::metainfo::Metainfo;
 use crate::storage::{self, Layout, StopCheck as _, Storage, StorageError};
-use crate::torrent::Config;
+use crate::torrent::TorrentConfig;
 use crate::torrent::inner::TorrentInner;
 use crate::torrent::resume_store::ResumeStore;
 use crate::types::{Bitfield, PieceIndex};
@@ -22,12 +22,13 @@ type AlternativePaths = Vec<(usize, PathBuf)>;
 /// If an existing file cannot be read.
 pub(crate) fn find(
     inner: &Arc<TorrentInner>,
-    config: &Config,
+    config: &TorrentConfig,
     torrent: &Metainfo,
     layout: Layout,
     wanted: &[bool],
 ) -> Result<Layout, StorageError> {
-    let is_placed = |file: usize| config.files.places.iter().any(|(number, _)| usize::try_from(*number) == Ok(file));
+    let is_placed =
+        |file: usize| config.files.renamed_files.iter().any(|(number, _)| usize::try_from(*number) == Ok(file));
     let has_length = |path: &Path, length| fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == length);
     let candidates = candidates(torrent, |file, place| {
         let length = layout.files().get(file).map(|spec| spec.length);
@@ -75,26 +76,26 @@ fn redirected(layout: &Layout, places: &AlternativePaths) -> Layout {
 /// The pieces of the candidates that verify, by the resume data or else by their hashes.
 fn pieces_of(
     inner: &Arc<TorrentInner>,
-    config: &Config,
+    config: &TorrentConfig,
     torrent: &Metainfo,
     layout: Layout,
     wanted: &[bool],
     candidates: &AlternativePaths,
 ) -> Result<Bitfield, StorageError> {
     let asked: Vec<u32> = candidates.iter().flat_map(|(file, _)| layout.pieces_of(*file)).collect();
-    let disk = inner.with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.files.max_open_files));
-    let disk = disk.select(wanted, &storage::part_name(&torrent.info_hash));
-    disk.allow_links_outside(&*inner.run);
+    let storage = inner.with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.files.max_open_files));
+    let storage = storage.select(wanted, &storage::part_name(&torrent.info_hash));
+    storage.allow_links_outside(&*inner.run);
     let mut known = Bitfield::full(torrent.piece_count());
     let records = config.records.resume.as_ref().filter(|_| !config.files.verify);
     let resume_store =
-        records.and_then(|folder| ResumeStore::new(folder, torrent.info_hash, &config.out_dir, &disk, &*inner.run));
-    let vouched = resume_store.map(|mut resume_store| resume_store.recall(&disk));
+        records.and_then(|folder| ResumeStore::new(folder, torrent.info_hash, &config.out_dir, &storage, &*inner.run));
+    let vouched = resume_store.map(|mut resume_store| resume_store.load_trusted_pieces(&storage));
     for piece in asked.into_iter().map(PieceIndex) {
         if vouched.as_ref().is_none_or(|vouched| !vouched.has(piece)) {
             known.clear(piece);
         }
     }
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    storage::check_rest(&disk, &torrent.pieces, &known, cores, &storage::CheckProgress::default(), &*inner.run)
+    storage::check_rest(&storage, &torrent.pieces, &known, cores, &storage::CheckProgress::default(), &*inner.run)
 }

@@ -26,8 +26,8 @@ use crate::strategy::peer_list::{PeerList, PeerSource};
 use crate::torrent::events::{Event, EventSender};
 use crate::torrent::final_announce;
 use crate::torrent::peer_entry::PeerEntry;
-use crate::torrent::peer_search::PeerSearch;
-use crate::torrent::{Config, TorrentInner, send_event};
+use crate::torrent::peer_search::PeerSearchStats;
+use crate::torrent::{TorrentConfig, TorrentInner, send_event};
 use crate::types::{InfoHash, PeerKey};
 
 pub use announcer::Announcer;
@@ -48,7 +48,7 @@ const DHT_STATUS_INTERVAL: Duration = Duration::from_secs(2);
 /// See the module's documentation.
 pub struct PeerManager<'a> {
     pub inner: &'a TorrentInner,
-    pub config: &'a Config,
+    pub config: &'a TorrentConfig,
     pub events: EventSender,
     pub peer_list: PeerList,
     pub connections: HashMap<PeerKey, PeerEntry>,
@@ -89,7 +89,7 @@ impl<'a> PeerManager<'a> {
     /// A private torrent gets peers only from its trackers (BEP 27).
     pub fn new(
         inner: &'a TorrentInner,
-        config: &'a Config,
+        config: &'a TorrentConfig,
         events: EventSender,
         info_hash: InfoHash,
         tiers: &[Vec<String>],
@@ -315,14 +315,14 @@ impl<'a> PeerManager<'a> {
         &mut self,
         peers: &[SocketAddr],
         source: PeerSource,
-        count: impl FnOnce(&mut PeerSearch) -> &mut usize,
+        count: impl FnOnce(&mut PeerSearchStats) -> &mut usize,
     ) {
         let new = self.peer_list.add(peers, source);
         self.count_new_peers(new, count);
     }
 
     /// Counts addresses that are new, in the figure that `count` selects.
-    fn count_new_peers(&mut self, new: usize, count: impl FnOnce(&mut PeerSearch) -> &mut usize) {
+    fn count_new_peers(&mut self, new: usize, count: impl FnOnce(&mut PeerSearchStats) -> &mut usize) {
         *count(&mut self.inner.peers.search.lock()) += new;
         self.next.dial = Duration::ZERO;
     }

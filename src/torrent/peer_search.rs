@@ -10,7 +10,7 @@ const MAX_TRACKERS: usize = 50;
 /// The figures since the torrent started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(not(feature = "internals"), non_exhaustive)]
-pub struct PeerSearch {
+pub struct PeerSearchStats {
     /// Each tracker that was contacted, by its public name, with its last result.
     pub trackers: Vec<(String, TrackerState)>,
     /// DHT nodes that we know; `None` if the DHT does not run.
@@ -24,13 +24,13 @@ pub struct PeerSearch {
     /// New addresses from peer exchange.
     pub pex_peers: usize,
     /// Dials that reached a peer of the swarm.
-    pub reached: usize,
+    pub dials_succeeded: usize,
     /// Dials that were refused or did not reach the address.
-    pub refused: usize,
+    pub unreachable: usize,
     /// Dials that were accepted but got no handshake.
-    pub silent: usize,
+    pub unanswered: usize,
     /// Dials that reached something else: another torrent, ourselves, another protocol.
-    pub strange: usize,
+    pub wrong_handshake: usize,
     /// Peers that connected to us.
     pub incoming_connections: usize,
 }
@@ -50,7 +50,7 @@ pub enum TrackerState {
     },
 }
 
-impl PeerSearch {
+impl PeerSearchStats {
     /// Records a tracker's result.
     pub fn tracker(&mut self, name: &str, state: TrackerState) {
         if let Some((_, last)) = self.trackers.iter_mut().find(|(known, _)| known == name) {
@@ -61,20 +61,20 @@ impl PeerSearch {
     }
 
     /// Counts a handshake that succeeded.
-    pub fn reached(&mut self, incoming: bool) {
-        *(if incoming { &mut self.incoming_connections } else { &mut self.reached }) += 1;
+    pub fn note_handshake(&mut self, incoming: bool) {
+        *(if incoming { &mut self.incoming_connections } else { &mut self.dials_succeeded }) += 1;
     }
 
     /// Counts a dial that failed.
     pub(crate) fn note_failed_dial(&mut self, why: &DisconnectReason) {
         let count = match why {
             DisconnectReason::Ourselves | DisconnectReason::Duplicate(_) => return, // our own address, from whatever source
-            DisconnectReason::Unreachable(_) => &mut self.refused,
+            DisconnectReason::Unreachable(_) => &mut self.unreachable,
             DisconnectReason::Silent
             | DisconnectReason::Unanswered
             | DisconnectReason::Closed
-            | DisconnectReason::Lost(_) => &mut self.silent,
-            _ => &mut self.strange,
+            | DisconnectReason::Lost(_) => &mut self.unanswered,
+            _ => &mut self.wrong_handshake,
         };
         *count += 1;
     }
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_last_word_of_each_tracker_counts() {
-        let mut search = PeerSearch::default();
+        let mut search = PeerSearchStats::default();
         let failed = TrackerState::Failed { error: TrackerError::Timeout };
         search.tracker("a", failed.clone());
         search.tracker("b", failed.clone());
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn calls_in_vain_are_told_apart() {
-        let mut search = PeerSearch::default();
+        let mut search = PeerSearchStats::default();
         let reasons = [
             DisconnectReason::Unreachable("refused".into()),
             DisconnectReason::Unanswered,
@@ -109,8 +109,8 @@ mod tests {
         for why in reasons {
             search.note_failed_dial(&why);
         }
-        search.reached(true);
-        assert_eq!((search.refused, search.silent, search.strange), (1, 2, 1));
-        assert_eq!((search.incoming_connections, search.reached), (1, 0));
+        search.note_handshake(true);
+        assert_eq!((search.unreachable, search.unanswered, search.wrong_handshake), (1, 2, 1));
+        assert_eq!((search.incoming_connections, search.dials_succeeded), (1, 0));
     }
 }

@@ -20,7 +20,7 @@ use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::resume_store::ResumeStore;
 use crate::torrent::transfer::Transfer;
 use crate::torrent::{
-    Config, Event, Outcome, PendingCompletion, Stage, TorrentError, link_source, save_torrent_file, send_event,
+    Event, Outcome, PendingCompletion, Stage, TorrentConfig, TorrentError, link_source, save_torrent_file, send_event,
 };
 use crate::types::{Bitfield, InfoHash, PeerId};
 use crate::util::descriptors::retry_while;
@@ -29,7 +29,7 @@ use crate::util::os_error::reason;
 /// A torrent that runs.
 pub(crate) struct TorrentRun<'a> {
     pub inner: &'a Arc<TorrentInner>,
-    pub config: &'a Config,
+    pub config: &'a TorrentConfig,
     pub events: EventSender,
     pub messages: Receiver<TorrentMessage>,
     pub peer_id: PeerId,
@@ -143,7 +143,7 @@ impl<'a> TorrentRun<'a> {
             }
         }
         let pieces = PieceManager::with_plan(storage.clone(), torrent.pieces.clone(), have, plan);
-        pieces.restore(resume_store.as_ref().map_or(&[], ResumeStore::recalled));
+        pieces.restore(resume_store.as_ref().map_or(&[], ResumeStore::resumed_blocks));
         let context = self.context(torrent.info_hash, config.search.pex && !torrent.private, false, pieces);
         let _ = context.info.set(torrent.info.clone());
         if config.super_seed && context.pieces.is_seed() {

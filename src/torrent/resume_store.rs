@@ -45,7 +45,7 @@ pub struct ResumeStore {
     /// Files that another program changed during the check.
     changed: Vec<bool>,
     /// The blocks that an earlier run received of incomplete pieces.
-    recalled: Vec<PartialPiece>,
+    resumed_blocks: Vec<PartialPiece>,
     /// How many pieces the record on disk contains, and how many blocks of other pieces.
     saved: (u32, u64),
     /// Whether the record on disk is an earlier run's, and all of it is still true.
@@ -67,18 +67,18 @@ impl ResumeStore {
         folder: &Path,
         info_hash: InfoHash,
         out_dir: &Path,
-        disk: &Storage,
+        storage: &Storage,
         stop: &dyn StopCheck,
     ) -> Option<ResumeStore> {
-        let boot = disk.with_retry(|| fs::read_to_string(BOOT_ID)).ok()?.trim().to_owned();
+        let boot = storage.with_retry(|| fs::read_to_string(BOOT_ID)).ok()?.trim().to_owned();
         let place = fs::canonicalize(out_dir).ok()?;
         let path = record_path(folder, info_hash, &place);
-        let baseline = stamps_unless(disk, stop)?;
+        let baseline = stamps_unless(storage, stop)?;
         let changed = vec![false; baseline.len()];
         let started = (ClockReading { wall: clock(), steady: 0 }, Instant::now());
         let next = Duration::ZERO;
-        let layout = disk.layout();
-        let record = disk
+        let layout = storage.layout();
+        let record = storage
             .with_retry(|| read(&path, ResumeData::max_encoded_size(layout)))
             .and_then(|bytes| ResumeData::decode(&bytes, layout).map_err(io::Error::other))
             .inspect_err(|error| log::debug!("{}: not used: {error}", path.display()));
@@ -94,7 +94,7 @@ impl ResumeStore {
             stamps_at_start,
             baseline,
             changed,
-            recalled: Vec::new(),
+            resumed_blocks: Vec::new(),
             saved: (0, 0),
             is_inherited: false,
             sent: 0,
@@ -106,15 +106,15 @@ impl ResumeStore {
     }
 
     /// Whether an earlier run wrote to this file and did not complete it, and nothing has touched it since.
-    pub fn is_untouched(&self, disk: &Storage, file: usize, seen: &FileSnapshot) -> bool {
+    pub fn is_untouched(&self, storage: &Storage, file: usize, seen: &FileSnapshot) -> bool {
         let now = self.stamps_at_start.get(file).copied().flatten();
-        self.record.as_ref().is_some_and(|record| record.is_untouched(disk.layout(), file, seen, now))
+        self.record.as_ref().is_some_and(|record| record.is_untouched(storage.layout(), file, seen, now))
     }
 
     /// The same for the part file.
-    pub fn is_part_file_unchanged(&self, disk: &Storage, seen: &FileSnapshot) -> bool {
-        let record = self.record.as_ref().zip(disk.part_file_stamp());
-        record.is_some_and(|(record, (_, now))| record.is_part_file_unchanged(disk.layout(), seen.identity, now))
+    pub fn is_part_file_unchanged(&self, storage: &Storage, seen: &FileSnapshot) -> bool {
+        let record = self.record.as_ref().zip(storage.part_file_stamp());
+        record.is_some_and(|(record, (_, now))| record.is_part_file_unchanged(storage.layout(), seen.identity, now))
     }
 
     /// Whether an earlier run made this very file and did not complete it, whatever happened to it since.
@@ -149,50 +149,50 @@ impl ResumeStore {
     }
 
     /// Records which files are ours, by index and identity. Writes the record at once, in case this process is killed.
-    pub fn set_owned_files(&mut self, ours: Vec<(u32, u64)>, disk: &Storage, have: &Bitfield) {
+    pub fn set_owned_files(&mut self, ours: Vec<(u32, u64)>, storage: &Storage, have: &Bitfield) {
         self.ours = ours;
         if self.baseline.len() <= MANY_FILES {
-            let partial = self.recalled.clone();
-            self.write(&stamps(disk), disk, (have.clone(), partial));
+            let partial = self.resumed_blocks.clone();
+            self.write(&stamps(storage), storage, (have.clone(), partial));
         }
     }
 
-    /// The blocks that an earlier run received of incomplete pieces; known after [`ResumeStore::recall`].
-    pub fn recalled(&self) -> &[PartialPiece] {
-        &self.recalled
+    /// The blocks that an earlier run received of incomplete pieces; known after [`ResumeStore::load_trusted_pieces`].
+    pub fn resumed_blocks(&self) -> &[PartialPiece] {
+        &self.resumed_blocks
     }
 
     /// Keeps only those of these blocks for whose piece and index `keep` returns true.
-    pub fn retain_recalled(&mut self, mut keep: impl FnMut(PieceIndex, u32) -> bool) {
-        for partial in &mut self.recalled {
+    pub fn retain_resumed_blocks(&mut self, mut keep: impl FnMut(PieceIndex, u32) -> bool) {
+        for partial in &mut self.resumed_blocks {
             let piece = partial.piece;
             partial.retain(|block| keep(piece, block));
         }
-        self.recalled.retain(|partial| partial.count() > 0);
+        self.resumed_blocks.retain(|partial| partial.count() > 0);
     }
 
     /// Everything wanted is complete: no file is ours to write to any more, which is recorded at once. The record is due again
     /// once the last writes can be told from later ones.
-    pub fn clear_owned_files(&mut self, disk: &Storage, progress: (Bitfield, Vec<PartialPiece>), now: Duration) {
+    pub fn clear_owned_files(&mut self, storage: &Storage, progress: (Bitfield, Vec<PartialPiece>), now: Duration) {
         self.ours.clear();
         if self.baseline.len() <= MANY_FILES {
-            self.save(disk, progress, now);
+            self.save(storage, progress, now);
             self.saved = (0, 0);
         }
     }
 
     /// The pieces that need not be hashed. Call it before the check.
-    pub fn recall(&mut self, disk: &Storage) -> Bitfield {
-        let layout = disk.layout();
+    pub fn load_trusted_pieces(&mut self, storage: &Storage) -> Bitfield {
+        let layout = storage.layout();
         let Some(mut record) = self.record.clone().filter(|record| record.boot == self.boot) else {
             return Bitfield::new(layout.piece_count());
         };
         record.drop_future_stamps(clock());
         let trusted_pieces = record.trusted_pieces(layout, &self.baseline);
-        self.recalled = record.trusted_blocks(layout, &self.baseline);
+        self.resumed_blocks = record.trusted_blocks(layout, &self.baseline);
         self.forget_unsettled(&record);
-        self.is_inherited = trusted_pieces == record.have && self.recalled == record.partial;
-        self.saved = if self.is_inherited { (trusted_pieces.count(), blocks_in(&self.recalled)) } else { (0, 0) };
+        self.is_inherited = trusted_pieces == record.have && self.resumed_blocks == record.partial;
+        self.saved = if self.is_inherited { (trusted_pieces.count(), blocks_in(&self.resumed_blocks)) } else { (0, 0) };
         trusted_pieces
     }
 
@@ -219,8 +219,8 @@ impl ResumeStore {
 
     /// The check has ended: files that were changed during it may differ from what the check found. If `stop` becomes true,
     /// that may be any file.
-    pub fn checked(&mut self, disk: &Storage, stop: &dyn StopCheck) {
-        let Some(stamps) = stamps_unless(disk, stop) else { return self.changed.fill(true) };
+    pub fn checked(&mut self, storage: &Storage, stop: &dyn StopCheck) {
+        let Some(stamps) = stamps_unless(storage, stop) else { return self.changed.fill(true) };
         for ((baseline, changed), now) in self.baseline.iter_mut().zip(&mut self.changed).zip(stamps) {
             *changed = baseline.is_some() && *baseline != now;
         }
@@ -247,20 +247,20 @@ impl ResumeStore {
     }
 
     /// Writes the record with the complete pieces and the blocks of others, all of which were on disk before this call.
-    pub fn save(&mut self, disk: &Storage, progress: (Bitfield, Vec<PartialPiece>), now: Duration) {
+    pub fn save(&mut self, storage: &Storage, progress: (Bitfield, Vec<PartialPiece>), now: Duration) {
         self.next = now + SAVE_INTERVAL;
-        self.write(&stamps(disk), disk, progress);
+        self.write(&stamps(storage), storage, progress);
     }
 
     /// Writes the last record, after the last write to the files. Files for whose index `is_late` returns true are not
     /// examined, and the record leaves them out, so that the next run hashes them.
     pub fn finish(
         mut self,
-        disk: &Storage,
+        storage: &Storage,
         progress: (Bitfield, Vec<PartialPiece>),
         mut is_late: impl FnMut(usize) -> bool,
     ) {
-        let unwritten = || (0..disk.layout().files().len()).all(|file| disk.written(file).is_none());
+        let unwritten = || (0..storage.layout().files().len()).all(|file| storage.written(file).is_none());
         let owned =
             self.record.as_ref().is_some_and(|record| record.ours.as_ref().is_some_and(|ours| !ours.is_empty()));
         let needless = self.is_inherited && !(owned && self.ours.is_empty());
@@ -269,14 +269,14 @@ impl ResumeStore {
         if count == (0, 0) || (needless && nothing_sent && count == self.saved && unwritten()) {
             return;
         }
-        let files = 0..disk.layout().files().len();
-        let stamps: Vec<_> = files.map(|file| if is_late(file) { None } else { disk.stamp(file) }).collect();
+        let files = 0..storage.layout().files().len();
+        let stamps: Vec<_> = files.map(|file| if is_late(file) { None } else { storage.stamp(file) }).collect();
         let newest = stamps.iter().flatten().map(Stamp::latest).max().unwrap_or_default();
         if (0..CLOCK_TICK).contains(&clock().saturating_sub(newest)) {
             // Wait until a change by another program would show.
             std::thread::sleep(Duration::from_nanos(CLOCK_TICK.unsigned_abs()));
         }
-        self.write(&stamps, disk, progress);
+        self.write(&stamps, storage, progress);
     }
 
     fn now(&self) -> ClockReading {
@@ -284,12 +284,13 @@ impl ResumeStore {
         ClockReading { wall: clock(), steady }
     }
 
-    fn write(&mut self, stamps: &[Option<Stamp>], disk: &Storage, progress: (Bitfield, Vec<PartialPiece>)) {
+    fn write(&mut self, stamps: &[Option<Stamp>], storage: &Storage, progress: (Bitfield, Vec<PartialPiece>)) {
         let clock = clock();
         let entry = |(file, stamp): (usize, &Option<Stamp>)| {
-            let changed = self.changed.get(file).copied().unwrap_or(true) || disk.is_changed(file);
+            let changed = self.changed.get(file).copied().unwrap_or(true) || storage.is_changed(file);
             let baseline = self.baseline.get(file).copied().flatten();
-            let stamp = stamp.filter(|now| !changed && is_stamp_trusted(baseline, *now, disk.written(file), clock))?;
+            let stamp =
+                stamp.filter(|now| !changed && is_stamp_trusted(baseline, *now, storage.written(file), clock))?;
             Some((file as u32, stamp))
         };
         let went_back = self.now().clock_went_back_since(self.started.0);
@@ -304,7 +305,7 @@ impl ResumeStore {
         let mut tries = 0..TRIES;
         // Main must not wait for long, as the peers hold the descriptors. The record is due again soon.
         match with_retry(
-            || disk.with_retry(|| replace(&self.path, &bytes, ResumeData::is_encoded)),
+            || storage.with_retry(|| replace(&self.path, &bytes, ResumeData::is_encoded)),
             || tries.next().is_some(),
         ) {
             Ok(()) => (self.saved, self.is_inherited, self.sent_saved) = (saved, false, self.sent),
@@ -334,14 +335,14 @@ fn blocks_in(partial: &[PartialPiece]) -> u64 {
 }
 
 /// The same as [`stamps`]; `None` if `stop` becomes true first, as there may be many files.
-fn stamps_unless(disk: &Storage, stop: &dyn StopCheck) -> Option<Vec<Option<Stamp>>> {
-    let files = 0..disk.layout().files().len();
-    files.map(|file| (!stop.is_stopped()).then(|| disk.stamp(file))).collect()
+fn stamps_unless(storage: &Storage, stop: &dyn StopCheck) -> Option<Vec<Option<Stamp>>> {
+    let files = 0..storage.layout().files().len();
+    files.map(|file| (!stop.is_stopped()).then(|| storage.stamp(file))).collect()
 }
 
 /// The current metadata of the torrent's files.
-fn stamps(disk: &Storage) -> Vec<Option<Stamp>> {
-    (0..disk.layout().files().len()).map(|file| disk.stamp(file)).collect()
+fn stamps(storage: &Storage) -> Vec<Option<Stamp>> {
+    (0..storage.layout().files().len()).map(|file| storage.stamp(file)).collect()
 }
 
 /// The file's bytes, at most one more than `most`.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::metainfo::Metainfo;
-use crate::torrent::{AddOptions, Config, Event};
+use crate::torrent::{AddOptions, Event, TorrentConfig};
 use crate::util::atomic_file::{self, WriteMode};
 use crate::util::os_error::reason;
 use crate::util::paths::resolved;
@@ -21,7 +21,7 @@ impl Metainfo {
 
 /// Saves the torrent file at `path`, a file or a folder; returns the event that reports the result. A failure is no reason to
 /// stop. A file with other contents is replaced only with `overwrite`.
-pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], config: &Config) -> Event {
+pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], config: &TorrentConfig) -> Event {
     let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
     let failed =
         |reason: String, is_overwritable: bool| Event::TorrentNotSaved { path: file.clone(), reason, is_overwritable };
@@ -61,13 +61,13 @@ fn save(file: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> io::R
 }
 
 /// Whether the path is a file of the download itself, or a folder for one.
-fn is_of_download(file: &Path, torrent: &Metainfo, config: &Config) -> bool {
+fn is_of_download(file: &Path, torrent: &Metainfo, config: &TorrentConfig) -> bool {
     let (file, root) = (resolved(file), resolved(&config.out_dir));
     let Ok(name) = file.strip_prefix(root) else { return false };
     let is_it =
         |path: &Path| path.starts_with(name) || is_unfinished(path, name, config.files.incomplete_suffix.as_deref());
     torrent.files.iter().any(|entry| !entry.pad && is_it(&entry.path))
-        || config.files.places.iter().any(|(_, path)| is_it(path))
+        || config.files.renamed_files.iter().any(|(_, path)| is_it(path))
 }
 
 fn is_unfinished(path: &Path, name: &Path, suffix: Option<&str>) -> bool {
@@ -89,7 +89,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("x.torrent");
         let keep = |overwrite| {
-            let mut config = Config::new(dir.path().to_owned());
+            let mut config = TorrentConfig::new(dir.path().to_owned());
             config.files.overwrite = overwrite;
             save_torrent_file(&file, &torrent, bytes, &config)
         };
@@ -121,9 +121,10 @@ mod tests {
         let out = dir.path().join("out");
         fs::create_dir(&out).expect("a folder");
         std::os::unix::fs::symlink("out", dir.path().join("link")).expect("a link");
-        let mut config = Config::new(out);
+        let mut config = TorrentConfig::new(out);
         config.files.overwrite = true;
-        (config.files.places, config.files.incomplete_suffix) = (vec![(0, "d/y".into())], Some(".part".to_owned()));
+        (config.files.renamed_files, config.files.incomplete_suffix) =
+            (vec![(0, "d/y".into())], Some(".part".to_owned()));
         for taken in ["out/x", "link/x", "out/d/y", "out/d", "out/x.part"] {
             let event = save_torrent_file(&dir.path().join(taken), &torrent, bytes, &config);
             let is_refused = matches!(&event, Event::TorrentNotSaved { reason, .. } if reason == "the download itself uses this name");

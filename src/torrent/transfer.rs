@@ -41,7 +41,7 @@ pub struct Transfer<'a> {
     /// When a super-seed next checks which pieces to reveal.
     next_reveal: Duration,
     /// Provides the bytes acknowledged by peers, if the system does.
-    acknowledged: Option<TcpDiag>,
+    tcp_diag: Option<TcpDiag>,
     turnover: Turnover,
     /// Since when everything wanted is complete.
     complete_since: Option<Duration>,
@@ -76,7 +76,7 @@ impl<'a> Transfer<'a> {
             next_choke: now + CHOKE_ROUND,
             applied_changes: 0,
             next_reveal: now,
-            acknowledged: TcpDiag::open().ok(),
+            tcp_diag: TcpDiag::open().ok(),
             turnover: Turnover::default(),
             complete_since: complete.then_some(now),
             total,
@@ -101,7 +101,7 @@ impl<'a> Transfer<'a> {
             self.run_choke_round(now);
             self.tick_super_seeding(now);
             self.save_resume_data(now);
-            let wake = Instant::now() + self.sleep(now);
+            let wake = Instant::now() + self.time_to_next_deadline(now);
             if let Some(loop_event) = self.peer_manager.wait(messages, wake) {
                 self.take(loop_event);
                 // Handles all other waiting events before the deadlines are checked again.
@@ -149,7 +149,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// The time until the next deadline.
-    fn sleep(&self, now: Duration) -> Duration {
+    fn time_to_next_deadline(&self, now: Duration) -> Duration {
         let mut next = self.peer_manager.next_due(now, self.context).min(now + LONGEST_SLEEP);
         if self.context.roster.count() > 0 {
             next = next.min(self.next_choke);

@@ -29,21 +29,6 @@ impl Stage {
     }
 }
 
-/// The state of one piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PieceState {
-    /// Not requested yet.
-    Missing,
-    /// Missing, and no connected peer has it, although some have other pieces.
-    Unavailable,
-    /// Missing and not wanted.
-    Unwanted,
-    /// Partly requested or received.
-    InProgress,
-    /// Complete, and its hash is right.
-    Verified,
-}
-
 /// One file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "internals"), non_exhaustive)]
@@ -78,15 +63,15 @@ pub struct PeerView {
     /// Payload bytes sent to the peer.
     pub uploaded: u64,
     /// The part of the torrent that the peer has, 0 to 1.
-    pub has: f64,
+    pub progress: f64,
     /// Whether the peer chokes us.
-    pub chokes_us: bool,
+    pub peer_choking: bool,
     /// Whether the peer is interested in our pieces.
-    pub interested: bool,
+    pub peer_interested: bool,
     /// Whether we choke the peer.
-    pub choked: bool,
+    pub am_choking: bool,
     /// Whether we are interested in the peer's pieces.
-    pub we_are_interested: bool,
+    pub am_interested: bool,
     /// Whether the peer owes us blocks and has sent none for a while.
     pub is_snubbing: bool,
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::metainfo::{FileEntry, Metainfo, SelectError, SpecialEntry};
 use crate::storage::{Extras, FileSpec, Layout, LayoutError, is_reserved};
 use crate::strategy::picker::Plan;
-use crate::torrent::{Config, TorrentError};
+use crate::torrent::{TorrentConfig, TorrentError};
 use crate::types::{Bitfield, PieceIndex};
 
 /// See the module's documentation.
@@ -38,9 +38,9 @@ impl WantedFiles {
     ///
     /// # Errors
     /// If the selection matches nothing, a file is given a path that it cannot have, or the files do not fit the pieces.
-    pub fn new(torrent: &Metainfo, config: &Config) -> Result<WantedFiles, TorrentError> {
+    pub fn new(torrent: &Metainfo, config: &TorrentConfig) -> Result<WantedFiles, TorrentError> {
         let mut layout = layout(torrent)?;
-        for (number, path) in &config.files.places {
+        for (number, path) in &config.files.renamed_files {
             let file = usize::try_from(*number).unwrap_or(usize::MAX);
             if torrent.files.get(file).is_none_or(|file| file.pad) {
                 return Err(SelectError::NoMatch((u64::from(*number) + 1).to_string()).into());
@@ -51,7 +51,7 @@ impl WantedFiles {
         let top = |spec: &FileSpec| spec.path.components().next().is_some_and(|name| is_reserved(name.as_ref()));
         if let Some((number, spec)) = layout.files().iter().enumerate().find(|(_, spec)| !spec.pad && top(spec)) {
             let error = LayoutError::Reserved { path: spec.path.clone() };
-            let is_users = config.files.places.iter().any(|(place, _)| u32::try_from(number) == Ok(*place));
+            let is_users = config.files.renamed_files.iter().any(|(place, _)| u32::try_from(number) == Ok(*place));
             return Err(if is_users { TorrentError::InvalidPath(error) } else { error.into() });
         }
         let wanted = config.files.selection.choose(&torrent.files, torrent.multi_file)?;
@@ -83,9 +83,9 @@ pub fn layout(torrent: &Metainfo) -> Result<Layout, LayoutError> {
     Ok(layout.with_extras(extras).with_executable(executable.collect()))
 }
 
-/// See [`TorrentHandle::place`](crate::torrent::TorrentHandle::place); empty if there is none. `placed` are the files that the
-/// user gave paths.
-pub(crate) fn place(layout: &Layout, wanted: &[bool], has_folder: bool, placed: &[(u32, PathBuf)]) -> PathBuf {
+/// See [`TorrentHandle::content_path`](crate::torrent::TorrentHandle::content_path); empty if there is none. `placed` are the
+/// files that the user gave paths.
+pub(crate) fn content_path(layout: &Layout, wanted: &[bool], has_folder: bool, placed: &[(u32, PathBuf)]) -> PathBuf {
     let is_placed = |file: usize| placed.iter().any(|(number, _)| u32::try_from(file) == Ok(*number));
     let is_wanted = |file: usize| wanted.get(file).is_some_and(|wanted| *wanted);
     let files = layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && is_wanted(*file));
@@ -102,7 +102,7 @@ pub(crate) fn place(layout: &Layout, wanted: &[bool], has_folder: bool, placed: 
 }
 
 /// The pieces of the wanted files, and those to download first.
-fn plan(layout: &Layout, wanted: &[bool], config: &Config) -> Plan {
+fn plan(layout: &Layout, wanted: &[bool], config: &TorrentConfig) -> Plan {
     let mut plan = Plan::all(layout.piece_count());
     let pieces = || wanted.iter().enumerate().filter(|(_, wanted)| **wanted).map(|(file, _)| layout.pieces_of(file));
     if wanted.contains(&false) && !config.files.selection.is_all() {
@@ -129,7 +129,7 @@ mod tests {
             let spec = |path: &&str| FileSpec { path: path.into(), length: 1, pad: false };
             let layout = Layout::new(16, paths.iter().map(spec).collect()).unwrap();
             let placed: Vec<_> = placed.iter().map(|number| (*number, PathBuf::new())).collect();
-            place(&layout, &vec![true; paths.len()], has_folder, &placed).display().to_string()
+            content_path(&layout, &vec![true; paths.len()], has_folder, &placed).display().to_string()
         };
         assert_eq!(at(&["x"], false, &[]), "x");
         assert_eq!(at(&["films/y"], false, &[0]), "films/y");

@@ -1,6 +1,6 @@
 //! The messages of BEP 3 and of the fast extension (BEP 6): parsing them from a receive buffer, and encoding our own.
 
-use crate::types::{BLOCK_SIZE, BlockRequest, PieceIndex};
+use crate::types::{BLOCK_SIZE, BlockInfo, PieceIndex};
 
 /// The longest frame that we accept, in bytes without the length prefix: a bitfield of eight million pieces.
 pub const MAX_FRAME: usize = 1 << 20;
@@ -29,11 +29,11 @@ pub enum Message<'a> {
     /// All pieces that the peer has.
     Bitfield(&'a [u8]),
     /// The peer requests a block.
-    Request(BlockRequest),
+    Request(BlockInfo),
     /// The peer delivers a block.
-    Piece(BlockRequest, &'a [u8]),
+    Piece(BlockInfo, &'a [u8]),
     /// The peer cancels a request.
-    Cancel(BlockRequest),
+    Cancel(BlockInfo),
     /// The peer runs a DHT node on this UDP port (BEP 5).
     Port(u16),
     /// The peer suggests that we request this piece first (BEP 6).
@@ -43,7 +43,7 @@ pub enum Message<'a> {
     /// The peer has no piece (BEP 6).
     HaveNone,
     /// The peer rejects one of our requests (BEP 6).
-    Reject(BlockRequest),
+    Reject(BlockInfo),
     /// A piece that we may request while the peer chokes us (BEP 6).
     AllowedFast(PieceIndex),
     /// A message of the extension protocol (BEP 10): its id and its payload.
@@ -105,7 +105,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, WireError> {
         7 => {
             let data = &body[8..];
             let head =
-                BlockRequest { piece: PieceIndex(number(body, 0)), begin: number(body, 4), length: data.len() as u32 };
+                BlockInfo { piece: PieceIndex(number(body, 0)), begin: number(body, 4), length: data.len() as u32 };
             Message::Piece(head, data)
         }
         8 => Message::Cancel(block(body)),
@@ -155,8 +155,8 @@ fn number(body: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]])
 }
 
-fn block(body: &[u8]) -> BlockRequest {
-    BlockRequest { piece: PieceIndex(number(body, 0)), begin: number(body, 4), length: number(body, 8) }
+fn block(body: &[u8]) -> BlockInfo {
+    BlockInfo { piece: PieceIndex(number(body, 0)), begin: number(body, 4), length: number(body, 8) }
 }
 
 /// Appends a message that consists of its id only.
@@ -207,21 +207,21 @@ pub fn write_bitfield(out: &mut Vec<u8>, bits: &[u8]) {
 }
 
 /// Appends `request`.
-pub fn write_request(out: &mut Vec<u8>, block: BlockRequest) {
+pub fn write_request(out: &mut Vec<u8>, block: BlockInfo) {
     write_ranged(out, 6, block);
 }
 
 /// Appends `cancel`.
-pub fn write_cancel(out: &mut Vec<u8>, block: BlockRequest) {
+pub fn write_cancel(out: &mut Vec<u8>, block: BlockInfo) {
     write_ranged(out, 8, block);
 }
 
 /// Appends `reject` (BEP 6).
-pub fn write_reject(out: &mut Vec<u8>, block: BlockRequest) {
+pub fn write_reject(out: &mut Vec<u8>, block: BlockInfo) {
     write_ranged(out, 16, block);
 }
 
-fn write_ranged(out: &mut Vec<u8>, id: u8, block: BlockRequest) {
+fn write_ranged(out: &mut Vec<u8>, id: u8, block: BlockInfo) {
     out.extend_from_slice(&[0, 0, 0, 13, id]);
     for number in [block.piece.0, block.begin, block.length] {
         out.extend_from_slice(&number.to_be_bytes());
@@ -229,7 +229,7 @@ fn write_ranged(out: &mut Vec<u8>, id: u8, block: BlockRequest) {
 }
 
 /// Encodes a `piece` message's header, which precedes the block.
-pub fn piece_header(block: BlockRequest) -> [u8; PIECE_HEADER_LENGTH] {
+pub fn piece_header(block: BlockInfo) -> [u8; PIECE_HEADER_LENGTH] {
     let mut head = [0; PIECE_HEADER_LENGTH];
     head[..4].copy_from_slice(&(block.length + 9).to_be_bytes());
     head[4] = 7;
@@ -250,8 +250,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn asked(piece: u32, begin: u32, length: u32) -> BlockRequest {
-        BlockRequest { piece: PieceIndex(piece), begin, length }
+    fn asked(piece: u32, begin: u32, length: u32) -> BlockInfo {
+        BlockInfo { piece: PieceIndex(piece), begin, length }
     }
 
     #[test]

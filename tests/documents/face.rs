@@ -8,9 +8,9 @@ const MAX_ITEMS: usize = 60;
 
 const FACE: &str = "
     AddOptions Allocation Bind Client ClientBuilder ClientError DhtSettings Dscp Edit Encryption Event Events FileEntry FileView
-    FlawedFile InfoHash LayoutError Limits Magnet MagnetError Metainfo MetainfoError OpeningOrder Operation Outcome Pattern PeerAddress
-    PeerSearch PeerView PieceIndex PieceState SeedGoal SelectError Selection Snapshot Source Stage StorageError StorageErrorKind Torrent
-    TorrentError TorrentHandle TrackerState Verification Verifier
+    FlawedFile InfoHash LayoutError Limits Magnet MagnetError Metainfo MetainfoError OpeningPosition Operation Outcome Pattern
+    PeerAddress PeerSearchStats PeerView PieceIndex PieceState SeedGoal SelectError Selection Snapshot Source Stage StorageError
+    StorageErrorKind Torrent TorrentError TorrentHandle TrackerState Verification Verifier
     create::CreateError create::CreateOptions create::CreatePlan create::Created create::Glob
     dht::DhtService
     tracker::Announce tracker::AnnounceEvent tracker::AnnounceResponse tracker::FetchedUrl tracker::PeerId tracker::TrackerClient

@@ -16,7 +16,7 @@ use btsync::peer::{Connection, ContextSettings, DisconnectReason, PeerEvent, Tor
 use btsync::pieces::PieceManager;
 use btsync::storage::{FileSpec, Layout, Storage};
 use btsync::strategy::Plan;
-use btsync::types::{Bitfield, BlockRequest, DialMode, Dscp, Encryption, PeerId, PeerKey, PieceIndex};
+use btsync::types::{Bitfield, BlockInfo, DialMode, Dscp, Encryption, PeerId, PeerKey, PieceIndex};
 use crossbeam_channel::{Receiver, select, unbounded};
 
 const KEY: PeerKey = PeerKey(0);
@@ -174,13 +174,13 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
         let mut seed = Side::new(Bitfield::full(PIECES), Plan::all(PIECES));
         let pieces = &leecher.shared.pieces;
         assert_eq!((pieces.is_complete(), leecher.shared.event(None)), (false, None));
-        let (left, missing) = (pieces.left_bytes(), pieces.missing_bytes());
+        let (left, missing) = (pieces.missing_wanted_bytes(), pieces.missing_bytes());
         // The seed learns that the leecher wants nothing more, and has no use for it.
         let whys = run_until_disconnected(&mut leecher, &mut seed);
         assert_eq!(whys[1], DisconnectReason::Redundant, "{whys:?}");
         let pieces = &leecher.shared.pieces;
         assert_eq!(pieces.have(), wanted);
-        assert!(pieces.is_complete() && pieces.is_partial_seed() && pieces.left_bytes() == 0);
+        assert!(pieces.is_complete() && pieces.is_partial_seed() && pieces.missing_wanted_bytes() == 0);
         assert_eq!(pieces.missing_bytes(), missing - left);
         let came = leecher.shared.payload.downloaded.get();
         assert_eq!(came - pieces.wasted(), left, "no block of anything else");
@@ -256,7 +256,7 @@ fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
 fn what_is_there_is_served_though_it_is_not_wanted() {
     let plan = Plan { wanted: bits(|piece| piece > 25), ..Plan::all(PIECES) };
     let side = Side::new(bits(|piece| piece < 4), plan);
-    let asked = |piece| BlockRequest { piece: PieceIndex(piece), begin: 0, length: 16_384 };
+    let asked = |piece| BlockInfo { piece: PieceIndex(piece), begin: 0, length: 16_384 };
     let (mut kept, mut refused) = (vec![asked(0), asked(3), asked(4), asked(26)], Vec::new());
     side.shared.pieces.retain_servable(&mut kept, &mut refused);
     assert_eq!((kept, refused), (vec![asked(0), asked(3)], vec![asked(4), asked(26)]));

@@ -17,8 +17,8 @@ use std::time::Duration;
 use btsync::pieces::{Accepted, PieceManager};
 use btsync::storage::{FileSpec, Layout, Storage};
 use btsync::strategy::picker::{PickContext, Plan, Speed};
-use btsync::strategy::pipeline::PipelineDepth;
-use btsync::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
+use btsync::strategy::pipeline::EndGameLimit;
+use btsync::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
 
 const PIECES: u32 = 48;
 const BLOCKS: u32 = 4;
@@ -33,7 +33,7 @@ const STEPS: usize = 3_000_000;
 struct SharedState {
     pieces: PieceManager,
     /// Blocks that a reader was allowed to write and has not reported yet.
-    writing: Mutex<HashSet<BlockRequest>>,
+    writing: Mutex<HashSet<BlockInfo>>,
     /// Complete pieces that wait for verification.
     complete: Mutex<HashSet<PieceIndex>>,
     /// How often each piece was found correct.
@@ -85,7 +85,7 @@ impl SharedState {
     }
 
     /// Writes blocks that the reader was allowed to write; no other reader writes them meanwhile.
-    fn write(&self, blocks: &[BlockRequest], wrong: bool) {
+    fn write(&self, blocks: &[BlockInfo], wrong: bool) {
         for block in blocks {
             let bytes = vec![if wrong { 0 } else { filler(block.piece) }; block.length as usize];
             let storage = self.pieces.storage();
@@ -121,7 +121,7 @@ impl SharedState {
 
     /// Asserts that everything ended in a consistent state.
     fn is_sound(&self) {
-        assert!(self.pieces.is_complete() && self.pieces.left_bytes() == 0);
+        assert!(self.pieces.is_complete() && self.pieces.missing_wanted_bytes() == 0);
         assert_eq!(self.pieces.have(), self.wanted);
         let times = |piece: u32| self.verified_count[piece as usize].load(Ordering::Relaxed);
         assert!((0..PIECES).all(|piece| times(piece) == u32::from(self.wanted.has(PieceIndex(piece)))));
@@ -136,7 +136,7 @@ impl SharedState {
 enum Operation {
     Away,
     PickContext,
-    Writing(Vec<BlockRequest>),
+    Writing(Vec<BlockInfo>),
     Judging(Vec<PieceIndex>),
 }
 
@@ -146,7 +146,7 @@ struct SimulatedReader<'a> {
     rng: fastrand::Rng,
     lies: bool,
     key: PeerKey,
-    asked: Vec<BlockRequest>,
+    asked: Vec<BlockInfo>,
     doing: Operation,
 }
 
@@ -200,10 +200,10 @@ impl<'a> SimulatedReader<'a> {
                 return Operation::Away;
             }
             3..12 => {
-                let pace = PipelineDepth { outstanding: self.asked.len(), least: 16, proven: false };
+                let pace = EndGameLimit { outstanding: self.asked.len(), least: 16, proven: false };
                 let (n, speed) = (self.rng.usize(1..9), if self.rng.bool() { Speed::Fast } else { Speed::Slow });
-                let asking = PickContext::unproven(Duration::ZERO, speed);
-                pieces.pick(self.key, n, asking, pace, 0.2, &mut self.asked);
+                let pick_context = PickContext::unproven(Duration::ZERO, speed);
+                pieces.pick(self.key, n, pick_context, pace, 0.2, &mut self.asked);
             }
             _ => return self.receive(),
         }
@@ -217,7 +217,7 @@ impl<'a> SimulatedReader<'a> {
         self.shared.pieces.accept(self.key, come.iter().copied(), &mut accepted);
         assert_eq!(accepted.take.len(), come.len());
         let taken = come.iter().zip(&accepted.take).filter(|(_, take)| **take).map(|(block, _)| *block);
-        let taken: Vec<BlockRequest> = taken.collect();
+        let taken: Vec<BlockInfo> = taken.collect();
         assert!(taken.iter().all(|block| self.shared.wanted.has(block.piece)), "a piece that is not wanted");
         let writing = &self.shared.writing;
         for b in &taken {

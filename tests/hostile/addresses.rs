@@ -20,7 +20,7 @@ use crate::common::wire::{Message, Wire, connect_as_peer_from, connect_from, han
 use crate::common::{PATIENCE, TestDir, btsync, free_port, until};
 use btsync::metainfo::Metainfo;
 use btsync::strategy::rate_limiter::Limits;
-use btsync::torrent::{Config, Event, Outcome, SeedGoal, Torrent, TorrentHandle};
+use btsync::torrent::{Event, Outcome, SeedGoal, Torrent, TorrentConfig, TorrentHandle};
 
 /// Incoming connections that btsync accepts with the default limit of 300 connections.
 const CALLERS: u8 = 225;
@@ -258,9 +258,9 @@ fn we_do_not_connect_to_ourselves() {
 fn session(
     torrent: &Metainfo,
     folder: &Path,
-    change: impl FnOnce(&mut Config),
+    change: impl FnOnce(&mut TorrentConfig),
 ) -> (TorrentHandle, btsync::torrent::Events, JoinHandle<Outcome>) {
-    let mut config = Config::new(folder);
+    let mut config = TorrentConfig::new(folder);
     (config.client.dht, config.client.lsd, config.client.listen_ports) = (None, false, 0..=0);
     change(&mut config);
     let session = Torrent::new(torrent.clone(), config);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use btsync::metainfo::Metainfo;
-use btsync::torrent::{Config, Event, Outcome, Snapshot, Torrent};
+use btsync::torrent::{Event, Outcome, Snapshot, Torrent, TorrentConfig};
 
 use crate::common::payload::Payload;
 use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
@@ -33,7 +33,7 @@ struct DownloadResult {
 /// Downloads from `peers` while `meanwhile` runs.
 fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: impl FnOnce()) -> DownloadResult {
     let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
-    let mut config = Config::new(out);
+    let mut config = TorrentConfig::new(out);
     (config.client.dht, config.client.lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.search.peers = peers;

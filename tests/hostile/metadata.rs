@@ -19,7 +19,7 @@ use crate::common::payload::Payload;
 use crate::common::seeder::full_bitfield;
 use crate::common::wire::id;
 use btsync::metainfo::Magnet;
-use btsync::torrent::{Config, Event, Outcome, Torrent, TorrentError};
+use btsync::torrent::{Event, Outcome, Torrent, TorrentConfig, TorrentError};
 
 /// Its metadata has two pieces, the second one short.
 fn payload() -> Payload {
@@ -34,8 +34,8 @@ fn done(actions: &ActionCount, times: usize) -> impl Fn() -> bool + Send + Sync 
     move || actions.load(Ordering::Relaxed) >= times
 }
 
-fn config(temp: &TestDir, peers: Vec<SocketAddr>) -> Config {
-    let mut config = Config::new(temp.folder("out"));
+fn config(temp: &TestDir, peers: Vec<SocketAddr>) -> TorrentConfig {
+    let mut config = TorrentConfig::new(temp.folder("out"));
     (config.client.dht, config.client.lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.search.peers = peers;

@@ -8,7 +8,7 @@ use std::thread;
 
 use btsync::metainfo::create::{CreateOptions, create};
 use btsync::metainfo::{Magnet, Metainfo};
-use btsync::torrent::{Config, Event, Outcome, SeedGoal, Source, Torrent, TorrentHandle};
+use btsync::torrent::{Event, Outcome, SeedGoal, Source, Torrent, TorrentConfig, TorrentHandle};
 use btsync::types::Encryption::{self, Off, Prefer, Require};
 
 /// Pieces of several blocks and a last piece of odd size, so that one write encrypts several blocks.
@@ -29,7 +29,7 @@ struct Running {
 }
 
 fn start(what: impl Into<Source>, out: &Path, encryption: Encryption, peers: Vec<SocketAddr>, seeds: bool) -> Running {
-    let mut config = Config::new(out);
+    let mut config = TorrentConfig::new(out);
     (config.client.dht, config.client.lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.connections.encryption = encryption;

@@ -14,7 +14,7 @@ use crate::common::tracker::Tracker;
 use crate::common::wire::{Message, id};
 use crate::common::{TestDir, btsync, free_port, until};
 use btsync::metainfo::Metainfo;
-use btsync::torrent::{Config, Event, Limits, Outcome, Torrent};
+use btsync::torrent::{Event, Limits, Outcome, Torrent, TorrentConfig};
 
 /// Blocks in the payload of 2.5 MiB.
 const BLOCKS: usize = 160;
@@ -149,7 +149,7 @@ fn who_waits_for_its_turn_still_leaves_in_time() {
 fn a_handle_changes_the_limits() {
     let temp = TestDir::new();
     let source = Source::new(&temp, 1, usize::MAX);
-    let mut config = Config::new(temp.folder("out"));
+    let mut config = TorrentConfig::new(temp.folder("out"));
     (config.client.dht, config.client.lsd) = (None, false);
     (config.client.listen_ports, config.search.peers) = (0..=0, vec![source.peers[0].addr]);
     config.client.limits = Limits { down: 0, up: 7 };

@@ -8,7 +8,7 @@ use std::thread;
 
 use btsync::metainfo::Metainfo;
 use btsync::metainfo::create::{CreateOptions, create};
-use btsync::torrent::{Config, Event, Outcome, SeedGoal, Stage, Torrent, TorrentHandle};
+use btsync::torrent::{Event, Outcome, SeedGoal, Stage, Torrent, TorrentConfig, TorrentHandle};
 use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 
 use crate::common::netns::alone_in_process;
@@ -43,7 +43,7 @@ struct Running {
 }
 
 fn start(torrent: &Metainfo, out: &Path, seed: SeedGoal) -> Running {
-    let mut config = Config::new(out);
+    let mut config = TorrentConfig::new(out);
     (config.client.dht, config.client.lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.seed = seed;

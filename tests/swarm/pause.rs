@@ -9,11 +9,16 @@ use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
 use crate::common::wire::{Message, Wire, id};
 use crate::common::{PATIENCE, TestDir, free_port, until};
 use btsync::metainfo::Metainfo;
-use btsync::torrent::{Config, Limits, Outcome, SeedGoal, Torrent, TorrentHandle};
+use btsync::torrent::{Limits, Outcome, SeedGoal, Torrent, TorrentConfig, TorrentHandle};
 
-fn session(temp: &TestDir, payload: &Payload, out: &str, set: impl FnOnce(&mut Config)) -> (Torrent, TorrentHandle) {
+fn session(
+    temp: &TestDir,
+    payload: &Payload,
+    out: &str,
+    set: impl FnOnce(&mut TorrentConfig),
+) -> (Torrent, TorrentHandle) {
     let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:9/")).expect("a torrent");
-    let mut config = Config::new(temp.folder(out));
+    let mut config = TorrentConfig::new(temp.folder(out));
     (config.client.dht, config.client.lsd, config.records.resume) = (None, false, None);
     config.client.listen_ports = 0..=0;
     config.search.exclude_trackers = vec!["*".to_owned()];

@@ -19,7 +19,7 @@ use btsync::discovery::dht::{DhtConfig, DhtService};
 use btsync::metainfo::{Magnet, Metainfo};
 use btsync::net::bind::Bind;
 use btsync::torrent::{
-    Client, ClientConfig, ClientError, Config, DhtSettings, Event, Limits, Outcome, SeedGoal, Source, Torrent,
+    Client, ClientConfig, ClientError, DhtSettings, Event, Limits, Outcome, SeedGoal, Source, Torrent, TorrentConfig,
     TorrentError, TorrentHandle,
 };
 use btsync::types::Encryption;
@@ -43,8 +43,8 @@ fn in_own_process(test: &str, body: impl FnOnce()) {
 }
 
 /// A configuration without DHT and local discovery, on any port.
-fn quiet(out: &Path) -> Config {
-    let mut config = Config::new(out);
+fn quiet(out: &Path) -> TorrentConfig {
+    let mut config = TorrentConfig::new(out);
     (config.client.dht, config.client.lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.search.exclude_trackers = vec!["*".into()];
@@ -75,7 +75,7 @@ impl Running {
 
     /// Starts a torrent on this client that connects to `peers`.
     fn with_client(host: &Arc<Client>, source: impl Into<Source>, out: &Path, peers: &[SocketAddr]) -> Running {
-        let mut config = Config { seed: FOREVER, ..quiet(out) };
+        let mut config = TorrentConfig { seed: FOREVER, ..quiet(out) };
         config.search.peers = peers.to_vec();
         Running::start(Torrent::with_client(host, source, config))
     }
@@ -350,9 +350,9 @@ fn are_found(by_dht: bool) {
     let (tell, _nobody) = crossbeam_channel::unbounded();
     let config = DhtConfig { interface: Bind::Address(ip(2)), routers: vec![], ..DhtConfig::default() };
     let node = DhtService::start(&config, &tell).expect("a DHT node");
-    let dht = DhtSettings { routers: vec![], entry_points: vec![node.local_addrs()[0].to_string()], state_path: None };
+    let dht = DhtSettings { routers: vec![], entry_points: vec![node.local_addrs()[0].to_string()], state_file: None };
     let open = |out: &Path, last| {
-        let mut config = Config { seed: FOREVER, ..quiet(out) };
+        let mut config = TorrentConfig { seed: FOREVER, ..quiet(out) };
         config.client.bind = Bind::Address(ip(last));
         (config.client.dht, config.client.lsd) = (by_dht.then(|| dht.clone()), !by_dht);
         config
@@ -374,7 +374,7 @@ fn are_found(by_dht: bool) {
         payload.assert_at(&temp.path(&format!("out {}", payload.name)));
     }
     // Either side may have found the other.
-    let found: Vec<_> = leechers.iter().chain(&seeders).map(|running| running.handle.search()).collect();
+    let found: Vec<_> = leechers.iter().chain(&seeders).map(|running| running.handle.peer_search()).collect();
     for each in [&found[0], &found[1]].into_iter().zip(&found[2..]) {
         let (by_the_dht, by_neighbours) = (each.0.dht_peers + each.1.dht_peers, each.0.lsd_peers + each.1.lsd_peers);
         assert_eq!((by_the_dht > 0, by_neighbours > 0), (by_dht, !by_dht));
@@ -382,7 +382,7 @@ fn are_found(by_dht: bool) {
     let (dht, lsd) = if by_dht { (3, 0) } else { (1, 2) };
     assert_eq!((named("dht4"), named("lsd"), named("listen")), (dht, lsd, 2), "one of each for a host");
     for running in &hidden {
-        let (search, snapshot) = (running.handle.search(), running.handle.snapshot());
+        let (search, snapshot) = (running.handle.peer_search(), running.handle.snapshot());
         assert_eq!((search.dht_peers, search.lsd_peers, search.incoming_connections, snapshot.known), (0, 0, 0, 0));
     }
     for running in leechers.into_iter().chain(seeders) {

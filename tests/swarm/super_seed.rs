@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use btsync::metainfo::Metainfo;
-use btsync::torrent::{Config, Outcome, SeedGoal, Torrent};
+use btsync::torrent::{Outcome, SeedGoal, Torrent, TorrentConfig};
 use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 
 use crate::common::netns::in_network_namespace;
@@ -17,7 +17,7 @@ use crate::common::{TestDir, free_port, until};
 
 /// Starts a torrent on a thread of its own.
 fn start(torrent: &Metainfo, out: PathBuf, super_seed: bool) -> (Watch, thread::JoinHandle<Outcome>) {
-    let mut config = Config::new(out);
+    let mut config = TorrentConfig::new(out);
     (config.client.dht, config.client.lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.seed = SeedGoal { forever: true, ..SeedGoal::default() };

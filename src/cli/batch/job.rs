@@ -25,7 +25,7 @@ use crate::util::printable_text::printable;
 use crate::util::redact::{public_name, redacted};
 use btsync::InfoHash;
 use btsync::Magnet;
-use btsync::{Event, OpeningOrder, Outcome, Source, Torrent, TorrentError, TorrentHandle};
+use btsync::{Event, OpeningPosition, Outcome, Source, Torrent, TorrentError, TorrentHandle};
 
 /// Where a job gets its torrent.
 pub(crate) enum JobSource {
@@ -60,7 +60,7 @@ impl JobSource {
 }
 
 /// Runs a job from start to end. Every failure has been reported when it returns.
-pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, opening_order: OpeningOrder) -> JobOutcome {
+pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, opening_position: OpeningPosition) -> JobOutcome {
     let name = source.name();
     let named = matches!(source, JobSource::Named(_));
     let mut settings = batch.client.settings();
@@ -69,7 +69,8 @@ pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, opening_order: O
             .and_then(|loaded| check_unchanged(&named, loaded.source.info_hash()).map(|()| loaded)),
         JobSource::Watched(path, None) => {
             let is_ours = |file: &File| {
-                batch.client.owns_file(&path) || watch::is_known_output(settings.brought.as_deref(), &path, file)
+                batch.client.owns_file(&path)
+                    || watch::is_known_output(settings.downloaded_torrents_folder.as_deref(), &path, file)
             };
             watch::reload(&path, is_ours, || !batch.is_stopped()).map(LoadedSource::from)
         }
@@ -89,7 +90,7 @@ pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, opening_order: O
         }
         return JobOutcome::Duplicate;
     }
-    let torrent = batch.client.torrent(job, source, settings.options, opening_order);
+    let torrent = batch.client.torrent(job, source, settings.options, opening_position);
     let handle = torrent.handle();
     // `stop` is announced before the torrents are stopped, so a torrent that `SharedClient::stop` misses sees it here.
     if batch.is_stopped() {

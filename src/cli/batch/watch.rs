@@ -55,14 +55,14 @@ pub(crate) struct FolderWatch {
 
 impl FolderWatch {
     /// Starts a thread that reports every torrent and magnet file in `folder`, and then those that appear. Downloads go to
-    /// `download_folder`; `brought` is the folder that records the files that downloads have created. If the process is out
-    /// of descriptors, waits as long as `should_wait` returns true.
+    /// `download_folder`; `records` is the folder that records the files that downloads have created. If the process is out of
+    /// descriptors, waits as long as `should_wait` returns true.
     ///
     /// # Errors
     /// It is not a folder, or the system cannot watch it.
     pub fn start(
         folder: &Path,
-        (download_folder, brought): (&Path, Option<PathBuf>),
+        (download_folder, records): (&Path, Option<PathBuf>),
         mut should_wait: impl FnMut() -> bool,
         on_event: impl Fn(WatchEvent) + Send + 'static,
     ) -> Result<FolderWatch, Failure> {
@@ -78,7 +78,7 @@ impl FolderWatch {
         let (resolved_folder, download_folder) = (resolved(folder), resolved(download_folder));
         let (folder, own_file_names) = (folder.to_owned(), HashSet::new());
         let watcher =
-            Watcher { folder, resolved_folder, download_folder, brought, own_file_names, inotify, stop_pipe, on_event };
+            Watcher { folder, resolved_folder, download_folder, records, own_file_names, inotify, stop_pipe, on_event };
         let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || watcher.run()).map_err(failed)?;
         Ok(FolderWatch { stop_pipe_writer: Some(stop_pipe_writer), thread: Some(thread) })
     }
@@ -100,7 +100,7 @@ struct Watcher<F: Fn(WatchEvent)> {
     resolved_folder: PathBuf,
     download_folder: PathBuf,
     /// The folder that records the files that downloads have created.
-    brought: Option<PathBuf>,
+    records: Option<PathBuf>,
     /// Names of files that torrents in the folder would create in the folder itself; in lower case, as the file system may
     /// ignore case.
     own_file_names: HashSet<String>,
@@ -208,7 +208,7 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
             return None;
         }
         let file = match open_with_retry(&path, || !self.should_stop()) {
-            Ok(Some(file)) if is_known_output(self.brought.as_deref(), &path, &file) => {
+            Ok(Some(file)) if is_known_output(self.records.as_deref(), &path, &file) => {
                 log::info!("{}: not started, because it belongs to a download", printable(&path.to_string_lossy()));
                 return None;
             }
@@ -254,23 +254,23 @@ fn open_with_retry(path: &Path, should_wait: impl FnMut() -> bool) -> io::Result
     with_retry(|| open_regular(path), should_wait)
 }
 
-/// Whether a download is known to have created the file: the file system marks it, or the records in `brought` contain it.
-pub(crate) fn is_known_output(brought: Option<&Path>, path: &Path, file: &File) -> bool {
-    Client::is_downloaded_file(path, file, brought)
+/// Whether a download is known to have created the file: the file system marks it, or the records in `records` contain it.
+pub(crate) fn is_known_output(records: Option<&Path>, path: &Path, file: &File) -> bool {
+    Client::is_downloaded_file(path, file, records)
 }
 
 /// Reads a torrent file in the watched folder again, when it starts. An earlier download may have replaced it by a file of
-/// its own; `is_brought` says so.
+/// its own; `is_from_download` says so.
 ///
 /// # Errors
 /// The file is gone, is no longer a valid torrent, or belongs to a download.
 pub(crate) fn reload(
     path: &Path,
-    is_brought: impl FnOnce(&File) -> bool,
+    is_from_download: impl FnOnce(&File) -> bool,
     should_wait: impl FnMut() -> bool,
 ) -> Result<Source, Failure> {
     let file = open_with_retry(path, should_wait).and_then(|file| match file {
-        Some(file) if is_brought(&file) => Err(io::Error::other("it now belongs to a download")),
+        Some(file) if is_from_download(&file) => Err(io::Error::other("it now belongs to a download")),
         Some(file) => Ok(file),
         None => Err(io::Error::other("it is no longer a regular file")),
     });
@@ -359,7 +359,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.torrent");
         fs::write(&path, b"no torrent").unwrap();
-        let read = |is_brought| reload(&path, |_| is_brought, || true).map(drop).map_err(|failure| failure.message);
+        let read = |is_known| reload(&path, |_| is_known, || true).map(drop).map_err(|failure| failure.message);
         assert!(read(true).unwrap_err().contains("it now belongs to a download"));
         assert!(!read(false).unwrap_err().contains("belongs to a download"));
     }

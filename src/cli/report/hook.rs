@@ -95,7 +95,7 @@ impl Hook {
         let mut command = Command::new("sh");
         command.arg("-c").arg(script(&self.config.command, original_limit())).stdin(Stdio::null());
         // Never a path of a file that does not belong to the torrent.
-        let path = self.handle.place().map_or_else(PathBuf::new, |place| self.folder.join(place));
+        let path = self.handle.content_path().map_or_else(PathBuf::new, |path| self.folder.join(path));
         let name = self.handle.name();
         let (info_hash, total) = (self.handle.info_hash().hex(), self.handle.snapshot().total.to_string());
         let values = [OsStr::new(name), self.folder.as_ref(), path.as_ref(), info_hash.as_ref(), total.as_ref()];

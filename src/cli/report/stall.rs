@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::report::figures::count;
 use crate::cli::report::{sanitize, tracker_error};
-use btsync::{PeerSearch, PeerView, Snapshot, Stage, TorrentHandle, TrackerState};
+use btsync::{PeerSearchStats, PeerView, Snapshot, Stage, TorrentHandle, TrackerState};
 
 /// Without data for this long, a download counts as stalled.
 const STALL_AFTER: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ impl StallDetector {
         if !self.is_due(at, now) {
             return None;
         }
-        let line = stall_reason(&handle.search(), now, &handle.peers());
+        let line = stall_reason(&handle.peer_search(), now, &handle.peers());
         let new = self.last_report.as_ref().is_none_or(|(_, last)| *last != line);
         let since = self.since.unwrap_or(at);
         self.last_report = Some((at, line.clone()));
@@ -58,7 +58,7 @@ fn expects_data(now: &Snapshot) -> bool {
 }
 
 /// Summarizes the search for peers and why connected peers send nothing.
-pub fn stall_reason(search: &PeerSearch, now: &Snapshot, peers: &[PeerView]) -> String {
+pub fn stall_reason(search: &PeerSearchStats, now: &Snapshot, peers: &[PeerView]) -> String {
     let mut parts = Vec::new();
     parts.extend(trackers(search));
     match search.dht_nodes {
@@ -78,10 +78,10 @@ pub fn stall_reason(search: &PeerSearch, now: &Snapshot, peers: &[PeerView]) -> 
         parts.push(format!("peer exchange: {}", count(search.pex_peers, "peer")));
     }
     let counts = [
-        (search.reached, "reached"),
-        (search.refused, "unreachable"),
-        (search.silent, "silent"),
-        (search.strange, "wrong torrent or protocol"),
+        (search.dials_succeeded, "reached"),
+        (search.unreachable, "unreachable"),
+        (search.unanswered, "silent"),
+        (search.wrong_handshake, "wrong torrent or protocol"),
     ];
     let called: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     // These counts come first: the peer list forgets addresses that stay unreachable, so it can be empty by now.
@@ -103,7 +103,7 @@ pub fn stall_reason(search: &PeerSearch, now: &Snapshot, peers: &[PeerView]) -> 
 }
 
 /// The results of up to two trackers each, or a count for more.
-fn trackers(search: &PeerSearch) -> Vec<String> {
+fn trackers(search: &PeerSearchStats) -> Vec<String> {
     if search.trackers.len() <= 2 {
         let word = |(name, state): &(String, TrackerState)| match state {
             TrackerState::Answered { peers } => format!("tracker {}: {}", sanitize(name), count(*peers, "peer")),
@@ -132,7 +132,8 @@ fn connected(now: &Snapshot, peers: &[PeerView]) -> Option<String> {
     if now.connected == 0 {
         return None;
     }
-    let (choke, empty) = (peers.iter().filter(|p| p.chokes_us).count(), peers.iter().filter(|p| p.has == 0.0).count());
+    let (choke, empty) =
+        (peers.iter().filter(|p| p.peer_choking).count(), peers.iter().filter(|p| p.progress == 0.0).count());
     Some(match now.stage {
         Stage::Metadata => format!("connected: {}, none has sent the metadata yet", now.connected),
         _ if empty == now.connected => format!("connected: {}, none of them has any piece", now.connected),
@@ -153,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_line_names_every_source_and_what_it_said() {
-        let mut search = PeerSearch { dht_nodes: Some(0), ..PeerSearch::default() };
+        let mut search = PeerSearchStats { dht_nodes: Some(0), ..PeerSearchStats::default() };
         search.tracker("http://t/", TrackerState::Failed { error: TrackerError::Timeout });
         let mut now = snapshot();
         let line =
@@ -176,7 +177,7 @@ mod tests {
         assert_eq!(stall_reason(&search, &now, &[]), line);
         search.tracker("http://t/", TrackerState::Failed { error: TrackerError::Timeout });
         (now.known, now.connected) = (9, 1);
-        (search.reached, search.refused, search.silent, search.incoming_connections) = (1, 5, 3, 2);
+        (search.dials_succeeded, search.unreachable, search.unanswered, search.incoming_connections) = (1, 5, 3, 2);
         search.dht_nodes = Some(40);
         search.dht_peers = 9;
         let peer = PeerView {
@@ -187,11 +188,11 @@ mod tests {
             fast: false,
             downloaded: 0,
             uploaded: 0,
-            has: 1.0,
-            chokes_us: true,
-            interested: false,
-            choked: true,
-            we_are_interested: true,
+            progress: 1.0,
+            peer_choking: true,
+            peer_interested: false,
+            am_choking: true,
+            am_interested: true,
             is_snubbing: false,
         };
         let line = stall_reason(&search, &now, &[peer]);

@@ -233,7 +233,7 @@ impl Dht {
     fn query(&mut self, now: Duration, to: SocketAddr, query: Query, purpose: Purpose) {
         let key = self.transaction();
         self.pending.insert(key, Pending { to, sent: now, purpose, late: false });
-        self.stats.queries += 1;
+        self.stats.queries_sent += 1;
         let body = KrpcBody::Query { id: self.own.id, query, read_only: self.read_only };
         self.send(to, &KrpcMessage { transaction: key.to_vec(), ip: None, body });
     }

@@ -60,15 +60,15 @@ pub struct DhtStats {
     /// The number of good nodes among them.
     pub good: usize,
     /// The number of queries sent.
-    pub queries: u64,
+    pub queries_sent: u64,
     /// The number of responses received.
-    pub answers: u64,
+    pub responses_received: u64,
     /// The number of queries received.
-    pub asked: u64,
+    pub queries_received: u64,
     /// The number of queries answered.
-    pub answered: u64,
+    pub queries_answered: u64,
     /// The number of packets received that were malformed or matched no query.
-    pub garbage: u64,
+    pub invalid_packets: u64,
     /// The number of peers stored that other nodes announced.
     pub stored: usize,
     /// The number of our announces that were accepted.
@@ -284,18 +284,18 @@ impl Dht {
         if Family::of(from.ip()) == self.family && is_usable(from) {
             match KrpcMessage::decode(bytes) {
                 Ok(KrpcMessage { transaction, ip, body: KrpcBody::Response(response) }) => {
-                    self.on_answer(now, from, &transaction, ip, &response);
+                    self.on_response(now, from, &transaction, ip, &response);
                 }
-                Ok(KrpcMessage { transaction, body: KrpcBody::Error(..), .. }) => self.on_refusal(from, &transaction),
-                Ok(message) => self.on_question(now, from, bytes.len(), message),
-                Err(_) => self.stats.garbage += 1,
+                Ok(KrpcMessage { transaction, body: KrpcBody::Error(..), .. }) => self.on_error(from, &transaction),
+                Ok(message) => self.on_query(now, from, bytes.len(), message),
+                Err(_) => self.stats.invalid_packets += 1,
             }
         }
         self.on_tick(now);
     }
 
-    fn on_question(&mut self, now: Duration, from: SocketAddr, size: usize, message: KrpcMessage) {
-        self.stats.asked += 1;
+    fn on_query(&mut self, now: Duration, from: SocketAddr, size: usize, message: KrpcMessage) {
+        self.stats.queries_received += 1;
         if self.read_only || !self.server.may_answer(now, from) {
             return;
         }
@@ -311,7 +311,7 @@ impl Dht {
             KrpcBody::Invalid { code, why } => KrpcBody::Error(code, why.into()),
             KrpcBody::Response(_) | KrpcBody::Error(..) => return,
         };
-        self.stats.answered += 1;
+        self.stats.queries_answered += 1;
         self.send(from, &KrpcMessage { transaction: message.transaction, ip: Some(from), body });
         if is_new {
             // Only a response proves that the node exists at this address.
@@ -324,11 +324,11 @@ impl Dht {
         let key = <[u8; 4]>::try_from(transaction).ok();
         let key = key.filter(|key| self.pending.get(key).is_some_and(|pending| pending.to == from));
         let pending = key.and_then(|key| self.pending.remove(&key));
-        self.stats.garbage += u64::from(pending.is_none());
+        self.stats.invalid_packets += u64::from(pending.is_none());
         pending
     }
 
-    fn on_answer(
+    fn on_response(
         &mut self,
         now: Duration,
         from: SocketAddr,
@@ -337,7 +337,7 @@ impl Dht {
         response: &Response,
     ) {
         let Some(pending) = self.matching(from, transaction) else { return };
-        self.stats.answers += 1;
+        self.stats.responses_received += 1;
         if let Some(ours) = ip.filter(|ip| is_usable(*ip) && Family::of(ip.ip()) == self.family) {
             self.vote_external_ip(now, from, ours);
         }
@@ -351,11 +351,11 @@ impl Dht {
         match pending.purpose {
             Purpose::Ping => self.bootstrap_soon(now),
             Purpose::Announce => self.stats.announced += 1,
-            Purpose::Lookup(key) => self.on_found(key, from, response),
+            Purpose::Lookup(key) => self.on_lookup_response(key, from, response),
         }
     }
 
-    fn on_found(&mut self, key: u32, from: SocketAddr, response: &Response) {
+    fn on_lookup_response(&mut self, key: u32, from: SocketAddr, response: &Response) {
         let Some((lookup, goal)) = self.lookups.running.get_mut(&key) else { return };
         let peers = lookup.answered(from, response);
         if let (LookupGoal::Peers(info_hash), false) = (*goal, peers.is_empty()) {
@@ -370,7 +370,7 @@ impl Dht {
     }
 
     /// The node responded with an error: the lookup continues without it.
-    fn on_refusal(&mut self, from: SocketAddr, transaction: &[u8]) {
+    fn on_error(&mut self, from: SocketAddr, transaction: &[u8]) {
         if let Some(Pending { purpose: Purpose::Lookup(key), .. }) = self.matching(from, transaction)
             && let Some((lookup, _)) = self.lookups.running.get_mut(&key)
         {

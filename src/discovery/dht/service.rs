@@ -58,7 +58,7 @@ pub struct DhtConfig {
     /// Nodes to add, as `HOST:PORT`: the user's own, and a torrent's `nodes`.
     pub entry_points: Vec<String>,
     /// The file in which ids and nodes are saved between runs.
-    pub state_path: Option<PathBuf>,
+    pub state_file: Option<PathBuf>,
     /// Whether other nodes cannot reach us (BEP 43).
     pub read_only: bool,
 }
@@ -71,7 +71,7 @@ impl Default for DhtConfig {
             interface: Bind::Any,
             routers: ROUTERS.map(String::from).to_vec(),
             entry_points: Vec::new(),
-            state_path: None,
+            state_file: None,
             read_only: false,
         }
     }
@@ -104,7 +104,7 @@ pub struct DhtService {
     handles: Arc<Vec<DhtLoopHandle>>,
     threads: Vec<JoinHandle<DhtState>>,
     resolver: Option<HostResolver>,
-    state_path: Option<PathBuf>,
+    state_file: Option<PathBuf>,
     /// The state loaded at the start. A family that is not used keeps its part.
     before: DhtState,
 }
@@ -138,7 +138,7 @@ impl DhtService {
     /// descriptors run out, nothing is started, so that the caller can try again.
     #[doc(hidden)]
     pub fn start(config: &DhtConfig, found: &Sender<FoundPeers>) -> io::Result<DhtService> {
-        let before = config.state_path.as_deref().map(load).transpose()?.unwrap_or_default();
+        let before = config.state_file.as_deref().map(load).transpose()?.unwrap_or_default();
         let mut handles = Vec::new();
         let mut starts = Vec::new();
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the DHT has no address to use");
@@ -164,7 +164,7 @@ impl DhtService {
             handles: Arc::new(handles),
             threads: Vec::new(),
             resolver,
-            state_path: config.state_path.clone(),
+            state_file: config.state_file.clone(),
             before,
         };
         for (at, inbox) in starts.into_iter().enumerate() {
@@ -273,7 +273,7 @@ impl DhtService {
         let kept = |family: Family| !ended.contains(&family);
         state.ids.extend(self.before.ids.iter().filter(|(ip, _)| kept(Family::of(*ip))));
         state.nodes.extend(self.before.nodes.iter().filter(|node| kept(Family::of(node.addr.ip()))));
-        self.state_path.as_deref().map_or(Ok(()), |path| save(path, &state))
+        self.state_file.as_deref().map_or(Ok(()), |path| save(path, &state))
     }
 }
 

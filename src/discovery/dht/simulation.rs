@@ -288,14 +288,14 @@ fn an_hour_later_the_tables_are_alive_and_the_traffic_is_small() {
     for n in 40..60 {
         world.by_addr.remove(&addr(n));
     }
-    let before: u64 = world.nodes[..40].iter().map(|node| node.dht.stats(world.now).queries).sum();
+    let before: u64 = world.nodes[..40].iter().map(|node| node.dht.stats(world.now).queries_sent).sum();
     world.run(Duration::from_secs(3600));
     for node in &world.nodes[..40] {
         let stats = node.dht.stats(world.now);
         assert!(stats.good >= 8, "{stats:?}");
         node.dht.table.check();
     }
-    let after: u64 = world.nodes[..40].iter().map(|node| node.dht.stats(world.now).queries).sum();
+    let after: u64 = world.nodes[..40].iter().map(|node| node.dht.stats(world.now).queries_sent).sum();
     let each_minute = (after - before) as f64 / 40.0 / 60.0;
     assert!(each_minute < 30.0, "{each_minute} queries a minute when nobody searches");
     let (lost, _) = world.announce_and_search_among(40);

@@ -68,11 +68,11 @@ fn only_the_asked_node_answers_and_only_once() {
     dht.on_packet(secs(1), addr(1), &response(&wrong, 1, vec![]));
     dht.on_packet(secs(1), addr(2), &right);
     dht.on_packet(secs(1), SocketAddr::new(addr(1).ip(), 7), &right);
-    assert_eq!((dht.stats(secs(1)).nodes, dht.stats(secs(1)).garbage), (0, 3));
+    assert_eq!((dht.stats(secs(1)).nodes, dht.stats(secs(1)).invalid_packets), (0, 3));
     dht.on_packet(secs(1), addr(1), &right);
-    assert_eq!((dht.stats(secs(1)).nodes, dht.stats(secs(1)).answers), (1, 1));
+    assert_eq!((dht.stats(secs(1)).nodes, dht.stats(secs(1)).responses_received), (1, 1));
     dht.on_packet(secs(1), addr(1), &right);
-    assert_eq!((dht.stats(secs(1)).answers, dht.stats(secs(1)).garbage), (1, 4));
+    assert_eq!((dht.stats(secs(1)).responses_received, dht.stats(secs(1)).invalid_packets), (1, 4));
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_flood_of_questions_is_answered_at_its_rate_and_makes_few_pings() {
     let packets = sent(&mut dht);
     let pings = packets.iter().filter(|(_, m)| matches!(m.body, KrpcBody::Query { .. })).count();
     assert!(packets.len() - pings <= 600 && pings <= 32, "{} answers, {pings} pings", packets.len() - pings);
-    assert_eq!(dht.stats(secs(1)).asked, 10_000);
+    assert_eq!(dht.stats(secs(1)).queries_received, 10_000);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::peer::{ContextSettings, TorrentMessage};
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
 use crate::strategy::picker::{PickContext, Speed};
-use crate::strategy::pipeline::PipelineDepth;
+use crate::strategy::pipeline::EndGameLimit;
 use crate::types::{BLOCK_SIZE, Bitfield, PeerId, PeerKey};
 use crate::wire::handshake::Handshake;
 
@@ -49,10 +49,10 @@ fn setup() -> Setup {
     context.pieces.add_peer(KEY);
     context.pieces.bitfield(KEY, Bitfield::full(PIECES));
     let mut requests = Vec::new();
-    let asking = PickContext::unproven(context.now(), Speed::Fast);
+    let pick_context = PickContext::unproven(context.now(), Speed::Fast);
     let all = (PIECES * BLOCKS) as usize;
-    let depth = PipelineDepth { outstanding: 0, least: all, proven: false };
-    context.pieces.pick(KEY, all, asking, depth, 1.0, &mut requests);
+    let depth = EndGameLimit { outstanding: 0, least: all, proven: false };
+    context.pieces.pick(KEY, all, pick_context, depth, 1.0, &mut requests);
     assert_eq!(requests.len() as u32, PIECES * BLOCKS, "all blocks are requested");
     Setup { _folder: folder, context, peer: Arc::new(peer), events, payload }
 }
@@ -62,7 +62,7 @@ impl Setup {
     fn receive(&self, receiver: &mut BlockReceiver<'_>, piece: u32, bytes: &[u8]) {
         for block in 0..BLOCKS {
             let begin = block * BLOCK_SIZE;
-            let request = BlockRequest { piece: PieceIndex(piece), begin, length: BLOCK_SIZE };
+            let request = BlockInfo { piece: PieceIndex(piece), begin, length: BLOCK_SIZE };
             receiver.note(request, begin as usize..(begin + BLOCK_SIZE) as usize);
         }
         receiver.accept();
@@ -118,7 +118,7 @@ fn pieces_of_a_slow_peer_are_hashed_as_they_arrive() {
     setup.receive(&mut receiver, 1, &setup.piece(1));
     assert_eq!(setup.verified(), [1]);
     // A piece whose hash runs already does not wait when the peer becomes fast.
-    let first = BlockRequest { piece: PieceIndex(4), begin: 0, length: BLOCK_SIZE };
+    let first = BlockInfo { piece: PieceIndex(4), begin: 0, length: BLOCK_SIZE };
     receiver.blocks = vec![(first, 0..BLOCK_SIZE as usize)];
     receiver.hash(&setup.piece(4));
     receiver.blocks.clear();

@@ -6,7 +6,7 @@ use crate::peer::reader::{Reader, WRONG_BITFIELD_LENGTH};
 use crate::peer::roster::refill_idle_peers;
 use crate::strategy::allowed_fast::{SET_SIZE, allowed_fast};
 use crate::strategy::pipeline::RejectOutcome;
-use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PieceIndex};
+use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PieceIndex};
 use crate::wire::message::Message;
 
 /// The size of the allowed fast set in bytes: with large pieces, the set has fewer pieces, but at least one.
@@ -72,7 +72,7 @@ impl Reader<'_> {
     }
 
     /// Whether a choked peer may have this block all the same; counts it if so.
-    pub(super) fn use_allowed_fast(&mut self, block: &BlockRequest) -> bool {
+    pub(super) fn use_allowed_fast(&mut self, block: &BlockInfo) -> bool {
         let granted = self.allowed_fast_left > 0
             && !self.context.is_paused()
             && block.length <= BLOCK_SIZE

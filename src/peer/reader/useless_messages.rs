@@ -84,7 +84,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{BLOCK_SIZE, BlockRequest, PieceIndex};
+    use crate::types::{BLOCK_SIZE, BlockInfo, PieceIndex};
 
     /// How many messages of `length` bytes are accepted in a row.
     fn taken(message: &Message<'_>, length: usize, pieces: u32) -> usize {
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(taken(&Message::Extended(0, &[]), 64 << 10, 0), 153);
         assert_eq!(taken(&Message::Unknown(99), 1 << 20, 0), 9);
         // The length of blocks and metadata is not counted here, as they may have been requested.
-        let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: BLOCK_SIZE };
+        let block = BlockInfo { piece: PieceIndex(0), begin: 0, length: BLOCK_SIZE };
         for wanted in [Message::Piece(block, &[]), Message::Extended(OUR_METADATA_ID, &[]), Message::Bitfield(&[])] {
             assert_eq!(weight_of(&wanted, 1 << 20), 0, "{wanted:?}");
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::types::{BlockRequest, PieceIndex};
+use crate::types::{BlockInfo, PieceIndex};
 
 /// At most this many allowed fast pieces are kept of one peer; clients usually allow ten.
 const MAX_ALLOWED: usize = 64;
@@ -44,7 +44,7 @@ impl AllowedFastSet {
     }
 
     /// The peer rejected these requests while it chokes us, so it no longer allows their pieces.
-    pub fn remove_rejected(&self, rejected: &[BlockRequest]) {
+    pub fn remove_rejected(&self, rejected: &[BlockInfo]) {
         let mut pieces = self.allowed_to_us.lock();
         pieces.retain(|piece| !rejected.iter().any(|block| block.piece == *piece));
         self.any.store(!pieces.is_empty(), Ordering::Release);
@@ -75,10 +75,10 @@ mod tests {
         assert!(!allowed.add(PieceIndex(3)));
         assert_eq!(allowed.pieces().len(), MAX_ALLOWED);
         let rejected: Vec<_> =
-            (1..1000).map(|piece| BlockRequest { piece: PieceIndex(piece), begin: 0, length: 1 }).collect();
+            (1..1000).map(|piece| BlockInfo { piece: PieceIndex(piece), begin: 0, length: 1 }).collect();
         allowed.remove_rejected(&rejected);
         assert_eq!(allowed.pieces(), [PieceIndex(0)]);
-        allowed.remove_rejected(&[BlockRequest { piece: PieceIndex(0), begin: 5, length: 1 }]);
+        allowed.remove_rejected(&[BlockInfo { piece: PieceIndex(0), begin: 5, length: 1 }]);
         assert!(!allowed.any());
     }
 

@@ -7,13 +7,13 @@ use crate::mse::Rc4;
 use crate::peer::stall::{CHUNK, PartialWrite, wait, write_all_or_time_out, write_some};
 use crate::peer::writer::Writer;
 use crate::peer::{PeerEvent, TorrentContext};
-use crate::types::BlockRequest;
+use crate::types::BlockInfo;
 use crate::wire::message;
 
 impl Writer<'_> {
     /// Reads a run of adjacent blocks and sends it after the waiting messages. Blocks that the socket does not take go back
     /// into the queue.
-    pub(super) fn serve(&mut self, run: &[BlockRequest]) -> io::Result<()> {
+    pub(super) fn serve(&mut self, run: &[BlockInfo]) -> io::Result<()> {
         let (begun, waited) = (Instant::now(), self.send_gate.close());
         let cut = self.send(run)?;
         let mut sent = cut.whole;
@@ -42,7 +42,7 @@ impl Writer<'_> {
     }
 
     /// Sends the waiting messages and as much of the run as the socket takes now. If that is not all, returns the slab.
-    fn send(&mut self, run: &[BlockRequest]) -> io::Result<PartialWrite> {
+    fn send(&mut self, run: &[BlockInfo]) -> io::Result<PartialWrite> {
         let bytes = total(run) as usize;
         let layout = self.context.pieces.storage().layout();
         let offset = layout.offset(run[0].piece, run[0].begin);
@@ -84,7 +84,7 @@ impl Writer<'_> {
     }
 
     /// Sends a block and its header from byte `from` on: in small parts, each read from disk when the socket takes it.
-    fn send_rest(&mut self, block: BlockRequest, mut from: usize) -> io::Result<()> {
+    fn send_rest(&mut self, block: BlockInfo, mut from: usize) -> io::Result<()> {
         let head = message::piece_header(block);
         let start = self.context.pieces.storage().layout().offset(block.piece, block.begin);
         while from < head.len() + block.length as usize {
@@ -108,7 +108,7 @@ impl Writer<'_> {
 }
 
 /// Encrypts each header and its block.
-fn encrypt(cipher: &mut Rc4, heads: &mut [impl AsMut<[u8]>], mut data: &mut [u8], run: &[BlockRequest]) {
+fn encrypt(cipher: &mut Rc4, heads: &mut [impl AsMut<[u8]>], mut data: &mut [u8], run: &[BlockInfo]) {
     for (head, block) in heads.iter_mut().zip(run) {
         let (block, rest) = data.split_at_mut(block.length as usize);
         data = rest;
@@ -118,7 +118,7 @@ fn encrypt(cipher: &mut Rc4, heads: &mut [impl AsMut<[u8]>], mut data: &mut [u8]
 }
 
 /// The total length of the blocks in bytes.
-fn total(blocks: &[BlockRequest]) -> u64 {
+fn total(blocks: &[BlockInfo]) -> u64 {
     blocks.iter().map(|block| u64::from(block.length)).sum()
 }
 

@@ -1,7 +1,7 @@
 //! What happens to requested blocks (they arrive and are written, are returned, or expire) and to a piece once it is hashed.
 
 use crate::strategy::picker::{BegunPiece, BlockState, BlockVerdict, Picker, PieceVerdict, Speed, common};
-use crate::types::{BlockRequest, PeerKey, PieceIndex};
+use crate::types::{BlockInfo, PeerKey, PieceIndex};
 
 /// How many blocks taken back from a peer are remembered, so that a late arrival does not count as unrequested.
 const MAX_TAKEN_BACK: usize = 4096;
@@ -28,12 +28,7 @@ impl Picker {
     /// Decides whether a block that arrived from the peer may be written. With `Take` this peer's copy is the one to write, and
     /// `cancels` receives the peers that were asked for it too: send them `cancel`. A block that was taken back from this peer is
     /// still accepted if no other copy has arrived.
-    pub fn accept(
-        &mut self,
-        key: PeerKey,
-        block: BlockRequest,
-        cancels: &mut Vec<(PeerKey, BlockRequest)>,
-    ) -> BlockVerdict {
+    pub fn accept(&mut self, key: PeerKey, block: BlockInfo, cancels: &mut Vec<(PeerKey, BlockInfo)>) -> BlockVerdict {
         let piece = block.piece;
         let (Ok(peer), Some(at)) = (self.find(key), self.geometry.at(&block)) else { return BlockVerdict::Unrequested };
         let taken_back = &mut self.peers[peer].taken_back;
@@ -47,8 +42,8 @@ impl Picker {
         let Some(begun) = self.begun.get_mut(&piece) else { return BlockVerdict::Unrequested };
         match begun.get(at) {
             Some(BlockState::Received(_) | BlockState::Writing(_)) => return BlockVerdict::Duplicate,
-            Some(BlockState::Asked { askers, .. }) if late || askers.contains(key) => {
-                cancels.extend(askers.keys().iter().filter(|&&k| k != key).map(|&k| (k, block)));
+            Some(BlockState::Asked { asked_peers, .. }) if late || asked_peers.contains(key) => {
+                cancels.extend(asked_peers.keys().iter().filter(|&&k| k != key).map(|&k| (k, block)));
             }
             Some(BlockState::Free | BlockState::Expired(_)) if late => {}
             _ => return BlockVerdict::Unrequested,
@@ -60,7 +55,7 @@ impl Picker {
 
     /// Records that an accepted block is on disk. Returns the piece if it is complete now: the caller hashes it and calls
     /// [`Picker::verified`].
-    pub fn written(&mut self, key: PeerKey, block: BlockRequest) -> Option<PieceIndex> {
+    pub fn written(&mut self, key: PeerKey, block: BlockInfo) -> Option<PieceIndex> {
         let at = self.writing(key, &block)?;
         let begun = self.begun.get_mut(&block.piece)?;
         let whole = begun.receive(at, key);
@@ -70,7 +65,7 @@ impl Picker {
     }
 
     /// The block's index within its piece, if this peer's copy is being written.
-    fn writing(&self, key: PeerKey, block: &BlockRequest) -> Option<usize> {
+    fn writing(&self, key: PeerKey, block: &BlockInfo) -> Option<usize> {
         let at = self.geometry.at(block)?;
         let begun = self.begun.get(&block.piece)?;
         matches!(begun.get(at), Some(BlockState::Writing(by)) if by == key).then_some(at)
@@ -106,7 +101,7 @@ impl Picker {
             self.sequence.early.retain(|&early| early != piece);
         }
         let size = u64::from(self.geometry.size(piece));
-        (self.bytes.left, self.bytes.missing) = (self.bytes.left - size, self.bytes.missing - size);
+        (self.bytes.missing_wanted, self.bytes.missing) = (self.bytes.missing_wanted - size, self.bytes.missing - size);
         verdict.no_longer_wanted = self.peers_without_wanted_pieces();
         verdict
     }
@@ -139,7 +134,7 @@ impl Picker {
 
     /// Frees these blocks because the peer choked us, rejected them, or is about to disconnect. The peer loses the pieces that it
     /// owns, so call this even if nothing is outstanding. Returns how many blocks become free.
-    pub fn release(&mut self, key: PeerKey, blocks: &[BlockRequest]) -> usize {
+    pub fn release(&mut self, key: PeerKey, blocks: &[BlockInfo]) -> usize {
         let freed = self.take_back(key, blocks, BlockState::Free);
         let mut touched = std::mem::take(&mut self.buffers.touched);
         touched.extend(self.begun.iter().filter(|(_, begun)| begun.owner == Some(key)).map(|(&piece, _)| piece));
@@ -150,7 +145,7 @@ impl Picker {
 
     /// Expires these requests: other peers are asked for the blocks first, and this peer gets them back only if no other peer has
     /// the piece. Returns how many blocks become free.
-    pub fn expire(&mut self, key: PeerKey, blocks: &[BlockRequest]) -> usize {
+    pub fn expire(&mut self, key: PeerKey, blocks: &[BlockInfo]) -> usize {
         for block in blocks {
             self.doubtful.remove(&block.piece);
         }
@@ -161,7 +156,7 @@ impl Picker {
     /// and later requests to it keep no other peer from requesting the same blocks. Its next pick may clear the mark.
     pub fn snub(&mut self, key: PeerKey) {
         let Ok(peer) = self.find(key) else { return };
-        self.peers[peer].asking.speed = Speed::Snubbed;
+        self.peers[peer].pick_context.speed = Speed::Snubbed;
         let owned = self.begun.iter().filter(|(_, begun)| begun.owner == Some(key)).map(|(&piece, _)| piece);
         let owned: Vec<PieceIndex> = owned.collect();
         for piece in owned {
@@ -169,7 +164,7 @@ impl Picker {
         }
     }
 
-    fn take_back(&mut self, key: PeerKey, blocks: &[BlockRequest], then: BlockState) -> usize {
+    fn take_back(&mut self, key: PeerKey, blocks: &[BlockInfo], then: BlockState) -> usize {
         let Ok(peer) = self.find(key) else { return 0 };
         let mut freed = 0;
         for block in blocks {

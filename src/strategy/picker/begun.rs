@@ -3,18 +3,18 @@
 use crate::types::PeerKey;
 
 /// The most peers that are asked for one block at the same time.
-pub(crate) const MAX_ASKERS: usize = 3;
+pub(crate) const MAX_ASKED_PEERS: usize = 3;
 
 /// The peers that a block was requested from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Askers {
-    keys: [PeerKey; MAX_ASKERS],
+pub(crate) struct AskedPeers {
+    keys: [PeerKey; MAX_ASKED_PEERS],
     count: u8,
 }
 
-impl Askers {
-    fn one(key: PeerKey) -> Askers {
-        Askers { keys: [key; MAX_ASKERS], count: 1 }
+impl AskedPeers {
+    fn one(key: PeerKey) -> AskedPeers {
+        AskedPeers { keys: [key; MAX_ASKED_PEERS], count: 1 }
     }
 
     pub(crate) fn keys(&self) -> &[PeerKey] {
@@ -48,7 +48,7 @@ pub(crate) enum BlockState {
     /// To be requested before all others; this peer let its request expire.
     Expired(PeerKey),
     /// Requested; the answer is overdue at `due`, in ticks.
-    Asked { askers: Askers, due: u32 },
+    Asked { asked_peers: AskedPeers, due: u32 },
     /// This peer's copy is being written.
     Writing(PeerKey),
     /// On disk; sent by this peer, or in an earlier session if `None`.
@@ -159,11 +159,11 @@ impl BegunPiece {
     /// Requests the block from `key`, in addition to other peers; the answer is overdue at `due`.
     pub(crate) fn ask(&mut self, at: usize, key: PeerKey, due: u32) {
         let asked = match self.get(at) {
-            Some(BlockState::Asked { mut askers, .. }) => {
-                askers.add(key);
-                BlockState::Asked { askers, due }
+            Some(BlockState::Asked { mut asked_peers, .. }) => {
+                asked_peers.add(key);
+                BlockState::Asked { asked_peers, due }
             }
-            _ => BlockState::Asked { askers: Askers::one(key), due },
+            _ => BlockState::Asked { asked_peers: AskedPeers::one(key), due },
         };
         self.set(at, asked);
     }
@@ -171,12 +171,12 @@ impl BegunPiece {
     /// Takes the request back from `key`. If no other peer is asked, the block becomes `then`. Returns false if `key` was not
     /// asked.
     pub(crate) fn unask(&mut self, at: usize, key: PeerKey, then: BlockState) -> bool {
-        let Some(BlockState::Asked { mut askers, due }) = self.get(at) else { return false };
-        if !askers.contains(key) {
+        let Some(BlockState::Asked { mut asked_peers, due }) = self.get(at) else { return false };
+        if !asked_peers.contains(key) {
             return false;
         }
-        askers.remove(key);
-        self.set(at, if askers.keys().is_empty() { then } else { BlockState::Asked { askers, due } });
+        asked_peers.remove(key);
+        self.set(at, if asked_peers.keys().is_empty() { then } else { BlockState::Asked { asked_peers, due } });
         true
     }
 
@@ -238,8 +238,8 @@ impl BegunPiece {
         for (at, block) in self.blocks.iter().enumerate() {
             match block {
                 BlockState::Free => assert!((self.low..self.high).contains(&at), "a free block is out of sight"),
-                BlockState::Asked { askers, .. } => {
-                    let keys = askers.keys();
+                BlockState::Asked { asked_peers, .. } => {
+                    let keys = asked_peers.keys();
                     assert!(!keys.is_empty() && (1..keys.len()).all(|i| !keys[i..].contains(&keys[i - 1])));
                 }
                 _ => {}

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use crate::strategy::picker::begun::MAX_ASKERS;
-use crate::strategy::picker::{BlockState, PickContext, Picker, RANDOM_FIRST, asking};
-use crate::types::{BlockRequest, PeerKey, PieceIndex};
+use crate::strategy::picker::begun::MAX_ASKED_PEERS;
+use crate::strategy::picker::{BlockState, PickContext, Picker, RANDOM_FIRST, pick_context};
+use crate::types::{BlockInfo, PeerKey, PieceIndex};
 
 /// The most blocks per pick that are requested from a further peer in the end-game.
 const MAX_DUPLICATES: usize = 16;
@@ -17,7 +17,7 @@ const OPEN_AT_LEAST: usize = 8;
 /// A candidate block, in the order of picking: fewest requests first, then those of slow peers, then the earliest due time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RankedBlock {
-    askers: usize,
+    asked_peers: usize,
     fast: bool,
     due: u32,
     piece: PieceIndex,
@@ -29,26 +29,20 @@ pub(crate) struct Pick<'a> {
     pub(crate) key: PeerKey,
     /// The peer's index in `peers`.
     pub(crate) peer: usize,
-    pub(crate) asking: PickContext,
+    pub(crate) context: PickContext,
     /// The length of `out` at the start, and the length to reach.
     from: usize,
     goal: usize,
-    pub(crate) out: &'a mut Vec<BlockRequest>,
+    pub(crate) out: &'a mut Vec<BlockInfo>,
     /// When a block that other peers are asked for becomes overdue, in ticks.
     again: Option<u32>,
 }
 
 impl Pick<'_> {
     /// A pick of up to `n` blocks.
-    pub(crate) fn new(
-        key: PeerKey,
-        peer: usize,
-        asking: PickContext,
-        n: usize,
-        out: &mut Vec<BlockRequest>,
-    ) -> Pick<'_> {
+    pub(crate) fn new(key: PeerKey, peer: usize, context: PickContext, n: usize, out: &mut Vec<BlockInfo>) -> Pick<'_> {
         let (from, goal) = (out.len(), out.len().saturating_add(n));
-        Pick { key, peer, asking, from, goal, out, again: None }
+        Pick { key, peer, context, from, goal, out, again: None }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -57,7 +51,7 @@ impl Pick<'_> {
 
     /// When the next block of the pick is overdue, in ticks.
     fn due(&self) -> u32 {
-        self.asking.due(self.out.len() - self.from)
+        self.context.due(self.out.len() - self.from)
     }
 }
 
@@ -73,16 +67,16 @@ impl Picker {
         &mut self,
         key: PeerKey,
         n: usize,
-        asking: PickContext,
-        out: &mut Vec<BlockRequest>,
+        pick_context: PickContext,
+        out: &mut Vec<BlockInfo>,
     ) -> Option<Duration> {
         let peer = self.find(key).ok()?;
-        self.peers[peer].asking = asking;
+        self.peers[peer].pick_context = pick_context;
         if n == 0 || !self.wanted.is_wanted(self.peers[peer].wanted_until) {
             return None;
         }
-        let mut pick = Pick::new(key, peer, asking, n, out);
-        if asking.is_snubbed() {
+        let mut pick = Pick::new(key, peer, pick_context, n, out);
+        if pick_context.is_snubbed() {
             // A snubbed peer may keep its blocks for long: it gets the last blocks of pieces that others began, and no
             // duplicates.
             self.take_from_other_owners(&mut pick);
@@ -90,7 +84,7 @@ impl Picker {
             self.take_expired(&mut pick, true);
             return None;
         }
-        if !asking.is_crawling() {
+        if !pick_context.is_crawling() {
             self.take_expired(&mut pick, false);
         }
         self.take_own(&mut pick);
@@ -104,7 +98,7 @@ impl Picker {
         if !pick.is_full() {
             self.take_duplicates(&mut pick);
         }
-        pick.again.map(asking::time_of)
+        pick.again.map(pick_context::time_of)
     }
 
     /// Takes expired blocks, of the fullest pieces first. Blocks that this peer itself let expire are taken only if no other peer
@@ -116,7 +110,7 @@ impl Picker {
         let mut touched = std::mem::take(&mut self.buffers.touched);
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.expired > 0)?;
-            Some(RankedBlock { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
+            Some(RankedBlock { asked_peers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
         };
         for RankedBlock { piece, .. } in self.ranked(pick, key) {
             let Some(begun) = self.begun.get_mut(&piece) else { continue };
@@ -160,14 +154,14 @@ impl Picker {
     /// Takes blocks of orphans, the fullest first, which the peer adopts; for a slow peer also of pieces that other slow peers
     /// own.
     fn take_shared(&mut self, pick: &mut Pick) {
-        if pick.is_full() || (pick.asking.is_fast() && self.free.orphans == 0) {
+        if pick.is_full() || (pick.context.is_fast() && self.free.orphans == 0) {
             return;
         }
         let slow = |owner: PeerKey| !self.is_fast(owner);
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
-            let shared = begun.owner.is_none_or(|owner| !pick.asking.is_fast() && owner != pick.key && slow(owner));
-            shared.then(|| RankedBlock { askers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
+            let shared = begun.owner.is_none_or(|owner| !pick.context.is_fast() && owner != pick.key && slow(owner));
+            shared.then(|| RankedBlock { asked_peers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
         };
         for candidate in self.ranked(pick, key) {
             if pick.is_full() {
@@ -202,7 +196,7 @@ impl Picker {
                 piece = self.order.adjacent_to(piece, peer.last, self.geometry.extent(), &peer.bits);
             }
             peer.last = Some(piece);
-            self.begin(piece, Some(pick.key).filter(|_| !pick.asking.is_snubbed()));
+            self.begin(piece, Some(pick.key).filter(|_| !pick.context.is_snubbed()));
             self.take_free(pick, piece, false);
         }
     }
@@ -220,7 +214,7 @@ impl Picker {
                 return None;
             }
             // The piece with the most free blocks first: there the helper stays away from the owner longest.
-            Some(RankedBlock { askers: 0, fast, due: u32::MAX - begun.free, piece, at: 0 })
+            Some(RankedBlock { asked_peers: 0, fast, due: u32::MAX - begun.free, piece, at: 0 })
         };
         for candidate in self.ranked(pick, key) {
             if pick.is_full() {
@@ -239,11 +233,11 @@ impl Picker {
     }
 
     fn is_fast(&self, key: PeerKey) -> bool {
-        self.peer(key).is_some_and(|peer| peer.asking.is_fast())
+        self.peer(key).is_some_and(|peer| peer.pick_context.is_fast())
     }
 
     fn is_snubbed(&self, key: PeerKey) -> bool {
-        self.peer(key).is_none_or(|peer| peer.asking.is_snubbed())
+        self.peer(key).is_none_or(|peer| peer.pick_context.is_snubbed())
     }
 
     /// The open pieces that the peer has and for which `key` returns a sort key, in the order of the keys.
@@ -261,15 +255,15 @@ impl Picker {
         let mut candidates = std::mem::take(&mut self.buffers.ranked);
         candidates.clear();
         let (bits, end) = (&self.peers[pick.peer].bits, self.order.is_exhausted());
-        let places = MAX_ASKERS - usize::from(!pick.asking.is_proven());
+        let places = MAX_ASKED_PEERS - usize::from(!pick.context.is_proven());
         let mut again = u32::MAX;
         for (&piece, begun) in self.begun.iter().filter(|(piece, begun)| begun.asked > 0 && bits.has(**piece)) {
             if self.is_reserved(piece, pick.key) {
                 continue;
             }
             for (at, block) in begun.blocks().iter().enumerate() {
-                let BlockState::Asked { askers, due } = block else { continue };
-                let keys = askers.keys();
+                let BlockState::Asked { asked_peers, due } = block else { continue };
+                let keys = asked_peers.keys();
                 if keys.len() >= places || keys.contains(&pick.key) {
                     continue;
                 }
@@ -277,13 +271,13 @@ impl Picker {
                     if !end {
                         continue;
                     }
-                    if !pick.asking.is_sooner_than(*due) {
+                    if !pick.context.is_sooner_than(*due) {
                         again = again.min(*due);
                         continue;
                     }
                 }
                 let fast = keys.iter().any(|&asker| self.is_fast(asker));
-                candidates.push(RankedBlock { askers: keys.len(), fast, due: *due, piece, at });
+                candidates.push(RankedBlock { asked_peers: keys.len(), fast, due: *due, piece, at });
             }
         }
         pick.again = (again < u32::MAX).then_some(again);
@@ -295,7 +289,7 @@ impl Picker {
         candidates.sort_unstable();
         for candidate in &candidates {
             // If the others are late, this peer's due time applies.
-            let late = candidate.due <= pick.asking.ticks();
+            let late = candidate.due <= pick.context.ticks();
             let due = if late { pick.due() } else { pick.due().min(candidate.due) };
             if let Some(begun) = self.begun.get_mut(&candidate.piece) {
                 begun.ask(candidate.at, pick.key, due);

@@ -21,7 +21,9 @@ impl Picker {
             }
             for block in begun.blocks() {
                 match block {
-                    BlockState::Asked { askers, .. } => assert!(askers.keys().iter().all(|&k| self.peer(k).is_some())),
+                    BlockState::Asked { asked_peers, .. } => {
+                        assert!(asked_peers.keys().iter().all(|&k| self.peer(k).is_some()));
+                    }
                     BlockState::Writing(by) | BlockState::Expired(by) => assert!(self.peer(*by).is_some()),
                     _ => {}
                 }
@@ -48,10 +50,10 @@ impl Picker {
         }
         let bytes = |bits: &Bitfield| bits.iter().map(|piece| u64::from(self.piece_size(piece))).sum::<u64>();
         assert_eq!(
-            (self.bytes.left, self.bytes.missing),
+            (self.bytes.missing_wanted, self.bytes.missing),
             (bytes(&self.lacks), self.geometry.total - bytes(&self.have))
         );
-        assert!(self.bytes.left <= self.bytes.missing && self.bytes.left <= self.bytes.wanted);
+        assert!(self.bytes.missing_wanted <= self.bytes.missing && self.bytes.missing_wanted <= self.bytes.wanted);
         assert_eq!(self.received, self.begun.values().map(|begun| u64::from(begun.received)).sum::<u64>());
         self.order.check(&self.peers.iter().map(|peer| &peer.bits));
     }

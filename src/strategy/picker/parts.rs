@@ -6,7 +6,7 @@ use crate::types::PieceIndex;
 /// Sizes in bytes.
 pub(super) struct PickerBytes {
     /// Of the pieces that are wanted and not verified.
-    pub(super) left: u64,
+    pub(super) missing_wanted: u64,
     /// Of all unverified pieces.
     pub(super) missing: u64,
     /// Of all wanted pieces.

@@ -3,8 +3,8 @@
 //! Only wanted missing pieces are in [`order`](crate::strategy::picker::order) or are ever begun, so no other code needs to check
 //! the plan: random-first, runs, end-game and [`Picker::pick_within`] see no other pieces. Without a plan every piece is wanted.
 
-use crate::strategy::picker::{Picker, Progress, common};
-use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex};
+use crate::strategy::picker::{Picker, common};
+use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex, PieceState};
 
 /// Which pieces to download, and which of them first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +44,13 @@ impl Picker {
         for &piece in self.begun.keys() {
             wanted.set(piece);
         }
-        (self.bytes.left, self.bytes.wanted, self.lacks) = (0, 0, Bitfield::new(pieces));
+        (self.bytes.missing_wanted, self.bytes.wanted, self.lacks) = (0, 0, Bitfield::new(pieces));
         for piece in (0..pieces).map(PieceIndex) {
             let size = u64::from(self.geometry.size(piece));
             self.bytes.wanted += if wanted.has(piece) { size } else { 0 };
             if wanted.has(piece) && !self.have.has(piece) {
                 self.lacks.set(piece);
-                self.bytes.left += size;
+                self.bytes.missing_wanted += size;
             }
             if self.lacks.has(piece) && !self.begun.contains_key(&piece) {
                 self.order.insert(piece);
@@ -77,8 +77,8 @@ impl Picker {
     }
 
     /// Bytes in wanted, unverified pieces.
-    pub fn left_bytes(&self) -> u64 {
-        self.bytes.left
+    pub fn missing_wanted_bytes(&self) -> u64 {
+        self.bytes.missing_wanted
     }
 
     /// Bytes in unverified pieces, wanted or not.
@@ -93,25 +93,25 @@ impl Picker {
 
     /// Approximately how many wanted blocks are not on disk.
     pub fn lacking_blocks(&self) -> u64 {
-        self.bytes.left.div_ceil(u64::from(BLOCK_SIZE)).saturating_sub(self.received)
+        self.bytes.missing_wanted.div_ceil(u64::from(BLOCK_SIZE)).saturating_sub(self.received)
     }
 
     /// Replaces the contents of `out` with the state of every piece.
-    pub fn piece_states(&self, out: &mut Vec<Progress>) {
+    pub fn piece_states(&self, out: &mut Vec<PieceState>) {
         out.clear();
         // While no peer has announced any piece, missing availability says nothing.
         let told = self.peers.iter().any(|peer| peer.bits.count() > 0);
         out.extend((0..self.geometry.pieces).map(PieceIndex).map(|piece| {
             if self.have.has(piece) {
-                Progress::Have
+                PieceState::Verified
             } else if told && self.lacks.has(piece) && self.order.holders(piece) == 0 {
-                Progress::Unavailable
+                PieceState::Unavailable
             } else if !self.lacks.has(piece) {
-                Progress::Unwanted
+                PieceState::Unwanted
             } else if self.order.unbegun().has(piece) {
-                Progress::Missing
+                PieceState::Missing
             } else {
-                Progress::Begun
+                PieceState::InProgress
             }
         }));
     }

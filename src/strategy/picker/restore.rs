@@ -52,7 +52,7 @@ mod tests {
     use super::*;
     use crate::strategy::picker::tests::{A, B, pieces};
     use crate::strategy::picker::{BlockVerdict, PieceVerdict};
-    use crate::types::{BLOCK_SIZE, Bitfield, BlockRequest, PeerKey, PieceIndex};
+    use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
 
     const FIRST: PieceIndex = PieceIndex(0);
 
@@ -74,7 +74,7 @@ mod tests {
         partial
     }
 
-    fn places(blocks: &[BlockRequest]) -> Vec<(u32, u32)> {
+    fn places(blocks: &[BlockInfo]) -> Vec<(u32, u32)> {
         blocks.iter().map(|block| (block.piece.0, block.begin / BLOCK_SIZE)).collect()
     }
 
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(picker.partial_pieces(), [partial(1, 4, &[0, 2])]);
         let asked = picker.take(A, 2, true);
         assert_eq!(places(&asked), [(1, 1), (1, 3)], "before a new piece is begun");
-        let there = BlockRequest { piece: PieceIndex(1), begin: 0, length: BLOCK_SIZE };
+        let there = BlockInfo { piece: PieceIndex(1), begin: 0, length: BLOCK_SIZE };
         assert_eq!(picker.accept(A, there, &mut Vec::new()), BlockVerdict::Duplicate);
         assert_eq!(picker.give(A, asked[0]), None);
         assert_eq!(picker.partial_pieces(), [partial(1, 4, &[0, 1, 2])]);

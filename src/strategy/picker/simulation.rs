@@ -15,8 +15,8 @@ use steps::{ModelStep, PlanInput, plan_input, some, step};
 struct ModelPeer {
     /// Whether it was last picked for as a snubbed peer.
     snubbed: bool,
-    asked: Vec<BlockRequest>,
-    lost: Vec<BlockRequest>,
+    asked: Vec<BlockInfo>,
+    lost: Vec<BlockInfo>,
 }
 
 /// The picker, and the model's own state.
@@ -24,8 +24,8 @@ struct Model {
     picker: Picker,
     remotes: BTreeMap<PeerKey, ModelPeer>,
     next_key: u32,
-    writing: Vec<(PeerKey, BlockRequest)>,
-    received: BTreeSet<BlockRequest>,
+    writing: Vec<(PeerKey, BlockInfo)>,
+    received: BTreeSet<BlockInfo>,
     verifying: Vec<PieceIndex>,
     /// The pieces that the plan wants, and those that were begun when the plan was set.
     wanted: Bitfield,
@@ -87,11 +87,11 @@ impl Model {
         *self.remotes.keys().nth(usize::from(peer) % self.remotes.len()).expect("the full one stays")
     }
 
-    fn askers(&self, block: &BlockRequest) -> usize {
+    fn asked_peers(&self, block: &BlockInfo) -> usize {
         self.remotes.values().filter(|remote| remote.asked.contains(block)).count()
     }
 
-    fn is_there(&self, block: &BlockRequest) -> bool {
+    fn is_there(&self, block: &BlockInfo) -> bool {
         self.received.contains(block)
             || self.picker.have.has(block.piece)
             || self.writing.iter().any(|(_, b)| b == block)
@@ -103,7 +103,7 @@ impl Model {
         let bits = self.picker.peer_bitfield(key).expect("a known peer");
         let open = bits.iter().filter(|&piece| self.wanted.has(piece) && !self.picker.is_reserved(piece, key));
         let blocks = open.flat_map(|p| (0..geometry.blocks(p)).map(move |at| geometry.block(p, at as usize)));
-        blocks.filter(|block| !self.is_there(block) && self.askers(block) == 0).count()
+        blocks.filter(|block| !self.is_there(block) && self.asked_peers(block) == 0).count()
     }
 
     fn pick(&mut self, key: PeerKey, n: usize, speed: Speed) -> usize {
@@ -122,13 +122,16 @@ impl Model {
             assert!(!self.is_there(block), "{block:?} is there");
             assert!(self.wanted.has(block.piece), "{block:?} is not wanted");
             assert!(!self.remotes[&key].asked.contains(block), "{block:?} is asked of this peer");
-            let askers = self.askers(block);
-            assert!(askers < 3, "{block:?} has too many askers");
-            twice += usize::from(askers > 0);
+            let asked_peers = self.asked_peers(block);
+            assert!(asked_peers < 3, "{block:?} has too many askers");
+            twice += usize::from(asked_peers > 0);
             let stalled = |remote: &ModelPeer| remote.snubbed || !remote.asked.contains(block);
             let stalled = self.remotes.values().all(stalled);
-            assert!(askers == 0 || stalled || self.picker.order.is_exhausted(), "asked twice outside the end-game");
-            assert!(askers == 0 || speed != Speed::Snubbed, "a snubbed peer is asked for what others are");
+            assert!(
+                asked_peers == 0 || stalled || self.picker.order.is_exhausted(),
+                "asked twice outside the end-game"
+            );
+            assert!(asked_peers == 0 || speed != Speed::Snubbed, "a snubbed peer is asked for what others are");
             self.remotes.get_mut(&key).expect("known").asked.push(*block);
         }
         self.keeps_the_order(key, &unbegun);
@@ -158,7 +161,7 @@ impl Model {
         }
     }
 
-    fn arrive(&mut self, key: PeerKey, block: BlockRequest, asked: bool) -> bool {
+    fn arrive(&mut self, key: PeerKey, block: BlockInfo, asked: bool) -> bool {
         // Any arrival uses up the picker's memory of a block that it took back.
         self.remotes.get_mut(&key).expect("known").lost.retain(|b| *b != block);
         let there = self.is_there(&block);
@@ -304,7 +307,7 @@ impl Model {
                 }
             }
         }
-        assert_eq!((self.picker.left_bytes(), self.picker.begun.len()), (0, 0));
+        assert_eq!((self.picker.missing_wanted_bytes(), self.picker.begun.len()), (0, 0));
         assert!(self.wanted.is_within(self.picker.have()));
     }
 }

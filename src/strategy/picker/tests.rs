@@ -7,6 +7,7 @@ mod swarm;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
+use crate::types::PieceState;
 
 pub(crate) const A: PeerKey = PeerKey(1);
 pub(crate) const B: PeerKey = PeerKey(2);
@@ -14,21 +15,21 @@ pub(crate) const C: PeerKey = PeerKey(3);
 const D: PeerKey = PeerKey(4);
 
 impl Picker {
-    pub(crate) fn take(&mut self, key: PeerKey, n: usize, fast: bool) -> Vec<BlockRequest> {
+    pub(crate) fn take(&mut self, key: PeerKey, n: usize, fast: bool) -> Vec<BlockInfo> {
         let speed = if fast { Speed::Fast } else { Speed::Slow };
         self.take_as(key, n, proven(speed))
     }
 
-    pub(crate) fn take_as(&mut self, key: PeerKey, n: usize, asking: PickContext) -> Vec<BlockRequest> {
+    pub(crate) fn take_as(&mut self, key: PeerKey, n: usize, pick_context: PickContext) -> Vec<BlockInfo> {
         let mut out = Vec::new();
-        self.pick(key, n, asking, &mut out);
+        self.pick(key, n, pick_context, &mut out);
         self.check_invariants();
         assert!(out.len() <= n);
         out
     }
 
     /// Delivers and writes the block.
-    pub(crate) fn give(&mut self, key: PeerKey, block: BlockRequest) -> Option<PieceIndex> {
+    pub(crate) fn give(&mut self, key: PeerKey, block: BlockInfo) -> Option<PieceIndex> {
         assert_eq!(self.accept(key, block, &mut Vec::new()), BlockVerdict::Take, "{block:?}");
         let whole = self.written(key, block);
         self.check_invariants();
@@ -64,7 +65,7 @@ pub(crate) fn bits(len: u32, pieces: &[u32]) -> Bitfield {
     bits
 }
 
-pub(crate) fn pieces(blocks: &[BlockRequest]) -> Vec<u32> {
+pub(crate) fn pieces(blocks: &[BlockInfo]) -> Vec<u32> {
     let mut pieces: Vec<u32> = blocks.iter().map(|b| b.piece.0).collect();
     pieces.dedup();
     pieces
@@ -77,12 +78,12 @@ fn the_last_block_and_piece_are_short() {
     picker.add_peer(A);
     picker.set_bitfield(A, Bitfield::full(2));
     assert_eq!(
-        (picker.left_bytes(), picker.piece_size(PieceIndex(1)), picker.piece_size(PieceIndex(2))),
+        (picker.missing_wanted_bytes(), picker.piece_size(PieceIndex(1)), picker.piece_size(PieceIndex(2))),
         (total, BLOCK_SIZE + 5, 0)
     );
     let all = picker.take(A, 100, true);
     assert_eq!(all.len(), 4);
-    assert!(all.contains(&BlockRequest { piece: PieceIndex(1), begin: BLOCK_SIZE, length: 5 }));
+    assert!(all.contains(&BlockInfo { piece: PieceIndex(1), begin: BLOCK_SIZE, length: 5 }));
     assert_eq!(all.iter().map(|b| u64::from(b.length)).sum::<u64>(), total);
 }
 
@@ -278,17 +279,19 @@ fn a_verified_piece_tells_who_sent_it_and_who_has_nothing_more() {
     assert_eq!(verdict, PieceVerdict { no_longer_wanted: vec![C], senders: vec![A], restored: 0 });
     assert_eq!(picker.accept(A, zero[0], &mut Vec::new()), BlockVerdict::Duplicate);
     assert!(
-        picker.have().has(PieceIndex(0)) && !picker.is_complete() && picker.left_bytes() == u64::from(2 * BLOCK_SIZE)
+        picker.have().has(PieceIndex(0))
+            && !picker.is_complete()
+            && picker.missing_wanted_bytes() == u64::from(2 * BLOCK_SIZE)
     );
-    let mut states = vec![Progress::Missing; 9];
+    let mut states = vec![PieceState::Missing; 9];
     picker.piece_states(&mut states);
-    assert_eq!(states, [Progress::Have, Progress::Begun]);
+    assert_eq!(states, [PieceState::Verified, PieceState::InProgress]);
     picker.remove_peer(A);
     picker.piece_states(&mut states);
-    assert_eq!(states, [Progress::Have, Progress::Unavailable], "C has the other piece alone");
+    assert_eq!(states, [PieceState::Verified, PieceState::Unavailable], "C has the other piece alone");
     picker.remove_peer(C);
     picker.piece_states(&mut states);
-    assert_eq!(states, [Progress::Have, Progress::Missing], "nobody has anything");
+    assert_eq!(states, [PieceState::Verified, PieceState::Missing], "nobody has anything");
 }
 
 #[test]
@@ -301,14 +304,14 @@ fn a_bad_piece_is_missing_again_and_names_its_senders() {
     picker.give(A, a[0]);
     assert_eq!(picker.give(A, a[1]), Some(PieceIndex(0)));
     assert!(picker.take(A, 5, true).is_empty(), "nothing of a piece that is being hashed");
-    let by = |block: BlockRequest| Some(if b.contains(&block) { B } else { A });
+    let by = |block: BlockInfo| Some(if b.contains(&block) { B } else { A });
     let block_senders: Vec<_> = (0..3).map(|at| by(picker.geometry.block(PieceIndex(0), at))).collect();
     assert_eq!(picker.block_senders(PieceIndex(0)), block_senders);
     let verdict = picker.verified(PieceIndex(0), false);
     assert_eq!(picker.block_senders(PieceIndex(0)), []);
     picker.check_invariants();
     assert_eq!(verdict, PieceVerdict { senders: vec![B, A], ..PieceVerdict::default() });
-    assert_eq!((picker.begun.len(), picker.left_bytes()), (0, u64::from(3 * BLOCK_SIZE)));
+    assert_eq!((picker.begun.len(), picker.missing_wanted_bytes()), (0, u64::from(3 * BLOCK_SIZE)));
     assert_eq!(picker.take(A, 5, true).len(), 3);
 }
 
@@ -343,7 +346,7 @@ fn nonsense_is_ignored() {
         (0, 0, 5),
         (0, 0, 0),
     ] {
-        let block = BlockRequest { piece: PieceIndex(piece), begin, length };
+        let block = BlockInfo { piece: PieceIndex(piece), begin, length };
         assert_eq!(picker.accept(A, block, cancels), BlockVerdict::Unrequested);
         assert_eq!(picker.written(A, block), None);
         assert_eq!(picker.release(ghost, &[block]) + picker.expire(A, &[block]), 0);

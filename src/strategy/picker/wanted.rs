@@ -87,8 +87,8 @@ mod tests {
         use crate::strategy::picker::{PickContext, Speed};
         let seed = PeerKey(0);
         let mut blocks = Vec::new();
-        let asking = PickContext::unproven(std::time::Duration::ZERO, Speed::Fast);
-        picker.pick_within(seed, 1, asking, &[piece], &mut blocks);
+        let pick_context = PickContext::unproven(std::time::Duration::ZERO, Speed::Fast);
+        picker.pick_within(seed, 1, pick_context, &[piece], &mut blocks);
         assert_eq!(blocks.len(), 1);
         picker.accept(seed, blocks[0], &mut Vec::new());
         assert_eq!(picker.written(seed, blocks[0]), Some(piece));

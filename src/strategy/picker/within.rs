@@ -1,7 +1,7 @@
 //! Picks from a few pieces that a peer serves even while it chokes us (allowed fast, BEP 6).
 
 use crate::strategy::picker::{PickContext, Picker, choose};
-use crate::types::{BlockRequest, PeerKey, PieceIndex};
+use crate::types::{BlockInfo, PeerKey, PieceIndex};
 
 impl Picker {
     /// Like [`Picker::pick`], but only from these pieces, in their order, and without duplicates.
@@ -9,13 +9,13 @@ impl Picker {
         &mut self,
         key: PeerKey,
         n: usize,
-        asking: PickContext,
+        pick_context: PickContext,
         pieces: &[PieceIndex],
-        out: &mut Vec<BlockRequest>,
+        out: &mut Vec<BlockInfo>,
     ) {
         let Ok(peer) = self.find(key) else { return };
-        self.peers[peer].asking = asking;
-        let mut pick = choose::Pick::new(key, peer, asking, n, out);
+        self.peers[peer].pick_context = pick_context;
+        let mut pick = choose::Pick::new(key, peer, pick_context, n, out);
         for &piece in pieces {
             if pick.is_full() {
                 return;
@@ -24,11 +24,11 @@ impl Picker {
                 continue;
             }
             if self.order.unbegun().has(piece) {
-                self.begin(piece, Some(key).filter(|_| !asking.is_snubbed()));
+                self.begin(piece, Some(key).filter(|_| !pick_context.is_snubbed()));
             }
             let Some(begun) = self.begun.get_mut(&piece).filter(|begun| begun.free > begun.expired) else { continue };
             // A snubbed peer owns nothing, so that others need not wait for it.
-            let owner = if asking.is_snubbed() { begun.owner } else { Some(*begun.owner.get_or_insert(key)) };
+            let owner = if pick_context.is_snubbed() { begun.owner } else { Some(*begun.owner.get_or_insert(key)) };
             // Another peer's piece is filled from its end, so that its owner can continue in order as long as possible.
             self.take_free(&mut pick, piece, owner != Some(key));
         }
@@ -48,8 +48,8 @@ mod tests {
 
     fn take(picker: &mut Picker, key: PeerKey, n: usize, pieces: &[u32]) -> Vec<(u32, u32)> {
         let (mut out, pieces) = (Vec::new(), pieces.iter().map(|&p| PieceIndex(p)).collect::<Vec<_>>());
-        let asking = PickContext::unproven(Duration::ZERO, Speed::Fast);
-        picker.pick_within(key, n, asking, &pieces, &mut out);
+        let pick_context = PickContext::unproven(Duration::ZERO, Speed::Fast);
+        picker.pick_within(key, n, pick_context, &pieces, &mut out);
         picker.check_invariants();
         out.iter().map(|block| (block.piece.0, block.begin / BLOCK_SIZE)).collect()
     }

@@ -15,7 +15,7 @@ const SOLE_SOURCE_SHARE: f64 = 0.99;
 
 /// Limits the requests to a peer near the end of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PipelineDepth {
+pub struct EndGameLimit {
     /// Blocks already requested from the peer.
     pub outstanding: usize,
     /// Blocks that may always be requested.
@@ -24,7 +24,7 @@ pub struct PipelineDepth {
     pub proven: bool,
 }
 
-impl PipelineDepth {
+impl EndGameLimit {
     /// How many of `want` blocks may be requested when `left` blocks are left and the peer delivers `share` of the incoming data.
     /// A peer that delivers all of it keeps nobody waiting.
     pub fn limit(self, want: usize, left: u64, share: f64) -> usize {
@@ -109,8 +109,8 @@ impl RequestPipeline {
     }
 
     /// The limits near the end of the download, for the picker.
-    pub fn pipeline_depth(&self) -> PipelineDepth {
-        PipelineDepth {
+    pub fn end_game_limit(&self) -> EndGameLimit {
+        EndGameLimit {
             outstanding: self.queue.len(),
             least: self.path_blocks().max(self.least()),
             proven: self.rounds.rate.is_some(),
@@ -118,7 +118,7 @@ impl RequestPipeline {
     }
 
     /// The description of this peer by which the picker chooses blocks, with pieces of `piece_size` bytes.
-    pub fn asking(&self, now: Duration, piece_size: u32) -> PickContext {
+    pub fn pick_context(&self, now: Duration, piece_size: u32) -> PickContext {
         let speed = match () {
             () if self.is_snubbed() => Speed::Snubbed,
             () if self.is_fast(piece_size) => Speed::Fast,

@@ -6,7 +6,7 @@ use crate::strategy::pipeline::{
     FIRST_BLOCK, INITIAL_MAX, LIMIT, MAX_STALL, MIN_AGE, MIN_STALL, OutstandingRequest, PipelinePhase, RESTART,
     RequestPipeline,
 };
-use crate::types::{BLOCK_SIZE, BlockRequest};
+use crate::types::{BLOCK_SIZE, BlockInfo};
 
 /// A peer that sends at least this many bytes of a block per second is not silent; below it, the request expires.
 const SLOWEST: u64 = 512;
@@ -47,13 +47,13 @@ impl RequestPipeline {
 
     /// Removes the requests that are lost by now: pass them to `Picker::expire`, and send `cancel` for them. Their blocks may
     /// still arrive.
-    pub fn expire(&mut self, now: Duration) -> Vec<BlockRequest> {
+    pub fn expire(&mut self, now: Duration) -> Vec<BlockInfo> {
         let lost = self.lose(now);
         self.unanswered = self.unanswered.saturating_add(lost.len() as u32);
         lost
     }
 
-    fn lose(&mut self, now: Duration) -> Vec<BlockRequest> {
+    fn lose(&mut self, now: Duration) -> Vec<BlockInfo> {
         if self.queue.front().is_none_or(|front| front.number > self.numbers.written) {
             return Vec::new();
         }

@@ -1,7 +1,7 @@
 //! Requests under the fast extension (BEP 6): each is answered by its block or by a reject, and a choke does not discard them.
 
 use crate::strategy::pipeline::{PipelinePhase, RequestPipeline};
-use crate::types::BlockRequest;
+use crate::types::BlockInfo;
 
 /// What a reject referred to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum RejectOutcome {
 
 impl RequestPipeline {
     /// Processes a reject from the peer.
-    pub fn reject(&mut self, block: &BlockRequest) -> RejectOutcome {
+    pub fn reject(&mut self, block: &BlockInfo) -> RejectOutcome {
         if let Some(at) = self.position(block) {
             self.queue.remove(at);
             RejectOutcome::OutstandingRequest
@@ -39,7 +39,7 @@ impl RequestPipeline {
 
     /// Processes a choke: outstanding requests remain until they are answered, rejected or late. Removes and returns the requests
     /// that were not written.
-    pub fn pause(&mut self) -> Vec<BlockRequest> {
+    pub fn pause(&mut self) -> Vec<BlockInfo> {
         self.arrivals.awaits_first_block = true;
         self.rounds.current = None;
         let first = self.first_unwritten();

@@ -17,7 +17,7 @@ pub(crate) struct Link {
     pub(crate) rtt: Duration,
     per_block: Duration,
     /// Its answers, with their arrival times.
-    pub(crate) coming: VecDeque<(Duration, BlockRequest)>,
+    pub(crate) coming: VecDeque<(Duration, BlockInfo)>,
     /// When the link is free again.
     free: Duration,
     pub(crate) now: Duration,
@@ -71,11 +71,11 @@ impl Link {
     }
 }
 
-pub(crate) fn block(number: u32) -> BlockRequest {
-    BlockRequest { piece: PieceIndex(number / 64), begin: number % 64 * BLOCK_SIZE, length: BLOCK_SIZE }
+pub(crate) fn block(number: u32) -> BlockInfo {
+    BlockInfo { piece: PieceIndex(number / 64), begin: number % 64 * BLOCK_SIZE, length: BLOCK_SIZE }
 }
 
-pub(crate) fn blocks(numbers: std::ops::Range<u32>) -> Vec<BlockRequest> {
+pub(crate) fn blocks(numbers: std::ops::Range<u32>) -> Vec<BlockInfo> {
     numbers.map(block).collect()
 }
 
@@ -195,7 +195,7 @@ fn answers_out_of_order_and_cancels_find_their_request() {
     assert_eq!(requests.take(SECOND + MS * 30, &block(3)), Some(MS * 30));
     assert_eq!(requests.take(SECOND + MS * 30, &block(3)), None);
     assert!(requests.remove(&block(1)) && !requests.remove(&block(1)));
-    assert_eq!(requests.take(SECOND * 2, &BlockRequest { length: 5, ..block(0) }), None, "another length");
+    assert_eq!(requests.take(SECOND * 2, &BlockInfo { length: 5, ..block(0) }), None, "another length");
     assert_eq!((requests.len(), requests.remove_all()), (3, vec![block(0), block(2), block(4)]));
     assert!(requests.is_empty() && requests.next_deadline().is_none() && requests.expire(SECOND * 999).is_empty());
 }
@@ -313,19 +313,19 @@ fn a_pause_without_requests_is_no_stall() {
 
 #[test]
 fn near_the_end_a_peer_gets_half_its_fair_part_but_never_runs_dry() {
-    let pipeline_depth = PipelineDepth { outstanding: 10, least: 4, proven: true };
-    assert_eq!(pipeline_depth.limit(64, 4_000_000, 0.25), 64, "far from the end nothing is held back");
-    assert_eq!(pipeline_depth.limit(64, 160, 0.25), 10, "half of 40, of which 10 are outstanding");
-    assert_eq!(pipeline_depth.limit(64, 80, 0.25), 0);
-    assert_eq!(PipelineDepth { outstanding: 0, ..pipeline_depth }.limit(64, 1, 0.1), 4);
+    let end_game_limit = EndGameLimit { outstanding: 10, least: 4, proven: true };
+    assert_eq!(end_game_limit.limit(64, 4_000_000, 0.25), 64, "far from the end nothing is held back");
+    assert_eq!(end_game_limit.limit(64, 160, 0.25), 10, "half of 40, of which 10 are outstanding");
+    assert_eq!(end_game_limit.limit(64, 80, 0.25), 0);
+    assert_eq!(EndGameLimit { outstanding: 0, ..end_game_limit }.limit(64, 1, 0.1), 4);
 }
 
 #[test]
 fn a_peer_that_sends_all_that_comes_is_asked_for_all_that_is_left() {
-    let pipeline_depth = PipelineDepth { outstanding: 10, least: 4, proven: true };
-    assert_eq!(pipeline_depth.limit(64, 20, 1.0), 64);
+    let end_game_limit = EndGameLimit { outstanding: 10, least: 4, proven: true };
+    assert_eq!(end_game_limit.limit(64, 20, 1.0), 64);
     assert_eq!(
-        PipelineDepth { proven: false, ..pipeline_depth }.limit(64, 20, 1.0),
+        EndGameLimit { proven: false, ..end_game_limit }.limit(64, 20, 1.0),
         0,
         "others may be about to send as much"
     );
@@ -387,7 +387,7 @@ fn equal_peers_end_together() {
         link.requests.take(at, &arrived);
         link.requests.received(at, 1, u64::from(BLOCK_SIZE));
         let lacking = u64::from(left) + link.coming.len() as u64 * 50; // all are alike
-        let want = link.requests.pipeline_depth().limit(link.requests.want(), lacking, 1.0 / 50.0);
+        let want = link.requests.end_game_limit().limit(link.requests.want(), lacking, 1.0 / 50.0);
         for _ in 0..want.min(left as usize) {
             left -= 1;
             let block = block(link.asked);

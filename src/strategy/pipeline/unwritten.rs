@@ -4,18 +4,18 @@
 use std::time::Duration;
 
 use crate::strategy::pipeline::{OutstandingRequest, RequestPipeline};
-use crate::types::BlockRequest;
+use crate::types::BlockInfo;
 
 impl RequestPipeline {
     /// Adds requests that are written at once.
     #[cfg(any(test, feature = "internals"))]
-    pub fn add(&mut self, now: Duration, blocks: &[BlockRequest]) {
+    pub fn add(&mut self, now: Duration, blocks: &[BlockInfo]) {
         self.enqueue(now, blocks);
         self.numbers.written = self.numbers.sent;
     }
 
     /// Adds requests that are to be written. They cannot be late before [`RequestPipeline::take_unwritten`] returns them.
-    pub fn enqueue(&mut self, now: Duration, blocks: &[BlockRequest]) {
+    pub fn enqueue(&mut self, now: Duration, blocks: &[BlockInfo]) {
         if self.queue.is_empty() && !blocks.is_empty() {
             // Waiting begins now; without an outstanding request the peer could not be late.
             (self.arrivals.progress, self.arrivals.since) =
@@ -36,7 +36,7 @@ impl RequestPipeline {
 
     /// Appends the requests to write now to `out`, the oldest first. Returns true if none was outstanding before, so that the
     /// caller must read the next deadline again.
-    pub fn take_unwritten(&mut self, now: Duration, out: &mut Vec<BlockRequest>) -> bool {
+    pub fn take_unwritten(&mut self, now: Duration, out: &mut Vec<BlockInfo>) -> bool {
         let first = self.first_unwritten();
         let alone = first == 0 && !self.queue.is_empty();
         if alone {
@@ -65,8 +65,8 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    fn block(begin: u32) -> BlockRequest {
-        BlockRequest { piece: PieceIndex(0), begin, length: 1 }
+    fn block(begin: u32) -> BlockInfo {
+        BlockInfo { piece: PieceIndex(0), begin, length: 1 }
     }
 
     #[test]

@@ -16,7 +16,7 @@ impl FileOpener<'_> {
         have: &Bitfield,
         resume_store: Option<&ResumeStore>,
     ) -> Result<(Vec<FileAction>, FileAction), TorrentError> {
-        let disk = &self.disk;
+        let storage = &self.storage;
         let ours = |file: usize, seen: &FileSnapshot| self.is_ours(file, seen, resume_store);
         let input = DecisionInput {
             survey,
@@ -29,34 +29,34 @@ impl FileOpener<'_> {
             overwrite: self.config.files.overwrite,
             stop: &*self.inner.run,
         };
-        let steps = disk.decide(&input).map_err(|error| self.is_in_use(error, survey))?;
-        if steps.iter().all(|step| *step == FileAction::Leave) {
-            return Ok((steps, FileAction::Leave));
+        let actions = storage.decide(&input).map_err(|error| self.is_in_use(error, survey))?;
+        if actions.iter().all(|action| *action == FileAction::Leave) {
+            return Ok((actions, FileAction::Leave));
         }
         let has_part_file = survey.parts.as_ref().is_some_and(|seen| self.has_part_file(seen, resume_store));
-        let parts = disk.decide_part_file(&input, &steps, has_part_file)?;
-        Ok((steps, parts))
+        let parts = storage.decide_part_file(&input, &actions, has_part_file)?;
+        Ok((actions, parts))
     }
 
     /// Whether the part file is ours by the marker or the resume data.
     fn has_part_file(&self, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> bool {
-        let named = self.disk.marker.as_ref().zip(self.disk.part_file_stamp());
+        let named = self.storage.marker.as_ref().zip(self.storage.part_file_stamp());
         let is_marked = named.is_some_and(|(marker, (name, _))| marker.proves(name, seen.identity));
-        is_marked || resume_store.is_some_and(|resume_store| resume_store.is_part_file_unchanged(&self.disk, seen))
+        is_marked || resume_store.is_some_and(|resume_store| resume_store.is_part_file_unchanged(&self.storage, seen))
     }
 
     /// Whether the resume data says that the file is as btsync left it, and not complete.
     fn is_ours(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> bool {
-        let path = self.disk.layout().files().get(file).map(|spec| spec.path.as_path());
-        let marker = self.disk.marker.as_ref().zip(path);
+        let path = self.storage.layout().files().get(file).map(|spec| spec.path.as_path());
+        let marker = self.storage.marker.as_ref().zip(path);
         let is_refused = marker.is_some_and(|(marker, path)| marker.is_refused(path, seen.identity));
-        !is_refused && resume_store.is_some_and(|resume_store| resume_store.is_untouched(&self.disk, file, seen))
+        !is_refused && resume_store.is_some_and(|resume_store| resume_store.is_untouched(&self.storage, file, seen))
     }
 
     /// What the marker or the resume data claims about a file that they do not prove to be as btsync left it.
     fn claim_of(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> Claim {
-        let path = self.disk.layout().files().get(file).map(|spec| spec.path.as_path());
-        let Some((marker, path)) = self.disk.marker.as_ref().zip(path) else {
+        let path = self.storage.layout().files().get(file).map(|spec| spec.path.as_path());
+        let Some((marker, path)) = self.storage.marker.as_ref().zip(path) else {
             return recorded_claim(file, seen, resume_store);
         };
         if marker.is_refused(path, seen.identity) {
@@ -65,7 +65,7 @@ impl FileOpener<'_> {
         let (is_made, is_done) = (marker.proves(path, seen.identity), marker.done(path, seen.identity));
         // After a crash of the system, what was complete may be in part again.
         let has_crashed = || resume_store.is_none_or(ResumeStore::has_crashed);
-        let had = || resume_store.is_some_and(|resume_store| resume_store.had(self.disk.layout(), file));
+        let had = || resume_store.is_some_and(|resume_store| resume_store.had(self.storage.layout(), file));
         let may_be_ours = if is_done {
             has_crashed() && marker.is_done_and_unchanged(path, seen)
         } else {
@@ -74,7 +74,7 @@ impl FileOpener<'_> {
         if may_be_ours {
             let is_as_recorded = resume_store.is_some_and(|resume_store| resume_store.is_as_recorded(file));
             let is_newer = marker.is_edited(path, seen.identity)
-                || self.disk.is_newer_than_marker(&self.torrent.info_hash, marker, seen, is_as_recorded);
+                || self.storage.is_newer_than_marker(&self.torrent.info_hash, marker, seen, is_as_recorded);
             // Then it takes a piece that verifies.
             return if is_newer { Claim::StartedHere } else { Claim::MadeButChanged };
         }
@@ -92,8 +92,8 @@ impl FileOpener<'_> {
         if error.kind() != StorageErrorKind::Exists {
             return error;
         }
-        let all = vec![FileAction::Continue; self.disk.layout().files().len()];
-        let others = self.disk.check_other_downloads(&self.torrent.info_hash, &all, survey, false);
+        let all = vec![FileAction::Continue; self.storage.layout().files().len()];
+        let others = self.storage.check_other_downloads(&self.torrent.info_hash, &all, survey, false);
         let is_reason = |other: &StorageError| match (other, &error) {
             (StorageError::InTheWay { path, .. }, StorageError::InTheWay { path: refused, .. }) => path == refused,
             _ => other.kind() == StorageErrorKind::InUse,
@@ -105,14 +105,14 @@ impl FileOpener<'_> {
     /// user may have changed a complete file on purpose.
     pub(crate) fn report_replaced(
         &self,
-        steps: &[FileAction],
+        actions: &[FileAction],
         survey: &Survey,
         have: &Bitfield,
         resume_store: Option<&ResumeStore>,
     ) {
-        let layout = self.disk.layout();
+        let layout = self.storage.layout();
         let replaced = layout.files().iter().enumerate().filter_map(|(file, spec)| {
-            let writes = matches!(steps.get(file), Some(FileAction::Continue | FileAction::Copy));
+            let writes = matches!(actions.get(file), Some(FileAction::Continue | FileAction::Copy));
             let is_ours = |seen: &FileSnapshot| {
                 self.is_ours(file, seen, resume_store) || self.claim_of(file, seen, resume_store) != Claim::None
             };

@@ -9,15 +9,20 @@ use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex};
 impl FileOpener<'_> {
     /// Forgets the blocks of an earlier run that are of no use: in pieces that are complete, in files whose bytes are in other
     /// places now, and beyond the end of a file.
-    pub(crate) fn check_recalled(&self, resume_store: &mut ResumeStore, steps: &[FileAction], have: &Bitfield) {
-        let layout = self.disk.layout();
-        let stays = |file: usize| matches!(steps.get(file), Some(FileAction::Leave | FileAction::Continue));
-        resume_store.retain_recalled(|piece, block| {
+    pub(crate) fn drop_useless_resumed_blocks(
+        &self,
+        resume_store: &mut ResumeStore,
+        actions: &[FileAction],
+        have: &Bitfield,
+    ) {
+        let layout = self.storage.layout();
+        let stays = |file: usize| matches!(actions.get(file), Some(FileAction::Leave | FileAction::Continue));
+        resume_store.retain_resumed_blocks(|piece, block| {
             let begin = block * BLOCK_SIZE;
             let length = u64::from(layout.piece_size(piece).saturating_sub(begin).min(BLOCK_SIZE));
             let offset = layout.offset(piece, begin);
             let mut spans = layout.spans(offset, length);
-            !have.has(piece) && spans.all(|span| stays(span.file)) && self.disk.covers(offset, length)
+            !have.has(piece) && spans.all(|span| stays(span.file)) && self.storage.covers(offset, length)
         });
     }
 
@@ -28,7 +33,7 @@ impl FileOpener<'_> {
         ignored: &[usize],
         have: &mut Bitfield,
     ) -> Result<(), TorrentError> {
-        let layout = self.disk.layout();
+        let layout = self.storage.layout();
         for piece in ignored.iter().flat_map(|file| layout.pieces_of(*file)) {
             have.clear(PieceIndex(piece));
         }
@@ -42,7 +47,7 @@ impl FileOpener<'_> {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             let progress = storage::CheckProgress::default();
             let right =
-                storage::check_rest(&self.disk, &self.torrent.pieces, &known, cores, &progress, &*self.inner.run)?;
+                storage::check_rest(&self.storage, &self.torrent.pieces, &known, cores, &progress, &*self.inner.run)?;
             missing.into_iter().filter(|piece| right.has(*piece)).for_each(|piece| _ = have.set(piece));
         }
         Ok(())

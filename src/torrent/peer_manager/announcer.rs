@@ -19,7 +19,7 @@ use crate::torrent::final_announce;
 use crate::torrent::final_announce::FinalAnnounces;
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::peer_search::TrackerState;
-use crate::torrent::{Config, send_event};
+use crate::torrent::{TorrentConfig, send_event};
 use crate::util::random;
 use crate::util::redact::public_name;
 use crate::util::units::count;
@@ -45,7 +45,7 @@ const NO_SCHEME: &str = "an address that does not begin with http://, https:// o
 impl Announcer {
     /// An announcer that has contacted no tracker yet. Leaves out those trackers of `tiers` that the configuration excludes;
     /// the configuration's own trackers are always used.
-    pub fn new(tiers: &[Vec<String>], config: &Config) -> Announcer {
+    pub fn new(tiers: &[Vec<String>], config: &TorrentConfig) -> Announcer {
         let excluded = |url: &String| config.search.exclude_trackers.iter().any(|not| not == "*" || not == url);
         let wanted = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
         let schedule = TrackerSchedule::new(wanted.collect(), &config.search.trackers, &mut random::fast_rng());

@@ -233,7 +233,7 @@ impl PeerManager<'_> {
             return; // the download continues a connection of the metadata phase
         }
         entry.handshake_done = Some(context.now());
-        self.inner.peers.search.lock().reached(incoming);
+        self.inner.peers.search.lock().note_handshake(incoming);
         if incoming {
             self.registration.note_incoming_connection();
         }

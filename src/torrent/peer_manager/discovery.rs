@@ -13,7 +13,7 @@ use crate::client::Registration;
 use crate::discovery::dht::{DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
 use crate::peer::{IncomingConnection, TorrentMessage};
-use crate::torrent::Config;
+use crate::torrent::TorrentConfig;
 use crate::types::InfoHash;
 use crate::util::descriptors::is_shortage;
 
@@ -77,7 +77,7 @@ impl Discovery {
 
     /// Starts the search for peers of a torrent that is not private, as far as its configuration and the client allow, and
     /// announces our port.
-    pub fn start(config: &Config, info_hash: InfoHash, registration: &Registration, now: Duration) -> Discovery {
+    pub fn start(config: &TorrentConfig, info_hash: InfoHash, registration: &Registration, now: Duration) -> Discovery {
         let mut discovery = Discovery::none();
         discovery.not_started = NotStarted { dht: config.client.dht.is_some(), lsd: config.client.lsd };
         discovery.try_start(config, info_hash, registration, now);
@@ -87,7 +87,7 @@ impl Discovery {
     /// Tries again to start what had no descriptor, if it is time to. Returns whether this has started the DHT.
     pub fn retry_start(
         &mut self,
-        config: &Config,
+        config: &TorrentConfig,
         info_hash: InfoHash,
         registration: &Registration,
         now: Duration,
@@ -99,7 +99,7 @@ impl Discovery {
         self.has_dht() && !had_dht
     }
 
-    fn try_start(&mut self, config: &Config, info_hash: InfoHash, registration: &Registration, now: Duration) {
+    fn try_start(&mut self, config: &TorrentConfig, info_hash: InfoHash, registration: &Registration, now: Duration) {
         self.retry_at = Duration::MAX;
         if self.not_started.dht {
             let (tell, found) = bounded(MAX_FOUND);
@@ -139,7 +139,7 @@ impl Discovery {
         if let Some((_, dht)) = self.dht.as_ref().filter(|_| now >= self.next_reachability_check) {
             self.next_reachability_check = now + REACHABILITY_INTERVAL;
             let stats = dht.stats();
-            let asked: u64 = stats.iter().map(|(_, stats)| stats.asked).sum();
+            let asked: u64 = stats.iter().map(|(_, stats)| stats.queries_received).sum();
             let good: usize = stats.iter().map(|(_, stats)| stats.good).sum();
             if asked == 0 && good >= MIN_GOOD_NODES && !reached {
                 log::info!("no other DHT node reaches ours: it now only sends queries (BEP 43)");

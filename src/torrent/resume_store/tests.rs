@@ -19,7 +19,7 @@ fn pieces(have: Bitfield) -> (Bitfield, Vec<PartialPiece>) {
 /// A folder with the files `a` and `b`, 100 bytes each, in pieces of 50; and a folder for records.
 struct StoreFixture {
     dir: tempfile::TempDir,
-    disk: Storage,
+    storage: Storage,
 }
 
 impl StoreFixture {
@@ -27,9 +27,9 @@ impl StoreFixture {
         let dir = tempfile::tempdir().expect("a folder");
         let file = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
         let layout = Layout::new(50, vec![file("a"), file("b")]).expect("a layout");
-        let disk = Storage::new(dir.path().join("out"), layout, 4);
-        disk.prepare().expect("two files");
-        StoreFixture { dir, disk }
+        let storage = Storage::new(dir.path().join("out"), layout, 4);
+        storage.prepare().expect("two files");
+        StoreFixture { dir, storage }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -43,23 +43,23 @@ impl StoreFixture {
     fn resume_store_unless(&self, stop: bool) -> Option<ResumeStore> {
         let (records, out, stop) =
             (self.dir.path().join("records"), self.dir.path().join("out"), AtomicBool::new(stop));
-        ResumeStore::new(&records, HASH, &out, &self.disk, &stop)
+        ResumeStore::new(&records, HASH, &out, &self.storage, &stop)
     }
 
     /// A run that writes everything and leaves a record.
     fn fill(&self) {
         let resume_store = self.resume_store();
-        self.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-        resume_store.finish(&self.disk, pieces(Bitfield::full(4)), |_| false);
+        self.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+        resume_store.finish(&self.storage, pieces(Bitfield::full(4)), |_| false);
     }
 
-    fn recalled(&self) -> Vec<u32> {
-        self.resume_store().recall(&self.disk).iter().map(|piece| piece.0).collect()
+    fn trusted_pieces(&self) -> Vec<u32> {
+        self.resume_store().load_trusted_pieces(&self.storage).iter().map(|piece| piece.0).collect()
     }
 
     fn decoded(&self) -> ResumeData {
         let bytes = fs::read(self.record()).expect("a record");
-        ResumeData::decode(&bytes, self.disk.layout()).expect("our record")
+        ResumeData::decode(&bytes, self.storage.layout()).expect("our record")
     }
 
     fn record(&self) -> PathBuf {
@@ -72,13 +72,13 @@ impl StoreFixture {
 fn what_was_written_is_recalled_again_and_again() {
     let fixture = StoreFixture::new();
     fixture.fill();
-    assert_eq!(fixture.recalled(), [0, 1, 2, 3]);
+    assert_eq!(fixture.trusted_pieces(), [0, 1, 2, 3]);
     // A run that changes nothing keeps what the record says, even if it writes the record anew.
     let mut resume_store = fixture.resume_store();
-    assert!(resume_store.recall(&fixture.disk).is_full());
+    assert!(resume_store.load_trusted_pieces(&fixture.storage).is_full());
     assert_eq!(resume_store.due((4, 0)), None, "there is nothing new to say");
-    resume_store.save(&fixture.disk, pieces(Bitfield::full(4)), Duration::ZERO);
-    assert_eq!(fixture.recalled(), [0, 1, 2, 3]);
+    resume_store.save(&fixture.storage, pieces(Bitfield::full(4)), Duration::ZERO);
+    assert_eq!(fixture.trusted_pieces(), [0, 1, 2, 3]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_file_that_was_touched_is_not_believed() {
     // A program that sets the modification time back is detected by the change time, which no program can set.
     file.set_times(FileTimes::new().set_modified(modified)).expect("times");
     assert_eq!(fs::metadata(fixture.file("b")).expect("b").modified().expect("a time"), modified);
-    assert_eq!(fixture.recalled(), [0, 1]);
+    assert_eq!(fixture.trusted_pieces(), [0, 1]);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn another_file_by_the_same_name_is_not_believed() {
     fixture.fill();
     fs::copy(fixture.file("a"), fixture.file("new")).expect("a copy");
     fs::rename(fixture.file("new"), fixture.file("a")).expect("the copy in its place");
-    assert_eq!(fixture.recalled(), [2, 3]);
+    assert_eq!(fixture.trusted_pieces(), [2, 3]);
 }
 
 #[test]
@@ -111,30 +111,30 @@ fn damaged_records_and_those_of_another_boot_are_not_believed() {
     let right = fs::read(&path).expect("a record");
     for damaged in [&right[..right.len() / 2], b"", b"junk", &[&right[..], b"x"].concat()] {
         fs::write(&path, damaged).expect("room");
-        assert_eq!(fixture.recalled(), [0; 0]);
+        assert_eq!(fixture.trusted_pieces(), [0; 0]);
     }
-    let mut record = ResumeData::decode(&right, fixture.disk.layout()).expect("our record");
+    let mut record = ResumeData::decode(&right, fixture.storage.layout()).expect("our record");
     record.boot = "another".to_owned();
     fs::write(&path, record.encode()).expect("room");
-    assert_eq!(fixture.recalled(), [0; 0]);
-    record = ResumeData::decode(&right, fixture.disk.layout()).expect("our record");
+    assert_eq!(fixture.trusted_pieces(), [0; 0]);
+    record = ResumeData::decode(&right, fixture.storage.layout()).expect("our record");
     record.info_hash = InfoHash([4; 20]);
     fs::write(&path, record.encode()).expect("room");
-    assert_eq!(fixture.recalled(), [0; 0]);
+    assert_eq!(fixture.trusted_pieces(), [0; 0]);
     fs::write(&path, &right).expect("room");
-    assert_eq!(fixture.recalled(), [0, 1, 2, 3], "and the right one still is");
+    assert_eq!(fixture.trusted_pieces(), [0, 1, 2, 3], "and the right one still is");
 }
 
 #[test]
 fn what_somebody_else_wrote_after_us_is_not_recorded() {
     let fixture = StoreFixture::new();
     let resume_store = fixture.resume_store();
-    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
     let file = File::options().write(true).open(fixture.file("a")).expect("a");
     // As if long after our write, or after the clock was set back.
     file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).expect("times");
-    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(fixture.recalled(), [2, 3]);
+    resume_store.finish(&fixture.storage, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.trusted_pieces(), [2, 3]);
 }
 
 #[test]
@@ -142,12 +142,12 @@ fn a_file_changed_during_its_check_is_not_recorded_even_if_we_write_to_it_later(
     let fixture = StoreFixture::new();
     let mut resume_store = fixture.resume_store();
     resume_store.distrust();
-    resume_store.baseline = stamps(&fixture.disk); // as if the files had existed for long
+    resume_store.baseline = stamps(&fixture.storage); // as if the files had existed for long
     fs::write(fixture.file("a"), [7; 90]).expect("room");
-    resume_store.checked(&fixture.disk, &AtomicBool::new(false));
-    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(fixture.recalled(), [2, 3]);
+    resume_store.checked(&fixture.storage, &AtomicBool::new(false));
+    fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    resume_store.finish(&fixture.storage, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.trusted_pieces(), [2, 3]);
 }
 
 /// There may be very many files, and nothing waits any longer for them to be examined.
@@ -156,24 +156,24 @@ fn after_a_stop_no_file_is_looked_at_and_nothing_is_vouched_for() {
     let fixture = StoreFixture::new();
     assert!(fixture.resume_store_unless(true).is_none());
     let mut resume_store = fixture.resume_store();
-    resume_store.checked(&fixture.disk, &AtomicBool::new(true));
-    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(fixture.recalled(), [0_u32; 0]);
+    resume_store.checked(&fixture.storage, &AtomicBool::new(true));
+    fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    resume_store.finish(&fixture.storage, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.trusted_pieces(), [0_u32; 0]);
 }
 
 /// A stop cuts the record of a torrent with very many files short, and what the record says is still right.
 #[test]
 fn what_is_not_looked_at_in_time_is_hashed_again_and_the_rest_is_not() {
     let fixture = StoreFixture::new();
-    let layout = fixture.disk.layout();
+    let layout = fixture.storage.layout();
     let in_first: Vec<u32> =
         layout.pieces_of(0).filter(|piece| !layout.pieces_of(1).any(|other| other == *piece)).collect();
     assert!(!in_first.is_empty() && layout.files().len() > 1);
     let resume_store = fixture.resume_store();
-    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |file| file > 0);
-    assert_eq!(fixture.recalled(), in_first);
+    fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    resume_store.finish(&fixture.storage, pieces(Bitfield::full(4)), |file| file > 0);
+    assert_eq!(fixture.trusted_pieces(), in_first);
     // Without a stop, no file is late.
     let stop = AtomicBool::new(false);
     let mut is_late = skip_after_stop(&stop);
@@ -187,7 +187,7 @@ fn pieces_that_are_recalled_are_not_hashed() {
     let mut known = Bitfield::new(4);
     known.set(PieceIndex(2));
     let wrong: [PieceHash; 4] = [[0; 20]; 4];
-    let have = check_rest(&fixture.disk, &wrong, &known, 2, &progress, &stop).expect("readable files");
+    let have = check_rest(&fixture.storage, &wrong, &known, 2, &progress, &stop).expect("readable files");
     assert_eq!(have.iter().collect::<Vec<_>>(), [PieceIndex(2)]);
     assert_eq!(progress.done.into_inner(), 200);
 }
@@ -196,17 +196,17 @@ fn pieces_that_are_recalled_are_not_hashed() {
 fn what_was_too_fresh_for_one_record_is_in_the_next() {
     let fixture = StoreFixture::new();
     let mut resume_store = fixture.resume_store();
-    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    resume_store.save(&fixture.disk, pieces(Bitfield::full(4)), Duration::ZERO);
+    fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    resume_store.save(&fixture.storage, pieces(Bitfield::full(4)), Duration::ZERO);
     assert_eq!(resume_store.due((4, 0)), None);
-    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(fixture.recalled(), [0, 1, 2, 3]);
+    resume_store.finish(&fixture.storage, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.trusted_pieces(), [0, 1, 2, 3]);
     // Blocks that complete no piece change the files, but not which pieces are right.
     let mut resume_store = fixture.resume_store();
-    assert!(resume_store.recall(&fixture.disk).is_full());
-    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).expect("room");
-    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(fixture.recalled(), [0, 1, 2, 3]);
+    assert!(resume_store.load_trusted_pieces(&fixture.storage).is_full());
+    fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).expect("room");
+    resume_store.finish(&fixture.storage, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.trusted_pieces(), [0, 1, 2, 3]);
 }
 
 #[test]
@@ -217,31 +217,33 @@ fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
     // The second piece is in `a` and `b`, the third in `b` alone.
     let layout = Layout::new(50, vec![file("a", 75), file("b", 75), file("c", 50)]).expect("a layout");
     let prepared = |wanted: &[bool]| {
-        let disk = Storage::new(out.clone(), layout.clone(), 4).select(wanted, Path::new(".parts"));
-        disk.prepare().expect("files");
-        disk
+        let storage = Storage::new(out.clone(), layout.clone(), 4).select(wanted, Path::new(".parts"));
+        storage.prepare().expect("files");
+        storage
     };
     let resume_store =
-        |disk: &Storage| ResumeStore::new(&records, HASH, &out, disk, &AtomicBool::new(false)).expect("a keeper");
-    let recalled = |disk: &Storage| resume_store(disk).recall(disk).iter().map(|piece| piece.0).collect::<Vec<_>>();
+        |storage: &Storage| ResumeStore::new(&records, HASH, &out, storage, &AtomicBool::new(false)).expect("a keeper");
+    let trusted_pieces = |storage: &Storage| {
+        resume_store(storage).load_trusted_pieces(storage).iter().map(|piece| piece.0).collect::<Vec<_>>()
+    };
     let some = [true, false, true];
-    let disk = prepared(&some);
-    let first = resume_store(&disk);
-    disk.write_vectored_at(0, &[IoSlice::new(&[1; 100])]).expect("room");
-    disk.write_vectored_at(150, &[IoSlice::new(&[1; 50])]).expect("room");
+    let storage = prepared(&some);
+    let first = resume_store(&storage);
+    storage.write_vectored_at(0, &[IoSlice::new(&[1; 100])]).expect("room");
+    storage.write_vectored_at(150, &[IoSlice::new(&[1; 50])]).expect("room");
     let mut have = Bitfield::full(4);
     have.clear(PieceIndex(2));
-    first.finish(&disk, pieces(have.clone()), |_| false);
-    assert_eq!(recalled(&prepared(&some)), [0, 1, 3]);
+    first.finish(&storage, pieces(have.clone()), |_| false);
+    assert_eq!(trusted_pieces(&prepared(&some)), [0, 1, 3]);
     // A run that changes nothing has nothing new to record.
-    let disk = prepared(&some);
-    let mut second = resume_store(&disk);
-    assert_eq!(second.recall(&disk), have);
+    let storage = prepared(&some);
+    let mut second = resume_store(&storage);
+    assert_eq!(second.load_trusted_pieces(&storage), have);
     assert_eq!(second.due((3, 0)), None);
     let parts = File::options().write(true).open(out.join(".parts")).expect("a part file");
     parts.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).expect("times");
-    assert_eq!(recalled(&prepared(&some)), [0, 3], "the part file has been touched");
-    assert_eq!(recalled(&prepared(&[true; 3])), [0, 3], "and b has only just been made of it");
+    assert_eq!(trusted_pieces(&prepared(&some)), [0, 3], "the part file has been touched");
+    assert_eq!(trusted_pieces(&prepared(&[true; 3])), [0, 3], "and b has only just been made of it");
     assert!(!out.join(".parts").exists() && out.join("b").exists());
 }
 
@@ -249,13 +251,13 @@ fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
 fn after_a_clock_that_was_set_back_nothing_is_recorded() {
     let fixture = StoreFixture::new();
     let mut resume_store = fixture.resume_store();
-    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
     // As if the clock had been an hour ahead at the start.
     resume_store.started.0.wall += 3_600_000_000_000;
-    resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
-    assert_eq!(fixture.recalled(), [0; 0]);
+    resume_store.finish(&fixture.storage, pieces(Bitfield::full(4)), |_| false);
+    assert_eq!(fixture.trusted_pieces(), [0; 0]);
     fixture.fill();
-    assert_eq!(fixture.recalled(), [0, 1, 2, 3], "and the next session's record is as good as ever");
+    assert_eq!(fixture.trusted_pieces(), [0, 1, 2, 3], "and the next session's record is as good as ever");
 }
 
 #[test]
@@ -267,10 +269,10 @@ fn what_a_record_says_of_tomorrow_is_not_recalled() {
     let file = File::options().write(true).open(fixture.file("a")).expect("a");
     file.set_times(FileTimes::new().set_modified(tomorrow)).expect("times");
     for (number, stamp) in &mut record.files {
-        *stamp = fixture.disk.stamp(*number as usize).expect("a file");
+        *stamp = fixture.storage.stamp(*number as usize).expect("a file");
     }
     fs::write(fixture.record(), record.encode()).expect("room");
-    assert_eq!(fixture.recalled(), [2, 3]);
+    assert_eq!(fixture.trusted_pieces(), [2, 3]);
 }
 
 #[test]
@@ -280,15 +282,15 @@ fn bytes_sent_add_up_over_sessions() {
     for session in 0..3 {
         let mut resume_store = fixture.resume_store();
         assert_eq!(resume_store.uploaded_before(), session * 1000);
-        assert!(resume_store.recall(&fixture.disk).is_full());
+        assert!(resume_store.load_trusted_pieces(&fixture.storage).is_full());
         assert_eq!(resume_store.due((4, 0)), None);
         resume_store.count_uploaded(600);
         assert_eq!(resume_store.due((4, 0)), Some(UPLOAD_ONLY_SAVE_DELAY));
-        resume_store.save(&fixture.disk, pieces(Bitfield::full(4)), Duration::ZERO);
+        resume_store.save(&fixture.storage, pieces(Bitfield::full(4)), Duration::ZERO);
         assert_eq!(resume_store.due((4, 0)), None, "it is written");
         resume_store.count_uploaded(1000);
         assert_eq!(resume_store.due((4, 0)), Some(SAVE_INTERVAL + UPLOAD_ONLY_SAVE_DELAY));
-        resume_store.finish(&fixture.disk, pieces(Bitfield::full(4)), |_| false);
+        resume_store.finish(&fixture.storage, pieces(Bitfield::full(4)), |_| false);
     }
 }
 
@@ -297,9 +299,9 @@ fn fixture_of_blocks() -> StoreFixture {
     let dir = tempfile::tempdir().expect("a folder");
     let file = FileSpec { path: "a".into(), length: u64::from(6 * BLOCK_SIZE), pad: false };
     let layout = Layout::new(3 * BLOCK_SIZE, vec![file]).expect("a layout");
-    let disk = Storage::new(dir.path().join("out"), layout, 4);
-    disk.prepare().expect("a file");
-    StoreFixture { dir, disk }
+    let storage = Storage::new(dir.path().join("out"), layout, 4);
+    storage.prepare().expect("a file");
+    StoreFixture { dir, storage }
 }
 
 /// The second piece of [`fixture_of_blocks`], with these of its blocks.
@@ -316,31 +318,31 @@ fn blocks_of_unfinished_pieces_are_recalled_until_their_file_changes() {
     let fixture = fixture_of_blocks();
     let write = |block: u32| {
         let bytes = vec![7; BLOCK_SIZE as usize];
-        fixture.disk.write_vectored_at(u64::from(block * BLOCK_SIZE), &[IoSlice::new(&bytes)]).expect("room");
+        fixture.storage.write_vectored_at(u64::from(block * BLOCK_SIZE), &[IoSlice::new(&bytes)]).expect("room");
     };
-    let recalled = || {
+    let resumed_blocks = || {
         let mut resume_store = fixture.resume_store();
-        assert_eq!(resume_store.recall(&fixture.disk).count(), 0);
-        resume_store.recalled().to_vec()
+        assert_eq!(resume_store.load_trusted_pieces(&fixture.storage).count(), 0);
+        resume_store.resumed_blocks().to_vec()
     };
     let resume_store = fixture.resume_store();
     write(3);
     write(5);
     // Even without a complete piece.
-    resume_store.finish(&fixture.disk, (Bitfield::new(2), second_piece(&[0, 2])), |_| false);
-    assert_eq!(recalled(), second_piece(&[0, 2]));
+    resume_store.finish(&fixture.storage, (Bitfield::new(2), second_piece(&[0, 2])), |_| false);
+    assert_eq!(resumed_blocks(), second_piece(&[0, 2]));
     // They stay in the record of a run that is killed before it receives anything, and make no new record necessary.
     let mut resume_store = fixture.resume_store();
-    resume_store.recall(&fixture.disk);
+    resume_store.load_trusted_pieces(&fixture.storage);
     assert_eq!((resume_store.due((0, 2)), resume_store.due((0, 3))), (None, Some(Duration::ZERO)));
-    resume_store.set_owned_files(vec![(0, 9)], &fixture.disk, &Bitfield::new(2));
+    resume_store.set_owned_files(vec![(0, 9)], &fixture.storage, &Bitfield::new(2));
     assert_eq!(fixture.decoded().partial, second_piece(&[0, 2]));
-    assert_eq!(recalled(), second_piece(&[0, 2]));
-    resume_store.retain_recalled(|piece, block| piece == PieceIndex(1) && block == 2);
-    assert_eq!(resume_store.recalled(), second_piece(&[2]));
+    assert_eq!(resumed_blocks(), second_piece(&[0, 2]));
+    resume_store.retain_resumed_blocks(|piece, block| piece == PieceIndex(1) && block == 2);
+    assert_eq!(resume_store.resumed_blocks(), second_piece(&[2]));
     // A run that is killed later has written to the file, and its record contains the file's earlier metadata.
     write(4);
-    assert_eq!(recalled(), []);
+    assert_eq!(resumed_blocks(), []);
 }
 
 #[test]
@@ -351,7 +353,7 @@ fn a_pipe_in_the_records_place_is_not_waited_for_and_is_replaced() {
     fs::remove_file(&record).expect("the record");
     let mode = rustix::fs::Mode::RWXU;
     rustix::fs::mknodat(rustix::fs::CWD, &record, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
-    assert!(fixture.recalled().is_empty());
+    assert!(fixture.trusted_pieces().is_empty());
     fixture.fill();
     assert!(fs::metadata(&record).expect("a record").is_file());
 }
@@ -360,10 +362,10 @@ fn a_pipe_in_the_records_place_is_not_waited_for_and_is_replaced() {
 fn a_record_names_no_file_from_the_moment_of_completion_on_and_is_due_again() {
     let fixture = StoreFixture::new();
     let mut resume_store = fixture.resume_store();
-    resume_store.set_owned_files(vec![(0, 9)], &fixture.disk, &Bitfield::new(4));
+    resume_store.set_owned_files(vec![(0, 9)], &fixture.storage, &Bitfield::new(4));
     assert_eq!(fixture.decoded().ours, Some(vec![(0, 9)]));
-    fixture.disk.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    resume_store.clear_owned_files(&fixture.disk, pieces(Bitfield::full(4)), Duration::from_secs(7));
+    fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    resume_store.clear_owned_files(&fixture.storage, pieces(Bitfield::full(4)), Duration::from_secs(7));
     assert_eq!(fixture.decoded().ours, Some(Vec::new()));
     // The file that was written last could not be recorded yet.
     assert_eq!(resume_store.due((4, 0)), Some(Duration::from_secs(7) + SAVE_INTERVAL));

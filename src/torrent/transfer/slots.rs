@@ -75,10 +75,10 @@ impl Transfer<'_> {
             let sent_to_kernel = peer.rates.sent_to_kernel.get();
             let before = entry.delivered.payload;
             if round && sent_to_kernel > before {
-                let acknowledged = self.acknowledged.as_ref().and_then(|kernel| peer.acknowledged(kernel));
+                let acknowledged = self.tcp_diag.as_ref().and_then(|kernel| peer.acknowledged(kernel));
                 entry.delivered.update(sent_to_kernel, peer.rates.uploaded.get(), acknowledged);
             }
-            if round && self.acknowledged.is_some() {
+            if round && self.tcp_diag.is_some() {
                 entry.delivered.note_progress(now, sent_to_kernel, before);
             }
             // Bytes in transit show that the peer has requested more than it has, unless it does not read.

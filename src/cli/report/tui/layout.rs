@@ -13,7 +13,7 @@ use crate::cli::report::tui::peers::{self, LEGEND, PeerRow};
 use crate::cli::report::tui::spark::Sparkline;
 use crate::cli::report::tui::text::{fit_figures, shorten, wrap};
 use crate::cli::report::{sanitize, tracker_error};
-use btsync::{FileView, Limits, PeerSearch, PieceState, SeedGoal, Snapshot, Stage, TrackerState};
+use btsync::{FileView, Limits, PeerSearchStats, PieceState, SeedGoal, Snapshot, Stage, TrackerState};
 
 /// The maximum number of rows, unless two thirds of the terminal are more.
 const MAX_ROWS: usize = 24;
@@ -41,7 +41,7 @@ pub struct PanelContent<'a> {
     /// The files, if they are shown instead of the peers.
     pub files: Option<&'a [FileView]>,
     /// The results of the search for peers.
-    pub search: &'a PeerSearch,
+    pub search: &'a PeerSearchStats,
     /// The limits in force.
     pub limits: Limits,
     /// When seeding ends.
@@ -188,7 +188,7 @@ fn search_figures(content: &PanelContent<'_>) -> Vec<Figure> {
 }
 
 /// A short summary of the trackers' answers.
-fn trackers(search: &PeerSearch) -> Option<String> {
+fn trackers(search: &PeerSearchStats) -> Option<String> {
     let peers = |state: &TrackerState| match state {
         TrackerState::Answered { peers } => Some(*peers),
         TrackerState::Failed { .. } => None,

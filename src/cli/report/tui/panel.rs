@@ -94,7 +94,7 @@ impl Panel {
             let held = local_reason(&now, self.handle.is_paused(), self.handle.limits(), &self.rates);
             match held {
                 Some(words) => words,
-                None => stall_reason(&self.handle.search(), &now, &peers),
+                None => stall_reason(&self.handle.peer_search(), &now, &peers),
             }
         });
         (now, self.table.update(at, peers, MAX_PEERS_SHOWN), stall_reason)
@@ -110,7 +110,7 @@ impl Panel {
         (rows, width): (usize, usize),
     ) -> Vec<String> {
         let (now, peers, stall_reason) = self.observe(at);
-        let search = self.handle.search();
+        let search = self.handle.peer_search();
         let content = PanelContent {
             name: &self.name,
             now: &now,

@@ -63,14 +63,14 @@ impl PeerTable {
 /// The flags of a peer, one letter each; see [`LEGEND`].
 pub fn flags(peer: &PeerView) -> String {
     let pairs = [
-        (peer.we_are_interested && !peer.chokes_us, 'D'),
-        (peer.we_are_interested && peer.chokes_us, 'd'),
-        (peer.interested && !peer.choked, 'U'),
-        (peer.interested && peer.choked, 'u'),
+        (peer.am_interested && !peer.peer_choking, 'D'),
+        (peer.am_interested && peer.peer_choking, 'd'),
+        (peer.peer_interested && !peer.am_choking, 'U'),
+        (peer.peer_interested && peer.am_choking, 'u'),
         (peer.is_snubbing, '!'),
         (peer.encrypted, 'E'),
         (peer.incoming, 'I'),
-        (peer.has >= 1.0, 'S'),
+        (peer.progress >= 1.0, 'S'),
         (peer.fast, 'F'),
     ];
     pairs.iter().filter(|(is, _)| *is).map(|(_, letter)| letter).collect()
@@ -139,7 +139,7 @@ pub fn lines(rows: &[PeerRow], width: usize, style: Style) -> Vec<String> {
     let head = columns.line(["peer", "client", "flags", "has", "down", "up"]);
     let row = |row: &PeerRow| {
         let peer = &row.peer;
-        let has = format!("{}%", (peer.has.clamp(0.0, 1.0) * 100.0).floor());
+        let has = format!("{}%", (peer.progress.clamp(0.0, 1.0) * 100.0).floor());
         let speed = |bytes: f64| if bytes < 1.0 { "-".to_owned() } else { rate(bytes) };
         let addr = peer.addr.to_string();
         columns.line([&addr, &peer.client, &flags(peer), &has, &speed(row.down), &speed(row.up)])
@@ -161,11 +161,11 @@ pub(crate) mod tests {
             fast: true,
             downloaded,
             uploaded: 0,
-            has: 1.0,
-            chokes_us: false,
-            interested: false,
-            choked: true,
-            we_are_interested: true,
+            progress: 1.0,
+            peer_choking: false,
+            peer_interested: false,
+            am_choking: true,
+            am_interested: true,
             is_snubbing: false,
         }
     }
@@ -174,9 +174,9 @@ pub(crate) mod tests {
     fn letters_say_what_goes_on() {
         let mut one = peer(1, 0);
         assert_eq!(flags(&one), "DESF");
-        (one.chokes_us, one.interested, one.has, one.is_snubbing) = (true, true, 0.5, true);
+        (one.peer_choking, one.peer_interested, one.progress, one.is_snubbing) = (true, true, 0.5, true);
         assert_eq!(flags(&one), "du!EF");
-        (one.we_are_interested, one.choked, one.incoming, one.encrypted, one.fast) = (false, false, true, false, false);
+        (one.am_interested, one.am_choking, one.incoming, one.encrypted, one.fast) = (false, false, true, false, false);
         assert_eq!(flags(&one), "U!I");
         assert!("DdUu!EISF".chars().all(|letter| LEGEND.contains(&format!("{letter} "))));
     }

@@ -148,7 +148,7 @@ fn the_state_is_kept_and_used() {
     let path = folder.path().join("cache").join("dht.state");
     let (first, _) = start(&config(local(1)));
     let entry = first.local_addrs()[0];
-    let with_state = DhtConfig { state_path: Some(path.clone()), ..config(local(2)) };
+    let with_state = DhtConfig { state_file: Some(path.clone()), ..config(local(2)) };
     let (second, _) = start(&DhtConfig { entry_points: vec![entry.to_string()], ..with_state.clone() });
     second.search(HASH, Some(1234));
     holds_one(&first);

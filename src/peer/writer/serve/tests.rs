@@ -66,7 +66,7 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
         Arc::new(ours.try_clone().expect("a handle")),
         outbox().0,
     );
-    let block = |n| BlockRequest { piece: PieceIndex(0), begin: n * MAX_REQUEST, length: MAX_REQUEST };
+    let block = |n| BlockInfo { piece: PieceIndex(0), begin: n * MAX_REQUEST, length: MAX_REQUEST };
     peer.serving.queued_requests.set(BLOCKS);
     assert!(
         to_writer.push(WriterCommand::Choke(false))
@@ -122,7 +122,7 @@ fn a_stalled_writer_that_encrypts_goes_on_where_it_was() {
 
 #[test]
 fn a_cut_write_is_known_by_its_bytes() {
-    let block = |length| BlockRequest { piece: PieceIndex(0), begin: 0, length };
+    let block = |length| BlockInfo { piece: PieceIndex(0), begin: 0, length };
     let run = [block(10), block(20)];
     let (first, all) = (message::PIECE_HEADER_LENGTH + 10, 2 * message::PIECE_HEADER_LENGTH + 30);
     for (bytes, whole, begun) in [(0, 0, 0), (first - 1, 0, first - 1), (first, 1, 0), (first + 1, 1, 1), (all, 2, 0)] {

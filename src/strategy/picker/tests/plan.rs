@@ -2,6 +2,7 @@
 
 use crate::strategy::picker::tests::{A, B, C, bits, pieces, proven};
 use crate::strategy::picker::*;
+use crate::types::PieceState;
 
 /// `count` pieces of `blocks` blocks, of which only `wanted` are wanted; the peers `seeds` are seeds.
 fn planned(count: u32, blocks: u32, wanted: &[u32], seeds: &[PeerKey]) -> Picker {
@@ -44,7 +45,10 @@ fn only_what_is_wanted_is_picked_and_counted() {
     picker.add_peer(B);
     picker.set_bitfield(B, bits(10, &[0, 1, 9]));
     let size = u64::from(2 * BLOCK_SIZE);
-    assert_eq!((picker.left_bytes(), picker.missing_bytes(), picker.wanted_bytes()), (3 * size, 10 * size, 3 * size));
+    assert_eq!(
+        (picker.missing_wanted_bytes(), picker.missing_bytes(), picker.wanted_bytes()),
+        (3 * size, 10 * size, 3 * size)
+    );
     assert_eq!((picker.lacking_blocks(), picker.wants(A), picker.wants(B)), (6, true, false));
     assert!(picker.take(B, 9, true).is_empty());
     assert!(picker.peer_has(B, PieceIndex(8)) && !picker.wants(B));
@@ -53,11 +57,15 @@ fn only_what_is_wanted_is_picked_and_counted() {
     got.sort_unstable();
     assert_eq!(got, [2, 3, 7]);
     assert!(picker.is_complete() && !picker.is_seed() && !picker.wants(A) && !picker.wants(B));
-    assert_eq!((picker.left_bytes(), picker.missing_bytes(), picker.wanted_bytes()), (0, 7 * size, 3 * size));
+    assert_eq!((picker.missing_wanted_bytes(), picker.missing_bytes(), picker.wanted_bytes()), (0, 7 * size, 3 * size));
     assert!(picker.take(A, 9, true).is_empty());
     let mut states = Vec::new();
     picker.piece_states(&mut states);
-    assert!((0..10).zip(states).all(|(p, s)| s == if got.contains(&p) { Progress::Have } else { Progress::Unwanted }));
+    assert!(
+        (0..10)
+            .zip(states)
+            .all(|(p, s)| s == if got.contains(&p) { PieceState::Verified } else { PieceState::Unwanted })
+    );
 }
 
 #[test]
@@ -80,7 +88,10 @@ fn what_is_there_is_kept_and_known_whether_wanted_or_not() {
     picker.set_plan(Plan { wanted: bits(5, &[1, 2]), ..Plan::all(5) });
     picker.check_invariants();
     assert!(picker.have().has(PieceIndex(0)) && !picker.is_complete());
-    assert_eq!((picker.left_bytes(), picker.wanted_bytes()), (u64::from(BLOCK_SIZE), u64::from(2 * BLOCK_SIZE)));
+    assert_eq!(
+        (picker.missing_wanted_bytes(), picker.wanted_bytes()),
+        (u64::from(BLOCK_SIZE), u64::from(2 * BLOCK_SIZE))
+    );
     picker.add_peer(A);
     picker.set_bitfield(A, Bitfield::full(5));
     assert_eq!(fetch(&mut picker, A, 9), [2]);
@@ -121,9 +132,9 @@ fn the_nearly_choked_ask_for_nothing_unwanted() {
 #[test]
 fn an_unwanted_block_is_unasked() {
     let mut picker = planned(4, 1, &[3], &[A]);
-    let block = BlockRequest { piece: PieceIndex(0), begin: 0, length: BLOCK_SIZE };
+    let block = BlockInfo { piece: PieceIndex(0), begin: 0, length: BLOCK_SIZE };
     assert_eq!(picker.accept(A, block, &mut Vec::new()), BlockVerdict::Unrequested);
-    assert_eq!((picker.begun.len(), picker.left_bytes()), (0, u64::from(BLOCK_SIZE)));
+    assert_eq!((picker.begun.len(), picker.missing_wanted_bytes()), (0, u64::from(BLOCK_SIZE)));
 }
 
 #[test]
@@ -252,7 +263,7 @@ fn padding_is_never_asked_for() {
     picker.pick(key, 100, proven(Speed::Fast), &mut asked);
     let of = |piece| asked.iter().filter(|block| block.piece == PieceIndex(piece)).map(|block| block.begin).max();
     assert_eq!((asked.len(), of(0), of(1), of(2)), (6, Some(3 * BLOCK_SIZE), Some(0), Some(0)));
-    let unasked = BlockRequest { piece: PieceIndex(1), begin: BLOCK_SIZE, length: BLOCK_SIZE };
+    let unasked = BlockInfo { piece: PieceIndex(1), begin: BLOCK_SIZE, length: BLOCK_SIZE };
     assert_eq!(picker.accept(key, unasked, &mut Vec::new()), BlockVerdict::Unrequested);
     for block in asked {
         assert_eq!(picker.accept(key, block, &mut Vec::new()), BlockVerdict::Take);
@@ -261,5 +272,5 @@ fn padding_is_never_asked_for() {
         }
         picker.check_invariants();
     }
-    assert_eq!(picker.bytes.left, 0);
+    assert_eq!(picker.bytes.missing_wanted, 0);
 }

@@ -30,12 +30,12 @@ struct SimulatedPeer {
     rtt: Duration,
     per_block: Duration,
     /// Requests that it has not started to answer, with the time when each reached it.
-    queue: VecDeque<(Duration, BlockRequest)>,
+    queue: VecDeque<(Duration, BlockInfo)>,
     /// Blocks that it sends, with the times when each began and has arrived.
-    sending: VecDeque<(Duration, Duration, BlockRequest)>,
+    sending: VecDeque<(Duration, Duration, BlockInfo)>,
     free: Duration,
     /// Requests since the test last looked.
-    news: Vec<BlockRequest>,
+    news: Vec<BlockInfo>,
     asked: usize,
     sent: usize,
 }
@@ -110,14 +110,14 @@ impl Download {
         let flows: f64 = self.remotes.iter().filter_map(|remote| remote.requests.round_rate()).sum();
         let (now, count) = (self.now, self.remotes.len());
         let remote = &mut self.remotes[at];
-        let (want, asking) = (remote.requests.want(), remote.requests.asking(now, self.piece));
+        let (want, pick_context) = (remote.requests.want(), remote.requests.pick_context(now, self.piece));
         let share = remote.requests.round_rate().map_or(1.0 / count as f64, |flow| flow / flows.max(1.0));
-        let want = remote.requests.pipeline_depth().limit(want, self.picker.lacking_blocks(), share);
+        let want = remote.requests.end_game_limit().limit(want, self.picker.lacking_blocks(), share);
         if remote.requests.want() == 0 {
             return;
         }
         let mut blocks = Vec::new();
-        let again = self.picker.pick(remote.key, want, asking, &mut blocks);
+        let again = self.picker.pick(remote.key, want, pick_context, &mut blocks);
         remote.requests.set_repick_at(again);
         remote.requests.add(now, &blocks);
         remote.asked += blocks.len();
@@ -134,7 +134,7 @@ impl Download {
         }
     }
 
-    fn cancel(&mut self, at: usize, block: BlockRequest) {
+    fn cancel(&mut self, at: usize, block: BlockInfo) {
         self.remotes[at].queue.retain(|(_, queued)| *queued != block);
     }
 
@@ -247,7 +247,7 @@ impl Download {
             assert!(
                 self.now.saturating_sub(start) < most,
                 "{} of {} bytes are left",
-                self.picker.bytes.left,
+                self.picker.bytes.missing_wanted,
                 self.picker.geometry.total
             );
             self.step(tick);
@@ -334,7 +334,7 @@ fn two_peers_of_a_kibibyte_a_second_are_asked_for_little_and_for_no_block_twice(
     let mut download = Download::new(256 * 1024, 4 << 20);
     download.join(2, PeerBehaviour::AnswersInBlocks, MS * 100, KIB);
     download.unchoked();
-    let mut asked: Vec<BlockRequest> = Vec::new();
+    let mut asked: Vec<BlockInfo> = Vec::new();
     while download.now < SECOND * 76 {
         for remote in &mut download.remotes {
             asked.append(&mut remote.news);

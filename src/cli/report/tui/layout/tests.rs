@@ -14,7 +14,7 @@ struct Fake {
     spark: Sparkline,
     peers: Vec<PeerRow>,
     files: Vec<FileView>,
-    search: PeerSearch,
+    search: PeerSearchStats,
 }
 
 impl Fake {
@@ -39,7 +39,7 @@ impl Fake {
             rates.update(at, &Snapshot { downloaded: s * 65_536, ..now.clone() });
             spark.update(at, s * 65_536);
         }
-        let mut search = PeerSearch { dht_nodes: Some(120), ..PeerSearch::default() };
+        let mut search = PeerSearchStats { dht_nodes: Some(120), ..PeerSearchStats::default() };
         search.tracker("http://t/", TrackerState::Answered { peers: 30 });
         let row = |host| PeerRow { peer: peer(host, 5), down: 1000.0 * f64::from(host), up: 0.0 };
         let state = |n: u32| [PieceState::Verified, PieceState::Missing, PieceState::InProgress][n as usize % 3];

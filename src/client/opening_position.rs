@@ -14,7 +14,7 @@ use crate::types::InfoHash;
 use crate::util::paths::resolved;
 
 /// A position in that order; later torrents do not write to this torrent's files. While it is reserved, they wait for it.
-pub struct OpeningOrder {
+pub struct OpeningPosition {
     client: Arc<Client>,
     position: u64,
     /// The name under which the user added the torrent.
@@ -24,16 +24,16 @@ pub struct OpeningOrder {
 impl Client {
     /// The next position, for a torrent that was added as `name`. If it is local, such as a torrent file on disk, later
     /// torrents wait until its files are known. A magnet link or a URL may take long, so no torrent waits for it.
-    pub fn opening_order(self: &Arc<Client>, name: &str, is_local: bool) -> OpeningOrder {
+    pub fn opening_position(self: &Arc<Client>, name: &str, is_local: bool) -> OpeningPosition {
         let position = self.next_position.fetch_add(1, Ordering::Relaxed);
         if is_local {
             self.owners.lock().reserve(position);
         }
-        OpeningOrder { client: self.clone(), position, name: name.to_owned() }
+        OpeningPosition { client: self.clone(), position, name: name.to_owned() }
     }
 }
 
-impl OpeningOrder {
+impl OpeningPosition {
     /// Tells the client which files the torrent has.
     pub(crate) fn add_torrent(&self, info_hash: InfoHash, out_dir: &Path, layout: &Layout) {
         let files = layout.files().iter().enumerate().filter(|(_, file)| !file.pad);
@@ -103,13 +103,13 @@ impl OpeningOrder {
     }
 }
 
-impl fmt::Debug for OpeningOrder {
+impl fmt::Debug for OpeningPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OpeningOrder({})", self.position)
+        write!(f, "OpeningPosition({})", self.position)
     }
 }
 
-impl Drop for OpeningOrder {
+impl Drop for OpeningPosition {
     fn drop(&mut self) {
         self.client.owners.lock().end_reservation(self.position);
         self.client.owners_changed.notify_all();
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn a_stop_ends_the_wait_for_an_earlier_torrent() {
         let client = Client::for_one_torrent(&ClientConfig::default());
-        let (_earlier, later) = (client.opening_order("earlier", true), client.opening_order("later", true));
+        let (_earlier, later) = (client.opening_position("earlier", true), client.opening_position("later", true));
         let file = FileSpec { path: "a".into(), length: 1, pad: false };
         let (layout, hash, stop) = (Layout::new(1, vec![file]).unwrap(), InfoHash([1; 20]), AtomicBool::new(false));
         later.add_torrent(hash, Path::new("out"), &layout);
