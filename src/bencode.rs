@@ -1,7 +1,7 @@
 //! Bencode: scanning, checking, reading and writing.
 
 pub(crate) mod encode;
-pub mod guard;
 pub(crate) mod scan;
 mod seen_keys;
+pub mod validate;
 pub mod values;

@@ -14,7 +14,7 @@ mod source_files;
 pub mod torrent;
 mod unique_paths;
 
-pub use crate::bencode::guard::BencodeError;
+pub use crate::bencode::validate::BencodeError;
 pub use crate::util::printable_text::printable;
 #[cfg(any(test, feature = "internals"))]
 pub use create::create;

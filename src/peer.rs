@@ -89,7 +89,7 @@ pub struct TorrentContext {
     /// The super-seeding state; unset in torrents that do not super-seed.
     pub super_seeding: OnceLock<SuperSeeding>,
     /// Bytes that all peers' remembered messages take beyond each peer's own allowance; see `reader/deferred.rs`.
-    remembered: AtomicUsize,
+    deferred_bytes: AtomicUsize,
     /// Ends all connections.
     shutdown: ConnectionShutdown,
     /// The channel to main.
@@ -182,7 +182,7 @@ impl TorrentContext {
             batch_slabs: SlabPool::new(MAX_WIDTH * LANE_BYTES, BATCH_SLABS),
             payload: PayloadTotals::default(),
             super_seeding: OnceLock::new(),
-            remembered: AtomicUsize::new(0),
+            deferred_bytes: AtomicUsize::new(0),
             events,
         })
     }

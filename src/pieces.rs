@@ -85,7 +85,7 @@ impl PieceManager {
 
     /// The piece's expected hash.
     pub fn hash(&self, piece: PieceIndex) -> Option<PieceHash> {
-        self.hashes.get(piece.at()).copied()
+        self.hashes.get(piece.as_usize()).copied()
     }
 
     /// Wasted payload bytes so far: duplicate, unwanted or failed data.
@@ -169,7 +169,7 @@ impl PieceManager {
     }
 
     /// Keeps the pieces that we have verified.
-    pub fn retain_owned(&self, pieces: &mut Vec<PieceIndex>) {
+    pub fn retain_verified(&self, pieces: &mut Vec<PieceIndex>) {
         let picker = self.picker.lock();
         pieces.retain(|piece| picker.have().has(*piece));
     }
@@ -302,7 +302,7 @@ impl PieceManager {
     }
 
     /// Whether this piece failed before with blocks from several peers, so that its blocks must be compared once it verifies.
-    pub fn is_suspected(&self, piece: PieceIndex) -> bool {
+    pub fn has_failed_before(&self, piece: PieceIndex) -> bool {
         self.failures.load(Ordering::Relaxed) > 0 && self.smart_ban.lock().has_failed(piece)
     }
 
@@ -331,13 +331,13 @@ impl PieceManager {
         self.picker.lock().release(peer, blocks);
     }
 
-    /// Records that the peer did not deliver these blocks in time, so that other peers are asked first. `snubbed`: the peer
+    /// Records that the peer did not deliver these blocks in time, so that other peers are asked first. `stalled`: the peer
     /// answers no request at all.
-    pub fn expire(&self, peer: PeerKey, blocks: &[BlockInfo], snubbed: bool) {
+    pub fn expire(&self, peer: PeerKey, blocks: &[BlockInfo], stalled: bool) {
         let mut picker = self.picker.lock();
         picker.expire(peer, blocks);
-        if snubbed {
-            picker.snub(peer);
+        if stalled {
+            picker.mark_stalled(peer);
         }
     }
 

@@ -141,7 +141,7 @@ impl Encryption {
 
 impl PieceIndex {
     /// The index as `usize`.
-    pub fn at(self) -> usize {
+    pub fn as_usize(self) -> usize {
         self.0 as usize
     }
 }
@@ -272,7 +272,7 @@ impl Bitfield {
 
     /// Whether the piece's bit is set; `false` if there is no such piece.
     pub fn has(&self, piece: PieceIndex) -> bool {
-        piece.0 < self.len && self.bytes[piece.at() / 8] & (0x80 >> (piece.0 % 8)) != 0
+        piece.0 < self.len && self.bytes[piece.as_usize() / 8] & (0x80 >> (piece.0 % 8)) != 0
     }
 
     /// Sets the piece's bit. Returns whether it was clear before. A piece out of range changes nothing.
@@ -280,7 +280,7 @@ impl Bitfield {
         if piece.0 >= self.len || self.has(piece) {
             return false;
         }
-        self.bytes[piece.at() / 8] |= 0x80 >> (piece.0 % 8);
+        self.bytes[piece.as_usize() / 8] |= 0x80 >> (piece.0 % 8);
         self.ones += 1;
         true
     }
@@ -290,7 +290,7 @@ impl Bitfield {
         if !self.has(piece) {
             return false;
         }
-        self.bytes[piece.at() / 8] &= !(0x80 >> (piece.0 % 8));
+        self.bytes[piece.as_usize() / 8] &= !(0x80 >> (piece.0 % 8));
         self.ones -= 1;
         true
     }

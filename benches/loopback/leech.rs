@@ -176,13 +176,13 @@ impl<'a> Leech<'a> {
         self.received += 1;
         let right = match self.sink {
             Sink::Compare(payload) => {
-                let start = block.piece.at() * self.torrent.piece_length as usize + block.begin as usize;
+                let start = block.piece.as_usize() * self.torrent.piece_length as usize + block.begin as usize;
                 payload.get(start..start + data.len()) == Some(data)
             }
             Sink::Disk(_) => {
                 self.sha.update(data);
                 let whole = block.begin + block.length == self.torrent.piece_length;
-                !whole || self.torrent.pieces.get(block.piece.at()) == Some(&self.sha.finalize_reset().into())
+                !whole || self.torrent.pieces.get(block.piece.as_usize()) == Some(&self.sha.finalize_reset().into())
             }
         };
         if right { Ok(()) } else { Err(io::Error::other(format!("piece {} is wrong", block.piece.0))) }

@@ -69,7 +69,7 @@ fn write_alone(bencher: Bencher) {
 
 fn write(bencher: Bencher, then: impl Fn(&[u8], &[Range<usize>])) {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = FileSpec { path: "pieces".into(), length: PIECES * u64::from(PIECE), pad: false };
+    let file = FileSpec { path: "pieces".into(), length: PIECES * u64::from(PIECE), is_pad: false };
     let layout = Layout::new(PIECE, vec![file]).expect("a layout");
     let storage = Storage::new(folder.path().into(), layout, 1);
     storage.prepare().expect("a file");

@@ -30,7 +30,7 @@ fn on_disk(storage: &Storage) -> Vec<PieceHash> {
 fn threads(bencher: Bencher, threads: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let length = u64::from(PIECES) * u64::from(PIECE);
-    let file = FileSpec { path: "pieces".into(), length, pad: false };
+    let file = FileSpec { path: "pieces".into(), length, is_pad: false };
     let layout = Layout::new(PIECE, vec![file]).expect("a layout");
     let storage = Storage::new(folder.path().into(), layout, 1);
     let hashes = on_disk(&storage);

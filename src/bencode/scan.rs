@@ -1,11 +1,11 @@
 //! A streaming bencode parser: no recursion, no allocation sized by a number in the input, and memory that does not grow with the
-//! input. All untrusted bencode passes here first: [`crate::bencode::guard`] checks messages with it, and `metainfo::decode`
+//! input. All untrusted bencode passes here first: [`crate::bencode::validate`] checks messages with it, and `metainfo::decode`
 //! reads torrent files, where invalid ones must cost nothing.
 
 use std::io::{self, BufRead};
 
-use crate::bencode::guard::BencodeError;
 use crate::bencode::seen_keys::SeenKeys;
+use crate::bencode::validate::BencodeError;
 use crate::util::printable_text::printable;
 
 /// The maximum length of a key in bytes. The longest that btsync uses has 13; a `file tree` (BEP 52) uses file names as keys.
@@ -18,14 +18,14 @@ const FAST_PATH_LEN: usize = 9;
 #[derive(Debug)]
 pub(crate) enum ScanError {
     /// The input is not acceptable bencode.
-    Raw(BencodeError),
+    Bencode(BencodeError),
     /// The input cannot be read.
     Io(io::Error),
 }
 
 impl From<BencodeError> for ScanError {
     fn from(error: BencodeError) -> ScanError {
-        ScanError::Raw(error)
+        ScanError::Bencode(error)
     }
 }
 
@@ -77,7 +77,7 @@ impl<R: BufRead> Scanner<R> {
     }
 
     /// The number of bytes consumed.
-    pub fn at(&self) -> usize {
+    pub fn position(&self) -> usize {
         self.at
     }
 

@@ -1,4 +1,4 @@
-//! Small bencoded dictionaries from untrusted sources, such as messages and trackers' responses: `guard` checks them,
+//! Small bencoded dictionaries from untrusted sources, such as messages and trackers' responses: `validate` checks them,
 //! `serde_bencode` reads them, and callers look up keys. An invalid value only affects its own key. Torrent files are too large
 //! for this: `metainfo::decode` reads them.
 
@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use serde_bencode::value::Value;
 
-use crate::bencode::guard;
-use crate::bencode::guard::BencodeError;
+use crate::bencode::validate;
+use crate::bencode::validate::BencodeError;
 
 /// A dictionary as `serde_bencode` reads it.
 pub type Dict = HashMap<Vec<u8>, Value>;
@@ -15,10 +15,10 @@ pub type Dict = HashMap<Vec<u8>, Value>;
 /// Reads a dictionary; `None` if the value is not one.
 ///
 /// # Errors
-/// Those of [`guard::check`].
+/// Those of [`validate::check`].
 pub fn dictionary(bytes: &[u8]) -> Result<Option<Dict>, BencodeError> {
     // serde_bencode recurses, so check the depth first.
-    guard::check(bytes)?;
+    validate::check(bytes)?;
     Ok(read(bytes))
 }
 
@@ -26,9 +26,9 @@ pub fn dictionary(bytes: &[u8]) -> Result<Option<Dict>, BencodeError> {
 /// a dictionary.
 ///
 /// # Errors
-/// Those of [`guard::check_limited`].
+/// Those of [`validate::check_limited`].
 pub fn small_dictionary(bytes: &[u8], max_values: usize) -> Result<Option<Dict>, BencodeError> {
-    guard::check_limited(bytes, max_values)?;
+    validate::check_limited(bytes, max_values)?;
     Ok(read(bytes))
 }
 
@@ -90,6 +90,6 @@ mod tests {
     fn only_a_sound_dictionary_is_one() {
         assert_eq!(dictionary(b"i1e"), Ok(None));
         assert_eq!(dictionary(b"d1:ai1e1:ai1ee"), Err(BencodeError::DuplicateKey("a".into())));
-        assert_eq!(dictionary(&b"l".repeat(1 << 20)), Err(BencodeError::TooDeep(guard::MESSAGE_DEPTH)));
+        assert_eq!(dictionary(&b"l".repeat(1 << 20)), Err(BencodeError::TooDeep(validate::MESSAGE_DEPTH)));
     }
 }

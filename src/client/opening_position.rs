@@ -36,7 +36,7 @@ impl Client {
 impl OpeningPosition {
     /// Tells the client which files the torrent has.
     pub(crate) fn add_torrent(&self, info_hash: InfoHash, out_dir: &Path, layout: &Layout) {
-        let files = layout.files().iter().enumerate().filter(|(_, file)| !file.pad);
+        let files = layout.files().iter().enumerate().filter(|(_, file)| !file.is_pad);
         let files = files.map(|(number, file)| (number, file.path.as_path()));
         let owner = FileOwner { info_hash, name: self.name.clone() };
         let folder = resolved(out_dir); // may access the disk, which must not hold up other torrents: before the lock
@@ -129,7 +129,7 @@ mod tests {
     fn a_stop_ends_the_wait_for_an_earlier_torrent() {
         let client = Client::for_one_torrent(&ClientConfig::default());
         let (_earlier, later) = (client.opening_position("earlier", true), client.opening_position("later", true));
-        let file = FileSpec { path: "a".into(), length: 1, pad: false };
+        let file = FileSpec { path: "a".into(), length: 1, is_pad: false };
         let (layout, hash, stop) = (Layout::new(1, vec![file]).unwrap(), InfoHash([1; 20]), AtomicBool::new(false));
         later.add_torrent(hash, Path::new("out"), &layout);
         std::thread::scope(|scope| {

@@ -220,7 +220,7 @@ impl CreatePlan {
             if output.is_some() && source_files::canonical_path(source) == output {
                 return Err(CreateError::Output { path: source.to_path_buf() });
             }
-            vec![CreateEntry { parts: Vec::new(), path: source.to_path_buf(), length: meta.len(), pad: false }]
+            vec![CreateEntry { parts: Vec::new(), path: source.to_path_buf(), length: meta.len(), is_pad: false }]
         } else if meta.is_dir() {
             source_files::files(source, exclude, output.as_deref(), &mut notes)?
         } else {
@@ -290,7 +290,7 @@ impl CreatePlan {
             encode::bytes(&mut out, b"files");
             encode::list(&mut out, files, |out, file| {
                 out.push(b'd');
-                if file.pad {
+                if file.is_pad {
                     encode::bytes(out, b"attr");
                     encode::bytes(out, b"p");
                 }

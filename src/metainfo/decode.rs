@@ -199,7 +199,7 @@ impl TopLevel {
         match scanner.value()? {
             ValueStart::Dict => {
                 let top = TopLevel::body(scanner)?;
-                let sound = scanner.at();
+                let sound = scanner.position();
                 if scanner.end().is_err() {
                     log::debug!("btsync ignores the data after the torrent's dictionary, from byte {sound} on");
                 }
@@ -226,8 +226,8 @@ impl TopLevel {
                 b"creation date" => |top, s| int(s).map(|it| top.creation_date = it.ok()),
                 b"encoding" => |top, s| text(s).map(|it| top.encoding = it),
                 b"info" => |top, s| {
-                    let start = s.at();
-                    top.info = Info::read(s, FileSink::Count)?.map(|info| (info, start..s.at()));
+                    let start = s.position();
+                    top.info = Info::read(s, FileSink::Count)?.map(|info| (info, start..s.position()));
                     Ok(())
                 },
                 b"nodes" => |top, s| nodes(s).map(|it| top.nodes = it),
@@ -286,7 +286,7 @@ impl Info {
 
 fn pieces<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Range<usize>>> {
     let value = scanner.value()?;
-    let start = scanner.at();
+    let start = scanner.position();
     scanner.skip(value)?;
-    Ok(if matches!(value, ValueStart::Bytes(_)) { Field::Is(start..scanner.at()) } else { Field::Mistyped })
+    Ok(if matches!(value, ValueStart::Bytes(_)) { Field::Is(start..scanner.position()) } else { Field::Mistyped })
 }

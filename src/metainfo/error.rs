@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use crate::bencode::guard::BencodeError;
 use crate::bencode::scan::ScanError;
+use crate::bencode::validate::BencodeError;
 use crate::metainfo::TORRENT_FILE_MAX;
 use crate::metainfo::paths::PathError;
 
@@ -103,7 +103,7 @@ impl From<ScanError> for MetainfoError {
     /// Leaves the path empty, because only [`Metainfo::read`] knows it and fills it in.
     fn from(error: ScanError) -> MetainfoError {
         match error {
-            ScanError::Raw(error) => error.into(),
+            ScanError::Bencode(error) => error.into(),
             ScanError::Io(source) => MetainfoError::Io { path: PathBuf::new(), source },
         }
     }

@@ -165,7 +165,7 @@ impl FileReader<'_> {
     /// Fills the buffer with the bytes of one file.
     fn read(&mut self, index: usize, offset: u64, buffer: &mut [u8]) -> Result<(), CreateError> {
         let input = &self.job.files[index];
-        if input.pad {
+        if input.is_pad {
             buffer.fill(0);
             return Ok(());
         }

@@ -122,7 +122,7 @@ impl Selection {
         let mut unmatched: HashSet<&str> = self.select.iter().chain(&self.exclude).map(|p| p.text.as_str()).collect();
         let mut wanted = Vec::with_capacity(files.len());
         for (number, file) in (1u32..).zip(files) {
-            if file.pad {
+            if file.is_virtual {
                 wanted.push(false);
                 continue;
             }
@@ -155,7 +155,7 @@ mod tests {
     fn files(paths: &[&str]) -> Vec<FileEntry> {
         let file = |path: &&str| {
             let mut file = FileEntry::new(path, 1);
-            file.pad = path.contains(".pad");
+            file.is_virtual = path.contains(".pad");
             file
         };
         paths.iter().map(file).collect()

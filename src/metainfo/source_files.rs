@@ -18,7 +18,7 @@ pub(crate) struct CreateEntry {
     /// The length in bytes at the time of the scan.
     pub length: u64,
     /// Whether the entry is padding (BEP 47): zeros that belong to no file.
-    pub pad: bool,
+    pub is_pad: bool,
 }
 
 /// The path of an existing or future file without links, `.` and `..`; `None` if its folder does not exist.
@@ -72,7 +72,7 @@ pub(crate) fn files(
             if meta.is_dir() {
                 folders.push((path, parts));
             } else {
-                found.push(CreateEntry { parts, path, length: meta.len(), pad: false });
+                found.push(CreateEntry { parts, path, length: meta.len(), is_pad: false });
             }
         }
     }
@@ -93,7 +93,7 @@ pub(crate) fn padded(files: &[CreateEntry], piece_length: u32) -> Vec<CreateEntr
             let length = piece_length - filled;
             // The path that BEP 47 recommends.
             let parts = vec![".pad".to_owned(), length.to_string()];
-            padded.push(CreateEntry { parts, path: PathBuf::new(), length, pad: true });
+            padded.push(CreateEntry { parts, path: PathBuf::new(), length, is_pad: true });
             filled = 0;
         }
         filled = (filled + file.length % piece_length) % piece_length;

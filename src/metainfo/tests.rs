@@ -104,7 +104,7 @@ fn reads_many_files_with_pads_links_and_empty_ones() {
     let pad = attr(&[".pad", "6"], 6, "p");
     let files = [file(&["a"], 10), pad.clone(), file(&["d", "empty"], 0), attr(&["d", "run"], 10, "x"), pad, link];
     let t = Metainfo::parse(&multi(&files, 32)).unwrap();
-    let seen: Vec<_> = t.files.iter().map(|f| (f.path.to_str().unwrap(), f.length, f.pad)).collect();
+    let seen: Vec<_> = t.files.iter().map(|f| (f.path.to_str().unwrap(), f.length, f.is_virtual)).collect();
     let expected = [
         ("t/a", 10, false),
         ("t/.pad/6", 6, true),
@@ -189,7 +189,7 @@ fn optional_keys_of_the_wrong_type_do_not_matter() {
 fn paths_of(files: &[Vec<u8>], total: u64) -> Vec<String> {
     let t = Metainfo::parse(&multi(files, total)).unwrap_or_else(|e| panic!("{e}: {}", files.concat().escape_ascii()));
     assert_eq!((t.total(), t.name.as_str()), (total, "t"));
-    let stored = t.files.iter().filter(|file| !file.pad);
+    let stored = t.files.iter().filter(|file| !file.is_virtual);
     stored.map(|file| file.path.strip_prefix("t").expect("in its folder").to_string_lossy().into_owned()).collect()
 }
 
@@ -227,7 +227,11 @@ fn awkward_paths_get_safe_ones() {
 fn an_empty_file_with_an_open_end_stands_for_a_folder() {
     for open in [&["sub", ""][..], &["sub", "."], &["", "sub", ""]] {
         let t = Metainfo::parse(&multi(&[file(open, 0), file(&["a"], 9)], 9)).unwrap();
-        assert_eq!((t.files[0].special_entry(), t.files[0].pad), (Some(&SpecialEntry::Folder), true), "{open:?}");
+        assert_eq!(
+            (t.files[0].special_entry(), t.files[0].is_virtual),
+            (Some(&SpecialEntry::Folder), true),
+            "{open:?}"
+        );
         assert_eq!(t.files[0].path, Path::new("t/sub"));
     }
     let t = Metainfo::parse(&multi(&[file(&["sub", ""], 0), file(&["sub", "a"], 9)], 9)).unwrap();
@@ -298,7 +302,7 @@ fn padding_is_known_by_its_attribute_or_by_the_name_that_bitcomet_gives_it() {
     ];
     for pad in pads {
         let t = Metainfo::parse(&multi(&[file(&["a"], 10), pad.clone(), file(&["b"], 1)], 17)).unwrap();
-        let pads: Vec<_> = t.files.iter().map(|file| file.pad).collect();
+        let pads: Vec<_> = t.files.iter().map(|file| file.is_virtual).collect();
         assert_eq!(pads, [false, true, false], "{}", pad.escape_ascii());
     }
     assert_eq!(paths_of(&[file(&["padding_file_0"], 9)], 9), ["padding_file_0"]);
@@ -314,7 +318,10 @@ fn links_lead_to_what_the_torrent_has_whatever_length_they_claim() {
     };
     for length in [None, Some(0), Some(9), Some(i64::MAX), Some(-1)] {
         let made = link(&["d", "a"], length);
-        assert_eq!((made.special_entry(), made.length, made.pad), (Some(&SpecialEntry::Link("t/d/a".into())), 0, true));
+        assert_eq!(
+            (made.special_entry(), made.length, made.is_virtual),
+            (Some(&SpecialEntry::Link("t/d/a".into())), 0, true)
+        );
     }
     assert_eq!(link(&["d"], None).special_entry(), Some(&SpecialEntry::Link("t/d".into())), "a folder");
     for nowhere in [&["d", "b"][..], &["x"], &[], &["da"]] {

@@ -72,7 +72,7 @@ pub struct FileEntry {
     pub length: u64,
     /// Whether the entry is not a regular file: padding (BEP 47), i.e. zeros that align the next file to a piece and are never
     /// stored, or a link or folder.
-    pub pad: bool,
+    pub is_virtual: bool,
     /// Whether the file is executable (BEP 47).
     pub executable: bool,
     /// Boxed because few entries have these fields, and a torrent may have half a million entries.
@@ -97,7 +97,7 @@ pub enum SpecialEntry {
 impl FileEntry {
     /// A regular file at this path.
     pub fn new(path: impl Into<PathBuf>, length: u64) -> FileEntry {
-        FileEntry { path: path.into(), length, pad: false, executable: false, rare: None }
+        FileEntry { path: path.into(), length, is_virtual: false, executable: false, rare: None }
     }
 
     /// The path below the torrent's name as in the torrent, if it differs from the safe path and can exist on a disk.

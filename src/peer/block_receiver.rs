@@ -373,7 +373,7 @@ impl<'a> BlockReceiver<'a> {
     /// A piece passed its hash check. If it had failed before, the comparison shows who sent wrong blocks.
     fn find_corrupt_senders(&self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         let pieces = &self.context.pieces;
-        if pieces.is_suspected(piece) {
+        if pieces.has_failed_before(piece) {
             let senders = pieces.find_corrupt_senders(piece, &self.block_hashes(piece)?);
             if !senders.is_empty() {
                 self.context.report(PeerEvent::CorruptSendersFound { piece, senders });

@@ -22,15 +22,15 @@ pub fn watch_deadlines(context: &TorrentContext, peer: &Peer) {
             continue;
         }
         let look = requests.is_repick_due(now);
-        let before = requests.is_snubbed();
+        let before = requests.is_stalled();
         let late = requests.expire(now);
-        let snubbed = requests.is_snubbed();
+        let stalled = requests.is_stalled();
         peer.rates.download_rate.set(requests.round_rate().unwrap_or_default() as u64);
         drop(requests);
-        if !late.is_empty() || snubbed != before {
+        if !late.is_empty() || stalled != before {
             log::debug!("{}: {} requests timed out", peer.addr, late.len());
             peer.requesting.timed_out.add(late.len() as u32);
-            context.pieces.expire(peer.key, &late, snubbed);
+            context.pieces.expire(peer.key, &late, stalled);
             for block in late {
                 peer.send(WriterCommand::Cancel(block));
             }

@@ -55,7 +55,7 @@ impl DeferredState {
             }
             Message::Choke | Message::Unchoke => self.unchoked = *message == Message::Unchoke,
             Message::Interested | Message::NotInterested => self.interested = *message == Message::Interested,
-            Message::HaveAll | Message::HaveNone if self.has_told() => {
+            Message::HaveAll | Message::HaveNone if self.has_announced_pieces() => {
                 return Err(DisconnectReason::ProtocolViolation("a late have-all or have-none"));
             }
             Message::HaveAll | Message::HaveNone => self.all = Some(*message == Message::HaveAll),
@@ -70,7 +70,7 @@ impl DeferredState {
     }
 
     /// Whether the peer has announced which pieces it has.
-    fn has_told(&self) -> bool {
+    fn has_announced_pieces(&self) -> bool {
         self.all.is_some() || self.bits.is_some() || !self.haves.is_empty() || self.forgotten
     }
 
@@ -78,7 +78,7 @@ impl DeferredState {
         if bits.len() > MAX_BITFIELD || self.bits.as_ref().is_some_and(|before| before.len() != bits.len()) {
             return Err(DisconnectReason::ProtocolViolation("a bitfield that fits no torrent"));
         }
-        let has = |piece: &PieceIndex| bits.get(piece.at() / 8).is_some_and(|byte| byte & mask(*piece) != 0);
+        let has = |piece: &PieceIndex| bits.get(piece.as_usize() / 8).is_some_and(|byte| byte & mask(*piece) != 0);
         let before = self.bits.iter().flatten();
         if before.zip(bits).any(|(before, now)| before & !now != 0) || !self.haves.iter().all(has) {
             return Err(DisconnectReason::ProtocolViolation("a bitfield that takes pieces back"));
@@ -91,11 +91,11 @@ impl DeferredState {
     }
 
     fn have(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
-        if piece.at() >= 8 * MAX_BITFIELD {
+        if piece.as_usize() >= 8 * MAX_BITFIELD {
             return Err(DisconnectReason::ProtocolViolation("a HAVE beyond the last piece"));
         }
         match &mut self.bits {
-            Some(bits) => match bits.get_mut(piece.at() / 8) {
+            Some(bits) => match bits.get_mut(piece.as_usize() / 8) {
                 Some(byte) => *byte |= mask(piece),
                 None => return Err(DisconnectReason::ProtocolViolation("a HAVE beyond the last piece")),
             },

@@ -78,7 +78,7 @@ impl DisconnectReason {
     }
 
     /// Whether the peer misbehaved, so that we do not connect to it again for a while.
-    pub fn is_offence(&self) -> bool {
+    pub fn is_violation(&self) -> bool {
         matches!(
             self,
             DisconnectReason::Wire(_)

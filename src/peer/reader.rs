@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
             block_receiver: BlockReceiver::new(context, peer),
             watch_deadlines: Some(watch_deadlines),
             cipher,
-            deferred: DeferredMessages::new(&context.remembered, peer.extensions.supports_fast),
+            deferred: DeferredMessages::new(&context.deferred_bytes, peer.extensions.supports_fast),
         }
     }
 

@@ -226,7 +226,7 @@ impl Peer {
         let lost = {
             let _only = self.requesting.refilling.lock();
             let mut requests = self.requesting.pipeline.lock();
-            if self.extensions.supports_fast { requests.pause() } else { requests.remove_all() }
+            if self.extensions.supports_fast { requests.take_unwritten_on_choke() } else { requests.remove_all() }
         };
         context.pieces.release(self.key, &lost);
     }

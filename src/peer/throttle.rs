@@ -169,7 +169,7 @@ fn wait_for_turn(context: &TorrentContext, peer: &Peer, want: u64) -> Option<u64
             Grant::Go(bytes) => return Some(bytes.min(want)),
             Grant::Wait(pause) => {
                 std::thread::sleep(pause);
-                peer.requesting.pipeline.lock().held_back(context.now());
+                peer.requesting.pipeline.lock().note_rate_limited(context.now());
             }
         }
     }

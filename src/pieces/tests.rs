@@ -9,7 +9,7 @@ use crate::strategy::picker::Speed;
 /// One piece of two blocks, in a folder that is deleted with the second value.
 fn one_piece() -> (PieceManager, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = FileSpec { path: "x".into(), length: u64::from(2 * BLOCK_SIZE), pad: false };
+    let file = FileSpec { path: "x".into(), length: u64::from(2 * BLOCK_SIZE), is_pad: false };
     let layout = Layout::new(2 * BLOCK_SIZE, vec![file]).expect("a layout");
     let storage = Arc::new(Storage::new(folder.path().into(), layout, 4));
     storage.prepare().expect("a file");

@@ -13,7 +13,6 @@ use rustix::io::Errno;
 use crate::storage::check::{CheckProgress, check_rest};
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
-use crate::storage::halt::StopCheck;
 use crate::storage::lock::{LOCK_RETRY_DELAY, LOCK_TIMEOUT};
 use crate::storage::marker::{MAGIC, MAX_MARKER_SIZE};
 use crate::storage::open::Access;
@@ -21,6 +20,7 @@ use crate::storage::ownership::Refusal;
 use crate::storage::prepare::Allocation;
 use crate::storage::resume::CLOCK_TICK;
 use crate::storage::snapshot::{identity, is_permanent, is_same};
+use crate::storage::stop_check::StopCheck;
 use crate::storage::survey::has_data;
 use crate::types::{Bitfield, PieceHash, PieceIndex};
 
@@ -116,7 +116,7 @@ impl Storage {
     /// [`StorageError::InTheWay`] with a file that no longer verifies, also if `stop` becomes true; those of [`check_rest`].
     /// After a stop only the first `MIN_CHECKED` files are examined for changes.
     pub fn recheck_changed(&self, hashes: &[PieceHash], stop: &dyn StopCheck) -> Result<(), StorageError> {
-        let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
+        let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.is_pad && self.wants(*file));
         let goes_on = |file: &usize| *file < MIN_CHECKED || !stop.is_stopped();
         let changed: Vec<usize> =
             files.map(|(file, _)| file).take_while(goes_on).filter(|file| self.may_be_changed(*file)).collect();

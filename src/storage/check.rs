@@ -13,8 +13,8 @@ use crate::hash::{LANE_BYTES, LeftLane, PieceLanes, Sha1Stream, digest_all};
 use crate::storage::buffers::Slab;
 use crate::storage::error::{StorageError, StorageErrorKind};
 use crate::storage::files::Storage;
-use crate::storage::halt::StopCheck;
 use crate::storage::layout::Layout;
+use crate::storage::stop_check::StopCheck;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
 use crate::util::memory;
 
@@ -222,7 +222,7 @@ impl CheckJob<'_> {
     fn is_right_unread(&self, piece: PieceIndex, lanes: &mut PieceLanes) -> Result<bool, StorageError> {
         let layout = self.storage.layout();
         let (offset, size) = (layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
-        let is_right = match self.hashes.get(piece.at()) {
+        let is_right = match self.hashes.get(piece.as_usize()) {
             _ if self.known.has(piece) => true,
             None => false,
             Some(expected) => match self.storage.has_data(offset, size) {
@@ -252,7 +252,7 @@ impl CheckJob<'_> {
             self.storage.drop_from_cache(layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
         }
         match left.result {
-            Ok(hash) => Ok(self.hashes.get(PieceIndex(left.piece).at()) == Some(&hash)),
+            Ok(hash) => Ok(self.hashes.get(PieceIndex(left.piece).as_usize()) == Some(&hash)),
             Err(error) => is_absent(error).map(|()| false),
         }
     }

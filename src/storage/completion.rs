@@ -37,7 +37,7 @@ impl Storage {
     /// # Errors
     /// As [`Storage::check_files_in_place`].
     pub fn check_files_until(&self, is_over: &dyn Fn() -> bool) -> Result<bool, StorageError> {
-        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
         let wanted = files.filter(|(file, _)| self.wants(*file)).map(|(file, spec)| (file, spec.length));
         let parts = Some((self.layout.files().len(), self.placement.part_file_length())).filter(|(_, end)| *end > 0);
         for (slot, length) in wanted.chain(parts) {
@@ -77,7 +77,7 @@ impl Storage {
 
     /// A message for each wanted file that is longer than the torrent says; `size` returns a file's length by its number.
     pub fn describe_longer_files(&self, size: impl Fn(usize) -> Option<u64>) -> Vec<String> {
-        let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
+        let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.is_pad && self.wants(*file));
         let longer = files.filter_map(|(file, spec)| {
             let surplus = size(file)?.checked_sub(spec.length).filter(|surplus| *surplus > 0)?;
             let bytes = if surplus == 1 { "byte" } else { "bytes" };
@@ -105,7 +105,7 @@ impl Storage {
 
     /// Removes the complete files from `marker`. Returns whether it named any of them.
     fn remove_complete_files(&self, marker: &mut Marker, have: &Bitfield) -> bool {
-        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
         let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
         // A later run gives files of btsync's that this one did not want their final names.
         let is_finished = |number: usize| self.wants(number) || self.layout.final_name(number).is_none();

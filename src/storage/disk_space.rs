@@ -8,9 +8,9 @@ use rustix::fs::SeekFrom;
 
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
-use crate::storage::halt::StopCheck;
 use crate::storage::open::Access;
-use crate::storage::parts::{FileRuns, Location};
+use crate::storage::placement::{FileRuns, Location};
+use crate::storage::stop_check::StopCheck;
 use crate::types::{Bitfield, PieceIndex};
 
 /// The unit of `st_blocks`, in bytes.
@@ -77,7 +77,7 @@ impl Storage {
     /// The bytes of wanted files that are not allocated yet; fewer if `stop` becomes true.
     pub(crate) fn unallocated(&self, stop: &dyn StopCheck) -> u64 {
         let files = self.layout.files().iter().enumerate();
-        let files = files.filter(|(file, spec)| !spec.pad && spec.length > 0 && self.wants(*file));
+        let files = files.filter(|(file, spec)| !spec.is_pad && spec.length > 0 && self.wants(*file));
         let lacks = |(file, length): (usize, u64)| {
             let allocated_bytes = self.allocated_bytes(file);
             let there = || self.root.open(self.name(file), Access::Read).is_ok_and(|it| is_allocated(&it.file, length));

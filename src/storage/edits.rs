@@ -69,7 +69,8 @@ impl Storage {
         };
         let recorded = self.recorded_edited.lock().clone();
         let mut edited = Vec::new();
-        for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad).take(MAX_EXAMINED) {
+        for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad).take(MAX_EXAMINED)
+        {
             let path_hash = marker::path_hash(&spec.path);
             let Some(made) = marker.made.get(&path_hash).filter(|_| !recorded.contains(&number)) else { continue };
             if self.is_edited_now(number, *made) {

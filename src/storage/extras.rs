@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::storage::error::shown;
 use crate::storage::files::Storage;
-use crate::storage::halt::StopCheck;
+use crate::storage::stop_check::StopCheck;
 use crate::util::paths::is_watched_name;
 
 /// What to create besides the files, as paths relative to the download folder.
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn links_and_folders_are_made_and_replace_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let file = |path: &str| FileSpec { path: path.into(), length: 1, pad: false };
+        let file = |path: &str| FileSpec { path: path.into(), length: 1, is_pad: false };
         let link = |link: &str, target: &str| (PathBuf::from(link), PathBuf::from(target));
         let links = vec![
             link("t/d/l", "t/a"),

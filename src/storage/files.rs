@@ -17,18 +17,18 @@ use rustix::io::Errno;
 use crate::storage::cache::{FileCache, OpenFile};
 use crate::storage::edits::FileTimes;
 use crate::storage::error::{Operation, StorageError, StorageErrorKind};
-use crate::storage::halt::Halt;
 use crate::storage::layout::Layout;
 use crate::storage::lock::Lock;
 use crate::storage::marker::Marker;
 use crate::storage::open::{Access, Root};
 use crate::storage::ownership::Refusal;
-use crate::storage::parts::{FilePlacement, FileRun, FileRuns, Location};
 use crate::storage::pinned_files::PinnedFiles;
+use crate::storage::placement::{FilePlacement, FileRun, FileRuns, Location};
 use crate::storage::prepare::Allocation;
 use crate::storage::resume::Stamp;
 use crate::storage::slices::{MAX_SLICES, SliceCursor};
 use crate::storage::snapshot::identity;
+use crate::storage::stop_check::StopFunction;
 
 /// A torrent's files below one folder. All methods may be called from many threads at once.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub struct Storage {
     /// Files with lower numbers have their final names.
     pub(super) final_names: AtomicUsize,
     /// Interrupts long reads and writes at shutdown.
-    pub(super) halt: Halt,
+    pub(super) stop_function: StopFunction,
 }
 
 impl Storage {
@@ -92,7 +92,7 @@ impl Storage {
             recorded_complete,
             recorded_edited,
             final_names,
-            halt: Halt::default(),
+            stop_function: StopFunction::default(),
         }
     }
 
@@ -122,7 +122,7 @@ impl Storage {
     /// A file's metadata by its number: the part file's, if that holds the file's bytes. `None` if there is no such file, if it
     /// is padding, or if its bytes are still to be compared with verified ones.
     pub fn stamp(&self, file: usize) -> Option<Stamp> {
-        self.layout.files().get(file).filter(|spec| !spec.pad && !self.placement.is_undecided(file))?;
+        self.layout.files().get(file).filter(|spec| !spec.is_pad && !self.placement.is_undecided(file))?;
         let path = if self.placement.has_own_file(file) {
             self.name(file)
         } else {
@@ -146,7 +146,7 @@ impl Storage {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         let mut gather = SliceCursor { bufs, first: 0, skip: 0 };
         for (done, FileRun { file, place, len }) in self.runs(offset, len)?.enumerate() {
-            self.check_halt(Operation::Write, file, done)?;
+            self.check_stop(Operation::Write, file, done)?;
             match place {
                 Location::Pad => gather.advance(len),
                 Location::At { slot, offset } => self.write_run(slot, offset, len, &mut gather)?,
@@ -210,7 +210,7 @@ impl Storage {
     pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
         let mut rest = buf;
         for (done, FileRun { file, place, len }) in self.runs(offset, rest.len() as u64)?.enumerate() {
-            self.check_halt(Operation::Read, file, done)?;
+            self.check_stop(Operation::Read, file, done)?;
             // A run is never longer than the requested range.
             let (part, later) = rest.split_at_mut(len as usize);
             rest = later;
@@ -244,7 +244,7 @@ impl Storage {
     /// As for [`Storage::read_exact_at`].
     pub fn has_data(&self, offset: u64, len: u64) -> Result<bool, StorageError> {
         for (done, FileRun { file, place, len }) in self.runs(offset, len)?.enumerate() {
-            self.check_halt(Operation::Read, file, done)?;
+            self.check_stop(Operation::Read, file, done)?;
             let (slot, offset) = match place {
                 Location::Pad => continue,
                 Location::At { slot, offset } => (slot, offset),

@@ -30,7 +30,7 @@ impl Storage {
     /// [`StorageError::FileTooLarge`] and [`StorageError::SameName`].
     pub fn check_fs_limits(&self, have: &Bitfield) -> Result<(), StorageError> {
         let lacks = |file: usize| self.layout.pieces_of(file).any(|piece| !have.has(PieceIndex(piece)));
-        let files = || self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
+        let files = || self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.is_pad && self.wants(*file));
         let largest = files().filter(|(file, _)| lacks(*file)).max_by_key(|(_, spec)| spec.length);
         if have.is_full() && have.len() > 0 {
             return Ok(());
@@ -133,7 +133,7 @@ fn hashed(path: &str, mut each: impl FnMut(u64)) -> u64 {
 /// Two wanted files that cannot both exist on a case-insensitive file system: they have the same path, or one is where the other
 /// needs a folder.
 fn find_case_collision(layout: &Layout, wants: impl Fn(usize) -> bool) -> Option<(&Path, &Path)> {
-    let files = || layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && wants(*file));
+    let files = || layout.files().iter().enumerate().filter(|(file, spec)| !spec.is_pad && wants(*file));
     let folded = |spec: &FileSpec| spec.path.to_string_lossy().to_lowercase();
     let mut known: HashMap<u64, usize> = HashMap::new();
     let at = |file: usize| layout.files().get(file).map(|spec| spec.path.as_path());
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     fn layout(paths: &[&str]) -> Layout {
-        let file = |path: &&str| FileSpec { path: PathBuf::from(path), length: 10, pad: false };
+        let file = |path: &&str| FileSpec { path: PathBuf::from(path), length: 10, is_pad: false };
         Layout::new(16, paths.iter().map(file).collect()).unwrap()
     }
 

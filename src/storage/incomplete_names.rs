@@ -38,9 +38,9 @@ impl Layout {
         is_unfinished: impl Fn(usize, &Path, &Path) -> bool,
     ) -> Layout {
         let ends = |path: &&Path| path.as_os_str().as_encoded_bytes().ends_with(suffix.as_bytes());
-        let paths = self.files().iter().filter(|spec| !spec.pad).map(|spec| spec.path.as_path());
+        let paths = self.files().iter().filter(|spec| !spec.is_pad).map(|spec| spec.path.as_path());
         let taken: HashSet<PathBuf> = paths.flat_map(Path::ancestors).filter(ends).map(Path::to_owned).collect();
-        let files = self.files().iter().enumerate().filter(|(_, spec)| !spec.pad && spec.length > 0);
+        let files = self.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad && spec.length > 0);
         let named = files.filter_map(|(file, spec)| {
             let mut name: OsString = spec.path.file_name()?.to_owned();
             name.push(suffix);
@@ -229,7 +229,7 @@ mod tests {
     use crate::types::InfoHash;
 
     fn layout(files: &[(&str, u64)]) -> Layout {
-        let file = |(path, length): &(&str, u64)| FileSpec { path: path.into(), length: *length, pad: false };
+        let file = |(path, length): &(&str, u64)| FileSpec { path: path.into(), length: *length, is_pad: false };
         Layout::new(16, files.iter().map(file).collect()).unwrap()
     }
 

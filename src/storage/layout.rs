@@ -18,7 +18,7 @@ pub struct FileSpec {
     /// The length in bytes.
     pub length: u64,
     /// Whether it is padding (BEP 47): zeros that never exist on disk.
-    pub pad: bool,
+    pub is_pad: bool,
 }
 
 /// A run of bytes within one file.
@@ -101,7 +101,7 @@ impl Layout {
         let mut starts = Vec::with_capacity(files.len());
         let mut total = 0u64;
         for (number, file) in files.iter().enumerate() {
-            if !file.pad && !plain(&file.path) {
+            if !file.is_pad && !plain(&file.path) {
                 return Err(LayoutError::Path { number });
             }
             starts.push(total);
@@ -177,7 +177,7 @@ impl Layout {
     /// # Errors
     /// If there is no such file, or the path is not made of plain names.
     pub fn redirect(&mut self, file: usize, path: &Path) -> Result<(), LayoutError> {
-        let spec = self.files.get_mut(file).filter(|spec| !spec.pad).ok_or(LayoutError::NoFile { number: file })?;
+        let spec = self.files.get_mut(file).filter(|spec| !spec.is_pad).ok_or(LayoutError::NoFile { number: file })?;
         if !plain(path) {
             return Err(LayoutError::Path { number: file });
         }
@@ -191,7 +191,7 @@ impl Layout {
     /// If there is no such file, the path is not made of plain names, or conflicts with another file: at that path, above it or
     /// below it. The layout then stays as it was.
     pub fn rename(&mut self, file: usize, path: &Path) -> Result<(), LayoutError> {
-        if self.files.get(file).is_none_or(|spec| spec.pad) {
+        if self.files.get(file).is_none_or(|spec| spec.is_pad) {
             return Err(LayoutError::NoFile { number: file });
         }
         if !plain(path) {
@@ -199,7 +199,7 @@ impl Layout {
         }
         // Normalised as it will be opened, such as without a slash at the end.
         let path: PathBuf = path.components().collect();
-        let others = self.files.iter().enumerate().filter(|(number, spec)| *number != file && !spec.pad);
+        let others = self.files.iter().enumerate().filter(|(number, spec)| *number != file && !spec.is_pad);
         let mut others = others.map(|(_, spec)| &spec.path);
         if let Some(other) = others.find(|other| other.starts_with(&path) || path.starts_with(other)) {
             return Err(LayoutError::Taken { path, other: other.clone() });
@@ -247,7 +247,7 @@ impl Layout {
     /// The pieces that end with whole blocks of padding, and the number of those blocks: they need not be requested.
     pub fn padding(&self) -> Vec<(PieceIndex, u32)> {
         let mut padding = Vec::new();
-        for (file, spec) in self.files.iter().enumerate().filter(|(_, spec)| spec.pad && spec.length > 0) {
+        for (file, spec) in self.files.iter().enumerate().filter(|(_, spec)| spec.is_pad && spec.length > 0) {
             let (start, end) = (self.start_of(file), self.start_of(file) + spec.length);
             for piece in self.pieces_of(file).map(PieceIndex) {
                 let (first, size) = (self.offset(piece, 0), self.piece_size(piece));

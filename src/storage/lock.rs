@@ -178,7 +178,7 @@ impl Storage {
         self.confirm_lock()?;
         let mut marker = Marker { ran_until: self.ran_until(actions, survey), ..Marker::default() };
         let mut preexisting = Vec::new();
-        for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
+        for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             if let Some(seen) = survey.file(number) {
                 let path_hash = marker::path_hash(&spec.path);
                 let action = actions.get(number);

@@ -143,7 +143,7 @@ impl Storage {
         let mut buf = vec![0; CHUNK];
         for span in self.layout.spans(begins, u64::from(self.layout.piece_size(piece))) {
             let start = at + (self.layout.start_of(span.file) + span.offset - begins);
-            let is_pad = self.layout.files().get(span.file).is_some_and(|spec| spec.pad);
+            let is_pad = self.layout.files().get(span.file).is_some_and(|spec| spec.is_pad);
             let is_kept = has_data(parts, start, start + span.len, input.stop)?;
             let own = if is_pad || is_kept { None } else { self.root.open(self.name(span.file), Access::Read).ok() };
             let (source, from) = own.as_ref().map_or((parts, start), |own| (&own.file, span.offset));
@@ -159,7 +159,7 @@ impl Storage {
             }
         }
         let hash: PieceHash = sha.finalize().into();
-        Ok(input.hashes.get(piece.at()) == Some(&hash))
+        Ok(input.hashes.get(piece.as_usize()) == Some(&hash))
     }
 
     /// Creates the part file, or replaces one that holds no data or that the user allowed to overwrite. Call it before the marker

@@ -13,15 +13,15 @@ use rustix::io::Errno;
 use crate::storage::CHUNK;
 use crate::storage::cache::{OpenFile, clock};
 use crate::storage::disk_space::is_allocated;
+use crate::storage::download_mark;
 use crate::storage::error::{Operation, StorageError, shown};
 use crate::storage::files::Storage;
-use crate::storage::halt::StopCheck;
 use crate::storage::layout::FileSpec;
 use crate::storage::open::Access;
-use crate::storage::origin;
 use crate::storage::ownership::{FileAction, Refusal};
-use crate::storage::parts::PartRange;
+use crate::storage::placement::PartRange;
 use crate::storage::snapshot::{FileSnapshot, identity, is_same};
+use crate::storage::stop_check::StopCheck;
 use crate::storage::survey::Survey;
 use crate::util::paths::is_watched_name;
 
@@ -78,7 +78,7 @@ impl Storage {
         self.root.create()?;
         let mut survey = self.survey(stop)?;
         let choose = |(file, spec): (usize, &FileSpec)| match survey.file(file) {
-            _ if spec.pad || !self.wants(file) => FileAction::Leave,
+            _ if spec.is_pad || !self.wants(file) => FileAction::Leave,
             Some(_) => FileAction::Continue,
             None => FileAction::Make,
         };
@@ -206,7 +206,7 @@ impl Storage {
     /// Creates a file. If the part file may have data for it, the file stays empty until that was copied.
     fn create_file(&self, file: usize, spec: &FileSpec, has_part_file: bool) -> Result<OpenFile, StorageError> {
         let handle = self.root.open(&spec.path, Access::New)?;
-        origin::set_download_mark(&handle.file, self.layout.final_name(file).unwrap_or(&spec.path));
+        download_mark::set_download_mark(&handle.file, self.layout.final_name(file).unwrap_or(&spec.path));
         if self.layout.is_executable(file) {
             let found = handle.file.metadata().map_err(|error| self.failed(Operation::Open, file, error))?;
             // Executable for everyone who may read it under the umask.
@@ -230,10 +230,10 @@ impl Storage {
         // If it cannot be opened, the first write reports why.
         let there = self.root.open(&spec.path, Access::Read).ok()?;
         // A mark changes the file's ctime for other programs, so set it only once.
-        if origin::is_marked(&there.file) {
+        if download_mark::has_download_mark(&there.file) {
             return None;
         }
-        origin::set_download_mark(&there.file, name);
+        download_mark::set_download_mark(&there.file, name);
         Some(there)
     }
 

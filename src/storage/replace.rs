@@ -10,12 +10,12 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use crate::storage::cache::OpenFile;
+use crate::storage::download_mark;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::layout::FileSpec;
 use crate::storage::lock::try_lock;
 use crate::storage::open::{Access, Root};
-use crate::storage::origin;
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::snapshot::{FileSnapshot, identity, is_same};
 use crate::storage::survey::Survey;
@@ -44,7 +44,7 @@ impl Storage {
             spec.path.with_file_name(format!(".{:08x}{:08x}.btsync-copy", random::u32(), random::u32()));
         let copy = self.root.open(&temporary_name, Access::New)?;
         let copied = original.metadata().and_then(|found| {
-            origin::set_download_mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
+            download_mark::set_download_mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
             // Before the content, so that nobody can read it meanwhile who could not read the original.
             take_over_rights(&copy.file, &found)?;
             if action == FileAction::Renew {

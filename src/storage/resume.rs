@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use sha1::{Digest, Sha1};
 
-use crate::bencode::guard;
-use crate::bencode::guard::BencodeError;
+use crate::bencode::validate;
+use crate::bencode::validate::BencodeError;
 use crate::storage::layout::Layout;
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PartialPiece, PieceIndex};
@@ -118,7 +118,7 @@ pub struct ResumeData {
     pub have: Bitfield,
     /// The incomplete files that btsync writes to: number (with [`PREEXISTING`] if the file was there before), and the identity that distinguishes each from later files of its name.
     /// Only meaningful for files whose metadata is unchanged. `None` in data written by version 0.1.0, which did not record it.
-    pub ours: Option<Vec<(u32, u64)>>,
+    pub owned_files: Option<Vec<(u32, u64)>>,
     /// Payload bytes uploaded in all runs so far, from which the torrent's ratio is computed.
     pub uploaded: u64,
     /// Pieces with some blocks on disk, in ascending order.
@@ -136,7 +136,7 @@ pub enum ResumeDataError {
     Checksum,
     /// Not acceptable bencode.
     #[error(transparent)]
-    Raw(#[from] BencodeError),
+    Bencode(#[from] BencodeError),
     /// A field is missing or invalid.
     #[error("the resume data does not fit the torrent: {0}")]
     Field(&'static str),
@@ -181,8 +181,8 @@ impl ResumeData {
             files: ByteBuf::from(files),
             have: ByteBuf::from(self.have.as_bytes()),
             info_hash: ByteBuf::from(self.info_hash.0),
-            ours: self.ours.as_ref().map(|ours| {
-                let bytes = ours
+            ours: self.owned_files.as_ref().map(|owned| {
+                let bytes = owned
                     .iter()
                     .flat_map(|(file, identity)| [&file.to_be_bytes()[..], &identity.to_be_bytes()].concat());
                 ByteBuf::from(bytes.collect::<Vec<u8>>())
@@ -218,7 +218,7 @@ impl ResumeData {
         if Sha1::digest(body).as_slice() != sum {
             return Err(ResumeDataError::Checksum);
         }
-        guard::check(body)?;
+        validate::check(body)?;
         let kept: StoredResumeData =
             serde_bencode::from_bytes(body).map_err(|_| ResumeDataError::Field("a field is missing"))?;
         if kept.version != VERSION {
@@ -229,11 +229,19 @@ impl ResumeData {
         let have = Bitfield::from_wire(&kept.have, pieces).ok_or(ResumeDataError::Field("pieces"))?;
         let entries = kept.files.chunks(FILE_ENTRY_LEN).map(|entry| entry_of(entry, files));
         let files = entries.collect::<Option<_>>().ok_or(ResumeDataError::Field("files"))?;
-        let ours = kept.ours.map(|ours| ours.chunks(OWNED_ENTRY_LEN).map(owned_of).collect::<Option<Vec<_>>>());
-        let ours = ours.map(|ours| ours.ok_or(ResumeDataError::Field("ours"))).transpose()?;
+        let owned = kept.ours.map(|owned| owned.chunks(OWNED_ENTRY_LEN).map(owned_of).collect::<Option<Vec<_>>>());
+        let owned = owned.map(|owned| owned.ok_or(ResumeDataError::Field("ours"))).transpose()?;
         let uploaded = u64::try_from(kept.uploaded).unwrap_or_default();
         let partial = kept.blocks.map(|blocks| partial_of(&blocks, layout)).unwrap_or_default();
-        Ok(ResumeData { info_hash: InfoHash(info_hash), boot: kept.boot, files, have, ours, uploaded, partial })
+        Ok(ResumeData {
+            info_hash: InfoHash(info_hash),
+            boot: kept.boot,
+            files,
+            have,
+            owned_files: owned,
+            uploaded,
+            partial,
+        })
     }
 
     /// Drops the metadata of files with times after `clock`: the clock was set back since, and a change could give a file the
@@ -256,9 +264,9 @@ impl ResumeData {
         if now.is_none() || self.stamp(number) != now {
             return false;
         }
-        if let Some(ours) = &self.ours {
+        if let Some(owned) = &self.owned_files {
             let numbers = [number, number | PREEXISTING];
-            return numbers.iter().any(|number| ours.binary_search(&(*number, seen.identity)).is_ok());
+            return numbers.iter().any(|number| owned.binary_search(&(*number, seen.identity)).is_ok());
         }
         // Version 0.1.0 wrote to every wanted file; complete files may have been the user's from the start.
         let mut pieces = layout.pieces_of(file).map(PieceIndex);
@@ -269,8 +277,8 @@ impl ResumeData {
     /// each file with bytes in it.
     pub fn is_part_file_unchanged(&self, layout: &Layout, identity: u64, now: Stamp) -> bool {
         let number = u32::try_from(layout.files().len()).unwrap_or(u32::MAX);
-        let is_named = self.ours.as_ref().map_or(!self.have.is_full() && self.have.count() > 0, |ours| {
-            ours.binary_search(&(number, identity)).is_ok()
+        let is_named = self.owned_files.as_ref().map_or(!self.have.is_full() && self.have.count() > 0, |owned| {
+            owned.binary_search(&(number, identity)).is_ok()
         });
         is_named && self.files.iter().any(|(_, stamp)| *stamp == now)
     }
@@ -278,8 +286,8 @@ impl ResumeData {
     /// Whether btsync made this very file and had not completed it, whatever happened to it since.
     pub fn was_started(&self, file: usize, seen: &FileSnapshot) -> bool {
         let entry = u32::try_from(file).map(|number| (number, seen.identity));
-        let ours = self.ours.as_ref().zip(entry.ok());
-        is_permanent(seen.identity) && ours.is_some_and(|(ours, entry)| ours.binary_search(&entry).is_ok())
+        let owned = self.owned_files.as_ref().zip(entry.ok());
+        is_permanent(seen.identity) && owned.is_some_and(|(owned, entry)| owned.binary_search(&entry).is_ok())
     }
 
     /// The pieces that need not be hashed, given the files' current metadata in `stamps`.
@@ -323,7 +331,7 @@ impl ResumeData {
 
 /// Whether these bytes of a piece are in files with unchanged metadata, or in padding.
 fn is_within(layout: &Layout, piece: PieceIndex, begin: u32, length: u32, same: &[bool]) -> bool {
-    let pad = |file: usize| layout.files().get(file).is_some_and(|file| file.pad);
+    let pad = |file: usize| layout.files().get(file).is_some_and(|file| file.is_pad);
     let mut spans = layout.spans(layout.offset(piece, begin), u64::from(length));
     spans.all(|span| pad(span.file) || same.get(span.file) == Some(&true))
 }

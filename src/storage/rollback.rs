@@ -60,7 +60,7 @@ mod tests {
     const HASH: InfoHash = InfoHash([1; 20]);
 
     fn storage(dir: &Path) -> Storage {
-        let spec = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
+        let spec = |path: &str| FileSpec { path: path.into(), length: 100, is_pad: false };
         Storage::new(dir.to_owned(), Layout::new(10, vec![spec("a"), spec("b"), spec("c")]).unwrap(), 4)
     }
 

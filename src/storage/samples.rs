@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use crate::storage::files::Storage;
-use crate::storage::halt::StopCheck;
 use crate::storage::lock::is_write_action;
 use crate::storage::open::Access;
 use crate::storage::ownership::FileAction;
 use crate::storage::snapshot::is_permanent;
+use crate::storage::stop_check::StopCheck;
 use crate::storage::survey::{Survey, has_data};
 
 /// The length of a sample in bytes.

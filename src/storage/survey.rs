@@ -12,11 +12,11 @@ use crate::storage::CHUNK;
 use crate::storage::check::hash_zeros;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
-use crate::storage::halt::StopCheck;
 use crate::storage::layout::{FileSpec, Span};
 use crate::storage::lock::is_write_action;
 use crate::storage::ownership::{Claim, Evidence, ExistingFile, Facts, FileAction, Refusal, decide};
 use crate::storage::snapshot::FileSnapshot;
+use crate::storage::stop_check::StopCheck;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
 
 /// The unit of a file that a failing system writes entirely or not at all.
@@ -59,7 +59,7 @@ impl Storage {
         // Most files of a torrent are in few folders, none of which exists at the first start: do not search them for each file.
         let mut missing: Option<&Path> = None;
         for (number, spec) in self.layout.files().iter().enumerate() {
-            let looks = !spec.pad && self.placement.has_own_file(number) && !stop.is_stopped();
+            let looks = !spec.is_pad && self.placement.has_own_file(number) && !stop.is_stopped();
             let seen = match spec.path.parent() {
                 _ if !looks => None,
                 Some(folder) if missing == Some(folder) => None,
@@ -87,7 +87,7 @@ impl Storage {
 
     /// Whether a wanted file is missing or too short, so that the download cannot be complete.
     pub fn has_missing_files(&self, survey: &Survey) -> bool {
-        let mut files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && self.wants(*file));
+        let mut files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.is_pad && self.wants(*file));
         files.any(|(file, spec)| survey.file(file).is_none_or(|seen| seen.size < spec.length))
     }
 
@@ -95,7 +95,7 @@ impl Storage {
     /// too. Skips the rest if `stop` becomes true.
     pub fn allow_links_outside(&self, stop: &dyn StopCheck) {
         let goes_on = |_: &&FileSpec| !stop.is_stopped();
-        for spec in self.layout.files().iter().take_while(goes_on).filter(|spec| !spec.pad) {
+        for spec in self.layout.files().iter().take_while(goes_on).filter(|spec| !spec.is_pad) {
             let inside = self.root.metadata_inside(&spec.path);
             if inside.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::LOOP)) {
                 // If that fails, the read reports why.
@@ -148,10 +148,10 @@ impl Storage {
         let zeros = hash_zeros(self.layout.piece_length());
         // Ignore a short last piece: its zeros have another hash.
         let full = |piece: &PieceIndex| self.layout.piece_size(*piece) == self.layout.piece_length();
-        let mut right = input.have.iter().filter(full).filter_map(|piece| input.hashes.get(piece.at()));
+        let mut right = input.have.iter().filter(full).filter_map(|piece| input.hashes.get(piece.as_usize()));
         let zeros = ZeroPieces { is_begun: right.any(|hash| *hash != zeros), full: zeros };
         for (number, spec) in self.layout.files().iter().enumerate() {
-            if spec.pad || input.stop.is_stopped() {
+            if spec.is_pad || input.stop.is_stopped() {
                 actions.push(FileAction::Leave);
                 continue;
             }
@@ -244,7 +244,7 @@ impl Storage {
             // The resume data may vouch for this file's part of the piece even if another part has changed.
             let right = input.have.has(piece) || (input.vouched)(number, piece);
             let whole = right && own.len == u64::from(self.layout.piece_length());
-            if whole && input.hashes.get(piece.at()).is_some_and(|hash| *hash != zeros.full) {
+            if whole && input.hashes.get(piece.as_usize()).is_some_and(|hash| *hash != zeros.full) {
                 evidence.verified += 1;
                 continue;
             }
@@ -300,7 +300,7 @@ impl Storage {
     /// Whether these bytes of another file are missing: there is no such file, it is too short, it is an unfinished one of ours,
     /// or the range has no data.
     fn is_absent(&self, span: &Span, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
-        if self.layout.files().get(span.file).is_some_and(|file| file.pad) {
+        if self.layout.files().get(span.file).is_some_and(|file| file.is_pad) {
             return Ok(false);
         }
         match input.survey.file(span.file).filter(|seen| seen.size >= span.offset + span.len) {

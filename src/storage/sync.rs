@@ -36,7 +36,7 @@ impl Storage {
     /// The system's error for the first file or folder that fails.
     pub fn sync_all(&self) -> Result<(), StorageError> {
         let mut folders = BTreeSet::from([Path::new("")]);
-        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
         for (file, spec) in files.filter(|(file, _)| self.placement.has_own_file(*file)) {
             match self.handle(file, false) {
                 Ok(handle) => handle.file.sync_all().map_err(|error| self.failed(Operation::Sync, file, error))?,

@@ -34,7 +34,7 @@ pub fn lengths(root: &Path, layout: &Layout) -> Result<Vec<Option<u64>>, Storage
         Err(error) => Err(StorageError::io(Operation::Open, path)(error)),
     };
     let files = layout.files().iter();
-    files.map(|file| if file.pad { Ok(None) } else { length(&root.join(&file.path)) }).collect()
+    files.map(|file| if file.is_pad { Ok(None) } else { length(&root.join(&file.path)) }).collect()
 }
 
 /// The files with flaws, in the torrent's order: `found` is their [`lengths`], `have` the pieces that verify. Pure.
@@ -44,7 +44,7 @@ pub fn flaws(layout: &Layout, found: &[Option<u64>], have: &Bitfield) -> Vec<Fla
     let mut all: Vec<Flaw> = (0..layout.files().len()).map(flaw).collect();
     for piece in (0..layout.piece_count()).map(PieceIndex).filter(|&piece| !have.has(piece)) {
         let spans = layout.spans(layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
-        let spans = spans.filter(|span| layout.files().get(span.file).is_some_and(|file| !file.pad));
+        let spans = spans.filter(|span| layout.files().get(span.file).is_some_and(|file| !file.is_pad));
         // If some of the piece is missing, the rest can be neither right nor wrong.
         let is_unhashable =
             spans.clone().any(|span| found_at(span.file).is_none_or(|found| found < span.offset + span.len));
@@ -60,7 +60,7 @@ pub fn flaws(layout: &Layout, found: &[Option<u64>], have: &Bitfield) -> Vec<Fla
         }
     }
     let wrong = |flaw: &Flaw| {
-        let file = layout.files().get(flaw.file).filter(|file| !file.pad);
+        let file = layout.files().get(flaw.file).filter(|file| !file.is_pad);
         let length = file.is_some_and(|file| flaw.found != Some(file.length));
         length || !flaw.bad.is_empty() || !flaw.unknown.is_empty()
     };
@@ -77,7 +77,7 @@ mod tests {
 
     /// Pieces of 10 bytes; `a` has 25, `b` none, padding to 30, `c` has 15.
     fn layout() -> Layout {
-        let file = |path: &str, length, pad| FileSpec { path: PathBuf::from(path), length, pad };
+        let file = |path: &str, length, pad| FileSpec { path: PathBuf::from(path), length, is_pad: pad };
         let files = vec![file("a", 25, false), file("b", 0, false), file(".pad", 5, true), file("c", 15, false)];
         Layout::new(10, files).unwrap()
     }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn nobody_is_blamed_for_a_missing_neighbour() {
-        let file = |path: &str, length| FileSpec { path: PathBuf::from(path), length, pad: false };
+        let file = |path: &str, length| FileSpec { path: PathBuf::from(path), length, is_pad: false };
         let layout = Layout::new(10, vec![file("a", 14), file("b", 3), file("c", 13)]).unwrap();
         let mut have = Bitfield::new(3);
         assert!(have.set(PieceIndex(0)));

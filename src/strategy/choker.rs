@@ -171,8 +171,8 @@ impl Choker {
     }
 
     /// Whether the peer had a slot, requested nothing, and has not requested anything since.
-    pub fn has_idled(&self, key: PeerKey) -> bool {
-        self.peers.get(&key).is_some_and(|m| m.idleness.has_idled())
+    pub fn left_slot_idle(&self, key: PeerKey) -> bool {
+        self.peers.get(&key).is_some_and(|m| m.idleness.left_slot_idle())
     }
 
     /// Whether the peer snubs us, as of the last round.

@@ -52,7 +52,7 @@ pub enum Usefulness {
     /// The peer does not read what we send.
     Stuck,
     /// The peer had an upload slot and requested nothing.
-    Idled,
+    LeftSlotIdle,
     /// No block has been transferred.
     Unknown,
     /// Blocks have been transferred.

@@ -58,7 +58,7 @@ pub enum FetchOutcome {
     /// The info dictionary, verified against the info-hash.
     Complete(Vec<u8>),
     /// This peer lied. It is forgotten here, and should be disconnected and banned.
-    Liar(PeerKey),
+    CorruptSender(PeerKey),
     /// Pieces of several peers did not match the info-hash; each of these peers is now tried alone.
     MixedFailure,
 }
@@ -209,7 +209,7 @@ impl MetadataFetch {
         (source.late, source.misses, source.is_delivering, source.paused_until) = (0, 0, true, Duration::ZERO);
         if total_size != source.size {
             self.remove_source(key);
-            return FetchOutcome::Liar(key);
+            return FetchOutcome::CorruptSender(key);
         }
         let at = self.begin(key, now);
         let complete = |a: &mut Assembly| a.put(piece, key, bytes) && a.have() == a.count();
@@ -241,9 +241,9 @@ impl MetadataFetch {
 
     /// Handles wrong metadata whose pieces came from `senders`.
     fn blame(&mut self, senders: &HashSet<PeerKey>) -> FetchOutcome {
-        if let [liar] = senders.iter().copied().collect::<Vec<_>>()[..] {
-            self.remove_source(liar);
-            return FetchOutcome::Liar(liar);
+        if let [corrupt_sender] = senders.iter().copied().collect::<Vec<_>>()[..] {
+            self.remove_source(corrupt_sender);
+            return FetchOutcome::CorruptSender(corrupt_sender);
         }
         for sender in senders {
             if let Some(source) = self.sources.get_mut(sender) {

@@ -27,7 +27,7 @@ const MAX_FAILURES: u32 = 8;
 /// … but not before it has failed for this long, so that a network outage of some minutes does not empty the list.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// How long an address is not dialed after it was linked to a connected peer.
-const LINKED_PAUSE: Duration = Duration::from_secs(120);
+const ALIAS_PAUSE: Duration = Duration::from_secs(120);
 /// While we need peers, failed addresses are retried within seconds only if at most this many are known, so that a long list is
 /// not dialed again and again.
 const SHORT_LIST: usize = 100;
@@ -195,11 +195,11 @@ impl PeerList {
     /// When this address may be dialed, if ever.
     fn dialable_from(&self, addr: &SocketAddr, entry: &PeerListEntry) -> Option<Duration> {
         let host = self.banned.get(&addr.ip()).and_then(PeerRecord::banned_until).unwrap_or_default();
-        let is_hoped_for = entry.is_trusted() || entry.source == PeerSource::Link;
+        let is_hoped_for = entry.is_trusted() || entry.source == PeerSource::MagnetLink;
         let needed = self.in_need && is_hoped_for && self.entries.len() <= SHORT_LIST;
         // A peer may lie about its other addresses, so a linked address is dialed now and then.
-        let linked = entry.linked.map(|since| since + LINKED_PAUSE);
-        let free = if entry.connection.is_some() { linked } else { Some(Duration::ZERO) };
+        let alias_since = entry.alias_since.map(|since| since + ALIAS_PAUSE);
+        let free = if entry.connection.is_some() { alias_since } else { Some(Duration::ZERO) };
         let wanted = !entry.is_never_dialed && !self.is_redundant(entry);
         free.filter(|_| wanted).map(|free| entry.record.dialable_from(needed).max(host).max(free))
     }
@@ -207,7 +207,7 @@ impl PeerList {
     /// Records that a connection attempt to `addr` has started.
     pub fn note_dialed(&mut self, addr: SocketAddr, key: PeerKey) {
         let entry = self.entry(addr);
-        (entry.connection, entry.linked) = (Some(key), None);
+        (entry.connection, entry.alias_since) = (Some(key), None);
         if !entry.is_proven() && entry.source != PeerSource::User {
             self.dial_history.note(addr);
         }
@@ -216,7 +216,7 @@ impl PeerList {
     /// Records that `addr` belongs to the peer of connection `key`. It is not dialed while that connection lasts.
     pub fn link_to(&mut self, addr: SocketAddr, key: PeerKey, now: Duration) {
         if let Some(entry) = self.entries.get_mut(&addr) {
-            (entry.connection, entry.linked) = (Some(key), Some(now));
+            (entry.connection, entry.alias_since) = (Some(key), Some(now));
         }
     }
 
@@ -224,14 +224,14 @@ impl PeerList {
     /// `stays` lasts.
     pub fn note_duplicate(&mut self, key: PeerKey, stays: PeerKey, now: Duration) {
         for entry in self.entries.values_mut().filter(|entry| entry.connection == Some(key)) {
-            (entry.connection, entry.linked) = (Some(stays), Some(now));
+            (entry.connection, entry.alias_since) = (Some(stays), Some(now));
         }
     }
 
     /// Records that all connections except those that `stays` accepts have ended, through no fault of the addresses.
     pub fn end_other_connections(&mut self, stays: impl Fn(PeerKey) -> bool) {
         for entry in self.entries.values_mut().filter(|entry| !entry.connection.is_some_and(&stays)) {
-            (entry.connection, entry.linked) = (None, None);
+            (entry.connection, entry.alias_since) = (None, None);
         }
     }
 
@@ -261,7 +261,7 @@ impl PeerList {
     pub fn disconnected(&mut self, addr: SocketAddr, key: PeerKey, now: Duration, worked: bool) {
         // The peer's other addresses may be dialed again as well.
         let aliases = self.entries.iter_mut().filter(|(other, e)| e.connection == Some(key) && **other != addr);
-        aliases.for_each(|(_, entry)| (entry.connection, entry.linked) = (None, None));
+        aliases.for_each(|(_, entry)| (entry.connection, entry.alias_since) = (None, None));
         let Some(entry) = self.entries.get_mut(&addr).filter(|entry| entry.connection == Some(key)) else { return };
         entry.connection = None;
         entry.record.disconnected(now, worked, &mut self.rng);

@@ -10,10 +10,9 @@
 //! hashed as it arrives. When the owner chokes us, is late or disconnects, the piece becomes an orphan, which the next peer
 //! adopts.
 //!
-//! `choose` contains the rules of picking, `arrive` handles received, returned and expired blocks, `plan` decides which pieces
+//! `choose` contains the rules of picking, `request_results` handles received, returned and expired blocks, `plan` decides which pieces
 //! are wanted, and `restore` takes over partial pieces from an earlier session.
 
-mod arrive;
 mod begun;
 mod choose;
 #[cfg(test)]
@@ -21,14 +20,15 @@ mod invariants;
 mod order;
 mod parts;
 mod pick_context;
+mod pick_within;
 mod plan;
+mod request_results;
 mod restore;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
 mod wanted;
-mod within;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -98,7 +98,7 @@ impl Geometry {
     }
 
     /// The block's index within its piece; `None` if it is not a block of this torrent.
-    fn at(self, block: &BlockInfo) -> Option<usize> {
+    fn block_index(self, block: &BlockInfo) -> Option<usize> {
         let at = (block.begin / BLOCK_SIZE) as usize;
         let exists = block.piece.0 < self.pieces && block.begin < self.size(block.piece);
         (exists && self.block(block.piece, at) == *block).then_some(at)

@@ -106,7 +106,7 @@ enum PipelinePhase {
     SlowStart,
     Steady,
     /// Nothing arrived for long: one request at a time until a block arrives.
-    Snubbed,
+    Stalled,
 }
 
 /// The outstanding requests of one connection. All times count from a start of the caller's choice.
@@ -185,7 +185,7 @@ impl RequestPipeline {
     }
 
     /// Records that our own rate limit has kept us from reading until now, so that the peer counts as neither late nor slow.
-    pub fn held_back(&mut self, now: Duration) {
+    pub fn note_rate_limited(&mut self, now: Duration) {
         (self.arrivals.progress, self.arrivals.since) = (self.arrivals.progress.max(now), self.arrivals.since.max(now));
         self.rounds.was_rate_limited[0] = true;
     }
@@ -239,7 +239,7 @@ impl RequestPipeline {
 
     /// How many requests should be outstanding.
     pub fn depth(&self) -> usize {
-        if self.phase == PipelinePhase::Snubbed { 1 } else { self.depth.clamp(1, self.limit) }
+        if self.phase == PipelinePhase::Stalled { 1 } else { self.depth.clamp(1, self.limit) }
     }
 
     /// How many more blocks to request now: 0 until a quarter of the depth is free, or half of it on a short path, so that
@@ -272,7 +272,7 @@ impl RequestPipeline {
         self.arrivals.awaits_first_block = false;
         self.arrivals.partial = 0;
         self.check_path(now);
-        if self.phase == PipelinePhase::Snubbed {
+        if self.phase == PipelinePhase::Stalled {
             (self.phase, self.depth, self.rounds.rate, self.rounds.current, self.rounds.first) =
                 (PipelinePhase::SlowStart, RESTART, None, None, None);
         }
@@ -335,8 +335,8 @@ impl RequestPipeline {
     }
 
     /// Whether nothing arrived for so long that all requests were taken back, and nothing has arrived since.
-    pub fn is_snubbed(&self) -> bool {
-        self.phase == PipelinePhase::Snubbed
+    pub fn is_stalled(&self) -> bool {
+        self.phase == PipelinePhase::Stalled
     }
 
     /// Bytes per second over the last 20 s.

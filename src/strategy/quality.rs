@@ -22,7 +22,7 @@ pub const FIRST_PAUSE: Duration = Duration::from_secs(30);
 pub const FIRST_EAGER_PAUSE: Duration = Duration::from_secs(2);
 const EAGER_DIALS: u32 = 3;
 /// How long a peer that violated the protocol is left alone. The time doubles with each further violation, up to [`LONGEST_BAN`].
-pub const FIRST_REST: Duration = Duration::from_secs(60);
+pub const FIRST_VIOLATION_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause between two attempts.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
 /// The length of the first ban; each further one lasts twice as long.
@@ -50,8 +50,8 @@ pub struct PeerRecord {
     failing_since: Option<Duration>,
     /// We closed the last connection to make room.
     dropped: bool,
-    offences: u32,
-    rests_until: Option<Duration>,
+    violations: u32,
+    avoided_until: Option<Duration>,
     bans: u32,
     banned_until: Option<Duration>,
 }
@@ -88,10 +88,10 @@ impl PeerRecord {
     }
 
     /// Records a protocol violation. The peer is left alone for a time that doubles with each violation.
-    pub fn note_offence(&mut self, now: Duration) {
-        let time = FIRST_REST.saturating_mul(1 << self.offences.min(16)).min(LONGEST_BAN);
-        self.offences = self.offences.saturating_add(1);
-        self.rests_until = Some(now + time);
+    pub fn note_violation(&mut self, now: Duration) {
+        let time = FIRST_VIOLATION_PAUSE.saturating_mul(1 << self.violations.min(16)).min(LONGEST_BAN);
+        self.violations = self.violations.saturating_add(1);
+        self.avoided_until = Some(now + time);
     }
 
     /// Records a sign of life by another channel. It ends the pause, unless several attempts in a row have failed.
@@ -117,7 +117,7 @@ impl PeerRecord {
         let (first, same) = if eager { (FIRST_EAGER_PAUSE, EAGER_DIALS) } else { (FIRST_PAUSE, 1) };
         let pause = first.saturating_mul(1 << self.failures.saturating_sub(same).min(16)).min(LONGEST_PAUSE);
         let paused_until = self.disconnected.map_or(Duration::ZERO, |(at, factor)| at + pause.mul_f64(factor));
-        paused_until.max(self.rests_until.unwrap_or_default()).max(self.banned_until.unwrap_or_default())
+        paused_until.max(self.avoided_until.unwrap_or_default()).max(self.banned_until.unwrap_or_default())
     }
 
     /// When the last handshake succeeded or the peer last delivered data.

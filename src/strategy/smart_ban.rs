@@ -53,19 +53,19 @@ impl SmartBan {
     /// Compares the recorded blocks with the hashes `good` of the verified piece. Returns each peer that sent a different block,
     /// once, and forgets the piece's failures.
     pub fn find_corrupt_senders(&mut self, piece: PieceIndex, good: &[PieceHash]) -> Vec<PeerKey> {
-        let mut liars = Vec::new();
+        let mut corrupt_senders = Vec::new();
         self.failures.retain(|failure| {
             if failure.piece != piece {
                 return true;
             }
             self.blocks -= failure.blocks.len();
             let wrong = failure.blocks.iter().zip(good).filter(|((_, sum), good)| sum != *good);
-            liars.extend(wrong.filter_map(|((author, _), _)| *author));
+            corrupt_senders.extend(wrong.filter_map(|((author, _), _)| *author));
             false
         });
-        liars.sort_unstable();
-        liars.dedup();
-        liars
+        corrupt_senders.sort_unstable();
+        corrupt_senders.dedup();
+        corrupt_senders
     }
 }
 

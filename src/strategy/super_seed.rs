@@ -214,7 +214,7 @@ impl SuperSeed {
         let starving = |l: &Leecher| l.offers.is_empty() && now >= l.last_progress + SPREAD_TIMEOUT;
         let starving: Vec<_> = self.leechers.iter().filter(|(_, l)| starving(l)).map(|(&key, _)| key).collect();
         for key in starving {
-            let rarest = self.hidden(key).min_by_key(|piece| self.spread[piece.at()]);
+            let rarest = self.hidden(key).min_by_key(|piece| self.spread[piece.as_usize()]);
             if let Some(piece) = rarest {
                 self.offer(key, piece, now, out);
             }
@@ -237,7 +237,7 @@ impl SuperSeed {
         let mut needless = Vec::new();
         for leecher in self.leechers.values_mut() {
             leecher.offers.retain(|offer| {
-                let holders = self.spread[offer.piece.at()].holders;
+                let holders = self.spread[offer.piece.as_usize()].holders;
                 let taken = matches!(offer.state, OfferState::Taken(_));
                 let spread = holders > u32::from(taken) || (taken && holders >= all);
                 if spread && offer.state == OfferState::Open {
@@ -271,13 +271,13 @@ impl SuperSeed {
         }
         let mut rarest: Vec<_> = (0..self.spread.len() as u32).map(PieceIndex).collect();
         self.rng.shuffle(&mut rarest);
-        rarest.sort_by_key(|piece| self.spread[piece.at()]);
+        rarest.sort_by_key(|piece| self.spread[piece.as_usize()]);
         for key in keys {
             let leecher = &self.leechers[&key];
             let mut its = Vec::new();
             let again = now >= leecher.last_progress + STARVED_AFTER;
             let shows = |piece: PieceIndex| {
-                let spread = self.spread[piece.at()];
+                let spread = self.spread[piece.as_usize()];
                 let hidden = !leecher.has.has(piece) && !leecher.shown.has(piece);
                 hidden && (again || (spread.offers == 0 && spread.given == 0))
             };
@@ -302,7 +302,7 @@ impl SuperSeed {
                 self.leechers.get_mut(&key).filter(|l| l.has_room() && l.fresh_seen < self.fresh_count)
         {
             let start = self.rng.u32(..pieces);
-            let fresh = |p: &PieceIndex| self.spread[p.at()] == PieceSpread::default() && !leecher.shown.has(*p);
+            let fresh = |p: &PieceIndex| self.spread[p.as_usize()] == PieceSpread::default() && !leecher.shown.has(*p);
             let Some(piece) = (start..pieces).chain(0..start).map(PieceIndex).find(fresh) else {
                 leecher.fresh_seen = self.fresh_count;
                 return;
@@ -320,7 +320,7 @@ impl SuperSeed {
 
     /// Changes the counts of a piece, and keeps `fresh` up to date.
     fn count(&mut self, piece: PieceIndex, change: impl FnOnce(&mut PieceSpread)) {
-        let Some(spread) = self.spread.get_mut(piece.at()) else { return };
+        let Some(spread) = self.spread.get_mut(piece.as_usize()) else { return };
         self.fresh -= u32::from(*spread == PieceSpread::default());
         change(spread);
         let fresh = *spread == PieceSpread::default();

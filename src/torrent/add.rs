@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::client::Client;
-use crate::storage::is_marked;
+use crate::storage::has_download_mark;
 use crate::torrent::downloaded_torrents::is_from_download;
 use crate::torrent::{AddOptions, Source, Torrent, TorrentHandle};
 use crate::util::paths::resolved;
@@ -72,6 +72,6 @@ impl Client {
     /// [`AddOptions::downloaded_torrents_folder`]. A program that starts every torrent in a folder leaves such files alone, or
     /// the author of one torrent could start others.
     pub fn is_downloaded_file(path: &Path, file: &File, records: Option<&Path>) -> bool {
-        is_marked(file) || records.is_some_and(|folder| is_from_download(folder, &resolved(path), file))
+        has_download_mark(file) || records.is_some_and(|folder| is_from_download(folder, &resolved(path), file))
     }
 }

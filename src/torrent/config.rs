@@ -99,10 +99,10 @@ pub struct FileConfig {
 #[derive(Clone, Debug, Default)]
 pub struct RecordConfig {
     /// The folder of the resume data; pieces that it covers are not hashed again at the start. `None` turns it off.
-    pub resume: Option<PathBuf>,
+    pub resume_folder: Option<PathBuf>,
     /// The folder of [`PendingCompletion`](crate::torrent::PendingCompletion) files, if every completed download has to be
     /// announced once.
-    pub pending: Option<PathBuf>,
+    pub pending_folder: Option<PathBuf>,
     /// The folder that records which torrent and magnet files downloads created, if the file system cannot mark them.
     pub downloaded_torrents_folder: Option<PathBuf>,
     /// Folders of btsync's own files, to which no torrent may write.

@@ -48,7 +48,7 @@ impl TorrentHandle {
     }
 
     /// Whether the completion of this download is still to be announced, as `records`, the folder of
-    /// [`AddOptions::pending`](crate::torrent::AddOptions::pending), says; `folder` is that of the files.
+    /// [`AddOptions::pending_folder`](crate::torrent::AddOptions::pending_folder), says; `folder` is that of the files.
     pub fn is_completion_pending(&self, records: &Path, folder: &Path) -> bool {
         PendingCompletion::new(records, self.0.info_hash, folder).is_set()
     }
@@ -190,7 +190,7 @@ impl TorrentHandle {
         let Some(context) = self.0.context() else { return Vec::new() };
         let layout = context.pieces.storage().layout();
         let storage = context.pieces.storage();
-        let files = layout.files().iter().enumerate().filter(|(number, file)| !file.pad && storage.wants(*number));
+        let files = layout.files().iter().enumerate().filter(|(number, file)| !file.is_pad && storage.wants(*number));
         let view = |(number, file): (usize, &FileSpec)| FileView {
             path: layout.final_name(number).unwrap_or(&file.path).to_string_lossy().into_owned(),
             stored_as: (!storage.has_final_names() && layout.final_name(number) != Some(&file.path))

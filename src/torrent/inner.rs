@@ -14,8 +14,8 @@ use crate::metainfo::Metainfo;
 use crate::peer::{PeerEvent, RunControl, Throttle, TorrentContext, TorrentMessage};
 use crate::storage::{CheckProgress, StopCheck as _, Storage};
 use crate::torrent::config::SeedGoal;
+use crate::torrent::connection_entry::KeptConnections;
 use crate::torrent::events::Events;
-use crate::torrent::peer_entry::KeptConnections;
 use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::views::Stage;
 use crate::torrent::{Outcome, TorrentError};
@@ -229,7 +229,7 @@ impl TorrentInner {
         let waits = Arc::downgrade(self);
         storage.wait_for_descriptors(move || waits.upgrade().is_some_and(|inner| inner.wait_for_descriptor()));
         let run = self.run.clone();
-        storage.halt_with(move || run.is_stopped());
+        storage.set_stop_check(move || run.is_stopped());
         storage
     }
 

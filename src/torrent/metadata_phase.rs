@@ -101,7 +101,7 @@ impl MetadataPhase<'_, '_> {
             PeerEvent::Metadata { key, piece, total_size, bytes: Some(bytes) } => {
                 match self.fetch.data(key, piece, (total_size, &bytes), self.context.now()) {
                     FetchOutcome::Complete(info) => return Some(info),
-                    FetchOutcome::Liar(key) => self.ban(key),
+                    FetchOutcome::CorruptSender(key) => self.ban(key),
                     FetchOutcome::Nothing | FetchOutcome::MixedFailure => {}
                 }
             }

@@ -205,7 +205,7 @@ impl FileOpener<'_> {
         }
         let mut resume_store = self.resume_store();
         match &mut resume_store {
-            Some(resume_store) if config.files.verify || survey.bytes == 0 => resume_store.distrust(),
+            Some(resume_store) if config.files.verify || survey.bytes == 0 => resume_store.discard_record(),
             Some(resume_store) => known = resume_store.load_trusted_pieces(storage),
             None => {}
         }
@@ -235,7 +235,7 @@ impl FileOpener<'_> {
     }
 
     fn resume_store(&self) -> Option<ResumeStore> {
-        let records = self.config.records.resume.as_ref()?;
+        let records = self.config.records.resume_folder.as_ref()?;
         ResumeStore::new(records, self.torrent.info_hash, &self.config.out_dir, &self.storage, &*self.inner.run)
     }
 
@@ -305,7 +305,7 @@ impl FileOpener<'_> {
         if resume_store.is_none() {
             // The folder did not exist before, so no resume data was read for it.
             *resume_store = self.resume_store();
-            resume_store.iter_mut().for_each(ResumeStore::distrust);
+            resume_store.iter_mut().for_each(ResumeStore::discard_record);
         }
         if let Some(resume_store) = resume_store {
             self.drop_useless_resumed_blocks(resume_store, actions, have);
@@ -345,7 +345,7 @@ impl FileOpener<'_> {
             return Ok(None);
         }
         self.identify(actions, survey, true);
-        self.note_unmarked(actions);
+        self.note_files_without_mark(actions);
         self.storage.record_found_complete(have, survey);
         self.storage.record_ownership(&hash, actions, survey, given)?;
         // Before the files are resized: the part file may be needed for these.
@@ -354,12 +354,12 @@ impl FileOpener<'_> {
     }
 
     /// Records the torrent and magnet files that the download is about to create, if the file system cannot mark them.
-    fn note_unmarked(&self, actions: &[FileAction]) {
+    fn note_files_without_mark(&self, actions: &[FileAction]) {
         let Some(folder) = &self.config.records.downloaded_torrents_folder else { return };
-        let unmarked = self.storage.unmarked(actions);
-        if !unmarked.is_empty()
+        let without_download_mark = self.storage.without_download_mark(actions);
+        if !without_download_mark.is_empty()
             && let Err(error) =
-                downloaded_torrents::note(folder, self.torrent.info_hash, &self.config.out_dir, unmarked)
+                downloaded_torrents::note(folder, self.torrent.info_hash, &self.config.out_dir, without_download_mark)
         {
             log::warn!(
                 "cannot record the torrent files of this download, so a watched folder may start them: {}",

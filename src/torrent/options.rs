@@ -79,10 +79,10 @@ setters! {
     /// How long without received data until a download gives up and ends with [`Outcome::TimedOut`](crate::torrent::Outcome::TimedOut).
     stop_timeout: Option<Duration> => stop_timeout;
     /// The folder of the resume data; pieces that it covers are not hashed again at the start. `None` turns it off.
-    resume: Option<PathBuf> => records.resume;
+    resume_folder: Option<PathBuf> => records.resume_folder;
     /// The folder in which downloads are recorded until their completion is announced, if that must happen exactly once for each:
     /// see [`TorrentHandle::is_completion_pending`](crate::torrent::TorrentHandle::is_completion_pending).
-    pending: Option<PathBuf> => records.pending;
+    pending_folder: Option<PathBuf> => records.pending_folder;
     /// The folder that records which torrent files and magnet files downloads created, if the file system cannot mark them: see
     /// [`Client::is_downloaded_file`](crate::client::Client::is_downloaded_file).
     downloaded_torrents_folder: Option<PathBuf> => records.downloaded_torrents_folder;

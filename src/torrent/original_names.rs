@@ -54,7 +54,8 @@ pub fn layout_as_found(torrent: &Metainfo, layout: &Layout, folder: &Path) -> La
 /// The first path of each file, other than its own, for which `fits` is true.
 fn candidates(torrent: &Metainfo, fits: impl Fn(usize, &Path) -> bool) -> AlternativePaths {
     let is_odd = torrent.hidden_name.is_some() || torrent.original_name.is_some();
-    let files = torrent.files.iter().enumerate().filter(|(_, file)| !file.pad && (is_odd || file.original().is_some()));
+    let files =
+        torrent.files.iter().enumerate().filter(|(_, file)| !file.is_virtual && (is_odd || file.original().is_some()));
     let place = |(number, file)| {
         let places = torrent.alternative_paths(file);
         Some((number, places.into_iter().find(|place| fits(number, place))?))
@@ -87,7 +88,7 @@ fn pieces_of(
     let storage = storage.select(wanted, &storage::part_name(&torrent.info_hash));
     storage.allow_links_outside(&*inner.run);
     let mut known = Bitfield::full(torrent.piece_count());
-    let records = config.records.resume.as_ref().filter(|_| !config.files.verify);
+    let records = config.records.resume_folder.as_ref().filter(|_| !config.files.verify);
     let resume_store =
         records.and_then(|folder| ResumeStore::new(folder, torrent.info_hash, &config.out_dir, &storage, &*inner.run));
     let vouched = resume_store.map(|mut resume_store| resume_store.load_trusted_pieces(&storage));

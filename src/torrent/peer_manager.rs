@@ -23,9 +23,9 @@ use crossbeam_channel::Receiver;
 use crate::client::Registration;
 use crate::peer::{PeerEvent, StopReason, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent};
 use crate::strategy::peer_list::{PeerList, PeerSource};
+use crate::torrent::connection_entry::ConnectionEntry;
 use crate::torrent::events::{Event, EventSender};
 use crate::torrent::final_announce;
-use crate::torrent::peer_entry::PeerEntry;
 use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::{TorrentConfig, TorrentInner, send_event};
 use crate::types::{InfoHash, PeerKey};
@@ -51,7 +51,7 @@ pub struct PeerManager<'a> {
     pub config: &'a TorrentConfig,
     pub events: EventSender,
     pub peer_list: PeerList,
-    pub connections: HashMap<PeerKey, PeerEntry>,
+    pub connections: HashMap<PeerKey, ConnectionEntry>,
     /// Ended connections and whether they were incoming; the latest last.
     departed: VecDeque<(PeerKey, SocketAddr, bool)>,
     next: DueTimes,
@@ -121,7 +121,7 @@ impl<'a> PeerManager<'a> {
         let mut peer_list = PeerList::new(config.connections.encryption);
         peer_list.add(&config.search.peers, PeerSource::User);
         peer_list.add(&inner.peers.added.lock(), PeerSource::User);
-        peer_list.add(&config.search.link_peers, PeerSource::Link);
+        peer_list.add(&config.search.link_peers, PeerSource::MagnetLink);
         PeerManager {
             inner,
             config,
@@ -162,7 +162,7 @@ impl<'a> PeerManager<'a> {
             self.peer_list.forget(now);
             self.peer_list.add(&self.config.search.peers, PeerSource::User);
             self.add_users_peers();
-            self.peer_list.add(&self.config.search.link_peers, PeerSource::Link);
+            self.peer_list.add(&self.config.search.link_peers, PeerSource::MagnetLink);
             self.peer_list.add(&named, PeerSource::Tracker);
         }
     }

@@ -20,7 +20,8 @@ use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::resume_store::ResumeStore;
 use crate::torrent::transfer::Transfer;
 use crate::torrent::{
-    Event, Outcome, PendingCompletion, Stage, TorrentConfig, TorrentError, link_source, save_torrent_file, send_event,
+    Event, Outcome, PendingCompletion, Stage, TorrentConfig, TorrentError, metadata_from_url, save_torrent_file,
+    send_event,
 };
 use crate::types::{Bitfield, InfoHash, PeerId};
 use crate::util::descriptors::retry_while;
@@ -54,7 +55,7 @@ impl<'a> TorrentRun<'a> {
         let tiers: Vec<Vec<String>> = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
         let mut peer_manager = self.peer_manager(&context, &tiers, false)?;
         self.publish(&context, &peer_manager);
-        link_source::fetch_in_background(magnet, self.config, &context);
+        metadata_from_url::fetch_in_background(magnet, self.config, &context);
         let Some(info) = metadata_phase::fetch(&mut peer_manager, &context, &self.messages) else {
             self.inner.set_stage(Stage::Stopping);
             send_event(&self.events, Event::Stopping);
@@ -132,7 +133,7 @@ impl<'a> TorrentRun<'a> {
         if stopped && kept_peers.is_none() {
             return Ok(if met { Outcome::StoppedComplete } else { Outcome::Stopped });
         }
-        if let Some(folder) = config.records.pending.as_ref().filter(|_| !met) {
+        if let Some(folder) = config.records.pending_folder.as_ref().filter(|_| !met) {
             let pending = PendingCompletion::new(folder, torrent.info_hash, &config.out_dir);
             // Before the first piece can arrive: no download may complete without this record.
             if let Err(error) = pending.set() {

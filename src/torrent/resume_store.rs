@@ -37,7 +37,7 @@ pub struct ResumeStore {
     /// The record of an earlier run.
     record: Option<ResumeData>,
     /// The files that btsync created and that are not complete: their indices and identities.
-    ours: Vec<(u32, u64)>,
+    owned_files: Vec<(u32, u64)>,
     /// The files' metadata at the start.
     stamps_at_start: Vec<Option<Stamp>>,
     /// The same, but `None` where it proves nothing.
@@ -83,14 +83,14 @@ impl ResumeStore {
             .and_then(|bytes| ResumeData::decode(&bytes, layout).map_err(io::Error::other))
             .inspect_err(|error| log::debug!("{}: not used: {error}", path.display()));
         let record = record.ok().filter(|record| record.info_hash == info_hash);
-        let ours = Vec::new();
+        let owned_files = Vec::new();
         let stamps_at_start = baseline.clone();
         Some(ResumeStore {
             path,
             boot,
             info_hash,
             record,
-            ours,
+            owned_files,
             stamps_at_start,
             baseline,
             changed,
@@ -136,7 +136,7 @@ impl ResumeStore {
     }
 
     /// Whether the system may have crashed or been restarted since the record was written.
-    pub fn has_crashed(&self) -> bool {
+    pub fn may_have_crashed(&self) -> bool {
         self.record.as_ref().is_none_or(|record| record.boot != self.boot)
     }
 
@@ -149,8 +149,8 @@ impl ResumeStore {
     }
 
     /// Records which files are ours, by index and identity. Writes the record at once, in case this process is killed.
-    pub fn set_owned_files(&mut self, ours: Vec<(u32, u64)>, storage: &Storage, have: &Bitfield) {
-        self.ours = ours;
+    pub fn set_owned_files(&mut self, owned_files: Vec<(u32, u64)>, storage: &Storage, have: &Bitfield) {
+        self.owned_files = owned_files;
         if self.baseline.len() <= MANY_FILES {
             let partial = self.resumed_blocks.clone();
             self.write(&stamps(storage), storage, (have.clone(), partial));
@@ -174,7 +174,7 @@ impl ResumeStore {
     /// Everything wanted is complete: no file is ours to write to any more, which is recorded at once. The record is due again
     /// once the last writes can be told from later ones.
     pub fn clear_owned_files(&mut self, storage: &Storage, progress: (Bitfield, Vec<PartialPiece>), now: Duration) {
-        self.ours.clear();
+        self.owned_files.clear();
         if self.baseline.len() <= MANY_FILES {
             self.save(storage, progress, now);
             self.saved = (0, 0);
@@ -212,7 +212,7 @@ impl ResumeStore {
     }
 
     /// Disregards the record.
-    pub fn distrust(&mut self) {
+    pub fn discard_record(&mut self) {
         let clock = clock();
         self.baseline.iter_mut().for_each(|baseline| *baseline = baseline.filter(|stamp| stamp.is_settled(clock)));
     }
@@ -261,9 +261,11 @@ impl ResumeStore {
         mut is_late: impl FnMut(usize) -> bool,
     ) {
         let unwritten = || (0..storage.layout().files().len()).all(|file| storage.written(file).is_none());
-        let owned =
-            self.record.as_ref().is_some_and(|record| record.ours.as_ref().is_some_and(|ours| !ours.is_empty()));
-        let needless = self.is_inherited && !(owned && self.ours.is_empty());
+        let owned = self
+            .record
+            .as_ref()
+            .is_some_and(|record| record.owned_files.as_ref().is_some_and(|owned_files| !owned_files.is_empty()));
+        let needless = self.is_inherited && !(owned && self.owned_files.is_empty());
         let nothing_sent = self.sent == self.sent_saved;
         let count = (progress.0.count(), blocks_in(&progress.1));
         if count == (0, 0) || (needless && nothing_sent && count == self.saved && unwritten()) {
@@ -298,9 +300,9 @@ impl ResumeStore {
         let files = stamps.iter().enumerate().filter_map(entry).collect();
         let (have, partial) = progress;
         let saved = (have.count(), blocks_in(&partial));
-        let (info_hash, boot, ours) = (self.info_hash, self.boot.clone(), Some(self.ours.clone()));
+        let (info_hash, boot, owned_files) = (self.info_hash, self.boot.clone(), Some(self.owned_files.clone()));
         let uploaded = self.uploaded_before().saturating_add(self.sent);
-        let record = ResumeData { info_hash, boot, files, have, ours, uploaded, partial };
+        let record = ResumeData { info_hash, boot, files, have, owned_files, uploaded, partial };
         let bytes = record.encode();
         let mut tries = 0..TRIES;
         // Main must not wait for long, as the peers hold the descriptors. The record is due again soon.

@@ -66,7 +66,7 @@ fn is_of_download(file: &Path, torrent: &Metainfo, config: &TorrentConfig) -> bo
     let Ok(name) = file.strip_prefix(root) else { return false };
     let is_it =
         |path: &Path| path.starts_with(name) || is_unfinished(path, name, config.files.incomplete_suffix.as_deref());
-    torrent.files.iter().any(|entry| !entry.pad && is_it(&entry.path))
+    torrent.files.iter().any(|entry| !entry.is_virtual && is_it(&entry.path))
         || config.files.renamed_files.iter().any(|(_, path)| is_it(path))
 }
 

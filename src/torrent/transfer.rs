@@ -39,7 +39,7 @@ pub struct Transfer<'a> {
     /// The changes of the run state ([`RunControl::changes`](crate::peer::RunControl::changes)) that have been applied.
     applied_changes: u32,
     /// When a super-seed next checks which pieces to reveal.
-    next_reveal: Duration,
+    next_super_seed_tick: Duration,
     /// Provides the bytes acknowledged by peers, if the system does.
     tcp_diag: Option<TcpDiag>,
     turnover: Turnover,
@@ -75,7 +75,7 @@ impl<'a> Transfer<'a> {
             choker: Choker::default(),
             next_choke: now + CHOKE_ROUND,
             applied_changes: 0,
-            next_reveal: now,
+            next_super_seed_tick: now,
             tcp_diag: TcpDiag::open().ok(),
             turnover: Turnover::default(),
             complete_since: complete.then_some(now),
@@ -154,7 +154,7 @@ impl<'a> Transfer<'a> {
         if self.context.roster.count() > 0 {
             next = next.min(self.next_choke);
             if self.context.active_super_seed().is_some() {
-                next = next.min(self.next_reveal);
+                next = next.min(self.next_super_seed_tick);
             }
         }
         if let Some(due) =

@@ -42,20 +42,20 @@ impl WantedFiles {
         let mut layout = layout(torrent)?;
         for (number, path) in &config.files.renamed_files {
             let file = usize::try_from(*number).unwrap_or(usize::MAX);
-            if torrent.files.get(file).is_none_or(|file| file.pad) {
+            if torrent.files.get(file).is_none_or(|file| file.is_virtual) {
                 return Err(SelectError::NoMatch((u64::from(*number) + 1).to_string()).into());
             }
             layout.rename(file, path).map_err(TorrentError::InvalidPath)?;
         }
         // A torrent must not contain its own marker, or that of another torrent.
         let top = |spec: &FileSpec| spec.path.components().next().is_some_and(|name| is_reserved(name.as_ref()));
-        if let Some((number, spec)) = layout.files().iter().enumerate().find(|(_, spec)| !spec.pad && top(spec)) {
+        if let Some((number, spec)) = layout.files().iter().enumerate().find(|(_, spec)| !spec.is_pad && top(spec)) {
             let error = LayoutError::Reserved { path: spec.path.clone() };
             let is_users = config.files.renamed_files.iter().any(|(place, _)| u32::try_from(number) == Ok(*place));
             return Err(if is_users { TorrentError::InvalidPath(error) } else { error.into() });
         }
         let wanted = config.files.selection.choose(&torrent.files, torrent.multi_file)?;
-        let shown = |(file, wanted): (&crate::metainfo::FileEntry, &bool)| (!file.pad).then_some(*wanted);
+        let shown = |(file, wanted): (&crate::metainfo::FileEntry, &bool)| (!file.is_virtual).then_some(*wanted);
         let shown: Vec<bool> = torrent.files.iter().zip(&wanted).filter_map(shown).collect();
         let files = FileCounts { wanted: shown.iter().filter(|wanted| **wanted).count(), all: shown.len() };
         let plan = plan(&layout, &wanted, config);
@@ -69,7 +69,7 @@ impl WantedFiles {
 /// # Errors
 /// If the torrent's lengths do not make a layout.
 pub fn layout(torrent: &Metainfo) -> Result<Layout, LayoutError> {
-    let spec = |f: &FileEntry| FileSpec { path: f.path.clone(), length: f.length, pad: f.pad };
+    let spec = |f: &FileEntry| FileSpec { path: f.path.clone(), length: f.length, is_pad: f.is_virtual };
     let layout = Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())?;
     let mut extras = Extras::default();
     for file in &torrent.files {
@@ -88,7 +88,7 @@ pub fn layout(torrent: &Metainfo) -> Result<Layout, LayoutError> {
 pub(crate) fn content_path(layout: &Layout, wanted: &[bool], has_folder: bool, placed: &[(u32, PathBuf)]) -> PathBuf {
     let is_placed = |file: usize| placed.iter().any(|(number, _)| u32::try_from(file) == Ok(*number));
     let is_wanted = |file: usize| wanted.get(file).is_some_and(|wanted| *wanted);
-    let files = layout.files().iter().enumerate().filter(|(file, spec)| !spec.pad && is_wanted(*file));
+    let files = layout.files().iter().enumerate().filter(|(file, spec)| !spec.is_pad && is_wanted(*file));
     let paths: Vec<(&Path, bool)> =
         files.filter_map(|(file, _)| Some((layout.final_name(file)?, is_placed(file)))).collect();
     let top = |path: &Path| path.iter().next().map(PathBuf::from);
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn the_place_of_a_download_has_nothing_of_anybody_else() {
         let at = |paths: &[&str], has_folder, placed: &[u32]| {
-            let spec = |path: &&str| FileSpec { path: path.into(), length: 1, pad: false };
+            let spec = |path: &&str| FileSpec { path: path.into(), length: 1, is_pad: false };
             let layout = Layout::new(16, paths.iter().map(spec).collect()).unwrap();
             let placed: Vec<_> = placed.iter().map(|number| (*number, PathBuf::new())).collect();
             content_path(&layout, &vec![true; paths.len()], has_folder, &placed).display().to_string()

@@ -5,9 +5,9 @@
 //! and the peer to evict when the table is full.
 //! Clients are untrusted, so the peers of one network (an IPv4 address or an IPv6 /64) are limited in each swarm, where a new
 //! peer evicts the network's peer with the oldest announce, and across all swarms. Those of an IPv6 /48 are limited in each swarm
-//! as well (`blocks`).
+//! as well (`address_blocks`).
 
-mod blocks;
+mod address_blocks;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::discovery::tracker::http::AnnounceEvent;
 use crate::net::networks::Network;
 use crate::types::{InfoHash, PeerId};
-use blocks::AddressBlocks;
+use address_blocks::AddressBlocks;
 
 /// The most peers of a swarm examined for one answer. As seeds get no seeds, a seed in a large swarm of seeds may get no peers.
 const MAX_SAMPLED: usize = 1000;
@@ -87,7 +87,7 @@ pub struct Registry {
     first_of_network: HashMap<(u32, Network), u32>,
     /// The number of peers of each network.
     networks: HashMap<Network, u32>,
-    blocks: AddressBlocks,
+    address_blocks: AddressBlocks,
 }
 
 #[derive(Debug)]
@@ -133,7 +133,7 @@ impl Registry {
             by_hash: HashMap::new(),
             first_of_network: HashMap::new(),
             networks: HashMap::new(),
-            blocks: AddressBlocks::new(),
+            address_blocks: AddressBlocks::new(),
         }
     }
 

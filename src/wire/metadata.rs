@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::bencode::guard;
+use crate::bencode::validate;
 
 /// The size of a metadata piece, in bytes; the last piece may be shorter.
 pub const PIECE: u32 = 16 * 1024;
@@ -72,7 +72,7 @@ impl<'a> MetadataMessage<'a> {
             return Err(MetadataError::TooLong);
         }
         let head = payload.get(..MAX_HEAD).unwrap_or(payload);
-        let length = guard::prefix(head).map_err(|_| MetadataError::Malformed)?;
+        let length = validate::prefix(head).map_err(|_| MetadataError::Malformed)?;
         let (head, bytes) = payload.split_at_checked(length).ok_or(MetadataError::Malformed)?;
         let said: Dictionary = serde_bencode::from_bytes(head).map_err(|_| MetadataError::Malformed)?;
         if !matches!(said.msg_type, 0..=2) {

@@ -361,7 +361,7 @@ fn blocks_of_a_file_that_was_cut_meanwhile_are_fetched_again() {
 fn blocks_that_a_record_only_pretends_cost_a_piece_and_ban_nobody() {
     let (temp, payload) = (TestDir::new(), large_pieces());
     with_150_blocks(&temp, &payload, &[]).terminate(7);
-    let layout = Layout::new(1 << 20, vec![FileSpec { path: "large.bin".into(), length: 4 << 20, pad: false }]);
+    let layout = Layout::new(1 << 20, vec![FileSpec { path: "large.bin".into(), length: 4 << 20, is_pad: false }]);
     let (layout, path) = (layout.expect("a layout"), record(&temp));
     let mut forged = ResumeData::decode(&fs::read(&path).expect("a record"), &layout).expect("ours");
     let kept: u32 = forged.partial.iter().map(PartialPiece::count).sum();

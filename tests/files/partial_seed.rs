@@ -49,12 +49,12 @@ impl Side {
         let payload = payload();
         let (folder, content) = (tempfile::tempdir().expect("a folder"), payload.content());
         let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
-        let file = FileSpec { path: "parts".into(), length: content.len() as u64, pad: false };
+        let file = FileSpec { path: "parts".into(), length: content.len() as u64, is_pad: false };
         let layout = Layout::new(LENGTH, vec![file]).expect("a layout");
         let storage = Arc::new(Storage::new(folder.path().into(), layout, 4));
         storage.prepare().expect("a file");
         for piece in have.iter() {
-            let bytes = content.chunks(LENGTH as usize).nth(piece.at()).expect("a piece");
+            let bytes = content.chunks(LENGTH as usize).nth(piece.as_usize()).expect("a piece");
             storage.write_vectored_at(storage.layout().offset(piece, 0), &[IoSlice::new(bytes)]).expect("room");
         }
         let terms = ContextSettings {

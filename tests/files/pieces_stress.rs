@@ -66,7 +66,7 @@ impl SharedState {
         let plan = plan(seed);
         let wanted = plan.wanted.clone();
         let folder = tempfile::tempdir().expect("a folder");
-        let file = FileSpec { path: "x".into(), length: TOTAL, pad: false };
+        let file = FileSpec { path: "x".into(), length: TOTAL, is_pad: false };
         let layout = Layout::new(LENGTH, vec![file]).expect("a layout");
         let storage = Arc::new(Storage::new(folder.path().into(), layout, 4));
         storage.prepare().expect("a file");
@@ -112,7 +112,11 @@ impl SharedState {
         self.pieces.piece_hashed(piece, right);
         if right {
             assert!(self.pieces.has(piece));
-            assert_eq!(self.verified_count[piece.at()].fetch_add(1, Ordering::Relaxed), 0, "{piece:?} was right twice");
+            assert_eq!(
+                self.verified_count[piece.as_usize()].fetch_add(1, Ordering::Relaxed),
+                0,
+                "{piece:?} was right twice"
+            );
             self.pieces.find_corrupt_senders(piece, sums);
         } else {
             self.wrong.fetch_add(1, Ordering::Relaxed);

@@ -12,7 +12,7 @@ mod peer;
 use std::path::Component;
 use std::time::Duration;
 
-use btsync::bencode::guard;
+use btsync::bencode::validate;
 use btsync::discovery::lsd::packet::{LocalAnnounce, PeerFilter};
 use btsync::discovery::tracker::announce::MAX_PEERS;
 use btsync::discovery::tracker::http::answer;
@@ -53,7 +53,7 @@ pub const TARGETS: [(&str, Target); 11] = [
 pub fn resume(bytes: &[u8]) -> bool {
     const FILES: usize = 3;
     const LENGTH: u32 = 64 << 10;
-    let spec = |n: usize| FileSpec { path: format!("f{n}").into(), length: 800_000, pad: false };
+    let spec = |n: usize| FileSpec { path: format!("f{n}").into(), length: 800_000, is_pad: false };
     let layout = Layout::new(LENGTH, (0..FILES).map(spec).collect()).expect("three files");
     let summed = [Sha1::digest(bytes).as_slice(), bytes].concat();
     let mut accepted = false;
@@ -78,9 +78,9 @@ pub fn resume(bytes: &[u8]) -> bool {
 
 /// Torrent files. An accepted file must be consistent, and must survive writing and parsing.
 pub fn metainfo(bytes: &[u8]) -> bool {
-    if let Ok(length) = guard::prefix(bytes) {
+    if let Ok(length) = validate::prefix(bytes) {
         assert!((1..=bytes.len()).contains(&length));
-        assert_eq!(guard::prefix(&bytes[..length]), Ok(length), "a value is one without what follows");
+        assert_eq!(validate::prefix(&bytes[..length]), Ok(length), "a value is one without what follows");
     }
     let info = Metainfo::from_info(bytes, Vec::new(), Vec::new());
     let Ok(torrent) = Metainfo::parse(bytes) else { return info.is_ok() };

@@ -13,7 +13,7 @@ fn testdata_is_read_as_its_maker_says() {
     assert_eq!(expected.len(), 4);
     for (name, expected) in expected {
         let torrent = Metainfo::read(&folder.join(format!("{name}.torrent"))).unwrap();
-        let files: Vec<_> = torrent.files.iter().map(|f| json!([f.path.to_str(), f.length, f.pad])).collect();
+        let files: Vec<_> = torrent.files.iter().map(|f| json!([f.path.to_str(), f.length, f.is_virtual])).collect();
         let read = json!({"info_hash": torrent.info_hash.hex(), "pieces": torrent.piece_count(), "files": files});
         assert_eq!(&read, expected, "{name}");
     }

@@ -19,7 +19,7 @@ fn session(
 ) -> (Torrent, TorrentHandle) {
     let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:9/")).expect("a torrent");
     let mut config = TorrentConfig::new(temp.folder(out));
-    (config.client.dht, config.client.lsd, config.records.resume) = (None, false, None);
+    (config.client.dht, config.client.lsd, config.records.resume_folder) = (None, false, None);
     config.client.listen_ports = 0..=0;
     config.search.exclude_trackers = vec!["*".to_owned()];
     set(&mut config);

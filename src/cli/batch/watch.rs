@@ -2,7 +2,7 @@
 //! is no polling. An invalid file is read again when it changes. The files are never modified.
 //!
 //! Torrent and magnet files that a download created are never started, even if downloads go to the watched folder. Such
-//! files are marked (`storage/origin.rs`). On a file system without marks, they are recognized from the torrents seen in
+//! files are marked (`storage/download_mark.rs`). On a file system without marks, they are recognized from the torrents seen in
 //! the folder and those that run.
 
 use std::collections::HashSet;

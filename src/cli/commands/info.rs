@@ -71,7 +71,7 @@ struct FileJson<'a> {
 }
 
 fn serialize_files<'a, S: Serializer>(files: &&'a [FileEntry], serializer: S) -> Result<S::Ok, S::Error> {
-    let json = |file: &'a FileEntry| FileJson { length: file.length, pad: file.pad, path: path_text(file) };
+    let json = |file: &'a FileEntry| FileJson { length: file.length, pad: file.is_virtual, path: path_text(file) };
     serializer.collect_seq(files.iter().map(json))
 }
 
@@ -121,7 +121,7 @@ fn write_text(torrent: &Metainfo, out: &mut dyn Write) -> io::Result<()> {
             line(label, value)?;
         }
     }
-    let stored = || torrent.files.iter().filter(|file| !file.pad);
+    let stored = || torrent.files.iter().filter(|file| !file.is_virtual);
     line("files", &stored().count().to_string())?;
     for file in stored() {
         writeln!(out, "{:>12}  {}", short_size(file.length), printable(&path_text(file)))?;

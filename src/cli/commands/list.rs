@@ -35,7 +35,7 @@ pub fn print(torrent: &Metainfo, selection: &Selection, json: Option<Duration>) 
 /// The number, the file and whether it is selected, for each file except padding files.
 fn numbered<'a>(torrent: &'a Metainfo, wanted: &'a [bool]) -> impl Iterator<Item = (u32, &'a FileEntry, bool)> {
     let files = (1..).zip(torrent.files.iter().zip(wanted));
-    files.map(|(number, (file, wanted))| (number, file, *wanted)).filter(|(_, file, _)| !file.pad)
+    files.map(|(number, (file, wanted))| (number, file, *wanted)).filter(|(_, file, _)| !file.is_virtual)
 }
 
 /// The `list` event. Its keys are in alphabetical order, as in all events.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde_bencode::value::Value;
 
-use crate::bencode::guard;
+use crate::bencode::validate;
 use crate::bencode::values::{Dict, bytes, dictionary, int, list};
 use crate::discovery::dht::id::NodeId;
 use crate::types::InfoHash;
@@ -143,7 +143,7 @@ pub enum KrpcError {
     TooLong(usize),
     /// The packet is not bencode.
     #[error(transparent)]
-    Bencode(#[from] guard::BencodeError),
+    Bencode(#[from] validate::BencodeError),
     /// A required key is missing or has an invalid value.
     #[error("not a DHT packet: `{0}` is missing or malformed")]
     Key(&'static str),

@@ -174,8 +174,8 @@ impl HttpTracker {
         };
         HttpTracker {
             any: agents(None),
-            four: agents(Some(IpFamily::Four)),
-            six: agents(Some(IpFamily::Six)),
+            four: agents(Some(IpFamily::V4)),
+            six: agents(Some(IpFamily::V6)),
             known: Arc::default(),
             announces_both: !is_proxied,
             is_local,
@@ -202,7 +202,7 @@ impl HttpTracker {
         full: &str,
         end: Instant,
     ) -> Result<AnnounceResponse, TrackerError> {
-        let agents = if family == IpFamily::Four { &self.four } else { &self.six };
+        let agents = if family == IpFamily::V4 { &self.four } else { &self.six };
         self.announce_by(agents, url, full.to_owned(), end)
     }
 

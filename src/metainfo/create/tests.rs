@@ -109,7 +109,8 @@ fn padding_lets_every_file_begin_with_a_piece() {
     let progress = AtomicU64::new(0);
     let made = create(&root, &options, &progress, &AtomicBool::new(false)).unwrap();
     let read = Metainfo::parse(&made.bytes).unwrap();
-    let files: Vec<_> = read.files.iter().map(|f| (f.path.to_str().unwrap(), f.length as usize, f.pad)).collect();
+    let files: Vec<_> =
+        read.files.iter().map(|f| (f.path.to_str().unwrap(), f.length as usize, f.is_virtual)).collect();
     let (one, other) = (format!("t/.pad/{}", PIECE - 1), format!("t/.pad/{}", PIECE - 5));
     let expected = [
         ("t/a", 1, false),

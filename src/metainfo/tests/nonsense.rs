@@ -1,14 +1,14 @@
 //! Input that is not a torrent, or a damaged one.
 
 use super::*;
-use crate::bencode::{guard, scan};
+use crate::bencode::{scan, validate};
 
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = Metainfo::parse(&bytes);
-        let _ = guard::check(&bytes);
-        let _ = guard::prefix(&bytes);
+        let _ = validate::check(&bytes);
+        let _ = validate::prefix(&bytes);
     }
 
     #[test]
@@ -19,13 +19,13 @@ proptest! {
         let _ = Metainfo::parse(text.as_bytes());
         // The scanner's result does not depend on the buffer size.
         let walk = |source: &mut dyn std::io::BufRead| {
-            let mut scanner = scan::Scanner::new(source, guard::MESSAGE_DEPTH);
+            let mut scanner = scan::Scanner::new(source, validate::MESSAGE_DEPTH);
             let done = scanner.value().and_then(|value| scanner.skip(value)).and_then(|()| scanner.end());
-            done.map(|()| scanner.at()).map_err(|error| format!("{error:?}"))
+            done.map(|()| scanner.position()).map_err(|error| format!("{error:?}"))
         };
         let whole = walk(&mut text.as_bytes());
         prop_assert_eq!(walk(&mut std::io::BufReader::with_capacity(buffer, text.as_bytes())), whole.clone());
-        prop_assert_eq!(whole.is_ok(), guard::check(text.as_bytes()).is_ok());
+        prop_assert_eq!(whole.is_ok(), validate::check(text.as_bytes()).is_ok());
     }
 
     #[test]
@@ -44,7 +44,7 @@ proptest! {
             let sizes: u64 = (0..t.piece_count()).map(|p| u64::from(t.piece_size(PieceIndex(p)))).sum();
             prop_assert_eq!(sizes, t.total());
             prop_assert_eq!(t.info_hash.0, <[u8; 20]>::from(Sha1::digest(&t.info)));
-            let stored: Vec<_> = t.files.iter().filter(|file| !file.pad).map(|file| &file.path).collect();
+            let stored: Vec<_> = t.files.iter().filter(|file| !file.is_virtual).map(|file| &file.path).collect();
             for (at, path) in stored.iter().enumerate() {
                 let others = stored.iter().enumerate().filter(|(other, _)| *other != at);
                 prop_assert!(others.clone().all(|(_, other)| !other.starts_with(path)), "{}", path.display());

@@ -10,8 +10,8 @@ use std::path::Path;
 use rustix::fs::MemfdFlags;
 use sha1::{Digest, Sha1};
 
-use crate::bencode::guard::FILE_DEPTH;
 use crate::bencode::scan::{ScanError, Scanner};
+use crate::bencode::validate::FILE_DEPTH;
 use crate::metainfo::TORRENT_FILE_MAX;
 use crate::metainfo::decode::{FileSink, Info, TopLevel};
 use crate::metainfo::error::MetainfoError;
@@ -134,7 +134,7 @@ fn validate_file(source: &mut (impl Read + Seek)) -> Result<(TopLevel, Info, Ran
     } else {
         TopLevel::read(&mut scanner).map_err(MetainfoError::from)
     };
-    if scanner.at() > TORRENT_FILE_MAX {
+    if scanner.position() > TORRENT_FILE_MAX {
         return Err(MetainfoError::TooLarge);
     }
     let mut top = top?.ok_or(MetainfoError::NotADict)?;

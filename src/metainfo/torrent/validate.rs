@@ -147,7 +147,7 @@ pub(crate) fn entries(name: &str, length: u64, executable: bool, files: Option<F
         let original = file.original.map(|raw| PathBuf::from(OsStr::from_bytes(&raw)));
         let is_rare = original.is_some() || special_entry.is_some();
         FileEntry {
-            pad: !matches!(file.kind, EntryKind::File | EntryKind::Executable),
+            is_virtual: !matches!(file.kind, EntryKind::File | EntryKind::Executable),
             executable: file.kind == EntryKind::Executable,
             rare: is_rare.then(|| Box::new(RareFields { original, special_entry })),
             ..FileEntry::new(path(&file.path), file.length)

@@ -32,7 +32,7 @@ struct Setup {
 /// A torrent whose blocks have all been requested from one peer.
 fn setup() -> Setup {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = FileSpec { path: "x".into(), length: u64::from(PIECES * PIECE), pad: false };
+    let file = FileSpec { path: "x".into(), length: u64::from(PIECES * PIECE), is_pad: false };
     let storage = Storage::new(folder.path().into(), Layout::new(PIECE, vec![file]).expect("a layout"), 4);
     storage.prepare().expect("a file");
     let payload: Vec<u8> = (0..PIECES * PIECE).map(|n| (n / 7 + n % 251) as u8).collect();

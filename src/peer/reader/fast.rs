@@ -62,7 +62,7 @@ impl Reader<'_> {
         let size = context.pieces.storage().layout().piece_length().max(1);
         let most = SET_SIZE.min((MAX_ALLOWED_FAST_BYTES / size).max(1));
         let mut set = allowed_fast(self.peer.addr.ip(), context.settings.info_hash, context.pieces.piece_count(), most);
-        context.pieces.retain_owned(&mut set);
+        context.pieces.retain_verified(&mut set);
         if !set.is_empty() {
             // Each block once, and as many again for those that get lost.
             self.allowed_fast_left = 2 * size.div_ceil(BLOCK_SIZE).saturating_mul(set.len() as u32);
@@ -100,7 +100,7 @@ impl Reader<'_> {
         self.count_useless(blocks.len() as u32)?;
         let choked = peer.choking.peer_choking.is_set();
         let mut unasked = false;
-        let snubbed;
+        let stalled;
         {
             let mut requests = peer.requesting.pipeline.lock();
             blocks.retain(|block| {
@@ -111,7 +111,7 @@ impl Reader<'_> {
             if !choked && !blocks.is_empty() {
                 requests.note_all_rejected();
             }
-            snubbed = requests.is_snubbed();
+            stalled = requests.is_stalled();
         }
         if unasked {
             return Err(DisconnectReason::ProtocolViolation("a reject for a block that was not requested"));
@@ -121,7 +121,7 @@ impl Reader<'_> {
             context.pieces.release(peer.key, &blocks);
         } else {
             // The peer may reject them again, so other peers come first.
-            context.pieces.expire(peer.key, &blocks, snubbed);
+            context.pieces.expire(peer.key, &blocks, stalled);
         }
         refill_idle_peers(context);
         Ok(())

@@ -63,7 +63,7 @@ pub struct ChokeState {
     /// Whether the peer owes us blocks and has sent none for a while, as of the choker's last round.
     pub is_snubbing: Flag,
     /// Whether the peer had an unchoke slot and asked for nothing, as of the choker's last round.
-    pub has_idled: Flag,
+    pub left_slot_idle: Flag,
 }
 
 impl Default for ChokeState {
@@ -76,7 +76,7 @@ impl Default for ChokeState {
             peer_interested: Flag::default(),
             interest_reported: Flag::default(),
             is_snubbing: Flag::default(),
-            has_idled: Flag::default(),
+            left_slot_idle: Flag::default(),
         }
     }
 }

@@ -33,7 +33,7 @@ struct ThrottleFixture {
 
 /// A reader that waits for its turn.
 fn reading(limits: Limits) -> ThrottleFixture {
-    let file = FileSpec { path: "x".into(), length: u64::from(BLOCK_SIZE), pad: false };
+    let file = FileSpec { path: "x".into(), length: u64::from(BLOCK_SIZE), is_pad: false };
     let layout = Layout::new(BLOCK_SIZE, vec![file]).expect("a layout");
     let storage = Arc::new(Storage::new("nowhere".into(), layout, 4)); // never opened
     let pieces = PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1));

@@ -13,7 +13,7 @@ use crate::types::{InfoHash, PieceHash};
 const HASH: InfoHash = InfoHash([1; 20]);
 
 fn storage(dir: &Path) -> Storage {
-    let layout = Layout::new(10, vec![FileSpec { path: "a".into(), length: 100, pad: false }]).unwrap();
+    let layout = Layout::new(10, vec![FileSpec { path: "a".into(), length: 100, is_pad: false }]).unwrap();
     Storage::new(dir.to_owned(), layout, 4)
 }
 

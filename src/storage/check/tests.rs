@@ -14,7 +14,7 @@ use crate::storage::FileSpec;
 const PIECE: u32 = 600_000;
 
 fn file(path: &str, length: u64, pad: bool) -> FileSpec {
-    FileSpec { path: path.into(), length, pad }
+    FileSpec { path: path.into(), length, is_pad: pad }
 }
 
 fn prepared(root: &Path, piece_length: u32, files: Vec<FileSpec>) -> Storage {
@@ -28,7 +28,7 @@ fn payload(layout: &Layout) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(7);
     let mut bytes = Vec::new();
     for file in layout.files() {
-        bytes.extend((0..file.length).map(|_| if file.pad { 0 } else { random.u8(1..) }));
+        bytes.extend((0..file.length).map(|_| if file.is_pad { 0 } else { random.u8(1..) }));
     }
     bytes
 }
@@ -192,7 +192,7 @@ fn the_rest_of_a_piece_is_read_back_through_any_slab() {
                 let mut sha = Sha1Stream::new();
                 sha.update(&bytes[start..start + from as usize]);
                 let hash = hash_range(&it, piece, from, sha, &mut vec![0; slab]).unwrap();
-                assert_eq!(hash, hashes[piece.at()], "piece {piece:?} from {from}, slab {slab}");
+                assert_eq!(hash, hashes[piece.as_usize()], "piece {piece:?} from {from}, slab {slab}");
             }
         }
     }

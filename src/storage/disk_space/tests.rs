@@ -11,7 +11,7 @@ const MIB: u64 = 1 << 20;
 
 /// 8 pieces of 1 MiB; `a` has five and a half.
 fn storage(dir: &TempDir, allocation: Allocation, wanted: &[bool]) -> Storage {
-    let spec = |path: &str, length| FileSpec { path: path.into(), length, pad: path == "pad" };
+    let spec = |path: &str, length| FileSpec { path: path.into(), length, is_pad: path == "pad" };
     let files = vec![spec("a", 5 * MIB + MIB / 2), spec("b", MIB), spec("pad", MIB), spec("c", MIB / 2)];
     let it = Storage::new(dir.path().to_owned(), Layout::new(1 << 20, files).unwrap(), 4);
     let it = it.allocate(allocation).select(wanted, Path::new(".parts"));
@@ -77,7 +77,7 @@ fn what_files_take_counts_where_not_all_fits() {
     it.check_disk_space_for(&Bitfield::new(8), &Bitfield::full(8)).unwrap();
     let (piece, count) = (1 << 31, 1 << 17);
     let total = u64::from(piece) * u64::from(count);
-    let files = vec![FileSpec { path: "large".into(), length: total, pad: false }];
+    let files = vec![FileSpec { path: "large".into(), length: total, is_pad: false }];
     let it = Storage::new(dir.path().to_owned(), Layout::new(piece, files).unwrap(), 4);
     std::fs::write(dir.path().join("large"), vec![1; 2 * MIB as usize]).unwrap();
     let error = it.check_disk_space_for(&Bitfield::new(count), &Bitfield::full(count)).unwrap_err();

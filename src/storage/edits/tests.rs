@@ -18,7 +18,7 @@ const HASH: InfoHash = InfoHash([1; 20]);
 
 /// A download of two files of ten pieces each that has just begun. `between` runs after the last survey of existing files.
 fn begun(dir: &TempDir, allocation: Allocation, between: impl Fn()) -> Storage {
-    let spec = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
+    let spec = |path: &str| FileSpec { path: path.into(), length: 100, is_pad: false };
     let layout = Layout::new(10, vec![spec("a"), spec("b")]).unwrap();
     let mut it = Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation);
     let no = AtomicBool::new(false);

@@ -10,11 +10,11 @@ use super::*;
 use crate::storage::{FileSpec, Prepared};
 
 fn file(path: &str, length: u64) -> FileSpec {
-    FileSpec { path: path.into(), length, pad: false }
+    FileSpec { path: path.into(), length, is_pad: false }
 }
 
 fn pad(length: u64) -> FileSpec {
-    FileSpec { path: format!(".pad/{length}").into(), length, pad: true }
+    FileSpec { path: format!(".pad/{length}").into(), length, is_pad: true }
 }
 
 fn storage(root: &Path, files: Vec<FileSpec>, max_open: usize) -> Storage {
@@ -294,7 +294,7 @@ proptest! {
     ) {
         let dir = tempdir().unwrap();
         let files = lengths.iter().enumerate();
-        let files: Vec<_> = files.map(|(i, &(length, pad))| FileSpec { path: format!("{i}").into(), length, pad }).collect();
+        let files: Vec<_> = files.map(|(i, &(length, pad))| FileSpec { path: format!("{i}").into(), length, is_pad: pad }).collect();
         let it = storage(dir.path(), files, 2);
         it.prepare().unwrap();
         let bytes = payload(it.layout().total() as usize);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 fn layout(piece_length: u32, lengths: &[u64]) -> Layout {
     let files = lengths.iter().enumerate();
-    let files = files.map(|(i, &length)| FileSpec { path: format!("f{i}").into(), length, pad: false }).collect();
+    let files = files.map(|(i, &length)| FileSpec { path: format!("f{i}").into(), length, is_pad: false }).collect();
     Layout::new(piece_length, files).unwrap()
 }
 
@@ -22,7 +22,7 @@ fn the_last_piece_is_short_and_none_follows() {
 
 #[test]
 fn what_cannot_be_addressed_is_refused() {
-    let file = |path: &str, length| FileSpec { path: path.into(), length, pad: false };
+    let file = |path: &str, length| FileSpec { path: path.into(), length, is_pad: false };
     let new = |piece_length, files| Layout::new(piece_length, files).map(|_| ()).unwrap_err();
     assert_eq!(new(0, vec![]), LayoutError::NoPieceLength);
     assert_eq!(new(1 << 20, vec![file("a", u64::MAX), file("b", 1)]), LayoutError::TooLarge);
@@ -35,7 +35,7 @@ fn what_cannot_be_addressed_is_refused() {
 
 #[test]
 fn a_file_goes_elsewhere_unless_another_is_in_the_way() {
-    let file = |path: &str, pad| FileSpec { path: path.into(), length: 4, pad };
+    let file = |path: &str, pad| FileSpec { path: path.into(), length: 4, is_pad: pad };
     let files = vec![file("d/a", false), file("d/b", false), file("pad", true), file("e/f/c", false)];
     let mut it = Layout::new(4, files).unwrap();
     assert_eq!(it.rename(0, Path::new("pad")), Ok(()), "padding is never there");
@@ -90,7 +90,7 @@ proptest! {
 
 #[test]
 fn blocks_of_padding_at_the_end_of_a_piece_are_known() {
-    let (block, file) = (u64::from(BLOCK_SIZE), |length, pad| FileSpec { path: "x".into(), length, pad });
+    let (block, file) = (u64::from(BLOCK_SIZE), |length, pad| FileSpec { path: "x".into(), length, is_pad: pad });
     let layout = |files: &[(u64, bool)]| {
         let files = files.iter().map(|(length, pad)| file(*length, *pad)).collect();
         Layout::new(4 * BLOCK_SIZE, files).unwrap().padding()

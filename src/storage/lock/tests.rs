@@ -13,7 +13,7 @@ const ONE: InfoHash = InfoHash([1; 20]);
 const TWO: InfoHash = InfoHash([2; 20]);
 
 fn storage(dir: &TempDir, path: &str) -> Storage {
-    let layout = Layout::new(10, vec![FileSpec { path: path.into(), length: 100, pad: false }]).unwrap();
+    let layout = Layout::new(10, vec![FileSpec { path: path.into(), length: 100, is_pad: false }]).unwrap();
     Storage::new(dir.path().to_owned(), layout, 4)
 }
 
@@ -171,7 +171,7 @@ fn a_number_that_may_be_given_again_proves_nothing() {
 #[test]
 fn threads_of_one_process_do_not_lock_each_other_out() {
     let dir = tempdir().unwrap();
-    let files = (0..20).map(|n| FileSpec { path: format!("{n}").into(), length: 100, pad: false }).collect();
+    let files = (0..20).map(|n| FileSpec { path: format!("{n}").into(), length: 100, is_pad: false }).collect();
     // At most two files stay open, so threads open and close handles all the time.
     let it = Storage::new(dir.path().to_owned(), Layout::new(10, files).unwrap(), 2);
     it.prepare().unwrap();
@@ -232,7 +232,7 @@ fn a_marker_that_names_unfinished_files_by_now_is_not_removed() {
 #[test]
 fn a_file_that_is_complete_is_struck_from_the_marker_that_stays() {
     let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));
-    let spec = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
+    let spec = |path: &str| FileSpec { path: path.into(), length: 100, is_pad: false };
     let two = || Storage::new(dir.path().to_owned(), Layout::new(10, vec![spec("a"), spec("b")]).unwrap(), 4);
     let (mut it, actions) = (two(), [FileAction::Make; 2]);
     let mut survey = it.survey(&stop).unwrap();

@@ -15,7 +15,7 @@ const HASH: InfoHash = InfoHash([1; 20]);
 /// A storage that may write to its one file of 100 bytes, after this action.
 fn begun(dir: &Path, action: FileAction, overwrite: bool) -> Storage {
     let no = AtomicBool::new(false);
-    let layout = Layout::new(10, vec![FileSpec { path: "a".into(), length: 100, pad: false }]).unwrap();
+    let layout = Layout::new(10, vec![FileSpec { path: "a".into(), length: 100, is_pad: false }]).unwrap();
     let mut it = Storage::new(dir.to_owned(), layout, 4);
     let mut survey = it.survey(&no).unwrap();
     it.create_files(&[action], &mut survey, &no).unwrap();

@@ -13,7 +13,7 @@ use crate::storage::{Layout, StorageErrorKind};
 const MIB: u64 = 1 << 20;
 
 fn storage(dir: &TempDir, allocation: Allocation, files: &[(&str, u64)]) -> Storage {
-    let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, pad: path == "pad" };
+    let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, is_pad: path == "pad" };
     let layout = Layout::new(1 << 20, files.iter().map(spec).collect()).unwrap();
     Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation)
 }
@@ -80,7 +80,7 @@ fn with_falloc_a_disk_that_is_too_small_is_said_before_a_file_is_made() {
     let files = [("a", MIB), ("b", 1 << 60)];
     let full = storage(&dir, Allocation::Falloc, &files[..1]).check_disk_space(1 << 60).unwrap_err();
     let layout = |files: &[(&str, u64)]| {
-        let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, pad: false };
+        let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, is_pad: false };
         Layout::new(1 << 31, files.iter().map(spec).collect()).unwrap()
     };
     let new = || Storage::new(dir.path().to_owned(), layout(&files), 4).allocate(Allocation::Falloc);
@@ -108,7 +108,7 @@ fn a_stop_is_heard_before_the_first_file() {
 fn only_data_is_copied_out_of_a_part_file() {
     let dir = tempdir().unwrap();
     // Both files share a piece of 32 MiB.
-    let spec = |path: &str, length| FileSpec { path: path.into(), length, pad: false };
+    let spec = |path: &str, length| FileSpec { path: path.into(), length, is_pad: false };
     let layout = Layout::new(32 << 20, vec![spec("a", MIB), spec("b", 31 * MIB)]).unwrap();
     let new =
         |wanted: &[bool]| Storage::new(dir.path().to_owned(), layout.clone(), 4).select(wanted, Path::new(".parts"));
@@ -227,8 +227,8 @@ fn what_a_download_writes_to_is_marked_whoever_made_it() {
         let it = storage(&dir, Allocation::Sparse, &[("a.torrent", 7)]);
         let mut survey = it.survey(&AtomicBool::new(false)).unwrap();
         it.create_files(&[action], &mut survey, &AtomicBool::new(false)).unwrap();
-        let is_marked = origin::is_marked(&fs::File::open(&path).unwrap());
-        assert_eq!(is_marked, able && action != FileAction::Leave, "{action:?}");
+        let has_download_mark = download_mark::has_download_mark(&fs::File::open(&path).unwrap());
+        assert_eq!(has_download_mark, able && action != FileAction::Leave, "{action:?}");
         let now = FileSnapshot::of(&fs::metadata(&path).unwrap());
         assert_eq!(survey.file(0), Some(&now), "{action:?}");
     }

@@ -89,7 +89,7 @@ fn a_copy_of_the_file_system_is_taken_for_the_file_and_nothing_else_is() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("a");
     fs::write(&path, "content").unwrap();
-    let layout = Layout::new(16, vec![FileSpec { path: "a".into(), length: 7, pad: false }]).unwrap();
+    let layout = Layout::new(16, vec![FileSpec { path: "a".into(), length: 7, is_pad: false }]).unwrap();
     let it = Storage::new(dir.path().to_owned(), layout, 4);
     let found = it.survey(&AtomicBool::new(false)).unwrap();
     let seen = *found.file(0).unwrap();

@@ -19,7 +19,7 @@ fn record() -> ResumeData {
         boot: "b0".to_owned(),
         files: vec![(0, stamp(-5)), (2, stamp(SECOND))],
         have,
-        ours: Some(vec![(0, 11), (2, 12)]),
+        owned_files: Some(vec![(0, 11), (2, 12)]),
         uploaded: 1 << 40,
         partial: Vec::new(),
     }
@@ -27,7 +27,7 @@ fn record() -> ResumeData {
 
 /// Pieces of 50 bytes.
 fn one_file(length: u64) -> Layout {
-    Layout::new(50, vec![FileSpec { path: "a".into(), length, pad: false }]).expect("a layout")
+    Layout::new(50, vec![FileSpec { path: "a".into(), length, is_pad: false }]).expect("a layout")
 }
 
 /// A piece of `blocks` blocks with the blocks in `there` on disk.
@@ -42,19 +42,19 @@ fn partial(piece: u32, blocks: u32, there: &[u32]) -> PartialPiece {
 /// Two files of 5 and 7 blocks in pieces of four: the second piece is in both files.
 fn blocks_layout() -> Layout {
     let file =
-        |path: &str, blocks: u32| FileSpec { path: path.into(), length: u64::from(blocks * BLOCK_SIZE), pad: false };
+        |path: &str, blocks: u32| FileSpec { path: path.into(), length: u64::from(blocks * BLOCK_SIZE), is_pad: false };
     Layout::new(4 * BLOCK_SIZE, vec![file("a", 5), file("b", 7)]).expect("a layout")
 }
 
 /// Resume data with these partial pieces of [`blocks_layout`].
 fn with_partial(partial: Vec<PartialPiece>) -> ResumeData {
     let files = vec![(0, stamp(-5)), (1, stamp(SECOND))];
-    ResumeData { files, have: Bitfield::new(3), ours: None, partial, ..record() }
+    ResumeData { files, have: Bitfield::new(3), owned_files: None, partial, ..record() }
 }
 
 /// Three files of 100, 28 and 100 bytes in pieces of 50: the third piece is in all of them.
 fn layout() -> Layout {
-    let file = |path: &str, length, pad| FileSpec { path: path.into(), length, pad };
+    let file = |path: &str, length, pad| FileSpec { path: path.into(), length, is_pad: pad };
     Layout::new(50, vec![file("a", 100, false), file("pad", 28, true), file("c", 100, false)]).expect("a layout")
 }
 
@@ -63,7 +63,7 @@ fn a_file_that_was_there_before_is_ours_only_as_btsync_left_it() {
     let stamp = Stamp { size: 9, modified: 1, changed: 2, inode: 3 };
     let seen = FileSnapshot { identity: 11, ..FileSnapshot::default() };
     for (number, was_started) in [(0, true), (PREEXISTING, false)] {
-        let record = ResumeData { files: vec![(0, stamp)], ours: Some(vec![(number, 11)]), ..record() };
+        let record = ResumeData { files: vec![(0, stamp)], owned_files: Some(vec![(number, 11)]), ..record() };
         let bytes = record.encode();
         let record = ResumeData::decode(&bytes, &layout()).unwrap();
         assert!(record.is_untouched(&layout(), 0, &seen, Some(stamp)));
@@ -108,7 +108,7 @@ fn records_of_another_shape_are_refused() {
     let body = String::from_utf8_lossy(&bytes[CHECKSUM_LEN..]).replace("versioni1e", "versioni2e");
     assert!(decode(&signed(body.as_bytes())).is_err());
     assert_eq!(decode(&signed(b"de")), Err(ResumeDataError::Field("a field is missing")));
-    assert!(matches!(decode(&signed(&[b'l'; 400])), Err(ResumeDataError::Raw(_))));
+    assert!(matches!(decode(&signed(&[b'l'; 400])), Err(ResumeDataError::Bencode(_))));
 }
 
 #[test]
@@ -204,9 +204,9 @@ fn a_record_names_the_files_that_are_as_btsync_left_them_and_no_others() {
 
 #[test]
 fn a_record_of_an_earlier_version_names_the_files_of_an_unfinished_download() {
-    let mut record = ResumeData { ours: None, ..record() };
+    let mut record = ResumeData { owned_files: None, ..record() };
     let again = ResumeData::decode(&record.encode(), &layout()).expect("our record");
-    assert_eq!(again.ours, None);
+    assert_eq!(again.owned_files, None);
     let left = |record: &ResumeData, file, now| record.is_untouched(&layout(), file, &seen(7), now);
     assert!(left(&record, 0, Some(stamp(-5))) && left(&record, 2, Some(stamp(SECOND))));
     assert!(!left(&record, 0, Some(stamp(SECOND))), "it was changed since");
@@ -245,7 +245,7 @@ fn blocks_of_unfinished_pieces_are_kept_and_read() {
     // Data without partial pieces is the same as in versions that did not record them.
     assert!(!String::from_utf8_lossy(&with_partial(Vec::new()).encode()).contains("blocks"));
     // The largest resume data of a large torrent is not too long.
-    let layout = Layout::new(8 << 20, vec![FileSpec { path: "a".into(), length: 4 << 30, pad: false }]).expect("it");
+    let layout = Layout::new(8 << 20, vec![FileSpec { path: "a".into(), length: 4 << 30, is_pad: false }]).expect("it");
     let all = (0..512).map(|piece| partial(piece, 512, &[0, 511])).collect();
     let record = ResumeData { files: vec![(0, stamp(0))], have: Bitfield::new(512), ..with_partial(all) };
     assert_eq!(ResumeData::decode(&record.encode(), &layout), Ok(record));

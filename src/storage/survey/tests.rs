@@ -29,10 +29,10 @@ impl SurveyFixture {
     /// The same with pieces of `size` bytes.
     fn with_pieces(size: usize, files: &[(&str, u64)], zeros: &[usize]) -> SurveyFixture {
         let dir = tempdir().unwrap();
-        let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, pad: path == "pad" };
+        let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, is_pad: path == "pad" };
         let layout = Layout::new(size as u32, files.iter().map(spec).collect()).unwrap();
         let mut content: Vec<u8> = (0..layout.total() as usize).map(|at| (at % 251) as u8 + 1).collect();
-        for (file, spec) in layout.files().iter().enumerate().filter(|(_, spec)| spec.pad) {
+        for (file, spec) in layout.files().iter().enumerate().filter(|(_, spec)| spec.is_pad) {
             let start = layout.start_of(file) as usize;
             content[start..start + spec.length as usize].fill(0);
         }
@@ -261,7 +261,7 @@ fn a_survey_changes_nothing_and_sees_every_change() {
 #[test]
 fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
     let dir = tempfile::tempdir().unwrap();
-    let mut layout = Layout::new(50, vec![FileSpec { path: "_rc".into(), length: 200, pad: false }]).unwrap();
+    let mut layout = Layout::new(50, vec![FileSpec { path: "_rc".into(), length: 200, is_pad: false }]).unwrap();
     layout.redirect(0, Path::new(".rc")).unwrap();
     layout.set_read_only(0);
     let named = layout.clone().with_incomplete_suffix(".part", |_, _, _| true);

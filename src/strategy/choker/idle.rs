@@ -68,7 +68,7 @@ impl Idleness {
     }
 
     /// Whether the peer wasted its last slot.
-    pub fn has_idled(&self) -> bool {
+    pub fn left_slot_idle(&self) -> bool {
         self.times > 0
     }
 }
@@ -94,11 +94,11 @@ mod tests {
                     && !idleness.is_deprioritized(now + SECOND * (5 + rest))
             );
             idleness.observe(now + SECOND * 9, None, 7, false);
-            assert!(!idleness.is_idle(now + SECOND * 99) && idleness.has_idled());
+            assert!(!idleness.is_idle(now + SECOND * 99) && idleness.left_slot_idle());
             now += SECOND * (5 + rest);
         }
         idleness.observe(now, Some((now, 7)), 7, true);
-        assert!(!idleness.has_idled() && !idleness.is_deprioritized(now), "a request, and all is forgotten");
+        assert!(!idleness.left_slot_idle() && !idleness.is_deprioritized(now), "a request, and all is forgotten");
     }
 
     #[test]

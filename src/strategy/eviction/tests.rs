@@ -194,7 +194,7 @@ fn idle_connections_of_many_networks_keep_nobody_out() {
     assert!(goes("198.51.100.1", &full, 75).is_some());
     full[9].last_block -= Duration::from_secs(1);
     assert_eq!(goes("198.51.100.1", &full, 75), Some(9), "the one that has been idle for longest");
-    full[7].usefulness = Usefulness::Idled;
+    full[7].usefulness = Usefulness::LeftSlotIdle;
     assert_eq!(goes("198.51.100.1", &full, 75), Some(7), "or had a slot and asked for nothing");
     full[5].usefulness = Usefulness::Stuck;
     assert_eq!(goes("198.51.100.1", &full, 75), Some(5), "or does not read");

@@ -162,7 +162,7 @@ fn takes(attack: Attack, attackers: usize, size: usize) -> Duration {
                     assert!(info == whole);
                     return now.saturating_sub(start);
                 }
-                FetchOutcome::Liar(key) => {
+                FetchOutcome::CorruptSender(key) => {
                     assert_ne!(key, honest);
                     // The address is banned, and the attacker returns with another one.
                     let at = liars.keys.iter().position(|&k| k == key).unwrap();

@@ -105,7 +105,7 @@ fn run(info: &[u8], kinds: &[SourceKind], seed: u64) -> MetadataSimulation {
                     assert!(fetch.requests(now).is_empty() && fetch.next_due(now).is_none());
                     return story;
                 }
-                FetchOutcome::Liar(key) => assert!(story.liars.insert(key), "blamed twice"),
+                FetchOutcome::CorruptSender(key) => assert!(story.liars.insert(key), "blamed twice"),
                 FetchOutcome::Nothing | FetchOutcome::MixedFailure => {}
             }
         }

@@ -58,10 +58,10 @@ impl PortCounts {
             return true;
         }
         if dial_history.has(&addr) {
-            return !dial_history.is_resting(&addr);
+            return !dial_history.was_dialed_recently(&addr);
         }
         let ip = addr.ip();
-        let of = |(more, few)| if source >= PeerSource::Link { more } else { few };
+        let of = |(more, few)| if source >= PeerSource::MagnetLink { more } else { few };
         let (host, network) = match ip {
             _ if is_private(ip) => (of(PRIVATE_PORTS), of(PRIVATE_PORTS)),
             IpAddr::V4(_) => (of(PORTS), of(PORTS)),

@@ -52,7 +52,7 @@ impl DialHistory {
     }
 
     /// Whether `addr` was dialed so recently that it must not be added again.
-    pub fn is_resting(&self, addr: &SocketAddr) -> bool {
+    pub fn was_dialed_recently(&self, addr: &SocketAddr) -> bool {
         self.dialed.get(addr).is_some_and(|at| self.since(*at) < PAUSE)
     }
 
@@ -96,10 +96,12 @@ mod tests {
         dial_history.note(addr(1, 2));
         dial_history.proved(&addr(1, 2));
         assert!(
-            dial_history.has(&addr(1, 1)) && dial_history.is_resting(&addr(1, 1)) && !dial_history.has(&addr(1, 2))
+            dial_history.has(&addr(1, 1))
+                && dial_history.was_dialed_recently(&addr(1, 1))
+                && !dial_history.has(&addr(1, 2))
         );
         dial_history.set_time(PAUSE);
-        assert!(dial_history.has(&addr(1, 1)) && !dial_history.is_resting(&addr(1, 1)));
+        assert!(dial_history.has(&addr(1, 1)) && !dial_history.was_dialed_recently(&addr(1, 1)));
         dial_history.set_time(MEMORY);
         assert!(!dial_history.has(&addr(1, 1)) && dial_history.all().next().is_none());
     }

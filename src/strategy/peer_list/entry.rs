@@ -19,7 +19,7 @@ pub enum PeerSource {
     /// Peer exchange.
     Pex,
     /// A magnet link, which may have any author.
-    Link,
+    MagnetLink,
     /// A tracker.
     Tracker,
     /// Local discovery, or the peer itself.
@@ -47,7 +47,7 @@ pub(crate) struct PeerListEntry {
     /// The connection that was opened to it, or that leads to the same peer.
     pub connection: Option<PeerKey>,
     /// Since when it is linked to a connection that was opened to another address of the same peer.
-    pub linked: Option<Duration>,
+    pub alias_since: Option<Duration>,
     /// What peers claim about it.
     pub hints: PexFlags,
     /// How to open the next connection: the way that worked, or one not tried yet; `None` while nothing is known.

@@ -57,11 +57,11 @@ impl Pick<'_> {
 
 impl Picker {
     /// Appends up to `n` blocks to `out` that are to be requested from the peer, and counts them as requested. Fast peers get
-    /// pieces of their own, slow peers share pieces block by block, and a snubbed peer gets the rest.
+    /// pieces of their own, slow peers share pieces block by block, and a stalled peer gets the rest.
     ///
     /// Never chooses a block that we have, that is being written, or that was requested from this peer. A block that was
     /// requested from other peers is chosen only if the peer has no free block, and only in two cases: all those other peers are
-    /// snubbed; or, in the end-game (no connected peer has an unbegun piece), they are late or much slower. Returns when such a
+    /// stalled; or, in the end-game (no connected peer has an unbegun piece), they are late or much slower. Returns when such a
     /// block will be overdue, so that the peer may be asked for it then.
     pub fn pick(
         &mut self,
@@ -76,8 +76,8 @@ impl Picker {
             return None;
         }
         let mut pick = Pick::new(key, peer, pick_context, n, out);
-        if pick_context.is_snubbed() {
-            // A snubbed peer may keep its blocks for long: it gets the last blocks of pieces that others began, and no
+        if pick_context.is_stalled() {
+            // A stalled peer may keep its blocks for long: it gets the last blocks of pieces that others began, and no
             // duplicates.
             self.take_from_other_owners(&mut pick);
             self.take_new(&mut pick);
@@ -196,7 +196,7 @@ impl Picker {
                 piece = self.order.adjacent_to(piece, peer.last, self.geometry.extent(), &peer.bits);
             }
             peer.last = Some(piece);
-            self.begin(piece, Some(pick.key).filter(|_| !pick.context.is_snubbed()));
+            self.begin(piece, Some(pick.key).filter(|_| !pick.context.is_stalled()));
             self.take_free(pick, piece, false);
         }
     }
@@ -236,8 +236,8 @@ impl Picker {
         self.peer(key).is_some_and(|peer| peer.pick_context.is_fast())
     }
 
-    fn is_snubbed(&self, key: PeerKey) -> bool {
-        self.peer(key).is_none_or(|peer| peer.pick_context.is_snubbed())
+    fn is_stalled(&self, key: PeerKey) -> bool {
+        self.peer(key).is_none_or(|peer| peer.pick_context.is_stalled())
     }
 
     /// The open pieces that the peer has and for which `key` returns a sort key, in the order of the keys.
@@ -250,7 +250,7 @@ impl Picker {
     }
 
     /// Takes blocks that other peers are asked for: in the end-game those that this peer is likely to deliver sooner, before it
-    /// those of snubbed peers. The last request slot of a block is reserved for a peer that has proven that it answers.
+    /// those of stalled peers. The last request slot of a block is reserved for a peer that has proven that it answers.
     fn take_duplicates(&mut self, pick: &mut Pick) {
         let mut candidates = std::mem::take(&mut self.buffers.ranked);
         candidates.clear();
@@ -267,7 +267,7 @@ impl Picker {
                 if keys.len() >= places || keys.contains(&pick.key) {
                     continue;
                 }
-                if !keys.iter().all(|&asker| self.is_snubbed(asker)) {
+                if !keys.iter().all(|&asker| self.is_stalled(asker)) {
                     if !end {
                         continue;
                     }

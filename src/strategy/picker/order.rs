@@ -62,7 +62,7 @@ impl Order {
 
     /// How many connected peers have the piece.
     pub(crate) fn holders(&self, piece: PieceIndex) -> u32 {
-        self.seeds + self.availability.get(piece.at()).map_or(0, |&a| u32::from(a))
+        self.seeds + self.availability.get(piece.as_usize()).map_or(0, |&a| u32::from(a))
     }
 
     /// Whether no connected peer has an unbegun piece.
@@ -101,23 +101,23 @@ impl Order {
 
     /// Counts one more peer that has the piece.
     pub(crate) fn more(&mut self, piece: PieceIndex) {
-        let a = usize::from(self.availability[piece.at()]);
+        let a = usize::from(self.availability[piece.as_usize()]);
         if self.ends.len() <= a + 1 {
             self.ends.push(self.sorted.len() as u32);
         }
-        self.availability[piece.at()] += 1;
-        if self.index[piece.at()] != NOWHERE {
+        self.availability[piece.as_usize()] += 1;
+        if self.index[piece.as_usize()] != NOWHERE {
             self.ends[a] -= 1;
-            self.swap(self.index[piece.at()], self.ends[a]);
+            self.swap(self.index[piece.as_usize()], self.ends[a]);
         }
     }
 
     /// Counts one peer fewer that has the piece.
     fn fewer(&mut self, piece: PieceIndex) {
-        let Some(below) = usize::from(self.availability[piece.at()]).checked_sub(1) else { return };
-        self.availability[piece.at()] -= 1;
-        if self.index[piece.at()] != NOWHERE {
-            self.swap(self.index[piece.at()], self.ends[below]);
+        let Some(below) = usize::from(self.availability[piece.as_usize()]).checked_sub(1) else { return };
+        self.availability[piece.as_usize()] -= 1;
+        if self.index[piece.as_usize()] != NOWHERE {
+            self.swap(self.index[piece.as_usize()], self.ends[below]);
             self.ends[below] += 1;
         }
     }
@@ -133,8 +133,8 @@ impl Order {
         if !self.unbegun.set(piece) {
             return;
         }
-        self.low = self.low.min(piece.at() / 8);
-        let a = usize::from(self.availability[piece.at()]);
+        self.low = self.low.min(piece.as_usize() / 8);
+        let a = usize::from(self.availability[piece.as_usize()]);
         let mut hole = self.sorted.len();
         self.sorted.push(piece.0);
         for bucket in (a + 1..self.ends.len()).rev() {
@@ -151,14 +151,14 @@ impl Order {
         if !self.unbegun.clear(piece) {
             return;
         }
-        let mut hole = self.index[piece.at()] as usize;
-        for bucket in usize::from(self.availability[piece.at()])..self.ends.len() {
+        let mut hole = self.index[piece.as_usize()] as usize;
+        for bucket in usize::from(self.availability[piece.as_usize()])..self.ends.len() {
             self.ends[bucket] -= 1;
             let last = self.ends[bucket] as usize;
             self.refill(last, &mut hole);
         }
         self.sorted.pop();
-        self.index[piece.at()] = NOWHERE;
+        self.index[piece.as_usize()] = NOWHERE;
     }
 
     /// Moves the piece at `from` into the hole; `from` is then the hole. In an empty bucket they are the same.
@@ -218,11 +218,11 @@ impl Order {
         extent: u32,
         bits: &Bitfield,
     ) -> PieceIndex {
-        let rarity = self.availability[chosen.at()];
+        let rarity = self.availability[chosen.as_usize()];
         let fits = |piece: PieceIndex| {
             self.unbegun.has(piece)
                 && bits.has(piece)
-                && self.availability.get(piece.at()).is_some_and(|&a| a <= rarity)
+                && self.availability.get(piece.as_usize()).is_some_and(|&a| a <= rarity)
         };
         let next = last.map(|last| PieceIndex(last.0.saturating_add(1))).filter(|next| next.0 % extent != 0);
         if let Some(next) = next.filter(|&next| fits(next)) {
@@ -271,7 +271,7 @@ impl Order {
         for (at, byte) in both.clone().skip(start).chain(both.take(start)).filter(|&(_, byte)| byte != 0) {
             for bit in (0..8).filter(|bit| byte & (0x80 >> bit) != 0) {
                 let piece = PieceIndex(at as u32 * 8 + bit);
-                let rarity = self.availability[piece.at()];
+                let rarity = self.availability[piece.as_usize()];
                 if best.is_none_or(|(least, _)| rarity < least) {
                     best = Some((rarity, piece));
                 }
@@ -290,8 +290,8 @@ impl Order {
         assert_eq!(self.seeds as usize, peers.clone().filter(|b| b.is_full()).count());
         for piece in (0..self.unbegun.len()).map(PieceIndex) {
             let holders = peers.clone().filter(|b| !b.is_full() && b.has(piece)).count();
-            assert_eq!(usize::from(self.availability[piece.at()]), holders, "availability of {piece:?}");
-            let place = self.index[piece.at()];
+            assert_eq!(usize::from(self.availability[piece.as_usize()]), holders, "availability of {piece:?}");
+            let place = self.index[piece.as_usize()];
             assert_eq!(self.unbegun.has(piece), place != NOWHERE);
             if place != NOWHERE {
                 assert_eq!(self.sorted[place as usize], piece.0);
@@ -300,7 +300,7 @@ impl Order {
             }
         }
         assert_eq!(self.sorted.len(), self.unbegun.count() as usize);
-        assert!(self.unbegun.iter().all(|piece| piece.at() / 8 >= self.low));
+        assert!(self.unbegun.iter().all(|piece| piece.as_usize() / 8 >= self.low));
         assert_eq!(self.ends.last().copied(), Some(self.sorted.len() as u32));
     }
 }

@@ -17,7 +17,7 @@ pub enum Speed {
     /// It shares pieces with other slow peers, block by block.
     Slow,
     /// Its requests expired, and it has sent nothing since. It gets free blocks only, none that other peers are asked for.
-    Snubbed,
+    Stalled,
 }
 
 /// The peer that a pick is for.
@@ -48,13 +48,13 @@ impl PickContext {
         self.per_block > LONG_BLOCK
     }
 
-    pub(crate) fn is_snubbed(&self) -> bool {
-        self.speed == Speed::Snubbed
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.speed == Speed::Stalled
     }
 
     /// Whether it has answered requests and still does.
     pub(crate) fn is_proven(&self) -> bool {
-        self.answer.is_some() && !self.is_snubbed()
+        self.answer.is_some() && !self.is_stalled()
     }
 
     /// The current time in ticks.
@@ -66,7 +66,7 @@ impl PickContext {
     /// itself.
     pub(crate) fn due(&self, after: usize) -> u32 {
         let further = self.per_block.saturating_mul(u32::try_from(after).unwrap_or(u32::MAX));
-        let answer = self.answer.filter(|_| !self.is_snubbed()).map(|first| (first + further) * 2 + SLACK);
+        let answer = self.answer.filter(|_| !self.is_stalled()).map(|first| (first + further) * 2 + SLACK);
         ticks(self.now + answer.unwrap_or_default())
     }
 
@@ -119,7 +119,7 @@ mod tests {
         let unproven = PickContext::unproven(MS * 1000, Speed::Fast);
         assert!(peer(MS * 1000, MS * 300).is_sooner_than(unproven.due(5)));
         assert!(unproven.is_sooner_than(unproven.due(5)) && !unproven.is_sooner_than(peer(MS * 1000, MS * 300).due(0)));
-        let snubbed = PickContext { speed: Speed::Snubbed, ..peer(MS * 1000, MS * 300) };
-        assert!(peer(MS * 1000, MS * 300).is_sooner_than(snubbed.due(0)));
+        let stalled = PickContext { speed: Speed::Stalled, ..peer(MS * 1000, MS * 300) };
+        assert!(peer(MS * 1000, MS * 300).is_sooner_than(stalled.due(0)));
     }
 }

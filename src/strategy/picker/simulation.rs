@@ -13,8 +13,8 @@ use steps::{ModelStep, PlanInput, plan_input, some, step};
 
 #[derive(Default)]
 struct ModelPeer {
-    /// Whether it was last picked for as a snubbed peer.
-    snubbed: bool,
+    /// Whether it was last picked for as a stalled peer.
+    stalled: bool,
     asked: Vec<BlockInfo>,
     lost: Vec<BlockInfo>,
 }
@@ -68,7 +68,7 @@ impl Model {
             there.iter().for_each(|block| partial.set(block.0));
             self.picker.restore(&partial);
             if self.wanted.has(piece) && !there.is_full() {
-                self.received.extend(there.iter().map(|block| geometry.block(piece, block.at())));
+                self.received.extend(there.iter().map(|block| geometry.block(piece, block.as_usize())));
             }
         }
     }
@@ -110,7 +110,7 @@ impl Model {
         let mut out = Vec::new();
         let (free, unbegun) = (self.free_of(key), self.picker.order.unbegun().clone());
         self.picker.pick(key, n, proven(speed), &mut out);
-        self.remotes.get_mut(&key).expect("known").snubbed = speed == Speed::Snubbed;
+        self.remotes.get_mut(&key).expect("known").stalled = speed == Speed::Stalled;
         assert!(out.len() >= n.min(free), "{} of {n} although {free} are free", out.len());
         assert!(out.len() <= n);
         let mut twice = 0;
@@ -125,13 +125,13 @@ impl Model {
             let asked_peers = self.asked_peers(block);
             assert!(asked_peers < 3, "{block:?} has too many askers");
             twice += usize::from(asked_peers > 0);
-            let stalled = |remote: &ModelPeer| remote.snubbed || !remote.asked.contains(block);
+            let stalled = |remote: &ModelPeer| remote.stalled || !remote.asked.contains(block);
             let stalled = self.remotes.values().all(stalled);
             assert!(
                 asked_peers == 0 || stalled || self.picker.order.is_exhausted(),
                 "asked twice outside the end-game"
             );
-            assert!(asked_peers == 0 || speed != Speed::Snubbed, "a snubbed peer is asked for what others are");
+            assert!(asked_peers == 0 || speed != Speed::Stalled, "a stalled peer is asked for what others are");
             self.remotes.get_mut(&key).expect("known").asked.push(*block);
         }
         self.keeps_the_order(key, &unbegun);
@@ -209,7 +209,7 @@ impl Model {
     fn step(&mut self, step: &ModelStep) {
         match *step {
             ModelStep::Pick { peer, n, speed } => {
-                let speed = [Speed::Fast, Speed::Slow, Speed::Snubbed][usize::from(speed)];
+                let speed = [Speed::Fast, Speed::Slow, Speed::Stalled][usize::from(speed)];
                 self.pick(self.key(peer), usize::from(n), speed);
             }
             ModelStep::Arrive { peer, which, written } => {

@@ -120,7 +120,7 @@ impl RequestPipeline {
     /// The description of this peer by which the picker chooses blocks, with pieces of `piece_size` bytes.
     pub fn pick_context(&self, now: Duration, piece_size: u32) -> PickContext {
         let speed = match () {
-            () if self.is_snubbed() => Speed::Snubbed,
+            () if self.is_stalled() => Speed::Stalled,
             () if self.is_fast(piece_size) => Speed::Fast,
             () => Speed::Slow,
         };
@@ -138,7 +138,7 @@ impl RequestPipeline {
             Some(flow) => flow * FAST_PIECE_TIME.as_secs_f64() > f64::from(piece_size),
             None => piece_size <= UNKNOWN_PIECE,
         };
-        fast && !self.is_snubbed()
+        fast && !self.is_stalled()
     }
 
     /// Records that only a part of a block has arrived, `bytes` so far. A peer that sends a block slowly is not silent, and the
@@ -149,7 +149,7 @@ impl RequestPipeline {
         if took >= FIRST_SIGHT
             && !self.queue.is_empty()
             && self.rounds.was_rate_limited == [false; 2]
-            && self.phase != PipelinePhase::Snubbed
+            && self.phase != PipelinePhase::Stalled
         {
             self.settle_at(bytes as f64 / took.as_secs_f64());
         }

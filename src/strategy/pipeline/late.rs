@@ -59,7 +59,7 @@ impl RequestPipeline {
         }
         if now >= self.arrivals.progress + self.stall() {
             let keep = usize::from(self.may_be_slow());
-            self.phase = PipelinePhase::Snubbed;
+            self.phase = PipelinePhase::Stalled;
             (self.rounds.current, self.rounds.rate, self.arrivals.partial) = (None, None, 0);
             self.arrivals.progress = now;
             return self.queue.drain(keep..).map(|waiting| waiting.block).collect();
@@ -83,7 +83,7 @@ impl RequestPipeline {
     /// Whether the peer may be slow instead of silent: this is its first stall, and it has shown nothing yet or needs seconds per
     /// block.
     fn may_be_slow(&self) -> bool {
-        self.phase != PipelinePhase::Snubbed
+        self.phase != PipelinePhase::Stalled
             && (self.arrivals.awaits_first_block || self.timing.gap.is_some_and(|gap| gap * 8 >= MAX_STALL))
     }
 

@@ -32,14 +32,14 @@ impl RequestPipeline {
     /// block until one arrives, so that it cannot keep us busy.
     pub fn note_all_rejected(&mut self) {
         if self.queue.is_empty() {
-            self.phase = PipelinePhase::Snubbed;
+            self.phase = PipelinePhase::Stalled;
             (self.rounds.current, self.rounds.rate) = (None, None);
         }
     }
 
     /// Processes a choke: outstanding requests remain until they are answered, rejected or late. Removes and returns the requests
     /// that were not written.
-    pub fn pause(&mut self) -> Vec<BlockInfo> {
+    pub fn take_unwritten_on_choke(&mut self) -> Vec<BlockInfo> {
         self.arrivals.awaits_first_block = true;
         self.rounds.current = None;
         let first = self.first_unwritten();

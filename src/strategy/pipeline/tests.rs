@@ -123,7 +123,7 @@ fn a_slow_peer_hoards_nothing() {
         assert!(link.step(), "it keeps having work");
         if link.requests.next_deadline().is_some_and(|at| at <= link.now) {
             let lost = link.requests.expire(link.now);
-            assert!(!link.requests.is_snubbed());
+            assert!(!link.requests.is_stalled());
             link.coming.retain(|(_, b)| !lost.contains(b));
             taken_back += lost.len();
             link.free = link.coming.back().map_or(link.now, |c| c.0.saturating_sub(link.rtt / 2));
@@ -207,7 +207,7 @@ fn the_first_block_has_ten_seconds() {
     assert_eq!(requests.next_deadline(), Some(SECOND * 15));
     assert!(requests.expire(MS * 14_999).is_empty());
     assert_eq!(requests.expire(SECOND * 15), blocks(1..3), "it may be at the first");
-    assert!(requests.is_snubbed() && !requests.is_fast(BLOCK_SIZE));
+    assert!(requests.is_stalled() && !requests.is_fast(BLOCK_SIZE));
     assert_eq!((requests.want(), requests.next_deadline()), (0, Some(SECOND * 25)));
     assert_eq!(requests.expire(SECOND * 25), blocks(0..1));
     assert_eq!(requests.want(), 1, "one at a time");
@@ -215,7 +215,7 @@ fn the_first_block_has_ten_seconds() {
     assert_eq!((requests.want(), requests.next_deadline()), (0, Some(SECOND * 35)));
     requests.take(SECOND * 26, &block(3));
     requests.received(SECOND * 26, 1, u64::from(BLOCK_SIZE));
-    assert!(!requests.is_snubbed() && requests.is_fast(BLOCK_SIZE));
+    assert!(!requests.is_stalled() && requests.is_fast(BLOCK_SIZE));
     assert_eq!(requests.want(), RESTART + 1);
 }
 
@@ -263,12 +263,12 @@ fn a_stall_after_a_good_start_is_noticed_soon() {
     assert_eq!(deadline, last + MIN_STALL);
     assert!(link.requests.expire(deadline.saturating_sub(MS)).is_empty());
     assert_eq!(link.requests.expire(deadline).len(), outstanding);
-    assert!(link.requests.is_snubbed());
+    assert!(link.requests.is_stalled());
     // A late block is a sign of life although its request is no longer outstanding.
     let late = link.coming[0].1;
     assert_eq!(link.requests.take(deadline + MS, &late), None);
     link.requests.received(deadline + MS, 1, u64::from(BLOCK_SIZE));
-    assert!(!link.requests.is_snubbed());
+    assert!(!link.requests.is_stalled());
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn one_dropped_request_is_taken_back_alone() {
         }
     }
     assert_eq!(lost, [block(300)]);
-    assert!(!link.requests.is_snubbed());
+    assert!(!link.requests.is_stalled());
 }
 
 #[test]

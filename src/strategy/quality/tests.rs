@@ -42,12 +42,12 @@ fn a_peer_that_gave_something_is_called_back_soon_unless_we_dropped_it() {
 fn a_breach_of_the_protocol_costs_a_minute_and_then_more() {
     let mut record = PeerRecord::default();
     record.record_delivered(SECOND, 1 << 20, 1 << 20);
-    record.note_offence(SECOND);
+    record.note_violation(SECOND);
     assert_eq!(record.dialable_from(true), SECOND * 61);
     assert!(!record.is_banned(SECOND * 2));
-    record.note_offence(SECOND * 100);
+    record.note_violation(SECOND * 100);
     assert_eq!(record.dialable_from(true), SECOND * 220);
-    (0..40).for_each(|_| record.note_offence(Duration::ZERO));
+    (0..40).for_each(|_| record.note_violation(Duration::ZERO));
     assert_eq!(record.dialable_from(true), LONGEST_BAN);
 }
 

@@ -318,7 +318,7 @@ fn copies_sent(n: u32, pieces: u32, hides: bool, tells: bool, chance: u64) -> f6
             let from = rng.usize(..n as usize);
             let mut rarest = |view: &dyn Fn(PieceIndex) -> bool| {
                 let lacks = (0..pieces).map(PieceIndex).filter(|&p| view(p) && !have[to].has(p));
-                lacks.min_by_key(|p| (rarity[p.at()], rng.u32(..)))
+                lacks.min_by_key(|p| (rarity[p.as_usize()], rng.u32(..)))
             };
             gained.extend(rarest(&|piece| have[from].has(piece)).map(|piece| (to, piece)));
             if slot < 4

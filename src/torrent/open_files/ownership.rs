@@ -3,7 +3,7 @@
 use crate::metainfo::printable;
 use crate::storage::{Claim, DecisionInput, FileAction, FileSnapshot, StorageError, StorageErrorKind, Survey};
 use crate::torrent::open_files::FileOpener;
-use crate::torrent::replaced::{self, ReplacedFile};
+use crate::torrent::replaced_files::{self, ReplacedFile};
 use crate::torrent::resume_store::ResumeStore;
 use crate::torrent::{Event, TorrentError, send_event};
 use crate::types::{Bitfield, PieceIndex};
@@ -64,12 +64,12 @@ impl FileOpener<'_> {
         }
         let (is_made, is_done) = (marker.proves(path, seen.identity), marker.done(path, seen.identity));
         // After a crash of the system, what was complete may be in part again.
-        let has_crashed = || resume_store.is_none_or(ResumeStore::has_crashed);
+        let may_have_crashed = || resume_store.is_none_or(ResumeStore::may_have_crashed);
         let had = || resume_store.is_some_and(|resume_store| resume_store.had(self.storage.layout(), file));
         let may_be_ours = if is_done {
-            has_crashed() && marker.is_done_and_unchanged(path, seen)
+            may_have_crashed() && marker.is_done_and_unchanged(path, seen)
         } else {
-            is_made && (!had() || has_crashed())
+            is_made && (!had() || may_have_crashed())
         };
         if may_be_ours {
             let is_as_recorded = resume_store.is_some_and(|resume_store| resume_store.is_as_recorded(file));
@@ -123,7 +123,7 @@ impl FileOpener<'_> {
             let is_known = pieces > 0 && all.clone().any(|piece| have.has(piece));
             is_known.then(|| ReplacedFile { name: printable(&spec.path.to_string_lossy()), pieces, of })
         });
-        for what in replaced::lines(replaced) {
+        for what in replaced_files::lines(replaced) {
             send_event(self.events, Event::Note { what });
         }
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::peer::{Connection, DisconnectReason, IncomingConnection, TorrentContext};
 use crate::strategy::dial_rate;
 use crate::strategy::eviction::{EvictionCandidate, HandshakeProgress, Usefulness, choose_eviction};
+use crate::torrent::connection_entry::{ConnectionEntry, DeliveryProgress};
 use crate::torrent::events::Event;
-use crate::torrent::peer_entry::{DeliveryProgress, PeerEntry};
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::send_event;
 use crate::types::PeerKey;
@@ -108,7 +108,7 @@ impl PeerManager<'_> {
         let rate_samples = [(since, 0, 0); 2];
         self.connections.insert(
             key,
-            PeerEntry {
+            ConnectionEntry {
                 connection,
                 incoming,
                 is_closing: false,
@@ -197,7 +197,7 @@ impl PeerManager<'_> {
         }
         let full = self.connections.values().filter(|entry| !entry.is_closing).count() >= capacity;
         // If there are too many incoming connections, evict one of those; otherwise any that the user did not name.
-        let may_end = |entry: &PeerEntry| {
+        let may_end = |entry: &ConnectionEntry| {
             let called = full && entry.handshake_done.is_some() && !self.peer_list.is_from_user(&entry.connection.addr);
             !entry.is_closing && (entry.incoming || called)
         };
@@ -285,8 +285,8 @@ impl PeerManager<'_> {
             if entry.is_closing {
                 record.dropped();
             }
-            if why.is_offence() {
-                record.note_offence(now);
+            if why.is_violation() {
+                record.note_violation(now);
             }
         }
         self.next.dial = self.next.dial.min(self.peer_list.next_dial().unwrap_or(Duration::MAX));
@@ -300,7 +300,7 @@ impl PeerManager<'_> {
     }
 
     /// Sends the events for connections that end without an event of their own.
-    pub(crate) fn report_disconnected<'l>(&self, connections: impl Iterator<Item = &'l PeerEntry>, reason: &str) {
+    pub(crate) fn report_disconnected<'l>(&self, connections: impl Iterator<Item = &'l ConnectionEntry>, reason: &str) {
         for entry in connections.filter(|entry| entry.handshake_done.is_some()) {
             send_event(
                 &self.events,
@@ -310,10 +310,10 @@ impl PeerManager<'_> {
     }
 
     /// The other connection to the same peer as one that has ended.
-    fn duplicate_of(&self, entry: &PeerEntry, why: &DisconnectReason) -> Option<PeerKey> {
+    fn duplicate_of(&self, entry: &ConnectionEntry, why: &DisconnectReason) -> Option<PeerKey> {
         let named = if let DisconnectReason::Duplicate(stays) = why { Some(*stays) } else { entry.duplicate };
         let id = entry.peer.as_ref().map(|peer| peer.id);
-        let same = |other: &PeerEntry| id.is_some() && other.peer.as_ref().map(|peer| peer.id) == id;
+        let same = |other: &ConnectionEntry| id.is_some() && other.peer.as_ref().map(|peer| peer.id) == id;
         let connected = |key: &PeerKey| self.connections.get(key).is_some_and(|entry| !entry.is_closing);
         named.filter(connected).or_else(|| self.connections.iter().find(|(_, entry)| same(entry)).map(|(key, _)| *key))
     }
@@ -356,12 +356,12 @@ impl PeerManager<'_> {
 }
 
 /// The connection, as the choice of which to evict sees it.
-fn eviction_candidate(key: PeerKey, entry: &PeerEntry, now: Duration) -> EvictionCandidate {
+fn eviction_candidate(key: PeerKey, entry: &ConnectionEntry, now: Duration) -> EvictionCandidate {
     let traffic = entry.peer.as_ref().map(|peer| peer.traffic()).unwrap_or_default();
     let usefulness = match &entry.peer {
         Some(_) if entry.delivered.is_stuck(now) => Usefulness::Stuck,
         Some(_) if traffic.last_block().is_some() => Usefulness::Moved,
-        Some(peer) if peer.choking.has_idled.is_set() => Usefulness::Idled,
+        Some(peer) if peer.choking.left_slot_idle.is_set() => Usefulness::LeftSlotIdle,
         _ => Usefulness::Unknown,
     };
     EvictionCandidate {

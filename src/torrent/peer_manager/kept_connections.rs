@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::peer::{DisconnectReason, TorrentContext};
 use crate::strategy::peer_list::PeerSource;
+use crate::torrent::connection_entry::{ConnectionEntry, KeptState, REASON};
 use crate::torrent::events::Event;
 use crate::torrent::final_announce;
-use crate::torrent::peer_entry::{KeptState, PeerEntry, REASON};
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::send_event;
 use crate::types::PeerKey;
@@ -46,7 +46,7 @@ impl PeerManager<'_> {
         context.detach_connections();
         self.connections.iter().filter(|(key, _)| !met.contains(key)).for_each(|(_, entry)| entry.connection.close());
         let deadline = Instant::now() + THREAD_END_TIMEOUT;
-        let is_busy = |(key, entry): (&PeerKey, &PeerEntry)| met.contains(key) && !entry.connection.is_finished();
+        let is_busy = |(key, entry): (&PeerKey, &ConnectionEntry)| met.contains(key) && !entry.connection.is_finished();
         while self.connections.iter().any(is_busy) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -73,7 +73,7 @@ impl PeerManager<'_> {
         self.end_connections(connections);
     }
 
-    fn end_connections(&mut self, connections: HashMap<PeerKey, PeerEntry>) {
+    fn end_connections(&mut self, connections: HashMap<PeerKey, ConnectionEntry>) {
         self.report_disconnected(connections.values(), "closed after the metadata phase; the download connects again");
         final_announce::close_connections(connections.into_values().map(|entry| entry.connection).collect());
         self.registration.count(self.connections.len());
@@ -83,7 +83,7 @@ impl PeerManager<'_> {
     pub fn continue_kept(&mut self, context: &Arc<TorrentContext>) {
         self.take_back();
         self.publish_connection_count(context);
-        let begin = |(key, entry): (&PeerKey, &mut PeerEntry)| {
+        let begin = |(key, entry): (&PeerKey, &mut ConnectionEntry)| {
             let error = entry.connection.continue_kept(context, *key).err()?;
             Some((*key, entry.connection.addr, error))
         };

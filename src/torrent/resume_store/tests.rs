@@ -25,7 +25,7 @@ struct StoreFixture {
 impl StoreFixture {
     fn new() -> StoreFixture {
         let dir = tempfile::tempdir().expect("a folder");
-        let file = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
+        let file = |path: &str| FileSpec { path: path.into(), length: 100, is_pad: false };
         let layout = Layout::new(50, vec![file("a"), file("b")]).expect("a layout");
         let storage = Storage::new(dir.path().join("out"), layout, 4);
         storage.prepare().expect("two files");
@@ -141,7 +141,7 @@ fn what_somebody_else_wrote_after_us_is_not_recorded() {
 fn a_file_changed_during_its_check_is_not_recorded_even_if_we_write_to_it_later() {
     let fixture = StoreFixture::new();
     let mut resume_store = fixture.resume_store();
-    resume_store.distrust();
+    resume_store.discard_record();
     resume_store.baseline = stamps(&fixture.storage); // as if the files had existed for long
     fs::write(fixture.file("a"), [7; 90]).expect("room");
     resume_store.checked(&fixture.storage, &AtomicBool::new(false));
@@ -213,7 +213,7 @@ fn what_was_too_fresh_for_one_record_is_in_the_next() {
 fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
     let dir = tempfile::tempdir().expect("a folder");
     let (out, records) = (dir.path().join("out"), dir.path().join("records"));
-    let file = |path: &str, length| FileSpec { path: path.into(), length, pad: false };
+    let file = |path: &str, length| FileSpec { path: path.into(), length, is_pad: false };
     // The second piece is in `a` and `b`, the third in `b` alone.
     let layout = Layout::new(50, vec![file("a", 75), file("b", 75), file("c", 50)]).expect("a layout");
     let prepared = |wanted: &[bool]| {
@@ -297,7 +297,7 @@ fn bytes_sent_add_up_over_sessions() {
 /// A folder with the file `a` of six blocks, in pieces of three.
 fn fixture_of_blocks() -> StoreFixture {
     let dir = tempfile::tempdir().expect("a folder");
-    let file = FileSpec { path: "a".into(), length: u64::from(6 * BLOCK_SIZE), pad: false };
+    let file = FileSpec { path: "a".into(), length: u64::from(6 * BLOCK_SIZE), is_pad: false };
     let layout = Layout::new(3 * BLOCK_SIZE, vec![file]).expect("a layout");
     let storage = Storage::new(dir.path().join("out"), layout, 4);
     storage.prepare().expect("a file");
@@ -363,10 +363,10 @@ fn a_record_names_no_file_from_the_moment_of_completion_on_and_is_due_again() {
     let fixture = StoreFixture::new();
     let mut resume_store = fixture.resume_store();
     resume_store.set_owned_files(vec![(0, 9)], &fixture.storage, &Bitfield::new(4));
-    assert_eq!(fixture.decoded().ours, Some(vec![(0, 9)]));
+    assert_eq!(fixture.decoded().owned_files, Some(vec![(0, 9)]));
     fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
     resume_store.clear_owned_files(&fixture.storage, pieces(Bitfield::full(4)), Duration::from_secs(7));
-    assert_eq!(fixture.decoded().ours, Some(Vec::new()));
+    assert_eq!(fixture.decoded().owned_files, Some(Vec::new()));
     // The file that was written last could not be recorded yet.
     assert_eq!(resume_store.due((4, 0)), Some(Duration::from_secs(7) + SAVE_INTERVAL));
 }

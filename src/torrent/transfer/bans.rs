@@ -27,8 +27,8 @@ impl Transfer<'_> {
     }
 
     /// Bans peers that sent wrong blocks of a piece, even if they have disconnected.
-    pub(crate) fn ban(&mut self, piece: PieceIndex, liars: &[PeerKey]) {
-        for &key in liars {
+    pub(crate) fn ban(&mut self, piece: PieceIndex, corrupt_senders: &[PeerKey]) {
+        for &key in corrupt_senders {
             let now = self.context.now();
             // The peer may have sent wrong blocks of several pieces; that counts as one offence.
             let Some((addr, incoming)) =

@@ -10,7 +10,7 @@ use crate::torrent::transfer::Transfer;
 use crate::types::PeerKey;
 
 /// How often a super-seed checks which pieces to reveal.
-const REVEAL: Duration = Duration::from_secs(1);
+const SUPER_SEED_TICK: Duration = Duration::from_secs(1);
 
 impl Transfer<'_> {
     /// Runs a choke round if one is due.
@@ -29,7 +29,7 @@ impl Transfer<'_> {
         for candidate in &candidates {
             if let Some(peer) = self.context.roster.get(candidate.key) {
                 peer.set_choke(!chosen.contains(&candidate.key));
-                peer.choking.has_idled.set(self.choker.has_idled(candidate.key));
+                peer.choking.left_slot_idle.set(self.choker.left_slot_idle(candidate.key));
                 peer.choking.is_snubbing.set(self.choker.is_snubbing(now, candidate.key));
             }
         }
@@ -39,11 +39,11 @@ impl Transfer<'_> {
 
     /// Lets a super-seed check once a second whether to reveal more pieces.
     pub(crate) fn tick_super_seeding(&mut self, now: Duration) {
-        if now >= self.next_reveal
+        if now >= self.next_super_seed_tick
             && let Some(super_seeding) = self.context.active_super_seed()
         {
             super_seeding.tick(self.context);
-            self.next_reveal = now + REVEAL;
+            self.next_super_seed_tick = now + SUPER_SEED_TICK;
         }
     }
 

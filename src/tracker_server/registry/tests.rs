@@ -150,7 +150,7 @@ fn one_block_fills_no_swarm() {
     announce(&mut r, 2, &at("[2001:db8:1:fff::1]:6881".to_owned()));
     assert!(known(&r, 468) && !known(&r, 469));
     assert_eq!(r.scrape(Duration::from_secs(100), &leech(0).info_hash), None);
-    assert!(r.blocks.is_empty());
+    assert!(r.address_blocks.is_empty());
     // In a large swarm, a block gets a quarter; private networks are exempt.
     for n in 0..300u32 {
         let report = at(format!("10.1.{}.{}:6881", n / 250, n % 250));

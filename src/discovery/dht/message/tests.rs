@@ -1,6 +1,6 @@
 //! Packets: the examples of BEP 5 byte for byte, round trips, and malformed input.
 
-use crate::bencode::guard;
+use crate::bencode::validate;
 use proptest::prelude::*;
 
 use super::*;
@@ -88,7 +88,7 @@ fn what_is_no_packet_is_refused() {
     let long = [b"d1:t2:aa1:v5000:".as_slice(), &[b'x'; 5000], b"1:y1:qe"].concat();
     let table: [(&[u8], KrpcError); 6] = [
         (&long, KrpcError::TooLong(long.len())),
-        (b"", KrpcError::Bencode(guard::BencodeError::Truncated(0))),
+        (b"", KrpcError::Bencode(validate::BencodeError::Truncated(0))),
         (b"le", KrpcError::Key("d")),
         (b"d1:y1:qe", KrpcError::Key("t")),
         (b"d1:t21:aaaaaaaaaaaaaaaaaaaaa1:y1:qe", KrpcError::Key("t")),

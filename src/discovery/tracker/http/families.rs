@@ -27,17 +27,17 @@ const MAX_KNOWN: usize = 500;
 /// An IP address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum IpFamily {
-    Four,
-    Six,
+    V4,
+    V6,
 }
 
 impl IpFamily {
     pub(crate) fn has(self, ip: IpAddr) -> bool {
-        ip.to_canonical().is_ipv4() == (self == IpFamily::Four)
+        ip.to_canonical().is_ipv4() == (self == IpFamily::V4)
     }
 
     fn other(self) -> IpFamily {
-        if self == IpFamily::Four { IpFamily::Six } else { IpFamily::Four }
+        if self == IpFamily::V4 { IpFamily::V6 } else { IpFamily::V4 }
     }
 }
 
@@ -56,7 +56,7 @@ impl KnownFamilies {
     fn families_for(&mut self, url: &str, event: Option<AnnounceEvent>) -> Vec<IpFamily> {
         let now = Instant::now();
         self.disabled_until.retain(|_, until| until.is_none_or(|until| until > now));
-        let both = [IpFamily::Four, IpFamily::Six];
+        let both = [IpFamily::V4, IpFamily::V6];
         let key = |family: &IpFamily| (url.to_owned(), *family);
         let accepted: Vec<IpFamily> = both.into_iter().filter(|family| self.accepted.contains(&key(family))).collect();
         if matches!(event, Some(AnnounceEvent::Stopped | AnnounceEvent::Completed)) && !accepted.is_empty() {
@@ -114,7 +114,7 @@ impl HttpTracker {
         let end = Instant::now() + deadline;
         let literal = url::host(url).trim_matches(['[', ']']).parse::<IpAddr>().ok();
         if let (Some(ip), false) = (literal, self.is_proxied) {
-            let family = if IpFamily::Four.has(ip) { IpFamily::Four } else { IpFamily::Six };
+            let family = if IpFamily::V4.has(ip) { IpFamily::V4 } else { IpFamily::V6 };
             return self.announce_over(family, url, &self.announce_url(family, url, a)?, end);
         }
         if self.is_proxied {
@@ -273,8 +273,8 @@ fn without_family(error: TrackerError, url: &str) -> TrackerError {
 /// Our public address of a family, if there is one: the source address of packets to the internet. Sends no packet.
 fn own_address(family: IpFamily) -> Option<IpAddr> {
     let (any, far): (SocketAddr, SocketAddr) = match family {
-        IpFamily::Four => ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 32, 8), 9).into()),
-        IpFamily::Six => {
+        IpFamily::V4 => ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 32, 8), 9).into()),
+        IpFamily::V6 => {
             ((Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::new(0x2620, 0, 0x2d0, 0x200, 0, 0, 0, 8), 9).into())
         }
     };

@@ -28,7 +28,7 @@ const BLOCKS: u32 = 4;
 const SIZE: u32 = BLOCKS * MAX_REQUEST;
 
 fn context(folder: &std::path::Path) -> Arc<TorrentContext> {
-    let file = FileSpec { path: "x".into(), length: u64::from(SIZE), pad: false };
+    let file = FileSpec { path: "x".into(), length: u64::from(SIZE), is_pad: false };
     let layout = Layout::new(SIZE, vec![file]).expect("a layout");
     let storage = Arc::new(Storage::new(folder.into(), layout, 4));
     let (events, _) = unbounded();

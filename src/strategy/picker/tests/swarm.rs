@@ -222,13 +222,13 @@ impl Download {
         if remote.requests.next_deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        let (look, before) = (remote.requests.is_repick_due(now), remote.requests.is_snubbed());
+        let (look, before) = (remote.requests.is_repick_due(now), remote.requests.is_stalled());
         let late = remote.requests.expire(now);
-        let (key, snubbed) = (remote.key, remote.requests.is_snubbed());
-        if !late.is_empty() || snubbed != before {
+        let (key, stalled) = (remote.key, remote.requests.is_stalled());
+        if !late.is_empty() || stalled != before {
             self.picker.expire(key, &late);
-            if snubbed {
-                self.picker.snub(key);
+            if stalled {
+                self.picker.mark_stalled(key);
             }
             for block in late {
                 self.cancel(at, block);

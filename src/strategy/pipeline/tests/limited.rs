@@ -11,7 +11,7 @@ fn who_is_held_back_by_us_is_not_late() {
     for number in 0..6 {
         for _ in 0..300 {
             now += 100 * MS;
-            requests.held_back(now);
+            requests.note_rate_limited(now);
             assert!(requests.expire(now).is_empty(), "at {now:?}");
         }
         assert!(requests.take(now, &block(number)).is_some());
@@ -31,7 +31,7 @@ fn what_a_limit_of_ours_slows_is_not_taken_back() {
         for number in 0..100 {
             now += if number < 40 { 10 * MS } else { SECOND };
             if held {
-                requests.held_back(now);
+                requests.note_rate_limited(now);
             }
             requests.take(now, &block(number));
             requests.received(now, 1, BLOCK_SIZE.into());

@@ -83,7 +83,7 @@ fn what_a_very_slow_peer_was_asked_for_at_first_is_taken_back_before_its_first_b
         requests.note_partial_block(SECOND * second, u64::from(second - 1) * 1024);
     }
     assert_eq!(requests.expire(SECOND * 5), blocks(1..64), "it takes sixteen seconds for the first");
-    assert!(!requests.is_snubbed());
+    assert!(!requests.is_stalled());
     assert_eq!((requests.want(), requests.end_game_limit().least), (0, 1));
 }
 
@@ -92,7 +92,7 @@ fn a_limit_of_ours_is_no_slowness_of_the_peer() {
     let mut requests = stated(500);
     requests.add(SECOND, &blocks(0..64));
     for second in 2..10 {
-        requests.held_back(SECOND * second);
+        requests.note_rate_limited(SECOND * second);
         requests.note_partial_block(SECOND * second, 1000);
         assert_eq!(requests.expire(SECOND * second), []);
     }

@@ -45,7 +45,7 @@ fn a_choke_by_a_fast_peer_keeps_requests_until_they_are_late() {
     requests.add(SECOND, &blocks(0..3));
     requests.take(SECOND, &block(0));
     requests.received(SECOND, 1, u64::from(BLOCK_SIZE));
-    requests.pause();
+    requests.take_unwritten_on_choke();
     assert_eq!(requests.len(), 2);
     assert_eq!(requests.next_deadline(), Some(SECOND + FIRST_BLOCK));
     assert_eq!(requests.expire(SECOND + FIRST_BLOCK), blocks(2..3));

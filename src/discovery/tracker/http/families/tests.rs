@@ -25,13 +25,13 @@ impl DualStackTracker {
         let (port, listeners) = std::iter::repeat_with(|| {
             let four = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = four.local_addr().unwrap().port();
-            TcpListener::bind(("::1", port)).map(|six| (port, [(IpFamily::Four, four), (IpFamily::Six, six)]))
+            TcpListener::bind(("::1", port)).map(|six| (port, [(IpFamily::V4, four), (IpFamily::V6, six)]))
         })
         .take(20)
         .find_map(Result::ok)
         .expect("a loopback address of each family");
         for (family, listener) in listeners {
-            let Some(says) = (if family == IpFamily::Four { four } else { six }) else { continue };
+            let Some(says) = (if family == IpFamily::V4 { four } else { six }) else { continue };
             let tell = tell.clone();
             thread::spawn(move || {
                 let mut unanswered = Vec::new();
@@ -63,7 +63,7 @@ impl DualStackTracker {
     /// The families that received a request since the last call.
     fn asked(&self) -> Vec<IpFamily> {
         let mut asked: Vec<IpFamily> = self.asked.try_iter().map(|(family, _)| family).collect();
-        asked.sort_by_key(|family| *family == IpFamily::Six);
+        asked.sort_by_key(|family| *family == IpFamily::V6);
         asked
     }
 }
@@ -145,28 +145,28 @@ fn a_private_tracker_is_asked_over_the_second_family_only_where_the_first_knows_
     let tracker = DualStackTracker::start(Some(|_| Some(ONE)), Some(|_| Some(OTHER)));
     let client_ = client();
     assert_eq!(ask(&client_, &tracker.url(), None, true).0.unwrap().peers.len(), 1);
-    assert_eq!(tracker.asked(), [IpFamily::Four]);
+    assert_eq!(tracker.asked(), [IpFamily::V4]);
     let tracker = DualStackTracker::start(Some(|_| Some(NOBODY)), Some(|_| Some(OTHER)));
     assert_eq!(ask(&client_, &tracker.url(), None, true).0.unwrap().peers.len(), 1);
-    assert_eq!(tracker.asked(), [IpFamily::Four, IpFamily::Six]);
+    assert_eq!(tracker.asked(), [IpFamily::V4, IpFamily::V6]);
     let (result, _) = ask(&client_, &tracker.url(), Some(AnnounceEvent::Stopped), true);
-    assert!(result.is_ok() && tracker.asked() == [IpFamily::Four, IpFamily::Six], "both are told of the end");
+    assert!(result.is_ok() && tracker.asked() == [IpFamily::V4, IpFamily::V6], "both are told of the end");
 }
 
 #[test]
 fn a_refusal_over_the_second_family_switches_it_off() {
     let tracker = DualStackTracker::start(Some(|_| Some(NOBODY)), Some(|_| Some(REFUSED)));
     let client = client();
-    for asked in [&[IpFamily::Four, IpFamily::Six][..], &[IpFamily::Four], &[IpFamily::Four]] {
+    for asked in [&[IpFamily::V4, IpFamily::V6][..], &[IpFamily::V4], &[IpFamily::V4]] {
         assert!(ask(&client, &tracker.url(), None, true).0.is_ok());
         assert_eq!(tracker.asked(), asked);
     }
     let (result, _) = ask(&client, &tracker.url(), Some(AnnounceEvent::Stopped), true);
-    assert!(result.is_ok() && tracker.asked() == [IpFamily::Four]);
+    assert!(result.is_ok() && tracker.asked() == [IpFamily::V4]);
     // A refusal over the first family applies to both.
     let tracker = DualStackTracker::start(Some(|_| Some(REFUSED)), Some(|_| Some(ONE)));
     assert!(matches!(ask(&client, &tracker.url(), None, true).0, Err(TrackerError::Refused(_))));
-    assert_eq!(tracker.asked(), [IpFamily::Four]);
+    assert_eq!(tracker.asked(), [IpFamily::V4]);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn an_end_is_told_over_both() {
     let client = client();
     let (_, more) = ask(&client, &tracker.url(), Some(AnnounceEvent::Started), false);
     more.recv_timeout(PATIENT).expect("the other family's answer");
-    assert_eq!(tracker.asked(), [IpFamily::Four, IpFamily::Six]);
+    assert_eq!(tracker.asked(), [IpFamily::V4, IpFamily::V6]);
     assert!(ask(&client, &tracker.url(), Some(AnnounceEvent::Stopped), false).0.is_ok());
-    assert_eq!(tracker.asked(), [IpFamily::Four, IpFamily::Six]);
+    assert_eq!(tracker.asked(), [IpFamily::V4, IpFamily::V6]);
 }

@@ -18,7 +18,7 @@ use crate::util::paths::{is_watched_name, resolved};
 const MARK: &str = "user.btsync.downloaded";
 
 /// Marks a new file of a download if its name requires that. Not every file system supports extended attributes: see
-/// [`Storage::unmarked`].
+/// [`Storage::without_download_mark`].
 pub(super) fn set_download_mark(file: &File, name: &Path) {
     if is_watched_name(name)
         && let Err(error) = rustix::fs::fsetxattr(file, MARK, b"1", XattrFlags::empty())
@@ -28,7 +28,7 @@ pub(super) fn set_download_mark(file: &File, name: &Path) {
 }
 
 /// Whether the file carries the mark of a download.
-pub fn is_marked(file: &File) -> bool {
+pub fn has_download_mark(file: &File) -> bool {
     matches!(rustix::fs::fgetxattr(file, MARK, &mut [0_u8; 1]), Ok(_) | Err(Errno::RANGE))
 }
 
@@ -40,15 +40,15 @@ pub fn permanent_identity(file: &File) -> Option<u64> {
 impl Storage {
     /// The files that this download writes to, that need a mark, and that could not be marked: the final path of each, without
     /// symbolic links, and its [`permanent_identity`].
-    pub fn unmarked(&self, actions: &[FileAction]) -> Vec<(PathBuf, Option<u64>)> {
+    pub fn without_download_mark(&self, actions: &[FileAction]) -> Vec<(PathBuf, Option<u64>)> {
         let named = |number| self.layout.final_name(number).filter(|name| is_watched_name(name));
         let written = actions.iter().enumerate().filter(|(_, action)| is_write_action(**action));
         let watched = written.filter_map(|(number, _)| Some((number, named(number)?)));
-        let unmarked = watched.filter_map(|(number, name)| {
+        let without_download_mark = watched.filter_map(|(number, name)| {
             let file = self.root.open(self.name(number), Access::Read).ok()?.file;
-            (!is_marked(&file)).then(|| (resolved(&self.root.path().join(name)), permanent_identity(&file)))
+            (!has_download_mark(&file)).then(|| (resolved(&self.root.path().join(name)), permanent_identity(&file)))
         });
-        unmarked.collect()
+        without_download_mark.collect()
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
         let specs = ["a.torrent", "b.magnet", "c.bin", "d.torrent"].map(|name| FileSpec {
             path: name.into(),
             length: 7,
-            pad: false,
+            is_pad: false,
         });
         let it = Storage::new(dir.path().to_owned(), Layout::new(16, specs.to_vec()).unwrap(), 4);
         for spec in &specs {
@@ -72,7 +72,7 @@ mod tests {
         let at = |name: &str| File::open(dir.path().join(name)).unwrap();
         let marked = rustix::fs::fsetxattr(at("b.magnet"), MARK, b"1", XattrFlags::empty()).is_ok();
         let actions = [FileAction::Make, FileAction::Make, FileAction::Make, FileAction::Leave];
-        let told = it.unmarked(&actions);
+        let told = it.without_download_mark(&actions);
         let real = |name: &str| dir.path().canonicalize().unwrap().join(name);
         assert_eq!(told[0], (real("a.torrent"), permanent_identity(&at("a.torrent"))));
         assert_eq!(
@@ -88,7 +88,7 @@ mod tests {
             let file = File::create(dir.path().join(name)).unwrap();
             let able = rustix::fs::fsetxattr(&file, "user.btsync.test", b"1", XattrFlags::empty()).is_ok();
             set_download_mark(&file, Path::new(name));
-            (is_marked(&file), able)
+            (has_download_mark(&file), able)
         };
         let (marked, able) = made("x.Torrent");
         assert_eq!(marked, able);

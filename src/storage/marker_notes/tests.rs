@@ -16,7 +16,7 @@ const HASH: InfoHash = InfoHash([1; 20]);
 
 /// Two files of ten pieces each.
 fn storage(dir: &TempDir) -> Storage {
-    let spec = |path: &str| FileSpec { path: path.into(), length: 100, pad: false };
+    let spec = |path: &str| FileSpec { path: path.into(), length: 100, is_pad: false };
     Storage::new(dir.path().to_owned(), Layout::new(10, vec![spec("a"), spec("b")]).unwrap(), 4)
 }
 
@@ -101,7 +101,7 @@ fn a_file_that_has_another_length_is_not_written_to_and_never_again() {
 #[test]
 fn what_is_put_into_a_file_that_must_be_empty_is_noticed() {
     let dir = tempdir().unwrap();
-    let spec = |path: &str, length| FileSpec { path: path.into(), length, pad: false };
+    let spec = |path: &str, length| FileSpec { path: path.into(), length, is_pad: false };
     let it = Storage::new(dir.path().to_owned(), Layout::new(10, vec![spec("a", 10), spec("z", 0)]).unwrap(), 4);
     it.prepare().unwrap();
     it.check_files_in_place().unwrap();
@@ -161,7 +161,7 @@ fn times_of_a_clock_that_was_set_back_prove_nothing() {
 #[test]
 fn a_lost_page_in_two_pieces_and_a_lost_end_make_pieces_partial() {
     let dir = tempdir().unwrap();
-    let file = |path: &str, length| FileSpec { path: path.into(), length, pad: false };
+    let file = |path: &str, length| FileSpec { path: path.into(), length, is_pad: false };
     let layout = Layout::new(16 << 10, vec![file("a", 1000), file("b", 40_000)]).unwrap();
     let it = Storage::new(dir.path().to_owned(), layout, 4);
     let no = AtomicBool::new(false);
@@ -226,7 +226,7 @@ fn a_file_that_ends_with_a_page_may_be_one_that_grew() {
     for (allocation, expected) in [(Allocation::None, [true, true, false]), (Allocation::Sparse, [true, false, false])]
     {
         let dir = tempdir().unwrap();
-        let spec = FileSpec { path: "a".into(), length: 1 << 20, pad: false };
+        let spec = FileSpec { path: "a".into(), length: 1 << 20, is_pad: false };
         let layout = Layout::new(1 << 20, vec![spec]).unwrap();
         let it = Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation);
         assert_eq!([16 << 10, 20 << 10, (20 << 10) + 1].map(|size| it.ends_with_a_block(0, size)), expected);

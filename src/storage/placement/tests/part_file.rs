@@ -61,7 +61,7 @@ fn a_link_that_takes_the_part_files_name_meanwhile_is_not_followed() {
 /// Wanted files are created, or continued if they exist.
 fn actions(it: &Storage, survey: &Survey) -> Vec<FileAction> {
     let action = |file: usize| match survey.file(file) {
-        _ if !it.wants(file) || it.layout().files()[file].pad => FileAction::Leave,
+        _ if !it.wants(file) || it.layout().files()[file].is_pad => FileAction::Leave,
         Some(_) => FileAction::Continue,
         None => FileAction::Make,
     };

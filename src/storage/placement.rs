@@ -91,7 +91,7 @@ impl FilePlacement {
         let mut last = None;
         for (file, spec) in layout.files().iter().enumerate() {
             let pieces = layout.pieces_of(file);
-            if spec.pad || pieces.is_empty() {
+            if spec.is_pad || pieces.is_empty() {
                 continue;
             }
             if last == Some(pieces.start) && placement.shared.last() != last.as_ref() {
@@ -183,7 +183,7 @@ impl FilePlacement {
 
     /// The bytes of a file that have room in the part file: those in its first and its last piece, because it shares no others.
     pub fn part_ranges(&self, layout: &Layout, file: usize) -> impl Iterator<Item = PartRange> {
-        let spec = layout.files().get(file).filter(|spec| !spec.pad);
+        let spec = layout.files().get(file).filter(|spec| !spec.is_pad);
         let pieces = spec.map_or(0..0, |_| layout.pieces_of(file));
         let start = layout.start_of(file);
         let end = start + spec.map_or(0, |spec| spec.length);
@@ -272,7 +272,7 @@ impl Iterator for FileRuns<'_> {
     fn next(&mut self) -> Option<FileRun> {
         let span = self.rest.take().or_else(|| self.spans.next())?;
         let Span { file, offset, len } = span;
-        if self.layout.files().get(file).is_some_and(|spec| spec.pad) {
+        if self.layout.files().get(file).is_some_and(|spec| spec.is_pad) {
             Some(FileRun { file, place: Location::Pad, len })
         } else if self.placement.has_own_file(file) {
             if self.placement.compared.is_empty() {
@@ -296,7 +296,7 @@ impl Storage {
     #[must_use]
     pub fn select(mut self, wanted: &[bool], part_name: &Path) -> Storage {
         let there = |file: usize| {
-            let Some(spec) = self.layout.files().get(file).filter(|spec| !spec.pad) else { return true };
+            let Some(spec) = self.layout.files().get(file).filter(|spec| !spec.is_pad) else { return true };
             let found = self.root.metadata(&spec.path);
             found.is_ok_and(|found| found.is_file() && found.len() > 0 && found.len() <= spec.length)
         };

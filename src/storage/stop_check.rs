@@ -29,24 +29,24 @@ type IsOver = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// The function to call, if one is set.
 #[derive(Default)]
-pub(super) struct Halt(OnceLock<IsOver>);
+pub(super) struct StopFunction(OnceLock<IsOver>);
 
-impl fmt::Debug for Halt {
+impl fmt::Debug for StopFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Halt").field(&self.0.get().is_some()).finish()
+        f.debug_tuple("StopFunction").field(&self.0.get().is_some()).finish()
     }
 }
 
 impl Storage {
     /// Once `is_over` returns `true`, reads and writes of many files fail as interrupted ([`StorageError::is_interrupted`]).
-    pub fn halt_with(&self, is_over: impl Fn() -> bool + Send + Sync + 'static) {
-        let _ = self.halt.0.set(Box::new(is_over));
+    pub fn set_stop_check(&self, is_over: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.stop_function.0.set(Box::new(is_over));
     }
 
     /// Checks for a stop. Called before each file of a read or write; `done` is the number of files already processed.
-    pub(super) fn check_halt(&self, operation: Operation, file: usize, done: usize) -> Result<(), StorageError> {
+    pub(super) fn check_stop(&self, operation: Operation, file: usize, done: usize) -> Result<(), StorageError> {
         let is_over = done % FILES_PER_STOP_CHECK == FILES_PER_STOP_CHECK - 1
-            && self.halt.0.get().is_some_and(|is_over| is_over());
+            && self.stop_function.0.get().is_some_and(|is_over| is_over());
         if is_over { Err(self.failed(operation, file, io::ErrorKind::Interrupted.into())) } else { Ok(()) }
     }
 }
@@ -63,12 +63,12 @@ mod tests {
     fn reads_and_writes_of_very_many_files_end_with_a_stop_and_others_do_not() {
         let dir = tempfile::tempdir().unwrap();
         let count = FILES_PER_STOP_CHECK + 10;
-        let files = (0..count).map(|n| FileSpec { path: format!("t/{n}").into(), length: 1, pad: false }).collect();
+        let files = (0..count).map(|n| FileSpec { path: format!("t/{n}").into(), length: 1, is_pad: false }).collect();
         let storage = Storage::new(dir.path().to_owned(), Layout::new(4096, files).unwrap(), 4);
         storage.prepare().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let asks = stop.clone();
-        storage.halt_with(move || asks.load(Ordering::Relaxed));
+        storage.set_stop_check(move || asks.load(Ordering::Relaxed));
         let (bytes, mut buf) = (vec![7; count], vec![0; count]);
         storage.write_vectored_at(0, &[IoSlice::new(&bytes)]).unwrap();
         storage.read_exact_at(0, &mut buf).unwrap();

@@ -30,7 +30,9 @@ impl Picker {
     /// still accepted if no other copy has arrived.
     pub fn accept(&mut self, key: PeerKey, block: BlockInfo, cancels: &mut Vec<(PeerKey, BlockInfo)>) -> BlockVerdict {
         let piece = block.piece;
-        let (Ok(peer), Some(at)) = (self.find(key), self.geometry.at(&block)) else { return BlockVerdict::Unrequested };
+        let (Ok(peer), Some(at)) = (self.find(key), self.geometry.block_index(&block)) else {
+            return BlockVerdict::Unrequested;
+        };
         let taken_back = &mut self.peers[peer].taken_back;
         let late = !taken_back.is_empty() && taken_back.remove(&(piece, at));
         if self.have.has(piece) {
@@ -66,7 +68,7 @@ impl Picker {
 
     /// The block's index within its piece, if this peer's copy is being written.
     fn writing(&self, key: PeerKey, block: &BlockInfo) -> Option<usize> {
-        let at = self.geometry.at(block)?;
+        let at = self.geometry.block_index(block)?;
         let begun = self.begun.get(&block.piece)?;
         matches!(begun.get(at), Some(BlockState::Writing(by)) if by == key).then_some(at)
     }
@@ -152,11 +154,11 @@ impl Picker {
         self.take_back(key, blocks, BlockState::Expired(key))
     }
 
-    /// Marks a peer as snubbed, because it delivers nothing and its requests are taken back. It loses the pieces that it owns,
+    /// Marks a peer as stalled, because it delivers nothing and its requests are taken back. It loses the pieces that it owns,
     /// and later requests to it keep no other peer from requesting the same blocks. Its next pick may clear the mark.
-    pub fn snub(&mut self, key: PeerKey) {
+    pub fn mark_stalled(&mut self, key: PeerKey) {
         let Ok(peer) = self.find(key) else { return };
-        self.peers[peer].pick_context.speed = Speed::Snubbed;
+        self.peers[peer].pick_context.speed = Speed::Stalled;
         let owned = self.begun.iter().filter(|(_, begun)| begun.owner == Some(key)).map(|(&piece, _)| piece);
         let owned: Vec<PieceIndex> = owned.collect();
         for piece in owned {
@@ -168,7 +170,7 @@ impl Picker {
         let Ok(peer) = self.find(key) else { return 0 };
         let mut freed = 0;
         for block in blocks {
-            let Some(at) = self.geometry.at(block) else { continue };
+            let Some(at) = self.geometry.block_index(block) else { continue };
             let Some(begun) = self.begun.get_mut(&block.piece) else { continue };
             if !begun.unask(at, key, then) {
                 continue;

@@ -131,7 +131,7 @@ mod tests {
     use crate::storage::{FileSpec, Layout};
 
     fn storage(dir: &Path, paths: &[&str]) -> Storage {
-        let spec = |path: &&str| FileSpec { path: path.into(), length: 100, pad: false };
+        let spec = |path: &&str| FileSpec { path: path.into(), length: 100, is_pad: false };
         Storage::new(dir.to_owned(), Layout::new(10, paths.iter().map(spec).collect()).unwrap(), 4)
     }
 

@@ -20,7 +20,7 @@ const PARTS: &str = ".parts";
 impl Storage {
     /// The pieces with a byte of a wanted file; all pieces if all files are wanted.
     pub(in crate::storage) fn wanted_pieces(&self) -> Bitfield {
-        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
         let (wanted, unwanted): (Vec<_>, Vec<_>) = files.map(|(file, _)| file).partition(|&file| self.wants(file));
         if unwanted.is_empty() {
             return Bitfield::full(self.layout.piece_count());
@@ -34,7 +34,7 @@ impl Storage {
 }
 
 fn file(path: &str, length: u64) -> FileSpec {
-    FileSpec { path: path.into(), length, pad: path == "pad" }
+    FileSpec { path: path.into(), length, is_pad: path == "pad" }
 }
 
 /// Pieces of 10 bytes: `a` alone in 0, with `d/b` and padding in 1; `c` alone in 2; `x/d` and `x/f` in 3; `x/f` alone in 4.
@@ -45,7 +45,7 @@ fn layout() -> Layout {
 
 /// Numbered bytes, but zeros in the padding.
 fn payload(layout: &Layout) -> Vec<u8> {
-    let pads = layout.files().iter().flat_map(|spec| (0..spec.length).map(|_| spec.pad));
+    let pads = layout.files().iter().flat_map(|spec| (0..spec.length).map(|_| spec.is_pad));
     pads.enumerate().map(|(i, pad)| if pad { 0 } else { (i % 251) as u8 + 1 }).collect()
 }
 
@@ -297,7 +297,7 @@ fn stories() -> impl Strategy<Value = SelectionStory> {
         let spec = |(i, (length, pad, folder)): (usize, (u64, bool, u8))| FileSpec {
             path: format!("d{folder}/{i}").into(),
             length,
-            pad,
+            is_pad: pad,
         };
         let files = files.into_iter().enumerate().map(spec).collect();
         SelectionStory { layout: Layout::new(piece_length, files).unwrap(), runs }
@@ -315,7 +315,7 @@ fn tell(dir: &TempDir, story: &SelectionStory, run: usize, have: &mut Bitfield, 
     assert!(have.is_within(&there), "lost: {have:?} -> {there:?}");
     let bytes = payload(layout);
     let wanted = it.wanted_pieces();
-    for piece in wanted.iter().filter(|piece| writes.get(piece.at()).copied().unwrap_or(true)) {
+    for piece in wanted.iter().filter(|piece| writes.get(piece.as_usize()).copied().unwrap_or(true)) {
         write(&it, piece.0);
         have.set(piece);
     }
@@ -329,7 +329,7 @@ fn tell(dir: &TempDir, story: &SelectionStory, run: usize, have: &mut Bitfield, 
         it.check_files_in_place().unwrap();
     }
     for (file, spec) in layout.files().iter().enumerate() {
-        if it.wants(file) && !spec.pad {
+        if it.wants(file) && !spec.is_pad {
             ever.insert(spec.path.clone());
             let length = fs::metadata(dir.path().join(&spec.path)).unwrap().len();
             assert!(length == spec.length || (*allocation == Allocation::None && length < spec.length));
@@ -355,7 +355,7 @@ proptest! {
         }
         prop_assert!(have.is_full() && !dir.path().join(PARTS).exists());
         let bytes = payload(&story.layout);
-        for (file, spec) in story.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
+        for (file, spec) in story.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             let start = story.layout.start_of(file) as usize;
             prop_assert_eq!(&fs::read(dir.path().join(&spec.path)).unwrap(), &bytes[start..start + spec.length as usize]);
         }

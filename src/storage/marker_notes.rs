@@ -35,7 +35,7 @@ impl Storage {
         let Some(marker) = &self.marker else { return };
         let mut recorded_complete = self.recorded_complete.lock();
         let mut notes = Vec::new();
-        for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad) {
+        for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             let path_hash = marker::path_hash(&spec.path);
             let is_named = marker.made.get(&path_hash).or_else(|| marker.used_existing.get(&path_hash));
             let Some(identity) = is_named.filter(|_| !recorded_complete.contains(&number)) else { continue };
@@ -51,7 +51,7 @@ impl Storage {
     /// were before they were hashed.
     pub fn record_found_complete(&mut self, have: &Bitfield, survey: &Survey) {
         let Some(marker) = &mut self.marker else { return };
-        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.pad);
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
         let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
         for (number, spec) in complete {
             let path_hash = marker::path_hash(&spec.path);
@@ -139,7 +139,7 @@ impl Storage {
     pub(super) fn is_partial(&self, piece: PieceIndex, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
         let size = u64::from(self.layout.piece_size(piece));
         for span in self.layout.spans(self.layout.offset(piece, 0), size) {
-            if self.layout.files().get(span.file).is_some_and(|spec| spec.pad) {
+            if self.layout.files().get(span.file).is_some_and(|spec| spec.is_pad) {
                 continue;
             }
             let Some(seen) = input.survey.file(span.file) else { return Ok(true) };
@@ -205,7 +205,7 @@ impl Storage {
             return Ok(false);
         }
         for span in self.layout.spans(self.layout.offset(piece, size - last), u64::from(last)) {
-            if self.layout.files().get(span.file).is_some_and(|spec| spec.pad) {
+            if self.layout.files().get(span.file).is_some_and(|spec| spec.is_pad) {
                 continue;
             }
             let upto = input.survey.file(span.file).map_or(0, |seen| seen.size).min(span.offset + span.len);

@@ -30,7 +30,7 @@ fn block_of(ip: Ipv6Addr) -> Option<Network> {
 impl Registry {
     /// If the block of `ip` is full, its peer with the oldest announce, which must be evicted to add another.
     pub(crate) fn peer_to_evict(&self, swarm: u32, ip: Ipv6Addr) -> Option<u32> {
-        let block = self.blocks.get(&(swarm, block_of(ip)?))?;
+        let block = self.address_blocks.get(&(swarm, block_of(ip)?))?;
         let most = MIN_PEERS_PER_BLOCK.max(self.swarms[swarm as usize].peers.len() / BLOCK_SHARE);
         (block.count as usize >= most).then_some(block.oldest)
     }
@@ -40,7 +40,7 @@ impl Registry {
         let SwarmPeer { swarm, ip, .. } = self.peers[index as usize];
         let Some(network) = block_of(ip) else { return };
         let new = AddressBlock { oldest: index, newest: NONE, count: 0 };
-        let block = self.blocks.entry((swarm, network)).or_insert(new);
+        let block = self.address_blocks.entry((swarm, network)).or_insert(new);
         let before = std::mem::replace(&mut block.newest, index);
         block.count += 1;
         self.peers[index as usize].block = [before, NONE];
@@ -59,10 +59,10 @@ impl Registry {
         if let Some(newer) = self.peers.get_mut(newer as usize) {
             newer.block[0] = older;
         }
-        let Some(block) = self.blocks.get_mut(&(swarm, network)) else { return };
+        let Some(block) = self.address_blocks.get_mut(&(swarm, network)) else { return };
         block.count -= 1;
         if block.count == 0 {
-            self.blocks.remove(&(swarm, network));
+            self.address_blocks.remove(&(swarm, network));
             return;
         }
         if older == NONE {
@@ -76,7 +76,7 @@ impl Registry {
     /// Asserts that each peer subject to the limit is in its block's list exactly once.
     #[cfg(test)]
     pub(crate) fn assert_blocks_sound(&self) {
-        for (&(swarm, network), block) in &self.blocks {
+        for (&(swarm, network), block) in &self.address_blocks {
             let newer = |&peer: &u32| Some(self.peers[peer as usize].block[1]).filter(|&peer| peer != NONE);
             let chain: Vec<u32> = std::iter::successors(Some(block.oldest), newer).collect();
             assert_eq!((chain.len(), chain.last()), (block.count as usize, Some(&block.newest)));
@@ -89,6 +89,6 @@ impl Registry {
         }
         let counted = self.swarms.iter().flat_map(|swarm| &swarm.peers);
         let counted = counted.filter(|&&peer| block_of(self.peers[peer as usize].ip).is_some()).count();
-        assert_eq!(self.blocks.values().map(|block| block.count as usize).sum::<usize>(), counted);
+        assert_eq!(self.address_blocks.values().map(|block| block.count as usize).sum::<usize>(), counted);
     }
 }

@@ -24,11 +24,11 @@ impl Picker {
                 continue;
             }
             if self.order.unbegun().has(piece) {
-                self.begin(piece, Some(key).filter(|_| !pick_context.is_snubbed()));
+                self.begin(piece, Some(key).filter(|_| !pick_context.is_stalled()));
             }
             let Some(begun) = self.begun.get_mut(&piece).filter(|begun| begun.free > begun.expired) else { continue };
-            // A snubbed peer owns nothing, so that others need not wait for it.
-            let owner = if pick_context.is_snubbed() { begun.owner } else { Some(*begun.owner.get_or_insert(key)) };
+            // A stalled peer owns nothing, so that others need not wait for it.
+            let owner = if pick_context.is_stalled() { begun.owner } else { Some(*begun.owner.get_or_insert(key)) };
             // Another peer's piece is filled from its end, so that its owner can continue in order as long as possible.
             self.take_free(&mut pick, piece, owner != Some(key));
         }

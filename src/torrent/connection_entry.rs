@@ -17,7 +17,7 @@ use crate::util::units::count;
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// A connection as main sees it.
-pub struct PeerEntry {
+pub struct ConnectionEntry {
     /// The connection itself, with its threads.
     pub connection: Connection,
     /// Whether the peer connected to us.
@@ -89,7 +89,7 @@ pub struct KeptConnections(pub(super) Mutex<KeptState>);
 #[derive(Default)]
 pub struct KeptState {
     /// The connections that are still open.
-    pub connections: HashMap<PeerKey, PeerEntry>,
+    pub connections: HashMap<PeerKey, ConnectionEntry>,
     /// The addresses of the connections that were closed meanwhile.
     pub ended: Vec<SocketAddr>,
 }
@@ -106,7 +106,8 @@ impl KeptConnections {
         let mut lent = self.0.lock();
         let mut order: Vec<PeerKey> = lent.connections.keys().copied().collect();
         order.sort_unstable();
-        let surplus: Vec<PeerEntry> = order.iter().skip(most).filter_map(|key| lent.connections.remove(key)).collect();
+        let surplus: Vec<ConnectionEntry> =
+            order.iter().skip(most).filter_map(|key| lent.connections.remove(key)).collect();
         lent.ended.extend(surplus.iter().map(|entry| entry.connection.addr));
         let stay = lent.connections.len();
         drop(lent);
