@@ -24,7 +24,7 @@ mod stop;
 
 use crate::cli::options::config::ConfigSources;
 use exit::{Exit, Failure};
-use options::{Command, Parsed};
+use options::{Command, ParsedArguments};
 
 /// Runs the command with the arguments of this process and returns its exit code. A failure prints one line on stderr.
 pub fn main() -> ExitCode {
@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Prints the warnings about the options.
-fn print_notes(parsed: Parsed) -> Command {
+fn print_notes(parsed: ParsedArguments) -> Command {
     for note in &parsed.notes {
         let _ = writeln!(std::io::stderr(), "btsync: {note}");
     }

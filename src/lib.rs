@@ -22,8 +22,8 @@
 //! content is a [`Metainfo`], or a [`Magnet`] link. The files appear below the folder of [`AddOptions`]; existing data is
 //! checked and kept, and a second call for the same folder resumes the download.
 //!
-//! Without a client: [`create`] makes torrent files, [`Edit`] changes them, a [`Verifier`] checks files against them. The module
-//! [`tracker`] has a client for trackers and a small tracker, the module [`dht`] a node of the distributed hash table.
+//! Without a client: [`create`] makes torrent files, [`TorrentEdit`] changes them, a [`Verifier`] checks files against them. The
+//! module [`tracker`] has a client for trackers and a small tracker, the module [`dht`] a node of the distributed hash table.
 //!
 //! # Features
 //! - `tls` (default): HTTPS trackers and URLs. Without it, they fail with an error that says so.
@@ -123,7 +123,8 @@ pub mod wire;
 
 pub use client::{Client, ClientBuilder, ClientError, DhtSettings, OpeningPosition};
 pub use metainfo::{
-    Edit, FileEntry, Magnet, MagnetError, Metainfo, MetainfoError, Pattern, PeerAddress, SelectError, Selection,
+    FileEntry, FilePattern, Magnet, MagnetError, Metainfo, MetainfoError, PeerAddress, SelectError, Selection,
+    TorrentEdit,
 };
 pub use net::bind::Bind;
 pub use storage::{Allocation, LayoutError, Operation, StorageError, StorageErrorKind};
@@ -135,7 +136,7 @@ pub use types::{Dscp, Encryption, InfoHash, PieceIndex, PieceState};
 
 /// Creates torrent files.
 pub mod create {
-    pub use crate::metainfo::{CreateError, CreateOptions, CreatePlan, Created, Glob};
+    pub use crate::metainfo::{CreateError, CreateOptions, CreatePlan, CreatedTorrent, Glob};
 }
 
 /// The distributed hash table (BEP 5); [`DhtSettings::start`](crate::DhtSettings::start) starts a node.

@@ -18,13 +18,13 @@ pub use crate::bencode::validate::BencodeError;
 pub use crate::util::printable_text::printable;
 #[cfg(any(test, feature = "internals"))]
 pub use create::create;
-pub use create::{CreateError, CreateOptions, CreatePlan, Created};
-pub use edit::Edit;
+pub use create::{CreateError, CreateOptions, CreatePlan, CreatedTorrent};
+pub use edit::TorrentEdit;
 pub use error::MetainfoError;
 pub use glob::{Glob, GlobError};
 pub use magnet::{Magnet, MagnetError, PeerAddress};
 pub use paths::{PathError, safe_component};
-pub use select::{Pattern, SelectError, Selection};
+pub use select::{FilePattern, SelectError, Selection};
 pub use torrent::{FileEntry, Metainfo, SpecialEntry};
 
 /// The largest torrent file accepted, in bytes: enough for one and a half million pieces or half a million files.

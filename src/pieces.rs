@@ -31,7 +31,7 @@ pub struct PieceManager {
 
 /// The picker's decision about a batch of received blocks.
 #[derive(Default)]
-pub struct Accepted {
+pub struct BlockDecisions {
     /// For each block, in order, whether to write it.
     pub take: Vec<bool>,
     /// Requests to other peers that this batch made redundant.
@@ -259,7 +259,7 @@ impl PieceManager {
     }
 
     /// Decides which received blocks to write. Until `written` or `leave`, no other peer's copy of an accepted block is written.
-    pub fn accept(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockInfo>, accepted: &mut Accepted) {
+    pub fn accept(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockInfo>, accepted: &mut BlockDecisions) {
         accepted.take.clear();
         accepted.cancels.clear();
         let mut wasted = 0;

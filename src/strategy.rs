@@ -28,10 +28,10 @@ pub mod traffic;
 pub mod window;
 pub mod write_batch;
 
-pub use choker::{Candidate, Choker};
+pub use choker::{ChokeCandidate, Choker};
 pub use picker::{BlockVerdict, Picker, PieceVerdict, Plan};
 pub use pipeline::RequestPipeline;
-pub use rate::Rate;
+pub use rate::RateMeter;
 pub use rate_limiter::{Direction, Grant, Limits, RateLimiter};
 pub use smart_ban::SmartBan;
 pub use super_seed::SuperSeed;

@@ -136,8 +136,8 @@ impl Source {
 }
 
 impl From<Metainfo> for Source {
-    fn from(torrent: Metainfo) -> Source {
-        Source::Metainfo(Box::new(torrent))
+    fn from(metainfo: Metainfo) -> Source {
+        Source::Metainfo(Box::new(metainfo))
     }
 }
 

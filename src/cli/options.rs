@@ -25,7 +25,7 @@ use crate::cli::limits;
 use crate::cli::options::config::ConfigSources;
 use crate::cli::report::hook::HookConfig;
 use crate::util::redact::redacted;
-use btsync::{Allocation, Bind, Dscp, Encryption, Pattern, Verifier};
+use btsync::{Allocation, Bind, Dscp, Encryption, FilePattern, Verifier};
 
 pub use args::{CreateArgs, EditArgs, InfoArgs, MagnetArgs, TrackerArgs, VerifyArgs};
 pub(crate) use normalize::STDIN;
@@ -55,7 +55,7 @@ pub enum Command {
 }
 
 /// A command and the warnings about its options.
-pub struct Parsed {
+pub struct ParsedArguments {
     /// The command.
     pub command: Command,
     /// Warnings for stderr, one line each.
@@ -171,10 +171,10 @@ pub struct DownloadArgs {
     pub list: bool,
     /// download only these files; numbers such as 1-5,8, a name pattern, or a folder
     #[argh(option, arg_name = "FILES", from_str_fn(values::pattern))]
-    pub select: Vec<Pattern>,
+    pub select: Vec<FilePattern>,
     /// do not download these files; as for `--select`
     #[argh(option, arg_name = "FILES", from_str_fn(values::pattern))]
-    pub exclude: Vec<Pattern>,
+    pub exclude: Vec<FilePattern>,
     /// keep a dot at the start of the torrent's name; it would hide the file or folder
     #[argh(switch)]
     pub allow_hidden: bool,
@@ -284,7 +284,7 @@ pub fn parse(words: &[OsString]) -> Result<Command, Failure> {
 ///
 /// # Errors
 /// [`Exit::BadOption`] with one line for invalid input; [`Exit::OpenExisting`] if the configuration file cannot be read.
-pub fn parse_in(words: &[OsString], config_sources: &ConfigSources) -> Result<Parsed, Failure> {
+pub fn parse_in(words: &[OsString], config_sources: &ConfigSources) -> Result<ParsedArguments, Failure> {
     let mut texts = Vec::with_capacity(words.len());
     for word in words {
         texts.push(word.to_str().ok_or_else(|| bad_option(format!("not UTF-8: {}", word.display())))?);
@@ -302,7 +302,7 @@ pub fn parse_in(words: &[OsString], config_sources: &ConfigSources) -> Result<Pa
     }
     let command = if name == "help" { Some(help_on(&rest)) } else { subcommand(name, &rest) };
     match command {
-        Some(command) => Ok(Parsed { command: command?, notes: Vec::new() }),
+        Some(command) => Ok(ParsedArguments { command: command?, notes: Vec::new() }),
         None => download(&texts, config_sources),
     }
 }
@@ -348,12 +348,12 @@ fn version(verbose: bool) -> String {
 }
 
 /// Parses `words` as a download, merged with the options from the configuration file and the environment.
-fn download(words: &[&str], config_sources: &ConfigSources) -> Result<Parsed, Failure> {
+fn download(words: &[&str], config_sources: &ConfigSources) -> Result<ParsedArguments, Failure> {
     let line = read::<DownloadArgs>(words)?;
-    let print = |text: String| Ok(Parsed { command: Command::Print(text), notes: Vec::new() });
+    let print = |text: String| Ok(ParsedArguments { command: Command::Print(text), notes: Vec::new() });
     if line.has_switch("--help") {
         let name = if line.has_switch("--list") { "list" } else { "help" };
-        return help_on(&[name]).map(|command| Parsed { command, notes: Vec::new() });
+        return help_on(&[name]).map(|command| ParsedArguments { command, notes: Vec::new() });
     }
     if line.has_switch("--version") {
         return print(version(line.has_switch("--verbose")));
@@ -373,7 +373,7 @@ fn download(words: &[&str], config_sources: &ConfigSources) -> Result<Parsed, Fa
         return Err(bad_option(format!("two folders are given: '{named}' and {given}")));
     }
     let notes = if args.quiet { Vec::new() } else { merged.notes };
-    Ok(Parsed { command: Command::Download(Box::new(args.checked()?)), notes })
+    Ok(ParsedArguments { command: Command::Download(Box::new(args.checked()?)), notes })
 }
 
 /// Splits `words` into options and names, and checks each value.

@@ -56,7 +56,7 @@ pub struct CreateOptions {
 /// A newly created torrent.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(not(feature = "internals"), non_exhaustive)]
-pub struct Created {
+pub struct CreatedTorrent {
     /// The bytes of the torrent file.
     pub bytes: Vec<u8>,
     /// The info-hash, which identifies the swarm.
@@ -172,7 +172,7 @@ pub fn create(
     options: &CreateOptions,
     progress: &AtomicU64,
     stop: &AtomicBool,
-) -> Result<Created, CreateError> {
+) -> Result<CreatedTorrent, CreateError> {
     CreatePlan::scan(source, &[])?.create(options, progress, stop)
 }
 
@@ -257,7 +257,7 @@ impl CreatePlan {
         options: &CreateOptions,
         progress: &AtomicU64,
         stop: &AtomicBool,
-    ) -> Result<Created, CreateError> {
+    ) -> Result<CreatedTorrent, CreateError> {
         let piece_length = options.piece_length.unwrap_or_else(|| choose_piece_length(self.total));
         if !piece_length.is_power_of_two() || !(PIECE_LENGTH_MIN..=PIECE_LENGTH_MAX).contains(&piece_length) {
             return Err(CreateError::PieceLength(piece_length));
@@ -280,7 +280,7 @@ impl CreatePlan {
             return Err(CreateError::TooBig);
         }
         let info_hash = InfoHash(Sha1::digest(&info).into());
-        Ok(Created { bytes, info_hash, piece_length, pieces: hashes.len() as u32, total: self.total })
+        Ok(CreatedTorrent { bytes, info_hash, piece_length, pieces: hashes.len() as u32, total: self.total })
     }
 
     /// Encodes the info dictionary.

@@ -18,7 +18,7 @@ use crate::metainfo::{Metainfo, MetainfoError};
 /// # Ok::<(), btsync::MetainfoError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Edit {
+pub struct TorrentEdit {
     /// The trackers by tier (BEP 12); without any URL, all trackers are removed.
     pub tiers: Option<Vec<Vec<String>>>,
     /// The comment; `Some(None)` removes it.
@@ -27,7 +27,7 @@ pub struct Edit {
     pub web_seeds: Option<Vec<String>>,
 }
 
-impl Edit {
+impl TorrentEdit {
     /// Edits a torrent file, given as its bytes without compression. Sorts the keys of the outermost dictionary, as bencode
     /// requires.
     ///
@@ -166,7 +166,7 @@ fn end_of(bytes: &[u8], mut at: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn edit(bytes: &[u8], edit: &Edit) -> Result<Vec<u8>, MetainfoError> {
+    fn edit(bytes: &[u8], edit: &TorrentEdit) -> Result<Vec<u8>, MetainfoError> {
         edit.apply(bytes)
     }
 
@@ -183,16 +183,16 @@ mod tests {
     #[test]
     fn what_is_not_asked_for_stays() {
         let unknown = torrent(b"8:announce1:a7:comment1:c", b"5:nodesl2:ab3:cdee8:url-list1:w3:zzzd1:al1:bi-7eee");
-        assert_eq!(edit(&unknown, &Edit::default()).unwrap(), unknown);
+        assert_eq!(edit(&unknown, &TorrentEdit::default()).unwrap(), unknown);
         // Editing drops a trailing newline and sorts the keys.
         let untidy = [&torrent(b"3:zzzle8:announce0:", b"1:ai0e")[..], b"\n"].concat();
-        assert_eq!(edit(&untidy, &Edit::default()).unwrap(), torrent(b"1:ai0e8:announce0:", b"3:zzzle"));
+        assert_eq!(edit(&untidy, &TorrentEdit::default()).unwrap(), torrent(b"1:ai0e8:announce0:", b"3:zzzle"));
     }
 
     #[test]
     fn trackers_comment_and_web_seeds_come_and_go() {
         let bare = torrent(b"", b"");
-        let all = Edit {
+        let all = TorrentEdit {
             tiers: Some(vec![words("http://a http://b"), vec![], words("udp://c")]),
             comment: Some(Some("é".into())),
             web_seeds: Some(words("http://w")),
@@ -203,17 +203,17 @@ mod tests {
         assert_eq!((read.comment.as_deref(), read.web_seeds), (Some("é"), words("http://w")));
         assert_eq!((read.info_hash, &read.info[..]), (Metainfo::parse(&bare).unwrap().info_hash, INFO));
 
-        let one = edit(&full, &Edit { tiers: Some(vec![words("http://z")]), ..Edit::default() }).unwrap();
+        let one = edit(&full, &TorrentEdit { tiers: Some(vec![words("http://z")]), ..TorrentEdit::default() }).unwrap();
         assert!(!one.windows(13).any(|w| w == b"announce-list"), "one tracker needs no list");
         assert_eq!(Metainfo::parse(&one).unwrap().comment.as_deref(), Some("é"));
-        let none = Edit { tiers: Some(vec![]), comment: Some(None), web_seeds: Some(vec![]) };
+        let none = TorrentEdit { tiers: Some(vec![]), comment: Some(None), web_seeds: Some(vec![]) };
         assert_eq!(edit(&one, &none).unwrap(), bare);
     }
 
     #[test]
     fn what_is_no_torrent_is_not_edited() {
-        assert!(edit(b"<html>", &Edit::default()).is_err_and(|e| e.is_not_bencode()));
-        assert!(edit(b"d8:announce1:ae", &Edit::default()).is_err());
+        assert!(edit(b"<html>", &TorrentEdit::default()).is_err_and(|e| e.is_not_bencode()));
+        assert!(edit(b"d8:announce1:ae", &TorrentEdit::default()).is_err());
         assert_eq!(end_of(b"5:ab", 0), None);
         assert_eq!(end_of(b"e", 0), None);
         assert_eq!(end_of(b"18446744073709551615:", 0), None);

@@ -14,7 +14,7 @@ const LAST: u32 = u32::MAX - 1;
 /// One part of the user's file selection: numbers from 1 such as `1-5,8,12-` (pad files count, as in BEP 53), or a pattern, see
 /// [`Glob`], that matches files or a folder above them. The pattern may omit the folder with the torrent's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
+pub struct FilePattern {
     text: String,
     what: PatternKind,
 }
@@ -31,7 +31,7 @@ enum PatternKind {
 pub enum SelectError {
     /// The text is neither a list of numbers nor a valid pattern.
     #[error("'{text}': {reason}")]
-    Pattern {
+    FilePattern {
         /// The text as given.
         text: String,
         /// What is wrong with it, in one line.
@@ -48,10 +48,10 @@ pub enum SelectError {
     Nothing,
 }
 
-impl FromStr for Pattern {
+impl FromStr for FilePattern {
     type Err = SelectError;
 
-    fn from_str(text: &str) -> Result<Pattern, SelectError> {
+    fn from_str(text: &str) -> Result<FilePattern, SelectError> {
         let is_list = text.starts_with(|c: char| c.is_ascii_digit())
             && text.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '-' | ' '));
         let what = if is_list {
@@ -60,11 +60,11 @@ impl FromStr for Pattern {
         } else {
             // `./8` is a file name, not a number.
             let named = text.strip_prefix("./").unwrap_or(text);
-            let bad = |error: GlobError| SelectError::Pattern { text: text.to_owned(), reason: error.to_string() };
+            let bad = |error: GlobError| SelectError::FilePattern { text: text.to_owned(), reason: error.to_string() };
             let glob = named.parse().map_err(bad)?;
             PatternKind::Paths { glob, deep: named.trim_end_matches('/').contains('/') }
         };
-        Ok(Pattern { text: text.to_owned(), what })
+        Ok(FilePattern { text: text.to_owned(), what })
     }
 }
 
@@ -79,7 +79,7 @@ fn range(text: &str) -> Option<RangeInclusive<u32>> {
     (from <= to).then_some(from..=to)
 }
 
-impl Pattern {
+impl FilePattern {
     fn matches(&self, number: u32, path: &[String], in_folder: bool) -> bool {
         match &self.what {
             PatternKind::Numbers(ranges) => ranges.iter().any(|range| range.contains(&number)),
@@ -97,9 +97,9 @@ impl Pattern {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The files to download; all if empty.
-    pub select: Vec<Pattern>,
+    pub select: Vec<FilePattern>,
     /// The files not to download, even if they are selected.
-    pub exclude: Vec<Pattern>,
+    pub exclude: Vec<FilePattern>,
     /// The file indexes from a magnet link (BEP 53), counted from 0; used only if `select` is empty.
     pub link: Option<Vec<RangeInclusive<u32>>>,
 }
@@ -128,7 +128,7 @@ impl Selection {
             }
             let path: Vec<String> = file.path.iter().map(|name| name.to_string_lossy().into_owned()).collect();
             // Try every pattern, because each must match at least one file.
-            let mut hits = |patterns: &'_ [Pattern]| {
+            let mut hits = |patterns: &'_ [FilePattern]| {
                 patterns.iter().fold(false, |hit, pattern| {
                     let hits = pattern.matches(number, &path, in_folder);
                     if hits {
@@ -171,7 +171,7 @@ mod tests {
     ];
 
     fn chosen(select: &[&str], exclude: &[&str]) -> Result<Vec<u32>, SelectError> {
-        let all = |words: &[&str]| words.iter().map(|word| word.parse()).collect::<Result<Vec<Pattern>, _>>();
+        let all = |words: &[&str]| words.iter().map(|word| word.parse()).collect::<Result<Vec<FilePattern>, _>>();
         let selection = Selection { select: all(select)?, exclude: all(exclude)?, link: None };
         let wanted = selection.choose(&files(&SHOW), true)?;
         Ok((1u32..).zip(wanted).filter_map(|(number, wanted)| wanted.then_some(number)).collect())
@@ -201,7 +201,7 @@ mod tests {
         for wrong in ["0", "5-1", "1-2-3", "0-4", "99999999999"] {
             assert_eq!(chosen(&[wrong], &[]), Err(SelectError::Range(wrong.into())), "{wrong}");
         }
-        assert!(matches!(chosen(&["[a"], &[]), Err(SelectError::Pattern { .. })));
+        assert!(matches!(chosen(&["[a"], &[]), Err(SelectError::FilePattern { .. })));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct Interface {
     /// Its index.
     pub index: u32,
     /// Whether it is up, has a carrier and supports multicast.
-    pub multicasts: bool,
+    pub supports_multicast: bool,
     /// Whether it is a loopback interface.
     pub is_loopback: bool,
     /// Its addresses, without tentative ones.
@@ -163,8 +163,8 @@ fn parts(
 fn link(body: &[u8]) -> Option<Interface> {
     let index = u32::from_ne_bytes(*body.get(4..)?.first_chunk()?);
     let flags = u32::from_ne_bytes(*body.get(8..)?.first_chunk()?);
-    let (multicasts, is_loopback) = (flags & MULTICAST == MULTICAST, flags & LOOPBACK != 0);
-    Some(Interface { index, multicasts, is_loopback, addresses: Vec::new() })
+    let (supports_multicast, is_loopback) = (flags & MULTICAST == MULTICAST, flags & LOOPBACK != 0);
+    Some(Interface { index, supports_multicast, is_loopback, addresses: Vec::new() })
 }
 
 /// Parses a struct ifaddrmsg and its attributes: the address, and the index of the interface that has it.

@@ -17,7 +17,7 @@ use crate::peer::piece_batch::PieceBatch;
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::state::Peer;
 use crate::peer::{BATCH_SLABS, PeerEvent, SLAB, TorrentContext};
-use crate::pieces::Accepted;
+use crate::pieces::BlockDecisions;
 use crate::storage::{StorageError, hash_blocks, hash_range};
 use crate::types::{BlockInfo, PieceHash, PieceIndex};
 use crate::wire::message::PIECE_HEADER_LENGTH;
@@ -37,7 +37,7 @@ pub struct BlockReceiver<'a> {
     blocks: Vec<(BlockInfo, Range<usize>)>,
     /// The block noted last.
     last: Option<BlockInfo>,
-    accepted: Accepted,
+    accepted: BlockDecisions,
     complete: Vec<PieceIndex>,
     hashes: HashMap<PieceIndex, RunningHash>,
     /// Complete pieces that wait to be hashed together.
@@ -75,7 +75,7 @@ impl<'a> BlockReceiver<'a> {
             peer,
             blocks: Vec::new(),
             last: None,
-            accepted: Accepted::default(),
+            accepted: BlockDecisions::default(),
             complete: Vec::new(),
             hashes: HashMap::new(),
             batch: PieceBatch::default(),

@@ -53,7 +53,7 @@ pub struct Connection {
     /// Whether the peer has sent any byte.
     received: Arc<AtomicBool>,
     /// Whether we have closed the connection; bytes received but not read yet are then ignored.
-    dismissed: Arc<Flag>,
+    discards_input: Arc<Flag>,
     thread: Option<Thread>,
     /// The connection that the metadata phase's reader left for [`Connection::continue_kept`].
     kept: Option<Box<EstablishedConnection>>,
@@ -97,8 +97,8 @@ impl Connection {
         stream: TcpStream,
         origin: ConnectionOrigin,
     ) -> io::Result<Connection> {
-        let (stream, received, dismissed) = (Arc::new(stream), Arc::default(), Arc::default());
-        let mut connection = Connection { addr, stream, received, dismissed, thread: None, kept: None };
+        let (stream, received, discards_input) = (Arc::new(stream), Arc::default(), Arc::default());
+        let mut connection = Connection { addr, stream, received, discards_input, thread: None, kept: None };
         connection.start(context, key, origin)?;
         Ok(connection)
     }
@@ -106,9 +106,10 @@ impl Connection {
     /// Starts the reader's thread.
     fn start(&mut self, context: &Arc<TorrentContext>, key: PeerKey, origin: ConnectionOrigin) -> io::Result<()> {
         let (context, addr) = (context.clone(), self.addr);
-        let (stream, noted, dismissed) = (self.stream.clone(), self.received.clone(), self.dismissed.clone());
+        let (stream, noted, discards_input) = (self.stream.clone(), self.received.clone(), self.discards_input.clone());
         let thread = Builder::new().name(format!("read {key:?}")).stack_size(STACK).spawn(move || {
-            let life = AssertUnwindSafe(|| run_connection(&context, key, addr, &stream, &noted, dismissed, origin));
+            let life =
+                AssertUnwindSafe(|| run_connection(&context, key, addr, &stream, &noted, discards_input, origin));
             let why = match catch_unwind(life).unwrap_or(Err(DisconnectReason::Bug)) {
                 Ok(established) => return Some(established),
                 Err(gone) => gone,
@@ -146,7 +147,7 @@ impl Connection {
 
     /// Ends the connection, even while it is being established.
     pub fn close(&self) {
-        self.dismissed.set(true);
+        self.discards_input.set(true);
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
@@ -172,7 +173,7 @@ fn run_connection(
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
     received: &AtomicBool,
-    dismissed: Arc<Flag>,
+    discards_input: Arc<Flag>,
     origin: ConnectionOrigin,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
     let established = match origin {
@@ -183,7 +184,7 @@ fn run_connection(
             EstablishedConnection { theirs, incoming, stream_state, before: None }
         }
     };
-    exchange_messages(context, key, addr, stream, dismissed, established)
+    exchange_messages(context, key, addr, stream, discards_input, established)
 }
 
 /// Connects if we dial, then exchanges handshakes.
@@ -255,7 +256,7 @@ fn exchange_messages(
     key: PeerKey,
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
-    dismissed: Arc<Flag>,
+    discards_input: Arc<Flag>,
     established: EstablishedConnection,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
     let EstablishedConnection { theirs, incoming, stream_state, before } = established;
@@ -265,7 +266,7 @@ fn exchange_messages(
     if let Some(before) = before {
         peer = peer.with_state_of(&before);
     }
-    peer.lifecycle.dismissed = dismissed;
+    peer.lifecycle.discards_input = discards_input;
     peer.encrypted = Flag::new(stream_state.ciphers.is_some());
     let peer = Arc::new(peer);
     match context.roster.admit(&peer, context.settings.peer_id, context.now()) {

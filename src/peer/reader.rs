@@ -31,7 +31,7 @@ use crate::strategy::rate_limiter::Direction;
 use crate::types::{Bitfield, BlockInfo, PieceIndex};
 use crate::util::os_error::reason;
 use crate::wire::message::{self, MAX_REQUEST, Message};
-use buffer::{Buffer, SMALL};
+use buffer::{ReceiveBuffer, SMALL};
 use deferred::DeferredMessages;
 use useless_messages::{CHOKE, UselessMessages};
 
@@ -44,7 +44,7 @@ pub struct Reader<'a> {
     context: &'a TorrentContext,
     peer: &'a Peer,
     stream: &'a TcpStream,
-    buffer: Buffer,
+    buffer: ReceiveBuffer,
     /// The range of the buffer that has not been parsed.
     unread: Range<usize>,
     /// Counts messages without effect.
@@ -106,7 +106,7 @@ impl<'a> Reader<'a> {
             context,
             peer,
             stream,
-            buffer: Buffer::Small(early),
+            buffer: ReceiveBuffer::Small(early),
             unread,
             pass: PassRequests::default(),
             told: PeerTold::default(),
@@ -180,7 +180,7 @@ impl<'a> Reader<'a> {
     /// phase that has ended leaves the rest to the download.
     fn check_running(&self) -> Result<(), DisconnectReason> {
         let stops = self.context.is_stopping() && !self.context.shutdown.keeps_connections();
-        if stops || self.peer.is_dismissed() { Err(DisconnectReason::Closed) } else { Ok(()) }
+        if stops || self.peer.discards_input() { Err(DisconnectReason::Closed) } else { Ok(()) }
     }
 
     /// Handles all complete messages in the buffer.
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
     /// Parses every complete frame: notes blocks and requests for later, and handles all other messages at once.
     fn parse_messages(&mut self) -> Result<(), DisconnectReason> {
         // The buffer is set aside so that messages can borrow from it while they are handled.
-        let buffer = std::mem::replace(&mut self.buffer, Buffer::Small(Vec::new()));
+        let buffer = std::mem::replace(&mut self.buffer, ReceiveBuffer::Small(Vec::new()));
         let result = self.parse_messages_in(buffer.bytes());
         self.buffer = buffer;
         result

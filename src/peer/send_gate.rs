@@ -9,7 +9,7 @@ use crate::peer::TorrentContext;
 use crate::peer::stall::{WRITE_TIMEOUT, is_writable_within, wait};
 use crate::peer::state::Peer;
 use crate::storage::PooledSlab;
-use crate::strategy::window::{Window, WindowGrant};
+use crate::strategy::window::{SendWindow, WindowGrant};
 
 /// The room that one connection has for blocks.
 pub struct SendGate {
@@ -17,7 +17,7 @@ pub struct SendGate {
     ready: bool,
     waited: Duration,
     /// While we download: the limit on unacknowledged bytes, how many may be sent now, and until when to wait if none may.
-    window: Window,
+    window: SendWindow,
     max_bytes: u64,
     check_again_at: Option<Instant>,
     /// The number of acknowledged bytes when the window was last full, and since when it has been the same.
@@ -26,7 +26,7 @@ pub struct SendGate {
 
 impl Default for SendGate {
     fn default() -> SendGate {
-        let (window, waited) = (Window::default(), Duration::ZERO);
+        let (window, waited) = (SendWindow::default(), Duration::ZERO);
         SendGate { ready: false, waited, window, max_bytes: u64::MAX, check_again_at: None, stalled: None }
     }
 }

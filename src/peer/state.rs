@@ -106,7 +106,7 @@ impl Peer {
     /// Ends the connection because we want nothing more from the peer: its threads exit, and received bytes are not read any
     /// more.
     pub fn close(&self) {
-        self.lifecycle.dismissed.set(true);
+        self.lifecycle.discards_input.set(true);
         self.shut_socket();
     }
 
@@ -119,8 +119,8 @@ impl Peer {
 
     /// Whether to ignore the rest of the received bytes, in the socket and in the buffer. Linux still delivers what was
     /// received before the socket was shut down, which can be megabytes of messages that are expensive to handle.
-    pub fn is_dismissed(&self) -> bool {
-        self.lifecycle.dismissed.is_set()
+    pub fn discards_input(&self) -> bool {
+        self.lifecycle.discards_input.is_set()
     }
 
     /// Whether we have shut down the socket.

@@ -17,8 +17,8 @@ fn one_piece() -> (PieceManager, tempfile::TempDir) {
     (PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1)), folder)
 }
 
-fn fetch(pieces: &PieceManager, peer: PeerKey) -> (Accepted, Vec<PieceIndex>) {
-    let (mut blocks, mut accepted, mut whole) = (Vec::new(), Accepted::default(), Vec::new());
+fn fetch(pieces: &PieceManager, peer: PeerKey) -> (BlockDecisions, Vec<PieceIndex>) {
+    let (mut blocks, mut accepted, mut whole) = (Vec::new(), BlockDecisions::default(), Vec::new());
     let pick_context = PickContext::unproven(Duration::ZERO, Speed::Fast);
     pieces.pick(peer, 2, pick_context, EndGameLimit { outstanding: 0, least: 2, proven: false }, 1.0, &mut blocks);
     assert_eq!(blocks.len(), 2);

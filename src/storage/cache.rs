@@ -20,7 +20,7 @@ pub(super) struct OpenFile {
 }
 
 #[derive(Debug, Default)]
-struct Slot {
+struct CacheEntry {
     handle: RwLock<Option<Arc<OpenFile>>>,
     used: AtomicBool,
     dirty: AtomicBool,
@@ -35,7 +35,7 @@ struct Slot {
 }
 
 /// Marks a write in progress by one thread, until dropped.
-pub(super) struct WriteGuard<'a>(Option<&'a Slot>, i64, bool);
+pub(super) struct WriteGuard<'a>(Option<&'a CacheEntry>, i64, bool);
 
 impl WriteGuard<'_> {
     /// When the write began, in nanoseconds since 1970.
@@ -63,7 +63,7 @@ impl Drop for WriteGuard<'_> {
 /// Lock order: ring, then a slot.
 #[derive(Debug)]
 pub(super) struct FileCache {
-    slots: Vec<Slot>,
+    slots: Vec<CacheEntry>,
     /// The open files, oldest first.
     pub(super) ring: Mutex<VecDeque<usize>>,
     max_open: usize,
@@ -71,7 +71,7 @@ pub(super) struct FileCache {
 
 impl FileCache {
     pub fn new(files: usize, max_open: usize) -> FileCache {
-        let slots = std::iter::repeat_with(Slot::default).take(files).collect();
+        let slots = std::iter::repeat_with(CacheEntry::default).take(files).collect();
         FileCache { slots, ring: Mutex::new(VecDeque::new()), max_open: max_open.max(1) }
     }
 

@@ -71,7 +71,7 @@ mod tests {
         }
         let at = |name: &str| File::open(dir.path().join(name)).unwrap();
         let marked = rustix::fs::fsetxattr(at("b.magnet"), MARK, b"1", XattrFlags::empty()).is_ok();
-        let actions = [FileAction::Make, FileAction::Make, FileAction::Make, FileAction::Leave];
+        let actions = [FileAction::Create, FileAction::Create, FileAction::Create, FileAction::Leave];
         let told = it.without_download_mark(&actions);
         let real = |name: &str| dir.path().canonicalize().unwrap().join(name);
         assert_eq!(told[0], (real("a.torrent"), permanent_identity(&at("a.torrent"))));

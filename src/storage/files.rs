@@ -18,7 +18,7 @@ use crate::storage::cache::{FileCache, OpenFile};
 use crate::storage::edits::FileTimes;
 use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 use crate::storage::layout::Layout;
-use crate::storage::lock::Lock;
+use crate::storage::lock::MarkerLock;
 use crate::storage::marker::Marker;
 use crate::storage::open::{Access, Root};
 use crate::storage::ownership::Refusal;
@@ -40,7 +40,7 @@ pub struct Storage {
     /// The torrent's files by number, then the part file.
     pub(super) cache: Arc<FileCache>,
     /// The right to write, if this process has taken it.
-    pub(super) lock: Option<Lock>,
+    pub(super) lock: Option<MarkerLock>,
     /// The torrent's marker as last read or written.
     pub(crate) marker: Option<Marker>,
     /// The identity of each file that may be written to; `None` before that is decided, while the caller vouches for the files.

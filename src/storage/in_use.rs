@@ -35,13 +35,13 @@ impl Storage {
         self.check_not_private(written().map(|(number, _)| number), &ours)?;
         let outputs = outputs();
         let mut empty: HashMap<Id, usize> = HashMap::new();
-        for (number, action) in written().filter(|(_, action)| **action != FileAction::Make) {
+        for (number, action) in written().filter(|(_, action)| **action != FileAction::Create) {
             let Ok(found) = self.root.metadata(self.name(number)) else { continue };
             if outputs.contains(&id(&found)) {
                 return Err(self.in_the_way(number, Refusal::IsOurOutput));
             }
             // A file without data may be one that another program has just emptied.
-            let is_empty = || *action == FileAction::Renew || self.seems_empty(number);
+            let is_empty = || *action == FileAction::ReplaceEmpty || self.seems_empty(number);
             if !overwrite && is_empty() {
                 empty.insert(id(&found), number);
             }
@@ -155,10 +155,10 @@ mod tests {
         };
         let read = File::open(dir.path().join("log")).unwrap();
         let mut reader = waits().stdout(Stdio::null()).stderr(read).spawn().unwrap();
-        assert_eq!(why(it.check_not_in_use(&[FileAction::Renew], false, &[])), None, "it is only read");
+        assert_eq!(why(it.check_not_in_use(&[FileAction::ReplaceEmpty], false, &[])), None, "it is only read");
         let mut writer = waits().stdout(log).spawn().unwrap();
-        assert_eq!(why(it.check_not_in_use(&[FileAction::Renew], false, &[])), Some(Refusal::OpenElsewhere));
-        assert_eq!(why(it.check_not_in_use(&[FileAction::Renew], true, &[])), None, "the user gave it");
+        assert_eq!(why(it.check_not_in_use(&[FileAction::ReplaceEmpty], false, &[])), Some(Refusal::OpenElsewhere));
+        assert_eq!(why(it.check_not_in_use(&[FileAction::ReplaceEmpty], true, &[])), None, "the user gave it");
         assert_eq!(why(it.check_not_in_use(&[FileAction::Continue], false, &[])), Some(Refusal::OpenElsewhere));
         fs::write(dir.path().join("log"), "data").unwrap();
         assert_eq!(
@@ -171,7 +171,7 @@ mod tests {
             process.kill().unwrap();
             process.wait().unwrap();
         }
-        assert_eq!(why(it.check_not_in_use(&[FileAction::Renew], false, &[])), None);
+        assert_eq!(why(it.check_not_in_use(&[FileAction::ReplaceEmpty], false, &[])), None);
     }
 
     #[test]
@@ -183,8 +183,9 @@ mod tests {
         let private = [home.join(".config/btsync"), home.join(".cache/btsync")];
         let refuses = |folder: &Path, path: &str| {
             let it = storage(folder, &["other", path]);
-            let refused = [true, false]
-                .map(|overwrite| why(it.check_not_in_use(&[FileAction::Make, FileAction::Make], overwrite, &private)));
+            let refused = [true, false].map(|overwrite| {
+                why(it.check_not_in_use(&[FileAction::Create, FileAction::Create], overwrite, &private))
+            });
             assert_eq!(refused[0], refused[1]);
             assert_eq!(
                 why(it.check_not_in_use(&[FileAction::Leave, FileAction::Leave], false, &private)),

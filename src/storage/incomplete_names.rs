@@ -121,7 +121,8 @@ impl Storage {
         let found = found.map_err(|error| self.failed(Operation::Rename, file, error))?;
         self.check_not_replaced(file, &found)?;
         let is_written = writable.get(file).is_some_and(Option::is_some);
-        let is_named = || self.marker.as_ref().is_some_and(|marker| marker.has_made(self.name(file), identity(&found)));
+        let is_named =
+            || self.marker.as_ref().is_some_and(|marker| marker.is_created_file(self.name(file), identity(&found)));
         let is_ours = (is_written || is_named()) && !self.root.is_link(self.name(file));
         if is_ours { Ok(Some(FileSnapshot::of(&found))) } else { Err(self.in_the_way(file, Refusal::Replaced)) }
     }
@@ -132,7 +133,7 @@ impl Storage {
     pub fn keep_final_names(&mut self, actions: &[FileAction], survey: &Survey) -> Vec<PathBuf> {
         let is_kept = |file: usize, spec: &FileSpec| {
             let Some(seen) = survey.file(file).filter(|_| self.wants(file)) else { return false };
-            let is_named = self.marker.as_ref().is_some_and(|marker| marker.has_made(&spec.path, seen.identity));
+            let is_named = self.marker.as_ref().is_some_and(|marker| marker.is_created_file(&spec.path, seen.identity));
             let is_plain = seen.links == 1 && seen.size == spec.length && !self.root.is_link(&spec.path);
             let is_read = matches!(actions.get(file), Some(FileAction::Leave | FileAction::Compare));
             is_read && !(is_named && is_plain)
@@ -349,8 +350,8 @@ mod tests {
             (survey.file(0).is_none(), storage.keep_final_names(&[FileAction::Leave], &survey).len(), {
                 if survey.file(0).is_none() {
                     storage.lock(&hash).unwrap();
-                    storage.create_files(&[FileAction::Make], &mut survey, &no).unwrap();
-                    storage.record_ownership(&hash, &[FileAction::Make], &survey, false).unwrap();
+                    storage.create_files(&[FileAction::Create], &mut survey, &no).unwrap();
+                    storage.record_ownership(&hash, &[FileAction::Create], &survey, false).unwrap();
                 }
                 storage.layout.final_names().len()
             })
@@ -394,8 +395,8 @@ mod tests {
         let layout = layout(&[("a", 6)]).with_incomplete_suffix(".part", |_, _, _| true);
         let mut storage = Storage::new(dir.path().to_owned(), layout, 4);
         let mut survey = storage.survey(&no).unwrap();
-        storage.create_files(&[FileAction::Make], &mut survey, &no).unwrap();
-        storage.record_ownership(&InfoHash([1; 20]), &[FileAction::Make], &survey, false).unwrap();
+        storage.create_files(&[FileAction::Create], &mut survey, &no).unwrap();
+        storage.record_ownership(&InfoHash([1; 20]), &[FileAction::Create], &survey, false).unwrap();
         let (mine, ours) = (dir.path().join("mine"), dir.path().join("a.part"));
         // The creation time distinguishes files, and the system counts it in ticks.
         let born = |path: &Path| fs::metadata(path).and_then(|found| found.created()).unwrap();

@@ -26,7 +26,7 @@ use crate::storage::files::Storage;
 use crate::storage::marker::{self, Marker, MarkerNote, marker_name};
 use crate::storage::open::Root;
 use crate::storage::other_downloads::FolderLock;
-use crate::storage::ownership::{Claim, FileAction, Refusal};
+use crate::storage::ownership::{FileAction, OwnershipClaim, Refusal};
 use crate::storage::snapshot::{identity, is_permanent, is_same};
 use crate::storage::survey::Survey;
 use crate::types::InfoHash;
@@ -40,7 +40,7 @@ pub(super) const LOCK_RETRY_DELAY: Duration = Duration::from_millis(5);
 
 /// The marker that this process has locked.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct MarkerLock {
     pub(super) name: PathBuf,
     /// Open for as long as the lock is held.
     pub(super) file: Mutex<Option<File>>,
@@ -142,7 +142,7 @@ impl Storage {
                     self.root.path().display()
                 ),
             }
-            let lock = Lock {
+            let lock = MarkerLock {
                 name: name.clone(),
                 file: Mutex::new(Some(file)),
                 id: id(&found),
@@ -184,15 +184,16 @@ impl Storage {
                 let action = actions.get(number);
                 let claim = self.marker.as_ref().map(|found| found.claims(&spec.path, seen.identity));
                 // Its identity differs from the marker's, but its pieces have shown that it is the same file.
-                let is_begun = claim == Some(Claim::StartedHere) && action == Some(&FileAction::Continue);
+                let is_begun = claim == Some(OwnershipClaim::StartedHere) && action == Some(&FileAction::Continue);
                 let is_left = !action.copied().is_some_and(is_write_action);
                 let before = self.marker.as_ref().filter(|_| is_left);
-                if let Some(found) = before.filter(|found| found.done(&spec.path, seen.identity)) {
+                if let Some(found) = before.filter(|found| found.is_completed_file(&spec.path, seen.identity)) {
                     marker.done.insert(path_hash, seen.identity);
                     marker.done_at.extend(found.done_at.get(&path_hash).map(|at| (path_hash, *at)));
                 } else if before.is_some_and(|found| {
                     // A file of ours that this run must not write to, and does not want: the next run must not write to it either.
-                    let is_foreign = action == Some(&FileAction::Ignore) && found.made(&spec.path, seen.identity);
+                    let is_foreign =
+                        action == Some(&FileAction::Ignore) && found.is_unfinished_file(&spec.path, seen.identity);
                     is_foreign || found.is_refused(&spec.path, seen.identity)
                 }) {
                     marker.refused.insert(path_hash, seen.identity);
@@ -200,10 +201,10 @@ impl Storage {
                     continue;
                 }
                 match action {
-                    _ if claim == Some(Claim::MadeButReusable) || is_begun => {
+                    _ if claim == Some(OwnershipClaim::MadeButReusable) || is_begun => {
                         _ = marker.made.insert(path_hash, seen.identity);
                     }
-                    Some(FileAction::Make | FileAction::Copy | FileAction::Renew) => {
+                    Some(FileAction::Create | FileAction::Copy | FileAction::ReplaceEmpty) => {
                         _ = marker.made.insert(path_hash, seen.identity);
                     }
                     Some(FileAction::Continue) if overwrite => _ = marker.made.insert(path_hash, seen.identity),
@@ -243,7 +244,7 @@ impl Storage {
         let file = Mutex::new(Some(file));
         self.recorded_complete.lock().clear();
         self.recorded_edited.lock().clear();
-        self.lock = Some(Lock { name, file, id, is_new: false, last_checked, touched_at, is_released });
+        self.lock = Some(MarkerLock { name, file, id, is_new: false, last_checked, touched_at, is_released });
         self.marker = Some(marker);
         Ok(())
     }
@@ -360,7 +361,7 @@ impl Storage {
     }
 }
 
-impl Lock {
+impl MarkerLock {
     /// Whether the marker is still the file that this process locked. If the system cannot tell, it counts as in place.
     pub(super) fn is_in_place(&self, root: &Root) -> bool {
         let found = root.folder().and_then(|folder| rustix::fs::statat(folder, &self.name, AtFlags::SYMLINK_NOFOLLOW));
@@ -377,7 +378,7 @@ fn temporary_name(name: &Path) -> PathBuf {
 }
 
 pub(super) fn is_write_action(action: FileAction) -> bool {
-    matches!(action, FileAction::Make | FileAction::Continue | FileAction::Copy | FileAction::Renew)
+    matches!(action, FileAction::Create | FileAction::Continue | FileAction::Copy | FileAction::ReplaceEmpty)
 }
 
 /// Reads a marker; `None` if it is missing or invalid.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest, Sha1};
 
-use crate::storage::ownership::Claim;
+use crate::storage::ownership::OwnershipClaim;
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::types::{InfoHash, hex};
 
@@ -132,17 +132,17 @@ pub(super) fn path_hash(path: &Path) -> u64 {
 
 impl Marker {
     /// Whether the marker says that btsync made this file.
-    pub fn made(&self, path: &Path, identity: u64) -> bool {
+    pub fn is_unfinished_file(&self, path: &Path, identity: u64) -> bool {
         self.made.get(&path_hash(path)) == Some(&identity)
     }
 
     /// Whether btsync made this file, complete or not.
-    pub fn has_made(&self, path: &Path, identity: u64) -> bool {
-        self.made(path, identity) || self.done(path, identity)
+    pub fn is_created_file(&self, path: &Path, identity: u64) -> bool {
+        self.is_unfinished_file(path, identity) || self.is_completed_file(path, identity)
     }
 
     /// Whether btsync made this file and it is complete.
-    pub fn done(&self, path: &Path, identity: u64) -> bool {
+    pub fn is_completed_file(&self, path: &Path, identity: u64) -> bool {
         self.done.get(&path_hash(path)) == Some(&identity)
     }
 
@@ -150,7 +150,7 @@ impl Marker {
     /// system may leave a file with an earlier time.
     pub fn is_done_and_unchanged(&self, path: &Path, seen: &FileSnapshot) -> bool {
         let at = self.done_at.get(&path_hash(path)).copied().unwrap_or(i64::MAX);
-        self.done(path, seen.identity) && seen.changed_at() <= at
+        self.is_completed_file(path, seen.identity) && seen.changed_at() <= at
     }
 
     /// Whether another program has changed this unfinished file of btsync's.
@@ -209,21 +209,21 @@ impl Marker {
 
     /// Whether the marker proves that btsync made this file. A reusable inode number proves nothing.
     pub fn proves(&self, path: &Path, identity: u64) -> bool {
-        self.made(path, identity) && is_permanent(identity)
+        self.is_unfinished_file(path, identity) && is_permanent(identity)
     }
 
     /// What the marker says about a file without proving it.
-    pub fn claims(&self, path: &Path, identity: u64) -> Claim {
+    pub fn claims(&self, path: &Path, identity: u64) -> OwnershipClaim {
         match self.made.get(&path_hash(path)) {
-            Some(made) if *made == identity => Claim::MadeButReusable,
-            Some(made) if !is_permanent(*made) && !is_permanent(identity) => Claim::StartedHere,
-            _ => Claim::None,
+            Some(made) if *made == identity => OwnershipClaim::MadeButReusable,
+            Some(made) if !is_permanent(*made) && !is_permanent(identity) => OwnershipClaim::StartedHere,
+            _ => OwnershipClaim::None,
         }
     }
 
     /// Whether the marker says that the download writes to this file.
     pub fn uses(&self, path: &Path, identity: u64) -> bool {
-        self.made(path, identity) || self.used_existing.get(&path_hash(path)) == Some(&identity)
+        self.is_unfinished_file(path, identity) || self.used_existing.get(&path_hash(path)) == Some(&identity)
     }
 
     /// Removes a complete file from the marker: later changes to it are the user's. Returns whether the marker named it.

@@ -14,7 +14,7 @@ use crate::storage::changes::modified;
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::layout::Span;
-use crate::storage::lock::{Lock, is_write_action};
+use crate::storage::lock::{MarkerLock, is_write_action};
 use crate::storage::marker::{self, Marker, MarkerNote, marker_name};
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::prepare::Allocation;
@@ -73,7 +73,7 @@ impl Storage {
 
     /// Updates the marker's time now and then to show that this process is running. What other programs did to unfinished files
     /// before is recorded first.
-    pub(super) fn show_running(&self, lock: &Lock, now: i64) {
+    pub(super) fn show_running(&self, lock: &MarkerLock, now: i64) {
         let Some(before) = lock.take_touch(now) else { return };
         self.record_edits();
         if now < before {
@@ -223,7 +223,7 @@ fn is_later(times: [Option<i64>; 2], ran_until: i64, now: i64) -> bool {
     times.into_iter().flatten().any(|time| time > ran_until && time <= now)
 }
 
-impl Lock {
+impl MarkerLock {
     /// Appends lines to the marker, if it is still the one that this process locked.
     fn append(&self, root: &crate::storage::open::Root, lines: &[u8]) -> io::Result<()> {
         let file = self.file.lock();

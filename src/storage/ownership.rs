@@ -11,7 +11,7 @@ use crate::types::InfoHash;
 
 /// The facts about one of the torrent's files before anything is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct FileFacts {
     /// Whether the user wants the file.
     pub is_wanted: bool,
     /// Whether every wanted piece of the file is on disk and verified: there is nothing to write.
@@ -19,14 +19,14 @@ pub struct Facts {
     /// Whether the resume data says that nobody has changed the file since btsync wrote to it.
     pub is_ours: bool,
     /// Weaker evidence from the marker or the resume data that btsync made the file.
-    pub claim: Claim,
+    pub claim: OwnershipClaim,
     /// The existing file; `None` if there is none.
     pub found: Option<ExistingFile>,
 }
 
 /// What the marker or the resume data says about a file without proving that it is still the one that btsync made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Claim {
+pub enum OwnershipClaim {
     /// Nothing.
     #[default]
     None,
@@ -49,7 +49,7 @@ pub struct ExistingFile {
     pub links: u64,
     /// Whether the path is a symbolic link to it.
     pub is_link: bool,
-    /// What its content says about its origin; only needed if [`Facts::needs_evidence`] says so.
+    /// What its content says about its origin; only needed if [`FileFacts::needs_evidence`] says so.
     pub evidence: Evidence,
 }
 
@@ -67,8 +67,9 @@ pub struct Evidence {
     /// Pieces that cannot be hashed because another file's part of them is missing, and in which the file has non-zero bytes.
     pub unhashable: u32,
     /// Those of the wrong and unknown pieces that contain a whole block of zeros, as a partly downloaded piece does. Only counted
-    /// if there is a [`Claim`]. For [`Claim::MadeButReusable`] a page of zeros is enough, or a piece that the file shares with
-    /// another file; for [`Claim::MadeButChanged`] a page of zeros or missing bytes anywhere in the piece.
+    /// if there is a [`OwnershipClaim`]. For [`OwnershipClaim::MadeButReusable`] a page of zeros is enough, or a piece that the
+    /// file shares with another file; for [`OwnershipClaim::MadeButChanged`] a page of zeros or missing bytes anywhere in the
+    /// piece.
     pub partial: u32,
     /// Whether the file may well match the torrent: it has the right length, other files of the torrent exist and verify or there
     /// is a part file, and all of its pieces that do not verify cannot be hashed because another file's part of them is missing.
@@ -81,7 +82,7 @@ pub enum FileAction {
     /// Nothing: the file is complete, or neither exists nor is wanted. btsync reads it and never writes to it.
     Leave,
     /// Create it; it must not exist.
-    Make,
+    Create,
     /// Write to it; extend or truncate it first.
     Continue,
     /// Copy it, give the copy its name and write to the copy. The file's other hard links, or the target of a symbolic link, keep
@@ -89,7 +90,7 @@ pub enum FileAction {
     Copy,
     /// The file holds no data: give its name to a new file and write to that. The old one may have been made by another download,
     /// which would take the content of this download for its own.
-    Renew,
+    ReplaceEmpty,
     /// Read it, but do not write to it: data from peers for its undecided pieces goes to the part file, and is compared with this
     /// file once all of these pieces are complete.
     Compare,
@@ -168,7 +169,7 @@ impl Refusal {
     }
 }
 
-impl Facts {
+impl FileFacts {
     /// Whether [`decide`] uses the evidence.
     pub fn needs_evidence(&self) -> bool {
         self.found.is_some() && !self.is_complete && !self.is_ours
@@ -184,9 +185,9 @@ impl Facts {
 ///
 /// # Errors
 /// A [`Refusal`] if btsync would have to write to a file that it did not make and that the user did not allow it to overwrite.
-pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
+pub fn decide(facts: &FileFacts, overwrite: bool) -> Result<FileAction, Refusal> {
     let Some(found) = &facts.found else {
-        return Ok(if facts.is_wanted { FileAction::Make } else { FileAction::Leave });
+        return Ok(if facts.is_wanted { FileAction::Create } else { FileAction::Leave });
     };
     if facts.is_complete {
         return Ok(FileAction::Leave);
@@ -194,8 +195,8 @@ pub fn decide(facts: &Facts, overwrite: bool) -> Result<FileAction, Refusal> {
     let refusal = if facts.is_ours { write_refusal(found) } else { refusal(found, facts.claim) };
     match refusal {
         // btsync continues a file that it made.
-        None if facts.is_ours || facts.claim == Claim::MadeButChanged => Ok(FileAction::Continue),
-        None if !found.evidence.has_data => Ok(FileAction::Renew),
+        None if facts.is_ours || facts.claim == OwnershipClaim::MadeButChanged => Ok(FileAction::Continue),
+        None if !found.evidence.has_data => Ok(FileAction::ReplaceEmpty),
         None => Ok(FileAction::Continue),
         Some(_) if !facts.is_wanted => Ok(FileAction::Ignore),
         Some(Refusal::Foreign | Refusal::Linked) if found.evidence.may_be_right && !overwrite => {
@@ -221,22 +222,22 @@ fn write_refusal(found: &ExistingFile) -> Option<Refusal> {
 }
 
 /// Why an incomplete file does not count as an unfinished part of this download; `None` if it does.
-fn refusal(found: &ExistingFile, claim: Claim) -> Option<Refusal> {
+fn refusal(found: &ExistingFile, claim: OwnershipClaim) -> Option<Refusal> {
     let Evidence { has_data, verified, failed, unhashable, partial, .. } = found.evidence;
     let is_foreign = match claim {
-        Claim::None | Claim::Refused => verified <= failed + unhashable,
-        Claim::StartedHere => verified <= (failed + unhashable).saturating_sub(partial),
+        OwnershipClaim::None | OwnershipClaim::Refused => verified <= failed + unhashable,
+        OwnershipClaim::StartedHere => verified <= (failed + unhashable).saturating_sub(partial),
         // A piece that fails to verify without a gap in it was not left unfinished by btsync.
-        Claim::MadeButReusable => verified <= failed.saturating_sub(partial),
+        OwnershipClaim::MadeButReusable => verified <= failed.saturating_sub(partial),
         // No piece needs to be complete yet, but complete ones must verify.
-        Claim::MadeButChanged => {
+        OwnershipClaim::MadeButChanged => {
             (failed + unhashable).saturating_sub(partial) > 0
                 && verified <= (failed + unhashable).saturating_sub(partial)
         }
     };
     if let Some(refusal) = write_refusal(found) {
         Some(refusal)
-    } else if claim == Claim::Refused {
+    } else if claim == OwnershipClaim::Refused {
         Some(Refusal::EditedEarlier)
     } else if has_data && is_foreign {
         Some(Refusal::Foreign)

@@ -71,7 +71,7 @@ impl Storage {
         self.placement.set_foreign(false);
         let is_needed = self.needs_part_file(input, actions);
         let Some(seen) = &input.survey.parts else {
-            return Ok(if is_needed { FileAction::Make } else { FileAction::Leave });
+            return Ok(if is_needed { FileAction::Create } else { FileAction::Leave });
         };
         if is_ours {
             return Ok(FileAction::Continue);
@@ -81,9 +81,9 @@ impl Storage {
         match evidence {
             // `stop` may have cut the last examination short.
             _ if input.stop.is_stopped() => Ok(FileAction::Leave),
-            None => Ok(if is_needed { FileAction::Renew } else { FileAction::Continue }),
+            None => Ok(if is_needed { FileAction::ReplaceEmpty } else { FileAction::Continue }),
             Some((right, wrong)) if right > wrong => Ok(FileAction::Continue),
-            Some(_) if is_needed && input.overwrite => Ok(FileAction::Renew),
+            Some(_) if is_needed && input.overwrite => Ok(FileAction::ReplaceEmpty),
             Some(_) if is_needed => Err(self.in_the_way(slot, Refusal::Foreign)),
             Some(_) => {
                 self.placement.set_foreign(true);
@@ -170,8 +170,8 @@ impl Storage {
     pub fn create_part_file(&self, action: FileAction, survey: &mut Survey) -> Result<(), StorageError> {
         let (name, slot) = (self.placement.name(), self.layout.files().len());
         match (action, &survey.parts) {
-            (FileAction::Make, _) => {}
-            (FileAction::Renew, Some(seen)) => {
+            (FileAction::Create, _) => {}
+            (FileAction::ReplaceEmpty, Some(seen)) => {
                 let now = self.root.metadata_inside(name).map_err(|error| self.failed(Operation::Open, slot, error))?;
                 if !seen.is_untouched(&now) {
                     return Err(self.in_the_way(slot, Refusal::Changed));

@@ -40,7 +40,7 @@ pub enum Allocation {
 
 /// What [`Storage::resize_files`] found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prepared {
+pub struct PreparedFiles {
     /// Bytes of existing non-empty files, each counted up to its length in the torrent, and of the part file. 0 means that there
     /// is nothing to check.
     pub found_bytes: u64,
@@ -65,7 +65,7 @@ impl Storage {
     /// # Errors
     /// Those of [`Storage::survey`], [`Storage::create_files`] and [`Storage::resize_files`].
     #[cfg(any(test, feature = "internals"))]
-    pub fn prepare(&self) -> Result<Prepared, StorageError> {
+    pub fn prepare(&self) -> Result<PreparedFiles, StorageError> {
         self.prepare_until(&AtomicBool::new(false))
     }
 
@@ -74,13 +74,13 @@ impl Storage {
     /// # Errors
     /// Those of [`Storage::prepare`].
     #[cfg(any(test, feature = "internals"))]
-    pub fn prepare_until(&self, stop: &dyn StopCheck) -> Result<Prepared, StorageError> {
+    pub fn prepare_until(&self, stop: &dyn StopCheck) -> Result<PreparedFiles, StorageError> {
         self.root.create()?;
         let mut survey = self.survey(stop)?;
         let choose = |(file, spec): (usize, &FileSpec)| match survey.file(file) {
             _ if spec.is_pad || !self.wants(file) => FileAction::Leave,
             Some(_) => FileAction::Continue,
-            None => FileAction::Make,
+            None => FileAction::Create,
         };
         let actions: Vec<FileAction> = self.layout.files().iter().enumerate().map(choose).collect();
         self.create_files(&actions, &mut survey, stop)?;
@@ -118,11 +118,13 @@ impl Storage {
                     Some(marked) => marked,
                     None => continue,
                 },
-                FileAction::Make => {
+                FileAction::Create => {
                     self.create_folders(spec.path.parent(), &mut known)?;
                     self.create_file(file, spec, self.has_bytes_to_restore(survey))?
                 }
-                FileAction::Copy | FileAction::Renew => self.replace_file(file, spec, (*action, survey.file(file)))?,
+                FileAction::Copy | FileAction::ReplaceEmpty => {
+                    self.replace_file(file, spec, (*action, survey.file(file)))?
+                }
             };
             let found = made.file.metadata().map_err(|error| self.failed(Operation::Open, file, error))?;
             if let Some(seen) = survey.files.get_mut(file) {
@@ -144,8 +146,8 @@ impl Storage {
         actions: &[FileAction],
         survey: &Survey,
         stop: &dyn StopCheck,
-    ) -> Result<Prepared, StorageError> {
-        let mut prepared = Prepared::default();
+    ) -> Result<PreparedFiles, StorageError> {
+        let mut prepared = PreparedFiles::default();
         let parts = self.parts();
         let filled = parts.as_ref().filter(|_| self.has_bytes_to_restore(survey));
         for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
@@ -155,13 +157,15 @@ impl Storage {
             let Some(seen) = survey.file(file) else { continue };
             match action {
                 FileAction::Ignore | FileAction::Compare => continue,
-                FileAction::Make if filled.is_none() => continue,
-                FileAction::Make | FileAction::Continue | FileAction::Copy | FileAction::Renew if self.wants(file) => {
+                FileAction::Create if filled.is_none() => continue,
+                FileAction::Create | FileAction::Continue | FileAction::Copy | FileAction::ReplaceEmpty
+                    if self.wants(file) =>
+                {
                     self.fit_file(file, spec, seen, filled, &mut prepared)?;
                 }
                 _ => {}
             }
-            prepared.found_bytes += if *action == FileAction::Make { 0 } else { seen.size.min(spec.length) };
+            prepared.found_bytes += if *action == FileAction::Create { 0 } else { seen.size.min(spec.length) };
         }
         self.take_samples(actions, survey, filled.is_some(), stop);
         if let Some(parts) = parts {
@@ -244,7 +248,7 @@ impl Storage {
         spec: &FileSpec,
         seen: &FileSnapshot,
         parts: Option<&OpenFile>,
-        prepared: &mut Prepared,
+        prepared: &mut PreparedFiles,
     ) -> Result<(), StorageError> {
         let (name, length, found) = (spec.path.as_path(), spec.length, seen.size);
         let allocates = self.allocation == Allocation::Falloc

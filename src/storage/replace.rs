@@ -36,7 +36,7 @@ impl Storage {
             return Err(StorageError::InUse { path: self.root.path().join(&spec.path) });
         }
         // The user made a symbolic link, and so its empty target is the user's too.
-        if action == FileAction::Renew && self.root.is_link(&spec.path) {
+        if action == FileAction::ReplaceEmpty && self.root.is_link(&spec.path) {
             return Err(self.in_the_way(file, Refusal::Changed));
         }
         // A random name: a file that a killed process left behind looks like one of the user's, so it stays.
@@ -47,7 +47,7 @@ impl Storage {
             download_mark::set_download_mark(&copy.file, self.layout.final_name(file).unwrap_or(&spec.path));
             // Before the content, so that nobody can read it meanwhile who could not read the original.
             take_over_rights(&copy.file, &found)?;
-            if action == FileAction::Renew {
+            if action == FileAction::ReplaceEmpty {
                 copy.file.set_len(found.len().min(spec.length))?;
             } else {
                 io::copy(&mut (&original).take(spec.length), &mut &copy.file)?;

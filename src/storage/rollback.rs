@@ -21,8 +21,8 @@ impl Storage {
         for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
             let Some(seen) = survey.file(file) else { continue };
             let stays = match action {
-                FileAction::Make => !self.remove_unused(file, seen),
-                FileAction::Copy | FileAction::Renew => is_marked,
+                FileAction::Create => !self.remove_unused(file, seen),
+                FileAction::Copy | FileAction::ReplaceEmpty => is_marked,
                 FileAction::Leave | FileAction::Continue | FileAction::Compare | FileAction::Ignore => false,
             };
             if stays {
@@ -67,7 +67,7 @@ mod tests {
     /// Starts with `a` and `c` to be created and `b` to be continued; another program appends to `b` at the last moment.
     fn refused(dir: &Path, overwrite: bool) -> Storage {
         let no = AtomicBool::new(false);
-        let actions = [FileAction::Make, FileAction::Continue, FileAction::Make];
+        let actions = [FileAction::Create, FileAction::Continue, FileAction::Create];
         let mut it = storage(dir);
         let mut survey = it.survey(&no).unwrap();
         let earlier = it.read_marker(&HASH);
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn what_an_earlier_run_has_made_stays_its_own() {
         let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
-        let actions = [FileAction::Leave, FileAction::Make, FileAction::Leave];
+        let actions = [FileAction::Leave, FileAction::Create, FileAction::Leave];
         let mut it = storage(dir.path());
         let mut survey = it.survey(&no).unwrap();
         it.lock(&HASH).unwrap();
@@ -108,6 +108,6 @@ mod tests {
         drop(refused(dir.path(), false));
         assert!(dir.path().join(marker_name(&HASH)).exists() && !dir.path().join("a").exists());
         let made = storage(dir.path()).read_marker(&HASH).unwrap();
-        assert!(made.made(Path::new("b"), survey.file(1).unwrap().identity) && made.made.len() == 1);
+        assert!(made.is_unfinished_file(Path::new("b"), survey.file(1).unwrap().identity) && made.made.len() == 1);
     }
 }

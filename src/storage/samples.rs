@@ -176,7 +176,7 @@ impl Storage {
                 continue;
             }
             let sample = match action {
-                FileAction::Make | FileAction::Renew if !may_have_part_data => Ok(Sample::Empty),
+                FileAction::Create | FileAction::ReplaceEmpty if !may_have_part_data => Ok(Sample::Empty),
                 _ => self
                     .root
                     .open(self.name(number), Access::Read)

@@ -14,7 +14,7 @@ use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::layout::{FileSpec, Span};
 use crate::storage::lock::is_write_action;
-use crate::storage::ownership::{Claim, Evidence, ExistingFile, Facts, FileAction, Refusal, decide};
+use crate::storage::ownership::{Evidence, ExistingFile, FileAction, FileFacts, OwnershipClaim, Refusal, decide};
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::stop_check::StopCheck;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
@@ -180,13 +180,13 @@ impl Storage {
         }
     }
 
-    fn facts(&self, number: usize, input: &DecisionInput<'_>, zeros: &ZeroPieces) -> Result<Facts, StorageError> {
+    fn facts(&self, number: usize, input: &DecisionInput<'_>, zeros: &ZeroPieces) -> Result<FileFacts, StorageError> {
         let seen = input.survey.file(number);
-        let mut facts = Facts {
+        let mut facts = FileFacts {
             is_wanted: self.wants(number),
             is_complete: self.is_complete(number, seen, input),
             is_ours: seen.is_some_and(|seen| (input.ours)(number, seen)),
-            claim: seen.map_or(Claim::None, |seen| (input.claim)(number, seen)),
+            claim: seen.map_or(OwnershipClaim::None, |seen| (input.claim)(number, seen)),
             found: seen.map(|seen| ExistingFile { links: seen.links, is_link: false, evidence: Evidence::default() }),
         };
         if facts.needs_evidence()
@@ -218,7 +218,7 @@ impl Storage {
     /// What the bytes of a file say about its origin.
     fn evidence(
         &self,
-        (number, claim): (usize, Claim),
+        (number, claim): (usize, OwnershipClaim),
         seen: &FileSnapshot,
         input: &DecisionInput<'_>,
         zeros: &ZeroPieces,
@@ -261,11 +261,11 @@ impl Storage {
             evidence.may_be_right &= data && absent;
             let is_begun = data
                 && match claim {
-                    Claim::None | Claim::Refused => false,
-                    Claim::MadeButChanged => self.is_partial(piece, input)?,
-                    Claim::StartedHere => self.lacks_block((number, piece), own, input)?,
+                    OwnershipClaim::None | OwnershipClaim::Refused => false,
+                    OwnershipClaim::MadeButChanged => self.is_partial(piece, input)?,
+                    OwnershipClaim::StartedHere => self.lacks_block((number, piece), own, input)?,
                     // The missing bytes may be in another file's part of the piece.
-                    Claim::MadeButReusable => {
+                    OwnershipClaim::MadeButReusable => {
                         own.len < u64::from(size)
                             || self.has_zero_page(number, own.offset, own.offset + own.len, input)?
                     }
@@ -304,7 +304,10 @@ impl Storage {
             return Ok(false);
         }
         match input.survey.file(span.file).filter(|seen| seen.size >= span.offset + span.len) {
-            Some(seen) if !(input.ours)(span.file, seen) && (input.claim)(span.file, seen) != Claim::MadeButChanged => {
+            Some(seen)
+                if !(input.ours)(span.file, seen)
+                    && (input.claim)(span.file, seen) != OwnershipClaim::MadeButChanged =>
+            {
                 Ok(!self.has_data_in(span.file, span.offset, span.offset + span.len, input)?)
             }
             _ => Ok(true),
@@ -347,7 +350,7 @@ pub struct DecisionInput<'a> {
     /// Whether the marker or the resume data says that btsync may continue this file.
     pub ours: &'a dyn Fn(usize, &FileSnapshot) -> bool,
     /// Weaker evidence from the marker or the resume data.
-    pub claim: &'a dyn Fn(usize, &FileSnapshot) -> Claim,
+    pub claim: &'a dyn Fn(usize, &FileSnapshot) -> OwnershipClaim,
     /// Whether the resume data vouches for the file's own bytes in this piece.
     pub vouched: &'a dyn Fn(usize, PieceIndex) -> bool,
     /// Whether the user allowed btsync to overwrite existing files.

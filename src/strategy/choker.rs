@@ -37,7 +37,7 @@ const NEW_WEIGHT: u32 = 3;
 /// A peer that owes us blocks and sends none for this long snubs us.
 const SNUBBED_AFTER: Duration = Duration::from_secs(60);
 /// Below this rate, in bytes per second, a peer does not earn a regular slot.
-const MIN_GIVING_RATE: u64 = 1024;
+const MIN_RECIPROCATION_RATE: u64 = 1024;
 /// A turn in a shared slot ends when the peer has received this many bytes and has had the slot this long…
 const TURN_BYTES: u64 = 16 << 20;
 const MIN_TURN: Duration = Duration::from_secs(30);
@@ -49,7 +49,7 @@ const IDLE_TURN: Duration = Duration::from_secs(20);
 /// The state of one connected peer at the time of a round.
 #[allow(clippy::struct_excessive_bools)] // independent facts about both sides
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct ChokeCandidate {
     /// The peer.
     pub key: PeerKey,
     /// The peer's network; slots are shared fairly among networks.
@@ -91,7 +91,7 @@ struct PeerHistory {
 }
 
 impl PeerHistory {
-    fn new(now: Duration, c: &Candidate) -> PeerHistory {
+    fn new(now: Duration, c: &ChokeCandidate) -> PeerHistory {
         PeerHistory {
             turn: None,
             served: None,
@@ -182,9 +182,9 @@ impl Choker {
 
     /// Runs a round. Returns the peers to unchoke until the next round; all others are to be choked. `candidates` are all
     /// connected peers.
-    pub fn round(&mut self, now: Duration, seeding: bool, candidates: &[Candidate]) -> Vec<PeerKey> {
+    pub fn round(&mut self, now: Duration, seeding: bool, candidates: &[ChokeCandidate]) -> Vec<PeerKey> {
         self.observe(now, candidates);
-        let eligible: Vec<&Candidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
+        let eligible: Vec<&ChokeCandidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
         let load = Load {
             demand: eligible.len(),
             served: eligible.iter().filter(|c| c.unchoked).count(),
@@ -210,7 +210,13 @@ impl Choker {
     }
 
     /// Whether to unchoke a peer that became interested between two rounds at once: only if a slot is free.
-    pub fn can_unchoke_now(&mut self, now: Duration, seeding: bool, candidates: &[Candidate], key: PeerKey) -> bool {
+    pub fn can_unchoke_now(
+        &mut self,
+        now: Duration,
+        seeding: bool,
+        candidates: &[ChokeCandidate],
+        key: PeerKey,
+    ) -> bool {
         let Some(candidate) = candidates.iter().find(|c| c.key == key && can_use_slot(c)) else { return false };
         self.slots.set_seeding(seeding);
         let served = candidates.iter().filter(|c| can_use_slot(c) && c.unchoked && c.key != key).count();
@@ -222,7 +228,7 @@ impl Choker {
     }
 
     /// Updates the histories from the current state of all peers, and drops those of disconnected peers.
-    fn observe(&mut self, now: Duration, candidates: &[Candidate]) {
+    fn observe(&mut self, now: Duration, candidates: &[ChokeCandidate]) {
         let before = std::mem::take(&mut self.peers);
         for c in candidates {
             let mut history = before.get(&c.key).copied().unwrap_or_else(|| PeerHistory::new(now, c));
@@ -240,24 +246,24 @@ impl Choker {
         }
     }
 
-    fn begin_turn(&mut self, now: Duration, c: &Candidate) {
+    fn begin_turn(&mut self, now: Duration, c: &ChokeCandidate) {
         let history = self.peers.entry(c.key).or_insert_with(|| PeerHistory::new(now, c));
         history.turn.get_or_insert((now, c.sent));
         history.idleness.observe(now, history.turn, c.sent, c.is_requesting);
     }
 
     /// The peers that get the regular slots.
-    fn regular(&self, now: Duration, seeding: bool, eligible: &[&Candidate]) -> BTreeSet<PeerKey> {
+    fn regular(&self, now: Duration, seeding: bool, eligible: &[&ChokeCandidate]) -> BTreeSet<PeerKey> {
         let mut ranked: Vec<_> =
             eligible.iter().copied().filter(|c| seeding || !self.is_snubbing(now, c.key)).collect();
         let lasts = |began: &Duration| now.saturating_sub(*began) < OPTIMISTIC_TURN;
-        let lucky = |c: &Candidate| !seeding && self.optimistic.get(&c.key).is_some_and(lasts);
+        let lucky = |c: &ChokeCandidate| !seeding && self.optimistic.get(&c.key).is_some_and(lasts);
         let crowding = self.crowding(now, &ranked);
         ranked.sort_by_cached_key(|c| {
             // When an optimistic turn is over, it gives no claim to a regular slot.
             let by_luck = !seeding && self.optimistic.contains_key(&c.key);
             let turn_state = if by_luck && !lucky(c) { TurnState::Done } else { self.turn_state(now, c) };
-            let giver = !seeding && c.down_rate >= MIN_GIVING_RATE;
+            let giver = !seeding && c.down_rate >= MIN_RECIPROCATION_RATE;
             let class = match turn_state {
                 TurnState::Fresh if !lucky(c) => 0,
                 _ if giver => 1,
@@ -275,7 +281,7 @@ impl Choker {
     }
 
     /// The state of the peer's turn.
-    fn turn_state(&self, now: Duration, c: &Candidate) -> TurnState {
+    fn turn_state(&self, now: Duration, c: &ChokeCandidate) -> TurnState {
         let Some((began, sent)) = self.peers.get(&c.key).and_then(|m| m.turn) else { return TurnState::Waiting };
         let (time, bytes) = (now.saturating_sub(began), c.sent.saturating_sub(sent));
         let idles = self.peers.get(&c.key).is_some_and(|m| m.idleness.is_idle(now));
@@ -290,16 +296,16 @@ impl Choker {
 
     /// For each waiting peer, how many times its network's share of the slots (a quarter) is used up by peers of the same network
     /// that have a slot or have waited longer; 0 while the network is within its share.
-    fn crowding(&self, now: Duration, ranked: &[&Candidate]) -> BTreeMap<PeerKey, usize> {
+    fn crowding(&self, now: Duration, ranked: &[&ChokeCandidate]) -> BTreeMap<PeerKey, usize> {
         let fair = (self.slots.count() / 4).max(1);
-        let waits = |c: &Candidate| self.turn_state(now, c) == TurnState::Waiting;
+        let waits = |c: &ChokeCandidate| self.turn_state(now, c) == TurnState::Waiting;
         let mut held: BTreeMap<Network, usize> = BTreeMap::new();
         for c in ranked.iter().filter(|c| !waits(c) && c.unchoked) {
             *held.entry(c.network).or_default() += 1;
         }
         let mut waiting: Vec<_> = ranked.iter().filter(|c| waits(c)).collect();
         waiting.sort_by_cached_key(|c| (self.peers.get(&c.key).and_then(|m| m.served), c.since, c.key));
-        let mut crowd = |c: &Candidate| {
+        let mut crowd = |c: &ChokeCandidate| {
             let held = held.entry(c.network).or_default();
             *held += 1;
             (*held - 1) / fair
@@ -310,7 +316,7 @@ impl Choker {
     /// The order among peers that share slots. First the peers whose turn is in progress, the fastest first. Then the waiting
     /// peers: those that wasted a slot last, then by their network's share, then the longest wait first (`None`, never served,
     /// sorts first). Last the peers whose turn is over, the most recently started turn first.
-    fn rank(&self, now: Duration, c: &Candidate, turn_state: TurnState, crowding: usize) -> SlotRank {
+    fn rank(&self, now: Duration, c: &ChokeCandidate, turn_state: TurnState, crowding: usize) -> SlotRank {
         let history = self.peers.get(&c.key);
         match turn_state {
             TurnState::Fresh | TurnState::Serving => (turn_state, false, 0, Reverse(c.up_rate), None),
@@ -327,10 +333,10 @@ impl Choker {
 
     /// Draws the optimistically unchoked peers for the turns that are over: one place, and one more for each peer that snubs us,
     /// so that a better peer can be found. Each network has the same chance, however many of its peers wait.
-    fn draw_optimistic(&mut self, now: Duration, eligible: &[&Candidate], regular: &BTreeSet<PeerKey>) {
+    fn draw_optimistic(&mut self, now: Duration, eligible: &[&ChokeCandidate], regular: &BTreeSet<PeerKey>) {
         let snubbers = eligible.iter().filter(|c| self.is_snubbing(now, c.key)).count();
         let places = 1 + snubbers.min(self.slots.count() / 2);
-        let others: BTreeMap<PeerKey, &Candidate> =
+        let others: BTreeMap<PeerKey, &ChokeCandidate> =
             eligible.iter().filter(|c| !regular.contains(&c.key)).map(|c| (c.key, *c)).collect();
         let history = |key: &PeerKey| self.peers.get(key);
         let is_deprioritized = |key: &PeerKey| history(key).is_some_and(|m| m.idleness.is_deprioritized(now));
@@ -345,7 +351,7 @@ impl Choker {
             let waits = |key: &PeerKey| !optimistic.contains_key(key);
             let comes_first = |key: &PeerKey| !over.contains_key(key) && !is_deprioritized(key);
             let pool = others.iter().filter(|(key, _)| waits(key) && (comes_first(key) || !first));
-            let mut pool: Vec<&Candidate> = pool.map(|(_, c)| *c).collect();
+            let mut pool: Vec<&ChokeCandidate> = pool.map(|(_, c)| *c).collect();
             while optimistic.len() < places
                 && let Some(key) = draw(&mut self.rng, now, &mut pool)
             {
@@ -357,13 +363,13 @@ impl Choker {
 }
 
 /// Whether the peer can use a slot.
-fn can_use_slot(c: &Candidate) -> bool {
+fn can_use_slot(c: &ChokeCandidate) -> bool {
     c.interested && !c.upload_only
 }
 
 /// Removes a random peer from `pool`: first draws a network, then one of its peers, with new peers more likely.
-fn draw(rng: &mut fastrand::Rng, now: Duration, pool: &mut Vec<&Candidate>) -> Option<PeerKey> {
-    let weight = |c: &Candidate| if now.saturating_sub(c.since) < NEW_PEER_AGE { NEW_WEIGHT } else { 1 };
+fn draw(rng: &mut fastrand::Rng, now: Duration, pool: &mut Vec<&ChokeCandidate>) -> Option<PeerKey> {
+    let weight = |c: &ChokeCandidate| if now.saturating_sub(c.since) < NEW_PEER_AGE { NEW_WEIGHT } else { 1 };
     // A network has the weight of its heaviest peer.
     let mut networks: BTreeMap<Network, u32> = BTreeMap::new();
     for c in pool.iter() {

@@ -56,7 +56,7 @@ pub enum Usefulness {
     /// No block has been transferred.
     Unknown,
     /// Blocks have been transferred.
-    Moved,
+    Transferred,
 }
 
 /// The connection to evict.
@@ -219,7 +219,7 @@ pub fn choose_eviction(
     let slack = |o: &EvictionCandidate| {
         let is_busy = o.recent >= BUSY && now < o.last_block + MAX_BUSY_PAUSE;
         o.handshake == HandshakeProgress::Done
-            && o.usefulness == Usefulness::Moved
+            && o.usefulness == Usefulness::Transferred
             && now >= o.since + MIN_AGE_IN_USE
             && !is_busy
     };
@@ -230,7 +230,7 @@ pub fn choose_eviction(
 
 /// How long a connection may be idle before it may be evicted in favour of a network with as many connections or fewer.
 fn idle_timeout(o: &EvictionCandidate) -> Duration {
-    if o.usefulness < Usefulness::Moved {
+    if o.usefulness < Usefulness::Transferred {
         return GRACE;
     }
     let share = o.total.min(PLENTY_BYTES) as f64 / PLENTY_BYTES as f64;

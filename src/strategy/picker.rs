@@ -10,8 +10,8 @@
 //! hashed as it arrives. When the owner chokes us, is late or disconnects, the piece becomes an orphan, which the next peer
 //! adopts.
 //!
-//! `choose` contains the rules of picking, `request_results` handles received, returned and expired blocks, `plan` decides which pieces
-//! are wanted, and `restore` takes over partial pieces from an earlier session.
+//! `choose` contains the rules of picking, `request_results` handles received, returned and expired blocks, `plan` decides which
+//! pieces are wanted, and `restore` takes over partial pieces from an earlier session.
 
 mod begun;
 mod choose;
@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
 use begun::{BegunPiece, BlockState, ListPosition};
-use order::Order;
+use order::AvailabilityOrder;
 use parts::{FreeBlocks, PickBuffers, PickerBytes, PieceSequence};
 pub use pick_context::{PickContext, Speed};
 pub use plan::Plan;
@@ -134,7 +134,7 @@ pub struct Picker {
     bytes: PickerBytes,
     /// Blocks on disk in unverified pieces.
     received: u64,
-    order: Order,
+    order: AvailabilityOrder,
     sequence: PieceSequence,
     begun: BTreeMap<PieceIndex, BegunPiece>,
     /// Padding-only blocks at the end of a piece, which are never requested.
@@ -158,7 +158,7 @@ impl Picker {
         let pieces = u32::try_from(total.div_ceil(u64::from(piece_length))).unwrap_or(u32::MAX);
         let have = if have.len() == pieces { have } else { Bitfield::new(pieces) };
         let geometry = Geometry { piece_length, total, pieces };
-        let order = Order::new(&have);
+        let order = AvailabilityOrder::new(&have);
         let left = order.unbegun().iter().map(|piece| u64::from(geometry.size(piece))).sum();
         Picker {
             geometry,

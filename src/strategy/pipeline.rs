@@ -29,7 +29,7 @@ mod unwritten;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::strategy::rate::Rate;
+use crate::strategy::rate::RateMeter;
 use crate::types::{BLOCK_SIZE, BlockInfo};
 pub use depth::EndGameLimit;
 use late::FIRST_SIGHT;
@@ -123,7 +123,7 @@ pub struct RequestPipeline {
     /// The largest initial depth.
     start: usize,
     rounds: Rounds,
-    meter: Rate,
+    meter: RateMeter,
     numbers: RequestNumbers,
     timing: AnswerTimes,
     arrivals: Arrivals,
@@ -146,7 +146,7 @@ impl RequestPipeline {
             depth: INITIAL_DEPTH,
             start: START_GENEROUS,
             rounds: Rounds::default(),
-            meter: Rate::new(),
+            meter: RateMeter::new(),
             numbers: RequestNumbers::default(),
             timing: AnswerTimes::default(),
             arrivals: Arrivals::default(),

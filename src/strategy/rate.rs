@@ -7,7 +7,7 @@ const WINDOW: u64 = 20;
 
 /// Bytes per second over the last 20 s, or since the first byte if that is less.
 #[derive(Clone, Debug, Default)]
-pub struct Rate {
+pub struct RateMeter {
     buckets: [u64; WINDOW as usize],
     /// The second of the newest bucket.
     second: u64,
@@ -15,10 +15,10 @@ pub struct Rate {
     first: Option<Duration>,
 }
 
-impl Rate {
+impl RateMeter {
     /// A meter that has counted nothing.
-    pub fn new() -> Rate {
-        Rate::default()
+    pub fn new() -> RateMeter {
+        RateMeter::default()
     }
 
     /// Counts `bytes` at `now`. A `now` that lies before an earlier one counts as that earlier one.
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_steady_flow_has_its_rate_early_and_late() {
-        let mut rate = Rate::new();
+        let mut rate = RateMeter::new();
         for tick in 0..1000u32 {
             let now = MS * (5000 + tick * 100);
             rate.add(now, 1000);
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_is_older_than_the_window_no_longer_counts() {
-        let mut rate = Rate::new();
+        let mut rate = RateMeter::new();
         rate.add(MS * 500, 20_000);
         assert_eq!(rate.per_second(MS * 600), 20_000);
         assert_eq!(rate.per_second(MS * 10_500), 2_000);
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_steps_back_is_harmless() {
-        let mut rate = Rate::new();
+        let mut rate = RateMeter::new();
         rate.add(MS * 5000, 10);
         rate.add(MS * 1000, 10);
         assert_eq!(rate.per_second(MS * 5000), 20);

@@ -51,7 +51,7 @@ struct Shrinking {
 
 /// One connection's window.
 #[derive(Clone, Copy, Debug)]
-pub struct Window {
+pub struct SendWindow {
     bytes: f64,
     /// The round is over when this many bytes are acknowledged; 0 before the first round.
     mark: u64,
@@ -62,13 +62,13 @@ pub struct Window {
     cross_traffic_rtt: Option<(Duration, Duration)>,
 }
 
-impl Default for Window {
-    fn default() -> Window {
-        Window { bytes: INITIAL_WINDOW, mark: 0, is_used: false, shrinking: None, cross_traffic_rtt: None }
+impl Default for SendWindow {
+    fn default() -> SendWindow {
+        SendWindow { bytes: INITIAL_WINDOW, mark: 0, is_used: false, shrinking: None, cross_traffic_rtt: None }
     }
 }
 
-impl Window {
+impl SendWindow {
     /// Whether a block may be written now, and how many bytes of blocks.
     pub fn ask(&mut self, now: Duration, look: TcpInfo) -> WindowGrant {
         if look.acknowledged >= self.mark {

@@ -1,5 +1,5 @@
-//! Records which torrent and magnet files downloads create, if the file system cannot mark them (`storage/download_mark.rs`). Each
-//! such download has a file with their paths, written before its first byte, so that no later run takes one of them for the
+//! Records which torrent and magnet files downloads create, if the file system cannot mark them (`storage/download_mark.rs`).
+//! Each such download has a file with their paths, written before its first byte, so that no later run takes one of them for the
 //! user's own.
 
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::client::Registration;
 use crate::metainfo::{Metainfo, printable};
 use crate::storage::{
-    self, FileAction, Layout, Prepared, Refusal, StopCheck as _, Storage, StorageError, StorageErrorKind, Survey,
+    self, FileAction, Layout, PreparedFiles, Refusal, StopCheck as _, Storage, StorageError, StorageErrorKind, Survey,
 };
 use crate::strategy::picker::Plan;
 use crate::torrent::events::EventSender;
@@ -44,12 +44,12 @@ pub(crate) struct OpenedFiles {
 pub(crate) fn open(
     inner: &Arc<TorrentInner>,
     config: &TorrentConfig,
-    torrent: &Metainfo,
+    metainfo: &Metainfo,
     registration: Option<&mut Registration>,
     events: &EventSender,
 ) -> Result<OpenedFiles, TorrentError> {
     let WantedFiles { layout, wanted, plan, files: FileCounts { wanted: files, all: of }, bytes } =
-        WantedFiles::new(torrent, config)?;
+        WantedFiles::new(metainfo, config)?;
     let registration = registration.map(|registration| {
         registration.register_files(&config.out_dir, config.files.max_open_files, &layout);
         registration.count(inner.peers.kept_connections.close_all_but(registration.capacity()));
@@ -58,24 +58,24 @@ pub(crate) fn open(
     if files < of {
         send_event(events, Event::Selected { files, of, bytes });
     }
-    let layout = original_names::find(inner, config, torrent, layout, &wanted)?;
+    let layout = original_names::find(inner, config, metainfo, layout, &wanted)?;
     let layout = with_incomplete_names(inner, config, layout, &wanted);
     inner.set_stage(Stage::Checking);
     let storage = inner
         .with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.files.max_open_files))
-        .select(&wanted, &storage::part_name(&torrent.info_hash))
+        .select(&wanted, &storage::part_name(&metainfo.info_hash))
         .allocate(config.files.allocation);
     let mut opener =
-        FileOpener { registration, inner, config, torrent, wanted: &plan.wanted, events, storage, hashed: false };
+        FileOpener { registration, inner, config, metainfo, wanted: &plan.wanted, events, storage, hashed: false };
     let (have, resume_store) = opener.run()?;
     let storage = Arc::new(opener.storage);
     let _ = inner.facts.content_path.set(content_path(
         storage.layout(),
         &wanted,
-        torrent.multi_file,
+        metainfo.multi_file,
         &config.files.renamed_files,
     ));
-    let _ = inner.facts.wanted_bytes.set(wanted_sizes(torrent, &plan.wanted, &have));
+    let _ = inner.facts.wanted_bytes.set(wanted_sizes(metainfo, &plan.wanted, &have));
     Ok(OpenedFiles { storage, plan, have, resume_store })
 }
 
@@ -95,7 +95,7 @@ struct FileOpener<'a> {
     registration: Option<&'a Registration>,
     inner: &'a TorrentInner,
     config: &'a TorrentConfig,
-    torrent: &'a Metainfo,
+    metainfo: &'a Metainfo,
     wanted: &'a Bitfield,
     events: &'a EventSender,
     storage: Storage,
@@ -112,12 +112,12 @@ impl FileOpener<'_> {
             attempt += 1;
             let survey = self.storage.survey(&*self.inner.run)?;
             if self.is_stopped() {
-                return Ok((Bitfield::new(self.torrent.piece_count()), None));
+                return Ok((Bitfield::new(self.metainfo.piece_count()), None));
             }
             if !self.storage.is_locked() && self.storage.has_missing_files(&survey) {
-                self.storage.probe_lock(&self.torrent.info_hash)?;
+                self.storage.probe_lock(&self.metainfo.info_hash)?;
             }
-            self.storage.marker = self.storage.read_marker(&self.torrent.info_hash);
+            self.storage.marker = self.storage.read_marker(&self.metainfo.info_hash);
             let (mut have, mut resume_store) = self.check(&survey)?;
             // Files that another torrent has started to write since would be taken for the user's own.
             self.registration.map_or(Ok(()), |registration| registration.check_not_written(self.storage.layout()))?;
@@ -136,7 +136,7 @@ impl FileOpener<'_> {
                 self.lock(&mut actions, &survey, &have)?;
             } else if renames && !self.storage.is_locked() {
                 // Another process that downloads more of the torrent writes to files of these names.
-                self.storage.lock(&self.torrent.info_hash)?;
+                self.storage.lock(&self.metainfo.info_hash)?;
             }
             if (!leaves_all || renames || self.hashed) && !self.is_unchanged(&survey, attempt)? {
                 continue;
@@ -197,7 +197,7 @@ impl FileOpener<'_> {
 
     /// The pieces on disk that verify. Pieces that the resume data covers are not hashed; without resume data, all are.
     fn check(&mut self, survey: &Survey) -> Result<(Bitfield, Option<ResumeStore>), TorrentError> {
-        let (config, storage, torrent) = (self.config, &self.storage, self.torrent);
+        let (config, storage, torrent) = (self.config, &self.storage, self.metainfo);
         let mut known = Bitfield::new(torrent.piece_count());
         self.hashed = false;
         if self.is_stopped() {
@@ -236,12 +236,12 @@ impl FileOpener<'_> {
 
     fn resume_store(&self) -> Option<ResumeStore> {
         let records = self.config.records.resume_folder.as_ref()?;
-        ResumeStore::new(records, self.torrent.info_hash, &self.config.out_dir, &self.storage, &*self.inner.run)
+        ResumeStore::new(records, self.metainfo.info_hash, &self.config.out_dir, &self.storage, &*self.inner.run)
     }
 
     /// Everything wanted is complete: nothing is written, except what an earlier run could not put in order.
     fn use_complete_files(&mut self, survey: &Survey, have: &Bitfield) {
-        self.storage.clear_marker(&self.torrent.info_hash, have);
+        self.storage.clear_marker(&self.metainfo.info_hash, have);
         for what in self.storage.describe_longer_files(|file| survey.file(file).map(|seen| seen.size)) {
             send_event(self.events, Event::Note { what });
         }
@@ -253,10 +253,10 @@ impl FileOpener<'_> {
     fn lock(&mut self, actions: &mut [FileAction], survey: &Survey, have: &Bitfield) -> Result<(), TorrentError> {
         self.storage.check_disk_space_for(have, self.wanted)?;
         if !self.storage.is_locked() {
-            self.storage.lock(&self.torrent.info_hash)?;
+            self.storage.lock(&self.metainfo.info_hash)?;
         }
         let taken = self.storage.check_other_downloads(
-            &self.torrent.info_hash,
+            &self.metainfo.info_hash,
             actions,
             survey,
             self.config.files.overwrite,
@@ -293,7 +293,7 @@ impl FileOpener<'_> {
                 self.storage.roll_back(actions, &survey, earlier);
             }
         })?;
-        let Some(Prepared { repaired, restored_files, .. }) = prepared else { return Ok(()) };
+        let Some(PreparedFiles { repaired, restored_files, .. }) = prepared else { return Ok(()) };
         for what in repaired {
             send_event(self.events, Event::Repaired { what });
         }
@@ -336,8 +336,8 @@ impl FileOpener<'_> {
         (actions, parts): (&[FileAction], FileAction),
         survey: &mut Survey,
         have: &Bitfield,
-    ) -> Result<Option<Prepared>, StorageError> {
-        let (hash, stop, given) = (self.torrent.info_hash, &*self.inner.run, self.config.files.overwrite);
+    ) -> Result<Option<PreparedFiles>, StorageError> {
+        let (hash, stop, given) = (self.metainfo.info_hash, &*self.inner.run, self.config.files.overwrite);
         self.storage.check_not_in_use(actions, given, &self.config.records.private_folders)?;
         self.storage.create_part_file(parts, survey)?;
         self.storage.create_files(actions, survey, stop)?;
@@ -359,7 +359,7 @@ impl FileOpener<'_> {
         let without_download_mark = self.storage.without_download_mark(actions);
         if !without_download_mark.is_empty()
             && let Err(error) =
-                downloaded_torrents::note(folder, self.torrent.info_hash, &self.config.out_dir, without_download_mark)
+                downloaded_torrents::note(folder, self.metainfo.info_hash, &self.config.out_dir, without_download_mark)
         {
             log::warn!(
                 "cannot record the torrent files of this download, so a watched folder may start them: {}",
@@ -370,8 +370,8 @@ impl FileOpener<'_> {
 }
 
 /// The bytes of the wanted pieces, and of those among them that are complete.
-fn wanted_sizes(torrent: &Metainfo, wanted: &Bitfield, have: &Bitfield) -> (u64, u64) {
-    let size = |piece: PieceIndex| u64::from(torrent.piece_size(piece));
+fn wanted_sizes(metainfo: &Metainfo, wanted: &Bitfield, have: &Bitfield) -> (u64, u64) {
+    let size = |piece: PieceIndex| u64::from(metainfo.piece_size(piece));
     let there = |piece: &PieceIndex| have.has(*piece);
     (wanted.iter().map(size).sum(), wanted.iter().filter(there).map(size).sum())
 }

@@ -23,14 +23,14 @@ type AlternativePaths = Vec<(usize, PathBuf)>;
 pub(crate) fn find(
     inner: &Arc<TorrentInner>,
     config: &TorrentConfig,
-    torrent: &Metainfo,
+    metainfo: &Metainfo,
     layout: Layout,
     wanted: &[bool],
 ) -> Result<Layout, StorageError> {
     let is_placed =
         |file: usize| config.files.renamed_files.iter().any(|(number, _)| usize::try_from(*number) == Ok(file));
     let has_length = |path: &Path, length| fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == length);
-    let candidates = candidates(torrent, |file, place| {
+    let candidates = candidates(metainfo, |file, place| {
         let length = layout.files().get(file).map(|spec| spec.length);
         let is_stopped = inner.run.is_stopped();
         !is_stopped && !is_placed(file) && length.is_some_and(|length| has_length(&config.out_dir.join(place), length))
@@ -38,26 +38,26 @@ pub(crate) fn find(
     if candidates.is_empty() {
         return Ok(layout);
     }
-    let have = pieces_of(inner, config, torrent, redirected(&layout, &candidates), wanted, &candidates)?;
+    let have = pieces_of(inner, config, metainfo, redirected(&layout, &candidates), wanted, &candidates)?;
     let is_complete = |file: usize| layout.pieces_of(file).all(|piece| have.has(PieceIndex(piece)));
     let complete: AlternativePaths = candidates.into_iter().filter(|(file, _)| is_complete(*file)).collect();
     Ok(redirected(&layout, &complete))
 }
 
 /// The layout with files at another path if they exist there and not at their own; only for displaying.
-pub fn layout_as_found(torrent: &Metainfo, layout: &Layout, folder: &Path) -> Layout {
+pub fn layout_as_found(metainfo: &Metainfo, layout: &Layout, folder: &Path) -> Layout {
     let is_there = |path: &Path| fs::metadata(folder.join(path)).is_ok_and(|it| it.is_file());
     let is_missing = |file: usize| layout.files().get(file).is_some_and(|spec| !is_there(&spec.path));
-    redirected(layout, &candidates(torrent, |file, place| is_there(place) && is_missing(file)))
+    redirected(layout, &candidates(metainfo, |file, place| is_there(place) && is_missing(file)))
 }
 
 /// The first path of each file, other than its own, for which `fits` is true.
-fn candidates(torrent: &Metainfo, fits: impl Fn(usize, &Path) -> bool) -> AlternativePaths {
-    let is_odd = torrent.hidden_name.is_some() || torrent.original_name.is_some();
+fn candidates(metainfo: &Metainfo, fits: impl Fn(usize, &Path) -> bool) -> AlternativePaths {
+    let is_odd = metainfo.hidden_name.is_some() || metainfo.original_name.is_some();
     let files =
-        torrent.files.iter().enumerate().filter(|(_, file)| !file.is_virtual && (is_odd || file.original().is_some()));
+        metainfo.files.iter().enumerate().filter(|(_, file)| !file.is_virtual && (is_odd || file.original().is_some()));
     let place = |(number, file)| {
-        let places = torrent.alternative_paths(file);
+        let places = metainfo.alternative_paths(file);
         Some((number, places.into_iter().find(|place| fits(number, place))?))
     };
     files.filter_map(place).collect()
@@ -78,19 +78,19 @@ fn redirected(layout: &Layout, places: &AlternativePaths) -> Layout {
 fn pieces_of(
     inner: &Arc<TorrentInner>,
     config: &TorrentConfig,
-    torrent: &Metainfo,
+    metainfo: &Metainfo,
     layout: Layout,
     wanted: &[bool],
     candidates: &AlternativePaths,
 ) -> Result<Bitfield, StorageError> {
     let asked: Vec<u32> = candidates.iter().flat_map(|(file, _)| layout.pieces_of(*file)).collect();
     let storage = inner.with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.files.max_open_files));
-    let storage = storage.select(wanted, &storage::part_name(&torrent.info_hash));
+    let storage = storage.select(wanted, &storage::part_name(&metainfo.info_hash));
     storage.allow_links_outside(&*inner.run);
-    let mut known = Bitfield::full(torrent.piece_count());
+    let mut known = Bitfield::full(metainfo.piece_count());
     let records = config.records.resume_folder.as_ref().filter(|_| !config.files.verify);
     let resume_store =
-        records.and_then(|folder| ResumeStore::new(folder, torrent.info_hash, &config.out_dir, &storage, &*inner.run));
+        records.and_then(|folder| ResumeStore::new(folder, metainfo.info_hash, &config.out_dir, &storage, &*inner.run));
     let vouched = resume_store.map(|mut resume_store| resume_store.load_trusted_pieces(&storage));
     for piece in asked.into_iter().map(PieceIndex) {
         if vouched.as_ref().is_none_or(|vouched| !vouched.has(piece)) {
@@ -98,5 +98,5 @@ fn pieces_of(
         }
     }
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    storage::check_rest(&storage, &torrent.pieces, &known, cores, &storage::CheckProgress::default(), &*inner.run)
+    storage::check_rest(&storage, &metainfo.pieces, &known, cores, &storage::CheckProgress::default(), &*inner.run)
 }

@@ -53,7 +53,7 @@ pub struct PeerManager<'a> {
     pub peer_list: PeerList,
     pub connections: HashMap<PeerKey, ConnectionEntry>,
     /// Ended connections and whether they were incoming; the latest last.
-    departed: VecDeque<(PeerKey, SocketAddr, bool)>,
+    ended_connections: VecDeque<(PeerKey, SocketAddr, bool)>,
     next: DueTimes,
     /// Limits evictions of connections that may belong to honest peers.
     eviction_limiter: crate::strategy::eviction::EvictionLimiter,
@@ -128,7 +128,7 @@ impl<'a> PeerManager<'a> {
             events,
             peer_list,
             connections: HashMap::new(),
-            departed: VecDeque::new(),
+            ended_connections: VecDeque::new(),
             next: DueTimes::default(),
             eviction_limiter: crate::strategy::eviction::EvictionLimiter::default(),
             announcer,

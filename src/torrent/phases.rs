@@ -91,7 +91,7 @@ impl<'a> TorrentRun<'a> {
     /// Checks the files, downloads what is missing, and seeds.
     pub fn download(
         &mut self,
-        torrent: &Metainfo,
+        metainfo: &Metainfo,
         mut kept_peers: Option<KeptPeers<'a>>,
     ) -> Result<Outcome, TorrentError> {
         let (inner, config) = (self.inner, self.config);
@@ -103,7 +103,7 @@ impl<'a> TorrentRun<'a> {
             None => self.registration.as_mut(),
         };
         let OpenedFiles { storage, plan, have, resume_store } =
-            match open(inner, config, torrent, registration, &self.events) {
+            match open(inner, config, metainfo, registration, &self.events) {
                 Ok(opened) => opened,
                 Err(error) => {
                     // Peers and trackers that know of us are told that we leave.
@@ -134,7 +134,7 @@ impl<'a> TorrentRun<'a> {
             return Ok(if met { Outcome::StoppedComplete } else { Outcome::Stopped });
         }
         if let Some(folder) = config.records.pending_folder.as_ref().filter(|_| !met) {
-            let pending = PendingCompletion::new(folder, torrent.info_hash, &config.out_dir);
+            let pending = PendingCompletion::new(folder, metainfo.info_hash, &config.out_dir);
             // Before the first piece can arrive: no download may complete without this record.
             if let Err(error) = pending.set() {
                 log::warn!(
@@ -143,10 +143,10 @@ impl<'a> TorrentRun<'a> {
                 );
             }
         }
-        let pieces = PieceManager::with_plan(storage.clone(), torrent.pieces.clone(), have, plan);
+        let pieces = PieceManager::with_plan(storage.clone(), metainfo.pieces.clone(), have, plan);
         pieces.restore(resume_store.as_ref().map_or(&[], ResumeStore::resumed_blocks));
-        let context = self.context(torrent.info_hash, config.search.pex && !torrent.private, false, pieces);
-        let _ = context.info.set(torrent.info.clone());
+        let context = self.context(metainfo.info_hash, config.search.pex && !metainfo.private, false, pieces);
+        let _ = context.info.set(metainfo.info.clone());
         if config.super_seed && context.pieces.is_seed() {
             let _ = context
                 .super_seeding
@@ -154,7 +154,7 @@ impl<'a> TorrentRun<'a> {
         }
         let mut peer_manager = match kept_peers {
             Some(kept_peers) => kept_peers.peer_manager,
-            None => self.peer_manager(&context, &torrent.tiers, torrent.private)?,
+            None => self.peer_manager(&context, &metainfo.tiers, metainfo.private)?,
         };
         self.publish(&context, &peer_manager);
         peer_manager.continue_kept(&context);

@@ -21,14 +21,14 @@ impl Metainfo {
 
 /// Saves the torrent file at `path`, a file or a folder; returns the event that reports the result. A failure is no reason to
 /// stop. A file with other contents is replaced only with `overwrite`.
-pub fn save_torrent_file(path: &Path, torrent: &Metainfo, bytes: &[u8], config: &TorrentConfig) -> Event {
-    let file = if path.is_dir() { path.join(format!("{}.torrent", torrent.info_hash)) } else { path.to_owned() };
+pub fn save_torrent_file(path: &Path, metainfo: &Metainfo, bytes: &[u8], config: &TorrentConfig) -> Event {
+    let file = if path.is_dir() { path.join(format!("{}.torrent", metainfo.info_hash)) } else { path.to_owned() };
     let failed =
         |reason: String, is_overwritable: bool| Event::TorrentNotSaved { path: file.clone(), reason, is_overwritable };
-    if is_of_download(&file, torrent, config) {
+    if is_of_download(&file, metainfo, config) {
         return failed("the download itself uses this name".to_owned(), false);
     }
-    match save(&file, torrent, bytes, config.files.overwrite) {
+    match save(&file, metainfo, bytes, config.files.overwrite) {
         Ok(SaveResult::Written) => Event::TorrentSaved { path: file, is_new: true },
         Ok(SaveResult::Present) => Event::TorrentSaved { path: file, is_new: false },
         Ok(SaveResult::OtherFile) => failed("another file has this name".to_owned(), true),
@@ -44,12 +44,12 @@ enum SaveResult {
     OtherFile,
 }
 
-fn save(file: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> io::Result<SaveResult> {
+fn save(file: &Path, metainfo: &Metainfo, bytes: &[u8], overwrite: bool) -> io::Result<SaveResult> {
     match fs::metadata(file) {
         // A pipe, a device.
         Ok(found) if !found.is_file() => return atomic_file::write_into(file, bytes).map(|()| SaveResult::Written),
         Ok(_) if !overwrite => {
-            let is_same = Metainfo::read(file).is_ok_and(|there| there.info_hash == torrent.info_hash);
+            let is_same = Metainfo::read(file).is_ok_and(|there| there.info_hash == metainfo.info_hash);
             return Ok(if is_same { SaveResult::Present } else { SaveResult::OtherFile });
         }
         _ => {}
@@ -61,12 +61,12 @@ fn save(file: &Path, torrent: &Metainfo, bytes: &[u8], overwrite: bool) -> io::R
 }
 
 /// Whether the path is a file of the download itself, or a folder for one.
-fn is_of_download(file: &Path, torrent: &Metainfo, config: &TorrentConfig) -> bool {
+fn is_of_download(file: &Path, metainfo: &Metainfo, config: &TorrentConfig) -> bool {
     let (file, root) = (resolved(file), resolved(&config.out_dir));
     let Ok(name) = file.strip_prefix(root) else { return false };
     let is_it =
         |path: &Path| path.starts_with(name) || is_unfinished(path, name, config.files.incomplete_suffix.as_deref());
-    torrent.files.iter().any(|entry| !entry.is_virtual && is_it(&entry.path))
+    metainfo.files.iter().any(|entry| !entry.is_virtual && is_it(&entry.path))
         || config.files.renamed_files.iter().any(|(_, path)| is_it(path))
 }
 

@@ -38,11 +38,11 @@ impl WantedFiles {
     ///
     /// # Errors
     /// If the selection matches nothing, a file is given a path that it cannot have, or the files do not fit the pieces.
-    pub fn new(torrent: &Metainfo, config: &TorrentConfig) -> Result<WantedFiles, TorrentError> {
-        let mut layout = layout(torrent)?;
+    pub fn new(metainfo: &Metainfo, config: &TorrentConfig) -> Result<WantedFiles, TorrentError> {
+        let mut layout = layout(metainfo)?;
         for (number, path) in &config.files.renamed_files {
             let file = usize::try_from(*number).unwrap_or(usize::MAX);
-            if torrent.files.get(file).is_none_or(|file| file.is_virtual) {
+            if metainfo.files.get(file).is_none_or(|file| file.is_virtual) {
                 return Err(SelectError::NoMatch((u64::from(*number) + 1).to_string()).into());
             }
             layout.rename(file, path).map_err(TorrentError::InvalidPath)?;
@@ -54,9 +54,9 @@ impl WantedFiles {
             let is_users = config.files.renamed_files.iter().any(|(place, _)| u32::try_from(number) == Ok(*place));
             return Err(if is_users { TorrentError::InvalidPath(error) } else { error.into() });
         }
-        let wanted = config.files.selection.choose(&torrent.files, torrent.multi_file)?;
+        let wanted = config.files.selection.choose(&metainfo.files, metainfo.multi_file)?;
         let shown = |(file, wanted): (&crate::metainfo::FileEntry, &bool)| (!file.is_virtual).then_some(*wanted);
-        let shown: Vec<bool> = torrent.files.iter().zip(&wanted).filter_map(shown).collect();
+        let shown: Vec<bool> = metainfo.files.iter().zip(&wanted).filter_map(shown).collect();
         let files = FileCounts { wanted: shown.iter().filter(|wanted| **wanted).count(), all: shown.len() };
         let plan = plan(&layout, &wanted, config);
         let bytes = plan.wanted.iter().map(|piece| u64::from(layout.piece_size(piece))).sum();
@@ -68,18 +68,18 @@ impl WantedFiles {
 ///
 /// # Errors
 /// If the torrent's lengths do not make a layout.
-pub fn layout(torrent: &Metainfo) -> Result<Layout, LayoutError> {
+pub fn layout(metainfo: &Metainfo) -> Result<Layout, LayoutError> {
     let spec = |f: &FileEntry| FileSpec { path: f.path.clone(), length: f.length, is_pad: f.is_virtual };
-    let layout = Layout::new(torrent.piece_length, torrent.files.iter().map(spec).collect())?;
+    let layout = Layout::new(metainfo.piece_length, metainfo.files.iter().map(spec).collect())?;
     let mut extras = Extras::default();
-    for file in &torrent.files {
+    for file in &metainfo.files {
         match file.special_entry() {
             Some(SpecialEntry::Link(target)) => extras.links.push((file.path.clone(), target.clone())),
             Some(SpecialEntry::Folder) => extras.folders.push(file.path.clone()),
             None => {}
         }
     }
-    let executable = torrent.files.iter().enumerate().filter(|(_, file)| file.executable).map(|(number, _)| number);
+    let executable = metainfo.files.iter().enumerate().filter(|(_, file)| file.executable).map(|(number, _)| number);
     Ok(layout.with_extras(extras).with_executable(executable.collect()))
 }
 

@@ -14,13 +14,13 @@ pub fn decoder(packed: impl Read) -> impl Read {
 /// Every read fails.
 #[cfg(not(feature = "gzip"))]
 pub fn decoder(_: impl Read) -> impl Read {
-    struct Refusal;
-    impl Read for Refusal {
+    struct Unsupported;
+    impl Read for Unsupported {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
             Err(io::Error::new(io::ErrorKind::Unsupported, "this program was built without support for gzip"))
         }
     }
-    Refusal
+    Unsupported
 }
 
 /// Decompresses at most `max` bytes, and appends them to `out`.

@@ -7,14 +7,14 @@ use std::path::Path;
 const MAX_ITEMS: usize = 60;
 
 const FACE: &str = "
-    AddOptions Allocation Bind Client ClientBuilder ClientError DhtSettings Dscp Edit Encryption Event Events FileEntry FileView
-    FlawedFile InfoHash LayoutError Limits Magnet MagnetError Metainfo MetainfoError OpeningPosition Operation Outcome Pattern
+    AddOptions Allocation Bind Client ClientBuilder ClientError DhtSettings Dscp Encryption Event Events FileEntry FilePattern
+    FileView FlawedFile InfoHash LayoutError Limits Magnet MagnetError Metainfo MetainfoError OpeningPosition Operation Outcome
     PeerAddress PeerSearchStats PeerView PieceIndex PieceState SeedGoal SelectError Selection Snapshot Source Stage StorageError
-    StorageErrorKind Torrent TorrentError TorrentHandle TrackerState Verification Verifier
-    create::CreateError create::CreateOptions create::CreatePlan create::Created create::Glob
+    StorageErrorKind Torrent TorrentEdit TorrentError TorrentHandle TrackerState Verification Verifier
+    create::CreateError create::CreateOptions create::CreatePlan create::CreatedTorrent create::Glob
     dht::DhtService
-    tracker::Announce tracker::AnnounceEvent tracker::AnnounceResponse tracker::FetchedUrl tracker::PeerId tracker::TrackerClient
-    tracker::TrackerError tracker::TrackerServer tracker::TrackerServerConfig
+    tracker::Announce tracker::AnnounceEvent tracker::AnnounceResponse tracker::FetchedUrl tracker::PeerId
+    tracker::TrackerClient tracker::TrackerError tracker::TrackerServer tracker::TrackerServerConfig
 ";
 
 /// All that src/lib.rs makes public without the feature `internals`.

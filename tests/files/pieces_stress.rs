@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use btsync::pieces::{Accepted, PieceManager};
+use btsync::pieces::{BlockDecisions, PieceManager};
 use btsync::storage::{FileSpec, Layout, Storage};
 use btsync::strategy::picker::{PickContext, Plan, Speed};
 use btsync::strategy::pipeline::EndGameLimit;
@@ -217,7 +217,7 @@ impl<'a> SimulatedReader<'a> {
     /// Some of the requested blocks arrive, the last one first.
     fn receive(&mut self) -> Operation {
         let come = self.asked.split_off(self.asked.len() - self.rng.usize(..=self.asked.len()));
-        let mut accepted = Accepted::default();
+        let mut accepted = BlockDecisions::default();
         self.shared.pieces.accept(self.key, come.iter().copied(), &mut accepted);
         assert_eq!(accepted.take.len(), come.len());
         let taken = come.iter().zip(&accepted.take).filter(|(_, take)| **take).map(|(block, _)| *block);

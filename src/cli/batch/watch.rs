@@ -228,8 +228,8 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
 
     /// Records the torrent's files that would be written to the watched folder itself and that the watcher would otherwise
     /// start.
-    fn record_own_files(&mut self, torrent: &Metainfo) {
-        let watched = torrent.files.iter().map(|file| file.path.as_path()).filter(|path| is_watched_name(path));
+    fn record_own_files(&mut self, metainfo: &Metainfo) {
+        let watched = metainfo.files.iter().map(|file| file.path.as_path()).filter(|path| is_watched_name(path));
         let resolved_folder = folded(&self.resolved_folder);
         let there = watched
             .map(|path| self.download_folder.join(path))

@@ -12,7 +12,7 @@ use crate::cli::source::torrent_failure;
 use crate::cli::terminal::stdout::{self, stdout_error};
 use crate::util::os_error::reason;
 use crate::util::printable_text::printable;
-use btsync::{Edit, Metainfo, MetainfoError};
+use btsync::{Metainfo, MetainfoError, TorrentEdit};
 
 /// Changes the torrent file and prints its path and info-hash.
 ///
@@ -79,7 +79,7 @@ fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 /// The changes that the options ask for, given the current trackers.
-fn changes(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Edit, Failure> {
+fn changes(args: &EditArgs, before: Vec<Vec<String>>) -> Result<TorrentEdit, Failure> {
     let reject_both = |one: bool, other: bool, what: &str| {
         let message = format!("--{what} and --no-{what} cannot be combined");
         if one && other { Err(Failure::new(Exit::BadOption, message)) } else { Ok(()) }
@@ -90,8 +90,8 @@ fn changes(args: &EditArgs, before: Vec<Vec<String>>) -> Result<Edit, Failure> {
     check_seeds(&args.web_seed)?;
     let comment = args.comment.clone().map(Some).or(args.no_comment.then_some(None));
     let web_seeds = (args.no_web_seed || !args.web_seed.is_empty()).then(|| args.web_seed.clone());
-    let edit = Edit { tiers: trackers(args, before)?, comment, web_seeds };
-    if edit == Edit::default() {
+    let edit = TorrentEdit { tiers: trackers(args, before)?, comment, web_seeds };
+    if edit == TorrentEdit::default() {
         return Err(Failure::new(Exit::BadOption, "nothing to change: `btsync help edit` shows the options"));
     }
     Ok(edit)
@@ -170,8 +170,8 @@ mod tests {
     #[test]
     fn comment_and_web_seeds_are_set_or_taken_away() {
         let edit = changes(&args("--comment x --no-web-seed"), before()).unwrap();
-        assert_eq!(edit, Edit { tiers: None, comment: Some(Some("x".into())), web_seeds: Some(vec![]) });
+        assert_eq!(edit, TorrentEdit { tiers: None, comment: Some(Some("x".into())), web_seeds: Some(vec![]) });
         let edit = changes(&args("--no-comment --web-seed http://w"), before()).unwrap();
-        assert_eq!(edit, Edit { tiers: None, comment: Some(None), web_seeds: Some(vec!["http://w".into()]) });
+        assert_eq!(edit, TorrentEdit { tiers: None, comment: Some(None), web_seeds: Some(vec!["http://w".into()]) });
     }
 }

@@ -75,53 +75,53 @@ fn serialize_files<'a, S: Serializer>(files: &&'a [FileEntry], serializer: S) ->
     serializer.collect_seq(files.iter().map(json))
 }
 
-fn write_json(torrent: &Metainfo, mut out: &mut dyn Write) -> io::Result<()> {
+fn write_json(metainfo: &Metainfo, mut out: &mut dyn Write) -> io::Result<()> {
     let json = TorrentJson {
-        comment: torrent.comment.as_deref(),
-        created_by: torrent.created_by.as_deref(),
-        creation_date: torrent.creation_date,
-        files: &torrent.files,
-        info_hash: torrent.info_hash.hex(),
-        magnet: Magnet::of(torrent).to_string(),
-        name: &torrent.name,
-        nodes: torrent.nodes.iter().map(node).collect(),
-        piece_length: torrent.piece_length,
-        pieces: torrent.piece_count(),
-        private: torrent.private,
-        total: torrent.total(),
-        trackers: &torrent.tiers,
-        web_seeds: &torrent.web_seeds,
+        comment: metainfo.comment.as_deref(),
+        created_by: metainfo.created_by.as_deref(),
+        creation_date: metainfo.creation_date,
+        files: &metainfo.files,
+        info_hash: metainfo.info_hash.hex(),
+        magnet: Magnet::of(metainfo).to_string(),
+        name: &metainfo.name,
+        nodes: metainfo.nodes.iter().map(node).collect(),
+        piece_length: metainfo.piece_length,
+        pieces: metainfo.piece_count(),
+        private: metainfo.private,
+        total: metainfo.total(),
+        trackers: &metainfo.tiers,
+        web_seeds: &metainfo.web_seeds,
     };
     json.serialize(&mut serde_json::Serializer::with_formatter(&mut out, EscapingFormatter))?;
     out.write_all(b"\n")
 }
 
-fn write_text(torrent: &Metainfo, out: &mut dyn Write) -> io::Result<()> {
+fn write_text(metainfo: &Metainfo, out: &mut dyn Write) -> io::Result<()> {
     let mut line = |label: &str, value: &str| writeln!(out, "{label:<12}{}", printable(value));
-    line("name", &torrent.name)?;
-    line("info hash", &torrent.info_hash.hex())?;
-    line("size", &size(torrent.total()))?;
-    let pieces = format!("{} x {}", torrent.piece_count(), short_size(u64::from(torrent.piece_length)));
+    line("name", &metainfo.name)?;
+    line("info hash", &metainfo.info_hash.hex())?;
+    line("size", &size(metainfo.total()))?;
+    let pieces = format!("{} x {}", metainfo.piece_count(), short_size(u64::from(metainfo.piece_length)));
     line("pieces", &pieces)?;
-    line("private", if torrent.private { "yes" } else { "no" })?;
-    for (tier, urls) in torrent.tiers.iter().enumerate() {
+    line("private", if metainfo.private { "yes" } else { "no" })?;
+    for (tier, urls) in metainfo.tiers.iter().enumerate() {
         line(&format!("tier {}", tier + 1), &urls.join(", "))?;
     }
-    for seed in &torrent.web_seeds {
+    for seed in &metainfo.web_seeds {
         line("web seed", seed)?;
     }
-    for node in &torrent.nodes {
+    for node in &metainfo.nodes {
         line("DHT node", &self::node(node))?;
     }
-    line("magnet", &Magnet::of(torrent).to_string())?;
-    let date = torrent.creation_date.map(date);
-    let optional = [("comment", &torrent.comment), ("created by", &torrent.created_by), ("created", &date)];
+    line("magnet", &Magnet::of(metainfo).to_string())?;
+    let date = metainfo.creation_date.map(date);
+    let optional = [("comment", &metainfo.comment), ("created by", &metainfo.created_by), ("created", &date)];
     for (label, value) in optional {
         if let Some(value) = value {
             line(label, value)?;
         }
     }
-    let stored = || torrent.files.iter().filter(|file| !file.is_virtual);
+    let stored = || metainfo.files.iter().filter(|file| !file.is_virtual);
     line("files", &stored().count().to_string())?;
     for file in stored() {
         writeln!(out, "{:>12}  {}", short_size(file.length), printable(&path_text(file)))?;

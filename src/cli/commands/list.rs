@@ -21,20 +21,20 @@ use btsync::{FileEntry, Metainfo, Selection};
 ///
 /// # Errors
 /// The selection matches no file, or standard output cannot be written.
-pub fn print(torrent: &Metainfo, selection: &Selection, json: Option<Duration>) -> Result<(), Failure> {
-    let wanted = selection.choose(&torrent.files, torrent.multi_file);
+pub fn print(metainfo: &Metainfo, selection: &Selection, json: Option<Duration>) -> Result<(), Failure> {
+    let wanted = selection.choose(&metainfo.files, metainfo.multi_file);
     let wanted = wanted.map_err(|error| Failure::new(Exit::BadOption, printable(&outcome::select_message(&error))))?;
     match json {
-        None => stdout::print_with(|out| write_text(out, torrent, &wanted)),
+        None => stdout::print_with(|out| write_text(out, metainfo, &wanted)),
         // The same exit code as when a download cannot write its events.
-        Some(at) => stdout::print_with(|out| write_event(out, torrent, &wanted, at))
+        Some(at) => stdout::print_with(|out| write_event(out, metainfo, &wanted, at))
             .map_err(|failure| Failure { code: Exit::Other, ..failure }),
     }
 }
 
 /// The number, the file and whether it is selected, for each file except padding files.
-fn numbered<'a>(torrent: &'a Metainfo, wanted: &'a [bool]) -> impl Iterator<Item = (u32, &'a FileEntry, bool)> {
-    let files = (1..).zip(torrent.files.iter().zip(wanted));
+fn numbered<'a>(metainfo: &'a Metainfo, wanted: &'a [bool]) -> impl Iterator<Item = (u32, &'a FileEntry, bool)> {
+    let files = (1..).zip(metainfo.files.iter().zip(wanted));
     files.map(|(number, (file, wanted))| (number, file, *wanted)).filter(|(_, file, _)| !file.is_virtual)
 }
 
@@ -72,14 +72,14 @@ impl Serialize for ListedFiles<'_> {
     }
 }
 
-fn write_event(out: &mut dyn Write, torrent: &Metainfo, wanted: &[bool], at: Duration) -> io::Result<()> {
-    let chosen = || numbered(torrent, wanted).filter(|(.., selected)| *selected);
+fn write_event(out: &mut dyn Write, metainfo: &Metainfo, wanted: &[bool], at: Duration) -> io::Result<()> {
+    let chosen = || numbered(metainfo, wanted).filter(|(.., selected)| *selected);
     let list = ListEvent {
         bytes: chosen().map(|(_, file, _)| file.length).sum(),
         event: "list",
-        files: ListedFiles(torrent, wanted),
-        info_hash: torrent.info_hash.hex(),
-        name: &torrent.name,
+        files: ListedFiles(metainfo, wanted),
+        info_hash: metainfo.info_hash.hex(),
+        name: &metainfo.name,
         selected: chosen().count(),
         time: seconds(at),
     };
@@ -87,10 +87,10 @@ fn write_event(out: &mut dyn Write, torrent: &Metainfo, wanted: &[bool], at: Dur
     out.write_all(b"\n")
 }
 
-fn write_text(out: &mut dyn Write, torrent: &Metainfo, wanted: &[bool]) -> io::Result<()> {
-    let width = torrent.files.len().to_string().len();
+fn write_text(out: &mut dyn Write, metainfo: &Metainfo, wanted: &[bool]) -> io::Result<()> {
+    let width = metainfo.files.len().to_string().len();
     let (mut files, mut chosen, mut bytes) = (0, 0, 0u64);
-    for (number, file, wanted) in numbered(torrent, wanted) {
+    for (number, file, wanted) in numbered(metainfo, wanted) {
         files += 1;
         if wanted {
             chosen += 1;

@@ -143,7 +143,7 @@ fn as_text(verifier: &Verifier, flaws: &[FlawedFile]) -> String {
     out
 }
 
-fn as_json(torrent: &Metainfo, verifier: &Verifier, result: &Verification) -> Value {
+fn as_json(metainfo: &Metainfo, verifier: &Verifier, result: &Verification) -> Value {
     let runs = |runs: &[Range<u64>]| -> Value {
         runs.iter().map(|run| json!({ "offset": run.start, "length": run.end - run.start })).collect()
     };
@@ -157,8 +157,8 @@ fn as_json(torrent: &Metainfo, verifier: &Verifier, result: &Verification) -> Va
         })
     };
     json!({
-        "info_hash": torrent.info_hash.hex(),
-        "name": torrent.name,
+        "info_hash": metainfo.info_hash.hex(),
+        "name": metainfo.name,
         "whole": result.is_complete(),
         "pieces": result.pieces,
         "verified": result.verified,

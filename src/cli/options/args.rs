@@ -7,7 +7,7 @@ use argh::{ArgsInfo, FromArgs};
 
 use crate::cli::options::values;
 use btsync::create::Glob;
-use btsync::{Pattern, PeerAddress};
+use btsync::{FilePattern, PeerAddress};
 
 /// create a torrent file from a file or folder
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
@@ -149,10 +149,10 @@ pub struct VerifyArgs {
     pub json: bool,
     /// check only these files; numbers such as 1-5,8, a name pattern, or a folder
     #[argh(option, arg_name = "FILES", from_str_fn(values::pattern))]
-    pub select: Vec<Pattern>,
+    pub select: Vec<FilePattern>,
     /// do not check these files
     #[argh(option, arg_name = "FILES", from_str_fn(values::pattern))]
-    pub exclude: Vec<Pattern>,
+    pub exclude: Vec<FilePattern>,
     /// also look for files with this suffix; as `--incomplete-suffix` of a download leaves them
     #[argh(option, arg_name = "SUFFIX", from_str_fn(values::suffix))]
     pub incomplete_suffix: Option<String>,

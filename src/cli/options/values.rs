@@ -8,7 +8,7 @@ use crate::cli::outcome;
 use crate::util::paths::is_watched_name;
 use btsync::Allocation;
 use btsync::create::Glob;
-use btsync::{Bind, Pattern, PeerAddress};
+use btsync::{Bind, FilePattern, PeerAddress};
 use btsync::{Dscp, Encryption};
 
 pub(crate) fn minutes(text: &str) -> Result<Duration, String> {
@@ -65,7 +65,7 @@ pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
 }
 
 /// A list of file numbers, or a pattern.
-pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
+pub(crate) fn pattern(text: &str) -> Result<FilePattern, String> {
     text.parse().map_err(|error| outcome::select_message(&error))
 }
 

@@ -9,7 +9,7 @@ use sha1::{Digest, Sha1};
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::lookup::Lookup;
 use crate::discovery::dht::message::{Family, KrpcBody, KrpcMessage, Query, Want, is_usable};
-use crate::discovery::dht::node::{Dht, LookupGoal, Pending, Purpose};
+use crate::discovery::dht::node::{Dht, LookupGoal, PendingQuery, QueryPurpose};
 use crate::discovery::dht::table::{K, QUESTIONABLE_AFTER};
 use crate::types::InfoHash;
 
@@ -95,7 +95,7 @@ impl Dht {
             self.pending.iter().filter(|(_, p)| due(p.sent, LATE)).map(|(key, p)| (*key, *p)).collect();
         for (key, pending) in overdue {
             let lost = due(pending.sent, TIMEOUT);
-            if let Purpose::Lookup(of) = pending.purpose
+            if let QueryPurpose::Lookup(of) = pending.purpose
                 && let Some((lookup, goal)) = self.lookups.running.get_mut(&of)
             {
                 if lost {
@@ -108,7 +108,7 @@ impl Dht {
             if lost {
                 self.pending.remove(&key);
                 let known = self.table.failed(pending.to);
-                if pending.purpose == Purpose::Ping && (known || self.should_ping_again(pending.to)) {
+                if pending.purpose == QueryPurpose::Ping && (known || self.should_ping_again(pending.to)) {
                     self.ping(now, pending.to);
                 }
             } else if let Some(pending) = self.pending.get_mut(&key) {
@@ -179,7 +179,7 @@ impl Dht {
             let Some((mut lookup, goal)) = self.lookups.running.remove(&key) else { continue };
             while let Some(to) = lookup.next_query() {
                 let query = lookup_query(self.family, lookup.target(), goal);
-                self.query(now, to, query, Purpose::Lookup(key));
+                self.query(now, to, query, QueryPurpose::Lookup(key));
             }
             if lookup.is_done() {
                 self.finish(now, &lookup, goal);
@@ -214,7 +214,12 @@ impl Dht {
                     };
                 let Some(port) = wanted.announce_port else { return };
                 for (to, token) in lookup.announce_targets() {
-                    self.query(now, to, Query::AnnouncePeer { info_hash, port: Some(port), token }, Purpose::Announce);
+                    self.query(
+                        now,
+                        to,
+                        Query::AnnouncePeer { info_hash, port: Some(port), token },
+                        QueryPurpose::Announce,
+                    );
                 }
             }
         }
@@ -222,17 +227,17 @@ impl Dht {
 
     /// Pings a node, unless a ping to it is pending.
     pub(crate) fn ping(&mut self, now: Duration, addr: SocketAddr) {
-        let mut pings = self.pending.values().filter(|p| p.purpose == Purpose::Ping);
+        let mut pings = self.pending.values().filter(|p| p.purpose == QueryPurpose::Ping);
         let full = pings.clone().count() >= MAX_PINGS;
         if !full && is_usable(addr) && Family::of(addr.ip()) == self.family && pings.all(|p| p.to != addr) {
-            self.query(now, addr, Query::Ping, Purpose::Ping);
+            self.query(now, addr, Query::Ping, QueryPurpose::Ping);
         }
     }
 
     /// Sends a query and records its purpose.
-    fn query(&mut self, now: Duration, to: SocketAddr, query: Query, purpose: Purpose) {
+    fn query(&mut self, now: Duration, to: SocketAddr, query: Query, purpose: QueryPurpose) {
         let key = self.transaction();
-        self.pending.insert(key, Pending { to, sent: now, purpose, late: false });
+        self.pending.insert(key, PendingQuery { to, sent: now, purpose, late: false });
         self.stats.queries_sent += 1;
         let body = KrpcBody::Query { id: self.own.id, query, read_only: self.read_only };
         self.send(to, &KrpcMessage { transaction: key.to_vec(), ip: None, body });

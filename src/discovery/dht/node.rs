@@ -83,7 +83,7 @@ pub struct DhtStats {
 
 /// Why a query was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum QueryPurpose {
     Ping,
     Lookup(u32),
     Announce,
@@ -91,10 +91,10 @@ pub(crate) enum Purpose {
 
 /// A query in flight.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pending {
+pub(crate) struct PendingQuery {
     pub to: SocketAddr,
     pub sent: Duration,
-    pub purpose: Purpose,
+    pub purpose: QueryPurpose,
     pub late: bool,
 }
 
@@ -129,7 +129,7 @@ pub struct Dht {
     pub(crate) table: RoutingTable,
     server: QueryServer,
     // Ordered maps make the node deterministic: the same input gives the same output.
-    pub(crate) pending: BTreeMap<[u8; 4], Pending>,
+    pub(crate) pending: BTreeMap<[u8; 4], PendingQuery>,
     pub(crate) lookups: RunningLookups,
     pub(crate) wanted: BTreeMap<InfoHash, TorrentSearch>,
     pub(crate) bootstrap: BootstrapState,
@@ -320,7 +320,7 @@ impl Dht {
     }
 
     /// The query to which a response belongs: both its transaction id and its sender must match.
-    fn matching(&mut self, from: SocketAddr, transaction: &[u8]) -> Option<Pending> {
+    fn matching(&mut self, from: SocketAddr, transaction: &[u8]) -> Option<PendingQuery> {
         let key = <[u8; 4]>::try_from(transaction).ok();
         let key = key.filter(|key| self.pending.get(key).is_some_and(|pending| pending.to == from));
         let pending = key.and_then(|key| self.pending.remove(&key));
@@ -349,9 +349,9 @@ impl Dht {
             self.ping(now, questionable.addr);
         }
         match pending.purpose {
-            Purpose::Ping => self.bootstrap_soon(now),
-            Purpose::Announce => self.stats.announced += 1,
-            Purpose::Lookup(key) => self.on_lookup_response(key, from, response),
+            QueryPurpose::Ping => self.bootstrap_soon(now),
+            QueryPurpose::Announce => self.stats.announced += 1,
+            QueryPurpose::Lookup(key) => self.on_lookup_response(key, from, response),
         }
     }
 
@@ -371,7 +371,7 @@ impl Dht {
 
     /// The node responded with an error: the lookup continues without it.
     fn on_error(&mut self, from: SocketAddr, transaction: &[u8]) {
-        if let Some(Pending { purpose: Purpose::Lookup(key), .. }) = self.matching(from, transaction)
+        if let Some(PendingQuery { purpose: QueryPurpose::Lookup(key), .. }) = self.matching(from, transaction)
             && let Some((lookup, _)) = self.lookups.running.get_mut(&key)
         {
             lookup.failed(from);

@@ -163,7 +163,7 @@ fn interfaces_to_join(v4: bool, bind: &Bind, only_interface: u32, all: &[Interfa
     };
     let used = all
         .iter()
-        .filter(|interface| interface.multicasts && (only_interface == 0 || interface.index == only_interface));
+        .filter(|interface| interface.supports_multicast && (only_interface == 0 || interface.index == only_interface));
     used.filter_map(place).take(MAX_INTERFACES).collect()
 }
 
@@ -171,9 +171,9 @@ fn interfaces_to_join(v4: bool, bind: &Bind, only_interface: u32, all: &[Interfa
 mod tests {
     use super::*;
 
-    fn interface(index: u32, multicasts: bool, addresses: &[&str]) -> Interface {
+    fn interface(index: u32, supports_multicast: bool, addresses: &[&str]) -> Interface {
         let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
-        Interface { index, multicasts, is_loopback: false, addresses }
+        Interface { index, supports_multicast, is_loopback: false, addresses }
     }
 
     #[test]

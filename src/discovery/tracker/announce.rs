@@ -151,7 +151,7 @@ impl AnnounceResponse {
 
 /// A tracker's counts for one swarm (BEP 15, 48).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scraped {
+pub struct ScrapeCounts {
     /// The number of seeds.
     pub complete: u32,
     /// The number of leechers.

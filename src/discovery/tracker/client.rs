@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::{Announce, AnnounceResponse, Scraped, TrackerError};
+use crate::discovery::tracker::announce::{Announce, AnnounceResponse, ScrapeCounts, TrackerError};
 use crate::discovery::tracker::http::{FetchedUrl, HttpTracker};
 use crate::discovery::tracker::udp::UdpTracker;
 use crate::net::bind::Bind;
@@ -86,7 +86,7 @@ impl TrackerClient {
         url: &str,
         swarms: &[InfoHash],
         deadline: Duration,
-    ) -> Result<Vec<Option<Scraped>>, TrackerError> {
+    ) -> Result<Vec<Option<ScrapeCounts>>, TrackerError> {
         let figures =
             if is_udp(url) { self.udp.scrape(url, swarms, deadline) } else { self.http.scrape(url, swarms, deadline) };
         figures.map_err(|error| error.without_secrets_of(url))

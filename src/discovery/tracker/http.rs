@@ -29,7 +29,7 @@ use ureq::typestate::AgentScope;
 use ureq::{Agent, Body};
 
 pub use crate::discovery::tracker::announce::{
-    Announce, AnnounceEvent, AnnounceResponse, Retry, Scraped, TrackerError,
+    Announce, AnnounceEvent, AnnounceResponse, Retry, ScrapeCounts, TrackerError,
 };
 use crate::discovery::tracker::announce_path::is_announce_path;
 use crate::metainfo::Magnet;
@@ -232,7 +232,7 @@ impl HttpTracker {
         url: &str,
         swarms: &[InfoHash],
         deadline: Duration,
-    ) -> Result<Vec<Option<Scraped>>, TrackerError> {
+    ) -> Result<Vec<Option<ScrapeCounts>>, TrackerError> {
         let end = Instant::now() + deadline;
         let mut all = Vec::with_capacity(swarms.len());
         // Limit the length of a request to what every server accepts.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::Retry;
-use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms, Tiers};
+use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms, TierSchedule};
 
 /// The most announces in flight; only `completed` may exceed it.
 const MAX_IN_FLIGHT: usize = 12;
@@ -14,11 +14,11 @@ const MAX_URGENT: usize = 36;
 /// The most trackers from the user.
 const MAX_USER_TRACKERS: usize = 100;
 
-/// The schedule of all trackers of a torrent; see the module documentation. Each URL belongs to exactly one [`Tiers`].
+/// The schedule of all trackers of a torrent; see the module documentation. Each URL belongs to exactly one [`TierSchedule`].
 #[derive(Debug)]
 pub struct TrackerSchedule {
-    /// The torrent's tiers, then one [`Tiers`] for each of the user's trackers.
-    tiers: Vec<Tiers>,
+    /// The torrent's tiers, then one [`TierSchedule`] for each of the user's trackers.
+    tiers: Vec<TierSchedule>,
 }
 
 impl TrackerSchedule {
@@ -33,41 +33,41 @@ impl TrackerSchedule {
             .collect();
         let rest =
             tiers.into_iter().map(|tier| tier.into_iter().filter(|url| !user_trackers.contains(&url.trim())).collect());
-        let mut tiers = vec![Tiers::new(rest.collect(), rng)];
-        tiers.extend(user_trackers.iter().map(|url| Tiers::new(vec![vec![(*url).to_owned()]], rng)));
+        let mut tiers = vec![TierSchedule::new(rest.collect(), rng)];
+        tiers.extend(user_trackers.iter().map(|url| TierSchedule::new(vec![vec![(*url).to_owned()]], rng)));
         TrackerSchedule { tiers }
     }
 
     /// The URLs with unsupported schemes.
     pub fn unsupported(&self) -> impl Iterator<Item = &String> {
-        self.tiers.iter().flat_map(Tiers::unsupported)
+        self.tiers.iter().flat_map(TierSchedule::unsupported)
     }
 
     /// Whether there are no trackers.
     pub fn is_empty(&self) -> bool {
-        self.tiers.iter().all(Tiers::is_empty)
+        self.tiers.iter().all(TierSchedule::is_empty)
     }
 
     /// For a private torrent: announces to only one of the torrent's own trackers at a time (BEP 27).
     pub fn ask_one_at_a_time(&mut self) {
-        self.tiers.iter_mut().for_each(Tiers::ask_one_at_a_time);
+        self.tiers.iter_mut().for_each(TierSchedule::ask_one_at_a_time);
     }
 
-    /// When [`TrackerSchedule::begin`] will return a job, as [`Tiers::next_due`].
+    /// When [`TrackerSchedule::begin`] will return a job, as [`TierSchedule::next_due`].
     pub fn next_due(&self) -> Duration {
-        let due = if self.is_full() { Tiers::next_completed } else { Tiers::next_due };
+        let due = if self.is_full() { TierSchedule::next_completed } else { TierSchedule::next_due };
         self.tiers.iter().map(due).min().unwrap_or(Duration::MAX)
     }
 
     fn is_full(&self) -> bool {
-        let most = if self.tiers.iter().any(Tiers::is_urgent) { MAX_URGENT } else { MAX_IN_FLIGHT };
-        self.tiers.iter().map(Tiers::in_flight).sum::<usize>() >= most
+        let most = if self.tiers.iter().any(TierSchedule::is_urgent) { MAX_URGENT } else { MAX_IN_FLIGHT };
+        self.tiers.iter().map(TierSchedule::in_flight).sum::<usize>() >= most
     }
 
     /// The next announce to make, if one is due.
     pub fn begin(&mut self, now: Duration) -> Option<AnnounceJob> {
         let is_full = self.is_full();
-        let due = |part: &Tiers| if is_full { part.next_completed() } else { part.next_due() };
+        let due = |part: &TierSchedule| if is_full { part.next_completed() } else { part.next_due() };
         self.tiers.iter_mut().filter(|part| due(part) <= now).find_map(|part| part.begin(now))
     }
 
@@ -97,17 +97,17 @@ impl TrackerSchedule {
 
     /// The download has completed.
     pub fn completed(&mut self) {
-        self.tiers.iter_mut().for_each(Tiers::completed);
+        self.tiers.iter_mut().for_each(TierSchedule::completed);
     }
 
     /// Whether a tracker has not yet received `completed`.
     pub fn has_unsent_completed(&self) -> bool {
-        self.tiers.iter().any(Tiers::has_unsent_completed)
+        self.tiers.iter().any(TierSchedule::has_unsent_completed)
     }
 
-    /// The final jobs, as [`Tiers::stop_jobs`].
+    /// The final jobs, as [`TierSchedule::stop_jobs`].
     pub fn stop_jobs(&mut self) -> Vec<AnnounceJob> {
-        self.tiers.iter_mut().flat_map(Tiers::stop_jobs).collect()
+        self.tiers.iter_mut().flat_map(TierSchedule::stop_jobs).collect()
     }
 }
 

@@ -4,8 +4,8 @@
 //! Announces happen in *rounds*. A round tries the trackers in order, tier by tier, until one responds. That tracker moves to the
 //! front of its tier, and the next round starts at the first tier again. If a tracker has not responded after a few seconds, the
 //! round also tries the next one, and still accepts a late response. Thus a list of dead trackers delays an announce by seconds,
-//! not minutes: by one second each while the torrent knows no peer. The caller loops over [`Tiers::next_due`], [`Tiers::begin`]
-//! and, for each job, [`Tiers::answered`] or [`Tiers::failed`].
+//! not minutes: by one second each while the torrent knows no peer. The caller loops over [`TierSchedule::next_due`],
+//! [`TierSchedule::begin`] and, for each job, [`TierSchedule::answered`] or [`TierSchedule::failed`].
 //!
 //! Beyond BEP 12: while the torrent needs peers, a round continues after a response without new peers, and every tracker that
 //! accepted `started` gets announces at its own interval. A private torrent (BEP 27) announces to one tracker at a time, and to
@@ -70,7 +70,7 @@ struct PendingJob {
 
 /// The trackers of one torrent and their announce schedule.
 #[derive(Debug)]
-pub struct Tiers {
+pub struct TierSchedule {
     /// The trackers of each tier, in the order in which they are asked.
     trackers: Vec<Vec<Tracker>>,
     unsupported: Vec<String>,
@@ -110,14 +110,14 @@ enum RoundPhase {
     Waiting,
     /// A round is in progress; its trackers are marked as tried.
     Round,
-    /// [`Tiers::stop_jobs`] was called.
+    /// [`TierSchedule::stop_jobs`] was called.
     Stopped,
 }
 
-impl Tiers {
+impl TierSchedule {
     /// Creates the schedule for the trackers of `announce-list` (or `announce` as a single tier), shuffled within each tier
     /// (BEP 12). Keeps only the first occurrence of a URL.
-    pub fn new(tiers: Vec<Vec<String>>, rng: &mut fastrand::Rng) -> Tiers {
+    pub fn new(tiers: Vec<Vec<String>>, rng: &mut fastrand::Rng) -> TierSchedule {
         let (mut seen, mut unsupported, mut kept) = (HashSet::new(), Vec::new(), Vec::new());
         for tier in tiers {
             let mut trackers = Vec::new();
@@ -136,7 +136,7 @@ impl Tiers {
                 kept.push(trackers);
             }
         }
-        Tiers {
+        TierSchedule {
             trackers: kept,
             unsupported,
             rng: rng.fork(),
@@ -173,8 +173,8 @@ impl Tiers {
         self.one_at_a_time = true;
     }
 
-    /// When [`Tiers::begin`] will return a job; may be in the past. [`Duration::MAX`] if never, and while every possible job is
-    /// in flight.
+    /// When [`TierSchedule::begin`] will return a job; may be in the past. [`Duration::MAX`] if never, and while every possible
+    /// job is in flight.
     pub fn next_due(&self) -> Duration {
         if self.phase == RoundPhase::Stopped || self.is_empty() {
             return Duration::MAX;
@@ -230,7 +230,8 @@ impl Tiers {
         self.demand == PeerDemand::Urgent && !self.one_at_a_time
     }
 
-    /// The next announce to make, if one is due. The caller must report its result with [`Tiers::answered`] or [`Tiers::failed`].
+    /// The next announce to make, if one is due. The caller must report its result with [`TierSchedule::answered`] or
+    /// [`TierSchedule::failed`].
     pub fn begin(&mut self, now: Duration) -> Option<AnnounceJob> {
         if self.phase == RoundPhase::Stopped || self.is_empty() {
             return None;

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::discovery::host_names::{ResolveError, resolve};
-use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, Scraped, TrackerError};
+use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, ScrapeCounts, TrackerError};
 use crate::discovery::tracker::http::is_local;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
@@ -153,7 +153,7 @@ impl UdpTracker {
         url: &str,
         swarms: &[InfoHash],
         deadline: Duration,
-    ) -> Result<Vec<Option<Scraped>>, TrackerError> {
+    ) -> Result<Vec<Option<ScrapeCounts>>, TrackerError> {
         let end = self.now().saturating_add(deadline);
         let target = UdpUrl::parse(url)?;
         let addresses = self.addresses(&target, self.trusted.contains(url), end)?;

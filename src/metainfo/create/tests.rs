@@ -26,7 +26,7 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
     (0..length).map(|_| rng.u8(..)).collect()
 }
 
-fn make(source: &Path, options: &CreateOptions) -> (Created, Metainfo) {
+fn make(source: &Path, options: &CreateOptions) -> (CreatedTorrent, Metainfo) {
     let progress = AtomicU64::new(0);
     let made = create(source, options, &progress, &AtomicBool::new(false)).unwrap();
     assert_eq!(progress.load(Ordering::Relaxed), made.total);

@@ -14,23 +14,23 @@ const ALIGNED: u32 = 256 * 1024;
 const ROOM: usize = 64 * 1024;
 
 /// A small buffer while few messages arrive, a slab while blocks arrive.
-pub(super) enum Buffer {
+pub(super) enum ReceiveBuffer {
     Small(Vec<u8>),
     Slab(PooledSlab),
 }
 
-impl Buffer {
+impl ReceiveBuffer {
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Buffer::Small(bytes) => bytes,
-            Buffer::Slab(slab) => slab,
+            ReceiveBuffer::Small(bytes) => bytes,
+            ReceiveBuffer::Slab(slab) => slab,
         }
     }
 
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         match self {
-            Buffer::Small(bytes) => bytes,
-            Buffer::Slab(slab) => slab,
+            ReceiveBuffer::Small(bytes) => bytes,
+            ReceiveBuffer::Slab(slab) => slab,
         }
     }
 }
@@ -59,14 +59,16 @@ impl Reader<'_> {
         let flowing = self.peer.can_request();
         let frame_length = message::frame_length(&self.buffer.bytes()[self.unread.clone()]).max(self.unread.len() + 1);
         match &self.buffer {
-            Buffer::Small(_) if flowing && frame_length <= SLAB => {
+            ReceiveBuffer::Small(_) if flowing && frame_length <= SLAB => {
                 let slab = self.context.slabs.take();
-                self.move_to(Buffer::Slab(slab));
+                self.move_to(ReceiveBuffer::Slab(slab));
             }
-            Buffer::Slab(_) if !flowing && self.unread.is_empty() => self.buffer = Buffer::Small(vec![0; SMALL]),
+            ReceiveBuffer::Slab(_) if !flowing && self.unread.is_empty() => {
+                self.buffer = ReceiveBuffer::Small(vec![0; SMALL]);
+            }
             // The long message that the buffer had grown for is done.
-            Buffer::Small(bytes) if bytes.len() > SMALL && frame_length <= SMALL => {
-                self.move_to(Buffer::Small(vec![0; SMALL]));
+            ReceiveBuffer::Small(bytes) if bytes.len() > SMALL && frame_length <= SMALL => {
+                self.move_to(ReceiveBuffer::Small(vec![0; SMALL]));
             }
             _ => {}
         }
@@ -75,7 +77,7 @@ impl Reader<'_> {
             // For bitfields of large torrents and extension messages; `split` has limited the frame's length. The buffer grows
             // with the bytes received, not with the length that the peer claims.
             let grown = (2 * size).min(message::MAX_FRAME + 4).max(self.unread.len() + SMALL);
-            self.move_to(Buffer::Small(vec![0; grown]));
+            self.move_to(ReceiveBuffer::Small(vec![0; grown]));
         } else if self.unread.start > 0
             && (size - self.unread.end < ROOM.min(size / 2) || self.unread.start + frame_length > size)
         {
@@ -85,7 +87,7 @@ impl Reader<'_> {
         }
     }
 
-    fn move_to(&mut self, mut buffer: Buffer) {
+    fn move_to(&mut self, mut buffer: ReceiveBuffer) {
         let unread = &self.buffer.bytes()[self.unread.clone()];
         buffer.bytes_mut()[..unread.len()].copy_from_slice(unread);
         self.unread = 0..unread.len();

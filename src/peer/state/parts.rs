@@ -153,5 +153,5 @@ pub struct Lifecycle {
     pub closed: Flag,
     /// Whether we have shut it because we want nothing more of the peer; shared with the torrent's
     /// [`Connection`](crate::peer::Connection).
-    pub dismissed: Arc<Flag>,
+    pub discards_input: Arc<Flag>,
 }

@@ -23,8 +23,8 @@ fn a_file_that_took_the_place_of_ours_is_not_taken_for_complete() {
     let mut it = storage(dir.path());
     let mut survey = it.survey(&no).unwrap();
     it.lock(&HASH).unwrap();
-    it.create_files(&[FileAction::Make], &mut survey, &no).unwrap();
-    it.record_ownership(&HASH, &[FileAction::Make], &survey, false).unwrap();
+    it.create_files(&[FileAction::Create], &mut survey, &no).unwrap();
+    it.record_ownership(&HASH, &[FileAction::Create], &survey, false).unwrap();
     it.check_files_in_place().unwrap();
     fs::write(dir.path().join("mine"), [b'x'; 100]).unwrap();
     fs::rename(dir.path().join("mine"), dir.path().join("a")).unwrap();
@@ -101,8 +101,8 @@ fn another_name_of_an_empty_file_with_a_markers_name_is_not_written_to() {
     let mut it = storage(dir.path());
     let mut survey = it.survey(&no).unwrap();
     it.lock(&HASH).unwrap();
-    it.create_files(&[FileAction::Make], &mut survey, &no).unwrap();
-    it.record_ownership(&HASH, &[FileAction::Make], &survey, false).unwrap();
+    it.create_files(&[FileAction::Create], &mut survey, &no).unwrap();
+    it.record_ownership(&HASH, &[FileAction::Create], &survey, false).unwrap();
     assert!(it.read_marker(&HASH).is_some());
     it.finish(&Bitfield::full(10));
     assert_eq!(fs::read(&mine).unwrap(), b"");
@@ -131,9 +131,9 @@ fn begun(dir: &Path) -> (Storage, [PieceHash; 10]) {
     let no = AtomicBool::new(false);
     let mut it = storage(dir);
     let mut survey = it.survey(&no).unwrap();
-    it.create_files(&[FileAction::Make], &mut survey, &no).unwrap();
-    it.record_ownership(&HASH, &[FileAction::Make], &survey, false).unwrap();
-    it.resize_files(&[FileAction::Make], &survey, &no).unwrap();
+    it.create_files(&[FileAction::Create], &mut survey, &no).unwrap();
+    it.record_ownership(&HASH, &[FileAction::Create], &survey, false).unwrap();
+    it.resize_files(&[FileAction::Create], &survey, &no).unwrap();
     it.write_vectored_at(0, &[IoSlice::new(&[1; 100])]).unwrap();
     (it, [PieceHash::from([1; 20]); 10])
 }

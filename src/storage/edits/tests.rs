@@ -23,7 +23,7 @@ fn begun(dir: &TempDir, allocation: Allocation, between: impl Fn()) -> Storage {
     let mut it = Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation);
     let no = AtomicBool::new(false);
     let mut survey = it.survey(&no).unwrap();
-    let action = |file| if survey.file(file).is_some() { FileAction::Leave } else { FileAction::Make };
+    let action = |file| if survey.file(file).is_some() { FileAction::Leave } else { FileAction::Create };
     let actions = [action(0), action(1)];
     it.lock(&HASH).unwrap();
     between();
@@ -123,7 +123,7 @@ fn a_complete_file_has_no_time_in_the_marker_if_it_was_edited_before_that_was_re
         it.record_complete_files(&have);
         let seen = *it.survey(&AtomicBool::new(false)).unwrap().file(0).unwrap();
         let marker = it.read_marker(&HASH).unwrap();
-        assert!(marker.done(Path::new("a"), seen.identity));
+        assert!(marker.is_completed_file(Path::new("a"), seen.identity));
         assert_eq!(marker.is_done_and_unchanged(Path::new("a"), &seen), !is_mine);
     }
 }
@@ -179,7 +179,7 @@ fn the_resume_data_tells_files_that_were_there_before() {
     let no = AtomicBool::new(false);
     let mut it = begun(&dir, Allocation::Sparse, || ());
     let survey = it.survey(&no).unwrap();
-    it.record_ownership(&HASH, &[FileAction::Continue, FileAction::Make], &survey, false).unwrap();
+    it.record_ownership(&HASH, &[FileAction::Continue, FileAction::Create], &survey, false).unwrap();
     let numbers: Vec<u32> = it.writable_files().iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [1, crate::storage::resume::PREEXISTING]);
 }

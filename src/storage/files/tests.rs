@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::storage::{FileSpec, Prepared};
+use crate::storage::{FileSpec, PreparedFiles};
 
 fn file(path: &str, length: u64) -> FileSpec {
     FileSpec { path: path.into(), length, is_pad: false }
@@ -36,7 +36,7 @@ fn files_are_made_sparse_with_their_folders_and_pads_are_not() {
     let root = dir.path().join("new/out");
     let files = vec![file("a/b/c", 1 << 30), pad(7), file("a/empty", 0), file("top", 5)];
     let it = storage(&root, files, 4);
-    assert_eq!(it.prepare().unwrap(), Prepared::default());
+    assert_eq!(it.prepare().unwrap(), PreparedFiles::default());
     let big = fs::metadata(root.join("a/b/c")).unwrap();
     assert_eq!(big.len(), 1 << 30);
     assert!(big.blocks() * 512 < 1 << 20);

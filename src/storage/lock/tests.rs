@@ -26,7 +26,7 @@ fn whole() -> Bitfield {
 fn begin(it: &mut Storage, hash: &InfoHash) -> Result<(), StorageError> {
     let stop = AtomicBool::new(false);
     let mut survey = it.survey(&stop)?;
-    let actions = [if survey.file(0).is_some() { FileAction::Continue } else { FileAction::Make }];
+    let actions = [if survey.file(0).is_some() { FileAction::Continue } else { FileAction::Create }];
     it.marker = it.read_marker(hash);
     it.lock(hash)?;
     it.check_other_downloads(hash, &actions, &survey, false)?;
@@ -63,7 +63,7 @@ fn one_writes_and_the_next_one_may_when_it_is_done() {
     second.probe_lock(&ONE).unwrap();
     begin(&mut second, &ONE).unwrap();
     let seen = second.survey(&AtomicBool::new(false)).unwrap();
-    assert!(second.read_marker(&ONE).unwrap().made(Path::new("a"), seen.file(0).unwrap().identity));
+    assert!(second.read_marker(&ONE).unwrap().is_unfinished_file(Path::new("a"), seen.file(0).unwrap().identity));
     second.finish(&whole());
     assert_eq!(names(&dir), ["a"]);
     second.finish(&whole());
@@ -146,7 +146,7 @@ fn a_number_that_may_be_given_again_proves_nothing() {
     let passing = 1 << 63 | 5;
     let made = [(marker::path_hash(Path::new("a")), passing), (marker::path_hash(Path::new("b")), 5)].into();
     let found = Marker { made, ..Marker::default() };
-    assert!(found.made(Path::new("a"), passing) && !found.proves(Path::new("a"), passing));
+    assert!(found.is_unfinished_file(Path::new("a"), passing) && !found.proves(Path::new("a"), passing));
     assert!(found.proves(Path::new("b"), 5) && !found.proves(Path::new("b"), 6));
     let dir = tempdir().unwrap();
     let mut it = storage(&dir, "a");
@@ -209,7 +209,7 @@ fn a_marker_that_another_process_made_since_the_lock_is_not_replaced() {
     it.lock(&ONE).unwrap();
     fs::write(dir.path().join("theirs"), "theirs").unwrap();
     fs::rename(dir.path().join("theirs"), dir.path().join(marker_name(&ONE))).unwrap();
-    assert_eq!(kind(it.record_ownership(&ONE, &[FileAction::Make], &survey, false)), StorageErrorKind::InUse);
+    assert_eq!(kind(it.record_ownership(&ONE, &[FileAction::Create], &survey, false)), StorageErrorKind::InUse);
     assert_eq!(fs::read(dir.path().join(marker_name(&ONE))).unwrap(), b"theirs");
 }
 
@@ -234,14 +234,14 @@ fn a_file_that_is_complete_is_struck_from_the_marker_that_stays() {
     let (dir, stop) = (tempdir().unwrap(), AtomicBool::new(false));
     let spec = |path: &str| FileSpec { path: path.into(), length: 100, is_pad: false };
     let two = || Storage::new(dir.path().to_owned(), Layout::new(10, vec![spec("a"), spec("b")]).unwrap(), 4);
-    let (mut it, actions) = (two(), [FileAction::Make; 2]);
+    let (mut it, actions) = (two(), [FileAction::Create; 2]);
     let mut survey = it.survey(&stop).unwrap();
     it.lock(&ONE).unwrap();
     it.create_files(&actions, &mut survey, &stop).unwrap();
     it.record_ownership(&ONE, &actions, &survey, false).unwrap();
     let made = |it: &Storage| {
         let marker = it.read_marker(&ONE).unwrap();
-        [0, 1].map(|file| marker.made(it.name(file), survey.file(file).unwrap().identity))
+        [0, 1].map(|file| marker.is_unfinished_file(it.name(file), survey.file(file).unwrap().identity))
     };
     assert_eq!(made(&it), [true; 2]);
     let mut have = Bitfield::full(20);
@@ -265,7 +265,10 @@ fn a_file_that_was_there_before_is_not_made_by_being_written_to_unless_it_was_gi
         it.record_ownership(&ONE, &[FileAction::Continue], &survey, overwrite).unwrap();
         let identity = survey.file(0).unwrap().identity;
         let marker = it.read_marker(&ONE).unwrap();
-        assert_eq!((marker.made(Path::new("a"), identity), marker.uses(Path::new("a"), identity)), (overwrite, true));
+        assert_eq!(
+            (marker.is_unfinished_file(Path::new("a"), identity), marker.uses(Path::new("a"), identity)),
+            (overwrite, true)
+        );
         drop(it);
         let error = begin(&mut storage(&dir, "a"), &TWO).unwrap_err();
         assert!(matches!(error, StorageError::InTheWay { why: Refusal::Unfinished(ONE), .. }), "{error}");

@@ -33,9 +33,9 @@ fn names_are_a_markers_or_not() {
 #[test]
 fn a_file_is_the_same_only_if_it_is_the_one_that_was_made() {
     let marker = Marker { made: [(path_hash(Path::new("a")), 7)].into(), ..Marker::default() };
-    assert!(marker.made(Path::new("a"), 7) && marker.uses(Path::new("a"), 7));
-    assert!(!marker.made(Path::new("a"), 8), "somebody put another file there, or the folder is a copy");
-    assert!(!marker.made(Path::new("b"), 7));
+    assert!(marker.is_unfinished_file(Path::new("a"), 7) && marker.uses(Path::new("a"), 7));
+    assert!(!marker.is_unfinished_file(Path::new("a"), 8), "somebody put another file there, or the folder is a copy");
+    assert!(!marker.is_unfinished_file(Path::new("b"), 7));
 }
 
 #[test]
@@ -43,11 +43,11 @@ fn a_number_that_passes_is_a_claim_and_one_that_lasts_is_more() {
     let (a, passing) = (Path::new("a"), 1 << 63);
     let marker = Marker { made: [(path_hash(a), passing | 7)].into(), ..Marker::default() };
     assert!(!marker.proves(a, passing | 7));
-    assert_eq!(marker.claims(a, passing | 7), Claim::MadeButReusable);
-    assert_eq!(marker.claims(a, passing | 8), Claim::StartedHere, "a file system in user space counts anew");
-    assert_eq!([marker.claims(a, 7), marker.claims(Path::new("b"), passing | 7)], [Claim::None; 2]);
+    assert_eq!(marker.claims(a, passing | 7), OwnershipClaim::MadeButReusable);
+    assert_eq!(marker.claims(a, passing | 8), OwnershipClaim::StartedHere, "a file system in user space counts anew");
+    assert_eq!([marker.claims(a, 7), marker.claims(Path::new("b"), passing | 7)], [OwnershipClaim::None; 2]);
     let lasting = Marker { made: [(path_hash(a), 7)].into(), ..Marker::default() };
-    assert_eq!([lasting.claims(a, 8), lasting.claims(a, passing | 7)], [Claim::None; 2], "another file");
+    assert_eq!([lasting.claims(a, 8), lasting.claims(a, passing | 7)], [OwnershipClaim::None; 2], "another file");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_file_that_was_there_before_is_used_and_not_made_and_one_that_is_complete_is
     let [a, b] = ["a", "b"].map(Path::new);
     let (made, used_existing) = ([(path_hash(a), 7)].into(), [(path_hash(b), 8)].into());
     let mut marker = Marker { existed: vec![b.to_owned()], made, used_existing, ..Marker::default() };
-    assert!(marker.uses(b, 8) && !marker.made(b, 8) && !marker.uses(b, 9));
+    assert!(marker.uses(b, 8) && !marker.is_unfinished_file(b, 8) && !marker.uses(b, 9));
     assert!(marker.remove_complete(a) && marker.remove_complete(b) && !marker.remove_complete(a));
     assert_eq!(marker, Marker { existed: vec![b.to_owned(), a.to_owned()], ..Marker::default() });
 }
@@ -69,14 +69,23 @@ fn notes_are_appended_and_a_note_that_was_cut_off_says_nothing() {
     let length = bytes.len();
     bytes.extend(MarkerNote::Refused(path_hash(b), 8).line().bytes());
     let first = Marker::decode(&bytes[..length], &HASH).unwrap();
-    assert!(first.done(a, 7) && first.has_made(a, 7) && !first.made(a, 7) && first.made(b, 8));
+    assert!(
+        first.is_completed_file(a, 7)
+            && first.is_created_file(a, 7)
+            && !first.is_unfinished_file(a, 7)
+            && first.is_unfinished_file(b, 8)
+    );
     for cut in length..bytes.len() - 1 {
         assert_eq!(Marker::decode(&bytes[..cut], &HASH).as_ref(), Some(&first), "{cut}");
     }
     bytes.extend(MarkerNote::Stopped.line().bytes());
     let last = Marker::decode(&bytes, &HASH).unwrap();
     assert!(
-        last.is_refused(b, 8) && !last.is_refused(b, 9) && !last.has_made(b, 8) && last.stopped && last.is_needed()
+        last.is_refused(b, 8)
+            && !last.is_refused(b, 9)
+            && !last.is_created_file(b, 8)
+            && last.stopped
+            && last.is_needed()
     );
     assert_eq!(Marker::decode(&last.encode(&HASH), &HASH), Some(Marker { stopped: false, ..last }));
 }

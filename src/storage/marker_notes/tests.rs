@@ -24,7 +24,7 @@ fn storage(dir: &TempDir) -> Storage {
 fn begun(dir: &TempDir, have: &Bitfield) -> Storage {
     let (mut it, no) = (storage(dir), AtomicBool::new(false));
     let mut survey = it.survey(&no).unwrap();
-    let action = |file| if survey.file(file).is_some() { FileAction::Continue } else { FileAction::Make };
+    let action = |file| if survey.file(file).is_some() { FileAction::Continue } else { FileAction::Create };
     let actions = [if have.has(PieceIndex(9)) { FileAction::Leave } else { action(0) }, action(1)];
     it.marker = it.read_marker(&HASH);
     it.lock(&HASH).unwrap();
@@ -53,7 +53,11 @@ fn a_file_is_the_users_from_the_moment_at_which_it_is_complete() {
     let (a, b) = (seen(&it, 0).identity, seen(&it, 1).identity);
     let says = |it: &Storage| {
         let marker = it.read_marker(&HASH).unwrap();
-        (marker.made(Path::new("a"), a), marker.done(Path::new("a"), a), marker.made(Path::new("b"), b))
+        (
+            marker.is_unfinished_file(Path::new("a"), a),
+            marker.is_completed_file(Path::new("a"), a),
+            marker.is_unfinished_file(Path::new("b"), b),
+        )
     };
     assert_eq!(says(&it), (true, false, true));
     it.record_complete_files(&first());
@@ -78,7 +82,9 @@ fn a_file_that_is_found_complete_is_struck_before_the_first_write() {
     drop(begun(&dir, &Bitfield::new(20)));
     let it = begun(&dir, &first());
     let (marker, a) = (it.read_marker(&HASH).unwrap(), seen(&it, 0));
-    assert!(marker.done(Path::new("a"), a.identity) && !marker.made(Path::new("a"), a.identity));
+    assert!(
+        marker.is_completed_file(Path::new("a"), a.identity) && !marker.is_unfinished_file(Path::new("a"), a.identity)
+    );
     assert!(marker.made.len() == 1 && marker.is_done_and_unchanged(Path::new("a"), &a));
 }
 
@@ -94,7 +100,7 @@ fn a_file_that_has_another_length_is_not_written_to_and_never_again() {
         assert_eq!(fs::read(dir.path().join("b")).unwrap(), vec![b'x'; length]);
         it.write_vectored_at(0, &[IoSlice::new(&[1; 10])]).unwrap();
         let (marker, b) = (it.read_marker(&HASH).unwrap(), seen(&it, 1).identity);
-        assert!(marker.is_refused(Path::new("b"), b) && !marker.made(Path::new("b"), b));
+        assert!(marker.is_refused(Path::new("b"), b) && !marker.is_unfinished_file(Path::new("b"), b));
     }
 }
 
@@ -178,7 +184,7 @@ fn a_lost_page_in_two_pieces_and_a_lost_end_make_pieces_partial() {
             have: &have,
             wanted: &wanted,
             ours: &|_, _| false,
-            claim: &|_, _| crate::storage::Claim::MadeButChanged,
+            claim: &|_, _| crate::storage::OwnershipClaim::MadeButChanged,
             vouched: &|_, _| false,
             overwrite: false,
             stop: &no,
@@ -207,7 +213,7 @@ fn a_refusal_outlasts_runs_that_do_not_want_the_file() {
     it.record_ownership(&HASH, &[FileAction::Continue, FileAction::Ignore], &survey, false).unwrap();
     let b = seen(&it, 1).identity;
     let is_refused = || storage(&dir).read_marker(&HASH).is_some_and(|marker| marker.is_refused(Path::new("b"), b));
-    assert!(is_refused() && !it.read_marker(&HASH).unwrap().made(Path::new("b"), b));
+    assert!(is_refused() && !it.read_marker(&HASH).unwrap().is_unfinished_file(Path::new("b"), b));
     // Its part is complete, which tells nothing about the second file.
     it.marker = it.read_marker(&HASH);
     it.finish(&first());

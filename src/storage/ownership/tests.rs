@@ -14,28 +14,28 @@ const DATA: Evidence = Evidence {
     may_be_right: false,
 };
 
-fn facts(evidence: Evidence) -> Facts {
-    Facts {
+fn facts(evidence: Evidence) -> FileFacts {
+    FileFacts {
         is_wanted: true,
         is_complete: false,
         is_ours: false,
-        claim: Claim::None,
+        claim: OwnershipClaim::None,
         found: Some(ExistingFile { links: 1, is_link: false, evidence }),
     }
 }
 
 #[test]
 fn a_file_that_is_not_there_is_made_where_it_is_wanted() {
-    let absent = Facts { found: None, ..facts(DATA) };
-    assert_eq!(decide(&absent, false), Ok(FileAction::Make));
-    assert_eq!(decide(&Facts { is_wanted: false, ..absent }, true), Ok(FileAction::Leave));
+    let absent = FileFacts { found: None, ..facts(DATA) };
+    assert_eq!(decide(&absent, false), Ok(FileAction::Create));
+    assert_eq!(decide(&FileFacts { is_wanted: false, ..absent }, true), Ok(FileAction::Leave));
 }
 
 #[test]
 fn a_file_with_data_of_somebody_else_is_refused_unless_the_user_gives_it() {
     assert_eq!(decide(&facts(DATA), false), Err(Refusal::Foreign));
     assert_eq!(decide(&facts(DATA), true), Ok(FileAction::Continue));
-    let unwanted = Facts { is_wanted: false, ..facts(DATA) };
+    let unwanted = FileFacts { is_wanted: false, ..facts(DATA) };
     assert_eq!([false, true].map(|overwrite| decide(&unwanted, overwrite)), [Ok(FileAction::Ignore); 2]);
 }
 
@@ -57,23 +57,27 @@ fn more_right_pieces_than_wrong_ones_are_the_torrents_and_as_many_are_not() {
 #[test]
 fn a_download_that_was_begun_by_what_is_written_down_is_gone_on_with_where_a_piece_verifies() {
     let counts = |claim, verified, failed, partial| {
-        decide(&Facts { claim, ..facts(Evidence { verified, failed, partial, ..DATA }) }, false)
+        decide(&FileFacts { claim, ..facts(Evidence { verified, failed, partial, ..DATA }) }, false)
             == Ok(FileAction::Continue)
     };
-    assert!(counts(Claim::MadeButReusable, 1, 9, 9) && counts(Claim::MadeButReusable, 2, 9, 8));
+    assert!(counts(OwnershipClaim::MadeButReusable, 1, 9, 9) && counts(OwnershipClaim::MadeButReusable, 2, 9, 8));
     assert!(
-        !counts(Claim::MadeButReusable, 1, 9, 8) && !counts(Claim::MadeButReusable, 0, 9, 9),
+        !counts(OwnershipClaim::MadeButReusable, 1, 9, 8) && !counts(OwnershipClaim::MadeButReusable, 0, 9, 9),
         "its number may have been given again"
     );
-    assert!(counts(Claim::StartedHere, 1, 9, 9) && counts(Claim::StartedHere, 2, 9, 8));
+    assert!(counts(OwnershipClaim::StartedHere, 1, 9, 9) && counts(OwnershipClaim::StartedHere, 2, 9, 8));
     assert!(
-        !counts(Claim::StartedHere, 1, 9, 8) && !counts(Claim::StartedHere, 0, 9, 9),
+        !counts(OwnershipClaim::StartedHere, 1, 9, 8) && !counts(OwnershipClaim::StartedHere, 0, 9, 9),
         "the user may have changed it"
     );
-    assert!(!counts(Claim::None, 1, 9, 9), "a disk image may have such pieces");
+    assert!(!counts(OwnershipClaim::None, 1, 9, 9), "a disk image may have such pieces");
     let long = Evidence { has_data_past_end: true, verified: 9, ..DATA };
-    assert_eq!(decide(&Facts { claim: Claim::MadeButReusable, ..facts(long) }, false), Err(Refusal::Longer));
-    let mut linked = Facts { claim: Claim::MadeButReusable, ..facts(Evidence { verified: 9, failed: 0, ..DATA }) };
+    assert_eq!(
+        decide(&FileFacts { claim: OwnershipClaim::MadeButReusable, ..facts(long) }, false),
+        Err(Refusal::Longer)
+    );
+    let mut linked =
+        FileFacts { claim: OwnershipClaim::MadeButReusable, ..facts(Evidence { verified: 9, failed: 0, ..DATA }) };
     linked.found = linked.found.map(|found| ExistingFile { links: 2, ..found });
     assert_eq!(decide(&linked, false), Err(Refusal::Linked));
 }
@@ -82,7 +86,7 @@ fn a_download_that_was_begun_by_what_is_written_down_is_gone_on_with_where_a_pie
 fn a_file_that_btsync_made_is_gone_on_with_unless_what_came_in_full_is_not_the_torrents() {
     let counts = |verified, failed, unhashable, partial| {
         let evidence = Evidence { verified, failed, unhashable, partial, ..DATA };
-        decide(&Facts { claim: Claim::MadeButChanged, ..facts(evidence) }, false)
+        decide(&FileFacts { claim: OwnershipClaim::MadeButChanged, ..facts(evidence) }, false)
     };
     for going_on in [counts(0, 3, 1, 4), counts(2, 1, 0, 0), counts(9, 1, 7, 0), counts(1, 9, 0, 9)] {
         assert_eq!(going_on, Ok(FileAction::Continue));
@@ -90,9 +94,9 @@ fn a_file_that_btsync_made_is_gone_on_with_unless_what_came_in_full_is_not_the_t
     for foreign in [counts(0, 1, 0, 0), counts(0, 4, 0, 3), counts(1, 1, 0, 0), counts(0, 0, 1, 0)] {
         assert_eq!(foreign, Err(Refusal::Foreign));
     }
-    let empty = Facts { claim: Claim::MadeButChanged, ..facts(Evidence::default()) };
+    let empty = FileFacts { claim: OwnershipClaim::MadeButChanged, ..facts(Evidence::default()) };
     assert_eq!(decide(&empty, false), Ok(FileAction::Continue));
-    let refused = Facts { claim: Claim::Refused, ..facts(Evidence { verified: 9, failed: 1, ..DATA }) };
+    let refused = FileFacts { claim: OwnershipClaim::Refused, ..facts(Evidence { verified: 9, failed: 1, ..DATA }) };
     assert_eq!(
         [decide(&refused, false), decide(&refused, true)],
         [Err(Refusal::EditedEarlier), Ok(FileAction::Continue)]
@@ -102,30 +106,34 @@ fn a_file_that_btsync_made_is_gone_on_with_unless_what_came_in_full_is_not_the_t
 #[test]
 fn a_file_of_zeros_is_nobodys() {
     // Another download may have made it, and would later take our data for its own.
-    assert_eq!(decide(&facts(Evidence::default()), false), Ok(FileAction::Renew));
-    assert_eq!(decide(&Facts { is_ours: true, ..facts(Evidence::default()) }, false), Ok(FileAction::Continue));
+    assert_eq!(decide(&facts(Evidence::default()), false), Ok(FileAction::ReplaceEmpty));
+    assert_eq!(decide(&FileFacts { is_ours: true, ..facts(Evidence::default()) }, false), Ok(FileAction::Continue));
 }
 
 #[test]
 fn a_link_is_never_replaced_unasked_and_what_it_leads_to_is_never_given() {
     let link = |evidence| {
         let it = facts(evidence);
-        Facts { found: it.found.map(|found| ExistingFile { is_link: true, ..found }), ..it }
+        FileFacts { found: it.found.map(|found| ExistingFile { is_link: true, ..found }), ..it }
     };
     assert_eq!(decide(&link(Evidence::default()), false), Err(Refusal::LinkToEmpty));
     for evidence in [Evidence::default(), DATA, Evidence { has_data_past_end: true, ..DATA }] {
         assert_eq!(decide(&link(evidence), true), Ok(FileAction::Copy), "{evidence:?}");
     }
-    assert_eq!(decide(&Facts { is_complete: true, ..link(DATA) }, true), Ok(FileAction::Leave));
+    assert_eq!(decide(&FileFacts { is_complete: true, ..link(DATA) }, true), Ok(FileAction::Leave));
 }
 
 #[test]
 fn data_behind_the_end_is_never_cut_off_however_much_before_it_is_right() {
     let long = facts(Evidence { has_data_past_end: true, verified: 9, failed: 0, ..DATA });
     assert_eq!(decide(&long, false), Err(Refusal::Longer));
-    assert_eq!(decide(&Facts { is_complete: true, ..long }, true), Ok(FileAction::Leave), "seeded as it is");
-    assert_eq!(decide(&Facts { is_ours: true, ..long }, false), Err(Refusal::Longer), "btsync writes nothing there");
-    assert_eq!(decide(&Facts { claim: Claim::MadeButChanged, ..long }, false), Err(Refusal::Longer));
+    assert_eq!(decide(&FileFacts { is_complete: true, ..long }, true), Ok(FileAction::Leave), "seeded as it is");
+    assert_eq!(
+        decide(&FileFacts { is_ours: true, ..long }, false),
+        Err(Refusal::Longer),
+        "btsync writes nothing there"
+    );
+    assert_eq!(decide(&FileFacts { claim: OwnershipClaim::MadeButChanged, ..long }, false), Err(Refusal::Longer));
 }
 
 #[test]
@@ -134,13 +142,13 @@ fn a_file_with_other_names_is_copied_at_the_most() {
     linked.found = linked.found.map(|found| ExistingFile { links: 2, ..found });
     assert_eq!(decide(&linked, false), Err(Refusal::Linked));
     assert_eq!(decide(&linked, true), Ok(FileAction::Copy));
-    let ours = Facts { is_ours: true, ..linked };
+    let ours = FileFacts { is_ours: true, ..linked };
     assert_eq!(
         [decide(&ours, false), decide(&ours, true)],
         [Err(Refusal::Linked), Ok(FileAction::Copy)],
         "a library's, too"
     );
-    assert_eq!(decide(&Facts { is_complete: true, ..linked }, true), Ok(FileAction::Leave));
+    assert_eq!(decide(&FileFacts { is_complete: true, ..linked }, true), Ok(FileAction::Leave));
 }
 
 #[test]
@@ -154,7 +162,7 @@ fn a_file_that_may_be_right_is_compared_and_not_written_to() {
     assert_eq!(decide(&facts, false), Ok(FileAction::Ignore));
 }
 
-fn any_facts() -> impl Strategy<Value = Facts> {
+fn any_facts() -> impl Strategy<Value = FileFacts> {
     let evidence = (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, 0u32..6, any::<bool>());
     let evidence = evidence.prop_map(|(data, behind, verified, failed, unhashable, partial, may_be_right)| Evidence {
         has_data: data || behind || verified > 0 || failed > 0,
@@ -171,14 +179,14 @@ fn any_facts() -> impl Strategy<Value = Facts> {
         evidence,
     });
     let claim = prop_oneof![
-        Just(Claim::None),
-        Just(Claim::StartedHere),
-        Just(Claim::MadeButReusable),
-        Just(Claim::MadeButChanged),
-        Just(Claim::Refused)
+        Just(OwnershipClaim::None),
+        Just(OwnershipClaim::StartedHere),
+        Just(OwnershipClaim::MadeButReusable),
+        Just(OwnershipClaim::MadeButChanged),
+        Just(OwnershipClaim::Refused)
     ];
     (any::<bool>(), any::<bool>(), any::<bool>(), claim, prop::option::of(found)).prop_map(
-        |(is_wanted, is_complete, is_ours, claim, found)| Facts { is_wanted, is_complete, is_ours, claim, found },
+        |(is_wanted, is_complete, is_ours, claim, found)| FileFacts { is_wanted, is_complete, is_ours, claim, found },
     )
 }
 
@@ -191,15 +199,15 @@ proptest! {
             let is_plain = found.links == 1 && !has_data_past_end;
             let has_right = has_data && verified > 0;
             let proven = match facts.claim {
-                Claim::None => has_right && verified > failed + unhashable,
-                Claim::StartedHere => has_right && verified + partial > failed + unhashable,
-                Claim::MadeButReusable => has_right && verified + partial > failed,
-                Claim::MadeButChanged => failed + unhashable <= partial || verified + partial > failed + unhashable,
-                Claim::Refused => false,
+                OwnershipClaim::None => has_right && verified > failed + unhashable,
+                OwnershipClaim::StartedHere => has_right && verified + partial > failed + unhashable,
+                OwnershipClaim::MadeButReusable => has_right && verified + partial > failed,
+                OwnershipClaim::MadeButChanged => failed + unhashable <= partial || verified + partial > failed + unhashable,
+                OwnershipClaim::Refused => false,
             };
             prop_assert!(is_plain && (facts.is_ours || proven));
         }
-        if let Some(found) = facts.found.filter(|_| decided == Ok(FileAction::Renew)) {
+        if let Some(found) = facts.found.filter(|_| decided == Ok(FileAction::ReplaceEmpty)) {
             prop_assert!(!facts.is_ours && !found.evidence.has_data && !found.evidence.has_data_past_end && found.links == 1);
         }
         prop_assert_ne!(decided, Ok(FileAction::Copy));
@@ -214,7 +222,7 @@ proptest! {
     #[test]
     fn what_is_complete_is_left_alone_and_only_what_is_absent_is_made(facts in any_facts(), overwrite: bool) {
         let decided = decide(&facts, overwrite);
-        prop_assert_eq!(decided == Ok(FileAction::Make), facts.found.is_none() && facts.is_wanted);
+        prop_assert_eq!(decided == Ok(FileAction::Create), facts.found.is_none() && facts.is_wanted);
         if facts.is_complete && facts.found.is_some() {
             prop_assert_eq!(decided, Ok(FileAction::Leave));
         }

@@ -42,7 +42,7 @@ fn a_file_that_was_there_before_and_gets_another_name_is_not_written_to() {
         assert_eq!(soon.is_err(), is_refused, "{soon:?}");
     }
     let dir = tempfile::tempdir().unwrap();
-    let it = begun(dir.path(), FileAction::Make, false);
+    let it = begun(dir.path(), FileAction::Create, false);
     fs::hard_link(dir.path().join("a"), dir.path().join("snapshot")).unwrap();
     it.write_vectored_at(0, &[IoSlice::new(b"y")]).unwrap();
 }

@@ -99,7 +99,7 @@ fn a_stop_is_heard_before_the_first_file() {
     let dir = tempdir().unwrap();
     for allocation in [Allocation::None, Allocation::Sparse, Allocation::Falloc] {
         let it = storage(&dir, allocation, &[("a", MIB)]);
-        assert_eq!(it.prepare_until(&AtomicBool::new(true)).unwrap(), Prepared::default());
+        assert_eq!(it.prepare_until(&AtomicBool::new(true)).unwrap(), PreparedFiles::default());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{allocation:?}");
     }
 }
@@ -179,7 +179,7 @@ fn files_beside_one_that_is_replaced_stay() {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let beside = format!(".{:016x}.btsync-copy", crate::storage::marker::path_hash(Path::new("a")));
-    for action in [FileAction::Renew, FileAction::Copy] {
+    for action in [FileAction::ReplaceEmpty, FileAction::Copy] {
         fs::write(at("a"), "").unwrap();
         fs::write(at(&beside), "precious").unwrap();
         let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
@@ -199,7 +199,7 @@ fn a_link_is_replaced_by_a_copy_alone_and_never_written_through() {
     std::os::unix::fs::symlink("notes", at("a")).unwrap();
     let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
     let mut survey = it.survey(&no).unwrap();
-    let made = it.create_files(&[FileAction::Renew], &mut survey, &no);
+    let made = it.create_files(&[FileAction::ReplaceEmpty], &mut survey, &no);
     assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
     assert!(at("a").is_symlink());
     fs::write(at("notes"), "longer than the torrent").unwrap();
@@ -219,9 +219,11 @@ fn what_a_download_writes_to_is_marked_whoever_made_it() {
         let probe = tempfile::tempfile_in(dir.path()).unwrap();
         rustix::fs::fsetxattr(&probe, "user.btsync.test", b"1", rustix::fs::XattrFlags::empty()).is_ok()
     };
-    for action in [FileAction::Make, FileAction::Continue, FileAction::Copy, FileAction::Renew, FileAction::Leave] {
+    for action in
+        [FileAction::Create, FileAction::Continue, FileAction::Copy, FileAction::ReplaceEmpty, FileAction::Leave]
+    {
         let _ = fs::remove_file(&path);
-        if action != FileAction::Make {
+        if action != FileAction::Create {
             fs::write(&path, "mine").unwrap();
         }
         let it = storage(&dir, Allocation::Sparse, &[("a.torrent", 7)]);
@@ -270,14 +272,14 @@ fn an_empty_file_gives_its_name_to_a_new_one_unless_somebody_writes_to_it() {
     let it = storage(&dir, Allocation::Sparse, &[("a", 7)]);
     let before = it.survey(&no).unwrap();
     let mut survey = before.clone();
-    it.create_files(&[FileAction::Renew], &mut survey, &no).unwrap();
+    it.create_files(&[FileAction::ReplaceEmpty], &mut survey, &no).unwrap();
     let found = fs::metadata(&path).unwrap();
     assert_ne!(found.ino(), old.metadata().unwrap().ino());
     assert_eq!((found.len(), found.mode() & 0o777, survey.file(0).unwrap().inode), (7, 0o640, found.ino()));
     let mut survey = it.survey(&no).unwrap();
     // The length stays the same.
     fs::OpenOptions::new().write(true).open(&path).unwrap().write_all(b"mine").unwrap();
-    let made = it.create_files(&[FileAction::Renew], &mut survey, &no);
+    let made = it.create_files(&[FileAction::ReplaceEmpty], &mut survey, &no);
     assert!(matches!(made, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{made:?}");
     assert_eq!(fs::read(&path).unwrap(), b"mine\0\0\0");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

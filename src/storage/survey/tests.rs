@@ -56,10 +56,10 @@ impl SurveyFixture {
     }
 
     fn decide(&self, overwrite: bool) -> Result<Vec<FileAction>, StorageError> {
-        self.decide_claimed(overwrite, Claim::None)
+        self.decide_claimed(overwrite, OwnershipClaim::None)
     }
 
-    fn decide_claimed(&self, overwrite: bool, claim: Claim) -> Result<Vec<FileAction>, StorageError> {
+    fn decide_claimed(&self, overwrite: bool, claim: OwnershipClaim) -> Result<Vec<FileAction>, StorageError> {
         let stop = AtomicBool::new(false);
         let survey = self.storage.survey(&stop)?;
         let have = check(&self.storage, &self.hashes, 1, &CheckProgress::default(), &stop)?;
@@ -84,10 +84,10 @@ fn a_file_of_another_client_is_known_by_its_pieces() {
     let mut half = place.right(0);
     half[2000..].fill(0);
     place.write(0, &half);
-    assert_eq!(place.decide(false).unwrap(), [FileAction::Continue, FileAction::Make]);
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Continue, FileAction::Create]);
     half[2000] = 9;
     place.write(0, &half);
-    assert_eq!(place.decide(false).unwrap(), [FileAction::Continue, FileAction::Make], "two are right, one is wrong");
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Continue, FileAction::Create], "two are right, one is wrong");
     half[3000] = 9;
     place.write(0, &half);
     assert_eq!(place.refused(), (Refusal::Foreign, 0));
@@ -121,19 +121,22 @@ fn pieces_with_holes_count_against_a_file_like_others() {
     write(1);
     let claimed = |claim| place.decide_claimed(false, claim).ok();
     assert_eq!(
-        [Claim::MadeButReusable, Claim::StartedHere].map(claimed),
+        [OwnershipClaim::MadeButReusable, OwnershipClaim::StartedHere].map(claimed),
         [Some(vec![FileAction::Continue]), Some(vec![FileAction::Continue])]
     );
     // The user has written data of their own into all of it, from the second piece on.
     let file = File::options().write(true).open(&path).unwrap();
     (4..16).for_each(|block| file.write_all_at(b"x", (block * BLOCK_SIZE) as u64).unwrap());
-    assert_eq!([Claim::MadeButReusable, Claim::StartedHere].map(claimed), [Some(vec![FileAction::Continue]), None]);
+    assert_eq!(
+        [OwnershipClaim::MadeButReusable, OwnershipClaim::StartedHere].map(claimed),
+        [Some(vec![FileAction::Continue]), None]
+    );
     file.write_all_at(&vec![b'x'; 11 * BLOCK_SIZE], (5 * BLOCK_SIZE) as u64).unwrap();
-    assert_eq!(claimed(Claim::MadeButReusable), None, "nothing is missing, so it has come from elsewhere");
+    assert_eq!(claimed(OwnershipClaim::MadeButReusable), None, "nothing is missing, so it has come from elsewhere");
     file.write_all_at(&[0; 4096], (15 * BLOCK_SIZE) as u64).unwrap();
-    assert_eq!(claimed(Claim::MadeButReusable), None, "two pieces of four");
+    assert_eq!(claimed(OwnershipClaim::MadeButReusable), None, "two pieces of four");
     write(0);
-    assert_eq!([Claim::MadeButReusable, Claim::StartedHere].map(claimed), [None, None]);
+    assert_eq!([OwnershipClaim::MadeButReusable, OwnershipClaim::StartedHere].map(claimed), [None, None]);
 }
 
 #[test]
@@ -146,7 +149,7 @@ fn pieces_of_zeros_are_neither_right_nor_wrong() {
     assert_eq!(place.refused(), (Refusal::Foreign, 0));
     mine[4500] = 0;
     place.write(0, &mine);
-    assert_eq!(place.decide(false).unwrap(), [FileAction::Renew], "it holds nothing");
+    assert_eq!(place.decide(false).unwrap(), [FileAction::ReplaceEmpty], "it holds nothing");
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn a_missing_neighbour_is_no_evidence_against_a_file() {
     place.write(0, &place.right(0));
     assert_eq!(
         place.decide(false).unwrap(),
-        [FileAction::Compare, FileAction::Make],
+        [FileAction::Compare, FileAction::Create],
         "its first piece is right, the other unknown: nothing is written to it before the other is known"
     );
     place.write(1, &[5; 1500]);
@@ -187,12 +190,12 @@ fn where_some_of_the_torrent_is_here_a_file_that_cannot_be_hashed_is_compared() 
     place.write(1, &place.right(1));
     assert_eq!(place.refused(), (Refusal::Foreign, 0), "nothing of the torrent verifies");
     place.write(2, &place.right(2));
-    assert_eq!(place.decide(false).unwrap(), [FileAction::Make, FileAction::Compare, FileAction::Continue]);
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Create, FileAction::Compare, FileAction::Continue]);
     // The same if the missing file was created without data, or if the file has other hard links.
     place.write(0, &[0; 2500]);
     fs::hard_link(place.dir.path().join("b"), place.dir.path().join("other")).unwrap();
-    assert_eq!(place.decide(false).unwrap(), [FileAction::Renew, FileAction::Compare, FileAction::Continue]);
-    assert_eq!(place.decide(true).unwrap(), [FileAction::Renew, FileAction::Copy, FileAction::Continue]);
+    assert_eq!(place.decide(false).unwrap(), [FileAction::ReplaceEmpty, FileAction::Compare, FileAction::Continue]);
+    assert_eq!(place.decide(true).unwrap(), [FileAction::ReplaceEmpty, FileAction::Copy, FileAction::Continue]);
     place.write(1, &place.right(1)[..299]);
     assert_eq!(place.refused(), (Refusal::Linked, 0), "it is short, so it cannot be right");
     place.write(1, &place.right(1));
@@ -207,7 +210,7 @@ fn what_must_be_empty_and_is_not_is_in_the_way() {
     place.write(1, b"thesis");
     assert_eq!(place.refused(), (Refusal::Longer, 0));
     place.write(1, &[0; 9]);
-    assert_eq!(place.decide(false).unwrap(), [FileAction::Leave, FileAction::Renew], "zeros are nobody's");
+    assert_eq!(place.decide(false).unwrap(), [FileAction::Leave, FileAction::ReplaceEmpty], "zeros are nobody's");
     place.write(1, b"");
     assert_eq!(place.decide(false).unwrap(), [FileAction::Leave; 2]);
 }
@@ -274,7 +277,7 @@ fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
             (Bitfield::full(4), |_: usize, _: &FileSnapshot| true, |_: usize, _: PieceIndex| false);
         let (wanted, hashes, survey, stop) = (&wanted, &hashes[..], &survey, &no);
         {
-            let claim = &|_: usize, _: &FileSnapshot| Claim::None;
+            let claim = &|_: usize, _: &FileSnapshot| OwnershipClaim::None;
             it.decide(&DecisionInput {
                 survey,
                 hashes,
@@ -318,7 +321,7 @@ fn a_piece_that_lacks_only_a_short_last_block_is_partial() {
                 let start = place.storage.layout().start_of(file) as usize;
                 place.write(file, &content[start..start + *length as usize]);
             }
-            place.decide_claimed(false, Claim::MadeButChanged).is_ok()
+            place.decide_claimed(false, OwnershipClaim::MadeButChanged).is_ok()
         };
         assert!(without(BLOCK..length), "{files:?}: the last block has not arrived");
         // A failing system may lose the end of a file, but not a part of a page.

@@ -11,7 +11,7 @@ const KIB: u64 = 1024;
 /// A simulated swarm around us. Each round applies the choker's decision, and data flows accordingly until the next.
 struct ChokerSwarm {
     choker: Choker,
-    peers: Vec<Candidate>,
+    peers: Vec<ChokeCandidate>,
     /// How many bytes per second each peer can take, and how many we can send in total.
     takes: Vec<u64>,
     link: u64,
@@ -25,8 +25,8 @@ struct ChokerSwarm {
     longest_wait: Vec<u32>,
 }
 
-fn peer(key: u32) -> Candidate {
-    Candidate {
+fn peer(key: u32) -> ChokeCandidate {
+    ChokeCandidate {
         key: PeerKey(key),
         network: Network::block([10, 0, 0, 1].into()),
         is_requesting: true,

@@ -12,7 +12,7 @@ fn at(key: u32, ip: &str, idle: u64) -> EvictionCandidate {
         handshake: HandshakeProgress::Done,
         since: NOW.saturating_sub(Duration::from_secs(idle.max(100))),
         last_block: NOW.saturating_sub(Duration::from_secs(idle)),
-        usefulness: Usefulness::Moved,
+        usefulness: Usefulness::Transferred,
         total: PLENTY_BYTES,
         recent: 2 * BUSY,
     }
@@ -199,7 +199,7 @@ fn idle_connections_of_many_networks_keep_nobody_out() {
     full[5].usefulness = Usefulness::Stuck;
     assert_eq!(goes("198.51.100.1", &full, 75), Some(5), "or does not read");
     for candidate in &mut full {
-        candidate.usefulness = Usefulness::Moved;
+        candidate.usefulness = Usefulness::Transferred;
     }
     assert_eq!(goes_without_need(&full), None, "peers that have moved blocks stay");
     let six: Vec<_> = unproven(table(225, 6, |n| format!("2001:db8:{n:x}::1")));
@@ -223,7 +223,7 @@ fn a_flood_of_newcomers_evicts_few_and_none_that_has_moved_a_block() {
     let mut full = unproven(table(225, 30, |n| format!("203.{n}.1.1")));
     full[..100]
         .iter_mut()
-        .for_each(|o| (o.usefulness, o.last_block) = (Usefulness::Moved, NOW + Duration::from_secs(100)));
+        .for_each(|o| (o.usefulness, o.last_block) = (Usefulness::Transferred, NOW + Duration::from_secs(100)));
     let (mut eviction_limiter, mut evictions) = (EvictionLimiter::default(), 0);
     for n in 0..120 * 60u32 {
         let now = NOW + Duration::from_millis(u64::from(n) * 1000 / 60);

@@ -17,7 +17,7 @@ const TRIES: usize = 32;
 const COMPARED: usize = 1024;
 
 /// Unbegun missing pieces, sorted by how many peers have them.
-pub(crate) struct Order {
+pub(crate) struct AvailabilityOrder {
     /// For every piece of the torrent, how many peers other than seeds have it.
     availability: Vec<u16>,
     /// The piece's index in `sorted`.
@@ -32,10 +32,10 @@ pub(crate) struct Order {
     seeds: u32,
 }
 
-impl Order {
+impl AvailabilityOrder {
     /// All pieces that `have` lacks, without any peer.
-    pub(crate) fn new(have: &Bitfield) -> Order {
-        let mut order = Order {
+    pub(crate) fn new(have: &Bitfield) -> AvailabilityOrder {
+        let mut order = AvailabilityOrder {
             availability: vec![0; have.len() as usize],
             index: vec![NOWHERE; have.len() as usize],
             sorted: Vec::with_capacity((have.len() - have.count()) as usize),

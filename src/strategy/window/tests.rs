@@ -11,7 +11,7 @@ const PACKET: u64 = 1448;
 /// A connection that always has blocks to send.
 #[derive(Default)]
 struct Sender {
-    window: Window,
+    window: SendWindow,
     look: TcpInfo,
     /// The packets in flight: when each was written, when it left the queue, and its length in bytes.
     packets: VecDeque<(Duration, Duration, u64)>,

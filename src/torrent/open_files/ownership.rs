@@ -1,7 +1,7 @@
 //! Decides which of the existing files are ours, by the marker, the resume data and their pieces.
 
 use crate::metainfo::printable;
-use crate::storage::{Claim, DecisionInput, FileAction, FileSnapshot, StorageError, StorageErrorKind, Survey};
+use crate::storage::{DecisionInput, FileAction, FileSnapshot, OwnershipClaim, StorageError, StorageErrorKind, Survey};
 use crate::torrent::open_files::FileOpener;
 use crate::torrent::replaced_files::{self, ReplacedFile};
 use crate::torrent::resume_store::ResumeStore;
@@ -20,7 +20,7 @@ impl FileOpener<'_> {
         let ours = |file: usize, seen: &FileSnapshot| self.is_ours(file, seen, resume_store);
         let input = DecisionInput {
             survey,
-            hashes: &self.torrent.pieces,
+            hashes: &self.metainfo.pieces,
             have,
             wanted: self.wanted,
             ours: &ours,
@@ -54,15 +54,15 @@ impl FileOpener<'_> {
     }
 
     /// What the marker or the resume data claims about a file that they do not prove to be as btsync left it.
-    fn claim_of(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> Claim {
+    fn claim_of(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> OwnershipClaim {
         let path = self.storage.layout().files().get(file).map(|spec| spec.path.as_path());
         let Some((marker, path)) = self.storage.marker.as_ref().zip(path) else {
             return recorded_claim(file, seen, resume_store);
         };
         if marker.is_refused(path, seen.identity) {
-            return Claim::Refused;
+            return OwnershipClaim::Refused;
         }
-        let (is_made, is_done) = (marker.proves(path, seen.identity), marker.done(path, seen.identity));
+        let (is_made, is_done) = (marker.proves(path, seen.identity), marker.is_completed_file(path, seen.identity));
         // After a crash of the system, what was complete may be in part again.
         let may_have_crashed = || resume_store.is_none_or(ResumeStore::may_have_crashed);
         let had = || resume_store.is_some_and(|resume_store| resume_store.had(self.storage.layout(), file));
@@ -74,15 +74,15 @@ impl FileOpener<'_> {
         if may_be_ours {
             let is_as_recorded = resume_store.is_some_and(|resume_store| resume_store.is_as_recorded(file));
             let is_newer = marker.is_edited(path, seen.identity)
-                || self.storage.is_newer_than_marker(&self.torrent.info_hash, marker, seen, is_as_recorded);
+                || self.storage.is_newer_than_marker(&self.metainfo.info_hash, marker, seen, is_as_recorded);
             // Then it takes a piece that verifies.
-            return if is_newer { Claim::StartedHere } else { Claim::MadeButChanged };
+            return if is_newer { OwnershipClaim::StartedHere } else { OwnershipClaim::MadeButChanged };
         }
         if is_made || is_done || marker.is_preexisting(path, seen.identity) {
-            return Claim::None;
+            return OwnershipClaim::None;
         }
         match marker.claims(path, seen.identity) {
-            Claim::None => recorded_claim(file, seen, resume_store),
+            OwnershipClaim::None => recorded_claim(file, seen, resume_store),
             claim => claim,
         }
     }
@@ -93,7 +93,7 @@ impl FileOpener<'_> {
             return error;
         }
         let all = vec![FileAction::Continue; self.storage.layout().files().len()];
-        let others = self.storage.check_other_downloads(&self.torrent.info_hash, &all, survey, false);
+        let others = self.storage.check_other_downloads(&self.metainfo.info_hash, &all, survey, false);
         let is_reason = |other: &StorageError| match (other, &error) {
             (StorageError::InTheWay { path, .. }, StorageError::InTheWay { path: refused, .. }) => path == refused,
             _ => other.kind() == StorageErrorKind::InUse,
@@ -114,7 +114,8 @@ impl FileOpener<'_> {
         let replaced = layout.files().iter().enumerate().filter_map(|(file, spec)| {
             let writes = matches!(actions.get(file), Some(FileAction::Continue | FileAction::Copy));
             let is_ours = |seen: &FileSnapshot| {
-                self.is_ours(file, seen, resume_store) || self.claim_of(file, seen, resume_store) != Claim::None
+                self.is_ours(file, seen, resume_store)
+                    || self.claim_of(file, seen, resume_store) != OwnershipClaim::None
             };
             survey.file(file).filter(|seen| writes && !is_ours(seen))?;
             let pieces = layout.pieces_of(file);
@@ -129,10 +130,10 @@ impl FileOpener<'_> {
     }
 }
 
-fn recorded_claim(file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> Claim {
+fn recorded_claim(file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> OwnershipClaim {
     if resume_store.is_some_and(|resume_store| resume_store.was_started(file, seen)) {
-        Claim::StartedHere
+        OwnershipClaim::StartedHere
     } else {
-        Claim::None
+        OwnershipClaim::None
     }
 }

@@ -47,7 +47,7 @@ impl FileOpener<'_> {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             let progress = storage::CheckProgress::default();
             let right =
-                storage::check_rest(&self.storage, &self.torrent.pieces, &known, cores, &progress, &*self.inner.run)?;
+                storage::check_rest(&self.storage, &self.metainfo.pieces, &known, cores, &progress, &*self.inner.run)?;
             missing.into_iter().filter(|piece| right.has(*piece)).for_each(|piece| _ = have.set(piece));
         }
         Ok(())

@@ -330,16 +330,19 @@ impl PeerManager<'_> {
     pub fn address_of(&self, key: PeerKey) -> Option<(SocketAddr, bool)> {
         let there = self.connections.get(&key).map(|entry| (entry.connection.addr, entry.incoming));
         there.or_else(|| {
-            self.departed.iter().find(|departed| departed.0 == key).map(|&(_, addr, incoming)| (addr, incoming))
+            self.ended_connections
+                .iter()
+                .find(|ended_connections| ended_connections.0 == key)
+                .map(|&(_, addr, incoming)| (addr, incoming))
         })
     }
 
     /// Remembers the address of a connection that has ended, in case it turns out to have sent wrong data.
     fn remember_departed(&mut self, key: PeerKey, addr: SocketAddr, incoming: bool) {
-        if self.departed.len() >= MAX_DEPARTED {
-            self.departed.pop_front();
+        if self.ended_connections.len() >= MAX_DEPARTED {
+            self.ended_connections.pop_front();
         }
-        self.departed.push_back((key, addr, incoming));
+        self.ended_connections.push_back((key, addr, incoming));
     }
 
     /// Bans a peer for a while, and closes all connections that the ban covers.
@@ -360,7 +363,7 @@ fn eviction_candidate(key: PeerKey, entry: &ConnectionEntry, now: Duration) -> E
     let traffic = entry.peer.as_ref().map(|peer| peer.traffic()).unwrap_or_default();
     let usefulness = match &entry.peer {
         Some(_) if entry.delivered.is_stuck(now) => Usefulness::Stuck,
-        Some(_) if traffic.last_block().is_some() => Usefulness::Moved,
+        Some(_) if traffic.last_block().is_some() => Usefulness::Transferred,
         Some(peer) if peer.choking.left_slot_idle.is_set() => Usefulness::LeftSlotIdle,
         _ => Usefulness::Unknown,
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::net::networks::Network;
 use crate::peer::roster::refill_idle_peers;
-use crate::strategy::choker::{Candidate, ROUND as CHOKE_ROUND};
+use crate::strategy::choker::{ChokeCandidate, ROUND as CHOKE_ROUND};
 use crate::strategy::rate_limiter::Direction;
 use crate::torrent::transfer::Transfer;
 use crate::types::PeerKey;
@@ -64,7 +64,7 @@ impl Transfer<'_> {
 
     /// The connected peers as candidates for the choker. `round` tells whether a choke round begins; the rates are those of the
     /// last ten to twenty seconds.
-    fn candidates(&mut self, now: Duration, round: bool) -> Vec<Candidate> {
+    fn candidates(&mut self, now: Duration, round: bool) -> Vec<ChokeCandidate> {
         self.choker.set_upload_limit(self.context.settings.throttle.fair_share(Direction::Up));
         let paused = self.context.is_paused(); // then we request nothing, and no peer owes us blocks
         let mut candidates = Vec::with_capacity(self.peer_manager.connections.len());
@@ -91,7 +91,7 @@ impl Transfer<'_> {
             if round && now >= entry.rate_samples[1].0 + CHOKE_ROUND {
                 entry.rate_samples = [entry.rate_samples[1], (now, received, sent)];
             }
-            candidates.push(Candidate {
+            candidates.push(ChokeCandidate {
                 key: peer.key,
                 network: Network::block(peer.addr.ip()),
                 is_requesting,

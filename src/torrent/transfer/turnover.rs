@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::strategy::choker::Candidate;
+use crate::strategy::choker::ChokeCandidate;
 use crate::strategy::quality::TurnoverCandidate;
 use crate::strategy::quality::duplicates::{DuplicateConnection, surplus_duplicates};
 use crate::torrent::transfer::Transfer;
@@ -22,7 +22,7 @@ impl Transfer<'_> {
     }
 
     /// Drops a peer of little use if there is no room and another peer could be dialled.
-    pub(crate) fn drop_useless_peer(&mut self, now: Duration, candidates: &[Candidate]) {
+    pub(crate) fn drop_useless_peer(&mut self, now: Duration, candidates: &[ChokeCandidate]) {
         if self.peer_manager.connections.len() < self.peer_manager.registration.capacity()
             || self.peer_manager.peer_list.dial_candidates(now, 1).is_empty()
         {
@@ -35,8 +35,8 @@ impl Transfer<'_> {
     }
 
     /// Closes all but one of the connections to a peer that we reached at several addresses, if that is up to us.
-    pub(crate) fn close_duplicates(&mut self, candidates: &[Candidate]) {
-        let duplicate = |c: &Candidate| {
+    pub(crate) fn close_duplicates(&mut self, candidates: &[ChokeCandidate]) {
+        let duplicate = |c: &ChokeCandidate| {
             let id = self.context.roster.get(c.key)?.id;
             Some(DuplicateConnection { key: c.key, id, rate: c.down_rate.saturating_add(c.up_rate) })
         };
@@ -48,7 +48,7 @@ impl Transfer<'_> {
     }
 
     /// A connected peer as [`Turnover`](crate::strategy::quality::Turnover) sees it; `None` if it has just left.
-    fn turnover_candidate(&self, c: &Candidate) -> Option<TurnoverCandidate> {
+    fn turnover_candidate(&self, c: &ChokeCandidate) -> Option<TurnoverCandidate> {
         let peer = self.context.roster.get(c.key)?;
         Some(TurnoverCandidate {
             key: c.key,

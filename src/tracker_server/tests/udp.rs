@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 
 use super::*;
-use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, Scraped, TrackerError};
+use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, ScrapeCounts, TrackerError};
 use crate::discovery::tracker::udp::{UdpTracker, packet};
 use crate::types::InfoHash;
 
@@ -28,8 +28,8 @@ fn our_own_tracker_follows_a_peer_from_started_to_stopped() {
     tell(1001, 0, Some(AnnounceEvent::Completed));
     assert_eq!(ports(&tell(1003, 5, None)), [1001, 1002]);
     let figures = client.scrape(&url, &[InfoHash([8; 20]), InfoHash([7; 20])], PATIENT).unwrap();
-    assert_eq!(figures[0], Some(Scraped::default()));
-    assert_eq!(figures[1], Some(Scraped { complete: 2, incomplete: 1, downloaded: 1 }));
+    assert_eq!(figures[0], Some(ScrapeCounts::default()));
+    assert_eq!(figures[1], Some(ScrapeCounts { complete: 2, incomplete: 1, downloaded: 1 }));
     tell(1002, 0, Some(AnnounceEvent::Stopped));
     assert_eq!(ports(&tell(1003, 5, None)), [1001]);
     // A tracker on the internet cannot know peers on this machine.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::options::{Command, DownloadArgs, Parsed, parse_in};
+use crate::cli::options::{Command, DownloadArgs, ParsedArguments, parse_in};
 
 /// An environment with these variables and, unless `file` is empty, this file at `/home/u/.config/btsync/config`.
 fn config_sources(variables: &[(&str, &str)], file: &'static str) -> ConfigSources {
@@ -16,14 +16,14 @@ fn config_sources(variables: &[(&str, &str)], file: &'static str) -> ConfigSourc
     ConfigSources { variables, read: Box::new(read) }
 }
 
-fn parsed(line: &str, config_sources: &ConfigSources) -> Result<Parsed, Failure> {
+fn parsed(line: &str, config_sources: &ConfigSources) -> Result<ParsedArguments, Failure> {
     let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
     parse_in(&words, config_sources)
 }
 
 fn download(line: &str, config_sources: &ConfigSources) -> DownloadArgs {
     match parsed(line, config_sources) {
-        Ok(Parsed { command: Command::Download(args), .. }) => *args,
+        Ok(ParsedArguments { command: Command::Download(args), .. }) => *args,
         Ok(_) => panic!("{line}: not a download"),
         Err(failure) => panic!("{line}: {failure}"),
     }
@@ -41,7 +41,7 @@ fn refusal(line: &str, config_sources: &ConfigSources) -> (Exit, String) {
 
 fn shown(line: &str, config_sources: &ConfigSources) -> String {
     match parsed(line, config_sources) {
-        Ok(Parsed { command: Command::Print(text), .. }) => text,
+        Ok(ParsedArguments { command: Command::Print(text), .. }) => text,
         Ok(_) => panic!("{line}: nothing to print"),
         Err(failure) => panic!("{line}: {failure}"),
     }
@@ -147,7 +147,7 @@ fn the_usual_file_is_not_passed_over_where_it_cannot_be_read() {
     assert!(code == Exit::OpenExisting && message.contains("--no-config"), "{message}");
     assert_eq!(download("x --no-config", &config_sources).max_peers, None);
     assert!(
-        matches!(parsed("info x", &config_sources), Ok(Parsed { command: Command::Info(_), .. })),
+        matches!(parsed("info x", &config_sources), Ok(ParsedArguments { command: Command::Info(_), .. })),
         "commands do not ask"
     );
     for line in ["--help", "--version", "x -V"] {

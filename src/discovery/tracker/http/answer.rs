@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::discovery::tracker::announce::{DEFAULT_INTERVAL, MAX_TEXT, Retry, seconds, text, usable};
 use crate::discovery::tracker::http::lenient::{self, LenientValue, bytes, int, items, list};
-use crate::discovery::tracker::http::{AnnounceResponse, Scraped, TrackerError};
+use crate::discovery::tracker::http::{AnnounceResponse, ScrapeCounts, TrackerError};
 use crate::types::InfoHash;
 use crate::wire::compact;
 
@@ -39,7 +39,7 @@ pub fn parse(body: &[u8]) -> Result<AnnounceResponse, TrackerError> {
 ///
 /// # Errors
 /// If it is not a bencoded dictionary, has no `files`, or contains a `failure reason`.
-pub fn parse_scrape(body: &[u8], swarms: &[InfoHash]) -> Result<Vec<Option<Scraped>>, TrackerError> {
+pub fn parse_scrape(body: &[u8], swarms: &[InfoHash]) -> Result<Vec<Option<ScrapeCounts>>, TrackerError> {
     let dict = answer(body)?;
     let Some(files) = lenient::dict(dict, b"files") else {
         return Err(TrackerError::Malformed("it has no files".into()));
@@ -47,7 +47,7 @@ pub fn parse_scrape(body: &[u8], swarms: &[InfoHash]) -> Result<Vec<Option<Scrap
     let figures = |swarm: &InfoHash| {
         let file = lenient::dict(files, &swarm.0)?;
         let of = |key| count(file, key).unwrap_or(0);
-        Some(Scraped { complete: of("complete"), incomplete: of("incomplete"), downloaded: of("downloaded") })
+        Some(ScrapeCounts { complete: of("complete"), incomplete: of("incomplete"), downloaded: of("downloaded") })
     };
     Ok(swarms.iter().map(figures).collect())
 }
@@ -314,8 +314,8 @@ mod tests {
         let body = b"d5:filesd20:xxxxxxxxxxxxxxxxxxxxd8:completei11e10:downloadedi13772e10:incompletei19ee\
             20:yyyyyyyyyyyyyyyyyyyyd8:completei-1eeee";
         let scraped = parse_scrape(body, &[z, y, x]).unwrap();
-        let of_x = Scraped { complete: 11, incomplete: 19, downloaded: 13772 };
-        assert_eq!(scraped, [None, Some(Scraped::default()), Some(of_x)]);
+        let of_x = ScrapeCounts { complete: 11, incomplete: 19, downloaded: 13772 };
+        assert_eq!(scraped, [None, Some(ScrapeCounts::default()), Some(of_x)]);
         assert!(matches!(parse_scrape(b"de", &[x]), Err(TrackerError::Malformed(_))));
         assert_eq!(parse_scrape(b"d14:failure reason2:noe", &[x]), Err(TrackerError::Refused("no".into())));
     }

@@ -12,18 +12,18 @@ const fn s(seconds: u64) -> Duration {
 }
 
 /// One tier per URL, so that the order is known.
-fn tiers(urls: &[&str]) -> Tiers {
+fn tiers(urls: &[&str]) -> TierSchedule {
     let tiers = urls.iter().map(|url| vec![(*url).to_owned()]).collect();
-    Tiers::new(tiers, &mut fastrand::Rng::with_seed(1))
+    TierSchedule::new(tiers, &mut fastrand::Rng::with_seed(1))
 }
 
-fn begin(t: &mut Tiers, now: Duration) -> Option<(String, Option<AnnounceEvent>)> {
+fn begin(t: &mut TierSchedule, now: Duration) -> Option<(String, Option<AnnounceEvent>)> {
     t.begin(now).map(|job| (job.url, job.event))
 }
 
 /// A tracker responds with new peers.
 fn heard(
-    t: &mut Tiers,
+    t: &mut TierSchedule,
     now: Duration,
     url: &str,
     interval: Duration,
@@ -34,7 +34,7 @@ fn heard(
 }
 
 /// A tracker responds without new peers.
-fn heard_of_nobody(t: &mut Tiers, now: Duration, url: &str) -> Duration {
+fn heard_of_nobody(t: &mut TierSchedule, now: Duration, url: &str) -> Duration {
     t.answered(now, url, AnnounceTerms { interval: s(1000), ..AnnounceTerms::default() }, false)
 }
 
@@ -58,7 +58,7 @@ fn only_what_we_speak_is_kept_and_each_url_once() {
         vec!["wss://w/".to_owned()],
         vec!["HTTP://c/x".to_owned()],
     ];
-    let t = Tiers::new(list, &mut fastrand::Rng::with_seed(1));
+    let t = TierSchedule::new(list, &mut fastrand::Rng::with_seed(1));
     assert_eq!(t.unsupported(), ["wss://v", "wss://w/"]);
     let urls: Vec<Vec<&str>> = t.trackers.iter().map(|tier| tier.iter().map(|t| t.url.as_str()).collect()).collect();
     let [first, others @ ..] = urls.as_slice() else { panic!("no tier") };
@@ -73,7 +73,7 @@ fn a_tier_is_shuffled_the_tiers_are_not() {
     let firsts: HashSet<String> = (0..50)
         .map(|seed| {
             let list = vec![vec![A.to_owned(), B.to_owned()], vec![C.to_owned()]];
-            let mut t = Tiers::new(list, &mut fastrand::Rng::with_seed(seed));
+            let mut t = TierSchedule::new(list, &mut fastrand::Rng::with_seed(seed));
             t.begin(s(0)).unwrap().url
         })
         .collect();
@@ -98,7 +98,7 @@ fn fail_over_goes_on_at_once_and_the_next_round_begins_at_the_first_tier() {
 #[test]
 fn who_answers_goes_to_the_front_of_its_tier() {
     let list = vec![vec![A.to_owned(), B.to_owned(), C.to_owned()]];
-    let mut t = Tiers::new(list, &mut fastrand::Rng::with_seed(3));
+    let mut t = TierSchedule::new(list, &mut fastrand::Rng::with_seed(3));
     let order: Vec<String> = t.trackers().map(|t| t.url.clone()).collect();
     for url in &order[..2] {
         assert_eq!(begin(&mut t, s(0)), job!(url, Started));
@@ -234,8 +234,8 @@ fn an_answer_nobody_asked_for_changes_nothing() {
 fn silent_trackers_are_overtaken_and_still_heard() {
     let s = Duration::from_secs;
     let urls = ["udp://a/announce", "udp://b/announce", "http://c/announce"];
-    let mut tiers = Tiers::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
-    let begun = |tiers: &mut Tiers, now| tiers.begin(s(now)).map(|job| job.url);
+    let mut tiers = TierSchedule::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
+    let begun = |tiers: &mut TierSchedule, now| tiers.begin(s(now)).map(|job| job.url);
     assert_eq!(begun(&mut tiers, 0).as_deref(), Some(urls[0]));
     assert_eq!((tiers.next_due(), begun(&mut tiers, 2)), (s(3), None));
     assert_eq!(begun(&mut tiers, 3).as_deref(), Some(urls[1]));
@@ -250,7 +250,7 @@ fn silent_trackers_are_overtaken_and_still_heard() {
     assert_eq!(tiers.stop_jobs().len(), 2, "both know us");
 
     // If all fail, the round ends with the last failure.
-    let mut tiers = Tiers::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
+    let mut tiers = TierSchedule::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
     (0..3).for_each(|n| assert!(begun(&mut tiers, n * 3).is_some()));
     tiers.failed(s(30), urls[0], None);
     tiers.failed(s(33), urls[2], None);

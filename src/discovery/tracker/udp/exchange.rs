@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::{self, Announce, AnnounceResponse, Scraped, TrackerError};
+use crate::discovery::tracker::announce::{self, Announce, AnnounceResponse, ScrapeCounts, TrackerError};
 use crate::discovery::tracker::udp::packet::{self, UdpResponse};
 use crate::types::InfoHash;
 use crate::util::random::Random;
@@ -54,7 +54,7 @@ pub enum Reply {
     /// The response to an announce.
     Announced(AnnounceResponse),
     /// The response to a scrape, in the order of the request.
-    Scraped(Vec<Scraped>),
+    Scraped(Vec<ScrapeCounts>),
 }
 
 impl Reply {

@@ -1,7 +1,7 @@
 //! Encodes and decodes the datagrams of BEP 15, for both sides: the client sends requests, the tracker server sends responses.
 //! All numbers are big-endian; packets may have trailing bytes. Pure.
 
-use crate::discovery::tracker::announce::{Announce, AnnounceEvent, Scraped};
+use crate::discovery::tracker::announce::{Announce, AnnounceEvent, ScrapeCounts};
 use crate::types::{InfoHash, PeerId};
 
 /// The protocol's magic number, which a connect request has in place of a connection id.
@@ -177,10 +177,10 @@ pub fn response(transaction: u32, response: &UdpResponse<'_>) -> Vec<u8> {
 }
 
 /// Decodes the counts of a scrape, in the order of the request; ignores a truncated last entry.
-pub fn figures(bytes: &[u8]) -> impl Iterator<Item = Scraped> + '_ {
+pub fn figures(bytes: &[u8]) -> impl Iterator<Item = ScrapeCounts> + '_ {
     bytes.chunks_exact(12).filter_map(|entry| {
         let mut at = ByteReader(entry);
-        Some(Scraped { complete: at.u32()?, downloaded: at.u32()?, incomplete: at.u32()? })
+        Some(ScrapeCounts { complete: at.u32()?, downloaded: at.u32()?, incomplete: at.u32()? })
     })
 }
 
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(parse_response(&[0, 0, 0, 4, 0, 0, 0, 77]), None, "an unknown action");
         let UdpResponse::Scraped(bytes) = all[2] else { unreachable!() };
         let read: Vec<_> = figures(bytes).collect();
-        assert_eq!(read, [Scraped { complete: 1, downloaded: 2, incomplete: 3 }]);
+        assert_eq!(read, [ScrapeCounts { complete: 1, downloaded: 2, incomplete: 3 }]);
     }
 
     proptest! {

@@ -139,7 +139,7 @@ fn a_connection_id_serves_the_next_announce_too() {
         client.clone().announce(&tracker.url(), &Announce::of_port(1, 1, None), PATIENT).unwrap();
     }
     let scraped = client.scrape(&tracker.url(), &[InfoHash([1; 20]), InfoHash([2; 20])], PATIENT).unwrap();
-    assert_eq!(scraped, [Some(Scraped { complete: 1, downloaded: 2, incomplete: 3 }), None]);
+    assert_eq!(scraped, [Some(ScrapeCounts { complete: 1, downloaded: 2, incomplete: 3 }), None]);
     assert_eq!(tracker.end(), 1);
 }
 

@@ -17,7 +17,7 @@ fn a_part_file_that_another_program_made_meanwhile_stays_as_it_is() {
         let mut it = Storage::new(dir.path().to_owned(), layout.clone(), 2).select(&wanted, Path::new(PARTS));
         let survey = it.survey(&no).unwrap();
         let actions: Vec<FileAction> =
-            (0..7).map(|file| if it.wants(file) { FileAction::Make } else { FileAction::Leave }).collect();
+            (0..7).map(|file| if it.wants(file) { FileAction::Create } else { FileAction::Leave }).collect();
         let mut made = survey.clone();
         it.create_files(&actions, &mut made, &no).unwrap();
         it.record_ownership(&InfoHash([1; 20]), &actions, &made, false).unwrap();
@@ -41,7 +41,7 @@ fn a_part_file_that_another_program_made_meanwhile_stays_as_it_is() {
     let dir = tempdir().unwrap();
     let it = Storage::new(dir.path().to_owned(), layout, 2).select(&[], Path::new(PARTS));
     let mut survey = it.survey(&no).unwrap();
-    let actions = [FileAction::Make; 7];
+    let actions = [FileAction::Create; 7];
     fs::write(place(&dir), "their part file").unwrap();
     it.create_files(&actions[..2], &mut survey, &no).unwrap();
     it.resize_files(&actions, &survey, &no).unwrap();
@@ -63,7 +63,7 @@ fn actions(it: &Storage, survey: &Survey) -> Vec<FileAction> {
     let action = |file: usize| match survey.file(file) {
         _ if !it.wants(file) || it.layout().files()[file].is_pad => FileAction::Leave,
         Some(_) => FileAction::Continue,
-        None => FileAction::Make,
+        None => FileAction::Create,
     };
     (0..7).map(action).collect()
 }
@@ -86,7 +86,7 @@ fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storag
         have: &have,
         wanted: &it.wanted_pieces(),
         ours: &|_, _| false,
-        claim: &|_, _| crate::storage::Claim::None,
+        claim: &|_, _| crate::storage::OwnershipClaim::None,
         vouched: &|_, _| false,
         overwrite,
         stop: &no,
@@ -116,7 +116,7 @@ fn a_part_file_is_ours_by_its_pieces_and_anothers_is_neither_written_nor_removed
         let (dir, _, refused) = decided(&content, &needs, false);
         assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Foreign, .. })), "{refused:?}");
         assert_eq!(fs::read(dir.path().join(PARTS)).unwrap(), content);
-        assert!(matches!(decided(&content, &needs, true).2, Ok(FileAction::Renew)));
+        assert!(matches!(decided(&content, &needs, true).2, Ok(FileAction::ReplaceEmpty)));
         // If everything is wanted, the part file is not needed, and stays.
         let (dir, it, decided) = decided(&content, &[true; 7], false);
         assert!(matches!(decided, Ok(FileAction::Leave)), "{decided:?}");
@@ -136,18 +136,18 @@ fn a_part_file_is_ours_by_its_pieces_and_anothers_is_neither_written_nor_removed
 fn a_part_file_without_data_gives_its_name_to_a_new_one_that_the_marker_names() {
     let (dir, mut it, decided) = decided(&[0; 30], &only(&["a", "x/d", "c"]), false);
     let no = AtomicBool::new(false);
-    assert!(matches!(decided, Ok(FileAction::Renew)), "{decided:?}");
+    assert!(matches!(decided, Ok(FileAction::ReplaceEmpty)), "{decided:?}");
     let mut survey = it.survey(&no).unwrap();
     let before = survey.parts.unwrap();
     it.lock(&InfoHash([1; 20])).unwrap();
-    it.create_part_file(FileAction::Renew, &mut survey).unwrap();
+    it.create_part_file(FileAction::ReplaceEmpty, &mut survey).unwrap();
     let actions = actions(&it, &survey);
     it.create_files(&actions, &mut survey, &no).unwrap();
     it.record_ownership(&InfoHash([1; 20]), &actions, &survey, false).unwrap();
     it.resize_files(&actions, &survey, &no).unwrap();
     let now = survey.parts.unwrap();
     assert!(now.size == 0 && before.size == 30);
-    assert!(it.read_marker(&InfoHash([1; 20])).unwrap().made(Path::new(PARTS), now.identity));
+    assert!(it.read_marker(&InfoHash([1; 20])).unwrap().is_unfinished_file(Path::new(PARTS), now.identity));
     write_all(&it, &[1, 3]);
     assert_eq!(found_pieces(&it), [0, 1, 3]);
     assert!(it.writable_files().iter().any(|(file, identity)| *file == 7 && *identity == now.identity));

@@ -3,9 +3,9 @@
 use super::*;
 
 /// 225 interested peers of one network that request nothing, and a new peer of another network.
-fn beside_idlers(choker: &mut Choker) -> Vec<Candidate> {
+fn beside_idlers(choker: &mut Choker) -> Vec<ChokeCandidate> {
     choker.set_upload_limit(128 * KIB);
-    let mut peers: Vec<Candidate> = (0..226).map(peer).collect();
+    let mut peers: Vec<ChokeCandidate> = (0..226).map(peer).collect();
     peers[..225].iter_mut().for_each(|p| p.is_requesting = false);
     peers[225].network = Network::block([10, 0, 1, 1].into());
     peers
@@ -128,7 +128,7 @@ fn a_peer_whose_blocks_are_late_counts_as_one_that_is_served() {
 /// never wait. Each of those takes `bytes` every `seconds` and is in a network of its own.
 fn wait_beside_sippers(count: u32, bytes: u64, seconds: u64) -> Duration {
     let mut choker = Choker::new(fastrand::Rng::with_seed(1));
-    let mut peers: Vec<Candidate> = (0..=count).map(peer).collect();
+    let mut peers: Vec<ChokeCandidate> = (0..=count).map(peer).collect();
     for p in &mut peers {
         p.network = Network::block([10, 1, p.key.0 as u8, 1].into());
         (p.is_requesting, p.since) = (p.key.0 == count, Duration::ZERO);

@@ -214,5 +214,5 @@ fn a_scrape_gives_no_more_than_was_asked_for() {
     let heard = e.receive(s(0), tracker(), &response(transaction, &UdpResponse::Scraped(&[1; 40])));
     let Some(Ok(Reply::Scraped(figures))) = heard else { panic!("{heard:?}") };
     assert_eq!(figures.len(), 2);
-    assert_eq!(figures[0], Scraped { complete: 0x0101_0101, downloaded: 0x0101_0101, incomplete: 0x0101_0101 });
+    assert_eq!(figures[0], ScrapeCounts { complete: 0x0101_0101, downloaded: 0x0101_0101, incomplete: 0x0101_0101 });
 }
