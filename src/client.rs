@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_room_of_a_session_that_is_over_is_for_others() {
+    fn the_room_of_a_torrent_that_has_ended_is_for_others() {
         let client = Client::new(
             &ClientConfig {
                 listen_ports: 0..=0,
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn one_session_has_all_and_several_share() {
+    fn one_torrent_has_all_and_several_share() {
         assert_eq!(capacity(300, 1, 0), 300);
         assert_eq!(capacity(1, 1, 0), 1, "no more than the user wants");
         assert_eq!(capacity(300, 3, 0), 300, "the others want none");

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chatty_voice_tells_once_that_a_tracker_answers() {
+    fn a_verbose_reporter_tells_once_that_a_tracker_answers() {
         let mut words = EventText::verbose();
         let (interval, warning) = (Duration::from_secs(60), None);
         let well = Event::Announced { tracker: "http://t/".to_owned(), peers: 3, interval, warning };
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn several_voices_keep_their_own_pace() {
+    fn several_reporters_keep_their_own_pace() {
         struct Counter(Duration, std::sync::Arc<std::sync::atomic::AtomicU32>);
         impl Reporter for Counter {
             fn period(&self) -> Duration {
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_vanishes_ends_the_voice() {
+    fn a_torrent_that_vanishes_ends_its_reporters() {
         let (tell, events) = crossbeam_channel::unbounded::<Event>();
         let (end, ended) = crossbeam_channel::bounded(1);
         drop((tell, end));

@@ -48,7 +48,7 @@ pub struct DhtSettings {
     pub routers: Vec<String>,
     /// `HOST:PORT` of the user's own bootstrap nodes.
     pub entry_points: Vec<String>,
-    /// The folder where the routing table is saved between runs; `None` saves nothing.
+    /// The file in which the ids and nodes of the DHT are saved between runs; `None` saves nothing.
     pub state_file: Option<PathBuf>,
 }
 

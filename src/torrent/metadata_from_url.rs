@@ -111,7 +111,7 @@ mod tests {
 
     /// A server may be silent for long.
     #[test]
-    fn nothing_of_the_session_is_kept_while_a_server_is_silent() {
+    fn nothing_of_the_torrent_is_kept_while_a_server_is_silent() {
         let (context, _heard) = fetch_context(InfoHash([7; 20]));
         let (weak_context, context) = (Arc::downgrade(&context), Cell::new(Some(context)));
         let asked = Cell::new(0);

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_in_vain_are_told_apart() {
+    fn failed_dials_are_told_apart() {
         let mut search = PeerSearchStats::default();
         let reasons = [
             DisconnectReason::Unreachable("refused".into()),

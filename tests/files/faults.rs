@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::common::hostile_peer::{seeding, unchoked};
 use crate::common::netns::in_network_namespace;
 use crate::common::payload::Payload;
 use crate::common::process::{Running, without_settings};
-use crate::common::scene::{seeding, unchoked};
 use crate::common::seeder::{FakePeer, Gate};
 use crate::common::{TestDir, btsync, free_port, until};
 use btsync::storage::resume::ResumeData;

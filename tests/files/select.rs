@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::common::hostile_peer::seeding;
 use crate::common::netns::in_network_namespace;
 use crate::common::payload::Payload;
 use crate::common::process::Running;
-use crate::common::scene::seeding;
 use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
 use crate::common::wire::{Message, id};
 use crate::common::{TestDir, btsync, free_port, until};

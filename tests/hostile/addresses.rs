@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::common::extended_peer::{ExtendedPeer, size_of};
+use crate::common::hostile_peer::{seed_with_12_incoming, seeding, thirty_pieces};
 use crate::common::netns::{address, in_network_namespace};
 use crate::common::payload::Payload;
-use crate::common::scene::{seed_with_12_incoming, seeding, thirty_pieces};
 use crate::common::seeder::{FakePeer, Gate};
 use crate::common::tracker::Tracker;
 use crate::common::trickle::TrickleLeechers;

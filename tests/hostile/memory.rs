@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::extended_peer::{ExtendedEvent, ExtendedPeer, size_of};
+use crate::common::hostile_peer::{seeding, unchoked};
 use crate::common::netns::{installed, not_run};
 use crate::common::payload::Payload;
 use crate::common::process::{Running, without_settings};
-use crate::common::scene::{seeding, unchoked};
 use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
 use crate::common::tracker::Tracker;
 use crate::common::web::{Page, WebServer};

@@ -6,8 +6,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::common::hostile_peer::{HostilePeerTest, RequestFields, seeding, thirty_pieces, unchoked, wait_for_request};
 use crate::common::payload::Payload;
-use crate::common::scene::{HostilePeerTest, RequestFields, seeding, thirty_pieces, unchoked, wait_for_request};
 use crate::common::seeder::{FakePeer, Gate, block, serve};
 use crate::common::tracker::Tracker;
 use crate::common::wire::{Message, Wire, frame, handshake, id};

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 
+use crate::common::hostile_peer::{HostilePeerTest, seeding, thirty_pieces};
 use crate::common::payload::Payload;
-use crate::common::scene::{HostilePeerTest, seeding, thirty_pieces};
 use crate::common::seeder::{FakePeer, Gate, block, serve};
 use crate::common::tracker::Tracker;
 use crate::common::wire::{Message, Wire, extended_handshake, frame, id};

@@ -107,7 +107,7 @@ fn encrypted(caller: &mut TcpStream, skey: InfoHash, info_hash: InfoHash) -> boo
 }
 
 #[test]
-fn plain_callers_reach_whom_they_mean() {
+fn plain_connections_reach_their_torrent() {
     let mut fixture = all();
     let reached = [(OFF, true), (PREFER, true), (REQUIRE, false), (HELD, false), (UNKNOWN, false)];
     for (info_hash, expected) in reached {
@@ -132,7 +132,7 @@ fn the_info_hash_is_enough_to_be_handed_on() {
 }
 
 #[test]
-fn encrypted_callers_reach_whom_they_mean() {
+fn encrypted_connections_reach_their_torrent() {
     let mut fixture = all();
     let reached = [(OFF, false), (PREFER, true), (REQUIRE, true), (HELD, false), (UNKNOWN, false)];
     for (info_hash, expected) in reached {
@@ -147,7 +147,7 @@ fn encrypted_callers_reach_whom_they_mean() {
 }
 
 #[test]
-fn where_there_is_one_session_nobody_is_asked() {
+fn with_one_torrent_nobody_is_asked() {
     let mut fixture = HandshakerFixture::new(&[(PREFER, Encryption::Prefer), (HELD, Encryption::Prefer)]);
     let _caller = fixture.dial();
     let report = fixture.torrents[0].1.try_recv().expect("handed on at once");
@@ -174,7 +174,7 @@ fn many_who_say_nothing_keep_nobody_out() {
 
 /// Among more silent connections than there is room for, one that has started its handshake is kept.
 #[test]
-fn silent_callers_do_not_push_out_an_encrypted_one() {
+fn silent_connections_do_not_push_out_an_encrypted_one() {
     let mut fixture = all();
     let mut caller = fixture.dial();
     let draw = KeyMaterial::new(&mut Random::seeded(1));
@@ -206,7 +206,7 @@ fn silent_callers_do_not_push_out_an_encrypted_one() {
 }
 
 #[test]
-fn the_lobby_is_bounded_and_ends_at_once() {
+fn pending_handshakes_are_bounded_and_end_at_once() {
     let mut fixture = all();
     fixture.handshaker.started += Duration::from_secs(3600); // stops the clock
     let incoming_connections: Vec<_> = (0..MAX_PENDING_HANDSHAKES).map(|_| fixture.dial()).collect();
@@ -221,7 +221,7 @@ fn the_lobby_is_bounded_and_ends_at_once() {
 
 /// Each connection for which no thread can be started evicts one silent connection that holds a thread, and no others.
 #[test]
-fn where_no_thread_is_left_a_silent_caller_gives_its_own_up() {
+fn where_no_thread_is_left_a_silent_connection_gives_its_own_up() {
     let mut fixture = all();
     let mut begun = fixture.dial();
     begun.write_all(&handshake(PREFER)[..20]).expect("room for it");

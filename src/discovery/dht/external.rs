@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn six_voices_of_different_nodes_and_the_majority() {
+    fn six_reports_of_different_nodes_and_the_majority() {
         let mut external = ExternalIp::default();
         for _ in 0..50 {
             assert_eq!(external.vote(ip(1), ip(200)), None, "one voter has one voice");
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_has_one_voice_however_many_addresses_it_has() {
+    fn a_network_counts_once_however_many_addresses_it_has() {
         let claim = "2001:db8:ffff::1".parse().expect("an address");
         let mut external = ExternalIp::default();
         for n in 0..200_u128 {

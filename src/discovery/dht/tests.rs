@@ -205,7 +205,7 @@ fn a_flood_of_questions_is_answered_at_its_rate_and_makes_few_pings() {
 }
 
 #[test]
-fn a_few_voices_do_not_change_our_id() {
+fn reports_of_a_few_nodes_do_not_change_our_id() {
     let mut dht = dht(false);
     let before = dht.id();
     for n in 1..=5 {

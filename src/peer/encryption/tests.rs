@@ -121,7 +121,7 @@ fn every_policy_meets_every_other() {
 }
 
 #[test]
-fn a_call_for_another_torrent_is_refused() {
+fn a_connection_for_another_torrent_is_refused() {
     let (initiator, responder) = pair();
     let answers = thread::spawn(move || {
         let mut peer_stream = peer_stream(&responder);

@@ -128,7 +128,7 @@ mod tests {
 
     /// On a slow link, requests wait at every observation.
     #[test]
-    fn a_slow_line_is_not_idle() {
+    fn a_slow_connection_is_not_idle() {
         let (mut idleness, turn) = (Idleness::default(), Some((SECOND, 0)));
         for second in 2..90 {
             idleness.observe(SECOND * second, turn, u64::from(second) * 500, true);

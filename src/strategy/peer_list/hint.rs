@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_said_to_encrypt_is_first_called_in_that_way() {
+    fn a_peer_that_is_said_to_encrypt_is_first_dialed_in_that_way() {
         use Encryption::{Off, Prefer, Require};
         for (encryption, source, expected) in [
             (Prefer, PeerSource::Pex, DialMode::Encrypted),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_of_a_call_counts_more_than_what_is_said() {
+    fn the_result_of_a_dial_counts_more_than_what_is_said() {
         let mut peer_list = peer_list(Encryption::Prefer, PeerSource::Pex, &[PexFlags::ENCRYPTION]);
         peer_list.note_dialed(addr(0), PeerKey(1));
         assert!(peer_list.note_unanswered(addr(0), PeerKey(1)));

@@ -27,7 +27,7 @@ fn pauses_double_up_to_half_an_hour_and_success_forgives() {
 }
 
 #[test]
-fn a_peer_that_gave_something_is_called_back_soon_unless_we_dropped_it() {
+fn a_peer_that_gave_something_is_dialed_again_soon_unless_we_dropped_it() {
     let (mut record, mut rng) = (PeerRecord::default(), fastrand::Rng::with_seed(1));
     record.record_delivered(SECOND, 1 << 20, 1 << 20);
     record.disconnected(SECOND * 10, true, &mut rng);
@@ -52,7 +52,7 @@ fn a_breach_of_the_protocol_costs_a_minute_and_then_more() {
 }
 
 #[test]
-fn who_is_heard_by_another_way_is_called_at_once_unless_calls_fail() {
+fn a_peer_that_answers_in_another_way_is_dialed_at_once_unless_dials_fail() {
     let (mut record, mut rng) = (PeerRecord::default(), fastrand::Rng::with_seed(1));
     record.disconnected(SECOND * 10, true, &mut rng);
     assert!(record.dialable_from(false) > SECOND * 20);

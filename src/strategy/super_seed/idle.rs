@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_has_become_slow_is_busy_after_a_while() {
+    fn a_connection_that_has_become_slow_is_busy_after_a_while() {
         let idle = idle_for(&[&[1000][..], &[100; 20]].concat());
         assert_eq!(idle[5], 5);
         assert_eq!(idle.last(), Some(&0));

@@ -72,7 +72,7 @@ fn peers_that_take_little_get_more_slots() {
 }
 
 #[test]
-fn a_seed_on_a_slow_line_keeps_the_slots_few() {
+fn a_seed_with_a_slow_uplink_keeps_the_slots_few() {
     for (line, most) in [(125_000, 5), (250_000, 10), (1_000_000, 40)] {
         let mut slots = Slots::new();
         let seen = run(&mut slots, true, 60, line, 1 << 20, 30);
@@ -94,7 +94,7 @@ fn a_burst_of_acknowledgements_opens_no_slots() {
 }
 
 #[test]
-fn who_takes_nothing_has_no_part_in_the_line() {
+fn a_peer_that_takes_nothing_has_no_part_in_the_uplink() {
     let mut slots = Slots::new();
     for second in 0..30 {
         let load = Load { demand: 300, served: slots.count(), active: 0, total: 0, sent: 0 };
