@@ -1,5 +1,5 @@
-//! Scenes for hostile peers: a download from a hostile peer and an honest one, which serves nothing until the hostile peer is
-//! done, and a seeder for hostile leechers.
+//! Set-ups for tests with hostile peers: a download from a hostile peer and an honest one, which serves nothing until the hostile
+//! peer is done, and a seeder for hostile leechers.
 
 use std::io;
 use std::net::SocketAddr;
