@@ -5,7 +5,7 @@ use std::num::NonZero;
 use rustix::fs::{Advice, fadvise};
 
 use crate::storage::files::Storage;
-use crate::storage::parts::Location;
+use crate::storage::placement::Location;
 
 impl Storage {
     /// Drops a range that was just read from the page cache. If the system cannot, nothing happens: it is a hint.

@@ -90,7 +90,7 @@ impl TrackerSchedule {
         self.tiers.iter_mut().for_each(|part| part.want_peers(now, needs_peers, no_candidates));
     }
 
-    /// Asks the trackers that the last round did not try; see [`Tiers::ask_further_trackers`].
+    /// Asks the trackers that the last round did not try; see [`TierSchedule::ask_further_trackers`].
     pub fn ask_further_trackers(&mut self, now: Duration) {
         self.tiers.iter_mut().for_each(|part| part.ask_further_trackers(now));
     }

@@ -98,7 +98,7 @@ fn pieces_of_a_fast_peer_are_hashed_together_and_a_wrong_one_is_found() {
     // They wait while requests are outstanding, but not for long, whatever the peer sends.
     let now = setup.context.now();
     assert!(receiver.is_batch_due(now), "nothing is outstanding");
-    let request = BlockRequest { piece: PieceIndex(4), begin: 0, length: BLOCK_SIZE };
+    let request = BlockInfo { piece: PieceIndex(4), begin: 0, length: BLOCK_SIZE };
     setup.peer.requesting.pipeline.lock().enqueue(now, &[request]);
     assert!(!receiver.is_batch_due(Duration::ZERO) && receiver.is_batch_due(now + LONGEST_WAIT));
     receiver.hash_batch().expect("a disk");
