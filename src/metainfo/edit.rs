@@ -12,7 +12,7 @@ use crate::metainfo::{Metainfo, MetainfoError};
 ///
 /// ```
 /// # let bytes = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
-/// let edit = btsync::Edit { comment: Some(Some("fresh".to_owned())), ..Default::default() };
+/// let edit = btsync::TorrentEdit { comment: Some(Some("fresh".to_owned())), ..Default::default() };
 /// let edited = btsync::Metainfo::from_bytes(&edit.apply(bytes)?)?;
 /// assert_eq!(edited.comment.as_deref(), Some("fresh"));
 /// # Ok::<(), btsync::MetainfoError>(())
