@@ -58,6 +58,7 @@ pub use views::{FileView, PeerView, Snapshot, Stage};
 
 /// How a torrent's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// Everything wanted is complete, and the seed goal, if any, is reached.
     Completed,
@@ -102,6 +103,7 @@ impl TorrentError {
 
 /// Where a torrent comes from.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Source {
     /// A torrent file.
     Metainfo(Box<Metainfo>),

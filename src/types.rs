@@ -28,6 +28,7 @@ pub struct PieceIndex(pub u32);
 
 /// The state of one piece, for display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PieceState {
     /// Not verified, and no block requested or received.
     Missing,

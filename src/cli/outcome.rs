@@ -14,7 +14,8 @@ use btsync::{Operation, StorageError, StorageErrorKind};
 pub(crate) fn final_status(result: &Result<Outcome, Arc<TorrentError>>) -> FinalStatus {
     match result {
         Ok(Outcome::Completed | Outcome::StoppedComplete) => FinalStatus::Complete,
-        Ok(Outcome::Stopped | Outcome::TimedOut) => FinalStatus::Stopped,
+        // Stopped, timed out, or an outcome that a later version of the library adds.
+        Ok(_) => FinalStatus::Stopped,
         Err(_) => FinalStatus::Failed,
     }
 }
@@ -37,6 +38,7 @@ pub(crate) fn command_result(
                 format!("gave up{progress_text} after {waited} without data: {stall_reason}"),
             ))
         }
+        Ok(other) => Err(Failure::new(Exit::Other, format!("ended{}: {other:?}", progress_text(&handle.snapshot())))),
         Err(error) => Err(failure(&error)),
     }
 }
@@ -109,7 +111,8 @@ fn storage_exit(error: &StorageError) -> Exit {
         (StorageErrorKind::InUse, _) => Exit::InUse,
         (StorageErrorKind::Missing | StorageErrorKind::TooManyFiles, _) => Exit::OpenExisting,
         (StorageErrorKind::Permission | StorageErrorKind::ReadOnly | StorageErrorKind::Escapes, _) => Exit::CreateFile,
-        (StorageErrorKind::Io, _) => Exit::FileIo,
+        // `StorageErrorKind::Io` and kinds that a later version of the library adds.
+        _ => Exit::FileIo,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::util::units::size;
 
 /// The operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Operation {
     /// Creating a folder.
     CreateFolder,
@@ -151,6 +152,7 @@ pub enum StorageError {
 
 /// The kind of error; each has its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum StorageErrorKind {
     /// No space, no quota, or a file larger than the file system allows.
     DiskFull,

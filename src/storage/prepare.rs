@@ -27,6 +27,7 @@ use crate::util::paths::is_watched_name;
 
 /// When disk space is allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Allocation {
     /// As data arrives; a file ends at its furthest written byte.
     None,

@@ -37,6 +37,7 @@ pub struct PeerSearchStats {
 
 /// The last result from a tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TrackerState {
     /// It answered.
     Answered {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 /// What a torrent is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stage {
     /// It has not started yet.
     #[default]

@@ -236,6 +236,6 @@ fn bar(now: &Snapshot, handle: &TorrentHandle, pieces: &mut Vec<PieceState>) -> 
         }
         Stage::Checking => crate::cli::report::piece_map::progress_cells(now.checked, BAR_WIDTH),
         Stage::Seeding => vec![Cell::Verified; BAR_WIDTH],
-        Stage::Starting | Stage::Metadata | Stage::Stopping => Vec::new(),
+        _ => Vec::new(),
     }
 }

@@ -4,7 +4,7 @@
 use console::measure_text_width;
 
 use crate::cli::batch::queue::{JobCounts, JobId};
-use crate::cli::report::figures::{Figure, Rates, metadata_pieces, part_of_total, percent, rate, seeding};
+use crate::cli::report::figures::{Figure, Rates, metadata_pieces, part_of_total, percent, rate, seeding, stage_name};
 use crate::cli::report::piece_map::{Cell, Style};
 use crate::cli::report::tui::layout::limits;
 use crate::cli::report::tui::text::{fit_figures, pad_left, pad_right, shorten_middle};
@@ -72,6 +72,7 @@ impl TorrentRow {
                 (3 - u8::from(is_moving(rates.up())), ["seeding".to_owned(), seeded, up, ratio, peers])
             }
             Stage::Stopping => (4, ["stopping".to_owned(), none(), none(), none(), none()]),
+            other => (1, [stage_name(other), none(), none(), none(), peers]),
         };
         TorrentRow { job, rank, name, figures, bar: Vec::new() }
     }

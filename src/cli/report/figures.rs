@@ -5,10 +5,15 @@ mod rates;
 use std::time::Duration;
 
 use crate::util::units::UNITS;
-use btsync::{SeedGoal, Snapshot};
+use btsync::{SeedGoal, Snapshot, Stage};
 
 pub use crate::util::units::{count, size};
 pub use rates::{EtaEstimate, Meter, Rates};
+
+/// The name of a stage that has no text of its own, because a later version of the library adds it.
+pub fn stage_name(stage: Stage) -> String {
+    format!("{stage:?}").to_ascii_lowercase()
+}
 
 /// The number of metadata pieces received and in all; a question mark while the number is unknown.
 pub fn metadata_pieces((have, of): (usize, usize)) -> String {

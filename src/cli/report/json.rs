@@ -2,6 +2,7 @@
 //! every line against docs/events.schema.json. If the reader closes the pipe, the download stops, as with `| head -1`; a
 //! reader that does not read does not block it.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::cli::exit::Failure;
+use crate::cli::report::figures::stage_name;
 use crate::cli::report::{FinalStatus, Reporter, saved_text, tracker_error};
 use crate::cli::stop::StopSignal;
 use crate::cli::terminal::output_queue::OutputQueue;
@@ -214,17 +216,23 @@ impl JsonReporter {
     }
 }
 
+/// A stage's name in a `progress` event.
+fn stage(stage: Stage) -> Cow<'static, str> {
+    Cow::Borrowed(match stage {
+        Stage::Starting => "starting",
+        Stage::Metadata => "metadata",
+        Stage::Checking => "checking",
+        Stage::Downloading => "downloading",
+        Stage::Seeding => "seeding",
+        Stage::Stopping => "stopping",
+        other => return Cow::Owned(stage_name(other)),
+    })
+}
+
 /// The fields of a `progress` event.
 fn progress(now: &Snapshot) -> Value {
     json!({
-        "stage": match now.stage {
-            Stage::Starting => "starting",
-            Stage::Metadata => "metadata",
-            Stage::Checking => "checking",
-            Stage::Downloading => "downloading",
-            Stage::Seeding => "seeding",
-            Stage::Stopping => "stopping",
-        },
+        "stage": stage(now.stage),
         "total": now.total,
         "have": now.have,
         "checked": now.checked.0,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::cli::report::figures::{Rates, join, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size};
+use crate::cli::report::figures::{
+    Rates, join, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size, stage_name,
+};
 use crate::cli::report::stall::StallDetector;
 use crate::cli::report::tui::text::shorten_middle;
 use crate::cli::report::{EventText, FinalStatus, Reporter, sanitize};
@@ -131,6 +133,7 @@ fn line(name: &str, now: &Snapshot, rates: &Rates, goal: SeedGoal) -> String {
             format!("{name} seeding up {up} sent {} {ratio} {peers}", size(now.total_uploaded))
         }
         Stage::Stopping => format!("{name} stopping"),
+        other => format!("{name} {}", stage_name(other)),
     }
 }
 

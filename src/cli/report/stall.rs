@@ -110,6 +110,7 @@ fn trackers(search: &PeerSearchStats) -> Vec<String> {
             TrackerState::Failed { error } => {
                 format!("tracker {}: {}", sanitize(name), sanitize(&tracker_error(error)))
             }
+            other => format!("tracker {}: {}", sanitize(name), sanitize(&format!("{other:?}"))),
         };
         return search.trackers.iter().map(word).collect();
     }
@@ -118,7 +119,7 @@ fn trackers(search: &PeerSearchStats) -> Vec<String> {
         .iter()
         .filter_map(|(_, state)| match state {
             TrackerState::Answered { peers } => Some(*peers),
-            TrackerState::Failed { .. } => None,
+            _ => None,
         })
         .collect();
     let most = answers.iter().max().copied().unwrap_or_default();

@@ -101,6 +101,7 @@ fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<FetchedSource
             let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {error}")));
             return Ok(FetchedSource::Link(Box::new(Magnet::parse(&link).map_err(bad)?), is_public));
         }
+        _ => return Err(Failure::new(Exit::BadTorrent, format!("{shown}: neither a torrent file nor a magnet link"))),
     };
     // Some servers send gzip without declaring it.
     let broken = |error| Failure::new(Exit::BadTorrent, printable(&format!("{shown}: cannot be unpacked: {error}")));

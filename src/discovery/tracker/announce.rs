@@ -75,6 +75,7 @@ impl Announce<'_> {
 
 /// The announce events of BEP 3 and BEP 21.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum AnnounceEvent {
     /// The first announce to a tracker.
     Started,

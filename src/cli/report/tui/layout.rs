@@ -5,7 +5,7 @@
 //! first.
 
 use crate::cli::report::figures::{
-    Figure, Rates, count, hashing, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size,
+    Figure, Rates, count, hashing, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size, stage_name,
 };
 use crate::cli::report::piece_map::{Cell, Style, cells, progress_cells};
 use crate::cli::report::tui::files;
@@ -127,6 +127,7 @@ fn figures(content: &PanelContent<'_>, width: usize) -> Vec<Figure> {
             vec![(0, what.to_owned()), (7, size(now.total)), up, sent, (1, ratio), (2, seeded), peers]
         }
         Stage::Stopping => stopped("stopping", now),
+        other => stopped(&stage_name(other), now),
     }
 }
 
@@ -191,7 +192,7 @@ fn search_figures(content: &PanelContent<'_>) -> Vec<Figure> {
 fn trackers(search: &PeerSearchStats) -> Option<String> {
     let peers = |state: &TrackerState| match state {
         TrackerState::Answered { peers } => Some(*peers),
-        TrackerState::Failed { .. } => None,
+        _ => None,
     };
     match search.trackers.as_slice() {
         [] => None,

@@ -8,6 +8,7 @@ use crate::discovery::tracker::http::{Content, HttpTracker, TrackerError, Trust,
 
 /// The result of fetching one of the user's URLs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FetchedUrl {
     /// The content of the file.
     File(Vec<u8>),
