@@ -90,6 +90,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Listen`] if no port is free, [`ClientError::Interface`] if the interface does not exist.
+    #[doc(hidden)]
     pub fn start(config: &ClientConfig) -> Result<Arc<Client>, ClientError> {
         let client = Client::new(config, true);
         client.listen()?;

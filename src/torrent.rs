@@ -163,6 +163,7 @@ pub struct Torrent {
 
 impl Torrent {
     /// A torrent with a client of its own.
+    #[doc(hidden)]
     pub fn new(source: impl Into<Source>, config: TorrentConfig) -> Torrent {
         let client = Client::for_one_torrent(&config.client);
         Torrent::at(client, source.into(), config)
@@ -171,6 +172,7 @@ impl Torrent {
     /// A torrent on `client`, which shares the port, the DHT, local discovery, the limits and the number of connections with
     /// the client's other torrents. The client's configuration takes precedence over `config`. However, without `dht` or `lsd`
     /// in `config` the torrent does not use these, and its `max_peers` limits this torrent alone.
+    #[doc(hidden)]
     pub fn with_client(client: &Arc<Client>, source: impl Into<Source>, mut config: TorrentConfig) -> Torrent {
         config.client.bind = client.bind().clone();
         Torrent::at(client.clone(), source.into(), config)
