@@ -221,7 +221,8 @@ impl DhtService {
         self.handles.iter().map(|handle| (handle.family, *handle.stats.lock())).collect()
     }
 
-    /// The local addresses of the sockets.
+    /// The local addresses of the sockets, for tests.
+    #[cfg(any(test, feature = "internals"))]
     #[doc(hidden)]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.handles.iter().map(|handle| handle.bound).collect()

@@ -21,7 +21,8 @@ const MAX_COMMANDS: usize = 1024;
 pub(crate) struct DhtLoopHandle {
     pub family: Family,
     pub commands: Sender<DhtCommand>,
-    /// The local address of the socket.
+    /// The local address of the socket, for tests.
+    #[cfg(any(test, feature = "internals"))]
     pub bound: SocketAddr,
     wake: PipeWriter,
     pub stats: Mutex<DhtStats>,
@@ -76,6 +77,13 @@ pub(crate) fn command_channel(family: Family, socket: UdpSocket) -> io::Result<(
     socket.set_nonblocking(true)?;
     let (woken, wake) = io::pipe()?;
     let (commands, receiver) = bounded(MAX_COMMANDS);
-    let handle = DhtLoopHandle { family, commands, bound: socket.local_addr()?, wake, stats: Mutex::default() };
+    let handle = DhtLoopHandle {
+        family,
+        commands,
+        #[cfg(any(test, feature = "internals"))]
+        bound: socket.local_addr()?,
+        wake,
+        stats: Mutex::default(),
+    };
     Ok((handle, DhtLoopInbox { socket, commands: receiver, woken }))
 }
