@@ -1,11 +1,16 @@
 //! When files are complete: confirms that they are all in place, and removes them from the marker (`marker.rs`), because later
 //! changes to them are the user's.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use crate::storage::error::shown;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
-use crate::storage::marker::{self, Marker, marker_name};
+use crate::storage::marker::{self, Marker};
 use crate::storage::ownership::Refusal;
+use crate::storage::snapshot::identity;
+use crate::storage::survey::Survey;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 
 impl Storage {
@@ -14,11 +19,16 @@ impl Storage {
     /// have no final names yet.
     pub fn finish(&self, have: &Bitfield) {
         // It has notes of this run.
-        let name = self.lock.as_ref().map(|lock| lock.name.to_string_lossy());
-        let noted = name.and_then(|name| self.read_marker(&marker::marker_info_hash(&name)?));
+        let noted = self.lock.as_ref().and_then(|lock| self.read_marker(&lock.info_hash()?));
         let mut marker = noted.or_else(|| self.marker.clone()).unwrap_or_default();
         self.remove_complete_files(&mut marker, have);
         self.release(Some(marker));
+    }
+
+    /// Whether a wanted file is missing or too short, so that the download cannot be complete.
+    pub fn has_missing_files(&self, survey: &Survey) -> bool {
+        let mut files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.is_pad && self.wants(*file));
+        files.any(|(file, spec)| survey.file(file).is_none_or(|seen| seen.size < spec.length))
     }
 
     /// Confirms that every wanted file is still in place and has its full length: a file that was deleted or replaced while open
@@ -99,7 +109,9 @@ impl Storage {
         match self.read_marker(info_hash) {
             Some(mut marker) => self.remove_complete_files(&mut marker, have) || !marker.is_needed(),
             // An empty marker: btsync could not remove it when the download completed.
-            None => self.root.metadata(&marker_name(info_hash)).is_ok_and(|found| found.is_file() && found.len() == 0),
+            None => {
+                self.root.metadata(&self.marker_path(info_hash)).is_ok_and(|found| found.is_file() && found.len() == 0)
+            }
         }
     }
 
@@ -110,12 +122,23 @@ impl Storage {
         // A later run gives files of btsync's that this one did not want their final names.
         let is_finished = |number: usize| self.wants(number) || self.layout.final_name(number).is_none();
         let finished = complete.filter(|(number, _)| is_finished(*number));
-        let any = finished.fold(false, |any, (_, spec)| marker.remove_complete(&spec.path) || any);
+        let any = finished.fold(false, |any, (_, spec)| {
+            let is_named = marker.remove_complete(&spec.path);
+            // A process that was killed after it had renamed the file recorded it by the name before.
+            let is_renamed = !is_named && marker.is_needed() && self.remove_renamed(marker, &spec.path);
+            any || is_named || is_renamed
+        });
         // A part file needs no marker of its own: its pieces identify it.
         let parts = marker::path_hash(self.placement.name());
         if marker.made.keys().all(|path_hash| *path_hash == parts) {
             marker.made.clear();
         }
         any
+    }
+
+    /// Removes the file from the marker if that has it by another name.
+    fn remove_renamed(&self, marker: &mut Marker, path: &Path) -> bool {
+        let found = self.root.metadata_inside(path).ok().filter(|found| found.nlink() == 1);
+        found.is_some_and(|found| marker.remove_identity(identity(&found)))
     }
 }

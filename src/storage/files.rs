@@ -36,6 +36,8 @@ pub struct Storage {
     pub(super) root: Root,
     pub(super) layout: Layout,
     pub(super) placement: FilePlacement,
+    /// Where the marker and the part file are, relative to `root`.
+    pub(super) own_folder: PathBuf,
     pub(super) allocation: Allocation,
     /// The torrent's files by number, then the part file.
     pub(super) cache: Arc<FileCache>,
@@ -79,6 +81,7 @@ impl Storage {
             root,
             layout,
             placement,
+            own_folder: PathBuf::new(),
             allocation,
             cache,
             lock,

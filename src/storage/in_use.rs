@@ -13,6 +13,8 @@ use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::lock::is_write_action;
 use crate::storage::ownership::{FileAction, Refusal};
+use crate::storage::snapshot::FileSnapshot;
+use crate::storage::survey::Survey;
 use crate::util::paths::{folded, resolved};
 
 /// A file's device and inode.
@@ -122,6 +124,23 @@ fn outputs() -> Vec<Id> {
     all.into_iter().filter_map(|fd| rustix::fs::fstat(fd).ok()).map(|found| (found.st_dev, found.st_ino)).collect()
 }
 
+/// The first file to be written that is also another file of the torrent, by a folder that has two names (a link, a mount):
+/// each would overwrite the other. Hard links are copied instead.
+pub(super) fn find_two_in_one(actions: &[FileAction], survey: &Survey) -> Option<usize> {
+    let files = || survey.files.iter().enumerate().filter_map(|(number, seen)| Some((number, (*seen)?)));
+    let mut found: HashMap<(u64, u64), Vec<(usize, FileSnapshot)>> = HashMap::new();
+    for (number, seen) in files().filter(|(_, seen)| seen.links == 1 && seen.inode != 0) {
+        found.entry((seen.identity, seen.inode)).or_default().push((number, seen));
+    }
+    // Some file systems give several files one inode number, but these differ in other respects.
+    let is_twice = |number: usize, seen: &FileSnapshot| {
+        let same = found.get(&(seen.identity, seen.inode));
+        same.is_some_and(|same| same.iter().any(|(other, it)| *other != number && it == seen))
+    };
+    let is_written = |number: usize| actions.get(number).is_some_and(|action| is_write_action(*action));
+    files().find(|(number, seen)| is_written(*number) && is_twice(*number, seen)).map(|(number, _)| number)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -140,6 +159,25 @@ mod tests {
             Err(StorageError::InTheWay { why, .. }) => Some(why),
             other => other.map(|()| None).unwrap(),
         }
+    }
+
+    #[test]
+    fn two_files_that_are_one_on_disk_are_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("t/x")).unwrap();
+        std::os::unix::fs::symlink("x", dir.path().join("t/y")).unwrap();
+        fs::write(dir.path().join("t/x/f"), [7; 100]).unwrap();
+        let it = storage(dir.path(), &["t/x/f", "t/y/f"]);
+        let survey = it.survey(&std::sync::atomic::AtomicBool::new(false)).unwrap();
+        let find = |actions: [FileAction; 2]| find_two_in_one(&actions, &survey);
+        assert_eq!(find([FileAction::Continue; 2]), Some(0));
+        assert_eq!(find([FileAction::Leave, FileAction::Continue]), Some(1), "the first one is complete");
+        assert_eq!(find([FileAction::Leave; 2]), None);
+        fs::remove_file(dir.path().join("t/y")).unwrap();
+        fs::create_dir(dir.path().join("t/y")).unwrap();
+        fs::copy(dir.path().join("t/x/f"), dir.path().join("t/y/f")).unwrap();
+        let survey = it.survey(&std::sync::atomic::AtomicBool::new(false)).unwrap();
+        assert_eq!(find_two_in_one(&[FileAction::Continue; 2], &survey), None);
     }
 
     #[test]

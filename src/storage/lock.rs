@@ -23,7 +23,7 @@ use crate::storage::cache::{OpenFile, clock};
 use crate::storage::changes::{is_on_fuse, may_be_marker};
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
-use crate::storage::marker::{self, Marker, MarkerNote, marker_name};
+use crate::storage::marker::{self, Marker, MarkerNote};
 use crate::storage::open::Root;
 use crate::storage::other_downloads::FolderLock;
 use crate::storage::ownership::{FileAction, OwnershipClaim, Refusal};
@@ -73,7 +73,7 @@ pub(super) fn try_lock(file: &impl AsFd) -> Result<bool, Errno> {
 impl Storage {
     /// The torrent's marker, if there is one. Only reads.
     pub fn read_marker(&self, info_hash: &InfoHash) -> Option<Marker> {
-        read(&self.root, info_hash)
+        read(&self.root, &self.marker_path(info_hash), info_hash)
     }
 
     /// Whether this process holds the lock.
@@ -86,7 +86,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::InUse`] if one does.
     pub fn probe_lock(&self, info_hash: &InfoHash) -> Result<(), StorageError> {
-        let name = marker_name(info_hash);
+        let name = self.marker_path(info_hash);
         let Ok(file) = self.root.open_own(&name, OFlags::RDONLY) else { return Ok(()) };
         let _folder = FolderLock::take(&self.root);
         match try_lock(&file) {
@@ -102,7 +102,7 @@ impl Storage {
     /// [`StorageError::InUse`] if another process has the right; the system's error if the marker cannot be created.
     pub fn lock(&mut self, info_hash: &InfoHash) -> Result<(), StorageError> {
         self.root.create()?;
-        let name = marker_name(info_hash);
+        let name = self.marker_path(info_hash);
         let path = self.root.path().join(&name);
         let failed = |error: std::io::Error| StorageError::io(Operation::Open, &path)(error);
         let _folder = FolderLock::take(&self.root);
@@ -176,7 +176,8 @@ impl Storage {
         let _folder = FolderLock::take(&self.root);
         self.compare_with_others(info_hash, actions, survey, overwrite)?;
         self.confirm_lock()?;
-        let mut marker = Marker { ran_until: self.ran_until(actions, survey), ..Marker::default() };
+        let (ran_until, begun) = (self.ran_until(actions, survey), self.begun(actions, survey));
+        let mut marker = Marker { ran_until, begun, ..Marker::default() };
         let mut preexisting = Vec::new();
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             if let Some(seen) = survey.file(number) {
@@ -184,7 +185,8 @@ impl Storage {
                 let action = actions.get(number);
                 let claim = self.marker.as_ref().map(|found| found.claims(&spec.path, seen.identity));
                 // Its identity differs from the marker's, but its pieces have shown that it is the same file.
-                let is_begun = claim == Some(OwnershipClaim::StartedHere) && action == Some(&FileAction::Continue);
+                let is_begun = action == Some(&FileAction::Continue)
+                    && (claim == Some(OwnershipClaim::StartedHere) || self.is_of_earlier_run(info_hash, number, seen));
                 let is_left = !action.copied().is_some_and(is_write_action);
                 let before = self.marker.as_ref().filter(|_| is_left);
                 if let Some(found) = before.filter(|found| found.is_completed_file(&spec.path, seen.identity)) {
@@ -235,7 +237,7 @@ impl Storage {
     }
 
     fn write_marker(&mut self, info_hash: &InfoHash, marker: Marker) -> Result<(), StorageError> {
-        let name = marker_name(info_hash);
+        let name = self.marker_path(info_hash);
         let file = self.replace_marker(info_hash, &marker)?;
         let path = || self.root.path().join(&name);
         let id = id(&file.metadata().map_err(|error| StorageError::io(Operation::Write, &path())(error))?);
@@ -251,7 +253,7 @@ impl Storage {
 
     /// Replaces the marker that this process has locked by another one, locked too.
     fn replace_marker(&self, info_hash: &InfoHash, marker: &Marker) -> Result<File, StorageError> {
-        let name = marker_name(info_hash);
+        let name = self.marker_path(info_hash);
         let temporary_name = temporary_name(&name);
         let path = self.root.path().join(&name);
         let failed = |error: std::io::Error| StorageError::io(Operation::Write, &path)(error);
@@ -315,7 +317,7 @@ impl Storage {
         if !(lock.is_new || left.is_some()) || !lock.is_in_place(&self.root) {
             return;
         }
-        let left = left.filter(Marker::is_needed).zip(marker::marker_info_hash(&lock.name.to_string_lossy()));
+        let left = left.filter(Marker::is_needed).zip(lock.info_hash());
         if left.is_some_and(|(left, info_hash)| self.replace_marker(&info_hash, &left).is_ok()) {
             return;
         }
@@ -374,7 +376,8 @@ impl MarkerLock {
 
 /// The temporary name of a new marker before it replaces the old one.
 fn temporary_name(name: &Path) -> PathBuf {
-    name.with_file_name(format!("{}.new", name.display()))
+    let file_name = name.file_name().unwrap_or_default();
+    name.with_file_name(format!("{}.new", file_name.display()))
 }
 
 pub(super) fn is_write_action(action: FileAction) -> bool {
@@ -382,8 +385,8 @@ pub(super) fn is_write_action(action: FileAction) -> bool {
 }
 
 /// Reads a marker; `None` if it is missing or invalid.
-pub(super) fn read(root: &Root, info_hash: &InfoHash) -> Option<Marker> {
-    let file = root.open_own(&marker_name(info_hash), OFlags::RDONLY).ok()?;
+pub(super) fn read(root: &Root, name: &Path, info_hash: &InfoHash) -> Option<Marker> {
+    let file = root.open_own(name, OFlags::RDONLY).ok()?;
     file.metadata().ok().filter(|found| found.is_file() && found.len() <= marker::MAX_MARKER_SIZE)?;
     let mut bytes = Vec::new();
     file.take(marker::MAX_MARKER_SIZE).read_to_end(&mut bytes).ok()?;

@@ -64,6 +64,8 @@ pub struct Marker {
     pub edited: HashMap<u64, u64>,
     /// btsync ran until this time at least, in nanoseconds since 1970, on a clock that was set back since; 0 if it was not.
     pub ran_until: i64,
+    /// No file of `made` was last written to before this time, in nanoseconds since 1970; 0 if that is not known.
+    pub begun: i64,
     /// Whether the process that wrote the marker has ended properly, so that it wrote to no file after the marker.
     pub stopped: bool,
 }
@@ -139,6 +141,12 @@ impl Marker {
     /// Whether btsync made this file, complete or not.
     pub fn is_created_file(&self, path: &Path, identity: u64) -> bool {
         self.is_unfinished_file(path, identity) || self.is_completed_file(path, identity)
+    }
+
+    /// Whether the marker names this path as that of a file that btsync made, complete or not.
+    pub fn has_path(&self, path: &Path) -> bool {
+        let path_hash = path_hash(path);
+        self.made.contains_key(&path_hash) || self.done.contains_key(&path_hash)
     }
 
     /// Whether btsync made this file and it is complete.
@@ -237,6 +245,13 @@ impl Marker {
         is_named
     }
 
+    /// Removes the file with this identity from the marker, whatever its name. Returns whether the marker named it.
+    pub(super) fn remove_identity(&mut self, identity: u64) -> bool {
+        let named = self.made.iter().chain(&self.done).find(|(_, named)| **named == identity && is_permanent(identity));
+        let Some(path_hash) = named.map(|(path_hash, _)| *path_hash) else { return false };
+        self.remove(path_hash).0
+    }
+
     /// The marker as bytes.
     pub fn encode(&self, info_hash: &InfoHash) -> Vec<u8> {
         let mut text = format!("{MAGIC} {info_hash}\n{NOTE}").into_bytes();
@@ -260,6 +275,9 @@ impl Marker {
         }
         if self.ran_until > 0 {
             text.extend(format!("clock {:016x}\n", self.ran_until).into_bytes());
+        }
+        if self.begun > 0 {
+            text.extend(format!("begun {:016x}\n", self.begun).into_bytes());
         }
         let sum = hex(&Sha1::digest(&text));
         text.extend(format!("sum {sum}\n").into_bytes());
@@ -302,6 +320,10 @@ impl Marker {
                 }
                 "clock" => {
                     marker.ran_until = time(next()?);
+                    continue;
+                }
+                "begun" => {
+                    marker.begun = time(next()?);
                     continue;
                 }
                 _ => continue,

@@ -10,12 +10,11 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use crate::storage::cache::clock;
-use crate::storage::changes::modified;
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::layout::Span;
 use crate::storage::lock::{MarkerLock, is_write_action};
-use crate::storage::marker::{self, Marker, MarkerNote, marker_name};
+use crate::storage::marker::{self, Marker, MarkerNote};
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::prepare::Allocation;
 use crate::storage::resume::PREEXISTING;
@@ -128,9 +127,8 @@ impl Storage {
         seen: &FileSnapshot,
         is_as_recorded: bool,
     ) -> bool {
-        let Ok(found) = self.root.metadata(&marker_name(info_hash)) else { return false };
-        let slack = if marker.stopped { 0 } else { TOUCH_SLACK };
-        let ran_until = modified(&found).saturating_add(slack).max(marker.ran_until);
+        let Ok(found) = self.root.metadata(&self.marker_path(info_hash)) else { return false };
+        let ran_until = latest_run_time(marker, &FileSnapshot::of(&found));
         let changed_at = Some(seen.changed_at()).filter(|_| !is_as_recorded);
         is_later([Some(seen.modified_at()), changed_at], ran_until, clock())
     }
@@ -154,7 +152,7 @@ impl Storage {
     }
 
     /// Whether a file that grows as blocks arrive can have this length. A failing system may leave it with whole pages only.
-    fn ends_with_a_block(&self, file: usize, size: u64) -> bool {
+    pub(super) fn ends_with_a_block(&self, file: usize, size: u64) -> bool {
         let at = self.layout.start_of(file) + size;
         let within = at % u64::from(self.layout.piece_length());
         let may_lack_pages = self.allocation == Allocation::None && size.is_multiple_of(PAGE);
@@ -215,6 +213,12 @@ impl Storage {
         }
         Ok(true)
     }
+}
+
+/// The latest time at which an earlier run may have written to its files; `found`: the marker's file.
+pub(super) fn latest_run_time(marker: &Marker, found: &FileSnapshot) -> i64 {
+    let slack = if marker.stopped { 0 } else { TOUCH_SLACK };
+    found.modified_at().saturating_add(slack).max(marker.ran_until)
 }
 
 /// Whether one of a file's times is later than the last moment of an earlier run. Times later than `now` are from a clock that was

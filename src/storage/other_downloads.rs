@@ -1,6 +1,8 @@
 //! Other torrents' downloads in the same folder: they may share the folder, but no file in it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rustix::fs::OFlags;
@@ -8,7 +10,7 @@ use rustix::fs::OFlags;
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::lock::{LOCK_RETRY_DELAY, LOCK_TIMEOUT, is_write_action, read, try_lock};
-use crate::storage::marker::{self, marker_name};
+use crate::storage::marker;
 use crate::storage::open::Root;
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::survey::Survey;
@@ -58,16 +60,14 @@ impl Storage {
         overwrite: bool,
     ) -> Result<Vec<usize>, StorageError> {
         let mut taken = Vec::new();
-        let Ok(entries) = self.root.with_retry(|| fs::read_dir(self.root.path())) else { return Ok(taken) };
-        let names = entries.flatten().filter_map(|entry| marker::marker_info_hash(entry.file_name().to_str()?));
-        for other in names.filter(|other| other != info_hash) {
-            let Some(found) = read(&self.root, &other) else { continue };
+        for (marker_path, other) in self.markers().into_iter().filter(|(_, other)| other != info_hash) {
+            let Some(found) = read(&self.root, &marker_path, &other) else { continue };
             let has =
                 |number: &usize| survey.file(*number).is_some_and(|seen| found.uses(self.name(*number), seen.identity));
             let Some(number) = written(actions).find(has) else { continue };
-            let file = self.root.open_own(&marker_name(&other), OFlags::RDONLY);
+            let file = self.root.open_own(&marker_path, OFlags::RDONLY);
             if file.is_ok_and(|file| matches!(try_lock(&file), Ok(false))) {
-                return Err(StorageError::InUse { path: self.root.path().join(marker_name(&other)) });
+                return Err(StorageError::InUse { path: self.root.path().join(marker_path) });
             }
             if !overwrite {
                 let path = self.root.path().join(self.name(number));
@@ -76,6 +76,19 @@ impl Storage {
             taken.extend(written(actions).filter(has));
         }
         Ok(taken)
+    }
+
+    /// All markers where other torrents with files in the same folders have them.
+    fn markers(&self) -> Vec<(PathBuf, InfoHash)> {
+        let own = self.torrent_folder();
+        let folders = [Some(PathBuf::new()), own].into_iter().flatten();
+        let in_folder = |folder: PathBuf| {
+            let entries = self.root.with_retry(|| fs::read_dir(self.root.path().join(&folder)));
+            let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
+            let marker = move |name: OsString| Some((folder.join(&name), marker::marker_info_hash(name.to_str()?)?));
+            names.filter_map(marker).collect::<Vec<_>>()
+        };
+        folders.flat_map(in_folder).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! An existing file belongs to the user until something shows that it is an unfinished part of this download: the resume data
 //! says that nobody has changed it since btsync wrote to it, the marker says that btsync made it and its pieces do not contradict
-//! that, it holds no data, or more of its pieces verify than do not. btsync changes nothing on disk before it has decided on
+//! that, it looks as an earlier run left it and so do the other files, it holds no data, or more of its pieces verify than do not. btsync changes nothing on disk before it has decided on
 //! every file, so a single refusal leaves all files as they are.
 
 use std::fmt;
@@ -55,6 +55,7 @@ pub struct ExistingFile {
 
 /// What the bytes of a file say about its origin. Zero bytes say nothing: every client's preallocated file begins with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent observations")]
 pub struct Evidence {
     /// Whether any byte of the file is not zero.
     pub has_data: bool,
@@ -71,6 +72,8 @@ pub struct Evidence {
     /// file shares with another file; for [`OwnershipClaim::MadeButChanged`] a page of zeros or missing bytes anywhere in the
     /// piece.
     pub partial: u32,
+    /// Whether the file and the others that the marker names look as an earlier run left them (`earlier_run.rs`).
+    pub fits_earlier_run: bool,
     /// Whether the file may well match the torrent: it has the right length, other files of the torrent exist and verify or there
     /// is a part file, and all of its pieces that do not verify cannot be hashed because another file's part of them is missing.
     pub may_be_right: bool,
@@ -121,6 +124,8 @@ pub enum Refusal {
     EditedEarlier,
     /// Another program has it open for writing.
     OpenElsewhere,
+    /// Two files of the torrent are this one file on disk.
+    TwoFiles,
     /// btsync's own input or output is redirected to it.
     IsOurOutput,
     /// It is in a folder of btsync's own files.
@@ -148,6 +153,7 @@ impl fmt::Display for Refusal {
             Refusal::Changed => f.write_str("another program is writing to it"),
             Refusal::EditedEarlier => f.write_str("another program changed it during the download"),
             Refusal::OpenElsewhere => f.write_str("another program has it open for writing"),
+            Refusal::TwoFiles => f.write_str("another file of the torrent is the same file on disk"),
             Refusal::IsOurOutput => f.write_str("btsync's input or output is redirected to it"),
             Refusal::InPrivateFolder => f.write_str("it is in btsync's own configuration or cache folder"),
             Refusal::Differs => f.write_str("it existed before and differs from the torrent"),
@@ -162,7 +168,7 @@ impl Refusal {
         match self {
             Refusal::NotOurs => "; move it away, or choose another folder",
             Refusal::IsOurOutput => "; choose another folder, or redirect the input or output elsewhere",
-            Refusal::InPrivateFolder => "; choose another folder",
+            Refusal::InPrivateFolder | Refusal::TwoFiles => "; choose another folder",
             Refusal::Replaced => "; move it away to resume, or choose another folder",
             _ => "",
         }
@@ -173,6 +179,11 @@ impl FileFacts {
     /// Whether [`decide`] uses the evidence.
     pub fn needs_evidence(&self) -> bool {
         self.found.is_some() && !self.is_complete && !self.is_ours
+    }
+
+    /// Whether the content of the file counts against it.
+    pub fn seems_foreign(&self) -> bool {
+        self.found.is_some_and(|found| refusal(&found, self.claim) == Some(Refusal::Foreign))
     }
 
     /// Whether [`decide`] only uses the evidence about data past the file's end.
@@ -239,7 +250,7 @@ fn refusal(found: &ExistingFile, claim: OwnershipClaim) -> Option<Refusal> {
         Some(refusal)
     } else if claim == OwnershipClaim::Refused {
         Some(Refusal::EditedEarlier)
-    } else if has_data && is_foreign {
+    } else if has_data && is_foreign && !found.evidence.fits_earlier_run {
         Some(Refusal::Foreign)
     } else if found.is_link && !has_data {
         Some(Refusal::LinkToEmpty)

@@ -300,7 +300,10 @@ impl Storage {
             let found = self.root.metadata(&spec.path);
             found.is_ok_and(|found| found.is_file() && found.len() > 0 && found.len() <= spec.length)
         };
-        self.placement = FilePlacement::new(&self.layout, wanted, &self.part_file_name(part_name), there);
+        let own_folder = self.find_own_folder(part_name);
+        let part_name = self.part_file_name(&own_folder.join(part_name));
+        self.placement = FilePlacement::new(&self.layout, wanted, &part_name, there);
+        self.own_folder = own_folder;
         self
     }
 

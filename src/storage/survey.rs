@@ -10,8 +10,10 @@ use rustix::io::Errno;
 
 use crate::storage::CHUNK;
 use crate::storage::check::hash_zeros;
+use crate::storage::earlier_run::EarlierRun;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
+use crate::storage::in_use::find_two_in_one;
 use crate::storage::layout::{FileSpec, Span};
 use crate::storage::lock::is_write_action;
 use crate::storage::ownership::{Evidence, ExistingFile, FileAction, FileFacts, OwnershipClaim, Refusal, decide};
@@ -85,12 +87,6 @@ impl Storage {
         Ok(survey)
     }
 
-    /// Whether a wanted file is missing or too short, so that the download cannot be complete.
-    pub fn has_missing_files(&self, survey: &Survey) -> bool {
-        let mut files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.is_pad && self.wants(*file));
-        files.any(|(file, spec)| survey.file(file).is_none_or(|seen| seen.size < spec.length))
-    }
-
     /// Allows reading files outside the download folder that the user's symbolic links point to; [`Storage::survey`] does that
     /// too. Skips the rest if `stop` becomes true.
     pub fn allow_links_outside(&self, stop: &dyn StopCheck) {
@@ -149,7 +145,8 @@ impl Storage {
         // Ignore a short last piece: its zeros have another hash.
         let full = |piece: &PieceIndex| self.layout.piece_size(*piece) == self.layout.piece_length();
         let mut right = input.have.iter().filter(full).filter_map(|piece| input.hashes.get(piece.as_usize()));
-        let zeros = ZeroPieces { is_begun: right.any(|hash| *hash != zeros), full: zeros };
+        let is_begun = right.any(|hash| *hash != zeros);
+        let zeros = ZeroPieces { is_begun, full: zeros, run: EarlierRun::new(zeros) };
         for (number, spec) in self.layout.files().iter().enumerate() {
             if spec.is_pad || input.stop.is_stopped() {
                 actions.push(FileAction::Leave);
@@ -168,13 +165,14 @@ impl Storage {
             // `stop` may have cut the last examination short.
             return Ok(vec![FileAction::Leave; self.layout.files().len()]);
         }
-        match refused.first() {
-            Some(&(number, why)) => {
+        let twice = || find_two_in_one(&actions, input.survey).map(|number| (number, Refusal::TwoFiles));
+        match refused.first().copied().or_else(twice) {
+            Some((number, why)) => {
                 let path = self.root.path().join(self.name(number));
                 if input.survey.file(number).is_some_and(|seen| seen.links == OUTSIDE) {
                     return Err(StorageError::Escapes { path });
                 }
-                Err(StorageError::InTheWay { path, why, more: refused.len() - 1 })
+                Err(StorageError::InTheWay { path, why, more: refused.len().saturating_sub(1) })
             }
             None => Ok(actions),
         }
@@ -194,6 +192,11 @@ impl Storage {
         {
             found.is_link = self.root.is_link(self.name(number));
             found.evidence = self.evidence((number, facts.claim), seen, input, zeros)?;
+            if facts.seems_foreign()
+                && let Some(found) = &mut facts.found
+            {
+                found.evidence.fits_earlier_run = self.fits_earlier_run(number, seen, input, &zeros.run)?;
+            }
         } else if facts.needs_end()
             && let (Some(found), Some(seen), Some(spec)) = (&mut facts.found, seen, self.layout.files().get(number))
         {
@@ -335,6 +338,8 @@ struct ZeroPieces {
     full: PieceHash,
     /// Whether any full-length piece verifies that is not all zeros: then some of the torrent is on disk.
     is_begun: bool,
+    /// What the files say together about an earlier run.
+    run: EarlierRun,
 }
 
 /// The input of [`Storage::decide`].
@@ -351,6 +356,8 @@ pub struct DecisionInput<'a> {
     pub ours: &'a dyn Fn(usize, &FileSnapshot) -> bool,
     /// Weaker evidence from the marker or the resume data.
     pub claim: &'a dyn Fn(usize, &FileSnapshot) -> OwnershipClaim,
+    /// Whether the marker names the file, and its length and times are such as an earlier run may have left them.
+    pub of_earlier_run: &'a dyn Fn(usize, &FileSnapshot) -> bool,
     /// Whether the resume data vouches for the file's own bytes in this piece.
     pub vouched: &'a dyn Fn(usize, PieceIndex) -> bool,
     /// Whether the user allowed btsync to overwrite existing files.

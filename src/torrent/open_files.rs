@@ -118,6 +118,7 @@ impl FileOpener<'_> {
                 self.storage.probe_lock(&self.metainfo.info_hash)?;
             }
             self.storage.marker = self.storage.read_marker(&self.metainfo.info_hash);
+            self.storage.adopt_moved_files(&self.metainfo.info_hash, &survey);
             let (mut have, mut resume_store) = self.check(&survey)?;
             // Files that another torrent has started to write since would be taken for the user's own.
             self.registration.map_or(Ok(()), |registration| registration.check_not_written(self.storage.layout()))?;

@@ -15,7 +15,7 @@ use crate::common::process::Running;
 use crate::common::seeder::{FakePeer, Gate};
 use crate::common::user::{User, set_mode};
 use crate::common::wire::Wire;
-use crate::common::{TestDir, until};
+use crate::common::{PATIENCE, TestDir, until};
 
 /// Blocks in a piece of these tests.
 const BLOCKS: usize = 4;
@@ -111,6 +111,31 @@ fn a_folder_that_may_not_be_written_is_refused_until_it_may() {
     is_refused(&mut refused, 18, "below: permission denied");
     test.set_modes(Some(0o755), None);
     test.completes();
+}
+
+/// Only the torrent's own folder is writable: the marker is there.
+#[test]
+fn a_killed_download_in_a_folder_of_its_own_resumes_where_the_one_above_is_not_writable() {
+    if !installed("a_killed_download_in_a_folder_of_its_own_resumes_where_the_one_above_is_not_writable", &["setpriv"])
+    {
+        return;
+    }
+    let test = UserDownload::new(many_files());
+    let own = test.user.folder(&test.temp, "out/many");
+    test.set_modes(Some(0o555), None);
+    let (mut running, peer, _) = test.begun();
+    running.signal("KILL");
+    running.end_within(PATIENCE);
+    drop(peer);
+    let names =
+        |folder: &PathBuf| fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let hidden = |name: &std::ffi::OsString| name.as_encoded_bytes().starts_with(b".");
+    assert_eq!((names(&test.out).count(), names(&own).filter(hidden).count()), (1, 1), "the marker is in the folder");
+    // The resume data does not help.
+    fs::remove_dir_all(test.temp.path("btsync-cache")).expect("a cache");
+    test.user.folder(&test.temp, "btsync-cache");
+    test.completes();
+    assert_eq!((names(&test.out).count(), names(&own).filter(hidden).count()), (1, 0), "nothing is left behind");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use tempfile::{TempDir, tempdir};
 
 use super::*;
+use crate::storage::marker_name;
 use crate::storage::{FileSpec, Layout, StorageErrorKind};
 use crate::types::{Bitfield, PieceIndex};
 
@@ -226,6 +227,35 @@ fn a_marker_that_names_unfinished_files_by_now_is_not_removed() {
     begin(&mut storage(&dir, "a"), &ONE).unwrap();
     it.clear_marker(&ONE, &whole());
     assert_eq!(names(&dir), ["a", "b"], "one whose files are all complete");
+}
+
+/// A process was killed after it had given a complete file its final name, which the marker does not know.
+#[test]
+fn a_marker_that_knows_a_complete_file_by_its_former_name_is_removed() {
+    let dir = tempdir().unwrap();
+    begin(&mut storage(&dir, "a.part"), &ONE).unwrap();
+    fs::rename(dir.path().join("a.part"), dir.path().join("a")).unwrap();
+    storage(&dir, "a").clear_marker(&ONE, &whole());
+    assert_eq!(names(&dir), ["a"]);
+}
+
+#[test]
+fn the_marker_and_the_part_file_are_in_the_torrents_own_folder_if_only_that_is_writable() {
+    // `access` refuses root no writable folder, so this looks at a later run, which finds the marker there.
+    let dir = tempdir().unwrap();
+    fs::create_dir(dir.path().join("t")).unwrap();
+    fs::write(dir.path().join("t").join(marker_name(&ONE)), "").unwrap();
+    let find = |paths: [&str; 2]| {
+        let spec = |path: &str| FileSpec { path: path.into(), length: 100, is_pad: false };
+        let layout = Layout::new(10, paths.map(spec).to_vec()).unwrap();
+        let parts = crate::storage::part_name(&ONE);
+        Storage::new(dir.path().to_owned(), layout, 4).select(&[true; 2], &parts).marker_path(&ONE)
+    };
+    assert_eq!(find(["t/a", "t/b/c"]), Path::new("t").join(marker_name(&ONE)));
+    assert_eq!(find(["t/a", "u/c"]), marker_name(&ONE), "no folder of its own");
+    assert_eq!(find(["t", "t2"]), marker_name(&ONE));
+    fs::write(dir.path().join(marker_name(&ONE)), "").unwrap();
+    assert_eq!(find(["t/a", "t/b/c"]), marker_name(&ONE), "there is one in the download folder");
 }
 
 /// A run that wanted one of two files leaves the earlier run's marker in place for the other file.

@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
+use crate::storage::changes::modified;
 use crate::storage::ownership::FileAction;
-use crate::storage::{FileSpec, Layout};
+use crate::storage::{FileSpec, Layout, marker_name};
 
 const HASH: InfoHash = InfoHash([1; 20]);
 
@@ -185,6 +186,7 @@ fn a_lost_page_in_two_pieces_and_a_lost_end_make_pieces_partial() {
             wanted: &wanted,
             ours: &|_, _| false,
             claim: &|_, _| crate::storage::OwnershipClaim::MadeButChanged,
+            of_earlier_run: &|_, _| false,
             vouched: &|_, _| false,
             overwrite: false,
             stop: &no,

@@ -11,6 +11,7 @@ const DATA: Evidence = Evidence {
     failed: 1,
     unhashable: 0,
     partial: 0,
+    fits_earlier_run: false,
     may_be_right: false,
 };
 
@@ -163,16 +164,18 @@ fn a_file_that_may_be_right_is_compared_and_not_written_to() {
 }
 
 fn any_facts() -> impl Strategy<Value = FileFacts> {
-    let evidence = (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, 0u32..6, any::<bool>());
-    let evidence = evidence.prop_map(|(data, behind, verified, failed, unhashable, partial, may_be_right)| Evidence {
-        has_data: data || behind || verified > 0 || failed > 0,
-        has_data_past_end: behind,
-        verified,
-        failed,
-        unhashable,
-        partial: partial.min(failed + unhashable),
-        may_be_right: may_be_right && failed == 0 && !behind,
-    });
+    let evidence = (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, 0u32..6, any::<(bool, bool)>());
+    let evidence =
+        evidence.prop_map(|(data, behind, verified, failed, unhashable, partial, (may_be_right, fits))| Evidence {
+            has_data: data || behind || verified > 0 || failed > 0,
+            has_data_past_end: behind,
+            verified,
+            failed,
+            unhashable,
+            partial: partial.min(failed + unhashable),
+            fits_earlier_run: fits,
+            may_be_right: may_be_right && failed == 0 && !behind,
+        });
     let found = (1u64..4, any::<bool>(), evidence).prop_map(|(links, is_link, evidence)| ExistingFile {
         links,
         is_link,
@@ -205,7 +208,8 @@ proptest! {
                 OwnershipClaim::MadeButChanged => failed + unhashable <= partial || verified + partial > failed + unhashable,
                 OwnershipClaim::Refused => false,
             };
-            prop_assert!(is_plain && (facts.is_ours || proven));
+            let fits = found.evidence.fits_earlier_run && facts.claim != OwnershipClaim::Refused;
+            prop_assert!(is_plain && (facts.is_ours || proven || fits));
         }
         if let Some(found) = facts.found.filter(|_| decided == Ok(FileAction::ReplaceEmpty)) {
             prop_assert!(!facts.is_ours && !found.evidence.has_data && !found.evidence.has_data_past_end && found.links == 1);

@@ -7,8 +7,10 @@ use tempfile::{TempDir, tempdir};
 
 use super::*;
 use crate::storage::{CheckProgress, FileSpec, Layout, Refusal, check};
+use crate::types::InfoHash;
 use sha1::{Digest, Sha1};
 
+const HASH: InfoHash = InfoHash([1; 20]);
 /// The piece length in bytes.
 const PIECE: usize = 1000;
 
@@ -67,7 +69,10 @@ impl SurveyFixture {
         let (survey, have, hashes) = (&survey, &have, &self.hashes);
         let (ours, vouched) = (&|_: usize, _: &FileSnapshot| false, &|_: usize, _: PieceIndex| false);
         let (wanted, claim, stop) = (&wanted, &|_: usize, _: &FileSnapshot| claim, &stop);
-        self.storage.decide(&DecisionInput { survey, hashes, have, wanted, ours, claim, vouched, overwrite, stop })
+        let of_earlier_run = &|number, seen: &FileSnapshot| self.storage.is_of_earlier_run(&HASH, number, seen);
+        let input =
+            DecisionInput { survey, hashes, have, wanted, ours, claim, of_earlier_run, vouched, overwrite, stop };
+        self.storage.decide(&input)
     }
 
     fn refused(&self) -> (Refusal, usize) {
@@ -285,6 +290,7 @@ fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
                 wanted,
                 ours: &ours,
                 claim,
+                of_earlier_run: &|_, _| false,
                 vouched: &vouched,
                 overwrite,
                 stop,

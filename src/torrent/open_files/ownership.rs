@@ -25,6 +25,7 @@ impl FileOpener<'_> {
             wanted: self.wanted,
             ours: &ours,
             claim: &|file: usize, seen: &FileSnapshot| self.claim_of(file, seen, resume_store),
+            of_earlier_run: &|file: usize, seen: &FileSnapshot| self.is_of_earlier_run(file, seen),
             vouched: &|file, piece| resume_store.is_some_and(|resume_store| resume_store.has_verified(file, piece)),
             overwrite: self.config.files.overwrite,
             stop: &*self.inner.run,
@@ -41,7 +42,10 @@ impl FileOpener<'_> {
     /// Whether the part file is ours by the marker or the resume data.
     fn has_part_file(&self, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> bool {
         let named = self.storage.marker.as_ref().zip(self.storage.part_file_stamp());
-        let is_marked = named.is_some_and(|(marker, (name, _))| marker.proves(name, seen.identity));
+        let is_marked = named.is_some_and(|(marker, (name, _))| {
+            marker.proves(name, seen.identity)
+                || self.storage.may_be_of_earlier_run(&self.metainfo.info_hash, name, seen)
+        });
         is_marked || resume_store.is_some_and(|resume_store| resume_store.is_part_file_unchanged(&self.storage, seen))
     }
 
@@ -51,6 +55,10 @@ impl FileOpener<'_> {
         let marker = self.storage.marker.as_ref().zip(path);
         let is_refused = marker.is_some_and(|(marker, path)| marker.is_refused(path, seen.identity));
         !is_refused && resume_store.is_some_and(|resume_store| resume_store.is_untouched(&self.storage, file, seen))
+    }
+
+    fn is_of_earlier_run(&self, file: usize, seen: &FileSnapshot) -> bool {
+        self.storage.is_of_earlier_run(&self.metainfo.info_hash, file, seen)
     }
 
     /// What the marker or the resume data claims about a file that they do not prove to be as btsync left it.
@@ -116,6 +124,7 @@ impl FileOpener<'_> {
             let is_ours = |seen: &FileSnapshot| {
                 self.is_ours(file, seen, resume_store)
                     || self.claim_of(file, seen, resume_store) != OwnershipClaim::None
+                    || self.is_of_earlier_run(file, seen)
             };
             survey.file(file).filter(|seen| writes && !is_ours(seen))?;
             let pieces = layout.pieces_of(file);

@@ -27,6 +27,33 @@ fn the_marker_or_the_resume_data_alone_is_enough_to_resume() {
     }
 }
 
+/// A move to another disk copies files with their times. No file of the partial piece has a piece of its own.
+#[test]
+fn an_unfinished_download_that_was_moved_to_another_disk_is_resumed() {
+    for killed in [false, true] {
+        let names: Vec<String> = (0..30).map(|n| format!("n{n:02}")).collect();
+        let mut files: Vec<(&str, usize)> = vec![("a", PIECE)];
+        files.extend(names.iter().map(|name| (name.as_str(), 4000)));
+        let test = DownloadTest::new(Payload::tree("many", &files, PIECE), 6);
+        let mut running = test.start("begun", &["--sequential"]);
+        until("a piece is there", || test.gate.served() == 6 && test.payload.right_pieces(&test.out) == 1);
+        let first = test.out.join("many/n00");
+        until("and small files", || fs::read(&first).expect("a file").iter().any(|byte| *byte != 0));
+        if killed {
+            kill(running);
+        } else {
+            running.terminate(7);
+        }
+        let old = test.temp.path("old");
+        fs::rename(&test.out, &old).expect("a new name");
+        let copied = Command::new("cp").args(["-a", "old", "out"]).current_dir(test.temp.path("")).status();
+        assert!(copied.expect("cp").success());
+        fs::remove_dir_all(test.temp.path("cache")).expect("a cache");
+        let said = test.completes(&[]);
+        assert!(!said.contains("replaces"), "{said}");
+    }
+}
+
 #[test]
 fn where_both_are_lost_or_the_record_is_out_of_date_the_pieces_tell() {
     for both in [true, false] {

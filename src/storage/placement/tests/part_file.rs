@@ -87,6 +87,7 @@ fn decided(content: &[u8], wanted: &[bool], overwrite: bool) -> (TempDir, Storag
         wanted: &it.wanted_pieces(),
         ours: &|_, _| false,
         claim: &|_, _| crate::storage::OwnershipClaim::None,
+        of_earlier_run: &|_, _| false,
         vouched: &|_, _| false,
         overwrite,
         stop: &no,

@@ -1,0 +1,161 @@
+//! Recognises the files of an unfinished download that has other inode numbers now (it was moved to another disk, or the file
+//! system does not keep them), or whose rights were changed after a kill. Such a file is not known by its identity. It counts as
+//! btsync's if the marker names its path, it was last written to while btsync ran, it has a length that btsync gives to files, and
+//! the contents of all files of the torrent together are those of an unfinished download.
+//!
+//! A copy of a marker beside the user's own files proves nothing: their times are other ones, or their pieces are complete and do
+//! not verify.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::storage::error::StorageError;
+use crate::storage::files::Storage;
+use crate::storage::lock::is_write_action;
+use crate::storage::marker::{self, Marker};
+use crate::storage::marker_notes::latest_run_time;
+use crate::storage::ownership::FileAction;
+use crate::storage::resume::CLOCK_TICK;
+use crate::storage::snapshot::{FileSnapshot, is_permanent};
+use crate::storage::survey::{DecisionInput, Survey};
+use crate::types::{InfoHash, PieceHash, PieceIndex};
+
+/// File systems with coarse times count in steps of up to two seconds (FAT); in nanoseconds.
+const COARSE_STEP: i64 = 2_000_000_000;
+const SECOND: i64 = 1_000_000_000;
+
+/// What the pieces of all files that the marker names say together. Only examined if a file would be refused otherwise.
+pub(super) struct EarlierRun {
+    zeros: PieceHash,
+    pieces: OnceCell<RunPieces>,
+}
+
+/// The pieces of the files that the marker names.
+#[derive(Debug, Default)]
+struct RunPieces {
+    /// How many verify, without pieces of zeros.
+    verified: usize,
+    /// Those that lack no data and do not verify.
+    wrong: HashSet<u32>,
+}
+
+impl EarlierRun {
+    /// `zeros`: the hash of a full-length piece of zeros.
+    pub fn new(zeros: PieceHash) -> EarlierRun {
+        EarlierRun { zeros, pieces: OnceCell::new() }
+    }
+}
+
+impl Storage {
+    /// Whether this file looks as an earlier run left it, and the other files of the torrent do not contradict that: a piece of
+    /// those that the marker names verifies, more verify than lack no data and fail, and none of the latter lies in this file.
+    pub(super) fn fits_earlier_run(
+        &self,
+        number: usize,
+        seen: &FileSnapshot,
+        input: &DecisionInput<'_>,
+        run: &EarlierRun,
+    ) -> Result<bool, StorageError> {
+        if !(input.of_earlier_run)(number, seen) {
+            return Ok(false);
+        }
+        if run.pieces.get().is_none() {
+            let _ = run.pieces.set(self.run_pieces(input, run.zeros)?);
+        }
+        let Some(RunPieces { verified, wrong }) = run.pieces.get() else { return Ok(false) };
+        let is_right = |piece: u32| !wrong.contains(&piece);
+        Ok(*verified > wrong.len() && self.layout.pieces_of(number).all(is_right))
+    }
+
+    fn run_pieces(&self, input: &DecisionInput<'_>, zeros: PieceHash) -> Result<RunPieces, StorageError> {
+        let mut found = RunPieces::default();
+        let Some(marker) = &self.marker else { return Ok(found) };
+        let is_named = |number: usize| {
+            self.layout.files().get(number).is_some_and(|spec| !spec.is_pad && marker.has_path(&spec.path))
+                && input.survey.file(number).is_some()
+        };
+        let named: Vec<bool> = (0..self.layout.files().len()).map(is_named).collect();
+        for piece in (0..self.layout.piece_count()).map(PieceIndex).take_while(|_| !input.stop.is_stopped()) {
+            let (offset, size) = (self.layout.offset(piece, 0), u64::from(self.layout.piece_size(piece)));
+            if !self.layout.spans(offset, size).any(|span| named.get(span.file) == Some(&true)) {
+                continue;
+            }
+            if !input.have.has(piece) {
+                if !self.is_partial(piece, input)? {
+                    found.wrong.insert(piece.0);
+                }
+            } else if input.hashes.get(piece.as_usize()) != Some(&zeros) && self.has_data(offset, size)? {
+                found.verified += 1;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether an earlier run may have left this unfinished file: the marker names its path, its length is one that btsync gives to
+    /// files, and it was last written to while btsync ran.
+    pub fn is_of_earlier_run(&self, info_hash: &InfoHash, number: usize, seen: &FileSnapshot) -> bool {
+        let Some(spec) = self.layout.files().get(number) else { return false };
+        let has_length =
+            seen.size == spec.length || (seen.size < spec.length && self.ends_with_a_block(number, seen.size));
+        has_length && self.may_be_of_earlier_run(info_hash, &spec.path, seen)
+    }
+
+    /// The same without the length, for the part file too.
+    pub fn may_be_of_earlier_run(&self, info_hash: &InfoHash, path: &Path, seen: &FileSnapshot) -> bool {
+        let Some(marker) = &self.marker else { return false };
+        let path_hash = marker::path_hash(path);
+        let Some(made) = marker.made.get(&path_hash).filter(|_| !marker.edited.contains_key(&path_hash)) else {
+            return false;
+        };
+        self.was_written_during_run(info_hash, marker, *made, seen)
+    }
+
+    /// Adopts complete files of an unfinished download that was moved to another disk, so that they get their final names. They are
+    /// the user's, as before.
+    pub fn adopt_moved_files(&mut self, info_hash: &InfoHash, survey: &Survey) {
+        let Some(mut marker) = self.marker.take() else { return };
+        for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
+            let path_hash = marker::path_hash(&spec.path);
+            if let Some((made, seen)) = marker.done.get(&path_hash).copied().zip(survey.file(number))
+                && seen.size == spec.length
+                && self.was_written_during_run(info_hash, &marker, made, seen)
+            {
+                marker.done.insert(path_hash, seen.identity);
+            }
+        }
+        self.marker = Some(marker);
+    }
+
+    /// Whether the file that the marker knows by the identity `made`, and that is `seen` now, was last written to while btsync ran.
+    fn was_written_during_run(&self, info_hash: &InfoHash, marker: &Marker, made: u64, seen: &FileSnapshot) -> bool {
+        let Ok(found) = self.root.metadata(&self.marker_path(info_hash)) else { return false };
+        let found = FileSnapshot::of(&found);
+        let is_moved = made != seen.identity && (is_permanent(made) || is_permanent(seen.identity));
+        // The time of a copy of the marker says when btsync ran only if it was kept.
+        let has_run_time = !is_moved || found.modified_at() < found.changed_at();
+        has_run_time
+            && marker.begun > 0
+            && is_not_before(seen.modified_at(), marker.begun)
+            && seen.modified_at() <= latest_run_time(marker, &found)
+    }
+
+    /// For a new marker: the time before which no file of ours was written to; 0 if that is not known.
+    pub(super) fn begun(&self, actions: &[FileAction], survey: &Survey) -> i64 {
+        let earlier = self.marker.as_ref().map_or(0, |marker| marker.begun);
+        let is_new =
+            |action: FileAction| is_write_action(action) && !matches!(action, FileAction::Continue | FileAction::Copy);
+        let files = actions.iter().enumerate().filter(|(_, action)| is_new(**action));
+        let first = files.filter_map(|(number, _)| survey.file(number)).map(FileSnapshot::modified_at).min();
+        if earlier > 0 { earlier } else { first.unwrap_or_default() }
+    }
+}
+
+/// Whether a file's time is not before another time, as far as the file system's clock tells.
+fn is_not_before(at: i64, begun: i64) -> bool {
+    let step = if at % SECOND == 0 { COARSE_STEP } else { CLOCK_TICK };
+    at.saturating_add(step) >= begun
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! An unfinished download that was copied with its times, as a move to another disk does it, and what may lie in its place.
+
+use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
+
+use sha1::{Digest, Sha1};
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+use crate::storage::marker::MarkerNote;
+use crate::storage::ownership::{OwnershipClaim, Refusal};
+use crate::storage::{CheckProgress, FileSpec, Layout, check, marker_name};
+use crate::types::Bitfield;
+
+const HASH: InfoHash = InfoHash([1; 20]);
+const PIECE: usize = 32 << 10;
+/// Two pieces of their own, then one piece of three files.
+const FILES: [(&str, usize); 4] = [("big", 2 * PIECE), ("one", 5000), ("two", 5000), ("rest", PIECE - 10_000)];
+
+fn storage(dir: &TempDir) -> Storage {
+    let spec = |(path, length): &(&str, usize)| FileSpec { path: path.into(), length: *length as u64, is_pad: false };
+    let layout = Layout::new(PIECE as u32, FILES.iter().map(spec).collect()).unwrap();
+    Storage::new(dir.path().to_owned(), layout, 4)
+}
+
+fn content() -> Vec<u8> {
+    (0..3 * PIECE).map(|at| (at % 251) as u8 + 1).collect()
+}
+
+fn of(number: usize) -> Vec<u8> {
+    let start = FILES[..number].iter().map(|(_, length)| length).sum::<usize>();
+    content()[start..start + FILES[number].1].to_vec()
+}
+
+/// A download that was stopped: the first file is complete, the second is too, but its piece is not.
+fn stopped() -> TempDir {
+    let (dir, no) = (tempdir().unwrap(), AtomicBool::new(false));
+    let mut it = storage(&dir);
+    let (mut survey, actions) = (it.survey(&no).unwrap(), [FileAction::Create; 4]);
+    it.lock(&HASH).unwrap();
+    it.create_files(&actions, &mut survey, &no).unwrap();
+    it.record_ownership(&HASH, &actions, &survey, false).unwrap();
+    it.resize_files(&actions, &survey, &no).unwrap();
+    for number in [0, 1] {
+        let offset = it.layout().start_of(number);
+        it.write_vectored_at(offset, &[std::io::IoSlice::new(&of(number))]).unwrap();
+    }
+    it.close();
+    it.unlock();
+    dir
+}
+
+fn modified(path: PathBuf) -> SystemTime {
+    fs::metadata(path).unwrap().modified().unwrap()
+}
+
+fn set_modified(path: PathBuf, at: SystemTime) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_times(FileTimes::new().set_modified(at)).unwrap();
+}
+
+/// Copies the download with its times.
+fn moved() -> TempDir {
+    let (from, to) = (stopped(), tempdir().unwrap());
+    let marker = marker_name(&HASH);
+    let names = FILES.iter().map(|(name, _)| PathBuf::from(name)).chain([marker.clone()]);
+    for name in names {
+        let copy = to.path().join(&name);
+        fs::copy(from.path().join(&name), &copy).unwrap();
+        set_modified(copy, modified(from.path().join(&name)));
+    }
+    // The move takes longer than a tick of the clock.
+    let marker = to.path().join(&marker);
+    let at = modified(marker.clone());
+    let is_later = |found: fs::Metadata| (found.ctime(), found.ctime_nsec()) > (found.mtime(), found.mtime_nsec());
+    while !is_later(fs::metadata(&marker).unwrap()) {
+        set_modified(marker.clone(), at);
+    }
+    to
+}
+
+fn decide(it: &mut Storage, claim: OwnershipClaim) -> (Survey, Result<Vec<FileAction>, StorageError>) {
+    let no = AtomicBool::new(false);
+    it.marker = it.read_marker(&HASH);
+    let survey = it.survey(&no).unwrap();
+    let hashes: Vec<PieceHash> = content().chunks(PIECE).map(|piece| Sha1::digest(piece).into()).collect();
+    let have = check(it, &hashes, 1, &CheckProgress::default(), &no).unwrap();
+    let decided = it.decide(&DecisionInput {
+        survey: &survey,
+        hashes: &hashes,
+        have: &have,
+        wanted: &Bitfield::full(3),
+        ours: &|_, _| false,
+        claim: &|number, _| if number == 1 { claim } else { OwnershipClaim::None },
+        of_earlier_run: &|number, seen| it.is_of_earlier_run(&HASH, number, seen),
+        vouched: &|_, _| false,
+        overwrite: false,
+        stop: &no,
+    });
+    (survey, decided)
+}
+
+/// Whether the second file is continued.
+fn is_continued(dir: &TempDir, claim: OwnershipClaim) -> bool {
+    match decide(&mut storage(dir), claim).1 {
+        Ok(actions) => actions[1] == FileAction::Continue,
+        Err(StorageError::InTheWay { why: Refusal::Foreign, .. }) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_download_that_was_moved_is_resumed_and_named_by_its_new_files() {
+    let dir = moved();
+    let (no, mut it) = (AtomicBool::new(false), storage(&dir));
+    let (mut survey, decided) = decide(&mut it, OwnershipClaim::None);
+    let actions = decided.unwrap();
+    assert_eq!(actions, [FileAction::Leave, FileAction::Continue, FileAction::ReplaceEmpty, FileAction::ReplaceEmpty]);
+    it.lock(&HASH).unwrap();
+    it.create_files(&actions, &mut survey, &no).unwrap();
+    it.record_ownership(&HASH, &actions, &survey, false).unwrap();
+    it.unlock();
+    let marker = it.read_marker(&HASH).unwrap();
+    assert!(
+        marker.is_unfinished_file(Path::new("one"), survey.file(1).unwrap().identity)
+            && !marker.has_path(Path::new("big"))
+    );
+    assert!(marker.begun > 0 && is_continued(&dir, OwnershipClaim::MadeButChanged));
+}
+
+#[test]
+fn small_files_are_resumed_without_a_piece_of_their_own_where_others_verify() {
+    // The file system may have reused the inode numbers, or the rights were changed after a kill.
+    for claim in [OwnershipClaim::MadeButReusable, OwnershipClaim::StartedHere] {
+        let dir = stopped();
+        assert!(is_continued(&dir, claim));
+        fs::write(dir.path().join("big"), vec![7; 2 * PIECE]).unwrap();
+        assert!(!is_continued(&dir, claim), "no piece verifies");
+    }
+}
+
+/// What a case does to a copied download.
+type Change<'a> = &'a dyn Fn(&TempDir);
+
+/// Each case changes a copied download. Whatever is not as btsync left it is the user's.
+#[test]
+fn a_copy_of_a_marker_makes_no_file_of_the_users_ours() {
+    let in_dir = |dir: &TempDir, name: &str| dir.path().join(name);
+    let shift = |dir: &TempDir, name: &str, by: fn(SystemTime) -> SystemTime| {
+        set_modified(in_dir(dir, name), by(modified(in_dir(dir, name))));
+    };
+    let refill = |dir: &TempDir, name: &str, bytes: &[u8]| {
+        let at = modified(in_dir(dir, name));
+        fs::write(in_dir(dir, name), bytes).unwrap();
+        set_modified(in_dir(dir, name), at);
+    };
+    let marker = marker_name(&HASH);
+    let marker = marker.to_str().unwrap();
+    let cases: [(&str, Change<'_>); 7] = [
+        ("it was changed later", &|dir| shift(dir, "one", |at| at + Duration::from_secs(9))),
+        ("it is older than the download", &|dir| shift(dir, "one", |at| at - Duration::from_secs(9))),
+        ("it has another length", &|dir| refill(dir, "one", &[7; 4999])),
+        ("a piece that lacks nothing is wrong", &|dir| {
+            for (name, length) in &FILES[1..] {
+                refill(dir, name, &vec![7; *length]);
+            }
+        }),
+        ("no piece verifies", &|dir| refill(dir, "big", &vec![0; 2 * PIECE])),
+        ("the marker was copied without its time", &|dir| {
+            let bytes = fs::read(in_dir(dir, marker)).unwrap();
+            fs::write(in_dir(dir, marker), bytes).unwrap();
+        }),
+        ("it was edited while btsync ran", &|dir| {
+            let made = storage(dir).read_marker(&HASH).unwrap().made[&marker::path_hash(Path::new("one"))];
+            let edited = MarkerNote::Edited(marker::path_hash(Path::new("one")), made).line();
+            refill(dir, marker, &[fs::read(in_dir(dir, marker)).unwrap(), edited.into_bytes()].concat());
+        }),
+    ];
+    for (name, change) in cases {
+        let dir = moved();
+        assert!(is_continued(&dir, OwnershipClaim::None), "{name}: before");
+        change(&dir);
+        assert!(!is_continued(&dir, OwnershipClaim::None), "{name}");
+    }
+}
+
+#[test]
+fn complete_files_of_a_moved_download_get_their_final_names() {
+    let (dir, no) = (moved(), AtomicBool::new(false));
+    let mut it = storage(&dir);
+    let mut marker = it.read_marker(&HASH).unwrap();
+    let path_hash = marker::path_hash(Path::new("big"));
+    marker.apply(MarkerNote::Done(path_hash, marker.made[&path_hash], i64::MAX));
+    it.marker = Some(marker);
+    let survey = it.survey(&no).unwrap();
+    let knows = |it: &Storage| {
+        let identity = survey.file(0).unwrap().identity;
+        it.marker.as_ref().unwrap().is_created_file(Path::new("big"), identity)
+    };
+    assert!(!knows(&it));
+    it.adopt_moved_files(&HASH, &survey);
+    assert!(knows(&it));
+}
+
+#[test]
+fn coarse_times_are_not_before_the_beginning() {
+    let begun = 1_700_000_001_500_000_000;
+    assert!(is_not_before(begun, begun) && is_not_before(begun - CLOCK_TICK, begun));
+    assert!(!is_not_before(begun - CLOCK_TICK - 1, begun));
+    assert!(is_not_before(1_700_000_000_000_000_000, begun), "FAT");
+    assert!(!is_not_before(1_699_999_998_000_000_000, begun));
+}
