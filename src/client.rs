@@ -19,7 +19,6 @@ mod registry;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
@@ -34,6 +33,7 @@ use crate::storage::FileIdentity;
 use crate::strategy::dial_rate::DialBudget;
 use crate::strategy::rate_limiter::Limits;
 use crate::types::InfoHash;
+use crate::util::atomics::{Amount, Counter, Flag};
 use crate::util::paths::resolved;
 use file_owners::FileOwners;
 use registry::TorrentRegistry;
@@ -57,22 +57,22 @@ pub struct Client {
     /// Signalled when the owners of files have changed.
     owners_changed: Condvar,
     /// The next position in the opening order.
-    next_position: AtomicU64,
+    next_position: Counter,
     net: Mutex<NetworkServices>,
     /// Whether it was created for several torrents, so that its port and its DHT node outlive each of them.
     is_shared: bool,
     /// The limit on connections, as far as there are descriptors; the current number of connections; the number of files that
     /// may be open.
-    max_connections: AtomicUsize,
-    connections: AtomicUsize,
-    files: AtomicUsize,
+    max_connections: Amount,
+    connections: Amount,
+    files: Amount,
     /// Whether any peer has ever connected to us, so that others can reach us.
-    has_incoming_connections: AtomicBool,
+    has_incoming_connections: Flag,
     /// How many connections all torrents together may start now; its clock starts at `started`.
     dials: Mutex<DialBudget>,
     started: Instant,
     /// The connection limit of the last warning about a lack of descriptors.
-    warned_capacity: AtomicUsize,
+    warned_capacity: Amount,
 }
 
 /// The services that have threads of their own.
@@ -109,16 +109,16 @@ impl Client {
             registry: Arc::default(),
             owners: Mutex::default(),
             owners_changed: Condvar::new(),
-            next_position: AtomicU64::new(0),
+            next_position: Counter::default(),
             net: Mutex::default(),
             is_shared,
-            max_connections: AtomicUsize::new(config.max_peers),
-            connections: AtomicUsize::new(0),
-            files: AtomicUsize::new(0),
-            has_incoming_connections: AtomicBool::new(false),
+            max_connections: Amount::new(config.max_peers),
+            connections: Amount::new(0),
+            files: Amount::new(0),
+            has_incoming_connections: Flag::default(),
             dials: Mutex::default(),
             started: Instant::now(),
-            warned_capacity: AtomicUsize::new(usize::MAX),
+            warned_capacity: Amount::new(usize::MAX),
         }
     }
 
@@ -253,29 +253,29 @@ impl Client {
 
     /// A torrent may have this many files open from now on. Recomputes how many connections that leaves.
     fn reserve_files(&self, files: usize) {
-        self.update_capacity(self.files.fetch_add(files, Ordering::Relaxed) + files);
+        self.update_capacity(self.files.add(files) + files);
     }
 
     /// A torrent no longer needs this many open files: other torrents and connections may have them.
     fn release_files(&self, files: usize) {
-        self.update_capacity(self.files.fetch_sub(files, Ordering::Relaxed) - files);
+        self.update_capacity(self.files.sub(files) - files);
     }
 
     fn update_capacity(&self, files: usize) {
         let wanted = self.config.max_peers;
         let (capacity, have) = descriptors::connection_capacity(wanted, files);
-        self.max_connections.store(capacity, Ordering::Relaxed);
+        self.max_connections.set(capacity);
         // Each torrent changes the limit a little, so the warning is repeated only if the limit has become much lower.
-        if files > 0 && capacity < wanted && capacity < self.warned_capacity.load(Ordering::Relaxed) / 2 {
-            self.warned_capacity.store(capacity, Ordering::Relaxed);
+        if files > 0 && capacity < wanted && capacity < self.warned_capacity.get() / 2 {
+            self.warned_capacity.set(capacity);
             log::warn!("only {have} files may be open: {capacity} peers at most");
         }
     }
 
     /// How many connections a torrent that has `own` of them may have: an equal share, and beyond that what the others leave.
     fn capacity(&self, own: usize) -> usize {
-        let max_connections = self.max_connections.load(Ordering::Relaxed);
-        let others = self.connections.load(Ordering::Relaxed).saturating_sub(own);
+        let max_connections = self.max_connections.get();
+        let others = self.connections.get().saturating_sub(own);
         capacity(max_connections, self.throttle.torrents(), others)
     }
 }

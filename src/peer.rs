@@ -28,7 +28,7 @@ pub mod uplink;
 mod wake_pipe;
 pub mod writer;
 
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicUsize};
+use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ use crate::net::bind::Bind;
 use crate::pieces::PieceManager;
 use crate::storage::SlabPool;
 use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
-use crate::util::atomics::Counter;
+use crate::util::atomics::{Amount, Counter, Gauge};
 
 pub use connection::{Connection, DisconnectReason};
 pub use events::{IncomingConnection, IncomingHandshake, PeerEvent, TorrentCommand, TorrentMessage, TrackerEvent};
@@ -79,7 +79,7 @@ pub struct TorrentContext {
     /// The connected peers.
     pub roster: Roster,
     /// The number of connections, including those being established.
-    pub connections: AtomicU32,
+    pub connections: Gauge,
     /// Large buffers, lent to connections that transfer blocks.
     pub slabs: SlabPool,
     /// Buffers for pieces that are hashed together.
@@ -89,7 +89,7 @@ pub struct TorrentContext {
     /// The super-seeding state; unset in torrents that do not super-seed.
     pub super_seeding: OnceLock<SuperSeeding>,
     /// Bytes that all peers' remembered messages take beyond each peer's own allowance; see `reader/deferred.rs`.
-    deferred_bytes: AtomicUsize,
+    deferred_bytes: Amount,
     /// Ends all connections.
     shutdown: ConnectionShutdown,
     /// The channel to main.
@@ -177,12 +177,12 @@ impl TorrentContext {
             info: OnceLock::new(),
             pieces,
             roster: Roster::default(),
-            connections: AtomicU32::new(0),
+            connections: Gauge::default(),
             slabs: SlabPool::new(SLAB, 8),
             batch_slabs: SlabPool::new(MAX_WIDTH * LANE_BYTES, BATCH_SLABS),
             payload: PayloadTotals::default(),
             super_seeding: OnceLock::new(),
-            deferred_bytes: AtomicUsize::new(0),
+            deferred_bytes: Amount::default(),
             events,
         })
     }

@@ -5,7 +5,6 @@
 //! Nobody does disk I/O or hashing while holding the lock. The thread that receives the last block of a piece hashes it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,16 +14,17 @@ use crate::strategy::picker::{BlockVerdict, PickContext, Picker, PieceVerdict, P
 use crate::strategy::pipeline::EndGameLimit;
 use crate::strategy::smart_ban::SmartBan;
 use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PartialPiece, PeerKey, PieceHash, PieceIndex, PieceState};
+use crate::util::atomics::Counter;
 use crate::util::random;
 
 /// The torrent's pieces: which ones we have, which ones are being downloaded, and which peer may write which block.
 pub struct PieceManager {
     picker: Mutex<Picker>,
     /// How many pieces failed verification. Changed only while the picker's lock is held.
-    failures: AtomicU64,
+    failures: Counter,
     storage: Arc<Storage>,
     hashes: Vec<PieceHash>,
-    wasted: AtomicU64,
+    wasted: Counter,
     /// The block hashes of failed pieces with blocks from several peers.
     smart_ban: Mutex<SmartBan>,
 }
@@ -57,10 +57,10 @@ impl PieceManager {
         picker.set_padding(layout.padding());
         PieceManager {
             picker: Mutex::new(picker),
-            failures: AtomicU64::new(0),
+            failures: Counter::default(),
             storage,
             hashes,
-            wasted: AtomicU64::new(0),
+            wasted: Counter::default(),
             smart_ban: Mutex::new(SmartBan::default()),
         }
     }
@@ -90,12 +90,12 @@ impl PieceManager {
 
     /// Wasted payload bytes so far: duplicate, unwanted or failed data.
     pub fn wasted(&self) -> u64 {
-        self.wasted.load(Ordering::Relaxed)
+        self.wasted.get()
     }
 
     /// Adds to the count of wasted payload bytes.
     pub fn add_wasted(&self, bytes: u64) {
-        self.wasted.fetch_add(bytes, Ordering::Relaxed);
+        self.wasted.add(bytes);
     }
 
     /// Bytes in wanted pieces that are not yet verified.
@@ -265,7 +265,7 @@ impl PieceManager {
         let mut wasted = 0;
         {
             let mut picker = self.picker.lock();
-            accepted.failures = self.failures.load(Ordering::Relaxed);
+            accepted.failures = self.failures.get();
             for block in blocks {
                 let take = picker.accept(peer, block, &mut accepted.cancels) == BlockVerdict::Take;
                 accepted.take.push(take);
@@ -303,7 +303,7 @@ impl PieceManager {
 
     /// Whether this piece failed before with blocks from several peers, so that its blocks must be compared once it verifies.
     pub fn has_failed_before(&self, piece: PieceIndex) -> bool {
-        self.failures.load(Ordering::Relaxed) > 0 && self.smart_ban.lock().has_failed(piece)
+        self.failures.get() > 0 && self.smart_ban.lock().has_failed(piece)
     }
 
     /// Compares the blocks of a verified piece with those recorded when it failed. Returns each peer that sent different data,
@@ -316,7 +316,7 @@ impl PieceManager {
     pub fn piece_hashed(&self, piece: PieceIndex, is_valid: bool) -> PieceVerdict {
         let mut picker = self.picker.lock();
         let verdict = picker.verified(piece, is_valid);
-        self.failures.fetch_add(u64::from(!is_valid), Ordering::Relaxed);
+        self.failures.add(u64::from(!is_valid));
         let restored = u64::from(verdict.restored) * u64::from(BLOCK_SIZE);
         let size = u64::from(picker.piece_size(piece)).saturating_sub(restored);
         drop(picker);

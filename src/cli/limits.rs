@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
@@ -12,6 +11,7 @@ use signal_hook::flag;
 use signal_hook::iterator::{Handle as SignalsHandle, Signals};
 
 use crate::cli::report::figures::rate;
+use crate::util::atomics::Flag;
 use crate::util::descriptors::with_retry;
 use btsync::Limits;
 
@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
 /// Handles SIGUSR1 and SIGUSR2 until dropped.
 pub struct LimitSignals {
     signals: Arc<Mutex<Option<SignalsHandle>>>,
-    stopped: Arc<AtomicBool>,
+    stopped: Arc<Flag>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -52,19 +52,19 @@ impl LimitSignals {
         for signal in [SIGUSR1, SIGUSR2] {
             flag::register(signal, Arc::default())?; // the signals no longer end the process
         }
-        let (signals, stopped) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+        let (signals, stopped) = (Arc::new(Mutex::new(None)), Arc::new(Flag::default()));
         let (kept, is_stopped) = (signals.clone(), stopped.clone());
         let wait = move || {
-            let made = with_retry(|| Signals::new([SIGUSR1, SIGUSR2]), || !is_stopped.load(Ordering::Acquire));
+            let made = with_retry(|| Signals::new([SIGUSR1, SIGUSR2]), || !is_stopped.is_set());
             let mut signals = match made {
                 Ok(signals) => signals,
-                Err(error) if is_stopped.load(Ordering::Acquire) => {
+                Err(error) if is_stopped.is_set() => {
                     return log::debug!("cannot watch for SIGUSR1 and SIGUSR2: {error}");
                 }
                 Err(error) => return log::warn!("SIGUSR1 and SIGUSR2 have no effect: {error}"),
             };
             *kept.lock() = Some(signals.handle());
-            if is_stopped.load(Ordering::Acquire) {
+            if is_stopped.is_set() {
                 return;
             }
             for signal in signals.forever() {
@@ -81,7 +81,7 @@ impl LimitSignals {
 impl Drop for LimitSignals {
     fn drop(&mut self) {
         // In this order: either the handle is stored before `stopped` is set and gets closed here, or the thread sees `stopped`.
-        self.stopped.store(true, Ordering::Release);
+        self.stopped.set(true);
         self.signals.lock().iter().for_each(SignalsHandle::close);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

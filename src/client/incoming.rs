@@ -7,7 +7,6 @@
 
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use crate::peer::encryption::HandshakeStream;
 use crate::peer::{DisconnectReason, IncomingHandshake};
 use crate::strategy::eviction::{EvictionCandidate, EvictionLimiter, HandshakeProgress, Usefulness, choose_eviction};
 use crate::types::{Encryption, PeerKey};
+use crate::util::atomics::Flag;
 
 /// Pending handshakes at a time. Even with 300 silent connections a second, there is still room for others.
 const MAX_PENDING_HANDSHAKES: usize = 128;
@@ -49,7 +49,7 @@ struct PendingHandshake {
     /// When the connection was accepted.
     since: Duration,
     /// Whether any byte of its handshake has arrived.
-    received: Arc<AtomicBool>,
+    received: Arc<Flag>,
     /// It was evicted to make room.
     is_closing: bool,
 }
@@ -81,7 +81,7 @@ impl IncomingHandshaker {
             return;
         }
         let stream = Arc::new(stream);
-        let (held, received) = (Arc::downgrade(&stream), Arc::new(AtomicBool::new(false)));
+        let (held, received) = (Arc::downgrade(&stream), Arc::new(Flag::default()));
         let noted = received.clone();
         let work = move || {
             let asked = catch_unwind(AssertUnwindSafe(|| deliver(stream, addr, &noted, &torrents)));
@@ -142,8 +142,7 @@ impl Drop for IncomingHandshaker {
 
 impl PendingHandshake {
     fn eviction_candidate(&self) -> EvictionCandidate {
-        let handshake =
-            if self.received.load(Ordering::Relaxed) { HandshakeProgress::Begun } else { HandshakeProgress::Silent };
+        let handshake = if self.received.is_set() { HandshakeProgress::Begun } else { HandshakeProgress::Silent };
         EvictionCandidate {
             key: self.key,
             ip: self.ip,
@@ -173,7 +172,7 @@ impl PendingHandshake {
 fn deliver(
     stream: Arc<TcpStream>,
     addr: SocketAddr,
-    received: &AtomicBool,
+    received: &Flag,
     torrents: &[Arc<RegisteredTorrent>],
 ) -> Result<(), DisconnectReason> {
     const ANOTHER: DisconnectReason = DisconnectReason::Handshake("another torrent");

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::client::IncomingHandshaker;
 use crate::net::bind::Bind;
+use crate::util::atomics::Flag;
 use crate::util::descriptors::is_shortage;
 
 /// Connections that the kernel queues until we accept them.
@@ -25,7 +25,7 @@ pub struct Listener {
     /// The port that we listen on.
     pub port: u16,
     socket: Socket,
-    closing: Arc<AtomicBool>,
+    closing: Arc<Flag>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -45,7 +45,7 @@ impl Listener {
         let socket = result?;
         let port = socket.local_addr()?.as_socket().map_or(0, |addr| addr.port());
         let accepts = socket.try_clone()?;
-        let closing = Arc::new(AtomicBool::new(false));
+        let closing = Arc::new(Flag::default());
         let flag = closing.clone();
         let thread = std::thread::Builder::new()
             .name("listen".into())
@@ -57,7 +57,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.closing.store(true, Ordering::Release);
+        self.closing.set(true);
         let _ = self.socket.shutdown(std::net::Shutdown::Both); // wakes the thread from accept
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -89,11 +89,11 @@ fn open(addr: SocketAddr, to: &Bind) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn accept(socket: &Socket, closing: &AtomicBool, mut handshaker: IncomingHandshaker) {
+fn accept(socket: &Socket, closing: &Flag, mut handshaker: IncomingHandshaker) {
     let mut failing = false;
     loop {
         let accepted = socket.accept();
-        if closing.load(Ordering::Acquire) {
+        if closing.is_set() {
             return;
         }
         match accepted {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::client::Client;
 use crate::client::ClientError;
@@ -25,7 +24,7 @@ impl Client {
     /// The next position, for a torrent that was added as `name`. If it is local, such as a torrent file on disk, later
     /// torrents wait until its files are known. A magnet link or a URL may take long, so no torrent waits for it.
     pub fn opening_position(self: &Arc<Client>, name: &str, is_local: bool) -> OpeningPosition {
-        let position = self.next_position.fetch_add(1, Ordering::Relaxed);
+        let position = self.next_position.next();
         if is_local {
             self.owners.lock().reserve(position);
         }
@@ -118,7 +117,7 @@ impl Drop for OpeningPosition {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use super::*;

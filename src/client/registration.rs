@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -152,8 +151,8 @@ impl Registration {
 
     /// Reports the number of the torrent's connections, including those being established.
     pub fn count(&mut self, connections: usize) {
-        self.client.connections.fetch_add(connections, Ordering::Relaxed);
-        self.client.connections.fetch_sub(std::mem::replace(&mut self.connections, connections), Ordering::Relaxed);
+        self.client.connections.add(connections);
+        self.client.connections.sub(std::mem::replace(&mut self.connections, connections));
     }
 
     /// How many connections the torrent may have, given those of all torrents.
@@ -183,12 +182,12 @@ impl Registration {
 
     /// Records that a peer has connected to us.
     pub fn note_incoming_connection(&self) {
-        self.client.has_incoming_connections.store(true, Ordering::Relaxed);
+        self.client.has_incoming_connections.set(true);
     }
 
     /// Whether any peer has ever connected to us, for any torrent.
     pub fn has_incoming_connections(&self) -> bool {
-        self.client.has_incoming_connections.load(Ordering::Relaxed)
+        self.client.has_incoming_connections.is_set()
     }
 
     /// Starts the search for this torrent's peers in the client's DHT node. Not to be called for a private torrent (BEP 27).

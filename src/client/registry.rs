@@ -3,7 +3,6 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -11,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::peer::{IncomingConnection, IncomingHandshake};
 use crate::types::{Encryption, InfoHash};
+use crate::util::atomics::Flag;
 
 /// How long an incoming connection waits for a busy torrent to take it.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ pub struct RegisteredTorrent {
     /// The encryption policy for its connections.
     pub encryption: Encryption,
     /// Whether it accepts connections now; it does not while it checks its files.
-    accepting: AtomicBool,
+    accepting: Flag,
     incoming_connections: Sender<IncomingConnection>,
 }
 
@@ -44,12 +44,8 @@ impl TorrentRegistry {
         if torrents.iter().any(|torrent| torrent.info_hash == info_hash) {
             return None;
         }
-        let torrent = Arc::new(RegisteredTorrent {
-            info_hash,
-            encryption,
-            accepting: AtomicBool::new(false),
-            incoming_connections,
-        });
+        let torrent =
+            Arc::new(RegisteredTorrent { info_hash, encryption, accepting: Flag::default(), incoming_connections });
         torrents.push(torrent.clone());
         Some(torrent)
     }
@@ -68,12 +64,12 @@ impl TorrentRegistry {
 impl RegisteredTorrent {
     /// Whether the torrent accepts connections.
     pub fn is_accepting(&self) -> bool {
-        self.accepting.load(Ordering::Acquire)
+        self.accepting.is_set()
     }
 
     /// Sets whether the torrent accepts connections.
     pub fn set_accepting(&self, accepting: bool) {
-        self.accepting.store(accepting, Ordering::Release);
+        self.accepting.set(accepting);
     }
 
     /// Passes an incoming connection to its torrent, with the bytes received so far. If too many connections wait for the

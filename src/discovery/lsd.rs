@@ -12,7 +12,6 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::net::bind::Bind;
 use crate::net::interfaces::{InterfaceChanges, interfaces};
 use crate::types::InfoHash;
+use crate::util::atomics::Amount;
 use crate::util::random;
 use packet::{MAX_PACKET, PeerFilter};
 use sockets::{Group, JoinedInterface};
@@ -48,7 +48,7 @@ pub struct Lsd {
     wake_sender: Option<PipeWriter>,
     commands: Sender<LsdCommand>,
     /// The number of interfaces in use.
-    interfaces: Arc<AtomicUsize>,
+    interfaces: Arc<Amount>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,7 +81,7 @@ impl Lsd {
         let cookie = format!("btsync-{:08x}", random::u32());
         let found = swarms.iter().copied().zip(std::iter::repeat(found)).collect();
         let peer_filter = PeerFilter::new(swarms, cookie.clone());
-        let interfaces = Arc::new(AtomicUsize::new(0));
+        let interfaces = Arc::new(Amount::default());
         let counted = interfaces.clone();
         let bind = bind.clone();
         let runner = LsdThread {
@@ -113,7 +113,7 @@ impl Lsd {
 
     /// The number of interfaces in use.
     pub fn interfaces(&self) -> usize {
-        self.interfaces.load(Ordering::Relaxed)
+        self.interfaces.get()
     }
 
     fn send_command(&self, command: LsdCommand) {
@@ -150,7 +150,7 @@ struct LsdThread {
     groups: Vec<Group>,
     /// Notices of interface changes, if the system provides them.
     changes: Option<InterfaceChanges>,
-    interfaces: Arc<AtomicUsize>,
+    interfaces: Arc<Amount>,
     port: u16,
     cookie: String,
     peer_filter: PeerFilter,
@@ -221,7 +221,7 @@ impl LsdThread {
             indexes.extend(group.joined().iter().map(|place| place.index));
             own.extend(group.joined().iter().map(|place| place.source));
         }
-        self.interfaces.store(indexes.len(), Ordering::Relaxed);
+        self.interfaces.set(indexes.len());
         self.peer_filter.set_own_addresses(own.into_iter());
         any
     }

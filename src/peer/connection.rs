@@ -7,7 +7,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ pub struct Connection {
     pub addr: SocketAddr,
     stream: Arc<TcpStream>,
     /// Whether the peer has sent any byte.
-    received: Arc<AtomicBool>,
+    received: Arc<Flag>,
     /// Whether we have closed the connection; bytes received but not read yet are then ignored.
     discards_input: Arc<Flag>,
     thread: Option<Thread>,
@@ -142,7 +142,7 @@ impl Connection {
 
     /// Whether the peer has sent any byte.
     pub fn has_received(&self) -> bool {
-        self.received.load(Ordering::Relaxed)
+        self.received.is_set()
     }
 
     /// Ends the connection, even while it is being established.
@@ -172,7 +172,7 @@ fn run_connection(
     key: PeerKey,
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
-    received: &AtomicBool,
+    received: &Flag,
     discards_input: Arc<Flag>,
     origin: ConnectionOrigin,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
@@ -192,7 +192,7 @@ fn shake_hands(
     context: &TorrentContext,
     addr: SocketAddr,
     stream: &TcpStream,
-    received: &AtomicBool,
+    received: &Flag,
     origin: ConnectionOrigin,
 ) -> Result<(Handshake, StreamState), DisconnectReason> {
     if context.is_stopping() {

@@ -3,12 +3,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::mse::{Ciphers, CryptoMethods, Initiator, KeyMaterial, MseError, MseOutcome, Responder, detect_plaintext};
 use crate::peer::connection::DisconnectReason;
 use crate::types::{DialMode, Encryption, InfoHash};
+use crate::util::atomics::Flag;
 use crate::util::random::Random;
 use crate::wire::handshake::{self, Handshake};
 
@@ -32,7 +32,7 @@ pub struct HandshakeStream<'a> {
     stream: &'a TcpStream,
     deadline: Instant,
     /// Set once any byte has arrived.
-    received: &'a AtomicBool,
+    received: &'a Flag,
     /// Received and decrypted bytes that have not been parsed yet.
     unparsed: Vec<u8>,
     /// Set once the two sides have agreed on them; `None` before that, and on a plain connection.
@@ -51,7 +51,7 @@ pub struct StreamState {
 impl<'a> HandshakeStream<'a> {
     /// A connection on which nothing has been sent or received. The handshake must finish by `deadline`; `received` is set once
     /// any byte arrives.
-    pub fn new(stream: &'a TcpStream, deadline: Instant, received: &'a AtomicBool) -> HandshakeStream<'a> {
+    pub fn new(stream: &'a TcpStream, deadline: Instant, received: &'a Flag) -> HandshakeStream<'a> {
         HandshakeStream { stream, deadline, received, unparsed: Vec::new(), ciphers: None }
     }
 
@@ -59,10 +59,10 @@ impl<'a> HandshakeStream<'a> {
     pub fn resume(
         stream: &'a TcpStream,
         deadline: Instant,
-        received: &'a AtomicBool,
+        received: &'a Flag,
         stream_state: StreamState,
     ) -> HandshakeStream<'a> {
-        received.store(true, Ordering::Relaxed);
+        received.set(true);
         HandshakeStream { stream, deadline, received, unparsed: stream_state.unparsed, ciphers: stream_state.ciphers }
     }
 
@@ -237,7 +237,7 @@ impl<'a> HandshakeStream<'a> {
             match stream.read(room) {
                 Ok(0) => return Err(DisconnectReason::Closed),
                 Ok(n) => {
-                    self.received.store(true, Ordering::Relaxed);
+                    self.received.set(true);
                     return Ok(n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

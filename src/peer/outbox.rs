@@ -4,12 +4,12 @@
 //! the queue fill up, because it does not read while it makes us answer, is disconnected.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 
 use crate::types::{BlockInfo, PieceIndex};
+use crate::util::atomics::{Amount, Flag};
 
 /// Bytes that can wait for one writer. The most an honest peer can have waiting is two thousand requests, as many rejects and
 /// as many metadata requests, each in a message of its own; that is less.
@@ -63,23 +63,23 @@ impl WriterCommand {
 #[derive(Debug)]
 pub struct Outbox {
     sender: Sender<WriterCommand>,
-    waiting: Arc<AtomicUsize>,
-    overrun: AtomicBool,
+    waiting: Arc<Amount>,
+    overrun: Flag,
 }
 
 /// The writer's end.
 #[derive(Debug)]
 pub struct Inbox {
     receiver: Receiver<WriterCommand>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Amount>,
 }
 
 /// Creates both ends of a queue for one writer.
 pub fn outbox() -> (Outbox, Inbox) {
     // Bounded: `Outbox::push` counts the bytes in it.
     let (sender, receiver) = unbounded();
-    let waiting = Arc::new(AtomicUsize::new(0));
-    (Outbox { sender, waiting: waiting.clone(), overrun: AtomicBool::new(false) }, Inbox { receiver, waiting })
+    let waiting = Arc::new(Amount::default());
+    (Outbox { sender, waiting: waiting.clone(), overrun: Flag::default() }, Inbox { receiver, waiting })
 }
 
 impl Outbox {
@@ -87,10 +87,10 @@ impl Outbox {
     /// caller has to end the connection.
     pub fn push(&self, out: WriterCommand) -> bool {
         let cost = out.cost();
-        let before = self.waiting.fetch_add(cost, Ordering::AcqRel);
+        let before = self.waiting.add(cost);
         if before + cost > MAX_BYTES && !matches!(out, WriterCommand::End | WriterCommand::Detach) {
-            self.waiting.fetch_sub(cost, Ordering::AcqRel);
-            self.overrun.store(true, Ordering::Release);
+            self.waiting.sub(cost);
+            self.overrun.set(true);
             return false;
         }
         let _ = self.sender.send(out);
@@ -99,7 +99,7 @@ impl Outbox {
 
     /// Whether a command was lost because the queue was full.
     pub fn has_overrun(&self) -> bool {
-        self.overrun.load(Ordering::Acquire)
+        self.overrun.is_set()
     }
 }
 
@@ -121,7 +121,7 @@ impl Inbox {
     }
 
     fn taken(&self, out: &WriterCommand) {
-        self.waiting.fetch_sub(out.cost(), Ordering::AcqRel);
+        self.waiting.sub(out.cost());
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
             assert!(count > 0 && count * message().cost() <= MAX_BYTES && outbox.has_overrun());
             assert!(outbox.push(WriterCommand::Detach) && outbox.push(WriterCommand::End), "the end is always heard");
             assert_eq!(std::iter::from_fn(|| inbox.try_recv().ok()).count(), count + 2);
-            assert_eq!(outbox.waiting.load(Ordering::Relaxed), 0);
+            assert_eq!(outbox.waiting.get(), 0);
         }
     }
 

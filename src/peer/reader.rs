@@ -13,7 +13,6 @@ mod useless_messages;
 use std::io;
 use std::net::TcpStream;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -283,10 +282,8 @@ impl<'a> Reader<'a> {
                 self.start_deadline_thread()?;
                 let piece = context.pieces.storage().layout().piece_length();
                 {
-                    let (peers, limit) = (
-                        context.connections.load(Ordering::Relaxed) as usize,
-                        context.settings.throttle.fair_share(Direction::Down),
-                    );
+                    let (peers, limit) =
+                        (context.connections.get() as usize, context.settings.throttle.fair_share(Direction::Down));
                     let mut requests = peer.requesting.pipeline.lock();
                     requests.limit_start_by_peers(peers, piece);
                     requests.limit_start_by_rate(peers, limit);

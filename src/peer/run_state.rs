@@ -94,6 +94,7 @@ const CODE_BITS: u32 = 3;
 /// left out its requests because of it.
 #[derive(Default)]
 pub struct RunControl {
+    /// Several fields in one word, which change together; see [`RunControl::unpack`].
     bits: AtomicU32,
     on_stop: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }

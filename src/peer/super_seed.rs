@@ -3,7 +3,6 @@
 //! Every connection calls [`TorrentContext::active_super_seed`] first; in all other torrents that costs one atomic load. The
 //! lock is a leaf: nothing is sent while it is held.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,18 +11,19 @@ use crate::peer::TorrentContext;
 use crate::peer::state::Peer;
 use crate::strategy::super_seed::{HavesToSend, LeecherStanding, SuperSeed};
 use crate::types::{BlockInfo, PeerKey, PieceIndex};
+use crate::util::atomics::Flag;
 use crate::util::random;
 
 /// The super-seeding state of a torrent: which pieces have been revealed to which peers.
 pub struct SuperSeeding {
-    is_active: AtomicBool,
+    is_active: Flag,
     state: Mutex<SuperSeed>,
 }
 
 impl TorrentContext {
     /// The super-seeding state, as long as the torrent super-seeds.
     pub fn active_super_seed(&self) -> Option<&SuperSeeding> {
-        self.super_seeding.get().filter(|super_seeding| super_seeding.is_active.load(Ordering::Acquire))
+        self.super_seeding.get().filter(|super_seeding| super_seeding.is_active.is_set())
     }
 }
 
@@ -31,7 +31,7 @@ impl SuperSeeding {
     /// The state for a torrent with this number of pieces and this piece length in bytes, all of which we have.
     pub fn new(pieces: u32, piece_length: u32) -> SuperSeeding {
         SuperSeeding {
-            is_active: AtomicBool::new(true),
+            is_active: Flag::new(true),
             state: Mutex::new(SuperSeed::new(pieces, piece_length, random::u64())),
         }
     }
@@ -71,7 +71,7 @@ impl SuperSeeding {
     /// Keeps the requests for pieces that were revealed to the peer, and moves the others to `refused`.
     pub fn retain_shown(&self, key: PeerKey, requested: &mut Vec<BlockInfo>, refused: &mut Vec<BlockInfo>) {
         let state = self.state.lock();
-        if self.is_active.load(Ordering::Acquire) {
+        if self.is_active.is_set() {
             refused.extend(requested.extract_if(.., |block| !state.is_shown(key, block.piece)));
         }
     }
@@ -86,12 +86,12 @@ impl SuperSeeding {
         let mut shown = Vec::new();
         let over = {
             let mut state = self.state.lock();
-            if !self.is_active.load(Ordering::Acquire) {
+            if !self.is_active.is_set() {
                 return false;
             }
             update(&mut state, context.now(), &mut shown);
             if state.is_over() {
-                self.is_active.store(false, Ordering::Release);
+                self.is_active.set(false);
             }
             state.is_over()
         };

@@ -6,7 +6,6 @@
 
 use std::io::{self, Read};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -17,6 +16,7 @@ use crate::peer::{SLAB, TorrentContext};
 use crate::storage::{PooledSlab, SlabPool};
 use crate::strategy::rate_limiter::{Direction, Grant, Limits, RateLimiter};
 use crate::types::PeerKey;
+use crate::util::atomics::{Counter, Gauge};
 
 /// If at least this many bytes wait in the socket, a reader asks the limiter for as many as it has room for.
 const SMALL_RECEIVE: usize = 1024;
@@ -31,12 +31,12 @@ const IDLE_SLABS: usize = 8;
 pub struct Throttle {
     limiter: Mutex<RateLimiter>,
     /// The limits in bytes per second, 0 for none: they tell whether the limiter must be asked at all.
-    down: AtomicU64,
-    up: AtomicU64,
+    down: Counter,
+    up: Counter,
     started: Instant,
     /// The number of torrents that transfer data.
-    torrents: AtomicU32,
-    next_key: AtomicU32,
+    torrents: Gauge,
+    next_key: Counter,
     /// Buffers for the blocks to send.
     slabs: SlabPool,
     /// What writers check before they send a block.
@@ -45,16 +45,14 @@ pub struct Throttle {
 
 impl Default for Throttle {
     fn default() -> Throttle {
-        let (down, up) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (torrents, next_key) = (AtomicU32::new(0), AtomicU32::new(0));
         let slabs = SlabPool::new(SLAB, IDLE_SLABS);
         Throttle {
             limiter: Mutex::default(),
-            down,
-            up,
+            down: Counter::default(),
+            up: Counter::default(),
             started: Instant::now(),
-            torrents,
-            next_key,
+            torrents: Gauge::default(),
+            next_key: Counter::default(),
             slabs,
             uplink: UplinkState::default(),
         }
@@ -76,30 +74,30 @@ impl Throttle {
 
     /// Another torrent starts to transfer data.
     pub fn torrent_started(&self) {
-        self.torrents.fetch_add(1, Ordering::Relaxed);
+        self.torrents.add(1);
     }
 
     /// A torrent no longer transfers data.
     pub fn torrent_stopped(&self) {
-        self.torrents.fetch_sub(1, Ordering::Relaxed);
+        self.torrents.sub(1);
     }
 
     /// The number of torrents that share the limits.
     pub fn torrents(&self) -> usize {
-        self.torrents.load(Ordering::Relaxed) as usize
+        self.torrents.get() as usize
     }
 
     /// A key for a connection, unique among all torrents, as the limiter has to tell all connections apart.
     pub fn new_key(&self) -> PeerKey {
-        PeerKey(self.next_key.fetch_add(1, Ordering::Relaxed))
+        PeerKey(self.next_key.next() as u32)
     }
 
     /// Changes the limits; a thread that waits for its turn notices within `MAX_WAIT`.
     pub fn set(&self, limits: Limits) {
         let mut limiter = self.limiter.lock();
         limiter.set(self.started.elapsed(), limits);
-        self.down.store(limits.down, Ordering::Relaxed);
-        self.up.store(limits.up, Ordering::Relaxed);
+        self.down.set(limits.down);
+        self.up.set(limits.up);
     }
 
     /// A buffer to send many blocks at once, unless [`UPLOAD_SLABS`] of them are in use.
@@ -110,8 +108,8 @@ impl Throttle {
     /// The limit in this direction, in bytes per second; 0 for none.
     pub fn limit(&self, direction: Direction) -> u64 {
         match direction {
-            Direction::Down => self.down.load(Ordering::Relaxed),
-            Direction::Up => self.up.load(Ordering::Relaxed),
+            Direction::Down => self.down.get(),
+            Direction::Up => self.up.get(),
         }
     }
 

@@ -2,12 +2,12 @@
 //! figures for a connection. One instance for all connections of a client, as they share one uplink.
 
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::net::tcp_diag::{TcpDiag, TcpInfo};
+use crate::util::atomics::Counter;
 use crate::util::descriptors::is_shortage;
 
 /// Downloading counts as over when no block was received or requested for this long.
@@ -17,7 +17,7 @@ const DOWNLOADING_LASTS: Duration = Duration::from_secs(3);
 pub struct UplinkState {
     started: Instant,
     /// When a block was last received or requested, in milliseconds since `started` plus one; 0 for never.
-    downloaded: AtomicU64,
+    downloaded: Counter,
     kernel: Mutex<Kernel>,
 }
 
@@ -34,19 +34,19 @@ enum Kernel {
 
 impl Default for UplinkState {
     fn default() -> UplinkState {
-        UplinkState { started: Instant::now(), downloaded: AtomicU64::new(0), kernel: Mutex::default() }
+        UplinkState { started: Instant::now(), downloaded: Counter::default(), kernel: Mutex::default() }
     }
 }
 
 impl UplinkState {
     /// Notes that a block was received or requested.
     pub fn note_download(&self) {
-        self.downloaded.store(self.started.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+        self.downloaded.set(self.started.elapsed().as_millis() as u64 + 1);
     }
 
     /// Whether we are downloading, so that requests would wait behind what we send.
     pub fn is_downloading(&self) -> bool {
-        match self.downloaded.load(Ordering::Relaxed) {
+        match self.downloaded.get() {
             0 => false,
             last => self.started.elapsed().as_millis() as u64 <= last + DOWNLOADING_LASTS.as_millis() as u64,
         }

@@ -3,17 +3,18 @@
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::util::atomics::Flag;
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct WakePipe {
-    has_woken: AtomicBool,
+    has_woken: Flag,
     /// Nothing is ever written here: dropping this end wakes every thread that polls the other.
     waker: Mutex<Option<PipeWriter>>,
     wake_end: Option<PipeReader>,
@@ -25,18 +26,18 @@ impl WakePipe {
         let pipe =
             io::pipe().inspect_err(|error| log::debug!("connections will not outlast the metadata phase: {error}"));
         let (wake_end, waker) = pipe.ok().unzip();
-        WakePipe { has_woken: AtomicBool::new(false), waker: Mutex::new(waker), wake_end }
+        WakePipe { has_woken: Flag::new(false), waker: Mutex::new(waker), wake_end }
     }
 
     /// Tells all readers to end, now and from now on.
     pub fn wake_all(&self) {
-        self.has_woken.store(self.wake_end.is_some(), Ordering::Release);
+        self.has_woken.set(self.wake_end.is_some());
         drop(self.waker.lock().take());
     }
 
     /// Whether readers have to end.
     pub fn has_woken(&self) -> bool {
-        self.has_woken.load(Ordering::Acquire)
+        self.has_woken.is_set()
     }
 
     /// Waits for at most `patience` until the socket has bytes to read. Returns false if readers have to end.

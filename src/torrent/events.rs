@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::discovery::tracker::announce::TrackerError;
 use crate::types::PieceIndex;
+use crate::util::atomics::Counter;
 
 /// Events about peers and trackers that can wait for the receiver. Other events are few and never dropped.
 const MAX_QUEUED: usize = 4096;
@@ -180,7 +180,7 @@ type Notify = Arc<dyn Fn() + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct EventSender {
     to: Sender<Event>,
-    lost: Arc<AtomicU64>,
+    lost: Arc<Counter>,
     notify: Arc<Mutex<Option<Notify>>>,
 }
 
@@ -212,7 +212,7 @@ impl EventSender {
     /// Sends an event. Never waits for the receiver.
     pub fn send_event(&self, event: Event) {
         if event.is_droppable() && self.to.len() >= MAX_QUEUED {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost.add(1);
             return;
         }
         if self.to.len() < MAX_QUEUED {
@@ -229,7 +229,7 @@ impl EventSender {
     }
 
     fn report_lost(&self) {
-        let count = self.lost.swap(0, Ordering::Relaxed);
+        let count = self.lost.take();
         if count > 0 {
             let _ = self.to.send(Event::EventsDropped { count });
         }

@@ -144,8 +144,8 @@ impl TorrentHandle {
             metadata: inner.progress.metadata.get(),
             have,
             checked,
-            total_uploaded: inner.progress.uploaded_before.load(Ordering::Relaxed),
-            known: inner.peers.known.load(Ordering::Relaxed),
+            total_uploaded: inner.progress.uploaded_before.get(),
+            known: inner.peers.known.get(),
             ..Snapshot::default()
         };
         if let Some(context) = inner.context() {

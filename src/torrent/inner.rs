@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::views::Stage;
 use crate::torrent::{Outcome, TorrentError};
 use crate::types::{Bitfield, InfoHash};
-use crate::util::atomics::Flag;
+use crate::util::atomics::{Amount, Counter, Flag};
 
 /// How the torrent ended, once it has.
 #[derive(Default)]
@@ -63,20 +63,20 @@ impl Drop for EndGuard<'_> {
 /// How much of a magnet link's metadata has arrived, for display.
 #[derive(Default)]
 pub(crate) struct MetadataProgress {
-    received: AtomicUsize,
-    total: AtomicUsize,
+    received: Amount,
+    total: Amount,
 }
 
 impl MetadataProgress {
     /// Sets the numbers of pieces: those that have arrived, and all, which is 0 while it is unknown.
     pub fn set(&self, received: usize, total: usize) {
-        self.received.store(received, Ordering::Relaxed);
-        self.total.store(total, Ordering::Relaxed);
+        self.received.set(received);
+        self.total.set(total);
     }
 
     /// The numbers of pieces, as in [`MetadataProgress::set`].
     pub fn get(&self) -> (usize, usize) {
-        (self.received.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+        (self.received.get(), self.total.get())
     }
 }
 
@@ -102,7 +102,7 @@ pub(crate) struct TorrentProgress {
     pub metadata: MetadataProgress,
     pub check: CheckProgress,
     /// Payload bytes sent in earlier runs.
-    pub uploaded_before: AtomicU64,
+    pub uploaded_before: Counter,
 }
 
 /// What main and the handles share about peers.
@@ -111,7 +111,7 @@ pub(crate) struct SharedPeers {
     /// The figures about the search for peers.
     pub search: Mutex<PeerSearchStats>,
     /// The number of known addresses.
-    pub known: AtomicUsize,
+    pub known: Amount,
     /// Peers that the program added since the torrent was created.
     pub added: Mutex<Vec<SocketAddr>>,
     /// Connections without threads, while the files of a magnet link are checked.

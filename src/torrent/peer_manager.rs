@@ -186,7 +186,7 @@ impl<'a> PeerManager<'a> {
     pub fn tick(&mut self, context: &Arc<TorrentContext>, now: Duration) {
         self.check_stop_timeout(context, now);
         self.peer_list.set_time(now);
-        self.inner.peers.known.store(self.peer_list.len(), Ordering::Relaxed);
+        self.inner.peers.known.set(self.peer_list.len());
         self.drop_surplus();
         self.peer_list.set_complete(self.is_complete);
         let needs_peers = self.needs_peers();

@@ -116,7 +116,7 @@ impl<'a> TorrentRun<'a> {
             };
         let _ = inner.facts.found_pieces.set(have.clone());
         let uploaded = resume_store.as_ref().map_or(0, ResumeStore::uploaded_before);
-        inner.progress.uploaded_before.store(uploaded, Ordering::Relaxed);
+        inner.progress.uploaded_before.set(uploaded);
         let stopped = inner.run.is_stopped();
         let met = plan.is_met_by(&have);
         if met && config.files.fsync {

@@ -9,7 +9,6 @@ mod slots;
 mod turnover;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -141,7 +140,7 @@ impl<'a> Transfer<'a> {
         if seed_goal.forever {
             return false;
         }
-        let before = self.peer_manager.inner.progress.uploaded_before.load(Ordering::Relaxed);
+        let before = self.peer_manager.inner.progress.uploaded_before.get();
         let uploaded = before.saturating_add(self.context.payload.uploaded.get()) as f64;
         let by_time = seed_goal.time.is_some_and(|time| now >= since + time);
         let by_ratio = seed_goal.ratio.is_some_and(|ratio| uploaded >= ratio * self.total as f64);

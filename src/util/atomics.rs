@@ -1,6 +1,6 @@
 //! Atomics with a fixed memory ordering, so that no use has to choose one.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// A boolean that threads share. A thread that sees a value also sees everything written before it was set.
 #[derive(Debug, Default)]
@@ -53,6 +53,16 @@ impl Counter {
         self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
+    /// Adds one and returns the value before.
+    pub fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Sets the value to 0 and returns the one before.
+    pub fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+
     /// Sets the value to `new` if it is `old`. Returns whether it was.
     pub fn replace(&self, old: u64, new: u64) -> bool {
         self.0.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
@@ -95,6 +105,37 @@ impl Gauge {
     }
 }
 
+/// A number of bytes or items in use. A thread that sees a value also sees everything written before it was set.
+#[derive(Debug, Default)]
+pub struct Amount(AtomicUsize);
+
+impl Amount {
+    /// An amount with this value.
+    pub const fn new(value: usize) -> Amount {
+        Amount(AtomicUsize::new(value))
+    }
+
+    /// The value.
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Sets the value.
+    pub fn set(&self, value: usize) {
+        self.0.store(value, Ordering::Release);
+    }
+
+    /// Adds `n` and returns the value before.
+    pub fn add(&self, n: usize) -> usize {
+        self.0.fetch_add(n, Ordering::AcqRel)
+    }
+
+    /// Subtracts `n` and returns the value before.
+    pub fn sub(&self, n: usize) -> usize {
+        self.0.fetch_sub(n, Ordering::AcqRel)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +148,9 @@ mod tests {
         counter.add(7);
         counter.sub(2);
         assert!(counter.replace(5, 9) && !counter.replace(5, 1));
-        assert_eq!(counter.get(), 9);
+        assert_eq!((counter.next(), counter.take(), counter.get()), (9, 10, 0));
+        let amount = Amount::new(4);
+        assert_eq!((amount.add(3), amount.sub(5), amount.get()), (4, 7, 2));
         let gauge = Gauge::default();
         assert_eq!((gauge.add(2), gauge.add(1), gauge.take(), gauge.get()), (0, 2, 3, 0));
         gauge.set(1);

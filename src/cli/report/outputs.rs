@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::cli::exit::{Exit, Failure};
@@ -10,6 +9,7 @@ use crate::cli::report::json::JsonOutput;
 use crate::cli::stop::StopSignal;
 use crate::cli::terminal::screen::Screen;
 use crate::cli::terminal::stdout::stdout_error;
+use crate::util::atomics::Flag;
 
 /// Both outputs and the state of the command's end.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub struct Outputs {
     /// When the command started.
     pub start: Instant,
     /// The final result has been printed.
-    finished: Arc<AtomicBool>,
+    finished: Arc<Flag>,
 }
 
 impl Outputs {
@@ -38,7 +38,7 @@ impl Outputs {
     /// # Errors
     /// The failure.
     pub fn finish(&self, result: Result<(), Failure>) -> Result<(), Failure> {
-        if self.finished.swap(true, Ordering::Relaxed) {
+        if self.finished.swap(true) {
             return result;
         }
         let known = self.output_failure(&result);

@@ -22,6 +22,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGQUIT, SIGTSTP};
 use signal_hook::{flag, low_level};
 
 use crate::cli::signals::is_ignored;
+use crate::util::atomics::Flag;
 use crate::util::descriptors::is_shortage;
 
 /// The number of keys that are queued for the view; more are dropped.
@@ -50,7 +51,7 @@ struct KeyboardInner {
     /// The original terminal modes while ours are set.
     saved_modes: Mutex<Option<Termios>>,
     /// Keys are no longer read.
-    released: AtomicBool,
+    released: Flag,
     /// Wakes the thread.
     wake: UnixStream,
 }
@@ -104,7 +105,7 @@ impl Keyboard {
         }
         low_level::pipe::register(SIGCONT, continued)?;
         let (key_sender, pressed) = bounded(MAX_QUEUED_KEYS);
-        let inner = Arc::new(KeyboardInner { saved_modes: Mutex::new(None), released: AtomicBool::new(false), wake });
+        let inner = Arc::new(KeyboardInner { saved_modes: Mutex::new(None), released: Flag::default(), wake });
         let keys = KeyInput { inner: inner.clone(), pressed };
         let listen = move || inner.run(&wake_receiver, &signals, &key_sender, hang_up);
         let thread = thread::Builder::new().name("keys".to_owned()).spawn(listen)?;
@@ -141,7 +142,7 @@ impl KeyInput {
 
     /// Restores the terminal and stops reading keys.
     pub fn release(&self) {
-        self.inner.released.store(true, Ordering::Release);
+        self.inner.released.set(true);
         self.inner.restore();
         self.inner.wake_thread();
     }
@@ -149,7 +150,7 @@ impl KeyInput {
 
 impl KeyboardInner {
     fn is_released(&self) -> bool {
-        self.released.load(Ordering::Acquire)
+        self.released.is_set()
     }
 
     fn wake_thread(&self) {

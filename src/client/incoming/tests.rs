@@ -226,7 +226,7 @@ fn where_no_thread_is_left_a_silent_connection_gives_its_own_up() {
     let mut begun = fixture.dial();
     begun.write_all(&handshake(PREFER)[..20]).expect("room for it");
     let deadline = Instant::now() + PATIENCE;
-    while !fixture.handshaker.pending[0].received.load(Ordering::Relaxed) {
+    while !fixture.handshaker.pending[0].received.is_set() {
         assert!(Instant::now() < deadline, "its first bytes are not heard");
         std::thread::yield_now();
     }

@@ -9,7 +9,7 @@ use crate::types::PeerId;
 const TORRENT: InfoHash = InfoHash([7; 20]);
 /// A time limit that no test comes close to.
 const PATIENCE: Duration = Duration::from_secs(60);
-static HEARD: AtomicBool = AtomicBool::new(false);
+static HEARD: Flag = Flag::new(false);
 
 fn ours(id: u8) -> Handshake {
     Handshake::ours(TORRENT, PeerId([id; 20]), false)

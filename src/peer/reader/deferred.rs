@@ -1,12 +1,12 @@
 //! The reader's part of the metadata phase: remembers what the peer says about pieces for the download, within bounds.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::mse::Rc4;
 use crate::peer::deferred_state::DeferredState;
 use crate::peer::reader::Reader;
 use crate::peer::{DisconnectReason, SILENCE_TIMEOUT};
+use crate::util::atomics::Amount;
 use crate::wire::message::Message;
 
 /// Bytes that each peer's messages may take: the bitfield of 131,072 pieces.
@@ -19,14 +19,14 @@ const MAX_BEYOND: usize = 16 << 20;
 pub(crate) struct DeferredMessages<'a> {
     deferred_state: DeferredState,
     /// The bytes that all peers take of the shared room.
-    shared_use: &'a AtomicUsize,
+    shared_use: &'a Amount,
     /// The bytes that this peer takes of it.
     beyond_allowance: usize,
 }
 
 impl<'a> DeferredMessages<'a> {
     /// No messages yet. `shared_use` counts the bytes in use for all peers.
-    pub fn new(shared_use: &'a AtomicUsize, fast: bool) -> DeferredMessages<'a> {
+    pub fn new(shared_use: &'a Amount, fast: bool) -> DeferredMessages<'a> {
         DeferredMessages { deferred_state: DeferredState::new(fast), shared_use, beyond_allowance: 0 }
     }
 
@@ -41,14 +41,14 @@ impl<'a> DeferredMessages<'a> {
         let beyond_allowance = self.deferred_state.size().saturating_sub(ALLOWANCE);
         if beyond_allowance > self.beyond_allowance {
             let more = beyond_allowance - self.beyond_allowance;
-            if self.shared_use.fetch_add(more, Ordering::AcqRel) + more > MAX_BEYOND {
-                self.shared_use.fetch_sub(more, Ordering::AcqRel);
+            if self.shared_use.add(more) + more > MAX_BEYOND {
+                self.shared_use.sub(more);
                 self.deferred_state.forget();
                 self.take_room();
                 return;
             }
         } else {
-            self.shared_use.fetch_sub(self.beyond_allowance - beyond_allowance, Ordering::AcqRel);
+            self.shared_use.sub(self.beyond_allowance - beyond_allowance);
         }
         self.beyond_allowance = beyond_allowance;
     }
@@ -56,7 +56,7 @@ impl<'a> DeferredMessages<'a> {
 
 impl Drop for DeferredMessages<'_> {
     fn drop(&mut self) {
-        self.shared_use.fetch_sub(self.beyond_allowance, Ordering::AcqRel);
+        self.shared_use.sub(self.beyond_allowance);
     }
 }
 
@@ -86,8 +86,8 @@ mod tests {
 
     #[test]
     fn the_room_for_all_is_bounded_and_given_back() {
-        let shared_use = AtomicUsize::new(0);
-        let taken = || shared_use.load(Ordering::Relaxed);
+        let shared_use = Amount::default();
+        let taken = || shared_use.get();
         let (small, large) = (vec![1; ALLOWANCE], vec![1; ALLOWANCE + (1 << 17)]);
         let tell = |bits: &[u8]| {
             let mut deferred = DeferredMessages::new(&shared_use, true);

@@ -1,11 +1,11 @@
 //! The pieces that both sides may request despite a choke (BEP 6).
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::types::{BlockInfo, PieceIndex};
+use crate::util::atomics::Flag;
 
 /// At most this many allowed fast pieces are kept of one peer; clients usually allow ten.
 const MAX_ALLOWED: usize = 64;
@@ -16,7 +16,7 @@ pub struct AllowedFastSet {
     /// The pieces that the peer allows us to request.
     allowed_to_us: Mutex<Vec<PieceIndex>>,
     /// Whether there are any; read without the lock.
-    any: AtomicBool,
+    any: Flag,
     /// The pieces that we allow the peer to request; set once it has been told.
     allowed_to_peer: OnceLock<Vec<PieceIndex>>,
 }
@@ -24,7 +24,7 @@ pub struct AllowedFastSet {
 impl AllowedFastSet {
     /// Whether the peer allows us any piece.
     pub fn any(&self) -> bool {
-        self.any.load(Ordering::Acquire)
+        self.any.is_set()
     }
 
     /// The pieces that the peer allows us to request.
@@ -38,7 +38,7 @@ impl AllowedFastSet {
         let new = pieces.len() < MAX_ALLOWED && !pieces.contains(&piece);
         if new {
             pieces.push(piece);
-            self.any.store(true, Ordering::Release);
+            self.any.set(true);
         }
         new
     }
@@ -47,7 +47,7 @@ impl AllowedFastSet {
     pub fn remove_rejected(&self, rejected: &[BlockInfo]) {
         let mut pieces = self.allowed_to_us.lock();
         pieces.retain(|piece| !rejected.iter().any(|block| block.piece == *piece));
-        self.any.store(!pieces.is_empty(), Ordering::Release);
+        self.any.set(!pieces.is_empty());
     }
 
     /// We allow the peer to request these pieces; only the first call counts.

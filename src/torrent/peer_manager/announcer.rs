@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -141,7 +140,7 @@ impl PeerManager<'_> {
     pub(crate) fn add_second_family_peers(&mut self, now: Duration, peers: &[SocketAddr]) {
         let new = self.add_tracker_peers(peers);
         log::debug!("a tracker's second address family: {} peers, {new} of them new", peers.len());
-        self.inner.peers.known.store(self.peer_list.len(), Ordering::Relaxed);
+        self.inner.peers.known.set(self.peer_list.len());
         self.next.dial = now;
     }
 

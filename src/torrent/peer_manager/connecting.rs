@@ -5,7 +5,6 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::peer::{Connection, DisconnectReason, IncomingConnection, TorrentContext};
@@ -126,7 +125,7 @@ impl PeerManager<'_> {
 
     /// Publishes the number of connections.
     pub(crate) fn publish_connection_count(&mut self, context: &TorrentContext) {
-        context.connections.store(self.connections.len() as u32, Ordering::Relaxed);
+        context.connections.set(self.connections.len() as u32);
         self.registration.count(self.connections.len());
     }
 

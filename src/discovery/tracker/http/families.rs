@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use crossbeam_channel::bounded;
 
 use crate::discovery::tracker::http::{Announce, AnnounceEvent, AnnounceResponse, HttpTracker, TrackerError, url};
 use crate::net::networks::is_private;
+use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
 
 /// How long a family is not used after it failed.
@@ -93,7 +93,7 @@ impl KnownFamilies {
 struct Race<F> {
     tracker: HttpTracker,
     url: String,
-    won: AtomicBool,
+    won: Flag,
     more: F,
 }
 
@@ -184,17 +184,13 @@ impl HttpTracker {
         end: Instant,
         more: F,
     ) -> Result<AnnounceResponse, TrackerError> {
-        let race = Arc::new(Race { tracker: self.clone(), url: url.to_owned(), won: AtomicBool::new(false), more });
+        let race = Arc::new(Race { tracker: self.clone(), url: url.to_owned(), won: Flag::default(), more });
         let (sender, receiver) = bounded(asks.len());
         for (family, ask) in asks {
             let (race, family, ask, sender) = (race.clone(), *family, ask.clone(), sender.clone());
             let run = move || {
                 let result = race.tracker.announce_over(family, &race.url, &ask, end);
-                let is_late = if result.is_ok() {
-                    race.won.swap(true, Ordering::AcqRel)
-                } else {
-                    race.won.load(Ordering::Acquire)
-                };
+                let is_late = if result.is_ok() { race.won.swap(true) } else { race.won.is_set() };
                 if is_late && !await_both {
                     race.tracker.known.lock().note(&race.url, family, &result, true);
                     result.into_iter().for_each(&race.more);
