@@ -4,10 +4,14 @@
 //! paid for an `open`, takes the ring's lock. Eviction follows the CLOCK algorithm: it evicts the oldest file that was not used
 //! since the hand last passed it. Threads that still use an evicted file finish; then it closes.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
@@ -26,37 +30,74 @@ struct CacheEntry {
     dirty: AtomicBool,
     /// The number of threads in the middle of a write.
     writers: AtomicU32,
+    /// When the first of them, or of those that overlapped with it, began; in nanoseconds since 1970.
+    busy_since: AtomicI64,
     /// Begin and end of the last write that has ended, in nanoseconds since 1970; 0 if there was none.
     written: (AtomicI64, AtomicI64),
     /// The end of the furthest byte that the file is known to have had.
     furthest: AtomicU64,
     /// Whether another program is known to have changed the file.
     changed: AtomicBool,
+    /// Whether btsync refuses to write to the file.
+    refused: AtomicBool,
 }
 
+/// Ends of writes further apart than this, in nanoseconds, are not those of threads that overlap.
+const SECOND: i64 = 1_000_000_000;
+
 /// Marks a write in progress by one thread, until dropped.
-pub(super) struct WriteGuard<'a>(Option<&'a CacheEntry>, i64, bool);
+pub(super) struct WriteGuard<'a> {
+    slot: Option<&'a CacheEntry>,
+    began: i64,
+    is_alone: bool,
+    busy_since: i64,
+    is_cancelled: Cell<bool>,
+}
 
 impl WriteGuard<'_> {
     /// When the write began, in nanoseconds since 1970.
     pub fn began(&self) -> i64 {
-        self.1
+        self.began
     }
 
     /// Whether no other thread was writing to the file at that time.
     pub fn is_alone(&self) -> bool {
-        self.2
+        self.is_alone
+    }
+
+    /// Whether no other thread is writing to the file now.
+    pub fn is_only_one(&self) -> bool {
+        self.slot.is_none_or(|slot| slot.writers.load(Acquire) == 1)
+    }
+
+    /// When the first of the threads began that are writing to the file or overlapped with one that is.
+    pub fn busy_since(&self) -> i64 {
+        self.busy_since
+    }
+
+    /// The thread does not write after all.
+    pub fn cancel(&self) {
+        self.is_cancelled.set(true);
     }
 }
 
 impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
-        if let Some(slot) = self.0 {
-            // The thread that ends last sets the times. The kernel's last timestamp lies between them, or just before the first.
-            slot.written.0.store(self.1, Relaxed);
-            slot.written.1.store(clock(), Relaxed);
-            slot.writers.fetch_sub(1, Relaxed);
+        let Some(slot) = self.slot else { return };
+        if !self.is_cancelled.get() {
+            let now = clock();
+            // The clock was set back meanwhile.
+            let end = if now < self.began { self.began.saturating_add(SECOND) } else { now };
+            // The kernel's last timestamp lies between these times, or just before the first. Of threads that end at the same time,
+            // the later end counts.
+            slot.written.0.store(self.began, Relaxed);
+            if slot.written.1.load(Relaxed).abs_diff(end) < SECOND.unsigned_abs() {
+                slot.written.1.fetch_max(end, Relaxed);
+            } else {
+                slot.written.1.store(end, Relaxed);
+            }
         }
+        slot.writers.fetch_sub(1, Release);
     }
 }
 
@@ -128,8 +169,28 @@ impl FileCache {
     /// Records that the calling thread writes to the file, for as long as the result lives.
     pub fn writing(&self, file: usize) -> WriteGuard<'_> {
         let slot = self.slots.get(file);
-        let others = slot.map_or(0, |slot| slot.writers.fetch_add(1, Relaxed));
-        WriteGuard(slot, clock(), others == 0)
+        let is_alone = slot.is_none_or(|slot| slot.writers.fetch_add(1, Acquire) == 0);
+        let began = clock();
+        let busy_since = match slot {
+            Some(slot) if !is_alone => slot.busy_since.load(Relaxed).min(began),
+            _ => began,
+        };
+        if let Some(slot) = slot.filter(|_| is_alone) {
+            slot.busy_since.store(began, Relaxed);
+        }
+        WriteGuard { slot, began, is_alone, busy_since, is_cancelled: Cell::new(false) }
+    }
+
+    /// Remembers that btsync refuses to write to the file from now on.
+    pub fn refuse(&self, file: usize) {
+        if let Some(slot) = self.slots.get(file) {
+            slot.refused.store(true, Relaxed);
+        }
+    }
+
+    /// Whether [`FileCache::refuse`] was called.
+    pub fn is_refused(&self, file: usize) -> bool {
+        self.slots.get(file).is_some_and(|slot| slot.refused.load(Relaxed))
     }
 
     /// Remembers whether another program has changed the file.

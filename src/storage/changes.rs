@@ -84,9 +84,6 @@ impl Storage {
             && self.cache.written(slot) == before
         {
             self.cache.set_changed(slot, true);
-            if self.is_edited_since(slot, &found) {
-                self.record_edit(slot);
-            }
         }
     }
 

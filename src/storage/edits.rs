@@ -1,25 +1,47 @@
 //! Notices what other programs do to unfinished files between two writes of btsync, and records it in the marker (`marker.rs`).
 //! The next run then treats such a file like one that was modified after btsync had ended.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::Stat;
 
+use crate::storage::cache::WriteGuard;
 use crate::storage::changes::{changed, modified};
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
+use crate::storage::layout::FileSpec;
 use crate::storage::marker::{self, MarkerNote};
 use crate::storage::ownership::Refusal;
 use crate::storage::resume::CLOCK_TICK;
 use crate::storage::snapshot::identity;
-use crate::storage::survey::Survey;
+use crate::storage::survey::{Survey, has_data};
 
 /// Look at most at this many files: looking at more would keep peers waiting.
 const MAX_EXAMINED: usize = 20_000;
 
 /// File systems whose times another machine or another program sets, on a clock of its own and sometimes later than the write: NFS,
-/// SMB, FUSE, 9p, Ceph, AFS. There, a time after our last write shows no edit.
-const REMOTE: [i64; 7] = [0x6969, 0xFF53_4D42, 0xFE53_4D42, 0x6573_5546, 0x0102_1997, 0x00C3_6400, 0x5346_414F];
+/// SMB, FUSE, 9p, Ceph, AFS, shared folders of virtual machines, Lustre, GPFS, Coda. There, a time after our last write
+/// shows no edit.
+const REMOTE: [i64; 14] = [
+    0x6969,
+    0xFF53_4D42,
+    0xFE53_4D42,
+    0x6573_5546,
+    0x0102_1997,
+    0x00C3_6400,
+    0x5346_414F,
+    0x6B41_4653,
+    0x786F_4256,
+    0xBACB_ACBC,
+    0x00C0_FFEE,
+    0x0BD0_0BD0,
+    0x4750_4653,
+    0x7375_7245,
+];
+/// The coarsest steps in which a file system counts modification times, in nanoseconds.
+const COARSE_STEP: i64 = 2_000_000_000;
 
 /// What is known of a file when btsync has decided what to do with it.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +56,7 @@ impl Storage {
     /// Remembers the times and lengths of the files as `survey` has them: what differs later without a write of btsync's was
     /// changed by another program.
     pub(super) fn remember_times(&mut self, survey: &Survey) {
-        #[allow(clippy::useless_conversion)] // the field has another type on other architectures
-        let kind = |found: rustix::fs::StatFs| i64::try_from(found.f_type).ok();
-        let found = self.root.folder().and_then(rustix::fs::fstatfs).ok();
-        self.is_remote = found.and_then(kind).is_some_and(is_remote);
+        self.is_remote = self.root.folder().is_ok_and(|folder| is_on_remote(&folder));
         let times = survey.files.iter().map(|seen| {
             let seen = seen.as_ref()?;
             Some(FileTimes { changed: seen.changed_at(), modified: seen.modified_at() })
@@ -62,6 +81,48 @@ impl Storage {
         if size > spec.length || is_cut { Err(self.record_refusal(slot, Refusal::Changed)) } else { Ok(()) }
     }
 
+    /// Checks before a write that no other program has changed the content of the file since our last write to it. Changes of its
+    /// rights, names and links do not count, nor does a new modification time of a file that holds no data. `found`: the file
+    /// during `writing`, which has not written yet.
+    ///
+    /// # Errors
+    /// [`StorageError::InTheWay`] if another program has, also for all later writes.
+    pub(super) fn check_not_edited(
+        &self,
+        slot: usize,
+        file: &File,
+        found: &Stat,
+        writing: &WriteGuard<'_>,
+    ) -> Result<(), StorageError> {
+        if self.cache.is_refused(slot) {
+            return Err(self.in_the_way(slot, Refusal::Changed));
+        }
+        #[allow(clippy::useless_conversion)] // the fields have other types on other architectures
+        let (seconds, nanos) = (i64::from(found.st_mtime), i64::try_from(found.st_mtime_nsec).unwrap_or_default());
+        let time = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+        let is_checked = self.writable.is_some() && !self.is_remote && slot < self.layout.files().len();
+        if !is_checked || self.is_our_time(slot, time) || !self.is_edited_before(slot, file, writing) {
+            return Ok(());
+        }
+        Err(self.record_refusal(slot, Refusal::Changed))
+    }
+
+    /// Whether another program has changed the content of the file since our last write to it. If other threads of ours may have
+    /// written meanwhile, the answer is no.
+    fn is_edited_before(&self, slot: usize, file: &File, writing: &WriteGuard<'_>) -> bool {
+        let before = self.cache.written(slot);
+        let Ok(found) = file.metadata() else { return false };
+        let is_before_our_writes = modified(&found) < writing.busy_since().saturating_sub(CLOCK_TICK);
+        let is_alone = || writing.is_only_one() && self.cache.written(slot) == before;
+        // A time from before our last write was set by another program, even within the clock tick of that write.
+        let is_set_back = before.is_some_and(|(begin, _)| modified(&found) < begin.saturating_sub(2 * COARSE_STEP))
+            && !self.is_our_time(slot, modified(&found));
+        (is_set_back || self.is_edited_since(slot, &found))
+            && (is_before_our_writes || is_alone())
+            && !is_on_remote(file)
+            && has_data(file, 0, found.len(), &AtomicBool::new(false)).unwrap_or(true)
+    }
+
     /// Records in the marker which unfinished files another program has changed since btsync last wrote to them.
     pub(super) fn record_edits(&self) {
         let Some(marker) = self.marker.as_ref().filter(|_| self.writable.is_some() && self.holds_lock()) else {
@@ -82,17 +143,6 @@ impl Storage {
         self.append(&notes);
     }
 
-    /// Records that another program has changed an unfinished file.
-    pub(super) fn record_edit(&self, slot: usize) {
-        let Some((spec, marker)) = self.layout.files().get(slot).zip(self.marker.as_ref()) else { return };
-        let path_hash = marker::path_hash(&spec.path);
-        let Some(made) = marker.made.get(&path_hash) else { return };
-        let is_new = self.recorded_edited.lock().insert(slot);
-        if is_new {
-            self.append(&[MarkerNote::Edited(path_hash, *made)]);
-        }
-    }
-
     /// Whether another program has changed the file with this identity since our last write to it.
     fn is_edited_now(&self, slot: usize, made: u64) -> bool {
         let before = self.cache.written(slot);
@@ -103,12 +153,30 @@ impl Storage {
 
     /// Whether another program has changed the content of a file since our last write to it, and not only its name or its rights.
     pub(super) fn is_edited_since(&self, slot: usize, found: &Metadata) -> bool {
-        let is_ours = |time: i64| {
-            let is_written = |(begin, end): (i64, i64)| (begin.saturating_sub(CLOCK_TICK)..=end).contains(&time);
-            self.cache.written(slot).is_some_and(is_written)
-                || self.found_at.get(slot).copied().flatten().is_some_and(|found| found.modified == time)
+        !self.is_remote && self.is_changed_since(slot, found) && !self.is_our_time(slot, modified(found))
+    }
+
+    /// Whether this modification time of a file is from our last write to it, or from before btsync decided to write to it.
+    fn is_our_time(&self, slot: usize, time: i64) -> bool {
+        let step = if time % 1_000_000_000 == 0 { COARSE_STEP } else { CLOCK_TICK };
+        let is_written = |(begin, end): (i64, i64)| (begin.saturating_sub(step)..=end).contains(&time);
+        self.cache.written(slot).is_some_and(is_written)
+            || self.found_at.get(slot).copied().flatten().is_some_and(|found| found.modified == time)
+    }
+
+    /// For the marker: the modification times with which btsync leaves the files that it made.
+    pub(super) fn left_notes(&self) -> Vec<MarkerNote> {
+        let Some(marker) = self.marker.as_ref().filter(|_| !self.is_remote && self.holds_lock()) else {
+            return Vec::new();
         };
-        !self.is_remote && self.is_changed_since(slot, found) && !is_ours(modified(found))
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad).take(MAX_EXAMINED);
+        let note = |(number, spec): (usize, &FileSpec)| {
+            let path_hash = marker::path_hash(&spec.path);
+            let ours = marker.made.get(&path_hash).or_else(|| marker.done.get(&path_hash))?;
+            let found = self.root.metadata(self.name(number)).ok().filter(|found| identity(found) == *ours)?;
+            Some(MarkerNote::Left(path_hash, modified(&found).max(0)))
+        };
+        files.filter_map(note).collect()
     }
 
     /// The change time of a file that is complete now, for the marker; 0 if another program has changed it meanwhile.
@@ -116,6 +184,13 @@ impl Storage {
         let found = self.root.metadata(self.name(slot)).ok();
         found.filter(|found| !self.is_edited_since(slot, found)).map_or(0, |found| changed(&found))
     }
+}
+
+/// Whether a file is on one of the file systems [`REMOTE`].
+fn is_on_remote(file: &impl AsFd) -> bool {
+    #[allow(clippy::useless_conversion)] // the field has another type on other architectures
+    let kind = |found: rustix::fs::StatFs| i64::try_from(found.f_type).ok();
+    rustix::fs::fstatfs(file).ok().and_then(kind).is_some_and(is_remote)
 }
 
 /// Whether a file system of this type is one of [`REMOTE`].

@@ -5,6 +5,7 @@
 //! waiting for the disk. Padding (BEP 47) is skipped on write and read as zeros.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -14,12 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
-use crate::storage::cache::{FileCache, OpenFile};
+use crate::storage::cache::{FileCache, OpenFile, WriteGuard};
 use crate::storage::edits::FileTimes;
 use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 use crate::storage::layout::Layout;
 use crate::storage::lock::MarkerLock;
-use crate::storage::marker::Marker;
+use crate::storage::marker::{Marker, MarkerNote};
 use crate::storage::open::{Access, Root};
 use crate::storage::ownership::Refusal;
 use crate::storage::pinned_files::PinnedFiles;
@@ -61,6 +62,8 @@ pub struct Storage {
     pub(super) recorded_complete: Mutex<HashSet<usize>>,
     /// The files that the marker records as changed by another program.
     pub(super) recorded_edited: Mutex<HashSet<usize>>,
+    /// Notes that could not be appended to the marker yet.
+    pub(super) unwritten_notes: Mutex<Vec<MarkerNote>>,
     /// Files with lower numbers have their final names.
     pub(super) final_names: AtomicUsize,
     /// Interrupts long reads and writes at shutdown.
@@ -94,6 +97,7 @@ impl Storage {
             is_remote: false,
             recorded_complete,
             recorded_edited,
+            unwritten_notes: Mutex::default(),
             final_names,
             stop_function: StopFunction::default(),
         }
@@ -171,15 +175,7 @@ impl Storage {
         // Before the write: a concurrent sync may then sync once too often, never once too little.
         self.cache.mark_dirty(slot);
         let writing = self.cache.writing(slot);
-        self.check_lock(Some(writing.began()))?;
-        let furthest = self.cache.furthest(slot);
-        if let Ok(found) = rustix::fs::fstat(&handle.file) {
-            self.check_new_links(slot, &found, writing.began())?;
-            self.check_length(slot, &found, furthest)?;
-        }
-        if writing.is_alone() {
-            self.detect_changes(slot, &handle.file, writing.began());
-        }
+        self.check_before_write(slot, &handle.file, &writing).inspect_err(|_| writing.cancel())?;
         let is_sampled = self.pinned.samples.begin(slot, offset, len);
         let mut done = 0;
         while done < len {
@@ -203,6 +199,21 @@ impl Storage {
             self.placement.extend_part_file_to(offset + len);
         }
         self.cache.mark_dirty(slot);
+        Ok(())
+    }
+
+    /// Checks before each write that the lock is still held, and that the file is as btsync left it.
+    fn check_before_write(&self, slot: usize, file: &File, writing: &WriteGuard<'_>) -> Result<(), StorageError> {
+        self.check_lock(Some(writing.began()))?;
+        let furthest = self.cache.furthest(slot);
+        if let Ok(found) = rustix::fs::fstat(file) {
+            self.check_new_links(slot, &found, writing.began())?;
+            self.check_length(slot, &found, furthest)?;
+            self.check_not_edited(slot, file, &found, writing)?;
+        }
+        if writing.is_alone() {
+            self.detect_changes(slot, file, writing.began());
+        }
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use crate::storage::cache::{OpenFile, clock};
 use crate::storage::changes::{is_on_fuse, may_be_marker};
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
-use crate::storage::marker::{self, Marker, MarkerNote};
+use crate::storage::marker::{self, Marker};
 use crate::storage::open::Root;
 use crate::storage::other_downloads::FolderLock;
 use crate::storage::ownership::{FileAction, OwnershipClaim, Refusal};
@@ -202,6 +202,8 @@ impl Storage {
                     marker.existed.push(spec.path.clone());
                     continue;
                 }
+                let doubtful = before.filter(|found| found.is_edited(&spec.path, seen.identity));
+                marker.edited.extend(doubtful.map(|_| (path_hash, seen.identity)));
                 match action {
                     _ if claim == Some(OwnershipClaim::MadeButReusable) || is_begun => {
                         _ = marker.made.insert(path_hash, seen.identity);
@@ -246,6 +248,7 @@ impl Storage {
         let file = Mutex::new(Some(file));
         self.recorded_complete.lock().clear();
         self.recorded_edited.lock().clear();
+        self.unwritten_notes.lock().clear();
         self.lock = Some(MarkerLock { name, file, id, is_new: false, last_checked, touched_at, is_released });
         self.marker = Some(marker);
         Ok(())
@@ -302,8 +305,7 @@ impl Storage {
     /// Gives up the right to write. The marker stays, so that a later run can resume the download.
     pub fn unlock(&self) {
         if self.writable.is_some() {
-            self.record_edits();
-            self.append(&[MarkerNote::Stopped]);
+            self.record_stop();
         }
         self.release(None);
     }

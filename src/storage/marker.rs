@@ -68,6 +68,9 @@ pub struct Marker {
     pub begun: i64,
     /// Whether the process that wrote the marker has ended properly, so that it wrote to no file after the marker.
     pub stopped: bool,
+    /// The modification times (mtime) with which that process left the files that btsync made, in nanoseconds since 1970; by the
+    /// hash of the path. A marker that is written anew does not contain them.
+    pub left: HashMap<u64, i64>,
 }
 
 /// What happens to files while a download runs. btsync appends it to the marker.
@@ -81,6 +84,8 @@ pub(super) enum MarkerNote {
     Edited(u64, u64),
     /// btsync ran at this time, and the clock was set back then.
     RanUntil(i64),
+    /// btsync leaves the file with this hash of its path, with this modification time.
+    Left(u64, i64),
     /// btsync no longer writes to any file.
     Stopped,
 }
@@ -93,6 +98,7 @@ impl MarkerNote {
             MarkerNote::Refused(path_hash, identity) => format!("refused {path_hash:016x} {identity:016x}"),
             MarkerNote::Edited(path_hash, identity) => format!("edited {path_hash:016x} {identity:016x}"),
             MarkerNote::RanUntil(time) => format!("clock {time:016x}"),
+            MarkerNote::Left(path_hash, time) => format!("left {path_hash:016x} {time:016x}"),
             MarkerNote::Stopped => "stopped".to_owned(),
         };
         let sum = path_hash(Path::new(&text));
@@ -115,6 +121,7 @@ impl MarkerNote {
             ("refused", [path_hash, identity]) => Some(MarkerNote::Refused(*path_hash, *identity)),
             ("edited", [path_hash, identity]) => Some(MarkerNote::Edited(*path_hash, *identity)),
             ("clock", [at]) => Some(MarkerNote::RanUntil(time(*at))),
+            ("left", [path_hash, at]) => Some(MarkerNote::Left(*path_hash, time(*at))),
             ("stopped", []) => Some(MarkerNote::Stopped),
             _ => None,
         }
@@ -158,7 +165,14 @@ impl Marker {
     /// system may leave a file with an earlier time.
     pub fn is_done_and_unchanged(&self, path: &Path, seen: &FileSnapshot) -> bool {
         let at = self.done_at.get(&path_hash(path)).copied().unwrap_or(i64::MAX);
-        self.is_completed_file(path, seen.identity) && seen.changed_at() <= at
+        self.is_completed_file(path, seen.identity)
+            && seen.changed_at() <= at
+            && !self.is_changed_after_stop(path, seen)
+    }
+
+    /// Whether the file has another modification time than the one with which btsync left it when it stopped. This needs no clock.
+    pub fn is_changed_after_stop(&self, path: &Path, seen: &FileSnapshot) -> bool {
+        self.stopped && self.left.get(&path_hash(path)).is_some_and(|left| *left != seen.modified_at().max(0))
     }
 
     /// Whether another program has changed this unfinished file of btsync's.
@@ -202,6 +216,7 @@ impl Marker {
                 }
             }
             MarkerNote::RanUntil(time) => self.ran_until = self.ran_until.max(time),
+            MarkerNote::Left(path_hash, time) => _ = self.left.insert(path_hash, time),
             MarkerNote::Stopped => self.stopped = true,
         }
     }
@@ -330,8 +345,8 @@ impl Marker {
             };
             files.insert(next()?, next()?);
         }
-        let notes = notes.split(|byte| *byte == b'\n').map_while(|line| std::str::from_utf8(line).ok());
-        notes.map_while(MarkerNote::read).for_each(|note| marker.apply(note));
+        let notes = notes.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+        notes.filter_map(MarkerNote::read).for_each(|note| marker.apply(note));
         Some(marker)
     }
 }

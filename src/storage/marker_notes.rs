@@ -3,7 +3,9 @@
 //! them leaves the marker in place, so no other process can take the lock in between. Also distinguishes partly downloaded pieces
 //! from other programs' data.
 
+use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -65,20 +67,39 @@ impl Storage {
     pub(super) fn record_refusal(&self, slot: usize, why: Refusal) -> StorageError {
         let identity = self.writable.as_ref().and_then(|files| files.get(slot).copied().flatten());
         if let Some((spec, identity)) = self.layout.files().get(slot).zip(identity) {
+            self.cache.refuse(slot);
             self.append(&[MarkerNote::Refused(marker::path_hash(&spec.path), identity)]);
         }
         self.in_the_way(slot, why)
     }
 
+    /// In the marker that was read: another program may have changed this file of btsync's, and this run does not write to it. A
+    /// later run needs a piece that verifies.
+    pub fn record_doubt(&mut self, file: usize, seen: &FileSnapshot) {
+        if let Some((spec, marker)) = self.layout.files().get(file).zip(self.marker.as_mut()) {
+            marker.apply(MarkerNote::Edited(marker::path_hash(&spec.path), seen.identity));
+        }
+    }
+
+    /// Records that this process no longer writes to any file, and how it leaves them.
+    pub(super) fn record_stop(&self) {
+        self.record_edits();
+        // The notes so far need less space than those below.
+        self.append(&[]);
+        let mut notes = self.left_notes();
+        notes.push(MarkerNote::Stopped);
+        self.append(&notes);
+    }
+
     /// Updates the marker's time now and then to show that this process is running. What other programs did to unfinished files
-    /// before is recorded first.
+    /// before is recorded first; if that fails, the marker keeps its time.
     pub(super) fn show_running(&self, lock: &MarkerLock, now: i64) {
         let Some(before) = lock.take_touch(now) else { return };
         self.record_edits();
-        if now < before {
-            self.append(&[MarkerNote::RanUntil(before.saturating_add(TOUCH_INTERVAL))]);
+        let clock = (now < before).then(|| MarkerNote::RanUntil(before.saturating_add(TOUCH_INTERVAL)));
+        if self.append(clock.as_slice()) {
+            lock.touch_marker();
         }
-        lock.touch_marker();
     }
 
     /// For a new marker: the latest time at which btsync ran according to a clock that was set back since, as the marker before
@@ -108,13 +129,26 @@ impl Storage {
         self.lock.as_ref().is_some_and(|lock| lock.file.lock().is_some())
     }
 
-    /// Appends notes to the marker. If that fails, only they are lost.
-    pub(super) fn append(&self, notes: &[MarkerNote]) {
-        let Some(lock) = self.lock.as_ref().filter(|_| !notes.is_empty()) else { return };
-        let lines: String = notes.iter().map(|note| note.line()).collect();
-        if let Err(error) = lock.append(&self.root, lines.as_bytes()) {
-            log::debug!("cannot append to the marker: {error}");
+    /// Appends notes to the marker, and first those that could not be appended before. Returns whether all are in the marker now;
+    /// otherwise the next call tries again.
+    pub(super) fn append(&self, notes: &[MarkerNote]) -> bool {
+        let Some(lock) = self.lock.as_ref() else { return true };
+        let mut unwritten = self.unwritten_notes.lock();
+        // Several threads may refuse the same file.
+        if !matches!(notes, [note] if unwritten.contains(note)) {
+            unwritten.extend_from_slice(notes);
         }
+        if unwritten.is_empty() {
+            return true;
+        }
+        let lines: String = unwritten.iter().map(|note| note.line()).collect();
+        let is_edit = |note: &MarkerNote| matches!(note, MarkerNote::Edited(..) | MarkerNote::Refused(..));
+        let hides_edits = unwritten.iter().any(is_edit);
+        match lock.append(&self.root, lines.as_bytes(), hides_edits) {
+            Ok(()) => unwritten.clear(),
+            Err(error) => log::debug!("cannot append to the marker: {error}"),
+        }
+        unwritten.is_empty()
     }
 
     /// Whether a file was changed after btsync was last known to run, according to the marker's time. Anyone can set a file's
@@ -228,15 +262,20 @@ fn is_later(times: [Option<i64>; 2], ran_until: i64, now: i64) -> bool {
 }
 
 impl MarkerLock {
-    /// Appends lines to the marker, if it is still the one that this process locked.
-    fn append(&self, root: &crate::storage::open::Root, lines: &[u8]) -> io::Result<()> {
+    /// Appends lines to the marker, if it is still the one that this process locked. If that fails, the marker stays as it is, with
+    /// its time; `hides_edits`: with the earliest time, after which every change counts as one by another program.
+    fn append(&self, root: &crate::storage::open::Root, lines: &[u8], hides_edits: bool) -> io::Result<()> {
         let file = self.file.lock();
-        if file.is_none() || !self.is_in_place(root) {
-            return Ok(());
-        }
+        let Some(file) = file.as_ref().filter(|_| self.is_in_place(root)) else { return Ok(()) };
+        let before = file.metadata()?;
         // Opened again in append mode, so that each write goes to the end.
-        let mut end = root.open_own(Path::new(&self.name), OFlags::WRONLY | OFlags::APPEND)?;
-        end.write_all(lines)
+        let end = root.open_own(Path::new(&self.name), OFlags::WRONLY | OFlags::APPEND);
+        let written = end.map_err(io::Error::from).and_then(|mut end| end.write_all(lines));
+        written.inspect_err(|_| {
+            let _ = file.set_len(before.len());
+            let time = Timespec { tv_sec: before.mtime(), tv_nsec: before.mtime_nsec() };
+            set_time(file, if hides_edits { Timespec { tv_sec: 0, tv_nsec: 0 } } else { time });
+        })
     }
 
     /// Whether the marker's time has to be updated; then returns when it was last updated.
@@ -247,15 +286,19 @@ impl MarkerLock {
         is_due.then_some(()).and_then(swap)
     }
 
-    /// Updates the marker's time to show that this process is running.
+    /// Sets the marker's time to show that this process is running.
     fn touch_marker(&self) {
-        let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-        let times = Timestamps { last_access: omit, last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW } };
-        if let Some(file) = &*self.file.lock()
-            && let Err(error) = rustix::fs::futimens(file, &times)
-        {
-            log::debug!("{}: cannot set its modification time: {error}", self.name.display());
+        if let Some(file) = &*self.file.lock() {
+            set_time(file, Timespec { tv_sec: 0, tv_nsec: UTIME_NOW });
         }
+    }
+}
+
+/// Sets the modification time of the marker.
+fn set_time(marker: &File, last_modification: Timespec) {
+    let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    if let Err(error) = rustix::fs::futimens(marker, &Timestamps { last_access, last_modification }) {
+        log::debug!("cannot set the marker's modification time: {error}");
     }
 }
 

@@ -126,6 +126,7 @@ impl FileOpener<'_> {
             if self.is_stopped() {
                 return Ok((have, None));
             }
+            self.record_doubts(&actions, &survey, resume_store.as_ref());
             self.keep_final_names(&actions, &survey);
             let leaves_all = actions.iter().all(|action| *action == FileAction::Leave);
             self.identify(&actions, &survey, false);

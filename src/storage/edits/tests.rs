@@ -183,3 +183,124 @@ fn the_resume_data_tells_files_that_were_there_before() {
     let numbers: Vec<u32> = it.writable_files().iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [1, crate::storage::resume::PREEXISTING]);
 }
+
+fn write_at(it: &Storage, offset: u64) -> Result<(), StorageError> {
+    it.write_vectored_at(offset, &[IoSlice::new(&[1; 10])])
+}
+
+/// What the user puts into a file that is yet to come, or that is in part on disk, is as long as the file, or no shorter.
+#[test]
+fn an_edit_of_any_length_is_not_overwritten_and_ends_the_run() {
+    for allocation in [Allocation::None, Allocation::Sparse] {
+        for is_begun in [false, true] {
+            let dir = tempdir().unwrap();
+            let it = begun(&dir, allocation, || ());
+            if is_begun {
+                write_at(&it, 100).unwrap();
+            }
+            let length = if allocation == Allocation::None { 30 } else { 100 };
+            let mine = vec![b'm'; length];
+            write(&dir.path().join("b"), &mine);
+            for _ in 0..2 {
+                let refused = write_at(&it, 120);
+                assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Changed, .. })), "{refused:?}");
+            }
+            assert_eq!(fs::read(dir.path().join("b")).unwrap(), mine, "{allocation:?} {is_begun}");
+            write_at(&it, 0).unwrap();
+            let identity = identity(&fs::metadata(dir.path().join("b")).unwrap());
+            assert!(it.read_marker(&HASH).unwrap().is_refused(Path::new("b"), identity));
+        }
+    }
+}
+
+#[test]
+fn an_edit_that_sets_an_earlier_time_is_noticed_before_the_next_write() {
+    let dir = tempdir().unwrap();
+    let it = begun(&dir, Allocation::Sparse, || ());
+    write_at(&it, 100).unwrap();
+    write(&dir.path().join("b"), &[b'm'; 100]);
+    let an_hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    File::options().write(true).open(dir.path().join("b")).unwrap().set_modified(an_hour_ago).unwrap();
+    assert!(write_at(&it, 120).is_err());
+}
+
+/// Rights, links and names change the change time; a file without data has nothing to lose.
+#[test]
+fn what_changes_no_content_ends_no_run() {
+    let dir = tempdir().unwrap();
+    let it = begun(&dir, Allocation::Sparse, || ());
+    write_at(&it, 0).unwrap();
+    for name in ["a", "b"] {
+        let at = dir.path().join(name);
+        let_a_tick_pass(&at);
+        fs::set_permissions(&at, Permissions::from_mode(0o640)).unwrap();
+        fs::rename(&at, dir.path().join("x")).unwrap();
+        fs::rename(dir.path().join("x"), &at).unwrap();
+        fs::hard_link(&at, dir.path().join("x")).unwrap();
+        fs::remove_file(dir.path().join("x")).unwrap();
+    }
+    File::options().write(true).open(dir.path().join("b")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    for offset in [10, 100, 20, 110] {
+        write_at(&it, offset).unwrap();
+    }
+}
+
+#[test]
+fn writes_of_many_threads_are_no_edits() {
+    let dir = tempdir().unwrap();
+    let it = begun(&dir, Allocation::None, || ());
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..8)
+            .map(|thread| {
+                let it = &it;
+                scope.spawn(move || (0..2000).try_for_each(|round| write_at(it, (thread * 7 + round) % 19 * 10)))
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap().unwrap();
+        }
+    });
+}
+
+/// A thread that was refused has not written: its time must not cover the edit.
+#[test]
+fn a_write_that_was_given_up_leaves_no_time() {
+    let cache = crate::storage::cache::FileCache::new(1, 1);
+    drop(cache.writing(0));
+    let before = cache.written(0);
+    let writing = cache.writing(0);
+    let second = cache.writing(0);
+    assert!(writing.is_alone() && !writing.is_only_one() && second.busy_since() <= writing.began());
+    writing.cancel();
+    second.cancel();
+    drop(second);
+    assert!(writing.is_only_one());
+    drop(writing);
+    assert_eq!(cache.written(0), before);
+}
+
+#[test]
+fn the_marker_tells_how_a_run_leaves_its_files() {
+    for is_mine in [false, true] {
+        let dir = tempdir().unwrap();
+        let it = begun(&dir, Allocation::Sparse, || ());
+        write_at(&it, 100).unwrap();
+        it.unlock();
+        if is_mine {
+            write(&dir.path().join("b"), b"mine");
+        }
+        // The clock was ahead while btsync ran.
+        let marker_path = dir.path().join(crate::storage::marker::marker_name(&HASH));
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+        File::open(marker_path).unwrap().set_modified(later).unwrap();
+        let survey = it.survey(&AtomicBool::new(false)).unwrap();
+        let marker = it.read_marker(&HASH).unwrap();
+        let changed = [0, 1].map(|file| {
+            let path = &it.layout.files()[file].path;
+            let seen = survey.file(file).unwrap();
+            assert!(!it.is_newer_than_marker(&HASH, &marker, seen, false));
+            marker.is_changed_after_stop(path, seen)
+        });
+        assert_eq!(changed, [false, is_mine]);
+    }
+}

@@ -139,7 +139,7 @@ proptest! {
         let existed = existed.into_iter().map(PathBuf::from).collect();
         let (done, refused, edited) = (made.clone(), used_existing.clone(), made.clone());
         let done_at = made.keys().map(|path_hash| (*path_hash, ran_until / 2)).collect();
-        let marker = Marker { existed, made, used_existing, done, done_at, refused, edited, ran_until, begun: ran_until / 3, stopped: false };
+        let marker = Marker { existed, made, used_existing, done, done_at, refused, edited, ran_until, begun: ran_until / 3, stopped: false, left: HashMap::new() };
         prop_assert_eq!(Marker::decode(&marker.encode(&HASH), &HASH), Some(marker));
     }
 }

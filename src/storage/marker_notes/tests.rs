@@ -240,3 +240,69 @@ fn a_file_that_ends_with_a_page_may_be_one_that_grew() {
         assert_eq!([16 << 10, 20 << 10, (20 << 10) + 1].map(|size| it.ends_with_a_block(0, size)), expected);
     }
 }
+
+/// The greatest length that a file can have, which it has then.
+fn extend_fully(file: &File) -> u64 {
+    let (mut fits, mut fails) = (file.metadata().unwrap().len(), 1 << 63);
+    while fits + 1 < fails {
+        let length = fits + (fails - fits) / 2;
+        if file.set_len(length).is_ok() { fits = length } else { fails = length }
+    }
+    file.set_len(fits).unwrap();
+    fits
+}
+
+/// A marker that cannot get longer stands for a full disk: 20 bytes of a line fit, the others do not.
+#[test]
+fn what_cannot_be_noted_is_noted_later_and_no_edit_looks_older_than_the_marker_meanwhile() {
+    let dir = tempdir().unwrap();
+    let it = begun(&dir, &Bitfield::new(20));
+    let (path, lock) = (dir.path().join(marker_name(&HASH)), it.lock.as_ref().unwrap());
+    let (a, b) = (seen(&it, 0).identity, seen(&it, 1).identity);
+    let file = File::options().write(true).open(&path).unwrap();
+    let length = file.metadata().unwrap().len();
+    let room = extend_fully(&file) - 20;
+    file.set_len(room).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+    let state = || (modified(&file.metadata().unwrap()), file.metadata().unwrap().len());
+    let (before, _) = state();
+    let mut later = clock();
+    let mut runs_on = || {
+        later += 2 * TOUCH_INTERVAL;
+        it.show_running(lock, later);
+    };
+    assert!(!it.append(&[MarkerNote::Done(marker::path_hash(Path::new("a")), a, 5)]));
+    runs_on();
+    assert_eq!(state(), (before, room), "it is as it was");
+    for _ in 0..2 {
+        let _ = it.record_refusal(1, Refusal::Changed);
+    }
+    runs_on();
+    assert_eq!(state(), (0, room), "every change is later");
+    file.set_len(length).unwrap();
+    runs_on();
+    assert!(state().0 > before);
+    it.unlock();
+    let marker = it.read_marker(&HASH).unwrap();
+    assert!(marker.is_completed_file(Path::new("a"), a) && marker.is_refused(Path::new("b"), b) && marker.stopped);
+    assert_eq!(String::from_utf8_lossy(&fs::read(&path).unwrap()).matches("\nrefused ").count(), 1);
+}
+
+/// The marker of the next run has a new time, which would hide the change.
+#[test]
+fn a_doubt_about_a_file_that_a_run_does_not_write_to_outlasts_the_run() {
+    for action in [FileAction::Compare, FileAction::Leave] {
+        let dir = tempdir().unwrap();
+        drop(begun(&dir, &Bitfield::new(20)));
+        let mut it = storage(&dir);
+        let survey = it.survey(&AtomicBool::new(false)).unwrap();
+        it.marker = it.read_marker(&HASH);
+        it.lock(&HASH).unwrap();
+        let b = seen(&it, 1);
+        it.record_doubt(1, &b);
+        it.record_ownership(&HASH, &[FileAction::Continue, action], &survey, false).unwrap();
+        let marker = it.read_marker(&HASH).unwrap();
+        assert!(marker.is_edited(Path::new("b"), b.identity) && marker.is_unfinished_file(Path::new("b"), b.identity));
+        assert!(!marker.is_edited(Path::new("a"), seen(&it, 0).identity));
+    }
+}

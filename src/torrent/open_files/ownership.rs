@@ -82,6 +82,7 @@ impl FileOpener<'_> {
         if may_be_ours {
             let is_as_recorded = resume_store.is_some_and(|resume_store| resume_store.is_as_recorded(file));
             let is_newer = marker.is_edited(path, seen.identity)
+                || marker.is_changed_after_stop(path, seen)
                 || self.storage.is_newer_than_marker(&self.metainfo.info_hash, marker, seen, is_as_recorded);
             // Then it takes a piece that verifies.
             return if is_newer { OwnershipClaim::StartedHere } else { OwnershipClaim::MadeButChanged };
@@ -92,6 +93,34 @@ impl FileOpener<'_> {
         match marker.claims(path, seen.identity) {
             OwnershipClaim::None => recorded_claim(file, seen, resume_store),
             claim => claim,
+        }
+    }
+
+    /// Records in the marker which files of btsync's another program may have changed, of those that this run does not write to:
+    /// the marker gets a new time, which would hide the change.
+    pub(crate) fn record_doubts(
+        &mut self,
+        actions: &[FileAction],
+        survey: &Survey,
+        resume_store: Option<&ResumeStore>,
+    ) {
+        let Some(marker) = &self.storage.marker else { return };
+        let is_doubtful = |file: usize, action: FileAction, seen: &FileSnapshot| match action {
+            FileAction::Compare => true,
+            FileAction::Leave => {
+                !self.is_ours(file, seen, resume_store)
+                    && self.claim_of(file, seen, resume_store) == OwnershipClaim::StartedHere
+            }
+            _ => false,
+        };
+        let files = self.storage.layout().files().iter().zip(actions).enumerate();
+        let doubtful = files.filter_map(|(file, (spec, action))| {
+            let seen = survey.file(file).filter(|seen| marker.is_unfinished_file(&spec.path, seen.identity))?;
+            is_doubtful(file, *action, seen).then_some((file, *seen))
+        });
+        let doubtful: Vec<(usize, FileSnapshot)> = doubtful.collect();
+        for (file, seen) in &doubtful {
+            self.storage.record_doubt(*file, seen);
         }
     }
 

@@ -205,6 +205,32 @@ fn an_edit_of_a_file_that_is_yet_to_come_is_noticed_when_the_run_ends() {
 }
 
 #[test]
+fn an_edit_that_keeps_the_length_is_not_overwritten_by_the_run_that_goes_on() {
+    let (test, mut running, a) = half_done();
+    let b = a.with_file_name("b");
+    copy_over_keeping_the_time(&b);
+    let edited = fs::read(&b).expect("b");
+    test.gate.open();
+    running.expect_exit(13);
+    assert_eq!(fs::read(&b).expect("b"), edited);
+    test.refuses(13, &["two/b", "changed it during the download"]);
+}
+
+#[test]
+fn an_edit_of_an_unfinished_file_is_not_forgotten_by_a_run_that_does_not_want_the_file() {
+    let test = DownloadTest::new(Payload::tree("two", &[("a", 5 * PIECE), ("b", 5 * PIECE)], PIECE), 8);
+    let mut running = test.start("begun", &["--sequential"]);
+    until("two pieces are there", || test.gate.served() == 8 && test.payload.right_pieces(&test.out) == 2);
+    running.terminate(7);
+    copy_over_keeping_the_time(&test.out.join("two/b"));
+    let before = fs::metadata(test.marker()).expect("a marker").ino();
+    let mut other = test.start("other", &["--select", "a"]);
+    until("the marker is another", || fs::metadata(test.marker()).is_ok_and(|marker| marker.ino() != before));
+    other.terminate(7);
+    test.refuses(13, &["two/b"]);
+}
+
+#[test]
 fn what_one_run_has_refused_the_next_one_refuses_too() {
     let (test, mut running, a) = half_done();
     let file = File::options().write(true).open(&a).expect("a");
