@@ -28,7 +28,6 @@ pub mod uplink;
 mod wake_pipe;
 pub mod writer;
 
-use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -40,7 +39,7 @@ use crate::net::bind::Bind;
 use crate::pieces::PieceManager;
 use crate::storage::SlabPool;
 use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
-use crate::util::atomics::{Amount, Counter, Gauge};
+use crate::util::atomics::{Amount, Counter, Gauge, Port};
 
 pub use connection::{Connection, DisconnectReason};
 pub use events::{IncomingConnection, IncomingHandshake, PeerEvent, TorrentCommand, TorrentMessage, TrackerEvent};
@@ -100,9 +99,9 @@ pub struct TorrentContext {
 #[derive(Default)]
 pub struct OurPorts {
     /// The TCP port that we listen on; 0 if we do not listen.
-    pub tcp: AtomicU16,
+    pub tcp: Port,
     /// Our UDP port in the DHT; 0 if the DHT is off.
-    pub dht: AtomicU16,
+    pub dht: Port,
 }
 
 /// The payload that a torrent has moved, all peers together.

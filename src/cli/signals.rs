@@ -14,7 +14,7 @@ use crate::cli::exit::Exit;
 use crate::util::descriptors::with_retry;
 
 /// Whether SIGINT and SIGTERM exit at once: after the first of them, or when there is nothing left to stop. Static, as a
-/// handler cannot be replaced by the default action again: all watches share one.
+/// handler cannot be replaced by the default action again: all watches share one. `signal_hook` takes this type.
 static EXITS_AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Watches for signals until dropped. Only one may exist at a time.

@@ -16,6 +16,7 @@ use crate::hash::{LANE_BYTES, PieceLanes};
 use crate::metainfo::create::CreateError;
 use crate::metainfo::source_files::CreateEntry;
 use crate::types::PieceHash;
+use crate::util::atomics::Flag;
 use crate::util::memory;
 
 /// Bytes per run, unless a single piece is larger: small enough that all threads finish at about the same time.
@@ -35,11 +36,12 @@ struct HashJob<'a> {
     run: u32,
     /// The most pieces for a thread to hash at once, so that there is work for all.
     pieces_per_thread: usize,
-    /// The first piece of the next run.
+    /// The first piece of the next run; taken with `fetch_update`, as it never exceeds the number of pieces.
     next: AtomicU32,
     /// Whether to drop from the page cache what was read.
     drops_cache: bool,
-    failed: AtomicBool,
+    failed: Flag,
+    /// The program passes it and `stop`, so both have the standard library's types.
     progress: &'a AtomicU64,
     stop: &'a AtomicBool,
 }
@@ -63,7 +65,7 @@ pub(super) fn hash(
     let pieces = u32::try_from(total.div_ceil(piece_length)).map_err(|_| CreateError::TooBig)?;
     let threads = threads.clamp(1, pieces.div_ceil(run).max(1) as usize);
     let pieces_per_thread = (pieces as usize).div_ceil(threads);
-    let (next, failed) = (AtomicU32::new(0), AtomicBool::new(false));
+    let (next, failed) = (AtomicU32::new(0), Flag::default());
     let job = HashJob {
         files,
         starts,
@@ -115,7 +117,7 @@ impl HashJob<'_> {
                 break;
             }
             for left in lanes.advance(&mut buffer[skip..], |offset, chunk| reader.fill(offset, chunk)) {
-                let hash = left.result.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
+                let hash = left.result.inspect_err(|_| self.failed.set(true))?;
                 hashes.push((left.piece, hash));
             }
         }
@@ -133,7 +135,7 @@ impl HashJob<'_> {
     }
 
     fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+        self.stop.load(Ordering::Relaxed) || self.failed.is_set()
     }
 }
 

@@ -7,7 +7,6 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -205,7 +204,7 @@ fn shake_hands(
         connected.map_err(|e| DisconnectReason::Unreachable(reason(&e)))?;
     }
     stream.set_nodelay(true).map_err(|e| DisconnectReason::io(&e))?;
-    let dht = context.ports.dht.load(Ordering::Acquire) != 0;
+    let dht = context.ports.dht.get() != 0;
     let ours = Handshake::ours(context.settings.info_hash, context.settings.peer_id, dht);
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
     let mut peer_stream = HandshakeStream::new(stream, deadline, received);

@@ -1,7 +1,6 @@
 //! A connection between its handshake and its threads: a new one, or one of the metadata phase that the download continues.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::peer::TorrentContext;
 use crate::peer::encryption::StreamState;
@@ -34,14 +33,14 @@ impl Peer {
         self.requesting.pipeline = parking_lot::Mutex::new(before.requesting.pipeline.lock().clone());
         self.extensions.version.clone_from(&before.extensions.version);
         self.extensions.upload_only.set(before.extensions.upload_only.is_set());
-        self.extensions.listen_port.store(before.extensions.listen_port.load(Ordering::Acquire), Ordering::Release);
+        self.extensions.listen_port.set(before.extensions.listen_port.get());
         self.requesting.outstanding_metadata.set(before.requesting.outstanding_metadata.get());
         for (id, before) in [
             (&self.extensions.metadata_id, &before.extensions.metadata_id),
             (&self.extensions.pex_id, &before.extensions.pex_id),
             (&self.extensions.upload_only_id, &before.extensions.upload_only_id),
         ] {
-            id.store(before.load(Ordering::Acquire), Ordering::Release);
+            id.set(before.get());
         }
         self
     }
@@ -67,7 +66,7 @@ pub(crate) fn first_messages(context: &TorrentContext, peer: &Peer, have: Option
     if peer.extensions.supports_extensions {
         message::write_extended(&mut bytes, HANDSHAKE_ID, &peer.extension_handshake(context));
     }
-    match context.ports.dht.load(Ordering::Acquire) {
+    match context.ports.dht.get() {
         0 => {}
         port if peer.extensions.is_dht_node && !was_kept => message::write_port(&mut bytes, port),
         _ => {}

@@ -1,8 +1,6 @@
 //! The sending side of two extensions: rejects (BEP 6) and
 //! our extension handshake (BEP 10).
 
-use std::sync::atomic::Ordering;
-
 use crate::peer::TorrentContext;
 use crate::peer::outbox::WriterCommand;
 use crate::peer::state::Peer;
@@ -28,7 +26,7 @@ impl Peer {
     /// The payload of our extension handshake for this peer (BEP 10).
     pub fn extension_handshake(&self, context: &TorrentContext) -> Vec<u8> {
         let upload_only = is_upload_only(context);
-        let port = context.ports.tcp.load(Ordering::Relaxed);
+        let port = context.ports.tcp.get();
         let metadata_size = context.info.get().and_then(|info| u32::try_from(info.len()).ok()).unwrap_or_default();
         OurExtensionHandshake {
             port,
@@ -44,7 +42,7 @@ impl Peer {
     /// Tells the peer whether we are upload-only: by the `upload_only` message if the peer supports it, else by another
     /// extension handshake if the peer supports those.
     pub fn send_upload_only(&self, context: &TorrentContext) {
-        match self.extensions.upload_only_id.load(Ordering::Acquire) {
+        match self.extensions.upload_only_id.get() {
             0 if self.extensions.supports_extensions => {
                 self.send(WriterCommand::Extended(HANDSHAKE_ID, self.extension_handshake(context)));
             }

@@ -6,7 +6,6 @@ mod parts;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -173,7 +172,7 @@ impl Peer {
 
     /// The address at which others can connect to the peer; `None` if the peer connected to us and has not told its port.
     pub fn listen_addr(&self) -> Option<SocketAddr> {
-        match self.extensions.listen_port.load(Ordering::Acquire) {
+        match self.extensions.listen_port.get() {
             0 if self.incoming => None,
             port if self.incoming => Some(SocketAddr::new(self.addr.ip(), port)),
             _ => Some(self.addr),

@@ -12,7 +12,6 @@ mod serve;
 use std::collections::VecDeque;
 use std::io;
 use std::net::TcpStream;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::RecvTimeoutError;
@@ -232,7 +231,7 @@ impl<'a> Writer<'a> {
             }
             WriterCommand::Metadata(piece) => {
                 self.peer.serving.pending_metadata.sub(1);
-                let id = self.peer.extensions.metadata_id.load(Ordering::Acquire);
+                let id = self.peer.extensions.metadata_id.get();
                 let info = self.context.info.get().map(AsRef::as_ref);
                 if id != 0 {
                     message::write_extended(&mut self.head, id, &self.served.answer(info, piece).encode());

@@ -1,7 +1,6 @@
 //! One announce to one tracker.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::{Announce, AnnounceResponse, TrackerError};
@@ -35,7 +34,7 @@ pub fn send(
     let announce = Announce {
         info_hash: context.settings.info_hash,
         peer_id: context.settings.peer_id,
-        port: context.ports.tcp.load(Ordering::Relaxed),
+        port: context.ports.tcp.get(),
         uploaded: context.payload.uploaded.get(),
         downloaded: context.payload.downloaded.get(),
         left: context.bytes_left(),

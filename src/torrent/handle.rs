@@ -132,7 +132,7 @@ impl TorrentHandle {
     /// The torrent's figures at this moment.
     pub fn snapshot(&self) -> Snapshot {
         let inner = &*self.0;
-        let stage = Stage::from_u8(inner.progress.stage.load(Ordering::Acquire));
+        let stage = Stage::from_u8(inner.progress.stage.get());
         let checked =
             (inner.progress.check.done.load(Ordering::Relaxed), inner.progress.check.total.load(Ordering::Relaxed));
         let total = inner.facts.name_and_size.get().map_or(0, |(_, total)| *total);

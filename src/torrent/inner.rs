@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::Instant;
@@ -20,7 +19,7 @@ use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::views::Stage;
 use crate::torrent::{Outcome, TorrentError};
 use crate::types::{Bitfield, InfoHash};
-use crate::util::atomics::{Amount, Counter, Flag};
+use crate::util::atomics::{Amount, Code, Counter, Flag};
 
 /// How the torrent ended, once it has.
 #[derive(Default)]
@@ -98,7 +97,7 @@ pub(crate) struct TorrentFacts {
 /// How far a torrent is, for display.
 #[derive(Default)]
 pub(crate) struct TorrentProgress {
-    pub stage: AtomicU8,
+    pub stage: Code,
     pub metadata: MetadataProgress,
     pub check: CheckProgress,
     /// Payload bytes sent in earlier runs.
@@ -206,7 +205,7 @@ impl TorrentInner {
 
     /// Sets the current stage.
     pub fn set_stage(&self, stage: Stage) {
-        self.progress.stage.store(stage as u8, Ordering::Release);
+        self.progress.stage.set(stage as u8);
     }
 
     /// A thread found no descriptor for a file: main drops a peer. Returns whether to try again. Main
@@ -217,7 +216,7 @@ impl TorrentInner {
         }
         self.peers.kept_connections.close_some();
         let _ = self.messages.try_send(PeerEvent::OutOfDescriptors.into());
-        let checking = self.progress.stage.load(Ordering::Acquire) == Stage::Checking as u8;
+        let checking = self.progress.stage.get() == Stage::Checking as u8;
         let is_main = self.main_thread.get() == Some(&std::thread::current().id());
         let leaving = || self.context().is_some_and(|context| context.is_stopping());
         !self.run.is_stopped() && (checking || !(is_main || leaving()))

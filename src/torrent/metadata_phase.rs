@@ -4,7 +4,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -83,7 +82,7 @@ impl MetadataPhase<'_, '_> {
     fn send_requests(&mut self, now: Duration) {
         for (key, piece) in self.fetch.requests(now) {
             let Some(peer) = self.context.roster.get(key) else { continue };
-            let id = peer.extensions.metadata_id.load(Ordering::Acquire);
+            let id = peer.extensions.metadata_id.get();
             if id != 0 && peer.requesting.outstanding_metadata.add(1) < MAX_REQUESTS_PER_PEER {
                 peer.send(WriterCommand::Extended(id, MetadataMessage::Request { piece }.encode()));
             }

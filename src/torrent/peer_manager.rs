@@ -15,7 +15,6 @@ mod stop_timeout;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -203,7 +202,7 @@ impl<'a> PeerManager<'a> {
         self.dial_due(context, now);
         self.exchange(context, now);
         if self.discovery.retry_start(self.config, context.settings.info_hash, &self.registration, now) {
-            context.ports.dht.store(self.port(), Ordering::Release);
+            context.ports.dht.set(self.port());
         }
         self.discovery.check_reachability(now, self.registration.has_incoming_connections());
         if needs_peers {
@@ -292,7 +291,7 @@ impl<'a> PeerManager<'a> {
         match event {
             PeerEvent::Connected { key, addr, incoming } => self.handshake_done(context, key, addr, incoming),
             PeerEvent::OurAddress(ip) => {
-                self.peer_list.set_ours(SocketAddr::new(ip, context.ports.tcp.load(Ordering::Relaxed)));
+                self.peer_list.set_ours(SocketAddr::new(ip, context.ports.tcp.get()));
             }
             // The event may have been on its way when the metadata arrived.
             PeerEvent::PexPeers(_) if self.private => {}

@@ -1,7 +1,6 @@
 //! A torrent that runs: from a magnet link to its metadata, and from the check to the end of seeding.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
 
@@ -223,9 +222,9 @@ impl<'a> TorrentRun<'a> {
 
     /// Publishes our ports to the connections, and the shared context to handles.
     fn publish(&self, context: &Arc<TorrentContext>, peer_manager: &PeerManager<'_>) {
-        context.ports.tcp.store(peer_manager.port(), Ordering::Relaxed);
+        context.ports.tcp.set(peer_manager.port());
         let dht = if peer_manager.discovery.has_dht() { peer_manager.port() } else { 0 };
-        context.ports.dht.store(dht, Ordering::Release);
+        context.ports.dht.set(dht);
         *self.inner.context.lock() = Some(context.clone());
     }
 }

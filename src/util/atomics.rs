@@ -1,6 +1,6 @@
 //! Atomics with a fixed memory ordering, so that no use has to choose one.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// A boolean that threads share. A thread that sees a value also sees everything written before it was set.
 #[derive(Debug, Default)]
@@ -133,6 +133,38 @@ impl Amount {
     /// Subtracts `n` and returns the value before.
     pub fn sub(&self, n: usize) -> usize {
         self.0.fetch_sub(n, Ordering::AcqRel)
+    }
+}
+
+/// A port, 0 for none. A thread that sees a value also sees everything written before it was set.
+#[derive(Debug, Default)]
+pub struct Port(AtomicU16);
+
+impl Port {
+    /// The value.
+    pub fn get(&self) -> u16 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Sets the value.
+    pub fn set(&self, value: u16) {
+        self.0.store(value, Ordering::Release);
+    }
+}
+
+/// A code or an id of one byte. A thread that sees a value also sees everything written before it was set.
+#[derive(Debug, Default)]
+pub struct Code(AtomicU8);
+
+impl Code {
+    /// The value.
+    pub fn get(&self) -> u8 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Sets the value.
+    pub fn set(&self, value: u8) {
+        self.0.store(value, Ordering::Release);
     }
 }
 

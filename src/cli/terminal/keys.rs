@@ -62,7 +62,7 @@ pub struct Keyboard {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The signals that the thread handles, set by their handlers.
+/// The signals that the thread handles, set by their handlers; `signal_hook` takes these types.
 #[derive(Default)]
 struct PendingSignals {
     stop: Arc<AtomicBool>,

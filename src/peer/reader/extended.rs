@@ -2,7 +2,6 @@
 //! exchange (BEP 11). Also handles PORT, the DHT's only message on this connection (BEP 5).
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 
 use crate::peer::PeerEvent;
 use crate::peer::connection::DisconnectReason;
@@ -86,7 +85,7 @@ impl Reader<'_> {
             peer.extensions.upload_only.set(upload_only);
         }
         if let Some(port) = handshake.port {
-            peer.extensions.listen_port.store(port, Ordering::Release);
+            peer.extensions.listen_port.set(port);
         }
         let messages = &handshake.messages;
         for (id, ours) in [
@@ -96,10 +95,10 @@ impl Reader<'_> {
         ] {
             // Extensions that are not mentioned stay as they were (BEP 10).
             if let Some(id) = id {
-                ours.store(id, Ordering::Release);
+                ours.set(id);
             }
         }
-        let metadata_id = peer.extensions.metadata_id.load(Ordering::Acquire);
+        let metadata_id = peer.extensions.metadata_id.get();
         if context.settings.is_fetching_metadata
             && metadata_id != 0
             && let Some(size) = handshake.metadata_size
@@ -161,7 +160,7 @@ impl Reader<'_> {
     pub(super) fn handle_port(&mut self, port: u16) -> Result<(), DisconnectReason> {
         self.count_useless(1)?;
         self.told.nodes += 1;
-        if port != 0 && self.told.nodes <= MAX_NODES && self.context.ports.dht.load(Ordering::Acquire) != 0 {
+        if port != 0 && self.told.nodes <= MAX_NODES && self.context.ports.dht.get() != 0 {
             self.context.report(PeerEvent::DhtNode(SocketAddr::new(self.peer.addr.ip(), port)));
         }
         Ok(())

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU16};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::peer::state::allowed_fast::AllowedFastSet;
 use crate::strategy::Traffic;
 use crate::strategy::pipeline::{LIMIT_UNSTATED, RequestPipeline};
-use crate::util::atomics::{Counter, Flag, Gauge};
+use crate::util::atomics::{Code, Counter, Flag, Gauge, Port};
 use crate::wire::Handshake;
 
 /// Which extensions the peer supports, and what its extension handshake says. Written by the reader.
@@ -24,13 +23,13 @@ pub struct PeerExtensions {
     /// Name and version of the peer's client, as the first extension handshake has them: unfit for a terminal as they stand.
     pub version: OnceLock<String>,
     /// The TCP port that the peer says it listens on; 0 until it has said one.
-    pub listen_port: AtomicU16,
+    pub listen_port: Port,
     /// The id of `ut_metadata` messages to the peer (BEP 9); 0 where it does not support them.
-    pub metadata_id: AtomicU8,
+    pub metadata_id: Code,
     /// The id of `ut_pex` messages to the peer (BEP 11); 0 where it does not support them.
-    pub pex_id: AtomicU8,
+    pub pex_id: Code,
     /// The id of `upload_only` messages to the peer; 0 where it does not support them.
-    pub upload_only_id: AtomicU8,
+    pub upload_only_id: Code,
     /// Whether the peer says that it wants nothing more (BEP 21).
     pub upload_only: Flag,
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::peer::TorrentContext;
@@ -28,7 +27,7 @@ impl PeerManager<'_> {
         let connected: HashMap<SocketAddr, PexFlags> =
             peers.iter().filter_map(|peer| peer.listen_addr().map(|addr| (addr, flags(context, peer)))).collect();
         for peer in &peers {
-            let id = peer.extensions.pex_id.load(Ordering::Acquire);
+            let id = peer.extensions.pex_id.get();
             let Some(entry) = self.connections.get_mut(&peer.key).filter(|_| id != 0) else { continue };
             let pex_differ = entry.pex_differ.get_or_insert_with(|| PexDiffer::new(peer.since + FIRST));
             let to = peer.listen_addr().unwrap_or(peer.addr);
