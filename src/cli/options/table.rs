@@ -74,7 +74,7 @@ pub(crate) static COMMANDS: [CommandSpec; 9] = [
     CommandSpec {
         name: "tracker",
         usage: "[options]",
-        summary: "run a small HTTP and UDP tracker until stopped",
+        summary: "run a small HTTP and UDP tracker until stopped; it keeps at most 200,000 peers, in about 80 MiB",
         parser: Some(TrackerArgs::get_args_info),
         options: commands::TRACKER,
     },
