@@ -6,9 +6,10 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+
+use crate::util::atomics::Amount;
 
 /// The alignment of slabs, in bytes.
 const PAGE: usize = 4096;
@@ -60,25 +61,24 @@ struct Pool {
     size: usize,
     keep: usize,
     idle: Mutex<Vec<Slab>>,
-    lent: AtomicUsize,
+    lent: Amount,
 }
 
 impl SlabPool {
     /// A pool of slabs of `size` bytes that keeps at most `keep` idle ones and frees the rest.
     pub fn new(size: usize, keep: usize) -> SlabPool {
-        SlabPool(Arc::new(Pool { size, keep, idle: Mutex::new(Vec::new()), lent: AtomicUsize::new(0) }))
+        SlabPool(Arc::new(Pool { size, keep, idle: Mutex::new(Vec::new()), lent: Amount::default() }))
     }
 
     /// An idle slab, or a new one. Its content is left from its last use.
     pub fn take(&self) -> PooledSlab {
-        self.0.lent.fetch_add(1, Ordering::Relaxed);
+        self.0.lent.add(1);
         self.lend()
     }
 
     /// Like [`SlabPool::take`], but `None` if `most` slabs are in use.
     pub fn take_within(&self, most: usize) -> Option<PooledSlab> {
-        let more = |lent| (lent < most).then_some(lent + 1);
-        self.0.lent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| self.lend())
+        self.0.lent.add_one_below(most).then(|| self.lend())
     }
 
     /// A slab that is already counted as lent.
@@ -118,7 +118,7 @@ impl DerefMut for PooledSlab {
 impl Drop for PooledSlab {
     fn drop(&mut self) {
         let slab = std::mem::replace(&mut self.slab, Slab::none());
-        self.pool.lent.fetch_sub(1, Ordering::Relaxed);
+        self.pool.lent.sub(1);
         let mut idle = self.pool.idle.lock();
         if idle.len() < self.pool.keep {
             idle.push(slab);

@@ -8,13 +8,11 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
 use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
+
+use crate::util::atomics::{Counter, Flag, Gauge, Time};
 
 /// An open file, and whether it is open for writing.
 #[derive(Debug)]
@@ -26,20 +24,20 @@ pub(super) struct OpenFile {
 #[derive(Debug, Default)]
 struct CacheEntry {
     handle: RwLock<Option<Arc<OpenFile>>>,
-    used: AtomicBool,
-    dirty: AtomicBool,
+    used: Flag,
+    dirty: Flag,
     /// The number of threads in the middle of a write.
-    writers: AtomicU32,
+    writers: Gauge,
     /// When the first of them, or of those that overlapped with it, began; in nanoseconds since 1970.
-    busy_since: AtomicI64,
+    busy_since: Time,
     /// Begin and end of the last write that has ended, in nanoseconds since 1970; 0 if there was none.
-    written: (AtomicI64, AtomicI64),
+    written: (Time, Time),
     /// The end of the furthest byte that the file is known to have had.
-    furthest: AtomicU64,
+    furthest: Counter,
     /// Whether another program is known to have changed the file.
-    changed: AtomicBool,
+    changed: Flag,
     /// Whether btsync refuses to write to the file.
-    refused: AtomicBool,
+    refused: Flag,
 }
 
 /// Ends of writes further apart than this, in nanoseconds, are not those of threads that overlap.
@@ -67,7 +65,7 @@ impl WriteGuard<'_> {
 
     /// Whether no other thread is writing to the file now.
     pub fn is_only_one(&self) -> bool {
-        self.slot.is_none_or(|slot| slot.writers.load(Acquire) == 1)
+        self.slot.is_none_or(|slot| slot.writers.get() == 1)
     }
 
     /// When the first of the threads began that are writing to the file or overlapped with one that is.
@@ -90,14 +88,14 @@ impl Drop for WriteGuard<'_> {
             let end = if now < self.began { self.began.saturating_add(SECOND) } else { now };
             // The kernel's last timestamp lies between these times, or just before the first. Of threads that end at the same time,
             // the later end counts.
-            slot.written.0.store(self.began, Relaxed);
-            if slot.written.1.load(Relaxed).abs_diff(end) < SECOND.unsigned_abs() {
-                slot.written.1.fetch_max(end, Relaxed);
+            slot.written.0.set(self.began);
+            if slot.written.1.get().abs_diff(end) < SECOND.unsigned_abs() {
+                slot.written.1.raise(end);
             } else {
-                slot.written.1.store(end, Relaxed);
+                slot.written.1.set(end);
             }
         }
-        slot.writers.fetch_sub(1, Release);
+        slot.writers.sub(1);
     }
 }
 
@@ -121,8 +119,8 @@ impl FileCache {
         let slot = self.slots.get(file)?;
         let handle = slot.handle.read().as_ref().filter(|handle| handle.writable || !write).cloned()?;
         // Load first: a store by every thread for every block would bounce the cache line between cores.
-        if !slot.used.load(Relaxed) {
-            slot.used.store(true, Relaxed);
+        if !slot.used.is_set() {
+            slot.used.set(true);
         }
         Some(handle)
     }
@@ -155,8 +153,7 @@ impl FileCache {
 
     fn evict(&self, ring: &mut VecDeque<usize>) -> Option<Arc<OpenFile>> {
         for _ in 0..ring.len() {
-            let spared =
-                ring.front().and_then(|&file| self.slots.get(file)).is_some_and(|s| s.used.swap(false, Relaxed));
+            let spared = ring.front().and_then(|&file| self.slots.get(file)).is_some_and(|s| s.used.swap(false));
             if !spared {
                 break;
             }
@@ -169,14 +166,14 @@ impl FileCache {
     /// Records that the calling thread writes to the file, for as long as the result lives.
     pub fn writing(&self, file: usize) -> WriteGuard<'_> {
         let slot = self.slots.get(file);
-        let is_alone = slot.is_none_or(|slot| slot.writers.fetch_add(1, Acquire) == 0);
+        let is_alone = slot.is_none_or(|slot| slot.writers.add(1) == 0);
         let began = clock();
         let busy_since = match slot {
-            Some(slot) if !is_alone => slot.busy_since.load(Relaxed).min(began),
+            Some(slot) if !is_alone => slot.busy_since.get().min(began),
             _ => began,
         };
         if let Some(slot) = slot.filter(|_| is_alone) {
-            slot.busy_since.store(began, Relaxed);
+            slot.busy_since.set(began);
         }
         WriteGuard { slot, began, is_alone, busy_since, is_cancelled: Cell::new(false) }
     }
@@ -184,66 +181,66 @@ impl FileCache {
     /// Remembers that btsync refuses to write to the file from now on.
     pub fn refuse(&self, file: usize) {
         if let Some(slot) = self.slots.get(file) {
-            slot.refused.store(true, Relaxed);
+            slot.refused.set(true);
         }
     }
 
     /// Whether [`FileCache::refuse`] was called.
     pub fn is_refused(&self, file: usize) -> bool {
-        self.slots.get(file).is_some_and(|slot| slot.refused.load(Relaxed))
+        self.slots.get(file).is_some_and(|slot| slot.refused.is_set())
     }
 
     /// Remembers whether another program has changed the file.
     pub fn set_changed(&self, file: usize, is_changed: bool) {
         if let Some(slot) = self.slots.get(file) {
-            slot.changed.store(is_changed, Relaxed);
+            slot.changed.set(is_changed);
         }
     }
 
     /// The value last passed to [`FileCache::set_changed`].
     pub fn is_changed(&self, file: usize) -> bool {
-        self.slots.get(file).is_some_and(|slot| slot.changed.load(Relaxed))
+        self.slots.get(file).is_some_and(|slot| slot.changed.is_set())
     }
 
     /// Remembers that the file has had this length.
     pub fn extend_to(&self, file: usize, end: u64) {
         if let Some(slot) = self.slots.get(file)
-            && slot.furthest.load(Relaxed) < end
+            && slot.furthest.get() < end
         {
-            slot.furthest.fetch_max(end, Relaxed);
+            slot.furthest.raise(end);
         }
     }
 
     /// The greatest length passed to [`FileCache::extend_to`].
     pub fn furthest(&self, file: usize) -> u64 {
-        self.slots.get(file).map_or(0, |slot| slot.furthest.load(Relaxed))
+        self.slots.get(file).map_or(0, |slot| slot.furthest.get())
     }
 
     /// When the last write to the file that has ended began and ended.
     pub fn written(&self, file: usize) -> Option<(i64, i64)> {
         let slot = self.slots.get(file)?;
-        let (begin, end) = (slot.written.0.load(Relaxed), slot.written.1.load(Relaxed));
+        let (begin, end) = (slot.written.0.get(), slot.written.1.get());
         (end > 0).then_some((begin, end))
     }
 
     /// Whether a thread is in the middle of a write to the file.
     pub fn is_being_written(&self, file: usize) -> bool {
-        self.slots.get(file).is_some_and(|slot| slot.writers.load(Relaxed) > 0)
+        self.slots.get(file).is_some_and(|slot| slot.writers.get() > 0)
     }
 
     /// Remembers that the file was written to.
     pub fn mark_dirty(&self, file: usize) {
         if let Some(slot) = self.slots.get(file)
-            && !slot.dirty.load(Relaxed)
+            && !slot.dirty.is_set()
         {
-            slot.dirty.store(true, Relaxed);
+            slot.dirty.set(true);
         }
     }
 
     /// Whether the file was written to since the last call.
     #[cfg(any(test, feature = "internals"))]
     pub fn take_dirty(&self, file: usize) -> bool {
-        self.slots.get(file).is_some_and(|slot| slot.dirty.swap(false, Relaxed))
+        self.slots.get(file).is_some_and(|slot| slot.dirty.swap(false))
     }
 
     /// Closes all files.

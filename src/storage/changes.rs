@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use rustix::fs::OFlags;
@@ -89,7 +89,7 @@ impl Storage {
 
     /// Whether btsync gave this file its full length.
     pub(super) fn has_full_length(&self, slot: usize) -> bool {
-        self.has_lengths.load(Ordering::Relaxed) && self.allocation != Allocation::None && self.wants(slot)
+        self.has_lengths.is_set() && self.allocation != Allocation::None && self.wants(slot)
     }
 
     /// Whether a file was changed after our last write. On a network file system the clocks differ, so the answer is no.
@@ -101,7 +101,7 @@ impl Storage {
     /// whichever is later. Of other files, when all files had got their length.
     fn last_written_at(&self, slot: usize) -> i64 {
         let found = self.found_at.get(slot).copied().flatten();
-        let found = found.map_or_else(|| self.sized_at.load(Ordering::Relaxed), |found| found.changed);
+        let found = found.map_or_else(|| self.sized_at.get(), |found| found.changed);
         self.cache.written(slot).map_or(0, |(_, end)| end).max(found)
     }
 

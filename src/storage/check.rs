@@ -6,7 +6,6 @@
 use std::num::NonZero;
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use crate::hash::{LANE_BYTES, LeftLane, PieceLanes, Sha1Stream, digest_all};
@@ -16,6 +15,7 @@ use crate::storage::files::Storage;
 use crate::storage::layout::Layout;
 use crate::storage::stop_check::StopCheck;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
+use crate::util::atomics::{Counter, Flag};
 use crate::util::memory;
 
 /// Bytes of consecutive pieces that a worker takes at once.
@@ -27,9 +27,9 @@ const STACK: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub struct CheckProgress {
     /// Bytes in pieces that were hashed, or found to be holes or missing.
-    pub done: AtomicU64,
+    pub done: Counter,
     /// Total bytes to check.
-    pub total: AtomicU64,
+    pub total: Counter,
 }
 
 /// Finds the pieces on disk whose SHA-1 matches `hashes`, with `threads` threads including the calling one (0 means one per
@@ -61,8 +61,8 @@ pub fn check_rest(
     stop: &dyn StopCheck,
 ) -> Result<Bitfield, StorageError> {
     let layout = storage.layout();
-    progress.done.store(0, Relaxed);
-    progress.total.store(layout.total(), Relaxed);
+    progress.done.set(0);
+    progress.total.set(layout.total());
     let run = (RUN / layout.piece_length()).max(1);
     let runs = layout.piece_count().div_ceil(run);
     let zeros = ZeroHashes { layout, full: OnceLock::new() };
@@ -78,8 +78,8 @@ pub fn check_rest(
         pieces_per_worker: (layout.piece_count() as usize).div_ceil(threads),
         run,
         runs,
-        next: AtomicU32::new(0),
-        failed: AtomicBool::new(false),
+        next: Counter::default(),
+        failed: Flag::default(),
         zeros,
     };
 
@@ -167,9 +167,9 @@ struct CheckJob<'a> {
     run: u32,
     runs: u32,
     /// The next run to take.
-    next: AtomicU32,
+    next: Counter,
     /// A worker met an error, so the others stop.
-    failed: AtomicBool,
+    failed: Flag,
     zeros: ZeroHashes<'a>,
 }
 
@@ -183,7 +183,7 @@ impl CheckJob<'_> {
             while lanes.has_room()
                 && let Some(piece) = self.next_piece(&mut waiting)
             {
-                if self.is_right_unread(piece, &mut lanes).inspect_err(|_| self.failed.store(true, Relaxed))? {
+                if self.is_right_unread(piece, &mut lanes).inspect_err(|_| self.failed.set(true))? {
                     found.push(piece);
                 }
             }
@@ -192,7 +192,7 @@ impl CheckJob<'_> {
             }
             for left in lanes.advance(&mut slab, |offset, part| self.read(offset, part)) {
                 let piece = PieceIndex(left.piece);
-                if self.is_right(left).inspect_err(|_| self.failed.store(true, Relaxed))? {
+                if self.is_right(left).inspect_err(|_| self.failed.set(true))? {
                     found.push(piece);
                 }
             }
@@ -201,7 +201,7 @@ impl CheckJob<'_> {
     }
 
     fn is_stopped(&self) -> bool {
-        self.stop.is_stopped() || self.failed.load(Relaxed)
+        self.stop.is_stopped() || self.failed.is_set()
     }
 
     /// The next piece of the run `waiting`, or of the next run.
@@ -213,8 +213,8 @@ impl CheckJob<'_> {
     }
 
     fn take_run(&self) -> Option<Range<u32>> {
-        let taken = self.next.fetch_update(Relaxed, Relaxed, |next| (next < self.runs).then_some(next + 1));
-        let first = taken.ok()? * self.run;
+        let taken = self.next.next();
+        let first = u32::try_from(taken).ok().filter(|taken| *taken < self.runs)? * self.run;
         Some(first..first.saturating_add(self.run).min(self.storage.layout().piece_count()))
     }
 
@@ -235,18 +235,18 @@ impl CheckJob<'_> {
             },
         };
         // Bytes that were not read (a hole, a missing file) count as done too.
-        self.progress.done.fetch_add(size, Relaxed);
+        self.progress.done.add(size);
         Ok(is_right)
     }
 
     fn read(&self, offset: u64, part: &mut [u8]) -> Result<(), StorageError> {
         self.storage.read_exact_at(offset, part)?;
-        self.progress.done.fetch_add(part.len() as u64, Relaxed);
+        self.progress.done.add(part.len() as u64);
         Ok(())
     }
 
     fn is_right(&self, left: LeftLane<StorageError>) -> Result<bool, StorageError> {
-        self.progress.done.fetch_add(left.unread, Relaxed);
+        self.progress.done.add(left.unread);
         if self.drops_cache {
             let (piece, layout) = (PieceIndex(left.piece), self.storage.layout());
             self.storage.drop_from_cache(layout.offset(piece, 0), u64::from(layout.piece_size(piece)));

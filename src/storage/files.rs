@@ -10,7 +10,6 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
@@ -30,6 +29,7 @@ use crate::storage::resume::Stamp;
 use crate::storage::slices::{MAX_SLICES, SliceCursor};
 use crate::storage::snapshot::identity;
 use crate::storage::stop_check::StopFunction;
+use crate::util::atomics::{Amount, Flag, Time};
 
 /// A torrent's files below one folder. All methods may be called from many threads at once.
 #[derive(Debug)]
@@ -51,9 +51,9 @@ pub struct Storage {
     /// Files kept open, and existing files that btsync writes to.
     pub(super) pinned: PinnedFiles,
     /// When all files had got their length, in nanoseconds since 1970.
-    pub(super) sized_at: AtomicI64,
+    pub(super) sized_at: Time,
     /// Whether all files have their full length.
-    pub(super) has_lengths: AtomicBool,
+    pub(super) has_lengths: Flag,
     /// The times of each file when btsync decided what to do with it; `None` for missing files.
     pub(super) found_at: Vec<Option<FileTimes>>,
     /// Whether another machine or program sets the times of files.
@@ -65,7 +65,7 @@ pub struct Storage {
     /// Notes that could not be appended to the marker yet.
     pub(super) unwritten_notes: Mutex<Vec<MarkerNote>>,
     /// Files with lower numbers have their final names.
-    pub(super) final_names: AtomicUsize,
+    pub(super) final_names: Amount,
     /// Interrupts long reads and writes at shutdown.
     pub(super) stop_function: StopFunction,
 }
@@ -77,9 +77,8 @@ impl Storage {
         let cache = Arc::new(FileCache::new(layout.files().len() + 1, max_open));
         let (placement, allocation) = (FilePlacement::default(), Allocation::default());
         let (lock, marker, writable, pinned) = (None, None, None, PinnedFiles::default());
-        let (root, sized_at, final_names) = (Root::new(root), AtomicI64::new(0), AtomicUsize::new(0));
-        let (has_lengths, recorded_complete, recorded_edited) =
-            (AtomicBool::new(false), Mutex::default(), Mutex::default());
+        let (root, sized_at, final_names) = (Root::new(root), Time::default(), Amount::default());
+        let (has_lengths, recorded_complete, recorded_edited) = (Flag::default(), Mutex::default(), Mutex::default());
         Storage {
             root,
             layout,
@@ -300,7 +299,7 @@ impl Storage {
 
     /// The file's path relative to the download folder; the part file's number is the number of files.
     pub(super) fn name(&self, slot: usize) -> &Path {
-        if slot < self.final_names.load(Ordering::Acquire) && self.wants(slot) {
+        if slot < self.final_names.get() && self.wants(slot) {
             return self.layout.final_name(slot).unwrap_or(self.placement.name());
         }
         self.layout.files().get(slot).map_or(self.placement.name(), |file| file.path.as_path())

@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
@@ -80,16 +79,16 @@ impl Storage {
                 return Ok(false);
             }
             // An earlier call may have renamed this file and then found no descriptor for the next one.
-            if *file < self.final_names.load(Ordering::Acquire) || !self.wants(*file) {
+            if *file < self.final_names.get() || !self.wants(*file) {
                 continue;
             }
             let seen = self.check_incomplete_file(*file)?;
             // The rename changes the file's ctime, so it must count as a write of ours.
             let _writing = self.cache().writing(*file);
             self.rename_to_final(*file, own, seen)?;
-            self.final_names.store(file + 1, Ordering::Release);
+            self.final_names.set(file + 1);
         }
-        self.final_names.store(self.layout.files().len(), Ordering::Release);
+        self.final_names.set(self.layout.files().len());
         Ok(true)
     }
 
@@ -150,7 +149,7 @@ impl Storage {
 
     /// Whether all files have their final names.
     pub fn has_final_names(&self) -> bool {
-        self.layout.final_names().is_empty() || self.final_names.load(Ordering::Acquire) >= self.layout.files().len()
+        self.layout.final_names().is_empty() || self.final_names.get() >= self.layout.files().len()
     }
 }
 

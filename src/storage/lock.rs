@@ -12,7 +12,6 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -30,6 +29,7 @@ use crate::storage::ownership::{FileAction, OwnershipClaim, Refusal};
 use crate::storage::snapshot::{identity, is_permanent, is_same};
 use crate::storage::survey::Survey;
 use crate::types::InfoHash;
+use crate::util::atomics::{Flag, Time};
 
 /// How often a writing process checks that the marker is still its own, in nanoseconds.
 const LOCK_CHECK_INTERVAL: i64 = 500_000_000;
@@ -48,10 +48,10 @@ pub(super) struct MarkerLock {
     id: (u64, u64),
     /// Whether this process created the marker and has not written to it yet.
     is_new: bool,
-    last_checked: AtomicI64,
+    last_checked: Time,
     /// When the marker's time was last updated to show that this process is running, in nanoseconds since 1970.
-    pub(super) touched_at: AtomicI64,
-    is_released: AtomicBool,
+    pub(super) touched_at: Time,
+    is_released: Flag,
 }
 
 fn id(found: &fs::Metadata) -> (u64, u64) {
@@ -147,9 +147,9 @@ impl Storage {
                 file: Mutex::new(Some(file)),
                 id: id(&found),
                 is_new,
-                last_checked: AtomicI64::new(0),
-                touched_at: AtomicI64::new(0),
-                is_released: AtomicBool::new(false),
+                last_checked: Time::default(),
+                touched_at: Time::default(),
+                is_released: Flag::default(),
             };
             if lock.is_in_place(&self.root) {
                 self.lock = Some(lock);
@@ -232,7 +232,7 @@ impl Storage {
             survey.file(number).filter(|_| is_write_action(*action)).map(|seen| seen.identity)
         };
         self.writable = Some(actions.iter().enumerate().map(identity).collect());
-        self.sized_at.store(clock(), Ordering::Relaxed);
+        self.sized_at.set(clock());
         self.remember_times(survey);
         self.keep_open(actions, survey, preexisting);
         Ok(())
@@ -243,8 +243,7 @@ impl Storage {
         let file = self.replace_marker(info_hash, &marker)?;
         let path = || self.root.path().join(&name);
         let id = id(&file.metadata().map_err(|error| StorageError::io(Operation::Write, &path())(error))?);
-        let (last_checked, touched_at, is_released) =
-            (AtomicI64::new(0), AtomicI64::new(clock()), AtomicBool::new(false));
+        let (last_checked, touched_at, is_released) = (Time::default(), Time::new(clock()), Flag::default());
         let file = Mutex::new(Some(file));
         self.recorded_complete.lock().clear();
         self.recorded_edited.lock().clear();
@@ -289,14 +288,14 @@ impl Storage {
     pub(super) fn check_lock(&self, now: Option<i64>) -> Result<(), StorageError> {
         let Some(lock) = &self.lock else { return Ok(()) };
         if let Some(now) = now {
-            let before = lock.last_checked.load(Ordering::Relaxed);
+            let before = lock.last_checked.get();
             if now.abs_diff(before) < LOCK_CHECK_INTERVAL.unsigned_abs() {
                 return Ok(());
             }
-            lock.last_checked.store(now, Ordering::Relaxed);
+            lock.last_checked.set(now);
             self.show_running(lock, now);
         }
-        if lock.is_released.load(Ordering::Relaxed) || lock.is_in_place(&self.root) {
+        if lock.is_released.is_set() || lock.is_in_place(&self.root) {
             return Ok(());
         }
         Err(StorageError::LockLost { path: self.root.path().join(&lock.name) })
@@ -314,7 +313,7 @@ impl Storage {
     pub(super) fn release(&self, left: Option<Marker>) {
         self.pinned.release();
         let Some(lock) = &self.lock else { return };
-        lock.is_released.store(true, Ordering::Relaxed);
+        lock.is_released.set(true);
         let Some(file) = lock.file.lock().take() else { return };
         if !(lock.is_new || left.is_some()) || !lock.is_in_place(&self.root) {
             return;

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
@@ -280,10 +279,9 @@ impl MarkerLock {
 
     /// Whether the marker's time has to be updated; then returns when it was last updated.
     fn take_touch(&self, now: i64) -> Option<i64> {
-        let before = self.touched_at.load(Ordering::Relaxed);
+        let before = self.touched_at.get();
         let is_due = now.abs_diff(before) >= TOUCH_INTERVAL.unsigned_abs();
-        let swap = |()| self.touched_at.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).ok();
-        is_due.then_some(()).and_then(swap)
+        (is_due && self.touched_at.replace(before, now)).then_some(before)
     }
 
     /// Sets the marker's time to show that this process is running.

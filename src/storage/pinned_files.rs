@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use rustix::fs::Stat;
@@ -19,6 +18,7 @@ use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::samples::Samples;
 use crate::storage::snapshot::{identity, is_permanent, is_same};
 use crate::storage::survey::Survey;
+use crate::util::atomics::{Flag, Time};
 
 /// At most this many files stay open; the others are recognised by times, length and [`Samples`].
 const MAX_PINNED: usize = 64;
@@ -39,9 +39,9 @@ pub(crate) struct PinnedFiles {
 #[derive(Debug, Default)]
 struct PreexistingFile {
     /// When it was last checked, in nanoseconds since 1970.
-    last_checked: AtomicI64,
+    last_checked: Time,
     /// Whether it is on a local disk, so that checking it takes no time.
-    is_local: AtomicBool,
+    is_local: Flag,
 }
 
 impl PinnedFiles {
@@ -84,14 +84,14 @@ impl PinnedFiles {
     /// every `LINK_CHECK_INTERVAL`.
     fn has_links(&self, slot: usize, found: &Stat, now: i64) -> bool {
         let Some(preexisting) = self.preexisting.get(&slot) else { return false };
-        let is_due = now.abs_diff(preexisting.last_checked.load(Relaxed)) >= LINK_CHECK_INTERVAL.unsigned_abs();
-        if !is_due && !preexisting.is_local.load(Relaxed) {
+        let is_due = now.abs_diff(preexisting.last_checked.get()) >= LINK_CHECK_INTERVAL.unsigned_abs();
+        if !is_due && !preexisting.is_local.is_set() {
             return false;
         }
         if is_due {
-            preexisting.last_checked.store(now, Relaxed);
+            preexisting.last_checked.set(now);
             // Network and user-space file systems have no device major number.
-            preexisting.is_local.store(rustix::fs::major(found.st_dev) != 0, Relaxed);
+            preexisting.is_local.set(rustix::fs::major(found.st_dev) != 0);
         }
         found.st_nlink > 1
     }

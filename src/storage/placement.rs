@@ -8,7 +8,6 @@
 use std::fs::Metadata;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::storage::CHUNK;
 use crate::storage::error::{Operation, StorageError};
@@ -18,6 +17,7 @@ use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::snapshot::{identity, is_same};
 use crate::storage::survey::Survey;
 use crate::types::{Bitfield, InfoHash, PieceIndex};
+use crate::util::atomics::{Counter, Flag};
 
 /// The default name of a torrent's part file, relative to the download folder: hidden, and distinct for each torrent.
 pub fn part_name(info_hash: &InfoHash) -> PathBuf {
@@ -36,15 +36,15 @@ pub(super) struct FilePlacement {
     /// The part file's path relative to the download folder; empty if there is none.
     name: PathBuf,
     /// The minimum length of the part file: its length when found, and the furthest byte written.
-    part_file_length: AtomicU64,
+    part_file_length: Counter,
     /// The identity of the part file that was found or created; 0 if there is none.
-    identity: AtomicU64,
+    identity: Counter,
     /// The file found belongs to another program: never write to or remove it.
-    is_foreign: AtomicBool,
+    is_foreign: Flag,
     /// Files that are not written to, each with the pieces whose bytes stay in the part file until they are compared; in order.
     compared: Vec<(usize, Vec<u32>)>,
     /// All of these files have compared equal: from then on they are read in place.
-    is_compared: AtomicBool,
+    is_compared: Flag,
 }
 
 /// Where a run of bytes is stored.
@@ -122,7 +122,7 @@ impl FilePlacement {
     fn is_in_part_file(&self, file: usize, piece: u32) -> bool {
         let pieces =
             self.compared.binary_search_by_key(&file, |(file, _)| *file).ok().and_then(|at| self.compared.get(at));
-        !self.is_compared.load(Relaxed) && pieces.is_some_and(|(_, pieces)| pieces.contains(&piece))
+        !self.is_compared.is_set() && pieces.is_some_and(|(_, pieces)| pieces.contains(&piece))
     }
 
     /// Whether this file must still be compared with its bytes in the part file.
@@ -132,7 +132,7 @@ impl FilePlacement {
 
     /// Whether any file must still be compared with its bytes in the part file.
     pub fn has_undecided(&self) -> bool {
-        !self.compared.is_empty() && !self.is_compared.load(Relaxed)
+        !self.compared.is_empty() && !self.is_compared.is_set()
     }
 
     /// The part file's name; empty if there is none.
@@ -142,38 +142,38 @@ impl FilePlacement {
 
     /// The minimum length of the part file; 0 if there is none.
     pub fn part_file_length(&self) -> u64 {
-        self.part_file_length.load(Relaxed)
+        self.part_file_length.get()
     }
 
     /// Sets the length that the part file was found with.
     pub fn set_part_file_length(&self, end: u64) {
-        self.part_file_length.store(end, Relaxed);
+        self.part_file_length.set(end);
     }
 
     /// Records that the part file was written up to `end`.
     pub fn extend_part_file_to(&self, end: u64) {
-        self.part_file_length.fetch_max(end, Relaxed);
+        self.part_file_length.raise(end);
     }
 
     /// Sets the part file's identity; `None` if there is no part file.
     pub fn set_identity(&self, identity: Option<u64>) {
-        self.identity.store(identity.unwrap_or_default(), Relaxed);
+        self.identity.set(identity.unwrap_or_default());
     }
 
     /// Whether `found` is the part file. Another file of its name belongs to another program.
     pub fn matches_part_file(&self, found: &Metadata) -> bool {
-        let before = self.identity.load(Relaxed);
+        let before = self.identity.get();
         before != 0 && is_same(before, identity(found))
     }
 
     /// The part file's identity, if it exists and btsync may write to it.
     pub fn identity(&self) -> Option<u64> {
-        Some(self.identity.load(Relaxed)).filter(|identity| *identity != 0 && !self.is_foreign())
+        Some(self.identity.get()).filter(|identity| *identity != 0 && !self.is_foreign())
     }
 
     /// Whether the part file has been found or created.
     pub fn has_part_file(&self) -> bool {
-        self.identity.load(Relaxed) != 0
+        self.identity.get() != 0
     }
 
     /// Whether bytes of this file go to the part file.
@@ -200,12 +200,12 @@ impl FilePlacement {
 
     /// Sets whether the part file that was found belongs to another program.
     pub fn set_foreign(&self, is_foreign: bool) {
-        self.is_foreign.store(is_foreign, Relaxed);
+        self.is_foreign.set(is_foreign);
     }
 
     /// Whether the part file belongs to another program.
     pub fn is_foreign(&self) -> bool {
-        self.is_foreign.load(Relaxed)
+        self.is_foreign.is_set()
     }
 
     /// Each slot's start in the part file, and its piece.
@@ -363,7 +363,7 @@ impl Storage {
                 }
             }
         }
-        self.placement.is_compared.store(true, Relaxed);
+        self.placement.is_compared.set(true);
         self.close();
         let mut files = 0..self.layout.files().len();
         if !files.any(|file| self.placement.uses_part_file(&self.layout, file)) {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
@@ -172,8 +172,8 @@ impl Storage {
         if let Some(parts) = parts {
             prepared.found_bytes += self.remove_unneeded_part_file(&parts);
         }
-        self.sized_at.store(clock(), Ordering::Relaxed);
-        self.has_lengths.store(true, Ordering::Relaxed);
+        self.sized_at.set(clock());
+        self.has_lengths.set(true);
         Ok(prepared)
     }
 

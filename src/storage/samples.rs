@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
@@ -17,6 +17,7 @@ use crate::storage::ownership::FileAction;
 use crate::storage::snapshot::is_permanent;
 use crate::storage::stop_check::StopCheck;
 use crate::storage::survey::{Survey, has_data};
+use crate::util::atomics::Flag;
 
 /// The length of a sample in bytes.
 const LENGTH: usize = 32;
@@ -40,17 +41,17 @@ enum Sample {
 pub(super) struct Samples {
     files: Mutex<HashMap<usize, Sample>>,
     /// Whether there are any samples: most file systems need none.
-    any: AtomicBool,
+    any: Flag,
 }
 
 impl Samples {
     fn put(&self, slot: usize, sample: Sample) {
-        self.any.store(true, Relaxed);
+        self.any.set(true);
         self.files.lock().insert(slot, sample);
     }
 
     fn get(&self, slot: usize) -> Option<Sample> {
-        if self.any.load(Relaxed) { self.files.lock().get(&slot).copied() } else { None }
+        if self.any.is_set() { self.files.lock().get(&slot).copied() } else { None }
     }
 
     /// Records that a write begins. Returns whether the file has a sample.
@@ -106,7 +107,7 @@ impl Samples {
     /// Drops all samples.
     pub fn clear(&self) {
         self.files.lock().clear();
-        self.any.store(false, Relaxed);
+        self.any.set(false);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::metainfo::Metainfo;
 use crate::peer::{Peer, StopReason, TorrentCommand};
@@ -133,8 +132,7 @@ impl TorrentHandle {
     pub fn snapshot(&self) -> Snapshot {
         let inner = &*self.0;
         let stage = Stage::from_u8(inner.progress.stage.get());
-        let checked =
-            (inner.progress.check.done.load(Ordering::Relaxed), inner.progress.check.total.load(Ordering::Relaxed));
+        let checked = (inner.progress.check.done.get(), inner.progress.check.total.get());
         let total = inner.facts.name_and_size.get().map_or(0, |(_, total)| *total);
         // If everything was complete from the start, there are no connections that could tell.
         let (total, have) = inner.facts.wanted_bytes.get().copied().unwrap_or((total, 0));

@@ -113,7 +113,7 @@ impl<'a> Verifier<'a> {
 
     /// The bytes hashed so far by [`Verifier::run`] on another thread.
     pub fn progress(&self) -> u64 {
-        self.progress.done.load(Ordering::Relaxed)
+        self.progress.done.get()
     }
 
     /// The files that have the suffix of an unfinished one, by their paths below the folder.

@@ -1,6 +1,6 @@
 //! Atomics with a fixed memory ordering, so that no use has to choose one.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// A boolean that threads share. A thread that sees a value also sees everything written before it was set.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl Flag {
     }
 }
 
-/// A statistic that threads share: bytes, a rate, a time. No other memory depends on it.
+/// A number that threads share: bytes, a rate, a time, an id. No other memory depends on it.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -66,6 +66,42 @@ impl Counter {
     /// Sets the value to `new` if it is `old`. Returns whether it was.
     pub fn replace(&self, old: u64, new: u64) -> bool {
         self.0.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Sets the value to `value` unless it is greater.
+    pub fn raise(&self, value: u64) {
+        self.0.fetch_max(value, Ordering::Relaxed);
+    }
+}
+
+/// A time in nanoseconds since 1970, as file systems use it. No other memory depends on it.
+#[derive(Debug, Default)]
+pub struct Time(AtomicI64);
+
+impl Time {
+    /// A shared time with this value.
+    pub const fn new(value: i64) -> Time {
+        Time(AtomicI64::new(value))
+    }
+
+    /// The value.
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets the value.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Sets the value to `new` if it is `old`. Returns whether it was.
+    pub fn replace(&self, old: i64, new: i64) -> bool {
+        self.0.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Sets the value to `value` unless it is later.
+    pub fn raise(&self, value: i64) {
+        self.0.fetch_max(value, Ordering::Relaxed);
     }
 }
 
@@ -134,6 +170,12 @@ impl Amount {
     pub fn sub(&self, n: usize) -> usize {
         self.0.fetch_sub(n, Ordering::AcqRel)
     }
+
+    /// Adds one unless the value is `limit` or more. Returns whether it did.
+    pub fn add_one_below(&self, limit: usize) -> bool {
+        let more = |value| (value < limit).then_some(value + 1);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
 }
 
 /// A port, 0 for none. A thread that sees a value also sees everything written before it was set.
@@ -183,6 +225,13 @@ mod tests {
         assert_eq!((counter.next(), counter.take(), counter.get()), (9, 10, 0));
         let amount = Amount::new(4);
         assert_eq!((amount.add(3), amount.sub(5), amount.get()), (4, 7, 2));
+        assert!(amount.add_one_below(3) && !amount.add_one_below(3));
+        let time = Time::new(-4);
+        assert!(time.replace(-4, 7) && !time.replace(-4, 9));
+        for (raised, value) in [(3, 7), (8, 8)] {
+            time.raise(raised);
+            assert_eq!(time.get(), value);
+        }
         let gauge = Gauge::default();
         assert_eq!((gauge.add(2), gauge.add(1), gauge.take(), gauge.get()), (0, 2, 3, 0));
         gauge.set(1);

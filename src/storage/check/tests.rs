@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::IoSlice;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use sha1::{Digest, Sha1};
 use tempfile::tempdir;
@@ -40,8 +41,8 @@ fn hashes(bytes: &[u8], piece_length: u32) -> Vec<PieceHash> {
 fn run(storage: &Storage, hashes: &[PieceHash], threads: usize) -> Result<Bitfield, StorageError> {
     let progress = CheckProgress::default();
     let have = check(storage, hashes, threads, &progress, &AtomicBool::new(false))?;
-    assert_eq!(progress.done.into_inner(), storage.layout().total());
-    assert_eq!(progress.total.into_inner(), storage.layout().total());
+    assert_eq!(progress.done.get(), storage.layout().total());
+    assert_eq!(progress.total.get(), storage.layout().total());
     Ok(have)
 }
 
@@ -60,12 +61,12 @@ fn pieces_written_by_eight_threads_are_all_found() {
     let files = (0..40).map(|i| file(&format!("f{i}"), 50_000 + i * 1000, i % 7 == 3)).collect();
     let it = prepared(dir.path(), piece_length, files);
     let bytes = payload(it.layout());
-    let next = AtomicU32::new(0);
+    let next = Counter::default();
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 loop {
-                    let piece = PieceIndex(next.fetch_add(1, Relaxed));
+                    let piece = PieceIndex(next.next() as u32);
                     let size = it.layout().piece_size(piece) as usize;
                     if size == 0 {
                         break;
@@ -174,7 +175,7 @@ fn stopped_it_returns_without_hashing() {
     it.write_vectored_at(0, &[IoSlice::new(&bytes)]).unwrap();
     let progress = CheckProgress::default();
     let have = check(&it, &hashes(&bytes, PIECE), 2, &progress, &AtomicBool::new(true)).unwrap();
-    assert_eq!((have.count(), progress.done.into_inner()), (0, 0));
+    assert_eq!((have.count(), progress.done.get()), (0, 0));
 }
 
 #[test]

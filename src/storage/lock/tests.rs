@@ -108,7 +108,7 @@ fn whose_marker_is_gone_or_another_writes_no_more() {
         }
         assert_eq!(kind(it.confirm_lock()), StorageErrorKind::InUse);
         // Stands for a write half a second later.
-        it.lock.as_ref().unwrap().last_checked.store(0, Ordering::Relaxed);
+        it.lock.as_ref().unwrap().last_checked.set(0);
         assert_eq!(kind(it.write_vectored_at(10, &[IoSlice::new(&[1; 10])])), StorageErrorKind::InUse);
         assert_eq!(fs::read(dir.path().join("a")).unwrap()[10..20], [0; 10]);
         it.finish(&whole());

@@ -189,7 +189,7 @@ fn pieces_that_are_recalled_are_not_hashed() {
     let wrong: [PieceHash; 4] = [[0; 20]; 4];
     let have = check_rest(&fixture.storage, &wrong, &known, 2, &progress, &stop).expect("readable files");
     assert_eq!(have.iter().collect::<Vec<_>>(), [PieceIndex(2)]);
-    assert_eq!(progress.done.into_inner(), 200);
+    assert_eq!(progress.done.get(), 200);
 }
 
 #[test]
