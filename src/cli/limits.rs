@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGUSR1, SIGUSR2};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle as SignalsHandle, Signals};
 
-use crate::cli::report::figures::rate;
+use crate::cli::report::status::rate;
 use crate::util::atomics::Flag;
 use crate::util::descriptors::with_retry;
 use btsync::Limits;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::report::FinalStatus;
-use crate::cli::report::figures::{duration, part_of_total, percent};
 use crate::cli::report::stall::stall_reason;
+use crate::cli::report::status::{duration, part_of_total, percent};
 use btsync::{ClientError, Outcome, SelectError, Snapshot, Stage, TorrentError, TorrentHandle};
 use btsync::{Operation, StorageError, StorageErrorKind};
 

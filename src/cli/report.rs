@@ -1,7 +1,6 @@
 //! Reporters show a torrent's progress. This module has the [`Reporter`] trait, the loop that feeds reporters events and
 //! ticks until the torrent ends, and the text of events.
 
-pub mod figures;
 pub(crate) mod hook;
 pub(crate) mod json;
 pub(crate) mod outputs;
@@ -9,6 +8,7 @@ pub mod piece_map;
 pub mod plain;
 pub(crate) mod progress_bar;
 pub(crate) mod stall;
+pub mod status;
 pub mod tui;
 
 use std::path::Path;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, never, select, tick};
 
-use crate::cli::report::figures::{count, duration, percent, size};
+use crate::cli::report::status::{count, duration, percent, size};
 use crate::util::os_error::without_numbers;
 use crate::util::printable_text::printable;
 use btsync::tracker::TrackerError;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::batch::MAX_NAME_WIDTH;
-use crate::cli::report::figures::{Rates, join, ratio, size};
+use crate::cli::report::status::{Rates, join, ratio, size};
 use crate::cli::report::tui::text::shorten_middle;
 use crate::cli::report::{EventText, FinalStatus, Reporter, sanitize};
 use crate::cli::terminal::screen::Screen;

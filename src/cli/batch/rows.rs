@@ -4,17 +4,19 @@
 use console::measure_text_width;
 
 use crate::cli::batch::queue::{JobCounts, JobId};
-use crate::cli::report::figures::{Figure, Rates, metadata_pieces, part_of_total, percent, rate, seeding, stage_name};
 use crate::cli::report::piece_map::{Cell, Style};
+use crate::cli::report::status::{
+    Rates, StatusItem, metadata_pieces, part_of_total, percent, rate, seeding, stage_name,
+};
 use crate::cli::report::tui::layout::limits;
-use crate::cli::report::tui::text::{fit_figures, pad_left, pad_right, shorten_middle};
+use crate::cli::report::tui::text::{fit_items, pad_left, pad_right, shorten_middle};
 use btsync::{Limits, SeedGoal, Snapshot, Stage};
 
 /// The maximum width of the name column.
 const NAME_WIDTH: usize = crate::cli::batch::MAX_NAME_WIDTH;
-/// Figures are left out, one by one, until the name column is this wide.
+/// Values are left out, one by one, until the name column is this wide.
 const MIN_NAME_WIDTH: usize = 16;
-/// The order in which columns of figures are left out if space is short: peers, up, down, eta.
+/// The order in which columns of values are left out if space is short: peers, up, down, eta.
 const DROP_ORDER: [usize; 4] = [4, 2, 1, 3];
 /// The width of a torrent's bar. If fewer columns than `MIN_BAR_WIDTH` are left, there is no bar.
 pub(crate) const BAR_WIDTH: usize = 24;
@@ -30,7 +32,7 @@ pub(crate) struct TorrentRow {
     rank: u8,
     name: String,
     /// The state, then down, up, eta and peers. Empty where there is nothing to show.
-    figures: [String; 5],
+    values: [String; 5],
     /// [`BAR_WIDTH`] cells; empty while the pieces are unknown.
     pub bar: Vec<Cell>,
 }
@@ -40,7 +42,7 @@ impl TorrentRow {
     pub fn placeholder(job: JobId, name: String, is_started: bool) -> TorrentRow {
         let [down, up, eta, peers] = <[String; 4]>::default();
         let (rank, what) = if is_started { (1, "loading") } else { (5, WAITING) };
-        TorrentRow { job, rank, name, figures: [what.to_owned(), down, up, eta, peers], bar: Vec::new() }
+        TorrentRow { job, rank, name, values: [what.to_owned(), down, up, eta, peers], bar: Vec::new() }
     }
 
     /// The row of a torrent that runs or is paused, with its seed goal.
@@ -49,7 +51,7 @@ impl TorrentRow {
         let peers = format!("peers {}/{}", now.active, now.connected);
         let none = String::new;
         let is_moving = |rate: f64| rate >= 0.5;
-        let (rank, figures) = match now.stage {
+        let (rank, values) = match now.stage {
             Stage::Starting => (1, ["starting".to_owned(), none(), none(), none(), none()]),
             Stage::Metadata => {
                 (1, [format!("metadata {}", metadata_pieces(now.metadata)), none(), none(), none(), peers])
@@ -74,7 +76,7 @@ impl TorrentRow {
             Stage::Stopping => (4, ["stopping".to_owned(), none(), none(), none(), none()]),
             other => (1, [stage_name(other), none(), none(), none(), peers]),
         };
-        TorrentRow { job, rank, name, figures, bar: Vec::new() }
+        TorrentRow { job, rank, name, values, bar: Vec::new() }
     }
 }
 
@@ -126,19 +128,19 @@ pub(crate) fn layout(rows: &[TorrentRow], frame: BatchFrame, style: Style, width
 struct RowColumns {
     name: usize,
     bar: usize,
-    figures: [usize; 5],
+    values: [usize; 5],
 }
 
 impl RowColumns {
     fn of(rows: &[TorrentRow], width: usize) -> RowColumns {
-        let mut figures = [0; 5];
+        let mut values = [0; 5];
         for row in rows {
-            for (width, figure) in figures.iter_mut().zip(&row.figures) {
-                *width = (*width).max(measure_text_width(figure));
+            for (width, value) in values.iter_mut().zip(&row.values) {
+                *width = (*width).max(measure_text_width(value));
             }
         }
         let longest = rows.iter().map(|row| measure_text_width(&row.name)).max().unwrap_or_default().min(NAME_WIDTH);
-        // Two spaces before each figure.
+        // Two spaces before each value.
         let taken =
             |widths: &[usize; 5]| widths.iter().filter(|width| **width > 0).map(|width| width + 2).sum::<usize>();
         let has_bars = rows.iter().any(|row| !row.bar.is_empty());
@@ -146,15 +148,15 @@ impl RowColumns {
         // The bar is more useful than the first two columns in `DROP_ORDER`.
         for (nth, column) in DROP_ORDER.into_iter().enumerate() {
             let wanted = longest.min(MIN_NAME_WIDTH) + if nth < 2 { shortest_bar } else { 0 };
-            if width.saturating_sub(taken(&figures)) < wanted {
-                figures[column] = 0;
+            if width.saturating_sub(taken(&values)) < wanted {
+                values[column] = 0;
             }
         }
-        let left = width.saturating_sub(taken(&figures));
+        let left = width.saturating_sub(taken(&values));
         let has_room = left >= longest.min(MIN_NAME_WIDTH) + shortest_bar;
         let name = (if has_room { left - shortest_bar } else { left }).min(longest).max(1);
         let bar = left.saturating_sub(name + 2).min(BAR_WIDTH);
-        RowColumns { name, bar: if bar < MIN_BAR_WIDTH || !has_bars { 0 } else { bar }, figures }
+        RowColumns { name, bar: if bar < MIN_BAR_WIDTH || !has_bars { 0 } else { bar }, values }
     }
 
     fn line(&self, row: &TorrentRow, selected: bool, style: Style) -> String {
@@ -166,11 +168,11 @@ impl RowColumns {
             let cell = |at: usize| row.bar.get(at * row.bar.len() / self.bar).copied().unwrap_or(Cell::Unwanted);
             line.push_str(&style.paint(&(0..self.bar).map(cell).collect::<Vec<_>>()));
         }
-        let figures = row.figures.iter().zip(self.figures).enumerate();
-        for (column, (figure, width)) in figures.filter(|(_, (_, width))| *width > 0) {
+        let values = row.values.iter().zip(self.values).enumerate();
+        for (column, (value, width)) in values.filter(|(_, (_, width))| *width > 0) {
             line.push_str("  ");
             // Right-align percentages, so that their decimal points line up.
-            line.push_str(&if column == 0 { pad_left(figure, width) } else { pad_right(figure, width) });
+            line.push_str(&if column == 0 { pad_left(value, width) } else { pad_right(value, width) });
         }
         line.truncate(line.trim_end().len());
         line
@@ -193,29 +195,29 @@ pub(crate) struct Totals {
     pub limits: Limits,
 }
 
-/// The line of totals. If space is short, the least important figures are left out.
+/// The line of totals. If space is short, the least important items are left out.
 pub(crate) fn totals(totals: &Totals, width: usize) -> String {
     let JobCounts { waiting, downloading, seeding, complete, failed } = totals.counts;
     let all = waiting + downloading + seeding + complete + failed;
-    let mut figures: Vec<Figure> = vec![(0, format!("{} of {all} complete", complete + seeding))];
+    let mut items: Vec<StatusItem> = vec![(0, format!("{} of {all} complete", complete + seeding))];
     if totals.total > 0 {
-        figures.push((5, percent(totals.have, totals.total)));
-        figures.push((7, part_of_total(totals.have, totals.total)));
+        items.push((5, percent(totals.have, totals.total)));
+        items.push((7, part_of_total(totals.have, totals.total)));
     }
-    figures.push((3, format!("down {}", rate(totals.down))));
-    figures.push((6, format!("up {}", rate(totals.up))));
+    items.push((3, format!("down {}", rate(totals.down))));
+    items.push((6, format!("up {}", rate(totals.up))));
     if totals.total > 0 {
         // The estimate does not include waiting torrents.
         let more = if waiting > 0 { "eta over" } else { "eta" };
-        figures.push((2, format!("{more} {}", totals.eta)));
+        items.push((2, format!("{more} {}", totals.eta)));
     }
-    figures.extend(limits(totals.limits).map(|limits| (4, limits)));
+    items.extend(limits(totals.limits).map(|limits| (4, limits)));
     for (rank, count, what) in [(4, waiting, WAITING), (1, failed, "failed")] {
         if count > 0 {
-            figures.push((rank, format!("{count} {what}")));
+            items.push((rank, format!("{count} {what}")));
         }
     }
-    fit_figures(&figures, width)
+    fit_items(&items, width)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::cli::exit::Failure;
-use crate::cli::report::figures::stage_name;
+use crate::cli::report::status::stage_name;
 use crate::cli::report::{FinalStatus, Reporter, saved_text, tracker_error};
 use crate::cli::stop::StopSignal;
 use crate::cli::terminal::output_queue::OutputQueue;
@@ -311,7 +311,7 @@ impl Reporter for JsonReporter {
         if final_status == FinalStatus::Failed {
             self.write_changes(at);
         } else {
-            // The `done` event contains the last figures.
+            // The `done` event contains the last values.
             self.write_pieces(at);
             let now = self.handle.snapshot();
             let whole = final_status == FinalStatus::Complete;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::cli::report::figures::{
+use crate::cli::report::stall::StallDetector;
+use crate::cli::report::status::{
     Rates, join, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size, stage_name,
 };
-use crate::cli::report::stall::StallDetector;
 use crate::cli::report::tui::text::shorten_middle;
 use crate::cli::report::{EventText, FinalStatus, Reporter, sanitize};
 use crate::cli::terminal::screen::Screen;

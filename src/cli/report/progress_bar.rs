@@ -1,13 +1,13 @@
-//! A progress display for `create` and `verify`: figures and a bar, as a download shows them while it checks files.
+//! A progress display for `create` and `verify`: items and a bar, as a download shows them while it checks files.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
-use crate::cli::report::figures::{EtaEstimate, Meter, hashing};
 use crate::cli::report::piece_map::{Style, progress_cells};
-use crate::cli::report::tui::text::fit_figures;
+use crate::cli::report::status::{EtaEstimate, Meter, hashing};
+use crate::cli::report::tui::text::fit_items;
 use crate::cli::terminal::screen::Screen;
 
 /// The interval between redraws.
@@ -32,8 +32,8 @@ pub(crate) fn show_while<T>(what: &str, total: u64, done: impl Fn() -> u64 + Sen
             eta_estimate.update(at, total.saturating_sub(done), meter.rate());
             if screen.is_foreground() {
                 let (_, width) = screen.size();
-                let figures = hashing(what, (done, total), meter.rate(), &eta_estimate.eta(at));
-                screen.draw(vec![fit_figures(&figures, width), style.paint(&progress_cells((done, total), width))]);
+                let items = hashing(what, (done, total), meter.rate(), &eta_estimate.eta(at));
+                screen.draw(vec![fit_items(&items, width), style.paint(&progress_cells((done, total), width))]);
             }
         }
         screen.draw(Vec::new());

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::cli::report::figures::count;
+use crate::cli::report::status::count;
 use crate::cli::report::{sanitize, tracker_error};
 use btsync::{PeerSearchStats, PeerView, Snapshot, Stage, TorrentHandle, TrackerState};
 

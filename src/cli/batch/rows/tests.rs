@@ -3,8 +3,8 @@ use std::time::Duration;
 use super::*;
 
 fn row(rank: u8, name: &str, percent: &str) -> TorrentRow {
-    let figures = [percent, "down 1.0 MiB/s", "up 0 B/s", "eta 4s", "peers 4/7"].map(str::to_owned);
-    TorrentRow { job: usize::from(rank), rank, name: name.to_owned(), figures, bar: Vec::new() }
+    let values = [percent, "down 1.0 MiB/s", "up 0 B/s", "eta 4s", "peers 4/7"].map(str::to_owned);
+    TorrentRow { job: usize::from(rank), rank, name: name.to_owned(), values, bar: Vec::new() }
 }
 
 const PLAIN: Style = Style::new(true, false);
@@ -17,7 +17,7 @@ fn laid_out(mut rows: Vec<TorrentRow>, width: usize, height: usize) -> Vec<Strin
 }
 
 #[test]
-fn those_that_move_come_first_and_figures_stand_below_each_other() {
+fn those_that_move_come_first_and_values_are_aligned() {
     let rows = vec![row(3, "b.iso", "seeding"), row(0, "debian-12.iso", "9.5%"), row(0, "a", "100.0%")];
     let lines = laid_out(rows, 80, 24);
     assert_eq!(
@@ -32,7 +32,7 @@ fn those_that_move_come_first_and_figures_stand_below_each_other() {
 }
 
 #[test]
-fn a_narrow_terminal_loses_figures_before_names() {
+fn a_narrow_terminal_loses_values_before_names() {
     let long = || vec![row(0, &"x".repeat(60), "9.5%")];
     let line = |width| laid_out(long(), width, 24).remove(0);
     assert_eq!(line(200).len(), 40 + "  9.5%  down 1.0 MiB/s  up 0 B/s  eta 4s  peers 4/7".len());
@@ -85,14 +85,11 @@ fn every_stage_has_its_row() {
     rates.update(Duration::ZERO, &now);
     let row =
         |now: &Snapshot, rates: &Rates| TorrentRow::of(3, "x".to_owned(), now, rates, (false, SeedGoal::default()));
-    assert_eq!((row(&now, &rates).rank, row(&now, &rates).figures[0].as_str()), (1, "25.0%"));
+    assert_eq!((row(&now, &rates).rank, row(&now, &rates).values[0].as_str()), (1, "25.0%"));
     (now.have, now.downloaded, now.uploaded) = (1500, 1000, 300);
     rates.update(Duration::from_secs(1), &now);
     let moving = row(&now, &rates);
-    assert_eq!(
-        (moving.rank, moving.figures[1].as_str(), moving.figures[4].as_str()),
-        (0, "down 1000 B/s", "peers 1/2")
-    );
+    assert_eq!((moving.rank, moving.values[1].as_str(), moving.values[4].as_str()), (0, "down 1000 B/s", "peers 1/2"));
     for (stage, what, rank) in [
         (Stage::Starting, "starting", 1),
         (Stage::Metadata, "metadata 1/3", 1),
@@ -101,13 +98,13 @@ fn every_stage_has_its_row() {
         (Stage::Stopping, "stopping", 4),
     ] {
         now.stage = stage;
-        assert_eq!((row(&now, &rates).figures[0].as_str(), row(&now, &rates).rank), (what, rank));
+        assert_eq!((row(&now, &rates).values[0].as_str(), row(&now, &rates).rank), (what, rank));
     }
     now.stage = Stage::Downloading;
     let paused = TorrentRow::of(3, "x".to_owned(), &now, &rates, (true, SeedGoal::default()));
-    assert_eq!((paused.figures[0].as_str(), paused.figures[1].as_str(), paused.rank), ("paused 75.0%", "", 3));
+    assert_eq!((paused.values[0].as_str(), paused.values[1].as_str(), paused.rank), ("paused 75.0%", "", 3));
     let placeholder = |is_started| TorrentRow::placeholder(4, "y".to_owned(), is_started);
-    let said = [false, true].map(placeholder).map(|row| (row.figures[0].clone(), row.rank));
+    let said = [false, true].map(placeholder).map(|row| (row.values[0].clone(), row.rank));
     assert_eq!(said, [("waiting".to_owned(), 5), ("loading".to_owned(), 1)]);
 }
 
@@ -115,7 +112,7 @@ fn every_stage_has_its_row() {
 fn selected(width: usize, height: usize, job: JobId) -> Vec<String> {
     let mut rows = vec![row(0, "debian.iso", "9.5%"), row(1, "ubuntu.iso", "0.0%"), row(5, "mint.iso", WAITING)];
     rows[0].bar = cells_of("██████░░░░░░▒▒▒▒▒▒░░░░░░");
-    rows[2].figures[1..].iter_mut().for_each(String::clear);
+    rows[2].values[1..].iter_mut().for_each(String::clear);
     let keys = vec!["p pause".to_owned()];
     layout(&rows, BatchFrame { totals: "sums".to_owned(), keys, selected: Some(job) }, PLAIN, width, height)
 }

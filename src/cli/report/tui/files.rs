@@ -1,8 +1,8 @@
 //! The list of files with their progress: files in progress first, then those not started, then complete ones. Pure.
 
-use crate::cli::report::figures::size;
 use crate::cli::report::piece_map::Style;
 use crate::cli::report::sanitize;
+use crate::cli::report::status::size;
 use crate::cli::report::tui::text::{pad_left, pad_right};
 use btsync::{FileView, PieceState};
 
@@ -66,10 +66,10 @@ pub fn lines(files: &[FileView], pieces: &[PieceState], width: usize, most: usiz
         let percent = u64::from(file.verified) * 100 / u64::from(file.all.max(1));
         let percent = if file.is_complete() { 100 } else { percent.min(99) };
         let mark = if file.in_progress > 0 { ">" } else { " " };
-        let figures = format!("{mark}{}{}", pad_left(&format!("{percent}%"), 4), pad_left(&size(view.length), 12));
-        let figures = if width < 32 { pad_left(&format!("{percent}%"), 4) } else { figures };
-        let left = width.saturating_sub(console::measure_text_width(&figures) + 2);
-        Some(format!("{figures}  {}", pad_right(&sanitize(&view.path), left).trim_end()))
+        let values = format!("{mark}{}{}", pad_left(&format!("{percent}%"), 4), pad_left(&size(view.length), 12));
+        let values = if width < 32 { pad_left(&format!("{percent}%"), 4) } else { values };
+        let left = width.saturating_sub(console::measure_text_width(&values) + 2);
+        Some(format!("{values}  {}", pad_right(&sanitize(&view.path), left).trim_end()))
     };
     std::iter::once(head).chain(all.iter().take(most).filter_map(line)).collect()
 }

@@ -1,17 +1,17 @@
 //! The layout of the live view: turns the state of a torrent into lines for a terminal of any size. Pure.
 //!
-//! From top to bottom: the name, the figures, the rates of the last minute, the piece map, the search for peers, a table of
+//! From top to bottom: the name, the status, the rates of the last minute, the piece map, the search for peers, a table of
 //! peers or files, the stall reason or the help, and the keys. If rows are short, the least important parts are left out
 //! first.
 
-use crate::cli::report::figures::{
-    Figure, Rates, count, hashing, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size, stage_name,
-};
 use crate::cli::report::piece_map::{Cell, Style, cells, progress_cells};
+use crate::cli::report::status::{
+    Rates, StatusItem, count, hashing, metadata_pieces, part_of_total, percent, rate, ratio, seeding, size, stage_name,
+};
 use crate::cli::report::tui::files;
 use crate::cli::report::tui::peers::{self, LEGEND, PeerRow};
 use crate::cli::report::tui::spark::Sparkline;
-use crate::cli::report::tui::text::{fit_figures, shorten, wrap};
+use crate::cli::report::tui::text::{fit_items, shorten, wrap};
 use crate::cli::report::{sanitize, tracker_error};
 use btsync::{FileView, Limits, PeerSearchStats, PieceState, SeedGoal, Snapshot, Stage, TrackerState};
 
@@ -68,30 +68,30 @@ pub fn lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<Str
         room -= lines.len();
         lines
     };
-    let figures = take(vec![fit_figures(&figures(content, width), width)]);
+    let status = take(vec![fit_items(&stage_items(content, width), width)]);
     let map = take(piece_map(content, width, 1));
     let text = take(text_lines(content, width, most));
     let name = take(vec![title(content, width)]);
-    // Leave the line out if not even its first figure fits.
-    let search_figures = Some(fit_figures(&search_figures(content), width)).filter(|line| !line.is_empty());
-    let search_figures = take(search_figures.into_iter().collect());
+    // Leave the line out if not even its first item fits.
+    let search_items = Some(fit_items(&search_items(content), width)).filter(|line| !line.is_empty());
+    let search_items = take(search_items.into_iter().collect());
     let sparkline = take(sparkline(content, width));
     let keys = take(keys(content, width));
     let more_map = room.min(most / 8);
     let map = if map.is_empty() { map } else { piece_map(content, width, 1 + more_map) };
     room -= map.len().saturating_sub(1);
     let table = table(content, width, room);
-    [name, figures, sparkline, map, search_figures, table, text, keys].concat()
+    [name, status, sparkline, map, search_items, table, text, keys].concat()
 }
 
 /// The three lines that remain on the terminal at the end.
 pub fn final_lines(content: &PanelContent<'_>, is_complete: bool, width: usize) -> Vec<String> {
-    let figures = if is_complete { content.rates.summary(content.now) } else { stopped("stopped", content.now) };
+    let items = if is_complete { content.rates.summary(content.now) } else { stopped("stopped", content.now) };
     let map = match (is_complete, content.pieces) {
         (true, []) => vec![content.style.paint(&vec![Cell::Verified; width])],
         _ => piece_map(content, width, 1),
     };
-    [vec![shorten(content.name, width), fit_figures(&figures, width)], map].concat()
+    [vec![shorten(content.name, width), fit_items(&items, width)], map].concat()
 }
 
 fn title(content: &PanelContent<'_>, width: usize) -> String {
@@ -101,10 +101,10 @@ fn title(content: &PanelContent<'_>, width: usize) -> String {
     content.style.bold(&shorten(content.name, width))
 }
 
-/// The figures for the current stage, with their ranks.
-fn figures(content: &PanelContent<'_>, width: usize) -> Vec<Figure> {
+/// The items for the current stage, with their ranks.
+fn stage_items(content: &PanelContent<'_>, width: usize) -> Vec<StatusItem> {
     let (now, rates) = (content.now, content.rates);
-    // If there is space for only one more figure, the rate needs no label.
+    // If there is space for only one more item, the rate needs no label.
     let label = if width < NARROW_WIDTH { "" } else { "down " };
     let down = (2, format!("{label}{}", rate(rates.down())));
     let up = (3, format!("up {}", rate(rates.up())));
@@ -132,12 +132,12 @@ fn figures(content: &PanelContent<'_>, width: usize) -> Vec<Figure> {
 }
 
 /// How far a stopped download has come. The size of a magnet link's torrent is unknown until the metadata arrives.
-fn stopped(what: &str, now: &Snapshot) -> Vec<Figure> {
-    let mut figures = vec![(0, what.to_owned())];
+fn stopped(what: &str, now: &Snapshot) -> Vec<StatusItem> {
+    let mut items = vec![(0, what.to_owned())];
     if now.total > 0 {
-        figures.extend([(1, percent(now.have, now.total)), (2, part_of_total(now.have, now.total))]);
+        items.extend([(1, percent(now.have, now.total)), (2, part_of_total(now.have, now.total))]);
     }
-    figures
+    items
 }
 
 /// The piece map in as many rows as it can use, up to `most`.
@@ -160,10 +160,10 @@ fn sparkline(content: &PanelContent<'_>, width: usize) -> Vec<String> {
     vec![format!("{label:<4} {bars} {}", content.style.dim(&format!("peak {}", rate(content.spark.peak(room)))))]
 }
 
-/// Figures about the search for peers, wasted bytes and limits.
-fn search_figures(content: &PanelContent<'_>) -> Vec<Figure> {
+/// Items about the search for peers, wasted bytes and limits.
+fn search_items(content: &PanelContent<'_>) -> Vec<StatusItem> {
     let (search, now) = (content.search, content.now);
-    let mut figures = Vec::new();
+    let mut items = Vec::new();
     let unseen = content.pieces.iter().filter(|piece| **piece == PieceState::Unavailable).count();
     if unseen > 0 {
         let words = if unseen == 1 {
@@ -171,21 +171,21 @@ fn search_figures(content: &PanelContent<'_>) -> Vec<Figure> {
         } else {
             format!("{unseen} pieces that no peer has")
         };
-        figures.push((0, content.style.yellow(&words)));
+        items.push((0, content.style.yellow(&words)));
     }
     if let Some(limits) = limits(content.limits) {
-        figures.push((1, content.style.yellow(&limits)));
+        items.push((1, content.style.yellow(&limits)));
     }
     if now.stage == Stage::Downloading && now.total_uploaded > 0 {
-        figures.push((1, format!("sent {}, {}", size(now.total_uploaded), ratio(now))));
+        items.push((1, format!("sent {}, {}", size(now.total_uploaded), ratio(now))));
     }
-    figures.extend(trackers(search).map(|words| (2, words)));
-    figures.extend(search.dht_nodes.map(|nodes| (3, format!("DHT {}", count(nodes, "node")))));
-    figures.push((4, format!("known {}", now.known)));
+    items.extend(trackers(search).map(|words| (2, words)));
+    items.extend(search.dht_nodes.map(|nodes| (3, format!("DHT {}", count(nodes, "node")))));
+    items.push((4, format!("known {}", now.known)));
     if now.wasted > 0 {
-        figures.push((3, format!("wasted {}", size(now.wasted))));
+        items.push((3, format!("wasted {}", size(now.wasted))));
     }
-    figures
+    items
 }
 
 /// A short summary of the trackers' answers.
@@ -232,7 +232,7 @@ fn table(content: &PanelContent<'_>, width: usize, room: usize) -> Vec<String> {
 
 /// The help and the stall reason.
 fn text_lines(content: &PanelContent<'_>, width: usize, height: usize) -> Vec<String> {
-    // The figures and the map take the first two lines.
+    // The status and the map take the first two lines.
     let most = MAX_TEXT_ROWS.min(height.saturating_sub(2)).min((height / 3).max(1));
     let mut lines = Vec::new();
     if let Some(stall_reason) = content.stall_reason {
@@ -256,7 +256,7 @@ fn keys(content: &PanelContent<'_>, width: usize) -> Vec<String> {
     let files = if content.files.is_some() { "f peers" } else { "f files" };
     let all =
         [word(1, pause), word(3, "l limits"), word(2, files), word(4, "s why"), word(0, "? help"), word(1, "q quit")];
-    vec![content.style.dim(&fit_figures(&all, width))]
+    vec![content.style.dim(&fit_items(&all, width))]
 }
 
 #[cfg(test)]

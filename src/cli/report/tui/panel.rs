@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::cli::report::figures::{Rates, count};
 use crate::cli::report::piece_map::Style;
 use crate::cli::report::stall::{StallDetector, stall_reason};
+use crate::cli::report::status::{Rates, count};
 use crate::cli::report::tui::layout::{self, PanelContent, final_lines, lines};
 use crate::cli::report::tui::peers::{PeerRow, PeerTable};
 use crate::cli::report::tui::spark::Sparkline;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cli::report::figures::{Meter, rate};
 use crate::cli::report::piece_map::Style;
+use crate::cli::report::status::{Meter, rate};
 use crate::cli::report::tui::text::{pad_left, pad_right};
 use btsync::PeerView;
 

@@ -2,7 +2,7 @@
 
 use console::{Alignment, measure_text_width, pad_str, truncate_str};
 
-use crate::cli::report::figures::Figure;
+use crate::cli::report::status::StatusItem;
 
 /// Truncates a name to the width and marks it with "...".
 pub fn shorten(name: &str, width: usize) -> String {
@@ -38,14 +38,13 @@ pub fn pad_left(text: &str, width: usize) -> String {
     pad_str(text, width, Alignment::Right, None).into_owned()
 }
 
-/// Joins as many figures as fit, in their order; those with the highest rank are left out first.
-pub fn fit_figures(figures: &[Figure], width: usize) -> String {
+/// Joins as many items as fit, in their order; those with the highest rank are left out first.
+pub fn fit_items(items: &[StatusItem], width: usize) -> String {
     let line = |limit: u8| {
-        let kept: Vec<&str> =
-            figures.iter().filter(|(rank, _)| *rank <= limit).map(|(_, text)| text.as_str()).collect();
+        let kept: Vec<&str> = items.iter().filter(|(rank, _)| *rank <= limit).map(|(_, text)| text.as_str()).collect();
         kept.join("  ")
     };
-    let most = figures.iter().map(|(rank, _)| *rank).max().unwrap_or_default();
+    let most = items.iter().map(|(rank, _)| *rank).max().unwrap_or_default();
     let fits = |line: &String| measure_text_width(line) <= width;
     (0..=most).rev().map(line).find(fits).unwrap_or_else(|| shorten(&line(0), width))
 }
@@ -77,15 +76,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_narrow_terminal_loses_the_least_figures_first() {
-        let all: Vec<Figure> =
+    fn a_narrow_terminal_loses_the_least_important_items_first() {
+        let all: Vec<StatusItem> =
             [(0, "45.2%"), (5, "1/2 MiB"), (1, "down 9 B/s")].map(|(rank, text)| (rank, text.to_owned())).to_vec();
-        assert_eq!(fit_figures(&all, 80), "45.2%  1/2 MiB  down 9 B/s");
-        assert_eq!(fit_figures(&all, 26), "45.2%  1/2 MiB  down 9 B/s");
-        assert_eq!(fit_figures(&all, 25), "45.2%  down 9 B/s");
-        assert_eq!(fit_figures(&all, 16), "45.2%");
-        assert_eq!(fit_figures(&all, 1), "4");
-        assert_eq!(fit_figures(&[], 1), "");
+        assert_eq!(fit_items(&all, 80), "45.2%  1/2 MiB  down 9 B/s");
+        assert_eq!(fit_items(&all, 26), "45.2%  1/2 MiB  down 9 B/s");
+        assert_eq!(fit_items(&all, 25), "45.2%  down 9 B/s");
+        assert_eq!(fit_items(&all, 16), "45.2%");
+        assert_eq!(fit_items(&all, 1), "4");
+        assert_eq!(fit_items(&[], 1), "");
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn nothing_is_wider_or_higher_than_the_terminal() {
 }
 
 #[test]
-fn the_fewer_rows_the_less_is_shown_and_the_figures_last() {
+fn the_fewer_rows_the_less_is_shown_and_the_status_last() {
     let fake = Fake::new();
     let shown = |height| lines(&fake.content(), 80, height);
     assert!(shown(1)[0].starts_with("25.0%"));
@@ -164,12 +164,12 @@ fn what_nobody_has_is_marked() {
 }
 
 #[test]
-fn every_stage_has_its_figures() {
+fn every_stage_has_its_status() {
     let mut fake = Fake::new();
     (fake.rates, fake.now.total, fake.now.have) = (Rates::default(), 2000, 500);
     let mut text = |stage| {
         fake.now.stage = stage;
-        fit_figures(&figures(&fake.content(), 200), 200)
+        fit_items(&stage_items(&fake.content(), 200), 200)
     };
     assert_eq!(text(Stage::Checking), "checking 25.0%  50/200 B  0 B/s  eta -");
     assert_eq!(text(Stage::Downloading), "25.0%  0.4/2.0 KiB  down 0 B/s  up 0 B/s  eta -  peers 5/12");
@@ -186,7 +186,7 @@ fn what_was_stopped_does_not_remain_as_stopping() {
     // A magnet link without metadata: nothing is known and nothing is complete.
     (fake.now.total, fake.now.have) = (0, 0);
     assert_eq!(final_lines(&fake.content(), false, 80)[1], "stopped");
-    assert_eq!(fit_figures(&figures(&fake.content(), 80), 80), "stopping");
+    assert_eq!(fit_items(&stage_items(&fake.content(), 80), 80), "stopping");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Formats sizes, rates and times for the user. Pure. [`rates`] turns counters into smoothed rates.
+//! Formats sizes, rates and times for the user, and the items of a status line. Pure. [`rates`] turns counters into smoothed
+//! rates.
 
 mod rates;
 
@@ -73,7 +74,7 @@ pub fn eta(seconds: f64) -> String {
 }
 
 /// A text and its rank: if space is short, texts with the highest rank are left out first.
-pub type Figure = (u8, String);
+pub type StatusItem = (u8, String);
 
 /// The share ratio: bytes uploaded in all runs, divided by [`Snapshot::total`].
 pub fn ratio(now: &Snapshot) -> String {
@@ -81,7 +82,7 @@ pub fn ratio(now: &Snapshot) -> String {
 }
 
 /// The progress, rate and time left of work that reads and hashes.
-pub fn hashing(what: &str, (done, all): (u64, u64), bytes_per_second: f64, eta: &str) -> Vec<Figure> {
+pub fn hashing(what: &str, (done, all): (u64, u64), bytes_per_second: f64, eta: &str) -> Vec<StatusItem> {
     let speed = rate(bytes_per_second);
     vec![
         (0, format!("{what} {}", percent(done, all))),
@@ -101,9 +102,9 @@ pub fn seeding(now: &Snapshot, rates: &Rates, goal: SeedGoal) -> [String; 2] {
     ]
 }
 
-/// Joins figures into one line.
-pub fn join(figures: &[Figure]) -> String {
-    figures.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", ")
+/// Joins items into one line.
+pub fn join(items: &[StatusItem]) -> String {
+    items.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

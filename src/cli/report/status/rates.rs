@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::report::figures::{Figure, duration, eta, rate, ratio, size};
+use crate::cli::report::status::{StatusItem, duration, eta, rate, ratio, size};
 use btsync::{Snapshot, Stage};
 
 /// An estimate is kept while it differs from the new one by at most this share of the time left, or by
@@ -171,36 +171,36 @@ impl Rates {
     }
 
     /// The summary of a complete download: size, duration, average rate and upload.
-    pub fn summary(&self, now: &Snapshot) -> Vec<Figure> {
-        let mut figures = vec![(0, size(now.total))];
+    pub fn summary(&self, now: &Snapshot) -> Vec<StatusItem> {
+        let mut items = vec![(0, size(now.total))];
         match (self.started_at, self.completed_at) {
             (Some(started_at), Some(completed_at)) if now.downloaded > 0 => {
                 let took = completed_at.saturating_sub(started_at);
                 let fetched = format!("downloaded {}", size(now.downloaded));
                 // The average over a shorter time means little.
                 if took < MIN_TIMED_DOWNLOAD {
-                    figures.push((1, fetched));
+                    items.push((1, fetched));
                 } else {
                     let speed = rate(now.downloaded as f64 / took.as_secs_f64());
-                    figures.push((1, format!("{fetched} in {}", duration(took))));
-                    figures.push((5, format!("{speed} on average")));
+                    items.push((1, format!("{fetched} in {}", duration(took))));
+                    items.push((5, format!("{speed} on average")));
                 }
             }
-            _ if now.uploaded == 0 => figures.push((1, "all data was already on disk".to_owned())),
+            _ if now.uploaded == 0 => items.push((1, "all data was already on disk".to_owned())),
             _ => {}
         }
         if now.uploaded > 0 {
-            figures.push((4, format!("sent {}", size(now.total_uploaded))));
-            figures.push((3, ratio(now)));
+            items.push((4, format!("sent {}", size(now.total_uploaded))));
+            items.push((3, ratio(now)));
         }
-        figures
+        items
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::report::figures::{join, seeding};
+    use crate::cli::report::status::{join, seeding};
     use btsync::SeedGoal;
 
     #[test]
