@@ -107,7 +107,7 @@ make_crate() {
     } >"$work/crate/Cargo.toml"
     {
         printf 'pub mod hash;\n\npub mod types {\n'
-        grep -E '^pub type PieceHash = ' "$checkout/src/types.rs"
+        grep -E '^pub type Sha1Hash = ' "$checkout/src/types.rs"
         cat <<'END'
 }
 

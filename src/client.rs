@@ -2,18 +2,18 @@
 //! limits and the number of connections. A torrent by itself has a client of its own, which listens once the torrent does and
 //! ends with it; [`Client::start`] creates a client for several torrents, which lives as long as it is referenced.
 //!
-//! `file_owners` knows which torrent owns a file, `opening_position` is a torrent's position in the order that decides this,
+//! `file_owners` knows which torrent owns a file, `claim_position` is a torrent's position in the order that decides this,
 //! `registry` lists the torrents that an incoming connection can be for, `incoming` reads the handshake to find the right one,
 //! and `registration` is a torrent's registration with its client.
 
 mod builder;
+mod claim_position;
 mod config;
 pub(crate) mod descriptors;
 mod error;
 mod file_owners;
 mod incoming;
 pub(crate) mod listener;
-mod opening_position;
 mod registration;
 mod registry;
 
@@ -39,10 +39,10 @@ use file_owners::FileOwners;
 use registry::TorrentRegistry;
 
 pub use builder::ClientBuilder;
+pub use claim_position::ClaimPosition;
 pub use config::{ClientConfig, DhtSettings};
 pub use error::ClientError;
 pub(crate) use incoming::IncomingHandshaker;
-pub use opening_position::OpeningPosition;
 pub(crate) use registration::Registration;
 
 /// Connections that each torrent may have at least, however many torrents there are.
@@ -56,16 +56,17 @@ pub struct Client {
     owners: Mutex<FileOwners>,
     /// Signalled when the owners of files have changed.
     owners_changed: Condvar,
-    /// The next position in the opening order.
+    /// The next position in the claim order.
     next_position: Counter,
     net: Mutex<NetworkServices>,
     /// Whether it was created for several torrents, so that its port and its DHT node outlive each of them.
     is_shared: bool,
-    /// The limit on connections, as far as there are descriptors; the current number of connections; the number of files that
-    /// may be open.
+    /// The limit on connections, as far as there are descriptors.
     max_connections: Amount,
+    /// The current number of connections.
     connections: Amount,
-    files: Amount,
+    /// The number of files that all torrents together may hold open.
+    reserved_files: Amount,
     /// Whether any peer has ever connected to us, so that others can reach us.
     has_incoming_connections: Flag,
     /// How many connections all torrents together may start now; its clock starts at `started`.
@@ -114,7 +115,7 @@ impl Client {
             is_shared,
             max_connections: Amount::new(config.max_peers),
             connections: Amount::new(0),
-            files: Amount::new(0),
+            reserved_files: Amount::new(0),
             has_incoming_connections: Flag::default(),
             dials: Mutex::default(),
             started: Instant::now(),
@@ -139,11 +140,11 @@ impl Client {
 
     /// Whether a file belongs to one of the torrents.
     pub fn owns_file(&self, file: &std::path::Path) -> bool {
-        let (file, there) = (resolved(file), FileIdentity::at(file)); // accesses the disk, so before the lock
-        self.owners.lock().owns(&file, there)
+        let (file, identity) = (resolved(file), FileIdentity::at(file)); // accesses the disk, so before the lock
+        self.owners.lock().owns(&file, identity)
     }
 
-    /// Torrents that wait for their turn to write look whether they have to stop.
+    /// Wakes torrents that wait for write access, so that they notice a stop.
     pub(crate) fn wake_stopped_torrents(&self) {
         drop(self.owners.lock()); // a torrent that saw no stop waits by now
         self.owners_changed.notify_all();
@@ -253,12 +254,12 @@ impl Client {
 
     /// A torrent may have this many files open from now on. Recomputes how many connections that leaves.
     fn reserve_files(&self, files: usize) {
-        self.update_capacity(self.files.add(files) + files);
+        self.update_capacity(self.reserved_files.add(files) + files);
     }
 
     /// A torrent no longer needs this many open files: other torrents and connections may have them.
     fn release_files(&self, files: usize) {
-        self.update_capacity(self.files.sub(files) - files);
+        self.update_capacity(self.reserved_files.sub(files) - files);
     }
 
     fn update_capacity(&self, files: usize) {

@@ -8,17 +8,17 @@ mod kernels;
 mod piece_lanes;
 mod schedule;
 
-use crate::types::PieceHash;
+use crate::types::Sha1Hash;
 
 pub use kernels::{Kernel, Kernels};
 /// The most streams that any kernel hashes at once.
 pub const MAX_WIDTH: usize = 16;
 
-pub use piece_lanes::{LANE_BYTES, LeftLane, PieceLanes};
-pub use schedule::{hash_blocks, hash_blocks_with};
+pub use piece_lanes::{FinishedPiece, LANE_BYTES, PieceLanes};
+pub use schedule::{compress_lanes, compress_lanes_with};
 
 /// The length of the blocks that SHA-1 works on, in bytes.
-pub const HASH_BLOCK: usize = 64;
+pub const SHA1_BLOCK: usize = 64;
 
 /// The five words of SHA-1's state.
 type State = [u32; 5];
@@ -30,14 +30,14 @@ const INITIAL_STATE: State = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476
 pub struct Sha1Stream {
     state: State,
     /// The bytes after the last whole block: the first `length % 64`.
-    tail: [u8; HASH_BLOCK],
+    tail: [u8; SHA1_BLOCK],
     /// The bytes so far.
     length: u64,
 }
 
 impl Default for Sha1Stream {
     fn default() -> Self {
-        Sha1Stream { state: INITIAL_STATE, tail: [0; HASH_BLOCK], length: 0 }
+        Sha1Stream { state: INITIAL_STATE, tail: [0; SHA1_BLOCK], length: 0 }
     }
 }
 
@@ -60,16 +60,16 @@ impl Sha1Stream {
     }
 
     /// The hash of the whole stream.
-    pub fn finish(mut self) -> PieceHash {
+    pub fn finish(mut self) -> Sha1Hash {
         let bits = self.length.wrapping_mul(8);
         let used = self.tail_length();
         // A one bit, zeros, and the length in bits, which fill up one block or two.
-        let mut padding = [0; 2 * HASH_BLOCK];
+        let mut padding = [0; 2 * SHA1_BLOCK];
         padding[0] = 0x80;
-        let count = if used < HASH_BLOCK - 8 { HASH_BLOCK - used } else { 2 * HASH_BLOCK - used };
+        let count = if used < SHA1_BLOCK - 8 { SHA1_BLOCK - used } else { 2 * SHA1_BLOCK - used };
         padding[count - 8..count].copy_from_slice(&bits.to_be_bytes());
         self.update(&padding[..count]);
-        let mut digest = PieceHash::default();
+        let mut digest = Sha1Hash::default();
         for (bytes, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(self.state) {
             *bytes = word.to_be_bytes();
         }
@@ -77,25 +77,25 @@ impl Sha1Stream {
     }
 
     fn tail_length(&self) -> usize {
-        (self.length % HASH_BLOCK as u64) as usize
+        (self.length % SHA1_BLOCK as u64) as usize
     }
 
     /// Counts `data`, hashes the block that it completes, and keeps the bytes after its last whole block. Returns the whole blocks
     /// between, which the caller must hash.
-    fn take_blocks<'a>(&mut self, data: &'a [u8]) -> &'a [[u8; HASH_BLOCK]] {
+    fn take_blocks<'a>(&mut self, data: &'a [u8]) -> &'a [[u8; SHA1_BLOCK]] {
         let used = self.tail_length();
         self.length += data.len() as u64;
         let mut rest = data;
         if used > 0 {
-            let (head, after) = data.split_at(data.len().min(HASH_BLOCK - used));
+            let (head, after) = data.split_at(data.len().min(SHA1_BLOCK - used));
             self.tail[used..used + head.len()].copy_from_slice(head);
-            if used + head.len() < HASH_BLOCK {
+            if used + head.len() < SHA1_BLOCK {
                 return &[];
             }
             compress_one(&mut self.state, &[self.tail]);
             rest = after;
         }
-        let (blocks, tail) = rest.as_chunks::<HASH_BLOCK>();
+        let (blocks, tail) = rest.as_chunks::<SHA1_BLOCK>();
         self.tail[..tail.len()].copy_from_slice(tail);
         blocks
     }
@@ -119,11 +119,11 @@ pub fn update_all(updates: &mut [StreamUpdate<'_>]) {
             lanes.push(Lane { state: &mut update.stream.state, blocks });
         }
     }
-    hash_blocks(&mut lanes);
+    compress_lanes(&mut lanes);
 }
 
 /// The hash of each of several byte strings.
-pub fn digest_all(messages: &[&[u8]]) -> Vec<PieceHash> {
+pub fn digest_all(messages: &[&[u8]]) -> Vec<Sha1Hash> {
     let mut streams = vec![Sha1Stream::new(); messages.len()];
     let mut updates: Vec<_> =
         streams.iter_mut().zip(messages).map(|(stream, data)| StreamUpdate { stream, data }).collect();
@@ -135,17 +135,17 @@ pub fn digest_all(messages: &[&[u8]]) -> Vec<PieceHash> {
 #[derive(Debug)]
 pub struct Lane<'a> {
     state: &'a mut State,
-    blocks: &'a [[u8; HASH_BLOCK]],
+    blocks: &'a [[u8; SHA1_BLOCK]],
 }
 
 impl<'a> Lane<'a> {
     /// A lane that starts from `state`.
-    pub fn new(state: &'a mut [u32; 5], blocks: &'a [[u8; HASH_BLOCK]]) -> Self {
+    pub fn new(state: &'a mut [u32; 5], blocks: &'a [[u8; SHA1_BLOCK]]) -> Self {
         Lane { state, blocks }
     }
 }
 
-fn compress_one(state: &mut State, blocks: &[[u8; HASH_BLOCK]]) {
+fn compress_one(state: &mut State, blocks: &[[u8; SHA1_BLOCK]]) {
     sha1::block_api::compress(state, blocks);
 }
 

@@ -121,7 +121,7 @@ mod wire;
 #[doc(hidden)]
 pub mod wire;
 
-pub use client::{Client, ClientBuilder, ClientError, DhtSettings, OpeningPosition};
+pub use client::{ClaimPosition, Client, ClientBuilder, ClientError, DhtSettings};
 pub use metainfo::{
     FileEntry, FilePattern, Magnet, MagnetError, Metainfo, MetainfoError, PeerAddress, SelectError, Selection,
     TorrentEdit,

@@ -11,8 +11,8 @@ mod deferred_state;
 mod disconnect_reason;
 pub mod encryption;
 mod established;
-mod events;
-pub mod fast;
+pub mod extensions;
+mod messages;
 pub mod outbox;
 mod piece_batch;
 pub mod reader;
@@ -20,7 +20,7 @@ pub mod roster;
 mod run_state;
 pub mod send_gate;
 mod shutdown;
-mod stall;
+mod socket_write;
 pub mod state;
 pub mod super_seed;
 pub mod throttle;
@@ -42,7 +42,7 @@ use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
 use crate::util::atomics::{Amount, Counter, Gauge, Port};
 
 pub use connection::{Connection, DisconnectReason};
-pub use events::{IncomingConnection, IncomingHandshake, PeerEvent, TorrentCommand, TorrentMessage, TrackerEvent};
+pub use messages::{IncomingConnection, IncomingHandshake, PeerEvent, TorrentCommand, TorrentMessage, TrackerEvent};
 pub use roster::Roster;
 pub use run_state::{RunControl, RunState, StopReason};
 use shutdown::ConnectionShutdown;
@@ -53,8 +53,8 @@ pub use throttle::Throttle;
 /// A peer that sends nothing for this long is taken for dead; keep-alives come every two minutes.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Events that can wait in the channel to main. The largest, a piece of metadata, has 16 KiB.
-pub const MAX_QUEUED_EVENTS: usize = 512;
+/// Messages that can wait in the channel to main. The largest, a piece of metadata, has 16 KiB.
+pub const MAX_QUEUED_MESSAGES: usize = 512;
 
 /// Size of the buffer that a reader receives into, or a writer serves from: sixteen blocks with their headers, in whole pages.
 pub const SLAB: usize = (256 + 4) * 1024;
@@ -92,7 +92,7 @@ pub struct TorrentContext {
     /// Ends all connections.
     shutdown: ConnectionShutdown,
     /// The channel to main.
-    events: Sender<TorrentMessage>,
+    messages: Sender<TorrentMessage>,
 }
 
 /// The ports that we tell peers.
@@ -168,7 +168,11 @@ impl ContextSettings {
 
 impl TorrentContext {
     /// The shared context of a torrent that starts now.
-    pub fn new(settings: ContextSettings, pieces: PieceManager, events: Sender<TorrentMessage>) -> Arc<TorrentContext> {
+    pub fn new(
+        settings: ContextSettings,
+        pieces: PieceManager,
+        messages: Sender<TorrentMessage>,
+    ) -> Arc<TorrentContext> {
         Arc::new(TorrentContext {
             shutdown: ConnectionShutdown::new(settings.is_fetching_metadata),
             settings,
@@ -182,7 +186,7 @@ impl TorrentContext {
             payload: PayloadTotals::default(),
             super_seeding: OnceLock::new(),
             deferred_bytes: Amount::default(),
-            events,
+            messages,
         })
     }
 
@@ -219,7 +223,7 @@ impl TorrentContext {
     }
 
     /// The event of an announce: `due` if there is one, else `paused` if we are a partial seed (BEP 21).
-    pub fn event(&self, due: Option<AnnounceEvent>) -> Option<AnnounceEvent> {
+    pub fn announce_event(&self, due: Option<AnnounceEvent>) -> Option<AnnounceEvent> {
         due.or_else(|| self.pieces.is_partial_seed().then_some(AnnounceEvent::Paused))
     }
 
@@ -228,22 +232,22 @@ impl TorrentContext {
         self.settings.throttle.new_key()
     }
 
-    /// Sends an event to main. Blocks while the channel is full, which holds up the connection that causes the
-    /// events. Once the torrent is stopping, an event for which there is no room is dropped. Do not call this with a lock held.
-    pub fn report(&self, report: impl Into<TorrentMessage>) {
-        let Err(TrySendError::Full(report)) = self.events.try_send(report.into()) else { return };
+    /// Sends a message to main. Blocks while the channel is full, which holds up the connection that causes the messages. Once
+    /// the torrent is stopping, a message for which there is no room is dropped. Do not call this with a lock held.
+    pub fn send_to_main(&self, message: impl Into<TorrentMessage>) {
+        let Err(TrySendError::Full(message)) = self.messages.try_send(message.into()) else { return };
         select! {
-            send(self.events, report) -> _ => {}
+            send(self.messages, message) -> _ => {}
             recv(self.shutdown.signal) -> _ => {}
         }
     }
 
-    /// The same for an event that a stopping torrent still reads, such as the last one of a thread that it joins only afterwards.
-    pub fn report_always(&self, report: impl Into<TorrentMessage>) {
-        let _ = self.events.send(report.into()); // fails if main has ended
+    /// The same for a message that a stopping torrent still reads, such as the last one of a thread that it joins only afterwards.
+    pub fn send_to_main_always(&self, message: impl Into<TorrentMessage>) {
+        let _ = self.messages.send(message.into()); // fails if main has ended
     }
 
-    /// Ends all connections, and wakes the threads that wait in [`TorrentContext::report`].
+    /// Ends all connections, and wakes the threads that wait in [`TorrentContext::send_to_main`].
     pub fn stop(&self) {
         self.shutdown.close();
     }

@@ -13,7 +13,7 @@ use crate::storage::{StopCheck, Storage, StorageError};
 use crate::strategy::picker::{BlockVerdict, PickContext, Picker, PieceVerdict, Plan};
 use crate::strategy::pipeline::EndGameLimit;
 use crate::strategy::smart_ban::SmartBan;
-use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PartialPiece, PeerKey, PieceHash, PieceIndex, PieceState};
+use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PartialPiece, PeerKey, PieceIndex, PieceState, Sha1Hash};
 use crate::util::atomics::Counter;
 use crate::util::random;
 
@@ -23,7 +23,7 @@ pub struct PieceManager {
     /// How many pieces failed verification. Changed only while the picker's lock is held.
     failures: Counter,
     storage: Arc<Storage>,
-    hashes: Vec<PieceHash>,
+    hashes: Vec<Sha1Hash>,
     wasted: Counter,
     /// The block hashes of failed pieces with blocks from several peers.
     smart_ban: Mutex<SmartBan>,
@@ -43,14 +43,14 @@ pub struct BlockDecisions {
 
 impl PieceManager {
     /// Creates a manager for a torrent whose pieces in `have` are on disk and verified. All other pieces are wanted.
-    pub fn new(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield) -> PieceManager {
+    pub fn new(storage: Arc<Storage>, hashes: Vec<Sha1Hash>, have: Bitfield) -> PieceManager {
         let all = Plan::all(hashes.len() as u32);
         PieceManager::with_plan(storage, hashes, have, all)
     }
 
     /// Like [`PieceManager::new`], with a plan that deselects pieces or orders them by priority. We serve verified pieces whether
     /// they are wanted or not.
-    pub fn with_plan(storage: Arc<Storage>, hashes: Vec<PieceHash>, have: Bitfield, plan: Plan) -> PieceManager {
+    pub fn with_plan(storage: Arc<Storage>, hashes: Vec<Sha1Hash>, have: Bitfield, plan: Plan) -> PieceManager {
         let layout = storage.layout();
         let mut picker = Picker::new(layout.piece_length(), layout.total(), have, random::u64());
         picker.set_plan(plan);
@@ -84,7 +84,7 @@ impl PieceManager {
     }
 
     /// The piece's expected hash.
-    pub fn hash(&self, piece: PieceIndex) -> Option<PieceHash> {
+    pub fn hash(&self, piece: PieceIndex) -> Option<Sha1Hash> {
         self.hashes.get(piece.as_usize()).copied()
     }
 
@@ -190,7 +190,7 @@ impl PieceManager {
 
     /// Sets the peer's bitfield. Returns false and changes nothing if the new bitfield lacks a piece that the peer announced
     /// before.
-    pub fn bitfield(&self, peer: PeerKey, bits: Bitfield) -> bool {
+    pub fn set_bitfield(&self, peer: PeerKey, bits: Bitfield) -> bool {
         let mut picker = self.picker.lock();
         let keeps = picker.peer_bitfield(peer).is_none_or(|before| before.is_within(&bits));
         if keeps {
@@ -203,12 +203,12 @@ impl PieceManager {
     pub fn peer_has(&self, peer: PeerKey, piece: PieceIndex) -> bool {
         let mut picker = self.picker.lock();
         picker.peer_has(peer, piece);
-        picker.wants(peer)
+        picker.is_interested_in(peer)
     }
 
     /// Whether the peer has any piece that we want.
-    pub fn wants(&self, peer: PeerKey) -> bool {
-        self.picker.lock().wants(peer)
+    pub fn is_interested_in(&self, peer: PeerKey) -> bool {
+        self.picker.lock().is_interested_in(peer)
     }
 
     /// Whether the connection is useless to both sides: we are complete, and the peer is a seed or announced that it wants
@@ -258,17 +258,18 @@ impl PieceManager {
         self.picker.lock().pick_within(peer, n, pick_context, pieces, out);
     }
 
-    /// Decides which received blocks to write. Until `written` or `leave`, no other peer's copy of an accepted block is written.
-    pub fn accept(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockInfo>, accepted: &mut BlockDecisions) {
-        accepted.take.clear();
-        accepted.cancels.clear();
+    /// Decides which received blocks to write. Until [`PieceManager::written`], or until the peer is removed, no
+    /// other peer's copy of an accepted block is written.
+    pub fn accept(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockInfo>, decisions: &mut BlockDecisions) {
+        decisions.take.clear();
+        decisions.cancels.clear();
         let mut wasted = 0;
         {
             let mut picker = self.picker.lock();
-            accepted.failures = self.failures.get();
+            decisions.failures = self.failures.get();
             for block in blocks {
-                let take = picker.accept(peer, block, &mut accepted.cancels) == BlockVerdict::Take;
-                accepted.take.push(take);
+                let take = picker.accept(peer, block, &mut decisions.cancels) == BlockVerdict::Take;
+                decisions.take.push(take);
                 wasted += if take { 0 } else { u64::from(block.length) };
             }
         }
@@ -277,11 +278,16 @@ impl PieceManager {
         }
     }
 
-    /// Records that the blocks are on disk. The caller must hash each piece put into `whole`, then call
+    /// Records that the blocks are on disk. The caller must hash each piece put into `unverified_pieces`, then call
     /// [`PieceManager::piece_hashed`].
-    pub fn written(&self, peer: PeerKey, blocks: impl Iterator<Item = BlockInfo>, whole: &mut Vec<PieceIndex>) {
+    pub fn written(
+        &self,
+        peer: PeerKey,
+        blocks: impl Iterator<Item = BlockInfo>,
+        unverified_pieces: &mut Vec<PieceIndex>,
+    ) {
         let mut picker = self.picker.lock();
-        whole.extend(blocks.filter_map(|block| picker.written(peer, block)));
+        unverified_pieces.extend(blocks.filter_map(|block| picker.written(peer, block)));
     }
 
     /// The sender of each block of a complete, unsettled piece, with `None` for blocks from an earlier session. Empty if one peer
@@ -296,7 +302,7 @@ impl PieceManager {
         &self,
         piece: PieceIndex,
         block_senders: &[Option<PeerKey>],
-        block_hashes: &[PieceHash],
+        block_hashes: &[Sha1Hash],
     ) {
         self.smart_ban.lock().record_failure(piece, block_senders, block_hashes);
     }
@@ -308,14 +314,14 @@ impl PieceManager {
 
     /// Compares the blocks of a verified piece with those recorded when it failed. Returns each peer that sent different data,
     /// once.
-    pub fn find_corrupt_senders(&self, piece: PieceIndex, block_hashes: &[PieceHash]) -> Vec<PeerKey> {
+    pub fn find_corrupt_senders(&self, piece: PieceIndex, block_hashes: &[Sha1Hash]) -> Vec<PeerKey> {
         self.smart_ban.lock().find_corrupt_senders(piece, block_hashes)
     }
 
     /// Records the result of hashing a piece. The verdict lists the peers to notify.
     pub fn piece_hashed(&self, piece: PieceIndex, is_valid: bool) -> PieceVerdict {
         let mut picker = self.picker.lock();
-        let verdict = picker.verified(piece, is_valid);
+        let verdict = picker.piece_hashed(piece, is_valid);
         self.failures.add(u64::from(!is_valid));
         let restored = u64::from(verdict.restored) * u64::from(BLOCK_SIZE);
         let size = u64::from(picker.piece_size(piece)).saturating_sub(restored);

@@ -36,13 +36,13 @@ use crossbeam_channel::{Receiver, bounded};
 
 use crate::client::Registration;
 use crate::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError, SelectError};
-use crate::peer::{MAX_QUEUED_EVENTS, StopReason, TorrentMessage};
+use crate::peer::{MAX_QUEUED_MESSAGES, StopReason, TorrentMessage};
 use crate::storage::{LayoutError, StorageError};
 use crate::types::{InfoHash, PeerId};
 use inner::TorrentInner;
 use phases::TorrentRun;
 
-pub use crate::client::{Client, OpeningPosition};
+pub use crate::client::{ClaimPosition, Client};
 pub use crate::client::{ClientBuilder, ClientConfig, ClientError, DhtSettings};
 pub use crate::strategy::rate_limiter::Limits;
 pub use config::{SeedGoal, TorrentConfig};
@@ -158,7 +158,7 @@ pub struct Torrent {
     event_receiver: Events,
     messages: Receiver<TorrentMessage>,
     client: Arc<Client>,
-    opening_position: OpeningPosition,
+    claim_position: ClaimPosition,
 }
 
 impl Torrent {
@@ -182,7 +182,7 @@ impl Torrent {
         if let (Source::Metainfo(torrent), true) = (&mut source, config.files.allow_hidden) {
             torrent.restore_hidden_name();
         }
-        let (to_main_thread, messages) = bounded(MAX_QUEUED_EVENTS);
+        let (to_main_thread, messages) = bounded(MAX_QUEUED_MESSAGES);
         let (events, event_receiver) = events::channel();
         let (info_hash, display_name) = match &source {
             Source::Metainfo(torrent) => (torrent.info_hash, torrent.name.clone()),
@@ -202,14 +202,14 @@ impl Torrent {
                 if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
             }));
         }
-        let opening_position = client.opening_position(&inner.display_name, false);
-        Torrent { source, config, inner: Arc::new(inner), events, event_receiver, messages, client, opening_position }
+        let claim_position = client.claim_position(&inner.display_name, false);
+        Torrent { source, config, inner: Arc::new(inner), events, event_receiver, messages, client, claim_position }
     }
 
     /// Gives the torrent a position that the client assigned earlier, instead of the order in which torrents are created.
     #[must_use]
-    pub fn with_opening_order(self, opening_position: OpeningPosition) -> Torrent {
-        Torrent { opening_position, ..self }
+    pub fn with_claim_position(self, claim_position: ClaimPosition) -> Torrent {
+        Torrent { claim_position, ..self }
     }
 
     /// A handle for this torrent.
@@ -238,13 +238,13 @@ impl Torrent {
     }
 
     fn run_phases(self) -> Result<Outcome, TorrentError> {
-        let Torrent { source, config, inner, events, event_receiver, messages, client, opening_position } = self;
+        let Torrent { source, config, inner, events, event_receiver, messages, client, claim_position } = self;
         drop(event_receiver); // only the caller's receivers remain
         let _ = inner.main_thread.set(std::thread::current().id());
         let at = Arc::downgrade(&client); // weak: a client for one torrent ends with it
         let registration = Some(Registration::new(
             client,
-            opening_position,
+            claim_position,
             inner.info_hash,
             config.connections.encryption,
             config.client.max_peers,

@@ -72,7 +72,7 @@ pub struct TrackerServer {
     shutdown_sender: Option<PipeWriter>,
     threads: Vec<JoinHandle<()>>,
     /// The error that prevented UDP service, if any.
-    without_udp: Option<io::Error>,
+    udp_error: Option<io::Error>,
 }
 
 /// The state shared by both threads.
@@ -90,7 +90,7 @@ impl TrackerServer {
     ///
     /// # Errors
     /// If the address is in use or not local, or no thread or file descriptor is available. If only the UDP port is unavailable,
-    /// the server starts with HTTP alone; see [`TrackerServer::without_udp`].
+    /// the server starts with HTTP alone; see [`TrackerServer::udp_error`].
     pub fn start(listen: SocketAddr, config: TrackerServerConfig) -> io::Result<TrackerServer> {
         TrackerServer::start_with_timeout(listen, config, CONNECTION_TIMEOUT)
     }
@@ -112,7 +112,7 @@ impl TrackerServer {
         let shared = Arc::new(ServerShared { config, timeout, started: Instant::now(), registry });
         let (shutdown_pipe, shutdown_sender) = io::pipe()?;
         let mut server =
-            TrackerServer { addr, shutdown_sender: Some(shutdown_sender), threads: Vec::new(), without_udp: None };
+            TrackerServer { addr, shutdown_sender: Some(shutdown_sender), threads: Vec::new(), udp_error: None };
         let for_udp = (udp::bind(addr), shutdown_pipe.try_clone()?, Arc::clone(&shared));
         let http = http::HttpServer::new(listener, shutdown_pipe, shared)?;
         server.threads.push(spawn("tracker", move || http.run())?);
@@ -125,7 +125,7 @@ impl TrackerServer {
         match started {
             Ok(thread) => server.threads.push(thread),
             Err(error) if is_shortage(&error) => return Err(error),
-            Err(error) => server.without_udp = Some(error),
+            Err(error) => server.udp_error = Some(error),
         }
         Ok(server)
     }
@@ -136,8 +136,8 @@ impl TrackerServer {
     }
 
     /// Why the tracker does not serve UDP; `None` if it does.
-    pub fn without_udp(&self) -> Option<&io::Error> {
-        self.without_udp.as_ref()
+    pub fn udp_error(&self) -> Option<&io::Error> {
+        self.udp_error.as_ref()
     }
 
     /// Closes all connections and waits for the threads to exit.

@@ -20,7 +20,7 @@ pub struct InfoHash(pub [u8; 20]);
 pub struct PeerId(pub [u8; 20]);
 
 /// The expected SHA-1 of a piece.
-pub type PieceHash = [u8; 20];
+pub type Sha1Hash = [u8; 20];
 
 /// The index of a piece in its torrent, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

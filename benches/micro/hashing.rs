@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::io::IoSlice;
 use std::ops::Range;
 
-use btsync::hash::{HASH_BLOCK, Kernel, Kernels, Lane, hash_blocks_with};
+use btsync::hash::{Kernel, Kernels, Lane, SHA1_BLOCK, compress_lanes_with};
 use btsync::storage::{FileSpec, Layout, Slab, Storage};
 use btsync::types::BLOCK_SIZE;
 use btsync::wire::message::PIECE_HEADER_LENGTH;
@@ -43,13 +43,13 @@ fn sha1_by_block(bencher: Bencher) {
 /// Pieces in the processor's cache, as many as the kernel takes at once.
 #[divan::bench(args = Kernel::detect())]
 fn kernel(bencher: Bencher, kernel: Kernel) {
-    let pieces = vec![[7; HASH_BLOCK]; PIECE as usize / HASH_BLOCK * kernel.width()];
+    let pieces = vec![[7; SHA1_BLOCK]; PIECE as usize / SHA1_BLOCK * kernel.width()];
     let kernels = Kernels::with_costs([(kernel, 1.0)]);
     let mut states = vec![[0; 5]; kernel.width()];
     bencher.counter(BytesCount::new(PIECE as usize * kernel.width())).bench_local(|| {
-        let pieces = pieces.chunks(PIECE as usize / HASH_BLOCK);
+        let pieces = pieces.chunks(PIECE as usize / SHA1_BLOCK);
         let mut lanes: Vec<_> = states.iter_mut().zip(pieces).map(|(state, piece)| Lane::new(state, piece)).collect();
-        hash_blocks_with(&kernels, &mut lanes);
+        compress_lanes_with(&kernels, &mut lanes);
     });
 }
 

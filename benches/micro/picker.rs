@@ -20,7 +20,7 @@ const BATCH: usize = 256;
 const ASKING: PickContext = PickContext {
     now: Duration::ZERO,
     speed: Speed::Fast,
-    answer: Some(Duration::from_millis(1)),
+    answer_time: Some(Duration::from_millis(1)),
     per_block: Duration::ZERO,
 };
 /// A peer that joins and leaves.
@@ -116,7 +116,7 @@ impl Flow {
         }
         for block in blocks.drain(..) {
             if let Some(piece) = picker.written(key, block) {
-                black_box(picker.verified(piece, true));
+                black_box(picker.piece_hashed(piece, true));
             }
         }
         picker.pick(key, BLOCKS as usize, ASKING, blocks);

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::sync::atomic::AtomicBool;
 
 use btsync::storage::{self, CheckProgress, FileSpec, Layout, Slab, Storage};
-use btsync::types::PieceHash;
+use btsync::types::Sha1Hash;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use sha1::{Digest, Sha1};
@@ -13,7 +13,7 @@ const PIECE: u32 = 1 << 20;
 const PIECES: u32 = 256;
 
 /// Writes random pieces to disk and returns their hashes.
-fn on_disk(storage: &Storage) -> Vec<PieceHash> {
+fn on_disk(storage: &Storage) -> Vec<Sha1Hash> {
     storage.prepare().expect("a file");
     let mut rng = fastrand::Rng::with_seed(1);
     let mut slab = Slab::new(PIECE as usize);

@@ -63,7 +63,7 @@ pub(crate) struct Scanner<R> {
     at: usize,
     depth: usize,
     /// How many more values may begin.
-    pub values: usize,
+    pub remaining_values: usize,
     frames: Vec<Frame>,
     keys: SeenKeys,
     scratch: Vec<u8>,
@@ -72,8 +72,8 @@ pub(crate) struct Scanner<R> {
 impl<R: BufRead> Scanner<R> {
     /// A scanner that allows lists and dictionaries nested `depth` deep.
     pub fn new(source: R, depth: usize) -> Scanner<R> {
-        let (values, frames, keys, scratch) = (usize::MAX, Vec::new(), SeenKeys::default(), Vec::new());
-        Scanner { source, at: 0, depth, values, frames, keys, scratch }
+        let (remaining_values, frames, keys, scratch) = (usize::MAX, Vec::new(), SeenKeys::default(), Vec::new());
+        Scanner { source, at: 0, depth, remaining_values, frames, keys, scratch }
     }
 
     /// The number of bytes consumed.
@@ -105,7 +105,7 @@ impl<R: BufRead> Scanner<R> {
 
     /// Begins the value that must start here.
     pub fn value(&mut self) -> Result<ValueStart> {
-        self.values = self.values.checked_sub(1).ok_or(BencodeError::TooMany(self.at))?;
+        self.remaining_values = self.remaining_values.checked_sub(1).ok_or(BencodeError::TooMany(self.at))?;
         match self.peek_some()? {
             b'i' => self.integer().map(ValueStart::Int),
             b'0'..=b'9' => self.length().map(ValueStart::Bytes),

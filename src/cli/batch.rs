@@ -257,9 +257,9 @@ impl BatchScheduler {
             self.batch.names.lock().insert(job, (name.clone(), true));
             let batch = self.batch.clone();
             // Numbered here, as the threads may reach this point in any order.
-            let opening_position = batch.client.opening_position(&name, source.is_local());
+            let claim_position = batch.client.claim_position(&name, source.is_local());
             let run = move || {
-                let end = catch_unwind(AssertUnwindSafe(|| job::run(&batch, job, source, opening_position)));
+                let end = catch_unwind(AssertUnwindSafe(|| job::run(&batch, job, source, claim_position)));
                 // The panic message is on stderr already.
                 let end = end.unwrap_or(JobOutcome::Failed(Exit::Other));
                 let _ = batch.event_sender.send(BatchEvent::Ended(job, end));

@@ -191,8 +191,8 @@ impl EventText {
             Event::TorrentSaved { .. } | Event::TorrentNotSaved { .. } => {
                 saved_text(event).map(|text| format!("torrent file {}", sanitize(&text)))
             }
-            Event::Selected { files, of, bytes } => {
-                Some(format!("selected {files} of {}, {}", count(*of, "file"), size(*bytes)))
+            Event::Selected { files, total_files, bytes } => {
+                Some(format!("selected {files} of {}, {}", count(*total_files, "file"), size(*bytes)))
             }
             Event::Announced { tracker, peers, warning, .. } => {
                 let warning = warning.as_ref().map(|words| sanitize(words)).unwrap_or_default();

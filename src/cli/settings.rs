@@ -43,7 +43,7 @@ impl Settings {
         let in_cache = |name| cache.as_ref().map(|folder| folder.join(name));
         let limits =
             Limits { down: args.max_download_limit.unwrap_or_default(), up: args.max_upload_limit.unwrap_or_default() };
-        let selection = Selection { select: args.select.clone(), exclude: args.exclude.clone(), link: None };
+        let selection = Selection { select: args.select.clone(), exclude: args.exclude.clone(), magnet_indexes: None };
         let bind = args.interface.clone().unwrap_or_default();
         let pending = in_cache("pending").filter(|_| args.on_download_complete.is_some());
         let mut peers = Vec::new();
@@ -121,7 +121,7 @@ impl Settings {
 
     /// Turns off the DHT and local discovery if there are too few file descriptors for them.
     pub fn limit_to_budget(self, budget: DescriptorBudget) -> Settings {
-        if budget.discovery || !self.uses_discovery {
+        if budget.allows_discovery || !self.uses_discovery {
             return self;
         }
         log::warn!("the limit on open files (`ulimit -n`) is low: btsync runs without the DHT and local discovery");
@@ -132,7 +132,7 @@ impl Settings {
     /// Uses the peers and the file selection of a magnet link; see [`AddOptions::link`].
     pub fn add_link(&mut self, magnet: &Magnet, is_public: bool) {
         self.options = self.options.clone().link(magnet, is_public);
-        self.selection.link.clone_from(&magnet.select);
+        self.selection.magnet_indexes.clone_from(&magnet.select);
     }
 }
 

@@ -103,9 +103,9 @@ impl FileOwners {
         self.end_reservation(position);
     }
 
-    /// Adds the identities on disk of a torrent's files, each with the file's index in the torrent. Where the file system does not
-    /// keep inode numbers, it may ignore case as well: such a file is known by its path in any case.
-    pub fn identify(&mut self, info_hash: InfoHash, files: impl Iterator<Item = (usize, FileIdentity, PathBuf)>) {
+    /// Adds the identities on disk of a torrent's files, each with the file's index in the torrent. A file system that does not
+    /// keep inode numbers may ignore case as well, so such a file is also known by its path.
+    pub fn add_identities(&mut self, info_hash: InfoHash, files: impl Iterator<Item = (usize, FileIdentity, PathBuf)>) {
         let folder = self.torrents.get(&info_hash).map(|claimant| claimant.folder.clone()).unwrap_or_default();
         for (number, file, path) in files {
             self.add(info_hash, number, self.state.hash_one(file));
@@ -173,13 +173,13 @@ impl FileOwners {
         WriteAnswer::Granted
     }
 
-    /// Whether a file belongs to a torrent. If `there` is no [`FileIdentity`] that only this file can have, the name of a torrent file
-    /// or of a file with links matches in any case.
-    pub fn owns(&self, file: &Path, there: Option<FileIdentity>) -> bool {
+    /// Whether a file belongs to a torrent. For a torrent file or a file with links, the name alone is enough to match, in any
+    /// case, if the file has no permanent identity.
+    pub fn owns(&self, file: &Path, identity: Option<FileIdentity>) -> bool {
         let is_known = |file: u64| self.files.contains_key(&file);
         is_known(self.state.hash_one(file))
-            || there.is_some_and(|there| is_known(self.state.hash_one(there)))
-            || (there.is_none_or(|there| !there.is_permanent()) && is_known(self.state.hash_one(folded(file))))
+            || identity.is_some_and(|identity| is_known(self.state.hash_one(identity)))
+            || (identity.is_none_or(|identity| !identity.is_permanent()) && is_known(self.state.hash_one(folded(file))))
     }
 
     /// Removes a torrent that has failed: another may have its files, for example a corrected version of it.
@@ -307,10 +307,10 @@ mod tests {
         add_torrent(&mut owners, 0, A, &["A/x"]);
         add_torrent(&mut owners, 1, B, &["B/y", "B/x"]);
         let named = |number, there| (number, there, PathBuf::from("z"));
-        owners.identify(A, [named(0, there(1))].into_iter());
+        owners.add_identities(A, [named(0, there(1))].into_iter());
         assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
-        owners.identify(B, [named(0, there(2)), named(1, there(1))].into_iter());
-        owners.identify(B, [named(1, there(1))].into_iter());
+        owners.add_identities(B, [named(0, there(2)), named(1, there(1))].into_iter());
+        owners.add_identities(B, [named(1, there(1))].into_iter());
         assert_eq!(owners.claim_for_writing(B), WriteAnswer::Refused(1, owner(A)));
         assert!(owners.owns(Path::new("elsewhere"), Some(there(2))) && !owners.owns(Path::new("x"), Some(there(3))));
         owners.release(A);
@@ -326,16 +326,16 @@ mod tests {
             let mut owners = FileOwners::default();
             add_torrent(&mut owners, 0, A, &["A/x"]);
             add_torrent(&mut owners, 1, B, &["a/x"]);
-            owners.identify(A, [(0, there(1), PathBuf::from("A/x"))].into_iter());
+            owners.add_identities(A, [(0, there(1), PathBuf::from("A/x"))].into_iter());
             assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
-            owners.identify(B, [(0, there(2), PathBuf::from("a/x"))].into_iter());
+            owners.add_identities(B, [(0, there(2), PathBuf::from("a/x"))].into_iter());
             let refused = WriteAnswer::Refused(0, owner(A));
             assert_eq!(owners.claim_for_writing(B), if is_permanent { WriteAnswer::Granted } else { refused });
         }
     }
 
     #[test]
-    fn a_torrent_is_a_downloads_in_any_case_where_the_file_system_does_not_tell() {
+    fn without_permanent_identity_a_torrent_file_is_known_by_name() {
         let passing = FileIdentity { identity: 1 << 63, inode: 9 };
         let lasting = FileIdentity { identity: 1, inode: 9 };
         let mut owners = FileOwners::default();

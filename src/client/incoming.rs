@@ -49,7 +49,7 @@ struct PendingHandshake {
     /// When the connection was accepted.
     since: Duration,
     /// Whether any byte of its handshake has arrived.
-    received: Arc<Flag>,
+    has_received: Arc<Flag>,
     /// It was evicted to make room.
     is_closing: bool,
 }
@@ -66,11 +66,11 @@ impl IncomingHandshaker {
         match accepting.as_slice() {
             [] => {}
             [only] => only.receive(stream, addr, None),
-            _ => self.identify(stream, addr, accepting),
+            _ => self.find_torrent(stream, addr, accepting),
         }
     }
 
-    fn identify(&mut self, stream: TcpStream, addr: SocketAddr, torrents: Vec<Arc<RegisteredTorrent>>) {
+    fn find_torrent(&mut self, stream: TcpStream, addr: SocketAddr, torrents: Vec<Arc<RegisteredTorrent>>) {
         let (over, still): (Vec<_>, Vec<_>) = self.pending.drain(..).partition(|pending| pending.thread.is_finished());
         self.pending = still;
         over.into_iter().for_each(PendingHandshake::join);
@@ -81,8 +81,8 @@ impl IncomingHandshaker {
             return;
         }
         let stream = Arc::new(stream);
-        let (held, received) = (Arc::downgrade(&stream), Arc::new(Flag::default()));
-        let noted = received.clone();
+        let (held, has_received) = (Arc::downgrade(&stream), Arc::new(Flag::default()));
+        let noted = has_received.clone();
         let work = move || {
             let asked = catch_unwind(AssertUnwindSafe(|| deliver(stream, addr, &noted, &torrents)));
             if let Err(why) = asked.unwrap_or(Err(DisconnectReason::Bug)) {
@@ -100,7 +100,7 @@ impl IncomingHandshaker {
                     stream: held,
                     thread,
                     since,
-                    received,
+                    has_received,
                     is_closing: false,
                 });
             }
@@ -142,7 +142,7 @@ impl Drop for IncomingHandshaker {
 
 impl PendingHandshake {
     fn eviction_candidate(&self) -> EvictionCandidate {
-        let handshake = if self.received.is_set() { HandshakeProgress::Begun } else { HandshakeProgress::Silent };
+        let handshake = if self.has_received.is_set() { HandshakeProgress::Begun } else { HandshakeProgress::Silent };
         EvictionCandidate {
             key: self.key,
             ip: self.ip,
@@ -172,12 +172,12 @@ impl PendingHandshake {
 fn deliver(
     stream: Arc<TcpStream>,
     addr: SocketAddr,
-    received: &Flag,
+    has_received: &Flag,
     torrents: &[Arc<RegisteredTorrent>],
 ) -> Result<(), DisconnectReason> {
     const ANOTHER: DisconnectReason = DisconnectReason::Handshake("another torrent");
     let swarms: Vec<_> = torrents.iter().map(|torrent| (torrent.info_hash, torrent.encryption)).collect();
-    let mut handshake = HandshakeStream::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT, received);
+    let mut handshake = HandshakeStream::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT, has_received);
     let meant = handshake.respond_for_any(&swarms)?;
     let swarm = handshake.read_info_hash()?;
     let stream_state = handshake.finish();

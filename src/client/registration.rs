@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::client::ClientError;
 use crate::client::registry::RegisteredTorrent;
-use crate::client::{Client, OpeningPosition};
+use crate::client::{ClaimPosition, Client};
 use crate::discovery::dht::{DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
 use crate::peer::IncomingConnection;
@@ -26,14 +26,14 @@ const MAX_WAITING_CONNECTIONS: usize = 16;
 /// See the module's documentation.
 pub struct Registration {
     client: Arc<Client>,
-    opening_position: OpeningPosition,
+    claim_position: ClaimPosition,
     torrent: Arc<RegisteredTorrent>,
     incoming_connections: Receiver<IncomingConnection>,
     port: u16,
     /// The torrent's own limit on connections.
     max_peers: usize,
     /// How many files it may hold open, once that is known.
-    files: usize,
+    reserved_files: usize,
     /// The number of connections that it has reported to the client.
     connections: usize,
     /// It shares in limits and connections: it transfers data, or is about to.
@@ -47,7 +47,7 @@ impl Registration {
     /// [`ClientError::DuplicateTorrent`] if the client already has the torrent.
     pub fn new(
         client: Arc<Client>,
-        opening_position: OpeningPosition,
+        claim_position: ClaimPosition,
         info_hash: InfoHash,
         encryption: Encryption,
         max_peers: usize,
@@ -58,12 +58,12 @@ impl Registration {
         client.reserve_files(0);
         Ok(Registration {
             client,
-            opening_position,
+            claim_position,
             torrent,
             incoming_connections,
             port: 0,
             max_peers,
-            files: 0,
+            reserved_files: 0,
             connections: 0,
             is_active: false,
         })
@@ -72,16 +72,16 @@ impl Registration {
     /// Tells the client which files the torrent has, so that its other torrents do not write to them. Reserves the file
     /// descriptors for them.
     pub fn register_files(&mut self, out_dir: &Path, max_open_files: usize, layout: &Layout) {
-        self.opening_position.add_torrent(self.torrent.info_hash, out_dir, layout);
+        self.claim_position.add_torrent(self.torrent.info_hash, out_dir, layout);
         // There may be a part file in addition.
         let files = max_open_files.min(layout.files().len() + 1);
         self.client.reserve_files(files);
-        self.client.release_files(std::mem::replace(&mut self.files, files));
+        self.client.release_files(std::mem::replace(&mut self.reserved_files, files));
     }
 
     /// Tells the client how the torrent's files, by their indices, are identified on disk.
-    pub fn identify(&self, files: impl Iterator<Item = (usize, FileIdentity, PathBuf)>) {
-        self.opening_position.identify(self.torrent.info_hash, files);
+    pub fn add_identities(&self, files: impl Iterator<Item = (usize, FileIdentity, PathBuf)>) {
+        self.claim_position.add_identities(self.torrent.info_hash, files);
     }
 
     /// Checks that no other torrent writes to this torrent's files.
@@ -89,7 +89,7 @@ impl Registration {
     /// # Errors
     /// [`ClientError::FileTaken`] if one does.
     pub fn check_not_written(&self, layout: &Layout) -> Result<(), ClientError> {
-        self.opening_position.check_not_written(self.torrent.info_hash, layout)
+        self.claim_position.check_not_written(self.torrent.info_hash, layout)
     }
 
     /// Declares that the torrent only reads its files.
@@ -97,7 +97,7 @@ impl Registration {
     /// # Errors
     /// [`ClientError::FileTaken`] if another torrent writes to one of them.
     pub fn claim_for_reading(&self, layout: &Layout) -> Result<(), ClientError> {
-        self.opening_position.claim_for_reading(self.torrent.info_hash, layout)
+        self.claim_position.claim_for_reading(self.torrent.info_hash, layout)
     }
 
     /// Waits until the torrent may write to its files, because no torrent that was named earlier does. Returns false if it has
@@ -106,7 +106,7 @@ impl Registration {
     /// # Errors
     /// [`ClientError::FileTaken`] if another torrent has one of them.
     pub fn claim_for_writing(&self, layout: &Layout, stop: &dyn StopCheck) -> Result<bool, ClientError> {
-        self.opening_position.claim_for_writing(self.torrent.info_hash, layout, stop)
+        self.claim_position.claim_for_writing(self.torrent.info_hash, layout, stop)
     }
 
     /// Accepts connections from now on, and shares in limits and connections. Returns the port.
@@ -150,7 +150,7 @@ impl Registration {
     }
 
     /// Reports the number of the torrent's connections, including those being established.
-    pub fn count(&mut self, connections: usize) {
+    pub fn set_connection_count(&mut self, connections: usize) {
         self.client.connections.add(connections);
         self.client.connections.sub(std::mem::replace(&mut self.connections, connections));
     }
@@ -212,8 +212,8 @@ impl Drop for Registration {
     fn drop(&mut self) {
         self.torrent.set_accepting(false);
         self.client.registry.unregister(&self.torrent);
-        self.count(0);
-        self.client.release_files(self.files);
+        self.set_connection_count(0);
+        self.client.release_files(self.reserved_files);
         if self.is_active {
             self.client.throttle.torrent_stopped();
         }

@@ -1,4 +1,4 @@
-//! Local discovery (BEP 14, *local service discovery*): finds peers of the same torrents on the local network, by multicast over
+//! Local discovery (BEP 14, *local service discovery*): finds peers of the same torrents on the local network, by multicast.
 //! [`packet`] parses and filters datagrams without I/O. This module has the sockets and one thread, which sleeps until a datagram
 //! arrives, an announce is due, an interface changes, or it must exit. The caller must not add private torrents (BEP 27).
 //!
@@ -282,11 +282,11 @@ impl LsdThread {
 }
 
 /// Announces swarms to a group on some interfaces.
-fn send(group: &Group, places: &[JoinedInterface], port: u16, swarms: &[InfoHash], cookie: &str) {
+fn send(group: &Group, interfaces: &[JoinedInterface], port: u16, swarms: &[InfoHash], cookie: &str) {
     for datagram in packet::announces(group.addr(), port, swarms, cookie) {
-        for place in places {
-            if let Err(error) = group.send(place, &datagram) {
-                log::debug!("local discovery, to {} on interface {}: {error}", group.addr(), place.index);
+        for interface in interfaces {
+            if let Err(error) = group.send(interface, &datagram) {
+                log::debug!("local discovery, to {} on interface {}: {error}", group.addr(), interface.index);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::hash::{HASH_BLOCK, INITIAL_STATE, Lane, State, compress_one};
+use crate::hash::{INITIAL_STATE, Lane, SHA1_BLOCK, State, compress_one};
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -30,10 +30,10 @@ mod vector;
 
 /// Code that hashes up to [`Kernel::width`] streams at once. Its existence proves that the processor has the features it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kernel(Code);
+pub struct Kernel(KernelKind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Code {
+enum KernelKind {
     /// The `sha1` crate, which has its own choice of instructions for one stream.
     Single,
     #[cfg(target_arch = "x86_64")]
@@ -59,81 +59,81 @@ enum Code {
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Code::Single => "1 stream (sha1 crate)",
+            KernelKind::Single => "1 stream (sha1 crate)",
             #[cfg(target_arch = "x86_64")]
-            Code::ShaNi2 => "2 streams (SHA-NI)",
+            KernelKind::ShaNi2 => "2 streams (SHA-NI)",
             #[cfg(target_arch = "x86_64")]
-            Code::ShaNi4 => "4 streams (SHA-NI)",
+            KernelKind::ShaNi4 => "4 streams (SHA-NI)",
             #[cfg(target_arch = "x86_64")]
-            Code::Sse2 => "4 streams (SSE2)",
+            KernelKind::Sse2 => "4 streams (SSE2)",
             #[cfg(target_arch = "x86_64")]
-            Code::Avx2 => "8 streams (AVX2)",
+            KernelKind::Avx2 => "8 streams (AVX2)",
             #[cfg(target_arch = "x86_64")]
-            Code::Avx512Vl => "8 streams (AVX-512VL)",
+            KernelKind::Avx512Vl => "8 streams (AVX-512VL)",
             #[cfg(target_arch = "x86_64")]
-            Code::Avx512 => "16 streams (AVX-512)",
+            KernelKind::Avx512 => "16 streams (AVX-512)",
             #[cfg(target_arch = "aarch64")]
-            Code::Aarch64Sha2 => "2 streams (SHA1 instructions)",
+            KernelKind::Aarch64Sha2 => "2 streams (SHA1 instructions)",
             #[cfg(target_arch = "aarch64")]
-            Code::Aarch64Sha4 => "4 streams (SHA1 instructions)",
+            KernelKind::Aarch64Sha4 => "4 streams (SHA1 instructions)",
             #[cfg(target_arch = "aarch64")]
-            Code::Neon => "4 streams (NEON)",
+            KernelKind::Neon => "4 streams (NEON)",
         })
     }
 }
 
 impl Kernel {
     /// The kernel for one stream.
-    pub const SINGLE: Kernel = Kernel(Code::Single);
+    pub const SINGLE: Kernel = Kernel(KernelKind::Single);
 
     /// All kernels that run on this processor.
     pub fn detect() -> Vec<Kernel> {
-        let mut codes = vec![Code::Single];
+        let mut kinds = vec![KernelKind::Single];
         #[cfg(target_arch = "x86_64")]
         {
-            codes.push(Code::Sse2);
+            kinds.push(KernelKind::Sse2);
             if is_x86_feature_detected!("sha")
                 && is_x86_feature_detected!("sse4.1")
                 && is_x86_feature_detected!("ssse3")
             {
-                codes.extend([Code::ShaNi2, Code::ShaNi4]);
+                kinds.extend([KernelKind::ShaNi2, KernelKind::ShaNi4]);
             }
             if is_x86_feature_detected!("avx2") {
-                codes.push(Code::Avx2);
+                kinds.push(KernelKind::Avx2);
                 if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-                    codes.push(Code::Avx512Vl);
+                    kinds.push(KernelKind::Avx512Vl);
                 }
             }
             if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
-                codes.push(Code::Avx512);
+                kinds.push(KernelKind::Avx512);
             }
         }
         #[cfg(target_arch = "aarch64")]
         {
-            codes.push(Code::Neon);
+            kinds.push(KernelKind::Neon);
             if std::arch::is_aarch64_feature_detected!("sha2") {
-                codes.extend([Code::Aarch64Sha2, Code::Aarch64Sha4]);
+                kinds.extend([KernelKind::Aarch64Sha2, KernelKind::Aarch64Sha4]);
             }
         }
-        codes.into_iter().map(Kernel).collect()
+        kinds.into_iter().map(Kernel).collect()
     }
 
     /// The number of streams that it hashes at once.
     pub fn width(self) -> usize {
         match self.0 {
-            Code::Single => 1,
+            KernelKind::Single => 1,
             #[cfg(target_arch = "x86_64")]
-            Code::ShaNi2 => 2,
+            KernelKind::ShaNi2 => 2,
             #[cfg(target_arch = "x86_64")]
-            Code::ShaNi4 | Code::Sse2 => 4,
+            KernelKind::ShaNi4 | KernelKind::Sse2 => 4,
             #[cfg(target_arch = "x86_64")]
-            Code::Avx2 | Code::Avx512Vl => 8,
+            KernelKind::Avx2 | KernelKind::Avx512Vl => 8,
             #[cfg(target_arch = "x86_64")]
-            Code::Avx512 => 16,
+            KernelKind::Avx512 => 16,
             #[cfg(target_arch = "aarch64")]
-            Code::Aarch64Sha2 => 2,
+            KernelKind::Aarch64Sha2 => 2,
             #[cfg(target_arch = "aarch64")]
-            Code::Aarch64Sha4 | Code::Neon => 4,
+            KernelKind::Aarch64Sha4 | KernelKind::Neon => 4,
         }
     }
 
@@ -144,25 +144,29 @@ impl Kernel {
     pub(super) fn compress(self, lanes: &mut [Lane<'_>], count: usize) {
         // SAFETY (of each call): `detect`, which alone makes such a kernel, found the processor features that the function needs.
         match self.0 {
-            Code::Single => run(lanes, count, |[state]: &mut [State; 1], [blocks]| compress_one(state, blocks)),
+            KernelKind::Single => run(lanes, count, |[state]: &mut [State; 1], [blocks]| compress_one(state, blocks)),
             #[cfg(target_arch = "x86_64")]
-            Code::ShaNi2 => run::<2>(lanes, count, |states, blocks| unsafe { sha_ni::compress(states, blocks) }),
+            KernelKind::ShaNi2 => run::<2>(lanes, count, |states, blocks| unsafe { sha_ni::compress(states, blocks) }),
             #[cfg(target_arch = "x86_64")]
-            Code::ShaNi4 => run::<4>(lanes, count, |states, blocks| unsafe { sha_ni::compress(states, blocks) }),
+            KernelKind::ShaNi4 => run::<4>(lanes, count, |states, blocks| unsafe { sha_ni::compress(states, blocks) }),
             #[cfg(target_arch = "x86_64")]
-            Code::Sse2 => run(lanes, count, |states, blocks| unsafe { sse2::compress(states, blocks) }),
+            KernelKind::Sse2 => run(lanes, count, |states, blocks| unsafe { sse2::compress(states, blocks) }),
             #[cfg(target_arch = "x86_64")]
-            Code::Avx2 => run(lanes, count, |states, blocks| unsafe { avx2::compress(states, blocks) }),
+            KernelKind::Avx2 => run(lanes, count, |states, blocks| unsafe { avx2::compress(states, blocks) }),
             #[cfg(target_arch = "x86_64")]
-            Code::Avx512Vl => run(lanes, count, |states, blocks| unsafe { avx512vl::compress(states, blocks) }),
+            KernelKind::Avx512Vl => run(lanes, count, |states, blocks| unsafe { avx512vl::compress(states, blocks) }),
             #[cfg(target_arch = "x86_64")]
-            Code::Avx512 => run(lanes, count, |states, blocks| unsafe { avx512::compress(states, blocks) }),
+            KernelKind::Avx512 => run(lanes, count, |states, blocks| unsafe { avx512::compress(states, blocks) }),
             #[cfg(target_arch = "aarch64")]
-            Code::Aarch64Sha2 => run::<2>(lanes, count, |states, blocks| unsafe { aarch64::compress(states, blocks) }),
+            KernelKind::Aarch64Sha2 => {
+                run::<2>(lanes, count, |states, blocks| unsafe { aarch64::compress(states, blocks) })
+            }
             #[cfg(target_arch = "aarch64")]
-            Code::Aarch64Sha4 => run::<4>(lanes, count, |states, blocks| unsafe { aarch64::compress(states, blocks) }),
+            KernelKind::Aarch64Sha4 => {
+                run::<4>(lanes, count, |states, blocks| unsafe { aarch64::compress(states, blocks) })
+            }
             #[cfg(target_arch = "aarch64")]
-            Code::Neon => run(lanes, count, |states, blocks| unsafe { neon::compress(states, blocks) }),
+            KernelKind::Neon => run(lanes, count, |states, blocks| unsafe { neon::compress(states, blocks) }),
         }
     }
 }
@@ -171,12 +175,12 @@ impl Kernel {
 fn run<const WIDTH: usize>(
     lanes: &mut [Lane<'_>],
     count: usize,
-    compress: impl Fn(&mut [State; WIDTH], [&[[u8; HASH_BLOCK]]; WIDTH]),
+    compress: impl Fn(&mut [State; WIDTH], [&[[u8; SHA1_BLOCK]]; WIDTH]),
 ) {
     assert!(lanes.len() <= WIDTH, "a kernel of {WIDTH} streams cannot take {}", lanes.len());
-    let lane = |place: usize| lanes.get(place).unwrap_or(&lanes[0]);
-    let mut states: [State; WIDTH] = std::array::from_fn(|place| *lane(place).state);
-    compress(&mut states, std::array::from_fn(|place| &lane(place).blocks[..count]));
+    let lane = |index: usize| lanes.get(index).unwrap_or(&lanes[0]);
+    let mut states: [State; WIDTH] = std::array::from_fn(|index| *lane(index).state);
+    compress(&mut states, std::array::from_fn(|index| &lane(index).blocks[..count]));
     for (lane, state) in lanes.iter_mut().zip(states) {
         *lane.state = state;
         lane.blocks = &lane.blocks[count..];
@@ -224,7 +228,7 @@ impl Kernels {
 fn cost(kernel: Kernel) -> f32 {
     const BLOCKS: usize = 32;
     const ROUNDS: usize = 8;
-    let data = [[0; HASH_BLOCK]; BLOCKS];
+    let data = [[0; SHA1_BLOCK]; BLOCKS];
     let mut states = vec![INITIAL_STATE; kernel.width()];
     let mut least = Duration::MAX;
     for _ in 0..ROUNDS {
@@ -234,5 +238,5 @@ fn cost(kernel: Kernel) -> f32 {
         least = least.min(start.elapsed());
     }
     std::hint::black_box(&states);
-    least.as_nanos() as f32 * 1024.0 / (BLOCKS * HASH_BLOCK) as f32
+    least.as_nanos() as f32 * 1024.0 / (BLOCKS * SHA1_BLOCK) as f32
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::hash::{Kernels, Sha1Stream, StreamUpdate, update_all};
-use crate::types::PieceHash;
+use crate::types::Sha1Hash;
 
 /// Bytes of each piece to read at once: large enough to make the system call cheap, small enough for 16 pieces to stay in a core's
 /// L2 cache until they are hashed.
@@ -24,13 +24,13 @@ struct PieceLane {
     stream: Sha1Stream,
 }
 
-/// A piece that left its lane.
+/// A piece that has left its lane.
 #[derive(Debug)]
-pub struct LeftLane<E> {
+pub struct FinishedPiece<E> {
     /// The piece.
     pub piece: u32,
     /// Its hash, or why its bytes could not be read.
-    pub result: Result<PieceHash, E>,
+    pub result: Result<Sha1Hash, E>,
     /// Its bytes that were not read.
     pub unread: u64,
 }
@@ -72,9 +72,9 @@ impl PieceLanes {
         &mut self,
         buffer: &mut [u8],
         mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
-    ) -> Vec<LeftLane<E>> {
+    ) -> Vec<FinishedPiece<E>> {
         assert!(buffer.len() >= self.lanes.len() * LANE_BYTES, "a buffer for every piece");
-        let mut left = Vec::new();
+        let mut finished = Vec::new();
         let mut updates = Vec::with_capacity(self.lanes.len());
         let mut ended = Vec::new();
         for (number, (lane, chunk)) in self.lanes.iter_mut().zip(buffer.chunks_exact_mut(LANE_BYTES)).enumerate() {
@@ -96,10 +96,10 @@ impl PieceLanes {
             let lane = self.lanes.remove(number);
             let unread = lane.bytes.end - lane.bytes.start;
             let result = error.map_or_else(|| Ok(lane.stream.finish()), Err);
-            left.push(LeftLane { piece: lane.piece, result, unread });
+            finished.push(FinishedPiece { piece: lane.piece, result, unread });
         }
-        left.reverse();
-        left
+        finished.reverse();
+        finished
     }
 }
 
@@ -126,16 +126,20 @@ mod tests {
             if lanes.is_empty() {
                 break;
             }
-            let left = lanes.advance(&mut buffer, |offset, chunk| {
+            let finished = lanes.advance(&mut buffer, |offset, chunk| {
                 chunk.copy_from_slice(&bytes[offset as usize..offset as usize + chunk.len()]);
                 Ok::<(), ()>(())
             });
-            for left in left {
-                assert_eq!(left.unread, 0);
-                assert_eq!(hashes[left.piece as usize].replace(left.result.unwrap()), None, "a piece leaves once");
+            for finished in finished {
+                assert_eq!(finished.unread, 0);
+                assert_eq!(
+                    hashes[finished.piece as usize].replace(finished.result.unwrap()),
+                    None,
+                    "a piece leaves once"
+                );
             }
         }
-        let expected = ranges.map(|range| Some(PieceHash::from(Sha1::digest(&bytes[range]))));
+        let expected = ranges.map(|range| Some(Sha1Hash::from(Sha1::digest(&bytes[range]))));
         assert_eq!(hashes, expected);
     }
 
@@ -149,8 +153,10 @@ mod tests {
             lanes.advance(&mut buffer, |offset, _| if offset < far / 2 { Ok(()) } else { Err("unreadable") })
         };
         assert!(turn(&mut lanes).is_empty() && turn(&mut lanes).is_empty());
-        let left = turn(&mut lanes);
-        let [LeftLane { piece: 7, result: Err("unreadable"), unread }] = left[..] else { panic!("{left:?}") };
+        let finished = turn(&mut lanes);
+        let [FinishedPiece { piece: 7, result: Err("unreadable"), unread }] = finished[..] else {
+            panic!("{finished:?}")
+        };
         assert_eq!((unread, lanes.is_empty()), (LANE_BYTES as u64, true));
     }
 }

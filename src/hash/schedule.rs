@@ -1,18 +1,18 @@
 //! Decides which streams are hashed together.
 
 use crate::hash::kernels::Kernels;
-use crate::hash::{HASH_BLOCK, Lane};
+use crate::hash::{Lane, SHA1_BLOCK};
 
 /// Hashes the blocks of all lanes with the kernels that were found to be fastest here.
-pub fn hash_blocks(lanes: &mut [Lane<'_>]) {
-    hash_blocks_with(Kernels::chosen(), lanes);
+pub fn compress_lanes(lanes: &mut [Lane<'_>]) {
+    compress_lanes_with(Kernels::chosen(), lanes);
 }
 
-/// Like [`hash_blocks`], with a choice of kernels.
+/// Like [`compress_lanes`], with a choice of kernels.
 ///
 /// The longest lanes go first. Where more lanes wait than fit together, they take turns, so that all become short at the same
 /// time, and few blocks remain that must be hashed alone.
-pub fn hash_blocks_with(kernels: &Kernels, lanes: &mut [Lane<'_>]) {
+pub fn compress_lanes_with(kernels: &Kernels, lanes: &mut [Lane<'_>]) {
     let mut active = lanes.len();
     loop {
         lanes[..active].sort_unstable_by_key(|lane| std::cmp::Reverse(lane.blocks.len()));
@@ -32,4 +32,4 @@ pub fn hash_blocks_with(kernels: &Kernels, lanes: &mut [Lane<'_>]) {
 }
 
 /// The blocks of a lane's turn: 4 KiB, so that sorting the lanes does not count.
-const TURN: usize = 4096 / HASH_BLOCK;
+const TURN: usize = 4096 / SHA1_BLOCK;

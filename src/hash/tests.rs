@@ -3,7 +3,7 @@ use sha1::{Digest as _, Sha1};
 
 use super::*;
 
-fn reference(data: &[u8]) -> PieceHash {
+fn reference(data: &[u8]) -> Sha1Hash {
     Sha1::digest(data).into()
 }
 
@@ -20,7 +20,7 @@ fn choices() -> Vec<Kernels> {
 }
 
 /// The hashes of the messages if each is appended to its stream in steps of the given lengths.
-fn hash_in_steps(kernels: &Kernels, messages: &[Vec<u8>], steps: &[Vec<usize>]) -> Vec<PieceHash> {
+fn hash_in_steps(kernels: &Kernels, messages: &[Vec<u8>], steps: &[Vec<usize>]) -> Vec<Sha1Hash> {
     let mut streams = vec![Sha1Stream::new(); messages.len()];
     let mut places = vec![0; messages.len()];
     for step in steps {
@@ -32,7 +32,7 @@ fn hash_in_steps(kernels: &Kernels, messages: &[Vec<u8>], steps: &[Vec<usize>]) 
             let blocks = stream.take_blocks(now);
             lanes.push(Lane::new(&mut stream.state, blocks));
         }
-        hash_blocks_with(kernels, &mut lanes);
+        compress_lanes_with(kernels, &mut lanes);
     }
     for (number, stream) in streams.iter_mut().enumerate() {
         stream.update(&messages[number][places[number]..]);
@@ -42,7 +42,7 @@ fn hash_in_steps(kernels: &Kernels, messages: &[Vec<u8>], steps: &[Vec<usize>]) 
 
 #[test]
 fn the_standard_s_examples() {
-    let hex = |digest: PieceHash| digest.map(|byte| format!("{byte:02x}")).concat();
+    let hex = |digest: Sha1Hash| digest.map(|byte| format!("{byte:02x}")).concat();
     assert_eq!(hex(Sha1Stream::new().finish()), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
     let [abc, long] = *digest_all(&[b"abc", b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"]) else {
         panic!("two hashes for two messages");
@@ -55,7 +55,7 @@ fn the_standard_s_examples() {
 fn every_length_up_to_four_blocks_in_every_kernel() {
     for kernels in choices() {
         let width = kernels.widest().width();
-        for length in 0..=4 * HASH_BLOCK {
+        for length in 0..=4 * SHA1_BLOCK {
             let messages: Vec<_> = (0..width).map(|lane| data(length, lane as u64)).collect();
             let hashes = hash_in_steps(&kernels, &messages, &[vec![length; width]]);
             let expected: Vec<_> = messages.iter().map(|message| reference(message)).collect();

@@ -14,7 +14,7 @@ use crate::metainfo::hashing;
 use crate::metainfo::source_files;
 use crate::metainfo::source_files::CreateEntry;
 use crate::metainfo::torrent::{PIECE_LENGTH_MAX, TORRENT_FILE_MAX};
-use crate::types::{InfoHash, PieceHash};
+use crate::types::{InfoHash, Sha1Hash};
 
 /// The smallest piece length that btsync creates, in bytes: one block.
 pub const PIECE_LENGTH_MIN: u32 = 16 << 10;
@@ -284,7 +284,7 @@ impl CreatePlan {
     }
 
     /// Encodes the info dictionary.
-    fn info(&self, files: &[CreateEntry], piece_length: u32, hashes: &[PieceHash], options: &CreateOptions) -> Vec<u8> {
+    fn info(&self, files: &[CreateEntry], piece_length: u32, hashes: &[Sha1Hash], options: &CreateOptions) -> Vec<u8> {
         let mut out = vec![b'd'];
         if self.multi_file {
             encode::bytes(&mut out, b"files");

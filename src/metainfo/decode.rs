@@ -13,7 +13,7 @@ use crate::util::printable_text::printable;
 
 mod files;
 
-pub(super) use files::{EntryKind, File, FileList, FileSink};
+pub(super) use files::{DecodedFile, EntryKind, FileList, FileSink};
 
 /// The most tracker or web seed URLs kept.
 const URLS_MAX: usize = 1000;

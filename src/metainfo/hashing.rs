@@ -15,7 +15,7 @@ use rustix::fs::{Advice, fadvise};
 use crate::hash::{LANE_BYTES, PieceLanes};
 use crate::metainfo::create::CreateError;
 use crate::metainfo::source_files::CreateEntry;
-use crate::types::PieceHash;
+use crate::types::Sha1Hash;
 use crate::util::atomics::Flag;
 use crate::util::memory;
 
@@ -53,7 +53,7 @@ pub(super) fn hash(
     threads: usize,
     progress: &AtomicU64,
     stop: &AtomicBool,
-) -> Result<Vec<PieceHash>, CreateError> {
+) -> Result<Vec<Sha1Hash>, CreateError> {
     let piece_length = u64::from(piece_length);
     let mut starts = Vec::with_capacity(files.len());
     let mut total = 0u64;
@@ -80,7 +80,7 @@ pub(super) fn hash(
         progress,
         stop,
     };
-    let hashed: Vec<Vec<(u32, PieceHash)>> = std::thread::scope(|scope| {
+    let hashed: Vec<Vec<(u32, Sha1Hash)>> = std::thread::scope(|scope| {
         let helper = |_| Builder::new().name("check".into()).spawn_scoped(scope, || job.work());
         // If the system refuses a thread, the threads that did start do the work.
         let helpers: Vec<_> = (1..threads).map_while(|n| helper(n).ok()).collect();
@@ -98,12 +98,12 @@ pub(super) fn hash(
 
 impl HashJob<'_> {
     /// The loop of one thread: hashes pieces until none is left, `stop` is set, or any thread fails.
-    fn work(&self) -> Result<Vec<(u32, PieceHash)>, CreateError> {
+    fn work(&self) -> Result<Vec<(u32, Sha1Hash)>, CreateError> {
         let mut lanes = PieceLanes::new(self.pieces_per_thread);
         let mut buffer = vec![0; lanes.width() * LANE_BYTES + PAGE];
         // Large allocations start a few bytes into a page, but the kernel copies much faster into whole pages.
         let skip = buffer.as_ptr().addr().wrapping_neg() % PAGE;
-        let mut reader = FileReader { job: self, open: None };
+        let mut reader = ConcatReader { job: self, open: None };
         let mut hashes = Vec::new();
         let mut waiting = 0..0;
         while !self.is_stopped() {
@@ -116,9 +116,9 @@ impl HashJob<'_> {
             if lanes.is_empty() {
                 break;
             }
-            for left in lanes.advance(&mut buffer[skip..], |offset, chunk| reader.fill(offset, chunk)) {
-                let hash = left.result.inspect_err(|_| self.failed.set(true))?;
-                hashes.push((left.piece, hash));
+            for finished in lanes.advance(&mut buffer[skip..], |offset, chunk| reader.fill(offset, chunk)) {
+                let hash = finished.result.inspect_err(|_| self.failed.set(true))?;
+                hashes.push((finished.piece, hash));
             }
         }
         Ok(hashes)
@@ -140,13 +140,13 @@ impl HashJob<'_> {
 }
 
 /// Reads the concatenation of all files.
-struct FileReader<'a> {
+struct ConcatReader<'a> {
     job: &'a HashJob<'a>,
     /// The file read last, with its index, kept open for the next read.
     open: Option<(usize, File)>,
 }
 
-impl FileReader<'_> {
+impl ConcatReader<'_> {
     /// Fills the buffer with the bytes from `offset` of the concatenation.
     fn fill(&mut self, mut offset: u64, mut buffer: &mut [u8]) -> Result<(), CreateError> {
         while !buffer.is_empty() {

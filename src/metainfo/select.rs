@@ -101,13 +101,13 @@ pub struct Selection {
     /// The files not to download, even if they are selected.
     pub exclude: Vec<FilePattern>,
     /// The file indexes from a magnet link (BEP 53), counted from 0; used only if `select` is empty.
-    pub link: Option<Vec<RangeInclusive<u32>>>,
+    pub magnet_indexes: Option<Vec<RangeInclusive<u32>>>,
 }
 
 impl Selection {
     /// Whether every file is selected.
     pub fn is_all(&self) -> bool {
-        self.select.is_empty() && self.exclude.is_empty() && self.link.is_none()
+        self.select.is_empty() && self.exclude.is_empty() && self.magnet_indexes.is_none()
     }
 
     /// For each of a torrent's files, whether to download it. `in_folder` says that all files lie in a folder with the torrent's
@@ -138,7 +138,8 @@ impl Selection {
                 })
             };
             let (selected, excluded) = (hits(&self.select), hits(&self.exclude));
-            let by_link = || self.link.as_ref().is_none_or(|link| link.iter().any(|r| r.contains(&(number - 1))));
+            let by_link =
+                || self.magnet_indexes.as_ref().is_none_or(|link| link.iter().any(|r| r.contains(&(number - 1))));
             wanted.push(!excluded && (selected || (self.select.is_empty() && by_link())));
         }
         if let Some(pattern) = self.select.iter().chain(&self.exclude).find(|p| unmatched.contains(p.text.as_str())) {
@@ -172,7 +173,7 @@ mod tests {
 
     fn chosen(select: &[&str], exclude: &[&str]) -> Result<Vec<u32>, SelectError> {
         let all = |words: &[&str]| words.iter().map(|word| word.parse()).collect::<Result<Vec<FilePattern>, _>>();
-        let selection = Selection { select: all(select)?, exclude: all(exclude)?, link: None };
+        let selection = Selection { select: all(select)?, exclude: all(exclude)?, magnet_indexes: None };
         let wanted = selection.choose(&files(&SHOW), true)?;
         Ok((1u32..).zip(wanted).filter_map(|(number, wanted)| wanted.then_some(number)).collect())
     }
@@ -206,12 +207,12 @@ mod tests {
 
     #[test]
     fn a_links_choice_counts_from_0_and_the_users_own_comes_first() {
-        let mut selection = Selection { link: Some(vec![0..=0, 3..=9]), ..Selection::default() };
+        let mut selection = Selection { magnet_indexes: Some(vec![0..=0, 3..=9]), ..Selection::default() };
         let all = files(&SHOW);
         assert_eq!(selection.choose(&all, true), Ok(vec![true, false, false, true, true, true]));
         selection.select = vec!["2".parse().unwrap()];
         assert_eq!(selection.choose(&all, true), Ok(vec![false, true, false, false, false, false]));
-        let none = Selection { link: Some(vec![7..=9]), ..Selection::default() };
+        let none = Selection { magnet_indexes: Some(vec![7..=9]), ..Selection::default() };
         assert_eq!(none.choose(&all, true), Err(SelectError::Nothing));
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::bencode::encode;
 pub use crate::metainfo::TORRENT_FILE_MAX;
 use crate::metainfo::error::MetainfoError;
-use crate::types::{InfoHash, PieceHash, PieceIndex};
+use crate::types::{InfoHash, PieceIndex, Sha1Hash};
 use load::{load, named_after, rewindable, unpacked};
 
 mod load;
@@ -43,7 +43,7 @@ pub struct Metainfo {
     /// Bytes per piece; the last piece may be shorter.
     pub piece_length: u32,
     /// The SHA-1 of every piece.
-    pub pieces: Vec<PieceHash>,
+    pub pieces: Vec<Sha1Hash>,
     /// DHT bootstrap nodes (BEP 5): host and port.
     pub nodes: Vec<(String, u16)>,
     /// The files, in the order of their bytes in the torrent.

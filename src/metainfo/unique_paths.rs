@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::metainfo::decode::{EntryKind, File};
+use crate::metainfo::decode::{DecodedFile, EntryKind};
 use crate::metainfo::paths::NAME_MAX;
 
 /// 64-bit FNV-1a, because one pass over a path yields its hash and those of all folders above it. If two paths collide, one file
@@ -46,7 +46,7 @@ fn parent(path: &str) -> &str {
 
 /// Renames files until all paths are unique and none lies below another file. Links and folders in conflict are dropped. Returns
 /// the number of entries renamed or dropped.
-pub(crate) fn make_paths_unique(files: &mut [File]) -> usize {
+pub(crate) fn make_paths_unique(files: &mut [DecodedFile]) -> usize {
     let conflicts = PathConflicts::of(files);
     if conflicts.is_empty() { 0 } else { conflicts.resolve(files) }
 }
@@ -60,7 +60,7 @@ struct PathConflicts {
 }
 
 impl PathConflicts {
-    fn of(files: &[File]) -> PathConflicts {
+    fn of(files: &[DecodedFile]) -> PathConflicts {
         let mut sorted: Vec<u64> = stored(files).map(|file| PathHash::of(&file.path)).collect();
         sorted.sort_unstable();
         let pairs = sorted.windows(2).filter(|pair| pair.first() == pair.last());
@@ -81,7 +81,7 @@ impl PathConflicts {
         self.twice.contains(&hash) || self.folders.contains(&hash)
     }
 
-    fn resolve(&self, files: &mut [File]) -> usize {
+    fn resolve(&self, files: &mut [DecodedFile]) -> usize {
         let mut taken: HashSet<u64> = stored(files).map(|file| PathHash::of(&file.path)).collect();
         // New names must not collide with folders either. Only folders beside a renamed file can.
         let moving = stored(files).filter(|file| self.has(PathHash::of(&file.path)));
@@ -117,7 +117,7 @@ impl PathConflicts {
 }
 
 /// All entries but padding.
-fn stored(files: &[File]) -> impl Iterator<Item = &File> {
+fn stored(files: &[DecodedFile]) -> impl Iterator<Item = &DecodedFile> {
     files.iter().filter(|file| file.kind != EntryKind::Pad)
 }
 
@@ -165,8 +165,9 @@ impl<'a> PathIndex<'a> {
 }
 
 /// The indexes of the links in `files` whose target is not a file, link or folder of the torrent.
-pub(crate) fn dangling_links(files: &[File]) -> Vec<usize> {
-    let target = |file: &File| if let EntryKind::Link(target) = &file.kind { Some(PathHash::of(target)) } else { None };
+pub(crate) fn dangling_links(files: &[DecodedFile]) -> Vec<usize> {
+    let target =
+        |file: &DecodedFile| if let EntryKind::Link(target) = &file.kind { Some(PathHash::of(target)) } else { None };
     let mut missing: HashSet<u64> = files.iter().filter_map(target).collect();
     if missing.is_empty() {
         return Vec::new();
@@ -191,9 +192,9 @@ mod tests {
         };
         let file = |path: &&str| {
             let name = path.trim_end_matches(['/', '@']).to_owned();
-            File { path: name, original: None, length: 1, kind: kind(path) }
+            DecodedFile { path: name, original: None, length: 1, kind: kind(path) }
         };
-        let mut files: Vec<File> = paths.iter().map(file).collect();
+        let mut files: Vec<DecodedFile> = paths.iter().map(file).collect();
         make_paths_unique(&mut files);
         files.into_iter().filter(|file| file.kind != EntryKind::Pad).map(|file| file.path).collect()
     }

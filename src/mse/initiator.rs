@@ -7,7 +7,7 @@ use crate::types::InfoHash;
 
 /// The state machine of the connecting side.
 pub struct Initiator {
-    draw: KeyMaterial,
+    key_material: KeyMaterial,
     skey: InfoHash,
     methods: CryptoMethods,
     /// `IA`, until it was sent.
@@ -36,13 +36,20 @@ impl Initiator {
         skey: InfoHash,
         methods: CryptoMethods,
         initial: &[u8],
-        draw: KeyMaterial,
+        key_material: KeyMaterial,
         out: &mut Vec<u8>,
     ) -> Initiator {
-        out.extend_from_slice(&draw.public());
-        out.extend_from_slice(&draw.pad);
+        out.extend_from_slice(&key_material.public());
+        out.extend_from_slice(&key_material.pad);
         let initial = initial.to_vec();
-        Initiator { draw, skey, methods, initial, part: ExpectedInput::exactly(KEY_LENGTH), stage: InitiatorStage::Key }
+        Initiator {
+            key_material,
+            skey,
+            methods,
+            initial,
+            part: ExpectedInput::exactly(KEY_LENGTH),
+            stage: InitiatorStage::Key,
+        }
     }
 
     /// How many more bytes belong to the handshake at least; 0 when it is over. A caller that never reads more than this reads no
@@ -89,22 +96,22 @@ impl Initiator {
     }
 
     fn key(&mut self, theirs: &[u8], out: &mut Vec<u8>) -> Result<InitiatorStage, MseError> {
-        let secret = self.draw.secret(theirs)?;
+        let secret = self.key_material.secret(theirs)?;
         let mut ciphers =
             Ciphers { sending: secret.initiator_stream(self.skey), receiving: secret.responder_stream(self.skey) };
         out.extend_from_slice(&secret.sync_mark());
         out.extend_from_slice(&secret.torrent(self.skey));
-        let zeros = usize::from(self.draw.zeros);
+        let zeros = usize::from(self.key_material.zeros);
         let initial = std::mem::take(&mut self.initial);
-        let mut said = Vec::with_capacity(16 + zeros + initial.len());
-        said.extend_from_slice(&VC);
-        said.extend_from_slice(&self.methods.bits().to_be_bytes());
-        said.extend_from_slice(&self.draw.zeros.to_be_bytes());
-        said.resize(said.len() + zeros, 0);
-        said.extend_from_slice(&(initial.len() as u16).to_be_bytes());
-        said.extend_from_slice(&initial);
-        ciphers.sending.apply(&mut said);
-        out.append(&mut said);
+        let mut message = Vec::with_capacity(16 + zeros + initial.len());
+        message.extend_from_slice(&VC);
+        message.extend_from_slice(&self.methods.bits().to_be_bytes());
+        message.extend_from_slice(&self.key_material.zeros.to_be_bytes());
+        message.resize(message.len() + zeros, 0);
+        message.extend_from_slice(&(initial.len() as u16).to_be_bytes());
+        message.extend_from_slice(&initial);
+        ciphers.sending.apply(&mut message);
+        out.append(&mut message);
         // Encrypting eight zeros yields the keystream itself, which is the mark to search for.
         let mut sync_mark = VC;
         ciphers.receiving.clone().apply(&mut sync_mark);
@@ -118,13 +125,13 @@ impl Initiator {
         InitiatorStage::Selection(ciphers)
     }
 
-    fn selection(&mut self, mut ciphers: Ciphers, mut said: Vec<u8>) -> Result<InitiatorStage, MseError> {
-        ciphers.receiving.apply(&mut said);
-        let selected = u32_at(&said, 0);
+    fn selection(&mut self, mut ciphers: Ciphers, mut decrypted: Vec<u8>) -> Result<InitiatorStage, MseError> {
+        ciphers.receiving.apply(&mut decrypted);
+        let selected = u32_at(&decrypted, 0);
         if selected.count_ones() != 1 || selected & self.methods.bits() == 0 {
             return Err(MseError::Selected(selected));
         }
-        self.part = ExpectedInput::exactly(pad_length(u16_at(&said, 4))?);
+        self.part = ExpectedInput::exactly(pad_length(u16_at(&decrypted, 4))?);
         Ok(InitiatorStage::Padding(ciphers, selected))
     }
 }

@@ -7,7 +7,7 @@ use crate::types::InfoHash;
 
 /// The state machine of the accepting side. It sends nothing before it has received the initiator's whole public key.
 pub struct Responder {
-    draw: KeyMaterial,
+    key_material: KeyMaterial,
     /// The torrents that we offer, with the methods we accept for each.
     torrents: Vec<(InfoHash, CryptoMethods)>,
     chosen_torrent: Option<InfoHash>,
@@ -35,14 +35,14 @@ enum ResponderStage {
 impl Responder {
     /// Waits for a handshake for the torrent `skey`.
     #[cfg(any(test, feature = "internals"))]
-    pub fn new(skey: InfoHash, methods: CryptoMethods, draw: KeyMaterial) -> Responder {
-        Responder::for_any_torrent(vec![(skey, methods)], draw)
+    pub fn new(skey: InfoHash, methods: CryptoMethods, key_material: KeyMaterial) -> Responder {
+        Responder::for_any_torrent(vec![(skey, methods)], key_material)
     }
 
     /// Waits for a handshake for any of these torrents, each with the methods we accept for it.
-    pub fn for_any_torrent(torrents: Vec<(InfoHash, CryptoMethods)>, draw: KeyMaterial) -> Responder {
+    pub fn for_any_torrent(torrents: Vec<(InfoHash, CryptoMethods)>, key_material: KeyMaterial) -> Responder {
         Responder {
-            draw,
+            key_material,
             torrents,
             chosen_torrent: None,
             part: ExpectedInput::exactly(KEY_LENGTH),
@@ -101,15 +101,15 @@ impl Responder {
     }
 
     fn key(&mut self, theirs: &[u8], out: &mut Vec<u8>) -> Result<ResponderStage, MseError> {
-        let secret = self.draw.secret(theirs)?;
-        out.extend_from_slice(&self.draw.public());
-        out.extend_from_slice(&self.draw.pad);
+        let secret = self.key_material.secret(theirs)?;
+        out.extend_from_slice(&self.key_material.public());
+        out.extend_from_slice(&self.key_material.pad);
         self.part = ExpectedInput::padding_then(&secret.sync_mark());
         Ok(ResponderStage::SyncMark(secret))
     }
 
-    fn torrent(&mut self, secret: &Secret, named: &[u8]) -> Result<ResponderStage, MseError> {
-        let chosen_torrent = self.torrents.iter().find(|(skey, _)| secret.torrent(*skey) == named);
+    fn torrent(&mut self, secret: &Secret, torrent_hash: &[u8]) -> Result<ResponderStage, MseError> {
+        let chosen_torrent = self.torrents.iter().find(|(skey, _)| secret.torrent(*skey) == torrent_hash);
         let &(skey, methods) = chosen_torrent.ok_or(MseError::AnotherTorrent)?;
         self.chosen_torrent = Some(skey);
         self.part = ExpectedInput::exactly(VC.len() + 4 + 2);
@@ -121,20 +121,25 @@ impl Responder {
         &mut self,
         mut ciphers: Ciphers,
         methods: CryptoMethods,
-        mut said: Vec<u8>,
+        mut decrypted: Vec<u8>,
     ) -> Result<ResponderStage, MseError> {
-        ciphers.receiving.apply(&mut said);
-        if !said.starts_with(&VC) {
+        ciphers.receiving.apply(&mut decrypted);
+        if !decrypted.starts_with(&VC) {
             return Err(MseError::Verification);
         }
-        let selected = methods.select(u32_at(&said, VC.len()))?;
-        self.part = ExpectedInput::exactly(pad_length(u16_at(&said, VC.len() + 4))? + 2);
+        let selected = methods.select(u32_at(&decrypted, VC.len()))?;
+        self.part = ExpectedInput::exactly(pad_length(u16_at(&decrypted, VC.len() + 4))? + 2);
         Ok(ResponderStage::Padding(ciphers, selected))
     }
 
-    fn padding(&mut self, mut ciphers: Ciphers, selected: u32, mut said: Vec<u8>) -> Result<ResponderStage, MseError> {
-        ciphers.receiving.apply(&mut said);
-        let length = u16_at(&said, said.len().saturating_sub(2));
+    fn padding(
+        &mut self,
+        mut ciphers: Ciphers,
+        selected: u32,
+        mut decrypted: Vec<u8>,
+    ) -> Result<ResponderStage, MseError> {
+        ciphers.receiving.apply(&mut decrypted);
+        let length = u16_at(&decrypted, decrypted.len().saturating_sub(2));
         if usize::from(length) > MAX_INITIAL {
             return Err(MseError::Initial(length));
         }
@@ -150,13 +155,13 @@ impl Responder {
         out: &mut Vec<u8>,
     ) -> ResponderStage {
         ciphers.receiving.apply(&mut initial);
-        let mut said = Vec::with_capacity(14 + usize::from(self.draw.zeros));
-        said.extend_from_slice(&VC);
-        said.extend_from_slice(&selected.to_be_bytes());
-        said.extend_from_slice(&self.draw.zeros.to_be_bytes());
-        said.resize(said.len() + usize::from(self.draw.zeros), 0);
-        ciphers.sending.apply(&mut said);
-        out.append(&mut said);
+        let mut message = Vec::with_capacity(14 + usize::from(self.key_material.zeros));
+        message.extend_from_slice(&VC);
+        message.extend_from_slice(&selected.to_be_bytes());
+        message.extend_from_slice(&self.key_material.zeros.to_be_bytes());
+        message.resize(message.len() + usize::from(self.key_material.zeros), 0);
+        ciphers.sending.apply(&mut message);
+        out.append(&mut message);
         ResponderStage::Done(MseOutcome::new(selected, ciphers, initial))
     }
 }

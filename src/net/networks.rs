@@ -32,7 +32,7 @@ impl Network {
     }
 
     /// What one party may have in bulk: an IPv4 /24, or an IPv6 /48.
-    pub fn block(ip: IpAddr) -> Network {
+    pub fn subnet(ip: IpAddr) -> Network {
         Network::of(ip, 24, 48)
     }
 }
@@ -112,10 +112,11 @@ mod tests {
             !same(Network::site, "2001:db8::1", "2001:db8:0:100::1") && !same(Network::site, "192.0.2.1", "192.0.2.2")
         );
         assert!(
-            same(Network::block, "2001:db8::1", "2001:db8:0:ffff::1") && same(Network::block, "192.0.2.1", "192.0.2.9")
+            same(Network::subnet, "2001:db8::1", "2001:db8:0:ffff::1")
+                && same(Network::subnet, "192.0.2.1", "192.0.2.9")
         );
         assert!(
-            !same(Network::block, "2001:db8::1", "2001:db8:1::1") && !same(Network::block, "192.0.2.1", "192.0.3.1")
+            !same(Network::subnet, "2001:db8::1", "2001:db8:1::1") && !same(Network::subnet, "192.0.2.1", "192.0.3.1")
         );
         assert_ne!(Network::of(ip("1.2.3.4"), 0, 0), Network::of(ip("::1"), 0, 0), "the families never meet");
         assert_eq!(Network::of(ip("1.2.3.4"), 0, 0), Network::of(ip("200.2.3.4"), 0, 0));

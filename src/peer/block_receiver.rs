@@ -19,7 +19,7 @@ use crate::peer::state::Peer;
 use crate::peer::{BATCH_SLABS, PeerEvent, SLAB, TorrentContext};
 use crate::pieces::BlockDecisions;
 use crate::storage::{StorageError, hash_blocks, hash_range};
-use crate::types::{BlockInfo, PieceHash, PieceIndex};
+use crate::types::{BlockInfo, PieceIndex, Sha1Hash};
 use crate::wire::message::PIECE_HEADER_LENGTH;
 
 /// The message id of PIECE, which carries a block.
@@ -37,8 +37,9 @@ pub struct BlockReceiver<'a> {
     blocks: Vec<(BlockInfo, Range<usize>)>,
     /// The block noted last.
     last: Option<BlockInfo>,
-    accepted: BlockDecisions,
-    complete: Vec<PieceIndex>,
+    decisions: BlockDecisions,
+    /// Pieces of which all blocks are on disk, to be hashed.
+    unverified_pieces: Vec<PieceIndex>,
     hashes: HashMap<PieceIndex, RunningHash>,
     /// Complete pieces that wait to be hashed together.
     batch: PieceBatch,
@@ -75,8 +76,8 @@ impl<'a> BlockReceiver<'a> {
             peer,
             blocks: Vec::new(),
             last: None,
-            accepted: BlockDecisions::default(),
-            complete: Vec::new(),
+            decisions: BlockDecisions::default(),
+            unverified_pieces: Vec::new(),
             hashes: HashMap::new(),
             batch: PieceBatch::default(),
             batch_size: None,
@@ -115,7 +116,7 @@ impl<'a> BlockReceiver<'a> {
         } else {
             BlocksOutcome::Useless(self.blocks.len() as u32, unrequested_bytes)
         };
-        let mut take = self.accepted.take.iter();
+        let mut take = self.decisions.take.iter();
         self.blocks.retain(|_| take.next().copied().unwrap_or(false));
         let hashed = self.is_file_busy();
         if hashed {
@@ -131,9 +132,9 @@ impl<'a> BlockReceiver<'a> {
         if !hashed {
             self.hash(bytes);
         }
-        self.context.pieces.written(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.complete);
+        self.context.pieces.written(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.unverified_pieces);
         self.blocks.clear();
-        for piece in std::mem::take(&mut self.complete) {
+        for piece in std::mem::take(&mut self.unverified_pieces) {
             self.finish(piece)?;
         }
         if self.is_batch_due(self.context.now()) {
@@ -155,10 +156,10 @@ impl<'a> BlockReceiver<'a> {
 
     /// Asks the piece manager which blocks to write.
     fn accept(&mut self) {
-        self.context.pieces.accept(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.accepted);
-        if self.failures != self.accepted.failures {
+        self.context.pieces.accept(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.decisions);
+        if self.failures != self.decisions.failures {
             // A piece was discarded, so a running hash may no longer match the data on disk.
-            self.failures = self.accepted.failures;
+            self.failures = self.decisions.failures;
             self.hashes.clear();
         }
     }
@@ -178,7 +179,7 @@ impl<'a> BlockReceiver<'a> {
         {
             let mut requests = self.peer.requesting.pipeline.lock();
             let deadline = requests.next_deadline();
-            for ((block, _), take) in self.blocks.iter().zip(&self.accepted.take) {
+            for ((block, _), take) in self.blocks.iter().zip(&self.decisions.take) {
                 let asked = requests.take(now, block).is_some();
                 all += u64::from(block.length);
                 if asked || *take {
@@ -218,7 +219,7 @@ impl<'a> BlockReceiver<'a> {
 
     /// Near the end of the download, the same blocks were requested from other peers too: cancels those requests.
     fn cancel_elsewhere(&mut self) {
-        for (key, block) in self.accepted.cancels.drain(..) {
+        for (key, block) in self.decisions.cancels.drain(..) {
             if let Some(other) = self.context.roster.get(key)
                 && other.requesting.pipeline.lock().remove(&block)
             {
@@ -253,7 +254,7 @@ impl<'a> BlockReceiver<'a> {
             let joins = blocks.peek().is_some_and(|(next, _)| layout.offset(next.piece, next.begin) == end);
             if !joins {
                 if let Err(error) = storage.write_vectored_at(start, &slices) {
-                    self.context.report(PeerEvent::Storage(error));
+                    self.context.send_to_main(PeerEvent::Storage(error));
                     return Err(DisconnectReason::Disk);
                 }
                 slices.clear();
@@ -333,7 +334,7 @@ impl<'a> BlockReceiver<'a> {
     }
 
     /// Compares the hash of a complete piece, and tells everybody concerned.
-    fn settle(&self, piece: PieceIndex, hash: PieceHash) -> Result<(), DisconnectReason> {
+    fn settle(&self, piece: PieceIndex, hash: Sha1Hash) -> Result<(), DisconnectReason> {
         let is_valid = self.context.pieces.hash(piece) == Some(hash);
         if !is_valid {
             self.record_failed_blocks(piece)?;
@@ -341,7 +342,7 @@ impl<'a> BlockReceiver<'a> {
         let verdict = self.context.pieces.piece_hashed(piece, is_valid);
         if !is_valid {
             let has_resumed_blocks = verdict.restored > 0;
-            self.context.report(PeerEvent::PieceFailed { piece, senders: verdict.senders, has_resumed_blocks });
+            self.context.send_to_main(PeerEvent::PieceFailed { piece, senders: verdict.senders, has_resumed_blocks });
             refill_idle_peers(self.context);
             return Ok(());
         }
@@ -350,12 +351,12 @@ impl<'a> BlockReceiver<'a> {
         for other in self.context.roster.all() {
             other.queue_have(piece);
         }
-        for other in self.context.roster.pick(&verdict.no_longer_wanted) {
+        for other in self.context.roster.get_all(&verdict.no_longer_wanted) {
             other.refresh_interest(self.context);
         }
         self.find_corrupt_senders(piece)?;
         if self.context.pieces.is_complete() {
-            self.context.report(PeerEvent::Complete);
+            self.context.send_to_main(PeerEvent::Complete);
         }
         Ok(())
     }
@@ -376,21 +377,21 @@ impl<'a> BlockReceiver<'a> {
         if pieces.has_failed_before(piece) {
             let senders = pieces.find_corrupt_senders(piece, &self.block_hashes(piece)?);
             if !senders.is_empty() {
-                self.context.report(PeerEvent::CorruptSendersFound { piece, senders });
+                self.context.send_to_main(PeerEvent::CorruptSendersFound { piece, senders });
             }
         }
         Ok(())
     }
 
     /// The SHA-1 of each block of a piece, read from disk.
-    fn block_hashes(&self, piece: PieceIndex) -> Result<Vec<PieceHash>, DisconnectReason> {
+    fn block_hashes(&self, piece: PieceIndex) -> Result<Vec<Sha1Hash>, DisconnectReason> {
         self.or_disconnect(hash_blocks(self.context.pieces.storage(), piece, &mut self.context.slabs.take()))
     }
 
     /// If the disk failed, tells main and ends the connection.
     fn or_disconnect<T>(&self, result: Result<T, StorageError>) -> Result<T, DisconnectReason> {
         result.map_err(|error| {
-            self.context.report(PeerEvent::Storage(error));
+            self.context.send_to_main(PeerEvent::Storage(error));
             DisconnectReason::Disk
         })
     }

@@ -20,7 +20,7 @@ use crate::peer::established::{EstablishedConnection, first_messages};
 use crate::peer::outbox::{Inbox, WriterCommand, outbox};
 use crate::peer::reader::Reader;
 use crate::peer::roster::{Admission, refill_idle_peers};
-use crate::peer::stall::WRITE_STALL;
+use crate::peer::socket_write::WRITE_BLOCKED_AFTER;
 use crate::peer::state::Peer;
 use crate::peer::writer::{Writer, WriterExit};
 use crate::peer::{IncomingHandshake, PeerEvent, SILENCE_TIMEOUT, TorrentContext, deadline};
@@ -50,7 +50,7 @@ pub struct Connection {
     pub addr: SocketAddr,
     stream: Arc<TcpStream>,
     /// Whether the peer has sent any byte.
-    received: Arc<Flag>,
+    has_received: Arc<Flag>,
     /// Whether we have closed the connection; bytes received but not read yet are then ignored.
     discards_input: Arc<Flag>,
     thread: Option<Thread>,
@@ -75,7 +75,7 @@ impl Connection {
         Connection::spawn(context, key, addr, socket.into(), ConnectionOrigin::Outgoing { dial_mode, timeout })
     }
 
-    /// Serves an incoming connection on a new thread; `received` is its handshake, if that has been read already.
+    /// Serves an incoming connection on a new thread; `early_handshake` is its handshake, if that has been read already.
     ///
     /// # Errors
     /// If no thread can be created.
@@ -84,9 +84,9 @@ impl Connection {
         key: PeerKey,
         stream: TcpStream,
         addr: SocketAddr,
-        received: Option<Box<IncomingHandshake>>,
+        early_handshake: Option<Box<IncomingHandshake>>,
     ) -> io::Result<Connection> {
-        Connection::spawn(context, key, addr, stream, ConnectionOrigin::Incoming(received))
+        Connection::spawn(context, key, addr, stream, ConnectionOrigin::Incoming(early_handshake))
     }
 
     fn spawn(
@@ -96,8 +96,8 @@ impl Connection {
         stream: TcpStream,
         origin: ConnectionOrigin,
     ) -> io::Result<Connection> {
-        let (stream, received, discards_input) = (Arc::new(stream), Arc::default(), Arc::default());
-        let mut connection = Connection { addr, stream, received, discards_input, thread: None, kept: None };
+        let (stream, has_received, discards_input) = (Arc::new(stream), Arc::default(), Arc::default());
+        let mut connection = Connection { addr, stream, has_received, discards_input, thread: None, kept: None };
         connection.start(context, key, origin)?;
         Ok(connection)
     }
@@ -105,16 +105,17 @@ impl Connection {
     /// Starts the reader's thread.
     fn start(&mut self, context: &Arc<TorrentContext>, key: PeerKey, origin: ConnectionOrigin) -> io::Result<()> {
         let (context, addr) = (context.clone(), self.addr);
-        let (stream, noted, discards_input) = (self.stream.clone(), self.received.clone(), self.discards_input.clone());
+        let (stream, noted, discards_input) =
+            (self.stream.clone(), self.has_received.clone(), self.discards_input.clone());
         let thread = Builder::new().name(format!("read {key:?}")).stack_size(STACK).spawn(move || {
             let life =
                 AssertUnwindSafe(|| run_connection(&context, key, addr, &stream, &noted, discards_input, origin));
             let why = match catch_unwind(life).unwrap_or(Err(DisconnectReason::Bug)) {
                 Ok(established) => return Some(established),
-                Err(gone) => gone,
+                Err(reason) => reason,
             };
             let _ = stream.shutdown(Shutdown::Both);
-            context.report(PeerEvent::Disconnected { key, addr, why });
+            context.send_to_main(PeerEvent::Disconnected { key, addr, why });
             None
         })?;
         self.thread = Some(thread);
@@ -122,7 +123,7 @@ impl Connection {
     }
 
     /// Joins the thread if it has ended. Returns whether the connection is still open and can continue.
-    pub fn is_kept(&mut self) -> bool {
+    pub fn join_if_ended(&mut self) -> bool {
         if let Some(thread) = self.thread.take_if(|thread| thread.is_finished()) {
             self.kept = thread.join().unwrap_or_default();
         }
@@ -141,7 +142,7 @@ impl Connection {
 
     /// Whether the peer has sent any byte.
     pub fn has_received(&self) -> bool {
-        self.received.is_set()
+        self.has_received.is_set()
     }
 
     /// Ends the connection, even while it is being established.
@@ -171,7 +172,7 @@ fn run_connection(
     key: PeerKey,
     addr: SocketAddr,
     stream: &Arc<TcpStream>,
-    received: &Flag,
+    has_received: &Flag,
     discards_input: Arc<Flag>,
     origin: ConnectionOrigin,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
@@ -179,8 +180,8 @@ fn run_connection(
         ConnectionOrigin::Established(established) => *established,
         origin => {
             let incoming = matches!(origin, ConnectionOrigin::Incoming(_));
-            let (theirs, stream_state) = shake_hands(context, addr, stream, received, origin)?;
-            EstablishedConnection { theirs, incoming, stream_state, before: None }
+            let (peer_handshake, stream_state) = shake_hands(context, addr, stream, has_received, origin)?;
+            EstablishedConnection { peer_handshake, incoming, stream_state, metadata_peer: None }
         }
     };
     exchange_messages(context, key, addr, stream, discards_input, established)
@@ -191,7 +192,7 @@ fn shake_hands(
     context: &TorrentContext,
     addr: SocketAddr,
     stream: &TcpStream,
-    received: &Flag,
+    has_received: &Flag,
     origin: ConnectionOrigin,
 ) -> Result<(Handshake, StreamState), DisconnectReason> {
     if context.is_stopping() {
@@ -207,7 +208,7 @@ fn shake_hands(
     let dht = context.ports.dht.get() != 0;
     let ours = Handshake::ours(context.settings.info_hash, context.settings.peer_id, dht);
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-    let mut peer_stream = HandshakeStream::new(stream, deadline, received);
+    let mut peer_stream = HandshakeStream::new(stream, deadline, has_received);
     match origin {
         ConnectionOrigin::Outgoing { dial_mode, .. } => {
             peer_stream.initiate(dial_mode, context.settings.encryption, &ours).map_err(unanswered)?;
@@ -216,7 +217,7 @@ fn shake_hands(
             peer_stream.respond(context.settings.encryption, context.settings.info_hash)?;
         }
         ConnectionOrigin::Incoming(Some(handshake)) => {
-            peer_stream = HandshakeStream::resume(stream, deadline, received, handshake.stream_state);
+            peer_stream = HandshakeStream::resume(stream, deadline, has_received, handshake.stream_state);
         }
         ConnectionOrigin::Established(_) => {} // never happens: `run_connection` handles it
     }
@@ -227,24 +228,25 @@ fn shake_hands(
     if incoming {
         peer_stream.send(&ours.encode())?; // even to ourselves: the dialling side must learn whom it reached
     }
-    let theirs =
+    let peer_handshake =
         if incoming { peer_stream.read_handshake() } else { peer_stream.read_handshake().map_err(unanswered) }?;
-    if theirs.peer_id == context.settings.peer_id {
+    if peer_handshake.peer_id == context.settings.peer_id {
         return Err(DisconnectReason::Ourselves);
     }
     let stream_state = peer_stream.finish();
-    let prepared =
-        stream.set_read_timeout(Some(SILENCE_TIMEOUT)).and_then(|()| stream.set_write_timeout(Some(WRITE_STALL)));
+    let prepared = stream
+        .set_read_timeout(Some(SILENCE_TIMEOUT))
+        .and_then(|()| stream.set_write_timeout(Some(WRITE_BLOCKED_AFTER)));
     prepared.map_err(|e| DisconnectReason::io(&e))?;
-    Ok((theirs, stream_state))
+    Ok((peer_handshake, stream_state))
 }
 
 /// A peer that closes or stays silent while we wait for its handshake may accept another kind of handshake.
-fn unanswered(gone: DisconnectReason) -> DisconnectReason {
-    if matches!(gone, DisconnectReason::Closed | DisconnectReason::Silent | DisconnectReason::Lost(_)) {
+fn unanswered(reason: DisconnectReason) -> DisconnectReason {
+    if matches!(reason, DisconnectReason::Closed | DisconnectReason::Silent | DisconnectReason::Lost(_)) {
         DisconnectReason::Unanswered
     } else {
-        gone
+        reason
     }
 }
 
@@ -258,12 +260,12 @@ fn exchange_messages(
     discards_input: Arc<Flag>,
     established: EstablishedConnection,
 ) -> Result<Box<EstablishedConnection>, DisconnectReason> {
-    let EstablishedConnection { theirs, incoming, stream_state, before } = established;
+    let EstablishedConnection { peer_handshake, incoming, stream_state, metadata_peer } = established;
     let (outbox, inbox) = outbox();
-    let mut peer = Peer::new(key, addr, incoming, &theirs, context.now(), stream.clone(), outbox);
-    let was_kept = before.is_some();
-    if let Some(before) = before {
-        peer = peer.with_state_of(&before);
+    let mut peer = Peer::new(key, addr, incoming, &peer_handshake, context.now(), stream.clone(), outbox);
+    let was_kept = metadata_peer.is_some();
+    if let Some(metadata_peer) = metadata_peer {
+        peer = peer.with_state_of(&metadata_peer);
     }
     peer.lifecycle.discards_input = discards_input;
     peer.encrypted = Flag::new(stream_state.ciphers.is_some());
@@ -279,10 +281,10 @@ fn exchange_messages(
         .pieces
         .add_peer(key)
         .filter(|_| !context.active_super_seed().is_some_and(|super_seeding| super_seeding.join(context, key)));
-    context.report(PeerEvent::Connected { key, addr, incoming });
+    context.send_to_main(PeerEvent::Connected { key, addr, incoming });
     let first_messages = first_messages(context, &peer, have.as_deref(), was_kept);
     let stream_state = run_threads(context, &peer, stream, stream_state, &inbox, first_messages)?;
-    Ok(Box::new(EstablishedConnection { theirs, incoming, stream_state, before: Some(peer) }))
+    Ok(Box::new(EstablishedConnection { peer_handshake, incoming, stream_state, metadata_peer: Some(peer) }))
 }
 
 /// Runs the three threads, with the current one as the reader. If the connection itself did not end, returns the received bytes
@@ -311,7 +313,7 @@ fn run_threads(
             closing.keep_open.then(|| writer.into_cipher())
         });
         let writer = writer.map_err(|error| DisconnectReason::NoThread(reason(&error)))?;
-        let watch_deadlines = || -> io::Result<()> {
+        let start_deadline_thread = || -> io::Result<()> {
             thread("time").spawn_scoped(scope, move || {
                 let _closing = ShutdownOnDrop { peer, keep_open: false };
                 deadline::watch_deadlines(context, peer);
@@ -322,7 +324,7 @@ fn run_threads(
         if context.is_stopping() {
             return Err(DisconnectReason::Closed);
         }
-        let mut reader = Reader::new(context, peer, stream, stream_state.unparsed, receiving, &watch_deadlines);
+        let mut reader = Reader::new(context, peer, stream, stream_state.unparsed, receiving, &start_deadline_thread);
         let why = reader.run();
         if peer.has_overrun() {
             return Err(DisconnectReason::QueueOverrun);

@@ -32,7 +32,7 @@ pub struct HandshakeStream<'a> {
     stream: &'a TcpStream,
     deadline: Instant,
     /// Set once any byte has arrived.
-    received: &'a Flag,
+    has_received: &'a Flag,
     /// Received and decrypted bytes that have not been parsed yet.
     unparsed: Vec<u8>,
     /// Set once the two sides have agreed on them; `None` before that, and on a plain connection.
@@ -49,21 +49,27 @@ pub struct StreamState {
 }
 
 impl<'a> HandshakeStream<'a> {
-    /// A connection on which nothing has been sent or received. The handshake must finish by `deadline`; `received` is set once
+    /// A connection on which nothing has been sent or received. The handshake must finish by `deadline`; `has_received` is set once
     /// any byte arrives.
-    pub fn new(stream: &'a TcpStream, deadline: Instant, received: &'a Flag) -> HandshakeStream<'a> {
-        HandshakeStream { stream, deadline, received, unparsed: Vec::new(), ciphers: None }
+    pub fn new(stream: &'a TcpStream, deadline: Instant, has_received: &'a Flag) -> HandshakeStream<'a> {
+        HandshakeStream { stream, deadline, has_received, unparsed: Vec::new(), ciphers: None }
     }
 
     /// A connection on which the other side's handshake, or the start of it, has been received elsewhere.
     pub fn resume(
         stream: &'a TcpStream,
         deadline: Instant,
-        received: &'a Flag,
+        has_received: &'a Flag,
         stream_state: StreamState,
     ) -> HandshakeStream<'a> {
-        received.set(true);
-        HandshakeStream { stream, deadline, received, unparsed: stream_state.unparsed, ciphers: stream_state.ciphers }
+        has_received.set(true);
+        HandshakeStream {
+            stream,
+            deadline,
+            has_received,
+            unparsed: stream_state.unparsed,
+            ciphers: stream_state.ciphers,
+        }
     }
 
     /// The initiator's part: sends our handshake, in plain text or as the first payload after a key exchange.
@@ -237,7 +243,7 @@ impl<'a> HandshakeStream<'a> {
             match stream.read(room) {
                 Ok(0) => return Err(DisconnectReason::Closed),
                 Ok(n) => {
-                    self.received.set(true);
+                    self.has_received.set(true);
                     return Ok(n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

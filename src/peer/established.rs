@@ -17,28 +17,28 @@ const MAX_HAVES: u32 = 4096;
 /// What the connection's threads start with.
 pub struct EstablishedConnection {
     /// The peer's handshake.
-    pub theirs: Handshake,
+    pub peer_handshake: Handshake,
     /// Whether the peer connected to us.
     pub incoming: bool,
     /// The received bytes that have not been parsed, and the ciphers for what follows.
     pub stream_state: StreamState,
     /// The peer's state in the metadata phase, if the connection comes from there.
-    pub before: Option<Arc<Peer>>,
+    pub metadata_peer: Option<Arc<Peer>>,
 }
 
 impl Peer {
     /// Takes over what the peer announced about itself earlier on this connection.
-    pub(crate) fn with_state_of(mut self, before: &Peer) -> Peer {
-        self.since = before.since;
-        self.requesting.pipeline = parking_lot::Mutex::new(before.requesting.pipeline.lock().clone());
-        self.extensions.version.clone_from(&before.extensions.version);
-        self.extensions.upload_only.set(before.extensions.upload_only.is_set());
-        self.extensions.listen_port.set(before.extensions.listen_port.get());
-        self.requesting.outstanding_metadata.set(before.requesting.outstanding_metadata.get());
+    pub(crate) fn with_state_of(mut self, metadata_peer: &Peer) -> Peer {
+        self.since = metadata_peer.since;
+        self.requesting.pipeline = parking_lot::Mutex::new(metadata_peer.requesting.pipeline.lock().clone());
+        self.extensions.version.clone_from(&metadata_peer.extensions.version);
+        self.extensions.upload_only.set(metadata_peer.extensions.upload_only.is_set());
+        self.extensions.listen_port.set(metadata_peer.extensions.listen_port.get());
+        self.requesting.outstanding_metadata.set(metadata_peer.requesting.outstanding_metadata.get());
         for (id, before) in [
-            (&self.extensions.metadata_id, &before.extensions.metadata_id),
-            (&self.extensions.pex_id, &before.extensions.pex_id),
-            (&self.extensions.upload_only_id, &before.extensions.upload_only_id),
+            (&self.extensions.metadata_id, &metadata_peer.extensions.metadata_id),
+            (&self.extensions.pex_id, &metadata_peer.extensions.pex_id),
+            (&self.extensions.upload_only_id, &metadata_peer.extensions.upload_only_id),
         ] {
             id.set(before.get());
         }

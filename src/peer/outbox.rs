@@ -11,8 +11,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unboun
 use crate::types::{BlockInfo, PieceIndex};
 use crate::util::atomics::{Amount, Flag};
 
-/// Bytes that can wait for one writer. The most an honest peer can have waiting is two thousand requests, as many rejects and
-/// as many metadata requests, each in a message of its own; that is less.
+/// Bytes that can wait for one writer. An honest peer has at most 2000 requests, 2000 rejects and 2000 metadata requests waiting,
+/// each in a message of its own: less than this.
 const MAX_BYTES: usize = 384 * 1024;
 
 /// A command to a connection's writer.
@@ -30,13 +30,13 @@ pub enum WriterCommand {
     Choke(bool),
     /// Tell the peer whether we are interested.
     Interested(bool),
-    /// Tell a fast peer that these requests will not be answered; counted in `ServeQueue::pending_rejects`.
+    /// Tell a fast peer that these requests will not be answered; counted in `ServeCounters::pending_rejects`.
     Reject(Vec<BlockInfo>),
     /// Tell the peer that it may request these pieces although it is choked.
     AllowedFast(Vec<PieceIndex>),
     /// Send a message of the extension protocol with this id and payload.
     Extended(u8, Vec<u8>),
-    /// The peer requests this piece of our metadata; counted in `ServeQueue::pending_metadata`.
+    /// The peer requests this piece of our metadata; counted in `ServeCounters::pending_metadata`.
     Metadata(u32),
     /// There are HAVEs to send, soon but not at once.
     Haves,
@@ -85,15 +85,15 @@ pub fn outbox() -> (Outbox, Inbox) {
 impl Outbox {
     /// Queues a command for the writer, which may have ended. Returns false if the queue is full: the command is lost, and the
     /// caller has to end the connection.
-    pub fn push(&self, out: WriterCommand) -> bool {
-        let cost = out.cost();
+    pub fn push(&self, command: WriterCommand) -> bool {
+        let cost = command.cost();
         let before = self.waiting.add(cost);
-        if before + cost > MAX_BYTES && !matches!(out, WriterCommand::End | WriterCommand::Detach) {
+        if before + cost > MAX_BYTES && !matches!(command, WriterCommand::End | WriterCommand::Detach) {
             self.waiting.sub(cost);
             self.overrun.set(true);
             return false;
         }
-        let _ = self.sender.send(out);
+        let _ = self.sender.send(command);
         true
     }
 
@@ -109,7 +109,7 @@ impl Inbox {
     /// # Errors
     /// If none waits.
     pub fn try_recv(&self) -> Result<WriterCommand, TryRecvError> {
-        self.receiver.try_recv().inspect(|out| self.taken(out))
+        self.receiver.try_recv().inspect(|command| self.taken(command))
     }
 
     /// Waits until `deadline` for the next command.
@@ -117,11 +117,11 @@ impl Inbox {
     /// # Errors
     /// If none arrived.
     pub fn recv_deadline(&self, deadline: Instant) -> Result<WriterCommand, RecvTimeoutError> {
-        self.receiver.recv_deadline(deadline).inspect(|out| self.taken(out))
+        self.receiver.recv_deadline(deadline).inspect(|command| self.taken(command))
     }
 
-    fn taken(&self, out: &WriterCommand) {
-        self.waiting.sub(out.cost());
+    fn taken(&self, command: &WriterCommand) {
+        self.waiting.sub(command.cost());
     }
 }
 

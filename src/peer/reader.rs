@@ -50,14 +50,14 @@ pub struct Reader<'a> {
     useless: UselessMessages,
     /// The requests found in the current pass.
     pass: PassRequests,
-    /// What the peer may say only once, or a few times.
-    told: PeerTold,
+    /// See the type's documentation.
+    once: OnceMessages,
     /// How many more blocks the peer may request while it is choked.
     allowed_fast_left: u32,
     /// Takes the received blocks.
     block_receiver: BlockReceiver<'a>,
     /// Starts the thread that watches the deadlines of our requests; `None` once it runs.
-    watch_deadlines: Option<&'a dyn Fn() -> io::Result<()>>,
+    start_deadline_thread: Option<&'a dyn Fn() -> io::Result<()>>,
     /// Decrypts the received bytes, on an encrypted connection.
     cipher: Option<Rc4>,
     /// What the peer says about pieces before the number of pieces is known.
@@ -75,29 +75,29 @@ struct PassRequests {
     rejected: Vec<BlockInfo>,
 }
 
-/// What the peer has told us of what it may tell only once, or a few times.
+/// The messages received that count only once, or up to a limit.
 #[derive(Default)]
-struct PeerTold {
-    /// Which pieces it has.
+struct OnceMessages {
+    /// Which pieces the peer has.
     has_announced_pieces: bool,
     /// Our external address.
     has_told_address: bool,
-    /// The addresses that it sent by peer exchange.
+    /// The addresses that the peer sent by peer exchange.
     pex: Option<PexInbox>,
-    /// The number of its PORT messages.
-    nodes: u32,
+    /// The number of PORT messages.
+    port_messages: u32,
 }
 
 impl<'a> Reader<'a> {
     /// A reader for a peer that has sent its handshake, followed by `early`, which is decrypted already; `cipher` decrypts what
-    /// follows. `watch_deadlines` starts the deadline thread, once we can request blocks from the peer.
+    /// follows. `start_deadline_thread` starts the deadline thread, once we can request blocks from the peer.
     pub fn new(
         context: &'a TorrentContext,
         peer: &'a Peer,
         stream: &'a TcpStream,
         mut early: Vec<u8>,
         cipher: Option<Rc4>,
-        watch_deadlines: &'a dyn Fn() -> io::Result<()>,
+        start_deadline_thread: &'a dyn Fn() -> io::Result<()>,
     ) -> Reader<'a> {
         let unread = 0..early.len();
         early.resize(early.len().max(SMALL), 0);
@@ -108,11 +108,11 @@ impl<'a> Reader<'a> {
             buffer: ReceiveBuffer::Small(early),
             unread,
             pass: PassRequests::default(),
-            told: PeerTold::default(),
+            once: OnceMessages::default(),
             useless: UselessMessages::new(context.now()),
             allowed_fast_left: 0,
             block_receiver: BlockReceiver::new(context, peer),
-            watch_deadlines: Some(watch_deadlines),
+            start_deadline_thread: Some(start_deadline_thread),
             cipher,
             deferred: DeferredMessages::new(&context.deferred_bytes, peer.extensions.supports_fast),
         }
@@ -279,7 +279,7 @@ impl<'a> Reader<'a> {
         self.count_useless(1)?;
         match message {
             Message::Unchoke => {
-                self.start_deadline_thread()?;
+                self.ensure_deadline_thread()?;
                 let piece = context.pieces.storage().layout().piece_length();
                 {
                     let (peers, limit) =
@@ -295,7 +295,7 @@ impl<'a> Reader<'a> {
                 let now = matches!(message, Message::Interested);
                 let news = peer.choking.peer_interested.swap(now) != now;
                 if news && !peer.choking.interest_reported.swap(true) {
-                    context.report(PeerEvent::InterestChanged { key: peer.key });
+                    context.send_to_main(PeerEvent::InterestChanged { key: peer.key });
                 }
             }
             Message::Have(piece) => self.peer_has(*piece)?,
@@ -330,10 +330,10 @@ impl<'a> Reader<'a> {
         self.peer_has_bits(bits)
     }
 
-    /// Starts the thread that watches the deadlines of our requests, unless it runs.
-    fn start_deadline_thread(&mut self) -> Result<(), DisconnectReason> {
-        let Some(watch_deadlines) = self.watch_deadlines.take() else { return Ok(()) };
-        watch_deadlines().map_err(|error| DisconnectReason::NoThread(reason(&error)))
+    /// Starts the thread that watches the deadlines of our requests, unless it has been started.
+    fn ensure_deadline_thread(&mut self) -> Result<(), DisconnectReason> {
+        let Some(start_deadline_thread) = self.start_deadline_thread.take() else { return Ok(()) };
+        start_deadline_thread().map_err(|error| DisconnectReason::NoThread(reason(&error)))
     }
 
     /// The peer has more pieces than before: requests blocks if the peer is idle.
@@ -348,7 +348,7 @@ impl<'a> Reader<'a> {
         if piece.0 >= self.context.pieces.piece_count() {
             return Err(DisconnectReason::ProtocolViolation("a HAVE beyond the last piece"));
         }
-        self.told.has_announced_pieces = true;
+        self.once.has_announced_pieces = true;
         if self.context.pieces.peer_has(self.peer.key, piece) {
             self.request_if_idle();
         }

@@ -102,7 +102,7 @@ impl Roster {
     }
 
     /// The connected peers among `keys`.
-    pub fn pick(&self, keys: &[PeerKey]) -> Vec<Arc<Peer>> {
+    pub fn get_all(&self, keys: &[PeerKey]) -> Vec<Arc<Peer>> {
         if keys.is_empty() {
             return Vec::new();
         }

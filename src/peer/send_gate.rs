@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::peer::TorrentContext;
-use crate::peer::stall::{WRITE_TIMEOUT, is_writable_within, wait};
+use crate::peer::socket_write::{WRITE_TIMEOUT, is_writable_within, wait};
 use crate::peer::state::Peer;
 use crate::storage::PooledSlab;
 use crate::strategy::window::{SendWindow, WindowGrant};
@@ -20,14 +20,14 @@ pub struct SendGate {
     window: SendWindow,
     max_bytes: u64,
     check_again_at: Option<Instant>,
-    /// The number of acknowledged bytes when the window was last full, and since when it has been the same.
-    stalled: Option<(u64, Instant)>,
+    /// While the window is full: the number of acknowledged bytes, and since when it has been the same.
+    write_blocked: Option<(u64, Instant)>,
 }
 
 impl Default for SendGate {
     fn default() -> SendGate {
         let (window, waited) = (SendWindow::default(), Duration::ZERO);
-        SendGate { ready: false, waited, window, max_bytes: u64::MAX, check_again_at: None, stalled: None }
+        SendGate { ready: false, waited, window, max_bytes: u64::MAX, check_again_at: None, write_blocked: None }
     }
 }
 
@@ -43,12 +43,12 @@ impl SendGate {
     }
 
     /// Until when there is no need to check again; `None` if the writer may check now.
-    pub fn waits_until(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
-        self.check_again_at.filter(|until| now() < *until)
+    pub fn pending_deadline(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+        self.check_again_at.filter(|deadline| now() < *deadline)
     }
 
     /// The same, but also if that time has passed.
-    pub fn until(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         self.check_again_at
     }
 
@@ -86,14 +86,14 @@ impl SendGate {
                 }
             }
         }
-        self.stalled = None;
+        self.write_blocked = None;
         self.wait_writable(stream, slab)
     }
 
     /// The window is full, with this many bytes acknowledged. Fails if that number has not grown for [`WRITE_TIMEOUT`].
     fn note_full(&mut self, acknowledged: u64, now: Instant) -> io::Result<()> {
-        let same = self.stalled.filter(|(before, _)| *before == acknowledged);
-        let (_, since) = *self.stalled.insert(same.unwrap_or((acknowledged, now)));
+        let same = self.write_blocked.filter(|(before, _)| *before == acknowledged);
+        let (_, since) = *self.write_blocked.insert(same.unwrap_or((acknowledged, now)));
         if now.duration_since(since) < WRITE_TIMEOUT { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
 

@@ -19,7 +19,7 @@ use crate::types::{BLOCK_SIZE, BlockInfo, PeerId, PeerKey, PieceIndex};
 use crate::util::atomics::Flag;
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
-use parts::{ChokeState, Lifecycle, PeerExtensions, PeerRates, PeerRequests, ServeQueue};
+use parts::{ChokeState, Lifecycle, PeerExtensions, PeerRates, PeerRequests, ServeCounters};
 
 /// Under a download limit, requests cover the blocks that can arrive within this time.
 const AHEAD: Duration = Duration::from_millis(1200);
@@ -47,7 +47,7 @@ pub struct Peer {
     /// Our requests to the peer.
     pub requesting: PeerRequests,
     /// The peer's requests to us.
-    pub serving: ServeQueue,
+    pub serving: ServeCounters,
     pub(super) lifecycle: Lifecycle,
     /// Pieces for which the writer has to send HAVE.
     haves: Mutex<Vec<PieceIndex>>,
@@ -61,7 +61,7 @@ impl Peer {
         key: PeerKey,
         addr: SocketAddr,
         incoming: bool,
-        theirs: &Handshake,
+        peer_handshake: &Handshake,
         since: Duration,
         stream: Arc<TcpStream>,
         outbox: Outbox,
@@ -70,14 +70,14 @@ impl Peer {
             key,
             addr,
             incoming,
-            id: theirs.peer_id,
+            id: peer_handshake.peer_id,
             since,
             encrypted: Flag::default(),
-            extensions: PeerExtensions::new(theirs),
+            extensions: PeerExtensions::new(peer_handshake),
             choking: ChokeState::default(),
             rates: PeerRates::default(),
             requesting: PeerRequests::default(),
-            serving: ServeQueue::default(),
+            serving: ServeCounters::default(),
             lifecycle: Lifecycle::default(),
             haves: Mutex::new(Vec::new()),
             outbox,
@@ -86,8 +86,8 @@ impl Peer {
     }
 
     /// Queues a command for the writer, which may have ended. Disconnects the peer if its queue is full.
-    pub fn send(&self, out: WriterCommand) {
-        if !self.outbox.push(out) {
+    pub fn send(&self, command: WriterCommand) {
+        if !self.outbox.push(command) {
             self.close();
         }
     }
@@ -205,7 +205,7 @@ impl Peer {
     /// so that they cannot overtake those of another thread.
     pub fn refresh_interest(&self, context: &TorrentContext) {
         let _only = self.requesting.refilling.lock();
-        let wants = context.pieces.wants(self.key);
+        let wants = context.pieces.is_interested_in(self.key);
         if self.choking.am_interested.swap(wants) != wants {
             self.send(WriterCommand::Interested(wants));
         }

@@ -178,24 +178,24 @@ fn wait_for_turn(context: &TorrentContext, peer: &Peer, want: u64) -> Option<u64
 #[derive(Default)]
 pub struct UploadAllowance {
     granted: u64,
-    until: Option<Instant>,
+    deadline: Option<Instant>,
 }
 
 impl UploadAllowance {
     /// Until when no block may be sent; `None` if one may, or if asking again may help.
-    pub fn waits_until(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
-        self.until.filter(|until| now() < *until)
+    pub fn pending_deadline(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+        self.deadline.filter(|deadline| now() < *deadline)
     }
 
     /// The same, but also if that time has passed.
-    pub fn until(&self) -> Option<Instant> {
-        self.until
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// How many bytes may be sent now; unlimited without a limit. Less than `least` is of no use: it is saved up, while this
     /// returns 0 and the writer has to wait. `want` gives the number of bytes to send; it is called only if there is a limit.
     pub fn take(&mut self, throttle: &Throttle, key: PeerKey, least: u64, want: impl FnOnce() -> u64) -> u64 {
-        self.until = None;
+        self.deadline = None;
         if throttle.limit(Direction::Up) == 0 {
             self.granted = 0;
             return u64::MAX;
@@ -205,7 +205,7 @@ impl UploadAllowance {
             match throttle.ask(Direction::Up, key, want - self.granted) {
                 Grant::Go(bytes) => self.granted += bytes,
                 Grant::Wait(pause) => {
-                    self.until = Some(Instant::now() + pause);
+                    self.deadline = Some(Instant::now() + pause);
                     return 0;
                 }
             }
@@ -226,7 +226,7 @@ impl UploadAllowance {
     /// There is nothing to send: returns what is left to the limiter.
     pub fn give_back(&mut self, throttle: &Throttle, key: PeerKey) {
         throttle.give_back(Direction::Up, key, std::mem::take(&mut self.granted));
-        self.until = None;
+        self.deadline = None;
     }
 }
 

@@ -17,13 +17,13 @@ const DOWNLOADING_LASTS: Duration = Duration::from_secs(3);
 pub struct UplinkState {
     started: Instant,
     /// When a block was last received or requested, in milliseconds since `started` plus one; 0 for never.
-    downloaded: Counter,
-    kernel: Mutex<Kernel>,
+    last_block_at: Counter,
+    tcp_diag: Mutex<TcpDiagState>,
 }
 
 /// Access to the kernel's figures (Linux `sock_diag`).
 #[derive(Default)]
-enum Kernel {
+enum TcpDiagState {
     /// Not opened yet, or no file descriptor was available.
     #[default]
     Closed,
@@ -34,19 +34,19 @@ enum Kernel {
 
 impl Default for UplinkState {
     fn default() -> UplinkState {
-        UplinkState { started: Instant::now(), downloaded: Counter::default(), kernel: Mutex::default() }
+        UplinkState { started: Instant::now(), last_block_at: Counter::default(), tcp_diag: Mutex::default() }
     }
 }
 
 impl UplinkState {
     /// Notes that a block was received or requested.
     pub fn note_download(&self) {
-        self.downloaded.set(self.started.elapsed().as_millis() as u64 + 1);
+        self.last_block_at.set(self.started.elapsed().as_millis() as u64 + 1);
     }
 
     /// Whether we are downloading, so that requests would wait behind what we send.
     pub fn is_downloading(&self) -> bool {
-        match self.downloaded.get() {
+        match self.last_block_at.get() {
             0 => false,
             last => self.started.elapsed().as_millis() as u64 <= last + DOWNLOADING_LASTS.as_millis() as u64,
         }
@@ -54,17 +54,17 @@ impl UplinkState {
 
     /// The kernel's figures for `stream`, if available.
     pub fn tcp_info(&self, stream: &TcpStream) -> Option<TcpInfo> {
-        let mut kernel = self.kernel.lock();
-        if matches!(*kernel, Kernel::Closed) {
-            *kernel = match TcpDiag::open() {
-                Ok(open) => Kernel::Open(open),
-                Err(error) if is_shortage(&error) => Kernel::Closed,
-                Err(_) => Kernel::Silent,
+        let mut tcp_diag = self.tcp_diag.lock();
+        if matches!(*tcp_diag, TcpDiagState::Closed) {
+            *tcp_diag = match TcpDiag::open() {
+                Ok(open) => TcpDiagState::Open(open),
+                Err(error) if is_shortage(&error) => TcpDiagState::Closed,
+                Err(_) => TcpDiagState::Silent,
             };
         }
-        match &*kernel {
-            Kernel::Open(open) => open.tcp_info(stream),
-            Kernel::Closed | Kernel::Silent => None,
+        match &*tcp_diag {
+            TcpDiagState::Open(open) => open.tcp_info(stream),
+            TcpDiagState::Closed | TcpDiagState::Silent => None,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! once ([`WriteBatchSize`]). Other messages leave between two such writes. HAVEs leave with the next write, or shortly after
 //! the first of them at the latest; [`SendSchedule`] decides when.
 //!
-//! A writer whose socket takes nothing holds no large buffer (`peer::stall`): blocks that have not left go back into the queue,
+//! A writer whose socket takes nothing holds no large buffer (`peer::socket_write`): blocks that have not left go back into the queue,
 //! and the rest of a block that has partly left is read again, in small parts, when the socket takes more.
 
 mod serve;
@@ -20,7 +20,7 @@ use socket2::SockRef;
 use crate::mse::Rc4;
 use crate::peer::outbox::{Inbox, WriterCommand};
 use crate::peer::send_gate::SendGate;
-use crate::peer::stall::{CHUNK, write_all_or_time_out};
+use crate::peer::socket_write::{CHUNK, write_all_or_time_out};
 use crate::peer::state::Peer;
 use crate::peer::throttle::UploadAllowance;
 use crate::peer::{SLAB, TorrentContext};
@@ -32,7 +32,7 @@ use crate::types::BlockInfo;
 use crate::wire::message;
 
 /// Messages are collected up to this many bytes; the rest stays in the outbox, which is bounded.
-const MAX_HEAD: usize = 64 * 1024;
+const MAX_MESSAGES_BYTES: usize = 64 * 1024;
 
 /// How a writer ended if there was no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +49,12 @@ pub struct Writer<'a> {
     peer: &'a Peer,
     stream: &'a TcpStream,
     /// Messages without blocks, ready to be sent.
-    head: Vec<u8>,
+    messages: Vec<u8>,
     /// Blocks that the peer waits for, oldest first.
     queue: VecDeque<BlockInfo>,
     /// Whether the peer is choked, as far as it has been told.
     choking: bool,
-    /// The number of rejects in `head`.
+    /// The number of rejects in `messages`.
     rejects: u32,
     /// When HAVEs and keep-alives must be sent.
     schedule: SendSchedule,
@@ -81,7 +81,7 @@ impl<'a> Writer<'a> {
             context,
             peer,
             stream,
-            head: Vec::new(),
+            messages: Vec::new(),
             queue: VecDeque::new(),
             choking: true,
             rejects: 0,
@@ -100,8 +100,8 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// If the socket does not take what is written.
-    pub fn run(&mut self, outbox: &Inbox, first_messages: Vec<u8>) -> io::Result<WriterExit> {
-        self.head = first_messages;
+    pub fn run(&mut self, inbox: &Inbox, first_messages: Vec<u8>) -> io::Result<WriterExit> {
+        self.messages = first_messages;
         self.limit_unsent();
         loop {
             if self.is_idle() {
@@ -109,14 +109,14 @@ impl<'a> Writer<'a> {
                     self.slab = None;
                     self.allowance.give_back(&self.context.settings.throttle, self.peer.key);
                 }
-                if !self.wait(outbox) {
+                if !self.wait(inbox) {
                     return self.end();
                 }
             }
-            while self.head.len() < MAX_HEAD
-                && let Ok(out) = outbox.try_recv()
+            while self.messages.len() < MAX_MESSAGES_BYTES
+                && let Ok(command) = inbox.try_recv()
             {
-                if !self.take(out) {
+                if !self.take(command) {
                     return self.end();
                 }
             }
@@ -144,29 +144,29 @@ impl<'a> Writer<'a> {
 
     /// Whether there is nothing to write now.
     fn is_idle(&self) -> bool {
-        self.head.is_empty() && !self.may_serve()
+        self.messages.is_empty() && !self.may_serve()
     }
 
     /// Whether the rate limit and the send window allow a block now.
     fn may_serve(&self) -> bool {
-        !self.queue.is_empty() && self.waits_until().is_none()
+        !self.queue.is_empty() && self.pending_deadline().is_none()
     }
 
     /// Until when no block may be sent; `None` if one may be sent now.
-    fn waits_until(&self) -> Option<Instant> {
-        self.allowance.waits_until(Instant::now).max(self.send_gate.waits_until(Instant::now))
+    fn pending_deadline(&self) -> Option<Instant> {
+        self.allowance.pending_deadline(Instant::now).max(self.send_gate.pending_deadline(Instant::now))
     }
 
     /// Sleeps until there is something to write; false if the writer has to end.
-    fn wait(&mut self, outbox: &Inbox) -> bool {
+    fn wait(&mut self, inbox: &Inbox) -> bool {
         while self.is_idle() {
             let scheduled = self.schedule.next_due();
-            // Not `waits_until`: if its time has just passed it gives none, and the next message may be a minute away.
-            let blocks = self.allowance.until().max(self.send_gate.until()).filter(|_| !self.queue.is_empty());
+            // Not `pending_deadline`: if its time has just passed it gives none, and the next message may be a minute away.
+            let blocks = self.allowance.deadline().max(self.send_gate.deadline()).filter(|_| !self.queue.is_empty());
             let deadline = blocks.map_or(scheduled, |at| at.min(scheduled));
-            match outbox.recv_deadline(deadline) {
-                Ok(out) => {
-                    if !self.take(out) {
+            match inbox.recv_deadline(deadline) {
+                Ok(command) => {
+                    if !self.take(command) {
                         return false;
                     }
                 }
@@ -176,8 +176,8 @@ impl<'a> Writer<'a> {
                     if self.schedule.is_batch_due(now) {
                         self.gather_haves();
                     }
-                    if self.head.is_empty() && self.schedule.is_keep_alive_due(now) {
-                        message::write_keep_alive(&mut self.head);
+                    if self.messages.is_empty() && self.schedule.is_keep_alive_due(now) {
+                        message::write_keep_alive(&mut self.messages);
                     }
                 }
             }
@@ -186,8 +186,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Prepares what the command asks for; false if the writer has to end.
-    fn take(&mut self, out: WriterCommand) -> bool {
-        match out {
+    fn take(&mut self, command: WriterCommand) -> bool {
+        match command {
             WriterCommand::SendRequests => {
                 let mut batch = Vec::new();
                 self.peer.take_requests(self.context.now(), &mut batch);
@@ -195,10 +195,10 @@ impl<'a> Writer<'a> {
                     self.context.settings.throttle.uplink.note_download();
                 }
                 for block in batch {
-                    message::write_request(&mut self.head, block);
+                    message::write_request(&mut self.messages, block);
                 }
             }
-            WriterCommand::Cancel(block) => message::write_cancel(&mut self.head, block),
+            WriterCommand::Cancel(block) => message::write_cancel(&mut self.messages, block),
             WriterCommand::Serve(batch) => {
                 self.queue.extend(batch);
                 if self.choking {
@@ -208,7 +208,7 @@ impl<'a> Writer<'a> {
             WriterCommand::Withdraw(block) => self.withdraw(block),
             WriterCommand::Choke(choked) => {
                 self.choking = choked;
-                message::write_choke(&mut self.head, choked);
+                message::write_choke(&mut self.messages, choked);
                 if choked {
                     self.drop_queue();
                 }
@@ -216,28 +216,28 @@ impl<'a> Writer<'a> {
             WriterCommand::Reject(batch) => {
                 self.rejects += batch.len() as u32;
                 for block in batch {
-                    message::write_reject(&mut self.head, block);
+                    message::write_reject(&mut self.messages, block);
                 }
             }
             WriterCommand::AllowedFast(pieces) => {
                 for piece in pieces {
-                    message::write_allowed_fast(&mut self.head, piece);
+                    message::write_allowed_fast(&mut self.messages, piece);
                 }
             }
             WriterCommand::Extended(id, payload) => {
                 // libtorrent disconnects on `upload_only` unless it has been told of a piece that it lacks.
                 self.gather_haves();
-                message::write_extended(&mut self.head, id, &payload);
+                message::write_extended(&mut self.messages, id, &payload);
             }
             WriterCommand::Metadata(piece) => {
                 self.peer.serving.pending_metadata.sub(1);
                 let id = self.peer.extensions.metadata_id.get();
                 let info = self.context.info.get().map(AsRef::as_ref);
                 if id != 0 {
-                    message::write_extended(&mut self.head, id, &self.served.answer(info, piece).encode());
+                    message::write_extended(&mut self.messages, id, &self.served.answer(info, piece).encode());
                 }
             }
-            WriterCommand::Interested(interested) => message::write_interested(&mut self.head, interested),
+            WriterCommand::Interested(interested) => message::write_interested(&mut self.messages, interested),
             WriterCommand::Haves => {
                 self.schedule.queue_have(Instant::now(), self.context.pieces.peer_is_seed(self.peer.key));
             }
@@ -256,7 +256,7 @@ impl<'a> Writer<'a> {
         self.queue.remove(at);
         self.peer.serving.queued_requests.sub(1);
         if self.peer.extensions.supports_fast {
-            message::write_reject(&mut self.head, block);
+            message::write_reject(&mut self.messages, block);
         }
     }
 
@@ -264,11 +264,11 @@ impl<'a> Writer<'a> {
     /// the fast extension (BEP 6).
     fn drop_queue(&mut self) {
         let before = self.queue.len();
-        let (peer, head) = (self.peer, &mut self.head);
+        let (peer, messages) = (self.peer, &mut self.messages);
         self.queue.retain(|block| {
             let stays = peer.requesting.allowed.is_granted(block.piece);
             if peer.extensions.supports_fast && !stays {
-                message::write_reject(head, *block);
+                message::write_reject(messages, *block);
             }
             stays
         });
@@ -279,7 +279,7 @@ impl<'a> Writer<'a> {
     fn gather_haves(&mut self) {
         if self.schedule.take_batch(Instant::now()) {
             for piece in self.peer.take_haves() {
-                message::write_have(&mut self.head, piece);
+                message::write_have(&mut self.messages, piece);
             }
         }
     }
@@ -300,24 +300,24 @@ impl<'a> Writer<'a> {
 
     /// Writes the waiting messages, without blocks.
     fn send_messages(&mut self) -> io::Result<()> {
-        if self.head.is_empty() {
+        if self.messages.is_empty() {
             return Ok(());
         }
         self.gather_haves();
         self.encrypt_messages();
-        write_all_or_time_out(self.stream, &self.head)?;
+        write_all_or_time_out(self.stream, &self.messages)?;
         self.messages_sent();
         Ok(())
     }
 
     fn encrypt_messages(&mut self) {
         if let Some(cipher) = &mut self.cipher {
-            cipher.apply(&mut self.head);
+            cipher.apply(&mut self.messages);
         }
     }
 
     fn messages_sent(&mut self) {
-        self.head.clear();
+        self.messages.clear();
         if self.rejects > 0 {
             self.peer.serving.pending_rejects.sub(std::mem::take(&mut self.rejects));
         }
@@ -334,7 +334,7 @@ impl<'a> Writer<'a> {
     /// none.
     fn next_run(&mut self) -> Vec<BlockInfo> {
         let Some(first) = self.queue.front().copied() else { return Vec::new() };
-        if self.waits_until().is_some() {
+        if self.pending_deadline().is_some() {
             return Vec::new();
         }
         let (throttle, key) = (&self.context.settings.throttle, self.peer.key);

@@ -18,13 +18,13 @@ fn one_piece() -> (PieceManager, tempfile::TempDir) {
 }
 
 fn fetch(pieces: &PieceManager, peer: PeerKey) -> (BlockDecisions, Vec<PieceIndex>) {
-    let (mut blocks, mut accepted, mut whole) = (Vec::new(), BlockDecisions::default(), Vec::new());
+    let (mut blocks, mut decisions, mut unverified_pieces) = (Vec::new(), BlockDecisions::default(), Vec::new());
     let pick_context = PickContext::unproven(Duration::ZERO, Speed::Fast);
     pieces.pick(peer, 2, pick_context, EndGameLimit { outstanding: 0, least: 2, proven: false }, 1.0, &mut blocks);
     assert_eq!(blocks.len(), 2);
-    pieces.accept(peer, blocks.iter().copied(), &mut accepted);
-    pieces.written(peer, blocks.into_iter(), &mut whole);
-    (accepted, whole)
+    pieces.accept(peer, blocks.iter().copied(), &mut decisions);
+    pieces.written(peer, blocks.into_iter(), &mut unverified_pieces);
+    (decisions, unverified_pieces)
 }
 
 #[test]
@@ -32,9 +32,9 @@ fn a_failed_piece_is_noticed_by_whoever_has_hashed_some_of_it() {
     let (pieces, _folder) = one_piece();
     let peer = PeerKey(1);
     assert_eq!(pieces.add_peer(peer), None);
-    assert!(pieces.bitfield(peer, Bitfield::full(1)));
-    let (first, whole) = fetch(&pieces, peer);
-    assert_eq!(whole, [PieceIndex(0)]);
+    assert!(pieces.set_bitfield(peer, Bitfield::full(1)));
+    let (first, unverified_pieces) = fetch(&pieces, peer);
+    assert_eq!(unverified_pieces, [PieceIndex(0)]);
     assert_eq!(pieces.piece_hashed(PieceIndex(0), false).senders, [peer]);
     let (second, _) = fetch(&pieces, peer);
     assert!(second.failures > first.failures, "running hashes must be dropped");
@@ -50,7 +50,7 @@ fn done(wanted: bool, have: bool) -> (PieceManager, tempfile::TempDir) {
 }
 
 #[test]
-fn done_is_not_whole() {
+fn complete_is_not_seed() {
     let size = u64::from(2 * BLOCK_SIZE);
     // Wanted, verified: complete, seed, partial seed; left, missing, wanted bytes.
     for (wanted, have, is, bytes) in [
@@ -83,9 +83,9 @@ fn two_that_are_done_need_no_connection() {
         let (pieces, _folder) = done(wanted, have);
         let peer = PeerKey(1);
         pieces.add_peer(peer);
-        assert!(pieces.bitfield(peer, if seed { Bitfield::full(1) } else { Bitfield::new(1) }));
+        assert!(pieces.set_bitfield(peer, if seed { Bitfield::full(1) } else { Bitfield::new(1) }));
         assert_eq!(pieces.is_redundant(peer, upload_only), needless, "{wanted} {have} {upload_only} {seed}");
-        assert_eq!(pieces.wants(peer), wanted && !have && seed);
+        assert_eq!(pieces.is_interested_in(peer), wanted && !have && seed);
         assert_eq!(pieces.has(PieceIndex(0)), have, "served whatever is wanted");
     }
 }
@@ -94,7 +94,7 @@ fn two_that_are_done_need_no_connection() {
 fn a_bitfield_takes_nothing_back() {
     let (pieces, _folder) = one_piece();
     pieces.add_peer(PeerKey(1));
-    assert!(pieces.bitfield(PeerKey(1), Bitfield::full(1)));
-    assert!(!pieces.bitfield(PeerKey(1), Bitfield::new(1)));
-    assert!(pieces.wants(PeerKey(1)));
+    assert!(pieces.set_bitfield(PeerKey(1), Bitfield::full(1)));
+    assert!(!pieces.set_bitfield(PeerKey(1), Bitfield::new(1)));
+    assert!(pieces.is_interested_in(PeerKey(1)));
 }

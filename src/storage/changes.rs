@@ -22,7 +22,7 @@ use crate::storage::resume::CLOCK_TICK;
 use crate::storage::snapshot::{identity, is_permanent, is_same};
 use crate::storage::stop_check::StopCheck;
 use crate::storage::survey::has_data;
-use crate::types::{Bitfield, PieceHash, PieceIndex};
+use crate::types::{Bitfield, PieceIndex, Sha1Hash};
 
 /// Look for changes by others only if btsync has not written to the file for this long, in nanoseconds.
 const QUIET_TIME: i64 = 1_000_000_000;
@@ -112,7 +112,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::InTheWay`] with a file that no longer verifies, also if `stop` becomes true; those of [`check_rest`].
     /// After a stop only the first `MIN_CHECKED` files are examined for changes.
-    pub fn recheck_changed(&self, hashes: &[PieceHash], stop: &dyn StopCheck) -> Result<(), StorageError> {
+    pub fn recheck_changed(&self, hashes: &[Sha1Hash], stop: &dyn StopCheck) -> Result<(), StorageError> {
         let files = self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.is_pad && self.wants(*file));
         let goes_on = |file: &usize| *file < MIN_CHECKED || !stop.is_stopped();
         let changed: Vec<usize> =

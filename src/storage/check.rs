@@ -8,13 +8,13 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use std::thread;
 
-use crate::hash::{LANE_BYTES, LeftLane, PieceLanes, Sha1Stream, digest_all};
+use crate::hash::{FinishedPiece, LANE_BYTES, PieceLanes, Sha1Stream, digest_all};
 use crate::storage::buffers::Slab;
 use crate::storage::error::{StorageError, StorageErrorKind};
 use crate::storage::files::Storage;
 use crate::storage::layout::Layout;
 use crate::storage::stop_check::StopCheck;
-use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
+use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex, Sha1Hash};
 use crate::util::atomics::{Counter, Flag};
 use crate::util::memory;
 
@@ -39,7 +39,7 @@ pub struct CheckProgress {
 /// The system's error if an existing file cannot be opened or read.
 pub fn check(
     storage: &Storage,
-    hashes: &[PieceHash],
+    hashes: &[Sha1Hash],
     threads: usize,
     progress: &CheckProgress,
     stop: &dyn StopCheck,
@@ -54,7 +54,7 @@ pub fn check(
 /// Those of [`check`].
 pub fn check_rest(
     storage: &Storage,
-    hashes: &[PieceHash],
+    hashes: &[Sha1Hash],
     known: &Bitfield,
     threads: usize,
     progress: &CheckProgress,
@@ -114,7 +114,7 @@ pub fn hash_range(
     from: u32,
     mut sha: Sha1Stream,
     slab: &mut [u8],
-) -> Result<PieceHash, StorageError> {
+) -> Result<Sha1Hash, StorageError> {
     let layout = storage.layout();
     let len = layout.piece_size(piece).saturating_sub(from);
     assert!(!slab.is_empty(), "a slab to read into has bytes");
@@ -137,7 +137,7 @@ pub fn hash_range(
 ///
 /// # Panics
 /// If `slab` is smaller than a block.
-pub fn hash_blocks(storage: &Storage, piece: PieceIndex, slab: &mut [u8]) -> Result<Vec<PieceHash>, StorageError> {
+pub fn hash_blocks(storage: &Storage, piece: PieceIndex, slab: &mut [u8]) -> Result<Vec<Sha1Hash>, StorageError> {
     let layout = storage.layout();
     let size = layout.piece_size(piece);
     let step = slab.len() as u32 / BLOCK_SIZE * BLOCK_SIZE;
@@ -155,7 +155,7 @@ pub fn hash_blocks(storage: &Storage, piece: PieceIndex, slab: &mut [u8]) -> Res
 /// The state that the workers of one check share.
 struct CheckJob<'a> {
     storage: &'a Storage,
-    hashes: &'a [PieceHash],
+    hashes: &'a [Sha1Hash],
     known: &'a Bitfield,
     progress: &'a CheckProgress,
     /// Whether to drop from the page cache what was read.
@@ -190,9 +190,9 @@ impl CheckJob<'_> {
             if lanes.is_empty() {
                 break;
             }
-            for left in lanes.advance(&mut slab, |offset, part| self.read(offset, part)) {
-                let piece = PieceIndex(left.piece);
-                if self.is_right(left).inspect_err(|_| self.failed.set(true))? {
+            for finished in lanes.advance(&mut slab, |offset, part| self.read(offset, part)) {
+                let piece = PieceIndex(finished.piece);
+                if self.is_right(finished).inspect_err(|_| self.failed.set(true))? {
                     found.push(piece);
                 }
             }
@@ -245,14 +245,14 @@ impl CheckJob<'_> {
         Ok(())
     }
 
-    fn is_right(&self, left: LeftLane<StorageError>) -> Result<bool, StorageError> {
-        self.progress.done.add(left.unread);
+    fn is_right(&self, finished: FinishedPiece<StorageError>) -> Result<bool, StorageError> {
+        self.progress.done.add(finished.unread);
         if self.drops_cache {
-            let (piece, layout) = (PieceIndex(left.piece), self.storage.layout());
+            let (piece, layout) = (PieceIndex(finished.piece), self.storage.layout());
             self.storage.drop_from_cache(layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
         }
-        match left.result {
-            Ok(hash) => Ok(self.hashes.get(PieceIndex(left.piece).as_usize()) == Some(&hash)),
+        match finished.result {
+            Ok(hash) => Ok(self.hashes.get(PieceIndex(finished.piece).as_usize()) == Some(&hash)),
             Err(error) => is_absent(error).map(|()| false),
         }
     }
@@ -267,17 +267,17 @@ fn is_absent(error: StorageError) -> Result<(), StorageError> {
 struct ZeroHashes<'a> {
     layout: &'a Layout,
     /// The hash of a full-length piece, computed when first needed.
-    full: OnceLock<PieceHash>,
+    full: OnceLock<Sha1Hash>,
 }
 
 impl ZeroHashes<'_> {
-    fn hash(&self, piece: PieceIndex) -> PieceHash {
+    fn hash(&self, piece: PieceIndex) -> Sha1Hash {
         let size = self.layout.piece_size(piece);
         if size == self.layout.piece_length() { *self.full.get_or_init(|| hash_zeros(size)) } else { hash_zeros(size) }
     }
 }
 
-pub(super) fn hash_zeros(size: u32) -> PieceHash {
+pub(super) fn hash_zeros(size: u32) -> Sha1Hash {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut sha = Sha1Stream::new();
     let mut rest = size as usize;

@@ -19,7 +19,7 @@ use crate::storage::ownership::FileAction;
 use crate::storage::resume::CLOCK_TICK;
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::storage::survey::{DecisionInput, Survey};
-use crate::types::{InfoHash, PieceHash, PieceIndex};
+use crate::types::{InfoHash, PieceIndex, Sha1Hash};
 
 /// File systems with coarse times count in steps of up to two seconds (FAT); in nanoseconds.
 const COARSE_STEP: i64 = 2_000_000_000;
@@ -27,7 +27,7 @@ const SECOND: i64 = 1_000_000_000;
 
 /// What the pieces of all files that the marker names say together. Only examined if a file would be refused otherwise.
 pub(super) struct EarlierRun {
-    zeros: PieceHash,
+    zeros: Sha1Hash,
     pieces: OnceCell<RunPieces>,
 }
 
@@ -42,7 +42,7 @@ struct RunPieces {
 
 impl EarlierRun {
     /// `zeros`: the hash of a full-length piece of zeros.
-    pub fn new(zeros: PieceHash) -> EarlierRun {
+    pub fn new(zeros: Sha1Hash) -> EarlierRun {
         EarlierRun { zeros, pieces: OnceCell::new() }
     }
 }
@@ -68,7 +68,7 @@ impl Storage {
         Ok(*verified > wrong.len() && self.layout.pieces_of(number).all(is_right))
     }
 
-    fn run_pieces(&self, input: &DecisionInput<'_>, zeros: PieceHash) -> Result<RunPieces, StorageError> {
+    fn run_pieces(&self, input: &DecisionInput<'_>, zeros: Sha1Hash) -> Result<RunPieces, StorageError> {
         let mut found = RunPieces::default();
         let Some(marker) = &self.marker else { return Ok(found) };
         let is_named = |number: usize| {

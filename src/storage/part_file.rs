@@ -18,7 +18,7 @@ use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::resume::Stamp;
 use crate::storage::snapshot::{FileSnapshot, identity};
 use crate::storage::survey::{DecisionInput, Survey, has_data};
-use crate::types::{PieceHash, PieceIndex};
+use crate::types::{PieceIndex, Sha1Hash};
 
 impl Storage {
     /// The part file's path. libtorrent's part file has the same default name but another format; btsync leaves such a file
@@ -158,7 +158,7 @@ impl Storage {
                 done += part.len() as u64;
             }
         }
-        let hash: PieceHash = sha.finalize().into();
+        let hash: Sha1Hash = sha.finalize().into();
         Ok(input.hashes.get(piece.as_usize()) == Some(&hash))
     }
 

@@ -19,7 +19,7 @@ use crate::storage::lock::is_write_action;
 use crate::storage::ownership::{Evidence, ExistingFile, FileAction, FileFacts, OwnershipClaim, Refusal, decide};
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::stop_check::StopCheck;
-use crate::types::{BLOCK_SIZE, Bitfield, PieceHash, PieceIndex};
+use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex, Sha1Hash};
 
 /// The unit of a file that a failing system writes entirely or not at all.
 pub(super) const PAGE: u64 = 4096;
@@ -335,7 +335,7 @@ impl Storage {
 /// What is known about pieces of zeros.
 struct ZeroPieces {
     /// The hash of a full-length piece of zeros.
-    full: PieceHash,
+    full: Sha1Hash,
     /// Whether any full-length piece verifies that is not all zeros: then some of the torrent is on disk.
     is_begun: bool,
     /// What the files say together about an earlier run.
@@ -347,7 +347,7 @@ pub struct DecisionInput<'a> {
     /// The files as they were found.
     pub survey: &'a Survey,
     /// The hashes of all pieces.
-    pub hashes: &'a [PieceHash],
+    pub hashes: &'a [Sha1Hash],
     /// The verified pieces.
     pub have: &'a Bitfield,
     /// The wanted pieces.

@@ -63,7 +63,7 @@ pub struct ChokeCandidate {
     /// Whether we unchoke the peer now.
     pub unchoked: bool,
     /// Whether the peer should be sending blocks: we are interested, and it unchokes us.
-    pub expects_blocks: bool,
+    pub owes_blocks: bool,
     /// The download rate from the peer over the last 20 s, in bytes per second.
     pub down_rate: u64,
     /// The upload rate to the peer over the last 20 s, in bytes per second.
@@ -82,7 +82,7 @@ struct PeerHistory {
     /// When the peer was unchoked, and how many bytes it had been sent by then; `None` while it is choked.
     turn: Option<(Duration, u64)>,
     /// The last round in which the peer was unchoked.
-    served: Option<Duration>,
+    last_unchoked: Option<Duration>,
     /// The bytes received from the peer by the last round, and when that number last grew or the peer owed us nothing.
     received: u64,
     last_progress: Duration,
@@ -94,7 +94,7 @@ impl PeerHistory {
     fn new(now: Duration, c: &ChokeCandidate) -> PeerHistory {
         PeerHistory {
             turn: None,
-            served: None,
+            last_unchoked: None,
             received: c.received,
             last_progress: now,
             idleness: Idleness::default(),
@@ -192,7 +192,7 @@ impl Choker {
                 .iter()
                 .filter(|c| c.unchoked && (c.up_rate >= slots::SLOW_SLOT_RATE || c.is_requesting))
                 .count(),
-            total: candidates.iter().map(|c| c.up_rate).fold(0, u64::saturating_add),
+            upload_rate: candidates.iter().map(|c| c.up_rate).fold(0, u64::saturating_add),
             sent: candidates.iter().map(|c| c.sent).fold(0, u64::saturating_add),
         };
         self.slots.observe(now, seeding, load);
@@ -232,12 +232,12 @@ impl Choker {
         let before = std::mem::take(&mut self.peers);
         for c in candidates {
             let mut history = before.get(&c.key).copied().unwrap_or_else(|| PeerHistory::new(now, c));
-            if c.received != history.received || !c.expects_blocks {
+            if c.received != history.received || !c.owes_blocks {
                 (history.received, history.last_progress) = (c.received, now);
             }
             if c.unchoked && c.interested {
                 history.turn.get_or_insert((now, c.sent));
-                history.served = Some(now);
+                history.last_unchoked = Some(now);
             } else {
                 history.turn = None;
             }
@@ -304,7 +304,7 @@ impl Choker {
             *held.entry(c.network).or_default() += 1;
         }
         let mut waiting: Vec<_> = ranked.iter().filter(|c| waits(c)).collect();
-        waiting.sort_by_cached_key(|c| (self.peers.get(&c.key).and_then(|m| m.served), c.since, c.key));
+        waiting.sort_by_cached_key(|c| (self.peers.get(&c.key).and_then(|m| m.last_unchoked), c.since, c.key));
         let mut crowd = |c: &ChokeCandidate| {
             let held = held.entry(c.network).or_default();
             *held += 1;
@@ -322,7 +322,7 @@ impl Choker {
             TurnState::Fresh | TurnState::Serving => (turn_state, false, 0, Reverse(c.up_rate), None),
             TurnState::Waiting => {
                 let is_deprioritized = history.is_some_and(|m| m.idleness.is_deprioritized(now));
-                (turn_state, is_deprioritized, crowding, Reverse(0), history.and_then(|m| m.served))
+                (turn_state, is_deprioritized, crowding, Reverse(0), history.and_then(|m| m.last_unchoked))
             }
             TurnState::Done => {
                 let began = history.and_then(|m| m.turn).map_or(Duration::ZERO, |turn| turn.0);

@@ -85,7 +85,7 @@ pub struct EvictionLimiter {
     /// The recent limited evictions with their times, the oldest first.
     evicted: VecDeque<(Duration, LimitedEviction)>,
     /// When a connection in use was last evicted.
-    in_use: Option<Duration>,
+    last_in_use_eviction: Option<Duration>,
 }
 
 impl EvictionLimiter {
@@ -103,25 +103,28 @@ impl EvictionLimiter {
     /// Whether a newcomer may evict a connection that has exceeded its time.
     fn allows(&self, newcomer: IpAddr, now: Duration) -> bool {
         let recent = || self.evicted.iter().rev().take_while(|(at, _)| now < *at + EvictionLimiter::SPAN);
-        let (network, provider_network) = (Network::block(newcomer), provider_network(newcomer));
+        let (network, provider_network) = (Network::subnet(newcomer), provider_network(newcomer));
         recent().count() < EvictionLimiter::MAX_EVICTIONS
-            && !recent().any(|(_, gone)| gone.newcomer == provider_network)
-            && !self.evicted.iter().any(|(at, gone)| gone.network == network && now < *at + EvictionLimiter::REST)
+            && !recent().any(|(_, eviction)| eviction.newcomer == provider_network)
+            && !self
+                .evicted
+                .iter()
+                .any(|(at, eviction)| eviction.network == network && now < *at + EvictionLimiter::REST)
     }
 
     /// Whether a newcomer may evict a connection in use.
     fn allows_in_use(&self, newcomer: IpAddr, now: Duration) -> bool {
-        self.in_use.is_none_or(|at| now >= at + EvictionLimiter::PAUSE) && self.allows(newcomer, now)
+        self.last_in_use_eviction.is_none_or(|at| now >= at + EvictionLimiter::PAUSE) && self.allows(newcomer, now)
     }
 
     /// Records an eviction; see [`Eviction::limited`].
-    pub fn note(&mut self, gone: LimitedEviction, now: Duration) {
+    pub fn note(&mut self, eviction: LimitedEviction, now: Duration) {
         while self.evicted.front().is_some_and(|(at, _)| now >= *at + EvictionLimiter::REST) {
             self.evicted.pop_front();
         }
-        self.evicted.push_back((now, gone));
-        if gone.in_use {
-            self.in_use = Some(now);
+        self.evicted.push_back((now, eviction));
+        if eviction.in_use {
+            self.last_in_use_eviction = Some(now);
         }
     }
 }
@@ -165,7 +168,7 @@ const BUSY: u64 = 60 * 4096;
 const MAX_BUSY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The network sizes by which connections are counted, each inside the previous one.
-const LEVELS: [fn(IpAddr) -> Network; 3] = [Network::block, Network::site, Network::host];
+const LEVELS: [fn(IpAddr) -> Network; 3] = [Network::subnet, Network::site, Network::host];
 
 /// The connection to evict for a newcomer, if any. A network with more than `fair` connections gives one up at any time, but not
 /// to the same network.
@@ -189,11 +192,11 @@ pub fn choose_eviction(
     }
     // Every other network is within its fair share, or its connections are in use. The newcomer must not evict a connection of a
     // network that has fewer.
-    let mut blocks: HashMap<Network, usize> = HashMap::new();
+    let mut subnets: HashMap<Network, usize> = HashMap::new();
     for candidate in candidates {
-        *blocks.entry(Network::block(candidate.ip)).or_default() += 1;
+        *subnets.entry(Network::subnet(candidate.ip)).or_default() += 1;
     }
-    let has = |host| blocks.get(&Network::block(host)).copied().unwrap_or_default();
+    let has = |host| subnets.get(&Network::subnet(host)).copied().unwrap_or_default();
     if candidates.iter().filter(|o| Network::host(o.ip) == Network::host(newcomer)).count() > fair {
         return None;
     }
@@ -205,7 +208,7 @@ pub fn choose_eviction(
     let eviction = |gone: &EvictionCandidate, in_use| Eviction {
         key: gone.key,
         limited: Some(LimitedEviction {
-            network: Network::block(gone.ip),
+            network: Network::subnet(gone.ip),
             newcomer: provider_network(newcomer),
             in_use,
         }),

@@ -152,7 +152,7 @@ impl MetadataFetch {
         let mut requests = Vec::new();
         let mut asked = self.asked();
         let mut keys: Vec<PeerKey> =
-            self.sources.iter().filter(|(_, s)| s.has_time(now)).map(|(&key, _)| key).collect();
+            self.sources.iter().filter(|(_, s)| s.accepts_request(now)).map(|(&key, _)| key).collect();
         keys.sort_unstable_by_key(|key| (self.sources.get(key).map(|s| (!s.is_delivering, s.misses)), *key));
         // One request per peer and round, so that several peers share the work.
         for _ in 0..MAX_OUTSTANDING {
@@ -195,7 +195,7 @@ impl MetadataFetch {
         let paused = self.sources.values().map(|s| s.paused_until).filter(|&until| until > now);
         let turns = self.assemblies.iter().map(|a| a.safe_until).filter(|&until| until > now);
         // With every second that passes, more peers may be asked for an outstanding piece.
-        let somebody = self.sources.values().any(|s| s.has_time(now));
+        let somebody = self.sources.values().any(|s| s.accepts_request(now));
         let next = open().map(|ask| outstanding::next_step(ask.at, now)).filter(|_| somebody);
         late.chain(paused).chain(turns).chain(next).min()
     }
@@ -328,7 +328,7 @@ impl MetadataFetch {
 
     /// The piece to request next from the peer.
     fn choose(&self, key: PeerKey, asked: &RequestsInFlight, now: Duration) -> Option<u32> {
-        let source = self.sources.get(&key).filter(|s| s.has_time(now))?;
+        let source = self.sources.get(&key).filter(|s| s.accepts_request(now))?;
         let assembly = self.assembly_of(key).and_then(|at| self.assemblies.get(at));
         if assembly.is_none() && source.was_asked && !self.has_room(source.size, now) {
             return None;

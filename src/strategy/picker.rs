@@ -3,7 +3,7 @@
 //! Reader threads drive it. They [`pick`](Picker::pick) blocks to request. They [`accept`](Picker::accept) each received block
 //! before writing it, so that no two threads write the same block and nothing is ever written into a verified piece. After the
 //! write they call [`written`](Picker::written). The thread whose block completes a piece hashes it and reports the result with
-//! [`verified`](Picker::verified).
+//! [`piece_hashed`](Picker::piece_hashed).
 //!
 //! A missing piece is *unbegun* (in `order`, sorted by availability) or *begun* (in `begun`, with a state per block). A begun
 //! piece with free blocks is *open*. A begun piece has an owner, the peer that fills it in order, so that a fast peer's data is
@@ -130,7 +130,7 @@ pub struct Picker {
     geometry: Geometry,
     have: Bitfield,
     /// Pieces that are wanted and not verified.
-    lacks: Bitfield,
+    unverified_wanted: Bitfield,
     bytes: PickerBytes,
     /// Blocks on disk in unverified pieces.
     received: u64,
@@ -163,7 +163,7 @@ impl Picker {
         Picker {
             geometry,
             have,
-            lacks: order.unbegun().clone(),
+            unverified_wanted: order.unbegun().clone(),
             bytes: PickerBytes { missing_wanted: left, missing: left, wanted: total },
             received: 0,
             order,
@@ -235,7 +235,7 @@ impl Picker {
         if bits.len() != self.geometry.pieces {
             return;
         }
-        let wanted = common(&bits, &self.lacks);
+        let wanted = common(&bits, &self.unverified_wanted);
         self.order.join(&bits);
         let peer = &mut self.peers[at];
         (peer.wanted_until, peer.has_no_unbegun) = (self.wanted.bound(key, wanted), false);
@@ -250,7 +250,7 @@ impl Picker {
         if !peer.bits.set(piece) {
             return false;
         }
-        if self.lacks.has(piece) {
+        if self.unverified_wanted.has(piece) {
             peer.wanted_until = self.wanted.one_more(key, peer.wanted_until);
         }
         peer.has_no_unbegun = false;
@@ -262,7 +262,7 @@ impl Picker {
     }
 
     /// Whether the peer has a piece that we want and lack.
-    pub fn wants(&self, key: PeerKey) -> bool {
+    pub fn is_interested_in(&self, key: PeerKey) -> bool {
         self.peer(key).is_some_and(|peer| self.wanted.is_wanted(peer.wanted_until))
     }
 

@@ -1,22 +1,26 @@
 //! The request pipeline of one connection: how many more requests to send, and which outstanding ones are lost.
 //!
-//! *Depth.* A peer that has shown nothing gets a few requests; after its first blocks, as many as it sends in three seconds at
-//! the rate at which these follow each other. So a slow peer never has more than it can serve, and a fast one has a full pipeline
-//! after one round trip. Then comes a *slow start*: one request deeper for each block, which doubles the depth every round trip,
-//! until a round brings no more than the one before. From then on the depth is twice what the path holds (rate × round trip
-//! time), but at least three seconds' worth, up to 64 blocks, so that a slow peer hoards nothing and a fast one never runs dry.
-//! On a short path that is all, except that up to 256 blocks are outstanding if 64 are less than a hundredth of a second's worth.
-//! On any other path one second's worth is outstanding, because round trip times vary. Whether a path is short is measured again
-//! every ten seconds. A *round* lasts until a request that was sent after its start is answered.
+//! How deep the pipeline is:
+//! - *Start.* A peer that has answered nothing gets [`INITIAL_DEPTH`] requests. After its first blocks it gets as many as it sends
+//!   in [`AHEAD`] at the rate of these blocks, at most [`INITIAL_MAX`]. So a slow peer never has more than it can serve, and a
+//!   fast one has a full pipeline after one round trip.
+//! - *Slow start.* Each block makes the pipeline one request deeper, which doubles the depth every round trip, until a round
+//!   brings no more than the one before. A *round* lasts until a request that was sent after its start is answered.
+//! - *Steady.* The depth is twice what the path holds (rate × round trip time), but at least what the peer sends in [`AHEAD`], up
+//!   to [`AHEAD_BLOCKS`]. So a slow peer hoards nothing, and a fast one never runs dry.
+//! - *Steady on a short path* (below [`SHORT_PATH`]). The depth is also at least what the peer sends in [`AHEAD_FAST`], up to
+//!   [`AHEAD_BLOCKS_FAST`]. Whether a path is short is measured again after [`RTT_LIFETIME`].
+//! - *Steady on a long path.* The depth is also at least what the peer sends in [`AHEAD_LONG`], because round trip times vary.
+//! - *End of the download* ([`EndGameLimit`]). A peer is asked for at most half its fair share of the remaining blocks, but not
+//!   less than its path holds. So all peers finish at the same time, and none delays the others with blocks that were requested
+//!   too early.
 //!
-//! *End.* Towards the end of a download a peer is asked for at most half its fair share of the remaining blocks, but not less
-//! than its path holds. So all peers finish at the same time, and none delays the others with blocks that were requested too
-//! early.
-//!
-//! *Loss.* All requests are lost if nothing arrived for long. A single request is lost if others overtook it by two whole depths,
-//! or if it is much older than usual. The newest requests are taken back if the peer turns out far too slow for them. A peer that
-//! may be slow rather than silent keeps its oldest request for as long again, because a cancel would waste the part that it has
-//! sent.
+//! Which requests are lost:
+//! - All of them, if nothing arrives for a time that depends on how the blocks arrived before: between [`MIN_STALL`] and
+//!   [`MAX_STALL`]. A peer that may be slow rather than silent keeps its oldest request for as long again, because a cancel would
+//!   waste the part that it has sent.
+//! - A single one, if others overtook it by two whole depths, or if it is much older than usual (at least [`MIN_AGE`]).
+//! - The newest ones, if the peer would need longer than [`MAX_BACKLOG`](late::MAX_BACKLOG) for all of them.
 
 mod depth;
 mod late;
@@ -32,44 +36,50 @@ use std::time::Duration;
 use crate::strategy::rate::RateMeter;
 use crate::types::{BLOCK_SIZE, BlockInfo};
 pub use depth::EndGameLimit;
-use late::FIRST_SIGHT;
+use late::PARTIAL_BLOCK_TIME;
 use measured::{AnswerTimes, Arrivals, FirstBlocks, RequestNumbers, Round, Rounds};
 pub use rejects::RejectOutcome;
 
 /// How many requests may be outstanding at a peer that has not stated its `reqq`. Grows while nothing is lost.
-pub const LIMIT_UNSTATED: u32 = 500;
+pub const DEFAULT_REQQ: u32 = 500;
 /// How many requests may be outstanding at any peer.
-pub const LIMIT: u32 = 2000;
+pub const MAX_REQQ: u32 = 2000;
 
 /// The depth for a peer that has answered no request.
 const INITIAL_DEPTH: usize = 8;
 /// The largest depth while only a peer's first blocks show how fast it is.
 const INITIAL_MAX: usize = 64;
-/// The same if the peer states a `reqq` of `GENEROUS` or more.
-const START_GENEROUS: usize = 512;
-const GENEROUS: u32 = 1000;
+/// A peer that states such a `reqq` queues many requests.
+const LARGE_REQQ: u32 = 1000;
+/// Like [`INITIAL_MAX`], for a peer that states a `reqq` of [`LARGE_REQQ`] or more.
+const INITIAL_MAX_LARGE_REQQ: usize = 512;
 /// The depth after a stall, once a block arrives.
 const RESTART: usize = 16;
-/// A slow peer is asked for what it sends in `AHEAD`, a faster one for `AHEAD_BLOCKS`, or for what it sends in `AHEAD_FAST` if
-/// that is more (at most `AHEAD_BLOCKS_FAST`).
+/// A peer is asked for what it sends in this time, up to [`AHEAD_BLOCKS`].
 const AHEAD: Duration = Duration::from_secs(3);
+/// The most blocks requested because of [`AHEAD`].
 const AHEAD_BLOCKS: usize = 64;
+/// On a short path, a fast peer is asked for what it sends in this time, up to [`AHEAD_BLOCKS_FAST`].
 const AHEAD_FAST: Duration = Duration::from_millis(10);
-/// On a path that is not short, this much of the rate is outstanding, within the peer's limit.
-const AHEAD_LONG: Duration = Duration::from_secs(1);
+/// The most blocks requested because of [`AHEAD_FAST`].
 const AHEAD_BLOCKS_FAST: usize = 256;
-/// The most blocks requested from all peers together at first, but at least `START_LEAST` each: with many peers no depth is
-/// needed.
-const START_TOGETHER: usize = 1024;
-const START_LEAST: usize = 16;
-const AT_LEAST: usize = 2;
+/// On a long path, a peer is asked for what it sends in this time, within its limit.
+const AHEAD_LONG: Duration = Duration::from_secs(1);
+/// The most blocks requested from all peers together at first: with many peers no depth is needed.
+const INITIAL_TOTAL: usize = 1024;
+/// The blocks requested from each peer at first, even if that exceeds [`INITIAL_TOTAL`].
+const INITIAL_MIN_SHARE: usize = 16;
+/// The smallest depth, so that a peer is not idle between two requests; see [`LONG_BLOCK`].
+const MIN_DEPTH: usize = 2;
 /// A round that takes longer ends without an answer to a later request, so that slow peers are recognised in time.
 const LONG_ROUND: Duration = Duration::from_secs(2);
 /// A round that takes less is measured further.
 const SHORT_ROUND: Duration = Duration::from_millis(1);
-/// After this time the smallest age must be measured again, on a short path with more than `CROWDED` requests outstanding.
-const MIN_AGES: Duration = Duration::from_secs(10);
-const CROWDED: usize = 16;
+/// On a short path with more than [`CROWDED_DEPTH`] requests outstanding, the round trip time must be measured again after this
+/// time.
+const RTT_LIFETIME: Duration = Duration::from_secs(10);
+/// With more outstanding requests than this, answers queue, so their age does not show the round trip time.
+const CROWDED_DEPTH: usize = 16;
 /// A peer that needs longer than this for a block gets one request at a time.
 const LONG_BLOCK: Duration = Duration::from_secs(4);
 /// A peer with unknown rate gets pieces of its own up to this size, in bytes.
@@ -132,19 +142,19 @@ pub struct RequestPipeline {
     /// When to ask the picker again even if no event occurs.
     repick_at: Option<Duration>,
     /// The most cancelled requests that the peer may still reject (BEP 6).
-    unanswered: u32,
+    rejectable_cancels: u32,
 }
 
 impl RequestPipeline {
-    /// For a peer that accepts `limit` requests at a time: [`LIMIT_UNSTATED`] until it states its `reqq`.
+    /// For a peer that accepts `limit` requests at a time: [`DEFAULT_REQQ`] until it states its `reqq`.
     pub fn new(limit: u32) -> RequestPipeline {
         RequestPipeline {
             queue: VecDeque::new(),
-            limit: limit.clamp(1, LIMIT) as usize,
+            limit: limit.clamp(1, MAX_REQQ) as usize,
             stated: false,
             phase: PipelinePhase::SlowStart,
             depth: INITIAL_DEPTH,
-            start: START_GENEROUS,
+            start: INITIAL_MAX_LARGE_REQQ,
             rounds: Rounds::default(),
             meter: RateMeter::new(),
             numbers: RequestNumbers::default(),
@@ -152,13 +162,13 @@ impl RequestPipeline {
             arrivals: Arrivals::default(),
             is_draining: false,
             repick_at: None,
-            unanswered: 0,
+            rejectable_cancels: 0,
         }
     }
 
     /// Sets how many requests the peer queues (`reqq`, BEP 10).
     pub fn set_limit(&mut self, reqq: u32) {
-        self.limit = reqq.clamp(1, LIMIT) as usize;
+        self.limit = reqq.clamp(1, MAX_REQQ) as usize;
         self.stated = true;
     }
 
@@ -168,8 +178,8 @@ impl RequestPipeline {
     pub fn limit_start_by_peers(&mut self, peers: usize, piece_size: u32) {
         if self.numbers.sent == 0 {
             let piece = piece_size.div_ceil(BLOCK_SIZE) as usize;
-            let together = if piece_size > UNKNOWN_PIECE { START_TOGETHER.min(piece) } else { START_TOGETHER };
-            self.start = together.div_ceil(peers.max(1)).clamp(START_LEAST, START_GENEROUS);
+            let together = if piece_size > UNKNOWN_PIECE { INITIAL_TOTAL.min(piece) } else { INITIAL_TOTAL };
+            self.start = together.div_ceil(peers.max(1)).clamp(INITIAL_MIN_SHARE, INITIAL_MAX_LARGE_REQQ);
             self.depth = self.depth.min(self.start);
         }
     }
@@ -179,7 +189,7 @@ impl RequestPipeline {
     pub fn limit_start_by_rate(&mut self, peers: usize, limit: u64) {
         if self.numbers.sent == 0 && limit > 0 {
             let ahead = limit as f64 * AHEAD.as_secs_f64() / f64::from(BLOCK_SIZE) / peers.max(1) as f64;
-            self.start = self.start.min((ahead as usize).max(AT_LEAST));
+            self.start = self.start.min((ahead as usize).max(MIN_DEPTH));
             self.depth = self.depth.min(self.start);
         }
     }
@@ -203,7 +213,7 @@ impl RequestPipeline {
     /// Removes a request that is to be cancelled. Returns false if it was not outstanding.
     pub fn remove(&mut self, block: &BlockInfo) -> bool {
         let removed = self.position(block).is_some_and(|at| self.queue.remove(at).is_some());
-        self.unanswered = self.unanswered.saturating_add(u32::from(removed));
+        self.rejectable_cancels = self.rejectable_cancels.saturating_add(u32::from(removed));
         removed
     }
 
@@ -222,7 +232,7 @@ impl RequestPipeline {
     /// Removes all requests because they are to be cancelled.
     pub fn cancel_all(&mut self) -> Vec<BlockInfo> {
         let all = self.remove_all();
-        self.unanswered = self.unanswered.saturating_add(all.len() as u32);
+        self.rejectable_cancels = self.rejectable_cancels.saturating_add(all.len() as u32);
         all
     }
 
@@ -277,7 +287,7 @@ impl RequestPipeline {
                 (PipelinePhase::SlowStart, RESTART, None, None, None);
         }
         if self.rounds.rate.is_none()
-            && now.saturating_sub(since) >= FIRST_SIGHT
+            && now.saturating_sub(since) >= PARTIAL_BLOCK_TIME
             && self.rounds.was_rate_limited == [false; 2]
         {
             self.settle_at(bytes as f64 / now.saturating_sub(since).as_secs_f64());
@@ -324,7 +334,7 @@ impl RequestPipeline {
         if self.phase == PipelinePhase::Steady {
             self.depth = self.steady_depth();
             if !self.stated && self.depth >= self.limit {
-                self.limit = (self.limit + self.limit / 4).min(LIMIT as usize);
+                self.limit = (self.limit + self.limit / 4).min(MAX_REQQ as usize);
             }
         }
     }

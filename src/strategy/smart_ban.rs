@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{PeerKey, PieceHash, PieceIndex};
+use crate::types::{PeerKey, PieceIndex, Sha1Hash};
 
 /// The most blocks that are remembered, at 28 bytes each.
 const MAX_BLOCKS: usize = 36_000;
@@ -29,13 +29,13 @@ pub struct SmartBan {
 struct FailedPiece {
     piece: PieceIndex,
     /// The sender and hash of each block, in order; `None` for a block from an earlier session.
-    blocks: Box<[(Option<PeerKey>, PieceHash)]>,
+    blocks: Box<[(Option<PeerKey>, Sha1Hash)]>,
 }
 
 impl SmartBan {
     /// Records a piece that failed verification: the senders of its blocks in order (`None` for an earlier session), and their
     /// hashes. Surplus entries of the longer list are ignored.
-    pub fn record_failure(&mut self, piece: PieceIndex, block_senders: &[Option<PeerKey>], block_hashes: &[PieceHash]) {
+    pub fn record_failure(&mut self, piece: PieceIndex, block_senders: &[Option<PeerKey>], block_hashes: &[Sha1Hash]) {
         let blocks: Box<[_]> = block_senders.iter().copied().zip(block_hashes.iter().copied()).collect();
         self.blocks += blocks.len();
         self.failures.push_back(FailedPiece { piece, blocks });
@@ -52,7 +52,7 @@ impl SmartBan {
 
     /// Compares the recorded blocks with the hashes `good` of the verified piece. Returns each peer that sent a different block,
     /// once, and forgets the piece's failures.
-    pub fn find_corrupt_senders(&mut self, piece: PieceIndex, good: &[PieceHash]) -> Vec<PeerKey> {
+    pub fn find_corrupt_senders(&mut self, piece: PieceIndex, good: &[Sha1Hash]) -> Vec<PeerKey> {
         let mut corrupt_senders = Vec::new();
         self.failures.retain(|failure| {
             if failure.piece != piece {
@@ -78,7 +78,7 @@ mod tests {
     const C: PeerKey = PeerKey(3);
     const PIECE: PieceIndex = PieceIndex(7);
 
-    fn block_hashes<const N: usize>(of: [u8; N]) -> [PieceHash; N] {
+    fn block_hashes<const N: usize>(of: [u8; N]) -> [Sha1Hash; N] {
         of.map(|byte| [byte; 20])
     }
 

@@ -60,18 +60,19 @@ impl Client {
 
     /// A torrent that has not started, for a program that runs it on a thread of its own: see [`Torrent::run`].
     pub fn prepare(self: &Arc<Self>, source: impl Into<Source>, options: AddOptions) -> Torrent {
-        let AddOptions { config, opening_position } = options;
+        let AddOptions { config, claim_position } = options;
         let torrent = Torrent::with_client(self, source, config);
-        match opening_position {
-            Some(position) => torrent.with_opening_order(position),
+        match claim_position {
+            Some(position) => torrent.with_claim_position(position),
             None => torrent,
         }
     }
 
-    /// Whether a download of btsync created the file: one that the file system marks, or that `records` names, the folder of
+    /// Whether a download of btsync created the file: one that the file system marks, or that `downloaded_torrents_folder` names, the folder of
     /// [`AddOptions::downloaded_torrents_folder`]. A program that starts every torrent in a folder leaves such files alone, or
     /// the author of one torrent could start others.
-    pub fn is_downloaded_file(path: &Path, file: &File, records: Option<&Path>) -> bool {
-        has_download_mark(file) || records.is_some_and(|folder| is_from_download(folder, &resolved(path), file))
+    pub fn is_downloaded_file(path: &Path, file: &File, downloaded_torrents_folder: Option<&Path>) -> bool {
+        has_download_mark(file)
+            || downloaded_torrents_folder.is_some_and(|folder| is_from_download(folder, &resolved(path), file))
     }
 }

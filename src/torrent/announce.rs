@@ -44,10 +44,11 @@ pub fn send(
         } else {
             NUMWANT_SEED
         },
-        event: context.event(job.event),
+        event: context.announce_event(job.event),
         tracker_id: job.tracker_id.as_deref(),
     };
     let ours = context.clone();
-    let more = move |answer: AnnounceResponse| ours.report(TrackerEvent::SecondFamilyPeers { peers: answer.peers });
+    let more =
+        move |answer: AnnounceResponse| ours.send_to_main(TrackerEvent::SecondFamilyPeers { peers: answer.peers });
     client.announce(&job.url, &announce, identity.is_private, deadline, more)
 }

@@ -1,17 +1,11 @@
-//! A connection as main sees it, and the connections that are lent while the files are examined.
+//! A connection as main sees it.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::peer::{Connection, Peer};
 use crate::strategy::pex::PexDiffer;
-use crate::torrent::final_announce;
 use crate::types::PeerKey;
-use crate::util::units::count;
 
 /// A peer that accepts no byte from us for this long is considered stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
@@ -48,7 +42,7 @@ pub struct DeliveryProgress {
     /// All bytes acknowledged by the peer's TCP.
     acknowledged: u64,
     /// Since when bytes have been in transit without any progress.
-    stalled_since: Option<Duration>,
+    write_blocked_since: Option<Duration>,
 }
 
 impl DeliveryProgress {
@@ -65,7 +59,7 @@ impl DeliveryProgress {
 
     /// Records whether more of the `sent_to_kernel` bytes has been delivered than the `before` at the last call.
     pub fn note_progress(&mut self, now: Duration, sent_to_kernel: u64, before: u64) {
-        self.stalled_since = match self.stalled_since {
+        self.write_blocked_since = match self.write_blocked_since {
             _ if sent_to_kernel <= self.payload => None,
             Some(since) if self.payload == before => Some(since),
             _ => Some(now),
@@ -74,48 +68,6 @@ impl DeliveryProgress {
 
     /// Whether the peer has accepted no byte from us for longer than a lost packet explains.
     pub fn is_stuck(&self, now: Duration) -> bool {
-        self.stalled_since.is_some_and(|since| now >= since + STUCK_AFTER)
-    }
-}
-
-/// The reason reported for closing connections.
-pub const REASON: &str = "the files need the file descriptors";
-
-/// The kept connections while the files are examined; each holds a file descriptor that a file may need.
-#[derive(Default)]
-pub struct KeptConnections(pub(super) Mutex<KeptState>);
-
-/// See [`KeptConnections`].
-#[derive(Default)]
-pub struct KeptState {
-    /// The connections that are still open.
-    pub connections: HashMap<PeerKey, ConnectionEntry>,
-    /// The addresses of the connections that were closed meanwhile.
-    pub ended: Vec<SocketAddr>,
-}
-
-impl KeptConnections {
-    /// Closes some of the connections because there is no descriptor for a file.
-    pub fn close_some(&self) {
-        let connections = self.0.lock().connections.len();
-        self.close_all_but(connections - connections.div_ceil(4));
-    }
-
-    /// Closes connections until `most` are left, the newest first. Returns how many are left.
-    pub fn close_all_but(&self, most: usize) -> usize {
-        let mut lent = self.0.lock();
-        let mut order: Vec<PeerKey> = lent.connections.keys().copied().collect();
-        order.sort_unstable();
-        let surplus: Vec<ConnectionEntry> =
-            order.iter().skip(most).filter_map(|key| lent.connections.remove(key)).collect();
-        lent.ended.extend(surplus.iter().map(|entry| entry.connection.addr));
-        let stay = lent.connections.len();
-        drop(lent);
-        if !surplus.is_empty() {
-            log::debug!("disconnected {}: {REASON}; {stay} left", count(surplus.len(), "peer"));
-        }
-        // Their threads have ended, so this waits for nothing.
-        final_announce::close_connections(surplus.into_iter().map(|entry| entry.connection).collect());
-        stay
+        self.write_blocked_since.is_some_and(|since| now >= since + STUCK_AFTER)
     }
 }

@@ -33,8 +33,8 @@ pub(crate) fn note(
     out_dir: &Path,
     files: Vec<(PathBuf, Option<u64>)>,
 ) -> io::Result<()> {
-    let place = absolute(out_dir).unwrap_or_else(|_| out_dir.to_owned());
-    let path = record_path(folder, info_hash, &place);
+    let out_dir = absolute(out_dir).unwrap_or_else(|_| out_dir.to_owned());
+    let path = record_path(folder, info_hash, &out_dir);
     let mut all = read(&path).unwrap_or_default();
     let before = all.clone();
     all.extend(files);
@@ -45,11 +45,11 @@ pub(crate) fn note(
 pub fn is_from_download(folder: &Path, resolved: &Path, file: &File) -> bool {
     let identity = permanent_identity(file);
     let notes = fs::read_dir(folder).into_iter().flatten().flatten();
-    notes.filter_map(|note| read(&note.path())).any(|files| names(&files, resolved, identity))
+    notes.filter_map(|note| read(&note.path())).any(|files| contains(&files, resolved, identity))
 }
 
 /// Whether the file is one of `files`: by identity or, if either has none, by path, ignoring case.
-fn names(files: &Files, resolved: &Path, identity: Option<u64>) -> bool {
+fn contains(files: &Files, resolved: &Path, identity: Option<u64>) -> bool {
     let name = folded(resolved);
     let is_named = |path: &Path| path == resolved || folded(path) == name;
     match identity {
@@ -101,10 +101,10 @@ mod tests {
         assert_eq!(decode(&encode(&files)), Some(files.clone()));
         assert_eq!(decode(b"mine"), None);
         assert_eq!(decode(&[HEAD, b"zz /x\0- \0nothing\0- /y\0"].concat()), Some(Files::from([("/y".into(), None)])));
-        let is = |path: &str, identity| names(&files, Path::new(path), identity);
+        let is = |path: &str, identity| contains(&files, Path::new(path), identity);
         assert!(is("/elsewhere.torrent", Some(7)), "it was moved");
-        assert!(!names(&files, &strange, Some(8)), "another file has its name");
-        assert!(names(&files, &strange, None), "nobody can tell");
+        assert!(!contains(&files, &strange, Some(8)), "another file has its name");
+        assert!(contains(&files, &strange, None), "nobody can tell");
         assert!(is("/X/B.magnet", None), "the file system does not tell capital letters from small ones");
         assert!(is("/x/b.magnet", None) && is("/x/b.magnet", Some(8)) && !is("/x/c.magnet", None));
     }

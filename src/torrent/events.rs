@@ -60,7 +60,7 @@ pub enum Event {
         /// The number of wanted files.
         files: usize,
         /// The number of all files.
-        of: usize,
+        total_files: usize,
         /// Bytes of the pieces that contain parts of the wanted files.
         bytes: u64,
     },

@@ -46,15 +46,15 @@ impl TorrentHandle {
         self.0.kept_events().unwrap_or_else(Events::ended)
     }
 
-    /// Whether the completion of this download is still to be announced, as `records`, the folder of
+    /// Whether the completion of this download is still to be announced, as `pending_folder`, the folder of
     /// [`AddOptions::pending_folder`](crate::torrent::AddOptions::pending_folder), says; `folder` is that of the files.
-    pub fn is_completion_pending(&self, records: &Path, folder: &Path) -> bool {
-        PendingCompletion::new(records, self.0.info_hash, folder).is_set()
+    pub fn is_completion_pending(&self, pending_folder: &Path, folder: &Path) -> bool {
+        PendingCompletion::new(pending_folder, self.0.info_hash, folder).is_set()
     }
 
     /// The completion of this download has been announced; see [`TorrentHandle::is_completion_pending`].
-    pub fn clear_pending_completion(&self, records: &Path, folder: &Path) {
-        PendingCompletion::new(records, self.0.info_hash, folder).clear();
+    pub fn clear_pending_completion(&self, pending_folder: &Path, folder: &Path) {
+        PendingCompletion::new(pending_folder, self.0.info_hash, folder).clear();
     }
 
     /// Adds a peer to connect to.
@@ -68,13 +68,13 @@ impl TorrentHandle {
     /// continue.
     pub fn pause(&self) {
         self.0.run.pause();
-        self.wake(TorrentCommand::Pause);
+        self.wake(TorrentCommand::PauseChanged);
     }
 
     /// Resumes after [`TorrentHandle::pause`].
     pub fn resume(&self) {
         self.0.run.resume();
-        self.wake(TorrentCommand::Pause);
+        self.wake(TorrentCommand::PauseChanged);
     }
 
     /// Whether the torrent was told to pause, and not to resume since.
@@ -143,7 +143,7 @@ impl TorrentHandle {
             have,
             checked,
             total_uploaded: inner.progress.uploaded_before.get(),
-            known: inner.peers.known.get(),
+            known_peers: inner.peers.known.get(),
             ..Snapshot::default()
         };
         if let Some(context) = inner.context() {
@@ -158,8 +158,8 @@ impl TorrentHandle {
             snapshot.uploaded = context.payload.uploaded.get();
             snapshot.total_uploaded = snapshot.total_uploaded.saturating_add(snapshot.uploaded);
             snapshot.wasted = context.pieces.wasted();
-            snapshot.active = peers.iter().filter(|p| p.is_active(now)).count();
-            snapshot.connected = peers.len();
+            snapshot.active_peers = peers.iter().filter(|p| p.is_active(now)).count();
+            snapshot.connected_peers = peers.len();
         }
         snapshot
     }

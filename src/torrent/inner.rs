@@ -13,13 +13,13 @@ use crate::metainfo::Metainfo;
 use crate::peer::{PeerEvent, RunControl, Throttle, TorrentContext, TorrentMessage};
 use crate::storage::{CheckProgress, StopCheck as _, Storage};
 use crate::torrent::config::SeedGoal;
-use crate::torrent::connection_entry::KeptConnections;
 use crate::torrent::events::Events;
+use crate::torrent::peer_manager::KeptConnections;
 use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::views::Stage;
 use crate::torrent::{Outcome, TorrentError};
 use crate::types::{Bitfield, InfoHash};
-use crate::util::atomics::{Amount, Code, Counter, Flag};
+use crate::util::atomics::{Amount, Counter, Flag, SharedByte};
 
 /// How the torrent ended, once it has.
 #[derive(Default)]
@@ -97,7 +97,7 @@ pub(crate) struct TorrentFacts {
 /// How far a torrent is, for display.
 #[derive(Default)]
 pub(crate) struct TorrentProgress {
-    pub stage: Code,
+    pub stage: SharedByte,
     pub metadata: MetadataProgress,
     pub check: CheckProgress,
     /// Payload bytes sent in earlier runs.

@@ -46,7 +46,7 @@ fn ask_all(urls: &[String], weak_context: &Weak<TorrentContext>, fetch: impl Fn(
         match fetch(url).and_then(|bytes| info(&bytes, info_hash)) {
             Ok(info) => {
                 if let Some(context) = waiting() {
-                    context.report(TorrentCommand::UseMetadata(info));
+                    context.send_to_main(TorrentCommand::UseMetadata(info));
                 }
                 return;
             }

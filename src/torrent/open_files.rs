@@ -48,15 +48,15 @@ pub(crate) fn open(
     registration: Option<&mut Registration>,
     events: &EventSender,
 ) -> Result<OpenedFiles, TorrentError> {
-    let WantedFiles { layout, wanted, plan, files: FileCounts { wanted: files, all: of }, bytes } =
+    let WantedFiles { layout, wanted, plan, files: FileCounts { wanted: files, all: total_files }, bytes } =
         WantedFiles::new(metainfo, config)?;
     let registration = registration.map(|registration| {
         registration.register_files(&config.out_dir, config.files.max_open_files, &layout);
-        registration.count(inner.peers.kept_connections.close_all_but(registration.capacity()));
+        registration.set_connection_count(inner.peers.kept_connections.close_all_but(registration.capacity()));
         &*registration
     });
-    if files < of {
-        send_event(events, Event::Selected { files, of, bytes });
+    if files < total_files {
+        send_event(events, Event::Selected { files, total_files, bytes });
     }
     let layout = original_names::find(inner, config, metainfo, layout, &wanted)?;
     let layout = with_incomplete_names(inner, config, layout, &wanted);
@@ -175,7 +175,7 @@ impl FileOpener<'_> {
         let is_left = |action: FileAction| action == FileAction::Ignore || (action == FileAction::Copy && !is_made);
         let files = actions.iter().enumerate().filter(|(_, action)| !is_left(**action));
         let there = files.filter_map(|(file, _)| Some((file, survey.file(file).filter(|seen| seen.links == 1)?)));
-        registration.identify(there.map(|(file, seen)| {
+        registration.add_identities(there.map(|(file, seen)| {
             let (it, name) = (seen.file_identity(), self.storage.layout().final_name(file));
             (file, it, name.filter(|_| !it.is_permanent()).map(Path::to_owned).unwrap_or_default())
         }));

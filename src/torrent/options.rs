@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::client::{DhtSettings, OpeningPosition};
+use crate::client::{ClaimPosition, DhtSettings};
 use crate::metainfo::{Magnet, Selection};
 use crate::net::networks::is_private;
 use crate::storage::Allocation;
@@ -26,13 +26,13 @@ const MAX_LINK_PEERS: usize = 32;
 #[must_use]
 pub struct AddOptions {
     pub(crate) config: TorrentConfig,
-    pub(crate) opening_position: Option<OpeningPosition>,
+    pub(crate) claim_position: Option<ClaimPosition>,
 }
 
 impl Clone for AddOptions {
-    /// The same options without [`AddOptions::opening_position`], which only one torrent can have.
+    /// The same options without [`AddOptions::claim_position`], which only one torrent can have.
     fn clone(&self) -> AddOptions {
-        AddOptions { config: self.config.clone(), opening_position: None }
+        AddOptions { config: self.config.clone(), claim_position: None }
     }
 }
 
@@ -118,7 +118,7 @@ setters! {
 impl AddOptions {
     /// The defaults, with files below `folder`. btsync creates it if it does not exist.
     pub fn new(folder: impl Into<PathBuf>) -> AddOptions {
-        AddOptions { config: TorrentConfig::new(folder), opening_position: None }
+        AddOptions { config: TorrentConfig::new(folder), claim_position: None }
     }
 
     /// The folder that receives the files, in place of the one of [`AddOptions::new`].
@@ -134,9 +134,9 @@ impl AddOptions {
     }
 
     /// The torrent's position in the order in which torrents may claim their files: see
-    /// [`Client::opening_position`](crate::client::Client::opening_position).
-    pub fn opening_position(mut self, position: OpeningPosition) -> AddOptions {
-        self.opening_position = Some(position);
+    /// [`Client::claim_position`](crate::client::Client::claim_position).
+    pub fn claim_position(mut self, position: ClaimPosition) -> AddOptions {
+        self.claim_position = Some(position);
         self
     }
 
@@ -145,7 +145,7 @@ impl AddOptions {
     /// adds no peers in private networks.
     pub fn link(mut self, magnet: &Magnet, is_public: bool) -> AddOptions {
         let peers = &mut self.config.search.link_peers;
-        self.config.files.selection.link.clone_from(&magnet.select);
+        self.config.files.selection.magnet_indexes.clone_from(&magnet.select);
         for peer in magnet.peers.iter().take(MAX_LINK_PEERS) {
             match peer.to_string().to_socket_addrs() {
                 Ok(found) => peers.extend(found.filter(|addr| !is_public || !is_private(addr.ip()))),

@@ -31,6 +31,7 @@ use crate::types::{InfoHash, PeerKey};
 
 pub use announcer::Announcer;
 pub use discovery::{Discovery, LoopEvent};
+pub use kept_connections::KeptConnections;
 use stop_timeout::{ReceivedData, StopTimeout};
 
 /// How many ignored trackers a warning names.
@@ -76,7 +77,7 @@ struct DueTimes {
     /// When to ask trackers of later tiers, while no peer has been reached.
     further_trackers: Option<Duration>,
     /// The next peer exchange.
-    exchange: Duration,
+    pex: Duration,
     /// Until when no connection is accepted, because there are no descriptors.
     descriptors_short_until: Duration,
     /// Until when not to warn again that an incoming connection cannot be served.
@@ -198,9 +199,9 @@ impl<'a> PeerManager<'a> {
             self.next.further_trackers = Some(now + UNREACHED);
             self.announcer.ask_further_trackers(now);
         }
-        self.announcer.begin(context, now, needs_peers, self.peer_list.next_dial().is_none());
+        self.announcer.start_due(context, now, needs_peers, self.peer_list.next_dial().is_none());
         self.dial_due(context, now);
-        self.exchange(context, now);
+        self.send_pex(context, now);
         if self.discovery.retry_start(self.config, context.settings.info_hash, &self.registration, now) {
             context.ports.dht.set(self.port());
         }
@@ -220,13 +221,12 @@ impl<'a> PeerManager<'a> {
         } else {
             Duration::MAX
         };
-        let exchange =
-            if context.settings.pex && !self.connections.is_empty() { self.next.exchange } else { Duration::MAX };
+        let pex = if context.settings.pex && !self.connections.is_empty() { self.next.pex } else { Duration::MAX };
         let look =
             if self.needs_peers() && self.discovery.has_dht() { now + DHT_STATUS_INTERVAL } else { Duration::MAX };
         let give_up = if self.is_complete { Duration::MAX } else { self.stop_timeout.due(now) };
         let further = self.next.further_trackers.unwrap_or(Duration::MAX);
-        announce.min(further).min(give_up).min(dial_due).min(exchange).min(look).min(self.discovery.next_due())
+        announce.min(further).min(give_up).min(dial_due).min(pex).min(look).min(self.discovery.next_due())
     }
 
     /// Records progress, and stops the torrent if there was none for too long.
@@ -356,7 +356,7 @@ impl<'a> PeerManager<'a> {
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT / 3;
         while Instant::now() < deadline {
             if self.announcer.has_unsent_completed() {
-                self.announcer.begin(context, context.now(), false, false);
+                self.announcer.start_due(context, context.now(), false, false);
             }
             if !self.announcer.is_busy() {
                 return;

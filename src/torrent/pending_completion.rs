@@ -17,8 +17,8 @@ pub struct PendingCompletion(PathBuf);
 impl PendingCompletion {
     /// The file in `folder` for a torrent that is downloaded to `out_dir`; it need not exist.
     pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path) -> PendingCompletion {
-        let place = absolute(out_dir).unwrap_or_else(|_| out_dir.to_owned());
-        PendingCompletion(record_path(folder, info_hash, &place))
+        let out_dir = absolute(out_dir).unwrap_or_else(|_| out_dir.to_owned());
+        PendingCompletion(record_path(folder, info_hash, &out_dir))
     }
 
     /// Records that the download has started.

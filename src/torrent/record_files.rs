@@ -15,10 +15,10 @@ use crate::util::atomic_file::{may_be_ours, private_folder, replace_private};
 /// At most this many records are kept in a folder; the oldest are deleted.
 const MAX_RECORDS: usize = 1000;
 
-/// The path in `folder` of the record for a torrent whose files are in `place`.
-pub(crate) fn record_path(folder: &Path, info_hash: InfoHash, place: &Path) -> PathBuf {
-    let place = hex(&Sha1::digest(place.as_os_str().as_bytes()));
-    folder.join(format!("{info_hash}-{place}"))
+/// The path in `folder` of the record for a torrent whose files are in `out_dir`.
+pub(crate) fn record_path(folder: &Path, info_hash: InfoHash, out_dir: &Path) -> PathBuf {
+    let folder_hash = hex(&Sha1::digest(out_dir.as_os_str().as_bytes()));
+    folder.join(format!("{info_hash}-{folder_hash}"))
 }
 
 /// Replaces the file's contents atomically, so that a reader finds either the old or the new bytes. A file whose contents
@@ -55,13 +55,13 @@ fn is_half_written(path: &Path) -> bool {
     path.extension().is_some_and(|suffix| suffix == "new")
 }
 
-/// Whether a file has the name of a record: the info-hash and the hash of the place in hexadecimal. Also true for the temporary
+/// Whether a file has the name of a record: the info-hash and the hash of the download folder in hexadecimal. Also true for the temporary
 /// file of a killed process, whose name has more after that.
 fn is_record_name(name: &OsStr) -> bool {
     let is_hex = |part: &[u8]| part.len() == 40 && part.iter().all(u8::is_ascii_hexdigit);
-    let Some((hash, [b'-', place @ ..])) = name.as_bytes().split_at_checked(40) else { return false };
-    let Some((place, rest)) = place.split_at_checked(40) else { return false };
-    is_hex(hash) && is_hex(place) && (rest.is_empty() || (rest.starts_with(b".") && rest.ends_with(b".new")))
+    let Some((hash, [b'-', folder_hash @ ..])) = name.as_bytes().split_at_checked(40) else { return false };
+    let Some((folder_hash, rest)) = folder_hash.split_at_checked(40) else { return false };
+    is_hex(hash) && is_hex(folder_hash) && (rest.is_empty() || (rest.starts_with(b".") && rest.ends_with(b".new")))
 }
 
 #[cfg(test)]

@@ -12,17 +12,19 @@ pub(crate) struct ReplacedFile {
     /// The number of pieces that do not verify.
     pub pieces: usize,
     /// The number of pieces in the file.
-    pub of: usize,
+    pub total_pieces: usize,
 }
 
 /// One line for each of the first few files, and one line for all others.
 pub(crate) fn lines(files: impl Iterator<Item = ReplacedFile>) -> Vec<String> {
     let (mut lines, mut others, mut other_pieces) = (Vec::new(), 0, 0);
-    for ReplacedFile { name, pieces, of } in files {
+    for ReplacedFile { name, pieces, total_pieces } in files {
         if lines.len() < LINES {
             let verb = if pieces == 1 { "does not verify and is" } else { "do not verify and are" };
-            lines
-                .push(format!("{name} existed before: {pieces} of its {} {verb} downloaded again", count(of, "piece")));
+            lines.push(format!(
+                "{name} existed before: {pieces} of its {} {verb} downloaded again",
+                count(total_pieces, "piece")
+            ));
         } else {
             (others, other_pieces) = (others + 1, other_pieces + pieces);
         }
@@ -39,7 +41,7 @@ mod tests {
     use super::*;
 
     fn files(count: usize) -> Vec<String> {
-        lines((1..=count).map(|pieces| ReplacedFile { name: format!("f{pieces}"), pieces, of: 20 }))
+        lines((1..=count).map(|pieces| ReplacedFile { name: format!("f{pieces}"), pieces, total_pieces: 20 }))
     }
 
     #[test]

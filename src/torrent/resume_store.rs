@@ -130,7 +130,7 @@ impl ResumeStore {
     }
 
     /// Whether an earlier run had all pieces of the file.
-    pub fn had(&self, layout: &Layout, file: usize) -> bool {
+    pub fn was_complete(&self, layout: &Layout, file: usize) -> bool {
         let mut pieces = layout.pieces_of(file).map(PieceIndex);
         self.record.as_ref().is_some_and(|record| pieces.all(|piece| record.have.has(piece)))
     }
@@ -232,7 +232,7 @@ impl ResumeStore {
     }
 
     /// Sets the number of payload bytes sent in this run so far.
-    pub fn count_uploaded(&mut self, bytes: u64) {
+    pub fn set_uploaded(&mut self, bytes: u64) {
         self.sent = bytes;
     }
 

@@ -113,7 +113,7 @@ impl<'a> Transfer<'a> {
     /// Writes the resume data if it is due.
     fn save_resume_data(&mut self, now: Duration) {
         let (pieces, sent) = (&self.context.pieces, self.context.payload.uploaded.get());
-        self.resume_store.iter_mut().for_each(|resume_store| resume_store.count_uploaded(sent));
+        self.resume_store.iter_mut().for_each(|resume_store| resume_store.set_uploaded(sent));
         if let Some(resume_store) = &mut self.resume_store
             && resume_store.due(pieces.progress_count()).is_some_and(|due| due <= now)
         {
@@ -293,7 +293,7 @@ impl<'a> Transfer<'a> {
                 context.pieces.storage().record_complete_files(&context.pieces.to_resume().0);
             }
             if let Some(mut resume_store) = resume_store {
-                resume_store.count_uploaded(context.payload.uploaded.get());
+                resume_store.set_uploaded(context.payload.uploaded.get());
                 resume_store.finish(context.pieces.storage(), context.pieces.to_resume(), is_late);
             }
         });

@@ -100,9 +100,9 @@ pub struct Snapshot {
     /// Wasted payload bytes: duplicate blocks, unrequested blocks, pieces that failed their hash check.
     pub wasted: u64,
     /// The number of connected peers.
-    pub connected: usize,
+    pub connected_peers: usize,
     /// The number of peers to or from which payload flowed within the last ten seconds.
-    pub active: usize,
+    pub active_peers: usize,
     /// The number of known addresses.
-    pub known: usize,
+    pub known_peers: usize,
 }

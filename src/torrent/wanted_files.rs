@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_place_of_a_download_has_nothing_of_anybody_else() {
+    fn a_download_folder_contains_no_file_of_others() {
         let at = |paths: &[&str], has_folder, placed: &[u32]| {
             let spec = |path: &&str| FileSpec { path: path.into(), length: 1, is_pad: false };
             let layout = Layout::new(16, paths.iter().map(spec).collect()).unwrap();

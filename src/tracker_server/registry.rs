@@ -5,9 +5,9 @@
 //! and the peer to evict when the table is full.
 //! Clients are untrusted, so the peers of one network (an IPv4 address or an IPv6 /64) are limited in each swarm, where a new
 //! peer evicts the network's peer with the oldest announce, and across all swarms. Those of an IPv6 /48 are limited in each swarm
-//! as well (`address_blocks`).
+//! as well (`subnets`).
 
-mod address_blocks;
+mod subnets;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::discovery::tracker::http::AnnounceEvent;
 use crate::net::networks::Network;
 use crate::types::{InfoHash, PeerId};
-use address_blocks::AddressBlocks;
+use subnets::Subnets;
 
 /// The most peers of a swarm examined for one answer. As seeds get no seeds, a seed in a large swarm of seeds may get no peers.
 const MAX_SAMPLED: usize = 1000;
@@ -87,7 +87,7 @@ pub struct Registry {
     first_of_network: HashMap<(u32, Network), u32>,
     /// The number of peers of each network.
     networks: HashMap<Network, u32>,
-    address_blocks: AddressBlocks,
+    subnets: Subnets,
 }
 
 #[derive(Debug)]
@@ -106,8 +106,8 @@ struct SwarmPeer {
     /// The adjacent peers in the list ordered by last announce.
     older: u32,
     newer: u32,
-    /// The previous and the next peer in the list of its block and swarm.
-    block: [u32; 2],
+    /// The previous and the next peer in the list of its subnet and swarm.
+    subnet_links: [u32; 2],
     /// The next peer in the list of its network and swarm.
     next_of_network: u32,
     port: u16,
@@ -133,7 +133,7 @@ impl Registry {
             by_hash: HashMap::new(),
             first_of_network: HashMap::new(),
             networks: HashMap::new(),
-            address_blocks: AddressBlocks::new(),
+            subnets: Subnets::new(),
         }
     }
 
@@ -237,7 +237,7 @@ impl Registry {
             place: list.len() as u32,
             older: NONE,
             newer: NONE,
-            block: [NONE; 2],
+            subnet_links: [NONE; 2],
             next_of_network: first.unwrap_or(NONE),
             port: announce.addr.port(),
             seed: false,
@@ -321,7 +321,7 @@ impl Registry {
 
     /// Appends a peer to the list ordered by last announce.
     fn link_newest(&mut self, index: u32) {
-        self.add_to_block(index);
+        self.add_to_subnet(index);
         let before = std::mem::replace(&mut self.newest, index);
         (self.peers[index as usize].older, self.peers[index as usize].newer) = (before, NONE);
         match self.peers.get_mut(before as usize) {
@@ -331,7 +331,7 @@ impl Registry {
     }
 
     fn unlink(&mut self, index: u32) {
-        self.remove_from_block(index);
+        self.remove_from_subnet(index);
         let SwarmPeer { older, newer, .. } = self.peers[index as usize];
         match self.peers.get_mut(older as usize) {
             Some(older) => older.newer = newer,

@@ -100,7 +100,7 @@ impl<'a> QueryString<'a> {
     }
 
     /// The content of an announce. Ignores the `ip` parameter: it would let a client direct a swarm at a third party.
-    fn report(&self, from: IpAddr) -> Result<AnnouncedPeer, String> {
+    fn announced_peer(&self, from: IpAddr) -> Result<AnnouncedPeer, String> {
         let info_hash = InfoHash(self.bytes20("info_hash")?);
         let peer_id = PeerId(self.bytes20("peer_id")?);
         let port = self.number::<u16>("port")?.ok_or("port is missing")?;
@@ -134,8 +134,8 @@ fn announce(
     config: &TrackerServerConfig,
     registry: &Mutex<Registry>,
 ) -> Result<Value, String> {
-    let report = query.report(from)?;
-    let announced = registry.lock().announce(now, &report, &mut random::fast_rng());
+    let announced_peer = query.announced_peer(from)?;
+    let announced = registry.lock().announce(now, &announced_peer, &mut random::fast_rng());
     let (peers, counts) = announced.map_err(|e| e.to_string())?;
     let mut answer = vec![
         ("interval", int(config.interval.as_secs())),

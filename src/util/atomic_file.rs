@@ -121,9 +121,9 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// The step that failed; an existing file is then unchanged.
-pub fn write(path: &Path, bytes: &[u8], place: WriteMode) -> Result<(), WriteFailure> {
+pub fn write(path: &Path, bytes: &[u8], mode: WriteMode) -> Result<(), WriteFailure> {
     let before = fs::symlink_metadata(path).ok().filter(Metadata::is_file);
-    replace(path, PLAIN_FILE, place, |file| {
+    replace(path, PLAIN_FILE, mode, |file| {
         file.write_all(bytes)?;
         if let Some(before) = &before {
             // Only root may change owners; other users keep the new file.
@@ -174,8 +174,8 @@ fn wait_for_reader(pipe: &File) -> io::Result<()> {
 
 fn replace(
     path: &Path,
-    mode: u32,
-    place: WriteMode,
+    permissions: u32,
+    mode: WriteMode,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), WriteFailure> {
     let temporary_path = temporary_path(path);
@@ -183,12 +183,12 @@ fn replace(
     let mut new = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(mode)
+        .mode(permissions)
         .open(&temporary_path)
         .map_err(WriteFailure::Create)?;
     let written = fill(&mut new)
         .map_err(WriteFailure::Write)
-        .and_then(|()| move_to(&temporary_path, path, place).map_err(WriteFailure::Move));
+        .and_then(|()| move_to(&temporary_path, path, mode).map_err(WriteFailure::Move));
     if written.is_err() {
         let _ = fs::remove_file(&temporary_path); // report the first error
     }
@@ -202,8 +202,8 @@ fn temporary_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn move_to(temporary_path: &Path, path: &Path, place: WriteMode) -> io::Result<()> {
-    if place == WriteMode::Replace {
+fn move_to(temporary_path: &Path, path: &Path, mode: WriteMode) -> io::Result<()> {
+    if mode == WriteMode::Replace {
         return fs::rename(temporary_path, path);
     }
     match renameat_with(CWD, temporary_path, CWD, path, RenameFlags::NOREPLACE) {

@@ -196,9 +196,9 @@ impl Port {
 
 /// A code or an id of one byte. A thread that sees a value also sees everything written before it was set.
 #[derive(Debug, Default)]
-pub struct Code(AtomicU8);
+pub struct SharedByte(AtomicU8);
 
-impl Code {
+impl SharedByte {
     /// The value.
     pub fn get(&self) -> u8 {
         self.0.load(Ordering::Acquire)

@@ -47,7 +47,7 @@ pub struct DescriptorBudget {
     /// The number of torrents that can run at once.
     pub max_torrents: usize,
     /// Whether there are enough descriptors left for the DHT and local discovery.
-    pub discovery: bool,
+    pub allows_discovery: bool,
 }
 
 impl DescriptorBudget {
@@ -56,8 +56,8 @@ impl DescriptorBudget {
         let more = usize::try_from(have.checked_sub(MIN_DESCRIPTORS)? / PER_EXTRA_TORRENT).unwrap_or(usize::MAX);
         let max_torrents = wanted.min(more.saturating_add(1));
         let further = PER_EXTRA_TORRENT.saturating_mul(wanted.saturating_sub(1) as u64);
-        let discovery = have >= further.saturating_add(MIN_DESCRIPTORS + DISCOVERY);
-        Some(DescriptorBudget { max_torrents, discovery })
+        let allows_discovery = have >= further.saturating_add(MIN_DESCRIPTORS + DISCOVERY);
+        Some(DescriptorBudget { max_torrents, allows_discovery })
     }
 }
 
@@ -148,8 +148,9 @@ mod tests {
 
     #[test]
     fn what_a_limit_is_enough_for() {
-        let of =
-            |have, wanted| DescriptorBudget::of(have, wanted).map(|budget| (budget.max_torrents, budget.discovery));
+        let of = |have, wanted| {
+            DescriptorBudget::of(have, wanted).map(|budget| (budget.max_torrents, budget.allows_discovery))
+        };
         assert_eq!(of(15, 1), None);
         assert_eq!(of(16, 1), Some((1, false)));
         assert_eq!(of(30, 1), Some((1, true)));

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_no_opponent_draws_cheaply() {
+    fn fast_rng_only_where_no_attacker_gains() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut folders = vec![root.clone()];
         let mut found = Vec::new();

@@ -173,7 +173,7 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
         let mut leecher = Side::new(Bitfield::new(PIECES), plan);
         let mut seed = Side::new(Bitfield::full(PIECES), Plan::all(PIECES));
         let pieces = &leecher.shared.pieces;
-        assert_eq!((pieces.is_complete(), leecher.shared.event(None)), (false, None));
+        assert_eq!((pieces.is_complete(), leecher.shared.announce_event(None)), (false, None));
         let (left, missing) = (pieces.missing_wanted_bytes(), pieces.missing_bytes());
         // The seed learns that the leecher wants nothing more, and has no use for it.
         let whys = run_until_disconnected(&mut leecher, &mut seed);
@@ -185,8 +185,8 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
         let came = leecher.shared.payload.downloaded.get();
         assert_eq!(came - pieces.wasted(), left, "no block of anything else");
         assert_eq!(leecher.shared.bytes_left(), missing - left, "a tracker hears of the whole torrent");
-        assert_eq!(leecher.shared.event(None), Some(AnnounceEvent::Paused));
-        assert_eq!(leecher.shared.event(Some(AnnounceEvent::Stopped)), Some(AnnounceEvent::Stopped));
+        assert_eq!(leecher.shared.announce_event(None), Some(AnnounceEvent::Paused));
+        assert_eq!(leecher.shared.announce_event(Some(AnnounceEvent::Stopped)), Some(AnnounceEvent::Stopped));
     }
 }
 
@@ -204,7 +204,7 @@ fn a_partial_seed_and_a_seed_hang_up_on_each_other() {
     let (mut part, mut seed) = (Side::done(bits(|piece| piece < 9)), Side::done(Bitfield::full(PIECES)));
     let whys = run_until_disconnected(&mut part, &mut seed);
     assert!(whys.contains(&DisconnectReason::Redundant), "{whys:?}");
-    assert_eq!(seed.shared.event(None), None, "a seed is not paused");
+    assert_eq!(seed.shared.announce_event(None), None, "a seed is not paused");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
             _ => {}
         }
     }
-    assert!(!part.shared.pieces.wants(key));
+    assert!(!part.shared.pieces.is_interested_in(key));
     say(&mut wire, 1);
     assert_eq!(part.ends(), DisconnectReason::Redundant);
     wire.wait_for_close().expect("the end");

@@ -167,7 +167,7 @@ impl<'a> SimulatedReader<'a> {
             Operation::Away => {
                 self.key = PeerKey(self.shared.keys.fetch_add(1, Ordering::Relaxed));
                 pieces.add_peer(self.key);
-                assert!(pieces.bitfield(self.key, Bitfield::full(PIECES)));
+                assert!(pieces.set_bitfield(self.key, Bitfield::full(PIECES)));
                 Operation::PickContext
             }
             Operation::PickContext => self.ask(),

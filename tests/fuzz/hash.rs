@@ -1,7 +1,7 @@
 //! The target of the hash kernels: several streams with data of any length in steps of any length.
 
-use btsync::hash::{Kernel, Kernels, Lane, Sha1Stream, StreamUpdate, hash_blocks_with, update_all};
-use btsync::types::PieceHash;
+use btsync::hash::{Kernel, Kernels, Lane, Sha1Stream, StreamUpdate, compress_lanes_with, update_all};
+use btsync::types::Sha1Hash;
 use sha1::{Digest, Sha1};
 
 /// The first byte is the number of streams; each further byte takes that many bytes of the rest for the next stream. Every kernel and the
@@ -26,7 +26,7 @@ pub fn hash(bytes: &[u8]) -> bool {
         update_all(&mut updates.collect::<Vec<_>>());
     }
     for (stream, message) in streams.into_iter().zip(&messages) {
-        assert_eq!(stream.finish(), PieceHash::from(Sha1::digest(message)), "{} bytes", message.len());
+        assert_eq!(stream.finish(), Sha1Hash::from(Sha1::digest(message)), "{} bytes", message.len());
     }
     whole_blocks(&messages);
     true
@@ -42,7 +42,7 @@ fn whole_blocks(messages: &[Vec<u8>]) {
     for kernel in Kernel::detect() {
         let mut states = vec![start; messages.len()];
         let lanes = states.iter_mut().zip(messages).map(|(state, message)| Lane::new(state, message.as_chunks().0));
-        hash_blocks_with(&Kernels::with_costs([(kernel, 1.0)]), &mut lanes.collect::<Vec<_>>());
+        compress_lanes_with(&Kernels::with_costs([(kernel, 1.0)]), &mut lanes.collect::<Vec<_>>());
         assert_eq!(states, expected, "{kernel}");
     }
 }

@@ -71,7 +71,7 @@ fn what_was_asked_for_is_taken_back_and_asked_for_again() {
     hears("asked");
     handle.pause();
     hears("cancelled");
-    assert!(handle.is_paused() && handle.snapshot().connected == 1);
+    assert!(handle.is_paused() && handle.snapshot().connected_peers == 1);
     handle.resume();
     hears("asked again");
     assert_eq!(thread.join().expect("no panic"), Outcome::Completed);

@@ -138,7 +138,7 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
         let second = Running::with_client(&host, torrent(&b), &out_b, &[gives_b.addr]);
         for running in [&first, &second] {
             running.wait_for_event(|event| *event == Event::Listening { port: addr.port() });
-            until("a peer is there", || running.handle.snapshot().connected == 1);
+            until("a peer is there", || running.handle.snapshot().connected_peers == 1);
         }
         let again = Torrent::with_client(&host, magnet, quiet(&out_b));
         assert!(
@@ -265,15 +265,15 @@ fn connections_are_shared() {
         first.wait_for_event(|event| *event == Event::Completed);
         // A quarter is reserved for outgoing connections.
         let _callers: Vec<_> = (0..9).map(|_| assert_served(at(&host), a.info_hash())).collect();
-        until("all have a place", || first.handle.snapshot().connected == 9);
+        until("all have a place", || first.handle.snapshot().connected_peers == 9);
         is_refused(at(&host), a.info_hash());
         let second = Running::with_client(&host, torrent(&b), &temp.folder_with("b", &b), &[]);
         second.wait_for_event(|event| *event == Event::Completed);
         // Half of the twelve belong to the second torrent; a quarter of its half is for outgoing connections.
         let _others: Vec<_> = (0..5).map(|_| assert_served(at(&host), b.info_hash())).collect();
         is_refused(at(&host), b.info_hash());
-        until("the first has given up two", || first.handle.snapshot().connected == 7);
-        until("the second has five", || second.handle.snapshot().connected == 5);
+        until("the first has given up two", || first.handle.snapshot().connected_peers == 7);
+        until("the second has five", || second.handle.snapshot().connected_peers == 5);
         first.stops(Outcome::StoppedComplete);
         let _more: Vec<_> = (0..4).map(|_| assert_served(at(&host), b.info_hash())).collect();
         second.stops(Outcome::StoppedComplete);
@@ -383,7 +383,10 @@ fn are_found(by_dht: bool) {
     assert_eq!((named("dht4"), named("lsd"), named("listen")), (dht, lsd, 2), "one of each for a host");
     for running in &hidden {
         let (search, snapshot) = (running.handle.peer_search(), running.handle.snapshot());
-        assert_eq!((search.dht_peers, search.lsd_peers, search.incoming_connections, snapshot.known), (0, 0, 0, 0));
+        assert_eq!(
+            (search.dht_peers, search.lsd_peers, search.incoming_connections, snapshot.known_peers),
+            (0, 0, 0, 0)
+        );
     }
     for running in leechers.into_iter().chain(seeders) {
         running.stops(Outcome::StoppedComplete);

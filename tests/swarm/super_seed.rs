@@ -40,7 +40,7 @@ fn three_leechers_finish_with_little_more_than_one_copy() {
     let outs: Vec<_> = (0..3).map(|n| temp.folder(&format!("out-{n}"))).collect();
     let leechers: Vec<_> = outs.iter().map(|out| start(&torrent, out.clone(), false)).collect();
     until("the leechers know each other", || {
-        leechers.iter().all(|((leecher, _), _)| leecher.snapshot().connected == 2)
+        leechers.iter().all(|((leecher, _), _)| leecher.snapshot().connected_peers == 2)
     });
     let seeder = start(&torrent, temp.folder_with("seeder", &payload), true);
     until("everybody has it all", || leechers.iter().all(|((l, _), _)| l.snapshot().have == torrent.total()));

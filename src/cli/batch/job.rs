@@ -25,7 +25,7 @@ use crate::util::printable_text::printable;
 use crate::util::redact::{public_name, redacted};
 use btsync::InfoHash;
 use btsync::Magnet;
-use btsync::{Event, OpeningPosition, Outcome, Source, Torrent, TorrentError, TorrentHandle};
+use btsync::{ClaimPosition, Event, Outcome, Source, Torrent, TorrentError, TorrentHandle};
 
 /// Where a job gets its torrent.
 pub(crate) enum JobSource {
@@ -60,7 +60,7 @@ impl JobSource {
 }
 
 /// Runs a job from start to end. Every failure has been reported when it returns.
-pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, opening_position: OpeningPosition) -> JobOutcome {
+pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, claim_position: ClaimPosition) -> JobOutcome {
     let name = source.name();
     let named = matches!(source, JobSource::Named(_));
     let mut settings = batch.client.settings();
@@ -90,7 +90,7 @@ pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, opening_position
         }
         return JobOutcome::Duplicate;
     }
-    let torrent = batch.client.torrent(job, source, settings.options, opening_position);
+    let torrent = batch.client.torrent(job, source, settings.options, claim_position);
     let handle = torrent.handle();
     // `stop` is announced before the torrents are stopped, so a torrent that `SharedClient::stop` misses sees it here.
     if batch.is_stopped() {

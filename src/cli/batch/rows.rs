@@ -48,7 +48,7 @@ impl TorrentRow {
     /// The row of a torrent that runs or is paused, with its seed goal.
     pub fn of(job: JobId, name: String, now: &Snapshot, rates: &Rates, (paused, goal): (bool, SeedGoal)) -> TorrentRow {
         let (down, up) = (format!("down {}", rate(rates.down())), format!("up {}", rate(rates.up())));
-        let peers = format!("peers {}/{}", now.active, now.connected);
+        let peers = format!("peers {}/{}", now.active_peers, now.connected_peers);
         let none = String::new;
         let is_moving = |rate: f64| rate >= 0.5;
         let (rank, values) = match now.stage {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::cli::batch::queue::JobId;
 use crate::cli::settings::Settings;
 use crate::util::descriptors::{retry_while, warn_shortage_once};
-use btsync::{AddOptions, Client, ClientError, Limits, OpeningPosition, Source, Torrent, TorrentHandle};
+use btsync::{AddOptions, ClaimPosition, Client, ClientError, Limits, Source, Torrent, TorrentHandle};
 
 /// The client of a batch and the handles of its torrents.
 pub(crate) struct SharedClient {
@@ -40,20 +40,14 @@ impl SharedClient {
         self.settings.clone()
     }
 
-    /// The next position in the opening order, for a torrent added as `name`. Later torrents wait for it if it is local.
-    pub fn opening_position(&self, name: &str, is_local: bool) -> OpeningPosition {
-        self.client.opening_position(name, is_local)
+    /// The next position in the claim order, for a torrent added as `name`. Later torrents wait for it if it is local.
+    pub fn claim_position(&self, name: &str, is_local: bool) -> ClaimPosition {
+        self.client.claim_position(name, is_local)
     }
 
     /// Adds a torrent without starting it.
-    pub fn torrent(
-        &self,
-        job: JobId,
-        source: Source,
-        options: AddOptions,
-        opening_position: OpeningPosition,
-    ) -> Torrent {
-        let torrent = self.client.prepare(source, options.opening_position(opening_position));
+    pub fn torrent(&self, job: JobId, source: Source, options: AddOptions, claim_position: ClaimPosition) -> Torrent {
+        let torrent = self.client.prepare(source, options.claim_position(claim_position));
         self.torrents.lock().insert(job, torrent.handle());
         torrent
     }

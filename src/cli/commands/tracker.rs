@@ -38,7 +38,7 @@ pub fn run(args: TrackerArgs) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(other)?;
     // A closed stderr does not stop the tracker.
     let _ = writeln!(io::stderr(), "tracker listens on http://{}/announce", server.addr());
-    if let Some(error) = server.without_udp() {
+    if let Some(error) = server.udp_error() {
         let _ = writeln!(
             io::stderr(),
             "the tracker answers over HTTP only: UDP port {}: {}",

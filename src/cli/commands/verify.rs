@@ -37,7 +37,7 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     let stopping = Arc::clone(&stop);
     let watch = signals::watch(move || stopping.store(true, Ordering::Relaxed))
         .map_err(|e| Failure::new(Exit::Other, format!("signals cannot be caught: {e}")))?;
-    verifier = verifier.selection(Selection { select: args.select, exclude: args.exclude, link: None });
+    verifier = verifier.selection(Selection { select: args.select, exclude: args.exclude, magnet_indexes: None });
     verifier.selected().map_err(|error| failure(&error))?;
     let check = || verifier.run(&stop);
     let result = if args.quiet {

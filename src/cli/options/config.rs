@@ -24,14 +24,14 @@ use crate::util::printable_text::printable;
 const MAX_FILE_LEN: u64 = 1 << 20;
 
 /// Reads a file.
-pub type FileReader = dyn Fn(&Path) -> io::Result<Vec<u8>>;
+pub type ReadFile = dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 /// The environment and the file system as far as options come from them; tests supply their own.
 pub struct ConfigSources {
     /// The environment variables.
     pub variables: Vec<(String, OsString)>,
     /// Reads a file, up to a maximum size.
-    pub read: Box<FileReader>,
+    pub read: Box<ReadFile>,
 }
 
 impl Default for ConfigSources {

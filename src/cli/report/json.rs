@@ -240,9 +240,9 @@ fn progress(now: &Snapshot) -> Value {
         "uploaded": now.uploaded,
         "total_uploaded": now.total_uploaded,
         "wasted": now.wasted,
-        "peers": now.connected,
-        "active": now.active,
-        "known": now.known,
+        "peers": now.connected_peers,
+        "active": now.active_peers,
+        "known": now.known_peers,
     })
 }
 
@@ -257,7 +257,9 @@ impl Reporter for JsonReporter {
             Event::Checked { have, total } => ("checked", json!({ "have": have, "total": total })),
             Event::Listening { port } => ("listening", json!({ "port": port })),
             Event::Metadata { name, total } => ("metadata", json!({ "name": name, "total": total })),
-            Event::Selected { files, of, bytes } => ("selected", json!({ "files": files, "of": of, "bytes": bytes })),
+            Event::Selected { files, total_files, bytes } => {
+                ("selected", json!({ "files": files, "of": total_files, "bytes": bytes }))
+            }
             Event::Announced { tracker, peers, interval, warning } => {
                 let interval = interval.as_secs();
                 ("tracker", json!({ "url": tracker, "peers": peers, "interval": interval, "error": warning }))

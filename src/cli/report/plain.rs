@@ -114,7 +114,7 @@ impl Reporter for PlainReporter {
 /// One line about the torrent's progress.
 fn line(name: &str, now: &Snapshot, rates: &Rates, goal: SeedGoal) -> String {
     let (down, up) = (rate(rates.down()), rate(rates.up()));
-    let peers = format!("peers {}/{}", now.active, now.connected);
+    let peers = format!("peers {}/{}", now.active_peers, now.connected_peers);
     match now.stage {
         Stage::Starting => format!("{name} starting"),
         Stage::Metadata => format!("{name} metadata {} {peers}", metadata_pieces(now.metadata)),
@@ -147,9 +147,9 @@ mod tests {
             stage: Stage::Downloading,
             total: 1 << 30,
             checked: (1 << 29, 1 << 30),
-            connected: 7,
-            active: 4,
-            known: 20,
+            connected_peers: 7,
+            active_peers: 4,
+            known_peers: 20,
             ..Snapshot::default()
         };
         let mut rates = Rates::default();

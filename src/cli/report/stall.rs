@@ -83,12 +83,12 @@ pub fn stall_reason(search: &PeerSearchStats, now: &Snapshot, peers: &[PeerView]
         (search.unanswered, "silent"),
         (search.wrong_handshake, "wrong torrent or protocol"),
     ];
-    let called: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let dial_results: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     // These counts come first: the peer list forgets addresses that stay unreachable, so it can be empty by now.
-    if !called.is_empty() {
-        parts.push(format!("connection attempts: {}", called.join(", ")));
-    } else if now.connected == 0 {
-        parts.push(match now.known {
+    if !dial_results.is_empty() {
+        parts.push(format!("connection attempts: {}", dial_results.join(", ")));
+    } else if now.connected_peers == 0 {
+        parts.push(match now.known_peers {
             0 => "no peer is known".to_owned(),
             1 => "the one known peer has not answered".to_owned(),
             known => format!("none of {known} known peers has answered"),
@@ -130,16 +130,20 @@ fn trackers(search: &PeerSearchStats) -> Vec<String> {
 
 /// Why connected peers send nothing.
 fn connected(now: &Snapshot, peers: &[PeerView]) -> Option<String> {
-    if now.connected == 0 {
+    if now.connected_peers == 0 {
         return None;
     }
     let (choke, empty) =
         (peers.iter().filter(|p| p.peer_choking).count(), peers.iter().filter(|p| p.progress == 0.0).count());
     Some(match now.stage {
-        Stage::Metadata => format!("connected: {}, none has sent the metadata yet", now.connected),
-        _ if empty == now.connected => format!("connected: {}, none of them has any piece", now.connected),
+        Stage::Metadata => format!("connected: {}, none has sent the metadata yet", now.connected_peers),
+        _ if empty == now.connected_peers => format!("connected: {}, none of them has any piece", now.connected_peers),
         _ => {
-            format!("connected: {}, {choke} of them {} us", now.connected, if choke == 1 { "chokes" } else { "choke" })
+            format!(
+                "connected: {}, {choke} of them {} us",
+                now.connected_peers,
+                if choke == 1 { "chokes" } else { "choke" }
+            )
         }
     })
 }
@@ -169,15 +173,15 @@ mod tests {
             (search.lsd_interfaces, search.lsd_peers) = (Some(interfaces), peers);
             assert!(stall_reason(&search, &now, &[]).contains(word), "{word}");
         }
-        now.known = 1;
+        now.known_peers = 1;
         assert!(stall_reason(&search, &now, &[]).contains("; the one known peer has not answered; "));
-        (now.known, search.dht_nodes, search.dht_peers, search.lsd_peers) = (2, Some(1), 1, 1);
+        (now.known_peers, search.dht_nodes, search.dht_peers, search.lsd_peers) = (2, Some(1), 1, 1);
         search.lsd_interfaces = Some(1);
         search.tracker("http://t/", TrackerState::Answered { peers: 1 });
         let line = "tracker http://t/: 1 peer; DHT: 1 node, 1 peer; local network: 1 peer; none of 2 known peers has answered; no incoming connections";
         assert_eq!(stall_reason(&search, &now, &[]), line);
         search.tracker("http://t/", TrackerState::Failed { error: TrackerError::Timeout });
-        (now.known, now.connected) = (9, 1);
+        (now.known_peers, now.connected_peers) = (9, 1);
         (search.dials_succeeded, search.unreachable, search.unanswered, search.incoming_connections) = (1, 5, 3, 2);
         search.dht_nodes = Some(40);
         search.dht_peers = 9;

@@ -46,18 +46,18 @@ impl HandshakerFixture {
 
     /// Connects to the handshaker; returns the connecting end.
     fn dial(&mut self) -> TcpStream {
-        let caller = TcpStream::connect(self.port.local_addr().expect("an address")).expect("a connection");
-        caller.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let dialer = TcpStream::connect(self.port.local_addr().expect("an address")).expect("a connection");
+        dialer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let (stream, addr) = self.port.accept().expect("a connection");
         self.handshaker.receive(stream, addr);
-        caller
+        dialer
     }
 
     /// The torrent that a connection is passed to, the handshake bytes received, and whether it is encrypted; `None` if the
     /// connection is closed.
-    fn delivered_to(&self, mut caller: TcpStream) -> Option<(InfoHash, Vec<u8>, bool)> {
+    fn delivered_to(&self, mut dialer: TcpStream) -> Option<(InfoHash, Vec<u8>, bool)> {
         // An encrypted connection first gets an answer; one that has been passed on gets nothing more.
-        caller.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+        dialer.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             for (info_hash, peer_events) in &self.torrents {
@@ -70,7 +70,7 @@ impl HandshakerFixture {
                     return Some((*info_hash, received.stream_state.unparsed, received.stream_state.ciphers.is_some()));
                 }
             }
-            match caller.read(&mut [0; 4096]) {
+            match dialer.read(&mut [0; 4096]) {
                 Ok(1..) => {}
                 Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock) => {}
                 _ => return None,
@@ -91,15 +91,15 @@ fn handshake(info_hash: InfoHash) -> Vec<u8> {
 }
 
 /// Connects encrypted for `skey`, and sends a handshake for `info_hash` inside.
-fn encrypted(caller: &mut TcpStream, skey: InfoHash, info_hash: InfoHash) -> bool {
-    let draw = KeyMaterial::new(&mut Random::seeded(1));
+fn encrypted(dialer: &mut TcpStream, skey: InfoHash, info_hash: InfoHash) -> bool {
+    let key_material = KeyMaterial::new(&mut Random::seeded(1));
     let mut out = Vec::new();
-    let mut mse = Initiator::new(skey, CryptoMethods::Rc4Only, &handshake(info_hash), draw, &mut out);
+    let mut mse = Initiator::new(skey, CryptoMethods::Rc4Only, &handshake(info_hash), key_material, &mut out);
     while mse.wanted() > 0 {
-        let said = caller.write_all(&out);
+        let said = dialer.write_all(&out);
         out.clear();
         let mut byte = [0];
-        if said.is_err() || caller.read_exact(&mut byte).is_err() || mse.advance(&byte, &mut out).is_err() {
+        if said.is_err() || dialer.read_exact(&mut byte).is_err() || mse.advance(&byte, &mut out).is_err() {
             return false;
         }
     }
@@ -111,9 +111,9 @@ fn plain_connections_reach_their_torrent() {
     let mut fixture = all();
     let reached = [(OFF, true), (PREFER, true), (REQUIRE, false), (HELD, false), (UNKNOWN, false)];
     for (info_hash, expected) in reached {
-        let mut caller = fixture.dial();
-        caller.write_all(&handshake(info_hash)).expect("room for it");
-        let met = fixture.delivered_to(caller);
+        let mut dialer = fixture.dial();
+        dialer.write_all(&handshake(info_hash)).expect("room for it");
+        let met = fixture.delivered_to(dialer);
         assert_eq!(met.is_some(), expected, "{info_hash}");
         if let Some(met) = met {
             // Bytes after the info-hash stay in the socket, or are passed on.
@@ -126,9 +126,9 @@ fn plain_connections_reach_their_torrent() {
 #[test]
 fn the_info_hash_is_enough_to_be_handed_on() {
     let mut fixture = all();
-    let mut caller = fixture.dial();
-    caller.write_all(&handshake(PREFER)[..48]).expect("room for it");
-    assert_eq!(fixture.delivered_to(caller), Some((PREFER, handshake(PREFER)[..48].to_vec(), false)));
+    let mut dialer = fixture.dial();
+    dialer.write_all(&handshake(PREFER)[..48]).expect("room for it");
+    assert_eq!(fixture.delivered_to(dialer), Some((PREFER, handshake(PREFER)[..48].to_vec(), false)));
 }
 
 #[test]
@@ -136,14 +136,14 @@ fn encrypted_connections_reach_their_torrent() {
     let mut fixture = all();
     let reached = [(OFF, false), (PREFER, true), (REQUIRE, true), (HELD, false), (UNKNOWN, false)];
     for (info_hash, expected) in reached {
-        let mut caller = fixture.dial();
-        assert_eq!(encrypted(&mut caller, info_hash, info_hash), expected, "{info_hash}");
-        let met = fixture.delivered_to(caller);
+        let mut dialer = fixture.dial();
+        assert_eq!(encrypted(&mut dialer, info_hash, info_hash), expected, "{info_hash}");
+        let met = fixture.delivered_to(dialer);
         assert_eq!(met, expected.then(|| (info_hash, handshake(info_hash), true)), "{info_hash}");
     }
-    let mut caller = fixture.dial();
-    assert!(encrypted(&mut caller, PREFER, REQUIRE), "the lie comes behind the agreement");
-    assert_eq!(fixture.delivered_to(caller), None, "two torrents in one call");
+    let mut dialer = fixture.dial();
+    assert!(encrypted(&mut dialer, PREFER, REQUIRE), "the lie comes behind the agreement");
+    assert_eq!(fixture.delivered_to(dialer), None, "two torrents in one call");
 }
 
 #[test]
@@ -166,9 +166,9 @@ fn many_who_say_nothing_keep_nobody_out() {
         pending.ip = [192, 0, place, 1].into();
     }
     fixture.handshaker.started -= Duration::from_secs(1);
-    let mut caller = fixture.dial();
-    caller.write_all(&handshake(PREFER)).expect("room for it");
-    assert_eq!(fixture.delivered_to(caller).map(|met| met.0), Some(PREFER));
+    let mut dialer = fixture.dial();
+    dialer.write_all(&handshake(PREFER)).expect("room for it");
+    assert_eq!(fixture.delivered_to(dialer).map(|met| met.0), Some(PREFER));
     assert_eq!(silent[0].read(&mut [0; 1]).expect("an end"), 0, "the first to come had the most time");
 }
 
@@ -176,13 +176,13 @@ fn many_who_say_nothing_keep_nobody_out() {
 #[test]
 fn silent_connections_do_not_push_out_an_encrypted_one() {
     let mut fixture = all();
-    let mut caller = fixture.dial();
-    let draw = KeyMaterial::new(&mut Random::seeded(1));
+    let mut dialer = fixture.dial();
+    let key_material = KeyMaterial::new(&mut Random::seeded(1));
     let mut out = Vec::new();
-    let mut mse = Initiator::new(PREFER, CryptoMethods::Rc4Only, &handshake(PREFER), draw, &mut out);
-    caller.write_all(&out).expect("room for it");
+    let mut mse = Initiator::new(PREFER, CryptoMethods::Rc4Only, &handshake(PREFER), key_material, &mut out);
+    dialer.write_all(&out).expect("room for it");
     let mut byte = [0];
-    caller.read_exact(&mut byte).expect("an answer: it has been heard");
+    dialer.read_exact(&mut byte).expect("an answer: it has been heard");
     let _silent: Vec<_> = (0..3 * MAX_PENDING_HANDSHAKES)
         .map(|n| {
             let silent = fixture.dial();
@@ -199,10 +199,10 @@ fn silent_connections_do_not_push_out_an_encrypted_one() {
         if mse.wanted() == 0 {
             break;
         }
-        caller.write_all(&out).expect("room for it");
-        caller.read_exact(&mut byte).expect("it is not hung up on");
+        dialer.write_all(&out).expect("room for it");
+        dialer.read_exact(&mut byte).expect("it is not hung up on");
     }
-    assert_eq!(fixture.delivered_to(caller).map(|met| met.0), Some(PREFER));
+    assert_eq!(fixture.delivered_to(dialer).map(|met| met.0), Some(PREFER));
 }
 
 #[test]
@@ -214,8 +214,8 @@ fn pending_handshakes_are_bounded_and_end_at_once() {
     assert_eq!(fixture.handshaker.pending.len(), MAX_PENDING_HANDSHAKES);
     assert!(fixture.handshaker.evict_for("127.0.0.9".parse().expect("an address")), "for one from elsewhere");
     drop(fixture.handshaker);
-    for mut caller in incoming_connections {
-        assert_eq!(caller.read(&mut [0; 1]).expect("an end"), 0);
+    for mut dialer in incoming_connections {
+        assert_eq!(dialer.read(&mut [0; 1]).expect("an end"), 0);
     }
 }
 
@@ -226,7 +226,7 @@ fn where_no_thread_is_left_a_silent_connection_gives_its_own_up() {
     let mut begun = fixture.dial();
     begun.write_all(&handshake(PREFER)[..20]).expect("room for it");
     let deadline = Instant::now() + PATIENCE;
-    while !fixture.handshaker.pending[0].received.is_set() {
+    while !fixture.handshaker.pending[0].has_received.is_set() {
         assert!(Instant::now() < deadline, "its first bytes are not heard");
         std::thread::yield_now();
     }
@@ -235,14 +235,14 @@ fn where_no_thread_is_left_a_silent_connection_gives_its_own_up() {
     // No system has that much memory.
     fixture.handshaker.stack = 1 << 60;
     for gives_way in silent.iter_mut().take(2) {
-        let mut caller = fixture.dial();
-        assert_eq!(caller.read(&mut [0; 1]).expect("an end"), 0, "there is no thread for it");
+        let mut dialer = fixture.dial();
+        assert_eq!(dialer.read(&mut [0; 1]).expect("an end"), 0, "there is no thread for it");
         assert_eq!(gives_way.read(&mut [0; 1]).expect("an end"), 0, "the first to come had the most time");
     }
     fixture.handshaker.stack = STACK;
-    let mut caller = fixture.dial();
-    caller.write_all(&handshake(OFF)).expect("room for it");
-    assert_eq!(fixture.delivered_to(caller).map(|met| met.0), Some(OFF));
+    let mut dialer = fixture.dial();
+    dialer.write_all(&handshake(OFF)).expect("room for it");
+    assert_eq!(fixture.delivered_to(dialer).map(|met| met.0), Some(OFF));
     begun.write_all(&handshake(PREFER)[20..]).expect("it is still there");
     assert_eq!(fixture.delivered_to(begun).map(|met| met.0), Some(PREFER));
 }

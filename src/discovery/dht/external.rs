@@ -26,7 +26,7 @@ impl ExternalIp {
 
     /// Records a node's vote; returns the address if a new one has been agreed on.
     pub fn vote(&mut self, voter: IpAddr, ours: IpAddr) -> Option<IpAddr> {
-        let voter = Network::block(voter);
+        let voter = Network::subnet(voter);
         self.votes.retain(|(who, _)| *who != voter);
         if self.votes.len() >= MAX_VOTES {
             self.votes.pop_front();

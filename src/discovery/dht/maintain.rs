@@ -60,7 +60,7 @@ impl Dht {
         let refresh = (!self.has_lookup(|goal| *goal == LookupGoal::Refresh))
             .then_some(self.table.next_refresh().max(self.refresh_due));
         let can_search = self.lookups.running.len() < MAX_LOOKUPS && self.has_nodes();
-        let searches = self.wanted.values().filter(|w| can_search && !w.running).map(|w| w.due);
+        let searches = self.searches.values().filter(|w| can_search && !w.running).map(|w| w.due);
         // While a lookup runs, a query is always pending, so there is always a deadline.
         answers.chain(bootstrap).chain(refresh).chain(searches).min().unwrap_or(self.bootstrap.due)
     }
@@ -73,8 +73,8 @@ impl Dht {
                 if known <= 1 { (Duration::ZERO, Duration::ZERO) } else { (LATE, FAILED_SEARCH_INTERVAL) };
             self.bootstrap.pause = MIN_BOOTSTRAP_DELAY;
             self.bootstrap.due = self.bootstrap.due.min(now + bootstrap);
-            for wanted in self.wanted.values_mut() {
-                wanted.due = wanted.due.min(now + search);
+            for torrent_search in self.searches.values_mut() {
+                torrent_search.due = torrent_search.due.min(now + search);
             }
         }
         self.on_tick(now);
@@ -156,16 +156,16 @@ impl Dht {
 
     /// Starts searches that are due, as many as may run; returns whether it started any.
     fn start_searches(&mut self, now: Duration) -> bool {
-        if self.wanted.is_empty() || !self.has_nodes() {
+        if self.searches.is_empty() || !self.has_nodes() {
             return false;
         }
         let mut due: Vec<(Duration, InfoHash)> =
-            self.wanted.iter().filter(|(_, w)| !w.running && w.due <= now).map(|(hash, w)| (w.due, *hash)).collect();
+            self.searches.iter().filter(|(_, w)| !w.running && w.due <= now).map(|(hash, w)| (w.due, *hash)).collect();
         due.sort_unstable();
         due.truncate(MAX_LOOKUPS.saturating_sub(self.lookups.running.len()));
         for (_, info_hash) in &due {
-            if let Some(wanted) = self.wanted.get_mut(info_hash) {
-                wanted.running = true;
+            if let Some(torrent_search) = self.searches.get_mut(info_hash) {
+                torrent_search.running = true;
             }
             self.start(LookupGoal::Peers(*info_hash), NodeId::from(*info_hash));
         }
@@ -202,17 +202,17 @@ impl Dht {
             LookupGoal::Peers(info_hash) => {
                 self.stats.searches += 1;
                 self.stats.last_search = summary;
-                let Some(wanted) = self.wanted.get_mut(&info_hash) else { return };
-                wanted.running = false;
+                let Some(torrent_search) = self.searches.get_mut(&info_hash) else { return };
+                torrent_search.running = false;
                 // One of the peers may be ourselves.
-                let others = summary.peers > usize::from(wanted.announce_port.is_some());
-                wanted.due = now
+                let others = summary.peers > usize::from(torrent_search.announce_port.is_some());
+                torrent_search.due = now
                     + match (summary.answers, others) {
                         (_, true) => SEARCH_INTERVAL,
                         (0..K, false) => FAILED_SEARCH_INTERVAL,
                         (_, false) => EMPTY_SEARCH_INTERVAL,
                     };
-                let Some(port) = wanted.announce_port else { return };
+                let Some(port) = torrent_search.announce_port else { return };
                 for (to, token) in lookup.announce_targets() {
                     self.query(
                         now,

@@ -131,7 +131,7 @@ pub struct Dht {
     // Ordered maps make the node deterministic: the same input gives the same output.
     pub(crate) pending: BTreeMap<[u8; 4], PendingQuery>,
     pub(crate) lookups: RunningLookups,
-    pub(crate) wanted: BTreeMap<InfoHash, TorrentSearch>,
+    pub(crate) searches: BTreeMap<InfoHash, TorrentSearch>,
     pub(crate) bootstrap: BootstrapState,
     pub(crate) refresh_due: Duration,
     out: VecDeque<DhtOutput>,
@@ -188,7 +188,7 @@ impl Dht {
             server: QueryServer::new(family, settings.secret),
             pending: BTreeMap::new(),
             lookups: RunningLookups::default(),
-            wanted: BTreeMap::new(),
+            searches: BTreeMap::new(),
             bootstrap: BootstrapState {
                 routers: Vec::new(),
                 nodes: Vec::new(),
@@ -211,14 +211,14 @@ impl Dht {
     /// Searches for peers of a torrent from now on, repeatedly, and announces our TCP port if given. Must not be called for a
     /// private torrent (BEP 27).
     pub fn search(&mut self, now: Duration, info_hash: InfoHash, announce_port: Option<u16>) {
-        let running = self.wanted.get(&info_hash).is_some_and(|wanted| wanted.running);
-        self.wanted.insert(info_hash, TorrentSearch { announce_port, due: now, running });
+        let running = self.searches.get(&info_hash).is_some_and(|search| search.running);
+        self.searches.insert(info_hash, TorrentSearch { announce_port, due: now, running });
         self.on_tick(now);
     }
 
     /// Stops what [`Dht::search`] started.
     pub fn forget(&mut self, info_hash: InfoHash) {
-        self.wanted.remove(&info_hash);
+        self.searches.remove(&info_hash);
         self.lookups.running.retain(|_, (_, goal)| *goal != LookupGoal::Peers(info_hash));
     }
 

@@ -106,7 +106,7 @@ pub struct DhtService {
     resolver: Option<HostResolver>,
     state_file: Option<PathBuf>,
     /// The state loaded at the start. A family that is not used keeps its part.
-    before: DhtState,
+    loaded_state: DhtState,
 }
 
 impl DhtService {
@@ -138,7 +138,7 @@ impl DhtService {
     /// descriptors run out, nothing is started, so that the caller can try again.
     #[doc(hidden)]
     pub fn start(config: &DhtConfig, found: &Sender<FoundPeers>) -> io::Result<DhtService> {
-        let before = config.state_file.as_deref().map(load).transpose()?.unwrap_or_default();
+        let loaded_state = config.state_file.as_deref().map(load).transpose()?.unwrap_or_default();
         let mut handles = Vec::new();
         let mut starts = Vec::new();
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the DHT has no address to use");
@@ -165,12 +165,12 @@ impl DhtService {
             threads: Vec::new(),
             resolver,
             state_file: config.state_file.clone(),
-            before,
+            loaded_state,
         };
         for (at, inbox) in starts.into_iter().enumerate() {
             let Some(handle) = service.handles.get(at) else { continue };
             let settings = NodeSettings { family: handle.family, read_only: config.read_only, secret: random::bytes() };
-            let dht = Dht::new(&settings, &service.before, random::fast_rng());
+            let dht = Dht::new(&settings, &service.loaded_state, random::fast_rng());
             let (handles, found) = (service.handles.clone(), found.clone());
             let run = DhtLoop { dht, at, inbox, handles, found, subscribers: BTreeMap::new() };
             let name = if handle.family == Family::V4 { "dht4" } else { "dht6" };
@@ -272,8 +272,8 @@ impl DhtService {
         }
         self.resolver = None;
         let kept = |family: Family| !ended.contains(&family);
-        state.ids.extend(self.before.ids.iter().filter(|(ip, _)| kept(Family::of(*ip))));
-        state.nodes.extend(self.before.nodes.iter().filter(|node| kept(Family::of(node.addr.ip()))));
+        state.ids.extend(self.loaded_state.ids.iter().filter(|(ip, _)| kept(Family::of(*ip))));
+        state.nodes.extend(self.loaded_state.nodes.iter().filter(|node| kept(Family::of(node.addr.ip()))));
         self.state_file.as_deref().map_or(Ok(()), |path| save(path, &state))
     }
 }

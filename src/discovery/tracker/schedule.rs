@@ -53,7 +53,7 @@ impl TrackerSchedule {
         self.tiers.iter_mut().for_each(TierSchedule::ask_one_at_a_time);
     }
 
-    /// When [`TrackerSchedule::begin`] will return a job, as [`TierSchedule::next_due`].
+    /// When [`TrackerSchedule::next_job`] will return a job, as [`TierSchedule::next_due`].
     pub fn next_due(&self) -> Duration {
         let due = if self.is_full() { TierSchedule::next_completed } else { TierSchedule::next_due };
         self.tiers.iter().map(due).min().unwrap_or(Duration::MAX)
@@ -65,16 +65,16 @@ impl TrackerSchedule {
     }
 
     /// The next announce to make, if one is due.
-    pub fn begin(&mut self, now: Duration) -> Option<AnnounceJob> {
+    pub fn next_job(&mut self, now: Duration) -> Option<AnnounceJob> {
         let is_full = self.is_full();
         let due = |part: &TierSchedule| if is_full { part.next_completed() } else { part.next_due() };
-        self.tiers.iter_mut().filter(|part| due(part) <= now).find_map(|part| part.begin(now))
+        self.tiers.iter_mut().filter(|part| due(part) <= now).find_map(|part| part.next_job(now))
     }
 
-    /// Records a tracker's response; `named_new` says whether it contained new peers.
-    pub fn answered(&mut self, now: Duration, url: &str, terms: &AnnounceTerms, named_new: bool) {
+    /// Records a tracker's response; `has_new_peers` says whether it contained any.
+    pub fn answered(&mut self, now: Duration, url: &str, terms: &AnnounceTerms, has_new_peers: bool) {
         for part in &mut self.tiers {
-            part.answered(now, url, terms.clone(), named_new);
+            part.answered(now, url, terms.clone(), has_new_peers);
         }
     }
 
@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn asked(schedule: &mut TrackerSchedule) -> Vec<String> {
-        std::iter::from_fn(|| schedule.begin(NOW)).map(|job| job.url).collect()
+        std::iter::from_fn(|| schedule.next_job(NOW)).map(|job| job.url).collect()
     }
 
     #[test]
@@ -155,9 +155,9 @@ mod tests {
         assert_eq!(asked(&mut all).len(), MAX_URGENT - MAX_IN_FLIGHT, "where no peer is known");
         all.want_peers(NOW, true, false);
         all.completed();
-        let job = all.begin(NOW).expect("completed");
+        let job = all.next_job(NOW).expect("completed");
         assert_eq!((job.url.as_str(), job.event), ("http://a/", Some(AnnounceEvent::Completed)));
-        assert!(all.begin(NOW).is_none());
+        assert!(all.next_job(NOW).is_none());
         assert_eq!(all.stop_jobs().len(), 1, "only one knows us, and has been told");
     }
 }

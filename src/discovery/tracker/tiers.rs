@@ -5,7 +5,7 @@
 //! front of its tier, and the next round starts at the first tier again. If a tracker has not responded after a few seconds, the
 //! round also tries the next one, and still accepts a late response. Thus a list of dead trackers delays an announce by seconds,
 //! not minutes: by one second each while the torrent knows no peer. The caller loops over [`TierSchedule::next_due`],
-//! [`TierSchedule::begin`] and, for each job, [`TierSchedule::answered`] or [`TierSchedule::failed`].
+//! [`TierSchedule::next_job`] and, for each job, [`TierSchedule::answered`] or [`TierSchedule::failed`].
 //!
 //! Beyond BEP 12: while the torrent needs peers, a round continues after a response without new peers, and every tracker that
 //! accepted `started` gets announces at its own interval. A private torrent (BEP 27) announces to one tracker at a time, and to
@@ -173,7 +173,7 @@ impl TierSchedule {
         self.one_at_a_time = true;
     }
 
-    /// When [`TierSchedule::begin`] will return a job; may be in the past. [`Duration::MAX`] if never, and while every possible
+    /// When [`TierSchedule::next_job`] will return a job; may be in the past. [`Duration::MAX`] if never, and while every possible
     /// job is in flight.
     pub fn next_due(&self) -> Duration {
         if self.phase == RoundPhase::Stopped || self.is_empty() {
@@ -185,7 +185,7 @@ impl TierSchedule {
     /// When the next `completed` is due.
     pub fn next_completed(&self) -> Duration {
         let owed = self.trackers().filter(|t| self.awaits_completed(t));
-        owed.map(|t| t.completed_at.max(t.no_contact_before)).min().unwrap_or(Duration::MAX)
+        owed.map(|t| t.completed_not_before.max(t.no_contact_before)).min().unwrap_or(Duration::MAX)
     }
 
     /// When the round continues, or the next one starts.
@@ -232,7 +232,7 @@ impl TierSchedule {
 
     /// The next announce to make, if one is due. The caller must report its result with [`TierSchedule::answered`] or
     /// [`TierSchedule::failed`].
-    pub fn begin(&mut self, now: Duration) -> Option<AnnounceJob> {
+    pub fn next_job(&mut self, now: Duration) -> Option<AnnounceJob> {
         if self.phase == RoundPhase::Stopped || self.is_empty() {
             return None;
         }
@@ -248,8 +248,9 @@ impl TierSchedule {
     }
 
     fn completed_job(&self, now: Duration) -> Option<AnnounceJob> {
-        let owed =
-            self.trackers().find(|t| self.awaits_completed(t) && t.completed_at.max(t.no_contact_before) <= now)?;
+        let owed = self
+            .trackers()
+            .find(|t| self.awaits_completed(t) && t.completed_not_before.max(t.no_contact_before) <= now)?;
         Some(owed.job(Some(AnnounceEvent::Completed)))
     }
 
@@ -340,7 +341,8 @@ impl TierSchedule {
     /// Whether a tracker has not yet received `completed` and no attempt has failed, so that sending it is worthwhile before
     /// stopping.
     pub fn has_unsent_completed(&self) -> bool {
-        self.trackers().any(|t| self.awaits_completed(t) && t.completed_at.is_zero() && t.no_contact_before.is_zero())
+        self.trackers()
+            .any(|t| self.awaits_completed(t) && t.completed_not_before.is_zero() && t.no_contact_before.is_zero())
     }
 
     /// Stops the schedule. Returns a `stopped` for each tracker that accepted `started`, after any `completed` that it has not

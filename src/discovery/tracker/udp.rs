@@ -130,9 +130,9 @@ impl UdpTracker {
     pub fn announce(&self, url: &str, a: &Announce, deadline: Duration) -> Result<AnnounceResponse, TrackerError> {
         let end = self.now().saturating_add(deadline);
         let target = UdpUrl::parse(url)?;
-        let ask = TrackerQuery::Announce(a, target.data);
+        let query = TrackerQuery::Announce(a, target.data);
         let addresses = self.addresses(&target, self.trusted.contains(url), end)?;
-        let replies = self.run_exchanges(&addresses, ask, end)?;
+        let replies = self.run_exchanges(&addresses, query, end)?;
         if a.event == Some(AnnounceEvent::Stopped) {
             self.connections.lock().retain(|addr, _| !addresses.iter().flatten().any(|asked| asked == addr));
         }
@@ -178,7 +178,7 @@ impl UdpTracker {
     fn run_exchanges(
         &self,
         addresses: &[Vec<SocketAddr>],
-        ask: TrackerQuery,
+        query: TrackerQuery,
         end: Duration,
     ) -> Result<Vec<Reply>, TrackerError> {
         let mut families: Vec<FamilyAttempts> = addresses.iter().map(|of_one| FamilyAttempts::new(of_one)).collect();
@@ -189,7 +189,7 @@ impl UdpTracker {
                 break;
             }
             for family in &mut families {
-                self.advance(family, now, ask, end);
+                self.advance(family, now, query, end);
             }
             if families.iter().flat_map(FamilyAttempts::waiting).next().is_some() {
                 self.wait(&mut families, until)?;
@@ -226,7 +226,7 @@ impl UdpTracker {
 
     /// Sends due datagrams, and tries the family's next address if no exchange is in progress or the last one has been silent for
     /// too long.
-    fn advance<'a>(&self, family: &mut FamilyAttempts<'a>, now: Duration, ask: TrackerQuery<'a>, end: Duration) {
+    fn advance<'a>(&self, family: &mut FamilyAttempts<'a>, now: Duration, query: TrackerQuery<'a>, end: Duration) {
         family
             .exchanges
             .iter_mut()
@@ -234,7 +234,7 @@ impl UdpTracker {
             .for_each(|exchange| exchange.send(now));
         while !family.is_over() && (family.waiting().next().is_none() || now >= family.next_at) {
             let Some(addr) = family.rest.pop() else { return };
-            match self.open(addr, ask, end) {
+            match self.open(addr, query, end) {
                 Ok(mut exchange) => {
                     exchange.send(now);
                     family.exchanges.push(exchange);
@@ -296,7 +296,7 @@ impl UdpTracker {
     }
 
     /// Opens a socket for `addr`, or reuses the one with a valid connection id.
-    fn open<'a>(&self, addr: SocketAddr, ask: TrackerQuery<'a>, end: Duration) -> io::Result<UdpExchange<'a>> {
+    fn open<'a>(&self, addr: SocketAddr, query: TrackerQuery<'a>, end: Duration) -> io::Result<UdpExchange<'a>> {
         let now = self.now();
         let old = {
             let mut kept = self.connections.lock();
@@ -307,7 +307,7 @@ impl UdpTracker {
             Some((socket, connection)) => (socket, Some(connection)),
             None => (connected(addr, &self.bind)?, None),
         };
-        let exchange = Exchange::begin(now, addr, ask, connection, end, Random::system());
+        let exchange = Exchange::begin(now, addr, query, connection, end, Random::system());
         Ok(UdpExchange { addr, socket, exchange, result: None })
     }
 

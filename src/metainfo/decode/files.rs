@@ -11,7 +11,7 @@ use crate::metainfo::paths::{self, PathError};
 const BITCOMET_PAD: &str = "_____padding_file_";
 
 /// A file of a multi-file torrent. Its path does not include the torrent's name.
-pub(in crate::metainfo) struct File {
+pub(in crate::metainfo) struct DecodedFile {
     pub path: String,
     /// The path as in the torrent, only if it differs from `path`; components that cannot exist on a disk are replaced by their
     /// safe form.
@@ -42,7 +42,7 @@ pub(in crate::metainfo) enum FileSink {
     #[default]
     Count,
     /// Collect them.
-    Collect(Vec<File>),
+    Collect(Vec<DecodedFile>),
 }
 
 /// The value of `files`.
@@ -86,7 +86,7 @@ impl FileList {
         Ok(Field::Is(files))
     }
 
-    fn add(&mut self, file: File) {
+    fn add(&mut self, file: DecodedFile) {
         self.count += usize::from(matches!(file.kind, EntryKind::File | EntryKind::Executable));
         self.sum = self.sum.and_then(|sum| sum.checked_add(file.length)).filter(|&sum| i64::try_from(sum).is_ok());
         self.longest = self.longest.max(file.path.len());
@@ -99,7 +99,7 @@ impl FileList {
 
 /// A decoded path.
 #[derive(Default)]
-struct Path {
+struct DecodedPath {
     /// Made of safe components only.
     safe: String,
     /// The path as in the torrent, from the first component on that differs.
@@ -110,7 +110,7 @@ struct Path {
     has_separator: bool,
 }
 
-type Checked = std::result::Result<Path, PathError>;
+type Checked = std::result::Result<DecodedPath, PathError>;
 
 /// Decodes a path and checks each component as it is read.
 fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Checked>> {
@@ -118,7 +118,7 @@ fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Checked>> {
     if value != ValueStart::List {
         return scanner.skip(value).map(|()| Field::Mistyped);
     }
-    let (mut path, mut part, mut depth) = (Ok(Path::default()), Vec::new(), 0);
+    let (mut path, mut part, mut depth) = (Ok(DecodedPath::default()), Vec::new(), 0);
     loop {
         let quick = scanner.try_item(NAME_READ_MAX, &mut part)?;
         if !quick && !scanner.has_next_item()? {
@@ -130,7 +130,7 @@ fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Checked>> {
                 if !quick {
                     scanner.take(length, NAME_READ_MAX, &mut part)?;
                 }
-                path.as_mut().map(|path: &mut Path| path.push_component(&part, depth))
+                path.as_mut().map(|path: &mut DecodedPath| path.push_component(&part, depth))
             }
             other => {
                 scanner.skip(other)?;
@@ -146,7 +146,7 @@ fn path<R: BufRead>(scanner: &mut Scanner<R>) -> Result<Field<Checked>> {
     Ok(Field::Is(path))
 }
 
-impl Path {
+impl DecodedPath {
     /// Appends a component. An empty one or `.` adds nothing.
     fn push_component(&mut self, part: &[u8], depth: usize) -> std::result::Result<(), PathError> {
         if depth > paths::DEPTH_MAX {
@@ -203,13 +203,15 @@ impl RawFile {
         Ok(file)
     }
 
-    fn into_file(self) -> std::result::Result<File, MetainfoError> {
+    fn into_file(self) -> std::result::Result<DecodedFile, MetainfoError> {
         let attr = self.attr.ok().unwrap_or_default();
         let is_link = attr.contains(&b'l');
         let path = match self.path_utf8 {
             Field::Is(path) => path?,
             // Padding is not stored, so it needs no name.
-            _ if attr.contains(&b'p') && !self.path.is_there() => Path { safe: ".pad".to_owned(), ..Path::default() },
+            _ if attr.contains(&b'p') && !self.path.is_there() => {
+                DecodedPath { safe: ".pad".to_owned(), ..DecodedPath::default() }
+            }
             _ => self.path.need("path", "a list of strings")??,
         };
         let length = match self.length {
@@ -234,11 +236,11 @@ impl RawFile {
             attr if attr.contains(&b'x') => EntryKind::Executable,
             _ => EntryKind::File,
         };
-        let Path { mut safe, original, .. } = path;
+        let DecodedPath { mut safe, original, .. } = path;
         if safe.is_empty() {
             safe.push('_');
         }
-        Ok(File { path: safe, original: original.map(Box::new), length, kind })
+        Ok(DecodedFile { path: safe, original: original.map(Box::new), length, kind })
     }
 }
 

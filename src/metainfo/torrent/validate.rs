@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::metainfo::decode::{EntryKind, Field, File as RawFile, FileList, FileSink, Info};
+use crate::metainfo::decode::{DecodedFile, EntryKind, Field, FileList, FileSink, Info};
 use crate::metainfo::error::MetainfoError;
 use crate::metainfo::paths::{self, PathError};
 use crate::metainfo::torrent::{FileEntry, PIECE_LENGTH_MAX, RareFields, SpecialEntry};
@@ -138,7 +138,7 @@ pub(crate) fn entries(name: &str, length: u64, executable: bool, files: Option<F
         kept.get_mut(link).into_iter().for_each(|file| file.kind = EntryKind::Pad);
     }
     let path = |path: &str| Path::new(name).join(path);
-    let entry = |file: RawFile| {
+    let entry = |file: DecodedFile| {
         let special_entry = match &file.kind {
             EntryKind::Link(target) => Some(SpecialEntry::Link(path(target))),
             EntryKind::Folder => Some(SpecialEntry::Folder),

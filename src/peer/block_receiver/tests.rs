@@ -47,7 +47,7 @@ fn setup() -> Setup {
     let outbox = crate::peer::outbox::outbox().0;
     let peer = Peer::new(KEY, address, true, &handshake, context.now(), stream, outbox);
     context.pieces.add_peer(KEY);
-    context.pieces.bitfield(KEY, Bitfield::full(PIECES));
+    context.pieces.set_bitfield(KEY, Bitfield::full(PIECES));
     let mut requests = Vec::new();
     let pick_context = PickContext::unproven(context.now(), Speed::Fast);
     let all = (PIECES * BLOCKS) as usize;
@@ -66,12 +66,12 @@ impl Setup {
             receiver.note(request, begin as usize..(begin + BLOCK_SIZE) as usize);
         }
         receiver.accept();
-        assert_eq!(receiver.accepted.take, [true; BLOCKS as usize]);
+        assert_eq!(receiver.decisions.take, [true; BLOCKS as usize]);
         receiver.write(bytes).expect("a disk");
         receiver.hash(bytes);
-        let mut complete = Vec::new();
-        self.context.pieces.written(KEY, receiver.blocks.drain(..).map(|(block, _)| block), &mut complete);
-        assert_eq!(complete, [PieceIndex(piece)]);
+        let mut unverified_pieces = Vec::new();
+        self.context.pieces.written(KEY, receiver.blocks.drain(..).map(|(block, _)| block), &mut unverified_pieces);
+        assert_eq!(unverified_pieces, [PieceIndex(piece)]);
         receiver.finish(PieceIndex(piece)).expect("a disk");
     }
 

@@ -74,8 +74,8 @@ impl Reader<'_> {
         }
         let size = self.buffer.bytes().len();
         if frame_length > size {
-            // For bitfields of large torrents and extension messages; `split` has limited the frame's length. The buffer grows
-            // with the bytes received, not with the length that the peer claims.
+            // For bitfields of large torrents and extension messages; `message::parse` has limited the frame's length. The
+            // buffer grows with the bytes received, not with the length that the peer claims.
             let grown = (2 * size).min(message::MAX_FRAME + 4).max(self.unread.len() + SMALL);
             self.move_to(ReceiveBuffer::Small(vec![0; grown]));
         } else if self.unread.start > 0

@@ -103,11 +103,11 @@ impl Reader<'_> {
             && metadata_id != 0
             && let Some(size) = handshake.metadata_size
         {
-            context.report(PeerEvent::HasMetadata { key: peer.key, size });
+            context.send_to_main(PeerEvent::HasMetadata { key: peer.key, size });
         }
         // Once per connection, so that no peer keeps main busy with it.
-        if let Some(ip) = handshake.your_ip.filter(|_| !std::mem::replace(&mut self.told.has_told_address, true)) {
-            context.report(PeerEvent::OurAddress(ip));
+        if let Some(ip) = handshake.your_ip.filter(|_| !std::mem::replace(&mut self.once.has_told_address, true)) {
+            context.send_to_main(PeerEvent::OurAddress(ip));
         }
     }
 
@@ -130,10 +130,15 @@ impl Reader<'_> {
             }
             // Unrequested metadata is not copied.
             Some(MetadataMessage::Data { piece, total_size, bytes }) if answered() => {
-                context.report(PeerEvent::Metadata { key: peer.key, piece, total_size, bytes: Some(bytes.to_vec()) });
+                context.send_to_main(PeerEvent::Metadata {
+                    key: peer.key,
+                    piece,
+                    total_size,
+                    bytes: Some(bytes.to_vec()),
+                });
             }
             Some(MetadataMessage::Reject { piece }) if answered() => {
-                context.report(PeerEvent::Metadata { key: peer.key, piece, total_size: 0, bytes: None });
+                context.send_to_main(PeerEvent::Metadata { key: peer.key, piece, total_size: 0, bytes: None });
             }
             // It cost as much to receive as many short messages.
             Some(MetadataMessage::Data { .. }) => self.count_useless(UNREQUESTED_WEIGHT)?,
@@ -148,10 +153,10 @@ impl Reader<'_> {
             return Err(DisconnectReason::ProtocolViolation("a malformed peer exchange message"));
         };
         let (now, from) = (self.context.now(), self.peer.addr);
-        let inbox = self.told.pex.get_or_insert_with(|| PexInbox::new(from, now));
+        let inbox = self.once.pex.get_or_insert_with(|| PexInbox::new(from, now));
         let added = inbox.take(now, &message).map_err(|_| DisconnectReason::Flood)?;
         if !added.is_empty() {
-            self.context.report(PeerEvent::PexPeers(added));
+            self.context.send_to_main(PeerEvent::PexPeers(added));
         }
         Ok(())
     }
@@ -159,9 +164,9 @@ impl Reader<'_> {
     /// The peer is also a node of the DHT, on this UDP port.
     pub(super) fn handle_port(&mut self, port: u16) -> Result<(), DisconnectReason> {
         self.count_useless(1)?;
-        self.told.nodes += 1;
-        if port != 0 && self.told.nodes <= MAX_NODES && self.context.ports.dht.get() != 0 {
-            self.context.report(PeerEvent::DhtNode(SocketAddr::new(self.peer.addr.ip(), port)));
+        self.once.port_messages += 1;
+        if port != 0 && self.once.port_messages <= MAX_NODES && self.context.ports.dht.get() != 0 {
+            self.context.send_to_main(PeerEvent::DhtNode(SocketAddr::new(self.peer.addr.ip(), port)));
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ impl Reader<'_> {
         let count = self.context.pieces.piece_count();
         match message {
             // They replace the bitfield at the start of a connection, but no later one.
-            Message::HaveAll | Message::HaveNone if self.told.has_announced_pieces => {
+            Message::HaveAll | Message::HaveNone if self.once.has_announced_pieces => {
                 Err(DisconnectReason::ProtocolViolation("a late have-all or have-none"))
             }
             Message::HaveAll => self.peer_has_bits(Bitfield::full(count)),
@@ -39,13 +39,13 @@ impl Reader<'_> {
             return Err(WRONG_BITFIELD_LENGTH);
         }
         let shown = self.context.active_super_seed().map(|super_seeding| (super_seeding, bits.clone()));
-        if !self.context.pieces.bitfield(self.peer.key, bits) {
+        if !self.context.pieces.set_bitfield(self.peer.key, bits) {
             return Err(DisconnectReason::ProtocolViolation("a bitfield that takes pieces back"));
         }
         if let Some((super_seeding, bits)) = shown {
             super_seeding.has(self.context, self.peer.key, bits.iter());
         }
-        if !std::mem::replace(&mut self.told.has_announced_pieces, true) && count < SET_SIZE {
+        if !std::mem::replace(&mut self.once.has_announced_pieces, true) && count < SET_SIZE {
             self.send_allowed_fast();
         }
         self.request_if_idle();
@@ -84,7 +84,7 @@ impl Reader<'_> {
     /// The peer allows us to request a piece although it chokes us.
     fn handle_allowed_fast(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
         if self.peer.requesting.allowed.add(piece) && self.peer.choking.peer_choking.is_set() {
-            self.start_deadline_thread()?;
+            self.ensure_deadline_thread()?;
             self.peer.refill(self.context);
         }
         Ok(())

@@ -8,7 +8,7 @@ use crate::wire::extension::OUR_METADATA_ID;
 use crate::wire::message::Message;
 
 /// How many short useless messages a peer may send without a useful one in between; the number of pieces is added, for HAVEs.
-const MAX_IDLE: u32 = 10_000;
+const MAX_USELESS: u32 = 10_000;
 /// A choke counts as this many: requests are picked at an unchoke and released at a choke.
 pub(crate) const CHOKE: u32 = 10;
 /// The counts start anew after this time.
@@ -37,7 +37,7 @@ impl UselessMessages {
             *self = UselessMessages::new(now);
         }
         self.useless = self.useless.saturating_add(weight);
-        self.useless <= MAX_IDLE.saturating_add(pieces)
+        self.useless <= MAX_USELESS.saturating_add(pieces)
     }
 
     /// The peer did something useful.

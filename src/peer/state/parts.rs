@@ -7,8 +7,8 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::peer::state::allowed_fast::AllowedFastSet;
 use crate::strategy::Traffic;
-use crate::strategy::pipeline::{LIMIT_UNSTATED, RequestPipeline};
-use crate::util::atomics::{Code, Counter, Flag, Gauge, Port};
+use crate::strategy::pipeline::{DEFAULT_REQQ, RequestPipeline};
+use crate::util::atomics::{Counter, Flag, Gauge, Port, SharedByte};
 use crate::wire::Handshake;
 
 /// Which extensions the peer supports, and what its extension handshake says. Written by the reader.
@@ -25,22 +25,22 @@ pub struct PeerExtensions {
     /// The TCP port that the peer says it listens on; 0 until it has said one.
     pub listen_port: Port,
     /// The id of `ut_metadata` messages to the peer (BEP 9); 0 where it does not support them.
-    pub metadata_id: Code,
+    pub metadata_id: SharedByte,
     /// The id of `ut_pex` messages to the peer (BEP 11); 0 where it does not support them.
-    pub pex_id: Code,
+    pub pex_id: SharedByte,
     /// The id of `upload_only` messages to the peer; 0 where it does not support them.
-    pub upload_only_id: Code,
+    pub upload_only_id: SharedByte,
     /// Whether the peer says that it wants nothing more (BEP 21).
     pub upload_only: Flag,
 }
 
 impl PeerExtensions {
     /// What the handshake says; nothing of the extension handshake yet.
-    pub fn new(theirs: &Handshake) -> PeerExtensions {
+    pub fn new(peer_handshake: &Handshake) -> PeerExtensions {
         PeerExtensions {
-            supports_fast: theirs.fast(), // our handshake always offers it
-            supports_extensions: theirs.extended(),
-            is_dht_node: theirs.dht(),
+            supports_fast: peer_handshake.fast(), // our handshake always offers it
+            supports_extensions: peer_handshake.extended(),
+            is_dht_node: peer_handshake.dht(),
             ..PeerExtensions::default()
         }
     }
@@ -121,7 +121,7 @@ pub struct PeerRequests {
 impl Default for PeerRequests {
     fn default() -> PeerRequests {
         PeerRequests {
-            pipeline: Mutex::new(RequestPipeline::new(LIMIT_UNSTATED)),
+            pipeline: Mutex::new(RequestPipeline::new(DEFAULT_REQQ)),
             deadline_moved: Condvar::new(),
             timed_out: Gauge::default(),
             refilling: Mutex::new(()),
@@ -134,7 +134,7 @@ impl Default for PeerRequests {
 
 /// What the peer waits for. The reader adds, the writer subtracts.
 #[derive(Debug, Default)]
-pub struct ServeQueue {
+pub struct ServeCounters {
     /// Blocks that the peer requested and that the writer has not sent.
     pub queued_requests: Gauge,
     /// Rejects that wait for the writer.

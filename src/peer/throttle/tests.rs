@@ -100,10 +100,10 @@ fn a_writer_collects_what_a_block_needs_and_goes_on_when_the_limit_is_lifted() {
     assert_eq!(allowance.take(&throttle, PeerKey(1), block, || panic!("needless")), u64::MAX);
     throttle.set(A_BYTE);
     assert_eq!(allowance.take(&throttle, PeerKey(1), block, || block), 0);
-    assert!(allowance.waits_until(|| throttle.started).is_some());
+    assert!(allowance.pending_deadline(|| throttle.started).is_some());
     throttle.set(Limits::default());
     assert_eq!(allowance.take(&throttle, PeerKey(1), block, || block), u64::MAX);
-    assert!(allowance.waits_until(|| throttle.started).is_none());
+    assert!(allowance.pending_deadline(|| throttle.started).is_none());
 
     // At this rate, the limiter's portions are smaller than a block.
     throttle.set(Limits { down: 0, up: 256 * 1024 });

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::time::Instant;
 
 use crate::mse::Rc4;
-use crate::peer::stall::{CHUNK, PartialWrite, wait, write_all_or_time_out, write_some};
+use crate::peer::socket_write::{CHUNK, PartialWrite, wait, write_all_or_time_out, write_some};
 use crate::peer::writer::Writer;
 use crate::peer::{PeerEvent, TorrentContext};
 use crate::types::BlockInfo;
@@ -16,9 +16,9 @@ impl Writer<'_> {
     pub(super) fn serve(&mut self, run: &[BlockInfo]) -> io::Result<()> {
         let (begun, waited) = (Instant::now(), self.send_gate.close());
         let cut = self.send(run)?;
-        let mut sent = cut.whole;
-        if cut.begun > 0 {
-            self.send_rest(run[sent], cut.begun)?;
+        let mut sent = cut.blocks_sent;
+        if cut.bytes_of_next > 0 {
+            self.send_rest(run[sent], cut.bytes_of_next)?;
             sent += 1;
         }
         let (sent, unsent) = run.split_at(sent);
@@ -60,7 +60,7 @@ impl Writer<'_> {
             encrypt(cipher, &mut heads, data, run);
         }
         let mut slices = Vec::with_capacity(1 + 2 * run.len());
-        slices.push(IoSlice::new(&self.head));
+        slices.push(IoSlice::new(&self.messages));
         let mut rest = &*data;
         for (head, block) in heads.iter().zip(run) {
             let (block, after) = rest.split_at(block.length as usize);
@@ -71,14 +71,14 @@ impl Writer<'_> {
         let whole: usize = slices.iter().map(|slice| slice.len()).sum();
         self.peer.rates.sent_to_kernel.add(bytes as u64);
         let written = write_some(self.stream, &mut slices)?;
-        let cut = PartialWrite::after(written.saturating_sub(self.head.len()), run);
+        let cut = PartialWrite::after(written.saturating_sub(self.messages.len()), run);
         if written < whole {
             drop(small);
             self.slab = None;
-            self.cipher = before.map(|cipher| cipher.after(written.saturating_sub(self.head.len())));
-            let left = run.len() - cut.whole - usize::from(cut.begun > 0);
+            self.cipher = before.map(|cipher| cipher.after(written.saturating_sub(self.messages.len())));
+            let left = run.len() - cut.blocks_sent - usize::from(cut.bytes_of_next > 0);
             self.peer.rates.sent_to_kernel.sub(total(&run[run.len() - left..]));
-            write_all_or_time_out(self.stream, self.head.get(written..).unwrap_or_default())?;
+            write_all_or_time_out(self.stream, self.messages.get(written..).unwrap_or_default())?;
         }
         Ok(cut)
     }
@@ -126,7 +126,7 @@ fn total(blocks: &[BlockInfo]) -> u64 {
 fn read(context: &TorrentContext, offset: u64, data: &mut [u8]) -> io::Result<()> {
     context.pieces.storage().read_exact_at(offset, data).map_err(|error| {
         let message = error.to_string();
-        context.report(PeerEvent::Storage(error));
+        context.send_to_main(PeerEvent::Storage(error));
         io::Error::other(message)
     })
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::storage::cache::clock;
 use crate::storage::marker::marker_name;
 use crate::storage::{FileAction, FileSpec, Layout};
-use crate::types::{InfoHash, PieceHash};
+use crate::types::{InfoHash, Sha1Hash};
 
 const HASH: InfoHash = InfoHash([1; 20]);
 
@@ -127,7 +127,7 @@ fn what_a_killed_process_left_of_a_marker_is_ours() {
 }
 
 /// A storage that may write to its file, with hashes that none of its pieces match.
-fn begun(dir: &Path) -> (Storage, [PieceHash; 10]) {
+fn begun(dir: &Path) -> (Storage, [Sha1Hash; 10]) {
     let no = AtomicBool::new(false);
     let mut it = storage(dir);
     let mut survey = it.survey(&no).unwrap();
@@ -135,7 +135,7 @@ fn begun(dir: &Path) -> (Storage, [PieceHash; 10]) {
     it.record_ownership(&HASH, &[FileAction::Create], &survey, false).unwrap();
     it.resize_files(&[FileAction::Create], &survey, &no).unwrap();
     it.write_vectored_at(0, &[IoSlice::new(&[1; 100])]).unwrap();
-    (it, [PieceHash::from([1; 20]); 10])
+    (it, [Sha1Hash::from([1; 20]); 10])
 }
 
 /// Another program changes the file; the change time is later than our clock's current time.

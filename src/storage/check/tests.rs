@@ -34,11 +34,11 @@ fn payload(layout: &Layout) -> Vec<u8> {
     bytes
 }
 
-fn hashes(bytes: &[u8], piece_length: u32) -> Vec<PieceHash> {
+fn hashes(bytes: &[u8], piece_length: u32) -> Vec<Sha1Hash> {
     bytes.chunks(piece_length as usize).map(|piece| Sha1::digest(piece).into()).collect()
 }
 
-fn run(storage: &Storage, hashes: &[PieceHash], threads: usize) -> Result<Bitfield, StorageError> {
+fn run(storage: &Storage, hashes: &[Sha1Hash], threads: usize) -> Result<Bitfield, StorageError> {
     let progress = CheckProgress::default();
     let have = check(storage, hashes, threads, &progress, &AtomicBool::new(false))?;
     assert_eq!(progress.done.get(), storage.layout().total());

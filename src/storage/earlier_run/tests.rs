@@ -86,7 +86,7 @@ fn decide(it: &mut Storage, claim: OwnershipClaim) -> (Survey, Result<Vec<FileAc
     let no = AtomicBool::new(false);
     it.marker = it.read_marker(&HASH);
     let survey = it.survey(&no).unwrap();
-    let hashes: Vec<PieceHash> = content().chunks(PIECE).map(|piece| Sha1::digest(piece).into()).collect();
+    let hashes: Vec<Sha1Hash> = content().chunks(PIECE).map(|piece| Sha1::digest(piece).into()).collect();
     let have = check(it, &hashes, 1, &CheckProgress::default(), &no).unwrap();
     let decided = it.decide(&DecisionInput {
         survey: &survey,

@@ -13,7 +13,7 @@ use tempfile::{TempDir, tempdir};
 
 use super::*;
 use crate::storage::{Allocation, CheckProgress, FileSpec, StorageErrorKind, check, flaws, lengths};
-use crate::types::{Bitfield, PieceHash};
+use crate::types::{Bitfield, Sha1Hash};
 
 const PARTS: &str = ".parts";
 
@@ -49,7 +49,7 @@ fn payload(layout: &Layout) -> Vec<u8> {
     pads.enumerate().map(|(i, pad)| if pad { 0 } else { (i % 251) as u8 + 1 }).collect()
 }
 
-fn hashes(layout: &Layout) -> Vec<PieceHash> {
+fn hashes(layout: &Layout) -> Vec<Sha1Hash> {
     payload(layout).chunks(layout.piece_length() as usize).map(|piece| Sha1::digest(piece).into()).collect()
 }
 

@@ -18,7 +18,7 @@ const PIECE: usize = 1000;
 struct SurveyFixture {
     dir: TempDir,
     storage: Storage,
-    hashes: Vec<PieceHash>,
+    hashes: Vec<Sha1Hash>,
     content: Vec<u8>,
 }
 
@@ -275,7 +275,7 @@ fn a_file_under_the_name_that_its_maker_gave_it_is_only_read() {
     let named = layout.clone().with_incomplete_suffix(".part", |_, _, _| true);
     assert_eq!(named.files()[0].path, Path::new(".rc"), "it is never made, and so has no other name");
     let (it, no) = (Storage::new(dir.path().to_owned(), layout, 4), AtomicBool::new(false));
-    let hashes = [PieceHash::from([1; 20]); 4];
+    let hashes = [Sha1Hash::from([1; 20]); 4];
     let decide = |have: &Bitfield, overwrite| {
         let survey = it.survey(&no).unwrap();
         let (wanted, ours, vouched) =

@@ -2,14 +2,15 @@
 //! [`crate::strategy::choker::Choker`].
 //!
 //! The capacity of the uplink is unknown, and a slow uplink divided among many peers delivers no complete piece for minutes. So a
-//! seed starts with few slots and doubles them, as often as every other second, while every slot would still be rich afterwards:
-//! the *ramp-up*. That condition is strict because a single second may acknowledge much more than a slow link carries, if a lost
-//! packet held the data up. If no peer with a slot has requests waiting, the uplink is not used, and the slots are doubled at any
-//! time.
+//! seed starts with few slots and doubles them, as often as every other second, while each would then still be above
+//! [`GOOD_SLOT_RATE`]: the *ramp-up*. That condition is strict because a single second may acknowledge much more than a slow link
+//! carries, if a lost packet held the data up. If no peer with a slot has requests waiting, the uplink is not used, and the slots
+//! are doubled at any time.
 //!
-//! After the ramp-up, slots are added while each is rich; fewer slots are tried while each is slow, whether or not peers wait; in
-//! between, a few more slots are tried now and then. A trial that does not pay is undone, and the next one is minutes later, so
-//! that the number does not oscillate. A trial that pays is followed by a larger one.
+//! After the ramp-up, slots are added while each is above [`GOOD_SLOT_RATE`]; fewer slots are tried while each is below
+//! [`SLOW_SLOT_RATE`], whether or not peers wait; in between, a few more slots are tried now and then. A trial that does not pay
+//! is undone, and the next one is minutes later, so that the number does not oscillate. A trial that pays is followed by a larger
+//! one.
 
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ struct Trial {
     from: usize,
     active: usize,
     /// The upload rate before the change, in bytes per second.
-    total: u64,
+    upload_rate: u64,
 }
 
 /// The upload as a round observes it.
@@ -60,7 +61,7 @@ pub struct Load {
     /// Peers with a slot that wait for blocks or take them fast. The other slots leave the uplink to these.
     pub active: usize,
     /// The upload rate to all peers, in bytes per second.
-    pub total: u64,
+    pub upload_rate: u64,
     /// Payload bytes sent to all connected peers since they connected.
     pub sent: u64,
 }
@@ -150,7 +151,7 @@ impl Slots {
     /// Processes the current load, and adjusts the number of slots.
     pub fn observe(&mut self, now: Duration, seeding: bool, load: Load) {
         self.set_seeding(seeding);
-        self.has_sent |= load.total > 0;
+        self.has_sent |= load.upload_rate > 0;
         let waits = load.demand > self.count && load.served >= self.count;
         if waits && self.ramp_up(now, load) {
             return;
@@ -162,7 +163,7 @@ impl Slots {
             }
             return;
         }
-        if load.total == 0 || !(waits || self.is_slow(load) || self.trial.is_some()) {
+        if load.upload_rate == 0 || !(waits || self.is_slow(load) || self.trial.is_some()) {
             // There is nothing to learn from this load.
             (self.trial, self.stepped) = (None, None);
         } else if now >= *self.stepped.get_or_insert(now) + STEP_INTERVAL {
@@ -184,7 +185,7 @@ impl Slots {
         self.unused = None;
     }
 
-    /// The most slots with which each can still be rich under the limit.
+    /// The most slots with which each can still reach [`GOOD_SLOT_RATE`] under the limit.
     fn most(&self) -> usize {
         if self.limit == 0 {
             MAX_SLOTS
@@ -203,8 +204,8 @@ impl Slots {
         }
     }
 
-    /// Ramps up. Doubles the slots if, after the buffers are full, twice as many would still be rich. Opens all slots if more is
-    /// sent than buffers hold. Returns true while the ramp-up lasts.
+    /// Ramps up. Doubles the slots if, after the buffers are full, twice as many would still reach [`GOOD_SLOT_RATE`]. Opens all
+    /// slots if more is sent than buffers hold. Returns true while the ramp-up lasts.
     fn ramp_up(&mut self, now: Duration, load: Load) -> bool {
         let Some(ramp_up) = &mut self.ramp_up else { return false };
         let ramp_up = ramp_up.get_or_insert(RampUp { since: now, sent: load.sent, last_observation: None });
@@ -229,12 +230,12 @@ impl Slots {
 
     /// Whether the slots in use are so slow that fewer should be tried.
     fn is_slow(&self, load: Load) -> bool {
-        load.active > self.least() && load.total / (load.active as u64) < SLOW_SLOT_RATE && !self.fewer_was_worse
+        load.active > self.least() && load.upload_rate / (load.active as u64) < SLOW_SLOT_RATE && !self.fewer_was_worse
     }
 
     fn step(&mut self, waits: bool, load: Load) {
         if let Some(trial) = self.trial.take() {
-            if !self.has_paid(trial, load.total) {
+            if !self.has_paid(trial, load.upload_rate) {
                 self.fewer_was_worse = self.count < trial.from;
                 self.pause = if self.fewer_was_worse { 0 } else { STEPS_BETWEEN_TRIALS };
                 (self.count, self.paid) = (trial.from, 0);
@@ -242,9 +243,9 @@ impl Slots {
             }
             self.paid = if self.count > trial.from { self.paid + 1 } else { 0 };
         }
-        let share = load.total / load.active.max(1) as u64;
+        let share = load.upload_rate / load.active.max(1) as u64;
         let more = (self.count >> 2u32.saturating_sub(self.paid)).max(1);
-        let trial = Trial { from: self.count, active: load.active, total: load.total };
+        let trial = Trial { from: self.count, active: load.active, upload_rate: load.upload_rate };
         if self.is_slow(load) {
             let active = self.count.min(load.active);
             self.count = active - (active / 4).max(1);
@@ -255,7 +256,7 @@ impl Slots {
             self.count += if share >= 4 * GOOD_SLOT_RATE { self.count } else { (self.count / 4).max(1) };
         } else if self.pause > 0 {
             self.pause -= 1;
-        } else if self.limit == 0 || load.total < self.limit / 10 * 9 {
+        } else if self.limit == 0 || load.upload_rate < self.limit / 10 * 9 {
             // The limit is not used up, so more slots may carry more.
             self.count += more;
             self.trial = Some(trial);
@@ -268,8 +269,8 @@ impl Slots {
 
     /// Whether a trial has paid. More slots must increase the rate by at least two fifths of the increase in slots; fewer slots
     /// must keep nine tenths of it.
-    fn has_paid(&self, trial: Trial, total: u64) -> bool {
-        let (before, after) = (trial.total as f64, total as f64);
+    fn has_paid(&self, trial: Trial, upload_rate: u64) -> bool {
+        let (before, after) = (trial.upload_rate as f64, upload_rate as f64);
         let growth = self.count as f64 / trial.active.max(1) as f64 - 1.0;
         if growth > 0.0 { after >= before * (1.0 + 0.4 * growth) } else { after >= before * 0.9 }
     }

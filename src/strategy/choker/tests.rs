@@ -28,12 +28,12 @@ struct ChokerSwarm {
 fn peer(key: u32) -> ChokeCandidate {
     ChokeCandidate {
         key: PeerKey(key),
-        network: Network::block([10, 0, 0, 1].into()),
+        network: Network::subnet([10, 0, 0, 1].into()),
         is_requesting: true,
         interested: true,
         upload_only: false,
         unchoked: false,
-        expects_blocks: false,
+        owes_blocks: false,
         down_rate: 0,
         up_rate: 0,
         received: 0,
@@ -100,7 +100,7 @@ fn all_who_want_something_are_served_while_there_is_room_and_nobody_else() {
         let mut swarm = ChokerSwarm::new(count + 10, seeding);
         swarm.peers[..5].iter_mut().for_each(|p| p.interested = false);
         swarm.peers[5..10].iter_mut().for_each(|p| p.upload_only = true);
-        // A seed doubles its slots as long as each is rich.
+        // A seed doubles its slots as long as each is above `GOOD_SLOT_RATE`.
         for _ in 0..if seeding { 30 } else { 1 } {
             swarm.round();
         }
@@ -228,7 +228,7 @@ fn who_snubs_us_loses_its_slot_and_chance_decides_about_another() {
     swarm.choker.set_upload_limit(64 * KIB);
     swarm.link = 64 * KIB;
     for p in &mut swarm.peers[..10] {
-        (p.down_rate, p.expects_blocks) = (100 * KIB + u64::from(10 - p.key.0), true);
+        (p.down_rate, p.owes_blocks) = (100 * KIB + u64::from(10 - p.key.0), true);
     }
     for _ in 0..10 {
         assert!(swarm.round().is_superset(&(0..8).collect()));

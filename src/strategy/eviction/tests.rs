@@ -112,7 +112,7 @@ fn nobody_is_pushed_out_by_its_own_network() {
 /// Like `goes`, while no connection in use may be evicted.
 fn goes_without_need(candidates: &[EvictionCandidate]) -> Option<u32> {
     let ip = [1, 1, 1, 1].into();
-    let in_use = LimitedEviction { network: Network::block(ip), newcomer: provider_network(ip), in_use: true };
+    let in_use = LimitedEviction { network: Network::subnet(ip), newcomer: provider_network(ip), in_use: true };
     let mut eviction_limiter = EvictionLimiter::default();
     eviction_limiter.note(in_use, NOW);
     choose_eviction([198, 51, 100, 1].into(), candidates, 75, &eviction_limiter, NOW).map(|gone| gone.key.0)
@@ -261,7 +261,7 @@ fn a_network_whose_idle_connection_was_evicted_evicts_nobody_for_a_minute() {
     let gone = choose_eviction(newcomer(1), &full, 75, &eviction_limiter, NOW).expect("a connection");
     eviction_limiter.note(
         LimitedEviction {
-            network: Network::block(newcomer(2)),
+            network: Network::subnet(newcomer(2)),
             newcomer: provider_network([1, 1, 1, 1].into()),
             in_use: false,
         },

@@ -59,7 +59,8 @@ impl MetadataSource {
         self.in_flight.iter().filter(|ask| !ask.late)
     }
 
-    pub fn has_time(&self, now: Duration) -> bool {
+    /// Whether another piece may be requested from it.
+    pub fn accepts_request(&self, now: Duration) -> bool {
         !self.is_paused(now) && self.open().count() < MAX_OUTSTANDING
     }
 }

@@ -66,11 +66,11 @@ impl DialHistory {
         let all: Vec<_> = self.all().filter_map(|addr| Some((Reverse(*self.dialed.get(&addr)?), addr))).collect();
         let mut ranked = all;
         ranked.sort_unstable();
-        let mut of_block: HashMap<Network, usize> = HashMap::new();
+        let mut of_subnet: HashMap<Network, usize> = HashMap::new();
         let mut ranked: Vec<_> = ranked
             .into_iter()
             .map(|(at, addr)| {
-                let newer = of_block.entry(Network::block(addr.ip())).or_default();
+                let newer = of_subnet.entry(Network::subnet(addr.ip())).or_default();
                 *newer += 1;
                 (*newer, at, addr)
             })

@@ -8,7 +8,7 @@ impl Picker {
         let (mut orphans, mut expired) = (0, 0);
         for (&piece, begun) in &self.begun {
             begun.check();
-            assert!(self.lacks.has(piece) && !self.order.unbegun().has(piece), "{piece:?} is two things");
+            assert!(self.unverified_wanted.has(piece) && !self.order.unbegun().has(piece), "{piece:?} is two things");
             expired += begun.expired;
             orphans += u32::from(begun.free > 0 && begun.owner.is_none());
             assert_eq!(
@@ -32,14 +32,14 @@ impl Picker {
         assert_eq!((self.free.orphans, self.free.expired), (orphans, expired));
         assert_eq!(self.free.open.len(), self.begun.values().filter(|begun| begun.free > 0).count());
         let pieces = self.begun.len() + self.order.unbegun().count() as usize;
-        assert_eq!(pieces, self.lacks.count() as usize, "a piece is nowhere");
-        assert!(self.lacks.iter().all(|piece| !self.have.has(piece)));
+        assert_eq!(pieces, self.unverified_wanted.count() as usize, "a piece is nowhere");
+        assert!(self.unverified_wanted.iter().all(|piece| !self.have.has(piece)));
         assert!(
-            self.order.unbegun().is_within(&self.lacks)
-                && self.sequence.early.iter().all(|&piece| self.lacks.has(piece))
+            self.order.unbegun().is_within(&self.unverified_wanted)
+                && self.sequence.early.iter().all(|&piece| self.unverified_wanted.has(piece))
         );
         for peer in &self.peers {
-            let wanted = peer.bits.iter().filter(|&p| self.lacks.has(p)).count();
+            let wanted = peer.bits.iter().filter(|&p| self.unverified_wanted.has(p)).count();
             assert_eq!(self.wanted.is_wanted(peer.wanted_until), wanted > 0);
             assert!(self.wanted.is_within(peer.key, peer.wanted_until, wanted as u64), "a bound that is too late");
             assert!(
@@ -51,7 +51,7 @@ impl Picker {
         let bytes = |bits: &Bitfield| bits.iter().map(|piece| u64::from(self.piece_size(piece))).sum::<u64>();
         assert_eq!(
             (self.bytes.missing_wanted, self.bytes.missing),
-            (bytes(&self.lacks), self.geometry.total - bytes(&self.have))
+            (bytes(&self.unverified_wanted), self.geometry.total - bytes(&self.have))
         );
         assert!(self.bytes.missing_wanted <= self.bytes.missing && self.bytes.missing_wanted <= self.bytes.wanted);
         assert_eq!(self.received, self.begun.values().map(|begun| u64::from(begun.received)).sum::<u64>());

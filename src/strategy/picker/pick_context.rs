@@ -28,7 +28,7 @@ pub struct PickContext {
     /// The peer's speed class.
     pub speed: Speed,
     /// How soon it should answer a request that is sent now; `None` until it has answered one.
-    pub answer: Option<Duration>,
+    pub answer_time: Option<Duration>,
     /// The additional time for each further request of the same pick.
     pub per_block: Duration,
 }
@@ -36,7 +36,7 @@ pub struct PickContext {
 impl PickContext {
     /// A peer that has not answered any request.
     pub fn unproven(now: Duration, speed: Speed) -> PickContext {
-        PickContext { now, speed, answer: None, per_block: Duration::ZERO }
+        PickContext { now, speed, answer_time: None, per_block: Duration::ZERO }
     }
 
     pub(crate) fn is_fast(&self) -> bool {
@@ -54,7 +54,7 @@ impl PickContext {
 
     /// Whether it has answered requests and still does.
     pub(crate) fn is_proven(&self) -> bool {
-        self.answer.is_some() && !self.is_stalled()
+        self.answer_time.is_some() && !self.is_stalled()
     }
 
     /// The current time in ticks.
@@ -66,14 +66,14 @@ impl PickContext {
     /// itself.
     pub(crate) fn due(&self, after: usize) -> u32 {
         let further = self.per_block.saturating_mul(u32::try_from(after).unwrap_or(u32::MAX));
-        let answer = self.answer.filter(|_| !self.is_stalled()).map(|first| (first + further) * 2 + SLACK);
+        let answer = self.answer_time.filter(|_| !self.is_stalled()).map(|first| (first + further) * 2 + SLACK);
         ticks(self.now + answer.unwrap_or_default())
     }
 
     /// Whether this peer is expected to deliver sooner a block that another peer was asked for, with the answer overdue at `due`.
     pub(crate) fn is_sooner_than(&self, due: u32) -> bool {
         let now = self.ticks();
-        now >= due || self.answer.is_some_and(|answer| due - now > ticks(answer * 4 + SLACK * 2))
+        now >= due || self.answer_time.is_some_and(|answer| due - now > ticks(answer * 4 + SLACK * 2))
     }
 }
 
@@ -93,8 +93,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn peer(now: Duration, answer: Duration) -> PickContext {
-        PickContext { now, speed: Speed::Fast, answer: Some(answer), per_block: answer / 2 }
+    fn peer(now: Duration, answer_time: Duration) -> PickContext {
+        PickContext { now, speed: Speed::Fast, answer_time: Some(answer_time), per_block: answer_time / 2 }
     }
 
     #[test]

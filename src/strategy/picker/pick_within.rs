@@ -20,7 +20,7 @@ impl Picker {
             if pick.is_full() {
                 return;
             }
-            if !self.peers[peer].bits.has(piece) || !self.lacks.has(piece) || self.is_reserved(piece, key) {
+            if !self.peers[peer].bits.has(piece) || !self.unverified_wanted.has(piece) || self.is_reserved(piece, key) {
                 continue;
             }
             if self.order.unbegun().has(piece) {

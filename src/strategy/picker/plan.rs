@@ -38,21 +38,21 @@ impl Picker {
         (self.sequence.early, self.sequence.is_sequential) = (early, sequential);
         let mut wanted = if wanted.len() == pieces { wanted } else { Bitfield::full(pieces) };
         if wanted.is_full() && self.bytes.wanted == self.geometry.total {
-            self.sequence.early.retain(|&piece| self.lacks.has(piece));
+            self.sequence.early.retain(|&piece| self.unverified_wanted.has(piece));
             return; // unchanged
         }
         for &piece in self.begun.keys() {
             wanted.set(piece);
         }
-        (self.bytes.missing_wanted, self.bytes.wanted, self.lacks) = (0, 0, Bitfield::new(pieces));
+        (self.bytes.missing_wanted, self.bytes.wanted, self.unverified_wanted) = (0, 0, Bitfield::new(pieces));
         for piece in (0..pieces).map(PieceIndex) {
             let size = u64::from(self.geometry.size(piece));
             self.bytes.wanted += if wanted.has(piece) { size } else { 0 };
             if wanted.has(piece) && !self.have.has(piece) {
-                self.lacks.set(piece);
+                self.unverified_wanted.set(piece);
                 self.bytes.missing_wanted += size;
             }
-            if self.lacks.has(piece) && !self.begun.contains_key(&piece) {
+            if self.unverified_wanted.has(piece) && !self.begun.contains_key(&piece) {
                 self.order.insert(piece);
             } else {
                 self.order.remove(piece);
@@ -60,15 +60,15 @@ impl Picker {
         }
         self.wanted.clear();
         for peer in &mut self.peers {
-            let wanted = common(&peer.bits, &self.lacks);
+            let wanted = common(&peer.bits, &self.unverified_wanted);
             (peer.wanted_until, peer.has_no_unbegun) = (self.wanted.bound(peer.key, wanted), false);
         }
-        self.sequence.early.retain(|&piece| self.lacks.has(piece));
+        self.sequence.early.retain(|&piece| self.unverified_wanted.has(piece));
     }
 
     /// Whether every piece that is wanted is verified.
     pub fn is_complete(&self) -> bool {
-        self.lacks.count() == 0
+        self.unverified_wanted.count() == 0
     }
 
     /// Whether every piece of the torrent is verified.
@@ -104,9 +104,9 @@ impl Picker {
         out.extend((0..self.geometry.pieces).map(PieceIndex).map(|piece| {
             if self.have.has(piece) {
                 PieceState::Verified
-            } else if told && self.lacks.has(piece) && self.order.holders(piece) == 0 {
+            } else if told && self.unverified_wanted.has(piece) && self.order.holders(piece) == 0 {
                 PieceState::Unavailable
-            } else if !self.lacks.has(piece) {
+            } else if !self.unverified_wanted.has(piece) {
                 PieceState::Unwanted
             } else if self.order.unbegun().has(piece) {
                 PieceState::Missing

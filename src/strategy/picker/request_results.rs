@@ -56,14 +56,14 @@ impl Picker {
     }
 
     /// Records that an accepted block is on disk. Returns the piece if it is complete now: the caller hashes it and calls
-    /// [`Picker::verified`].
+    /// [`Picker::piece_hashed`].
     pub fn written(&mut self, key: PeerKey, block: BlockInfo) -> Option<PieceIndex> {
         let at = self.writing(key, &block)?;
         let begun = self.begun.get_mut(&block.piece)?;
-        let whole = begun.receive(at, key);
+        let has_all_blocks = begun.receive(at, key);
         self.received += 1;
         self.update_lists(block.piece);
-        whole.then_some(block.piece)
+        has_all_blocks.then_some(block.piece)
     }
 
     /// The block's index within its piece, if this peer's copy is being written.
@@ -73,7 +73,7 @@ impl Picker {
         matches!(begun.get(at), Some(BlockState::Writing(by)) if by == key).then_some(at)
     }
 
-    /// The sender of each block of a complete piece that is not yet `verified`, with `None` for blocks from an earlier session.
+    /// The sender of each block of a complete piece that has not been hashed yet, with `None` for blocks from an earlier session.
     /// Empty if one peer sent them all.
     pub fn block_senders(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
         let shared = self.begun.get(&piece).filter(|begun| begun.senders.len() > 1 || begun.restored > 0);
@@ -82,7 +82,7 @@ impl Picker {
 
     /// Records the result of hashing a complete piece. With `ok` the piece is verified; otherwise its data is discarded and it is
     /// unbegun again. Does nothing if the piece was not waiting for a result.
-    pub fn verified(&mut self, piece: PieceIndex, ok: bool) -> PieceVerdict {
+    pub fn piece_hashed(&mut self, piece: PieceIndex, ok: bool) -> PieceVerdict {
         let mut verdict = PieceVerdict::default();
         if !self.begun.get(&piece).is_some_and(|begun| begun.verifying) {
             return verdict;
@@ -98,7 +98,7 @@ impl Picker {
         }
         self.doubtful.remove(&piece);
         self.have.set(piece);
-        self.lacks.clear(piece);
+        self.unverified_wanted.clear(piece);
         if !self.sequence.early.is_empty() {
             self.sequence.early.retain(|&early| early != piece);
         }
@@ -122,7 +122,7 @@ impl Picker {
             if !self.wanted.is_reached_now(peer.wanted_until) {
                 continue; // left over: it had no wanted piece before either
             }
-            let wanted = common(&peer.bits, &self.lacks);
+            let wanted = common(&peer.bits, &self.unverified_wanted);
             peer.wanted_until = self.wanted.bound(key, wanted);
             if wanted == 0 {
                 found.push(key);

@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(picker.partial_pieces(), [partial(1, 4, &[0, 1, 2])]);
         assert_eq!(picker.give(A, asked[1]), Some(PieceIndex(1)));
         assert_eq!(picker.partial_pieces(), [], "it is being hashed");
-        assert_eq!(picker.verified(PieceIndex(1), true).restored, 2);
+        assert_eq!(picker.piece_hashed(PieceIndex(1), true).restored, 2);
         picker.check_invariants();
         assert_eq!(pieces(&picker.take(A, 9, true)).len(), 2);
     }
@@ -135,7 +135,7 @@ mod tests {
         let asked = picker.take(A, 1, true);
         assert_eq!(picker.give(A, asked[0]), Some(FIRST));
         assert_eq!(picker.block_senders(FIRST), [None, None, None, Some(A)]);
-        let verdict = picker.verified(FIRST, false);
+        let verdict = picker.piece_hashed(FIRST, false);
         picker.check_invariants();
         assert_eq!(verdict, PieceVerdict { senders: vec![A], restored: 3, ..PieceVerdict::default() });
         assert_eq!((picker.received_blocks(), picker.begun.len()), (0, 0));
@@ -148,6 +148,6 @@ mod tests {
         }
         assert_eq!(picker.give(B, of_it[3]), Some(FIRST));
         assert_eq!(picker.block_senders(FIRST), []);
-        assert_eq!(picker.verified(FIRST, false), PieceVerdict { senders: vec![B], ..PieceVerdict::default() });
+        assert_eq!(picker.piece_hashed(FIRST, false), PieceVerdict { senders: vec![B], ..PieceVerdict::default() });
     }
 }

@@ -198,7 +198,7 @@ impl Model {
 
     fn verify(&mut self, ok: bool) {
         let Some(piece) = self.verifying.pop() else { return };
-        let verdict = self.picker.verified(piece, ok);
+        let verdict = self.picker.piece_hashed(piece, ok);
         assert!(!verdict.senders.is_empty());
         assert_eq!(self.picker.have.has(piece), ok);
         if !ok {

@@ -42,7 +42,7 @@ impl Picker {
 pub(crate) fn proven(speed: Speed) -> PickContext {
     static CALLS: AtomicU32 = AtomicU32::new(1);
     let now = Duration::from_secs(10) * CALLS.fetch_add(1, Ordering::Relaxed);
-    PickContext { answer: Some(Duration::ZERO), ..PickContext::unproven(now, speed) }
+    PickContext { answer_time: Some(Duration::ZERO), ..PickContext::unproven(now, speed) }
 }
 
 /// `pieces` pieces of `blocks` blocks; the peers `seeds` are seeds.
@@ -170,7 +170,10 @@ fn availability_follows_have_and_leaving() {
     picker.remove_peer(A);
     picker.remove_peer(A);
     picker.check_invariants();
-    assert_eq!((picker.peer_bitfield(A), picker.wants(C), picker.order.holders(PieceIndex(4))), (None, false, 0));
+    assert_eq!(
+        (picker.peer_bitfield(A), picker.is_interested_in(C), picker.order.holders(PieceIndex(4))),
+        (None, false, 0)
+    );
 }
 
 #[test]
@@ -271,10 +274,10 @@ fn a_verified_piece_tells_who_sent_it_and_who_has_nothing_more() {
     let all = picker.take(A, 4, true);
     let zero: Vec<_> = all.iter().copied().filter(|b| b.piece.0 == 0).collect();
     assert_eq!(picker.give(A, zero[0]), None);
-    assert_eq!(picker.verified(PieceIndex(0), true), PieceVerdict::default(), "not whole yet");
+    assert_eq!(picker.piece_hashed(PieceIndex(0), true), PieceVerdict::default(), "not whole yet");
     assert_eq!(picker.give(A, zero[1]), Some(PieceIndex(0)));
-    assert!(picker.wants(C));
-    let verdict = picker.verified(PieceIndex(0), true);
+    assert!(picker.is_interested_in(C));
+    let verdict = picker.piece_hashed(PieceIndex(0), true);
     picker.check_invariants();
     assert_eq!(verdict, PieceVerdict { no_longer_wanted: vec![C], senders: vec![A], restored: 0 });
     assert_eq!(picker.accept(A, zero[0], &mut Vec::new()), BlockVerdict::Duplicate);
@@ -307,7 +310,7 @@ fn a_bad_piece_is_missing_again_and_names_its_senders() {
     let by = |block: BlockInfo| Some(if b.contains(&block) { B } else { A });
     let block_senders: Vec<_> = (0..3).map(|at| by(picker.geometry.block(PieceIndex(0), at))).collect();
     assert_eq!(picker.block_senders(PieceIndex(0)), block_senders);
-    let verdict = picker.verified(PieceIndex(0), false);
+    let verdict = picker.piece_hashed(PieceIndex(0), false);
     assert_eq!(picker.block_senders(PieceIndex(0)), []);
     picker.check_invariants();
     assert_eq!(verdict, PieceVerdict { senders: vec![B, A], ..PieceVerdict::default() });
@@ -333,7 +336,9 @@ fn nonsense_is_ignored() {
     picker.set_bitfield(A, Bitfield::full(3));
     picker.set_bitfield(ghost, Bitfield::full(2));
     assert!(
-        !picker.peer_has(ghost, PieceIndex(0)) && !picker.peer_has(A, PieceIndex(u32::MAX)) && !picker.wants(ghost)
+        !picker.peer_has(ghost, PieceIndex(0))
+            && !picker.peer_has(A, PieceIndex(u32::MAX))
+            && !picker.is_interested_in(ghost)
     );
     assert!(picker.take(ghost, 5, true).is_empty() && picker.take(A, 0, true).is_empty());
     let cancels = &mut Vec::new();
@@ -352,7 +357,7 @@ fn nonsense_is_ignored() {
         assert_eq!(picker.release(ghost, &[block]) + picker.expire(A, &[block]), 0);
     }
     assert_eq!(picker.accept(ghost, asked[0], cancels), BlockVerdict::Unrequested);
-    assert_eq!(picker.verified(PieceIndex(9), true), PieceVerdict::default());
+    assert_eq!(picker.piece_hashed(PieceIndex(9), true), PieceVerdict::default());
     picker.check_invariants();
     let mut empty = Picker::new(0, 0, Bitfield::new(5), 0);
     empty.add_peer(A);
@@ -370,7 +375,7 @@ fn a_piece_that_two_peers_spoilt_is_filled_by_one_alone() {
     for (key, block) in own.iter().map(|b| (A, *b)).chain([(B, help[0])]) {
         picker.give(key, block);
     }
-    assert_eq!(picker.verified(PieceIndex(0), false).senders.len(), 2);
+    assert_eq!(picker.piece_hashed(PieceIndex(0), false).senders.len(), 2);
 
     let own = picker.take(A, 2, true);
     assert_eq!(own.len(), 2);

@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(blocks.len(), 1);
         picker.accept(seed, blocks[0], &mut Vec::new());
         assert_eq!(picker.written(seed, blocks[0]), Some(piece));
-        let verdict = picker.verified(piece, true);
+        let verdict = picker.piece_hashed(piece, true);
         picker.check_invariants();
         verdict.no_longer_wanted
     }

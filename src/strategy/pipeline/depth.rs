@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::strategy::picker::{PickContext, Speed};
 use crate::strategy::pipeline::{
-    AHEAD, AHEAD_BLOCKS, AHEAD_BLOCKS_FAST, AHEAD_FAST, AHEAD_LONG, AT_LEAST, CROWDED, FAST_PIECE_TIME, FIRST_SIGHT,
-    FirstBlocks, GENEROUS, INITIAL_MAX, LONG_BLOCK, MAX_RTT, MIN_AGES, PipelinePhase, RequestPipeline, SHORT_PATH,
-    SHORT_ROUND, SLACK, START_GENEROUS, UNKNOWN_PIECE, late::MAX_BACKLOG,
+    AHEAD, AHEAD_BLOCKS, AHEAD_BLOCKS_FAST, AHEAD_FAST, AHEAD_LONG, CROWDED_DEPTH, FAST_PIECE_TIME, FirstBlocks,
+    INITIAL_MAX, INITIAL_MAX_LARGE_REQQ, LARGE_REQQ, LONG_BLOCK, MAX_RTT, MIN_DEPTH, PARTIAL_BLOCK_TIME, PipelinePhase,
+    RTT_LIFETIME, RequestPipeline, SHORT_PATH, SHORT_ROUND, SLACK, UNKNOWN_PIECE, late::MAX_BACKLOG,
 };
 use crate::types::BLOCK_SIZE;
 
@@ -62,7 +62,7 @@ impl RequestPipeline {
     /// Lets the queue run empty once if the smallest age of a short path was last observed long ago: the next request then shows
     /// how long the path is now.
     pub(crate) fn check_path(&mut self, now: Duration) {
-        if now >= self.timing.rtt_seen + MIN_AGES && self.is_short_path() && self.depth > CROWDED {
+        if now >= self.timing.rtt_seen + RTT_LIFETIME && self.is_short_path() && self.depth > CROWDED_DEPTH {
             self.is_draining = true;
         }
     }
@@ -105,7 +105,7 @@ impl RequestPipeline {
     /// How many requests any peer may have: two, so that it is not idle between them, or one if a block takes it long.
     pub(crate) fn least(&self) -> usize {
         let slow = self.rounds.rate.is_some_and(|flow| flow * LONG_BLOCK.as_secs_f64() < f64::from(BLOCK_SIZE));
-        if slow { 1 } else { AT_LEAST }
+        if slow { 1 } else { MIN_DEPTH }
     }
 
     /// The limits near the end of the download, for the picker.
@@ -125,11 +125,11 @@ impl RequestPipeline {
             () => Speed::Slow,
         };
         let Some(flow) = self.rounds.rate.filter(|flow| *flow >= 1.0) else {
-            return PickContext { answer: self.timing.age, ..PickContext::unproven(now, speed) };
+            return PickContext { answer_time: self.timing.age, ..PickContext::unproven(now, speed) };
         };
         let per_block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / flow);
         let queued = per_block.saturating_mul(u32::try_from(self.queue.len() + 1).unwrap_or(u32::MAX));
-        PickContext { now, speed, answer: Some(self.timing.rtt.unwrap_or_default() + queued), per_block }
+        PickContext { now, speed, answer_time: Some(self.timing.rtt.unwrap_or_default() + queued), per_block }
     }
 
     /// Whether the peer delivers a piece of this size within 20 s. While its rate is unknown, only small pieces count.
@@ -146,7 +146,7 @@ impl RequestPipeline {
     pub fn note_partial_block(&mut self, now: Duration, bytes: u64) {
         self.arrivals.partial = bytes.min(u64::from(BLOCK_SIZE));
         let took = now.saturating_sub(self.arrivals.progress);
-        if took >= FIRST_SIGHT
+        if took >= PARTIAL_BLOCK_TIME
             && !self.queue.is_empty()
             && self.rounds.was_rate_limited == [false; 2]
             && self.phase != PipelinePhase::Stalled
@@ -174,7 +174,7 @@ impl RequestPipeline {
         let seen = worth(AHEAD, first.blocks - 1, first.came).min(worth(MAX_BACKLOG, first.blocks, first.asked));
         let most = match () {
             () if self.is_short_path() => AHEAD_BLOCKS_FAST,
-            () if self.stated && self.limit >= GENEROUS as usize => START_GENEROUS,
+            () if self.stated && self.limit >= LARGE_REQQ as usize => INITIAL_MAX_LARGE_REQQ,
             () => INITIAL_MAX,
         };
         seen.min(most).min(self.start)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::strategy::pipeline::{
-    FIRST_BLOCK, INITIAL_MAX, LIMIT, MAX_STALL, MIN_AGE, MIN_STALL, OutstandingRequest, PipelinePhase, RESTART,
+    FIRST_BLOCK, INITIAL_MAX, MAX_REQQ, MAX_STALL, MIN_AGE, MIN_STALL, OutstandingRequest, PipelinePhase, RESTART,
     RequestPipeline,
 };
 use crate::types::{BLOCK_SIZE, BlockInfo};
@@ -13,7 +13,7 @@ const SLOWEST: u64 = 512;
 /// Requests that a slow peer would need longer for are taken back.
 pub(crate) const MAX_BACKLOG: Duration = Duration::from_secs(10);
 /// After this time, the part of a block that has arrived shows how slow a peer is.
-pub(crate) const FIRST_SIGHT: Duration = Duration::from_secs(4);
+pub(crate) const PARTIAL_BLOCK_TIME: Duration = Duration::from_secs(4);
 
 impl RequestPipeline {
     /// When to call [`RequestPipeline::expire`] and [`RequestPipeline::is_repick_due`] next, unless a block arrives before.
@@ -49,7 +49,7 @@ impl RequestPipeline {
     /// still arrive.
     pub fn expire(&mut self, now: Duration) -> Vec<BlockInfo> {
         let lost = self.lose(now);
-        self.unanswered = self.unanswered.saturating_add(lost.len() as u32);
+        self.rejectable_cancels = self.rejectable_cancels.saturating_add(lost.len() as u32);
         lost
     }
 
@@ -72,7 +72,7 @@ impl RequestPipeline {
         }
         if !lost.is_empty() && !self.stated {
             // The peer queues fewer requests than we sent.
-            self.limit = (self.limit / 2).clamp(INITIAL_MAX, LIMIT as usize);
+            self.limit = (self.limit / 2).clamp(INITIAL_MAX, MAX_REQQ as usize);
             self.stated = true;
         }
         let keep = self.queue.len() - self.surplus();

@@ -20,8 +20,8 @@ impl RequestPipeline {
         if let Some(at) = self.position(block) {
             self.queue.remove(at);
             RejectOutcome::OutstandingRequest
-        } else if self.unanswered > 0 {
-            self.unanswered -= 1;
+        } else if self.rejectable_cancels > 0 {
+            self.rejectable_cancels -= 1;
             RejectOutcome::Cancelled
         } else {
             RejectOutcome::Unrequested

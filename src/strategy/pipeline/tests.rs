@@ -80,7 +80,7 @@ pub(crate) fn blocks(numbers: std::ops::Range<u32>) -> Vec<BlockInfo> {
 }
 
 pub(crate) fn stated(reqq: u32) -> RequestPipeline {
-    let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+    let mut requests = RequestPipeline::new(DEFAULT_REQQ);
     requests.set_limit(reqq);
     requests
 }
@@ -102,7 +102,7 @@ fn a_long_fat_link_is_filled_within_ten_round_trips() {
 
 #[test]
 fn a_short_path_stays_shallow_and_full() {
-    for requests in [stated(2000), stated(500), RequestPipeline::new(LIMIT_UNSTATED)] {
+    for requests in [stated(2000), stated(500), RequestPipeline::new(DEFAULT_REQQ)] {
         let mut link = Link::new(requests, MS / 5, 1024.0 * MIB);
         let mut deepest = 0;
         while link.now < SECOND * 2 && link.step() {
@@ -115,7 +115,7 @@ fn a_short_path_stays_shallow_and_full() {
 
 #[test]
 fn a_slow_peer_hoards_nothing() {
-    let mut link = Link::new(RequestPipeline::new(LIMIT_UNSTATED), MS * 50, 10.0 * 1024.0);
+    let mut link = Link::new(RequestPipeline::new(DEFAULT_REQQ), MS * 50, 10.0 * 1024.0);
     let mut taken_back = 0;
     let mut most_later = 0;
     assert_eq!(link.asked as usize, INITIAL_DEPTH);
@@ -172,10 +172,10 @@ fn the_limit_is_kept_and_requests_leave_in_batches() {
 
 #[test]
 fn an_unstated_limit_grows_only_while_nothing_is_lost() {
-    let mut link = Link::new(RequestPipeline::new(LIMIT_UNSTATED), MS * 100, 250.0 * MIB);
+    let mut link = Link::new(RequestPipeline::new(DEFAULT_REQQ), MS * 100, 250.0 * MIB);
     link.run_until(SECOND * 6);
     assert!(link.requests.limit > 1000, "{}", link.requests.limit);
-    let mut link = Link::new(RequestPipeline::new(LIMIT_UNSTATED), MS * 100, 250.0 * MIB);
+    let mut link = Link::new(RequestPipeline::new(DEFAULT_REQQ), MS * 100, 250.0 * MIB);
     link.drops = vec![700];
     while link.step() {
         if !link.requests.expire(link.now).is_empty() || link.now > SECOND * 6 {
@@ -183,7 +183,7 @@ fn an_unstated_limit_grows_only_while_nothing_is_lost() {
         }
     }
     let limit = link.requests.limit;
-    assert!(limit < LIMIT_UNSTATED as usize * 2 && link.requests.stated);
+    assert!(limit < DEFAULT_REQQ as usize * 2 && link.requests.stated);
     link.run_until(link.now + SECOND * 6);
     assert_eq!(link.requests.limit, limit, "it does not grow again");
 }
@@ -221,7 +221,7 @@ fn the_first_block_has_ten_seconds() {
 
 #[test]
 fn a_first_block_that_takes_sixteen_seconds_without_a_sign_of_it_is_waited_for() {
-    let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+    let mut requests = RequestPipeline::new(DEFAULT_REQQ);
     requests.add(SECOND, &blocks(0..INITIAL_DEPTH as u32));
     assert_eq!(requests.expire(SECOND * 11).len(), INITIAL_DEPTH - 1);
     assert!(requests.take(SECOND * 17, &block(0)).is_some());
@@ -240,7 +240,9 @@ fn a_first_block_that_takes_sixteen_seconds_without_a_sign_of_it_is_waited_for()
 #[test]
 fn the_first_blocks_say_how_many_more_to_ask_for() {
     // Round trip time and time between blocks in milliseconds, and the depth once the first eight have arrived.
-    for (rtt, between, depth) in [(100, 0, START_GENEROUS), (100, 1, START_GENEROUS), (100, 20, 150), (300, 300, 10)] {
+    for (rtt, between, depth) in
+        [(100, 0, INITIAL_MAX_LARGE_REQQ), (100, 1, INITIAL_MAX_LARGE_REQQ), (100, 20, 150), (300, 300, 10)]
+    {
         let mut requests = stated(2000);
         requests.add(SECOND, &blocks(0..8));
         for number in 0..8 {
@@ -345,15 +347,15 @@ fn a_path_that_our_own_data_makes_long_is_asked_for_a_second_s_worth() {
 fn among_many_peers_each_is_asked_for_little_at_first() {
     const SMALL: u32 = 256 * 1024;
     for (peers, piece, most) in [
-        (1, SMALL, START_GENEROUS),
+        (1, SMALL, INITIAL_MAX_LARGE_REQQ),
         (10, SMALL, 103),
-        (1000, SMALL, START_LEAST),
-        (1, 8 << 20, START_GENEROUS),
+        (1000, SMALL, INITIAL_MIN_SHARE),
+        (1, 8 << 20, INITIAL_MAX_LARGE_REQQ),
         (10, 8 << 20, 52),
         (10, 64 << 20, 103),
-        (1000, 8 << 20, START_LEAST),
+        (1000, 8 << 20, INITIAL_MIN_SHARE),
     ] {
-        let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+        let mut requests = RequestPipeline::new(DEFAULT_REQQ);
         requests.limit_start_by_peers(peers, piece);
         requests.set_limit(2000);
         requests.add(SECOND, &blocks(0..requests.want() as u32));
@@ -365,7 +367,7 @@ fn among_many_peers_each_is_asked_for_little_at_first() {
     let mut late = stated(2000);
     late.add(SECOND, &blocks(0..1));
     late.limit_start_by_peers(1000, SMALL);
-    assert_eq!(late.start, START_GENEROUS, "once requests are out it is too late");
+    assert_eq!(late.start, INITIAL_MAX_LARGE_REQQ, "once requests are out it is too late");
 }
 
 /// Fifty equal peers of 1 MiB/s share the remaining blocks as the picker allows: the last one ends soon after the first.
@@ -374,7 +376,7 @@ fn equal_peers_end_together() {
     let mut left = 4000u32;
     let mut links: Vec<Link> = (0..50)
         .map(|_| {
-            let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+            let mut requests = RequestPipeline::new(DEFAULT_REQQ);
             requests.limit_start_by_peers(50, 256 * 1024);
             Link::new(requests, MS, MIB)
         })

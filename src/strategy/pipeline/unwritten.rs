@@ -60,7 +60,7 @@ impl RequestPipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::strategy::pipeline::{LIMIT_UNSTATED, RejectOutcome};
+    use crate::strategy::pipeline::{DEFAULT_REQQ, RejectOutcome};
     use crate::types::PieceIndex;
 
     const LONG: Duration = Duration::from_secs(3600);
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn nothing_is_late_before_it_is_written() {
-        let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+        let mut requests = RequestPipeline::new(DEFAULT_REQQ);
         requests.enqueue(Duration::ZERO, &[block(0), block(1)]);
         assert_eq!((requests.len(), requests.next_deadline()), (2, None));
         assert!(requests.expire(LONG).is_empty());
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_choke_takes_out_what_was_not_written() {
-        let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+        let mut requests = RequestPipeline::new(DEFAULT_REQQ);
         requests.add(Duration::ZERO, &[block(0)]);
         requests.enqueue(Duration::ZERO, &[block(1), block(2)]);
         assert_eq!(requests.take_unwritten_on_choke(), [block(1), block(2)]);

@@ -30,17 +30,17 @@ impl FileOpener<'_> {
             overwrite: self.config.files.overwrite,
             stop: &*self.inner.run,
         };
-        let actions = storage.decide(&input).map_err(|error| self.is_in_use(error, survey))?;
+        let actions = storage.decide(&input).map_err(|error| self.or_in_use_error(error, survey))?;
         if actions.iter().all(|action| *action == FileAction::Leave) {
             return Ok((actions, FileAction::Leave));
         }
-        let has_part_file = survey.parts.as_ref().is_some_and(|seen| self.has_part_file(seen, resume_store));
-        let parts = storage.decide_part_file(&input, &actions, has_part_file)?;
+        let owns_part_file = survey.parts.as_ref().is_some_and(|seen| self.owns_part_file(seen, resume_store));
+        let parts = storage.decide_part_file(&input, &actions, owns_part_file)?;
         Ok((actions, parts))
     }
 
     /// Whether the part file is ours by the marker or the resume data.
-    fn has_part_file(&self, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> bool {
+    fn owns_part_file(&self, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> bool {
         let named = self.storage.marker.as_ref().zip(self.storage.part_file_stamp());
         let is_marked = named.is_some_and(|(marker, (name, _))| {
             marker.proves(name, seen.identity)
@@ -73,11 +73,12 @@ impl FileOpener<'_> {
         let (is_made, is_done) = (marker.proves(path, seen.identity), marker.is_completed_file(path, seen.identity));
         // After a crash of the system, what was complete may be in part again.
         let may_have_crashed = || resume_store.is_none_or(ResumeStore::may_have_crashed);
-        let had = || resume_store.is_some_and(|resume_store| resume_store.had(self.storage.layout(), file));
+        let was_complete =
+            || resume_store.is_some_and(|resume_store| resume_store.was_complete(self.storage.layout(), file));
         let may_be_ours = if is_done {
             may_have_crashed() && marker.is_done_and_unchanged(path, seen)
         } else {
-            is_made && (!had() || may_have_crashed())
+            is_made && (!was_complete() || may_have_crashed())
         };
         if may_be_ours {
             let is_as_recorded = resume_store.is_some_and(|resume_store| resume_store.is_as_recorded(file));
@@ -125,7 +126,7 @@ impl FileOpener<'_> {
     }
 
     /// If the file in the way belongs to another torrent's unfinished download, returns that as the error.
-    fn is_in_use(&self, error: StorageError, survey: &Survey) -> StorageError {
+    fn or_in_use_error(&self, error: StorageError, survey: &Survey) -> StorageError {
         if error.kind() != StorageErrorKind::Exists {
             return error;
         }
@@ -157,10 +158,10 @@ impl FileOpener<'_> {
             };
             survey.file(file).filter(|seen| writes && !is_ours(seen))?;
             let pieces = layout.pieces_of(file);
-            let (of, all) = (pieces.len(), pieces.map(PieceIndex));
+            let (total_pieces, all) = (pieces.len(), pieces.map(PieceIndex));
             let pieces = all.clone().filter(|piece| self.wanted.has(*piece) && !have.has(*piece)).count();
             let is_known = pieces > 0 && all.clone().any(|piece| have.has(piece));
-            is_known.then(|| ReplacedFile { name: printable(&spec.path.to_string_lossy()), pieces, of })
+            is_known.then(|| ReplacedFile { name: printable(&spec.path.to_string_lossy()), pieces, total_pieces })
         });
         for what in replaced_files::lines(replaced) {
             send_event(self.events, Event::Note { what });

@@ -101,9 +101,9 @@ impl Announcer {
 
     /// Starts the announces that are due. They are due sooner if peers are needed (`needs_peers`), and even sooner if there are
     /// `no_candidates` to dial.
-    pub fn begin(&mut self, context: &Arc<TorrentContext>, now: Duration, needs_peers: bool, no_candidates: bool) {
+    pub fn start_due(&mut self, context: &Arc<TorrentContext>, now: Duration, needs_peers: bool, no_candidates: bool) {
         self.schedule.want_peers(now, needs_peers, no_candidates);
-        while let Some(job) = self.schedule.begin(now) {
+        while let Some(job) = self.schedule.next_job(now) {
             self.send(context, now, job);
         }
     }
@@ -114,7 +114,7 @@ impl Announcer {
         let thread = std::thread::Builder::new().name("announce".into()).spawn(move || {
             let call = AssertUnwindSafe(|| send(&ours, &client, identity, &job, ANNOUNCE_DEADLINE));
             let result = catch_unwind(call).unwrap_or_else(|_| Err(TrackerError::Other("internal error".into())));
-            ours.report_always(TrackerEvent::Announced { url: job.url, result: Box::new(result) });
+            ours.send_to_main_always(TrackerEvent::Announced { url: job.url, result: Box::new(result) });
         });
         match thread {
             Ok(thread) => self.in_flight.push((url, thread)),

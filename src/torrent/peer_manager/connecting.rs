@@ -126,7 +126,7 @@ impl PeerManager<'_> {
     /// Publishes the number of connections.
     pub(crate) fn publish_connection_count(&mut self, context: &TorrentContext) {
         context.connections.set(self.connections.len() as u32);
-        self.registration.count(self.connections.len());
+        self.registration.set_connection_count(self.connections.len());
     }
 
     /// Accepts an incoming connection.
@@ -197,8 +197,9 @@ impl PeerManager<'_> {
         let full = self.connections.values().filter(|entry| !entry.is_closing).count() >= capacity;
         // If there are too many incoming connections, evict one of those; otherwise any that the user did not name.
         let may_end = |entry: &ConnectionEntry| {
-            let called = full && entry.handshake_done.is_some() && !self.peer_list.is_from_user(&entry.connection.addr);
-            !entry.is_closing && (entry.incoming || called)
+            let may_evict_outgoing =
+                full && entry.handshake_done.is_some() && !self.peer_list.is_from_user(&entry.connection.addr);
+            !entry.is_closing && (entry.incoming || may_evict_outgoing)
         };
         let (fair, now) = ((capacity / 4).max(1), context.now());
         let connections = self.connections.iter().filter(|(_, entry)| may_end(entry));

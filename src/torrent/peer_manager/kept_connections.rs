@@ -1,20 +1,68 @@
-//! The transition from the metadata phase to the download: the connections stay open, their threads end.
+//! The transition from the metadata phase to the download: the connections stay open, their threads end. Meanwhile they are lent
+//! to the file check.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use crate::peer::{DisconnectReason, TorrentContext};
 use crate::strategy::peer_list::PeerSource;
-use crate::torrent::connection_entry::{ConnectionEntry, KeptState, REASON};
+use crate::torrent::connection_entry::ConnectionEntry;
 use crate::torrent::events::Event;
 use crate::torrent::final_announce;
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::send_event;
 use crate::types::PeerKey;
+use crate::util::units::count;
 
 /// How long threads have to end. A thread whose peer does not read takes longer, and then its connection ends too.
 const THREAD_END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The reason reported for closing connections.
+const CLOSED_FOR_FILES: &str = "the files need the file descriptors";
+
+/// The kept connections while the files are examined; each holds a file descriptor that a file may need.
+#[derive(Default)]
+pub struct KeptConnections(Mutex<KeptState>);
+
+/// See [`KeptConnections`].
+#[derive(Default)]
+struct KeptState {
+    /// The connections that are still open.
+    connections: HashMap<PeerKey, ConnectionEntry>,
+    /// The addresses of the connections that were closed meanwhile.
+    ended: Vec<SocketAddr>,
+}
+
+impl KeptConnections {
+    /// Closes some of the connections because there is no descriptor for a file.
+    pub fn close_some(&self) {
+        let connections = self.0.lock().connections.len();
+        self.close_all_but(connections - connections.div_ceil(4));
+    }
+
+    /// Closes connections until `most` are left, the newest first. Returns how many are left.
+    pub fn close_all_but(&self, most: usize) -> usize {
+        let mut lent = self.0.lock();
+        let mut order: Vec<PeerKey> = lent.connections.keys().copied().collect();
+        order.sort_unstable();
+        let surplus: Vec<ConnectionEntry> =
+            order.iter().skip(most).filter_map(|key| lent.connections.remove(key)).collect();
+        lent.ended.extend(surplus.iter().map(|entry| entry.connection.addr));
+        let stay = lent.connections.len();
+        drop(lent);
+        if !surplus.is_empty() {
+            log::debug!("disconnected {}: {CLOSED_FOR_FILES}; {stay} left", count(surplus.len(), "peer"));
+        }
+        // Their threads have ended, so this waits for nothing.
+        final_announce::close_connections(surplus.into_iter().map(|entry| entry.connection).collect());
+        stay
+    }
+}
+
 impl PeerManager<'_> {
     /// Lends the kept connections to the file check, which may close some of them for their descriptors; until
     /// [`PeerManager::take_back`].
@@ -29,9 +77,9 @@ impl PeerManager<'_> {
         if !ended.is_empty() {
             self.peer_list.end_other_connections(|key| self.connections.contains_key(&key));
             for addr in ended {
-                send_event(&self.events, Event::PeerDisconnected { addr, reason: REASON.to_owned() });
+                send_event(&self.events, Event::PeerDisconnected { addr, reason: CLOSED_FOR_FILES.to_owned() });
             }
-            self.registration.count(self.connections.len());
+            self.registration.set_connection_count(self.connections.len());
         }
     }
 
@@ -50,7 +98,7 @@ impl PeerManager<'_> {
         while self.connections.iter().any(is_busy) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
-        let over: HashMap<_, _> = self.connections.extract_if(|_, entry| !entry.connection.is_kept()).collect();
+        let over: HashMap<_, _> = self.connections.extract_if(|_, entry| !entry.connection.join_if_ended()).collect();
         self.peer_list.end_other_connections(|key| self.connections.contains_key(&key));
         let incoming_connections = peers.iter().filter(|peer| peer.incoming && over.contains_key(&peer.key));
         self.peer_list.add(
@@ -76,7 +124,7 @@ impl PeerManager<'_> {
     fn end_connections(&mut self, connections: HashMap<PeerKey, ConnectionEntry>) {
         self.report_disconnected(connections.values(), "closed after the metadata phase; the download connects again");
         final_announce::close_connections(connections.into_values().map(|entry| entry.connection).collect());
-        self.registration.count(self.connections.len());
+        self.registration.set_connection_count(self.connections.len());
     }
 
     /// Continues the download with the connections that were kept.

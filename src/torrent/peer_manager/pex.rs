@@ -18,11 +18,11 @@ const FIRST: Duration = Duration::from_secs(2);
 
 impl PeerManager<'_> {
     /// Sends the messages that are due.
-    pub(crate) fn exchange(&mut self, context: &TorrentContext, now: Duration) {
-        if !context.settings.pex || now < self.next.exchange {
+    pub(crate) fn send_pex(&mut self, context: &TorrentContext, now: Duration) {
+        if !context.settings.pex || now < self.next.pex {
             return;
         }
-        self.next.exchange = now + PERIOD;
+        self.next.pex = now + PERIOD;
         let peers = context.roster.all();
         let connected: HashMap<SocketAddr, PexFlags> =
             peers.iter().filter_map(|peer| peer.listen_addr().map(|addr| (addr, flags(context, peer)))).collect();

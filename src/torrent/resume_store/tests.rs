@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::storage::{CheckProgress, FileSpec, Layout, check_rest};
-use crate::types::{BLOCK_SIZE, PieceHash, PieceIndex};
+use crate::types::{BLOCK_SIZE, PieceIndex, Sha1Hash};
 
 const HASH: InfoHash = InfoHash([3; 20]);
 
@@ -186,7 +186,7 @@ fn pieces_that_are_recalled_are_not_hashed() {
     let (progress, stop) = (CheckProgress::default(), AtomicBool::new(false));
     let mut known = Bitfield::new(4);
     known.set(PieceIndex(2));
-    let wrong: [PieceHash; 4] = [[0; 20]; 4];
+    let wrong: [Sha1Hash; 4] = [[0; 20]; 4];
     let have = check_rest(&fixture.storage, &wrong, &known, 2, &progress, &stop).expect("readable files");
     assert_eq!(have.iter().collect::<Vec<_>>(), [PieceIndex(2)]);
     assert_eq!(progress.done.get(), 200);
@@ -284,11 +284,11 @@ fn bytes_sent_add_up_over_sessions() {
         assert_eq!(resume_store.uploaded_before(), session * 1000);
         assert!(resume_store.load_trusted_pieces(&fixture.storage).is_full());
         assert_eq!(resume_store.due((4, 0)), None);
-        resume_store.count_uploaded(600);
+        resume_store.set_uploaded(600);
         assert_eq!(resume_store.due((4, 0)), Some(UPLOAD_ONLY_SAVE_DELAY));
         resume_store.save(&fixture.storage, pieces(Bitfield::full(4)), Duration::ZERO);
         assert_eq!(resume_store.due((4, 0)), None, "it is written");
-        resume_store.count_uploaded(1000);
+        resume_store.set_uploaded(1000);
         assert_eq!(resume_store.due((4, 0)), Some(SAVE_INTERVAL + UPLOAD_ONLY_SAVE_DELAY));
         resume_store.finish(&fixture.storage, pieces(Bitfield::full(4)), |_| false);
     }

@@ -93,12 +93,12 @@ impl Transfer<'_> {
             }
             candidates.push(ChokeCandidate {
                 key: peer.key,
-                network: Network::block(peer.addr.ip()),
+                network: Network::subnet(peer.addr.ip()),
                 is_requesting,
                 interested: peer.choking.peer_interested.is_set(),
                 upload_only: peer.extensions.upload_only.is_set(),
                 unchoked: !peer.choking.am_choking.is_set(),
-                expects_blocks: !paused && peer.choking.am_interested.is_set() && !peer.choking.peer_choking.is_set(),
+                owes_blocks: !paused && peer.choking.am_interested.is_set() && !peer.choking.peer_choking.is_set(),
                 down_rate: rate(received.saturating_sub(received_then)),
                 up_rate: rate(sent.saturating_sub(sent_then)),
                 received,

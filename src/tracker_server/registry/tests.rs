@@ -46,7 +46,7 @@ impl Registry {
             self.first_of_network.keys().map(|&(s, n)| self.peers_of_network(s, n).count()).sum::<usize>(),
             known
         );
-        self.assert_blocks_sound();
+        self.assert_subnets_sound();
         for peer in chain {
             let SwarmPeer { swarm, place, .. } = self.peers[peer as usize];
             assert_eq!(self.swarms[swarm as usize].peers[place as usize], peer);
@@ -128,12 +128,12 @@ fn one_network_fills_no_swarm() {
 
 /// A /48 contains 65,536 networks, none of which exceeds its own limit.
 #[test]
-fn one_block_fills_no_swarm() {
+fn one_subnet_fills_no_swarm() {
     let limits = RegistryLimits { max_peers: 10_000, ..LIMITS };
     let at = |addr: String| AnnouncedPeer { addr: addr.parse().unwrap(), ..leech(1) };
-    let flood = |r: &mut Registry, block: &str, at_second: u64| {
+    let flood = |r: &mut Registry, subnet: &str, at_second: u64| {
         for n in 0..500 {
-            let report = at(format!("[{block}:{n:x}::1]:6881"));
+            let report = at(format!("[{subnet}:{n:x}::1]:6881"));
             r.announce(Duration::from_secs(at_second), &report, &mut fastrand::Rng::with_seed(1)).unwrap();
         }
         r.assert_sound();
@@ -150,8 +150,8 @@ fn one_block_fills_no_swarm() {
     announce(&mut r, 2, &at("[2001:db8:1:fff::1]:6881".to_owned()));
     assert!(known(&r, 468) && !known(&r, 469));
     assert_eq!(r.scrape(Duration::from_secs(100), &leech(0).info_hash), None);
-    assert!(r.address_blocks.is_empty());
-    // In a large swarm, a block gets a quarter; private networks are exempt.
+    assert!(r.subnets.is_empty());
+    // In a large swarm, a subnet gets a quarter; private networks are exempt.
     for n in 0..300u32 {
         let report = at(format!("10.1.{}.{}:6881", n / 250, n % 250));
         r.announce(Duration::from_secs(101), &report, &mut fastrand::Rng::with_seed(1)).unwrap();

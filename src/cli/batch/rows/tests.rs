@@ -76,9 +76,9 @@ fn every_stage_has_its_row() {
         metadata: (1, 3),
         have: 500,
         checked: (50, 200),
-        connected: 2,
-        active: 1,
-        known: 2,
+        connected_peers: 2,
+        active_peers: 1,
+        known_peers: 2,
         ..Snapshot::default()
     };
     let mut rates = Rates::default();

@@ -108,11 +108,15 @@ fn stage_items(content: &PanelContent<'_>, width: usize) -> Vec<StatusItem> {
     let label = if width < NARROW_WIDTH { "" } else { "down " };
     let down = (2, format!("{label}{}", rate(rates.down())));
     let up = (3, format!("up {}", rate(rates.up())));
-    let peers = (4, format!("peers {}/{}", now.active, now.connected));
+    let peers = (4, format!("peers {}/{}", now.active_peers, now.connected_peers));
     match now.stage {
         Stage::Starting => vec![(0, "starting".to_owned()), (1, size(now.total))],
         Stage::Metadata => {
-            vec![(0, format!("metadata {}", metadata_pieces(now.metadata))), (1, format!("known {}", now.known)), peers]
+            vec![
+                (0, format!("metadata {}", metadata_pieces(now.metadata))),
+                (1, format!("known {}", now.known_peers)),
+                peers,
+            ]
         }
         Stage::Checking => hashing("checking", now.checked, rates.check(), &rates.check_eta()),
         Stage::Downloading => {
@@ -181,7 +185,7 @@ fn search_items(content: &PanelContent<'_>) -> Vec<StatusItem> {
     }
     items.extend(trackers(search).map(|words| (2, words)));
     items.extend(search.dht_nodes.map(|nodes| (3, format!("DHT {}", count(nodes, "node")))));
-    items.push((4, format!("known {}", now.known)));
+    items.push((4, format!("known {}", now.known_peers)));
     if now.wasted > 0 {
         items.push((3, format!("wasted {}", size(now.wasted))));
     }

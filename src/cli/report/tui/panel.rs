@@ -160,8 +160,8 @@ fn local_reason(now: &Snapshot, paused: bool, limits: Limits, rates: &Rates) -> 
     match now.stage {
         Stage::Starting | Stage::Checking => Some("btsync checks the data on disk first".to_owned()),
         Stage::Seeding => {
-            let verb = if now.active == 1 { "downloads" } else { "download" };
-            Some(format!("complete; {} of {} {verb} from btsync", now.active, count(now.connected, "peer")))
+            let verb = if now.active_peers == 1 { "downloads" } else { "download" };
+            Some(format!("complete; {} of {} {verb} from btsync", now.active_peers, count(now.connected_peers, "peer")))
         }
         Stage::Stopping => Some("stopping: btsync announces this to the trackers and closes connections".to_owned()),
         // A limit is the reason if the rate is close to it.

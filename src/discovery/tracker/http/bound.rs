@@ -63,7 +63,7 @@ pub(crate) fn wait(timeout: NextTimeout) -> Option<Duration> {
 }
 
 /// Converts a socket's timeout error to ureq's.
-pub(crate) fn named(error: io::Error, reason: Timeout) -> Error {
+pub(crate) fn to_timeout_error(error: io::Error, reason: Timeout) -> Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(reason),
         _ => Error::Io(error),
@@ -78,13 +78,13 @@ impl Transport for BoundTransport {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.stream.set_write_timeout(wait(timeout))?;
         let output = &self.buffers.output()[..amount];
-        self.stream.write_all(output).map_err(|error| named(error, timeout.reason))
+        self.stream.write_all(output).map_err(|error| to_timeout_error(error, timeout.reason))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.stream.set_read_timeout(wait(timeout))?;
         let input = self.buffers.input_append_buf();
-        let amount = self.stream.read(input).map_err(|error| named(error, timeout.reason))?;
+        let amount = self.stream.read(input).map_err(|error| to_timeout_error(error, timeout.reason))?;
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }

@@ -121,9 +121,9 @@ impl HttpTracker {
             return self.announce(url, a, deadline);
         }
         let families = self.known.lock().families_for(url, a.event);
-        let asks: Result<Vec<_>, _> =
+        let urls: Result<Vec<_>, _> =
             families.iter().map(|family| Ok((*family, self.announce_url(*family, url, a)?))).collect();
-        match asks?.as_slice() {
+        match urls?.as_slice() {
             // Both families failed recently: try again without waiting.
             [] => {
                 self.known.lock().retry_all_families(url);
@@ -148,11 +148,11 @@ impl HttpTracker {
     fn announce_in_turn(
         &self,
         url: &str,
-        (first, ask): &(IpFamily, String),
-        (second, ask_second): &(IpFamily, String),
+        (first, first_url): &(IpFamily, String),
+        (second, second_url): &(IpFamily, String),
         end: Instant,
     ) -> Result<AnnounceResponse, TrackerError> {
-        let answer = self.announce_over(*first, url, ask, end.min(Instant::now() + FIRST_FAMILY_TIMEOUT));
+        let answer = self.announce_over(*first, url, first_url, end.min(Instant::now() + FIRST_FAMILY_TIMEOUT));
         match &answer {
             Ok(answer) if !answer.peers.is_empty() => {
                 self.known.lock().note(url, *first, &Ok(answer.clone()), true);
@@ -162,7 +162,7 @@ impl HttpTracker {
             Err(TrackerError::Refused(_) | TrackerError::Later { .. }) => return answer,
             _ => {}
         }
-        let other = self.announce_over(*second, url, ask_second, end);
+        let other = self.announce_over(*second, url, second_url, end);
         let mut known = self.known.lock();
         known.note(url, *first, &answer, other.is_ok());
         known.note(url, *second, &other, answer.is_ok());
@@ -179,17 +179,17 @@ impl HttpTracker {
     fn race<F: Fn(AnnounceResponse) + Send + Sync + 'static>(
         &self,
         url: &str,
-        asks: &[(IpFamily, String)],
+        urls: &[(IpFamily, String)],
         await_both: bool,
         end: Instant,
         more: F,
     ) -> Result<AnnounceResponse, TrackerError> {
         let race = Arc::new(Race { tracker: self.clone(), url: url.to_owned(), won: Flag::default(), more });
-        let (sender, receiver) = bounded(asks.len());
-        for (family, ask) in asks {
-            let (race, family, ask, sender) = (race.clone(), *family, ask.clone(), sender.clone());
+        let (sender, receiver) = bounded(urls.len());
+        for (family, full) in urls {
+            let (race, family, full, sender) = (race.clone(), *family, full.clone(), sender.clone());
             let run = move || {
-                let result = race.tracker.announce_over(family, &race.url, &ask, end);
+                let result = race.tracker.announce_over(family, &race.url, &full, end);
                 let is_late = if result.is_ok() { race.won.swap(true) } else { race.won.is_set() };
                 if is_late && !await_both {
                     race.tracker.known.lock().note(&race.url, family, &result, true);

@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Proxy, ProxyProtocol};
 
-use crate::discovery::tracker::http::bound::{named, wait};
+use crate::discovery::tracker::http::bound::{to_timeout_error, wait};
 use crate::discovery::tracker::http::tls::Tls;
 use crate::discovery::tracker::http::url::split_port;
 use crate::net::bind::Bind;
@@ -142,13 +142,13 @@ impl Transport for ProxyTransport {
             Some(amendment) => self.stream.write_all(&amended(output, &amendment)),
             None => self.stream.write_all(output),
         };
-        sent.map_err(|error| named(error, timeout.reason))
+        sent.map_err(|error| to_timeout_error(error, timeout.reason))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.stream.set_read_timeout(wait(timeout))?;
         let input = self.buffers.input_append_buf();
-        let amount = self.stream.read(input).map_err(|error| named(error, timeout.reason))?;
+        let amount = self.stream.read(input).map_err(|error| to_timeout_error(error, timeout.reason))?;
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }

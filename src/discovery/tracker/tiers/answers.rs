@@ -17,9 +17,9 @@ impl TierSchedule {
         Some(self.in_flight.swap_remove(at))
     }
 
-    /// Records a tracker's response to the job in flight; `named_new` says whether it contained new peers. Returns the time until
+    /// Records a tracker's response to the job in flight; `has_new_peers` says whether it contained any. Returns the time until
     /// the next announce.
-    pub fn answered(&mut self, now: Duration, url: &str, terms: AnnounceTerms, named_new: bool) -> Duration {
+    pub fn answered(&mut self, now: Duration, url: &str, terms: AnnounceTerms, has_new_peers: bool) -> Duration {
         let Some(PendingJob { job, in_round }) = self.returned(url) else { return self.wait(now) };
         let min_interval = terms.min_interval.unwrap_or(DEFAULT_MIN_INTERVAL.min(terms.interval));
         let earliest = now.saturating_add(min_interval);
@@ -37,7 +37,7 @@ impl TierSchedule {
             if self.phase == RoundPhase::Waiting {
                 // A late response after the round ended.
                 self.due = self.next_round.take().unwrap_or(due);
-            } else if !named_new && self.should_continue() && (self.pick(now).is_some() || self.is_round_busy()) {
+            } else if !has_new_peers && self.should_continue() && (self.pick(now).is_some() || self.is_round_busy()) {
                 self.due = now;
             } else {
                 self.phase = RoundPhase::Waiting;

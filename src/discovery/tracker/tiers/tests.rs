@@ -17,8 +17,8 @@ fn tiers(urls: &[&str]) -> TierSchedule {
     TierSchedule::new(tiers, &mut fastrand::Rng::with_seed(1))
 }
 
-fn begin(t: &mut TierSchedule, now: Duration) -> Option<(String, Option<AnnounceEvent>)> {
-    t.begin(now).map(|job| (job.url, job.event))
+fn next_job(t: &mut TierSchedule, now: Duration) -> Option<(String, Option<AnnounceEvent>)> {
+    t.next_job(now).map(|job| (job.url, job.event))
 }
 
 /// A tracker responds with new peers.
@@ -38,7 +38,7 @@ fn heard_of_nobody(t: &mut TierSchedule, now: Duration, url: &str) -> Duration {
     t.answered(now, url, AnnounceTerms { interval: s(1000), ..AnnounceTerms::default() }, false)
 }
 
-/// The result of [`begin`] for a job at `url`.
+/// The result of [`next_job`] for a job at `url`.
 macro_rules! job {
     ($url:expr) => {
         Some((String::from($url), None))
@@ -74,7 +74,7 @@ fn a_tier_is_shuffled_the_tiers_are_not() {
         .map(|seed| {
             let list = vec![vec![A.to_owned(), B.to_owned()], vec![C.to_owned()]];
             let mut t = TierSchedule::new(list, &mut fastrand::Rng::with_seed(seed));
-            t.begin(s(0)).unwrap().url
+            t.next_job(s(0)).unwrap().url
         })
         .collect();
     assert_eq!(firsts, HashSet::from([A.to_owned(), B.to_owned()]));
@@ -83,16 +83,16 @@ fn a_tier_is_shuffled_the_tiers_are_not() {
 #[test]
 fn fail_over_goes_on_at_once_and_the_next_round_begins_at_the_first_tier() {
     let mut t = tiers(&[A, B, C]);
-    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
-    assert_eq!(begin(&mut t, s(0)), None, "one at a time");
+    assert_eq!(next_job(&mut t, s(0)), job!(A, Started));
+    assert_eq!(next_job(&mut t, s(0)), None, "one at a time");
     assert_eq!(t.next_due(), OVERTAKE_AFTER, "unless it takes too long");
     assert_eq!(t.failed(s(5), A, None), s(0));
-    assert_eq!(begin(&mut t, s(5)), job!(B, Started));
+    assert_eq!(next_job(&mut t, s(5)), job!(B, Started));
     assert_eq!(heard(&mut t, s(6), B, s(1800), Some(s(60)), None), s(1800));
-    assert_eq!(begin(&mut t, s(1805)), None);
-    assert_eq!(begin(&mut t, s(1806)), job!(A, Started));
+    assert_eq!(next_job(&mut t, s(1805)), None);
+    assert_eq!(next_job(&mut t, s(1806)), job!(A, Started));
     assert_eq!(t.failed(s(1807), A, None), s(0));
-    assert_eq!(begin(&mut t, s(1807)), job!(B), "B knows us");
+    assert_eq!(next_job(&mut t, s(1807)), job!(B), "B knows us");
 }
 
 #[test]
@@ -101,14 +101,14 @@ fn who_answers_goes_to_the_front_of_its_tier() {
     let mut t = TierSchedule::new(list, &mut fastrand::Rng::with_seed(3));
     let order: Vec<String> = t.trackers().map(|t| t.url.clone()).collect();
     for url in &order[..2] {
-        assert_eq!(begin(&mut t, s(0)), job!(url, Started));
+        assert_eq!(next_job(&mut t, s(0)), job!(url, Started));
         t.failed(s(0), url, None);
     }
-    assert_eq!(begin(&mut t, s(0)), job!(order[2].as_str(), Started));
+    assert_eq!(next_job(&mut t, s(0)), job!(order[2].as_str(), Started));
     heard(&mut t, s(0), &order[2], s(100), None, None);
     let after: Vec<String> = t.trackers().map(|t| t.url.clone()).collect();
     assert_eq!(after, [order[2].clone(), order[0].clone(), order[1].clone()]);
-    assert_eq!(begin(&mut t, s(100)), job!(order[2].as_str()));
+    assert_eq!(next_job(&mut t, s(100)), job!(order[2].as_str()));
 }
 
 #[test]
@@ -116,21 +116,21 @@ fn back_off_doubles_from_15_s_to_30_min_and_ends_with_an_answer() {
     let mut t = tiers(&[A, B]);
     let mut now = s(0);
     for expected in [15, 30, 60, 120, 240, 480, 960, 1800, 1800, 1800] {
-        assert_eq!(begin(&mut t, now), job!(A, Started));
+        assert_eq!(next_job(&mut t, now), job!(A, Started));
         assert_eq!(t.failed(now, A, None), s(0));
-        assert_eq!(begin(&mut t, now), job!(B, Started));
+        assert_eq!(next_job(&mut t, now), job!(B, Started));
         let wait = t.failed(now, B, None);
         assert!(wait >= s(expected).mul_f64(0.9) && wait <= s(expected).mul_f64(1.1), "{expected}: {wait:?}");
         t.want_peers(now, true, true);
         assert_eq!(t.next_due(), now + wait, "wanting peers does not end a back-off");
-        assert_eq!(begin(&mut t, now + wait.mul_f64(0.999)), None);
+        assert_eq!(next_job(&mut t, now + wait.mul_f64(0.999)), None);
         now += wait;
     }
-    begin(&mut t, now).unwrap();
+    next_job(&mut t, now).unwrap();
     heard(&mut t, now, A, s(100), None, None);
-    assert_eq!(begin(&mut t, now + s(100)), job!(A));
+    assert_eq!(next_job(&mut t, now + s(100)), job!(A));
     t.failed(now + s(100), A, None);
-    begin(&mut t, now + s(100)).unwrap();
+    next_job(&mut t, now + s(100)).unwrap();
     assert!(t.failed(now + s(100), B, None) <= s(15).mul_f64(1.1));
 }
 
@@ -139,7 +139,7 @@ fn wanting_peers_respects_the_min_interval() {
     for (interval, min, bound) in [(1800, Some(300), 300), (1800, None, 60), (40, None, 40), (100, Some(500), 500)] {
         let mut t = tiers(&[A]);
         t.want_peers(s(0), true, true);
-        begin(&mut t, s(10)).unwrap();
+        next_job(&mut t, s(10)).unwrap();
         heard(&mut t, s(10), A, s(interval), min.map(s), None);
         t.want_peers(s(11), true, true);
         assert_eq!(t.next_due(), s(10 + bound), "{interval} {min:?}");
@@ -147,7 +147,7 @@ fn wanting_peers_respects_the_min_interval() {
         assert_eq!(t.next_due(), s(10 + bound), "never later than it was");
     }
     let mut late = tiers(&[A]);
-    begin(&mut late, s(0)).unwrap();
+    next_job(&mut late, s(0)).unwrap();
     heard(&mut late, s(0), A, s(1800), Some(s(60)), None);
     late.want_peers(s(700), true, true);
     assert_eq!(late.next_due(), s(700));
@@ -156,19 +156,19 @@ fn wanting_peers_respects_the_min_interval() {
 #[test]
 fn one_tracker_is_not_asked_early_because_another_has_a_short_interval() {
     let mut t = tiers(&[A, B]);
-    begin(&mut t, s(0)).unwrap();
+    next_job(&mut t, s(0)).unwrap();
     heard(&mut t, s(0), A, s(600), Some(s(600)), None);
     t.completed();
-    assert_eq!(begin(&mut t, s(1)), job!(A, Completed));
+    assert_eq!(next_job(&mut t, s(1)), job!(A, Completed));
     t.failed(s(2), A, None);
-    assert_eq!(begin(&mut t, s(2)), job!(B, Started));
+    assert_eq!(next_job(&mut t, s(2)), job!(B, Started));
     heard(&mut t, s(2), B, s(30), Some(s(30)), None);
     let again = t.next_due();
     assert!(again > s(13) && again < s(19), "`completed` still waits for A, and comes after a back-off: {again:?}");
-    assert_eq!(begin(&mut t, again), job!(A, Completed));
+    assert_eq!(next_job(&mut t, again), job!(A, Completed));
     heard(&mut t, s(32), A, s(600), Some(s(600)), None);
     t.due = s(62);
-    assert_eq!(begin(&mut t, s(62)), job!(B));
+    assert_eq!(next_job(&mut t, s(62)), job!(B));
     t.failed(s(63), B, None);
     assert!(t.next_due() > s(63) && t.next_due() < s(80), "A's turn has not come: back-off");
 }
@@ -176,10 +176,10 @@ fn one_tracker_is_not_asked_early_because_another_has_a_short_interval() {
 #[test]
 fn where_all_wait_for_their_min_interval_nothing_is_due_before() {
     let mut t = tiers(&[A]);
-    begin(&mut t, s(0)).unwrap();
+    next_job(&mut t, s(0)).unwrap();
     heard(&mut t, s(0), A, s(600), Some(s(600)), None);
     t.due = s(40);
-    assert_eq!(begin(&mut t, s(40)), None);
+    assert_eq!(next_job(&mut t, s(40)), None);
     assert_eq!(t.next_due(), s(600));
 }
 
@@ -187,20 +187,20 @@ fn where_all_wait_for_their_min_interval_nothing_is_due_before() {
 fn started_until_accepted_completed_once_stopped_to_those_that_know_us() {
     let mut t = tiers(&[A, B, C]);
     for now in [0, 100] {
-        assert_eq!(begin(&mut t, s(now)), job!(A, Started));
+        assert_eq!(next_job(&mut t, s(now)), job!(A, Started));
         t.failed(s(now), A, None);
-        assert_eq!(begin(&mut t, s(now)), job!(B, Started));
+        assert_eq!(next_job(&mut t, s(now)), job!(B, Started));
         t.failed(s(now), B, None);
-        assert_eq!(begin(&mut t, s(now)), job!(C, Started));
+        assert_eq!(next_job(&mut t, s(now)), job!(C, Started));
         t.failed(s(now), C, None);
     }
-    begin(&mut t, s(200)).unwrap();
+    next_job(&mut t, s(200)).unwrap();
     t.failed(s(200), A, None);
-    begin(&mut t, s(200)).unwrap();
+    next_job(&mut t, s(200)).unwrap();
     heard(&mut t, s(200), B, s(1000), None, Some(b"id".to_vec()));
     t.completed();
     assert_eq!(t.next_due(), s(0), "an event waits for no interval");
-    let job = t.begin(s(201)).unwrap();
+    let job = t.next_job(s(201)).unwrap();
     assert_eq!(
         (job.url.as_str(), job.event, job.tracker_id),
         (B, Some(AnnounceEvent::Completed), Some(b"id".to_vec()))
@@ -208,15 +208,15 @@ fn started_until_accepted_completed_once_stopped_to_those_that_know_us() {
     heard(&mut t, s(201), B, s(1000), None, None);
     t.completed();
     assert_eq!(t.next_due(), s(1201), "once");
-    assert_eq!(begin(&mut t, s(1201)), job!(A, Started), "A never heard of us");
+    assert_eq!(next_job(&mut t, s(1201)), job!(A, Started), "A never heard of us");
     heard(&mut t, s(1201), A, s(1000), None, None);
-    assert_eq!(begin(&mut t, s(2201)), job!(A), "no completed: it knew us whole from the start");
+    assert_eq!(next_job(&mut t, s(2201)), job!(A), "no completed: it knew us whole from the start");
     let stops = t.stop_jobs();
     let urls: Vec<&str> = stops.iter().map(|j| j.url.as_str()).collect();
     assert_eq!(urls, [A, B]);
     assert!(stops.iter().all(|j| j.event == Some(AnnounceEvent::Stopped)));
     assert_eq!(stops[1].tracker_id.as_deref(), Some(b"id".as_slice()));
-    assert!(t.stop_jobs().is_empty() && t.begin(s(99_999)).is_none() && t.next_due() == Duration::MAX);
+    assert!(t.stop_jobs().is_empty() && t.next_job(s(99_999)).is_none() && t.next_due() == Duration::MAX);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn an_answer_nobody_asked_for_changes_nothing() {
     let mut t = tiers(&[A, B]);
     heard(&mut t, s(0), B, s(1000), None, None);
     t.failed(s(0), A, None);
-    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(next_job(&mut t, s(0)), job!(A, Started));
     heard(&mut t, s(1), B, s(1000), None, None);
     assert_eq!(t.next_due(), OVERTAKE_AFTER, "A is still under way");
     assert_eq!(t.stop_jobs(), []);
@@ -235,7 +235,7 @@ fn silent_trackers_are_overtaken_and_still_heard() {
     let s = Duration::from_secs;
     let urls = ["udp://a/announce", "udp://b/announce", "http://c/announce"];
     let mut tiers = TierSchedule::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
-    let begun = |tiers: &mut TierSchedule, now| tiers.begin(s(now)).map(|job| job.url);
+    let begun = |tiers: &mut TierSchedule, now| tiers.next_job(s(now)).map(|job| job.url);
     assert_eq!(begun(&mut tiers, 0).as_deref(), Some(urls[0]));
     assert_eq!((tiers.next_due(), begun(&mut tiers, 2)), (s(3), None));
     assert_eq!(begun(&mut tiers, 3).as_deref(), Some(urls[1]));
@@ -270,7 +270,7 @@ fn where_no_peer_is_known_a_long_list_of_silent_trackers_is_gone_through_in_half
         }
         t.want_peers(s(0), needs_peers, no_candidates);
         // None responds, and none times out within half a minute.
-        (0..30).filter(|second| t.begin(s(*second)).is_some()).count()
+        (0..30).filter(|second| t.next_job(s(*second)).is_some()).count()
     };
     assert_eq!(asked(true, true, false), 30);
     // With candidates to connect to, or for a private torrent, the faster pace does not apply.
@@ -281,20 +281,20 @@ fn where_no_peer_is_known_a_long_list_of_silent_trackers_is_gone_through_in_half
 fn where_nobody_new_is_named_the_next_tier_is_asked_at_once() {
     let mut t = tiers(&[A, B, C]);
     t.want_peers(s(0), true, true);
-    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(next_job(&mut t, s(0)), job!(A, Started));
     assert_eq!(heard_of_nobody(&mut t, s(1), A), s(0));
-    assert_eq!(begin(&mut t, s(1)), job!(B, Started));
+    assert_eq!(next_job(&mut t, s(1)), job!(B, Started));
     heard(&mut t, s(2), B, s(1000), None, None);
-    assert_eq!(begin(&mut t, s(2)), None, "B named somebody");
+    assert_eq!(next_job(&mut t, s(2)), None, "B named somebody");
     // The next round reaches C, because neither A nor B names new peers.
     t.want_peers(s(70), true, true);
-    assert_eq!(begin(&mut t, s(70)), job!(A));
+    assert_eq!(next_job(&mut t, s(70)), job!(A));
     heard_of_nobody(&mut t, s(71), A);
-    assert_eq!(begin(&mut t, s(71)), job!(B));
+    assert_eq!(next_job(&mut t, s(71)), job!(B));
     t.failed(s(72), B, None);
-    assert_eq!(begin(&mut t, s(72)), job!(C, Started));
+    assert_eq!(next_job(&mut t, s(72)), job!(C, Started));
     heard_of_nobody(&mut t, s(73), C);
-    assert_eq!(begin(&mut t, s(73)), None);
+    assert_eq!(next_job(&mut t, s(73)), None);
     assert!(t.next_due() > s(80), "all have been asked: {:?}", t.next_due());
     assert_eq!(t.stop_jobs().len(), 3);
 }
@@ -304,12 +304,12 @@ fn a_private_torrent_asks_the_next_tier_only_when_the_current_one_fails() {
     let mut t = tiers(&[A, B]);
     t.ask_one_at_a_time();
     t.want_peers(s(0), true, true);
-    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(next_job(&mut t, s(0)), job!(A, Started));
     assert_eq!(heard_of_nobody(&mut t, s(1), A), s(1000));
-    assert_eq!(begin(&mut t, s(30)), None);
-    assert_eq!(begin(&mut t, s(1001)), job!(A));
+    assert_eq!(next_job(&mut t, s(30)), None);
+    assert_eq!(next_job(&mut t, s(1001)), job!(A));
     t.failed(s(1002), A, None);
-    assert_eq!(begin(&mut t, s(1002)), job!(B, Started));
+    assert_eq!(next_job(&mut t, s(1002)), job!(B, Started));
     heard_of_nobody(&mut t, s(1003), B);
     assert_eq!(t.next_due(), s(2003), "neither is kept up beside the other");
 }
@@ -317,15 +317,15 @@ fn a_private_torrent_asks_the_next_tier_only_when_the_current_one_fails() {
 #[test]
 fn who_needs_nobody_asks_no_further() {
     let mut t = tiers(&[A, B]);
-    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(next_job(&mut t, s(0)), job!(A, Started));
     assert_eq!(heard_of_nobody(&mut t, s(1), A), s(1000));
-    assert_eq!(begin(&mut t, s(1)), None);
+    assert_eq!(next_job(&mut t, s(1)), None);
     // A round ends when the torrent needs no peers any more.
     t.want_peers(s(100), true, true);
-    assert_eq!(begin(&mut t, s(100)), job!(A));
+    assert_eq!(next_job(&mut t, s(100)), job!(A));
     heard_of_nobody(&mut t, s(101), A);
     t.want_peers(s(101), false, false);
-    assert_eq!(begin(&mut t, s(101)), None);
+    assert_eq!(next_job(&mut t, s(101)), None);
     assert_eq!(t.next_due(), s(1101));
 }
 
@@ -333,14 +333,14 @@ fn who_needs_nobody_asks_no_further() {
 fn all_who_know_us_are_kept_up() {
     let mut t = tiers(&[A, B]);
     t.want_peers(s(0), true, true);
-    begin(&mut t, s(0)).unwrap();
+    next_job(&mut t, s(0)).unwrap();
     heard_of_nobody(&mut t, s(0), A);
-    begin(&mut t, s(0)).unwrap();
+    next_job(&mut t, s(0)).unwrap();
     heard_of_nobody(&mut t, s(10), B);
     t.want_peers(s(20), false, false);
-    assert_eq!(begin(&mut t, s(1000)), job!(A));
+    assert_eq!(next_job(&mut t, s(1000)), job!(A));
     heard(&mut t, s(1000), A, s(1000), None, None);
-    assert_eq!(begin(&mut t, s(1010)), job!(B), "or B would forget us");
+    assert_eq!(next_job(&mut t, s(1010)), job!(B), "or B would forget us");
     let wait = t.failed(s(1011), B, None);
     assert!(wait >= s(13) && wait < s(17), "{wait:?}");
 }
@@ -349,16 +349,16 @@ fn all_who_know_us_are_kept_up() {
 fn completed_reaches_everyone_even_while_another_is_silent() {
     let mut t = tiers(&[A, B, C]);
     t.want_peers(s(0), true, true);
-    assert_eq!(begin(&mut t, s(0)), job!(A, Started)); // and never responds
-    assert_eq!(begin(&mut t, s(3)), job!(B, Started));
+    assert_eq!(next_job(&mut t, s(0)), job!(A, Started)); // and never responds
+    assert_eq!(next_job(&mut t, s(3)), job!(B, Started));
     heard_of_nobody(&mut t, s(4), B);
-    assert_eq!(begin(&mut t, s(6)), job!(C, Started));
+    assert_eq!(next_job(&mut t, s(6)), job!(C, Started));
     heard(&mut t, s(7), C, s(1000), None, None);
     t.completed();
     assert!(t.has_unsent_completed());
-    assert_eq!(begin(&mut t, s(8)), job!(B, Completed));
-    assert_eq!(begin(&mut t, s(8)), job!(C, Completed));
-    assert!(!t.has_unsent_completed() && begin(&mut t, s(8)).is_none());
+    assert_eq!(next_job(&mut t, s(8)), job!(B, Completed));
+    assert_eq!(next_job(&mut t, s(8)), job!(C, Completed));
+    assert!(!t.has_unsent_completed() && next_job(&mut t, s(8)).is_none());
     heard(&mut t, s(9), B, s(1000), None, None);
     // C's is lost: it is sent once more before stopping.
     t.failed(s(9), C, None);
@@ -370,37 +370,37 @@ fn completed_reaches_everyone_even_while_another_is_silent() {
 #[test]
 fn a_tracker_that_wants_to_be_left_alone_is() {
     let mut t = tiers(&[A, B]);
-    begin(&mut t, s(0)).unwrap();
+    next_job(&mut t, s(0)).unwrap();
     t.failed(s(0), A, Some(Retry::After(s(3600))));
-    assert_eq!(begin(&mut t, s(0)), job!(B, Started));
+    assert_eq!(next_job(&mut t, s(0)), job!(B, Started));
     let wait = t.failed(s(0), B, None);
     assert!(wait < s(17));
-    assert_eq!(begin(&mut t, wait), job!(B, Started), "and not A");
+    assert_eq!(next_job(&mut t, wait), job!(B, Started), "and not A");
     t.failed(wait, B, Some(Retry::Never));
     assert_eq!(t.next_due(), s(3600));
-    assert_eq!(begin(&mut t, s(3600)), job!(A, Started));
+    assert_eq!(next_job(&mut t, s(3600)), job!(A, Started));
     t.failed(s(3600), A, Some(Retry::Never));
-    assert_eq!((t.next_due(), begin(&mut t, s(99_999))), (Duration::MAX, None));
+    assert_eq!((t.next_due(), next_job(&mut t, s(99_999))), (Duration::MAX, None));
 }
 
 #[test]
 fn trackers_of_later_tiers_are_asked_if_no_peer_can_be_reached() {
     let mut t = tiers(&[A, B, C]);
     t.want_peers(s(0), true, false);
-    assert_eq!(begin(&mut t, s(0)), job!(A, Started));
+    assert_eq!(next_job(&mut t, s(0)), job!(A, Started));
     heard(&mut t, s(1), A, s(1800), None, None);
-    assert_eq!(begin(&mut t, s(30)), None, "the first tracker named new peers");
+    assert_eq!(next_job(&mut t, s(30)), None, "the first tracker named new peers");
     t.ask_further_trackers(s(31));
-    assert_eq!(begin(&mut t, s(31)), job!(B, Started));
+    assert_eq!(next_job(&mut t, s(31)), job!(B, Started));
     heard(&mut t, s(32), B, s(1800), None, None);
-    assert_eq!(begin(&mut t, s(32)), None);
+    assert_eq!(next_job(&mut t, s(32)), None);
     // The regular announces go on.
-    assert_eq!(begin(&mut t, s(1801)), job!(A));
+    assert_eq!(next_job(&mut t, s(1801)), job!(A));
     let mut private = tiers(&[A, B]);
     private.ask_one_at_a_time();
     private.want_peers(s(0), true, true);
-    assert_eq!(begin(&mut private, s(0)), job!(A, Started));
+    assert_eq!(next_job(&mut private, s(0)), job!(A, Started));
     heard(&mut private, s(1), A, s(1800), Some(s(1800)), None);
     private.ask_further_trackers(s(31));
-    assert_eq!(begin(&mut private, s(31)), None);
+    assert_eq!(next_job(&mut private, s(31)), None);
 }

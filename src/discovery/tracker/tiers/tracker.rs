@@ -19,7 +19,7 @@ pub(crate) struct Tracker {
     /// Whether it accepted `completed`.
     pub completed_sent: bool,
     /// The earliest time for `completed`; zero until an attempt has failed.
-    pub completed_at: Duration,
+    pub completed_not_before: Duration,
     /// The earliest time for an announce without an event.
     not_before: Duration,
     /// When its regular announce is due, once it has accepted `started`.
@@ -65,7 +65,7 @@ impl Tracker {
         self.failures = (self.failures + 1).min(16);
         self.due = self.due.max(again);
         if was_completed {
-            self.completed_at = again;
+            self.completed_not_before = again;
         }
         self.no_contact_before = match retry {
             Some(Retry::Never) => Duration::MAX,

@@ -71,7 +71,7 @@ impl Reply {
 #[derive(Debug)]
 pub struct Exchange<'a> {
     to: SocketAddr,
-    ask: TrackerQuery<'a>,
+    query: TrackerQuery<'a>,
     random: Random,
     connection: Option<ConnectionId>,
     /// Whether the connection id is from an earlier exchange, so that the tracker may have forgotten it.
@@ -92,7 +92,7 @@ impl<'a> Exchange<'a> {
     pub fn begin(
         now: Duration,
         to: SocketAddr,
-        ask: TrackerQuery<'a>,
+        query: TrackerQuery<'a>,
         old: Option<ConnectionId>,
         deadline: Duration,
         mut random: Random,
@@ -101,7 +101,7 @@ impl<'a> Exchange<'a> {
         let (is_old, transaction) = (connection.is_some(), random.u32());
         Exchange {
             to,
-            ask,
+            query,
             random,
             connection,
             is_old,
@@ -146,7 +146,7 @@ impl<'a> Exchange<'a> {
         };
         self.send_at = now.saturating_add(wait);
         self.sent = self.sent.saturating_add(1);
-        Some(match (self.connection, self.ask) {
+        Some(match (self.connection, self.query) {
             (None, _) => packet::connect_request(self.transaction),
             (Some(c), TrackerQuery::Announce(a, data)) => packet::announce_request(c.id, self.transaction, a, data),
             (Some(c), TrackerQuery::Scrape(swarms)) => packet::scrape_request(c.id, self.transaction, swarms),
@@ -160,7 +160,7 @@ impl<'a> Exchange<'a> {
         if !is_theirs || packet::transaction(bytes) != Some(self.transaction) || self.sent == 0 {
             return None;
         }
-        let reply = match (packet::parse_response(bytes), self.asking, self.ask) {
+        let reply = match (packet::parse_response(bytes), self.asking, self.query) {
             (Some(UdpResponse::Connected(id)), false, _) => {
                 self.connection = Some(ConnectionId { id, since: now });
                 self.turn(now, true);

@@ -13,7 +13,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::*;
 use crate::peer::ContextSettings;
 use crate::peer::outbox::{WriterCommand, outbox};
-use crate::peer::stall::WRITE_STALL;
+use crate::peer::socket_write::WRITE_BLOCKED_AFTER;
 use crate::peer::state::Peer;
 use crate::peer::throttle::UPLOAD_SLABS;
 use crate::peer::writer::WriterExit;
@@ -44,11 +44,11 @@ fn narrow() -> (TcpStream, TcpStream) {
     theirs.connect(&listener.local_addr().expect("an address").into()).expect("a connection");
     let ours = listener.accept().expect("a connection").0;
     SockRef::from(&ours).set_send_buffer_size(4096).expect("a small buffer");
-    ours.set_write_timeout(Some(WRITE_STALL)).expect("a timeout");
+    ours.set_write_timeout(Some(WRITE_BLOCKED_AFTER)).expect("a timeout");
     (ours, theirs.into())
 }
 
-fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Option<Rc4>) {
+fn a_blocked_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Option<Rc4>) {
     let folder = tempfile::tempdir().expect("a folder");
     let payload: Vec<u8> = (0..SIZE).map(|n| (n / 7 + n % 251) as u8).collect();
     std::fs::write(folder.path().join("x"), &payload).expect("a file");
@@ -111,13 +111,13 @@ fn a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
 }
 
 #[test]
-fn a_stalled_writer_holds_no_slab() {
-    a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(None);
+fn a_blocked_writer_holds_no_slab() {
+    a_blocked_writer_gives_up_its_slab_and_sends_the_right_bytes_later(None);
 }
 
 #[test]
-fn a_stalled_writer_that_encrypts_goes_on_where_it_was() {
-    a_stalled_writer_gives_up_its_slab_and_sends_the_right_bytes_later(Some(Rc4::discarding(b"key")));
+fn a_blocked_writer_that_encrypts_goes_on_where_it_was() {
+    a_blocked_writer_gives_up_its_slab_and_sends_the_right_bytes_later(Some(Rc4::discarding(b"key")));
 }
 
 #[test]
@@ -125,7 +125,9 @@ fn a_cut_write_is_known_by_its_bytes() {
     let block = |length| BlockInfo { piece: PieceIndex(0), begin: 0, length };
     let run = [block(10), block(20)];
     let (first, all) = (message::PIECE_HEADER_LENGTH + 10, 2 * message::PIECE_HEADER_LENGTH + 30);
-    for (bytes, whole, begun) in [(0, 0, 0), (first - 1, 0, first - 1), (first, 1, 0), (first + 1, 1, 1), (all, 2, 0)] {
-        assert_eq!(PartialWrite::after(bytes, &run), PartialWrite { whole, begun });
+    for (bytes, blocks_sent, bytes_of_next) in
+        [(0, 0, 0), (first - 1, 0, first - 1), (first, 1, 0), (first + 1, 1, 1), (all, 2, 0)]
+    {
+        assert_eq!(PartialWrite::after(bytes, &run), PartialWrite { blocks_sent, bytes_of_next });
     }
 }

@@ -15,12 +15,12 @@ fn run(slots: &mut Slots, seeding: bool, demand: usize, link: u64, each: u64, ro
             let before = slots.count();
             for _ in 0..10 {
                 let served = demand.min(slots.count());
-                let total = limit.min(each * served as u64);
+                let upload_rate = limit.min(each * served as u64);
                 let active = served;
                 if now.as_secs().is_multiple_of(10) || slots.early_round_in().is_some() {
-                    slots.observe(now, seeding, Load { demand, served, active, total, sent });
+                    slots.observe(now, seeding, Load { demand, served, active, upload_rate, sent });
                 }
-                sent += total;
+                sent += upload_rate;
                 now += Duration::from_secs(1);
             }
             before
@@ -44,7 +44,7 @@ fn a_very_fast_link_serves_all_within_a_tenth_of_a_second() {
     let (mut now, mut sent) = (Duration::from_secs(1000), 0);
     for _ in 0..3 {
         let served = slots.count().min(20);
-        slots.observe(now, true, Load { demand: 20, served, active: served, total: 1 << 30, sent });
+        slots.observe(now, true, Load { demand: 20, served, active: served, upload_rate: 1 << 30, sent });
         sent += 50 << 20;
         now += slots.early_round_in().unwrap_or_default();
     }
@@ -87,7 +87,7 @@ fn a_burst_of_acknowledgements_opens_no_slots() {
     let mut sent = 0;
     for second in 0..30 {
         sent += if second % 4 == 3 { 230_000 } else { 83_000 };
-        let load = Load { demand: 60, served: slots.count(), active: 4, total: 119_000, sent };
+        let load = Load { demand: 60, served: slots.count(), active: 4, upload_rate: 119_000, sent };
         slots.observe(Duration::from_secs(100 + second), true, load);
         assert!(slots.count() <= 5, "{} after {second} s", slots.count());
     }
@@ -97,7 +97,7 @@ fn a_burst_of_acknowledgements_opens_no_slots() {
 fn a_peer_that_takes_nothing_has_no_part_in_the_uplink() {
     let mut slots = Slots::new();
     for second in 0..30 {
-        let load = Load { demand: 300, served: slots.count(), active: 0, total: 0, sent: 0 };
+        let load = Load { demand: 300, served: slots.count(), active: 0, upload_rate: 0, sent: 0 };
         slots.observe(Duration::from_secs(second), true, load);
     }
     assert_eq!(slots.count(), 256, "so that others have their turn");
@@ -121,7 +121,7 @@ fn what_fills_buffers_opens_no_slots() {
         // Each newly unchoked peer takes 4 MiB at once; after that, all share 125 kB/s.
         sent += slots.count().saturating_sub(served) as u64 * 4096 * KIB + 125_000;
         served = slots.count();
-        let load = Load { demand: 60, served, active: served, total: 125_000, sent };
+        let load = Load { demand: 60, served, active: served, upload_rate: 125_000, sent };
         slots.observe(Duration::from_secs(100 + second), true, load);
         assert!(slots.count() <= 5, "{} after {second} s", slots.count());
     }

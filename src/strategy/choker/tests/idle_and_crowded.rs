@@ -7,7 +7,7 @@ fn beside_idlers(choker: &mut Choker) -> Vec<ChokeCandidate> {
     choker.set_upload_limit(128 * KIB);
     let mut peers: Vec<ChokeCandidate> = (0..226).map(peer).collect();
     peers[..225].iter_mut().for_each(|p| p.is_requesting = false);
-    peers[225].network = Network::block([10, 0, 1, 1].into());
+    peers[225].network = Network::subnet([10, 0, 1, 1].into());
     peers
 }
 
@@ -63,7 +63,7 @@ fn an_idle_peer_whose_slot_nobody_can_have_is_no_reason_to_look_again() {
     let mut choker = Choker::new(fastrand::Rng::with_seed(1));
     let (mut peers, mut now) = ((0..13).map(peer).collect::<Vec<_>>(), SECOND * 100);
     for p in &mut peers {
-        (p.is_requesting, p.expects_blocks) = (p.key.0 > 0, p.key.0 > 0);
+        (p.is_requesting, p.owes_blocks) = (p.key.0 > 0, p.key.0 > 0);
     }
     for round in 0..20 {
         let chosen = choker.round(now, false, &peers);
@@ -85,8 +85,8 @@ fn many_peers_of_one_network_do_not_take_all_optimistic_slots() {
     swarm.link = 64 * KIB;
     swarm.peers.iter_mut().for_each(|p| p.since = Duration::ZERO);
     swarm.peers[..8].iter_mut().for_each(|p| p.down_rate = 100 * KIB);
-    swarm.peers[58].network = Network::block([10, 0, 1, 1].into());
-    swarm.peers[59].network = Network::block([10, 0, 2, 1].into());
+    swarm.peers[58].network = Network::subnet([10, 0, 1, 1].into());
+    swarm.peers[59].network = Network::subnet([10, 0, 2, 1].into());
     (0..900).for_each(|_| _ = swarm.round());
     // A third of three hundred turns each, at three rounds per turn.
     assert!(swarm.rounds_served[58..].iter().all(|n| (200..400).contains(n)), "{:?}", swarm.rounds_served);
@@ -98,7 +98,7 @@ fn a_network_with_many_peers_does_not_have_all_slots_of_a_seed() {
     swarm.choker.set_upload_limit(256 * KIB);
     swarm.link = 256 * KIB;
     for (n, p) in swarm.peers[100..].iter_mut().enumerate() {
-        p.network = Network::block([10, 0, 1 + n as u8, 1].into());
+        p.network = Network::subnet([10, 0, 1 + n as u8, 1].into());
     }
     (0..360).for_each(|_| _ = swarm.round());
     let (many, few) = swarm.rounds_served.split_at(100);
@@ -130,7 +130,7 @@ fn wait_beside_sippers(count: u32, bytes: u64, seconds: u64) -> Duration {
     let mut choker = Choker::new(fastrand::Rng::with_seed(1));
     let mut peers: Vec<ChokeCandidate> = (0..=count).map(peer).collect();
     for p in &mut peers {
-        p.network = Network::block([10, 1, p.key.0 as u8, 1].into());
+        p.network = Network::subnet([10, 1, p.key.0 as u8, 1].into());
         (p.is_requesting, p.since) = (p.key.0 == count, Duration::ZERO);
     }
     let (start, mut now) = (SECOND * 100, SECOND * 100);

@@ -32,7 +32,7 @@ fn fetch(picker: &mut Picker, key: PeerKey, n: usize) -> Vec<u32> {
     let asked = picker.take(key, n, true);
     for block in &asked {
         if let Some(piece) = picker.give(key, *block) {
-            picker.verified(piece, true);
+            picker.piece_hashed(piece, true);
         }
     }
     picker.check_invariants();
@@ -49,14 +49,14 @@ fn only_what_is_wanted_is_picked_and_counted() {
         (picker.missing_wanted_bytes(), picker.missing_bytes(), picker.wanted_bytes()),
         (3 * size, 10 * size, 3 * size)
     );
-    assert_eq!((picker.lacking_blocks(), picker.wants(A), picker.wants(B)), (6, true, false));
+    assert_eq!((picker.lacking_blocks(), picker.is_interested_in(A), picker.is_interested_in(B)), (6, true, false));
     assert!(picker.take(B, 9, true).is_empty());
-    assert!(picker.peer_has(B, PieceIndex(8)) && !picker.wants(B));
-    assert!(picker.peer_has(B, PieceIndex(7)) && picker.wants(B));
+    assert!(picker.peer_has(B, PieceIndex(8)) && !picker.is_interested_in(B));
+    assert!(picker.peer_has(B, PieceIndex(7)) && picker.is_interested_in(B));
     let mut got = fetch(&mut picker, A, 100);
     got.sort_unstable();
     assert_eq!(got, [2, 3, 7]);
-    assert!(picker.is_complete() && !picker.is_seed() && !picker.wants(A) && !picker.wants(B));
+    assert!(picker.is_complete() && !picker.is_seed() && !picker.is_interested_in(A) && !picker.is_interested_in(B));
     assert_eq!((picker.missing_wanted_bytes(), picker.missing_bytes(), picker.wanted_bytes()), (0, 7 * size, 3 * size));
     assert!(picker.take(A, 9, true).is_empty());
     let mut states = Vec::new();
@@ -76,7 +76,7 @@ fn interest_ends_where_a_peer_has_only_what_is_not_wanted() {
     let zero = picker.take(B, 5, true);
     assert_eq!(pieces(&zero), [0]);
     picker.give(B, zero[0]);
-    let verdict = picker.verified(PieceIndex(0), true);
+    let verdict = picker.piece_hashed(PieceIndex(0), true);
     assert_eq!(verdict.no_longer_wanted, [B]);
     fetch(&mut picker, A, 5);
     assert!(picker.is_complete());
@@ -164,7 +164,7 @@ fn an_early_piece_that_was_wrong_is_early_again() {
     let mut picker = under(plan, 1, &[A], 1);
     let six = picker.take(A, 1, true);
     assert_eq!(picker.give(A, six[0]), Some(PieceIndex(6)));
-    picker.verified(PieceIndex(6), false);
+    picker.piece_hashed(PieceIndex(6), false);
     assert_eq!(fetch(&mut picker, A, 1), [6]);
     assert!(picker.sequence.early.is_empty());
     assert_eq!(fetch(&mut picker, A, 99).len(), 8);
@@ -198,8 +198,8 @@ fn a_piece_that_was_wrong_is_next_in_sequence() {
     for block in &next {
         picker.give(A, *block);
     }
-    picker.verified(PieceIndex(13), true);
-    picker.verified(PieceIndex(12), false);
+    picker.piece_hashed(PieceIndex(13), true);
+    picker.piece_hashed(PieceIndex(12), false);
     assert_eq!(pieces(&picker.take(A, 3, true)), [12, 14, 15]);
 }
 
@@ -226,15 +226,15 @@ fn a_plan_may_change_and_what_is_begun_is_fetched_to_its_end() {
     assert_eq!(picker.release(A, &[lost]), 1);
     picker.set_plan(Plan { wanted: bits(10, &[8]), early: indices(&[8]), sequential: false });
     picker.check_invariants();
-    assert_eq!((picker.lacks.count(), picker.wanted_bytes()), (2, u64::from(4 * BLOCK_SIZE)));
+    assert_eq!((picker.unverified_wanted.count(), picker.wanted_bytes()), (2, u64::from(4 * BLOCK_SIZE)));
     assert_eq!(picker.accept(A, lost, &mut Vec::new()), BlockVerdict::Unrequested, "late, and no longer wanted");
     picker.give(A, first[1]);
-    assert!(picker.verified(begun, true).no_longer_wanted.is_empty());
+    assert!(picker.piece_hashed(begun, true).no_longer_wanted.is_empty());
     assert_eq!(fetch(&mut picker, A, 9), [8]);
     assert!(picker.is_complete());
     picker.set_plan(Plan::all(10));
     picker.check_invariants();
-    assert!(picker.wants(A) && !picker.is_complete());
+    assert!(picker.is_interested_in(A) && !picker.is_complete());
     assert_eq!(fetch(&mut picker, A, 99).len(), 8);
     assert!(picker.is_seed());
 }
@@ -247,7 +247,7 @@ fn a_plan_that_makes_no_sense_wants_all() {
     picker.check_invariants();
     assert_eq!(pieces(&picker.take(A, 99, true)), [0, 1, 2, 3, 4, 5]);
     let mut nothing = planned(6, 1, &[], &[A]);
-    assert!(nothing.is_complete() && !nothing.wants(A) && nothing.take(A, 9, true).is_empty());
+    assert!(nothing.is_complete() && !nothing.is_interested_in(A) && nothing.take(A, 9, true).is_empty());
     assert!(!Plan::all(3).is_met_by(&Bitfield::full(2)) && Plan::all(3).is_met_by(&Bitfield::full(3)));
 }
 
@@ -268,7 +268,7 @@ fn padding_is_never_asked_for() {
     for block in asked {
         assert_eq!(picker.accept(key, block, &mut Vec::new()), BlockVerdict::Take);
         if let Some(piece) = picker.written(key, block) {
-            picker.verified(piece, true);
+            picker.piece_hashed(piece, true);
         }
         picker.check_invariants();
     }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::strategy::picker::*;
-use crate::strategy::pipeline::{LIMIT_UNSTATED, RequestPipeline};
+use crate::strategy::pipeline::{DEFAULT_REQQ, RequestPipeline};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -79,7 +79,7 @@ impl Download {
             self.picker.set_bitfield(key, Bitfield::full(self.picker.geometry.pieces));
             let per_block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / bytes_per_second);
             let (queue, sending, free) = (VecDeque::new(), VecDeque::new(), Duration::ZERO);
-            let requests = RequestPipeline::new(LIMIT_UNSTATED);
+            let requests = RequestPipeline::new(DEFAULT_REQQ);
             let remote = SimulatedPeer {
                 key,
                 behaviour,
@@ -195,7 +195,7 @@ impl Download {
             if accept == BlockVerdict::Take
                 && let Some(whole) = self.picker.written(key, block)
             {
-                self.picker.verified(whole, true);
+                self.picker.piece_hashed(whole, true);
                 if self.first_whole.is_none() {
                     (self.first_whole, self.first_at) = (Some(self.arrived), now);
                 }

@@ -45,9 +45,9 @@ fn what_a_limit_of_ours_slows_is_not_taken_back() {
 fn under_a_limit_little_is_asked_for_at_first() {
     let ahead = 3.0 * MIB / f64::from(BLOCK_SIZE);
     for (peers, limit, depth) in
-        [(1, 0, START_GENEROUS), (1, MIB as u64, ahead as usize), (48, MIB as u64, 4), (300, 20_000, 2)]
+        [(1, 0, INITIAL_MAX_LARGE_REQQ), (1, MIB as u64, ahead as usize), (48, MIB as u64, 4), (300, 20_000, 2)]
     {
-        let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+        let mut requests = RequestPipeline::new(DEFAULT_REQQ);
         requests.limit_start_by_rate(peers, limit);
         requests.set_limit(2000);
         assert_eq!(

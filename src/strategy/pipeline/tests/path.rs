@@ -76,7 +76,7 @@ fn a_block_that_comes_slowly_is_waited_for_and_one_that_drips_is_not() {
 
 #[test]
 fn what_a_very_slow_peer_was_asked_for_at_first_is_taken_back_before_its_first_block_is_there() {
-    let mut requests = RequestPipeline::new(LIMIT_UNSTATED);
+    let mut requests = RequestPipeline::new(DEFAULT_REQQ);
     requests.add(SECOND, &blocks(0..64));
     for second in 2..=5 {
         assert_eq!(requests.expire(SECOND * second), []);
@@ -118,15 +118,15 @@ fn the_picker_is_asked_again_when_it_said() {
 #[test]
 fn what_the_picker_is_told_of_a_peer() {
     let mut requests = stated(500);
-    assert_eq!(requests.pick_context(SECOND, 512 * 1024).answer, None);
+    assert_eq!(requests.pick_context(SECOND, 512 * 1024).answer_time, None);
     assert!(requests.is_fast(512 * 1024) && !requests.is_fast(1 << 20), "of large pieces only once that is known");
     requests.add(SECOND, &blocks(0..4));
     requests.take(SECOND + MS * 30, &block(0));
     requests.received(SECOND + MS * 30, 1, u64::from(BLOCK_SIZE));
-    assert_eq!(requests.pick_context(SECOND, 1 << 20).answer, Some(MS * 30), "what it has shown so far");
+    assert_eq!(requests.pick_context(SECOND, 1 << 20).answer_time, Some(MS * 30), "what it has shown so far");
     requests.rounds.rate = Some(f64::from(BLOCK_SIZE) * 10.0);
     let pick_context = requests.pick_context(SECOND, 1 << 20);
     // Three outstanding requests and this one, at a tenth of a second each.
-    assert_eq!((pick_context.answer, pick_context.per_block), (Some(MS * 430), MS * 100));
+    assert_eq!((pick_context.answer_time, pick_context.per_block), (Some(MS * 430), MS * 100));
     assert_eq!((requests.is_fast(2 << 20), requests.is_fast(4 << 20)), (true, false));
 }

@@ -29,9 +29,9 @@ impl Fake {
             uploaded: 1000,
             total_uploaded: 5000,
             wasted: 2048,
-            connected: 12,
-            active: 5,
-            known: 40,
+            connected_peers: 12,
+            active_peers: 5,
+            known_peers: 40,
         };
         let (mut rates, mut spark) = (Rates::default(), Sparkline::default());
         for s in 0..60 {

@@ -1,5 +1,4 @@
-//! The sending side of two extensions: rejects (BEP 6) and
-//! our extension handshake (BEP 10).
+//! The sending side of two extensions: rejects (BEP 6), our extension handshake and `upload_only` (BEP 10, BEP 21).
 
 use crate::peer::TorrentContext;
 use crate::peer::outbox::WriterCommand;

@@ -13,7 +13,7 @@ use crate::types::InfoHash;
 use crate::util::paths::resolved;
 
 /// A position in that order; later torrents do not write to this torrent's files. While it is reserved, they wait for it.
-pub struct OpeningPosition {
+pub struct ClaimPosition {
     client: Arc<Client>,
     position: u64,
     /// The name under which the user added the torrent.
@@ -23,16 +23,16 @@ pub struct OpeningPosition {
 impl Client {
     /// The next position, for a torrent that was added as `name`. If it is local, such as a torrent file on disk, later
     /// torrents wait until its files are known. A magnet link or a URL may take long, so no torrent waits for it.
-    pub fn opening_position(self: &Arc<Client>, name: &str, is_local: bool) -> OpeningPosition {
+    pub fn claim_position(self: &Arc<Client>, name: &str, is_local: bool) -> ClaimPosition {
         let position = self.next_position.next();
         if is_local {
             self.owners.lock().reserve(position);
         }
-        OpeningPosition { client: self.clone(), position, name: name.to_owned() }
+        ClaimPosition { client: self.clone(), position, name: name.to_owned() }
     }
 }
 
-impl OpeningPosition {
+impl ClaimPosition {
     /// Tells the client which files the torrent has.
     pub(crate) fn add_torrent(&self, info_hash: InfoHash, out_dir: &Path, layout: &Layout) {
         let files = layout.files().iter().enumerate().filter(|(_, file)| !file.is_pad);
@@ -44,8 +44,12 @@ impl OpeningPosition {
     }
 
     /// Tells the client how the torrent's files, by their indices, are identified on disk.
-    pub(crate) fn identify(&self, info_hash: InfoHash, files: impl Iterator<Item = (usize, FileIdentity, PathBuf)>) {
-        self.client.owners.lock().identify(info_hash, files);
+    pub(crate) fn add_identities(
+        &self,
+        info_hash: InfoHash,
+        files: impl Iterator<Item = (usize, FileIdentity, PathBuf)>,
+    ) {
+        self.client.owners.lock().add_identities(info_hash, files);
     }
 
     /// Checks that no other torrent writes to the files.
@@ -102,13 +106,13 @@ impl OpeningPosition {
     }
 }
 
-impl fmt::Debug for OpeningPosition {
+impl fmt::Debug for ClaimPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OpeningPosition({})", self.position)
+        write!(f, "ClaimPosition({})", self.position)
     }
 }
 
-impl Drop for OpeningPosition {
+impl Drop for ClaimPosition {
     fn drop(&mut self) {
         self.client.owners.lock().end_reservation(self.position);
         self.client.owners_changed.notify_all();
@@ -127,7 +131,7 @@ mod tests {
     #[test]
     fn a_stop_ends_the_wait_for_an_earlier_torrent() {
         let client = Client::for_one_torrent(&ClientConfig::default());
-        let (_earlier, later) = (client.opening_position("earlier", true), client.opening_position("later", true));
+        let (_earlier, later) = (client.claim_position("earlier", true), client.claim_position("later", true));
         let file = FileSpec { path: "a".into(), length: 1, is_pad: false };
         let (layout, hash, stop) = (Layout::new(1, vec![file]).unwrap(), InfoHash([1; 20]), AtomicBool::new(false));
         later.add_torrent(hash, Path::new("out"), &layout);

@@ -118,8 +118,8 @@ pub enum TorrentCommand {
     Stop,
     /// The program added peers.
     AddPeers,
-    /// A request to pause or resume the torrent.
-    Pause,
+    /// The torrent was paused or resumed.
+    PauseChanged,
     /// The info dictionary from a URL of the magnet link, with the right hash.
     UseMetadata(Vec<u8>),
 }

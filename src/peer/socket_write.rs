@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use crate::types::BlockInfo;
 use crate::wire::message::PIECE_HEADER_LENGTH;
 
-/// A write to a peer's socket waits this long at most. Long enough that a peer that reads hardly ever makes us wait in another
-/// way.
-pub const WRITE_STALL: Duration = Duration::from_millis(200);
+/// A write to a peer's socket counts as blocked after this time. Long enough that a peer that reads hardly ever makes us wait in
+/// another way.
+pub const WRITE_BLOCKED_AFTER: Duration = Duration::from_millis(200);
 /// A peer that takes no bytes for this long is disconnected.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many bytes of a block are read at once for a socket that takes little.
@@ -23,27 +23,27 @@ pub(super) const CHUNK: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PartialWrite {
     /// The number of blocks that were sent completely.
-    pub whole: usize,
+    pub blocks_sent: usize,
     /// Bytes of the next block that were sent, including its header.
-    pub begun: usize,
+    pub bytes_of_next: usize,
 }
 
 impl PartialWrite {
     /// The position after `bytes` bytes of the blocks with their headers.
     pub fn after(mut bytes: usize, run: &[BlockInfo]) -> PartialWrite {
-        let mut whole = 0;
+        let mut blocks_sent = 0;
         for block in run {
             let size = PIECE_HEADER_LENGTH + block.length as usize;
             if bytes < size {
                 break;
             }
-            (bytes, whole) = (bytes - size, whole + 1);
+            (bytes, blocks_sent) = (bytes - size, blocks_sent + 1);
         }
-        PartialWrite { whole, begun: bytes }
+        PartialWrite { blocks_sent, bytes_of_next: bytes }
     }
 }
 
-/// Writes as much of `slices` as the socket takes before a write has waited for [`WRITE_STALL`]. Returns the number of bytes.
+/// Writes as much of `slices` as the socket takes before a write has waited for [`WRITE_BLOCKED_AFTER`]. Returns the number of bytes.
 pub(super) fn write_some(mut stream: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<usize> {
     let mut written = 0;
     IoSlice::advance_slices(&mut slices, 0); // drops empty ones at the front
