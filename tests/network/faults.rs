@@ -167,7 +167,7 @@ fn more_callers_than_descriptors_keep_nobody_out_for_long() {
 }
 
 /// A magnet link of many files, all but the last of which are already on disk. When [`LinkWithIdlePeers::connected`] returns, idle peers are
-/// connected, and so is the peer that sends the metadata once its gate is opened.
+/// connected, and so is the peer that sends the metadata once its gate is opened. No peer sends a block, so the download does not complete.
 struct LinkWithIdlePeers {
     running: Running,
     metadata: Arc<Gate>,
@@ -201,7 +201,7 @@ impl LinkWithIdlePeers {
                 told.store(true, Ordering::Relaxed);
                 held.wait_open()?;
             }
-            Ok(false)
+            Ok(matches!(event, ExtendedEvent::Block(..)))
         });
         let mut command = Command::new("prlimit");
         command.args(more).arg(btsync().get_program()).arg(payload.magnet("")).arg(&out);
