@@ -324,7 +324,9 @@ def creating(load, client, data):
         "mktorrent": ["mktorrent", "-l", "20", "-t", str(os.cpu_count()), "-a", f"http://{TRACKER}/announce", "-o", out, data],
         "imdl": ["imdl", "torrent", "create", "--input", data, "--output", out, "--piece-length", "1MiB"],
         "transmission": ["transmission-create", "-o", out, "-s", "1024", data],
-    }[client]
+    }.get(client)
+    if words is None:
+        return {"failed": "has no command for it"}
     started = time.time()
     process = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -410,11 +412,13 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json")
     args = parser.parse_args()
-    if os.environ.get("SWARMBENCH_INSIDE") != "1":  # again, in a network namespace of its own, with a hundred addresses
-        os.environ |= {"SWARMBENCH_INSIDE": "1", "SCRATCH": str(SCRATCH)}
-        os.execvp("unshare", ["unshare", "-n", sys.executable, *sys.argv])
+    if "SWARMLOAD" not in os.environ:  # again, in a network namespace of its own, with a hundred addresses
+        # The build comes first, because cargo may have to download crates.
+        os.environ |= {"SWARMLOAD": swarmload(), "SCRATCH": str(SCRATCH)}
+        rootless = [] if os.geteuid() == 0 else ["--map-root-user"]
+        os.execvp("unshare", ["unshare", *rootless, "-n", sys.executable, *sys.argv])
     subprocess.run(["sh", "-c", f"ip link set lo up && ip addr add {HOST}/16 dev lo && for i in $(seq 1 120); do ip addr add 10.77.1.$i/32 dev lo; done"], check=True)
-    load = swarmload()
+    load = os.environ["SWARMLOAD"]
     everything = {}
     for name in args.scenarios.split(","):
         rows = {}
