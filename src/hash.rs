@@ -10,12 +10,9 @@ mod schedule;
 
 use crate::types::Sha1Hash;
 
-pub use kernels::{Kernel, Kernels};
-/// The most streams that any kernel hashes at once.
-pub const MAX_WIDTH: usize = 16;
-
+pub use kernels::{Kernel, Kernels, MAX_WIDTH};
 pub use piece_lanes::{FinishedPiece, LANE_BYTES, PieceLanes};
-pub use schedule::{compress_lanes, compress_lanes_with};
+pub use schedule::compress_lanes_with;
 
 /// The length of the blocks that SHA-1 works on, in bytes.
 pub const SHA1_BLOCK: usize = 64;
@@ -45,12 +42,6 @@ impl Sha1Stream {
     /// An empty stream.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// The number of bytes so far.
-    #[cfg(test)]
-    fn length(&self) -> u64 {
-        self.length
     }
 
     /// Appends `data`. To append to several streams, [`update_all`] is faster.
@@ -119,7 +110,7 @@ pub fn update_all(updates: &mut [StreamUpdate<'_>]) {
             lanes.push(Lane { state: &mut update.stream.state, blocks });
         }
     }
-    compress_lanes(&mut lanes);
+    compress_lanes_with(Kernels::chosen(), &mut lanes);
 }
 
 /// The hash of each of several byte strings.

@@ -28,6 +28,9 @@ mod sse2;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod vector;
 
+/// The most streams that any kernel hashes at once.
+pub const MAX_WIDTH: usize = 16;
+
 /// Code that hashes up to [`Kernel::width`] streams at once. Its existence proves that the processor has the features it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel(KernelKind);
@@ -195,7 +198,7 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Those that are worth using on this processor: measured once, in about a millisecond, when first needed.
+    /// Those that are worth using on this processor. Measures each kernel before the first use, in less than a millisecond.
     pub fn chosen() -> &'static Kernels {
         static CHOSEN: OnceLock<Kernels> = OnceLock::new();
         CHOSEN.get_or_init(|| Kernels::with_costs(Kernel::detect().into_iter().map(|kernel| (kernel, cost(kernel)))))

@@ -3,12 +3,10 @@
 use crate::hash::kernels::Kernels;
 use crate::hash::{Lane, SHA1_BLOCK};
 
-/// Hashes the blocks of all lanes with the kernels that were found to be fastest here.
-pub fn compress_lanes(lanes: &mut [Lane<'_>]) {
-    compress_lanes_with(Kernels::chosen(), lanes);
-}
+/// The blocks of a lane's turn: 4 KiB, so that the cost of sorting the lanes does not matter.
+const TURN: usize = 4096 / SHA1_BLOCK;
 
-/// Like [`compress_lanes`], with a choice of kernels.
+/// Hashes the blocks of all lanes with the fastest of these kernels.
 ///
 /// The longest lanes go first. Where more lanes wait than fit together, they take turns, so that all become short at the same
 /// time, and few blocks remain that must be hashed alone.
@@ -30,6 +28,3 @@ pub fn compress_lanes_with(kernels: &Kernels, lanes: &mut [Lane<'_>]) {
         kernel.compress(&mut lanes[..together], count);
     }
 }
-
-/// The blocks of a lane's turn: 4 KiB, so that sorting the lanes does not count.
-const TURN: usize = 4096 / SHA1_BLOCK;

@@ -137,9 +137,6 @@ impl<'a> BlockReceiver<'a> {
         for piece in std::mem::take(&mut self.unverified_pieces) {
             self.finish(piece)?;
         }
-        if self.is_batch_due(self.context.now()) {
-            self.hash_batch()?;
-        }
         Ok(taken)
     }
 
