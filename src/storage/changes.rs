@@ -13,13 +13,14 @@ use rustix::io::Errno;
 use crate::storage::check::{CheckProgress, check_rest};
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
+use crate::storage::fs_limits::{FUSE, file_system_type};
 use crate::storage::lock::{LOCK_RETRY_DELAY, LOCK_TIMEOUT};
 use crate::storage::marker::{MAGIC, MAX_MARKER_SIZE};
 use crate::storage::open::Access;
 use crate::storage::ownership::Refusal;
 use crate::storage::prepare::Allocation;
 use crate::storage::resume::CLOCK_TICK;
-use crate::storage::snapshot::{identity, is_permanent, is_same};
+use crate::storage::snapshot::{identity, is_permanent, is_same, nanos};
 use crate::storage::stop_check::StopCheck;
 use crate::storage::survey::has_data;
 use crate::types::{Bitfield, PieceIndex, Sha1Hash};
@@ -169,12 +170,12 @@ fn has_local_timestamps(found: &fs::Metadata) -> bool {
 
 /// The change time (ctime) of a file, in nanoseconds since 1970.
 pub(super) fn changed(found: &fs::Metadata) -> i64 {
-    found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec())
+    nanos((found.ctime(), found.ctime_nsec()))
 }
 
 /// The modification time (mtime) of a file, in nanoseconds since 1970.
 pub(super) fn modified(found: &fs::Metadata) -> i64 {
-    found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec())
+    nanos((found.mtime(), found.mtime_nsec()))
 }
 
 /// Whether a file can be a marker that btsync wrote: it begins like one, or it holds no data, as after a power failure before its
@@ -191,11 +192,9 @@ pub(super) fn may_be_marker(file: &File) -> bool {
     MAGIC.as_bytes().starts_with(head) || is_empty()
 }
 
-/// Whether the file is on a FUSE file system. These may give a file another inode number after it was closed for a while.
-#[allow(clippy::useless_conversion)] // the field has another type on other architectures
+/// Whether the file is on a FUSE file system.
 pub(super) fn is_on_fuse(file: &File) -> bool {
-    const FUSE: i64 = 0x6573_5546;
-    rustix::fs::fstatfs(file).is_ok_and(|found| i64::try_from(found.f_type).is_ok_and(|kind| kind == FUSE))
+    file_system_type(file) == Some(FUSE)
 }
 
 #[cfg(test)]

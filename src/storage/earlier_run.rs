@@ -16,14 +16,10 @@ use crate::storage::lock::is_write_action;
 use crate::storage::marker::{self, Marker};
 use crate::storage::marker_notes::latest_run_time;
 use crate::storage::ownership::FileAction;
-use crate::storage::resume::CLOCK_TICK;
+use crate::storage::resume::time_step;
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::storage::survey::{DecisionInput, Survey};
 use crate::types::{InfoHash, PieceIndex, Sha1Hash};
-
-/// File systems with coarse times count in steps of up to two seconds (FAT); in nanoseconds.
-const COARSE_STEP: i64 = 2_000_000_000;
-const SECOND: i64 = 1_000_000_000;
 
 /// What the pieces of all files that the marker names say together. Only examined if a file would be refused otherwise.
 pub(super) struct EarlierRun {
@@ -153,8 +149,7 @@ impl Storage {
 
 /// Whether a file's time is not before another time, as far as the file system's clock tells.
 fn is_not_before(at: i64, begun: i64) -> bool {
-    let step = if at % SECOND == 0 { COARSE_STEP } else { CLOCK_TICK };
-    at.saturating_add(step) >= begun
+    at.saturating_add(time_step(at)) >= begun
 }
 
 #[cfg(test)]

@@ -11,37 +11,35 @@ use crate::storage::cache::WriteGuard;
 use crate::storage::changes::{changed, modified};
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
+use crate::storage::fs_limits::{FUSE, file_system_type};
 use crate::storage::layout::FileSpec;
 use crate::storage::marker::{self, MarkerNote};
 use crate::storage::ownership::Refusal;
-use crate::storage::resume::CLOCK_TICK;
-use crate::storage::snapshot::identity;
+use crate::storage::resume::{CLOCK_TICK, COARSE_STEP, time_step};
+use crate::storage::snapshot::{identity, nanos};
 use crate::storage::survey::{Survey, has_data};
 
 /// Look at most at this many files: looking at more would keep peers waiting.
 const MAX_EXAMINED: usize = 20_000;
 
-/// File systems whose times another machine or another program sets, on a clock of its own and sometimes later than the write: NFS,
-/// SMB, FUSE, 9p, Ceph, AFS, shared folders of virtual machines, Lustre, GPFS, Coda. There, a time after our last write
-/// shows no edit.
-const REMOTE: [i64; 14] = [
-    0x6969,
-    0xFF53_4D42,
-    0xFE53_4D42,
-    0x6573_5546,
-    0x0102_1997,
-    0x00C3_6400,
-    0x5346_414F,
-    0x6B41_4653,
-    0x786F_4256,
-    0xBACB_ACBC,
-    0x00C0_FFEE,
-    0x0BD0_0BD0,
-    0x4750_4653,
-    0x7375_7245,
+/// The `statfs` types of file systems whose times another machine or another program sets, on a clock of its own and sometimes later
+/// than the write. There, a time after our last write shows no edit.
+const REMOTE: [u32; 14] = [
+    0x6969,      // NFS
+    0xFF53_4D42, // CIFS
+    0xFE53_4D42, // SMB2
+    FUSE,
+    0x0102_1997, // 9p
+    0x00C3_6400, // Ceph
+    0x5346_414F, // OpenAFS
+    0x6B41_4653, // kAFS
+    0x786F_4256, // VirtualBox
+    0xBACB_ACBC, // VMware
+    0x00C0_FFEE, // HGFS
+    0x0BD0_0BD0, // Lustre
+    0x4750_4653, // GPFS
+    0x7375_7245, // Coda
 ];
-/// The coarsest steps in which a file system counts modification times, in nanoseconds.
-const COARSE_STEP: i64 = 2_000_000_000;
 
 /// What is known of a file when btsync has decided what to do with it.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +54,7 @@ impl Storage {
     /// Remembers the times and lengths of the files as `survey` has them: what differs later without a write of btsync's was
     /// changed by another program.
     pub(super) fn remember_times(&mut self, survey: &Survey) {
-        self.is_remote = self.root.folder().is_ok_and(|folder| is_on_remote(&folder));
+        self.is_remote = self.root.folder().is_ok_and(is_on_remote);
         let times = survey.files.iter().map(|seen| {
             let seen = seen.as_ref()?;
             Some(FileTimes { changed: seen.changed_at(), modified: seen.modified_at() })
@@ -98,8 +96,8 @@ impl Storage {
             return Err(self.in_the_way(slot, Refusal::Changed));
         }
         #[allow(clippy::useless_conversion)] // the fields have other types on other architectures
-        let (seconds, nanos) = (i64::from(found.st_mtime), i64::try_from(found.st_mtime_nsec).unwrap_or_default());
-        let time = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+        let (seconds, nsec) = (i64::from(found.st_mtime), i64::try_from(found.st_mtime_nsec).unwrap_or_default());
+        let time = nanos((seconds, nsec));
         let is_checked = self.writable.is_some() && !self.is_remote && slot < self.layout.files().len();
         if !is_checked || self.is_our_time(slot, time) || !self.is_edited_before(slot, file, writing) {
             return Ok(());
@@ -158,7 +156,7 @@ impl Storage {
 
     /// Whether this modification time of a file is from our last write to it, or from before btsync decided to write to it.
     fn is_our_time(&self, slot: usize, time: i64) -> bool {
-        let step = if time % 1_000_000_000 == 0 { COARSE_STEP } else { CLOCK_TICK };
+        let step = time_step(time);
         let is_written = |(begin, end): (i64, i64)| (begin.saturating_sub(step)..=end).contains(&time);
         self.cache.written(slot).is_some_and(is_written)
             || self.found_at.get(slot).copied().flatten().is_some_and(|found| found.modified == time)
@@ -187,15 +185,8 @@ impl Storage {
 }
 
 /// Whether a file is on one of the file systems [`REMOTE`].
-fn is_on_remote(file: &impl AsFd) -> bool {
-    #[allow(clippy::useless_conversion)] // the field has another type on other architectures
-    let kind = |found: rustix::fs::StatFs| i64::try_from(found.f_type).ok();
-    rustix::fs::fstatfs(file).ok().and_then(kind).is_some_and(is_remote)
-}
-
-/// Whether a file system of this type is one of [`REMOTE`].
-fn is_remote(kind: i64) -> bool {
-    REMOTE.contains(&(kind & 0xFFFF_FFFF))
+fn is_on_remote(file: impl AsFd) -> bool {
+    file_system_type(file).is_some_and(|kind| REMOTE.contains(&kind))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,12 @@ use crate::types::{Bitfield, PieceIndex};
 
 /// The `statfs` types of file systems that allow files of any practical size: ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS,
 /// ZFS.
-const LARGE: [u64; 7] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010, 0x2fc1_2fc1];
+const LARGE: [u32; 7] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, OVERLAY, 0xf2f5_2010, 0x2fc1_2fc1];
+
+/// The `statfs` type of FUSE file systems. These may give a file another inode number after it was closed for a while.
+pub(super) const FUSE: u32 = 0x6573_5546;
+/// The `statfs` type of overlay file systems.
+pub(super) const OVERLAY: u32 = 0x794c_7630;
 
 /// The prefix of temporary files that probe the file system. No torrent's file has such a name.
 const PROBE: &str = ".btsync-probe-";
@@ -52,8 +58,8 @@ impl Storage {
         if getrlimit(Resource::Fsize).current.is_some_and(|most| spec.length > most) {
             return Err(too_large());
         }
-        let is_large = rustix::fs::statfs(folder).is_ok_and(|found| LARGE.contains(&(found.f_type as u64)));
-        if is_large {
+        let opened = File::open(folder).ok();
+        if opened.and_then(file_system_type).is_some_and(|kind| LARGE.contains(&kind)) {
             return Ok(());
         }
         let tried = self.with_probe(folder, |_, file| file.set_len(spec.length));
@@ -97,6 +103,12 @@ impl Storage {
             self.with_probe(folder, |name, _| Ok(fs::symlink_metadata(folder.join(name.to_uppercase())).is_ok()));
         probed.unwrap_or(false)
     }
+}
+
+/// The `statfs` type of the file system that a file or folder is on, or `None` if it is unknown.
+pub(super) fn file_system_type(file: impl AsFd) -> Option<u32> {
+    // The field has another type on each architecture; the numbers have 32 bits.
+    rustix::fs::fstatfs(file).ok().map(|found| found.f_type as u32)
 }
 
 /// The ID of the process that created a probe of this name.

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -200,30 +201,21 @@ impl Storage {
         if is_small && span.offset < upto && !self.has_data_in(span.file, span.offset, upto, input)? {
             return Ok(true);
         }
-        let mut page = span.offset - span.offset % PAGE;
-        while page < upto {
-            if !self.has_data_in(span.file, page, (page + PAGE).min(size), input)? {
-                return Ok(true);
-            }
-            page += PAGE;
-        }
-        Ok(false)
+        self.has_zero_page(span.file, span.offset / PAGE..upto.div_ceil(PAGE), size, input)
     }
 
-    /// Whether a whole page of this range of a file is zero, as after a power failure before the page reached the disk.
+    /// Whether one of these pages of a file of `size` bytes is zero, as after a power failure before the page reached the disk.
     pub(super) fn has_zero_page(
         &self,
-        number: usize,
-        from: u64,
-        upto: u64,
+        file: usize,
+        pages: Range<u64>,
+        size: u64,
         input: &DecisionInput<'_>,
     ) -> Result<bool, StorageError> {
-        let mut page = from.next_multiple_of(PAGE);
-        while page + PAGE <= upto {
-            if !self.has_data_in(number, page, page + PAGE, input)? {
+        for page in pages {
+            if !self.has_data_in(file, page * PAGE, ((page + 1) * PAGE).min(size), input)? {
                 return Ok(true);
             }
-            page += PAGE;
         }
         Ok(false)
     }

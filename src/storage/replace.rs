@@ -13,6 +13,7 @@ use crate::storage::cache::OpenFile;
 use crate::storage::download_mark;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
+use crate::storage::fs_limits::{OVERLAY, file_system_type};
 use crate::storage::layout::FileSpec;
 use crate::storage::lock::try_lock;
 use crate::storage::open::{Access, Root};
@@ -78,13 +79,7 @@ impl Storage {
     /// Whether the download folder is on an overlay file system, as in containers. Opening a file of a lower layer for writing
     /// copies it to the upper layer, and the copy is a different file.
     pub(super) fn is_layered(&self) -> bool {
-        #[allow(clippy::useless_conversion)] // the field has another type on other architectures
-        fn is_overlay(found: &rustix::fs::StatFs) -> bool {
-            const OVERLAY: i64 = 0x794c_7630;
-            i64::try_from(found.f_type).is_ok_and(|kind| kind == OVERLAY)
-        }
-        let Ok(folder) = self.root.folder() else { return false };
-        rustix::fs::fstatfs(folder).is_ok_and(|found| is_overlay(&found))
+        self.root.folder().is_ok_and(|folder| file_system_type(folder) == Some(OVERLAY))
     }
 
     /// Makes the overlay file system copy an existing file that btsync will write to, and records the copy in `survey`. If

@@ -38,6 +38,8 @@ pub const PREEXISTING: u32 = 1 << 31;
 const CHECKSUM_LEN: usize = 20;
 /// File systems use the time of the system clock's last tick, and ticks are at most 10 ms apart; in nanoseconds.
 pub const CLOCK_TICK: i64 = 20_000_000;
+/// The coarsest steps in which a file system counts times (FAT: two seconds); in nanoseconds.
+pub const COARSE_STEP: i64 = 2_000_000_000;
 /// Files that we did not write may have coarse times (FAT: two seconds), so these must be at least this old, in nanoseconds.
 pub const COARSE_TIME: i64 = 3_000_000_000;
 
@@ -77,6 +79,11 @@ impl Stamp {
     pub fn is_settled(&self, clock: i64) -> bool {
         clock.saturating_sub(self.latest()) >= COARSE_TIME
     }
+}
+
+/// The step in which a file system that gave a file this time counts times, as far as the time shows it; in nanoseconds.
+pub fn time_step(time: i64) -> i64 {
+    if time % 1_000_000_000 == 0 { COARSE_STEP } else { CLOCK_TICK }
 }
 
 /// Whether a file may be recorded in resume data. Its metadata is `now` at time `clock`; `before` is its metadata before its

@@ -99,7 +99,8 @@ impl FileSnapshot {
     }
 }
 
-fn nanos((seconds, nanos): (i64, i64)) -> i64 {
+/// A time as seconds since 1970 and nanoseconds, in nanoseconds.
+pub(super) fn nanos((seconds, nanos): (i64, i64)) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 

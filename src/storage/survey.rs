@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -269,8 +270,7 @@ impl Storage {
                     OwnershipClaim::StartedHere => self.lacks_block((number, piece), own, input)?,
                     // The missing bytes may be in another file's part of the piece.
                     OwnershipClaim::MadeButReusable => {
-                        own.len < u64::from(size)
-                            || self.has_zero_page(number, own.offset, own.offset + own.len, input)?
+                        own.len < u64::from(size) || self.has_zero_page(number, whole_pages(own), u64::MAX, input)?
                     }
                 };
             evidence.partial += u32::from(is_begun);
@@ -364,6 +364,11 @@ pub struct DecisionInput<'a> {
     pub overwrite: bool,
     /// Set if the result is no longer needed.
     pub stop: &'a dyn StopCheck,
+}
+
+/// The pages of a file that lie entirely in this part of it.
+fn whole_pages(span: &Span) -> Range<u64> {
+    span.offset.div_ceil(PAGE)..(span.offset + span.len) / PAGE
 }
 
 /// Whether any byte in this range of a file is not zero. Does not read holes. Returns `true` once `stop` is set.

@@ -12,6 +12,7 @@ use tempfile::{TempDir, tempdir};
 use super::*;
 use crate::storage::marker::MarkerNote;
 use crate::storage::ownership::{OwnershipClaim, Refusal};
+use crate::storage::resume::CLOCK_TICK;
 use crate::storage::{CheckProgress, FileSpec, Layout, check, marker_name};
 use crate::types::Bitfield;
 
