@@ -298,7 +298,7 @@ fn pipes_and_devices_are_written_into_and_never_replaced() {
         let mut reader = File::options().read(true).write(true).open(&pipe).expect("the pipe");
         printed(&run(&dir, &to("pipe")));
         let mut read = vec![0; 1 << 16];
-        let count = reader.read(&mut read).expect("what was written");
+        let count = reader.read(&mut read).expect("bytes written to the pipe");
         drop(reader);
         assert!(count > 100 && read.starts_with(b"d") && read[count - 1] == b'e');
         let said = File::create(dir.join("said")).expect("a file");

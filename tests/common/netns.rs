@@ -183,3 +183,15 @@ pub fn find(program: &str) -> Option<PathBuf> {
     }
     path().split(':').map(|dir| Path::new(dir).join(program)).find(|path| path.is_file())
 }
+
+/// Whether strace works; if not, reports the test as not run.
+pub fn can_trace(test: &str) -> bool {
+    if !installed(test, &["strace"]) {
+        return false;
+    }
+    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if !traced {
+        not_run(test, "this machine does not allow tracing a process");
+    }
+    traced
+}

@@ -44,7 +44,7 @@ fn public_names(text: &str) -> BTreeSet<String> {
                 let items = items.split(',').map(str::trim).filter(|item| !item.is_empty());
                 names.extend(items.map(|item| format!("{module}{item}")));
             }
-            None => assert!(!statement.starts_with("pub ") || is_internal, "what is this? {statement}"),
+            None => assert!(!statement.starts_with("pub ") || is_internal, "unknown statement: {statement}"),
         }
         is_internal = false;
     }

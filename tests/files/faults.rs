@@ -134,7 +134,7 @@ fn a_full_disk_ends_with_9_and_the_download_goes_on_once_there_is_space() {
         full.expect_exit(9);
         assert!(full.log().contains("no space left on device"), "{}", full.log());
         let right = payload.right_pieces(&out);
-        assert!(right >= 8, "what was there is lost");
+        assert!(right >= 8, "verified pieces are lost");
         // Now btsync finds the lack of space at the start.
         let served = gate.served();
         let mut refused = download(&temp, &payload, &peer, &[]);

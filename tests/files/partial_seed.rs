@@ -152,7 +152,7 @@ fn connect_raw(side: &mut Side) -> (Wire, Message, String) {
     side.accept(&listener);
     wire.send_raw(&extended_handshake(payload().info_hash())).expect("a handshake");
     wire.read_handshake().expect("a handshake");
-    let has = wire.receive().expect("what it has");
+    let has = wire.receive().expect("a bitfield");
     let Message::Other(id::EXTENDED, said) = wire.receive().expect("the extension handshake") else {
         panic!("something else came first")
     };

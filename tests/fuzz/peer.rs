@@ -43,7 +43,10 @@ fn frames<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<(usize, u8)>, Optio
                     at += length;
                 }
                 Ok(None) => {
-                    assert!(message::frame_length(&pending[at..]) > pending.len() - at, "who waits knows what for");
+                    assert!(
+                        message::frame_length(&pending[at..]) > pending.len() - at,
+                        "a whole message was left unread"
+                    );
                     break;
                 }
                 Err(error) => return (seen, Some(error)),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::common::extended_peer::{ExtendedEvent, ExtendedPeer, size_of};
 use crate::common::hostile_peer::{seeding, unchoked};
-use crate::common::netns::{installed, not_run};
+use crate::common::netns::can_trace;
 use crate::common::payload::Payload;
 use crate::common::process::{Running, without_settings};
 use crate::common::seeder::{FakePeer, Gate, block, full_bitfield};
@@ -346,18 +346,6 @@ fn what_finds_no_descriptor_at_the_start_is_tried_again() {
         assert!(Command::new("kill").arg(pid).status().expect("kill").success());
         poor.expect_exit(7);
     }
-}
-
-/// Whether strace works; if not, reports the test as not run.
-fn can_trace(test: &str) -> bool {
-    if !installed(test, &["strace"]) {
-        return false;
-    }
-    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
-    if !traced {
-        not_run(test, "this machine lets nobody trace a process");
-    }
-    traced
 }
 
 /// Writes the torrents' files and returns their paths as arguments.

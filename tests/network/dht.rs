@@ -66,7 +66,7 @@ fn each_finds_the_others(address: fn(u16) -> IpAddr, read_only: bool) {
     loop {
         match found.recv_deadline(deadline) {
             Ok(found) if found.info_hash == THEIRS && found.peers.contains(&peer) => break,
-            Ok(found) => assert!(found.info_hash != THEIRS || found.peers.is_empty(), "who is {found:?}?"),
+            Ok(found) => assert!(found.info_hash != THEIRS || found.peers.is_empty(), "unknown peers: {found:?}"),
             Err(error) => panic!("{peer} was not found: {error}; {:?}", service.stats()),
         }
     }

@@ -236,7 +236,7 @@ fn a_link_to_a_private_torrent_falls_silent() {
         let ordinary = open.join_by_torrent(&temp);
         open.wait_for_all_announces(&neighbours);
         assert_eq!(private.node.count(), node, "the DHT heard of it afterwards");
-        assert_eq!(third.received().callers.len(), calls, "who was named by a peer is called");
+        assert_eq!(third.received().callers.len(), calls, "btsync connects to peers that a peer named");
         for received in private.peers.iter().map(ExtendedPeer::received) {
             assert_eq!(received.pex, 0, "{received:?}");
             assert!(!received.offers_pex[1] && !received.dht_bits[1], "{received:?}");

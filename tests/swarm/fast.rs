@@ -117,7 +117,7 @@ fn requests_beyond_the_queue_are_rejected() {
     let (temp, payload) = (TestDir::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
     let (_seeder, addr, _tracker) = seeding(&temp, &payload);
     let mut wire = call(addr, &payload);
-    wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("what we have");
+    wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("a bitfield");
     wire.send(id::INTERESTED, &[]).expect("interest");
     wire.receive_until(&Message::Unchoke).expect("to be unchoked");
     let asked = 3 * QUEUE;
@@ -164,7 +164,7 @@ fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
     let content = payload.content();
     let mut wire = call(addr, &payload);
     wire.send(id::HAVE_NONE, &[]).expect("a word");
-    assert_eq!(wire.receive().expect("what it has"), Message::Other(id::HAVE_ALL, vec![]));
+    assert_eq!(wire.receive().expect("HAVE ALL"), Message::Other(id::HAVE_ALL, vec![]));
     let mut allowed = BTreeSet::new();
     while allowed.len() < 10 {
         if let Message::Other(id::ALLOWED_FAST, piece) = wire.receive().expect("the allowed pieces") {
@@ -206,7 +206,7 @@ fn every_request_is_answered_once() {
     let (_seeder, addr, _tracker) = seeding(&temp, &payload);
     let mut wire = call(addr, &payload);
     // A peer with twelve pieces gets no allowed fast pieces.
-    wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("what we have");
+    wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("a bitfield");
     wire.send(id::INTERESTED, &[]).expect("interest");
     wire.receive_until(&Message::Unchoke).expect("to be unchoked");
     // More than the socket buffers hold, and the peer reads nothing meanwhile.

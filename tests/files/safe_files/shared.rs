@@ -214,18 +214,6 @@ fn files_of_another_user_are_seeded() {
     user.download(&test.temp, &test.payload, &test.out, &[&test.peer], (&[], &[])).expect_exit(0);
 }
 
-/// Whether strace works; if not, reports the test as not run.
-fn can_trace(test: &str) -> bool {
-    if !installed(test, &["strace"]) {
-        return false;
-    }
-    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
-    if !traced {
-        not_run(test, "this machine lets nobody trace a process");
-    }
-    traced
-}
-
 /// The download under strace with these options.
 fn traced(test: &DownloadTest, options: &[&str], more: &[&str]) -> Running {
     let command = test.command(more);
@@ -301,5 +289,5 @@ fn with_fsync_everything_is_on_the_disk_before_it_ends() {
     for name in names {
         assert!(trace.lines().any(|line| line.contains(name) && line.contains("= 0")), "{name}: {trace}");
     }
-    assert!(!synced(&[]).contains("/out/"), "who does not ask does not wait");
+    assert!(!synced(&[]).contains("/out/"), "btsync synced without --fsync");
 }
