@@ -12,7 +12,7 @@ use crate::types::Sha1Hash;
 
 pub use kernels::{Kernel, Kernels, MAX_WIDTH};
 pub use piece_lanes::{FinishedPiece, LANE_BYTES, PieceLanes};
-pub use schedule::compress_lanes_with;
+pub use schedule::compress_lanes;
 
 /// The length of the blocks that SHA-1 works on, in bytes.
 pub const SHA1_BLOCK: usize = 64;
@@ -110,7 +110,7 @@ pub fn update_all(updates: &mut [StreamUpdate<'_>]) {
             lanes.push(Lane { state: &mut update.stream.state, blocks });
         }
     }
-    compress_lanes_with(Kernels::chosen(), &mut lanes);
+    compress_lanes(Kernels::chosen(), &mut lanes);
 }
 
 /// The hash of each of several byte strings.

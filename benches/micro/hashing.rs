@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::io::IoSlice;
 use std::ops::Range;
 
-use btsync::hash::{Kernel, Kernels, Lane, SHA1_BLOCK, compress_lanes_with};
+use btsync::hash::{Kernel, Kernels, Lane, SHA1_BLOCK, compress_lanes};
 use btsync::storage::{FileSpec, Layout, Slab, Storage};
 use btsync::types::BLOCK_SIZE;
 use btsync::wire::message::PIECE_HEADER_LENGTH;
@@ -49,7 +49,7 @@ fn kernel(bencher: Bencher, kernel: Kernel) {
     bencher.counter(BytesCount::new(PIECE as usize * kernel.width())).bench_local(|| {
         let pieces = pieces.chunks(PIECE as usize / SHA1_BLOCK);
         let mut lanes: Vec<_> = states.iter_mut().zip(pieces).map(|(state, piece)| Lane::new(state, piece)).collect();
-        compress_lanes_with(&kernels, &mut lanes);
+        compress_lanes(&kernels, &mut lanes);
     });
 }
 

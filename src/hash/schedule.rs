@@ -10,7 +10,7 @@ const TURN: usize = 4096 / SHA1_BLOCK;
 ///
 /// The longest lanes go first. Where more lanes wait than fit together, they take turns, so that all become short at the same
 /// time, and few blocks remain that must be hashed alone.
-pub fn compress_lanes_with(kernels: &Kernels, lanes: &mut [Lane<'_>]) {
+pub fn compress_lanes(kernels: &Kernels, lanes: &mut [Lane<'_>]) {
     let mut active = lanes.len();
     loop {
         lanes[..active].sort_unstable_by_key(|lane| std::cmp::Reverse(lane.blocks.len()));

@@ -32,7 +32,7 @@ fn hash_in_steps(kernels: &Kernels, messages: &[Vec<u8>], steps: &[Vec<usize>]) 
             let blocks = stream.take_blocks(now);
             lanes.push(Lane::new(&mut stream.state, blocks));
         }
-        compress_lanes_with(kernels, &mut lanes);
+        compress_lanes(kernels, &mut lanes);
     }
     for (number, stream) in streams.iter_mut().enumerate() {
         stream.update(&messages[number][places[number]..]);

@@ -1,6 +1,6 @@
 //! The target of the hash kernels: several streams with data of any length in steps of any length.
 
-use btsync::hash::{Kernel, Kernels, Lane, Sha1Stream, StreamUpdate, compress_lanes_with, update_all};
+use btsync::hash::{Kernel, Kernels, Lane, Sha1Stream, StreamUpdate, compress_lanes, update_all};
 use btsync::types::Sha1Hash;
 use sha1::{Digest, Sha1};
 
@@ -42,7 +42,7 @@ fn whole_blocks(messages: &[Vec<u8>]) {
     for kernel in Kernel::detect() {
         let mut states = vec![start; messages.len()];
         let lanes = states.iter_mut().zip(messages).map(|(state, message)| Lane::new(state, message.as_chunks().0));
-        compress_lanes_with(&Kernels::with_costs([(kernel, 1.0)]), &mut lanes.collect::<Vec<_>>());
+        compress_lanes(&Kernels::with_costs([(kernel, 1.0)]), &mut lanes.collect::<Vec<_>>());
         assert_eq!(states, expected, "{kernel}");
     }
 }
