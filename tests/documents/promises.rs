@@ -30,11 +30,16 @@ fn the_tests_that_are_named_exist() {
         count += 1;
     }
     assert!(count > 30, "only {count} tests were found in the document");
+    for file in text.split('`').filter(|word| is_code(word) && !word.contains("::")) {
+        assert!(root.join(file).exists(), "there is no {file}");
+    }
 }
 
-/// Whether `code` has a test of that name: a function with the attribute `#[test]`.
+/// Whether `code` has a test of that name: a function with the attribute `#[test]`. A name that ends with `…` stands for all names
+/// that begin so.
 fn is_test(code: &str, name: &str) -> bool {
-    code.match_indices(&format!("fn {name}(")).any(|(at, _)| {
+    let start = name.strip_suffix('…').map_or_else(|| format!("fn {name}("), |start| format!("fn {start}"));
+    code.match_indices(&start).any(|(at, _)| {
         let lines = code[..at].lines().rev().skip_while(|line| line.trim().is_empty());
         let mut above = lines.take_while(|line| line.trim_start().starts_with(['#', '/']));
         above.any(|line| line.trim() == "#[test]")
