@@ -242,7 +242,7 @@ impl Client {
         drop(net);
         drop(lsd);
         if let Some(Err(error)) = dht.and_then(Arc::into_inner).map(DhtService::stop) {
-            log::info!("the DHT's nodes are not kept: {error}");
+            log::info!("cannot save the DHT nodes: {error}");
         }
     }
 
@@ -269,7 +269,7 @@ impl Client {
         // Each torrent changes the limit a little, so the warning is repeated only if the limit has become much lower.
         if files > 0 && capacity < wanted && capacity < self.warned_capacity.get() / 2 {
             self.warned_capacity.set(capacity);
-            log::warn!("only {have} files may be open: {capacity} peers at most");
+            log::warn!("the process may open only {have} files: btsync connects to at most {capacity} peers");
         }
     }
 

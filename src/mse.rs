@@ -82,7 +82,7 @@ pub enum MseError {
     #[error("{0} bytes of padding, but at most 512 are allowed")]
     Padding(u16),
     /// `IA` is too long.
-    #[error("{0} bytes of initial payload")]
+    #[error("{0} bytes of initial payload are too many")]
     Initial(u16),
     /// The initiator provides no method that we accept.
     #[error("no common encryption method")]

@@ -88,7 +88,7 @@ pub struct DownloadArgs {
     /// allow at most N connections for all torrents together
     #[argh(option, arg_name = "N", from_str_fn(values::count))]
     pub max_peers: Option<usize>,
-    /// limit the download rate to R bytes per second; all peers together; K and M are multiples of 1024, 0 is no limit
+    /// limit the download rate to R bytes per second; all peers together; K stands for 1024 and M for 1048576, 0 means no limit
     #[argh(option, arg_name = "R", from_str_fn(limits::parse))]
     pub max_download_limit: Option<u64>,
     /// limit the upload rate to R bytes per second; as for `--max-download-limit`
@@ -97,7 +97,7 @@ pub struct DownloadArgs {
     /// encrypt connections to peers; prefer, require or off
     #[argh(option, arg_name = "MODE", from_str_fn(values::encryption))]
     pub encryption: Option<Encryption>,
-    /// mark packets to peers with this DSCP class; le (all other traffic first), none, cs1, a number from 0 to 63
+    /// mark packets to peers with this DSCP class; le (all other traffic first), none, cs1 or another class, or a number from 0 to 63
     #[argh(option, arg_name = "CLASS", from_str_fn(values::dscp))]
     pub dscp: Option<Dscp>,
     /// start the peer ID with these eight characters; such as -qB4650-, for trackers that allow only certain clients
@@ -133,7 +133,7 @@ pub struct DownloadArgs {
     /// print errors only
     #[argh(switch, short = 'q')]
     pub quiet: bool,
-    /// do not announce to this tracker of the torrent; `*` for all of them
+    /// do not announce to this tracker of the torrent; `*` stands for all of its trackers
     #[argh(option, arg_name = "URL", from_str_fn(values::excluded_trackers))]
     bt_exclude_tracker: Vec<Vec<String>>,
     /// do not use the DHT
@@ -175,7 +175,7 @@ pub struct DownloadArgs {
     /// do not download these files; as for `--select`
     #[argh(option, arg_name = "FILES", from_str_fn(values::pattern))]
     pub exclude: Vec<FilePattern>,
-    /// keep a dot at the start of the torrent's name; it would hide the file or folder
+    /// keep a dot at the start of the torrent's name; the dot makes the file or folder hidden
     #[argh(switch)]
     pub allow_hidden: bool,
     /// append this to file names until the download is complete; such as .part

@@ -201,7 +201,7 @@ impl EventText {
                     return Some(format!("tracker {} warns: {warning}", sanitize(tracker)));
                 }
                 let told = !self.verbose || well || !warning.is_empty();
-                (!told).then(|| format!("tracker {} answers: peers {peers}", sanitize(tracker)))
+                (!told).then(|| format!("tracker {} returned {}", sanitize(tracker), count(*peers, "peer")))
             }
             Event::AnnounceFailed { tracker, error, retry } => {
                 let reason = tracker_error(error);
@@ -289,7 +289,7 @@ mod tests {
         let mut words = EventText::verbose();
         let (interval, warning) = (Duration::from_secs(60), None);
         let well = Event::Announced { tracker: "http://t/".to_owned(), peers: 3, interval, warning };
-        assert_eq!(words.line(&well).as_deref(), Some("tracker http://t/ answers: peers 3"));
+        assert_eq!(words.line(&well).as_deref(), Some("tracker http://t/ returned 3 peers"));
         assert_eq!(words.line(&well), None);
         assert!(words.line(&failed("http://t/", "busy")).is_some());
         assert!(words.line(&well).is_some());

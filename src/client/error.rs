@@ -31,7 +31,7 @@ pub enum ClientError {
     },
     /// Another torrent of the same client has a file at the same path.
     #[error(
-        "two torrents would write to the same file, {}: btsync does not download {} together with {}; choose another folder for it",
+        "two torrents would write to the same file, {}: btsync does not download {} together with {}; choose another folder for one of them",
         printable(&.path.to_string_lossy()), printable(.ours), printable(.theirs)
     )]
     FileTaken {

@@ -1,5 +1,5 @@
 //! Recognises the files of an unfinished download that has other inode numbers now (it was moved to another disk, or the file
-//! system does not keep them), or whose rights were changed after a kill. Such a file is not known by its identity. It counts as
+//! system does not keep them), or whose permissions were changed after a kill. Such a file is not known by its identity. It counts as
 //! btsync's if the marker names its path, it was last written to while btsync ran, it has a length that btsync gives to files, and
 //! the contents of all files of the torrent together are those of an unfinished download.
 //!

@@ -80,7 +80,7 @@ impl Storage {
     }
 
     /// Checks before a write that no other program has changed the content of the file since our last write to it. Changes of its
-    /// rights, names and links do not count, nor does a new modification time of a file that holds no data. `found`: the file
+    /// permissions, names and links do not count, nor does a new modification time of a file that holds no data. `found`: the file
     /// during `writing`, which has not written yet.
     ///
     /// # Errors
@@ -149,7 +149,7 @@ impl Storage {
         found.is_some_and(|found| identity(&found) == made && self.is_edited_since(slot, &found)) && is_quiet()
     }
 
-    /// Whether another program has changed the content of a file since our last write to it, and not only its name or its rights.
+    /// Whether another program has changed the content of a file since our last write to it, and not only its name or its permissions.
     pub(super) fn is_edited_since(&self, slot: usize, found: &Metadata) -> bool {
         !self.is_remote && self.is_changed_since(slot, found) && !self.is_our_time(slot, modified(found))
     }

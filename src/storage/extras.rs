@@ -29,7 +29,7 @@ impl Storage {
         for (link, target) in extras.links.iter().take_while(|_| goes_on()) {
             if is_watched_name(link) {
                 let shown = shown(link);
-                log::warn!("the symbolic link {shown} is not created: a watched folder would start its target");
+                log::warn!("btsync does not create the symbolic link {shown}: --watch would start its target");
                 continue;
             }
             // An unwanted target does not exist on disk.

@@ -105,7 +105,7 @@ impl Storage {
             return Ok(());
         }
         if let Err(error) = self.root.rename_to_new(own, name) {
-            log::warn!("{}: cannot get its name back: {error}", own.display());
+            log::warn!("{}: this file cannot be renamed back: {error}", own.display());
         }
         Err(self.in_the_way(file, Refusal::Replaced))
     }
@@ -196,7 +196,7 @@ impl crate::storage::open::Root {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => {
                 log::warn!(
-                    "{}: cannot be removed, and stays as a second name of the file: {error}",
+                    "{}: cannot be removed, so it remains as a second name of the file: {error}",
                     self.path().join(from).display()
                 );
                 Ok(())
@@ -210,7 +210,7 @@ impl crate::storage::open::Root {
             Ok(()) => self.remove(temp),
             Err(errno) => {
                 log::warn!(
-                    "{}: cannot get its name back, and keeps this one: {errno}",
+                    "{}: this file keeps its temporary name, because it cannot be renamed back: {errno}",
                     self.path().join(temp).display()
                 );
                 Ok(())

@@ -153,7 +153,7 @@ impl Storage {
 
     /// Whether a file was changed after btsync was last known to run, according to the marker's time. Anyone can set a file's
     /// modification time, so the change time counts too, unless the resume data shows that the content `is_as_recorded`: then
-    /// only its name or its rights may have changed.
+    /// only its name or its permissions may have changed.
     pub fn is_newer_than_marker(
         &self,
         info_hash: &InfoHash,

@@ -144,7 +144,7 @@ impl fmt::Display for Refusal {
             Refusal::Linked => {
                 f.write_str("it is not complete, and it has other names (hard links), which would change too")
             }
-            Refusal::LinkToEmpty => f.write_str("it is a symbolic link to an empty file that would change"),
+            Refusal::LinkToEmpty => f.write_str("it is a symbolic link to an empty file, which would change"),
             Refusal::Appeared => f.write_str("another program has just created it"),
             Refusal::Replaced => f.write_str("another program has put another file in its place"),
             Refusal::NotOurs => {

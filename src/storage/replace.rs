@@ -108,7 +108,7 @@ fn take_over_rights(file: &File, found: &Metadata) -> io::Result<()> {
         && fchown(file, Some(found.uid()), Some(found.gid())).is_err()
         && let Err(error) = fchown(file, None, Some(found.gid()))
     {
-        log::debug!("a copy has another owner and group than the file that it replaces: {error}");
+        log::debug!("a copy does not get the owner and group of the file that it replaces: {error}");
     }
     file.set_permissions(Permissions::from_mode(found.mode() & 0o777))
 }

@@ -70,7 +70,7 @@ impl Stamp {
         self.modified.max(self.changed)
     }
 
-    /// Whether another stamp of the file shows no other content: only its name or its rights may have changed.
+    /// Whether another stamp of the file shows no other content: only its name or its permissions may have changed.
     pub fn has_same_content(&self, other: &Stamp) -> bool {
         (self.size, self.modified, self.inode) == (other.size, other.modified, other.inode)
     }

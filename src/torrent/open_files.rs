@@ -364,7 +364,7 @@ impl FileOpener<'_> {
                 downloaded_torrents::note(folder, self.metainfo.info_hash, &self.config.out_dir, without_download_mark)
         {
             log::warn!(
-                "cannot record the torrent files of this download, so a watched folder may start them: {}",
+                "cannot record the torrent files of this download, so --watch may start them: {}",
                 reason(&error)
             );
         }

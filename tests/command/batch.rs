@@ -499,7 +499,9 @@ fn what_takes_the_name_of_a_torrent_that_waits_is_not_begun() {
     running.expect_exit(26);
     let log = running.log();
     assert!(
-        log.contains("named.torrent: not started, because this file holds another torrent than at the start"),
+        log.contains(
+            "named.torrent: not started, because this file no longer holds the torrent that it held at the start"
+        ),
         "{log}"
     );
     assert!(!named.has_announces() && !other.has_announces() && !temp.path("out/other").exists(), "{log}");

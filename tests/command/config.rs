@@ -167,7 +167,7 @@ fn an_unknown_variable_is_told_and_stops_nothing() {
     let home = Home::new();
     let output = home.command("x.torrent there").env("BTSYNC_SEDE", "1").output().expect("it starts");
     ends(&output, 0);
-    assert!(said(&output).starts_with("btsync: unknown variable BTSYNC_SEDE"), "{}", said(&output));
+    assert!(said(&output).starts_with("btsync: unknown environment variable BTSYNC_SEDE"), "{}", said(&output));
     assert!(said(&output).contains("did you mean BTSYNC_SEED?"), "{}", said(&output));
 }
 

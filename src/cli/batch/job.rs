@@ -124,7 +124,7 @@ fn check_unchanged(named: &NamedTorrent, found: InfoHash) -> Result<(), Failure>
         // It was a pipe at the start.
         None => !is_file(name),
     };
-    let why = "not started, because this file holds another torrent than at the start";
+    let why = "not started, because this file no longer holds the torrent that it held at the start";
     if is_it { Ok(()) } else { Err(Failure::new(Exit::BadTorrent, printable(&format!("{name}: {why}")))) }
 }
 

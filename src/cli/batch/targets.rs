@@ -197,7 +197,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<String>, (usize, String)> {
         }
         let is_name = Magnet::is_link(name) || name.contains("://");
         if !is_name && line.starts_with([' ', '\t']) && name.contains('=') {
-            return Err((number, "options of a single torrent, as aria2 has them, are not supported".to_owned()));
+            return Err((number, "options for a single torrent, as in lists of aria2, are not supported".to_owned()));
         }
         if let Some(complaint) = unknown_scheme(name) {
             return Err((number, complaint));

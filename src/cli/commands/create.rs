@@ -33,7 +33,7 @@ pub fn run(args: &CreateArgs) -> Result<(), Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&stop);
     let _watch = signals::watch(move || stopping.store(true, Ordering::Relaxed))
-        .map_err(|e| Failure::new(Exit::Other, format!("signals cannot be caught: {e}")))?;
+        .map_err(|e| Failure::new(Exit::Other, format!("cannot watch for signals: {e}")))?;
     let progress = AtomicU64::new(0);
     let done = || progress.load(Ordering::Relaxed);
     let made = progress_bar::show_while("hashing", plan.total(), done, || plan.create(&options, &progress, &stop))

@@ -36,7 +36,7 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&stop);
     let watch = signals::watch(move || stopping.store(true, Ordering::Relaxed))
-        .map_err(|e| Failure::new(Exit::Other, format!("signals cannot be caught: {e}")))?;
+        .map_err(|e| Failure::new(Exit::Other, format!("cannot watch for signals: {e}")))?;
     verifier = verifier.selection(Selection { select: args.select, exclude: args.exclude, magnet_indexes: None });
     verifier.selected().map_err(|error| failure(&error))?;
     let check = || verifier.run(&stop);

@@ -23,7 +23,7 @@ pub struct CreateArgs {
     /// add this tracker; repeat for another tier, separate the URLs of one tier with commas
     #[argh(option, short = 'a', arg_name = "URL")]
     pub announce: Vec<String>,
-    /// the piece length, a power of two such as 256K or 1M; by default chosen by the size
+    /// the piece length, a power of two such as 256K or 1M; by default, it depends on the size of the source
     #[argh(option, arg_name = "SIZE", from_str_fn(values::piece_length))]
     pub piece_length: Option<u32>,
     /// let clients find peers through the trackers only
@@ -35,7 +35,7 @@ pub struct CreateArgs {
     /// add the URL of a web seed
     #[argh(option, arg_name = "URL")]
     pub web_seed: Vec<String>,
-    /// add a tag that changes the info-hash; for another tracker's swarm
+    /// add a tag that changes the info-hash; so that swarms of different trackers stay separate
     #[argh(option, long = "source", arg_name = "TEXT")]
     pub source_tag: Option<String>,
     /// leave out files that match; such as '*.tmp', .git or 'docs/**'
@@ -47,7 +47,7 @@ pub struct CreateArgs {
     /// add a DHT node
     #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::node))]
     pub node: Vec<(String, u16)>,
-    /// do not record the creation date; by default now, or the seconds in `SOURCE_DATE_EPOCH`
+    /// do not record the creation date; by default, it is now, or the time in `SOURCE_DATE_EPOCH`
     #[argh(switch)]
     pub no_date: bool,
     /// overwrite the torrent file if it exists
@@ -55,7 +55,7 @@ pub struct CreateArgs {
     pub force: bool,
 }
 
-/// edit trackers, web seeds and comment of a torrent file; the info-hash stays
+/// edit trackers, web seeds and comment of a torrent file; the info-hash stays the same
 #[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(subcommand, name = "edit")]
 #[allow(clippy::struct_excessive_bools)] // each is an independent switch
@@ -63,7 +63,7 @@ pub struct EditArgs {
     /// the torrent file; - is standard input
     #[argh(positional, arg_name = "FILE")]
     pub file: PathBuf,
-    /// write to this file; - is standard output; by default replaces the torrent file
+    /// write to this file; - is standard output; by default, replace the torrent file
     #[argh(option, short = 'o', arg_name = "FILE")]
     pub output: Option<PathBuf>,
     /// replace all trackers with this one; repeat for another tier, separate the URLs of one tier with commas
@@ -126,7 +126,7 @@ pub struct MagnetArgs {
 #[derive(FromArgs, ArgsInfo, Clone, Copy, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "tracker")]
 pub struct TrackerArgs {
-    /// listen on this address and port; by default on port 6969 of all addresses
+    /// listen on this address and port; by default on port 6969 on all addresses
     #[argh(option, arg_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
     /// ask peers to announce every SECONDS seconds
@@ -134,7 +134,7 @@ pub struct TrackerArgs {
     pub interval: u64,
 }
 
-/// report which files of a torrent are damaged or missing; changes nothing
+/// report which files of a torrent are damaged or missing; change nothing
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
 #[argh(subcommand, name = "verify")]
 pub struct VerifyArgs {

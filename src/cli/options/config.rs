@@ -130,7 +130,7 @@ fn from_file(
         Err(error) => {
             // Ignoring an unreadable file could cause what it should prevent (`interface = wg0`).
             let hint = if is_required { "" } else { "; --no-config ignores this file" };
-            let message = format!("the configuration {}: cannot be read: {error}{hint}", path.display());
+            let message = format!("the configuration file {} cannot be read: {error}{hint}", path.display());
             return Err(Failure::new(Exit::OpenExisting, printable(&message)));
         }
     };
@@ -215,7 +215,7 @@ fn environment(
         let Some(option) = option else {
             let near = options.nearest(&long).map(env_variable).filter(|near| near != name);
             let near = near.map(|near| format!(": did you mean {near}?"));
-            notes.push(printable(&format!("unknown variable {name}{}", near.unwrap_or_default())));
+            notes.push(printable(&format!("unknown environment variable {name}{}", near.unwrap_or_default())));
             continue;
         };
         let value = value.to_str().ok_or_else(|| bad_option(format!("{name}: not UTF-8")))?;

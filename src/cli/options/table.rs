@@ -60,14 +60,14 @@ pub(crate) static COMMANDS: [CommandSpec; 9] = [
     CommandSpec {
         name: "edit",
         usage: "FILE.torrent [options]",
-        summary: "edit trackers, web seeds and comment of a torrent file; the info-hash stays",
+        summary: "edit trackers, web seeds and comment of a torrent file; the info-hash stays the same",
         parser: Some(EditArgs::get_args_info),
         options: commands::EDIT,
     },
     CommandSpec {
         name: "verify",
         usage: "FILE.torrent [FOLDER] [options]",
-        summary: "report which files of a torrent are damaged or missing; changes nothing",
+        summary: "report which files of a torrent are damaged or missing; change nothing",
         parser: Some(VerifyArgs::get_args_info),
         options: commands::VERIFY,
     },

@@ -252,10 +252,7 @@ fn help_names_the_options_used_most_and_fits_a_terminal() {
 #[test]
 fn a_suffix_makes_no_torrents_of_unfinished_files() {
     for suffix in [".torrent", ".Magnet", "~.torrent"] {
-        assert!(
-            refusal(&format!("x --incomplete-suffix {suffix}")).contains("a watched folder would start"),
-            "{suffix}"
-        );
+        assert!(refusal(&format!("x --incomplete-suffix {suffix}")).contains("--watch would start"), "{suffix}");
     }
     assert_eq!(download("x --incomplete-suffix .torrent.part").incomplete_suffix.as_deref(), Some(".torrent.part"));
 }

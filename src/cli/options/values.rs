@@ -108,9 +108,7 @@ pub(crate) fn allocation(text: &str) -> Result<Allocation, String> {
 /// torrent or link.
 pub(crate) fn suffix(text: &str) -> Result<String, String> {
     if is_watched_name(Path::new(&format!("x{text}"))) {
-        return Err(format!(
-            "files that end in {text} are torrents or links: a watched folder would start unfinished files"
-        ));
+        return Err(format!("files that end in {text} are torrents or links: --watch would start unfinished files"));
     }
     let fits = (1..=32).contains(&text.len()) && !text.contains(['/', '\0']) && !text.contains(char::is_control);
     if fits { Ok(text.to_owned()) } else { Err("expected the end of a file name, such as .part".to_owned()) }

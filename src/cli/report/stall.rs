@@ -137,10 +137,10 @@ fn connected(now: &Snapshot, peers: &[PeerView]) -> Option<String> {
         (peers.iter().filter(|p| p.peer_choking).count(), peers.iter().filter(|p| p.progress == 0.0).count());
     Some(match now.stage {
         Stage::Metadata => format!("connected: {}, none has sent the metadata yet", now.connected_peers),
-        _ if empty == now.connected_peers => format!("connected: {}, none of them has any piece", now.connected_peers),
+        _ if empty == now.connected_peers => format!("connected: {}, none of which has any piece", now.connected_peers),
         _ => {
             format!(
-                "connected: {}, {choke} of them {} us",
+                "connected: {}, {choke} of which {} us",
                 now.connected_peers,
                 if choke == 1 { "chokes" } else { "choke" }
             )
@@ -203,7 +203,7 @@ mod tests {
         let line = stall_reason(&search, &now, &[peer]);
         assert!(line.contains("DHT: 40 nodes, 9 peers"), "{line}");
         assert!(line.contains("connection attempts: 1 reached, 5 unreachable, 3 silent"), "{line}");
-        assert!(line.contains("connected: 1, 1 of them chokes us; 2 incoming connections"), "{line}");
+        assert!(line.contains("connected: 1, 1 of which chokes us; 2 incoming connections"), "{line}");
         for n in 0..5 {
             search.tracker(&format!("udp://{n}/"), TrackerState::Answered { peers: n });
         }

@@ -88,9 +88,7 @@ pub(super) fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -
     };
     if !name.is_utf8 || checked.files.as_ref().is_some_and(|files| !files.is_utf8) {
         let encoding = text(top.encoding).map_or_else(String::new, |name| format!(" but {}", printable(&name)));
-        log::warn!(
-            "names in the torrent are not UTF-8{encoding}, which btsync does not decode: `_` replaces the other bytes"
-        );
+        log::warn!("names in the torrent are not UTF-8{encoding}: `_` replaces the bytes that btsync cannot decode");
     }
     Ok(Metainfo {
         info_hash,

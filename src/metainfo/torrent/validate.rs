@@ -125,12 +125,12 @@ pub(crate) fn entries(name: &str, length: u64, executable: bool, files: Option<F
     let FileSink::Collect(mut kept) = files.sink else { return Vec::new() };
     let moved = unique_paths::make_paths_unique(&mut kept);
     if moved > 0 {
-        log::warn!("files of the torrent that got another name because they share a path: {moved}");
+        log::warn!("number of the torrent's files that get another name because they share a path: {moved}");
     }
     let dangling_links = unique_paths::dangling_links(&kept);
     if !dangling_links.is_empty() {
         log::warn!(
-            "symbolic links of the torrent that are not created because they lead to none of its files: {}",
+            "number of the torrent's symbolic links that btsync does not create because they lead to none of its files: {}",
             dangling_links.len()
         );
     }

@@ -134,7 +134,7 @@ fn a_download_that_was_moved_is_resumed_and_named_by_its_new_files() {
 
 #[test]
 fn small_files_are_resumed_without_a_piece_of_their_own_where_others_verify() {
-    // The file system may have reused the inode numbers, or the rights were changed after a kill.
+    // The file system may have reused the inode numbers, or the permissions were changed after a kill.
     for claim in [OwnershipClaim::MadeButReusable, OwnershipClaim::StartedHere] {
         let dir = stopped();
         assert!(is_continued(&dir, claim));

@@ -142,7 +142,7 @@ fn what_was_written_after_the_last_moment_of_a_process_is_not_its_own() {
     it.unlock();
     age(60);
     assert_eq!([written(0), written(1), changed(0), changed(1)].map(is_newer), [false, true, false, true]);
-    assert!(!it.is_newer_than_marker(&HASH, &marker(), &changed(1), true), "it has other rights");
+    assert!(!it.is_newer_than_marker(&HASH, &marker(), &changed(1), true), "its permissions changed");
     assert!(it.is_newer_than_marker(&HASH, &marker(), &written(1), true));
 }
 

@@ -41,9 +41,9 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     files("select").aliases(&["select-file"]).manual(
         "Download only these files. _FILES_ is a list of numbers and ranges such as `1-5,8,12-`, a pattern, or a \
          folder. A pattern without `/` matches a file name in any folder; a pattern with `/` matches a path below the \
-         torrent's own folder. Each must match at least one file, otherwise btsync exits with code 28. btsync does \
-         not create unselected files. It keeps their data that is part of selected pieces in the hidden file \
-         `.INFOHASH.parts`.",
+         torrent's own folder. _FILES_ must match at least one file, otherwise btsync exits with code 28. btsync \
+         does not create unselected files. If a selected piece contains data of an unselected file, btsync keeps that \
+         data in the hidden file `.INFOHASH.parts`.",
     ),
     files("exclude").manual("Do not download these files. _FILES_ has the same form as for `--select`."),
     files("out").aliases(&["index-out"]).manual(
@@ -67,8 +67,8 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          torrent can write to `.ssh` or `.bashrc`. Names deeper inside the torrent always keep their dots.",
     ),
     files("overwrite").aliases(&["allow-overwrite"]).manual(
-        "Overwrite existing files that btsync did not create. Pieces of them that verify are kept. btsync replaces a \
-         file that has several hard links with a copy; the other links keep the old content. This option also allows \
+        "Overwrite existing files that btsync did not create. btsync keeps the pieces that verify. It replaces a file \
+         that has several hard links with a copy; the other links keep the old content. This option also allows \
          `--save-torrent` to replace an existing file.",
     ),
     files("fsync").manual(
@@ -80,13 +80,13 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          of unfinished pieces again.",
     ),
     files("save-torrent").complete(File).manual(
-        "Save the torrent file of a magnet link or a URL as this file, or, if _F_ is a folder, in that folder under \
-         its info-hash. With several torrents, _F_ must be a folder.",
+        "Save the torrent file of a magnet link or a URL as this file. If _F_ is a folder, save it there under the \
+         torrent's info-hash. With several torrents, _F_ must be a folder.",
     ),
     seeding("seed").manual("Keep seeding until stopped."),
     seeding("seed-time").manual(
         "Seed for this many minutes after the download; fractions are allowed. 0 means no seeding, even with \
-         `--seed-ratio`; `--seed` takes precedence.",
+         `--seed-ratio`. `--seed` takes precedence over this option.",
     ),
     seeding("seed-ratio").manual(
         "Seed until the ratio is _R_: until _R_ times the torrent's size has been uploaded, as in `1.5`. Uploads of \
@@ -94,9 +94,9 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     seeding("super-seed").manual(
         "Super-seeding (BEP 16), for the first seeder of a new torrent. Together with `--seed`, btsync shows each \
-         peer only a few pieces at a time, and further pieces when other peers have those. So it uploads little more \
-         than one copy before two other peers are complete. This takes effect only if all data is complete at the \
-         start.",
+         peer only a few pieces at a time, and shows it further pieces when other peers have the first ones. So it \
+         uploads little more than one copy before two other peers are complete. This takes effect only if all data \
+         is complete at the start.",
     ),
     network("listen-port").default("6881-6889").manual(
         "Listen on this TCP port. The DHT uses the UDP port of the same number. If _P_ is a range `A-B`, btsync uses \
@@ -108,8 +108,8 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          5000.",
     ),
     network("max-download-limit").aliases(&["max-overall-download-limit"]).default("0").manual(
-        "Limit the download rate of all peers and all torrents together to this many bytes per second. `K` and `M` \
-         are multiples of 1024, as in `500K` or `1.5M`. 0 means no limit. Signals remove and restore the limit while \
+        "Limit the download rate of all peers and all torrents together to this many bytes per second. `K` stands \
+         for 1024 and `M` for 1048576, as in `500K` or `1.5M`. 0 means no limit. Signals remove and restore the limit while \
          btsync runs; see {SIGNALS}.",
     ),
     network("max-upload-limit")
@@ -123,7 +123,7 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     network("dscp").default("le").complete(Words(&["le", "none", "cs1", "af11", "ef"])).manual(
         "Mark packets to peers with this class (DSCP, the differentiated services code point), for IPv4 and IPv6. \
-         *le* (lower effort) asks routers to send all other traffic first. *none* sets no mark. Other classes go by \
+         *le* (lower effort) asks routers to send all other traffic first. *none* sets no mark. Give other classes by \
          name, such as *cs1* or *af11*, or by number, 0 to 63.",
     ),
     network("interface").aliases(&["bind"]).complete(Interface).manual(
@@ -132,19 +132,19 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          has it. If the interface or the address disappears, btsync sends nothing.\n\n\
          Host name look-ups are not bound: the system's resolver may send DNS queries for trackers and peers outside \
          the VPN. To prevent this, configure the resolver to use the VPN, or use addresses instead of host names. \
-         btsync uses no proxy with this option. Before Linux 5.7 the option needs the capability `CAP_NET_RAW`.",
+         btsync uses no proxy with this option. Before Linux 5.7, the option needs the capability `CAP_NET_RAW`.",
     ),
     network("peer-id-prefix").manual(
         "The first eight bytes of the peer ID in announces and handshakes, for trackers that allow only certain \
          clients: eight printable ASCII characters, such as `-qB4650-`. The rest is random.\n\n\
-         Without this option the prefix is `-BY`, one digit each for major version, minor version and patch level, \
-         and `0-`: `-BY0100-` for 0.1.0. The code BY is btsync's own: no other client in the lists of BEP 20, \
-         libtorrent, Transmission and WebTorrent uses it.",
+         Without this option, the prefix consists of `-BY`, one digit each for the major version, the minor version \
+         and the patch level, and `0-`; for version 0.1.0 it is `-BY0100-`. The code BY is btsync's own: no other \
+         client in the lists of BEP 20, libtorrent, Transmission and WebTorrent uses it.",
     ),
     network("user-agent").manual(
         "The name of the client in HTTP requests to trackers and to URLs of torrents (`User-Agent`), and in the \
-         extension handshake with peers (BEP 10, `v`). Without this option it is `btsync/VERSION`, and to peers \
-         `btsync VERSION`.",
+         extension handshake with peers (BEP 10, `v`). Without this option it is `btsync/VERSION` in HTTP \
+         requests and `btsync VERSION` to peers.",
     ),
     network("peer").manual("Connect to this peer."),
     network("bt-tracker").manual(
@@ -153,7 +153,7 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     network("bt-exclude-tracker").manual(
         "Do not announce to this tracker of the torrent. _URL_ can be a list separated by commas. `*` stands for all \
-         of them.",
+         trackers of the torrent.",
     ),
     network("no-dht").manual("Do not use the DHT (distributed hash table, BEP 5 and 32)."),
     network("dht-entry-point").manual("Also use this node to join the DHT."),
@@ -161,23 +161,23 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     network("no-pex").manual("Do not exchange peer addresses with connected peers (PEX, BEP 11)."),
     several("input-file").complete(File).manual(
         "Also download the torrents listed in this file: one torrent file, magnet link or URL on each line. Relative \
-         paths start at the current folder. Blank lines and lines that begin with `#` are ignored. `-` is standard \
+         paths start at the current folder. btsync ignores blank lines and lines that begin with `#`. `-` is standard \
          input.",
     ),
     several("max-concurrent").aliases(&["max-concurrent-downloads"]).default("5").manual(
-        "Download at most this many torrents at once; the others wait in a queue, in order. Torrents that are \
-         complete and seeding do not count.",
+        "Download at most this many torrents at once; the others wait in a queue, in order. A torrent that is \
+         complete and only seeds does not count.",
     ),
     several("watch").complete(Folder).manual(
         "Start each `.torrent` file in this folder, and the links in `.magnet` files: the existing files, and the \
          files that are written, moved or linked there later. btsync runs until stopped. If a file is not valid yet, \
          btsync reads it again when it changes. btsync does not change or delete these files.\n\n\
-         btsync does not start a torrent or link that a download contained, even if downloads go to the same folder. \
-         To start one, copy it.",
+         btsync does not start a torrent or link that is part of a download, even if downloads go to the same folder. \
+         To start such a torrent, copy it.",
     ),
     output("json").manual(
         "Write events for programs to standard output, one JSON object per line; `docs/json.md` describes them. \
-         Messages for people still go to standard error.",
+         Messages for people go to standard error, as without this option.",
     ),
     output("plain").manual("Print plain lines instead of the screen, even on a terminal. This suits screen readers."),
     output("quiet").manual("Print errors only."),
@@ -205,8 +205,8 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
         .manual("Read options from this file instead of the default one. The file must exist. See {FILES}."),
     configuration("no-config").scope(OptionScope::NotInFile).manual("Read no configuration file."),
     configuration("show-config").scope(OptionScope::CommandLine).manual(
-        "Print every option with its value and where the value comes from, one on each line, and exit. URLs are shown \
-         with scheme, host and port only.",
+        "Print every option with its value and where the value comes from, one on each line, and exit. btsync \
+         shows only the scheme, host and port of URLs.",
     ),
     configuration("help")
         .scope(OptionScope::CommandLine)
@@ -214,5 +214,5 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
         .manual("Print the most common options and exit. `btsync help all` prints all options of a download."),
     configuration("version")
         .scope(OptionScope::CommandLine)
-        .manual("Print the version and exit. With `-v`, also which of the processor's instructions hash pieces."),
+        .manual("Print the version and exit. With `-v`, also print the processor instructions that btsync uses to hash pieces."),
 ];
