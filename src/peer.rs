@@ -242,7 +242,8 @@ impl TorrentContext {
         }
     }
 
-    /// The same for a message that a stopping torrent still reads, such as the last one of a thread that it joins only afterwards.
+    /// The same for a message that a stopping torrent still reads, such as the last one of a thread that it joins only
+    /// afterwards.
     pub fn send_to_main_always(&self, message: impl Into<TorrentMessage>) {
         let _ = self.messages.send(message.into()); // fails if main has ended
     }

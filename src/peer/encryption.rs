@@ -49,8 +49,8 @@ pub struct StreamState {
 }
 
 impl<'a> HandshakeStream<'a> {
-    /// A connection on which nothing has been sent or received. The handshake must finish by `deadline`; `has_received` is set once
-    /// any byte arrives.
+    /// A connection on which nothing has been sent or received. The handshake must finish by `deadline`; `has_received` is set
+    /// once any byte arrives.
     pub fn new(stream: &'a TcpStream, deadline: Instant, has_received: &'a Flag) -> HandshakeStream<'a> {
         HandshakeStream { stream, deadline, has_received, unparsed: Vec::new(), ciphers: None }
     }

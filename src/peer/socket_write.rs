@@ -43,7 +43,8 @@ impl PartialWrite {
     }
 }
 
-/// Writes as much of `slices` as the socket takes before a write has waited for [`WRITE_BLOCKED_AFTER`]. Returns the number of bytes.
+/// Writes as much of `slices` as the socket takes before a write has waited for [`WRITE_BLOCKED_AFTER`]. Returns the number of
+/// bytes.
 pub(super) fn write_some(mut stream: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<usize> {
     let mut written = 0;
     IoSlice::advance_slices(&mut slices, 0); // drops empty ones at the front

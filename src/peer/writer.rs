@@ -4,8 +4,8 @@
 //! once ([`WriteBatchSize`]). Other messages leave between two such writes. HAVEs leave with the next write, or shortly after
 //! the first of them at the latest; [`SendSchedule`] decides when.
 //!
-//! A writer whose socket takes nothing holds no large buffer (`peer::socket_write`): blocks that have not left go back into the queue,
-//! and the rest of a block that has partly left is read again, in small parts, when the socket takes more.
+//! A writer whose socket takes nothing holds no large buffer (`peer::socket_write`): blocks that have not left go back into the
+//! queue, and the rest of a block that has partly left is read again, in small parts, when the socket takes more.
 
 mod serve;
 

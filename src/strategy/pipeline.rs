@@ -1,9 +1,9 @@
 //! The request pipeline of one connection: how many more requests to send, and which outstanding ones are lost.
 //!
 //! How deep the pipeline is:
-//! - *Start.* A peer that has answered nothing gets [`INITIAL_DEPTH`] requests. After its first blocks it gets as many as it sends
-//!   in [`AHEAD`] at the rate of these blocks, at most [`INITIAL_MAX`]. So a slow peer never has more than it can serve, and a
-//!   fast one has a full pipeline after one round trip.
+//! - *Start.* A peer that has answered nothing gets [`INITIAL_DEPTH`] requests. After its first blocks it gets as many as it
+//!   sends in [`AHEAD`] at the rate of these blocks, at most [`INITIAL_MAX`]. So a slow peer never has more than it can serve,
+//!   and a fast one has a full pipeline after one round trip.
 //! - *Slow start.* Each block makes the pipeline one request deeper, which doubles the depth every round trip, until a round
 //!   brings no more than the one before. A *round* lasts until a request that was sent after its start is answered.
 //! - *Steady.* The depth is twice what the path holds (rate × round trip time), but at least what the peer sends in [`AHEAD`], up

@@ -68,9 +68,9 @@ impl Client {
         }
     }
 
-    /// Whether a download of btsync created the file: one that the file system marks, or that `downloaded_torrents_folder` names, the folder of
-    /// [`AddOptions::downloaded_torrents_folder`]. A program that starts every torrent in a folder leaves such files alone, or
-    /// the author of one torrent could start others.
+    /// Whether a download of btsync created the file: one that the file system marks, or that `downloaded_torrents_folder`
+    /// names, the folder of [`AddOptions::downloaded_torrents_folder`]. A program that starts every torrent in a folder leaves
+    /// such files alone, or the author of one torrent could start others.
     pub fn is_downloaded_file(path: &Path, file: &File, downloaded_torrents_folder: Option<&Path>) -> bool {
         has_download_mark(file)
             || downloaded_torrents_folder.is_some_and(|folder| is_from_download(folder, &resolved(path), file))

@@ -55,8 +55,8 @@ fn is_half_written(path: &Path) -> bool {
     path.extension().is_some_and(|suffix| suffix == "new")
 }
 
-/// Whether a file has the name of a record: the info-hash and the hash of the download folder in hexadecimal. Also true for the temporary
-/// file of a killed process, whose name has more after that.
+/// Whether a file has the name of a record: the info-hash and the hash of the download folder in hexadecimal. Also true for the
+/// temporary file of a killed process, whose name has more after that.
 fn is_record_name(name: &OsStr) -> bool {
     let is_hex = |part: &[u8]| part.len() == 40 && part.iter().all(u8::is_ascii_hexdigit);
     let Some((hash, [b'-', folder_hash @ ..])) = name.as_bytes().split_at_checked(40) else { return false };

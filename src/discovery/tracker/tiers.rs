@@ -173,8 +173,8 @@ impl TierSchedule {
         self.one_at_a_time = true;
     }
 
-    /// When [`TierSchedule::next_job`] will return a job; may be in the past. [`Duration::MAX`] if never, and while every possible
-    /// job is in flight.
+    /// When [`TierSchedule::next_job`] will return a job; may be in the past. [`Duration::MAX`] if never, and while every
+    /// possible job is in flight.
     pub fn next_due(&self) -> Duration {
         if self.phase == RoundPhase::Stopped || self.is_empty() {
             return Duration::MAX;

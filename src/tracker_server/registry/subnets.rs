@@ -1,5 +1,5 @@
-//! Limits a swarm's IPv6 peers per subnet. A subnet is a /48: it holds 65,536 subscriber networks (/64), and one party may control
-//! them all. Private networks are exempt, because no host on the internet has an address there.
+//! Limits a swarm's IPv6 peers per subnet. A subnet is a /48: it holds 65,536 subscriber networks (/64), and one party may
+//! control them all. Private networks are exempt, because no host on the internet has an address there.
 
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
