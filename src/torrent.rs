@@ -11,6 +11,7 @@ mod events;
 mod final_announce;
 mod handle;
 mod inner;
+mod kept_connections;
 mod metadata_from_url;
 mod metadata_phase;
 mod open_files;

@@ -14,7 +14,7 @@ use crate::peer::{PeerEvent, RunControl, Throttle, TorrentContext, TorrentMessag
 use crate::storage::{CheckProgress, StopCheck as _, Storage};
 use crate::torrent::config::SeedGoal;
 use crate::torrent::events::Events;
-use crate::torrent::peer_manager::KeptConnections;
+use crate::torrent::kept_connections::KeptConnections;
 use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::views::Stage;
 use crate::torrent::{Outcome, TorrentError};

@@ -8,7 +8,7 @@
 mod announcer;
 mod connecting;
 mod discovery;
-mod kept_connections;
+mod handover;
 mod pex;
 mod stop_timeout;
 
@@ -31,7 +31,6 @@ use crate::types::{InfoHash, PeerKey};
 
 pub use announcer::Announcer;
 pub use discovery::{Discovery, LoopEvent};
-pub use kept_connections::KeptConnections;
 use stop_timeout::{ReceivedData, StopTimeout};
 
 /// How many ignored trackers a warning names.
