@@ -1,5 +1,5 @@
 //! The layers of the source: modules import only from those below them, modules of different folders do not import each other
-//! in a circle, and the command names only the library's public face.
+//! in a circle, and the command names only the library's public API.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
