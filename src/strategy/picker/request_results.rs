@@ -55,7 +55,7 @@ impl Picker {
         BlockVerdict::Take
     }
 
-    /// Records that an accepted block is on disk. Returns the piece if it is complete now: the caller hashes it and calls
+    /// Records that an accepted block is on disk. Returns the piece if all its blocks are now: the caller hashes it and calls
     /// [`Picker::piece_hashed`].
     pub fn written(&mut self, key: PeerKey, block: BlockInfo) -> Option<PieceIndex> {
         let at = self.writing(key, &block)?;

@@ -191,9 +191,13 @@ impl Model {
         let (key, block) = self.writing.remove(which);
         self.received.insert(block);
         let count = self.received.iter().filter(|b| b.piece == block.piece).count();
-        let whole = self.picker.written(key, block);
-        assert_eq!(whole.is_some(), count == self.picker.geometry.blocks(block.piece) as usize, "whole or not");
-        self.verifying.extend(whole);
+        let unverified = self.picker.written(key, block);
+        assert_eq!(
+            unverified.is_some(),
+            count == self.picker.geometry.blocks(block.piece) as usize,
+            "all blocks or not"
+        );
+        self.verifying.extend(unverified);
     }
 
     fn verify(&mut self, ok: bool) {

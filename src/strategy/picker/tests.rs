@@ -31,9 +31,9 @@ impl Picker {
     /// Delivers and writes the block.
     pub(crate) fn give(&mut self, key: PeerKey, block: BlockInfo) -> Option<PieceIndex> {
         assert_eq!(self.accept(key, block, &mut Vec::new()), BlockVerdict::Take, "{block:?}");
-        let whole = self.written(key, block);
+        let unverified = self.written(key, block);
         self.check_invariants();
-        whole
+        unverified
     }
 }
 
@@ -274,7 +274,7 @@ fn a_verified_piece_tells_who_sent_it_and_who_has_nothing_more() {
     let all = picker.take(A, 4, true);
     let zero: Vec<_> = all.iter().copied().filter(|b| b.piece.0 == 0).collect();
     assert_eq!(picker.give(A, zero[0]), None);
-    assert_eq!(picker.piece_hashed(PieceIndex(0), true), PieceVerdict::default(), "not whole yet");
+    assert_eq!(picker.piece_hashed(PieceIndex(0), true), PieceVerdict::default(), "a block is missing");
     assert_eq!(picker.give(A, zero[1]), Some(PieceIndex(0)));
     assert!(picker.is_interested_in(C));
     let verdict = picker.piece_hashed(PieceIndex(0), true);

@@ -193,9 +193,9 @@ impl Download {
             }
             self.refill(at);
             if accept == BlockVerdict::Take
-                && let Some(whole) = self.picker.written(key, block)
+                && let Some(piece) = self.picker.written(key, block)
             {
-                self.picker.piece_hashed(whole, true);
+                self.picker.piece_hashed(piece, true);
                 if self.first_whole.is_none() {
                     (self.first_whole, self.first_at) = (Some(self.arrived), now);
                 }
