@@ -141,7 +141,7 @@ impl PieceManager {
         self.picker.lock().have().has(piece)
     }
 
-    /// Restores partial pieces that an earlier session left on disk. Must be called before any peer is added.
+    /// Restores partial pieces that an earlier run left on disk. Must be called before any peer is added.
     pub fn restore(&self, partial: &[PartialPiece]) {
         let mut picker = self.picker.lock();
         for partial in partial {
@@ -290,7 +290,7 @@ impl PieceManager {
         unverified_pieces.extend(blocks.filter_map(|block| picker.written(peer, block)));
     }
 
-    /// The sender of each block of a complete, unsettled piece, with `None` for blocks from an earlier session. Empty if one peer
+    /// The sender of each block of a complete, unsettled piece, with `None` for blocks from an earlier run. Empty if one peer
     /// sent them all.
     pub fn block_senders(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
         self.picker.lock().block_senders(piece)

@@ -185,9 +185,9 @@ pub fn choose_eviction(
         HandshakeProgress::Done => now >= o.last_block + patience,
     };
     let silent = candidates.iter().filter(|o| o.handshake == HandshakeProgress::Silent && is_idle(o, IDLE_TIMEOUT));
-    let (crowd, exceeds) = fullest(newcomer, candidates, fair);
-    let crowded = crowd.iter().filter(|o| exceeds.is_some_and(|exceeds| exceeds || is_idle(o, IDLE_TIMEOUT)));
-    if let Some(gone) = longest_idle(silent).or_else(|| longest_idle(crowded)) {
+    let (of_fullest, exceeds) = fullest(newcomer, candidates, fair);
+    let of_fullest = of_fullest.iter().filter(|o| exceeds.is_some_and(|exceeds| exceeds || is_idle(o, IDLE_TIMEOUT)));
+    if let Some(gone) = longest_idle(silent).or_else(|| longest_idle(of_fullest)) {
         return Some(Eviction { key: gone.key, limited: None });
     }
     // Every other network is within its fair share, or its connections are in use. The newcomer must not evict a connection of a
@@ -243,22 +243,22 @@ fn idle_timeout(o: &EvictionCandidate) -> Duration {
 /// The connections of the fullest network, narrowed down level by level. The second value is set if that network has at least two
 /// more than the newcomer's, and says whether it exceeds the fair share.
 fn fullest(newcomer: IpAddr, candidates: &[EvictionCandidate], fair: usize) -> (Vec<EvictionCandidate>, Option<bool>) {
-    let mut crowd = candidates.to_vec();
+    let mut left = candidates.to_vec();
     let mut exceeds = None;
     for level in LEVELS {
         let mut networks: HashMap<Network, Vec<EvictionCandidate>> = HashMap::new();
-        for candidate in &crowd {
+        for candidate in &left {
             networks.entry(level(candidate.ip)).or_default().push(*candidate);
         }
         let theirs = networks.get(&level(newcomer)).map_or(0, Vec::len);
-        let fullest = networks.into_iter().max_by_key(|(network, crowd)| (crowd.len(), *network));
+        let fullest = networks.into_iter().max_by_key(|(network, members)| (members.len(), *network));
         let Some((network, narrowed)) = fullest else { break };
-        crowd = narrowed;
-        if exceeds.is_none() && network != level(newcomer) && crowd.len() >= theirs + 2 {
-            exceeds = Some(crowd.len() > fair);
+        left = narrowed;
+        if exceeds.is_none() && network != level(newcomer) && left.len() >= theirs + 2 {
+            exceeds = Some(left.len() > fair);
         }
     }
-    (crowd, exceeds)
+    (left, exceeds)
 }
 
 /// The connection that has been idle for longest, among those with the least handshake progress; of several, the newest.

@@ -11,7 +11,7 @@
 //! adopts.
 //!
 //! `choose` contains the rules of picking, `request_results` handles received, returned and expired blocks, `plan` decides which
-//! pieces are wanted, and `restore` takes over partial pieces from an earlier session.
+//! pieces are wanted, and `restore` takes over partial pieces from an earlier run.
 
 mod begun;
 mod choose;
@@ -64,7 +64,7 @@ pub struct PieceVerdict {
     pub no_longer_wanted: Vec<PeerKey>,
     /// The peers that sent blocks of the piece, each once, including disconnected ones.
     pub senders: Vec<PeerKey>,
-    /// How many blocks came from an earlier session; their senders are unknown.
+    /// How many blocks came from an earlier run; their senders are unknown.
     pub restored: u32,
 }
 

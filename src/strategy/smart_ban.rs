@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_sent_another_block_is_to_blame() {
+    fn only_the_sender_of_a_different_block_is_found() {
         let mut smart_ban = SmartBan::default();
         assert!(!smart_ban.has_failed(PIECE));
         smart_ban.record_failure(PIECE, &[A, B, A, C].map(Some), &block_hashes([1, 2, 3, 4]));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn each_failure_of_a_piece_counts_and_each_liar_once() {
+    fn each_failure_of_a_piece_counts_and_each_corrupt_sender_once() {
         let mut smart_ban = SmartBan::default();
         smart_ban.record_failure(PIECE, &[A, B, B].map(Some), &block_hashes([1, 8, 8]));
         smart_ban.record_failure(PieceIndex(8), &[C, A, B].map(Some), &block_hashes([5, 5, 5]));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_an_earlier_session_has_nobody_to_blame() {
+    fn a_block_from_an_earlier_run_has_no_sender() {
         let mut smart_ban = SmartBan::default();
         smart_ban.record_failure(PIECE, &[None, Some(A), Some(B), None], &block_hashes([8, 2, 8, 4]));
         assert_eq!(smart_ban.find_corrupt_senders(PIECE, &block_hashes([1, 2, 3, 4])), [B]);

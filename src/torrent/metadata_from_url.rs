@@ -118,7 +118,7 @@ mod tests {
         ask_all(&["a".to_owned(), "b".to_owned()], &weak_context, |_| {
             asked.set(asked.get() + 1);
             drop(context.take());
-            assert!(weak_context.upgrade().is_none(), "the session is over");
+            assert!(weak_context.upgrade().is_none(), "the metadata phase is over");
             Err("silent".to_owned())
         });
         assert_eq!(asked.get(), 1);

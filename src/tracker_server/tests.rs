@@ -61,11 +61,11 @@ fn silent_clients_keep_nobody_waiting() {
     let silent: Vec<TcpStream> = (0..MAX_CONNECTIONS + 100).map(|_| from(1, &server)).collect();
     assert!(ask(&from(1, &server)).starts_with(b"HTTP/1.1 200"), "not even their own network");
     assert!(ask(&slow).starts_with(b"HTTP/1.1 200"), "who is slow and alone stays");
-    assert!(silent.first().is_some_and(|oldest| rest(oldest).is_empty()), "the oldest of them was hung up on");
+    assert!(silent.first().is_some_and(|oldest| rest(oldest).is_empty()), "the oldest of them was disconnected");
 }
 
 #[test]
-fn a_silent_client_is_hung_up_on() {
+fn a_silent_client_is_disconnected() {
     let server = server(Duration::from_millis(100));
     let mut stream = TcpStream::connect(server.addr()).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n").unwrap();
@@ -73,7 +73,7 @@ fn a_silent_client_is_hung_up_on() {
 }
 
 #[test]
-fn a_long_request_is_hung_up_on() {
+fn a_client_with_a_long_request_is_disconnected() {
     let server = server(NO_TIMEOUT);
     let ask = |filler: usize| {
         let mut stream = TcpStream::connect(server.addr()).unwrap();
@@ -137,5 +137,5 @@ fn silent_clients_give_up_their_descriptors() {
     assert!(std::fs::File::open("/dev/null").is_err(), "a descriptor is left");
     fair.connect(&server.addr().into()).unwrap();
     assert!(ask(&fair.into()).starts_with(b"HTTP/1.1 200"));
-    assert!(silent.first().is_some_and(|oldest| rest(oldest).is_empty()), "the oldest was hung up on");
+    assert!(silent.first().is_some_and(|oldest| rest(oldest).is_empty()), "the oldest was disconnected");
 }

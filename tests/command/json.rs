@@ -124,7 +124,7 @@ fn what_the_system_refuses_is_told_in_words() {
         peer.as_ref(),
         "--stop-timeout=0.3".as_ref(),
     ]);
-    let failed = lines.iter().find(|line| line["state"] == "failed").expect("the peer was called");
+    let failed = lines.iter().find(|line| line["state"] == "failed").expect("the peer was dialed");
     assert_eq!(failed["reason"], "cannot connect: connection refused");
     for words in [["/dev/null/x.torrent"], ["--input-file=/nowhere"], ["--watch=/nowhere"], ["--config=/nowhere"]] {
         run(&words.map(AsRef::as_ref));

@@ -38,7 +38,7 @@ pub struct Received {
     /// For each connection: whether btsync's handshake set the DHT bit.
     pub dht_bits: Vec<bool>,
     /// The addresses that btsync connected from.
-    pub callers: Vec<SocketAddr>,
+    pub dialed_from: Vec<SocketAddr>,
     /// Number of peer exchange messages.
     pub pex: usize,
     /// Number of PORT messages.
@@ -218,7 +218,7 @@ fn exchange_handshakes(
     let mut received = received.lock();
     received.offers_pex.push(pex.is_some());
     received.dht_bits.push(theirs[27] & 1 != 0);
-    received.callers.extend(wire.peer());
+    received.dialed_from.extend(wire.peer());
     Ok(ExtendedWire { wire, metadata: number("11:ut_metadatai").unwrap_or(0), pex: pex.unwrap_or(1) })
 }
 

@@ -90,8 +90,8 @@ pub fn seed_with_12_incoming(temp: &TestDir, payload: &Payload) -> (Running, Tra
     let seeder = temp.btsync("seeder", &torrent, &temp.folder_with("seeder", payload), port, &words);
     until("the seeder has announced itself as complete", || tracker.announces().iter().any(|a| a.left == 0));
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
-    let call = |n| connect_as_peer_from([127, 1, n, 1].into(), addr, payload.info_hash()).expect("a place");
-    let wires = (0..12).map(call).collect();
+    let connect = |n| connect_as_peer_from([127, 1, n, 1].into(), addr, payload.info_hash()).expect("a place");
+    let wires = (0..12).map(connect).collect();
     (seeder, tracker, addr, wires)
 }
 

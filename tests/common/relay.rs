@@ -31,15 +31,15 @@ impl Relay {
         let (addr, stop) = (listener.local_addr().expect("an address"), Arc::new(AtomicBool::new(false)));
         let stopped = stop.clone();
         let acceptor = thread::spawn(move || {
-            for caller in listener.incoming() {
+            for dialer in listener.incoming() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let (Ok(caller), Ok(target)) = (caller, TcpStream::connect(target)) else { continue };
-                let (from, to) = (caller.try_clone().expect("a handle"), target.try_clone().expect("a handle"));
+                let (Ok(dialer), Ok(target)) = (dialer, TcpStream::connect(target)) else { continue };
+                let (from, to) = (dialer.try_clone().expect("a handle"), target.try_clone().expect("a handle"));
                 // Both threads end when their connection does.
                 thread::spawn(move || slowly(from, to, up));
-                thread::spawn(move || at_once(target, caller));
+                thread::spawn(move || at_once(target, dialer));
             }
         });
         Relay { addr, stop, acceptor: Some(acceptor) }

@@ -140,7 +140,7 @@ impl FakePeer {
 
     /// The result of the next connection to end; panics when none ends in time.
     pub fn outcome(&self) -> io::Result<()> {
-        self.outcomes.recv_timeout(PATIENCE * 2).expect("btsync never called, or the connection never ended")
+        self.outcomes.recv_timeout(PATIENCE * 2).expect("btsync never connected, or the connection never ended")
     }
 }
 

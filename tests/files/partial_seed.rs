@@ -81,7 +81,7 @@ impl Side {
     }
 
     fn accept(&mut self, listener: &TcpListener) {
-        let (stream, from) = listener.accept().expect("a caller");
+        let (stream, from) = listener.accept().expect("a connection");
         self.connection = Some(Connection::accept(&self.shared, KEY, stream, from, None).expect("a thread"));
     }
 
@@ -191,7 +191,7 @@ fn exactly_what_is_wanted_comes_and_then_they_part() {
 }
 
 #[test]
-fn two_partial_seeds_hang_up_on_each_other() {
+fn two_partial_seeds_disconnect() {
     let (mut one, mut other) = (Side::done(bits(|piece| piece < 9)), Side::done(bits(|piece| piece > 20)));
     let whys = run_until_disconnected(&mut one, &mut other);
     assert!(whys.contains(&DisconnectReason::Redundant), "{whys:?}");
@@ -200,7 +200,7 @@ fn two_partial_seeds_hang_up_on_each_other() {
 }
 
 #[test]
-fn a_partial_seed_and_a_seed_hang_up_on_each_other() {
+fn a_partial_seed_and_a_seed_disconnect() {
     let (mut part, mut seed) = (Side::done(bits(|piece| piece < 9)), Side::done(Bitfield::full(PIECES)));
     let whys = run_until_disconnected(&mut part, &mut seed);
     assert!(whys.contains(&DisconnectReason::Redundant), "{whys:?}");

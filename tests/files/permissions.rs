@@ -264,8 +264,8 @@ fn without_threads_for_anything_it_says_so() {
 /// Silent incoming connections use up all threads that a seed may have. Another peer is served all the same, and the silent ones
 /// do not fill the log.
 #[test]
-fn where_threads_run_out_silent_callers_keep_nobody_out() {
-    const TEST: &str = "where_threads_run_out_silent_callers_keep_nobody_out";
+fn where_threads_run_out_silent_connections_keep_nobody_out() {
+    const TEST: &str = "where_threads_run_out_silent_connections_keep_nobody_out";
     if !installed(TEST, &["setpriv", "prlimit"]) {
         return;
     }
@@ -282,7 +282,7 @@ fn where_threads_run_out_silent_callers_keep_nobody_out() {
     let begun = Instant::now();
     let silent: Vec<_> = (0..300).filter_map(|_| TcpStream::connect(addr).ok()).collect();
     until("it has no more threads", || running.log().contains("cannot handle the incoming connection from"));
-    until("another caller is served", || {
+    until("another connection is served", || {
         Wire::connect_and_handshake(addr, test.payload.info_hash()).is_ok_and(|mut wire| wire.receive().is_ok())
     });
     // Handshakes time out after ten seconds, so that may have made room instead. On a machine this slow, the test proves nothing.
@@ -290,8 +290,8 @@ fn where_threads_run_out_silent_callers_keep_nobody_out() {
         let silence = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
         silence.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     });
-    assert!(still.count() > 0 || begun.elapsed().as_secs() >= 30, "not all of the silent callers were ended");
+    assert!(still.count() > 0 || begun.elapsed().as_secs() >= 30, "not all of the silent connections were ended");
     let complaints = running.log().matches("cannot handle the incoming connection from").count() as u64;
     let most = 1 + begun.elapsed().as_secs() / 5;
-    assert!(complaints <= most, "{complaints} lines about callers");
+    assert!(complaints <= most, "{complaints} lines about connections");
 }

@@ -327,13 +327,13 @@ fn a_part_is_given_to_others() {
     let torrent = temp.torrent(&payload, "http://127.0.0.1:9/announce");
     let peer = recorder.peer.addr.to_string();
     let words = ["--bt-exclude-tracker", "*", "--peer", &peer, "--select", "4", "--seed"];
-    let mut giver = temp.btsync("giver", &torrent, &temp.folder("giver"), port, &words);
-    giver.wait_for_output("complete");
-    let giver_at = format!("127.0.0.1:{port}");
-    let words = ["--bt-exclude-tracker", "*", "--peer", &giver_at, "--select", "4"];
-    temp.btsync("taker", &torrent, &temp.folder("taker"), free_port(), &words).expect_exit(0);
-    assert_right(&payload, &temp.path("taker"), &[4]);
-    giver.terminate(0);
+    let mut seeder = temp.btsync("seeder", &torrent, &temp.folder("seeder"), port, &words);
+    seeder.wait_for_output("complete");
+    let partial_seed = format!("127.0.0.1:{port}");
+    let words = ["--bt-exclude-tracker", "*", "--peer", &partial_seed, "--select", "4"];
+    temp.btsync("leecher", &torrent, &temp.folder("leecher"), free_port(), &words).expect_exit(0);
+    assert_right(&payload, &temp.path("leecher"), &[4]);
+    seeder.terminate(0);
 }
 
 fn mount(options: &str, on: &Path) {

@@ -43,13 +43,13 @@ pub fn mse(bytes: &[u8]) -> bool {
         }
         failed |= feed(|part| initiator.advance(part, &mut to_responder), &mut sent.as_slice()).is_err();
     }
-    let (called, answered) = (initiator.finish(), responder.finish());
+    let (dialed, answered) = (initiator.finish(), responder.finish());
     assert!(answered.as_ref().is_none_or(|agreed| agreed.initial.len() <= MAX_INITIAL));
-    let accepted = called.is_some() && answered.is_some();
+    let accepted = dialed.is_some() && answered.is_some();
     if honest {
-        let (called, answered) = (called.expect("nobody lied"), answered.expect("nobody lied"));
+        let (dialed, answered) = (dialed.expect("nobody lied"), answered.expect("nobody lied"));
         assert_eq!(answered.initial, INITIAL);
-        assert_eq!(called.ciphers.is_some(), flags & 3 != 0);
+        assert_eq!(dialed.ciphers.is_some(), flags & 3 != 0);
         assert_eq!(answered.ciphers.is_some(), flags & 3 != 0);
     }
     accepted

@@ -23,7 +23,7 @@ use btsync::strategy::rate_limiter::Limits;
 use btsync::torrent::{Event, Outcome, SeedGoal, Torrent, TorrentConfig, TorrentHandle};
 
 /// Incoming connections that btsync accepts with the default limit of 300 connections.
-const CALLERS: u8 = 225;
+const CONNECTIONS: u8 = 225;
 
 /// Fills a seed at `host` with idle connections from the addresses that `idle` returns. A connection from `newcomer` must still
 /// become a peer.
@@ -31,7 +31,7 @@ fn assert_newcomer_accepted(host: &str, idle: impl Fn(u8) -> IpAddr, newcomer: I
     let (temp, payload) = (TestDir::new(), thirty_pieces());
     let (_seeder, addr, _tracker) = seeding(&temp, &payload);
     let addr = SocketAddr::new(host.parse().expect("an address"), addr.port());
-    let taken: Vec<_> = (0..CALLERS)
+    let taken: Vec<_> = (0..CONNECTIONS)
         .filter_map(|n| {
             let mut wire = connect_as_peer_from(idle(n), addr, payload.info_hash())?;
             // Half of them are interested but request nothing.
@@ -39,7 +39,7 @@ fn assert_newcomer_accepted(host: &str, idle: impl Fn(u8) -> IpAddr, newcomer: I
             Some(wire)
         })
         .collect();
-    assert_eq!(taken.len(), usize::from(CALLERS), "all places are taken");
+    assert_eq!(taken.len(), usize::from(CONNECTIONS), "all places are taken");
     until("the newcomer is a peer", || connect_as_peer_from(newcomer, addr, payload.info_hash()).is_some());
     drop(taken);
 }
@@ -83,7 +83,7 @@ fn peers_that_ask_for_nothing_keep_no_slots() {
     let _seeder = temp.btsync("seeder", &torrent, &temp.folder_with("seeder", &payload), port, &words);
     until("the seeder has announced itself as complete", || tracker.announces().iter().any(|a| a.left == 0));
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut idle: Vec<_> = (0..CALLERS)
+    let mut idle: Vec<_> = (0..CONNECTIONS)
         .filter_map(|n| {
             let mut wire = connect_as_peer_from([127, 0, 0, 2 + n % 3].into(), addr, payload.info_hash())?;
             wire.send(id::INTERESTED, &[]).ok()?;
@@ -134,33 +134,33 @@ fn is_open(stream: &TcpStream) -> bool {
 }
 
 /// Sends a third of a handshake, and the rest after 300 more connections from others. Returns whether the seed answers.
-fn completes_slow_handshake(to: SocketAddr, info_hash: [u8; 20], called: &AtomicUsize) -> bool {
+fn completes_slow_handshake(to: SocketAddr, info_hash: [u8; 20], connected: &AtomicUsize) -> bool {
     let Ok(stream) = connect_from([127, 0, 0, 3].into(), to) else { return false };
-    let (mut wire, bytes, before) = (Wire::raw(stream), handshake(info_hash), called.load(Ordering::Relaxed));
+    let (mut wire, bytes, before) = (Wire::raw(stream), handshake(info_hash), connected.load(Ordering::Relaxed));
     let begun = wire.send_raw(&bytes[..20]).is_ok();
-    until("300 others have called", || called.load(Ordering::Relaxed) >= before + 300);
+    until("300 others have connected", || connected.load(Ordering::Relaxed) >= before + 300);
     begun && wire.send_raw(&bytes[20..]).is_ok() && wire.read_handshake().is_ok()
 }
 
 /// Encrypted and slow handshakes must complete beside 300 silent connections a second.
 #[test]
-fn silent_callers_do_not_starve_an_encrypted_handshake() {
+fn silent_connections_do_not_starve_an_encrypted_handshake() {
     let (temp, payload) = (TestDir::new(), thirty_pieces());
     let (_seeder, addr, _tracker) = seeding(&temp, &payload);
-    let (over, called) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (over, connected) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (begun, mut held) = (Instant::now(), Vec::new());
             while !over.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE * 2 {
                 held.extend(connect_from([127, 0, 0, 2].into(), addr));
-                if called.fetch_add(1, Ordering::Relaxed) % 100 == 0 {
+                if connected.fetch_add(1, Ordering::Relaxed) % 100 == 0 {
                     held.retain(is_open); // the attacker closes none itself
                 }
                 std::thread::sleep(Duration::from_micros(3300));
             }
         });
-        until("all places are taken several times", || called.load(Ordering::Relaxed) >= 600);
-        let completed = (0..5).filter(|_| completes_slow_handshake(addr, payload.info_hash(), &called)).count();
+        until("all places are taken several times", || connected.load(Ordering::Relaxed) >= 600);
+        let completed = (0..5).filter(|_| completes_slow_handshake(addr, payload.info_hash(), &connected)).count();
         assert!(completed >= 3, "{completed} of 5 slow handshakes came to their end");
         let torrent = temp.torrent(&payload, "http://127.0.0.1:1/announce");
         let out = temp.folder("out");
@@ -196,9 +196,9 @@ fn a_tracker_cannot_aim_us_at_a_host() {
         let before = connections_begun();
         let mut btsync = temp.btsync("btsync", &torrent, &out, free_port(), &[]);
         // The seed waits until btsync has tried as many of the victim's ports as it is going to.
-        until("calls have been refused", || connections_begun() >= before + 3);
+        until("dials have been refused", || connections_begun() >= before + 3);
         let mut last = (connections_begun(), Instant::now());
-        until("no more calls follow", || {
+        until("no more dials follow", || {
             let begun = connections_begun();
             if begun != last.0 {
                 last = (begun, Instant::now());
@@ -255,17 +255,17 @@ fn we_do_not_connect_to_ourselves() {
 }
 
 /// A torrent within this process, to seed or to download.
-fn session(
-    torrent: &Metainfo,
+fn start(
+    metainfo: &Metainfo,
     folder: &Path,
     change: impl FnOnce(&mut TorrentConfig),
 ) -> (TorrentHandle, btsync::torrent::Events, JoinHandle<Outcome>) {
     let mut config = TorrentConfig::new(folder);
     (config.client.dht, config.client.lsd, config.client.listen_ports) = (None, false, 0..=0);
     change(&mut config);
-    let session = Torrent::new(torrent.clone(), config);
-    let (handle, events) = (session.handle(), session.events());
-    (handle, events, std::thread::spawn(move || session.run().expect("a session without trouble")))
+    let torrent = Torrent::new(metainfo.clone(), config);
+    let (handle, events) = (torrent.handle(), torrent.events());
+    (handle, events, std::thread::spawn(move || torrent.run().expect("no error")))
 }
 
 /// A peer known by several addresses: btsync may connect to each of them, but both sides keep the same single connection.
@@ -276,12 +276,12 @@ fn several_addresses_of_a_peer_are_one_connection() {
         let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
         let forever = SeedGoal { forever: true, ..SeedGoal::default() };
         let home = temp.folder_with("home", &payload);
-        let (seeder, events, seeds) = session(&torrent, &home, |config| config.seed = forever);
+        let (seeder, events, seeds) = start(&torrent, &home, |config| config.seed = forever);
         let port =
             events.iter().find_map(|event| if let Event::Listening { port } = event { Some(port) } else { None });
         let at = |ip: &str| SocketAddr::new(ip.parse().expect("an address"), port.expect("it listens"));
         let out = temp.folder("out");
-        let (leecher, events, download) = session(&torrent, &out, |config| {
+        let (leecher, events, download) = start(&torrent, &out, |config| {
             config.search.peers = ["10.88.0.1", "10.88.0.2", "127.0.0.1", "fd88::1"].map(at).to_vec();
             config.client.limits.down = 100 << 10;
         });

@@ -32,14 +32,14 @@ struct DownloadResult {
 
 /// Downloads from `peers` while `meanwhile` runs.
 fn fetch(payload: &Payload, out: PathBuf, peers: Vec<SocketAddr>, meanwhile: impl FnOnce()) -> DownloadResult {
-    let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
+    let metainfo = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
     let mut config = TorrentConfig::new(out);
     (config.client.dht, config.client.lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.search.peers = peers;
-    let session = Torrent::new(torrent, config);
-    let (handle, events) = (session.handle(), session.events());
-    let running = thread::spawn(move || session.run().expect("a session without trouble"));
+    let torrent = Torrent::new(metainfo, config);
+    let (handle, events) = (torrent.handle(), torrent.events());
+    let running = thread::spawn(move || torrent.run().expect("no error"));
     meanwhile();
     let outcome = running.join().expect("no panic");
     let mut told =
@@ -99,13 +99,13 @@ fn poisoners_are_banned_and_nobody_else() {
     assert!(told.figures.wasted < 3 * told.figures.total, "{} bytes wasted", told.figures.wasted);
 }
 
-/// One corrupt block in a piece that an honest peer completes. The liar has disconnected long before the hash check fails.
+/// One corrupt block in a piece that an honest peer completes. The attacker has disconnected long before the hash check fails.
 #[test]
 fn who_spoils_one_block_and_leaves_is_banned_all_the_same() {
     let (temp, payload) = (TestDir::new(), Payload::single("spoilt.bin", (1 << 20) - 5, 1 << 20));
     let content = payload.content();
     let (theirs, gate) = (payload.clone(), Gate::new(0));
-    let liar = FakePeer::new(payload.info_hash(), move |mut wire: Wire| -> io::Result<()> {
+    let attacker = FakePeer::new(payload.info_hash(), move |mut wire: Wire| -> io::Result<()> {
         wire.send(id::BITFIELD, &full_bitfield(theirs.pieces()))?;
         wire.send(id::UNCHOKE, &[])?;
         let (piece, begin, length) = wire.next_request()?;
@@ -115,12 +115,12 @@ fn who_spoils_one_block_and_leaves_is_banned_all_the_same() {
     });
     let honest = FakePeer::honest(&payload, &gate);
     let out = temp.folder("out");
-    let told = fetch(&payload, out.clone(), vec![liar.addr, honest.addr], || {
-        liar.outcome().expect("the liar's part");
+    let told = fetch(&payload, out.clone(), vec![attacker.addr, honest.addr], || {
+        attacker.outcome().expect("the attacker's part");
         gate.open();
     });
     assert_eq!(told.outcome, Outcome::Completed);
     payload.assert_at(&out);
     assert_eq!(told.failures, [2], "the piece must have had two senders, once");
-    assert_eq!(told.banned, BTreeSet::from([liar.addr]));
+    assert_eq!(told.banned, BTreeSet::from([attacker.addr]));
 }

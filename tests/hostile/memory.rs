@@ -26,7 +26,7 @@ const TIMES: usize = 2000;
 const FLAPPERS: usize = 24;
 const FLAPS: usize = 900;
 /// The number of connections that flood until btsync ends.
-const CALLERS: usize = 50;
+const CONNECTIONS: usize = 50;
 /// The highest peak of resident memory that passes, in KiB. Without an attack btsync needs a quarter of it.
 const PEAK: u64 = 32 * 1024;
 
@@ -206,18 +206,18 @@ fn a_peer_that_flaps_is_disconnected() {
     let mut reads = wire.try_clone().expect("a second handle");
     let reader = thread::spawn(move || reads.wait_for_close());
     flood(&mut wire, &[frame(id::UNCHOKE, &[]), frame(id::CHOKE, &[])].concat(), 4000);
-    reader.join().expect("a reader").expect("to be hung up on");
+    reader.join().expect("a reader").expect("to be disconnected");
     assert!(running.is_running());
 }
 
 /// Peers connect constantly between a magnet link's metadata and its download, more of them than btsync may have descriptors. The
 /// limit is low, so btsync could not open files if the connections used them all.
 #[test]
-fn callers_between_the_metadata_and_the_download() {
+fn connections_between_the_metadata_and_the_download() {
     let (temp, payload, port) = (TestDir::new(), Payload::single("linked.bin", 400 * 4096, 4096), free_port());
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
     let (come, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let callers: Vec<_> = (0..4)
+    let dialers: Vec<_> = (0..4)
         .map(|_| {
             let (come, over) = (come.clone(), over.clone());
             thread::spawn(move || {
@@ -245,7 +245,7 @@ fn callers_between_the_metadata_and_the_download() {
     let held_back = come.clone();
     let honest = ExtendedPeer::new(&payload, size_of(&payload), move |_, event| {
         if matches!(event, ExtendedEvent::Metadata(_)) {
-            until("many have called", || held_back.load(Ordering::Relaxed) > 600);
+            until("many have connected", || held_back.load(Ordering::Relaxed) > 600);
         }
         Ok(false)
     });
@@ -257,8 +257,8 @@ fn callers_between_the_metadata_and_the_download() {
     poor.expect_exit(0);
     payload.assert_at(&temp.path("out"));
     over.store(true, Ordering::Relaxed);
-    for caller in callers {
-        caller.join().expect("a caller");
+    for dialer in dialers {
+        dialer.join().expect("a dialer");
     }
     let _ = lingers.join();
 }
@@ -603,7 +603,7 @@ fn a_signal_ends_a_seeder_that_many_flood_with_expensive_handshakes() {
     let said = frame(id::EXTENDED, format!("\0d1:md{ids}ee").as_bytes());
     let sent = Arc::new(AtomicUsize::new(0));
     let swarm = payload.info_hash();
-    let wires: Vec<_> = (0..CALLERS).map(|_| extended(addr, swarm)).collect();
+    let wires: Vec<_> = (0..CONNECTIONS).map(|_| extended(addr, swarm)).collect();
     let floods: Vec<_> = wires
         .into_iter()
         .map(|mut wire| {
@@ -615,7 +615,7 @@ fn a_signal_ends_a_seeder_that_many_flood_with_expensive_handshakes() {
             })
         })
         .collect();
-    until("much has been sent", || sent.load(Ordering::Relaxed) > 40 * CALLERS);
+    until("much has been sent", || sent.load(Ordering::Relaxed) > 40 * CONNECTIONS);
     assert_bounded(&seeder);
     seeder.signal("TERM");
     assert_eq!(seeder.end_within(Duration::from_secs(2)), Some(0));

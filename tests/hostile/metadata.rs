@@ -1,5 +1,5 @@
 //! A magnet link among peers that lie about its metadata, send malformed messages, reject, stay silent, or flood us with peers.
-//! The download completes from the honest peer, and the liars are banned. In this process, because the events name the banned
+//! The download completes from the honest peer, and the attackers are banned. In this process, because the events name the banned
 //! peers.
 //!
 //! The download keeps the connections of the metadata phase. What peers said about pieces before the piece count was known is
@@ -46,9 +46,9 @@ fn config(temp: &TestDir, peers: Vec<SocketAddr>) -> TorrentConfig {
 fn fetch(payload: &Payload, peers: &[&ExtendedPeer]) -> BTreeSet<SocketAddr> {
     let temp = TestDir::new();
     let config = config(&temp, peers.iter().map(|peer| peer.addr()).collect());
-    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
-    let events = session.events();
-    assert_eq!(session.run().expect("a session without trouble"), Outcome::Completed);
+    let torrent = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
+    let events = torrent.events();
+    assert_eq!(torrent.run().expect("no error"), Outcome::Completed);
     payload.assert_at(&temp.path("out"));
     events.try_iter().filter_map(|e| if let Event::MetadataRefused { addr } = e { Some(addr) } else { None }).collect()
 }
@@ -60,21 +60,21 @@ fn claimed() -> i64 {
 
 /// Downloads from an honest peer and one that claims `claims` as its metadata size and answers requests with `answers`. The
 /// honest peer sends nothing before `times` answers.
-fn fetch_beside_liar(
+fn fetch_beside_attacker(
     claims: i64,
     times: usize,
     answers: impl Fn(&mut ExtendedWire, u32) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> (BTreeSet<SocketAddr>, SocketAddr) {
     let (payload, actions) = (payload(), ActionCount::default());
     let counts = actions.clone();
-    let liar = ExtendedPeer::new(&payload, claims, move |connection, event| {
+    let attacker = ExtendedPeer::new(&payload, claims, move |connection, event| {
         let ExtendedEvent::Metadata(piece) = event else { return Ok(true) };
         let result = answers(connection, piece);
         counts.fetch_add(1, Ordering::Relaxed);
         result.map(|()| true)
     });
     let honest = ExtendedPeer::honest(&payload, done(&actions, times));
-    (fetch(&payload, &[&liar, &honest]), liar.addr())
+    (fetch(&payload, &[&attacker, &honest]), attacker.addr())
 }
 
 /// The metadata size; computed once, because it takes hashing.
@@ -85,38 +85,39 @@ fn size() -> usize {
 
 #[test]
 fn a_size_that_is_a_little_too_large() {
-    let (banned, liar) = fetch_beside_liar(claimed() + 1, 2, |connection, piece| {
+    let (banned, attacker) = fetch_beside_attacker(claimed() + 1, 2, |connection, piece| {
         let rest = size() + 1 - piece as usize * PIECE;
         connection.metadata(piece, size() + 1, &vec![7; rest.min(PIECE)])
     });
-    assert_eq!(banned, BTreeSet::from([liar]));
+    assert_eq!(banned, BTreeSet::from([attacker]));
 }
 
 #[test]
 fn a_size_of_one_piece() {
-    let (banned, liar) = fetch_beside_liar(1, 1, |connection, piece| connection.metadata(piece, 1, b"d"));
-    assert_eq!(banned, BTreeSet::from([liar]));
+    let (banned, attacker) = fetch_beside_attacker(1, 1, |connection, piece| connection.metadata(piece, 1, b"d"));
+    assert_eq!(banned, BTreeSet::from([attacker]));
 }
 
 #[test]
 fn the_right_size_and_wrong_bytes() {
-    let (banned, liar) = fetch_beside_liar(claimed(), 2, |connection, piece| {
+    let (banned, attacker) = fetch_beside_attacker(claimed(), 2, |connection, piece| {
         let rest = size() - piece as usize * PIECE;
         connection.metadata(piece, size(), &vec![0; rest.min(PIECE)])
     });
-    assert_eq!(banned, BTreeSet::from([liar]));
+    assert_eq!(banned, BTreeSet::from([attacker]));
 }
 
 #[test]
 fn another_total_with_the_piece_than_before() {
-    let (banned, liar) =
-        fetch_beside_liar(claimed(), 1, |connection, piece| connection.metadata(piece, size() + PIECE, &[0; PIECE]));
-    assert_eq!(banned, BTreeSet::from([liar]));
+    let (banned, attacker) = fetch_beside_attacker(claimed(), 1, |connection, piece| {
+        connection.metadata(piece, size() + PIECE, &[0; PIECE])
+    });
+    assert_eq!(banned, BTreeSet::from([attacker]));
 }
 
 #[test]
 fn a_piece_of_the_wrong_length() {
-    fetch_beside_liar(claimed(), 1, |connection, piece| {
+    fetch_beside_attacker(claimed(), 1, |connection, piece| {
         connection.metadata(piece, size(), &[0; 100])?;
         connection.wire.wait_for_close()
     });
@@ -124,7 +125,7 @@ fn a_piece_of_the_wrong_length() {
 
 #[test]
 fn a_piece_that_does_not_exist() {
-    fetch_beside_liar(claimed(), 1, |connection, _| {
+    fetch_beside_attacker(claimed(), 1, |connection, _| {
         connection.metadata(77, size(), &[0; PIECE])?;
         connection.wire.wait_for_close()
     });
@@ -132,13 +133,13 @@ fn a_piece_that_does_not_exist() {
 
 #[test]
 fn one_who_rejects_everything() {
-    let (banned, _) = fetch_beside_liar(claimed(), 1, ExtendedWire::reject);
+    let (banned, _) = fetch_beside_attacker(claimed(), 1, ExtendedWire::reject);
     assert_eq!(banned, BTreeSet::new());
 }
 
 #[test]
 fn one_who_never_answers() {
-    let (banned, _) = fetch_beside_liar(claimed(), 2, |_, _| Ok(()));
+    let (banned, _) = fetch_beside_attacker(claimed(), 2, |_, _| Ok(()));
     assert_eq!(banned, BTreeSet::new());
 }
 
@@ -146,13 +147,13 @@ fn one_who_never_answers() {
 #[test]
 fn wrong_bytes_among_right_ones() {
     let payload = payload();
-    let liar = ExtendedPeer::new(&payload, claimed(), |connection, event| {
+    let attacker = ExtendedPeer::new(&payload, claimed(), |connection, event| {
         let ExtendedEvent::Metadata(piece) = event else { return Ok(true) };
         let rest = size() - piece as usize * PIECE;
         connection.metadata(piece, size(), &vec![0; rest.min(PIECE)]).map(|()| true)
     });
     let honest = ExtendedPeer::honest(&payload, || true);
-    let banned = fetch(&payload, &[&liar, &honest]);
+    let banned = fetch(&payload, &[&attacker, &honest]);
     assert!(!banned.contains(&honest.addr()), "the honest peer was banned");
 }
 
@@ -162,20 +163,20 @@ fn sizes_that_cannot_be_are_not_asked_for() {
     for claims in [30 * 1024 * 1024 + 1, i64::from(u32::MAX), 1 << 40, i64::MAX, -1] {
         let met = ActionCount::default();
         let counts = met.clone();
-        let liar = ExtendedPeer::new(&payload, claims, move |_, event| {
+        let attacker = ExtendedPeer::new(&payload, claims, move |_, event| {
             counts.fetch_add(usize::from(matches!(event, ExtendedEvent::Begin)), Ordering::Relaxed);
             Ok(true)
         });
         let honest = ExtendedPeer::honest(&payload, done(&met, 1));
-        fetch(&payload, &[&liar, &honest]);
-        assert_eq!(liar.received().asked, 0, "metadata of {claims} bytes was asked for");
+        fetch(&payload, &[&attacker, &honest]);
+        assert_eq!(attacker.received().asked, 0, "metadata of {claims} bytes was asked for");
     }
 }
 
 /// The largest accepted size allocates no memory before data arrives.
 #[test]
 fn the_largest_size_with_nothing_behind_it() {
-    let (banned, _) = fetch_beside_liar(30 * 1024 * 1024, 3, |_, _| Ok(()));
+    let (banned, _) = fetch_beside_attacker(30 * 1024 * 1024, 3, |_, _| Ok(()));
     assert_eq!(banned, BTreeSet::new());
 }
 
@@ -221,7 +222,7 @@ fn a_flood_of_peers() {
         while connection.pex(&peers).is_ok() {}
         Ok(())
     });
-    assert!(decoy.received().callers.len() <= 2, "called again and again: {:?}", decoy.received());
+    assert!(decoy.received().dialed_from.len() <= 2, "dialed again and again: {:?}", decoy.received());
 }
 
 #[test]
@@ -239,8 +240,8 @@ fn metadata_that_is_no_torrent() {
     let info = dict([("name", bytes(b"nothing else"))]);
     let payload = Payload::with_invalid_info(&info);
     let peer = ExtendedPeer::honest(&payload, || true);
-    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&temp, vec![peer.addr()]));
-    assert!(session.run().is_err_and(|error| matches!(*error, TorrentError::Metadata(_))));
+    let torrent = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&temp, vec![peer.addr()]));
+    assert!(torrent.run().is_err_and(|error| matches!(*error, TorrentError::Metadata(_))));
 }
 
 /// A peer that starts with `begin` and is honest from then on.
@@ -280,7 +281,7 @@ fn what_was_said_of_pieces_before_the_metadata_counts_in_the_download() {
             connection.wire.send(id::UNCHOKE, &[])
         });
         assert_eq!(fetch(&payload(), &[&peer]), BTreeSet::new());
-        assert_eq!(peer.received().callers.len(), 1, "connections, after {what}");
+        assert_eq!(peer.received().dialed_from.len(), 1, "connections, after {what}");
     }
 }
 
@@ -292,19 +293,19 @@ fn peers_of_the_metadata_stage_are_told_what_is_on_disk() {
     let config = config(&temp, vec![peer.addr()]);
     let part = &payload.content()[..600 * 4096];
     std::fs::write(temp.path("out").join(&payload.name), part).expect("a part of the payload");
-    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
-    assert_eq!(session.run().expect("a session without trouble"), Outcome::Completed);
+    let torrent = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config);
+    assert_eq!(torrent.run().expect("no error"), Outcome::Completed);
     payload.assert_at(&temp.path("out"));
     let received = peer.received();
-    assert!(received.callers.len() == 1 && received.haves >= 600, "{received:?}");
+    assert!(received.dialed_from.len() == 1 && received.haves >= 600, "{received:?}");
 }
 
 #[test]
 fn a_seed_that_cannot_be_dialled_is_fetched_from_on_its_one_connection() {
     let (temp, payload) = (TestDir::new(), payload());
-    let session = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&temp, Vec::new()));
-    let events = session.events();
-    let running = std::thread::spawn(move || session.run().expect("a session without trouble"));
+    let torrent = Torrent::new(Magnet::parse(&payload.magnet("")).expect("a link"), config(&temp, Vec::new()));
+    let events = torrent.events();
+    let running = std::thread::spawn(move || torrent.run().expect("no error"));
     let listening = |event| if let Event::Listening { port } = event { Some(port) } else { None };
     let port = events.iter().find_map(listening).expect("it listens");
     // Returns once the download is complete and btsync disconnects.

@@ -64,7 +64,7 @@ fn a_frame_of_four_gigabytes() {
 }
 
 #[test]
-fn a_frame_of_four_gigabytes_that_calls_itself_a_piece() {
+fn a_frame_of_four_gigabytes_that_claims_to_be_a_piece() {
     assert_disconnected_on_request(|wire, _| {
         wire.send_raw(&[0xff, 0xff, 0xff, 0xff, id::PIECE, 0, 0, 0, 0, 0, 0, 0, 0])
     });
@@ -217,7 +217,7 @@ fn blocks_of_the_wrong_length() {
     }
 }
 
-/// Every block is wrong in one bit. The file is correct in the end, and btsync disconnects the liar.
+/// Every block is wrong in one bit. The file is correct in the end, and btsync disconnects the attacker.
 #[test]
 fn corrupt_blocks() {
     let theirs = thirty_pieces();
@@ -272,14 +272,14 @@ fn a_web_server_instead_of_a_peer() {
 }
 
 #[test]
-fn a_peer_that_hangs_up_at_once() {
+fn a_peer_that_disconnects_at_once() {
     let hostile = FakePeer::raw(|_| Ok(()));
     HostilePeerTest::new(hostile).survives();
 }
 
 /// Silent incoming connections, and one for another torrent, cost nothing but their place.
 #[test]
-fn silent_callers_and_wrong_ones() {
+fn silent_connections_and_wrong_ones() {
     let mut test = HostilePeerTest::new(FakePeer::raw(|_| Ok(())));
     let silent: Vec<Wire> = (0..20).map(|_| Wire::connect(test.address())).collect();
     let mut wrong = Wire::connect(test.address());
@@ -291,7 +291,7 @@ fn silent_callers_and_wrong_ones() {
 
 /// btsync disconnects an incoming connection that sends nothing.
 #[test]
-fn a_silent_caller_is_hung_up_on() {
+fn a_silent_connection_is_closed() {
     let (temp, payload) = (TestDir::new(), thirty_pieces());
     let (_seeder, addr, _tracker) = seeding(&temp, &payload);
     Wire::connect(addr).wait_for_close().expect("a deadline for the handshake");

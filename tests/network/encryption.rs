@@ -35,13 +35,13 @@ fn start(what: impl Into<Source>, out: &Path, encryption: Encryption, peers: Vec
     config.connections.encryption = encryption;
     config.seed = SeedGoal { forever: seeds, ..SeedGoal::default() };
     config.search.peers = peers;
-    let session = Torrent::new(what, config);
-    let (handle, events) = (session.handle(), session.events());
-    let thread = thread::spawn(move || session.run().expect("a session without trouble"));
+    let torrent = Torrent::new(what, config);
+    let (handle, events) = (torrent.handle(), torrent.events());
+    let thread = thread::spawn(move || torrent.run().expect("no error"));
     Running { handle, events, thread }
 }
 
-/// The address it listens on. Must be called before any other event is read.
+/// The address it listens on. Call it before any other event is read.
 fn address(running: &Running) -> SocketAddr {
     let port = |event| if let Event::Listening { port } = event { Some(port) } else { None };
     SocketAddr::from(([127, 0, 0, 1], running.events.iter().find_map(port).expect("it listens")))

@@ -131,9 +131,9 @@ fn one_address_does_not_keep_others_out() {
     let _btsync = temp.btsync("btsync", &torrent, &home, port, &["--seed", "--max-peers", "12"]);
     until("it seeds", || !tracker.announces().is_empty());
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
-    let crowd: Vec<_> = (0..9).map(|_| connect_from([127, 0, 0, 2], addr)).collect();
-    for caller in &crowd {
-        assert!(is_accepted(caller, &payload), "there is room for nine callers");
+    let same_address: Vec<_> = (0..9).map(|_| connect_from([127, 0, 0, 2], addr)).collect();
+    for stream in &same_address {
+        assert!(is_accepted(stream, &payload), "there is room for nine connections");
     }
     assert!(!is_accepted(&connect_from([127, 0, 0, 2], addr), &payload), "and for no tenth from there");
     let others: Vec<_> = (3..9).map(|host| connect_from([127, 0, 0, host], addr)).collect();
@@ -141,13 +141,13 @@ fn one_address_does_not_keep_others_out() {
         assert!(is_accepted(other, &payload), "a place for everyone from elsewhere");
     }
     // btsync disconnected the connections that had been idle longest.
-    for stream in crowd.into_iter().take(6) {
-        Wire::raw(stream).wait_for_close().expect("hung up on");
+    for stream in same_address.into_iter().take(6) {
+        Wire::raw(stream).wait_for_close().expect("to be disconnected");
     }
 }
 
 #[test]
-fn more_callers_than_descriptors_keep_nobody_out_for_long() {
+fn more_connections_than_descriptors_keep_nobody_out_for_long() {
     let (temp, payload, port) = (TestDir::new(), payload(), free_port());
     let tracker = Tracker::start(&[]);
     let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));

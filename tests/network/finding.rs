@@ -241,8 +241,8 @@ fn by_pex() {
     let (temp, payload) = (TestDir::new(), payload());
     let stay = "close_redundant_connections=0";
     let (_seed, addr) = seed(Client::Libtorrent, &temp, &payload, &[stay]);
-    let (torrent, empty, calls) = (temp.torrent(&payload, NO_TRACKER), temp.folder("empty"), format!("peer={addr}"));
-    let more = ["want=nothing", stay, &calls];
+    let (torrent, empty, dials) = (temp.torrent(&payload, NO_TRACKER), temp.folder("empty"), format!("peer={addr}"));
+    let more = ["want=nothing", stay, &dials];
     let (mut between, there) = libtorrent_at(&temp, BETWEEN, false, &torrent, &empty, &more);
     between.wait_for_output(&format!("connected {addr}"));
     fetches(&temp, &payload, &payload.magnet(&format!("&x.pe={there}")), PEX_ALONE);
@@ -257,9 +257,9 @@ fn found_by_pex() {
     let (torrent, named) = (temp.torrent(&payload, NO_TRACKER), addr.to_string());
     let more = [PEX_ALONE, &["--max-download-limit", "1K", "--peer", &named]].concat();
     let mut ours = temp.btsync_with_discovery("ours", torrent.as_os_str(), &temp.folder("ours"), port, &more);
-    let (out, calls) = (temp.folder("out"), format!("peer={}:{port}", address(1)));
+    let (out, dials) = (temp.folder("out"), format!("peer={}:{port}", address(1)));
     listens(format!("{}:{port}", address(1)).parse().expect("an address"));
-    let _leecher = Client::Libtorrent.start_with(&temp, BETWEEN, &torrent, &out, &[&calls]);
+    let _leecher = Client::Libtorrent.start_with(&temp, BETWEEN, &torrent, &out, &[&dials]);
     arrives(&payload, &out);
     ours.terminate(7);
 }

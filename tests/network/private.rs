@@ -155,8 +155,8 @@ impl Swarm {
 
     /// Waits until btsync has connected to both peers so many times.
     fn wait_for_connections(&self, times: usize) {
-        let called = || self.peers.iter().all(|peer| peer.received().callers.len() >= times);
-        until("both peers are connected", called);
+        let connected = || self.peers.iter().all(|peer| peer.received().dialed_from.len() >= times);
+        until("both peers are connected", connected);
     }
 
     /// Waits until every way of finding peers has announced the download.
@@ -225,18 +225,18 @@ fn a_link_to_a_private_torrent_falls_silent() {
         });
         let link = private.payload.magnet(&format!("&tr={}&x.pe={}", private.url(), gossip.addr()));
         let secret = private.join(&temp, OsStr::new(&link));
-        until("the third is called", || !third.received().callers.is_empty());
+        until("the third is dialed", || !third.received().dialed_from.is_empty());
         until("the DHT is asked while nobody knows that it is private", || private.node.count() > 0);
         // Only a peer that btsync connected to before can show that btsync does not reconnect.
         private.wait_for_connections(1);
         private.tell.store(true, Ordering::Relaxed);
         private.wait_for_connections(2);
 
-        let (node, calls) = (private.node.count(), third.received().callers.len());
+        let (node, dials) = (private.node.count(), third.received().dialed_from.len());
         let ordinary = open.join_by_torrent(&temp);
         open.wait_for_all_announces(&neighbours);
         assert_eq!(private.node.count(), node, "the DHT heard of it afterwards");
-        assert_eq!(third.received().callers.len(), calls, "btsync connects to peers that a peer named");
+        assert_eq!(third.received().dialed_from.len(), dials, "btsync connects to peers that a peer named");
         for received in private.peers.iter().map(ExtendedPeer::received) {
             assert_eq!(received.pex, 0, "{received:?}");
             assert!(!received.offers_pex[1] && !received.dht_bits[1], "{received:?}");
@@ -268,14 +268,14 @@ fn an_interface_that_is_not_there_lets_nothing_out() {
             let complaints: Vec<&str> = said.lines().filter(|line| line.starts_with("btsync: ")).collect();
             assert!(matches!(complaints[..], [one] if one.contains(interface)), "it must say what is missing: {said}");
         }
-        assert!(swarm.tracker.announces().is_empty() && swarm.peers[0].received().callers.is_empty());
+        assert!(swarm.tracker.announces().is_empty() && swarm.peers[0].received().dialed_from.is_empty());
         assert_eq!((swarm.node.count(), udp.count(), neighbours.count()), (0, 0, 0));
     });
 }
 
 #[test]
-fn all_is_called_from_the_address_given() {
-    in_network_namespace("all_is_called_from_the_address_given", &[], || {
+fn all_connections_come_from_the_address_given() {
+    in_network_namespace("all_connections_come_from_the_address_given", &[], || {
         allow_multicast_on_lo();
         let (temp, neighbours, udp) = (TestDir::new(), DatagramLog::of_lsd_group(), DatagramLog::at(8));
         let swarm = Swarm::new("tied.bin", false);
@@ -293,7 +293,7 @@ fn all_is_called_from_the_address_given() {
         );
         assert_eq!(swarm.tracker.announces().iter().map(|a| a.addr.ip()).collect::<HashSet<_>>(), five);
         for peer in &swarm.peers {
-            assert_eq!(peer.received().callers.iter().map(SocketAddr::ip).collect::<HashSet<_>>(), five);
+            assert_eq!(peer.received().dialed_from.iter().map(SocketAddr::ip).collect::<HashSet<_>>(), five);
         }
         swarm.serve.store(true, Ordering::Relaxed);
         btsync.expect_exit(0);
@@ -331,7 +331,7 @@ fn uses_no_other(interface: &str, cut: &str) {
     let again = ordinary.join_by_torrent(&temp);
     ordinary.wait_for_all_announces(&neighbours);
     ordinary.completes(again, &temp);
-    assert!(swarm.tracker.announces().is_empty() && swarm.peers[0].received().callers.is_empty());
+    assert!(swarm.tracker.announces().is_empty() && swarm.peers[0].received().dialed_from.is_empty());
     assert_eq!((swarm.node.count(), udp.count()), (0, 0));
     assert!(!neighbours.holds(&swarm.payload.hex()));
     btsync.terminate(7);
@@ -340,7 +340,7 @@ fn uses_no_other(interface: &str, cut: &str) {
 /// For trackers that allow only certain clients: the client name in announces, handshakes and HTTP requests, by default and as
 /// configured.
 #[test]
-fn a_client_is_called_as_the_user_says() {
+fn a_client_has_the_name_that_the_user_gives() {
     let version = env!("CARGO_PKG_VERSION");
     let ours = format!("-BY{}0-", version.replace('.', ""));
     let said = heard_of_the_client(&[]);

@@ -153,11 +153,11 @@ fn a_handle_changes_the_limits() {
     (config.client.dht, config.client.lsd) = (None, false);
     (config.client.listen_ports, config.search.peers) = (0..=0, vec![source.peers[0].addr]);
     config.client.limits = Limits { down: 0, up: 7 };
-    let session = Torrent::new(Metainfo::read(&source.torrent).expect("a torrent"), config);
-    let (handle, events) = (session.handle(), session.events());
+    let torrent = Torrent::new(Metainfo::read(&source.torrent).expect("a torrent"), config);
+    let (handle, events) = (torrent.handle(), torrent.events());
     assert_eq!(handle.limits(), Limits { down: 0, up: 7 });
     handle.set_limits(Limits { down: 1024, up: 0 });
-    let running = thread::spawn(move || session.run().expect("no trouble"));
+    let running = thread::spawn(move || torrent.run().expect("no trouble"));
     until("blocks are on their way", || source.served() > 0);
     assert!(!events.try_iter().any(|event| event == Event::Completed), "the limit was not passed on");
     handle.set_limits(Limits::default());

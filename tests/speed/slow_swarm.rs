@@ -266,8 +266,8 @@ fn fetch_piece(mut wire: Wire, piece: u32, blocks: u32, fetched: &Fetched) -> io
 
 /// Forty leechers on a link of 125 kB/s: the seed serves few at a time, so that one soon has a complete piece.
 #[test]
-fn a_seed_on_a_slow_line_serves_few_at_a_time() {
-    in_network_namespace("a_seed_on_a_slow_line_serves_few_at_a_time", &["tc"], || {
+fn a_seed_on_a_slow_uplink_serves_few_at_a_time() {
+    in_network_namespace("a_seed_on_a_slow_uplink_serves_few_at_a_time", &["tc"], || {
         let (temp, payload, port) = (TestDir::new(), Payload::single("line.bin", 10 << 20, 256 << 10), free_port());
         let far = RemoteMachine::new();
         let slow = ["qdisc", "add", "dev", "near", "root", "tbf", "rate", "1mbit", "burst", "16kb", "latency", "250ms"];
@@ -327,8 +327,8 @@ fn blocks_before_requests(mut wire: Wire, have: u32, times: usize) -> io::Result
 
 /// A link of 100 kB/s, on which more than a second's worth of blocks would be queued.
 #[test]
-fn requests_do_not_wait_behind_blocks_on_a_slow_line() {
-    in_network_namespace("requests_do_not_wait_behind_blocks_on_a_slow_line", &["tc"], || {
+fn requests_do_not_wait_behind_blocks_on_a_slow_uplink() {
+    in_network_namespace("requests_do_not_wait_behind_blocks_on_a_slow_uplink", &["tc"], || {
         let (temp, payload, port) = (TestDir::new(), Payload::single("trade.bin", 4 << 20, 256 << 10), free_port());
         let far = RemoteMachine::new();
         let slow = ["qdisc", "add", "dev", "near", "root", "tbf", "rate", "800kbit", "burst", "16kb", "limit", "200kb"];

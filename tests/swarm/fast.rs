@@ -37,7 +37,7 @@ fn fast_peer(behave: impl Fn(Wire) -> io::Result<()> + Send + Sync + 'static) ->
 }
 
 /// Connects to btsync with both extensions.
-fn call(addr: SocketAddr, payload: &Payload) -> Wire {
+fn connect_extended(addr: SocketAddr, payload: &Payload) -> Wire {
     let mut wire = Wire::connect(addr);
     wire.send_raw(&extended_handshake(payload.info_hash())).expect("a handshake");
     wire.read_handshake().expect("btsync's handshake");
@@ -116,7 +116,7 @@ fn requests_beyond_the_queue_are_rejected() {
     const QUEUE: usize = 2000;
     let (temp, payload) = (TestDir::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
     let (_seeder, addr, _tracker) = seeding(&temp, &payload);
-    let mut wire = call(addr, &payload);
+    let mut wire = connect_extended(addr, &payload);
     wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("a bitfield");
     wire.send(id::INTERESTED, &[]).expect("interest");
     wire.receive_until(&Message::Unchoke).expect("to be unchoked");
@@ -162,7 +162,7 @@ fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
     let (temp, payload) = (TestDir::new(), thirty_pieces());
     let (_seeder, addr, _tracker) = seeding(&temp, &payload);
     let content = payload.content();
-    let mut wire = call(addr, &payload);
+    let mut wire = connect_extended(addr, &payload);
     wire.send(id::HAVE_NONE, &[]).expect("a word");
     assert_eq!(wire.receive().expect("HAVE ALL"), Message::Other(id::HAVE_ALL, vec![]));
     let mut allowed = BTreeSet::new();
@@ -204,7 +204,7 @@ fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
 fn every_request_is_answered_once() {
     let (temp, payload) = (TestDir::new(), Payload::single("big.bin", 8 * 1024 * 1024, 256 * 1024));
     let (_seeder, addr, _tracker) = seeding(&temp, &payload);
-    let mut wire = call(addr, &payload);
+    let mut wire = connect_extended(addr, &payload);
     // A peer with twelve pieces gets no allowed fast pieces.
     wire.send(id::BITFIELD, &[0xff, 0xf0, 0, 0]).expect("a bitfield");
     wire.send(id::INTERESTED, &[]).expect("interest");
@@ -328,7 +328,7 @@ fn a_leecher_that_completes_says_that_it_wants_nothing_more() {
     let tracker = Tracker::start(&[honest.addr]);
     let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
     let mut btsync = temp.btsync("btsync", &torrent, &temp.folder("out"), port, &["--seed"]);
-    let mut wire = call(SocketAddr::from(([127, 0, 0, 1], port)), &payload);
+    let mut wire = connect_extended(SocketAddr::from(([127, 0, 0, 1], port)), &payload);
     wire.send(id::HAVE_NONE, &[]).expect("a word");
     let size = format!("13:metadata_sizei{}e", payload.info().len());
     for upload_only in [b"11:upload_onlyi0e", b"11:upload_onlyi1e"] {
@@ -356,7 +356,7 @@ fn upload_only_is_sent_and_understood_as_a_message() {
     let tracker = Tracker::start(&[honest.addr]);
     let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
     let mut btsync = temp.btsync("btsync", &torrent, &temp.folder("out"), port, &["--seed"]);
-    let mut wire = call(SocketAddr::from(([127, 0, 0, 1], port)), &payload);
+    let mut wire = connect_extended(SocketAddr::from(([127, 0, 0, 1], port)), &payload);
     wire.send(id::HAVE_NONE, &[]).expect("a word");
     wire.send(id::EXTENDED, b"\0d1:md11:upload_onlyi77eee").expect("an extension handshake");
     let ours = loop {

@@ -42,14 +42,14 @@ struct Running {
     thread: thread::JoinHandle<Outcome>,
 }
 
-fn start(torrent: &Metainfo, out: &Path, seed: SeedGoal) -> Running {
+fn start(metainfo: &Metainfo, out: &Path, seed: SeedGoal) -> Running {
     let mut config = TorrentConfig::new(out);
     (config.client.dht, config.client.lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.seed = seed;
-    let session = Torrent::new(torrent.clone(), config);
-    let (handle, events) = (session.handle(), session.events());
-    let thread = thread::spawn(move || session.run().expect("a session without trouble"));
+    let torrent = Torrent::new(metainfo.clone(), config);
+    let (handle, events) = (torrent.handle(), torrent.events());
+    let thread = thread::spawn(move || torrent.run().expect("no error"));
     Running { handle, events, thread }
 }
 
@@ -62,7 +62,7 @@ fn wait_for(running: &Running, wanted: impl Fn(&Event) -> bool) {
         }
         seen.push(event);
     }
-    panic!("the session ended without the event; it said {seen:?}");
+    panic!("the torrent ended without the event; it said {seen:?}");
 }
 
 const FOREVER: SeedGoal = SeedGoal { forever: true, time: None, ratio: None };

@@ -215,7 +215,7 @@ fn missing_and_short_files_are_fetched() {
 
 /// A download completes before the tiers that hang time out. The tracker that received `started` also receives `completed`.
 #[test]
-fn completed_reaches_the_tracker_that_answers_beside_those_that_hang() {
+fn completed_reaches_the_tracker_that_answers_beside_those_that_do_not() {
     let hangs = Tracker::unresponsive();
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let udp = format!("udp://{}/announce", silent.local_addr().expect("an address"));
@@ -346,7 +346,7 @@ fn a_seed_is_told_of_our_pieces() {
 
 /// A peer given on the command line is enough when the tracker knows no peer.
 #[test]
-fn a_peer_given_by_hand_is_called() {
+fn a_peer_given_by_hand_is_dialed() {
     let (temp, payload) = (TestDir::new(), forty_pieces());
     let peer = FakePeer::honest(&payload, &Gate::new(usize::MAX));
     let tracker = Tracker::start(&[]);

@@ -11,21 +11,21 @@ use crate::common::{PATIENCE, TestDir, free_port, until};
 use btsync::metainfo::Metainfo;
 use btsync::torrent::{Limits, Outcome, SeedGoal, Torrent, TorrentConfig, TorrentHandle};
 
-fn session(
+fn new_torrent(
     temp: &TestDir,
     payload: &Payload,
     out: &str,
     set: impl FnOnce(&mut TorrentConfig),
 ) -> (Torrent, TorrentHandle) {
-    let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:9/")).expect("a torrent");
+    let metainfo = Metainfo::parse(&payload.torrent("http://127.0.0.1:9/")).expect("a torrent");
     let mut config = TorrentConfig::new(temp.folder(out));
     (config.client.dht, config.client.lsd, config.records.resume_folder) = (None, false, None);
     config.client.listen_ports = 0..=0;
     config.search.exclude_trackers = vec!["*".to_owned()];
     set(&mut config);
-    let session = Torrent::new(torrent, config);
-    let handle = session.handle();
-    (session, handle)
+    let torrent = Torrent::new(metainfo, config);
+    let handle = torrent.handle();
+    (torrent, handle)
 }
 
 /// Serves nothing until btsync has sent requests, paused (`CANCEL` for every request) and sent requests again; then serves
@@ -65,8 +65,8 @@ fn what_was_asked_for_is_taken_back_and_asked_for_again() {
     let (tell, told) = mpsc::channel();
     let served = payload.clone();
     let peer = FakePeer::new(payload.info_hash(), move |mut wire| through_a_pause(&mut wire, &served, &tell));
-    let (session, handle) = session(&temp, &payload, "out", |config| config.search.peers = vec![peer.addr]);
-    let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
+    let (torrent, handle) = new_torrent(&temp, &payload, "out", |config| config.search.peers = vec![peer.addr]);
+    let thread = std::thread::spawn(move || torrent.run().expect("no error"));
     let hears = |word| assert_eq!(told.recv_timeout(PATIENCE), Ok(word));
     hears("asked");
     handle.pause();
@@ -83,24 +83,24 @@ fn a_seed_that_pauses_serves_nobody_until_it_goes_on() {
     let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 40 * 32 * 1024, 32 * 1024));
     temp.folder_with("seed", &payload);
     let port = free_port();
-    let (session, handle) = session(&temp, &payload, "seed", |config| {
+    let (torrent, handle) = new_torrent(&temp, &payload, "seed", |config| {
         config.client.listen_ports = port..=port;
         config.seed = SeedGoal { forever: true, ..SeedGoal::default() };
     });
-    let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
+    let thread = std::thread::spawn(move || torrent.run().expect("no error"));
     let addr = ([127, 0, 0, 1], port).into();
-    let call = || {
+    let connect = || {
         drop(Wire::connect(addr)); // waits until it listens
         let mut wire = Wire::connect_and_handshake(addr, payload.info_hash()).expect("a handshake");
         wire.send(id::INTERESTED, &[]).expect("a word");
         wire
     };
-    let mut wire = call();
+    let mut wire = connect();
     wire.receive_until(&Message::Unchoke).expect("a slot");
     handle.pause();
     wire.receive_until(&Message::Choke).expect("the pause");
     // A peer that connects during the pause gets no slot either; after the pause btsync unchokes both.
-    let mut late = call();
+    let mut late = connect();
     wire.request(0, 0, 16_384).expect("a word");
     handle.resume();
     late.receive_until(&Message::Unchoke).expect("a slot");
@@ -117,11 +117,11 @@ fn a_pause_under_a_limit_has_little_to_wait_for() {
     let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 512 * 16 * 1024, 64 * 1024));
     let gate = Gate::new(usize::MAX);
     let peer = FakePeer::honest(&payload, &gate);
-    let (session, handle) = session(&temp, &payload, "out", |config| {
+    let (torrent, handle) = new_torrent(&temp, &payload, "out", |config| {
         config.search.peers = vec![peer.addr];
         config.client.limits = Limits { down: LIMIT, up: 0 };
     });
-    let thread = std::thread::spawn(move || session.run().expect("a session without trouble"));
+    let thread = std::thread::spawn(move || torrent.run().expect("no error"));
     let downloaded = || handle.snapshot().downloaded;
     until("some of it is there", || downloaded() >= 40 * BLOCK_SIZE);
     let before = downloaded();

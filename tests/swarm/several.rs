@@ -68,9 +68,9 @@ struct Running {
 }
 
 impl Running {
-    fn start(session: Torrent) -> Running {
-        let (handle, events) = (session.handle(), session.events());
-        Running { handle, events, thread: thread::spawn(move || session.run()) }
+    fn start(torrent: Torrent) -> Running {
+        let (handle, events) = (torrent.handle(), torrent.events());
+        Running { handle, events, thread: thread::spawn(move || torrent.run()) }
     }
 
     /// Starts a torrent on this client that connects to `peers`.
@@ -90,7 +90,7 @@ impl Running {
     /// Waits for an event. The channel closes when the torrent ends, so this never waits for ever.
     fn wait_for_event(&self, wanted: impl Fn(&Event) -> bool) {
         let is_received = self.events.iter().any(|event| wanted(&event));
-        assert!(is_received, "the session ended without the event");
+        assert!(is_received, "the torrent ended without the event");
     }
 
     fn ends(self, outcome: Outcome) {
@@ -112,7 +112,7 @@ fn is_refused(addr: SocketAddr, info_hash: [u8; 20]) {
     let mut wire = Wire::connect(addr);
     wire.send_raw(&handshake(info_hash)).expect("room for it");
     let end = wire.read_handshake().expect_err("an answer").kind();
-    assert!(!matches!(end, ErrorKind::WouldBlock | ErrorKind::TimedOut), "neither answered nor hung up on");
+    assert!(!matches!(end, ErrorKind::WouldBlock | ErrorKind::TimedOut), "neither answered nor disconnected");
 }
 
 /// Exchanges handshakes for a torrent that the client has.
@@ -289,8 +289,8 @@ fn connect_from_other_address(to: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn callers_who_say_nothing_do_not_keep_others_out() {
-    in_own_process("callers_who_say_nothing_do_not_keep_others_out", || {
+fn silent_connections_do_not_keep_others_out() {
+    in_own_process("silent_connections_do_not_keep_others_out", || {
         let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
         let host = Client::start(&quiet(&temp.path("unused")).client).expect("a port");
         let gives: Vec<_> = [&a, &b]

@@ -16,15 +16,15 @@ use crate::common::wire::{Message, Wire, extended_handshake, id};
 use crate::common::{TestDir, free_port, until};
 
 /// Starts a torrent on a thread of its own.
-fn start(torrent: &Metainfo, out: PathBuf, super_seed: bool) -> (Watch, thread::JoinHandle<Outcome>) {
+fn start(metainfo: &Metainfo, out: PathBuf, super_seed: bool) -> (Watch, thread::JoinHandle<Outcome>) {
     let mut config = TorrentConfig::new(out);
     (config.client.dht, config.client.lsd) = (None, false);
     config.client.listen_ports = 0..=0;
     config.seed = SeedGoal { forever: true, ..SeedGoal::default() };
     config.super_seed = super_seed;
-    let session = Torrent::new(torrent.clone(), config);
-    let watch = (session.handle(), session.events());
-    (watch, thread::spawn(move || session.run().expect("a session without trouble")))
+    let torrent = Torrent::new(metainfo.clone(), config);
+    let watch = (torrent.handle(), torrent.events());
+    (watch, thread::spawn(move || torrent.run().expect("no error")))
 }
 
 /// The observable side of a torrent.
@@ -126,20 +126,20 @@ fn one_that_claims_nearly_everything_keeps_nothing_from_others() {
     let source = temp.folder_with("seeder", &payload);
     let mut seeder = temp.btsync("seeder", &torrent, &source, port, &["--seed", "--super-seed"]);
     until("the seeder has announced itself", || tracker.announces().iter().any(|a| a.left == 0));
-    let mut liar = dial_extended(port, &payload);
+    let mut attacker = dial_extended(port, &payload);
     for piece in 1u32..64 {
-        liar.send(id::HAVE, &piece.to_be_bytes()).expect("a have");
+        attacker.send(id::HAVE, &piece.to_be_bytes()).expect("a have");
     }
     // btsync has processed all HAVEs of a peer once it unchokes that peer.
-    liar.send(id::INTERESTED, &[]).expect("interest");
-    while !matches!(liar.receive().expect("a message"), Message::Unchoke) {}
+    attacker.send(id::INTERESTED, &[]).expect("interest");
+    while !matches!(attacker.receive().expect("a message"), Message::Unchoke) {}
     let out = temp.folder("out");
     let leecher = start(&Metainfo::read(&torrent).expect("a torrent"), out.clone(), false);
     until("the leecher has it all", || leecher.0.0.snapshot().have == 4 << 20);
     leecher.0.0.stop();
     assert_eq!(leecher.1.join().expect("no panic"), Outcome::StoppedComplete);
     payload.assert_at(&out);
-    drop(liar);
+    drop(attacker);
     seeder.terminate(0);
 }
 

@@ -76,7 +76,7 @@ impl HandshakerFixture {
                 _ => return None,
             }
         }
-        panic!("neither handed on nor hung up on");
+        panic!("neither passed on nor closed");
     }
 }
 
@@ -143,13 +143,13 @@ fn encrypted_connections_reach_their_torrent() {
     }
     let mut dialer = fixture.dial();
     assert!(encrypted(&mut dialer, PREFER, REQUIRE), "the lie comes behind the agreement");
-    assert_eq!(fixture.delivered_to(dialer), None, "two torrents in one call");
+    assert_eq!(fixture.delivered_to(dialer), None, "two torrents on one connection");
 }
 
 #[test]
 fn with_one_torrent_nobody_is_asked() {
     let mut fixture = HandshakerFixture::new(&[(PREFER, Encryption::Prefer), (HELD, Encryption::Prefer)]);
-    let _caller = fixture.dial();
+    let _dialer = fixture.dial();
     let report = fixture.torrents[0].1.try_recv().expect("handed on at once");
     assert!(report.handshake.is_none());
     assert!(fixture.handshaker.pending.is_empty());
@@ -158,7 +158,7 @@ fn with_one_torrent_nobody_is_asked() {
 }
 
 #[test]
-fn many_who_say_nothing_keep_nobody_out() {
+fn many_silent_connections_keep_nobody_out() {
     let mut fixture = all();
     // From so many networks that none exceeds its share.
     let mut silent: Vec<_> = (0..MAX_PENDING_HANDSHAKES).map(|_| fixture.dial()).collect();
@@ -200,7 +200,7 @@ fn silent_connections_do_not_push_out_an_encrypted_one() {
             break;
         }
         dialer.write_all(&out).expect("room for it");
-        dialer.read_exact(&mut byte).expect("it is not hung up on");
+        dialer.read_exact(&mut byte).expect("it is not closed");
     }
     assert_eq!(fixture.delivered_to(dialer).map(|met| met.0), Some(PREFER));
 }

@@ -54,11 +54,11 @@ mod tests {
     fn six_reports_of_different_nodes_and_the_majority() {
         let mut external = ExternalIp::default();
         for _ in 0..50 {
-            assert_eq!(external.vote(ip(1), ip(200)), None, "one voter has one voice");
+            assert_eq!(external.vote(ip(1), ip(200)), None, "one voter has one vote");
         }
         let mut given = None;
         for voter in 2..=6 {
-            assert_eq!((given, external.vote(ip(100 + voter), ip(201))), (None, None), "liars in the minority");
+            assert_eq!((given, external.vote(ip(100 + voter), ip(201))), (None, None), "attackers in the minority");
             given = external.vote(ip(voter), ip(200));
         }
         assert_eq!(given, Some(ip(200)));

@@ -327,19 +327,19 @@ mod tests {
 
     #[test]
     fn an_id_that_bep_42_forbids_neither_ends_a_search_nor_keeps_the_announce_from_others() {
-        let liar = |n: u8| Contact { id: NodeId([0; 20]), addr: SocketAddr::from(([80 + n, n, 9, 9], 1)) };
-        let liars: Vec<Contact> = (0..10).map(liar).filter(|c| !c.id.fits(c.addr.ip())).take(8).collect();
-        assert_eq!(liars.len(), 8);
+        let attacker = |n: u8| Contact { id: NodeId([0; 20]), addr: SocketAddr::from(([80 + n, n, 9, 9], 1)) };
+        let attackers: Vec<Contact> = (0..10).map(attacker).filter(|c| !c.id.fits(c.addr.ip())).take(8).collect();
+        assert_eq!(attackers.len(), 8);
         let honest: Vec<Contact> = (1..=8).map(node).collect();
-        let mut lookup = lookup(&[liars.clone(), honest.clone()].concat());
+        let mut lookup = lookup(&[attackers.clone(), honest.clone()].concat());
         while let Some(addr) = lookup.next_query() {
-            let who = *liars.iter().chain(&honest).find(|n| n.addr == addr).unwrap();
+            let who = *attackers.iter().chain(&honest).find(|n| n.addr == addr).unwrap();
             lookup.answered(addr, &says(who, vec![]));
         }
         assert_eq!(lookup.summary().queries, 16);
         let announce_targets: HashSet<SocketAddr> =
             lookup.announce_targets().into_iter().map(|(addr, _)| addr).collect();
-        assert_eq!(announce_targets, liars.iter().chain(&honest).map(|n| n.addr).collect(), "eight of each kind");
+        assert_eq!(announce_targets, attackers.iter().chain(&honest).map(|n| n.addr).collect(), "eight of each kind");
     }
 
     #[test]

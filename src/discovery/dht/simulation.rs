@@ -192,8 +192,8 @@ impl SimulatedNetwork {
     }
 
     /// Makes nodes malicious, in turn in each of the eight ways.
-    fn make_malicious(&mut self, liars: usize) {
-        for n in 0..liars {
+    fn make_malicious(&mut self, attackers: usize) {
+        for n in 0..attackers {
             let at = self.rng.usize(0..self.nodes.len());
             self.nodes[at].malice = Some(n % 8);
         }
@@ -320,9 +320,9 @@ proptest! {
     /// Whatever the network, the loss and the malicious nodes, every honest node finds an announce. There is time for a second
     /// search, ten minutes after a first one that found only peers from malicious nodes.
     #[test]
-    fn an_announce_is_found_in_any_small_network(n in 20_usize..80, loss in 0.0..0.15, liars in 0_usize..8, seed: u64) {
+    fn an_announce_is_found_in_any_small_network(n in 20_usize..80, loss in 0.0..0.15, attackers in 0_usize..8, seed: u64) {
         let mut world = SimulatedNetwork::new(n, loss, seed);
-        world.make_malicious(liars.min(n / 8));
+        world.make_malicious(attackers.min(n / 8));
         let (lost, _) = world.announce_and_search(Duration::from_secs(900));
         prop_assert_eq!(lost, Vec::<usize>::new());
     }

@@ -210,7 +210,7 @@ fn what_is_no_handshake_is_refused() {
 }
 
 #[test]
-fn who_hangs_up_or_says_nothing_is_not_waited_for() {
+fn a_peer_that_disconnects_or_sends_nothing_is_not_waited_for() {
     for said in [b"".as_slice(), b"\x13", &[1; 90], &[1; 200]] {
         let (mut initiator, responder) = pair();
         initiator.write_all(said).expect("room for it");

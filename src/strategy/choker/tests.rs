@@ -132,7 +132,7 @@ fn a_slow_link_keeps_its_slots_few_and_a_fast_one_opens_more() {
 /// Three hundred peers behind a link for about eight slots. Peers deliver at their rate while we serve them, at a fifth of it
 /// otherwise, and the measured rates fluctuate. The fastest peers are found and kept.
 #[test]
-fn tit_for_tat_finds_the_best_givers_and_stays_with_them() {
+fn tit_for_tat_finds_the_fastest_uploaders_and_stays_with_them() {
     let mut swarm = ChokerSwarm::new(300, false);
     (swarm.link, swarm.takes) = (60 * KIB, vec![1 << 20; 300]);
     let mut rng = fastrand::Rng::with_seed(3);
@@ -157,7 +157,7 @@ fn tit_for_tat_finds_the_best_givers_and_stays_with_them() {
 }
 
 #[test]
-fn givers_that_hardly_differ_do_not_take_turns() {
+fn uploaders_of_similar_speed_do_not_take_turns() {
     let mut swarm = ChokerSwarm::new(60, false);
     swarm.choker.set_upload_limit(64 * KIB);
     swarm.link = 64 * KIB;
@@ -194,7 +194,7 @@ fn newcomers_are_three_times_as_likely_to_have_the_optimistic_slot() {
         }
         let served = swarm.round();
         if round % 3 == 0 && round > 300 {
-            assert_eq!(served.len(), 9, "eight givers and one by chance");
+            assert_eq!(served.len(), 9, "eight uploaders and one by chance");
             turns += 1;
             new += u32::from(served.iter().any(|n| (8..21).contains(n)));
         }

@@ -274,7 +274,7 @@ fn a_network_whose_idle_connection_was_evicted_evicts_nobody_for_a_minute() {
 
 /// Silent connections are evicted before one that has started its handshake, whatever their networks.
 #[test]
-fn silent_callers_go_first() {
+fn silent_connections_are_evicted_first() {
     let mut full = table(128, 0, |n| format!("203.{n}.1.1"));
     all(&mut full, HandshakeProgress::Silent, SILENT_TIMEOUT);
     all(&mut full[3..4], HandshakeProgress::Begun, HANDSHAKE_TIMEOUT * 2);

@@ -132,8 +132,8 @@ fn takes(attack: Attack, attackers: usize, size: usize) -> Duration {
     let mut fetch = MetadataFetch::new(hash(&whole));
     let honest = PeerKey(u32::MAX);
     let keys = vec![PeerKey(0); attackers];
-    let mut liars = Attackers { attack, right, keys, next_key: 0, next_size: 4, gave: HashSet::new() };
-    (0..attackers).for_each(|at| liars.join(&mut fetch, at));
+    let mut others = Attackers { attack, right, keys, next_key: 0, next_size: 4, gave: HashSet::new() };
+    (0..attackers).for_each(|at| others.join(&mut fetch, at));
     let start = Duration::from_secs(10);
     let (mut now, mut owed) = (Duration::ZERO, Vec::new());
     loop {
@@ -142,7 +142,7 @@ fn takes(attack: Attack, attackers: usize, size: usize) -> Duration {
         if now == start {
             assert!(fetch.add_source(honest, right));
         }
-        liars.act(&mut fetch, now);
+        others.act(&mut fetch, now);
         let mut came = Vec::new();
         for (_, piece) in owed.extract_if(.., |(at, _)| *at <= now) {
             let bytes = whole.chunks(PIECE as usize).nth(piece as usize).unwrap();
@@ -152,7 +152,7 @@ fn takes(attack: Attack, attackers: usize, size: usize) -> Duration {
             if key == honest {
                 owed.push((now + HONEST, piece));
             } else {
-                came.push(liars.answer(&mut fetch, key, piece, &whole, now));
+                came.push(others.answer(&mut fetch, key, piece, &whole, now));
             }
         }
         assert!(fetch.held(1) <= MAX_HELD.0);
@@ -165,8 +165,8 @@ fn takes(attack: Attack, attackers: usize, size: usize) -> Duration {
                 FetchOutcome::CorruptSender(key) => {
                     assert_ne!(key, honest);
                     // The address is banned, and the attacker returns with another one.
-                    let at = liars.keys.iter().position(|&k| k == key).unwrap();
-                    liars.join(&mut fetch, at);
+                    let at = others.keys.iter().position(|&k| k == key).unwrap();
+                    others.join(&mut fetch, at);
                 }
                 FetchOutcome::Nothing | FetchOutcome::MixedFailure => {}
             }

@@ -1,4 +1,4 @@
-//! Swarms of honest peers and liars with a simulated clock. Whatever the liars do, the metadata arrives as long as one peer is
+//! Swarms of honest peers and attackers with a simulated clock. Whatever the attackers do, the metadata arrives as long as one peer is
 //! honest, and no honest peer is ever blamed.
 
 use std::collections::BTreeSet;
@@ -53,7 +53,7 @@ pub(crate) fn hash(info: &[u8]) -> InfoHash {
 struct MetadataSimulation {
     info: Option<Vec<u8>>,
     over: Duration,
-    liars: BTreeSet<PeerKey>,
+    attackers: BTreeSet<PeerKey>,
     /// The number of requests sent.
     asked: usize,
 }
@@ -71,7 +71,7 @@ fn run(info: &[u8], kinds: &[SourceKind], seed: u64) -> MetadataSimulation {
         };
         assert!(fetch.add_source(PeerKey(n as u32), size));
     }
-    let mut story = MetadataSimulation { info: None, over: Duration::ZERO, liars: BTreeSet::new(), asked: 0 };
+    let mut story = MetadataSimulation { info: None, over: Duration::ZERO, attackers: BTreeSet::new(), asked: 0 };
     // Answers in flight, by arrival time.
     let mut flying: BTreeMap<(Duration, u64), (PeerKey, u32)> = BTreeMap::new();
     let mut now = Duration::ZERO;
@@ -95,7 +95,7 @@ fn run(info: &[u8], kinds: &[SourceKind], seed: u64) -> MetadataSimulation {
         }
         let rest = flying.split_off(&(now + Duration::from_nanos(1), 0));
         for (key, piece) in std::mem::replace(&mut flying, rest).into_values() {
-            if story.liars.contains(&key) {
+            if story.attackers.contains(&key) {
                 continue;
             }
             match answer(&mut fetch, kinds[key.0 as usize], key, piece, info, now) {
@@ -105,7 +105,7 @@ fn run(info: &[u8], kinds: &[SourceKind], seed: u64) -> MetadataSimulation {
                     assert!(fetch.requests(now).is_empty() && fetch.next_due(now).is_none());
                     return story;
                 }
-                FetchOutcome::CorruptSender(key) => assert!(story.liars.insert(key), "blamed twice"),
+                FetchOutcome::CorruptSender(key) => assert!(story.attackers.insert(key), "blamed twice"),
                 FetchOutcome::Nothing | FetchOutcome::MixedFailure => {}
             }
         }
@@ -146,7 +146,7 @@ fn honest_peers_share_the_work_and_nothing_is_asked_twice() {
     let info = info(PIECE as usize * 40 + 17);
     let story = run(&info, &[SourceKind::Honest; 4], 1);
     assert!(story.info.as_deref() == Some(&info[..]));
-    assert!(story.liars.is_empty() && story.over < Duration::from_secs(10), "{:?}", story.over);
+    assert!(story.attackers.is_empty() && story.over < Duration::from_secs(10), "{:?}", story.over);
     // Only towards the end are some pieces requested twice.
     assert!(story.asked <= 41 + 2 * MAX_OUTSTANDING * 4, "{}", story.asked);
 }
@@ -201,28 +201,28 @@ fn a_single_small_piece() {
 }
 
 #[test]
-fn one_honest_peer_among_liars_of_every_kind_is_enough() {
+fn one_honest_peer_among_attackers_of_every_kind_is_enough() {
     let info = info(PIECE as usize * 5 + 1);
-    for liar in KINDS {
-        let mut kinds = [liar; 20];
+    for attacker in KINDS {
+        let mut kinds = [attacker; 20];
         kinds[13] = SourceKind::Honest;
         let story = run(&info, &kinds, 3);
-        assert!(story.info.as_deref() == Some(&info[..]), "{liar:?}");
-        assert!(!story.liars.contains(&PeerKey(13)));
-        assert!(story.over < Duration::from_secs(3600), "{liar:?}: {:?}", story.over);
+        assert!(story.info.as_deref() == Some(&info[..]), "{attacker:?}");
+        assert!(!story.attackers.contains(&PeerKey(13)));
+        assert!(story.over < Duration::from_secs(3600), "{attacker:?}: {:?}", story.over);
     }
 }
 
 #[test]
-fn lone_liars_are_named() {
+fn a_lone_attacker_is_named() {
     let info = info(PIECE as usize * 3);
-    for liar in [SourceKind::Forger, SourceKind::Spoiler, SourceKind::Inventor, SourceKind::Turncoat] {
-        let story = run(&info, &[liar], 1);
-        assert_eq!((story.info, story.liars), (None, BTreeSet::from([PeerKey(0)])), "{liar:?}");
+    for attacker in [SourceKind::Forger, SourceKind::Spoiler, SourceKind::Inventor, SourceKind::Turncoat] {
+        let story = run(&info, &[attacker], 1);
+        assert_eq!((story.info, story.attackers), (None, BTreeSet::from([PeerKey(0)])), "{attacker:?}");
     }
     for harmless in [SourceKind::Silent, SourceKind::Rejecting] {
         let story = run(&info, &[harmless], 1);
-        assert!(story.liars.is_empty());
+        assert!(story.attackers.is_empty());
         // A pause after each attempt prevents a flood of requests.
         assert!(story.asked < 24 * 3600 / 10 * MAX_OUTSTANDING, "{harmless:?}: {}", story.asked);
     }
@@ -292,8 +292,8 @@ proptest! {
         let story = run(&info, &kinds, seed);
         prop_assert!(story.info.as_deref() == Some(&info[..]));
         prop_assert!(story.over < Duration::from_secs(2 * 3600), "{:?}", story.over);
-        for liar in story.liars {
-            prop_assert!(!matches!(kinds[liar.0 as usize], SourceKind::Honest | SourceKind::Slow | SourceKind::Silent | SourceKind::Rejecting));
+        for attacker in story.attackers {
+            prop_assert!(!matches!(kinds[attacker.0 as usize], SourceKind::Honest | SourceKind::Slow | SourceKind::Silent | SourceKind::Rejecting));
         }
     }
 }

@@ -18,7 +18,7 @@ enum Host {
     /// Accepts connections from this moment on, and refuses them before.
     Up(Duration),
     /// Accepts connections and closes them after this time.
-    HangsUp(Duration),
+    Disconnects(Duration),
 }
 
 struct DialSimulation {
@@ -28,7 +28,7 @@ struct DialSimulation {
     /// When each attempt or connection ends, and how.
     under_way: Vec<(Duration, SocketAddr, PeerKey, DialEnd)>,
     connected: Vec<(Duration, SocketAddr)>,
-    calls: HashMap<SocketAddr, usize>,
+    dialed: HashMap<SocketAddr, usize>,
     keys: u32,
     dials: dial_rate::DialBudget,
 }
@@ -59,7 +59,7 @@ impl DialSimulation {
             hosts: HashMap::new(),
             under_way: Vec::new(),
             connected: Vec::new(),
-            calls: HashMap::new(),
+            dialed: HashMap::new(),
             keys: 0,
             dials: dial_rate::DialBudget::default(),
         }
@@ -75,7 +75,7 @@ impl DialSimulation {
         self.under_way.iter().filter(|(.., end)| *end != DialEnd::Closes).count()
     }
 
-    fn call(&mut self) {
+    fn dial(&mut self) {
         self.peer_list.set_time(self.now);
         let allowed = self.dials.allowed(self.now, dial_rate::DIALS_PER_SECOND);
         let free = allowed.min(dial_rate::MAX_HALF_OPEN - self.half_open());
@@ -88,12 +88,12 @@ impl DialSimulation {
             self.keys += 1;
             self.peer_list.note_dialed(addr, PeerKey(self.keys));
             self.dials.begun();
-            *self.calls.entry(addr).or_default() += 1;
+            *self.dialed.entry(addr).or_default() += 1;
             let (after, end) = match self.hosts[&addr] {
                 Host::Dead => (patience, DialEnd::Fails),
                 Host::Shut => (RTT, DialEnd::Fails),
                 Host::Up(from) if self.now < from => (RTT, DialEnd::Fails),
-                Host::Up(_) | Host::HangsUp(_) => (RTT * 2, DialEnd::Connects),
+                Host::Up(_) | Host::Disconnects(_) => (RTT * 2, DialEnd::Connects),
             };
             self.under_way.push((self.now + after, addr, PeerKey(self.keys), end));
         }
@@ -101,10 +101,10 @@ impl DialSimulation {
 
     fn run(&mut self, until: Duration) {
         while self.now < until {
-            self.call();
+            self.dial();
             let next = self.under_way.iter().map(|(when, ..)| *when).min();
-            let call = self.peer_list.next_dial().map(|at| at.max(self.dials.next()));
-            let next = next.into_iter().chain(call.filter(|at| *at > self.now)).min();
+            let dial = self.peer_list.next_dial().map(|at| at.max(self.dials.next()));
+            let next = next.into_iter().chain(dial.filter(|at| *at > self.now)).min();
             self.now = next.unwrap_or(until).min(until);
             let due: Vec<_> = self.under_way.extract_if(.., |(when, ..)| *when <= self.now).collect();
             for (_, addr, key, end) in due {
@@ -112,7 +112,7 @@ impl DialSimulation {
                     DialEnd::Connects => {
                         self.peer_list.reached(addr, self.now);
                         self.connected.push((self.now, addr));
-                        if let Host::HangsUp(after) = self.hosts[&addr] {
+                        if let Host::Disconnects(after) = self.hosts[&addr] {
                             self.under_way.push((self.now + after, addr, key, DialEnd::Closes));
                         }
                     }
@@ -140,7 +140,7 @@ fn live_peers_among_dead_ones_are_reached_soon() {
 
 /// The only seed is named after thousands of dead addresses, by a peer or by a tracker.
 #[test]
-fn the_only_seed_is_reached_whatever_fills_the_book() {
+fn the_only_seed_is_reached_whatever_fills_the_list() {
     for seed in 0..2 {
         for (source, many) in [(PeerSource::Pex, 2000), (PeerSource::Dht, 2000), (PeerSource::Tracker, 3000)] {
             let mut world = DialSimulation::new(seed);
@@ -157,7 +157,7 @@ fn the_only_seed_is_reached_whatever_fills_the_book() {
 
 /// The only seed accepts connections a little later, and is connected soon after that.
 #[test]
-fn a_seed_that_was_not_ready_is_called_again_soon() {
+fn a_seed_that_was_not_ready_is_dialed_again_soon() {
     for seed in 0..50 {
         let mut world = DialSimulation::new(seed);
         let ready = seconds(seed % 5);
@@ -171,9 +171,9 @@ fn a_seed_that_was_not_ready_is_called_again_soon() {
 
 /// The only peer closes every connection. It is dialed again after 1 to 3 seconds, and then at growing intervals.
 #[test]
-fn the_only_peer_that_hangs_up_is_called_again_soon_but_not_all_the_time() {
+fn an_only_peer_that_disconnects_is_dialed_again_soon_but_not_all_the_time() {
     let mut world = DialSimulation::new(1);
-    world.name(0..1, Host::HangsUp(RTT), PeerSource::Tracker);
+    world.name(0..1, Host::Disconnects(RTT), PeerSource::Tracker);
     world.run(seconds(600));
     let pauses: Vec<_> =
         world.connected.windows(2).map(|two| two[1].0.as_secs_f64() - two[0].0.as_secs_f64()).collect();
@@ -189,8 +189,8 @@ fn a_third_party_is_left_alone() {
         world.name(0..50, Host::Shut, source);
         world.peer_list.set_in_need(true);
         world.run(seconds(120));
-        let calls = world.calls.values().max().copied().unwrap_or_default();
-        assert!(calls <= most, "{calls} calls of one address in two minutes, named by {source:?}");
+        let most_dials = world.dialed.values().max().copied().unwrap_or_default();
+        assert!(most_dials <= most, "{most_dials} dials of one address in two minutes, named by {source:?}");
     }
 }
 
@@ -201,10 +201,10 @@ fn many_addresses_that_refuse_are_no_flood() {
     let mut world = DialSimulation::new(1);
     world.name(1..1200, Host::Shut, PeerSource::Tracker);
     world.run(seconds(8));
-    let all = world.calls.values().sum::<usize>();
-    assert!((780..=900).contains(&all), "{all} calls in 8 s");
+    let all = world.dialed.values().sum::<usize>();
+    assert!((780..=900).contains(&all), "{all} dials in 8 s");
     world.name(0..1, Host::Up(Duration::ZERO), PeerSource::Tracker);
     world.run(seconds(20));
     assert_eq!(world.connected.len(), 1);
-    assert_eq!(world.calls.values().max(), Some(&1), "none is tried again within seconds");
+    assert_eq!(world.dialed.values().max(), Some(&1), "none is tried again within seconds");
 }

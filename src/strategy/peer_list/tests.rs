@@ -8,7 +8,7 @@ fn addr(n: u8) -> SocketAddr {
 }
 
 #[test]
-fn a_failed_call_is_repeated_later_and_later_and_then_no_more() {
+fn a_failed_dial_is_repeated_later_and_later_and_then_no_more() {
     let mut peer_list = PeerList::default();
     let named = [addr(1), addr(1), SocketAddr::from(([10, 0, 0, 2], 0)), SocketAddr::from(([0, 0, 0, 2], 5))];
     assert_eq!(peer_list.add(&named, PeerSource::Tracker), 1);
@@ -32,25 +32,25 @@ fn a_failed_call_is_repeated_later_and_later_and_then_no_more() {
 }
 
 #[test]
-fn offenders_are_neither_called_nor_let_in_until_their_ban_ends() {
+fn banned_peers_are_neither_dialed_nor_accepted_until_their_ban_ends() {
     let (mut peer_list, now, later) = (PeerList::default(), Duration::from_secs(1), Duration::from_secs(3601));
     peer_list.add(&[addr(1), addr(9)], PeerSource::Tracker);
     peer_list.ban(addr(1), false, now);
     assert_eq!(peer_list.dial_candidates(now, 9), [addr(9)]);
     assert!(peer_list.is_refused(&addr(1), now) && !peer_list.is_refused(&addr(1), later));
-    let caller = SocketAddr::from(([10, 0, 0, 9], 50_000));
-    peer_list.ban(caller, true, now);
+    let incoming = SocketAddr::from(([10, 0, 0, 9], 50_000));
+    peer_list.ban(incoming, true, now);
     assert!(peer_list.is_refused(&SocketAddr::from(([10, 0, 0, 9], 50_001)), now));
     assert!(peer_list.dial_candidates(now, 9).is_empty() && peer_list.next_dial() == Some(later));
-    assert!(!peer_list.is_refused(&caller, later) && peer_list.dial_candidates(later, 9).len() == 2);
+    assert!(!peer_list.is_refused(&incoming, later) && peer_list.dial_candidates(later, 9).len() == 2);
     peer_list.forget(now);
-    assert!(peer_list.len() == 1 && peer_list.is_refused(&addr(1), now) && peer_list.is_refused(&caller, now));
+    assert!(peer_list.len() == 1 && peer_list.is_refused(&addr(1), now) && peer_list.is_refused(&incoming, now));
     peer_list.ban(SocketAddr::from(([127, 0, 0, 1], 5)), true, now);
     assert!(!peer_list.is_refused(&SocketAddr::from(([127, 0, 0, 1], 6)), now));
 }
 
 #[test]
-fn good_givers_are_called_first_then_by_priority() {
+fn fast_uploaders_are_dialed_first_then_by_priority() {
     let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(100));
     let all: Vec<_> = (1..=50).map(|n| SocketAddr::from(([n, 7, 7, 7], 1))).collect();
     peer_list.add(&all, PeerSource::Tracker);
@@ -75,7 +75,7 @@ fn bans_are_bounded() {
 }
 
 #[test]
-fn who_does_not_answer_is_called_the_other_way_once_at_once_and_then_after_pauses() {
+fn an_unanswered_handshake_is_tried_the_other_way_at_once_and_then_after_pauses() {
     let mut peer_list = PeerList::new(Encryption::Prefer);
     peer_list.add(&[addr(1)], PeerSource::Tracker);
     let now = Duration::from_secs(5);
@@ -141,7 +141,7 @@ fn better_sources_come_first_and_leave_room_for_what_trackers_say() {
 }
 
 #[test]
-fn the_book_is_bounded_and_a_long_answer_is_sampled_at_random() {
+fn the_list_is_bounded_and_a_long_answer_is_sampled_at_random() {
     let answer = publics(0..50_000);
     let [one, other] = [PeerList::default(), PeerList::default()].map(|mut peer_list| {
         peer_list.rng = fastrand::Rng::with_seed(fastrand::u64(..));
@@ -180,7 +180,7 @@ fn a_host_is_tried_on_a_few_ports() {
 
 /// Filling the list so that the host's entries are displaced does not help: dialed addresses are remembered separately.
 #[test]
-fn a_host_is_tried_on_a_few_ports_however_full_the_book_is() {
+fn a_host_is_tried_on_a_few_ports_however_full_the_list_is() {
     for (source, most) in [(PeerSource::Pex, 1), (PeerSource::Tracker, 4)] {
         let (mut peer_list, mut dialed) = (PeerList::default(), std::collections::HashSet::new());
         peer_list.add(&publics(0..3000), source);
@@ -237,7 +237,7 @@ fn a_host_whose_ports_prove_to_be_peers_may_have_many() {
 }
 
 #[test]
-fn ports_of_other_services_are_called_only_where_nothing_else_is_known() {
+fn ports_of_other_services_are_dialed_only_if_nothing_else_is_known() {
     let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(1));
     let web = SocketAddr::from(([203, 0, 113, 5], 443));
     peer_list.add(&[web], PeerSource::Pex);
@@ -276,7 +276,7 @@ fn dead_addresses_give_way_to_new_ones() {
 }
 
 #[test]
-fn who_proved_to_be_a_peer_is_not_pushed_out() {
+fn an_address_that_proved_to_be_a_peer_is_not_displaced() {
     let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(1));
     let (good, users, banned) = (public(1), public(2), public(3));
     peer_list.add(&[good, banned], PeerSource::Pex);
@@ -307,7 +307,7 @@ fn a_long_answer_displaces_few() {
 }
 
 #[test]
-fn a_peer_that_we_need_is_called_again_soon() {
+fn a_peer_that_we_need_is_dialed_again_soon() {
     let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(100));
     peer_list.add(&[addr(1)], PeerSource::Tracker);
     peer_list.add(&[public(2)], PeerSource::Pex);
@@ -315,7 +315,7 @@ fn a_peer_that_we_need_is_called_again_soon() {
         peer_list.note_dialed(addr, key);
         peer_list.disconnected(addr, key, now, false);
     }
-    let pause = |peer_list: &PeerList| peer_list.next_dial().expect("a call").as_secs_f64() - now.as_secs_f64();
+    let pause = |peer_list: &PeerList| peer_list.next_dial().expect("a dial").as_secs_f64() - now.as_secs_f64();
     assert!(pause(&peer_list) > 20.0);
     assert!(peer_list.set_in_need(true) && !peer_list.set_in_need(true));
     assert!((1.0..3.0).contains(&pause(&peer_list)));
@@ -329,7 +329,7 @@ fn a_peer_that_we_need_is_called_again_soon() {
 }
 
 #[test]
-fn several_addresses_of_one_peer_are_not_called_while_it_is_connected() {
+fn other_addresses_of_a_connected_peer_are_not_dialed() {
     let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(1));
     peer_list.add(&[addr(1), addr(2)], PeerSource::Tracker);
     peer_list.note_dialed(addr(1), PeerKey(1));
@@ -353,7 +353,7 @@ fn the_users_addresses_are_never_given_up() {
     let (mut peer_list, mut now) = (PeerList::default(), Duration::ZERO);
     peer_list.add(&[addr(1)], PeerSource::User);
     for n in 0..30 {
-        now = peer_list.next_dial().expect("it is called again");
+        now = peer_list.next_dial().expect("it is dialed again");
         peer_list.note_dialed(addr(1), PeerKey(n));
         peer_list.disconnected(addr(1), PeerKey(n), now, false);
     }

@@ -51,7 +51,7 @@ pub(crate) enum BlockState {
     Asked { asked_peers: AskedPeers, due: u32 },
     /// This peer's copy is being written.
     Writing(PeerKey),
-    /// On disk; sent by this peer, or in an earlier session if `None`.
+    /// On disk; sent by this peer, or in an earlier run if `None`.
     Received(Option<PeerKey>),
 }
 
@@ -84,7 +84,7 @@ pub(crate) struct BegunPiece {
     high: usize,
     /// The senders of its blocks, including disconnected ones.
     pub(crate) senders: Vec<PeerKey>,
-    /// Blocks from an earlier session.
+    /// Blocks from an earlier run.
     pub(crate) restored: u32,
     /// Complete and being hashed.
     pub(crate) verifying: bool,
@@ -212,13 +212,13 @@ impl BegunPiece {
         blocks.filter(|(_, block)| matches!(block, BlockState::Received(_))).map(|(at, _)| at)
     }
 
-    /// Marks a block as on disk from an earlier session.
+    /// Marks a block as on disk from an earlier run.
     pub(crate) fn restore(&mut self, at: usize) {
         self.set(at, BlockState::Received(None));
         self.restored += 1;
     }
 
-    /// The sender of each block in order, if all are on disk; `None` within stands for an earlier session.
+    /// The sender of each block in order, if all are on disk; `None` within stands for an earlier run.
     pub(crate) fn block_senders(&self) -> Option<Vec<Option<PeerKey>>> {
         let author = |block: &BlockState| if let BlockState::Received(key) = block { Some(*key) } else { None };
         self.blocks.iter().map(author).collect()

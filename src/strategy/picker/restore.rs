@@ -1,4 +1,4 @@
-//! Partial pieces: which blocks are saved at the end of a session, and restored in the next one.
+//! Partial pieces: which blocks are saved at the end of a run, and restored in the next one.
 //!
 //! The senders of restored blocks are unknown. If a piece with such blocks fails verification, it has no single author, so nobody
 //! is banned; the piece becomes doubtful and is downloaded again from one peer.
@@ -7,7 +7,7 @@ use crate::strategy::picker::Picker;
 use crate::types::PartialPiece;
 
 impl Picker {
-    /// Restores blocks of a wanted, unbegun piece that an earlier session wrote to disk, so that they are not requested. Must be
+    /// Restores blocks of a wanted, unbegun piece that an earlier run wrote to disk, so that they are not requested. Must be
     /// called after [`Picker::set_plan`]. Data that does not fit the torrent is ignored. So is a piece without a missing block:
     /// it was hashed at the start and is wrong.
     pub fn restore(&mut self, partial: &PartialPiece) {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_piece_with_recalled_blocks_is_fetched_anew_and_its_one_sender_is_not_its_author() {
+    fn a_wrong_piece_with_restored_blocks_is_fetched_anew_and_its_one_sender_is_not_its_author() {
         let mut picker = picker(&[A, B]);
         picker.restore(&partial(0, 4, &[0, 1, 2]));
         let asked = picker.take(A, 1, true);

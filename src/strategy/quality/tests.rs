@@ -76,40 +76,40 @@ fn bans_end_and_grow() {
 }
 
 #[test]
-fn good_givers_come_first_and_trouble_last() {
-    let mut giver = PeerRecord::default();
-    giver.reached(SECOND);
-    giver.record_delivered(SECOND, 50 << 20, 1 << 20);
-    giver.disconnected(SECOND, true, &mut fastrand::Rng::with_seed(1));
-    let mut slow = giver.clone();
+fn fast_uploaders_come_first_and_failing_peers_last() {
+    let mut fast = PeerRecord::default();
+    fast.reached(SECOND);
+    fast.record_delivered(SECOND, 50 << 20, 1 << 20);
+    fast.disconnected(SECOND, true, &mut fastrand::Rng::with_seed(1));
+    let mut slow = fast.clone();
     slow.best_rate = 5000;
-    let (fresh, mut dead, mut liar, mut late) =
+    let (fresh, mut dead, mut corrupt, mut late) =
         (PeerRecord::default(), PeerRecord::default(), PeerRecord::default(), PeerRecord::default());
     dead.disconnected(SECOND, false, &mut fastrand::Rng::with_seed(1));
-    liar.hash_failed();
+    corrupt.hash_failed();
     late.timed_out(5);
-    giver.timed_out(5); // negligible compared with what it delivered
-    let ranks = [giver.rank(0), slow.rank(0), fresh.rank(9), fresh.rank(8), late.rank(9), liar.rank(9), dead.rank(9)];
+    fast.timed_out(5); // negligible compared with what it delivered
+    let ranks = [fast.rank(0), slow.rank(0), fresh.rank(9), fresh.rank(8), late.rank(9), corrupt.rank(9), dead.rank(9)];
     assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
 }
 
 #[test]
-fn the_full_house_changes_slowly_and_keeps_its_givers() {
+fn a_full_table_changes_slowly_and_keeps_the_peers_that_upload() {
     let mut turnover = Turnover::default();
-    let mut house: Vec<TurnoverCandidate> = (0..100).map(candidate).collect();
-    for o in &mut house[..40] {
+    let mut table: Vec<TurnoverCandidate> = (0..100).map(candidate).collect();
+    for o in &mut table[..40] {
         o.down_rate = 100 + u64::from(o.key.0) * 1000;
     }
-    let givers: Vec<PeerKey> = house.iter().filter(|o| o.down_rate >= Turnover::GOOD).map(|o| o.key).collect();
-    house[70].interesting = false;
-    (house[71].interesting, house[71].interested) = (false, false);
-    assert_eq!(turnover.pick(SECOND * 89, false, &house), None, "all are new");
+    let uploaders: Vec<PeerKey> = table.iter().filter(|o| o.down_rate >= Turnover::GOOD).map(|o| o.key).collect();
+    table[70].interesting = false;
+    (table[71].interesting, table[71].interested) = (false, false);
+    assert_eq!(turnover.pick(SECOND * 89, false, &table), None, "all are new");
     let (mut dropped, mut next) = (Vec::new(), 100);
     for second in 90..3690u32 {
-        if let Some(key) = turnover.pick(SECOND * second, false, &house) {
+        if let Some(key) = turnover.pick(SECOND * second, false, &table) {
             dropped.push((second, key));
-            house.retain(|o| o.key != key);
-            house.push(TurnoverCandidate { since: SECOND * second, ..candidate(next) });
+            table.retain(|o| o.key != key);
+            table.push(TurnoverCandidate { since: SECOND * second, ..candidate(next) });
             next += 1;
         }
     }
@@ -117,18 +117,18 @@ fn the_full_house_changes_slowly_and_keeps_its_givers() {
     assert_eq!(dropped[1].1, PeerKey(70));
     assert!(dropped.windows(4).all(|d| d[3].0 - d[0].0 >= 60), "at most three a minute");
     assert!(dropped.len() > 100, "{}", dropped.len());
-    assert!(givers.iter().all(|key| house.iter().any(|o| o.key == *key)));
+    assert!(uploaders.iter().all(|key| table.iter().any(|o| o.key == *key)));
 }
 
 #[test]
 fn while_seeding_those_who_take_are_kept() {
-    let mut house: Vec<TurnoverCandidate> = (0..10).map(candidate).collect();
-    for o in &mut house[..9] {
+    let mut table: Vec<TurnoverCandidate> = (0..10).map(candidate).collect();
+    for o in &mut table[..9] {
         o.up_rate = 5000;
     }
-    house[0].interested = false;
+    table[0].interested = false;
     let mut turnover = Turnover::default();
-    assert_eq!(turnover.pick(SECOND * 100, true, &house), Some(PeerKey(9)));
-    house.pop();
-    assert_eq!(turnover.pick(SECOND * 100, true, &house), None, "all give well");
+    assert_eq!(turnover.pick(SECOND * 100, true, &table), Some(PeerKey(9)));
+    table.pop();
+    assert_eq!(turnover.pick(SECOND * 100, true, &table), None, "all give well");
 }

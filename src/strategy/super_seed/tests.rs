@@ -1,7 +1,7 @@
 use super::*;
 use crate::types::Bitfield;
 
-mod liars;
+mod attackers;
 
 const A: PeerKey = PeerKey(1);
 const B: PeerKey = PeerKey(2);

@@ -92,7 +92,7 @@ impl SimulatedPath {
 }
 
 #[test]
-fn a_slow_line_is_busy_and_nothing_waits_long_on_it() {
+fn a_slow_uplink_is_busy_and_nothing_waits_long_on_it() {
     for (rate, base) in [(50e3, 20), (100e3, 1), (100e3, 40), (500e3, 20), (2e6, 50)] {
         let mut line = SimulatedPath::new(rate, MS * base, 1);
         let block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / rate);
@@ -106,7 +106,7 @@ fn a_slow_line_is_busy_and_nothing_waits_long_on_it() {
 }
 
 #[test]
-fn several_share_a_slow_line_and_nobody_starves() {
+fn several_peers_share_a_slow_uplink_and_none_starves() {
     for (rate, base, senders) in [(100e3, 40, 4), (500e3, 20, 4), (1e6, 50, 10)] {
         let mut line = SimulatedPath::new(rate, MS * base, senders);
         line.run(SECOND * 10, Duration::ZERO);
@@ -121,7 +121,7 @@ fn several_share_a_slow_line_and_nobody_starves() {
 }
 
 #[test]
-fn a_fast_line_soon_has_all_it_takes() {
+fn a_fast_uplink_is_filled_soon() {
     for (rate, base) in [(10e6, 20), (10e6, 200), (1e9, 1)] {
         let mut line = SimulatedPath::new(rate, MS * base, 1);
         line.run(SECOND * 3, Duration::ZERO);

@@ -37,7 +37,7 @@ impl StoreFixture {
     }
 
     fn resume_store(&self) -> ResumeStore {
-        self.resume_store_unless(false).expect("a keeper")
+        self.resume_store_unless(false).expect("a resume store")
     }
 
     fn resume_store_unless(&self, stop: bool) -> Option<ResumeStore> {
@@ -69,7 +69,7 @@ impl StoreFixture {
 }
 
 #[test]
-fn what_was_written_is_recalled_again_and_again() {
+fn what_was_written_is_trusted_again_and_again() {
     let fixture = StoreFixture::new();
     fixture.fill();
     assert_eq!(fixture.trusted_pieces(), [0, 1, 2, 3]);
@@ -181,7 +181,7 @@ fn what_is_not_looked_at_in_time_is_hashed_again_and_the_rest_is_not() {
 }
 
 #[test]
-fn pieces_that_are_recalled_are_not_hashed() {
+fn pieces_that_the_record_covers_are_not_hashed() {
     let fixture = StoreFixture::new();
     let (progress, stop) = (CheckProgress::default(), AtomicBool::new(false));
     let mut known = Bitfield::new(4);
@@ -221,8 +221,9 @@ fn files_that_are_not_wanted_do_not_spoil_the_belief_in_others() {
         storage.prepare().expect("files");
         storage
     };
-    let resume_store =
-        |storage: &Storage| ResumeStore::new(&records, HASH, &out, storage, &AtomicBool::new(false)).expect("a keeper");
+    let resume_store = |storage: &Storage| {
+        ResumeStore::new(&records, HASH, &out, storage, &AtomicBool::new(false)).expect("a resume store")
+    };
     let trusted_pieces = |storage: &Storage| {
         resume_store(storage).load_trusted_pieces(storage).iter().map(|piece| piece.0).collect::<Vec<_>>()
     };
@@ -257,11 +258,11 @@ fn after_a_clock_that_was_set_back_nothing_is_recorded() {
     resume_store.finish(&fixture.storage, pieces(Bitfield::full(4)), |_| false);
     assert_eq!(fixture.trusted_pieces(), [0; 0]);
     fixture.fill();
-    assert_eq!(fixture.trusted_pieces(), [0, 1, 2, 3], "and the next session's record is as good as ever");
+    assert_eq!(fixture.trusted_pieces(), [0, 1, 2, 3], "and the next run's record is as good as ever");
 }
 
 #[test]
-fn what_a_record_says_of_tomorrow_is_not_recalled() {
+fn a_record_with_times_in_the_future_is_not_trusted() {
     let fixture = StoreFixture::new();
     fixture.fill();
     let mut record = fixture.decoded();
@@ -276,12 +277,12 @@ fn what_a_record_says_of_tomorrow_is_not_recalled() {
 }
 
 #[test]
-fn bytes_sent_add_up_over_sessions() {
+fn bytes_sent_add_up_over_runs() {
     let fixture = StoreFixture::new();
     fixture.fill();
-    for session in 0..3 {
+    for run in 0..3 {
         let mut resume_store = fixture.resume_store();
-        assert_eq!(resume_store.uploaded_before(), session * 1000);
+        assert_eq!(resume_store.uploaded_before(), run * 1000);
         assert!(resume_store.load_trusted_pieces(&fixture.storage).is_full());
         assert_eq!(resume_store.due((4, 0)), None);
         resume_store.set_uploaded(600);
@@ -314,7 +315,7 @@ fn second_piece(blocks: &[u32]) -> Vec<PartialPiece> {
 }
 
 #[test]
-fn blocks_of_unfinished_pieces_are_recalled_until_their_file_changes() {
+fn blocks_of_unfinished_pieces_are_restored_until_their_file_changes() {
     let fixture = fixture_of_blocks();
     let write = |block: u32| {
         let bytes = vec![7; BLOCK_SIZE as usize];

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a liar does, second by second.
+/// What an attacker does, second by second.
 #[derive(Clone, Copy, Debug)]
 enum Lie {
     /// Claims all but this many pieces.
@@ -17,10 +17,10 @@ enum Lie {
     Returns(u64),
 }
 
-/// How many seconds an honest leecher, which takes shown pieces at once, needs for all 64 pieces of a seed with these liars.
-fn seconds_among(liars: u32, lie: Lie) -> u64 {
+/// How many seconds an honest leecher, which takes shown pieces at once, needs for all 64 pieces of a seed with these attackers.
+fn seconds_among(attackers: u32, lie: Lie) -> u64 {
     let (mut seed, out) = (SuperSeed::new(64, MIB / 4, 1), &mut Vec::new());
-    let keys = || (100..100 + liars).map(PeerKey);
+    let keys = || (100..100 + attackers).map(PeerKey);
     keys().for_each(|key| seed.join(key, seconds(0), out));
     if let Lie::AllBut(but) = lie {
         keys().for_each(|key| seed.has(key, (but..64).map(PieceIndex), seconds(0), out));
@@ -51,23 +51,23 @@ fn seconds_among(liars: u32, lie: Lie) -> u64 {
             seed.tick(now, &served(keys().chain([A])), out);
         }
     }
-    panic!("{liars} liars, {lie:?}: {} of 64 pieces", seed.leechers[&A].has.count());
+    panic!("{attackers} attackers, {lie:?}: {} of 64 pieces", seed.leechers[&A].has.count());
 }
 
 #[test]
-fn liars_keep_nothing_from_an_honest_leecher() {
+fn attackers_keep_nothing_from_an_honest_leecher() {
     for lie in [Lie::AllBut(1), Lie::AllBut(40), Lie::Silent, Lie::Claims, Lie::Returns(1), Lie::Returns(7)] {
-        for liars in [1, 5, 30] {
-            let took = seconds_among(liars, lie);
+        for attackers in [1, 5, 30] {
+            let took = seconds_among(attackers, lie);
 
-            assert!(took <= 40, "{liars} liars, {lie:?}: {took} s");
+            assert!(took <= 40, "{attackers} attackers, {lie:?}: {took} s");
         }
     }
     // These take pieces, and each costs one copy.
-    for liars in [1, 5, 30] {
-        let took = seconds_among(liars, Lie::Keeps);
+    for attackers in [1, 5, 30] {
+        let took = seconds_among(attackers, Lie::Keeps);
 
-        assert!(took <= 60, "{liars} liars: {took} s");
+        assert!(took <= 60, "{attackers} attackers: {took} s");
     }
 }
 
