@@ -6,12 +6,14 @@
 
 mod kernels;
 mod piece_lanes;
+mod piece_threads;
 mod schedule;
 
 use crate::types::Sha1Hash;
 
 pub use kernels::{Kernel, Kernels, MAX_WIDTH};
 pub use piece_lanes::{FinishedPiece, LANE_BYTES, PieceLanes};
+pub use piece_threads::{NextPiece, PieceWork, hash_pieces};
 pub use schedule::compress_lanes;
 
 /// The length of the blocks that SHA-1 works on, in bytes.

@@ -37,9 +37,9 @@ use crate::discovery::tracker::announce::AnnounceEvent;
 use crate::hash::{LANE_BYTES, MAX_WIDTH};
 use crate::net::bind::Bind;
 use crate::pieces::PieceManager;
-use crate::storage::SlabPool;
 use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
 use crate::util::atomics::{Amount, Counter, Gauge, Port};
+use crate::util::slab::SlabPool;
 
 pub use connection::{Connection, DisconnectReason};
 pub use messages::{IncomingConnection, IncomingHandshake, PeerEvent, TorrentCommand, TorrentMessage, TrackerEvent};

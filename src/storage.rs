@@ -12,7 +12,6 @@
 //! Nothing here knows peers or torrents' state. A peer's reader thread writes from the hot path: no block costs an allocation,
 //! and no lock is held across I/O.
 
-mod buffers;
 mod cache;
 mod changes;
 mod check;
@@ -51,7 +50,6 @@ mod survey;
 mod sync;
 mod verify;
 
-pub use buffers::{PooledSlab, Slab, SlabPool};
 pub(crate) use cache::clock;
 pub use check::{CheckProgress, check, check_rest, hash_blocks, hash_range};
 pub use download_mark::{has_download_mark, permanent_identity};

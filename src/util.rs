@@ -1,6 +1,6 @@
-//! Helpers that every other module may use: atomic file writes, atomics, file descriptors, texts for system errors, printable text,
-//! random numbers. They know nothing of BitTorrent. The library and the command each compile them: they are no part of the library's
-//! public face.
+//! Helpers that every other module may use: atomic file writes, atomics, aligned buffers, file descriptors, texts for system
+//! errors, printable text, random numbers. They know nothing of BitTorrent. The library and the command each compile them: they
+//! are no part of the library's public face.
 
 pub mod atomic_file;
 pub mod atomics;
@@ -12,4 +12,5 @@ pub mod paths;
 pub mod printable_text;
 pub mod random;
 pub mod redact;
+pub mod slab;
 pub mod units;

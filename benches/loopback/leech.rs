@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use btsync::metainfo::Metainfo;
-use btsync::storage::Slab;
 use btsync::types::{BLOCK_SIZE, BlockInfo, PeerId, PieceIndex};
+use btsync::util::slab::Slab;
 use btsync::wire::Handshake;
 use btsync::wire::handshake::LENGTH;
 use btsync::wire::message::{self, Message};

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use btsync::metainfo::{self, CreateOptions, Metainfo};
-use btsync::storage::Slab;
+use btsync::util::slab::Slab;
 
 use child::{Btsync, cpu_of, free_port, peak_kib};
 use leech::{Leech, Sink};

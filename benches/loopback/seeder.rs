@@ -10,8 +10,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use btsync::metainfo::Metainfo;
-use btsync::storage::Slab;
 use btsync::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerId};
+use btsync::util::slab::Slab;
 use btsync::wire::Handshake;
 use btsync::wire::handshake::LENGTH;
 use btsync::wire::message::{self, Message, PIECE_HEADER_LENGTH};

@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
-use btsync::storage::Slab;
 use btsync::types::{BLOCK_SIZE, BlockInfo, PieceIndex};
+use btsync::util::slab::Slab;
 use btsync::wire::message;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};

@@ -5,8 +5,9 @@ use std::io::IoSlice;
 use std::ops::Range;
 
 use btsync::hash::{Kernel, Kernels, Lane, SHA1_BLOCK, compress_lanes};
-use btsync::storage::{FileSpec, Layout, Slab, Storage};
+use btsync::storage::{FileSpec, Layout, Storage};
 use btsync::types::BLOCK_SIZE;
+use btsync::util::slab::Slab;
 use btsync::wire::message::PIECE_HEADER_LENGTH;
 use divan::Bencher;
 use divan::counter::BytesCount;

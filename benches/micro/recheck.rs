@@ -3,8 +3,9 @@
 use std::io::IoSlice;
 use std::sync::atomic::AtomicBool;
 
-use btsync::storage::{self, CheckProgress, FileSpec, Layout, Slab, Storage};
+use btsync::storage::{self, CheckProgress, FileSpec, Layout, Storage};
 use btsync::types::Sha1Hash;
+use btsync::util::slab::Slab;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use sha1::{Digest, Sha1};

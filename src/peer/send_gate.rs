@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::peer::TorrentContext;
 use crate::peer::socket_write::{WRITE_TIMEOUT, is_writable_within, wait};
 use crate::peer::state::Peer;
-use crate::storage::PooledSlab;
 use crate::strategy::window::{SendWindow, WindowGrant};
+use crate::util::slab::PooledSlab;
 
 /// The room that one connection has for blocks.
 pub struct SendGate {

@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use crate::peer::state::Peer;
 use crate::peer::uplink::UplinkState;
 use crate::peer::{SLAB, TorrentContext};
-use crate::storage::{PooledSlab, SlabPool};
 use crate::strategy::rate_limiter::{Direction, Grant, Limits, RateLimiter};
 use crate::types::PeerKey;
 use crate::util::atomics::{Counter, Gauge};
+use crate::util::slab::{PooledSlab, SlabPool};
 
 /// If at least this many bytes wait in the socket, a reader asks the limiter for as many as it has room for.
 const SMALL_RECEIVE: usize = 1024;

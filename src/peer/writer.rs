@@ -24,11 +24,11 @@ use crate::peer::socket_write::{CHUNK, write_all_or_time_out};
 use crate::peer::state::Peer;
 use crate::peer::throttle::UploadAllowance;
 use crate::peer::{SLAB, TorrentContext};
-use crate::storage::PooledSlab;
 use crate::strategy::metadata_fetch::MetadataQuota;
 use crate::strategy::send_schedule::SendSchedule;
 use crate::strategy::write_batch::WriteBatchSize;
 use crate::types::BlockInfo;
+use crate::util::slab::PooledSlab;
 use crate::wire::message;
 
 /// Messages are collected up to this many bytes; the rest stays in the outbox, which is bounded.

@@ -1,27 +1,18 @@
-//! Hashes the files on disk: all pieces with all cores when a download is resumed, or the rest of one piece.
-//!
-//! Each worker takes runs of consecutive pieces from a counter, and hashes several pieces at once. It reads them in turn into one
-//! aligned slab, whatever the piece length. It does not read holes.
+//! Hashes the files on disk: all pieces with all cores when a download is resumed, or the rest of one piece. A check does not read
+//! holes.
 
 use std::num::NonZero;
-use std::ops::Range;
 use std::sync::OnceLock;
 use std::thread;
 
-use crate::hash::{FinishedPiece, LANE_BYTES, PieceLanes, Sha1Stream, digest_all};
-use crate::storage::buffers::Slab;
+use crate::hash::{FinishedPiece, NextPiece, PieceWork, Sha1Stream, digest_all, hash_pieces};
 use crate::storage::error::{StorageError, StorageErrorKind};
 use crate::storage::files::Storage;
 use crate::storage::layout::Layout;
 use crate::storage::stop_check::StopCheck;
-use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex, Sha1Hash};
-use crate::util::atomics::{Counter, Flag};
+use crate::types::{BLOCK_SIZE, Bitfield, Sha1Hash, PieceIndex};
+use crate::util::atomics::Counter;
 use crate::util::memory;
-
-/// Bytes of consecutive pieces that a worker takes at once.
-const RUN: u32 = 4 << 20;
-/// The stack size of a worker: it needs little more than its slab's handle; the states of 16 pieces take 2 KiB.
-const STACK: usize = 256 * 1024;
 
 /// The progress of a check, for other threads to read.
 #[derive(Debug, Default)]
@@ -63,40 +54,13 @@ pub fn check_rest(
     let layout = storage.layout();
     progress.done.set(0);
     progress.total.set(layout.total());
-    let run = (RUN / layout.piece_length()).max(1);
-    let runs = layout.piece_count().div_ceil(run);
     let zeros = ZeroHashes { layout, full: OnceLock::new() };
     let threads = if threads == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { threads };
-    let threads = threads.min(runs as usize).max(1);
-    let job = CheckJob {
-        storage,
-        hashes,
-        known,
-        progress,
-        drops_cache: memory::crowds_out_others(layout.total()),
-        stop,
-        pieces_per_worker: (layout.piece_count() as usize).div_ceil(threads),
-        run,
-        runs,
-        next: Counter::default(),
-        failed: Flag::default(),
-        zeros,
-    };
-
-    let found = thread::scope(|scope| {
-        let helper =
-            |_| thread::Builder::new().name("check".into()).stack_size(STACK).spawn_scoped(scope, || job.work());
-        // If the system cannot start more threads, fewer do the work.
-        let helpers: Vec<_> = (1..threads).map_while(|n| helper(n).ok()).collect();
-        let mut found = vec![job.work()];
-        found.extend(helpers.into_iter().map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))));
-        found
-    });
+    let drops_cache = memory::crowds_out_others(layout.total());
+    let job = CheckJob { storage, hashes, known, progress, drops_cache, stop, zeros };
     let mut have = Bitfield::new(layout.piece_count());
-    for pieces in found {
-        for piece in pieces? {
-            have.set(piece);
-        }
+    for piece in hash_pieces(&job, layout.piece_count(), layout.piece_length(), threads)? {
+        have.set(piece);
     }
     Ok(have)
 }
@@ -152,7 +116,7 @@ pub fn hash_blocks(storage: &Storage, piece: PieceIndex, slab: &mut [u8]) -> Res
     Ok(sums)
 }
 
-/// The state that the workers of one check share.
+/// The state that the threads of one check share.
 struct CheckJob<'a> {
     storage: &'a Storage,
     hashes: &'a [Sha1Hash],
@@ -161,99 +125,52 @@ struct CheckJob<'a> {
     /// Whether to drop from the page cache what was read.
     drops_cache: bool,
     stop: &'a dyn StopCheck,
-    /// The most pieces for a worker to hash at once, so that there is work for all.
-    pieces_per_worker: usize,
-    /// Pieces per run.
-    run: u32,
-    runs: u32,
-    /// The next run to take.
-    next: Counter,
-    /// A worker met an error, so the others stop.
-    failed: Flag,
     zeros: ZeroHashes<'a>,
 }
 
-impl CheckJob<'_> {
-    fn work(&self) -> Result<Vec<PieceIndex>, StorageError> {
-        let mut lanes = PieceLanes::new(self.pieces_per_worker);
-        let mut slab = Slab::new(lanes.width() * LANE_BYTES);
-        let mut found = Vec::new();
-        let mut waiting = 0..0;
-        while !self.is_stopped() {
-            while lanes.has_room()
-                && let Some(piece) = self.next_piece(&mut waiting)
-            {
-                if self.is_right_unread(piece, &mut lanes).inspect_err(|_| self.failed.set(true))? {
-                    found.push(piece);
-                }
-            }
-            if lanes.is_empty() {
-                break;
-            }
-            for finished in lanes.advance(&mut slab, |offset, part| self.read(offset, part)) {
-                let piece = PieceIndex(finished.piece);
-                if self.is_right(finished).inspect_err(|_| self.failed.set(true))? {
-                    found.push(piece);
-                }
-            }
-        }
-        Ok(found)
-    }
+impl PieceWork for CheckJob<'_> {
+    type Found = PieceIndex;
+    type Error = StorageError;
+    type Reader = ();
 
     fn is_stopped(&self) -> bool {
-        self.stop.is_stopped() || self.failed.is_set()
+        self.stop.is_stopped()
     }
 
-    /// The next piece of the run `waiting`, or of the next run.
-    fn next_piece(&self, waiting: &mut Range<u32>) -> Option<PieceIndex> {
-        if waiting.start == waiting.end {
-            *waiting = self.take_run()?;
-        }
-        waiting.next().map(PieceIndex)
-    }
-
-    fn take_run(&self) -> Option<Range<u32>> {
-        let taken = self.next.next();
-        let first = u32::try_from(taken).ok().filter(|taken| *taken < self.runs)? * self.run;
-        Some(first..first.saturating_add(self.run).min(self.storage.layout().piece_count()))
-    }
-
-    /// Whether the piece is right, if no byte of it need be read for that. Otherwise gives it a lane.
-    fn is_right_unread(&self, piece: PieceIndex, lanes: &mut PieceLanes) -> Result<bool, StorageError> {
-        let layout = self.storage.layout();
+    /// A piece that can be judged without reading a byte of it is not hashed.
+    fn next(&self, piece: u32) -> Result<NextPiece<PieceIndex>, StorageError> {
+        let (piece, layout) = (PieceIndex(piece), self.storage.layout());
         let (offset, size) = (layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
         let is_right = match self.hashes.get(piece.as_usize()) {
             _ if self.known.has(piece) => true,
             None => false,
             Some(expected) => match self.storage.has_data(offset, size) {
-                Ok(true) => {
-                    lanes.push(piece.0, offset..offset + size);
-                    return Ok(false);
-                }
+                Ok(true) => return Ok(NextPiece::Hash(offset..offset + size)),
                 Ok(false) => self.zeros.hash(piece) == *expected,
                 Err(error) => is_absent(error).map(|()| false)?,
             },
         };
         // Bytes that were not read (a hole, a missing file) count as done too.
         self.progress.done.add(size);
-        Ok(is_right)
+        Ok(NextPiece::Skip(is_right.then_some(piece)))
     }
 
-    fn read(&self, offset: u64, part: &mut [u8]) -> Result<(), StorageError> {
+    fn read(&self, (): &mut (), offset: u64, part: &mut [u8]) -> Result<(), StorageError> {
         self.storage.read_exact_at(offset, part)?;
         self.progress.done.add(part.len() as u64);
         Ok(())
     }
 
-    fn is_right(&self, finished: FinishedPiece<StorageError>) -> Result<bool, StorageError> {
+    fn finish(&self, finished: FinishedPiece<StorageError>) -> Result<Option<PieceIndex>, StorageError> {
         self.progress.done.add(finished.unread);
+        let piece = PieceIndex(finished.piece);
         if self.drops_cache {
-            let (piece, layout) = (PieceIndex(finished.piece), self.storage.layout());
+            let layout = self.storage.layout();
             self.storage.drop_from_cache(layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
         }
         match finished.result {
-            Ok(hash) => Ok(self.hashes.get(PieceIndex(finished.piece).as_usize()) == Some(&hash)),
-            Err(error) => is_absent(error).map(|()| false),
+            Ok(hash) => Ok((self.hashes.get(piece.as_usize()) == Some(&hash)).then_some(piece)),
+            Err(error) => is_absent(error).map(|()| None),
         }
     }
 }

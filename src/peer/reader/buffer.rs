@@ -2,8 +2,8 @@
 
 use crate::peer::SLAB;
 use crate::peer::reader::Reader;
-use crate::storage::PooledSlab;
 use crate::types::BLOCK_SIZE;
+use crate::util::slab::PooledSlab;
 use crate::wire::message;
 
 /// Buffer size of a connection that receives no blocks.
