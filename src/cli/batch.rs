@@ -42,6 +42,7 @@ use job::JobSource;
 use live_view::BatchView;
 use queue::{JobId, JobOutcome, JobQueue, TakenTorrents};
 use shared_client::SharedClient;
+use targets::NamedTorrent;
 pub(crate) use targets::{Targets, targets};
 use watch::{FolderWatch, WatchEvent};
 
@@ -162,16 +163,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let (waiting, threads) = (BTreeMap::new(), BTreeMap::new());
     let mut scheduler =
         BatchScheduler { batch, stop_sender: Some(stop_sender), is_watching: watched.is_some(), waiting, threads };
-    let mut names = HashSet::new();
-    for named in targets.torrents {
-        let is_new = names.insert(named.name.clone());
-        let source = JobSource::Named(named);
-        if is_new {
-            scheduler.add(source);
-        } else {
-            scheduler.batch.report_duplicate(&source.name());
-        }
-    }
+    scheduler.add_named(targets.torrents);
     scheduler.run(&event_receiver);
     drop((watched, live_view));
     outputs.finish(scheduler.finish()) // before `_signals` is dropped
@@ -225,6 +217,20 @@ impl BatchScheduler {
         let job = self.batch.queue.lock().add();
         self.batch.names.lock().insert(job, (source.name(), false));
         self.waiting.insert(job, source);
+    }
+
+    /// Adds the torrents of the command line and of the list, each name once.
+    fn add_named(&mut self, torrents: Vec<NamedTorrent>) {
+        let mut names = HashSet::new();
+        for named in torrents {
+            let is_new = names.insert(named.name.clone());
+            let source = JobSource::Named(named);
+            if is_new {
+                self.add(source);
+            } else {
+                self.batch.report_duplicate(&source.name());
+            }
+        }
     }
 
     /// Handles events until no torrent runs, none waits, and the folder is no longer watched.

@@ -1,7 +1,7 @@
 //! The settings of a download, from the command's options.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::DownloadArgs;
@@ -40,46 +40,13 @@ impl Settings {
     /// A peer's host name cannot be resolved.
     pub fn new(args: &DownloadArgs) -> Result<Settings, Failure> {
         let cache = cache_folder().map(|folder| folder.join("btsync"));
-        let in_cache = |name| cache.as_ref().map(|folder| folder.join(name));
+        let in_cache = |name: &str| cache.as_ref().map(|folder| folder.join(name));
         let limits =
             Limits { down: args.max_download_limit.unwrap_or_default(), up: args.max_upload_limit.unwrap_or_default() };
         let selection = Selection { select: args.select.clone(), exclude: args.exclude.clone(), magnet_indexes: None };
         let bind = args.interface.clone().unwrap_or_default();
         let pending = in_cache("pending").filter(|_| args.on_download_complete.is_some());
-        let mut peers = Vec::new();
-        for peer in &args.peer {
-            peers.extend(resolve(peer)?);
-        }
-        let options = AddOptions::new(args.out_dir())
-            .seed(seed_goal(args))
-            .peers(peers)
-            .trackers(args.trackers().map(str::to_owned).collect())
-            .exclude_trackers(args.excluded_trackers().map(str::to_owned).collect())
-            .dht(!args.no_dht)
-            .lsd(!args.no_lsd)
-            .pex(!args.no_pex)
-            .encryption(args.encryption.unwrap_or_default())
-            .peer_id_prefix(args.peer_id_prefix)
-            .user_agent(args.user_agent.clone())
-            .dscp(args.dscp.unwrap_or_default())
-            .super_seed(args.super_seed)
-            .save_torrent(args.save_torrent.clone())
-            .stop_timeout(args.stop_timeout)
-            .resume_folder(in_cache("resume"))
-            .pending_folder(pending.clone())
-            .downloaded_torrents_folder(in_cache("brought"))
-            .private_folders(private_folders())
-            .verify(args.verify)
-            .files(selection.clone())
-            .renamed_files(args.out.clone())
-            .sequential(args.sequential)
-            .first_and_last(args.first_and_last)
-            .allocation(args.file_allocation.unwrap_or_default())
-            .allow_hidden(args.allow_hidden)
-            .overwrite(args.overwrite)
-            .fsync(args.fsync)
-            .incomplete_suffix(args.incomplete_suffix.clone())
-            .metadata_only(args.list);
+        let options = add_options(args, &selection, pending.as_deref(), in_cache)?;
         let mut dht = DhtSettings::default();
         dht.entry_points.clone_from(&args.dht_entry_point);
         dht.state_file = in_cache("dht");
@@ -146,6 +113,50 @@ pub(crate) fn descriptor_budget(wanted: usize) -> Result<DescriptorBudget, Failu
         format!("only {have} files may be open at a time, and a download needs {MIN_DESCRIPTORS}: raise `ulimit -n`")
     };
     DescriptorBudget::of(have, wanted).ok_or_else(|| Failure::new(Exit::Other, too_few()))
+}
+
+/// The options of each torrent; `in_cache` is the path of a file or folder in btsync's cache folder.
+fn add_options(
+    args: &DownloadArgs,
+    selection: &Selection,
+    pending: Option<&Path>,
+    in_cache: impl Fn(&str) -> Option<PathBuf>,
+) -> Result<AddOptions, Failure> {
+    let mut peers = Vec::new();
+    for peer in &args.peer {
+        peers.extend(resolve(peer)?);
+    }
+    let options = AddOptions::new(args.out_dir())
+        .seed(seed_goal(args))
+        .peers(peers)
+        .trackers(args.trackers().map(str::to_owned).collect())
+        .exclude_trackers(args.excluded_trackers().map(str::to_owned).collect())
+        .dht(!args.no_dht)
+        .lsd(!args.no_lsd)
+        .pex(!args.no_pex)
+        .encryption(args.encryption.unwrap_or_default())
+        .peer_id_prefix(args.peer_id_prefix)
+        .user_agent(args.user_agent.clone())
+        .dscp(args.dscp.unwrap_or_default())
+        .super_seed(args.super_seed)
+        .save_torrent(args.save_torrent.clone())
+        .stop_timeout(args.stop_timeout)
+        .resume_folder(in_cache("resume"))
+        .pending_folder(pending.map(Path::to_owned))
+        .downloaded_torrents_folder(in_cache("brought"))
+        .private_folders(private_folders())
+        .verify(args.verify)
+        .files(selection.clone())
+        .renamed_files(args.out.clone())
+        .sequential(args.sequential)
+        .first_and_last(args.first_and_last)
+        .allocation(args.file_allocation.unwrap_or_default())
+        .allow_hidden(args.allow_hidden)
+        .overwrite(args.overwrite)
+        .fsync(args.fsync)
+        .incomplete_suffix(args.incomplete_suffix.clone())
+        .metadata_only(args.list);
+    Ok(options)
 }
 
 /// When to stop seeding. A time of 0 disables seeding whatever the ratio, as in aria2.

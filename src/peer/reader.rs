@@ -8,6 +8,7 @@ mod buffer;
 mod deferred;
 mod extended;
 mod fast;
+mod requests;
 mod useless_messages;
 
 use std::io;
@@ -21,7 +22,6 @@ use crate::mse::Rc4;
 use crate::peer::block_receiver::{BlockReceiver, BlocksOutcome};
 use crate::peer::connection::DisconnectReason;
 use crate::peer::deferred_state::MAX_BITFIELD;
-use crate::peer::outbox::WriterCommand;
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::state::Peer;
 use crate::peer::{PeerEvent, TorrentContext, piece_batch, throttle};
@@ -29,9 +29,10 @@ use crate::strategy::pex::PexInbox;
 use crate::strategy::rate_limiter::Direction;
 use crate::types::{Bitfield, BlockInfo, PieceIndex};
 use crate::util::os_error::reason;
-use crate::wire::message::{self, MAX_REQUEST, Message};
+use crate::wire::message::{self, Message};
 use buffer::{ReceiveBuffer, SMALL};
 use deferred::DeferredMessages;
+use requests::PassRequests;
 use useless_messages::{CHOKE, UselessMessages};
 
 /// The reason given for a bitfield of the wrong length.
@@ -62,17 +63,6 @@ pub struct Reader<'a> {
     cipher: Option<Rc4>,
     /// What the peer says about pieces before the number of pieces is known.
     deferred: DeferredMessages<'a>,
-}
-
-/// The requests that one pass over the received bytes finds.
-#[derive(Default)]
-struct PassRequests {
-    /// Those of the peer.
-    requested: Vec<BlockInfo>,
-    /// Those among them that will not be answered.
-    refused: Vec<BlockInfo>,
-    /// Those of ours that the peer rejected.
-    rejected: Vec<BlockInfo>,
 }
 
 /// The messages received that count only once, or up to a limit.
@@ -300,15 +290,7 @@ impl<'a> Reader<'a> {
             }
             Message::Have(piece) => self.peer_has(*piece)?,
             Message::Bitfield(bits) => self.handle_bitfield(bits)?,
-            Message::Cancel(block) => {
-                self.check_range(*block)?;
-                if let Some(at) = self.pass.requested.iter().position(|b| b == block) {
-                    self.pass.requested.remove(at);
-                    self.pass.refused.push(*block);
-                } else if peer.serving.queued_requests.get() > 0 {
-                    peer.send(WriterCommand::Withdraw(*block));
-                }
-            }
+            Message::Cancel(block) => self.handle_cancel(*block)?,
             Message::Extended(id, payload) => self.handle_extended(*id, payload)?,
             Message::Port(port) => self.handle_port(*port)?,
             fast if fast.is_fast() && !peer.extensions.supports_fast => {
@@ -365,40 +347,5 @@ impl<'a> Reader<'a> {
         } else {
             Ok(())
         }
-    }
-
-    /// Checks a request and keeps it for the writer.
-    fn handle_request(&mut self, block: BlockInfo) -> Result<(), DisconnectReason> {
-        self.check_range(block)?;
-        if block.length == 0 || block.length > MAX_REQUEST {
-            return Err(DisconnectReason::ProtocolViolation("a request for less or more than a block"));
-        }
-        // Requests made while we choke are refused, except for the allowed fast pieces (BEP 6).
-        if !self.peer.choking.am_choking.is_set() || self.use_allowed_fast(&block) {
-            self.pass.requested.push(block);
-        } else if self.peer.extensions.supports_fast {
-            self.pass.refused.push(block);
-        }
-        Ok(())
-    }
-
-    /// Passes the requests of this pass to the writer, as far as its queue has room.
-    fn answer_requests(&mut self) -> Result<(), DisconnectReason> {
-        if self.pass.requested.is_empty() && self.pass.refused.is_empty() {
-            return Ok(());
-        }
-        self.context.pieces.retain_servable(&mut self.pass.requested, &mut self.pass.refused);
-        if let Some(super_seeding) = self.context.active_super_seed() {
-            super_seeding.retain_shown(self.peer.key, &mut self.pass.requested, &mut self.pass.refused);
-        }
-        let mut batch = std::mem::take(&mut self.pass.requested);
-        while !batch.is_empty() && !self.peer.admit_requests(batch.len() as u32) {
-            self.pass.refused.extend(batch.pop());
-        }
-        if !batch.is_empty() {
-            self.useless.reset();
-            self.peer.send(WriterCommand::Serve(batch));
-        }
-        self.send_rejects()
     }
 }

@@ -188,16 +188,7 @@ impl<'a> Writer<'a> {
     /// Prepares what the command asks for; false if the writer has to end.
     fn take(&mut self, command: WriterCommand) -> bool {
         match command {
-            WriterCommand::SendRequests => {
-                let mut batch = Vec::new();
-                self.peer.take_requests(self.context.now(), &mut batch);
-                if !batch.is_empty() {
-                    self.context.settings.throttle.uplink.note_download();
-                }
-                for block in batch {
-                    message::write_request(&mut self.messages, block);
-                }
-            }
+            WriterCommand::SendRequests => self.write_requests(),
             WriterCommand::Cancel(block) => message::write_cancel(&mut self.messages, block),
             WriterCommand::Serve(batch) => {
                 self.queue.extend(batch);
@@ -229,14 +220,7 @@ impl<'a> Writer<'a> {
                 self.gather_haves();
                 message::write_extended(&mut self.messages, id, &payload);
             }
-            WriterCommand::Metadata(piece) => {
-                self.peer.serving.pending_metadata.sub(1);
-                let id = self.peer.extensions.metadata_id.get();
-                let info = self.context.info.get().map(AsRef::as_ref);
-                if id != 0 {
-                    message::write_extended(&mut self.messages, id, &self.served.answer(info, piece).encode());
-                }
-            }
+            WriterCommand::Metadata(piece) => self.write_metadata(piece),
             WriterCommand::Interested(interested) => message::write_interested(&mut self.messages, interested),
             WriterCommand::Haves => {
                 self.schedule.queue_have(Instant::now(), self.context.pieces.peer_is_seed(self.peer.key));
@@ -248,6 +232,28 @@ impl<'a> Writer<'a> {
             WriterCommand::End => return false,
         }
         true
+    }
+
+    /// Writes the requests that the pipeline wants to make now.
+    fn write_requests(&mut self) {
+        let mut batch = Vec::new();
+        self.peer.take_requests(self.context.now(), &mut batch);
+        if !batch.is_empty() {
+            self.context.settings.throttle.uplink.note_download();
+        }
+        for block in batch {
+            message::write_request(&mut self.messages, block);
+        }
+    }
+
+    /// Answers a request for a metadata piece.
+    fn write_metadata(&mut self, piece: u32) {
+        self.peer.serving.pending_metadata.sub(1);
+        let id = self.peer.extensions.metadata_id.get();
+        let info = self.context.info.get().map(AsRef::as_ref);
+        if id != 0 {
+            message::write_extended(&mut self.messages, id, &self.served.answer(info, piece).encode());
+        }
     }
 
     /// The peer has cancelled a request: removes it from the queue if it still waits there.

@@ -2,9 +2,10 @@
 //! interested.
 //!
 //! While downloading, the regular slots go to the peers with the highest download rate; the remaining peers take turns in the
-//! slots that are left. Optimistic slots come on top and are drawn at random, so that new peers can show what they deliver. A
-//! peer that snubs us gets no regular slot. While seeding, all interested peers are served; if there are too many, they take
-//! turns, each until its quota is used up. [`slots`] decides the number of slots. A peer with `upload_only` (BEP 21) gets none.
+//! slots that are left. Optimistic slots (`optimistic`) come on top and are drawn at random, so that new peers can show what
+//! they deliver. A peer that snubs us gets no regular slot. While seeding, all interested peers are served; if there are too
+//! many, they take turns, each until its quota is used up. [`slots`] decides the number of slots. A peer with `upload_only`
+//! (BEP 21) gets none.
 //!
 //! Claiming interest costs a peer nothing. So a peer that requests nothing or little for some seconds loses its slot to a waiting
 //! peer, and then ranks last for a while (`idle`). A network whose peers hold a quarter of the slots ranks after other waiting
@@ -14,6 +15,7 @@
 //! only to a clearly faster peer.
 
 mod idle;
+mod optimistic;
 pub mod slots;
 
 use std::cmp::Reverse;
@@ -30,10 +32,6 @@ pub const ROUND: Duration = Duration::from_secs(10);
 
 /// How long an optimistic unchoke lasts.
 const OPTIMISTIC_TURN: Duration = Duration::from_secs(30);
-/// A peer counts as new for this long after it connected, and is then [`NEW_WEIGHT`] times as likely to be unchoked
-/// optimistically.
-const NEW_PEER_AGE: Duration = Duration::from_secs(60);
-const NEW_WEIGHT: u32 = 3;
 /// A peer that owes us blocks and sends none for this long snubs us.
 const SNUBBED_AFTER: Duration = Duration::from_secs(60);
 /// Below this rate, in bytes per second, a peer does not earn a regular slot.
@@ -330,71 +328,11 @@ impl Choker {
             }
         }
     }
-
-    /// Draws the optimistically unchoked peers for the turns that are over: one place, and one more for each peer that snubs us,
-    /// so that a better peer can be found. Each network has the same chance, however many of its peers wait.
-    fn draw_optimistic(&mut self, now: Duration, eligible: &[&ChokeCandidate], regular: &BTreeSet<PeerKey>) {
-        let snubbers = eligible.iter().filter(|c| self.is_snubbing(now, c.key)).count();
-        let places = 1 + snubbers.min(self.slots.count() / 2);
-        let others: BTreeMap<PeerKey, &ChokeCandidate> =
-            eligible.iter().filter(|c| !regular.contains(&c.key)).map(|c| (c.key, *c)).collect();
-        let history = |key: &PeerKey| self.peers.get(key);
-        let is_deprioritized = |key: &PeerKey| history(key).is_some_and(|m| m.idleness.is_deprioritized(now));
-        let idles = |key: &PeerKey| history(key).is_some_and(|m| m.idleness.is_idle(now));
-        let (kept, over): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.optimistic)
-            .into_iter()
-            .filter(|(key, _)| others.contains_key(key))
-            .partition(|(key, began)| now.saturating_sub(*began) < OPTIMISTIC_TURN && !idles(key));
-        let mut optimistic: BTreeMap<_, _> = kept.into_iter().take(places).collect();
-        // Peers whose turn has just ended, and peers that wasted a slot, are drawn last.
-        for first in [true, false] {
-            let waits = |key: &PeerKey| !optimistic.contains_key(key);
-            let comes_first = |key: &PeerKey| !over.contains_key(key) && !is_deprioritized(key);
-            let pool = others.iter().filter(|(key, _)| waits(key) && (comes_first(key) || !first));
-            let mut pool: Vec<&ChokeCandidate> = pool.map(|(_, c)| *c).collect();
-            while optimistic.len() < places
-                && let Some(key) = draw(&mut self.rng, now, &mut pool)
-            {
-                optimistic.insert(key, now);
-            }
-        }
-        self.optimistic = optimistic;
-    }
 }
 
 /// Whether the peer can use a slot.
 fn can_use_slot(c: &ChokeCandidate) -> bool {
     c.interested && !c.upload_only
-}
-
-/// Removes a random peer from `pool`: first draws a network, then one of its peers, with new peers more likely.
-fn draw(rng: &mut fastrand::Rng, now: Duration, pool: &mut Vec<&ChokeCandidate>) -> Option<PeerKey> {
-    let weight = |c: &ChokeCandidate| if now.saturating_sub(c.since) < NEW_PEER_AGE { NEW_WEIGHT } else { 1 };
-    // A network has the weight of its heaviest peer.
-    let mut networks: BTreeMap<Network, u32> = BTreeMap::new();
-    for c in pool.iter() {
-        let heaviest = networks.entry(c.network).or_default();
-        *heaviest = weight(c).max(*heaviest);
-    }
-    let networks: Vec<_> = networks.into_iter().collect();
-    let (network, _) = networks[weighted_index(rng, networks.iter().map(|(_, weight)| *weight))?];
-    let members: Vec<usize> = (0..pool.len()).filter(|&at| pool[at].network == network).collect();
-    let member = weighted_index(rng, members.iter().map(|&at| weight(pool[at])))?;
-    Some(pool.swap_remove(members[member]).key)
-}
-
-/// A random index, drawn by weight.
-fn weighted_index(rng: &mut fastrand::Rng, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
-    let total: u32 = weights.clone().sum();
-    if total == 0 {
-        return None;
-    }
-    let mut at = rng.u32(..total);
-    weights.into_iter().position(|weight| {
-        let hit = at < weight;
-        at = at.saturating_sub(weight);
-        hit
-    })
 }
 
 #[cfg(test)]

@@ -122,25 +122,14 @@ impl<'a> TorrentRun<'a> {
             storage.sync_all()?;
         }
         if met && !config.seed.any() && kept_peers.is_none() && !stopped {
-            if let Some(resume_store) = resume_store {
-                let is_late = crate::torrent::resume_store::skip_after_stop(&*inner.run);
-                resume_store.finish(&storage, (have, Vec::new()), is_late);
-            }
-            send_event(&self.events, Event::Completed);
-            return Ok(Outcome::Completed);
+            return Ok(self.complete_at_once(&storage, have, resume_store));
         }
         if stopped && kept_peers.is_none() {
             return Ok(if met { Outcome::StoppedComplete } else { Outcome::Stopped });
         }
-        if let Some(folder) = config.records.pending_folder.as_ref().filter(|_| !met) {
-            let pending = PendingCompletion::new(folder, metainfo.info_hash, &config.out_dir);
+        if !met {
             // Before the first piece can arrive: no download may complete without this record.
-            if let Err(error) = pending.set() {
-                log::warn!(
-                    "cannot record the download as pending, so after a crash its completion is not reported: {}",
-                    reason(&error)
-                );
-            }
+            self.record_pending(metainfo);
         }
         let pieces = PieceManager::with_plan(storage.clone(), metainfo.pieces.clone(), have, plan);
         pieces.restore(resume_store.as_ref().map_or(&[], ResumeStore::resumed_blocks));
@@ -163,6 +152,28 @@ impl<'a> TorrentRun<'a> {
         storage.close();
         storage.unlock();
         Ok(outcome?)
+    }
+
+    /// Ends a run that found everything on disk and need not seed.
+    fn complete_at_once(&self, storage: &Storage, have: Bitfield, resume_store: Option<ResumeStore>) -> Outcome {
+        if let Some(resume_store) = resume_store {
+            let is_late = crate::torrent::resume_store::skip_after_stop(&*self.inner.run);
+            resume_store.finish(storage, (have, Vec::new()), is_late);
+        }
+        send_event(&self.events, Event::Completed);
+        Outcome::Completed
+    }
+
+    /// Records that the download is not complete, if the options ask for that.
+    fn record_pending(&self, metainfo: &Metainfo) {
+        let Some(folder) = &self.config.records.pending_folder else { return };
+        let pending = PendingCompletion::new(folder, metainfo.info_hash, &self.config.out_dir);
+        if let Err(error) = pending.set() {
+            log::warn!(
+                "cannot record the download as pending, so after a crash its completion is not reported: {}",
+                reason(&error)
+            );
+        }
     }
 
     fn context(

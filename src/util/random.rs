@@ -156,7 +156,8 @@ mod tests {
                 }
                 let text = fs::read_to_string(&path).expect("a source file");
                 // Tests may seed it as they like.
-                let is_test = ["tests.rs", "_tests.rs", "simulation.rs"].iter().any(|end| name.ends_with(end));
+                let is_test =
+                    ["tests.rs", "simulation.rs"].iter().any(|end| name.ends_with(end)) || name.contains("/tests/");
                 let program = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
                 let draws =
                     program.lines().any(|line| line.contains("fastrand") && !line.trim_start().starts_with("//"));

@@ -12,6 +12,7 @@
 //! the next only when that one fails.
 
 mod answers;
+mod rounds;
 mod tracker;
 
 use std::collections::HashSet;
@@ -28,15 +29,6 @@ mod tests;
 const MAX_TRACKERS: usize = 200;
 /// The delay after the first round in which every tracker failed; doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(15);
-/// If a tracker has not responded for this long, the round also tries the next tracker that has not accepted `started`.
-const OVERTAKE_AFTER: Duration = Duration::from_secs(3);
-/// The same while the torrent needs peers and has no candidates to connect to.
-const OVERTAKE_URGENT: Duration = Duration::from_secs(1);
-/// The most announces of a round in flight.
-const MAX_IN_FLIGHT: usize = 6;
-/// The same while the torrent needs peers and has no candidates to connect to: enough to try a long list of silent trackers
-/// before the first of them times out.
-const MAX_URGENT: usize = 30;
 
 /// An announce to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,18 +180,6 @@ impl TierSchedule {
         owed.map(|t| t.completed_not_before.max(t.no_contact_before)).min().unwrap_or(Duration::MAX)
     }
 
-    /// When the round continues, or the next one starts.
-    fn round_due(&self) -> Duration {
-        if !self.is_round_busy() {
-            return self.due;
-        }
-        let should_continue = self.phase == RoundPhase::Round
-            && self.should_continue()
-            && self.next_parallel(self.last_started).is_some();
-        let pause = if self.is_urgent() { OVERTAKE_URGENT } else { OVERTAKE_AFTER };
-        if should_continue { self.last_started.saturating_add(pause) } else { Duration::MAX }
-    }
-
     /// When the next regular announce is due to a tracker that accepted `started`.
     fn next_known_due(&self) -> Duration {
         self.registered().map(|t| t.due.max(t.no_contact_before)).min().unwrap_or(Duration::MAX)
@@ -211,17 +191,8 @@ impl TierSchedule {
         all.into_iter().flatten()
     }
 
-    fn is_round_busy(&self) -> bool {
-        self.in_flight.iter().any(|asked| asked.in_round)
-    }
-
     fn is_asked(&self, tracker: &Tracker) -> bool {
         self.in_flight.iter().any(|asked| asked.job.url == tracker.url)
-    }
-
-    /// Whether a round should try another tracker: none has responded yet, or none named new peers while the torrent needs peers.
-    fn should_continue(&self) -> bool {
-        self.next_round.is_none() || (self.demand != PeerDemand::None && !self.one_at_a_time)
     }
 
     /// Whether the torrent needs peers and has no candidates to connect to, so that rounds may proceed faster. Never true for a
@@ -254,40 +225,6 @@ impl TierSchedule {
         Some(owed.job(Some(AnnounceEvent::Completed)))
     }
 
-    /// The next job of a round, if one is due.
-    fn round(&mut self, now: Duration) -> Option<AnnounceJob> {
-        if now < self.round_due() {
-            return None;
-        }
-        if self.is_round_busy() {
-            return Some(self.next_parallel(now)?.job(Some(AnnounceEvent::Started)));
-        }
-        if self.phase == RoundPhase::Waiting {
-            self.trackers_mut().for_each(|t| t.tried = false);
-            (self.phase, self.next_round) = (RoundPhase::Round, None);
-        }
-        let next = if self.should_continue() { self.pick(now) } else { None };
-        if next.is_none() {
-            self.end_round(now);
-        }
-        next
-    }
-
-    /// Ends the round: there is no further tracker to try.
-    fn end_round(&mut self, now: Duration) {
-        self.phase = RoundPhase::Waiting;
-        // If no tracker has responded, each must wait for its minimum interval.
-        self.due = self.next_round.take().unwrap_or_else(|| self.due.max(self.next_allowed())).max(now);
-        if self.due == now {
-            self.due = now.saturating_add(FIRST_RETRY); // otherwise the caller would busy-loop
-        }
-    }
-
-    /// When a round may announce to any tracker again.
-    fn next_allowed(&self) -> Duration {
-        self.trackers().map(Tracker::allowed_at).min().unwrap_or(Duration::MAX)
-    }
-
     /// Records that a job is in flight.
     fn send(&mut self, job: AnnounceJob, in_round: bool) -> AnnounceJob {
         let is_complete = self.is_complete;
@@ -298,13 +235,6 @@ impl TierSchedule {
         }
         self.in_flight.push(PendingJob { job: job.clone(), in_round });
         job
-    }
-
-    /// The next tracker to try while an earlier one has not responded.
-    fn next_parallel(&self, now: Duration) -> Option<&Tracker> {
-        let most = if self.is_urgent() { MAX_URGENT } else { MAX_IN_FLIGHT };
-        let room = self.in_flight.iter().filter(|asked| asked.in_round).count() < most;
-        self.trackers().find(|t| room && !t.tried && !t.started && !self.is_asked(t) && t.no_contact_before <= now)
     }
 
     /// Sets whether the torrent needs peers, and whether it has `no_candidates` to connect to. If both, the next announce is due
@@ -361,12 +291,6 @@ impl TierSchedule {
             jobs.push(tracker.job(Some(AnnounceEvent::Stopped)));
         }
         jobs
-    }
-
-    /// The first tracker that this round has not tried and may announce to now.
-    fn pick(&self, now: Duration) -> Option<AnnounceJob> {
-        let next = self.trackers().find(|t| !t.tried && t.allowed_at() <= now && !self.is_asked(t))?;
-        Some(next.job((!next.started).then_some(AnnounceEvent::Started)))
     }
 
     /// Whether the tracker counts us as a leecher and must receive `completed`.

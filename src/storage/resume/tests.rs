@@ -1,7 +1,10 @@
 //! The encoding of resume data, and when it is trusted.
 
+use sha1::{Digest as _, Sha1};
+
 use super::*;
 use crate::storage::FileSpec;
+use crate::storage::resume::format::CHECKSUM_LEN;
 
 const SECOND: i64 = 1_000_000_000;
 
