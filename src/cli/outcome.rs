@@ -4,21 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::report::FinalStatus;
 use crate::cli::report::stall::stall_reason;
 use crate::cli::report::status::{duration, part_of_total, percent};
 use btsync::{ClientError, Outcome, SelectError, Snapshot, Stage, TorrentError, TorrentHandle};
 use btsync::{Operation, StorageError, StorageErrorKind};
-
-/// The final status for reporters.
-pub(crate) fn final_status(result: &Result<Outcome, Arc<TorrentError>>) -> FinalStatus {
-    match result {
-        Ok(Outcome::Completed | Outcome::StoppedComplete) => FinalStatus::Complete,
-        // Stopped, timed out, or an outcome that a later version of the library adds.
-        Ok(_) => FinalStatus::Stopped,
-        Err(_) => FinalStatus::Failed,
-    }
-}
 
 /// The exit code and the message for the outcome of a torrent; `Ok` if it is complete.
 pub(crate) fn command_result(

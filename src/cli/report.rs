@@ -12,6 +12,8 @@ pub mod status;
 pub mod tui;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, never, select, tick};
@@ -20,7 +22,7 @@ use crate::cli::report::status::{count, duration, percent, size};
 use crate::util::os_error::without_numbers;
 use crate::util::printable_text::printable;
 use btsync::tracker::TrackerError;
-use btsync::{Event, Events};
+use btsync::{Event, Events, Outcome, Torrent, TorrentError};
 
 /// Untrusted text is truncated to this many characters.
 const MAX_TEXT_LEN: usize = 300;
@@ -40,6 +42,17 @@ pub enum FinalStatus {
     Stopped,
     /// Failed; the error is reported separately.
     Failed,
+}
+
+impl FinalStatus {
+    fn of(result: &Result<Outcome, Arc<TorrentError>>) -> FinalStatus {
+        match result {
+            Ok(Outcome::Completed | Outcome::StoppedComplete) => FinalStatus::Complete,
+            // Stopped, timed out, or an outcome that a later version of the library adds.
+            Ok(_) => FinalStatus::Stopped,
+            Err(_) => FinalStatus::Failed,
+        }
+    }
 }
 
 /// Reports the progress of a torrent to the user or to a program.
@@ -113,13 +126,29 @@ impl Reporter for Reporters {
     }
 }
 
-/// Feeds `reporter` events and ticks until `ended` delivers the final status or its sender is dropped.
-pub fn run_reporter(reporter: &mut dyn Reporter, events: &Events, ended: &Receiver<FinalStatus>) {
-    run_reporter_since(Instant::now(), reporter, events, ended);
+/// Runs the torrent on this thread and its reporters on another. Their times count from `start`.
+pub(crate) fn run_torrent(
+    torrent: Torrent,
+    reporters: &mut Reporters,
+    start: Instant,
+) -> Result<Outcome, Arc<TorrentError>> {
+    let (end, ended) = bounded(1);
+    let events = torrent.events();
+    thread::scope(move |scope| {
+        let run_reporters = move || run_reporter(start, reporters, &events, &ended);
+        // If no thread can be started for the reporters, the torrent runs without them.
+        let reporter_thread = thread::Builder::new().name("reporter".to_owned()).spawn_scoped(scope, run_reporters);
+        let result = torrent.run();
+        let _ = end.send(FinalStatus::of(&result));
+        if let Ok(thread) = reporter_thread {
+            let _ = thread.join();
+        }
+        result
+    })
 }
 
-/// The same as [`run_reporter`] with times measured from `start`, for one torrent of several.
-pub fn run_reporter_since(start: Instant, reporter: &mut dyn Reporter, events: &Events, ended: &Receiver<FinalStatus>) {
+/// Feeds `reporter` events and ticks until `ended` delivers the final status or its sender is dropped.
+fn run_reporter(start: Instant, reporter: &mut dyn Reporter, events: &Events, ended: &Receiver<FinalStatus>) {
     let (notify, notified) = bounded(1);
     // If the channel is full, a wake-up is pending already, after which the loop reads all events.
     events.set_notify(move || _ = notify.try_send(()));

@@ -1,8 +1,8 @@
 //! The reader: socket → slab → parse → storage → hash, all on one thread.
 //!
 //! It receives into one large buffer and parses the frames in place. Blocks received together are handled together by
-//! [`BlockReceiver`], requests by the writer; every other message takes effect at once. `fast` handles the messages of BEP 6,
-//! `extended` those of BEP 10.
+//! [`BlockReceiver`], requests by the writer; every other message takes effect at once. `requests` handles the peer's requests,
+//! `fast` the messages of BEP 6, `extended` those of BEP 10.
 
 mod buffer;
 mod deferred;

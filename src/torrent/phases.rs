@@ -105,11 +105,7 @@ impl<'a> TorrentRun<'a> {
             match open(inner, config, metainfo, registration, &self.events) {
                 Ok(opened) => opened,
                 Err(error) => {
-                    // Peers and trackers that know of us are told that we leave.
-                    if let Some(KeptPeers { peer_manager, context }) = kept_peers {
-                        inner.set_stage(Stage::Stopping);
-                        peer_manager.shut_down(&context, &self.messages, || {});
-                    }
+                    kept_peers.into_iter().for_each(|kept_peers| self.leave(kept_peers));
                     return Err(error);
                 }
             };
@@ -136,9 +132,8 @@ impl<'a> TorrentRun<'a> {
         let context = self.context(metainfo.info_hash, config.search.pex && !metainfo.private, false, pieces);
         let _ = context.info.set(metainfo.info.clone());
         if config.super_seed && context.pieces.is_seed() {
-            let _ = context
-                .super_seeding
-                .set(SuperSeeding::new(context.pieces.piece_count(), storage.layout().piece_length()));
+            let super_seeding = SuperSeeding::new(context.pieces.piece_count(), storage.layout().piece_length());
+            let _ = context.super_seeding.set(super_seeding);
         }
         let mut peer_manager = match kept_peers {
             Some(kept_peers) => kept_peers.peer_manager,
@@ -152,6 +147,12 @@ impl<'a> TorrentRun<'a> {
         storage.close();
         storage.unlock();
         Ok(outcome?)
+    }
+
+    /// Tells the peers and trackers that know of us that we leave.
+    fn leave(&self, KeptPeers { peer_manager, context }: KeptPeers<'a>) {
+        self.inner.set_stage(Stage::Stopping);
+        peer_manager.shut_down(&context, &self.messages, || {});
     }
 
     /// Ends a run that found everything on disk and need not seed.

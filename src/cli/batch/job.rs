@@ -2,11 +2,9 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::Sender;
 
 use crate::cli::batch::queue::{JobId, JobOutcome};
 use crate::cli::batch::reporter::TorrentReporter;
@@ -19,13 +17,13 @@ use crate::cli::outcome;
 use crate::cli::report::hook::Hook;
 use crate::cli::report::json::JsonReporter;
 use crate::cli::report::plain::PlainReporter;
-use crate::cli::report::{FinalStatus, Reporter, Reporters, run_reporter_since, sanitize};
+use crate::cli::report::{FinalStatus, Reporter, Reporters, run_torrent, sanitize};
 use crate::cli::source::{LoadedSource, load_source};
 use crate::util::printable_text::printable;
 use crate::util::redact::{public_name, redacted};
 use btsync::InfoHash;
 use btsync::Magnet;
-use btsync::{ClaimPosition, Event, Outcome, Source, Torrent, TorrentError, TorrentHandle};
+use btsync::{ClaimPosition, Event, Source, TorrentHandle};
 
 /// Where a job gets its torrent.
 pub(crate) enum JobSource {
@@ -100,7 +98,7 @@ pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, claim_position: 
     if let Some(event) = save_event {
         reporters.event(batch.outputs.start.elapsed(), &event);
     }
-    let result = run_torrent(batch, torrent, reporters);
+    let result = run_torrent(torrent, &mut reporters, batch.outputs.start);
     batch.client.note_ended(job);
     match outcome::command_result(result, &handle, batch.stop_timeout) {
         Ok(()) => JobOutcome::Complete,
@@ -126,23 +124,6 @@ fn check_unchanged(named: &NamedTorrent, found: InfoHash) -> Result<(), Failure>
     };
     let why = "not started, because this file no longer holds the torrent that it held at the start";
     if is_it { Ok(()) } else { Err(Failure::new(Exit::BadTorrent, printable(&format!("{name}: {why}")))) }
-}
-
-/// Runs the torrent on this thread and its reporters on another.
-fn run_torrent(batch: &Batch, torrent: Torrent, mut reporters: Reporters) -> Result<Outcome, Arc<TorrentError>> {
-    let (end, ended) = bounded(1);
-    let events = torrent.events();
-    thread::scope(move |scope| {
-        let run_reporters = move || run_reporter_since(batch.outputs.start, &mut reporters, &events, &ended);
-        // If no thread can be started for the reporters, the torrent runs without them.
-        let reporter_thread = thread::Builder::new().name("reporter".to_owned()).spawn_scoped(scope, run_reporters);
-        let result = torrent.run();
-        let _ = end.send(outcome::final_status(&result));
-        if let Ok(thread) = reporter_thread {
-            let _ = thread.join();
-        }
-        result
-    })
 }
 
 /// The reporters of a torrent: JSON events on stdout, text on stderr, the user's hook command, and the scheduler.

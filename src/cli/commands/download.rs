@@ -1,7 +1,6 @@
 //! `btsync TORRENT FOLDER`: loads the torrent and downloads it on the process's first thread, which is main then. A reporter
 //! runs on another thread. [`batch`] does this for several torrents.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, never};
@@ -13,13 +12,13 @@ use crate::cli::limits;
 use crate::cli::logs;
 use crate::cli::options::DownloadArgs;
 use crate::cli::options::names::is_url;
-use crate::cli::outcome::{command_result, failure, final_status};
+use crate::cli::outcome::{command_result, failure};
 use crate::cli::report::hook::{Hook, HookConfig, HookFailure};
 use crate::cli::report::json::{JsonOutput, JsonReporter};
 use crate::cli::report::outputs::Outputs;
 use crate::cli::report::plain::PlainReporter;
 use crate::cli::report::tui::TuiReporter;
-use crate::cli::report::{Reporter, Reporters, run_reporter};
+use crate::cli::report::{Reporter, Reporters, run_torrent};
 use crate::cli::settings::{Settings, descriptor_budget};
 use crate::cli::signals;
 use crate::cli::source::{LoadedSource, load_source};
@@ -93,17 +92,7 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     if let Some(event) = save_event {
         reporters.event(Duration::ZERO, &event);
     }
-    let (end, ended) = crossbeam_channel::bounded(1);
-    let events = torrent.events();
-    let reporter_thread =
-        thread::Builder::new().name("reporter".to_owned()).spawn(move || run_reporter(&mut reporters, &events, &ended));
-
-    let result = torrent.run();
-    let _ = end.send(final_status(&result));
-    // If no thread can be started for the reporter, the download runs without it.
-    if let Ok(thread) = reporter_thread {
-        let _ = thread.join();
-    }
+    let result = run_torrent(torrent, &mut reporters, Instant::now());
     let result = command_result(result, &handle, args.stop_timeout);
     let result = hook.map_or(result.clone(), |(_, failed)| failed.apply_to(result));
     if let (Ok(()), true, Some(torrent)) = (&result, args.list, handle.metainfo()) {

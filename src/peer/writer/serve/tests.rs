@@ -48,6 +48,21 @@ fn narrow() -> (TcpStream, TcpStream) {
     (ours, theirs.into())
 }
 
+fn block(n: u32) -> BlockInfo {
+    BlockInfo { piece: PieceIndex(0), begin: n * MAX_REQUEST, length: MAX_REQUEST }
+}
+
+/// The messages that the writer has to send.
+fn unchoke_and_blocks(payload: &[u8]) -> Vec<u8> {
+    let mut messages = Vec::new();
+    message::write_choke(&mut messages, false);
+    for n in 0..BLOCKS {
+        messages.extend_from_slice(&message::piece_header(block(n)));
+        messages.extend_from_slice(&payload[(n * MAX_REQUEST) as usize..][..MAX_REQUEST as usize]);
+    }
+    messages
+}
+
 fn a_blocked_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Option<Rc4>) {
     let folder = tempfile::tempdir().expect("a folder");
     let payload: Vec<u8> = (0..SIZE).map(|n| (n / 7 + n % 251) as u8).collect();
@@ -66,18 +81,12 @@ fn a_blocked_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
         Arc::new(ours.try_clone().expect("a handle")),
         outbox().0,
     );
-    let block = |n| BlockInfo { piece: PieceIndex(0), begin: n * MAX_REQUEST, length: MAX_REQUEST };
     peer.serving.queued_requests.set(BLOCKS);
     assert!(
         to_writer.push(WriterCommand::Choke(false))
             && to_writer.push(WriterCommand::Serve((0..BLOCKS).map(block).collect()))
     );
-    let mut expected = Vec::new();
-    message::write_choke(&mut expected, false);
-    for n in 0..BLOCKS {
-        expected.extend_from_slice(&message::piece_header(block(n)));
-        expected.extend_from_slice(&payload[(n * MAX_REQUEST) as usize..][..MAX_REQUEST as usize]);
-    }
+    let expected = unchoke_and_blocks(&payload);
     let mut theirs_cipher = cipher.clone();
     thread::scope(|scope| {
         let mut writer = Writer::new(&context, &peer, &ours, cipher);
