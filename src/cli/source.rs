@@ -7,8 +7,7 @@ use std::path::Path;
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::options::STDIN;
-use crate::cli::options::names::is_url;
+use crate::cli::options::names::NameKind;
 use crate::cli::settings::Settings;
 use crate::cli::stop::NoMessages;
 use crate::util::descriptors::{is_shortage, retry_while};
@@ -34,19 +33,26 @@ pub(crate) fn load_source(
     settings: &mut Settings,
     stop: &Receiver<NoMessages>,
 ) -> Result<LoadedSource, Failure> {
-    if is_url(file) {
-        return fetch::fetch(file, settings, stop);
+    match NameKind::of(file) {
+        NameKind::Url => fetch::fetch(file, settings, stop),
+        NameKind::Stdin => Ok(Source::from(fetch::from_stdin(stop)?).into()),
+        NameKind::Magnet => Ok(from_link(parse_link(&file.to_string_lossy())?, settings)),
+        NameKind::Path => {
+            let torrent = read_with_retry(file, || stop.try_recv() != Err(TryRecvError::Disconnected));
+            Ok(Source::from(torrent.map_err(|error| torrent_failure(file, error))?).into())
+        }
     }
-    if file == Path::new(STDIN) {
-        return Ok(Source::from(fetch::from_stdin(stop)?).into());
-    }
-    let Some(link) = file.to_str().filter(|text| Magnet::is_link(text)) else {
-        let torrent = read_with_retry(file, || stop.try_recv() != Err(TryRecvError::Disconnected));
-        return Ok(Source::from(torrent.map_err(|error| torrent_failure(file, error))?).into());
-    };
-    let magnet = Magnet::parse(link).map_err(|error| Failure::new(Exit::BadMagnet, printable(&error.to_string())))?;
+}
+
+/// Parses a magnet link that the user named.
+pub(crate) fn parse_link(link: &str) -> Result<Magnet, Failure> {
+    Magnet::parse(link).map_err(|error| Failure::new(Exit::BadMagnet, printable(&error.to_string())))
+}
+
+/// The source for a magnet link that the user named. Adds the link's peers and file selection to `settings`.
+pub(crate) fn from_link(magnet: Magnet, settings: &mut Settings) -> LoadedSource {
     settings.add_link(&magnet, false);
-    Ok(Source::from(magnet).into())
+    Source::from(magnet).into()
 }
 
 /// Reads a torrent file. If no descriptor is free, waits for one as long as `should_wait` returns true.

@@ -364,6 +364,25 @@ fn who_waits_for_a_pipe_can_be_stopped() {
     swarm.assert_complete_in(&temp.path("out"));
 }
 
+#[test]
+fn who_waits_for_the_pipe_of_a_single_torrent_can_be_stopped_too() {
+    let temp = TestDir::new();
+    let mut command = offline_btsync(&temp);
+    let mut child = command.args(["-", "out"]).stdin(Stdio::piped()).spawn().expect("btsync runs");
+    let _open = child.stdin.take();
+    let status = format!("/proc/{}/status", child.id());
+    let is_caught = || {
+        let status = fs::read_to_string(&status).expect("it runs");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+        let mask = u64::from_str_radix(caught.trim(), 16).expect("hexadecimal digits");
+        mask & 1 << (rustix::process::Signal::TERM.as_raw() - 1) != 0
+    };
+    until("it watches for signals", is_caught);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .expect("it runs");
+    assert_eq!(child.wait().expect("it ended").code(), Some(7));
+}
+
 /// On a terminal each torrent has a row, and one more row has the totals.
 #[test]
 fn a_terminal_shows_a_line_for_each() {

@@ -11,19 +11,18 @@ use crate::cli::batch::reporter::TorrentReporter;
 use crate::cli::batch::targets::NamedTorrent;
 use crate::cli::batch::{Batch, BatchEvent, MAX_NAME_WIDTH, watch};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::options::STDIN;
-use crate::cli::options::names::is_url;
+use crate::cli::options::names::NameKind;
 use crate::cli::outcome;
 use crate::cli::report::hook::Hook;
 use crate::cli::report::json::JsonReporter;
 use crate::cli::report::plain::PlainReporter;
 use crate::cli::report::{FinalStatus, Reporter, Reporters, run_torrent, sanitize};
-use crate::cli::source::{LoadedSource, load_source};
+use crate::cli::source::{LoadedSource, from_link, load_source};
 use crate::util::printable_text::printable;
 use crate::util::redact::{public_name, redacted};
 use btsync::InfoHash;
 use btsync::Magnet;
-use btsync::{ClaimPosition, Event, Source, TorrentHandle};
+use btsync::{ClaimPosition, Event, TorrentHandle};
 
 /// Where a job gets its torrent.
 pub(crate) enum JobSource {
@@ -38,12 +37,15 @@ impl JobSource {
     pub fn name(&self) -> String {
         let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
         sanitize(&match self {
-            JobSource::Named(NamedTorrent { name, .. }) if is_url(Path::new(name)) => public_name(name),
-            JobSource::Named(NamedTorrent { name, .. }) if Magnet::is_link(name) => {
-                let magnet = Magnet::parse(name).ok();
-                magnet.map_or_else(|| redacted(name), |link| link.name.unwrap_or_else(|| link.info_hash.to_string()))
-            }
-            JobSource::Named(NamedTorrent { name, .. }) => file_name(Path::new(name)).unwrap_or_else(|| name.clone()),
+            JobSource::Named(NamedTorrent { name, .. }) => match NameKind::of(Path::new(name)) {
+                NameKind::Url => public_name(name),
+                NameKind::Magnet => {
+                    let magnet = Magnet::parse(name).ok();
+                    let known = |link: Magnet| link.name.unwrap_or_else(|| link.info_hash.to_string());
+                    magnet.map_or_else(|| redacted(name), known)
+                }
+                NameKind::Stdin | NameKind::Path => file_name(Path::new(name)).unwrap_or_else(|| name.clone()),
+            },
             JobSource::Watched(path, _) => file_name(path).unwrap_or_default(),
         })
     }
@@ -72,10 +74,7 @@ pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, claim_position: 
             };
             watch::reload(&path, is_ours, || !batch.is_stopped()).map(LoadedSource::from)
         }
-        JobSource::Watched(_, Some(magnet)) => {
-            settings.add_link(&magnet, false);
-            Ok(Source::Magnet(magnet).into())
-        }
+        JobSource::Watched(_, Some(magnet)) => Ok(from_link(*magnet, &mut settings)),
     };
     let LoadedSource { source, save_event } = match loaded {
         Ok(loaded) => loaded,
@@ -113,14 +112,11 @@ pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, claim_position: 
 /// Rejects a file that holds another torrent than at the start: an earlier download may have overwritten it.
 fn check_unchanged(named: &NamedTorrent, found: InfoHash) -> Result<(), Failure> {
     let NamedTorrent { name, info_hash } = named;
-    let is_file = |name: &str| {
-        let is_read_once = Magnet::is_link(name) || is_url(Path::new(name)) || name == STDIN;
-        !is_read_once && Path::new(name).is_file()
-    };
+    let path = Path::new(name);
     let is_it = match info_hash {
         Some(known) => *known == found,
-        // It was a pipe at the start.
-        None => !is_file(name),
+        // A path was a pipe at the start.
+        None => NameKind::of(path) != NameKind::Path || !path.is_file(),
     };
     let why = "not started, because this file no longer holds the torrent that it held at the start";
     if is_it { Ok(()) } else { Err(Failure::new(Exit::BadTorrent, printable(&format!("{name}: {why}")))) }

@@ -6,15 +6,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::options::names::{has_suffix, is_url, magnet_of_hash, unknown_scheme};
+use crate::cli::options::names::{NameKind, has_suffix, magnet_of_hash, unknown_scheme};
 use crate::cli::options::spelling::nearest_command;
 use crate::cli::options::{DownloadArgs, STDIN};
-use crate::cli::source::{read_with_retry, torrent_failure};
+use crate::cli::source::{parse_link, read_with_retry, torrent_failure};
 use crate::util::descriptors::with_retry;
 use crate::util::printable_text::printable;
 use crate::util::redact::redacted;
-use btsync::InfoHash;
-use btsync::{Magnet, MagnetError};
+use btsync::{InfoHash, Magnet};
 
 /// The maximum size of the list in bytes.
 const MAX_LIST_FILE: u64 = 16 << 20;
@@ -86,20 +85,17 @@ fn check_not_command(name: &str) -> Result<(), Failure> {
 /// file. A pipe can be read only once, so it is checked later, as are URLs.
 fn check_name(name: &str) -> Result<Option<InfoHash>, Failure> {
     let path = Path::new(name);
-    let not_begun = |message: &str| format!("{message}; nothing was started");
-    if Magnet::is_link(name) {
-        let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&not_begun(&error.to_string())));
-        return Magnet::parse(name).map(|_| None).map_err(bad);
-    }
     let is_pipe = || path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir());
-    if is_url(path) || name == STDIN || is_pipe() {
-        return Ok(None);
-    }
-    let refused = |error| {
-        let Failure { code, message } = torrent_failure(path, error);
-        Failure::new(code, not_begun(&message))
+    let checked = match NameKind::of(path) {
+        NameKind::Magnet => parse_link(name).map(|_| None),
+        NameKind::Url | NameKind::Stdin => Ok(None),
+        NameKind::Path if is_pipe() => Ok(None),
+        NameKind::Path => {
+            let torrent = read_with_retry(path, || true).map_err(|error| torrent_failure(path, error));
+            torrent.map(|torrent| Some(torrent.info_hash))
+        }
     };
-    read_with_retry(path, || true).map(|torrent| Some(torrent.info_hash)).map_err(refused)
+    checked.map_err(|Failure { code, message }| Failure::new(code, format!("{message}; nothing was started")))
 }
 
 /// What kind of file a path leads to.
@@ -126,9 +122,7 @@ fn split_folder(
     if before.is_empty() && !has_other_sources {
         return (names.to_vec(), here);
     }
-    let is_torrent = Magnet::is_link(last)
-        || is_url(Path::new(last))
-        || last == STDIN
+    let is_torrent = NameKind::of(Path::new(last)) != NameKind::Path
         || match path_kind(last) {
             PathKind::TorrentFile => true,
             // More likely a missing torrent file than a folder with such a name.

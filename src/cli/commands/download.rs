@@ -11,7 +11,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::limits;
 use crate::cli::logs;
 use crate::cli::options::DownloadArgs;
-use crate::cli::options::names::is_url;
+use crate::cli::options::names::NameKind;
 use crate::cli::outcome::{command_result, failure};
 use crate::cli::report::hook::{Hook, HookConfig, HookFailure};
 use crate::cli::report::json::{JsonOutput, JsonReporter};
@@ -55,8 +55,9 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
         settings = settings.limit_to_budget(descriptor_budget(1)?);
     }
     let (stop_sender, stop) = bounded(0);
-    // Only a URL can take long to load, so only then do signals stop the loading.
-    let watch = is_url(&args.file()).then(|| signals::watch(move || drop(stop_sender)).map_err(no_signals));
+    // A URL and standard input can take long to load, so only then do signals stop the loading.
+    let is_slow = matches!(NameKind::of(&args.file()), NameKind::Url | NameKind::Stdin);
+    let watch = is_slow.then(|| signals::watch(move || drop(stop_sender)).map_err(no_signals));
     let watch = watch.transpose()?;
     let stop = if watch.is_some() { stop } else { never() };
     let LoadedSource { source, save_event } = load_source(&args.file(), &mut settings, &stop)?;

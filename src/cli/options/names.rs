@@ -10,9 +10,34 @@ use crate::util::redact::redacted;
 use btsync::Magnet;
 
 /// Whether the name is an http(s) URL.
-pub(crate) fn is_url(name: &Path) -> bool {
+fn is_url(name: &Path) -> bool {
     let scheme = name.to_str().and_then(|name| name.trim().split_once("://")).map(|(scheme, _)| scheme);
     scheme.is_some_and(|scheme| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
+}
+
+/// What a torrent's name is, by its form alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameKind {
+    /// A magnet link.
+    Magnet,
+    /// An http(s) URL.
+    Url,
+    /// Standard input.
+    Stdin,
+    /// The path of a file.
+    Path,
+}
+
+impl NameKind {
+    /// The kind of a name.
+    pub fn of(name: &Path) -> NameKind {
+        match name.to_str() {
+            Some(text) if Magnet::is_link(text) => NameKind::Magnet,
+            _ if is_url(name) => NameKind::Url,
+            Some(STDIN) => NameKind::Stdin,
+            _ => NameKind::Path,
+        }
+    }
 }
 
 /// Normalizes a name: a file:// URL becomes its path, and an info-hash becomes a magnet link unless a file has that name.
@@ -36,7 +61,7 @@ pub(crate) fn magnet_of_hash(name: &str) -> Option<String> {
 
 /// Whether a name means a torrent, whatever file it leads to.
 pub(crate) fn is_torrent_by_name(name: &str) -> bool {
-    Magnet::is_link(name) || is_url(Path::new(name)) || name == STDIN || has_suffix(name)
+    NameKind::of(Path::new(name)) != NameKind::Path || has_suffix(name)
 }
 
 /// Whether the name ends in `.torrent`.
@@ -61,6 +86,20 @@ pub(crate) fn unknown_scheme(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_has_one_kind() {
+        let kinds = [
+            ("magnet:?xt=urn:btih:0&tr=http://h/x", NameKind::Magnet),
+            ("https://h/magnet:?x", NameKind::Url),
+            (STDIN, NameKind::Stdin),
+            ("-", NameKind::Path),
+            ("x.torrent", NameKind::Path),
+        ];
+        for (name, kind) in kinds {
+            assert_eq!(NameKind::of(Path::new(name)), kind, "{name}");
+        }
+    }
 
     #[test]
     fn urls_are_told_from_names() {
