@@ -6,6 +6,8 @@
 //! While a process starts, it briefly locks the folder itself, so that of two processes that want the same file exactly one sees
 //! the other.
 
+mod recorded_files;
+
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::os::fd::AsFd;
@@ -25,7 +27,7 @@ use crate::storage::files::Storage;
 use crate::storage::marker::{self, Marker};
 use crate::storage::open::Root;
 use crate::storage::other_downloads::FolderLock;
-use crate::storage::ownership::{FileAction, OwnershipClaim, Refusal};
+use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::snapshot::{identity, is_permanent, is_same};
 use crate::storage::survey::Survey;
 use crate::types::InfoHash;
@@ -179,47 +181,10 @@ impl Storage {
         let (ran_until, begun) = (self.ran_until(actions, survey), self.begun(actions, survey));
         let mut marker = Marker { ran_until, begun, ..Marker::default() };
         let mut preexisting = Vec::new();
-        for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
-            if let Some(seen) = survey.file(number) {
-                let path_hash = marker::path_hash(&spec.path);
-                let action = actions.get(number);
-                let claim = self.marker.as_ref().map(|found| found.claims(&spec.path, seen.identity));
-                // Its identity differs from the marker's, but its pieces have shown that it is the same file.
-                let is_begun = action == Some(&FileAction::Continue)
-                    && (claim == Some(OwnershipClaim::StartedHere) || self.is_of_earlier_run(info_hash, number, seen));
-                let is_left = !action.copied().is_some_and(is_write_action);
-                let before = self.marker.as_ref().filter(|_| is_left);
-                if let Some(found) = before.filter(|found| found.is_completed_file(&spec.path, seen.identity)) {
-                    marker.done.insert(path_hash, seen.identity);
-                    marker.done_at.extend(found.done_at.get(&path_hash).map(|at| (path_hash, *at)));
-                } else if before.is_some_and(|found| {
-                    // A file of ours that this run must not write to, and does not want: the next run must not write to it either.
-                    let is_foreign =
-                        action == Some(&FileAction::Ignore) && found.is_unfinished_file(&spec.path, seen.identity);
-                    is_foreign || found.is_refused(&spec.path, seen.identity)
-                }) {
-                    marker.refused.insert(path_hash, seen.identity);
-                    marker.existed.push(spec.path.clone());
-                    continue;
-                }
-                let doubtful = before.filter(|found| found.is_edited(&spec.path, seen.identity));
-                marker.edited.extend(doubtful.map(|_| (path_hash, seen.identity)));
-                match action {
-                    _ if claim == Some(OwnershipClaim::MadeButReusable) || is_begun => {
-                        _ = marker.made.insert(path_hash, seen.identity);
-                    }
-                    Some(FileAction::Create | FileAction::Copy | FileAction::ReplaceEmpty) => {
-                        _ = marker.made.insert(path_hash, seen.identity);
-                    }
-                    Some(FileAction::Continue) if overwrite => _ = marker.made.insert(path_hash, seen.identity),
-                    action => {
-                        marker.existed.push(spec.path.clone());
-                        if action == Some(&FileAction::Continue) {
-                            marker.used_existing.insert(path_hash, seen.identity);
-                            preexisting.push(number);
-                        }
-                    }
-                }
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
+        for (number, seen) in files.filter_map(|(number, _)| Some((number, survey.file(number)?))) {
+            if self.record_file(&mut marker, info_hash, (number, seen, actions.get(number)), overwrite) {
+                preexisting.push(number);
             }
         }
         if let Some((name, identity)) = self.owned_part_file(survey) {
