@@ -39,6 +39,7 @@ mod part_file;
 mod pinned_files;
 mod placement;
 mod prepare;
+mod recorded_files;
 mod replace;
 pub mod resume;
 mod rollback;

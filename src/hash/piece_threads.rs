@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::thread;
 
-use crate::hash::piece_lanes::{LANE_BYTES, FinishedPiece, PieceLanes};
+use crate::hash::piece_lanes::{FinishedPiece, LANE_BYTES, PieceLanes};
 use crate::util::atomics::{Counter, Flag};
 use crate::util::slab::Slab;
 

@@ -10,7 +10,7 @@ use crate::storage::error::{StorageError, StorageErrorKind};
 use crate::storage::files::Storage;
 use crate::storage::layout::Layout;
 use crate::storage::stop_check::StopCheck;
-use crate::types::{BLOCK_SIZE, Bitfield, Sha1Hash, PieceIndex};
+use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex, Sha1Hash};
 use crate::util::atomics::Counter;
 use crate::util::memory;
 

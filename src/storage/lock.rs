@@ -6,8 +6,6 @@
 //! While a process starts, it briefly locks the folder itself, so that of two processes that want the same file exactly one sees
 //! the other.
 
-mod recorded_files;
-
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::os::fd::AsFd;

@@ -261,10 +261,10 @@ impl Choker {
             // When an optimistic turn is over, it gives no claim to a regular slot.
             let by_luck = !seeding && self.optimistic.contains_key(&c.key);
             let turn_state = if by_luck && !lucky(c) { TurnState::Done } else { self.turn_state(now, c) };
-            let giver = !seeding && c.down_rate >= MIN_RECIPROCATION_RATE;
+            let reciprocates = !seeding && c.down_rate >= MIN_RECIPROCATION_RATE;
             let class = match turn_state {
                 TurnState::Fresh if !lucky(c) => 0,
-                _ if giver => 1,
+                _ if reciprocates => 1,
                 _ if !lucky(c) => 2,
                 _ => 3, // served by its optimistic slot
             };

@@ -2,7 +2,7 @@
 //!
 //! The hash of a failed piece does not tell which block was wrong. So each failure is recorded with the sender and the SHA-1 of
 //! every block. Once the piece verifies, exactly the peers whose block differs from the good one lied. SHA-1 collisions do not
-//! help a liar: it would have to match a given block (a second preimage), which is infeasible.
+//! help an attacker: it would have to match a given block (a second preimage), which is infeasible.
 //!
 //! The memory is bounded: the oldest failures are forgotten first. A piece may fail more than once; each failure is kept.
 
@@ -15,7 +15,7 @@ const MAX_BLOCKS: usize = 36_000;
 /// The most failures that are remembered.
 const MAX_FAILURES: usize = 1000;
 
-/// Failures whose liars are not known yet.
+/// Failures whose corrupt senders are not known yet.
 #[derive(Debug, Default)]
 pub struct SmartBan {
     /// The oldest first.
@@ -28,12 +28,12 @@ pub struct SmartBan {
 #[derive(Debug)]
 struct FailedPiece {
     piece: PieceIndex,
-    /// The sender and hash of each block, in order; `None` for a block from an earlier session.
+    /// The sender and hash of each block, in order; `None` for a block from an earlier run.
     blocks: Box<[(Option<PeerKey>, Sha1Hash)]>,
 }
 
 impl SmartBan {
-    /// Records a piece that failed verification: the senders of its blocks in order (`None` for an earlier session), and their
+    /// Records a piece that failed verification: the senders of its blocks in order (`None` for an earlier run), and their
     /// hashes. Surplus entries of the longer list are ignored.
     pub fn record_failure(&mut self, piece: PieceIndex, block_senders: &[Option<PeerKey>], block_hashes: &[Sha1Hash]) {
         let blocks: Box<[_]> = block_senders.iter().copied().zip(block_hashes.iter().copied()).collect();

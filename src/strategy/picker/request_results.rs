@@ -73,7 +73,7 @@ impl Picker {
         matches!(begun.get(at), Some(BlockState::Writing(by)) if by == key).then_some(at)
     }
 
-    /// The sender of each block of a complete piece that has not been hashed yet, with `None` for blocks from an earlier session.
+    /// The sender of each block of a complete piece that has not been hashed yet, with `None` for blocks from an earlier run.
     /// Empty if one peer sent them all.
     pub fn block_senders(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
         let shared = self.begun.get(&piece).filter(|begun| begun.senders.len() > 1 || begun.restored > 0);
