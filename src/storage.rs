@@ -42,6 +42,7 @@ mod prepare;
 mod recorded_files;
 mod replace;
 pub mod resume;
+mod resume_format;
 mod rollback;
 mod samples;
 mod slices;

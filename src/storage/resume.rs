@@ -7,8 +7,6 @@
 //! our own last write, or those from before its pieces were hashed. btsync does not sync data before it writes resume data, so
 //! data from another boot is not trusted: what the system had not yet written out survives our death, but not a power failure.
 
-mod format;
-
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 

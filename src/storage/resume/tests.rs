@@ -4,7 +4,7 @@ use sha1::{Digest as _, Sha1};
 
 use super::*;
 use crate::storage::FileSpec;
-use crate::storage::resume::format::CHECKSUM_LEN;
+use crate::storage::resume_format::CHECKSUM_LEN;
 
 const SECOND: i64 = 1_000_000_000;
 
