@@ -220,7 +220,7 @@ fn a_file_size_limit_ends_a_command_with_9_and_no_signal() {
 }
 
 #[test]
-fn a_disk_that_fails_after_the_metadata_came_leaves_no_tracker_in_the_dark() {
+fn a_disk_that_fails_after_the_metadata_came_still_tells_trackers_stopped() {
     let (temp, payload, port) = (TestDir::new(), payload(), free_port());
     let (_seeder, _addr, tracker) = seeding(&temp, &payload);
     let out = temp.folder("out");

@@ -74,10 +74,10 @@ impl Running {
     }
 
     /// Starts a torrent on this client that connects to `peers`.
-    fn with_client(host: &Arc<Client>, source: impl Into<Source>, out: &Path, peers: &[SocketAddr]) -> Running {
+    fn with_client(client: &Arc<Client>, source: impl Into<Source>, out: &Path, peers: &[SocketAddr]) -> Running {
         let mut config = TorrentConfig { seed: FOREVER, ..quiet(out) };
         config.search.peers = peers.to_vec();
-        Running::start(Torrent::with_client(host, source, config))
+        Running::start(Torrent::with_client(client, source, config))
     }
 
     /// Starts a torrent without a shared client, until it is complete or the peer has refused it.
@@ -103,8 +103,8 @@ impl Running {
     }
 }
 
-fn at(host: &Client) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], host.port().expect("it listens")))
+fn at(client: &Client) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], client.port().expect("it listens")))
 }
 
 /// Sends a handshake for a torrent that the client lacks; the client must close the connection without an answer.
@@ -128,19 +128,19 @@ fn assert_served(addr: SocketAddr, info_hash: [u8; 20]) -> Wire {
 fn two_torrents_come_at_once_and_are_given_through_one_port() {
     in_own_process("two_torrents_come_at_once_and_are_given_through_one_port", || {
         let (temp, a, b, unknown) = (TestDir::new(), payload("a.bin"), payload("b.bin"), payload("unknown.bin"));
-        let host = Client::start(&quiet(&temp.path("unused")).client).expect("a port");
-        let addr = at(&host);
+        let client = Client::start(&quiet(&temp.path("unused")).client).expect("a port");
+        let addr = at(&client);
         let gate = Gate::new(0);
         let (gives_a, gives_b) = (FakePeer::honest(&a, &gate), FakePeer::honest(&b, &gate));
         let (out_a, out_b) = (temp.folder("a"), temp.folder("b"));
         let magnet: Magnet = Magnet::parse(&b.magnet("")).expect("a link");
-        let first = Running::with_client(&host, torrent(&a), &out_a, &[gives_a.addr]);
-        let second = Running::with_client(&host, torrent(&b), &out_b, &[gives_b.addr]);
+        let first = Running::with_client(&client, torrent(&a), &out_a, &[gives_a.addr]);
+        let second = Running::with_client(&client, torrent(&b), &out_b, &[gives_b.addr]);
         for running in [&first, &second] {
             running.wait_for_event(|event| *event == Event::Listening { port: addr.port() });
             until("a peer is there", || running.handle.snapshot().connected_peers == 1);
         }
-        let again = Torrent::with_client(&host, magnet, quiet(&out_b));
+        let again = Torrent::with_client(&client, magnet, quiet(&out_b));
         assert!(
             matches!(again.run(), Err(error) if matches!(*error, TorrentError::Client(ClientError::DuplicateTorrent { info_hash }) if info_hash.0 == b.info_hash()))
         );
@@ -169,7 +169,7 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
         is_refused(addr, b.info_hash());
         a.assert_at(&out_a);
         b.assert_at(&out_b);
-        drop(host);
+        drop(client);
         assert!(TcpStream::connect(addr).is_err(), "somebody still listens");
     });
 }
@@ -189,11 +189,11 @@ fn a_magnet_link_and_a_torrent_share_a_host() {
         for seeder in &gives {
             seeder.wait_for_event(|event| *event == Event::Completed);
         }
-        let host = Client::start(&quiet(&temp.path("unused")).client).expect("a port");
+        let client = Client::start(&quiet(&temp.path("unused")).client).expect("a port");
         let (out_a, out_b) = (temp.folder("out a"), temp.folder("out b"));
         let linked =
-            Running::with_client(&host, Magnet::parse(&a.magnet("")).expect("a link"), &out_a, &[at(&seeders)]);
-        let ordinary = Running::with_client(&host, torrent(&b), &out_b, &[at(&seeders)]);
+            Running::with_client(&client, Magnet::parse(&a.magnet("")).expect("a link"), &out_a, &[at(&seeders)]);
+        let ordinary = Running::with_client(&client, torrent(&b), &out_b, &[at(&seeders)]);
         for running in [&linked, &ordinary] {
             running.wait_for_event(|event| *event == Event::Completed);
         }
@@ -210,12 +210,12 @@ fn limits_hold_over_all_torrents_together() {
     in_own_process("limits_hold_over_all_torrents_together", || {
         let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
         let limits = Limits { down: 1024 * 1024, up: 0 };
-        let host = Client::start(&ClientConfig { limits, ..quiet(&temp.path("unused")).client }).expect("a port");
+        let client = Client::start(&ClientConfig { limits, ..quiet(&temp.path("unused")).client }).expect("a port");
         let gates = [Gate::new(usize::MAX), Gate::new(usize::MAX)];
         let gives = [FakePeer::honest(&a, &gates[0]), FakePeer::honest(&b, &gates[1])];
         let began = Instant::now();
-        let first = Running::with_client(&host, torrent(&a), &temp.folder("a"), &[gives[0].addr]);
-        let second = Running::with_client(&host, torrent(&b), &temp.folder("b"), &[gives[1].addr]);
+        let first = Running::with_client(&client, torrent(&a), &temp.folder("a"), &[gives[0].addr]);
+        let second = Running::with_client(&client, torrent(&b), &temp.folder("b"), &[gives[1].addr]);
         assert_eq!((first.handle.limits(), second.handle.limits()), (limits, limits));
         for running in [&first, &second] {
             running.wait_for_event(|event| *event == Event::Completed);
@@ -228,24 +228,24 @@ fn limits_hold_over_all_torrents_together() {
         // A transfer that would take hours completes as soon as the limits are lifted for both torrents, through one torrent's
         // handle or through the client.
         for lift in [
-            |host: &Client, _: &TorrentHandle| host.set_limits(Limits::default()),
+            |client: &Client, _: &TorrentHandle| client.set_limits(Limits::default()),
             |_: &Client, handle: &TorrentHandle| {
                 handle.set_limits(Limits::default());
             },
         ] {
-            host.set_limits(Limits { down: 1024, up: 0 });
+            client.set_limits(Limits { down: 1024, up: 0 });
             let before: Vec<_> = gates.iter().map(|gate| gate.served()).collect();
             let out = temp.folder(&format!("again {}", before[0]));
-            let first = Running::with_client(&host, torrent(&a), &out, &[gives[0].addr]);
-            let second = Running::with_client(&host, torrent(&b), &out, &[gives[1].addr]);
+            let first = Running::with_client(&client, torrent(&a), &out, &[gives[0].addr]);
+            let second = Running::with_client(&client, torrent(&b), &out, &[gives[1].addr]);
             until("blocks are on their way", || {
                 gates.iter().zip(&before).all(|(gate, before)| gate.served() > *before)
             });
             for running in [&first, &second] {
                 assert!(!running.events.try_iter().any(|event| event == Event::Completed), "the limit does not hold");
             }
-            lift(&host, &second.handle);
-            assert_eq!((host.limits(), first.handle.limits()), (Limits::default(), Limits::default()));
+            lift(&client, &second.handle);
+            assert_eq!((client.limits(), first.handle.limits()), (Limits::default(), Limits::default()));
             for running in [first, second] {
                 running.wait_for_event(|event| *event == Event::Completed);
                 running.stops(Outcome::StoppedComplete);
@@ -259,23 +259,23 @@ fn limits_hold_over_all_torrents_together() {
 fn connections_are_shared() {
     in_own_process("connections_are_shared", || {
         let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
-        let host =
+        let client =
             Client::start(&ClientConfig { max_peers: 12, ..quiet(&temp.path("unused")).client }).expect("a port");
-        let first = Running::with_client(&host, torrent(&a), &temp.folder_with("a", &a), &[]);
+        let first = Running::with_client(&client, torrent(&a), &temp.folder_with("a", &a), &[]);
         first.wait_for_event(|event| *event == Event::Completed);
         // A quarter is reserved for outgoing connections.
-        let _callers: Vec<_> = (0..9).map(|_| assert_served(at(&host), a.info_hash())).collect();
+        let _dialers: Vec<_> = (0..9).map(|_| assert_served(at(&client), a.info_hash())).collect();
         until("all have a place", || first.handle.snapshot().connected_peers == 9);
-        is_refused(at(&host), a.info_hash());
-        let second = Running::with_client(&host, torrent(&b), &temp.folder_with("b", &b), &[]);
+        is_refused(at(&client), a.info_hash());
+        let second = Running::with_client(&client, torrent(&b), &temp.folder_with("b", &b), &[]);
         second.wait_for_event(|event| *event == Event::Completed);
         // Half of the twelve belong to the second torrent; a quarter of its half is for outgoing connections.
-        let _others: Vec<_> = (0..5).map(|_| assert_served(at(&host), b.info_hash())).collect();
-        is_refused(at(&host), b.info_hash());
+        let _others: Vec<_> = (0..5).map(|_| assert_served(at(&client), b.info_hash())).collect();
+        is_refused(at(&client), b.info_hash());
         until("the first has given up two", || first.handle.snapshot().connected_peers == 7);
         until("the second has five", || second.handle.snapshot().connected_peers == 5);
         first.stops(Outcome::StoppedComplete);
-        let _more: Vec<_> = (0..4).map(|_| assert_served(at(&host), b.info_hash())).collect();
+        let _more: Vec<_> = (0..4).map(|_| assert_served(at(&client), b.info_hash())).collect();
         second.stops(Outcome::StoppedComplete);
     });
 }
@@ -292,10 +292,10 @@ fn connect_from_other_address(to: SocketAddr) -> TcpStream {
 fn silent_connections_do_not_keep_others_out() {
     in_own_process("silent_connections_do_not_keep_others_out", || {
         let (temp, a, b) = (TestDir::new(), payload("a.bin"), payload("b.bin"));
-        let host = Client::start(&quiet(&temp.path("unused")).client).expect("a port");
+        let client = Client::start(&quiet(&temp.path("unused")).client).expect("a port");
         let gives: Vec<_> = [&a, &b]
             .map(|payload| {
-                Running::with_client(&host, torrent(payload), &temp.folder_with(&payload.name, payload), &[])
+                Running::with_client(&client, torrent(payload), &temp.folder_with(&payload.name, payload), &[])
             })
             .into_iter()
             .collect();
@@ -303,8 +303,8 @@ fn silent_connections_do_not_keep_others_out() {
             seeder.wait_for_event(|event| *event == Event::Completed);
         }
         // As many pending handshakes as the client holds at a time.
-        let mut silent: Vec<_> = (0..128).map(|_| Wire::connect(at(&host))).collect();
-        let mut other = connect_from_other_address(at(&host));
+        let mut silent: Vec<_> = (0..128).map(|_| Wire::connect(at(&client))).collect();
+        let mut other = connect_from_other_address(at(&client));
         other.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         other.write_all(&handshake(b.info_hash())).expect("room for it");
         let mut theirs = [0; 68];
@@ -320,7 +320,7 @@ fn silent_connections_do_not_keep_others_out() {
         for running in gives {
             running.stops(Outcome::StoppedComplete);
         }
-        drop(host); // dropping the client does not wait for the remaining silent connections
+        drop(client); // dropping the client does not wait for the remaining silent connections
     });
 }
 
@@ -380,7 +380,7 @@ fn are_found(by_dht: bool) {
         assert_eq!((by_the_dht > 0, by_neighbours > 0), (by_dht, !by_dht));
     }
     let (dht, lsd) = if by_dht { (3, 0) } else { (1, 2) };
-    assert_eq!((named("dht4"), named("lsd"), named("listen")), (dht, lsd, 2), "one of each for a host");
+    assert_eq!((named("dht4"), named("lsd"), named("listen")), (dht, lsd, 2), "one of each for a client");
     for running in &hidden {
         let (search, snapshot) = (running.handle.peer_search(), running.handle.snapshot());
         assert_eq!(
@@ -391,7 +391,7 @@ fn are_found(by_dht: bool) {
     for running in leechers.into_iter().chain(seeders) {
         running.stops(Outcome::StoppedComplete);
     }
-    assert_eq!((named("dht4"), named("lsd")), (dht, lsd), "a host for several outlives them");
+    assert_eq!((named("dht4"), named("lsd")), (dht, lsd), "a client for several outlives them");
     for running in hidden {
         running.stops(Outcome::Stopped);
     }

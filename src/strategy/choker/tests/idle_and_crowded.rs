@@ -126,7 +126,7 @@ fn a_peer_whose_blocks_are_late_counts_as_one_that_is_served() {
 
 /// How long a peer that requests as much as possible waits for a slot of a seed, beside `count` earlier peers whose requests
 /// never wait. Each of those takes `bytes` every `seconds` and is in a network of its own.
-fn wait_beside_sippers(count: u32, bytes: u64, seconds: u64) -> Duration {
+fn wait_beside_slow_peers(count: u32, bytes: u64, seconds: u64) -> Duration {
     let mut choker = Choker::new(fastrand::Rng::with_seed(1));
     let mut peers: Vec<ChokeCandidate> = (0..=count).map(peer).collect();
     for p in &mut peers {
@@ -165,7 +165,7 @@ fn wait_beside_sippers(count: u32, bytes: u64, seconds: u64) -> Duration {
 fn peers_that_ask_for_little_hold_no_slots() {
     for count in [4, 12, 40, 225] {
         for (bytes, seconds) in [(1, 1), (16 * KIB, 5), (1, 20)] {
-            let wait = wait_beside_sippers(count, bytes, seconds);
+            let wait = wait_beside_slow_peers(count, bytes, seconds);
             assert!(wait <= SECOND * 12, "{wait:?} beside {count} that take {bytes} bytes every {seconds} s");
         }
     }
