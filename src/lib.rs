@@ -18,12 +18,12 @@
 //! ```
 //!
 //! [`TorrentHandle::events`] returns the events in order; [`TorrentHandle::snapshot`] has the current figures, and
-//! [`TorrentHandle::pieces`], [`TorrentHandle::files`] and [`TorrentHandle::peers`] the details. A [`Source`] is a torrent file, whose
-//! content is a [`Metainfo`], or a [`Magnet`] link. The files appear below the folder of [`AddOptions`]; existing data is
-//! checked and kept, and a second call for the same folder resumes the download.
+//! [`TorrentHandle::pieces`], [`TorrentHandle::files`] and [`TorrentHandle::peers`] have the details. A [`Source`] is a torrent
+//! file, whose content is a [`Metainfo`], or a [`Magnet`] link. The files appear below the folder of [`AddOptions`]; existing
+//! data is checked and kept, and a second call for the same folder resumes the download.
 //!
 //! Without a client: [`create`] makes torrent files, [`TorrentEdit`] changes them, a [`Verifier`] checks files against them. The
-//! module [`tracker`] has a client for trackers and a small tracker, the module [`dht`] a node of the distributed hash table.
+//! module [`tracker`] has a client for trackers and a small tracker; the module [`dht`] has a node of the distributed hash table.
 //!
 //! # Features
 //! - `tls` (default): HTTPS trackers and URLs. Without it, they fail with an error that says so.
