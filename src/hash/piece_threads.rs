@@ -153,7 +153,7 @@ mod tests {
 
     /// Hashes bytes in memory; every tenth piece is skipped.
     struct Bytes {
-        bytes: Vec<u8>,
+        data: Vec<u8>,
         length: u64,
         unreadable: Option<u32>,
         stop: Flag,
@@ -173,7 +173,7 @@ mod tests {
                 return Ok(NextPiece::Skip(Some((piece, None))));
             }
             let start = u64::from(piece) * self.length;
-            Ok(NextPiece::Hash(start..(start + self.length).min(self.bytes.len() as u64)))
+            Ok(NextPiece::Hash(start..(start + self.length).min(self.data.len() as u64)))
         }
 
         fn read(&self, (): &mut (), offset: u64, buffer: &mut [u8]) -> Result<(), u32> {
@@ -181,7 +181,7 @@ mod tests {
             if self.unreadable == Some(piece) {
                 return Err(piece);
             }
-            buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
+            buffer.copy_from_slice(&self.data[offset as usize..][..buffer.len()]);
             Ok(())
         }
 
@@ -191,19 +191,19 @@ mod tests {
     }
 
     fn bytes(length: u64) -> Bytes {
-        let bytes = (0..10_000_001_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-        Bytes { bytes, length, unreadable: None, stop: Flag::default() }
+        let data = (0..10_000_001_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        Bytes { data, length, unreadable: None, stop: Flag::default() }
     }
 
     #[test]
     fn every_piece_is_handed_out_once_and_hashed() {
         for (length, threads) in [(300_000, 1), (16_384, 3), (5_000_000, 9)] {
             let work = bytes(length);
-            let pieces = (work.bytes.len() as u64).div_ceil(length) as u32;
+            let pieces = (work.data.len() as u64).div_ceil(length) as u32;
             let mut found = hash_pieces(&work, pieces, length as u32, threads).unwrap();
             found.sort_unstable();
             let expected = work
-                .bytes
+                .data
                 .chunks(length as usize)
                 .zip(0..)
                 .map(|(piece, number)| (number, (number % 10 != 9).then(|| Sha1Hash::from(Sha1::digest(piece)))));

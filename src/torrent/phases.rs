@@ -105,7 +105,7 @@ impl<'a> TorrentRun<'a> {
             match open(inner, config, metainfo, registration, &self.events) {
                 Ok(opened) => opened,
                 Err(error) => {
-                    kept_peers.into_iter().for_each(|kept_peers| self.leave(kept_peers));
+                    self.leave(kept_peers);
                     return Err(error);
                 }
             };
@@ -149,8 +149,9 @@ impl<'a> TorrentRun<'a> {
         Ok(outcome?)
     }
 
-    /// Tells the peers and trackers that know of us that we leave.
-    fn leave(&self, KeptPeers { peer_manager, context }: KeptPeers<'a>) {
+    /// Tells the peers and trackers that know of us, if any, that we leave.
+    fn leave(&self, kept_peers: Option<KeptPeers<'a>>) {
+        let Some(KeptPeers { peer_manager, context }) = kept_peers else { return };
         self.inner.set_stage(Stage::Stopping);
         peer_manager.shut_down(&context, &self.messages, || {});
     }
