@@ -21,6 +21,9 @@ impl Storage {
         // It has notes of this run.
         let noted = self.lock.as_ref().and_then(|lock| self.read_marker(&lock.info_hash()?));
         let mut marker = noted.or_else(|| self.marker.clone()).unwrap_or_default();
+        if self.writable.is_some() {
+            marker.modified_at = 0; // This process has written until now.
+        }
         self.remove_complete_files(&mut marker, have);
         self.release(Some(marker));
     }

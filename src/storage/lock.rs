@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use crate::storage::cache::{OpenFile, clock};
-use crate::storage::changes::{is_on_fuse, may_be_marker};
+use crate::storage::changes::{is_on_fuse, may_be_marker, modified};
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::marker::{self, Marker};
@@ -204,8 +204,8 @@ impl Storage {
     fn write_marker(&mut self, info_hash: &InfoHash, marker: Marker) -> Result<(), StorageError> {
         let name = self.marker_path(info_hash);
         let file = self.replace_marker(info_hash, &marker)?;
-        let path = || self.root.path().join(&name);
-        let id = id(&file.metadata().map_err(|error| StorageError::io(Operation::Write, &path())(error))?);
+        let failed = |error| StorageError::io(Operation::Write, &self.root.path().join(&name))(error);
+        let id = id(&file.metadata().map_err(failed)?);
         let (last_checked, touched_at, is_released) = (Time::default(), Time::new(clock()), Flag::default());
         let file = Mutex::new(Some(file));
         self.recorded_complete.lock().clear();
@@ -228,6 +228,7 @@ impl Storage {
         let made = self.root.open_own(&temporary_name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL);
         let mut file = made.map_err(|errno| failed(errno.into()))?;
         let written = file.write_all(&marker.encode(info_hash)).and_then(|()| {
+            marker.restore_time(&file);
             // `Storage::lock` has already warned about a file system without locks.
             let _ = try_lock(&file);
             self.root.rename(&temporary_name, &name)
@@ -351,10 +352,10 @@ pub(super) fn is_write_action(action: FileAction) -> bool {
 /// Reads a marker; `None` if it is missing or invalid.
 pub(super) fn read(root: &Root, name: &Path, info_hash: &InfoHash) -> Option<Marker> {
     let file = root.open_own(name, OFlags::RDONLY).ok()?;
-    file.metadata().ok().filter(|found| found.is_file() && found.len() <= marker::MAX_MARKER_SIZE)?;
+    let found = file.metadata().ok().filter(|found| found.is_file() && found.len() <= marker::MAX_MARKER_SIZE)?;
     let mut bytes = Vec::new();
     file.take(marker::MAX_MARKER_SIZE).read_to_end(&mut bytes).ok()?;
-    Marker::decode(&bytes, info_hash)
+    Some(Marker { modified_at: modified(&found), ..Marker::decode(&bytes, info_hash)? })
 }
 
 #[cfg(test)]

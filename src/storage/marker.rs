@@ -69,8 +69,10 @@ pub struct Marker {
     /// Whether the process that wrote the marker has ended properly, so that it wrote to no file after the marker.
     pub stopped: bool,
     /// The modification times (mtime) with which that process left the files that btsync made, in nanoseconds since 1970; by the
-    /// hash of the path. A marker that is written anew does not contain them.
+    /// hash of the path.
     pub left: HashMap<u64, i64>,
+    /// The marker's own modification time (mtime) when it was read, in nanoseconds since 1970; 0 if it was not read.
+    pub modified_at: i64,
 }
 
 /// What happens to files while a download runs. btsync appends it to the marker.
@@ -253,6 +255,7 @@ impl Marker {
     pub fn remove_complete(&mut self, path: &Path) -> bool {
         let path_hash = path_hash(path);
         self.refused.remove(&path_hash);
+        self.left.remove(&path_hash);
         let (is_named, is_made) = self.remove(path_hash);
         if is_made {
             self.existed.push(path.to_owned());
@@ -296,7 +299,16 @@ impl Marker {
         }
         let sum = hex(&Sha1::digest(&text));
         text.extend(format!("sum {sum}\n").into_bytes());
+        text.extend(self.stop_notes().into_bytes());
         text
+    }
+
+    /// The notes of a process that has ended properly, which are not in the body.
+    fn stop_notes(&self) -> String {
+        let mut left: Vec<_> = self.left.iter().map(|(path_hash, at)| MarkerNote::Left(*path_hash, *at)).collect();
+        left.sort_unstable_by_key(|note| note.line());
+        left.extend(self.stopped.then_some(MarkerNote::Stopped));
+        left.into_iter().filter(|_| self.stopped).map(MarkerNote::line).collect()
     }
 
     /// Parses the output of [`Marker::encode`]; `None` if it is damaged or belongs to another torrent.

@@ -252,6 +252,17 @@ fn is_later(times: [Option<i64>; 2], ran_until: i64, now: i64) -> bool {
     times.into_iter().flatten().any(|time| time > ran_until && time <= now)
 }
 
+impl Marker {
+    /// Gives the file of a marker that was read and is written again the time that it had: with a later one, changes since then
+    /// would look as old as btsync's own.
+    pub(super) fn restore_time(&self, file: &File) {
+        let at = self.modified_at;
+        if at > 0 {
+            set_time(file, Timespec { tv_sec: at / 1_000_000_000, tv_nsec: at % 1_000_000_000 });
+        }
+    }
+}
+
 impl MarkerLock {
     /// Appends lines to the marker, if it is still the one that this process locked. If that fails, the marker stays as it is, with
     /// its time; `hides_edits`: with the earliest time, after which every change counts as one by another program.

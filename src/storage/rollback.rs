@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
+use crate::storage::changes::modified;
 use crate::storage::files::Storage;
 use crate::storage::marker::{self, Marker};
 use crate::storage::open::Access;
@@ -11,8 +12,8 @@ use crate::storage::survey::{Survey, has_data};
 
 impl Storage {
     /// Undoes [`Storage::create_files`] and [`Storage::record_ownership`] after they or [`Storage::resize_files`] have refused a
-    /// file: removes created files that hold no data, and restores the `earlier` marker or removes it. `survey` is the one that
-    /// [`Storage::create_files`] updated. Folders stay.
+    /// file: removes created files that hold no data, and restores the `earlier` marker, with its time and the notes of the stop,
+    /// or removes it. `survey` is the one that [`Storage::create_files`] updated. Folders stay.
     pub fn roll_back(&self, actions: &[FileAction], survey: &Survey, earlier: Option<Marker>) {
         let mut left = earlier.unwrap_or_default();
         left.used_existing.clear();
@@ -27,12 +28,28 @@ impl Storage {
             };
             if stays {
                 left.made.insert(marker::path_hash(&spec.path), seen.identity);
+                left.left.remove(&marker::path_hash(&spec.path));
             }
         }
+        self.note_resized(&mut left);
         if let Some(parts) = survey.parts.as_ref().filter(|parts| parts.size == 0 && !self.placement.is_foreign()) {
             self.remove_unused(self.layout.files().len(), parts);
         }
         self.release(Some(left));
+    }
+
+    /// Records how this start leaves the files that it has given another length: the change is not another program's.
+    fn note_resized(&self, left: &mut Marker) {
+        for (file, spec) in
+            self.layout.files().iter().enumerate().filter(|(file, _)| self.cache.written(*file).is_some())
+        {
+            let path_hash = marker::path_hash(&spec.path);
+            let found = self.root.metadata(self.name(file)).ok().filter(|found| !self.is_edited_since(file, found));
+            if let Some(found) = found {
+                left.modified_at = 0; // The change is later than the marker's former time.
+                left.left.entry(path_hash).and_modify(|at| *at = modified(&found).max(0));
+            }
+        }
     }
 
     /// Removes a file that btsync has just created, if it is still that file and nobody has written to it.
@@ -51,8 +68,10 @@ mod tests {
     use std::fs::{self, File};
     use std::io::Write;
     use std::path::Path;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::storage::Allocation;
     use crate::storage::marker::marker_name;
     use crate::storage::{FileSpec, Layout, Refusal, StorageError};
     use crate::types::InfoHash;
@@ -109,5 +128,56 @@ mod tests {
         assert!(dir.path().join(marker_name(&HASH)).exists() && !dir.path().join("a").exists());
         let made = storage(dir.path()).read_marker(&HASH).unwrap();
         assert!(made.is_unfinished_file(Path::new("b"), survey.file(1).unwrap().identity) && made.made.len() == 1);
+    }
+
+    /// With a later time and without the notes, an edit between the two runs would look as old as btsync's own writes.
+    #[test]
+    fn the_marker_that_comes_back_has_its_time_and_the_notes_of_the_stop() {
+        let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+        let actions = [FileAction::Leave, FileAction::Create, FileAction::Leave];
+        let mut it = storage(dir.path());
+        let mut survey = it.survey(&no).unwrap();
+        it.lock(&HASH).unwrap();
+        it.create_files(&actions, &mut survey, &no).unwrap();
+        it.record_ownership(&HASH, &actions, &survey, false).unwrap();
+        it.unlock();
+        let at = SystemTime::now() - Duration::from_secs(100);
+        File::open(dir.path().join(marker_name(&HASH))).unwrap().set_modified(at).unwrap();
+        let before = it.read_marker(&HASH).unwrap();
+        File::options().write(true).open(dir.path().join("b")).unwrap().set_len(4).unwrap();
+        let edited = *it.survey(&no).unwrap().file(1).unwrap();
+        drop(refused(dir.path(), false));
+        let it = storage(dir.path());
+        assert_eq!(it.read_marker(&HASH).unwrap(), before);
+        assert!(before.is_changed_after_stop(Path::new("b"), &edited));
+        assert!(it.is_newer_than_marker(&HASH, &before, &edited, false));
+    }
+
+    #[test]
+    fn a_file_that_the_refused_start_has_resized_is_no_file_that_others_changed() {
+        let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+        let actions = [FileAction::Create, FileAction::Create, FileAction::Leave];
+        let mut it = storage(dir.path()).allocate(Allocation::None);
+        let mut survey = it.survey(&no).unwrap();
+        it.lock(&HASH).unwrap();
+        it.create_files(&actions, &mut survey, &no).unwrap();
+        it.record_ownership(&HASH, &actions, &survey, false).unwrap();
+        it.unlock();
+        let earlier = it.read_marker(&HASH);
+        let actions = [FileAction::Continue, FileAction::Continue, FileAction::Create];
+        let mut it = storage(dir.path());
+        it.marker = earlier.clone();
+        let mut survey = it.survey(&no).unwrap();
+        it.lock(&HASH).unwrap();
+        it.create_files(&actions, &mut survey, &no).unwrap();
+        it.record_ownership(&HASH, &actions, &survey, false).unwrap();
+        File::options().append(true).open(dir.path().join("b")).unwrap().write_all(b"more").unwrap();
+        assert!(it.resize_files(&actions, &survey, &no).is_err());
+        it.roll_back(&actions, &survey, earlier);
+        let (marker, survey) = (it.read_marker(&HASH).unwrap(), it.survey(&no).unwrap());
+        let is_changed =
+            |file: usize, path: &str| marker.is_changed_after_stop(Path::new(path), survey.file(file).unwrap());
+        assert!(survey.file(0).unwrap().size == 100 && !is_changed(0, "a") && is_changed(1, "b"));
+        assert!(!it.is_newer_than_marker(&HASH, &marker, survey.file(0).unwrap(), false));
     }
 }

@@ -87,7 +87,7 @@ fn notes_are_appended_and_a_note_that_was_cut_off_says_nothing() {
             && last.stopped
             && last.is_needed()
     );
-    assert_eq!(Marker::decode(&last.encode(&HASH), &HASH), Some(Marker { stopped: false, ..last }));
+    assert_eq!(Marker::decode(&last.encode(&HASH), &HASH), Some(last));
 }
 
 #[test]
@@ -139,7 +139,10 @@ proptest! {
         let existed = existed.into_iter().map(PathBuf::from).collect();
         let (done, refused, edited) = (made.clone(), used_existing.clone(), made.clone());
         let done_at = made.keys().map(|path_hash| (*path_hash, ran_until / 2)).collect();
-        let marker = Marker { existed, made, used_existing, done, done_at, refused, edited, ran_until, begun: ran_until / 3, stopped: false, left: HashMap::new() };
+        let stopped = ran_until % 2 == 0;
+        let left = made.keys().filter(|_| stopped).map(|path_hash| (*path_hash, ran_until / 4)).collect();
+        let (begun, modified_at) = (ran_until / 3, 0);
+        let marker = Marker { existed, made, used_existing, done, done_at, refused, edited, ran_until, begun, stopped, left, modified_at };
         prop_assert_eq!(Marker::decode(&marker.encode(&HASH), &HASH), Some(marker));
     }
 }
