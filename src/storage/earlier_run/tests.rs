@@ -214,3 +214,50 @@ fn coarse_times_are_not_before_the_beginning() {
     assert!(is_not_before(1_700_000_000_000_000_000, begun), "FAT");
     assert!(!is_not_before(1_699_999_998_000_000_000, begun));
 }
+
+/// A part file with blocks of one piece that is not complete: no piece tells whose it is.
+#[test]
+fn a_part_file_that_was_moved_is_btsyncs_if_its_times_say_so() {
+    let (from, no) = (tempdir().unwrap(), AtomicBool::new(false));
+    let parts = crate::storage::part_name(&HASH);
+    let wanted = [true, true, false, true];
+    let mut it = storage(&from).select(&wanted, &parts);
+    let mut survey = it.survey(&no).unwrap();
+    let action = |wanted| if wanted { FileAction::Create } else { FileAction::Leave };
+    let actions = wanted.map(action);
+    it.lock(&HASH).unwrap();
+    it.create_part_file(FileAction::Create, &mut survey).unwrap();
+    it.create_files(&actions, &mut survey, &no).unwrap();
+    it.record_ownership(&HASH, &actions, &survey, false).unwrap();
+    it.resize_files(&actions, &survey, &no).unwrap();
+    it.write_vectored_at(it.layout().start_of(2), &[std::io::IoSlice::new(&of(2))]).unwrap();
+    it.close();
+    it.unlock();
+    // What happens to the copies of the part file and of the marker, and whether the part file is btsync's then.
+    let hour = Duration::from_secs(3600);
+    for (part_file_later, keeps_marker_time, is_ours) in
+        [(None, true, true), (Some(hour), true, false), (None, false, false)]
+    {
+        let to = tempdir().unwrap();
+        for name in [marker_name(&HASH), parts.clone()] {
+            let (old, copy) = (from.path().join(&name), to.path().join(&name));
+            fs::copy(&old, &copy).unwrap();
+            let is_marker = name != parts;
+            let at = modified(old) + part_file_later.filter(|_| !is_marker).unwrap_or_default();
+            if is_marker && !keeps_marker_time {
+                continue;
+            }
+            set_modified(copy.clone(), at);
+            // The move takes longer than a tick of the clock.
+            let is_past =
+                |found: fs::Metadata| (found.ctime(), found.ctime_nsec()) > (found.mtime(), found.mtime_nsec());
+            while is_marker && !is_past(fs::metadata(&copy).unwrap()) {
+                set_modified(copy.clone(), at);
+            }
+        }
+        let mut it = storage(&to).select(&wanted, &parts);
+        it.marker = it.read_marker(&HASH);
+        let seen = it.survey(&no).unwrap().parts.unwrap();
+        assert_eq!(it.may_be_of_earlier_run(&HASH, &parts, &seen), is_ours, "{part_file_later:?} {keeps_marker_time}");
+    }
+}

@@ -304,3 +304,19 @@ fn a_file_that_was_there_before_is_not_made_by_being_written_to_unless_it_was_gi
         assert!(matches!(error, StorageError::InTheWay { why: Refusal::Unfinished(ONE), .. }), "{error}");
     }
 }
+
+/// The marker of the other torrent is in the folder that both torrents have as their own.
+#[test]
+fn a_download_whose_marker_is_in_the_torrents_own_folder_keeps_its_files() {
+    let dir = tempdir().unwrap();
+    fs::create_dir(dir.path().join("t")).unwrap();
+    let mut first = storage(&dir, "t/a");
+    first.own_folder = "t".into();
+    begin(&mut first, &ONE).unwrap();
+    assert_eq!(names(&dir), ["t"], "nothing of it is in the download folder");
+    assert_eq!(kind(begin(&mut storage(&dir, "t/a"), &TWO)), StorageErrorKind::InUse);
+    drop(first);
+    let refused = begin(&mut storage(&dir, "t/a"), &TWO);
+    assert!(matches!(refused, Err(StorageError::InTheWay { why: Refusal::Unfinished(ONE), .. })), "{refused:?}");
+    begin(&mut storage(&dir, "t/b"), &TWO).unwrap();
+}
