@@ -4,6 +4,9 @@
 //! *pick* (what to request next), *written* (which pieces are complete now), and *piece hashed* (whether the hash is right).
 //! Nobody does disk I/O or hashing while holding the lock. The thread that receives the last block of a piece hashes it.
 
+mod content;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +30,8 @@ pub struct PieceManager {
     wasted: Counter,
     /// The block hashes of failed pieces with blocks from several peers.
     smart_ban: Mutex<SmartBan>,
+    /// Pieces that were partly on disk when their file had another time.
+    doubtful: Mutex<HashSet<PieceIndex>>,
 }
 
 /// The picker's decision about a batch of received blocks.
@@ -62,6 +67,7 @@ impl PieceManager {
             hashes,
             wasted: Counter::default(),
             smart_ban: Mutex::new(SmartBan::default()),
+            doubtful: Mutex::default(),
         }
     }
 

@@ -50,6 +50,7 @@ mod snapshot;
 mod stop_check;
 mod survey;
 mod sync;
+mod touched;
 mod verify;
 
 pub(crate) use cache::clock;

@@ -239,8 +239,7 @@ impl<'a> BlockReceiver<'a> {
         let layout = storage.layout();
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(self.blocks.len());
         let mut blocks = self.blocks.iter().peekable();
-        let mut start = 0;
-        let mut end = 0;
+        let (mut start, mut end) = (0, 0);
         while let Some((block, range)) = blocks.next() {
             let offset = layout.offset(block.piece, block.begin);
             if slices.is_empty() {
@@ -334,6 +333,7 @@ impl<'a> BlockReceiver<'a> {
     fn settle(&self, piece: PieceIndex, hash: Sha1Hash) -> Result<(), DisconnectReason> {
         let is_valid = self.context.pieces.hash(piece) == Some(hash);
         if !is_valid {
+            self.or_disconnect(self.context.pieces.check_not_doubtful(piece))?;
             self.record_failed_blocks(piece)?;
         }
         let verdict = self.context.pieces.piece_hashed(piece, is_valid);

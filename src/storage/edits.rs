@@ -14,10 +14,13 @@ use crate::storage::files::Storage;
 use crate::storage::fs_limits::{FUSE, file_system_type};
 use crate::storage::layout::FileSpec;
 use crate::storage::marker::{self, MarkerNote};
-use crate::storage::ownership::Refusal;
+use crate::storage::open::Access;
+use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::resume::{CLOCK_TICK, COARSE_STEP, time_step};
+use crate::storage::samples::seems_empty;
 use crate::storage::snapshot::{identity, nanos};
 use crate::storage::survey::{Survey, has_data};
+use crate::storage::touched::wait_until_past;
 
 /// Look at most at this many files: looking at more would keep peers waiting.
 const MAX_EXAMINED: usize = 20_000;
@@ -48,18 +51,23 @@ pub(super) struct FileTimes {
     pub changed: i64,
     /// The modification time (mtime).
     modified: i64,
+    /// Whether btsync had just created the file, without data.
+    is_new: bool,
 }
 
 impl Storage {
     /// Remembers the times and lengths of the files as `survey` has them: what differs later without a write of btsync's was
     /// changed by another program.
-    pub(super) fn remember_times(&mut self, survey: &Survey) {
+    pub(super) fn remember_times(&mut self, survey: &Survey, actions: &[FileAction]) {
         self.is_remote = self.root.folder().is_ok_and(is_on_remote);
-        let times = survey.files.iter().map(|seen| {
+        let times = survey.files.iter().enumerate().map(|(number, seen)| {
             let seen = seen.as_ref()?;
-            Some(FileTimes { changed: seen.changed_at(), modified: seen.modified_at() })
+            let is_new = matches!(actions.get(number), Some(FileAction::Create | FileAction::ReplaceEmpty));
+            Some(FileTimes { changed: seen.changed_at(), modified: seen.modified_at(), is_new })
         });
         self.found_at = times.collect();
+        let mut seen = survey.files.iter().flatten();
+        self.has_coarse_times = seen.any(|seen| time_step(seen.changed_at()) == COARSE_STEP);
         for (number, spec) in self.layout.files().iter().enumerate() {
             if let Some(seen) = survey.file(number) {
                 self.cache.extend_to(number, seen.size.min(spec.length));
@@ -80,8 +88,8 @@ impl Storage {
     }
 
     /// Checks before a write that no other program has changed the content of the file since our last write to it. Changes of its
-    /// permissions, names and links do not count, nor does a new modification time of a file that holds no data. `found`: the file
-    /// during `writing`, which has not written yet.
+    /// permissions, names and links do not count, nor does a new modification time of a file that holds no data, or only what btsync
+    /// wrote. `found`: the file during `writing`, which has not written yet.
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] if another program has, also for all later writes.
@@ -92,17 +100,37 @@ impl Storage {
         found: &Stat,
         writing: &WriteGuard<'_>,
     ) -> Result<(), StorageError> {
+        self.touched.wait(slot);
         if self.cache.is_refused(slot) {
             return Err(self.in_the_way(slot, Refusal::Changed));
+        }
+        if self.writable.is_none() || slot >= self.layout.files().len() {
+            return Ok(());
         }
         #[allow(clippy::useless_conversion)] // the fields have other types on other architectures
         let (seconds, nsec) = (i64::from(found.st_mtime), i64::try_from(found.st_mtime_nsec).unwrap_or_default());
         let time = nanos((seconds, nsec));
-        let is_checked = self.writable.is_some() && !self.is_remote && slot < self.layout.files().len();
-        if !is_checked || self.is_our_time(slot, time) || !self.is_edited_before(slot, file, writing) {
-            return Ok(());
+        let is_edited = if self.is_remote {
+            false
+        } else if self.is_our_time(slot, time) {
+            self.has_other_content(slot, file, found, writing)
+        } else {
+            self.is_edited_before(slot, file, writing) && !self.is_only_touched(slot, file)?
+        };
+        if is_edited { Err(self.record_refusal(slot, Refusal::Changed)) } else { Ok(()) }
+    }
+
+    /// Whether a file has other content than btsync left in it although it has the time of our last write, which another program's
+    /// may have too: a file in which btsync has not written yet holds data, or, where times have steps of seconds, the bytes that
+    /// btsync wrote last are other ones.
+    fn has_other_content(&self, slot: usize, file: &File, found: &Stat, writing: &WriteGuard<'_>) -> bool {
+        if self.has_coarse_times && self.pinned.samples.fits(slot, file).is_ok_and(|fits| !fits) {
+            return true;
         }
-        Err(self.record_refusal(slot, Refusal::Changed))
+        // The system counts the blocks, so this costs nothing for a file that is empty, and for others once.
+        let is_unwritten = || writing.is_only_one() && self.cache.written(slot).is_none();
+        let is_new = || self.found_at.get(slot).copied().flatten().is_some_and(|found| found.is_new);
+        found.st_blocks > 0 && is_unwritten() && is_new() && !seems_empty(file) && is_unwritten()
     }
 
     /// Whether another program has changed the content of the file since our last write to it. If other threads of ours may have
@@ -121,8 +149,9 @@ impl Storage {
             && has_data(file, 0, found.len(), &AtomicBool::new(false)).unwrap_or(true)
     }
 
-    /// Records in the marker which unfinished files another program has changed since btsync last wrote to them.
-    pub(super) fn record_edits(&self) {
+    /// Records in the marker which unfinished files another program has changed since btsync last wrote to them. `at_stop`: also
+    /// looks into files whose times have steps of seconds.
+    pub(super) fn record_edits(&self, at_stop: bool) {
         let Some(marker) = self.marker.as_ref().filter(|_| self.writable.is_some() && self.holds_lock()) else {
             return;
         };
@@ -132,7 +161,7 @@ impl Storage {
         {
             let path_hash = marker::path_hash(&spec.path);
             let Some(made) = marker.made.get(&path_hash).filter(|_| !recorded.contains(&number)) else { continue };
-            if self.is_edited_now(number, *made) {
+            if self.is_edited_now(number, *made) || (at_stop && self.has_other_bytes(number)) {
                 edited.push((number, MarkerNote::Edited(path_hash, *made)));
             }
         }
@@ -149,17 +178,39 @@ impl Storage {
         found.is_some_and(|found| identity(&found) == made && self.is_edited_since(slot, &found)) && is_quiet()
     }
 
+    /// Whether the bytes that btsync wrote last are other ones, in a file that it has written to and whose times have steps of seconds.
+    fn has_other_bytes(&self, slot: usize) -> bool {
+        let written = self.cache.written(slot).filter(|_| self.has_coarse_times);
+        let opened = written.and_then(|_| self.root.open(self.name(slot), Access::Read).ok());
+        opened.is_some_and(|opened| self.pinned.samples.fits(slot, &opened.file).is_ok_and(|fits| !fits))
+    }
+
+    /// Waits until an edit by another program would give each file that btsync wrote to another time: the marker is about to say
+    /// with which times btsync leaves its files.
+    pub(super) fn wait_until_edits_show(&self) {
+        if self.is_remote || !self.holds_lock() {
+            return;
+        }
+        let written = (0..self.layout.files().len()).filter_map(|slot| Some((self.cache.written(slot)?.1, slot)));
+        let found = written.max().and_then(|(_, slot)| self.root.metadata(self.name(slot)).ok());
+        if let Some(found) = found {
+            wait_until_past(changed(&found));
+        }
+    }
+
     /// Whether another program has changed the content of a file since our last write to it, and not only its name or its permissions.
     pub(super) fn is_edited_since(&self, slot: usize, found: &Metadata) -> bool {
         !self.is_remote && self.is_changed_since(slot, found) && !self.is_our_time(slot, modified(found))
     }
 
-    /// Whether this modification time of a file is from our last write to it, or from before btsync decided to write to it.
-    fn is_our_time(&self, slot: usize, time: i64) -> bool {
-        let step = time_step(time);
+    /// Whether this modification time of a file is from our last write to it, from before btsync decided to write to it, or from a
+    /// change that left its content as it was.
+    pub(super) fn is_our_time(&self, slot: usize, time: i64) -> bool {
+        let step = if self.has_coarse_times { COARSE_STEP } else { time_step(time) };
         let is_written = |(begin, end): (i64, i64)| (begin.saturating_sub(step)..=end).contains(&time);
         self.cache.written(slot).is_some_and(is_written)
             || self.found_at.get(slot).copied().flatten().is_some_and(|found| found.modified == time)
+            || self.touched.is_confirmed(slot, time)
     }
 
     /// For the marker: the modification times with which btsync leaves the files that it made.
@@ -190,4 +241,4 @@ fn is_on_remote(file: impl AsFd) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

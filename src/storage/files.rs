@@ -29,6 +29,7 @@ use crate::storage::resume::Stamp;
 use crate::storage::slices::{MAX_SLICES, SliceCursor};
 use crate::storage::snapshot::identity;
 use crate::storage::stop_check::StopFunction;
+use crate::storage::touched::TouchedFiles;
 use crate::util::atomics::{Amount, Flag, Time};
 
 /// A torrent's files below one folder. All methods may be called from many threads at once.
@@ -58,6 +59,8 @@ pub struct Storage {
     pub(super) found_at: Vec<Option<FileTimes>>,
     /// Whether another machine or program sets the times of files.
     pub(super) is_remote: bool,
+    /// Whether the times of files have steps of seconds, so that an edit may have the time of our last write.
+    pub(super) has_coarse_times: bool,
     /// The files that the marker records as complete.
     pub(super) recorded_complete: Mutex<HashSet<usize>>,
     /// The files that the marker records as changed by another program.
@@ -66,6 +69,8 @@ pub struct Storage {
     pub(super) unwritten_notes: Mutex<Vec<MarkerNote>>,
     /// Files with lower numbers have their final names.
     pub(super) final_names: Amount,
+    /// Files with another time and perhaps the same content.
+    pub(super) touched: TouchedFiles,
     /// Interrupts long reads and writes at shutdown.
     pub(super) stop_function: StopFunction,
 }
@@ -94,10 +99,12 @@ impl Storage {
             has_lengths,
             found_at: Vec::new(),
             is_remote: false,
+            has_coarse_times: false,
             recorded_complete,
             recorded_edited,
             unwritten_notes: Mutex::default(),
             final_names,
+            touched: TouchedFiles::default(),
             stop_function: StopFunction::default(),
         }
     }

@@ -196,7 +196,7 @@ impl Storage {
         };
         self.writable = Some(actions.iter().enumerate().map(identity).collect());
         self.sized_at.set(clock());
-        self.remember_times(survey);
+        self.remember_times(survey, actions);
         self.keep_open(actions, survey, preexisting);
         Ok(())
     }

@@ -83,7 +83,8 @@ impl Storage {
 
     /// Records that this process no longer writes to any file, and how it leaves them.
     pub(super) fn record_stop(&self) {
-        self.record_edits();
+        self.wait_until_edits_show();
+        self.record_edits(true);
         // The notes so far need less space than those below.
         self.append(&[]);
         let mut notes = self.left_notes();
@@ -95,7 +96,7 @@ impl Storage {
     /// before is recorded first; if that fails, the marker keeps its time.
     pub(super) fn show_running(&self, lock: &MarkerLock, now: i64) {
         let Some(before) = lock.take_touch(now) else { return };
-        self.record_edits();
+        self.record_edits(false);
         let clock = (now < before).then(|| MarkerNote::RanUntil(before.saturating_add(TOUCH_INTERVAL)));
         if self.append(clock.as_slice()) {
             lock.touch_marker();

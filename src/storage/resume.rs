@@ -71,7 +71,8 @@ pub fn time_step(time: i64) -> i64 {
 /// pieces were hashed, if that is known to be meaningful; `written` is when our last write to it began and ended.
 pub fn is_stamp_trusted(before: Option<Stamp>, now: Stamp, written: Option<(i64, i64)>, clock: i64) -> bool {
     let ours = |time: i64| written.is_some_and(|(begin, end)| (begin.saturating_sub(CLOCK_TICK)..=end).contains(&time));
-    let old_enough = clock.saturating_sub(now.latest()) >= CLOCK_TICK;
+    let age = if time_step(now.changed) == COARSE_STEP { COARSE_TIME } else { CLOCK_TICK };
+    let old_enough = clock.saturating_sub(now.latest()) >= age;
     old_enough && (before == Some(now) || (ours(now.modified) && ours(now.changed)))
 }
 

@@ -118,6 +118,11 @@ fn of(at: u64, bytes: &[u8]) -> Sample {
     Sample::Bytes(at, count, sample)
 }
 
+/// Whether a file holds no data, as far as its parts of `PART` bytes show.
+pub(super) fn seems_empty(file: &File) -> bool {
+    find(file, &AtomicBool::new(false)).is_ok_and(|data| data.is_none())
+}
+
 /// The start of the first examined part of a file that has a non-zero byte.
 fn find(file: &File, stop: &dyn StopCheck) -> io::Result<Option<u64>> {
     let size = file.metadata()?.len();
@@ -155,11 +160,11 @@ fn sample(file: &File, stop: &dyn StopCheck) -> io::Result<Sample> {
 impl Storage {
     /// Whether a file holds no data, as far as its parts of `PART` bytes show.
     pub(super) fn seems_empty(&self, slot: usize) -> bool {
-        let opened = self.root.open(self.name(slot), Access::Read);
-        opened.is_ok_and(|handle| find(&handle.file, &AtomicBool::new(false)).is_ok_and(|data| data.is_none()))
+        self.root.open(self.name(slot), Access::Read).is_ok_and(|handle| seems_empty(&handle.file))
     }
 
-    /// Takes samples of the files that btsync writes to and that nothing else distinguishes from others. `may_have_part_data`:
+    /// Takes samples of the files that btsync writes to and that nothing else distinguishes from others, or whose times have steps of
+    /// seconds. `may_have_part_data`:
     /// new files may already have data from the part file. Skips the rest if `stop` becomes true.
     pub(super) fn take_samples(
         &self,
@@ -172,8 +177,10 @@ impl Storage {
             return; // The caller vouches for the files.
         }
         for (number, action) in actions.iter().enumerate().filter(|(_, action)| is_write_action(**action)) {
-            let is_identifiable = survey.file(number).is_none_or(|seen| is_permanent(seen.identity));
-            if is_identifiable || self.pinned.has(number) || stop.is_stopped() {
+            let seen = survey.file(number);
+            let is_identifiable = seen.is_none_or(|seen| is_permanent(seen.identity)) || self.pinned.has(number);
+            // With coarse times, only a sample shows an edit in the same second as our last write.
+            if (is_identifiable && !self.has_coarse_times) || stop.is_stopped() {
                 continue;
             }
             let sample = match action {

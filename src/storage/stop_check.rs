@@ -24,6 +24,13 @@ impl StopCheck for AtomicBool {
     }
 }
 
+/// Whether the torrent stops: [`Storage::set_stop_check`].
+impl StopCheck for Storage {
+    fn is_stopped(&self) -> bool {
+        self.stop_function.0.get().is_some_and(|is_over| is_over())
+    }
+}
+
 /// Returns whether reads and writes must end.
 type IsOver = Box<dyn Fn() -> bool + Send + Sync>;
 
@@ -45,8 +52,7 @@ impl Storage {
 
     /// Checks for a stop. Called before each file of a read or write; `done` is the number of files already processed.
     pub(super) fn check_stop(&self, operation: Operation, file: usize, done: usize) -> Result<(), StorageError> {
-        let is_over = done % FILES_PER_STOP_CHECK == FILES_PER_STOP_CHECK - 1
-            && self.stop_function.0.get().is_some_and(|is_over| is_over());
+        let is_over = done % FILES_PER_STOP_CHECK == FILES_PER_STOP_CHECK - 1 && self.is_stopped();
         if is_over { Err(self.failed(operation, file, io::ErrorKind::Interrupted.into())) } else { Ok(()) }
     }
 }

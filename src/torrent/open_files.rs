@@ -110,7 +110,10 @@ impl FileOpener<'_> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let survey = self.storage.survey(&*self.inner.run)?;
+            let mut survey = self.storage.survey(&*self.inner.run)?;
+            if survey.wait_until_edits_show() {
+                survey = self.storage.survey(&*self.inner.run)?;
+            }
             if self.is_stopped() {
                 return Ok((Bitfield::new(self.metainfo.piece_count()), None));
             }

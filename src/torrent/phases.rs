@@ -130,6 +130,8 @@ impl<'a> TorrentRun<'a> {
         let pieces = PieceManager::with_plan(storage.clone(), metainfo.pieces.clone(), have, plan);
         pieces.restore(resume_store.as_ref().map_or(&[], ResumeStore::resumed_blocks));
         let context = self.context(metainfo.info_hash, config.search.pex && !metainfo.private, false, pieces);
+        let checks = Arc::downgrade(&context);
+        storage.set_content_check(move |file| checks.upgrade().map_or(Ok(false), |it| it.pieces.is_content_ours(file)));
         let _ = context.info.set(metainfo.info.clone());
         if config.super_seed && context.pieces.is_seed() {
             let super_seeding = SuperSeeding::new(context.pieces.piece_count(), storage.layout().piece_length());

@@ -14,10 +14,10 @@ use crate::storage::prepare::Allocation;
 use crate::storage::{FileSpec, Layout};
 use crate::types::{Bitfield, InfoHash, PieceIndex};
 
-const HASH: InfoHash = InfoHash([1; 20]);
+pub(in crate::storage) const HASH: InfoHash = InfoHash([1; 20]);
 
 /// A download of two files of ten pieces each that has just begun. `between` runs after the last survey of existing files.
-fn begun(dir: &TempDir, allocation: Allocation, between: impl Fn()) -> Storage {
+pub(in crate::storage) fn begun(dir: &TempDir, allocation: Allocation, between: impl Fn()) -> Storage {
     let spec = |path: &str| FileSpec { path: path.into(), length: 100, is_pad: false };
     let layout = Layout::new(10, vec![spec("a"), spec("b")]).unwrap();
     let mut it = Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation);
@@ -34,7 +34,7 @@ fn begun(dir: &TempDir, allocation: Allocation, between: impl Fn()) -> Storage {
 }
 
 /// Waits until the system's clock shows another time than a file has.
-fn let_a_tick_pass(path: &Path) {
+pub(in crate::storage) fn let_a_tick_pass(path: &Path) {
     let before = Stat::clone(&rustix::fs::stat(path).unwrap());
     let probe = tempdir().unwrap();
     let is_later = || {
@@ -45,7 +45,7 @@ fn let_a_tick_pass(path: &Path) {
     while !is_later() {}
 }
 
-fn write(path: &Path, bytes: &[u8]) {
+pub(in crate::storage) fn write(path: &Path, bytes: &[u8]) {
     let_a_tick_pass(path);
     File::options().write(true).open(path).unwrap().write_all_at(bytes, 0).unwrap();
 }
@@ -72,7 +72,7 @@ fn a_file_that_was_cut_is_noticed_however_space_is_allocated() {
     let mut it = begun(&dir, Allocation::None, || ());
     fs::write(dir.path().join("b"), [1; 60]).unwrap();
     let survey = it.survey(&AtomicBool::new(false)).unwrap();
-    it.remember_times(&survey);
+    it.remember_times(&survey, &[]);
     fs::write(dir.path().join("b"), "mine").unwrap();
     assert!(it.write_vectored_at(170, &[IoSlice::new(&[1; 10])]).is_err());
 }
@@ -83,13 +83,13 @@ fn an_edit_of_an_idle_file_is_in_the_marker_when_the_run_ends() {
     let at = |name: &str| dir.path().join(name);
     let it = begun(&dir, Allocation::Sparse, || ());
     it.write_vectored_at(110, &[IoSlice::new(&[1; 10])]).unwrap();
-    it.record_edits();
+    it.record_edits(false);
     assert!(!is_edited(&it, "a") && !is_edited(&it, "b"), "the last writes are btsync's");
     for name in ["a", "b"] {
         let_a_tick_pass(&at(name));
         fs::set_permissions(at(name), Permissions::from_mode(0o640)).unwrap();
     }
-    it.record_edits();
+    it.record_edits(false);
     assert!(!is_edited(&it, "a") && !is_edited(&it, "b"), "no content was changed");
     write(&at("a"), b"mine");
     it.unlock();
@@ -155,7 +155,7 @@ fn times_of_another_machine_show_no_edit() {
     let mut it = begun(&dir, Allocation::Sparse, || ());
     it.is_remote = true;
     write(&dir.path().join("a"), b"mine");
-    it.record_edits();
+    it.record_edits(false);
     assert!(!is_edited(&it, "a"));
 }
 
@@ -165,7 +165,7 @@ fn an_edit_stays_in_the_marker_that_names_what_is_left() {
     let dir = tempdir().unwrap();
     let it = begun(&dir, Allocation::Sparse, || ());
     write(&dir.path().join("b"), b"mine");
-    it.record_edits();
+    it.record_edits(false);
     let mut have = Bitfield::new(20);
     (0..10).for_each(|piece| _ = have.set(PieceIndex(piece)));
     it.finish(&have);
@@ -184,7 +184,7 @@ fn the_resume_data_tells_files_that_were_there_before() {
     assert_eq!(numbers, [1, crate::storage::resume::PREEXISTING]);
 }
 
-fn write_at(it: &Storage, offset: u64) -> Result<(), StorageError> {
+pub(in crate::storage) fn write_at(it: &Storage, offset: u64) -> Result<(), StorageError> {
     it.write_vectored_at(offset, &[IoSlice::new(&[1; 10])])
 }
 
@@ -303,4 +303,71 @@ fn the_marker_tells_how_a_run_leaves_its_files() {
         });
         assert_eq!(changed, [false, is_mine]);
     }
+}
+
+/// As if the user had saved the file in the tick of the clock in which btsync created it.
+#[test]
+fn an_edit_in_the_tick_of_the_creation_is_not_overwritten() {
+    for allocation in [Allocation::None, Allocation::Sparse, Allocation::Falloc] {
+        let dir = tempdir().unwrap();
+        let it = begun(&dir, allocation, || ());
+        let at = dir.path().join("b");
+        let created = fs::metadata(&at).unwrap().modified().unwrap();
+        let mine = vec![b'm'; 60];
+        File::options().write(true).open(&at).unwrap().write_all_at(&mine, 0).unwrap();
+        File::options().write(true).open(&at).unwrap().set_modified(created).unwrap();
+        assert!(write_at(&it, 100).is_err());
+        assert_eq!(fs::read(&at).unwrap()[..60], mine);
+        write_at(&it, 0).unwrap();
+        write_at(&it, 10).unwrap();
+    }
+}
+
+/// The files of `begun`, as if their file system counted in seconds.
+fn with_coarse_times(dir: &TempDir) -> Storage {
+    let mut it = begun(dir, Allocation::Sparse, || ());
+    it.has_coarse_times = true;
+    let no = AtomicBool::new(false);
+    it.take_samples(&[FileAction::Create; 2], &it.survey(&no).unwrap(), false, &no);
+    it
+}
+
+/// Saves other content with the time of the last write.
+fn save_in_the_same_second(path: &Path) {
+    let before = fs::metadata(path).unwrap().modified().unwrap();
+    File::options().write(true).open(path).unwrap().write_all_at(&[b'm'; 100], 0).unwrap();
+    File::options().write(true).open(path).unwrap().set_modified(before).unwrap();
+}
+
+#[test]
+fn an_edit_in_the_second_of_a_write_is_not_overwritten_and_is_recorded_at_the_stop() {
+    for is_begun in [false, true] {
+        let dir = tempdir().unwrap();
+        let it = with_coarse_times(&dir);
+        if is_begun {
+            write_at(&it, 100).unwrap();
+            write_at(&it, 110).unwrap();
+        }
+        save_in_the_same_second(&dir.path().join("b"));
+        assert!(write_at(&it, 120).is_err());
+        assert_eq!(fs::read(dir.path().join("b")).unwrap(), [b'm'; 100]);
+    }
+    let dir = tempdir().unwrap();
+    let it = with_coarse_times(&dir);
+    write_at(&it, 0).unwrap();
+    write_at(&it, 100).unwrap();
+    save_in_the_same_second(&dir.path().join("b"));
+    it.unlock();
+    assert!(is_edited(&it, "b") && !is_edited(&it, "a"));
+}
+
+/// Otherwise an edit right after the stop could have the times that the marker has.
+#[test]
+fn a_stop_waits_until_an_edit_would_show() {
+    let dir = tempdir().unwrap();
+    let it = begun(&dir, Allocation::Sparse, || ());
+    write_at(&it, 100).unwrap();
+    it.unlock();
+    let written = changed(&fs::metadata(dir.path().join("b")).unwrap());
+    assert!(crate::storage::clock() - written >= CLOCK_TICK);
 }

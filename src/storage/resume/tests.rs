@@ -136,10 +136,14 @@ fn a_piece_is_believed_where_all_its_files_look_the_same() {
 
 #[test]
 fn our_own_last_write_is_trusted_once_its_tick_is_over() {
-    let now = stamp(10 * SECOND);
+    let now = stamp(10 * SECOND + 1);
     let written = Some((10 * SECOND, 10 * SECOND + 5));
-    assert!(is_stamp_trusted(None, now, written, 10 * SECOND + CLOCK_TICK));
-    assert!(!is_stamp_trusted(None, now, written, 10 * SECOND + CLOCK_TICK - 1), "another write would look the same");
+    let over = 10 * SECOND + 1 + CLOCK_TICK;
+    assert!(is_stamp_trusted(None, now, written, over));
+    assert!(!is_stamp_trusted(None, now, written, over - 1), "another write would look the same");
+    let coarse = stamp(10 * SECOND);
+    assert!(!is_stamp_trusted(None, coarse, written, 10 * SECOND + COARSE_TIME - 1), "so would one in the same second");
+    assert!(is_stamp_trusted(None, coarse, written, 10 * SECOND + COARSE_TIME));
     assert!(!is_stamp_trusted(None, now, None, 20 * SECOND), "nobody knows who wrote it");
     assert!(!is_stamp_trusted(None, stamp(11 * SECOND), written, 20 * SECOND), "somebody else wrote after us");
     let touched = Stamp { changed: 11 * SECOND, ..now };

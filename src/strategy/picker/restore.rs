@@ -4,7 +4,8 @@
 //! is banned; the piece becomes doubtful and is downloaded again from one peer.
 
 use crate::strategy::picker::Picker;
-use crate::types::PartialPiece;
+use crate::strategy::picker::begun::BlockState;
+use crate::types::{PartialPiece, PieceIndex};
 
 impl Picker {
     /// Restores blocks of a wanted, unbegun piece that an earlier run wrote to disk, so that they are not requested. Must be
@@ -39,6 +40,12 @@ impl Picker {
                 partial
             })
             .collect()
+    }
+
+    /// Whether this block of an unverified piece is on disk or is being written.
+    pub fn may_be_on_disk(&self, piece: PieceIndex, block: u32) -> bool {
+        let state = self.begun.get(&piece).and_then(|begun| begun.blocks().get(block as usize));
+        matches!(state, Some(BlockState::Received(_) | BlockState::Writing(_)))
     }
 
     /// The number of blocks on disk in unverified pieces.

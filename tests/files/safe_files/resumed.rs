@@ -216,6 +216,20 @@ fn an_edit_that_keeps_the_length_is_not_overwritten_by_the_run_that_goes_on() {
     test.refuses(13, &["two/b", "changed it during the download"]);
 }
 
+/// A program that only sets the time of a file has not edited it.
+#[test]
+fn a_file_whose_time_another_program_sets_is_gone_on_with() {
+    let (test, mut running, a) = half_done();
+    for file in [&a, &a.with_file_name("b")] {
+        let hour = Duration::from_secs(3600);
+        let file = File::options().write(true).open(file).expect("a file");
+        file.set_modified(std::time::SystemTime::now() - hour).expect("a time");
+    }
+    test.gate.open();
+    running.expect_exit(0);
+    assert_eq!(test.payload.difference(&test.out), None);
+}
+
 #[test]
 fn an_edit_of_an_unfinished_file_is_not_forgotten_by_a_run_that_does_not_want_the_file() {
     let test = DownloadTest::new(Payload::tree("two", &[("a", 5 * PIECE), ("b", 5 * PIECE)], PIECE), 8);
