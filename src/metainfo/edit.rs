@@ -47,6 +47,13 @@ impl TorrentEdit {
         }
         Ok(top.to_bytes())
     }
+
+    /// How many bytes follow the torrent in these bytes, which [`TorrentEdit::apply`] drops. 0 for white space alone, and if the
+    /// bytes are not bencode.
+    pub fn count_trailing_bytes(bytes: &[u8]) -> usize {
+        let rest = end_of(bytes, 0).and_then(|end| bytes.get(end..)).unwrap_or_default();
+        if rest.trim_ascii().is_empty() { 0 } else { rest.len() }
+    }
 }
 
 /// The outermost dictionary: keys, and values that are already bencoded.
@@ -187,6 +194,15 @@ mod tests {
         // Editing drops a trailing newline and sorts the keys.
         let untidy = [&torrent(b"3:zzzle8:announce0:", b"1:ai0e")[..], b"\n"].concat();
         assert_eq!(edit(&untidy, &TorrentEdit::default()).unwrap(), torrent(b"1:ai0e8:announce0:", b"3:zzzle"));
+    }
+
+    #[test]
+    fn bytes_after_the_torrent_are_counted() {
+        for (rest, count) in [(&b""[..], 0), (b"\r\n", 0), (b"\nmy notes", 9), (b"\0", 1), (b"de", 2)] {
+            let bytes = [&torrent(b"", b""), rest].concat();
+            assert_eq!(TorrentEdit::count_trailing_bytes(&bytes), count, "{rest:?}");
+        }
+        assert_eq!(TorrentEdit::count_trailing_bytes(b"<html>"), 0);
     }
 
     #[test]

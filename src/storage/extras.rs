@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::storage::error::shown;
 use crate::storage::files::Storage;
+use crate::storage::layout::FileSpec;
 use crate::storage::stop_check::StopCheck;
 use crate::util::paths::is_watched_name;
 
@@ -26,16 +27,10 @@ impl Storage {
         for folder in extras.folders.iter().take_while(|_| goes_on()) {
             self.create_each_folder(folder);
         }
-        for (link, target) in extras.links.iter().take_while(|_| goes_on()) {
+        for (link, target) in self.wanted_links().take_while(|_| goes_on()) {
             if is_watched_name(link) {
                 let shown = shown(link);
                 log::warn!("btsync does not create the symbolic link {shown}: --watch would start its target");
-                continue;
-            }
-            // An unwanted target does not exist on disk.
-            let is_wanted = |(file, path): (usize, &Path)| self.wants(file) && path.starts_with(target);
-            let files = self.layout.files().iter().enumerate().map(|(file, spec)| (file, spec.path.as_path()));
-            if !files.clone().any(is_wanted) && !extras.links.iter().any(|(other, _)| other == target) {
                 continue;
             }
             self.create_each_folder(link.parent().unwrap_or(Path::new("")));
@@ -43,6 +38,15 @@ impl Storage {
                 log::debug!("cannot create the symbolic link {}: {error}", link.display());
             }
         }
+    }
+
+    /// The links to create, with their targets: an unwanted target does not exist on disk.
+    pub(super) fn wanted_links(&self) -> impl Iterator<Item = &(PathBuf, PathBuf)> {
+        let links = &self.layout.extras().links;
+        links.iter().filter(move |(_, target)| {
+            let is_wanted = |(file, spec): (usize, &FileSpec)| self.wants(file) && spec.path.starts_with(target);
+            self.layout.files().iter().enumerate().any(is_wanted) || links.iter().any(|(other, _)| other == target)
+        })
     }
 
     fn create_each_folder(&self, folder: &Path) {

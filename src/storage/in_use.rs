@@ -53,29 +53,34 @@ impl Storage {
         open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::OpenElsewhere)))
     }
 
-    /// Checks whether a file is in one of these folders, under any name.
+    /// Checks whether a file is in one of these folders, under any name. Neither may a symbolic link of the torrent be in one, nor
+    /// in place of a folder above one, nor an empty folder in one.
     fn check_not_private(&self, numbers: impl Iterator<Item = usize>, private: &[String]) -> Result<(), StorageError> {
         let root = resolved(self.root.path());
-        let beneath = |path: &str, folder: &str| {
-            path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-        };
         let shown = folded(&root);
-        let near: Vec<&String> = private
-            .iter()
-            .filter(|folder| beneath(folder, &shown) || shown == "/" || beneath(&shown, folder))
-            .collect();
+        let near: Vec<&String> =
+            private.iter().filter(|folder| is_below(folder, &shown) || is_below(&shown, folder)).collect();
         if near.is_empty() {
             return Ok(());
         }
         let mut folders: HashMap<PathBuf, String> = HashMap::new();
-        for number in numbers {
-            let name = self.layout.final_name(number).unwrap_or(self.name(number));
+        let mut path_of = |name: &Path| {
             let parent = name.parent().unwrap_or(Path::new(""));
             let parent = folders.entry(parent.to_owned()).or_insert_with(|| folded(&resolved(&root.join(parent))));
-            let path =
-                format!("{}/{}", parent.trim_end_matches('/'), folded(Path::new(name.file_name().unwrap_or_default())));
-            if near.iter().any(|folder| beneath(&path, folder)) {
+            format!("{}/{}", parent.trim_end_matches('/'), folded(Path::new(name.file_name().unwrap_or_default())))
+        };
+        for number in numbers {
+            let path = path_of(self.layout.final_name(number).unwrap_or(self.name(number)));
+            if near.iter().any(|folder| is_below(&path, folder)) {
                 return Err(self.in_the_way(number, Refusal::InPrivateFolder));
+            }
+        }
+        let links = self.wanted_links().map(|(link, _)| (link, true));
+        for (name, is_link) in links.chain(self.layout.extras().folders.iter().map(|folder| (folder, false))) {
+            let path = path_of(name);
+            if near.iter().any(|folder| is_below(&path, folder) || (is_link && is_below(folder, &path))) {
+                let path = self.root.path().join(name);
+                return Err(StorageError::InTheWay { path, why: Refusal::InPrivateFolder, more: 0 });
             }
         }
         Ok(())
@@ -113,6 +118,11 @@ impl Storage {
     }
 }
 
+/// Whether a path is this folder or below it.
+fn is_below(path: &str, folder: &str) -> bool {
+    folder == "/" || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 fn id(found: &Metadata) -> Id {
     (found.dev(), found.ino())
 }
@@ -147,7 +157,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::storage::{FileSpec, Layout};
+    use crate::storage::{Extras, FileSpec, Layout};
 
     fn storage(dir: &Path, paths: &[&str]) -> Storage {
         let spec = |path: &&str| FileSpec { path: path.into(), length: 100, is_pad: false };
@@ -238,6 +248,38 @@ mod tests {
         assert!(refuses(&home.join(".config/btsync"), "config") && refuses(home, ".cache/btsync"));
         assert!(!refuses(home, ".config/btsync2/x") && !refuses(home, "btsync/config"));
         assert!(!refuses(&home.join("elsewhere"), "btsync/config"));
+    }
+
+    #[test]
+    fn no_torrent_brings_a_link_or_a_folder_into_btsyncs_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path();
+        fs::create_dir_all(home.join(".config")).unwrap();
+        let private = [home.join(".config/btsync"), home.join(".cache/btsync")];
+        let refuses = |root: &Path, extras: Extras| {
+            let spec = FileSpec { path: "x".into(), length: 100, is_pad: false };
+            let layout = Layout::new(10, vec![spec]).unwrap().with_extras(extras);
+            let result =
+                Storage::new(root.to_owned(), layout, 4).check_not_in_use(&[FileAction::Create], true, &private);
+            why(result) == Some(Refusal::InPrivateFolder)
+        };
+        let link = |path: &str, target: &str| Extras { links: vec![(path.into(), target.into())], ..Extras::default() };
+        let folder = |path: &str| Extras { folders: vec![path.into()], ..Extras::default() };
+        let config = home.join(".config");
+        for root in [home, &config] {
+            let below =
+                |path: &str| root.strip_prefix(home).unwrap().as_os_str().is_empty().then(|| format!(".config/{path}"));
+            let name = |path: &str| below(path).unwrap_or_else(|| path.to_owned());
+            for path in ["btsync", "btsync/config", "BTSync/config"] {
+                assert!(refuses(root, link(&name(path), "x")), "{path}");
+                assert!(refuses(root, folder(&name(path))), "{path}");
+            }
+            assert!(!refuses(root, link(&name("btsync2"), "x")) && !refuses(root, folder(&name("btsync2/config"))));
+            assert!(!refuses(root, link(&name("btsync/config"), "nothing")), "it is not created");
+        }
+        assert!(refuses(home, link(".cache", "x")), "the folder above it would be another one");
+        assert!(!refuses(home, folder(".cache")));
+        assert!(refuses(home, link(".cache/btsync/pending", "x")));
     }
 
     #[test]

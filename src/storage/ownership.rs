@@ -128,7 +128,7 @@ pub enum Refusal {
     TwoFiles,
     /// btsync's own input or output is redirected to it.
     IsOurOutput,
-    /// It is in a folder of btsync's own files.
+    /// It is in a folder of btsync's own files, or a link in place of one.
     InPrivateFolder,
     /// It was assumed to match the torrent, and does not.
     Differs,
@@ -155,7 +155,7 @@ impl fmt::Display for Refusal {
             Refusal::OpenElsewhere => f.write_str("another program has it open for writing"),
             Refusal::TwoFiles => f.write_str("another file of the torrent is the same file on disk"),
             Refusal::IsOurOutput => f.write_str("btsync's input or output is redirected to it"),
-            Refusal::InPrivateFolder => f.write_str("it is in btsync's own configuration or cache folder"),
+            Refusal::InPrivateFolder => f.write_str("btsync's own configuration or cache folder is there"),
             Refusal::Differs => f.write_str("it existed before and differs from the torrent"),
             Refusal::Unfinished(hash) => write!(f, "it belongs to the unfinished download of {hash}"),
         }

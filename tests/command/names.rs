@@ -291,6 +291,26 @@ fn links_and_what_can_be_run_are_made_so() {
 }
 
 #[test]
+fn no_link_of_a_torrent_becomes_the_configuration() {
+    let temp = TestDir::new();
+    let link =
+        dictionary(&[("attr", &string("l")), ("path", &path(&["btsync", "config"])), ("symlink path", &path(&["x"]))]);
+    let info = dictionary(&[
+        ("files", &list(&[&file(&["x"], "i1e"), &link])),
+        ("name", &string("config")),
+        ("piece length", b"i16384e"),
+        ("pieces", &string([7; 20])),
+    ]);
+    fs::write(temp.path("x.torrent"), dictionary(&[("info", &info)])).expect("a torrent");
+    let mut command = offline_btsync(&temp);
+    command.args(["x.torrent", ".", "--overwrite", "--stop-timeout", "1"]).env("XDG_CONFIG_HOME", temp.path("config"));
+    let output = command.output().expect("btsync runs");
+    assert_eq!(code(&output), Some(13), "{}", stderr(&output));
+    assert!(stderr(&output).contains("own configuration or cache folder"), "{}", stderr(&output));
+    assert!(!temp.path("config").exists(), "nothing is created");
+}
+
+#[test]
 fn a_file_beyond_the_limit_of_the_process_is_reported_before_anything_is_made() {
     let temp = TestDir::new();
     let (_payload, peer) = hidden(&temp, "large");

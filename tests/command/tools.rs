@@ -248,6 +248,24 @@ fn edit_unpacks_what_is_packed() {
 }
 
 #[test]
+fn edit_in_place_refuses_a_file_with_data_after_the_torrent() {
+    let (temp, payload) = (TestDir::new(), five_files());
+    let dir = temp.folder("x");
+    let (plain, notes) = (payload.torrent("http://a/"), b"my notes".to_vec());
+    let members = [gzipped(&temp, &plain), gzipped(&temp, &notes)].concat();
+    for bytes in [[&plain[..], &notes].concat(), members] {
+        fs::write(dir.join("x.torrent"), &bytes).expect("a file");
+        fails(&dir, &["edit", "x.torrent", "--comment", "new"], 26, "8 bytes follow the torrent");
+        assert!(fs::read(dir.join("x.torrent")).expect("a file") == bytes, "left as it was");
+        printed(&run(&dir, &["edit", "x.torrent", "--comment", "new", "-o", "y.torrent", "--force"]));
+        assert!(fs::read(dir.join("x.torrent")).expect("a file") == bytes);
+    }
+    fs::write(dir.join("x.torrent"), [&plain[..], b"\n"].concat()).expect("a file");
+    printed(&run(&dir, &["edit", "x.torrent", "--no-comment"]));
+    assert!(fs::read(dir.join("x.torrent")).expect("a file") == plain);
+}
+
+#[test]
 fn edit_changes_what_it_is_told_and_nothing_else() {
     let temp = TestDir::new();
     let dir = temp.path("");

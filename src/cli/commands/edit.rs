@@ -49,6 +49,14 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
     // Reads a torrent file packed with gzip, but always writes it unpacked.
     let bytes = Metainfo::unpack(bytes).map_err(broken)?;
     let torrent = Metainfo::parse(&bytes).map_err(refused)?;
+    let trailing = TorrentEdit::count_trailing_bytes(&bytes);
+    if output.is_none() && trailing > 0 {
+        let path = args.file.display();
+        let message = format!(
+            "{path}: {trailing} bytes follow the torrent, and an edit in place would remove them; use -o FILE to keep this file"
+        );
+        return Err(Failure::new(Exit::BadTorrent, printable(&message)));
+    }
     let bytes = changes(args, torrent.tiers)?.apply(&bytes).map_err(refused)?;
     let written = match output {
         Some(output) if output == Path::new("-") => return to_stdout(&bytes),
