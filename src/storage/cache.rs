@@ -1,6 +1,6 @@
 //! Cache of open files: a bounded number, each found under a short lock of its own.
 //!
-//! Each file of the torrent has a slot. A hit holds the slot's read lock while it clones an `Arc`; only a miss, which has just
+//! Each file of the torrent has an entry. A hit holds the entry's read lock while it clones an `Arc`; only a miss, which has just
 //! paid for an `open`, takes the ring's lock. Eviction follows the CLOCK algorithm: it evicts the oldest file that was not used
 //! since the hand last passed it. Threads that still use an evicted file finish; then it closes.
 
@@ -31,7 +31,7 @@ struct CacheEntry {
     /// When the first of them, or of those that overlapped with it, began; in nanoseconds since 1970.
     busy_since: Time,
     /// Begin and end of the last write that has ended, in nanoseconds since 1970; 0 if there was none.
-    written: (Time, Time),
+    last_write_times: (Time, Time),
     /// The end of the furthest byte that the file is known to have had.
     furthest: Counter,
     /// Whether another program is known to have changed the file.
@@ -45,9 +45,9 @@ const SECOND: i64 = 1_000_000_000;
 
 /// Marks a write in progress by one thread, until dropped.
 pub(super) struct WriteGuard<'a> {
-    slot: Option<&'a CacheEntry>,
+    entry: Option<&'a CacheEntry>,
     began: i64,
-    is_alone: bool,
+    was_only_writer: bool,
     busy_since: i64,
     is_cancelled: Cell<bool>,
 }
@@ -59,13 +59,13 @@ impl WriteGuard<'_> {
     }
 
     /// Whether no other thread was writing to the file at that time.
-    pub fn is_alone(&self) -> bool {
-        self.is_alone
+    pub fn was_only_writer(&self) -> bool {
+        self.was_only_writer
     }
 
     /// Whether no other thread is writing to the file now.
-    pub fn is_only_one(&self) -> bool {
-        self.slot.is_none_or(|slot| slot.writers.get() == 1)
+    pub fn is_only_writer(&self) -> bool {
+        self.entry.is_none_or(|entry| entry.writers.get() == 1)
     }
 
     /// When the first of the threads began that are writing to the file or overlapped with one that is.
@@ -81,28 +81,28 @@ impl WriteGuard<'_> {
 
 impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
-        let Some(slot) = self.slot else { return };
+        let Some(entry) = self.entry else { return };
         if !self.is_cancelled.get() {
             let now = clock();
             // The clock was set back meanwhile.
             let end = if now < self.began { self.began.saturating_add(SECOND) } else { now };
             // The kernel's last timestamp lies between these times, or just before the first. Of threads that end at the same time,
             // the later end counts.
-            slot.written.0.set(self.began);
-            if slot.written.1.get().abs_diff(end) < SECOND.unsigned_abs() {
-                slot.written.1.raise(end);
+            entry.last_write_times.0.set(self.began);
+            if entry.last_write_times.1.get().abs_diff(end) < SECOND.unsigned_abs() {
+                entry.last_write_times.1.raise(end);
             } else {
-                slot.written.1.set(end);
+                entry.last_write_times.1.set(end);
             }
         }
-        slot.writers.sub(1);
+        entry.writers.sub(1);
     }
 }
 
-/// Lock order: ring, then a slot.
+/// Lock order: ring, then an entry.
 #[derive(Debug)]
 pub(super) struct FileCache {
-    slots: Vec<CacheEntry>,
+    entries: Vec<CacheEntry>,
     /// The open files, oldest first.
     pub(super) ring: Mutex<VecDeque<usize>>,
     max_open: usize,
@@ -110,17 +110,17 @@ pub(super) struct FileCache {
 
 impl FileCache {
     pub fn new(files: usize, max_open: usize) -> FileCache {
-        let slots = std::iter::repeat_with(CacheEntry::default).take(files).collect();
-        FileCache { slots, ring: Mutex::new(VecDeque::new()), max_open: max_open.max(1) }
+        let entries = std::iter::repeat_with(CacheEntry::default).take(files).collect();
+        FileCache { entries, ring: Mutex::new(VecDeque::new()), max_open: max_open.max(1) }
     }
 
     /// The file, if it is open and, for `write`, open for writing.
     pub fn get(&self, file: usize, write: bool) -> Option<Arc<OpenFile>> {
-        let slot = self.slots.get(file)?;
-        let handle = slot.handle.read().as_ref().filter(|handle| handle.writable || !write).cloned()?;
+        let entry = self.entries.get(file)?;
+        let handle = entry.handle.read().as_ref().filter(|handle| handle.writable || !write).cloned()?;
         // Load first: a store by every thread for every block would bounce the cache line between cores.
-        if !slot.used.is_set() {
-            slot.used.set(true);
+        if !entry.used.is_set() {
+            entry.used.set(true);
         }
         Some(handle)
     }
@@ -128,9 +128,9 @@ impl FileCache {
     /// Caches a file that was just opened. If another thread was faster, returns its handle and closes ours.
     pub fn put(&self, file: usize, handle: OpenFile) -> Arc<OpenFile> {
         let handle = Arc::new(handle);
-        let Some(slot) = self.slots.get(file) else { return handle };
+        let Some(entry) = self.entries.get(file) else { return handle };
         let mut ring = self.ring.lock();
-        let mut held = slot.handle.write();
+        let mut held = entry.handle.write();
         match held.as_ref() {
             Some(first) if first.writable || !handle.writable => return Arc::clone(first),
             Some(_) => {
@@ -141,7 +141,7 @@ impl FileCache {
             None => {
                 drop(held);
                 let evicted = if ring.len() < self.max_open { None } else { self.evict(&mut ring) };
-                *slot.handle.write() = Some(Arc::clone(&handle));
+                *entry.handle.write() = Some(Arc::clone(&handle));
                 ring.push_back(file);
                 drop(ring);
                 // Closing may take long on a network file system, so do it without the lock.
@@ -153,101 +153,101 @@ impl FileCache {
 
     fn evict(&self, ring: &mut VecDeque<usize>) -> Option<Arc<OpenFile>> {
         for _ in 0..ring.len() {
-            let spared = ring.front().and_then(|&file| self.slots.get(file)).is_some_and(|s| s.used.swap(false));
+            let spared = ring.front().and_then(|&file| self.entries.get(file)).is_some_and(|s| s.used.swap(false));
             if !spared {
                 break;
             }
             ring.rotate_left(1);
         }
         let file = ring.pop_front()?;
-        self.slots.get(file)?.handle.write().take()
+        self.entries.get(file)?.handle.write().take()
     }
 
     /// Records that the calling thread writes to the file, for as long as the result lives.
     pub fn writing(&self, file: usize) -> WriteGuard<'_> {
-        let slot = self.slots.get(file);
-        let is_alone = slot.is_none_or(|slot| slot.writers.add(1) == 0);
+        let entry = self.entries.get(file);
+        let was_only_writer = entry.is_none_or(|entry| entry.writers.add(1) == 0);
         let began = clock();
-        let busy_since = match slot {
-            Some(slot) if !is_alone => slot.busy_since.get().min(began),
+        let busy_since = match entry {
+            Some(entry) if !was_only_writer => entry.busy_since.get().min(began),
             _ => began,
         };
-        if let Some(slot) = slot.filter(|_| is_alone) {
-            slot.busy_since.set(began);
+        if let Some(entry) = entry.filter(|_| was_only_writer) {
+            entry.busy_since.set(began);
         }
-        WriteGuard { slot, began, is_alone, busy_since, is_cancelled: Cell::new(false) }
+        WriteGuard { entry, began, was_only_writer, busy_since, is_cancelled: Cell::new(false) }
     }
 
     /// Remembers that btsync refuses to write to the file from now on.
     pub fn refuse(&self, file: usize) {
-        if let Some(slot) = self.slots.get(file) {
-            slot.refused.set(true);
+        if let Some(entry) = self.entries.get(file) {
+            entry.refused.set(true);
         }
     }
 
     /// Whether [`FileCache::refuse`] was called.
     pub fn is_refused(&self, file: usize) -> bool {
-        self.slots.get(file).is_some_and(|slot| slot.refused.is_set())
+        self.entries.get(file).is_some_and(|entry| entry.refused.is_set())
     }
 
     /// Remembers whether another program has changed the file.
     pub fn set_changed(&self, file: usize, is_changed: bool) {
-        if let Some(slot) = self.slots.get(file) {
-            slot.changed.set(is_changed);
+        if let Some(entry) = self.entries.get(file) {
+            entry.changed.set(is_changed);
         }
     }
 
     /// The value last passed to [`FileCache::set_changed`].
     pub fn is_changed(&self, file: usize) -> bool {
-        self.slots.get(file).is_some_and(|slot| slot.changed.is_set())
+        self.entries.get(file).is_some_and(|entry| entry.changed.is_set())
     }
 
     /// Remembers that the file has had this length.
     pub fn extend_to(&self, file: usize, end: u64) {
-        if let Some(slot) = self.slots.get(file)
-            && slot.furthest.get() < end
+        if let Some(entry) = self.entries.get(file)
+            && entry.furthest.get() < end
         {
-            slot.furthest.raise(end);
+            entry.furthest.raise(end);
         }
     }
 
     /// The greatest length passed to [`FileCache::extend_to`].
     pub fn furthest(&self, file: usize) -> u64 {
-        self.slots.get(file).map_or(0, |slot| slot.furthest.get())
+        self.entries.get(file).map_or(0, |entry| entry.furthest.get())
     }
 
     /// When the last write to the file that has ended began and ended.
-    pub fn written(&self, file: usize) -> Option<(i64, i64)> {
-        let slot = self.slots.get(file)?;
-        let (begin, end) = (slot.written.0.get(), slot.written.1.get());
+    pub fn last_write_times(&self, file: usize) -> Option<(i64, i64)> {
+        let entry = self.entries.get(file)?;
+        let (begin, end) = (entry.last_write_times.0.get(), entry.last_write_times.1.get());
         (end > 0).then_some((begin, end))
     }
 
     /// Whether a thread is in the middle of a write to the file.
     pub fn is_being_written(&self, file: usize) -> bool {
-        self.slots.get(file).is_some_and(|slot| slot.writers.get() > 0)
+        self.entries.get(file).is_some_and(|entry| entry.writers.get() > 0)
     }
 
     /// Remembers that the file was written to.
     pub fn mark_dirty(&self, file: usize) {
-        if let Some(slot) = self.slots.get(file)
-            && !slot.dirty.is_set()
+        if let Some(entry) = self.entries.get(file)
+            && !entry.dirty.is_set()
         {
-            slot.dirty.set(true);
+            entry.dirty.set(true);
         }
     }
 
     /// Whether the file was written to since the last call.
     #[cfg(any(test, feature = "internals"))]
     pub fn take_dirty(&self, file: usize) -> bool {
-        self.slots.get(file).is_some_and(|slot| slot.dirty.swap(false))
+        self.entries.get(file).is_some_and(|entry| entry.dirty.swap(false))
     }
 
     /// Closes all files.
     pub fn clear(&self) {
         let open = std::mem::take(&mut *self.ring.lock());
-        for slot in open.into_iter().filter_map(|file| self.slots.get(file)) {
-            let handle = slot.handle.write().take();
+        for entry in open.into_iter().filter_map(|file| self.entries.get(file)) {
+            let handle = entry.handle.write().take();
             drop(handle);
         }
     }

@@ -33,12 +33,12 @@ const MIN_CHECKED: usize = 20_000;
 impl Storage {
     /// Whether a file with one of our reusable inode numbers looks as we left it: it has the right length, and nobody changed it
     /// after our last write. On a network file system the clocks differ, so the times are ignored.
-    pub(super) fn matches_our_last_write(&self, slot: usize, found: &fs::Metadata) -> bool {
-        let Some(spec) = self.layout.files().get(slot) else { return false };
+    pub(super) fn matches_our_last_write(&self, file_index: usize, found: &fs::Metadata) -> bool {
+        let Some(spec) = self.layout.files().get(file_index) else { return false };
         let is_long_enough = self.allocation == Allocation::None || found.len() == spec.length;
-        let left = self.last_written_at(slot);
+        let left = self.last_written_at(file_index);
         // Anyone can set the modification time; the change time also changes with a rename or new content.
-        let is_old = modified(found) <= left && changed(found) <= left;
+        let is_old = mtime(found) <= left && ctime(found) <= left;
         is_long_enough && found.len() <= spec.length && (is_old || rustix::fs::major(found.dev()) == 0)
     }
 
@@ -55,55 +55,57 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] if another program has replaced it.
-    pub(super) fn check_not_replaced(&self, slot: usize, found: &fs::Metadata) -> Result<(), StorageError> {
-        let Some(writable) = &self.writable else { return Ok(()) };
-        let is_it = match writable.get(slot) {
-            Some(Some(ours)) => self.pinned.is_same(slot, found).unwrap_or_else(|| {
-                is_same(*ours, identity(found)) || (!is_permanent(*ours) && self.has_temporary_identity(slot))
+    pub(super) fn check_not_replaced(&self, file_index: usize, found: &fs::Metadata) -> Result<(), StorageError> {
+        let Some(writable) = &self.writable_identities else { return Ok(()) };
+        let is_it = match writable.get(file_index) {
+            Some(Some(ours)) => self.pinned.is_same(file_index, found).unwrap_or_else(|| {
+                is_same(*ours, identity(found)) || (!is_permanent(*ours) && self.has_temporary_identity(file_index))
             }),
             Some(None) => true,
             None => self.placement.matches_part_file(found),
         };
-        if is_it { Ok(()) } else { Err(self.in_the_way(slot, Refusal::Replaced)) }
+        if is_it { Ok(()) } else { Err(self.in_the_way(file_index, Refusal::Replaced)) }
     }
 
-    fn has_temporary_identity(&self, slot: usize) -> bool {
-        self.root.open(self.name(slot), Access::Read).is_ok_and(|handle| is_on_fuse(&handle.file))
+    fn has_temporary_identity(&self, file_index: usize) -> bool {
+        self.root.open(self.name(file_index), Access::Read).is_ok_and(|handle| is_on_fuse(&handle.file))
     }
 
     /// Remembers whether another program has changed a file since our last write to it, or since btsync decided to write to it;
     /// our next write, which `began` now, would hide that. Does nothing while we write continuously.
-    pub(super) fn detect_changes(&self, slot: usize, file: &File, began: i64) {
-        let before = self.cache.written(slot);
+    pub(super) fn detect_changes(&self, file_index: usize, file: &File, began: i64) {
+        let before = self.cache.last_write_times(file_index);
         let is_due =
-            before.is_none_or(|(_, end)| began.saturating_sub(end) >= QUIET_TIME) && !self.cache.is_changed(slot);
+            before.is_none_or(|(_, end)| began.saturating_sub(end) >= QUIET_TIME) && !self.cache.is_changed(file_index);
         if is_due
             && let Ok(found) = file.metadata()
             // A change as recent as this write may be another thread's.
-            && changed(&found) < began.saturating_sub(CLOCK_TICK)
-            && self.is_changed_since(slot, &found)
-            && self.cache.written(slot) == before
+            && ctime(&found) < began.saturating_sub(CLOCK_TICK)
+            && self.is_changed_since(file_index, &found)
+            && self.cache.last_write_times(file_index) == before
         {
-            self.cache.set_changed(slot, true);
+            self.cache.set_changed(file_index, true);
         }
     }
 
     /// Whether btsync gave this file its full length.
-    pub(super) fn has_full_length(&self, slot: usize) -> bool {
-        self.has_lengths.is_set() && self.allocation != Allocation::None && self.wants(slot)
+    pub(super) fn has_full_length(&self, file_index: usize) -> bool {
+        self.has_lengths.is_set() && self.allocation != Allocation::None && self.wants(file_index)
     }
 
     /// Whether a file was changed after our last write. On a network file system the clocks differ, so the answer is no.
-    pub(super) fn is_changed_since(&self, slot: usize, found: &fs::Metadata) -> bool {
-        self.writable.is_some() && has_local_timestamps(found) && changed(found) > self.last_written_at(slot)
+    pub(super) fn is_changed_since(&self, file_index: usize, found: &fs::Metadata) -> bool {
+        self.writable_identities.is_some()
+            && has_local_timestamps(found)
+            && ctime(found) > self.last_written_at(file_index)
     }
 
     /// When we last changed a file: our last write to it, or the file's own change time when btsync decided what to do with it,
     /// whichever is later. Of other files, when all files had got their length.
-    fn last_written_at(&self, slot: usize) -> i64 {
-        let found = self.found_at.get(slot).copied().flatten();
-        let found = found.map_or_else(|| self.sized_at.get(), |found| found.changed);
-        self.cache.written(slot).map_or(0, |(_, end)| end).max(found)
+    fn last_written_at(&self, file_index: usize) -> i64 {
+        let found = self.initial_times.get(file_index).copied().flatten();
+        let found = found.map_or_else(|| self.sized_at.get(), |found| found.ctime);
+        self.cache.last_write_times(file_index).map_or(0, |(_, end)| end).max(found)
     }
 
     /// Hashes again what another program may have changed since it was verified: the wanted files changed after our last write or
@@ -138,7 +140,9 @@ impl Storage {
 
     fn may_be_changed(&self, file: usize) -> bool {
         let has_unreliable_times = |found: &fs::Metadata| {
-            self.writable.is_some() && !has_local_timestamps(found) && self.cache.written(file).is_some()
+            self.writable_identities.is_some()
+                && !has_local_timestamps(found)
+                && self.cache.last_write_times(file).is_some()
         };
         let may_be = |found: &fs::Metadata| self.is_changed_since(file, found) || has_unreliable_times(found);
         self.cache.is_changed(file) || self.root.metadata(self.name(file)).is_ok_and(|found| may_be(&found))
@@ -169,12 +173,12 @@ fn has_local_timestamps(found: &fs::Metadata) -> bool {
 }
 
 /// The change time (ctime) of a file, in nanoseconds since 1970.
-pub(super) fn changed(found: &fs::Metadata) -> i64 {
+pub(super) fn ctime(found: &fs::Metadata) -> i64 {
     nanos((found.ctime(), found.ctime_nsec()))
 }
 
 /// The modification time (mtime) of a file, in nanoseconds since 1970.
-pub(super) fn modified(found: &fs::Metadata) -> i64 {
+pub(super) fn mtime(found: &fs::Metadata) -> i64 {
     nanos((found.mtime(), found.mtime_nsec()))
 }
 

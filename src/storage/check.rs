@@ -147,7 +147,7 @@ impl PieceWork for CheckJob<'_> {
             Some(expected) => match self.storage.has_data(offset, size) {
                 Ok(true) => return Ok(NextPiece::Hash(offset..offset + size)),
                 Ok(false) => self.zeros.hash(piece) == *expected,
-                Err(error) => is_absent(error).map(|()| false)?,
+                Err(error) => ignore_absent(error).map(|()| false)?,
             },
         };
         // Bytes that were not read (a hole, a missing file) count as done too.
@@ -170,13 +170,13 @@ impl PieceWork for CheckJob<'_> {
         }
         match finished.result {
             Ok(hash) => Ok((self.hashes.get(piece.as_usize()) == Some(&hash)).then_some(piece)),
-            Err(error) => is_absent(error).map(|()| None),
+            Err(error) => ignore_absent(error).map(|()| None),
         }
     }
 }
 
 /// Whether the error means that the piece is not on disk, or that the check was stopped.
-fn is_absent(error: StorageError) -> Result<(), StorageError> {
+fn ignore_absent(error: StorageError) -> Result<(), StorageError> {
     if error.kind() == StorageErrorKind::Missing || error.is_interrupted() { Ok(()) } else { Err(error) }
 }
 

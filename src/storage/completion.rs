@@ -21,7 +21,7 @@ impl Storage {
         // It has notes of this run.
         let noted = self.lock.as_ref().and_then(|lock| self.read_marker(&lock.info_hash()?));
         let mut marker = noted.or_else(|| self.marker.clone()).unwrap_or_default();
-        if self.writable.is_some() {
+        if self.writable_identities.is_some() {
             marker.modified_at = 0; // This process has written until now.
         }
         self.remove_complete_files(&mut marker, have);
@@ -52,20 +52,23 @@ impl Storage {
     pub fn check_files_until(&self, is_over: &dyn Fn() -> bool) -> Result<bool, StorageError> {
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
         let wanted = files.filter(|(file, _)| self.wants(*file)).map(|(file, spec)| (file, spec.length));
-        let parts = Some((self.layout.files().len(), self.placement.part_file_length())).filter(|(_, end)| *end > 0);
-        for (slot, length) in wanted.chain(parts) {
+        let part_file =
+            Some((self.layout.files().len(), self.placement.part_file_length())).filter(|(_, end)| *end > 0);
+        for (file_index, length) in wanted.chain(part_file) {
             if is_over() {
                 return Ok(false);
             }
-            let there =
-                self.root.metadata(self.name(slot)).map_err(|error| self.failed(Operation::Open, slot, error))?;
+            let there = self
+                .root
+                .metadata(self.name(file_index))
+                .map_err(|error| self.failed(Operation::Open, file_index, error))?;
             if there.len() < length {
-                return Err(self.too_short(slot));
+                return Err(self.too_short(file_index));
             }
             if length == 0 && there.len() > 0 {
-                return Err(self.record_refusal(slot, Refusal::Changed));
+                return Err(self.record_refusal(file_index, Refusal::Changed));
             }
-            self.check_not_replaced(slot, &there)?;
+            self.check_not_replaced(file_index, &there)?;
         }
         if self.is_root_in_place() { Ok(true) } else { Err(StorageError::Moved { path: self.root.path().to_owned() }) }
     }
@@ -132,9 +135,9 @@ impl Storage {
             any || is_named || is_renamed
         });
         // A part file needs no marker of its own: its pieces identify it.
-        let parts = marker::path_hash(self.placement.name());
-        if marker.made.keys().all(|path_hash| *path_hash == parts) {
-            marker.made.clear();
+        let part_file = marker::path_hash(self.placement.name());
+        if marker.created.keys().all(|path_hash| *path_hash == part_file) {
+            marker.created.clear();
         }
         any
     }

@@ -60,15 +60,15 @@ impl Storage {
             }
             let (offset, size) = (self.layout.offset(piece, 0), u64::from(self.layout.piece_size(piece)));
             for run in FileRuns::new(&self.layout, &self.placement, offset, size) {
-                if let Location::At { slot, .. } = run.place
-                    && let Some((held, missing)) = sums.get_mut(slot)
+                if let Location::At { file_index, .. } = run.location
+                    && let Some((held, missing)) = sums.get_mut(file_index)
                 {
                     *(if there { held } else { missing }) += run.len;
                 }
             }
         }
-        let still = |(slot, (held, missing)): (usize, (u64, u64))| {
-            let allocated_bytes = if missing > 0 { self.allocated_bytes(slot) } else { 0 };
+        let still = |(file_index, (held, missing)): (usize, (u64, u64))| {
+            let allocated_bytes = if missing > 0 { self.allocated_bytes(file_index) } else { 0 };
             missing.saturating_sub(allocated_bytes.saturating_sub(held))
         };
         sums.into_iter().enumerate().map(still).sum()
@@ -88,8 +88,8 @@ impl Storage {
     }
 
     /// The bytes that a file occupies on disk; the part file's number is the number of files.
-    fn allocated_bytes(&self, slot: usize) -> u64 {
-        self.root.metadata(self.name(slot)).map_or(0, |found| found.blocks().saturating_mul(SECTOR))
+    fn allocated_bytes(&self, file_index: usize) -> u64 {
+        self.root.metadata(self.name(file_index)).map_or(0, |found| found.blocks().saturating_mul(SECTOR))
     }
 }
 

@@ -44,8 +44,9 @@ impl EarlierRun {
 }
 
 impl Storage {
-    /// Whether this file looks as an earlier run left it, and the other files of the torrent do not contradict that: a piece of
-    /// those that the marker names verifies, more verify than lack no data and fail, and none of the latter lies in this file.
+    /// Whether this file looks as an earlier run left it, and the other files of the torrent do not contradict that. Of the
+    /// pieces in files that the marker names, at least one verifies; more verify than fail with data; none that fails lies in
+    /// this file.
     pub(super) fn fits_earlier_run(
         &self,
         number: usize,
@@ -101,7 +102,7 @@ impl Storage {
     pub fn may_be_of_earlier_run(&self, info_hash: &InfoHash, path: &Path, seen: &FileSnapshot) -> bool {
         let Some(marker) = &self.marker else { return false };
         let path_hash = marker::path_hash(path);
-        let Some(made) = marker.made.get(&path_hash).filter(|_| !marker.edited.contains_key(&path_hash)) else {
+        let Some(made) = marker.created.get(&path_hash).filter(|_| !marker.edited.contains_key(&path_hash)) else {
             return false;
         };
         self.was_written_during_run(info_hash, marker, *made, seen)
@@ -113,11 +114,11 @@ impl Storage {
         let Some(mut marker) = self.marker.take() else { return };
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             let path_hash = marker::path_hash(&spec.path);
-            if let Some((made, seen)) = marker.done.get(&path_hash).copied().zip(survey.file(number))
+            if let Some((made, seen)) = marker.completed.get(&path_hash).copied().zip(survey.file(number))
                 && seen.size == spec.length
                 && self.was_written_during_run(info_hash, &marker, made, seen)
             {
-                marker.done.insert(path_hash, seen.identity);
+                marker.completed.insert(path_hash, seen.identity);
             }
         }
         self.marker = Some(marker);
@@ -131,14 +132,14 @@ impl Storage {
         // The time of a copy of the marker says when btsync ran only if it was kept.
         let has_run_time = !is_moved || found.modified_at() < found.changed_at();
         has_run_time
-            && marker.begun > 0
-            && is_not_before(seen.modified_at(), marker.begun)
+            && marker.earliest_write > 0
+            && is_not_before(seen.modified_at(), marker.earliest_write)
             && seen.modified_at() <= latest_run_time(marker, &found)
     }
 
     /// For a new marker: the time before which no file of ours was written to; 0 if that is not known.
-    pub(super) fn begun(&self, actions: &[FileAction], survey: &Survey) -> i64 {
-        let earlier = self.marker.as_ref().map_or(0, |marker| marker.begun);
+    pub(super) fn earliest_write(&self, actions: &[FileAction], survey: &Survey) -> i64 {
+        let earlier = self.marker.as_ref().map_or(0, |marker| marker.earliest_write);
         let is_new =
             |action: FileAction| is_write_action(action) && !matches!(action, FileAction::Continue | FileAction::Copy);
         let files = actions.iter().enumerate().filter(|(_, action)| is_new(**action));
@@ -148,8 +149,8 @@ impl Storage {
 }
 
 /// Whether a file's time is not before another time, as far as the file system's clock tells.
-fn is_not_before(at: i64, begun: i64) -> bool {
-    at.saturating_add(time_step(at)) >= begun
+fn is_not_before(at: i64, earliest_write: i64) -> bool {
+    at.saturating_add(time_step(at)) >= earliest_write
 }
 
 #[cfg(test)]

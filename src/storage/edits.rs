@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use rustix::fs::Stat;
 
 use crate::storage::cache::WriteGuard;
-use crate::storage::changes::{changed, modified};
+use crate::storage::changes::{ctime, mtime};
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::fs_limits::{FUSE, file_system_type};
@@ -48,9 +48,9 @@ const REMOTE: [u32; 14] = [
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileTimes {
     /// The change time (ctime), in nanoseconds since 1970.
-    pub changed: i64,
+    pub ctime: i64,
     /// The modification time (mtime).
-    modified: i64,
+    mtime: i64,
     /// Whether btsync had just created the file, without data.
     is_new: bool,
 }
@@ -63,9 +63,9 @@ impl Storage {
         let times = survey.files.iter().enumerate().map(|(number, seen)| {
             let seen = seen.as_ref()?;
             let is_new = matches!(actions.get(number), Some(FileAction::Create | FileAction::ReplaceEmpty));
-            Some(FileTimes { changed: seen.changed_at(), modified: seen.modified_at(), is_new })
+            Some(FileTimes { ctime: seen.changed_at(), mtime: seen.modified_at(), is_new })
         });
-        self.found_at = times.collect();
+        self.initial_times = times.collect();
         let mut seen = survey.files.iter().flatten();
         self.has_coarse_times = seen.any(|seen| time_step(seen.changed_at()) == COARSE_STEP);
         for (number, spec) in self.layout.files().iter().enumerate() {
@@ -80,11 +80,13 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] if it has not.
-    pub(super) fn check_length(&self, slot: usize, found: &Stat, furthest: u64) -> Result<(), StorageError> {
-        let Some(spec) = self.layout.files().get(slot).filter(|_| self.writable.is_some()) else { return Ok(()) };
+    pub(super) fn check_length(&self, file_index: usize, found: &Stat, furthest: u64) -> Result<(), StorageError> {
+        let Some(spec) = self.layout.files().get(file_index).filter(|_| self.writable_identities.is_some()) else {
+            return Ok(());
+        };
         let size = u64::try_from(found.st_size).unwrap_or_default();
-        let is_cut = size < furthest || (self.has_full_length(slot) && size < spec.length);
-        if size > spec.length || is_cut { Err(self.record_refusal(slot, Refusal::Changed)) } else { Ok(()) }
+        let is_cut = size < furthest || (self.has_full_length(file_index) && size < spec.length);
+        if size > spec.length || is_cut { Err(self.record_refusal(file_index, Refusal::Changed)) } else { Ok(()) }
     }
 
     /// Checks before a write that no other program has changed the content of the file since our last write to it. Changes of its
@@ -95,16 +97,16 @@ impl Storage {
     /// [`StorageError::InTheWay`] if another program has, also for all later writes.
     pub(super) fn check_not_edited(
         &self,
-        slot: usize,
+        file_index: usize,
         file: &File,
         found: &Stat,
         writing: &WriteGuard<'_>,
     ) -> Result<(), StorageError> {
-        self.touched.wait(slot);
-        if self.cache.is_refused(slot) {
-            return Err(self.in_the_way(slot, Refusal::Changed));
+        self.touched.wait(file_index);
+        if self.cache.is_refused(file_index) {
+            return Err(self.in_the_way(file_index, Refusal::Changed));
         }
-        if self.writable.is_none() || slot >= self.layout.files().len() {
+        if self.writable_identities.is_none() || file_index >= self.layout.files().len() {
             return Ok(());
         }
         #[allow(clippy::useless_conversion)] // the fields have other types on other architectures
@@ -112,38 +114,38 @@ impl Storage {
         let time = nanos((seconds, nsec));
         let is_edited = if self.is_remote {
             false
-        } else if self.is_our_time(slot, time) {
-            self.has_other_content(slot, file, found, writing)
+        } else if self.is_our_time(file_index, time) {
+            self.has_other_content(file_index, file, found, writing)
         } else {
-            self.is_edited_before(slot, file, writing) && !self.is_only_touched(slot, file)?
+            self.is_edited_before(file_index, file, writing) && !self.is_only_touched(file_index, file)?
         };
-        if is_edited { Err(self.record_refusal(slot, Refusal::Changed)) } else { Ok(()) }
+        if is_edited { Err(self.record_refusal(file_index, Refusal::Changed)) } else { Ok(()) }
     }
 
     /// Whether a file has other content than btsync left in it although it has the time of our last write, which another program's
     /// may have too: a file in which btsync has not written yet holds data, or, where times have steps of seconds, the bytes that
     /// btsync wrote last are other ones.
-    fn has_other_content(&self, slot: usize, file: &File, found: &Stat, writing: &WriteGuard<'_>) -> bool {
-        if self.has_coarse_times && self.pinned.samples.fits(slot, file).is_ok_and(|fits| !fits) {
+    fn has_other_content(&self, file_index: usize, file: &File, found: &Stat, writing: &WriteGuard<'_>) -> bool {
+        if self.has_coarse_times && self.pinned.samples.fits(file_index, file).is_ok_and(|fits| !fits) {
             return true;
         }
         // The system counts the blocks, so this costs nothing for a file that is empty, and for others once.
-        let is_unwritten = || writing.is_only_one() && self.cache.written(slot).is_none();
-        let is_new = || self.found_at.get(slot).copied().flatten().is_some_and(|found| found.is_new);
+        let is_unwritten = || writing.is_only_writer() && self.cache.last_write_times(file_index).is_none();
+        let is_new = || self.initial_times.get(file_index).copied().flatten().is_some_and(|found| found.is_new);
         found.st_blocks > 0 && is_unwritten() && is_new() && !seems_empty(file) && is_unwritten()
     }
 
     /// Whether another program has changed the content of the file since our last write to it. If other threads of ours may have
     /// written meanwhile, the answer is no.
-    fn is_edited_before(&self, slot: usize, file: &File, writing: &WriteGuard<'_>) -> bool {
-        let before = self.cache.written(slot);
+    fn is_edited_before(&self, file_index: usize, file: &File, writing: &WriteGuard<'_>) -> bool {
+        let before = self.cache.last_write_times(file_index);
         let Ok(found) = file.metadata() else { return false };
-        let is_before_our_writes = modified(&found) < writing.busy_since().saturating_sub(CLOCK_TICK);
-        let is_alone = || writing.is_only_one() && self.cache.written(slot) == before;
+        let is_before_our_writes = mtime(&found) < writing.busy_since().saturating_sub(CLOCK_TICK);
+        let is_alone = || writing.is_only_writer() && self.cache.last_write_times(file_index) == before;
         // A time from before our last write was set by another program, even within the clock tick of that write.
-        let is_set_back = before.is_some_and(|(begin, _)| modified(&found) < begin.saturating_sub(2 * COARSE_STEP))
-            && !self.is_our_time(slot, modified(&found));
-        (is_set_back || self.is_edited_since(slot, &found))
+        let is_set_back = before.is_some_and(|(begin, _)| mtime(&found) < begin.saturating_sub(2 * COARSE_STEP))
+            && !self.is_our_time(file_index, mtime(&found));
+        (is_set_back || self.is_edited_since(file_index, &found))
             && (is_before_our_writes || is_alone())
             && !is_on_remote(file)
             && has_data(file, 0, found.len(), &AtomicBool::new(false)).unwrap_or(true)
@@ -152,7 +154,8 @@ impl Storage {
     /// Records in the marker which unfinished files another program has changed since btsync last wrote to them. `at_stop`: also
     /// looks into files whose times have steps of seconds.
     pub(super) fn record_edits(&self, at_stop: bool) {
-        let Some(marker) = self.marker.as_ref().filter(|_| self.writable.is_some() && self.holds_lock()) else {
+        let Some(marker) = self.marker.as_ref().filter(|_| self.writable_identities.is_some() && self.holds_lock())
+        else {
             return;
         };
         let recorded = self.recorded_edited.lock().clone();
@@ -160,7 +163,7 @@ impl Storage {
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad).take(MAX_EXAMINED)
         {
             let path_hash = marker::path_hash(&spec.path);
-            let Some(made) = marker.made.get(&path_hash).filter(|_| !recorded.contains(&number)) else { continue };
+            let Some(made) = marker.created.get(&path_hash).filter(|_| !recorded.contains(&number)) else { continue };
             if self.is_edited_now(number, *made) || (at_stop && self.has_other_bytes(number)) {
                 edited.push((number, MarkerNote::Edited(path_hash, *made)));
             }
@@ -171,18 +174,18 @@ impl Storage {
     }
 
     /// Whether another program has changed the file with this identity since our last write to it.
-    fn is_edited_now(&self, slot: usize, made: u64) -> bool {
-        let before = self.cache.written(slot);
-        let is_quiet = || !self.cache.is_being_written(slot) && self.cache.written(slot) == before;
-        let found = if is_quiet() { self.root.metadata(self.name(slot)).ok() } else { None };
-        found.is_some_and(|found| identity(&found) == made && self.is_edited_since(slot, &found)) && is_quiet()
+    fn is_edited_now(&self, file_index: usize, made: u64) -> bool {
+        let before = self.cache.last_write_times(file_index);
+        let is_quiet = || !self.cache.is_being_written(file_index) && self.cache.last_write_times(file_index) == before;
+        let found = if is_quiet() { self.root.metadata(self.name(file_index)).ok() } else { None };
+        found.is_some_and(|found| identity(&found) == made && self.is_edited_since(file_index, &found)) && is_quiet()
     }
 
     /// Whether the bytes that btsync wrote last are other ones, in a file that it has written to and whose times have steps of seconds.
-    fn has_other_bytes(&self, slot: usize) -> bool {
-        let written = self.cache.written(slot).filter(|_| self.has_coarse_times);
-        let opened = written.and_then(|_| self.root.open(self.name(slot), Access::Read).ok());
-        opened.is_some_and(|opened| self.pinned.samples.fits(slot, &opened.file).is_ok_and(|fits| !fits))
+    fn has_other_bytes(&self, file_index: usize) -> bool {
+        let written = self.cache.last_write_times(file_index).filter(|_| self.has_coarse_times);
+        let opened = written.and_then(|_| self.root.open(self.name(file_index), Access::Read).ok());
+        opened.is_some_and(|opened| self.pinned.samples.fits(file_index, &opened.file).is_ok_and(|fits| !fits))
     }
 
     /// Waits until an edit by another program would give each file that btsync wrote to another time: the marker is about to say
@@ -191,26 +194,27 @@ impl Storage {
         if self.is_remote || !self.holds_lock() {
             return;
         }
-        let written = (0..self.layout.files().len()).filter_map(|slot| Some((self.cache.written(slot)?.1, slot)));
-        let found = written.max().and_then(|(_, slot)| self.root.metadata(self.name(slot)).ok());
+        let written = (0..self.layout.files().len())
+            .filter_map(|file_index| Some((self.cache.last_write_times(file_index)?.1, file_index)));
+        let found = written.max().and_then(|(_, file_index)| self.root.metadata(self.name(file_index)).ok());
         if let Some(found) = found {
-            wait_until_past(changed(&found));
+            wait_until_past(ctime(&found));
         }
     }
 
     /// Whether another program has changed the content of a file since our last write to it, and not only its name or its permissions.
-    pub(super) fn is_edited_since(&self, slot: usize, found: &Metadata) -> bool {
-        !self.is_remote && self.is_changed_since(slot, found) && !self.is_our_time(slot, modified(found))
+    pub(super) fn is_edited_since(&self, file_index: usize, found: &Metadata) -> bool {
+        !self.is_remote && self.is_changed_since(file_index, found) && !self.is_our_time(file_index, mtime(found))
     }
 
     /// Whether this modification time of a file is from our last write to it, from before btsync decided to write to it, or from a
     /// change that left its content as it was.
-    pub(super) fn is_our_time(&self, slot: usize, time: i64) -> bool {
+    pub(super) fn is_our_time(&self, file_index: usize, time: i64) -> bool {
         let step = if self.has_coarse_times { COARSE_STEP } else { time_step(time) };
         let is_written = |(begin, end): (i64, i64)| (begin.saturating_sub(step)..=end).contains(&time);
-        self.cache.written(slot).is_some_and(is_written)
-            || self.found_at.get(slot).copied().flatten().is_some_and(|found| found.modified == time)
-            || self.touched.is_confirmed(slot, time)
+        self.cache.last_write_times(file_index).is_some_and(is_written)
+            || self.initial_times.get(file_index).copied().flatten().is_some_and(|found| found.mtime == time)
+            || self.touched.is_confirmed(file_index, time)
     }
 
     /// For the marker: the modification times with which btsync leaves the files that it made.
@@ -221,17 +225,17 @@ impl Storage {
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad).take(MAX_EXAMINED);
         let note = |(number, spec): (usize, &FileSpec)| {
             let path_hash = marker::path_hash(&spec.path);
-            let ours = marker.made.get(&path_hash).or_else(|| marker.done.get(&path_hash))?;
+            let ours = marker.created.get(&path_hash).or_else(|| marker.completed.get(&path_hash))?;
             let found = self.root.metadata(self.name(number)).ok().filter(|found| identity(found) == *ours)?;
-            Some(MarkerNote::Left(path_hash, modified(&found).max(0)))
+            Some(MarkerNote::Left(path_hash, mtime(&found).max(0)))
         };
         files.filter_map(note).collect()
     }
 
     /// The change time of a file that is complete now, for the marker; 0 if another program has changed it meanwhile.
-    pub(super) fn done_at(&self, slot: usize) -> i64 {
-        let found = self.root.metadata(self.name(slot)).ok();
-        found.filter(|found| !self.is_edited_since(slot, found)).map_or(0, |found| changed(&found))
+    pub(super) fn completed_at(&self, file_index: usize) -> i64 {
+        let found = self.root.metadata(self.name(file_index)).ok();
+        found.filter(|found| !self.is_edited_since(file_index, found)).map_or(0, |found| ctime(&found))
     }
 }
 

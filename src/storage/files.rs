@@ -1,5 +1,5 @@
 //! The torrent's files on disk: created once by [`Storage::prepare`] (`prepare.rs`), then read and written by offset from any
-//! thread. `parts.rs` says which file holds a byte: unwanted files share the part file.
+//! thread. `placement.rs` says which file holds a byte: unwanted files share the part file.
 //!
 //! Nothing here knows which bytes are verified. Writes go straight to the page cache, without a buffer of our own and without
 //! waiting for the disk. Padding (BEP 47) is skipped on write and read as zeros.
@@ -48,7 +48,7 @@ pub struct Storage {
     /// The torrent's marker as last read or written.
     pub(crate) marker: Option<Marker>,
     /// The identity of each file that may be written to; `None` before that is decided, while the caller vouches for the files.
-    pub(super) writable: Option<Vec<Option<u64>>>,
+    pub(super) writable_identities: Option<Vec<Option<u64>>>,
     /// Files kept open, and existing files that btsync writes to.
     pub(super) pinned: PinnedFiles,
     /// When all files had got their length, in nanoseconds since 1970.
@@ -56,7 +56,7 @@ pub struct Storage {
     /// Whether all files have their full length.
     pub(super) has_lengths: Flag,
     /// The times of each file when btsync decided what to do with it; `None` for missing files.
-    pub(super) found_at: Vec<Option<FileTimes>>,
+    pub(super) initial_times: Vec<Option<FileTimes>>,
     /// Whether another machine or program sets the times of files.
     pub(super) is_remote: bool,
     /// Whether the times of files have steps of seconds, so that an edit may have the time of our last write.
@@ -68,7 +68,7 @@ pub struct Storage {
     /// Notes that could not be appended to the marker yet.
     pub(super) unwritten_notes: Mutex<Vec<MarkerNote>>,
     /// Files with lower numbers have their final names.
-    pub(super) final_names: Amount,
+    pub(super) renamed_up_to: Amount,
     /// Files with another time and perhaps the same content.
     pub(super) touched: TouchedFiles,
     /// Interrupts long reads and writes at shutdown.
@@ -81,8 +81,8 @@ impl Storage {
     pub fn new(root: PathBuf, layout: Layout, max_open: usize) -> Storage {
         let cache = Arc::new(FileCache::new(layout.files().len() + 1, max_open));
         let (placement, allocation) = (FilePlacement::default(), Allocation::default());
-        let (lock, marker, writable, pinned) = (None, None, None, PinnedFiles::default());
-        let (root, sized_at, final_names) = (Root::new(root), Time::default(), Amount::default());
+        let (lock, marker, writable_identities, pinned) = (None, None, None, PinnedFiles::default());
+        let (root, sized_at, renamed_up_to) = (Root::new(root), Time::default(), Amount::default());
         let (has_lengths, recorded_complete, recorded_edited) = (Flag::default(), Mutex::default(), Mutex::default());
         Storage {
             root,
@@ -93,17 +93,17 @@ impl Storage {
             cache,
             lock,
             marker,
-            writable,
+            writable_identities,
             pinned,
             sized_at,
             has_lengths,
-            found_at: Vec::new(),
+            initial_times: Vec::new(),
             is_remote: false,
             has_coarse_times: false,
             recorded_complete,
             recorded_edited,
             unwritten_notes: Mutex::default(),
-            final_names,
+            renamed_up_to,
             touched: TouchedFiles::default(),
             stop_function: StopFunction::default(),
         }
@@ -146,8 +146,8 @@ impl Storage {
 
     /// When the last write to a file, or to the part file that holds its bytes, began and ended, in nanoseconds since 1970;
     /// `None` if there was none.
-    pub fn written(&self, file: usize) -> Option<(i64, i64)> {
-        self.cache.written(if self.placement.has_own_file(file) { file } else { self.layout.files().len() })
+    pub fn last_write_times(&self, file: usize) -> Option<(i64, i64)> {
+        self.cache.last_write_times(if self.placement.has_own_file(file) { file } else { self.layout.files().len() })
     }
 
     /// Writes `bufs`, one after the other, at byte `offset` of the torrent: one system call if the range lies in one file.
@@ -158,11 +158,11 @@ impl Storage {
     pub fn write_vectored_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> Result<(), StorageError> {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         let mut gather = SliceCursor { bufs, first: 0, skip: 0 };
-        for (done, FileRun { file, place, len }) in self.runs(offset, len)?.enumerate() {
+        for (done, FileRun { file, location, len }) in self.runs(offset, len)?.enumerate() {
             self.check_stop(Operation::Write, file, done)?;
-            match place {
+            match location {
                 Location::Pad => gather.advance(len),
-                Location::At { slot, offset } => self.write_run(slot, offset, len, &mut gather)?,
+                Location::At { file_index, offset } => self.write_run(file_index, offset, len, &mut gather)?,
                 Location::Nowhere => return Err(self.failed(Operation::Write, file, Errno::NOENT.into())),
             }
         }
@@ -173,52 +173,60 @@ impl Storage {
     /// file, and a waiting thread spins, so a thread with other work should do that first.
     pub fn is_being_written(&self, offset: u64) -> bool {
         let run = FileRuns::new(&self.layout, &self.placement, offset, 1).next();
-        run.is_some_and(|run| matches!(run.place, Location::At { slot, .. } if self.cache.is_being_written(slot)))
+        run.is_some_and(
+            |run| matches!(run.location, Location::At { file_index, .. } if self.cache.is_being_written(file_index)),
+        )
     }
 
-    fn write_run(&self, slot: usize, offset: u64, len: u64, gather: &mut SliceCursor<'_>) -> Result<(), StorageError> {
-        let handle = self.handle(slot, true)?;
+    fn write_run(
+        &self,
+        file_index: usize,
+        offset: u64,
+        len: u64,
+        gather: &mut SliceCursor<'_>,
+    ) -> Result<(), StorageError> {
+        let handle = self.handle(file_index, true)?;
         // Before the write: a concurrent sync may then sync once too often, never once too little.
-        self.cache.mark_dirty(slot);
-        let writing = self.cache.writing(slot);
-        self.check_before_write(slot, &handle.file, &writing).inspect_err(|_| writing.cancel())?;
-        let is_sampled = self.pinned.samples.begin(slot, offset, len);
+        self.cache.mark_dirty(file_index);
+        let writing = self.cache.writing(file_index);
+        self.check_before_write(file_index, &handle.file, &writing).inspect_err(|_| writing.cancel())?;
+        let is_sampled = self.pinned.samples.begin(file_index, offset, len);
         let mut done = 0;
         while done < len {
             let mut batch = [IoSlice::new(&[]); MAX_SLICES];
             let batch = gather.next(&mut batch, len - done);
             match rustix::io::pwritev(&handle.file, batch, offset + done) {
-                Ok(0) => return Err(self.failed(Operation::Write, slot, io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(self.failed(Operation::Write, file_index, io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
                     if is_sampled {
-                        self.pinned.samples.wrote(slot, offset + done, batch, written);
+                        self.pinned.samples.wrote(file_index, offset + done, batch, written);
                     }
                     gather.advance(written as u64);
                     done += written as u64;
-                    self.cache.extend_to(slot, offset + done);
+                    self.cache.extend_to(file_index, offset + done);
                 }
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(self.failed(Operation::Write, slot, errno.into())),
+                Err(errno) => return Err(self.failed(Operation::Write, file_index, errno.into())),
             }
         }
-        if slot == self.layout.files().len() {
+        if file_index == self.layout.files().len() {
             self.placement.extend_part_file_to(offset + len);
         }
-        self.cache.mark_dirty(slot);
+        self.cache.mark_dirty(file_index);
         Ok(())
     }
 
     /// Checks before each write that the lock is still held, and that the file is as btsync left it.
-    fn check_before_write(&self, slot: usize, file: &File, writing: &WriteGuard<'_>) -> Result<(), StorageError> {
+    fn check_before_write(&self, file_index: usize, file: &File, writing: &WriteGuard<'_>) -> Result<(), StorageError> {
         self.check_lock(Some(writing.began()))?;
-        let furthest = self.cache.furthest(slot);
+        let furthest = self.cache.furthest(file_index);
         if let Ok(found) = rustix::fs::fstat(file) {
-            self.check_new_links(slot, &found, writing.began())?;
-            self.check_length(slot, &found, furthest)?;
-            self.check_not_edited(slot, file, &found, writing)?;
+            self.check_new_links(file_index, &found, writing.began())?;
+            self.check_length(file_index, &found, furthest)?;
+            self.check_not_edited(file_index, file, &found, writing)?;
         }
-        if writing.is_alone() {
-            self.detect_changes(slot, file, writing.began());
+        if writing.was_only_writer() {
+            self.detect_changes(file_index, file, writing.began());
         }
         Ok(())
     }
@@ -229,17 +237,19 @@ impl Storage {
     /// The system's error; kind [`StorageErrorKind::Missing`] if a file is missing or too short; a range outside of the torrent.
     pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
         let mut rest = buf;
-        for (done, FileRun { file, place, len }) in self.runs(offset, rest.len() as u64)?.enumerate() {
+        for (done, FileRun { file, location, len }) in self.runs(offset, rest.len() as u64)?.enumerate() {
             self.check_stop(Operation::Read, file, done)?;
             // A run is never longer than the requested range.
             let (part, later) = rest.split_at_mut(len as usize);
             rest = later;
-            match place {
+            match location {
                 Location::Pad => part.fill(0),
-                Location::At { slot, offset } => {
-                    self.handle(slot, false)?.file.read_exact_at(part, offset).map_err(|error| match error.kind() {
-                        io::ErrorKind::UnexpectedEof => self.too_short(slot),
-                        _ => self.failed(Operation::Read, slot, error),
+                Location::At { file_index, offset } => {
+                    self.handle(file_index, false)?.file.read_exact_at(part, offset).map_err(|error| {
+                        match error.kind() {
+                            io::ErrorKind::UnexpectedEof => self.too_short(file_index),
+                            _ => self.failed(Operation::Read, file_index, error),
+                        }
                     })?;
                 }
                 Location::Nowhere => return Err(self.failed(Operation::Read, file, Errno::NOENT.into())),
@@ -263,22 +273,22 @@ impl Storage {
     /// # Errors
     /// As for [`Storage::read_exact_at`].
     pub fn has_data(&self, offset: u64, len: u64) -> Result<bool, StorageError> {
-        for (done, FileRun { file, place, len }) in self.runs(offset, len)?.enumerate() {
+        for (done, FileRun { file, location, len }) in self.runs(offset, len)?.enumerate() {
             self.check_stop(Operation::Read, file, done)?;
-            let (slot, offset) = match place {
+            let (file_index, offset) = match location {
                 Location::Pad => continue,
-                Location::At { slot, offset } => (slot, offset),
+                Location::At { file_index, offset } => (file_index, offset),
                 Location::Nowhere => return Err(self.failed(Operation::Read, file, Errno::NOENT.into())),
             };
-            let handle = self.handle(slot, false)?;
+            let handle = self.handle(file_index, false)?;
             let end = offset + len;
             match rustix::fs::seek(&handle.file, rustix::fs::SeekFrom::Data(offset)) {
                 Ok(data) if data >= end => {}
                 Err(Errno::NXIO) => {
                     // No data up to the end of the file, which may be before the end of the run.
-                    let there = handle.file.metadata().map_err(|e| self.failed(Operation::Read, slot, e))?.len();
+                    let there = handle.file.metadata().map_err(|e| self.failed(Operation::Read, file_index, e))?.len();
                     if there < end {
-                        return Err(self.too_short(slot));
+                        return Err(self.too_short(file_index));
                     }
                 }
                 _ => return Ok(true),
@@ -305,20 +315,20 @@ impl Storage {
     }
 
     /// The file's path relative to the download folder; the part file's number is the number of files.
-    pub(super) fn name(&self, slot: usize) -> &Path {
-        if slot < self.final_names.get() && self.wants(slot) {
-            return self.layout.final_name(slot).unwrap_or(self.placement.name());
+    pub(super) fn name(&self, file_index: usize) -> &Path {
+        if file_index < self.renamed_up_to.get() && self.wants(file_index) {
+            return self.layout.final_name(file_index).unwrap_or(self.placement.name());
         }
-        self.layout.files().get(slot).map_or(self.placement.name(), |file| file.path.as_path())
+        self.layout.files().get(file_index).map_or(self.placement.name(), |file| file.path.as_path())
     }
 
-    pub(super) fn failed(&self, operation: Operation, slot: usize, error: io::Error) -> StorageError {
-        StorageError::io(operation, &self.root.path().join(self.name(slot)))(error)
+    pub(super) fn failed(&self, operation: Operation, file_index: usize, error: io::Error) -> StorageError {
+        StorageError::io(operation, &self.root.path().join(self.name(file_index)))(error)
     }
 
     /// The error for a file that btsync no longer touches, and why.
-    pub(crate) fn in_the_way(&self, slot: usize, why: Refusal) -> StorageError {
-        StorageError::InTheWay { path: self.root.path().join(self.name(slot)), why, more: 0 }
+    pub(crate) fn in_the_way(&self, file_index: usize, why: Refusal) -> StorageError {
+        StorageError::InTheWay { path: self.root.path().join(self.name(file_index)), why, more: 0 }
     }
 
     pub(super) fn too_short(&self, file: usize) -> StorageError {
@@ -326,45 +336,46 @@ impl Storage {
         self.failed(Operation::Read, file, why)
     }
 
-    pub(super) fn handle(&self, slot: usize, write: bool) -> Result<Arc<OpenFile>, StorageError> {
-        if let Some(handle) = self.cache.get(slot, write) {
+    pub(super) fn handle(&self, file_index: usize, write: bool) -> Result<Arc<OpenFile>, StorageError> {
+        if let Some(handle) = self.cache.get(file_index, write) {
             return Ok(handle);
         }
         let access = if write { Access::Write } else { Access::Read };
-        let handle = match self.open(slot, access) {
+        let handle = match self.open(file_index, access) {
             Err(error) if error.kind() == StorageErrorKind::TooManyFiles => {
                 self.cache.clear();
-                self.open(slot, access)?
+                self.open(file_index, access)?
             }
             opened => opened?,
         };
         if write {
-            self.check_is_ours(slot, &handle)?;
-            if let Some(opened) = self.lock_open_file(slot, &handle)? {
+            self.check_is_ours(file_index, &handle)?;
+            if let Some(opened) = self.lock_open_file(file_index, &handle)? {
                 return Ok(opened);
             }
         }
-        Ok(self.cache.put(slot, handle))
+        Ok(self.cache.put(file_index, handle))
     }
 
     /// The file's handle, if it is already open for writing.
-    pub(super) fn cached(&self, slot: usize) -> Option<Arc<OpenFile>> {
-        self.cache.get(slot, true)
+    pub(super) fn cached(&self, file_index: usize) -> Option<Arc<OpenFile>> {
+        self.cache.get(file_index, true)
     }
 
     /// Opens a file. The first write creates the part file.
-    fn open(&self, slot: usize, access: Access) -> Result<OpenFile, StorageError> {
-        let is_part_file = slot == self.layout.files().len();
+    fn open(&self, file_index: usize, access: Access) -> Result<OpenFile, StorageError> {
+        let is_part_file = file_index == self.layout.files().len();
         let first = access == Access::Write && is_part_file && self.placement.part_file_length() == 0;
-        match self.root.open(self.name(slot), access) {
+        match self.root.open(self.name(file_index), access) {
             Err(error) if first && error.kind() == StorageErrorKind::Missing => {
-                match self.root.open(self.name(slot), Access::New) {
+                match self.root.open(self.name(file_index), Access::New) {
                     Ok(made) => {
-                        let found = made.file.metadata().map_err(|error| self.failed(Operation::Open, slot, error))?;
+                        let found =
+                            made.file.metadata().map_err(|error| self.failed(Operation::Open, file_index, error))?;
                         self.placement.set_identity(Some(identity(&found)));
                         Ok(made)
                     }
-                    Err(_) => self.root.open(self.name(slot), access),
+                    Err(_) => self.root.open(self.name(file_index), access),
                 }
             }
             opened => opened,

@@ -76,7 +76,7 @@ impl Storage {
             }
         }
         let links = self.wanted_links().map(|(link, _)| (link, true));
-        for (name, is_link) in links.chain(self.layout.extras().folders.iter().map(|folder| (folder, false))) {
+        for (name, is_link) in links.chain(self.layout.special_entries().folders.iter().map(|folder| (folder, false))) {
             let path = path_of(name);
             if near.iter().any(|folder| is_below(&path, folder) || (is_link && is_below(folder, &path))) {
                 let path = self.root.path().join(name);
@@ -136,7 +136,7 @@ fn outputs() -> Vec<Id> {
 
 /// The first file to be written that is also another file of the torrent, by a folder that has two names (a link, a mount):
 /// each would overwrite the other. Hard links are copied instead.
-pub(super) fn find_two_in_one(actions: &[FileAction], survey: &Survey) -> Option<usize> {
+pub(super) fn find_aliased_file(actions: &[FileAction], survey: &Survey) -> Option<usize> {
     let files = || survey.files.iter().enumerate().filter_map(|(number, seen)| Some((number, (*seen)?)));
     let mut found: HashMap<(u64, u64), Vec<(usize, FileSnapshot)>> = HashMap::new();
     for (number, seen) in files().filter(|(_, seen)| seen.links == 1 && seen.inode != 0) {
@@ -157,7 +157,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::storage::{Extras, FileSpec, Layout};
+    use crate::storage::{FileSpec, Layout, SpecialEntries};
 
     fn storage(dir: &Path, paths: &[&str]) -> Storage {
         let spec = |path: &&str| FileSpec { path: path.into(), length: 100, is_pad: false };
@@ -179,7 +179,7 @@ mod tests {
         fs::write(dir.path().join("t/x/f"), [7; 100]).unwrap();
         let it = storage(dir.path(), &["t/x/f", "t/y/f"]);
         let survey = it.survey(&std::sync::atomic::AtomicBool::new(false)).unwrap();
-        let find = |actions: [FileAction; 2]| find_two_in_one(&actions, &survey);
+        let find = |actions: [FileAction; 2]| find_aliased_file(&actions, &survey);
         assert_eq!(find([FileAction::Continue; 2]), Some(0));
         assert_eq!(find([FileAction::Leave, FileAction::Continue]), Some(1), "the first one is complete");
         assert_eq!(find([FileAction::Leave; 2]), None);
@@ -187,7 +187,7 @@ mod tests {
         fs::create_dir(dir.path().join("t/y")).unwrap();
         fs::copy(dir.path().join("t/x/f"), dir.path().join("t/y/f")).unwrap();
         let survey = it.survey(&std::sync::atomic::AtomicBool::new(false)).unwrap();
-        assert_eq!(find_two_in_one(&[FileAction::Continue; 2], &survey), None);
+        assert_eq!(find_aliased_file(&[FileAction::Continue; 2], &survey), None);
     }
 
     #[test]
@@ -256,15 +256,18 @@ mod tests {
         let home = dir.path();
         fs::create_dir_all(home.join(".config")).unwrap();
         let private = [home.join(".config/btsync"), home.join(".cache/btsync")];
-        let refuses = |root: &Path, extras: Extras| {
+        let refuses = |root: &Path, special_entries: SpecialEntries| {
             let spec = FileSpec { path: "x".into(), length: 100, is_pad: false };
-            let layout = Layout::new(10, vec![spec]).unwrap().with_extras(extras);
+            let layout = Layout::new(10, vec![spec]).unwrap().with_special_entries(special_entries);
             let result =
                 Storage::new(root.to_owned(), layout, 4).check_not_in_use(&[FileAction::Create], true, &private);
             why(result) == Some(Refusal::InPrivateFolder)
         };
-        let link = |path: &str, target: &str| Extras { links: vec![(path.into(), target.into())], ..Extras::default() };
-        let folder = |path: &str| Extras { folders: vec![path.into()], ..Extras::default() };
+        let link = |path: &str, target: &str| SpecialEntries {
+            links: vec![(path.into(), target.into())],
+            ..SpecialEntries::default()
+        };
+        let folder = |path: &str| SpecialEntries { folders: vec![path.into()], ..SpecialEntries::default() };
         let config = home.join(".config");
         for root in [home, &config] {
             let below =

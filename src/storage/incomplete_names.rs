@@ -79,16 +79,16 @@ impl Storage {
                 return Ok(false);
             }
             // An earlier call may have renamed this file and then found no descriptor for the next one.
-            if *file < self.final_names.get() || !self.wants(*file) {
+            if *file < self.renamed_up_to.get() || !self.wants(*file) {
                 continue;
             }
             let seen = self.check_incomplete_file(*file)?;
             // The rename changes the file's ctime, so it must count as a write of ours.
             let _writing = self.cache().writing(*file);
             self.rename_to_final(*file, own, seen)?;
-            self.final_names.set(file + 1);
+            self.renamed_up_to.set(file + 1);
         }
-        self.final_names.set(self.layout.files().len());
+        self.renamed_up_to.set(self.layout.files().len());
         Ok(true)
     }
 
@@ -112,7 +112,7 @@ impl Storage {
 
     /// Checks that the file with an unfinished file's name is the one that btsync made, and returns its snapshot.
     fn check_incomplete_file(&self, file: usize) -> Result<Option<FileSnapshot>, StorageError> {
-        let Some(writable) = &self.writable else {
+        let Some(writable) = &self.writable_identities else {
             let found = self.root.metadata_inside(self.name(file));
             return Ok(found.ok().map(|found| FileSnapshot::of(&found)));
         };
@@ -149,7 +149,7 @@ impl Storage {
 
     /// Whether all files have their final names.
     pub fn has_final_names(&self) -> bool {
-        self.layout.final_names().is_empty() || self.final_names.get() >= self.layout.files().len()
+        self.layout.final_names().is_empty() || self.renamed_up_to.get() >= self.layout.files().len()
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use thiserror::Error;
 
 use crate::storage::error::shown;
-use crate::storage::extras::Extras;
+use crate::storage::special_entries::SpecialEntries;
 use crate::types::{BLOCK_SIZE, PieceIndex};
 
 /// One file of a torrent.
@@ -81,7 +81,7 @@ pub struct Layout {
     starts: Vec<u64>,
     /// The executable files, in order.
     executable: Vec<usize>,
-    extras: Extras,
+    special_entries: SpecialEntries,
     /// The final names of files that have other names until the torrent is complete; in order of their numbers.
     final_names: Vec<(usize, PathBuf)>,
     /// Files that are complete under names that btsync never creates, in order.
@@ -110,16 +110,17 @@ impl Layout {
         let pieces = u32::try_from(total.div_ceil(u64::from(piece_length))).map_err(|_| LayoutError::TooLarge)?;
         // The kernel's file offsets are signed.
         i64::try_from(total).map_err(|_| LayoutError::TooLarge)?;
-        let (executable, extras, final_names, read_only) = (Vec::new(), Extras::default(), Vec::new(), Vec::new());
-        Ok(Layout { piece_length, pieces, total, files, starts, executable, extras, final_names, read_only })
+        let (executable, special_entries, final_names, read_only) =
+            (Vec::new(), SpecialEntries::default(), Vec::new(), Vec::new());
+        Ok(Layout { piece_length, pieces, total, files, starts, executable, special_entries, final_names, read_only })
     }
 
     /// Adds links and folders; drops those whose path is not made of plain names.
     #[must_use]
-    pub fn with_extras(mut self, mut extras: Extras) -> Layout {
-        extras.links.retain(|(link, target)| plain(link) && plain(target));
-        extras.folders.retain(|folder| plain(folder));
-        self.extras = extras;
+    pub fn with_special_entries(mut self, mut special_entries: SpecialEntries) -> Layout {
+        special_entries.links.retain(|(link, target)| plain(link) && plain(target));
+        special_entries.folders.retain(|folder| plain(folder));
+        self.special_entries = special_entries;
         self
     }
 
@@ -131,8 +132,8 @@ impl Layout {
     }
 
     /// The links and folders besides the files.
-    pub fn extras(&self) -> &Extras {
-        &self.extras
+    pub fn special_entries(&self) -> &SpecialEntries {
+        &self.special_entries
     }
 
     /// Whether a file is executable.

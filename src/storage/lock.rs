@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use crate::storage::cache::{OpenFile, clock};
-use crate::storage::changes::{is_on_fuse, may_be_marker, modified};
+use crate::storage::changes::{is_on_fuse, may_be_marker, mtime};
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::marker::{self, Marker};
@@ -176,8 +176,8 @@ impl Storage {
         let _folder = FolderLock::take(&self.root);
         self.compare_with_others(info_hash, actions, survey, overwrite)?;
         self.confirm_lock()?;
-        let (ran_until, begun) = (self.ran_until(actions, survey), self.begun(actions, survey));
-        let mut marker = Marker { ran_until, begun, ..Marker::default() };
+        let (ran_until, earliest_write) = (self.ran_until(actions, survey), self.earliest_write(actions, survey));
+        let mut marker = Marker { ran_until, earliest_write, ..Marker::default() };
         let mut preexisting = Vec::new();
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
         for (number, seen) in files.filter_map(|(number, _)| Some((number, survey.file(number)?))) {
@@ -186,7 +186,7 @@ impl Storage {
             }
         }
         if let Some((name, identity)) = self.owned_part_file(survey) {
-            marker.made.insert(marker::path_hash(name), identity);
+            marker.created.insert(marker::path_hash(name), identity);
         }
         if self.lock.is_some() {
             self.write_marker(info_hash, marker)?;
@@ -194,7 +194,7 @@ impl Storage {
         let identity = |(number, action): (usize, &FileAction)| {
             survey.file(number).filter(|_| is_write_action(*action)).map(|seen| seen.identity)
         };
-        self.writable = Some(actions.iter().enumerate().map(identity).collect());
+        self.writable_identities = Some(actions.iter().enumerate().map(identity).collect());
         self.sized_at.set(clock());
         self.remember_times(survey, actions);
         self.keep_open(actions, survey, preexisting);
@@ -267,23 +267,23 @@ impl Storage {
 
     /// Gives up the right to write. The marker stays, so that a later run can resume the download.
     pub fn unlock(&self) {
-        if self.writable.is_some() {
+        if self.writable_identities.is_some() {
             self.record_stop();
         }
         self.release(None);
     }
 
-    /// `left`: the marker's new content; `None` keeps the marker as it is.
-    pub(super) fn release(&self, left: Option<Marker>) {
+    /// `new_marker`: the marker's new content; `None` keeps the marker as it is.
+    pub(super) fn release(&self, new_marker: Option<Marker>) {
         self.pinned.release();
         let Some(lock) = &self.lock else { return };
         lock.is_released.set(true);
         let Some(file) = lock.file.lock().take() else { return };
-        if !(lock.is_new || left.is_some()) || !lock.is_in_place(&self.root) {
+        if !(lock.is_new || new_marker.is_some()) || !lock.is_in_place(&self.root) {
             return;
         }
-        let left = left.filter(Marker::is_needed).zip(lock.info_hash());
-        if left.is_some_and(|(left, info_hash)| self.replace_marker(&info_hash, &left).is_ok()) {
+        let new_marker = new_marker.filter(Marker::is_needed).zip(lock.info_hash());
+        if new_marker.is_some_and(|(new_marker, info_hash)| self.replace_marker(&info_hash, &new_marker).is_ok()) {
             return;
         }
         if let Err(error) = self.root.remove(&lock.name) {
@@ -294,33 +294,37 @@ impl Storage {
     }
 
     /// Refuses a file opened for writing that is not one of those btsync may write to: another program has replaced ours.
-    pub(super) fn check_is_ours(&self, slot: usize, handle: &OpenFile) -> Result<(), StorageError> {
-        let Some(writable) = &self.writable else { return Ok(()) };
-        let found = handle.file.metadata().map_err(|error| self.failed(Operation::Open, slot, error))?;
-        let is_ours = match writable.get(slot) {
-            Some(Some(ours)) if !is_permanent(*ours) => self.pinned.is_same(slot, &found).unwrap_or_else(|| {
+    pub(super) fn check_is_ours(&self, file_index: usize, handle: &OpenFile) -> Result<(), StorageError> {
+        let Some(writable) = &self.writable_identities else { return Ok(()) };
+        let found = handle.file.metadata().map_err(|error| self.failed(Operation::Open, file_index, error))?;
+        let is_ours = match writable.get(file_index) {
+            Some(Some(ours)) if !is_permanent(*ours) => self.pinned.is_same(file_index, &found).unwrap_or_else(|| {
                 let is_it = is_same(*ours, identity(&found)) || is_on_fuse(&handle.file);
-                let fits = || self.pinned.samples.fits(slot, &handle.file);
-                is_it && self.matches_our_last_write(slot, &found) && fits().unwrap_or(false)
+                let fits = || self.pinned.samples.fits(file_index, &handle.file);
+                is_it && self.matches_our_last_write(file_index, &found) && fits().unwrap_or(false)
             }),
             Some(ours) => ours.is_some_and(|ours| is_same(ours, identity(&found))),
             None => self.is_part_file(&found),
         };
-        if is_ours { Ok(()) } else { Err(self.in_the_way(slot, Refusal::Appeared)) }
+        if is_ours { Ok(()) } else { Err(self.in_the_way(file_index, Refusal::Appeared)) }
     }
 
     /// Locks a file opened for writing, so that no other process writes to it. If another thread of this process was faster,
     /// returns its handle. The lock ends with the handle.
-    pub(super) fn lock_open_file(&self, slot: usize, handle: &OpenFile) -> Result<Option<Arc<OpenFile>>, StorageError> {
+    pub(super) fn lock_open_file(
+        &self,
+        file_index: usize,
+        handle: &OpenFile,
+    ) -> Result<Option<Arc<OpenFile>>, StorageError> {
         let deadline = Instant::now() + LOCK_TIMEOUT;
         // `Storage::lock` has already warned about a file system without locks.
         while let Ok(false) = try_lock(&handle.file) {
             // One of our threads may still write with a handle that is about to close.
-            if let Some(opened) = self.cached(slot) {
+            if let Some(opened) = self.cached(file_index) {
                 return Ok(Some(opened));
             }
             if Instant::now() >= deadline {
-                return Err(StorageError::InUse { path: self.root.path().join(self.name(slot)) });
+                return Err(StorageError::InUse { path: self.root.path().join(self.name(file_index)) });
             }
             std::thread::sleep(LOCK_RETRY_DELAY);
         }
@@ -355,7 +359,7 @@ pub(super) fn read(root: &Root, name: &Path, info_hash: &InfoHash) -> Option<Mar
     let found = file.metadata().ok().filter(|found| found.is_file() && found.len() <= marker::MAX_MARKER_SIZE)?;
     let mut bytes = Vec::new();
     file.take(marker::MAX_MARKER_SIZE).read_to_end(&mut bytes).ok()?;
-    Some(Marker { modified_at: modified(&found), ..Marker::decode(&bytes, info_hash)? })
+    Some(Marker { modified_at: mtime(&found), ..Marker::decode(&bytes, info_hash)? })
 }
 
 #[cfg(test)]

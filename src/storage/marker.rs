@@ -48,29 +48,29 @@ pub fn is_reserved(name: &Path) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marker {
     /// The files that existed before, and those that are complete.
-    pub existed: Vec<PathBuf>,
+    pub preexisting: Vec<PathBuf>,
     /// The files that btsync made or was allowed to overwrite: hash of the path → identity of the file.
-    pub made: HashMap<u64, u64>,
+    pub created: HashMap<u64, u64>,
     /// The existing files that btsync writes to, in the same form.
     pub used_existing: HashMap<u64, u64>,
     /// Complete files that btsync made, in the same form: they are the user's, and btsync gives them their final names.
-    pub done: HashMap<u64, u64>,
+    pub completed: HashMap<u64, u64>,
     /// The latest change time (ctime) that each complete file can have unless another program has changed it since, in nanoseconds
     /// since 1970; by the hash of the path. Files that an earlier version recorded have none.
-    pub done_at: HashMap<u64, i64>,
+    pub completed_at: HashMap<u64, i64>,
     /// Files that another program changed while btsync wrote to them, in the same form: btsync has refused to continue them.
     pub refused: HashMap<u64, u64>,
-    /// Unfinished files of `made` that another program has changed, in the same form: one of their pieces must verify.
+    /// Unfinished files of `created` that another program has changed, in the same form: one of their pieces must verify.
     pub edited: HashMap<u64, u64>,
     /// btsync ran until this time at least, in nanoseconds since 1970, on a clock that was set back since; 0 if it was not.
     pub ran_until: i64,
-    /// No file of `made` was last written to before this time, in nanoseconds since 1970; 0 if that is not known.
-    pub begun: i64,
+    /// No file of `created` was last written to before this time, in nanoseconds since 1970; 0 if that is not known.
+    pub earliest_write: i64,
     /// Whether the process that wrote the marker has ended properly, so that it wrote to no file after the marker.
     pub stopped: bool,
     /// The modification times (mtime) with which that process left the files that btsync made, in nanoseconds since 1970; by the
     /// hash of the path.
-    pub left: HashMap<u64, i64>,
+    pub mtimes_at_stop: HashMap<u64, i64>,
     /// The marker's own modification time (mtime) when it was read, in nanoseconds since 1970; 0 if it was not read.
     pub modified_at: i64,
 }
@@ -79,7 +79,7 @@ pub struct Marker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MarkerNote {
     /// The file with this hash of its path and this identity is complete, and was last changed at this time (ctime).
-    Done(u64, u64, i64),
+    Completed(u64, u64, i64),
     /// Another program has changed the file.
     Refused(u64, u64),
     /// Another program has changed the unfinished file, and btsync has not written to it since.
@@ -96,7 +96,9 @@ impl MarkerNote {
     /// The note as a line with its own checksum, so that a truncated line is ignored.
     pub fn line(self) -> String {
         let text = match self {
-            MarkerNote::Done(path_hash, identity, at) => format!("done {path_hash:016x} {identity:016x} {at:016x}"),
+            MarkerNote::Completed(path_hash, identity, at) => {
+                format!("done {path_hash:016x} {identity:016x} {at:016x}")
+            }
             MarkerNote::Refused(path_hash, identity) => format!("refused {path_hash:016x} {identity:016x}"),
             MarkerNote::Edited(path_hash, identity) => format!("edited {path_hash:016x} {identity:016x}"),
             MarkerNote::RanUntil(time) => format!("clock {time:016x}"),
@@ -118,8 +120,8 @@ impl MarkerNote {
         let numbers: Option<Vec<u64>> = words.map(number).collect();
         match (word, numbers?.as_slice()) {
             // An earlier version did not record the time.
-            ("done", [path_hash, identity]) => Some(MarkerNote::Done(*path_hash, *identity, i64::MAX)),
-            ("done", [path_hash, identity, at]) => Some(MarkerNote::Done(*path_hash, *identity, time(*at))),
+            ("done", [path_hash, identity]) => Some(MarkerNote::Completed(*path_hash, *identity, i64::MAX)),
+            ("done", [path_hash, identity, at]) => Some(MarkerNote::Completed(*path_hash, *identity, time(*at))),
             ("refused", [path_hash, identity]) => Some(MarkerNote::Refused(*path_hash, *identity)),
             ("edited", [path_hash, identity]) => Some(MarkerNote::Edited(*path_hash, *identity)),
             ("clock", [at]) => Some(MarkerNote::RanUntil(time(*at))),
@@ -144,7 +146,7 @@ pub(super) fn path_hash(path: &Path) -> u64 {
 impl Marker {
     /// Whether the marker says that btsync made this file.
     pub fn is_unfinished_file(&self, path: &Path, identity: u64) -> bool {
-        self.made.get(&path_hash(path)) == Some(&identity)
+        self.created.get(&path_hash(path)) == Some(&identity)
     }
 
     /// Whether btsync made this file, complete or not.
@@ -155,18 +157,18 @@ impl Marker {
     /// Whether the marker names this path as that of a file that btsync made, complete or not.
     pub fn has_path(&self, path: &Path) -> bool {
         let path_hash = path_hash(path);
-        self.made.contains_key(&path_hash) || self.done.contains_key(&path_hash)
+        self.created.contains_key(&path_hash) || self.completed.contains_key(&path_hash)
     }
 
     /// Whether btsync made this file and it is complete.
     pub fn is_completed_file(&self, path: &Path, identity: u64) -> bool {
-        self.done.get(&path_hash(path)) == Some(&identity)
+        self.completed.get(&path_hash(path)) == Some(&identity)
     }
 
     /// Whether btsync completed this file and nobody has changed it since, as far as its change time (ctime) shows. A crash of the
     /// system may leave a file with an earlier time.
-    pub fn is_done_and_unchanged(&self, path: &Path, seen: &FileSnapshot) -> bool {
-        let at = self.done_at.get(&path_hash(path)).copied().unwrap_or(i64::MAX);
+    pub fn is_completed_and_unchanged(&self, path: &Path, seen: &FileSnapshot) -> bool {
+        let at = self.completed_at.get(&path_hash(path)).copied().unwrap_or(i64::MAX);
         self.is_completed_file(path, seen.identity)
             && seen.changed_at() <= at
             && !self.is_changed_after_stop(path, seen)
@@ -174,7 +176,7 @@ impl Marker {
 
     /// Whether the file has another modification time than the one with which btsync left it when it stopped. This needs no clock.
     pub fn is_changed_after_stop(&self, path: &Path, seen: &FileSnapshot) -> bool {
-        self.stopped && self.left.get(&path_hash(path)).is_some_and(|left| *left != seen.modified_at().max(0))
+        self.stopped && self.mtimes_at_stop.get(&path_hash(path)).is_some_and(|left| *left != seen.modified_at().max(0))
     }
 
     /// Whether another program has changed this unfinished file of btsync's.
@@ -194,17 +196,17 @@ impl Marker {
 
     /// Whether the marker contains anything that a later run needs.
     pub fn is_needed(&self) -> bool {
-        !(self.made.is_empty() && self.done.is_empty() && self.refused.is_empty())
+        !(self.created.is_empty() && self.completed.is_empty() && self.refused.is_empty())
     }
 
     /// Applies a note.
     pub(super) fn apply(&mut self, note: MarkerNote) {
         match note {
-            MarkerNote::Done(path_hash, identity, at) => {
-                if [&self.made, &self.done].iter().any(|files| files.get(&path_hash) == Some(&identity)) {
+            MarkerNote::Completed(path_hash, identity, at) => {
+                if [&self.created, &self.completed].iter().any(|files| files.get(&path_hash) == Some(&identity)) {
                     self.remove(path_hash);
-                    self.done.insert(path_hash, identity);
-                    self.done_at.insert(path_hash, at);
+                    self.completed.insert(path_hash, identity);
+                    self.completed_at.insert(path_hash, at);
                 }
                 self.used_existing.remove(&path_hash);
             }
@@ -213,21 +215,21 @@ impl Marker {
                 self.refused.insert(path_hash, identity);
             }
             MarkerNote::Edited(path_hash, identity) => {
-                if self.made.get(&path_hash) == Some(&identity) {
+                if self.created.get(&path_hash) == Some(&identity) {
                     self.edited.insert(path_hash, identity);
                 }
             }
             MarkerNote::RanUntil(time) => self.ran_until = self.ran_until.max(time),
-            MarkerNote::Left(path_hash, time) => _ = self.left.insert(path_hash, time),
+            MarkerNote::Left(path_hash, time) => _ = self.mtimes_at_stop.insert(path_hash, time),
             MarkerNote::Stopped => self.stopped = true,
         }
     }
 
     /// Removes a file from the marker. Returns whether the marker named it as one of this download's, and as made by btsync.
     fn remove(&mut self, path_hash: u64) -> (bool, bool) {
-        let was_made = self.made.remove(&path_hash).is_some();
-        let is_made = self.done.remove(&path_hash).is_some() || was_made;
-        self.done_at.remove(&path_hash);
+        let was_made = self.created.remove(&path_hash).is_some();
+        let is_made = self.completed.remove(&path_hash).is_some() || was_made;
+        self.completed_at.remove(&path_hash);
         self.edited.remove(&path_hash);
         (self.used_existing.remove(&path_hash).is_some() || is_made, is_made)
     }
@@ -239,7 +241,7 @@ impl Marker {
 
     /// What the marker says about a file without proving it.
     pub fn claims(&self, path: &Path, identity: u64) -> OwnershipClaim {
-        match self.made.get(&path_hash(path)) {
+        match self.created.get(&path_hash(path)) {
             Some(made) if *made == identity => OwnershipClaim::MadeButReusable,
             Some(made) if !is_permanent(*made) && !is_permanent(identity) => OwnershipClaim::StartedHere,
             _ => OwnershipClaim::None,
@@ -255,17 +257,18 @@ impl Marker {
     pub fn remove_complete(&mut self, path: &Path) -> bool {
         let path_hash = path_hash(path);
         self.refused.remove(&path_hash);
-        self.left.remove(&path_hash);
+        self.mtimes_at_stop.remove(&path_hash);
         let (is_named, is_made) = self.remove(path_hash);
         if is_made {
-            self.existed.push(path.to_owned());
+            self.preexisting.push(path.to_owned());
         }
         is_named
     }
 
     /// Removes the file with this identity from the marker, whatever its name. Returns whether the marker named it.
     pub(super) fn remove_identity(&mut self, identity: u64) -> bool {
-        let named = self.made.iter().chain(&self.done).find(|(_, named)| **named == identity && is_permanent(identity));
+        let named =
+            self.created.iter().chain(&self.completed).find(|(_, named)| **named == identity && is_permanent(identity));
         let Some(path_hash) = named.map(|(path_hash, _)| *path_hash) else { return false };
         self.remove(path_hash).0
     }
@@ -273,12 +276,12 @@ impl Marker {
     /// The marker as bytes.
     pub fn encode(&self, info_hash: &InfoHash) -> Vec<u8> {
         let mut text = format!("{MAGIC} {info_hash}\n{NOTE}").into_bytes();
-        for path in &self.existed {
+        for path in &self.preexisting {
             text.extend_from_slice(b"existed ");
             text.extend(path.as_os_str().as_bytes().iter().map(|byte| if *byte == b'\n' { b'?' } else { *byte }));
             text.push(b'\n');
         }
-        let lists = [&self.made, &self.used_existing, &self.done, &self.refused, &self.edited];
+        let lists = [&self.created, &self.used_existing, &self.completed, &self.refused, &self.edited];
         for (word, files) in ["made", "uses", "done", "refused", "edited"].into_iter().zip(lists) {
             let mut files: Vec<_> = files.iter().collect();
             files.sort_unstable();
@@ -286,7 +289,7 @@ impl Marker {
                 text.extend(format!("{word} {path_hash:016x} {identity:016x}\n").into_bytes());
             }
         }
-        let mut times: Vec<_> = self.done_at.iter().collect();
+        let mut times: Vec<_> = self.completed_at.iter().collect();
         times.sort_unstable();
         for (path_hash, at) in times {
             text.extend(format!("time {path_hash:016x} {at:016x}\n").into_bytes());
@@ -294,8 +297,8 @@ impl Marker {
         if self.ran_until > 0 {
             text.extend(format!("clock {:016x}\n", self.ran_until).into_bytes());
         }
-        if self.begun > 0 {
-            text.extend(format!("begun {:016x}\n", self.begun).into_bytes());
+        if self.earliest_write > 0 {
+            text.extend(format!("begun {:016x}\n", self.earliest_write).into_bytes());
         }
         let sum = hex(&Sha1::digest(&text));
         text.extend(format!("sum {sum}\n").into_bytes());
@@ -305,7 +308,8 @@ impl Marker {
 
     /// The notes of a process that has ended properly, which are not in the body.
     fn stop_notes(&self) -> String {
-        let mut left: Vec<_> = self.left.iter().map(|(path_hash, at)| MarkerNote::Left(*path_hash, *at)).collect();
+        let mut left: Vec<_> =
+            self.mtimes_at_stop.iter().map(|(path_hash, at)| MarkerNote::Left(*path_hash, *at)).collect();
         left.sort_unstable_by_key(|note| note.line());
         left.extend(self.stopped.then_some(MarkerNote::Stopped));
         left.into_iter().filter(|_| self.stopped).map(MarkerNote::line).collect()
@@ -328,7 +332,7 @@ impl Marker {
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
         for line in lines {
             if let Some(path) = line.strip_prefix(b"existed ") {
-                marker.existed.push(PathBuf::from(std::ffi::OsStr::from_bytes(path)));
+                marker.preexisting.push(PathBuf::from(std::ffi::OsStr::from_bytes(path)));
                 continue;
             }
             let words = std::str::from_utf8(line).unwrap_or_default();
@@ -336,13 +340,13 @@ impl Marker {
             let (word, mut numbers) = (words.next().unwrap_or_default(), words.map(number));
             let mut next = || numbers.next().flatten();
             let files = match word {
-                "made" => &mut marker.made,
+                "made" => &mut marker.created,
                 "uses" => &mut marker.used_existing,
-                "done" => &mut marker.done,
+                "done" => &mut marker.completed,
                 "refused" => &mut marker.refused,
                 "edited" => &mut marker.edited,
                 "time" => {
-                    marker.done_at.insert(next()?, time(next()?));
+                    marker.completed_at.insert(next()?, time(next()?));
                     continue;
                 }
                 "clock" => {
@@ -350,7 +354,7 @@ impl Marker {
                     continue;
                 }
                 "begun" => {
-                    marker.begun = time(next()?);
+                    marker.earliest_write = time(next()?);
                     continue;
                 }
                 _ => continue,

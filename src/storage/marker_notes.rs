@@ -38,10 +38,10 @@ impl Storage {
         let mut notes = Vec::new();
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             let path_hash = marker::path_hash(&spec.path);
-            let is_named = marker.made.get(&path_hash).or_else(|| marker.used_existing.get(&path_hash));
+            let is_named = marker.created.get(&path_hash).or_else(|| marker.used_existing.get(&path_hash));
             let Some(identity) = is_named.filter(|_| !recorded_complete.contains(&number)) else { continue };
             if self.layout.pieces_of(number).all(|piece| have.has(PieceIndex(piece))) {
-                notes.push(MarkerNote::Done(path_hash, *identity, self.done_at(number)));
+                notes.push(MarkerNote::Completed(path_hash, *identity, self.completed_at(number)));
                 recorded_complete.insert(number);
             }
         }
@@ -56,21 +56,21 @@ impl Storage {
         let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
         for (number, spec) in complete {
             let path_hash = marker::path_hash(&spec.path);
-            let is_named = marker.made.get(&path_hash).or_else(|| marker.done.get(&path_hash)).copied();
+            let is_named = marker.created.get(&path_hash).or_else(|| marker.completed.get(&path_hash)).copied();
             if let Some((identity, seen)) = is_named.zip(survey.file(number)) {
-                marker.apply(MarkerNote::Done(path_hash, identity, seen.changed_at()));
+                marker.apply(MarkerNote::Completed(path_hash, identity, seen.changed_at()));
             }
         }
     }
 
     /// Records that another program has changed a file, so that no later run continues it either. Returns the error to report.
-    pub(super) fn record_refusal(&self, slot: usize, why: Refusal) -> StorageError {
-        let identity = self.writable.as_ref().and_then(|files| files.get(slot).copied().flatten());
-        if let Some((spec, identity)) = self.layout.files().get(slot).zip(identity) {
-            self.cache.refuse(slot);
+    pub(super) fn record_refusal(&self, file_index: usize, why: Refusal) -> StorageError {
+        let identity = self.writable_identities.as_ref().and_then(|files| files.get(file_index).copied().flatten());
+        if let Some((spec, identity)) = self.layout.files().get(file_index).zip(identity) {
+            self.cache.refuse(file_index);
             self.append(&[MarkerNote::Refused(marker::path_hash(&spec.path), identity)]);
         }
-        self.in_the_way(slot, why)
+        self.in_the_way(file_index, why)
     }
 
     /// In the marker that was read: another program may have changed this file of btsync's, and this run does not write to it. A
@@ -116,11 +116,11 @@ impl Storage {
     /// The files that may be written to, for the resume data: number and identity. The part file's number is the number of files;
     /// [`PREEXISTING`] marks files that were there before.
     pub fn writable_files(&self) -> Vec<(u32, u64)> {
-        let writable = self.writable.iter().flatten().enumerate();
-        let parts = self.placement.identity().map(|identity| (self.layout.files().len() as u32, identity));
+        let writable = self.writable_identities.iter().flatten().enumerate();
+        let part_file = self.placement.identity().map(|identity| (self.layout.files().len() as u32, identity));
         let entry = |number: usize| number as u32 | if self.pinned.is_preexisting(number) { PREEXISTING } else { 0 };
         let files = writable.filter_map(|(number, identity)| Some((entry(number), (*identity)?)));
-        let mut files: Vec<_> = files.chain(parts).collect();
+        let mut files: Vec<_> = files.chain(part_file).collect();
         files.sort_unstable();
         files
     }

@@ -64,7 +64,7 @@ impl Storage {
             let Some(found) = read(&self.root, &marker_path, &other) else { continue };
             let has =
                 |number: &usize| survey.file(*number).is_some_and(|seen| found.uses(self.name(*number), seen.identity));
-            let Some(number) = written(actions).find(has) else { continue };
+            let Some(number) = write_targets(actions).find(has) else { continue };
             let file = self.root.open_own(&marker_path, OFlags::RDONLY);
             if file.is_ok_and(|file| matches!(try_lock(&file), Ok(false))) {
                 return Err(StorageError::InUse { path: self.root.path().join(marker_path) });
@@ -73,7 +73,7 @@ impl Storage {
                 let path = self.root.path().join(self.name(number));
                 return Err(StorageError::InTheWay { path, why: Refusal::Unfinished(other), more: 0 });
             }
-            taken.extend(written(actions).filter(has));
+            taken.extend(write_targets(actions).filter(has));
         }
         Ok(taken)
     }
@@ -93,6 +93,6 @@ impl Storage {
 }
 
 /// The numbers of the files that btsync writes to.
-fn written(actions: &[FileAction]) -> impl Iterator<Item = usize> {
+fn write_targets(actions: &[FileAction]) -> impl Iterator<Item = usize> {
     actions.iter().enumerate().filter(|(_, action)| is_write_action(**action)).map(|(number, _)| number)
 }

@@ -1,9 +1,13 @@
 //! Decides which files btsync may write to. Pure: facts about the existing files in, decisions out.
 //!
-//! An existing file belongs to the user until something shows that it is an unfinished part of this download: the resume data
-//! says that nobody has changed it since btsync wrote to it, the marker says that btsync made it and its pieces do not contradict
-//! that, it looks as an earlier run left it and so do the other files, it holds no data, or more of its pieces verify than do not. btsync changes nothing on disk before it has decided on
-//! every file, so a single refusal leaves all files as they are.
+//! An existing file belongs to the user until something shows that it is an unfinished part of this download:
+//! - the resume data says that nobody has changed it since btsync wrote to it;
+//! - the marker says that btsync made it, and its pieces do not contradict that;
+//! - it looks as an earlier run left it, and so do the other files;
+//! - it holds no data;
+//! - more of its pieces verify than do not.
+//!
+//! btsync changes nothing on disk before it has decided on every file, so a single refusal leaves all files as they are.
 
 use std::fmt;
 

@@ -12,8 +12,8 @@ impl Storage {
     pub(super) fn drop_from_cache(&self, offset: u64, len: u64) {
         let Ok(runs) = self.runs(offset, len) else { return };
         for run in runs {
-            if let Location::At { slot, offset } = run.place
-                && let Ok(handle) = self.handle(slot, false)
+            if let Location::At { file_index, offset } = run.location
+                && let Ok(handle) = self.handle(file_index, false)
             {
                 let _ = fadvise(&handle.file, offset, NonZero::new(run.len), Advice::DontNeed);
             }

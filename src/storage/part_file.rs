@@ -1,4 +1,4 @@
-//! The part file itself: its name, whether the file of that name is btsync's, and its length. `parts.rs` says which bytes it
+//! The part file itself: its name, whether the file of that name is btsync's, and its length. `placement.rs` says which bytes it
 //! holds.
 
 use std::fs::{File, Metadata};
@@ -70,21 +70,22 @@ impl Storage {
     ) -> Result<FileAction, StorageError> {
         self.placement.set_foreign(false);
         let is_needed = self.needs_part_file(input, actions);
-        let Some(seen) = &input.survey.parts else {
+        let Some(seen) = &input.survey.part_file else {
             return Ok(if is_needed { FileAction::Create } else { FileAction::Leave });
         };
         if is_ours {
             return Ok(FileAction::Continue);
         }
-        let slot = self.layout.files().len();
-        let evidence = self.parts_evidence(seen, input).map_err(|error| self.failed(Operation::Read, slot, error))?;
+        let file_index = self.layout.files().len();
+        let evidence =
+            self.part_file_evidence(seen, input).map_err(|error| self.failed(Operation::Read, file_index, error))?;
         match evidence {
             // `stop` may have cut the last examination short.
             _ if input.stop.is_stopped() => Ok(FileAction::Leave),
             None => Ok(if is_needed { FileAction::ReplaceEmpty } else { FileAction::Continue }),
             Some((right, wrong)) if right > wrong => Ok(FileAction::Continue),
             Some(_) if is_needed && input.overwrite => Ok(FileAction::ReplaceEmpty),
-            Some(_) if is_needed => Err(self.in_the_way(slot, Refusal::Foreign)),
+            Some(_) if is_needed => Err(self.in_the_way(file_index, Refusal::Foreign)),
             Some(_) => {
                 self.placement.set_foreign(true);
                 Ok(FileAction::Leave)
@@ -110,7 +111,7 @@ impl Storage {
     }
 
     /// Of the pieces with non-zero bytes in the part file: how many verify and how many do not; `None` if it holds no data.
-    fn parts_evidence(&self, seen: &FileSnapshot, input: &DecisionInput<'_>) -> io::Result<Option<(u32, u32)>> {
+    fn part_file_evidence(&self, seen: &FileSnapshot, input: &DecisionInput<'_>) -> io::Result<Option<(u32, u32)>> {
         let file = self.root.open_own(self.placement.name(), OFlags::RDONLY)?;
         let (mut right, mut wrong) = (0, 0);
         let mut end = 0;
@@ -137,16 +138,22 @@ impl Storage {
     }
 
     /// Whether a piece verifies with the part file's data, and other bytes from the torrent's own files.
-    fn is_right_with(&self, parts: &File, at: u64, piece: PieceIndex, input: &DecisionInput<'_>) -> io::Result<bool> {
+    fn is_right_with(
+        &self,
+        part_file: &File,
+        at: u64,
+        piece: PieceIndex,
+        input: &DecisionInput<'_>,
+    ) -> io::Result<bool> {
         let begins = self.layout.offset(piece, 0);
         let mut sha = Sha1::new();
         let mut buf = vec![0; CHUNK];
         for span in self.layout.spans(begins, u64::from(self.layout.piece_size(piece))) {
             let start = at + (self.layout.start_of(span.file) + span.offset - begins);
             let is_pad = self.layout.files().get(span.file).is_some_and(|spec| spec.is_pad);
-            let is_kept = has_data(parts, start, start + span.len, input.stop)?;
+            let is_kept = has_data(part_file, start, start + span.len, input.stop)?;
             let own = if is_pad || is_kept { None } else { self.root.open(self.name(span.file), Access::Read).ok() };
-            let (source, from) = own.as_ref().map_or((parts, start), |own| (&own.file, span.offset));
+            let (source, from) = own.as_ref().map_or((part_file, start), |own| (&own.file, span.offset));
             let mut done = 0;
             while done < span.len && !input.stop.is_stopped() {
                 let room = buf.len().min(usize::try_from(span.len - done).unwrap_or(usize::MAX));
@@ -168,35 +175,36 @@ impl Storage {
     /// # Errors
     /// The system's error; [`StorageError::InTheWay`] if another program has just created it or written to it.
     pub fn create_part_file(&self, action: FileAction, survey: &mut Survey) -> Result<(), StorageError> {
-        let (name, slot) = (self.placement.name(), self.layout.files().len());
-        match (action, &survey.parts) {
+        let (name, file_index) = (self.placement.name(), self.layout.files().len());
+        match (action, &survey.part_file) {
             (FileAction::Create, _) => {}
             (FileAction::ReplaceEmpty, Some(seen)) => {
-                let now = self.root.metadata_inside(name).map_err(|error| self.failed(Operation::Open, slot, error))?;
+                let now =
+                    self.root.metadata_inside(name).map_err(|error| self.failed(Operation::Open, file_index, error))?;
                 if !seen.is_untouched(&now) {
-                    return Err(self.in_the_way(slot, Refusal::Changed));
+                    return Err(self.in_the_way(file_index, Refusal::Changed));
                 }
-                self.root.remove(name).map_err(|error| self.failed(Operation::Open, slot, error))?;
+                self.root.remove(name).map_err(|error| self.failed(Operation::Open, file_index, error))?;
             }
             _ => return Ok(()),
         }
         let made = self.root.open(name, Access::New)?.file.metadata();
-        let made = made.map_err(|error| self.failed(Operation::Open, slot, error))?;
+        let made = made.map_err(|error| self.failed(Operation::Open, file_index, error))?;
         self.placement.set_identity(Some(identity(&made)));
         self.placement.set_part_file_length(0);
-        survey.parts = Some(FileSnapshot::of(&made));
+        survey.part_file = Some(FileSnapshot::of(&made));
         Ok(())
     }
 
     /// The part file's name and identity, if btsync may write to it.
     pub(super) fn owned_part_file(&self, survey: &Survey) -> Option<(&Path, u64)> {
-        let seen = survey.parts.as_ref().filter(|_| !self.placement.is_foreign())?;
+        let seen = survey.part_file.as_ref().filter(|_| !self.placement.is_foreign())?;
         Some((self.placement.name(), seen.identity))
     }
 
     /// Whether the part file may hold bytes to be copied back into the torrent's files.
     pub(super) fn has_bytes_to_restore(&self, survey: &Survey) -> bool {
-        !self.placement.is_foreign() && survey.parts.is_some_and(|parts| parts.size > 0)
+        !self.placement.is_foreign() && survey.part_file.is_some_and(|part_file| part_file.size > 0)
     }
 
     /// The part file's path relative to the download folder, and its metadata.

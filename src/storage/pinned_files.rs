@@ -46,31 +46,31 @@ struct PreexistingFile {
 
 impl PinnedFiles {
     /// Keeps a file open if its identity is not permanent.
-    pub fn keep(&self, slot: usize, file: File) {
+    pub fn keep(&self, file_index: usize, file: File) {
         if file.metadata().is_ok_and(|found| !is_permanent(identity(&found))) {
             let mut open = self.open.lock();
             if open.len() < MAX_PINNED {
-                open.entry(slot).or_insert_with(|| Arc::new(file));
+                open.entry(file_index).or_insert_with(|| Arc::new(file));
             }
         }
     }
 
-    /// Whether `found` is the file that is kept open for this slot; `None` if none is.
-    pub fn is_same(&self, slot: usize, found: &Metadata) -> Option<bool> {
+    /// Whether `found` is the file that is kept open for this file; `None` if none is.
+    pub fn is_same(&self, file_index: usize, found: &Metadata) -> Option<bool> {
         // A network file system may take long to answer, so do not hold the lock meanwhile.
-        let kept = self.open.lock().get(&slot).cloned()?;
+        let kept = self.open.lock().get(&file_index).cloned()?;
         let id = |found: &Metadata| (found.dev(), found.ino());
         Some(kept.metadata().is_ok_and(|kept| id(&kept) == id(found)))
     }
 
-    /// Whether a file is kept open for this slot.
-    pub fn has(&self, slot: usize) -> bool {
-        self.open.lock().contains_key(&slot)
+    /// Whether a file is kept open for this file.
+    pub fn has(&self, file_index: usize) -> bool {
+        self.open.lock().contains_key(&file_index)
     }
 
     /// Whether btsync writes to this file although it existed before.
-    pub fn is_preexisting(&self, slot: usize) -> bool {
-        self.preexisting.contains_key(&slot)
+    pub fn is_preexisting(&self, file_index: usize) -> bool {
+        self.preexisting.contains_key(&file_index)
     }
 
     /// Closes all files.
@@ -82,8 +82,8 @@ impl PinnedFiles {
 
     /// Whether an existing file has more than one hard link by now. On a local disk this checks before each write, elsewhere
     /// every `LINK_CHECK_INTERVAL`.
-    fn has_links(&self, slot: usize, found: &Stat, now: i64) -> bool {
-        let Some(preexisting) = self.preexisting.get(&slot) else { return false };
+    fn has_links(&self, file_index: usize, found: &Stat, now: i64) -> bool {
+        let Some(preexisting) = self.preexisting.get(&file_index) else { return false };
         let is_due = now.abs_diff(preexisting.last_checked.get()) >= LINK_CHECK_INTERVAL.unsigned_abs();
         if !is_due && !preexisting.is_local.is_set() {
             return false;
@@ -123,8 +123,12 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] if it has.
-    pub(crate) fn check_new_links(&self, slot: usize, found: &Stat, now: i64) -> Result<(), StorageError> {
-        if self.pinned.has_links(slot, found, now) { Err(self.in_the_way(slot, Refusal::Linked)) } else { Ok(()) }
+    pub(crate) fn check_new_links(&self, file_index: usize, found: &Stat, now: i64) -> Result<(), StorageError> {
+        if self.pinned.has_links(file_index, found, now) {
+            Err(self.in_the_way(file_index, Refusal::Linked))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) enum Location {
     /// In an open file: a file of the torrent by its number, or the part file, whose number is the number of files.
     At {
         /// The file's number.
-        slot: usize,
+        file_index: usize,
         /// The start of the run in that file.
         offset: u64,
     },
@@ -68,7 +68,7 @@ pub(super) enum Location {
 pub(super) struct FileRun {
     /// The torrent's file that the bytes belong to.
     pub file: usize,
-    pub place: Location,
+    pub location: Location,
     pub len: u64,
 }
 
@@ -247,7 +247,7 @@ impl<'a> FileRuns<'a> {
         if len < span.len {
             self.rest = Some(Span { offset: span.offset + len, len: span.len - len, ..span });
         }
-        FileRun { file: span.file, place: Location::At { slot: span.file, offset: span.offset }, len }
+        FileRun { file: span.file, location: Location::At { file_index: span.file, offset: span.offset }, len }
     }
 
     /// The first run of a span in a file without its own file on disk; keeps the rest for later.
@@ -260,9 +260,10 @@ impl<'a> FileRuns<'a> {
             self.rest = Some(Span { offset: span.offset + len, len: span.len - len, ..span });
         }
         let slot = self.placement.slot(self.layout, (at / piece_length) as u32);
-        let parts = self.layout.files().len();
-        let place = slot.map_or(Location::Nowhere, |slot| Location::At { slot: parts, offset: slot + within });
-        FileRun { file: span.file, place, len }
+        let part_file = self.layout.files().len();
+        let location =
+            slot.map_or(Location::Nowhere, |slot| Location::At { file_index: part_file, offset: slot + within });
+        FileRun { file: span.file, location, len }
     }
 }
 
@@ -273,10 +274,10 @@ impl Iterator for FileRuns<'_> {
         let span = self.rest.take().or_else(|| self.spans.next())?;
         let Span { file, offset, len } = span;
         if self.layout.files().get(file).is_some_and(|spec| spec.is_pad) {
-            Some(FileRun { file, place: Location::Pad, len })
+            Some(FileRun { file, location: Location::Pad, len })
         } else if self.placement.has_own_file(file) {
             if self.placement.compared.is_empty() {
-                return Some(FileRun { file, place: Location::At { slot: file, offset }, len });
+                return Some(FileRun { file, location: Location::At { file_index: file, offset }, len });
             }
             Some(self.next_own_run(span))
         } else {
@@ -326,9 +327,9 @@ impl Storage {
             }
         }
         if (self.placement.has_undecided() || actions.contains(&FileAction::Ignore))
-            && let Some(parts) = survey.parts
+            && let Some(part_file) = survey.part_file
         {
-            self.placement.set_part_file_length(parts.size);
+            self.placement.set_part_file_length(part_file.size);
         }
         self.close();
     }

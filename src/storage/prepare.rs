@@ -54,7 +54,7 @@ pub struct PreparedFiles {
 impl Storage {
     /// Sets when disk space is allocated. Call it before [`Storage::prepare`].
     #[must_use]
-    pub fn allocate(mut self, allocation: Allocation) -> Storage {
+    pub fn with_allocation(mut self, allocation: Allocation) -> Storage {
         self.allocation = allocation;
         self
     }
@@ -133,7 +133,7 @@ impl Storage {
             }
             self.pinned.keep(file, made.file);
         }
-        self.create_extras(stop);
+        self.create_special_entries(stop);
         Ok(())
     }
 
@@ -149,8 +149,8 @@ impl Storage {
         stop: &dyn StopCheck,
     ) -> Result<PreparedFiles, StorageError> {
         let mut prepared = PreparedFiles::default();
-        let parts = self.parts();
-        let filled = parts.as_ref().filter(|_| self.has_bytes_to_restore(survey));
+        let part_file = self.open_part_file();
+        let filled = part_file.as_ref().filter(|_| self.has_bytes_to_restore(survey));
         for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
             if stop.is_stopped() {
                 return Ok(prepared);
@@ -169,8 +169,8 @@ impl Storage {
             prepared.found_bytes += if *action == FileAction::Create { 0 } else { seen.size.min(spec.length) };
         }
         self.take_samples(actions, survey, filled.is_some(), stop);
-        if let Some(parts) = parts {
-            prepared.found_bytes += self.remove_unneeded_part_file(&parts);
+        if let Some(part_file) = part_file {
+            prepared.found_bytes += self.remove_unneeded_part_file(&part_file);
         }
         self.sized_at.set(clock());
         self.has_lengths.set(true);
@@ -178,7 +178,7 @@ impl Storage {
     }
 
     /// The part file, if there is one. If it cannot be read, only its content is lost.
-    fn parts(&self) -> Option<OpenFile> {
+    fn open_part_file(&self) -> Option<OpenFile> {
         let name = Some(self.placement.name()).filter(|name| !name.as_os_str().is_empty())?;
         if self.placement.is_foreign() {
             return None;
@@ -188,10 +188,10 @@ impl Storage {
     }
 
     /// Removes the part file, unless a file needs it. Returns its length in bytes.
-    fn remove_unneeded_part_file(&self, parts: &OpenFile) -> u64 {
+    fn remove_unneeded_part_file(&self, part_file: &OpenFile) -> u64 {
         let mut files = 0..self.layout.files().len();
         if files.any(|file| self.placement.uses_part_file(&self.layout, file)) {
-            let found = parts.file.metadata().map_or(0, |found| found.len());
+            let found = part_file.file.metadata().map_or(0, |found| found.len());
             self.placement.set_part_file_length(found);
             return found;
         }
@@ -248,13 +248,13 @@ impl Storage {
         file: usize,
         spec: &FileSpec,
         seen: &FileSnapshot,
-        parts: Option<&OpenFile>,
+        part_file: Option<&OpenFile>,
         prepared: &mut PreparedFiles,
     ) -> Result<(), StorageError> {
         let (name, length, found) = (spec.path.as_path(), spec.length, seen.size);
         let allocates = self.allocation == Allocation::Falloc
             && !self.root.open(name, Access::Read).is_ok_and(|handle| is_allocated(&handle.file, length));
-        let gets_more = found < length && (self.allocation != Allocation::None || parts.is_some());
+        let gets_more = found < length && (self.allocation != Allocation::None || part_file.is_some());
         if found <= length && !gets_more && !allocates {
             return Ok(());
         }
@@ -269,8 +269,8 @@ impl Storage {
         self.lock_open_file(file, &handle)?;
         // The new length and the copied bytes are ours.
         let _writing = self.cache.writing(file);
-        if let Some(parts) = parts.filter(|_| found < length)
-            && self.copy_from_part_file(file, &handle.file, found, parts)?
+        if let Some(part_file) = part_file.filter(|_| found < length)
+            && self.copy_from_part_file(file, &handle.file, found, part_file)?
         {
             prepared.restored_files.push(file);
         }
@@ -324,41 +324,41 @@ impl Storage {
         number: usize,
         file: &File,
         found: u64,
-        parts: &OpenFile,
+        part_file: &OpenFile,
     ) -> Result<bool, StorageError> {
         let mut any = false;
         for kept in self.placement.part_ranges(&self.layout, number) {
             any |= kept.len > 0;
             let done = found.saturating_sub(kept.within).min(kept.len);
             let rest = PartRange { within: kept.within + done, at: kept.at + done, len: kept.len - done };
-            self.copy(number, file, rest, &parts.file)?;
-            if parts.writable && kept.len > 0 {
+            self.copy(number, file, rest, &part_file.file)?;
+            if part_file.writable && kept.len > 0 {
                 let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
                 // Not every file system can punch holes; then the data stays, and is only a hint.
-                let _ = rustix::fs::fallocate(&parts.file, hole, kept.at, kept.len);
+                let _ = rustix::fs::fallocate(&part_file.file, hole, kept.at, kept.len);
             }
         }
         Ok(any)
     }
 
     /// Copies the data in a range of the part file, but not its holes.
-    fn copy(&self, number: usize, file: &File, kept: PartRange, parts: &File) -> Result<(), StorageError> {
+    fn copy(&self, number: usize, file: &File, kept: PartRange, part_file: &File) -> Result<(), StorageError> {
         let PartRange { within, at: start, len } = kept;
         let (mut at, end) = (start, start + len);
         let mut buf = vec![0; CHUNK];
         while at < end {
-            at = match rustix::fs::seek(parts, SeekFrom::Data(at)) {
+            at = match rustix::fs::seek(part_file, SeekFrom::Data(at)) {
                 Ok(data) => data.max(at),
                 Err(Errno::NXIO) => break,
                 // A file system without support for holes: treat everything as data.
                 Err(_) => at,
             };
-            let hole = rustix::fs::seek(parts, SeekFrom::Hole(at)).unwrap_or(end).min(end);
+            let hole = rustix::fs::seek(part_file, SeekFrom::Hole(at)).unwrap_or(end).min(end);
             while at < hole {
                 let room = buf.len().min(usize::try_from(hole - at).unwrap_or(usize::MAX));
                 let part = buf.get_mut(..room).unwrap_or_default();
                 // Unreadable data will be downloaded again.
-                let Ok(count @ 1..) = parts.read_at(part, at) else { return Ok(()) };
+                let Ok(count @ 1..) = part_file.read_at(part, at) else { return Ok(()) };
                 let part = part.get(..count).unwrap_or_default();
                 let wrote = file.write_all_at(part, within + (at - start));
                 wrote.map_err(|error| self.failed(Operation::Write, number, error))?;

@@ -25,29 +25,29 @@ impl Storage {
         let is_left = !action.copied().is_some_and(is_write_action);
         let before = self.marker.as_ref().filter(|_| is_left);
         if let Some(found) = before.filter(|found| found.is_completed_file(&spec.path, seen.identity)) {
-            marker.done.insert(path_hash, seen.identity);
-            marker.done_at.extend(found.done_at.get(&path_hash).map(|at| (path_hash, *at)));
+            marker.completed.insert(path_hash, seen.identity);
+            marker.completed_at.extend(found.completed_at.get(&path_hash).map(|at| (path_hash, *at)));
         } else if before.is_some_and(|found| {
             // A file of ours that this run must not write to, and does not want: the next run must not write to it either.
             let is_foreign = action == Some(&FileAction::Ignore) && found.is_unfinished_file(&spec.path, seen.identity);
             is_foreign || found.is_refused(&spec.path, seen.identity)
         }) {
             marker.refused.insert(path_hash, seen.identity);
-            marker.existed.push(spec.path.clone());
+            marker.preexisting.push(spec.path.clone());
             return false;
         }
         let doubtful = before.filter(|found| found.is_edited(&spec.path, seen.identity));
         marker.edited.extend(doubtful.map(|_| (path_hash, seen.identity)));
         match action {
             _ if claim == Some(OwnershipClaim::MadeButReusable) || is_begun => {
-                _ = marker.made.insert(path_hash, seen.identity);
+                _ = marker.created.insert(path_hash, seen.identity);
             }
             Some(FileAction::Create | FileAction::Copy | FileAction::ReplaceEmpty) => {
-                _ = marker.made.insert(path_hash, seen.identity);
+                _ = marker.created.insert(path_hash, seen.identity);
             }
-            Some(FileAction::Continue) if overwrite => _ = marker.made.insert(path_hash, seen.identity),
+            Some(FileAction::Continue) if overwrite => _ = marker.created.insert(path_hash, seen.identity),
             action => {
-                marker.existed.push(spec.path.clone());
+                marker.preexisting.push(spec.path.clone());
                 if action == Some(&FileAction::Continue) {
                     marker.used_existing.insert(path_hash, seen.identity);
                     return true;

@@ -30,9 +30,9 @@ pub struct Stamp {
     /// The length in bytes.
     pub size: u64,
     /// The modification time (mtime); anyone may set it.
-    pub modified: i64,
+    pub mtime: i64,
     /// The change time (ctime); nobody can set it.
-    pub changed: i64,
+    pub ctime: i64,
     /// The inode number: another file of the same name has another.
     pub inode: u64,
 }
@@ -41,19 +41,19 @@ impl Stamp {
     /// Takes the stamp from a file's metadata.
     pub(super) fn of(found: &Metadata) -> Option<Stamp> {
         let time = |seconds: i64, nanos: i64| seconds.checked_mul(1_000_000_000)?.checked_add(nanos);
-        let modified = time(found.mtime(), found.mtime_nsec())?;
-        let changed = time(found.ctime(), found.ctime_nsec())?;
-        Some(Stamp { size: found.size(), modified, changed, inode: found.ino() })
+        let mtime = time(found.mtime(), found.mtime_nsec())?;
+        let ctime = time(found.ctime(), found.ctime_nsec())?;
+        Some(Stamp { size: found.size(), mtime, ctime, inode: found.ino() })
     }
 
     /// The later of its two times.
     pub fn latest(&self) -> i64 {
-        self.modified.max(self.changed)
+        self.mtime.max(self.ctime)
     }
 
     /// Whether another stamp of the file shows no other content: only its name or its permissions may have changed.
     pub fn has_same_content(&self, other: &Stamp) -> bool {
-        (self.size, self.modified, self.inode) == (other.size, other.modified, other.inode)
+        (self.size, self.mtime, self.inode) == (other.size, other.mtime, other.inode)
     }
 
     /// Whether a change of the file at time `clock` would give it new times, however coarse they are.
@@ -71,9 +71,9 @@ pub fn time_step(time: i64) -> i64 {
 /// pieces were hashed, if that is known to be meaningful; `written` is when our last write to it began and ended.
 pub fn is_stamp_trusted(before: Option<Stamp>, now: Stamp, written: Option<(i64, i64)>, clock: i64) -> bool {
     let ours = |time: i64| written.is_some_and(|(begin, end)| (begin.saturating_sub(CLOCK_TICK)..=end).contains(&time));
-    let age = if time_step(now.changed) == COARSE_STEP { COARSE_TIME } else { CLOCK_TICK };
+    let age = if time_step(now.ctime) == COARSE_STEP { COARSE_TIME } else { CLOCK_TICK };
     let old_enough = clock.saturating_sub(now.latest()) >= age;
-    old_enough && (before == Some(now) || (ours(now.modified) && ours(now.changed)))
+    old_enough && (before == Some(now) || (ours(now.mtime) && ours(now.ctime)))
 }
 
 /// A moment on two clocks, in nanoseconds.

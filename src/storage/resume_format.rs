@@ -53,8 +53,8 @@ impl ResumeData {
         for (number, stamp) in &self.files {
             files.extend(number.to_be_bytes());
             files.extend(stamp.size.to_be_bytes());
-            files.extend(stamp.modified.to_be_bytes());
-            files.extend(stamp.changed.to_be_bytes());
+            files.extend(stamp.mtime.to_be_bytes());
+            files.extend(stamp.ctime.to_be_bytes());
             files.extend(stamp.inode.to_be_bytes());
         }
         let kept = StoredResumeData {
@@ -178,14 +178,14 @@ fn owned_of(entry: &[u8]) -> Option<(u32, u64)> {
 fn entry_of(entry: &[u8], files: usize) -> Option<(u32, Stamp)> {
     let (number, rest) = entry.split_first_chunk::<4>()?;
     let (size, rest) = rest.split_first_chunk::<8>()?;
-    let (modified, rest) = rest.split_first_chunk::<8>()?;
-    let (changed, rest) = rest.split_first_chunk::<8>()?;
+    let (mtime, rest) = rest.split_first_chunk::<8>()?;
+    let (ctime, rest) = rest.split_first_chunk::<8>()?;
     let inode = <[u8; 8]>::try_from(rest).ok()?;
     let number = u32::from_be_bytes(*number);
     let stamp = Stamp {
         size: u64::from_be_bytes(*size),
-        modified: i64::from_be_bytes(*modified),
-        changed: i64::from_be_bytes(*changed),
+        mtime: i64::from_be_bytes(*mtime),
+        ctime: i64::from_be_bytes(*ctime),
         inode: u64::from_be_bytes(inode),
     };
     ((number as usize) < files).then_some((number, stamp))

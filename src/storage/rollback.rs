@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use crate::storage::changes::modified;
+use crate::storage::changes::mtime;
 use crate::storage::files::Storage;
 use crate::storage::marker::{self, Marker};
 use crate::storage::open::Access;
@@ -15,10 +15,10 @@ impl Storage {
     /// file: removes created files that hold no data, and restores the `earlier` marker, with its time and the notes of the stop,
     /// or removes it. `survey` is the one that [`Storage::create_files`] updated. Folders stay.
     pub fn roll_back(&self, actions: &[FileAction], survey: &Survey, earlier: Option<Marker>) {
-        let mut left = earlier.unwrap_or_default();
-        left.used_existing.clear();
+        let mut new_marker = earlier.unwrap_or_default();
+        new_marker.used_existing.clear();
         // Before the marker was written, a file to be replaced may still be the user's.
-        let is_marked = self.writable.is_some();
+        let is_marked = self.writable_identities.is_some();
         for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
             let Some(seen) = survey.file(file) else { continue };
             let stays = match action {
@@ -27,27 +27,29 @@ impl Storage {
                 FileAction::Leave | FileAction::Continue | FileAction::Compare | FileAction::Ignore => false,
             };
             if stays {
-                left.made.insert(marker::path_hash(&spec.path), seen.identity);
-                left.left.remove(&marker::path_hash(&spec.path));
+                new_marker.created.insert(marker::path_hash(&spec.path), seen.identity);
+                new_marker.mtimes_at_stop.remove(&marker::path_hash(&spec.path));
             }
         }
-        self.note_resized(&mut left);
-        if let Some(parts) = survey.parts.as_ref().filter(|parts| parts.size == 0 && !self.placement.is_foreign()) {
-            self.remove_unused(self.layout.files().len(), parts);
+        self.note_resized(&mut new_marker);
+        if let Some(part_file) =
+            survey.part_file.as_ref().filter(|part_file| part_file.size == 0 && !self.placement.is_foreign())
+        {
+            self.remove_unused(self.layout.files().len(), part_file);
         }
-        self.release(Some(left));
+        self.release(Some(new_marker));
     }
 
     /// Records how this start leaves the files that it has given another length: the change is not another program's.
-    fn note_resized(&self, left: &mut Marker) {
+    fn note_resized(&self, new_marker: &mut Marker) {
         for (file, spec) in
-            self.layout.files().iter().enumerate().filter(|(file, _)| self.cache.written(*file).is_some())
+            self.layout.files().iter().enumerate().filter(|(file, _)| self.cache.last_write_times(*file).is_some())
         {
             let path_hash = marker::path_hash(&spec.path);
             let found = self.root.metadata(self.name(file)).ok().filter(|found| !self.is_edited_since(file, found));
             if let Some(found) = found {
-                left.modified_at = 0; // The change is later than the marker's former time.
-                left.left.entry(path_hash).and_modify(|at| *at = modified(&found).max(0));
+                new_marker.modified_at = 0; // The change is later than the marker's former time.
+                new_marker.mtimes_at_stop.entry(path_hash).and_modify(|at| *at = mtime(&found).max(0));
             }
         }
     }
@@ -127,7 +129,7 @@ mod tests {
         drop(refused(dir.path(), false));
         assert!(dir.path().join(marker_name(&HASH)).exists() && !dir.path().join("a").exists());
         let made = storage(dir.path()).read_marker(&HASH).unwrap();
-        assert!(made.is_unfinished_file(Path::new("b"), survey.file(1).unwrap().identity) && made.made.len() == 1);
+        assert!(made.is_unfinished_file(Path::new("b"), survey.file(1).unwrap().identity) && made.created.len() == 1);
     }
 
     /// With a later time and without the notes, an edit between the two runs would look as old as btsync's own writes.
@@ -157,7 +159,7 @@ mod tests {
     fn a_file_that_the_refused_start_has_resized_is_no_file_that_others_changed() {
         let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
         let actions = [FileAction::Create, FileAction::Create, FileAction::Leave];
-        let mut it = storage(dir.path()).allocate(Allocation::None);
+        let mut it = storage(dir.path()).with_allocation(Allocation::None);
         let mut survey = it.survey(&no).unwrap();
         it.lock(&HASH).unwrap();
         it.create_files(&actions, &mut survey, &no).unwrap();

@@ -45,34 +45,34 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    fn put(&self, slot: usize, sample: Sample) {
+    fn put(&self, file_index: usize, sample: Sample) {
         self.any.set(true);
-        self.files.lock().insert(slot, sample);
+        self.files.lock().insert(file_index, sample);
     }
 
-    fn get(&self, slot: usize) -> Option<Sample> {
-        if self.any.is_set() { self.files.lock().get(&slot).copied() } else { None }
+    fn get(&self, file_index: usize) -> Option<Sample> {
+        if self.any.is_set() { self.files.lock().get(&file_index).copied() } else { None }
     }
 
     /// Records that a write begins. Returns whether the file has a sample.
-    pub fn begin(&self, slot: usize, offset: u64, len: u64) -> bool {
+    pub fn begin(&self, file_index: usize, offset: u64, len: u64) -> bool {
         let is_changed = |at: u64, count: usize| at < offset + len && offset < at + count as u64;
-        match self.get(slot) {
+        match self.get(file_index) {
             None => return false,
             Some(Sample::Bytes(at, count, _)) if !is_changed(at, count) => {}
-            Some(_) => self.put(slot, Sample::Unknown),
+            Some(_) => self.put(file_index, Sample::Unknown),
         }
         true
     }
 
     /// Records that the first `written` bytes of `bufs` were written at `offset`.
-    pub fn wrote(&self, slot: usize, offset: u64, bufs: &[IoSlice<'_>], written: usize) {
+    pub fn wrote(&self, file_index: usize, offset: u64, bufs: &[IoSlice<'_>], written: usize) {
         let mut at = 0;
         for buf in bufs {
             let buf = buf.get(..buf.len().min(written.saturating_sub(at))).unwrap_or_default();
             if let Some(first) = buf.iter().position(|byte| *byte != 0) {
                 let sample = of(offset + (at + first) as u64, buf.get(first..).unwrap_or_default());
-                return self.put(slot, sample);
+                return self.put(file_index, sample);
             }
             at += buf.len();
         }
@@ -82,8 +82,8 @@ impl Samples {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn fits(&self, slot: usize, file: &File) -> io::Result<bool> {
-        while let Some(sample) = self.get(slot) {
+    pub fn fits(&self, file_index: usize, file: &File) -> io::Result<bool> {
+        while let Some(sample) = self.get(file_index) {
             let fits = match sample {
                 Sample::Unknown => true,
                 Sample::Empty => find(file, &AtomicBool::new(false))?.is_none(),
@@ -97,7 +97,7 @@ impl Samples {
                 }
             };
             // Another thread of ours may have written meanwhile: then compare again.
-            if fits || self.get(slot) == Some(sample) {
+            if fits || self.get(file_index) == Some(sample) {
                 return Ok(fits);
             }
         }
@@ -159,8 +159,8 @@ fn sample(file: &File, stop: &dyn StopCheck) -> io::Result<Sample> {
 
 impl Storage {
     /// Whether a file holds no data, as far as its parts of `PART` bytes show.
-    pub(super) fn seems_empty(&self, slot: usize) -> bool {
-        self.root.open(self.name(slot), Access::Read).is_ok_and(|handle| seems_empty(&handle.file))
+    pub(super) fn seems_empty(&self, file_index: usize) -> bool {
+        self.root.open(self.name(file_index), Access::Read).is_ok_and(|handle| seems_empty(&handle.file))
     }
 
     /// Takes samples of the files that btsync writes to and that nothing else distinguishes from others, or whose times have steps of
@@ -173,7 +173,7 @@ impl Storage {
         may_have_part_data: bool,
         stop: &dyn StopCheck,
     ) {
-        if self.writable.is_none() {
+        if self.writable_identities.is_none() {
             return; // The caller vouches for the files.
         }
         for (number, action) in actions.iter().enumerate().filter(|(_, action)| is_write_action(**action)) {

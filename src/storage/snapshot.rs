@@ -19,8 +19,8 @@ pub struct FileSnapshot {
     /// Distinguishes the file from every other file that ever had its name: see `identity`.
     pub identity: u64,
     /// The change time (ctime) as seconds since 1970 and nanoseconds.
-    pub(crate) changed: (i64, i64),
-    pub(crate) modified: (i64, i64),
+    pub(crate) ctime: (i64, i64),
+    pub(crate) mtime: (i64, i64),
 }
 
 /// Distinguishes a file from all others while this process runs, whichever name it is found by.
@@ -58,39 +58,39 @@ impl FileSnapshot {
             links: found.nlink(),
             inode: found.ino(),
             identity: identity(found),
-            changed: (found.ctime(), found.ctime_nsec()),
-            modified: (found.mtime(), found.mtime_nsec()),
+            ctime: (found.ctime(), found.ctime_nsec()),
+            mtime: (found.mtime(), found.mtime_nsec()),
         }
     }
 
     /// The change time (ctime), in nanoseconds since 1970; nobody can set it.
     pub(crate) fn changed_at(&self) -> i64 {
-        nanos(self.changed)
+        nanos(self.ctime)
     }
 
     /// The modification time (mtime), in nanoseconds since 1970; anyone may set it.
     pub(crate) fn modified_at(&self) -> i64 {
-        nanos(self.modified)
+        nanos(self.mtime)
     }
 
     /// Whether it is still this file, and nobody has written to it, renamed it or linked it.
     pub(crate) fn is_untouched(&self, now: &Metadata) -> bool {
         let later = FileSnapshot::of(now);
-        self.is_unchanged(now) && self.changed == later.changed && self.modified == later.modified
+        self.is_unchanged(now) && self.ctime == later.ctime && self.mtime == later.mtime
     }
 
     /// Whether `now` is this file under another name.
     pub(crate) fn is_renamed(&self, now: &Metadata) -> bool {
         let later = FileSnapshot::of(now);
         let has_same_size_and_mtime =
-            !is_permanent(self.identity) && (self.size, self.modified) == (later.size, later.modified);
+            !is_permanent(self.identity) && (self.size, self.mtime) == (later.size, later.mtime);
         is_same(self.identity, later.identity) || has_same_size_and_mtime
     }
 
     /// Whether the length and modification time are the same. A copy that an overlay file system made of the file keeps both.
     pub(crate) fn has_same_size_and_mtime(&self, now: &Metadata) -> bool {
         let later = FileSnapshot::of(now);
-        (self.size, self.modified) == (later.size, later.modified)
+        (self.size, self.mtime) == (later.size, later.mtime)
     }
 
     /// Whether it is still this file with the same length.

@@ -14,7 +14,7 @@ use crate::storage::check::hash_zeros;
 use crate::storage::earlier_run::EarlierRun;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
-use crate::storage::in_use::find_two_in_one;
+use crate::storage::in_use::find_aliased_file;
 use crate::storage::layout::{FileSpec, Span};
 use crate::storage::lock::is_write_action;
 use crate::storage::ownership::{Evidence, ExistingFile, FileAction, FileFacts, OwnershipClaim, Refusal, decide};
@@ -35,7 +35,7 @@ pub struct Survey {
     /// Bytes that may be right: of files, each counted up to its length in the torrent, and of the part file.
     pub bytes: u64,
     /// The part file; `None` if there is none.
-    pub parts: Option<FileSnapshot>,
+    pub part_file: Option<FileSnapshot>,
 }
 
 impl Survey {
@@ -77,9 +77,9 @@ impl Storage {
             survey.bytes += seen.map_or(0, |seen| seen.size.min(spec.length));
             survey.files.push(seen);
         }
-        survey.parts = self.find_part_file()?;
+        survey.part_file = self.find_part_file()?;
         let mut files = 0..self.layout.files().len();
-        if let Some(FileSnapshot { size: bytes, .. }) = survey.parts
+        if let Some(FileSnapshot { size: bytes, .. }) = survey.part_file
             && files.any(|file| self.placement.uses_part_file(&self.layout, file))
         {
             self.placement.set_part_file_length(bytes);
@@ -166,7 +166,7 @@ impl Storage {
             // `stop` may have cut the last examination short.
             return Ok(vec![FileAction::Leave; self.layout.files().len()]);
         }
-        let twice = || find_two_in_one(&actions, input.survey).map(|number| (number, Refusal::TwoFiles));
+        let twice = || find_aliased_file(&actions, input.survey).map(|number| (number, Refusal::TwoFiles));
         match refused.first().copied().or_else(twice) {
             Some((number, why)) => {
                 let path = self.root.path().join(self.name(number));
@@ -233,7 +233,7 @@ impl Storage {
             has_data_past_end: has_data(spec.length, seen.size)?,
             has_data: has_data(0, seen.size)?,
             // What is missing of its pieces may be in the part file.
-            may_be_right: (zeros.is_begun || input.survey.parts.is_some()) && seen.size == spec.length,
+            may_be_right: (zeros.is_begun || input.survey.part_file.is_some()) && seen.size == spec.length,
             ..Evidence::default()
         };
         if !evidence.has_data || evidence.has_data_past_end {

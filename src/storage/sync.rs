@@ -46,9 +46,9 @@ impl Storage {
             folders.extend(spec.path.ancestors().skip(1));
         }
         if self.placement.part_file_length() > 0 {
-            let parts = self.layout.files().len();
-            let handle = self.handle(parts, false)?;
-            handle.file.sync_all().map_err(|error| self.failed(Operation::Sync, parts, error))?;
+            let part_file = self.layout.files().len();
+            let handle = self.handle(part_file, false)?;
+            handle.file.sync_all().map_err(|error| self.failed(Operation::Sync, part_file, error))?;
         }
         for folder in folders.iter().rev() {
             self.sync_folder(&self.root.path().join(folder))?;

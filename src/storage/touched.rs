@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::storage::cache::clock;
-use crate::storage::changes::{changed, modified};
+use crate::storage::changes::{ctime, mtime};
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::ownership::Refusal;
@@ -69,35 +69,35 @@ impl Drop for Checking<'_> {
 
 impl TouchedFiles {
     /// Whether this modification time of a file is one with which its content was found to be btsync's.
-    pub fn is_confirmed(&self, slot: usize, time: i64) -> bool {
-        self.state.lock().confirmed.get(&slot) == Some(&time)
+    pub fn is_confirmed(&self, file_index: usize, time: i64) -> bool {
+        self.state.lock().confirmed.get(&file_index) == Some(&time)
     }
 
     /// Waits while another thread checks this file.
-    pub fn wait(&self, slot: usize) {
+    pub fn wait(&self, file_index: usize) {
         if self.is_checking.is_set() {
             let mut state = self.state.lock();
-            self.checked.wait_while(&mut state, |state| state.checking.contains(&slot));
+            self.checked.wait_while(&mut state, |state| state.checking.contains(&file_index));
         }
     }
 
-    fn may_check(&self, slot: usize) -> bool {
-        self.state.lock().checks.get(&slot).is_none_or(|checks| *checks < MAX_CHECKS)
+    fn may_check(&self, file_index: usize) -> bool {
+        self.state.lock().checks.get(&file_index).is_none_or(|checks| *checks < MAX_CHECKS)
     }
 
     /// Marks that this thread checks the file; `None` if another one does.
-    fn begin(&self, slot: usize) -> Option<Checking<'_>> {
+    fn begin(&self, file_index: usize) -> Option<Checking<'_>> {
         let mut state = self.state.lock();
-        if !state.checking.insert(slot) {
+        if !state.checking.insert(file_index) {
             return None;
         }
-        *state.checks.entry(slot).or_default() += 1;
+        *state.checks.entry(file_index).or_default() += 1;
         self.is_checking.set(true);
-        Some(Checking(self, slot))
+        Some(Checking(self, file_index))
     }
 
-    fn confirm(&self, slot: usize, time: i64) {
-        self.state.lock().confirmed.insert(slot, time);
+    fn confirm(&self, file_index: usize, time: i64) {
+        self.state.lock().confirmed.insert(file_index, time);
     }
 }
 
@@ -110,29 +110,29 @@ impl Storage {
 
     /// Whether a file to be written, whose modification time another program has set, still holds nothing but what btsync wrote.
     /// Hashes its verified pieces for that, without a lock; other threads that write to the file wait.
-    pub(super) fn is_only_touched(&self, slot: usize, file: &File) -> Result<bool, StorageError> {
+    pub(super) fn is_only_touched(&self, file_index: usize, file: &File) -> Result<bool, StorageError> {
         let Some(check) = self.touched.check.get() else { return Ok(false) };
-        let failed = |error: io::Error| self.failed(Operation::Read, slot, error);
+        let failed = |error: io::Error| self.failed(Operation::Read, file_index, error);
         loop {
-            self.touched.wait(slot);
+            self.touched.wait(file_index);
             let found = file.metadata().map_err(failed)?;
-            let times = (modified(&found), changed(&found));
-            if self.cache.is_refused(slot) || self.is_our_time(slot, times.0) {
-                return Ok(!self.cache.is_refused(slot));
+            let times = (mtime(&found), ctime(&found));
+            if self.cache.is_refused(file_index) || self.is_our_time(file_index, times.0) {
+                return Ok(!self.cache.is_refused(file_index));
             }
-            if !self.touched.may_check(slot) {
+            if !self.touched.may_check(file_index) {
                 return Ok(false);
             }
-            let Some(_checking) = self.touched.begin(slot) else { continue };
+            let Some(_checking) = self.touched.begin(file_index) else { continue };
             wait_until_past(times.1);
-            if !check(slot)? {
-                self.cache.refuse(slot);
+            if !check(file_index)? {
+                self.cache.refuse(file_index);
                 return Ok(false);
             }
             let later = file.metadata().map_err(failed)?;
-            if (modified(&later), changed(&later)) == times {
-                self.touched.confirm(slot, times.0);
-                log::info!("{}: has another time and the same content", self.name(slot).display());
+            if (mtime(&later), ctime(&later)) == times {
+                self.touched.confirm(file_index, times.0);
+                log::info!("{}: has another time and the same content", self.name(file_index).display());
                 return Ok(true);
             }
         }
@@ -180,20 +180,20 @@ impl Survey {
 /// Waits until a change of a file that has this change time (ctime) would give it another one, however coarse the times of its
 /// file system are. Returns whether that took any time. Times in the future are from a clock that was set back; nobody waits for
 /// them.
-pub(super) fn wait_until_past(changed: i64) -> bool {
-    let rest = time_until_past(changed, clock());
+pub(super) fn wait_until_past(ctime: i64) -> bool {
+    let rest = time_until_past(ctime, clock());
     rest.map(std::thread::sleep).is_some()
 }
 
 /// How long to wait at the time `now`.
-fn time_until_past(changed: i64, now: i64) -> Option<Duration> {
+fn time_until_past(ctime: i64, now: i64) -> Option<Duration> {
     // No file system that counts in steps of two seconds has odd ones.
-    let step = match time_step(changed) {
+    let step = match time_step(ctime) {
         CLOCK_TICK => CLOCK_TICK,
-        _ if changed % COARSE_STEP != 0 => COARSE_STEP / 2 + CLOCK_TICK,
+        _ if ctime % COARSE_STEP != 0 => COARSE_STEP / 2 + CLOCK_TICK,
         step => step + CLOCK_TICK,
     };
-    let rest = changed.saturating_add(step).saturating_sub(now);
+    let rest = ctime.saturating_add(step).saturating_sub(now);
     (1..=step).contains(&rest).then(|| Duration::from_nanos(rest.unsigned_abs()))
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn open(
     let storage = inner
         .with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.files.max_open_files))
         .select(&wanted, &storage::part_name(&metainfo.info_hash))
-        .allocate(config.files.allocation);
+        .with_allocation(config.files.allocation);
     let mut opener =
         FileOpener { registration, inner, config, metainfo, wanted: &plan.wanted, events, storage, hashed: false };
     let (have, resume_store) = opener.run()?;
@@ -125,7 +125,7 @@ impl FileOpener<'_> {
             let (mut have, mut resume_store) = self.check(&survey)?;
             // Files that another torrent has started to write since would be taken for the user's own.
             self.registration.map_or(Ok(()), |registration| registration.check_not_written(self.storage.layout()))?;
-            let (mut actions, parts) = self.decide(&survey, &have, resume_store.as_ref())?;
+            let (mut actions, part_file_action) = self.decide(&survey, &have, resume_store.as_ref())?;
             if self.is_stopped() {
                 return Ok((have, None));
             }
@@ -152,7 +152,7 @@ impl FileOpener<'_> {
                 named?;
             } else {
                 self.report_replaced(&actions, &survey, &have, resume_store.as_ref());
-                self.make((&actions, parts), survey, &mut have, &mut resume_store)?;
+                self.make((&actions, part_file_action), survey, &mut have, &mut resume_store)?;
             }
             return Ok((have, resume_store));
         }
@@ -287,13 +287,13 @@ impl FileOpener<'_> {
     /// Creates what is missing, and hashes what the part file contained of it.
     fn make(
         &mut self,
-        (actions, parts): (&[FileAction], FileAction),
+        (actions, part_file_action): (&[FileAction], FileAction),
         mut survey: Survey,
         have: &mut Bitfield,
         resume_store: &mut Option<ResumeStore>,
     ) -> Result<(), TorrentError> {
         let earlier = self.storage.marker.clone();
-        let prepared = self.prepare((actions, parts), &mut survey, have).inspect_err(|error| {
+        let prepared = self.prepare((actions, part_file_action), &mut survey, have).inspect_err(|error| {
             if matches!(error.kind(), StorageErrorKind::Exists | StorageErrorKind::InUse) {
                 self.storage.roll_back(actions, &survey, earlier);
             }
@@ -338,13 +338,13 @@ impl FileOpener<'_> {
     /// Creates what is missing and marks it as btsync's; `None` if the torrent has to stop first.
     fn prepare(
         &mut self,
-        (actions, parts): (&[FileAction], FileAction),
+        (actions, part_file_action): (&[FileAction], FileAction),
         survey: &mut Survey,
         have: &Bitfield,
     ) -> Result<Option<PreparedFiles>, StorageError> {
         let (hash, stop, given) = (self.metainfo.info_hash, &*self.inner.run, self.config.files.overwrite);
         self.storage.check_not_in_use(actions, given, &self.config.records.private_folders)?;
-        self.storage.create_part_file(parts, survey)?;
+        self.storage.create_part_file(part_file_action, survey)?;
         self.storage.create_files(actions, survey, stop)?;
         if self.is_stopped() {
             return Ok(None);

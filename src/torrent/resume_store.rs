@@ -260,7 +260,7 @@ impl ResumeStore {
         progress: (Bitfield, Vec<PartialPiece>),
         mut is_late: impl FnMut(usize) -> bool,
     ) {
-        let unwritten = || (0..storage.layout().files().len()).all(|file| storage.written(file).is_none());
+        let unwritten = || (0..storage.layout().files().len()).all(|file| storage.last_write_times(file).is_none());
         let owned = self
             .record
             .as_ref()
@@ -291,8 +291,8 @@ impl ResumeStore {
         let entry = |(file, stamp): (usize, &Option<Stamp>)| {
             let changed = self.changed.get(file).copied().unwrap_or(true) || storage.is_changed(file);
             let baseline = self.baseline.get(file).copied().flatten();
-            let stamp =
-                stamp.filter(|now| !changed && is_stamp_trusted(baseline, *now, storage.written(file), clock))?;
+            let stamp = stamp
+                .filter(|now| !changed && is_stamp_trusted(baseline, *now, storage.last_write_times(file), clock))?;
             Some((file as u32, stamp))
         };
         let went_back = self.now().clock_went_back_since(self.started.0);

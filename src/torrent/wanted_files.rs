@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::metainfo::{FileEntry, Metainfo, SelectError, SpecialEntry};
-use crate::storage::{Extras, FileSpec, Layout, LayoutError, is_reserved};
+use crate::storage::{FileSpec, Layout, LayoutError, SpecialEntries, is_reserved};
 use crate::strategy::picker::Plan;
 use crate::torrent::{TorrentConfig, TorrentError};
 use crate::types::{Bitfield, PieceIndex};
@@ -71,16 +71,16 @@ impl WantedFiles {
 pub fn layout(metainfo: &Metainfo) -> Result<Layout, LayoutError> {
     let spec = |f: &FileEntry| FileSpec { path: f.path.clone(), length: f.length, is_pad: f.is_virtual };
     let layout = Layout::new(metainfo.piece_length, metainfo.files.iter().map(spec).collect())?;
-    let mut extras = Extras::default();
+    let mut special_entries = SpecialEntries::default();
     for file in &metainfo.files {
         match file.special_entry() {
-            Some(SpecialEntry::Link(target)) => extras.links.push((file.path.clone(), target.clone())),
-            Some(SpecialEntry::Folder) => extras.folders.push(file.path.clone()),
+            Some(SpecialEntry::Link(target)) => special_entries.links.push((file.path.clone(), target.clone())),
+            Some(SpecialEntry::Folder) => special_entries.folders.push(file.path.clone()),
             None => {}
         }
     }
     let executable = metainfo.files.iter().enumerate().filter(|(_, file)| file.executable).map(|(number, _)| number);
-    Ok(layout.with_extras(extras).with_executable(executable.collect()))
+    Ok(layout.with_special_entries(special_entries).with_executable(executable.collect()))
 }
 
 /// See [`TorrentHandle::content_path`](crate::torrent::TorrentHandle::content_path); empty if there is none. `placed` are the

@@ -142,7 +142,7 @@ fn begun(dir: &Path) -> (Storage, [Sha1Hash; 10]) {
 fn edit(dir: &Path) -> File {
     let file = File::options().write(true).open(dir.join("a")).unwrap();
     let now = clock();
-    while changed(&file.metadata().unwrap()) <= now {
+    while ctime(&file.metadata().unwrap()) <= now {
         file.write_all_at(b"mine", 0).unwrap();
     }
     file

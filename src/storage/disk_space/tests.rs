@@ -14,7 +14,7 @@ fn storage(dir: &TempDir, allocation: Allocation, wanted: &[bool]) -> Storage {
     let spec = |path: &str, length| FileSpec { path: path.into(), length, is_pad: path == "pad" };
     let files = vec![spec("a", 5 * MIB + MIB / 2), spec("b", MIB), spec("pad", MIB), spec("c", MIB / 2)];
     let it = Storage::new(dir.path().to_owned(), Layout::new(1 << 20, files).unwrap(), 4);
-    let it = it.allocate(allocation).select(wanted, Path::new(".parts"));
+    let it = it.with_allocation(allocation).select(wanted, Path::new(".parts"));
     it.prepare().unwrap();
     it
 }

@@ -129,7 +129,7 @@ fn a_download_that_was_moved_is_resumed_and_named_by_its_new_files() {
         marker.is_unfinished_file(Path::new("one"), survey.file(1).unwrap().identity)
             && !marker.has_path(Path::new("big"))
     );
-    assert!(marker.begun > 0 && is_continued(&dir, OwnershipClaim::MadeButChanged));
+    assert!(marker.earliest_write > 0 && is_continued(&dir, OwnershipClaim::MadeButChanged));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_copy_of_a_marker_makes_no_file_of_the_users_ours() {
             fs::write(in_dir(dir, marker), bytes).unwrap();
         }),
         ("it was edited while btsync ran", &|dir| {
-            let made = storage(dir).read_marker(&HASH).unwrap().made[&marker::path_hash(Path::new("one"))];
+            let made = storage(dir).read_marker(&HASH).unwrap().created[&marker::path_hash(Path::new("one"))];
             let edited = MarkerNote::Edited(marker::path_hash(Path::new("one")), made).line();
             refill(dir, marker, &[fs::read(in_dir(dir, marker)).unwrap(), edited.into_bytes()].concat());
         }),
@@ -194,7 +194,7 @@ fn complete_files_of_a_moved_download_get_their_final_names() {
     let mut it = storage(&dir);
     let mut marker = it.read_marker(&HASH).unwrap();
     let path_hash = marker::path_hash(Path::new("big"));
-    marker.apply(MarkerNote::Done(path_hash, marker.made[&path_hash], i64::MAX));
+    marker.apply(MarkerNote::Completed(path_hash, marker.created[&path_hash], i64::MAX));
     it.marker = Some(marker);
     let survey = it.survey(&no).unwrap();
     let knows = |it: &Storage| {
@@ -208,20 +208,22 @@ fn complete_files_of_a_moved_download_get_their_final_names() {
 
 #[test]
 fn coarse_times_are_not_before_the_beginning() {
-    let begun = 1_700_000_001_500_000_000;
-    assert!(is_not_before(begun, begun) && is_not_before(begun - CLOCK_TICK, begun));
-    assert!(!is_not_before(begun - CLOCK_TICK - 1, begun));
-    assert!(is_not_before(1_700_000_000_000_000_000, begun), "FAT");
-    assert!(!is_not_before(1_699_999_998_000_000_000, begun));
+    let earliest_write = 1_700_000_001_500_000_000;
+    assert!(
+        is_not_before(earliest_write, earliest_write) && is_not_before(earliest_write - CLOCK_TICK, earliest_write)
+    );
+    assert!(!is_not_before(earliest_write - CLOCK_TICK - 1, earliest_write));
+    assert!(is_not_before(1_700_000_000_000_000_000, earliest_write), "FAT");
+    assert!(!is_not_before(1_699_999_998_000_000_000, earliest_write));
 }
 
 /// A part file with blocks of one piece that is not complete: no piece tells whose it is.
 #[test]
 fn a_part_file_that_was_moved_is_btsyncs_if_its_times_say_so() {
     let (from, no) = (tempdir().unwrap(), AtomicBool::new(false));
-    let parts = crate::storage::part_name(&HASH);
+    let part_name = crate::storage::part_name(&HASH);
     let wanted = [true, true, false, true];
-    let mut it = storage(&from).select(&wanted, &parts);
+    let mut it = storage(&from).select(&wanted, &part_name);
     let mut survey = it.survey(&no).unwrap();
     let action = |wanted| if wanted { FileAction::Create } else { FileAction::Leave };
     let actions = wanted.map(action);
@@ -239,10 +241,10 @@ fn a_part_file_that_was_moved_is_btsyncs_if_its_times_say_so() {
         [(None, true, true), (Some(hour), true, false), (None, false, false)]
     {
         let to = tempdir().unwrap();
-        for name in [marker_name(&HASH), parts.clone()] {
+        for name in [marker_name(&HASH), part_name.clone()] {
             let (old, copy) = (from.path().join(&name), to.path().join(&name));
             fs::copy(&old, &copy).unwrap();
-            let is_marker = name != parts;
+            let is_marker = name != part_name;
             let at = modified(old) + part_file_later.filter(|_| !is_marker).unwrap_or_default();
             if is_marker && !keeps_marker_time {
                 continue;
@@ -255,9 +257,13 @@ fn a_part_file_that_was_moved_is_btsyncs_if_its_times_say_so() {
                 set_modified(copy.clone(), at);
             }
         }
-        let mut it = storage(&to).select(&wanted, &parts);
+        let mut it = storage(&to).select(&wanted, &part_name);
         it.marker = it.read_marker(&HASH);
-        let seen = it.survey(&no).unwrap().parts.unwrap();
-        assert_eq!(it.may_be_of_earlier_run(&HASH, &parts, &seen), is_ours, "{part_file_later:?} {keeps_marker_time}");
+        let seen = it.survey(&no).unwrap().part_file.unwrap();
+        assert_eq!(
+            it.may_be_of_earlier_run(&HASH, &part_name, &seen),
+            is_ours,
+            "{part_file_later:?} {keeps_marker_time}"
+        );
     }
 }

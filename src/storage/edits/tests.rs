@@ -20,7 +20,7 @@ pub(in crate::storage) const HASH: InfoHash = InfoHash([1; 20]);
 pub(in crate::storage) fn begun(dir: &TempDir, allocation: Allocation, between: impl Fn()) -> Storage {
     let spec = |path: &str| FileSpec { path: path.into(), length: 100, is_pad: false };
     let layout = Layout::new(10, vec![spec("a"), spec("b")]).unwrap();
-    let mut it = Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation);
+    let mut it = Storage::new(dir.path().to_owned(), layout, 4).with_allocation(allocation);
     let no = AtomicBool::new(false);
     let mut survey = it.survey(&no).unwrap();
     let action = |file| if survey.file(file).is_some() { FileAction::Leave } else { FileAction::Create };
@@ -124,7 +124,7 @@ fn a_complete_file_has_no_time_in_the_marker_if_it_was_edited_before_that_was_re
         let seen = *it.survey(&AtomicBool::new(false)).unwrap().file(0).unwrap();
         let marker = it.read_marker(&HASH).unwrap();
         assert!(marker.is_completed_file(Path::new("a"), seen.identity));
-        assert_eq!(marker.is_done_and_unchanged(Path::new("a"), &seen), !is_mine);
+        assert_eq!(marker.is_completed_and_unchanged(Path::new("a"), &seen), !is_mine);
     }
 }
 
@@ -267,16 +267,16 @@ fn writes_of_many_threads_are_no_edits() {
 fn a_write_that_was_given_up_leaves_no_time() {
     let cache = crate::storage::cache::FileCache::new(1, 1);
     drop(cache.writing(0));
-    let before = cache.written(0);
+    let before = cache.last_write_times(0);
     let writing = cache.writing(0);
     let second = cache.writing(0);
-    assert!(writing.is_alone() && !writing.is_only_one() && second.busy_since() <= writing.began());
+    assert!(writing.was_only_writer() && !writing.is_only_writer() && second.busy_since() <= writing.began());
     writing.cancel();
     second.cancel();
     drop(second);
-    assert!(writing.is_only_one());
+    assert!(writing.is_only_writer());
     drop(writing);
-    assert_eq!(cache.written(0), before);
+    assert_eq!(cache.last_write_times(0), before);
 }
 
 #[test]
@@ -368,6 +368,6 @@ fn a_stop_waits_until_an_edit_would_show() {
     let it = begun(&dir, Allocation::Sparse, || ());
     write_at(&it, 100).unwrap();
     it.unlock();
-    let written = changed(&fs::metadata(dir.path().join("b")).unwrap());
+    let written = ctime(&fs::metadata(dir.path().join("b")).unwrap());
     assert!(crate::storage::clock() - written >= CLOCK_TICK);
 }

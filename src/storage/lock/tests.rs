@@ -96,7 +96,7 @@ fn two_torrents_share_a_folder_but_no_file() {
 }
 
 #[test]
-fn whose_marker_is_gone_or_another_writes_no_more() {
+fn without_its_marker_storage_does_not_write() {
     for replaced in [false, true] {
         let dir = tempdir().unwrap();
         let mut it = storage(&dir, "a");
@@ -145,8 +145,8 @@ fn only_files_that_were_decided_on_are_written_to() {
 #[test]
 fn a_number_that_may_be_given_again_proves_nothing() {
     let passing = 1 << 63 | 5;
-    let made = [(marker::path_hash(Path::new("a")), passing), (marker::path_hash(Path::new("b")), 5)].into();
-    let found = Marker { made, ..Marker::default() };
+    let created = [(marker::path_hash(Path::new("a")), passing), (marker::path_hash(Path::new("b")), 5)].into();
+    let found = Marker { created, ..Marker::default() };
     assert!(found.is_unfinished_file(Path::new("a"), passing) && !found.proves(Path::new("a"), passing));
     assert!(found.proves(Path::new("b"), 5) && !found.proves(Path::new("b"), 6));
     let dir = tempdir().unwrap();
@@ -248,8 +248,8 @@ fn the_marker_and_the_part_file_are_in_the_torrents_own_folder_if_only_that_is_w
     let find = |paths: [&str; 2]| {
         let spec = |path: &str| FileSpec { path: path.into(), length: 100, is_pad: false };
         let layout = Layout::new(10, paths.map(spec).to_vec()).unwrap();
-        let parts = crate::storage::part_name(&ONE);
-        Storage::new(dir.path().to_owned(), layout, 4).select(&[true; 2], &parts).marker_path(&ONE)
+        let part_name = crate::storage::part_name(&ONE);
+        Storage::new(dir.path().to_owned(), layout, 4).select(&[true; 2], &part_name).marker_path(&ONE)
     };
     assert_eq!(find(["t/a", "t/b/c"]), Path::new("t").join(marker_name(&ONE)));
     assert_eq!(find(["t/a", "u/c"]), marker_name(&ONE), "no folder of its own");

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::storage::changes::modified;
+use crate::storage::changes::mtime;
 use crate::storage::ownership::FileAction;
 use crate::storage::{FileSpec, Layout, marker_name};
 
@@ -86,7 +86,7 @@ fn a_file_that_is_found_complete_is_struck_before_the_first_write() {
     assert!(
         marker.is_completed_file(Path::new("a"), a.identity) && !marker.is_unfinished_file(Path::new("a"), a.identity)
     );
-    assert!(marker.made.len() == 1 && marker.is_done_and_unchanged(Path::new("a"), &a));
+    assert!(marker.created.len() == 1 && marker.is_completed_and_unchanged(Path::new("a"), &a));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn what_was_written_after_the_last_moment_of_a_process_is_not_its_own() {
     let it = begun(&dir, &Bitfield::new(20));
     let marker = || it.read_marker(&HASH).unwrap();
     let after = |nanos: i64| {
-        let at = modified(&fs::metadata(dir.path().join(marker_name(&HASH))).unwrap()) + nanos;
+        let at = mtime(&fs::metadata(dir.path().join(marker_name(&HASH))).unwrap()) + nanos;
         (at / 1_000_000_000, at % 1_000_000_000)
     };
     // As long ago as the marker's time is ahead: `now` has to be later than all of these.
@@ -131,8 +131,8 @@ fn what_was_written_after_the_last_moment_of_a_process_is_not_its_own() {
         let at = SystemTime::now() - Duration::from_secs(seconds);
         File::open(dir.path().join(marker_name(&HASH))).unwrap().set_modified(at).unwrap();
     };
-    let written = |nanos| FileSnapshot { modified: after(nanos), changed: (0, 0), ..seen(&it, 0) };
-    let changed = |nanos| FileSnapshot { changed: after(nanos), modified: (0, 0), ..seen(&it, 0) };
+    let written = |nanos| FileSnapshot { mtime: after(nanos), ctime: (0, 0), ..seen(&it, 0) };
+    let changed = |nanos| FileSnapshot { ctime: after(nanos), mtime: (0, 0), ..seen(&it, 0) };
     let is_newer = |seen: FileSnapshot| it.is_newer_than_marker(&HASH, &marker(), &seen, false);
     age(60);
     for at in [&written as &dyn Fn(i64) -> FileSnapshot, &changed] {
@@ -236,7 +236,7 @@ fn a_file_that_ends_with_a_page_may_be_one_that_grew() {
         let dir = tempdir().unwrap();
         let spec = FileSpec { path: "a".into(), length: 1 << 20, is_pad: false };
         let layout = Layout::new(1 << 20, vec![spec]).unwrap();
-        let it = Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation);
+        let it = Storage::new(dir.path().to_owned(), layout, 4).with_allocation(allocation);
         assert_eq!([16 << 10, 20 << 10, (20 << 10) + 1].map(|size| it.ends_with_a_block(0, size)), expected);
     }
 }
@@ -264,14 +264,14 @@ fn what_cannot_be_noted_is_noted_later_and_no_edit_looks_older_than_the_marker_m
     let room = extend_fully(&file) - 20;
     file.set_len(room).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
-    let state = || (modified(&file.metadata().unwrap()), file.metadata().unwrap().len());
+    let state = || (mtime(&file.metadata().unwrap()), file.metadata().unwrap().len());
     let (before, _) = state();
     let mut later = clock();
     let mut runs_on = || {
         later += 2 * TOUCH_INTERVAL;
         it.show_running(lock, later);
     };
-    assert!(!it.append(&[MarkerNote::Done(marker::path_hash(Path::new("a")), a, 5)]));
+    assert!(!it.append(&[MarkerNote::Completed(marker::path_hash(Path::new("a")), a, 5)]));
     runs_on();
     assert_eq!(state(), (before, room), "it is as it was");
     for _ in 0..2 {

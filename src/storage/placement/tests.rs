@@ -109,26 +109,27 @@ fn places_do_not_depend_on_the_selection() {
     let layout = layout();
     let runs = |wanted: &[bool], offset, len| {
         let placement = FilePlacement::new(&layout, wanted, Path::new(PARTS), |_| false);
-        FileRuns::new(&layout, &placement, offset, len).map(|run| (run.file, run.place, run.len)).collect::<Vec<_>>()
+        FileRuns::new(&layout, &placement, offset, len).map(|run| (run.file, run.location, run.len)).collect::<Vec<_>>()
     };
-    let (own, parts) = (|slot, offset| Location::At { slot, offset }, |offset| Location::At { slot: 7, offset });
-    let of_b = (1, parts(4), 3);
+    let (own, part_file) =
+        (|file_index, offset| Location::At { file_index, offset }, |offset| Location::At { file_index: 7, offset });
+    let of_b = (1, part_file(4), 3);
     assert_eq!(
         runs(&only(&["c", "x/d"]), 0, 43),
         [
             (0, Location::Nowhere, 10),
-            (0, parts(0), 4),
+            (0, part_file(0), 4),
             of_b,
             (2, Location::Pad, 3),
             (3, own(3, 0), 10),
             (4, own(4, 0), 5),
-            (6, parts(15), 5),
+            (6, part_file(15), 5),
             (6, Location::Nowhere, 3)
         ]
     );
     assert_eq!(runs(&only(&["a"]), 12, 6), [(0, own(0, 12), 2), of_b, (2, Location::Pad, 1)]);
     assert_eq!(runs(&[], 12, 6), [(0, own(0, 12), 2), (1, own(1, 0), 3), (2, Location::Pad, 1)]);
-    assert_eq!(runs(&only(&["x/f"]), 33, 9), [(4, parts(13), 2), (6, own(6, 0), 7)]);
+    assert_eq!(runs(&only(&["x/f"]), 33, 9), [(4, part_file(13), 2), (6, own(6, 0), 7)]);
 }
 
 #[test]
@@ -232,7 +233,11 @@ fn stamps_of_unwanted_files_are_the_part_files() {
     assert!(it.stamp(1).is_some() && it.stamp(1) == it.stamp(6));
     assert_ne!(it.stamp(0), it.stamp(1));
     assert_eq!([2, 3, 5].map(|file| it.stamp(file)), [None; 3], "padding, and those that share no piece");
-    assert!(it.written(6).is_some() && it.written(1) == it.written(6) && it.written(0) != it.written(1));
+    assert!(
+        it.last_write_times(6).is_some()
+            && it.last_write_times(1) == it.last_write_times(6)
+            && it.last_write_times(0) != it.last_write_times(1)
+    );
 }
 
 #[test]
@@ -309,7 +314,7 @@ fn tell(dir: &TempDir, story: &SelectionStory, run: usize, have: &mut Bitfield, 
     let (allocation, wanted, writes) = &story.runs[run];
     let layout = &story.layout;
     let it = Storage::new(dir.path().to_owned(), layout.clone(), 2);
-    let it = it.allocate(*allocation).select(wanted, Path::new(PARTS));
+    let it = it.with_allocation(*allocation).select(wanted, Path::new(PARTS));
     it.prepare().unwrap();
     let there = found(&it);
     assert!(have.is_within(&there), "lost: {have:?} -> {there:?}");

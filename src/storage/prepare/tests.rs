@@ -1,5 +1,5 @@
-//! Files and their disk space. `files/tests.rs` tests that files are created, truncated and extended; `parts/tests.rs` tests what
-//! comes out of the part file.
+//! Files and their disk space. `files/tests.rs` tests that files are created, truncated and extended; `placement/tests.rs`
+//! tests what comes out of the part file.
 
 use std::fs::{self, Permissions};
 use std::io::{IoSlice, Write as _};
@@ -15,7 +15,7 @@ const MIB: u64 = 1 << 20;
 fn storage(dir: &TempDir, allocation: Allocation, files: &[(&str, u64)]) -> Storage {
     let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, is_pad: path == "pad" };
     let layout = Layout::new(1 << 20, files.iter().map(spec).collect()).unwrap();
-    Storage::new(dir.path().to_owned(), layout, 4).allocate(allocation)
+    Storage::new(dir.path().to_owned(), layout, 4).with_allocation(allocation)
 }
 
 /// Whether the folder's file system supports preallocation.
@@ -83,7 +83,7 @@ fn with_falloc_a_disk_that_is_too_small_is_said_before_a_file_is_made() {
         let spec = |&(path, length): &(&str, u64)| FileSpec { path: path.into(), length, is_pad: false };
         Layout::new(1 << 31, files.iter().map(spec).collect()).unwrap()
     };
-    let new = || Storage::new(dir.path().to_owned(), layout(&files), 4).allocate(Allocation::Falloc);
+    let new = || Storage::new(dir.path().to_owned(), layout(&files), 4).with_allocation(Allocation::Falloc);
     let error = new().prepare().unwrap_err();
     assert_eq!((error.kind(), full.kind()), (StorageErrorKind::DiskFull, StorageErrorKind::DiskFull));
     assert!(error.to_string().starts_with("not enough disk space in "), "{error}");

@@ -94,9 +94,9 @@ fn a_copy_of_the_file_system_is_taken_for_the_file_and_nothing_else_is() {
     let found = it.survey(&AtomicBool::new(false)).unwrap();
     let seen = *found.file(0).unwrap();
     let copied = fs::metadata(&path).unwrap();
-    assert!(FileSnapshot { identity: 1, inode: 1, changed: (0, 0), ..seen }.has_same_size_and_mtime(&copied));
+    assert!(FileSnapshot { identity: 1, inode: 1, ctime: (0, 0), ..seen }.has_same_size_and_mtime(&copied));
     assert!(
-        !FileSnapshot { modified: (0, 0), ..seen }.has_same_size_and_mtime(&copied)
+        !FileSnapshot { mtime: (0, 0), ..seen }.has_same_size_and_mtime(&copied)
             && !FileSnapshot { size: 6, ..seen }.has_same_size_and_mtime(&copied)
     );
     let mut other = found.clone();

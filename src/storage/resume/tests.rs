@@ -9,7 +9,7 @@ use crate::storage::resume_format::CHECKSUM_LEN;
 const SECOND: i64 = 1_000_000_000;
 
 fn stamp(at: i64) -> Stamp {
-    Stamp { size: 100, modified: at, changed: at, inode: 7 }
+    Stamp { size: 100, mtime: at, ctime: at, inode: 7 }
 }
 
 fn record() -> ResumeData {
@@ -63,18 +63,18 @@ fn layout() -> Layout {
 
 #[test]
 fn a_file_that_was_there_before_is_ours_only_as_btsync_left_it() {
-    let stamp = Stamp { size: 9, modified: 1, changed: 2, inode: 3 };
+    let stamp = Stamp { size: 9, mtime: 1, ctime: 2, inode: 3 };
     let seen = FileSnapshot { identity: 11, ..FileSnapshot::default() };
     for (number, was_started) in [(0, true), (PREEXISTING, false)] {
         let record = ResumeData { files: vec![(0, stamp)], owned_files: Some(vec![(number, 11)]), ..record() };
         let bytes = record.encode();
         let record = ResumeData::decode(&bytes, &layout()).unwrap();
         assert!(record.is_untouched(&layout(), 0, &seen, Some(stamp)));
-        assert!(!record.is_untouched(&layout(), 0, &seen, Some(Stamp { changed: 3, ..stamp })));
+        assert!(!record.is_untouched(&layout(), 0, &seen, Some(Stamp { ctime: 3, ..stamp })));
         assert_eq!(record.was_started(0, &seen), was_started);
     }
-    assert!(stamp.has_same_content(&Stamp { changed: 3, ..stamp }));
-    let others = [Stamp { size: 8, ..stamp }, Stamp { modified: 2, ..stamp }, Stamp { inode: 2, ..stamp }];
+    assert!(stamp.has_same_content(&Stamp { ctime: 3, ..stamp }));
+    let others = [Stamp { size: 8, ..stamp }, Stamp { mtime: 2, ..stamp }, Stamp { inode: 2, ..stamp }];
     assert!(!others.iter().any(|other| stamp.has_same_content(other)));
 }
 
@@ -124,8 +124,8 @@ fn a_piece_is_believed_where_all_its_files_look_the_same() {
     assert_eq!(trusted_pieces([Some(stamp(-5)), None, Some(stamp(SECOND + 1))]), [0, 1]);
     let other = [
         Stamp { size: 99, ..stamp(-5) },
-        Stamp { modified: -4, ..stamp(-5) },
-        Stamp { changed: -4, ..stamp(-5) },
+        Stamp { mtime: -4, ..stamp(-5) },
+        Stamp { ctime: -4, ..stamp(-5) },
         Stamp { inode: 8, ..stamp(-5) },
     ];
     for other in other {
@@ -146,7 +146,7 @@ fn our_own_last_write_is_trusted_once_its_tick_is_over() {
     assert!(is_stamp_trusted(None, coarse, written, 10 * SECOND + COARSE_TIME));
     assert!(!is_stamp_trusted(None, now, None, 20 * SECOND), "nobody knows who wrote it");
     assert!(!is_stamp_trusted(None, stamp(11 * SECOND), written, 20 * SECOND), "somebody else wrote after us");
-    let touched = Stamp { changed: 11 * SECOND, ..now };
+    let touched = Stamp { ctime: 11 * SECOND, ..now };
     assert!(!is_stamp_trusted(None, touched, written, 20 * SECOND), "somebody else wrote and set the time back");
     assert!(
         !is_stamp_trusted(None, stamp(9 * SECOND), written, 20 * SECOND),
@@ -204,7 +204,7 @@ fn a_record_names_the_files_that_are_as_btsync_left_them_and_no_others() {
     assert!(!left(0, 8, Some(stamp(-5))) && !left(2, 7, Some(stamp(SECOND))), "another file by the same name");
     assert!(!left(1, 7, None) && !left(9, 7, None) && !left(0, 7, None));
     // The file was written to since: another process may have completed it, and the user may have edited it.
-    for now in [stamp(-4), Stamp { size: 101, ..stamp(-5) }, Stamp { changed: 3, ..stamp(-5) }] {
+    for now in [stamp(-4), Stamp { size: 101, ..stamp(-5) }, Stamp { ctime: 3, ..stamp(-5) }] {
         assert!(!left(0, 7, Some(now)), "{now:?}");
     }
 }

@@ -34,9 +34,9 @@ impl FileOpener<'_> {
         if actions.iter().all(|action| *action == FileAction::Leave) {
             return Ok((actions, FileAction::Leave));
         }
-        let owns_part_file = survey.parts.as_ref().is_some_and(|seen| self.owns_part_file(seen, resume_store));
-        let parts = storage.decide_part_file(&input, &actions, owns_part_file)?;
-        Ok((actions, parts))
+        let owns_part_file = survey.part_file.as_ref().is_some_and(|seen| self.owns_part_file(seen, resume_store));
+        let part_file_action = storage.decide_part_file(&input, &actions, owns_part_file)?;
+        Ok((actions, part_file_action))
     }
 
     /// Whether the part file is ours by the marker or the resume data.
@@ -76,7 +76,7 @@ impl FileOpener<'_> {
         let was_complete =
             || resume_store.is_some_and(|resume_store| resume_store.was_complete(self.storage.layout(), file));
         let may_be_ours = if is_done {
-            may_have_crashed() && marker.is_done_and_unchanged(path, seen)
+            may_have_crashed() && marker.is_completed_and_unchanged(path, seen)
         } else {
             is_made && (!was_complete() || may_have_crashed())
         };

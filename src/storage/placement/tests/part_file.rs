@@ -139,14 +139,14 @@ fn a_part_file_without_data_gives_its_name_to_a_new_one_that_the_marker_names() 
     let no = AtomicBool::new(false);
     assert!(matches!(decided, Ok(FileAction::ReplaceEmpty)), "{decided:?}");
     let mut survey = it.survey(&no).unwrap();
-    let before = survey.parts.unwrap();
+    let before = survey.part_file.unwrap();
     it.lock(&InfoHash([1; 20])).unwrap();
     it.create_part_file(FileAction::ReplaceEmpty, &mut survey).unwrap();
     let actions = actions(&it, &survey);
     it.create_files(&actions, &mut survey, &no).unwrap();
     it.record_ownership(&InfoHash([1; 20]), &actions, &survey, false).unwrap();
     it.resize_files(&actions, &survey, &no).unwrap();
-    let now = survey.parts.unwrap();
+    let now = survey.part_file.unwrap();
     assert!(now.size == 0 && before.size == 30);
     assert!(it.read_marker(&InfoHash([1; 20])).unwrap().is_unfinished_file(Path::new(PARTS), now.identity));
     write_all(&it, &[1, 3]);

@@ -11,7 +11,7 @@ use crate::util::paths::is_watched_name;
 
 /// What to create besides the files, as paths relative to the download folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extras {
+pub struct SpecialEntries {
     /// Symbolic links, each with the torrent's file or folder that it points to.
     pub links: Vec<(PathBuf, PathBuf)>,
     /// Empty folders.
@@ -21,10 +21,10 @@ pub struct Extras {
 impl Storage {
     /// Creates links and folders whose names are free. A failure does not stop the download: a file system may not support links.
     /// Returns early if `stop` becomes true.
-    pub(crate) fn create_extras(&self, stop: &dyn StopCheck) {
-        let extras = self.layout.extras();
+    pub(crate) fn create_special_entries(&self, stop: &dyn StopCheck) {
+        let special_entries = self.layout.special_entries();
         let goes_on = || !stop.is_stopped();
-        for folder in extras.folders.iter().take_while(|_| goes_on()) {
+        for folder in special_entries.folders.iter().take_while(|_| goes_on()) {
             self.create_each_folder(folder);
         }
         for (link, target) in self.wanted_links().take_while(|_| goes_on()) {
@@ -42,7 +42,7 @@ impl Storage {
 
     /// The links to create, with their targets: an unwanted target does not exist on disk.
     pub(super) fn wanted_links(&self) -> impl Iterator<Item = &(PathBuf, PathBuf)> {
-        let links = &self.layout.extras().links;
+        let links = &self.layout.special_entries().links;
         links.iter().filter(move |(_, target)| {
             let is_wanted = |(file, spec): (usize, &FileSpec)| self.wants(file) && spec.path.starts_with(target);
             self.layout.files().iter().enumerate().any(is_wanted) || links.iter().any(|(other, _)| other == target)
@@ -113,17 +113,17 @@ mod tests {
             link("t/l.torrent", "t/a"),
             link("t/d/L.Magnet", "t/a"),
         ];
-        let extras = Extras { links, folders: vec!["t/empty/deep".into()] };
-        let layout = Layout::new(16, vec![file("t/a"), file("t/b")]).unwrap().with_extras(extras);
+        let special_entries = SpecialEntries { links, folders: vec!["t/empty/deep".into()] };
+        let layout = Layout::new(16, vec![file("t/a"), file("t/b")]).unwrap().with_special_entries(special_entries);
         fs::create_dir(dir.path().join("t")).unwrap();
         fs::write(dir.path().join("t/taken"), "mine").unwrap();
         let outside = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(outside.path(), dir.path().join("t/out")).unwrap();
         let storage = Storage::new(dir.path().to_owned(), layout, 4).select(&[true, false], Path::new(".x.parts"));
-        storage.create_extras(&AtomicBool::new(true));
+        storage.create_special_entries(&AtomicBool::new(true));
         assert!(!dir.path().join("t/empty").exists() && at_in(&dir, "m").is_none(), "nobody waits for it any more");
         storage.prepare().unwrap();
-        storage.create_extras(&AtomicBool::new(false));
+        storage.create_special_entries(&AtomicBool::new(false));
         let at = |path: &str| at_in(&dir, path);
         assert_eq!(at("d/l").as_deref(), Some(Path::new("../a")));
         assert_eq!(at("m").as_deref(), Some(Path::new("d/l")));
