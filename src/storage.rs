@@ -21,6 +21,7 @@ mod download_mark;
 mod earlier_run;
 mod edits;
 mod error;
+mod failed_piece;
 mod files;
 mod fs_limits;
 mod in_use;

@@ -335,6 +335,7 @@ impl<'a> BlockReceiver<'a> {
         if !is_valid {
             self.or_disconnect(self.context.pieces.check_not_doubtful(piece))?;
             self.record_failed_blocks(piece)?;
+            self.or_disconnect(self.context.pieces.storage().erase_piece(piece))?;
         }
         let verdict = self.context.pieces.piece_hashed(piece, is_valid);
         if !is_valid {

@@ -125,3 +125,20 @@ fn pieces_of_a_slow_peer_are_hashed_as_they_arrive() {
     assert_eq!(receiver.hashes[&PieceIndex(4)].upto, BLOCK_SIZE);
     assert!(!receiver.has_unhashed());
 }
+
+/// A process that is killed later must not leave a whole piece that does not verify: the next run would take it for the user's.
+#[test]
+fn a_wrong_piece_is_erased_before_it_can_be_requested_again() {
+    let setup = setup();
+    let mut receiver = BlockReceiver::new(&setup.context, &setup.peer);
+    let mut bytes = setup.piece(1);
+    bytes[5] ^= 1;
+    for piece in [0, 2] {
+        setup.receive(&mut receiver, piece, &setup.piece(piece));
+    }
+    setup.receive(&mut receiver, 1, &bytes);
+    let mut all = vec![1; 3 * PIECE as usize];
+    setup.context.pieces.storage().read_exact_at(0, &mut all).expect("a file");
+    assert_eq!(all, [setup.piece(0), vec![0; PIECE as usize], setup.piece(2)].concat());
+    assert_eq!(setup.verified(), [0, 2]);
+}

@@ -1,0 +1,38 @@
+//! Files that btsync made and must not take for the user's, whatever happened to the download.
+
+#![allow(clippy::wildcard_imports, reason = "the fixtures of the module above")]
+
+use super::*;
+use crate::common::seeder::{block, full_bitfield};
+use crate::common::wire::id;
+
+/// A peer that sends a piece with one wrong byte and then waits.
+fn liar(payload: &Payload) -> FakePeer {
+    let (theirs, content) = (payload.clone(), payload.content());
+    FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &full_bitfield(theirs.pieces()))?;
+        wire.send(id::UNCHOKE, &[])?;
+        let mut first = None;
+        loop {
+            let (piece, begin, length) = wire.next_request()?;
+            if *first.get_or_insert(piece) == piece {
+                let mut bytes = block(&theirs, &content, piece, begin, length).to_vec();
+                bytes[0] ^= 1;
+                wire.send_block(piece, begin, &bytes)?;
+            }
+        }
+    })
+}
+
+/// The wrong piece fills its file, and no other piece has come.
+#[test]
+fn a_wrong_piece_of_a_peer_and_a_kill_leave_a_download_that_is_resumed() {
+    for files in [&[("1.jpg", PIECE), ("2.jpg", PIECE), ("3.jpg", PIECE)][..], &[("1.jpg", 5000), ("2.jpg", PIECE)]] {
+        let test = DownloadTest::new(Payload::tree("photos", files, PIECE), 0);
+        let liar = liar(&test.payload);
+        let mut running = test.start("poisoned", &["--sequential", "--peer", &liar.addr.to_string()]);
+        running.wait_for_output("sent wrong data");
+        kill(running);
+        test.completes(&[]);
+    }
+}
