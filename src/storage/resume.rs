@@ -171,6 +171,17 @@ impl ResumeData {
         is_named && self.files.iter().any(|(_, stamp)| *stamp == now)
     }
 
+    /// The entries of the incomplete files that nobody has touched since, given the files' current metadata in `stamps`. Not that of
+    /// the part file.
+    pub fn untouched_files(&self, layout: &Layout, stamps: &[Option<Stamp>]) -> Vec<(u32, u64)> {
+        let same = self.unchanged_files(stamps);
+        let is_untouched = |(number, _): &&(u32, u64)| {
+            let file = (number & !PREEXISTING) as usize;
+            same.get(file) == Some(&true) && !is_complete(layout, file, &self.have)
+        };
+        self.owned_files.iter().flatten().filter(is_untouched).copied().collect()
+    }
+
     /// Whether btsync made this very file and had not completed it, whatever happened to it since.
     pub fn was_started(&self, file: usize, seen: &FileSnapshot) -> bool {
         let entry = u32::try_from(file).map(|number| (number, seen.identity));
@@ -215,6 +226,11 @@ impl ResumeData {
         }
         same
     }
+}
+
+/// Whether all pieces of a file are in `have`.
+pub fn is_complete(layout: &Layout, file: usize, have: &Bitfield) -> bool {
+    layout.pieces_of(file).all(|piece| have.has(PieceIndex(piece)))
 }
 
 /// Whether these bytes of a piece are in files with unchanged metadata, or in padding.

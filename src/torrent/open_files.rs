@@ -328,7 +328,7 @@ impl FileOpener<'_> {
             }
             if let Some(resume_store) = resume_store {
                 let partial = resume_store.resumed_blocks().to_vec();
-                resume_store.clear_owned_files(&self.storage, (have.clone(), partial), Duration::ZERO);
+                resume_store.drop_complete_files(&self.storage, (have.clone(), partial), Duration::ZERO);
             }
             self.storage.finish(have);
         }

@@ -4,12 +4,13 @@
 //! The file is replaced atomically but not synced: the system keeps what a dying process wrote, and after a system crash no
 //! record is trusted. If the record cannot be read or written, the only cost is a check.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::storage::resume::{CLOCK_TICK, ClockReading, ResumeData, Stamp, is_stamp_trusted};
+use crate::storage::resume::{CLOCK_TICK, ClockReading, PREEXISTING, ResumeData, Stamp, is_complete, is_stamp_trusted};
 use crate::storage::{FileSnapshot, Layout, StopCheck, Storage, clock};
 use crate::torrent::record_files::{record_path, replace};
 use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex};
@@ -36,7 +37,8 @@ pub struct ResumeStore {
     info_hash: InfoHash,
     /// The record of an earlier run.
     record: Option<ResumeData>,
-    /// The files that btsync created and that are not complete: their indices and identities.
+    /// The files that btsync created or continued and that are not complete: their indices and identities. Also those that this run
+    /// leaves alone, if nobody has touched them since the record of an earlier run.
     owned_files: Vec<(u32, u64)>,
     /// The files' metadata at the start.
     stamps_at_start: Vec<Option<Stamp>>,
@@ -83,7 +85,7 @@ impl ResumeStore {
             .and_then(|bytes| ResumeData::decode(&bytes, layout).map_err(io::Error::other))
             .inspect_err(|error| log::debug!("{}: not used: {error}", path.display()));
         let record = record.ok().filter(|record| record.info_hash == info_hash);
-        let owned_files = Vec::new();
+        let owned_files = record.as_ref().map_or_else(Vec::new, |record| untouched_files(record, storage, &baseline));
         let stamps_at_start = baseline.clone();
         Some(ResumeStore {
             path,
@@ -148,9 +150,13 @@ impl ResumeStore {
         baseline.is_some() && baseline == self.stamps_at_start.get(file).copied().flatten()
     }
 
-    /// Records which files are ours, by index and identity. Writes the record at once, in case this process is killed.
+    /// Records which files this run writes to, by index and identity. Writes the record at once, in case this process is killed.
     pub fn set_owned_files(&mut self, owned_files: Vec<(u32, u64)>, storage: &Storage, have: &Bitfield) {
-        self.owned_files = owned_files;
+        let index = |(number, _): &(u32, u64)| number & !PREEXISTING;
+        let written: HashSet<u32> = owned_files.iter().map(index).collect();
+        self.owned_files.retain(|earlier| !written.contains(&index(earlier)));
+        self.owned_files.extend(owned_files);
+        self.owned_files.sort_unstable();
         if self.baseline.len() <= MANY_FILES {
             let partial = self.resumed_blocks.clone();
             self.write(&stamps(storage), storage, (have.clone(), partial));
@@ -171,10 +177,15 @@ impl ResumeStore {
         self.resumed_blocks.retain(|partial| partial.count() > 0);
     }
 
-    /// Everything wanted is complete: no file is ours to write to any more, which is recorded at once. The record is due again
-    /// once the last writes can be told from later ones.
-    pub fn clear_owned_files(&mut self, storage: &Storage, progress: (Bitfield, Vec<PartialPiece>), now: Duration) {
-        self.owned_files.clear();
+    /// Everything wanted is complete: no complete file is ours to write to any more, which is recorded at once. The record is due
+    /// again once the last writes can be told from later ones.
+    pub fn drop_complete_files(&mut self, storage: &Storage, progress: (Bitfield, Vec<PartialPiece>), now: Duration) {
+        let (layout, have) = (storage.layout(), &progress.0);
+        let is_part_file = |file: usize| file == layout.files().len();
+        self.owned_files.retain(|(number, _)| {
+            let file = (number & !PREEXISTING) as usize;
+            is_part_file(file) || !is_complete(layout, file, have)
+        });
         if self.baseline.len() <= MANY_FILES {
             self.save(storage, progress, now);
             self.saved = (0, 0);
@@ -261,11 +272,8 @@ impl ResumeStore {
         mut is_late: impl FnMut(usize) -> bool,
     ) {
         let unwritten = || (0..storage.layout().files().len()).all(|file| storage.last_write_times(file).is_none());
-        let owned = self
-            .record
-            .as_ref()
-            .is_some_and(|record| record.owned_files.as_ref().is_some_and(|owned_files| !owned_files.is_empty()));
-        let needless = self.is_inherited && !(owned && self.owned_files.is_empty());
+        let recorded = self.record.as_ref().and_then(|record| record.owned_files.as_deref());
+        let needless = self.is_inherited && recorded.unwrap_or_default() == self.owned_files;
         let nothing_sent = self.sent == self.sent_saved;
         let count = (progress.0.count(), blocks_in(&progress.1));
         if count == (0, 0) || (needless && nothing_sent && count == self.saved && unwritten()) {
@@ -329,6 +337,18 @@ impl ResumeStore {
 pub(crate) fn skip_after_stop(stop: &dyn StopCheck) -> impl FnMut(usize) -> bool {
     let started = Instant::now();
     move |file| file >= MANY_FILES && stop.is_stopped() && started.elapsed() > LAST_LOOK
+}
+
+/// The entries of the incomplete files and the part file that nobody has touched since this record was written.
+fn untouched_files(record: &ResumeData, storage: &Storage, stamps: &[Option<Stamp>]) -> Vec<(u32, u64)> {
+    let mut files = record.untouched_files(storage.layout(), stamps);
+    let parts = record.owned_files.iter().flatten().find(|(number, _)| *number as usize == stamps.len());
+    files.extend(parts.filter(|(_, identity)| {
+        let now = storage.part_file_stamp();
+        now.is_some_and(|(_, now)| record.is_part_file_unchanged(storage.layout(), *identity, now))
+    }));
+    files.sort_unstable();
+    files
 }
 
 /// The number of blocks of these pieces that are on disk.

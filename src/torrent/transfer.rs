@@ -269,7 +269,7 @@ impl<'a> Transfer<'a> {
         let (have, partial) = self.context.pieces.to_resume();
         // Before the marker is removed: no record that outlives it may claim complete files as ours.
         if let Some(resume_store) = &mut self.resume_store {
-            resume_store.clear_owned_files(storage, (have.clone(), partial), self.context.now());
+            resume_store.drop_complete_files(storage, (have.clone(), partial), self.context.now());
         }
         storage.finish(&have);
         for what in storage.describe_longer_files_now() {

@@ -366,8 +366,48 @@ fn a_record_names_no_file_from_the_moment_of_completion_on_and_is_due_again() {
     resume_store.set_owned_files(vec![(0, 9)], &fixture.storage, &Bitfield::new(4));
     assert_eq!(fixture.decoded().owned_files, Some(vec![(0, 9)]));
     fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
-    resume_store.clear_owned_files(&fixture.storage, pieces(Bitfield::full(4)), Duration::from_secs(7));
+    resume_store.drop_complete_files(&fixture.storage, pieces(Bitfield::full(4)), Duration::from_secs(7));
     assert_eq!(fixture.decoded().owned_files, Some(Vec::new()));
     // The file that was written last could not be recorded yet.
     assert_eq!(resume_store.due((4, 0)), Some(Duration::from_secs(7) + SAVE_INTERVAL));
+}
+
+/// A run that does not want an incomplete file neither writes to it nor forgets that it is btsync's.
+#[test]
+fn a_run_that_leaves_an_incomplete_file_alone_keeps_its_entry() {
+    let fixture = StoreFixture::new();
+    let all = Bitfield::full(4);
+    let mut first = Bitfield::new(4);
+    (0..3).for_each(|piece| _ = first.set(PieceIndex(piece)));
+    let begin = || {
+        let mut resume_store = fixture.resume_store();
+        resume_store.set_owned_files(vec![(0, 8), (1 | PREEXISTING, 9)], &fixture.storage, &Bitfield::new(4));
+        fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 150])]).expect("room");
+        resume_store.finish(&fixture.storage, pieces(first.clone()), |_| false);
+    };
+    let owned = || fixture.decoded().owned_files.expect("a list");
+    begin();
+    assert_eq!(owned(), [(0, 8), (1 | PREEXISTING, 9)]);
+    // The first file was completed, so it is not inherited; a run that wants nothing else leaves the rest as it is.
+    let mut resume_store = fixture.resume_store();
+    assert_eq!(resume_store.load_trusted_pieces(&fixture.storage), first);
+    resume_store.set_owned_files(vec![(0, 8)], &fixture.storage, &first);
+    assert_eq!(owned(), [(0, 8), (1 | PREEXISTING, 9)]);
+    resume_store.drop_complete_files(&fixture.storage, pieces(first.clone()), Duration::ZERO);
+    assert_eq!(owned(), [(1 | PREEXISTING, 9)]);
+    let mut resume_store = fixture.resume_store();
+    assert_eq!(resume_store.load_trusted_pieces(&fixture.storage), first);
+    resume_store.finish(&fixture.storage, pieces(first.clone()), |_| false);
+    assert_eq!(owned(), [(1 | PREEXISTING, 9)]);
+    // The run writes to that file itself and completes it.
+    let mut resume_store = fixture.resume_store();
+    resume_store.set_owned_files(vec![(1, 9)], &fixture.storage, &first);
+    assert_eq!(owned(), [(1, 9)]);
+    resume_store.drop_complete_files(&fixture.storage, pieces(all), Duration::ZERO);
+    assert_eq!(owned(), []);
+    // What another program has touched is not inherited.
+    begin();
+    fs::set_permissions(fixture.file("b"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("b");
+    fixture.resume_store().finish(&fixture.storage, pieces(first), |_| false);
+    assert_eq!(owned(), []);
 }

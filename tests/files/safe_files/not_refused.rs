@@ -36,3 +36,26 @@ fn a_wrong_piece_of_a_peer_and_a_kill_leave_a_download_that_is_resumed() {
         test.completes(&[]);
     }
 }
+
+/// A file with one complete piece and one incomplete, which does not speak for itself without marker and resume data.
+#[test]
+fn an_incomplete_file_is_remembered_by_a_run_that_does_not_want_it() {
+    for lost in ["marker", "cache"] {
+        let test = DownloadTest::new(Payload::tree("two", &[("g", PIECE), ("j", 5 * PIECE)], PIECE), 6);
+        let mut running = test.start("begun", &["--select", "j", "--sequential"]);
+        until("a piece and a half are there", || {
+            let has_data = |bytes: &[u8]| bytes.iter().any(|byte| *byte != 0);
+            test.gate.served() == 6
+                && fs::read(test.out.join("two/j")).is_ok_and(|j| has_data(&j[..PIECE]) && has_data(&j[PIECE..]))
+        });
+        running.terminate(7);
+        test.gate.open();
+        test.start("the other file", &["--select", "g"]).expect_exit(0);
+        if lost == "marker" {
+            fs::remove_file(test.marker()).expect("a marker");
+        } else {
+            fs::remove_dir_all(test.temp.path("cache")).expect("a cache");
+        }
+        test.completes(&[]);
+    }
+}
