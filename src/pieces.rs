@@ -5,6 +5,7 @@
 //! Nobody does disk I/O or hashing while holding the lock. The thread that receives the last block of a piece hashes it.
 
 mod content;
+mod serving;
 
 use std::collections::HashSet;
 use std::sync::Arc;

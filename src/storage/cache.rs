@@ -19,6 +19,14 @@ use crate::util::atomics::{Counter, Flag, Gauge, Time};
 pub(super) struct OpenFile {
     pub file: File,
     pub writable: bool,
+    /// When the file was last compared with its state when it was verified (`served_files.rs`), in nanoseconds since 1970.
+    pub checked_at: Time,
+}
+
+impl OpenFile {
+    pub fn new(file: File, writable: bool) -> OpenFile {
+        OpenFile { file, writable, checked_at: Time::default() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -264,7 +272,7 @@ mod tests {
     use super::*;
 
     fn handle(writable: bool) -> OpenFile {
-        OpenFile { file: tempfile::tempfile().unwrap(), writable }
+        OpenFile::new(tempfile::tempfile().unwrap(), writable)
     }
 
     #[test]

@@ -240,7 +240,7 @@ impl Storage {
 }
 
 /// Whether a file is on one of the file systems [`REMOTE`].
-fn is_on_remote(file: impl AsFd) -> bool {
+pub(super) fn is_on_remote(file: impl AsFd) -> bool {
     file_system_type(file).is_some_and(|kind| REMOTE.contains(&kind))
 }
 

@@ -34,6 +34,8 @@ pub enum Operation {
     Copy,
     /// Renaming a file.
     Rename,
+    /// Uploading verified data of a file.
+    Serve,
 }
 
 impl fmt::Display for Operation {
@@ -48,6 +50,7 @@ impl fmt::Display for Operation {
             Operation::Sync => "sync",
             Operation::Rename => "rename",
             Operation::Copy => "copy",
+            Operation::Serve => "serve",
         })
     }
 }

@@ -26,6 +26,7 @@ use crate::storage::pinned_files::PinnedFiles;
 use crate::storage::placement::{FilePlacement, FileRun, FileRuns, Location};
 use crate::storage::prepare::Allocation;
 use crate::storage::resume::Stamp;
+use crate::storage::served_files::ServedFiles;
 use crate::storage::slices::{MAX_SLICES, SliceCursor};
 use crate::storage::snapshot::identity;
 use crate::storage::stop_check::StopFunction;
@@ -71,6 +72,8 @@ pub struct Storage {
     pub(super) renamed_up_to: Amount,
     /// Files with another time and perhaps the same content.
     pub(super) touched: TouchedFiles,
+    /// What is known of the files that btsync serves.
+    pub(super) served: ServedFiles,
     /// Interrupts long reads and writes at shutdown.
     pub(super) stop_function: StopFunction,
 }
@@ -105,6 +108,7 @@ impl Storage {
             unwritten_notes: Mutex::default(),
             renamed_up_to,
             touched: TouchedFiles::default(),
+            served: ServedFiles::default(),
             stop_function: StopFunction::default(),
         }
     }

@@ -197,6 +197,7 @@ impl Storage {
         self.writable_identities = Some(actions.iter().enumerate().map(identity).collect());
         self.sized_at.set(clock());
         self.remember_times(survey, actions);
+        self.remember_verified(survey);
         self.keep_open(actions, survey, preexisting);
         Ok(())
     }

@@ -203,7 +203,7 @@ impl Root {
         let admitted = self.outside.lock().get(name).copied().ok_or(Errno::LOOP)?;
         let file = self.open_real(name).map_err(errno)?;
         let found = file.metadata().map_err(errno)?;
-        if (found.dev(), found.ino()) == admitted { Ok(OpenFile { file, writable: false }) } else { Err(Errno::LOOP) }
+        if (found.dev(), found.ino()) == admitted { Ok(OpenFile::new(file, false)) } else { Err(Errno::LOOP) }
     }
 
     /// Opens a name's target for reading, wherever it is.
@@ -253,7 +253,7 @@ impl Root {
             Access::New => flags | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
         };
         let file = self.open_beneath(name, flags)?;
-        Ok(OpenFile { file: File::from(file), writable: access != Access::Read })
+        Ok(OpenFile::new(File::from(file), access != Access::Read))
     }
 
     /// Opens without following any link; `LOOP` if there is one. Waits if no descriptor is free.

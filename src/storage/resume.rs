@@ -46,6 +46,11 @@ impl Stamp {
         Some(Stamp { size: found.size(), mtime, ctime, inode: found.ino() })
     }
 
+    /// Takes the stamp from a snapshot.
+    pub(super) fn of_snapshot(seen: &FileSnapshot) -> Stamp {
+        Stamp { size: seen.size, mtime: seen.modified_at(), ctime: seen.changed_at(), inode: seen.inode }
+    }
+
     /// The later of its two times.
     pub fn latest(&self) -> i64 {
         self.mtime.max(self.ctime)

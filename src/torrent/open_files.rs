@@ -147,6 +147,7 @@ impl FileOpener<'_> {
                 continue;
             }
             if leaves_all {
+                self.storage.remember_verified(&survey);
                 let named = self.storage.apply_final_names();
                 self.use_complete_files(&survey, &have);
                 named?;

@@ -266,6 +266,7 @@ impl<'a> Transfer<'a> {
         }
         // From here on, the files are only read.
         storage.close();
+        storage.remember_completed();
         let (have, partial) = self.context.pieces.to_resume();
         // Before the marker is removed: no record that outlives it may claim complete files as ours.
         if let Some(resume_store) = &mut self.resume_store {

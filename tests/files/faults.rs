@@ -12,6 +12,7 @@ use crate::common::netns::in_network_namespace;
 use crate::common::payload::Payload;
 use crate::common::process::{Running, without_settings};
 use crate::common::seeder::{FakePeer, Gate};
+use crate::common::wire::Message;
 use crate::common::{TestDir, btsync, free_port, until};
 use btsync::storage::resume::ResumeData;
 use btsync::storage::{FileSpec, Layout};
@@ -295,6 +296,25 @@ fn a_file_that_shrinks_while_it_is_served_ends_with_15_and_comes_back() {
     download(&temp, &payload, &peer, &[]).expect_exit(13);
     download(&temp, &payload, &peer, &["--overwrite"]).expect_exit(0);
     payload.assert_at(&temp.path("out"));
+}
+
+#[test]
+fn a_file_that_is_edited_while_it_is_served_ends_with_15_and_one_that_is_touched_is_served() {
+    let (temp, payload) = (TestDir::new(), payload());
+    let (mut seeder, addr, _tracker) = seeding(&temp, &payload);
+    let mut wire = unchoked(addr, &payload);
+    let path = temp.path("seeder/payload.bin");
+    let file = fs::File::options().write(true).open(&path).expect("the file");
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("another time");
+    let (piece, length) = (BLOCKS * 16 * 1024, 16 * 1024);
+    wire.request(40, 0, length as u32).expect("a request");
+    let block = payload.content()[40 * piece..][..length].to_vec();
+    wire.receive_until(&Message::Piece(40, 0, block)).expect("the block");
+    fs::write(&path, vec![7; payload.content().len()]).expect("an edit");
+    // btsync looks at a file once a second while it serves it.
+    while wire.request(41, 0, length as u32).and_then(|()| wire.receive()).is_ok() {}
+    seeder.expect_exit(15);
+    assert!(seeder.log().contains("payload.bin: another program changed it"), "{}", seeder.log());
 }
 
 /// 4 MiB in four pieces of 64 blocks.

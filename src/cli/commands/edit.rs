@@ -52,8 +52,9 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
     let trailing = TorrentEdit::count_trailing_bytes(&bytes);
     if output.is_none() && trailing > 0 {
         let path = args.file.display();
+        let bytes = if trailing == 1 { "byte follows" } else { "bytes follow" };
         let message = format!(
-            "{path}: {trailing} bytes follow the torrent, and an edit in place would remove them; use -o FILE to keep this file"
+            "{path}: {trailing} {bytes} the torrent, and an edit in place would remove them; use -o FILE to keep this file"
         );
         return Err(Failure::new(Exit::BadTorrent, printable(&message)));
     }

@@ -122,9 +122,9 @@ fn total(blocks: &[BlockInfo]) -> u64 {
     blocks.iter().map(|block| u64::from(block.length)).sum()
 }
 
-/// Reads blocks from disk. If that fails, main is told, as more than this connection has to end.
+/// Reads verified blocks from disk. If that fails, main is told, as more than this connection has to end.
 fn read(context: &TorrentContext, offset: u64, data: &mut [u8]) -> io::Result<()> {
-    context.pieces.storage().read_exact_at(offset, data).map_err(|error| {
+    context.pieces.read_verified(offset, data).map_err(|error| {
         let message = error.to_string();
         context.send_to_main(PeerEvent::Storage(error));
         io::Error::other(message)

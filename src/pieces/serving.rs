@@ -1,0 +1,32 @@
+//! Reads verified data for peers. Files that another program has changed since are hashed again (`storage/served_files.rs`).
+
+use crate::hash::Sha1Stream;
+use crate::pieces::PieceManager;
+use crate::storage::{StorageError, clock, hash_range};
+
+/// How many bytes of a piece are hashed at once.
+const SLAB: usize = 64 * 1024;
+
+impl PieceManager {
+    /// Fills `buf` with the torrent's bytes from `offset` on, which lie in verified pieces. If a file of these was changed since,
+    /// hashes its pieces first.
+    ///
+    /// # Errors
+    /// Those of [`Storage::read_exact_at`](crate::storage::Storage::read_exact_at); an error that names the file if a piece does
+    /// not verify any more.
+    pub fn read_verified(&self, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        let storage = &*self.storage;
+        storage.read_exact_at(offset, buf)?;
+        for doubtful in storage.doubtful_pieces(offset, buf.len() as u64)? {
+            let hash = hash_range(storage, doubtful.piece, 0, Sha1Stream::new(), &mut vec![0; SLAB])?;
+            if self.hash(doubtful.piece) != Some(hash) {
+                return Err(storage.refuse_served(doubtful));
+            }
+            storage.confirm_served(doubtful, clock());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
