@@ -270,7 +270,7 @@ fn exchange_messages(
     peer.lifecycle.discards_input = discards_input;
     peer.encrypted = Flag::new(stream_state.ciphers.is_some());
     let peer = Arc::new(peer);
-    match context.roster.admit(&peer, context.settings.peer_id, context.now()) {
+    match context.roster.admit(&peer, context.settings.peer_id) {
         Admission::Admitted => {}
         Admission::Replaces(older) => older.close(),
         Admission::Duplicate(stays) => return Err(DisconnectReason::Duplicate(stays)),

@@ -10,8 +10,6 @@ use crate::peer::TorrentContext;
 use crate::peer::state::Peer;
 use crate::types::{PeerId, PeerKey};
 
-/// A connection that moved a block within this time is in use.
-const RECENT_TRANSFER: Duration = Duration::from_secs(60);
 /// How long a second connection to a peer with another client waits for that peer to close one of the two.
 const DUPLICATE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -41,9 +39,9 @@ impl Roster {
     /// one: with those, the second connection waits until the peer has closed one of the two, so that the two sides do not
     /// close different ones.
     ///
-    /// If our id is the greater one, a connection that has just moved blocks also wins against one from another address; see
-    /// [`quality::duplicates`](crate::strategy::quality::duplicates) for the rest.
-    pub fn admit(&self, peer: &Arc<Peer>, ours: PeerId, now: Duration) -> Admission {
+    /// A connection from another address is always added, because its id may be the original and that of an older connection the
+    /// copy; [`quality::duplicates`](crate::strategy::quality::duplicates) compares them later.
+    pub fn admit(&self, peer: &Arc<Peer>, ours: PeerId) -> Admission {
         let mut peers = self.peers.lock();
         let same = |other: &Peer| other.id == peer.id && other.addr.ip() == peer.addr.ip();
         let duplicate = peers.values().find(|other| same(other)).cloned();
@@ -58,11 +56,6 @@ impl Roster {
                 return Admission::Duplicate(duplicate.key);
             }
             peers.remove(&duplicate.key);
-        } else if ours > peer.id {
-            let moved = |other: &Peer| other.last_payload().is_some_and(|last| now < last + RECENT_TRANSFER);
-            if let Some(duplicate) = peers.values().find(|other| other.id == peer.id && moved(other)) {
-                return Admission::Duplicate(duplicate.key);
-            }
         }
         peers.insert(peer.key, peer.clone());
         duplicate.map_or(Admission::Admitted, Admission::Replaces)

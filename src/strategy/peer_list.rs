@@ -28,6 +28,8 @@ const MAX_FAILURES: u32 = 8;
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// How long an address is not dialed after it was linked to a connected peer.
 const ALIAS_PAUSE: Duration = Duration::from_secs(120);
+/// The same for an address from the user, because the connected peer may have copied the id of the peer there.
+const USER_ALIAS_PAUSE: Duration = Duration::from_secs(15);
 /// While we need peers, failed addresses are retried within seconds only if at most this many are known, so that a long list is
 /// not dialed again and again.
 const SHORT_LIST: usize = 100;
@@ -198,7 +200,8 @@ impl PeerList {
         let is_hoped_for = entry.is_trusted() || entry.source == PeerSource::MagnetLink;
         let needed = self.in_need && is_hoped_for && self.entries.len() <= SHORT_LIST;
         // A peer may lie about its other addresses, so a linked address is dialed now and then.
-        let alias_since = entry.alias_since.map(|since| since + ALIAS_PAUSE);
+        let pause = if entry.source == PeerSource::User { USER_ALIAS_PAUSE } else { ALIAS_PAUSE };
+        let alias_since = entry.alias_since.map(|since| since + pause);
         let free = if entry.connection.is_some() { alias_since } else { Some(Duration::ZERO) };
         let wanted = !entry.is_never_dialed && !self.is_redundant(entry);
         free.filter(|_| wanted).map(|free| entry.record.dialable_from(needed).max(host).max(free))

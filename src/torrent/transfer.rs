@@ -18,6 +18,7 @@ use crate::peer::{PeerEvent, TorrentContext, TorrentMessage};
 use crate::storage::{StopCheck as _, StorageError, StorageErrorKind};
 use crate::strategy::choker::{Choker, ROUND as CHOKE_ROUND};
 use crate::strategy::quality::Turnover;
+use crate::strategy::quality::duplicates::DuplicateTrials;
 use crate::torrent::peer_manager::{LoopEvent, PeerManager};
 use crate::torrent::resume_store::{MANY_FILES, ResumeStore, skip_after_stop};
 use crate::torrent::{Event, Outcome, Stage, send_event};
@@ -42,6 +43,7 @@ pub struct Transfer<'a> {
     /// Provides the bytes acknowledged by peers, if the system does.
     tcp_diag: Option<TcpDiag>,
     turnover: Turnover,
+    duplicate_trials: DuplicateTrials,
     /// Since when everything wanted is complete.
     complete_since: Option<Duration>,
     /// The size of everything wanted, in bytes.
@@ -77,6 +79,7 @@ impl<'a> Transfer<'a> {
             next_super_seed_tick: now,
             tcp_diag: TcpDiag::open().ok(),
             turnover: Turnover::default(),
+            duplicate_trials: DuplicateTrials::default(),
             complete_since: complete.then_some(now),
             total,
             failure: None,

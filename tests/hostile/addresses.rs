@@ -103,6 +103,30 @@ fn peers_that_ask_for_nothing_keep_no_slots() {
     while !matches!(wire.receive().expect("a block"), Message::Piece(0, 0, _)) {}
 }
 
+/// Everybody who connects to a peer learns its id.
+#[test]
+fn a_copied_peer_id_keeps_no_peer_out() {
+    let (temp, payload) = (TestDir::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&temp, &payload);
+    let leech = |host| {
+        let mut wire = Wire::raw(connect_from([127, 0, 0, host].into(), addr).expect("a connection"));
+        let mut hello = handshake(payload.info_hash());
+        // Of another client than the seeder's and less than its id: then the seeder decides which connections stay.
+        hello[48..].copy_from_slice(b"-AA0001-000000000000");
+        wire.send_raw(&hello).expect("a handshake");
+        wire.read_handshake().expect("a handshake");
+        wire.send(id::INTERESTED, &[]).expect("a word to the seeder");
+        wire.receive_until(&Message::Unchoke).expect("to be unchoked");
+        for begin in 0..4 {
+            wire.request(0, begin, 1).expect("a request");
+            while !matches!(wire.receive().expect("a block"), Message::Piece(..)) {}
+        }
+        wire
+    };
+    let _copy = leech(2);
+    leech(3);
+}
+
 /// Connections that fill the limit, each from another network, have downloaded blocks and continue at one byte a second.
 #[test]
 fn a_byte_a_second_keeps_no_place() {

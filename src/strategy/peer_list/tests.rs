@@ -336,6 +336,12 @@ fn other_addresses_of_a_connected_peer_are_not_dialed() {
     peer_list.link_to(addr(2), PeerKey(1), now);
     assert!(peer_list.dial_candidates(now, 9).is_empty());
     assert_eq!(peer_list.next_dial(), Some(now + ALIAS_PAUSE), "whoever said so may have lied");
+    peer_list.add(&[addr(2)], PeerSource::User);
+    assert_eq!(
+        peer_list.next_dial(),
+        Some(now + USER_ALIAS_PAUSE),
+        "the user's own address is not given up for a claim"
+    );
     peer_list.disconnected(addr(1), PeerKey(1), now, true);
     assert_eq!(peer_list.dial_candidates(now, 9), [addr(2)]);
 

@@ -33,7 +33,7 @@ impl Transfer<'_> {
                 peer.choking.is_snubbing.set(self.choker.is_snubbing(now, candidate.key));
             }
         }
-        self.close_duplicates(&candidates);
+        self.close_duplicates(now, &candidates);
         self.drop_useless_peer(now, &candidates);
     }
 

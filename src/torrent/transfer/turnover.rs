@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::strategy::choker::ChokeCandidate;
 use crate::strategy::quality::TurnoverCandidate;
-use crate::strategy::quality::duplicates::{DuplicateConnection, surplus_duplicates};
+use crate::strategy::quality::duplicates::DuplicateConnection;
 use crate::torrent::transfer::Transfer;
 
 impl Transfer<'_> {
@@ -34,17 +34,29 @@ impl Transfer<'_> {
         }
     }
 
-    /// Closes all but one of the connections to a peer that we reached at several addresses, if that is up to us.
-    pub(crate) fn close_duplicates(&mut self, candidates: &[ChokeCandidate]) {
-        let duplicate = |c: &ChokeCandidate| {
-            let id = self.context.roster.get(c.key)?.id;
-            Some(DuplicateConnection { key: c.key, id, rate: c.down_rate.saturating_add(c.up_rate) })
-        };
-        let connections: Vec<_> = candidates.iter().filter_map(duplicate).collect();
-        for (key, stays) in surplus_duplicates(self.context.settings.peer_id, &connections) {
+    /// Closes the slower connections to a peer that we reached at several addresses, if that is up to us.
+    pub(crate) fn close_duplicates(&mut self, now: Duration, candidates: &[ChokeCandidate]) {
+        let connections: Vec<_> = candidates.iter().filter_map(|c| self.duplicate_connection(c)).collect();
+        for (key, stays) in self.duplicate_trials.round(now, self.context.settings.peer_id, &connections) {
             log::debug!("two connections to one peer: one of them ends");
             self.peer_manager.close_duplicate(key, stays);
         }
+    }
+
+    /// A connected peer as [`DuplicateTrials`](crate::strategy::quality::duplicates::DuplicateTrials) sees it; `None` if it has
+    /// just left.
+    fn duplicate_connection(&self, c: &ChokeCandidate) -> Option<DuplicateConnection> {
+        let peer = self.context.roster.get(c.key)?;
+        let is_interesting = peer.choking.am_interested.is_set();
+        Some(DuplicateConnection {
+            key: c.key,
+            id: peer.id,
+            is_from_user: peer.listen_addr().is_some_and(|addr| self.peer_manager.peer_list.is_from_user(&addr)),
+            is_interesting,
+            is_unchoked: if is_interesting { c.owes_blocks } else { c.unchoked && c.interested },
+            received: c.received,
+            sent: c.sent,
+        })
     }
 
     /// A connected peer as [`Turnover`](crate::strategy::quality::Turnover) sees it; `None` if it has just left.
