@@ -16,7 +16,7 @@ use crate::common::{TestDir, btsync, free_port};
 /// Short and plain, so that no heuristic recognises it as a key.
 const SECRET: &str = "qz-77";
 
-/// A tracker that behaves as the URL's path says, and repeats the whole path in its answers.
+/// A tracker that behaves as the `uid` in the URL's query says, and repeats path and query in its answers.
 fn tracker() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -34,7 +34,7 @@ fn answer(stream: &TcpStream) -> std::io::Result<()> {
     while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
     let target = request.split(' ').nth(1).unwrap_or_default();
     let words = format!("no such user: {target}");
-    let (status, head, body) = match target.split('/').nth(1).unwrap_or_default() {
+    let (status, head, body) = match target.split(['=', '&']).nth(3).unwrap_or_default() {
         "refuses" => ("200 OK", String::new(), dict([("failure reason", bytes(words.as_bytes()))])),
         "warns" => ("200 OK", String::new(), {
             dict([("interval", int(600)), ("peers", bytes(b"")), ("warning message", bytes(words.as_bytes()))])
@@ -56,7 +56,7 @@ fn urls(port: u16) -> Vec<String> {
     let closed = free_port();
     let mut urls: Vec<String> = ["refuses", "moves", "loops", "talks", "missing"]
         .iter()
-        .map(|what| format!("http://{SECRET}:{SECRET}@127.0.0.1:{port}/{what}/{SECRET}/announce?passkey={SECRET}"))
+        .map(|what| format!("http://{SECRET}:{SECRET}@127.0.0.1:{port}/announce?passkey={SECRET}&uid={what}"))
         .collect();
     for form in [
         format!("http://127.0.0.1:{closed}/{SECRET}/announce"),
@@ -71,7 +71,7 @@ fn urls(port: u16) -> Vec<String> {
         format!("udp://127.0.0.1:{closed}/{SECRET}"),
         format!("udp://127.0.0.1:x/{SECRET}/announce"),
         // Tried last, because it answers.
-        format!("http://127.0.0.1:{port}/warns/{SECRET}/announce"),
+        format!("http://127.0.0.1:{port}/announce?passkey={SECRET}&uid=warns"),
         format!("wss://tracker.invalid/{SECRET}"),
         format!("tracker.invalid/{SECRET}/announce"),
         SECRET.to_owned(),

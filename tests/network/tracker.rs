@@ -155,7 +155,7 @@ fn redirects_that_go_on_for_ever_share_one_deadline_and_one_count() {
     let tracker = hostile(move |_, s| {
         counted.fetch_add(1, Ordering::SeqCst);
         s.write_all(
-            b"HTTP/1.1 301 Moved\r\nLocation: /announce?again\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            b"HTTP/1.1 301 Moved\r\nLocation: /announce?uid=1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         )
     });
     assert!(matches!(ask(tracker, PATIENT), Err(TrackerError::Redirect(_))));
@@ -165,7 +165,7 @@ fn redirects_that_go_on_for_ever_share_one_deadline_and_one_count() {
 #[test]
 fn a_redirect_is_followed() {
     let target = with_body(b"d8:intervali900e5:peers6:\x09\x09\x09\x09\x1a\xe1e");
-    let answer = ask(redirecting(&format!("http://{target}/x/announce")), PATIENT).unwrap();
+    let answer = ask(redirecting(&format!("http://{target}/0123abcd/announce")), PATIENT).unwrap();
     assert_eq!(answer.peers, [SocketAddr::from(([9, 9, 9, 9], 6881))]);
     assert_eq!(answer.interval.as_secs(), 900);
 }
@@ -212,6 +212,9 @@ fn a_local_address_is_asked_for_announces_only() {
         "/api/announcements/delete",
         "/x/scrape/../../apply.cgi",
         "/admin/reboot;announce",
+        "/cgi-bin/reboot.py/announce",
+        "/reboot/announce",
+        "/announce?action=factory_reset",
     ] {
         let url = format!("http://{tracker}{path}");
         let asked = HttpTracker::new().announce(&url, &announce_data(1, 1, None), PATIENT);

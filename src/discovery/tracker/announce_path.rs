@@ -10,21 +10,67 @@ const MAX_DECODINGS: usize = 4;
 /// The longest file extension accepted, as in `announce.php`.
 const MAX_EXTENSION: usize = 8;
 
-/// Whether the last segment of a URL's path is `announce` or `scrape`, optionally with an extension, however a server reads the
-/// path. False for every path that two servers could read differently: with dot segments, backslashes, parameters (`;`) or
-/// separators in any encoding, however often encoded.
+/// The length of a passkey in the path. Shorter segments may be the name of a script.
+const PASSKEY_LENGTH: std::ops::RangeInclusive<usize> = 8..=64;
+/// The names of query parameters: those of announces and scrapes (BEP 3, 7, 23, 48), and those that trackers use for passkeys.
+const PARAMETERS: [&str; 28] = [
+    "info_hash",
+    "peer_id",
+    "port",
+    "uploaded",
+    "downloaded",
+    "left",
+    "corrupt",
+    "redundant",
+    "compact",
+    "no_peer_id",
+    "numwant",
+    "key",
+    "event",
+    "trackerid",
+    "ip",
+    "ipv4",
+    "ipv6",
+    "supportcrypto",
+    "requirecrypto",
+    "cryptoport",
+    "passkey",
+    "pass",
+    "authkey",
+    "torrent_pass",
+    "auth",
+    "pid",
+    "uid",
+    "user",
+];
+
+/// Whether a URL's path is `/announce` or `/scrape`, optionally with an extension and after one segment that looks like a passkey,
+/// however a server reads the path. Other segments are refused, because servers run the script that a path begins with and pass
+/// it the rest. Also false for every path that two servers could read differently: with dot segments, backslashes, parameters
+/// (`;`) or separators in any encoding, however often encoded.
 pub(crate) fn is_announce_path(path: &str) -> bool {
     let Some(decoded) = decoded(path) else { return false };
-    // `;` begins the parameters of a segment. Some servers strip them and read `..;x` as `..`.
-    let is_ambiguous = |c: char| c.is_control() || matches!(c, '\\' | ';' | '?' | '#');
-    if decoded.contains(is_ambiguous) || decoded.split('/').any(|segment| matches!(segment, "." | "..")) {
-        return false;
-    }
-    let last = decoded.rsplit('/').next().unwrap_or_default();
+    let Some(relative) = decoded.strip_prefix('/') else { return false };
+    let (passkey, last) = relative.split_once('/').map_or((None, relative), |(passkey, last)| (Some(passkey), last));
     let (name, extension) = last.split_once('.').map_or((last, None), |(name, extension)| (name, Some(extension)));
     let is_script = extension
         .is_none_or(|e| (1..=MAX_EXTENSION).contains(&e.len()) && e.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-    decoded.starts_with('/') && matches!(name, "announce" | "scrape") && is_script
+    passkey.is_none_or(is_passkey) && matches!(name, "announce" | "scrape") && is_script
+}
+
+/// Whether a path segment looks like a passkey rather than the name of a program: letters and digits, with at least one digit.
+fn is_passkey(segment: &str) -> bool {
+    PASSKEY_LENGTH.contains(&segment.len())
+        && segment.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && segment.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// Whether every parameter of a URL's query is one of an announce. Many servers pass all paths to one script, which acts on the
+/// query.
+pub(crate) fn is_announce_query(query: &str) -> bool {
+    let name = |parameter: &str| parameter.split('=').next().unwrap_or_default().to_owned();
+    // Some servers also split at `;`.
+    query.split(['&', ';']).filter(|p| !p.is_empty()).all(|parameter| PARAMETERS.contains(&name(parameter).as_str()))
 }
 
 /// The path without percent-encoding; `None` if the encoding is malformed or nested too often, or the result is not UTF-8 (e.g.
@@ -57,12 +103,10 @@ mod tests {
             "/announce.php",
             "/scrape.PHP5",
             "/0123456789abcdef/announce",
-            "/a.b/c..d/announce",
-            "//announce",
-            "/x%20y/announce",
+            "/0123abcd/announce.php",
             "/%61nnounce",
             "/announce%2ephp",
-            "/%C3%BC/announce",
+            "/0123%61bcd/announce",
         ] {
             assert!(is_announce_path(path), "{path}");
         }
@@ -115,6 +159,43 @@ mod tests {
             "/Announce",
         ] {
             assert!(!is_announce_path(path), "{path}");
+        }
+    }
+
+    /// A server that runs scripts takes the first segment that is one, and passes it the rest of the path.
+    #[test]
+    fn what_could_be_the_argument_of_a_script_is_refused() {
+        for path in [
+            "/cgi-bin/reboot.py/announce",
+            "/reboot.py/announce",
+            "/reboot/announce",
+            "/factoryreset/announce",
+            "/index.php/announce",
+            "/a/0123456789abcdef/announce",
+            "/0123456789abcdef/x/announce",
+            "/0123-4567-89ab/announce",
+            "/a.b/c..d/announce",
+            "//announce",
+            "//0123456789abcdef/announce",
+            "/x%20y/announce",
+            "/reboot%2e0py/announce",
+            "/x1/announce",
+            "/%C3%BC12345678/announce",
+        ] {
+            assert!(!is_announce_path(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_query_has_the_parameters_of_an_announce_only() {
+        for query in
+            ["", "passkey=0123abcd", "info_hash=%00%26&peer_id=-BY&port=1&left=0&event=started&", "uid=1&pid=2"]
+        {
+            assert!(is_announce_query(query), "{query}");
+        }
+        for query in ["action=factory_reset", "passkey=1&do=reboot", "reboot", "=x", "pass%6bey=1", "port=1;do=reboot"]
+        {
+            assert!(!is_announce_query(query), "{query}");
         }
     }
 }

@@ -31,7 +31,7 @@ use ureq::{Agent, Body};
 pub use crate::discovery::tracker::announce::{
     Announce, AnnounceEvent, AnnounceResponse, Retry, ScrapeCounts, TrackerError,
 };
-use crate::discovery::tracker::announce_path::is_announce_path;
+use crate::discovery::tracker::announce_path::{is_announce_path, is_announce_query};
 use crate::metainfo::Magnet;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
@@ -89,7 +89,7 @@ struct Agents {
 /// Which local addresses a URL may lead to. Depends on who supplied the URL.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trust {
-    /// Local addresses only with the path of an announce: a torrent supplied the URL.
+    /// Local addresses only with the path and query of an announce: a torrent supplied the URL.
     AnnouncePathOnly,
     /// No local addresses at all: an untrusted URL that is not a tracker's.
     Public,
@@ -331,7 +331,9 @@ impl HttpTracker {
         }
         match trust {
             Trust::Public => return Err(TrackerError::Redirect("it leads to a local address")),
-            Trust::AnnouncePathOnly if !is_announce_path(url::path(url)) => return Err(TrackerError::Local),
+            Trust::AnnouncePathOnly if !is_announce_path(url::path(url)) || !is_announce_query(url::query(url)) => {
+                return Err(TrackerError::Local);
+            }
             _ => {}
         }
         let response = get(&agents.local, url, end).map_err(|e| error::from_ureq(e, url))?;

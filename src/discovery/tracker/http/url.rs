@@ -137,6 +137,11 @@ pub(crate) fn path(url: &str) -> &str {
     rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default()
 }
 
+/// The query of a URL, empty if there is none.
+pub(crate) fn query(url: &str) -> &str {
+    url.split('#').next().and_then(|url| url.split_once('?')).map_or("", |(_, query)| query)
+}
+
 /// The host of a URL, without credentials and port.
 pub(crate) fn host(url: &str) -> &str {
     let authority = authority(url);

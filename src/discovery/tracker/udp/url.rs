@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn only_the_path_can_name_an_announce() {
-        for url in ["udp://t:1/x/announce?k", "udp://t:1", "udp://t:1/", "udp://t:1?k"] {
+        for url in ["udp://t:1/0123abcd/announce?k", "udp://t:1", "udp://t:1/", "udp://t:1?k"] {
             assert!(UdpUrl::parse(url).unwrap().is_announce(), "{url}");
         }
         for url in [
