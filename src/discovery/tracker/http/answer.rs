@@ -10,7 +10,7 @@ use crate::types::InfoHash;
 use crate::wire::compact;
 
 /// The most host names of peers kept per response, to be resolved later.
-const MAX_NAMES: usize = 16;
+const MAX_NAMES: usize = 8;
 /// The longest host name, in bytes.
 const MAX_NAME: usize = 253;
 
