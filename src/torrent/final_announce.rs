@@ -90,3 +90,15 @@ pub fn close_connections(connections: Vec<Connection>) {
         connection.join();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::dht::service::RESOLVER_STOP_TIMEOUT;
+
+    /// With several torrents, the DHT stops after the last final announce.
+    #[test]
+    fn the_waits_at_the_end_take_less_than_two_seconds_together() {
+        assert!(FINAL_ANNOUNCE_TIMEOUT + RESOLVER_STOP_TIMEOUT <= Duration::from_millis(1850));
+    }
+}

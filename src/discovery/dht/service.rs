@@ -25,6 +25,8 @@ use crate::util::descriptors::is_shortage;
 use crate::util::random;
 use channel::{DhtLoopHandle, DhtLoopInbox, command_channel};
 use resolver::HostResolver;
+#[cfg(test)]
+pub(crate) use resolver::STOP_TIMEOUT as RESOLVER_STOP_TIMEOUT;
 use state_file::{load, save};
 
 /// The thread's stack size; the node's tables are on the heap.

@@ -14,8 +14,8 @@ const MAX_HOSTS: usize = 32;
 /// Names that do not resolve are tried again after this delay, which doubles each time, up to `TRIES` attempts in total.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const TRIES: u32 = 6;
-/// How long shutdown waits for a thread blocked in the resolver.
-const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long shutdown waits for a thread blocked in the resolver. With several torrents, it comes after the final announces.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_millis(20);
 /// The thread's stack size: the resolver needs more than our own code.
 const STACK: usize = 512 * 1024;
 
