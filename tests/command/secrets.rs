@@ -242,7 +242,7 @@ fn no_passkey_of_the_users_own_trackers_is_told() {
 fn a_udp_tracker_that_repeats_its_url_is_not_repeated() {
     let home = Home::new();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let url = format!("udp://{}/{SECRET}/announce?{SECRET}", socket.local_addr().expect("an address"));
+    let url = format!("udp://{}/announce?{SECRET}", socket.local_addr().expect("an address"));
     std::thread::spawn(move || {
         let mut packet = [0; 2048];
         while let Ok((length, from)) = socket.recv_from(&mut packet) {
@@ -254,7 +254,7 @@ fn a_udp_tracker_that_repeats_its_url_is_not_repeated() {
             } else {
                 reply = vec![0, 0, 0, 3];
                 reply.extend_from_slice(request.get(12..16).unwrap_or_default());
-                reply.extend_from_slice(format!("who is /{SECRET}/announce?").as_bytes());
+                reply.extend_from_slice(format!("who is /announce?{SECRET}").as_bytes());
             }
             let _ = socket.send_to(&reply, from); // the client asks again
         }
@@ -268,7 +268,7 @@ fn a_udp_tracker_that_repeats_its_url_is_not_repeated() {
 fn the_live_view_keeps_the_secret() {
     let home = Home::new();
     let port = home.urls[0].split([':', '/', '@']).find_map(|part| part.parse::<u16>().ok()).expect("a port");
-    let url = format!("http://127.0.0.1:{port}/refuses/{SECRET}/announce");
+    let url = format!("http://127.0.0.1:{port}/announce?passkey={SECRET}&uid=refuses");
     fs::write(home.temp.path("one.torrent"), home.payload.torrent(&url)).expect("a torrent");
     let tmux = Tmux::start(&home.temp, 150, 30);
     let program = env!("CARGO_BIN_EXE_btsync");

@@ -41,8 +41,8 @@ use families::{IpFamily, KnownFamilies};
 pub use file::FetchedUrl;
 use response::{BODIES, read_body, retry_after};
 
-/// The largest response body, after decompression, in bytes. 3,000 peers of both families take 72 KiB in the compact form, and
-/// about 207 KiB in the other one (69 bytes each). btsync requests at most 200 in the compact form.
+/// The largest response body, after decompression, in bytes. 3,000 peers take at most 53 KiB in the compact form, and
+/// about 202 KiB in the other one (69 bytes each). btsync requests at most 200 in the compact form.
 const MAX_BODY: u64 = 256 * 1024;
 /// The largest response header, in bytes.
 const MAX_HEADER: usize = 16 * 1024;
