@@ -36,15 +36,15 @@ const STEP: usize = 16 * 1024;
 pub(super) static BODIES: Amount = Amount::new(0);
 
 /// A response body, which counts against [`MAX_BODIES`] until it is dropped or complete.
-struct Bytes<'a> {
+struct ReadBody<'a> {
     bytes: Vec<u8>,
     counted: usize,
     all: Option<&'a Amount>,
 }
 
-impl Bytes<'_> {
-    fn new(all: Option<&Amount>) -> Bytes<'_> {
-        Bytes { bytes: Vec::new(), counted: 0, all }
+impl ReadBody<'_> {
+    fn new(all: Option<&Amount>) -> ReadBody<'_> {
+        ReadBody { bytes: Vec::new(), counted: 0, all }
     }
 
     /// Appends what `reader` returns, at most `max` bytes; an error if there are more, or too many in all bodies.
@@ -72,7 +72,7 @@ impl Bytes<'_> {
     }
 }
 
-impl Drop for Bytes<'_> {
+impl Drop for ReadBody<'_> {
     fn drop(&mut self) {
         if let Some(all) = self.all {
             all.sub(self.counted);
@@ -107,13 +107,13 @@ pub(super) fn read_body(
     max: u64,
     all: Option<&Amount>,
 ) -> Result<Vec<u8>, TrackerError> {
-    let mut body = Bytes::new(all);
+    let mut body = ReadBody::new(all);
     body.read(response.into_body().into_reader(), max).map_err(|error| error.into_tracker_error(url))?;
     if !body.bytes.starts_with(&GZIP) {
         return Ok(std::mem::take(&mut body.bytes));
     }
     // Servers do not always declare gzip, or use another name (`x-gzip`).
-    let mut unpacked = Bytes::new(all);
+    let mut unpacked = ReadBody::new(all);
     match unpacked.read(decoder(&*body.bytes), max) {
         Err(BodyError::Io(_)) if unpacked.bytes.is_empty() => {
             Err(TrackerError::Malformed("it cannot be decompressed".into()))
@@ -138,7 +138,7 @@ mod tests {
         let all = Amount::new(0);
         let mut large = Vec::new();
         let refused = loop {
-            let mut body = Bytes::new(Some(&all));
+            let mut body = ReadBody::new(Some(&all));
             match body.read(endless().take(1 << 20), 1 << 20) {
                 Ok(()) => large.push(body),
                 Err(error) => break error,
@@ -148,12 +148,12 @@ mod tests {
         let held: usize = large.iter().map(|body| body.bytes.capacity()).sum();
         assert!((8..=20).contains(&(held >> 20)), "{held}");
         // A body of the usual size is read nevertheless.
-        let mut small = Bytes::new(Some(&all));
+        let mut small = ReadBody::new(Some(&all));
         assert!(small.read(endless().take(30_000), 1 << 20).is_ok());
         assert_eq!(small.bytes.len(), 30_000);
         drop((large, small));
         assert_eq!(all.get(), 0, "nothing counts any more");
-        assert!(matches!(Bytes::new(Some(&all)).read(endless(), 100_000), Err(BodyError::TooLarge)));
+        assert!(matches!(ReadBody::new(Some(&all)).read(endless(), 100_000), Err(BodyError::TooLarge)));
         assert_eq!(all.get(), 0);
     }
 }
