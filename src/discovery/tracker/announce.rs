@@ -188,7 +188,7 @@ pub enum TrackerError {
     #[error("not a usable URL")]
     Url,
     /// The URL has a local address, but not the path of an announce; it may lead to another service (request forgery).
-    #[error("at a local address, btsync requests only a path that ends in \"announce\" or \"scrape\"")]
+    #[error("at a local address, btsync requests only \"/announce\" or \"/scrape\", with no more than a passkey")]
     Local,
     /// The deadline passed without an answer.
     #[error("no answer in time")]
