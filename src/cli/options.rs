@@ -103,7 +103,7 @@ pub struct DownloadArgs {
     /// start the peer ID with these eight characters; such as -qB4650-, for trackers that allow only certain clients
     #[argh(option, arg_name = "PREFIX", from_str_fn(values::peer_id_prefix))]
     pub peer_id_prefix: Option<[u8; 8]>,
-    /// use this client name in HTTP requests and to peers; such as qBittorrent/4.6.5
+    /// send this client name in HTTP requests and to peers; such as qBittorrent/4.6.5
     #[argh(option, arg_name = "NAME", from_str_fn(values::user_agent))]
     pub user_agent: Option<String>,
     /// connect to this peer
@@ -124,7 +124,7 @@ pub struct DownloadArgs {
     /// run this shell command when a download is complete; environment variables describe the download
     #[argh(option, arg_name = "CMD")]
     pub on_download_complete: Option<String>,
-    /// also run that command if all data was complete at the start
+    /// also run the completion command if all data was complete at the start; that of `--on-download-complete`
     #[argh(switch)]
     pub on_complete_always: bool,
     /// print debug logs

@@ -24,8 +24,9 @@ pub struct TorrentConfig {
     pub metadata_only: bool,
     /// Where to save the torrent file of a magnet link: a file, or a folder in which the info-hash is its name.
     pub save_torrent: Option<PathBuf>,
-    /// What applies to the client, if the torrent has one of its own. On a shared client, `dht` and `lsd` say whether this torrent
-    /// uses them, and `max_peers` limits this torrent alone.
+    /// With [`Torrent::new`](crate::torrent::Torrent::new), the configuration of its client. With
+    /// [`Client::prepare`](crate::client::Client::prepare), only these fields count: `bind` (copied from the client), `dht` and
+    /// `lsd` (whether this torrent uses them), and `max_peers` (limits this torrent alone).
     pub client: ClientConfig,
     /// Where peers come from.
     pub search: SearchConfig,

@@ -41,7 +41,7 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     files("select").aliases(&["select-file"]).manual(
         "Download only these files. _FILES_ is a list of numbers and ranges such as `1-5,8,12-`, a pattern, or a \
          folder. A pattern without `/` matches a file name in any folder; a pattern with `/` matches a path below the \
-         torrent's own folder. _FILES_ must match at least one file, otherwise btsync exits with code 28. btsync \
+         torrent's own folder. _FILES_ must match at least one file; otherwise btsync exits with code 28. btsync \
          does not create unselected files. If a selected piece contains data of an unselected file, btsync keeps that \
          data in the hidden file `.INFOHASH.parts`.",
     ),
