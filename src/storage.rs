@@ -20,6 +20,7 @@ mod disk_space;
 mod download_mark;
 mod earlier_run;
 mod edits;
+mod empty_files;
 mod error;
 mod failed_piece;
 mod files;

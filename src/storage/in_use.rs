@@ -25,7 +25,7 @@ impl Storage {
     /// `private`: btsync's own folders.
     ///
     /// # Errors
-    /// [`StorageError::InTheWay`] with the first such file.
+    /// [`StorageError::InTheWay`] with the first such file; the system's error for a file to be replaced that is not writable.
     pub fn check_not_in_use(
         &self,
         actions: &[FileAction],
@@ -44,6 +44,12 @@ impl Storage {
             }
             // A file without data may be one that another program has just emptied.
             let is_empty = || *action == FileAction::ReplaceEmpty || self.seems_empty(number);
+            if !overwrite && *action == FileAction::ReplaceEmpty {
+                self.check_owner(number, &found)?;
+            }
+            if matches!(action, FileAction::ReplaceEmpty | FileAction::Copy) {
+                self.check_permission(number)?;
+            }
             if !overwrite && is_empty() {
                 empty.insert(id(&found), number);
             }
@@ -53,8 +59,8 @@ impl Storage {
         open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::OpenElsewhere)))
     }
 
-    /// Checks whether a file is in one of these folders, under any name. Neither may a symbolic link of the torrent be in one, nor
-    /// in place of a folder above one, nor an empty folder in one.
+    /// Checks whether a file is in one of these folders, under any name. Neither may a symbolic link of the torrent be in one,
+    /// nor in place of a folder above one, nor an empty folder in one.
     fn check_not_private(&self, numbers: impl Iterator<Item = usize>, private: &[String]) -> Result<(), StorageError> {
         let root = resolved(self.root.path());
         let shown = folded(&root);

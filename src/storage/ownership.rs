@@ -128,6 +128,8 @@ pub enum Refusal {
     EditedEarlier,
     /// Another program has it open for writing.
     OpenElsewhere,
+    /// It holds no data and belongs to another user, whose programs may have it open.
+    OtherOwner,
     /// Two files of the torrent are this one file on disk.
     TwoFiles,
     /// btsync's own input or output is redirected to it.
@@ -157,6 +159,7 @@ impl fmt::Display for Refusal {
             Refusal::Changed => f.write_str("another program is writing to it"),
             Refusal::EditedEarlier => f.write_str("another program changed it during the download"),
             Refusal::OpenElsewhere => f.write_str("another program has it open for writing"),
+            Refusal::OtherOwner => f.write_str("it belongs to another user"),
             Refusal::TwoFiles => f.write_str("another file of the torrent is the same file on disk"),
             Refusal::IsOurOutput => f.write_str("btsync's input or output is redirected to it"),
             Refusal::InPrivateFolder => f.write_str("btsync's own configuration or cache folder is there"),

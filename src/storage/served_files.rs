@@ -176,7 +176,8 @@ impl Storage {
 
     /// The error for a piece that does not verify again.
     pub fn refuse_served(&self, it: DoubtfulPiece) -> StorageError {
-        if self.writable_identities.is_some() && self.holds_lock() {
+        let files = self.writable_identities.as_ref().filter(|_| self.holds_lock());
+        if files.is_some_and(|files| files.get(it.file).is_some_and(Option::is_some)) {
             return self.record_refusal(it.file, Refusal::Changed);
         }
         let why = "another program changed it since btsync verified it";

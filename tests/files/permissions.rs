@@ -2,9 +2,10 @@
 //! the system refuses and ends with the right exit code, damages no file, and the same command resumes later.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
@@ -136,6 +137,73 @@ fn a_killed_download_in_a_folder_of_its_own_resumes_where_the_one_above_is_not_w
     test.user.folder(&test.temp, "btsync-cache");
     test.completes();
     assert_eq!((names(&test.out).count(), names(&own).filter(hidden).count()), (1, 0), "nothing is left behind");
+}
+
+/// An empty file of this owner where the download goes.
+fn with_empty_file(mode: u32) -> (UserDownload, PathBuf, (u64, u64)) {
+    let test = UserDownload::new(one_file());
+    let path = test.out.join("payload.bin");
+    fs::write(&path, "").expect("a file");
+    test.user.owns(&path);
+    set_mode(&path, mode);
+    let id = id(&path);
+    (test, path, id)
+}
+
+/// A file's device and inode.
+fn id(path: &Path) -> (u64, u64) {
+    let found = fs::metadata(path).expect("a file");
+    (found.dev(), found.ino())
+}
+
+#[test]
+fn an_empty_file_that_may_not_be_written_is_not_replaced() {
+    if !installed("an_empty_file_that_may_not_be_written_is_not_replaced", &["setpriv"]) {
+        return;
+    }
+    let (test, path, before) = with_empty_file(0o444);
+    let peer = FakePeer::honest(&test.payload, &Gate::new(0));
+    is_refused(&mut test.download(&peer), 16, "payload.bin: permission denied");
+    assert_eq!(id(&path), before);
+    set_mode(&path, 0o644);
+    test.completes();
+    assert_ne!(id(&path), before, "another download may have made the empty one");
+}
+
+#[test]
+fn an_empty_file_of_another_user_is_left_alone() {
+    if !installed("an_empty_file_of_another_user_is_left_alone", &["setpriv"]) {
+        return;
+    }
+    let (test, path, before) = with_empty_file(0o666);
+    if test.user.id().is_none() {
+        return not_run("an_empty_file_of_another_user_is_left_alone", "only root may give files away");
+    }
+    chown(&path, Some(0), None).expect("root may");
+    let peer = FakePeer::honest(&test.payload, &Gate::new(0));
+    is_refused(&mut test.download(&peer), 13, "payload.bin: it belongs to another user");
+    assert_eq!((id(&path), fs::metadata(&path).expect("it").len()), (before, 0));
+}
+
+#[test]
+fn what_a_program_outside_of_the_container_appends_to_an_empty_file_is_not_lost() {
+    const TEST: &str = "what_a_program_outside_of_the_container_appends_to_an_empty_file_is_not_lost";
+    if !installed(TEST, &["setpriv", "unshare"]) {
+        return;
+    }
+    let (test, path, before) = with_empty_file(0o644);
+    let container = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc"];
+    let command = ["--reuid=65534", "--clear-groups", "--"];
+    if !Command::new("setpriv").args(command).args(container).arg("true").status().is_ok_and(|status| status.success())
+    {
+        return not_run(TEST, "this user may not create a namespace");
+    }
+    let mut log = fs::OpenOptions::new().append(true).open(&path).expect("the file");
+    let peer = FakePeer::honest(&test.payload, &Gate::new(usize::MAX));
+    test.user.download(&test.temp, &test.payload, &test.out, &[&peer], (&container, &[])).expect_exit(0);
+    log.write_all(b"a line").expect("to be written");
+    assert_eq!(id(&path), before);
+    assert_eq!(fs::read(&path).expect("it"), [&test.payload.content()[..], b"a line"].concat());
 }
 
 #[test]

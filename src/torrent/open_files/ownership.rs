@@ -30,12 +30,15 @@ impl FileOpener<'_> {
             overwrite: self.config.files.overwrite,
             stop: &*self.inner.run,
         };
-        let actions = storage.decide(&input).map_err(|error| self.or_in_use_error(error, survey))?;
+        let mut actions = storage.decide(&input).map_err(|error| self.or_in_use_error(error, survey))?;
         if actions.iter().all(|action| *action == FileAction::Leave) {
             return Ok((actions, FileAction::Leave));
         }
         let owns_part_file = survey.part_file.as_ref().is_some_and(|seen| self.owns_part_file(seen, resume_store));
         let part_file_action = storage.decide_part_file(&input, &actions, owns_part_file)?;
+        if !input.overwrite {
+            storage.keep_shared_files(&mut actions);
+        }
         Ok((actions, part_file_action))
     }
 
