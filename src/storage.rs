@@ -25,6 +25,7 @@ mod error;
 mod failed_piece;
 mod files;
 mod fs_limits;
+mod ignored_files;
 mod in_use;
 mod incomplete_names;
 mod layout;

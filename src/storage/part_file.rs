@@ -1,16 +1,14 @@
 //! The part file itself: its name, whether the file of that name is btsync's, and its length. `placement.rs` says which bytes it
 //! holds.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use sha1::{Digest, Sha1};
 
-use crate::storage::CHUNK;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::open::Access;
@@ -18,7 +16,7 @@ use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::resume::Stamp;
 use crate::storage::snapshot::{FileSnapshot, identity};
 use crate::storage::survey::{DecisionInput, Survey, has_data};
-use crate::types::{PieceIndex, Sha1Hash};
+use crate::types::PieceIndex;
 
 impl Storage {
     /// The part file's path. libtorrent's part file has the same default name but another format; btsync leaves such a file
@@ -121,7 +119,8 @@ impl Storage {
             if !has_data(&file, at, (at + size).min(seen.size), input.stop)? {
                 continue;
             }
-            let is_right = self.is_vouched(piece, input) || self.is_right_with(&file, at, piece, input)?;
+            let is_right =
+                self.is_vouched(piece, input) || self.is_right_with(&file, (at, piece), input.hashes, input.stop)?;
             *(if is_right { &mut right } else { &mut wrong }) += 1;
         }
         // Data past the last slot cannot come from btsync.
@@ -135,38 +134,6 @@ impl Storage {
         let spans = self.layout.spans(self.layout.offset(piece, 0), size);
         let mut apart = spans.filter(|span| !self.placement.has_own_file(span.file));
         apart.any(|span| input.have.has(piece) || (input.vouched)(span.file, piece))
-    }
-
-    /// Whether a piece verifies with the part file's data, and other bytes from the torrent's own files.
-    fn is_right_with(
-        &self,
-        part_file: &File,
-        at: u64,
-        piece: PieceIndex,
-        input: &DecisionInput<'_>,
-    ) -> io::Result<bool> {
-        let begins = self.layout.offset(piece, 0);
-        let mut sha = Sha1::new();
-        let mut buf = vec![0; CHUNK];
-        for span in self.layout.spans(begins, u64::from(self.layout.piece_size(piece))) {
-            let start = at + (self.layout.start_of(span.file) + span.offset - begins);
-            let is_pad = self.layout.files().get(span.file).is_some_and(|spec| spec.is_pad);
-            let is_kept = has_data(part_file, start, start + span.len, input.stop)?;
-            let own = if is_pad || is_kept { None } else { self.root.open(self.name(span.file), Access::Read).ok() };
-            let (source, from) = own.as_ref().map_or((part_file, start), |own| (&own.file, span.offset));
-            let mut done = 0;
-            while done < span.len && !input.stop.is_stopped() {
-                let room = buf.len().min(usize::try_from(span.len - done).unwrap_or(usize::MAX));
-                let part = buf.get_mut(..room).unwrap_or_default();
-                let count = if is_pad { 0 } else { source.read_at(part, from + done)? };
-                // Padding, and what is past the end of a file, counts as zeros.
-                part.iter_mut().skip(count).for_each(|byte| *byte = 0);
-                sha.update(&*part);
-                done += part.len() as u64;
-            }
-        }
-        let hash: Sha1Hash = sha.finalize().into();
-        Ok(input.hashes.get(piece.as_usize()) == Some(&hash))
     }
 
     /// Creates the part file, or replaces one that holds no data or that the user allowed to overwrite. Call it before the marker

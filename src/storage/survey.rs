@@ -300,8 +300,8 @@ impl Storage {
         Ok(false)
     }
 
-    /// Whether these bytes of another file are missing: there is no such file, it is too short, it is an unfinished one of ours,
-    /// or the range has no data.
+    /// Whether these bytes of another file are missing: there is no such file, it is too short, it is an unfinished one of ours
+    /// or an unwanted one of another program, or the range has no data.
     fn is_absent(&self, span: &Span, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
         if self.layout.files().get(span.file).is_some_and(|file| file.is_pad) {
             return Ok(false);
@@ -309,7 +309,8 @@ impl Storage {
         match input.survey.file(span.file).filter(|seen| seen.size >= span.offset + span.len) {
             Some(seen)
                 if !(input.ours)(span.file, seen)
-                    && (input.claim)(span.file, seen) != OwnershipClaim::MadeButChanged =>
+                    && (input.claim)(span.file, seen) != OwnershipClaim::MadeButChanged
+                    && !self.is_of_other_program(span, input) =>
             {
                 Ok(!self.has_data_in(span.file, span.offset, span.offset + span.len, input)?)
             }

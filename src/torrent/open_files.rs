@@ -122,6 +122,9 @@ impl FileOpener<'_> {
             }
             self.storage.marker = self.storage.read_marker(&self.metainfo.info_hash);
             self.storage.adopt_moved_files(&self.metainfo.info_hash, &survey);
+            if self.storage.ignore_files_as_before(&survey, &self.metainfo.pieces, &*self.inner.run) {
+                survey = self.storage.survey(&*self.inner.run)?;
+            }
             let (mut have, mut resume_store) = self.check(&survey)?;
             // Files that another torrent has started to write since would be taken for the user's own.
             self.registration.map_or(Ok(()), |registration| registration.check_not_written(self.storage.layout()))?;

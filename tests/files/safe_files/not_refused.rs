@@ -59,3 +59,32 @@ fn an_incomplete_file_is_remembered_by_a_run_that_does_not_want_it() {
         test.completes(&[]);
     }
 }
+
+/// The user has a file under the name of one that is not selected. It shares a piece with a selected file, and its bytes of that piece
+/// are in the part file.
+#[test]
+fn a_users_file_beside_a_complete_one_keeps_no_later_run_from_using_it() {
+    let files = [("w", PIECE), ("x", PIECE + 3000), ("y", PIECE + 3000), ("z", 2 * PIECE)];
+    for change in ["another selection", "times", "cache", "both"] {
+        let test = DownloadTest::new(Payload::tree("four", &files, PIECE), usize::MAX);
+        fs::create_dir(test.out.join("four")).expect("a folder");
+        let (x, y) = (test.out.join("four/x"), test.out.join("four/y"));
+        fs::write(&y, vec![b'm'; PIECE]).expect("room");
+        test.start("x", &["--select", "x"]).expect_exit(0);
+        if change == "times" {
+            File::options().write(true).open(&x).expect("x").set_modified(std::time::UNIX_EPOCH).expect("a time");
+        } else {
+            test.start("w", &["--select", "w"]).expect_exit(0);
+        }
+        if change == "cache" || change == "both" {
+            fs::remove_dir_all(test.temp.path("cache")).expect("a cache");
+        }
+        if change == "both" {
+            let part_file = test.out.join(format!(".{}.parts", test.payload.hex()));
+            fs::remove_file(part_file).expect("a part file");
+        }
+        test.start("x again", &["--select", "x"]).expect_exit(0);
+        test.start("more", &["--select", "2,4"]).expect_exit(0);
+        assert_eq!(fs::read(&y).expect("y"), vec![b'm'; PIECE], "{change}");
+    }
+}
