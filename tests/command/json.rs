@@ -4,6 +4,8 @@
 //!
 //! Also the options for scripts: `--stop-timeout`, `--on-download-complete`.
 
+mod events;
+
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,6 @@
 //! Validates lines of `--json` against docs/events.schema.json.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -9,6 +10,17 @@ pub fn assert_fits(line: &Value) {
     if let Err(why) = fits(line, &schema()) {
         panic!("{line} does not fit the schema: {why}");
     }
+}
+
+/// The events of the schema, each with the fields that it allows.
+pub fn fields_by_event() -> BTreeMap<String, BTreeSet<String>> {
+    let schema = schema();
+    let events = schema["oneOf"].as_array().expect("a list").iter().map(|event| {
+        let fields = event["properties"].as_object().expect("an object");
+        let name = fields["event"]["const"].as_str().expect("a name");
+        (name.to_owned(), fields.keys().cloned().collect())
+    });
+    events.collect()
 }
 
 fn schema() -> Value {
