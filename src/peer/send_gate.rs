@@ -76,7 +76,7 @@ impl SendGate {
         if uplink.is_downloading()
             && let Some(tcp_info) = uplink.tcp_info(stream)
         {
-            peer.requesting.pipeline.lock().set_path(tcp_info.rtt);
+            peer.requesting.pipeline.lock().set_tcp_rtt(tcp_info.rtt);
             match self.window.ask(context.now(), tcp_info) {
                 WindowGrant::Go(bytes) => self.max_bytes = bytes,
                 WindowGrant::Wait(pause) => {

@@ -127,7 +127,10 @@ enum PipelinePhase {
 pub struct RequestPipeline {
     queue: VecDeque<OutstandingRequest>,
     limit: usize,
-    stated: bool,
+    /// Whether the limit stays: the peer stated it, or our guess was too large and has been halved.
+    is_limit_fixed: bool,
+    /// Whether the peer itself stated a limit of at least [`LARGE_REQQ`].
+    has_large_reqq: bool,
     phase: PipelinePhase,
     depth: usize,
     /// The largest initial depth.
@@ -151,7 +154,8 @@ impl RequestPipeline {
         RequestPipeline {
             queue: VecDeque::new(),
             limit: limit.clamp(1, MAX_REQQ) as usize,
-            stated: false,
+            is_limit_fixed: false,
+            has_large_reqq: false,
             phase: PipelinePhase::SlowStart,
             depth: INITIAL_DEPTH,
             start: INITIAL_MAX_LARGE_REQQ,
@@ -169,7 +173,8 @@ impl RequestPipeline {
     /// Sets how many requests the peer queues (`reqq`, BEP 10).
     pub fn set_limit(&mut self, reqq: u32) {
         self.limit = reqq.clamp(1, MAX_REQQ) as usize;
-        self.stated = true;
+        self.is_limit_fixed = true;
+        self.has_large_reqq = reqq >= LARGE_REQQ;
     }
 
     /// Limits the initial depth for one of `peers` peers, with pieces of `piece_size` bytes. Must be called before the first
@@ -333,7 +338,7 @@ impl RequestPipeline {
         }
         if self.phase == PipelinePhase::Steady {
             self.depth = self.steady_depth();
-            if !self.stated && self.depth >= self.limit {
+            if !self.is_limit_fixed && self.depth >= self.limit {
                 self.limit = (self.limit + self.limit / 4).min(MAX_REQQ as usize);
             }
         }

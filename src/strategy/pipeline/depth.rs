@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::strategy::picker::{PickContext, Speed};
 use crate::strategy::pipeline::{
     AHEAD, AHEAD_BLOCKS, AHEAD_BLOCKS_FAST, AHEAD_FAST, AHEAD_LONG, CROWDED_DEPTH, FAST_PIECE_TIME, FirstBlocks,
-    INITIAL_MAX, INITIAL_MAX_LARGE_REQQ, LARGE_REQQ, LONG_BLOCK, MAX_RTT, MIN_DEPTH, PARTIAL_BLOCK_TIME, PipelinePhase,
+    INITIAL_MAX, INITIAL_MAX_LARGE_REQQ, LONG_BLOCK, MAX_RTT, MIN_DEPTH, PARTIAL_BLOCK_TIME, PipelinePhase,
     RTT_LIFETIME, RequestPipeline, SHORT_PATH, SHORT_ROUND, SLACK, UNKNOWN_PIECE, late::MAX_BACKLOG,
 };
 use crate::types::BLOCK_SIZE;
@@ -40,7 +40,8 @@ impl RequestPipeline {
     /// Whether a deeper pipeline may bring more. On a short path a round is measured first, and 256 are enough. Nothing is gained
     /// any more once answers spend most of their time in a queue.
     pub(crate) fn has_room(&self) -> bool {
-        let (Some(rtt), Some(age)) = (self.timing.rtt.map(|rtt| rtt.max(self.timing.path)), self.timing.age) else {
+        let (Some(rtt), Some(age)) = (self.timing.min_age.map(|rtt| rtt.max(self.timing.tcp_rtt)), self.timing.age)
+        else {
             return true;
         };
         let short = self.rounds.rate.is_some() && self.depth < AHEAD_BLOCKS_FAST;
@@ -50,19 +51,19 @@ impl RequestPipeline {
     /// Whether the smallest age is that of a short path. Few requests are outstanding on such a path, so the smallest age must be
     /// measured again now and then.
     fn is_short_path(&self) -> bool {
-        self.timing.path < SHORT_PATH && self.timing.rtt.is_none_or(|rtt| rtt < SHORT_PATH)
+        self.timing.tcp_rtt < SHORT_PATH && self.timing.min_age.is_none_or(|rtt| rtt < SHORT_PATH)
     }
 
     /// Sets the connection's round trip time while we send on it. It is longer than the smallest age if our own data queues on
     /// the path.
-    pub fn set_path(&mut self, rtt: Duration) {
-        self.timing.path = rtt;
+    pub fn set_tcp_rtt(&mut self, rtt: Duration) {
+        self.timing.tcp_rtt = rtt;
     }
 
     /// Lets the queue run empty once if the smallest age of a short path was last observed long ago: the next request then shows
     /// how long the path is now.
     pub(crate) fn check_path(&mut self, now: Duration) {
-        if now >= self.timing.rtt_seen + RTT_LIFETIME && self.is_short_path() && self.depth > CROWDED_DEPTH {
+        if now >= self.timing.min_age_seen + RTT_LIFETIME && self.is_short_path() && self.depth > CROWDED_DEPTH {
             self.is_draining = true;
         }
     }
@@ -70,14 +71,14 @@ impl RequestPipeline {
     /// Processes the age of an answered request.
     pub(crate) fn measure(&mut self, now: Duration, age: Duration, is_unqueued: bool) {
         self.timing.age = Some(crate::strategy::pipeline::smooth(self.timing.age, age));
-        let seen = match self.timing.rtt {
+        let seen = match self.timing.min_age {
             // An unqueued round trip also shows that the path has become longer.
             Some(rtt) if is_unqueued && age > rtt => Some((rtt + age) / 2),
             Some(rtt) if age > rtt => None,
             _ => Some(age),
         };
         if seen.is_some() {
-            (self.timing.rtt, self.timing.rtt_seen) = (seen, now);
+            (self.timing.min_age, self.timing.min_age_seen) = (seen, now);
         }
     }
 
@@ -98,7 +99,7 @@ impl RequestPipeline {
     /// Twice the blocks that the path holds; with less outstanding, the peer would run dry.
     pub(crate) fn path_blocks(&self) -> usize {
         let per_second = self.rounds.rate.unwrap_or_default() / f64::from(BLOCK_SIZE);
-        let rtt = self.timing.rtt.unwrap_or_default().max(self.timing.path).min(MAX_RTT);
+        let rtt = self.timing.min_age.unwrap_or_default().max(self.timing.tcp_rtt).min(MAX_RTT);
         (2.0 * per_second * rtt.as_secs_f64()).ceil() as usize
     }
 
@@ -129,7 +130,7 @@ impl RequestPipeline {
         };
         let per_block = Duration::from_secs_f64(f64::from(BLOCK_SIZE) / flow);
         let queued = per_block.saturating_mul(u32::try_from(self.queue.len() + 1).unwrap_or(u32::MAX));
-        PickContext { now, speed, answer_time: Some(self.timing.rtt.unwrap_or_default() + queued), per_block }
+        PickContext { now, speed, answer_time: Some(self.timing.min_age.unwrap_or_default() + queued), per_block }
     }
 
     /// Whether the peer delivers a piece of this size within 20 s. While its rate is unknown, only small pieces count.
@@ -174,7 +175,7 @@ impl RequestPipeline {
         let seen = worth(AHEAD, first.blocks - 1, first.came).min(worth(MAX_BACKLOG, first.blocks, first.asked));
         let most = match () {
             () if self.is_short_path() => AHEAD_BLOCKS_FAST,
-            () if self.stated && self.limit >= LARGE_REQQ as usize => INITIAL_MAX_LARGE_REQQ,
+            () if self.has_large_reqq => INITIAL_MAX_LARGE_REQQ,
             () => INITIAL_MAX,
         };
         seen.min(most).min(self.start)

@@ -70,10 +70,10 @@ impl RequestPipeline {
         {
             lost.extend(self.queue.pop_front().map(|waiting| waiting.block));
         }
-        if !lost.is_empty() && !self.stated {
+        if !lost.is_empty() && !self.is_limit_fixed {
             // The peer queues fewer requests than we sent.
             self.limit = (self.limit / 2).clamp(INITIAL_MAX, MAX_REQQ as usize);
-            self.stated = true;
+            self.is_limit_fixed = true;
         }
         let keep = self.queue.len() - self.surplus();
         lost.extend(self.queue.drain(keep..).map(|waiting| waiting.block));
@@ -113,7 +113,7 @@ impl RequestPipeline {
             return FIRST_BLOCK + arriving;
         }
         let gaps = self.timing.gap.unwrap_or_default() * 8;
-        let trips = self.timing.rtt.unwrap_or_default() * 4;
+        let trips = self.timing.min_age.unwrap_or_default() * 4;
         gaps.max(trips).clamp(MIN_STALL, MAX_STALL) + arriving
     }
 

@@ -48,11 +48,11 @@ pub(super) struct RequestNumbers {
 #[derive(Clone, Debug, Default)]
 pub(super) struct AnswerTimes {
     /// The smallest age of an answered request.
-    pub(super) rtt: Option<Duration>,
+    pub(super) min_age: Option<Duration>,
     /// When it was last observed.
-    pub(super) rtt_seen: Duration,
-    /// See [`RequestPipeline::set_path`](crate::strategy::pipeline::RequestPipeline::set_path).
-    pub(super) path: Duration,
+    pub(super) min_age_seen: Duration,
+    /// See [`RequestPipeline::set_tcp_rtt`](crate::strategy::pipeline::RequestPipeline::set_tcp_rtt).
+    pub(super) tcp_rtt: Duration,
     /// The smoothed age of answered requests.
     pub(super) age: Option<Duration>,
     /// The smoothed time between arrivals.

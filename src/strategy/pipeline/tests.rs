@@ -184,7 +184,7 @@ fn an_unstated_limit_grows_only_while_nothing_is_lost() {
         }
     }
     let limit = link.requests.limit;
-    assert!(limit < DEFAULT_REQQ as usize * 2 && link.requests.stated);
+    assert!(limit < DEFAULT_REQQ as usize * 2 && link.requests.is_limit_fixed);
     link.run_until(link.now + SECOND * 6);
     assert_eq!(link.requests.limit, limit, "it does not grow again");
 }
@@ -243,9 +243,9 @@ fn a_peer_that_sends_all_that_comes_is_asked_for_all_that_is_left() {
 fn a_path_that_our_own_data_makes_long_is_asked_for_a_second_s_worth() {
     let mut requests = stated(2000);
     requests.rounds.rate = Some(4.0 * MIB);
-    requests.timing.rtt = Some(MS);
+    requests.timing.min_age = Some(MS);
     assert_eq!(requests.steady_depth(), 64);
-    requests.set_path(MS * 150);
+    requests.set_tcp_rtt(MS * 150);
     assert_eq!(requests.steady_depth(), 256);
 }
 

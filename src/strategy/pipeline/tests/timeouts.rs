@@ -96,3 +96,20 @@ fn a_pause_without_requests_is_no_stall() {
     assert!(link.requests.expire(SECOND * 501).is_empty());
     assert_eq!(link.requests.next_deadline(), Some(SECOND * 510));
 }
+
+/// A guess of 2,000 that is halved to 1,000 does not show that the peer queues many requests; on the contrary, it dropped some.
+#[test]
+fn only_a_limit_that_the_peer_states_allows_many_requests_after_its_first_blocks() {
+    let (mut guessed, now) = (RequestPipeline::new(MAX_REQQ), SECOND + MS * 50);
+    guessed.add(SECOND, &blocks(0..40));
+    for number in 1..40 {
+        guessed.take(now, &block(number));
+    }
+    assert_eq!(guessed.expire(now), [block(0)], "the others overtook it");
+    let mut stated = stated(LARGE_REQQ);
+    stated.add(SECOND, &blocks(0..1));
+    stated.take(now, &block(0));
+    assert_eq!((guessed.limit, stated.limit), (1000, 1000));
+    assert_eq!(guessed.first_depth(now, SECOND, 100), INITIAL_MAX);
+    assert_eq!(stated.first_depth(now, SECOND, 100), INITIAL_MAX_LARGE_REQQ);
+}
