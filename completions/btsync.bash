@@ -49,9 +49,9 @@ _btsync_value() {
         --bind | --interface) COMPREPLY=($(compgen -W "$(command ls /sys/class/net 2>/dev/null)" -- "$2")) ;;
         --incomplete-suffix) COMPREPLY=($(compgen -W '.part' -- "$2")) ;;
         --piece-length) COMPREPLY=($(compgen -W '16K 32K 64K 128K 256K 512K 1M 2M 4M 8M 16M' -- "$2")) ;;
+        --encryption) COMPREPLY=($(compgen -W 'allow require off' -- "$2")) ;;
         --dscp) COMPREPLY=($(compgen -W 'le none cs1 af11 ef' -- "$2")) ;;
         --file-allocation) COMPREPLY=($(compgen -W 'none sparse falloc' -- "$2")) ;;
-        --encryption) COMPREPLY=($(compgen -W 'prefer require off' -- "$2")) ;;
         --conf-path | --config | --input-file | --output | --save-torrent | -i | -o) _btsync_files "$2" ;;
         --dir | --watch | -d) _btsync_folders "$2" ;;
     esac

@@ -106,9 +106,9 @@ impl std::str::FromStr for Dscp {
 /// Whether connections use message stream encryption (MSE).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encryption {
-    /// Either way, as the peer prefers.
+    /// Both plain and encrypted connections; btsync starts plain, and tries the other kind if one fails.
     #[default]
-    Prefer,
+    Allow,
     /// Always, and for the payload too.
     Require,
     /// Never.
@@ -133,8 +133,8 @@ impl Encryption {
     /// How to dial a peer again after it did not respond to `tried`; `None` if there is no other way.
     pub fn fallback(self, tried: DialMode) -> Option<DialMode> {
         match (self, tried) {
-            (Encryption::Prefer, DialMode::Plain) => Some(DialMode::Encrypted),
-            (Encryption::Prefer, DialMode::Encrypted) => Some(DialMode::Plain),
+            (Encryption::Allow, DialMode::Plain) => Some(DialMode::Encrypted),
+            (Encryption::Allow, DialMode::Encrypted) => Some(DialMode::Plain),
             _ => None,
         }
     }

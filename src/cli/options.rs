@@ -94,7 +94,7 @@ pub struct DownloadArgs {
     /// limit the upload rate to R bytes per second; as for `--max-download-limit`
     #[argh(option, arg_name = "R", short = 'u', from_str_fn(limits::parse))]
     pub max_upload_limit: Option<u64>,
-    /// encrypt connections to peers; prefer, require or off
+    /// encrypt connections to peers; allow, require or off
     #[argh(option, arg_name = "MODE", from_str_fn(values::encryption))]
     pub encryption: Option<Encryption>,
     /// mark packets to peers with this DSCP class; le (all other traffic first), none, cs1 or another class, or a number from 0 to 63

@@ -20,7 +20,7 @@ impl Encryption {
     /// The methods we offer or accept in an encrypted handshake; `None` if we do not encrypt.
     fn methods(self) -> Option<CryptoMethods> {
         match self {
-            Encryption::Prefer => Some(CryptoMethods::PlaintextOrRc4),
+            Encryption::Allow => Some(CryptoMethods::PlaintextOrRc4),
             Encryption::Require => Some(CryptoMethods::Rc4Only),
             Encryption::Off => None,
         }

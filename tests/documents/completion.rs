@@ -92,7 +92,7 @@ fn completes(shell: Shell, test: &str) {
         assert_eq!(offers(&format!("btsync one.torrent {option} ")), set(&["sub"]), "{place}: {option}");
     }
 
-    let modes = set(&["prefer", "require", "off"]);
+    let modes = set(&["allow", "require", "off"]);
     assert_eq!(offers("btsync --encryption "), modes, "{place}: values");
     let joined = offers("btsync one.torrent --encryption=").into_iter();
     let joined = joined.map(|word| word.trim_start_matches("--encryption=").to_owned());

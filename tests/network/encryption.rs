@@ -9,7 +9,7 @@ use std::thread;
 use btsync::metainfo::create::{CreateOptions, create};
 use btsync::metainfo::{Magnet, Metainfo};
 use btsync::torrent::{Event, Outcome, SeedGoal, Source, Torrent, TorrentConfig, TorrentHandle};
-use btsync::types::Encryption::{self, Off, Prefer, Require};
+use btsync::types::Encryption::{self, Allow, Off, Require};
 
 /// Pieces of several blocks and a last piece of odd size, so that one write encrypts several blocks.
 fn payload(folder: &Path) -> Metainfo {
@@ -53,7 +53,7 @@ fn completes(torrent: &Metainfo, folder: &Path, leecher: Encryption, seeder: Enc
     let out = tempfile::tempdir().expect("a folder");
     let seeds = start(torrent.clone(), folder, seeder, Vec::new(), true);
     let fetches = start(torrent.clone(), out.path(), leecher, vec![address(&seeds)], false);
-    let ways = if leecher == Prefer { 2 } else { 1 };
+    let ways = if leecher == Allow { 2 } else { 1 };
     let mut lost = 0;
     let completed = loop {
         match fetches.events.recv().expect("an event") {
@@ -81,8 +81,8 @@ fn completes(torrent: &Metainfo, folder: &Path, leecher: Encryption, seeder: Enc
 fn all_but_require_and_off_find_a_way() {
     let folder = tempfile::tempdir().expect("a folder");
     let torrent = payload(folder.path());
-    for leecher in [Prefer, Require, Off] {
-        for seeder in [Prefer, Require, Off] {
+    for leecher in [Allow, Require, Off] {
+        for seeder in [Allow, Require, Off] {
             let expected = !matches!((leecher, seeder), (Require, Off) | (Off, Require));
             assert_eq!(completes(&torrent, folder.path(), leecher, seeder), expected, "{leecher:?} from {seeder:?}");
         }

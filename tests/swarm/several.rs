@@ -149,7 +149,7 @@ fn two_torrents_come_at_once_and_are_given_through_one_port() {
             running.wait_for_event(|event| *event == Event::Completed);
         }
 
-        for (n, encryption) in [Encryption::Off, Encryption::Require, Encryption::Prefer].into_iter().enumerate() {
+        for (n, encryption) in [Encryption::Off, Encryption::Require, Encryption::Allow].into_iter().enumerate() {
             for payload in [&a, &b] {
                 let out = temp.folder(&format!("{}-{n}", payload.name));
                 Running::without_client(payload, &out, encryption, addr).ends(Outcome::Completed);
@@ -364,7 +364,7 @@ fn are_found(by_dht: bool) {
     let hidden: Vec<_> =
         (0..2).map(|which| begin(which, &private, &temp.folder(&format!("private {which}")))).collect();
     for running in &hidden {
-        running.wait_for_event(|event| matches!(event, Event::NoTracker { .. }));
+        running.wait_for_event(|event| matches!(event, Event::NoPeerSource { .. }));
     }
     assert_eq!((named("dht4"), named("lsd")), (1, 0), "begun for a private torrent");
     let seeders = [&a, &b].map(|payload| begin(0, payload, &temp.folder_with(&payload.name, payload)));

@@ -115,7 +115,7 @@ mod tests {
         }
         assert!(words.contains("R times the size") && words.contains("whichever comes first"), "{all}");
         assert!(
-            all.contains("  -d, --dir DIR             ") && all.contains("(300)") && all.contains("(prefer)"),
+            all.contains("  -d, --dir DIR             ") && all.contains("(300)") && all.contains("(allow)"),
             "{all}"
         );
     }

@@ -100,10 +100,15 @@ fn limits_go_by_two_names() {
 
 #[test]
 fn encryption_has_three_modes() {
-    for (word, mode) in [("prefer", Encryption::Prefer), ("require", Encryption::Require), ("off", Encryption::Off)] {
+    for (word, mode) in [
+        ("allow", Encryption::Allow),
+        ("prefer", Encryption::Allow),
+        ("require", Encryption::Require),
+        ("off", Encryption::Off),
+    ] {
         assert_eq!(download(&format!("x --encryption {word}")).encryption, Some(mode));
     }
-    assert!(refusal("x --encryption=yes").contains("prefer, require or off"));
+    assert!(refusal("x --encryption=yes").contains("allow, require or off"));
 }
 
 #[test]

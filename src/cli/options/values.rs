@@ -44,10 +44,11 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
 
 pub(crate) fn encryption(text: &str) -> Result<Encryption, String> {
     match text {
-        "prefer" => Ok(Encryption::Prefer),
+        // `prefer` is the older name.
+        "allow" | "prefer" => Ok(Encryption::Allow),
         "require" => Ok(Encryption::Require),
         "off" => Ok(Encryption::Off),
-        _ => Err("expected prefer, require or off".to_owned()),
+        _ => Err("expected allow, require or off".to_owned()),
     }
 }
 

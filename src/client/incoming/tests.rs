@@ -15,7 +15,7 @@ use crate::wire::handshake::Handshake;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const OFF: InfoHash = InfoHash([1; 20]);
-const PREFER: InfoHash = InfoHash([2; 20]);
+const ALLOW: InfoHash = InfoHash([2; 20]);
 const REQUIRE: InfoHash = InfoHash([3; 20]);
 const HELD: InfoHash = InfoHash([4; 20]);
 const UNKNOWN: InfoHash = InfoHash([5; 20]);
@@ -81,8 +81,8 @@ impl HandshakerFixture {
 }
 
 fn all() -> HandshakerFixture {
-    let [off, prefer, require] = [Encryption::Off, Encryption::Prefer, Encryption::Require];
-    HandshakerFixture::new(&[(OFF, off), (PREFER, prefer), (REQUIRE, require), (HELD, prefer)])
+    let [off, allow, require] = [Encryption::Off, Encryption::Allow, Encryption::Require];
+    HandshakerFixture::new(&[(OFF, off), (ALLOW, allow), (REQUIRE, require), (HELD, allow)])
 }
 
 fn handshake(info_hash: InfoHash) -> Vec<u8> {
@@ -109,7 +109,7 @@ fn encrypted(dialer: &mut TcpStream, skey: InfoHash, info_hash: InfoHash) -> boo
 #[test]
 fn plain_connections_reach_their_torrent() {
     let mut fixture = all();
-    let reached = [(OFF, true), (PREFER, true), (REQUIRE, false), (HELD, false), (UNKNOWN, false)];
+    let reached = [(OFF, true), (ALLOW, true), (REQUIRE, false), (HELD, false), (UNKNOWN, false)];
     for (info_hash, expected) in reached {
         let mut dialer = fixture.dial();
         dialer.write_all(&handshake(info_hash)).expect("room for it");
@@ -127,14 +127,14 @@ fn plain_connections_reach_their_torrent() {
 fn the_info_hash_is_enough_to_be_handed_on() {
     let mut fixture = all();
     let mut dialer = fixture.dial();
-    dialer.write_all(&handshake(PREFER)[..48]).expect("room for it");
-    assert_eq!(fixture.delivered_to(dialer), Some((PREFER, handshake(PREFER)[..48].to_vec(), false)));
+    dialer.write_all(&handshake(ALLOW)[..48]).expect("room for it");
+    assert_eq!(fixture.delivered_to(dialer), Some((ALLOW, handshake(ALLOW)[..48].to_vec(), false)));
 }
 
 #[test]
 fn encrypted_connections_reach_their_torrent() {
     let mut fixture = all();
-    let reached = [(OFF, false), (PREFER, true), (REQUIRE, true), (HELD, false), (UNKNOWN, false)];
+    let reached = [(OFF, false), (ALLOW, true), (REQUIRE, true), (HELD, false), (UNKNOWN, false)];
     for (info_hash, expected) in reached {
         let mut dialer = fixture.dial();
         assert_eq!(encrypted(&mut dialer, info_hash, info_hash), expected, "{info_hash}");
@@ -142,18 +142,18 @@ fn encrypted_connections_reach_their_torrent() {
         assert_eq!(met, expected.then(|| (info_hash, handshake(info_hash), true)), "{info_hash}");
     }
     let mut dialer = fixture.dial();
-    assert!(encrypted(&mut dialer, PREFER, REQUIRE), "the lie comes behind the agreement");
+    assert!(encrypted(&mut dialer, ALLOW, REQUIRE), "the lie comes behind the agreement");
     assert_eq!(fixture.delivered_to(dialer), None, "two torrents on one connection");
 }
 
 #[test]
 fn with_one_torrent_nobody_is_asked() {
-    let mut fixture = HandshakerFixture::new(&[(PREFER, Encryption::Prefer), (HELD, Encryption::Prefer)]);
+    let mut fixture = HandshakerFixture::new(&[(ALLOW, Encryption::Allow), (HELD, Encryption::Allow)]);
     let _dialer = fixture.dial();
     let report = fixture.torrents[0].1.try_recv().expect("handed on at once");
     assert!(report.handshake.is_none());
     assert!(fixture.handshaker.pending.is_empty());
-    let mut nobody = HandshakerFixture::new(&[(HELD, Encryption::Prefer)]);
+    let mut nobody = HandshakerFixture::new(&[(HELD, Encryption::Allow)]);
     assert_eq!(nobody.dial().read(&mut [0; 1]).expect("an end"), 0);
 }
 
@@ -167,8 +167,8 @@ fn many_silent_connections_keep_nobody_out() {
     }
     fixture.handshaker.started -= Duration::from_secs(1);
     let mut dialer = fixture.dial();
-    dialer.write_all(&handshake(PREFER)).expect("room for it");
-    assert_eq!(fixture.delivered_to(dialer).map(|met| met.0), Some(PREFER));
+    dialer.write_all(&handshake(ALLOW)).expect("room for it");
+    assert_eq!(fixture.delivered_to(dialer).map(|met| met.0), Some(ALLOW));
     assert_eq!(silent[0].read(&mut [0; 1]).expect("an end"), 0, "the first to come had the most time");
 }
 
@@ -179,7 +179,7 @@ fn silent_connections_do_not_push_out_an_encrypted_one() {
     let mut dialer = fixture.dial();
     let key_material = KeyMaterial::new(&mut Random::seeded(1));
     let mut out = Vec::new();
-    let mut mse = Initiator::new(PREFER, CryptoMethods::Rc4Only, &handshake(PREFER), key_material, &mut out);
+    let mut mse = Initiator::new(ALLOW, CryptoMethods::Rc4Only, &handshake(ALLOW), key_material, &mut out);
     dialer.write_all(&out).expect("room for it");
     let mut byte = [0];
     dialer.read_exact(&mut byte).expect("an answer: it has been heard");
@@ -202,7 +202,7 @@ fn silent_connections_do_not_push_out_an_encrypted_one() {
         dialer.write_all(&out).expect("room for it");
         dialer.read_exact(&mut byte).expect("it is not closed");
     }
-    assert_eq!(fixture.delivered_to(dialer).map(|met| met.0), Some(PREFER));
+    assert_eq!(fixture.delivered_to(dialer).map(|met| met.0), Some(ALLOW));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn pending_handshakes_are_bounded_and_end_at_once() {
 fn where_no_thread_is_left_a_silent_connection_gives_its_own_up() {
     let mut fixture = all();
     let mut begun = fixture.dial();
-    begun.write_all(&handshake(PREFER)[..20]).expect("room for it");
+    begun.write_all(&handshake(ALLOW)[..20]).expect("room for it");
     let deadline = Instant::now() + PATIENCE;
     while !fixture.handshaker.pending[0].has_received.is_set() {
         assert!(Instant::now() < deadline, "its first bytes are not heard");
@@ -243,6 +243,6 @@ fn where_no_thread_is_left_a_silent_connection_gives_its_own_up() {
     let mut dialer = fixture.dial();
     dialer.write_all(&handshake(OFF)).expect("room for it");
     assert_eq!(fixture.delivered_to(dialer).map(|met| met.0), Some(OFF));
-    begun.write_all(&handshake(PREFER)[20..]).expect("it is still there");
-    assert_eq!(fixture.delivered_to(begun).map(|met| met.0), Some(PREFER));
+    begun.write_all(&handshake(ALLOW)[20..]).expect("it is still there");
+    assert_eq!(fixture.delivered_to(begun).map(|met| met.0), Some(ALLOW));
 }

@@ -93,16 +93,16 @@ fn payload(ends: Ends) -> Payload {
 
 #[test]
 fn every_policy_meets_every_other() {
-    use Encryption::{Off, Prefer, Require};
+    use Encryption::{Allow, Off, Require};
     // Initiator's policy, responder's policy, result of a plain and of an encrypted handshake.
     let matrix = [
-        (Prefer, Prefer, Payload::Plain, Payload::Plain),
-        (Prefer, Require, Payload::Refused, Payload::Rc4),
-        (Prefer, Off, Payload::Plain, Payload::Refused),
-        (Require, Prefer, Payload::Refused, Payload::Rc4),
+        (Allow, Allow, Payload::Plain, Payload::Plain),
+        (Allow, Require, Payload::Refused, Payload::Rc4),
+        (Allow, Off, Payload::Plain, Payload::Refused),
+        (Require, Allow, Payload::Refused, Payload::Rc4),
         (Require, Require, Payload::Refused, Payload::Rc4),
         (Require, Off, Payload::Refused, Payload::Refused),
-        (Off, Prefer, Payload::Plain, Payload::Refused),
+        (Off, Allow, Payload::Plain, Payload::Refused),
         (Off, Require, Payload::Refused, Payload::Refused),
         (Off, Off, Payload::Plain, Payload::Refused),
     ];
@@ -125,9 +125,9 @@ fn a_connection_for_another_torrent_is_refused() {
     let (initiator, responder) = pair();
     let answers = thread::spawn(move || {
         let mut peer_stream = peer_stream(&responder);
-        peer_stream.respond(Encryption::Prefer, InfoHash([8; 20]))
+        peer_stream.respond(Encryption::Allow, InfoHash([8; 20]))
     });
-    assert!(initiate(&initiator, DialMode::Encrypted, Encryption::Prefer).is_err());
+    assert!(initiate(&initiator, DialMode::Encrypted, Encryption::Allow).is_err());
     assert_eq!(answers.join().expect("no panic"), Err(DisconnectReason::Encryption(MseError::AnotherTorrent)));
 }
 
@@ -136,7 +136,7 @@ fn a_connection_for_another_torrent_is_refused() {
 fn bytes_behind_the_handshake_are_kept() {
     for methods in [CryptoMethods::PlaintextOrRc4, CryptoMethods::Rc4Only] {
         let (mut initiator, responder) = pair();
-        let answers = thread::spawn(move || respond(&responder, Encryption::Prefer));
+        let answers = thread::spawn(move || respond(&responder, Encryption::Allow));
         let initial = [ours(1).encode().as_slice(), b"a bitfield"].concat();
         let mut out = Vec::new();
         let mut mse = Initiator::new(TORRENT, methods, &initial, KeyMaterial::new(&mut Random::seeded(1)), &mut out);
@@ -165,7 +165,7 @@ fn bytes_behind_the_handshake_are_kept() {
 #[test]
 fn a_plain_handshake_may_drip() {
     let (mut initiator, responder) = pair();
-    let answers = thread::spawn(move || respond(&responder, Encryption::Prefer));
+    let answers = thread::spawn(move || respond(&responder, Encryption::Allow));
     for byte in ours(1).encode() {
         initiator.write_all(&[byte]).expect("they listen");
     }
@@ -177,7 +177,7 @@ fn a_plain_handshake_may_drip() {
 #[test]
 fn the_info_hash_is_enough_for_an_answer() {
     let (mut initiator, responder) = pair();
-    let answers = thread::spawn(move || respond(&responder, Encryption::Prefer));
+    let answers = thread::spawn(move || respond(&responder, Encryption::Allow));
     let bytes = ours(1).encode();
     initiator.write_all(&bytes[..handshake::INFO_HASH_END]).expect("they listen");
     let mut theirs = [0; handshake::LENGTH];
@@ -192,7 +192,7 @@ fn the_info_hash_is_enough_for_an_answer() {
 fn what_is_no_handshake_is_refused() {
     // Long enough for a key and the longest padding.
     let noise: Vec<u8> = b"GET / HTTP/1.1\r\n".repeat(60);
-    for policy in [Encryption::Prefer, Encryption::Require, Encryption::Off] {
+    for policy in [Encryption::Allow, Encryption::Require, Encryption::Off] {
         let (mut initiator, responder) = pair();
         initiator.write_all(&noise).expect("room for it");
         let expected = if policy == Encryption::Off {
@@ -206,7 +206,7 @@ fn what_is_no_handshake_is_refused() {
     let (mut initiator, responder) = pair();
     initiator.write_all(b"\x13BitTorrent protocoX").expect("room for it");
     drop(initiator);
-    assert_eq!(respond(&responder, Encryption::Prefer).err(), Some(DisconnectReason::Closed), "it may have been a key");
+    assert_eq!(respond(&responder, Encryption::Allow).err(), Some(DisconnectReason::Closed), "it may have been a key");
 }
 
 #[test]
@@ -215,9 +215,9 @@ fn a_peer_that_disconnects_or_sends_nothing_is_not_waited_for() {
         let (mut initiator, responder) = pair();
         initiator.write_all(said).expect("room for it");
         initiator.shutdown(std::net::Shutdown::Write).expect("half a connection");
-        assert_eq!(respond(&responder, Encryption::Prefer).err(), Some(DisconnectReason::Closed));
+        assert_eq!(respond(&responder, Encryption::Allow).err(), Some(DisconnectReason::Closed));
     }
     let (_caller, responder) = pair();
     let mut late = HandshakeStream::new(&responder, Instant::now(), &HEARD);
-    assert_eq!(late.respond(Encryption::Prefer, TORRENT), Err(DisconnectReason::Silent));
+    assert_eq!(late.respond(Encryption::Allow, TORRENT), Err(DisconnectReason::Silent));
 }

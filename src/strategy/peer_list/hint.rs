@@ -72,10 +72,10 @@ mod tests {
 
     #[test]
     fn a_peer_that_is_said_to_encrypt_is_first_dialed_in_that_way() {
-        use Encryption::{Off, Prefer, Require};
+        use Encryption::{Allow, Off, Require};
         for (encryption, source, expected) in [
-            (Prefer, PeerSource::Pex, DialMode::Encrypted),
-            (Prefer, PeerSource::Tracker, DialMode::Plain),
+            (Allow, PeerSource::Pex, DialMode::Encrypted),
+            (Allow, PeerSource::Tracker, DialMode::Plain),
             (Off, PeerSource::Pex, DialMode::Plain),
             (Require, PeerSource::Pex, DialMode::Encrypted),
         ] {
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_result_of_a_dial_counts_more_than_what_is_said() {
-        let mut peer_list = peer_list(Encryption::Prefer, PeerSource::Pex, &[PexFlags::ENCRYPTION]);
+        let mut peer_list = peer_list(Encryption::Allow, PeerSource::Pex, &[PexFlags::ENCRYPTION]);
         peer_list.note_dialed(addr(0), PeerKey(1));
         assert!(peer_list.note_unanswered(addr(0), PeerKey(1)));
         assert_eq!(peer_list.dial_mode(&addr(0)), DialMode::Plain);
@@ -102,20 +102,20 @@ mod tests {
     #[test]
     fn two_that_want_nothing_are_not_connected() {
         let all = |peer_list: &PeerList| peer_list.dial_candidates(Duration::ZERO, 9).len();
-        let mut said = peer_list(Encryption::Prefer, PeerSource::Pex, &[PexFlags::UPLOAD_ONLY, PexFlags::ENCRYPTION]);
+        let mut said = peer_list(Encryption::Allow, PeerSource::Pex, &[PexFlags::UPLOAD_ONLY, PexFlags::ENCRYPTION]);
         assert_eq!(all(&said), 2);
         said.set_complete(true);
         assert_eq!(said.dial_candidates(Duration::ZERO, 9), [addr(1)]);
         said.set_complete(false);
         assert_eq!(all(&said), 2);
-        let mut tracked = peer_list(Encryption::Prefer, PeerSource::Tracker, &[PexFlags::UPLOAD_ONLY]);
+        let mut tracked = peer_list(Encryption::Allow, PeerSource::Tracker, &[PexFlags::UPLOAD_ONLY]);
         tracked.set_complete(true);
         assert_eq!(all(&tracked), 1, "a peer must not keep us from those whom a tracker names");
     }
 
     #[test]
     fn peers_that_were_reached_come_first() {
-        let mut peer_list = peer_list(Encryption::Prefer, PeerSource::Pex, &[PexFlags::default(); 20]);
+        let mut peer_list = peer_list(Encryption::Allow, PeerSource::Pex, &[PexFlags::default(); 20]);
         peer_list.hint(addr(13), PexFlags::REACHABLE);
         assert_eq!(peer_list.dial_candidates(Duration::ZERO, 1), [addr(13)]);
         peer_list.add(&[addr(50)], PeerSource::Tracker);

@@ -76,7 +76,7 @@ fn bans_are_bounded() {
 
 #[test]
 fn an_unanswered_handshake_is_tried_the_other_way_at_once_and_then_after_pauses() {
-    let mut peer_list = PeerList::new(Encryption::Prefer);
+    let mut peer_list = PeerList::new(Encryption::Allow);
     peer_list.add(&[addr(1)], PeerSource::Tracker);
     let now = Duration::from_secs(5);
     assert_eq!(peer_list.dial_mode(&addr(1)), DialMode::Plain);

@@ -210,7 +210,7 @@ fn everything_is_shown_with_its_origin() {
         "no-dht = yes (command line)",
         "no-lsd = no (default)",
         "listen-port = 6881-6889 (default)",
-        "encryption = prefer (default)",
+        "encryption = allow (default)",
         "stop-timeout = none (default)",
         "dir = . (default)",
         "peer = a:1 (/home/u/.config/btsync/config:2)",

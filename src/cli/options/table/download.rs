@@ -116,9 +116,9 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
         .aliases(&["max-overall-upload-limit"])
         .default("0")
         .manual("Limit the upload rate to all peers together, in the same way as `--max-download-limit`."),
-    network("encryption").default("prefer").complete(Words(&["prefer", "require", "off"])).manual(
-        "Encrypt connections to peers (MSE/PE, protocol encryption). *prefer* allows plain and encrypted connections, \
-         and tries the other kind if one fails. *require* allows encrypted connections only. *off* allows plain \
+    network("encryption").default("allow").complete(Words(&["allow", "require", "off"])).manual(
+        "Encrypt connections to peers (MSE/PE, protocol encryption). *allow* allows plain and encrypted connections, \
+         and tries the other kind if one fails; *prefer* is an older name for it. *require* allows encrypted connections only. *off* allows plain \
          connections only.",
     ),
     network("dscp").default("le").complete(Words(&["le", "none", "cs1", "af11", "ef"])).manual(
