@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select, unbounded};
 use parking_lot::Mutex;
 
 use crate::cli::exit::{Exit, Failure};
@@ -48,6 +48,8 @@ use watch::{FolderWatch, WatchEvent};
 
 /// Torrent names at the start of a line are truncated to this many columns.
 const MAX_NAME_WIDTH: usize = 40;
+/// The most files of the watched folder that wait for the scheduler; the thread that watches the folder waits meanwhile.
+const MAX_QUEUED_WATCH_EVENTS: usize = 16;
 
 /// A message to the scheduler on the command's main thread.
 enum BatchEvent {
@@ -55,8 +57,6 @@ enum BatchEvent {
     Complete(JobId),
     /// A torrent's thread is about to end.
     Ended(JobId, JobOutcome),
-    /// An event in the watched folder.
-    Watched(WatchEvent),
     /// The user asks to stop everything.
     Stop,
 }
@@ -115,8 +115,10 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let (limit, settings) = limit_concurrency(args, targets.torrents.len(), settings)?;
     let limits = settings.limits;
     let hook = args.hook(settings.pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
-    // Bounded: a few messages per torrent and per file in the watched folder.
+    // Bounded: two messages per running torrent, and one per request to stop.
     let ((event_sender, event_receiver), (stop_sender, stop)) = (unbounded(), bounded(0));
+    // Anybody may put any number of files into the watched folder.
+    let (watch_sender, watch_receiver) = bounded(MAX_QUEUED_WATCH_EVENTS);
     // Owned here, so that the terminal is restored on every return path.
     let has_live_view = outputs.screen.is_terminal() && !args.quiet;
     let hung_up = event_sender.clone();
@@ -152,7 +154,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let _limit_signals =
         LimitSignals::new(move |limits| shared.client.set_limits(limits), limits).map_err(no_signals)?;
     let Settings { out_dir, downloaded_torrents_folder, .. } = batch.client.settings();
-    let on_event = move |event| drop(event_sender.send(BatchEvent::Watched(event)));
+    let on_event = move |event| drop(watch_sender.send(event));
     let watched = args
         .watch
         .as_deref()
@@ -164,7 +166,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let mut scheduler =
         BatchScheduler { batch, stop_sender: Some(stop_sender), is_watching: watched.is_some(), waiting, threads };
     scheduler.add_named(targets.torrents);
-    scheduler.run(&event_receiver);
+    scheduler.run(&event_receiver, watch_receiver);
     drop((watched, live_view));
     outputs.finish(scheduler.finish()) // before `_signals` is dropped
 }
@@ -233,23 +235,36 @@ impl BatchScheduler {
         }
     }
 
-    /// Handles events until no torrent runs, none waits, and the folder is no longer watched.
-    fn run(&mut self, event_receiver: &Receiver<BatchEvent>) {
+    /// Handles events until no torrent runs, none waits, and the folder is no longer watched. Drops `watch_events` at the end, so
+    /// that the thread that watches the folder does not wait for room in the queue.
+    fn run(&mut self, event_receiver: &Receiver<BatchEvent>, mut watch_events: Receiver<WatchEvent>) {
         loop {
             self.start_ready();
             if self.batch.queue.lock().is_idle() && !self.is_watching {
                 return;
             }
-            match event_receiver.recv() {
-                Ok(BatchEvent::Complete(job)) => self.batch.queue.lock().mark_complete(job),
-                Ok(BatchEvent::Ended(job, end)) => self.note_ended(job, end),
-                Ok(BatchEvent::Watched(WatchEvent::File(path, loaded))) => self.handle_watched_file(&path, loaded),
-                Ok(BatchEvent::Watched(WatchEvent::Ended(why))) => {
-                    self.is_watching = false;
-                    let why = format!("--watch: {why}: btsync starts no further torrents");
-                    self.batch.report_failure("--watch", None, &Failure::new(Exit::OpenExisting, why));
-                }
-                Ok(BatchEvent::Stop) | Err(_) => self.stop(),
+            select! {
+                recv(event_receiver) -> event => match event {
+                    Ok(BatchEvent::Complete(job)) => self.batch.queue.lock().mark_complete(job),
+                    Ok(BatchEvent::Ended(job, end)) => self.note_ended(job, end),
+                    Ok(BatchEvent::Stop) | Err(_) => self.stop(),
+                },
+                recv(watch_events) -> event => match event {
+                    Ok(event) => self.handle_watch_event(event),
+                    // No folder is watched, or no longer.
+                    Err(_) => watch_events = never(),
+                },
+            }
+        }
+    }
+
+    fn handle_watch_event(&mut self, event: WatchEvent) {
+        match event {
+            WatchEvent::File(path, loaded) => self.handle_watched_file(&path, loaded),
+            WatchEvent::Ended(why) => {
+                self.is_watching = false;
+                let why = format!("--watch: {why}: btsync starts no further torrents");
+                self.batch.report_failure("--watch", None, &Failure::new(Exit::OpenExisting, why));
             }
         }
     }

@@ -271,3 +271,19 @@ fn what_a_download_brought_is_not_begun_under_another_spelling_either() {
         }
     });
 }
+
+/// More files than wait for the scheduler at a time.
+#[test]
+fn all_of_a_hundred_files_in_a_watched_folder_are_read() {
+    let temp = TestDir::new();
+    let swarm = Swarm::new(&temp, "last", usize::MAX);
+    let folder = temp.folder("in");
+    for n in 0..100 {
+        fs::write(folder.join(format!("{n:02}.torrent")), "hello").expect("a file");
+    }
+    fs::copy(&swarm.torrent, folder.join("last.torrent")).expect("a copy");
+    let mut running = watching(&temp, &["out"]);
+    running.wait_for_output("last: complete");
+    assert_eq!((0..100).find(|n| !running.log().contains(&format!("{n:02}.torrent: "))), None);
+    running.terminate(0);
+}
