@@ -1,5 +1,5 @@
 //! Torrent files (BEP 3): parse and validate untrusted ones, create new ones, edit existing ones; also magnet links.
-//! Only [`Metainfo::read`] and [`create()`] touch the disk. This module knows nothing of peers, trackers or terminals.
+//! Only [`Metainfo::read`], [`Metainfo::read_from`] and [`CreatePlan`] touch the disk. This module knows nothing of peers, trackers or terminals.
 
 pub mod create;
 mod decode;

@@ -233,7 +233,7 @@ impl TorrentContext {
     }
 
     /// Sends a message to main. Blocks while the channel is full, which holds up the connection that causes the messages. Once
-    /// the torrent is stopping, a message for which there is no room is dropped. Do not call this with a lock held.
+    /// the connections are ending, a message for which there is no room is dropped. Do not call this with a lock held.
     pub fn send_to_main(&self, message: impl Into<TorrentMessage>) {
         let Err(TrySendError::Full(message)) = self.messages.try_send(message.into()) else { return };
         select! {
@@ -249,7 +249,7 @@ impl TorrentContext {
     }
 
     /// Ends all connections, and wakes the threads that wait in [`TorrentContext::send_to_main`].
-    pub fn stop(&self) {
+    pub fn end_connections(&self) {
         self.shutdown.close();
     }
 
@@ -263,8 +263,8 @@ impl TorrentContext {
         self.settings.run.is_paused()
     }
 
-    /// Whether the torrent is stopping; every connection thread then exits.
-    pub fn is_stopping(&self) -> bool {
+    /// Whether the threads of all connections have to exit: the torrent is stopping, or its metadata phase has ended.
+    pub fn are_connections_ending(&self) -> bool {
         self.shutdown.is_set()
     }
 }

@@ -14,7 +14,8 @@ pub enum Exit {
     Other = 1,
     /// A time limit ran out.
     TimedOut = 2,
-    /// A network failure: no port to listen on, or no connection to a tracker.
+    /// A network failure: no port to listen on, a network interface that does not exist, or a URL of a torrent that cannot be
+    /// fetched.
     Network = 6,
     /// Stopped before the download was complete; running the command again resumes it.
     Unfinished = 7,

@@ -142,7 +142,7 @@ fn add_options(
         .save_torrent(args.save_torrent.clone())
         .stop_timeout(args.stop_timeout)
         .resume_folder(in_cache("resume"))
-        .pending_folder(pending.map(Path::to_owned))
+        .unreported_folder(pending.map(Path::to_owned))
         .downloaded_torrents_folder(in_cache("brought"))
         .private_folders(private_folders())
         .verify(args.verify)

@@ -195,8 +195,8 @@ fn shake_hands(
     has_received: &Flag,
     origin: ConnectionOrigin,
 ) -> Result<(Handshake, StreamState), DisconnectReason> {
-    if context.is_stopping() {
-        return Err(DisconnectReason::Closed);
+    if context.are_connections_ending() {
+        return Err(DisconnectReason::ClosedByUs);
     }
     let incoming = matches!(origin, ConnectionOrigin::Incoming(_));
     bind::set_dscp(stream, context.settings.dscp);
@@ -321,8 +321,8 @@ fn run_threads(
             Ok(())
         };
         // A stopping torrent closes the connections on its roster; one that was added after that ends here.
-        if context.is_stopping() {
-            return Err(DisconnectReason::Closed);
+        if context.are_connections_ending() {
+            return Err(DisconnectReason::ClosedByUs);
         }
         let mut reader = Reader::new(context, peer, stream, stream_state.unparsed, receiving, &start_deadline_thread);
         let why = reader.run();

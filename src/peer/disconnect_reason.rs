@@ -16,6 +16,9 @@ pub enum DisconnectReason {
     /// The peer closed it.
     #[error("closed by the peer")]
     Closed,
+    /// We closed it, or are closing all connections.
+    #[error("closed by btsync")]
+    ClosedByUs,
     /// The peer sent nothing for too long.
     #[error("silent for too long")]
     Silent,

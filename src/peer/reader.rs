@@ -145,6 +145,7 @@ impl<'a> Reader<'a> {
         let n = match throttle::read(self.context, self.peer, self.stream, room) {
             // Under a limit, a reader that waited for its turn returns with nothing.
             Ok(0) if self.context.shutdown.keeps_connections() => return Err(DisconnectReason::Kept),
+            Ok(0) if self.is_closed_by_us() => return Err(DisconnectReason::ClosedByUs),
             Ok(0) => return Err(DisconnectReason::Closed),
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -168,8 +169,12 @@ impl<'a> Reader<'a> {
     /// Fails if the rest of the received bytes does not matter: the connection is closed, or the torrent stops. A metadata
     /// phase that has ended leaves the rest to the download.
     fn check_running(&self) -> Result<(), DisconnectReason> {
-        let stops = self.context.is_stopping() && !self.context.shutdown.keeps_connections();
-        if stops || self.peer.discards_input() { Err(DisconnectReason::Closed) } else { Ok(()) }
+        if self.is_closed_by_us() { Err(DisconnectReason::ClosedByUs) } else { Ok(()) }
+    }
+
+    fn is_closed_by_us(&self) -> bool {
+        let ends = self.context.are_connections_ending() && !self.context.shutdown.keeps_connections();
+        ends || self.peer.discards_input()
     }
 
     /// Handles all complete messages in the buffer.

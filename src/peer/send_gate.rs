@@ -21,13 +21,20 @@ pub struct SendGate {
     max_bytes: u64,
     check_again_at: Option<Instant>,
     /// While the window is full: the number of acknowledged bytes, and since when it has been the same.
-    write_blocked: Option<(u64, Instant)>,
+    acknowledged_unchanged: Option<(u64, Instant)>,
 }
 
 impl Default for SendGate {
     fn default() -> SendGate {
         let (window, waited) = (SendWindow::default(), Duration::ZERO);
-        SendGate { ready: false, waited, window, max_bytes: u64::MAX, check_again_at: None, write_blocked: None }
+        SendGate {
+            ready: false,
+            waited,
+            window,
+            max_bytes: u64::MAX,
+            check_again_at: None,
+            acknowledged_unchanged: None,
+        }
     }
 }
 
@@ -86,14 +93,14 @@ impl SendGate {
                 }
             }
         }
-        self.write_blocked = None;
+        self.acknowledged_unchanged = None;
         self.wait_writable(stream, slab)
     }
 
     /// The window is full, with this many bytes acknowledged. Fails if that number has not grown for [`WRITE_TIMEOUT`].
     fn note_full(&mut self, acknowledged: u64, now: Instant) -> io::Result<()> {
-        let same = self.write_blocked.filter(|(before, _)| *before == acknowledged);
-        let (_, since) = *self.write_blocked.insert(same.unwrap_or((acknowledged, now)));
+        let same = self.acknowledged_unchanged.filter(|(before, _)| *before == acknowledged);
+        let (_, since) = *self.acknowledged_unchanged.insert(same.unwrap_or((acknowledged, now)));
         if now.duration_since(since) < WRITE_TIMEOUT { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
 

@@ -167,7 +167,7 @@ impl Peer {
 
     /// Whether we can request blocks of any of its pieces, or at least of its allowed fast pieces while it chokes us.
     pub fn can_request_any(&self) -> bool {
-        self.can_request() || (self.requesting.allowed.any() && self.choking.am_interested.is_set())
+        self.can_request() || (self.choking.allowed_fast.any() && self.choking.am_interested.is_set())
     }
 
     /// The address at which others can connect to the peer; `None` if the peer connected to us and has not told its port.
@@ -274,7 +274,7 @@ impl Peer {
         let again = if self.can_request() {
             context.pieces.pick(self.key, want, pick_context, end_game_limit, context.share_of(self, now), &mut batch)
         } else {
-            context.pieces.pick_within(self.key, want, pick_context, &self.requesting.allowed.pieces(), &mut batch);
+            context.pieces.pick_within(self.key, want, pick_context, &self.choking.allowed_fast.pieces(), &mut batch);
             None
         };
         {

@@ -162,7 +162,7 @@ pub fn read(context: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffe
 
 /// Waits until some of `want` bytes may be received; `None` if the connection has ended meanwhile.
 fn wait_for_turn(context: &TorrentContext, peer: &Peer, want: u64) -> Option<u64> {
-    while !peer.is_closed() && !context.is_stopping() {
+    while !peer.is_closed() && !context.are_connections_ending() {
         match context.settings.throttle.ask(Direction::Down, peer.key, want) {
             Grant::Go(bytes) => return Some(bytes.min(want)),
             Grant::Wait(pause) => {

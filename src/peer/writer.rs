@@ -272,7 +272,7 @@ impl<'a> Writer<'a> {
         let before = self.queue.len();
         let (peer, messages) = (self.peer, &mut self.messages);
         self.queue.retain(|block| {
-            let stays = peer.requesting.allowed.is_granted(block.piece);
+            let stays = peer.choking.allowed_fast.is_granted(block.piece);
             if peer.extensions.supports_fast && !stays {
                 message::write_reject(messages, *block);
             }

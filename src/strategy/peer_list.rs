@@ -268,7 +268,7 @@ impl PeerList {
         let Some(entry) = self.entries.get_mut(&addr).filter(|entry| entry.connection == Some(key)) else { return };
         entry.connection = None;
         entry.record.disconnected(now, worked, &mut self.rng);
-        let hopeless = entry.record.failures() > MAX_FAILURES && entry.record.failing_for(now) >= FORGET_AFTER;
+        let hopeless = entry.record.pause_step() > MAX_FAILURES && entry.record.unreached_for(now) >= FORGET_AFTER;
         // A ban must outlive its connection, and addresses from the user are never given up.
         if hopeless && !entry.record.is_banned(now) && !entry.is_never_dialed && entry.source != PeerSource::User {
             self.entries.remove(&addr);

@@ -33,8 +33,9 @@ pub const LONGEST_BAN: Duration = Duration::from_secs(24 * 3600);
 /// The history of one address.
 #[derive(Clone, Debug, Default)]
 pub struct PeerRecord {
-    /// Failed connection attempts in a row.
-    failures: u32,
+    /// How long the pause before the next attempt is: 1 after a useful connection, one more with each further attempt that was
+    /// not useful.
+    pause_step: u32,
     /// Requests that were not answered in time.
     timeouts: u32,
     /// Failed pieces that contained blocks of this peer.
@@ -46,8 +47,8 @@ pub struct PeerRecord {
     last_seen: Option<Duration>,
     /// When the last connection ended or failed, and the random factor of the pause after it.
     disconnected: Option<(Duration, f64)>,
-    /// When the current series of failures began.
-    failing_since: Option<Duration>,
+    /// When the first connection or attempt ended since the last successful handshake.
+    unreached_since: Option<Duration>,
     /// We closed the last connection to make room.
     dropped: bool,
     violations: u32,
@@ -59,7 +60,7 @@ pub struct PeerRecord {
 /// The order of dialing; the smallest is the best. Only for comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DialRank {
-    failures: u32,
+    pause_step: u32,
     trouble: u32,
     best_rate: Reverse<u32>,
     priority: Reverse<u64>,
@@ -68,15 +69,15 @@ pub struct DialRank {
 impl PeerRecord {
     /// Records a successful handshake.
     pub fn reached(&mut self, now: Duration) {
-        self.failing_since = None;
+        self.unreached_since = None;
         self.last_seen = Some(now);
     }
 
     /// Records that a connection failed or ended (`worked`: it was useful), after which a pause begins. A peer that accepts and
     /// closes at once counts as failed.
     pub fn disconnected(&mut self, now: Duration, worked: bool, rng: &mut fastrand::Rng) {
-        self.failures = if worked { 1 } else { self.failures.saturating_add(1) };
-        self.failing_since.get_or_insert(now);
+        self.pause_step = if worked { 1 } else { self.pause_step.saturating_add(1) };
+        self.unreached_since.get_or_insert(now);
         self.disconnected = Some((now, 0.75 + 0.5 * rng.f64()));
         self.dropped = false;
     }
@@ -96,26 +97,26 @@ impl PeerRecord {
 
     /// Records a sign of life by another channel. It ends the pause, unless several attempts in a row have failed.
     pub fn note_sign_of_life(&mut self) {
-        if self.failures <= 1 {
+        if self.pause_step <= 1 {
             self.disconnected = None;
         }
     }
 
-    /// Failed connection attempts in a row.
-    pub fn failures(&self) -> u32 {
-        self.failures
+    /// 0 before the first attempt, 1 after a useful connection, one more with each further attempt that was not useful.
+    pub fn pause_step(&self) -> u32 {
+        self.pause_step
     }
 
-    /// How long attempts have been failing.
-    pub fn failing_for(&self, now: Duration) -> Duration {
-        self.failing_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    /// How long ago the first connection or attempt ended since the last successful handshake.
+    pub fn unreached_for(&self, now: Duration) -> Duration {
+        self.unreached_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
     /// When the address may be dialed again; earlier if it is `needed` or has delivered data before.
     pub fn dialable_from(&self, needed: bool) -> Duration {
         let eager = needed || (self.delivered_bytes > 0 && !self.dropped);
         let (first, same) = if eager { (FIRST_EAGER_PAUSE, EAGER_DIALS) } else { (FIRST_PAUSE, 1) };
-        let pause = first.saturating_mul(1 << self.failures.saturating_sub(same).min(16)).min(LONGEST_PAUSE);
+        let pause = first.saturating_mul(1 << self.pause_step.saturating_sub(same).min(16)).min(LONGEST_PAUSE);
         let paused_until = self.disconnected.map_or(Duration::ZERO, |(at, factor)| at + pause.mul_f64(factor));
         paused_until.max(self.avoided_until.unwrap_or_default()).max(self.banned_until.unwrap_or_default())
     }
@@ -165,7 +166,7 @@ impl PeerRecord {
     /// `priority`, which combines the source and BEP 40.
     pub fn rank(&self, priority: u64) -> DialRank {
         DialRank {
-            failures: self.failures.saturating_sub(u32::from(self.delivered_bytes > 0)),
+            pause_step: self.pause_step.saturating_sub(u32::from(self.delivered_bytes > 0)),
             // Only orders of magnitude count, so that small differences leave the order to the priority. Timeouts are weighed
             // against the data delivered.
             trouble: magnitude(u64::from(self.hash_failures) * 8)

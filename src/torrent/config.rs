@@ -101,9 +101,9 @@ pub struct FileConfig {
 pub struct RecordConfig {
     /// The folder of the resume data; pieces that it covers are not hashed again at the start. `None` turns it off.
     pub resume_folder: Option<PathBuf>,
-    /// The folder of [`PendingCompletion`](crate::torrent::PendingCompletion) files, if every completed download has to be
-    /// announced once.
-    pub pending_folder: Option<PathBuf>,
+    /// The folder of [`UnreportedCompletion`](crate::torrent::UnreportedCompletion) files, if every completed download has to be
+    /// reported to the user at least once.
+    pub unreported_folder: Option<PathBuf>,
     /// The folder that records which torrent and magnet files downloads created, if the file system cannot mark them.
     pub downloaded_torrents_folder: Option<PathBuf>,
     /// Folders of btsync's own files, to which no torrent may write.

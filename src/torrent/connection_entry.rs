@@ -41,8 +41,8 @@ pub struct DeliveryProgress {
     pub payload: u64,
     /// All bytes acknowledged by the peer's TCP.
     acknowledged: u64,
-    /// Since when bytes have been in transit without any progress.
-    write_blocked_since: Option<Duration>,
+    /// Since when bytes have been in transit and none has been delivered.
+    undelivered_since: Option<Duration>,
 }
 
 impl DeliveryProgress {
@@ -59,7 +59,7 @@ impl DeliveryProgress {
 
     /// Records whether more of the `sent_to_kernel` bytes has been delivered than the `before` at the last call.
     pub fn note_progress(&mut self, now: Duration, sent_to_kernel: u64, before: u64) {
-        self.write_blocked_since = match self.write_blocked_since {
+        self.undelivered_since = match self.undelivered_since {
             _ if sent_to_kernel <= self.payload => None,
             Some(since) if self.payload == before => Some(since),
             _ => Some(now),
@@ -68,6 +68,6 @@ impl DeliveryProgress {
 
     /// Whether the peer has accepted no byte from us for longer than a lost packet explains.
     pub fn is_stuck(&self, now: Duration) -> bool {
-        self.write_blocked_since.is_some_and(|since| now >= since + STUCK_AFTER)
+        self.undelivered_since.is_some_and(|since| now >= since + STUCK_AFTER)
     }
 }

@@ -85,8 +85,9 @@ pub enum Event {
         /// The peer's address.
         addr: SocketAddr,
     },
-    /// There is no tracker that we can use: peers must connect to us, or the user must name some.
-    NoTracker {
+    /// There is no source of peers: no tracker that we can use, no peer that the user or the magnet link names, neither DHT nor
+    /// local discovery. Peers must connect to us.
+    NoPeerSource {
         /// Unsupported tracker URLs, without credentials or query.
         unsupported: Vec<String>,
     },

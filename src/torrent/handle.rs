@@ -13,7 +13,7 @@ use crate::torrent::events::Events;
 use crate::torrent::inner::TorrentInner;
 use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::views::{FileView, PeerView, Snapshot, Stage};
-use crate::torrent::{Outcome, PendingCompletion, TorrentError};
+use crate::torrent::{Outcome, TorrentError, UnreportedCompletion};
 use crate::types::{InfoHash, PieceIndex, PieceState};
 use crate::wire::client_name::client_name;
 
@@ -46,15 +46,15 @@ impl TorrentHandle {
         self.0.kept_events().unwrap_or_else(Events::ended)
     }
 
-    /// Whether the completion of this download is still to be announced, as `pending_folder`, the folder of
-    /// [`AddOptions::pending_folder`](crate::torrent::AddOptions::pending_folder), says; `folder` is that of the files.
-    pub fn is_completion_pending(&self, pending_folder: &Path, folder: &Path) -> bool {
-        PendingCompletion::new(pending_folder, self.0.info_hash, folder).is_set()
+    /// Whether the completion of this download has not been reported to the user yet. `unreported_folder` is the folder of
+    /// [`AddOptions::unreported_folder`](crate::torrent::AddOptions::unreported_folder), and `folder` that of the files.
+    pub fn is_completion_unreported(&self, unreported_folder: &Path, folder: &Path) -> bool {
+        UnreportedCompletion::new(unreported_folder, self.0.info_hash, folder).is_set()
     }
 
-    /// The completion of this download has been announced; see [`TorrentHandle::is_completion_pending`].
-    pub fn clear_pending_completion(&self, pending_folder: &Path, folder: &Path) {
-        PendingCompletion::new(pending_folder, self.0.info_hash, folder).clear();
+    /// Records that the completion of this download has been reported to the user; see [`TorrentHandle::is_completion_unreported`].
+    pub fn mark_completion_reported(&self, unreported_folder: &Path, folder: &Path) {
+        UnreportedCompletion::new(unreported_folder, self.0.info_hash, folder).clear();
     }
 
     /// Adds a peer to connect to.

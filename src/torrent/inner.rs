@@ -218,7 +218,7 @@ impl TorrentInner {
         let _ = self.messages.try_send(PeerEvent::OutOfDescriptors.into());
         let checking = self.progress.stage.get() == Stage::Checking as u8;
         let is_main = self.main_thread.get() == Some(&std::thread::current().id());
-        let leaving = || self.context().is_some_and(|context| context.is_stopping());
+        let leaving = || self.context().is_some_and(|context| context.are_connections_ending());
         !self.run.is_stopped() && (checking || !(is_main || leaving()))
     }
 

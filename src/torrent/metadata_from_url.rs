@@ -40,7 +40,7 @@ pub(crate) fn fetch_in_background(magnet: &Magnet, config: &TorrentConfig, conte
 
 /// Tries one URL after the other, until one provides the info dictionary or it is no longer needed.
 fn ask_all(urls: &[String], weak_context: &Weak<TorrentContext>, fetch: impl Fn(&str) -> Result<Vec<u8>, String>) {
-    let waiting = || weak_context.upgrade().filter(|context| !context.is_stopping());
+    let waiting = || weak_context.upgrade().filter(|context| !context.are_connections_ending());
     for url in urls.iter().take(MAX_URLS) {
         let Some(info_hash) = waiting().map(|context| context.settings.info_hash) else { return };
         match fetch(url).and_then(|bytes| info(&bytes, info_hash)) {

@@ -80,9 +80,10 @@ setters! {
     stop_timeout: Option<Duration> => stop_timeout;
     /// The folder of the resume data; pieces that it covers are not hashed again at the start. `None` turns it off.
     resume_folder: Option<PathBuf> => records.resume_folder;
-    /// The folder in which downloads are recorded until their completion is announced, if that must happen exactly once for each:
-    /// see [`TorrentHandle::is_completion_pending`](crate::torrent::TorrentHandle::is_completion_pending).
-    pending_folder: Option<PathBuf> => records.pending_folder;
+    /// The folder in which downloads are recorded until their completion has been reported to the user, if that must happen at
+    /// least once for each, also after a crash: see
+    /// [`TorrentHandle::is_completion_unreported`](crate::torrent::TorrentHandle::is_completion_unreported).
+    unreported_folder: Option<PathBuf> => records.unreported_folder;
     /// The folder that records which torrent files and magnet files downloads created, if the file system cannot mark them: see
     /// [`Client::is_downloaded_file`](crate::client::Client::is_downloaded_file).
     downloaded_torrents_folder: Option<PathBuf> => records.downloaded_torrents_folder;

@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::client::Registration;
-use crate::peer::{PeerEvent, StopReason, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent};
+use crate::peer::{
+    DisconnectReason, PeerEvent, StopReason, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent,
+};
 use crate::strategy::peer_list::{PeerList, PeerSource};
 use crate::torrent::connection_entry::ConnectionEntry;
 use crate::torrent::events::{Event, EventSender};
@@ -115,7 +117,7 @@ impl<'a> PeerManager<'a> {
             && config.search.link_peers.is_empty()
             && discovery.is_none()
         {
-            send_event(&events, Event::NoTracker { unsupported: announcer.unsupported().to_vec() });
+            send_event(&events, Event::NoPeerSource { unsupported: announcer.unsupported().to_vec() });
         }
         let mut peer_list = PeerList::new(config.connections.encryption);
         peer_list.add(&config.search.peers, PeerSource::User);
@@ -335,13 +337,13 @@ impl<'a> PeerManager<'a> {
     ) {
         self.take_back();
         // The peers first: nothing more is received or sent while the trackers are told.
-        context.stop();
+        context.end_connections();
         self.registration.close();
         self.connections.values().for_each(|entry| entry.connection.close());
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT;
         self.drain_announces(context, messages);
         let announce_stopped = self.announcer.announce_stopped(context, deadline);
-        self.report_disconnected(self.connections.values(), "closed by btsync");
+        self.report_disconnected(self.connections.values(), &DisconnectReason::ClosedByUs.to_string());
         final_announce::close_connections(self.connections.into_values().map(|entry| entry.connection).collect());
         meanwhile();
         self.discovery.stop(&self.registration);

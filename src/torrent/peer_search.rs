@@ -69,7 +69,8 @@ impl PeerSearchStats {
     /// Counts a dial that failed.
     pub(crate) fn note_failed_dial(&mut self, why: &DisconnectReason) {
         let count = match why {
-            DisconnectReason::Ourselves | DisconnectReason::Duplicate(_) => return, // our own address, from whatever source
+            // Our own address, another connection to the same peer, or a dial that we gave up: no peer is missing.
+            DisconnectReason::Ourselves | DisconnectReason::Duplicate(_) | DisconnectReason::ClosedByUs => return,
             DisconnectReason::Unreachable(_) => &mut self.unreachable,
             DisconnectReason::Silent
             | DisconnectReason::Unanswered

@@ -19,7 +19,7 @@ use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::resume_store::ResumeStore;
 use crate::torrent::transfer::Transfer;
 use crate::torrent::{
-    Event, Outcome, PendingCompletion, Stage, TorrentConfig, TorrentError, metadata_from_url, save_torrent_file,
+    Event, Outcome, Stage, TorrentConfig, TorrentError, UnreportedCompletion, metadata_from_url, save_torrent_file,
     send_event,
 };
 use crate::types::{Bitfield, InfoHash, PeerId};
@@ -125,7 +125,7 @@ impl<'a> TorrentRun<'a> {
         }
         if !met {
             // Before the first piece can arrive: no download may complete without this record.
-            self.record_pending(metainfo);
+            self.record_unreported(metainfo);
         }
         let pieces = PieceManager::with_plan(storage.clone(), metainfo.pieces.clone(), have, plan);
         pieces.restore(resume_store.as_ref().map_or(&[], ResumeStore::resumed_blocks));
@@ -169,10 +169,10 @@ impl<'a> TorrentRun<'a> {
     }
 
     /// Records that the download is not complete, if the options ask for that.
-    fn record_pending(&self, metainfo: &Metainfo) {
-        let Some(folder) = &self.config.records.pending_folder else { return };
-        let pending = PendingCompletion::new(folder, metainfo.info_hash, &self.config.out_dir);
-        if let Err(error) = pending.set() {
+    fn record_unreported(&self, metainfo: &Metainfo) {
+        let Some(folder) = &self.config.records.unreported_folder else { return };
+        let unreported = UnreportedCompletion::new(folder, metainfo.info_hash, &self.config.out_dir);
+        if let Err(error) = unreported.set() {
             log::warn!(
                 "cannot record the download as pending, so after a crash its completion is not reported: {}",
                 reason(&error)

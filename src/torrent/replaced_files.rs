@@ -1,4 +1,4 @@
-//! What btsync reports before it writes to files that existed before and of which most pieces verify. Pure.
+//! What btsync reports before it writes to files that existed before and of which at least one piece verifies. Pure.
 
 use crate::util::units::count;
 

@@ -1,5 +1,5 @@
-//! Remembers downloads whose completion has not been announced: one small file for each, which exists from the start of the
-//! download until the user's completion command has run. If a process dies in between, the file stays, and the next process
+//! Remembers downloads whose completion has not been reported to the user: one small file for each, which exists from the start
+//! of the download until the user's completion command has run. If a process dies in between, the file stays, and the next process
 //! runs the command. Downloads that are never completed leave their files behind, so the number of files is bounded.
 
 use std::fs;
@@ -12,13 +12,13 @@ use crate::util::atomic_file::may_be_ours;
 
 /// The file for one torrent in one download folder.
 #[derive(Clone, Debug)]
-pub struct PendingCompletion(PathBuf);
+pub struct UnreportedCompletion(PathBuf);
 
-impl PendingCompletion {
+impl UnreportedCompletion {
     /// The file in `folder` for a torrent that is downloaded to `out_dir`; it need not exist.
-    pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path) -> PendingCompletion {
+    pub fn new(folder: &Path, info_hash: InfoHash, out_dir: &Path) -> UnreportedCompletion {
         let out_dir = absolute(out_dir).unwrap_or_else(|_| out_dir.to_owned());
-        PendingCompletion(record_path(folder, info_hash, &out_dir))
+        UnreportedCompletion(record_path(folder, info_hash, &out_dir))
     }
 
     /// Records that the download has started.
@@ -29,12 +29,12 @@ impl PendingCompletion {
         replace(&self.0, b"", |_| false)
     }
 
-    /// Whether a download has started whose completion has not been announced.
+    /// Whether a download has started whose completion has not been reported.
     pub fn is_set(&self) -> bool {
         self.0.exists() && may_be_ours(&self.0, |_| false).unwrap_or(false)
     }
 
-    /// Records that the completion has been announced.
+    /// Records that the completion has been reported.
     pub fn clear(&self) {
         if !may_be_ours(&self.0, |_| false).unwrap_or(false) {
             return;
@@ -53,10 +53,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_download_is_pending_in_its_own_folder_until_it_is_cleared() {
+    fn a_completion_is_unreported_in_its_own_folder_until_it_is_cleared() {
         let folder = tempfile::tempdir().expect("a folder");
         let marks = folder.path().join("new/pending");
-        let of = |hash, out: &str| PendingCompletion::new(&marks, InfoHash([hash; 20]), Path::new(out));
+        let of = |hash, out: &str| UnreportedCompletion::new(&marks, InfoHash([hash; 20]), Path::new(out));
         of(1, "out").clear();
         of(1, "out").set().expect("a file");
         of(1, "out").set().expect("twice is the same");

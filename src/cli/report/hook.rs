@@ -2,7 +2,7 @@
 //! btsync waits for the command before it exits; after a signal it waits only until the deadline and then leaves the
 //! command running.
 //!
-//! The command runs at least once for each download that completes. A record ([`TorrentHandle::is_completion_pending`]) of the
+//! The command runs at least once for each download that completes. A record ([`TorrentHandle::is_completion_unreported`]) of the
 //! download exists from its start until the command has run; after a crash in between, the next start runs it. It does not run
 //! for data that was complete when btsync first saw it, except with `--on-complete-always`.
 
@@ -85,7 +85,7 @@ impl Hook {
 
     /// Whether the command must run for this completion.
     fn is_due(&self) -> bool {
-        let is_pending = |records: &PathBuf| self.handle.is_completion_pending(records, &self.folder);
+        let is_pending = |records: &PathBuf| self.handle.is_completion_unreported(records, &self.folder);
         self.config.run_if_already_complete
             || self.config.pending.as_ref().is_some_and(is_pending)
             || !self.handle.was_complete()
@@ -110,7 +110,7 @@ impl Hook {
             if let Some(records) = &pending
                 && result.as_ref().is_ok_and(|status| status.code().is_some())
             {
-                torrent.clear_pending_completion(records, &folder);
+                torrent.mark_completion_reported(records, &folder);
             }
             if let Some(why) = failure_reason(&result) {
                 failed.report(format!("--on-download-complete '{shown}' failed: {why}"), &outputs, &torrent);

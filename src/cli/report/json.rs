@@ -293,7 +293,7 @@ impl Reporter for JsonReporter {
                 ("complete", json!({}))
             }
             Event::EventsDropped { count } => return self.json_output.count_dropped(*count),
-            // `CheckStarted`, `NoTracker`, `PieceFailed` and `Stopping` are no events of this format.
+            // `CheckStarted`, `NoPeerSource`, `PieceFailed` and `Stopping` are no events of this format.
             _ => return,
         };
         self.write(at, name, fields);

@@ -66,7 +66,7 @@ impl Reader<'_> {
         if !set.is_empty() {
             // Each block once, and as many again for those that get lost.
             self.allowed_fast_left = 2 * size.div_ceil(BLOCK_SIZE).saturating_mul(set.len() as u32);
-            self.peer.requesting.allowed.grant(set.clone());
+            self.peer.choking.allowed_fast.grant(set.clone());
             self.peer.send(WriterCommand::AllowedFast(set));
         }
     }
@@ -76,14 +76,14 @@ impl Reader<'_> {
         let granted = self.allowed_fast_left > 0
             && !self.context.is_paused()
             && block.length <= BLOCK_SIZE
-            && self.peer.requesting.allowed.is_granted(block.piece);
+            && self.peer.choking.allowed_fast.is_granted(block.piece);
         self.allowed_fast_left -= u32::from(granted);
         granted
     }
 
     /// The peer allows us to request a piece although it chokes us.
     fn handle_allowed_fast(&mut self, piece: PieceIndex) -> Result<(), DisconnectReason> {
-        if self.peer.requesting.allowed.add(piece) && self.peer.choking.peer_choking.is_set() {
+        if self.peer.choking.allowed_fast.add(piece) && self.peer.choking.peer_choking.is_set() {
             self.ensure_deadline_thread()?;
             self.peer.refill(self.context);
         }
@@ -117,7 +117,7 @@ impl Reader<'_> {
             return Err(DisconnectReason::ProtocolViolation("a reject for a block that was not requested"));
         }
         if choked {
-            peer.requesting.allowed.remove_rejected(&blocks);
+            peer.choking.allowed_fast.remove_rejected(&blocks);
             context.pieces.release(peer.key, &blocks);
         } else {
             // The peer may reject them again, so other peers come first.

@@ -63,6 +63,8 @@ pub struct ChokeState {
     pub is_snubbing: Flag,
     /// Whether the peer had an unchoke slot and asked for nothing, as of the choker's last round.
     pub left_slot_idle: Flag,
+    /// The pieces that either side may request although the other chokes it (BEP 6).
+    pub allowed_fast: AllowedFastSet,
 }
 
 impl Default for ChokeState {
@@ -76,6 +78,7 @@ impl Default for ChokeState {
             interest_reported: Flag::default(),
             is_snubbing: Flag::default(),
             left_slot_idle: Flag::default(),
+            allowed_fast: AllowedFastSet::default(),
         }
     }
 }
@@ -112,8 +115,6 @@ pub struct PeerRequests {
     pub refilling: Mutex<()>,
     /// Whether the writer has been told that there are requests to write, and has not looked yet.
     pub requests_announced: Flag,
-    /// The pieces that either side may request although the other chokes it (BEP 6).
-    pub allowed: AllowedFastSet,
     /// Pieces of metadata that we asked the peer for and that it has neither sent nor rejected.
     pub outstanding_metadata: Gauge,
 }
@@ -126,7 +127,6 @@ impl Default for PeerRequests {
             timed_out: Gauge::default(),
             refilling: Mutex::new(()),
             requests_announced: Flag::default(),
-            allowed: AllowedFastSet::default(),
             outstanding_metadata: Gauge::default(),
         }
     }

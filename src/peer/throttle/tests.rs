@@ -89,7 +89,7 @@ fn a_reader_that_waits_ends_when_the_connection_is_closed() {
 #[test]
 fn a_reader_that_waits_ends_with_the_torrent() {
     let scene = reading(A_BYTE);
-    scene.context.stop();
+    scene.context.end_connections();
     assert_eq!(scene.outcome(), 0);
 }
 

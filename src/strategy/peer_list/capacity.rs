@@ -77,7 +77,8 @@ impl PortCounts {
 }
 
 /// The addresses that addresses of `source` may displace; the last one in the result goes first. With `only_unverified`, none
-/// from verified sources. Failed addresses and those from unverified sources go first. Connected, banned and proven peers stay.
+/// from verified sources. Failed addresses and those from unverified sources go first. Connected and banned peers stay, and so do
+/// addresses of the user, and proven peers with few failures since.
 pub(crate) fn to_displace(
     entries: &HashMap<SocketAddr, PeerListEntry>,
     source: PeerSource,
@@ -86,10 +87,10 @@ pub(crate) fn to_displace(
 ) -> Vec<SocketAddr> {
     const UNTRIED: u8 = 5;
     let mut class = |addr: &SocketAddr, entry: &PeerListEntry| {
-        let (failures, verified) = (entry.record.failures(), entry.source.is_verified());
+        let (pause_step, verified) = (entry.record.pause_step(), entry.source.is_verified());
         let kept =
             entry.connection.is_some() || entry.source == PeerSource::User || entry.record.banned_until().is_some();
-        let class = match (entry.is_proven(), failures) {
+        let class = match (entry.is_proven(), pause_step) {
             _ if kept || (verified && only_unverified) => return None,
             _ if entry.is_never_dialed => 4,
             (false, 1..) if !verified => 0,
@@ -101,7 +102,7 @@ pub(crate) fn to_displace(
             _ => return None,
         };
         // Untried addresses are displaced at random: an attacker who chooses addresses can compute BEP 40's priority.
-        Some((class, Reverse(failures), rng.u32(..), *addr))
+        Some((class, Reverse(pause_step), rng.u32(..), *addr))
     };
     let mut all: Vec<_> = entries.iter().filter_map(|(addr, entry)| class(addr, entry)).collect();
     all.sort_unstable();

@@ -22,7 +22,9 @@ pub enum PeerSource {
     MagnetLink,
     /// A tracker.
     Tracker,
-    /// Local discovery, or the peer itself.
+    /// A peer that connected to us and said where it listens.
+    Incoming,
+    /// Local discovery.
     LocalDiscovery,
     /// The user.
     User,
@@ -82,10 +84,11 @@ impl PeerListEntry {
         self.source.is_verified() || self.is_proven()
     }
 
-    /// Whether it may be another service that an unverified source wants us to connect to. Anyone on the local network can forge
-    /// the sender of an announce there, so local discovery vouches for no privileged port.
+    /// Whether it may be another service that somebody wants us to connect to. Anyone on the local network can forge the sender of
+    /// an announce there, and a peer can claim to listen on any port, so neither vouches for a privileged port.
     pub fn is_doubtful(&self, addr: &SocketAddr) -> bool {
-        let is_vouched_for = self.is_trusted() && (self.source != PeerSource::LocalDiscovery || self.is_proven());
+        let names_any_port = matches!(self.source, PeerSource::Incoming | PeerSource::LocalDiscovery);
+        let is_vouched_for = self.is_proven() || (self.source.is_verified() && !names_any_port);
         addr.port() < FIRST_UNPRIVILEGED && !is_vouched_for
     }
 }
@@ -97,14 +100,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn local_discovery_vouches_for_no_privileged_port() {
+    fn neither_local_discovery_nor_the_peer_itself_vouches_for_a_privileged_port() {
         let addr = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
         let doubtful = |source: PeerSource, port: u16| {
             let mut list = PeerList::new(crate::types::Encryption::Off);
             list.add(&[addr(port)], source);
             list.entries.get(&addr(port)).expect("an entry").is_doubtful(&addr(port))
         };
-        assert!(doubtful(PeerSource::LocalDiscovery, 22) && !doubtful(PeerSource::LocalDiscovery, 6881));
+        for source in [PeerSource::LocalDiscovery, PeerSource::Incoming] {
+            assert!(doubtful(source, 22) && !doubtful(source, 6881));
+        }
         assert!(!doubtful(PeerSource::Tracker, 22));
     }
 }

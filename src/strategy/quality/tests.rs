@@ -20,9 +20,9 @@ fn pauses_double_up_to_half_an_hour_and_success_forgives() {
             assert!((expected * 0.75..=expected * 1.25).contains(&seen), "{seen} after failure {n}");
         }
     }
-    assert_eq!(record.failing_for(SECOND * 1500), SECOND * 500);
+    assert_eq!(record.unreached_for(SECOND * 1500), SECOND * 500);
     record.reached(SECOND);
-    assert_eq!((record.failing_for(SECOND * 1500), record.last_seen()), (Duration::ZERO, Some(SECOND)));
+    assert_eq!((record.unreached_for(SECOND * 1500), record.last_seen()), (Duration::ZERO, Some(SECOND)));
     assert!(pauses(&mut record, true)[0] < 40.0);
 }
 

@@ -132,7 +132,7 @@ impl PeerManager<'_> {
     /// Accepts an incoming connection.
     pub(crate) fn accept(&mut self, context: &Arc<TorrentContext>, connection: IncomingConnection) {
         let IncomingConnection { stream, addr, handshake } = connection;
-        if context.is_stopping()
+        if context.are_connections_ending()
             || context.now() < self.next.descriptors_short_until
             || self.peer_list.is_refused(&addr, context.now())
             || !(self.has_room_for_incoming() || self.evict_for(context, addr, self.registration.capacity()))

@@ -6,6 +6,8 @@ use super::{names, run};
 use crate::common::extended_peer::{ExtendedPeer, size_of};
 use crate::common::payload::Payload;
 use crate::common::schema;
+use crate::common::seeder::{FakePeer, Gate, full_bitfield, serve};
+use crate::common::wire::id;
 use crate::common::{TestDir, free_port};
 
 /// `run` validates each line. One test validates a `lost` event: `who_stops_reading_events_is_told_how_many_are_lost`.
@@ -57,6 +59,25 @@ fn a_selection_is_an_event() {
             "{lines:?}"
         );
     }
+}
+
+/// The reason does not say that the peer closed it.
+#[test]
+fn a_connection_that_btsync_closes_is_closed_by_btsync() {
+    let (temp, payload) = (TestDir::new(), Payload::single("one.bin", 40_000, 16 * 1024));
+    let (of_peer, wrong) = (payload.clone(), vec![0; 40_000]);
+    let peer = FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &full_bitfield(of_peer.pieces()))?;
+        wire.send(id::UNCHOKE, &[])?;
+        serve(&mut wire, &of_peer, &wrong, &Gate::new(usize::MAX))
+    });
+    let (torrent, out, peer) = (temp.torrent(&payload, ""), temp.path("out"), format!("--peer={}", peer.addr));
+    let (lines, code) = run(&[torrent.as_os_str(), out.as_os_str(), peer.as_ref(), "--stop-timeout=1".as_ref()]);
+    assert_eq!(code, Some(2), "{lines:?}");
+    let told = lines.iter().filter(|line| line["event"] == "peer").map(|line| (&line["state"], &line["reason"]));
+    let told: Vec<_> = told.map(|(state, reason)| (state.as_str(), reason.as_str().unwrap_or_default())).collect();
+    assert!(told.iter().any(|(state, _)| *state == Some("banned")), "{told:?}");
+    assert!(told.contains(&(Some("gone"), "closed by btsync")), "{told:?}");
 }
 
 /// Each row of the table has the fields that the schema allows; those of every line are described above the table.
