@@ -24,8 +24,9 @@ use crate::util::random;
 /// The torrent's pieces: which ones we have, which ones are being downloaded, and which peer may write which block.
 pub struct PieceManager {
     picker: Mutex<Picker>,
-    /// How many pieces failed verification. Changed only while the picker's lock is held.
-    failures: Counter,
+    /// How often blocks on disk were discarded, because a piece failed verification or another peer took it over. Changed only
+    /// while the picker's lock is held.
+    discards: Counter,
     storage: Arc<Storage>,
     hashes: Vec<Sha1Hash>,
     wasted: Counter,
@@ -42,9 +43,8 @@ pub struct BlockDecisions {
     pub take: Vec<bool>,
     /// Requests to other peers that this batch made redundant.
     pub cancels: Vec<(PeerKey, BlockInfo)>,
-    /// How many pieces have failed verification so far. If the number has grown, a running hash may cover bytes that were
-    /// discarded.
-    pub failures: u64,
+    /// How often blocks on disk have been discarded so far. If the number has grown, a running hash may cover them.
+    pub discards: u64,
 }
 
 impl PieceManager {
@@ -63,7 +63,7 @@ impl PieceManager {
         picker.set_padding(layout.padding());
         PieceManager {
             picker: Mutex::new(picker),
-            failures: Counter::default(),
+            discards: Counter::default(),
             storage,
             hashes,
             wasted: Counter::default(),
@@ -250,7 +250,13 @@ impl PieceManager {
     ) -> Option<Duration> {
         let mut picker = self.picker.lock();
         let n = end_game_limit.limit(n, picker.lacking_blocks(), share);
-        picker.pick(peer, n, pick_context, out)
+        let again = picker.pick(peer, n, pick_context, out);
+        let discarded = picker.take_discarded_bytes();
+        if discarded > 0 {
+            self.discards.add(1);
+            self.add_wasted(discarded);
+        }
+        again
     }
 
     /// Picks up to `n` blocks from these pieces, which the peer serves even while it chokes us (allowed fast, BEP 6).
@@ -273,7 +279,7 @@ impl PieceManager {
         let mut wasted = 0;
         {
             let mut picker = self.picker.lock();
-            decisions.failures = self.failures.get();
+            decisions.discards = self.discards.get();
             for block in blocks {
                 let take = picker.accept(peer, block, &mut decisions.cancels) == BlockVerdict::Take;
                 decisions.take.push(take);
@@ -316,7 +322,7 @@ impl PieceManager {
 
     /// Whether this piece failed before with blocks from several peers, so that its blocks must be compared once it verifies.
     pub fn has_failed_before(&self, piece: PieceIndex) -> bool {
-        self.failures.get() > 0 && self.smart_ban.lock().has_failed(piece)
+        self.discards.get() > 0 && self.smart_ban.lock().has_failed(piece)
     }
 
     /// Compares the blocks of a verified piece with those recorded when it failed. Returns each peer that sent different data,
@@ -329,7 +335,7 @@ impl PieceManager {
     pub fn piece_hashed(&self, piece: PieceIndex, is_valid: bool) -> PieceVerdict {
         let mut picker = self.picker.lock();
         let verdict = picker.piece_hashed(piece, is_valid);
-        self.failures.add(u64::from(!is_valid));
+        self.discards.add(u64::from(!is_valid));
         let restored = u64::from(verdict.restored) * u64::from(BLOCK_SIZE);
         let size = u64::from(picker.piece_size(piece)).saturating_sub(restored);
         drop(picker);

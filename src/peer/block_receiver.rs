@@ -47,8 +47,8 @@ pub struct BlockReceiver<'a> {
     batch_size: Option<usize>,
     /// Bytes of all blocks received.
     received: u64,
-    /// How many pieces had failed when `hashes` was last valid.
-    failures: u64,
+    /// How often blocks had been discarded when `hashes` was last valid.
+    discards: u64,
 }
 
 /// The hash of the first `upto` bytes of a piece.
@@ -82,7 +82,7 @@ impl<'a> BlockReceiver<'a> {
             batch: PieceBatch::default(),
             batch_size: None,
             received: 0,
-            failures: 0,
+            discards: 0,
         }
     }
 
@@ -154,9 +154,9 @@ impl<'a> BlockReceiver<'a> {
     /// Asks the piece manager which blocks to write.
     fn accept(&mut self) {
         self.context.pieces.accept(self.peer.key, self.blocks.iter().map(|(b, _)| *b), &mut self.decisions);
-        if self.failures != self.decisions.failures {
-            // A piece was discarded, so a running hash may no longer match the data on disk.
-            self.failures = self.decisions.failures;
+        if self.discards != self.decisions.discards {
+            // Blocks were discarded, so a running hash may no longer match the data on disk.
+            self.discards = self.decisions.discards;
             self.hashes.clear();
         }
     }

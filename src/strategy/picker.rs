@@ -10,7 +10,8 @@
 //! hashed as it arrives. When the owner chokes us, is late or disconnects, the piece becomes an orphan, which the next peer
 //! adopts.
 //!
-//! `choose` contains the rules of picking, `request_results` handles received, returned and expired blocks, `plan` decides which
+//! `choose` contains the rules of picking, `parole` finds out who spoils pieces,
+//! `request_results` handles received, returned and expired blocks, `plan` decides which
 //! pieces are wanted, and `restore` takes over partial pieces from an earlier run.
 
 mod begun;
@@ -18,6 +19,7 @@ mod choose;
 #[cfg(test)]
 mod invariants;
 mod order;
+mod parole;
 mod parts;
 mod pick_context;
 mod pick_within;
@@ -36,6 +38,7 @@ use std::time::Duration;
 use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
 use begun::{BegunPiece, BlockState, ListPosition};
 use order::AvailabilityOrder;
+use parole::Parole;
 use parts::{FreeBlocks, PickBuffers, PickerBytes, PieceSequence};
 pub use pick_context::{PickContext, Speed};
 pub use plan::Plan;
@@ -121,6 +124,8 @@ struct PickerPeer {
     own: Vec<PieceIndex>,
     /// Blocks taken back from it, which are still accepted if they arrive.
     taken_back: HashSet<(PieceIndex, usize)>,
+    /// How many blocks it sent us, minus those of others that were discarded for it; see [`Picker::take_over`].
+    sent_blocks: u32,
 }
 
 /// Decides which block to request from which peer. See the module documentation for the order of calls.
@@ -143,9 +148,9 @@ pub struct Picker {
     /// Sorted by key.
     peers: Vec<PickerPeer>,
     wanted: WantedBounds,
-    /// Pieces that failed with blocks from several peers. One peer fills each of them alone, so that the next failure has one
-    /// author.
-    doubtful: HashSet<PieceIndex>,
+    parole: Parole,
+    /// See [`Picker::take_discarded_bytes`].
+    discarded_bytes: u64,
     rng: fastrand::Rng,
     buffers: PickBuffers,
 }
@@ -173,7 +178,8 @@ impl Picker {
             free: FreeBlocks::default(),
             peers: Vec::new(),
             wanted: WantedBounds::default(),
-            doubtful: HashSet::new(),
+            parole: Parole::default(),
+            discarded_bytes: 0,
             rng: fastrand::Rng::with_seed(seed),
             buffers: PickBuffers::default(),
         }
@@ -201,6 +207,7 @@ impl Picker {
                     last: None,
                     own,
                     taken_back,
+                    sent_blocks: 0,
                 },
             );
         }
@@ -212,6 +219,8 @@ impl Picker {
         let Ok(at) = self.find(key) else { return 0 };
         let peer = self.peers.remove(at);
         self.order.leave(&peer.bits);
+        let on_parole = self.parole.has_peer(key);
+        self.parole.clear(key);
         let mut freed = 0;
         let mut touched = std::mem::take(&mut self.buffers.touched);
         touched.extend(self.begun.keys());
@@ -219,6 +228,10 @@ impl Picker {
             let Some(begun) = self.begun.get_mut(&piece) else { continue };
             if begun.owner == Some(key) {
                 begun.owner = None;
+            }
+            // The blocks of a peer on parole stay apart.
+            if begun.only_peer == Some(key) && !on_parole && !self.parole.is_doubtful(piece) {
+                begun.only_peer = None;
             }
             if begun.asked + begun.writing + begun.expired > 0 {
                 freed += begun.forget(key);
@@ -295,10 +308,11 @@ impl Picker {
         self.find(key).ok().map(|at| &self.peers[at])
     }
 
-    /// Moves a piece from unbegun to begun. The caller must request a block of it before `update_lists` runs, or the piece moves back.
-    fn begin(&mut self, piece: PieceIndex, owner: Option<PeerKey>) {
+    /// Moves a piece from unbegun to begun, for `only_peer`. The caller must request a block of it before `update_lists` runs, or
+    /// the piece moves back.
+    fn begin(&mut self, piece: PieceIndex, owner: Option<PeerKey>, only_peer: Option<PeerKey>) {
         self.order.remove(piece);
-        self.begun.insert(piece, BegunPiece::new(self.blocks_of(piece), owner));
+        self.begun.insert(piece, BegunPiece::new(self.blocks_of(piece), owner, only_peer));
     }
 
     /// Sets how many blocks at the end of each piece are padding. Must be called before any block is requested.

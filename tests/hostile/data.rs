@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use btsync::metainfo::Metainfo;
 use btsync::torrent::{Event, Outcome, Snapshot, Torrent, TorrentConfig};
@@ -122,5 +123,39 @@ fn who_spoils_one_block_and_leaves_is_banned_all_the_same() {
     assert_eq!(told.outcome, Outcome::Completed);
     payload.assert_at(&out);
     assert_eq!(told.failures, [2], "the piece must have had two senders, once");
+    assert_eq!(told.banned, BTreeSet::from([attacker.addr]));
+}
+
+/// Answers each request after `wait`. The first `lies` blocks are wrong.
+fn slow_peer(payload: &Payload, content: &Arc<Vec<u8>>, wait: Duration, lies: usize) -> FakePeer {
+    let (theirs, content) = (payload.clone(), content.clone());
+    FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &full_bitfield(theirs.pieces()))?;
+        wire.send(id::UNCHOKE, &[])?;
+        for number in 0.. {
+            let (piece, begin, length) = wire.next_request()?;
+            thread::sleep(wait);
+            let mut bytes = block(&theirs, &content, piece, begin, length).to_vec();
+            bytes[0] ^= u8::from(number < lies);
+            wire.send_block(piece, begin, &bytes)?;
+        }
+        Ok(())
+    })
+}
+
+/// Each honest peer needs more than 20 seconds for a piece, so that btsync has all of them share it, and the attacker too.
+#[test]
+fn a_slow_poisoner_among_slow_peers_spoils_one_piece_and_is_banned() {
+    let (temp, payload) = (TestDir::new(), Payload::single("shared.bin", 8 << 20, 8 << 20));
+    let content = Arc::new(payload.content());
+    let honest: Vec<_> = (0..10).map(|_| slow_peer(&payload, &content, Duration::from_millis(42), 0)).collect();
+    let attacker = slow_peer(&payload, &content, Duration::from_millis(60), 200);
+    let peers = honest.iter().chain([&attacker]).map(|peer| peer.addr).collect();
+    let out = temp.folder("out");
+    let told = fetch(&payload, out.clone(), peers, || ());
+    assert_eq!(told.outcome, Outcome::Completed);
+    payload.assert_at(&out);
+    // If btsync asks the attacker alone next, the piece fails again with one sender.
+    assert_eq!(told.failures.iter().filter(|&&senders| senders > 1).count(), 1, "senders: {:?}", told.failures);
     assert_eq!(told.banned, BTreeSet::from([attacker.addr]));
 }

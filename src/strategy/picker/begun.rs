@@ -72,6 +72,8 @@ pub(crate) struct BegunPiece {
     blocks: Box<[BlockState]>,
     /// The peer that fills it in order.
     pub(crate) owner: Option<PeerKey>,
+    /// The only peer that blocks of it were requested from; `None` if there were several, or some are from an earlier run.
+    pub(crate) only_peer: Option<PeerKey>,
     /// Free and expired blocks.
     pub(crate) free: u32,
     pub(crate) expired: u32,
@@ -96,10 +98,11 @@ pub(crate) struct BegunPiece {
 }
 
 impl BegunPiece {
-    pub(crate) fn new(blocks: u32, owner: Option<PeerKey>) -> BegunPiece {
+    pub(crate) fn new(blocks: u32, owner: Option<PeerKey>, only_peer: Option<PeerKey>) -> BegunPiece {
         BegunPiece {
             blocks: vec![BlockState::Free; blocks as usize].into_boxed_slice(),
             owner,
+            only_peer,
             free: blocks,
             expired: 0,
             asked: 0,
@@ -158,6 +161,7 @@ impl BegunPiece {
 
     /// Requests the block from `key`, in addition to other peers; the answer is overdue at `due`.
     pub(crate) fn ask(&mut self, at: usize, key: PeerKey, due: u32) {
+        self.only_peer = self.only_peer.filter(|&only| only == key);
         let asked = match self.get(at) {
             Some(BlockState::Asked { mut asked_peers, .. }) => {
                 asked_peers.add(key);
@@ -235,6 +239,9 @@ impl BegunPiece {
         assert_eq!(self.restored, count(|b| matches!(b, BlockState::Received(None))));
         assert_eq!(self.verifying, self.received as usize == self.blocks.len());
         assert!(!self.is_untouched(), "an untouched piece stayed begun");
+        if let Some(only) = self.only_peer {
+            assert!(self.senders.iter().all(|&sender| sender == only) && self.restored == 0, "blocks of another peer");
+        }
         for (at, block) in self.blocks.iter().enumerate() {
             match block {
                 BlockState::Free => assert!((self.low..self.high).contains(&at), "a free block is out of sight"),

@@ -49,6 +49,16 @@ impl Pick<'_> {
         self.out.len() >= self.goal
     }
 
+    /// Whether nothing has been picked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out.len() == self.from
+    }
+
+    /// Asks for another pick at this time, in ticks.
+    pub(crate) fn look_again_at(&mut self, at: u32) {
+        self.again = Some(self.again.map_or(at, |again| again.min(at)));
+    }
+
     /// When the next block of the pick is overdue, in ticks.
     fn due(&self) -> u32 {
         self.context.due(self.out.len() - self.from)
@@ -82,6 +92,7 @@ impl Picker {
             self.take_from_other_owners(&mut pick);
             self.take_new(&mut pick);
             self.take_expired(&mut pick, true);
+            self.take_over(&mut pick);
             return None;
         }
         if !pick_context.is_crawling() {
@@ -92,8 +103,10 @@ impl Picker {
         if self.free.open.len() >= OPEN_AT_LEAST + OPEN_PER_PEER * self.peers.len() {
             self.take_from_other_owners(&mut pick);
         }
+        self.take_doubtful(&mut pick);
         self.take_new(&mut pick);
         self.take_from_other_owners(&mut pick);
+        self.take_over(&mut pick);
         self.take_expired(&mut pick, true);
         if !pick.is_full() {
             self.take_duplicates(&mut pick);
@@ -110,11 +123,15 @@ impl Picker {
         let mut touched = std::mem::take(&mut self.buffers.touched);
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.expired > 0)?;
+            if !self.may_join(piece, begun, pick.key) {
+                return None;
+            }
             Some(RankedBlock { asked_peers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
         };
         for RankedBlock { piece, .. } in self.ranked(pick, key) {
+            let is_exclusive = self.begun.get(&piece).is_some_and(|begun| self.is_exclusive(piece, begun));
             let Some(begun) = self.begun.get_mut(&piece) else { continue };
-            let own = own || self.order.holders(piece) <= 1;
+            let own = own || is_exclusive || self.order.holders(piece) <= 1;
             for at in 0..begun.blocks().len() {
                 if !pick.is_full() && matches!(begun.get(at), Some(BlockState::Expired(by)) if own || by != pick.key) {
                     begun.ask(at, pick.key, pick.due());
@@ -145,6 +162,10 @@ impl Picker {
         while !pick.is_full()
             && let Some(&piece) = self.peers[pick.peer].own.get(at)
         {
+            if self.begun.get(&piece).is_some_and(|begun| !self.may_join(piece, begun, pick.key)) {
+                at += 1;
+                continue;
+            }
             self.take_free(pick, piece, false);
             // A piece that is no longer open has been removed from the list.
             at += usize::from(self.peers[pick.peer].own.get(at) == Some(&piece));
@@ -161,7 +182,13 @@ impl Picker {
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
             let shared = begun.owner.is_none_or(|owner| !pick.context.is_fast() && owner != pick.key && slow(owner));
-            shared.then(|| RankedBlock { asked_peers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
+            (shared && self.may_join(piece, begun, pick.key)).then(|| RankedBlock {
+                asked_peers: begun.lacking() as usize,
+                fast: false,
+                due: 0,
+                piece,
+                at: 0,
+            })
         };
         for candidate in self.ranked(pick, key) {
             if pick.is_full() {
@@ -196,7 +223,7 @@ impl Picker {
                 piece = self.order.adjacent_to(piece, peer.last, self.geometry.extent(), &peer.bits);
             }
             peer.last = Some(piece);
-            self.begin(piece, Some(pick.key).filter(|_| !pick.context.is_stalled()));
+            self.begin(piece, Some(pick.key).filter(|_| !pick.context.is_stalled()), Some(pick.key));
             self.take_free(pick, piece, false);
         }
     }
@@ -210,7 +237,7 @@ impl Picker {
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
             let fast = begun.owner.is_some_and(|owner| self.is_fast(owner));
-            if self.is_reserved(piece, pick.key) {
+            if !self.may_join(piece, begun, pick.key) {
                 return None;
             }
             // The piece with the most free blocks first: there the helper stays away from the owner longest.
@@ -224,19 +251,11 @@ impl Picker {
         }
     }
 
-    /// Whether the piece failed with blocks of several peers and a fast peer now fills it alone, so that the next failure has one
-    /// author. The reservation ends when one of its requests expires or none is outstanding.
-    pub(crate) fn is_reserved(&self, piece: PieceIndex, key: PeerKey) -> bool {
-        let busy = || self.begun.get(&piece).filter(|begun| begun.asked + begun.writing > 0);
-        let owner = || busy().and_then(|begun| begun.owner);
-        self.doubtful.contains(&piece) && owner().is_some_and(|owner| owner != key && self.is_fast(owner))
-    }
-
     fn is_fast(&self, key: PeerKey) -> bool {
         self.peer(key).is_some_and(|peer| peer.pick_context.is_fast())
     }
 
-    fn is_stalled(&self, key: PeerKey) -> bool {
+    pub(crate) fn is_stalled(&self, key: PeerKey) -> bool {
         self.peer(key).is_none_or(|peer| peer.pick_context.is_stalled())
     }
 
@@ -258,7 +277,7 @@ impl Picker {
         let places = MAX_ASKED_PEERS - usize::from(!pick.context.is_proven());
         let mut again = u32::MAX;
         for (&piece, begun) in self.begun.iter().filter(|(piece, begun)| begun.asked > 0 && bits.has(**piece)) {
-            if self.is_reserved(piece, pick.key) {
+            if !self.may_join(piece, begun, pick.key) {
                 continue;
             }
             for (at, block) in begun.blocks().iter().enumerate() {
@@ -280,7 +299,9 @@ impl Picker {
                 candidates.push(RankedBlock { asked_peers: keys.len(), fast, due: *due, piece, at });
             }
         }
-        pick.again = (again < u32::MAX).then_some(again);
+        if again < u32::MAX {
+            pick.look_again_at(again);
+        }
         let room = pick.goal.saturating_sub(pick.out.len()).min(MAX_DUPLICATES);
         if candidates.len() > room {
             candidates.select_nth_unstable(room);

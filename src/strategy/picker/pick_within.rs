@@ -20,11 +20,14 @@ impl Picker {
             if pick.is_full() {
                 return;
             }
-            if !self.peers[peer].bits.has(piece) || !self.unverified_wanted.has(piece) || self.is_reserved(piece, key) {
+            if !self.peers[peer].bits.has(piece) || !self.unverified_wanted.has(piece) {
                 continue;
             }
             if self.order.unbegun().has(piece) {
-                self.begin(piece, Some(key).filter(|_| !pick_context.is_stalled()));
+                self.begin(piece, Some(key).filter(|_| !pick_context.is_stalled()), Some(key));
+            }
+            if self.begun.get(&piece).is_some_and(|begun| !self.may_join(piece, begun, key)) {
+                continue;
             }
             let Some(begun) = self.begun.get_mut(&piece).filter(|begun| begun.free > begun.expired) else { continue };
             // A stalled peer owns nothing, so that others need not wait for it.

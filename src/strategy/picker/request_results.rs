@@ -39,9 +39,11 @@ impl Picker {
             return BlockVerdict::Duplicate;
         }
         if late && self.order.unbegun().has(piece) {
-            self.begin(piece, None);
+            self.begin(piece, None, Some(key));
         }
-        let Some(begun) = self.begun.get_mut(&piece) else { return BlockVerdict::Unrequested };
+        let Some(begun) = self.begun.get(&piece) else { return BlockVerdict::Unrequested };
+        let is_shut_out = late && begun.only_peer != Some(key) && self.is_exclusive(piece, begun);
+        let Some(begun) = self.begun.get_mut(&piece).filter(|_| !is_shut_out) else { return BlockVerdict::Duplicate };
         match begun.get(at) {
             Some(BlockState::Received(_) | BlockState::Writing(_)) => return BlockVerdict::Duplicate,
             Some(BlockState::Asked { asked_peers, .. }) if late || asked_peers.contains(key) => {
@@ -51,6 +53,7 @@ impl Picker {
             _ => return BlockVerdict::Unrequested,
         }
         begun.set(at, BlockState::Writing(key));
+        begun.only_peer = begun.only_peer.filter(|&only| only == key);
         self.update_lists(piece);
         BlockVerdict::Take
     }
@@ -62,6 +65,9 @@ impl Picker {
         let begun = self.begun.get_mut(&block.piece)?;
         let has_all_blocks = begun.receive(at, key);
         self.received += 1;
+        if let Ok(peer) = self.find(key) {
+            self.peers[peer].sent_blocks = self.peers[peer].sent_blocks.saturating_add(1);
+        }
         self.update_lists(block.piece);
         has_all_blocks.then_some(block.piece)
     }
@@ -91,12 +97,20 @@ impl Picker {
         let begun = if ok { self.begun.remove(&piece) } else { self.unbegin(piece) };
         (verdict.senders, verdict.restored) = begun.map(|begun| (begun.senders, begun.restored)).unwrap_or_default();
         if !ok {
-            if verdict.senders.len() > 1 || verdict.restored > 0 {
-                self.doubtful.insert(piece);
+            if verdict.restored > 0 {
+                self.parole.begin(piece, &[]);
+            } else if verdict.senders.len() > 1 {
+                let connected = verdict.senders.iter().copied().filter(|&key| self.find(key).is_ok());
+                self.parole.begin(piece, &connected.collect::<Vec<_>>());
             }
             return verdict;
         }
-        self.doubtful.remove(&piece);
+        self.parole.end(piece);
+        if let [sender] = verdict.senders[..]
+            && verdict.restored == 0
+        {
+            self.parole.clear(sender);
+        }
         self.have.set(piece);
         self.unverified_wanted.clear(piece);
         if !self.sequence.early.is_empty() {
@@ -148,9 +162,6 @@ impl Picker {
     /// Expires these requests: other peers are asked for the blocks first, and this peer gets them back only if no other peer has
     /// the piece. Returns how many blocks become free.
     pub fn expire(&mut self, key: PeerKey, blocks: &[BlockInfo]) -> usize {
-        for block in blocks {
-            self.doubtful.remove(&block.piece);
-        }
         self.take_back(key, blocks, BlockState::Expired(key))
     }
 
@@ -167,7 +178,6 @@ impl Picker {
     }
 
     fn take_back(&mut self, key: PeerKey, blocks: &[BlockInfo], then: BlockState) -> usize {
-        let Ok(peer) = self.find(key) else { return 0 };
         let mut freed = 0;
         for block in blocks {
             let Some(at) = self.geometry.block_index(block) else { continue };
@@ -176,14 +186,20 @@ impl Picker {
                 continue;
             }
             freed += usize::from(!matches!(begun.get(at), Some(BlockState::Asked { .. })));
-            let taken_back = &mut self.peers[peer].taken_back;
-            if taken_back.len() >= MAX_TAKEN_BACK {
-                taken_back.clear();
-            }
-            taken_back.insert((block.piece, at));
+            self.remember_taken_back(key, block.piece, at);
             self.disown(key, block.piece);
         }
         freed
+    }
+
+    /// Remembers that a request was taken back from the peer.
+    pub(crate) fn remember_taken_back(&mut self, key: PeerKey, piece: PieceIndex, at: usize) {
+        let Ok(peer) = self.find(key) else { return };
+        let taken_back = &mut self.peers[peer].taken_back;
+        if taken_back.len() >= MAX_TAKEN_BACK {
+            taken_back.clear();
+        }
+        taken_back.insert((piece, at));
     }
 
     /// Removes the peer as owner of the piece.

@@ -22,7 +22,7 @@ impl Picker {
         if count == 0 || count == asked_for {
             return;
         }
-        self.begin(piece, None);
+        self.begin(piece, None, None);
         if let Some(begun) = self.begun.get_mut(&piece) {
             partial.iter().filter(|&block| block < asked_for).for_each(|block| begun.restore(block as usize));
         }

@@ -101,7 +101,10 @@ impl Model {
     fn free_of(&self, key: PeerKey) -> usize {
         let geometry = self.picker.geometry;
         let bits = self.picker.peer_bitfield(key).expect("a known peer");
-        let open = bits.iter().filter(|&piece| self.wanted.has(piece) && !self.picker.is_reserved(piece, key));
+        let open = bits.iter().filter(|&piece| {
+            self.wanted.has(piece)
+                && self.picker.begun.get(&piece).is_none_or(|begun| self.picker.may_join(piece, begun, key))
+        });
         let blocks = open.flat_map(|p| (0..geometry.blocks(p)).map(move |at| geometry.block(p, at as usize)));
         blocks.filter(|block| !self.is_there(block) && self.asked_peers(block) == 0).count()
     }
@@ -110,6 +113,7 @@ impl Model {
         let mut out = Vec::new();
         let (free, unbegun) = (self.free_of(key), self.picker.order.unbegun().clone());
         self.picker.pick(key, n, proven(speed), &mut out);
+        self.notice_taken_over(key);
         self.remotes.get_mut(&key).expect("known").stalled = speed == Speed::Stalled;
         assert!(out.len() >= n.min(free), "{} of {n} although {free} are free", out.len());
         assert!(out.len() <= n);
@@ -143,6 +147,21 @@ impl Model {
         out.len()
     }
 
+    /// Forgets the blocks and requests of others in pieces that the peer took over.
+    fn notice_taken_over(&mut self, key: PeerKey) {
+        let (begun, geometry) = (&self.picker.begun, self.picker.geometry);
+        let state = |block: &BlockInfo| begun.get(&block.piece)?.get(geometry.block_index(block)?);
+        let pieces: BTreeSet<PieceIndex> = begun.keys().copied().collect();
+        self.received
+            .retain(|block| !pieces.contains(&block.piece) || matches!(state(block), Some(BlockState::Received(_))));
+        for (&other, remote) in self.remotes.iter_mut().filter(|(other, _)| **other != key) {
+            let is_asked = |block: &mut BlockInfo| matches!(state(block), Some(BlockState::Asked { asked_peers, .. }) if asked_peers.contains(other));
+            let lost: Vec<BlockInfo> = remote.asked.extract_if(.., |block| !is_asked(block)).collect();
+            remote.lost.retain(|block| !lost.contains(block));
+            remote.lost.extend(lost);
+        }
+    }
+
     /// Asserts that the pieces just begun for the peer follow the plan, given the pieces that were unbegun before.
     fn keeps_the_order(&self, key: PeerKey, before: &Bitfield) {
         let bits = self.picker.peer_bitfield(key).expect("a known peer");
@@ -166,11 +185,16 @@ impl Model {
         self.remotes.get_mut(&key).expect("known").lost.retain(|b| *b != block);
         let there = self.is_there(&block);
         let mut cancels = Vec::new();
+        let begun = self.picker.begun.get(&block.piece);
+        let is_shut_out =
+            !asked && begun.is_some_and(|b| b.only_peer != Some(key) && self.picker.is_exclusive(block.piece, b));
         let accept = self.picker.accept(key, block, &mut cancels);
         let expected = match there {
             true => BlockVerdict::Duplicate,
             // A late block that is no longer wanted.
             false if !self.wanted.has(block.piece) => BlockVerdict::Unrequested,
+            // A late block of a piece that another peer fills alone.
+            false if is_shut_out => BlockVerdict::Duplicate,
             false => BlockVerdict::Take,
         };
         assert_eq!(accept, expected, "asked: {asked}");

@@ -380,6 +380,13 @@ fn a_piece_that_two_peers_spoilt_is_filled_by_one_alone() {
     let own = picker.take(A, 2, true);
     assert_eq!(own.len(), 2);
     assert!(picker.take(B, 9, true).is_empty(), "neither help nor duplicates");
+    picker.give(A, own[0]);
     picker.expire(A, &own[1..]);
-    assert!(!picker.take(B, 9, true).is_empty(), "a peer that lets time run out is not waited for");
+    let again = picker.take(B, 9, true);
+    assert_eq!(again.len(), 4, "a peer that lets time run out is not waited for, and its blocks are not kept");
+    assert_eq!(picker.accept(A, own[1], &mut Vec::new()), BlockVerdict::Duplicate, "nor is what comes late");
+    picker.check_invariants();
+    again[..3].iter().for_each(|&block| assert_eq!(picker.give(B, block), None));
+    assert_eq!(picker.give(B, again[3]), Some(PieceIndex(0)));
+    assert_eq!(picker.piece_hashed(PieceIndex(0), false).senders, [B]);
 }

@@ -1,0 +1,210 @@
+//! Parole (libtorrent's term): how the picker finds out which peer spoils pieces that have blocks of several peers.
+//!
+//! A piece that failed with blocks of several peers is *doubtful*, and these peers are *on parole*. A doubtful piece has one
+//! sender, so that the next failure names the culprit and a success shows which blocks were wrong before. A peer on parole gets
+//! only pieces that no other peer sends blocks of. Its parole ends when one of these pieces is verified, or when the doubtful
+//! pieces are, because then the culprits are known.
+//!
+//! A slow peer cannot keep such a piece for ever: another peer takes it over and downloads the other peer's blocks again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::strategy::picker::choose::Pick;
+use crate::strategy::picker::{BegunPiece, BlockState, Picker};
+use crate::types::{PeerKey, PieceIndex};
+
+/// A peer takes a piece over from peers that are busy with it if it needs less than this part of the time that they need.
+const TAKE_OVER_FACTOR: u32 = 2;
+/// How soon an idle peer looks again whether it may take a piece over, in ticks.
+const LOOK_AGAIN: u32 = 100;
+
+/// Which pieces are doubtful and which connected peers are on parole.
+#[derive(Default)]
+pub(super) struct Parole {
+    /// Each doubtful piece with the connected peers that sent blocks of it.
+    doubtful: BTreeMap<PieceIndex, Vec<PeerKey>>,
+    /// In how many of these lists each peer is.
+    peers: HashMap<PeerKey, u32>,
+}
+
+impl Parole {
+    /// A piece failed with blocks of these peers; none of them if it also had blocks of an earlier run.
+    pub(super) fn begin(&mut self, piece: PieceIndex, senders: &[PeerKey]) {
+        let listed = self.doubtful.entry(piece).or_default();
+        for &sender in senders {
+            if !listed.contains(&sender) {
+                listed.push(sender);
+                *self.peers.entry(sender).or_default() += 1;
+            }
+        }
+    }
+
+    /// The piece is verified.
+    pub(super) fn end(&mut self, piece: PieceIndex) {
+        for sender in self.doubtful.remove(&piece).unwrap_or_default() {
+            if let Some(count) = self.peers.get_mut(&sender) {
+                *count -= 1;
+                if *count == 0 {
+                    self.peers.remove(&sender);
+                }
+            }
+        }
+    }
+
+    /// The peer sent a whole piece that is right, or has disconnected.
+    pub(super) fn clear(&mut self, key: PeerKey) {
+        if self.peers.remove(&key).is_some() {
+            self.doubtful.values_mut().for_each(|senders| senders.retain(|&sender| sender != key));
+        }
+    }
+
+    pub(super) fn is_doubtful(&self, piece: PieceIndex) -> bool {
+        !self.doubtful.is_empty() && self.doubtful.contains_key(&piece)
+    }
+
+    pub(super) fn has_peer(&self, key: PeerKey) -> bool {
+        !self.peers.is_empty() && self.peers.contains_key(&key)
+    }
+}
+
+impl BegunPiece {
+    /// Forgets all blocks and requests except those of `key`. Returns the blocks that were on disk, and the requests to other
+    /// peers.
+    fn keep_only(&mut self, key: PeerKey) -> (Vec<usize>, Vec<(PeerKey, usize)>) {
+        let (mut discarded, mut taken_back) = (Vec::new(), Vec::new());
+        for at in 0..self.blocks().len() {
+            match self.get(at) {
+                Some(BlockState::Received(by)) if by != Some(key) => {
+                    discarded.push(at);
+                    self.set(at, BlockState::Free);
+                }
+                Some(BlockState::Expired(_)) => self.set(at, BlockState::Free),
+                Some(BlockState::Asked { asked_peers, .. }) => {
+                    for &other in asked_peers.keys().iter().filter(|&&other| other != key) {
+                        self.unask(at, other, BlockState::Free);
+                        taken_back.push((other, at));
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.senders.retain(|&sender| sender == key);
+        (self.restored, self.only_peer) = (0, Some(key));
+        (discarded, taken_back)
+    }
+}
+
+impl Picker {
+    /// Whether blocks of this begun piece may be requested from the peer: not if only another peer may send them, or if the
+    /// peer is on parole and another peer's blocks are there.
+    pub(crate) fn may_join(&self, piece: PieceIndex, begun: &BegunPiece, key: PeerKey) -> bool {
+        match begun.only_peer {
+            Some(only) if only == key => true,
+            Some(_) if self.is_exclusive(piece, begun) => false,
+            _ => !self.parole.has_peer(key),
+        }
+    }
+
+    /// Whether the piece has blocks of one peer and may not have blocks of another.
+    pub(crate) fn is_exclusive(&self, piece: PieceIndex, begun: &BegunPiece) -> bool {
+        let on_parole = |only| self.parole.has_peer(only) || self.find(only).is_err();
+        begun.only_peer.is_some_and(|only| self.parole.is_doubtful(piece) || on_parole(only))
+    }
+
+    /// Begins doubtful pieces, for a peer that has answered requests: the sooner they are verified, the sooner the culprits are
+    /// known. A plan's order comes first.
+    pub(crate) fn take_doubtful(&mut self, pick: &mut Pick) {
+        let is_planned = !self.sequence.early.is_empty() || self.sequence.is_sequential;
+        if self.parole.doubtful.is_empty() || is_planned || !pick.context.is_proven() {
+            return;
+        }
+        let bits = &self.peers[pick.peer].bits;
+        let unbegun = self.parole.doubtful.keys().filter(|&&piece| self.order.unbegun().has(piece) && bits.has(piece));
+        for piece in unbegun.copied().collect::<Vec<_>>() {
+            if pick.is_full() {
+                return;
+            }
+            self.begin(piece, Some(pick.key), Some(pick.key));
+            self.take_free(pick, piece, false);
+        }
+    }
+
+    /// Takes over pieces that this peer may not join. If nobody is busy with such a piece, any peer may take it over. Otherwise
+    /// only an idle peer that is much faster may, and it must have sent us at least as many blocks as are discarded: so a
+    /// hostile peer cannot discard more data than it sends.
+    pub(crate) fn take_over(&mut self, pick: &mut Pick) {
+        while !pick.is_full()
+            && let Some(piece) = self.piece_to_take_over(pick)
+        {
+            let owner = Some(pick.key).filter(|_| !pick.context.is_stalled());
+            let Some(begun) = self.begun.get_mut(&piece) else { return };
+            begun.owner = owner;
+            let (discarded, taken_back) = begun.keep_only(pick.key);
+            self.received -= discarded.len() as u64;
+            self.discarded_bytes +=
+                discarded.iter().map(|&at| u64::from(self.geometry.block(piece, at).length)).sum::<u64>();
+            let peer = &mut self.peers[pick.peer];
+            peer.sent_blocks = peer.sent_blocks.saturating_sub(discarded.len() as u32);
+            for (other, at) in taken_back {
+                self.remember_taken_back(other, piece, at);
+            }
+            self.take_free(pick, piece, false);
+        }
+    }
+
+    fn piece_to_take_over(&self, pick: &mut Pick) -> Option<PieceIndex> {
+        let peer = &self.peers[pick.peer];
+        let may_continue =
+            |piece: &PieceIndex| self.begun.get(piece).is_some_and(|b| self.may_join(*piece, b, pick.key));
+        let is_idle = pick.is_empty() && !peer.own.iter().any(may_continue);
+        let per_block = Some(pick.context.per_block).filter(|time| pick.context.is_proven() && !time.is_zero());
+        let (key, mut best, mut waits) = (pick.key, None, false);
+        for (&piece, begun) in &self.begun {
+            let is_quiet = begun.writing == 0 && !begun.verifying;
+            if !is_quiet || !peer.bits.has(piece) || self.may_join(piece, begun, key) {
+                continue;
+            }
+            let Some(left) = self.time_left(begun, key) else { return Some(piece) };
+            waits |= is_idle;
+            let whole = per_block.map(|time| time.saturating_mul(begun.blocks().len() as u32 * TAKE_OVER_FACTOR));
+            let may_take_over =
+                is_idle && begun.received <= peer.sent_blocks && whole.is_some_and(|whole| whole < left);
+            if may_take_over && best.is_none_or(|(longest, _)| left > longest) {
+                best = Some((left, piece));
+            }
+        }
+        if waits {
+            pick.look_again_at(pick.context.ticks().saturating_add(LOOK_AGAIN));
+        }
+        best.map(|(_, piece)| piece)
+    }
+
+    /// How long the peers other than `key` with requests in the piece need for the rest; `None` if no other peer is. Peers of
+    /// unknown speed count as endlessly slow.
+    fn time_left(&self, begun: &BegunPiece, key: PeerKey) -> Option<Duration> {
+        let mut busy: Vec<PeerKey> = Vec::new();
+        for block in begun.blocks() {
+            if let BlockState::Asked { asked_peers, .. } = block {
+                for &other in asked_peers.keys() {
+                    if other != key && !busy.contains(&other) && !self.is_stalled(other) {
+                        busy.push(other);
+                    }
+                }
+            }
+        }
+        if busy.is_empty() {
+            return None;
+        }
+        let contexts = busy.iter().filter_map(|&key| self.peer(key)).map(|peer| &peer.pick_context);
+        let per_second: f64 =
+            contexts.filter(|context| !context.per_block.is_zero()).map(|c| c.per_block.as_secs_f64().recip()).sum();
+        let seconds = f64::from(begun.lacking()) / per_second;
+        Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+    }
+
+    /// The bytes on disk that were discarded because a piece was taken over since the last call.
+    pub fn take_discarded_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.discarded_bytes)
+    }
+}
