@@ -28,7 +28,8 @@ const MAX_FAILURES: u32 = 8;
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// How long an address is not dialed after it was linked to a connected peer.
 const ALIAS_PAUSE: Duration = Duration::from_secs(120);
-/// The same for an address from the user, because the connected peer may have copied the id of the peer there.
+/// The same for an address from the user, because the connected peer may have copied the id of the peer there, unless the user
+/// named its address too.
 const USER_ALIAS_PAUSE: Duration = Duration::from_secs(15);
 /// While we need peers, failed addresses are retried within seconds only if at most this many are known, so that a long list is
 /// not dialed again and again.
@@ -200,9 +201,7 @@ impl PeerList {
         let is_hoped_for = entry.is_trusted() || entry.source == PeerSource::MagnetLink;
         let needed = self.in_need && is_hoped_for && self.entries.len() <= SHORT_LIST;
         // A peer may lie about its other addresses, so a linked address is dialed now and then.
-        let pause = if entry.source == PeerSource::User { USER_ALIAS_PAUSE } else { ALIAS_PAUSE };
-        let alias_since = entry.alias_since.map(|since| since + pause);
-        let free = if entry.connection.is_some() { alias_since } else { Some(Duration::ZERO) };
+        let free = if entry.connection.is_some() { entry.alias_until } else { Some(Duration::ZERO) };
         let wanted = !entry.is_never_dialed && !self.is_redundant(entry);
         free.filter(|_| wanted).map(|free| entry.record.dialable_from(needed).max(host).max(free))
     }
@@ -210,7 +209,7 @@ impl PeerList {
     /// Records that a connection attempt to `addr` has started.
     pub fn note_dialed(&mut self, addr: SocketAddr, key: PeerKey) {
         let entry = self.entry(addr);
-        (entry.connection, entry.alias_since) = (Some(key), None);
+        (entry.connection, entry.alias_until) = (Some(key), None);
         if !entry.is_proven() && entry.source != PeerSource::User {
             self.dial_history.note(addr);
         }
@@ -219,22 +218,26 @@ impl PeerList {
     /// Records that `addr` belongs to the peer of connection `key`. It is not dialed while that connection lasts.
     pub fn link_to(&mut self, addr: SocketAddr, key: PeerKey, now: Duration) {
         if let Some(entry) = self.entries.get_mut(&addr) {
-            (entry.connection, entry.alias_since) = (Some(key), Some(now));
+            (entry.connection, entry.alias_until) = (Some(key), Some(now + ALIAS_PAUSE));
         }
     }
 
     /// Records that connection `key` led to the same peer as connection `stays`. The addresses of `key` are not dialed while
     /// `stays` lasts.
     pub fn note_duplicate(&mut self, key: PeerKey, stays: PeerKey, now: Duration) {
+        let is_dialed = |entry: &PeerListEntry| entry.connection == Some(stays) && entry.alias_until.is_none();
+        let is_users = |entry: &PeerListEntry| entry.source == PeerSource::User;
+        let stays_with_users = self.entries.values().any(|entry| is_dialed(entry) && is_users(entry));
         for entry in self.entries.values_mut().filter(|entry| entry.connection == Some(key)) {
-            (entry.connection, entry.alias_since) = (Some(stays), Some(now));
+            let pause = if is_users(entry) && !stays_with_users { USER_ALIAS_PAUSE } else { ALIAS_PAUSE };
+            (entry.connection, entry.alias_until) = (Some(stays), Some(now + pause));
         }
     }
 
     /// Records that all connections except those that `stays` accepts have ended, through no fault of the addresses.
     pub fn end_other_connections(&mut self, stays: impl Fn(PeerKey) -> bool) {
         for entry in self.entries.values_mut().filter(|entry| !entry.connection.is_some_and(&stays)) {
-            (entry.connection, entry.alias_since) = (None, None);
+            (entry.connection, entry.alias_until) = (None, None);
         }
     }
 
@@ -264,7 +267,7 @@ impl PeerList {
     pub fn disconnected(&mut self, addr: SocketAddr, key: PeerKey, now: Duration, worked: bool) {
         // The peer's other addresses may be dialed again as well.
         let aliases = self.entries.iter_mut().filter(|(other, e)| e.connection == Some(key) && **other != addr);
-        aliases.for_each(|(_, entry)| (entry.connection, entry.alias_since) = (None, None));
+        aliases.for_each(|(_, entry)| (entry.connection, entry.alias_until) = (None, None));
         let Some(entry) = self.entries.get_mut(&addr).filter(|entry| entry.connection == Some(key)) else { return };
         entry.connection = None;
         entry.record.disconnected(now, worked, &mut self.rng);

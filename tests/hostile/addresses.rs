@@ -300,7 +300,10 @@ fn several_addresses_of_a_peer_are_one_connection() {
         let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
         let forever = SeedGoal { forever: true, ..SeedGoal::default() };
         let home = temp.folder_with("home", &payload);
-        let (seeder, events, seeds) = start(&torrent, &home, |config| config.seed = forever);
+        let (seeder, events, seeds) = start(&torrent, &home, |config| {
+            config.seed = forever;
+            config.connections.peer_id_prefix = Some(*b"-BY0000-"); // the leecher has the greater id, and decides
+        });
         let port =
             events.iter().find_map(|event| if let Event::Listening { port } = event { Some(port) } else { None });
         let at = |ip: &str| SocketAddr::new(ip.parse().expect("an address"), port.expect("it listens"));

@@ -48,8 +48,8 @@ pub(crate) struct PeerListEntry {
     pub source: PeerSource,
     /// The connection that was opened to it, or that leads to the same peer.
     pub connection: Option<PeerKey>,
-    /// Since when it is linked to a connection that was opened to another address of the same peer.
-    pub alias_since: Option<Duration>,
+    /// Until when it is not dialed, because it is linked to a connection with another address of the same peer.
+    pub alias_until: Option<Duration>,
     /// What peers claim about it.
     pub hints: PexFlags,
     /// How to open the next connection: the way that worked, or one not tried yet; `None` while nothing is known.

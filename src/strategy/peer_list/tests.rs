@@ -336,12 +336,6 @@ fn other_addresses_of_a_connected_peer_are_not_dialed() {
     peer_list.link_to(addr(2), PeerKey(1), now);
     assert!(peer_list.dial_candidates(now, 9).is_empty());
     assert_eq!(peer_list.next_dial(), Some(now + ALIAS_PAUSE), "whoever said so may have lied");
-    peer_list.add(&[addr(2)], PeerSource::User);
-    assert_eq!(
-        peer_list.next_dial(),
-        Some(now + USER_ALIAS_PAUSE),
-        "the user's own address is not given up for a claim"
-    );
     peer_list.disconnected(addr(1), PeerKey(1), now, true);
     assert_eq!(peer_list.dial_candidates(now, 9), [addr(2)]);
 
@@ -352,6 +346,15 @@ fn other_addresses_of_a_connected_peer_are_not_dialed() {
     assert!(peer_list.dial_candidates(now, 9).is_empty(), "it is connected by the other");
     peer_list.disconnected(addr(9), PeerKey(3), now, false);
     assert_eq!(peer_list.dial_candidates(now, 9), [addr(2)], "and is not to blame");
+
+    // The user named one of the addresses, then both.
+    for (users, pause) in [(addr(2), USER_ALIAS_PAUSE), (addr(1), ALIAS_PAUSE)] {
+        peer_list.add(&[users], PeerSource::User);
+        peer_list.note_dialed(addr(1), PeerKey(4));
+        peer_list.note_dialed(addr(2), PeerKey(5));
+        peer_list.note_duplicate(PeerKey(5), PeerKey(4), now);
+        assert_eq!(peer_list.next_dial(), Some(now + pause), "a stranger may have copied the id of the user's peer");
+    }
 }
 
 #[test]

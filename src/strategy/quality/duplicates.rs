@@ -29,7 +29,7 @@ pub struct DuplicateConnection {
     pub key: PeerKey,
     /// The peer's id.
     pub id: PeerId,
-    /// Whether the user named the peer's address. Such a connection never ends as a duplicate.
+    /// Whether the user named the peer's address. Such a connection ends only in favour of another one that the user named.
     pub is_from_user: bool,
     /// Whether we want blocks from the peer. Then only the blocks received from it count, otherwise only those sent to it.
     pub is_interesting: bool,
@@ -166,7 +166,14 @@ impl DuplicateTrials {
         let trials = || same.iter().filter_map(|c| self.trials.get(&c.key));
         let best = trials().max_by_key(|trial| (trial.moved, std::cmp::Reverse(trial.last.key)));
         let Some(best) = best.map(|trial| trial.last.key) else { return Vec::new() };
-        trials().filter(|trial| trial.last.key != best && trial.is_lost()).map(|trial| (trial.last.key, best)).collect()
+        let lost =
+            trials().filter(|trial| trial.last.key != best && trial.is_lost()).map(|trial| (trial.last.key, best));
+        // No stranger is behind addresses that the user named, so these need no trial.
+        let named = || trials().filter(|trial| trial.last.is_from_user);
+        let best_named = named().max_by_key(|trial| (trial.moved, std::cmp::Reverse(trial.last.key)));
+        let best_named = best_named.filter(|trial| trial.moved > 0).map(|trial| trial.last.key);
+        let others = named().filter_map(|trial| Some((trial.last.key, best_named?)));
+        lost.chain(others.filter(|(key, stays)| key != stays)).collect()
     }
 }
 

@@ -99,6 +99,9 @@ fn a_connection_that_the_user_named_stays() {
     let mut both = [giving(1, honest, 0, true), giving(2, honest, 1000 * KIB, true)];
     both[0].0.is_from_user = true;
     assert_eq!(run(&mut DuplicateTrials::default(), ours, &mut both, 100), None);
+    both[1].0.is_from_user = true;
+    let ended = run(&mut DuplicateTrials::default(), ours, &mut both, 9);
+    assert_eq!(ended, Some((2, vec![(PeerKey(1), PeerKey(2))])), "two addresses that the user named are one peer");
     both[1].1 = 0;
     assert_eq!(run(&mut DuplicateTrials::default(), ours, &mut both, 100), None, "nobody shows what it is good for");
 }
