@@ -225,6 +225,20 @@ impl Choker {
         free
     }
 
+    /// The waiting peer to unchoke at once because a peer with a slot has left between two rounds; `None` if no slot is free or
+    /// no peer waits. The optimistic slots are drawn in rounds only.
+    pub fn fill_free_slot(&mut self, now: Duration, seeding: bool, candidates: &[ChokeCandidate]) -> Option<PeerKey> {
+        self.slots.set_seeding(seeding);
+        let eligible: Vec<&ChokeCandidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
+        if eligible.iter().filter(|c| c.unchoked).count() >= self.slots.count() {
+            return None;
+        }
+        let chosen = self.regular(now, seeding, &eligible);
+        let first_of_the_chosen = eligible.into_iter().find(|c| !c.unchoked && chosen.contains(&c.key))?;
+        self.begin_turn(now, first_of_the_chosen);
+        Some(first_of_the_chosen.key)
+    }
+
     /// Updates the histories from the current state of all peers, and drops those of disconnected peers.
     fn observe(&mut self, now: Duration, candidates: &[ChokeCandidate]) {
         let before = std::mem::take(&mut self.peers);

@@ -187,6 +187,7 @@ impl<'a> Transfer<'a> {
         match event {
             PeerEvent::Disconnected { key, addr, why } => {
                 self.peer_manager.connection_ended(self.context, key, addr, &why);
+                self.fill_free_slot();
             }
             PeerEvent::InterestChanged { key } => self.interest_changed(key),
             PeerEvent::PieceFailed { piece, senders, has_resumed_blocks } => {

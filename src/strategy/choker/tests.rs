@@ -258,6 +258,29 @@ fn who_snubs_us_loses_its_slot_and_chance_decides_about_another() {
 }
 
 #[test]
+fn a_slot_that_becomes_free_between_rounds_goes_to_a_waiting_peer() {
+    for seeding in [true, false] {
+        let mut swarm = ChokerSwarm::new(20, seeding);
+        swarm.choker.set_upload_limit(64 * KIB);
+        let served = swarm.round();
+        assert_eq!(swarm.choker.fill_free_slot(swarm.now, seeding, &swarm.peers), None, "no slot is free");
+        for departed in served.iter().take(3 + usize::from(!seeding)) {
+            let departed = &mut swarm.peers[*departed as usize];
+            (departed.interested, departed.unchoked) = (false, false);
+        }
+        let mut newly_served = BTreeSet::new();
+        while let Some(key) = swarm.choker.fill_free_slot(swarm.now, seeding, &swarm.peers) {
+            swarm.peers[key.0 as usize].unchoked = true;
+            newly_served.insert(key.0);
+        }
+        assert_eq!(newly_served.len(), 3, "one for each regular slot");
+        assert!(newly_served.iter().all(|peer| !served.contains(peer)));
+        swarm.choker.peers.clear();
+        assert_eq!(swarm.choker.fill_free_slot(swarm.now, seeding, &swarm.peers[..0]), None, "nobody waits");
+    }
+}
+
+#[test]
 fn where_few_give_the_others_share_the_rest_in_turns() {
     let mut swarm = ChokerSwarm::new(100, false);
     swarm.choker.set_upload_limit(64 * KIB);

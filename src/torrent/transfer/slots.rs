@@ -62,6 +62,19 @@ impl Transfer<'_> {
         self.run_choke_round(self.context.now());
     }
 
+    /// Gives the slot of a peer that has left to a waiting peer. Otherwise it would stay empty until the next round.
+    pub(crate) fn fill_free_slot(&mut self) {
+        if self.context.is_paused() {
+            return;
+        }
+        let (now, seeding) = (self.context.now(), self.complete_since.is_some());
+        let candidates = self.candidates(now, false);
+        let waiting = self.choker.fill_free_slot(now, seeding, &candidates);
+        if let Some(peer) = waiting.and_then(|key| self.context.roster.get(key)) {
+            peer.set_choke(false);
+        }
+    }
+
     /// The connected peers as candidates for the choker. `round` tells whether a choke round begins; the rates are those of the
     /// last ten to twenty seconds.
     fn candidates(&mut self, now: Duration, round: bool) -> Vec<ChokeCandidate> {
@@ -124,6 +137,7 @@ impl Transfer<'_> {
             peer.set_choke(false);
         } else if !interested {
             peer.set_choke(true);
+            self.fill_free_slot();
         } else if let Some(look) = self.choker.early_round_for_newcomer(now) {
             self.next_choke = self.next_choke.min(now + look);
         }
