@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::Retry;
-use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms, TierSchedule};
+use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceList, AnnounceTerms};
 
 /// The most announces in flight; only `completed` may exceed it.
 const MAX_IN_FLIGHT: usize = 12;
@@ -14,11 +14,11 @@ const MAX_URGENT: usize = 36;
 /// The most trackers from the user.
 const MAX_USER_TRACKERS: usize = 100;
 
-/// The schedule of all trackers of a torrent; see the module documentation. Each URL belongs to exactly one [`TierSchedule`].
+/// The schedule of all trackers of a torrent; see the module documentation. Each URL belongs to exactly one [`AnnounceList`].
 #[derive(Debug)]
 pub struct TrackerSchedule {
-    /// The torrent's tiers, then one [`TierSchedule`] for each of the user's trackers.
-    tiers: Vec<TierSchedule>,
+    /// The torrent's tiers, then one [`AnnounceList`] for each of the user's trackers.
+    parts: Vec<AnnounceList>,
 }
 
 impl TrackerSchedule {
@@ -33,81 +33,81 @@ impl TrackerSchedule {
             .collect();
         let rest =
             tiers.into_iter().map(|tier| tier.into_iter().filter(|url| !user_trackers.contains(&url.trim())).collect());
-        let mut tiers = vec![TierSchedule::new(rest.collect(), rng)];
-        tiers.extend(user_trackers.iter().map(|url| TierSchedule::new(vec![vec![(*url).to_owned()]], rng)));
-        TrackerSchedule { tiers }
+        let mut parts = vec![AnnounceList::new(rest.collect(), rng)];
+        parts.extend(user_trackers.iter().map(|url| AnnounceList::new(vec![vec![(*url).to_owned()]], rng)));
+        TrackerSchedule { parts }
     }
 
     /// The URLs with unsupported schemes.
     pub fn unsupported(&self) -> impl Iterator<Item = &String> {
-        self.tiers.iter().flat_map(TierSchedule::unsupported)
+        self.parts.iter().flat_map(AnnounceList::unsupported)
     }
 
     /// Whether there are no trackers.
     pub fn is_empty(&self) -> bool {
-        self.tiers.iter().all(TierSchedule::is_empty)
+        self.parts.iter().all(AnnounceList::is_empty)
     }
 
     /// For a private torrent: announces to only one of the torrent's own trackers at a time (BEP 27).
     pub fn ask_one_at_a_time(&mut self) {
-        self.tiers.iter_mut().for_each(TierSchedule::ask_one_at_a_time);
+        self.parts.iter_mut().for_each(AnnounceList::ask_one_at_a_time);
     }
 
-    /// When [`TrackerSchedule::next_job`] will return a job, as [`TierSchedule::next_due`].
+    /// When [`TrackerSchedule::next_job`] will return a job, as [`AnnounceList::next_due`].
     pub fn next_due(&self) -> Duration {
-        let due = if self.is_full() { TierSchedule::next_completed } else { TierSchedule::next_due };
-        self.tiers.iter().map(due).min().unwrap_or(Duration::MAX)
+        let due = if self.is_full() { AnnounceList::next_completed } else { AnnounceList::next_due };
+        self.parts.iter().map(due).min().unwrap_or(Duration::MAX)
     }
 
     fn is_full(&self) -> bool {
-        let most = if self.tiers.iter().any(TierSchedule::is_urgent) { MAX_URGENT } else { MAX_IN_FLIGHT };
-        self.tiers.iter().map(TierSchedule::in_flight).sum::<usize>() >= most
+        let most = if self.parts.iter().any(AnnounceList::is_urgent) { MAX_URGENT } else { MAX_IN_FLIGHT };
+        self.parts.iter().map(AnnounceList::in_flight).sum::<usize>() >= most
     }
 
     /// The next announce to make, if one is due.
     pub fn next_job(&mut self, now: Duration) -> Option<AnnounceJob> {
         let is_full = self.is_full();
-        let due = |part: &TierSchedule| if is_full { part.next_completed() } else { part.next_due() };
-        self.tiers.iter_mut().filter(|part| due(part) <= now).find_map(|part| part.next_job(now))
+        let due = |part: &AnnounceList| if is_full { part.next_completed() } else { part.next_due() };
+        self.parts.iter_mut().filter(|part| due(part) <= now).find_map(|part| part.next_job(now))
     }
 
     /// Records a tracker's response; `has_new_peers` says whether it contained any.
     pub fn answered(&mut self, now: Duration, url: &str, terms: &AnnounceTerms, has_new_peers: bool) {
-        for part in &mut self.tiers {
+        for part in &mut self.parts {
             part.answered(now, url, terms.clone(), has_new_peers);
         }
     }
 
     /// Records that a tracker did not respond, or refused.
     pub fn failed(&mut self, now: Duration, url: &str, retry: Option<Retry>) {
-        for part in &mut self.tiers {
+        for part in &mut self.parts {
             part.failed(now, url, retry);
         }
     }
 
     /// Sets whether the torrent needs peers, and whether it has no candidates to connect to.
     pub fn want_peers(&mut self, now: Duration, needs_peers: bool, no_candidates: bool) {
-        self.tiers.iter_mut().for_each(|part| part.want_peers(now, needs_peers, no_candidates));
+        self.parts.iter_mut().for_each(|part| part.want_peers(now, needs_peers, no_candidates));
     }
 
-    /// Asks the trackers that the last round did not try; see [`TierSchedule::ask_further_trackers`].
+    /// Asks the trackers that the last round did not try; see [`AnnounceList::ask_further_trackers`].
     pub fn ask_further_trackers(&mut self, now: Duration) {
-        self.tiers.iter_mut().for_each(|part| part.ask_further_trackers(now));
+        self.parts.iter_mut().for_each(|part| part.ask_further_trackers(now));
     }
 
     /// The download has completed.
     pub fn completed(&mut self) {
-        self.tiers.iter_mut().for_each(TierSchedule::completed);
+        self.parts.iter_mut().for_each(AnnounceList::completed);
     }
 
     /// Whether a tracker has not yet received `completed`.
     pub fn has_unsent_completed(&self) -> bool {
-        self.tiers.iter().any(TierSchedule::has_unsent_completed)
+        self.parts.iter().any(AnnounceList::has_unsent_completed)
     }
 
-    /// The final jobs, as [`TierSchedule::stop_jobs`].
+    /// The final jobs, as [`AnnounceList::stop_jobs`].
     pub fn stop_jobs(&mut self) -> Vec<AnnounceJob> {
-        self.tiers.iter_mut().flat_map(TierSchedule::stop_jobs).collect()
+        self.parts.iter_mut().flat_map(AnnounceList::stop_jobs).collect()
     }
 }
 

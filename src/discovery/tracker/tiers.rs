@@ -4,8 +4,8 @@
 //! Announces happen in *rounds*. A round tries the trackers in order, tier by tier, until one responds. That tracker moves to the
 //! front of its tier, and the next round starts at the first tier again. If a tracker has not responded after a few seconds, the
 //! round also tries the next one, and still accepts a late response. Thus a list of dead trackers delays an announce by seconds,
-//! not minutes: by one second each while the torrent knows no peer. The caller loops over [`TierSchedule::next_due`],
-//! [`TierSchedule::next_job`] and, for each job, [`TierSchedule::answered`] or [`TierSchedule::failed`].
+//! not minutes: by one second each while the torrent knows no peer. The caller loops over [`AnnounceList::next_due`],
+//! [`AnnounceList::next_job`] and, for each job, [`AnnounceList::answered`] or [`AnnounceList::failed`].
 //!
 //! Beyond BEP 12: while the torrent needs peers, a round continues after a response without new peers, and every tracker that
 //! accepted `started` gets announces at its own interval. A private torrent (BEP 27) announces to one tracker at a time, and to
@@ -62,9 +62,9 @@ struct PendingJob {
 
 /// The trackers of one torrent and their announce schedule.
 #[derive(Debug)]
-pub struct TierSchedule {
+pub struct AnnounceList {
     /// The trackers of each tier, in the order in which they are asked.
-    trackers: Vec<Vec<Tracker>>,
+    tiers: Vec<Vec<Tracker>>,
     unsupported: Vec<String>,
     rng: fastrand::Rng,
     /// Announce to one tracker at a time, as a private torrent must.
@@ -102,14 +102,14 @@ enum RoundPhase {
     Waiting,
     /// A round is in progress; its trackers are marked as tried.
     Round,
-    /// [`TierSchedule::stop_jobs`] was called.
+    /// [`AnnounceList::stop_jobs`] was called.
     Stopped,
 }
 
-impl TierSchedule {
+impl AnnounceList {
     /// Creates the schedule for the trackers of `announce-list` (or `announce` as a single tier), shuffled within each tier
     /// (BEP 12). Keeps only the first occurrence of a URL.
-    pub fn new(tiers: Vec<Vec<String>>, rng: &mut fastrand::Rng) -> TierSchedule {
+    pub fn new(tiers: Vec<Vec<String>>, rng: &mut fastrand::Rng) -> AnnounceList {
         let (mut seen, mut unsupported, mut kept) = (HashSet::new(), Vec::new(), Vec::new());
         for tier in tiers {
             let mut trackers = Vec::new();
@@ -128,8 +128,8 @@ impl TierSchedule {
                 kept.push(trackers);
             }
         }
-        TierSchedule {
-            trackers: kept,
+        AnnounceList {
+            tiers: kept,
             unsupported,
             rng: rng.fork(),
             one_at_a_time: false,
@@ -152,7 +152,7 @@ impl TierSchedule {
 
     /// Whether there are no trackers.
     pub fn is_empty(&self) -> bool {
-        self.trackers.is_empty()
+        self.tiers.is_empty()
     }
 
     /// The number of jobs in flight.
@@ -165,7 +165,7 @@ impl TierSchedule {
         self.one_at_a_time = true;
     }
 
-    /// When [`TierSchedule::next_job`] will return a job; may be in the past. [`Duration::MAX`] if never, and while every
+    /// When [`AnnounceList::next_job`] will return a job; may be in the past. [`Duration::MAX`] if never, and while every
     /// possible job is in flight.
     pub fn next_due(&self) -> Duration {
         if self.phase == RoundPhase::Stopped || self.is_empty() {
@@ -201,8 +201,8 @@ impl TierSchedule {
         self.demand == PeerDemand::Urgent && !self.one_at_a_time
     }
 
-    /// The next announce to make, if one is due. The caller must report its result with [`TierSchedule::answered`] or
-    /// [`TierSchedule::failed`].
+    /// The next announce to make, if one is due. The caller must report its result with [`AnnounceList::answered`] or
+    /// [`AnnounceList::failed`].
     pub fn next_job(&mut self, now: Duration) -> Option<AnnounceJob> {
         if self.phase == RoundPhase::Stopped || self.is_empty() {
             return None;
@@ -304,7 +304,7 @@ impl TierSchedule {
 
     /// Moves the tracker to the front of its tier (BEP 12).
     fn promote(&mut self, url: &str) {
-        for tier in &mut self.trackers {
+        for tier in &mut self.tiers {
             if let Some(at) = tier.iter().position(|t| t.url == url)
                 && let Some(front) = tier.get_mut(..=at)
             {
@@ -314,11 +314,11 @@ impl TierSchedule {
     }
 
     fn trackers(&self) -> impl Iterator<Item = &Tracker> {
-        self.trackers.iter().flatten()
+        self.tiers.iter().flatten()
     }
 
     fn trackers_mut(&mut self) -> impl Iterator<Item = &mut Tracker> {
-        self.trackers.iter_mut().flatten()
+        self.tiers.iter_mut().flatten()
     }
 
     fn find(&mut self, url: &str) -> Option<&mut Tracker> {

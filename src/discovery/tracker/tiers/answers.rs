@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::{AnnounceEvent, Retry};
-use crate::discovery::tracker::tiers::{AnnounceTerms, FIRST_RETRY, PendingJob, RoundPhase, TierSchedule};
+use crate::discovery::tracker::tiers::{AnnounceList, AnnounceTerms, FIRST_RETRY, PendingJob, RoundPhase};
 
 /// The longest back-off delay.
 const LONGEST_RETRY: Duration = Duration::from_secs(30 * 60);
 /// The minimum time between two announces if the tracker names none.
 const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(60);
 
-impl TierSchedule {
+impl AnnounceList {
     /// Removes a job from those in flight.
     fn returned(&mut self, url: &str) -> Option<PendingJob> {
         let at = self.in_flight.iter().position(|asked| asked.job.url == url)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::discovery::tracker::announce::AnnounceEvent;
 use crate::discovery::tracker::tiers::tracker::Tracker;
-use crate::discovery::tracker::tiers::{AnnounceJob, FIRST_RETRY, PeerDemand, RoundPhase, TierSchedule};
+use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceList, FIRST_RETRY, PeerDemand, RoundPhase};
 
 /// If a tracker has not responded for this long, the round also tries the next tracker that has not accepted `started`.
 pub(super) const OVERTAKE_AFTER: Duration = Duration::from_secs(3);
@@ -16,7 +16,7 @@ const MAX_IN_FLIGHT: usize = 6;
 /// before the first of them times out.
 const MAX_URGENT: usize = 30;
 
-impl TierSchedule {
+impl AnnounceList {
     /// When the round continues, or the next one starts.
     pub(super) fn round_due(&self) -> Duration {
         if !self.is_round_busy() {

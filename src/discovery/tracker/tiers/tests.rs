@@ -13,18 +13,18 @@ const fn s(seconds: u64) -> Duration {
 }
 
 /// One tier per URL, so that the order is known.
-fn tiers(urls: &[&str]) -> TierSchedule {
+fn tiers(urls: &[&str]) -> AnnounceList {
     let tiers = urls.iter().map(|url| vec![(*url).to_owned()]).collect();
-    TierSchedule::new(tiers, &mut fastrand::Rng::with_seed(1))
+    AnnounceList::new(tiers, &mut fastrand::Rng::with_seed(1))
 }
 
-fn next_job(t: &mut TierSchedule, now: Duration) -> Option<(String, Option<AnnounceEvent>)> {
+fn next_job(t: &mut AnnounceList, now: Duration) -> Option<(String, Option<AnnounceEvent>)> {
     t.next_job(now).map(|job| (job.url, job.event))
 }
 
 /// A tracker responds with new peers.
 fn heard(
-    t: &mut TierSchedule,
+    t: &mut AnnounceList,
     now: Duration,
     url: &str,
     interval: Duration,
@@ -35,7 +35,7 @@ fn heard(
 }
 
 /// A tracker responds without new peers.
-fn heard_of_nobody(t: &mut TierSchedule, now: Duration, url: &str) -> Duration {
+fn heard_of_nobody(t: &mut AnnounceList, now: Duration, url: &str) -> Duration {
     t.answered(now, url, AnnounceTerms { interval: s(1000), ..AnnounceTerms::default() }, false)
 }
 
@@ -60,9 +60,9 @@ fn only_what_we_speak_is_kept_and_each_url_once() {
         vec!["wss://w/".to_owned()],
         vec!["HTTP://c/x".to_owned()],
     ];
-    let t = TierSchedule::new(list, &mut fastrand::Rng::with_seed(1));
+    let t = AnnounceList::new(list, &mut fastrand::Rng::with_seed(1));
     assert_eq!(t.unsupported(), ["wss://v", "wss://w/"]);
-    let urls: Vec<Vec<&str>> = t.trackers.iter().map(|tier| tier.iter().map(|t| t.url.as_str()).collect()).collect();
+    let urls: Vec<Vec<&str>> = t.tiers.iter().map(|tier| tier.iter().map(|t| t.url.as_str()).collect()).collect();
     let [first, others @ ..] = urls.as_slice() else { panic!("no tier") };
     assert!(first.len() == 2 && first.contains(&A) && first.contains(&"udp://u:1"), "{first:?}");
     assert_eq!(others, [vec![B], vec!["HTTP://c/x"]]);
@@ -75,7 +75,7 @@ fn a_tier_is_shuffled_the_tiers_are_not() {
     let firsts: HashSet<String> = (0..50)
         .map(|seed| {
             let list = vec![vec![A.to_owned(), B.to_owned()], vec![C.to_owned()]];
-            let mut t = TierSchedule::new(list, &mut fastrand::Rng::with_seed(seed));
+            let mut t = AnnounceList::new(list, &mut fastrand::Rng::with_seed(seed));
             t.next_job(s(0)).unwrap().url
         })
         .collect();
@@ -100,7 +100,7 @@ fn fail_over_goes_on_at_once_and_the_next_round_begins_at_the_first_tier() {
 #[test]
 fn who_answers_goes_to_the_front_of_its_tier() {
     let list = vec![vec![A.to_owned(), B.to_owned(), C.to_owned()]];
-    let mut t = TierSchedule::new(list, &mut fastrand::Rng::with_seed(3));
+    let mut t = AnnounceList::new(list, &mut fastrand::Rng::with_seed(3));
     let order: Vec<String> = t.trackers().map(|t| t.url.clone()).collect();
     for url in &order[..2] {
         assert_eq!(next_job(&mut t, s(0)), job!(url, Started));

@@ -6,8 +6,8 @@ use super::*;
 fn silent_trackers_are_overtaken_and_still_heard() {
     let s = Duration::from_secs;
     let urls = ["udp://a/announce", "udp://b/announce", "http://c/announce"];
-    let mut tiers = TierSchedule::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
-    let begun = |tiers: &mut TierSchedule, now| tiers.next_job(s(now)).map(|job| job.url);
+    let mut tiers = AnnounceList::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
+    let begun = |tiers: &mut AnnounceList, now| tiers.next_job(s(now)).map(|job| job.url);
     assert_eq!(begun(&mut tiers, 0).as_deref(), Some(urls[0]));
     assert_eq!((tiers.next_due(), begun(&mut tiers, 2)), (s(3), None));
     assert_eq!(begun(&mut tiers, 3).as_deref(), Some(urls[1]));
@@ -22,7 +22,7 @@ fn silent_trackers_are_overtaken_and_still_heard() {
     assert_eq!(tiers.stop_jobs().len(), 2, "both know us");
 
     // If all fail, the round ends with the last failure.
-    let mut tiers = TierSchedule::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
+    let mut tiers = AnnounceList::new(urls.map(|url| vec![url.to_owned()]).to_vec(), &mut fastrand::Rng::with_seed(1));
     (0..3).for_each(|n| assert!(begun(&mut tiers, n * 3).is_some()));
     tiers.failed(s(30), urls[0], None);
     tiers.failed(s(33), urls[2], None);
