@@ -103,8 +103,8 @@ impl Storage {
     /// When we last changed a file: our last write to it, or the file's own change time when btsync decided what to do with it,
     /// whichever is later. Of other files, when all files had got their length.
     fn last_written_at(&self, file_index: usize) -> i64 {
-        let found = self.initial_times.get(file_index).copied().flatten();
-        let found = found.map_or_else(|| self.sized_at.get(), |found| found.ctime);
+        let found = self.times.initial.get(file_index).copied().flatten();
+        let found = found.map_or_else(|| self.times.sized_at.get(), |found| found.ctime);
         self.cache.last_write_times(file_index).map_or(0, |(_, end)| end).max(found)
     }
 

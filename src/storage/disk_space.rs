@@ -35,8 +35,8 @@ impl Storage {
         Err(StorageError::NoSpace { path: self.root.path().to_owned(), needed, free })
     }
 
-    /// Checks that there is disk space for all `wanted` pieces, given the pieces in `have`. Call it after [`Storage::prepare`]
-    /// and the check.
+    /// Checks that there is disk space for all `wanted` pieces, given the pieces in `have`. Call it after the
+    /// check.
     ///
     /// # Errors
     /// [`StorageError::NoSpace`] if there is not; those of [`Storage::check_fs_limits`].

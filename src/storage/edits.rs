@@ -21,6 +21,7 @@ use crate::storage::samples::seems_empty;
 use crate::storage::snapshot::{identity, nanos};
 use crate::storage::survey::{Survey, has_data};
 use crate::storage::touched::wait_until_past;
+use crate::util::atomics::Time;
 
 /// Look at most at this many files: looking at more would keep peers waiting.
 const MAX_EXAMINED: usize = 20_000;
@@ -55,19 +56,32 @@ pub(super) struct FileTimes {
     is_new: bool,
 }
 
+/// What is known of the times of the files, so that edits are noticed.
+#[derive(Debug, Default)]
+pub(super) struct KnownTimes {
+    /// The times of each file when btsync decided what to do with it; `None` for missing files.
+    pub initial: Vec<Option<FileTimes>>,
+    /// When all files had got their length, in nanoseconds since 1970.
+    pub sized_at: Time,
+    /// Whether another machine or program sets the times.
+    pub are_remote: bool,
+    /// Whether the times have steps of seconds, so that an edit may have the time of our last write.
+    pub are_coarse: bool,
+}
+
 impl Storage {
     /// Remembers the times and lengths of the files as `survey` has them: what differs later without a write of btsync's was
     /// changed by another program.
     pub(super) fn remember_times(&mut self, survey: &Survey, actions: &[FileAction]) {
-        self.is_remote = self.root.folder().is_ok_and(is_on_remote);
+        self.times.are_remote = self.root.folder().is_ok_and(is_on_remote);
         let times = survey.files.iter().enumerate().map(|(number, seen)| {
             let seen = seen.as_ref()?;
             let is_new = matches!(actions.get(number), Some(FileAction::Create | FileAction::ReplaceEmpty));
             Some(FileTimes { ctime: seen.changed_at(), mtime: seen.modified_at(), is_new })
         });
-        self.initial_times = times.collect();
+        self.times.initial = times.collect();
         let mut seen = survey.files.iter().flatten();
-        self.has_coarse_times = seen.any(|seen| time_step(seen.changed_at()) == COARSE_STEP);
+        self.times.are_coarse = seen.any(|seen| time_step(seen.changed_at()) == COARSE_STEP);
         for (number, spec) in self.layout.files().iter().enumerate() {
             if let Some(seen) = survey.file(number) {
                 self.cache.extend_to(number, seen.size.min(spec.length));
@@ -112,7 +126,7 @@ impl Storage {
         #[allow(clippy::useless_conversion)] // the fields have other types on other architectures
         let (seconds, nsec) = (i64::from(found.st_mtime), i64::try_from(found.st_mtime_nsec).unwrap_or_default());
         let time = nanos((seconds, nsec));
-        let is_edited = if self.is_remote {
+        let is_edited = if self.times.are_remote {
             false
         } else if self.is_our_time(file_index, time) {
             self.has_other_content(file_index, file, found, writing)
@@ -126,12 +140,12 @@ impl Storage {
     /// may have too: a file in which btsync has not written yet holds data, or, where times have steps of seconds, the bytes that
     /// btsync wrote last are other ones.
     fn has_other_content(&self, file_index: usize, file: &File, found: &Stat, writing: &WriteGuard<'_>) -> bool {
-        if self.has_coarse_times && self.pinned.samples.fits(file_index, file).is_ok_and(|fits| !fits) {
+        if self.times.are_coarse && self.pinned.samples.fits(file_index, file).is_ok_and(|fits| !fits) {
             return true;
         }
         // The system counts the blocks, so this costs nothing for a file that is empty, and for others once.
         let is_unwritten = || writing.is_only_writer() && self.cache.last_write_times(file_index).is_none();
-        let is_new = || self.initial_times.get(file_index).copied().flatten().is_some_and(|found| found.is_new);
+        let is_new = || self.times.initial.get(file_index).copied().flatten().is_some_and(|found| found.is_new);
         found.st_blocks > 0 && is_unwritten() && is_new() && !seems_empty(file) && is_unwritten()
     }
 
@@ -158,7 +172,7 @@ impl Storage {
         else {
             return;
         };
-        let recorded = self.recorded_edited.lock().clone();
+        let recorded = self.notes.edited.lock().clone();
         let mut edited = Vec::new();
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad).take(MAX_EXAMINED)
         {
@@ -168,7 +182,7 @@ impl Storage {
                 edited.push((number, MarkerNote::Edited(path_hash, *made)));
             }
         }
-        let is_new = |(number, note): (usize, MarkerNote)| self.recorded_edited.lock().insert(number).then_some(note);
+        let is_new = |(number, note): (usize, MarkerNote)| self.notes.edited.lock().insert(number).then_some(note);
         let notes: Vec<MarkerNote> = edited.into_iter().filter_map(is_new).collect();
         self.append(&notes);
     }
@@ -183,7 +197,7 @@ impl Storage {
 
     /// Whether the bytes that btsync wrote last are other ones, in a file that it has written to and whose times have steps of seconds.
     fn has_other_bytes(&self, file_index: usize) -> bool {
-        let written = self.cache.last_write_times(file_index).filter(|_| self.has_coarse_times);
+        let written = self.cache.last_write_times(file_index).filter(|_| self.times.are_coarse);
         let opened = written.and_then(|_| self.root.open(self.name(file_index), Access::Read).ok());
         opened.is_some_and(|opened| self.pinned.samples.fits(file_index, &opened.file).is_ok_and(|fits| !fits))
     }
@@ -191,7 +205,7 @@ impl Storage {
     /// Waits until an edit by another program would give each file that btsync wrote to another time: the marker is about to say
     /// with which times btsync leaves its files.
     pub(super) fn wait_until_edits_show(&self) {
-        if self.is_remote || !self.holds_lock() {
+        if self.times.are_remote || !self.holds_lock() {
             return;
         }
         let written = (0..self.layout.files().len())
@@ -204,22 +218,24 @@ impl Storage {
 
     /// Whether another program has changed the content of a file since our last write to it, and not only its name or its permissions.
     pub(super) fn is_edited_since(&self, file_index: usize, found: &Metadata) -> bool {
-        !self.is_remote && self.is_changed_since(file_index, found) && !self.is_our_time(file_index, mtime(found))
+        !self.times.are_remote
+            && self.is_changed_since(file_index, found)
+            && !self.is_our_time(file_index, mtime(found))
     }
 
     /// Whether this modification time of a file is from our last write to it, from before btsync decided to write to it, or from a
     /// change that left its content as it was.
     pub(super) fn is_our_time(&self, file_index: usize, time: i64) -> bool {
-        let step = if self.has_coarse_times { COARSE_STEP } else { time_step(time) };
+        let step = if self.times.are_coarse { COARSE_STEP } else { time_step(time) };
         let is_written = |(begin, end): (i64, i64)| (begin.saturating_sub(step)..=end).contains(&time);
         self.cache.last_write_times(file_index).is_some_and(is_written)
-            || self.initial_times.get(file_index).copied().flatten().is_some_and(|found| found.mtime == time)
+            || self.times.initial.get(file_index).copied().flatten().is_some_and(|found| found.mtime == time)
             || self.touched.is_confirmed(file_index, time)
     }
 
     /// For the marker: the modification times with which btsync leaves the files that it made.
     pub(super) fn left_notes(&self) -> Vec<MarkerNote> {
-        let Some(marker) = self.marker.as_ref().filter(|_| !self.is_remote && self.holds_lock()) else {
+        let Some(marker) = self.marker.as_ref().filter(|_| !self.times.are_remote && self.holds_lock()) else {
             return Vec::new();
         };
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad).take(MAX_EXAMINED);

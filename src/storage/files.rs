@@ -1,25 +1,24 @@
-//! The torrent's files on disk: created once by [`Storage::prepare`] (`prepare.rs`), then read and written by offset from any
-//! thread. `placement.rs` says which file holds a byte: unwanted files share the part file.
+//! The torrent's files on disk: created once by [`Storage::create_files`] and [`Storage::resize_files`] (`prepare.rs`), then read
+//! and written by offset from any thread. `placement.rs` says which file holds a byte: unwanted files share the part file.
 //!
 //! Nothing here knows which bytes are verified. Writes go straight to the page cache, without a buffer of our own and without
 //! waiting for the disk. Padding (BEP 47) is skipped on write and read as zeros.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use crate::storage::cache::{FileCache, OpenFile, WriteGuard};
-use crate::storage::edits::FileTimes;
+use crate::storage::edits::KnownTimes;
 use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 use crate::storage::layout::Layout;
 use crate::storage::lock::MarkerLock;
-use crate::storage::marker::{Marker, MarkerNote};
+use crate::storage::marker::Marker;
+use crate::storage::marker_notes::MarkerNotes;
 use crate::storage::open::{Access, Root};
 use crate::storage::ownership::Refusal;
 use crate::storage::pinned_files::PinnedFiles;
@@ -31,7 +30,7 @@ use crate::storage::slices::{MAX_SLICES, SliceCursor};
 use crate::storage::snapshot::identity;
 use crate::storage::stop_check::StopFunction;
 use crate::storage::touched::TouchedFiles;
-use crate::util::atomics::{Amount, Flag, Time};
+use crate::util::atomics::{Amount, Flag};
 
 /// A torrent's files below one folder. All methods may be called from many threads at once.
 #[derive(Debug)]
@@ -52,22 +51,12 @@ pub struct Storage {
     pub(super) writable_identities: Option<Vec<Option<u64>>>,
     /// Files kept open, and existing files that btsync writes to.
     pub(super) pinned: PinnedFiles,
-    /// When all files had got their length, in nanoseconds since 1970.
-    pub(super) sized_at: Time,
+    /// The times of the files, by which edits are noticed.
+    pub(super) times: KnownTimes,
     /// Whether all files have their full length.
     pub(super) has_lengths: Flag,
-    /// The times of each file when btsync decided what to do with it; `None` for missing files.
-    pub(super) initial_times: Vec<Option<FileTimes>>,
-    /// Whether another machine or program sets the times of files.
-    pub(super) is_remote: bool,
-    /// Whether the times of files have steps of seconds, so that an edit may have the time of our last write.
-    pub(super) has_coarse_times: bool,
-    /// The files that the marker records as complete.
-    pub(super) recorded_complete: Mutex<HashSet<usize>>,
-    /// The files that the marker records as changed by another program.
-    pub(super) recorded_edited: Mutex<HashSet<usize>>,
-    /// Notes that could not be appended to the marker yet.
-    pub(super) unwritten_notes: Mutex<Vec<MarkerNote>>,
+    /// What has been appended to the marker, or is still to be appended.
+    pub(super) notes: MarkerNotes,
     /// Files with lower numbers have their final names.
     pub(super) renamed_up_to: Amount,
     /// Files with another time and perhaps the same content.
@@ -85,8 +74,7 @@ impl Storage {
         let cache = Arc::new(FileCache::new(layout.files().len() + 1, max_open));
         let (placement, allocation) = (FilePlacement::default(), Allocation::default());
         let (lock, marker, writable_identities, pinned) = (None, None, None, PinnedFiles::default());
-        let (root, sized_at, renamed_up_to) = (Root::new(root), Time::default(), Amount::default());
-        let (has_lengths, recorded_complete, recorded_edited) = (Flag::default(), Mutex::default(), Mutex::default());
+        let (root, has_lengths, renamed_up_to) = (Root::new(root), Flag::default(), Amount::default());
         Storage {
             root,
             layout,
@@ -98,14 +86,9 @@ impl Storage {
             marker,
             writable_identities,
             pinned,
-            sized_at,
+            times: KnownTimes::default(),
             has_lengths,
-            initial_times: Vec::new(),
-            is_remote: false,
-            has_coarse_times: false,
-            recorded_complete,
-            recorded_edited,
-            unwritten_notes: Mutex::default(),
+            notes: MarkerNotes::default(),
             renamed_up_to,
             touched: TouchedFiles::default(),
             served: ServedFiles::default(),
@@ -157,7 +140,7 @@ impl Storage {
     /// Writes `bufs`, one after the other, at byte `offset` of the torrent: one system call if the range lies in one file.
     ///
     /// # Errors
-    /// The system's error; a file that vanished since [`Storage::prepare`]; an unwanted file, outside of the pieces that it
+    /// The system's error; a file that vanished since [`Storage::create_files`]; an unwanted file, outside of the pieces that it
     /// shares with other files; a range outside of the torrent.
     pub fn write_vectored_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> Result<(), StorageError> {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();

@@ -195,7 +195,7 @@ impl Storage {
             survey.file(number).filter(|_| is_write_action(*action)).map(|seen| seen.identity)
         };
         self.writable_identities = Some(actions.iter().enumerate().map(identity).collect());
-        self.sized_at.set(clock());
+        self.times.sized_at.set(clock());
         self.remember_times(survey, actions);
         self.remember_verified(survey);
         self.keep_open(actions, survey, preexisting);
@@ -209,9 +209,9 @@ impl Storage {
         let id = id(&file.metadata().map_err(failed)?);
         let (last_checked, touched_at, is_released) = (Time::default(), Time::new(clock()), Flag::default());
         let file = Mutex::new(Some(file));
-        self.recorded_complete.lock().clear();
-        self.recorded_edited.lock().clear();
-        self.unwritten_notes.lock().clear();
+        self.notes.complete.lock().clear();
+        self.notes.edited.lock().clear();
+        self.notes.unwritten.lock().clear();
         self.lock = Some(MarkerLock { name, file, id, is_new: false, last_checked, touched_at, is_released });
         self.marker = Some(marker);
         Ok(())

@@ -47,8 +47,8 @@ pub fn is_reserved(name: &Path) -> bool {
 /// The content of a marker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marker {
-    /// The files that existed before, and those that are complete.
-    pub preexisting: Vec<PathBuf>,
+    /// The user's files: those that existed before, and those that are complete.
+    pub user_files: Vec<PathBuf>,
     /// The files that btsync made or was allowed to overwrite: hash of the path → identity of the file.
     pub created: HashMap<u64, u64>,
     /// The existing files that btsync writes to, in the same form.
@@ -185,7 +185,7 @@ impl Marker {
     }
 
     /// Whether this file was there before and an earlier run wrote to it.
-    pub fn is_preexisting(&self, path: &Path, identity: u64) -> bool {
+    pub fn is_used_existing(&self, path: &Path, identity: u64) -> bool {
         self.used_existing.get(&path_hash(path)) == Some(&identity)
     }
 
@@ -260,7 +260,7 @@ impl Marker {
         self.mtimes_at_stop.remove(&path_hash);
         let (is_named, is_made) = self.remove(path_hash);
         if is_made {
-            self.preexisting.push(path.to_owned());
+            self.user_files.push(path.to_owned());
         }
         is_named
     }
@@ -276,7 +276,7 @@ impl Marker {
     /// The marker as bytes.
     pub fn encode(&self, info_hash: &InfoHash) -> Vec<u8> {
         let mut text = format!("{MAGIC} {info_hash}\n{NOTE}").into_bytes();
-        for path in &self.preexisting {
+        for path in &self.user_files {
             text.extend_from_slice(b"existed ");
             text.extend(path.as_os_str().as_bytes().iter().map(|byte| if *byte == b'\n' { b'?' } else { *byte }));
             text.push(b'\n');
@@ -332,7 +332,7 @@ impl Marker {
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
         for line in lines {
             if let Some(path) = line.strip_prefix(b"existed ") {
-                marker.preexisting.push(PathBuf::from(std::ffi::OsStr::from_bytes(path)));
+                marker.user_files.push(PathBuf::from(std::ffi::OsStr::from_bytes(path)));
                 continue;
             }
             let words = std::str::from_utf8(line).unwrap_or_default();

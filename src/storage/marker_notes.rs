@@ -3,12 +3,14 @@
 //! them leaves the marker in place, so no other process can take the lock in between. Also distinguishes partly downloaded pieces
 //! from other programs' data.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use parking_lot::Mutex;
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use crate::storage::cache::clock;
@@ -30,11 +32,22 @@ pub(super) const TOUCH_INTERVAL: i64 = 10_000_000_000;
 /// that count in steps of two seconds.
 const TOUCH_SLACK: i64 = TOUCH_INTERVAL + 3_000_000_000;
 
+/// The notes of this process in the marker.
+#[derive(Debug, Default)]
+pub(super) struct MarkerNotes {
+    /// The files that the marker records as complete.
+    pub complete: Mutex<HashSet<usize>>,
+    /// The files that the marker records as changed by another program.
+    pub edited: Mutex<HashSet<usize>>,
+    /// Notes that could not be appended yet.
+    pub unwritten: Mutex<Vec<MarkerNote>>,
+}
+
 impl Storage {
     /// Records in the marker which of btsync's files have all their pieces in `have`: from now on these are the user's.
     pub fn record_complete_files(&self, have: &Bitfield) {
         let Some(marker) = &self.marker else { return };
-        let mut recorded_complete = self.recorded_complete.lock();
+        let mut recorded_complete = self.notes.complete.lock();
         let mut notes = Vec::new();
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             let path_hash = marker::path_hash(&spec.path);
@@ -134,7 +147,7 @@ impl Storage {
     /// otherwise the next call tries again.
     pub(super) fn append(&self, notes: &[MarkerNote]) -> bool {
         let Some(lock) = self.lock.as_ref() else { return true };
-        let mut unwritten = self.unwritten_notes.lock();
+        let mut unwritten = self.notes.unwritten.lock();
         // Several threads may refuse the same file.
         if !matches!(notes, [note] if unwritten.contains(note)) {
             unwritten.extend_from_slice(notes);

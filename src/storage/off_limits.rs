@@ -21,12 +21,12 @@ use crate::util::paths::{folded, resolved};
 type Id = (u64, u64);
 
 impl Storage {
-    /// Checks whether a file to be written is in use otherwise. `overwrite`: the user allowed btsync to overwrite existing files.
+    /// Checks whether a file to be written is off limits. `overwrite`: the user allowed btsync to overwrite existing files.
     /// `private`: btsync's own folders.
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] with the first such file; the system's error for a file to be replaced that is not writable.
-    pub fn check_not_in_use(
+    pub fn check_not_off_limits(
         &self,
         actions: &[FileAction],
         overwrite: bool,
@@ -209,14 +209,14 @@ mod tests {
         };
         let read = File::open(dir.path().join("log")).unwrap();
         let mut reader = waits().stdout(Stdio::null()).stderr(read).spawn().unwrap();
-        assert_eq!(why(it.check_not_in_use(&[FileAction::ReplaceEmpty], false, &[])), None, "it is only read");
+        assert_eq!(why(it.check_not_off_limits(&[FileAction::ReplaceEmpty], false, &[])), None, "it is only read");
         let mut writer = waits().stdout(log).spawn().unwrap();
-        assert_eq!(why(it.check_not_in_use(&[FileAction::ReplaceEmpty], false, &[])), Some(Refusal::OpenElsewhere));
-        assert_eq!(why(it.check_not_in_use(&[FileAction::ReplaceEmpty], true, &[])), None, "the user gave it");
-        assert_eq!(why(it.check_not_in_use(&[FileAction::Continue], false, &[])), Some(Refusal::OpenElsewhere));
+        assert_eq!(why(it.check_not_off_limits(&[FileAction::ReplaceEmpty], false, &[])), Some(Refusal::OpenElsewhere));
+        assert_eq!(why(it.check_not_off_limits(&[FileAction::ReplaceEmpty], true, &[])), None, "the user gave it");
+        assert_eq!(why(it.check_not_off_limits(&[FileAction::Continue], false, &[])), Some(Refusal::OpenElsewhere));
         fs::write(dir.path().join("log"), "data").unwrap();
         assert_eq!(
-            why(it.check_not_in_use(&[FileAction::Continue], false, &[])),
+            why(it.check_not_off_limits(&[FileAction::Continue], false, &[])),
             None,
             "it has data, which was judged"
         );
@@ -225,7 +225,7 @@ mod tests {
             process.kill().unwrap();
             process.wait().unwrap();
         }
-        assert_eq!(why(it.check_not_in_use(&[FileAction::ReplaceEmpty], false, &[])), None);
+        assert_eq!(why(it.check_not_off_limits(&[FileAction::ReplaceEmpty], false, &[])), None);
     }
 
     #[test]
@@ -238,11 +238,11 @@ mod tests {
         let refuses = |folder: &Path, path: &str| {
             let it = storage(folder, &["other", path]);
             let refused = [true, false].map(|overwrite| {
-                why(it.check_not_in_use(&[FileAction::Create, FileAction::Create], overwrite, &private))
+                why(it.check_not_off_limits(&[FileAction::Create, FileAction::Create], overwrite, &private))
             });
             assert_eq!(refused[0], refused[1]);
             assert_eq!(
-                why(it.check_not_in_use(&[FileAction::Leave, FileAction::Leave], false, &private)),
+                why(it.check_not_off_limits(&[FileAction::Leave, FileAction::Leave], false, &private)),
                 None,
                 "they are only read"
             );
@@ -266,7 +266,7 @@ mod tests {
             let spec = FileSpec { path: "x".into(), length: 100, is_pad: false };
             let layout = Layout::new(10, vec![spec]).unwrap().with_special_entries(special_entries);
             let result =
-                Storage::new(root.to_owned(), layout, 4).check_not_in_use(&[FileAction::Create], true, &private);
+                Storage::new(root.to_owned(), layout, 4).check_not_off_limits(&[FileAction::Create], true, &private);
             why(result) == Some(Refusal::InPrivateFolder)
         };
         let link = |path: &str, target: &str| SpecialEntries {

@@ -292,7 +292,7 @@ impl Storage {
     /// (see [`part_name`](crate::storage::part_name)), which the first such write creates. If an unwanted file already exists
     /// under its own name, has data and is not too long, it is used as it is.
     ///
-    /// Call it before [`Storage::prepare`], with the part file's name even if everything is wanted: an earlier selection may have
+    /// Call it before [`Storage::survey`], with the part file's name even if everything is wanted: an earlier selection may have
     /// left a part file. Reads the disk, but does not change it.
     #[must_use]
     pub fn select(mut self, wanted: &[bool], part_name: &Path) -> Storage {

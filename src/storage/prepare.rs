@@ -52,7 +52,7 @@ pub struct PreparedFiles {
 }
 
 impl Storage {
-    /// Sets when disk space is allocated. Call it before [`Storage::prepare`].
+    /// Sets when disk space is allocated. Call it before [`Storage::create_files`].
     #[must_use]
     pub fn with_allocation(mut self, allocation: Allocation) -> Storage {
         self.allocation = allocation;
@@ -172,7 +172,7 @@ impl Storage {
         if let Some(part_file) = part_file {
             prepared.found_bytes += self.remove_unneeded_part_file(&part_file);
         }
-        self.sized_at.set(clock());
+        self.times.sized_at.set(clock());
         self.has_lengths.set(true);
         Ok(prepared)
     }

@@ -33,7 +33,7 @@ impl Storage {
             is_foreign || found.is_refused(&spec.path, seen.identity)
         }) {
             marker.refused.insert(path_hash, seen.identity);
-            marker.preexisting.push(spec.path.clone());
+            marker.user_files.push(spec.path.clone());
             return false;
         }
         let doubtful = before.filter(|found| found.is_edited(&spec.path, seen.identity));
@@ -47,7 +47,7 @@ impl Storage {
             }
             Some(FileAction::Continue) if overwrite => _ = marker.created.insert(path_hash, seen.identity),
             action => {
-                marker.preexisting.push(spec.path.clone());
+                marker.user_files.push(spec.path.clone());
                 if action == Some(&FileAction::Continue) {
                     marker.used_existing.insert(path_hash, seen.identity);
                     return true;

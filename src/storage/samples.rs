@@ -180,7 +180,7 @@ impl Storage {
             let seen = survey.file(number);
             let is_identifiable = seen.is_none_or(|seen| is_permanent(seen.identity)) || self.pinned.has(number);
             // With coarse times, only a sample shows an edit in the same second as our last write.
-            if (is_identifiable && !self.has_coarse_times) || stop.is_stopped() {
+            if (is_identifiable && !self.times.are_coarse) || stop.is_stopped() {
                 continue;
             }
             let sample = match action {

@@ -61,7 +61,7 @@ impl Storage {
     /// Remembers the files that this run has completed where another machine or program sets their times. Elsewhere, the times of
     /// our writes suffice.
     pub fn remember_completed(&self) {
-        let files = 0..if self.is_remote { self.layout.files().len() } else { 0 };
+        let files = 0..if self.times.are_remote { self.layout.files().len() } else { 0 };
         for file in files.filter(|file| self.cache.last_write_times(*file).is_some()) {
             if let Some(stamp) = self.stamp(file) {
                 self.served.completed.lock().insert(file, stamp);

@@ -1,4 +1,4 @@
-//! Opens a torrent's files before any peer is contacted: examines them, hashes what the resume data does not cover, decides
+//! Opens a torrent's files before any of their data is downloaded: examines them, hashes what the resume data does not cover, decides
 //! which of them are ours, and only then creates anything.
 
 mod ownership;
@@ -347,7 +347,7 @@ impl FileOpener<'_> {
         have: &Bitfield,
     ) -> Result<Option<PreparedFiles>, StorageError> {
         let (hash, stop, given) = (self.metainfo.info_hash, &*self.inner.run, self.config.files.overwrite);
-        self.storage.check_not_in_use(actions, given, &self.config.records.private_folders)?;
+        self.storage.check_not_off_limits(actions, given, &self.config.records.private_folders)?;
         self.storage.create_part_file(part_file_action, survey)?;
         self.storage.create_files(actions, survey, stop)?;
         if self.is_stopped() {

@@ -54,10 +54,10 @@ fn a_reusable_inode_only_claims_and_a_permanent_one_proves() {
 fn a_file_that_was_there_before_is_used_and_not_made_and_one_that_is_complete_is_neither() {
     let [a, b] = ["a", "b"].map(Path::new);
     let (created, used_existing) = ([(path_hash(a), 7)].into(), [(path_hash(b), 8)].into());
-    let mut marker = Marker { preexisting: vec![b.to_owned()], created, used_existing, ..Marker::default() };
+    let mut marker = Marker { user_files: vec![b.to_owned()], created, used_existing, ..Marker::default() };
     assert!(marker.uses(b, 8) && !marker.is_unfinished_file(b, 8) && !marker.uses(b, 9));
     assert!(marker.remove_complete(a) && marker.remove_complete(b) && !marker.remove_complete(a));
-    assert_eq!(marker, Marker { preexisting: vec![b.to_owned(), a.to_owned()], ..Marker::default() });
+    assert_eq!(marker, Marker { user_files: vec![b.to_owned(), a.to_owned()], ..Marker::default() });
 }
 
 #[test]
@@ -135,14 +135,14 @@ fn what_another_program_did_to_a_file_is_in_the_marker() {
 
 proptest! {
     #[test]
-    fn a_marker_comes_back(ran_until in 0..i64::MAX, created: HashMap<u64, u64>, used_existing: HashMap<u64, u64>, preexisting in proptest::collection::vec("[^\n]{1,20}", 0..5)) {
-        let preexisting = preexisting.into_iter().map(PathBuf::from).collect();
+    fn a_marker_comes_back(ran_until in 0..i64::MAX, created: HashMap<u64, u64>, used_existing: HashMap<u64, u64>, user_files in proptest::collection::vec("[^\n]{1,20}", 0..5)) {
+        let user_files = user_files.into_iter().map(PathBuf::from).collect();
         let (completed, refused, edited) = (created.clone(), used_existing.clone(), created.clone());
         let completed_at = created.keys().map(|path_hash| (*path_hash, ran_until / 2)).collect();
         let stopped = ran_until % 2 == 0;
         let mtimes_at_stop = created.keys().filter(|_| stopped).map(|path_hash| (*path_hash, ran_until / 4)).collect();
         let (earliest_write, modified_at) = (ran_until / 3, 0);
-        let marker = Marker { preexisting, created, used_existing, completed, completed_at, refused, edited, ran_until, earliest_write, stopped, mtimes_at_stop, modified_at };
+        let marker = Marker { user_files, created, used_existing, completed, completed_at, refused, edited, ran_until, earliest_write, stopped, mtimes_at_stop, modified_at };
         prop_assert_eq!(Marker::decode(&marker.encode(&HASH), &HASH), Some(marker));
     }
 }

@@ -91,7 +91,7 @@ impl FileOpener<'_> {
             // Then it takes a piece that verifies.
             return if is_newer { OwnershipClaim::StartedHere } else { OwnershipClaim::MadeButChanged };
         }
-        if is_made || is_done || marker.is_preexisting(path, seen.identity) {
+        if is_made || is_done || marker.is_used_existing(path, seen.identity) {
             return OwnershipClaim::None;
         }
         match marker.claims(path, seen.identity) {
