@@ -44,7 +44,9 @@ impl Storage {
                 ranges.any(|kept| self.is_kept(*file, &part_file, kept, hashes, stop).unwrap_or(false))
             })
             .collect();
-        ignored.iter().for_each(|file| self.placement.move_to_part_file(*file));
+        for file in &ignored {
+            self.placement.move_to_part_file(*file);
+        }
         if !ignored.is_empty() {
             self.close();
         }

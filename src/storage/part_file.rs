@@ -16,7 +16,7 @@ use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::resume::Stamp;
 use crate::storage::snapshot::{FileSnapshot, identity};
 use crate::storage::survey::{DecisionInput, Survey, has_data};
-use crate::types::PieceIndex;
+use crate::types::{InfoHash, PieceIndex};
 
 impl Storage {
     /// The part file's path. libtorrent's part file has the same default name but another format; btsync leaves such a file
@@ -178,6 +178,19 @@ impl Storage {
     pub fn part_file_stamp(&self) -> Option<(&Path, Stamp)> {
         let name = Some(self.placement.name()).filter(|name| !name.as_os_str().is_empty())?;
         Some((name, Stamp::of(&self.root.metadata_inside(name).ok()?)?))
+    }
+
+    /// Whether the part file has bytes of a file that has no own file on disk.
+    pub fn uses_part_file(&self) -> bool {
+        (0..self.layout.files().len()).any(|file| self.placement.uses_part_file(&self.layout, file))
+    }
+
+    /// Removes a part file that is btsync's and that no file needs. An obstacle does no harm.
+    pub fn remove_leftover_part_file(&mut self, info_hash: &InfoHash) {
+        // Another process that has the lock may be about to fill it.
+        if self.is_locked() || self.lock(info_hash).is_ok() {
+            self.remove_part_file();
+        }
     }
 
     /// Removes the part file, unless another file has its name by now.

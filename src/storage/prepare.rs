@@ -189,8 +189,7 @@ impl Storage {
 
     /// Removes the part file, unless a file needs it. Returns its length in bytes.
     fn remove_unneeded_part_file(&self, part_file: &OpenFile) -> u64 {
-        let mut files = 0..self.layout.files().len();
-        if files.any(|file| self.placement.uses_part_file(&self.layout, file)) {
+        if self.uses_part_file() {
             let found = part_file.file.metadata().map_or(0, |found| found.len());
             self.placement.set_part_file_length(found);
             return found;

@@ -152,6 +152,9 @@ impl FileOpener<'_> {
             if leaves_all {
                 self.storage.remember_verified(&survey);
                 let named = self.storage.apply_final_names();
+                if part_file_action == FileAction::Continue {
+                    self.storage.remove_leftover_part_file(&self.metainfo.info_hash);
+                }
                 self.use_complete_files(&survey, &have);
                 named?;
             } else {

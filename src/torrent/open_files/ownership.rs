@@ -9,7 +9,8 @@ use crate::torrent::{Event, TorrentError, send_event};
 use crate::types::{Bitfield, PieceIndex};
 
 impl FileOpener<'_> {
-    /// What to do with each file and with the part file.
+    /// What to do with each file and with the part file. If all files are left alone, `Continue` means that the part file is ours and
+    /// no longer needed.
     pub(crate) fn decide(
         &self,
         survey: &Survey,
@@ -31,11 +32,16 @@ impl FileOpener<'_> {
             stop: &*self.inner.run,
         };
         let mut actions = storage.decide(&input).map_err(|error| self.or_in_use_error(error, survey))?;
-        if actions.iter().all(|action| *action == FileAction::Leave) {
+        let leaves_all = actions.iter().all(|action| *action == FileAction::Leave);
+        if leaves_all && (survey.part_file.is_none() || storage.uses_part_file()) {
             return Ok((actions, FileAction::Leave));
         }
         let owns_part_file = survey.part_file.as_ref().is_some_and(|seen| self.owns_part_file(seen, resume_store));
-        let part_file_action = storage.decide_part_file(&input, &actions, owns_part_file)?;
+        let part_file_action = match storage.decide_part_file(&input, &actions, owns_part_file) {
+            // It is only in question whether it may be removed.
+            Err(_) if leaves_all => FileAction::Leave,
+            result => result?,
+        };
         if !input.overwrite {
             storage.keep_shared_files(&mut actions);
         }

@@ -88,3 +88,30 @@ fn a_users_file_beside_a_complete_one_keeps_no_later_run_from_using_it() {
         assert_eq!(fs::read(&y).expect("y"), vec![b'm'; PIECE], "{change}");
     }
 }
+
+/// Another program has completed the files of a download of which a part file is left.
+#[test]
+fn a_part_file_that_no_file_needs_is_removed_also_if_nothing_is_downloaded() {
+    for lost in [false, true] {
+        let files = [("x", PIECE + 3000), ("y", PIECE + 3000)];
+        let test = DownloadTest::new(Payload::tree("two", &files, PIECE), usize::MAX);
+        let part_file = test.out.join(format!(".{}.parts", test.payload.hex()));
+        test.start("x", &["--select", "x"]).expect_exit(0);
+        assert!(part_file.exists());
+        test.start("x again", &["--select", "x"]).expect_exit(0);
+        assert!(part_file.exists(), "it is needed");
+        let served = test.gate.served();
+        test.payload.write_files(&test.out);
+        if lost {
+            fs::remove_dir_all(test.temp.path("cache")).expect("a cache");
+            // Of another program with the same name, it stays.
+            let ours = fs::read(&part_file).expect("the part file");
+            fs::write(&part_file, "the user's").expect("room");
+            test.completes(&[]);
+            assert_eq!(fs::read(&part_file).expect("the file"), b"the user's");
+            fs::write(&part_file, ours).expect("room");
+        }
+        test.completes(&[]);
+        assert!(!part_file.exists() && test.gate.served() == served);
+    }
+}
