@@ -32,8 +32,8 @@ pub struct PieceManager {
     wasted: Counter,
     /// The block hashes of failed pieces with blocks from several peers.
     smart_ban: Mutex<SmartBan>,
-    /// Pieces that were partly on disk when their file had another time.
-    doubtful: Mutex<HashSet<PieceIndex>>,
+    /// Pieces of which blocks were on disk when their file had another time, so that another program may have edited these.
+    possibly_edited: Mutex<HashSet<PieceIndex>>,
 }
 
 /// The picker's decision about a batch of received blocks.
@@ -68,7 +68,7 @@ impl PieceManager {
             hashes,
             wasted: Counter::default(),
             smart_ban: Mutex::new(SmartBan::default()),
-            doubtful: Mutex::default(),
+            possibly_edited: Mutex::default(),
         }
     }
 

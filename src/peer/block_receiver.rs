@@ -333,7 +333,7 @@ impl<'a> BlockReceiver<'a> {
     fn settle(&self, piece: PieceIndex, hash: Sha1Hash) -> Result<(), DisconnectReason> {
         let is_valid = self.context.pieces.hash(piece) == Some(hash);
         if !is_valid {
-            self.or_disconnect(self.context.pieces.check_not_doubtful(piece))?;
+            self.or_disconnect(self.context.pieces.check_not_edited(piece))?;
             self.record_failed_blocks(piece)?;
             self.or_disconnect(self.context.pieces.storage().erase_piece(piece))?;
         }

@@ -9,7 +9,7 @@ use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex};
 impl PieceManager {
     /// Whether a file holds nothing but what btsync wrote: all its verified pieces still verify, at least one of them has data in
     /// it, and nothing lies where no block has arrived. Blocks of other pieces cannot be compared; if such a piece fails later,
-    /// [`PieceManager::check_not_doubtful`] ends the download.
+    /// [`PieceManager::check_not_edited`] ends the download.
     ///
     /// # Errors
     /// If the file cannot be read, or if the torrent stops meanwhile.
@@ -20,7 +20,7 @@ impl PieceManager {
         if !self.has_verified_data(file, &have)? || !self.do_verify(file, &have)? {
             return Ok(false);
         }
-        let mut doubtful = HashSet::new();
+        let mut possibly_edited = HashSet::new();
         for piece in pieces().filter(|piece| !have.has(*piece)) {
             for block in 0..layout.piece_size(piece).div_ceil(BLOCK_SIZE) {
                 self.storage.check_running(file)?;
@@ -30,11 +30,11 @@ impl PieceManager {
                     if !picker.have().has(piece) && !picker.may_be_on_disk(piece, block) {
                         return Ok(false);
                     }
-                    doubtful.insert(piece);
+                    possibly_edited.insert(piece);
                 }
             }
         }
-        self.doubtful.lock().extend(doubtful);
+        self.possibly_edited.lock().extend(possibly_edited);
         Ok(true)
     }
 
@@ -42,9 +42,9 @@ impl PieceManager {
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] if another program may have edited its blocks.
-    pub fn check_not_doubtful(&self, piece: PieceIndex) -> Result<(), StorageError> {
-        let is_doubtful = self.doubtful.lock().contains(&piece);
-        is_doubtful.then(|| self.storage.refuse_touched(piece)).flatten().map_or(Ok(()), Err)
+    pub fn check_not_edited(&self, piece: PieceIndex) -> Result<(), StorageError> {
+        let may_be_edited = self.possibly_edited.lock().contains(&piece);
+        may_be_edited.then(|| self.storage.refuse_touched(piece)).flatten().map_or(Ok(()), Err)
     }
 
     /// Whether a verified piece has data in this file. Zeros prove nothing.

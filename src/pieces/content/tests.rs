@@ -86,11 +86,11 @@ fn an_edit_of_a_verified_piece_or_of_what_is_yet_to_come_is_not_overwritten() {
 fn an_edit_of_an_unfinished_piece_is_not_downloaded_again() {
     let dir = tempdir().unwrap();
     let pieces = begun(&dir);
-    pieces.check_not_doubtful(PieceIndex(1)).unwrap();
+    pieces.check_not_edited(PieceIndex(1)).unwrap();
     edit(&dir, PIECE + 5, b"m");
     write_last_block(&pieces).unwrap();
-    pieces.check_not_doubtful(PieceIndex(2)).unwrap();
-    assert!(matches!(pieces.check_not_doubtful(PieceIndex(1)), Err(StorageError::InTheWay { .. })));
+    pieces.check_not_edited(PieceIndex(2)).unwrap();
+    assert!(matches!(pieces.check_not_edited(PieceIndex(1)), Err(StorageError::InTheWay { .. })));
     assert!(write_last_block(&pieces).is_err());
 }
 

@@ -14,7 +14,16 @@ const MAX_DUPLICATES: usize = 16;
 const OPEN_PER_PEER: usize = 2;
 const OPEN_AT_LEAST: usize = 8;
 
-/// A candidate block, in the order of picking: fewest requests first, then those of slow peers, then the earliest due time.
+/// A candidate piece, in the order of picking: pieces of slow owners first, then the smallest rank.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RankedPiece {
+    is_owner_fast: bool,
+    rank: u32,
+    piece: PieceIndex,
+}
+
+/// A candidate block that other peers are asked for, in the order of picking: fewest requests first, then those of slow peers,
+/// then the earliest due time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RankedBlock {
     asked_peers: usize,
@@ -126,9 +135,9 @@ impl Picker {
             if !self.may_join(piece, begun, pick.key) {
                 return None;
             }
-            Some(RankedBlock { asked_peers: begun.lacking() as usize, fast: false, due: 0, piece, at: 0 })
+            Some(RankedPiece { is_owner_fast: false, rank: begun.lacking(), piece })
         };
-        for RankedBlock { piece, .. } in self.ranked(pick, key) {
+        for RankedPiece { piece, .. } in self.ranked(pick, key) {
             let is_exclusive = self.begun.get(&piece).is_some_and(|begun| self.is_exclusive(piece, begun));
             let Some(begun) = self.begun.get_mut(&piece) else { continue };
             let own = own || is_exclusive || self.order.holders(piece) <= 1;
@@ -182,12 +191,10 @@ impl Picker {
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
             let shared = begun.owner.is_none_or(|owner| !pick.context.is_fast() && owner != pick.key && slow(owner));
-            (shared && self.may_join(piece, begun, pick.key)).then(|| RankedBlock {
-                asked_peers: begun.lacking() as usize,
-                fast: false,
-                due: 0,
+            (shared && self.may_join(piece, begun, pick.key)).then(|| RankedPiece {
+                is_owner_fast: false,
+                rank: begun.lacking(),
                 piece,
-                at: 0,
             })
         };
         for candidate in self.ranked(pick, key) {
@@ -236,12 +243,12 @@ impl Picker {
         }
         let key = |piece: PieceIndex| {
             let begun = self.begun.get(&piece).filter(|begun| begun.free > begun.expired)?;
-            let fast = begun.owner.is_some_and(|owner| self.is_fast(owner));
+            let is_owner_fast = begun.owner.is_some_and(|owner| self.is_fast(owner));
             if !self.may_join(piece, begun, pick.key) {
                 return None;
             }
             // The piece with the most free blocks first: there the helper stays away from the owner longest.
-            Some(RankedBlock { asked_peers: 0, fast, due: u32::MAX - begun.free, piece, at: 0 })
+            Some(RankedPiece { is_owner_fast, rank: u32::MAX - begun.free, piece })
         };
         for candidate in self.ranked(pick, key) {
             if pick.is_full() {
@@ -260,9 +267,9 @@ impl Picker {
     }
 
     /// The open pieces that the peer has and for which `key` returns a sort key, in the order of the keys.
-    fn ranked(&self, pick: &Pick, key: impl Fn(PieceIndex) -> Option<RankedBlock>) -> Vec<RankedBlock> {
+    fn ranked(&self, pick: &Pick, key: impl Fn(PieceIndex) -> Option<RankedPiece>) -> Vec<RankedPiece> {
         let bits = &self.peers[pick.peer].bits;
-        let mut ranked: Vec<RankedBlock> =
+        let mut ranked: Vec<RankedPiece> =
             self.free.open.iter().filter(|&&piece| bits.has(piece)).filter_map(|&piece| key(piece)).collect();
         ranked.sort_unstable();
         ranked
@@ -271,7 +278,7 @@ impl Picker {
     /// Takes blocks that other peers are asked for: in the end-game those that this peer is likely to deliver sooner, before it
     /// those of stalled peers. The last request slot of a block is reserved for a peer that has proven that it answers.
     fn take_duplicates(&mut self, pick: &mut Pick) {
-        let mut candidates = std::mem::take(&mut self.buffers.ranked);
+        let mut candidates = std::mem::take(&mut self.buffers.duplicates);
         candidates.clear();
         let (bits, end) = (&self.peers[pick.peer].bits, self.order.is_exhausted());
         let places = MAX_ASKED_PEERS - usize::from(!pick.context.is_proven());
@@ -317,6 +324,6 @@ impl Picker {
                 pick.out.push(self.geometry.block(candidate.piece, candidate.at));
             }
         }
-        self.buffers.ranked = candidates;
+        self.buffers.duplicates = candidates;
     }
 }

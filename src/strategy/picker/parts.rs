@@ -36,6 +36,6 @@ pub(super) struct FreeBlocks {
 /// Buffers that are kept between calls to avoid allocations.
 #[derive(Default)]
 pub(super) struct PickBuffers {
-    pub(super) ranked: Vec<RankedBlock>,
+    pub(super) duplicates: Vec<RankedBlock>,
     pub(super) touched: Vec<PieceIndex>,
 }
