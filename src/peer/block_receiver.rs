@@ -61,8 +61,8 @@ struct RunningHash {
 pub enum BlocksOutcome {
     /// There were no blocks.
     Nothing,
-    /// At least one block had been requested.
-    Useful,
+    /// How many blocks had been requested, at least one.
+    Useful(u32),
     /// No block had been requested: how many blocks there were, and how many of their bytes exceed everything ever requested
     /// from the peer.
     Useless(u32, u64),
@@ -111,8 +111,8 @@ impl<'a> BlockReceiver<'a> {
         let unrequested_bytes = self.unrequested_bytes();
         let useful = self.count();
         self.peer.refill(self.context); // before the disk, so that the peer need not wait for it
-        let taken = if useful {
-            BlocksOutcome::Useful
+        let taken = if useful > 0 {
+            BlocksOutcome::Useful(useful)
         } else {
             BlocksOutcome::Useless(self.blocks.len() as u32, unrequested_bytes)
         };
@@ -169,8 +169,8 @@ impl<'a> BlockReceiver<'a> {
         self.received.saturating_sub(self.peer.rates.bytes_requested.get()).min(bytes)
     }
 
-    /// Counts the received blocks. Returns whether any of them had been requested: only those extend the requests' deadline.
-    fn count(&mut self) -> bool {
+    /// Counts the received blocks. Returns how many of them had been requested: only those extend the requests' deadline.
+    fn count(&mut self) -> u32 {
         let now = self.context.now();
         let (mut blocks, mut bytes, mut all) = (0, 0, 0);
         {
@@ -198,7 +198,7 @@ impl<'a> BlockReceiver<'a> {
             self.peer.rates.downloaded.add(bytes);
             self.peer.note_payload(now, bytes);
         }
-        blocks > 0
+        blocks as u32
     }
 
     /// Only the start of a frame has arrived. If it is a block, its bytes so far show that the peer is not silent.

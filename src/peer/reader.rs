@@ -33,7 +33,7 @@ use crate::wire::message::{self, Message};
 use buffer::{ReceiveBuffer, SMALL};
 use deferred::DeferredMessages;
 use requests::PassRequests;
-use useless_messages::{CHOKE, UselessMessages};
+use useless_messages::UselessMessages;
 
 /// The reason given for a bitfield of the wrong length.
 const WRONG_BITFIELD_LENGTH: DisconnectReason =
@@ -213,8 +213,7 @@ impl<'a> Reader<'a> {
                 Message::Choke => {
                     // Blocks received before the choke are good and need not be requested again.
                     self.take_blocks(bytes)?;
-                    self.count_useless(CHOKE)?;
-                    self.on_choked();
+                    self.on_choked()?;
                 }
                 other => self.handle_message(&other)?,
             }
@@ -229,7 +228,10 @@ impl<'a> Reader<'a> {
     fn take_blocks(&mut self, bytes: &[u8]) -> Result<bool, DisconnectReason> {
         match self.block_receiver.take(bytes)? {
             BlocksOutcome::Nothing => return Ok(false),
-            BlocksOutcome::Useful => self.useless.reset(),
+            BlocksOutcome::Useful(blocks) => {
+                self.useless.reset();
+                self.useless.forgive_chokes(blocks);
+            }
             BlocksOutcome::Useless(blocks, unrequested_bytes) => {
                 self.count_useless(blocks.saturating_add(useless_messages::weight(unrequested_bytes)))?;
             }
@@ -237,11 +239,13 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    fn on_choked(&mut self) {
-        if !self.peer.choking.peer_choking.is_set() {
-            self.peer.on_choked(self.context);
-            refill_idle_peers(self.context);
+    fn on_choked(&mut self) -> Result<(), DisconnectReason> {
+        if self.peer.choking.peer_choking.is_set() {
+            return self.count_choke(0);
         }
+        let lost = self.peer.on_choked(self.context);
+        refill_idle_peers(self.context);
+        self.count_choke(lost)
     }
 
     /// A bitfield has exactly one valid length. Any other length is refused before its bytes are received.

@@ -220,14 +220,16 @@ impl Peer {
 
     /// The peer chokes us: the requests are lost, and other peers can get their blocks. A fast peer (BEP 6) rejects requests
     /// one by one, so only those that have not been written yet are lost.
-    pub fn on_choked(&self, context: &TorrentContext) {
+    /// Returns how many are lost.
+    pub fn on_choked(&self, context: &TorrentContext) -> u32 {
         self.choking.peer_choking.set(true);
         let lost = {
             let _only = self.requesting.refilling.lock();
             let mut requests = self.requesting.pipeline.lock();
-            if self.extensions.supports_fast { requests.take_unwritten_on_choke() } else { requests.remove_all() }
+            requests.on_choked(self.extensions.supports_fast)
         };
         context.pieces.release(self.key, &lost);
+        lost.len() as u32
     }
 
     /// Cancels all requests, because the torrent pauses.

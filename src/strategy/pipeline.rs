@@ -227,7 +227,7 @@ impl RequestPipeline {
         self.queue.iter().position(|waiting| waiting.block == *block)
     }
 
-    /// Removes all requests, because the peer choked us or the connection ends. The measured rate is kept.
+    /// Removes all requests, because they are cancelled or the connection ends. The measured rate is kept.
     pub fn remove_all(&mut self) -> Vec<BlockInfo> {
         self.arrivals.awaits_first_block = true;
         self.rounds.current = None;

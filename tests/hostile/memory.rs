@@ -24,7 +24,7 @@ const FLOODERS: usize = 8;
 const TIMES: usize = 2000;
 /// The number of connections that choke and unchoke rapidly, and how often: less than the flood threshold.
 const FLAPPERS: usize = 24;
-const FLAPS: usize = 900;
+const FLAPS: usize = 800;
 /// The number of connections that flood until btsync ends.
 const CONNECTIONS: usize = 50;
 /// The highest peak of resident memory that passes, in KiB. Without an attack btsync needs a quarter of it.
@@ -207,6 +207,29 @@ fn a_peer_that_flaps_is_disconnected() {
     let reader = thread::spawn(move || reads.wait_for_close());
     flood(&mut wire, &[frame(id::UNCHOKE, &[]), frame(id::CHOKE, &[])].concat(), 4000);
     reader.join().expect("a reader").expect("to be disconnected");
+    assert!(running.is_running());
+}
+
+/// A block now and then is no excuse for choking and unchoking constantly.
+#[test]
+fn a_peer_that_flaps_between_blocks_is_disconnected() {
+    let (temp, payload, port) = (TestDir::new(), payload(), free_port());
+    let (tracker, content) = (Tracker::start(&[]), payload.content());
+    let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
+    let mut running = temp.btsync("btsync", &torrent, &temp.folder("out"), port, &[]);
+    let mut wire =
+        Wire::connect_and_handshake(([127, 0, 0, 1], port).into(), payload.info_hash()).expect("a handshake");
+    wire.send(id::BITFIELD, &full_bitfield(payload.pieces())).expect("a bitfield");
+    let flaps = [frame(id::UNCHOKE, &[]), frame(id::CHOKE, &[])].concat().repeat(100);
+    let mut round = || {
+        wire.send(id::UNCHOKE, &[])?;
+        let (piece, begin, length) = wire.next_request()?;
+        wire.send_block(piece, begin, block(&payload, &content, piece, begin, length))?;
+        wire.send_raw(&flaps)
+    };
+    // An error is the disconnection.
+    let rounds = (0..100).take_while(|_| round().is_ok()).count();
+    assert!(rounds < 100, "the peer must be disconnected");
     assert!(running.is_running());
 }
 

@@ -99,6 +99,9 @@ impl Reader<'_> {
         let mut blocks = std::mem::take(&mut self.pass.rejected);
         self.count_useless(blocks.len() as u32)?;
         let choked = peer.choking.peer_choking.is_set();
+        if choked {
+            self.count_discarded(blocks.len() as u32)?;
+        }
         let mut unasked = false;
         let stalled;
         {

@@ -9,8 +9,12 @@ use crate::wire::message::Message;
 
 /// How many short useless messages a peer may send without a useful one in between; the number of pieces is added, for HAVEs.
 const MAX_USELESS: u32 = 10_000;
-/// A choke counts as this many: requests are picked at an unchoke and released at a choke.
-pub(crate) const CHOKE: u32 = 10;
+/// The most that chokes may count: each counts [`CHOKE`], and one for each request that it discards.
+const MAX_CHOKES: u32 = 10_000;
+const CHOKE: u32 = 10;
+/// How much less the chokes count for each block that was requested. A client that chokes us every ten seconds sends several times
+/// as many blocks as it discards requests.
+const FORGIVEN_PER_BLOCK: u32 = 4;
 /// The counts start anew after this time.
 const SPAN: Duration = Duration::from_secs(600);
 /// A long message counts as one more for each of this many bytes.
@@ -21,6 +25,8 @@ const MAX_HANDSHAKES: u32 = 16;
 /// Counts the useless messages of one peer.
 pub(crate) struct UselessMessages {
     useless: u32,
+    /// What chokes count: requests are picked at an unchoke and released at a choke.
+    chokes: u32,
     handshakes: u32,
     since: Duration,
 }
@@ -28,19 +34,35 @@ pub(crate) struct UselessMessages {
 impl UselessMessages {
     /// A counter at zero.
     pub fn new(now: Duration) -> UselessMessages {
-        UselessMessages { useless: 0, handshakes: 0, since: now }
+        UselessMessages { useless: 0, chokes: 0, handshakes: 0, since: now }
     }
 
     /// Counts `weight` short messages; false if that is too many for a torrent of `pieces` pieces.
     fn take(&mut self, now: Duration, weight: u32, pieces: u32) -> bool {
-        if now > self.since + SPAN {
-            *self = UselessMessages::new(now);
-        }
+        self.start_anew_if_due(now);
         self.useless = self.useless.saturating_add(weight);
         self.useless <= MAX_USELESS.saturating_add(pieces)
     }
 
-    /// The peer did something useful.
+    /// Counts a choke or the requests that it discards; false if that is too many.
+    fn take_choke(&mut self, now: Duration, weight: u32) -> bool {
+        self.start_anew_if_due(now);
+        self.chokes = self.chokes.saturating_add(weight);
+        self.chokes <= MAX_CHOKES
+    }
+
+    fn start_anew_if_due(&mut self, now: Duration) {
+        if now > self.since + SPAN {
+            *self = UselessMessages::new(now);
+        }
+    }
+
+    /// The peer sent blocks that were requested.
+    pub fn forgive_chokes(&mut self, blocks: u32) {
+        self.chokes = self.chokes.saturating_sub(blocks.saturating_mul(FORGIVEN_PER_BLOCK));
+    }
+
+    /// The peer did something useful. That is no excuse for chokes.
     pub fn reset(&mut self) {
         self.useless = 0;
     }
@@ -70,6 +92,16 @@ impl Reader<'_> {
     pub(crate) fn count_useless(&mut self, weight: u32) -> Result<(), DisconnectReason> {
         let (now, pieces) = (self.context.now(), self.context.pieces.piece_count());
         if self.useless.take(now, weight, pieces) { Ok(()) } else { Err(DisconnectReason::Flood) }
+    }
+
+    /// Counts a choke that discards this many requests.
+    pub(crate) fn count_choke(&mut self, discarded: u32) -> Result<(), DisconnectReason> {
+        self.count_discarded(CHOKE.saturating_add(discarded))
+    }
+
+    /// Counts requests that a choke discarded.
+    pub(crate) fn count_discarded(&mut self, requests: u32) -> Result<(), DisconnectReason> {
+        if self.useless.take_choke(self.context.now(), requests) { Ok(()) } else { Err(DisconnectReason::Flood) }
     }
 
     /// Counts the length of a message. The message itself is counted where it is handled.
@@ -109,6 +141,28 @@ mod tests {
             let weight = 1 + weight_of(&Message::Extended(1, &[]), 16 << 10);
             assert!(counter.take(Duration::from_secs(60) * minute, weight, 0));
         }
+    }
+
+    #[test]
+    fn chokes_that_discard_requests_count_until_blocks_make_up_for_them() {
+        let flaps = |discarded: u32, blocks: u32| {
+            let mut counter = UselessMessages::new(Duration::ZERO);
+            let accepted = |_: &u32| {
+                counter.reset();
+                counter.forgive_chokes(blocks);
+                counter.take_choke(Duration::ZERO, CHOKE + discarded)
+            };
+            (0..10_000).take_while(accepted).count()
+        };
+        assert_eq!(flaps(1, 0), 909);
+        assert_eq!(flaps(500, 0), 19);
+        assert_eq!(flaps(500, 1), 19, "a block is no excuse for hundreds of requests");
+        // A client that chokes us after ten seconds has answered three times as many requests as it discards.
+        assert_eq!(flaps(64, 3 * 64), 10_000);
+        assert_eq!(flaps(2000, 3 * 2000), 10_000);
+        // Even one that never sends anything may choke us every ten seconds.
+        let mut counter = UselessMessages::new(Duration::ZERO);
+        assert!((0..10_000).all(|round| counter.take_choke(Duration::from_secs(10) * round, CHOKE + 8)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Requests under the fast extension (BEP 6): each is answered by its block or by a reject, and a choke does not discard them.
 
-use crate::strategy::pipeline::{PipelinePhase, RequestPipeline};
+use crate::strategy::pipeline::{INITIAL_DEPTH, PipelinePhase, RequestPipeline};
 use crate::types::BlockInfo;
 
 /// What a reject referred to.
@@ -37,9 +37,21 @@ impl RequestPipeline {
         }
     }
 
-    /// Processes a choke: outstanding requests remain until they are answered, rejected or late. Removes and returns the requests
-    /// that were not written.
-    pub fn take_unwritten_on_choke(&mut self) -> Vec<BlockInfo> {
+    /// Processes a choke. Removes and returns all requests or, with `keeps_written`, those that were not written: the others remain
+    /// until they are answered, rejected or late.
+    ///
+    /// If no block came since the unchoke, the pipeline starts anew with few requests: a peer that chokes and unchokes us all the
+    /// time must not make us pick and send many requests each time.
+    pub fn on_choked(&mut self, keeps_written: bool) -> Vec<BlockInfo> {
+        if self.arrivals.awaits_first_block && !self.queue.is_empty() {
+            self.depth = (self.depth / 2).clamp(1, INITIAL_DEPTH);
+            if self.phase == PipelinePhase::Steady {
+                self.phase = PipelinePhase::SlowStart;
+            }
+        }
+        if !keeps_written {
+            return self.remove_all();
+        }
         self.arrivals.awaits_first_block = true;
         self.rounds.current = None;
         let first = self.first_unwritten();

@@ -91,7 +91,7 @@ mod tests {
         let mut requests = RequestPipeline::new(DEFAULT_REQQ);
         requests.add(Duration::ZERO, &[block(0)]);
         requests.enqueue(Duration::ZERO, &[block(1), block(2)]);
-        assert_eq!(requests.take_unwritten_on_choke(), [block(1), block(2)]);
+        assert_eq!(requests.on_choked(true), [block(1), block(2)]);
         assert_eq!(
             requests.reject(&block(0)),
             RejectOutcome::OutstandingRequest,

@@ -45,9 +45,33 @@ fn a_choke_by_a_fast_peer_keeps_requests_until_they_are_late() {
     requests.add(SECOND, &blocks(0..3));
     requests.take(SECOND, &block(0));
     requests.received(SECOND, 1, u64::from(BLOCK_SIZE));
-    requests.take_unwritten_on_choke();
+    requests.on_choked(true);
     assert_eq!(requests.len(), 2);
     assert_eq!(requests.next_deadline(), Some(SECOND + FIRST_BLOCK));
     assert_eq!(requests.expire(SECOND + FIRST_BLOCK), blocks(2..3));
     assert_eq!(requests.expire(SECOND + FIRST_BLOCK * 2), blocks(1..2));
+}
+
+#[test]
+fn a_choke_before_the_first_block_makes_the_pipeline_small_and_blocks_make_it_deep_again() {
+    let mut link = Link::new(stated(2000), MS * 100, 20.0 * MIB);
+    (0..5000).for_each(|_| assert!(link.step()));
+    let deep = link.requests.depth();
+    assert!(deep > 200, "{deep}");
+    // A client that chokes us after some blocks, as each does from time to time.
+    link.requests.on_choked(false);
+    assert_eq!(link.requests.depth(), deep);
+    for most in [8, 4, 2, 1, 1, 1] {
+        link.requests.add(link.now, &blocks(0..link.requests.want() as u32));
+        link.requests.on_choked(false);
+        assert!(link.requests.want() <= most, "{} instead of {most}", link.requests.want());
+    }
+    link.coming.clear();
+    link.refill();
+    let began = link.now;
+    while link.requests.depth() < deep / 2 {
+        assert!(link.step());
+    }
+    let took = link.now.saturating_sub(began);
+    assert!(took < MS * 1200, "after {took:?}");
 }
