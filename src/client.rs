@@ -68,7 +68,7 @@ pub struct Client {
     /// The number of files that all torrents together may hold open.
     reserved_files: Amount,
     /// Whether any peer has ever connected to us, so that others can reach us.
-    has_incoming_connections: Flag,
+    was_ever_reached: Flag,
     /// How many connections all torrents together may start now; its clock starts at `started`.
     dials: Mutex<DialBudget>,
     started: Instant,
@@ -116,7 +116,7 @@ impl Client {
             max_connections: Amount::new(config.max_peers),
             connections: Amount::new(0),
             reserved_files: Amount::new(0),
-            has_incoming_connections: Flag::default(),
+            was_ever_reached: Flag::default(),
             dials: Mutex::default(),
             started: Instant::now(),
             warned_capacity: Amount::new(usize::MAX),

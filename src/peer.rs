@@ -137,7 +137,7 @@ pub struct ContextSettings {
     pub client_name: String,
     /// When the torrent started: the origin of [`TorrentContext::now`].
     pub started: Instant,
-    /// The rate limits, shared by all torrents of the process that have the same limits.
+    /// The rate limits, shared by all torrents of the client.
     pub throttle: Arc<Throttle>,
     /// Whether the torrent runs, is paused or has to stop; its handles own it.
     pub run: Arc<RunControl>,
@@ -227,7 +227,7 @@ impl TorrentContext {
         due.or_else(|| self.pieces.is_partial_seed().then_some(AnnounceEvent::Paused))
     }
 
-    /// A key for a new connection, unique among all connections under the same limits.
+    /// A key for a new connection, unique in the client.
     pub fn new_key(&self) -> PeerKey {
         self.settings.throttle.new_key()
     }

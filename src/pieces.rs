@@ -350,8 +350,8 @@ impl PieceManager {
         self.picker.lock().release(peer, blocks);
     }
 
-    /// Records that the peer did not deliver these blocks in time, so that other peers are asked first. `stalled`: the peer
-    /// answers no request at all.
+    /// Records that the peer did not deliver these blocks in time, so that other peers are asked first. `stalled`: see
+    /// [`RequestPipeline::is_stalled`](crate::strategy::RequestPipeline::is_stalled).
     pub fn expire(&self, peer: PeerKey, blocks: &[BlockInfo], stalled: bool) {
         let mut picker = self.picker.lock();
         picker.expire(peer, blocks);

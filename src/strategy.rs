@@ -2,10 +2,11 @@
 //! fast to send.
 //!
 //! The caller passes the time as a [`std::time::Duration`] since a start of its choice, and seeds the randomness, so that
-//! simulations can drive every rule.
+//! simulations can drive every rule. [`send_schedule`] takes an [`std::time::Instant`].
 //!
 //! * One per torrent, each under its own short lock: [`picker`], [`smart_ban`] and [`super_seed`].
-//! * One per torrent, owned by its loop: [`choker`], [`quality`], `peer_list`, `eviction` and [`metadata_fetch`].
+//! * One per torrent, owned by its loop: [`choker`], [`quality`], `peer_list`, `eviction` (also for pending
+//!   handshakes) and [`metadata_fetch`].
 //! * One per connection: [`pipeline`], [`pex`], [`window`], [`write_batch`], [`send_schedule`] and [`traffic`].
 //! * One per client: [`rate_limiter`] and `dial_rate`.
 

@@ -53,7 +53,7 @@ pub struct BlockInfo {
     pub length: u32,
 }
 
-/// Identifies one connection for as long as the process runs; never reused.
+/// Identifies one connection of a client; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerKey(pub u32);
 

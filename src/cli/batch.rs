@@ -303,7 +303,7 @@ impl BatchScheduler {
         self.batch.client.note_ended(job);
         self.batch.names.lock().remove(&job);
         if matches!(end, JobOutcome::Failed(_)) {
-            self.batch.taken_torrents.lock().release(job);
+            self.batch.taken_torrents.lock().mark_failed(job);
         }
         self.batch.queue.lock().note_ended(job, end);
     }

@@ -191,7 +191,8 @@ pub struct EventText {
 }
 
 impl EventText {
-    /// Also formats the listening port and the first successful announce of each tracker.
+    /// Also formats the listening port and, for each tracker, the first successful announce and the first one after each failure or
+    /// warning.
     pub fn verbose() -> EventText {
         EventText { verbose: true, ..EventText::default() }
     }

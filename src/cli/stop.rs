@@ -1,4 +1,4 @@
-//! The stop signal: set by the first SIGINT or SIGTERM, with a deadline for the end of the process. Threads that wait for a
+//! The stop signal: set by the first SIGINT, SIGTERM or SIGHUP, with a deadline for the end of the process. Threads that wait for a
 //! reader of the output or for the user's hook command stop waiting at that deadline.
 
 use std::sync::{Arc, OnceLock};

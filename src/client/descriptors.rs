@@ -6,6 +6,7 @@ use crate::util::descriptors::raise_limit;
 const RESERVED_DESCRIPTORS: u64 = 40;
 
 /// How many of `wanted` connections there are descriptors for, besides `files` open files; and the process's descriptor limit.
+/// Raises the limit first.
 pub fn connection_capacity(wanted: usize, files: usize) -> (usize, u64) {
     let have = raise_limit();
     let capacity =

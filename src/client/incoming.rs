@@ -32,6 +32,7 @@ const STACK: usize = 256 * 1024;
 pub struct IncomingHandshaker {
     registry: Arc<TorrentRegistry>,
     pending: Vec<PendingHandshake>,
+    /// The handshakes have keys of their own, unrelated to those of connections.
     next_key: u32,
     /// The start of the clock.
     started: Instant,

@@ -182,12 +182,12 @@ impl Registration {
 
     /// Records that a peer has connected to us.
     pub fn note_incoming_connection(&self) {
-        self.client.has_incoming_connections.set(true);
+        self.client.was_ever_reached.set(true);
     }
 
     /// Whether any peer has ever connected to us, for any torrent.
-    pub fn has_incoming_connections(&self) -> bool {
-        self.client.has_incoming_connections.is_set()
+    pub fn was_ever_reached(&self) -> bool {
+        self.client.was_ever_reached.is_set()
     }
 
     /// Starts the search for this torrent's peers in the client's DHT node. Not to be called for a private torrent (BEP 27).

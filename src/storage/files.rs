@@ -53,7 +53,7 @@ pub struct Storage {
     pub(super) pinned: PinnedFiles,
     /// The times of the files, by which edits are noticed.
     pub(super) times: KnownTimes,
-    /// Whether all files have their full length.
+    /// Whether the files have been sized.
     pub(super) has_lengths: Flag,
     /// What has been appended to the marker, or is still to be appended.
     pub(super) notes: MarkerNotes,

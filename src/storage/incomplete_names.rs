@@ -129,7 +129,7 @@ impl Storage {
     /// Cancels the final rename of complete or possibly complete files with an unfinished file's name, unless the marker says
     /// that btsync made them. The same goes for symbolic links and for files that have other hard links or not the torrent's
     /// length. Call it after deciding what to do with each file. Returns the paths of these files.
-    pub fn keep_final_names(&mut self, actions: &[FileAction], survey: &Survey) -> Vec<PathBuf> {
+    pub fn keep_unfinished_names(&mut self, actions: &[FileAction], survey: &Survey) -> Vec<PathBuf> {
         let is_kept = |file: usize, spec: &FileSpec| {
             let Some(seen) = survey.file(file).filter(|_| self.wants(file)) else { return false };
             let is_named = self.marker.as_ref().is_some_and(|marker| marker.is_created_file(&spec.path, seen.identity));

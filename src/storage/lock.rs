@@ -76,7 +76,7 @@ impl Storage {
         read(&self.root, &self.marker_path(info_hash), info_hash)
     }
 
-    /// Whether this process holds the lock.
+    /// Whether this process has taken the lock; also after `unlock`.
     pub fn is_locked(&self) -> bool {
         self.lock.is_some()
     }
@@ -266,7 +266,7 @@ impl Storage {
         Err(StorageError::LockLost { path: self.root.path().join(&lock.name) })
     }
 
-    /// Gives up the right to write. The marker stays, so that a later run can resume the download.
+    /// Gives up the right to write. A marker with content stays, so that a later run can resume the download.
     pub fn unlock(&self) {
         if self.writable_identities.is_some() {
             self.record_stop();

@@ -71,8 +71,8 @@ pub struct Evidence {
     pub failed: u32,
     /// Pieces that cannot be hashed because another file's part of them is missing, and in which the file has non-zero bytes.
     pub unhashable: u32,
-    /// Those of the wrong and unknown pieces that contain a whole block of zeros, as a partly downloaded piece does. Only counted
-    /// if there is a [`OwnershipClaim`]. For [`OwnershipClaim::MadeButReusable`] a page of zeros is enough, or a piece that the
+    /// Those of the failed and unhashable pieces that contain a whole block of zeros, as a partly downloaded piece does. Only
+    /// counted if there is a [`OwnershipClaim`]. For [`OwnershipClaim::MadeButReusable`] a page of zeros is enough, or a piece that the
     /// file shares with another file; for [`OwnershipClaim::MadeButChanged`] a page of zeros or missing bytes anywhere in the
     /// piece.
     pub partial: u32,

@@ -33,7 +33,7 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
-    /// The key of the file at `path`, following symbolic links; `None` if there is no file.
+    /// The identity of the file at `path`, following symbolic links; `None` if there is no file.
     pub fn at(path: &Path) -> Option<FileIdentity> {
         let found = path.metadata().ok()?;
         Some(FileIdentity { identity: identity(&found), inode: found.ino() })

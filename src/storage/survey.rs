@@ -353,7 +353,7 @@ pub struct DecisionInput<'a> {
     pub have: &'a Bitfield,
     /// The wanted pieces.
     pub wanted: &'a Bitfield,
-    /// Whether the marker or the resume data says that btsync may continue this file.
+    /// Whether the resume data says that nobody has changed the file since btsync wrote to it, and the marker does not refuse it.
     pub ours: &'a dyn Fn(usize, &FileSnapshot) -> bool,
     /// Weaker evidence from the marker or the resume data.
     pub claim: &'a dyn Fn(usize, &FileSnapshot) -> OwnershipClaim,

@@ -62,13 +62,13 @@ pub struct ChokeCandidate {
     pub unchoked: bool,
     /// Whether the peer should be sending blocks: we are interested, and it unchokes us.
     pub owes_blocks: bool,
-    /// The download rate from the peer over the last 20 s, in bytes per second.
+    /// The download rate from the peer over the last 10 to 20 s, in bytes per second.
     pub down_rate: u64,
-    /// The upload rate to the peer over the last 20 s, in bytes per second.
+    /// The upload rate to the peer over the last 10 to 20 s, in bytes per second.
     pub up_rate: u64,
     /// Payload bytes received from the peer since it connected.
     pub received: u64,
-    /// Payload bytes sent to the peer since it connected.
+    /// Payload bytes that the peer had acknowledged by the last round.
     pub sent: u64,
     /// When the peer connected.
     pub since: Duration,
@@ -207,7 +207,8 @@ impl Choker {
         chosen.into_iter().collect()
     }
 
-    /// Whether to unchoke a peer that became interested between two rounds at once: only if a slot is free.
+    /// Whether to unchoke a peer that became interested between two rounds at once: only if a slot is free. If so, its
+    /// turn begins.
     pub fn can_unchoke_now(
         &mut self,
         now: Duration,

@@ -54,7 +54,7 @@ const EXTENT: u32 = 4 << 20;
 pub enum BlockVerdict {
     /// Write it, then call [`Picker::written`].
     Take,
-    /// We have it already, or another thread is writing it.
+    /// We have it already, another thread is writing it, or it came late and the piece is now exclusive to another peer.
     Duplicate,
     /// It was never requested from this peer, or is not a block of this torrent.
     Unrequested,

@@ -115,7 +115,7 @@ struct OutstandingRequest {
 enum PipelinePhase {
     SlowStart,
     Steady,
-    /// Nothing arrived for long: one request at a time until a block arrives.
+    /// See [`RequestPipeline::is_stalled`]. One request at a time until a block arrives.
     Stalled,
 }
 
@@ -349,7 +349,7 @@ impl RequestPipeline {
         self.rounds.rate
     }
 
-    /// Whether nothing arrived for so long that all requests were taken back, and nothing has arrived since.
+    /// Whether the peer let its requests time out or rejected all of them, and has sent no block since.
     pub fn is_stalled(&self) -> bool {
         self.phase == PipelinePhase::Stalled
     }

@@ -193,9 +193,9 @@ pub struct TurnoverCandidate {
     pub interesting: bool,
     /// Whether it is interested in our pieces.
     pub interested: bool,
-    /// The download rate from the peer over the last 20 s, in bytes per second.
+    /// The download rate from the peer over the last 10 to 20 s, in bytes per second.
     pub down_rate: u64,
-    /// The upload rate to the peer over the last 20 s, in bytes per second.
+    /// The upload rate to the peer over the last 10 to 20 s, in bytes per second.
     pub up_rate: u64,
 }
 

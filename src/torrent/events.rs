@@ -48,7 +48,7 @@ pub enum Event {
         /// The TCP port.
         port: u16,
     },
-    /// The metadata of a magnet link is complete; the download starts.
+    /// The metadata of a magnet link is complete; the download starts, unless only the metadata is wanted.
     Metadata {
         /// The torrent's name, printable.
         name: String,

@@ -133,7 +133,7 @@ impl FileOpener<'_> {
                 return Ok((have, None));
             }
             self.record_doubts(&actions, &survey, resume_store.as_ref());
-            self.keep_final_names(&actions, &survey);
+            self.keep_unfinished_names(&actions, &survey);
             let leaves_all = actions.iter().all(|action| *action == FileAction::Leave);
             self.identify(&actions, &survey, false);
             if !self.claim_files(!leaves_all)? {
@@ -166,8 +166,8 @@ impl FileOpener<'_> {
     }
 
     /// Complete files that btsync did not create, under the name of an unfinished file, keep that name; reports them.
-    fn keep_final_names(&mut self, actions: &[FileAction], survey: &Survey) {
-        for path in self.storage.keep_final_names(actions, survey) {
+    fn keep_unfinished_names(&mut self, actions: &[FileAction], survey: &Survey) {
+        for path in self.storage.keep_unfinished_names(actions, survey) {
             let name = printable(&path.to_string_lossy());
             send_event(
                 self.events,
@@ -217,7 +217,7 @@ impl FileOpener<'_> {
         }
         let mut resume_store = self.resume_store();
         match &mut resume_store {
-            Some(resume_store) if config.files.verify || survey.bytes == 0 => resume_store.discard_record(),
+            Some(resume_store) if config.files.verify || survey.bytes == 0 => resume_store.skip_trusted_pieces(),
             Some(resume_store) => known = resume_store.load_trusted_pieces(storage),
             None => {}
         }
@@ -317,7 +317,7 @@ impl FileOpener<'_> {
         if resume_store.is_none() {
             // The folder did not exist before, so no resume data was read for it.
             *resume_store = self.resume_store();
-            resume_store.iter_mut().for_each(ResumeStore::discard_record);
+            resume_store.iter_mut().for_each(ResumeStore::skip_trusted_pieces);
         }
         if let Some(resume_store) = resume_store {
             self.drop_useless_resumed_blocks(resume_store, actions, have);

@@ -206,7 +206,7 @@ impl<'a> PeerManager<'a> {
         if self.discovery.retry_start(self.config, context.settings.info_hash, &self.registration, now) {
             context.ports.dht.set(self.port());
         }
-        self.discovery.check_reachability(now, self.registration.has_incoming_connections());
+        self.discovery.check_reachability(now, self.registration.was_ever_reached());
         if needs_peers {
             let mut search = self.inner.peers.search.lock();
             search.dht_nodes = self.discovery.dht_nodes();

@@ -59,7 +59,7 @@ pub struct PeerView {
     pub encrypted: bool,
     /// Whether the peer supports the fast extension (BEP 6).
     pub fast: bool,
-    /// Payload bytes received from the peer.
+    /// Payload bytes received from the peer, without unrequested blocks.
     pub downloaded: u64,
     /// Payload bytes sent to the peer.
     pub uploaded: u64,

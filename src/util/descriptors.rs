@@ -62,6 +62,7 @@ impl DescriptorBudget {
 }
 
 /// The descriptors available to btsync: the limit, minus those that the process was started with besides the standard streams.
+/// Raises the limit first.
 pub fn available() -> u64 {
     let have = raise_limit();
     let number = |name: std::ffi::OsString| name.to_str().and_then(|name| name.parse::<u64>().ok());

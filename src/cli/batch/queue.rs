@@ -160,7 +160,7 @@ impl TakenTorrents {
     }
 
     /// Records that the job failed.
-    pub fn release(&mut self, job: JobId) {
+    pub fn mark_failed(&mut self, job: JobId) {
         self.0.values_mut().filter(|(owner, _)| *owner == job).for_each(|(_, has_failed)| *has_failed = true);
     }
 }
@@ -249,7 +249,7 @@ mod tests {
                 && taken_torrents.claim(1, other, named)
                 && !taken_torrents.claim(2, one, !named)
         );
-        taken_torrents.release(0);
+        taken_torrents.mark_failed(0);
         assert!(!taken_torrents.claim(2, one, named), "it was named twice");
         assert!(taken_torrents.claim(3, one, !named), "it appeared again in the watched folder");
         assert!(!taken_torrents.claim(4, one, !named) && !taken_torrents.claim(5, other, !named));

@@ -32,7 +32,7 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
     };
     let refused = |error| torrent_failure(&args.file, error);
     if output.is_none() {
-        output_file::is_file(&args.file)?;
+        output_file::check_not_special(&args.file)?;
     }
     // Resolve symbolic links, so that the edit replaces the link's target and not the link.
     let real = fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());

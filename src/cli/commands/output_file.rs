@@ -51,8 +51,8 @@ fn leads_to_open_file(output: &Path) -> bool {
     false
 }
 
-/// Rejects a path that is not a regular file and so cannot be edited in place.
-pub(crate) fn is_file(path: &Path) -> Result<(), Failure> {
+/// Rejects a pipe or device, which cannot be edited in place. Folders and missing files fail later, when they are read.
+pub(crate) fn check_not_special(path: &Path) -> Result<(), Failure> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() && !found.is_dir() => {
             let path = printable(&path.to_string_lossy());
@@ -61,7 +61,7 @@ pub(crate) fn is_file(path: &Path) -> Result<(), Failure> {
             );
             Err(Failure::new(Exit::BadOption, message))
         }
-        _ => Ok(()), // reading it will report the error
+        _ => Ok(()),
     }
 }
 

@@ -151,7 +151,7 @@ impl GivenOption {
 }
 
 impl fmt::Display for GivenOption {
-    /// The option as the user wrote it, with the redacted value.
+    /// The option where the user wrote it, with its canonical long name and the redacted value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.redacted_value();
         match &self.origin {

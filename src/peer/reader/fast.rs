@@ -112,7 +112,7 @@ impl Reader<'_> {
                 was == RejectOutcome::OutstandingRequest
             });
             if !choked && !blocks.is_empty() {
-                requests.note_all_rejected();
+                requests.stall_if_none_left();
             }
             stalled = requests.is_stalled();
         }

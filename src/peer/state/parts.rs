@@ -86,7 +86,7 @@ impl Default for ChokeState {
 /// Bytes and rates. The reader counts what arrives, the writer what leaves.
 #[derive(Debug, Default)]
 pub struct PeerRates {
-    /// Payload bytes received from the peer.
+    /// Payload bytes received from the peer, without unrequested blocks.
     pub downloaded: Counter,
     /// Payload bytes sent to the peer.
     pub uploaded: Counter,

@@ -111,7 +111,7 @@ fn a_file_that_may_be_complete_keeps_its_name_too() {
         let layout = layout(&[("a", 6)]).with_incomplete_suffix(".part", |_, _, _| true);
         let mut storage = Storage::new(dir.path().to_owned(), layout, 4);
         let survey = storage.survey(&std::sync::atomic::AtomicBool::new(false)).unwrap();
-        assert_eq!(storage.keep_final_names(&[action], &survey).len(), kept, "{action:?}");
+        assert_eq!(storage.keep_unfinished_names(&[action], &survey).len(), kept, "{action:?}");
     }
 }
 
@@ -124,7 +124,7 @@ fn complete_files_that_are_not_ours_keep_the_names_that_they_have() {
         let mut storage = Storage::new(dir.to_owned(), layout, 4);
         let mut survey = storage.survey(&no).unwrap();
         storage.marker = storage.read_marker(&hash);
-        (survey.file(0).is_none(), storage.keep_final_names(&[FileAction::Leave], &survey).len(), {
+        (survey.file(0).is_none(), storage.keep_unfinished_names(&[FileAction::Leave], &survey).len(), {
             if survey.file(0).is_none() {
                 storage.lock(&hash).unwrap();
                 storage.create_files(&[FileAction::Create], &mut survey, &no).unwrap();

@@ -16,7 +16,8 @@ pub enum Speed {
     Fast,
     /// It shares pieces with other slow peers, block by block.
     Slow,
-    /// Its requests expired, and it has sent nothing since. It gets free blocks only, none that other peers are asked for.
+    /// See [`RequestPipeline::is_stalled`](crate::strategy::RequestPipeline::is_stalled). It gets free blocks only, none that
+    /// other peers are asked for.
     Stalled,
 }
 

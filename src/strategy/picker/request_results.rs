@@ -160,7 +160,7 @@ impl Picker {
     }
 
     /// Expires these requests: other peers are asked for the blocks first, and this peer gets them back only if no other peer has
-    /// the piece. Returns how many blocks become free.
+    /// the piece, or after everything else that it could take (a stalled peer: earlier). Returns how many blocks become free.
     pub fn expire(&mut self, key: PeerKey, blocks: &[BlockInfo]) -> usize {
         self.take_back(key, blocks, BlockState::Expired(key))
     }

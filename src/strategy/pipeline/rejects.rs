@@ -30,7 +30,7 @@ impl RequestPipeline {
 
     /// To be called after rejects from a peer that does not choke us. A peer that rejects all requests is asked for a single
     /// block until one arrives, so that it cannot keep us busy.
-    pub fn note_all_rejected(&mut self) {
+    pub fn stall_if_none_left(&mut self) {
         if self.queue.is_empty() {
             self.phase = PipelinePhase::Stalled;
             (self.rounds.current, self.rounds.rate) = (None, None);

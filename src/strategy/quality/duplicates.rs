@@ -37,7 +37,7 @@ pub struct DuplicateConnection {
     pub is_unchoked: bool,
     /// Payload bytes received from the peer since it connected.
     pub received: u64,
-    /// Payload bytes sent to the peer since it connected.
+    /// Payload bytes that the peer had acknowledged by the last round.
     pub sent: u64,
 }
 

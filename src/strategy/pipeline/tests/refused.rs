@@ -26,12 +26,12 @@ fn who_rejects_all_is_asked_for_one_block_until_one_comes() {
     let mut requests = stated(2000);
     requests.add(SECOND, &blocks(0..3));
     assert_eq!(requests.reject(&block(0)), RejectOutcome::OutstandingRequest);
-    requests.note_all_rejected();
+    requests.stall_if_none_left();
     assert!(requests.want() > 1, "others are still waited for");
     for number in 1..3 {
         assert_eq!(requests.reject(&block(number)), RejectOutcome::OutstandingRequest);
     }
-    requests.note_all_rejected();
+    requests.stall_if_none_left();
     assert_eq!(requests.want(), 1);
     requests.add(SECOND * 2, &blocks(3..4));
     requests.take(SECOND * 3, &block(3));
