@@ -78,8 +78,11 @@ pub struct Evidence {
     pub partial: u32,
     /// Whether the file and the others that the marker names look as an earlier run left them (`earlier_run.rs`).
     pub fits_earlier_run: bool,
+    /// Whether a part file of this torrent exists, so that the file probably comes from a run with another selection.
+    pub has_part_file: bool,
     /// Whether the file may well match the torrent: it has the right length, other files of the torrent exist and verify or there
-    /// is a part file, and all of its pieces that do not verify cannot be hashed because another file's part of them is missing.
+    /// is a part file, and all of its pieces that do not verify cannot be hashed because another file's part of them is missing,
+    /// and have no gap in this file.
     pub may_be_right: bool,
 }
 
@@ -215,6 +218,8 @@ pub fn decide(facts: &FileFacts, overwrite: bool) -> Result<FileAction, Refusal>
         // btsync continues a file that it made.
         None if facts.is_ours || facts.claim == OwnershipClaim::MadeButChanged => Ok(FileAction::Continue),
         None if !found.evidence.has_data => Ok(FileAction::ReplaceEmpty),
+        // Blocks from peers would overwrite bytes that are probably right, before anything is verified.
+        None if is_probably_right(&found.evidence, facts.claim) && !overwrite => Ok(FileAction::Compare),
         None => Ok(FileAction::Continue),
         Some(_) if !facts.is_wanted => Ok(FileAction::Ignore),
         Some(Refusal::Foreign | Refusal::Linked) if found.evidence.may_be_right && !overwrite => {
@@ -226,6 +231,12 @@ pub fn decide(facts: &FileFacts, overwrite: bool) -> Result<FileAction, Refusal>
         }
         Some(refusal) => Err(refusal),
     }
+}
+
+/// Whether a file that no record calls btsync's own probably matches the torrent, but cannot be hashed as a whole yet.
+fn is_probably_right(evidence: &Evidence, claim: OwnershipClaim) -> bool {
+    let is_known = claim != OwnershipClaim::None || evidence.fits_earlier_run || evidence.has_part_file;
+    evidence.may_be_right && !is_known
 }
 
 /// Why btsync must not write even to a file that it made: it never overwrites data past the file's end or a hard-linked file.

@@ -233,6 +233,7 @@ impl Storage {
             has_data_past_end: has_data(spec.length, seen.size)?,
             has_data: has_data(0, seen.size)?,
             // What is missing of its pieces may be in the part file.
+            has_part_file: input.survey.part_file.is_some(),
             may_be_right: (zeros.is_begun || input.survey.part_file.is_some()) && seen.size == spec.length,
             ..Evidence::default()
         };
@@ -262,7 +263,9 @@ impl Storage {
             // A piece that cannot be hashed does not count as this file's fault.
             evidence.failed += u32::from(data && !absent);
             evidence.unhashable += u32::from(data && absent);
-            evidence.may_be_right &= data && absent;
+            // Another client may have left a piece partly downloaded.
+            evidence.may_be_right &=
+                data && absent && !self.has_zero_page(number, whole_pages(own), u64::MAX, input)?;
             let is_begun = data
                 && match claim {
                     OwnershipClaim::None | OwnershipClaim::Refused => false,

@@ -12,6 +12,7 @@ const DATA: Evidence = Evidence {
     unhashable: 0,
     partial: 0,
     fits_earlier_run: false,
+    has_part_file: false,
     may_be_right: false,
 };
 
@@ -152,6 +153,24 @@ fn a_file_with_other_names_is_copied_at_the_most() {
     assert_eq!(decide(&FileFacts { is_complete: true, ..linked }, true), Ok(FileAction::Leave));
 }
 
+/// Blocks from peers would overwrite its bytes in the pieces that cannot be hashed, before anything is verified.
+#[test]
+fn a_file_whose_other_pieces_verify_is_compared_and_not_written_to() {
+    let right = Evidence { verified: 9, failed: 0, unhashable: 1, may_be_right: true, ..DATA };
+    for is_wanted in [true, false] {
+        let facts = FileFacts { is_wanted, ..facts(right) };
+        assert_eq!(decide(&facts, false), Ok(FileAction::Compare));
+        assert_eq!(decide(&facts, true), Ok(FileAction::Continue));
+    }
+    for claim in [OwnershipClaim::StartedHere, OwnershipClaim::MadeButReusable, OwnershipClaim::MadeButChanged] {
+        assert_eq!(decide(&FileFacts { claim, ..facts(right) }, false), Ok(FileAction::Continue), "{claim:?}");
+    }
+    assert_eq!(decide(&FileFacts { is_ours: true, ..facts(right) }, false), Ok(FileAction::Continue));
+    assert_eq!(decide(&facts(Evidence { has_part_file: true, ..right }), false), Ok(FileAction::Continue));
+    let repaired = Evidence { failed: 1, may_be_right: false, ..right };
+    assert_eq!(decide(&facts(repaired), false), Ok(FileAction::Continue));
+}
+
 #[test]
 fn a_file_that_may_be_right_is_compared_and_not_written_to() {
     let mut facts = facts(Evidence { failed: 0, may_be_right: true, ..DATA });
@@ -164,9 +183,9 @@ fn a_file_that_may_be_right_is_compared_and_not_written_to() {
 }
 
 fn any_facts() -> impl Strategy<Value = FileFacts> {
-    let evidence = (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, 0u32..6, any::<(bool, bool)>());
-    let evidence =
-        evidence.prop_map(|(data, behind, verified, failed, unhashable, partial, (may_be_right, fits))| Evidence {
+    let evidence = (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, 0u32..6, any::<(bool, bool, bool)>());
+    let evidence = evidence.prop_map(
+        |(data, behind, verified, failed, unhashable, partial, (may_be_right, fits, has_part_file))| Evidence {
             has_data: data || behind || verified > 0 || failed > 0,
             has_data_past_end: behind,
             verified,
@@ -174,8 +193,10 @@ fn any_facts() -> impl Strategy<Value = FileFacts> {
             unhashable,
             partial: partial.min(failed + unhashable),
             fits_earlier_run: fits,
+            has_part_file,
             may_be_right: may_be_right && failed == 0 && !behind,
-        });
+        },
+    );
     let found = (1u64..4, any::<bool>(), evidence).prop_map(|(links, is_link, evidence)| ExistingFile {
         links,
         is_link,
