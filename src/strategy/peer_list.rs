@@ -215,7 +215,8 @@ impl PeerList {
         }
     }
 
-    /// Records that `addr` belongs to the peer of connection `key`. It is not dialed for `ALIAS_PAUSE`.
+    /// Records that `addr` belongs to the peer of connection `key`. It is not dialed for `ALIAS_PAUSE` or
+    /// until that connection ends.
     pub fn link_to(&mut self, addr: SocketAddr, key: PeerKey, now: Duration) {
         if let Some(entry) = self.entries.get_mut(&addr) {
             (entry.connection, entry.alias_until) = (Some(key), Some(now + ALIAS_PAUSE));
@@ -223,7 +224,7 @@ impl PeerList {
     }
 
     /// Records that connection `key` led to the same peer as connection `stays`. The addresses of `key` are not dialed for
-    /// `ALIAS_PAUSE` (`USER_ALIAS_PAUSE`).
+    /// `ALIAS_PAUSE` (`USER_ALIAS_PAUSE`) or until `stays` ends.
     pub fn note_duplicate(&mut self, key: PeerKey, stays: PeerKey, now: Duration) {
         let is_dialed = |entry: &PeerListEntry| entry.connection == Some(stays) && entry.alias_until.is_none();
         let is_users = |entry: &PeerListEntry| entry.source == PeerSource::User;
