@@ -227,9 +227,10 @@ fn a_peer_that_flaps_between_blocks_is_disconnected() {
         wire.send_block(piece, begin, block(&payload, &content, piece, begin, length))?;
         wire.send_raw(&flaps)
     };
-    // An error is the disconnection.
-    let rounds = (0..100).take_while(|_| round().is_ok()).count();
-    assert!(rounds < 100, "the peer must be disconnected");
+    // An error is the disconnection. If requests of earlier rounds are still unread, it may come after the last round.
+    if (0..100).all(|_| round().is_ok()) {
+        wire.wait_for_close().expect("the peer must be disconnected");
+    }
     assert!(running.is_running());
 }
 
