@@ -14,7 +14,7 @@ mod proxy;
 mod response;
 #[cfg_attr(not(feature = "tls"), path = "http/no_tls.rs")]
 mod tls;
-mod url;
+pub(crate) mod url;
 
 use std::collections::HashSet;
 use std::net::IpAddr;

@@ -34,7 +34,11 @@ impl TrackerSchedule {
         let rest =
             tiers.into_iter().map(|tier| tier.into_iter().filter(|url| !user_trackers.contains(&url.trim())).collect());
         let mut parts = vec![AnnounceList::new(rest.collect(), rng)];
-        parts.extend(user_trackers.iter().map(|url| AnnounceList::new(vec![vec![(*url).to_owned()]], rng)));
+        parts.extend(
+            user_trackers
+                .iter()
+                .map(|url| AnnounceList::new(vec![vec![(*url).to_owned()]], rng).allow_short_intervals()),
+        );
         TrackerSchedule { parts }
     }
 

@@ -165,6 +165,13 @@ impl AnnounceList {
         self.one_at_a_time = true;
     }
 
+    /// The user named these trackers: they may ask for any interval.
+    #[must_use]
+    pub fn allow_short_intervals(mut self) -> AnnounceList {
+        self.trackers_mut().for_each(Tracker::allow_short_intervals);
+        self
+    }
+
     /// When [`AnnounceList::next_job`] will return a job; may be in the past. [`Duration::MAX`] if never, and while every
     /// possible job is in flight.
     pub fn next_due(&self) -> Duration {

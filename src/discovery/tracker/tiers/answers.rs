@@ -9,6 +9,8 @@ use crate::discovery::tracker::tiers::{AnnounceList, AnnounceTerms, FIRST_RETRY,
 const LONGEST_RETRY: Duration = Duration::from_secs(30 * 60);
 /// The minimum time between two announces if the tracker names none.
 const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(60);
+/// The lowest factor by which a back-off is multiplied.
+pub(super) const SHORTEST_JITTER: f64 = 0.9;
 
 impl AnnounceList {
     /// Removes a job from those in flight.
@@ -21,14 +23,13 @@ impl AnnounceList {
     /// the next announce.
     pub fn answered(&mut self, now: Duration, url: &str, terms: AnnounceTerms, has_new_peers: bool) -> Duration {
         let Some(PendingJob { job, in_round }) = self.returned(url) else { return self.wait(now) };
-        let min_interval = terms.min_interval.unwrap_or(DEFAULT_MIN_INTERVAL.min(terms.interval));
+        let Some(tracker) = self.find(url) else { return self.wait(now) };
+        let min_interval = tracker.interval(terms.min_interval.unwrap_or(DEFAULT_MIN_INTERVAL.min(terms.interval)));
         let earliest = now.saturating_add(min_interval);
         let due = now.saturating_add(terms.interval.max(min_interval));
         let is_completed = job.event == Some(AnnounceEvent::Completed);
-        if let Some(tracker) = self.find(url) {
-            tracker.answered(earliest, due, terms.tracker_id);
-            tracker.completed_sent |= is_completed;
-        }
+        tracker.answered(earliest, due, terms.tracker_id);
+        tracker.completed_sent |= is_completed;
         if in_round {
             self.promote(url);
             self.failures = 0;
@@ -87,7 +88,7 @@ impl AnnounceList {
 
     /// A factor of 0.9 to 1.1, so that the peers of a swarm do not announce in lockstep.
     fn jitter(&mut self) -> f64 {
-        0.9 + 0.2 * self.rng.f64()
+        SHORTEST_JITTER + 0.2 * self.rng.f64()
     }
 }
 

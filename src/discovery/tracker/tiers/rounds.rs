@@ -76,7 +76,7 @@ impl AnnounceList {
     fn next_parallel(&self, now: Duration) -> Option<&Tracker> {
         let most = if self.is_urgent() { MAX_URGENT } else { MAX_IN_FLIGHT };
         let room = self.in_flight.iter().filter(|asked| asked.in_round).count() < most;
-        self.trackers().find(|t| room && !t.tried && !t.started && !self.is_asked(t) && t.no_contact_before <= now)
+        self.trackers().find(|t| room && !t.tried && !t.started && !self.is_asked(t) && t.contact_at() <= now)
     }
 
     /// The first tracker that this round has not tried and may announce to now.

@@ -50,6 +50,7 @@ macro_rules! job {
 }
 
 mod completed;
+mod many_requests;
 mod more_trackers;
 
 #[test]

@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::{AnnounceEvent, Retry};
+use crate::discovery::tracker::http::url::host;
 use crate::discovery::tracker::tiers::AnnounceJob;
-use crate::discovery::tracker::tiers::answers::backoff;
+use crate::discovery::tracker::tiers::answers::{SHORTEST_JITTER, backoff};
+use crate::net::networks::is_private;
+
+/// The shortest interval between announces to a tracker of the torrent at a public address. No real tracker asks for less.
+pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an event of its own: any combination is possible")]
@@ -28,13 +33,34 @@ pub(crate) struct Tracker {
     pub no_contact_before: Duration,
     /// Consecutive failures.
     failures: u32,
+    /// The end of its back-off, which no response of another tracker shortens: the URLs of a torrent may all lead to one host
+    /// that answers some of them and redirects the rest to a third party.
+    retry_not_before: Duration,
+    /// The shortest interval that it may ask for.
+    shortest_interval: Duration,
     /// Whether this round has tried it.
     pub tried: bool,
 }
 
 impl Tracker {
     pub(crate) fn new(url: &str) -> Tracker {
-        Tracker { url: url.to_owned(), ..Tracker::default() }
+        let shortest_interval = if has_private_address(url) { Duration::ZERO } else { SHORTEST_INTERVAL };
+        Tracker { url: url.to_owned(), shortest_interval, ..Tracker::default() }
+    }
+
+    /// The user named the tracker: it may ask for any interval.
+    pub(crate) fn allow_short_intervals(&mut self) {
+        self.shortest_interval = Duration::ZERO;
+    }
+
+    /// The interval that applies if the tracker asks for `interval`.
+    pub(crate) fn interval(&self, interval: Duration) -> Duration {
+        interval.max(self.shortest_interval)
+    }
+
+    /// When it may be contacted at all.
+    pub(crate) fn contact_at(&self) -> Duration {
+        self.no_contact_before.max(self.retry_not_before)
     }
 
     pub(crate) fn takes_completed(&self) -> bool {
@@ -43,7 +69,7 @@ impl Tracker {
 
     /// When a round may announce to it.
     pub(crate) fn allowed_at(&self) -> Duration {
-        if self.started { self.not_before.max(self.no_contact_before) } else { self.no_contact_before }
+        if self.started { self.not_before.max(self.contact_at()) } else { self.contact_at() }
     }
 
     pub(crate) fn job(&self, event: Option<AnnounceEvent>) -> AnnounceJob {
@@ -53,7 +79,8 @@ impl Tracker {
     /// Records a response: the next regular announce is due at `due`, and none may precede `earliest`.
     pub(crate) fn answered(&mut self, earliest: Duration, due: Duration, id: Option<Vec<u8>>) {
         (self.started, self.tried, self.failures) = (true, true, 0);
-        (self.not_before, self.due, self.no_contact_before) = (earliest, due, Duration::ZERO);
+        (self.not_before, self.due) = (earliest, due);
+        (self.no_contact_before, self.retry_not_before) = (Duration::ZERO, Duration::ZERO);
         // A tracker that sends no id now means the one it sent before (BEP 3).
         self.id = id.or(self.id.take());
     }
@@ -62,6 +89,8 @@ impl Tracker {
     pub(crate) fn failed(&mut self, now: Duration, jitter: f64, retry: Option<Retry>, was_completed: bool) {
         let again = now.saturating_add(backoff(self.failures, jitter));
         self.tried = true;
+        // Not longer than the back-off of a round, whatever its jitter, so that the next round tries it.
+        self.retry_not_before = now.saturating_add(backoff(self.failures, SHORTEST_JITTER));
         self.failures = (self.failures + 1).min(16);
         self.due = self.due.max(again);
         if was_completed {
@@ -73,4 +102,10 @@ impl Tracker {
             None => self.no_contact_before,
         };
     }
+}
+
+/// Whether the URL has an address in a private network, as trackers in tests and closed networks do.
+fn has_private_address(url: &str) -> bool {
+    let host = host(url);
+    host.eq_ignore_ascii_case("localhost") || host.trim_matches(['[', ']']).parse().is_ok_and(is_private)
 }
