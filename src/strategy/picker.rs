@@ -16,6 +16,7 @@
 
 mod begun;
 mod choose;
+mod given_up;
 #[cfg(test)]
 mod invariants;
 mod order;
@@ -126,6 +127,8 @@ struct PickerPeer {
     taken_back: HashSet<(PieceIndex, usize)>,
     /// How many blocks it sent us, minus those of others that were discarded for it; see [`Picker::take_over`].
     sent_blocks: u32,
+    /// It was picked for and has not choked us since.
+    is_serving: bool,
 }
 
 /// Decides which block to request from which peer. See the module documentation for the order of calls.
@@ -208,6 +211,7 @@ impl Picker {
                     own,
                     taken_back,
                     sent_blocks: 0,
+                    is_serving: false,
                 },
             );
         }
@@ -221,6 +225,7 @@ impl Picker {
         self.order.leave(&peer.bits);
         let on_parole = self.parole.has_peer(key);
         self.parole.clear(key);
+        self.parole.given_up.forget_peer(key);
         let mut freed = 0;
         let mut touched = std::mem::take(&mut self.buffers.touched);
         touched.extend(self.begun.keys());

@@ -90,7 +90,7 @@ impl Picker {
         out: &mut Vec<BlockInfo>,
     ) -> Option<Duration> {
         let peer = self.find(key).ok()?;
-        self.peers[peer].pick_context = pick_context;
+        (self.peers[peer].pick_context, self.peers[peer].is_serving) = (pick_context, true);
         if n == 0 || !self.wanted.is_wanted(self.peers[peer].wanted_until) {
             return None;
         }
@@ -211,6 +211,7 @@ impl Picker {
     /// Begins new pieces: as the plan says, otherwise the rarest, with ties broken at random or, among seeds, next to the peer's
     /// last piece. The first few pieces are random.
     fn take_new(&mut self, pick: &mut Pick) {
+        let allowed = self.bits_without_left(pick.peer);
         while !pick.is_full() && !self.peers[pick.peer].has_no_unbegun {
             let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
             // If all connected peers are seeds, nobody gains from our having rare pieces.
@@ -220,14 +221,17 @@ impl Picker {
             } else {
                 self.planned(pick.peer)
             };
+            let planned = planned.filter(|&piece| allowed.as_ref().is_none_or(|bits| bits.has(piece)));
             let peer = &mut self.peers[pick.peer];
-            let chosen = planned.or_else(|| self.order.choose(&peer.bits, any, &mut self.rng));
+            let bits = allowed.as_ref().unwrap_or(&peer.bits);
+            let chosen = planned.or_else(|| self.order.choose(bits, any, &mut self.rng));
             let Some(mut piece) = chosen else {
-                peer.has_no_unbegun = true; // the search was exhaustive and need not be repeated
+                // The search was exhaustive and need not be repeated, unless some pieces are left to others for a time.
+                peer.has_no_unbegun = allowed.is_none();
                 return;
             };
             if runs && planned.is_none() {
-                piece = self.order.adjacent_to(piece, peer.last, self.geometry.extent(), &peer.bits);
+                piece = self.order.adjacent_to(piece, peer.last, self.geometry.extent(), bits);
             }
             peer.last = Some(piece);
             self.begin(piece, Some(pick.key).filter(|_| !pick.context.is_stalled()), Some(pick.key));

@@ -5,13 +5,15 @@
 //! only pieces that no other peer sends blocks of. Its parole ends when one of these pieces is verified, or when the doubtful
 //! pieces are, because then the culprits are known.
 //!
-//! A slow peer cannot keep such a piece for ever: another peer takes it over and downloads the other peer's blocks again.
+//! A slow peer cannot keep such a piece for ever: another peer takes it over and downloads the other peer's blocks again. A peer
+//! that gave the piece up (see `given_up`) gets it back only after the others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::strategy::picker::choose::Pick;
-use crate::strategy::picker::{BegunPiece, BlockState, Picker};
+use crate::strategy::picker::given_up::GivenUp;
+use crate::strategy::picker::{BegunPiece, BlockState, Picker, PickerPeer};
 use crate::types::{PeerKey, PieceIndex};
 
 /// A peer takes a piece over from peers that are busy with it if it needs less than this part of the time that they need.
@@ -26,6 +28,7 @@ pub(super) struct Parole {
     doubtful: BTreeMap<PieceIndex, Vec<PeerKey>>,
     /// In how many of these lists each peer is.
     peers: HashMap<PeerKey, u32>,
+    pub(super) given_up: GivenUp,
 }
 
 impl Parole {
@@ -42,6 +45,7 @@ impl Parole {
 
     /// The piece is verified.
     pub(super) fn end(&mut self, piece: PieceIndex) {
+        self.given_up.forget_piece(piece);
         for sender in self.doubtful.remove(&piece).unwrap_or_default() {
             if let Some(count) = self.peers.get_mut(&sender) {
                 *count -= 1;
@@ -95,6 +99,13 @@ impl BegunPiece {
     }
 }
 
+impl PickerPeer {
+    /// Whether it has the piece and serves us.
+    pub(crate) fn could_send(&self, piece: PieceIndex) -> bool {
+        self.is_serving && !self.pick_context.is_stalled() && self.bits.has(piece)
+    }
+}
+
 impl Picker {
     /// Whether blocks of this begun piece may be requested from the peer: not if only another peer may send them, or if the
     /// peer is on parole and another peer's blocks are there.
@@ -125,14 +136,18 @@ impl Picker {
             if pick.is_full() {
                 return;
             }
+            if self.must_leave(piece, pick.key) {
+                continue;
+            }
             self.begin(piece, Some(pick.key), Some(pick.key));
             self.take_free(pick, piece, false);
         }
     }
 
-    /// Takes over pieces that this peer may not join. If nobody is busy with such a piece, any peer may take it over. Otherwise
-    /// only an idle peer that is much faster may, and it must have sent us at least as many blocks as are discarded: so a
-    /// hostile peer cannot discard more data than it sends.
+    /// Takes over pieces that this peer may not join. If nobody is busy with such a piece, any peer may take it over that need
+    /// not leave it to another. Otherwise only an idle peer that is much faster may, and it must have sent us at least as many
+    /// blocks as are discarded: so a hostile peer cannot discard more data than it sends. How much faster doubles each time that
+    /// it gives the piece up.
     pub(crate) fn take_over(&mut self, pick: &mut Pick) {
         while !pick.is_full()
             && let Some(piece) = self.piece_to_take_over(pick)
@@ -165,9 +180,19 @@ impl Picker {
             if !is_quiet || !peer.bits.has(piece) || self.may_join(piece, begun, key) {
                 continue;
             }
-            let Some(left) = self.time_left(begun, key) else { return Some(piece) };
+            let Some(left) = self.time_left(begun, key) else {
+                if self.must_leave(piece, key) {
+                    waits |= is_idle;
+                    continue;
+                }
+                return Some(piece);
+            };
             waits |= is_idle;
-            let whole = per_block.map(|time| time.saturating_mul(begun.blocks().len() as u32 * TAKE_OVER_FACTOR));
+            let given_up = self.extra_given_up(piece, key);
+            let factor = TAKE_OVER_FACTOR.saturating_mul(1_u32.checked_shl(given_up).unwrap_or(u32::MAX));
+            let whole = per_block.map(|time| time.saturating_mul((begun.blocks().len() as u32).saturating_mul(factor)));
+            // The speed of a peer that has not sent anything yet is no reason to give the piece back.
+            let whole = whole.filter(|_| given_up == 0 || left < Duration::MAX);
             let may_take_over =
                 is_idle && begun.received <= peer.sent_blocks && whole.is_some_and(|whole| whole < left);
             if may_take_over && best.is_none_or(|(longest, _)| left > longest) {

@@ -24,6 +24,9 @@ impl Picker {
                 continue;
             }
             if self.order.unbegun().has(piece) {
+                if self.must_leave(piece, key) {
+                    continue;
+                }
                 self.begin(piece, Some(key).filter(|_| !pick_context.is_stalled()), Some(key));
             }
             if self.begun.get(&piece).is_some_and(|begun| !self.may_join(piece, begun, key)) {

@@ -151,6 +151,9 @@ impl Picker {
     /// Frees these blocks because the peer choked us, rejected them, or is about to disconnect. The peer loses the pieces that it
     /// owns, so call this even if nothing is outstanding. Returns how many blocks become free.
     pub fn release(&mut self, key: PeerKey, blocks: &[BlockInfo]) -> usize {
+        if let Ok(peer) = self.find(key) {
+            self.peers[peer].is_serving = false;
+        }
         let freed = self.take_back(key, blocks, BlockState::Free);
         let mut touched = std::mem::take(&mut self.buffers.touched);
         touched.extend(self.begun.iter().filter(|(_, begun)| begun.owner == Some(key)).map(|(&piece, _)| piece));
@@ -178,7 +181,7 @@ impl Picker {
     }
 
     fn take_back(&mut self, key: PeerKey, blocks: &[BlockInfo], then: BlockState) -> usize {
-        let mut freed = 0;
+        let (mut freed, mut given_up) = (0, Vec::new());
         for block in blocks {
             let Some(at) = self.geometry.block_index(block) else { continue };
             let Some(begun) = self.begun.get_mut(&block.piece) else { continue };
@@ -186,9 +189,11 @@ impl Picker {
                 continue;
             }
             freed += usize::from(!matches!(begun.get(at), Some(BlockState::Asked { .. })));
+            given_up.push(block.piece);
             self.remember_taken_back(key, block.piece, at);
             self.disown(key, block.piece);
         }
+        self.record_given_up(key, given_up);
         freed
     }
 

@@ -103,7 +103,10 @@ impl Model {
         let bits = self.picker.peer_bitfield(key).expect("a known peer");
         let open = bits.iter().filter(|&piece| {
             self.wanted.has(piece)
-                && self.picker.begun.get(&piece).is_none_or(|begun| self.picker.may_join(piece, begun, key))
+                && match self.picker.begun.get(&piece) {
+                    Some(begun) => self.picker.may_join(piece, begun, key),
+                    None => !self.picker.must_leave(piece, key),
+                }
         });
         let blocks = open.flat_map(|p| (0..geometry.blocks(p)).map(move |at| geometry.block(p, at as usize)));
         blocks.filter(|block| !self.is_there(block) && self.asked_peers(block) == 0).count()
@@ -167,7 +170,7 @@ impl Model {
         let bits = self.picker.peer_bitfield(key).expect("a known peer");
         let now = self.picker.order.unbegun();
         let has_begun = |piece: PieceIndex| before.has(piece) && !now.has(piece);
-        let waits = |piece: PieceIndex| now.has(piece) && bits.has(piece);
+        let waits = |piece: PieceIndex| now.has(piece) && bits.has(piece) && !self.picker.must_leave(piece, key);
         let mut waiting = self.early.iter().copied().skip_while(|&piece| !waits(piece));
         assert!(waiting.all(|piece| waits(piece) || !has_begun(piece)), "an early piece before an earlier one");
         let begun: Vec<_> = before.iter().filter(|&piece| has_begun(piece) && !self.early.contains(&piece)).collect();
@@ -175,7 +178,7 @@ impl Model {
         if self.sequential
             && let Some(&last) = begun.last()
         {
-            let passed = now.iter().find(|&piece| piece < last && bits.has(piece));
+            let passed = now.iter().find(|&piece| piece < last && waits(piece));
             assert_eq!(passed, None, "passed over for {last:?}");
         }
     }
@@ -332,6 +335,7 @@ impl Model {
                 // The remaining blocks have three silent askers each; their requests expire.
                 for key in self.remotes.keys().copied().filter(|&key| key != FULL).collect::<Vec<_>>() {
                     self.take_back(key, 0, true);
+                    self.picker.mark_stalled(key);
                 }
             }
         }

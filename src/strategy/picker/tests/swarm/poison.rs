@@ -90,3 +90,63 @@ fn poisoners_among_slow_seeds_delay_a_download_by_a_few_pieces() {
         }
     }
 }
+
+/// The peer that takes a doubtful piece over, and chokes and unchokes us before it sends any of it.
+#[test]
+fn a_peer_that_chokes_again_and_again_does_not_keep_a_doubtful_piece() {
+    let context = |per_block| PickContext { now: SECOND, speed: Speed::Fast, answer_time: Some(MS * 20), per_block };
+    let (flapping, honest, piece) = (PeerKey(1), PeerKey(2), PieceIndex(0));
+    for honest_context in [context(MS * 40), PickContext::unproven(SECOND, Speed::Fast)] {
+        let mut picker = Picker::new(16 * BLOCK_SIZE, u64::from(16 * BLOCK_SIZE), Bitfield::new(1), 1);
+        for key in [flapping, honest] {
+            picker.add_peer(key);
+            picker.set_bitfield(key, Bitfield::full(1));
+        }
+        picker.parole.begin(piece, &[flapping, honest]);
+        let (mut held, mut asked) = (Vec::new(), Vec::new());
+        picker.pick(flapping, 32, context(MS), &mut held);
+        assert_eq!(held.len(), 16);
+        for flap in 0.. {
+            assert!(flap < 100, "the honest peer does not get to send the piece");
+            picker.release(flapping, &held);
+            held.clear();
+            picker.pick(honest, 32, honest_context, &mut asked);
+            picker.pick(flapping, 32, context(MS), &mut held);
+            picker.check_invariants();
+            // It answers one request until the next flap.
+            let block = asked.remove(0);
+            if picker.accept(honest, block, &mut Vec::new()) == BlockVerdict::Take
+                && picker.written(honest, block) == Some(piece)
+            {
+                break;
+            }
+            if asked.is_empty() || !held.is_empty() {
+                asked.clear();
+            }
+        }
+    }
+}
+
+/// A peer on parole that has sent nothing cannot discard the blocks of a stalled peer while another peer could.
+#[test]
+fn a_peer_on_parole_without_credit_leaves_the_piece_of_a_stalled_peer_to_others() {
+    let fast = PickContext::unproven(SECOND, Speed::Fast);
+    let (stalled, fresh, other, piece) = (PeerKey(1), PeerKey(2), PeerKey(3), PieceIndex(0));
+    let mut picker = Picker::new(4 * BLOCK_SIZE, u64::from(4 * BLOCK_SIZE), Bitfield::new(1), 1);
+    for key in [stalled, fresh, other] {
+        picker.add_peer(key);
+        picker.set_bitfield(key, Bitfield::full(1));
+    }
+    picker.parole.begin(piece, &[stalled, fresh]);
+    let (mut asked, mut out) = (Vec::new(), Vec::new());
+    picker.pick(stalled, 4, fast, &mut asked);
+    assert_eq!(picker.accept(stalled, asked[0], &mut Vec::new()), BlockVerdict::Take);
+    picker.written(stalled, asked[0]);
+    picker.pick(other, 0, fast, &mut out);
+    picker.mark_stalled(stalled);
+    picker.pick(fresh, 4, fast, &mut out);
+    assert_eq!(out, []);
+    picker.pick(other, 4, fast, &mut out);
+    assert_eq!(out.len(), 4);
+    picker.check_invariants();
+}
