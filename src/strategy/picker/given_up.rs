@@ -76,9 +76,9 @@ impl Picker {
         let left: Vec<PieceIndex> =
             given_up.map(|(piece, _)| *piece).filter(|&piece| self.must_leave(piece, peer.key)).collect();
         let mut bits = (!left.is_empty()).then(|| peer.bits.clone())?;
-        left.into_iter().for_each(|piece| {
+        for piece in left {
             bits.clear(piece);
-        });
+        }
         Some(bits)
     }
 }
