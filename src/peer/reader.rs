@@ -149,6 +149,8 @@ impl<'a> Reader<'a> {
             Ok(0) => return Err(DisconnectReason::Closed),
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            // A close with the peer's bytes unread may end in a reset.
+            Err(_) if self.is_closed_by_us() => return Err(DisconnectReason::ClosedByUs),
             Err(error) => return Err(DisconnectReason::io(&error)),
         };
         let end = self.unread.end + n;
