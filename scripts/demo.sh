@@ -67,7 +67,7 @@ say "btsync create source/payload.bin --announce $url"
 say "btsync payload.torrent source --seed   (in the background)"
 "$btsync" "$demo/payload.torrent" "$demo/source" --seed --no-dht --no-lsd --listen-port 40001-49999 >"$demo/seeder.log" 2>&1 &
 helpers+=("$!")
-wait_for "answers" "$demo/seeder.log" "$!" || give_up "the seeder does not start" "$demo/seeder.log"
+wait_for "returned" "$demo/seeder.log" "$!" || give_up "the seeder does not start" "$demo/seeder.log"
 
 say "btsync payload.torrent download"
 start=$(date +%s)

@@ -282,3 +282,10 @@ fn may_chroot(root: &Path) -> bool {
     // 127: the new root has no such program. 125: chroot itself failed.
     output.status.code() == Some(127)
 }
+
+/// `make run` shows a seeder, a download and a magnet link. The script waits for messages of the program, and compares every byte.
+#[test]
+fn the_demo_downloads_by_file_and_by_link() {
+    let mut demo = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo.sh"));
+    ends_well(demo.env("BTSYNC", BTSYNC).env("DEMO_MB", "4").env_remove("CARGO_TARGET_DIR"));
+}
