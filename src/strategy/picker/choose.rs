@@ -211,20 +211,22 @@ impl Picker {
     /// Begins new pieces: as the plan says, otherwise the rarest, with ties broken at random or, among seeds, next to the peer's
     /// last piece. The first few pieces are random.
     fn take_new(&mut self, pick: &mut Pick) {
+        if pick.is_full() || self.peers[pick.peer].has_no_unbegun {
+            return;
+        }
         let allowed = self.bits_without_left(pick.peer);
-        while !pick.is_full() && !self.peers[pick.peer].has_no_unbegun {
+        while !pick.is_full() {
             let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
             // If all connected peers are seeds, nobody gains from our having rare pieces.
             let runs = !any && self.order.seeds() == self.peers.len();
             let planned = if self.sequence.early.is_empty() && !self.sequence.is_sequential {
                 None
             } else {
-                self.planned(pick.peer)
+                self.planned(pick.peer, allowed.as_ref())
             };
-            let planned = planned.filter(|&piece| allowed.as_ref().is_none_or(|bits| bits.has(piece)));
             let peer = &mut self.peers[pick.peer];
             let bits = allowed.as_ref().unwrap_or(&peer.bits);
-            let chosen = planned.or_else(|| self.order.choose(bits, any, &mut self.rng));
+            let chosen = planned.or_else(|| self.order.choose(bits, peer.bits.is_full(), any, &mut self.rng));
             let Some(mut piece) = chosen else {
                 // The search was exhaustive and need not be repeated, unless some pieces are left to others for a time.
                 peer.has_no_unbegun = allowed.is_none();

@@ -82,3 +82,50 @@ impl Picker {
         Some(bits)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::picker::tests::{A, B, bits, pieces};
+    use crate::strategy::picker::{Plan, RANDOM_FIRST};
+    use crate::types::BLOCK_SIZE;
+
+    /// Pieces of two blocks. The seeds A and B spoilt `doubtful`, and A gave it up while B serves us.
+    fn given_up_by_a(plan: Plan, have: Bitfield, doubtful: PieceIndex) -> Picker {
+        let count = plan.wanted.len();
+        let mut picker = Picker::new(2 * BLOCK_SIZE, u64::from(count * 2 * BLOCK_SIZE), have, 7);
+        picker.set_plan(plan);
+        for seed in [A, B] {
+            picker.add_peer(seed);
+            picker.set_bitfield(seed, Bitfield::full(count));
+        }
+        picker.parole.begin(doubtful, &[A, B]);
+        picker.take(B, 0, true);
+        let asked = picker.take(A, 2, true);
+        assert_eq!(pieces(&asked), [doubtful.0]);
+        picker.release(A, &asked);
+        picker
+    }
+
+    #[test]
+    fn a_seed_that_leaves_a_piece_to_another_seed_gets_other_pieces() {
+        let have = bits(20, &(0..RANDOM_FIRST).collect::<Vec<_>>());
+        let doubtful = PieceIndex(9);
+        let mut picker = given_up_by_a(Plan::all(20), have, doubtful);
+        assert_eq!(picker.order.seeds(), 2);
+        let mut got = pieces(&picker.take(A, 100, true));
+        got.sort_unstable();
+        let others: Vec<u32> = (RANDOM_FIRST..20).filter(|&piece| piece != doubtful.0).collect();
+        assert_eq!(got, others);
+    }
+
+    #[test]
+    fn a_peer_that_leaves_the_next_planned_piece_gets_the_one_after_it() {
+        let sequential = Plan { sequential: true, ..Plan::all(20) };
+        let mut picker = given_up_by_a(sequential, Bitfield::new(20), PieceIndex(0));
+        assert_eq!(pieces(&picker.take(A, 6, true)), [1, 2, 3]);
+        let early = Plan { early: [8, 5, 3].map(PieceIndex).into(), ..Plan::all(20) };
+        let mut picker = given_up_by_a(early, Bitfield::new(20), PieceIndex(8));
+        assert_eq!(pieces(&picker.take(A, 4, true)), [5, 3]);
+    }
+}

@@ -174,15 +174,22 @@ impl AvailabilityOrder {
         self.index[piece as usize] = at as u32;
     }
 
-    /// The rarest unbegun piece in `bits`, with ties broken at random; with `any`, a random one.
-    pub(crate) fn choose(&self, bits: &Bitfield, any: bool, rng: &mut fastrand::Rng) -> Option<PieceIndex> {
+    /// The rarest unbegun piece in `bits`, with ties broken at random; with `any`, a random one. `bits` may lack some pieces of
+    /// the peer; `is_seed` says whether the peer has all.
+    pub(crate) fn choose(
+        &self,
+        bits: &Bitfield,
+        is_seed: bool,
+        any: bool,
+        rng: &mut fastrand::Rng,
+    ) -> Option<PieceIndex> {
         let mut probes = PROBES;
         if any {
             let found = self.probe(0, self.sorted.len(), bits, &mut probes, rng);
             return found.or_else(|| self.scan(bits, rng));
         }
         // A piece that no peer except seeds has can only be chosen for a seed.
-        let skip = usize::from(!bits.is_full());
+        let skip = usize::from(!is_seed);
         let mut start = if skip == 0 { 0 } else { self.ends.first().map_or(0, |&e| e as usize) };
         for &end in self.ends.iter().skip(skip) {
             let found = self.probe(start, end as usize, bits, &mut probes, rng);

@@ -127,7 +127,7 @@ impl Picker {
     /// known. A plan's order comes first.
     pub(crate) fn take_doubtful(&mut self, pick: &mut Pick) {
         let is_planned = !self.sequence.early.is_empty() || self.sequence.is_sequential;
-        if self.parole.doubtful.is_empty() || is_planned || !pick.context.is_proven() {
+        if pick.is_full() || self.parole.doubtful.is_empty() || is_planned || !pick.context.is_proven() {
             return;
         }
         let bits = &self.peers[pick.peer].bits;

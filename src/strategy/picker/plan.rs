@@ -116,10 +116,10 @@ impl Picker {
         }));
     }
 
-    /// The piece that the plan prefers among the unbegun pieces of the peer at this index: an early one, or in sequential mode
-    /// the lowest.
-    pub(crate) fn planned(&mut self, peer: usize) -> Option<PieceIndex> {
-        let bits = &self.peers.get(peer)?.bits;
+    /// The piece that the plan prefers among the unbegun pieces of the peer at this index, or among those in `allowed`: an early
+    /// one, or in sequential mode the lowest.
+    pub(crate) fn planned(&mut self, peer: usize, allowed: Option<&Bitfield>) -> Option<PieceIndex> {
+        let bits = allowed.unwrap_or(&self.peers.get(peer)?.bits);
         let unbegun = self.order.unbegun();
         let early = self.sequence.early.iter().copied().find(|&piece| unbegun.has(piece) && bits.has(piece));
         if early.is_none() && self.sequence.is_sequential { self.order.first(bits) } else { early }

@@ -187,7 +187,7 @@ fn a_sparse_peer_among_many_pieces_finds_its_piece() {
     }
     // One piece out of twenty thousand in a single bucket: beyond the number of probes from nearly every start.
     for (seed, any) in (0..10).flat_map(|seed| [(seed, false), (seed, true)]) {
-        let found = picker.order.choose(&bits(20_000, &[8]), any, &mut fastrand::Rng::with_seed(seed));
+        let found = picker.order.choose(&bits(20_000, &[8]), false, any, &mut fastrand::Rng::with_seed(seed));
         assert_eq!(found, Some(PieceIndex(8)));
     }
     assert_eq!(pieces(&picker.take(B, 9, true)), [8]);
