@@ -6,31 +6,56 @@ use std::collections::BTreeMap;
 use crate::strategy::picker::Picker;
 use crate::types::{Bitfield, PeerKey, PieceIndex};
 
-/// The most peers and pieces that are remembered.
+/// The most pairs of a piece and a peer that are remembered.
 const MAX_REMEMBERED: usize = 4096;
 
 /// How often each connected peer gave up each doubtful or exclusive piece.
 #[derive(Default)]
-pub(super) struct GivenUp(BTreeMap<(PieceIndex, PeerKey), u32>);
+pub(super) struct GivenUp {
+    counts: BTreeMap<PieceIndex, BTreeMap<PeerKey, u32>>,
+    /// How many pairs of a piece and a peer `counts` has.
+    entries: usize,
+}
+
+/// How often each peer gave up one piece.
+#[derive(Clone, Copy)]
+struct PieceCounts<'a>(Option<&'a BTreeMap<PeerKey, u32>>);
+
+impl PieceCounts<'_> {
+    fn of(self, key: PeerKey) -> u32 {
+        self.0.and_then(|peers| peers.get(&key)).copied().unwrap_or_default()
+    }
+}
 
 impl GivenUp {
-    fn count(&self, piece: PieceIndex, key: PeerKey) -> u32 {
-        self.0.get(&(piece, key)).copied().unwrap_or_default()
+    fn piece(&self, piece: PieceIndex) -> PieceCounts<'_> {
+        PieceCounts(self.counts.get(&piece))
     }
 
     fn record(&mut self, piece: PieceIndex, key: PeerKey) {
-        if self.0.len() >= MAX_REMEMBERED {
-            self.0.clear();
+        if self.entries >= MAX_REMEMBERED {
+            *self = GivenUp::default();
         }
-        *self.0.entry((piece, key)).or_default() += 1;
+        let count = self.counts.entry(piece).or_default().entry(key).or_default();
+        self.entries += usize::from(*count == 0);
+        *count += 1;
     }
 
     pub(super) fn forget_peer(&mut self, key: PeerKey) {
-        self.0.retain(|(_, peer), _| *peer != key);
+        self.counts.retain(|_, peers| {
+            self.entries -= usize::from(peers.remove(&key).is_some());
+            !peers.is_empty()
+        });
     }
 
     pub(super) fn forget_piece(&mut self, piece: PieceIndex) {
-        self.0.retain(|(of, _), _| *of != piece);
+        self.entries -= self.counts.remove(&piece).map_or(0, |peers| peers.len());
+    }
+
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        assert_eq!(self.entries, self.counts.values().map(BTreeMap::len).sum::<usize>());
+        assert!(self.counts.values().all(|peers| !peers.is_empty()));
     }
 }
 
@@ -49,21 +74,21 @@ impl Picker {
 
     /// How much more often this peer gave the piece up than the best other peer that could send it now.
     pub(crate) fn extra_given_up(&self, piece: PieceIndex, key: PeerKey) -> u32 {
-        let own = self.parole.given_up.count(piece, key);
+        let counts = self.parole.given_up.piece(piece);
+        let own = counts.of(key);
         if own == 0 {
             return 0;
         }
         let others = self.peers.iter().filter(|peer| peer.key != key && peer.could_send(piece));
-        others.map(|peer| own.saturating_sub(self.parole.given_up.count(piece, peer.key))).max().unwrap_or_default()
+        others.map(|peer| own.saturating_sub(counts.of(peer.key))).max().unwrap_or_default()
     }
 
     /// Whether another peer that could send the piece goes first: one that gave it up less often, or as often and, unlike this
     /// peer, is not on parole or sent us as many blocks as would be discarded.
     pub(crate) fn must_leave(&self, piece: PieceIndex, key: PeerKey) -> bool {
         let discarded = self.begun.get(&piece).map_or(0, |begun| begun.received);
-        let rank = |key, sent_blocks| {
-            (self.parole.given_up.count(piece, key), discarded > sent_blocks && self.parole.has_peer(key))
-        };
+        let counts = self.parole.given_up.piece(piece);
+        let rank = |key, sent_blocks| (counts.of(key), discarded > sent_blocks && self.parole.has_peer(key));
         let own = rank(key, self.peer(key).map_or(0, |peer| peer.sent_blocks));
         let mut others = self.peers.iter().filter(|peer| peer.key != key && peer.could_send(piece));
         own > (0, false) && others.any(|peer| rank(peer.key, peer.sent_blocks) < own)
@@ -72,9 +97,9 @@ impl Picker {
     /// The peer's bitfield without the pieces that it has to leave to others; `None` if there are none of these.
     pub(crate) fn bits_without_left(&self, peer: usize) -> Option<Bitfield> {
         let peer = &self.peers[peer];
-        let given_up = self.parole.given_up.0.keys().filter(|(_, key)| *key == peer.key);
+        let given_up = self.parole.given_up.counts.iter().filter(|(_, peers)| peers.contains_key(&peer.key));
         let left: Vec<PieceIndex> =
-            given_up.map(|(piece, _)| *piece).filter(|&piece| self.must_leave(piece, peer.key)).collect();
+            given_up.map(|(&piece, _)| piece).filter(|&piece| self.must_leave(piece, peer.key)).collect();
         let mut bits = (!left.is_empty()).then(|| peer.bits.clone())?;
         for piece in left {
             bits.clear(piece);
@@ -104,6 +129,7 @@ mod tests {
         let asked = picker.take(A, 2, true);
         assert_eq!(pieces(&asked), [doubtful.0]);
         picker.release(A, &asked);
+        picker.check_invariants();
         picker
     }
 
@@ -127,5 +153,25 @@ mod tests {
         let early = Plan { early: [8, 5, 3].map(PieceIndex).into(), ..Plan::all(20) };
         let mut picker = given_up_by_a(early, Bitfield::new(20), PieceIndex(8));
         assert_eq!(pieces(&picker.take(A, 4, true)), [5, 3]);
+    }
+
+    #[test]
+    fn an_entry_is_forgotten_with_its_piece_or_its_peer() {
+        let mut given_up = GivenUp::default();
+        for at in 0..MAX_REMEMBERED as u32 {
+            given_up.record(PieceIndex(at / 2), if at % 2 == 0 { A } else { B });
+            given_up.check();
+        }
+        assert_eq!(given_up.entries, MAX_REMEMBERED);
+        given_up.forget_piece(PieceIndex(1));
+        given_up.forget_piece(PieceIndex(u32::MAX));
+        given_up.record(PieceIndex(0), A);
+        assert_eq!((given_up.entries, given_up.piece(PieceIndex(0)).of(A)), (MAX_REMEMBERED - 2, 2));
+        given_up.forget_peer(A);
+        given_up.check();
+        assert_eq!((given_up.piece(PieceIndex(0)).of(A), given_up.piece(PieceIndex(0)).of(B)), (0, 1));
+        given_up.forget_peer(B);
+        given_up.check();
+        assert_eq!(given_up.entries, 0);
     }
 }
