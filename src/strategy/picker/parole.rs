@@ -187,14 +187,16 @@ impl Picker {
                 }
                 return Some(piece);
             };
-            waits |= is_idle;
+            if !is_idle {
+                continue;
+            }
+            waits = true;
             let given_up = self.extra_given_up(piece, key);
             let factor = TAKE_OVER_FACTOR.saturating_mul(1_u32.checked_shl(given_up).unwrap_or(u32::MAX));
             let whole = per_block.map(|time| time.saturating_mul((begun.blocks().len() as u32).saturating_mul(factor)));
             // The speed of a peer that has not sent anything yet is no reason to give the piece back.
             let whole = whole.filter(|_| given_up == 0 || left < Duration::MAX);
-            let may_take_over =
-                is_idle && begun.received <= peer.sent_blocks && whole.is_some_and(|whole| whole < left);
+            let may_take_over = begun.received <= peer.sent_blocks && whole.is_some_and(|whole| whole < left);
             if may_take_over && best.is_none_or(|(longest, _)| left > longest) {
                 best = Some((left, piece));
             }
