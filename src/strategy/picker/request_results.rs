@@ -41,9 +41,11 @@ impl Picker {
         if late && self.order.unbegun().has(piece) {
             self.begin(piece, None, Some(key));
         }
-        let Some(begun) = self.begun.get(&piece) else { return BlockVerdict::Unrequested };
-        let is_shut_out = late && begun.only_peer != Some(key) && self.is_exclusive(piece, begun);
-        let Some(begun) = self.begun.get_mut(&piece).filter(|_| !is_shut_out) else { return BlockVerdict::Duplicate };
+        let is_shut_out = |begun: &BegunPiece| begun.only_peer != Some(key) && self.is_exclusive(piece, begun);
+        if late && self.begun.get(&piece).is_some_and(is_shut_out) {
+            return BlockVerdict::Duplicate;
+        }
+        let Some(begun) = self.begun.get_mut(&piece) else { return BlockVerdict::Unrequested };
         match begun.get(at) {
             Some(BlockState::Received(_) | BlockState::Writing(_)) => return BlockVerdict::Duplicate,
             Some(BlockState::Asked { asked_peers, .. }) if late || asked_peers.contains(key) => {
