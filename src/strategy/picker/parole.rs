@@ -8,7 +8,7 @@
 //! A slow peer cannot keep such a piece for ever: another peer takes it over and downloads the other peer's blocks again. A peer
 //! that gave the piece up (see `given_up`) gets it back only after the others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::strategy::picker::choose::Pick;
@@ -29,6 +29,8 @@ pub(super) struct Parole {
     /// In how many of these lists each peer is.
     peers: HashMap<PeerKey, u32>,
     pub(super) given_up: GivenUp,
+    /// Unverified pieces that were taken over. The discarded blocks still lie on the disk, although they are to be requested.
+    discarded: HashSet<PieceIndex>,
 }
 
 impl Parole {
@@ -61,6 +63,15 @@ impl Parole {
         if self.peers.remove(&key).is_some() {
             self.doubtful.values_mut().for_each(|senders| senders.retain(|&sender| sender != key));
         }
+    }
+
+    /// The piece was hashed: its blocks are verified, or overwritten with zeros.
+    pub(super) fn forget_discarded_blocks(&mut self, piece: PieceIndex) {
+        self.discarded.remove(&piece);
+    }
+
+    pub(super) fn has_discarded_blocks(&self, piece: PieceIndex) -> bool {
+        self.discarded.contains(&piece)
     }
 
     pub(super) fn is_doubtful(&self, piece: PieceIndex) -> bool {
@@ -156,6 +167,9 @@ impl Picker {
             let Some(begun) = self.begun.get_mut(&piece) else { return };
             begun.owner = owner;
             let (discarded, taken_back) = begun.keep_only(pick.key);
+            if !discarded.is_empty() {
+                self.parole.discarded.insert(piece);
+            }
             self.received -= discarded.len() as u64;
             self.discarded_bytes +=
                 discarded.iter().map(|&at| u64::from(self.geometry.block(piece, at).length)).sum::<u64>();

@@ -96,6 +96,7 @@ impl Picker {
             return verdict;
         }
         self.received -= u64::from(self.blocks_of(piece));
+        self.parole.forget_discarded_blocks(piece);
         let begun = if ok { self.begun.remove(&piece) } else { self.unbegin(piece) };
         (verdict.senders, verdict.restored) = begun.map(|begun| (begun.senders, begun.restored)).unwrap_or_default();
         if !ok {

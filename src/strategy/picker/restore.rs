@@ -42,8 +42,12 @@ impl Picker {
             .collect()
     }
 
-    /// Whether this block of an unverified piece is on disk or is being written.
+    /// Whether this block of an unverified piece is on disk or is being written, or may be left from a peer from which another
+    /// took the piece over.
     pub fn may_be_on_disk(&self, piece: PieceIndex, block: u32) -> bool {
+        if self.parole.has_discarded_blocks(piece) {
+            return true;
+        }
         let state = self.begun.get(&piece).and_then(|begun| begun.blocks().get(block as usize));
         matches!(state, Some(BlockState::Received(_) | BlockState::Writing(_)))
     }
@@ -156,5 +160,34 @@ mod tests {
         assert_eq!(picker.give(B, of_it[3]), Some(FIRST));
         assert_eq!(picker.block_senders(FIRST), []);
         assert_eq!(picker.piece_hashed(FIRST, false), PieceVerdict { senders: vec![B], ..PieceVerdict::default() });
+    }
+
+    #[test]
+    fn discarded_blocks_may_be_on_disk_until_their_piece_is_hashed() {
+        for is_valid in [false, true] {
+            let mut picker = Picker::new(2 * BLOCK_SIZE, u64::from(4 * BLOCK_SIZE), Bitfield::new(2), 7);
+            for seed in [A, B] {
+                picker.add_peer(seed);
+                picker.set_bitfield(seed, Bitfield::full(2));
+            }
+            picker.parole.begin(FIRST, &[A, B]);
+            picker.take(B, 0, true);
+            let asked = picker.take(A, 2, true);
+            assert_eq!((pieces(&asked), picker.give(A, asked[0])), (vec![0], None));
+            picker.release(A, &asked[1..]);
+            assert!(picker.may_be_on_disk(FIRST, 0) && !picker.may_be_on_disk(FIRST, 1));
+            let second = picker.take(B, 4, true);
+            assert_eq!(pieces(&second), [1, 0]);
+            assert_eq!(picker.take_discarded_bytes(), u64::from(BLOCK_SIZE));
+            assert!(picker.may_be_on_disk(FIRST, 0) && !picker.may_be_on_disk(PieceIndex(1), 0));
+            picker.release(B, &second);
+            assert!(picker.may_be_on_disk(FIRST, 0) && picker.order.unbegun().has(FIRST), "its bytes are still there");
+            let again = picker.take(A, 4, true);
+            let of_it: Vec<_> = again.into_iter().filter(|block| block.piece == FIRST).collect();
+            assert_eq!(picker.give(A, of_it[0]), None);
+            assert_eq!(picker.give(A, of_it[1]), Some(FIRST));
+            picker.piece_hashed(FIRST, is_valid);
+            assert!(!picker.may_be_on_disk(FIRST, 0), "a failed piece has been overwritten with zeros");
+        }
     }
 }
