@@ -220,6 +220,7 @@ impl Peer {
 
     /// The peer chokes us: the requests are lost, and other peers can get their blocks. A fast peer (BEP 6) rejects requests
     /// one by one, so only those that have not been written yet are lost.
+    ///
     /// Returns how many are lost.
     pub fn on_choked(&self, context: &TorrentContext) -> u32 {
         self.choking.peer_choking.set(true);

@@ -10,9 +10,9 @@
 //! hashed as it arrives. When the owner chokes us, is late or disconnects, the piece becomes an orphan, which the next peer
 //! adopts.
 //!
-//! `choose` contains the rules of picking, `parole` finds out who spoils pieces,
-//! `request_results` handles received, returned and expired blocks, `plan` decides which
-//! pieces are wanted, and `restore` takes over partial pieces from an earlier run.
+//! `choose` contains the rules of picking, `parole` finds out who spoils pieces, `given_up` makes a peer leave a piece that it
+//! gave up to others, `request_results` handles received, returned and expired blocks, `plan` decides which pieces are wanted,
+//! and `restore` takes over partial pieces from an earlier run.
 
 mod begun;
 mod choose;

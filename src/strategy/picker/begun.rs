@@ -72,7 +72,8 @@ pub(crate) struct BegunPiece {
     blocks: Box<[BlockState]>,
     /// The peer that fills it in order.
     pub(crate) owner: Option<PeerKey>,
-    /// The only peer that blocks of it were requested from; `None` if there were several, or some are from an earlier run.
+    /// The only peer that blocks of it were requested from; `None` if there were several, or some are from an earlier run. Also
+    /// `None` once that peer has left, unless the piece stays exclusive (`Picker::is_exclusive`).
     pub(crate) only_peer: Option<PeerKey>,
     /// Free and expired blocks.
     pub(crate) free: u32,

@@ -1,6 +1,7 @@
-//! The rules of picking, in order: expired blocks (last for a crawling peer); the peer's own pieces; orphans and shared pieces; a
-//! new piece (one that the plan wants early, then the rarest, or the next one in sequential mode); help for other owners; blocks
-//! that the peer itself let expire; and in the end-game, blocks that other peers are asked for.
+//! The rules of picking, in order: expired blocks (last for a crawling peer); the peer's own pieces; orphans and shared pieces;
+//! doubtful pieces, unless a plan gives an order; new pieces (those that the plan wants early, then the rarest, or the next ones
+//! in sequential mode); help for other owners; pieces taken over from peers that may not be helped (`parole`); blocks that the
+//! peer itself let expire; and blocks that stalled peers are asked for or, in the end-game, any peers.
 
 use std::time::Duration;
 
