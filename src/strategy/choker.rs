@@ -226,18 +226,24 @@ impl Choker {
         free
     }
 
+    /// Whether the peer has a slot, or had one when it disconnected.
+    pub fn has_slot(&self, key: PeerKey) -> bool {
+        self.peers.get(&key).is_some_and(|history| history.turn.is_some())
+    }
+
     /// The waiting peer to unchoke at once because a peer with a slot has left between two rounds; `None` if no slot is free or
     /// no peer waits. The optimistic slots are drawn in rounds only.
     pub fn fill_free_slot(&mut self, now: Duration, seeding: bool, candidates: &[ChokeCandidate]) -> Option<PeerKey> {
         self.slots.set_seeding(seeding);
         let eligible: Vec<&ChokeCandidate> = candidates.iter().filter(|c| can_use_slot(c)).collect();
-        if eligible.iter().filter(|c| c.unchoked).count() >= self.slots.count() {
+        let has_regular_slot = |c: &ChokeCandidate| c.unchoked && (seeding || !self.optimistic.contains_key(&c.key));
+        if eligible.iter().filter(|c| has_regular_slot(c)).count() >= self.slots.count() {
             return None;
         }
         let chosen = self.regular(now, seeding, &eligible);
-        let first_of_the_chosen = eligible.into_iter().find(|c| !c.unchoked && chosen.contains(&c.key))?;
-        self.begin_turn(now, first_of_the_chosen);
-        Some(first_of_the_chosen.key)
+        let waiting = eligible.into_iter().find(|c| !c.unchoked && chosen.contains(&c.key))?;
+        self.begin_turn(now, waiting);
+        Some(waiting.key)
     }
 
     /// Updates the histories from the current state of all peers, and drops those of disconnected peers.

@@ -131,13 +131,18 @@ impl Transfer<'_> {
         let Some(peer) = self.context.roster.get(key) else { return };
         peer.choking.interest_reported.set(false);
         let interested = peer.choking.peer_interested.is_set();
+        if !interested {
+            let had_slot = !peer.choking.am_choking.is_set();
+            peer.set_choke(true);
+            if had_slot {
+                self.fill_free_slot();
+            }
+            return;
+        }
         let (now, seeding) = (self.context.now(), self.complete_since.is_some());
         let candidates = self.candidates(now, false);
-        if interested && !self.context.is_paused() && self.choker.can_unchoke_now(now, seeding, &candidates, key) {
+        if !self.context.is_paused() && self.choker.can_unchoke_now(now, seeding, &candidates, key) {
             peer.set_choke(false);
-        } else if !interested {
-            peer.set_choke(true);
-            self.fill_free_slot();
         } else if let Some(look) = self.choker.early_round_for_newcomer(now) {
             self.next_choke = self.next_choke.min(now + look);
         }
