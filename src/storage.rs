@@ -58,7 +58,7 @@ mod touched;
 mod verify;
 
 pub(crate) use cache::clock;
-pub use check::{CheckProgress, check, check_rest, hash_blocks, hash_range};
+pub use check::{CheckProgress, check, check_pieces, check_rest, hash_blocks, hash_range};
 pub use download_mark::{has_download_mark, permanent_identity};
 pub use error::{Operation, StorageError, StorageErrorKind};
 pub use files::Storage;

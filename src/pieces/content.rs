@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::pieces::PieceManager;
-use crate::storage::{CheckProgress, StorageError, check_rest};
+use crate::storage::{StorageError, check_pieces};
 use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex};
 
 impl PieceManager {
@@ -17,13 +17,16 @@ impl PieceManager {
         let layout = self.storage.layout();
         let have = self.picker.lock().have().clone();
         let pieces = || layout.pieces_of(file).map(PieceIndex);
-        if !self.has_verified_data(file, &have)? || !self.do_verify(file, &have)? {
+        if !self.has_verified_data(file, &have)? || !self.still_verify(file, &have)? {
             return Ok(false);
         }
         let mut possibly_edited = HashSet::new();
         for piece in pieces().filter(|piece| !have.has(*piece)) {
+            self.storage.check_running(file)?;
+            if !self.has_bytes_between(file, piece, 0, layout.piece_size(piece))? {
+                continue;
+            }
             for block in 0..layout.piece_size(piece).div_ceil(BLOCK_SIZE) {
-                self.storage.check_running(file)?;
                 // Looked up after the file was read: a block is entered before it is written.
                 if self.has_bytes(file, piece, block)? {
                     let picker = self.picker.lock();
@@ -58,12 +61,9 @@ impl PieceManager {
     }
 
     /// Whether the pieces of a file that are in `have` still verify.
-    fn do_verify(&self, file: usize, have: &Bitfield) -> Result<bool, StorageError> {
+    fn still_verify(&self, file: usize, have: &Bitfield) -> Result<bool, StorageError> {
         let pieces = || self.storage.layout().pieces_of(file).map(PieceIndex).filter(|piece| have.has(*piece));
-        let mut known = Bitfield::full(have.len());
-        pieces().for_each(|piece| _ = known.clear(piece));
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let right = check_rest(&self.storage, &self.hashes, &known, cores, &CheckProgress::default(), &*self.storage)?;
+        let right = check_pieces(&self.storage, &self.hashes, pieces(), &*self.storage)?;
         self.storage.check_running(file)?;
         Ok(pieces().all(|piece| right.has(piece)))
     }

@@ -18,11 +18,12 @@ impl PieceManager {
         let storage = &*self.storage;
         storage.read_exact_at(offset, buf)?;
         for doubtful in storage.doubtful_pieces(offset, buf.len() as u64)? {
+            let now = clock(); // before the first byte is read: a later change shows in a later time
             let hash = hash_range(storage, doubtful.piece, 0, Sha1Stream::new(), &mut vec![0; SLAB])?;
             if self.hash(doubtful.piece) != Some(hash) {
                 return Err(storage.refuse_served(doubtful));
             }
-            storage.confirm_served(doubtful, clock());
+            storage.confirm_served(doubtful, now);
         }
         Ok(())
     }

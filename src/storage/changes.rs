@@ -10,7 +10,7 @@ use std::time::Instant;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::storage::check::{CheckProgress, check_rest};
+use crate::storage::check::check_pieces;
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::fs_limits::{FUSE, file_system_type};
@@ -23,7 +23,7 @@ use crate::storage::resume::CLOCK_TICK;
 use crate::storage::snapshot::{identity, is_permanent, is_same, nanos};
 use crate::storage::stop_check::StopCheck;
 use crate::storage::survey::has_data;
-use crate::types::{Bitfield, PieceIndex, Sha1Hash};
+use crate::types::{PieceIndex, Sha1Hash};
 
 /// Look for changes by others only if btsync has not written to the file for this long, in nanoseconds.
 const QUIET_TIME: i64 = 1_000_000_000;
@@ -123,11 +123,8 @@ impl Storage {
         if changed.is_empty() {
             return Ok(());
         }
-        let mut known = Bitfield::full(self.layout.piece_count());
         let pieces = |file: usize| self.layout.pieces_of(file).map(PieceIndex);
-        changed.iter().flat_map(|file| pieces(*file)).for_each(|piece| _ = known.clear(piece));
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let right = check_rest(self, hashes, &known, cores, &CheckProgress::default(), stop)?;
+        let right = check_pieces(self, hashes, changed.iter().flat_map(|file| pieces(*file)), stop)?;
         for file in changed {
             let is_wrong = pieces(file).any(|piece| !right.has(piece));
             self.cache.set_changed(file, is_wrong);

@@ -65,6 +65,21 @@ pub fn check_rest(
     Ok(have)
 }
 
+/// Hashes only these pieces, with one thread per core. Counts all others as found.
+///
+/// # Errors
+/// Those of [`check`].
+pub fn check_pieces(
+    storage: &Storage,
+    hashes: &[Sha1Hash],
+    pieces: impl IntoIterator<Item = PieceIndex>,
+    stop: &dyn StopCheck,
+) -> Result<Bitfield, StorageError> {
+    let mut known = Bitfield::full(storage.layout().piece_count());
+    pieces.into_iter().for_each(|piece| _ = known.clear(piece));
+    check_rest(storage, hashes, &known, 0, &CheckProgress::default(), stop)
+}
+
 /// The SHA-1 of a piece whose bytes before `from` are already in `sha`: reads the rest back through `slab`.
 ///
 /// # Errors

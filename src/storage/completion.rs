@@ -11,13 +11,14 @@ use crate::storage::marker::{self, Marker};
 use crate::storage::ownership::Refusal;
 use crate::storage::snapshot::identity;
 use crate::storage::survey::Survey;
-use crate::types::{Bitfield, InfoHash, PieceIndex};
+use crate::types::{Bitfield, InfoHash};
 
 impl Storage {
     /// Gives up the right to write once every wanted piece is on disk, and removes the marker. If the marker names files that
     /// `have` does not complete, because this run did not want them, it stays and names only these. The same goes for files that
     /// have no final names yet.
     pub fn finish(&self, have: &Bitfield) {
+        self.remember_completed();
         // It has notes of this run.
         let noted = self.lock.as_ref().and_then(|lock| self.read_marker(&lock.info_hash()?));
         let mut marker = noted.or_else(|| self.marker.clone()).unwrap_or_default();
@@ -124,7 +125,7 @@ impl Storage {
     /// Removes the complete files from `marker`. Returns whether it named any of them.
     fn remove_complete_files(&self, marker: &mut Marker, have: &Bitfield) -> bool {
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
-        let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
+        let complete = files.filter(|(number, _)| self.layout.is_complete(*number, have));
         // A later run gives files of btsync's that this one did not want their final names.
         let is_finished = |number: usize| self.wants(number) || self.layout.final_name(number).is_none();
         let finished = complete.filter(|(number, _)| is_finished(*number));

@@ -1,5 +1,5 @@
-//! Existing files without data, whose names btsync gives to new files (`FileAction::ReplaceEmpty`). What a program writes to the
-//! file that it has open would be lost then.
+//! Existing files without data, whose names btsync gives to new files (`FileAction::ReplaceEmpty`). Bytes that a program writes to the
+//! file that it has open are lost then.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;

@@ -289,10 +289,6 @@ impl Storage {
         self.cache.clear();
     }
 
-    pub(super) fn cache(&self) -> &FileCache {
-        &self.cache
-    }
-
     pub(super) fn runs(&self, offset: u64, len: u64) -> Result<FileRuns<'_>, StorageError> {
         let total = self.layout.total();
         match offset.checked_add(len) {

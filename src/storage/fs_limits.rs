@@ -15,7 +15,7 @@ use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::layout::{FileSpec, Layout};
 use crate::storage::lock::try_lock;
-use crate::types::{Bitfield, PieceIndex};
+use crate::types::Bitfield;
 
 /// The `statfs` types of file systems that allow files of any practical size: ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS,
 /// ZFS.
@@ -35,7 +35,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::FileTooLarge`] and [`StorageError::SameName`].
     pub fn check_fs_limits(&self, have: &Bitfield) -> Result<(), StorageError> {
-        let lacks = |file: usize| self.layout.pieces_of(file).any(|piece| !have.has(PieceIndex(piece)));
+        let lacks = |file: usize| !self.layout.is_complete(file, have);
         let files = || self.layout.files().iter().enumerate().filter(|(file, spec)| !spec.is_pad && self.wants(*file));
         let largest = files().filter(|(file, _)| lacks(*file)).max_by_key(|(_, spec)| spec.length);
         if have.is_full() && have.len() > 0 {

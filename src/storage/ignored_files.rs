@@ -40,7 +40,7 @@ impl Storage {
             .map(|(file, _)| file)
             .filter(|file| {
                 let mut ranges = self.placement.part_ranges(&self.layout, *file).filter(|kept| kept.at < seen.size);
-                // What cannot be read is no reason to ignore the file.
+                // Data that cannot be read is no reason to ignore the file.
                 ranges.any(|kept| self.is_kept(*file, &part_file, kept, hashes, stop).unwrap_or(false))
             })
             .collect();
@@ -73,7 +73,10 @@ impl Storage {
             let count = (len - done).min(CHUNK as u64) as usize;
             let (ours, theirs) = (&mut ours[..count], &mut theirs[..count]);
             read_or_zeros(part_file, ours, at + done)?;
-            differs |= read_or_zeros(&own.file, theirs, within + done)? < count || ours != theirs;
+            differs = read_or_zeros(&own.file, theirs, within + done)? < count || ours != theirs;
+            if differs {
+                break;
+            }
         }
         let (begins, piece_length) = (self.layout.start_of(file) + within, u64::from(self.layout.piece_length()));
         let slot = (at - begins % piece_length, PieceIndex((begins / piece_length) as u32));

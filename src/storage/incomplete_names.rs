@@ -84,7 +84,7 @@ impl Storage {
             }
             let seen = self.check_incomplete_file(*file)?;
             // The rename changes the file's ctime, so it must count as a write of ours.
-            let _writing = self.cache().writing(*file);
+            let _writing = self.cache.writing(*file);
             self.rename_to_final(*file, own, seen)?;
             self.renamed_up_to.set(file + 1);
         }

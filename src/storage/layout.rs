@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::storage::error::shown;
 use crate::storage::special_entries::SpecialEntries;
-use crate::types::{BLOCK_SIZE, PieceIndex};
+use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex};
 
 /// One file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,6 +243,11 @@ impl Layout {
         let length = u64::from(self.piece_length);
         let first = (start / length) as u32;
         if spec.length == 0 { first..first } else { first..((start + spec.length - 1) / length) as u32 + 1 }
+    }
+
+    /// Whether all pieces of a file are in `have`.
+    pub fn is_complete(&self, file: usize, have: &Bitfield) -> bool {
+        self.pieces_of(file).all(|piece| have.has(PieceIndex(piece)))
     }
 
     /// The pieces that end with whole blocks of padding, and the number of those blocks: they need not be requested.

@@ -250,7 +250,7 @@ impl Marker {
 
     /// Whether the marker says that the download writes to this file.
     pub fn uses(&self, path: &Path, identity: u64) -> bool {
-        self.is_unfinished_file(path, identity) || self.used_existing.get(&path_hash(path)) == Some(&identity)
+        self.is_unfinished_file(path, identity) || self.is_used_existing(path, identity)
     }
 
     /// Removes a complete file from the marker: later changes to it are the user's. Returns whether the marker named it.

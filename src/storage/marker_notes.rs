@@ -53,7 +53,7 @@ impl Storage {
             let path_hash = marker::path_hash(&spec.path);
             let is_named = marker.created.get(&path_hash).or_else(|| marker.used_existing.get(&path_hash));
             let Some(identity) = is_named.filter(|_| !recorded_complete.contains(&number)) else { continue };
-            if self.layout.pieces_of(number).all(|piece| have.has(PieceIndex(piece))) {
+            if self.layout.is_complete(number, have) {
                 notes.push(MarkerNote::Completed(path_hash, *identity, self.completed_at(number)));
                 recorded_complete.insert(number);
             }
@@ -66,7 +66,7 @@ impl Storage {
     pub fn record_found_complete(&mut self, have: &Bitfield, survey: &Survey) {
         let Some(marker) = &mut self.marker else { return };
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
-        let complete = files.filter(|(number, _)| self.layout.pieces_of(*number).all(|it| have.has(PieceIndex(it))));
+        let complete = files.filter(|(number, _)| self.layout.is_complete(*number, have));
         for (number, spec) in complete {
             let path_hash = marker::path_hash(&spec.path);
             let is_named = marker.created.get(&path_hash).or_else(|| marker.completed.get(&path_hash)).copied();
@@ -105,8 +105,8 @@ impl Storage {
         self.append(&notes);
     }
 
-    /// Updates the marker's time now and then to show that this process is running. What other programs did to unfinished files
-    /// before is recorded first; if that fails, the marker keeps its time.
+    /// Updates the marker's time now and then to show that this process is running. Edits of unfinished files by other programs
+    /// are recorded first; if that fails, the marker keeps its time.
     pub(super) fn show_running(&self, lock: &MarkerLock, now: i64) {
         let Some(before) = lock.take_touch(now) else { return };
         self.record_edits(false);

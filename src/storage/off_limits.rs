@@ -109,8 +109,8 @@ impl Storage {
                 let path = entry.path();
                 // The link's permissions show how the file was opened. Compare names first, because metadata of other files may
                 // take long.
-                let is_write_action = fs::symlink_metadata(&path).is_ok_and(|link| link.mode() & 0o200 != 0);
-                let target = fs::read_link(&path).ok().filter(|_| is_write_action)?;
+                let is_open_for_writing = fs::symlink_metadata(&path).is_ok_and(|link| link.mode() & 0o200 != 0);
+                let target = fs::read_link(&path).ok().filter(|_| is_open_for_writing)?;
                 target.file_name().filter(|name| names.contains(*name))?;
                 files.get(&id(&fs::metadata(&path).ok()?)).copied()
             });

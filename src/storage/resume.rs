@@ -65,6 +65,11 @@ impl Stamp {
     pub fn is_settled(&self, clock: i64) -> bool {
         clock.saturating_sub(self.latest()) >= COARSE_TIME
     }
+
+    /// Whether a change of the file after time `clock` shows in its change time.
+    pub fn shows_changes_after(&self, clock: i64) -> bool {
+        clock.saturating_sub(self.ctime) >= settling_time(self.ctime)
+    }
 }
 
 /// The step in which a file system that gave a file this time counts times, as far as the time shows it; in nanoseconds.
@@ -72,12 +77,16 @@ pub fn time_step(time: i64) -> i64 {
     if time % 1_000_000_000 == 0 { COARSE_STEP } else { CLOCK_TICK }
 }
 
+/// How old a change time must be so that a later change of the file would have another one.
+fn settling_time(ctime: i64) -> i64 {
+    if time_step(ctime) == COARSE_STEP { COARSE_TIME } else { CLOCK_TICK }
+}
+
 /// Whether a file may be recorded in resume data. Its metadata is `now` at time `clock`; `before` is its metadata before its
 /// pieces were hashed, if that is known to be meaningful; `written` is when our last write to it began and ended.
 pub fn is_stamp_trusted(before: Option<Stamp>, now: Stamp, written: Option<(i64, i64)>, clock: i64) -> bool {
     let ours = |time: i64| written.is_some_and(|(begin, end)| (begin.saturating_sub(CLOCK_TICK)..=end).contains(&time));
-    let age = if time_step(now.ctime) == COARSE_STEP { COARSE_TIME } else { CLOCK_TICK };
-    let old_enough = clock.saturating_sub(now.latest()) >= age;
+    let old_enough = clock.saturating_sub(now.latest()) >= settling_time(now.ctime);
     old_enough && (before == Some(now) || (ours(now.mtime) && ours(now.ctime)))
 }
 
@@ -110,8 +119,8 @@ pub struct ResumeData {
     pub files: Vec<(u32, Stamp)>,
     /// The verified pieces.
     pub have: Bitfield,
-    /// The incomplete files that btsync writes to: number (with [`PREEXISTING`] if the file was there before), and the identity that distinguishes each from later files of its name.
-    /// Only meaningful for files whose metadata is unchanged. `None` in data written by version 0.1.0, which did not record it.
+    /// The incomplete files that btsync writes to: number (with [`PREEXISTING`] if the file was there before), and the identity that
+    /// distinguishes each from later files of its name. Only meaningful for files whose metadata is unchanged. `None` in data written by version 0.1.0, which did not record it.
     pub owned_files: Option<Vec<(u32, u64)>>,
     /// Payload bytes uploaded in all runs so far, from which the torrent's ratio is computed.
     pub uploaded: u64,
@@ -182,7 +191,7 @@ impl ResumeData {
         let same = self.unchanged_files(stamps);
         let is_untouched = |(number, _): &&(u32, u64)| {
             let file = (number & !PREEXISTING) as usize;
-            same.get(file) == Some(&true) && !is_complete(layout, file, &self.have)
+            same.get(file) == Some(&true) && !layout.is_complete(file, &self.have)
         };
         self.owned_files.iter().flatten().filter(is_untouched).copied().collect()
     }
@@ -231,11 +240,6 @@ impl ResumeData {
         }
         same
     }
-}
-
-/// Whether all pieces of a file are in `have`.
-pub fn is_complete(layout: &Layout, file: usize, have: &Bitfield) -> bool {
-    layout.pieces_of(file).all(|piece| have.has(PieceIndex(piece)))
 }
 
 /// Whether these bytes of a piece are in files with unchanged metadata, or in padding.

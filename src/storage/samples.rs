@@ -164,8 +164,7 @@ impl Storage {
     }
 
     /// Takes samples of the files that btsync writes to and that nothing else distinguishes from others, or whose times have steps of
-    /// seconds. `may_have_part_data`:
-    /// new files may already have data from the part file. Skips the rest if `stop` becomes true.
+    /// seconds. `may_have_part_data`: new files may already have data from the part file. Skips the rest if `stop` becomes true.
     pub(super) fn take_samples(
         &self,
         actions: &[FileAction],

@@ -13,7 +13,7 @@ use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::ownership::Refusal;
 use crate::storage::placement::{FileRun, Location};
-use crate::storage::resume::{COARSE_TIME, Stamp};
+use crate::storage::resume::Stamp;
 use crate::storage::snapshot::{identity, is_permanent};
 use crate::storage::survey::Survey;
 use crate::types::PieceIndex;
@@ -60,7 +60,7 @@ impl Storage {
 
     /// Remembers the files that this run has completed where another machine or program sets their times. Elsewhere, the times of
     /// our writes suffice.
-    pub fn remember_completed(&self) {
+    pub(super) fn remember_completed(&self) {
         let files = 0..if self.times.are_remote { self.layout.files().len() } else { 0 };
         for file in files.filter(|file| self.cache.last_write_times(*file).is_some()) {
             if let Some(stamp) = self.stamp(file) {
@@ -141,19 +141,15 @@ impl Storage {
     fn is_as_verified(&self, file: usize, opened: &OpenFile, found: &Metadata) -> bool {
         let Some(now) = Stamp::of(found) else { return false };
         let written = self.cache.last_write_times(file);
-        let verified = match written {
-            Some(_) => self.served.completed.lock().get(&file).copied(),
-            None => None,
-        };
-        let found_at_start = self.served.verified.get(file).copied().flatten();
-        if verified.or(found_at_start) == Some(now) {
+        let completed = written.and_then(|_| self.served.completed.lock().get(&file).copied());
+        let verified = completed.or(self.served.verified.get(file).copied().flatten());
+        if verified == Some(now) {
             return true;
         }
         let is_remote = is_on_remote(&opened.file);
-        if is_remote && written.is_some() && verified.is_none() {
-            return true; // its times do not show who wrote last
+        if is_remote && written.is_some() && completed.is_none() {
+            return true; // its times do not show which program wrote last
         }
-        let verified = verified.or(found_at_start);
         // Such file systems give files new inode numbers and change times without a reason.
         let is_vague = is_remote || !is_permanent(identity(found));
         let is_same = |before: Stamp| is_vague && (before.size, before.mtime) == (now.size, now.mtime);
@@ -164,9 +160,10 @@ impl Storage {
         verified.is_some_and(is_same) || written.is_some_and(is_last_write)
     }
 
-    /// Remembers at time `now` that a piece verified again, unless its file may have changed since without a new time.
+    /// Remembers that a piece verified again, unless its file may have changed without a new time since `now`, when btsync began
+    /// to hash it.
     pub fn confirm_served(&self, it: DoubtfulPiece, now: i64) {
-        if now.saturating_sub(it.stamp.ctime) >= COARSE_TIME {
+        if it.stamp.shows_changes_after(now) {
             let mut doubts = self.served.doubts.lock();
             if let Some(doubt) = doubts.get_mut(&it.file).filter(|doubt| doubt.stamp == it.stamp) {
                 doubt.verified.insert(it.piece);

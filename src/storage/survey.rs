@@ -378,7 +378,7 @@ fn whole_pages(span: &Span) -> Range<u64> {
 /// Whether any byte in this range of a file is not zero. Does not read holes. Returns `true` once `stop` is set.
 pub(super) fn has_data(file: &File, from: u64, upto: u64, stop: &dyn StopCheck) -> io::Result<bool> {
     let mut at = from;
-    let mut buf = vec![0; CHUNK];
+    let mut buf = Vec::new();
     while at < upto {
         at = match rustix::fs::seek(file, SeekFrom::Data(at)) {
             Ok(data) => data.max(at),
@@ -386,8 +386,12 @@ pub(super) fn has_data(file: &File, from: u64, upto: u64, stop: &dyn StopCheck) 
             // A file system without support for holes: treat everything as data.
             Err(_) => at,
         };
-        let room = buf.len().min(usize::try_from(upto.saturating_sub(at)).unwrap_or(usize::MAX));
-        let count = match file.read_at(buf.get_mut(..room).unwrap_or_default(), at) {
+        let room = usize::try_from(upto.saturating_sub(at)).map_or(CHUNK, |left| left.min(CHUNK));
+        if room == 0 {
+            return Ok(false); // a hole
+        }
+        buf.resize(room, 0);
+        let count = match file.read_at(&mut buf, at) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),

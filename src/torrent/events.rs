@@ -300,7 +300,7 @@ mod tests {
         let peer = || Event::PeerConnected { addr: ([192, 0, 2, 1], 1).into(), incoming: true };
         (0..MAX_QUEUED + 100).for_each(|_| sender.send_event(peer()));
         sender.send_event(Event::Completed);
-        assert_eq!(events.from.len(), MAX_QUEUED + 1, "what matters is told all the same");
+        assert_eq!(events.from.len(), MAX_QUEUED + 1, "important events are kept");
         assert_eq!(events.try_iter().last(), Some(Event::Completed));
         sender.send_event(peer());
         assert_eq!(events.try_iter().collect::<Vec<_>>(), [Event::EventsDropped { count: 100 }, peer()]);

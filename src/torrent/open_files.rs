@@ -228,15 +228,8 @@ impl FileOpener<'_> {
         if !known.is_full() {
             self.hashed = true;
             send_event(self.events, Event::CheckStarted { bytes: torrent.total() - size(&known) });
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            known = storage::check_rest(
-                storage,
-                &torrent.pieces,
-                &known,
-                cores,
-                &self.inner.progress.check,
-                &*self.inner.run,
-            )?;
+            let (progress, run) = (&self.inner.progress.check, &*self.inner.run);
+            known = storage::check_rest(storage, &torrent.pieces, &known, 0, progress, run)?;
             if let Some(resume_store) = &mut resume_store {
                 resume_store.checked(storage, &*self.inner.run);
             }

@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
 use crate::metainfo::Metainfo;
 use crate::storage::{self, Layout, StopCheck as _, Storage, StorageError};
@@ -39,8 +38,8 @@ pub(crate) fn find(
         return Ok(layout);
     }
     let have = pieces_of(inner, config, metainfo, redirected(&layout, &candidates), wanted, &candidates)?;
-    let is_complete = |file: usize| layout.pieces_of(file).all(|piece| have.has(PieceIndex(piece)));
-    let complete: AlternativePaths = candidates.into_iter().filter(|(file, _)| is_complete(*file)).collect();
+    let complete: AlternativePaths =
+        candidates.into_iter().filter(|(file, _)| layout.is_complete(*file, &have)).collect();
     Ok(redirected(&layout, &complete))
 }
 
@@ -97,6 +96,5 @@ fn pieces_of(
             known.clear(piece);
         }
     }
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    storage::check_rest(&storage, &metainfo.pieces, &known, cores, &storage::CheckProgress::default(), &*inner.run)
+    storage::check_rest(&storage, &metainfo.pieces, &known, 0, &storage::CheckProgress::default(), &*inner.run)
 }

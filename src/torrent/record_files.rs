@@ -96,7 +96,7 @@ mod tests {
         replace(&path, b"new", is_ours).expect("room");
         assert_eq!(fs::read(&path).expect("it"), b"new");
         let is_there = |name: &str| folder.join(name).exists();
-        assert!(others.iter().all(|name| is_there(name)), "what is no record stays");
+        assert!(others.iter().all(|name| is_there(name)), "other files stay");
         assert!(!is_there(&format!("{}.0123abcd.new", name(2))) && !is_there(&name(7)), "the oldest are gone");
         assert_eq!(fs::read_dir(&folder).expect("it").count(), MAX_RECORDS + others.len());
         replace(&path, b"newer", is_ours).expect("room");

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::storage::resume::{CLOCK_TICK, ClockReading, PREEXISTING, ResumeData, Stamp, is_complete, is_stamp_trusted};
+use crate::storage::resume::{CLOCK_TICK, ClockReading, PREEXISTING, ResumeData, Stamp, is_stamp_trusted};
 use crate::storage::{FileSnapshot, Layout, StopCheck, Storage, clock};
 use crate::torrent::record_files::{record_path, replace};
 use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex};
@@ -133,8 +133,7 @@ impl ResumeStore {
 
     /// Whether an earlier run had all pieces of the file.
     pub fn was_complete(&self, layout: &Layout, file: usize) -> bool {
-        let mut pieces = layout.pieces_of(file).map(PieceIndex);
-        self.record.as_ref().is_some_and(|record| pieces.all(|piece| record.have.has(piece)))
+        self.record.as_ref().is_some_and(|record| layout.is_complete(file, &record.have))
     }
 
     /// Whether the system may have crashed or been restarted since the record was written.
@@ -184,7 +183,7 @@ impl ResumeStore {
         let is_part_file = |file: usize| file == layout.files().len();
         self.owned_files.retain(|(number, _)| {
             let file = (number & !PREEXISTING) as usize;
-            is_part_file(file) || !is_complete(layout, file, have)
+            is_part_file(file) || !layout.is_complete(file, have)
         });
         if self.baseline.len() <= MANY_FILES {
             self.save(storage, progress, now);
@@ -222,8 +221,8 @@ impl ResumeStore {
         }
     }
 
-    /// Called instead of `load_trusted_pieces`: all pieces get hashed. What the record says about ownership and uploads
-    /// still counts.
+    /// Called instead of `load_trusted_pieces`: all pieces get hashed. The record still counts for ownership and
+    /// uploads.
     pub fn skip_trusted_pieces(&mut self) {
         let clock = clock();
         self.baseline.iter_mut().for_each(|baseline| *baseline = baseline.filter(|stamp| stamp.is_settled(clock)));

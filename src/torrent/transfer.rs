@@ -187,7 +187,9 @@ impl<'a> Transfer<'a> {
         match event {
             PeerEvent::Disconnected { key, addr, why } => {
                 self.peer_manager.connection_ended(self.context, key, addr, &why);
-                self.fill_free_slot();
+                if self.choker.has_slot(key) {
+                    self.fill_free_slot();
+                }
             }
             PeerEvent::InterestChanged { key } => self.interest_changed(key),
             PeerEvent::PieceFailed { piece, senders, has_resumed_blocks } => {
@@ -270,7 +272,6 @@ impl<'a> Transfer<'a> {
         }
         // From here on, the files are only read.
         storage.close();
-        storage.remember_completed();
         let (have, partial) = self.context.pieces.to_resume();
         // Before the marker is removed: no record that outlives it may claim complete files as ours.
         if let Some(resume_store) = &mut self.resume_store {

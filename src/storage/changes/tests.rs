@@ -8,6 +8,7 @@ use super::*;
 use crate::storage::cache::clock;
 use crate::storage::marker::marker_name;
 use crate::storage::{FileAction, FileSpec, Layout};
+use crate::types::Bitfield;
 use crate::types::{InfoHash, Sha1Hash};
 
 const HASH: InfoHash = InfoHash([1; 20]);

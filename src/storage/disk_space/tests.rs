@@ -41,7 +41,7 @@ fn what_is_there_needs_no_room_and_nor_does_padding() {
     let still = it.still_to_allocate(&have, &all);
     assert!(near(still, 4 * MIB), "{still}");
     let forgotten = it.still_to_allocate(&none, &all);
-    assert!(near(forgotten, 4 * MIB), "what is on the disk and wrong is written over: {forgotten}");
+    assert!(near(forgotten, 4 * MIB), "wrong bytes on disk are overwritten: {forgotten}");
     assert_eq!(it.still_to_allocate(&all, &all), 0);
     assert_eq!(it.still_to_allocate(&have, &none), 0);
 }

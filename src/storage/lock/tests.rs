@@ -58,7 +58,7 @@ fn one_writes_and_the_next_one_may_when_it_is_done() {
     assert_eq!(kind(second.probe_lock(&ONE)), StorageErrorKind::InUse);
     assert_eq!(kind(begin(&mut second, &ONE)), StorageErrorKind::InUse);
     drop(second);
-    assert_eq!(names(&dir), [marker.to_str().unwrap(), "a"], "who did not get the lock removes nothing");
+    assert_eq!(names(&dir), [marker.to_str().unwrap(), "a"], "a process without the lock removes nothing");
     drop(first);
     let mut second = storage(&dir, "a");
     second.probe_lock(&ONE).unwrap();
@@ -279,7 +279,7 @@ fn a_file_that_is_complete_is_struck_from_the_marker_that_stays() {
     it.finish(&have);
     drop(it);
     let mut it = two();
-    assert_eq!(made(&it), [false, true], "what becomes of a complete file is the user's doing");
+    assert_eq!(made(&it), [false, true], "changes of a complete file are the user's");
     it.clear_marker(&ONE, &Bitfield::full(20));
     assert_eq!(names(&dir), ["a", "b"]);
 }

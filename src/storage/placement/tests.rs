@@ -169,7 +169,7 @@ fn the_part_file_must_stay_where_it_is() {
     assert_eq!(it.check_files_in_place().unwrap_err().kind(), StorageErrorKind::Missing);
     it.close();
     let gone = it.write_vectored_at(14, &[IoSlice::new(&[1])]).unwrap_err();
-    assert_eq!(gone.kind(), StorageErrorKind::Missing, "what it held would be lost in silence");
+    assert_eq!(gone.kind(), StorageErrorKind::Missing, "its content would be lost in silence");
     // The next run downloads one piece again.
     let it = selected(&dir, &layout(), &only(&["a"]));
     assert_eq!(found_pieces(&it), [0]);

@@ -30,7 +30,7 @@ fn without_allocation_files_grow() {
     let it = storage(&dir, Allocation::None, &[("a", MIB), ("empty", 0), ("b", MIB)]);
     fs::write(dir.path().join("b"), vec![7; MIB as usize + 3]).unwrap();
     let prepared = it.prepare().unwrap();
-    assert_eq!((prepared.found_bytes, prepared.repaired.len()), (MIB, 1), "what is too long is cut as ever");
+    assert_eq!((prepared.found_bytes, prepared.repaired.len()), (MIB, 1), "a file that is too long is truncated");
     let len = |name: &str| fs::metadata(dir.path().join(name)).unwrap().len();
     assert_eq!(["a", "empty", "b"].map(len), [0, 0, MIB]);
     assert_eq!(it.read_exact_at(0, &mut [0]).unwrap_err().kind(), StorageErrorKind::Missing);

@@ -223,7 +223,7 @@ fn a_record_of_an_earlier_version_names_the_files_of_an_unfinished_download() {
     record.files.pop();
     assert!(!left(&record, 2, None) && !left(&record, 2, Some(stamp(SECOND))), "its length alone says nothing");
     record.have = Bitfield::full(5);
-    assert!(!left(&record, 0, Some(stamp(-5))), "what was complete may have been the user's from the start");
+    assert!(!left(&record, 0, Some(stamp(-5))), "a complete file may have been the user's from the start");
 }
 
 #[test]

@@ -37,17 +37,11 @@ impl FileOpener<'_> {
         for piece in ignored.iter().flat_map(|file| layout.pieces_of(*file)) {
             have.clear(PieceIndex(piece));
         }
-        let mut known = Bitfield::full(layout.piece_count());
         let missing = files.flat_map(|file| layout.pieces_of(*file)).map(PieceIndex).filter(|piece| !have.has(*piece));
         let missing: Vec<PieceIndex> = missing.collect();
-        for piece in &missing {
-            known.clear(*piece);
-        }
         if !missing.is_empty() {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            let progress = storage::CheckProgress::default();
-            let right =
-                storage::check_rest(&self.storage, &self.metainfo.pieces, &known, cores, &progress, &*self.inner.run)?;
+            let pieces = missing.iter().copied();
+            let right = storage::check_pieces(&self.storage, &self.metainfo.pieces, pieces, &*self.inner.run)?;
             missing.into_iter().filter(|piece| right.has(*piece)).for_each(|piece| _ = have.set(piece));
         }
         Ok(())

@@ -405,7 +405,7 @@ fn a_run_that_leaves_an_incomplete_file_alone_keeps_its_entry() {
     assert_eq!(owned(), [(1, 9)]);
     resume_store.drop_complete_files(&fixture.storage, pieces(all), Duration::ZERO);
     assert_eq!(owned(), []);
-    // What another program has touched is not inherited.
+    // Files that another program has touched are not inherited.
     begin();
     fs::set_permissions(fixture.file("b"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("b");
     fixture.resume_store().finish(&fixture.storage, pieces(first), |_| false);
