@@ -117,7 +117,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let hook = args.hook(settings.pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
     // Bounded: two messages per running torrent, and one per request to stop.
     let ((event_sender, event_receiver), (stop_sender, stop)) = (unbounded(), bounded(0));
-    // Anybody may put any number of files into the watched folder.
+    // Bounds only what the scheduler has not taken yet: torrents of the watched folder that wait are not bounded.
     let (watch_sender, watch_receiver) = bounded(MAX_QUEUED_WATCH_EVENTS);
     // Owned here, so that the terminal is restored on every return path.
     let has_live_view = outputs.screen.is_terminal() && !args.quiet;

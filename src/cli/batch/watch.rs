@@ -378,7 +378,7 @@ mod tests {
         }
         let found = ["a", "b", "c", "d"].map(|name| is_link_into(&at("in").join(name), &at("out")));
         assert_eq!(found, [true, true, false, false]);
-        assert!(!is_link_into(&at("out/x"), &at("out")), "what is no link");
+        assert!(!is_link_into(&at("out/x"), &at("out")), "not a link");
     }
 
     #[test]

@@ -104,7 +104,7 @@ mod tests {
             assert_eq!(output_failure(&full, result).map(|failure| failure.code), Some(Exit::Other));
         }
         for error in [&gone, &full] {
-            assert_eq!(output_failure(error, &broken), None, "what went wrong first is told");
+            assert_eq!(output_failure(error, &broken), None, "btsync reports the first failure");
         }
     }
 }

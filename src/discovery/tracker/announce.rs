@@ -187,7 +187,7 @@ pub enum TrackerError {
     /// The URL is malformed.
     #[error("not a usable URL")]
     Url,
-    /// The URL has a local address, but not the path of an announce; it may lead to another service (request forgery).
+    /// The URL has a local address, but not the path and query of an announce; it may lead to another service (request forgery).
     #[error("at a local address, btsync requests only \"/announce\" or \"/scrape\", with no more than a passkey")]
     Local,
     /// The deadline passed without an answer.

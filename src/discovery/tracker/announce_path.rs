@@ -1,6 +1,6 @@
 //! Prevents server-side request forgery through tracker URLs. Torrents are untrusted, and services on this machine and its
-//! network often trust every client that reaches them. Therefore a tracker URL with a local address must have the path of an
-//! announce. Pure.
+//! network often trust every client that reaches them. Therefore a tracker URL with a local address must have the path and
+//! query of an announce. Pure.
 
 use percent_encoding::percent_decode_str;
 
@@ -68,9 +68,9 @@ fn is_passkey(segment: &str) -> bool {
 /// Whether every parameter of a URL's query is one of an announce. Many servers pass all paths to one script, which acts on the
 /// query.
 pub(crate) fn is_announce_query(query: &str) -> bool {
-    let name = |parameter: &str| parameter.split('=').next().unwrap_or_default().to_owned();
+    let is_known = |parameter: &str| PARAMETERS.contains(&parameter.split('=').next().unwrap_or_default());
     // Some servers also split at `;`.
-    query.split(['&', ';']).filter(|p| !p.is_empty()).all(|parameter| PARAMETERS.contains(&name(parameter).as_str()))
+    query.split(['&', ';']).filter(|parameter| !parameter.is_empty()).all(is_known)
 }
 
 /// The path without percent-encoding; `None` if the encoding is malformed or nested too often, or the result is not UTF-8 (e.g.

@@ -100,6 +100,13 @@ enum Trust {
     EveryHop,
 }
 
+impl Trust {
+    /// Whether the URL is a tracker's, and not that of a file.
+    fn is_of_tracker(self) -> bool {
+        matches!(self, Trust::AnnouncePathOnly | Trust::FirstHop)
+    }
+}
+
 /// The response to one request.
 struct Hop {
     response: ureq::http::Response<Body>,
@@ -291,7 +298,7 @@ impl HttpTracker {
                 let content = Content::Body(
                     status,
                     retry,
-                    read_body(hop.response, &url, max, (max <= MAX_BODY).then_some(&BODIES))?,
+                    read_body(hop.response, &url, max, trust.is_of_tracker().then_some(&BODIES))?,
                 );
                 return Ok(Page { content, is_public });
             }
@@ -323,8 +330,7 @@ impl HttpTracker {
             return Err(TrackerError::Proxy);
         }
         // Behind a proxy, names are not resolved here, but literal addresses can be checked.
-        let literal = url::host(url).trim_matches(['[', ']']).parse::<IpAddr>();
-        if !literal.is_ok_and(self.is_local) {
+        if !url::literal_ip(url).is_some_and(self.is_local) {
             match get(&agents.public, url, end) {
                 Ok(response) => return Ok(Hop { response, public: true }),
                 Err(e) if !is_refusal(&e) => return Err(error::from_ureq(e, url)),

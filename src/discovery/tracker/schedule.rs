@@ -156,7 +156,7 @@ mod tests {
         all.answered(NOW, "http://a/", &terms, true);
         assert_eq!(asked(&mut all).len(), 1);
         all.want_peers(NOW, true, true);
-        assert_eq!(asked(&mut all).len(), MAX_URGENT - MAX_IN_FLIGHT, "where no peer is known");
+        assert_eq!(asked(&mut all).len(), MAX_URGENT - MAX_IN_FLIGHT, "no peer is known");
         all.want_peers(NOW, true, false);
         all.completed();
         let job = all.next_job(NOW).expect("completed");

@@ -245,7 +245,7 @@ impl AnnounceList {
     }
 
     /// Sets whether the torrent needs peers, and whether it has `no_candidates` to connect to. If both, the next announce is due
-    /// as soon as the tracker's minimum interval allows (without one, after 60 s or its interval if that is shorter). The
+    /// as soon as the tracker's minimum interval allows (without one, after 60 s or its interval if that is shorter, but see `SHORTEST_INTERVAL`). The
     /// back-off of failed trackers still applies.
     pub fn want_peers(&mut self, now: Duration, needs_peers: bool, no_candidates: bool) {
         self.demand = match (needs_peers, no_candidates) {

@@ -217,7 +217,7 @@ mod tests {
         eta_estimate.update(s(51), 500, 5.0);
         assert_eq!(eta_estimate.0, Some(151.0), "half as fast is news");
         eta_estimate.update(s(160), 10, 100.0);
-        assert!(eta_estimate.0.is_some_and(|over| over > 160.0), "what should be over and is not");
+        assert!(eta_estimate.0.is_some_and(|over| over > 160.0), "the download is later than estimated");
         eta_estimate.update(s(161), 10, 0.0);
         assert_eq!(eta_estimate.0, None);
     }

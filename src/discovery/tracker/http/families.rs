@@ -112,8 +112,7 @@ impl HttpTracker {
         more: F,
     ) -> Result<AnnounceResponse, TrackerError> {
         let end = Instant::now() + deadline;
-        let literal = url::host(url).trim_matches(['[', ']']).parse::<IpAddr>().ok();
-        if let (Some(ip), false) = (literal, self.is_proxied) {
+        if let (Some(ip), false) = (url::literal_ip(url), self.is_proxied) {
             let family = if IpFamily::V4.has(ip) { IpFamily::V4 } else { IpFamily::V6 };
             return self.announce_over(family, url, &self.announce_url(family, url, a)?, end);
         }

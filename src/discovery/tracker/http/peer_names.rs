@@ -109,7 +109,7 @@ mod tests {
             let _ = if host == NAMES[0] { Ok(()) } else { blocked.recv() }; // until the deadline has passed
             Ok(vec![addr; ADDRESSES_OF_A_NAME + 1])
         });
-        assert_eq!(found, [addr; ADDRESSES_OF_A_NAME], "what was found in time");
+        assert_eq!(found, [addr; ADDRESSES_OF_A_NAME], "the addresses found in time");
         drop(unblock);
         assert_eq!(asked.iter().collect::<Vec<_>>(), NAMES[..2], "by the one thread, which ends");
     }

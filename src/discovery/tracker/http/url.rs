@@ -1,6 +1,7 @@
 //! Builds the URLs of announces, scrapes and redirects.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 
@@ -146,6 +147,11 @@ pub(crate) fn query(url: &str) -> &str {
 pub(crate) fn host(url: &str) -> &str {
     let authority = authority(url);
     split_port(authority).0
+}
+
+/// The address that a URL has in place of a host name.
+pub(crate) fn literal_ip(url: &str) -> Option<IpAddr> {
+    host(url).trim_matches(['[', ']']).parse().ok()
 }
 
 /// Splits an authority into host and port, without credentials.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::{AnnounceEvent, Retry};
-use crate::discovery::tracker::http::url::host;
+use crate::discovery::tracker::http::url::{host, literal_ip};
 use crate::discovery::tracker::tiers::AnnounceJob;
 use crate::discovery::tracker::tiers::answers::{SHORTEST_JITTER, backoff};
 use crate::net::networks::is_private;
@@ -106,6 +106,5 @@ impl Tracker {
 
 /// Whether the URL has an address in a private network, as trackers in tests and closed networks do.
 fn has_private_address(url: &str) -> bool {
-    let host = host(url);
-    host.eq_ignore_ascii_case("localhost") || host.trim_matches(['[', ']']).parse().is_ok_and(is_private)
+    host(url).eq_ignore_ascii_case("localhost") || literal_ip(url).is_some_and(is_private)
 }
