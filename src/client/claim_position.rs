@@ -71,7 +71,7 @@ impl ClaimPosition {
         result.map_err(|(file, owner)| self.file_taken(info_hash, layout, file, owner))
     }
 
-    /// Waits until the torrent may write to its files; false if it has to stop first. Who sets `stop` then calls
+    /// Waits until the torrent may write to its files; false if it has to stop first. The thread that sets `stop` then calls
     /// [`Client::wake_stopped_torrents`].
     ///
     /// # Errors

@@ -282,7 +282,7 @@ mod tests {
         owners.release(A);
         assert_eq!(owners.claim_for_writing(C), WriteAnswer::Refused(0, owner(B)));
         owners.release(B);
-        assert_eq!(owners.claim_for_writing(C), WriteAnswer::Granted, "who failed has none");
+        assert_eq!(owners.claim_for_writing(C), WriteAnswer::Granted, "a torrent that failed owns no file");
         owners.release(C);
         assert!(owners.files.is_empty() && owners.other_claimants.is_empty() && owners.torrents.is_empty());
     }

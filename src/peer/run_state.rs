@@ -87,7 +87,7 @@ impl RunState {
 /// The bits of [`RunControl`] that hold the state's code; the others count its changes.
 const CODE_BITS: u32 = 3;
 
-/// The [`RunState`] that the threads of one torrent share. Who changes it wakes main. A stop also calls the function of
+/// The [`RunState`] that the threads of one torrent share. The thread that changes it wakes main. A stop also calls the function of
 /// [`RunControl::on_stop`], which wakes main where it does not wait for its channel.
 ///
 /// It counts the changes, so that main also notices a pause that was over before main looked: a connection may have

@@ -40,7 +40,7 @@ pub struct Peer {
     pub encrypted: Flag,
     /// Which extensions the peer supports.
     pub extensions: PeerExtensions,
-    /// Who chokes and who is interested.
+    /// Which side chokes, and which is interested.
     pub choking: ChokeState,
     /// Bytes and rates.
     pub rates: PeerRates,

@@ -82,7 +82,7 @@ mod tests {
             wake_pipe.wake_all();
             assert!(!waits.join().unwrap() && wake_pipe.has_woken());
         });
-        assert!(!wake_pipe.wait(&ours, LONG).unwrap(), "what has come is left for the next reader");
+        assert!(!wake_pipe.wait(&ours, LONG).unwrap(), "received bytes are left for the next reader");
         assert!(WakePipe::default().wait(&ours, LONG).unwrap(), "a download reads as it likes");
     }
 }

@@ -152,7 +152,7 @@ mod tests {
         let second = differ.message(s(70), to, &peers(2..4)).unwrap();
         assert_eq!((second.added, second.dropped), (vec![(addr(3), PexFlags(3))], vec![addr(1)]));
         let third = differ.message(s(130), to, &peers(1..4)).unwrap();
-        assert_eq!(third.added, [(addr(1), PexFlags(1))], "who comes back is added again");
+        assert_eq!(third.added, [(addr(1), PexFlags(1))], "a peer that reconnects is added again");
     }
 
     #[test]

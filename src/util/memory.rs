@@ -5,8 +5,8 @@ pub fn available() -> Option<u64> {
     parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
-/// Whether so many bytes, read once, would push most other files out of the page cache. What was read first would be evicted by
-/// what is read later, so nobody gains from keeping it.
+/// Whether so many bytes, read once, would push most other files out of the page cache. The bytes read first would be evicted by
+/// later ones, so keeping them helps no program.
 pub fn crowds_out_others(bytes: u64) -> bool {
     available().is_some_and(|available| exceeds_half(bytes, available))
 }

@@ -46,7 +46,7 @@ impl PeerExtensions {
     }
 }
 
-/// Who chokes and who is interested (BEP 3). The reader writes the peer's side, main ours.
+/// Which side chokes, and which is interested (BEP 3). The reader writes the peer's side, main ours.
 #[derive(Debug)]
 pub struct ChokeState {
     /// Whether we choke the peer.

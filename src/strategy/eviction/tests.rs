@@ -102,7 +102,7 @@ fn nobody_is_pushed_out_by_its_own_network() {
     let mixed = [table(4, 30, |_| "203.0.113.1".into()), table(4, 70, |n| format!("192.0.{n}.1"))].concat();
     assert_eq!(goes("203.0.113.1", &mixed, 2), None, "nor by one that has more than its part");
     let full = table(8, 61, |_| "203.0.113.1".into());
-    assert!(goes("203.0.113.1", &full, 8).is_some(), "who does nothing for a minute gives way");
+    assert!(goes("203.0.113.1", &full, 8).is_some(), "a peer without traffic for a minute is evicted");
     let rotating = [table(17, 5, |_| "203.0.113.1".into()), table(17, 5, |_| "198.51.100.1".into())].concat();
     let full = [rotating, vec![at(99, "192.0.2.1", 900)]].concat();
     assert_eq!(goes("203.0.113.1", &full, 20), None, "though the other has done nothing for longest");

@@ -219,7 +219,7 @@ fn a_links_peers_are_those_of_a_stranger() {
     let ports: Vec<_> = (1..200).map(|port| SocketAddr::from(([203, 0, 113, 5], port))).collect();
     assert_eq!(peer_list.add(&ports, PeerSource::MagnetLink), 4);
     peer_list.add(&[public(1)], PeerSource::Dht);
-    assert_eq!(peer_list.dial_candidates(Duration::ZERO, 9), [public(1)], "what may be another service waits");
+    assert_eq!(peer_list.dial_candidates(Duration::ZERO, 9), [public(1)], "a port that may be another service waits");
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn other_addresses_of_a_connected_peer_are_not_dialed() {
     peer_list.note_dialed(addr(1), PeerKey(1));
     peer_list.link_to(addr(2), PeerKey(1), now);
     assert!(peer_list.dial_candidates(now, 9).is_empty());
-    assert_eq!(peer_list.next_dial(), Some(now + ALIAS_PAUSE), "whoever said so may have lied");
+    assert_eq!(peer_list.next_dial(), Some(now + ALIAS_PAUSE), "the claim may be false");
     peer_list.disconnected(addr(1), PeerKey(1), now, true);
     assert_eq!(peer_list.dial_candidates(now, 9), [addr(2)]);
 

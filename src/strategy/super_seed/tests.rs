@@ -51,7 +51,7 @@ fn each_sees_two_pieces_of_its_own_and_another_when_one_has_spread() {
     assert_eq!(next.len(), 1);
     assert!(!a.contains(&next[0]) && !b.contains(&next[0]));
     seed.has(B, a[..1].iter().copied(), seconds(3), out);
-    assert!(out.is_empty(), "what was known is no news");
+    assert!(out.is_empty(), "a known piece is not reported again");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_piece_that_was_sent_completely_counts_as_taken() {
     assert_eq!(shown(out, A).len(), 1);
     seed.has(A, std::iter::once(a[0]), seconds(20), out);
     seed.sent(A, (a[0], MIB), MIB, seconds(20), out);
-    assert!(out.is_empty(), "what is known is no news");
+    assert!(out.is_empty(), "a known piece is not reported again");
     assert!(seed.leechers[&A].sent.is_empty());
     // With another leecher connected, the piece has spread once that one has it.
     seed.sent(A, (a[1], MIB), MIB - 1, seconds(21), out);

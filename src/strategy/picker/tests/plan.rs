@@ -187,7 +187,7 @@ fn sequential_is_ascending_with_one_peer_and_shared_out_among_several() {
     let freed = picker.remove_peer(A);
     assert_eq!(freed, 9);
     let next = pieces(&picker.take(B, 12, true));
-    assert_eq!(next, [wanted[0], wanted[1], wanted[3], wanted[4]], "what is unbegun again is the lowest");
+    assert_eq!(next, [wanted[0], wanted[1], wanted[3], wanted[4]], "a piece that is unbegun again is the lowest");
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn what_the_picker_is_told_of_a_peer() {
     requests.add(SECOND, &blocks(0..4));
     requests.take(SECOND + MS * 30, &block(0));
     requests.received(SECOND + MS * 30, 1, u64::from(BLOCK_SIZE));
-    assert_eq!(requests.pick_context(SECOND, 1 << 20).answer_time, Some(MS * 30), "what it has shown so far");
+    assert_eq!(requests.pick_context(SECOND, 1 << 20).answer_time, Some(MS * 30), "the time measured so far");
     requests.rounds.rate = Some(f64::from(BLOCK_SIZE) * 10.0);
     let pick_context = requests.pick_context(SECOND, 1 << 20);
     // Three outstanding requests and this one, at a tenth of a second each.
