@@ -243,8 +243,19 @@ impl RunningTracker {
     /// Waits until the tracker counts `seeds` complete peers.
     pub fn wait_for_seeds(&self, info_hash: [u8; 20], seeds: u64) {
         until(&format!("the tracker knows {seeds} seeds"), || {
-            let url = format!("http://{}:{}/announce", address(1), self.port);
-            scrape(&url, info_hash).is_some_and(|(complete, _)| complete >= seeds)
+            self.scrape(info_hash).is_some_and(|(complete, _)| complete >= seeds)
         });
+    }
+
+    /// Waits until the tracker counts `leechers` incomplete peers.
+    pub fn wait_for_leechers(&self, info_hash: [u8; 20], leechers: u64) {
+        until(&format!("the tracker knows {leechers} leechers"), || {
+            self.scrape(info_hash).is_some_and(|(_, incomplete)| incomplete >= leechers)
+        });
+    }
+
+    /// The tracker's counts of complete and incomplete peers.
+    fn scrape(&self, info_hash: [u8; 20]) -> Option<(u64, u64)> {
+        scrape(&format!("http://{}:{}/announce", address(1), self.port), info_hash)
     }
 }

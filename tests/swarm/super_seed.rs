@@ -193,13 +193,14 @@ fn super_seeds_to(test: &str, leechers: &[Client], check: impl FnOnce(f64, &str)
         let tracker = TrackerKind::Opentracker.start(&temp, &payload);
         let source = temp.folder_with("seeder", &payload);
         let torrent = temp.torrent(&payload, &tracker.url());
-        let mut seeder = temp.btsync("seeder", &torrent, &source, free_port(), &["--seed", "--super-seed"]);
-        tracker.wait_for_seeds(payload.info_hash(), 1);
         let started = |(&client, host): (&Client, u8)| {
             let out = temp.folder(&format!("out-{client:?}"));
             (client.start(&temp, host, &torrent, &out), out)
         };
         let leechers: Vec<_> = leechers.iter().zip(3..).map(started).collect();
+        // A leecher that came alone would get all pieces from the seed: nobody else could give it any.
+        tracker.wait_for_leechers(payload.info_hash(), leechers.len() as u64);
+        let mut seeder = temp.btsync("seeder", &torrent, &source, free_port(), &["--seed", "--super-seed"]);
         until("everybody has everything", || {
             leechers.iter().all(|(_, out)| payload.difference_in_content(out).is_none())
         });
