@@ -28,6 +28,7 @@
 //! # Features
 //! - `tls` (default): HTTPS trackers and URLs. Without it, they fail with an error that says so.
 //! - `gzip` (default): torrent files and tracker answers that are packed with gzip. Without it, the library refuses them.
+//! - `service` (default): the service for many torrents behind `btsync serve`.
 //! - `cli` (default): the dependencies of the `btsync` command. Programs that use the library turn it off with
 //!   `default-features = false`.
 //!
@@ -83,6 +84,11 @@ mod pieces;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod pieces;
+#[cfg(all(feature = "service", not(feature = "internals")))]
+mod service;
+#[cfg(all(feature = "service", feature = "internals"))]
+#[doc(hidden)]
+pub mod service;
 #[cfg(not(feature = "internals"))]
 mod storage;
 #[cfg(feature = "internals")]

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::promises::sources;
 
 /// The modules of the library, from the lowest layer up. Each imports only from those before it. ARCHITECTURE.md explains them.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "util",
     "types",
     "hash",
@@ -24,6 +24,7 @@ const ORDER: [&str; 16] = [
     "peer",
     "client",
     "torrent",
+    "service",
 ];
 
 /// The modules of the command below `cli`, likewise.

@@ -1,0 +1,164 @@
+//! The service as its faces see it, whatever their protocol: figures of torrents to read, and what a remote control may ask for.
+//! [`Control`] has one implementation for `btsync serve`, and one for the torrents of a single run of the command.
+
+mod details;
+mod request;
+mod session;
+mod summary;
+mod torrent_settings;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::service::settings::{Settings, SettingsChange};
+
+pub use details::{FileDetails, PeerDetails, PieceDetails, TrackerAnswer, TrackerDetails};
+pub use request::{AddRequest, AddSource, Added, FileIndexes, QueueMove, TorrentChange};
+pub use session::{BandwidthGroup, SessionStats, SessionSums};
+pub use summary::{
+    Activity, MetainfoFacts, PeerCounts, PeerSources, Problem, ProblemKind, TorrentSummary, TorrentTimes,
+    TransferFigures,
+};
+pub use torrent_settings::{LimitMode, Priority, RateLimit, TorrentSettings};
+
+/// The number of a torrent in one service, from 1 on. It stays the torrent's for the life of the state folder and is never given
+/// to another torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TorrentId(pub u32);
+
+/// Seconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixTime(pub i64);
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// No torrent has this number.
+    #[error("no torrent has the number {}", .0.0)]
+    NoTorrent(TorrentId),
+    /// What was asked for makes no sense; the text says why.
+    #[error("{0}")]
+    Invalid(String),
+    /// The path is not below a folder that the service may write to.
+    #[error("{}: outside of the folders that this service may write to", .0.display())]
+    OutsideFolders(PathBuf),
+    /// The torrent file cannot be read or is damaged.
+    #[error("{0}")]
+    BadTorrent(String),
+    /// The system refused.
+    #[error("{0}")]
+    System(String),
+    /// This face cannot do it, for example in a single run of the command.
+    #[error("not possible here: {0}")]
+    Unsupported(&'static str),
+}
+
+/// What a remote control or the page may ask of a service. All methods return soon: none waits for the network, and only
+/// [`Control::add`] with a path, [`Control::files`] and [`Control::free_space`] read the disk.
+pub trait Control: Send + Sync {
+    /// All torrents, by number.
+    fn torrents(&self) -> Vec<TorrentSummary>;
+    /// One torrent.
+    fn torrent(&self, id: TorrentId) -> Option<TorrentSummary>;
+    /// Numbers of torrents that were removed within the last minute.
+    fn recently_removed(&self) -> Vec<TorrentId>;
+    /// The torrents that changed or moved payload within the last minute.
+    fn recently_active(&self) -> Vec<TorrentId>;
+    /// The files of a torrent, in the metainfo's order; empty while the metadata is unknown.
+    fn files(&self, id: TorrentId) -> Vec<FileDetails>;
+    /// Its connected peers.
+    fn peers(&self, id: TorrentId) -> Vec<PeerDetails>;
+    /// Its trackers.
+    fn trackers(&self, id: TorrentId) -> Vec<TrackerDetails>;
+    /// Its pieces.
+    fn pieces(&self, id: TorrentId) -> PieceDetails;
+
+    /// Adds a torrent.
+    ///
+    /// # Errors
+    /// If its source or its settings are not valid.
+    fn add(&self, request: AddRequest) -> Result<Added, ControlError>;
+    /// Starts torrents: when it is their turn, or `now` whatever the queue says.
+    ///
+    /// # Errors
+    /// If the new state cannot be saved.
+    fn start(&self, ids: &[TorrentId], now: bool) -> Result<(), ControlError>;
+    /// Stops torrents.
+    ///
+    /// # Errors
+    /// If the new state cannot be saved.
+    fn stop(&self, ids: &[TorrentId]) -> Result<(), ControlError>;
+    /// Hashes the files of torrents again.
+    ///
+    /// # Errors
+    /// If the new state cannot be saved.
+    fn verify(&self, ids: &[TorrentId]) -> Result<(), ControlError>;
+    /// Announces torrents to their trackers now, as far as the trackers permit it.
+    ///
+    /// # Errors
+    /// None yet.
+    fn reannounce(&self, ids: &[TorrentId]) -> Result<(), ControlError>;
+    /// Removes torrents, with those of their files that btsync created if `delete_data`.
+    ///
+    /// # Errors
+    /// If the new state cannot be saved.
+    fn remove(&self, ids: &[TorrentId], delete_data: bool) -> Result<(), ControlError>;
+    /// Changes settings, files and trackers of torrents.
+    ///
+    /// # Errors
+    /// If a value is not valid, or the new state cannot be saved.
+    fn change(&self, ids: &[TorrentId], change: &TorrentChange) -> Result<(), ControlError>;
+    /// Uses another folder for torrents, and moves their files there if `moves_files`.
+    ///
+    /// # Errors
+    /// If the folder is not permitted.
+    fn set_folder(&self, ids: &[TorrentId], folder: &Path, moves_files: bool) -> Result<(), ControlError>;
+    /// Renames a file or folder of a torrent.
+    ///
+    /// # Errors
+    /// If the torrent has no such path, the name is no plain name, or the new path exists.
+    fn rename(&self, id: TorrentId, path: &str, name: &str) -> Result<(), ControlError>;
+    /// Starts a torrent whose files were in the way, and lets it overwrite them.
+    ///
+    /// # Errors
+    /// If the new state cannot be saved.
+    fn overwrite(&self, id: TorrentId) -> Result<(), ControlError>;
+    /// Moves torrents in the queue.
+    ///
+    /// # Errors
+    /// If the new state cannot be saved.
+    fn move_in_queue(&self, ids: &[TorrentId], to: QueueMove) -> Result<(), ControlError>;
+
+    /// The session's settings.
+    fn settings(&self) -> Settings;
+    /// Changes the session's settings.
+    ///
+    /// # Errors
+    /// If a value is not valid, or the new state cannot be saved.
+    fn change_settings(&self, change: &SettingsChange) -> Result<(), ControlError>;
+    /// The sums of the service.
+    fn stats(&self) -> SessionStats;
+    /// Free and total bytes of the file system of a folder.
+    ///
+    /// # Errors
+    /// If the folder cannot be examined or is not permitted.
+    fn free_space(&self, folder: &Path) -> Result<(u64, u64), ControlError>;
+    /// Whether a peer has ever connected to us, so that the port is open; `None` while that is unknown.
+    fn is_port_open(&self) -> Option<bool>;
+    /// The TCP port on which peers reach us; 0 for none.
+    fn peer_port(&self) -> u16;
+    /// The bandwidth groups.
+    fn groups(&self) -> Vec<BandwidthGroup>;
+    /// Creates or changes a bandwidth group.
+    ///
+    /// # Errors
+    /// If the new state cannot be saved.
+    fn set_group(&self, group: BandwidthGroup) -> Result<(), ControlError>;
+    /// The folder of the state, as Transmission's `config-dir`.
+    fn state_folder(&self) -> PathBuf;
+    /// Ends the service.
+    fn shut_down(&self);
+}

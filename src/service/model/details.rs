@@ -1,0 +1,115 @@
+//! The files, peers, trackers and pieces of one torrent.
+
+use std::net::SocketAddr;
+
+use crate::service::model::UnixTime;
+use crate::service::model::torrent_settings::Priority;
+
+/// One file of a torrent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileDetails {
+    /// Its index in the metainfo, from 0, without padding.
+    pub index: u32,
+    /// Its path below the folder, with `/`.
+    pub path: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Verified bytes.
+    pub have: u64,
+    /// Whether it is wanted.
+    pub is_wanted: bool,
+    /// Its priority.
+    pub priority: Priority,
+    /// Its pieces.
+    pub pieces: std::ops::Range<u32>,
+}
+
+/// One connected peer.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct PeerDetails {
+    /// Its address.
+    pub addr: SocketAddr,
+    /// The name of its client, printable.
+    pub client: String,
+    /// The part of the torrent that it has, 0 to 1.
+    pub progress: f64,
+    /// Bytes per second from it.
+    pub down_rate: u64,
+    /// Bytes per second to it.
+    pub up_rate: u64,
+    /// Payload bytes received from it.
+    pub downloaded: u64,
+    /// Payload bytes sent to it.
+    pub uploaded: u64,
+    /// Whether it connected to us.
+    pub is_incoming: bool,
+    /// Whether the connection is encrypted.
+    pub is_encrypted: bool,
+    /// Whether it chokes us.
+    pub peer_choking: bool,
+    /// Whether it is interested in our pieces.
+    pub peer_interested: bool,
+    /// Whether we choke it.
+    pub am_choking: bool,
+    /// Whether we are interested in its pieces.
+    pub am_interested: bool,
+    /// Whether it owes us blocks and has sent none for a while.
+    pub is_snubbing: bool,
+    /// The letter for the source in Transmission's flags: `T` tracker (shown as nothing there), `H` DHT, `X` peer exchange,
+    /// `L` local discovery, `U` user.
+    pub source: char,
+}
+
+/// One tracker of a torrent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrackerDetails {
+    /// Its number within the torrent, stable while the list does not change.
+    pub id: u32,
+    /// Its tier, from 0.
+    pub tier: u32,
+    /// The announce URL in full.
+    pub announce: String,
+    /// The scrape URL, or an empty string.
+    pub scrape: String,
+    /// The last announce, if there was one.
+    pub last: Option<TrackerAnswer>,
+    /// When the next announce is due; `None` while the torrent does not run.
+    pub next: Option<UnixTime>,
+    /// Whether an announce is under way.
+    pub is_announcing: bool,
+    /// Whether it is only used if those before it fail.
+    pub is_backup: bool,
+}
+
+/// The result of the last announce to a tracker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrackerAnswer {
+    /// When it ended.
+    pub at: UnixTime,
+    /// Whether the tracker answered and did not refuse.
+    pub is_success: bool,
+    /// Whether time ran out.
+    pub is_timeout: bool,
+    /// `Success`, the warning or the reason; printable.
+    pub message: String,
+    /// The number of peers in the answer.
+    pub peers: usize,
+    /// Seeds, leechers and finished downloads, where the tracker tells them.
+    pub seeders: Option<u64>,
+    /// Leechers.
+    pub leechers: Option<u64>,
+    /// Finished downloads.
+    pub downloads: Option<u64>,
+}
+
+/// The pieces of a torrent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PieceDetails {
+    /// A bit for each verified piece, as in a BITFIELD message.
+    pub have: Vec<u8>,
+    /// Pieces of which blocks are under way or on disk, ascending.
+    pub begun: Vec<u32>,
+    /// For each piece, the number of connected peers that have it; -1 if we have it. Empty where nothing is connected.
+    pub availability: Vec<i32>,
+}

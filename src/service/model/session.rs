@@ -1,0 +1,54 @@
+//! Sums over all torrents, and bandwidth groups.
+
+use serde::{Deserialize, Serialize};
+
+use crate::service::model::torrent_settings::RateLimit;
+
+/// The sums of the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionStats {
+    /// Torrents that transfer or check.
+    pub active_torrents: usize,
+    /// Stopped torrents.
+    pub paused_torrents: usize,
+    /// All torrents.
+    pub torrents: usize,
+    /// Bytes per second received now.
+    pub down_rate: u64,
+    /// Bytes per second sent now.
+    pub up_rate: u64,
+    /// Since the service was first used.
+    pub cumulative: SessionSums,
+    /// Since it started.
+    pub current: SessionSums,
+}
+
+/// Sums of a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionSums {
+    /// Payload bytes received.
+    pub downloaded: u64,
+    /// Payload bytes sent.
+    pub uploaded: u64,
+    /// Torrents added.
+    pub files_added: u64,
+    /// Starts of the service.
+    pub sessions: u64,
+    /// Seconds that it ran.
+    pub seconds: u64,
+}
+
+/// A bandwidth group: limits that several torrents share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BandwidthGroup {
+    /// Its name.
+    pub name: String,
+    /// The download limit.
+    pub down_limit: RateLimit,
+    /// The upload limit.
+    pub up_limit: RateLimit,
+    /// Whether the session's limits apply too.
+    pub honors_session_limits: bool,
+}

@@ -1,0 +1,281 @@
+//! The settings of a service that a remote control may change, as they are saved in the state folder.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::service::model::RateLimit;
+use crate::types::Encryption;
+
+/// All settings of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct Settings {
+    /// The folder of new torrents.
+    pub download_folder: PathBuf,
+    /// The folder of torrents that are not complete.
+    pub incomplete_folder: PathBuf,
+    /// Whether the folder of incomplete torrents is used.
+    pub uses_incomplete_folder: bool,
+    /// Whether incomplete files have the suffix `.part`.
+    pub renames_partial_files: bool,
+    /// Whether new torrents start at once.
+    pub starts_added: bool,
+    /// Whether a torrent file that the service read from its watch folder is deleted afterwards.
+    pub deletes_watched: bool,
+    /// The folder in which new torrent files are looked for.
+    pub watch_folder: Option<PathBuf>,
+    /// The download limit of all torrents.
+    pub down_limit: RateLimit,
+    /// The upload limit of all torrents.
+    pub up_limit: RateLimit,
+    /// The alternative limits.
+    pub alternative: AlternativeLimits,
+    /// How many torrents run at a time.
+    pub queue: QueueSettings,
+    /// When seeding ends.
+    pub seeding: SeedingSettings,
+    /// How peers are found and connected.
+    pub network: NetworkSettings,
+    /// Trackers for all public torrents, by tier.
+    pub default_trackers: Vec<Vec<String>>,
+}
+
+/// Limits for certain times of the week.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AlternativeLimits {
+    /// Whether the alternative limits are in force now.
+    pub enabled: bool,
+    /// The download limit in KB/s.
+    pub down: u32,
+    /// The upload limit in KB/s.
+    pub up: u32,
+    /// Whether the schedule turns them on and off.
+    pub is_scheduled: bool,
+    /// When they begin, in minutes after local midnight.
+    pub begin: u16,
+    /// When they end, in minutes after local midnight.
+    pub end: u16,
+    /// On which days: bit 0 is Sunday, bit 6 Saturday.
+    pub days: u8,
+}
+
+/// How many torrents run at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueSettings {
+    /// The most active downloads.
+    pub downloads: usize,
+    /// Whether that limit is in force.
+    pub limits_downloads: bool,
+    /// The most active seeds.
+    pub seeds: usize,
+    /// Whether that limit is in force.
+    pub limits_seeds: bool,
+    /// Minutes without payload after which a torrent no longer counts as active.
+    pub stalled_minutes: u16,
+    /// Whether stalled torrents do not count.
+    pub ignores_stalled: bool,
+}
+
+/// When seeding ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SeedingSettings {
+    /// Uploaded bytes / size.
+    pub ratio: f64,
+    /// Whether the ratio ends seeding.
+    pub limits_ratio: bool,
+    /// Minutes without upload.
+    pub idle_minutes: u16,
+    /// Whether the idle time ends seeding.
+    pub limits_idle: bool,
+}
+
+/// How peers are found and connected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct NetworkSettings {
+    /// The TCP port; 0 for any.
+    pub port: u16,
+    /// Whether each start takes another port.
+    pub is_port_random: bool,
+    /// The most connections of all torrents.
+    pub peer_limit: u16,
+    /// The most connections of a new torrent.
+    pub peer_limit_per_torrent: u16,
+    /// Whether the DHT is on.
+    pub dht: bool,
+    /// Whether local discovery is on.
+    pub lsd: bool,
+    /// Whether peer exchange is on.
+    pub pex: bool,
+    /// The encryption of connections: `allow`, `require` or `off`.
+    #[serde(with = "encryption")]
+    pub encryption: Encryption,
+}
+
+/// Changes of settings; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SettingsChange {
+    /// See [`Settings::download_folder`].
+    pub download_folder: Option<PathBuf>,
+    /// See [`Settings::incomplete_folder`].
+    pub incomplete_folder: Option<PathBuf>,
+    /// See [`Settings::uses_incomplete_folder`].
+    pub uses_incomplete_folder: Option<bool>,
+    /// See [`Settings::renames_partial_files`].
+    pub renames_partial_files: Option<bool>,
+    /// See [`Settings::starts_added`].
+    pub starts_added: Option<bool>,
+    /// See [`Settings::deletes_watched`].
+    pub deletes_watched: Option<bool>,
+    /// The download limit in KB/s.
+    pub down_limit: Option<u32>,
+    /// Whether it is in force.
+    pub is_down_limited: Option<bool>,
+    /// The upload limit in KB/s.
+    pub up_limit: Option<u32>,
+    /// Whether it is in force.
+    pub is_up_limited: Option<bool>,
+    /// See [`AlternativeLimits`].
+    pub alternative_enabled: Option<bool>,
+    /// See [`AlternativeLimits::down`].
+    pub alternative_down: Option<u32>,
+    /// See [`AlternativeLimits::up`].
+    pub alternative_up: Option<u32>,
+    /// See [`AlternativeLimits::is_scheduled`].
+    pub alternative_is_scheduled: Option<bool>,
+    /// See [`AlternativeLimits::begin`].
+    pub alternative_begin: Option<u16>,
+    /// See [`AlternativeLimits::end`].
+    pub alternative_end: Option<u16>,
+    /// See [`AlternativeLimits::days`].
+    pub alternative_days: Option<u8>,
+    /// See [`QueueSettings::downloads`].
+    pub queue_downloads: Option<usize>,
+    /// See [`QueueSettings::limits_downloads`].
+    pub queue_limits_downloads: Option<bool>,
+    /// See [`QueueSettings::seeds`].
+    pub queue_seeds: Option<usize>,
+    /// See [`QueueSettings::limits_seeds`].
+    pub queue_limits_seeds: Option<bool>,
+    /// See [`QueueSettings::stalled_minutes`].
+    pub queue_stalled_minutes: Option<u16>,
+    /// See [`QueueSettings::ignores_stalled`].
+    pub queue_ignores_stalled: Option<bool>,
+    /// See [`SeedingSettings::ratio`].
+    pub seed_ratio: Option<f64>,
+    /// See [`SeedingSettings::limits_ratio`].
+    pub seed_limits_ratio: Option<bool>,
+    /// See [`SeedingSettings::idle_minutes`].
+    pub seed_idle_minutes: Option<u16>,
+    /// See [`SeedingSettings::limits_idle`].
+    pub seed_limits_idle: Option<bool>,
+    /// See [`NetworkSettings::port`].
+    pub port: Option<u16>,
+    /// See [`NetworkSettings::is_port_random`].
+    pub is_port_random: Option<bool>,
+    /// See [`NetworkSettings::peer_limit`].
+    pub peer_limit: Option<u16>,
+    /// See [`NetworkSettings::peer_limit_per_torrent`].
+    pub peer_limit_per_torrent: Option<u16>,
+    /// See [`NetworkSettings::dht`].
+    pub dht: Option<bool>,
+    /// See [`NetworkSettings::lsd`].
+    pub lsd: Option<bool>,
+    /// See [`NetworkSettings::pex`].
+    pub pex: Option<bool>,
+    /// See [`NetworkSettings::encryption`].
+    pub encryption: Option<Encryption>,
+    /// See [`Settings::default_trackers`].
+    pub default_trackers: Option<Vec<Vec<String>>>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            download_folder: PathBuf::new(),
+            incomplete_folder: PathBuf::new(),
+            uses_incomplete_folder: false,
+            renames_partial_files: true,
+            starts_added: true,
+            deletes_watched: false,
+            watch_folder: None,
+            down_limit: RateLimit { kilobytes: 100, enabled: false },
+            up_limit: RateLimit { kilobytes: 100, enabled: false },
+            alternative: AlternativeLimits::default(),
+            queue: QueueSettings::default(),
+            seeding: SeedingSettings::default(),
+            network: NetworkSettings::default(),
+            default_trackers: Vec::new(),
+        }
+    }
+}
+
+impl Default for AlternativeLimits {
+    fn default() -> AlternativeLimits {
+        AlternativeLimits { enabled: false, down: 50, up: 50, is_scheduled: false, begin: 540, end: 1020, days: 127 }
+    }
+}
+
+impl Default for QueueSettings {
+    fn default() -> QueueSettings {
+        QueueSettings {
+            downloads: 5,
+            limits_downloads: true,
+            seeds: 10,
+            limits_seeds: false,
+            stalled_minutes: 30,
+            ignores_stalled: true,
+        }
+    }
+}
+
+impl Default for SeedingSettings {
+    fn default() -> SeedingSettings {
+        SeedingSettings { ratio: 2.0, limits_ratio: false, idle_minutes: 30, limits_idle: false }
+    }
+}
+
+impl Default for NetworkSettings {
+    fn default() -> NetworkSettings {
+        NetworkSettings {
+            port: 51413,
+            is_port_random: false,
+            peer_limit: 300,
+            peer_limit_per_torrent: 50,
+            dht: true,
+            lsd: true,
+            pex: true,
+            encryption: Encryption::Allow,
+        }
+    }
+}
+
+/// [`Encryption`] as the word of the option `--encryption`.
+mod encryption {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::types::Encryption;
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub fn serialize<S: Serializer>(encryption: &Encryption, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(match encryption {
+            Encryption::Allow => "allow",
+            Encryption::Require => "require",
+            Encryption::Off => "off",
+        })
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Encryption, D::Error> {
+        Ok(match String::deserialize(from)?.as_str() {
+            "require" => Encryption::Require,
+            "off" => Encryption::Off,
+            _ => Encryption::Allow,
+        })
+    }
+}
