@@ -32,7 +32,7 @@ pub struct PieceManager {
     wasted: Counter,
     /// The block hashes of failed pieces with blocks from several peers.
     smart_ban: Mutex<SmartBan>,
-    /// Pieces of which blocks were on disk when their file had another time, so that another program may have edited these.
+    /// Pieces with blocks that were on disk when another program changed the time of their file, so that it may have edited them.
     possibly_edited: Mutex<HashSet<PieceIndex>>,
 }
 
@@ -303,7 +303,7 @@ impl PieceManager {
         unverified_pieces.extend(blocks.filter_map(|block| picker.written(peer, block)));
     }
 
-    /// The sender of each block of a complete, unsettled piece, with `None` for blocks from an earlier run. Empty if one peer
+    /// The sender of each block of a complete piece whose hash has not been checked, with `None` for blocks from an earlier run. Empty if one peer
     /// sent them all.
     pub fn block_senders(&self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
         self.picker.lock().block_senders(piece)

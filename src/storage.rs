@@ -1,8 +1,7 @@
 //! Storage: maps a torrent's bytes to files, and reads and writes those files.
 //!
 //! [`Layout`] (pure) maps pieces to spans of files. [`Storage`] reads and writes those spans with `pread` and `pwritev`, keeps a
-//! bounded number of files open and never leaves its root folder. [`Slab`] is the page-aligned memory that all large reads go
-//! through.
+//! bounded number of files open and never leaves its root folder.
 //!
 //! Before btsync creates anything, [`Storage::survey`] examines the existing files and [`decide`] (pure) says which of them
 //! btsync may write to; [`Storage::lock`] keeps other processes from writing to them. [`check`] hashes the files on disk with all

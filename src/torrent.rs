@@ -167,7 +167,7 @@ impl Torrent {
     #[doc(hidden)]
     pub fn new(source: impl Into<Source>, config: TorrentConfig) -> Torrent {
         let client = Client::for_one_torrent(&config.client);
-        Torrent::at(client, source.into(), config)
+        Torrent::on_client(client, source.into(), config)
     }
 
     /// A torrent on `client`, which shares the port, the DHT, local discovery, the limits and the number of connections with
@@ -176,10 +176,10 @@ impl Torrent {
     #[doc(hidden)]
     pub fn with_client(client: &Arc<Client>, source: impl Into<Source>, mut config: TorrentConfig) -> Torrent {
         config.client.bind = client.bind().clone();
-        Torrent::at(client.clone(), source.into(), config)
+        Torrent::on_client(client.clone(), source.into(), config)
     }
 
-    fn at(client: Arc<Client>, mut source: Source, mut config: TorrentConfig) -> Torrent {
+    fn on_client(client: Arc<Client>, mut source: Source, mut config: TorrentConfig) -> Torrent {
         if let (Source::Metainfo(torrent), true) = (&mut source, config.files.allow_hidden) {
             torrent.restore_hidden_name();
         }
@@ -231,7 +231,7 @@ impl Torrent {
     /// already.
     pub fn run(self) -> Result<Outcome, Arc<TorrentError>> {
         let inner = self.inner.clone();
-        // A panic ends the waiting, too.
+        // Also ends `TorrentHandle::wait` if the torrent panics.
         let end = inner.end_guard();
         let result = self.run_phases().map_err(Arc::new);
         end.set(result.clone());
@@ -242,7 +242,7 @@ impl Torrent {
         let Torrent { source, config, inner, events, event_receiver, messages, client, claim_position } = self;
         drop(event_receiver); // only the caller's receivers remain
         let _ = inner.main_thread.set(std::thread::current().id());
-        let at = Arc::downgrade(&client); // weak: a client for one torrent ends with it
+        let weak_client = Arc::downgrade(&client); // weak: a client for one torrent ends with it
         let registration = Some(Registration::new(
             client,
             claim_position,
@@ -267,7 +267,7 @@ impl Torrent {
                 Ok(Outcome::TimedOut)
             }
             Err(error) => {
-                at.upgrade().iter().for_each(|client| client.release_torrent_files(inner.info_hash));
+                weak_client.upgrade().iter().for_each(|client| client.release_torrent_files(inner.info_hash));
                 Err(error)
             }
             ended => ended,

@@ -23,7 +23,7 @@ pub struct FileOwners {
     /// The other claimants of a file, if there are any.
     other_claimants: HashMap<u64, Vec<InfoHash>>,
     torrents: HashMap<InfoHash, Claimant>,
-    /// Positions whose torrents are expected, but have not entered their files yet.
+    /// Positions whose torrents are expected, but have not registered their files yet.
     reserved: BTreeSet<u64>,
     state: RandomState,
 }
@@ -74,7 +74,7 @@ impl FileOwners {
         self.reserved.insert(position);
     }
 
-    /// The torrent with this position has entered its files, or will not.
+    /// The torrent with this position has registered its files, or will not.
     pub fn end_reservation(&mut self, position: u64) {
         self.reserved.remove(&position);
     }

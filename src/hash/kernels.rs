@@ -221,8 +221,9 @@ impl Kernels {
         best.map_or(Kernel::SINGLE, |(kernel, _)| *kernel)
     }
 
-    /// The kernel for as many streams as it wants, and so the number of streams to provide where that is possible.
-    pub fn widest(&self) -> Kernel {
+    /// The kernel that hashes most bytes a second if there are enough streams; its width is the number of streams to provide
+    /// where possible.
+    pub fn fastest(&self) -> Kernel {
         self.best_for(usize::MAX)
     }
 }

@@ -38,7 +38,7 @@ pub struct FinishedPiece<E> {
 impl PieceLanes {
     /// Lanes for as many pieces as this processor hashes best together, and at most `most`.
     pub fn new(most: usize) -> Self {
-        let width = Kernels::chosen().widest().width().min(most).max(1);
+        let width = Kernels::chosen().fastest().width().min(most).max(1);
         PieceLanes { width, lanes: Vec::with_capacity(width) }
     }
 

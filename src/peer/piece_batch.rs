@@ -28,7 +28,7 @@ impl PieceBatch {
     /// they arrive too slowly to wait for each other.
     pub fn size_for(rate: u64, piece_length: u32) -> Option<usize> {
         let within_wait = rate as f64 * LONGEST_WAIT.as_secs_f64() / f64::from(piece_length.max(1));
-        let fits = (within_wait as usize).min(Kernels::chosen().widest().width());
+        let fits = (within_wait as usize).min(Kernels::chosen().fastest().width());
         Some(fits).filter(|fits| *fits >= LEAST_PIECES)
     }
 
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_a_peer_that_delivers_several_pieces_in_a_moment_is_batched() {
-        let width = Kernels::chosen().widest().width();
+        let width = Kernels::chosen().fastest().width();
         let expected = Some(width).filter(|width| *width >= LEAST_PIECES);
         assert_eq!(PieceBatch::size_for(1 << 30, 256 << 10), expected);
         assert_eq!(PieceBatch::size_for(10 << 20, 256 << 10), None, "two pieces in 50 ms");

@@ -68,11 +68,11 @@ pub struct Reader<'a> {
 /// The messages received that count only once, or up to a limit.
 #[derive(Default)]
 struct OnceMessages {
-    /// Which pieces the peer has.
+    /// Whether the peer has announced which pieces it has.
     has_announced_pieces: bool,
-    /// Our external address.
+    /// Whether the peer has told us our external address.
     has_told_address: bool,
-    /// The addresses that the peer sent by peer exchange.
+    /// Limits the peer exchange messages that are accepted; `None` before the first.
     pex: Option<PexInbox>,
     /// The number of PORT messages.
     port_messages: u32,

@@ -29,7 +29,7 @@ enum TcpDiagState {
     Closed,
     Open(TcpDiag),
     /// This system does not provide the figures.
-    Silent,
+    Unsupported,
 }
 
 impl Default for UplinkState {
@@ -59,12 +59,12 @@ impl UplinkState {
             *tcp_diag = match TcpDiag::open() {
                 Ok(open) => TcpDiagState::Open(open),
                 Err(error) if is_shortage(&error) => TcpDiagState::Closed,
-                Err(_) => TcpDiagState::Silent,
+                Err(_) => TcpDiagState::Unsupported,
             };
         }
         match &*tcp_diag {
             TcpDiagState::Open(open) => open.tcp_info(stream),
-            TcpDiagState::Closed | TcpDiagState::Silent => None,
+            TcpDiagState::Closed | TcpDiagState::Unsupported => None,
         }
     }
 }

@@ -27,7 +27,7 @@ impl PieceManager {
                 continue;
             }
             for block in 0..layout.piece_size(piece).div_ceil(BLOCK_SIZE) {
-                // Looked up after the file was read: a block is entered before it is written.
+                // Looked up after the file was read, because the picker marks a block as being written before it is written.
                 if self.has_bytes(file, piece, block)? {
                     let picker = self.picker.lock();
                     if !picker.have().has(piece) && !picker.may_be_on_disk(piece, block) {

@@ -5,11 +5,11 @@ use crate::pieces::PieceManager;
 use crate::storage::{StorageError, clock, hash_range};
 
 /// How many bytes of a piece are hashed at once.
-const SLAB: usize = 64 * 1024;
+const CHUNK: usize = 64 * 1024;
 
 impl PieceManager {
-    /// Fills `buf` with the torrent's bytes from `offset` on, which lie in verified pieces. If a file of these was changed since,
-    /// hashes its pieces first.
+    /// Fills `buf` with the torrent's bytes from `offset` on, which lie in verified pieces. If another program has changed
+    /// one of their files since, hashes those pieces again before it returns.
     ///
     /// # Errors
     /// Those of [`Storage::read_exact_at`](crate::storage::Storage::read_exact_at); an error that names the file if a piece does
@@ -19,7 +19,7 @@ impl PieceManager {
         storage.read_exact_at(offset, buf)?;
         for doubtful in storage.doubtful_pieces(offset, buf.len() as u64)? {
             let now = clock(); // before the first byte is read: a later change shows in a later time
-            let hash = hash_range(storage, doubtful.piece, 0, Sha1Stream::new(), &mut vec![0; SLAB])?;
+            let hash = hash_range(storage, doubtful.piece, 0, Sha1Stream::new(), &mut vec![0; CHUNK])?;
             if self.hash(doubtful.piece) != Some(hash) {
                 return Err(storage.refuse_served(doubtful));
             }

@@ -36,7 +36,7 @@ struct CacheEntry {
     dirty: Flag,
     /// The number of threads in the middle of a write.
     writers: Gauge,
-    /// When the first of them, or of those that overlapped with it, began; in nanoseconds since 1970.
+    /// When the current period of uninterrupted writing to the file began; in nanoseconds since 1970.
     busy_since: Time,
     /// Begin and end of the last write that has ended, in nanoseconds since 1970; 0 if there was none.
     last_write_times: (Time, Time),
@@ -76,7 +76,7 @@ impl WriteGuard<'_> {
         self.entry.is_none_or(|entry| entry.writers.get() == 1)
     }
 
-    /// When the first of the threads began that are writing to the file or overlapped with one that is.
+    /// When the period of uninterrupted writing to the file began.
     pub fn busy_since(&self) -> i64 {
         self.busy_since
     }

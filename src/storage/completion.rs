@@ -126,7 +126,7 @@ impl Storage {
     fn remove_complete_files(&self, marker: &mut Marker, have: &Bitfield) -> bool {
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
         let complete = files.filter(|(number, _)| self.layout.is_complete(*number, have));
-        // A later run gives files of btsync's that this one did not want their final names.
+        // Files of btsync's that this run did not want get their final names in a later run.
         let is_finished = |number: usize| self.wants(number) || self.layout.final_name(number).is_none();
         let finished = complete.filter(|(number, _)| is_finished(*number));
         let any = finished.fold(false, |any, (_, spec)| {
@@ -143,7 +143,7 @@ impl Storage {
         any
     }
 
-    /// Removes the file from the marker if that has it by another name.
+    /// Removes the file from the marker if that names it by its former name.
     fn remove_renamed(&self, marker: &mut Marker, path: &Path) -> bool {
         let found = self.root.metadata_inside(path).ok().filter(|found| found.nlink() == 1);
         found.is_some_and(|found| marker.remove_identity(identity(&found)))

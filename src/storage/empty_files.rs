@@ -1,5 +1,5 @@
-//! Existing files without data, whose names btsync gives to new files (`FileAction::ReplaceEmpty`). Bytes that a program writes to the
-//! file that it has open are lost then.
+//! Existing files without data, whose names btsync gives to new files (`FileAction::ReplaceEmpty`). Bytes that another
+//! program then writes to the old file, because it has it open, are lost.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;

@@ -59,7 +59,7 @@ pub struct Storage {
     pub(super) notes: MarkerNotes,
     /// Files with lower numbers have their final names.
     pub(super) renamed_up_to: Amount,
-    /// Files with another time and perhaps the same content.
+    /// Files whose modification time another program has set, although their content may be unchanged.
     pub(super) touched: TouchedFiles,
     /// What is known of the files that btsync serves.
     pub(super) served: ServedFiles,

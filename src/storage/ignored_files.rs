@@ -20,10 +20,9 @@ use crate::storage::survey::{DecisionInput, Survey, has_data};
 use crate::types::{PieceIndex, Sha1Hash};
 
 impl Storage {
-    /// Ignores the unwanted files whose bytes an earlier run has put into the part file, because another program's file has the
-    /// name: the part file has other bytes, and a piece verifies with these. Not those that the marker names: it has to keep what it
-    /// says of them. Returns whether there are any; then the files have to be surveyed again. To be called before the files are
-    /// hashed.
+    /// Ignores unwanted files again that an earlier run ignored because another program's file has their name. The sign: the part
+    /// file has other bytes for them, with which a piece verifies. Leaves out files that the marker names, because their entries
+    /// must stay. Returns whether there are any; then the files have to be surveyed again. To be called before the files are hashed.
     pub fn ignore_files_as_before(&mut self, survey: &Survey, hashes: &[Sha1Hash], stop: &dyn StopCheck) -> bool {
         let Some(seen) = survey.part_file.filter(|seen| seen.size > 0) else { return false };
         let Ok(part_file) = self.root.open_own(self.placement.name(), OFlags::RDONLY) else { return false };

@@ -49,11 +49,11 @@ pub fn is_reserved(name: &Path) -> bool {
 pub struct Marker {
     /// The user's files: those that existed before, and those that are complete.
     pub user_files: Vec<PathBuf>,
-    /// The files that btsync made or was allowed to overwrite: hash of the path → identity of the file.
+    /// The unfinished files that btsync made or was allowed to overwrite: hash of the path → identity of the file.
     pub created: HashMap<u64, u64>,
     /// The existing files that btsync writes to, in the same form.
     pub used_existing: HashMap<u64, u64>,
-    /// Complete files that btsync made, in the same form: they are the user's, and btsync gives them their final names.
+    /// The complete ones of these files, in the same form: they are the user's, and btsync gives them their final names.
     pub completed: HashMap<u64, u64>,
     /// The latest change time (ctime) that each complete file can have unless another program has changed it since, in nanoseconds
     /// since 1970; by the hash of the path. Files that an earlier version recorded have none.
@@ -144,23 +144,23 @@ pub(super) fn path_hash(path: &Path) -> u64 {
 }
 
 impl Marker {
-    /// Whether the marker says that btsync made this file.
+    /// Whether the marker says that btsync made this file, or was allowed to overwrite it, and has not completed it.
     pub fn is_unfinished_file(&self, path: &Path, identity: u64) -> bool {
         self.created.get(&path_hash(path)) == Some(&identity)
     }
 
-    /// Whether btsync made this file, complete or not.
+    /// Whether btsync made this file, or was allowed to overwrite it; complete or not.
     pub fn is_created_file(&self, path: &Path, identity: u64) -> bool {
         self.is_unfinished_file(path, identity) || self.is_completed_file(path, identity)
     }
 
-    /// Whether the marker names this path as that of a file that btsync made, complete or not.
+    /// Whether the marker names this path as that of a file that btsync made or was allowed to overwrite, complete or not.
     pub fn has_path(&self, path: &Path) -> bool {
         let path_hash = path_hash(path);
         self.created.contains_key(&path_hash) || self.completed.contains_key(&path_hash)
     }
 
-    /// Whether btsync made this file and it is complete.
+    /// Whether btsync made this file, or was allowed to overwrite it, and has completed it.
     pub fn is_completed_file(&self, path: &Path, identity: u64) -> bool {
         self.completed.get(&path_hash(path)) == Some(&identity)
     }

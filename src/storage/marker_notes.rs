@@ -86,8 +86,8 @@ impl Storage {
         self.in_the_way(file_index, why)
     }
 
-    /// In the marker that was read: another program may have changed this file of btsync's, and this run does not write to it. A
-    /// later run needs a piece that verifies.
+    /// Records, in the marker that was read, that another program may have changed this file of btsync's, to which this run does
+    /// not write. A later run continues it only if one of its pieces verifies.
     pub fn record_doubt(&mut self, file: usize, seen: &FileSnapshot) {
         if let Some((spec, marker)) = self.layout.files().get(file).zip(self.marker.as_mut()) {
             marker.apply(MarkerNote::Edited(marker::path_hash(&spec.path), seen.identity));
@@ -157,8 +157,8 @@ impl Storage {
         }
         let lines: String = unwritten.iter().map(|note| note.line()).collect();
         let is_edit = |note: &MarkerNote| matches!(note, MarkerNote::Edited(..) | MarkerNote::Refused(..));
-        let hides_edits = unwritten.iter().any(is_edit);
-        match lock.append(&self.root, lines.as_bytes(), hides_edits) {
+        let has_edits = unwritten.iter().any(is_edit);
+        match lock.append(&self.root, lines.as_bytes(), has_edits) {
             Ok(()) => unwritten.clear(),
             Err(error) => log::debug!("cannot append to the marker: {error}"),
         }
@@ -278,9 +278,10 @@ impl Marker {
 }
 
 impl MarkerLock {
-    /// Appends lines to the marker, if it is still the one that this process locked. If that fails, the marker stays as it is, with
-    /// its time; `hides_edits`: with the earliest time, after which every change counts as one by another program.
-    fn append(&self, root: &crate::storage::open::Root, lines: &[u8], hides_edits: bool) -> io::Result<()> {
+    /// Appends lines to the marker, if it is still the one that this process locked. If that fails, the marker keeps its content
+    /// and its time. With `has_edits` (the lines record edits), it gets the earliest time instead, so that every change of a file
+    /// counts as one by another program.
+    fn append(&self, root: &crate::storage::open::Root, lines: &[u8], has_edits: bool) -> io::Result<()> {
         let file = self.file.lock();
         let Some(file) = file.as_ref().filter(|_| self.is_in_place(root)) else { return Ok(()) };
         let before = file.metadata()?;
@@ -290,7 +291,7 @@ impl MarkerLock {
         written.inspect_err(|_| {
             let _ = file.set_len(before.len());
             let time = Timespec { tv_sec: before.mtime(), tv_nsec: before.mtime_nsec() };
-            set_time(file, if hides_edits { Timespec { tv_sec: 0, tv_nsec: 0 } } else { time });
+            set_time(file, if has_edits { Timespec { tv_sec: 0, tv_nsec: 0 } } else { time });
         })
     }
 

@@ -35,7 +35,7 @@ pub enum OwnershipClaim {
     #[default]
     None,
     /// A download of this file was begun: the marker names its path, but on a file system whose inode numbers do not last; or the
-    /// resume data names the file, which was changed since.
+    /// marker or the resume data names the file, which was changed since.
     StartedHere,
     /// The marker names the file by an inode number that the file system may have reused.
     MadeButReusable,

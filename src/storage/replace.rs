@@ -123,7 +123,7 @@ fn put_in_place(
     ours: &Metadata,
 ) -> io::Result<bool> {
     // Another hard link changes the file, too.
-    let is_it = |there: &Metadata| seen.is_unchanged(there) && seen.has_same_size_and_mtime(there);
+    let is_it = |there: &Metadata| seen.has_same_identity_and_size(there) && seen.has_same_size_and_mtime(there);
     match root.rename_with(temporary_name, name, RenameFlags::EXCHANGE) {
         Err(error) if cannot_exchange(&error) => return put_if(root, (temporary_name, name), is_it),
         exchanged => exchanged?,

@@ -15,14 +15,16 @@ use crate::storage::layout::Layout;
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PartialPiece, PieceIndex};
 
-/// Marks the number of a file in `ours` that was there before btsync wrote to it. Earlier versions ignore such entries.
+/// Marks the number of a file in [`ResumeData::owned_files`] that existed before btsync wrote to it. Earlier versions ignore such
+/// entries.
 pub const PREEXISTING: u32 = 1 << 31;
-/// File systems use the time of the system clock's last tick, and ticks are at most 10 ms apart; in nanoseconds.
+/// Twice the longest tick (10 ms) of the system clock, whose last tick is the time that file systems use; in nanoseconds.
 pub const CLOCK_TICK: i64 = 20_000_000;
 /// The coarsest steps in which a file system counts times (FAT: two seconds); in nanoseconds.
 pub const COARSE_STEP: i64 = 2_000_000_000;
-/// Files that we did not write may have coarse times (FAT: two seconds), so these must be at least this old, in nanoseconds.
-pub const COARSE_TIME: i64 = 3_000_000_000;
+/// How old a time in coarse steps (FAT: two seconds) must be so that a later change of the file would get another one; in
+/// nanoseconds.
+pub const COARSE_SETTLING_TIME: i64 = 3_000_000_000;
 
 /// A file's metadata; times in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ impl Stamp {
 
     /// Whether a change of the file at time `clock` would give it new times, however coarse they are.
     pub fn is_settled(&self, clock: i64) -> bool {
-        clock.saturating_sub(self.latest()) >= COARSE_TIME
+        clock.saturating_sub(self.latest()) >= COARSE_SETTLING_TIME
     }
 
     /// Whether a change of the file after time `clock` shows in its change time.
@@ -79,7 +81,7 @@ pub fn time_step(time: i64) -> i64 {
 
 /// How old a change time must be so that a later change of the file would have another one.
 fn settling_time(ctime: i64) -> i64 {
-    if time_step(ctime) == COARSE_STEP { COARSE_TIME } else { CLOCK_TICK }
+    if time_step(ctime) == COARSE_STEP { COARSE_SETTLING_TIME } else { CLOCK_TICK }
 }
 
 /// Whether a file may be recorded in resume data. Its metadata is `now` at time `clock`; `before` is its metadata before its

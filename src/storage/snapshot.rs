@@ -76,7 +76,7 @@ impl FileSnapshot {
     /// Whether it is still this file, and nobody has written to it, renamed it or linked it.
     pub(crate) fn is_untouched(&self, now: &Metadata) -> bool {
         let later = FileSnapshot::of(now);
-        self.is_unchanged(now) && self.ctime == later.ctime && self.mtime == later.mtime
+        self.has_same_identity_and_size(now) && self.ctime == later.ctime && self.mtime == later.mtime
     }
 
     /// Whether `now` is this file under another name.
@@ -94,7 +94,7 @@ impl FileSnapshot {
     }
 
     /// Whether it is still this file with the same length.
-    pub(crate) fn is_unchanged(&self, now: &Metadata) -> bool {
+    pub(crate) fn has_same_identity_and_size(&self, now: &Metadata) -> bool {
         is_same(self.identity, identity(now)) && self.size == now.size()
     }
 }

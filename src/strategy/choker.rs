@@ -168,7 +168,7 @@ impl Choker {
         self.peers.values().filter_map(|m| m.idleness.idle_from())
     }
 
-    /// Whether the peer had a slot, requested nothing, and has not requested anything since.
+    /// Whether the peer requested nothing or little in its last slot, and has not used one since.
     pub fn left_slot_idle(&self, key: PeerKey) -> bool {
         self.peers.get(&key).is_some_and(|m| m.idleness.left_slot_idle())
     }
@@ -333,8 +333,8 @@ impl Choker {
     }
 
     /// The order among peers that share slots. First the peers whose turn is in progress, the fastest first. Then the waiting
-    /// peers: those that wasted a slot last, then by their network's share, then the longest wait first (`None`, never served,
-    /// sorts first). Last the peers whose turn is over, the most recently started turn first.
+    /// peers: those that wasted a slot come after the others; among equals, by their network's share, then the longest wait first
+    /// (`None`, never served, sorts first). Last the peers whose turn is over, the most recently started turn first.
     fn rank(&self, now: Duration, c: &ChokeCandidate, turn_state: TurnState, crowding: usize) -> SlotRank {
         let history = self.peers.get(&c.key);
         match turn_state {

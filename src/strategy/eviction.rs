@@ -51,7 +51,7 @@ pub struct EvictionCandidate {
 pub enum Usefulness {
     /// The peer does not read what we send.
     Stuck,
-    /// The peer had an upload slot and requested nothing.
+    /// The peer had an upload slot and requested nothing or little.
     LeftSlotIdle,
     /// No block has been transferred.
     Unknown,

@@ -28,8 +28,8 @@ const MAX_FAILURES: u32 = 8;
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// How long an address is not dialed after it was linked to a connected peer.
 const ALIAS_PAUSE: Duration = Duration::from_secs(120);
-/// The same for an address from the user, because the connected peer may have copied the id of the peer there, unless the user
-/// named its address too.
+/// The same for an address that the user gave, because the connected peer may have copied the ID of the peer there. If the user
+/// gave the connected peer's address too, [`ALIAS_PAUSE`] applies.
 const USER_ALIAS_PAUSE: Duration = Duration::from_secs(15);
 /// While we need peers, failed addresses are retried within seconds only if at most this many are known, so that a long list is
 /// not dialed again and again.
@@ -68,8 +68,8 @@ impl PeerList {
         known.unwrap_or(self.encryption.dial_mode())
     }
 
-    /// Records that `addr` accepted the connection but did not answer our opening. The next attempt uses the other opening.
-    /// Returns true if that is worth an immediate attempt; otherwise the caller reports [`PeerList::disconnected`] as for any
+    /// Records that `addr` accepted the connection but did not answer our handshake. The next attempt uses the other dial
+    /// mode. Returns true if that is worth an immediate attempt; otherwise the caller reports [`PeerList::disconnected`] as for any
     /// other connection.
     pub fn note_unanswered(&mut self, addr: SocketAddr, key: PeerKey) -> bool {
         let tried = self.dial_mode(&addr);

@@ -2,7 +2,8 @@
 //!
 //! How deep the pipeline is:
 //! - *Start.* A peer that has answered nothing gets [`INITIAL_DEPTH`] requests. After its first blocks it gets as many as it
-//!   sends in [`AHEAD`] at the rate of these blocks, at most [`INITIAL_MAX`]. So a slow peer never has more than it can serve,
+//!   sends in [`AHEAD`] at the rate of these blocks, at most [`INITIAL_MAX`], or more on a short path or if it states a large
+//!   `reqq`. So a slow peer never has more than it can serve,
 //!   and a fast one has a full pipeline after one round trip.
 //! - *Slow start.* Each block makes the pipeline one request deeper, which doubles the depth every round trip, until a round
 //!   brings no more than the one before. A *round* lasts until a request that was sent after its start is answered.

@@ -342,8 +342,8 @@ impl FileOpener<'_> {
         survey: &mut Survey,
         have: &Bitfield,
     ) -> Result<Option<PreparedFiles>, StorageError> {
-        let (hash, stop, given) = (self.metainfo.info_hash, &*self.inner.run, self.config.files.overwrite);
-        self.storage.check_not_off_limits(actions, given, &self.config.records.private_folders)?;
+        let (hash, stop, overwrite) = (self.metainfo.info_hash, &*self.inner.run, self.config.files.overwrite);
+        self.storage.check_not_off_limits(actions, overwrite, &self.config.records.private_folders)?;
         self.storage.create_part_file(part_file_action, survey)?;
         self.storage.create_files(actions, survey, stop)?;
         if self.is_stopped() {
@@ -352,7 +352,7 @@ impl FileOpener<'_> {
         self.identify(actions, survey, true);
         self.note_files_without_mark(actions);
         self.storage.record_found_complete(have, survey);
-        self.storage.record_ownership(&hash, actions, survey, given)?;
+        self.storage.record_ownership(&hash, actions, survey, overwrite)?;
         // Before the files are resized: the part file may be needed for these.
         self.storage.redirect_to_part_file(actions, survey, have);
         self.storage.resize_files(actions, survey, stop).map(Some)

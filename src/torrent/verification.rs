@@ -79,7 +79,7 @@ pub struct FlawedFile {
 impl<'a> Verifier<'a> {
     /// How this processor hashes fastest: the number of pieces at once, and the instructions.
     pub fn hash_kernel() -> String {
-        Kernels::chosen().widest().to_string()
+        Kernels::chosen().fastest().to_string()
     }
 
     /// A check of all files of the torrent below `folder`.

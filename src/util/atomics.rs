@@ -68,7 +68,7 @@ impl Counter {
         self.0.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Sets the value to `value` unless it is greater.
+    /// Sets the value to `value` unless the current value is greater.
     pub fn raise(&self, value: u64) {
         self.0.fetch_max(value, Ordering::Relaxed);
     }
@@ -99,7 +99,7 @@ impl Time {
         self.0.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Sets the value to `value` unless it is later.
+    /// Sets the value to `value` unless the current value is later.
     pub fn raise(&self, value: i64) {
         self.0.fetch_max(value, Ordering::Relaxed);
     }

@@ -45,12 +45,12 @@ impl Tokens {
 
     /// Whether the token was created for this address no more than five to ten minutes ago.
     pub fn is_valid(&self, now: Duration, ip: IpAddr, token: &[u8]) -> bool {
-        let age = now.as_secs() / TOKEN_LIFE.as_secs();
-        token == self.of(age, ip) || age.checked_sub(1).is_some_and(|before| token == self.of(before, ip))
+        let period = now.as_secs() / TOKEN_LIFE.as_secs();
+        token == self.of(period, ip) || period.checked_sub(1).is_some_and(|before| token == self.of(before, ip))
     }
 
-    fn of(&self, age: u64, ip: IpAddr) -> [u8; 8] {
-        let hash = Sha1::new().chain_update(self.secret).chain_update(age.to_be_bytes());
+    fn of(&self, period: u64, ip: IpAddr) -> [u8; 8] {
+        let hash = Sha1::new().chain_update(self.secret).chain_update(period.to_be_bytes());
         let hash = match ip {
             IpAddr::V4(ip) => hash.chain_update(ip.octets()),
             IpAddr::V6(ip) => hash.chain_update(ip.octets()),

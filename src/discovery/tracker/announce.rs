@@ -314,7 +314,7 @@ pub(crate) fn usable(addrs: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr>
 
 #[cfg(test)]
 impl Announce<'static> {
-    /// An announce of the torrent of sevens by a peer of its own, whose id ends in its port.
+    /// An announce for the info-hash `[7; 20]` by a distinct peer, whose id ends in its port.
     pub fn of_port(port: u16, left: u64, event: Option<AnnounceEvent>) -> Announce<'static> {
         let mut id = *b"-BY0001-000000000000";
         id[18..].copy_from_slice(&port.to_be_bytes());

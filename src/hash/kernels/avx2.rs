@@ -90,7 +90,7 @@ fn rotate_left_30(vector: Vector) -> Vector {
     _mm256_or_si256(_mm256_slli_epi32::<30>(vector), _mm256_srli_epi32::<2>(vector))
 }
 
-/// Four little-endian words as they are.
+/// A quarter of a block, the bytes of its words not swapped yet.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn quarter(bytes: &[u8; 16]) -> __m128i {

@@ -46,7 +46,8 @@ impl PeerExtensions {
     }
 }
 
-/// Which side chokes, and which is interested (BEP 3). The reader writes the peer's side, main ours.
+/// Which side chokes, and which is interested (BEP 3). The reader writes the peer's side, main `am_choking`,
+/// any thread `am_interested`.
 #[derive(Debug)]
 pub struct ChokeState {
     /// Whether we choke the peer.
@@ -61,7 +62,7 @@ pub struct ChokeState {
     pub interest_reported: Flag,
     /// Whether the peer owes us blocks and has sent none for a while, as of the choker's last round.
     pub is_snubbing: Flag,
-    /// Whether the peer had an unchoke slot and asked for nothing, as of the choker's last round.
+    /// Whether the peer had an unchoke slot and requested nothing or little, as of the choker's last round.
     pub left_slot_idle: Flag,
     /// The pieces that either side may request although the other chokes it (BEP 6).
     pub allowed_fast: AllowedFastSet,
@@ -102,7 +103,8 @@ pub struct PeerRates {
     pub bytes_requested: Counter,
 }
 
-/// Our requests to the peer. Any thread may refill the pipeline; the reader, the writer and the deadline thread take from it.
+/// Our requests to the peer. Any thread may refill the pipeline or cancel requests in it; the reader, the writer and the deadline
+/// thread also take from it.
 #[derive(Debug)]
 pub struct PeerRequests {
     /// What we asked the peer for; the deadline thread waits on `deadline_moved`.

@@ -13,7 +13,7 @@ use sha1::{Digest, Sha1};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::storage::resume::COARSE_TIME;
+use crate::storage::resume::COARSE_SETTLING_TIME;
 use crate::storage::{FileAction, FileSpec, Layout, Storage, StorageErrorKind};
 use crate::types::{Bitfield, InfoHash};
 
@@ -125,12 +125,12 @@ fn what_changes_no_content_ends_no_seed_and_costs_one_hash() {
     let changed_at = fs::metadata(&file).unwrap().ctime() * 1_000_000_000;
     pieces.storage().confirm_served(all[0], changed_at);
     assert_eq!(doubtful(&pieces), 2, "the times are too new to rely on");
-    pieces.storage().confirm_served(all[0], clock() + COARSE_TIME);
+    pieces.storage().confirm_served(all[0], clock() + COARSE_SETTLING_TIME);
     assert_eq!(doubtful(&pieces), 1);
     fs::write(&file, vec![7; SIZE]).unwrap();
     pieces.storage().close();
     assert_eq!(doubtful(&pieces), 2);
-    pieces.storage().confirm_served(all[1], clock() + COARSE_TIME);
+    pieces.storage().confirm_served(all[1], clock() + COARSE_SETTLING_TIME);
     assert_eq!(doubtful(&pieces), 2, "the file has changed since");
 }
 

@@ -34,7 +34,7 @@ fn a_file_that_is_not_there_is_made_where_it_is_wanted() {
 }
 
 #[test]
-fn a_file_with_data_of_somebody_else_is_refused_unless_the_user_gives_it() {
+fn a_file_with_data_of_somebody_else_is_refused_unless_overwrite_is_set() {
     assert_eq!(decide(&facts(DATA), false), Err(Refusal::Foreign));
     assert_eq!(decide(&facts(DATA), true), Ok(FileAction::Continue));
     let unwanted = FileFacts { is_wanted: false, ..facts(DATA) };

@@ -287,12 +287,12 @@ fn what_has_the_part_files_name_and_is_not_ours_stays_as_it_is() {
 
 /// A torrent's files, and its runs: one flag per file that is wanted, and one per piece that the run writes.
 #[derive(Debug)]
-struct SelectionStory {
+struct SelectionRuns {
     layout: Layout,
     runs: Vec<(Allocation, Vec<bool>, Vec<bool>)>,
 }
 
-fn stories() -> impl Strategy<Value = SelectionStory> {
+fn selection_runs() -> impl Strategy<Value = SelectionRuns> {
     let length = prop_oneof![1 => Just(0u64), 3 => 1u64..20, 1 => 20u64..90];
     let files = proptest::collection::vec((length, prop::bool::weighted(0.2), 0u8..3), 1..9);
     let allocation = prop_oneof![Just(Allocation::None), Just(Allocation::Sparse), Just(Allocation::Falloc)];
@@ -305,14 +305,14 @@ fn stories() -> impl Strategy<Value = SelectionStory> {
             is_pad: pad,
         };
         let files = files.into_iter().enumerate().map(spec).collect();
-        SelectionStory { layout: Layout::new(piece_length, files).unwrap(), runs }
+        SelectionRuns { layout: Layout::new(piece_length, files).unwrap(), runs }
     })
 }
 
 /// One run: it finds the earlier data, reads back what it writes, and files that were never wanted do not exist on disk.
-fn tell(dir: &TempDir, story: &SelectionStory, run: usize, have: &mut Bitfield, ever: &mut HashSet<PathBuf>) {
-    let (allocation, wanted, writes) = &story.runs[run];
-    let layout = &story.layout;
+fn check_run(dir: &TempDir, selection: &SelectionRuns, run: usize, have: &mut Bitfield, ever: &mut HashSet<PathBuf>) {
+    let (allocation, wanted, writes) = &selection.runs[run];
+    let layout = &selection.layout;
     let it = Storage::new(dir.path().to_owned(), layout.clone(), 2);
     let it = it.with_allocation(*allocation).select(wanted, Path::new(PARTS));
     it.prepare().unwrap();
@@ -350,18 +350,18 @@ fn tell(dir: &TempDir, story: &SelectionStory, run: usize, have: &mut Bitfield, 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
-    fn nothing_is_lost_between_selections_and_nothing_unwanted_appears(mut story in stories()) {
+    fn nothing_is_lost_between_selections_and_nothing_unwanted_appears(mut selection in selection_runs()) {
         let dir = tempdir().unwrap();
-        story.runs.push((Allocation::Sparse, Vec::new(), Vec::new()));
-        let mut have = Bitfield::new(story.layout.piece_count());
+        selection.runs.push((Allocation::Sparse, Vec::new(), Vec::new()));
+        let mut have = Bitfield::new(selection.layout.piece_count());
         let mut ever = HashSet::new();
-        for run in 0..story.runs.len() {
-            tell(&dir, &story, run, &mut have, &mut ever);
+        for run in 0..selection.runs.len() {
+            check_run(&dir, &selection, run, &mut have, &mut ever);
         }
         prop_assert!(have.is_full() && !dir.path().join(PARTS).exists());
-        let bytes = payload(&story.layout);
-        for (file, spec) in story.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
-            let start = story.layout.start_of(file) as usize;
+        let bytes = payload(&selection.layout);
+        for (file, spec) in selection.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
+            let start = selection.layout.start_of(file) as usize;
             prop_assert_eq!(&fs::read(dir.path().join(&spec.path)).unwrap(), &bytes[start..start + spec.length as usize]);
         }
     }

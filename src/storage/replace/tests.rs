@@ -45,13 +45,13 @@ fn what_takes_the_place_of_a_file_keeps_its_name_where_names_are_not_exchanged()
         fs::write(at(name), text).unwrap();
     }
     let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
-    let is_it = |there: &Metadata| seen.is_unchanged(there);
+    let is_it = |there: &Metadata| seen.has_same_identity_and_size(there);
     fs::rename(at("document"), at("a")).unwrap();
     let names = (Path::new("copy"), Path::new("a"));
     assert!(!put_if(&root, names, is_it).unwrap() && at("copy").exists());
     assert_eq!(fs::read(at("a")).unwrap(), b"precious");
     let seen = FileSnapshot::of(&fs::metadata(at("a")).unwrap());
-    assert!(put_if(&root, names, |there| seen.is_unchanged(there)).unwrap() && !at("copy").exists());
+    assert!(put_if(&root, names, |there| seen.has_same_identity_and_size(there)).unwrap() && !at("copy").exists());
     assert_eq!(fs::read(at("a")).unwrap(), b"ours");
 }
 

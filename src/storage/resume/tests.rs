@@ -142,8 +142,11 @@ fn our_own_last_write_is_trusted_once_its_tick_is_over() {
     assert!(is_stamp_trusted(None, now, written, over));
     assert!(!is_stamp_trusted(None, now, written, over - 1), "another write would look the same");
     let coarse = stamp(10 * SECOND);
-    assert!(!is_stamp_trusted(None, coarse, written, 10 * SECOND + COARSE_TIME - 1), "so would one in the same second");
-    assert!(is_stamp_trusted(None, coarse, written, 10 * SECOND + COARSE_TIME));
+    assert!(
+        !is_stamp_trusted(None, coarse, written, 10 * SECOND + COARSE_SETTLING_TIME - 1),
+        "so would one in the same second"
+    );
+    assert!(is_stamp_trusted(None, coarse, written, 10 * SECOND + COARSE_SETTLING_TIME));
     assert!(!is_stamp_trusted(None, now, None, 20 * SECOND), "nobody knows who wrote it");
     assert!(!is_stamp_trusted(None, stamp(11 * SECOND), written, 20 * SECOND), "somebody else wrote after us");
     let touched = Stamp { ctime: 11 * SECOND, ..now };

@@ -67,7 +67,7 @@ impl Idleness {
         now < self.deprioritized_until
     }
 
-    /// Whether the peer wasted its last slot.
+    /// Whether the peer requested nothing or little in its last slot, and has not used one since.
     pub fn left_slot_idle(&self) -> bool {
         self.times > 0
     }

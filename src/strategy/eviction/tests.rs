@@ -18,7 +18,7 @@ fn at(key: u32, ip: &str, idle: u64) -> EvictionCandidate {
     }
 }
 
-fn goes(newcomer: &str, candidates: &[EvictionCandidate], fair: usize) -> Option<u32> {
+fn evicted(newcomer: &str, candidates: &[EvictionCandidate], fair: usize) -> Option<u32> {
     let newcomer = newcomer.parse().expect("an address");
     choose_eviction(newcomer, candidates, fair, &EvictionLimiter::default(), NOW).map(|gone| gone.key.0)
 }
@@ -47,11 +47,11 @@ fn all(candidates: &mut [EvictionCandidate], handshake: HandshakeProgress, idle:
 fn idle_connections_of_few_addresses_keep_nobody_out() {
     // Three addresses share the table, none with more than its fair share.
     let full = table(225, 11, |n| format!("203.0.{}.1", n % 3));
-    assert!(goes("198.51.100.1", &full, 75).is_some());
+    assert!(evicted("198.51.100.1", &full, 75).is_some());
     // Thirteen addresses, in one network or in many.
     for third in [0, 1] {
         let full = table(225, 11, |n| format!("203.0.{}.{}", n % 13 * third, n % 13));
-        assert!(goes("198.51.100.1", &full, 75).is_some());
+        assert!(evicted("198.51.100.1", &full, 75).is_some());
     }
 }
 
@@ -64,8 +64,8 @@ fn idle_connections_of_one_ipv6_network_keep_nobody_out() {
     ];
     for host in networks {
         // At once, because one /48 has more than its share.
-        assert!(goes("2001:db8:8::1", &table(225, 0, host), 75).is_some());
-        assert!(goes("198.51.100.1", &table(225, 0, host), 75).is_some());
+        assert!(evicted("2001:db8:8::1", &table(225, 0, host), 75).is_some());
+        assert!(evicted("198.51.100.1", &table(225, 0, host), 75).is_some());
     }
 }
 
@@ -82,35 +82,35 @@ fn the_fullest_network_gives_up_the_longest_idle() {
         at(7, "192.0.2.2", 800),
         at(8, "192.0.2.2", 700),
     ];
-    assert_eq!(goes("198.51.100.1", &full, 9), Some(3));
+    assert_eq!(evicted("198.51.100.1", &full, 9), Some(3));
     full.retain(|o| o.ip.is_ipv4());
-    assert_eq!(goes("198.51.100.1", &full, 9), Some(7), "the address with the most, then the longest idle");
-    assert_eq!(goes("192.0.2.3", &full, 9), Some(7), "also for one of the same /24, that has fewer");
+    assert_eq!(evicted("198.51.100.1", &full, 9), Some(7), "the address with the most, then the longest idle");
+    assert_eq!(evicted("192.0.2.3", &full, 9), Some(7), "also for one of the same /24, that has fewer");
 }
 
 #[test]
 fn peers_that_exchange_blocks_stay() {
     let busy = table(8, 3, |n| format!("203.0.113.{}", n % 2));
-    assert_eq!(goes("198.51.100.1", &busy, 8), None);
-    assert!(goes("198.51.100.1", &busy, 7).is_some(), "unless their network has more than its part");
+    assert_eq!(evicted("198.51.100.1", &busy, 8), None);
+    assert!(evicted("198.51.100.1", &busy, 7).is_some(), "unless their network has more than its part");
 }
 
 #[test]
 fn nobody_is_pushed_out_by_its_own_network() {
     let full = table(8, 30, |_| "203.0.113.1".into());
-    assert_eq!(goes("203.0.113.1", &full, 2), None);
+    assert_eq!(evicted("203.0.113.1", &full, 2), None);
     let mixed = [table(4, 30, |_| "203.0.113.1".into()), table(4, 70, |n| format!("192.0.{n}.1"))].concat();
-    assert_eq!(goes("203.0.113.1", &mixed, 2), None, "nor by one that has more than its part");
+    assert_eq!(evicted("203.0.113.1", &mixed, 2), None, "nor by one that has more than its part");
     let full = table(8, 61, |_| "203.0.113.1".into());
-    assert!(goes("203.0.113.1", &full, 8).is_some(), "a peer without traffic for a minute is evicted");
+    assert!(evicted("203.0.113.1", &full, 8).is_some(), "a peer without traffic for a minute is evicted");
     let rotating = [table(17, 5, |_| "203.0.113.1".into()), table(17, 5, |_| "198.51.100.1".into())].concat();
     let full = [rotating, vec![at(99, "192.0.2.1", 900)]].concat();
-    assert_eq!(goes("203.0.113.1", &full, 20), None, "though the other has done nothing for longest");
-    assert_eq!(goes("203.0.113.1", &[], 0), None);
+    assert_eq!(evicted("203.0.113.1", &full, 20), None, "though the other has done nothing for longest");
+    assert_eq!(evicted("203.0.113.1", &[], 0), None);
 }
 
-/// Like `goes`, while no connection in use may be evicted.
-fn goes_without_need(candidates: &[EvictionCandidate]) -> Option<u32> {
+/// Like `evicted`, while btsync may not evict a connection in use.
+fn evicted_without_in_use(candidates: &[EvictionCandidate]) -> Option<u32> {
     let ip = [1, 1, 1, 1].into();
     let in_use = LimitedEviction { network: Network::subnet(ip), newcomer: provider_network(ip), in_use: true };
     let mut eviction_limiter = EvictionLimiter::default();
@@ -121,9 +121,9 @@ fn goes_without_need(candidates: &[EvictionCandidate]) -> Option<u32> {
 #[test]
 fn where_all_networks_are_alike_a_minute_without_a_block_is_enough() {
     let mut full = table(225, 59, |n| format!("203.{n}.1.1"));
-    assert_eq!(goes_without_need(&full), None);
+    assert_eq!(evicted_without_in_use(&full), None);
     full[7].last_block -= Duration::from_secs(1);
-    assert_eq!(goes_without_need(&full), Some(7));
+    assert_eq!(evicted_without_in_use(&full), Some(7));
 }
 
 #[test]
@@ -132,13 +132,13 @@ fn a_block_buys_ten_seconds_and_a_mebibyte_a_minute() {
     for candidate in &mut full {
         candidate.total = 16 << 10;
     }
-    assert_eq!(goes_without_need(&full), None);
+    assert_eq!(evicted_without_in_use(&full), None);
     full[7].last_block -= Duration::from_secs(2);
-    assert_eq!(goes_without_need(&full), Some(7));
+    assert_eq!(evicted_without_in_use(&full), Some(7));
     full[7].total = PLENTY_BYTES;
-    assert_eq!(goes_without_need(&full), None);
+    assert_eq!(evicted_without_in_use(&full), None);
     full[8].usefulness = Usefulness::Stuck;
-    assert_eq!(goes_without_need(&full), Some(8), "it does not read");
+    assert_eq!(evicted_without_in_use(&full), Some(8), "it does not read");
 }
 
 /// Every connection has transferred blocks and may stay by its idle time. The one with the least traffic is evicted, and only
@@ -147,15 +147,15 @@ fn a_block_buys_ten_seconds_and_a_mebibyte_a_minute() {
 fn a_table_full_of_connections_in_use_gives_up_one_every_few_seconds() {
     let mut full = table(225, 6, |n| format!("203.{n}.1.1"));
     full[7].recent -= 1;
-    assert_eq!(goes("198.51.100.1", &full, 75), Some(7));
-    assert_eq!(goes_without_need(&full), None);
-    assert_eq!(goes("203.3.1.1", &full, 75), None, "to a network that has fewer");
+    assert_eq!(evicted("198.51.100.1", &full, 75), Some(7));
+    assert_eq!(evicted_without_in_use(&full), None);
+    assert_eq!(evicted("203.3.1.1", &full, 75), None, "to a network that has fewer");
     for candidate in &mut full {
         candidate.since = NOW.saturating_sub(MIN_AGE_IN_USE / 2);
     }
-    assert_eq!(goes("198.51.100.1", &full, 75), None, "nor so soon");
+    assert_eq!(evicted("198.51.100.1", &full, 75), None, "nor so soon");
     let busy = table(225, 3, |n| format!("203.{n}.1.1"));
-    assert_eq!(goes("198.51.100.1", &busy, 75), None, "nor one that is busy");
+    assert_eq!(evicted("198.51.100.1", &busy, 75), None, "nor one that is busy");
 }
 
 /// A hundred peers take blocks all the time. 125 connections took one block and then request single bytes now and then, as an
@@ -187,23 +187,23 @@ fn connections_that_ask_for_a_byte_now_and_then_keep_nobody_out() {
 #[test]
 fn idle_connections_of_many_networks_keep_nobody_out() {
     let mut full = unproven(table(225, 5, |n| format!("203.{n}.1.1")));
-    assert_eq!(goes("198.51.100.1", &full, 75), None, "they get a moment to ask for something");
+    assert_eq!(evicted("198.51.100.1", &full, 75), None, "they get a moment to request something");
     for candidate in &mut full {
         candidate.last_block -= Duration::from_secs(1);
     }
-    assert!(goes("198.51.100.1", &full, 75).is_some());
+    assert!(evicted("198.51.100.1", &full, 75).is_some());
     full[9].last_block -= Duration::from_secs(1);
-    assert_eq!(goes("198.51.100.1", &full, 75), Some(9), "the one that has been idle for longest");
+    assert_eq!(evicted("198.51.100.1", &full, 75), Some(9), "the one that has been idle for longest");
     full[7].usefulness = Usefulness::LeftSlotIdle;
-    assert_eq!(goes("198.51.100.1", &full, 75), Some(7), "or had a slot and asked for nothing");
+    assert_eq!(evicted("198.51.100.1", &full, 75), Some(7), "or had a slot and requested nothing");
     full[5].usefulness = Usefulness::Stuck;
-    assert_eq!(goes("198.51.100.1", &full, 75), Some(5), "or does not read");
+    assert_eq!(evicted("198.51.100.1", &full, 75), Some(5), "or does not read");
     for candidate in &mut full {
         candidate.usefulness = Usefulness::Transferred;
     }
-    assert_eq!(goes_without_need(&full), None, "peers that have moved blocks stay");
+    assert_eq!(evicted_without_in_use(&full), None, "peers that have moved blocks stay");
     let six: Vec<_> = unproven(table(225, 6, |n| format!("2001:db8:{n:x}::1")));
-    assert!(goes("2001:db8:ffff::1", &six, 75).is_some());
+    assert!(evicted("2001:db8:ffff::1", &six, 75).is_some());
 }
 
 /// Two busy connections of one network do not protect the idle connections of the other networks.
@@ -213,7 +213,7 @@ fn a_network_with_two_busy_connections_covers_for_nobody() {
     for (n, candidate) in full.iter_mut().take(2).enumerate() {
         *candidate = at(n as u32, "192.0.2.1", 0);
     }
-    assert!(goes("198.51.100.1", &full, 75).is_some_and(|key| key > 1));
+    assert!(evicted("198.51.100.1", &full, 75).is_some_and(|key| key > 1));
 }
 
 /// A flood of newcomers, each from a new network, sixty per second for two minutes. It evicts few connections, and none that has
@@ -279,13 +279,13 @@ fn silent_connections_are_evicted_first() {
     all(&mut full, HandshakeProgress::Silent, SILENT_TIMEOUT);
     all(&mut full[3..4], HandshakeProgress::Begun, HANDSHAKE_TIMEOUT * 2);
     all(&mut full[90..91], HandshakeProgress::Silent, SILENT_TIMEOUT * 2);
-    assert_eq!(goes("203.3.1.1", &full, 32), Some(90));
+    assert_eq!(evicted("203.3.1.1", &full, 32), Some(90));
     all(&mut full, HandshakeProgress::Silent, Duration::ZERO);
-    assert_eq!(goes("203.3.1.1", &full, 32), None, "their first bytes may be on their way");
+    assert_eq!(evicted("203.3.1.1", &full, 32), None, "their first bytes may be on their way");
     all(&mut full, HandshakeProgress::Begun, HANDSHAKE_TIMEOUT);
-    assert!(goes("198.51.100.1", &full, 32).is_some(), "nor is one byte enough");
+    assert!(evicted("198.51.100.1", &full, 32).is_some(), "nor is one byte enough");
     let mut full = table(128, 0, |_| "203.0.113.1".into());
     all(&mut full, HandshakeProgress::Silent, Duration::ZERO);
     all(&mut full[3..4], HandshakeProgress::Begun, Duration::ZERO);
-    assert!(goes("203.3.1.1", &full, 32).is_some_and(|key| key != 3), "one network has too many");
+    assert!(evicted("203.3.1.1", &full, 32).is_some_and(|key| key != 3), "one network has too many");
 }

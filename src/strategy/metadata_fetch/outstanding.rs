@@ -18,7 +18,7 @@ pub(crate) struct RequestsInFlight(HashMap<(u32, u32), PieceRequests>);
 #[derive(Clone, Copy, Debug, Default)]
 struct PieceRequests {
     any: RequestCount,
-    giving: RequestCount,
+    delivering: RequestCount,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,13 +46,13 @@ impl RequestsInFlight {
         let asked = self.0.entry((size, piece)).or_default();
         asked.any.add(at);
         if is_delivering {
-            asked.giving.add(at);
+            asked.delivering.add(at);
         }
     }
 
     /// The best missing piece to request from a peer: one that no peer was asked for, otherwise the one with the fewest requests.
-    /// For a peer that gives, only requests to other such peers count, so that silent peers keep no piece from it. A peer that
-    /// was never asked is asked in any case, to find out whether it gives.
+    /// For a peer that delivers, only requests to other such peers count, so that silent peers keep no piece from it. A peer that
+    /// was never asked is asked in any case, to find out whether it delivers.
     pub(crate) fn best(
         &self,
         size: u32,
@@ -63,7 +63,7 @@ impl RequestsInFlight {
         let mut best: Option<(u32, Reverse<u32>)> = None;
         for piece in missing {
             let Some(asked) = self.0.get(&(size, piece)) else { return Some(piece) };
-            let requests = if is_delivering { asked.giving } else { asked.any };
+            let requests = if is_delivering { asked.delivering } else { asked.any };
             if !was_asked || !requests.is_full(now) {
                 let rank = (requests.count, Reverse(u32::MAX - piece));
                 if best.is_none_or(|best| rank < best) {

@@ -52,9 +52,9 @@ pub(crate) struct PeerListEntry {
     pub alias_until: Option<Duration>,
     /// What peers claim about it.
     pub hints: PexFlags,
-    /// How to open the next connection: the way that worked, or one not tried yet; `None` while nothing is known.
+    /// The dial mode of the next connection: the one that worked, or one not tried yet; `None` while nothing is known.
     pub dial_mode: Option<DialMode>,
-    /// The other opening was tried without a pause since the address was last reached.
+    /// The other dial mode was tried without a pause since the address was last reached.
     pub tried_other_dial_mode: bool,
     /// Never dialed: it is our own address, or neither side has anything for the other.
     pub is_never_dialed: bool,

@@ -44,7 +44,7 @@ pub(crate) struct Pick<'a> {
     from: usize,
     goal: usize,
     pub(crate) out: &'a mut Vec<BlockInfo>,
-    /// When a block that other peers are asked for becomes overdue, in ticks.
+    /// When to pick again for this peer, in ticks.
     again: Option<u32>,
 }
 
@@ -81,8 +81,8 @@ impl Picker {
     ///
     /// Never chooses a block that we have, that is being written, or that was requested from this peer. A block that was
     /// requested from other peers is chosen only if the peer has no free block, and only in two cases: all those other peers are
-    /// stalled; or, in the end-game (no connected peer has an unbegun piece), they are late or much slower. Returns when such a
-    /// block will be overdue, so that the peer may be asked for it then.
+    /// stalled; or, in the end-game (no connected peer has an unbegun piece), they are late or much slower. Returns when to
+    /// pick again for this peer: when such a block becomes overdue, or when it may be able to take a piece over.
     pub fn pick(
         &mut self,
         key: PeerKey,
@@ -124,8 +124,8 @@ impl Picker {
         pick.again.map(pick_context::time_of)
     }
 
-    /// Takes expired blocks, of the fullest pieces first. Blocks that this peer itself let expire are taken only if no other peer
-    /// has the piece, or with `own`.
+    /// Takes expired blocks, of the fullest pieces first. Blocks that this peer itself let expire are taken only with
+    /// `own`, if no other peer has the piece, or if only this peer may send it.
     fn take_expired(&mut self, pick: &mut Pick, own: bool) {
         if self.free.expired == 0 || pick.is_full() {
             return;
@@ -215,7 +215,7 @@ impl Picker {
         if pick.is_full() || self.peers[pick.peer].has_no_unbegun {
             return;
         }
-        let allowed = self.bits_without_left(pick.peer);
+        let allowed = self.allowed_bits(pick.peer);
         while !pick.is_full() {
             let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
             // If all connected peers are seeds, nobody gains from our having rare pieces.
@@ -282,8 +282,8 @@ impl Picker {
         ranked
     }
 
-    /// Takes blocks that other peers are asked for: in the end-game those that this peer is likely to deliver sooner, before it
-    /// those of stalled peers. The last request slot of a block is reserved for a peer that has proven that it answers.
+    /// Takes blocks that are requested from other peers: those of stalled peers at any time, and in the end-game also those that
+    /// this peer is likely to deliver sooner. The last request slot of a block is reserved for a peer that has proven that it answers.
     fn take_duplicates(&mut self, pick: &mut Pick) {
         let mut candidates = std::mem::take(&mut self.buffers.duplicates);
         candidates.clear();
@@ -300,7 +300,7 @@ impl Picker {
                 if keys.len() >= places || keys.contains(&pick.key) {
                     continue;
                 }
-                if !keys.iter().all(|&asker| self.is_stalled(asker)) {
+                if !keys.iter().all(|&asked| self.is_stalled(asked)) {
                     if !end {
                         continue;
                     }
@@ -309,7 +309,7 @@ impl Picker {
                         continue;
                     }
                 }
-                let fast = keys.iter().any(|&asker| self.is_fast(asker));
+                let fast = keys.iter().any(|&asked| self.is_fast(asked));
                 candidates.push(RankedBlock { asked_peers: keys.len(), fast, due: *due, piece, at });
             }
         }

@@ -1,5 +1,5 @@
-//! Which peers gave up pieces that have one sender. A peer that requests such a piece and chokes again and again would otherwise
-//! keep it from all others.
+//! Which peers gave up pieces that have one sender. Otherwise a peer that is asked for such a piece and then chokes us, again and
+//! again, would keep it from all others.
 
 use std::collections::BTreeMap;
 
@@ -95,13 +95,13 @@ impl Picker {
     }
 
     /// The peer's bitfield without the pieces that it has to leave to others; `None` if there are none of these.
-    pub(crate) fn bits_without_left(&self, peer: usize) -> Option<Bitfield> {
+    pub(crate) fn allowed_bits(&self, peer: usize) -> Option<Bitfield> {
         let peer = &self.peers[peer];
         let given_up = self.parole.given_up.counts.iter().filter(|(_, peers)| peers.contains_key(&peer.key));
-        let left: Vec<PieceIndex> =
+        let reserved: Vec<PieceIndex> =
             given_up.map(|(&piece, _)| piece).filter(|&piece| self.must_leave(piece, peer.key)).collect();
-        let mut bits = (!left.is_empty()).then(|| peer.bits.clone())?;
-        for piece in left {
+        let mut bits = (!reserved.is_empty()).then(|| peer.bits.clone())?;
+        for piece in reserved {
             bits.clear(piece);
         }
         Some(bits)

@@ -44,7 +44,7 @@ impl Picker {
             assert!(self.wanted.is_within(peer.key, peer.wanted_until, wanted as u64), "a bound that is too late");
             assert!(
                 !peer.has_no_unbegun || !peer.bits.iter().any(|p| self.order.unbegun().has(p)),
-                "a dry peer has an unbegun piece"
+                "a peer with `has_no_unbegun` has an unbegun piece"
             );
             assert!(peer.own.iter().all(|own| self.begun.get(own).is_some_and(|b| b.owner == Some(peer.key))));
         }

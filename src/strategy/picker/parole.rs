@@ -16,7 +16,7 @@ use crate::strategy::picker::given_up::GivenUp;
 use crate::strategy::picker::{BegunPiece, BlockState, Picker, PickerPeer};
 use crate::types::{PeerKey, PieceIndex};
 
-/// A peer takes a piece over from peers that are busy with it if it needs less than this part of the time that they need.
+/// A peer takes a piece over from peers that are busy with it only if they need more than this many times as long as it does.
 const TAKE_OVER_FACTOR: u32 = 2;
 /// How soon an idle peer looks again whether it may take a piece over, in ticks.
 const LOOK_AGAIN: u32 = 100;
@@ -221,8 +221,8 @@ impl Picker {
         best.map(|(_, piece)| piece)
     }
 
-    /// How long the peers other than `key` with requests in the piece need for the rest; `None` if no other peer is. Peers of
-    /// unknown speed count as endlessly slow.
+    /// How long the peers other than `key` that have requests in the piece and are not stalled need for the rest; `None` if there
+    /// are none. Peers of unknown speed count as endlessly slow.
     fn time_left(&self, begun: &BegunPiece, key: PeerKey) -> Option<Duration> {
         let mut busy: Vec<PeerKey> = Vec::new();
         for block in begun.blocks() {

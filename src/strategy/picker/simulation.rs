@@ -130,7 +130,7 @@ impl Model {
             assert!(self.wanted.has(block.piece), "{block:?} is not wanted");
             assert!(!self.remotes[&key].asked.contains(block), "{block:?} is asked of this peer");
             let asked_peers = self.asked_peers(block);
-            assert!(asked_peers < 3, "{block:?} has too many askers");
+            assert!(asked_peers < 3, "{block:?} has too many asked peers");
             twice += usize::from(asked_peers > 0);
             let stalled = |remote: &ModelPeer| remote.stalled || !remote.asked.contains(block);
             let stalled = self.remotes.values().all(stalled);
@@ -332,7 +332,7 @@ impl Model {
                 self.arrive(FULL, block, true);
             }
             if arrived == 0 {
-                // The remaining blocks have three silent askers each; their requests expire.
+                // The remaining blocks have three silent asked peers each; their requests expire.
                 for key in self.remotes.keys().copied().filter(|&key| key != FULL).collect::<Vec<_>>() {
                     self.take_back(key, 0, true);
                     self.picker.mark_stalled(key);
@@ -390,7 +390,7 @@ proptest! {
             }
         }
         prop_assert_eq!(model.picker.have(), &some(plan_input.wanted, pieces), "exactly what is wanted");
-        // Only blocks in flight when the last free block was requested can be duplicated, with three askers per block.
+        // Only blocks in flight when the last free block was requested can be duplicated, with three asked peers per block.
         prop_assert!(model.duplicates <= 2 * depth * speeds.len(), "{} of {total}", model.duplicates);
     }
 }

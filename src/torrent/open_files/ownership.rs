@@ -94,7 +94,7 @@ impl FileOpener<'_> {
             let is_newer = marker.is_edited(path, seen.identity)
                 || marker.is_changed_after_stop(path, seen)
                 || self.storage.is_newer_than_marker(&self.metainfo.info_hash, marker, seen, is_as_recorded);
-            // Then it takes a piece that verifies.
+            // If it is newer, only a piece that verifies shows that the file is still btsync's.
             return if is_newer { OwnershipClaim::StartedHere } else { OwnershipClaim::MadeButChanged };
         }
         if is_made || is_done || marker.is_used_existing(path, seen.identity) {
@@ -106,8 +106,8 @@ impl FileOpener<'_> {
         }
     }
 
-    /// Records in the marker which files of btsync's another program may have changed, of those that this run does not write to:
-    /// the marker gets a new time, which would hide the change.
+    /// Of btsync's files that this run does not write to, records in the marker those that another program may have changed: the
+    /// marker gets a new time, which would otherwise hide the change.
     pub(crate) fn record_doubts(
         &mut self,
         actions: &[FileAction],

@@ -138,7 +138,7 @@ impl<'a> Exchange<'a> {
         let forgotten = self.is_old && self.sent > 0;
         self.connection = self.connection.filter(|c| c.is_fresh(now) && !forgotten);
         if self.asking && self.connection.is_none() {
-            self.turn(now, false);
+            self.start_request(now, false);
         }
         let wait = match self.sent.checked_sub(1) {
             None => EARLY_WAIT,
@@ -163,13 +163,13 @@ impl<'a> Exchange<'a> {
         let reply = match (packet::parse_response(bytes), self.asking, self.query) {
             (Some(UdpResponse::Connected(id)), false, _) => {
                 self.connection = Some(ConnectionId { id, since: now });
-                self.turn(now, true);
+                self.start_request(now, true);
                 self.sent = 0;
                 return None;
             }
             (Some(UdpResponse::Error(words)), true, _) if self.refuses_id(words) => {
                 (self.connection, self.renewed) = (None, true);
-                self.turn(now, false);
+                self.start_request(now, false);
                 self.sent = 0;
                 return None;
             }
@@ -192,7 +192,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Starts another request, due now, with a new transaction id.
-    fn turn(&mut self, now: Duration, asking: bool) {
+    fn start_request(&mut self, now: Duration, asking: bool) {
         self.is_old = false;
         self.asking = asking;
         self.transaction = self.random.u32();

@@ -39,7 +39,7 @@ fn the_end_game_duplicates_few_and_cancels() {
     let b = picker.take(B, 40, true);
     assert_eq!(b, a[..16], "the longest asked, and not too many");
     let c = picker.take(C, 20, true);
-    assert_eq!(c, a[16..32], "those with the fewest askers");
+    assert_eq!(c, a[16..32], "those with the fewest asked peers");
     assert_eq!(picker.take(C, 8, true), a[32..]);
     let d = picker.take(D, 16, true);
     let mut cancels = Vec::new();
@@ -53,7 +53,7 @@ fn the_end_game_duplicates_few_and_cancels() {
 }
 
 #[test]
-fn a_block_has_three_askers_at_most() {
+fn a_block_is_asked_of_three_peers_at_most() {
     let mut picker = picker(1, 1, &[A, B, C, D]);
     assert_eq!([A, B, C, D].map(|key| picker.take(key, 1, true).len()), [1, 1, 1, 0]);
     assert!(picker.take(B, 1, true).is_empty());

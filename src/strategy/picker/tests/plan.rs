@@ -121,7 +121,7 @@ fn runs_stop_at_what_is_not_wanted() {
 }
 
 #[test]
-fn the_nearly_choked_ask_for_nothing_unwanted() {
+fn allowed_fast_picks_request_nothing_unwanted() {
     let mut picker = planned(4, 1, &[3], &[A]);
     let mut out = Vec::new();
     picker.pick_within(A, 9, proven(Speed::Fast), &indices(&[0, 1, 3]), &mut out);
