@@ -61,7 +61,9 @@ pub struct Client {
     net: Mutex<NetworkServices>,
     /// Whether it was created for several torrents, so that its port and its DHT node outlive each of them.
     is_shared: bool,
-    /// The limit on connections, as far as there are descriptors.
+    /// The most connections that the program wants.
+    wanted_connections: Amount,
+    /// The same, as far as there are descriptors.
     max_connections: Amount,
     /// The current number of connections.
     connections: Amount,
@@ -113,6 +115,7 @@ impl Client {
             next_position: Counter::default(),
             net: Mutex::default(),
             is_shared,
+            wanted_connections: Amount::new(config.max_peers),
             max_connections: Amount::new(config.max_peers),
             connections: Amount::new(0),
             reserved_files: Amount::new(0),
@@ -128,14 +131,20 @@ impl Client {
         self.net.lock().listener.as_ref().map(|listener| listener.port)
     }
 
+    /// Changes the most connections of all torrents together. Torrents that have too many close some within a minute.
+    pub fn set_max_peers(&self, max_peers: usize) {
+        self.wanted_connections.set(max_peers);
+        self.update_capacity(self.reserved_files.get());
+    }
+
     /// Changes the rate limits, which apply to the peers of all torrents together, at once.
     pub fn set_limits(&self, limits: Limits) {
-        self.throttle.set(limits);
+        self.throttle.limit_group().set(limits);
     }
 
     /// The limits in force.
     pub fn limits(&self) -> Limits {
-        self.throttle.limits()
+        self.throttle.limit_group().limits()
     }
 
     /// Whether a file belongs to one of the torrents.
@@ -263,7 +272,7 @@ impl Client {
     }
 
     fn update_capacity(&self, files: usize) {
-        let wanted = self.config.max_peers;
+        let wanted = self.wanted_connections.get();
         let (capacity, have) = descriptors::connection_capacity(wanted, files);
         self.max_connections.set(capacity);
         // Each torrent changes the limit a little, so the warning is repeated only if the limit has become much lower.
@@ -277,7 +286,7 @@ impl Client {
     fn capacity(&self, own: usize) -> usize {
         let max_connections = self.max_connections.get();
         let others = self.connections.get().saturating_sub(own);
-        capacity(max_connections, self.throttle.torrents(), others)
+        capacity(max_connections, self.throttle.limit_group().torrents(), others)
     }
 }
 

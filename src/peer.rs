@@ -48,7 +48,7 @@ pub use run_state::{RunControl, RunState, StopReason};
 use shutdown::ConnectionShutdown;
 pub use state::Peer;
 use super_seed::SuperSeeding;
-pub use throttle::Throttle;
+pub use throttle::{ActiveInGroup, LimitGroup, Throttle, TorrentThrottle};
 
 /// A peer that sends nothing for this long is taken for dead; keep-alives come every two minutes.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
@@ -137,8 +137,8 @@ pub struct ContextSettings {
     pub client_name: String,
     /// When the torrent started: the origin of [`TorrentContext::now`].
     pub started: Instant,
-    /// The rate limits, shared by all torrents of the client.
-    pub throttle: Arc<Throttle>,
+    /// The rate limits that apply to the torrent.
+    pub throttle: Arc<TorrentThrottle>,
     /// Whether the torrent runs, is paused or has to stop; its handles own it.
     pub run: Arc<RunControl>,
 }
@@ -229,7 +229,7 @@ impl TorrentContext {
 
     /// A key for a new connection, unique in the client.
     pub fn new_key(&self) -> PeerKey {
-        self.settings.throttle.new_key()
+        self.settings.throttle.client.new_key()
     }
 
     /// Sends a message to main. Blocks while the channel is full, which holds up the connection that causes the messages. Once

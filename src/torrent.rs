@@ -191,7 +191,7 @@ impl Torrent {
                 (magnet.info_hash, magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()))
             }
         };
-        let inner = TorrentInner::new(info_hash, display_name, config.seed, client.throttle(), to_main_thread);
+        let inner = TorrentInner::new(info_hash, display_name, &config, client.throttle(), to_main_thread);
         let weak_client = Arc::downgrade(&client);
         inner.run.on_stop(move || weak_client.upgrade().iter().for_each(|client| client.wake_stopped_torrents()));
         if let Source::Metainfo(torrent) = &source {
@@ -248,7 +248,7 @@ impl Torrent {
             claim_position,
             inner.info_hash,
             config.connections.encryption,
-            config.client.max_peers,
+            inner.max_peers.clone(),
         )?);
         let event_sender = events.clone();
         let peer_id = config.connections.peer_id_prefix.map_or_else(PeerId::generate, PeerId::with_prefix);

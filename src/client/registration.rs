@@ -19,6 +19,7 @@ use crate::storage::{FileIdentity, Layout, StopCheck};
 use crate::strategy::dial_rate::DIALS_PER_SECOND;
 
 use crate::types::{Encryption, InfoHash};
+use crate::util::atomics::Amount;
 
 /// Incoming connections that may wait for a torrent to take them; each holds a file descriptor.
 const MAX_WAITING_CONNECTIONS: usize = 16;
@@ -30,8 +31,8 @@ pub struct Registration {
     torrent: Arc<RegisteredTorrent>,
     incoming_connections: Receiver<IncomingConnection>,
     port: u16,
-    /// The torrent's own limit on connections.
-    max_peers: usize,
+    /// The torrent's own limit on connections, which its handle may change.
+    max_peers: Arc<Amount>,
     /// How many files it may hold open, once that is known.
     reserved_files: usize,
     /// The number of connections that it has reported to the client.
@@ -50,7 +51,7 @@ impl Registration {
         claim_position: ClaimPosition,
         info_hash: InfoHash,
         encryption: Encryption,
-        max_peers: usize,
+        max_peers: Arc<Amount>,
     ) -> Result<Registration, ClientError> {
         let (deliver, incoming_connections) = bounded(MAX_WAITING_CONNECTIONS);
         let torrent = client.registry.register(info_hash, encryption, deliver);
@@ -117,7 +118,7 @@ impl Registration {
         self.port = self.client.listen()?;
         if !self.is_active {
             self.is_active = true;
-            self.client.throttle.torrent_started();
+            self.client.throttle.limit_group().torrent_started();
         }
         self.torrent.set_accepting(true);
         Ok(self.port)
@@ -157,12 +158,12 @@ impl Registration {
 
     /// How many connections the torrent may have, given those of all torrents.
     pub fn capacity(&self) -> usize {
-        self.client.capacity(self.connections).min(self.max_peers)
+        self.client.capacity(self.connections).min(self.max_peers.get())
     }
 
     /// The torrent's share of a resource of which the process should have at most `all`, but any torrent may have `least`.
     pub fn fair_share(&self, all: usize, least: usize) -> usize {
-        (all / self.client.throttle.torrents().max(1)).max(least)
+        (all / self.client.throttle.limit_group().torrents().max(1)).max(least)
     }
 
     /// How many connections the torrent may start now.
@@ -215,7 +216,7 @@ impl Drop for Registration {
         self.set_connection_count(0);
         self.client.release_files(self.reserved_files);
         if self.is_active {
-            self.client.throttle.torrent_stopped();
+            self.client.throttle.limit_group().torrent_stopped();
         }
     }
 }

@@ -194,7 +194,7 @@ impl<'a> BlockReceiver<'a> {
         }
         self.context.payload.downloaded.add(all);
         if blocks > 0 {
-            self.context.settings.throttle.uplink.note_download();
+            self.context.settings.throttle.client.uplink.note_download();
             self.peer.rates.downloaded.add(bytes);
             self.peer.note_payload(now, bytes);
         }

@@ -120,6 +120,8 @@ pub enum TorrentCommand {
     AddPeers,
     /// The torrent was paused or resumed.
     PauseChanged,
+    /// The most connections of the torrent have changed.
+    LimitsChanged,
     /// The info dictionary from a URL of the magnet link, with the right hash.
     UseMetadata(Vec<u8>),
 }

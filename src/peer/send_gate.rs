@@ -79,7 +79,7 @@ impl SendGate {
         slab: &mut Option<PooledSlab>,
     ) -> io::Result<()> {
         (self.check_again_at, self.max_bytes) = (None, u64::MAX);
-        let uplink = &context.settings.throttle.uplink;
+        let uplink = &context.settings.throttle.client.uplink;
         if uplink.is_downloading()
             && let Some(tcp_info) = uplink.tcp_info(stream)
         {

@@ -1,22 +1,28 @@
-//! Applies the rate limits: one [`RateLimiter`] for all connections of all torrents of a client, behind a short lock that is
-//! taken only if there is a limit. Without a limit, a read or a run of blocks costs one atomic load.
+//! Where bytes meet the rate limits: one [`LimitGroup`] for all connections of all torrents of a client, behind a short lock that
+//! is taken only if there is a limit. A torrent may have limits of its own, and share others with some torrents
+//! ([`TorrentThrottle`]). Without a limit, a read or a run of blocks costs two atomic loads.
 //!
 //! A reader asks only once there are bytes to receive, so that silent peers take no part of the limit. It then tells the peer's
 //! request pipeline that the delay is ours. A writer goes on sending messages while its blocks wait.
+
+mod limit_group;
+mod torrent_throttle;
 
 use std::io::{self, Read};
 use std::net::TcpStream;
 use std::time::Instant;
 
-use parking_lot::Mutex;
-
 use crate::peer::state::Peer;
 use crate::peer::uplink::UplinkState;
 use crate::peer::{SLAB, TorrentContext};
-use crate::strategy::rate_limiter::{Direction, Grant, Limits, RateLimiter};
+use crate::strategy::rate_limiter::{Direction, Grant, Limits};
 use crate::types::PeerKey;
-use crate::util::atomics::{Counter, Gauge};
+use crate::util::atomics::Counter;
 use crate::util::slab::{PooledSlab, SlabPool};
+
+pub use limit_group::LimitGroup;
+use torrent_throttle::LevelGrants;
+pub use torrent_throttle::{ActiveInGroup, TorrentThrottle};
 
 /// If at least this many bytes wait in the socket, a reader asks the limiter for as many as it has room for.
 const SMALL_RECEIVE: usize = 1024;
@@ -27,15 +33,10 @@ pub const UPLOAD_SLABS: usize = 32;
 /// Slabs that are kept for reuse.
 const IDLE_SLABS: usize = 8;
 
-/// The rate limiter with its clock, and the keys of the connections that ask it.
+/// What the connections of a client share to send and receive: its limits, the keys of the connections, buffers, and the state of
+/// the uplink.
 pub struct Throttle {
-    limiter: Mutex<RateLimiter>,
-    /// The limits in bytes per second, 0 for none: they tell whether the limiter must be asked at all.
-    down: Counter,
-    up: Counter,
-    started: Instant,
-    /// The number of torrents that transfer data.
-    torrents: Gauge,
+    limits: LimitGroup,
     next_key: Counter,
     /// Buffers for the blocks to send.
     slabs: SlabPool,
@@ -45,106 +46,44 @@ pub struct Throttle {
 
 impl Default for Throttle {
     fn default() -> Throttle {
-        let slabs = SlabPool::new(SLAB, IDLE_SLABS);
-        Throttle {
-            limiter: Mutex::default(),
-            down: Counter::default(),
-            up: Counter::default(),
-            started: Instant::now(),
-            torrents: Gauge::default(),
-            next_key: Counter::default(),
-            slabs,
-            uplink: UplinkState::default(),
-        }
+        Throttle::new(Limits::default())
     }
 }
 
 impl Throttle {
     /// A throttle with these limits.
     pub fn new(limits: Limits) -> Throttle {
-        let throttle = Throttle::default();
-        throttle.set(limits);
-        throttle
+        Throttle {
+            limits: LimitGroup::new(limits),
+            next_key: Counter::default(),
+            slabs: SlabPool::new(SLAB, IDLE_SLABS),
+            uplink: UplinkState::default(),
+        }
     }
 
-    /// The limits in force.
-    pub fn limits(&self) -> Limits {
-        self.limiter.lock().limits()
+    /// The limits of all torrents together, and the number of torrents that transfer data.
+    pub fn limit_group(&self) -> &LimitGroup {
+        &self.limits
     }
 
-    /// Another torrent starts to transfer data.
-    pub fn torrent_started(&self) {
-        self.torrents.add(1);
-    }
-
-    /// A torrent no longer transfers data.
-    pub fn torrent_stopped(&self) {
-        self.torrents.sub(1);
-    }
-
-    /// The number of torrents that share the limits.
-    pub fn torrents(&self) -> usize {
-        self.torrents.get() as usize
-    }
-
-    /// A key for a connection, unique among all torrents, as the limiter has to tell all connections apart.
+    /// A key for a connection, unique among all torrents, as the limiters have to tell all connections apart.
     pub fn new_key(&self) -> PeerKey {
         PeerKey(self.next_key.next() as u32)
-    }
-
-    /// Changes the limits; a thread that waits for its turn notices within `MAX_WAIT`.
-    pub fn set(&self, limits: Limits) {
-        let mut limiter = self.limiter.lock();
-        limiter.set(self.started.elapsed(), limits);
-        self.down.set(limits.down);
-        self.up.set(limits.up);
     }
 
     /// A buffer to send many blocks at once, unless [`UPLOAD_SLABS`] of them are in use.
     pub fn upload_slab(&self) -> Option<PooledSlab> {
         self.slabs.take_within(UPLOAD_SLABS)
     }
-
-    /// The limit in this direction, in bytes per second; 0 for none.
-    pub fn limit(&self, direction: Direction) -> u64 {
-        match direction {
-            Direction::Down => self.down.get(),
-            Direction::Up => self.up.get(),
-        }
-    }
-
-    /// One torrent's equal share of the limit in this direction, in bytes per second; 0 for no limit.
-    pub fn fair_share(&self, direction: Direction) -> u64 {
-        match self.limit(direction) {
-            0 => 0,
-            limit => (limit / self.torrents().max(1) as u64).max(1),
-        }
-    }
-
-    /// Asks for `want` bytes for the connection `key`; see [`RateLimiter::ask`].
-    pub fn ask(&self, direction: Direction, key: PeerKey, want: u64) -> Grant {
-        self.limiter.lock().ask(self.started.elapsed(), direction, key, want)
-    }
-
-    /// Returns `bytes` that were granted to `key` and not used.
-    pub fn give_back(&self, direction: Direction, key: PeerKey, bytes: u64) {
-        if bytes > 0 {
-            self.limiter.lock().give_back(self.started.elapsed(), direction, key, bytes);
-        }
-    }
-
-    /// Removes a connection that has ended from the limiter.
-    pub fn remove_peer(&self, key: PeerKey) {
-        self.limiter.lock().leave(self.started.elapsed(), key);
-    }
 }
 
-/// Receives into `buffer` what the limit allows; 0 bytes if either side has ended the connection.
+/// Receives into `buffer` what the limits allow; 0 bytes if either side has ended the connection.
 ///
 /// # Errors
 /// If the socket fails.
 pub fn read(context: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    if context.settings.throttle.limit(Direction::Down) == 0 {
+    let throttle = &*context.settings.throttle;
+    if throttle.limit(Direction::Down) == 0 {
         return stream.read(buffer);
     }
     let want = match stream.peek(&mut [0; SMALL_RECEIVE])? {
@@ -153,17 +92,20 @@ pub fn read(context: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffe
         // A short message need not wait until a whole block's share is granted.
         little => little.min(buffer.len()),
     };
-    let Some(granted) = wait_for_turn(context, peer, want as u64) else { return Ok(0) };
-    let result = stream.read(&mut buffer[..granted as usize]);
-    let used = result.as_ref().map_or(0, |n| *n as u64);
-    context.settings.throttle.give_back(Direction::Down, peer.key, granted.saturating_sub(used));
+    let mut grants = LevelGrants::default();
+    let result = match wait_for_turn(context, peer, &mut grants, want as u64) {
+        Some(granted) => stream.read(&mut buffer[..granted as usize]),
+        None => Ok(0),
+    };
+    grants.spend(result.as_ref().map_or(0, |n| *n as u64));
+    grants.give_back(throttle, Direction::Down, peer.key);
     result
 }
 
 /// Waits until some of `want` bytes may be received; `None` if the connection has ended meanwhile.
-fn wait_for_turn(context: &TorrentContext, peer: &Peer, want: u64) -> Option<u64> {
+fn wait_for_turn(context: &TorrentContext, peer: &Peer, grants: &mut LevelGrants, want: u64) -> Option<u64> {
     while !peer.is_closed() && !context.are_connections_ending() {
-        match context.settings.throttle.ask(Direction::Down, peer.key, want) {
+        match grants.collect(&context.settings.throttle, Direction::Down, peer.key, 1, want) {
             Grant::Go(bytes) => return Some(bytes.min(want)),
             Grant::Wait(pause) => {
                 std::thread::sleep(pause);
@@ -174,10 +116,10 @@ fn wait_for_turn(context: &TorrentContext, peer: &Peer, want: u64) -> Option<u64
     None
 }
 
-/// A writer's share of the upload limit: what it was granted and has not used, and until when it waits for more.
+/// A writer's share of the upload limits: what it was granted and has not used, and until when it waits for more.
 #[derive(Default)]
 pub struct UploadAllowance {
-    granted: u64,
+    granted: LevelGrants,
     deadline: Option<Instant>,
 }
 
@@ -194,38 +136,34 @@ impl UploadAllowance {
 
     /// How many bytes may be sent now; unlimited without a limit. Less than `least` is of no use: it is saved up, while this
     /// returns 0 and the writer has to wait. `want` gives the number of bytes to send; it is called only if there is a limit.
-    pub fn take(&mut self, throttle: &Throttle, key: PeerKey, least: u64, want: impl FnOnce() -> u64) -> u64 {
+    pub fn take(&mut self, throttle: &TorrentThrottle, key: PeerKey, least: u64, want: impl FnOnce() -> u64) -> u64 {
         self.deadline = None;
         if throttle.limit(Direction::Up) == 0 {
-            self.granted = 0;
+            self.granted.clear();
             return u64::MAX;
         }
-        let want = want().max(least);
-        while self.granted < least {
-            match throttle.ask(Direction::Up, key, want - self.granted) {
-                Grant::Go(bytes) => self.granted += bytes,
-                Grant::Wait(pause) => {
-                    self.deadline = Some(Instant::now() + pause);
-                    return 0;
-                }
+        match self.granted.collect(throttle, Direction::Up, key, least, want()) {
+            Grant::Go(bytes) => bytes,
+            Grant::Wait(pause) => {
+                self.deadline = Some(Instant::now() + pause);
+                0
             }
         }
-        self.granted
     }
 
     /// These bytes are about to be sent.
     pub fn spend(&mut self, bytes: u64) {
-        self.granted = self.granted.saturating_sub(bytes);
+        self.granted.spend(bytes);
     }
 
     /// These bytes were not sent after all.
     pub fn refund(&mut self, bytes: u64) {
-        self.granted += bytes;
+        self.granted.refund(bytes);
     }
 
-    /// There is nothing to send: returns what is left to the limiter.
-    pub fn give_back(&mut self, throttle: &Throttle, key: PeerKey) {
-        throttle.give_back(Direction::Up, key, std::mem::take(&mut self.granted));
+    /// There is nothing to send: returns what is left to the limiters.
+    pub fn give_back(&mut self, throttle: &TorrentThrottle, key: PeerKey) {
+        self.granted.give_back(throttle, Direction::Up, key);
         self.deadline = None;
     }
 }

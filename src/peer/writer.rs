@@ -239,7 +239,7 @@ impl<'a> Writer<'a> {
         let mut batch = Vec::new();
         self.peer.take_requests(self.context.now(), &mut batch);
         if !batch.is_empty() {
-            self.context.settings.throttle.uplink.note_download();
+            self.context.settings.throttle.client.uplink.note_download();
         }
         for block in batch {
             message::write_request(&mut self.messages, block);
@@ -347,7 +347,7 @@ impl<'a> Writer<'a> {
         let want = || self.queue.iter().take(self.batch_size.blocks()).map(|b| u64::from(b.length)).sum();
         let max_bytes = self.allowance.take(throttle, key, u64::from(first.length), want);
         if max_bytes > 0 && self.slab.is_none() {
-            self.slab = throttle.upload_slab();
+            self.slab = throttle.client.upload_slab();
         }
         let space = if self.slab.is_some() { SLAB } else { CHUNK.max(first.length as usize) };
         let max_bytes =

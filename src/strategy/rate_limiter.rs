@@ -98,6 +98,12 @@ impl RateLimiter {
         self.up.leave(now, key);
     }
 
+    /// The number of peers that either bucket knows.
+    #[cfg(test)]
+    pub fn known_peers(&self) -> usize {
+        self.down.flows.len().max(self.up.flows.len())
+    }
+
     fn bucket(&mut self, direction: Direction) -> &mut TokenBucket {
         match direction {
             Direction::Down => &mut self.down,

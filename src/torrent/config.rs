@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::ClientConfig;
 use crate::metainfo::Selection;
+use crate::peer::LimitGroup;
 use crate::storage::Allocation;
+use crate::strategy::rate_limiter::Limits;
 use crate::types::{Dscp, Encryption};
 
 /// How a torrent behaves; the defaults are those of `btsync file.torrent outdir`.
@@ -32,6 +35,8 @@ pub struct TorrentConfig {
     pub search: SearchConfig,
     /// How to connect to peers and trackers.
     pub connections: ConnectionConfig,
+    /// The rate limits of this torrent alone.
+    pub rates: RateConfig,
     /// Which files to download, in which order, and how to store them.
     pub files: FileConfig,
     /// The folders of btsync's own files.
@@ -66,6 +71,17 @@ pub struct ConnectionConfig {
     pub peer_id_prefix: Option<[u8; 8]>,
     /// The client name in HTTP requests and for peers (BEP 10), instead of btsync's own.
     pub user_agent: Option<String>,
+}
+
+/// Rate limits in addition to those of the client.
+#[derive(Clone, Debug, Default)]
+pub struct RateConfig {
+    /// Those of this torrent alone.
+    pub limits: Limits,
+    /// Limits that some torrents share.
+    pub group: Option<Arc<LimitGroup>>,
+    /// Whether the client's limits do not apply.
+    pub ignores_client_limits: bool,
 }
 
 /// Which files of a torrent to download, in which order, and how to store them.
@@ -158,6 +174,7 @@ impl TorrentConfig {
             client: ClientConfig::default(),
             search: SearchConfig::default(),
             connections: ConnectionConfig::default(),
+            rates: RateConfig::default(),
             files: FileConfig::default(),
             records: RecordConfig::default(),
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::metainfo::Metainfo;
-use crate::peer::{Peer, StopReason, TorrentCommand};
+use crate::peer::{LimitGroup, Peer, StopReason, TorrentCommand};
 use crate::storage::FileSpec;
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::config::SeedGoal;
@@ -89,12 +89,39 @@ impl TorrentHandle {
 
     /// Changes the rate limits; they apply at once. The limits belong to the client, so they change for all its torrents.
     pub fn set_limits(&self, limits: Limits) {
+        self.0.throttle.client.limit_group().set(limits);
+    }
+
+    /// The client's limits in force.
+    pub fn limits(&self) -> Limits {
+        self.0.throttle.client.limit_group().limits()
+    }
+
+    /// Changes the rate limits of this torrent, which apply in addition to those of the client, at once.
+    pub fn set_torrent_limits(&self, limits: Limits) {
         self.0.throttle.set(limits);
     }
 
-    /// The limits in force.
-    pub fn limits(&self) -> Limits {
+    /// The rate limits of this torrent alone.
+    pub fn torrent_limits(&self) -> Limits {
         self.0.throttle.limits()
+    }
+
+    /// Sets whether the client's rate limits do not apply to this torrent.
+    pub fn ignore_client_limits(&self, ignore_client_limits: bool) {
+        self.0.throttle.set_ignores_client(ignore_client_limits);
+    }
+
+    /// Puts the torrent under rate limits that it shares with the other torrents of the group, in place of its earlier group.
+    #[doc(hidden)]
+    pub fn set_limit_group(&self, group: Option<Arc<LimitGroup>>) {
+        self.0.throttle.set_group(group);
+    }
+
+    /// Changes the most connections of this torrent, within those of its client. Connections beyond that are closed.
+    pub fn set_max_peers(&self, max_peers: usize) {
+        self.0.max_peers.set(max_peers);
+        self.wake(TorrentCommand::LimitsChanged);
     }
 
     /// When the torrent stops seeding by itself.

@@ -10,9 +10,9 @@ use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
 use crate::metainfo::Metainfo;
-use crate::peer::{PeerEvent, RunControl, Throttle, TorrentContext, TorrentMessage};
+use crate::peer::{PeerEvent, RunControl, Throttle, TorrentContext, TorrentMessage, TorrentThrottle};
 use crate::storage::{CheckProgress, StopCheck as _, Storage};
-use crate::torrent::config::SeedGoal;
+use crate::torrent::config::{SeedGoal, TorrentConfig};
 use crate::torrent::events::Events;
 use crate::torrent::kept_connections::KeptConnections;
 use crate::torrent::peer_search::PeerSearchStats;
@@ -128,8 +128,10 @@ pub(crate) struct TorrentInner {
     pub started: Instant,
     /// Whether the torrent runs, is paused or has to stop.
     pub run: Arc<RunControl>,
-    /// The rate limits of the client.
-    pub throttle: Arc<Throttle>,
+    /// The rate limits that apply to the torrent.
+    pub throttle: Arc<TorrentThrottle>,
+    /// The most connections that the torrent may have.
+    pub max_peers: Arc<Amount>,
     pub messages: Sender<TorrentMessage>,
     pub facts: TorrentFacts,
     pub progress: TorrentProgress,
@@ -150,17 +152,22 @@ impl TorrentInner {
     pub fn new(
         info_hash: InfoHash,
         display_name: String,
-        seed_goal: SeedGoal,
-        throttle: Arc<Throttle>,
+        config: &TorrentConfig,
+        client: Arc<Throttle>,
         messages: Sender<TorrentMessage>,
     ) -> TorrentInner {
+        let throttle = TorrentThrottle::new(client);
+        throttle.set(config.rates.limits);
+        throttle.set_group(config.rates.group.clone());
+        throttle.set_ignores_client(config.rates.ignores_client_limits);
         TorrentInner {
             info_hash,
             display_name,
-            seed_goal,
+            seed_goal: config.seed,
             started: Instant::now(),
             run: Arc::default(),
-            throttle,
+            throttle: Arc::new(throttle),
+            max_peers: Arc::new(Amount::new(config.client.max_peers)),
             messages,
             facts: TorrentFacts::default(),
             progress: TorrentProgress::default(),

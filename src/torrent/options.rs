@@ -2,12 +2,15 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::{ClaimPosition, DhtSettings};
 use crate::metainfo::{Magnet, Selection};
 use crate::net::networks::is_private;
+use crate::peer::LimitGroup;
 use crate::storage::Allocation;
+use crate::strategy::rate_limiter::Limits;
 use crate::torrent::config::{SeedGoal, TorrentConfig};
 use crate::types::{Dscp, Encryption};
 use crate::util::os_error::reason;
@@ -54,6 +57,13 @@ setters! {
     seed: SeedGoal => seed;
     /// The most connections of this torrent, within those of its client.
     max_peers: usize => client.max_peers;
+    /// Rate limits of this torrent, in addition to those of its client.
+    limits: Limits => rates.limits;
+    /// Whether the client's rate limits do not apply to this torrent.
+    ignore_client_limits: bool => rates.ignores_client_limits;
+    /// Rate limits that this torrent shares with the others that have the same group.
+    #[doc(hidden)]
+    limit_group: Option<Arc<LimitGroup>> => rates.group;
     /// Peers to connect to without asking a tracker.
     peers: Vec<SocketAddr> => search.peers;
     /// Trackers in addition to those of the torrent, each in a tier of its own.

@@ -21,7 +21,8 @@ use crossbeam_channel::Receiver;
 
 use crate::client::Registration;
 use crate::peer::{
-    DisconnectReason, PeerEvent, StopReason, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent,
+    ActiveInGroup, DisconnectReason, PeerEvent, StopReason, TorrentCommand, TorrentContext, TorrentMessage,
+    TrackerEvent,
 };
 use crate::strategy::peer_list::{PeerList, PeerSource};
 use crate::torrent::connection_entry::ConnectionEntry;
@@ -69,6 +70,8 @@ pub struct PeerManager<'a> {
     /// Peers from trackers, kept as long as the torrent may turn out to be private.
     tracker_peers: Vec<SocketAddr>,
     stop_timeout: StopTimeout,
+    /// The torrent counts among those that share rate limits.
+    active_in_group: ActiveInGroup,
 }
 
 /// When the peer manager does what again; times of the torrent's clock.
@@ -139,6 +142,7 @@ impl<'a> PeerManager<'a> {
             is_complete: false,
             tracker_peers: Vec::new(),
             stop_timeout: StopTimeout::new(config.stop_timeout, inner.started.elapsed()),
+            active_in_group: inner.throttle.activate(),
         }
     }
 
@@ -347,7 +351,7 @@ impl<'a> PeerManager<'a> {
         final_announce::close_connections(self.connections.into_values().map(|entry| entry.connection).collect());
         meanwhile();
         self.discovery.stop(&self.registration);
-        drop(self.registration);
+        drop((self.registration, self.active_in_group));
         announce_stopped.wait();
     }
 

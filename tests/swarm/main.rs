@@ -5,6 +5,7 @@ mod common;
 
 mod fast;
 mod library;
+mod limits;
 mod loopback;
 mod pause;
 mod several;

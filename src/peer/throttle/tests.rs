@@ -38,7 +38,8 @@ fn reading(limits: Limits) -> ThrottleFixture {
     let storage = Arc::new(Storage::new("nowhere".into(), layout, 4)); // never opened
     let pieces = PieceManager::new(storage, vec![[0; 20]], Bitfield::new(1));
     let (events, _) = unbounded();
-    let terms = ContextSettings { throttle: Arc::new(Throttle::new(limits)), ..ContextSettings::unconnected() };
+    let throttle = TorrentThrottle::new(Arc::new(Throttle::new(limits)));
+    let terms = ContextSettings { throttle: Arc::new(throttle), ..ContextSettings::unconnected() };
     let context = TorrentContext::new(terms, pieces, events);
 
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -74,7 +75,7 @@ fn a_reader_without_a_limit_reads() {
 fn a_reader_that_waits_goes_on_when_the_limit_is_lifted() {
     let scene = reading(A_BYTE);
     assert!(scene.got.try_recv().is_err(), "so many bytes at a byte a second");
-    scene.context.settings.throttle.set(Limits::default());
+    scene.context.settings.throttle.client.limit_group().set(Limits::default());
     assert!(scene.outcome() > 0);
     drop(scene.theirs);
 }
@@ -95,18 +96,19 @@ fn a_reader_that_waits_ends_with_the_torrent() {
 
 #[test]
 fn a_writer_collects_what_a_block_needs_and_goes_on_when_the_limit_is_lifted() {
-    let (throttle, mut allowance) = (Throttle::default(), UploadAllowance::default());
-    let block = u64::from(BLOCK_SIZE);
+    let (throttle, mut allowance) = (TorrentThrottle::default(), UploadAllowance::default());
+    let client = throttle.client.clone();
+    let (block, started) = (u64::from(BLOCK_SIZE), Instant::now());
     assert_eq!(allowance.take(&throttle, PeerKey(1), block, || panic!("needless")), u64::MAX);
-    throttle.set(A_BYTE);
+    client.limit_group().set(A_BYTE);
     assert_eq!(allowance.take(&throttle, PeerKey(1), block, || block), 0);
-    assert!(allowance.pending_deadline(|| throttle.started).is_some());
-    throttle.set(Limits::default());
+    assert!(allowance.pending_deadline(|| started).is_some());
+    client.limit_group().set(Limits::default());
     assert_eq!(allowance.take(&throttle, PeerKey(1), block, || block), u64::MAX);
-    assert!(allowance.pending_deadline(|| throttle.started).is_none());
+    assert!(allowance.pending_deadline(|| started).is_none());
 
     // At this rate, the limiter's portions are smaller than a block.
-    throttle.set(Limits { down: 0, up: 256 * 1024 });
+    client.limit_group().set(Limits { down: 0, up: 256 * 1024 });
     let granted = loop {
         match allowance.take(&throttle, PeerKey(1), block, || 3 * block) {
             0 => thread::yield_now(),
@@ -115,5 +117,5 @@ fn a_writer_collects_what_a_block_needs_and_goes_on_when_the_limit_is_lifted() {
     };
     assert!((block..=3 * block).contains(&granted), "{granted}");
     allowance.spend(granted);
-    assert_eq!(allowance.granted, 0);
+    assert_eq!(allowance.granted, LevelGrants::default());
 }

@@ -104,7 +104,7 @@ fn a_blocked_writer_gives_up_its_slab_and_sends_the_right_bytes_later(cipher: Op
             }
         };
         wait_for(u64::from(MAX_REQUEST));
-        let all: Vec<_> = std::iter::from_fn(|| context.settings.throttle.upload_slab()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| context.settings.throttle.client.upload_slab()).collect();
         assert_eq!(all.len(), UPLOAD_SLABS, "it waits without one");
         let mut got = vec![0; expected.len()];
         theirs.read_exact(&mut got).expect("all that was asked for");
