@@ -55,8 +55,8 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     files("file-allocation").default("sparse").complete(Words(&["none", "sparse", "falloc"])).manual(
         "Choose when files take disk space. *sparse* gives files their full length at once, but uses disk space only \
          as data arrives. *falloc* allocates all disk space at the start; on a file system that cannot do that, it is \
-         the same as *sparse*. *none* uses disk space as data arrives, and no file is longer than the data received \
-         so far.",
+         the same as *sparse*. *none* uses disk space as data arrives, and a file ends where the last part received \
+         so far ends.",
     ),
     files("incomplete-suffix").complete(Words(&[".part"])).manual(
         "Append _SUFFIX_, such as `.part`, to the names of files until all selected files are complete; then btsync \
