@@ -30,7 +30,7 @@ pub struct Sha1Stream {
     state: State,
     /// The bytes after the last whole block: the first `length % 64`.
     tail: [u8; SHA1_BLOCK],
-    /// The bytes so far.
+    /// How many bytes have been appended.
     length: u64,
 }
 

@@ -51,7 +51,7 @@ struct PendingHandshake {
     since: Duration,
     /// Whether any byte of its handshake has arrived.
     has_received: Arc<Flag>,
-    /// It was evicted to make room.
+    /// Whether it was evicted to make room.
     is_closing: bool,
 }
 
@@ -114,7 +114,7 @@ impl IncomingHandshaker {
     }
 
     /// Evicts a connection that has sent nothing, or one of the network with the most: neither many silent connections nor a
-    /// network with many addresses may keep everyone else out.
+    /// network with many addresses may keep everyone else out. Returns whether it evicted one.
     fn evict_for(&mut self, newcomer: IpAddr) -> bool {
         if self.pending.iter().filter(|pending| pending.is_closing).count() >= MAX_CLOSING {
             return false;

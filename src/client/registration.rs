@@ -37,7 +37,7 @@ pub struct Registration {
     reserved_files: usize,
     /// The number of connections that it has reported to the client.
     connections: usize,
-    /// It shares in limits and connections: it transfers data, or is about to.
+    /// Whether it shares in limits and connections: it transfers data, or is about to.
     is_active: bool,
 }
 

@@ -41,7 +41,7 @@ const REANNOUNCE_DELAY: Duration = Duration::from_secs(4);
 /// The thread's stack size; it needs little.
 const STACK: usize = 128 * 1024;
 
-/// Running local discovery; stops on [`Lsd::stop`] or when dropped.
+/// Running local discovery; stops when dropped.
 #[derive(Debug)]
 pub struct Lsd {
     /// A byte written here wakes the thread to run commands. Dropping it stops the thread.

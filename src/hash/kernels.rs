@@ -198,7 +198,7 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Those that are worth using on this processor. Measures each kernel before the first use, in less than a millisecond.
+    /// The kernels of this processor. Measures each of them before the first use, in less than a millisecond.
     pub fn chosen() -> &'static Kernels {
         static CHOSEN: OnceLock<Kernels> = OnceLock::new();
         CHOSEN.get_or_init(|| Kernels::with_costs(Kernel::detect().into_iter().map(|kernel| (kernel, cost(kernel)))))

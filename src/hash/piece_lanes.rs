@@ -31,7 +31,7 @@ pub struct FinishedPiece<E> {
     pub piece: u32,
     /// Its hash, or why its bytes could not be read.
     pub result: Result<Sha1Hash, E>,
-    /// Its bytes that were not read.
+    /// How many of its bytes were not read.
     pub unread: u64,
 }
 
@@ -67,7 +67,7 @@ impl PieceLanes {
     /// pieces whose end was reached or that could not be read.
     ///
     /// # Panics
-    /// If `buffer` has fewer than [`LANE_BYTES`] bytes for each piece that fits.
+    /// If `buffer` has fewer than [`LANE_BYTES`] bytes for each piece that is in a lane.
     pub fn advance<E>(
         &mut self,
         buffer: &mut [u8],

@@ -81,7 +81,7 @@ fn fewer_streams_than_places_and_more() {
 fn the_cheapest_kernel_for_the_number_of_streams_is_chosen() {
     let all = Kernel::detect();
     let widest = *all.iter().max_by_key(|kernel| kernel.width()).expect("at least one");
-    // The widest takes as long as two of one stream.
+    // The widest takes 2.5 times as long as the kernel for one stream.
     let kernels = Kernels::with_costs([(Kernel::SINGLE, 1.0), (widest, 2.5)]);
     assert_eq!(kernels.best_for(1), Kernel::SINGLE);
     assert_eq!(kernels.best_for(2), Kernel::SINGLE);

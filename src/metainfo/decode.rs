@@ -53,7 +53,7 @@ impl<T> Field<T> {
         }
     }
 
-    pub fn is_there(&self) -> bool {
+    pub fn is_present(&self) -> bool {
         !matches!(self, Field::Missing)
     }
 
@@ -199,9 +199,9 @@ impl TopLevel {
         match scanner.value()? {
             ValueStart::Dict => {
                 let top = TopLevel::body(scanner)?;
-                let sound = scanner.position();
+                let end = scanner.position();
                 if scanner.end().is_err() {
-                    log::debug!("btsync ignores the data after the torrent's dictionary, from byte {sound} on");
+                    log::debug!("btsync ignores the data after the torrent's dictionary, from byte {end} on");
                 }
                 Ok(Some(top))
             }

@@ -15,7 +15,7 @@ use crate::types::InfoHash;
 pub const MAX_LINK: usize = 64 * 1024;
 /// The most entries kept of each kind: trackers, web seeds, sources, peers.
 pub const MAX_ENTRIES: usize = 200;
-/// The most ranges in a file selection.
+/// The most ranges in one `so` parameter.
 pub const MAX_RANGES: usize = 10_000;
 /// Longer names are truncated to this many characters.
 const MAX_NAME: usize = 255;

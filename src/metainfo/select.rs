@@ -37,7 +37,7 @@ pub enum SelectError {
         /// What is wrong with it, in one line.
         reason: String,
     },
-    /// A range is empty, or begins with 0.
+    /// A range is malformed, too large or empty, or begins with 0.
     #[error("'{0}' selects no file: file numbers begin at 1")]
     Range(String),
     /// No file of the torrent matches this pattern or number.

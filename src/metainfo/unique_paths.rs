@@ -1,5 +1,5 @@
 //! Gives each file of a torrent a unique path. If two files share a path, the later one is renamed; so is a file whose path other
-//! files need as a folder. Detecting that nearly all torrents have no such conflict takes eight bytes of memory per file.
+//! files need as a folder. Detecting that nearly all torrents have no such conflict takes 10 to 12 bytes of memory per file.
 
 use std::collections::{HashMap, HashSet};
 
@@ -135,7 +135,7 @@ fn numbered(path: &str, number: u32) -> String {
     format!("{folder}{slash}{}{number}{ending}", stem.get(..room).unwrap_or_default())
 }
 
-/// Sorted hashes with a bit set of 16 bits per hash as a filter: a lookup of an absent hash nearly always ends at the filter.
+/// Sorted hashes with a bit set of 16 to 32 bits per hash as a filter: a lookup of an absent hash nearly always ends at the filter.
 struct PathIndex<'a> {
     sorted: &'a [u64],
     /// The filter; its length is a power of two.

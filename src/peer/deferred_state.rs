@@ -32,7 +32,7 @@ pub struct DeferredState {
     allowed: Vec<PieceIndex>,
     unchoked: bool,
     interested: bool,
-    /// There was too much to remember.
+    /// Whether there was too much to remember.
     forgotten: bool,
 }
 

@@ -13,8 +13,9 @@ use crate::util::slab::PooledSlab;
 
 /// The room that one connection has for blocks.
 pub struct SendGate {
-    /// `ready`: there is room. `waited`: how long the kernel made us wait for it.
+    /// Whether there is room.
     ready: bool,
+    /// How long the kernel made us wait for it.
     waited: Duration,
     /// While we download: the limit on unacknowledged bytes, how many may be sent now, and until when to wait if none may.
     window: SendWindow,

@@ -62,7 +62,7 @@ pub struct Writer<'a> {
     served: MetadataQuota,
     /// How many blocks to write at once, by how fast the socket takes them.
     batch_size: WriteBatchSize,
-    /// Whether the connection has room for the next blocks.
+    /// The room that the connection has for the next blocks.
     send_gate: SendGate,
     /// What the rate limiter allows for blocks.
     allowance: UploadAllowance,
@@ -70,7 +70,7 @@ pub struct Writer<'a> {
     slab: Option<PooledSlab>,
     /// Encrypts the bytes, on an encrypted connection: in place and in the order in which they leave.
     cipher: Option<Rc4>,
-    /// The writer has to end without closing the connection.
+    /// Whether the writer has to end without closing the connection.
     is_detaching: bool,
 }
 

@@ -205,7 +205,7 @@ impl FileCache {
         }
     }
 
-    /// The value last passed to [`FileCache::set_changed`].
+    /// Whether another program has changed the file, according to the last [`FileCache::set_changed`].
     pub fn is_changed(&self, file: usize) -> bool {
         self.entries.get(file).is_some_and(|entry| entry.changed.is_set())
     }

@@ -51,7 +51,7 @@ impl Storage {
         self.placement.matches_part_file(found) && !self.placement.is_foreign()
     }
 
-    /// Whether the file at this path is still the one that btsync may write to.
+    /// Checks that the file at this path is still the one that btsync may write to.
     ///
     /// # Errors
     /// [`StorageError::InTheWay`] if another program has replaced it.

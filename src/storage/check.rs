@@ -190,7 +190,7 @@ impl PieceWork for CheckJob<'_> {
     }
 }
 
-/// Whether the error means that the piece is not on disk, or that the check was stopped.
+/// Ignores an error which means that the piece is not on disk, or that the check was stopped.
 fn ignore_absent(error: StorageError) -> Result<(), StorageError> {
     if error.kind() == StorageErrorKind::Missing || error.is_interrupted() { Ok(()) } else { Err(error) }
 }

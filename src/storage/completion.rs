@@ -143,7 +143,7 @@ impl Storage {
         any
     }
 
-    /// Removes the file from the marker if that names it by its former name.
+    /// Removes the file from the marker if that names it by its former name. Returns whether it did.
     fn remove_renamed(&self, marker: &mut Marker, path: &Path) -> bool {
         let found = self.root.metadata_inside(path).ok().filter(|found| found.nlink() == 1);
         found.is_some_and(|found| marker.remove_identity(identity(&found)))

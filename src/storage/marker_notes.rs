@@ -295,7 +295,7 @@ impl MarkerLock {
         })
     }
 
-    /// Whether the marker's time has to be updated; then returns when it was last updated.
+    /// If the marker's time has to be updated, notes that it is, and returns when it was updated before.
     fn take_touch(&self, now: i64) -> Option<i64> {
         let before = self.touched_at.get();
         let is_due = now.abs_diff(before) >= TOUCH_INTERVAL.unsigned_abs();

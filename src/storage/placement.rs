@@ -39,11 +39,11 @@ pub(super) struct FilePlacement {
     part_file_length: Counter,
     /// The identity of the part file that was found or created; 0 if there is none.
     identity: Counter,
-    /// The file found belongs to another program: never write to or remove it.
+    /// Whether the file found belongs to another program: btsync never writes to it or removes it.
     is_foreign: Flag,
     /// Files that are not written to, each with the pieces whose bytes stay in the part file until they are compared; in order.
     compared: Vec<(usize, Vec<u32>)>,
-    /// All of these files have compared equal: from then on they are read in place.
+    /// Whether all of these files have compared equal: from then on they are read in place.
     is_compared: Flag,
 }
 

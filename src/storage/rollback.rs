@@ -54,7 +54,8 @@ impl Storage {
         }
     }
 
-    /// Removes a file that btsync has just created, if it is still that file and nobody has written to it.
+    /// Removes a file that btsync has just created, if it is still that file and nobody has written to it. Returns whether it is
+    /// gone.
     fn remove_unused(&self, file: usize, seen: &FileSnapshot) -> bool {
         let name = self.name(file);
         let Ok(handle) = self.root.open(name, Access::Read) else { return true };

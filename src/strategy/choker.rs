@@ -84,7 +84,7 @@ struct PeerHistory {
     /// The bytes received from the peer by the last round, and when that number last grew or the peer owed us nothing.
     received: u64,
     last_progress: Duration,
-    /// Whether the peer has used its slots.
+    /// How the peer has used its slots.
     idleness: Idleness,
 }
 

@@ -48,10 +48,10 @@ pub struct PeerList {
     dial_history: DialHistory,
     /// Our own address, as peers see it.
     ours: Option<SocketAddr>,
-    /// We need peers and none is connected, so the pauses between connection attempts are short.
+    /// Whether we need peers and none is connected, so that the pauses between connection attempts are short.
     in_need: bool,
     encryption: Encryption,
-    /// Every wanted piece is verified.
+    /// Whether every wanted piece is verified.
     is_complete: bool,
 }
 

@@ -115,7 +115,8 @@ struct PickerPeer {
     bits: Bitfield,
     /// Until when it certainly has a piece that we want and lack; see [`WantedBounds`].
     wanted_until: VerifiedCount,
-    /// A search found no unbegun piece that it has. Reset when it gets a piece, or when one of its pieces becomes unbegun again.
+    /// Whether a search found no unbegun piece that it has. Reset when it gets a piece, or when one of its pieces becomes unbegun
+    /// again.
     has_no_unbegun: bool,
     /// The parameters of its last pick.
     pick_context: PickContext,
@@ -127,7 +128,7 @@ struct PickerPeer {
     taken_back: HashSet<(PieceIndex, usize)>,
     /// How many blocks it sent us, minus those of others that were discarded for it; see [`Picker::take_over`].
     sent_blocks: u32,
-    /// It was picked for and has not choked us since.
+    /// Whether blocks were picked for it and it has not choked us since.
     is_serving: bool,
 }
 

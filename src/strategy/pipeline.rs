@@ -141,7 +141,7 @@ pub struct RequestPipeline {
     numbers: RequestNumbers,
     timing: AnswerTimes,
     arrivals: Arrivals,
-    /// Nothing is requested until the queue is empty.
+    /// Whether nothing is requested until the queue is empty.
     is_draining: bool,
     /// When to ask the picker again even if no event occurs.
     repick_at: Option<Duration>,

@@ -49,7 +49,7 @@ pub struct PeerRecord {
     disconnected: Option<(Duration, f64)>,
     /// When the first connection or attempt ended since the last successful handshake.
     unreached_since: Option<Duration>,
-    /// We closed the last connection to make room.
+    /// Whether we closed the last connection to make room.
     dropped: bool,
     violations: u32,
     avoided_until: Option<Duration>,

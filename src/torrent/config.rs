@@ -129,7 +129,7 @@ pub struct RecordConfig {
 /// When to stop seeding. With nothing set, the torrent ends as soon as the download is complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SeedGoal {
-    /// Seed until told to stop; the other two then do not count.
+    /// Whether to seed until told to stop; the other two then do not count.
     pub forever: bool,
     /// Seed for this long.
     pub time: Option<Duration>,

@@ -140,7 +140,7 @@ pub(crate) struct TorrentInner {
     pub context: Mutex<Option<Arc<TorrentContext>>>,
     /// Main, once it runs.
     pub main_thread: OnceLock<ThreadId>,
-    /// The user has been warned that there are no file descriptors left.
+    /// Whether the user has been warned that there are no file descriptors left.
     warned_no_descriptors: Flag,
     /// The events, for handles of a torrent that the client runs.
     events: Mutex<Option<Events>>,

@@ -33,7 +33,7 @@ pub const VARIABLES: [&str; 5] = ["BTSYNC_NAME", "BTSYNC_FOLDER", "BTSYNC_PATH",
 pub struct HookConfig {
     /// The command for the shell.
     pub command: String,
-    /// Also run it for data that was complete at the start.
+    /// Whether to run it also for data that was complete at the start.
     pub run_if_already_complete: bool,
     /// The folder that records downloads whose command has not run yet, if any.
     pub pending: Option<PathBuf>,

@@ -50,7 +50,7 @@ pub struct KeyInput {
 struct KeyboardInner {
     /// The original terminal modes while ours are set.
     saved_modes: Mutex<Option<Termios>>,
-    /// Keys are no longer read.
+    /// Whether keys are no longer read.
     released: Flag,
     /// Wakes the thread.
     wake: UnixStream,

@@ -43,7 +43,7 @@ struct OutputQueueState {
     in_flight: usize,
     /// Texts dropped since the last notice.
     lost: u64,
-    /// A write failed: nothing is queued any more.
+    /// Whether a write failed: then nothing is queued any more.
     is_closed: bool,
     /// Disconnected when all is written.
     waiters: Vec<Sender<NoMessages>>,

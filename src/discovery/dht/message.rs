@@ -50,9 +50,9 @@ pub struct Contact {
 /// The families of nodes that a query requests (BEP 32). If neither is set, the family of the packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
-    /// The value `n4`.
+    /// Whether the query wants IPv4 nodes (the value `n4`).
     pub v4: bool,
-    /// The value `n6`.
+    /// Whether the query wants IPv6 nodes (the value `n6`).
     pub v6: bool,
 }
 

@@ -67,7 +67,7 @@ pub struct AnnounceList {
     tiers: Vec<Vec<Tracker>>,
     unsupported: Vec<String>,
     rng: fastrand::Rng,
-    /// Announce to one tracker at a time, as a private torrent must.
+    /// Whether to announce to one tracker at a time, as a private torrent must.
     one_at_a_time: bool,
     demand: PeerDemand,
     /// When the next round starts, or the current one continues.

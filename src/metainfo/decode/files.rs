@@ -209,7 +209,7 @@ impl RawFile {
         let path = match self.path_utf8 {
             Field::Is(path) => path?,
             // Padding is not stored, so it needs no name.
-            _ if attr.contains(&b'p') && !self.path.is_there() => {
+            _ if attr.contains(&b'p') && !self.path.is_present() => {
                 DecodedPath { safe: ".pad".to_owned(), ..DecodedPath::default() }
             }
             _ => self.path.need("path", "a list of strings")??,

@@ -57,7 +57,7 @@ pub(crate) struct CheckedInfo {
 impl CheckedInfo {
     pub fn check(info: Info) -> Result<CheckedInfo, MetainfoError> {
         let v2 = info.meta_version.ok().is_some_and(|version| version >= 2);
-        if v2 && !info.pieces.is_there() {
+        if v2 && !info.pieces.is_present() {
             return Err(MetainfoError::V2Only);
         }
         let pieces = info.pieces.need("pieces", "a string")?;
@@ -75,10 +75,10 @@ impl CheckedInfo {
         let length = name.as_ref().map_or(paths::NAME_MAX, |name| name.safe.len());
         // If the torrent has files, its `length` is ignored.
         let (files, single) = match info.files {
-            Field::Is(files) if files.entries > 0 || !info.length.is_there() => {
+            Field::Is(files) if files.entries > 0 || !info.length.is_present() => {
                 (Some(check_path_lengths(length, files)?), 0)
             }
-            Field::Missing if !info.length.is_there() => return Err(MetainfoError::NoLength),
+            Field::Missing if !info.length.is_present() => return Err(MetainfoError::NoLength),
             Field::Missing | Field::Is(_) => (None, single(info.length)?),
             files if matches!(info.length, Field::Is(_)) => {
                 drop(files);

@@ -89,7 +89,7 @@ pub struct Slots {
     pause: u32,
     /// How many trials with more slots have paid in a row.
     paid: u32,
-    /// Fewer slots were tried and carried less, so more slots are to be tried.
+    /// Whether fewer slots were tried and carried less, so that more slots are to be tried.
     fewer_was_worse: bool,
     /// Set while a seed ramps up; the inner value is `None` until a peer waits for a slot.
     #[expect(clippy::option_option, reason = "not a seed, a seed where nobody waits yet, a seed that opens slots")]

@@ -8,16 +8,16 @@ use crate::strategy::metadata_fetch::{MAX_OUTSTANDING, PAUSE};
 #[derive(Debug)]
 pub(super) struct MetadataSource {
     pub size: u32,
-    /// The peer contributed to wrong metadata, and now fills an assembly alone.
+    /// Whether the peer contributed to wrong metadata, and now fills an assembly alone.
     pub is_isolated: bool,
     pub in_flight: Vec<MetadataRequest>,
     /// Late requests in a row; 0 after a pause.
     pub late: u32,
     /// Unsuccessful requests since the last successful one. The fewer, the sooner the peer is asked again.
     pub misses: u32,
-    /// The peer has been asked for a piece since it connected.
+    /// Whether the peer has been asked for a piece since it connected.
     pub was_asked: bool,
-    /// The last completed request brought a piece.
+    /// Whether the last completed request brought a piece.
     pub is_delivering: bool,
     pub paused_until: Duration,
     /// How often the assemblies that it filled alone were dropped.

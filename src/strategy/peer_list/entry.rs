@@ -54,9 +54,9 @@ pub(crate) struct PeerListEntry {
     pub hints: PexFlags,
     /// The dial mode of the next connection: the one that worked, or one not tried yet; `None` while nothing is known.
     pub dial_mode: Option<DialMode>,
-    /// The other dial mode was tried without a pause since the address was last reached.
+    /// Whether the other dial mode was tried without a pause since the address was last reached.
     pub tried_other_dial_mode: bool,
-    /// Never dialed: it is our own address, or neither side has anything for the other.
+    /// Whether it is never dialed: it is our own address, or neither side has anything for the other.
     pub is_never_dialed: bool,
 }
 

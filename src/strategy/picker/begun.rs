@@ -89,7 +89,7 @@ pub(crate) struct BegunPiece {
     pub(crate) senders: Vec<PeerKey>,
     /// Blocks from an earlier run.
     pub(crate) restored: u32,
-    /// Complete and being hashed.
+    /// Whether it is complete and being hashed.
     pub(crate) verifying: bool,
     pub(crate) listed: ListPosition,
     /// Its index in the picker's open list, unless `listed` is `No`.

@@ -66,7 +66,7 @@ pub(super) struct Arrivals {
     pub(super) progress: Duration,
     /// The same, but not restarted by a stall.
     pub(super) since: Duration,
-    /// No block has arrived since the unchoke.
+    /// Whether no block has arrived since the unchoke.
     pub(super) awaits_first_block: bool,
     /// Bytes received of the block that is arriving.
     pub(super) partial: u64,

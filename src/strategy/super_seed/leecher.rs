@@ -17,7 +17,7 @@ pub(crate) struct Leecher {
     pub sent: HashMap<PieceIndex, u32>,
     /// The standing as of the last tick, and since when.
     pub standing: (LeecherStanding, Duration),
-    /// It had every piece, and is counted in `SuperSeed::full`.
+    /// Whether it had every piece, and is counted in `SuperSeed::full`.
     pub is_full: bool,
     /// When it last got or was shown a piece.
     pub last_progress: Duration,
