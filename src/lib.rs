@@ -59,6 +59,13 @@ mod hash;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod hash;
+// A service uses what the tracker does not.
+#[cfg(not(feature = "internals"))]
+#[allow(dead_code)]
+mod http;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod http;
 #[cfg(not(feature = "internals"))]
 mod metainfo;
 #[cfg(feature = "internals")]

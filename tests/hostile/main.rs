@@ -5,6 +5,7 @@ mod common;
 
 mod addresses;
 mod data;
+mod http_server;
 mod memory;
 mod metadata;
 mod peers;

@@ -1,0 +1,269 @@
+//! One connection: reads a request, has it answered, sends the response, and begins again. Never blocks.
+
+mod output;
+mod receiving;
+mod sending;
+mod stream;
+
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll::EventFlags;
+use rustix::net::sockopt::set_socket_linger;
+
+use crate::http::body::BodyDecoder;
+use crate::http::context::ServerContext;
+use crate::http::head::Refusal;
+use crate::http::request::{BodyLease, ClientAddress, RequestHead};
+use crate::http::response::Response;
+use crate::http::source::{BodySource, Pulled};
+use output::Output;
+use stream::Stream;
+
+/// The most steps before other connections have their turn: a client may send many requests at once.
+const MAX_STEPS: usize = 32;
+/// A body that arrives at this many bytes a second or faster never times out.
+const MIN_BODY_RATE: u64 = 16 * 1024;
+/// How long a refused client may still send: a connection closed earlier loses the response.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a connection needs to proceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// One of these events, or a letter.
+    Wait(EventFlags),
+    /// Another turn, after the other connections.
+    Again,
+    /// Nothing: it is finished.
+    Over,
+}
+
+enum State {
+    /// Waits for a request, or reads its head.
+    Head,
+    Body(Box<IncomingBody>),
+    /// A worker has the request.
+    Handling,
+    Sending(Option<Stream>),
+    /// Everything is sent and the client knows; what it still sends is thrown away, up to this many bytes.
+    Lingering(usize),
+}
+
+/// A request whose body arrives.
+struct IncomingBody {
+    head: RequestHead,
+    decoder: BodyDecoder,
+    body: Vec<u8>,
+    lease: BodyLease,
+}
+
+/// What the response must know of its request.
+#[derive(Clone, Copy, Default)]
+struct CurrentRequest {
+    /// Whether another request may follow.
+    keeps_alive: bool,
+    is_head: bool,
+    is_http_1_0: bool,
+}
+
+/// The state of a connection.
+pub(super) struct Connection {
+    socket: OwnedFd,
+    key: u64,
+    client: ClientAddress,
+    /// Bytes received and not understood yet.
+    input: Vec<u8>,
+    /// How much of `input` has no end of a head.
+    searched: usize,
+    output: Output,
+    state: State,
+    /// When the state began, or when the client last made progress in it.
+    since: Duration,
+    /// Whether the connection has answered a request.
+    has_answered: bool,
+    request: CurrentRequest,
+    /// Whether the client may still be sending what this connection will not read.
+    lingers: bool,
+}
+
+type Progress = ControlFlow<Step>;
+
+const OVER: Progress = Progress::Break(Step::Over);
+const WAIT_FOR_OTHERS: Progress = Progress::Break(Step::Wait(EventFlags::empty()));
+
+impl Connection {
+    /// A new connection on a non-blocking socket.
+    pub(super) fn new(socket: OwnedFd, key: u64, client: ClientAddress, now: Duration) -> Connection {
+        Connection {
+            socket,
+            key,
+            client,
+            input: Vec::new(),
+            searched: 0,
+            output: Output::default(),
+            state: State::Head,
+            since: now,
+            has_answered: false,
+            request: CurrentRequest::default(),
+            lingers: false,
+        }
+    }
+
+    /// The number of bytes that wait to be sent.
+    pub(super) fn unsent(&self) -> usize {
+        self.output.len()
+    }
+
+    /// The number of bytes of a body that has not arrived completely.
+    pub(super) fn body_bytes(&self) -> usize {
+        if let State::Body(incoming) = &self.state { incoming.body.len() } else { 0 }
+    }
+
+    /// When the client last made progress.
+    pub(super) fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// How much is lost if this connection is closed; the least first.
+    pub(super) fn worth(&self) -> u8 {
+        match &self.state {
+            State::Head if self.input.is_empty() => 0,
+            State::Lingering(_) => 0,
+            State::Head | State::Body(_) => 1,
+            State::Sending(None) => 2,
+            State::Handling | State::Sending(Some(_)) => 3,
+        }
+    }
+
+    /// Before the connection is closed: makes the system drop what it has not sent to a client that does not read, if there is more.
+    pub(super) fn abort(&self) {
+        if self.output.len() > 0 {
+            let _ = set_socket_linger(&self.socket, Some(Duration::ZERO));
+        }
+    }
+
+    /// Whether a response is being made or sent, and will end soon.
+    pub(super) fn is_answering(&self) -> bool {
+        matches!(self.state, State::Handling | State::Sending(None))
+    }
+
+    /// When [`Connection::expire`] is due.
+    pub(super) fn deadline(&self, context: &ServerContext) -> Option<Duration> {
+        let limits = &context.limits;
+        let time = match &self.state {
+            State::Head if self.has_answered && self.input.is_empty() => limits.keep_alive,
+            State::Head => limits.head_timeout,
+            State::Body(incoming) => {
+                limits.body_timeout + Duration::from_secs(incoming.body.len() as u64 / MIN_BODY_RATE)
+            }
+            State::Handling => return None,
+            State::Sending(Some(stream)) if self.output.len() == 0 => {
+                if !(stream.is_pending() && stream.has_heartbeat()) {
+                    return None;
+                }
+                limits.heartbeat
+            }
+            State::Sending(Some(stream)) if !stream.has_heartbeat() => limits.stream_write_timeout,
+            State::Sending(_) => limits.write_timeout,
+            State::Lingering(_) => LINGER_TIMEOUT,
+        };
+        Some(self.since.saturating_add(time))
+    }
+
+    /// Proceeds after its deadline.
+    pub(super) fn expire(&mut self, context: &mut ServerContext) -> Step {
+        match &self.state {
+            State::Head if self.input.is_empty() => return Step::Over,
+            State::Head | State::Body(_) => {
+                self.refuse(context, Refusal { status: 408, why: "the request took too long" });
+            }
+            State::Sending(Some(stream)) if self.output.len() == 0 => {
+                stream.beat(&mut self.output);
+                self.since = context.now;
+            }
+            _ => {
+                log::debug!("client {}: too slow", self.client);
+                return Step::Over;
+            }
+        }
+        self.advance(context)
+    }
+
+    /// Proceeds after an event of its socket.
+    pub(super) fn on_event(&mut self, flags: EventFlags, context: &mut ServerContext) -> Step {
+        let is_gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+        let is_closed = is_gone || flags.contains(EventFlags::RDHUP);
+        match &self.state {
+            State::Handling if is_gone => Step::Over,
+            State::Sending(Some(stream)) if self.output.len() == 0 => {
+                // Whoever waits for events and closes its side listens no more.
+                if is_gone || (is_closed && stream.is_pending()) { Step::Over } else { self.advance(context) }
+            }
+            _ => self.advance(context),
+        }
+    }
+
+    /// Sends a handler's response.
+    pub(super) fn answered(&mut self, response: Response, context: &mut ServerContext) -> Step {
+        if matches!(self.state, State::Handling) {
+            self.respond(context, response);
+        }
+        self.advance(context)
+    }
+
+    /// Takes back a source and what it has produced.
+    pub(super) fn pulled(
+        &mut self,
+        source: Box<dyn BodySource>,
+        pulled: io::Result<(Pulled, Vec<u8>)>,
+        context: &mut ServerContext,
+    ) -> Step {
+        if let State::Sending(Some(stream)) = &mut self.state
+            && let Err(error) = stream.returned(source, pulled, &mut self.output)
+        {
+            log::debug!("client {}: the body ends early: {error}", self.client);
+            return Step::Over;
+        }
+        self.since = context.now;
+        self.advance(context)
+    }
+
+    /// Proceeds after its source has called the waker.
+    pub(super) fn woken(&mut self, context: &mut ServerContext) -> Step {
+        if let State::Sending(Some(stream)) = &mut self.state {
+            stream.wake();
+        }
+        self.advance(context)
+    }
+
+    /// Refuses the request that arrives because there is no memory for it.
+    pub(super) fn refuse_body(&mut self, context: &mut ServerContext) -> Step {
+        self.refuse(context, Refusal { status: 503, why: "too many large requests: try again later" });
+        self.advance(context)
+    }
+
+    /// Proceeds as far as possible without blocking.
+    pub(super) fn advance(&mut self, context: &mut ServerContext) -> Step {
+        for _ in 0..MAX_STEPS {
+            let progress = match self.state {
+                State::Head => self.read_head(context),
+                State::Body(_) => self.read_body(context),
+                State::Handling => WAIT_FOR_OTHERS,
+                State::Sending(_) => self.send(context),
+                State::Lingering(_) => self.linger(context),
+            };
+            if let Progress::Break(step) = progress {
+                return step;
+            }
+        }
+        Step::Again
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

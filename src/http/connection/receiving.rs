@@ -1,0 +1,148 @@
+//! The first half of a connection's work: it reads a request and has it answered.
+
+use std::ops::ControlFlow;
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use crate::http::body::BodyDecoder;
+use crate::http::connection::output::Sent;
+use crate::http::connection::sending::busy;
+use crate::http::connection::{Connection, CurrentRequest, IncomingBody, OVER, Progress, State, Step};
+use crate::http::context::ServerContext;
+use crate::http::head::{self, Framing, ParsedHead, Refusal};
+use crate::http::request::{BodyLease, Request};
+use crate::http::response::BodyBytes;
+use crate::http::workers::{self, Job};
+
+const LONG_TARGET: Refusal = Refusal { status: 414, why: "the request line is too long" };
+const LARGE_HEAD: Refusal = Refusal { status: 431, why: "the headers are too large" };
+
+impl Connection {
+    /// Reads into the scratch buffer. Returns the number of bytes, at least one.
+    pub(super) fn read(&mut self, context: &mut ServerContext) -> ControlFlow<Step, usize> {
+        match recv(&self.socket, &mut *context.scratch, RecvFlags::empty()) {
+            Ok((0, _)) => ControlFlow::Break(Step::Over),
+            Ok((read, _)) => ControlFlow::Continue(read),
+            Err(Errno::AGAIN) => ControlFlow::Break(Step::Wait(EventFlags::IN)),
+            Err(Errno::INTR) => ControlFlow::Break(Step::Again),
+            Err(error) => {
+                log::debug!("client {}: {error}", self.client);
+                ControlFlow::Break(Step::Over)
+            }
+        }
+    }
+
+    pub(super) fn read_head(&mut self, context: &mut ServerContext) -> Progress {
+        // Some old clients send an empty line after a body.
+        let empty = self.input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        if empty > 0 {
+            self.input.drain(..empty);
+        }
+        let end = head::find_end(&self.input, self.searched);
+        if let Some(end) = end.filter(|end| *end <= context.limits.head_limit()) {
+            self.searched = 0;
+            self.begin_request(context, end);
+            return Progress::Continue(());
+        }
+        if end.is_some() || self.input.len() > context.limits.head_limit() {
+            let is_long_line = !self.input.iter().take(context.limits.head_limit()).any(|&byte| byte == b'\n');
+            self.refuse(context, if is_long_line { LONG_TARGET } else { LARGE_HEAD });
+            return Progress::Continue(());
+        }
+        // The end may straddle two reads.
+        self.searched = self.input.len().saturating_sub(3);
+        let read = self.read(context)?;
+        if self.input.is_empty() && self.has_answered {
+            self.since = context.now;
+        }
+        self.input.extend_from_slice(context.scratch.get(..read).unwrap_or_default());
+        Progress::Continue(())
+    }
+
+    /// Begins the request whose head is the first `end` bytes of the input.
+    fn begin_request(&mut self, context: &mut ServerContext, end: usize) {
+        let raw =
+            if end == self.input.len() { std::mem::take(&mut self.input) } else { self.input.drain(..end).collect() };
+        let ParsedHead { head, framing, keep_alive, expects_continue } = match head::parse(raw, self.client) {
+            Ok(parsed) => parsed,
+            Err(refusal) => return self.refuse(context, refusal),
+        };
+        self.request = CurrentRequest {
+            keeps_alive: keep_alive && !context.limits.keep_alive.is_zero(),
+            is_head: head.is_head(),
+            is_http_1_0: head.is_http_1_0,
+        };
+        let has_body = framing != Framing::Length(0);
+        let limit = match workers::guarded(|| context.handler.body_limit(&head)) {
+            Some(Ok(limit)) => limit.min(context.limits.max_body_bytes),
+            refused => {
+                self.lingers = has_body;
+                self.request.keeps_alive &= !has_body;
+                let response = refused.and_then(Result::err).unwrap_or_else(workers::failed);
+                return self.respond(context, response);
+            }
+        };
+        let lease = BodyLease::new(&context.bodies);
+        if !has_body {
+            return self.dispatch(context, Request { head, body: Vec::new(), _lease: lease });
+        }
+        match BodyDecoder::new(framing, limit) {
+            Ok(decoder) => {
+                if expects_continue && self.input.is_empty() {
+                    self.output.push(BodyBytes::Static(b"HTTP/1.1 100 Continue\r\n\r\n"));
+                }
+                self.since = context.now;
+                self.state = State::Body(Box::new(IncomingBody { head, decoder, body: Vec::new(), lease }));
+            }
+            Err(refusal) => self.refuse(context, refusal),
+        }
+    }
+
+    pub(super) fn read_body(&mut self, context: &mut ServerContext) -> Progress {
+        let State::Body(incoming) = &mut self.state else { return Progress::Continue(()) };
+        let before = incoming.body.len();
+        let decoded = incoming.decoder.decode(&self.input, &mut incoming.body);
+        incoming.lease.grow(incoming.body.len() - before);
+        match decoded {
+            Ok(used) => drop(self.input.drain(..used)),
+            Err(refusal) => {
+                self.refuse(context, refusal);
+                return Progress::Continue(());
+            }
+        }
+        if incoming.decoder.is_done() {
+            if let State::Body(incoming) = std::mem::replace(&mut self.state, State::Handling) {
+                let IncomingBody { head, body, lease, .. } = *incoming;
+                self.dispatch(context, Request { head, body, _lease: lease });
+            }
+            return Progress::Continue(());
+        }
+        // Only `100 Continue` can wait to be sent here.
+        let is_blocked = match self.output.send(&self.socket) {
+            Ok(sent) => sent != Sent::All,
+            Err(_) => return OVER,
+        };
+        match self.read(context) {
+            ControlFlow::Continue(read) => {
+                self.input.extend_from_slice(context.scratch.get(..read).unwrap_or_default());
+                Progress::Continue(())
+            }
+            ControlFlow::Break(Step::Wait(flags)) if is_blocked => Progress::Break(Step::Wait(flags | EventFlags::OUT)),
+            ControlFlow::Break(step) => Progress::Break(step),
+        }
+    }
+
+    /// Has a complete request answered: at once, or by a worker.
+    fn dispatch(&mut self, context: &mut ServerContext, request: Request) {
+        self.state = State::Handling;
+        let response = match workers::guarded(|| context.handler.handle_inline(&request)) {
+            Some(Some(response)) => response,
+            None => workers::failed(),
+            Some(None) if context.pool.submit(Job::Handle(self.key, request)) => return,
+            Some(None) => busy("too many requests: try again later\n"),
+        };
+        self.respond(context, response);
+    }
+}

@@ -1,0 +1,59 @@
+//! What all connections of a server share. Only the thread of the connections uses it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::http::Handler;
+use crate::http::limits::ServerLimits;
+use crate::http::mailbox::Mailbox;
+use crate::http::workers::WorkerPool;
+use crate::util::atomics::Amount;
+
+/// The most bytes read at once.
+const READ_SIZE: usize = 16 * 1024;
+
+/// The handler, the limits, and what counts against them.
+pub(super) struct ServerContext {
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) limits: ServerLimits,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) pool: WorkerPool,
+    /// The bytes of all request bodies in memory.
+    pub(super) bodies: Arc<Amount>,
+    /// The number of streams.
+    pub(super) streams: Arc<Amount>,
+    /// The time since the start of the server.
+    pub(super) now: Duration,
+    /// Whether no further request is accepted.
+    pub(super) is_stopping: bool,
+    /// For what is read.
+    pub(super) scratch: Box<[u8]>,
+}
+
+impl ServerContext {
+    pub(super) fn new(
+        name: &str,
+        handler: Arc<dyn Handler>,
+        limits: ServerLimits,
+        mailbox: Arc<Mailbox>,
+    ) -> ServerContext {
+        let pool = WorkerPool::new(
+            format!("{name}-work"),
+            limits.workers,
+            limits.max_queued_requests,
+            Arc::clone(&mailbox),
+            Arc::clone(&handler),
+        );
+        ServerContext {
+            handler,
+            limits,
+            mailbox,
+            pool,
+            bodies: Arc::default(),
+            streams: Arc::default(),
+            now: Duration::ZERO,
+            is_stopping: false,
+            scratch: vec![0; READ_SIZE].into_boxed_slice(),
+        }
+    }
+}

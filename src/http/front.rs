@@ -1,0 +1,262 @@
+//! The thread of a server: it serves all connections with epoll. A waiting connection costs one descriptor and little memory, and
+//! never delays another.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+
+use crate::http::connection::{Connection, Step};
+use crate::http::context::ServerContext;
+use crate::http::listener::HttpListener;
+use crate::http::mailbox::Letter;
+use crate::http::request::ClientAddress;
+use crate::http::table::{ConnectionTable, Origin};
+use crate::net::networks::Network;
+
+/// The keys of epoll events; connections have keys from `FIRST` on.
+const MAILBOX: u64 = 0;
+const LISTENERS: u64 = 1;
+const FIRST: u64 = 1 << 16;
+/// The most events fetched at once.
+const EVENTS: usize = 128;
+/// The most connections accepted before open connections are served.
+const MAX_ACCEPTS_PER_TURN: usize = 64;
+/// The pause when no file descriptor is available and there is no connection to close.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// A connection in the table.
+struct Open {
+    connection: Connection,
+    /// What epoll waits for.
+    interest: EventFlags,
+    /// The unsent bytes that the total contains.
+    unsent: usize,
+}
+
+/// The state of the thread.
+pub(super) struct Front {
+    name: String,
+    context: ServerContext,
+    listeners: Vec<HttpListener>,
+    epoll: OwnedFd,
+    open: ConnectionTable<Open>,
+    next_key: u64,
+    /// Connections that can proceed without waiting.
+    ready: VecDeque<u64>,
+    /// The bytes that wait to be sent, of all connections in the table.
+    unsent: usize,
+    started: Instant,
+}
+
+impl Front {
+    pub(super) fn new(name: &str, listeners: Vec<HttpListener>, context: ServerContext) -> io::Result<Front> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &*context.mailbox, EventData::new_u64(MAILBOX), EventFlags::IN)?;
+        for (key, listener) in (LISTENERS..FIRST).zip(&listeners) {
+            epoll::add(&epoll, listener, EventData::new_u64(key), EventFlags::IN)?;
+        }
+        Ok(Front {
+            name: name.into(),
+            context,
+            listeners,
+            epoll,
+            open: ConnectionTable::new(),
+            next_key: FIRST,
+            ready: VecDeque::new(),
+            unsent: 0,
+            started: Instant::now(),
+        })
+    }
+
+    /// Serves until the mailbox says to stop, and then until the last responses are sent.
+    pub(super) fn run(mut self) {
+        let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+        let mut stop_at = None;
+        while stop_at.is_none_or(|end| self.context.now < end && self.open.len() > 0) {
+            let timeout = self.timeout(stop_at);
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return log::error!("{} stops: {error}", self.name),
+            }
+            self.context.now = self.started.elapsed();
+            for event in &events {
+                match event.data.u64() {
+                    MAILBOX => self.read_letters(),
+                    key if key < FIRST => self.accept((key - LISTENERS) as usize),
+                    key => self.step(key, |connection, context| connection.on_event(event.flags, context)),
+                }
+            }
+            for _ in 0..self.ready.len() {
+                if let Some(key) = self.ready.pop_front() {
+                    self.step(key, Connection::advance);
+                }
+            }
+            while let Some(key) = self.open.expired(self.context.now) {
+                self.step(key, Connection::expire);
+            }
+            if stop_at.is_none() && self.context.mailbox.is_stopping() {
+                stop_at = Some(self.context.now + self.context.limits.stop_grace);
+                self.begin_to_stop();
+            }
+        }
+    }
+
+    /// How long to wait for events.
+    fn timeout(&self, stop_at: Option<Duration>) -> Option<Timespec> {
+        if !self.ready.is_empty() {
+            return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        }
+        let due = self.open.next_deadline().into_iter().chain(stop_at).min()?;
+        Timespec::try_from(due.saturating_sub(self.started.elapsed())).ok()
+    }
+
+    /// Closes the listeners, and all connections but those that are about to get a response.
+    fn begin_to_stop(&mut self) {
+        self.context.is_stopping = true;
+        for listener in self.listeners.drain(..) {
+            let _ = epoll::delete(&self.epoll, &listener);
+        }
+        let is_over = |(key, open): (u64, &Open)| (!open.connection.is_answering()).then_some(key);
+        let over: Vec<u64> = self.open.iter().filter_map(is_over).collect();
+        for key in over {
+            self.close(key);
+        }
+    }
+
+    fn read_letters(&mut self) {
+        for letter in self.context.mailbox.take() {
+            match letter {
+                Letter::Answered(key, response) => {
+                    self.step(key, |connection, context| connection.answered(response, context));
+                }
+                Letter::Pulled(key, source, pulled) => {
+                    self.step(key, |connection, context| connection.pulled(source, pulled, context));
+                }
+                Letter::Woken(key) => self.step(key, Connection::woken),
+            }
+        }
+    }
+
+    /// Accepts waiting connections.
+    fn accept(&mut self, listener: usize) {
+        for _ in 0..MAX_ACCEPTS_PER_TURN {
+            let Some(listener) = self.listeners.get(listener) else { return };
+            match listener.accept() {
+                Ok((socket, client)) => self.add_connection(socket, client),
+                Err(Errno::AGAIN) => return,
+                Err(error) => {
+                    log::debug!("{}: accept: {error}", self.name);
+                    let is_lack = matches!(error, Errno::MFILE | Errno::NFILE);
+                    if is_lack && self.open.len() > 0 {
+                        self.evict();
+                    } else if is_lack {
+                        // Retrying at once would busy-loop.
+                        thread::sleep(ACCEPT_RETRY_DELAY);
+                    }
+                }
+            }
+        }
+    }
+
+    fn add_connection(&mut self, socket: OwnedFd, client: ClientAddress) {
+        let key = self.next_key;
+        self.next_key += 1;
+        let mut connection = Connection::new(socket, key, client, self.context.now);
+        // Most requests have already arrived.
+        let step = connection.advance(&mut self.context);
+        if step == Step::Over {
+            return;
+        }
+        let origin: Origin = match client {
+            ClientAddress::Tcp(addr) => Some(Network::host(addr.ip())),
+            ClientAddress::Unix => None,
+        };
+        if self.open.count(origin) >= self.context.limits.max_connections_per_client
+            && let Some(key) = self.open.to_evict_of(origin, |open| open.connection.worth())
+        {
+            self.close(key);
+        }
+        if self.open.len() >= self.context.limits.max_connections {
+            self.evict();
+        }
+        let interest = interest_of(step);
+        match epoll::add(&self.epoll, &connection, EventData::new_u64(key), interest) {
+            Ok(()) => {
+                self.open.add(key, origin, Open { connection, interest, unsent: 0 });
+                self.settle(key, step);
+            }
+            Err(error) => log::debug!("client {client}: {error}"),
+        }
+    }
+
+    /// Lets a connection proceed, unless it has been closed meanwhile.
+    fn step(&mut self, key: u64, work: impl FnOnce(&mut Connection, &mut ServerContext) -> Step) {
+        let Some(open) = self.open.get_mut(key) else { return };
+        let step = work(&mut open.connection, &mut self.context);
+        self.settle(key, step);
+    }
+
+    /// Notes what a connection needs after it has proceeded, and keeps the totals within their limits.
+    fn settle(&mut self, key: u64, step: Step) {
+        let Some(open) = self.open.get_mut(key) else { return };
+        let interest = interest_of(step);
+        let is_over = step == Step::Over
+            || (interest != open.interest
+                && epoll::modify(&self.epoll, &open.connection, EventData::new_u64(key), interest).is_err());
+        if is_over {
+            return self.close(key);
+        }
+        if step == Step::Again {
+            self.ready.push_back(key);
+        }
+        open.interest = interest;
+        self.unsent = self.unsent - open.unsent + open.connection.unsent();
+        open.unsent = open.connection.unsent();
+        let deadline = open.connection.deadline(&self.context);
+        self.open.set_deadline(key, deadline);
+        if self.context.bodies.get() > self.context.limits.max_body_bytes
+            && let Some(largest) = self.open.largest(|open| open.connection.body_bytes())
+        {
+            self.step(largest, Connection::refuse_body);
+        }
+        while self.unsent > self.context.limits.max_unsent_bytes {
+            let waiting = self.open.iter().filter(|(other, open)| *other != key && open.unsent > 0);
+            let Some((_, slowest)) = waiting.map(|(key, open)| (open.connection.since(), key)).min() else { break };
+            self.close(slowest);
+        }
+    }
+
+    fn evict(&mut self) {
+        if let Some(key) = self.open.to_evict(|open| open.connection.worth()) {
+            self.close(key);
+        }
+    }
+
+    fn close(&mut self, key: u64) {
+        if let Some(open) = self.open.remove(key) {
+            self.unsent -= open.unsent;
+            open.connection.abort();
+        }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        // First the connections, so that no client waits for workers.
+        self.open = ConnectionTable::new();
+        self.listeners.clear();
+        self.context.pool.finish();
+        drop(self.context.mailbox.take());
+    }
+}
+
+fn interest_of(step: Step) -> EventFlags {
+    if let Step::Wait(flags) = step { flags } else { EventFlags::empty() }
+}

@@ -1,0 +1,78 @@
+//! Bodies that are produced while they are sent: files, events, and anything else that implements [`BodySource`].
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+pub use crate::http::mailbox::Waker;
+
+/// The most bytes pulled at once.
+pub(super) const PULL_SIZE: usize = 64 * 1024;
+
+/// What a [`BodySource`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulled {
+    /// It has appended at least one byte.
+    Data,
+    /// It has nothing to send now, and will call the waker when it has.
+    Pending,
+    /// The body is complete.
+    End,
+}
+
+/// Produces the body of a response piece by piece, whenever the client can take more. It holds no thread in between.
+pub trait BodySource: Send {
+    /// Appends up to `max` bytes to `out`. Calls for one source never overlap.
+    ///
+    /// A source that returns [`Pulled::Pending`] has stored a clone of the waker and calls it when there is more; to call it too
+    /// often does no harm.
+    ///
+    /// # Errors
+    /// The server closes the connection, so that the client sees that the body is not complete.
+    fn pull(&mut self, max: usize, out: &mut Vec<u8>, waker: &Waker) -> io::Result<Pulled>;
+
+    /// Whether [`BodySource::pull`] may wait for a disk or for a lock that somebody holds for long. The server then calls it on a
+    /// worker, otherwise on the thread of all connections.
+    fn may_block(&self) -> bool {
+        true
+    }
+
+    /// What to send from time to time while the source is pending, such as a comment.
+    fn heartbeat(&self) -> Option<&'static [u8]> {
+        None
+    }
+}
+
+/// A part of a file.
+#[derive(Debug)]
+pub(super) struct FileSource {
+    file: File,
+    range: Range<u64>,
+}
+
+impl FileSource {
+    pub(super) fn new(file: File, range: Range<u64>) -> FileSource {
+        FileSource { file, range }
+    }
+}
+
+impl BodySource for FileSource {
+    fn pull(&mut self, max: usize, out: &mut Vec<u8>, _: &Waker) -> io::Result<Pulled> {
+        let left = self.range.end.saturating_sub(self.range.start);
+        if left == 0 {
+            return Ok(Pulled::End);
+        }
+        let (before, wanted) = (out.len(), usize::try_from(left).unwrap_or(usize::MAX).min(max));
+        out.resize(before + wanted, 0);
+        let read = loop {
+            match self.file.read_at(out.get_mut(before..).unwrap_or_default(), self.range.start) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        out.truncate(before + read);
+        self.range.start += read as u64;
+        if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(Pulled::Data) }
+    }
+}

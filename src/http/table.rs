@@ -1,0 +1,190 @@
+//! The table of open connections: their deadlines, and which one to evict when there are too many. Pure.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::net::networks::Network;
+
+/// Whose connections count together: those of a network, or with `None` those over Unix sockets.
+pub(super) type Origin = Option<Network>;
+
+/// Connections by number; numbers grow in the order of arrival.
+#[derive(Debug)]
+pub(super) struct ConnectionTable<C> {
+    all: HashMap<u64, Entry<C>>,
+    /// The number of connections of each origin.
+    counts: HashMap<Origin, usize>,
+    /// The deadlines, the earliest first.
+    deadlines: BTreeSet<(Duration, u64)>,
+}
+
+#[derive(Debug)]
+struct Entry<C> {
+    origin: Origin,
+    deadline: Option<Duration>,
+    connection: C,
+}
+
+impl<C> ConnectionTable<C> {
+    pub(super) fn new() -> ConnectionTable<C> {
+        ConnectionTable { all: HashMap::new(), counts: HashMap::new(), deadlines: BTreeSet::new() }
+    }
+
+    /// The number of open connections.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The number of open connections of an origin.
+    pub(super) fn count(&self, origin: Origin) -> usize {
+        self.counts.get(&origin).copied().unwrap_or_default()
+    }
+
+    /// Adds a connection with a new number.
+    pub(super) fn add(&mut self, key: u64, origin: Origin, connection: C) {
+        *self.counts.entry(origin).or_default() += 1;
+        self.all.insert(key, Entry { origin, deadline: None, connection });
+    }
+
+    /// The connection with this number, if it is still open.
+    pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut C> {
+        self.all.get_mut(&key).map(|entry| &mut entry.connection)
+    }
+
+    /// Changes the deadline of a connection.
+    pub(super) fn set_deadline(&mut self, key: u64, deadline: Option<Duration>) {
+        let Some(entry) = self.all.get_mut(&key).filter(|entry| entry.deadline != deadline) else { return };
+        if let Some(old) = std::mem::replace(&mut entry.deadline, deadline) {
+            self.deadlines.remove(&(old, key));
+        }
+        self.deadlines.extend(deadline.map(|deadline| (deadline, key)));
+    }
+
+    /// The next deadline.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// A connection whose deadline has passed.
+    pub(super) fn expired(&self, now: Duration) -> Option<u64> {
+        self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, key)| *key)
+    }
+
+    /// Removes a connection.
+    pub(super) fn remove(&mut self, key: u64) -> Option<C> {
+        let Entry { origin, deadline, connection } = self.all.remove(&key)?;
+        if let Some(count) = self.counts.get_mut(&origin) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&origin);
+            }
+        }
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+        Some(connection)
+    }
+
+    /// The connection to evict: of the network that has the most, the one of the least worth, the oldest of these.
+    pub(super) fn to_evict(&self, worth: impl Fn(&C) -> u8) -> Option<u64> {
+        let most = self.counts.values().copied().max().unwrap_or_default();
+        self.least(worth, |origin| self.count(origin) == most)
+    }
+
+    /// The connection of this origin to evict: the one of the least worth, the oldest of these.
+    pub(super) fn to_evict_of(&self, origin: Origin, worth: impl Fn(&C) -> u8) -> Option<u64> {
+        self.least(worth, |other| other == origin)
+    }
+
+    fn least(&self, worth: impl Fn(&C) -> u8, is_meant: impl Fn(Origin) -> bool) -> Option<u64> {
+        let meant = self.all.iter().filter(|(_, entry)| is_meant(entry.origin));
+        meant.map(|(key, entry)| (worth(&entry.connection), *key)).min().map(|(_, key)| key)
+    }
+
+    /// Of the origin that uses the most of something, the connection that uses the most of it.
+    pub(super) fn largest(&self, used: impl Fn(&C) -> usize) -> Option<u64> {
+        let mut sums: HashMap<Origin, usize> = HashMap::new();
+        for entry in self.all.values() {
+            *sums.entry(entry.origin).or_default() += used(&entry.connection);
+        }
+        let rank = |(key, entry): (&u64, &Entry<C>)| {
+            let own = used(&entry.connection);
+            (own > 0).then(|| (sums.get(&entry.origin).copied().unwrap_or_default(), own, *key))
+        };
+        self.all.iter().filter_map(rank).max().map(|(.., key)| key)
+    }
+
+    /// All connections with their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &C)> {
+        self.all.iter().map(|(key, entry)| (*key, &entry.connection))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn network(n: u8) -> Network {
+        Network::host([10, 0, 0, n].into())
+    }
+
+    fn keys<C>(open: &ConnectionTable<C>) -> Vec<u64> {
+        let mut keys: Vec<_> = open.iter().map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn the_oldest_of_the_fullest_network_goes() {
+        let mut open = ConnectionTable::new();
+        for (key, n) in (0..).zip([1, 2, 2, 1, 2, 3]) {
+            open.add(key, Some(network(n)), ());
+        }
+        let mut evict = |left: &[u64], why| {
+            let key = open.to_evict(|()| 0).unwrap();
+            open.remove(key);
+            assert_eq!(keys(&open), left, "{why}");
+        };
+        evict(&[0, 2, 3, 4, 5], "of the fullest");
+        evict(&[2, 3, 4, 5], "among equals the oldest of all");
+        evict(&[3, 4, 5], "of the fullest again");
+        evict(&[4, 5], "and among equals again");
+        assert_eq!((open.count(Some(network(1))), open.count(Some(network(2))), open.len()), (0, 1, 2));
+        assert_eq!(open.to_evict_of(Some(network(3)), |()| 0), Some(5));
+        assert_eq!(open.to_evict_of(Some(network(1)), |()| 0), None);
+    }
+
+    #[test]
+    fn what_is_worth_less_goes_first() {
+        let mut open = ConnectionTable::new();
+        for (key, (origin, worth)) in (0..).zip([(None, 3), (None, 1), (None, 0), (None, 0), (Some(network(1)), 0)]) {
+            open.add(key, origin, worth);
+        }
+        assert_eq!(open.to_evict(|worth| *worth), Some(2));
+        assert_eq!(open.to_evict_of(Some(network(1)), |worth| *worth), Some(4));
+        assert_eq!(open.largest(|worth| usize::from(*worth)), Some(0));
+        assert_eq!(open.largest(|_| 0), None);
+        open.add(9, Some(network(1)), 5);
+        assert_eq!(open.largest(|worth| usize::from(*worth)), Some(9), "its network uses the most");
+    }
+
+    #[test]
+    fn deadlines_pass_in_order() {
+        let mut open = ConnectionTable::new();
+        (0..3).for_each(|key| open.add(key, None, ()));
+        open.set_deadline(0, Some(3 * SECOND));
+        open.set_deadline(1, Some(SECOND));
+        open.set_deadline(2, Some(2 * SECOND));
+        open.set_deadline(1, Some(4 * SECOND));
+        assert_eq!((open.next_deadline(), open.expired(SECOND)), (Some(2 * SECOND), None));
+        assert_eq!(open.expired(2 * SECOND), Some(2));
+        open.remove(2);
+        open.set_deadline(0, None);
+        open.set_deadline(2, Some(SECOND));
+        assert_eq!((open.next_deadline(), open.expired(5 * SECOND)), (Some(4 * SECOND), Some(1)));
+        open.remove(1);
+        assert_eq!((open.next_deadline(), open.len(), open.remove(1)), (None, 1, None));
+    }
+}
