@@ -342,7 +342,7 @@ mod tests {
 
     /// Each torrent in turn takes what it may, and gives back what is too much.
     #[test]
-    fn what_is_open_to_all_is_not_exceeded_for_long() {
+    fn shared_capacity_is_not_exceeded_for_long() {
         let (max_connections, mut connections) = (100, [0_usize; 4]);
         for turn in 0..100 {
             let at = turn % connections.len();

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_what_is_well_formed() {
+    fn accepts_well_formed_bencode() {
         for good in ["i0e", "i-1e", "i9223372036854775807e", "0:", "le", "de", "d1:bi1e1:ai2ee", "li1e1:ad1:x0:ee\r\n"]
         {
             assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not() {
+    fn refuses_malformed_bencode() {
         let table: &[(&str, BencodeError)] = &[
             ("", BencodeError::Truncated(0)),
             ("i", BencodeError::Truncated(1)),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_of_keys_is_bounded() {
+    fn remembered_keys_are_bounded() {
         let dict = |keys: &mut dyn Iterator<Item = u32>| {
             let body: Vec<String> = keys.map(|key| format!("8:{key:08}0:")).collect();
             format!("d{}e", body.concat())

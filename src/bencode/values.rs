@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_what_is_of_its_type_or_nothing() {
+    fn a_value_of_another_type_counts_as_missing() {
         let dict = dictionary(b"d1:bi7e1:l2:xye").unwrap().unwrap();
         assert_eq!((bytes(&dict, "l"), bytes(&dict, "b"), bytes(&dict, "x")), (Some(&b"xy"[..]), None, None));
         assert_eq!((int(&dict, "b"), int(&dict, "l"), int(&dict, "x")), (Some(7), None, None));

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_log_is_capped_whatever_the_filter_says() {
+    fn log_levels_of_dependencies_are_capped_despite_the_filter() {
         let logger = CappedLogger(Builder::new().parse_filters("trace,ureq=trace,ureq::run=trace").build());
         let lets = |target: &str, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
         for target in ["ureq", "ureq::run", "ureq_proto", "ureq_proto::client", "rustls::conn"] {

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_write_the_later_one_is_refused_whoever_asks_first() {
+    fn the_later_of_two_writing_torrents_is_refused_in_any_order() {
         for later_first in [false, true] {
             let mut owners = FileOwners::default();
             owners.reserve(0);

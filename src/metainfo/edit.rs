@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_asked_for_stays() {
+    fn unedited_keys_stay_the_same() {
         let unknown = torrent(b"8:announce1:a7:comment1:c", b"5:nodesl2:ab3:cdee8:url-list1:w3:zzzd1:al1:bi-7eee");
         assert_eq!(edit(&unknown, &TorrentEdit::default()).unwrap(), unknown);
         // Editing drops a trailing newline and sorts the keys.
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_torrent_is_not_edited() {
+    fn invalid_torrents_are_not_edited() {
         assert!(edit(b"<html>", &TorrentEdit::default()).is_err_and(|e| e.is_not_bencode()));
         assert!(edit(b"d8:announce1:ae", &TorrentEdit::default()).is_err());
         assert_eq!(end_of(b"5:ab", 0), None);

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_could_lead_out() {
+    fn refuses_names_that_lead_out_of_the_folder() {
         assert_eq!(safe_component(b""), Err(PathError::Empty));
         assert_eq!(safe_component(b"."), Err(PathError::DotComponent(".")));
         assert_eq!(safe_component(b".."), Err(PathError::DotComponent("..")));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_fine() {
+    fn keeps_safe_names() {
         let long = "é".repeat(127);
         for good in ["a", "...", "a b.txt", ".hidden", "ünï.コード", "console", "com", "aux.c", &long] {
             assert_eq!(safe_component(good.as_bytes()).as_deref(), Ok(good));

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matches_nothing_is_told() {
+    fn patterns_that_match_nothing_are_reported() {
         assert_eq!(chosen(&["7"], &[]), Err(SelectError::NoMatch("7".into())));
         assert_eq!(chosen(&["1"], &["*.avi"]), Err(SelectError::NoMatch("*.avi".into())));
         assert_eq!(chosen(&["1"], &["1"]), Err(SelectError::Nothing));

@@ -309,7 +309,7 @@ fn padding_is_known_by_its_attribute_or_by_the_name_that_bitcomet_gives_it() {
 }
 
 #[test]
-fn links_lead_to_what_the_torrent_has_whatever_length_they_claim() {
+fn links_lead_to_entries_of_the_torrent_whatever_length_they_claim() {
     let link = |target: &[&str], length: Option<i64>| {
         let target = l(&target.iter().map(s).collect::<Vec<_>>());
         let mut link = vec![("attr", s("l")), ("path", l(&[s("link")])), ("symlink path", target)];
@@ -330,7 +330,7 @@ fn links_lead_to_what_the_torrent_has_whatever_length_they_claim() {
 }
 
 #[test]
-fn what_follows_the_dictionary_is_passed_over() {
+fn bytes_after_the_dictionary_are_ignored() {
     let sound = single_but("", None);
     for junk in [&b"junk"[..], &[0; 96], b"\r\n", b"d4:infode", b"e", b"<!-- signed -->"] {
         let t = Metainfo::parse(&[&sound, junk].concat()).unwrap();

@@ -146,7 +146,7 @@ fn plain_is_chosen_where_both_sides_allow_it() {
 }
 
 #[test]
-fn nothing_of_what_follows_the_handshake_is_taken() {
+fn bytes_after_the_handshake_are_not_consumed() {
     let mut both = HandshakePair::new(CryptoMethods::PlaintextOrRc4, CryptoMethods::PlaintextOrRc4, draw_a(), draw_b());
     both.exchange(1000).expect("a handshake");
     let (mut from_a, mut from_b) = (both.from_a.clone(), both.from_b.clone());
@@ -179,7 +179,7 @@ fn answer_to(said: &[u8], methods: CryptoMethods) -> Result<usize, MseError> {
 }
 
 #[test]
-fn what_the_initiator_may_not_say_ends_the_handshake() {
+fn a_malformed_request_of_the_initiator_ends_the_handshake() {
     let part = |vc: [u8; 8], provide: u32, pad: u16, initial: u16| {
         let zeros = vec![0; usize::from(pad.min(600))];
         [vc.as_slice(), &provide.to_be_bytes(), &pad.to_be_bytes(), &zeros, &initial.to_be_bytes()].concat()
@@ -196,7 +196,7 @@ fn what_the_initiator_may_not_say_ends_the_handshake() {
 }
 
 #[test]
-fn what_the_responder_may_not_select_ends_the_handshake() {
+fn a_method_that_was_not_offered_ends_the_handshake() {
     let reply = |methods, select: u32, pad: u16| {
         let mut said = [VC.as_slice(), &select.to_be_bytes(), &pad.to_be_bytes()].concat();
         let secret = draw_a().secret(&draw_b().public()).expect("two good keys");

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_an_error_and_not_another_way_out() {
+    fn a_missing_interface_or_address_is_an_error_and_no_other_is_used() {
         let to = SocketAddr::from(([127, 0, 0, 1], 9));
         assert!(Bind::Interface("no-such-one".to_owned()).outgoing_socket(to).is_err());
         assert!(Bind::Address([192, 0, 2, 77].into()).outgoing_socket(to).is_err(), "not an address of this machine");

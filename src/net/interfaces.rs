@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_ends_it() {
+    fn a_truncated_message_ends_the_list() {
         let mut message = 20_u32.to_ne_bytes().to_vec();
         message.extend(NEW_LINK.to_ne_bytes());
         message.resize(20, 0);

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_what_has_been_acknowledged() {
+    fn the_kernel_reports_the_acknowledged_bytes() {
         let any = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 0);
         fills_and_empties(any("127.0.0.1"), [127, 0, 0, 1].into());
         fills_and_empties(any("::1"), Ipv6Addr::LOCALHOST.into());
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_none() {
+    fn malformed_answers_yield_nothing() {
         let mut message = vec![0; ATTRIBUTES];
         message[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
         let info = [&[1; BYTES_ACKED][..], &77_u64.to_ne_bytes(), &[2; MIN_RTT + 4 - BYTES_ACKED - 8]].concat();

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_right_ends_the_connection_as_ever() {
+    fn contradictory_messages_end_the_connection_as_in_a_download() {
         use Message::{AllowedFast, Bitfield, Have, HaveAll, HaveNone};
         let long = vec![0; MAX_BITFIELD + 1];
         let wrong: [&[Message<'_>]; 9] = [
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_nothing_is_half_remembered() {
+    fn remembered_messages_are_bounded_and_complete_or_forgotten() {
         let mut deferred_state = DeferredState::new(true);
         for number in 0..MAX_HAVES as u32 {
             deferred_state.take(&Message::Have(piece(number))).expect("a piece");

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_bounded_in_bytes_whatever_fills_it() {
+    fn the_queue_is_bounded_in_bytes_for_every_command() {
         let block = BlockInfo { piece: PieceIndex(0), begin: 0, length: 1 };
         let messages: [&dyn Fn() -> WriterCommand; 5] = [
             &|| WriterCommand::Choke(true),

@@ -28,7 +28,7 @@ fn fetch(pieces: &PieceManager, peer: PeerKey) -> (BlockDecisions, Vec<PieceInde
 }
 
 #[test]
-fn a_failed_piece_is_noticed_by_whoever_has_hashed_some_of_it() {
+fn every_thread_that_hashed_some_of_a_failed_piece_notices_the_failure() {
     let (pieces, _folder) = one_piece();
     let peer = PeerKey(1);
     assert_eq!(pieces.add_peer(peer), None);

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_holds_and_what_is_used_stays() {
+    fn the_bound_holds_and_used_files_stay_open() {
         let cache = FileCache::new(10, 3);
         for file in 0..10 {
             cache.put(file, handle(true));

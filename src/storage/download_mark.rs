@@ -58,7 +58,7 @@ mod tests {
     use crate::storage::{FileSpec, Layout};
 
     #[test]
-    fn what_is_not_marked_is_told() {
+    fn files_without_a_mark_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let specs = ["a.torrent", "b.magnet", "c.bin", "d.torrent"].map(|name| FileSpec {
             path: name.into(),

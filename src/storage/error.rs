@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_one_line_that_says_what_where_and_why() {
+    fn a_message_is_one_line_with_operation_path_and_reason() {
         let full = StorageError::io(Operation::Write, Path::new("out/x\n.iso"))(Errno::NOSPC.into());
         assert_eq!(full.to_string(), "cannot write to out/x?.iso: no space left on device");
         assert_eq!(full.kind(), StorageErrorKind::DiskFull);

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_goes_and_nothing_else() {
+    fn only_the_probe_files_of_killed_processes_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let storage = Storage::new(dir.path().to_owned(), layout(&["a"]), 4);
         // No process ID is that large.

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_run_has_made_stays_its_own() {
+    fn files_of_an_earlier_run_stay_btsyncs_after_a_rollback() {
         let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
         let actions = [FileAction::Leave, FileAction::Create, FileAction::Leave];
         let mut it = storage(dir.path());

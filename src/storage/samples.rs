@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_known_by_what_was_written_last() {
+    fn a_file_is_known_by_the_bytes_that_were_written_last() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str, content: &[u8]| {
             std::fs::write(dir.path().join(name), content).unwrap();

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_short_or_long_is_told_apart() {
+    fn missing_short_and_long_files_are_distinguished() {
         let found = [Some(13), None, None, Some(16)];
         let flaw =
             |file, unknown: &[(u64, u64)]| Flaw { file, found: found[file], bad: vec![], unknown: runs(unknown) };

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_share_a_set_and_mapped_addresses_count_as_what_they_are() {
+    fn neighbours_share_a_set_and_mapped_addresses_count_as_ipv4() {
         assert_eq!(set([80, 4, 4, 1], 1313, 9), set([80, 4, 4, 200], 1313, 9));
         assert_ne!(set([80, 4, 5, 200], 1313, 9), set([80, 4, 4, 200], 1313, 9));
         let mapped = Ipv4Addr::new(80, 4, 4, 200).to_ipv6_mapped();

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_the_window_no_longer_counts() {
+    fn bytes_older_than_the_window_do_not_count() {
         let mut rate = RateMeter::new();
         rate.add(MS * 500, 20_000);
         assert_eq!(rate.per_second(MS * 600), 20_000);

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn haves_wait_for_each_other_and_ride_with_what_is_written() {
+    fn haves_wait_for_each_other_and_join_other_writes() {
         let start = Instant::now();
         let mut schedule = SendSchedule::new(start, MANY_PIECES);
         assert!(!schedule.take_batch(start), "there are none");

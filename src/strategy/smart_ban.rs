@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn remembered_failures_are_bounded() {
         let mut smart_ban = SmartBan::default();
         for piece in 0..3000 {
             smart_ban.record_failure(PieceIndex(piece), &[Some(A); 100], &[[0; 20]; 100]);

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_noted_is_known_again() {
+    fn noted_files_are_known_again() {
         let strange = PathBuf::from(OsStr::from_bytes(b"/x/ a\n\xff.torrent"));
         let files = Files::from([(strange.clone(), Some(7)), ("/x/b.magnet".into(), None)]);
         assert_eq!(decode(&encode(&files)), Some(files.clone()));

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_late_go_and_what_is_over_is_forgotten() {
+    fn late_connections_end_and_ended_ones_are_forgotten() {
         let mut open = ConnectionTable::new(7, SECOND);
         let first = open.add(Duration::ZERO, network(1), 'a');
         let second = open.add(SECOND / 2, network(1), 'b');

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_stays_as_it_is() {
+    fn existing_entries_stay_as_they_are() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         write(&path, b"old", WriteMode::CreateNew).unwrap();

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_limit_is_enough_for() {
+    fn the_descriptor_limit_bounds_torrents_and_discovery() {
         let of = |have, wanted| {
             DescriptorBudget::of(have, wanted).map(|budget| (budget.max_torrents, budget.allows_discovery))
         };

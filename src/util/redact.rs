@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_repeats_is_left_out() {
+    fn secrets_that_a_server_repeats_are_left_out() {
         let url = "https://me:pass%20word@t/a1b2/announce.php?passkey=hunter2&x=tracker";
         let said =
             "unknown a1b2 of me with pass word, passkey=hunter2, hunter2 at https://t/a1b2/announce.php: tracker down";

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_says_itself_comes_first_and_is_washed() {
+    fn the_clients_own_name_comes_first_and_is_sanitized() {
         let id = PeerId(*b"-qB4650-abcdefghijkl");
         assert_eq!(client_name(&id, Some("qBittorrent/4.6.5")), "qBittorrent/4.6.5");
         assert_eq!(client_name(&id, Some(" \x1b[31mred\u{202e}\n")), "[31mred");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_no_style_is_never_empty_nor_dangerous() {
+    fn names_of_unknown_style_are_never_empty_nor_dangerous() {
         assert_eq!(name(&[0x1b; 20]), "unknown");
         assert_eq!(name(b"-\x1b[1200-abcdefghijkl"), "-?[1200-");
         assert_eq!(name(b"Mozilla-------------"), "Mozilla-");

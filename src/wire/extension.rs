@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_is_not_believed() {
+    fn impossible_values_are_ignored() {
         for (bytes, why) in [
             (&b"d6:yourip4:\x7f\0\0\x01e"[..], "loopback"),
             (b"d6:yourip5:\x01\x02\x03\x04\x05e", "five bytes"),

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_encoded_is_decoded() {
+    fn an_encoded_handshake_is_decoded() {
         let ours = Handshake::ours(InfoHash([7; 20]), PeerId([9; 20]), false);
         let bytes = ours.encode();
         assert_eq!(Handshake::decode(&bytes), Some(ours));

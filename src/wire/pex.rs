@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_costs_its_key_or_its_entry_only() {
+    fn a_mistake_costs_only_its_key_or_entry() {
         let read = |bytes: &[u8]| PexMessage::parse(bytes).unwrap();
         assert_eq!(read(b"d5:addedi5e7:dropped6:\x01\x02\x03\x04\x00\x05e").dropped, [addr("1.2.3.4:5")]);
         assert_eq!(read(b"d5:added8:\x01\x02\x03\x04\x00\x05xye").added, [(addr("1.2.3.4:5"), PexFlags(0))]);

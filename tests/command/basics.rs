@@ -115,7 +115,7 @@ fn a_closed_stdout_or_stderr_changes_no_exit_code() {
 }
 
 #[test]
-fn what_is_there_already_is_checked_and_done() {
+fn existing_data_is_checked_and_the_download_ends() {
     let dir = with_torrent();
     let output = run(dir.path(), &["payload.torrent"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

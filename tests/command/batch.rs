@@ -36,7 +36,7 @@ fn two_torrents_come_at_once() {
 }
 
 #[test]
-fn what_fails_stops_no_other_and_the_first_failure_is_the_exit_code() {
+fn a_failing_torrent_stops_no_other_and_the_first_failure_is_the_exit_code() {
     let temp = TestDir::new();
     let swarms = ["one", "two"].map(|name| Swarm::new(&temp, name, usize::MAX));
     for name in ["taken", "also"] {
@@ -141,7 +141,7 @@ fn one_at_a_time_is_in_order_and_each_event_has_its_torrent() {
 }
 
 #[test]
-fn who_only_seeds_keeps_nobody_waiting() {
+fn seeding_torrents_do_not_delay_others() {
     let temp = TestDir::new();
     let swarms = ["one", "two"].map(|name| Swarm::new(&temp, name, usize::MAX));
     let mut command = offline_btsync(&temp);
@@ -198,7 +198,7 @@ fn no_two_torrents_write_to_the_same_file() {
 
 /// The first torrent takes much longer to read, but is not refused for that.
 #[test]
-fn of_two_that_write_to_one_file_the_second_is_refused() {
+fn the_second_of_two_torrents_that_write_to_one_file_is_refused() {
     let temp = TestDir::new();
     let swarm = Swarm::new(&temp, "one", usize::MAX);
     let first = fs::read(temp.path("one.torrent")).expect("a torrent file");
@@ -334,7 +334,7 @@ fn a_url_that_brings_no_torrent_has_its_code() {
 }
 
 #[test]
-fn who_waits_for_a_server_can_be_stopped() {
+fn a_process_that_waits_for_a_server_can_be_stopped() {
     let temp = TestDir::new();
     let swarm = Swarm::new(&temp, "one", usize::MAX);
     let web = WebServer::start(&[("/", Page::Silence)]);
@@ -349,7 +349,7 @@ fn who_waits_for_a_server_can_be_stopped() {
 }
 
 #[test]
-fn who_waits_for_a_pipe_can_be_stopped() {
+fn a_process_that_waits_for_a_pipe_can_be_stopped() {
     let temp = TestDir::new();
     let swarm = Swarm::new(&temp, "one", usize::MAX);
     let mut command = offline_btsync(&temp);
@@ -365,7 +365,7 @@ fn who_waits_for_a_pipe_can_be_stopped() {
 }
 
 #[test]
-fn who_waits_for_the_pipe_of_a_single_torrent_can_be_stopped_too() {
+fn a_process_that_waits_for_the_pipe_of_a_single_torrent_can_be_stopped() {
     let temp = TestDir::new();
     let mut command = offline_btsync(&temp);
     let mut child = command.args(["-", "out"]).stdin(Stdio::piped()).spawn().expect("btsync runs");
@@ -466,7 +466,7 @@ fn a_bare_hash_and_a_redirect_to_a_link_are_links() {
 }
 
 #[test]
-fn what_is_ignored_or_cannot_be_reached_is_told() {
+fn ignored_trackers_and_unreachable_peers_are_reported() {
     let temp = TestDir::new();
     let payload = Payload::single("one", 100_000, 32 * 1024);
     fs::write(temp.path("x.torrent"), payload.torrent("wss://tracker.example/announce")).expect("a torrent");
@@ -505,7 +505,7 @@ fn a_torrent_that_failed_is_not_begun_again_by_its_second_name() {
 
 /// A torrent that waits for its turn is started only if its file is still the one that was named.
 #[test]
-fn what_takes_the_name_of_a_torrent_that_waits_is_not_begun() {
+fn a_file_that_replaces_a_waiting_torrent_is_not_started() {
     let temp = TestDir::new();
     let first = Swarm::new(&temp, "first", 1);
     let [named, other] = ["named", "other"].map(|name| Swarm::new(&temp, name, usize::MAX));

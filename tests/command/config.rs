@@ -64,7 +64,7 @@ fn a_download_does_as_its_file_says() {
 }
 
 #[test]
-fn what_the_file_turns_on_the_line_turns_off() {
+fn the_command_line_turns_off_options_of_the_configuration_file() {
     let home = Home::new();
     // With `seed` in effect it would never end.
     home.config(&format!("{ALONE}seed\nquiet\ndir = there"));

@@ -147,8 +147,8 @@ fn no_exit_code_is_without_its_cause() {
 
 /// File modes do not bind root, so the program runs as another user.
 #[test]
-fn what_permissions_forbid_has_its_codes() {
-    const TEST: &str = "what_permissions_forbid_has_its_codes";
+fn denied_permissions_have_their_exit_codes() {
+    const TEST: &str = "denied_permissions_have_their_exit_codes";
     if !installed(TEST, &["setpriv"]) {
         return;
     }

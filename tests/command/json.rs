@@ -112,7 +112,7 @@ fn a_failure_is_an_event_with_its_code() {
 
 /// User-visible messages contain no numeric system errors (`run` checks that).
 #[test]
-fn what_the_system_refuses_is_told_in_words() {
+fn system_errors_are_reported_in_words() {
     let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let dead = free_port();
     let torrent = temp.torrent(&payload, &format!("http://127.0.0.1:{dead}/announce"));
@@ -160,7 +160,7 @@ fn run_with_hook(temp: &TestDir, args: &[&str], hook: &str) -> (Option<i32>, Vec
 }
 
 #[test]
-fn the_users_command_hears_of_what_is_complete() {
+fn the_users_command_runs_for_complete_downloads() {
     let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
     let torrent = temp.torrent(&payload, "").display().to_string();
@@ -414,7 +414,7 @@ fn terminate(child: &Child) {
 }
 
 #[test]
-fn who_stops_reading_events_is_told_how_many_are_lost() {
+fn a_reader_that_pauses_is_told_how_many_events_are_lost() {
     let (temp, payload) = (TestDir::new(), payload());
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
     let mut command = download(&temp, &payload, &seeder);
@@ -443,7 +443,7 @@ fn who_stops_reading_events_is_told_how_many_are_lost() {
 }
 
 #[test]
-fn a_signal_ends_a_process_that_nobody_reads_and_whose_command_goes_on() {
+fn a_signal_ends_a_process_despite_a_blocked_output_and_a_running_command() {
     let (temp, payload) = (TestDir::new(), payload());
     let seeder = FakePeer::honest(&payload, &Gate::new(usize::MAX));
     let ((_out, stdout), (_err, stderr)) = (full(), full());

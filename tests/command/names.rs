@@ -96,7 +96,7 @@ fn odd_torrents_that_are_out_there_are_read() {
 }
 
 #[test]
-fn what_is_no_torrent_is_named() {
+fn files_that_are_not_torrents_are_named() {
     let temp = TestDir::new();
     fs::write(temp.path("page"), "\n<!DOCTYPE html>\n<html></html>").expect("a file");
     fs::write(temp.path("empty"), "").expect("a file");
@@ -255,7 +255,7 @@ fn the_creator_of_a_torrent_seeds_the_original_and_nothing_is_written_into_it() 
 }
 
 #[test]
-fn links_and_what_can_be_run_are_made_so() {
+fn links_and_executable_files_are_created() {
     let temp = TestDir::new();
     let hash: [u8; 20] = Sha1::digest(b"#!/bin/sh\n").into();
     let entry = |attr: &str, name: &str, more: (&str, &[u8])| {
@@ -328,8 +328,8 @@ fn a_file_beyond_the_limit_of_the_process_is_reported_before_anything_is_made() 
 }
 
 #[test]
-fn what_a_file_system_cannot_hold_is_reported_before_anything_is_made() {
-    const TEST: &str = "what_a_file_system_cannot_hold_is_reported_before_anything_is_made";
+fn limits_of_the_file_system_are_reported_before_anything_is_created() {
+    const TEST: &str = "limits_of_the_file_system_are_reported_before_anything_is_created";
     if !has_case_fs(TEST) {
         return;
     }

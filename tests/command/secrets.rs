@@ -303,7 +303,7 @@ fn below(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_btsync_keeps_is_for_its_user_only_and_what_the_user_names_is_as_always() {
+fn btsyncs_own_files_are_private_and_the_users_have_the_usual_modes() {
     let home = Home::new();
     let cache = home.temp.path("deep/cache");
     let swarm = Swarm::new(&home.temp, "fresh.bin", usize::MAX);

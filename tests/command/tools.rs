@@ -72,7 +72,7 @@ fn state(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn verify_names_what_is_wrong_and_changes_nothing() {
+fn verify_names_flaws_and_changes_nothing() {
     let (temp, payload) = with_five_files();
     let dir = temp.path("");
     let whole = run(&dir, &["verify", "x.torrent", "all"]);
@@ -133,7 +133,7 @@ fn verify_looks_only_at_the_files_that_are_selected() {
 }
 
 #[test]
-fn verify_finds_short_files_and_refuses_what_is_no_file() {
+fn verify_finds_short_files_and_refuses_other_entries() {
     let (temp, _) = with_five_files();
     let dir = temp.path("");
     File::options().write(true).open(dir.join("all/t/a")).and_then(|a| a.set_len(70_000)).expect("a cut file");
@@ -168,7 +168,7 @@ fn verify_reads_through_the_users_own_links_out_of_the_folder() {
 }
 
 #[test]
-fn what_cannot_be_read_has_its_codes() {
+fn unreadable_torrents_have_their_exit_codes() {
     let (temp, _) = with_five_files();
     let dir = temp.path("");
     fs::write(dir.join("text"), "<html>").expect("a file");
@@ -228,7 +228,7 @@ fn strange() -> Vec<u8> {
 }
 
 #[test]
-fn edit_unpacks_what_is_packed() {
+fn edit_unpacks_compressed_torrents() {
     let (temp, payload) = (TestDir::new(), five_files());
     let dir = temp.folder("x");
     let plain = payload.torrent("http://a/");
@@ -266,7 +266,7 @@ fn edit_in_place_refuses_a_file_with_data_after_the_torrent() {
 }
 
 #[test]
-fn edit_changes_what_it_is_told_and_nothing_else() {
+fn edit_changes_only_the_named_keys() {
     let temp = TestDir::new();
     let dir = temp.path("");
     let file = dir.join("x.torrent");
@@ -344,7 +344,7 @@ fn edits_of_one_file_at_once_lose_nothing() {
 }
 
 #[test]
-fn what_cannot_be_written_has_its_codes() {
+fn unwritable_outputs_have_their_exit_codes() {
     let (temp, _) = with_five_files();
     let dir = temp.path("");
     let before = fs::read(dir.join("x.torrent")).expect("the torrent");
@@ -452,7 +452,7 @@ fn the_same_files_make_the_same_torrent() {
 }
 
 #[test]
-fn create_says_what_it_left_out_and_what_may_be_a_slip() {
+fn create_reports_skipped_files_and_probable_mistakes() {
     let (temp, _) = with_five_files();
     let dir = temp.path("");
     symlink("a", dir.join("all/t/link")).expect("a link");

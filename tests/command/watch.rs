@@ -15,7 +15,7 @@ use crate::common::{TestDir, until};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
 #[test]
-fn what_appears_in_a_watched_folder_is_begun() {
+fn torrents_in_a_watched_folder_are_started() {
     let temp = TestDir::new();
     let names = ["there", "moved", "written", "linked", "magnet"];
     let [there, moved, written, linked, magnet] = names.map(|name| Swarm::new(&temp, name, usize::MAX));
@@ -142,7 +142,7 @@ impl NextTorrent<'_> {
 }
 
 #[test]
-fn what_a_download_brings_into_the_watched_folder_is_not_begun() {
+fn torrents_among_a_downloads_files_are_not_started() {
     let temp = TestDir::new();
     let [inner, linked] = ["inner", "linked"].map(|name| Swarm::new(&temp, name, usize::MAX));
     let link = linked.payload.magnet(&format!("&tr={}\n", linked.tracker.url("127.0.0.1")));
@@ -194,8 +194,8 @@ fn files_of_a_torrent_that_runs_are_not_begun_even_without_a_mark() {
 }
 
 #[test]
-fn what_a_download_brought_is_not_begun_when_it_is_moved_there() {
-    const TEST: &str = "what_a_download_brought_is_not_begun_when_it_is_moved_there";
+fn a_downloaded_torrent_is_not_started_when_it_is_moved_into_the_watched_folder() {
+    const TEST: &str = "a_downloaded_torrent_is_not_started_when_it_is_moved_into_the_watched_folder";
     let temp = TestDir::new();
     let folder = temp.folder("in");
     if !keeps_marks(&folder) {
@@ -217,8 +217,8 @@ fn what_a_download_brought_is_not_begun_when_it_is_moved_there() {
 
 /// Without marks, only the download's resume data shows where the file came from.
 #[test]
-fn what_a_download_brought_is_not_begun_later_where_no_marks_are_kept() {
-    const TEST: &str = "what_a_download_brought_is_not_begun_later_where_no_marks_are_kept";
+fn a_downloaded_torrent_is_not_started_later_without_extended_attributes() {
+    const TEST: &str = "a_downloaded_torrent_is_not_started_later_without_extended_attributes";
     in_network_namespace(TEST, &["mount"], || {
         let temp = TestDir::new();
         let folder = temp.folder("in");
@@ -243,8 +243,8 @@ fn what_a_download_brought_is_not_begun_later_where_no_marks_are_kept() {
 
 /// On a file system that ignores case, another spelling is the same file.
 #[test]
-fn what_a_download_brought_is_not_begun_under_another_spelling_either() {
-    const TEST: &str = "what_a_download_brought_is_not_begun_under_another_spelling_either";
+fn a_downloaded_torrent_is_not_started_under_another_spelling() {
+    const TEST: &str = "a_downloaded_torrent_is_not_started_under_another_spelling";
     if !has_case_fs(TEST) {
         return;
     }

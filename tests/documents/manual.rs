@@ -54,8 +54,8 @@ fn explained(manual: &str) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn it_is_well_formed() {
-    if !installed("it_is_well_formed", &["mandoc"]) {
+fn the_manual_is_well_formed() {
+    if !installed("the_manual_is_well_formed", &["mandoc"]) {
         return;
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/btsync.1");
@@ -65,7 +65,7 @@ fn it_is_well_formed() {
 }
 
 #[test]
-fn it_explains_all_commands_and_options_and_no_others() {
+fn the_manual_explains_all_commands_and_options_and_no_others() {
     let explained = explained(&manual());
     let commands: BTreeSet<_> = explained.keys().filter(|name| *name != help::DOWNLOAD).cloned().collect();
     assert_eq!(commands, help::commands(), "the manual's commands and those of the help");

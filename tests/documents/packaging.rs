@@ -42,7 +42,7 @@ fn version() -> String {
 }
 
 #[test]
-fn what_is_installed_can_be_uninstalled() {
+fn installed_files_can_be_uninstalled() {
     let temp = TestDir::new();
     let root = temp.folder("stage");
     let destination = format!("DESTDIR={}", root.display());

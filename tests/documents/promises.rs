@@ -48,7 +48,7 @@ fn is_test(code: &str, name: &str) -> bool {
 
 /// Strangers feed queues: a channel without a bound in src needs a word on what bounds it.
 #[test]
-fn every_unbounded_channel_says_what_bounds_it() {
+fn every_unbounded_channel_has_a_comment_about_its_bound() {
     for file in sources().iter().filter(|file| !file.to_string_lossy().ends_with("tests.rs")) {
         let text = std::fs::read_to_string(file).expect("a source file");
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();

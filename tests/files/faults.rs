@@ -52,7 +52,7 @@ fn completes_with_what_is_missing(temp: &TestDir, payload: &Payload) {
 }
 
 #[test]
-fn a_kill_at_any_moment_costs_at_most_what_was_in_flight() {
+fn a_kill_at_any_moment_costs_at_most_the_blocks_in_flight() {
     let payload = payload();
     let mut random = fastrand::Rng::with_seed(6);
     for _ in 0..3 {
@@ -70,7 +70,7 @@ fn a_kill_at_any_moment_costs_at_most_what_was_in_flight() {
 }
 
 #[test]
-fn what_the_record_vouches_for_is_not_hashed_again_unless_asked() {
+fn recorded_pieces_are_not_hashed_again_without_verify() {
     let (temp, payload) = (TestDir::new(), payload());
     let (peer, _gate) = seeder(&payload, usize::MAX);
     download(&temp, &payload, &peer, &[]).expect_exit(0);
@@ -148,8 +148,8 @@ fn a_full_disk_ends_with_9_and_the_download_goes_on_once_there_is_space() {
 }
 
 #[test]
-fn a_read_only_folder_ends_with_16_and_serves_what_is_there() {
-    in_network_namespace("a_read_only_folder_ends_with_16_and_serves_what_is_there", &["mount"], || {
+fn a_read_only_folder_ends_with_16_and_serves_existing_pieces() {
+    in_network_namespace("a_read_only_folder_ends_with_16_and_serves_existing_pieces", &["mount"], || {
         let (temp, payload) = (TestDir::new(), payload());
         let out = temp.folder("out");
         mount("-t tmpfs -o size=8m", &out);

@@ -165,7 +165,7 @@ fn say(wire: &mut Wire, upload_only: u8) {
 }
 
 #[test]
-fn exactly_what_is_wanted_comes_and_then_they_part() {
+fn a_partial_seed_gets_exactly_the_wanted_pieces_and_then_disconnects() {
     for sequential in [false, true] {
         let wanted = bits(|piece| piece % 3 == 1 || piece == PIECES - 1);
         let early = vec![PieceIndex(PIECES - 1), PieceIndex(2)];
@@ -208,7 +208,7 @@ fn a_partial_seed_and_a_seed_disconnect() {
 }
 
 #[test]
-fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
+fn a_partial_seed_says_so_serves_its_pieces_and_leaves_peers_that_want_nothing() {
     let have = bits(|piece| piece != 3);
     let mut part = Side::done(have.clone());
     let (mut wire, has, said) = connect_raw(&mut part);
@@ -253,7 +253,7 @@ fn a_partial_seed_says_so_serves_what_it_has_and_leaves_who_wants_nothing() {
 }
 
 #[test]
-fn what_is_there_is_served_though_it_is_not_wanted() {
+fn verified_pieces_are_served_even_if_unwanted() {
     let plan = Plan { wanted: bits(|piece| piece > 25), ..Plan::all(PIECES) };
     let side = Side::new(bits(|piece| piece < 4), plan);
     let asked = |piece| BlockInfo { piece: PieceIndex(piece), begin: 0, length: 16_384 };
@@ -264,7 +264,7 @@ fn what_is_there_is_served_though_it_is_not_wanted() {
 
 /// An incomplete leecher stays connected to a peer that wants nothing, because that peer may have pieces for it.
 #[test]
-fn who_lacks_something_wanted_stays_with_a_partial_seed() {
+fn an_incomplete_leecher_stays_connected_to_a_partial_seed() {
     let plan = Plan { wanted: bits(|piece| piece < 10), ..Plan::all(PIECES) };
     let mut leecher = Side::new(bits(|piece| piece == 0), plan);
     let (mut wire, _, said) = connect_raw(&mut leecher);

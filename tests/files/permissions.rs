@@ -186,8 +186,8 @@ fn an_empty_file_of_another_user_is_left_alone() {
 }
 
 #[test]
-fn what_a_program_outside_of_the_container_appends_to_an_empty_file_is_not_lost() {
-    const TEST: &str = "what_a_program_outside_of_the_container_appends_to_an_empty_file_is_not_lost";
+fn data_that_a_program_outside_of_the_container_appends_to_an_empty_file_is_not_lost() {
+    const TEST: &str = "data_that_a_program_outside_of_the_container_appends_to_an_empty_file_is_not_lost";
     if !installed(TEST, &["setpriv", "unshare"]) {
         return;
     }
@@ -207,8 +207,8 @@ fn what_a_program_outside_of_the_container_appends_to_an_empty_file_is_not_lost(
 }
 
 #[test]
-fn files_that_may_not_be_written_any_more_end_it_when_they_are_opened() {
-    if !installed("files_that_may_not_be_written_any_more_end_it_when_they_are_opened", &["setpriv"]) {
+fn files_that_became_read_only_end_the_download_when_they_are_opened() {
+    if !installed("files_that_became_read_only_end_the_download_when_they_are_opened", &["setpriv"]) {
         return;
     }
     let test = UserDownload::new(many_files());
@@ -321,11 +321,11 @@ fn where_threads_run_out_fewer_peers_are_served() {
 }
 
 #[test]
-fn without_threads_for_anything_it_says_so() {
+fn without_any_thread_btsync_says_so() {
     // From the main thread alone to one too few for a single peer. btsync must report that nothing arrives, too.
     for threads in 1..8 {
         let known = |code| matches!(code, 0 | 1 | 2 | 6);
-        with_threads("without_threads_for_anything_it_says_so", threads, known);
+        with_threads("without_any_thread_btsync_says_so", threads, known);
     }
 }
 

@@ -213,7 +213,7 @@ type UserEdit<'a> = &'a dyn Fn(&DownloadTest);
 
 /// btsync reports the damaged pieces before it replaces them.
 #[test]
-fn a_complete_file_that_was_edited_since_is_mended_only_where_most_of_it_is_right() {
+fn a_complete_file_that_was_edited_is_repaired_only_if_most_of_it_is_right() {
     let resize = |test: &DownloadTest, size: usize| {
         let file = File::options().write(true).open(test.file()).expect("the file");
         file.set_len(size as u64).expect("a length");
@@ -339,7 +339,7 @@ fn neighbours_of_a_missing_file_are_compared_and_not_written_to() {
 }
 
 #[test]
-fn a_neighbour_that_turns_out_to_differ_ends_it_and_stays_as_it_is() {
+fn a_neighbour_that_turns_out_to_differ_ends_the_download_and_stays_as_it_is() {
     let test = DownloadTest::new(neighbours(), 0);
     test.payload.write_files(&test.out);
     let [a, b] = ["a", "b"].map(|name| test.out.join("three").join(name));
@@ -357,7 +357,7 @@ fn a_neighbour_that_turns_out_to_differ_ends_it_and_stays_as_it_is() {
 }
 
 #[test]
-fn what_another_client_left_is_gone_on_with_where_more_pieces_are_right_than_wrong() {
+fn a_file_of_another_client_is_resumed_if_more_pieces_are_right_than_wrong() {
     let test = DownloadTest::single(0);
     write_pieces(&test, &[0, 4, 9]);
     spoil(&test, &[1, 2, 3]);

@@ -119,7 +119,7 @@ fn run(words: &[&str]) -> Output {
 }
 
 #[test]
-fn a_neighbour_of_what_is_selected_never_appears() {
+fn a_neighbour_of_selected_files_never_appears() {
     let (temp, payload) = (TestDir::new(), payload());
     let recorder = RecordingSeeder::start(&payload);
     let mut running = start(&temp, &payload, &recorder.peer, &["--select", "2"]);
@@ -132,7 +132,7 @@ fn a_neighbour_of_what_is_selected_never_appears() {
 }
 
 #[test]
-fn what_is_selected_later_takes_over_what_is_there() {
+fn files_that_are_selected_later_use_the_bytes_on_disk() {
     let (temp, payload) = (TestDir::new(), payload());
     let out = temp.path("out");
     fetch(&temp, &payload, &["--select", "2"]);
@@ -153,7 +153,7 @@ fn what_is_selected_later_takes_over_what_is_there() {
 
 /// All bytes of the file are in a piece of which the part file has the rest: nothing else says that the file is right.
 #[test]
-fn what_shares_all_its_pieces_is_gone_on_with_also_without_a_record() {
+fn a_file_that_shares_all_its_pieces_is_resumed_without_resume_data() {
     let (temp, payload) = (TestDir::new(), payload());
     let out = temp.path("out");
     fetch(&temp, &payload, &["--select", "3"]);
@@ -254,7 +254,7 @@ fn pieces_come_in_order_where_that_is_asked_for() {
 
 /// As in `btsync x.torrent --list | head`.
 #[test]
-fn who_has_seen_enough_of_the_list_is_no_failure() {
+fn a_reader_that_closes_the_list_early_is_no_failure() {
     let (temp, payload) = (TestDir::new(), payload());
     let (reader, writer) = io::pipe().expect("a pipe");
     drop(reader);

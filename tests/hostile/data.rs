@@ -102,7 +102,7 @@ fn poisoners_are_banned_and_nobody_else() {
 
 /// One corrupt block in a piece that an honest peer completes. The attacker has disconnected long before the hash check fails.
 #[test]
-fn who_spoils_one_block_and_leaves_is_banned_all_the_same() {
+fn a_peer_that_sends_one_wrong_block_and_disconnects_is_banned() {
     let (temp, payload) = (TestDir::new(), Payload::single("spoilt.bin", (1 << 20) - 5, 1 << 20));
     let content = payload.content();
     let (theirs, gate) = (payload.clone(), Gate::new(0));

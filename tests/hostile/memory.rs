@@ -342,8 +342,8 @@ fn more_descriptors_are_asked_for_but_not_for_the_users_command() {
 
 /// No descriptor is free for the listening socket, or for DHT and local discovery: btsync retries until one is.
 #[test]
-fn what_finds_no_descriptor_at_the_start_is_tried_again() {
-    const TEST: &str = "what_finds_no_descriptor_at_the_start_is_tried_again";
+fn sockets_that_find_no_descriptor_at_the_start_are_tried_again() {
+    const TEST: &str = "sockets_that_find_no_descriptor_at_the_start_are_tried_again";
     if !can_trace(TEST) {
         return;
     }

@@ -132,13 +132,13 @@ fn a_piece_that_does_not_exist() {
 }
 
 #[test]
-fn one_who_rejects_everything() {
+fn a_peer_that_rejects_everything() {
     let (banned, _) = fetch_beside_attacker(claimed(), 1, ExtendedWire::reject);
     assert_eq!(banned, BTreeSet::new());
 }
 
 #[test]
-fn one_who_never_answers() {
+fn a_peer_that_never_answers() {
     let (banned, _) = fetch_beside_attacker(claimed(), 2, |_, _| Ok(()));
     assert_eq!(banned, BTreeSet::new());
 }
@@ -258,7 +258,7 @@ fn peer_starting_with(
 }
 
 #[test]
-fn what_was_said_of_pieces_before_the_metadata_counts_in_the_download() {
+fn messages_about_pieces_before_the_metadata_count_in_the_download() {
     type Begin = fn(&mut ExtendedWire) -> std::io::Result<()>;
     let ways: [(&str, Begin); 4] = [
         ("a bitfield", |connection| connection.wire.send(id::BITFIELD, &full_bitfield(1000))),
@@ -287,7 +287,7 @@ fn what_was_said_of_pieces_before_the_metadata_counts_in_the_download() {
 
 /// In the metadata phase btsync told its peers that it has nothing, because it did not know yet.
 #[test]
-fn peers_of_the_metadata_stage_are_told_what_is_on_disk() {
+fn peers_of_the_metadata_phase_learn_which_pieces_are_on_disk() {
     let (temp, payload) = (TestDir::new(), payload());
     let peer = ExtendedPeer::honest(&payload, || true);
     let config = config(&temp, vec![peer.addr()]);

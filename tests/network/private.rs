@@ -303,8 +303,8 @@ fn all_connections_come_from_the_address_given() {
 /// Two interfaces, each with its own cable. A download bound to one of them, by name or by address, sends nothing to hosts behind
 /// the other, even after its interface has gone.
 #[test]
-fn what_is_tied_to_an_interface_uses_no_other() {
-    in_network_namespace("what_is_tied_to_an_interface_uses_no_other", &[], || {
+fn a_download_bound_to_an_interface_uses_no_other() {
+    in_network_namespace("a_download_bound_to_an_interface_uses_no_other", &[], || {
         allow_multicast_on_lo();
         let cuts = [("near", "ip link del near"), ("10.89.0.1", "ip addr del 10.89.0.1/24 dev near")];
         for (interface, cut) in cuts {

@@ -183,7 +183,7 @@ fn redirects_to_other_schemes_are_not_followed() {
 }
 
 #[test]
-fn what_the_user_names_is_trusted_and_where_it_leads_to_is_not() {
+fn a_url_that_the_user_names_is_trusted_and_its_redirects_are_not() {
     let with_trusted_urls = |url: &str| {
         let tracker = HttpTracker::new().with_trusted_urls(Arc::new([url.to_owned()].into()));
         tracker.announce(url, &announce_data(1, 1, None), PATIENT)
@@ -323,7 +323,7 @@ fn statuses_and_refusals_are_told() {
 }
 
 #[test]
-fn tls_is_not_spoken_with_whoever_is_there() {
+fn https_to_a_plain_server_fails_without_a_secret_in_the_message() {
     let plain = fixed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nde");
     let url = format!("https://{plain}/announce?passkey=secret");
     let failed = HttpTracker::new().announce(&url, &announce_data(1, 1, None), SHORT).unwrap_err();

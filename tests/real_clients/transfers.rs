@@ -178,8 +178,8 @@ fn our_tracker_serves_the_others() {
 
 /// Other clients read a torrent from `btsync create` as btsync does: they find the files complete.
 #[test]
-fn the_others_read_what_we_create() {
-    in_network_namespace("the_others_read_what_we_create", &[Client::Libtorrent.program()], || {
+fn other_clients_read_torrents_that_btsync_creates() {
+    in_network_namespace("other_clients_read_torrents_that_btsync_creates", &[Client::Libtorrent.program()], || {
         let (temp, payload) = (TestDir::new(), Payload::edge_cases());
         let folder = temp.folder_with("source", &payload);
         let torrent = temp.path("made.torrent");

@@ -135,7 +135,7 @@ fn a_limit_is_lifted_while_blocks_wait() {
 }
 
 #[test]
-fn who_waits_for_its_turn_still_leaves_in_time() {
+fn a_process_that_waits_under_a_rate_limit_still_stops_in_time() {
     let temp = TestDir::new();
     let source = Source::new(&temp, 1, usize::MAX);
     let options = ["--max-download-limit", "1K", "--max-upload-limit", "1K"];

@@ -88,7 +88,7 @@ fn a_late_have_all_or_have_none() {
 }
 
 #[test]
-fn a_reject_of_what_was_not_asked_for() {
+fn a_reject_of_an_unrequested_block() {
     assert_disconnected_after(frame(id::REJECT, &words([0, 0, BLOCK_SIZE])));
 }
 
@@ -274,7 +274,7 @@ fn allowed_pieces_are_fetched_while_choked() {
 
 /// btsync requests a rejected block again, whether it was choked or not, and completes.
 #[test]
-fn what_is_rejected_is_asked_for_again() {
+fn rejected_blocks_are_requested_again() {
     let payload = thirty_pieces();
     let (content, open) = (payload.content(), Gate::new(usize::MAX));
     let peer = fast_peer(move |mut wire| {

@@ -70,7 +70,7 @@ fn listens(port: u16) -> bool {
 
 /// The whole cycle with btsync alone: create, tracker, seed, and five leechers that share with each other.
 #[test]
-fn five_leechers_share_what_one_seeder_has() {
+fn five_leechers_share_the_pieces_of_one_seeder() {
     let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let (_tracker, url) = our_tracker(&temp);
     let source = temp.folder_with("seeder", &payload);
@@ -250,7 +250,7 @@ fn completed_reaches_the_tracker_that_answers_beside_those_that_do_not() {
 
 /// A complete torrent ends with exit code 0, without a peer and without waiting for an unresponsive tracker.
 #[test]
-fn what_is_complete_ends_at_once() {
+fn a_complete_torrent_ends_at_once() {
     let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let out = temp.folder_with("out", &payload);
     let tracker = Tracker::unresponsive();
@@ -277,7 +277,7 @@ fn stops_in_time_with_a_tracker_that_does_not_answer() {
 
 /// btsync seeds until it has uploaded the torrent's size, then ends by itself.
 #[test]
-fn a_seeding_ratio_ends_it() {
+fn a_seeding_ratio_ends_the_torrent() {
     let (temp, payload) = (TestDir::new(), forty_pieces());
     let tracker = Tracker::start(&[]);
     let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
@@ -301,7 +301,7 @@ fn a_seeding_ratio_ends_it() {
 
 /// btsync seeds for a time, then ends by itself. The unit is minutes as in aria2; fractions are allowed.
 #[test]
-fn a_seeding_time_ends_it() {
+fn a_seeding_time_ends_the_torrent() {
     let (temp, payload) = (TestDir::new(), forty_pieces());
     let tracker = Tracker::start(&[]);
     let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));

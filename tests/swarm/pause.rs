@@ -60,7 +60,7 @@ fn through_a_pause(wire: &mut Wire, payload: &Payload, told: &mpsc::Sender<&'sta
 }
 
 #[test]
-fn what_was_asked_for_is_taken_back_and_asked_for_again() {
+fn requests_are_cancelled_at_a_pause_and_sent_again_after_it() {
     let (temp, payload) = (TestDir::new(), Payload::single("x.bin", 40 * 32 * 1024, 32 * 1024));
     let (tell, told) = mpsc::channel();
     let served = payload.clone();

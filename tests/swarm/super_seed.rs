@@ -67,7 +67,7 @@ fn dial_extended(port: u16, payload: &Payload) -> Wire {
 /// libtorrent disconnects a peer that has no pieces and sends `upload_only`, so a super-seed sends that only once all pieces are
 /// revealed. A leecher that sends no HAVE for what it received is shown the next piece all the same.
 #[test]
-fn a_super_seed_says_that_it_wants_nothing_once_all_is_shown_and_believes_in_what_it_sent() {
+fn a_super_seed_says_that_it_wants_nothing_once_all_is_shown_and_counts_sent_pieces() {
     const UPLOAD_ONLY: u8 = 9;
     let (temp, payload, port) = (TestDir::new(), Payload::single("shown.bin", 4 << 20, 512 * 1024), free_port());
     let tracker = Tracker::start(&[]);
@@ -146,7 +146,7 @@ fn one_that_claims_nearly_everything_keeps_nothing_from_others() {
 /// No bitfield; two pieces are revealed at first, and requests for others get nothing. A peer that is alone is shown another
 /// piece once it has received one.
 #[test]
-fn what_is_not_shown_is_not_served() {
+fn pieces_that_were_not_shown_are_not_served() {
     let (temp, payload, port) = (TestDir::new(), Payload::single("hidden.bin", 8 << 20, 512 * 1024), free_port());
     let tracker = Tracker::start(&[]);
     let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));

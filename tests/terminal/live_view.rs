@@ -137,7 +137,7 @@ fn keys_show_and_steer() {
 }
 
 #[test]
-fn q_and_ctrl_c_end_it_alike() {
+fn q_and_ctrl_c_end_the_download_alike() {
     for key in ["q", "C-c"] {
         let test = TerminalTest::halted(80, 24);
         test.tmux.press(&[key]);
@@ -149,7 +149,7 @@ fn q_and_ctrl_c_end_it_alike() {
 }
 
 #[test]
-fn whatever_signal_ends_it_the_terminal_is_as_it_was() {
+fn the_terminal_is_restored_after_every_signal() {
     for (signals, code) in [(&["TERM"][..], 7), (&["HUP"], 7), (&["INT", "INT"], 7), (&["QUIT"], 131)] {
         let test = TerminalTest::halted(80, 24);
         // The key works, so btsync controls the terminal.
@@ -166,7 +166,7 @@ fn whatever_signal_ends_it_the_terminal_is_as_it_was() {
 }
 
 #[test]
-fn it_can_be_stopped_and_continued() {
+fn the_live_view_can_be_stopped_and_continued() {
     let test = TerminalTest::new(80, 24, "", "");
     test.tmux.types("sh run");
     test.tmux.wait("some of it", |screen| screen.contains("12.") && screen.contains("q quit"));
@@ -184,7 +184,7 @@ fn it_can_be_stopped_and_continued() {
 }
 
 #[test]
-fn in_the_background_it_takes_no_keys_and_goes_on() {
+fn in_the_background_the_live_view_takes_no_keys_and_the_download_goes_on() {
     let test = TerminalTest::new(80, 24, "", "");
     test.tmux.types("sh run &");
     until("it has begun", || test.gate.served() == 20);
@@ -275,7 +275,7 @@ fn several_are_selected_paused_and_inspected() {
 }
 
 #[test]
-fn it_comes_to_the_front_with_its_keys() {
+fn the_live_view_comes_to_the_foreground_with_its_keys() {
     let test = TerminalTest::new(80, 24, "", "");
     test.tmux.types("sh run & clear");
     until("it has begun", || test.gate.served() == 20);
@@ -302,7 +302,7 @@ fn colours_are_left_out_where_nobody_wants_them() {
 }
 
 #[test]
-fn a_terminal_that_cannot_and_a_person_who_will_not_get_plain_lines() {
+fn a_dumb_terminal_and_the_option_plain_get_plain_lines() {
     for (environment, options) in [("TERM=dumb", ""), ("", "--plain")] {
         let test = TerminalTest::new(100, 30, environment, options);
         test.tmux.types("sh run; echo ended $?");
@@ -315,7 +315,7 @@ fn a_terminal_that_cannot_and_a_person_who_will_not_get_plain_lines() {
 }
 
 #[test]
-fn a_terminal_that_vanishes_ends_it() {
+fn a_terminal_that_vanishes_ends_the_download() {
     let test = TerminalTest::halted(80, 24);
     let pid = std::fs::read_to_string(test.temp.path("pid")).expect("its process id");
     let process = std::path::Path::new("/proc").join(pid.trim());

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_yet_has_a_name_too() {
+    fn torrents_that_are_not_loaded_have_names() {
         let name = |text: &str| JobSource::Named(NamedTorrent { name: text.to_owned(), info_hash: None }).name();
         assert_eq!(name("folder/x.torrent"), "x.torrent");
         assert_eq!(name("http://me:pw@h/x.torrent?key=1"), "http://h");

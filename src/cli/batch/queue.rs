@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn who_only_seeds_keeps_nobody_waiting() {
+    fn seeding_torrents_do_not_delay_others() {
         let mut queue = queue(1, 3);
         assert_eq!(begun(&mut queue), [0]);
         queue.mark_complete(0);

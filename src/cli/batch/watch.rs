@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_download_brought_before_its_turn_came_is_not_read_again() {
+    fn a_watched_file_that_a_download_replaced_is_not_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.torrent");
         fs::write(&path, b"no torrent").unwrap();

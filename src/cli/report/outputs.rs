@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_stops_reading_events_stops_the_download_and_a_full_disk_is_a_failure() {
+    fn a_closed_event_pipe_stops_the_download_and_a_full_disk_is_a_failure() {
         let (gone, full) = (io::Error::from(io::ErrorKind::BrokenPipe), io::Error::from(io::ErrorKind::StorageFull));
         let stopped = Err(Failure::new(Exit::Unfinished, "stopped at 3%"));
         let broken = Err(Failure::new(Exit::DiskFull, "no room"));

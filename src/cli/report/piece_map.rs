@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_is_seen_in_every_cell() {
+    fn unavailable_pieces_show_in_every_cell() {
         let pieces = [Verified, PieceState::Unavailable, InProgress, Missing];
         assert_eq!(cells(&pieces, 1), [Cell::Unavailable]);
         assert_eq!(cells(&pieces, 2), [Cell::Unavailable, Cell::InProgress]);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_counts_for_nothing() {
+    fn unwanted_pieces_do_not_count() {
         use PieceState::Unwanted;
         let pieces = [Verified, Unwanted, Unwanted, Unwanted, Missing, Unwanted];
         assert_eq!(cells(&pieces, 3), [Cell::Verified, Cell::Unwanted, Cell::Missing]);

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_names_every_source_and_what_it_said() {
+    fn the_line_names_every_source_and_its_result() {
         let mut search = PeerSearchStats { dht_nodes: Some(0), ..PeerSearchStats::default() };
         search.tracker("http://t/", TrackerState::Failed { error: TrackerError::Timeout });
         let mut now = snapshot();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_said_after_half_a_minute_and_then_once_a_minute() {
+    fn a_stall_is_reported_after_half_a_minute_and_then_once_a_minute() {
         let (mut stall_detector, mut now) = (StallDetector::default(), snapshot());
         let s = Duration::from_secs;
         assert!(

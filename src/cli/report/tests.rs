@@ -39,7 +39,7 @@ fn a_stranger_can_neither_steer_the_terminal_nor_flood_it() {
 }
 
 #[test]
-fn who_is_banned_is_named() {
+fn a_banned_peer_is_named() {
     let event = Event::PeerBanned { addr: ([192, 0, 2, 7], 6881).into(), piece: btsync::PieceIndex(5) };
     assert_eq!(EventText::default().line(&event).as_deref(), Some("192.0.2.7:6881 sent wrong data (piece 5): banned"));
 }

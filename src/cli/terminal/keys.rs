@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_terminal_is_nobody_elses() {
+    fn a_stream_that_is_no_terminal_is_in_the_foreground() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         assert!(is_foreground(&ours));
     }

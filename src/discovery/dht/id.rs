@@ -161,7 +161,7 @@ mod tests {
         }
 
         #[test]
-        fn near_shares_what_it_says(seed: u64, bits in 0_usize..160) {
+        fn near_shares_the_stated_number_of_bits(seed: u64, bits in 0_usize..160) {
             let mut rng = fastrand::Rng::with_seed(seed);
             let id = NodeId::random(&mut rng);
             prop_assert_eq!(id.shared_bits(id.near(bits, true, &mut rng)), bits);

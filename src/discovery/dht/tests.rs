@@ -163,7 +163,7 @@ fn a_read_only_node_asks_says_so_and_answers_nobody() {
 }
 
 #[test]
-fn who_asks_is_pinged_before_it_is_known_and_the_read_only_are_not() {
+fn querying_nodes_are_pinged_before_they_are_known_unless_read_only() {
     let mut dht = dht(false);
     dht.on_packet(secs(0), addr(1), &question(1, Query::Ping, true));
     let answers = sent(&mut dht);

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_could_be_another_request_is_refused() {
+    fn paths_that_could_be_another_request_are_refused() {
         let dots = ["..", ".", "%2e%2e", "%2E.", ".%2e", "%252e%252e", "%25252e.", "..;", "..;x=1", ".;", "%2e%2e%3b"];
         for dot in dots {
             for path in [format!("/announce/{dot}/admin"), format!("/x/{dot}/announce"), format!("/{dot}/announce")] {
@@ -164,7 +164,7 @@ mod tests {
 
     /// A server that runs scripts takes the first segment that is one, and passes it the rest of the path.
     #[test]
-    fn what_could_be_the_argument_of_a_script_is_refused() {
+    fn paths_that_could_be_the_argument_of_a_script_are_refused() {
         for path in [
             "/cgi-bin/reboot.py/announce",
             "/reboot.py/announce",

@@ -45,7 +45,7 @@ fn naive(files: &[Vec<u8>], piece_length: u32) -> Vec<[u8; 20]> {
 }
 
 #[test]
-fn what_is_made_is_read_back_with_the_right_hashes() {
+fn created_torrents_are_read_back_with_the_right_hashes() {
     let contents = [
         ("B", noise(5 << 20, 1)),
         ("a/empty", vec![]),
@@ -132,7 +132,7 @@ fn padding_lets_every_file_begin_with_a_piece() {
 }
 
 #[test]
-fn what_is_excluded_is_left_out_whatever_it_is() {
+fn excluded_entries_of_any_kind_are_left_out() {
     let (dir, root) =
         tree(&[("a.tmp", noise(1, 1)), ("d/a", noise(2, 2)), ("d/.git/x", noise(3, 3)), ("e/z", noise(4, 4))]);
     fs::write(root.join("a\\b.tmp"), "a name that no torrent may have").unwrap();

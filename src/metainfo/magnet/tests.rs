@@ -61,7 +61,7 @@ fn case_and_encoding_of_the_rest_do_not_matter() {
 }
 
 #[test]
-fn what_names_no_torrent_is_an_error() {
+fn a_link_without_a_torrent_is_an_error() {
     let error = |text: &str| Magnet::parse(text).unwrap_err();
     for text in ["", "magnet:", "magnet:xt=urn:btih:", "http://x/?xt=urn:btih:", &format!("xt=urn:btih:{HEX}")] {
         assert_eq!(error(text), MagnetError::NotMagnet, "{text}");
@@ -141,7 +141,7 @@ fn any_magnet() -> impl Strategy<Value = Magnet> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_again(magnet in any_magnet()) {
+    fn a_formatted_link_parses_to_the_same_value(magnet in any_magnet()) {
         let link = magnet.to_string();
         prop_assert_eq!(Magnet::parse(&link), Ok(magnet), "{}", link);
     }

@@ -74,7 +74,7 @@ fn refuses_unsound_files() {
 }
 
 #[test]
-fn refuses_what_is_no_torrent_at_all() {
+fn refuses_files_that_are_not_torrents() {
     for bad in ["", "hello", "<html>", "d4:infod", "d4:infode4:infodee", " \n<!DOCTYPE html>"] {
         assert!(error(bad.as_bytes()).is_not_bencode(), "{bad}");
     }

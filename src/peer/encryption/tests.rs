@@ -189,7 +189,7 @@ fn the_info_hash_is_enough_for_an_answer() {
 }
 
 #[test]
-fn what_is_no_handshake_is_refused() {
+fn other_protocols_are_refused() {
     // Long enough for a key and the longest padding.
     let noise: Vec<u8> = b"GET / HTTP/1.1\r\n".repeat(60);
     for policy in [Encryption::Allow, Encryption::Require, Encryption::Off] {

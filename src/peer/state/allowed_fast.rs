@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_peer_allows_is_bounded_and_taken_back_by_rejects() {
+    fn pieces_that_a_peer_allows_are_bounded_and_removed_by_rejects() {
         let allowed = AllowedFastSet::default();
         assert!(!allowed.any());
         for piece in 0..1000 {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_grant_is_granted_once() {
+    fn we_grant_the_allowed_fast_set_once() {
         let allowed = AllowedFastSet::default();
         assert!(!allowed.is_granted(PieceIndex(1)));
         allowed.grant(vec![PieceIndex(1)]);

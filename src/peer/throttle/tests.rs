@@ -95,7 +95,7 @@ fn a_reader_that_waits_ends_with_the_torrent() {
 }
 
 #[test]
-fn a_writer_collects_what_a_block_needs_and_goes_on_when_the_limit_is_lifted() {
+fn a_writer_collects_grants_for_a_block_and_goes_on_when_the_limit_is_lifted() {
     let (throttle, mut allowance) = (TorrentThrottle::default(), UploadAllowance::default());
     let client = throttle.client.clone();
     let (block, started) = (u64::from(BLOCK_SIZE), Instant::now());

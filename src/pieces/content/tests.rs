@@ -62,7 +62,7 @@ fn write_last_block(pieces: &PieceManager) -> Result<(), StorageError> {
 }
 
 #[test]
-fn a_file_that_holds_only_what_btsync_wrote_is_gone_on_with() {
+fn a_file_that_holds_only_btsyncs_writes_is_resumed() {
     let dir = tempdir().unwrap();
     let pieces = begun(&dir);
     edit(&dir, 0, &[]);
@@ -70,7 +70,7 @@ fn a_file_that_holds_only_what_btsync_wrote_is_gone_on_with() {
 }
 
 #[test]
-fn an_edit_of_a_verified_piece_or_of_what_is_yet_to_come_is_not_overwritten() {
+fn an_edit_of_a_verified_or_missing_piece_is_not_overwritten() {
     for at in [0, PIECE - 1, PIECE + BLOCK, 2 * PIECE, 4 * PIECE - 1] {
         let dir = tempdir().unwrap();
         let pieces = begun(&dir);
@@ -95,7 +95,7 @@ fn an_edit_of_an_unfinished_piece_is_not_downloaded_again() {
 }
 
 #[test]
-fn without_a_verified_piece_nothing_shows_whose_the_content_is() {
+fn without_a_verified_piece_nothing_shows_that_the_content_is_btsyncs() {
     let dir = tempdir().unwrap();
     let pieces = begun_with(&dir, false);
     edit(&dir, 0, &[]);

@@ -100,7 +100,7 @@ fn pieces_that_an_edit_left_alone_are_served() {
 }
 
 #[test]
-fn what_changes_no_content_ends_no_seed_and_costs_one_hash() {
+fn changes_of_metadata_alone_end_no_seed_and_cost_one_hash() {
     let dir = tempdir().unwrap();
     let pieces = seeding(&dir);
     let file = dir.path().join("x");

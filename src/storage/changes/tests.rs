@@ -56,7 +56,7 @@ fn a_file_that_has_a_markers_name_and_is_none_stays_as_it_is() {
 type MakeObstacle = fn(&Path, &Path) -> std::io::Result<()>;
 
 #[test]
-fn what_has_a_markers_name_and_is_no_file_of_ours_ends_the_run_and_stays() {
+fn a_foreign_entry_with_the_markers_name_ends_the_run_and_stays() {
     let makes: [(&str, MakeObstacle); 7] = [
         ("a folder", |name, _| fs::create_dir(name)),
         ("a link to a file", |name, _| symlink("mine", name)),
@@ -110,7 +110,7 @@ fn another_name_of_an_empty_file_with_a_markers_name_is_not_written_to() {
 }
 
 #[test]
-fn what_a_killed_process_left_of_a_marker_is_ours() {
+fn a_partly_written_marker_of_a_killed_process_is_ours() {
     let dir = tempfile::tempdir().unwrap();
     let data = [&[0; 9000], &b"mine"[..]].concat();
     for (content, expected) in [
@@ -150,7 +150,7 @@ fn edit(dir: &Path) -> File {
 }
 
 #[test]
-fn what_others_changed_after_our_last_write_is_hashed_again_and_nothing_else() {
+fn only_files_that_others_changed_after_our_last_write_are_hashed_again() {
     let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
     let (it, hashes) = begun(dir.path());
     it.recheck_changed(&hashes, &no).unwrap();
@@ -161,7 +161,7 @@ fn what_others_changed_after_our_last_write_is_hashed_again_and_nothing_else() {
 }
 
 #[test]
-fn what_others_changed_between_our_writes_is_hashed_again() {
+fn files_that_others_changed_between_our_writes_are_hashed_again() {
     let (dir, no) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
     let (it, hashes) = begun(dir.path());
     let file = edit(dir.path());

@@ -30,7 +30,7 @@ fn write(it: &Storage, pieces: &[u32]) -> Bitfield {
 }
 
 #[test]
-fn what_is_there_needs_no_room_and_nor_does_padding() {
+fn existing_data_and_padding_need_no_space() {
     let dir = tempdir().unwrap();
     let it = storage(&dir, Allocation::Sparse, &[]);
     let (all, none) = (Bitfield::full(8), Bitfield::new(8));
@@ -62,7 +62,7 @@ fn only_wanted_pieces_need_room_and_the_part_file_counts() {
 }
 
 #[test]
-fn what_was_set_aside_needs_no_room() {
+fn allocated_space_is_not_needed_again() {
     let dir = tempdir().unwrap();
     let it = storage(&dir, Allocation::Falloc, &[]);
     let still = it.still_to_allocate(&Bitfield::new(8), &Bitfield::full(8));
@@ -71,7 +71,7 @@ fn what_was_set_aside_needs_no_room() {
 }
 
 #[test]
-fn what_files_take_counts_where_not_all_fits() {
+fn space_that_files_already_take_counts_if_not_all_fits() {
     let dir = tempdir().unwrap();
     let it = storage(&dir, Allocation::Sparse, &[]);
     it.check_disk_space_for(&Bitfield::new(8), &Bitfield::full(8)).unwrap();

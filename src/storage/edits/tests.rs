@@ -161,7 +161,7 @@ fn times_of_another_machine_show_no_edit() {
 
 /// Also if the run completes all that it wants, which writes the marker anew.
 #[test]
-fn an_edit_stays_in_the_marker_that_names_what_is_left() {
+fn an_edit_stays_in_the_marker_of_the_unfinished_files() {
     let dir = tempdir().unwrap();
     let it = begun(&dir, Allocation::Sparse, || ());
     write(&dir.path().join("b"), b"mine");
@@ -226,7 +226,7 @@ fn an_edit_that_sets_an_earlier_time_is_noticed_before_the_next_write() {
 
 /// Rights, links and names change the change time; a file without data has nothing to lose.
 #[test]
-fn what_changes_no_content_ends_no_run() {
+fn changes_of_metadata_alone_end_no_run() {
     let dir = tempdir().unwrap();
     let it = begun(&dir, Allocation::Sparse, || ());
     write_at(&it, 0).unwrap();

@@ -203,7 +203,7 @@ fn links_that_stay_inside_are_followed_and_the_root_may_be_one() {
 }
 
 #[test]
-fn what_stands_in_the_way_is_named() {
+fn obstacles_are_named() {
     let dir = tempdir().unwrap();
     fs::create_dir(dir.path().join("folder")).unwrap();
     fs::write(dir.path().join("file"), b"x").unwrap();
@@ -271,7 +271,7 @@ fn whole_files_in_a_read_only_folder_can_be_seeded() {
 }
 
 #[test]
-fn only_what_was_written_is_data() {
+fn only_written_bytes_are_data() {
     let dir = tempdir().unwrap();
     let mib = 1 << 20;
     let it = storage(dir.path(), vec![file("a", 8 * mib), pad(mib), file("b", mib)], 4);
@@ -288,7 +288,7 @@ fn only_what_was_written_is_data() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn what_is_written_in_any_parts_is_read_back(
+    fn writes_in_any_parts_are_read_back(
         lengths in proptest::collection::vec((0u64..60, prop::bool::weighted(0.2)), 1..8),
         cuts in proptest::collection::vec(1usize..50, 1..20),
     ) {

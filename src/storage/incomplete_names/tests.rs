@@ -62,7 +62,7 @@ fn a_second_name_replaces_nothing_either() {
 }
 
 #[test]
-fn what_takes_the_first_name_of_two_keeps_it() {
+fn another_file_under_the_first_of_two_names_keeps_it() {
     let dir = tempfile::tempdir().unwrap();
     let root = crate::storage::open::Root::new(dir.path().to_owned());
     let at = |name: &str| dir.path().join(name);
@@ -85,7 +85,7 @@ fn what_takes_the_first_name_of_two_keeps_it() {
 }
 
 #[test]
-fn what_takes_the_place_of_ours_at_the_last_moment_gets_its_name_back() {
+fn a_file_that_replaces_ours_at_the_last_moment_gets_its_name_back() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let layout = layout(&[("a", 6)]).with_incomplete_suffix(".part", |_, _, _| true);

@@ -21,7 +21,7 @@ fn the_last_piece_is_short_and_none_follows() {
 }
 
 #[test]
-fn what_cannot_be_addressed_is_refused() {
+fn layouts_beyond_the_largest_offset_and_unsafe_paths_are_refused() {
     let file = |path: &str, length| FileSpec { path: path.into(), length, is_pad: false };
     let new = |piece_length, files| Layout::new(piece_length, files).map(|_| ()).unwrap_err();
     assert_eq!(new(0, vec![]), LayoutError::NoPieceLength);
@@ -58,7 +58,7 @@ fn a_file_goes_elsewhere_unless_another_is_in_the_way() {
 
 proptest! {
     #[test]
-    fn spans_are_what_walking_byte_by_byte_finds(
+    fn spans_equal_a_walk_byte_by_byte(
         lengths in proptest::collection::vec(prop_oneof![Just(0u64), 1u64..12], 0..10),
         offset in 0u64..80,
         len in 0u64..80,

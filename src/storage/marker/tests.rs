@@ -91,7 +91,7 @@ fn notes_are_appended_and_a_note_that_was_cut_off_says_nothing() {
 }
 
 #[test]
-fn what_is_damaged_or_anothers_is_not_believed() {
+fn damaged_markers_and_those_of_other_torrents_are_ignored() {
     let bytes = Marker { created: [(1, 2)].into(), ..Marker::default() }.encode(&HASH);
     assert!(Marker::decode(&bytes, &HASH).is_some());
     assert_eq!(Marker::decode(&bytes, &InfoHash([1; 20])), None);
@@ -106,7 +106,7 @@ fn what_is_damaged_or_anothers_is_not_believed() {
 }
 
 #[test]
-fn what_another_program_did_to_a_file_is_in_the_marker() {
+fn edits_by_other_programs_are_in_the_marker() {
     let [a, b] = ["a", "b"].map(Path::new);
     let mut marker = Marker { created: [(path_hash(a), 7), (path_hash(b), 8)].into(), ..Marker::default() };
     let seen = |identity, changed| FileSnapshot { identity, ctime: (0, changed), ..FileSnapshot::default() };

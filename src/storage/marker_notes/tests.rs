@@ -106,7 +106,7 @@ fn a_file_that_has_another_length_is_not_written_to_and_never_again() {
 }
 
 #[test]
-fn what_is_put_into_a_file_that_must_be_empty_is_noticed() {
+fn data_in_a_file_that_must_be_empty_is_noticed() {
     let dir = tempdir().unwrap();
     let spec = |path: &str, length| FileSpec { path: path.into(), length, is_pad: false };
     let it = Storage::new(dir.path().to_owned(), Layout::new(10, vec![spec("a", 10), spec("z", 0)]).unwrap(), 4);
@@ -118,7 +118,7 @@ fn what_is_put_into_a_file_that_must_be_empty_is_noticed() {
 }
 
 #[test]
-fn what_was_written_after_the_last_moment_of_a_process_is_not_its_own() {
+fn writes_after_the_last_moment_of_a_process_are_not_its_own() {
     let dir = tempdir().unwrap();
     let it = begun(&dir, &Bitfield::new(20));
     let marker = || it.read_marker(&HASH).unwrap();
@@ -254,7 +254,7 @@ fn extend_fully(file: &File) -> u64 {
 
 /// A marker that cannot get longer stands for a full disk: 20 bytes of a line fit, the others do not.
 #[test]
-fn what_cannot_be_noted_is_noted_later_and_no_edit_looks_older_than_the_marker_meanwhile() {
+fn notes_that_do_not_fit_are_appended_later_and_hide_no_edit_meanwhile() {
     let dir = tempdir().unwrap();
     let it = begun(&dir, &Bitfield::new(20));
     let (path, lock) = (dir.path().join(marker_name(&HASH)), it.lock.as_ref().unwrap());

@@ -162,7 +162,7 @@ fn a_file_outside_is_read_once_it_is_admitted_and_no_other_in_its_place() {
 }
 
 #[test]
-fn what_takes_a_descriptor_waits_for_one_as_long_as_there_is_a_point() {
+fn opening_waits_for_a_descriptor_as_long_as_one_may_become_free() {
     let root = Root::new(PathBuf::from("nowhere"));
     let tries = std::cell::Cell::new(0);
     let attempt = || {

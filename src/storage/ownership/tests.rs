@@ -57,7 +57,7 @@ fn more_right_pieces_than_wrong_ones_are_the_torrents_and_as_many_are_not() {
 }
 
 #[test]
-fn a_download_that_was_begun_by_what_is_written_down_is_gone_on_with_where_a_piece_verifies() {
+fn a_download_that_the_records_name_is_resumed_if_a_piece_verifies() {
     let counts = |claim, verified, failed, partial| {
         decide(&FileFacts { claim, ..facts(Evidence { verified, failed, partial, ..DATA }) }, false)
             == Ok(FileAction::Continue)
@@ -85,7 +85,7 @@ fn a_download_that_was_begun_by_what_is_written_down_is_gone_on_with_where_a_pie
 }
 
 #[test]
-fn a_file_that_btsync_made_is_gone_on_with_unless_what_came_in_full_is_not_the_torrents() {
+fn a_file_that_btsync_made_is_resumed_unless_its_complete_pieces_fail() {
     let counts = |verified, failed, unhashable, partial| {
         let evidence = Evidence { verified, failed, unhashable, partial, ..DATA };
         decide(&FileFacts { claim: OwnershipClaim::MadeButChanged, ..facts(evidence) }, false)
@@ -113,7 +113,7 @@ fn a_file_of_zeros_is_nobodys() {
 }
 
 #[test]
-fn a_link_is_never_replaced_unasked_and_what_it_leads_to_is_never_given() {
+fn a_link_is_never_replaced_unasked_and_its_target_is_never_overwritten() {
     let link = |evidence| {
         let it = facts(evidence);
         FileFacts { found: it.found.map(|found| ExistingFile { is_link: true, ..found }), ..it }
@@ -245,7 +245,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_complete_is_left_alone_and_only_what_is_absent_is_made(facts in any_facts(), overwrite: bool) {
+    fn complete_files_are_left_alone_and_only_missing_ones_are_created(facts in any_facts(), overwrite: bool) {
         let decided = decide(&facts, overwrite);
         prop_assert_eq!(decided == Ok(FileAction::Create), facts.found.is_none() && facts.is_wanted);
         if facts.is_complete && facts.found.is_some() {

@@ -49,7 +49,7 @@ fn a_file_that_was_there_before_and_gets_another_name_is_not_written_to() {
 
 /// Files in procfs have no creation time, whatever the disk.
 #[test]
-fn what_is_kept_open_tells_another_file_of_its_name() {
+fn an_open_file_distinguishes_another_one_of_its_name() {
     let pinned = PinnedFiles::default();
     let dir = tempfile::tempdir().unwrap();
     symlink("/proc/self/status", dir.path().join("a")).unwrap();

@@ -133,7 +133,7 @@ fn places_do_not_depend_on_the_selection() {
 }
 
 #[test]
-fn what_is_not_wanted_does_not_appear() {
+fn unwanted_files_do_not_appear() {
     let dir = tempdir().unwrap();
     let it = selected(&dir, &layout(), &only(&["a", "c"]));
     assert_eq!(on_disk(&dir), ["a", "c"]);
@@ -178,7 +178,7 @@ fn the_part_file_must_stay_where_it_is() {
 }
 
 #[test]
-fn what_is_wanted_later_gets_what_the_part_file_holds() {
+fn files_that_are_selected_later_get_their_bytes_from_the_part_file() {
     let dir = tempdir().unwrap();
     let it = selected(&dir, &layout(), &only(&["a", "x/d"]));
     write_all(&it, &[0, 1, 3]);
@@ -212,7 +212,7 @@ fn an_unwanted_file_that_is_there_is_used_and_a_foreign_one_is_left_alone() {
 }
 
 #[test]
-fn a_stale_part_file_never_replaces_what_a_file_has() {
+fn a_stale_part_file_never_replaces_the_bytes_of_a_file() {
     let dir = tempdir().unwrap();
     let it = selected(&dir, &layout(), &only(&["a"]));
     it.write_vectored_at(10, &[IoSlice::new(&[99; 10])]).unwrap();
@@ -260,7 +260,7 @@ fn a_part_file_has_the_torrents_name() {
 }
 
 #[test]
-fn what_has_the_part_files_name_and_is_not_ours_stays_as_it_is() {
+fn a_foreign_file_with_the_part_files_name_stays_as_it_is() {
     type MakeForeign = fn(&Path) -> std::io::Result<()>;
     let makes: [(&str, MakeForeign); 3] = [
         // The head of libtorrent's part file: number of pieces and their length, then the location of each.

@@ -46,7 +46,7 @@ fn without_allocation_files_grow() {
 }
 
 #[test]
-fn with_falloc_files_have_their_room_and_what_is_whole_is_not_touched() {
+fn falloc_allocates_missing_files_and_leaves_complete_ones_alone() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("half"), vec![7; MIB as usize]).unwrap();
     fs::write(dir.path().join("whole"), vec![7; MIB as usize]).unwrap();
@@ -134,7 +134,7 @@ fn only_data_is_copied_out_of_a_part_file() {
 
 /// Another program appends data between the survey and the moment at which the file gets its length.
 #[test]
-fn what_was_appended_since_the_look_is_not_cut() {
+fn data_appended_since_the_survey_is_not_truncated() {
     for allocation in [Allocation::None, Allocation::Sparse, Allocation::Falloc] {
         // Existing length and length in the torrent: to be extended, only allocated, or truncated.
         for (found, length) in [(MIB / 2, MIB), (MIB, MIB), (MIB + 5, MIB)] {
@@ -160,7 +160,7 @@ fn what_was_appended_since_the_look_is_not_cut() {
 
 /// The same after the file was opened to set its length.
 #[test]
-fn what_is_appended_at_the_last_moment_is_not_cut() {
+fn data_appended_at_the_last_moment_is_not_truncated() {
     let dir = tempdir().unwrap();
     for (found, length) in [(3, MIB), (MIB, 3)] {
         let it = storage(&dir, Allocation::Sparse, &[("log", length)]);
@@ -212,7 +212,7 @@ fn a_link_is_replaced_by_a_copy_alone_and_never_written_through() {
 
 /// A watched folder must not start any of them.
 #[test]
-fn what_a_download_writes_to_is_marked_whoever_made_it() {
+fn every_file_that_a_download_writes_to_is_marked() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("a.torrent");
     let able = {

@@ -10,7 +10,7 @@ use crate::storage::Layout;
 
 /// Another program saves a document under the file's name between our last check and the exchange.
 #[test]
-fn what_takes_the_place_of_a_file_at_the_last_moment_keeps_its_name() {
+fn a_file_that_replaces_another_at_the_last_moment_keeps_its_name() {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let root = Root::new(dir.path().to_owned());
@@ -37,7 +37,7 @@ fn what_takes_the_place_of_a_file_at_the_last_moment_keeps_its_name() {
 
 /// As on a file system that cannot exchange names.
 #[test]
-fn what_takes_the_place_of_a_file_keeps_its_name_where_names_are_not_exchanged() {
+fn a_replacing_file_keeps_its_name_if_names_cannot_be_exchanged() {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let root = Root::new(dir.path().to_owned());

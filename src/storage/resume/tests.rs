@@ -79,7 +79,7 @@ fn a_file_that_was_there_before_is_ours_only_as_btsync_left_it() {
 }
 
 #[test]
-fn what_was_written_is_read() {
+fn encoded_resume_data_is_read_back() {
     let bytes = record().encode();
     assert!(bytes.len() <= ResumeData::max_encoded_size(&layout()));
     assert_eq!(ResumeData::decode(&bytes, &layout()), Ok(record()));
@@ -158,7 +158,7 @@ fn our_own_last_write_is_trusted_once_its_tick_is_over() {
 }
 
 #[test]
-fn what_has_not_changed_since_before_the_check_is_trusted() {
+fn files_unchanged_since_before_the_check_are_trusted() {
     let now = stamp(10 * SECOND);
     assert!(is_stamp_trusted(Some(now), now, None, 20 * SECOND));
     assert!(!is_stamp_trusted(Some(stamp(9 * SECOND)), now, None, 20 * SECOND));

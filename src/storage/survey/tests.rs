@@ -209,7 +209,7 @@ fn where_some_of_the_torrent_is_here_a_file_that_cannot_be_hashed_is_compared() 
 }
 
 #[test]
-fn what_must_be_empty_and_is_not_is_in_the_way() {
+fn data_in_a_file_that_must_be_empty_is_refused() {
     let place = SurveyFixture::new(&[("a", 1000), ("e", 0)], &[]);
     place.write(0, &place.right(0));
     place.write(1, b"thesis");

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_something_is_not_idle_until_it_stops() {
+    fn a_peer_that_takes_blocks_is_not_idle_until_it_stops() {
         let (mut idleness, turn) = (Idleness::default(), Some((SECOND, 0)));
         for second in 2..60 {
             // One block per second, with no request waiting at any observation.

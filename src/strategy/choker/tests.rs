@@ -95,7 +95,7 @@ impl ChokerSwarm {
 }
 
 #[test]
-fn all_who_want_something_are_served_while_there_is_room_and_nobody_else() {
+fn every_interested_peer_is_served_while_slots_are_free_and_no_other() {
     for (seeding, count) in [(false, 16), (true, 200), (true, 256)] {
         let mut swarm = ChokerSwarm::new(count + 10, seeding);
         swarm.peers[..5].iter_mut().for_each(|p| p.interested = false);
@@ -223,7 +223,7 @@ fn an_optimistic_turn_lasts_thirty_seconds_and_ends_with_the_interest() {
 }
 
 #[test]
-fn who_snubs_us_loses_its_slot_and_chance_decides_about_another() {
+fn a_snubbing_peer_loses_its_slot_and_chance_chooses_another_peer() {
     let mut swarm = ChokerSwarm::new(40, false);
     swarm.choker.set_upload_limit(64 * KIB);
     swarm.link = 64 * KIB;
@@ -337,7 +337,7 @@ fn a_slow_seed_serves_everyone_in_turns() {
 }
 
 #[test]
-fn who_takes_nothing_makes_room_for_others() {
+fn peers_that_take_nothing_make_room_for_others() {
     let mut swarm = ChokerSwarm::new(300, true);
     swarm.takes[..256].fill(0);
     for _ in 0..24 {

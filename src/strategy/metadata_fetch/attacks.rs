@@ -186,7 +186,7 @@ fn nobody_keeps_the_metadata_of_an_honest_peer_out() {
 
 /// A new honest peer is asked at once, without waiting until the requests to earlier peers are late.
 #[test]
-fn who_is_new_is_asked_at_once() {
+fn a_new_peer_is_asked_at_once() {
     let mut fetch = MetadataFetch::new(hash(&info(100)));
     for key in (0..40).map(PeerKey) {
         assert!(fetch.add_source(key, 100));

@@ -229,7 +229,7 @@ fn a_lone_attacker_is_named() {
 }
 
 #[test]
-fn what_was_not_asked_for_is_not_taken() {
+fn unrequested_metadata_is_ignored() {
     let info = info(100);
     let mut fetch = MetadataFetch::new(hash(&info));
     let (one, other) = (PeerKey(1), PeerKey(2));
@@ -265,7 +265,7 @@ fn a_peer_that_leaves_is_replaced() {
 }
 
 #[test]
-fn what_is_served_is_bounded() {
+fn served_metadata_is_bounded() {
     let info = info(PIECE as usize + 1);
     let mut served = MetadataQuota::default();
     assert_eq!(served.answer(None, 0), MetadataMessage::Reject { piece: 0 });

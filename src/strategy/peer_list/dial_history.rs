@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dialled_counts_for_an_hour_unless_it_proves_to_be_a_peer() {
+    fn a_dialled_address_counts_for_an_hour_unless_it_proves_to_be_a_peer() {
         let mut dial_history = DialHistory::default();
         dial_history.note(addr(1, 1));
         dial_history.note(addr(1, 2));

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_result_of_a_dial_counts_more_than_what_is_said() {
+    fn the_result_of_a_dial_counts_more_than_hints() {
         let mut peer_list = peer_list(Encryption::Allow, PeerSource::Pex, &[PexFlags::ENCRYPTION]);
         peer_list.note_dialed(addr(0), PeerKey(1));
         assert!(peer_list.note_unanswered(addr(0), PeerKey(1)));

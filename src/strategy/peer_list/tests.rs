@@ -125,7 +125,7 @@ fn publics(range: std::ops::Range<u32>) -> Vec<SocketAddr> {
 }
 
 #[test]
-fn better_sources_come_first_and_leave_room_for_what_trackers_say() {
+fn better_sources_come_first_and_leave_room_for_addresses_from_trackers() {
     let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(1));
     assert_eq!(peer_list.add(&publics(0..5000), PeerSource::Pex), MAX_UNVERIFIED);
     let known = peer_list.dial_candidates(now, 1)[0];
@@ -223,7 +223,7 @@ fn a_links_peers_are_those_of_a_stranger() {
 }
 
 #[test]
-fn a_host_whose_ports_prove_to_be_peers_may_have_many() {
+fn a_host_with_proven_peers_may_have_many_ports() {
     let ports: Vec<_> = (2000..2040).map(|port| SocketAddr::from(([203, 0, 113, 5], port))).collect();
     let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(1));
     for round in 1..=10 {

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_proved_nothing_is_doubled_at_once_and_doubles_only_what_is_late() {
+    fn requests_to_unproven_peers_are_duplicated_at_once_and_these_duplicate_only_late_ones() {
         let unproven = PickContext::unproven(MS * 1000, Speed::Fast);
         assert!(peer(MS * 1000, MS * 300).is_sooner_than(unproven.due(5)));
         assert!(unproven.is_sooner_than(unproven.due(5)) && !unproven.is_sooner_than(peer(MS * 1000, MS * 300).due(0)));

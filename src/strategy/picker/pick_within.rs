@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_what_is_allowed_there_and_missing() {
+    fn only_missing_pieces_that_the_peer_has_and_allows_are_picked() {
         let mut have = Bitfield::new(6);
         have.set(PieceIndex(3));
         let mut picker = Picker::new(2 * BLOCK_SIZE, u64::from(12 * BLOCK_SIZE), have, 1);

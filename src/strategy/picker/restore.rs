@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_ignored() {
+    fn partial_pieces_that_do_not_fit_are_ignored() {
         let mut have = Bitfield::new(3);
         have.set(FIRST);
         let mut picker = Picker::new(4 * BLOCK_SIZE, u64::from(10 * BLOCK_SIZE), have, 7);

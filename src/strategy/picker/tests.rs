@@ -266,7 +266,7 @@ fn late_blocks_are_welcome_and_strangers_are_not() {
 }
 
 #[test]
-fn a_verified_piece_tells_who_sent_it_and_who_has_nothing_more() {
+fn a_verified_piece_reports_its_senders_and_the_peers_without_wanted_pieces() {
     let mut picker = picker(2, 2, &[A]);
     picker.add_peer(B);
     picker.add_peer(C);
@@ -319,7 +319,7 @@ fn a_bad_piece_is_missing_again_and_names_its_senders() {
 }
 
 #[test]
-fn what_a_leaving_peer_was_writing_is_free_again() {
+fn blocks_that_a_leaving_peer_was_writing_are_free_again() {
     let mut picker = picker(1, 1, &[A, B]);
     let a = picker.take(A, 1, true);
     picker.accept(A, a[0], &mut Vec::new());

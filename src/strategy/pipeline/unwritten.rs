@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choke_takes_out_what_was_not_written() {
+    fn a_choke_removes_unwritten_requests() {
         let mut requests = RequestPipeline::new(DEFAULT_REQQ);
         requests.add(Duration::ZERO, &[block(0)]);
         requests.enqueue(Duration::ZERO, &[block(1), block(2)]);

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_hide_what_lies_beyond_the_first_difference() {
+    fn masks_hide_bits_beyond_the_first_difference() {
         // Within one /16 the third byte counts in full, and every other bit of the fourth.
         assert_eq!(priority("1.2.3.0:1", "1.2.5.0:1"), priority("1.2.3.170:1", "1.2.5.0:1"));
         assert_ne!(priority("1.2.3.0:1", "1.2.5.0:1"), priority("1.2.1.0:1", "1.2.5.0:1"));

@@ -121,7 +121,7 @@ fn a_full_table_changes_slowly_and_keeps_the_peers_that_upload() {
 }
 
 #[test]
-fn while_seeding_those_who_take_are_kept() {
+fn a_seed_keeps_peers_that_download() {
     let mut table: Vec<TurnoverCandidate> = (0..10).map(candidate).collect();
     for o in &mut table[..9] {
         o.up_rate = 5000;

@@ -136,7 +136,7 @@ fn without_a_limit_everything_goes_and_an_idle_limit_saves_little() {
 }
 
 #[test]
-fn what_is_given_back_or_left_behind_goes_to_those_who_wait() {
+fn returned_and_abandoned_grants_go_to_waiting_connections() {
     let mut limiter = RateLimiter::new(Limits { down: MIB, up: 0 });
     let ask = |limiter: &mut RateLimiter, key| limiter.ask(SECOND, Direction::Down, PeerKey(key), 16 * KIB);
     let mut key = 0;

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trickle_does_not_keep_it_busy() {
+    fn a_trickle_does_not_keep_the_upload_busy() {
         assert_eq!(idle_for(&[100, 100, 30, 0, 100, 0, 0]), [0, 0, 0, 1, 0, 1, 2]);
         assert_eq!(idle_for(&[1000, 10, 10, 10, 1000]), [0, 1, 2, 3, 0]);
     }

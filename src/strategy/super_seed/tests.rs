@@ -55,7 +55,7 @@ fn each_sees_two_pieces_of_its_own_and_another_when_one_has_spread() {
 }
 
 #[test]
-fn who_is_alone_need_not_wait() {
+fn a_lone_leecher_does_not_wait() {
     let (mut seed, out) = (SuperSeed::new(5, MIB, 1), &mut Vec::new());
     seed.join(A, seconds(0), out);
     let mut view = shown(out, A);
@@ -75,7 +75,7 @@ fn small_pieces_are_shown_by_several() {
 }
 
 #[test]
-fn who_keeps_a_piece_to_itself_waits() {
+fn a_leecher_that_passes_no_piece_on_waits() {
     let (mut seed, out) = (SuperSeed::new(100, MIB, 1), &mut Vec::new());
     seed.join(A, seconds(0), out);
     let a = shown(out, A);
@@ -176,7 +176,7 @@ fn an_offer_of_which_something_is_sent_now_and_then_is_not_withdrawn() {
 }
 
 #[test]
-fn who_gets_nothing_from_others_sees_the_rarest() {
+fn a_leecher_that_gets_nothing_from_others_sees_the_rarest_pieces() {
     let (mut seed, out) = (SuperSeed::new(3, MIB, 1), &mut Vec::new());
     seed.join(A, seconds(0), out);
     seed.join(B, seconds(0), out);
@@ -191,7 +191,7 @@ fn who_gets_nothing_from_others_sees_the_rarest() {
 }
 
 #[test]
-fn what_a_leaving_leecher_had_is_fresh_again() {
+fn pieces_of_a_leaving_leecher_are_fresh_again() {
     let (mut seed, out) = (SuperSeed::new(2, MIB, 1), &mut Vec::new());
     seed.join(A, seconds(0), out);
     seed.has(A, std::iter::once(PieceIndex(0)), seconds(1), out);
@@ -206,7 +206,7 @@ fn what_a_leaving_leecher_had_is_fresh_again() {
 }
 
 #[test]
-fn it_is_over_with_two_other_copies() {
+fn super_seeding_ends_with_two_other_copies() {
     let (mut seed, out) = (SuperSeed::new(4, MIB, 1), &mut Vec::new());
     for (key, over) in [(A, false), (B, true)] {
         seed.join(key, seconds(0), out);
@@ -236,7 +236,7 @@ fn one_that_wants_nothing_of_all_that_it_was_shown_has_everything() {
 }
 
 #[test]
-fn what_does_not_exist_is_ignored() {
+fn unknown_leechers_and_pieces_are_ignored() {
     let (mut seed, out) = (SuperSeed::new(0, 0, 1), &mut Vec::new());
     seed.join(A, seconds(0), out);
     seed.has(A, std::iter::once(PieceIndex(9)), seconds(0), out);
@@ -246,7 +246,7 @@ fn what_does_not_exist_is_ignored() {
 }
 
 #[test]
-fn who_gets_pieces_from_others_is_sent_no_second_copy() {
+fn a_leecher_that_gets_pieces_from_others_is_sent_no_second_copy() {
     let (mut seed, out) = (SuperSeed::new(4, MIB, 1), &mut Vec::new());
     seed.join(A, seconds(0), out);
     let a = shown(out, A);
@@ -273,7 +273,7 @@ fn who_gets_pieces_from_others_is_sent_no_second_copy() {
 
 /// Some clients request more only once per second. One that takes everything it was shown at once is shown more each time.
 #[test]
-fn who_takes_a_window_at_once_gets_a_larger_one() {
+fn a_leecher_that_takes_its_window_at_once_gets_a_larger_one() {
     let (mut seed, out) = (SuperSeed::new(400, MIB / 8, 1), &mut Vec::new());
     seed.join(A, seconds(0), out);
     let mut views = Vec::new();

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_it_never_gives_up() {
+    fn without_a_limit_the_download_never_gives_up() {
         let mut timeout = StopTimeout::new(None, secs(0));
         assert!(!timeout.has_passed(secs(1 << 30), ReceivedData::default(), false));
         assert_eq!(timeout.due(secs(1)), Duration::MAX);

@@ -69,7 +69,7 @@ impl StoreFixture {
 }
 
 #[test]
-fn what_was_written_is_trusted_again_and_again() {
+fn recorded_pieces_are_trusted_again_and_again() {
     let fixture = StoreFixture::new();
     fixture.fill();
     assert_eq!(fixture.trusted_pieces(), [0, 1, 2, 3]);
@@ -126,7 +126,7 @@ fn damaged_records_and_those_of_another_boot_are_not_believed() {
 }
 
 #[test]
-fn what_somebody_else_wrote_after_us_is_not_recorded() {
+fn files_that_another_program_wrote_after_us_are_not_recorded() {
     let fixture = StoreFixture::new();
     let resume_store = fixture.resume_store();
     fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
@@ -164,7 +164,7 @@ fn after_a_stop_no_file_is_looked_at_and_nothing_is_vouched_for() {
 
 /// A stop cuts the record of a torrent with very many files short, and what the record says is still right.
 #[test]
-fn what_is_not_looked_at_in_time_is_hashed_again_and_the_rest_is_not() {
+fn only_files_that_were_not_examined_in_time_are_hashed_again() {
     let fixture = StoreFixture::new();
     let layout = fixture.storage.layout();
     let in_first: Vec<u32> =
@@ -193,7 +193,7 @@ fn pieces_that_the_record_covers_are_not_hashed() {
 }
 
 #[test]
-fn what_was_too_fresh_for_one_record_is_in_the_next() {
+fn files_too_fresh_for_one_record_are_in_the_next() {
     let fixture = StoreFixture::new();
     let mut resume_store = fixture.resume_store();
     fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");

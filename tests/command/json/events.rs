@@ -10,7 +10,7 @@ use crate::common::seeder::{FakePeer, Gate, full_bitfield, serve};
 use crate::common::wire::id;
 use crate::common::{TestDir, free_port};
 
-/// `run` validates each line. One test validates a `lost` event: `who_stops_reading_events_is_told_how_many_are_lost`.
+/// `run` validates each line. One test validates a `lost` event: `a_reader_that_pauses_is_told_how_many_events_are_lost`.
 #[test]
 fn every_event_of_the_schema_occurs_and_fits() {
     let (temp, payload) = (TestDir::new(), Payload::tree("set", &[("a.bin", 40_000), ("b.bin", 40_000)], 16 * 1024));

@@ -41,8 +41,8 @@ fn a_file_that_is_replaced_while_it_comes_is_not_written_to() {
 
 /// A file system in user space may assign new inode numbers at any time, and has no creation times.
 #[test]
-fn what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last() {
-    const TEST: &str = "what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last";
+fn a_file_that_replaces_ours_is_the_users_even_if_inode_numbers_do_not_last() {
+    const TEST: &str = "a_file_that_replaces_ours_is_the_users_even_if_inode_numbers_do_not_last";
     if !has_case_fs(TEST) {
         return;
     }
@@ -70,8 +70,8 @@ fn what_takes_the_place_of_ours_is_the_users_also_where_numbers_do_not_last() {
 
 /// The same with more files than btsync keeps open; the replaced file is a closed one.
 #[test]
-fn what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_not_last() {
-    const TEST: &str = "what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_not_last";
+fn a_file_that_replaces_one_of_very_many_is_the_users_even_if_inode_numbers_do_not_last() {
+    const TEST: &str = "a_file_that_replaces_one_of_very_many_is_the_users_even_if_inode_numbers_do_not_last";
     if !has_case_fs(TEST) {
         return;
     }
@@ -100,7 +100,7 @@ fn what_takes_the_place_of_one_of_very_many_is_the_users_also_where_numbers_do_n
 }
 
 #[test]
-fn an_edit_of_what_is_verified_while_it_runs_is_not_told_as_complete() {
+fn an_edit_of_verified_data_during_the_run_is_not_reported_as_complete() {
     let files: Vec<(String, usize)> = (0..20).map(|n| (format!("{n:02}"), PIECE)).collect();
     let files: Vec<(&str, usize)> = files.iter().map(|(name, size)| (name.as_str(), *size)).collect();
     let test = DownloadTest::new(Payload::tree("many", &files, PIECE), 8);

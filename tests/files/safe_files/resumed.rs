@@ -148,7 +148,7 @@ fn a_complete_file_of_a_download_that_was_stopped_or_killed_is_the_users() {
 }
 
 #[test]
-fn a_document_saved_over_what_was_given_up_is_the_users() {
+fn a_document_saved_over_an_abandoned_download_is_the_users() {
     for length in [17_000, 20 * PIECE - 77, 25 * PIECE] {
         let test = DownloadTest::single(0);
         let mut running = test.start("begun", &[]);
@@ -245,7 +245,7 @@ fn an_edit_of_an_unfinished_file_is_not_forgotten_by_a_run_that_does_not_want_th
 }
 
 #[test]
-fn what_one_run_has_refused_the_next_one_refuses_too() {
+fn a_file_that_one_run_refused_is_refused_by_the_next() {
     let (test, mut running, a) = half_done();
     let file = File::options().write(true).open(&a).expect("a");
     let now = std::time::SystemTime::now();
@@ -272,7 +272,7 @@ fn a_document_saved_over_a_file_that_is_yet_to_come_is_not_written_to() {
 }
 
 #[test]
-fn what_is_appended_to_a_complete_file_meanwhile_stays_and_is_told() {
+fn data_appended_to_a_complete_file_during_the_run_stays_and_is_reported() {
     let (test, mut running, a) = half_done();
     File::options().append(true).open(&a).and_then(|mut file| file.write_all(b"my notes")).expect("room");
     test.gate.open();
@@ -324,7 +324,7 @@ fn a_file_that_was_there_before_stays_the_users_however_often_it_is_gone_on_with
 
 /// An earlier download created the file but wrote no data; then another torrent completes a file at the same place.
 #[test]
-fn what_another_torrent_has_completed_meanwhile_is_not_ours_also_by_way_of_another_folder() {
+fn a_file_that_another_torrent_completed_meanwhile_is_not_ours_even_through_another_folder() {
     let test = DownloadTest::new(Payload::of("payload.bin", &vec![b'x'; 20 * PIECE - 77], PIECE), 0);
     let running = test.start("first", &[]);
     until("its files are made", || fs::metadata(test.marker()).is_ok_and(|marker| marker.len() > 0));

@@ -167,7 +167,7 @@ fn a_process_whose_marker_goes_stops_writing() {
 }
 
 #[test]
-fn what_is_complete_is_seeded_by_several_processes_without_a_write_in_its_folder() {
+fn several_processes_seed_a_complete_torrent_without_a_write_in_its_folder() {
     let test = DownloadTest::new(Payload::edge_cases(), 0);
     test.payload.write_files(&test.out);
     let before = snapshot(&test.out);
@@ -273,8 +273,8 @@ fn a_file_system_without_locks_is_warned_of_and_used() {
 }
 
 #[test]
-fn with_fsync_everything_is_on_the_disk_before_it_ends() {
-    const TEST: &str = "with_fsync_everything_is_on_the_disk_before_it_ends";
+fn with_fsync_everything_is_on_the_disk_before_btsync_ends() {
+    const TEST: &str = "with_fsync_everything_is_on_the_disk_before_btsync_ends";
     if !can_trace(TEST) {
         return;
     }

@@ -169,7 +169,7 @@ fn colours_are_those_of_one_torrent() {
 }
 
 #[test]
-fn the_sums_say_how_far_all_of_it_is() {
+fn the_sums_cover_all_torrents() {
     let counts = JobCounts { waiting: 5, downloading: 3, seeding: 1, complete: 2, failed: 1 };
     let mut all = Totals {
         counts,

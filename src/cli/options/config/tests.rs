@@ -69,7 +69,7 @@ fn switches_are_turned_on_and_off_everywhere() {
 }
 
 #[test]
-fn what_is_repeated_adds_up_in_its_place_and_is_replaced_by_the_next() {
+fn repeated_options_add_up_within_a_source_and_later_sources_replace_them() {
     let file = "peer = a:1\npeer = b:2\nmax-peers = 1\nmax-peers = 2";
     let args = download("x", &config_sources(&[], file));
     assert_eq!((args.peer, args.max_peers), (vec!["a:1".to_owned(), "b:2".to_owned()], Some(2)));

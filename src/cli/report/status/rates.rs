@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_still_has_no_rate_and_no_time_left() {
+    fn an_idle_transfer_has_no_rate_and_no_time_left() {
         let mut meter = Meter::new(Duration::from_secs(10));
         for s in 0..10 {
             meter.update(Duration::from_secs(s), s * 1000);

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_stands_first_and_what_is_there_last() {
+    fn files_in_progress_come_first_and_complete_ones_last() {
         let files = [file("done", 1 << 20, 0..2), file("none", 5, 2..3), file("half", 9, 3..5), file("empty", 0, 0..0)];
         let pieces = [Verified, Verified, Missing, InProgress, Verified];
         let shown = lines(&files, &pieces, 40, 9, Style::new(true, false));

@@ -171,7 +171,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn letters_say_what_goes_on() {
+    fn letters_show_the_state_of_a_connection() {
         let mut one = peer(1, 0);
         assert_eq!(flags(&one), "DESF");
         (one.peer_choking, one.peer_interested, one.progress, one.is_snubbing) = (true, true, 0.5, true);
@@ -182,7 +182,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_best_come_first_and_those_who_left_are_forgotten() {
+    fn the_fastest_peers_come_first_and_disconnected_ones_are_forgotten() {
         let mut table = PeerTable::default();
         let s = Duration::from_secs;
         table.update(s(0), vec![peer(1, 0), peer(2, 0), peer(3, 0)], 9);

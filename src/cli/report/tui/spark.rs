@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_is_spread_and_bounded() {
+    fn missed_samples_are_spread_and_bounded() {
         let mut spark = spark(&[0, 10]);
         spark.update(Duration::from_millis(1500), 12);
         assert_eq!(spark.paint(3, true), "  █", "half a second is too soon");

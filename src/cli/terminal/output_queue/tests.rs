@@ -33,7 +33,7 @@ fn output_queue(max_bytes: usize) -> (OutputQueue, Option<Sender<NoMessages>>, A
 }
 
 #[test]
-fn what_a_stopped_reader_misses_is_counted_once() {
+fn texts_that_a_stopped_reader_misses_are_counted_once() {
     let (output_queue, hold, read) = output_queue(1000);
     let taken = (0..100_000).filter(|_| output_queue.push("ten bytes\n")).count();
     assert!((100..=101).contains(&taken), "{taken} waited");

@@ -77,7 +77,7 @@ fn live_lines_are_replaced_and_others_stand_above() {
 }
 
 #[test]
-fn only_what_changed_is_written() {
+fn only_changed_lines_are_written() {
     struct Tape(Arc<Mutex<String>>);
     impl Write for Tape {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -133,7 +133,7 @@ fn lines_are_cut_to_the_terminal_also_wide_and_coloured_ones() {
 }
 
 #[test]
-fn a_terminal_made_narrower_is_wiped_of_what_it_wrapped() {
+fn wrapped_lines_are_erased_when_the_terminal_gets_narrower() {
     let (screen, glass, size) = screen(24, 20);
     screen.print("before");
     screen.draw(lines(&["0123456789abcdefghij", "short"]));

@@ -84,7 +84,7 @@ fn bad_arguments_get_the_errors_of_bep_5() {
 }
 
 #[test]
-fn what_is_no_packet_is_refused() {
+fn malformed_packets_are_refused() {
     let long = [b"d1:t2:aa1:v5000:".as_slice(), &[b'x'; 5000], b"1:y1:qe"].concat();
     let table: [(&[u8], KrpcError); 6] = [
         (&long, KrpcError::TooLong(long.len())),

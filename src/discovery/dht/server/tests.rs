@@ -43,7 +43,7 @@ fn found(server: &mut QueryServer, now: Duration) -> Vec<SocketAddr> {
 }
 
 #[test]
-fn only_who_asked_may_announce_and_only_for_ten_minutes() {
+fn a_token_is_valid_for_its_address_and_for_ten_minutes() {
     let mut server = QueryServer::new(Family::V4, [3; 16]);
     let given = token(&mut server, secs(10), asker());
     let other = "90.1.2.4:4000".parse().unwrap();

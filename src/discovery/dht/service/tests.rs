@@ -65,7 +65,7 @@ fn an_announce_is_found_by_another() {
 
 /// Two torrents on one node: each receiver gets peers of its own torrent only, and none after `forget`.
 #[test]
-fn who_asks_for_one_torrent_hears_of_no_other() {
+fn a_receiver_gets_peers_of_its_own_torrent_only() {
     const OTHER: InfoHash = InfoHash([8; 20]);
     let (first, _) = start(&config(local(1)));
     let entry = first.local_addrs()[0];

@@ -75,7 +75,7 @@ fn a_silent_node_is_questionable_then_bad_then_replaced_by_a_spare() {
 }
 
 #[test]
-fn who_asks_stays_good_once_it_has_answered() {
+fn a_node_that_queries_us_stays_good_once_it_has_answered() {
     let mut table = RoutingTable::new(OWN);
     assert!(table.queried(secs(0), node(0x80, 1)), "worth a ping");
     assert_eq!(table.count(secs(0)), (0, 0), "but not known by that alone");

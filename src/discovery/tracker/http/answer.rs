@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_of_scripts_cost_what_they_concern() {
+    fn mistakes_of_tracker_scripts_cost_only_the_affected_values() {
         let one = addrs("1.2.3.4:6881");
         let peers = b"5:peers6:\x01\x02\x03\x04\x1a\xe1";
         let around = |before: &[u8], after: &[u8]| parse(&[before, peers, after].concat()).map(|a| a.peers);

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_is_nothing() {
+    fn truncated_values_are_refused() {
         for bad in ["", "d", "d1:a", "d1:ai5e", "5:abc", "i5", "x", "li5", "99999999999:x", "-1:x", ":", "e"] {
             assert_eq!(value(bad.as_bytes()), None, "{bad}");
         }

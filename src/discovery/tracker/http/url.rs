@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_is_encoded_strictly_and_joined_to_what_is_there() {
+    fn the_query_is_encoded_strictly_and_joined_to_an_existing_one() {
         let plain = announce_url("http://t/announce", &announce()).unwrap();
         assert_eq!(
             plain,
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_request_may_hold_is_escaped() {
+    fn characters_that_no_request_may_contain_are_escaped() {
         let asked = |url| announce_url(url, &announce()).map(|url| url.split("info_hash").next().unwrap().to_owned());
         assert_eq!(asked("http://t/ü b/announce?k=é\"").unwrap(), "http://t/%C3%BC%20b/announce?k=%C3%A9%22&");
         assert_eq!(asked("http://t/%C3%BC/a?x=%20+").unwrap(), "http://t/%C3%BC/a?x=%20+&", "once");

@@ -54,7 +54,7 @@ mod many_requests;
 mod more_trackers;
 
 #[test]
-fn only_what_we_speak_is_kept_and_each_url_once() {
+fn only_supported_schemes_are_kept_and_each_url_once() {
     let list = vec![
         vec![A.to_owned(), "udp://u:1".to_owned(), "wss://v".to_owned(), String::new()],
         vec![A.to_owned(), format!(" {B} ")],
@@ -99,7 +99,7 @@ fn fail_over_goes_on_at_once_and_the_next_round_begins_at_the_first_tier() {
 }
 
 #[test]
-fn who_answers_goes_to_the_front_of_its_tier() {
+fn a_tracker_that_answers_moves_to_the_front_of_its_tier() {
     let list = vec![vec![A.to_owned(), B.to_owned(), C.to_owned()]];
     let mut t = AnnounceList::new(list, &mut fastrand::Rng::with_seed(3));
     let order: Vec<String> = t.trackers().map(|t| t.url.clone()).collect();
@@ -234,7 +234,7 @@ fn an_answer_nobody_asked_for_changes_nothing() {
 }
 
 #[test]
-fn all_who_know_us_are_kept_up() {
+fn every_tracker_that_knows_us_gets_regular_announces() {
     let mut t = tiers(&[A, B]);
     t.want_peers(s(0), true, true);
     next_job(&mut t, s(0)).unwrap();

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn our_tracker_reads_what_our_client_writes() {
+    fn our_tracker_reads_the_requests_of_our_client() {
         assert_eq!(parse_request(&connect_request(7)), Some((7, UdpRequest::Connect)));
         let sent = announce_request(1, 2, &A, "/announce");
         let (transaction, read) = parse_request(&sent).unwrap();

@@ -271,7 +271,7 @@ fn an_address_that_answers_does_not_wait_for_one_that_does_not() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_not_waited_for() {
+fn a_failed_send_is_not_waited_for() {
     let tracker = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (client, addr) = (UdpTracker::new(), tracker.local_addr().unwrap());
     let socket = connected(addr, &Bind::Any).unwrap();
@@ -283,7 +283,7 @@ fn what_cannot_be_sent_is_not_waited_for() {
 }
 
 #[test]
-fn one_who_leaves_a_tracker_forgets_only_that_one() {
+fn stopping_at_one_tracker_forgets_only_its_connection() {
     let [one, other] =
         [(); 2].map(|()| Scripted::start(|transaction, request| vec![(false, honest(transaction, &request))]));
     let client = UdpTracker::new();

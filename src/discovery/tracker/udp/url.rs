@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_is_refused() {
+    fn unusable_urls_are_refused() {
         let long = format!("udp://t:1/{}", "a".repeat(MAX_DATA));
         let bad =
             ["udp://", "udp://:1/", "udp://t:0/", "udp://t:x", "udp://t:65536", "udp:t", "udp://a b:1", "udp://[]:1"];

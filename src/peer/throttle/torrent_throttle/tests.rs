@@ -41,7 +41,7 @@ fn a_torrent_needs_the_permission_of_each_level_that_has_a_limit() {
 }
 
 #[test]
-fn what_one_level_granted_is_kept_while_another_one_is_waited_for() {
+fn a_grant_of_one_level_is_kept_while_the_writer_waits_for_another_level() {
     let throttle = TorrentThrottle::default();
     throttle.set(Limits { down: 0, up: 1 << 40 });
     throttle.client.limit_group().set(A_BYTE);

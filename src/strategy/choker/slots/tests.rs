@@ -113,7 +113,7 @@ fn a_download_that_is_done_goes_on_with_its_slots() {
 }
 
 #[test]
-fn what_fills_buffers_opens_no_slots() {
+fn bytes_that_only_fill_buffers_open_no_slots() {
     let mut slots = Slots::new();
     slots.set_seeding(true);
     let (mut sent, mut served) = (0, 0);

@@ -38,7 +38,7 @@ fn peers_that_ask_for_nothing_make_a_newcomer_wait_for_seconds_only() {
 }
 
 #[test]
-fn who_asked_for_nothing_comes_last_until_it_asks() {
+fn a_peer_that_requested_nothing_comes_last_until_it_requests() {
     let mut choker = Choker::new(fastrand::Rng::with_seed(1));
     let (mut peers, mut now) = (beside_idlers(&mut choker), SECOND * 100);
     peers.truncate(12);
@@ -59,7 +59,7 @@ fn who_asked_for_nothing_comes_last_until_it_asks() {
 
 /// Peers that snub us wait for a regular slot forever, and none of them may take the slot of an idle peer.
 #[test]
-fn an_idle_peer_whose_slot_nobody_can_have_is_no_reason_to_look_again() {
+fn an_idle_peer_is_no_reason_for_an_early_round_if_no_peer_waits() {
     let mut choker = Choker::new(fastrand::Rng::with_seed(1));
     let (mut peers, mut now) = ((0..13).map(peer).collect::<Vec<_>>(), SECOND * 100);
     for p in &mut peers {

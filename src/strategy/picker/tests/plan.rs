@@ -40,7 +40,7 @@ fn fetch(picker: &mut Picker, key: PeerKey, n: usize) -> Vec<u32> {
 }
 
 #[test]
-fn only_what_is_wanted_is_picked_and_counted() {
+fn only_wanted_pieces_are_picked_and_counted() {
     let mut picker = planned(10, 2, &[2, 3, 7], &[A]);
     picker.add_peer(B);
     picker.set_bitfield(B, bits(10, &[0, 1, 9]));
@@ -69,7 +69,7 @@ fn only_what_is_wanted_is_picked_and_counted() {
 }
 
 #[test]
-fn interest_ends_where_a_peer_has_only_what_is_not_wanted() {
+fn interest_ends_if_a_peer_has_only_unwanted_pieces() {
     let mut picker = planned(6, 1, &[0, 1], &[A]);
     picker.add_peer(B);
     picker.set_bitfield(B, bits(6, &[0, 3, 4]));
@@ -83,7 +83,7 @@ fn interest_ends_where_a_peer_has_only_what_is_not_wanted() {
 }
 
 #[test]
-fn what_is_there_is_kept_and_known_whether_wanted_or_not() {
+fn verified_pieces_stay_known_whether_wanted_or_not() {
     let mut picker = Picker::new(BLOCK_SIZE, u64::from(5 * BLOCK_SIZE), bits(5, &[0, 1]), 7);
     picker.set_plan(Plan { wanted: bits(5, &[1, 2]), ..Plan::all(5) });
     picker.check_invariants();
@@ -112,7 +112,7 @@ fn the_end_game_begins_when_nothing_wanted_is_unbegun() {
 }
 
 #[test]
-fn runs_stop_at_what_is_not_wanted() {
+fn runs_stop_at_unwanted_pieces() {
     let wanted: Vec<u32> = (0..60).filter(|piece| piece % 10 > 2).collect();
     let mut picker = planned(60, 1, &wanted, &[A]);
     let mut got = fetch(&mut picker, A, 100);
@@ -218,7 +218,7 @@ fn a_plan_for_all_is_as_none() {
 }
 
 #[test]
-fn a_plan_may_change_and_what_is_begun_is_fetched_to_its_end() {
+fn a_plan_may_change_and_begun_pieces_are_completed() {
     let mut picker = planned(10, 2, &[0, 1, 2, 3], &[A]);
     let first = picker.take(A, 3, true);
     let (begun, lost) = (first[0].piece, first[2]);

@@ -303,7 +303,7 @@ fn peers_that_answered_before_they_stalled_hold_the_end_until_that_shows() {
 }
 
 #[test]
-fn a_peer_that_comes_last_gets_what_fifty_stallers_hold() {
+fn a_peer_that_comes_last_gets_the_blocks_that_fifty_stallers_hold() {
     let mut download = Download::new(256 * 1024, 1 << 20);
     download.join(50, PeerBehaviour::Stalls(0.0), MS * 20, MIB);
     download.unchoked();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn who_is_held_back_by_us_is_not_late() {
+fn a_peer_that_our_limit_delays_is_not_late() {
     let mut requests = stated(500);
     requests.add(SECOND, &blocks(0..8));
     // One block every thirty seconds, much longer than any peer may be silent.
@@ -22,7 +22,7 @@ fn who_is_held_back_by_us_is_not_late() {
 }
 
 #[test]
-fn what_a_limit_of_ours_slows_is_not_taken_back() {
+fn requests_that_our_limit_delays_are_not_taken_back() {
     // A fast peer suddenly delivers one block per second: too slow for its requests, unless our own limit is the cause.
     for held in [false, true] {
         let mut requests = stated(500);

@@ -5,7 +5,7 @@ use crate::strategy::pipeline::*;
 
 /// A path with varying round trip times of up to two hundred milliseconds, without reordering.
 #[test]
-fn jitter_does_not_keep_the_depth_at_what_the_shortest_round_trip_holds() {
+fn jitter_does_not_keep_the_depth_at_that_of_the_shortest_round_trip() {
     let mut link = Link::new(stated(2000), MS * 20, 50.0 * MIB);
     let mut rng = fastrand::Rng::with_seed(3);
     let mut seen = link.asked;
@@ -75,7 +75,7 @@ fn a_block_that_comes_slowly_is_waited_for_and_one_that_drips_is_not() {
 }
 
 #[test]
-fn what_a_very_slow_peer_was_asked_for_at_first_is_taken_back_before_its_first_block_is_there() {
+fn first_requests_to_a_very_slow_peer_are_taken_back_before_its_first_block() {
     let mut requests = RequestPipeline::new(DEFAULT_REQQ);
     requests.add(SECOND, &blocks(0..64));
     for second in 2..=5 {
@@ -116,7 +116,7 @@ fn the_picker_is_asked_again_when_it_said() {
 }
 
 #[test]
-fn what_the_picker_is_told_of_a_peer() {
+fn the_pick_context_has_the_measured_times_of_a_peer() {
     let mut requests = stated(500);
     assert_eq!(requests.pick_context(SECOND, 512 * 1024).answer_time, None);
     assert!(requests.is_fast(512 * 1024) && !requests.is_fast(1 << 20), "of large pieces only once that is known");

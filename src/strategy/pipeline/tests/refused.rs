@@ -22,7 +22,7 @@ fn a_reject_takes_its_request_and_no_other_and_one_out_of_nowhere_is_known() {
 }
 
 #[test]
-fn who_rejects_all_is_asked_for_one_block_until_one_comes() {
+fn a_peer_that_rejects_everything_is_asked_for_one_block_until_one_comes() {
     let mut requests = stated(2000);
     requests.add(SECOND, &blocks(0..3));
     assert_eq!(requests.reject(&block(0)), RejectOutcome::OutstandingRequest);

@@ -83,7 +83,7 @@ fn of_connections_over_two_addresses_one_stays_in_the_long_run() {
 }
 
 #[test]
-fn what_the_peer_takes_does_not_count_where_we_want_blocks() {
+fn uploads_do_not_count_if_we_want_blocks_from_the_peer() {
     let (ours, honest) = (id("-BY", 9), id("-LT", 1));
     let (giver, rate) = giving(1, honest, 100 * KIB, true);
     let mut taker = giving(2, honest, 1000 * KIB, true);

@@ -133,7 +133,7 @@ fn the_fewer_rows_the_less_is_shown_and_the_status_last() {
 }
 
 #[test]
-fn what_a_person_asks_for_is_shown() {
+fn requested_panels_are_shown() {
     let fake = Fake::new();
     let mut content = fake.content();
     content.files = Some(&fake.files);
@@ -154,7 +154,7 @@ fn what_a_person_asks_for_is_shown() {
 }
 
 #[test]
-fn what_nobody_has_is_marked() {
+fn unavailable_pieces_are_marked() {
     let mut fake = Fake::new();
     fake.pieces[7] = PieceState::Unavailable;
     let text = lines(&fake.content(), 80, 23).join("\n");
@@ -179,7 +179,7 @@ fn every_stage_has_its_status() {
 }
 
 #[test]
-fn what_was_stopped_does_not_remain_as_stopping() {
+fn a_stopped_torrent_does_not_remain_as_stopping() {
     let mut fake = Fake::new();
     fake.now.stage = Stage::Stopping;
     assert_eq!(final_lines(&fake.content(), false, 80)[1], "stopped  25.0%  1.0/4.0 MiB");

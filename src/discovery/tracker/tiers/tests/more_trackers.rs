@@ -87,7 +87,7 @@ fn a_private_torrent_asks_the_next_tier_only_when_the_current_one_fails() {
 }
 
 #[test]
-fn who_needs_nobody_asks_no_further() {
+fn without_need_of_peers_no_further_tracker_is_asked() {
     let mut t = tiers(&[A, B]);
     assert_eq!(next_job(&mut t, s(0)), job!(A, Started));
     assert_eq!(heard_of_nobody(&mut t, s(1), A), s(1000));

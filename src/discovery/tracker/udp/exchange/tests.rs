@@ -113,7 +113,7 @@ fn the_wait_stops_growing() {
 }
 
 #[test]
-fn the_deadline_ends_it() {
+fn the_deadline_ends_the_exchange() {
     let mut e = exchange(None, s(30));
     assert!(send(&mut e, s(0)).is_some() && send(&mut e, s(15)).is_some());
     assert_eq!(e.due(), s(30));
@@ -142,7 +142,7 @@ fn nothing_is_heard_before_something_was_sent() {
 }
 
 #[test]
-fn nonsense_under_the_right_id_ends_it() {
+fn nonsense_under_the_right_id_ends_the_exchange() {
     let torn = |transaction: u32| response(transaction, &ANSWER)[..19].to_vec();
     let scraped = |transaction: u32| response(transaction, &UdpResponse::Scraped(&[0; 12]));
     let connected = |transaction: u32| response(transaction, &UdpResponse::Connected(8));
