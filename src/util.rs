@@ -1,9 +1,10 @@
-//! Helpers that every other module may use: atomic file writes, atomics, aligned buffers, file descriptors, texts for system
-//! errors, printable text, random numbers. They know nothing of BitTorrent. The library and the command each compile them: they
-//! are no part of the library's public face.
+//! Helpers that every other module may use: atomic file writes, atomics, aligned buffers, base64, file descriptors, texts for
+//! system errors, printable text, random numbers. They know nothing of BitTorrent. The library and the command each compile
+//! them: they are no part of the library's public face.
 
 pub mod atomic_file;
 pub mod atomics;
+pub mod base64;
 pub mod descriptors;
 pub mod gzip;
 pub mod memory;
