@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::service::settings::{Settings, SettingsChange};
+use crate::types::InfoHash;
 
 pub use details::{FileDetails, PeerDetails, PieceDetails, TrackerAnswer, TrackerDetails};
 pub use request::{AddRequest, AddSource, Added, FileIndexes, QueueMove, TorrentChange};
@@ -63,6 +64,8 @@ pub trait Control: Send + Sync {
     fn torrents(&self) -> Vec<TorrentSummary>;
     /// One torrent.
     fn torrent(&self, id: TorrentId) -> Option<TorrentSummary>;
+    /// The number of the torrent with this info-hash.
+    fn find(&self, info_hash: &InfoHash) -> Option<TorrentId>;
     /// Numbers of torrents that were removed within the last minute.
     fn recently_removed(&self) -> Vec<TorrentId>;
     /// The torrents that changed or moved payload within the last minute.
