@@ -4,4 +4,5 @@
 #![allow(dead_code, reason = "the faces of the service are still being built")]
 
 pub mod model;
+pub mod rpc;
 pub mod settings;

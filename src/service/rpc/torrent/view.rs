@@ -1,0 +1,81 @@
+//! A torrent as the fields of `torrent_get` see it.
+
+use std::cell::OnceCell;
+
+use crate::service::model::{
+    FileDetails, MetainfoFacts, PeerDetails, PieceDetails, Priority, TorrentSummary, TrackerDetails, UnixTime,
+};
+use crate::service::rpc::Context;
+use crate::service::settings::Settings;
+
+/// What the torrents of one request share.
+pub struct Session<'a> {
+    context: &'a Context<'a>,
+    settings: OnceCell<Settings>,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(context: &'a Context<'a>) -> Session<'a> {
+        Session { context, settings: OnceCell::new() }
+    }
+}
+
+/// One torrent. Files, peers, trackers and pieces are fetched when a field needs them.
+pub struct TorrentView<'a> {
+    pub summary: &'a TorrentSummary,
+    session: &'a Session<'a>,
+    files: OnceCell<Vec<FileDetails>>,
+    trackers: OnceCell<Vec<TrackerDetails>>,
+    pieces: OnceCell<PieceDetails>,
+}
+
+impl<'a> TorrentView<'a> {
+    pub fn new(summary: &'a TorrentSummary, session: &'a Session<'a>) -> TorrentView<'a> {
+        let (files, trackers, pieces) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        TorrentView { summary, session, files, trackers, pieces }
+    }
+
+    pub fn files(&self) -> &[FileDetails] {
+        self.files.get_or_init(|| self.session.context.control.files(self.summary.id))
+    }
+
+    pub fn trackers(&self) -> &[TrackerDetails] {
+        self.trackers.get_or_init(|| self.session.context.control.trackers(self.summary.id))
+    }
+
+    pub fn pieces(&self) -> &PieceDetails {
+        self.pieces.get_or_init(|| self.session.context.control.pieces(self.summary.id))
+    }
+
+    pub fn peers(&self) -> Vec<PeerDetails> {
+        self.session.context.control.peers(self.summary.id)
+    }
+
+    pub fn facts(&self) -> Option<&MetainfoFacts> {
+        self.summary.metainfo.as_ref()
+    }
+
+    /// A text of the metainfo; empty while that is unknown.
+    pub fn fact(&self, of: impl Fn(&MetainfoFacts) -> &str) -> &str {
+        self.facts().map_or("", of)
+    }
+
+    pub fn web_seeds(&self) -> &[String] {
+        self.facts().map_or(&[], |facts| &facts.web_seeds)
+    }
+
+    /// The settings of the session.
+    pub fn settings(&self) -> &Settings {
+        self.session.settings.get_or_init(|| self.session.context.control.settings())
+    }
+
+    /// The time of the request.
+    pub fn now(&self) -> UnixTime {
+        self.session.context.now
+    }
+}
+
+/// A priority as Transmission's number.
+pub fn priority(priority: Priority) -> i8 {
+    priority as i8
+}
