@@ -147,6 +147,11 @@ impl Client {
         self.throttle.limit_group().limits()
     }
 
+    /// Whether any peer has ever connected to us, so that others can reach us.
+    pub fn was_ever_reached(&self) -> bool {
+        self.was_ever_reached.is_set()
+    }
+
     /// Whether a file belongs to one of the torrents.
     pub fn owns_file(&self, file: &std::path::Path) -> bool {
         let (file, identity) = (resolved(file), FileIdentity::at(file)); // accesses the disk, so before the lock

@@ -148,6 +148,20 @@ impl PieceIndex {
 }
 
 impl InfoHash {
+    /// The info-hash of 40 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<InfoHash> {
+        let digits = text.as_bytes();
+        let mut hash = [0; 20];
+        if digits.len() != 40 {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |at: usize| pair.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+            *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+        }
+        Some(InfoHash(hash))
+    }
+
     /// 40 lower-case hexadecimal digits.
     pub fn hex(&self) -> String {
         hex(&self.0)
@@ -365,5 +379,13 @@ mod tests {
             assert_eq!(&client_prefix(version), prefix);
         }
         assert!(id[8..].iter().all(u8::is_ascii_digit));
+    }
+
+    #[test]
+    fn only_forty_digits_are_an_info_hash() {
+        assert_eq!(InfoHash::from_hex(&"Ff".repeat(20)), Some(InfoHash([255; 20])));
+        for bad in ["", "ff", &"g0".repeat(20), &"ff".repeat(21), "é"] {
+            assert_eq!(InfoHash::from_hex(bad), None, "{bad}");
+        }
     }
 }

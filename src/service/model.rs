@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::service::settings::RateLimit;
 use crate::service::settings::{Settings, SettingsChange};
 use crate::types::InfoHash;
 
@@ -21,7 +22,7 @@ pub use summary::{
     Activity, MetainfoFacts, PeerCounts, PeerSources, Problem, ProblemKind, TorrentSummary, TorrentTimes,
     TransferFigures,
 };
-pub use torrent_settings::{LimitMode, Priority, RateLimit, TorrentSettings};
+pub use torrent_settings::{LimitMode, Priority, TorrentSettings};
 
 /// The number of a torrent in one service, from 1 on. It stays the torrent's for the life of the state folder and is never given
 /// to another torrent.

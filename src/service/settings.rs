@@ -4,8 +4,17 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::model::RateLimit;
+use crate::strategy::rate_limiter::Limits;
 use crate::types::Encryption;
+
+/// A rate limit that can be set without being in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// The limit in KB/s (1,000 bytes per second).
+    pub kilobytes: u32,
+    /// Whether it is in force.
+    pub enabled: bool,
+}
 
 /// All settings of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -193,6 +202,84 @@ pub struct SettingsChange {
     pub encryption: Option<Encryption>,
     /// See [`Settings::default_trackers`].
     pub default_trackers: Option<Vec<Vec<String>>>,
+}
+
+impl Settings {
+    /// Takes over the changes.
+    pub fn apply(&mut self, change: &SettingsChange) {
+        fn set<T: Clone>(value: &mut T, new: Option<&T>) {
+            if let Some(new) = new {
+                value.clone_from(new);
+            }
+        }
+        set(&mut self.download_folder, change.download_folder.as_ref());
+        set(&mut self.incomplete_folder, change.incomplete_folder.as_ref());
+        set(&mut self.uses_incomplete_folder, change.uses_incomplete_folder.as_ref());
+        set(&mut self.renames_partial_files, change.renames_partial_files.as_ref());
+        set(&mut self.starts_added, change.starts_added.as_ref());
+        set(&mut self.deletes_watched, change.deletes_watched.as_ref());
+        set(&mut self.down_limit.kilobytes, change.down_limit.as_ref());
+        set(&mut self.down_limit.enabled, change.is_down_limited.as_ref());
+        set(&mut self.up_limit.kilobytes, change.up_limit.as_ref());
+        set(&mut self.up_limit.enabled, change.is_up_limited.as_ref());
+        let alternative = &mut self.alternative;
+        set(&mut alternative.enabled, change.alternative_enabled.as_ref());
+        set(&mut alternative.down, change.alternative_down.as_ref());
+        set(&mut alternative.up, change.alternative_up.as_ref());
+        set(&mut alternative.is_scheduled, change.alternative_is_scheduled.as_ref());
+        set(&mut alternative.begin, change.alternative_begin.as_ref());
+        set(&mut alternative.end, change.alternative_end.as_ref());
+        set(&mut alternative.days, change.alternative_days.as_ref());
+        self.apply_rest(change);
+    }
+
+    fn apply_rest(&mut self, change: &SettingsChange) {
+        fn set<T: Clone>(value: &mut T, new: Option<&T>) {
+            if let Some(new) = new {
+                value.clone_from(new);
+            }
+        }
+        let queue = &mut self.queue;
+        set(&mut queue.downloads, change.queue_downloads.as_ref());
+        set(&mut queue.limits_downloads, change.queue_limits_downloads.as_ref());
+        set(&mut queue.seeds, change.queue_seeds.as_ref());
+        set(&mut queue.limits_seeds, change.queue_limits_seeds.as_ref());
+        set(&mut queue.stalled_minutes, change.queue_stalled_minutes.as_ref());
+        set(&mut queue.ignores_stalled, change.queue_ignores_stalled.as_ref());
+        let seeding = &mut self.seeding;
+        set(&mut seeding.ratio, change.seed_ratio.filter(|ratio| ratio.is_finite()).as_ref());
+        set(&mut seeding.limits_ratio, change.seed_limits_ratio.as_ref());
+        set(&mut seeding.idle_minutes, change.seed_idle_minutes.as_ref());
+        set(&mut seeding.limits_idle, change.seed_limits_idle.as_ref());
+        let network = &mut self.network;
+        set(&mut network.port, change.port.as_ref());
+        set(&mut network.is_port_random, change.is_port_random.as_ref());
+        set(&mut network.peer_limit, change.peer_limit.as_ref());
+        set(&mut network.peer_limit_per_torrent, change.peer_limit_per_torrent.as_ref());
+        set(&mut network.dht, change.dht.as_ref());
+        set(&mut network.lsd, change.lsd.as_ref());
+        set(&mut network.pex, change.pex.as_ref());
+        set(&mut network.encryption, change.encryption.as_ref());
+        set(&mut self.default_trackers, change.default_trackers.as_ref());
+    }
+
+    /// The limits in force, in bytes per second: the alternative ones if they are on.
+    pub fn limits(&self) -> Limits {
+        let bytes = |kilobytes: u32| (u64::from(kilobytes) * 1000).max(1);
+        if self.alternative.enabled {
+            return Limits { down: bytes(self.alternative.down), up: bytes(self.alternative.up) };
+        }
+        let limit = |limit: RateLimit| if limit.enabled { bytes(limit.kilobytes) } else { 0 };
+        Limits { down: limit(self.down_limit), up: limit(self.up_limit) }
+    }
+}
+
+impl NetworkSettings {
+    /// Whether a client with the settings `before` must be replaced by another.
+    pub fn needs_new_client(&self, before: &NetworkSettings) -> bool {
+        let part = |it: &NetworkSettings| (it.port, it.is_port_random, it.dht, it.lsd, it.peer_limit);
+        part(self) != part(before)
+    }
 }
 
 impl Default for Settings {

@@ -39,6 +39,17 @@ impl TorrentHandle {
         self.0.wait_for_end()
     }
 
+    /// How the torrent has ended; `None` while it runs.
+    ///
+    /// # Errors
+    /// What [`Torrent::run`](crate::torrent::Torrent::run) returned.
+    ///
+    /// # Panics
+    /// If the torrent's thread panicked, which is a bug.
+    pub fn try_wait(&self) -> Option<Result<Outcome, Arc<TorrentError>>> {
+        self.0.end_so_far()
+    }
+
     /// The events of a torrent that [`Client::add`](crate::client::Client::add) started, from its start on; an event that one caller
     /// reads is gone for the others. A torrent that the program runs itself has no events here, but
     /// [`Torrent::events`](crate::torrent::Torrent::events).

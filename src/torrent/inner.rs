@@ -200,6 +200,18 @@ impl TorrentInner {
         }
     }
 
+    /// How the torrent has ended; `None` while it runs.
+    ///
+    /// # Panics
+    /// If the torrent's thread panicked.
+    pub fn end_so_far(&self) -> Option<TorrentResult> {
+        match &*self.end.state.lock() {
+            EndState::Ended(result) => Some(result.clone()),
+            EndState::Panicked => panic!("the torrent's thread panicked"),
+            EndState::Running => None,
+        }
+    }
+
     /// Keeps the events for [`TorrentHandle::events`](crate::torrent::TorrentHandle::events).
     pub fn keep_events(&self, events: Events) {
         *self.events.lock() = Some(events);

@@ -30,7 +30,8 @@ fn public_names(text: &str) -> BTreeSet<String> {
         }
         while let Some(rest) = statement.strip_prefix("#[") {
             let (attribute, rest) = rest.split_once(']').expect("the attribute's end");
-            is_internal |= attribute == "cfg(feature = \"internals\")";
+            let internals = "feature = \"internals\"";
+            is_internal |= attribute.contains(internals) && !attribute.contains(&format!("not({internals})"));
             statement = rest.trim();
         }
         if let Some((name, rest)) = statement.strip_prefix("pub mod ").and_then(|rest| rest.split_once('{')) {

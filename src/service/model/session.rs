@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::model::torrent_settings::RateLimit;
+use crate::service::settings::RateLimit;
 
 /// The sums of the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::service::model::torrent_settings::TorrentSettings;
 use crate::service::model::{TorrentId, UnixTime};
 use crate::types::InfoHash;
@@ -27,7 +29,7 @@ pub enum Activity {
 }
 
 /// Why a torrent is in trouble.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// Where the problem is.
     pub kind: ProblemKind,
@@ -36,7 +38,8 @@ pub struct Problem {
 }
 
 /// Where a problem is, and so what a user can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
     /// A tracker answered with a warning.
     TrackerWarning,
@@ -136,7 +139,8 @@ pub struct TransferFigures {
 }
 
 /// Facts of a torrent's metainfo that a list may show.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MetainfoFacts {
     /// Bytes per piece.
     pub piece_length: u32,
@@ -144,6 +148,8 @@ pub struct MetainfoFacts {
     pub pieces: u32,
     /// The number of files, without padding.
     pub files: usize,
+    /// The number of entries in the metainfo, padding included.
+    pub entries: u32,
     /// Whether peers may come only from its trackers (BEP 27).
     pub is_private: bool,
     /// The creator's comment.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::service::settings::RateLimit;
+
 /// The priority of a file among the files of its torrent, or of a torrent's share of the bandwidth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,15 +58,6 @@ pub struct TorrentSettings {
     pub labels: Vec<String>,
     /// The bandwidth group, or an empty string.
     pub group: String,
-}
-
-/// A rate limit that can be set without being in force.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RateLimit {
-    /// The limit in KB/s (1,000 bytes per second).
-    pub kilobytes: u32,
-    /// Whether it is in force.
-    pub enabled: bool,
 }
 
 impl Default for TorrentSettings {

@@ -96,6 +96,7 @@ pub fn hash(id: u32) -> InfoHash {
 /// A torrent with this number.
 pub fn torrent(id: u32) -> TorrentSummary {
     let facts = MetainfoFacts {
+        entries: 3,
         piece_length: 16384,
         pieces: 20,
         files: 3,

@@ -1,0 +1,220 @@
+//! [`Control`] of a service: reads what the manager publishes, and passes requests to it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use crate::service::board::Shared;
+use crate::service::details;
+use crate::service::load::load;
+use crate::service::messages::{Answer, Message, PreparedTorrent, Request};
+use crate::service::model::{
+    AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, PeerDetails, PieceDetails, QueueMove,
+    SessionStats, TorrentChange, TorrentId, TorrentSummary, TrackerDetails,
+};
+use crate::service::record::TorrentRecord;
+use crate::service::settings::{Settings, SettingsChange};
+use crate::torrent::TorrentHandle;
+use crate::types::InfoHash;
+use crate::util::os_error::reason;
+use crate::util::paths::resolved;
+
+/// How long a request may wait for the manager.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Shared {
+    fn request(&self, request: Request) -> Result<Answer, ControlError> {
+        let (reply, answer) = bounded(1);
+        let is_busy = || ControlError::System("the service is busy or ends".to_owned());
+        self.inbox.send_timeout(Message::Request(request, reply), REQUEST_TIMEOUT).map_err(|_| is_busy())?;
+        answer.recv_timeout(REQUEST_TIMEOUT).map_err(|_| is_busy())?
+    }
+
+    fn carry_out(&self, request: Request) -> Result<(), ControlError> {
+        self.request(request).map(drop)
+    }
+
+    fn record(&self, id: TorrentId) -> Option<(TorrentRecord, Option<TorrentHandle>)> {
+        let board = self.board.lock();
+        let entry = board.torrents.get(&id)?;
+        Some((entry.record.clone(), entry.handle.clone()))
+    }
+
+    /// The folder, if downloads may be there.
+    fn check_folder(&self, folder: &Path) -> Result<PathBuf, ControlError> {
+        let outside = || ControlError::OutsideFolders(folder.to_owned());
+        if !folder.is_absolute() || folder.components().any(|part| part == std::path::Component::ParentDir) {
+            return Err(outside());
+        }
+        let real = resolved(folder);
+        let is_allowed = self.allowed_folders.iter().any(|allowed| real.starts_with(resolved(allowed)));
+        if is_allowed { Ok(folder.to_owned()) } else { Err(outside()) }
+    }
+
+    fn check_change(&self, change: &TorrentChange) -> Result<(), ControlError> {
+        change.folder.as_deref().map_or(Ok(()), |folder| self.check_folder(folder).map(drop))
+    }
+}
+
+impl Control for Shared {
+    fn torrents(&self) -> Vec<TorrentSummary> {
+        self.board.lock().torrents.values().map(|entry| entry.summary.clone()).collect()
+    }
+
+    fn torrent(&self, id: TorrentId) -> Option<TorrentSummary> {
+        self.board.lock().torrents.get(&id).map(|entry| entry.summary.clone())
+    }
+
+    fn find(&self, info_hash: &InfoHash) -> Option<TorrentId> {
+        self.board.lock().find(info_hash)
+    }
+
+    fn recently_removed(&self) -> Vec<TorrentId> {
+        self.board.lock().recently_removed()
+    }
+
+    fn recently_active(&self) -> Vec<TorrentId> {
+        self.board.lock().recently_active()
+    }
+
+    fn files(&self, id: TorrentId) -> Vec<FileDetails> {
+        let Some((record, handle)) = self.record(id) else { return Vec::new() };
+        let Some(metainfo) = self.metainfo(&record) else { return Vec::new() };
+        details::files(&record, &metainfo, handle.as_ref())
+    }
+
+    fn peers(&self, id: TorrentId) -> Vec<PeerDetails> {
+        let handle = self.record(id).and_then(|(_, handle)| handle);
+        handle.map_or_else(Vec::new, |handle| details::peers(&handle))
+    }
+
+    fn trackers(&self, id: TorrentId) -> Vec<TrackerDetails> {
+        let Some((record, handle)) = self.record(id) else { return Vec::new() };
+        let metainfo = if record.trackers.is_some() { None } else { self.metainfo(&record) };
+        details::trackers(&record, metainfo.as_deref(), handle.as_ref())
+    }
+
+    fn pieces(&self, id: TorrentId) -> PieceDetails {
+        let Some((record, handle)) = self.record(id) else { return PieceDetails::default() };
+        details::pieces(&record, handle.as_ref())
+    }
+
+    fn add(&self, request: AddRequest) -> Result<Added, ControlError> {
+        let AddRequest { source, folder, paused, mut change, overwrite, .. } = request;
+        let folder = folder.or_else(|| change.folder.take());
+        let folder =
+            self.check_folder(&folder.unwrap_or_else(|| self.board.lock().settings.download_folder.clone()))?;
+        let rest = PreparedTorrent {
+            info_hash: InfoHash([0; 20]),
+            name: String::new(),
+            metainfo: None,
+            link: None,
+            folder,
+            paused,
+            change,
+            may_overwrite: overwrite,
+        };
+        match self.request(Request::Add(Box::new(load(source, rest)?)))? {
+            Answer::Added(added) => Ok(added),
+            Answer::Done => Err(ControlError::System("no answer".to_owned())),
+        }
+    }
+
+    fn start(&self, ids: &[TorrentId], now: bool) -> Result<(), ControlError> {
+        self.carry_out(Request::Start(ids.to_owned(), now))
+    }
+
+    fn stop(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
+        self.carry_out(Request::Stop(ids.to_owned()))
+    }
+
+    fn verify(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
+        self.carry_out(Request::Verify(ids.to_owned()))
+    }
+
+    fn reannounce(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
+        self.carry_out(Request::Reannounce(ids.to_owned()))
+    }
+
+    fn remove(&self, ids: &[TorrentId], delete_data: bool) -> Result<(), ControlError> {
+        self.carry_out(Request::Remove(ids.to_owned(), delete_data))
+    }
+
+    fn change(&self, ids: &[TorrentId], change: &TorrentChange) -> Result<(), ControlError> {
+        self.check_change(change)?;
+        self.carry_out(Request::Change(ids.to_owned(), Box::new(change.clone())))
+    }
+
+    fn set_folder(&self, ids: &[TorrentId], folder: &Path, moves_files: bool) -> Result<(), ControlError> {
+        let folder = self.check_folder(folder)?;
+        self.carry_out(Request::SetFolder(ids.to_owned(), folder, moves_files))
+    }
+
+    fn rename(&self, id: TorrentId, path: &str, name: &str) -> Result<(), ControlError> {
+        let (record, _) = self.record(id).ok_or(ControlError::NoTorrent(id))?;
+        let metainfo = self.metainfo(&record);
+        let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
+        let (files, new_name) = details::renamed(&record, &metainfo, path, name)?;
+        self.carry_out(Request::Rename(id, files, new_name))
+    }
+
+    fn overwrite(&self, id: TorrentId) -> Result<(), ControlError> {
+        self.carry_out(Request::Overwrite(id))
+    }
+
+    fn move_in_queue(&self, ids: &[TorrentId], to: QueueMove) -> Result<(), ControlError> {
+        self.carry_out(Request::MoveInQueue(ids.to_owned(), to))
+    }
+
+    fn settings(&self) -> Settings {
+        self.board.lock().settings.clone()
+    }
+
+    fn change_settings(&self, change: &SettingsChange) -> Result<(), ControlError> {
+        for folder in change.download_folder.iter().chain(&change.incomplete_folder) {
+            self.check_folder(folder)?;
+        }
+        self.carry_out(Request::ChangeSettings(Box::new(change.clone())))
+    }
+
+    fn stats(&self) -> SessionStats {
+        self.board.lock().stats
+    }
+
+    fn free_space(&self, folder: &Path) -> Result<(u64, u64), ControlError> {
+        let folder = self.check_folder(folder)?;
+        let mut existing = folder.as_path();
+        while !existing.exists() {
+            existing = existing.parent().unwrap_or(Path::new("/"));
+        }
+        let found = rustix::fs::statvfs(existing);
+        let found = found.map_err(|error| ControlError::System(reason(&error.into())))?;
+        Ok((found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize)))
+    }
+
+    fn is_port_open(&self) -> Option<bool> {
+        let client = self.client.lock().clone();
+        client.is_some_and(|client| client.was_ever_reached()).then_some(true)
+    }
+
+    fn peer_port(&self) -> u16 {
+        self.board.lock().peer_port
+    }
+
+    fn groups(&self) -> Vec<BandwidthGroup> {
+        self.board.lock().groups.clone()
+    }
+
+    fn set_group(&self, group: BandwidthGroup) -> Result<(), ControlError> {
+        self.carry_out(Request::SetGroup(group))
+    }
+
+    fn state_folder(&self) -> PathBuf {
+        self.state_folder.clone()
+    }
+
+    fn shut_down(&self) {
+        let _ = self.inbox.send(Message::ShutDown);
+    }
+}

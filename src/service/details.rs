@@ -1,0 +1,238 @@
+//! The files, peers, trackers and pieces of one torrent, for those who look at it.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::metainfo::Metainfo;
+use crate::service::facts::real_files;
+use crate::service::model::{ControlError, FileDetails, PeerDetails, PieceDetails, Priority, TrackerDetails};
+use crate::service::record::TorrentRecord;
+use crate::service::trackers::tiers;
+use crate::torrent::TorrentHandle;
+use crate::types::PieceState;
+
+/// The longest file name, in bytes.
+const MAX_NAME: usize = 255;
+
+/// The states of a torrent's pieces: of its run, or as far as its record knows.
+fn states(record: &TorrentRecord, handle: Option<&TorrentHandle>) -> Vec<PieceState> {
+    let mut states = Vec::new();
+    if let Some(handle) = handle {
+        handle.pieces(&mut states);
+    }
+    if states.is_empty() && record.progress.is_complete {
+        let pieces = record.facts.as_ref().map_or(0, |facts| facts.pieces);
+        states = vec![PieceState::Verified; usize::try_from(pieces).unwrap_or(0)];
+    }
+    states
+}
+
+/// The files without padding.
+pub fn files(record: &TorrentRecord, metainfo: &Metainfo, handle: Option<&TorrentHandle>) -> Vec<FileDetails> {
+    let states = states(record, handle);
+    let is_complete = record.progress.is_complete;
+    let mut offset = 0;
+    let mut details = Vec::with_capacity(metainfo.files.len());
+    for (index, file) in (0_u32..).zip(&metainfo.files) {
+        let start = offset;
+        offset += file.length;
+        if file.is_virtual {
+            continue;
+        }
+        let renamed = record.files.renamed.iter().find(|(renamed, _)| *renamed == index).map(|(_, path)| path);
+        let is_wanted = record.files.unwanted.binary_search(&index).is_err();
+        let (pieces, have) = file_pieces(start, file.length, metainfo.piece_length, &states);
+        details.push(FileDetails {
+            index: u32::try_from(details.len()).unwrap_or(u32::MAX),
+            path: renamed.unwrap_or(&file.path).to_string_lossy().into_owned(),
+            length: file.length,
+            have: if is_complete && !is_wanted && handle.is_none() { 0 } else { have },
+            is_wanted,
+            priority: priority(record, index),
+            pieces,
+        });
+    }
+    details
+}
+
+fn priority(record: &TorrentRecord, index: u32) -> Priority {
+    if record.files.high.contains(&index) {
+        Priority::High
+    } else if record.files.low.contains(&index) {
+        Priority::Low
+    } else {
+        Priority::Normal
+    }
+}
+
+/// The pieces of a file, and how many of its bytes are verified.
+fn file_pieces(start: u64, length: u64, piece_length: u32, states: &[PieceState]) -> (std::ops::Range<u32>, u64) {
+    let piece_length = u64::from(piece_length.max(1));
+    if length == 0 {
+        return (0..0, 0);
+    }
+    let end = start + length;
+    let (first, last) = (start / piece_length, (end - 1) / piece_length);
+    let mut have = 0;
+    for piece in first..=last {
+        let is_verified = usize::try_from(piece).ok().and_then(|at| states.get(at)) == Some(&PieceState::Verified);
+        if is_verified {
+            have += ((piece + 1) * piece_length).min(end) - (piece * piece_length).max(start);
+        }
+    }
+    let number = |piece: u64| u32::try_from(piece).unwrap_or(u32::MAX);
+    (number(first)..number(last).saturating_add(1), have)
+}
+
+/// The connected peers.
+pub fn peers(handle: &TorrentHandle) -> Vec<PeerDetails> {
+    let details = |peer: crate::torrent::PeerView| PeerDetails {
+        addr: peer.addr,
+        client: peer.client,
+        progress: peer.progress,
+        down_rate: 0,
+        up_rate: 0,
+        downloaded: peer.downloaded,
+        uploaded: peer.uploaded,
+        is_incoming: peer.incoming,
+        is_encrypted: peer.encrypted,
+        peer_choking: peer.peer_choking,
+        peer_interested: peer.peer_interested,
+        am_choking: peer.am_choking,
+        am_interested: peer.am_interested,
+        is_snubbing: peer.is_snubbing,
+        source: 'T',
+    };
+    handle.peers().into_iter().map(details).collect()
+}
+
+/// The trackers.
+pub fn trackers(
+    record: &TorrentRecord,
+    metainfo: Option<&Metainfo>,
+    handle: Option<&TorrentHandle>,
+) -> Vec<TrackerDetails> {
+    let _ = handle;
+    let mut details = Vec::new();
+    for (tier, urls) in (0_u32..).zip(tiers(record, metainfo)) {
+        for announce in urls {
+            details.push(TrackerDetails {
+                id: u32::try_from(details.len()).unwrap_or(u32::MAX),
+                tier,
+                scrape: scrape_url(&announce),
+                announce,
+                last: None,
+                next: None,
+                is_announcing: false,
+                is_backup: false,
+            });
+        }
+    }
+    details
+}
+
+/// The scrape URL of an announce URL, or an empty string.
+fn scrape_url(announce: &str) -> String {
+    match announce.rsplit_once('/') {
+        Some((start, last)) if last.starts_with("announce") => {
+            format!("{start}/{}", last.replacen("announce", "scrape", 1))
+        }
+        _ if announce.starts_with("udp://") => announce.to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The pieces.
+pub fn pieces(record: &TorrentRecord, handle: Option<&TorrentHandle>) -> PieceDetails {
+    let states = states(record, handle);
+    let count = record.facts.as_ref().map_or(0, |facts| usize::try_from(facts.pieces).unwrap_or(0));
+    let mut have = vec![0_u8; count.div_ceil(8)];
+    let mut begun = Vec::new();
+    for (number, state) in states.iter().enumerate() {
+        match state {
+            PieceState::Verified => {
+                if let Some(byte) = have.get_mut(number / 8) {
+                    *byte |= 0x80 >> (number % 8);
+                }
+            }
+            PieceState::Missing => {}
+            _ => begun.push(u32::try_from(number).unwrap_or(u32::MAX)),
+        }
+    }
+    PieceDetails { have, begun, availability: Vec::new() }
+}
+
+/// Files with other paths, by their indexes, and the torrent's name if that changes.
+type Renaming = (Vec<(u32, PathBuf)>, Option<String>);
+
+/// The paths of a torrent's files after the file or folder at `path` got the name `name`.
+///
+/// # Errors
+/// If there is no such path, the name is no plain name, or another file has the new path.
+pub fn renamed(record: &TorrentRecord, metainfo: &Metainfo, path: &str, name: &str) -> Result<Renaming, ControlError> {
+    let invalid = |why: &str| Err(ControlError::Invalid(why.to_owned()));
+    let mut parts = Path::new(name).components();
+    let is_plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+    if !is_plain || name.len() > MAX_NAME || name.contains(['/', '\0']) || name.starts_with('.') {
+        return invalid("the new name must be a plain file name that does not start with a dot");
+    }
+    let current: Vec<(u32, PathBuf)> = real_files(metainfo)
+        .into_iter()
+        .filter_map(|index| {
+            let own = record.files.renamed.iter().find(|(renamed, _)| *renamed == index).map(|(_, path)| path.clone());
+            let path = own.or_else(|| metainfo.files.get(usize::try_from(index).ok()?).map(|file| file.path.clone()));
+            Some((index, path?))
+        })
+        .collect();
+    let old = Path::new(path);
+    let new = old.with_file_name(name);
+    let mut files = record.files.renamed.clone();
+    let mut count = 0;
+    for (index, file) in &current {
+        let Ok(below) = file.strip_prefix(old) else { continue };
+        let to = if below.as_os_str().is_empty() { new.clone() } else { new.join(below) };
+        if current.iter().any(|(other, path)| other != index && (path.starts_with(&to) || to.starts_with(path))) {
+            return invalid("another file of the torrent has that path");
+        }
+        files.retain(|(renamed, _)| renamed != index);
+        files.push((*index, to));
+        count += 1;
+    }
+    if count == 0 {
+        return invalid("the torrent has no such file or folder");
+    }
+    let is_whole = old.components().count() == 1 && count == current.len();
+    Ok((files, is_whole.then(|| name.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::model::{TorrentId, UnixTime};
+
+    fn torrent() -> (TorrentRecord, Metainfo) {
+        let bytes = b"d4:infod5:filesld6:lengthi20000e4:pathl1:aeed6:lengthi5e4:pathl1:d1:beee4:name1:n12:piece lengthi16384e6:pieces40:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaee";
+        let metainfo = Metainfo::parse(bytes).expect("a torrent");
+        let record = TorrentRecord::new(TorrentId(1), metainfo.info_hash, "n".into(), "/down".into(), UnixTime(0));
+        (record, metainfo)
+    }
+
+    #[test]
+    fn a_file_has_the_bytes_of_its_verified_pieces() {
+        assert_eq!(file_pieces(0, 20_000, 16_384, &[PieceState::Verified, PieceState::Missing]), (0..2, 16_384));
+        assert_eq!(file_pieces(20_000, 5, 16_384, &[PieceState::Missing, PieceState::Verified]), (1..2, 5));
+        assert_eq!(file_pieces(7, 0, 16_384, &[]), (0..0, 0));
+    }
+
+    #[test]
+    fn a_file_or_a_folder_can_be_renamed() {
+        let (record, metainfo) = torrent();
+        let (files, name) = renamed(&record, &metainfo, "n/d", "e").expect("renamed");
+        assert_eq!((files, name), (vec![(1, PathBuf::from("n/e/b"))], None));
+        let (files, name) = renamed(&record, &metainfo, "n", "m").expect("renamed");
+        assert_eq!((files.len(), name.as_deref()), (2, Some("m")));
+        for (path, name) in [("n/x", "y"), ("n/a", "../y"), ("n/a", "x/y"), ("n/a", ""), ("n/a", ".y"), ("n/a", "..")] {
+            assert!(renamed(&record, &metainfo, path, name).is_err(), "{path} {name}");
+        }
+        assert!(renamed(&record, &metainfo, "n/a", "d").is_err(), "a folder has that name");
+    }
+}

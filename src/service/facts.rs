@@ -1,0 +1,80 @@
+//! The facts of a metainfo that a list shows.
+
+use crate::metainfo::Metainfo;
+use crate::service::model::{MetainfoFacts, UnixTime};
+use crate::util::printable_text::printable;
+
+/// The longest comment that is kept, in characters.
+const MAX_COMMENT: usize = 2000;
+
+/// Extracts the facts. Texts are made printable and shortened.
+pub fn facts(metainfo: &Metainfo) -> MetainfoFacts {
+    let text = |text: &Option<String>| {
+        text.as_ref().map_or_else(String::new, |text| printable(&text.chars().take(MAX_COMMENT).collect::<String>()))
+    };
+    let largest = metainfo.files.iter().filter(|file| !file.is_virtual).max_by_key(|file| file.length);
+    let extension = largest.and_then(|file| file.path.extension()).and_then(|extension| extension.to_str());
+    MetainfoFacts {
+        piece_length: metainfo.piece_length,
+        pieces: metainfo.piece_count(),
+        files: metainfo.files.iter().filter(|file| !file.is_virtual).count(),
+        entries: u32::try_from(metainfo.files.len()).unwrap_or(u32::MAX),
+        is_private: metainfo.private,
+        comment: text(&metainfo.comment),
+        created_by: text(&metainfo.created_by),
+        created: UnixTime(metainfo.creation_date.unwrap_or(0)),
+        web_seeds: metainfo.web_seeds.clone(),
+        mime_type: mime_type(extension.unwrap_or("")).to_owned(),
+    }
+}
+
+/// The indexes in the metainfo of the files that are no padding, in order.
+pub fn real_files(metainfo: &Metainfo) -> Vec<u32> {
+    (0_u32..).zip(&metainfo.files).filter(|(_, file)| !file.is_virtual).map(|(index, _)| index).collect()
+}
+
+/// The media type for a file name's extension; `application/octet-stream` if it is unknown.
+pub fn mime_type(extension: &str) -> &'static str {
+    match extension.to_ascii_lowercase().as_str() {
+        "mkv" => "video/x-matroska",
+        "mp4" | "m4v" => "video/mp4",
+        "webm" => "video/webm",
+        "avi" => "video/x-msvideo",
+        "mov" => "video/quicktime",
+        "ogv" => "video/ogg",
+        "mp3" => "audio/mpeg",
+        "flac" => "audio/flac",
+        "ogg" | "oga" | "opus" => "audio/ogg",
+        "m4a" => "audio/mp4",
+        "wav" => "audio/wav",
+        "jpg" | "jpeg" => "image/jpeg",
+        "png" => "image/png",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "pdf" => "application/pdf",
+        "epub" => "application/epub+zip",
+        "zip" => "application/zip",
+        "iso" => "application/x-iso9660-image",
+        "gz" => "application/gzip",
+        "txt" | "nfo" | "srt" => "text/plain",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_file_gives_the_media_type_and_texts_are_printable() {
+        let mut metainfo = Metainfo::parse(
+            b"d7:comment5:a\x1bb\nc4:infod5:filesld6:lengthi1e4:pathl5:a.txteed6:lengthi9e4:pathl5:b.MP4eee4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee",
+        )
+        .expect("a torrent");
+        metainfo.creation_date = Some(7);
+        let facts = facts(&metainfo);
+        assert_eq!((facts.mime_type.as_str(), facts.files, facts.entries), ("video/mp4", 2, 2));
+        assert_eq!(facts.created, UnixTime(7));
+        assert!(!facts.comment.contains('\x1b'), "{:?}", facts.comment);
+    }
+}

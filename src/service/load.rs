@@ -1,0 +1,83 @@
+//! Reads what a new torrent comes from: a torrent file, a magnet link, a URL, an info-hash or a path on this machine.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::discovery::tracker::client::TrackerClient;
+use crate::discovery::tracker::http::FetchedUrl;
+use crate::metainfo::torrent::TORRENT_FILE_MAX;
+use crate::metainfo::{Magnet, Metainfo};
+use crate::net::bind::Bind;
+use crate::service::messages::PreparedTorrent;
+use crate::service::model::{AddSource, ControlError};
+use crate::types::InfoHash;
+use crate::util::atomic_file::open_regular;
+
+/// How long a URL may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Reads the source. What the source does not say is left as in `rest`.
+///
+/// # Errors
+/// If it cannot be read, or is no torrent that btsync accepts.
+pub fn load(source: AddSource, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
+    match source {
+        AddSource::Metainfo(bytes) => from_bytes(bytes, rest),
+        AddSource::Name(name) => from_name(name.trim(), rest),
+    }
+}
+
+fn from_name(name: &str, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
+    let is_url = ["http://", "https://"]
+        .iter()
+        .any(|scheme| name.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
+    if Magnet::is_link(name) {
+        return from_link(name, rest);
+    }
+    if InfoHash::from_hex(name).is_some() {
+        return from_link(&format!("magnet:?xt=urn:btih:{name}"), rest);
+    }
+    if is_url {
+        let client = TrackerClient::new(Bind::Any, None, [name.to_owned()]);
+        return match client.fetch(name, TORRENT_FILE_MAX as u64, DEADLINE) {
+            Ok(FetchedUrl::File(bytes)) => from_bytes(bytes, rest),
+            Ok(FetchedUrl::Link { link, .. }) => from_link(&link, rest),
+            Err(error) => Err(ControlError::BadTorrent(error.to_string())),
+        };
+    }
+    from_path(Path::new(name), rest)
+}
+
+fn from_path(path: &Path, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
+    let refused = |why: String| ControlError::BadTorrent(format!("{}: {why}", path.display()));
+    if !path.is_absolute() {
+        return Err(refused("neither a link, a URL nor an absolute path".to_owned()));
+    }
+    let file = open_regular(path).map_err(|error| refused(error.to_string()))?;
+    let file = file.ok_or_else(|| refused("not a file".to_owned()))?;
+    let metainfo = Metainfo::read_from(file, path).map_err(|error| refused(error.to_string()))?;
+    let bytes = metainfo.to_bytes();
+    Ok(with_metainfo(metainfo, bytes, rest))
+}
+
+fn from_bytes(bytes: Vec<u8>, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
+    let bad = |error: &dyn std::fmt::Display| ControlError::BadTorrent(error.to_string());
+    let bytes = Metainfo::unpack(bytes).map_err(|error| bad(&error))?;
+    let metainfo = Metainfo::parse(&bytes).map_err(|error| bad(&error))?;
+    Ok(with_metainfo(metainfo, bytes, rest))
+}
+
+fn with_metainfo(metainfo: Metainfo, bytes: Vec<u8>, rest: PreparedTorrent) -> PreparedTorrent {
+    PreparedTorrent {
+        info_hash: metainfo.info_hash,
+        name: metainfo.name.clone(),
+        metainfo: Some((metainfo, bytes)),
+        ..rest
+    }
+}
+
+fn from_link(link: &str, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
+    let magnet = Magnet::parse(link).map_err(|error| ControlError::BadTorrent(error.to_string()))?;
+    let name = magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string());
+    Ok(PreparedTorrent { info_hash: magnet.info_hash, name, link: Some(magnet.to_string()), ..rest })
+}

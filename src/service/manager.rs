@@ -1,0 +1,194 @@
+//! The thread that owns the torrents of a service: it carries out requests one after the other, saves what they change before
+//! it answers, and starts and stops torrents so that what runs is what the records and the queue ask for.
+
+mod changes;
+mod client;
+mod events;
+mod figures;
+mod managed;
+mod reconcile;
+mod requests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use parking_lot::Mutex;
+
+use crate::client::Client;
+use crate::service::board::{Board, Shared};
+use crate::service::feed::Feed;
+use crate::service::file_jobs::FileJobs;
+use crate::service::messages::Message;
+use crate::service::model::TorrentId;
+use crate::service::options::{ServiceError, ServiceOptions};
+use crate::service::settings::Settings;
+use crate::service::state_folder::{SavedState, SessionRecord, StateFolder};
+use client::start_client;
+use managed::Managed;
+
+/// How often the figures of running torrents are read.
+const TICK: Duration = Duration::from_secs(1);
+/// How often a torrent that stops is looked at.
+const STOPPING_TICK: Duration = Duration::from_millis(50);
+/// How long changed figures may stay unsaved. Settings and wishes are saved at once.
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+/// The longest sleep, so that the schedule of the alternative limits is followed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(20);
+/// Requests and events that may wait for the manager.
+const MAX_WAITING: usize = 1024;
+/// How long the torrents may take to stop when the service ends.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// See the module's documentation.
+pub struct Manager {
+    shared: Arc<Shared>,
+    state: StateFolder,
+    settings: Settings,
+    session: SessionRecord,
+    torrents: BTreeMap<TorrentId, Managed>,
+    /// `None` while it is replaced because its settings have changed.
+    client: Option<Arc<Client>>,
+    /// Whether the client must be replaced once no torrent uses it.
+    replaces_client: bool,
+    jobs: FileJobs,
+    inbox: Receiver<Message>,
+    started: Instant,
+    ticked: Instant,
+    saved: Instant,
+    /// Whether the schedule asked for the alternative limits when it was last looked at.
+    was_in_span: bool,
+    private_folders: Vec<PathBuf>,
+    is_ending: bool,
+}
+
+impl Manager {
+    /// Opens the state folder and starts a client; no torrent runs yet.
+    pub fn new(options: &ServiceOptions) -> Result<(Manager, Arc<Shared>), ServiceError> {
+        let state = StateFolder::open(&options.state_folder)?;
+        let SavedState { settings, mut session, records } = state.load()?;
+        let mut settings = settings.unwrap_or_default();
+        if settings.download_folder.as_os_str().is_empty() {
+            settings.download_folder.clone_from(&options.download_folder);
+        }
+        if let Some(port) = options.peer_port {
+            settings.network.port = port;
+        }
+        let mut dht = options.dht.clone();
+        dht.state_file.get_or_insert_with(|| state.path().join("dht.dat"));
+        let client = start_client(&settings, Some(dht.clone()))?;
+        let (inbox_sender, inbox) = bounded(MAX_WAITING);
+        let shared = Arc::new(Shared {
+            board: Mutex::new(Board::new(session.sums)),
+            inbox: inbox_sender,
+            pending: Mutex::default(),
+            client: Mutex::new(Some(client.clone())),
+            feed: Feed::default(),
+            dht,
+            state_folder: state.path().to_owned(),
+            allowed_folders: [&options.allowed_folders[..], std::slice::from_ref(&options.download_folder)].concat(),
+            metainfos: Mutex::default(),
+        });
+        session.sums.sessions += 1;
+        let mut private_folders = options.private_folders.clone();
+        private_folders.push(state.path().to_owned());
+        let torrents = records.into_iter().map(|record| (record.id, Managed::new(record))).collect();
+        let now = Instant::now();
+        let manager = Manager {
+            shared: shared.clone(),
+            state,
+            settings,
+            session,
+            torrents,
+            client: Some(client),
+            replaces_client: false,
+            jobs: FileJobs::default(),
+            inbox,
+            started: now,
+            ticked: now,
+            saved: now,
+            was_in_span: false,
+            private_folders,
+            is_ending: false,
+        };
+        Ok((manager, shared))
+    }
+
+    /// Serves until it is told to shut down, then stops all torrents.
+    pub fn run(mut self) {
+        self.publish_all();
+        self.reconcile();
+        loop {
+            match self.inbox.recv_timeout(self.sleep()) {
+                Ok(message) => self.handle(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.is_ending = true,
+            }
+            // A batch of requests costs one look at the torrents.
+            while let Ok(message) = self.inbox.try_recv() {
+                self.handle(message);
+            }
+            if self.is_ending {
+                break;
+            }
+            self.tick();
+        }
+        self.stop_all();
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Request(request, reply) => {
+                let answer = self.carry_out(request);
+                self.reconcile();
+                let _ = reply.try_send(answer);
+            }
+            Message::Look(id) => self.look(id),
+            Message::JobDone(id, result) => self.finish_job(id, result),
+            Message::ShutDown => self.is_ending = true,
+        }
+    }
+
+    fn sleep(&self) -> Duration {
+        if self.torrents.values().any(Managed::is_stopping) {
+            return STOPPING_TICK;
+        }
+        if self.torrents.values().any(Managed::is_active) {
+            return TICK.saturating_sub(self.ticked.elapsed());
+        }
+        LONGEST_SLEEP
+    }
+
+    /// Reads figures, follows the schedule, and starts and stops torrents, as far as that is due.
+    fn tick(&mut self) {
+        self.collect_ended();
+        if self.ticked.elapsed() >= TICK {
+            let elapsed = self.ticked.elapsed();
+            self.ticked = Instant::now();
+            self.read_figures(elapsed);
+            self.follow_schedule();
+            self.publish_stats();
+        }
+        self.reconcile();
+        if self.saved.elapsed() >= SAVE_INTERVAL {
+            self.save_figures();
+        }
+    }
+
+    /// Stops all torrents and saves everything.
+    fn stop_all(&mut self) {
+        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+        for id in ids {
+            self.stop_run(id);
+        }
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while self.torrents.values().any(|torrent| torrent.handle().is_some()) && Instant::now() < deadline {
+            self.collect_ended();
+            std::thread::sleep(STOPPING_TICK);
+        }
+        self.save_figures();
+        self.jobs.stop();
+    }
+}

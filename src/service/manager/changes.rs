@@ -1,0 +1,291 @@
+//! Changes of torrents, of their order in the queue, and of the settings.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::metainfo::Metainfo;
+use crate::service::board::now;
+use crate::service::facts::real_files;
+use crate::service::manager::Manager;
+use crate::service::model::{
+    BandwidthGroup, ControlError, FileIndexes, QueueMove, RateLimit, TorrentChange, TorrentId, TorrentSettings,
+};
+use crate::service::record::TorrentRecord;
+use crate::service::schedule::{LocalTime, is_in_span};
+use crate::service::settings::SettingsChange;
+use crate::service::trackers::change_trackers;
+use crate::strategy::rate_limiter::Limits;
+
+/// The most labels of a torrent, and the most bytes of each.
+const MAX_LABELS: usize = 64;
+const MAX_LABEL: usize = 128;
+/// The most bandwidth groups.
+const MAX_GROUPS: usize = 256;
+/// Bytes in Transmission's kilobyte.
+const KILOBYTE: u64 = 1000;
+
+/// Replaces a value if there is a new one.
+fn set<T: Clone>(value: &mut T, new: Option<&T>) {
+    if let Some(new) = new {
+        value.clone_from(new);
+    }
+}
+
+impl Manager {
+    /// Changes torrents.
+    pub(super) fn change_torrents(&mut self, ids: &[TorrentId], change: &TorrentChange) -> Result<(), ControlError> {
+        let changes_files =
+            [&change.wanted, &change.unwanted, &change.priority_high, &change.priority_normal, &change.priority_low];
+        let changes_files = changes_files.iter().any(|files| !files.is_none());
+        let changes_trackers = change.trackers.is_some()
+            || !change.add_trackers.is_empty()
+            || !change.remove_trackers.is_empty()
+            || !change.replace_trackers.is_empty();
+        for id in ids {
+            let Some(torrent) = self.torrents.get(id) else { continue };
+            let mut record = torrent.record.clone();
+            let needs_metainfo = record.facts.is_some() && (changes_files || changes_trackers);
+            let metainfo = if needs_metainfo { self.shared.metainfo(&record) } else { None };
+            Manager::apply(&mut record, change, metainfo.as_deref())?;
+            record.times.edited = now();
+            self.update(*id, |old| *old = record)?;
+            self.apply_live(*id);
+        }
+        if let Some(position) = change.queue_position {
+            self.set_queue_position(ids, position)?;
+        }
+        Ok(())
+    }
+
+    /// Applies a change to a record, without saving it.
+    pub(super) fn apply(
+        record: &mut TorrentRecord,
+        change: &TorrentChange,
+        metainfo: Option<&Metainfo>,
+    ) -> Result<(), ControlError> {
+        apply_settings(&mut record.settings, change)?;
+        if let Some(folder) = &change.folder {
+            record.folder.clone_from(folder);
+        }
+        change_trackers(record, change, metainfo)?;
+        if let Some(metainfo) = metainfo {
+            choose_files(record, change, metainfo)?;
+        }
+        Ok(())
+    }
+
+    /// Applies what can change while a torrent runs.
+    pub(super) fn apply_live(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get(&id) else { return };
+        let Some(handle) = torrent.handle() else { return };
+        let settings = &torrent.record.settings;
+        handle.set_torrent_limits(limits(settings.down_limit, settings.up_limit));
+        handle.ignore_client_limits(!settings.honors_session_limits);
+        handle.set_max_peers(usize::from(settings.peer_limit));
+    }
+
+    /// Moves torrents in the queue.
+    pub(super) fn move_in_queue(&mut self, ids: &[TorrentId], to: &QueueMove) -> Result<(), ControlError> {
+        let mut order = self.queue_order();
+        let moved: BTreeSet<TorrentId> = ids.iter().copied().collect();
+        match to {
+            QueueMove::Top => order.sort_by_key(|id| !moved.contains(id)),
+            QueueMove::Bottom => order.sort_by_key(|id| moved.contains(id)),
+            QueueMove::Up => step_towards_start(&mut order, &moved),
+            QueueMove::Down => {
+                order.reverse();
+                step_towards_start(&mut order, &moved);
+                order.reverse();
+            }
+        }
+        self.save_queue(&order)
+    }
+
+    /// Gives torrents a position in the queue; the others make room.
+    pub(super) fn set_queue_position(&mut self, ids: &[TorrentId], position: usize) -> Result<(), ControlError> {
+        let moved: Vec<TorrentId> = ids.iter().filter(|id| self.torrents.contains_key(id)).copied().collect();
+        let mut order: Vec<TorrentId> = self.queue_order().into_iter().filter(|id| !moved.contains(id)).collect();
+        let at = position.min(order.len());
+        order.splice(at..at, moved);
+        self.save_queue(&order)
+    }
+
+    /// Closes the gaps that a removed torrent leaves.
+    pub(super) fn number_queue(&mut self) {
+        let order = self.queue_order();
+        if let Err(error) = self.save_queue(&order) {
+            log::error!("{error}");
+        }
+    }
+
+    fn queue_order(&self) -> Vec<TorrentId> {
+        let mut order: Vec<TorrentId> = self.torrents.keys().copied().collect();
+        order.sort_by_key(|id| self.torrents.get(id).map(|torrent| (torrent.record.queue_position, *id)));
+        order
+    }
+
+    fn save_queue(&mut self, order: &[TorrentId]) -> Result<(), ControlError> {
+        for (position, id) in order.iter().enumerate() {
+            if self.torrents.get(id).is_some_and(|torrent| torrent.record.queue_position != position) {
+                self.update(*id, |record| record.queue_position = position)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the settings.
+    pub(super) fn change_settings(&mut self, change: &SettingsChange) -> Result<(), ControlError> {
+        let before = self.settings.clone();
+        self.settings.apply(change);
+        if let Err(error) = self.state.save_settings(&self.settings) {
+            self.settings = before;
+            return Err(ControlError::System(error.to_string()));
+        }
+        if self.settings.network.needs_new_client(&before.network) {
+            self.replaces_client = true;
+        }
+        if self.settings.alternative.is_scheduled && !before.alternative.is_scheduled {
+            self.was_in_span = false;
+            self.follow_schedule();
+        }
+        self.apply_session_limits();
+        self.publish_settings();
+        Ok(())
+    }
+
+    /// Turns the alternative limits on or off where the schedule's span begins or ends.
+    pub(super) fn follow_schedule(&mut self) {
+        let alternative = &self.settings.alternative;
+        if !alternative.is_scheduled {
+            return;
+        }
+        let is_in_span = is_in_span(alternative, LocalTime::now(now().0));
+        if is_in_span == self.was_in_span {
+            return;
+        }
+        self.was_in_span = is_in_span;
+        self.settings.alternative.enabled = is_in_span;
+        if let Err(error) = self.state.save_settings(&self.settings) {
+            log::error!("{error}");
+        }
+        self.apply_session_limits();
+        self.publish_settings();
+    }
+
+    /// Tells the client the limits in force.
+    pub(super) fn apply_session_limits(&self) {
+        if let Some(client) = &self.client {
+            client.set_limits(self.settings.limits());
+        }
+    }
+
+    /// Creates or changes a bandwidth group.
+    pub(super) fn set_group(&mut self, group: BandwidthGroup) -> Result<(), ControlError> {
+        if group.name.is_empty() || group.name.len() > MAX_LABEL {
+            return Err(ControlError::Invalid(format!("a group needs a name of at most {MAX_LABEL} bytes")));
+        }
+        let groups = &mut self.session.groups;
+        let is_full = groups.len() >= MAX_GROUPS;
+        match groups.iter_mut().find(|known| known.name == group.name) {
+            Some(known) => *known = group,
+            None if is_full => {
+                return Err(ControlError::Invalid(format!("there are {MAX_GROUPS} groups already")));
+            }
+            None => groups.push(group),
+        }
+        self.saved = Instant::now();
+        self.save_session();
+        self.publish_settings();
+        Ok(())
+    }
+}
+
+/// Moves each of `moved` one place towards the start, unless only others of them are before it.
+fn step_towards_start(order: &mut [TorrentId], moved: &BTreeSet<TorrentId>) {
+    for at in 1..order.len() {
+        let [before, here] = [at - 1, at].map(|at| order.get(at).is_some_and(|id| moved.contains(id)));
+        if here && !before {
+            order.swap(at - 1, at);
+        }
+    }
+}
+
+/// The limits in bytes per second; 0 for none, and at least 1 where a limit is in force.
+pub(super) fn limits(down: RateLimit, up: RateLimit) -> Limits {
+    let bytes = |limit: RateLimit| if limit.enabled { (u64::from(limit.kilobytes) * KILOBYTE).max(1) } else { 0 };
+    Limits { down: bytes(down), up: bytes(up) }
+}
+
+fn apply_settings(settings: &mut TorrentSettings, change: &TorrentChange) -> Result<(), ControlError> {
+    let is_label = |label: &String| label.len() <= MAX_LABEL && !label.contains(',');
+    if change.labels.as_ref().is_some_and(|labels| labels.len() > MAX_LABELS || !labels.iter().all(is_label)) {
+        return Err(ControlError::Invalid(format!(
+            "at most {MAX_LABELS} labels of {MAX_LABEL} bytes each, without commas"
+        )));
+    }
+    set(&mut settings.down_limit.kilobytes, change.down_limit.as_ref());
+    set(&mut settings.down_limit.enabled, change.is_down_limited.as_ref());
+    set(&mut settings.up_limit.kilobytes, change.up_limit.as_ref());
+    set(&mut settings.up_limit.enabled, change.is_up_limited.as_ref());
+    set(&mut settings.honors_session_limits, change.honors_session_limits.as_ref());
+    set(&mut settings.bandwidth_priority, change.bandwidth_priority.as_ref());
+    set(&mut settings.peer_limit, change.peer_limit.as_ref());
+    set(&mut settings.seed_ratio_mode, change.seed_ratio_mode.as_ref());
+    set(&mut settings.seed_ratio, change.seed_ratio.filter(|ratio| ratio.is_finite()).as_ref());
+    set(&mut settings.seed_idle_mode, change.seed_idle_mode.as_ref());
+    set(&mut settings.seed_idle_minutes, change.seed_idle_minutes.as_ref());
+    set(&mut settings.sequential, change.sequential.as_ref());
+    set(&mut settings.labels, change.labels.as_ref());
+    set(&mut settings.group, change.group.as_ref());
+    Ok(())
+}
+
+fn choose_files(record: &mut TorrentRecord, change: &TorrentChange, metainfo: &Metainfo) -> Result<(), ControlError> {
+    let real = real_files(metainfo);
+    let indexes = |files: &FileIndexes| -> Result<Vec<u32>, ControlError> {
+        match files {
+            FileIndexes::None => Ok(Vec::new()),
+            FileIndexes::All => Ok(real.clone()),
+            FileIndexes::Some(numbers) => {
+                let index = |number: &u32| {
+                    let found = usize::try_from(*number).ok().and_then(|number| real.get(number)).copied();
+                    found.ok_or_else(|| ControlError::Invalid(format!("the torrent has no file {number}")))
+                };
+                numbers.iter().map(index).collect()
+            }
+        }
+    };
+    let add = |to: &mut Vec<u32>, which: &[u32]| {
+        let all: BTreeSet<u32> = to.iter().chain(which).copied().collect();
+        *to = all.into_iter().collect();
+    };
+    let remove = |from: &mut Vec<u32>, which: &[u32]| {
+        let which: BTreeSet<u32> = which.iter().copied().collect();
+        from.retain(|index| !which.contains(index));
+    };
+    let (wanted, unwanted) = (indexes(&change.wanted)?, indexes(&change.unwanted)?);
+    let before = record.files.unwanted.clone();
+    remove(&mut record.files.unwanted, &wanted);
+    add(&mut record.files.unwanted, &unwanted);
+    let [high, normal, low] = [&change.priority_high, &change.priority_normal, &change.priority_low].map(indexes);
+    let (high, normal, low) = (high?, normal?, low?);
+    let others: Vec<u32> = normal.iter().chain(&low).copied().collect();
+    remove(&mut record.files.high, &others);
+    let others: Vec<u32> = normal.iter().chain(&high).copied().collect();
+    remove(&mut record.files.low, &others);
+    add(&mut record.files.high, &high);
+    add(&mut record.files.low, &low);
+    if before != record.files.unwanted {
+        let wanted = |(index, _): &(u32, _)| record.files.unwanted.binary_search(index).is_err();
+        let files = (0_u32..).zip(&metainfo.files).filter(|(_, file)| !file.is_virtual);
+        record.progress.wanted = files.filter(wanted).map(|(_, file)| file.length).sum();
+        // The next run finds out.
+        record.progress.is_complete &= wanted_is_subset(&before, &record.files.unwanted);
+    }
+    Ok(())
+}
+
+/// Whether all files that are wanted now were wanted before.
+fn wanted_is_subset(before: &[u32], now: &[u32]) -> bool {
+    before.iter().all(|index| now.binary_search(index).is_ok())
+}

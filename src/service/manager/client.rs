@@ -1,0 +1,52 @@
+//! The client that the torrents share, and its replacement when its settings have changed.
+
+use std::sync::Arc;
+
+use crate::client::{Client, ClientError, DhtSettings};
+use crate::service::manager::Manager;
+use crate::service::manager::managed::Managed;
+use crate::service::settings::Settings;
+
+/// The ports of which a random one is chosen.
+const RANDOM_PORTS: std::ops::RangeInclusive<u16> = 49152..=65535;
+
+/// Starts a client with these settings.
+pub(crate) fn start_client(settings: &Settings, dht: Option<DhtSettings>) -> Result<Arc<Client>, ClientError> {
+    let network = &settings.network;
+    let ports = if network.is_port_random {
+        let port = fastrand::u16(RANDOM_PORTS);
+        port..=port
+    } else {
+        network.port..=network.port
+    };
+    let builder = Client::builder()
+        .dht(dht.filter(|_| network.dht))
+        .lsd(network.lsd)
+        .max_peers(usize::from(network.peer_limit))
+        .limits(settings.limits());
+    builder.clone().listen_ports(ports).build().or_else(|error| {
+        log::warn!("{error}; any free port will do");
+        builder.listen_ports(0..=0).build()
+    })
+}
+
+impl Manager {
+    /// Starts a new client once no torrent uses the one whose settings have changed.
+    pub(super) fn replace_client_if_idle(&mut self) {
+        if !self.replaces_client || self.torrents.values().any(Managed::is_active) {
+            return;
+        }
+        // The port must be free before the new client asks for it.
+        self.client = None;
+        self.shared.client.lock().take();
+        match start_client(&self.settings, Some(self.shared.dht.clone())) {
+            Ok(client) => {
+                *self.shared.client.lock() = Some(client.clone());
+                self.client = Some(client);
+                self.replaces_client = false;
+                self.publish_stats();
+            }
+            Err(error) => log::error!("{error}"),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What the manager does about the events of its torrents.
+
+use std::time::Instant;
+
+use crate::metainfo::Metainfo;
+use crate::service::board::now;
+use crate::service::facts::facts;
+use crate::service::manager::Manager;
+use crate::service::manager::managed::Run;
+use crate::service::model::{Problem, ProblemKind, TorrentId};
+use crate::service::record::Wish;
+use crate::torrent::Event;
+use crate::util::printable_text::printable;
+
+impl Manager {
+    /// Looks at a torrent because it has events or has ended.
+    pub(super) fn look(&mut self, id: TorrentId) {
+        if let Some(is_pending) = self.shared.pending.lock().get(&id) {
+            is_pending.set(false);
+        }
+        self.drain_events(id);
+        self.collect_ended();
+        self.reconcile();
+    }
+
+    /// Handles all events that are there.
+    pub(super) fn drain_events(&mut self, id: TorrentId) {
+        let Some(run) = self.torrents.get(&id).and_then(|torrent| torrent.active()) else { return };
+        let events: Vec<Event> = run.events.try_iter().collect();
+        for event in events {
+            self.shared.feed.send_event(id, &event);
+            self.handle_event(id, event);
+        }
+    }
+
+    fn handle_event(&mut self, id: TorrentId, event: Event) {
+        match event {
+            Event::TorrentSaved { .. } => self.adopt_metainfo(id),
+            Event::TorrentNotSaved { reason, .. } => self.note(id, ProblemKind::Local, &reason),
+            Event::Checked { have, total } => self.finish_check(id, have, total),
+            Event::Completed => self.complete(id),
+            Event::Announced { warning, .. } => match warning {
+                Some(warning) => self.note(id, ProblemKind::TrackerWarning, &warning),
+                None => {
+                    if let Some(torrent) = self.torrents.get_mut(&id) {
+                        torrent.tracker_problem = None;
+                    }
+                }
+            },
+            Event::AnnounceFailed { tracker, error, .. } => {
+                self.note(id, ProblemKind::TrackerError, &format!("{tracker}: {error}"));
+            }
+            _ => return,
+        }
+        self.publish(id);
+    }
+
+    fn note(&mut self, id: TorrentId, kind: ProblemKind, message: &str) {
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        torrent.tracker_problem = Some(Problem { kind, message: printable(message) });
+        torrent.changed = Instant::now();
+    }
+
+    /// The metadata of a link has been saved as a .torrent in the state folder.
+    fn adopt_metainfo(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        if torrent.record.facts.is_some() {
+            return;
+        }
+        let path = self.state.torrent_file(torrent.record.info_hash);
+        let metainfo = match Metainfo::read(&path) {
+            Ok(metainfo) => metainfo,
+            Err(error) => return self.note(id, ProblemKind::Local, &error.to_string()),
+        };
+        if let Run::Active(run) | Run::Stopping(run) = &mut torrent.run {
+            run.spec.has_metainfo = true;
+        }
+        let saved = self.update(id, |record| {
+            record.name.clone_from(&metainfo.name);
+            record.progress.total = metainfo.total();
+            record.progress.wanted = metainfo.total();
+            record.facts = Some(facts(&metainfo));
+            record.link = None;
+        });
+        if let Err(error) = saved {
+            log::error!("{error}");
+        }
+    }
+
+    /// The files have been hashed, or resume data stood in for it.
+    fn finish_check(&mut self, id: TorrentId, have: u64, total: u64) {
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        let mut ends = false;
+        if let Run::Active(run) | Run::Stopping(run) = &mut torrent.run {
+            ends = run.spec.ends_after_check;
+            (run.spec.needs_check, run.spec.ends_after_check, run.spec.may_overwrite) = (false, false, false);
+        }
+        let is_complete = have >= total;
+        let saved = self.update(id, |record| {
+            (record.needs_check, record.may_overwrite) = (false, false);
+            (record.progress.have, record.progress.wanted) = (have, total);
+            record.progress.is_complete = is_complete;
+            if is_complete && record.times.done.0 == 0 {
+                record.times.done = now();
+            }
+        });
+        if let Err(error) = saved {
+            log::error!("{error}");
+        }
+        if ends {
+            log::debug!("torrent {}: checked", id.0);
+        }
+    }
+
+    /// Every wanted piece is verified.
+    fn complete(&mut self, id: TorrentId) {
+        let saved = self.update(id, |record| {
+            if !record.progress.is_complete || record.times.done.0 == 0 {
+                record.times.done = now();
+            }
+            record.progress.is_complete = true;
+            record.progress.have = record.progress.wanted;
+            if record.wish != Wish::Stop {
+                record.is_finished = false;
+            }
+            if let Some(folder) = record.final_folder.take() {
+                record.moving_to = Some(folder);
+            }
+        });
+        if let Err(error) = saved {
+            log::error!("{error}");
+        }
+    }
+}

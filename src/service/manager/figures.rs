@@ -1,0 +1,214 @@
+//! Reading the figures of running torrents, and publishing all figures on the board.
+
+use std::time::{Duration, Instant};
+
+use crate::service::board::{BoardEntry, now};
+use crate::service::goals;
+use crate::service::manager::Manager;
+use crate::service::manager::managed::{ActiveRun, Managed, Run};
+use crate::service::model::{
+    Activity, PeerCounts, SessionStats, TorrentId, TorrentSummary, TorrentTimes, TransferFigures,
+};
+use crate::service::record::{RecordProgress, TorrentRecord, Wish};
+use crate::torrent::Stage;
+
+impl Manager {
+    /// Reads the figures of running torrents, and ends seeds whose goal is reached.
+    pub(super) fn read_figures(&mut self, elapsed: Duration) {
+        let mut reached = Vec::new();
+        let (mut down, mut up) = (0, 0);
+        for (id, torrent) in &mut self.torrents {
+            let Managed { record, run, is_dirty, changed, .. } = torrent;
+            let Run::Active(run) = run else { continue };
+            let (had_down, had_up) = (record.sums.downloaded, record.sums.uploaded);
+            let had_rates = run.rates;
+            if run.read(elapsed) {
+                record.times.active = now();
+            }
+            record.sums = run.sums();
+            down += record.sums.downloaded.saturating_sub(had_down);
+            up += record.sums.uploaded.saturating_sub(had_up);
+            let had = record.progress.clone();
+            follow_stage(record, run, elapsed);
+            *is_dirty = true;
+            if had_rates != run.rates || had != record.progress || run.snapshot.stage == Stage::Checking {
+                *changed = Instant::now();
+            }
+            let idle = run.sent.elapsed();
+            let (uploaded, size) = (record.sums.uploaded, record.progress.wanted);
+            if run.snapshot.stage == Stage::Seeding
+                && record.wish == Wish::Start
+                && goals::is_reached(&record.settings, &self.settings.seeding, uploaded, size, idle)
+            {
+                reached.push(*id);
+            }
+        }
+        self.session.sums.downloaded = self.session.sums.downloaded.saturating_add(down);
+        self.session.sums.uploaded = self.session.sums.uploaded.saturating_add(up);
+        for id in reached {
+            if let Err(error) = self.update(id, |record| (record.wish, record.is_finished) = (Wish::Stop, true)) {
+                log::error!("{error}");
+            }
+        }
+        let active: Vec<TorrentId> =
+            self.torrents.iter().filter(|(_, torrent)| torrent.is_active()).map(|(id, _)| *id).collect();
+        for id in active {
+            self.publish(id);
+        }
+    }
+
+    /// Publishes all torrents and the sums.
+    pub(super) fn publish_all(&mut self) {
+        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+        for id in ids {
+            self.publish(id);
+        }
+        self.publish_settings();
+        self.publish_stats();
+    }
+
+    /// Publishes what a torrent looks like now.
+    pub(super) fn publish(&self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get(&id) else { return };
+        let entry = BoardEntry {
+            summary: self.summary(torrent),
+            record: torrent.record.clone(),
+            handle: torrent.handle().cloned(),
+            changed: torrent.changed,
+        };
+        self.shared.board.lock().put(id, entry);
+    }
+
+    /// Publishes the settings and bandwidth groups.
+    pub(super) fn publish_settings(&self) {
+        let mut board = self.shared.board.lock();
+        board.settings.clone_from(&self.settings);
+        board.groups.clone_from(&self.session.groups);
+    }
+
+    /// Publishes the sums.
+    pub(super) fn publish_stats(&self) {
+        let rate =
+            |of: fn(&ActiveRun) -> f64| self.torrents.values().filter_map(Managed::active).map(of).sum::<f64>() as u64;
+        let ran = self.started.elapsed().as_secs();
+        let mut stats = SessionStats {
+            active_torrents: self.torrents.values().filter(|torrent| torrent.is_active()).count(),
+            torrents: self.torrents.len(),
+            down_rate: rate(|run| run.rates.0),
+            up_rate: rate(|run| run.rates.1),
+            cumulative: self.session.sums,
+            ..SessionStats::default()
+        };
+        stats.paused_torrents = self.torrents.values().filter(|torrent| torrent.record.wish == Wish::Stop).count();
+        stats.cumulative.seconds = stats.cumulative.seconds.saturating_add(ran);
+        let mut board = self.shared.board.lock();
+        let before = board.sums_before;
+        stats.current.downloaded = stats.cumulative.downloaded.saturating_sub(before.downloaded);
+        stats.current.uploaded = stats.cumulative.uploaded.saturating_sub(before.uploaded);
+        stats.current.files_added = stats.cumulative.files_added.saturating_sub(before.files_added);
+        (stats.current.sessions, stats.current.seconds) = (1, ran);
+        board.stats = stats;
+        board.peer_port = self.client.as_ref().and_then(|client| client.port()).unwrap_or(0);
+    }
+
+    fn summary(&self, torrent: &Managed) -> TorrentSummary {
+        let record = &torrent.record;
+        let run = torrent.active();
+        let snapshot = run.map(|run| &run.snapshot);
+        let fraction = |(done, all): (u64, u64)| if all == 0 { 0.0 } else { done as f64 / all as f64 };
+        let has_metainfo = record.facts.is_some();
+        TorrentSummary {
+            id: record.id,
+            info_hash: record.info_hash,
+            name: record.name.clone(),
+            activity: activity(torrent),
+            problem: record.problem.clone().or_else(|| torrent.tracker_problem.clone()),
+            settings: record.settings.clone(),
+            folder: record.folder.clone(),
+            queue_position: record.queue_position,
+            times: times(record),
+            transfer: transfer(record, run),
+            metainfo: record.facts.clone(),
+            metadata_progress: if has_metainfo {
+                1.0
+            } else {
+                snapshot.map_or(0.0, |now| fraction((now.metadata.0 as u64, now.metadata.1 as u64)))
+            },
+            check_progress: snapshot
+                .map_or(0.0, |now| if now.stage == Stage::Checking { fraction(now.checked) } else { 0.0 }),
+            is_finished: record.is_finished,
+            is_stalled: self.is_stalled(torrent),
+            peers: snapshot.map_or_else(PeerCounts::default, |now| PeerCounts {
+                connected: now.connected_peers,
+                ..PeerCounts::default()
+            }),
+            magnet: record.link.clone().unwrap_or_default(),
+            torrent_file: if has_metainfo {
+                self.state.torrent_file(record.info_hash)
+            } else {
+                std::path::PathBuf::new()
+            },
+        }
+    }
+}
+
+/// What the torrent does, in Transmission's terms.
+fn activity(torrent: &Managed) -> Activity {
+    let record = &torrent.record;
+    match &torrent.run {
+        Run::Active(run) => match run.snapshot.stage {
+            Stage::Checking => Activity::Checking,
+            Stage::Starting if record.needs_check => Activity::CheckWaiting,
+            Stage::Seeding => Activity::Seeding,
+            Stage::Starting if record.progress.is_complete => Activity::Seeding,
+            _ => Activity::Downloading,
+        },
+        _ if record.needs_check => Activity::CheckWaiting,
+        _ if record.wish == Wish::Stop => Activity::Stopped,
+        _ if record.progress.is_complete => Activity::SeedWaiting,
+        _ => Activity::DownloadWaiting,
+    }
+}
+
+fn times(record: &TorrentRecord) -> TorrentTimes {
+    TorrentTimes {
+        added: record.times.added,
+        done: record.times.done,
+        active: record.times.active,
+        started: record.times.started,
+        edited: record.times.edited,
+        downloading: Duration::from_secs(record.times.downloading),
+        seeding: Duration::from_secs(record.times.seeding),
+    }
+}
+
+fn transfer(record: &TorrentRecord, run: Option<&ActiveRun>) -> TransferFigures {
+    let RecordProgress { total, wanted, have, .. } = record.progress;
+    let (down, up) = run.map_or((0.0, 0.0), |run| run.rates);
+    TransferFigures {
+        total,
+        wanted,
+        missing: wanted.saturating_sub(have),
+        verified: have,
+        unverified: 0,
+        downloaded: record.sums.downloaded,
+        uploaded: record.sums.uploaded,
+        wasted: record.sums.wasted,
+        down_rate: down as u64,
+        up_rate: up as u64,
+        available: 0,
+    }
+}
+
+/// Takes over what the run says about how far the torrent is, and counts its time.
+fn follow_stage(record: &mut TorrentRecord, run: &ActiveRun, elapsed: Duration) {
+    let seconds = elapsed.as_secs().max(1);
+    match run.snapshot.stage {
+        Stage::Downloading => record.times.downloading += seconds,
+        Stage::Seeding => record.times.seeding += seconds,
+        _ => return,
+    }
+    record.progress.wanted = run.snapshot.total;
+    record.progress.have = run.snapshot.have;
+    record.progress.is_complete = run.snapshot.stage == Stage::Seeding;
+}

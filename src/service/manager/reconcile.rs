@@ -1,0 +1,302 @@
+//! Starts and stops torrents so that what runs is what the records, the queue and the settings ask for.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::metainfo::{Magnet, Metainfo, Selection};
+use crate::service::board::now;
+use crate::service::file_jobs::{FileJob, JobResult};
+use crate::service::manager::Manager;
+use crate::service::manager::managed::{ActiveRun, Managed, Run, RunSpec};
+use crate::service::messages::Message;
+use crate::service::model::{Problem, ProblemKind, TorrentId};
+use crate::service::queue::{Candidate, Work, choose};
+use crate::service::record::{TorrentRecord, Wish};
+use crate::torrent::{AddOptions, Outcome, SeedGoal, Source, TorrentError, TorrentHandle};
+use crate::util::atomics::Flag;
+use crate::util::printable_text::printable;
+
+/// The suffix of files that are not complete.
+const INCOMPLETE_SUFFIX: &str = ".part";
+
+impl Manager {
+    /// See the module's documentation.
+    pub(super) fn reconcile(&mut self) {
+        self.replace_client_if_idle();
+        let chosen = self.choose();
+        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
+        for id in ids {
+            self.reconcile_torrent(id, chosen.contains(&id));
+        }
+    }
+
+    /// The torrents that should run.
+    fn choose(&self) -> BTreeSet<TorrentId> {
+        if self.is_ending || self.replaces_client || self.client.is_none() {
+            return BTreeSet::new();
+        }
+        let candidate = |torrent: &Managed| Candidate {
+            id: torrent.record.id,
+            position: torrent.record.queue_position,
+            work: match &torrent.record {
+                record if record.needs_check => Work::Check,
+                record if record.progress.is_complete => Work::Seed,
+                _ => Work::Download,
+            },
+            is_forced: torrent.record.wish == Wish::StartNow,
+            is_stalled: self.is_stalled(torrent),
+        };
+        let candidates: Vec<Candidate> =
+            self.torrents.values().filter(|torrent| torrent.wants_to_run()).map(candidate).collect();
+        choose(&candidates, &self.settings.queue)
+    }
+
+    /// Whether a torrent runs, and nothing has moved for longer than the queue accepts.
+    pub(super) fn is_stalled(&self, torrent: &Managed) -> bool {
+        let limit = Duration::from_secs(u64::from(self.settings.queue.stalled_minutes) * 60);
+        self.settings.queue.ignores_stalled && torrent.active().is_some_and(|run| run.moved.elapsed() >= limit)
+    }
+
+    fn reconcile_torrent(&mut self, id: TorrentId, is_chosen: bool) {
+        let suffix = self.settings.renames_partial_files;
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        match &torrent.run {
+            Run::Active(run) => {
+                if !is_chosen || run.spec != torrent.spec(run.spec.incomplete_suffix) {
+                    self.stop_run(id);
+                }
+            }
+            Run::Stopping(_) | Run::FileJob => {}
+            Run::Idle if self.is_ending => {}
+            Run::Idle => {
+                let record = &torrent.record;
+                if record.removal.is_some() || record.moving_to.is_some() || !record.renaming.is_empty() {
+                    self.start_file_job(id);
+                } else if is_chosen {
+                    let spec = torrent.spec(suffix);
+                    self.start_run(id, spec);
+                }
+            }
+        }
+    }
+
+    /// Tells the run to stop; [`Manager::collect_ended`] notices its end.
+    pub(super) fn stop_run(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        match std::mem::replace(&mut torrent.run, Run::Idle) {
+            Run::Active(run) => {
+                run.handle.stop();
+                torrent.run = Run::Stopping(run);
+            }
+            other => torrent.run = other,
+        }
+        self.publish(id);
+    }
+
+    fn start_run(&mut self, id: TorrentId, spec: RunSpec) {
+        let Some((record, client)) = self.torrents.get(&id).map(|torrent| &torrent.record).zip(self.client.clone())
+        else {
+            return;
+        };
+        let source = match self.source(record) {
+            Ok(source) => source,
+            Err(why) => return self.fail(id, ProblemKind::Local, &why),
+        };
+        let options = self.options(record, &spec);
+        let base = record.sums;
+        match client.add(source, options) {
+            Ok(handle) => {
+                let run = ActiveRun::new(handle, spec, base);
+                let (inbox, is_pending) = (self.shared.inbox.clone(), Flag::default());
+                let is_pending = Arc::new(is_pending);
+                self.shared.pending.lock().insert(id, is_pending.clone());
+                run.events.set_notify(move || {
+                    if !is_pending.swap(true) {
+                        let _ = inbox.try_send(Message::Look(id));
+                    }
+                });
+                if let Some(torrent) = self.torrents.get_mut(&id) {
+                    torrent.run = Run::Active(Box::new(run));
+                    torrent.changed = Instant::now();
+                    torrent.record.times.started = now();
+                    torrent.is_dirty = true;
+                }
+                self.publish(id);
+            }
+            Err(error) => self.fail(id, ProblemKind::Local, &format!("cannot start: {error}")),
+        }
+    }
+
+    /// The torrent's metainfo, or its link while it has none.
+    fn source(&self, record: &TorrentRecord) -> Result<Source, String> {
+        let tiers = |has: &mut Vec<Vec<String>>, is_private: bool| {
+            if let Some(own) = &record.trackers {
+                has.clone_from(own);
+            }
+            if !is_private {
+                has.extend(self.settings.default_trackers.iter().cloned());
+            }
+        };
+        if record.facts.is_some() {
+            let path = self.state.torrent_file(record.info_hash);
+            let mut metainfo = Metainfo::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let is_private = metainfo.private;
+            tiers(&mut metainfo.tiers, is_private);
+            return Ok(metainfo.into());
+        }
+        let link = record.link.as_deref().ok_or("neither metainfo nor a link is known")?;
+        let mut magnet = Magnet::parse(link).map_err(|error| error.to_string())?;
+        if let Some(own) = &record.trackers {
+            magnet.trackers = own.iter().flatten().cloned().collect();
+        }
+        Ok(magnet.into())
+    }
+
+    fn options(&self, record: &TorrentRecord, spec: &RunSpec) -> AddOptions {
+        let network = &self.settings.network;
+        let mut options = AddOptions::new(&spec.folder)
+            .seed(SeedGoal::forever())
+            .resume_folder(Some(self.state.resume_folder()))
+            .private_folders(self.private_folders.clone())
+            .renamed_files(spec.renamed.clone())
+            .verify(spec.needs_check)
+            .overwrite(spec.may_overwrite)
+            .sequential(record.settings.sequential)
+            .max_peers(usize::from(record.settings.peer_limit))
+            .encryption(network.encryption)
+            .pex(network.pex)
+            .lsd(network.lsd)
+            .dht(network.dht)
+            .incomplete_suffix(spec.incomplete_suffix.then(|| INCOMPLETE_SUFFIX.to_owned()));
+        if let Some(facts) = record.facts.as_ref().filter(|_| !spec.unwanted.is_empty()) {
+            options = options.files(selection(spec, facts.entries));
+        }
+        if record.facts.is_none() {
+            options = options.save_torrent(Some(self.state.torrent_file(record.info_hash)));
+        }
+        options
+    }
+
+    /// Takes back the torrents that have ended.
+    pub(super) fn collect_ended(&mut self) {
+        let ids: Vec<TorrentId> = self.torrents.iter().filter(|(_, it)| it.is_active()).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(ended) = self.torrents.get(&id).and_then(Managed::handle).and_then(TorrentHandle::try_wait) else {
+                continue;
+            };
+            self.drain_events(id);
+            self.shared.pending.lock().remove(&id);
+            let Some(torrent) = self.torrents.get_mut(&id) else { continue };
+            if let Some(run) = torrent.active_mut() {
+                run.read(Duration::from_secs(1));
+                let sums = run.sums();
+                torrent.record.sums = sums;
+            }
+            let was_told = matches!(torrent.run, Run::Stopping(_));
+            torrent.run = Run::Idle;
+            torrent.changed = Instant::now();
+            torrent.tracker_problem = None;
+            match ended {
+                Err(error) => self.fail_with(id, &error),
+                Ok(Outcome::Stopped | Outcome::StoppedComplete) if was_told => self.save(id),
+                Ok(outcome) => {
+                    self.fail(id, ProblemKind::Local, &format!("it ended by itself ({outcome:?}); start it again"));
+                }
+            }
+            self.publish(id);
+        }
+    }
+
+    fn fail_with(&mut self, id: TorrentId, error: &TorrentError) {
+        let (kind, advice) = match error {
+            TorrentError::Storage(error) if error.is_overwritable() => {
+                (ProblemKind::FilesInTheWay, "; choose another folder, or permit btsync to overwrite it")
+            }
+            _ => (ProblemKind::Local, ""),
+        };
+        self.fail(id, kind, &format!("{error}{advice}"));
+    }
+
+    /// Stops a torrent for good because of a problem, which the user sees.
+    pub(super) fn fail(&mut self, id: TorrentId, kind: ProblemKind, message: &str) {
+        let problem = Problem { kind, message: printable(message) };
+        log::warn!("torrent {}: {}", id.0, problem.message);
+        let failed = self.update(id, |record| {
+            (record.wish, record.needs_check) = (Wish::Stop, false);
+            record.problem = Some(problem);
+        });
+        if let Err(error) = failed {
+            log::error!("{error}");
+        }
+    }
+
+    fn start_file_job(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        let record = &torrent.record;
+        let job = FileJob {
+            torrent_file: record.facts.as_ref().map(|_| self.state.torrent_file(record.info_hash)),
+            info_hash: record.info_hash,
+            resume_folder: self.state.resume_folder(),
+            private_folders: self.private_folders.clone(),
+            folder: record.folder.clone(),
+            renamed: record.files.renamed.clone(),
+            renaming: record.renaming.clone(),
+            deletes: record.removal.map(|removal| removal.deletes_data),
+            moves_to: record.moving_to.clone(),
+        };
+        torrent.run = Run::FileJob;
+        let inbox = self.shared.inbox.clone();
+        self.jobs.start(job, move |result| drop(inbox.send(Message::JobDone(id, result))));
+        self.publish(id);
+    }
+
+    /// Takes over the result of moving or deleting a torrent's files.
+    pub(super) fn finish_job(&mut self, id: TorrentId, result: JobResult) {
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        torrent.run = Run::Idle;
+        if torrent.record.removal.is_some() {
+            if let Err(why) = result {
+                log::warn!("torrent {}: not all of its files are deleted: {why}", id.0);
+            }
+            self.forget(id);
+            return;
+        }
+        let folder: Option<PathBuf> = torrent.record.moving_to.clone();
+        let moved = match (result, folder) {
+            (Ok(()), folder) => self.update(id, |record| {
+                if let Some(folder) = folder {
+                    (record.folder, record.moving_to) = (folder, None);
+                }
+                if !record.renaming.is_empty() {
+                    record.files.renamed = std::mem::take(&mut record.renaming);
+                }
+            }),
+            (Err(why), _) => {
+                let update = self.update(id, |record| {
+                    record.moving_to = None;
+                    record.renaming.clear();
+                });
+                self.fail(id, ProblemKind::Local, &format!("its files are not moved: {why}"));
+                update
+            }
+        };
+        if let Err(error) = moved {
+            log::error!("{error}");
+        }
+        self.reconcile();
+    }
+}
+
+/// The wanted files as a selection by index; `entries` counts the metainfo's entries, padding included.
+fn selection(spec: &RunSpec, entries: u32) -> Selection {
+    let mut ranges: Vec<std::ops::RangeInclusive<u32>> = Vec::new();
+    for index in (0..entries).filter(|index| !spec.unwanted.contains(index)) {
+        match ranges.last_mut() {
+            Some(last) if last.end().checked_add(1) == Some(index) => *last = *last.start()..=index,
+            _ => ranges.push(index..=index),
+        }
+    }
+    Selection { magnet_indexes: Some(ranges), ..Selection::default() }
+}

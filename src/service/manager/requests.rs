@@ -1,0 +1,221 @@
+//! How the manager carries out requests: each changes records, and is answered once they are saved.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::metainfo::Metainfo;
+use crate::service::board::now;
+use crate::service::facts::facts;
+use crate::service::manager::Manager;
+use crate::service::manager::managed::{Managed, Run};
+use crate::service::messages::{Answer, PreparedTorrent, Request};
+use crate::service::model::{Added, ControlError, FileIndexes, ProblemKind, TorrentId};
+use crate::service::record::{Removal, TorrentRecord, Wish};
+
+/// The most torrents of one service.
+const MAX_TORRENTS: usize = 20_000;
+
+impl Manager {
+    /// Carries out a request.
+    pub(super) fn carry_out(&mut self, request: Request) -> Result<Answer, ControlError> {
+        match request {
+            Request::Add(torrent) => return self.add(*torrent).map(Answer::Added),
+            Request::Start(ids, is_forced) => self.each(&ids, |record| start(record, is_forced))?,
+            Request::Stop(ids) => self.each(&ids, |record| (record.wish, record.needs_check) = (Wish::Stop, false))?,
+            Request::Verify(ids) => self.each(&ids, |record| (record.needs_check, record.problem) = (true, None))?,
+            Request::Reannounce(ids) => self.reannounce(&ids),
+            Request::Remove(ids, deletes_data) => {
+                self.each(&ids, |record| record.removal = Some(Removal { deletes_data }))?;
+            }
+            Request::Change(ids, change) => self.change_torrents(&ids, &change)?,
+            Request::SetFolder(ids, folder, moves_files) => self.set_folder(&ids, &folder, moves_files)?,
+            Request::Rename(id, files, name) => self.rename(id, files, name)?,
+            Request::Overwrite(id) => self.each(&[id], |record| {
+                record.may_overwrite = true;
+                start(record, false);
+            })?,
+            Request::MoveInQueue(ids, to) => self.move_in_queue(&ids, &to)?,
+            Request::ChangeSettings(change) => self.change_settings(&change)?,
+            Request::SetGroup(group) => self.set_group(group)?,
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Changes a torrent's record and saves it. If it cannot be saved, nothing changes.
+    pub(super) fn update(
+        &mut self,
+        id: TorrentId,
+        change: impl FnOnce(&mut TorrentRecord),
+    ) -> Result<(), ControlError> {
+        let torrent = self.torrents.get_mut(&id).ok_or(ControlError::NoTorrent(id))?;
+        let before = torrent.record.clone();
+        change(&mut torrent.record);
+        if let Err(error) = self.state.save_record(&torrent.record) {
+            torrent.record = before;
+            return Err(ControlError::System(error.to_string()));
+        }
+        (torrent.is_dirty, torrent.changed) = (false, Instant::now());
+        self.publish(id);
+        Ok(())
+    }
+
+    /// Changes several torrents; those that do not exist are skipped.
+    fn each(&mut self, ids: &[TorrentId], mut change: impl FnMut(&mut TorrentRecord)) -> Result<(), ControlError> {
+        for id in ids.iter().filter(|id| self.torrents.contains_key(id)).copied().collect::<Vec<_>>() {
+            self.update(id, &mut change)?;
+        }
+        Ok(())
+    }
+
+    /// Saves a torrent's record as it is.
+    pub(super) fn save(&mut self, id: TorrentId) {
+        if let Err(error) = self.update(id, |_| {}) {
+            log::error!("{error}");
+        }
+    }
+
+    /// Saves all figures that have changed, and the sums.
+    pub(super) fn save_figures(&mut self) {
+        self.saved = Instant::now();
+        let dirty = self.torrents.iter().filter(|(_, torrent)| torrent.is_dirty).map(|(id, _)| *id);
+        for id in dirty.collect::<Vec<_>>() {
+            self.save(id);
+        }
+        self.save_session();
+    }
+
+    /// Saves the sums, with the time of this session.
+    pub(super) fn save_session(&mut self) {
+        let mut session = self.session.clone();
+        session.sums.seconds = session.sums.seconds.saturating_add(self.started.elapsed().as_secs());
+        if let Err(error) = self.state.save_session(&session) {
+            log::error!("{error}");
+        }
+    }
+
+    fn add(&mut self, torrent: PreparedTorrent) -> Result<Added, ControlError> {
+        let PreparedTorrent { info_hash, name, metainfo, link, folder, paused, change, may_overwrite } = torrent;
+        let known = self.torrents.values().find(|torrent| torrent.record.info_hash == info_hash);
+        if let Some(Managed { record, .. }) = known {
+            if record.removal.is_some() {
+                return Err(ControlError::Invalid("this torrent is just being removed; try again".to_owned()));
+            }
+            return Ok(Added { id: record.id, info_hash, name: record.name.clone(), is_duplicate: true });
+        }
+        if self.torrents.len() >= MAX_TORRENTS {
+            return Err(ControlError::Invalid(format!("there are {MAX_TORRENTS} torrents already")));
+        }
+        let id = TorrentId(self.session.next_id);
+        let mut record = TorrentRecord::new(id, info_hash, name.clone(), folder, now());
+        record.settings.peer_limit = self.settings.network.peer_limit_per_torrent;
+        record.queue_position = self.torrents.len();
+        (record.link, record.may_overwrite) = (link, may_overwrite);
+        if self.settings.uses_incomplete_folder && self.settings.incomplete_folder.is_absolute() {
+            let incomplete = self.settings.incomplete_folder.clone();
+            record.final_folder = Some(std::mem::replace(&mut record.folder, incomplete));
+        }
+        if let Some((metainfo, bytes)) = &metainfo {
+            record.facts = Some(facts(metainfo));
+            (record.progress.total, record.progress.wanted) = (metainfo.total(), metainfo.total());
+            record.files.renamed = names_without_colons(metainfo);
+            self.state.save_torrent(info_hash, bytes).map_err(|error| ControlError::System(error.to_string()))?;
+        }
+        let mut change = change;
+        let position = change.queue_position.take();
+        Manager::apply(&mut record, &change, metainfo.as_ref().map(|(metainfo, _)| metainfo))?;
+        if !paused.unwrap_or(!self.settings.starts_added) {
+            record.wish = Wish::Start;
+        }
+        self.session.next_id = id.0.saturating_add(1);
+        self.session.sums.files_added += 1;
+        self.save_session();
+        self.state.save_record(&record).map_err(|error| ControlError::System(error.to_string()))?;
+        self.torrents.insert(id, Managed::new(record));
+        if let Some(position) = position {
+            self.set_queue_position(&[id], position)?;
+        }
+        self.publish(id);
+        Ok(Added { id, info_hash, name, is_duplicate: false })
+    }
+
+    /// Removes what is left of a torrent.
+    pub(super) fn forget(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.remove(&id) else { return };
+        if let Err(error) = self.state.remove(id, torrent.record.info_hash) {
+            log::error!("{error}");
+        }
+        self.shared.board.lock().remove(id);
+        self.number_queue();
+    }
+
+    fn reannounce(&mut self, ids: &[TorrentId]) {
+        for handle in ids.iter().filter_map(|id| self.torrents.get(id)?.handle()) {
+            let _ = handle;
+        }
+    }
+
+    fn set_folder(&mut self, ids: &[TorrentId], folder: &std::path::Path, moves: bool) -> Result<(), ControlError> {
+        for id in ids {
+            let is_incomplete = self.torrents.get(id).is_some_and(|torrent| torrent.record.final_folder.is_some());
+            let clears = self
+                .torrents
+                .get(id)
+                .and_then(|torrent| torrent.record.problem.as_ref())
+                .is_some_and(|problem| matches!(problem.kind, ProblemKind::Local | ProblemKind::FilesInTheWay));
+            self.each(&[*id], |record| {
+                if clears {
+                    record.problem = None;
+                }
+                if is_incomplete && moves {
+                    record.final_folder = Some(folder.to_owned());
+                } else if moves && record.folder != folder {
+                    record.moving_to = Some(folder.to_owned());
+                } else if !moves {
+                    folder.clone_into(&mut record.folder);
+                    (record.progress.is_complete, record.needs_check) = (false, record.facts.is_some());
+                    if clears {
+                        // The user chose another folder because of the problem: go on there.
+                        (record.wish, record.needs_check) = (Wish::Start, false);
+                    }
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn rename(&mut self, id: TorrentId, files: Vec<(u32, PathBuf)>, name: Option<String>) -> Result<(), ControlError> {
+        let torrent = self.torrents.get(&id).ok_or(ControlError::NoTorrent(id))?;
+        if torrent.record.moving_to.is_some() || matches!(torrent.run, Run::FileJob) {
+            return Err(ControlError::Invalid("its files are just being moved; try again".to_owned()));
+        }
+        self.update(id, |record| {
+            record.renaming = files;
+            if let Some(name) = name {
+                record.name = name;
+            }
+        })
+    }
+}
+
+/// Starts a torrent: with a new problem it stops again.
+fn start(record: &mut TorrentRecord, is_forced: bool) {
+    record.wish = if is_forced { Wish::StartNow } else { Wish::Start };
+    (record.problem, record.is_finished) = (None, false);
+}
+
+/// Other paths for files with colons in their names, which some systems and remote controls do not accept.
+fn names_without_colons(metainfo: &Metainfo) -> Vec<(u32, PathBuf)> {
+    let with_colon = (0_u32..).zip(&metainfo.files).filter(|(_, file)| !file.is_virtual);
+    let renamed = with_colon.filter_map(|(index, file)| {
+        let path = file.path.to_str().filter(|path| path.contains(':'))?;
+        Some((index, PathBuf::from(path.replace(':', "_"))))
+    });
+    renamed.collect()
+}
+
+impl FileIndexes {
+    /// Whether these are no files.
+    pub fn is_none(&self) -> bool {
+        matches!(self, FileIndexes::None)
+    }
+}

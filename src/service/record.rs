@@ -1,0 +1,232 @@
+//! What the service keeps of one torrent, also while it does not run and over its own restarts.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::service::model::{MetainfoFacts, Problem, TorrentId, TorrentSettings, UnixTime};
+use crate::types::InfoHash;
+
+/// The content of a torrent's file in the state folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TorrentRecord {
+    /// Its number.
+    pub id: TorrentId,
+    /// Its info-hash.
+    #[serde(with = "hex_hash")]
+    pub info_hash: InfoHash,
+    /// Its name as shown.
+    pub name: String,
+    /// The magnet link; only until the metadata is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// The folder of its files.
+    pub folder: PathBuf,
+    /// What the user wants it to do.
+    #[serde(default)]
+    pub wish: Wish,
+    /// Whether its files have to be hashed before anything else.
+    #[serde(default)]
+    pub needs_check: bool,
+    /// Whether it may overwrite files that are in its way.
+    #[serde(default)]
+    pub may_overwrite: bool,
+    /// The position in the queue, from 0.
+    #[serde(default)]
+    pub queue_position: usize,
+    /// The settings that the user may change at any time.
+    #[serde(default)]
+    pub settings: TorrentSettings,
+    /// Choices about its files.
+    #[serde(default)]
+    pub files: FileChoices,
+    /// Its trackers by tier, if the user has changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trackers: Option<Vec<Vec<String>>>,
+    /// When things happened.
+    #[serde(default)]
+    pub times: RecordTimes,
+    /// Sums over all runs.
+    #[serde(default)]
+    pub sums: RecordSums,
+    /// How far it is.
+    #[serde(default)]
+    pub progress: RecordProgress,
+    /// Facts of the metainfo, so that it need not be read for a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<MetainfoFacts>,
+    /// Whether it stopped because its seeding goal was reached.
+    #[serde(default)]
+    pub is_finished: bool,
+    /// Why it stopped by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// The folder to which its files are moved once it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_folder: Option<PathBuf>,
+    /// The folder to which its files are being moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving_to: Option<PathBuf>,
+    /// Files that get another path as soon as it does not run: indexes in the metainfo, and paths below the folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renaming: Vec<(u32, PathBuf)>,
+    /// Its removal, once the user has asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removal: Option<Removal>,
+}
+
+/// What the user wants a torrent to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wish {
+    /// Nothing.
+    #[default]
+    Stop,
+    /// Download and seed when the queue permits it.
+    Start,
+    /// The same whatever the queue says.
+    StartNow,
+}
+
+/// How to remove a torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// Whether those of its files that btsync created are deleted.
+    pub deletes_data: bool,
+}
+
+/// The user's choices about a torrent's files. Numbers are indexes in the metainfo from 0, padding included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FileChoices {
+    /// The files that are not wanted.
+    pub unwanted: Vec<u32>,
+    /// The files that come first.
+    pub high: Vec<u32>,
+    /// The files that come last.
+    pub low: Vec<u32>,
+    /// Files with another path below the folder.
+    pub renamed: Vec<(u32, PathBuf)>,
+}
+
+/// When things happened to a torrent; 0 for never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecordTimes {
+    /// When it was added.
+    pub added: UnixTime,
+    /// When its last wanted piece was verified.
+    pub done: UnixTime,
+    /// When payload last moved.
+    pub active: UnixTime,
+    /// When it was last started.
+    pub started: UnixTime,
+    /// When its settings were last changed.
+    pub edited: UnixTime,
+    /// Seconds spent downloading.
+    pub downloading: u64,
+    /// Seconds spent seeding.
+    pub seeding: u64,
+}
+
+/// Sums over all runs of a torrent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecordSums {
+    /// Payload bytes received.
+    pub downloaded: u64,
+    /// Payload bytes sent.
+    pub uploaded: u64,
+    /// Wasted payload bytes.
+    pub wasted: u64,
+}
+
+/// How far a torrent is, as its last run knew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecordProgress {
+    /// Bytes of all files.
+    pub total: u64,
+    /// Bytes of the wanted pieces.
+    pub wanted: u64,
+    /// Bytes of the wanted pieces that are verified.
+    pub have: u64,
+    /// Whether every wanted piece was verified once and nothing is known against it since.
+    pub is_complete: bool,
+}
+
+impl TorrentRecord {
+    /// A torrent that was just added and does nothing.
+    pub fn new(id: TorrentId, info_hash: InfoHash, name: String, folder: PathBuf, added: UnixTime) -> TorrentRecord {
+        TorrentRecord {
+            id,
+            info_hash,
+            name,
+            link: None,
+            folder,
+            wish: Wish::Stop,
+            needs_check: false,
+            may_overwrite: false,
+            queue_position: 0,
+            settings: TorrentSettings::default(),
+            files: FileChoices::default(),
+            trackers: None,
+            times: RecordTimes { added, ..RecordTimes::default() },
+            sums: RecordSums::default(),
+            progress: RecordProgress::default(),
+            facts: None,
+            is_finished: false,
+            problem: None,
+            final_folder: None,
+            moving_to: None,
+            renaming: Vec::new(),
+            removal: None,
+        }
+    }
+
+    /// Whether the record can be one that the service wrote: its number is not 0 and its folder is absolute.
+    pub fn is_plausible(&self) -> bool {
+        self.id.0 > 0 && self.folder.is_absolute()
+    }
+}
+
+/// An [`InfoHash`] as 40 hexadecimal digits.
+mod hex_hash {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::types::InfoHash;
+
+    pub fn serialize<S: Serializer>(hash: &InfoHash, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hash.hex())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<InfoHash, D::Error> {
+        let text = String::deserialize(from)?;
+        InfoHash::from_hex(&text).ok_or_else(|| D::Error::custom("no info-hash"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_its_file() {
+        let mut record =
+            TorrentRecord::new(TorrentId(7), InfoHash([0xa5; 20]), "name".into(), "/down".into(), UnixTime(1));
+        record.wish = Wish::StartNow;
+        record.files.renamed.push((3, "other/name".into()));
+        record.removal = Some(Removal { deletes_data: true });
+        let text = serde_json::to_string(&record).expect("JSON");
+        assert!(text.contains(&"a5".repeat(20)), "{text}");
+        assert_eq!(serde_json::from_str::<TorrentRecord>(&text).expect("the record"), record);
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_may_lack_fields_that_have_defaults() {
+        let text = format!(r#"{{"id":1,"info_hash":"{}","name":"x","folder":"/x","unknown":1}}"#, "00".repeat(20));
+        let record: TorrentRecord = serde_json::from_str(&text).expect("a record");
+        assert!(record.is_plausible() && record.wish == Wish::Stop);
+    }
+}

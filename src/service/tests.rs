@@ -1,0 +1,221 @@
+//! A whole service: torrents are added, run, survive restarts, and are removed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
+
+use crate::client::DhtSettings;
+use crate::metainfo::{CreateOptions, CreatePlan};
+use crate::service::model::{
+    Activity, AddRequest, AddSource, Added, Control, ControlError, FileIndexes, Priority, ProblemKind, QueueMove,
+    TorrentChange, TorrentId, TorrentSummary,
+};
+use crate::service::settings::SettingsChange;
+use crate::service::{Service, ServiceOptions};
+use crate::tracker_server::{TrackerServer, TrackerServerConfig};
+
+/// A service with its folders, in a folder of its own.
+struct Fixture {
+    folder: PathBuf,
+    service: Option<Service>,
+    control: Arc<dyn Control>,
+}
+
+impl Fixture {
+    fn start(folder: &Path) -> Fixture {
+        let service = Service::start(&options(folder)).expect("a service");
+        let control = service.control();
+        control
+            .change_settings(&SettingsChange { dht: Some(false), lsd: Some(false), ..SettingsChange::default() })
+            .expect("settings");
+        Fixture { folder: folder.to_owned(), service: Some(service), control }
+    }
+
+    fn restart(&mut self) {
+        self.service = None;
+        let service = Service::start(&options(&self.folder)).expect("a service");
+        (self.control, self.service) = (service.control(), Some(service));
+    }
+
+    fn downloads(&self) -> PathBuf {
+        self.folder.join("downloads")
+    }
+
+    fn add(&self, torrent: &[u8]) -> Added {
+        let request = AddRequest { source: AddSource::Metainfo(torrent.to_vec()), ..AddRequest::default() };
+        self.control.add(request).expect("added")
+    }
+
+    fn summary(&self, id: TorrentId) -> TorrentSummary {
+        self.control.torrent(id).expect("the torrent")
+    }
+
+    fn wait_for(&self, what: &str, id: TorrentId, condition: impl Fn(&TorrentSummary) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.control.torrent(id).is_some_and(|summary| condition(&summary)) {
+            assert!(Instant::now() < deadline, "not in time: {what}: {:?}", self.control.torrent(id));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn options(folder: &Path) -> ServiceOptions {
+    let mut dht = DhtSettings::default();
+    dht.routers.clear();
+    ServiceOptions {
+        state_folder: folder.join("state"),
+        download_folder: folder.join("downloads"),
+        allowed_folders: Vec::new(),
+        private_folders: Vec::new(),
+        dht,
+        peer_port: Some(0),
+    }
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Creates files in `folder` and returns their torrent.
+fn torrent(folder: &Path, name: &str, tracker: Option<&str>) -> Vec<u8> {
+    let content = folder.join(name);
+    std::fs::create_dir_all(&content).expect("a folder");
+    std::fs::write(content.join("a.bin"), vec![b'a'; 100_000]).expect("a file");
+    std::fs::write(content.join("b.bin"), vec![b'b'; 50_000]).expect("a file");
+    let plan = CreatePlan::scan(&content, &[]).expect("a plan");
+    let mut options = CreateOptions::default();
+    options.tiers.extend(tracker.map(|tracker| vec![tracker.to_owned()]));
+    plan.create(&options, &AtomicU64::default(), &AtomicBool::default()).expect("a torrent").bytes
+}
+
+#[test]
+fn one_service_downloads_from_another_and_both_remember_it() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let tracker = TrackerServer::start(([127, 0, 0, 1], 0).into(), TrackerServerConfig::default()).expect("a tracker");
+    let [mut seed, mut leecher] = ["seed", "leecher"].map(|name| Fixture::start(&temp.path().join(name)));
+    let bytes = torrent(&seed.downloads(), "photos", Some(&format!("http://{}/announce", tracker.addr())));
+    let seeding = seed.add(&bytes);
+    seed.wait_for("the seed", seeding.id, |it| it.activity == Activity::Seeding && it.transfer.missing == 0);
+    let added = leecher.add(&bytes);
+    assert!(!added.is_duplicate && leecher.add(&bytes).is_duplicate);
+    leecher
+        .wait_for("the download", added.id, |it| it.activity == Activity::Seeding && it.transfer.downloaded >= 150_000);
+    assert_eq!(std::fs::read(leecher.downloads().join("photos/b.bin")).expect("the file"), vec![b'b'; 50_000]);
+    let done = leecher.summary(added.id);
+    assert!(done.times.done.0 > 0, "{done:?}");
+    for fixture in [&mut seed, &mut leecher] {
+        fixture.restart();
+    }
+    leecher.wait_for("the seed after a restart", added.id, |it| it.activity == Activity::Seeding);
+    let again = leecher.summary(added.id);
+    assert_eq!((again.times.done, again.times.added), (done.times.done, done.times.added));
+    assert!(again.transfer.downloaded >= 150_000);
+    assert!(seed.summary(seeding.id).transfer.uploaded >= 150_000);
+    let files = leecher.control.files(added.id);
+    assert!(files.len() == 2 && files.iter().all(|file| file.have == file.length), "{files:?}");
+}
+
+#[test]
+fn a_stopped_torrent_stays_stopped_over_a_restart_and_settings_stay() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let mut it = Fixture::start(temp.path());
+    let bytes = torrent(&it.downloads(), "x", None);
+    let id = it.add(&bytes).id;
+    it.wait_for("the seed", id, |it| it.activity == Activity::Seeding);
+    it.control.stop(&[id]).expect("stopped");
+    it.wait_for("the stop", id, |it| it.activity == Activity::Stopped);
+    let change = TorrentChange {
+        labels: Some(vec!["linux".into()]),
+        seed_ratio: Some(3.5),
+        unwanted: FileIndexes::Some(vec![1]),
+        priority_high: FileIndexes::All,
+        ..TorrentChange::default()
+    };
+    it.control.change(&[id], &change).expect("changed");
+    it.control
+        .change_settings(&SettingsChange { down_limit: Some(77), ..SettingsChange::default() })
+        .expect("settings");
+    it.restart();
+    let summary = it.summary(id);
+    assert_eq!(summary.activity, Activity::Stopped);
+    assert_eq!((summary.settings.labels.as_slice(), summary.settings.seed_ratio), (&["linux".to_owned()][..], 3.5));
+    let files = it.control.files(id);
+    assert!(files[0].is_wanted && !files[1].is_wanted && files[1].priority == Priority::High, "{files:?}");
+    assert_eq!(it.control.settings().down_limit.kilobytes, 77);
+}
+
+#[test]
+fn the_queue_decides_who_downloads() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let it = Fixture::start(temp.path());
+    it.control
+        .change_settings(&SettingsChange { queue_downloads: Some(1), ..SettingsChange::default() })
+        .expect("settings");
+    let ids: Vec<TorrentId> =
+        ["a", "b", "c"].iter().map(|name| it.add(&torrent(&temp.path().join("elsewhere"), name, None)).id).collect();
+    it.wait_for("the first", ids[0], |it| it.activity == Activity::Downloading);
+    it.wait_for("the others wait", ids[1], |it| it.activity == Activity::DownloadWaiting);
+    it.control.move_in_queue(&[ids[2]], QueueMove::Top).expect("moved");
+    it.wait_for("the last one is first now", ids[2], |it| it.activity == Activity::Downloading);
+    it.wait_for("the first waits", ids[0], |it| it.activity == Activity::DownloadWaiting && it.queue_position == 1);
+    it.control.start(&[ids[1]], true).expect("started");
+    it.wait_for("one is forced", ids[1], |it| it.activity == Activity::Downloading);
+    assert_eq!(it.summary(ids[2]).activity, Activity::Downloading);
+}
+
+#[test]
+fn a_file_in_the_way_stops_a_torrent_until_it_may_overwrite_it() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let it = Fixture::start(temp.path());
+    let bytes = torrent(&temp.path().join("elsewhere"), "x", None);
+    std::fs::create_dir_all(it.downloads().join("x")).expect("a folder");
+    std::fs::write(it.downloads().join("x/a.bin"), vec![b'?'; 100_000]).expect("a file of the user's");
+    let id = it.add(&bytes).id;
+    let is_in_the_way =
+        |it: &TorrentSummary| it.problem.as_ref().is_some_and(|problem| problem.kind == ProblemKind::FilesInTheWay);
+    it.wait_for("the problem", id, |it| it.activity == Activity::Stopped && is_in_the_way(it));
+    assert_eq!(std::fs::read(it.downloads().join("x/a.bin")).expect("the file"), vec![b'?'; 100_000]);
+    it.control.overwrite(id).expect("overwritten");
+    it.wait_for("it downloads", id, |it| it.activity == Activity::Downloading && it.problem.is_none());
+}
+
+#[test]
+fn folders_outside_of_the_permitted_ones_are_refused() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let it = Fixture::start(temp.path());
+    let bytes = torrent(&temp.path().join("elsewhere"), "x", None);
+    let bad = [temp.path().join("other"), it.downloads().join("../other"), "relative".into(), "/etc".into()];
+    for folder in bad {
+        let request = AddRequest {
+            source: AddSource::Metainfo(bytes.clone()),
+            folder: Some(folder.clone()),
+            ..AddRequest::default()
+        };
+        assert!(matches!(it.control.add(request), Err(ControlError::OutsideFolders(_))), "{}", folder.display());
+        let change = SettingsChange { download_folder: Some(folder.clone()), ..SettingsChange::default() };
+        assert!(it.control.change_settings(&change).is_err());
+        assert!(it.control.free_space(&folder).is_err());
+    }
+    assert!(it.control.free_space(&it.downloads().join("sub")).is_ok_and(|(free, total)| free <= total && total > 0));
+}
+
+#[test]
+fn a_removed_torrent_is_gone_for_good_and_its_number_is_not_used_again() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let mut it = Fixture::start(temp.path());
+    let bytes = torrent(&it.downloads(), "x", None);
+    let id = it.add(&bytes).id;
+    it.wait_for("the seed", id, |it| it.activity == Activity::Seeding);
+    it.control.remove(&[id], false).expect("removed");
+    until("it is gone", || it.control.torrent(id).is_none());
+    assert_eq!(it.control.recently_removed(), [id]);
+    assert!(it.downloads().join("x/a.bin").exists(), "its files stay");
+    it.restart();
+    assert!(it.control.torrents().is_empty());
+    assert!(it.add(&bytes).id > id);
+}
