@@ -5,10 +5,11 @@
 //! Nobody does disk I/O or hashing while holding the lock. The thread that receives the last block of a piece hashes it.
 
 mod content;
+mod order;
 mod serving;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,6 +35,8 @@ pub struct PieceManager {
     smart_ban: Mutex<SmartBan>,
     /// Pieces with blocks that were on disk when another program changed the time of their file, so that it may have edited them.
     possibly_edited: Mutex<HashSet<PieceIndex>>,
+    /// Told of each piece that is verified.
+    verified_hook: OnceLock<Box<dyn Fn(PieceIndex) + Send + Sync>>,
 }
 
 /// The picker's decision about a batch of received blocks.
@@ -69,6 +72,7 @@ impl PieceManager {
             wasted: Counter::default(),
             smart_ban: Mutex::new(SmartBan::default()),
             possibly_edited: Mutex::default(),
+            verified_hook: OnceLock::new(),
         }
     }
 
@@ -341,6 +345,8 @@ impl PieceManager {
         drop(picker);
         if !is_valid {
             self.add_wasted(size);
+        } else if let Some(tell) = self.verified_hook.get() {
+            tell(piece);
         }
         verdict
     }

@@ -315,6 +315,27 @@ impl Bitfield {
         self.len == other.len && self.bytes.iter().zip(&other.bytes).all(|(mine, theirs)| mine & !theirs == 0)
     }
 
+    /// The pieces that are set in both.
+    #[must_use]
+    pub fn intersection(&self, other: &Bitfield) -> Bitfield {
+        self.combined(other, |mine, theirs| mine & theirs)
+    }
+
+    /// The pieces that are set here and not in `other`.
+    #[must_use]
+    pub fn difference(&self, other: &Bitfield) -> Bitfield {
+        self.combined(other, |mine, theirs| mine & !theirs)
+    }
+
+    /// `with` of the bytes of both; `other` has the same length.
+    fn combined(&self, other: &Bitfield, with: impl Fn(u8, u8) -> u8) -> Bitfield {
+        let mut bytes: Vec<u8> =
+            self.bytes.iter().zip(&other.bytes).map(|(&mine, &theirs)| with(mine, theirs)).collect();
+        bytes.resize(self.bytes.len(), 0);
+        let ones = bytes.iter().map(|byte| byte.count_ones()).sum();
+        Bitfield { bytes, len: self.len, ones }
+    }
+
     /// The set pieces in order.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         let of = |(at, &byte): (usize, &u8)| {

@@ -12,7 +12,7 @@
 //!
 //! `choose` contains the rules of picking, `parole` finds out who spoils pieces, `given_up` makes a peer leave a piece that it
 //! gave up to others, `request_results` handles received, returned and expired blocks, `plan` decides which pieces are wanted,
-//! and `restore` takes over partial pieces from an earlier run.
+//! `priorities` and `urgent` which come first, and `restore` takes over partial pieces from an earlier run.
 
 mod begun;
 mod choose;
@@ -25,12 +25,14 @@ mod parts;
 mod pick_context;
 mod pick_within;
 mod plan;
+mod priorities;
 mod request_results;
 mod restore;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod urgent;
 mod wanted;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -43,6 +45,8 @@ use parole::Parole;
 use parts::{FreeBlocks, PickBuffers, PickerBytes, PieceSequence};
 pub use pick_context::{PickContext, Speed};
 pub use plan::Plan;
+pub use priorities::PiecePriorities;
+pub use urgent::MAX_URGENT;
 use wanted::{VerifiedCount, WantedBounds};
 
 /// This many pieces are first chosen at random, so that we soon have something that other peers want.

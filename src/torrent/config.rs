@@ -10,6 +10,7 @@ use crate::metainfo::Selection;
 use crate::peer::LimitGroup;
 use crate::storage::Allocation;
 use crate::strategy::rate_limiter::Limits;
+use crate::torrent::piece_order::FilePriority;
 use crate::types::{Dscp, Encryption};
 
 /// How a torrent behaves; the defaults are those of `btsync file.torrent outdir`.
@@ -94,6 +95,8 @@ pub struct FileConfig {
     pub renamed_files: Vec<(u32, PathBuf)>,
     /// Whether to request pieces in the order of the torrent, as a media player needs them.
     pub sequential: bool,
+    /// Which files come before others: the file's index from 0, counting padding.
+    pub priorities: Vec<(u32, FilePriority)>,
     /// Whether to request the first and the last piece of each wanted file before all others.
     pub first_and_last: bool,
     /// Whether to hash all existing files, whatever the resume data says.
@@ -202,6 +205,7 @@ impl Default for FileConfig {
             selection: Selection::default(),
             renamed_files: Vec::new(),
             sequential: false,
+            priorities: Vec::new(),
             first_and_last: false,
             verify: false,
             allocation: Allocation::default(),

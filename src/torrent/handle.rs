@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::metainfo::Metainfo;
 use crate::peer::{LimitGroup, Peer, StopReason, TorrentCommand};
@@ -12,6 +13,8 @@ use crate::torrent::config::SeedGoal;
 use crate::torrent::events::Events;
 use crate::torrent::inner::TorrentInner;
 use crate::torrent::peer_search::PeerSearchStats;
+use crate::torrent::piece_order::FilePriority;
+use crate::torrent::streams::PieceStream;
 use crate::torrent::views::{FileView, PeerView, Snapshot, Stage};
 use crate::torrent::{Outcome, TorrentError, UnreportedCompletion};
 use crate::types::{InfoHash, PieceIndex, PieceState};
@@ -135,6 +138,29 @@ impl TorrentHandle {
         self.wake(TorrentCommand::LimitsChanged);
     }
 
+    /// Sets whether pieces are requested in the order of the torrent. Begun pieces are completed first.
+    pub fn set_sequential(&self, sequential: bool) {
+        self.0.change_order(|order| order.sequential = sequential);
+    }
+
+    /// Sets which files are downloaded before others, in place of the earlier priorities: each file by its index from 0, counting
+    /// padding. All others have the normal priority. Files that are not wanted do not count, and begun pieces are completed first.
+    pub fn set_priorities(&self, priorities: Vec<(u32, FilePriority)>) {
+        self.0.change_order(|order| order.priorities = priorities);
+    }
+
+    /// Waits until the piece is verified, and has it downloaded before all others meanwhile. Returns false if the time is up, the
+    /// torrent has ended, there is no such piece, or too many readers wait already. A piece that is not wanted is never verified.
+    pub fn wait_for_piece(&self, piece: PieceIndex, timeout: Duration) -> bool {
+        self.stream().is_some_and(|stream| stream.wait(piece.0, timeout))
+    }
+
+    /// A reader of the torrent while it downloads; `None` if there are too many.
+    #[doc(hidden)]
+    pub fn stream(&self) -> Option<PieceStream> {
+        PieceStream::open(&self.0)
+    }
+
     /// When the torrent stops seeding by itself.
     pub fn seed_goal(&self) -> SeedGoal {
         self.0.seed_goal
@@ -228,6 +254,7 @@ impl TorrentHandle {
         let storage = context.pieces.storage();
         let files = layout.files().iter().enumerate().filter(|(number, file)| !file.is_pad && storage.wants(*number));
         let view = |(number, file): (usize, &FileSpec)| FileView {
+            index: number as u32,
             path: layout.final_name(number).unwrap_or(&file.path).to_string_lossy().into_owned(),
             stored_as: (!storage.has_final_names() && layout.final_name(number) != Some(&file.path))
                 .then(|| file.path.to_string_lossy().into_owned()),

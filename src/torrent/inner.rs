@@ -16,6 +16,8 @@ use crate::torrent::config::{SeedGoal, TorrentConfig};
 use crate::torrent::events::Events;
 use crate::torrent::kept_connections::KeptConnections;
 use crate::torrent::peer_search::PeerSearchStats;
+use crate::torrent::piece_order::OrderSettings;
+use crate::torrent::streams::StreamRegistry;
 use crate::torrent::views::Stage;
 use crate::torrent::{Outcome, TorrentError};
 use crate::types::{Bitfield, InfoHash};
@@ -56,6 +58,8 @@ impl Drop for EndGuard<'_> {
             *state = EndState::Panicked;
         }
         self.0.end.changed.notify_all();
+        drop(state);
+        self.0.streams.end();
     }
 }
 
@@ -132,6 +136,10 @@ pub(crate) struct TorrentInner {
     pub throttle: Arc<TorrentThrottle>,
     /// The most connections that the torrent may have.
     pub max_peers: Arc<Amount>,
+    /// In which order the program wants the pieces.
+    pub order: Mutex<OrderSettings>,
+    /// Readers that wait for pieces.
+    pub streams: StreamRegistry,
     pub messages: Sender<TorrentMessage>,
     pub facts: TorrentFacts,
     pub progress: TorrentProgress,
@@ -168,6 +176,11 @@ impl TorrentInner {
             run: Arc::default(),
             throttle: Arc::new(throttle),
             max_peers: Arc::new(Amount::new(config.client.max_peers)),
+            order: Mutex::new(OrderSettings {
+                sequential: config.files.sequential,
+                priorities: config.files.priorities.clone(),
+            }),
+            streams: StreamRegistry::default(),
             messages,
             facts: TorrentFacts::default(),
             progress: TorrentProgress::default(),
@@ -249,6 +262,17 @@ impl TorrentInner {
         let run = self.run.clone();
         storage.set_stop_check(move || run.is_stopped());
         storage
+    }
+
+    /// Applies the order in which the program wants the pieces, after `change`.
+    pub fn change_order(&self, change: impl FnOnce(&mut OrderSettings)) {
+        let mut order = self.order.lock();
+        change(&mut order);
+        if let Some(context) = self.context().filter(|context| !context.settings.is_fetching_metadata) {
+            let storage = context.pieces.storage();
+            context.pieces.set_sequential(order.sequential);
+            context.pieces.set_priorities(order.piece_priorities(storage.layout(), |file| storage.wants(file)));
+        }
     }
 
     /// The context that the connections of the current phase share.

@@ -12,6 +12,7 @@ use crate::peer::LimitGroup;
 use crate::storage::Allocation;
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::config::{SeedGoal, TorrentConfig};
+use crate::torrent::piece_order::FilePriority;
 use crate::types::{Dscp, Encryption};
 use crate::util::os_error::reason;
 
@@ -109,6 +110,8 @@ setters! {
     renamed_files: Vec<(u32, PathBuf)> => files.renamed_files;
     /// Whether to request pieces in the order of the torrent, as a media player needs them.
     sequential: bool => files.sequential;
+    /// Which files to download before others: the file's index from 0, counting padding. All others have the normal priority.
+    priorities: Vec<(u32, FilePriority)> => files.priorities;
     /// Whether to request the first and the last piece of each wanted file before all others.
     first_and_last: bool => files.first_and_last;
     /// When to allocate disk space for the files.

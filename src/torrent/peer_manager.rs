@@ -175,7 +175,9 @@ impl<'a> PeerManager<'a> {
     /// Adds the peers that the program added since the torrent was created.
     fn add_users_peers(&mut self) {
         let peers = self.inner.peers.added.lock().clone();
-        self.peer_list.add(&peers, PeerSource::User);
+        if self.peer_list.add(&peers, PeerSource::User) > 0 {
+            self.next.dial = Duration::ZERO;
+        }
     }
 
     /// Adds peers from a tracker. Returns how many are new.

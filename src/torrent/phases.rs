@@ -142,6 +142,7 @@ impl<'a> TorrentRun<'a> {
             None => self.peer_manager(&context, &metainfo.tiers, metainfo.private)?,
         };
         self.publish(&context, &peer_manager);
+        self.apply_order(&context);
         peer_manager.continue_kept(&context);
         peer_manager.refuse_incoming(false);
         let outcome =
@@ -233,6 +234,18 @@ impl<'a> TorrentRun<'a> {
             private,
             registration,
         ))
+    }
+
+    /// Applies the order of pieces that the program wants by now, before any peer is picked for, and lets readers wait for pieces.
+    fn apply_order(&self, context: &TorrentContext) {
+        let inner = Arc::downgrade(self.inner);
+        context.pieces.on_verified(move |piece| {
+            if let Some(inner) = inner.upgrade() {
+                inner.streams.piece_verified(piece);
+            }
+        });
+        self.inner.change_order(|_| ());
+        self.inner.streams.wake_all();
     }
 
     /// Publishes our ports to the connections, and the shared context to handles.

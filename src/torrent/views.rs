@@ -34,6 +34,8 @@ impl Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct FileView {
+    /// Its index in the torrent from 0, counting padding.
+    pub index: u32,
     /// Its path below the download folder.
     pub path: String,
     /// Its path until everything wanted is complete, if that is another one.

@@ -7,6 +7,7 @@ mod fast;
 mod library;
 mod limits;
 mod loopback;
+mod order;
 mod pause;
 mod several;
 mod super_seed;

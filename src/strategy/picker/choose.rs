@@ -70,7 +70,7 @@ impl Pick<'_> {
     }
 
     /// When the next block of the pick is overdue, in ticks.
-    fn due(&self) -> u32 {
+    pub(super) fn due(&self) -> u32 {
         self.context.due(self.out.len() - self.from)
     }
 }
@@ -105,6 +105,9 @@ impl Picker {
             self.take_over(&mut pick);
             return None;
         }
+        if !self.sequence.urgent.is_empty() {
+            self.take_urgent(&mut pick);
+        }
         if !pick_context.is_crawling() {
             self.take_expired(&mut pick, false);
         }
@@ -119,7 +122,7 @@ impl Picker {
         self.take_over(&mut pick);
         self.take_expired(&mut pick, true);
         if !pick.is_full() {
-            self.take_duplicates(&mut pick);
+            self.take_duplicates(&mut pick, None);
         }
         pick.again.map(pick_context::time_of)
     }
@@ -220,13 +223,12 @@ impl Picker {
             let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
             // If all connected peers are seeds, nobody gains from our having rare pieces.
             let runs = !any && self.order.seeds() == self.peers.len();
-            let planned = if self.sequence.early.is_empty() && !self.sequence.is_sequential {
-                None
-            } else {
-                self.planned(pick.peer, allowed.as_ref())
-            };
+            let early = self.early(pick.peer, allowed.as_ref());
+            let preferred = self.preferred(pick.peer, allowed.as_ref());
+            let is_sequential = self.sequence.is_sequential;
             let peer = &mut self.peers[pick.peer];
-            let bits = allowed.as_ref().unwrap_or(&peer.bits);
+            let bits = preferred.as_ref().or(allowed.as_ref()).unwrap_or(&peer.bits);
+            let planned = early.or_else(|| if is_sequential { self.order.first(bits) } else { None });
             let chosen = planned.or_else(|| self.order.choose(bits, peer.bits.is_full(), any, &mut self.rng));
             let Some(mut piece) = chosen else {
                 // The search was exhaustive and need not be repeated, unless some pieces are left to others for a time.
@@ -282,15 +284,17 @@ impl Picker {
         ranked
     }
 
-    /// Takes blocks that are requested from other peers: those of stalled peers at any time, and in the end-game also those that
-    /// this peer is likely to deliver sooner. The last request slot of a block is reserved for a peer that has proven that it answers.
-    fn take_duplicates(&mut self, pick: &mut Pick) {
+    /// Takes blocks that are requested from other peers: those of stalled peers at any time, and also those that this peer is
+    /// likely to deliver sooner, in the end-game and of the pieces in `urgent`. With `urgent`, takes only blocks of these pieces.
+    /// The last request slot of a block is reserved for a peer that has proven that it answers.
+    pub(super) fn take_duplicates(&mut self, pick: &mut Pick, urgent: Option<&[PieceIndex]>) {
         let mut candidates = std::mem::take(&mut self.buffers.duplicates);
         candidates.clear();
-        let (bits, end) = (&self.peers[pick.peer].bits, self.order.is_exhausted());
+        let (bits, end) = (&self.peers[pick.peer].bits, urgent.is_some() || self.order.is_exhausted());
+        let is_meant = |piece: &PieceIndex| urgent.is_none_or(|urgent| urgent.contains(piece)) && bits.has(*piece);
         let places = MAX_ASKED_PEERS - usize::from(!pick.context.is_proven());
         let mut again = u32::MAX;
-        for (&piece, begun) in self.begun.iter().filter(|(piece, begun)| begun.asked > 0 && bits.has(**piece)) {
+        for (&piece, begun) in self.begun.iter().filter(|(piece, begun)| begun.asked > 0 && is_meant(piece)) {
             if !self.may_join(piece, begun, pick.key) {
                 continue;
             }

@@ -37,7 +37,9 @@ impl Picker {
         assert!(
             self.order.unbegun().is_within(&self.unverified_wanted)
                 && self.sequence.early.iter().all(|&piece| self.unverified_wanted.has(piece))
+                && self.sequence.urgent.iter().all(|&piece| self.unverified_wanted.has(piece))
         );
+        assert!(self.sequence.urgent.len() <= MAX_URGENT);
         for peer in &self.peers {
             let wanted = peer.bits.iter().filter(|&p| self.unverified_wanted.has(p)).count();
             assert_eq!(self.wanted.is_wanted(peer.wanted_until), wanted > 0);

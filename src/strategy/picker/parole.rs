@@ -137,7 +137,8 @@ impl Picker {
     /// Begins doubtful pieces, for a peer that has answered requests: the sooner they are verified, the sooner the culprits are
     /// known. A plan's order comes first.
     pub(crate) fn take_doubtful(&mut self, pick: &mut Pick) {
-        let is_planned = !self.sequence.early.is_empty() || self.sequence.is_sequential;
+        let sequence = &self.sequence;
+        let is_planned = !sequence.early.is_empty() || sequence.is_sequential || sequence.priorities.is_some();
         if pick.is_full() || self.parole.doubtful.is_empty() || is_planned || !pick.context.is_proven() {
             return;
         }

@@ -1,5 +1,6 @@
 //! Fields of the picker that belong together.
 
+use crate::strategy::picker::PiecePriorities;
 use crate::strategy::picker::choose::RankedBlock;
 use crate::types::PieceIndex;
 
@@ -13,12 +14,16 @@ pub(super) struct PickerBytes {
     pub(super) wanted: u64,
 }
 
-/// The order of pieces that the plan prescribes.
+/// The order of pieces that the plan and the user prescribe.
 #[derive(Default)]
 pub(super) struct PieceSequence {
+    /// Lacking pieces that somebody waits for, most urgent first. They come before those of `early`.
+    pub(super) urgent: Vec<PieceIndex>,
     /// Lacking pieces that come before all others.
     pub(super) early: Vec<PieceIndex>,
-    /// Whether the rest is picked in ascending order.
+    /// Which of the rest come before others.
+    pub(super) priorities: Option<PiecePriorities>,
+    /// Whether the rest is picked in ascending order within each priority.
     pub(super) is_sequential: bool,
 }
 

@@ -38,7 +38,7 @@ impl Picker {
         (self.sequence.early, self.sequence.is_sequential) = (early, sequential);
         let mut wanted = if wanted.len() == pieces { wanted } else { Bitfield::full(pieces) };
         if wanted.is_full() && self.bytes.wanted == self.geometry.total {
-            self.sequence.early.retain(|&piece| self.unverified_wanted.has(piece));
+            self.retain_lacking_early();
             return; // unchanged
         }
         for &piece in self.begun.keys() {
@@ -63,7 +63,17 @@ impl Picker {
             let wanted = common(&peer.bits, &self.unverified_wanted);
             (peer.wanted_until, peer.has_no_unbegun) = (self.wanted.bound(peer.key, wanted), false);
         }
+        self.retain_lacking_early();
+    }
+
+    fn retain_lacking_early(&mut self) {
         self.sequence.early.retain(|&piece| self.unverified_wanted.has(piece));
+        self.sequence.urgent.retain(|&piece| self.unverified_wanted.has(piece));
+    }
+
+    /// Whether the piece is wanted and not verified.
+    pub fn lacks(&self, piece: PieceIndex) -> bool {
+        self.unverified_wanted.has(piece)
     }
 
     /// Whether every piece that is wanted is verified.
@@ -116,12 +126,9 @@ impl Picker {
         }));
     }
 
-    /// The piece that the plan prefers among the unbegun pieces of the peer at this index, or among those in `allowed`: an early
-    /// one, or in sequential mode the lowest.
-    pub(crate) fn planned(&mut self, peer: usize, allowed: Option<&Bitfield>) -> Option<PieceIndex> {
-        let bits = allowed.unwrap_or(&self.peers.get(peer)?.bits);
-        let unbegun = self.order.unbegun();
-        let early = self.sequence.early.iter().copied().find(|&piece| unbegun.has(piece) && bits.has(piece));
-        if early.is_none() && self.sequence.is_sequential { self.order.first(bits) } else { early }
+    /// The early piece that the plan prefers among the unbegun pieces of the peer at this index, or among those in `allowed`.
+    pub(super) fn early(&self, peer: usize, allowed: Option<&Bitfield>) -> Option<PieceIndex> {
+        let (bits, unbegun) = (allowed.unwrap_or(&self.peers.get(peer)?.bits), self.order.unbegun());
+        self.sequence.early.iter().copied().find(|&piece| unbegun.has(piece) && bits.has(piece))
     }
 }

@@ -119,6 +119,9 @@ impl Picker {
         if !self.sequence.early.is_empty() {
             self.sequence.early.retain(|&early| early != piece);
         }
+        if !self.sequence.urgent.is_empty() {
+            self.sequence.urgent.retain(|&urgent| urgent != piece);
+        }
         let size = u64::from(self.geometry.size(piece));
         (self.bytes.missing_wanted, self.bytes.missing) = (self.bytes.missing_wanted - size, self.bytes.missing - size);
         verdict.no_longer_wanted = self.peers_without_wanted_pieces();

@@ -1,5 +1,6 @@
 //! The picker in a random swarm, compared with a model that tracks every block.
 
+mod order;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,17 +132,18 @@ impl Model {
             assert!(!self.remotes[&key].asked.contains(block), "{block:?} is asked of this peer");
             let asked_peers = self.asked_peers(block);
             assert!(asked_peers < 3, "{block:?} has too many asked peers");
-            twice += usize::from(asked_peers > 0);
+            let is_urgent = self.picker.sequence.urgent.contains(&block.piece);
+            twice += usize::from(asked_peers > 0 && !is_urgent);
             let stalled = |remote: &ModelPeer| remote.stalled || !remote.asked.contains(block);
             let stalled = self.remotes.values().all(stalled);
             assert!(
-                asked_peers == 0 || stalled || self.picker.order.is_exhausted(),
+                asked_peers == 0 || stalled || is_urgent || self.picker.order.is_exhausted(),
                 "asked twice outside the end-game"
             );
             assert!(asked_peers == 0 || speed != Speed::Stalled, "a stalled peer is asked for what others are");
             self.remotes.get_mut(&key).expect("known").asked.push(*block);
         }
-        self.keeps_the_order(key, &unbegun);
+        self.keeps_the_order(key, &unbegun, speed);
         if twice > 0 {
             assert_eq!(self.free_of(key), 0, "asked twice while something is free");
             assert!(twice <= 16);
@@ -162,24 +164,6 @@ impl Model {
             let lost: Vec<BlockInfo> = remote.asked.extract_if(.., |block| !is_asked(block)).collect();
             remote.lost.retain(|block| !lost.contains(block));
             remote.lost.extend(lost);
-        }
-    }
-
-    /// Asserts that the pieces just begun for the peer follow the plan, given the pieces that were unbegun before.
-    fn keeps_the_order(&self, key: PeerKey, before: &Bitfield) {
-        let bits = self.picker.peer_bitfield(key).expect("a known peer");
-        let now = self.picker.order.unbegun();
-        let has_begun = |piece: PieceIndex| before.has(piece) && !now.has(piece);
-        let waits = |piece: PieceIndex| now.has(piece) && bits.has(piece) && !self.picker.must_leave(piece, key);
-        let mut waiting = self.early.iter().copied().skip_while(|&piece| !waits(piece));
-        assert!(waiting.all(|piece| waits(piece) || !has_begun(piece)), "an early piece before an earlier one");
-        let begun: Vec<_> = before.iter().filter(|&piece| has_begun(piece) && !self.early.contains(&piece)).collect();
-        assert!(begun.is_empty() || !self.early.iter().any(|&piece| waits(piece)), "{begun:?} before an early piece");
-        if self.sequential
-            && let Some(&last) = begun.last()
-        {
-            let passed = now.iter().find(|&piece| piece < last && waits(piece));
-            assert_eq!(passed, None, "passed over for {last:?}");
         }
     }
 
@@ -277,6 +261,19 @@ impl Model {
                 self.picker.peer_has(self.key(peer), piece);
             }
             ModelStep::Plan(ref plan_input) => self.plan(plan_input),
+            ModelStep::Sequential(is_sequential) => {
+                self.sequential = is_sequential;
+                self.picker.set_sequential(is_sequential);
+            }
+            ModelStep::Priorities(masks) => {
+                let pieces = self.picker.geometry.pieces;
+                let priorities =
+                    masks.map(|(high, low)| PiecePriorities { high: some(high, pieces), low: some(low, pieces) });
+                self.picker.set_priorities(priorities);
+            }
+            ModelStep::Urgent(ref pieces) => {
+                self.picker.set_urgent(pieces.iter().map(|&piece| PieceIndex(u32::from(piece))));
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod end_game;
 mod plan;
 mod swarm;
+mod urgent;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

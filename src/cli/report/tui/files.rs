@@ -80,7 +80,7 @@ mod tests {
     use PieceState::{InProgress, Missing, Verified};
 
     fn file(path: &str, length: u64, pieces: std::ops::Range<u32>) -> FileView {
-        FileView { path: path.to_owned(), stored_as: None, length, pieces }
+        FileView { index: 0, path: path.to_owned(), stored_as: None, length, pieces }
     }
 
     #[test]

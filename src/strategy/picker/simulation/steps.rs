@@ -18,6 +18,9 @@ pub(crate) enum ModelStep {
     Join { bits: u64 },
     Have { peer: u8, piece: u8 },
     Plan(PlanInput),
+    Sequential(bool),
+    Priorities(Option<(u64, u64)>),
+    Urgent(Vec<u8>),
 }
 
 /// A plan for a torrent of any size.
@@ -63,5 +66,8 @@ pub(crate) fn step() -> impl Strategy<Value = ModelStep> {
         2 => any::<u64>().prop_map(|bits| ModelStep::Join { bits }),
         3 => (any::<u8>(), any::<u8>()).prop_map(|(peer, piece)| ModelStep::Have { peer, piece }),
         1 => plan_input().prop_map(ModelStep::Plan),
+        1 => any::<bool>().prop_map(ModelStep::Sequential),
+        1 => any::<Option<(u64, u64)>>().prop_map(ModelStep::Priorities),
+        2 => prop::collection::vec(0..30u8, 0..8).prop_map(ModelStep::Urgent),
     ]
 }

@@ -43,7 +43,10 @@ impl Fake {
         search.tracker("http://t/", TrackerState::Answered { peers: 30 });
         let row = |host| PeerRow { peer: peer(host, 5), down: 1000.0 * f64::from(host), up: 0.0 };
         let state = |n: u32| [PieceState::Verified, PieceState::Missing, PieceState::InProgress][n as usize % 3];
-        let file = |n: u32| FileView { path: format!("漢字/{n}.bin"), stored_as: None, length: 7, pieces: n..n + 1 };
+        let file =
+            |n: u32| FileView {
+                index: n, path: format!("漢字/{n}.bin"), stored_as: None, length: 7, pieces: n..n + 1
+            };
         Fake {
             name: "debian 漢字 netinst.iso".to_owned(),
             now,

@@ -1,0 +1,46 @@
+//! In which order pieces are downloaded, and who is told of verified ones.
+
+use std::ops::Range;
+
+use crate::pieces::PieceManager;
+use crate::strategy::picker::PiecePriorities;
+use crate::types::PieceIndex;
+
+/// How many pieces are looked at in one call, so that the picker's lock is held for microseconds.
+const MAX_SCAN: usize = 4096;
+
+impl PieceManager {
+    /// Calls `tell` for each piece that is verified from now on, without a lock held. Only the first call has an effect.
+    pub fn on_verified(&self, tell: impl Fn(PieceIndex) + Send + Sync + 'static) {
+        let _ = self.verified_hook.set(Box::new(tell));
+    }
+
+    /// Sets whether pieces of the same priority are downloaded in ascending order.
+    pub fn set_sequential(&self, is_sequential: bool) {
+        self.picker.lock().set_sequential(is_sequential);
+    }
+
+    /// Sets which pieces come before others.
+    pub fn set_priorities(&self, priorities: Option<PiecePriorities>) {
+        self.picker.lock().set_priorities(priorities);
+    }
+
+    /// Sets the pieces that all peers work on first, most urgent first.
+    pub fn set_urgent(&self, pieces: impl IntoIterator<Item = PieceIndex>) {
+        self.picker.lock().set_urgent(pieces);
+    }
+
+    /// How many pieces from the start of the range on are verified without a gap. Looks at 4,096 pieces at most.
+    pub fn verified_run(&self, pieces: Range<u32>) -> u32 {
+        let picker = self.picker.lock();
+        let run = pieces.take(MAX_SCAN).map(PieceIndex).take_while(|&piece| picker.have().has(piece));
+        run.count() as u32
+    }
+
+    /// The first `most` pieces of the range that are wanted and not verified. Looks at 4,096 pieces at most.
+    pub fn lacking_in(&self, pieces: Range<u32>, most: usize) -> Vec<PieceIndex> {
+        let picker = self.picker.lock();
+        let lacking = pieces.take(MAX_SCAN).map(PieceIndex).filter(|&piece| picker.lacks(piece));
+        lacking.take(most).collect()
+    }
+}
