@@ -164,7 +164,7 @@ def check_names(name, text, files, words):
         code, line = match.group(1), plain.count("\n", 0, match.start()) + 1
         if code in FOREIGN:
             continue
-        if re.fullmatch(r"[\w./-]+\.(rs|py|sh|md|toml)", code):
+        if re.fullmatch(r"[\w./-]+\.(rs|py|sh|md|toml|js|mjs)", code):
             end = "/" + code.lstrip("./")
             if not any(("/" + file).endswith(end) for file in files):
                 yield f"{name}:{line}: {code}: no such file"
@@ -183,7 +183,8 @@ def main():
     rust = {name: (ROOT / name).read_text() for name in files if name.endswith(".rs")}
     source = "\n".join(rust.values())
     members = type_members([text for name, text in rust.items() if name.startswith("src/")])
-    words = set(re.findall(r"\w+", re.sub(r"//.*", "", source) + (ROOT / "Makefile").read_text()))
+    scripts = "\n".join((ROOT / name).read_text() for name in files if name.endswith((".js", ".mjs")))
+    words = set(re.findall(r"\w+", re.sub(r"//.*", "", source + scripts) + (ROOT / "Makefile").read_text()))
     problems = []
     for name in documents:
         text = (ROOT / name).read_text()

@@ -1,0 +1,164 @@
+// Adding torrents: by file, drag and drop, pasted or clicked link, with the choice of folder and files before the start.
+
+import { labelField, labelsIn } from './actions.js';
+import { checkBox, field, openDialog, textField } from './dialog.js';
+import { button, h, setText } from './dom.js';
+import { FileTree } from './filetree.js';
+import * as format from './format.js';
+import { t } from './i18n.js';
+import { base64, linksIn, readTorrent } from './metainfo.js';
+import { call } from './rpc.js';
+import { attempt, say } from './toast.js';
+import { knownFolders, loadSettings, settings } from './torrents.js';
+import { goTo, select } from './view.js';
+
+const LARGEST_FILE = 32 << 20;
+
+async function load(file) {
+  const { name } = file;
+  if (file.size > LARGEST_FILE) throw new Error(t('{name} is too large for a torrent file', { name }));
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  try {
+    return { bytes, ...readTorrent(bytes) };
+  } catch {
+    throw new Error(t('{name} is not a torrent file', { name }));
+  }
+}
+
+class AddDialog {
+  constructor(links, onLater) {
+    this.onLater = onLater;
+    this.sources = [];
+    this.chooser = h('input', { type: 'file', multiple: true, accept: '.torrent,application/x-bittorrent', hidden: true,
+      onchange: () => this.addFiles(this.chooser.files) });
+    this.list = h('ul.names', { ariaLabel: t('Torrent files') });
+    this.links = h('textarea', { rows: 2, spellcheck: false, placeholder: 'magnet:?xt=…', value: links, oninput: () => this.show() });
+    this.folder = textField(settings.download_dir, knownFolders(), { required: true, onchange: () => this.showSpace() });
+    this.space = h('p.hint', { role: 'status' });
+    this.labels = labelField([]);
+    this.sequential = checkBox(t('Download in order'), false);
+    this.later = checkBox(t('Choose the files when their list has arrived'), false);
+    const change = (key) => (files, value) => {
+      for (const index of files) Object.assign(this.tree.files[index], { [key]: value });
+      this.showFiles();
+    };
+    this.tree = new FileTree('add-files', change('wanted'), change('priority'));
+    this.total = h('p.hint', { role: 'status' });
+    openDialog(t('Add torrents'), [
+      button(t('Choose torrent files…'), () => this.chooser.click()), this.chooser, this.list,
+      field(t('Magnet links or addresses'), this.links), field(t('Folder'), this.folder.input), this.folder.list, this.space,
+      this.tree.element, this.total, ...this.labels.rows, this.sequential.row, this.later.row,
+    ], [[t('Cancel')], [t('Add stopped'), () => this.send(true)], [t('Start'), () => this.send(false), 'primary']], 'wide');
+    this.show();
+    this.showSpace();
+  }
+
+  addFiles(files) {
+    return attempt(async () => {
+      for (const file of files) this.sources.push(await load(file));
+      this.show();
+    });
+  }
+
+  /** Shows the sources, and the files if there is one torrent file only. */
+  show() {
+    const links = linksIn(this.links.value);
+    this.list.replaceChildren(...this.sources.map((source) => h('li', { dir: 'auto' }, source.name)));
+    this.list.hidden = !this.sources.length;
+    const one = this.sources.length === 1 && !links.length ? this.sources[0] : undefined;
+    this.tree.element.hidden = this.total.hidden = !one;
+    this.later.row.hidden = !links.length;
+    if (one !== this.shown) this.tree.setFiles((one?.files ?? []).map((file) => ({ ...file, have: 0, wanted: true, priority: 0 })));
+    this.shown = one;
+    this.showFiles();
+  }
+
+  showFiles() {
+    this.tree.refresh();
+    const { files, root } = this.tree;
+    const size = format.size(files.reduce((sum, file) => sum + (file.wanted ? file.length : 0), 0));
+    setText(this.total, t('{n} of {all} files, {size}', { n: root.wanted, all: files.length, size }));
+  }
+
+  async showSpace() {
+    const text = call('free_space', { path: this.folder.input.value }).then((answer) => t('{size} free', { size: format.size(answer.size_bytes) }));
+    setText(this.space, await text.catch((error) => error.message));
+  }
+
+  async send(paused) {
+    const links = linksIn(this.links.value);
+    const sources = [...this.sources.map((source) => ({ metainfo: base64(source.bytes) })), ...links.map((filename) => ({ filename }))];
+    if (!sources.length) throw new Error(t('Choose a torrent file or paste a link first.'));
+    const isLater = this.later.input.checked && links.length > 0;
+    const ids = [];
+    for (const source of sources) {
+      ids.push(await this.addOne({ paused, download_dir: this.folder.input.value.trim(), labels: labelsIn(this.labels.input.value),
+        sequential_download: this.sequential.input.checked, ...this.choices(isLater), ...source }));
+    }
+    select(ids);
+    goTo(ids[0], { keep: true });
+    if (isLater) this.onLater();
+  }
+
+  /** The chosen files. An empty list means all files. */
+  choices(isLater) {
+    if (!this.shown) return isLater ? { files_unwanted: [] } : {};
+    const indexes = (isMeant) => this.tree.files.flatMap((file, index) => (isMeant(file) ? [index] : []));
+    const lists = { files_unwanted: indexes((file) => !file.wanted), priority_high: indexes((file) => file.priority > 0),
+      priority_low: indexes((file) => file.priority < 0) };
+    return Object.fromEntries(Object.entries(lists).filter(([, list]) => list.length));
+  }
+
+  async addOne(params) {
+    const { torrent_added: added, torrent_duplicate: duplicate } = await call('torrent_add', params);
+    const { id, name } = added ?? duplicate;
+    say(t(added ? '{name} added' : '{name} is already in the list', { name }));
+    return id;
+  }
+}
+
+let openFiles = () => {};
+
+/** Opens the dialog, with files and links that were dropped or pasted. */
+export function openAdd(files = [], links = '') {
+  return attempt(async () => {
+    if (!settings.version) await loadSettings();
+    await new AddDialog(links, openFiles).addFiles(files);
+  });
+}
+
+/** Takes a link over from the page's address, and removes it there. */
+function fromAddress() {
+  const link = new URLSearchParams(location.search).get('add') ?? decodeURIComponent(location.hash.replace(/^#(add=)?/, ''));
+  if (!linksIn(link).length) return;
+  history.replaceState(null, '', location.pathname);
+  openAdd([], link);
+}
+
+/** Listens for dropped and pasted torrents and links. `onLater` shows the files of the torrent that was added. */
+export function acceptTorrents(onLater) {
+  openFiles = onLater;
+  const overlay = h('div.drop', { hidden: true }, t('Drop torrent files or links here'));
+  document.body.append(overlay);
+  const isBusy = () => document.querySelector('dialog[open]');
+  const listen = (type, act) => document.addEventListener(type, act);
+  const take = (event, data) => {
+    const links = linksIn(data.getData('text/uri-list') || data.getData('text/plain')).join('\n');
+    if (isBusy() || !(links || data.files.length)) return;
+    event.preventDefault();
+    openAdd([...data.files], links);
+  };
+  listen('dragover', (event) => {
+    event.preventDefault();
+    overlay.hidden = isBusy();
+  });
+  listen('dragleave', (event) => { overlay.hidden = !event.relatedTarget; });
+  listen('drop', (event) => {
+    event.preventDefault();
+    overlay.hidden = true;
+    take(event, event.dataTransfer);
+  });
+  listen('paste', (event) => event.target.matches('input, textarea') || take(event, event.clipboardData));
+  window.addEventListener('hashchange', fromAddress);
+  fromAddress();
+}

@@ -1,0 +1,101 @@
+// The dialog with the settings of the service and of this page.
+
+import { ask, field, choice, checkBox } from './dialog.js';
+import { button, h } from './dom.js';
+import { formFields } from './form.js';
+import { language, LANGUAGES, t } from './i18n.js';
+import { call } from './rpc.js';
+import { store, stored } from './storage.js';
+import { attempt, say } from './toast.js';
+import { loadSettings, settings } from './torrents.js';
+
+const RATE = 'kB/s';
+const PORT = { max: 65535 };
+
+const SECTIONS = {
+  Speed: [
+    ['limit', 'speed_limit_down', 'Limit downloads', RATE, 'speed_limit_down_enabled'],
+    ['limit', 'speed_limit_up', 'Limit uploads', RATE, 'speed_limit_up_enabled'],
+  ],
+  'Alternative limits': [
+    ['check', 'alt_speed_enabled', 'In force now'],
+    ['number', 'alt_speed_down', 'Downloads, kB/s'],
+    ['number', 'alt_speed_up', 'Uploads, kB/s'],
+    ['check', 'alt_speed_time_enabled', 'On a schedule'],
+    ['time', 'alt_speed_time_begin', 'From'],
+    ['time', 'alt_speed_time_end', 'To'],
+    ['days', 'alt_speed_time_day', 'Days'],
+  ],
+  Queue: [
+    ['limit', 'download_queue_size', 'Limit active downloads', 'torrents', 'download_queue_enabled'],
+    ['limit', 'seed_queue_size', 'Limit active seeds', 'torrents', 'seed_queue_enabled'],
+    ['limit', 'queue_stalled_minutes', 'Do not count torrents that are idle for', 'minutes', 'queue_stalled_enabled'],
+  ],
+  Seeding: [
+    ['limit', 'seed_ratio_limit', 'Stop at the ratio', '', 'seed_ratio_limited', { step: 0.01 }],
+    ['limit', 'idle_seeding_limit', 'Stop when idle for', 'minutes', 'idle_seeding_limit_enabled'],
+  ],
+  Folders: [
+    ['text', 'download_dir', 'Download folder'],
+    ['check', 'incomplete_dir_enabled', 'Keep incomplete torrents elsewhere'],
+    ['text', 'incomplete_dir', 'Folder of incomplete torrents'],
+    ['check', 'rename_partial_files', 'Add “.part” to the names of incomplete files'],
+    ['check', 'start_added_torrents', 'Start torrents when they are added'],
+    ['check', 'trash_original_torrent_files', 'Delete torrent files of the watch folder after adding them'],
+  ],
+  Network: [
+    ['number', 'peer_port', 'Port for peers', PORT],
+    ['check', 'peer_port_random_on_start', 'Another port at each start'],
+    ['number', 'peer_limit_global', 'Most peers', PORT],
+    ['number', 'peer_limit_per_torrent', 'Most peers of a torrent', PORT],
+    ['choice', 'encryption', 'Encryption', [['required', 'Require'], ['preferred', 'Prefer'], ['allowed', 'Off']]],
+    ['check', 'dht_enabled', 'Find peers by the DHT'],
+    ['check', 'pex_enabled', 'Find peers by peer exchange'],
+    ['check', 'lpd_enabled', 'Find peers in the local network'],
+    ['area', 'default_trackers', 'Trackers for all public torrents', 'One address a line; an empty line begins the next tier.'],
+  ],
+};
+
+const applyTheme = () => { document.documentElement.dataset.theme = stored('theme', 'auto'); };
+
+function registerMagnet() {
+  return attempt(async () => {
+    navigator.registerProtocolHandler('magnet', new URL('?add=%s', document.baseURI).href);
+    say(t('The browser now asks whether to open magnet links here.'));
+  });
+}
+
+function pageSection() {
+  const languages = choice(Object.entries(LANGUAGES), language);
+  const themes = choice([['auto', t('as the system')], ['light', t('light')], ['dark', t('dark')]], stored('theme', 'auto'));
+  const keys = checkBox(t('Single keys are shortcuts'), stored('shortcuts', true));
+  themes.onchange = () => {
+    store('theme', themes.value);
+    applyTheme();
+  };
+  languages.onchange = () => {
+    store('language', languages.value);
+    location.reload();
+  };
+  keys.input.onchange = () => store('shortcuts', keys.input.checked);
+  // Browsers offer it only to pages by HTTPS or from this machine.
+  const canRegister = 'registerProtocolHandler' in navigator && window.isSecureContext;
+  return [field(t('Language'), languages), field(t('Colours'), themes), keys.row,
+    canRegister && button(t('Open magnet links with this page'), registerMagnet)];
+}
+
+export function openSettings() {
+  return attempt(async () => {
+    await loadSettings();
+    const now = { ...settings };
+    const groups = Object.entries(SECTIONS).map(([title, fields]) => ({ title, ...formFields(now, fields) }));
+    ask(t('Settings'), [...groups, { title: 'This page', rows: pageSection() }]
+      .map(({ title, rows }) => h('fieldset', h('legend', t(title)), ...rows)), t('Save'), async () => {
+      const changes = Object.assign({}, ...groups.map((group) => group.changed()));
+      if (Object.keys(changes).length) await call('session_set', changes);
+      await loadSettings();
+    }, 'primary', 'wide columns');
+  });
+}
+
+applyTheme();
