@@ -1,39 +1,35 @@
 //! A small in-memory tracker over HTTP and UDP, for tests, the demo and `btsync tracker`.
-//! One thread serves all HTTP connections, another answers datagrams; both sleep until data arrives.
+//! [`Server`] has all HTTP connections, in one thread; another thread answers datagrams. Both sleep until data arrives.
 //!
 //! Resource use by untrusted clients is bounded: peers by [`RegistryLimits`], connections by [`MAX_CONNECTIONS`], the duration of
 //! a connection by `CONNECTION_TIMEOUT` and the size of a request by `MAX_REQUEST`.
 
-mod connection;
-mod connections;
-mod http;
 pub mod registry;
-mod request;
+mod requests;
 #[cfg(test)]
 mod tests;
 mod udp;
 
 use std::io::{self, PipeWriter};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use socket2::{Domain, Socket, Type};
 
+use crate::http::{HttpListener, ListenAddress, Server, ServerLimits};
 use crate::tracker_server::registry::{Registry, RegistryLimits};
+use crate::tracker_server::requests::TrackerHandler;
 use crate::util::descriptors::is_shortage;
 
 /// The most concurrent HTTP connections. Beyond this, the server closes the oldest connection of the network that has the most.
 pub const MAX_CONNECTIONS: usize = 512;
-/// The server closes a connection after this time, even if it has not answered.
+/// The time that a client has to send its request, and the time in which it must accept some of the answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest request, header included, in bytes.
+/// The largest request, in bytes.
 const MAX_REQUEST: usize = 8 * 1024;
-/// The length of the listen queue: connections that wait to be accepted.
-const BACKLOG: i32 = 1024;
-/// The threads' stack size; they need little.
+/// The stack size of the thread for datagrams; it needs little.
 const STACK: usize = 128 * 1024;
 
 /// The configuration of a tracker server.
@@ -68,9 +64,10 @@ impl Default for TrackerServerConfig {
 #[derive(Debug)]
 pub struct TrackerServer {
     addr: SocketAddr,
-    /// Dropping it tells the threads to exit.
+    http: Option<Server>,
+    /// Dropping it tells the thread for datagrams to exit.
     shutdown_sender: Option<PipeWriter>,
-    threads: Vec<JoinHandle<()>>,
+    udp: Option<JoinHandle<()>>,
     /// The error that prevented UDP service, if any.
     udp_error: Option<io::Error>,
 }
@@ -79,8 +76,6 @@ pub struct TrackerServer {
 #[derive(Debug)]
 struct ServerShared {
     config: TrackerServerConfig,
-    /// The time limit for a connection: request and answer.
-    timeout: Duration,
     started: Instant,
     registry: Mutex<Registry>,
 }
@@ -100,8 +95,8 @@ impl TrackerServer {
         config: TrackerServerConfig,
         timeout: Duration,
     ) -> io::Result<TrackerServer> {
-        let listener = bind(listen)?;
-        let addr = listener.local_addr()?;
+        let listener = HttpListener::tcp(listen)?;
+        let ListenAddress::Tcp(addr) = *listener.address() else { return Err(io::ErrorKind::Unsupported.into()) };
         let limits = RegistryLimits {
             expiry: config.interval.saturating_mul(2),
             max_peers: config.max_peers,
@@ -109,21 +104,24 @@ impl TrackerServer {
             max_per_network_in_swarm: config.max_peers_per_network_and_torrent,
         };
         let registry = Mutex::new(Registry::new(limits));
-        let shared = Arc::new(ServerShared { config, timeout, started: Instant::now(), registry });
+        let shared = Arc::new(ServerShared { config, started: Instant::now(), registry });
         let (shutdown_pipe, shutdown_sender) = io::pipe()?;
-        let mut server =
-            TrackerServer { addr, shutdown_sender: Some(shutdown_sender), threads: Vec::new(), udp_error: None };
-        let for_udp = (udp::bind(addr), shutdown_pipe.try_clone()?, Arc::clone(&shared));
-        let http = http::HttpServer::new(listener, shutdown_pipe, shared)?;
-        server.threads.push(spawn("tracker", move || http.run())?);
-        let started = match for_udp {
-            (Ok(socket), shutdown_pipe, shared) => {
-                spawn("tracker-udp", move || udp::serve(&socket, &shutdown_pipe, &shared))
-            }
-            (Err(error), ..) => Err(error),
+        let datagrams = udp::bind(addr);
+        let handler = Arc::new(TrackerHandler::new(Arc::clone(&shared)));
+        let http = Server::start("tracker", vec![listener], http_limits(timeout), handler)?;
+        let mut server = TrackerServer {
+            addr,
+            http: Some(http),
+            shutdown_sender: Some(shutdown_sender),
+            udp: None,
+            udp_error: None,
         };
-        match started {
-            Ok(thread) => server.threads.push(thread),
+        let serve = |socket| {
+            let work = move || udp::serve(&socket, &shutdown_pipe, &shared);
+            thread::Builder::new().name("tracker-udp".into()).stack_size(STACK).spawn(work)
+        };
+        match datagrams.and_then(serve) {
+            Ok(thread) => server.udp = Some(thread),
             Err(error) if is_shortage(&error) => return Err(error),
             Err(error) => server.udp_error = Some(error),
         }
@@ -146,11 +144,10 @@ impl TrackerServer {
     }
 
     fn end(&mut self) {
+        self.http = None;
         self.shutdown_sender = None;
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                log::error!("a thread of the tracker panicked");
-            }
+        if self.udp.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("a thread of the tracker panicked");
         }
     }
 }
@@ -161,20 +158,15 @@ impl Drop for TrackerServer {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.into()).stack_size(STACK).spawn(work)
-}
-
-fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(listen), Type::STREAM, None)?;
-    if listen.is_ipv6() {
-        socket.set_only_v6(false)?;
+/// Each connection is for one request: clients announce once in many minutes.
+fn http_limits(timeout: Duration) -> ServerLimits {
+    ServerLimits {
+        max_connections: MAX_CONNECTIONS,
+        max_connections_per_client: MAX_CONNECTIONS,
+        max_head: MAX_REQUEST,
+        head_timeout: timeout,
+        write_timeout: timeout,
+        keep_alive: Duration::ZERO,
+        ..ServerLimits::default()
     }
-    // On other systems this option lets several processes bind the same port.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.bind(&listen.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_worth_less_goes_first() {
+    fn the_least_valuable_connection_goes_first() {
         let mut open = ConnectionTable::new();
         for (key, (origin, worth)) in (0..).zip([(None, 3), (None, 1), (None, 0), (None, 0), (Some(network(1)), 0)]) {
             open.add(key, origin, worth);

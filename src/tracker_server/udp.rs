@@ -166,12 +166,7 @@ mod tests {
             max_per_network_in_swarm: 1000,
         };
         let registry = Mutex::new(Registry::new(limits));
-        ServerShared {
-            config: TrackerServerConfig::default(),
-            timeout: CONNECTION_ID_PERIOD,
-            started: Instant::now(),
-            registry,
-        }
+        ServerShared { config: TrackerServerConfig::default(), started: Instant::now(), registry }
     }
 
     fn from(host: u8) -> SocketAddr {

@@ -45,7 +45,7 @@ fn the_end_of_a_head_is_found_in_any_pieces() {
 
 /// Pairs that make two programs see different requests in the same bytes.
 #[test]
-fn what_could_smuggle_a_request_is_refused() {
+fn ambiguous_lengths_and_hosts_are_refused() {
     for bad in [
         "Content-Length: 3\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked\r\nContent-Length: 3",
@@ -112,7 +112,7 @@ fn a_target_names_this_server() {
 }
 
 #[test]
-fn what_is_no_request_is_refused() {
+fn malformed_requests_are_refused() {
     for bad in
         ["GET / HTTP/1.1 x\r\n\r\n", "GET  / HTTP/1.1\r\n\r\n", "GET /\r\n\r\n", "{\"a\":1}\n\n", "G\0T / HTTP/1.1\n\n"]
     {

@@ -1,16 +1,17 @@
-//! Parses HTTP requests and builds responses: `/announce` (BEP 3, 7, 23), `/scrape` (BEP 48) and a status line at `/`.
+//! Answers HTTP requests: `/announce` (BEP 3, 7, 23), `/scrape` (BEP 48) and a status line at `/`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use percent_encoding::percent_decode;
 use serde_bencode::value::Value;
 
 use crate::discovery::tracker::http::AnnounceEvent;
-use crate::tracker_server::TrackerServerConfig;
+use crate::http::{ClientAddress, Handler, QueryString, Request, RequestHead, Response};
 use crate::tracker_server::registry::{AnnouncedPeer, Registry, SwarmCounts};
+use crate::tracker_server::{ServerShared, TrackerServerConfig};
 use crate::types::{InfoHash, PeerId};
 use crate::util::random;
 use crate::util::units::count;
@@ -23,80 +24,81 @@ const MAX_NUMWANT: usize = 200;
 
 type Peers = [(SocketAddr, PeerId)];
 
-/// The response to a complete request from a client at `from`.
-pub(crate) fn respond(
-    request: &[u8],
-    from: IpAddr,
-    now: Duration,
-    config: &TrackerServerConfig,
-    registry: &Mutex<Registry>,
-) -> Vec<u8> {
-    let Some((method, target)) = request_line(request) else {
-        return response("400 Bad Request", "text/plain", b"not an HTTP request\n");
-    };
-    if method != "GET" {
-        return response("405 Method Not Allowed", "text/plain", b"only GET\n");
-    }
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let query = QueryString::new(query);
-    let answer = match path {
-        "/announce" => announce(&query, from, now, config, registry),
-        "/scrape" => scrape(&query, now, registry),
-        "/" => {
-            let (torrents, peers) = registry.lock().size();
-            let text = format!("a BitTorrent tracker: {}, {}\n", count(torrents, "torrent"), count(peers, "peer"));
-            return response("200 OK", "text/plain", text.as_bytes());
-        }
-        _ => return response("404 Not Found", "text/plain", b"not found: this tracker has /announce and /scrape\n"),
-    };
-    let answer = answer.unwrap_or_else(|why| dict([("failure reason", why.into())]));
-    // Encoding cannot fail for a value built here.
-    let body = serde_bencode::to_bytes(&answer).unwrap_or_default();
-    response("200 OK", "text/plain", &body)
+/// The type of all answers, as other trackers send it.
+const CONTENT_TYPE: &str = "text/plain";
+
+/// Answers the requests of the HTTP server. No answer waits for anything.
+#[derive(Debug)]
+pub(crate) struct TrackerHandler {
+    shared: Arc<ServerShared>,
 }
 
-/// The method and target of a request line such as `GET /x HTTP/1.1`.
-fn request_line(request: &[u8]) -> Option<(&str, &str)> {
-    let line = request.split(|&b| b == b'\n').next()?;
-    let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
-    let (method, target, version) = (words.next()?, words.next()?, words.next()?);
-    (version.starts_with("HTTP/1.") && words.next().is_none()).then_some((method, target))
-}
-
-fn response(status: &str, kind: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    [head.as_bytes(), body].concat()
-}
-
-/// The decoded query parameters, in order.
-struct QueryString<'a>(Vec<(&'a str, Vec<u8>)>);
-
-impl<'a> QueryString<'a> {
-    fn new(query: &'a str) -> QueryString<'a> {
-        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        QueryString(pairs.map(|(key, value)| (key, percent_decode(value.as_bytes()).collect())).collect())
+impl TrackerHandler {
+    pub fn new(shared: Arc<ServerShared>) -> TrackerHandler {
+        TrackerHandler { shared }
     }
 
+    fn respond(&self, head: &RequestHead) -> Response {
+        let ClientAddress::Tcp(from) = head.client() else {
+            return Response::with_body(403, CONTENT_TYPE, "peers need an address\n");
+        };
+        let ServerShared { config, registry, .. } = &*self.shared;
+        let (from, now) = (from.ip(), self.shared.started.elapsed());
+        let query = AnnounceQuery(QueryString::new(head.query().unwrap_or_default()));
+        let answer = match head.path() {
+            "/announce" => announce(&query, from, now, config, registry),
+            "/scrape" => scrape(&query, now, registry),
+            "/" => {
+                let (torrents, peers) = registry.lock().size();
+                let text = format!("a BitTorrent tracker: {}, {}\n", count(torrents, "torrent"), count(peers, "peer"));
+                return Response::with_body(200, CONTENT_TYPE, text);
+            }
+            _ => {
+                let text = "not found: this tracker has /announce and /scrape\n";
+                return Response::with_body(404, CONTENT_TYPE, text);
+            }
+        };
+        let answer = answer.unwrap_or_else(|why| dict([("failure reason", why.into())]));
+        // Encoding cannot fail for a value built here.
+        Response::with_body(200, CONTENT_TYPE, serde_bencode::to_bytes(&answer).unwrap_or_default())
+    }
+}
+
+impl Handler for TrackerHandler {
+    fn body_limit(&self, head: &RequestHead) -> Result<usize, Response> {
+        if head.method() == "GET" { Ok(0) } else { Err(Response::with_body(405, CONTENT_TYPE, "only GET\n")) }
+    }
+
+    fn handle_inline(&self, request: &Request) -> Option<Response> {
+        Some(self.respond(&request.head))
+    }
+
+    fn handle(&self, request: Request) -> Response {
+        self.respond(&request.head)
+    }
+}
+
+/// The parameters of an announce or a scrape.
+struct AnnounceQuery<'a>(QueryString<'a>);
+
+impl AnnounceQuery<'_> {
     fn all(&self, key: &str) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().filter(move |(k, _)| *k == key).map(|(_, value)| value.as_slice())
+        self.0.all(key)
     }
 
     fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, String> {
-        let Some(value) = self.all(key).next() else { return Ok(None) };
+        let Some(value) = self.0.first(key) else { return Ok(None) };
         let number = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
         number.map(Some).ok_or_else(|| format!("{key} is not a number in range"))
     }
 
     fn bytes20(&self, key: &str) -> Result<[u8; 20], String> {
-        let value = self.all(key).next().ok_or_else(|| format!("{key} is missing"))?;
+        let value = self.0.first(key).ok_or_else(|| format!("{key} is missing"))?;
         value.try_into().map_err(|_| format!("{key} is not 20 bytes long"))
     }
 
     fn has(&self, key: &str, value: &[u8]) -> bool {
-        self.all(key).next() == Some(value)
+        self.0.first(key) == Some(value)
     }
 
     /// The content of an announce. Ignores the `ip` parameter: it would let a client direct a swarm at a third party.
@@ -107,7 +109,7 @@ impl<'a> QueryString<'a> {
         if port == 0 {
             return Err("port 0 is invalid".into());
         }
-        let event = match self.all("event").next() {
+        let event = match self.0.first("event") {
             Some(b"started") => Some(AnnounceEvent::Started),
             Some(b"completed") => Some(AnnounceEvent::Completed),
             Some(b"stopped") => Some(AnnounceEvent::Stopped),
@@ -128,7 +130,7 @@ impl<'a> QueryString<'a> {
 }
 
 fn announce(
-    query: &QueryString,
+    query: &AnnounceQuery,
     from: IpAddr,
     now: Duration,
     config: &TrackerServerConfig,
@@ -157,7 +159,7 @@ fn announce(
     Ok(dict(answer))
 }
 
-fn scrape(query: &QueryString, now: Duration, registry: &Mutex<Registry>) -> Result<Value, String> {
+fn scrape(query: &AnnounceQuery, now: Duration, registry: &Mutex<Registry>) -> Result<Value, String> {
     let mut files = HashMap::new();
     let mut registry = registry.lock();
     for hash in query.all("info_hash") {
