@@ -7,6 +7,9 @@ use serde::Serialize;
 use crate::service::rpc::Dialect;
 use crate::util::base64;
 
+/// Up to here, fractions have a place after the point.
+const LARGEST_WHOLE: f64 = (1u64 << 53) as f64;
+
 /// Writes one JSON document.
 pub struct JsonWriter {
     out: Vec<u8>,
@@ -101,9 +104,16 @@ impl JsonWriter {
         self.scalar(&value.try_into().unwrap_or(i64::MAX));
     }
 
-    /// A number that clients read as a fraction; 0 in place of what JSON cannot express.
+    /// A number that clients read as a fraction; 0 in place of what JSON cannot express. The old dialect writes 1 for 1.0, as
+    /// Transmission did before 4.1: whoever reads fractions can read that, and the reverse is not true.
     pub fn float(&mut self, value: f64) {
-        self.scalar(&if value.is_finite() { value } else { 0.0 });
+        match value {
+            value if !value.is_finite() => self.float(0.0),
+            value if self.dialect == Dialect::Old && value.fract() == 0.0 && value.abs() < LARGEST_WHOLE => {
+                self.scalar(&(value as i64));
+            }
+            value => self.scalar(&value),
+        }
     }
 
     /// Bytes as a base64 string.
@@ -188,8 +198,15 @@ mod tests {
     }
 
     #[test]
+    fn the_old_dialect_writes_whole_numbers_without_a_point() {
+        let json = written(|to| to.array([1.0, -2.0, 0.0, 0.5, f64::NAN, 1e300], JsonWriter::float));
+        assert_eq!(json, "[1,-2,0,0.5,0,1e+300]");
+    }
+
+    #[test]
     fn numbers_and_strings_are_json() {
         let json = written(|to| {
+            to.set_dialect(Dialect::JsonRpc);
             to.begin_array();
             to.int(u64::MAX);
             to.int(-1);

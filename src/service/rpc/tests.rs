@@ -8,6 +8,7 @@ mod document;
 mod fake;
 mod reading;
 mod robustness;
+mod speed;
 mod types;
 
 use serde_json::Value;

@@ -33,6 +33,7 @@ fn metainfo_comes_in_base64_with_or_without_lines() {
         let request = added(&fake, "torrent-add", &json!({"metainfo": metainfo}));
         assert!(matches!(request.source, AddSource::Metainfo(found) if found == bytes));
     }
+    added(&fake, "torrent-add", &json!({"metainfo": base64::encode(b"\x1f\x8bpacked")}));
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Fake {
     }
 
     fn has_metadata(&self, id: TorrentId) -> bool {
-        self.torrent(id).is_some_and(|torrent| torrent.metainfo.is_some())
+        self.torrents.get(id.0 as usize - 1).is_some_and(|torrent| torrent.metainfo.is_some())
     }
 }
 

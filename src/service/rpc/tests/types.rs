@@ -152,6 +152,8 @@ fn both_dialects_have_the_same_values() {
         let (old, new) = (&old["torrents"][0][field.old], &new["torrents"][0][field.new]);
         if field.new == "wanted" {
             assert_eq!((old, new), (&json!([1, 0, 1]), &json!([true, false, true])));
+        } else if new.is_f64() {
+            assert_eq!(old.as_f64(), new.as_f64(), "{}", field.old);
         } else {
             assert_eq!(old, new, "{}", field.old);
         }
@@ -161,7 +163,7 @@ fn both_dialects_have_the_same_values() {
     let new = result(&fake, "session_get", &json!({}));
     let old = arguments(&fake, "session-get", &json!({}));
     assert_eq!(old.as_object().unwrap().len(), session::FIELDS.len());
-    for field in session::FIELDS.iter().filter(|field| field.new != "units") {
+    for field in session::FIELDS.iter().filter(|field| !["units", "seed_ratio_limit"].contains(&field.new)) {
         assert_eq!(old[field.old], new[field.new], "{}", field.old);
     }
     let units = ["memory-bytes", "memory-units", "size-bytes", "size-units", "speed-bytes", "speed-units"];
@@ -193,4 +195,34 @@ fn members_have_old_names_in_the_old_dialect() {
     }
     let from = ["fromCache", "fromDht", "fromIncoming", "fromLpd", "fromLtep", "fromPex", "fromTracker"];
     assert!(torrent["peersFrom"].as_object().unwrap().keys().eq(from));
+}
+
+/// Asserts that `value` has the type that the program has, and all of its members.
+fn assert_like(name: &str, value: &Value, kind: &Value) {
+    match kind {
+        Value::String(kind) if kind == "float" => assert!(value.is_number(), "{name}: {value}"),
+        Value::String(kind) => assert_type(name, value, kind),
+        Value::Array(kinds) => {
+            let items = value.as_array().unwrap();
+            assert!(!items.is_empty(), "{name}");
+            items.iter().for_each(|item| assert_like(name, item, &kinds[0]));
+        }
+        Value::Object(members) => {
+            members.iter().for_each(|(member, kind)| assert_like(&format!("{name}.{member}"), &value[member], kind));
+        }
+        _ => panic!("{name}: {kind}"),
+    }
+}
+
+/// The file has the types of all members of the answers of transmission-daemon 3.00 to requests for all fields.
+#[test]
+fn all_that_transmission_3_answers_is_here_with_its_types() {
+    let recorded = include_str!("../../../../testdata/rpc/transmission-3.00.json");
+    let recorded: Value = serde_json::from_str(recorded).unwrap();
+    let fake = Fake::new(1);
+    let fields: Vec<&String> = recorded["torrent"].as_object().unwrap().keys().collect();
+    let torrents = arguments(&fake, "torrent-get", &json!({"fields": fields}));
+    assert_like("torrent", &torrents["torrents"][0], &recorded["torrent"]);
+    assert_like("session", &arguments(&fake, "session-get", &json!({})), &recorded["session"]);
+    assert_like("stats", &arguments(&fake, "session-stats", &json!({})), &recorded["stats"]);
 }

@@ -7,6 +7,9 @@ use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::torrent::set::common;
 use crate::util::base64;
 
+/// How a torrent file begins, plain and compressed.
+const STARTS: [&[u8]; 2] = [b"d", &[0x1f, 0x8b]];
+
 /// Adds a torrent from its metainfo, a link, or a path. An empty list of files means no files here.
 pub fn add(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     let params = call.params;
@@ -52,7 +55,7 @@ fn source(call: &Call<'_>) -> Result<AddSource, RpcError> {
     match (filename, metainfo) {
         ("", "") => Err(RpcError::invalid("no filename or metainfo specified")),
         ("", metainfo) => {
-            let bytes = base64::decode(metainfo).filter(|bytes| bytes.first() == Some(&b'd'));
+            let bytes = base64::decode(metainfo).filter(|bytes| STARTS.iter().any(|start| bytes.starts_with(start)));
             bytes.map(AddSource::Metainfo).ok_or_else(|| ErrorCode::UnrecognizedInfo.into())
         }
         (hash, _) if is_info_hash(hash) => Ok(AddSource::Name(format!("magnet:?xt=urn:btih:{hash}"))),
