@@ -77,23 +77,10 @@ fn listed(values: &[Value], control: &dyn Control) -> Vec<TorrentId> {
                 number.as_u64().and_then(|number| u32::try_from(number).ok()).map(TorrentId).into_iter().collect()
             }
             Value::String(word) if is_recently_active(word) => control.recently_active(),
-            Value::String(hash) => info_hash(hash).and_then(|hash| control.find(&hash)).into_iter().collect(),
+            Value::String(hash) => InfoHash::from_hex(hash).and_then(|hash| control.find(&hash)).into_iter().collect(),
             _ => Vec::new(),
         };
         ids.extend(found.into_iter().filter(|id| seen.insert(*id)));
     }
     ids
-}
-
-/// The info-hash in 40 hexadecimal digits.
-pub fn info_hash(digits: &str) -> Option<InfoHash> {
-    let mut bytes = [0; 20];
-    if digits.len() != 40 {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        let digit = |at: usize| char::from(*pair.get(at)?).to_digit(16);
-        *byte = (digit(0)? << 4 | digit(1)?) as u8;
-    }
-    Some(InfoHash(bytes))
 }

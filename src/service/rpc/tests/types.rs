@@ -205,7 +205,9 @@ fn assert_like(name: &str, value: &Value, kind: &Value) {
         Value::Array(kinds) => {
             let items = value.as_array().unwrap();
             assert!(!items.is_empty(), "{name}");
-            items.iter().for_each(|item| assert_like(name, item, &kinds[0]));
+            for item in items {
+                assert_like(name, item, &kinds[0]);
+            }
         }
         Value::Object(members) => {
             members.iter().for_each(|(member, kind)| assert_like(&format!("{name}.{member}"), &value[member], kind));

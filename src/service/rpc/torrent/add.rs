@@ -5,6 +5,7 @@ use crate::service::rpc::call::Call;
 use crate::service::rpc::error::{ErrorCode, RpcError};
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::torrent::set::common;
+use crate::types::InfoHash;
 use crate::util::base64;
 
 /// How a torrent file begins, plain and compressed.
@@ -79,6 +80,5 @@ fn has_scheme(name: &str, scheme: &str) -> bool {
 /// Whether this is an info-hash alone: in hexadecimal digits, or in base32.
 fn is_info_hash(text: &str) -> bool {
     let is_base32 = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'2'..=b'7');
-    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-        || text.len() == 32 && text.bytes().all(is_base32)
+    InfoHash::from_hex(text).is_some() || text.len() == 32 && text.bytes().all(is_base32)
 }
