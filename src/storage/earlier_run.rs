@@ -3,23 +3,28 @@
 //! btsync's if the marker names its path, it was last written to while btsync ran, it has a length that btsync gives to files, and
 //! the contents of all files of the torrent together are those of an unfinished download.
 //!
-//! A copy of a marker beside the user's own files proves nothing: their times are other ones, or their pieces are complete and do
-//! not verify.
+//! A marker beside the user's own files proves nothing, even if a stranger's archive brought it and it names any times: a file that
+//! was moved got its times after it was written, together with the marker.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::path::Path;
 
+use crate::storage::cache::clock;
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::lock::is_write_action;
 use crate::storage::marker::{self, Marker};
 use crate::storage::marker_notes::latest_run_time;
 use crate::storage::ownership::FileAction;
+use crate::storage::prepare::Allocation;
 use crate::storage::resume::time_step;
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::storage::survey::{DecisionInput, Survey};
-use crate::types::{InfoHash, PieceIndex, Sha1Hash};
+use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PieceIndex, Sha1Hash};
+
+/// How much time may lie between moving the marker and moving a file of the download, in nanoseconds.
+const MOVE_TIME: u64 = 24 * 3600 * 1_000_000_000;
 
 /// What the pieces of all files that the marker names say together. Only examined if a file would be refused otherwise.
 pub(super) struct EarlierRun {
@@ -65,6 +70,30 @@ impl Storage {
         Ok(*verified > wrong.len() && self.layout.pieces_of(number).all(is_right))
     }
 
+    /// Whether the file has its full length, and its own part of each piece that does not verify has data in all blocks and pages.
+    pub(super) fn seems_whole(
+        &self,
+        number: usize,
+        seen: &FileSnapshot,
+        input: &DecisionInput<'_>,
+    ) -> Result<bool, StorageError> {
+        let length = self.layout.files().get(number).map(|spec| spec.length);
+        for piece in self.layout.pieces_of(number).map(PieceIndex).filter(|piece| !input.have.has(*piece)) {
+            let size = self.layout.piece_size(piece);
+            for begin in (0..size).step_by(BLOCK_SIZE as usize) {
+                let block = u64::from(BLOCK_SIZE.min(size - begin));
+                let spans = self.layout.spans(self.layout.offset(piece, begin), block);
+                for own in spans.filter(|span| span.file == number) {
+                    let has_data = self.has_data_in(number, own.offset, own.offset + own.len, input)?;
+                    if !has_data || self.lacks_page_in(&own, seen.size, input)? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(length == Some(seen.size))
+    }
+
     fn run_pieces(&self, input: &DecisionInput<'_>, zeros: Sha1Hash) -> Result<RunPieces, StorageError> {
         let mut found = RunPieces::default();
         let Some(marker) = &self.marker else { return Ok(found) };
@@ -93,8 +122,11 @@ impl Storage {
     /// files, and it was last written to while btsync ran.
     pub fn is_of_earlier_run(&self, info_hash: &InfoHash, number: usize, seen: &FileSnapshot) -> bool {
         let Some(spec) = self.layout.files().get(number) else { return false };
-        let has_length =
-            seen.size == spec.length || (seen.size < spec.length && self.ends_with_a_block(number, seen.size));
+        // Otherwise files get their full length before any data. A torrent can be made so that any length ends with a block.
+        let may_be_short = self.allocation == Allocation::None
+            || self.marker.as_ref().is_some_and(|marker| marker.is_unfinished_file(&spec.path, seen.identity));
+        let ends_with_a_block = || seen.size < spec.length && self.ends_with_a_block(number, seen.size);
+        let has_length = seen.size == spec.length || (may_be_short && ends_with_a_block());
         has_length && self.may_be_of_earlier_run(info_hash, &spec.path, seen)
     }
 
@@ -124,17 +156,52 @@ impl Storage {
         self.marker = Some(marker);
     }
 
+    /// The same for files that the marker does not call complete, and that btsync only reads: they are complete, or lack no data if
+    /// they are the torrent's. Call it after deciding what to do with each file.
+    pub fn adopt_moved_whole_files(
+        &mut self,
+        info_hash: &InfoHash,
+        actions: &[FileAction],
+        survey: &Survey,
+        have: &Bitfield,
+    ) {
+        let Some(mut marker) = self.marker.take() else { return };
+        for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
+            let path_hash = marker::path_hash(&spec.path);
+            let is_whole = match actions.get(number) {
+                Some(FileAction::Leave) => self.layout.is_complete(number, have),
+                Some(FileAction::Compare) => true,
+                _ => false,
+            };
+            if is_whole
+                && let Some((made, seen)) = marker.created.get(&path_hash).copied().zip(survey.file(number))
+                && made != seen.identity
+                && !marker.edited.contains_key(&path_hash)
+                && seen.size == spec.length
+                && self.was_written_during_run(info_hash, &marker, made, seen)
+            {
+                marker.created.remove(&path_hash);
+                marker.completed.insert(path_hash, seen.identity);
+                // Never to be written to: no change time is early enough.
+                marker.completed_at.insert(path_hash, 0);
+            }
+        }
+        self.marker = Some(marker);
+    }
+
     /// Whether the file that the marker knows by the identity `made`, and that is `seen` now, was last written to while btsync ran.
     fn was_written_during_run(&self, info_hash: &InfoHash, marker: &Marker, made: u64, seen: &FileSnapshot) -> bool {
         let Ok(found) = self.root.metadata(&self.marker_path(info_hash)) else { return false };
         let found = FileSnapshot::of(&found);
+        let is_known = made == seen.identity && is_permanent(made);
         let is_moved = made != seen.identity && (is_permanent(made) || is_permanent(seen.identity));
-        // The time of a copy of the marker says when btsync ran only if it was kept.
-        let has_run_time = !is_moved || found.modified_at() < found.changed_at();
-        has_run_time
+        // A marker that knows no file here may come from a stranger, and can name any time.
+        let is_past = |at: i64| at <= clock();
+        let ran_until = Some(marker.ran_until).filter(|at| is_known || is_past(*at)).unwrap_or_default();
+        (!is_moved || (may_be_moved_together(&found, seen) && !self.has_needless_own_folder()))
             && marker.earliest_write > 0
             && is_not_before(seen.modified_at(), marker.earliest_write)
-            && seen.modified_at() <= latest_run_time(marker, &found)
+            && seen.modified_at() <= latest_run_time(marker.stopped, ran_until, &found)
     }
 
     /// For a new marker: the time before which no file of ours was written to; 0 if that is not known.
@@ -146,6 +213,13 @@ impl Storage {
         let first = files.filter_map(|(number, _)| survey.file(number)).map(FileSnapshot::modified_at).min();
         if earlier > 0 { earlier } else { first.unwrap_or_default() }
     }
+}
+
+/// Whether the marker and a file may have been moved together. A move that keeps the modification times sets them once the data is
+/// there, so the change times are later. A file that was written in its place has equal times.
+fn may_be_moved_together(marker: &FileSnapshot, file: &FileSnapshot) -> bool {
+    let keeps_time = |it: &FileSnapshot| it.modified_at() < it.changed_at();
+    keeps_time(marker) && keeps_time(file) && marker.changed_at().abs_diff(file.changed_at()) <= MOVE_TIME
 }
 
 /// Whether a file's time is not before another time, as far as the file system's clock tells.

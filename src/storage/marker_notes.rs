@@ -176,7 +176,7 @@ impl Storage {
         is_as_recorded: bool,
     ) -> bool {
         let Ok(found) = self.root.metadata(&self.marker_path(info_hash)) else { return false };
-        let ran_until = latest_run_time(marker, &FileSnapshot::of(&found));
+        let ran_until = latest_run_time(marker.stopped, marker.ran_until, &FileSnapshot::of(&found));
         let changed_at = Some(seen.changed_at()).filter(|_| !is_as_recorded);
         is_later([Some(seen.modified_at()), changed_at], ran_until, clock())
     }
@@ -209,7 +209,12 @@ impl Storage {
 
     /// Whether a page of the file that has bytes of this part of a piece is zero, or all of a part that has no whole page. A page
     /// may lie in two pieces, or end early with the file: a failing system loses it all the same.
-    fn lacks_page_in(&self, span: &Span, size: u64, input: &DecisionInput<'_>) -> Result<bool, StorageError> {
+    pub(super) fn lacks_page_in(
+        &self,
+        span: &Span,
+        size: u64,
+        input: &DecisionInput<'_>,
+    ) -> Result<bool, StorageError> {
         let upto = (span.offset + span.len).min(size);
         let is_small = span.offset.next_multiple_of(PAGE) + PAGE > upto;
         if is_small && span.offset < upto && !self.has_data_in(span.file, span.offset, upto, input)? {
@@ -254,10 +259,11 @@ impl Storage {
     }
 }
 
-/// The latest time at which an earlier run may have written to its files; `found`: the marker's file.
-pub(super) fn latest_run_time(marker: &Marker, found: &FileSnapshot) -> i64 {
-    let slack = if marker.stopped { 0 } else { TOUCH_SLACK };
-    found.modified_at().saturating_add(slack).max(marker.ran_until)
+/// The latest time at which an earlier run may have written to its files, given what the marker says of its end and of the clock;
+/// `found`: the marker's file.
+pub(super) fn latest_run_time(is_stopped: bool, ran_until: i64, found: &FileSnapshot) -> i64 {
+    let slack = if is_stopped { 0 } else { TOUCH_SLACK };
+    found.modified_at().saturating_add(slack).max(ran_until)
 }
 
 /// Whether one of a file's times is later than the last moment of an earlier run. Times later than `now` are from a clock that was

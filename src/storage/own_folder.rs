@@ -23,11 +23,16 @@ impl Storage {
         let Some(folder) = self.torrent_folder() else { return top };
         let path = self.root.path();
         let has_marker = |folder: &Path| fs::symlink_metadata(folder.join(part_name.with_extension("btsync"))).is_ok();
-        let is_writable = |folder: &Path| rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
         let own = path.join(&folder);
         let is_folder = |folder: &Path| fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir());
         let is_usable = path.is_dir() && is_folder(&own) && is_writable(&own) && !has_marker(path);
         if is_usable && (!is_writable(path) || has_marker(&own)) { folder } else { top }
+    }
+
+    /// Whether the marker is in the torrent's own folder although btsync could put it into the download folder. A stranger's archive
+    /// of the torrent's folder may have brought such a marker.
+    pub(super) fn has_needless_own_folder(&self) -> bool {
+        !self.own_folder.as_os_str().is_empty() && is_writable(self.root.path())
     }
 
     /// The top folder that all files of the torrent share.
@@ -40,6 +45,10 @@ impl Storage {
         let first = tops.next()??;
         tops.all(|top| top.as_ref() == Some(&first)).then_some(first)
     }
+}
+
+fn is_writable(folder: &Path) -> bool {
+    rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
 impl MarkerLock {

@@ -78,6 +78,9 @@ pub struct Evidence {
     pub partial: u32,
     /// Whether the file and the others that the marker names look as an earlier run left them (`earlier_run.rs`).
     pub fits_earlier_run: bool,
+    /// Whether the file has its full length, and no block or page of zeros in its own part of the pieces that do not verify: if it
+    /// is the torrent's, it lacks no data. Only examined if it fits an earlier run.
+    pub seems_whole: bool,
     /// Whether a part file of this torrent exists, so that the file probably comes from a run with another selection.
     pub has_part_file: bool,
     /// Whether the file may well match the torrent: it has the right length, other files of the torrent exist and verify or there
@@ -220,6 +223,7 @@ pub fn decide(facts: &FileFacts, overwrite: bool) -> Result<FileAction, Refusal>
         None if !found.evidence.has_data => Ok(FileAction::ReplaceEmpty),
         // Blocks from peers would overwrite bytes that are probably right, before anything is verified.
         None if is_probably_right(&found.evidence, facts.claim) && !overwrite => Ok(FileAction::Compare),
+        None if is_whole_by_times(&found.evidence, facts.claim) && !overwrite => Ok(FileAction::Compare),
         None => Ok(FileAction::Continue),
         Some(_) if !facts.is_wanted => Ok(FileAction::Ignore),
         Some(Refusal::Foreign | Refusal::Linked) if found.evidence.may_be_right && !overwrite => {
@@ -237,6 +241,11 @@ pub fn decide(facts: &FileFacts, overwrite: bool) -> Result<FileAction, Refusal>
 fn is_probably_right(evidence: &Evidence, claim: OwnershipClaim) -> bool {
     let is_known = claim != OwnershipClaim::None || evidence.fits_earlier_run || evidence.has_part_file;
     evidence.may_be_right && !is_known
+}
+
+/// Whether only the times of a file call it btsync's, and it lacks no data if they are right. A stranger's marker can name any times.
+fn is_whole_by_times(evidence: &Evidence, claim: OwnershipClaim) -> bool {
+    evidence.fits_earlier_run && evidence.seems_whole && claim == OwnershipClaim::None
 }
 
 /// Why btsync must not write even to a file that it made: it never overwrites data past the file's end or a hard-linked file.

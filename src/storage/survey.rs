@@ -197,6 +197,8 @@ impl Storage {
                 && let Some(found) = &mut facts.found
             {
                 found.evidence.fits_earlier_run = self.fits_earlier_run(number, seen, input, &zeros.run)?;
+                found.evidence.seems_whole =
+                    found.evidence.fits_earlier_run && self.seems_whole(number, seen, input)?;
             }
         } else if facts.needs_end()
             && let (Some(found), Some(seen), Some(spec)) = (&mut facts.found, seen, self.layout.files().get(number))

@@ -133,6 +133,7 @@ impl FileOpener<'_> {
                 return Ok((have, None));
             }
             self.record_doubts(&actions, &survey, resume_store.as_ref());
+            self.storage.adopt_moved_whole_files(&self.metainfo.info_hash, &actions, &survey, &have);
             self.keep_unfinished_names(&actions, &survey);
             let leaves_all = actions.iter().all(|action| *action == FileAction::Leave);
             self.identify(&actions, &survey, false);
@@ -292,7 +293,7 @@ impl FileOpener<'_> {
         have: &mut Bitfield,
         resume_store: &mut Option<ResumeStore>,
     ) -> Result<(), TorrentError> {
-        let earlier = self.storage.marker.clone();
+        let earlier = self.storage.read_marker(&self.metainfo.info_hash);
         let prepared = self.prepare((actions, part_file_action), &mut survey, have).inspect_err(|error| {
             if matches!(error.kind(), StorageErrorKind::Exists | StorageErrorKind::InUse) {
                 self.storage.roll_back(actions, &survey, earlier);

@@ -18,8 +18,9 @@ use crate::types::Bitfield;
 
 const HASH: InfoHash = InfoHash([1; 20]);
 const PIECE: usize = 32 << 10;
+const BLOCK: usize = 16 << 10;
 /// Two pieces of their own, then one piece of three files.
-const FILES: [(&str, usize); 4] = [("big", 2 * PIECE), ("one", 5000), ("two", 5000), ("rest", PIECE - 10_000)];
+const FILES: [(&str, usize); 4] = [("big", 2 * PIECE), ("one", 20_000), ("two", 5000), ("rest", PIECE - 25_000)];
 
 fn storage(dir: &TempDir) -> Storage {
     let spec = |(path, length): &(&str, usize)| FileSpec { path: path.into(), length: *length as u64, is_pad: false };
@@ -36,7 +37,7 @@ fn of(number: usize) -> Vec<u8> {
     content()[start..start + FILES[number].1].to_vec()
 }
 
-/// A download that was stopped: the first file is complete, the second is too, but its piece is not.
+/// A download that was stopped: the first file is complete, and one block of the second is there.
 fn stopped() -> TempDir {
     let (dir, no) = (tempdir().unwrap(), AtomicBool::new(false));
     let mut it = storage(&dir);
@@ -45,9 +46,9 @@ fn stopped() -> TempDir {
     it.create_files(&actions, &mut survey, &no).unwrap();
     it.record_ownership(&HASH, &actions, &survey, false).unwrap();
     it.resize_files(&actions, &survey, &no).unwrap();
-    for number in [0, 1] {
+    for (number, length) in [(0, 2 * PIECE), (1, BLOCK)] {
         let offset = it.layout().start_of(number);
-        it.write_vectored_at(offset, &[std::io::IoSlice::new(&of(number))]).unwrap();
+        it.write_vectored_at(offset, &[std::io::IoSlice::new(&of(number)[..length])]).unwrap();
     }
     it.close();
     it.unlock();
@@ -160,10 +161,11 @@ fn a_copy_of_a_marker_makes_no_file_of_the_users_ours() {
     };
     let marker = marker_name(&HASH);
     let marker = marker.to_str().unwrap();
-    let cases: [(&str, Change<'_>); 7] = [
+    let cases: [(&str, Change<'_>); 8] = [
         ("it was changed later", &|dir| shift(dir, "one", |at| at + Duration::from_secs(9))),
         ("it is older than the download", &|dir| shift(dir, "one", |at| at - Duration::from_secs(9))),
-        ("it has another length", &|dir| refill(dir, "one", &[7; 4999])),
+        ("it has another length", &|dir| refill(dir, "one", &vec![7; 19_999])),
+        ("it ends with a block, but files have their full length", &|dir| refill(dir, "one", &vec![7; BLOCK])),
         ("a piece that lacks nothing is wrong", &|dir| {
             for (name, length) in &FILES[1..] {
                 refill(dir, name, &vec![7; *length]);
@@ -204,6 +206,33 @@ fn complete_files_of_a_moved_download_get_their_final_names() {
     assert!(!knows(&it));
     it.adopt_moved_files(&HASH, &survey);
     assert!(knows(&it));
+}
+
+/// A killed process had not recorded them as complete.
+#[test]
+fn complete_files_of_a_moved_download_get_their_final_names_whether_recorded_as_complete_or_not() {
+    let marks = |dir: &TempDir, actions: &[FileAction; 4], have: &Bitfield| {
+        let mut it = storage(dir);
+        it.marker = it.read_marker(&HASH);
+        let survey = it.survey(&AtomicBool::new(false)).unwrap();
+        it.adopt_moved_whole_files(&HASH, actions, &survey, have);
+        let marker = it.marker.take().unwrap();
+        let identity = |number: usize| survey.file(number).unwrap().identity;
+        [0, 1].map(|number| marker.is_completed_file(Path::new(FILES[number].0), identity(number)))
+    };
+    let (leave, mut have) = ([FileAction::Leave; 4], Bitfield::new(3));
+    have.set(PieceIndex(0));
+    assert_eq!(marks(&moved(), &leave, &have), [false; 2], "it is not complete");
+    have.set(PieceIndex(1));
+    assert_eq!(marks(&moved(), &leave, &have), [true, false]);
+    assert_eq!(
+        marks(&moved(), &[FileAction::Continue; 4], &have),
+        [false; 2],
+        "a file that is written to gets another entry"
+    );
+    let dir = moved();
+    set_modified(dir.path().join("big"), SystemTime::now());
+    assert_eq!(marks(&dir, &leave, &have), [false; 2], "another file of that name");
 }
 
 #[test]
@@ -265,5 +294,89 @@ fn a_part_file_that_was_moved_is_btsyncs_if_its_times_say_so() {
             is_ours,
             "{part_file_later:?} {keeps_marker_time}"
         );
+    }
+}
+
+/// Changes the marker of a copied download, which keeps its time or gets another one.
+fn forge(dir: &TempDir, at: Option<SystemTime>, change: impl FnOnce(&mut Marker)) {
+    let path = dir.path().join(marker_name(&HASH));
+    let at = at.unwrap_or_else(|| modified(path.clone()));
+    let mut marker = storage(dir).read_marker(&HASH).unwrap();
+    change(&mut marker);
+    fs::write(&path, marker.encode(&HASH)).unwrap();
+    set_modified(path, at);
+}
+
+/// A stranger's archive can bring a marker with any times beside the user's own files.
+#[test]
+fn a_forged_marker_makes_no_file_of_the_users_ours() {
+    let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));
+    let nanos = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as i64;
+    // When the user's file was written and by which clock btsync ran; whether the file counts as moved with the marker.
+    let case = |written: Option<SystemTime>, ran_until: i64| {
+        let dir = moved();
+        let one = dir.path().join("one");
+        fs::write(&one, [vec![7; BLOCK], vec![0; 20_000 - BLOCK]].concat()).unwrap();
+        let ran_until = if ran_until == 0 { nanos(modified(one.clone())) } else { ran_until };
+        if let Some(at) = written {
+            set_modified(one.clone(), at);
+        }
+        forge(&dir, Some(now - 2 * hour), |marker| (marker.earliest_write, marker.ran_until) = (1, ran_until));
+        is_continued(&dir, OwnershipClaim::None)
+    };
+    assert!(case(Some(now - hour), nanos(now - hour)), "its times are those of a file that was moved");
+    assert!(!case(Some(now - hour), nanos(now + 9 * hour)), "the clock was never there");
+    assert!(!case(Some(now - hour), i64::MAX));
+    assert!(!case(None, 0), "it was written where it is");
+}
+
+#[test]
+fn files_of_one_move_have_old_times_and_are_moved_within_a_day() {
+    let moved =
+        |mtime: i64, ctime: i64| FileSnapshot { mtime: (mtime, 0), ctime: (ctime, 0), ..FileSnapshot::default() };
+    let (day, marker) = (24 * 3600, moved(1_000, 1_000_000));
+    assert!(may_be_moved_together(&marker, &moved(900, 1_000_000 - day)));
+    assert!(may_be_moved_together(&marker, &moved(900, 1_000_000 + day)));
+    assert!(!may_be_moved_together(&marker, &moved(900, 1_000_001 + day)), "it came later");
+    assert!(!may_be_moved_together(&marker, &moved(900, 999_999 - day)), "it was there before");
+    assert!(!may_be_moved_together(&marker, &moved(1_000_000, 1_000_000)), "it was written here");
+    assert!(!may_be_moved_together(&moved(1_000_000, 1_000_000), &moved(900, 1_000_000)), "the marker was");
+}
+
+/// An archive of the torrent's folder may contain a marker.
+#[test]
+fn a_moved_marker_in_the_torrents_own_folder_proves_nothing_if_the_download_folder_is_writable() {
+    let dir = moved();
+    fs::create_dir(dir.path().join("t")).unwrap();
+    let (marker, own) = (dir.path().join(marker_name(&HASH)), dir.path().join("t").join(marker_name(&HASH)));
+    assert!(is_continued(&dir, OwnershipClaim::None));
+    fs::rename(marker, own).unwrap();
+    let mut it = storage(&dir);
+    it.own_folder = "t".into();
+    assert!(it.read_marker(&HASH).is_some());
+    assert_eq!(decide(&mut it, OwnershipClaim::None).1.unwrap()[1], FileAction::Compare);
+}
+
+/// Nothing needs to be written to it, so a forged marker cannot make btsync write to a file of the user's that looks like that.
+#[test]
+fn a_moved_file_that_lacks_no_data_is_compared_and_gets_its_final_name() {
+    for is_right in [true, false] {
+        let (dir, no) = (moved(), AtomicBool::new(false));
+        let one = dir.path().join("one");
+        let at = modified(one.clone());
+        fs::write(&one, if is_right { of(1) } else { vec![7; 20_000] }).unwrap();
+        set_modified(one, at);
+        let mut it = storage(&dir);
+        let (mut survey, decided) = decide(&mut it, OwnershipClaim::None);
+        let actions = decided.unwrap();
+        assert_eq!(actions[1], FileAction::Compare);
+        let (number, path, have) = (1, Path::new("one"), Bitfield::new(3));
+        it.adopt_moved_whole_files(&HASH, &actions, &survey, &have);
+        it.lock(&HASH).unwrap();
+        it.create_files(&actions, &mut survey, &no).unwrap();
+        it.record_ownership(&HASH, &actions, &survey, false).unwrap();
+        let (marker, seen) = (it.read_marker(&HASH).unwrap(), survey.file(number).unwrap());
+        assert!(marker.is_created_file(path, seen.identity), "it gets its final name");
+        assert!(!marker.is_unfinished_file(path, seen.identity) && !marker.is_completed_and_unchanged(path, seen));
     }
 }

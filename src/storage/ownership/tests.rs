@@ -12,6 +12,7 @@ const DATA: Evidence = Evidence {
     unhashable: 0,
     partial: 0,
     fits_earlier_run: false,
+    seems_whole: false,
     has_part_file: false,
     may_be_right: false,
 };
@@ -182,19 +183,34 @@ fn a_file_that_may_be_right_is_compared_and_not_written_to() {
     assert_eq!(decide(&facts, false), Ok(FileAction::Ignore));
 }
 
+/// A stranger's marker can name any times.
+#[test]
+fn a_file_that_only_times_call_ours_is_written_to_only_if_it_lacks_data() {
+    let fits = Evidence { fits_earlier_run: true, ..DATA };
+    assert_eq!(decide(&facts(fits), false), Ok(FileAction::Continue));
+    let whole = facts(Evidence { seems_whole: true, ..fits });
+    assert_eq!([decide(&whole, false), decide(&whole, true)], [Ok(FileAction::Compare), Ok(FileAction::Continue)]);
+    let started = FileFacts { claim: OwnershipClaim::StartedHere, ..whole };
+    assert_eq!(decide(&started, false), Ok(FileAction::Continue), "the marker or the resume data knows the very file");
+}
+
 fn any_facts() -> impl Strategy<Value = FileFacts> {
-    let evidence = (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, 0u32..6, any::<(bool, bool, bool)>());
+    let evidence =
+        (any::<bool>(), any::<bool>(), 0u32..6, 0u32..4, 0u32..3, 0u32..6, any::<(bool, bool, bool, bool)>());
     let evidence = evidence.prop_map(
-        |(data, behind, verified, failed, unhashable, partial, (may_be_right, fits, has_part_file))| Evidence {
-            has_data: data || behind || verified > 0 || failed > 0,
-            has_data_past_end: behind,
-            verified,
-            failed,
-            unhashable,
-            partial: partial.min(failed + unhashable),
-            fits_earlier_run: fits,
-            has_part_file,
-            may_be_right: may_be_right && failed == 0 && !behind,
+        |(data, behind, verified, failed, unhashable, partial, (may_be_right, fits, seems_whole, has_part_file))| {
+            Evidence {
+                has_data: data || behind || verified > 0 || failed > 0,
+                has_data_past_end: behind,
+                verified,
+                failed,
+                unhashable,
+                partial: partial.min(failed + unhashable),
+                fits_earlier_run: fits,
+                seems_whole,
+                has_part_file,
+                may_be_right: may_be_right && failed == 0 && !behind,
+            }
         },
     );
     let found = (1u64..4, any::<bool>(), evidence).prop_map(|(links, is_link, evidence)| ExistingFile {
@@ -229,7 +245,8 @@ proptest! {
                 OwnershipClaim::MadeButChanged => failed + unhashable <= partial || verified + partial > failed + unhashable,
                 OwnershipClaim::Refused => false,
             };
-            let fits = found.evidence.fits_earlier_run && facts.claim != OwnershipClaim::Refused;
+            let is_whole = found.evidence.seems_whole && facts.claim == OwnershipClaim::None;
+            let fits = found.evidence.fits_earlier_run && facts.claim != OwnershipClaim::Refused && !is_whole;
             prop_assert!(is_plain && (facts.is_ours || proven || fits));
         }
         if let Some(found) = facts.found.filter(|_| decided == Ok(FileAction::ReplaceEmpty)) {
