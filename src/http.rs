@@ -13,6 +13,7 @@ mod context;
 mod events;
 mod front;
 mod head;
+mod input;
 mod limits;
 mod listener;
 mod mailbox;
@@ -31,6 +32,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 pub use events::{EventBroadcast, EventSubscription, LOST_EVENT};
+#[cfg(feature = "internals")]
+pub use input::requests_in;
 pub use limits::ServerLimits;
 pub use listener::{HttpListener, ListenAddress, PRIVATE_MODE};
 pub use percent::{QueryString, decode as percent_decode};
@@ -47,6 +50,9 @@ use mailbox::Mailbox;
 const STACK: usize = 256 * 1024;
 
 /// Answers the requests of a server.
+///
+/// The server does not look at the header `Host`. A handler whose answers depend on the client's address or on cookies must check
+/// it: a page of another site can make a browser send requests to any address under a name of that site's choice.
 pub trait Handler: Send + Sync + 'static {
     /// The most bytes of a body that a request with this head may have; 0 by default. Called for every request before its body is
     /// read, on the thread of the connections: it must not block.

@@ -16,6 +16,7 @@ use rustix::net::sockopt::set_socket_linger;
 use crate::http::body::BodyDecoder;
 use crate::http::context::ServerContext;
 use crate::http::head::Refusal;
+use crate::http::input::InputBuffer;
 use crate::http::request::{BodyLease, ClientAddress, RequestHead};
 use crate::http::response::Response;
 use crate::http::source::{BodySource, Pulled};
@@ -26,6 +27,8 @@ use stream::Stream;
 const MAX_STEPS: usize = 32;
 /// A body that arrives at this many bytes a second or faster never times out.
 const MIN_BODY_RATE: u64 = 16 * 1024;
+/// The least time between two heartbeats, so that the server never does nothing else.
+const MIN_HEARTBEAT: Duration = Duration::from_millis(1);
 /// How long a refused client may still send: a connection closed earlier loses the response.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -74,9 +77,7 @@ pub(super) struct Connection {
     key: u64,
     client: ClientAddress,
     /// Bytes received and not understood yet.
-    input: Vec<u8>,
-    /// How much of `input` has no end of a head.
-    searched: usize,
+    input: InputBuffer,
     output: Output,
     state: State,
     /// When the state began, or when the client last made progress in it.
@@ -100,8 +101,7 @@ impl Connection {
             socket,
             key,
             client,
-            input: Vec::new(),
-            searched: 0,
+            input: InputBuffer::default(),
             output: Output::default(),
             state: State::Head,
             since: now,
@@ -163,7 +163,7 @@ impl Connection {
                 if !(stream.is_pending() && stream.has_heartbeat()) {
                     return None;
                 }
-                limits.heartbeat
+                limits.heartbeat.max(MIN_HEARTBEAT)
             }
             State::Sending(Some(stream)) if !stream.has_heartbeat() => limits.stream_write_timeout,
             State::Sending(_) => limits.write_timeout,

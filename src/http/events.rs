@@ -121,7 +121,7 @@ impl EventQueue {
 }
 
 impl EventSubscription {
-    /// Sends an event to this listener only, such as the state at the start.
+    /// Sends an event to this listener only, such as the state at the start. It counts against the same limits as the others.
     pub fn send(&self, name: &str, data: &str) {
         self.queue.lock().push(&encode(name, data));
     }

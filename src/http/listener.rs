@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, fchmod, flock};
@@ -19,6 +20,9 @@ use crate::http::request::ClientAddress;
 
 /// The length of the listen queue: connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// How often to try to lock the folder of a socket, and the pause in between: other servers hold the lock for a moment only.
+const LOCK_ATTEMPTS: usize = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// The access to a Unix socket by default: its user only.
 pub const PRIVATE_MODE: u32 = 0o600;
 
@@ -89,14 +93,10 @@ impl HttpListener {
     /// # Errors
     /// `AddrInUse` if somebody listens there or the file is no socket; or if the path is too long or cannot be created.
     pub fn unix(path: &Path, mode: u32) -> io::Result<HttpListener> {
-        // Two servers that start at the same time must not remove each other's sockets. Where the folder cannot be locked, they
-        // take that risk.
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let folder = File::open(parent.unwrap_or(Path::new(".")));
-        let _ = folder.as_ref().map(|folder| flock(folder, FlockOperation::LockExclusive));
+        let _lock = lock_folder(path);
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // The file gets these permissions, so that nobody else can connect before they are set.
-        fchmod(&socket, Mode::from_raw_mode(mode & PRIVATE_MODE))?;
+        // The file gets these permissions, less the umask, at once.
+        fchmod(&socket, Mode::from_raw_mode(mode))?;
         let address = SockAddr::unix(path)?;
         match socket.bind(&address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
@@ -106,8 +106,10 @@ impl HttpListener {
             bound => bound?,
         }
         let metadata = fs::symlink_metadata(path)?;
+        if metadata.permissions().mode() & 0o777 != mode {
+            fs::set_permissions(path, Permissions::from_mode(mode))?;
+        }
         socket.listen(BACKLOG)?;
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
         let mut listener = HttpListener::from_unix(OwnedFd::from(socket).into())?;
         listener.file = Some((path.to_owned(), (metadata.dev(), metadata.ino())));
         Ok(listener)
@@ -154,6 +156,20 @@ impl Drop for HttpListener {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Locks the folder of a path: two servers that start at the same time must not remove each other's sockets. Where that is not
+/// possible, they take the risk.
+fn lock_folder(path: &Path) -> Option<File> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = File::open(parent.unwrap_or(Path::new("."))).ok()?;
+    for _ in 0..LOCK_ATTEMPTS {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => thread::sleep(LOCK_PAUSE),
+            locked => return locked.ok().map(|()| folder),
+        }
+    }
+    None
 }
 
 /// Whether a path is a socket on which nobody listens.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::http::percent;
+use crate::http::{head, percent};
 use crate::util::atomics::Amount;
 
 /// Who sent a request.
@@ -43,6 +43,11 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// Parses a head, up to and with its empty line; for tests of handlers. `None` if the server would refuse it.
+    pub fn parse(text: &str, client: ClientAddress) -> Option<RequestHead> {
+        head::parse(text.into(), client).ok().map(|parsed| parsed.head)
+    }
+
     fn bytes(&self, span: &Span) -> &[u8] {
         self.raw.get(usize::from(span.start)..usize::from(span.end)).unwrap_or_default()
     }
@@ -108,6 +113,13 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Counts the body until the request is dropped.
     pub(super) _lease: BodyLease,
+}
+
+impl Request {
+    /// A request that no server has read; for tests of handlers.
+    pub fn new(head: RequestHead, body: Vec<u8>) -> Request {
+        Request { head, body, _lease: BodyLease::new(&Arc::default()) }
+    }
 }
 
 /// The bytes of a body, counted in the total of the server until this is dropped.

@@ -113,6 +113,14 @@ put("dht",
 text = "BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\nInfohash: %s\r\ncookie: c\r\n\r\n\r\n"
 put("lsd", one=(text % ("a1" * 20)).encode(), two=(text % ("A1" * 20 + "\r\nInfohash: " + "0" * 40)).encode())
 
+get = b"GET /a%20b/c?d=%65&f=g HTTP/1.1\r\nHost: h\r\nRange: bytes=1-5\r\nIf-None-Match: \"x\"\r\n\r\n"
+put("http_server",
+    get=get + get,
+    whole_url=b"GET http://h/x HTTP/1.1\nHost: h\nConnection: close\n\n\r\nOPTIONS * HTTP/1.0\r\n\r\n",
+    post=b"POST /rpc HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody" + get,
+    chunked=b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0a;x=y\r\n0123456789\r\n0\r\nT: x\r\n\r\n" + get,
+    refused=get + b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+
 # A record of three files of 800,000 bytes in pieces of 64 KiB; the target itself puts the checksum in front.
 entry = lambda number: struct.pack(">IQqqQ", number, 800_000, 10**18, 10**18 + 5, 77)
 record = lambda files, version=1, **more: bencode({

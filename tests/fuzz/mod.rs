@@ -6,6 +6,7 @@
 
 mod dht;
 mod hash;
+mod http_server;
 mod mse;
 mod peer;
 
@@ -27,6 +28,7 @@ use sha1::{Digest, Sha1};
 
 pub use dht::dht;
 pub use hash::hash;
+pub use http_server::http_server;
 pub use mse::mse;
 pub use peer::{extension, messages};
 
@@ -34,10 +36,11 @@ pub use peer::{extension, messages};
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target with its name, which is also the name of its binary and of its folder in `testdata/fuzz`.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("metainfo", metainfo),
     ("messages", messages),
     ("extension", extension),
+    ("http_server", http_server),
     ("http_tracker", http_tracker),
     ("udp_tracker", udp_tracker),
     ("magnet", magnet),

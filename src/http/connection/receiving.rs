@@ -11,13 +11,10 @@ use crate::http::connection::output::Sent;
 use crate::http::connection::sending::busy;
 use crate::http::connection::{Connection, CurrentRequest, IncomingBody, OVER, Progress, State, Step};
 use crate::http::context::ServerContext;
-use crate::http::head::{self, Framing, ParsedHead, Refusal};
+use crate::http::head::{self, Framing, ParsedHead};
 use crate::http::request::{BodyLease, Request};
 use crate::http::response::BodyBytes;
 use crate::http::workers::{self, Job};
-
-const LONG_TARGET: Refusal = Refusal { status: 414, why: "the request line is too long" };
-const LARGE_HEAD: Refusal = Refusal { status: 431, why: "the headers are too large" };
 
 impl Connection {
     /// Reads into the scratch buffer. Returns the number of bytes, at least one.
@@ -35,36 +32,27 @@ impl Connection {
     }
 
     pub(super) fn read_head(&mut self, context: &mut ServerContext) -> Progress {
-        // Some old clients send an empty line after a body.
-        let empty = self.input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        if empty > 0 {
-            self.input.drain(..empty);
+        match self.input.next_head(context.limits.head_limit()) {
+            Ok(Some(raw)) => {
+                self.begin_request(context, raw);
+                return Progress::Continue(());
+            }
+            Ok(None) => {}
+            Err(refusal) => {
+                self.refuse(context, refusal);
+                return Progress::Continue(());
+            }
         }
-        let end = head::find_end(&self.input, self.searched);
-        if let Some(end) = end.filter(|end| *end <= context.limits.head_limit()) {
-            self.searched = 0;
-            self.begin_request(context, end);
-            return Progress::Continue(());
-        }
-        if end.is_some() || self.input.len() > context.limits.head_limit() {
-            let is_long_line = !self.input.iter().take(context.limits.head_limit()).any(|&byte| byte == b'\n');
-            self.refuse(context, if is_long_line { LONG_TARGET } else { LARGE_HEAD });
-            return Progress::Continue(());
-        }
-        // The end may straddle two reads.
-        self.searched = self.input.len().saturating_sub(3);
         let read = self.read(context)?;
         if self.input.is_empty() && self.has_answered {
             self.since = context.now;
         }
-        self.input.extend_from_slice(context.scratch.get(..read).unwrap_or_default());
+        self.input.extend(context.scratch.get(..read).unwrap_or_default());
         Progress::Continue(())
     }
 
-    /// Begins the request whose head is the first `end` bytes of the input.
-    fn begin_request(&mut self, context: &mut ServerContext, end: usize) {
-        let raw =
-            if end == self.input.len() { std::mem::take(&mut self.input) } else { self.input.drain(..end).collect() };
+    /// Begins the request with this head.
+    fn begin_request(&mut self, context: &mut ServerContext, raw: Vec<u8>) {
         let ParsedHead { head, framing, keep_alive, expects_continue } = match head::parse(raw, self.client) {
             Ok(parsed) => parsed,
             Err(refusal) => return self.refuse(context, refusal),
@@ -103,14 +91,11 @@ impl Connection {
     pub(super) fn read_body(&mut self, context: &mut ServerContext) -> Progress {
         let State::Body(incoming) = &mut self.state else { return Progress::Continue(()) };
         let before = incoming.body.len();
-        let decoded = incoming.decoder.decode(&self.input, &mut incoming.body);
+        let decoded = self.input.decode_body(&mut incoming.decoder, &mut incoming.body);
         incoming.lease.grow(incoming.body.len() - before);
-        match decoded {
-            Ok(used) => drop(self.input.drain(..used)),
-            Err(refusal) => {
-                self.refuse(context, refusal);
-                return Progress::Continue(());
-            }
+        if let Err(refusal) = decoded {
+            self.refuse(context, refusal);
+            return Progress::Continue(());
         }
         if incoming.decoder.is_done() {
             if let State::Body(incoming) = std::mem::replace(&mut self.state, State::Handling) {
@@ -126,7 +111,7 @@ impl Connection {
         };
         match self.read(context) {
             ControlFlow::Continue(read) => {
-                self.input.extend_from_slice(context.scratch.get(..read).unwrap_or_default());
+                self.input.extend(context.scratch.get(..read).unwrap_or_default());
                 Progress::Continue(())
             }
             ControlFlow::Break(Step::Wait(flags)) if is_blocked => Progress::Break(Step::Wait(flags | EventFlags::OUT)),

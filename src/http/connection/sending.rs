@@ -8,6 +8,7 @@ use crate::http::connection::stream::{Stream, StreamNeed, StreamPermit};
 use crate::http::connection::{Connection, OVER, Progress, State, Step, WAIT_FOR_OTHERS};
 use crate::http::context::ServerContext;
 use crate::http::head::Refusal;
+use crate::http::input::InputBuffer;
 use crate::http::mailbox::Waker;
 use crate::http::response::{BodyBytes, BodyFraming, Response};
 
@@ -92,14 +93,16 @@ impl Connection {
 
     pub(super) fn finish_response(&mut self, context: &ServerContext) -> Progress {
         (self.has_answered, self.since) = (true, context.now);
-        if self.request.keeps_alive && !context.is_stopping {
+        let keeps_alive = std::mem::take(&mut self.request).keeps_alive;
+        if keeps_alive && !context.is_stopping {
+            self.input.release();
             self.state = State::Head;
             return Progress::Continue(());
         }
         // The system resets a connection that is closed before everything is read, and the client may lose the response.
         let lingers = (self.lingers || !self.input.is_empty()) && !context.is_stopping;
         if lingers && shutdown(&self.socket, Shutdown::Write).is_ok() {
-            self.input = Vec::new();
+            self.input = InputBuffer::default();
             self.state = State::Lingering(MAX_LINGER);
             return Progress::Continue(());
         }
