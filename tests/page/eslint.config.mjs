@@ -3,7 +3,7 @@
 const mistakes = {
   'constructor-super': 'error', eqeqeq: 'error', 'for-direction': 'error', 'no-cond-assign': 'error', 'no-const-assign': 'error',
   'no-constant-condition': 'error', 'no-dupe-args': 'error', 'no-dupe-class-members': 'error', 'no-dupe-else-if': 'error', 'no-dupe-keys': 'error',
-  'no-duplicate-case': 'error', 'no-empty': 'error', 'no-fallthrough': 'error', 'no-self-assign': 'error', 'no-shadow': ['error', { hoist: 'never' }],
+  'no-duplicate-case': 'error', 'no-empty': ['error', { allowEmptyCatch: true }], 'no-fallthrough': 'error', 'no-self-assign': 'error', 'no-shadow': ['error', { hoist: 'never' }],
   'no-sparse-arrays': 'error', 'no-unreachable': 'error', 'no-unsafe-finally': 'error', 'no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
   'no-var': 'error', 'prefer-const': 'error', 'use-isnan': 'error', 'valid-typeof': 'error', 'max-lines': ['error', 400],
   'max-lines-per-function': ['error', 60],

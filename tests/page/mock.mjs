@@ -114,6 +114,14 @@ export class Mock {
     this.flush();
   }
 
+  /** The metadata of a magnet link arrives. */
+  receiveMetadata(id) {
+    const torrent = this.torrents.get(id);
+    const size = torrent.files.reduce((sum, file) => sum + file.length, 0);
+    Object.assign(torrent, { metadata_percent_complete: 1, size_when_done: size, total_size: size, piece_count: torrent.states.length });
+    this.dirty.add(id);
+  }
+
   progress(torrent) {
     const { states, random = this.random } = torrent;
     for (let n = 0; n < Math.max(1, torrent.rate_download / torrent.piece_size); n += 1) {

@@ -1,24 +1,15 @@
 // What can be done with the selected torrents.
 
-import { ask, checkBox, field, textField } from './dialog.js';
+import { ask, attempt, checkBox, field, say, textField } from './dialog.js';
 import { h } from './dom.js';
-import * as format from './format.js';
 import { formFields } from './form.js';
+import * as format from './format.js';
 import { t } from './i18n.js';
-import { call } from './rpc.js';
-import { attempt, say } from './toast.js';
-import { getTorrent, knownFolders, knownLabels, torrents } from './torrents.js';
+import { call, getTorrent, knownFolders, knownLabels, torrents } from './service.js';
 import { selectedIds, selectedTorrents } from './view.js';
 
-/** Carries out a method on torrents. */
 export async function run(method, ids = selectedIds(), more = {}) {
   return ids.length > 0 && attempt(() => call(method, { ids, ...more }));
-}
-
-function names(list) {
-  const items = list.slice(0, 5).map((torrent) => h('li', { dir: 'auto' }, torrent.name));
-  if (list.length > 5) items.push(h('li', t('and {n} more', { n: list.length - 5 })));
-  return h('ul.names', ...items);
 }
 
 export function remove(withData) {
@@ -26,10 +17,8 @@ export function remove(withData) {
   if (!list.length) return;
   const bytes = list.reduce((sum, torrent) => sum + torrent.have_valid, 0);
   const box = checkBox(t('Also delete the downloaded files ({size})', { size: format.size(bytes) }), withData);
-  ask(t('Remove {n} torrents?', { n: list.length }), [names(list), box.row], t('Remove'), async () => {
-    await call('torrent_remove', { ids: list.map((torrent) => torrent.id), delete_local_data: box.input.checked });
-    say(t('{n} torrents removed', { n: list.length }));
-  }, 'danger');
+  ask(t('Remove {n} torrents?', { n: list.length }), [h('ul.names', ...list.map((torrent) => h('li', torrent.name))), box.row],
+    t('Remove'), () => call('torrent_remove', { ids: list.map((torrent) => torrent.id), delete_local_data: box.input.checked }), 'danger');
 }
 
 /** Asks for another folder. Without its files a torrent starts there anew. */
@@ -38,32 +27,24 @@ export function move(ids = selectedIds(), movesFiles = true) {
   if (!first) return;
   const { input, list } = textField(first.download_dir, knownFolders(), { required: true });
   const box = checkBox(t('Move the files that are already there'), movesFiles);
-  ask(movesFiles ? t('Move {n} torrents', { n: ids.length }) : t('Use another folder'), [field(t('Folder'), input), list, box.row],
-    movesFiles ? t('Move') : t('Start'), async () => {
-      await call('torrent_set_location', { ids, location: input.value.trim(), move: box.input.checked });
-      if (!movesFiles) await call('torrent_start', { ids });
-    });
+  ask(t(movesFiles ? 'Move' : 'Use another folder'), [field(t('Folder'), input), list, box.row], t(movesFiles ? 'Move' : 'Start'), async () => {
+    await call('torrent_set_location', { ids, location: input.value.trim(), move: box.input.checked });
+    if (!movesFiles) await call('torrent_start', { ids });
+  });
 }
 
-/** Asks for a new name of a torrent, or of one of its files or folders. */
 export function rename(torrent = selectedTorrents()[0], path = torrent?.name) {
   if (!torrent) return;
   const { input } = textField(path.slice(path.lastIndexOf('/') + 1), [], { required: true });
-  ask(t('Rename'), [field(t('Name'), input)], t('Rename'),
-    () => call('torrent_rename_path', { ids: [torrent.id], path, name: input.value }));
+  ask(t('Rename'), [field(t('Name'), input)], t('Rename'), () => call('torrent_rename_path', { ids: [torrent.id], path, name: input.value }));
   input.select();
 }
 
 export const labelsIn = (text) => [...new Set(text.split(',').map((label) => label.trim()))].filter(Boolean);
 
-/** A field for labels, with buttons for those that are in use. */
 export function labelField(labels) {
-  const { input } = textField(labels.join(', '));
-  const known = knownLabels().map((text) => h('button.chip', { type: 'button', onclick: () => {
-    const now = labelsIn(input.value);
-    input.value = (now.includes(text) ? now.filter((other) => other !== text) : [...now, text]).join(', ');
-  } }, text));
-  return { input, rows: [field(t('Labels, separated by commas'), input), h('div.chips', ...known)] };
+  const { input, list } = textField(labels.join(', '), knownLabels());
+  return { input, rows: [field(t('Labels, separated by commas'), input), list] };
 }
 
 export function label() {
@@ -98,7 +79,7 @@ export function limits() {
   attempt(async () => {
     const keys = LIMITS.flatMap(([kind, key, , more, enabled]) => ({ limit: [key, enabled], goal: [key, more] })[kind] ?? [key]);
     const form = formFields(await getTorrent(ids[0], ...keys), LIMITS);
-    ask(t('Limits of {n} torrents', { n: ids.length }), form.rows, t('Save'), () => call('torrent_set', { ids, ...form.changed() }));
+    ask(t('Limits'), form.rows, t('Save'), () => call('torrent_set', { ids, ...form.changed() }));
   });
 }
 
@@ -110,19 +91,13 @@ export function editTrackers(id) {
   });
 }
 
-export async function copy(text) {
-  try {
+export function copyMagnets(ids = selectedIds()) {
+  return attempt(async () => {
+    const { torrents: list } = await call('torrent_get', { ids, fields: ['magnet_link'] });
+    const text = list.map((torrent) => torrent.magnet_link).join('\n');
+    // Browsers permit it only to pages by HTTPS or from this machine.
+    if (!navigator.clipboard) return void window.prompt(t('Copy'), text);
     await navigator.clipboard.writeText(text);
     say(t('Copied'));
-  } catch {
-    // Browsers permit it only to pages by HTTPS or from this machine.
-    window.prompt(t('Copy'), text);
-  }
-}
-
-export function copyMagnets() {
-  return attempt(async () => {
-    const answer = await call('torrent_get', { ids: selectedIds(), fields: ['magnet_link'] });
-    await copy(answer.torrents.map((torrent) => torrent.magnet_link).join('\n'));
   });
 }

@@ -1,33 +1,41 @@
 // Adding torrents: by file, drag and drop, pasted or clicked link, with the choice of folder and files before the start.
 
-import { labelField, labelsIn } from './actions.js';
-import { checkBox, field, openDialog, textField } from './dialog.js';
+import { labelField, labelsIn, run } from './actions.js';
+import { attempt, checkBox, field, openDialog, say, textField } from './dialog.js';
 import { button, h, setText } from './dom.js';
 import { FileTree } from './filetree.js';
 import * as format from './format.js';
 import { t } from './i18n.js';
 import { base64, linksIn, readTorrent } from './metainfo.js';
-import { call } from './rpc.js';
-import { attempt, say } from './toast.js';
-import { knownFolders, loadSettings, settings } from './torrents.js';
+import { call, knownFolders, loadSettings, onChange, settings, torrents } from './service.js';
 import { goTo, select } from './view.js';
 
 const LARGEST_FILE = 32 << 20;
 
 async function load(file) {
-  const { name } = file;
-  if (file.size > LARGEST_FILE) throw new Error(t('{name} is too large for a torrent file', { name }));
-  const bytes = new Uint8Array(await file.arrayBuffer());
   try {
+    const bytes = new Uint8Array(await file.slice(0, LARGEST_FILE).arrayBuffer());
     return { bytes, ...readTorrent(bytes) };
   } catch {
-    throw new Error(t('{name} is not a torrent file', { name }));
+    throw new Error(t('{name} is not a torrent file', { name: file.name }));
   }
 }
 
+/** Torrents that stop when their list of files arrives, so that the user can choose. */
+const waiting = new Set();
+let openFiles = (_id) => {};
+
+onChange(() => {
+  for (const id of waiting) {
+    if (torrents.get(id)?.metadata_percent_complete < 1) continue;
+    waiting.delete(id);
+    run('torrent_stop', [id]);
+    openFiles(id);
+  }
+});
+
 class AddDialog {
-  constructor(links, onLater) {
-    this.onLater = onLater;
+  constructor(links) {
     this.sources = [];
     this.chooser = h('input', { type: 'file', multiple: true, accept: '.torrent,application/x-bittorrent', hidden: true,
       onchange: () => this.addFiles(this.chooser.files) });
@@ -39,10 +47,10 @@ class AddDialog {
     this.sequential = checkBox(t('Download in order'), false);
     this.later = checkBox(t('Choose the files when their list has arrived'), false);
     const change = (key) => (files, value) => {
-      for (const index of files) Object.assign(this.tree.files[index], { [key]: value });
+      for (const index of files) this.tree.files[index][key] = value;
       this.showFiles();
     };
-    this.tree = new FileTree('add-files', change('wanted'), change('priority'));
+    this.tree = new FileTree('add-files', { wanted: change('wanted'), priority: change('priority') });
     this.total = h('p.hint', { role: 'status' });
     openDialog(t('Add torrents'), [
       button(t('Choose torrent files…'), () => this.chooser.click()), this.chooser, this.list,
@@ -63,7 +71,7 @@ class AddDialog {
   /** Shows the sources, and the files if there is one torrent file only. */
   show() {
     const links = linksIn(this.links.value);
-    this.list.replaceChildren(...this.sources.map((source) => h('li', { dir: 'auto' }, source.name)));
+    this.list.replaceChildren(...this.sources.map((source) => h('li', source.name)));
     this.list.hidden = !this.sources.length;
     const one = this.sources.length === 1 && !links.length ? this.sources[0] : undefined;
     this.tree.element.hidden = this.total.hidden = !one;
@@ -81,53 +89,45 @@ class AddDialog {
   }
 
   async showSpace() {
-    const text = call('free_space', { path: this.folder.input.value }).then((answer) => t('{size} free', { size: format.size(answer.size_bytes) }));
-    setText(this.space, await text.catch((error) => error.message));
+    const answer = call('free_space', { path: this.folder.input.value });
+    setText(this.space, await answer.then(({ size_bytes: free }) => t('{size} free', { size: format.size(free) }), (error) => error.message));
   }
 
   async send(paused) {
     const links = linksIn(this.links.value);
     const sources = [...this.sources.map((source) => ({ metainfo: base64(source.bytes) })), ...links.map((filename) => ({ filename }))];
     if (!sources.length) throw new Error(t('Choose a torrent file or paste a link first.'));
-    const isLater = this.later.input.checked && links.length > 0;
     const ids = [];
     for (const source of sources) {
-      ids.push(await this.addOne({ paused, download_dir: this.folder.input.value.trim(), labels: labelsIn(this.labels.input.value),
-        sequential_download: this.sequential.input.checked, ...this.choices(isLater), ...source }));
+      const { torrent_added: added, torrent_duplicate: duplicate } = await call('torrent_add', { ...source, ...this.choices(), paused,
+        download_dir: this.folder.input.value.trim(), labels: labelsIn(this.labels.input.value),
+        sequential_download: this.sequential.input.checked });
+      const { id, name } = added ?? duplicate;
+      say(t(added ? '{name} added' : '{name} is already in the list', { name }));
+      ids.push(id);
+      if (added && this.later.input.checked && source.filename) waiting.add(id);
     }
     select(ids);
     goTo(ids[0], { keep: true });
-    if (isLater) this.onLater();
   }
 
-  /** The chosen files. An empty list means all files. */
-  choices(isLater) {
-    if (!this.shown) return isLater ? { files_unwanted: [] } : {};
-    const indexes = (isMeant) => this.tree.files.flatMap((file, index) => (isMeant(file) ? [index] : []));
-    const lists = { files_unwanted: indexes((file) => !file.wanted), priority_high: indexes((file) => file.priority > 0),
-      priority_low: indexes((file) => file.priority < 0) };
-    return Object.fromEntries(Object.entries(lists).filter(([, list]) => list.length));
-  }
-
-  async addOne(params) {
-    const { torrent_added: added, torrent_duplicate: duplicate } = await call('torrent_add', params);
-    const { id, name } = added ?? duplicate;
-    say(t(added ? '{name} added' : '{name} is already in the list', { name }));
-    return id;
+  /** The chosen files. An empty list would mean all of them. */
+  choices() {
+    const { files } = this.tree;
+    const lists = { files_unwanted: (file) => !file.wanted, priority_high: (file) => file.priority > 0, priority_low: (file) => file.priority < 0 };
+    return Object.fromEntries(Object.entries(lists)
+      .map(([key, isMeant]) => [key, files.flatMap((file, index) => (isMeant(file) ? [index] : []))]).filter(([, list]) => list.length));
   }
 }
-
-let openFiles = () => {};
 
 /** Opens the dialog, with files and links that were dropped or pasted. */
 export function openAdd(files = [], links = '') {
   return attempt(async () => {
     if (!settings.version) await loadSettings();
-    await new AddDialog(links, openFiles).addFiles(files);
+    await new AddDialog(links).addFiles(files);
   });
 }
 
-/** Takes a link over from the page's address, and removes it there. */
 function fromAddress() {
   const link = new URLSearchParams(location.search).get('add') ?? decodeURIComponent(location.hash.replace(/^#(add=)?/, ''));
   if (!linksIn(link).length) return;
@@ -135,9 +135,9 @@ function fromAddress() {
   openAdd([], link);
 }
 
-/** Listens for dropped and pasted torrents and links. `onLater` shows the files of the torrent that was added. */
-export function acceptTorrents(onLater) {
-  openFiles = onLater;
+/** Listens for dropped and pasted torrents and links. `onFiles` shows the files of a torrent. */
+export function acceptTorrents(onFiles) {
+  openFiles = onFiles;
   const overlay = h('div.drop', { hidden: true }, t('Drop torrent files or links here'));
   document.body.append(overlay);
   const isBusy = () => document.querySelector('dialog[open]');
@@ -159,6 +159,5 @@ export function acceptTorrents(onLater) {
     take(event, event.dataTransfer);
   });
   listen('paste', (event) => event.target.matches('input, textarea') || take(event, event.clipboardData));
-  window.addEventListener('hashchange', fromAddress);
   fromAddress();
 }

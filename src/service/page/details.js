@@ -1,22 +1,18 @@
-// The details of one torrent: its figures and the bar of its pieces above, tabs below. Only the open tab asks the service, and
-// only when the event stream says that the torrent has changed.
+// The details of one torrent. Only the open tab asks the service, and only when the event stream says that the torrent has changed.
 
-import { copy, editTrackers, move, rename, run } from './actions.js';
+import { copyMagnets, editTrackers, move, rename, run } from './actions.js';
+import { attempt } from './dialog.js';
 import { button, h, iconButton, setText } from './dom.js';
 import { FileTree } from './filetree.js';
 import * as format from './format.js';
 import { t } from './i18n.js';
-import { openMenu } from './menu.js';
 import { PiecePictures } from './pieces.js';
 import { RateGraph } from './rates.js';
-import { call } from './rpc.js';
+import { call, getTorrent, onChange, torrents } from './service.js';
 import { store, stored } from './storage.js';
 import { createPeers, createTrackers } from './tables.js';
-import { attempt } from './toast.js';
-import { getTorrent, onChange, torrents } from './torrents.js';
 import { onView, selectedIds, visible } from './view.js';
 
-/** The least time between two questions about a torrent. */
 const PAUSE_MS = 1_500;
 /** The answers of trackers do not show in the list, so their tab asks by itself. */
 const TRACKER_MS = 10_000;
@@ -30,25 +26,23 @@ let isDirty = false;
 const pieces = new PiecePictures();
 const graph = new RateGraph();
 const general = h('dl.facts');
+const magnet = h('button.link', { onclick: () => copyMagnets([id]) }, t('Copy'));
 const peers = createPeers();
 const trackers = createTrackers();
 const setFiles = async (change) => {
   await attempt(() => call('torrent_set', { ids: [id], ...change }));
   refresh();
 };
-const tree = new FileTree('files',
-  (files, isWanted) => setFiles({ [isWanted ? 'files_wanted' : 'files_unwanted']: files }),
-  (files, priority) => setFiles({ [['priority_low', 'priority_normal', 'priority_high'][priority + 1]]: files }),
-  (file) => attempt(async () => {
-    const { url } = await call('btsync_link', { id, file_index: file });
-    window.open(new URL(url, document.baseURI), '_blank', 'noopener');
-  }),
-  (node, x, y) => openMenu(x, y, [[t('Rename…'), () => rename(torrents.get(id), node.path)]], node.name));
-const trackerTab = h('div', button(t('Edit trackers…'), () => editTrackers(id)), trackers.element);
+const tree = new FileTree('files', {
+  wanted: (files, isWanted) => setFiles({ [isWanted ? 'files_wanted' : 'files_unwanted']: files }),
+  priority: (files, priority) => setFiles({ [`priority_${['low', 'normal', 'high'][priority + 1]}`]: files }),
+  open: (file) => attempt(async () => window.open((await call('btsync_link', { id, file_index: file })).url, '_blank', 'noopener')),
+  rename: (node) => rename(torrents.get(id), node.path),
+});
+const trackerTab = h('div', button(`${t('Edit trackers')}…`, () => editTrackers(id)), trackers.element);
 
-/** The tabs: name, content, what asks for it, and what shows the answer. */
 const TABS = {
-  general: ['General', general, () => getTorrent(id, 'magnet_link', 'comment', 'creator', 'date_created', 'piece_size', 'corrupt_ever',
+  general: ['General', general, () => getTorrent(id, 'comment', 'creator', 'date_created', 'piece_size', 'corrupt_ever',
     'download_limit', 'download_limited', 'upload_limit', 'upload_limited'), showGeneral],
   pieces: ['Pieces', pieces.element, () => {}, () => pieces.draw()],
   files: ['Files', tree.element, () => call('btsync_files', { id }), (files) => tree.setFiles(files.name.map((path, at) => ({ path,
@@ -59,31 +53,29 @@ const TABS = {
   speed: ['Speed', graph.element, () => {}, () => graph.show(id)],
 };
 
-const name = h('h2', { dir: 'auto', tabIndex: -1 });
+const name = h('h2', { tabIndex: -1 });
 const figures = h('dl.figures');
 const problem = h('div.problem', { role: 'alert' });
 const startButton = button(t('Start'), () => run('torrent_start', [id]), 'primary');
 const stopButton = button(t('Stop'), () => run('torrent_stop', [id]));
 const tabs = h('div.tabs', { role: 'tablist', ariaLabel: t('Details') }, ...Object.entries(TABS).map(([key, [title]]) => h('button',
-  { type: 'button', role: 'tab', id: `tab-${key}`, value: key, onclick: () => openTab(key), onkeydown: onTabKey }, t(title))));
+  { role: 'tab', id: `tab-${key}`, value: key, onclick: () => openTab(key), onkeydown: onTabKey }, t(title))));
 const panel = h('div.panel', { role: 'tabpanel', tabIndex: 0 });
 const element = h('section.details', { hidden: true, ariaLabel: t('Details') });
 
-/** Shows pairs of names and values; a value may be an element. */
+/** Shows names with values, which may be elements; those without a value are left out. */
 function showPairs(list, pairs) {
   const shown = pairs.filter(([, value]) => value);
-  if (list.children.length !== shown.length) list.replaceChildren(...shown.map(() => h('div', h('dt'), h('dd', { dir: 'auto' }))));
+  if (list.children.length !== shown.length) list.replaceChildren(...shown.map(() => h('div', h('dt'), h('dd'))));
   shown.forEach(([title, value], at) => {
     const [dt, dd] = list.children[at].children;
     setText(dt, t(title));
     if (typeof value === 'string') setText(dd, value);
-    else dd.replaceChildren(value);
+    else if (dd.firstChild !== value) dd.replaceChildren(value);
   });
 }
 
-/** @param {Torrent} torrent */
-function showGeneral(more, torrent) {
-  const limit = (isLimited, value) => isLimited && format.rate(value * 1000);
+function showGeneral(more, /** @type {Torrent} */ torrent) {
   showPairs(general, [
     ['Folder', torrent.download_dir],
     ['Total size', `${format.size(torrent.total_size)} · ${t('{n} files', { n: torrent.file_count })}`],
@@ -91,22 +83,21 @@ function showGeneral(more, torrent) {
     ['Downloaded', format.size(torrent.downloaded_ever)],
     ['Uploaded', `${format.size(torrent.uploaded_ever)} · ${t('ratio {ratio}', { ratio: format.ratio(torrent.upload_ratio) })}`],
     ['Wasted', more.corrupt_ever > 0 && format.size(more.corrupt_ever)],
-    ['Limit downloads', limit(more.download_limited, more.download_limit)],
-    ['Limit uploads', limit(more.upload_limited, more.upload_limit)],
+    ['Limit downloads', more.download_limited && format.rate(more.download_limit * 1000)],
+    ['Limit uploads', more.upload_limited && format.rate(more.upload_limit * 1000)],
     ['Added', format.moment(torrent.added_date)],
     ['Completed', format.moment(torrent.done_date)],
     ['Last active', format.moment(torrent.activity_date)],
     ['Labels', torrent.labels.join(', ')],
     ['Private', torrent.is_private && t('Peers come from its trackers only')],
     ['Comment', more.comment],
-    ['Created', [format.moment(more.date_created), more.creator].filter(Boolean).join(' · ')],
+    ['Created', `${format.moment(more.date_created)} ${more.creator}`.trim()],
     ['Info-hash', torrent.hash_string],
-    ['Magnet link', h('button.link', { type: 'button', onclick: () => copy(more.magnet_link) }, t('Copy'))],
+    ['Magnet link', magnet],
   ]);
 }
 
-/** @param {Torrent} torrent */
-function showHead(torrent) {
+function showHead(/** @type {Torrent} */ torrent) {
   setText(name, torrent.name);
   showPairs(figures, [
     ['State', `${t(format.STATES[torrent.state][0])} · ${format.percent(format.progressOf(torrent))}`],
@@ -125,14 +116,13 @@ function showHead(torrent) {
   problem.hidden = !torrent.error;
   const ids = [torrent.id];
   problem.replaceChildren(h('p', torrent.error_string), ...(torrent.error < 3 ? [] : [
-    button(t('Use another folder…'), () => move(ids, false)),
+    button(`${t('Use another folder')}…`, () => move(ids, false)),
     torrent.btsync_problem === 'files_in_the_way'
       ? button(t('Overwrite'), () => attempt(() => call('btsync_overwrite', { id: torrent.id })), 'danger')
       : button(t('Try again'), () => run('torrent_start', ids)),
   ]));
 }
 
-/** Asks for what the open tab shows. What changes meanwhile is asked for after a pause. */
 async function refresh() {
   const torrent = torrents.get(id);
   if (!torrent || element.hidden || document.hidden) return;
@@ -146,7 +136,7 @@ async function refresh() {
     if (torrent.id === id && content.isConnected) show(answers[0], torrent);
     if (torrent.id === id) pieces.show(answers[1]);
   } catch {
-    // The connection reports its loss itself, and the next event asks again.
+    // A lost connection is reported elsewhere; the next event asks again.
   }
   setTimeout(() => {
     isAsking = false;
@@ -154,7 +144,6 @@ async function refresh() {
   }, PAUSE_MS);
 }
 
-/** Opens a tab by its name or number. */
 export function openTab(next) {
   tab = Object.keys(TABS)[next] ?? next;
   store('tab', tab);
@@ -169,16 +158,16 @@ export function openTab(next) {
 }
 
 function onTabKey(event) {
-  const keys = Object.keys(TABS);
-  const at = keys.indexOf(tab) + keys.length;
-  const target = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: keys.length - 1 }[event.key];
+  const all = [...tabs.children];
+  const at = all.indexOf(event.target) + all.length;
+  const target = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
   if (target === undefined) return;
   event.preventDefault();
-  openTab(keys[target % keys.length]);
-  tabs.querySelector('[aria-selected=true]').focus();
+  all[target % all.length].click();
+  all[target % all.length].focus();
 }
 
-/** Shows the only selected torrent, or the only torrent that there is. */
+/** Shows the only selected torrent, or the only one that there is. */
 function follow() {
   const ids = selectedIds();
   const next = ids.length === 1 ? ids[0] : torrents.size === 1 && visible.length === 1 ? visible[0] : 0;
@@ -194,7 +183,6 @@ function follow() {
   refresh();
 }
 
-/** Opens the details and goes there, or closes them. */
 export function showDetails(next) {
   isOpen = next;
   store('details', isOpen);
@@ -204,14 +192,13 @@ export function showDetails(next) {
 
 export const areDetailsOpen = () => !element.hidden;
 
-/** `more` opens the menu of actions at a place, `close` is what the buttons for that do. */
 export function createDetails(more, close) {
   element.append(h('div.title', iconButton('back', t('Back to the list'), close, 'back'), name, startButton, stopButton,
     iconButton('more', t('More actions'), more), iconButton('close', t('Close the details'), close, 'away')),
   problem, pieces.bar, figures, tabs, panel);
   openTab(Object.hasOwn(TABS, tab) ? tab : 'general');
   onView(follow);
-  onChange((change) => change.changed.some((torrent) => torrent.id === id) && refresh());
+  onChange((changed) => changed.some((torrent) => torrent.id === id) && refresh());
   setInterval(() => tab === 'trackers' && refresh(), TRACKER_MS);
   document.addEventListener('visibilitychange', refresh);
   return element;

@@ -1,8 +1,41 @@
-// Dialogs and their fields. The browser keeps the focus in an open dialog and closes it on Escape.
+// Dialogs, their fields, and short messages. The browser keeps the focus in an open dialog and closes it on Escape.
 
 import { h, iconButton } from './dom.js';
 import { t } from './i18n.js';
-import { attempt, toasts } from './toast.js';
+
+const SHOWN_MS = 6_000;
+/** Errors stay until they are closed, but no more than this many. */
+const MOST = 4;
+
+const polite = h('div', { role: 'status' });
+const urgent = h('div', { role: 'alert' });
+export const toasts = h('div.toasts', polite, urgent);
+
+function show(area, kind, text) {
+  const toast = h(`div.toast.${kind}`, h('span.grow', text), iconButton('close', t('Close'), () => toast.remove()));
+  area.append(toast);
+  if (area.children.length > MOST) area.firstChild.remove();
+  // An open dialog covers everything that is not in it.
+  const home = [...document.querySelectorAll('dialog[open]')].pop() ?? document.body;
+  if (toasts.parentNode !== home) home.append(toasts);
+  return toast;
+}
+
+export function say(text) {
+  const toast = show(polite, 'good', text);
+  setTimeout(() => toast.remove(), SHOWN_MS);
+}
+
+/** Runs something that may fail, and shows the error. Returns whether it succeeded. */
+export async function attempt(work) {
+  try {
+    await work();
+    return true;
+  } catch (error) {
+    show(urgent, 'bad', error instanceof TypeError ? t('btsync does not answer.') : error.message);
+    return false;
+  }
+}
 
 let lastId = 0;
 const uniqueId = () => `id-${lastId += 1}`;
@@ -27,10 +60,8 @@ export function openDialog(title, content, buttons, kind = '') {
   dialog.querySelector('.content :is(input, textarea, select, button), footer button').focus();
 }
 
-/** The usual dialog: one question, which can be cancelled. */
 export const ask = (title, content, action, run, look = 'primary', kind = '') => openDialog(title, content, [[t('Cancel')], [action, run, look]], kind);
 
-/** A control with its label and perhaps a hint. */
 export function field(label, control, hint = '') {
   control.id ||= uniqueId();
   const id = `${control.id}-hint`;
@@ -43,7 +74,6 @@ export function checkBox(label, checked) {
   return { input, row: h('label.check', input, label) };
 }
 
-/** A field for text, with suggestions. */
 export function textField(value, suggestions = [], properties = {}) {
   const id = uniqueId();
   const input = h('input', { type: 'text', value, autocomplete: 'off', spellcheck: false, list: id, ...properties });
@@ -52,6 +82,5 @@ export function textField(value, suggestions = [], properties = {}) {
 
 export const numberField = (value, properties = {}) => h('input', { type: 'number', min: 0, required: true, ...properties, value });
 
-/** A choice among values, each with its text. */
 export const choice = (options, value, properties = {}) => h('select', properties, ...options.map(([key, text]) => h('option',
   { value: key, selected: key === value }, text)));

@@ -1,6 +1,5 @@
 // Building blocks of the page's elements. Text from torrents only ever becomes text nodes: nothing here parses HTML.
 
-/** Icons as filled paths on a grid of 24. */
 const ICONS = {
   add: 'M11 5h2v6h6v2h-6v6h-2v-6H5v-2h6z',
   start: 'M8 5v14l11-7z',
@@ -31,6 +30,7 @@ export function h(kind, ...children) {
   const [tag, ...classes] = kind.split('.');
   const element = document.createElement(tag);
   element.className = classes.join(' ');
+  if (tag === 'button') element.type = 'button';
   for (const [name, value] of Object.entries(children[0]?.constructor === Object ? children.shift() : {})) {
     if (!(name in element && Reflect.set(element, name, value))) element.setAttribute(name, value);
   }
@@ -51,12 +51,11 @@ export function icon(name) {
 export const setIcon = (svg, name) => svg.firstChild.setAttribute('d', ICONS[name] ?? '');
 
 /** A button that shows an icon; `text` is its name for screen readers and in the tool tip. */
-export const iconButton = (name, text, onclick, kind = 'tool') => h(`button.icon-button.${kind}`, { type: 'button', ariaLabel: text,
+export const iconButton = (name, text, onclick, kind = 'tool') => h(`button.icon-button.${kind}`, { ariaLabel: text,
   title: text, onclick }, icon(name));
 
-export const button = (text, onclick, kind = 'plain') => h(`button.button.${kind}`, { type: 'button', onclick }, text);
+export const button = (text, onclick, kind = 'plain') => h(`button.button.${kind}`, { onclick }, text);
 
-/** A bar of progress, for the eyes only. */
 export const bar = () => h('span.bar', { 'aria-hidden': 'true' }, h('span'));
 
 /** Shows a part of 1: green if it is all, yellow if something is being done, grey otherwise. */

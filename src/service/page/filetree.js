@@ -4,17 +4,14 @@ import { choice } from './dialog.js';
 import { bar, h, icon, iconButton, setBar, setIcon, setText } from './dom.js';
 import * as format from './format.js';
 import { t } from './i18n.js';
+import { openMenu } from './menu.js';
 import { VirtualRows } from './virtual.js';
 
 const ROW_HEIGHT = 28;
-/** Names of files that browsers play or show. */
-const PLAYABLE = /\.(mp4|m4v|webm|mkv|mov|ogv|mp3|m4a|aac|ogg|oga|opus|flac|wav|png|jpe?g|gif|webp|avif)$/i;
 
-
-/** A file by its index, or a folder, with the sums of the files below. */
+/** A file by its index, or a folder with index -1. */
 const makeNode = (path, depth, index) => ({ path, depth, index, name: path.slice(path.lastIndexOf('/') + 1), isFolder: index < 0,
-  isOpen: depth < 1, children: [], files: index < 0 ? [] : [index], length: 0, have: 0, wanted: 0,
-  priority: 0 });
+  isOpen: depth < 1, children: [], files: index < 0 ? [] : [index] });
 
 function build(files) {
   const root = makeNode('', -1, -1);
@@ -35,30 +32,25 @@ function build(files) {
   return root;
 }
 
-/** Adds up the files below a folder. A mixed priority is null. */
+/** Adds up the files below a node. A mixed priority is empty. */
 function addUp(node, files) {
-  if (!node.isFolder) return Object.assign(node, files[node.index], { wanted: Number(files[node.index].wanted) });
-  Object.assign(node, { length: 0, have: 0, wanted: 0, priority: undefined });
-  for (const child of node.children) {
-    addUp(child, files);
-    for (const key of ['length', 'have', 'wanted']) node[key] += child[key];
-    node.priority = node.priority === undefined || node.priority === child.priority ? child.priority : null;
-  }
-  return node;
+  node.children.forEach((child) => addUp(child, files));
+  const parts = node.isFolder ? node.children : [files[node.index]];
+  for (const key of ['length', 'have', 'wanted']) node[key] = parts.reduce((sum, part) => sum + Number(part[key]), 0);
+  const [{ priority } = {}] = parts;
+  node.priority = parts.every((part) => part.priority === priority) ? priority : '';
 }
 
 export class FileTree {
-  constructor(id, onWanted, onPriority, onPlay = null, onMenu = (_node, _x, _y) => {}) {
-    this.onWanted = onWanted;
-    this.onPriority = onPriority;
-    this.onPlay = onPlay;
-    this.onMenu = onMenu;
+  /** `on` has functions for what the user does: `wanted`, `priority`; with `open` and `rename`, the tree shows progress, too. */
+  constructor(id, on) {
+    this.on = on;
     this.files = [];
     this.root = makeNode('', -1, -1);
     this.shown = [];
     this.at = 0;
     const body = h('div.body', { role: 'rowgroup' });
-    this.element = h(`div.list.tree.${onPlay ? 'progress' : 'plain'}`, { id, role: 'treegrid', tabIndex: 0, ariaLabel: t('Files'),
+    this.element = h(`div.list.tree.${on.open ? 'progress' : 'plain'}`, { id, role: 'treegrid', tabIndex: 0, ariaLabel: t('Files'),
       onkeydown: (event) => this.onKey(event) }, body);
     this.rows = new VirtualRows(this.element, body, ROW_HEIGHT, () => this.createRow(), (row, index) => this.fillRow(row, index));
   }
@@ -82,21 +74,21 @@ export class FileTree {
   createRow() {
     const row = h('div.row', { role: 'row', onpointerdown: () => this.goTo(this.shown.indexOf(row.node)), oncontextmenu: (event) => {
       event.preventDefault();
-      this.onMenu(row.node, event.clientX, event.clientY);
+      if (this.on.rename) openMenu(event.clientX, event.clientY, [[t('Rename'), () => this.on.rename(row.node)]], row.node.name);
     } });
     row.kind = icon('file');
-    row.box = h('input', { type: 'checkbox', tabIndex: -1, onchange: () => this.onWanted(row.node.files, row.box.checked) });
-    row.name = h('span.name', { dir: 'auto' });
+    row.box = h('input', { type: 'checkbox', tabIndex: -1, onchange: () => this.on.wanted(row.node.files, row.box.checked) });
+    row.name = h('span.name');
     row.size = h('span');
     row.bar = bar();
     row.percent = h('span.part');
     row.priority = choice([['', '–'], [1, t('High')], [0, t('Normal')], [-1, t('Low')]], 0,
-      { tabIndex: -1, onchange: () => this.onPriority(row.node.files, Number(row.priority.value)) });
-    row.play = iconButton('start', '', () => this.onPlay?.(row.node.index));
+      { tabIndex: -1, onchange: () => this.on.priority(row.node.files, Number(row.priority.value)) });
+    row.play = iconButton('start', '', () => this.on.open(row.node.index));
     row.play.tabIndex = -1;
     const opener = h('span.opener', { onclick: () => this.open(row.node, !row.node.isOpen) }, icon('expand'));
     const cells = [[opener, row.box, row.kind, row.name], [row.size], [row.priority], [row.bar, row.percent], [row.play]];
-    row.append(...cells.slice(0, this.onPlay ? 5 : 3).map((content) => h('div.cell', { role: 'gridcell' }, ...content)));
+    row.append(...cells.slice(0, this.on.open ? 5 : 3).map((content) => h('div.cell', { role: 'gridcell' }, ...content)));
     return row;
   }
 
@@ -117,13 +109,13 @@ export class FileTree {
     row.box.checked = node.wanted === node.files.length;
     row.box.indeterminate = node.wanted > 0 && !row.box.checked;
     row.box.ariaLabel = t('Download {name}', { name });
-    row.priority.value = node.priority ?? '';
+    row.priority.value = node.priority;
     row.priority.ariaLabel = t('Priority of {name}', { name });
     const part = node.length ? node.have / node.length : 1;
     setText(row.percent, format.percent(part));
     setBar(row.bar, part, node.wanted);
-    row.play.hidden = isFolder || !PLAYABLE.test(name);
-    row.play.ariaLabel = row.play.title = t('Play {name}', { name });
+    row.play.hidden = isFolder;
+    row.play.ariaLabel = row.play.title = t('Open {name}', { name });
   }
 
   goTo(index) {
@@ -139,22 +131,22 @@ export class FileTree {
   onKey(event) {
     const node = this.shown[this.at];
     if (event.target !== this.element || !node || event.ctrlKey || event.metaKey || event.altKey) return;
-    const priority = (step) => this.onPriority(node.files, Math.max(-1, Math.min(1, (node.priority ?? 0) + step)));
+    const priority = (step) => this.on.priority(node.files, Math.max(-1, Math.min(1, Number(node.priority) + step)));
     const target = this.rows.target(event.key, this.at);
     const act = target !== undefined ? () => this.goTo(target) : {
       ArrowRight: () => (node.isFolder && !node.isOpen ? this.open(node, true) : this.goTo(this.at + 1)),
       ArrowLeft: () => (node.isFolder && node.isOpen ? this.open(node, false)
         : this.goTo(this.shown.findLastIndex((other, at) => at < this.at && other.depth < node.depth))),
-      ' ': () => this.onWanted(node.files, node.wanted < node.files.length),
+      ' ': () => this.on.wanted(node.files, node.wanted < node.files.length),
       '+': () => priority(1),
       '-': () => priority(-1),
-      Enter: () => (node.isFolder ? this.open(node, !node.isOpen) : PLAYABLE.test(node.name) && this.onPlay?.(node.index)),
+      F2: () => this.on.rename?.(node),
+      Enter: () => (node.isFolder ? this.open(node, !node.isOpen) : this.on.open?.(node.index)),
     }[event.key];
     if (!act) return;
     event.preventDefault();
     event.stopPropagation();
     act();
     this.rows.show(this.at);
-    this.rows.mark(this.at);
   }
 }

@@ -20,7 +20,7 @@ const KINDS = {
     return [field(label, input), () => ({ [key]: Number(input.value) })];
   },
   /** A number that a check box puts in force. */
-  limit(now, key, label, unit, enabledKey, properties) {
+  limit(now, key, label, unit, enabledKey = `${key}_enabled`, properties = {}) {
     const { input: box, row } = checkBox(label, now[enabledKey]);
     const input = numberField(now[key], { ariaLabel: `${label}, ${t(unit)}`, disabled: !box.checked, ...properties });
     box.onchange = () => { input.disabled = !box.checked; };

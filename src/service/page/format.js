@@ -36,7 +36,6 @@ export function percent(part) {
 /** Transmission's ratios: -1 is none, -2 infinite. */
 export const ratio = (value) => (value >= 0 ? fraction(value) : value === -2 ? '∞' : '–');
 
-/** A time span with its two largest units. */
 export function duration(seconds) {
   let rest = Math.round(seconds);
   const first = SPANS.findIndex(([, length]) => rest >= length);
@@ -48,7 +47,6 @@ export function duration(seconds) {
   return words.join(' ') || withUnit(0, 'second');
 }
 
-/** The time that a download still needs; nothing if that is unknown. */
 export const eta = (seconds) => (seconds < 0 ? '' : seconds > 8640000 ? '∞' : duration(seconds));
 
 /** The browser knows the customs of the reader's region. */
@@ -63,7 +61,6 @@ export function fromNow(when) {
   return t(seconds > 0 ? 'in {time}' : '{time} ago', { time: duration(Math.abs(seconds)) });
 }
 
-/** The states that the page tells apart, with their names and icons. */
 export const STATES = {
   error: ['Error', 'warning'],
   check_wait: ['Waiting to check', 'wait'],

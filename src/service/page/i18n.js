@@ -2,7 +2,6 @@
 
 import { stored } from './storage.js';
 
-/** The languages that have a file, as their readers call them. */
 export const LANGUAGES = { en: 'English', ru: 'Русский' };
 
 /** The language that the user chose, or else the first of the browser's languages that has a file. */

@@ -3,29 +3,25 @@
 import { bar, h, icon, setBar, setIcon } from './dom.js';
 import * as format from './format.js';
 import { t } from './i18n.js';
-import { torrents } from './torrents.js';
+import { torrents } from './service.js';
 import { cursor, goTo, onView, select, selection, sortBy, view, visible } from './view.js';
 import { VirtualRows } from './virtual.js';
 
-/**
- * The columns by the field that they sort by: title, width, text. The first ones stay longest when space is short. @type
- * {Record<string, [string, number, (torrent: Torrent) => string]>}
- */
+/** The columns by their field: title, width, text of the field. The first ones stay longest when space is short. */
 export const COLUMNS = {
-  name: ['Name', 230, (torrent) => torrent.name],
-  percent_done: ['Progress', 130, (torrent) => format.percent(format.progressOf(torrent))],
-  rate_download: ['Down', 90, (torrent) => format.rateOrEmpty(torrent.rate_download)],
-  rate_upload: ['Up', 90, (torrent) => format.rateOrEmpty(torrent.rate_upload)],
-  size_when_done: ['Size', 84, (torrent) => format.size(torrent.size_when_done)],
-  eta: ['Time left', 116, (torrent) => format.eta(torrent.eta)],
-  state: ['State', 124, (torrent) => t(format.STATES[torrent.state][0])],
-  peers_connected: ['Peers', 64, (torrent) => String(torrent.peers_connected || '')],
-  upload_ratio: ['Ratio', 66, (torrent) => format.ratio(torrent.upload_ratio)],
-  added_date: ['Added', 160, (torrent) => format.moment(torrent.added_date)],
-  queue_position: ['Queue', 64, (torrent) => String(torrent.queue_position + 1)],
+  name: ['Name', 230, String],
+  percent_done: ['Progress', 130, (_, torrent) => format.percent(format.progressOf(torrent))],
+  rate_download: ['Down', 90, format.rateOrEmpty],
+  rate_upload: ['Up', 90, format.rateOrEmpty],
+  size_when_done: ['Size', 84, format.size],
+  eta: ['Time left', 116, format.eta],
+  state: ['State', 124, (state) => t(format.STATES[state][0])],
+  peers_connected: ['Peers', 64, (count) => count || ''],
+  upload_ratio: ['Ratio', 66, format.ratio],
+  added_date: ['Added', 160, format.moment],
+  queue_position: ['Queue', 64, (position) => position + 1],
 };
-const ROW_HEIGHT = 30;
-const CARD_HEIGHT = 84;
+const HEIGHTS = [30, 84];
 const CARD_COLUMNS = 7;
 
 export const cardMode = window.matchMedia('(max-width: 640px)');
@@ -41,18 +37,15 @@ const cell = (role, key, index, ...content) => h('div', { role, 'aria-colindex':
 function buildCells(row) {
   row.keys = keys;
   row.icon = icon('stop');
-  row.name = h('span.name', { dir: 'auto' });
+  row.name = h('span.name');
   row.chips = h('span.chips');
   row.percent = h('span.part');
   row.bar = bar();
   row.texts = [];
-  row.targets = [row.name, row.percent];
-  row.replaceChildren(...keys.map((key, at) => {
-    const content = [[row.icon, row.name, row.chips], [row.bar, row.percent]][at] ?? [];
-    const made = cell('gridcell', key, at, ...content);
-    row.targets[at] ??= made;
-    return made;
-  }));
+  const contents = [[row.icon, row.name, row.chips], [row.bar, row.percent]];
+  const cells = keys.map((key, at) => cell('gridcell', key, at, ...contents[at] ?? []));
+  row.targets = cells.map((made, at) => [row.name, row.percent][at] ?? made);
+  row.replaceChildren(...cells);
 }
 
 function fillRow(row, index) {
@@ -68,7 +61,7 @@ function fillRow(row, index) {
     setIcon(row.icon, format.STATES[torrent.state][1]);
   }
   keys.forEach((key, at) => {
-    const text = COLUMNS[key][2](torrent);
+    const text = COLUMNS[key][2](torrent[key], torrent);
     if (row.texts[at] !== text) row.targets[at].textContent = row.texts[at] = text;
   });
   row.name.title = torrent.name;
@@ -89,31 +82,28 @@ function markSorting() {
   });
 }
 
-/** Chooses the columns for which there is space. */
 function fitColumns() {
   let room = grid.clientWidth - 24;
   if (room <= 0) return;
   const isCard = cardMode.matches;
-  const height = isCard ? CARD_HEIGHT : ROW_HEIGHT;
+  const height = HEIGHTS[Number(isCard)];
   const next = Object.keys(COLUMNS).filter((key, at) => (isCard ? at < CARD_COLUMNS : (room -= COLUMNS[key][1]) >= 0 || !at));
   if (next.length === keys.length && rows.rowHeight === height) return;
   keys = next;
   grid.style.setProperty('--columns', keys.map((key, at) => (at ? `${COLUMNS[key][1]}px` : 'minmax(160px,1fr)')).join(' '));
   grid.ariaColCount = keys.length;
   head.replaceChildren(h('div.row', { role: 'row', 'aria-rowindex': 1 }, ...keys.map((key, at) => cell('columnheader', key, at,
-    h('button', { type: 'button', onclick: () => sortBy(key) }, t(COLUMNS[key][0]), icon(''))))));
+    h('button', { onclick: () => sortBy(key) }, t(COLUMNS[key][0]), icon(''))))));
   markSorting();
   rows.update(visible.length, height);
 }
-
-const mark = () => rows.mark(visible.indexOf(cursor.at));
 
 function show() {
   grid.hidden = visible.length === 0;
   grid.ariaRowCount = visible.length + 1;
   markSorting();
+  rows.at = visible.indexOf(cursor.at);
   rows.update(visible.length);
-  mark();
 }
 
 function onKey(event) {
@@ -148,12 +138,10 @@ export function createList(open, menu) {
     menu(event.clientX, event.clientY);
   });
   new ResizeObserver(fitColumns).observe(grid);
-  grid.addEventListener('scroll', mark, { passive: true });
   onView(show);
   return grid;
 }
 
-/** The place of the torrent that the keyboard is at, for its menu. */
 export function cursorPlace() {
   const box = (grid.querySelector('.cursor') ?? grid).getBoundingClientRect();
   return [box.left + 40, Math.min(box.bottom, window.innerHeight - 40)];

@@ -3,17 +3,15 @@
 import * as actions from './actions.js';
 import { acceptTorrents, openAdd } from './add.js';
 import { createFilters, createStatus, createToolbar, search, toggleAlternative } from './chrome.js';
-import { connect, reconnect } from './connection.js';
 import { areDetailsOpen, createDetails, openTab, showDetails } from './details.js';
-import { openDialog } from './dialog.js';
+import { openDialog, say, toasts } from './dialog.js';
 import { button, h } from './dom.js';
 import { t } from './i18n.js';
 import { cardMode, createList, cursorPlace } from './list.js';
 import { openMenu } from './menu.js';
+import { connect, reconnect, torrents } from './service.js';
 import { openSettings } from './settings.js';
 import { store, stored } from './storage.js';
-import { say, toasts } from './toast.js';
-import { torrents } from './torrents.js';
 import { onView, select, selection, visible } from './view.js';
 
 /** Keys, what they do, and how; other parts of the page listen to the last ones. @type {any[][]} */
@@ -63,7 +61,6 @@ function escape() {
   focusList();
 }
 
-/** Opens the menu of what can be done with the selected torrents. */
 function openActions(x, y) {
   const shortcut = (keys, dots = '') => {
     const [, text, run] = SHORTCUTS.find(([these]) => these === keys) ?? [];
@@ -74,7 +71,7 @@ function openActions(x, y) {
   openMenu(x, y, [...(selection.size === 0 ? [] : [
     shortcut('s'), shortcut('Shift+S'), shortcut('p'), null,
     shortcut('v'), shortcut('r'), null,
-    shortcut('m', '…'), shortcut('F2', '…'), shortcut('l', '…'), shortcut('b', '…'), [t('Copy magnet links'), actions.copyMagnets], null,
+    shortcut('m', '…'), shortcut('F2', '…'), shortcut('l', '…'), shortcut('b', '…'), [t('Copy magnet links'), () => actions.copyMagnets()], null,
     queue('top', 'To the top of the queue'), queue('up', 'Up in the queue'), queue('down', 'Down in the queue'),
     queue('bottom', 'To the end of the queue'), null,
     shortcut('Delete', '…'), shortcut('Shift+Delete', '…'), null]),
@@ -82,7 +79,6 @@ function openActions(x, y) {
   ], t('Actions'));
 }
 
-/** Opens the menu at the button that was pressed. */
 function openMore({ currentTarget }) {
   const box = currentTarget.getBoundingClientRect();
   openActions(box.left, box.bottom);
@@ -110,7 +106,6 @@ function onKey(event) {
   event.preventDefault();
 }
 
-/** What the list shows where there are no torrents, or the filter shows none. */
 function createEmpty() {
   const first = h('div', h('p.big', t('No torrents yet')), h('p', t('Drop a torrent file here, paste a magnet link, or')),
     button(t('Add a torrent…'), () => openAdd(), 'primary'));
@@ -124,7 +119,6 @@ function createEmpty() {
   return element;
 }
 
-/** The border between list and details, which the mouse and the arrow keys move. */
 function createSplitter() {
   const splitter = h('div.splitter', { role: 'separator', tabIndex: 0, ariaLabel: t('Height of the details'), ariaOrientation: 'horizontal' });
   const set = (share) => {
@@ -145,7 +139,6 @@ function createSplitter() {
 
 const banner = h('div.banner', { role: 'alert', hidden: true });
 
-/** Says that the connection is lost, and that it is there again. */
 function report(isConnected) {
   document.body.classList.toggle('offline', !isConnected);
   if (isConnected && !banner.hidden) say(t('Connected again'));
@@ -158,7 +151,8 @@ function report(isConnected) {
 const main = h('main', createList(() => showDetails(true), openActions), createEmpty(), createSplitter(), createDetails(openMore, closeDetails));
 document.body.append(createToolbar(() => openAdd(), openMore, help), banner, createFilters(), main, createStatus(), toasts);
 document.addEventListener('keydown', onKey);
-acceptTorrents(() => {
+acceptTorrents((id) => {
+  select([id]);
   openTab('files');
   showDetails(true);
 });

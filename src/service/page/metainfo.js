@@ -14,19 +14,19 @@ class Reader {
   numberUntil(byte) {
     const end = this.bytes.indexOf(byte, this.at);
     const value = end < 0 ? NaN : Number(DECODER.decode(this.bytes.subarray(this.at, end)));
-    if (Number.isNaN(value)) throw new Error('not a torrent file');
+    if (Number.isNaN(value)) throw new Error();
     this.at = end + 1;
     return value;
   }
 
   value(depth = 0) {
-    if (depth > DEEPEST) throw new Error('nested too deeply');
+    if (depth > DEEPEST) throw new Error();
     const kind = String.fromCharCode(this.bytes[this.at]);
     if ('dli'.includes(kind)) this.at += 1;
     if (kind === 'i') return this.numberUntil(0x65);
     if (kind === 'l' || kind === 'd') return this.items(kind === 'd', depth + 1);
     const length = this.numberUntil(0x3a);
-    if (!(length >= 0 && this.at + length <= this.bytes.length)) throw new Error('truncated');
+    if (!(length >= 0 && this.at + length <= this.bytes.length)) throw new Error();
     this.at += length;
     return this.bytes.subarray(this.at - length, this.at);
   }
@@ -44,11 +44,9 @@ class Reader {
   }
 }
 
-/** The name and files of a torrent file; like the service, it leaves out padding. */
+/** The name and files of a torrent file, without padding; fails if it is none. */
 export function readTorrent(bytes) {
-  const whole = new Reader(bytes).value();
-  const info = whole instanceof Map ? whole.get('info') : null;
-  if (!(info instanceof Map)) throw new Error('not a torrent file');
+  const info = new Reader(bytes).value().get('info');
   const name = text(info.get('name.utf-8') ?? info.get('name'));
   const list = info.get('files');
   if (!Array.isArray(list)) return { name, files: [{ path: name, length: Number(info.get('length')) }] };
@@ -58,7 +56,6 @@ export function readTorrent(bytes) {
   })) };
 }
 
-/** The magnet links, addresses and info-hashes in a text. */
 export function linksIn(input) {
   return input.split(/\s+/).map((word) => (/^([0-9a-f]{40}|[a-z2-7]{32})$/i.test(word) ? `magnet:?xt=urn:btih:${word}` : word))
     .filter((word) => /^(magnet:\?|https?:\/\/)/i.test(word));

@@ -40,7 +40,6 @@ export class PiecePictures {
     this.draw();
   }
 
-  /** Counts of verified and begun pieces, and the fewest peers that have one of the others. */
   sum(first, last) {
     const sum = { done: 0, busy: 0, rarest: Infinity };
     for (let index = first; index < last; index += 1) {

@@ -4,7 +4,7 @@ import { choice } from './dialog.js';
 import { colour, fitCanvas, h } from './dom.js';
 import * as format from './format.js';
 import { t } from './i18n.js';
-import { onChange, session } from './torrents.js';
+import { onChange, session } from './service.js';
 
 /** Seconds of a step: fine ones for ten minutes, coarse ones for a day. */
 const STEPS = [2, 60];
@@ -36,7 +36,6 @@ class History {
     for (const step of sums.keys()) if (step < last - most) sums.delete(step);
   }
 
-  /** The rates of the last whole steps, oldest first. */
   last(kind, count) {
     this.report(...this.rates);
     const first = Math.floor(now() / STEPS[kind]) - count;
@@ -45,25 +44,21 @@ class History {
 }
 
 const all = new History();
-/** Those that have moved data. */
 const ofTorrents = new Map();
 
-onChange((change) => {
+onChange((changed, removed) => {
   all.report(session.down_rate, session.up_rate);
-  for (const { id, rate_download: down, rate_upload: up } of change.changed) {
+  for (const { id, rate_download: down, rate_upload: up } of changed) {
     if (down + up > 0 && !ofTorrents.has(id)) ofTorrents.set(id, new History());
     ofTorrents.get(id)?.report(down, up);
   }
-  for (const id of change.removed) ofTorrents.delete(id);
+  for (const id of removed) ofTorrents.delete(id);
 });
 
-const HOURS = { 60: '1 hour', 360: '6 hours', 1440: '24 hours' };
-
-/** The graph of one torrent, or of all. */
 export class RateGraph {
   constructor() {
     const onchange = () => this.draw();
-    const spans = [5, 10, 60, 360, 1440].map((n) => [n, t(HOURS[n] ?? '{n} minutes', { n })]);
+    const spans = [5, 10, 60, 360, 1440].map((minutes) => [minutes, format.duration(minutes * 60)]);
     const key = (name, text) => h('span', h(`i.key.${name}`), text);
     this.canvas = h('canvas.graph', { role: 'img' });
     this.span = choice(spans, 5, { ariaLabel: t('Time'), onchange });
@@ -104,6 +99,6 @@ export class RateGraph {
       line('--line', [[0, rate], [width, rate]], 1);
       if (rate) context.fillText(format.rate(rate), 4, y(rate) - 4);
     }
-    ['--down', '--up'].forEach((name, at) => line(name, rates.map((rate, step) => [(step / (count - 1)) * width, rate[at]]), 1.5));
+    ['--down', '--accent'].forEach((name, at) => line(name, rates.map((rate, step) => [(step / (count - 1)) * width, rate[at]]), 1.5));
   }
 }

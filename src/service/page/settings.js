@@ -1,21 +1,19 @@
 // The dialog with the settings of the service and of this page.
 
-import { ask, field, choice, checkBox } from './dialog.js';
+import { ask, attempt, checkBox, choice, field } from './dialog.js';
 import { button, h } from './dom.js';
 import { formFields } from './form.js';
-import { language, LANGUAGES, t } from './i18n.js';
-import { call } from './rpc.js';
+import { LANGUAGES, language, t } from './i18n.js';
+import { call, loadSettings, settings } from './service.js';
 import { store, stored } from './storage.js';
-import { attempt, say } from './toast.js';
-import { loadSettings, settings } from './torrents.js';
 
 const RATE = 'kB/s';
 const PORT = { max: 65535 };
 
 const SECTIONS = {
   Speed: [
-    ['limit', 'speed_limit_down', 'Limit downloads', RATE, 'speed_limit_down_enabled'],
-    ['limit', 'speed_limit_up', 'Limit uploads', RATE, 'speed_limit_up_enabled'],
+    ['limit', 'speed_limit_down', 'Limit downloads', RATE],
+    ['limit', 'speed_limit_up', 'Limit uploads', RATE],
   ],
   'Alternative limits': [
     ['check', 'alt_speed_enabled', 'In force now'],
@@ -29,19 +27,19 @@ const SECTIONS = {
   Queue: [
     ['limit', 'download_queue_size', 'Limit active downloads', 'torrents', 'download_queue_enabled'],
     ['limit', 'seed_queue_size', 'Limit active seeds', 'torrents', 'seed_queue_enabled'],
-    ['limit', 'queue_stalled_minutes', 'Do not count torrents that are idle for', 'minutes', 'queue_stalled_enabled'],
+    ['limit', 'queue_stalled_minutes', 'Do not count those idle for', 'minutes', 'queue_stalled_enabled'],
   ],
   Seeding: [
     ['limit', 'seed_ratio_limit', 'Stop at the ratio', '', 'seed_ratio_limited', { step: 0.01 }],
-    ['limit', 'idle_seeding_limit', 'Stop when idle for', 'minutes', 'idle_seeding_limit_enabled'],
+    ['limit', 'idle_seeding_limit', 'Stop when idle for', 'minutes'],
   ],
   Folders: [
     ['text', 'download_dir', 'Download folder'],
-    ['check', 'incomplete_dir_enabled', 'Keep incomplete torrents elsewhere'],
+    ['check', 'incomplete_dir_enabled', 'Keep incomplete torrents apart'],
     ['text', 'incomplete_dir', 'Folder of incomplete torrents'],
-    ['check', 'rename_partial_files', 'Add “.part” to the names of incomplete files'],
+    ['check', 'rename_partial_files', 'Add “.part” to incomplete files'],
     ['check', 'start_added_torrents', 'Start torrents when they are added'],
-    ['check', 'trash_original_torrent_files', 'Delete torrent files of the watch folder after adding them'],
+    ['check', 'trash_original_torrent_files', 'Delete torrent files from the watch folder'],
   ],
   Network: [
     ['number', 'peer_port', 'Port for peers', PORT],
@@ -58,13 +56,6 @@ const SECTIONS = {
 
 const applyTheme = () => { document.documentElement.dataset.theme = stored('theme', 'auto'); };
 
-function registerMagnet() {
-  return attempt(async () => {
-    navigator.registerProtocolHandler('magnet', new URL('?add=%s', document.baseURI).href);
-    say(t('The browser now asks whether to open magnet links here.'));
-  });
-}
-
 function pageSection() {
   const languages = choice(Object.entries(LANGUAGES), language);
   const themes = choice([['auto', t('as the system')], ['light', t('light')], ['dark', t('dark')]], stored('theme', 'auto'));
@@ -80,8 +71,9 @@ function pageSection() {
   keys.input.onchange = () => store('shortcuts', keys.input.checked);
   // Browsers offer it only to pages by HTTPS or from this machine.
   const canRegister = 'registerProtocolHandler' in navigator && window.isSecureContext;
+  const register = () => navigator.registerProtocolHandler('magnet', new URL('?add=%s', document.baseURI));
   return [field(t('Language'), languages), field(t('Colours'), themes), keys.row,
-    canRegister && button(t('Open magnet links with this page'), registerMagnet)];
+    canRegister && button(t('Open magnet links with this page'), register)];
 }
 
 export function openSettings() {

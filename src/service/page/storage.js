@@ -12,7 +12,5 @@ export function stored(key, otherwise) {
 export function store(key, value) {
   try {
     localStorage.setItem(`btsync.${key}`, JSON.stringify(value));
-  } catch {
-    // See above.
-  }
+  } catch {}
 }

@@ -10,8 +10,6 @@ const FLAGS = {
   d: 'we want its pieces',
   U: 'we upload to it',
   u: 'it wants our pieces',
-  K: 'it unchokes us, but we want nothing',
-  '?': 'we unchoke it, but it wants nothing',
   E: 'encrypted',
   H: 'found by the DHT',
   X: 'found by peer exchange',
@@ -28,7 +26,7 @@ function table(label, columns) {
     none.hidden = list.length > 0;
     whole.hidden = !none.hidden;
     while (body.rows.length > list.length) body.deleteRow(-1);
-    while (body.rows.length < list.length) body.append(h('tr', ...columns.map(([, , kind = '']) => h('td', { className: kind, dir: 'auto' }))));
+    while (body.rows.length < list.length) body.append(h('tr', ...columns.map(([, , kind = '']) => h('td', { className: kind }))));
     list.forEach((entry, index) => columns.forEach(([, text, , tip], at) => {
       const cell = body.rows[index].cells[at];
       setText(cell, text(entry));
@@ -41,7 +39,7 @@ function table(label, columns) {
 export const createPeers = () => table(t('Peers'), [
   ['Address', (peer) => (peer.address.includes(':') ? `[${peer.address}]:${peer.port}` : `${peer.address}:${peer.port}`)],
   ['Client', (peer) => peer.client_name],
-  ['Flags', (peer) => peer.flag_str, 'flags', (peer) => [...peer.flag_str].map((letter) => `${letter}: ${t(FLAGS[letter] ?? '?')}`).join('\n')],
+  ['Flags', (peer) => peer.flag_str, 'flags', (peer) => [...peer.flag_str].map((letter) => t(FLAGS[letter] ?? letter)).join(', ')],
   ['Has', (peer) => format.percent(peer.progress), 'number'],
   ['Down', (peer) => format.rateOrEmpty(peer.rate_to_client), 'number'],
   ['Up', (peer) => format.rateOrEmpty(peer.rate_to_peer), 'number'],
@@ -49,7 +47,7 @@ export const createPeers = () => table(t('Peers'), [
 
 function nextAnnounce(tracker) {
   if (tracker.announce_state === 3) return t('announcing');
-  return tracker.next_announce_time > 0 ? format.fromNow(tracker.next_announce_time) : tracker.is_backup ? t('only if others fail') : '–';
+  return tracker.next_announce_time > 0 ? format.fromNow(tracker.next_announce_time) : '–';
 }
 
 function lastAnswer(tracker) {

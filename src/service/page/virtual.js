@@ -10,13 +10,13 @@ export class VirtualRows {
     this.create = create;
     this.fill = fill;
     this.count = 0;
+    this.at = -1;
     this.marked = null;
     this.rows = new Map();
     scroller.addEventListener('scroll', () => this.place(), { passive: true });
     new ResizeObserver(() => this.place()).observe(scroller);
   }
 
-  /** Shows that many rows, and fills those on the screen again. */
   update(count, rowHeight = this.rowHeight) {
     if (rowHeight !== this.rowHeight) {
       this.body.replaceChildren();
@@ -52,9 +52,9 @@ export class VirtualRows {
       if (rows.get(index) === next) next = next?.nextSibling ?? null;
       else this.body.insertBefore(rows.get(index), next);
     }
+    this.mark(this.at);
   }
 
-  /** Scrolls as little as needed to show a row. */
   show(index) {
     const { scroller, rowHeight } = this;
     const top = index * rowHeight;
@@ -62,8 +62,9 @@ export class VirtualRows {
     this.place();
   }
 
-  /** Marks the row that the keyboard is at. */
+  /** Marks the row that the keyboard is at, if it is on the screen. */
   mark(index) {
+    this.at = index;
     const row = this.rows.get(index);
     this.marked?.classList.remove('cursor');
     row?.classList.add('cursor');
