@@ -59,7 +59,7 @@ export function makeTorrent(id, random, given = {}) {
     downloaded_ever: Math.floor(total * share), uploaded_ever: Math.floor(total * random() * 3), corrupt_ever: 0,
     peers_connected: isActive ? 4 + Math.floor(random() * 40) : 0, added_date: START - index * 41_000, done_date: share === 1 ? START - index * 30_000 : 0,
     activity_date: START - 30, download_dir: index % 3 ? '/srv/downloads' : '/srv/films', is_finished: kind === 'finished',
-    is_stalled: kind === 'downloading' && index % 32 === 2, is_private: index % 9 === 8, file_count: files.length,
+    is_stalled: kind === 'downloading' && index % 32 === 18, is_private: index % 9 === 8, file_count: files.length,
     comment: 'Published by its authors', creator: 'mktorrent 1.1', date_created: START - 4_000_000, magnet_link: '', webseeds: [],
     download_limit: 100, download_limited: false, upload_limit: 100, upload_limited: false, honors_session_limits: true, bandwidth_priority: 0,
     peer_limit: 50, seed_ratio_mode: 0, seed_ratio_limit: 2, seed_idle_mode: 0, seed_idle_limit: 30, sequential_download: false, group: '',
