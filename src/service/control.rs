@@ -101,7 +101,7 @@ impl Control for Shared {
     }
 
     fn add(&self, request: AddRequest) -> Result<Added, ControlError> {
-        let AddRequest { source, folder, paused, mut change, overwrite, .. } = request;
+        let AddRequest { source, folder, paused, mut change, cookies, overwrite } = request;
         let folder = folder.or_else(|| change.folder.take());
         let folder =
             self.check_folder(&folder.unwrap_or_else(|| self.board.lock().settings.download_folder.clone()))?;
@@ -115,7 +115,7 @@ impl Control for Shared {
             change,
             may_overwrite: overwrite,
         };
-        match self.request(Request::Add(Box::new(load(source, rest)?)))? {
+        match self.request(Request::Add(Box::new(load(source, cookies.as_deref(), rest)?)))? {
             Answer::Added(added) => Ok(added),
             Answer::Done => Err(ControlError::System("no answer".to_owned())),
         }

@@ -16,18 +16,18 @@ use crate::util::atomic_file::open_regular;
 /// How long a URL may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Reads the source. What the source does not say is left as in `rest`.
+/// Reads the source; a server of a URL gets the cookies. What the source does not say is left as in `rest`.
 ///
 /// # Errors
 /// If it cannot be read, or is no torrent that btsync accepts.
-pub fn load(source: AddSource, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
+pub fn load(source: AddSource, cookies: Option<&str>, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
     match source {
         AddSource::Metainfo(bytes) => from_bytes(bytes, rest),
-        AddSource::Name(name) => from_name(name.trim(), rest),
+        AddSource::Name(name) => from_name(name.trim(), cookies, rest),
     }
 }
 
-fn from_name(name: &str, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
+fn from_name(name: &str, cookies: Option<&str>, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
     let is_url = ["http://", "https://"]
         .iter()
         .any(|scheme| name.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
@@ -39,10 +39,11 @@ fn from_name(name: &str, rest: PreparedTorrent) -> Result<PreparedTorrent, Contr
     }
     if is_url {
         let client = TrackerClient::new(Bind::Any, None, [name.to_owned()]);
+        let client = client.with_cookies(name, cookies.unwrap_or_default());
         return match client.fetch(name, TORRENT_FILE_MAX as u64, DEADLINE) {
             Ok(FetchedUrl::File(bytes)) => from_bytes(bytes, rest),
             Ok(FetchedUrl::Link { link, .. }) => from_link(&link, rest),
-            Err(error) => Err(ControlError::BadTorrent(error.to_string())),
+            Err(error) => Err(ControlError::NotFetched(format!("Couldn't fetch torrent: {error}"))),
         };
     }
     from_path(Path::new(name), rest)

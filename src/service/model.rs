@@ -50,6 +50,9 @@ pub enum ControlError {
     /// The torrent file cannot be read or is damaged.
     #[error("{0}")]
     BadTorrent(String),
+    /// The torrent file cannot be fetched by its URL.
+    #[error("{0}")]
+    NotFetched(String),
     /// The system refused.
     #[error("{0}")]
     System(String),

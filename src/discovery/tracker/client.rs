@@ -44,6 +44,13 @@ impl TrackerClient {
         TrackerClient { http, udp: UdpTracker::bound_to(bind).with_trusted_urls(trusted) }
     }
 
+    /// Sends cookies, as in the header `Cookie`, to the server of `url` and to no other. Leaves them out if they are too long or no
+    /// text for a header.
+    #[must_use]
+    pub fn with_cookies(self, url: &str, cookies: &str) -> TrackerClient {
+        TrackerClient { http: self.http.with_cookies(url, cookies), ..self }
+    }
+
     /// Announces to the tracker at `url` and waits for its response, in total at most `deadline`. Passes a later response over
     /// the second address family to `more`. Announces of a private torrent use one family after the other.
     ///

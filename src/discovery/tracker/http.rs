@@ -5,6 +5,7 @@
 mod address_guard;
 pub mod answer;
 mod bound;
+mod cookies;
 mod error;
 mod families;
 mod file;
@@ -37,6 +38,7 @@ use crate::net::bind::Bind;
 use crate::types::InfoHash;
 pub(crate) use address_guard::is_local;
 use address_guard::{AddressGuard, StaticHosts, is_refusal};
+use cookies::{Cookies, get};
 use families::{IpFamily, KnownFamilies};
 pub use file::FetchedUrl;
 use response::{BODIES, read_body, retry_after};
@@ -76,6 +78,8 @@ pub struct HttpTracker {
     is_proxied: bool,
     /// Set if the environment specifies a proxy of an unsupported kind; tells which URLs need no proxy.
     unusable_proxy: Option<Config>,
+    /// Cookies of the user, for one server.
+    cookies: Option<Cookies>,
 }
 
 /// A pair of HTTP agents.
@@ -190,6 +194,7 @@ impl HttpTracker {
             trusted: Arc::default(),
             is_proxied,
             unusable_proxy: None,
+            cookies: None,
         }
     }
 
@@ -329,9 +334,10 @@ impl HttpTracker {
         if self.unusable_proxy.as_ref().is_some_and(|config| !proxy::bypasses_proxy(config, url)) {
             return Err(TrackerError::Proxy);
         }
+        let cookies = self.cookies.as_ref();
         // Behind a proxy, names are not resolved here, but literal addresses can be checked.
         if !url::literal_ip(url).is_some_and(self.is_local) {
-            match get(&agents.public, url, end) {
+            match get(&agents.public, url, cookies, end) {
                 Ok(response) => return Ok(Hop { response, public: true }),
                 Err(e) if !is_refusal(&e) => return Err(error::from_ureq(e, url)),
                 Err(_) => {}
@@ -347,7 +353,7 @@ impl HttpTracker {
             }
             _ => {}
         }
-        let response = get(&agents.local, url, end).map_err(|e| error::from_ureq(e, url))?;
+        let response = get(&agents.local, url, cookies, end).map_err(|e| error::from_ureq(e, url))?;
         Ok(Hop { response, public: false })
     }
 }
@@ -371,15 +377,6 @@ fn config(user_agent: &str) -> ConfigBuilder<AgentScope> {
         // ureq zeroes the buffers for every request, so keep them small.
         .input_buffer_size(2 * MAX_HEADER)
         .output_buffer_size(OUTPUT_BUFFER)
-}
-
-/// Sends one GET within the remaining time.
-fn get(agent: &Agent, url: &str, end: Instant) -> Result<ureq::http::Response<Body>, ureq::Error> {
-    let left = end.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(ureq::Error::Timeout(ureq::Timeout::Global));
-    }
-    agent.get(url).config().timeout_global(Some(left)).build().call()
 }
 
 #[cfg(test)]

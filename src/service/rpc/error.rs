@@ -103,6 +103,7 @@ impl From<ControlError> for RpcError {
                 ErrorCode::InvalidParams
             }
             ControlError::BadTorrent(_) => ErrorCode::CorruptTorrent,
+            ControlError::NotFetched(_) => ErrorCode::Http,
             ControlError::System(_) | ControlError::Unsupported(_) => ErrorCode::System,
         };
         RpcError::new(code, error.to_string())

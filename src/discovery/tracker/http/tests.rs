@@ -9,15 +9,15 @@ use crate::types::{InfoHash, PeerId};
 
 const PATIENT: Duration = Duration::from_secs(20);
 
-/// Starts a server on `ip` that sends one response.
-fn once(ip: &str, response: String) -> (String, JoinHandle<()>) {
+/// Starts a server on `ip` that sends one response, and returns the lines of the request.
+fn once(ip: &str, response: String) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind((ip, 0)).unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     let served = thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
-        let mut lines = BufReader::new(&stream).lines();
-        while lines.next().is_some_and(|line| line.is_ok_and(|l| !l.is_empty())) {}
+        let lines = BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
         (&stream).write_all(response.as_bytes()).unwrap();
+        lines
     });
     (addr, served)
 }
@@ -197,4 +197,17 @@ fn a_strangers_file_comes_from_public_addresses_only() {
         served.join().unwrap();
     }
     assert!(local.accept().is_err(), "nobody even connected");
+}
+
+#[test]
+fn cookies_do_not_follow_a_redirect_to_another_server() {
+    let (other, second) = once("127.0.0.1", found("hello"));
+    let (host, first) = once("127.0.0.1", redirect(&format!("http://{other}/x")));
+    let url = format!("http://{host}/x");
+    let client = HttpTracker::with_config(&config(USER_AGENT).proxy(None).build(), is_local);
+    let fetched = client.with_cookies(&url, "uid=7; pass=x").file(&url, 5, PATIENT);
+    assert_eq!(fetched, Ok(FetchedUrl::File(b"hello".to_vec())));
+    let cookies = |lines: Vec<String>| lines.into_iter().find(|line| line.to_ascii_lowercase().starts_with("cookie:"));
+    assert_eq!(cookies(first.join().unwrap()).as_deref(), Some("cookie: uid=7; pass=x"));
+    assert_eq!(cookies(second.join().unwrap()), None);
 }

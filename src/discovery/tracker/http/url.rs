@@ -126,7 +126,7 @@ pub(crate) fn check_scheme(url: &str) -> Result<(), TrackerError> {
 }
 
 /// The part of a URL between scheme and path.
-fn authority(url: &str) -> &str {
+pub(crate) fn authority(url: &str) -> &str {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     rest.split(['/', '?', '#']).next().unwrap_or_default()
 }

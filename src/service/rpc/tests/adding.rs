@@ -120,4 +120,9 @@ fn what_cannot_be_added_is_refused_in_transmissions_words() {
     let magnet = json!({"filename": "magnet:?dn=x"});
     assert_eq!(error(&fake, "torrent_add", &magnet), (4, "no pieces".to_owned()));
     assert_eq!(old_result(&fake, "torrent-add", &magnet), "unrecognized info");
+
+    fake.failure = Some(ControlError::NotFetched("Couldn't fetch torrent: HTTP 404".to_owned()));
+    let url = json!({"filename": "http://t.example/x"});
+    assert_eq!(error(&fake, "torrent_add", &url), (8, "Couldn't fetch torrent: HTTP 404".to_owned()));
+    assert_eq!(old_result(&fake, "torrent-add", &url), "Couldn't fetch torrent: HTTP 404");
 }
