@@ -21,7 +21,8 @@ const SESSION_ID = 'mock-session-1';
 const TICK_MS = 1000;
 
 export class Mock {
-  constructor({ count = 16, isStill = false, torrents = null } = {}) {
+  constructor({ count = 16, isStill = false, torrents = null, prefix = '' } = {}) {
+    this.prefix = prefix;
     this.random = generator(7);
     this.torrents = new Map();
     for (let id = 1; id <= (torrents?.length ?? count); id += 1) this.torrents.set(id, makeTorrent(id, this.random, torrents?.[id - 1]));
@@ -43,7 +44,7 @@ export class Mock {
   async listen(port = this.port ?? 0) {
     await new Promise((resolve) => { this.server.listen(port, '127.0.0.1', () => resolve()); });
     this.port = this.server.address().port;
-    this.url = `http://127.0.0.1:${this.port}/`;
+    this.url = `http://127.0.0.1:${this.port}${this.prefix}/`;
     this.timer = setInterval(() => this.tick(), TICK_MS);
     return this.url;
   }
@@ -56,7 +57,8 @@ export class Mock {
   }
 
   async answer(request, response) {
-    const path = new URL(request.url, 'http://localhost').pathname;
+    const whole = new URL(request.url, 'http://localhost').pathname;
+    const path = whole.startsWith(`${this.prefix}/`) ? whole.slice(this.prefix.length) : '';
     if (path === '/events') return this.stream(response);
     if (path === '/transmission/rpc') return this.rpc(request, response);
     return this.file(path, response);

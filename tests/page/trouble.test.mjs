@@ -27,6 +27,18 @@ export const tests = [
     },
   },
   {
+    name: 'the page works below the prefix of a reverse proxy',
+    async run(stage) {
+      const mock = await stage.mock({ count: 2, prefix: '/deep/down' });
+      const page = await stage.page({ url: mock.url });
+      await row(page, 'debian').click();
+      await page.getByRole('tab', { name: 'Files' }).click();
+      await page.keyboard.press('p');
+      await row(page, 'debian').first().getByText('Stopped').waitFor();
+      await page.getByRole('button', { name: 'Open debian' }).waitFor();
+    },
+  },
+  {
     name: 'two browsers see each other’s changes',
     async run(stage) {
       const mock = await stage.mock({ count: 5, isStill: true });

@@ -57,7 +57,7 @@ export class PiecePictures {
   }
 
   draw() {
-    const [done, busy, common, none] = ['--done', '--busy', '--common', '--none'].map((name) => colour(this.bar, name));
+    const [done, busy, common, none] = ['--done', '--busy', '--common', this.peers.length ? '--none' : '--track'].map((name) => colour(this.bar, name));
     this.drawBar(done, busy);
     this.drawMap(done, busy, common, none);
   }
