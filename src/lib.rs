@@ -142,7 +142,7 @@ pub use metainfo::{
 pub use net::bind::Bind;
 pub use storage::{Allocation, LayoutError, Operation, StorageError, StorageErrorKind};
 pub use strategy::rate_limiter::Limits;
-pub use torrent::{AddOptions, FilePriority, Outcome, SeedGoal, Source, Torrent, TorrentError, TorrentHandle};
+pub use torrent::{AddOptions, Outcome, SeedGoal, Source, Torrent, TorrentError, TorrentHandle};
 pub use torrent::{Event, Events, FileView, PeerSearchStats, PeerView, Snapshot, Stage, TrackerState};
 pub use torrent::{FlawedFile, Verification, Verifier};
 pub use types::{Dscp, Encryption, InfoHash, PieceIndex, PieceState};

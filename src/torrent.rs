@@ -47,6 +47,7 @@ use phases::TorrentRun;
 
 pub use crate::client::{ClaimPosition, Client};
 pub use crate::client::{ClientBuilder, ClientConfig, ClientError, DhtSettings};
+pub use crate::strategy::peer_list::PeerSource;
 pub use crate::strategy::rate_limiter::Limits;
 pub use config::{SeedGoal, TorrentConfig};
 use events::EventSender;
@@ -59,7 +60,7 @@ use save_torrent::save_torrent_file;
 pub use streams::{PieceStream, StreamWaker};
 use unreported_completion::UnreportedCompletion;
 pub use verification::{FlawedFile, Verification, Verifier};
-pub use views::{FileView, PeerView, Snapshot, Stage};
+pub use views::{FileView, PeerView, Snapshot, Stage, TrackerView};
 
 /// How a torrent's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -196,7 +196,7 @@ impl<'a> BlockReceiver<'a> {
         if blocks > 0 {
             self.context.settings.throttle.client.uplink.note_download();
             self.peer.rates.downloaded.add(bytes);
-            self.peer.note_payload(now, bytes);
+            self.peer.note_received(now, bytes);
         }
         blocks as u32
     }

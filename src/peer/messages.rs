@@ -120,8 +120,8 @@ pub enum TorrentCommand {
     AddPeers,
     /// The torrent was paused or resumed.
     PauseChanged,
-    /// The most connections of the torrent have changed.
-    LimitsChanged,
+    /// A setting has changed that main looks at in each turn.
+    SettingsChanged,
     /// The info dictionary from a URL of the magnet link, with the right hash.
     UseMetadata(Vec<u8>),
 }

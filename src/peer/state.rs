@@ -139,9 +139,18 @@ impl Peer {
         self.requesting.deadline_moved.notify_all();
     }
 
-    /// Records `bytes` payload bytes, in either direction.
-    pub fn note_payload(&self, now: Duration, bytes: u64) {
-        self.rates.traffic.lock().moved(now, bytes);
+    /// Records payload bytes that have been received.
+    pub fn note_received(&self, now: Duration, bytes: u64) {
+        self.note_payload(now, Direction::Down, bytes);
+    }
+
+    /// Records payload bytes that have been sent.
+    pub fn note_sent(&self, now: Duration, bytes: u64) {
+        self.note_payload(now, Direction::Up, bytes);
+    }
+
+    fn note_payload(&self, now: Duration, direction: Direction, bytes: u64) {
+        self.rates.traffic.lock().moved(now, direction, bytes);
         self.rates.last_payload.set(now.as_millis() as u64 + 1);
     }
 
@@ -152,7 +161,12 @@ impl Peer {
 
     /// The traffic, both directions together.
     pub fn traffic(&self) -> Traffic {
-        *self.rates.traffic.lock()
+        self.rates.traffic.lock().both()
+    }
+
+    /// Payload bytes per second over the last five seconds.
+    pub fn rate(&self, direction: Direction, now: Duration) -> u64 {
+        self.rates.traffic.lock().rate(direction, now)
     }
 
     /// Whether payload flowed within the last ten seconds.

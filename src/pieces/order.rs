@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::pieces::PieceManager;
 use crate::strategy::picker::PiecePriorities;
-use crate::types::PieceIndex;
+use crate::types::{BLOCK_SIZE, PieceIndex};
 
 /// How many pieces are looked at in one call, so that the picker's lock is held for microseconds.
 const MAX_SCAN: usize = 4096;
@@ -28,6 +28,17 @@ impl PieceManager {
     /// Sets the pieces that all peers work on first, most urgent first.
     pub fn set_urgent(&self, pieces: impl IntoIterator<Item = PieceIndex>) {
         self.picker.lock().set_urgent(pieces);
+    }
+
+    /// Writes to `out` how many connected peers have each piece.
+    pub fn availability(&self, out: &mut Vec<u16>) {
+        self.picker.lock().availability(out);
+    }
+
+    /// Bytes on disk in wanted pieces that are not verified.
+    pub fn unverified_bytes(&self) -> u64 {
+        let picker = self.picker.lock();
+        (picker.received_blocks() * u64::from(BLOCK_SIZE)).min(picker.missing_wanted_bytes())
     }
 
     /// How many pieces from the start of the range on are verified without a gap. Looks at 4,096 pieces at most.

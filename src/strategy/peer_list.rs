@@ -164,6 +164,11 @@ impl PeerList {
         std::mem::replace(&mut self.in_need, in_need) != in_need
     }
 
+    /// The best source of the address.
+    pub fn source(&self, addr: &SocketAddr) -> PeerSource {
+        self.entries.get(addr).map_or_else(PeerSource::default, |entry| entry.source)
+    }
+
     /// The number of known addresses.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -3,10 +3,45 @@
 
 use std::time::Duration;
 
+use crate::strategy::rate::RateMeter;
+use crate::strategy::rate_limiter::Direction;
+
 /// Only this many payload bytes count as a new block.
 const BLOCK_SIZE: u64 = crate::types::BLOCK_SIZE as u64;
 /// In [`Traffic::recent`], two thirds of the transferred bytes are forgotten within this time.
 const MEMORY: Duration = Duration::from_secs(60);
+
+/// The payload bytes of one connection: both directions together, and the current rate of each.
+#[derive(Debug, Default)]
+pub struct PeerTraffic {
+    both: Traffic,
+    down: RateMeter<5>,
+    up: RateMeter<5>,
+}
+
+impl PeerTraffic {
+    /// Counts transferred bytes.
+    pub fn moved(&mut self, now: Duration, direction: Direction, bytes: u64) {
+        self.both.moved(now, bytes);
+        match direction {
+            Direction::Down => self.down.add(now, bytes),
+            Direction::Up => self.up.add(now, bytes),
+        }
+    }
+
+    /// Both directions together.
+    pub fn both(&self) -> Traffic {
+        self.both
+    }
+
+    /// Bytes per second over the last five seconds.
+    pub fn rate(&self, direction: Direction, now: Duration) -> u64 {
+        match direction {
+            Direction::Down => self.down.per_second(now),
+            Direction::Up => self.up.per_second(now),
+        }
+    }
+}
 
 /// The payload bytes of one connection, both directions together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

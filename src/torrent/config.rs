@@ -51,6 +51,8 @@ pub struct SearchConfig {
     pub peers: Vec<SocketAddr>,
     /// Peers from a magnet link. Only a few ports of each host are tried, as anyone may have written the link.
     pub link_peers: Vec<SocketAddr>,
+    /// Trackers by tier, in place of those of the torrent and those in `trackers`.
+    pub tiers: Option<Vec<Vec<String>>>,
     /// Trackers in addition to those of the torrent, each in a tier of its own.
     pub trackers: Vec<String>,
     /// Trackers of the torrent that must not be used; `*` stands for all.
@@ -190,6 +192,7 @@ impl Default for SearchConfig {
         SearchConfig {
             peers: Vec::new(),
             link_peers: Vec::new(),
+            tiers: None,
             trackers: Vec::new(),
             exclude_trackers: Vec::new(),
             nodes: Vec::new(),

@@ -3,19 +3,20 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::metainfo::Metainfo;
 use crate::peer::{LimitGroup, Peer, StopReason, TorrentCommand};
 use crate::storage::FileSpec;
-use crate::strategy::rate_limiter::Limits;
+use crate::strategy::peer_list::PeerSource;
+use crate::strategy::rate_limiter::{Direction, Limits};
 use crate::torrent::config::SeedGoal;
 use crate::torrent::events::Events;
 use crate::torrent::inner::TorrentInner;
 use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::piece_order::FilePriority;
 use crate::torrent::streams::PieceStream;
-use crate::torrent::views::{FileView, PeerView, Snapshot, Stage};
+use crate::torrent::views::{FileView, PeerView, Snapshot, Stage, TrackerView};
 use crate::torrent::{Outcome, TorrentError, UnreportedCompletion};
 use crate::types::{InfoHash, PieceIndex, PieceState};
 use crate::wire::client_name::client_name;
@@ -135,7 +136,7 @@ impl TorrentHandle {
     /// Changes the most connections of this torrent, within those of its client. Connections beyond that are closed.
     pub fn set_max_peers(&self, max_peers: usize) {
         self.0.max_peers.set(max_peers);
-        self.wake(TorrentCommand::LimitsChanged);
+        self.wake(TorrentCommand::SettingsChanged);
     }
 
     /// Sets whether pieces are requested in the order of the torrent. Begun pieces are completed first.
@@ -145,6 +146,7 @@ impl TorrentHandle {
 
     /// Sets which files are downloaded before others, in place of the earlier priorities: each file by its index from 0, counting
     /// padding. All others have the normal priority. Files that are not wanted do not count, and begun pieces are completed first.
+    #[doc(hidden)]
     pub fn set_priorities(&self, priorities: Vec<(u32, FilePriority)>) {
         self.0.change_order(|order| order.priorities = priorities);
     }
@@ -159,6 +161,33 @@ impl TorrentHandle {
     #[doc(hidden)]
     pub fn stream(&self) -> Option<PieceStream> {
         PieceStream::open(&self.0)
+    }
+
+    /// The torrent's trackers, by tier; empty until it has started to look for peers. Those with URLs that btsync does not support
+    /// are left out.
+    #[doc(hidden)]
+    pub fn trackers(&self) -> Vec<TrackerView> {
+        self.0.peers.tracker_views.lock().clone()
+    }
+
+    /// Replaces the torrent's trackers by these, in tiers (BEP 12). Those that are no longer there get no further announce, and a
+    /// new one is announced to at once. URLs that the torrent itself does not have count as the user's own: they may lead to any
+    /// local address.
+    pub fn set_trackers(&self, tiers: Vec<Vec<String>>) {
+        let requests = &self.0.peers.tracker_requests;
+        *requests.tiers.lock() = Some(tiers);
+        requests.replaced.set(true);
+        self.wake(TorrentCommand::SettingsChanged);
+    }
+
+    /// Announces as soon as a tracker allows: a tracker that has answered after its minimum interval, one that has not 15 seconds
+    /// after its last failure. Returns how long that takes; `None` if there is no tracker to announce to.
+    pub fn reannounce(&self) -> Option<Duration> {
+        self.0.peers.tracker_requests.reannounce.set(true);
+        self.wake(TorrentCommand::SettingsChanged);
+        let views = self.0.peers.tracker_views.lock();
+        let earliest = views.iter().filter_map(|view| view.earliest_announce).min()?;
+        Some(earliest.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
     /// When the torrent stops seeding by itself.
@@ -222,6 +251,9 @@ impl TorrentHandle {
             snapshot.uploaded = context.payload.uploaded.get();
             snapshot.total_uploaded = snapshot.total_uploaded.saturating_add(snapshot.uploaded);
             snapshot.wasted = context.pieces.wasted();
+            snapshot.unverified = context.pieces.unverified_bytes();
+            snapshot.down_rate = peers.iter().map(|peer| peer.rate(Direction::Down, now)).sum();
+            snapshot.up_rate = peers.iter().map(|peer| peer.rate(Direction::Up, now)).sum();
             snapshot.active_peers = peers.iter().filter(|p| p.is_active(now)).count();
             snapshot.connected_peers = peers.len();
         }
@@ -233,6 +265,14 @@ impl TorrentHandle {
         out.clear();
         if let Some(context) = self.0.context() {
             context.pieces.piece_states(out);
+        }
+    }
+
+    /// Writes to `out` how many of the connected peers have each piece; empty before the check has ended.
+    pub fn availability(&self, out: &mut Vec<u16>) {
+        out.clear();
+        if let Some(context) = self.0.context() {
+            context.pieces.availability(out);
         }
     }
 
@@ -272,7 +312,11 @@ impl TorrentHandle {
     /// The connected peers.
     pub fn peers(&self) -> Vec<PeerView> {
         let Some(context) = self.0.context() else { return Vec::new() };
+        let (now, sources) = (context.now(), self.0.peers.sources.lock().clone());
         let view = |peer: Arc<Peer>| PeerView {
+            source: if peer.incoming { Some(PeerSource::Incoming) } else { sources.get(&peer.key).copied() },
+            down_rate: peer.rate(Direction::Down, now),
+            up_rate: peer.rate(Direction::Up, now),
             addr: peer.addr,
             client: client_name(&peer.id, peer.extensions.version.get().map(String::as_str)),
             incoming: peer.incoming,

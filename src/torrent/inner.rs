@@ -1,5 +1,6 @@
 //! The state that main and a torrent's handles share.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -12,15 +13,16 @@ use parking_lot::{Condvar, Mutex};
 use crate::metainfo::Metainfo;
 use crate::peer::{PeerEvent, RunControl, Throttle, TorrentContext, TorrentMessage, TorrentThrottle};
 use crate::storage::{CheckProgress, StopCheck as _, Storage};
+use crate::strategy::peer_list::PeerSource;
 use crate::torrent::config::{SeedGoal, TorrentConfig};
 use crate::torrent::events::Events;
 use crate::torrent::kept_connections::KeptConnections;
 use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::piece_order::OrderSettings;
 use crate::torrent::streams::StreamRegistry;
-use crate::torrent::views::Stage;
+use crate::torrent::views::{Stage, TrackerView};
 use crate::torrent::{Outcome, TorrentError};
-use crate::types::{Bitfield, InfoHash};
+use crate::types::{Bitfield, InfoHash, PeerKey};
 use crate::util::atomics::{Amount, Counter, Flag, SharedByte};
 
 /// How the torrent ended, once it has.
@@ -53,13 +55,12 @@ impl EndGuard<'_> {
 
 impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
+        self.0.streams.end();
         let mut state = self.0.end.state.lock();
         if matches!(*state, EndState::Running) {
             *state = EndState::Panicked;
         }
         self.0.end.changed.notify_all();
-        drop(state);
-        self.0.streams.end();
     }
 }
 
@@ -108,6 +109,17 @@ pub(crate) struct TorrentProgress {
     pub uploaded_before: Counter,
 }
 
+/// What programs ask for regarding trackers.
+#[derive(Default)]
+pub(crate) struct TrackerRequests {
+    /// The trackers by tier, in place of those of the torrent and of its configuration.
+    pub tiers: Mutex<Option<Vec<Vec<String>>>>,
+    /// They have been replaced, and main has not applied that yet.
+    pub replaced: Flag,
+    /// An announce was asked for.
+    pub reannounce: Flag,
+}
+
 /// What main and the handles share about peers.
 #[derive(Default)]
 pub(crate) struct SharedPeers {
@@ -115,6 +127,12 @@ pub(crate) struct SharedPeers {
     pub search: Mutex<PeerSearchStats>,
     /// The number of known addresses.
     pub known: Amount,
+    /// The source of each address that we are connected to or dial.
+    pub sources: Mutex<HashMap<PeerKey, PeerSource>>,
+    /// What programs see of the trackers.
+    pub tracker_views: Mutex<Vec<TrackerView>>,
+    /// What programs ask for regarding trackers.
+    pub tracker_requests: TrackerRequests,
     /// Peers that the program added since the torrent was created.
     pub added: Mutex<Vec<SocketAddr>>,
     /// Connections without threads, while the files of a magnet link are checked.
@@ -184,7 +202,13 @@ impl TorrentInner {
             messages,
             facts: TorrentFacts::default(),
             progress: TorrentProgress::default(),
-            peers: SharedPeers::default(),
+            peers: SharedPeers {
+                tracker_requests: TrackerRequests {
+                    tiers: Mutex::new(config.search.tiers.clone()),
+                    ..TrackerRequests::default()
+                },
+                ..SharedPeers::default()
+            },
             context: Mutex::new(None),
             main_thread: OnceLock::new(),
             warned_no_descriptors: Flag::default(),

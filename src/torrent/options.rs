@@ -69,6 +69,9 @@ setters! {
     peers: Vec<SocketAddr> => search.peers;
     /// Trackers in addition to those of the torrent, each in a tier of its own.
     trackers: Vec<String> => search.trackers;
+    /// Trackers by tier, in place of those of the torrent and those of [`AddOptions::trackers`]: see
+    /// [`TorrentHandle::set_trackers`](crate::torrent::TorrentHandle::set_trackers).
+    tracker_tiers: Option<Vec<Vec<String>>> => search.tiers;
     /// Trackers of the torrent that must not be used; `*` stands for all.
     exclude_trackers: Vec<String> => search.exclude_trackers;
     /// Whether the client's local discovery searches for peers of this torrent (BEP 14).
@@ -110,6 +113,7 @@ setters! {
     renamed_files: Vec<(u32, PathBuf)> => files.renamed_files;
     /// Whether to request pieces in the order of the torrent, as a media player needs them.
     sequential: bool => files.sequential;
+    #[doc(hidden)]
     /// Which files to download before others: the file's index from 0, counting padding. All others have the normal priority.
     priorities: Vec<(u32, FilePriority)> => files.priorities;
     /// Whether to request the first and the last piece of each wanted file before all others.

@@ -11,6 +11,7 @@ mod discovery;
 mod handover;
 mod pex;
 mod stop_timeout;
+mod tracker_views;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -100,7 +101,8 @@ impl<'a> PeerManager<'a> {
         private: bool,
         registration: Registration,
     ) -> PeerManager<'a> {
-        let mut announcer = Announcer::new(tiers, config);
+        let replaced = inner.peers.tracker_requests.tiers.lock().clone();
+        let mut announcer = Announcer::new(tiers, config, replaced);
         if private {
             announcer.ask_one_at_a_time();
         }
@@ -192,6 +194,7 @@ impl<'a> PeerManager<'a> {
     /// Does what is due: announces, dials, peer exchange.
     pub fn tick(&mut self, context: &Arc<TorrentContext>, now: Duration) {
         self.check_stop_timeout(context, now);
+        self.apply_tracker_requests(now);
         self.peer_list.set_time(now);
         self.inner.peers.known.set(self.peer_list.len());
         self.drop_surplus();
@@ -207,6 +210,7 @@ impl<'a> PeerManager<'a> {
             self.announcer.ask_further_trackers(now);
         }
         self.announcer.start_due(context, now, needs_peers, self.peer_list.next_dial().is_none());
+        self.publish_trackers(now);
         self.dial_due(context, now);
         self.send_pex(context, now);
         if self.discovery.retry_start(self.config, context.settings.info_hash, &self.registration, now) {
@@ -349,6 +353,8 @@ impl<'a> PeerManager<'a> {
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT;
         self.drain_announces(context, messages);
         let announce_stopped = self.announcer.announce_stopped(context, deadline);
+        self.publish_no_announces();
+        self.inner.peers.sources.lock().clear();
         self.report_disconnected(self.connections.values(), &DisconnectReason::ClosedByUs.to_string());
         final_announce::close_connections(self.connections.into_values().map(|entry| entry.connection).collect());
         meanwhile();

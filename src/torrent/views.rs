@@ -1,6 +1,10 @@
 //! What a program reads of a torrent at any moment: its stage and figures, its pieces, files and peers.
 
 use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use crate::strategy::peer_list::PeerSource;
+use crate::torrent::peer_search::TrackerState;
 
 /// What a torrent is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +61,9 @@ pub struct PeerView {
     pub client: String,
     /// Whether the peer connected to us.
     pub incoming: bool,
+    /// Where we have its address from, once main knows of the connection.
+    #[doc(hidden)]
+    pub source: Option<PeerSource>,
     /// Whether the connection is encrypted.
     pub encrypted: bool,
     /// Whether the peer supports the fast extension (BEP 6).
@@ -65,6 +72,10 @@ pub struct PeerView {
     pub downloaded: u64,
     /// Payload bytes sent to the peer.
     pub uploaded: u64,
+    /// Payload bytes per second received from the peer, over the last five seconds.
+    pub down_rate: u64,
+    /// Payload bytes per second sent to the peer, over the last five seconds.
+    pub up_rate: u64,
     /// The part of the torrent that the peer has, 0 to 1.
     pub progress: f64,
     /// Whether the peer chokes us.
@@ -79,7 +90,34 @@ pub struct PeerView {
     pub is_snubbing: bool,
 }
 
-/// A torrent's figures at one moment. Counters only grow; to get rates, poll twice.
+/// One tracker of a running torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
+pub struct TrackerView {
+    /// Its URL in full, which may contain a passkey.
+    pub url: String,
+    /// Its tier, from 0.
+    pub tier: u32,
+    /// Whether an announce is under way.
+    pub is_announcing: bool,
+    /// When the last announce ended.
+    pub last_announce: Option<SystemTime>,
+    /// How it ended.
+    pub last_result: Option<TrackerState>,
+    /// The number of seeds that the tracker last named.
+    pub seeds: Option<u32>,
+    /// The number of leechers that the tracker last named.
+    pub leechers: Option<u32>,
+    /// The warning in its last answer.
+    pub warning: Option<String>,
+    /// When the next announce is due; `None` while one is under way, while the torrent does not run, and for a tracker that is
+    /// announced to only if those before it fail or the torrent needs more peers.
+    pub next_announce: Option<SystemTime>,
+    /// When [`TorrentHandle::reannounce`](crate::torrent::TorrentHandle::reannounce) may announce to it at the earliest.
+    pub earliest_announce: Option<SystemTime>,
+}
+
+/// A torrent's figures at one moment. Counters only grow. The rates are those of the connected peers, over the last five seconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct Snapshot {
@@ -93,6 +131,12 @@ pub struct Snapshot {
     pub have: u64,
     /// Bytes that the check has hashed, and bytes that it will hash in all.
     pub checked: (u64, u64),
+    /// Bytes on disk in wanted pieces that are not verified yet.
+    pub unverified: u64,
+    /// Payload bytes received per second.
+    pub down_rate: u64,
+    /// Payload bytes sent per second.
+    pub up_rate: u64,
     /// Payload bytes received in this run, including wasted ones.
     pub downloaded: u64,
     /// Payload bytes sent in this run.

@@ -11,3 +11,4 @@ mod order;
 mod pause;
 mod several;
 mod super_seed;
+mod views;

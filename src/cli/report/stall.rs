@@ -186,6 +186,9 @@ mod tests {
         search.dht_nodes = Some(40);
         search.dht_peers = 9;
         let peer = PeerView {
+            source: None,
+            down_rate: 0,
+            up_rate: 0,
             addr: ([192, 0, 2, 7], 6881).into(),
             client: "x".to_owned(),
             incoming: false,

@@ -1,11 +1,11 @@
 //! The announce schedule of a torrent: its own trackers in their tiers, and the user's trackers, to each of which it always
 //! announces. Pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::Retry;
-use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceList, AnnounceTerms};
+use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceList, AnnounceTerms, TrackerFacts};
 
 /// The most announces in flight; only `completed` may exceed it.
 const MAX_IN_FLIGHT: usize = 12;
@@ -97,6 +97,41 @@ impl TrackerSchedule {
     /// Asks the trackers that the last round did not try; see [`AnnounceList::ask_further_trackers`].
     pub fn ask_further_trackers(&mut self, now: Duration) {
         self.parts.iter_mut().for_each(|part| part.ask_further_trackers(now));
+    }
+
+    /// What is known of each tracker. The user's trackers come after those of the torrent, each in a tier of its own.
+    pub fn facts(&self) -> Vec<TrackerFacts<'_>> {
+        let mut all: Vec<TrackerFacts<'_>> = Vec::new();
+        for part in &self.parts {
+            let first = all.iter().map(|facts| facts.tier + 1).max().unwrap_or_default();
+            all.extend(part.facts().map(|facts| TrackerFacts { tier: first + facts.tier, ..facts }));
+        }
+        all
+    }
+
+    /// Whether the tracker is one of these.
+    pub fn has(&self, url: &str) -> bool {
+        self.facts().iter().any(|facts| facts.url == url)
+    }
+
+    /// Announces as soon as the trackers allow; see [`AnnounceList::reannounce`].
+    pub fn reannounce(&mut self, now: Duration) {
+        self.parts.iter_mut().for_each(|part| part.reannounce(now));
+    }
+
+    /// Replaces all trackers, those of the user too; see [`AnnounceList::replace`].
+    pub fn replace(&mut self, tiers: Vec<Vec<String>>, now: Duration) {
+        let mut known = HashMap::new();
+        let mut rest = self.parts.split_off(1.min(self.parts.len()));
+        for part in self.parts.iter_mut().chain(&mut rest) {
+            known.extend(part.take_trackers());
+        }
+        if let Some(list) = self.parts.first_mut() {
+            for part in rest {
+                list.adopt(part);
+            }
+            list.replace(known, tiers, now);
+        }
     }
 
     /// The download has completed.

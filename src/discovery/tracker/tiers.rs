@@ -12,6 +12,7 @@
 //! the next only when that one fails.
 
 mod answers;
+mod changes;
 mod rounds;
 mod tracker;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use crate::discovery::tracker::announce::AnnounceEvent;
 use crate::discovery::tracker::client::is_supported;
+pub use changes::TrackerFacts;
 use tracker::Tracker;
 
 #[cfg(test)]
@@ -111,14 +113,14 @@ impl AnnounceList {
     /// (BEP 12). Keeps only the first occurrence of a URL.
     pub fn new(tiers: Vec<Vec<String>>, rng: &mut fastrand::Rng) -> AnnounceList {
         let (mut seen, mut unsupported, mut kept) = (HashSet::new(), Vec::new(), Vec::new());
-        for tier in tiers {
+        for (tier, number) in tiers.into_iter().zip(0..) {
             let mut trackers = Vec::new();
             for url in tier.iter().map(|url| url.trim()).filter(|url| !url.is_empty()) {
                 if seen.len() >= MAX_TRACKERS || !seen.insert(url.to_owned()) {
                     continue;
                 }
                 if is_supported(url) {
-                    trackers.push(Tracker::new(url));
+                    trackers.push(Tracker::new(url, number));
                 } else {
                     unsupported.push(url.to_owned());
                 }

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use parking_lot::{Condvar, Mutex};
 
 use crate::peer::state::allowed_fast::AllowedFastSet;
-use crate::strategy::Traffic;
 use crate::strategy::pipeline::{DEFAULT_REQQ, RequestPipeline};
+use crate::strategy::traffic::PeerTraffic;
 use crate::util::atomics::{Counter, Flag, Gauge, Port, SharedByte};
 use crate::wire::Handshake;
 
@@ -95,8 +95,8 @@ pub struct PeerRates {
     pub sent_to_kernel: Counter,
     /// When payload last moved either way, in milliseconds of the torrent's clock plus one; 0 for never.
     pub last_payload: Counter,
-    /// What moved either way.
-    pub traffic: Mutex<Traffic>,
+    /// What moved either way, and how fast.
+    pub traffic: Mutex<PeerTraffic>,
     /// Payload bytes a second from the peer, as its request pipeline measures them; 0 until that is known.
     pub download_rate: Counter,
     /// Bytes of all blocks that the peer was asked for, whatever became of the requests.

@@ -29,7 +29,7 @@ impl Writer<'_> {
         self.peer.serving.queued_requests.sub(sent.len() as u32);
         self.peer.rates.uploaded.add(bytes);
         self.context.payload.uploaded.add(bytes);
-        self.peer.note_payload(self.context.now(), bytes);
+        self.peer.note_sent(self.context.now(), bytes);
         if let Some(super_seeding) = self.context.active_super_seed() {
             super_seeding.sent(self.context, self.peer.key, sent);
         }

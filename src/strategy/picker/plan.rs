@@ -106,6 +106,13 @@ impl Picker {
         self.bytes.missing_wanted.div_ceil(u64::from(BLOCK_SIZE)).saturating_sub(self.received)
     }
 
+    /// Replaces the contents of `out` with the number of connected peers that have each piece.
+    pub fn availability(&self, out: &mut Vec<u16>) {
+        out.clear();
+        let holders = |piece| u16::try_from(self.order.holders(PieceIndex(piece))).unwrap_or(u16::MAX);
+        out.extend((0..self.geometry.pieces).map(holders));
+    }
+
     /// Replaces the contents of `out` with the state of every piece.
     pub fn piece_states(&self, out: &mut Vec<PieceState>) {
         out.clear();

@@ -1,6 +1,7 @@
 //! Sends announces. `TrackerSchedule` decides which tracker is due. Each request runs on a short-lived thread, because blocking
 //! I/O cannot be interrupted and main must not wait for it.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,7 +18,9 @@ use crate::torrent::events::Event;
 use crate::torrent::final_announce;
 use crate::torrent::final_announce::FinalAnnounces;
 use crate::torrent::peer_manager::PeerManager;
+use crate::torrent::peer_manager::tracker_views::TrackerResults;
 use crate::torrent::peer_search::TrackerState;
+use crate::torrent::views::TrackerView;
 use crate::torrent::{TorrentConfig, send_event};
 use crate::util::random;
 use crate::util::redact::public_name;
@@ -36,6 +39,12 @@ pub struct Announcer {
     /// Requests in progress, by URL.
     in_flight: Vec<(String, JoinHandle<()>)>,
     unsupported: Vec<String>,
+    /// The torrent's own trackers, of which the user has named none.
+    of_torrent: HashSet<String>,
+    results: TrackerResults,
+    /// Whether anything has changed that programs see, and when the next announce was due when they were told.
+    has_news: bool,
+    published_due: Duration,
 }
 
 /// Shown instead of a tracker URL without a scheme, as any part of it may be a passkey.
@@ -43,19 +52,54 @@ const NO_SCHEME: &str = "an address that does not begin with http://, https:// o
 
 impl Announcer {
     /// An announcer that has contacted no tracker yet. Leaves out those trackers of `tiers` that the configuration excludes;
-    /// the configuration's own trackers are always used.
-    pub fn new(tiers: &[Vec<String>], config: &TorrentConfig) -> Announcer {
+    /// the configuration's own trackers are always used. `replaced` are the trackers that a program wants in place of all these.
+    pub fn new(tiers: &[Vec<String>], config: &TorrentConfig, replaced: Option<Vec<Vec<String>>>) -> Announcer {
         let excluded = |url: &String| config.search.exclude_trackers.iter().any(|not| not == "*" || not == url);
         let wanted = tiers.iter().map(|tier| tier.iter().filter(|url| !excluded(url)).cloned().collect());
         let schedule = TrackerSchedule::new(wanted.collect(), &config.search.trackers, &mut random::fast_rng());
-        let name = |url: &String| if url.contains("://") { public_name(url) } else { NO_SCHEME.to_owned() };
-        let unsupported = schedule.unsupported().map(name).collect();
-        let client = TrackerClient::new(
-            config.client.bind.clone(),
-            config.connections.user_agent.as_deref(),
-            config.search.trackers.iter().cloned(),
-        );
-        Announcer { schedule, client, key: random::u32(), is_private: false, in_flight: Vec::new(), unsupported }
+        let mut announcer = Announcer {
+            unsupported: unsupported(&schedule),
+            schedule,
+            client: client(config, config.search.trackers.iter().cloned()),
+            key: random::u32(),
+            is_private: false,
+            in_flight: Vec::new(),
+            of_torrent: tiers.iter().flatten().map(|url| url.trim().to_owned()).collect(),
+            results: TrackerResults::default(),
+            has_news: true,
+            published_due: Duration::ZERO,
+        };
+        if let Some(tiers) = replaced {
+            announcer.replace(tiers, config, Duration::ZERO);
+        }
+        announcer
+    }
+
+    /// Replaces all trackers.
+    pub fn replace(&mut self, tiers: Vec<Vec<String>>, config: &TorrentConfig, now: Duration) {
+        let urls = tiers.iter().flatten().map(|url| url.trim());
+        let of_user = urls.filter(|url| !self.of_torrent.contains(*url)).map(str::to_owned);
+        self.client = client(config, of_user);
+        self.schedule.replace(tiers, now);
+        self.unsupported = unsupported(&self.schedule);
+        self.results.retain(&self.schedule);
+        self.has_news = true;
+    }
+
+    /// Announces as soon as the trackers allow.
+    pub fn reannounce(&mut self, now: Duration) {
+        self.schedule.reannounce(now);
+        self.has_news = true;
+    }
+
+    /// What programs see of the trackers, unless it is the same as at the last call.
+    pub fn changed_views(&mut self, now: Duration) -> Option<Vec<TrackerView>> {
+        let due = self.schedule.next_due();
+        if !std::mem::take(&mut self.has_news) && due == self.published_due {
+            return None;
+        }
+        self.published_due = due;
+        Some(self.results.views(&self.schedule, now))
     }
 
     /// For private torrents: only one of the torrent's own trackers is used at a time.
@@ -104,6 +148,7 @@ impl Announcer {
     pub fn start_due(&mut self, context: &Arc<TorrentContext>, now: Duration, needs_peers: bool, no_candidates: bool) {
         self.schedule.want_peers(now, needs_peers, no_candidates);
         while let Some(job) = self.schedule.next_job(now) {
+            self.has_news = true;
             self.send(context, now, job);
         }
     }
@@ -125,6 +170,14 @@ impl Announcer {
         }
     }
 
+    /// Records the result of an announce, unless the tracker has been removed.
+    fn record(&mut self, url: &str, result: &Result<AnnounceResponse, TrackerError>) {
+        if self.schedule.has(url) {
+            self.results.record(url, result);
+            self.has_news = true;
+        }
+    }
+
     fn identity(&self) -> AnnounceIdentity {
         AnnounceIdentity { key: self.key, is_private: self.is_private }
     }
@@ -133,6 +186,17 @@ impl Announcer {
     pub fn announce_stopped(&mut self, context: &Arc<TorrentContext>, deadline: Instant) -> FinalAnnounces {
         final_announce::announce_stopped(context, &self.client, self.identity(), self.schedule.stop_jobs(), deadline)
     }
+}
+
+/// The client for the trackers, of which `of_user` are the user's own.
+fn client(config: &TorrentConfig, of_user: impl IntoIterator<Item = String>) -> TrackerClient {
+    TrackerClient::new(config.client.bind.clone(), config.connections.user_agent.as_deref(), of_user)
+}
+
+/// The trackers with unsupported URLs, in printable form.
+fn unsupported(schedule: &TrackerSchedule) -> Vec<String> {
+    let name = |url: &String| if url.contains("://") { public_name(url) } else { NO_SCHEME.to_owned() };
+    schedule.unsupported().map(name).collect()
 }
 
 impl PeerManager<'_> {
@@ -156,6 +220,7 @@ impl PeerManager<'_> {
             let _ = in_flight.swap_remove(at).1.join();
         }
         let tracker = public_name(url);
+        self.announcer.record(url, &result);
         match result {
             Ok(answer) => {
                 if let Some(ip) = answer.external_ip {

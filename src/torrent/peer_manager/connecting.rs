@@ -90,7 +90,10 @@ impl PeerManager<'_> {
             self.peer_list.note_dialed(addr, key);
             self.registration.note_dial();
             match Connection::dial(context, key, addr, self.peer_list.dial_mode(&addr), patience) {
-                Ok(connection) => self.add_connection(context, key, connection, false),
+                Ok(connection) => {
+                    self.inner.peers.sources.lock().insert(key, self.peer_list.source(&addr));
+                    self.add_connection(context, key, connection, false);
+                }
                 Err(error) => {
                     log::warn!("cannot connect to {addr}: {error}");
                     self.peer_list.dial_not_started(addr);
@@ -250,6 +253,7 @@ impl PeerManager<'_> {
         why: &DisconnectReason,
     ) {
         let Some(entry) = self.connections.remove(&key) else { return };
+        self.inner.peers.sources.lock().remove(&key);
         self.publish_connection_count(context);
         let duplicate = self.duplicate_of(&entry, why);
         entry.connection.join();

@@ -154,6 +154,9 @@ pub(crate) mod tests {
     /// A peer at 192.0.2.`host`.
     pub fn peer(host: u8, downloaded: u64) -> PeerView {
         PeerView {
+            source: None,
+            down_rate: 0,
+            up_rate: 0,
             addr: ([192, 0, 2, host], 6881).into(),
             client: "qBittorrent/4.6.5".to_owned(),
             incoming: false,

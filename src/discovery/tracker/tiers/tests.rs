@@ -49,6 +49,7 @@ macro_rules! job {
     };
 }
 
+mod changes;
 mod completed;
 mod many_requests;
 mod more_trackers;

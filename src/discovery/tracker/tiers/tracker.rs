@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::discovery::tracker::announce::{AnnounceEvent, Retry};
 use crate::discovery::tracker::http::url::{host, literal_ip};
-use crate::discovery::tracker::tiers::AnnounceJob;
 use crate::discovery::tracker::tiers::answers::{SHORTEST_JITTER, backoff};
+use crate::discovery::tracker::tiers::{AnnounceJob, FIRST_RETRY};
 use crate::net::networks::is_private;
 
 /// The shortest interval between announces to a tracker of the torrent at a public address. No real tracker asks for less.
@@ -15,6 +15,8 @@ pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_secs(30);
 #[expect(clippy::struct_excessive_bools, reason = "each is an event of its own: any combination is possible")]
 pub(crate) struct Tracker {
     pub url: String,
+    /// Its tier among those that were given, from 0.
+    pub tier: u32,
     /// The last `tracker id` that it sent.
     id: Option<Vec<u8>>,
     /// Whether it accepted `started`.
@@ -36,6 +38,8 @@ pub(crate) struct Tracker {
     /// The end of its back-off, which no response of another tracker shortens: the URLs of a torrent may all lead to one host
     /// that answers some of them and redirects the rest to a third party.
     retry_not_before: Duration,
+    /// The same if the user asks for an announce.
+    manual_not_before: Duration,
     /// The shortest interval that it may ask for.
     shortest_interval: Duration,
     /// Whether this round has tried it.
@@ -43,9 +47,14 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    pub(crate) fn new(url: &str) -> Tracker {
+    pub(crate) fn new(url: &str, tier: u32) -> Tracker {
         let shortest_interval = if has_private_address(url) { Duration::ZERO } else { SHORTEST_INTERVAL };
-        Tracker { url: url.to_owned(), shortest_interval, ..Tracker::default() }
+        Tracker { url: url.to_owned(), tier, shortest_interval, ..Tracker::default() }
+    }
+
+    /// The same tracker in another tier.
+    pub(crate) fn in_tier(self, tier: u32) -> Tracker {
+        Tracker { tier, ..self }
     }
 
     /// The user named the tracker: it may ask for any interval.
@@ -72,6 +81,18 @@ impl Tracker {
         if self.started { self.not_before.max(self.contact_at()) } else { self.contact_at() }
     }
 
+    /// When it may be announced to if the user asks for that; [`Duration::MAX`] for never.
+    pub(crate) fn manual_at(&self) -> Duration {
+        let contact_at = self.no_contact_before.max(self.retry_not_before.min(self.manual_not_before));
+        if self.started { self.not_before.max(contact_at) } else { contact_at }
+    }
+
+    /// The user asks for an announce: shortens the back-off, and makes the regular announce due as soon as the tracker allows.
+    pub(crate) fn reannounce(&mut self, now: Duration) {
+        self.retry_not_before = self.retry_not_before.min(self.manual_not_before);
+        self.due = self.due.min(self.manual_at().max(now));
+    }
+
     pub(crate) fn job(&self, event: Option<AnnounceEvent>) -> AnnounceJob {
         AnnounceJob { url: self.url.clone(), tracker_id: self.id.clone(), event }
     }
@@ -91,6 +112,7 @@ impl Tracker {
         self.tried = true;
         // Not longer than the back-off of a round, whatever its jitter, so that the next round tries it.
         self.retry_not_before = now.saturating_add(backoff(self.failures, SHORTEST_JITTER));
+        self.manual_not_before = now.saturating_add(FIRST_RETRY);
         self.failures = (self.failures + 1).min(16);
         self.due = self.due.max(again);
         if was_completed {

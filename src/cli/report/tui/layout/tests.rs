@@ -32,6 +32,7 @@ impl Fake {
             connected_peers: 12,
             active_peers: 5,
             known_peers: 40,
+            ..Snapshot::default()
         };
         let (mut rates, mut spark) = (Rates::default(), Sparkline::default());
         for s in 0..60 {
