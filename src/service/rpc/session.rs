@@ -26,11 +26,11 @@ pub fn get(call: &Call<'_>, to: &mut JsonWriter) {
     }
 }
 
-/// `session_stats`: what all torrents transferred.
+/// `session_stats`: what all torrents transferred. As in Transmission, each torrent is either paused or active.
 pub fn get_stats(call: &Call<'_>, to: &mut JsonWriter) {
     let stats = call.control().stats();
     to.either_name("activeTorrentCount", "active_torrent_count");
-    to.int(stats.active_torrents);
+    to.int(stats.torrents.saturating_sub(stats.paused_torrents));
     to.either_name("cumulative-stats", "cumulative_stats");
     write_sums(to, &stats.cumulative);
     to.either_name("current-stats", "current_stats");

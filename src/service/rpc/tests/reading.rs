@@ -165,6 +165,18 @@ fn the_tracker_list_has_an_empty_line_between_tiers() {
 }
 
 #[test]
+fn a_torrent_of_a_file_has_a_magnet_link_too() {
+    let link = first("magnet_link", |fake| fake.torrents[0].magnet = String::new());
+    let hash = super::fake::hash(1).hex();
+    let expected = format!(
+        "magnet:?xt=urn:btih:{hash}&dn=Torrent%201&tr=https://tracker.example.org/announce\
+         &tr=http://two.example.co.uk:8080/announce&tr=udp://192.0.2.9:6969/announce&ws=http://seed.example/"
+    );
+    assert_eq!(link, expected);
+    assert_eq!(first("magnet_link", |_| {}), format!("magnet:?xt=urn:btih:{hash}"));
+}
+
+#[test]
 fn hosts_and_sites_are_taken_from_urls() {
     for (url, host, port) in [
         ("http://t.example/announce", "t.example", 80),

@@ -1,5 +1,8 @@
 //! The fields of `torrent_get`. A field that means nothing to btsync has a fixed value.
 
+use std::borrow::Cow;
+
+use crate::metainfo::Magnet;
 use crate::service::model::{Activity, LimitMode, ProblemKind};
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::torrent::columns;
@@ -63,7 +66,7 @@ pub const FIELDS: &[TorrentField] = &[
     field("isStalled", "is_stalled", |to, of| to.bool(of.summary.is_stalled)),
     field("labels", "labels", |to, of| to.array(&of.summary.settings.labels, |to, label| to.string(label))),
     field("leftUntilDone", "left_until_done", |to, of| to.int(of.summary.transfer.missing)),
-    field("magnetLink", "magnet_link", |to, of| to.string(&of.summary.magnet)),
+    field("magnetLink", "magnet_link", |to, of| to.string(&magnet(of))),
     field("manualAnnounceTime", "manual_announce_time", |to, _| to.int(-1)),
     field("maxConnectedPeers", "max_connected_peers", |to, of| to.int(of.summary.settings.peer_limit)),
     field("metadataPercentComplete", "metadata_percent_complete", |to, of| to.float(of.summary.metadata_progress)),
@@ -136,6 +139,23 @@ fn mime_type<'a>(of: &'a TorrentView<'_>) -> &'a str {
         "" => "application/octet-stream",
         known => known,
     }
+}
+
+/// The link that the torrent was added by, or one that describes it.
+fn magnet<'a>(of: &'a TorrentView<'_>) -> Cow<'a, str> {
+    if !of.summary.magnet.is_empty() {
+        return Cow::Borrowed(&of.summary.magnet);
+    }
+    let magnet = Magnet {
+        info_hash: of.summary.info_hash,
+        name: Some(of.summary.name.clone()),
+        trackers: of.trackers().iter().map(|tracker| tracker.announce.clone()).collect(),
+        web_seeds: of.web_seeds().to_vec(),
+        sources: Vec::new(),
+        peers: Vec::new(),
+        select: None,
+    };
+    Cow::Owned(magnet.to_string())
 }
 
 fn write_error(to: &mut JsonWriter, of: &TorrentView<'_>) {
