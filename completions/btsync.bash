@@ -1,7 +1,7 @@
 # Completion of btsync for bash; needs nothing but bash.
 # Generated from src/cli/options by `make docs`: do not edit. The functions are in src/cli/options/generated/btsync.bash.in.
 
-_btsync_commands='create info list magnet edit verify tracker help'
+_btsync_commands='create info list magnet edit verify tracker serve help'
 
 # The options of a command, with = behind those that take a value; without a name those of a download.
 _btsync_options() {
@@ -15,6 +15,8 @@ _btsync_options() {
             --no-comment --web-seed= --no-web-seed --force -h --help' ;;
         verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet -h --help' ;;
         tracker) echo '--listen= --interval= -h --help' ;;
+        serve) echo '-d= --dir= --allow-dir= --listen= --state= --peer-port= --set-password= --password-file=
+            --web-host= --web-prefix= --metrics -h --help' ;;
         help) echo '' ;;
         *) echo '-d= --dir= -S --list --show-files --select= --select-file= --exclude= --out= --index-out= --sequential
             --first-and-last --file-allocation= --incomplete-suffix= --allow-hidden --overwrite --allow-overwrite
@@ -38,6 +40,7 @@ _btsync_arguments() {
         edit) echo 'torrent' ;;
         verify) echo 'torrent folder' ;;
         tracker) echo '' ;;
+        serve) echo '' ;;
         help) echo 'command' ;;
         *) echo 'torrents' ;;
     esac
@@ -52,8 +55,8 @@ _btsync_value() {
         --encryption) COMPREPLY=($(compgen -W 'allow require off' -- "$2")) ;;
         --dscp) COMPREPLY=($(compgen -W 'le none cs1 af11 ef' -- "$2")) ;;
         --file-allocation) COMPREPLY=($(compgen -W 'none sparse falloc' -- "$2")) ;;
-        --conf-path | --config | --input-file | --output | --save-torrent | -i | -o) _btsync_files "$2" ;;
-        --dir | --watch | -d) _btsync_folders "$2" ;;
+        --conf-path | --config | --input-file | --output | --password-file | --save-torrent | -i | -o) _btsync_files "$2" ;;
+        --allow-dir | --dir | --state | --watch | -d) _btsync_folders "$2" ;;
     esac
 }
 

@@ -1,7 +1,7 @@
 # Completion of btsync for fish.
 # Generated from src/cli/options by `make docs`: do not edit. The functions are in src/cli/options/generated/btsync.fish.in.
 
-set -g __btsync_commands create info list magnet edit verify tracker help
+set -g __btsync_commands create info list magnet edit verify tracker serve help
 
 # The command that the words before the cursor name; "download" if they name none.
 function __btsync_command
@@ -38,6 +38,7 @@ complete -c btsync -n __btsync_first -a magnet -d 'print the magnet link of a to
 complete -c btsync -n __btsync_first -a edit -d 'edit trackers, web seeds and comment of a torrent file'
 complete -c btsync -n __btsync_first -a verify -d 'report which files of a torrent are damaged or missing'
 complete -c btsync -n __btsync_first -a tracker -d 'run a small HTTP and UDP tracker until stopped'
+complete -c btsync -n __btsync_first -a serve -d 'run as a service for many torrents'
 complete -c btsync -n __btsync_first -a help -d 'show the options of a command'
 
 complete -c btsync -n '__btsync_in download' -a '(__btsync_torrents)'
@@ -162,4 +163,16 @@ complete -c btsync -n '__btsync_in tracker' -l listen -x -d 'listen on this addr
 complete -c btsync -n '__btsync_in tracker' -l interval -x -d 'ask peers to announce every SECONDS seconds'
 complete -c btsync -n '__btsync_in tracker' -s h -l help -d 'show the options of this command'
 
-complete -c btsync -n '__btsync_in help' -a 'create info list magnet edit verify tracker'
+complete -c btsync -n '__btsync_in serve' -s d -l dir -x -a '(__fish_complete_directories)' -d 'download into this folder'
+complete -c btsync -n '__btsync_in serve' -l allow-dir -x -a '(__fish_complete_directories)' -d 'allow downloads below this folder too'
+complete -c btsync -n '__btsync_in serve' -l listen -x -d 'offer the page on this address and port, or on unix:PATH'
+complete -c btsync -n '__btsync_in serve' -l state -x -a '(__fish_complete_directories)' -d 'keep torrents and settings in this folder'
+complete -c btsync -n '__btsync_in serve' -l peer-port -x -d 'listen for peers on this port'
+complete -c btsync -n '__btsync_in serve' -l set-password -x -d 'save a password for this user, read from standard input, and exit'
+complete -c btsync -n '__btsync_in serve' -l password-file -r -F -d 'read user and password from this file, as USER:PASSWORD'
+complete -c btsync -n '__btsync_in serve' -l web-host -x -d 'accept requests for this host name too'
+complete -c btsync -n '__btsync_in serve' -l web-prefix -x -d 'offer the page below this path'
+complete -c btsync -n '__btsync_in serve' -l metrics -d 'offer figures for Prometheus at /metrics'
+complete -c btsync -n '__btsync_in serve' -s h -l help -d 'show the options of this command'
+
+complete -c btsync -n '__btsync_in help' -a 'create info list magnet edit verify tracker serve'

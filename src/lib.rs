@@ -140,6 +140,8 @@ pub use metainfo::{
     TorrentEdit,
 };
 pub use net::bind::Bind;
+#[cfg(feature = "service")]
+pub use service::{PasswordHash, Service, ServiceError, ServiceOptions, WebOptions};
 pub use storage::{Allocation, LayoutError, Operation, StorageError, StorageErrorKind};
 pub use strategy::rate_limiter::Limits;
 pub use torrent::{AddOptions, Outcome, SeedGoal, Source, Torrent, TorrentError, TorrentHandle};

@@ -9,68 +9,155 @@ mod facts;
 mod feed;
 mod file_jobs;
 mod goals;
+mod links;
 mod load;
 mod manager;
 mod messages;
 pub mod model;
 mod options;
+mod page_events;
 mod queue;
 mod record;
 pub mod rpc;
 mod schedule;
+mod served;
 pub mod settings;
 mod state_folder;
 #[cfg(test)]
 mod tests;
 mod trackers;
+pub mod web;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use parking_lot::Mutex;
+
+use crate::http::{HttpListener, ListenAddress, PRIVATE_MODE, Server, ServerLimits};
 use crate::service::board::Shared;
 use crate::service::manager::Manager;
 use crate::service::messages::Message;
-use crate::service::model::Control;
-pub use options::{ServiceError, ServiceOptions};
-pub use state_folder::StateError;
+use crate::service::options::no_password;
+use crate::service::web::{Access, WebFace};
 
-/// A running service; stops when dropped.
+pub use options::{ServiceError, ServiceOptions, WebOptions};
+pub use web::PasswordHash;
+
+/// A running service: its torrents, and its page if it has one. Stops when dropped.
 pub struct Service {
     shared: Arc<Shared>,
-    manager: Option<JoinHandle<()>>,
+    manager: Mutex<Option<JoinHandle<()>>>,
+    server: Mutex<Option<Server>>,
+    addresses: Vec<String>,
 }
 
 impl Service {
     /// Starts a service with the torrents of its state folder.
     ///
     /// # Errors
-    /// If the state folder is in use or damaged, or no port is free.
-    pub fn start(options: &ServiceOptions) -> Result<Service, ServiceError> {
-        let (manager, shared) = Manager::new(options)?;
+    /// If the state folder is in use or damaged, no port is free, or the page may not or cannot listen.
+    pub fn start(options: ServiceOptions) -> Result<Service, ServiceError> {
+        let listeners = options.web.as_ref().map(listeners).transpose()?;
+        let (manager, shared) = Manager::new(&options)?;
         let thread = thread::Builder::new().name("service".to_owned()).spawn(move || manager.run());
-        Ok(Service { shared, manager: Some(thread.map_err(ServiceError::Thread)?) })
+        let manager = Mutex::new(Some(thread.map_err(ServiceError::Thread)?));
+        let mut service = Service { shared, manager, server: Mutex::new(None), addresses: Vec::new() };
+        if let (Some(web), Some(listeners)) = (options.web, listeners) {
+            service.serve_page(web, listeners)?;
+        }
+        Ok(service)
+    }
+
+    fn serve_page(&mut self, web: WebOptions, mut listeners: Vec<HttpListener>) -> Result<(), ServiceError> {
+        let address = "a given socket".to_owned();
+        let adopted: Result<Vec<HttpListener>, _> = web.listeners.into_iter().map(HttpListener::from_tcp).collect();
+        listeners.extend(adopted.map_err(|source| ServiceError::Listen { address, source })?);
+        let access = Access::new(web.password, &web.host_names);
+        let events = self.shared.page_events.clone();
+        let face = WebFace::new(self.shared.clone(), access, events, &web.path_prefix, web.metrics);
+        let server = Server::start("web", listeners, ServerLimits::default(), Arc::new(face));
+        let server = server.map_err(ServiceError::Thread)?;
+        let prefix = web.path_prefix.trim_matches('/');
+        let path = if prefix.is_empty() { "/".to_owned() } else { format!("/{prefix}/") };
+        let name = |address: &ListenAddress| match address {
+            ListenAddress::Tcp(addr) => format!("http://{addr}{path}"),
+            ListenAddress::Unix(socket) => format!("unix:{}", socket.display()),
+        };
+        self.addresses = server.addresses().iter().map(name).collect();
+        *self.server.lock() = Some(server);
+        Ok(())
+    }
+
+    /// Where the page is: URLs, or `unix:` and a path.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// The password that [`Service::save_password`] has saved in a state folder; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is damaged.
+    pub fn saved_password(state_folder: &Path) -> Result<Option<PasswordHash>, ServiceError> {
+        Ok(state_folder::read_json(&password_file(state_folder))?)
+    }
+
+    /// Saves a password in a state folder for later starts.
+    ///
+    /// # Errors
+    /// If it cannot be saved.
+    pub fn save_password(state_folder: &Path, password: &PasswordHash) -> Result<(), ServiceError> {
+        let failed = |error: std::io::Error| ServiceError::State(format!("{}: {error}", state_folder.display()));
+        crate::util::atomic_file::private_folder(state_folder).map_err(failed)?;
+        Ok(state_folder::save_json(&password_file(state_folder), password)?)
     }
 
     /// What a page or a remote control may do with the service.
-    pub fn control(&self) -> Arc<dyn Control> {
+    #[cfg(test)]
+    fn control(&self) -> Arc<dyn model::Control> {
         self.shared.clone()
     }
 
-    /// Waits until the service ends because a remote control asked for it, or [`Control::shut_down`] was called.
-    pub fn wait(mut self) {
-        self.join();
+    /// Tells the service to end; returns at once.
+    pub fn shut_down(&self) {
+        let _ = self.shared.inbox.send(Message::ShutDown);
     }
 
-    fn join(&mut self) {
-        if self.manager.take().is_some_and(|manager| manager.join().is_err()) {
+    /// Waits until the service has ended, because of [`Service::shut_down`] or because a remote control asked for it.
+    pub fn wait(&self) {
+        let manager = self.manager.lock().take();
+        if manager.is_some_and(|manager| manager.join().is_err()) {
             log::error!("the service's thread panicked");
         }
+        self.shared.page_events.end();
+        let server = self.server.lock().take();
+        drop(server);
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let _ = self.shared.inbox.send(Message::ShutDown);
-        self.join();
+        self.shut_down();
+        self.wait();
     }
+}
+
+fn password_file(state_folder: &Path) -> PathBuf {
+    state_folder.join("password.json")
+}
+
+/// Listens where the page is to be offered.
+fn listeners(web: &WebOptions) -> Result<Vec<HttpListener>, ServiceError> {
+    let has_password = web.password.is_some();
+    let given = web.listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    for address in web.addresses.iter().copied().chain(given) {
+        Access::check_address(has_password, address.ip()).map_err(no_password(address))?;
+    }
+    let failed = |address: String| move |source| ServiceError::Listen { address, source };
+    let tcp = web.addresses.iter().map(|address| HttpListener::tcp(*address).map_err(failed(address.to_string())));
+    let unix = web
+        .unix_sockets
+        .iter()
+        .map(|path| HttpListener::unix(path, PRIVATE_MODE).map_err(failed(path.display().to_string())));
+    tcp.chain(unix).collect()
 }

@@ -7,5 +7,6 @@ pub mod info;
 pub(crate) mod list;
 pub mod magnet;
 pub(crate) mod output_file;
+pub mod serve;
 pub mod tracker;
 pub mod verify;

@@ -27,7 +27,7 @@ use crate::cli::report::hook::HookConfig;
 use crate::util::redact::redacted;
 use btsync::{Allocation, Bind, Dscp, Encryption, FilePattern, Verifier};
 
-pub use args::{CreateArgs, EditArgs, InfoArgs, MagnetArgs, TrackerArgs, VerifyArgs};
+pub use args::{CreateArgs, EditArgs, InfoArgs, MagnetArgs, ServeArgs, TrackerArgs, VerifyArgs};
 pub(crate) use normalize::STDIN;
 use normalize::{CommandLine, GivenOption, Options};
 
@@ -46,6 +46,8 @@ pub enum Command {
     Info(InfoArgs),
     /// Print the magnet link of a torrent file.
     Magnet(MagnetArgs),
+    /// Run a service.
+    Serve(ServeArgs),
     /// Run a tracker.
     Tracker(TrackerArgs),
     /// Report which files of a torrent are damaged or missing.
@@ -314,6 +316,7 @@ fn subcommand(name: &str, words: &[&str]) -> Option<Result<Command, Failure>> {
         "edit" => command(name, words, Command::Edit),
         "info" => command(name, words, Command::Info),
         "magnet" => command(name, words, Command::Magnet),
+        "serve" => command(name, words, Command::Serve),
         "tracker" => command(name, words, Command::Tracker),
         "verify" => command(name, words, Command::Verify),
         _ => return None,

@@ -170,8 +170,13 @@ fn seed_goal(args: &DownloadArgs) -> SeedGoal {
 }
 
 /// btsync's own configuration and cache folders.
-fn private_folders() -> Vec<PathBuf> {
+pub(crate) fn private_folders() -> Vec<PathBuf> {
     [config_folder(), cache_folder()].into_iter().flatten().map(|folder| folder.join("btsync")).collect()
+}
+
+/// The user's state folder according to XDG; `None` without a home folder.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    xdg_folder("XDG_STATE_HOME", ".local/state")
 }
 
 /// The user's cache folder according to XDG; `None` without a home folder.

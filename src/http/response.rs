@@ -172,6 +172,11 @@ impl Response {
         self
     }
 
+    /// Whether the header has been added.
+    pub fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+    }
+
     /// The status.
     pub fn status(&self) -> u16 {
         self.status

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
@@ -11,8 +11,10 @@ use parking_lot::Mutex;
 use crate::client::{Client, DhtSettings};
 use crate::metainfo::Metainfo;
 use crate::service::feed::Feed;
+use crate::service::links::LinkKey;
 use crate::service::messages::Message;
-use crate::service::model::{BandwidthGroup, SessionStats, SessionSums, TorrentId, TorrentSummary, UnixTime};
+use crate::service::model::{BandwidthGroup, SessionStats, SessionSums, TorrentId, TorrentSummary};
+use crate::service::page_events::PageEvents;
 use crate::service::record::TorrentRecord;
 use crate::service::settings::Settings;
 use crate::service::state_folder::torrent_file;
@@ -39,6 +41,10 @@ pub struct Shared {
     pub client: Mutex<Option<Arc<Client>>>,
     /// The stream of events.
     pub feed: Feed,
+    /// The key of links to files.
+    pub links: LinkKey,
+    /// The event stream of the page.
+    pub page_events: Arc<PageEvents>,
     /// How the DHT is bootstrapped.
     pub dht: DhtSettings,
     /// The folder of the state.
@@ -140,8 +146,7 @@ impl Shared {
     }
 }
 
-/// The time now.
-pub fn now() -> UnixTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    UnixTime(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+/// The time of the last change of each torrent.
+pub fn changes_of(board: &Board) -> Vec<(TorrentId, Instant)> {
+    board.torrents.iter().map(|(id, entry)| (*id, entry.changed)).collect()
 }

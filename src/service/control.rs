@@ -10,10 +10,11 @@ use crate::service::details;
 use crate::service::load::load;
 use crate::service::messages::{Answer, Message, PreparedTorrent, Request};
 use crate::service::model::{
-    AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, PeerDetails, PieceDetails, QueueMove,
-    SessionStats, TorrentChange, TorrentId, TorrentSummary, TrackerDetails,
+    AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, FileLink, PeerDetails, PieceDetails,
+    QueueMove, ServedFile, SessionStats, TorrentChange, TorrentId, TorrentSummary, TrackerDetails,
 };
 use crate::service::record::TorrentRecord;
+use crate::service::served;
 use crate::service::settings::{Settings, SettingsChange};
 use crate::torrent::TorrentHandle;
 use crate::types::InfoHash;
@@ -98,6 +99,26 @@ impl Control for Shared {
     fn pieces(&self, id: TorrentId) -> PieceDetails {
         let Some((record, handle)) = self.record(id) else { return PieceDetails::default() };
         details::pieces(&record, handle.as_ref())
+    }
+
+    fn file_link(&self, link: FileLink) -> Result<String, ControlError> {
+        let files = self.files(link.torrent);
+        let exists = usize::try_from(link.index).is_ok_and(|index| index < files.len());
+        if !exists {
+            return Err(ControlError::Invalid(format!("the torrent has no file {}", link.index)));
+        }
+        Ok(format!("files/{}/{}?token={}", link.torrent.0, link.index, self.links.token(link)))
+    }
+
+    fn is_link_valid(&self, link: FileLink, token: &str) -> bool {
+        self.links.is_valid(link, token)
+    }
+
+    fn open_file(&self, link: FileLink) -> Result<ServedFile, ControlError> {
+        let (record, handle) = self.record(link.torrent).ok_or(ControlError::NoTorrent(link.torrent))?;
+        let metainfo = self.metainfo(&record);
+        let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
+        served::open(&record, &metainfo, handle.as_ref(), link.index)
     }
 
     fn add(&self, request: AddRequest) -> Result<Added, ControlError> {

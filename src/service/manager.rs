@@ -18,9 +18,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use parking_lot::Mutex;
 
 use crate::client::Client;
-use crate::service::board::{Board, Shared};
+use crate::peer::LimitGroup;
+use crate::service::board::{Board, Shared, changes_of};
 use crate::service::feed::Feed;
 use crate::service::file_jobs::FileJobs;
+use crate::service::links::LinkKey;
 use crate::service::messages::Message;
 use crate::service::model::TorrentId;
 use crate::service::options::{ServiceError, ServiceOptions};
@@ -61,6 +63,10 @@ pub struct Manager {
     /// Whether the schedule asked for the alternative limits when it was last looked at.
     was_in_span: bool,
     private_folders: Vec<PathBuf>,
+    /// The limits of bandwidth groups that were used.
+    groups: BTreeMap<String, Arc<LimitGroup>>,
+    /// The rates and settings that open pages know.
+    told_session: Option<(u64, u64, Settings)>,
     is_ending: bool,
 }
 
@@ -86,6 +92,8 @@ impl Manager {
             pending: Mutex::default(),
             client: Mutex::new(Some(client.clone())),
             feed: Feed::default(),
+            links: LinkKey::generate(),
+            page_events: Arc::default(),
             dht,
             state_folder: state.path().to_owned(),
             allowed_folders: [&options.allowed_folders[..], std::slice::from_ref(&options.download_folder)].concat(),
@@ -111,6 +119,8 @@ impl Manager {
             saved: now,
             was_in_span: false,
             private_folders,
+            groups: BTreeMap::new(),
+            told_session: None,
             is_ending: false,
         };
         Ok((manager, shared))
@@ -155,7 +165,7 @@ impl Manager {
         if self.torrents.values().any(Managed::is_stopping) {
             return STOPPING_TICK;
         }
-        if self.torrents.values().any(Managed::is_active) {
+        if self.torrents.values().any(Managed::is_active) || self.shared.page_events.has_listeners() {
             return TICK.saturating_sub(self.ticked.elapsed());
         }
         LONGEST_SLEEP
@@ -170,11 +180,27 @@ impl Manager {
             self.read_figures(elapsed);
             self.follow_schedule();
             self.publish_stats();
+            self.tell_page();
         }
         self.reconcile();
         if self.saved.elapsed() >= SAVE_INTERVAL {
             self.save_figures();
         }
+    }
+
+    /// Tells open pages what has changed.
+    fn tell_page(&mut self) {
+        let page_events = self.shared.page_events.clone();
+        if !page_events.has_listeners() {
+            return;
+        }
+        let (changed, stats) = {
+            let board = self.shared.board.lock();
+            (changes_of(&board), (board.stats.down_rate, board.stats.up_rate, board.settings.clone()))
+        };
+        let has_session_changed = self.told_session.as_ref() != Some(&stats);
+        self.told_session = Some(stats);
+        page_events.tell(&*self.shared, &changed, has_session_changed);
     }
 
     /// Stops all torrents and saves everything.

@@ -8,6 +8,7 @@ mod summary;
 mod torrent_settings;
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,9 @@ pub use crate::service::settings::RateLimit;
 use crate::service::settings::{Settings, SettingsChange};
 use crate::types::InfoHash;
 
-pub use details::{FileDetails, PeerDetails, PieceDetails, TrackerAnswer, TrackerDetails};
+pub use details::{
+    FileDetails, FileLink, PeerDetails, PieceDetails, Readable, ServedFile, TrackerAnswer, TrackerDetails,
+};
 pub use request::{AddRequest, AddSource, Added, FileIndexes, QueueMove, TorrentChange};
 pub use session::{BandwidthGroup, SessionStats, SessionSums};
 pub use summary::{
@@ -34,6 +37,14 @@ pub struct TorrentId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixTime(pub i64);
+
+impl UnixTime {
+    /// The time now.
+    pub fn now() -> UnixTime {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        UnixTime(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    }
+}
 
 /// Why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +93,19 @@ pub trait Control: Send + Sync {
     fn trackers(&self, id: TorrentId) -> Vec<TrackerDetails>;
     /// Its pieces.
     fn pieces(&self, id: TorrentId) -> PieceDetails;
+
+    /// A link to a file that is valid for some hours, relative to the page.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    fn file_link(&self, link: FileLink) -> Result<String, ControlError>;
+    /// Whether the token is of this link and has not expired.
+    fn is_link_valid(&self, link: FileLink, token: &str) -> bool;
+    /// Opens a file of a torrent for reading.
+    ///
+    /// # Errors
+    /// If there is no such file, or nothing of it can arrive because the torrent does not run.
+    fn open_file(&self, link: FileLink) -> Result<ServedFile, ControlError>;
 
     /// Adds a torrent.
     ///

@@ -1,13 +1,17 @@
 //! How a service is set up, and why it may not start.
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use crate::client::{ClientError, DhtSettings};
 use crate::service::state_folder::StateError;
+use crate::service::web::{AccessError, PasswordHash};
+use crate::util::os_error::reason;
 
 /// How a service is set up.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct ServiceOptions {
     /// The folder of its state; created if it is missing.
     pub state_folder: PathBuf,
@@ -21,6 +25,43 @@ pub struct ServiceOptions {
     pub dht: DhtSettings,
     /// The TCP port for peers, in place of that of the settings.
     pub peer_port: Option<u16>,
+    /// Its page and its remote control; `None` for a service without them.
+    pub web: Option<WebOptions>,
+}
+
+/// Where the page and the remote control of a service are offered, and to whom.
+#[derive(Debug, Default)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
+pub struct WebOptions {
+    /// Addresses to listen on. Without a password, only loopback addresses are permitted.
+    pub addresses: Vec<SocketAddr>,
+    /// Paths of Unix sockets to listen on; only their owner can connect.
+    pub unix_sockets: Vec<PathBuf>,
+    /// Sockets that listen already, for example those that systemd passes.
+    pub listeners: Vec<TcpListener>,
+    /// The password; `None` for none.
+    pub password: Option<PasswordHash>,
+    /// Host names under which browsers may reach the page, beside IP addresses and `localhost`.
+    pub host_names: Vec<String>,
+    /// The path below which a reverse proxy offers the page, such as `/btsync`.
+    pub path_prefix: String,
+    /// Whether `/metrics` has figures for Prometheus.
+    pub metrics: bool,
+}
+
+impl ServiceOptions {
+    /// A service without a page, with its state in one folder and its downloads in another.
+    pub fn new(state_folder: impl Into<PathBuf>, download_folder: impl Into<PathBuf>) -> ServiceOptions {
+        ServiceOptions {
+            state_folder: state_folder.into(),
+            download_folder: download_folder.into(),
+            allowed_folders: Vec::new(),
+            private_folders: Vec::new(),
+            dht: DhtSettings::default(),
+            peer_port: None,
+            web: None,
+        }
+    }
 }
 
 /// Why a service cannot start.
@@ -28,12 +69,39 @@ pub struct ServiceOptions {
 #[non_exhaustive]
 pub enum ServiceError {
     /// Its state folder cannot be used.
-    #[error(transparent)]
-    State(#[from] StateError),
+    #[error("{0}")]
+    State(String),
     /// It cannot listen for peers.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// It cannot listen for its page.
+    #[error("cannot listen on {address}: {}", reason(source))]
+    Listen {
+        /// The address or path.
+        address: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Others could reach it without a password.
+    #[error(
+        "cannot listen on {address}: without a password, the page may only be on loopback addresses and Unix sockets"
+    )]
+    NoPassword {
+        /// The address.
+        address: SocketAddr,
+    },
     /// A thread cannot be started.
-    #[error("{0}")]
+    #[error("cannot start a thread: {}", reason(.0))]
     Thread(io::Error),
+}
+
+impl From<StateError> for ServiceError {
+    fn from(error: StateError) -> ServiceError {
+        ServiceError::State(error.to_string())
+    }
+}
+
+/// For `map_err`: the address at which access would be open to others.
+pub(super) fn no_password(address: SocketAddr) -> impl FnOnce(AccessError) -> ServiceError {
+    move |AccessError::NoPassword| ServiceError::NoPassword { address }
 }

@@ -7,6 +7,7 @@ mod call;
 mod envelope;
 mod error;
 mod json;
+pub mod live;
 mod methods;
 mod params;
 mod selection;

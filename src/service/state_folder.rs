@@ -222,14 +222,20 @@ pub fn torrent_file(folder: &Path, info_hash: InfoHash) -> PathBuf {
     folder.join(TORRENTS).join(format!("{info_hash}.torrent"))
 }
 
-/// Replaces a JSON file of the state folder.
-fn save_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
+/// Replaces a JSON file of a state folder.
+///
+/// # Errors
+/// If it cannot be written; the old one then stays.
+pub fn save_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
     let bytes = serde_json::to_vec(value).map_err(|error| io_error(path)(error.into()))?;
     atomic_file::replace_private(path, &bytes, |_| true).map_err(io_error(path))
 }
 
-/// Reads a JSON file of the state folder; `None` if it does not exist.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+/// Reads a JSON file of a state folder; `None` if it does not exist.
+///
+/// # Errors
+/// If it cannot be read or is damaged.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
     let file = match atomic_file::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

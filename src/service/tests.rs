@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
-use crate::client::DhtSettings;
 use crate::metainfo::{CreateOptions, CreatePlan};
 use crate::service::model::{
     Activity, AddRequest, AddSource, Added, Control, ControlError, FileIndexes, Priority, ProblemKind, QueueMove,
@@ -24,7 +23,7 @@ struct Fixture {
 
 impl Fixture {
     fn start(folder: &Path) -> Fixture {
-        let service = Service::start(&options(folder)).expect("a service");
+        let service = Service::start(options(folder)).expect("a service");
         let control = service.control();
         control
             .change_settings(&SettingsChange { dht: Some(false), lsd: Some(false), ..SettingsChange::default() })
@@ -34,7 +33,7 @@ impl Fixture {
 
     fn restart(&mut self) {
         self.service = None;
-        let service = Service::start(&options(&self.folder)).expect("a service");
+        let service = Service::start(options(&self.folder)).expect("a service");
         (self.control, self.service) = (service.control(), Some(service));
     }
 
@@ -61,16 +60,10 @@ impl Fixture {
 }
 
 fn options(folder: &Path) -> ServiceOptions {
-    let mut dht = DhtSettings::default();
-    dht.routers.clear();
-    ServiceOptions {
-        state_folder: folder.join("state"),
-        download_folder: folder.join("downloads"),
-        allowed_folders: Vec::new(),
-        private_folders: Vec::new(),
-        dht,
-        peer_port: Some(0),
-    }
+    let mut options = ServiceOptions::new(folder.join("state"), folder.join("downloads"));
+    options.dht.routers.clear();
+    options.peer_port = Some(0);
+    options
 }
 
 fn until(what: &str, condition: impl Fn() -> bool) {

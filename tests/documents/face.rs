@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The most public types, traits, functions and constants; methods, fields and variants do not count.
-const MAX_ITEMS: usize = 60;
+/// The most public types, traits, functions and constants; methods, fields and variants do not count. 60 without the optional
+/// feature `service`, which has five, and the priorities of files that it needs.
+const MAX_ITEMS: usize = 66;
 
 const FACE: &str = "
     AddOptions Allocation Bind ClaimPosition Client ClientBuilder ClientError DhtSettings Dscp Encryption Event Events FileEntry FilePattern
@@ -14,6 +15,7 @@ const FACE: &str = "
     create::CreateError create::CreateOptions create::CreatePlan create::CreatedTorrent create::Glob
     dht::DhtService
     tracker::Announce tracker::AnnounceEvent tracker::AnnounceResponse tracker::FetchedUrl tracker::PeerId
+    PasswordHash Service ServiceError ServiceOptions WebOptions
     tracker::TrackerClient tracker::TrackerError tracker::TrackerServer tracker::TrackerServerConfig
 ";
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, FromArgs};
 
-use crate::cli::options::values;
+use crate::cli::options::values::{self, WebAddress};
 use btsync::create::Glob;
 use btsync::{FilePattern, PeerAddress};
 
@@ -132,6 +132,42 @@ pub struct TrackerArgs {
     /// ask peers to announce every SECONDS seconds
     #[argh(option, default = "120", arg_name = "SECONDS")]
     pub interval: u64,
+}
+
+/// run as a service for many torrents; with a page for browsers and Transmission's remote control
+#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
+#[argh(subcommand, name = "serve")]
+pub struct ServeArgs {
+    /// download into this folder; by default Downloads in the home folder
+    #[argh(option, short = 'd', arg_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// allow downloads below this folder too; may be repeated
+    #[argh(option, arg_name = "DIR")]
+    pub allow_dir: Vec<PathBuf>,
+    /// offer the page on this address and port, or on unix:PATH; may be repeated; by default 127.0.0.1:9091
+    #[argh(option, arg_name = "ADDRESS:PORT", from_str_fn(values::web_address))]
+    pub listen: Vec<WebAddress>,
+    /// keep torrents and settings in this folder
+    #[argh(option, arg_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// listen for peers on this port; in place of the one of the settings
+    #[argh(option, arg_name = "PORT")]
+    pub peer_port: Option<u16>,
+    /// save a password for this user, read from standard input, and exit
+    #[argh(option, arg_name = "USER")]
+    pub set_password: Option<String>,
+    /// read user and password from this file, as USER:PASSWORD
+    #[argh(option, arg_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// accept requests for this host name too; may be repeated
+    #[argh(option, arg_name = "NAME")]
+    pub web_host: Vec<String>,
+    /// offer the page below this path; for a reverse proxy
+    #[argh(option, arg_name = "PATH")]
+    pub web_prefix: Option<String>,
+    /// offer figures for Prometheus at /metrics
+    #[argh(switch)]
+    pub metrics: bool,
 }
 
 /// report which files of a torrent are damaged or missing; change nothing

@@ -11,6 +11,7 @@ btsync TORRENT... [FOLDER] [options]   download into FOLDER (default: .)
 btsync create SOURCE [options]         create a torrent from a file or folder
 btsync info|list|magnet|edit FILE      show contents; files; magnet link; edit
 btsync verify FILE.torrent [FOLDER]    report damaged and missing files
+btsync serve                           run a service with a page for browsers
 btsync tracker|help [COMMAND]          run a small tracker; show all options
 TORRENT is a .torrent file or its URL, a magnet link, or - (stdin).
 Files:   -S, --list           list them with numbers and sizes

@@ -12,7 +12,7 @@ mod download;
 use argh::{ArgsInfo as _, CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 
 use crate::cli::options::DownloadArgs;
-use crate::cli::options::args::{CreateArgs, EditArgs, InfoArgs, MagnetArgs, TrackerArgs, VerifyArgs};
+use crate::cli::options::args::{CreateArgs, EditArgs, InfoArgs, MagnetArgs, ServeArgs, TrackerArgs, VerifyArgs};
 
 /// The name of the default command in the table; on the command line a download has no command word.
 pub(crate) const DOWNLOAD: &str = "download";
@@ -21,7 +21,7 @@ pub(crate) const DOWNLOAD: &str = "download";
 pub(crate) const PREFIX: &str = "BTSYNC_";
 
 /// All commands, in the order of the help and the manual.
-pub(crate) static COMMANDS: [CommandSpec; 9] = [
+pub(crate) static COMMANDS: [CommandSpec; 10] = [
     CommandSpec {
         name: DOWNLOAD,
         usage: "TORRENT... [FOLDER] [options]",
@@ -77,6 +77,13 @@ pub(crate) static COMMANDS: [CommandSpec; 9] = [
         summary: "run a small HTTP and UDP tracker until stopped; it keeps at most 200,000 peers, in about 80 MiB",
         parser: Some(TrackerArgs::get_args_info),
         options: commands::TRACKER,
+    },
+    CommandSpec {
+        name: "serve",
+        usage: "[options]",
+        summary: "run as a service for many torrents; with a page for browsers and Transmission's remote control",
+        parser: Some(ServeArgs::get_args_info),
+        options: commands::SERVE,
     },
     CommandSpec {
         name: "help",

@@ -1,5 +1,6 @@
 //! Parses the values of options: one function for each kind of value. An error is the message for the user.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -173,6 +174,30 @@ pub(crate) fn piece_length(text: &str) -> Result<u32, String> {
 pub(crate) fn peer_address(text: &str) -> Result<PeerAddress, String> {
     let text = host_and_port(text)?;
     PeerAddress::parse(&text).ok_or_else(|| format!("`{text}` is not HOST:PORT"))
+}
+
+/// Where a page is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebAddress {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// An address and a port, or `unix:` and a path.
+pub(crate) fn web_address(text: &str) -> Result<WebAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return if path.is_empty() {
+            Err("expected a path after unix:".to_owned())
+        } else {
+            Ok(WebAddress::Unix(path.into()))
+        };
+    }
+    let name = text.replacen("localhost:", "127.0.0.1:", 1);
+    name.parse()
+        .map(WebAddress::Tcp)
+        .map_err(|_| "expected ADDRESS:PORT such as 127.0.0.1:9091, or unix:PATH".to_owned())
 }
 
 #[cfg(test)]

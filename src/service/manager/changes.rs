@@ -1,20 +1,22 @@
 //! Changes of torrents, of their order in the queue, and of the settings.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::sync::Arc;
 
 use crate::metainfo::Metainfo;
-use crate::service::board::now;
+use crate::peer::LimitGroup;
 use crate::service::facts::real_files;
 use crate::service::manager::Manager;
 use crate::service::model::{
     BandwidthGroup, ControlError, FileIndexes, QueueMove, RateLimit, TorrentChange, TorrentId, TorrentSettings,
+    UnixTime,
 };
-use crate::service::record::TorrentRecord;
+use crate::service::record::{FileChoices, TorrentRecord};
 use crate::service::schedule::{LocalTime, is_in_span};
 use crate::service::settings::SettingsChange;
 use crate::service::trackers::change_trackers;
 use crate::strategy::rate_limiter::Limits;
+use crate::torrent::FilePriority;
 
 /// The most labels of a torrent, and the most bytes of each.
 const MAX_LABELS: usize = 64;
@@ -47,7 +49,7 @@ impl Manager {
             let needs_metainfo = record.facts.is_some() && (changes_files || changes_trackers);
             let metainfo = if needs_metainfo { self.shared.metainfo(&record) } else { None };
             Manager::apply(&mut record, change, metainfo.as_deref())?;
-            record.times.edited = now();
+            record.times.edited = UnixTime::now();
             self.update(*id, |old| *old = record)?;
             self.apply_live(*id);
         }
@@ -77,11 +79,17 @@ impl Manager {
     /// Applies what can change while a torrent runs.
     pub(super) fn apply_live(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.get(&id) else { return };
+        let group = torrent.record.settings.group.clone();
+        let group = self.group(&group);
+        let Some(torrent) = self.torrents.get(&id) else { return };
         let Some(handle) = torrent.handle() else { return };
         let settings = &torrent.record.settings;
         handle.set_torrent_limits(limits(settings.down_limit, settings.up_limit));
         handle.ignore_client_limits(!settings.honors_session_limits);
         handle.set_max_peers(usize::from(settings.peer_limit));
+        handle.set_sequential(settings.sequential);
+        handle.set_priorities(priorities(&torrent.record.files));
+        handle.set_limit_group(group);
     }
 
     /// Moves torrents in the queue.
@@ -159,7 +167,7 @@ impl Manager {
         if !alternative.is_scheduled {
             return;
         }
-        let is_in_span = is_in_span(alternative, LocalTime::now(now().0));
+        let is_in_span = is_in_span(alternative, LocalTime::now(UnixTime::now().0));
         if is_in_span == self.was_in_span {
             return;
         }
@@ -179,11 +187,21 @@ impl Manager {
         }
     }
 
+    /// The limits of a bandwidth group that torrents share.
+    pub(super) fn group(&mut self, name: &str) -> Option<Arc<LimitGroup>> {
+        let group = self.session.groups.iter().find(|group| group.name == name)?;
+        let limits = limits(group.down_limit, group.up_limit);
+        let shared = self.groups.entry(name.to_owned()).or_insert_with(|| Arc::new(LimitGroup::new(limits)));
+        shared.set(limits);
+        Some(shared.clone())
+    }
+
     /// Creates or changes a bandwidth group.
     pub(super) fn set_group(&mut self, group: BandwidthGroup) -> Result<(), ControlError> {
         if group.name.is_empty() || group.name.len() > MAX_LABEL {
             return Err(ControlError::Invalid(format!("a group needs a name of at most {MAX_LABEL} bytes")));
         }
+        let group_name = group.name.clone();
         let groups = &mut self.session.groups;
         let is_full = groups.len() >= MAX_GROUPS;
         match groups.iter_mut().find(|known| known.name == group.name) {
@@ -193,7 +211,8 @@ impl Manager {
             }
             None => groups.push(group),
         }
-        self.saved = Instant::now();
+        let name = group_name;
+        self.group(&name);
         self.save_session();
         self.publish_settings();
         Ok(())
@@ -214,6 +233,12 @@ fn step_towards_start(order: &mut [TorrentId], moved: &BTreeSet<TorrentId>) {
 pub(super) fn limits(down: RateLimit, up: RateLimit) -> Limits {
     let bytes = |limit: RateLimit| if limit.enabled { (u64::from(limit.kilobytes) * KILOBYTE).max(1) } else { 0 };
     Limits { down: bytes(down), up: bytes(up) }
+}
+
+/// The files that come before or after the others.
+pub(super) fn priorities(files: &FileChoices) -> Vec<(u32, FilePriority)> {
+    let high = files.high.iter().map(|index| (*index, FilePriority::High));
+    high.chain(files.low.iter().map(|index| (*index, FilePriority::Low))).collect()
 }
 
 fn apply_settings(settings: &mut TorrentSettings, change: &TorrentChange) -> Result<(), ControlError> {

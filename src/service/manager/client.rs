@@ -6,15 +6,17 @@ use crate::client::{Client, ClientError, DhtSettings};
 use crate::service::manager::Manager;
 use crate::service::manager::managed::Managed;
 use crate::service::settings::Settings;
+use crate::util::random::Random;
 
-/// The ports of which a random one is chosen.
-const RANDOM_PORTS: std::ops::RangeInclusive<u16> = 49152..=65535;
+/// The first of the ports of which a random one is chosen: those that no service has by custom.
+const FIRST_RANDOM_PORT: u16 = 49152;
 
 /// Starts a client with these settings.
 pub(crate) fn start_client(settings: &Settings, dht: Option<DhtSettings>) -> Result<Arc<Client>, ClientError> {
     let network = &settings.network;
     let ports = if network.is_port_random {
-        let port = fastrand::u16(RANDOM_PORTS);
+        let above = Random::system().up_to(u32::from(u16::MAX - FIRST_RANDOM_PORT));
+        let port = FIRST_RANDOM_PORT.saturating_add(u16::try_from(above).unwrap_or(0));
         port..=port
     } else {
         network.port..=network.port

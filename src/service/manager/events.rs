@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use crate::metainfo::Metainfo;
-use crate::service::board::now;
 use crate::service::facts::facts;
 use crate::service::manager::Manager;
 use crate::service::manager::managed::Run;
-use crate::service::model::{Problem, ProblemKind, TorrentId};
+use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::record::Wish;
 use crate::torrent::Event;
 use crate::util::printable_text::printable;
@@ -101,7 +100,7 @@ impl Manager {
             (record.progress.have, record.progress.wanted) = (have, total);
             record.progress.is_complete = is_complete;
             if is_complete && record.times.done.0 == 0 {
-                record.times.done = now();
+                record.times.done = UnixTime::now();
             }
         });
         if let Err(error) = saved {
@@ -116,7 +115,7 @@ impl Manager {
     fn complete(&mut self, id: TorrentId) {
         let saved = self.update(id, |record| {
             if !record.progress.is_complete || record.times.done.0 == 0 {
-                record.times.done = now();
+                record.times.done = UnixTime::now();
             }
             record.progress.is_complete = true;
             record.progress.have = record.progress.wanted;

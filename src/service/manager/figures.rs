@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::service::board::{BoardEntry, now};
+use crate::service::board::BoardEntry;
 use crate::service::goals;
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{ActiveRun, Managed, Run};
 use crate::service::model::{
-    Activity, PeerCounts, SessionStats, TorrentId, TorrentSummary, TorrentTimes, TransferFigures,
+    Activity, PeerCounts, SessionStats, TorrentId, TorrentSummary, TorrentTimes, TransferFigures, UnixTime,
 };
 use crate::service::record::{RecordProgress, TorrentRecord, Wish};
 use crate::torrent::Stage;
@@ -23,7 +23,7 @@ impl Manager {
             let (had_down, had_up) = (record.sums.downloaded, record.sums.uploaded);
             let had_rates = run.rates;
             if run.read(elapsed) {
-                record.times.active = now();
+                record.times.active = UnixTime::now();
             }
             record.sums = run.sums();
             down += record.sums.downloaded.saturating_sub(had_down);

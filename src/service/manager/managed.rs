@@ -10,6 +10,8 @@ use crate::torrent::{Events, Snapshot, Stage, TorrentHandle};
 
 /// The part of a new second in a shown rate.
 const RATE_WEIGHT: f64 = 0.3;
+/// After this time without payload, the rate is 0.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// A torrent.
 pub struct Managed {
@@ -164,9 +166,10 @@ impl ActiveRun {
             new.uploaded.saturating_sub(self.snapshot.uploaded),
         );
         let seconds = elapsed.as_secs_f64().max(0.001);
+        let is_quiet = self.moved.elapsed() >= QUIET;
         let smooth = |old: f64, bytes: u64| {
             let rate = old + (bytes as f64 / seconds - old) * RATE_WEIGHT;
-            if rate < 1.0 { 0.0 } else { rate }
+            if bytes == 0 && (is_quiet || rate < 1.0) { 0.0 } else { rate }
         };
         self.rates = (smooth(self.rates.0, down), smooth(self.rates.1, up));
         let now = Instant::now();

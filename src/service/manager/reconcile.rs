@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::metainfo::{Magnet, Metainfo, Selection};
-use crate::service::board::now;
 use crate::service::file_jobs::{FileJob, JobResult};
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{ActiveRun, Managed, Run, RunSpec};
 use crate::service::messages::Message;
-use crate::service::model::{Problem, ProblemKind, TorrentId};
+use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::queue::{Candidate, Work, choose};
 use crate::service::record::{TorrentRecord, Wish};
 use crate::torrent::{AddOptions, Outcome, SeedGoal, Source, TorrentError, TorrentHandle};
@@ -120,9 +119,10 @@ impl Manager {
                 if let Some(torrent) = self.torrents.get_mut(&id) {
                     torrent.run = Run::Active(Box::new(run));
                     torrent.changed = Instant::now();
-                    torrent.record.times.started = now();
+                    torrent.record.times.started = UnixTime::now();
                     torrent.is_dirty = true;
                 }
+                self.apply_live(id);
                 self.publish(id);
             }
             Err(error) => self.fail(id, ProblemKind::Local, &format!("cannot start: {error}")),

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::metainfo::Metainfo;
-use crate::service::board::now;
 use crate::service::facts::facts;
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{Managed, Run};
 use crate::service::messages::{Answer, PreparedTorrent, Request};
-use crate::service::model::{Added, ControlError, FileIndexes, ProblemKind, TorrentId};
+use crate::service::model::{Added, ControlError, FileIndexes, ProblemKind, TorrentId, UnixTime};
 use crate::service::record::{Removal, TorrentRecord, Wish};
 
 /// The most torrents of one service.
@@ -106,7 +105,7 @@ impl Manager {
             return Err(ControlError::Invalid(format!("there are {MAX_TORRENTS} torrents already")));
         }
         let id = TorrentId(self.session.next_id);
-        let mut record = TorrentRecord::new(id, info_hash, name.clone(), folder, now());
+        let mut record = TorrentRecord::new(id, info_hash, name.clone(), folder, UnixTime::now());
         record.settings.peer_limit = self.settings.network.peer_limit_per_torrent;
         record.queue_position = self.torrents.len();
         (record.link, record.may_overwrite) = (link, may_overwrite);

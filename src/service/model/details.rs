@@ -1,9 +1,13 @@
 //! The files, peers, trackers and pieces of one torrent.
 
+use std::fmt;
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 
-use crate::service::model::UnixTime;
+use crate::http::Waker;
 use crate::service::model::torrent_settings::Priority;
+use crate::service::model::{TorrentId, UnixTime};
 
 /// One file of a torrent.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,4 +116,35 @@ pub struct PieceDetails {
     pub begun: Vec<u32>,
     /// For each piece, the number of connected peers that have it; -1 if we have it. Empty where nothing is connected.
     pub availability: Vec<i32>,
+}
+
+/// A file of a torrent, for a link: its number among the files without padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileLink {
+    /// The torrent.
+    pub torrent: TorrentId,
+    /// The file.
+    pub index: u32,
+}
+
+/// How many of the bytes from an offset on can be read now, at most as many as asked for. If it is none, the waker is called
+/// when that may have changed. It is an error if none can arrive any more.
+pub type Readable = Box<dyn Fn(u64, u64, &Waker) -> io::Result<u64> + Send + Sync>;
+
+/// An open file of a torrent, which may still download.
+pub struct ServedFile {
+    /// Its name, without folders.
+    pub name: String,
+    /// Its length when it is complete.
+    pub length: u64,
+    /// The file.
+    pub file: File,
+    /// How much of it is verified.
+    pub readable: Readable,
+}
+
+impl fmt::Debug for ServedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServedFile").field("name", &self.name).field("length", &self.length).finish_non_exhaustive()
+    }
 }

@@ -64,6 +64,7 @@ pub const METHODS: &[Method] = &[
     acts("torrent_stop", |call, _| call.act(|control, ids| control.stop(ids))),
     acts("torrent_verify", |call, _| call.act(|control, ids| control.verify(ids))),
     reads("btsync_files", torrent::own::files),
+    reads("btsync_link", torrent::own::link),
     acts("btsync_overwrite", torrent::own::overwrite),
     reads("btsync_pieces", torrent::own::pieces),
 ];

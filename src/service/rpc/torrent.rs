@@ -11,12 +11,13 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::service::rpc::Dialect;
+use crate::service::model::TorrentSummary;
 use crate::service::rpc::call::Call;
 use crate::service::rpc::error::{ErrorCode, RpcError};
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::params::to_snake_case;
 use crate::service::rpc::selection::is_recently_active;
+use crate::service::rpc::{Context, Dialect};
 
 pub use add::add;
 pub use fields::{FIELDS, TorrentField};
@@ -63,6 +64,30 @@ pub fn get(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     }
     to.end_array();
     Ok(())
+}
+
+/// Writes the fields of torrents as an array of objects.
+pub fn write_torrents(
+    to: &mut JsonWriter,
+    context: &Context<'_>,
+    torrents: &[TorrentSummary],
+    fields: &[&'static TorrentField],
+) {
+    let session = view::Session::new(context);
+    to.array(torrents, |to, torrent| {
+        let view = view::TorrentView::new(torrent, &session);
+        to.object(|to| {
+            for field in fields {
+                to.either_name(field.old, field.new);
+                (field.write)(to, &view);
+            }
+        });
+    });
+}
+
+/// The fields with these names of the new dialect.
+pub fn list_fields(names: &[&str]) -> Vec<&'static TorrentField> {
+    names.iter().filter_map(|name| find_field(name)).collect()
 }
 
 /// The fields that a request names, each once. Unknown names are left out.

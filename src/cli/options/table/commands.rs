@@ -1,6 +1,6 @@
 //! The options of commands other than a download.
 
-use super::ValueCompletion::{File, Words};
+use super::ValueCompletion::{File, Folder, Words};
 use super::{OptionEntry, OptionGroup};
 
 const SIZES: &[&str] = &["16K", "32K", "64K", "128K", "256K", "512K", "1M", "2M", "4M", "8M", "16M"];
@@ -93,6 +93,38 @@ pub(super) const VERIFY: &[OptionEntry] = &[
     ),
     option("json").manual("Print one JSON object instead of lines."),
     option("quiet").manual("Show no progress bar, and print nothing if all files are intact."),
+    HELP,
+];
+
+pub(super) const SERVE: &[OptionEntry] = &[
+    option("dir").complete(Folder).manual(
+        "Download into this folder, and allow downloads only below it. The default is `Downloads` in the home folder. \
+         The settings of the page may choose a folder below it.",
+    ),
+    option("allow-dir").complete(Folder).manual("Allow downloads below this folder too. The option may be repeated."),
+    option("listen").default("127.0.0.1:9091").manual(
+        "Offer the page and the remote control on this address and port, or with `unix:PATH` on a Unix socket that only \
+         its owner can use. The option may be repeated. Without a password, other addresses than those of loopback are \
+         refused (exit code 28).",
+    ),
+    option("state").complete(Folder).manual(
+        "Keep the torrents, the settings and the resume data in this folder. The default is `btsync/serve` in the user's \
+         state folder (`$XDG_STATE_HOME` or `~/.local/state`). One service at a time can use it.",
+    ),
+    option("peer-port").manual("Listen for peers on this port, in place of the one of the settings (51413 at first)."),
+    option("set-password").manual(
+        "Read a password from standard input, save its hash in the state folder for this user, and exit. An empty \
+         password removes it.",
+    ),
+    option("password-file").complete(File).manual(
+        "Read user and password from the first line of this file, as `USER:PASSWORD`, in place of the saved password.",
+    ),
+    option("web-host").manual(
+        "Accept requests that browsers send to this host name. IP addresses and `localhost` are always accepted; all \
+         other names are refused, because a website can make a name of its own lead to this machine.",
+    ),
+    option("web-prefix").manual("Offer the page below this path, such as `/btsync`, for a reverse proxy."),
+    option("metrics").manual("Offer figures for Prometheus at `/metrics`."),
     HELP,
 ];
 

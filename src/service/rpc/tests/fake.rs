@@ -173,6 +173,18 @@ impl Control for Fake {
         vec![TorrentId(1)]
     }
 
+    fn file_link(&self, link: FileLink) -> Result<String, ControlError> {
+        Ok(format!("files/{}/{}?token=x", link.torrent.0, link.index))
+    }
+
+    fn is_link_valid(&self, _: FileLink, token: &str) -> bool {
+        token == "x"
+    }
+
+    fn open_file(&self, _: FileLink) -> Result<ServedFile, ControlError> {
+        Err(ControlError::Unsupported("a fake has no files"))
+    }
+
     fn files(&self, id: TorrentId) -> Vec<FileDetails> {
         self.read.lock().push("files");
         let file = |index: u32| FileDetails {

@@ -1,6 +1,6 @@
 //! Methods of btsync's own, for its page. Only JSON-RPC has them.
 
-use crate::service::model::TorrentSummary;
+use crate::service::model::{FileLink, TorrentSummary};
 use crate::service::rpc::call::Call;
 use crate::service::rpc::error::RpcError;
 use crate::service::rpc::json::JsonWriter;
@@ -18,6 +18,17 @@ const VERIFIED: u8 = 2;
 /// `btsync_overwrite`: starts a torrent, and lets it overwrite the files that were in the way.
 pub fn overwrite(call: &Call<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
     Ok(call.control().overwrite(the_torrent(call)?.id)?)
+}
+
+/// `btsync_link`: a link to a file, for a player.
+pub fn link(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
+    let torrent = the_torrent(call)?.id;
+    let index = call.params.int("file_index").and_then(|index| u32::try_from(index).ok());
+    let index = index.ok_or_else(|| RpcError::invalid("file_index must be the number of a file"))?;
+    let url = call.control().file_link(FileLink { torrent, index })?;
+    to.name("url");
+    to.string(&url);
+    Ok(())
 }
 
 /// `btsync_pieces`: the state of each piece, and how many connected peers have it, a byte each.

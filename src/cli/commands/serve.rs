@@ -1,0 +1,184 @@
+//! `btsync serve`: runs a service for many torrents until a signal or a remote control ends it.
+
+use std::fs;
+use std::io::{self, BufRead as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::options::ServeArgs;
+use crate::cli::options::values::WebAddress;
+use crate::cli::settings::{private_folders, state_folder};
+use crate::util::descriptors::raise_limit;
+use crate::util::os_error::reason;
+use btsync::{ClientError, PasswordHash, Service, ServiceError, ServiceOptions, WebOptions};
+
+/// The port of the page, as Transmission's.
+const PORT: u16 = 9091;
+
+/// Runs the service until a signal or a remote control ends it.
+///
+/// # Errors
+/// The options are not valid, the state folder is in use, or the service cannot listen.
+pub fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let state = match args.state.clone() {
+        Some(folder) => absolute(&folder)?,
+        None => state_folder()
+            .ok_or_else(|| bad_option("there is no home folder: name a folder with --state"))?
+            .join("btsync/serve"),
+    };
+    if let Some(user) = &args.set_password {
+        return set_password(&state, user);
+    }
+    let options = options(args, state)?;
+    // The service may have more connections and files than the default soft limit allows.
+    raise_limit();
+    // Before the line is printed: a reader of it may send a signal at once.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
+    let mut signals =
+        signals.map_err(|error| Failure::new(Exit::Other, format!("cannot watch for signals: {}", reason(&error))))?;
+    let service = Arc::new(Service::start(options).map_err(|error| failure(&error))?);
+    for address in service.addresses() {
+        // A closed stderr does not stop the service.
+        let _ = writeln!(io::stderr(), "the page is at {address}");
+    }
+    let handle = signals.handle();
+    let ended = service.clone();
+    let watcher = thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_some() {
+            ended.shut_down();
+        }
+    });
+    let watcher = watcher.map_err(|error| failure(&ServiceError::Thread(error)))?;
+    service.wait();
+    handle.close();
+    let _ = watcher.join();
+    Ok(())
+}
+
+fn options(args: &ServeArgs, state: PathBuf) -> Result<ServiceOptions, Failure> {
+    let dir = match &args.dir {
+        Some(folder) => absolute(folder)?,
+        None => std::env::home_dir()
+            .filter(|home| home.is_absolute())
+            .ok_or_else(|| bad_option("there is no home folder: name a folder with --dir"))?
+            .join("Downloads"),
+    };
+    let password = match &args.password_file {
+        Some(file) => Some(password_of(file)?),
+        None => Service::saved_password(&state).map_err(|error| failure(&error))?,
+    };
+    let mut options = ServiceOptions::new(state, dir);
+    options.allowed_folders = args.allow_dir.iter().map(|folder| absolute(folder)).collect::<Result<_, _>>()?;
+    options.private_folders = private_folders();
+    options.peer_port = args.peer_port;
+    options.web = Some(web_options(args, password));
+    Ok(options)
+}
+
+fn web_options(args: &ServeArgs, password: Option<PasswordHash>) -> WebOptions {
+    let mut web = WebOptions::default();
+    for address in &args.listen {
+        match address {
+            WebAddress::Tcp(address) => web.addresses.push(*address),
+            WebAddress::Unix(path) => web.unix_sockets.push(path.clone()),
+        }
+    }
+    if args.listen.is_empty() {
+        web.addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
+    }
+    web.password = password;
+    web.host_names.clone_from(&args.web_host);
+    web.path_prefix = args.web_prefix.clone().unwrap_or_default();
+    web.metrics = args.metrics;
+    web
+}
+
+/// Saves the password that standard input gives.
+fn set_password(state: &Path, user: &str) -> Result<(), Failure> {
+    if user.is_empty() || user.contains(':') {
+        return Err(bad_option("--set-password: a user name is not empty and has no colon"));
+    }
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| Failure::new(Exit::Other, format!("standard input: {}", reason(&error))))?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(bad_option("--set-password: standard input has no password"));
+    }
+    let hash =
+        PasswordHash::new(user, password).ok_or_else(|| bad_option("--set-password: this password cannot be used"))?;
+    Service::save_password(state, &hash).map_err(|error| failure(&error))
+}
+
+/// The password in a file.
+fn password_of(file: &Path) -> Result<PasswordHash, Failure> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| Failure::new(Exit::OpenExisting, format!("{}: {}", file.display(), reason(&error))))?;
+    let line = text.lines().next().unwrap_or("");
+    let (user, password) = line
+        .split_once(':')
+        .filter(|(user, password)| !user.is_empty() && !password.is_empty())
+        .ok_or_else(|| bad_option("--password-file: its first line must be USER:PASSWORD"))?;
+    PasswordHash::new(user, password).ok_or_else(|| bad_option("--password-file: this password cannot be used"))
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(folder).map_err(|error| bad_option(&format!("{}: {}", folder.display(), reason(&error))))
+}
+
+fn bad_option(message: &str) -> Failure {
+    Failure::new(Exit::BadOption, message.to_owned())
+}
+
+/// The exit code and the message for a service that cannot start.
+fn failure(error: &ServiceError) -> Failure {
+    let (code, advice) = match error {
+        ServiceError::NoPassword { .. } => (Exit::BadOption, "; set one with btsync serve --set-password USER"),
+        ServiceError::Listen { .. } => (Exit::Network, "; choose another address with --listen"),
+        ServiceError::Client(ClientError::Listen { .. } | ClientError::Interface { .. }) => (Exit::Network, ""),
+        _ => (Exit::Other, ""),
+    };
+    Failure::new(code, format!("{error}{advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use argh::FromArgs as _;
+
+    use super::*;
+
+    #[test]
+    fn the_page_is_on_loopback_unless_asked_for() {
+        let args = ServeArgs::from_args(&["serve"], &[]).expect("arguments");
+        assert_eq!(web_options(&args, None).addresses, [SocketAddr::from(([127, 0, 0, 1], 9091))]);
+        let args =
+            ServeArgs::from_args(&["serve"], &["--listen", "unix:/run/x", "--listen", "[::1]:1"]).expect("arguments");
+        let web = web_options(&args, None);
+        assert_eq!((web.addresses.len(), web.unix_sockets), (1, vec![PathBuf::from("/run/x")]));
+        assert!(ServeArgs::from_args(&["serve"], &["--listen", "nowhere"]).is_err());
+    }
+
+    #[test]
+    fn without_a_password_other_addresses_are_refused() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let args = |listen: &str| {
+            let state = temp.path().join("state");
+            let dir = temp.path().join("down");
+            let words = ["--state", state.to_str().unwrap(), "--dir", dir.to_str().unwrap(), "--listen", listen];
+            ServeArgs::from_args(&["serve"], &words).expect("arguments")
+        };
+        for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:1"] {
+            let refused = run(&args(listen)).expect_err("refused");
+            assert_eq!(refused.code, Exit::BadOption, "{listen}");
+            assert!(refused.message.contains("--set-password"), "{}", refused.message);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The event stream of the page: all torrents at first, then whatever changes, once a second at most.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::http::{BodySource, EventBroadcast, EventSubscription, Pulled, Response, ResponseBody, Waker};
+use crate::service::model::{Control, TorrentId, UnixTime};
+use crate::service::rpc::live::changes;
+
+/// The name of the event.
+const EVENT: &str = "torrents";
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct PageEvents {
+    broadcast: EventBroadcast,
+    /// For each torrent, when it had changed as the last event told.
+    told: Mutex<BTreeMap<TorrentId, Instant>>,
+}
+
+impl PageEvents {
+    /// A stream for one listener.
+    pub fn stream(&self, control: &dyn Control) -> Response {
+        // First the subscription: nothing that happens in between may be lost.
+        let subscription = self.broadcast.subscribe();
+        let mut start = format!("event: {EVENT}\ndata: ").into_bytes();
+        start.extend_from_slice(&changes(control, None, &[], UnixTime::now()));
+        start.extend_from_slice(b"\n\n");
+        let source = Box::new(StreamWithStart { start, sent: 0, subscription });
+        Response::with_body(200, "text/event-stream", ResponseBody::Source { source, length: None })
+            .header("Cache-Control", "no-store")
+            .header("X-Accel-Buffering", "no")
+    }
+
+    /// Whether anybody listens.
+    pub fn has_listeners(&self) -> bool {
+        self.broadcast.listeners() > 0
+    }
+
+    /// Tells all listeners what has changed: torrents by the time of their last change, and whether the session has.
+    pub fn tell(&self, control: &dyn Control, changed: &[(TorrentId, Instant)], has_session_changed: bool) {
+        let mut told = self.told.lock();
+        let present: BTreeMap<TorrentId, Instant> = changed.iter().copied().collect();
+        let removed: Vec<TorrentId> = told.keys().filter(|id| !present.contains_key(id)).copied().collect();
+        let ids: Vec<TorrentId> =
+            changed.iter().filter(|(id, at)| told.get(id) != Some(at)).map(|(id, _)| *id).collect();
+        *told = present;
+        drop(told);
+        if ids.is_empty() && removed.is_empty() && !has_session_changed {
+            return;
+        }
+        let data = changes(control, Some(&ids), &removed, UnixTime::now());
+        self.broadcast.publish(EVENT, &String::from_utf8_lossy(&data));
+    }
+
+    /// Ends all streams.
+    pub fn end(&self) {
+        self.broadcast.end();
+    }
+}
+
+/// A stream that begins with an event of its own.
+struct StreamWithStart {
+    start: Vec<u8>,
+    sent: usize,
+    subscription: EventSubscription,
+}
+
+impl BodySource for StreamWithStart {
+    fn pull(&mut self, max: usize, out: &mut Vec<u8>, waker: &Waker) -> io::Result<Pulled> {
+        let rest = self.start.get(self.sent..).unwrap_or_default();
+        if rest.is_empty() {
+            self.start = Vec::new();
+            return self.subscription.pull(max, out, waker);
+        }
+        let part = rest.get(..max.min(rest.len())).unwrap_or_default();
+        out.extend_from_slice(part);
+        self.sent += part.len();
+        Ok(Pulled::Data)
+    }
+
+    fn may_block(&self) -> bool {
+        false
+    }
+
+    fn heartbeat(&self) -> Option<&'static [u8]> {
+        self.subscription.heartbeat()
+    }
+}

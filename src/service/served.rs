@@ -1,0 +1,115 @@
+//! Files of torrents that are read while they download.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::metainfo::Metainfo;
+use crate::service::facts::real_files;
+use crate::service::model::{ControlError, Readable, ServedFile};
+use crate::service::record::TorrentRecord;
+use crate::torrent::{PieceStream, StreamWaker, TorrentHandle};
+use crate::util::atomic_file::open_regular;
+use crate::util::os_error::reason;
+use crate::util::paths::resolved;
+
+/// Where a file lies in its torrent.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The offset of its first byte.
+    start: u64,
+    length: u64,
+    piece_length: u64,
+}
+
+impl Place {
+    /// The pieces from `offset` of the file to its end.
+    fn pieces_from(&self, offset: u64) -> Range<u32> {
+        let number = |piece: u64| u32::try_from(piece).unwrap_or(u32::MAX);
+        let last = (self.start + self.length.max(1) - 1) / self.piece_length;
+        number((self.start + offset) / self.piece_length)..number(last).saturating_add(1)
+    }
+
+    /// How many of `wanted` bytes from `offset` of the file on are verified, if `count` pieces from there on are.
+    fn verified(&self, offset: u64, wanted: u64, count: u32) -> u64 {
+        let first = (self.start + offset) / self.piece_length;
+        let end = (first + u64::from(count)) * self.piece_length;
+        let readable = end.saturating_sub(self.start).min(self.length).saturating_sub(offset);
+        if count == 0 { 0 } else { readable.min(wanted) }
+    }
+}
+
+/// Opens the file with this number among those without padding.
+pub fn open(
+    record: &TorrentRecord,
+    metainfo: &Metainfo,
+    handle: Option<&TorrentHandle>,
+    number: u32,
+) -> Result<ServedFile, ControlError> {
+    let none = || ControlError::Invalid(format!("the torrent has no file {number}"));
+    let index =
+        usize::try_from(number).ok().and_then(|number| real_files(metainfo).get(number).copied()).ok_or_else(none)?;
+    let at = usize::try_from(index).map_err(|_| none())?;
+    let entry = metainfo.files.get(at).ok_or_else(none)?;
+    let start = metainfo.files.iter().take(at).map(|file| file.length).sum();
+    let place = Place { start, length: entry.length, piece_length: u64::from(metainfo.piece_length.max(1)) };
+    let renamed = record.files.renamed.iter().find(|(renamed, _)| *renamed == index).map(|(_, path)| path);
+    let path = renamed.unwrap_or(&entry.path);
+    if handle.is_none() && !record.progress.is_complete {
+        return Err(ControlError::Invalid("start the torrent first: this file may not be complete".to_owned()));
+    }
+    let stored = handle.and_then(|handle| stored_as(handle, path)).unwrap_or_else(|| path.clone());
+    let file = open_below(&record.folder, &stored)?;
+    let stream = match handle {
+        Some(handle) => Some(handle.stream().ok_or_else(|| ControlError::Invalid("too many readers".to_owned()))?),
+        None => None,
+    };
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    Ok(ServedFile { name, length: entry.length, file, readable: readable(place, stream) })
+}
+
+/// The path at which a running torrent keeps the file for now, if it is another.
+fn stored_as(handle: &TorrentHandle, path: &Path) -> Option<PathBuf> {
+    let name = path.to_string_lossy();
+    handle.files().into_iter().find(|file| file.path == name)?.stored_as.map(PathBuf::from)
+}
+
+fn open_below(folder: &Path, path: &Path) -> Result<std::fs::File, ControlError> {
+    let full = folder.join(path);
+    let failed = |why: String| ControlError::System(format!("{}: {why}", full.display()));
+    let opened = open_regular(&full).map_err(|error| failed(reason(&error)))?;
+    let file = opened.ok_or_else(|| failed("not a file".to_owned()))?;
+    // A link in the torrent's folder must not show other files of the user.
+    if resolved(&full).starts_with(resolved(folder)) {
+        Ok(file)
+    } else {
+        Err(failed("outside of its folder".to_owned()))
+    }
+}
+
+fn readable(place: Place, stream: Option<PieceStream>) -> Readable {
+    let all = move |offset: u64, wanted: u64| wanted.min(place.length.saturating_sub(offset));
+    let Some(stream) = stream else { return Box::new(move |offset, wanted, _| Ok(all(offset, wanted))) };
+    Box::new(move |offset, wanted, waker| {
+        let waker = waker.clone();
+        let wake: StreamWaker = Arc::new(move || waker.wake());
+        let count = stream.poll(place.pieces_from(offset), &wake)?;
+        Ok(place.verified(offset, wanted, count))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_verified_pieces_can_be_read() {
+        let place = Place { start: 50, length: 200, piece_length: 100 };
+        assert_eq!((place.pieces_from(0), place.pieces_from(50), place.pieces_from(199)), (0..3, 1..3, 2..3));
+        assert_eq!(place.verified(0, 1000, 2), 150);
+        assert_eq!(place.verified(40, 20, 2), 20);
+        assert_eq!(place.verified(149, 10, 1), 1);
+        assert_eq!(place.verified(150, 10, 0), 0);
+        assert_eq!(place.verified(190, 100, 3), 10);
+    }
+}

@@ -1,0 +1,128 @@
+//! The HTTP face of a service: the page, Transmission's remote control, the event stream, files and figures.
+
+mod access;
+mod assets;
+mod files;
+mod metrics;
+mod passwords;
+
+use std::sync::Arc;
+
+use crate::http::{Handler, Request, RequestHead, Response};
+use crate::service::model::Control;
+use crate::service::page_events::PageEvents;
+use crate::service::rpc::session_id::{HEADER, SessionId, VERSION_HEADER};
+use crate::service::rpc::{RPC_VERSION_SEMVER, RpcResponse, respond};
+pub use access::{Access, AccessError};
+pub use passwords::PasswordHash;
+
+/// The largest body of a request to the remote control: a torrent file of 10 MiB in base64, and more.
+const MAX_RPC_BODY: usize = 16 << 20;
+/// The largest body of a request whose password has not been checked yet.
+const MAX_UNVERIFIED_BODY: usize = 64 << 10;
+const RPC_PATH: &str = "/transmission/rpc";
+
+/// What the page may load: only what comes from here.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+    connect-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+/// See the module's documentation.
+pub struct WebFace {
+    control: Arc<dyn Control>,
+    access: Access,
+    events: Arc<PageEvents>,
+    session_id: SessionId,
+    /// The path before all others, such as `/btsync`; empty for none.
+    prefix: String,
+    has_metrics: bool,
+}
+
+impl WebFace {
+    /// The face of a service. `prefix` is the path below which a reverse proxy offers it.
+    pub fn new(
+        control: Arc<dyn Control>,
+        access: Access,
+        events: Arc<PageEvents>,
+        prefix: &str,
+        has_metrics: bool,
+    ) -> WebFace {
+        let prefix = prefix.trim_matches('/');
+        let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
+        WebFace { control, access, events, session_id: SessionId::generate(), prefix, has_metrics }
+    }
+
+    /// The path below the prefix; `None` if the request's is not below it.
+    fn path<'a>(&self, head: &'a RequestHead) -> Option<&'a str> {
+        head.path().strip_prefix(self.prefix.as_str()).filter(|path| path.is_empty() || path.starts_with('/'))
+    }
+
+    fn route(&self, request: &Request) -> Response {
+        let head = &request.head;
+        let Some(path) = self.path(head) else { return Response::text(404, "not found\n") };
+        match path {
+            "" => Response::redirect(308, format!("{}/", self.prefix)),
+            RPC_PATH | "/transmission/rpc/" => self.rpc(request),
+            _ if !head.is_get() => Response::text(405, "only GET\n").header("Allow", "GET, HEAD"),
+            "/events" => self.events.stream(&*self.control),
+            "/metrics" if self.has_metrics => metrics::response(&*self.control),
+            "/transmission" | "/transmission/" | "/transmission/web" | "/transmission/web/" => {
+                Response::redirect(302, format!("{}/", self.prefix))
+            }
+            path if path.starts_with("/files/") => files::response(head, path, &*self.control),
+            path => assets::response(head, path),
+        }
+    }
+
+    fn rpc(&self, request: &Request) -> Response {
+        let head = &request.head;
+        if !self.session_id.is(head.header(HEADER).map(str::as_bytes)) {
+            let text = format!("{HEADER}: {}\n", self.session_id.as_str());
+            return Response::text(409, text)
+                .header(HEADER, self.session_id.as_str().to_owned())
+                .header(VERSION_HEADER, RPC_VERSION_SEMVER);
+        }
+        if head.method() != "POST" {
+            return Response::text(405, "only POST\n").header("Allow", "POST");
+        }
+        match respond(&request.body, &*self.control, self.session_id.as_str()) {
+            RpcResponse::Json(json) => Response::with_body(200, "application/json; charset=UTF-8", json),
+            RpcResponse::NoContent => Response::new(204),
+        }
+        .header(HEADER, self.session_id.as_str().to_owned())
+        .header("Cache-Control", "no-store")
+    }
+}
+
+impl Handler for WebFace {
+    fn body_limit(&self, head: &RequestHead) -> Result<usize, Response> {
+        let is_verified = self.access.check_head(head).map_err(with_security)?;
+        let is_rpc = self.path(head).is_some_and(|path| path.starts_with(RPC_PATH)) && head.method() == "POST";
+        Ok(match (is_rpc, is_verified) {
+            (true, true) => MAX_RPC_BODY,
+            (true, false) => MAX_UNVERIFIED_BODY,
+            _ => 0,
+        })
+    }
+
+    fn handle(&self, request: Request) -> Response {
+        match self.access.check(&request.head) {
+            Ok(()) => with_security(self.route(&request)),
+            Err(refused) => with_security(refused),
+        }
+    }
+}
+
+/// Adds the headers that keep other websites and the content of torrents away from the page.
+fn with_security(response: Response) -> Response {
+    let response = if response.has_header("Content-Security-Policy") {
+        response
+    } else {
+        response.header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    };
+    response
+        .header("X-Content-Type-Options", "nosniff")
+        .header("X-Frame-Options", "DENY")
+        .header("Referrer-Policy", "no-referrer")
+        .header("Cross-Origin-Opener-Policy", "same-origin")
+        .header("Cross-Origin-Resource-Policy", "same-origin")
+}

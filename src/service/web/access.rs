@@ -1,0 +1,169 @@
+//! Who may use the page and the remote control: requests for one of our names, with the password if there is one.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use sha1::{Digest as _, Sha1};
+
+use crate::http::{ClientAddress, RequestHead, Response};
+use crate::net::networks::Network;
+use crate::service::web::passwords::PasswordHash;
+use crate::util::base64;
+use crate::util::random;
+
+/// Wrong passwords that a network may try within [`FAILURE_PERIOD`].
+const MAX_FAILURES: u32 = 10;
+const FAILURE_PERIOD: Duration = Duration::from_secs(60);
+/// The most networks whose failures are counted.
+const MAX_NETWORKS: usize = 1024;
+
+/// Why access cannot be given as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// Others could reach the service without a password.
+    #[error("without a password, the service listens on loopback addresses and Unix sockets only")]
+    NoPassword,
+}
+
+/// See the module's documentation.
+pub struct Access {
+    password: Option<PasswordHash>,
+    /// Host names beside IP addresses and `localhost`, in lower case.
+    names: Vec<String>,
+    /// The key of the digests of credentials that were right, and the last one.
+    key: [u8; 32],
+    verified: Mutex<Option<[u8; 20]>>,
+    /// One thread at a time hashes a password, which needs 4 MiB.
+    hashing: Mutex<()>,
+    failures: Mutex<HashMap<Network, (u32, Instant)>>,
+}
+
+impl Access {
+    /// Access with this password, under these host names.
+    pub fn new(password: Option<PasswordHash>, names: &[String]) -> Access {
+        Access {
+            password,
+            names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            key: random::bytes(),
+            verified: Mutex::new(None),
+            hashing: Mutex::new(()),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// Whether a service with or without a password may listen there.
+    ///
+    /// # Errors
+    /// If others could reach it without a password.
+    pub fn check_address(has_password: bool, ip: IpAddr) -> Result<(), AccessError> {
+        if has_password || ip.to_canonical().is_loopback() { Ok(()) } else { Err(AccessError::NoPassword) }
+    }
+
+    /// Checks what can be checked at once. Returns whether the request's password is known to be right, if one is needed.
+    ///
+    /// # Errors
+    /// The response to a request that is refused.
+    pub fn check_head(&self, head: &RequestHead) -> Result<bool, Response> {
+        if !self.is_our_name(head) {
+            return Err(Response::text(421, "this host name is not one of this service's: see --web-host\n"));
+        }
+        if self.password.is_none() {
+            return Ok(true);
+        }
+        let Some(credentials) = head.header("Authorization") else { return Err(unauthorized()) };
+        let digest = self.digest(credentials);
+        Ok(self.verified.lock().is_some_and(|verified| is_equal(&verified, &digest)))
+    }
+
+    /// Checks a request, also its password, which may take 100 ms.
+    ///
+    /// # Errors
+    /// The response to a request that is refused.
+    pub fn check(&self, head: &RequestHead) -> Result<(), Response> {
+        if self.check_head(head)? {
+            return Ok(());
+        }
+        let (Some(hash), Some(credentials)) = (&self.password, head.header("Authorization")) else {
+            return Err(unauthorized());
+        };
+        let network = network(head.client());
+        if !self.may_try(network) {
+            return Err(Response::text(429, "too many wrong passwords: try again in a minute\n"));
+        }
+        let Some((user, password)) = basic(credentials) else { return Err(unauthorized()) };
+        let is_right = {
+            let _one_at_a_time = self.hashing.lock();
+            hash.is(&user, &password)
+        };
+        if !is_right {
+            self.count_failure(network);
+            return Err(unauthorized());
+        }
+        *self.verified.lock() = Some(self.digest(credentials));
+        Ok(())
+    }
+
+    fn digest(&self, credentials: &str) -> [u8; 20] {
+        let inner = Sha1::new().chain_update(self.key).chain_update(credentials).finalize();
+        Sha1::new().chain_update(self.key).chain_update(inner).finalize().into()
+    }
+
+    /// Whether the request is for us, and not for a website whose name was made to lead to our address.
+    fn is_our_name(&self, head: &RequestHead) -> bool {
+        if head.client() == ClientAddress::Unix {
+            return true;
+        }
+        let Some(host) = head.header("Host") else { return false };
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
+        literal.parse::<IpAddr>().is_ok() || name == "localhost" || self.names.contains(&name)
+    }
+
+    fn may_try(&self, network: Network) -> bool {
+        let mut failures = self.failures.lock();
+        failures.retain(|_, (_, first)| first.elapsed() < FAILURE_PERIOD);
+        failures.get(&network).is_none_or(|(count, _)| *count < MAX_FAILURES)
+            && (failures.len() < MAX_NETWORKS || failures.contains_key(&network))
+    }
+
+    fn count_failure(&self, network: Network) {
+        let mut failures = self.failures.lock();
+        failures.entry(network).or_insert((0, Instant::now())).0 += 1;
+    }
+}
+
+/// The network of a client; all of a Unix socket are one.
+fn network(client: ClientAddress) -> Network {
+    match client {
+        ClientAddress::Tcp(addr) => Network::host(addr.ip().to_canonical()),
+        ClientAddress::Unix => Network::host(IpAddr::from([0, 0, 0, 0])),
+    }
+}
+
+/// Compares without telling by its time where the difference is.
+fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    let differences = one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b));
+    one.len() == other.len() && std::hint::black_box(differences) == 0
+}
+
+/// User and password of an `Authorization: Basic` header.
+fn basic(header: &str) -> Option<(String, String)> {
+    let (scheme, value) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(base64::decode(value.trim())?).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+fn unauthorized() -> Response {
+    Response::text(401, "401: a user name and a password are needed\n")
+        .header("WWW-Authenticate", "Basic realm=\"btsync\", charset=\"UTF-8\"")
+}

@@ -1,0 +1,85 @@
+//! The files of torrents over HTTP, also while they download: for a player, or to fetch them from the machine.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use crate::http::{BodySource, Pulled, QueryString, RequestHead, Response, ResponseBody, Waker};
+use crate::service::facts::mime_type;
+use crate::service::model::{Control, FileLink, ServedFile, TorrentId};
+
+/// Bytes read at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// The torrent and the file that a path below `/files/` names, and the token of the link.
+pub fn link_of(head: &RequestHead, path: &str) -> Option<(FileLink, String)> {
+    let mut parts = path.strip_prefix("/files/")?.split('/');
+    let id = TorrentId(parts.next()?.parse().ok()?);
+    let index: u32 = parts.next()?.parse().ok()?;
+    let query = QueryString::new(head.query().unwrap_or(""));
+    let token = query.first("token").map(<[u8]>::to_vec)?;
+    Some((FileLink { torrent: id, index }, String::from_utf8(token).ok()?))
+}
+
+/// The response to a request for a file.
+pub fn response(head: &RequestHead, path: &str, control: &dyn Control) -> Response {
+    let Some((link, token)) = link_of(head, path) else { return Response::text(404, "not found\n") };
+    if !control.is_link_valid(link, &token) {
+        return Response::text(403, "this link has expired\n");
+    }
+    let served = match control.open_file(link) {
+        Ok(served) => served,
+        Err(error) => return Response::text(404, format!("{error}\n")),
+    };
+    let name = served.name.clone();
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let kind = mime_type(extension);
+    let is_shown = ["audio/", "video/", "image/"].iter().any(|start| kind.starts_with(start));
+    let length = served.length;
+    let served = Arc::new(served);
+    let body = |range: Range<u64>| {
+        let length = Some(range.end.saturating_sub(range.start));
+        ResponseBody::Source { source: Box::new(TorrentFileSource { served, range }), length }
+    };
+    let response = Response::ranged(head, length, kind, body)
+        .header("Content-Security-Policy", "sandbox; default-src 'none'")
+        .header("Cache-Control", "private, no-store");
+    let disposition = if is_shown { "inline" } else { "attachment" };
+    response.header("Content-Disposition", format!("{disposition}; filename*=UTF-8''{}", encoded(&name)))
+}
+
+/// A file name as RFC 5987 wants it.
+fn encoded(name: &str) -> String {
+    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// Reads a file of a torrent as far as its pieces are verified, and waits for the others.
+struct TorrentFileSource {
+    served: Arc<ServedFile>,
+    range: Range<u64>,
+}
+
+impl BodySource for TorrentFileSource {
+    fn pull(&mut self, max: usize, out: &mut Vec<u8>, waker: &Waker) -> io::Result<Pulled> {
+        let left = self.range.end.saturating_sub(self.range.start);
+        if left == 0 {
+            return Ok(Pulled::End);
+        }
+        let wanted = left.min(max.min(READ_SIZE) as u64);
+        let readable = (self.served.readable)(self.range.start, wanted, waker)?;
+        if readable == 0 {
+            return Ok(Pulled::Pending);
+        }
+        let mut bytes = vec![0; usize::try_from(readable.min(wanted)).unwrap_or(READ_SIZE)];
+        read_at(&self.served.file, &mut bytes, self.range.start)?;
+        self.range.start += bytes.len() as u64;
+        out.extend_from_slice(&bytes);
+        Ok(Pulled::Data)
+    }
+}
+
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    file.read_exact_at(bytes, at)
+}
