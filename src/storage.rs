@@ -14,6 +14,7 @@
 mod cache;
 mod changes;
 mod check;
+mod compared_files;
 mod completion;
 mod disk_space;
 mod download_mark;

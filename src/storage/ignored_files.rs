@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 use sha1::{Digest, Sha1};
 
 use crate::storage::CHUNK;
+use crate::storage::check::check_pieces;
 use crate::storage::files::Storage;
 use crate::storage::layout::{FileSpec, Span};
 use crate::storage::marker::{self, Marker};
@@ -21,7 +22,8 @@ use crate::types::{PieceIndex, Sha1Hash};
 
 impl Storage {
     /// Ignores unwanted files again that an earlier run ignored because another program's file has their name. The sign: the part
-    /// file has other bytes for them, with which a piece verifies. Leaves out files that the marker names, because their entries
+    /// file has other bytes for them, with which a piece verifies. If another piece verifies with the file's own bytes, btsync only
+    /// takes the pieces with the sign from the part file. Leaves out files that the marker names, because their entries
     /// must stay. Returns whether there are any; then the files have to be surveyed again. To be called before the files are hashed.
     pub fn ignore_files_as_before(&mut self, survey: &Survey, hashes: &[Sha1Hash], stop: &dyn StopCheck) -> bool {
         let Some(seen) = survey.part_file.filter(|seen| seen.size > 0) else { return false };
@@ -35,21 +37,33 @@ impl Storage {
         let files = self.layout.files().iter().enumerate().take_while(|_| !stop.is_stopped());
         let unwanted =
             files.filter(|(file, spec)| !self.wants(*file) && survey.file(*file).is_some() && !is_named(spec));
-        let ignored: Vec<usize> = unwanted
-            .map(|(file, _)| file)
-            .filter(|file| {
-                let mut ranges = self.placement.part_ranges(&self.layout, *file).filter(|kept| kept.at < seen.size);
-                // Data that cannot be read is no reason to ignore the file.
-                ranges.any(|kept| self.is_kept(*file, &part_file, kept, hashes, stop).unwrap_or(false))
-            })
-            .collect();
-        for file in &ignored {
-            self.placement.move_to_part_file(*file);
+        let mut ignored: Vec<(usize, Vec<u32>)> = Vec::new();
+        for (file, _) in unwanted {
+            let ranges = self.placement.part_ranges(&self.layout, file).filter(|kept| kept.at < seen.size);
+            // Data that cannot be read is no reason to ignore the file.
+            let kept = ranges.filter(|kept| self.is_kept(file, &part_file, *kept, hashes, stop).unwrap_or(false));
+            let kept: Vec<u32> = kept.map(|kept| self.piece_at(file, kept.within).0).collect();
+            ignored.extend(Some((file, kept)).filter(|(_, kept)| !kept.is_empty()));
+        }
+        for (file, kept) in &ignored {
+            let others = self.placement.shared_pieces(&self.layout, *file).filter(|piece| !kept.contains(piece));
+            let others: Vec<PieceIndex> = others.map(PieceIndex).collect();
+            let right = check_pieces(self, hashes, others.iter().copied(), stop);
+            if right.is_ok_and(|right| others.iter().any(|piece| right.has(*piece))) {
+                self.placement.compare(*file, kept.iter().copied());
+            } else {
+                self.placement.move_to_part_file(*file);
+            }
         }
         if !ignored.is_empty() {
             self.close();
         }
         !ignored.is_empty()
+    }
+
+    /// The piece that has this byte of a file.
+    fn piece_at(&self, file: usize, within: u64) -> PieceIndex {
+        PieceIndex(((self.layout.start_of(file) + within) / u64::from(self.layout.piece_length())) as u32)
     }
 
     /// Whether the part file has other bytes of this range than the file itself, and the piece verifies with them.

@@ -105,7 +105,7 @@ pub enum FileAction {
     /// which would take the content of this download for its own.
     ReplaceEmpty,
     /// Read it, but do not write to it: data from peers for its undecided pieces goes to the part file, and is compared with this
-    /// file once all of these pieces are complete.
+    /// file once all of these pieces are complete. If it differs, a wanted file ends the download, and an unwanted one is left alone.
     Compare,
     /// Neither read nor write it, as if it did not exist: needed bytes of it go to the part file.
     Ignore,
@@ -217,9 +217,14 @@ pub fn decide(facts: &FileFacts, overwrite: bool) -> Result<FileAction, Refusal>
         return Ok(FileAction::Leave);
     }
     let refusal = if facts.is_ours { write_refusal(found) } else { refusal(found, facts.claim) };
+    // Whatever of it is right, the user may have changed the rest.
+    let is_users = facts.claim == OwnershipClaim::None && !facts.is_ours && !found.evidence.fits_earlier_run;
     match refusal {
         // btsync continues a file that it made.
         None if facts.is_ours || facts.claim == OwnershipClaim::MadeButChanged => Ok(FileAction::Continue),
+        _ if is_users && !facts.is_wanted => {
+            Ok(if found.evidence.verified > 0 { FileAction::Compare } else { FileAction::Ignore })
+        }
         None if !found.evidence.has_data => Ok(FileAction::ReplaceEmpty),
         // Blocks from peers would overwrite bytes that are probably right, before anything is verified.
         None if is_probably_right(&found.evidence, facts.claim) && !overwrite => Ok(FileAction::Compare),

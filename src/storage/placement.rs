@@ -6,17 +6,12 @@
 //! on which files were wanted when it was written. The part file is as sparse as the file system allows.
 
 use std::fs::Metadata;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::storage::CHUNK;
-use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::layout::{Layout, Span, Spans};
-use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::snapshot::{identity, is_same};
-use crate::storage::survey::Survey;
-use crate::types::{Bitfield, InfoHash, PieceIndex};
+use crate::types::{InfoHash, PieceIndex};
 use crate::util::atomics::{Counter, Flag};
 
 /// The default name of a torrent's part file, relative to the download folder: hidden, and distinct for each torrent.
@@ -41,10 +36,18 @@ pub(super) struct FilePlacement {
     identity: Counter,
     /// Whether the file found belongs to another program: btsync never writes to it or removes it.
     is_foreign: Flag,
-    /// Files that are not written to, each with the pieces whose bytes stay in the part file until they are compared; in order.
-    compared: Vec<(usize, Vec<u32>)>,
-    /// Whether all of these files have compared equal: from then on they are read in place.
-    is_compared: Flag,
+    /// Files that are not written to and whose bytes of some pieces are in the part file; in order.
+    pub(super) compared: Vec<ComparedFile>,
+}
+
+/// A file that is not written to.
+#[derive(Debug)]
+pub(super) struct ComparedFile {
+    pub file: usize,
+    /// The pieces whose bytes are in the part file; in order.
+    pub pieces: Vec<u32>,
+    /// Whether the file has the same bytes: from then on it is read in place.
+    pub is_equal: Flag,
 }
 
 /// Where a run of bytes is stored.
@@ -116,23 +119,44 @@ impl FilePlacement {
         if let Some(own) = self.own.get_mut(file) {
             *own = false;
         }
+        self.compared.retain(|compared| compared.file != file);
+    }
+
+    /// From now on, the file's bytes of these pieces are in the part file too, until they have been compared.
+    pub fn compare(&mut self, file: usize, pieces: impl Iterator<Item = u32>) {
+        let at = match self.compared.binary_search_by_key(&file, |compared| compared.file) {
+            Ok(at) => at,
+            Err(at) => {
+                self.compared.insert(at, ComparedFile { file, pieces: Vec::new(), is_equal: Flag::default() });
+                at
+            }
+        };
+        if let Some(compared) = self.compared.get_mut(at) {
+            compared.pieces.extend(pieces);
+            compared.pieces.sort_unstable();
+            compared.pieces.dedup();
+        }
+    }
+
+    /// The file's entry among those that must still be compared with their bytes in the part file.
+    fn undecided(&self, file: usize) -> Option<&ComparedFile> {
+        let at = self.compared.binary_search_by_key(&file, |compared| compared.file).ok()?;
+        self.compared.get(at).filter(|compared| !compared.is_equal.is_set())
     }
 
     /// Whether this file's bytes of that piece are in the part file, to be compared.
     fn is_in_part_file(&self, file: usize, piece: u32) -> bool {
-        let pieces =
-            self.compared.binary_search_by_key(&file, |(file, _)| *file).ok().and_then(|at| self.compared.get(at));
-        !self.is_compared.is_set() && pieces.is_some_and(|(_, pieces)| pieces.contains(&piece))
+        self.undecided(file).is_some_and(|compared| compared.pieces.contains(&piece))
     }
 
-    /// Whether this file must still be compared with its bytes in the part file.
+    /// Whether this file must still be compared with its bytes in the part file, or differs from them.
     pub fn is_undecided(&self, file: usize) -> bool {
-        self.has_undecided() && self.compared.binary_search_by_key(&file, |(file, _)| *file).is_ok()
+        self.undecided(file).is_some()
     }
 
-    /// Whether any file must still be compared with its bytes in the part file.
+    /// Whether any file must still be compared with its bytes in the part file, or differs from them.
     pub fn has_undecided(&self) -> bool {
-        !self.compared.is_empty() && !self.is_compared.is_set()
+        self.compared.iter().any(|compared| !compared.is_equal.is_set())
     }
 
     /// The part file's name; empty if there is none.
@@ -179,6 +203,12 @@ impl FilePlacement {
     /// Whether bytes of this file go to the part file.
     pub fn uses_part_file(&self, layout: &Layout, file: usize) -> bool {
         (!self.has_own_file(file) || self.is_undecided(file)) && self.part_ranges(layout, file).next().is_some()
+    }
+
+    /// The pieces of a file for whose bytes the part file has room.
+    pub fn shared_pieces(&self, layout: &Layout, file: usize) -> impl Iterator<Item = u32> {
+        let (start, length) = (layout.start_of(file), u64::from(layout.piece_length()));
+        self.part_ranges(layout, file).map(move |kept| ((start + kept.within) / length) as u32)
     }
 
     /// The bytes of a file that have room in the part file: those in its first and its last piece, because it shares no others.
@@ -311,67 +341,6 @@ impl Storage {
     /// Whether the file is wanted.
     pub fn wants(&self, file: usize) -> bool {
         self.placement.wants(file)
-    }
-
-    /// From now on, the part file holds the needed bytes of ignored files, and those pieces of compared files that are not in
-    /// `have`.
-    pub fn redirect_to_part_file(&mut self, actions: &[FileAction], survey: &Survey, have: &Bitfield) {
-        for (file, action) in actions.iter().enumerate() {
-            match action {
-                FileAction::Ignore => self.placement.move_to_part_file(file),
-                FileAction::Compare => {
-                    let lacking = self.layout.pieces_of(file).filter(|piece| !have.has(PieceIndex(*piece)));
-                    self.placement.compared.push((file, lacking.collect()));
-                }
-                _ => {}
-            }
-        }
-        if (self.placement.has_undecided() || actions.contains(&FileAction::Ignore))
-            && let Some(part_file) = survey.part_file
-        {
-            self.placement.set_part_file_length(part_file.size);
-        }
-        self.close();
-    }
-
-    /// Once all pieces are complete: compares the files that were not written to with the data that peers sent.
-    ///
-    /// # Errors
-    /// [`StorageError::InTheWay`] with the first file that differs; the system's error for a file that cannot be read.
-    pub fn compare_undecided(&self) -> Result<(), StorageError> {
-        if !self.placement.has_undecided() {
-            return Ok(());
-        }
-        let mut bytes = vec![0; CHUNK];
-        let mut theirs = vec![0; CHUNK];
-        for (file, pieces) in &self.placement.compared {
-            let start = self.layout.start_of(*file);
-            let kept = self.placement.part_ranges(&self.layout, *file);
-            let apart = kept.filter(|kept| {
-                pieces.contains(&(((start + kept.within) / u64::from(self.layout.piece_length())) as u32))
-            });
-            for PartRange { within, len, .. } in apart {
-                for at in (0..len).step_by(CHUNK) {
-                    let count = (len - at).min(CHUNK as u64) as usize;
-                    let (ours, theirs) = (&mut bytes[..count], &mut theirs[..count]);
-                    self.read_exact_at(start + within + at, ours)?;
-                    let own = self.handle(*file, false)?;
-                    let read = own.file.read_exact_at(theirs, within + at);
-                    read.map_err(|error| self.failed(Operation::Read, *file, error))?;
-                    if ours != theirs {
-                        return Err(self.in_the_way(*file, Refusal::Differs));
-                    }
-                }
-            }
-        }
-        self.placement.is_compared.set(true);
-        self.close();
-        let mut files = 0..self.layout.files().len();
-        if !files.any(|file| self.placement.uses_part_file(&self.layout, file)) {
-            self.placement.set_part_file_length(0);
-            self.remove_part_file();
-        }
-        Ok(())
     }
 }
 

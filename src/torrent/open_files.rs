@@ -307,6 +307,9 @@ impl FileOpener<'_> {
             |action: FileAction| actions.iter().enumerate().filter(move |(_, it)| **it == action).map(|(file, _)| file);
         let (ignored, compared): (Vec<_>, Vec<_>) =
             (apart(FileAction::Ignore).collect(), apart(FileAction::Compare).collect());
+        for piece in self.storage.verify_compared(&self.metainfo.pieces, &*self.inner.run)? {
+            have.set(piece);
+        }
         self.recheck(ignored.iter().chain(&compared).chain(&restored_files), &ignored, have)?;
         if resume_store.is_none() {
             // The folder did not exist before, so no resume data was read for it.
@@ -355,7 +358,7 @@ impl FileOpener<'_> {
         self.storage.record_found_complete(have, survey);
         self.storage.record_ownership(&hash, actions, survey, overwrite)?;
         // Before the files are resized: the part file may be needed for these.
-        self.storage.redirect_to_part_file(actions, survey, have);
+        self.storage.redirect_to_part_file(actions, survey, (have, self.wanted));
         self.storage.resize_files(actions, survey, stop).map(Some)
     }
 

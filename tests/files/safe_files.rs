@@ -1,6 +1,7 @@
 //! btsync never changes the user's files: files with the torrent's names, longer ones, hard-linked ones, those that another
 //! process is downloading. Each test runs btsync on a folder that a careless client would damage.
 
+mod excluded;
 mod not_refused;
 mod replaced;
 mod resumed;

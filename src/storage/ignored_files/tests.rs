@@ -82,6 +82,35 @@ fn a_users_file_that_was_ignored_is_ignored_again() {
     }
 }
 
+/// Only the end of `y`, which it shares with `z`, was edited.
+#[test]
+fn of_a_file_that_the_user_edited_the_other_pieces_are_used() {
+    let content = content();
+    let dir = tempdir().unwrap();
+    let spec = |(path, length): (&str, usize)| FileSpec { path: path.into(), length: length as u64, is_pad: false };
+    let layout = Layout::new(PIECE as u32, FILES.map(spec).into()).unwrap();
+    let it = || Storage::new(dir.path().to_owned(), layout.clone(), 4).select(&[true, false, true], &part_name(&HASH));
+    it().prepare().unwrap();
+    it().write_vectored_at(0, &[IoSlice::new(&content)]).unwrap();
+    let mut edited = content[1500..2500].to_vec();
+    for (at, ignores_all) in [(900, false), (100, true)] {
+        edited[at] = 0;
+        fs::write(dir.path().join("y"), &edited).unwrap();
+        let (mut it, stop) = (it(), AtomicBool::new(false));
+        let survey = it.survey(&stop).unwrap();
+        assert!(it.ignore_files_as_before(&survey, &hashes(&content), &stop));
+        assert_eq!(it.survey(&stop).unwrap().file(1).is_none(), ignores_all);
+        let part_file = fs::OpenOptions::new().write(true).open(dir.path().join(part_name(&HASH))).unwrap();
+        if !ignores_all {
+            // The part file need not have the other piece.
+            part_file.write_all_at(&[0; 1000], 0).unwrap();
+            let have = check(&it, &hashes(&content), 1, &CheckProgress::default(), &stop).unwrap();
+            assert!((0..4).all(|piece| have.has(PieceIndex(piece))));
+            part_file.write_all_at(&content[1000..2000], 0).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_file_is_not_ignored_without_a_reason() {
     let content = content();

@@ -158,11 +158,8 @@ fn a_file_with_other_names_is_copied_at_the_most() {
 #[test]
 fn a_file_whose_other_pieces_verify_is_compared_and_not_written_to() {
     let right = Evidence { verified: 9, failed: 0, unhashable: 1, may_be_right: true, ..DATA };
-    for is_wanted in [true, false] {
-        let facts = FileFacts { is_wanted, ..facts(right) };
-        assert_eq!(decide(&facts, false), Ok(FileAction::Compare));
-        assert_eq!(decide(&facts, true), Ok(FileAction::Continue));
-    }
+    assert_eq!(decide(&facts(right), false), Ok(FileAction::Compare));
+    assert_eq!(decide(&facts(right), true), Ok(FileAction::Continue));
     for claim in [OwnershipClaim::StartedHere, OwnershipClaim::MadeButReusable, OwnershipClaim::MadeButChanged] {
         assert_eq!(decide(&FileFacts { claim, ..facts(right) }, false), Ok(FileAction::Continue), "{claim:?}");
     }
@@ -181,6 +178,27 @@ fn a_file_that_may_be_right_is_compared_and_not_written_to() {
     assert_eq!(decide(&facts, false), Ok(FileAction::Compare));
     facts.is_wanted = false;
     assert_eq!(decide(&facts, false), Ok(FileAction::Ignore));
+}
+
+/// The user may have changed it on purpose, and excluded it for that reason.
+#[test]
+fn a_file_that_is_not_wanted_and_not_ours_is_never_written_to() {
+    let unwanted = |evidence| FileFacts { is_wanted: false, ..facts(evidence) };
+    let edited = Evidence { verified: 9, failed: 1, ..DATA };
+    let beside_part_file = Evidence { failed: 0, unhashable: 1, may_be_right: true, has_part_file: true, ..edited };
+    for evidence in [edited, beside_part_file, Evidence { failed: 20, ..edited }] {
+        assert_eq!([false, true].map(|overwrite| decide(&unwanted(evidence), overwrite)), [Ok(FileAction::Compare); 2]);
+    }
+    for evidence in [DATA, Evidence::default(), Evidence { has_data_past_end: true, ..DATA }] {
+        assert_eq!([false, true].map(|overwrite| decide(&unwanted(evidence), overwrite)), [Ok(FileAction::Ignore); 2]);
+    }
+    for claim in [OwnershipClaim::StartedHere, OwnershipClaim::MadeButReusable, OwnershipClaim::MadeButChanged] {
+        let ours = FileFacts { claim, ..unwanted(edited) };
+        assert_eq!(decide(&ours, false), Ok(FileAction::Continue), "{claim:?}");
+    }
+    assert_eq!(decide(&FileFacts { is_ours: true, ..unwanted(edited) }, false), Ok(FileAction::Continue));
+    let moved = Evidence { fits_earlier_run: true, ..DATA };
+    assert_eq!(decide(&unwanted(moved), false), Ok(FileAction::Continue));
 }
 
 /// A stranger's marker can name any times.
@@ -248,6 +266,7 @@ proptest! {
             let is_whole = found.evidence.seems_whole && facts.claim == OwnershipClaim::None;
             let fits = found.evidence.fits_earlier_run && facts.claim != OwnershipClaim::Refused && !is_whole;
             prop_assert!(is_plain && (facts.is_ours || proven || fits));
+            prop_assert!(facts.is_wanted || facts.is_ours || facts.claim != OwnershipClaim::None || fits);
         }
         if let Some(found) = facts.found.filter(|_| decided == Ok(FileAction::ReplaceEmpty)) {
             prop_assert!(!facts.is_ours && !found.evidence.has_data && !found.evidence.has_data_past_end && found.links == 1);

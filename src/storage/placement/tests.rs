@@ -12,7 +12,9 @@ use sha1::{Digest, Sha1};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::storage::{Allocation, CheckProgress, FileSpec, StorageErrorKind, check, flaws, lengths};
+use crate::storage::ownership::{FileAction, Refusal};
+use crate::storage::survey::Survey;
+use crate::storage::{Allocation, CheckProgress, FileSpec, StorageError, StorageErrorKind, check, flaws, lengths};
 use crate::types::{Bitfield, Sha1Hash};
 
 const PARTS: &str = ".parts";
