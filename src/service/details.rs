@@ -38,7 +38,7 @@ pub fn files(record: &TorrentRecord, metainfo: &Metainfo, handle: Option<&Torren
         if file.is_virtual {
             continue;
         }
-        let renamed = record.files.renamed.iter().find(|(renamed, _)| *renamed == index).map(|(_, path)| path);
+        let renamed = record.renamed(index);
         let is_wanted = record.files.unwanted.binary_search(&index).is_err();
         let (pieces, have) = file_pieces(start, file.length, metainfo.piece_length, &states);
         details.push(FileDetails {
@@ -178,7 +178,7 @@ pub fn renamed(record: &TorrentRecord, metainfo: &Metainfo, path: &str, name: &s
     let current: Vec<(u32, PathBuf)> = real_files(metainfo)
         .into_iter()
         .filter_map(|index| {
-            let own = record.files.renamed.iter().find(|(renamed, _)| *renamed == index).map(|(_, path)| path.clone());
+            let own = record.renamed(index).cloned();
             let path = own.or_else(|| metainfo.files.get(usize::try_from(index).ok()?).map(|file| file.path.clone()));
             Some((index, path?))
         })

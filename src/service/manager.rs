@@ -123,12 +123,13 @@ impl Manager {
             told_session: None,
             is_ending: false,
         };
+        // Before anybody asks.
+        manager.publish_all();
         Ok((manager, shared))
     }
 
     /// Serves until it is told to shut down, then stops all torrents.
     pub fn run(mut self) {
-        self.publish_all();
         self.reconcile();
         loop {
             match self.inbox.recv_timeout(self.sleep()) {

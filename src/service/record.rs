@@ -184,6 +184,12 @@ impl TorrentRecord {
         }
     }
 
+    /// The path that the user gave a file, if any: also one that it has yet to get.
+    pub fn renamed(&self, index: u32) -> Option<&PathBuf> {
+        let files = if self.renaming.is_empty() { &self.files.renamed } else { &self.renaming };
+        files.iter().find(|(renamed, _)| *renamed == index).map(|(_, path)| path)
+    }
+
     /// Whether the record can be one that the service wrote: its number is not 0 and its folder is absolute.
     pub fn is_plausible(&self) -> bool {
         self.id.0 > 0 && self.folder.is_absolute()

@@ -58,7 +58,7 @@ impl Manager {
     }
 
     /// Publishes all torrents and the sums.
-    pub(super) fn publish_all(&mut self) {
+    pub(super) fn publish_all(&self) {
         let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
         for id in ids {
             self.publish(id);

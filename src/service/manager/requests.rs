@@ -21,7 +21,9 @@ impl Manager {
             Request::Add(torrent) => return self.add(*torrent).map(Answer::Added),
             Request::Start(ids, is_forced) => self.each(&ids, |record| start(record, is_forced))?,
             Request::Stop(ids) => self.each(&ids, |record| (record.wish, record.needs_check) = (Wish::Stop, false))?,
-            Request::Verify(ids) => self.each(&ids, |record| (record.needs_check, record.problem) = (true, None))?,
+            Request::Verify(ids) => self.each(&ids, |record| {
+                (record.needs_check, record.problem) = (record.facts.is_some(), None);
+            })?,
             Request::Reannounce(ids) => self.reannounce(&ids),
             Request::Remove(ids, deletes_data) => {
                 self.each(&ids, |record| record.removal = Some(Removal { deletes_data }))?;
