@@ -1,14 +1,21 @@
 //! The files, peers, trackers and pieces of one torrent, for those who look at it.
 
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
+use crate::discovery::tracker::announce::TrackerError;
 use crate::metainfo::Metainfo;
 use crate::service::facts::real_files;
-use crate::service::model::{ControlError, FileDetails, PeerDetails, PieceDetails, Priority, TrackerDetails};
+use crate::service::model::{
+    ControlError, FileDetails, PeerCounts, PeerDetails, PeerSources, PieceDetails, Priority, TrackerAnswer,
+    TrackerDetails, UnixTime,
+};
 use crate::service::record::TorrentRecord;
 use crate::service::trackers::tiers;
-use crate::torrent::TorrentHandle;
+use crate::strategy::peer_list::PeerSource;
+use crate::torrent::{PeerView, TorrentHandle, TrackerState, TrackerView};
 use crate::types::PieceState;
+use crate::util::printable_text::printable;
 
 /// The longest file name, in bytes.
 const MAX_NAME: usize = 255;
@@ -85,12 +92,12 @@ fn file_pieces(start: u64, length: u64, piece_length: u32, states: &[PieceState]
 
 /// The connected peers.
 pub fn peers(handle: &TorrentHandle) -> Vec<PeerDetails> {
-    let details = |peer: crate::torrent::PeerView| PeerDetails {
+    let details = |peer: PeerView| PeerDetails {
         addr: peer.addr,
         client: peer.client,
         progress: peer.progress,
-        down_rate: 0,
-        up_rate: 0,
+        down_rate: peer.down_rate,
+        up_rate: peer.up_rate,
         downloaded: peer.downloaded,
         uploaded: peer.uploaded,
         is_incoming: peer.incoming,
@@ -100,9 +107,35 @@ pub fn peers(handle: &TorrentHandle) -> Vec<PeerDetails> {
         am_choking: peer.am_choking,
         am_interested: peer.am_interested,
         is_snubbing: peer.is_snubbing,
-        source: 'T',
+        source: match peer.source {
+            Some(PeerSource::Dht) => 'H',
+            Some(PeerSource::Pex) => 'X',
+            Some(PeerSource::LocalDiscovery) => 'L',
+            Some(PeerSource::MagnetLink | PeerSource::User) => 'U',
+            _ => 'T',
+        },
     };
     handle.peers().into_iter().map(details).collect()
+}
+
+/// How many peers are connected, and where their addresses are from.
+pub fn peer_counts(handle: &TorrentHandle) -> PeerCounts {
+    let peers = handle.peers();
+    let count = |of: &dyn Fn(&PeerView) -> bool| peers.iter().filter(|peer| of(peer)).count();
+    let from = |source: PeerSource| count(&|peer| peer.source == Some(source) && !peer.incoming);
+    PeerCounts {
+        connected: peers.len(),
+        sending: count(&|peer| peer.down_rate > 0),
+        receiving: count(&|peer| peer.up_rate > 0),
+        incoming: count(&|peer| peer.incoming),
+        from: PeerSources {
+            dht: from(PeerSource::Dht),
+            lsd: from(PeerSource::LocalDiscovery),
+            pex: from(PeerSource::Pex),
+            tracker: from(PeerSource::Tracker),
+            user: from(PeerSource::User) + from(PeerSource::MagnetLink),
+        },
+    }
 }
 
 /// The trackers.
@@ -111,23 +144,47 @@ pub fn trackers(
     metainfo: Option<&Metainfo>,
     handle: Option<&TorrentHandle>,
 ) -> Vec<TrackerDetails> {
-    let _ = handle;
+    let views = handle.map_or_else(Vec::new, TorrentHandle::trackers);
     let mut details = Vec::new();
     for (tier, urls) in (0_u32..).zip(tiers(record, metainfo)) {
         for announce in urls {
+            let view = views.iter().find(|view| view.url == announce);
             details.push(TrackerDetails {
                 id: u32::try_from(details.len()).unwrap_or(u32::MAX),
                 tier,
                 scrape: scrape_url(&announce),
                 announce,
-                last: None,
-                next: None,
-                is_announcing: false,
-                is_backup: false,
+                last: view.and_then(last_answer),
+                next: view.and_then(|view| view.next_announce).map(unix_time),
+                is_announcing: view.is_some_and(|view| view.is_announcing),
+                is_backup: view.is_some_and(|view| view.next_announce.is_none() && !view.is_announcing),
             });
         }
     }
     details
+}
+
+fn unix_time(time: SystemTime) -> UnixTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixTime(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+fn last_answer(view: &TrackerView) -> Option<TrackerAnswer> {
+    let at = unix_time(view.last_announce?);
+    let (seeders, leechers) = (view.seeds.map(u64::from), view.leechers.map(u64::from));
+    let answer = TrackerAnswer { at, seeders, leechers, ..TrackerAnswer::default() };
+    Some(match view.last_result.as_ref()? {
+        TrackerState::Answered { peers } => TrackerAnswer {
+            is_success: true,
+            message: view.warning.as_deref().map_or_else(|| "Success".to_owned(), printable),
+            peers: *peers,
+            ..answer
+        },
+        TrackerState::Failed { error } => {
+            let is_timeout = matches!(error, TrackerError::Timeout);
+            TrackerAnswer { message: printable(&error.to_string()), is_timeout, ..answer }
+        }
+    })
 }
 
 /// The scrape URL of an announce URL, or an empty string.
@@ -154,11 +211,19 @@ pub fn pieces(record: &TorrentRecord, handle: Option<&TorrentHandle>) -> PieceDe
                     *byte |= 0x80 >> (number % 8);
                 }
             }
-            PieceState::Missing => {}
-            _ => begun.push(u32::try_from(number).unwrap_or(u32::MAX)),
+            PieceState::InProgress => begun.push(u32::try_from(number).unwrap_or(u32::MAX)),
+            PieceState::Missing | PieceState::Unavailable | PieceState::Unwanted => {}
         }
     }
-    PieceDetails { have, begun, availability: Vec::new() }
+    let mut counts = Vec::new();
+    if let Some(handle) = handle {
+        handle.availability(&mut counts);
+    }
+    let availability = counts.iter().zip(&states).map(|(count, state)| match state {
+        PieceState::Verified => -1,
+        _ => i32::from(*count),
+    });
+    PieceDetails { have, begun, availability: availability.collect() }
 }
 
 /// Files with other paths, by their indexes, and the torrent's name if that changes.
@@ -207,7 +272,7 @@ pub fn renamed(record: &TorrentRecord, metainfo: &Metainfo, path: &str, name: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::model::{TorrentId, UnixTime};
+    use crate::service::model::TorrentId;
 
     fn torrent() -> (TorrentRecord, Metainfo) {
         let bytes = b"d4:infod5:filesld6:lengthi20000e4:pathl1:aeed6:lengthi5e4:pathl1:d1:beee4:name1:n12:piece lengthi16384e6:pieces40:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaee";

@@ -52,6 +52,9 @@ impl Manager {
             record.times.edited = UnixTime::now();
             self.update(*id, |old| *old = record)?;
             self.apply_live(*id);
+            if changes_trackers {
+                self.apply_trackers(*id);
+            }
         }
         if let Some(position) = change.queue_position {
             self.set_queue_position(ids, position)?;
@@ -90,6 +93,16 @@ impl Manager {
         handle.set_sequential(settings.sequential);
         handle.set_priorities(priorities(&torrent.record.files));
         handle.set_limit_group(group);
+    }
+
+    /// Tells a running torrent its trackers.
+    fn apply_trackers(&self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get(&id) else { return };
+        if let (Some(handle), Some(own)) = (torrent.handle(), &torrent.record.trackers) {
+            let is_private = torrent.record.facts.as_ref().is_some_and(|facts| facts.is_private);
+            let defaults = if is_private { &[][..] } else { &self.settings.default_trackers[..] };
+            handle.set_trackers([&own[..], defaults].concat());
+        }
     }
 
     /// Moves torrents in the queue.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::service::board::BoardEntry;
+use crate::service::details::peer_counts;
 use crate::service::goals;
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{ActiveRun, Managed, Run};
@@ -21,17 +22,18 @@ impl Manager {
             let Managed { record, run, is_dirty, changed, .. } = torrent;
             let Run::Active(run) = run else { continue };
             let (had_down, had_up) = (record.sums.downloaded, record.sums.uploaded);
-            let had_rates = run.rates;
-            if run.read(elapsed) {
+            let had = (run.snapshot.down_rate, run.snapshot.up_rate, run.snapshot.connected_peers);
+            if run.read() {
                 record.times.active = UnixTime::now();
             }
             record.sums = run.sums();
             down += record.sums.downloaded.saturating_sub(had_down);
             up += record.sums.uploaded.saturating_sub(had_up);
-            let had = record.progress.clone();
+            let had_progress = record.progress.clone();
             follow_stage(record, run, elapsed);
             *is_dirty = true;
-            if had_rates != run.rates || had != record.progress || run.snapshot.stage == Stage::Checking {
+            let has = (run.snapshot.down_rate, run.snapshot.up_rate, run.snapshot.connected_peers);
+            if had != has || had_progress != record.progress || run.snapshot.stage == Stage::Checking {
                 *changed = Instant::now();
             }
             let idle = run.sent.elapsed();
@@ -88,14 +90,13 @@ impl Manager {
 
     /// Publishes the sums.
     pub(super) fn publish_stats(&self) {
-        let rate =
-            |of: fn(&ActiveRun) -> f64| self.torrents.values().filter_map(Managed::active).map(of).sum::<f64>() as u64;
+        let rate = |of: fn(&ActiveRun) -> u64| self.torrents.values().filter_map(Managed::active).map(of).sum::<u64>();
         let ran = self.started.elapsed().as_secs();
         let mut stats = SessionStats {
             active_torrents: self.torrents.values().filter(|torrent| torrent.is_active()).count(),
             torrents: self.torrents.len(),
-            down_rate: rate(|run| run.rates.0),
-            up_rate: rate(|run| run.rates.1),
+            down_rate: rate(|run| run.snapshot.down_rate),
+            up_rate: rate(|run| run.snapshot.up_rate),
             cumulative: self.session.sums,
             ..SessionStats::default()
         };
@@ -138,10 +139,7 @@ impl Manager {
                 .map_or(0.0, |now| if now.stage == Stage::Checking { fraction(now.checked) } else { 0.0 }),
             is_finished: record.is_finished,
             is_stalled: self.is_stalled(torrent),
-            peers: snapshot.map_or_else(PeerCounts::default, |now| PeerCounts {
-                connected: now.connected_peers,
-                ..PeerCounts::default()
-            }),
+            peers: run.map_or_else(PeerCounts::default, |run| peer_counts(&run.handle)),
             magnet: record.link.clone().unwrap_or_default(),
             torrent_file: if has_metainfo {
                 self.state.torrent_file(record.info_hash)
@@ -184,19 +182,19 @@ fn times(record: &TorrentRecord) -> TorrentTimes {
 
 fn transfer(record: &TorrentRecord, run: Option<&ActiveRun>) -> TransferFigures {
     let RecordProgress { total, wanted, have, .. } = record.progress;
-    let (down, up) = run.map_or((0.0, 0.0), |run| run.rates);
+    let (down_rate, up_rate) = run.map_or((0, 0), |run| (run.snapshot.down_rate, run.snapshot.up_rate));
     TransferFigures {
         total,
         wanted,
         missing: wanted.saturating_sub(have),
         verified: have,
-        unverified: 0,
+        unverified: run.map_or(0, |run| run.snapshot.unverified),
         downloaded: record.sums.downloaded,
         uploaded: record.sums.uploaded,
         wasted: record.sums.wasted,
-        down_rate: down as u64,
-        up_rate: up as u64,
-        available: 0,
+        down_rate,
+        up_rate,
+        available: run.map_or(0, |run| run.available),
     }
 }
 

@@ -2,16 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::service::model::Problem;
 use crate::service::record::{RecordSums, TorrentRecord, Wish};
 use crate::torrent::{Events, Snapshot, Stage, TorrentHandle};
-
-/// The part of a new second in a shown rate.
-const RATE_WEIGHT: f64 = 0.3;
-/// After this time without payload, the rate is 0.
-const QUIET: Duration = Duration::from_secs(3);
+use crate::types::PieceState;
 
 /// A torrent.
 pub struct Managed {
@@ -49,8 +45,6 @@ pub struct RunSpec {
     pub unwanted: BTreeSet<u32>,
     /// Files with another path.
     pub renamed: Vec<(u32, PathBuf)>,
-    /// Its trackers, if the user has changed them.
-    pub trackers: Option<Vec<Vec<String>>>,
     /// Whether it may overwrite files.
     pub may_overwrite: bool,
     /// Whether its files are hashed first.
@@ -75,8 +69,8 @@ pub struct ActiveRun {
     pub base: RecordSums,
     /// Its figures.
     pub snapshot: Snapshot,
-    /// Bytes per second in and out.
-    pub rates: (f64, f64),
+    /// Missing bytes that connected peers have.
+    pub available: u64,
     /// When payload was last received or sent.
     pub moved: Instant,
     /// When payload was last sent, or seeding began.
@@ -140,7 +134,6 @@ impl Managed {
             folder: record.folder.clone(),
             unwanted: record.files.unwanted.iter().copied().collect(),
             renamed: record.files.renamed.clone(),
-            trackers: record.trackers.clone(),
             may_overwrite: record.may_overwrite,
             needs_check: record.needs_check,
             ends_after_check: record.needs_check && record.wish == Wish::Stop,
@@ -155,32 +148,24 @@ impl ActiveRun {
     pub fn new(handle: TorrentHandle, spec: RunSpec, base: RecordSums) -> ActiveRun {
         let (events, now) = (handle.events(), Instant::now());
         let snapshot = handle.snapshot();
-        ActiveRun { handle, events, spec, base, snapshot, rates: (0.0, 0.0), moved: now, sent: now }
+        ActiveRun { handle, events, spec, base, snapshot, available: 0, moved: now, sent: now }
     }
 
-    /// Reads the figures `elapsed` after the last time. Returns whether payload has moved.
-    pub fn read(&mut self, elapsed: Duration) -> bool {
+    /// Reads the figures. Returns whether payload has moved since the last time.
+    pub fn read(&mut self) -> bool {
         let new = self.handle.snapshot();
-        let (down, up) = (
-            new.downloaded.saturating_sub(self.snapshot.downloaded),
-            new.uploaded.saturating_sub(self.snapshot.uploaded),
-        );
-        let seconds = elapsed.as_secs_f64().max(0.001);
-        let is_quiet = self.moved.elapsed() >= QUIET;
-        let smooth = |old: f64, bytes: u64| {
-            let rate = old + (bytes as f64 / seconds - old) * RATE_WEIGHT;
-            if bytes == 0 && (is_quiet || rate < 1.0) { 0.0 } else { rate }
-        };
-        self.rates = (smooth(self.rates.0, down), smooth(self.rates.1, up));
+        let has_sent = new.uploaded > self.snapshot.uploaded;
+        let has_moved = has_sent || new.downloaded > self.snapshot.downloaded;
         let now = Instant::now();
-        if down > 0 || up > 0 {
+        if has_moved {
             self.moved = now;
         }
-        if up > 0 || (new.stage == Stage::Seeding && self.snapshot.stage != Stage::Seeding) {
+        if has_sent || (new.stage == Stage::Seeding && self.snapshot.stage != Stage::Seeding) {
             self.sent = now;
         }
+        self.available = available(&self.handle, new.total.saturating_sub(new.have));
         self.snapshot = new;
-        down > 0 || up > 0
+        has_moved
     }
 
     /// The sums of all runs, this one included.
@@ -191,4 +176,18 @@ impl ActiveRun {
             wasted: self.base.wasted.saturating_add(self.snapshot.wasted),
         }
     }
+}
+
+/// How many of the missing bytes connected peers have, as their part of the missing pieces says.
+fn available(handle: &TorrentHandle, missing: u64) -> u64 {
+    if missing == 0 {
+        return 0;
+    }
+    let (mut counts, mut states) = (Vec::new(), Vec::new());
+    handle.availability(&mut counts);
+    handle.pieces(&mut states);
+    let lacks = |state: &PieceState| !matches!(state, PieceState::Verified | PieceState::Unwanted);
+    let missing_pieces = states.iter().filter(|state| lacks(state)).count() as u64;
+    let there = counts.iter().zip(&states).filter(|(count, state)| lacks(state) && **count > 0).count() as u64;
+    if missing_pieces == 0 { 0 } else { (u128::from(missing) * u128::from(there) / u128::from(missing_pieces)) as u64 }
 }

@@ -190,7 +190,7 @@ impl Manager {
             self.shared.pending.lock().remove(&id);
             let Some(torrent) = self.torrents.get_mut(&id) else { continue };
             if let Some(run) = torrent.active_mut() {
-                run.read(Duration::from_secs(1));
+                run.read();
                 let sums = run.sums();
                 torrent.record.sums = sums;
             }

@@ -151,7 +151,7 @@ impl Manager {
 
     fn reannounce(&mut self, ids: &[TorrentId]) {
         for handle in ids.iter().filter_map(|id| self.torrents.get(id)?.handle()) {
-            let _ = handle;
+            let _ = handle.reannounce();
         }
     }
 
