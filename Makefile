@@ -92,6 +92,7 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 BASH_COMPLETIONS ?= $(DATADIR)/bash-completion/completions
 ZSH_COMPLETIONS ?= $(DATADIR)/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 FISH_COMPLETIONS ?= $(DATADIR)/fish/vendor_completions.d
+UNITS := btsync@.service btsync-serve.service btsync-serve.socket
 DOCUMENTS := README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT
 # The pages that README.md links to, with what they link to.
 PAGES := $(wildcard docs/*.md docs/pictures/*) docs/config.example docs/events.schema.json
@@ -105,12 +106,14 @@ install: $(if $(BIN),,build)
 	$(INSTALL) -d -m 755 "$(DESTDIR)$(DOCDIR)" "$(DESTDIR)$(UNITDIR)"
 	$(INSTALL) -m 644 $(DOCUMENTS) "$(DESTDIR)$(DOCDIR)"
 	for page in $(PAGES); do $(INSTALL) -D -m 644 "$$page" "$(DESTDIR)$(DOCDIR)/$$page" || exit 1; done
-	sed 's|/usr/bin/btsync|$(BINDIR)/btsync|' packaging/btsync@.service >"$(DESTDIR)$(UNITDIR)/btsync@.service"
-	chmod 644 "$(DESTDIR)$(UNITDIR)/btsync@.service"
+	for unit in $(UNITS); do \
+		sed 's|/usr/bin/btsync|$(BINDIR)/btsync|' "packaging/$$unit" >"$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; \
+		chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; \
+	done
 
 # Use the PREFIX and DESTDIR of the installation. Folders stay, except our own.
 uninstall:
-	rm -f "$(DESTDIR)$(BINDIR)/btsync" "$(DESTDIR)$(DATADIR)/man/man1/btsync.1" "$(DESTDIR)$(UNITDIR)/btsync@.service"
+	rm -f "$(DESTDIR)$(BINDIR)/btsync" "$(DESTDIR)$(DATADIR)/man/man1/btsync.1" $(UNITS:%="$(DESTDIR)$(UNITDIR)/%")
 	rm -f "$(DESTDIR)$(BASH_COMPLETIONS)/btsync" "$(DESTDIR)$(ZSH_COMPLETIONS)/_btsync"
 	rm -f "$(DESTDIR)$(FISH_COMPLETIONS)/btsync.fish" $(DOCUMENTS:%="$(DESTDIR)$(DOCDIR)/%") $(PAGES:%="$(DESTDIR)$(DOCDIR)/%")
 	for folder in docs/pictures docs .; do \

@@ -71,7 +71,9 @@ impl Service {
 
     fn serve_page(&mut self, web: WebOptions, mut listeners: Vec<HttpListener>) -> Result<(), ServiceError> {
         let address = "a given socket".to_owned();
-        let adopted: Result<Vec<HttpListener>, _> = web.listeners.into_iter().map(HttpListener::from_tcp).collect();
+        let adopted = web.listeners.into_iter().map(HttpListener::from_tcp);
+        let adopted = adopted.chain(web.unix_listeners.into_iter().map(HttpListener::from_unix));
+        let adopted: Result<Vec<HttpListener>, _> = adopted.collect();
         listeners.extend(adopted.map_err(|source| ServiceError::Listen { address, source })?);
         let access = Access::new(web.password, &web.host_names);
         let events = self.shared.page_events.clone();

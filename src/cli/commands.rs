@@ -8,5 +8,6 @@ pub(crate) mod list;
 pub mod magnet;
 pub(crate) mod output_file;
 pub mod serve;
+mod systemd;
 pub mod tracker;
 pub mod verify;

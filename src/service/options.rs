@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use crate::client::{ClientError, DhtSettings};
@@ -39,6 +40,8 @@ pub struct WebOptions {
     pub unix_sockets: Vec<PathBuf>,
     /// Sockets that listen already, for example those that systemd passes.
     pub listeners: Vec<TcpListener>,
+    /// Unix sockets that listen already. Who may connect is up to the permissions of their files.
+    pub unix_listeners: Vec<UnixListener>,
     /// The password; `None` for none.
     pub password: Option<PasswordHash>,
     /// Host names under which browsers may reach the page, beside IP addresses and `localhost`.

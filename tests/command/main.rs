@@ -10,5 +10,6 @@ mod exit_codes;
 mod json;
 mod names;
 mod secrets;
+mod systemd;
 mod tools;
 mod watch;

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use crate::common::netns::{address, find, in_network_namespace, installed, not_run};
 use crate::common::payload::Payload;
-use crate::common::{TestDir, free_port};
+use crate::common::{TestDir, btsync, free_port};
 
 const BTSYNC: &str = env!("CARGO_BIN_EXE_btsync");
 
@@ -53,6 +53,8 @@ fn installed_files_can_be_uninstalled() {
 
     let wanted = [
         "bin/btsync",
+        "lib/systemd/system/btsync-serve.service",
+        "lib/systemd/system/btsync-serve.socket",
         "lib/systemd/system/btsync@.service",
         "share/bash-completion/completions/btsync",
         "share/doc/btsync/CHANGELOG.md",
@@ -74,8 +76,10 @@ fn installed_files_can_be_uninstalled() {
     }
     assert!(pages.contains("opt/b/share/doc/btsync/docs/config.example"), "{pages:?}");
     assert_eq!(ends_well(Command::new(root.join("opt/b/bin/btsync")).arg("--version")), version());
-    let unit = std::fs::read_to_string(root.join("opt/b/lib/systemd/system/btsync@.service")).expect("the unit");
-    assert!(unit.contains("\nExecStart=/opt/b/bin/btsync ") && !unit.contains("/usr/bin/btsync"), "{unit}");
+    for unit in ["btsync@.service", "btsync-serve.service"] {
+        let unit = std::fs::read_to_string(root.join("opt/b/lib/systemd/system").join(unit)).expect("the unit");
+        assert!(unit.contains("\nExecStart=/opt/b/bin/btsync ") && !unit.contains("/usr/bin/btsync"), "{unit}");
+    }
 
     make(&["uninstall", "PREFIX=/opt/b", &destination]);
     assert_eq!(files(&root), BTreeSet::from(["opt/b/share/doc/btsync/NOTES".to_owned()]));
@@ -90,12 +94,51 @@ fn the_unit_is_one_that_systemd_likes() {
     let temp = TestDir::new();
     // Without DESTDIR, because systemd-analyze checks that the program is where the unit says.
     make(&["install", &format!("BIN={BTSYNC}"), &format!("PREFIX={}", temp.path("usr").display())]);
-    let unit = temp.path("usr/lib/systemd/system/btsync@.service");
-    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().expect("it starts");
-    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && complaint.is_empty(), "{complaint}");
-    // The exposure is rated from 0 to 100; a unit without a sandbox is above 90.
-    ends_well(Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=20"]).arg(&unit));
+    for unit in ["btsync@.service", "btsync-serve.service", "btsync-serve.socket"] {
+        let path = temp.path("usr/lib/systemd/system").join(unit);
+        let output =
+            Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output().expect("it starts");
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && complaint.is_empty(), "{unit}: {complaint}");
+        if unit.ends_with(".service") {
+            // The exposure is rated from 0 to 100; a unit without a sandbox is above 90.
+            let words = ["security", "--offline=true", "--threshold=20"];
+            ends_well(Command::new("systemd-analyze").args(words).arg(&path));
+        }
+    }
+}
+
+/// The sandbox of both units is the same.
+#[test]
+fn the_units_have_the_same_sandbox() {
+    let sandbox = |unit: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(unit);
+        let text = std::fs::read_to_string(path).expect("the unit");
+        text.split_once("CapabilityBoundingSet=").expect("a sandbox").1.to_owned()
+    };
+    assert_eq!(sandbox("btsync@.service"), sandbox("btsync-serve.service"));
+}
+
+/// The command of the container's image starts a service, with folders and addresses of the test in place of the image's.
+#[test]
+fn the_command_of_the_image_starts_a_service() {
+    in_network_namespace("the_command_of_the_image_starts_a_service", &[], || {
+        let temp = TestDir::new();
+        std::fs::write(temp.path("password"), "me:a long password\n").expect("a file");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/Dockerfile");
+        let file = std::fs::read_to_string(file).expect("the file");
+        let command = file.lines().find_map(|line| line.strip_prefix("ENTRYPOINT ")).expect("a command");
+        let words: Vec<String> = command.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+        assert_eq!(words.first().map(String::as_str), Some("/btsync"));
+        let words = words.iter().skip(1).map(|word| match word.as_str() {
+            "/downloads" | "/state" => temp.path(&word[1..]).display().to_string(),
+            "/run/secrets/btsync-password" => temp.path("password").display().to_string(),
+            _ => word.clone(),
+        });
+        let mut service = temp.start("service", btsync().args(words));
+        service.wait_for_output("the page is at http://0.0.0.0:9091/");
+        service.terminate(0);
+    });
 }
 
 /// Fast resume works with the restricted view of /proc that the unit sets: the second start hashes nothing.

@@ -10,6 +10,7 @@ use std::thread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::cli::commands::systemd::{self, GivenSockets};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::ServeArgs;
 use crate::cli::options::values::WebAddress;
@@ -35,7 +36,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     if let Some(user) = &args.set_password {
         return set_password(&state, user);
     }
-    let options = options(args, state)?;
+    // Before any thread starts, because it changes the environment.
+    let sockets = GivenSockets::take()?;
+    let options = options(args, state, sockets)?;
     // The service may have more connections and files than the default soft limit allows.
     raise_limit();
     // Before the line is printed: a reader of it may send a signal at once.
@@ -47,10 +50,12 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         // A closed stderr does not stop the service.
         let _ = writeln!(io::stderr(), "the page is at {address}");
     }
+    systemd::ready(service.addresses());
     let handle = signals.handle();
     let ended = service.clone();
     let watcher = thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if signals.forever().next().is_some() {
+            systemd::stopping();
             ended.shut_down();
         }
     });
@@ -61,7 +66,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn options(args: &ServeArgs, state: PathBuf) -> Result<ServiceOptions, Failure> {
+fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<ServiceOptions, Failure> {
     let dir = match &args.dir {
         Some(folder) => absolute(folder)?,
         None => std::env::home_dir()
@@ -77,11 +82,11 @@ fn options(args: &ServeArgs, state: PathBuf) -> Result<ServiceOptions, Failure> 
     options.allowed_folders = args.allow_dir.iter().map(|folder| absolute(folder)).collect::<Result<_, _>>()?;
     options.private_folders = private_folders();
     options.peer_port = args.peer_port;
-    options.web = Some(web_options(args, password));
+    options.web = Some(web_options(args, password, sockets));
     Ok(options)
 }
 
-fn web_options(args: &ServeArgs, password: Option<PasswordHash>) -> WebOptions {
+fn web_options(args: &ServeArgs, password: Option<PasswordHash>, sockets: GivenSockets) -> WebOptions {
     let mut web = WebOptions::default();
     for address in &args.listen {
         match address {
@@ -89,9 +94,10 @@ fn web_options(args: &ServeArgs, password: Option<PasswordHash>) -> WebOptions {
             WebAddress::Unix(path) => web.unix_sockets.push(path.clone()),
         }
     }
-    if args.listen.is_empty() {
+    if args.listen.is_empty() && sockets.is_empty() {
         web.addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
     }
+    (web.listeners, web.unix_listeners) = (sockets.tcp, sockets.unix);
     web.password = password;
     web.host_names.clone_from(&args.web_host);
     web.path_prefix = args.web_prefix.clone().unwrap_or_default();
@@ -158,12 +164,29 @@ mod tests {
     #[test]
     fn the_page_is_on_loopback_unless_asked_for() {
         let args = ServeArgs::from_args(&["serve"], &[]).expect("arguments");
-        assert_eq!(web_options(&args, None).addresses, [SocketAddr::from(([127, 0, 0, 1], 9091))]);
+        assert_eq!(
+            web_options(&args, None, GivenSockets::default()).addresses,
+            [SocketAddr::from(([127, 0, 0, 1], 9091))]
+        );
         let args =
             ServeArgs::from_args(&["serve"], &["--listen", "unix:/run/x", "--listen", "[::1]:1"]).expect("arguments");
-        let web = web_options(&args, None);
+        let web = web_options(&args, None, GivenSockets::default());
         assert_eq!((web.addresses.len(), web.unix_sockets), (1, vec![PathBuf::from("/run/x")]));
         assert!(ServeArgs::from_args(&["serve"], &["--listen", "nowhere"]).is_err());
+    }
+
+    #[test]
+    fn with_sockets_of_systemd_there_is_no_other_address_unless_asked_for() {
+        let sockets = || {
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+            GivenSockets { tcp: vec![listener], ..GivenSockets::default() }
+        };
+        let args = ServeArgs::from_args(&["serve"], &[]).expect("arguments");
+        let web = web_options(&args, None, sockets());
+        assert_eq!((web.addresses.len(), web.listeners.len()), (0, 1));
+        let args = ServeArgs::from_args(&["serve"], &["--listen", "[::1]:1"]).expect("arguments");
+        let web = web_options(&args, None, sockets());
+        assert_eq!((web.addresses.len(), web.listeners.len()), (1, 1));
     }
 
     #[test]
