@@ -6,7 +6,6 @@ mod board;
 mod control;
 mod details;
 mod facts;
-mod feed;
 mod file_jobs;
 mod goals;
 mod links;

@@ -7,6 +7,8 @@ mod announce;
 pub(crate) mod config;
 mod connection_entry;
 mod downloaded_torrents;
+#[cfg(any(feature = "cli", feature = "service"))]
+mod event_json;
 mod events;
 mod final_announce;
 mod handle;

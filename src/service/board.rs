@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 
 use crate::client::{Client, DhtSettings};
 use crate::metainfo::Metainfo;
-use crate::service::feed::Feed;
 use crate::service::links::LinkKey;
 use crate::service::messages::Message;
 use crate::service::model::{BandwidthGroup, SessionStats, SessionSums, TorrentId, TorrentSummary};
@@ -39,8 +38,6 @@ pub struct Shared {
     pub pending: Mutex<BTreeMap<TorrentId, Arc<Flag>>>,
     /// The client, unless it is being replaced.
     pub client: Mutex<Option<Arc<Client>>>,
-    /// The stream of events.
-    pub feed: Feed,
     /// The key of links to files.
     pub links: LinkKey,
     /// The event stream of the page.

@@ -20,7 +20,6 @@ use parking_lot::Mutex;
 use crate::client::Client;
 use crate::peer::LimitGroup;
 use crate::service::board::{Board, Shared, changes_of};
-use crate::service::feed::Feed;
 use crate::service::file_jobs::FileJobs;
 use crate::service::links::LinkKey;
 use crate::service::messages::Message;
@@ -91,7 +90,6 @@ impl Manager {
             inbox: inbox_sender,
             pending: Mutex::default(),
             client: Mutex::new(Some(client.clone())),
-            feed: Feed::default(),
             links: LinkKey::generate(),
             page_events: Arc::default(),
             dht,

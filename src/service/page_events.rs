@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde_json::{Map, Value};
 
 use crate::http::{BodySource, EventBroadcast, EventSubscription, Pulled, Response, ResponseBody, Waker};
 use crate::service::model::{Control, TorrentId, UnixTime};
 use crate::service::rpc::live::changes;
+use crate::torrent::Event;
+use crate::types::InfoHash;
 
 /// The name of the event.
 const EVENT: &str = "torrents";
+/// The name of the event with a line of `--json`.
+const LOG_EVENT: &str = "log";
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -54,6 +59,23 @@ impl PageEvents {
         }
         let data = changes(control, Some(&ids), &removed, UnixTime::now());
         self.broadcast.publish(EVENT, &String::from_utf8_lossy(&data));
+    }
+
+    /// Tells all listeners of an event of a torrent, as a line of `--json`.
+    pub fn log(&self, event: &Event, info_hash: InfoHash, name: &str, since_start: Duration) {
+        if !self.has_listeners() {
+            return;
+        }
+        let Some((kind, fields)) = event.json_value() else { return };
+        let mut line = Map::new();
+        line.insert("event".to_owned(), kind.into());
+        line.insert("time".to_owned(), ((since_start.as_secs_f64() * 1000.0).round() / 1000.0).into());
+        if let Value::Object(fields) = fields {
+            line.extend(fields);
+        }
+        line.insert("info_hash".to_owned(), info_hash.hex().into());
+        line.insert("name".to_owned(), name.into());
+        self.broadcast.publish(LOG_EVENT, &Value::Object(line).to_string());
     }
 
     /// Ends all streams.

@@ -253,49 +253,19 @@ impl Reporter for JsonReporter {
 
     fn event(&mut self, at: Duration, event: &Event) {
         self.begin();
-        let (name, fields) = match event {
-            Event::Checked { have, total } => ("checked", json!({ "have": have, "total": total })),
-            Event::Listening { port } => ("listening", json!({ "port": port })),
-            Event::Metadata { name, total } => ("metadata", json!({ "name": name, "total": total })),
-            Event::Selected { files, total_files, bytes } => {
-                ("selected", json!({ "files": files, "of": total_files, "bytes": bytes }))
-            }
-            Event::Announced { tracker, peers, interval, warning } => {
-                let interval = interval.as_secs();
-                ("tracker", json!({ "url": tracker, "peers": peers, "interval": interval, "error": warning }))
-            }
-            Event::AnnounceFailed { tracker, error, .. } => {
-                ("tracker", json!({ "url": tracker, "peers": null, "interval": null, "error": tracker_error(error) }))
-            }
-            Event::PeerConnected { addr, incoming } => {
-                let from = if *incoming { "called us" } else { "called" };
-                ("peer", json!({ "address": addr.to_string(), "state": "connected", "reason": from }))
-            }
-            Event::PeerDisconnected { addr, reason } => {
-                ("peer", json!({ "address": addr.to_string(), "state": "gone", "reason": reason }))
-            }
-            Event::PeerFailed { addr, reason } => {
-                ("peer", json!({ "address": addr.to_string(), "state": "failed", "reason": reason }))
-            }
-            Event::PeerBanned { addr, piece } => {
-                let reason = format!("wrong data in piece {}", piece.0);
-                ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": reason }))
-            }
-            Event::MetadataRefused { addr } => {
-                ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": "wrong metadata" }))
-            }
-            Event::Repaired { what } | Event::Note { what } => ("note", json!({ "text": without_numbers(what) })),
-            Event::TorrentSaved { .. } | Event::TorrentNotSaved { .. } => {
-                ("note", json!({ "text": saved_text(event).as_deref().map(without_numbers) }))
-            }
-            Event::Completed => {
-                self.write_changes(at);
-                ("complete", json!({}))
-            }
+        match event {
             Event::EventsDropped { count } => return self.json_output.count_dropped(*count),
-            // `CheckStarted`, `NoPeerSource`, `PieceFailed` and `Stopping` are no events of this format.
-            _ => return,
-        };
+            Event::Completed => self.write_changes(at),
+            _ => {}
+        }
+        let Some((name, fields)) = event.to_json() else { return };
+        let mut fields: Value = serde_json::from_str(&fields).unwrap_or_default();
+        // The command names its options where they help.
+        match event {
+            Event::AnnounceFailed { error, .. } => fields["error"] = tracker_error(error).into(),
+            Event::TorrentNotSaved { .. } => fields["text"] = saved_text(event).as_deref().map(without_numbers).into(),
+            _ => {}
+        }
         self.write(at, name, fields);
     }
 

@@ -7,7 +7,7 @@ use crate::service::facts::facts;
 use crate::service::manager::Manager;
 use crate::service::manager::managed::Run;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
-use crate::service::record::Wish;
+use crate::service::record::{TorrentRecord, Wish};
 use crate::torrent::Event;
 use crate::util::printable_text::printable;
 
@@ -27,7 +27,10 @@ impl Manager {
         let Some(run) = self.torrents.get(&id).and_then(|torrent| torrent.active()) else { return };
         let events: Vec<Event> = run.events.try_iter().collect();
         for event in events {
-            self.shared.feed.send_event(id, &event);
+            if let Some(torrent) = self.torrents.get(&id) {
+                let TorrentRecord { info_hash, name, .. } = &torrent.record;
+                self.shared.page_events.log(&event, *info_hash, name, self.started.elapsed());
+            }
             self.handle_event(id, event);
         }
     }

@@ -1,0 +1,79 @@
+//! Events as JSON: the lines of `--json`, and what a service's event stream says. docs/json.md describes them.
+
+use serde_json::{Value, json};
+
+use crate::torrent::events::Event;
+use crate::util::os_error::without_numbers;
+use crate::util::printable_text::printable;
+
+impl Event {
+    /// The event's name and its fields as a JSON object; `None` for events that the format does not have.
+    pub fn to_json(&self) -> Option<(&'static str, String)> {
+        self.json_value().map(|(name, fields)| (name, fields.to_string()))
+    }
+
+    /// The same, as a value.
+    pub(crate) fn json_value(&self) -> Option<(&'static str, Value)> {
+        Some(match self {
+            Event::Checked { have, total } => ("checked", json!({ "have": have, "total": total })),
+            Event::Listening { port } => ("listening", json!({ "port": port })),
+            Event::Metadata { name, total } => ("metadata", json!({ "name": name, "total": total })),
+            Event::Selected { files, total_files, bytes } => {
+                ("selected", json!({ "files": files, "of": total_files, "bytes": bytes }))
+            }
+            Event::Announced { tracker, peers, interval, warning } => {
+                let interval = interval.as_secs();
+                ("tracker", json!({ "url": tracker, "peers": peers, "interval": interval, "error": warning }))
+            }
+            Event::AnnounceFailed { tracker, error, .. } => {
+                let error = error.to_string();
+                ("tracker", json!({ "url": tracker, "peers": null, "interval": null, "error": error }))
+            }
+            Event::PeerConnected { addr, incoming } => {
+                let from = if *incoming { "called us" } else { "called" };
+                ("peer", json!({ "address": addr.to_string(), "state": "connected", "reason": from }))
+            }
+            Event::PeerDisconnected { addr, reason } => {
+                ("peer", json!({ "address": addr.to_string(), "state": "gone", "reason": reason }))
+            }
+            Event::PeerFailed { addr, reason } => {
+                ("peer", json!({ "address": addr.to_string(), "state": "failed", "reason": reason }))
+            }
+            Event::PeerBanned { addr, piece } => {
+                let reason = format!("wrong data in piece {}", piece.0);
+                ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": reason }))
+            }
+            Event::MetadataRefused { addr } => {
+                ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": "wrong metadata" }))
+            }
+            Event::Repaired { what } | Event::Note { what } => ("note", json!({ "text": without_numbers(what) })),
+            Event::TorrentSaved { path, is_new } => {
+                let what = if *is_new { "saved as" } else { "already saved as" };
+                ("note", json!({ "text": format!("{what} {}", printable(&path.to_string_lossy())) }))
+            }
+            Event::TorrentNotSaved { path, reason, .. } => {
+                let text = format!("cannot be saved as {}: {reason}", printable(&path.to_string_lossy()));
+                ("note", json!({ "text": without_numbers(&text) }))
+            }
+            Event::Completed => ("complete", json!({})),
+            // Counts of lost events have a line of their own; the others are no events of this format.
+            Event::EventsDropped { .. }
+            | Event::CheckStarted { .. }
+            | Event::NoPeerSource { .. }
+            | Event::PieceFailed { .. }
+            | Event::Stopping => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_an_object_and_some_events_have_none() {
+        let (name, fields) = Event::Checked { have: 1, total: 2 }.to_json().expect("an event");
+        assert_eq!((name, fields.as_str()), ("checked", r#"{"have":1,"total":2}"#));
+        assert_eq!(Event::Stopping.to_json(), None);
+    }
+}
