@@ -114,6 +114,33 @@ pub struct PayloadTotals {
     /// Bytes received per second, and when this sum was computed, in milliseconds of the torrent's clock.
     download_rate: Counter,
     download_rate_updated_at: Counter,
+    /// What was moved before, if the torrent's files have been opened again.
+    earlier: OnceLock<PayloadSums>,
+}
+
+/// Payload bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PayloadSums {
+    /// Bytes received.
+    pub downloaded: u64,
+    /// Bytes sent.
+    pub uploaded: u64,
+}
+
+impl PayloadTotals {
+    /// The torrent has moved this before, since it started.
+    pub fn continue_from(&self, earlier: PayloadSums) {
+        let _ = self.earlier.set(earlier);
+    }
+
+    /// What the torrent has moved since it started.
+    pub fn run_totals(&self) -> PayloadSums {
+        let earlier = self.earlier.get().copied().unwrap_or_default();
+        PayloadSums {
+            downloaded: earlier.downloaded.saturating_add(self.downloaded.get()),
+            uploaded: earlier.uploaded.saturating_add(self.uploaded.get()),
+        }
+    }
 }
 
 /// What is fixed before the first connection.

@@ -24,6 +24,7 @@ mod peer_search;
 mod phases;
 mod piece_order;
 mod record_files;
+mod reopening;
 mod replaced_files;
 mod resume_store;
 mod save_torrent;
@@ -259,7 +260,7 @@ impl Torrent {
         )?);
         let event_sender = events.clone();
         let peer_id = config.connections.peer_id_prefix.map_or_else(PeerId::generate, PeerId::with_prefix);
-        let mut run = TorrentRun { inner: &inner, config: &config, events, messages, peer_id, registration };
+        let mut run = TorrentRun { inner: &inner, config: Arc::new(config), events, messages, peer_id, registration };
         let ended = match source {
             Source::Metainfo(torrent) => run.download(&torrent, None),
             Source::Magnet(magnet) => match run.fetch_metadata(&magnet).inspect_err(|_| event_sender.finish())? {

@@ -31,12 +31,13 @@ pub fn send(
     job: &AnnounceJob,
     deadline: Duration,
 ) -> Result<AnnounceResponse, TrackerError> {
+    let totals = context.payload.run_totals();
     let announce = Announce {
         info_hash: context.settings.info_hash,
         peer_id: context.settings.peer_id,
         port: context.ports.tcp.get(),
-        uploaded: context.payload.uploaded.get(),
-        downloaded: context.payload.downloaded.get(),
+        uploaded: totals.uploaded,
+        downloaded: totals.downloaded,
         left: context.bytes_left(),
         key: identity.key,
         numwant: if context.settings.is_fetching_metadata || !context.pieces.is_complete() {

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::metainfo::Metainfo;
+use crate::metainfo::{Metainfo, Selection};
 use crate::peer::{LimitGroup, Peer, StopReason, TorrentCommand};
 use crate::storage::FileSpec;
 use crate::strategy::peer_list::PeerSource;
 use crate::strategy::rate_limiter::{Direction, Limits};
+use crate::torrent::AddOptions;
 use crate::torrent::config::SeedGoal;
 use crate::torrent::events::Events;
 use crate::torrent::inner::TorrentInner;
@@ -190,6 +191,25 @@ impl TorrentHandle {
         Some(earliest.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
+    /// Changes which files are wanted; see [`TorrentHandle::reopen`].
+    pub fn select_files(&self, selection: Selection) {
+        self.reopen(move |options| options.files(selection));
+    }
+
+    /// Changes what the program wants of the torrent's files, while it runs. btsync closes the connections and the files and writes
+    /// the resume data, as at a stop, but trackers do not notice. Then it calls `change` with the current options, on the torrent's
+    /// thread, and opens the files again as at a start. What the resume data covers is not hashed. It then connects to the same
+    /// peers again.
+    ///
+    /// Of the options that `change` returns, the folder and those of the files count: [`AddOptions::folder`],
+    /// [`AddOptions::files`], [`AddOptions::renamed_files`], [`AddOptions::overwrite`], [`AddOptions::verify`] and others. `change`
+    /// may move the files. If the files cannot be opened, the torrent ends with the error. A call before the files are opened for
+    /// the first time changes how they are opened; one after the torrent's end has no effect.
+    pub fn reopen(&self, change: impl FnOnce(AddOptions) -> AddOptions + Send + 'static) {
+        self.0.reopening.add(Box::new(change));
+        self.wake(TorrentCommand::SettingsChanged);
+    }
+
     /// When the torrent stops seeding by itself.
     pub fn seed_goal(&self) -> SeedGoal {
         self.0.seed_goal
@@ -212,8 +232,8 @@ impl TorrentHandle {
 
     /// The one path below the download folder that contains everything wanted and nothing else: the only file, or the torrent's
     /// own folder if the user moved no file elsewhere. `None` if there is no such path, or before it is known.
-    pub fn content_path(&self) -> Option<&Path> {
-        self.0.facts.content_path.get().map(PathBuf::as_path).filter(|path| !path.as_os_str().is_empty())
+    pub fn content_path(&self) -> Option<PathBuf> {
+        self.0.facts.content_path.get().filter(|path| !path.as_os_str().is_empty())
     }
 
     /// The figures about the search for peers.
@@ -228,7 +248,7 @@ impl TorrentHandle {
         let checked = (inner.progress.check.done.get(), inner.progress.check.total.get());
         let total = inner.facts.name_and_size.get().map_or(0, |(_, total)| *total);
         // If everything was complete from the start, there are no connections that could tell.
-        let (total, have) = inner.facts.wanted_bytes.get().copied().unwrap_or((total, 0));
+        let (total, have) = inner.facts.wanted_bytes.get().unwrap_or((total, 0));
         let mut snapshot = Snapshot {
             stage,
             total,
@@ -247,9 +267,9 @@ impl TorrentHandle {
                 (snapshot.total, snapshot.have) =
                     (wanted, wanted.saturating_sub(context.pieces.missing_wanted_bytes()));
             }
-            snapshot.downloaded = context.payload.downloaded.get();
-            snapshot.uploaded = context.payload.uploaded.get();
-            snapshot.total_uploaded = snapshot.total_uploaded.saturating_add(snapshot.uploaded);
+            let totals = context.payload.run_totals();
+            (snapshot.downloaded, snapshot.uploaded) = (totals.downloaded, totals.uploaded);
+            snapshot.total_uploaded = snapshot.total_uploaded.saturating_add(context.payload.uploaded.get());
             snapshot.wasted = context.pieces.wasted();
             snapshot.unverified = context.pieces.unverified_bytes();
             snapshot.down_rate = peers.iter().map(|peer| peer.rate(Direction::Down, now)).sum();

@@ -19,6 +19,7 @@ use crate::torrent::events::Events;
 use crate::torrent::kept_connections::KeptConnections;
 use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::piece_order::OrderSettings;
+use crate::torrent::reopening::ReopenRequests;
 use crate::torrent::streams::StreamRegistry;
 use crate::torrent::views::{Stage, TrackerView};
 use crate::torrent::{Outcome, TorrentError};
@@ -84,19 +85,40 @@ impl MetadataProgress {
     }
 }
 
-/// What becomes known of a torrent while it runs. Each value is set once.
+/// A value that becomes known while a torrent runs, and changes when its files are opened again.
+pub(crate) struct Latest<T>(Mutex<Option<T>>);
+
+impl<T> Default for Latest<T> {
+    fn default() -> Latest<T> {
+        Latest(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Latest<T> {
+    /// Sets the value.
+    pub fn set(&self, value: T) {
+        *self.0.lock() = Some(value);
+    }
+
+    /// The value, once it is known.
+    pub fn get(&self) -> Option<T> {
+        self.0.lock().clone()
+    }
+}
+
+/// What becomes known of a torrent while it runs.
 #[derive(Default)]
 pub(crate) struct TorrentFacts {
     /// The torrent's name and size.
     pub name_and_size: OnceLock<(String, u64)>,
     /// See [`TorrentHandle::content_path`](crate::torrent::TorrentHandle::content_path); empty if there is no such path.
-    pub content_path: OnceLock<PathBuf>,
+    pub content_path: Latest<PathBuf>,
     /// The metadata of a magnet link, if nothing else was asked for.
     pub metainfo: OnceLock<Metainfo>,
-    /// The pieces that the check found complete.
-    pub found_pieces: OnceLock<Bitfield>,
-    /// The bytes of the wanted pieces, and of those among them that the check found complete.
-    pub wanted_bytes: OnceLock<(u64, u64)>,
+    /// The pieces that the last check found complete.
+    pub found_pieces: Latest<Bitfield>,
+    /// The bytes of the wanted pieces, and of those among them that the last check found complete.
+    pub wanted_bytes: Latest<(u64, u64)>,
 }
 
 /// How far a torrent is, for display.
@@ -156,6 +178,8 @@ pub(crate) struct TorrentInner {
     pub max_peers: Arc<Amount>,
     /// In which order the program wants the pieces.
     pub order: Mutex<OrderSettings>,
+    /// What the program wants changed of the files.
+    pub reopening: ReopenRequests,
     /// Readers that wait for pieces.
     pub streams: StreamRegistry,
     pub messages: Sender<TorrentMessage>,
@@ -198,6 +222,7 @@ impl TorrentInner {
                 sequential: config.files.sequential,
                 priorities: config.files.priorities.clone(),
             }),
+            reopening: ReopenRequests::default(),
             streams: StreamRegistry::default(),
             messages,
             facts: TorrentFacts::default(),

@@ -69,13 +69,13 @@ pub(crate) fn open(
         FileOpener { registration, inner, config, metainfo, wanted: &plan.wanted, events, storage, hashed: false };
     let (have, resume_store) = opener.run()?;
     let storage = Arc::new(opener.storage);
-    let _ = inner.facts.content_path.set(content_path(
+    inner.facts.content_path.set(content_path(
         storage.layout(),
         &wanted,
         metainfo.multi_file,
         &config.files.renamed_files,
     ));
-    let _ = inner.facts.wanted_bytes.set(wanted_sizes(metainfo, &plan.wanted, &have));
+    inner.facts.wanted_bytes.set(wanted_sizes(metainfo, &plan.wanted, &have));
     Ok(OpenedFiles { storage, plan, have, resume_store })
 }
 

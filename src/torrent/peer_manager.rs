@@ -51,7 +51,7 @@ const DHT_STATUS_INTERVAL: Duration = Duration::from_secs(2);
 /// See the module's documentation.
 pub struct PeerManager<'a> {
     pub inner: &'a TorrentInner,
-    pub config: &'a TorrentConfig,
+    pub config: Arc<TorrentConfig>,
     pub events: EventSender,
     pub peer_list: PeerList,
     pub connections: HashMap<PeerKey, ConnectionEntry>,
@@ -94,7 +94,7 @@ impl<'a> PeerManager<'a> {
     /// A private torrent gets peers only from its trackers (BEP 27).
     pub fn new(
         inner: &'a TorrentInner,
-        config: &'a TorrentConfig,
+        config: Arc<TorrentConfig>,
         events: EventSender,
         info_hash: InfoHash,
         tiers: &[Vec<String>],
@@ -102,14 +102,14 @@ impl<'a> PeerManager<'a> {
         registration: Registration,
     ) -> PeerManager<'a> {
         let replaced = inner.peers.tracker_requests.tiers.lock().clone();
-        let mut announcer = Announcer::new(tiers, config, replaced);
+        let mut announcer = Announcer::new(tiers, &config, replaced);
         if private {
             announcer.ask_one_at_a_time();
         }
         let discovery = if private {
             Discovery::none()
         } else {
-            Discovery::start(config, info_hash, &registration, inner.started.elapsed())
+            Discovery::start(&config, info_hash, &registration, inner.started.elapsed())
         };
         if !announcer.unsupported().is_empty() {
             let all = announcer.unsupported();
@@ -130,6 +130,7 @@ impl<'a> PeerManager<'a> {
         peer_list.add(&config.search.link_peers, PeerSource::MagnetLink);
         PeerManager {
             inner,
+            stop_timeout: StopTimeout::new(config.stop_timeout, inner.started.elapsed()),
             config,
             events,
             peer_list,
@@ -143,9 +144,14 @@ impl<'a> PeerManager<'a> {
             private,
             is_complete: false,
             tracker_peers: Vec::new(),
-            stop_timeout: StopTimeout::new(config.stop_timeout, inner.started.elapsed()),
             active_in_group: inner.throttle.activate(),
         }
+    }
+
+    /// The same with another configuration of the files.
+    #[must_use]
+    pub fn with_config(self, config: Arc<TorrentConfig>) -> PeerManager<'a> {
+        PeerManager { config, ..self }
     }
 
     /// The port that we listen on.
@@ -213,7 +219,7 @@ impl<'a> PeerManager<'a> {
         self.publish_trackers(now);
         self.dial_due(context, now);
         self.send_pex(context, now);
-        if self.discovery.retry_start(self.config, context.settings.info_hash, &self.registration, now) {
+        if self.discovery.retry_start(&self.config, context.settings.info_hash, &self.registration, now) {
             context.ports.dht.set(self.port());
         }
         self.discovery.check_reachability(now, self.registration.was_ever_reached());

@@ -17,7 +17,8 @@ use crate::torrent::metadata_phase;
 use crate::torrent::open_files::{OpenedFiles, open};
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::resume_store::ResumeStore;
-use crate::torrent::transfer::Transfer;
+use crate::torrent::transfer::{Transfer, TransferEnd};
+use crate::torrent::wanted_files::WantedFiles;
 use crate::torrent::{
     Event, Outcome, Stage, TorrentConfig, TorrentError, UnreportedCompletion, metadata_from_url, save_torrent_file,
     send_event,
@@ -29,7 +30,7 @@ use crate::util::os_error::reason;
 /// A torrent that runs.
 pub(crate) struct TorrentRun<'a> {
     pub inner: &'a Arc<TorrentInner>,
-    pub config: &'a TorrentConfig,
+    pub config: Arc<TorrentConfig>,
     pub events: EventSender,
     pub messages: Receiver<TorrentMessage>,
     pub peer_id: PeerId,
@@ -37,10 +38,18 @@ pub(crate) struct TorrentRun<'a> {
     pub registration: Option<Registration>,
 }
 
-/// What the download of a magnet link takes over from the metadata phase: the peer manager and its connections.
+/// What the download of a magnet link takes over from the metadata phase: the peer manager and its connections. The same of an
+/// earlier transfer, without connections, if the files are opened again.
 pub(crate) struct KeptPeers<'a> {
     peer_manager: PeerManager<'a>,
     context: Arc<TorrentContext>,
+}
+
+/// How a download ended.
+enum DownloadEnd<'a> {
+    Ended(Outcome),
+    /// The program has other wishes regarding the files.
+    Reopen(Box<KeptPeers<'a>>),
 }
 
 impl<'a> TorrentRun<'a> {
@@ -54,7 +63,7 @@ impl<'a> TorrentRun<'a> {
         let tiers: Vec<Vec<String>> = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
         let mut peer_manager = self.peer_manager(&context, &tiers, false)?;
         self.publish(&context, &peer_manager);
-        metadata_from_url::fetch_in_background(magnet, self.config, &context);
+        metadata_from_url::fetch_in_background(magnet, &self.config, &context);
         let Some(info) = metadata_phase::fetch(&mut peer_manager, &context, &self.messages) else {
             self.inner.set_stage(Stage::Stopping);
             send_event(&self.events, Event::Stopping);
@@ -77,7 +86,7 @@ impl<'a> TorrentRun<'a> {
         let _ = self.inner.facts.name_and_size.set((name.clone(), total));
         send_event(&self.events, Event::Metadata { name, total });
         if let Some(path) = &self.config.save_torrent {
-            send_event(&self.events, save_torrent_file(path, &torrent, &torrent.to_bytes(), self.config));
+            send_event(&self.events, save_torrent_file(path, &torrent, &torrent.to_bytes(), &self.config));
         }
         if self.config.metadata_only {
             peer_manager.shut_down(&context, &self.messages, || {});
@@ -87,13 +96,34 @@ impl<'a> TorrentRun<'a> {
         Ok(Some((torrent, KeptPeers { peer_manager, context })))
     }
 
-    /// Checks the files, downloads what is missing, and seeds.
+    /// Checks the files, downloads what is missing, and seeds. Starts again if the program changes what it wants of the files.
     pub fn download(
         &mut self,
         metainfo: &Metainfo,
         mut kept_peers: Option<KeptPeers<'a>>,
     ) -> Result<Outcome, TorrentError> {
-        let (inner, config) = (self.inner, self.config);
+        loop {
+            let before = self.config.clone();
+            self.inner.reopening.apply(&mut self.config);
+            if let Err(error) = WantedFiles::new(metainfo, &self.config)
+                && kept_peers.as_ref().is_some_and(|kept_peers| !kept_peers.context.settings.is_fetching_metadata)
+            {
+                log::warn!("the files of the torrent stay as they were: {error}");
+                self.config = before;
+            }
+            match self.open_and_transfer(metainfo, kept_peers)? {
+                DownloadEnd::Ended(outcome) => return Ok(outcome),
+                DownloadEnd::Reopen(kept) => kept_peers = Some(*kept),
+            }
+        }
+    }
+
+    fn open_and_transfer(
+        &mut self,
+        metainfo: &Metainfo,
+        mut kept_peers: Option<KeptPeers<'a>>,
+    ) -> Result<DownloadEnd<'a>, TorrentError> {
+        let (inner, config) = (self.inner, self.config.clone());
         let registration = match &mut kept_peers {
             Some(kept_peers) => {
                 kept_peers.peer_manager.lend();
@@ -102,15 +132,17 @@ impl<'a> TorrentRun<'a> {
             None => self.registration.as_mut(),
         };
         let OpenedFiles { storage, plan, have, resume_store } =
-            match open(inner, config, metainfo, registration, &self.events) {
+            match open(inner, &config, metainfo, registration, &self.events) {
                 Ok(opened) => opened,
                 Err(error) => {
                     self.leave(kept_peers);
                     return Err(error);
                 }
             };
-        let _ = inner.facts.found_pieces.set(have.clone());
-        let uploaded = resume_store.as_ref().map_or(0, ResumeStore::uploaded_before);
+        inner.facts.found_pieces.set(have.clone());
+        let earlier = kept_peers.as_ref().map(|kept_peers| kept_peers.context.payload.run_totals()).unwrap_or_default();
+        // Without a record, what this run has sent before its files were opened again counts.
+        let uploaded = resume_store.as_ref().map_or(earlier.uploaded, ResumeStore::uploaded_before);
         inner.progress.uploaded_before.set(uploaded);
         let stopped = inner.run.is_stopped();
         let met = plan.is_met_by(&have);
@@ -118,10 +150,10 @@ impl<'a> TorrentRun<'a> {
             storage.sync_all()?;
         }
         if met && !config.seed.any() && kept_peers.is_none() && !stopped {
-            return Ok(self.complete_at_once(&storage, have, resume_store));
+            return Ok(DownloadEnd::Ended(self.complete_at_once(&storage, have, resume_store)));
         }
         if stopped && kept_peers.is_none() {
-            return Ok(if met { Outcome::StoppedComplete } else { Outcome::Stopped });
+            return Ok(DownloadEnd::Ended(if met { Outcome::StoppedComplete } else { Outcome::Stopped }));
         }
         if !met {
             // Before the first piece can arrive: no download may complete without this record.
@@ -130,6 +162,7 @@ impl<'a> TorrentRun<'a> {
         let pieces = PieceManager::with_plan(storage.clone(), metainfo.pieces.clone(), have, plan);
         pieces.restore(resume_store.as_ref().map_or(&[], ResumeStore::resumed_blocks));
         let context = self.context(metainfo.info_hash, config.search.pex && !metainfo.private, false, pieces);
+        context.payload.continue_from(earlier);
         let checks = Arc::downgrade(&context);
         storage.set_content_check(move |file| checks.upgrade().map_or(Ok(false), |it| it.pieces.is_content_ours(file)));
         let _ = context.info.set(metainfo.info.clone());
@@ -138,18 +171,23 @@ impl<'a> TorrentRun<'a> {
             let _ = context.super_seeding.set(super_seeding);
         }
         let mut peer_manager = match kept_peers {
-            Some(kept_peers) => kept_peers.peer_manager,
+            Some(kept_peers) => kept_peers.peer_manager.with_config(config),
             None => self.peer_manager(&context, &metainfo.tiers, metainfo.private)?,
         };
         self.publish(&context, &peer_manager);
         self.apply_order(&context);
         peer_manager.continue_kept(&context);
         peer_manager.refuse_incoming(false);
-        let outcome =
+        let ended =
             Transfer::new(&context, peer_manager, context.pieces.wanted_bytes(), resume_store).run(&self.messages);
         storage.close();
         storage.unlock();
-        Ok(outcome?)
+        Ok(match ended? {
+            TransferEnd::Ended(outcome) => DownloadEnd::Ended(outcome),
+            TransferEnd::Reopen(peer_manager) => {
+                DownloadEnd::Reopen(Box::new(KeptPeers { peer_manager: *peer_manager, context: context.clone() }))
+            }
+        })
     }
 
     /// Tells the peers and trackers that know of us, if any, that we leave.
@@ -227,7 +265,7 @@ impl<'a> TorrentRun<'a> {
         send_event(&self.events, Event::Listening { port });
         Ok(PeerManager::new(
             self.inner,
-            self.config,
+            self.config.clone(),
             self.events.clone(),
             context.settings.info_hash,
             tiers,
@@ -245,7 +283,7 @@ impl<'a> TorrentRun<'a> {
             }
         });
         self.inner.change_order(|_| ());
-        self.inner.streams.wake_all();
+        self.inner.streams.refresh(context);
     }
 
     /// Publishes our ports to the connections, and the shared context to handles.

@@ -118,8 +118,9 @@ impl StreamRegistry {
         }
     }
 
-    /// Something has changed: wakes all readers that wait.
-    pub fn wake_all(&self) {
+    /// The files have been opened, perhaps again: wakes all readers that wait.
+    pub fn refresh(&self, context: &TorrentContext) {
+        self.update(&self.state.lock(), Some(context));
         self.wake(|_| true, false);
     }
 

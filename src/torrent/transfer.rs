@@ -5,6 +5,7 @@
 //! completion, when it looks at all files, hashes what another program changed, and syncs if the user wants that.
 
 mod bans;
+mod reopening;
 mod slots;
 mod turnover;
 
@@ -22,6 +23,7 @@ use crate::strategy::quality::duplicates::DuplicateTrials;
 use crate::torrent::peer_manager::{LoopEvent, PeerManager};
 use crate::torrent::resume_store::{MANY_FILES, ResumeStore, skip_after_stop};
 use crate::torrent::{Event, Outcome, Stage, send_event};
+pub use reopening::TransferEnd;
 
 /// Upper bound on sleep, in case a deadline is missed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -31,8 +33,8 @@ const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_EVENTS_PER_TURN: usize = 1000;
 
 /// The state of the transfer.
-pub struct Transfer<'a> {
-    context: &'a Arc<TorrentContext>,
+pub struct Transfer<'c, 'a> {
+    context: &'c Arc<TorrentContext>,
     peer_manager: PeerManager<'a>,
     choker: Choker,
     next_choke: Duration,
@@ -55,14 +57,14 @@ pub struct Transfer<'a> {
     resume_store: Option<ResumeStore>,
 }
 
-impl<'a> Transfer<'a> {
+impl<'c, 'a> Transfer<'c, 'a> {
     /// The transfer of a torrent that has just been checked and of which `total` bytes are wanted.
     pub fn new(
-        context: &'a Arc<TorrentContext>,
+        context: &'c Arc<TorrentContext>,
         mut peer_manager: PeerManager<'a>,
         total: u64,
         resume_store: Option<ResumeStore>,
-    ) -> Transfer<'a> {
+    ) -> Transfer<'c, 'a> {
         let complete = context.pieces.is_complete();
         peer_manager.inner.set_stage(if complete { Stage::Seeding } else { Stage::Downloading });
         peer_manager.is_complete = complete;
@@ -88,12 +90,16 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Downloads and seeds until the seed goal is reached or the torrent is stopped; then shuts down.
+    /// Downloads and seeds until the seed goal is reached or the torrent is stopped, then shuts down; or until the files are to be
+    /// opened again.
     ///
     /// # Errors
     /// If the disk failed.
-    pub fn run(mut self, messages: &Receiver<TorrentMessage>) -> Result<Outcome, StorageError> {
+    pub fn run(mut self, messages: &Receiver<TorrentMessage>) -> Result<TransferEnd<'a>, StorageError> {
         while !self.is_over() {
+            if self.must_reopen() {
+                return self.suspend(messages);
+            }
             let now = self.context.now();
             self.peer_manager.tick(self.context, now);
             self.apply_pause();
@@ -110,7 +116,7 @@ impl<'a> Transfer<'a> {
                 messages.try_iter().take(MAX_EVENTS_PER_TURN).for_each(|event| self.take(LoopEvent::Message(event)));
             }
         }
-        self.shut_down(messages)
+        self.shut_down(messages).map(TransferEnd::Ended)
     }
 
     /// Writes the resume data if it is due.

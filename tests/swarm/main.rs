@@ -9,6 +9,7 @@ mod limits;
 mod loopback;
 mod order;
 mod pause;
+mod reopen;
 mod several;
 mod super_seed;
 mod views;

@@ -342,7 +342,7 @@ impl PeerManager<'_> {
     }
 
     /// Remembers the address of a connection that has ended, in case it turns out to have sent wrong data.
-    fn remember_departed(&mut self, key: PeerKey, addr: SocketAddr, incoming: bool) {
+    pub(super) fn remember_departed(&mut self, key: PeerKey, addr: SocketAddr, incoming: bool) {
         if self.ended_connections.len() >= MAX_DEPARTED {
             self.ended_connections.pop_front();
         }

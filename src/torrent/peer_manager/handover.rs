@@ -67,6 +67,28 @@ impl PeerManager<'_> {
         self.next.dial = Duration::ZERO;
     }
 
+    /// The files are to be opened again: closes all connections. As after the metadata phase, no peer gets a bad record for it, and
+    /// all may be dialled again at once.
+    pub(crate) fn close_for_reopening(&mut self, context: &Arc<TorrentContext>) {
+        self.refuse_incoming(true); // nothing handles them meanwhile
+        context.end_connections();
+        let now = context.now();
+        let known = |entry: &ConnectionEntry| Some((entry.peer.clone()?, entry.handshake_done?));
+        let peers: Vec<_> = self.connections.values().filter_map(known).collect();
+        for (peer, since) in &peers {
+            self.remember_departed(peer.key, peer.addr, peer.incoming);
+            let received = peer.rates.downloaded.get();
+            if let Some(record) = self.peer_list.record(peer.addr) {
+                record.record_delivered(now, received, received / now.saturating_sub(*since).as_secs().max(1));
+            }
+        }
+        let incoming = peers.iter().filter(|(peer, _)| peer.incoming).filter_map(|(peer, _)| peer.listen_addr());
+        self.peer_list.add(&incoming.collect::<Vec<_>>(), PeerSource::Incoming);
+        self.inner.peers.sources.lock().clear();
+        self.drop_kept_connections();
+        self.next.dial = Duration::ZERO;
+    }
+
     /// Closes the kept connections.
     pub(crate) fn drop_kept_connections(&mut self) {
         let connections = std::mem::take(&mut self.connections);
@@ -75,7 +97,7 @@ impl PeerManager<'_> {
     }
 
     fn end_connections(&mut self, connections: HashMap<PeerKey, ConnectionEntry>) {
-        self.report_disconnected(connections.values(), "closed after the metadata phase; the download connects again");
+        self.report_disconnected(connections.values(), "closed while the files are opened; btsync connects again");
         final_announce::close_connections(connections.into_values().map(|entry| entry.connection).collect());
         self.registration.set_connection_count(self.connections.len());
     }

@@ -85,7 +85,7 @@ impl PeerManager<'_> {
         if requests.replaced.swap(false)
             && let Some(tiers) = requests.tiers.lock().clone()
         {
-            self.announcer.replace(tiers, self.config, now);
+            self.announcer.replace(tiers, &self.config, now);
         }
         if requests.reannounce.swap(false) {
             self.announcer.reannounce(now);

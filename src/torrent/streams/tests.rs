@@ -80,8 +80,8 @@ fn a_reader_waits_for_the_check_and_ends_with_the_torrent() {
     let registry = StreamRegistry::default();
     let (wakes, id) = (waker(), registry.open().expect("a place"));
     assert_eq!(registry.poll(id, None, 0..9, &wakes.0).expect("it may start"), 0);
-    registry.wake_all();
     let context = context();
+    registry.refresh(&context);
     let no_piece = registry.poll(id, Some(&context), PIECES..PIECES + 1, &wakes.0).expect_err("no such piece");
     assert_eq!((no_piece.kind(), registry.waiting.get()), (io::ErrorKind::InvalidInput, 0));
     assert_eq!(registry.poll(id, Some(&context), 7..9, &wakes.0).expect("a piece"), 0);

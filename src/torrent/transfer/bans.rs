@@ -5,7 +5,7 @@ use crate::torrent::transfer::Transfer;
 use crate::torrent::{Event, send_event};
 use crate::types::{PeerKey, PieceIndex};
 
-impl Transfer<'_> {
+impl Transfer<'_, '_> {
     /// A piece failed its hash check. A single sender is to blame. Of several senders none is blamed until the piece verifies
     /// and shows which one lied. The same goes for a piece with blocks from an earlier run's peers
     /// (`has_resumed_blocks`); it does not count against any peer of this run.

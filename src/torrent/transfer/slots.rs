@@ -12,7 +12,7 @@ use crate::types::PeerKey;
 /// How often a super-seed checks which pieces to reveal.
 const SUPER_SEED_TICK: Duration = Duration::from_secs(1);
 
-impl Transfer<'_> {
+impl Transfer<'_, '_> {
     /// Runs a choke round if one is due.
     pub(crate) fn run_choke_round(&mut self, now: Duration) {
         if now < self.next_choke {

@@ -8,7 +8,7 @@ use crate::strategy::quality::TurnoverCandidate;
 use crate::strategy::quality::duplicates::DuplicateConnection;
 use crate::torrent::transfer::Transfer;
 
-impl Transfer<'_> {
+impl Transfer<'_, '_> {
     /// Records how many requests each peer left unanswered since the last call.
     pub(crate) fn note_timeouts(&mut self) {
         for peer in self.context.roster.all() {
