@@ -47,6 +47,7 @@ pub enum Command {
     /// Print the magnet link of a torrent file.
     Magnet(MagnetArgs),
     /// Run a service.
+    #[cfg_attr(not(feature = "service"), allow(dead_code))]
     Serve(ServeArgs),
     /// Run a tracker.
     Tracker(TrackerArgs),
