@@ -13,6 +13,7 @@ use crate::service::messages::Message;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::queue::{Candidate, Work, choose};
 use crate::service::record::{TorrentRecord, Wish};
+use crate::service::state_folder::downloaded_torrents;
 use crate::torrent::{AddOptions, Outcome, SeedGoal, Source, TorrentError, TorrentHandle};
 use crate::util::atomics::Flag;
 use crate::util::printable_text::printable;
@@ -159,6 +160,7 @@ impl Manager {
         let mut options = AddOptions::new(&spec.folder)
             .seed(SeedGoal::forever())
             .resume_folder(Some(self.state.resume_folder()))
+            .downloaded_torrents_folder(Some(downloaded_torrents(self.state.path())))
             .private_folders(self.private_folders.clone())
             .renamed_files(spec.renamed.clone())
             .verify(spec.needs_check)
