@@ -20,7 +20,7 @@ pub struct ServiceOptions {
     pub download_folder: PathBuf,
     /// The folders below which downloads may be, beside the download folder.
     pub allowed_folders: Vec<PathBuf>,
-    /// Folders of the program's own files, to which no torrent may write.
+    /// Folders of the program's own files, and single files, to which no torrent may write.
     pub private_folders: Vec<PathBuf>,
     /// How the DHT is bootstrapped.
     pub dht: DhtSettings,

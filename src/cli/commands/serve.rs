@@ -81,6 +81,7 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     let mut options = ServiceOptions::new(state, dir);
     options.allowed_folders = args.allow_dir.iter().map(|folder| absolute(folder)).collect::<Result<_, _>>()?;
     options.private_folders = private_folders();
+    options.private_folders.extend(args.password_file.clone());
     options.watch_folder = args.watch.as_deref().map(absolute).transpose()?;
     options.peer_port = args.peer_port;
     options.web = Some(web_options(args, password, sockets));
