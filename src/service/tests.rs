@@ -252,3 +252,24 @@ fn torrents_of_the_watch_folder_are_added_but_those_of_downloads_are_not() {
     options.watch_folder = Some(temp.path().join("none"));
     assert!(matches!(Service::start(options), Err(ServiceError::WatchFolder { .. })));
 }
+
+#[test]
+fn the_selection_of_a_running_torrent_can_change() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let tracker = TrackerServer::start(([127, 0, 0, 1], 0).into(), TrackerServerConfig::default()).expect("a tracker");
+    let [seed, leecher] = ["seed", "leecher"].map(|name| Fixture::start(&temp.path().join(name)));
+    let bytes = torrent(&seed.downloads(), "photos", Some(&format!("http://{}/announce", tracker.addr())));
+    let seeding = seed.add(&bytes);
+    seed.wait_for("the seed", seeding.id, |it| it.activity == Activity::Seeding && it.transfer.missing == 0);
+    let change = TorrentChange { unwanted: FileIndexes::Some(vec![1]), ..TorrentChange::default() };
+    let request = AddRequest { source: AddSource::Metainfo(bytes), change, ..AddRequest::default() };
+    let id = leecher.control.add(request).expect("added").id;
+    leecher.wait_for("the first file", id, |it| it.activity == Activity::Seeding);
+    assert!(!leecher.downloads().join("photos/b.bin").exists());
+    let all = TorrentChange { wanted: FileIndexes::All, ..TorrentChange::default() };
+    leecher.control.change(&[id], &all).expect("changed");
+    until("the second file", || {
+        std::fs::read(leecher.downloads().join("photos/b.bin")).is_ok_and(|it| it == vec![b'b'; 50_000])
+    });
+    leecher.wait_for("it is complete", id, |it| it.activity == Activity::Seeding && it.transfer.missing == 0);
+}
