@@ -262,7 +262,8 @@ pub fn renamed(record: &TorrentRecord, metainfo: &Metainfo, path: &str, name: &s
         files.push((*index, to));
         count += 1;
     }
-    if count == 0 {
+    // An empty path would be the folder of all files, which has no name in the torrent.
+    if count == 0 || path.is_empty() {
         return invalid("the torrent has no such file or folder");
     }
     let is_whole = old.components().count() == 1 && count == current.len();
@@ -295,7 +296,9 @@ mod tests {
         assert_eq!((files, name), (vec![(1, PathBuf::from("n/e/b"))], None));
         let (files, name) = renamed(&record, &metainfo, "n", "m").expect("renamed");
         assert_eq!((files.len(), name.as_deref()), (2, Some("m")));
-        for (path, name) in [("n/x", "y"), ("n/a", "../y"), ("n/a", "x/y"), ("n/a", ""), ("n/a", ".y"), ("n/a", "..")] {
+        for (path, name) in
+            [("", "y"), ("n/x", "y"), ("n/a", "../y"), ("n/a", "x/y"), ("n/a", ""), ("n/a", ".y"), ("n/a", "..")]
+        {
             assert!(renamed(&record, &metainfo, path, name).is_err(), "{path} {name}");
         }
         assert!(renamed(&record, &metainfo, "n/a", "d").is_err(), "a folder has that name");

@@ -102,7 +102,7 @@ impl Manager {
         private_folders.push(state.path().to_owned());
         let torrents = records.into_iter().map(|record| (record.id, Managed::new(record))).collect();
         let now = Instant::now();
-        let manager = Manager {
+        let mut manager = Manager {
             shared: shared.clone(),
             state,
             settings,
@@ -121,6 +121,8 @@ impl Manager {
             told_session: None,
             is_ending: false,
         };
+        // A crash while the queue changed may have left two torrents at one place.
+        manager.number_queue();
         // Before anybody asks.
         manager.publish_all();
         Ok((manager, shared))

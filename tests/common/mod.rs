@@ -15,6 +15,7 @@ pub mod real;
 pub mod relay;
 pub mod schema;
 pub mod seeder;
+pub mod service;
 pub mod tmux;
 pub mod torrents;
 pub mod tracker;

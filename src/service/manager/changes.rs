@@ -7,6 +7,7 @@ use crate::metainfo::Metainfo;
 use crate::peer::LimitGroup;
 use crate::service::facts::real_files;
 use crate::service::manager::Manager;
+use crate::service::manager::managed::Managed;
 use crate::service::model::{
     BandwidthGroup, ControlError, FileIndexes, QueueMove, RateLimit, TorrentChange, TorrentId, TorrentSettings,
     UnixTime,
@@ -139,17 +140,23 @@ impl Manager {
         }
     }
 
+    /// The torrents in the order of the queue. Those that are being removed are the last ones, so that none is moved past them.
     fn queue_order(&self) -> Vec<TorrentId> {
+        let place = |torrent: &Managed| (torrent.record.removal.is_some(), torrent.record.queue_position);
         let mut order: Vec<TorrentId> = self.torrents.keys().copied().collect();
-        order.sort_by_key(|id| self.torrents.get(id).map(|torrent| (torrent.record.queue_position, *id)));
+        order.sort_by_key(|id| (self.torrents.get(id).map(place), *id));
         order
     }
 
+    /// Saves the positions of an order. A crash in between leaves the torrents that were not moved in their order: those that make
+    /// room towards the end are saved from the last one on, and then those that close a gap from the first one on.
     fn save_queue(&mut self, order: &[TorrentId]) -> Result<(), ControlError> {
-        for (position, id) in order.iter().enumerate() {
-            if self.torrents.get(id).is_some_and(|torrent| torrent.record.queue_position != position) {
-                self.update(*id, |record| record.queue_position = position)?;
-            }
+        let position_of = |id: &TorrentId| self.torrents.get(id).map(|torrent| torrent.record.queue_position);
+        let places = || order.iter().copied().enumerate();
+        let later: Vec<_> = places().rev().filter(|(new, id)| position_of(id).is_some_and(|old| old < *new)).collect();
+        let earlier: Vec<_> = places().filter(|(new, id)| position_of(id).is_some_and(|old| old > *new)).collect();
+        for (position, id) in later.into_iter().chain(earlier) {
+            self.update(id, |record| record.queue_position = position)?;
         }
         Ok(())
     }

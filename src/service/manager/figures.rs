@@ -69,9 +69,14 @@ impl Manager {
         self.publish_stats();
     }
 
-    /// Publishes what a torrent looks like now.
+    /// Publishes what a torrent looks like now. One that is to be removed is gone for everybody, although it may take a moment to
+    /// stop.
     pub(super) fn publish(&self, id: TorrentId) {
         let Some(torrent) = self.torrents.get(&id) else { return };
+        if torrent.record.removal.is_some() {
+            self.shared.board.lock().remove(id);
+            return;
+        }
         let entry = BoardEntry {
             summary: self.summary(torrent),
             record: torrent.record.clone(),
@@ -92,15 +97,16 @@ impl Manager {
     pub(super) fn publish_stats(&self) {
         let rate = |of: fn(&ActiveRun) -> u64| self.torrents.values().filter_map(Managed::active).map(of).sum::<u64>();
         let ran = self.started.elapsed().as_secs();
+        let shown = || self.torrents.values().filter(|torrent| torrent.record.removal.is_none());
         let mut stats = SessionStats {
-            active_torrents: self.torrents.values().filter(|torrent| torrent.is_active()).count(),
-            torrents: self.torrents.len(),
+            active_torrents: shown().filter(|torrent| torrent.is_active()).count(),
+            torrents: shown().count(),
             down_rate: rate(|run| run.snapshot.down_rate),
             up_rate: rate(|run| run.snapshot.up_rate),
             cumulative: self.session.sums,
             ..SessionStats::default()
         };
-        stats.paused_torrents = self.torrents.values().filter(|torrent| torrent.record.wish == Wish::Stop).count();
+        stats.paused_torrents = shown().filter(|torrent| torrent.record.wish == Wish::Stop).count();
         stats.cumulative.seconds = stats.cumulative.seconds.saturating_add(ran);
         let mut board = self.shared.board.lock();
         let before = board.sums_before;

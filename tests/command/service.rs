@@ -1,0 +1,8 @@
+//! `btsync serve`: its remote control with real clients, its page in a real browser, kills, and attacks. Each test runs in its own
+//! network namespace.
+
+mod content;
+mod kills;
+mod load;
+mod passwords;
+mod websites;

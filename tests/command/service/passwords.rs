@@ -1,0 +1,59 @@
+//! Wrong passwords are slowed down, and the right one is not.
+
+use crate::common::TestDir;
+use crate::common::netns::in_network_namespace;
+use crate::common::service::{Service, base64};
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", base64(format!("{user}:{password}").as_bytes()))
+}
+
+fn with_password(temp: &TestDir) -> Service {
+    let file = temp.path("password");
+    std::fs::write(&file, "me:right\n").expect("a file");
+    Service::start(temp, "service", &["--password-file", file.to_str().expect("text")])
+}
+
+fn status(service: &Service, path: &str, authorization: &str) -> u16 {
+    service.get(path, &[("Authorization", authorization)]).status
+}
+
+#[test]
+fn ten_wrong_passwords_are_enough_for_a_minute_but_not_for_those_who_knew_it() {
+    let name = "ten_wrong_passwords_are_enough_for_a_minute_but_not_for_those_who_knew_it";
+    in_network_namespace(name, &[], || {
+        let temp = TestDir::new();
+        let service = with_password(&temp);
+        assert_eq!(status(&service, "/", &basic("me", "right")), 200);
+        for number in 0..10 {
+            assert_eq!(status(&service, "/", &basic("me", &format!("wrong {number}"))), 401, "attempt {number}");
+        }
+        for path in ["/", "/transmission/rpc", "/events"] {
+            assert_eq!(status(&service, path, &basic("me", "wrong again")), 429, "{path}");
+        }
+        // It is compared with what was right before, and needs no hash: 300 would take more than ten seconds of a processor.
+        for _ in 0..300 {
+            assert_eq!(status(&service, "/", &basic("me", "right")), 200);
+        }
+        // Other machines have attempts of their own; this one has none left for a new password.
+        assert_eq!(status(&service, "/", &basic("you", "right")), 429);
+    });
+}
+
+#[test]
+fn nothing_is_shown_or_done_without_the_password() {
+    in_network_namespace("nothing_is_shown_or_done_without_the_password", &[], || {
+        let temp = TestDir::new();
+        let service = with_password(&temp);
+        for path in ["/", "/main.js", "/events", "/metrics", "/transmission/rpc", "/nothing", "/files/1/0?token=1-2"] {
+            let answer = service.get(path, &[]);
+            assert_eq!(answer.status, 401, "{path}");
+            assert!(answer.header("www-authenticate").starts_with("Basic"), "{path}");
+            assert_eq!(answer.header("x-transmission-session-id"), "", "{path}");
+            assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
+        }
+        for wrong in ["Basic", "Basic !!!", "Bearer bWU6cmlnaHQ=", "Basic bWU=", &basic("me", "right ")] {
+            assert_eq!(status(&service, "/", wrong), 401, "{wrong}");
+        }
+    });
+}
