@@ -2,15 +2,15 @@
 //! there, no torrent is lost, and none comes back.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::common::TestDir;
 use crate::common::netns::in_network_namespace;
 use crate::common::payload::Payload;
 use crate::common::service::{Service, base64};
+use crate::common::{TestDir, until};
 
 /// How often the service is killed.
 const KILLS: usize = 40;
@@ -244,15 +244,18 @@ fn kills_lose_no_confirmed_change() {
         for round in 0..KILLS {
             let service = Service::start(&temp, "service", &[]);
             compare(&service, &mut known, doubtful.take().as_ref(), round);
-            let delay = Duration::from_micros(numbers.below(250_000) as u64);
-            let is_killed = AtomicBool::new(false);
+            // At a moment in or after one of the next requests.
+            let (requests, delay) = (numbers.below(8), Duration::from_micros(numbers.below(10_000) as u64));
+            let (is_killed, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
             std::thread::scope(|scope| {
                 scope.spawn(|| {
+                    until("some requests are answered", || answered.load(Ordering::Relaxed) >= requests);
                     std::thread::sleep(delay);
                     is_killed.store(true, Ordering::Relaxed);
                     service.running.signal("KILL");
                 });
                 while doubtful.is_none() {
+                    answered.fetch_add(1, Ordering::Relaxed);
                     let next = change(&mut numbers, &known, &payloads);
                     match service.try_rpc(next.method, &next.params) {
                         Some(Ok(_)) => {
@@ -272,7 +275,7 @@ fn kills_lose_no_confirmed_change() {
         }
         let service = Service::start(&temp, "service", &[]);
         compare(&service, &mut known, doubtful.as_ref(), KILLS);
-        assert!(confirmed > KILLS, "only {confirmed} changes were confirmed");
+        assert!(confirmed >= 2 * KILLS, "only {confirmed} changes were confirmed");
         println!("{KILLS} kills, {confirmed} confirmed changes");
     });
 }
