@@ -15,7 +15,7 @@ _btsync_options() {
             --no-comment --web-seed= --no-web-seed --force -h --help' ;;
         verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet -h --help' ;;
         tracker) echo '--listen= --interval= -h --help' ;;
-        serve) echo '-d= --dir= --allow-dir= --listen= --state= --peer-port= --set-password= --password-file=
+        serve) echo '-d= --dir= --allow-dir= --listen= --state= --watch= --peer-port= --set-password= --password-file=
             --web-host= --web-prefix= --metrics -h --help' ;;
         help) echo '' ;;
         *) echo '-d= --dir= -S --list --show-files --select= --select-file= --exclude= --out= --index-out= --sequential

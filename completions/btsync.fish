@@ -167,6 +167,7 @@ complete -c btsync -n '__btsync_in serve' -s d -l dir -x -a '(__fish_complete_di
 complete -c btsync -n '__btsync_in serve' -l allow-dir -x -a '(__fish_complete_directories)' -d 'allow downloads below this folder too'
 complete -c btsync -n '__btsync_in serve' -l listen -x -d 'offer the page on this address and port, or on unix:PATH'
 complete -c btsync -n '__btsync_in serve' -l state -x -a '(__fish_complete_directories)' -d 'keep torrents and settings in this folder'
+complete -c btsync -n '__btsync_in serve' -l watch -x -a '(__fish_complete_directories)' -d 'add the torrent and magnet files that appear in this folder'
 complete -c btsync -n '__btsync_in serve' -l peer-port -x -d 'listen for peers on this port'
 complete -c btsync -n '__btsync_in serve' -l set-password -x -d 'save a password for this user, read from standard input, and exit'
 complete -c btsync -n '__btsync_in serve' -l password-file -r -F -d 'read user and password from this file, as USER:PASSWORD'

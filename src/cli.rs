@@ -58,6 +58,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Edit(args) => crate::cli::commands::edit::run(&args),
         Command::Info(args) => crate::cli::commands::info::run(args),
         Command::Magnet(args) => crate::cli::commands::magnet::run(args),
+        #[cfg(not(feature = "service"))]
+        Command::Serve(_) => {
+            Err(Failure::new(exit::Exit::BadOption, "this btsync was built without the feature service".to_owned()))
+        }
+        #[cfg(feature = "service")]
         Command::Serve(args) => crate::cli::commands::serve::run(&args),
         Command::Tracker(args) => crate::cli::commands::tracker::run(args),
         Command::Verify(args) => crate::cli::commands::verify::run(args),

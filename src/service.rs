@@ -25,6 +25,7 @@ mod state_folder;
 #[cfg(test)]
 mod tests;
 mod trackers;
+mod watch;
 pub mod web;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ use crate::service::board::Shared;
 use crate::service::manager::Manager;
 use crate::service::messages::Message;
 use crate::service::options::no_password;
+use crate::service::state_folder::downloaded_torrents;
+use crate::service::watch::WatchedFolder;
 use crate::service::web::{Access, WebFace};
 
 pub use options::{ServiceError, ServiceOptions, WebOptions};
@@ -48,6 +51,7 @@ pub struct Service {
     shared: Arc<Shared>,
     manager: Mutex<Option<JoinHandle<()>>>,
     server: Mutex<Option<Server>>,
+    watched: Mutex<Option<WatchedFolder>>,
     addresses: Vec<String>,
 }
 
@@ -61,11 +65,24 @@ impl Service {
         let (manager, shared) = Manager::new(&options)?;
         let thread = thread::Builder::new().name("service".to_owned()).spawn(move || manager.run());
         let manager = Mutex::new(Some(thread.map_err(ServiceError::Thread)?));
-        let mut service = Service { shared, manager, server: Mutex::new(None), addresses: Vec::new() };
+        let mut service =
+            Service { shared, manager, server: Mutex::new(None), watched: Mutex::default(), addresses: Vec::new() };
+        if let Some(folder) = &options.watch_folder {
+            service.watch(folder)?;
+        }
         if let (Some(web), Some(listeners)) = (options.web, listeners) {
             service.serve_page(web, listeners)?;
         }
         Ok(service)
+    }
+
+    fn watch(&self, folder: &Path) -> Result<(), ServiceError> {
+        let downloads = self.shared.allowed_folders.clone();
+        let records = downloaded_torrents(&self.shared.state_folder);
+        let watched = WatchedFolder::start(folder, records, downloads, self.shared.clone());
+        *self.watched.lock() =
+            Some(watched.map_err(|source| ServiceError::WatchFolder { folder: folder.to_owned(), source })?);
+        Ok(())
     }
 
     fn serve_page(&mut self, web: WebOptions, mut listeners: Vec<HttpListener>) -> Result<(), ServiceError> {
@@ -130,6 +147,9 @@ impl Service {
         if manager.is_some_and(|manager| manager.join().is_err()) {
             log::error!("the service's thread panicked");
         }
+        // Its requests fail now, so that its thread ends soon.
+        let watched = self.watched.lock().take();
+        drop(watched);
         self.shared.page_events.end();
         let server = self.server.lock().take();
         drop(server);

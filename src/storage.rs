@@ -41,6 +41,7 @@ mod part_file;
 mod pinned_files;
 mod placement;
 mod prepare;
+mod private_folders;
 mod recorded_files;
 mod replace;
 pub mod resume;

@@ -47,6 +47,7 @@ pub enum Command {
     /// Print the magnet link of a torrent file.
     Magnet(MagnetArgs),
     /// Run a service.
+    #[cfg_attr(not(feature = "service"), allow(dead_code))]
     Serve(ServeArgs),
     /// Run a tracker.
     Tracker(TrackerArgs),
@@ -206,11 +207,10 @@ pub struct DownloadArgs {
     pub dir: Option<PathBuf>,
     /// read options from this file; instead of `$XDG_CONFIG_HOME/btsync/config`
     #[argh(option, arg_name = "F")]
-    #[expect(dead_code, reason = "`config` reads the word itself, before argh does")]
     pub config: Option<PathBuf>,
     /// read no configuration file
     #[argh(switch)]
-    #[expect(dead_code, reason = "likewise")]
+    #[expect(dead_code, reason = "`config` reads the word itself, before argh does")]
     pub no_config: bool,
     /// print all options with their values and origins
     #[argh(switch)]

@@ -144,7 +144,7 @@ fn add_options(
         .resume_folder(in_cache("resume"))
         .unreported_folder(pending.map(Path::to_owned))
         .downloaded_torrents_folder(in_cache("brought"))
-        .private_folders(private_folders())
+        .private_folders(private_paths(args))
         .verify(args.verify)
         .files(selection.clone())
         .renamed_files(args.out.clone())
@@ -169,12 +169,20 @@ fn seed_goal(args: &DownloadArgs) -> SeedGoal {
     }
 }
 
-/// btsync's own configuration and cache folders.
+/// btsync's own folders, and the files that it reads options and torrents from: a torrent that wrote to them could run commands.
+fn private_paths(args: &DownloadArgs) -> Vec<PathBuf> {
+    let files = [&args.config, &args.input_file].into_iter().flatten().filter(|file| *file != Path::new("-"));
+    private_folders().into_iter().chain(files.cloned()).collect()
+}
+
+/// btsync's own configuration, cache and state folders.
 pub(crate) fn private_folders() -> Vec<PathBuf> {
-    [config_folder(), cache_folder()].into_iter().flatten().map(|folder| folder.join("btsync")).collect()
+    let folders = [config_folder(), cache_folder(), state_folder()];
+    folders.into_iter().flatten().map(|folder| folder.join("btsync")).collect()
 }
 
 /// The user's state folder according to XDG; `None` without a home folder.
+#[cfg(feature = "service")]
 pub(crate) fn state_folder() -> Option<PathBuf> {
     xdg_folder("XDG_STATE_HOME", ".local/state")
 }

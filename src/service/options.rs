@@ -20,12 +20,14 @@ pub struct ServiceOptions {
     pub download_folder: PathBuf,
     /// The folders below which downloads may be, beside the download folder.
     pub allowed_folders: Vec<PathBuf>,
-    /// Folders of the program's own files, to which no torrent may write.
+    /// Folders of the program's own files, and single files, to which no torrent may write.
     pub private_folders: Vec<PathBuf>,
     /// How the DHT is bootstrapped.
     pub dht: DhtSettings,
     /// The TCP port for peers, in place of that of the settings.
     pub peer_port: Option<u16>,
+    /// A folder whose torrent and magnet files are added.
+    pub watch_folder: Option<PathBuf>,
     /// Its page and its remote control; `None` for a service without them.
     pub web: Option<WebOptions>,
 }
@@ -62,6 +64,7 @@ impl ServiceOptions {
             private_folders: Vec::new(),
             dht: DhtSettings::default(),
             peer_port: None,
+            watch_folder: None,
             web: None,
         }
     }
@@ -92,6 +95,14 @@ pub enum ServiceError {
     NoPassword {
         /// The address.
         address: SocketAddr,
+    },
+    /// Its watch folder cannot be watched.
+    #[error("{}: cannot be watched: {}", folder.display(), reason(source))]
+    WatchFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// The system's error.
+        source: io::Error,
     },
     /// A thread cannot be started.
     #[error("cannot start a thread: {}", reason(.0))]

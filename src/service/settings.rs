@@ -33,8 +33,6 @@ pub struct Settings {
     pub starts_added: bool,
     /// Whether a torrent file that the service read from its watch folder is deleted afterwards.
     pub deletes_watched: bool,
-    /// The folder in which new torrent files are looked for.
-    pub watch_folder: Option<PathBuf>,
     /// The download limit of all torrents.
     pub down_limit: RateLimit,
     /// The upload limit of all torrents.
@@ -291,7 +289,6 @@ impl Default for Settings {
             renames_partial_files: true,
             starts_added: true,
             deletes_watched: false,
-            watch_folder: None,
             down_limit: RateLimit { kilobytes: 100, enabled: false },
             up_limit: RateLimit { kilobytes: 100, enabled: false },
             alternative: AlternativeLimits::default(),

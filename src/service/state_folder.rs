@@ -22,6 +22,8 @@ const LOCK: &str = "lock";
 const TORRENTS: &str = "torrents";
 /// The folder of resume data.
 const RESUME: &str = "resume";
+/// The folder of records of torrent files that downloads created.
+const DOWNLOADED_TORRENTS: &str = "downloaded-torrents";
 const SETTINGS: &str = "settings.json";
 const SESSION: &str = "session.json";
 /// No file of the state folder but a .torrent is larger.
@@ -220,6 +222,11 @@ impl StateFolder {
 /// The .torrent of a torrent in a state folder.
 pub fn torrent_file(folder: &Path, info_hash: InfoHash) -> PathBuf {
     folder.join(TORRENTS).join(format!("{info_hash}.torrent"))
+}
+
+/// The folder that records which torrent files downloads created, for file systems that cannot mark them.
+pub fn downloaded_torrents(folder: &Path) -> PathBuf {
+    folder.join(DOWNLOADED_TORRENTS)
 }
 
 /// Replaces a JSON file of a state folder.

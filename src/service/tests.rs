@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FileType, Mode};
+
 use crate::metainfo::{CreateOptions, CreatePlan};
 use crate::service::model::{
     Activity, AddRequest, AddSource, Added, Control, ControlError, FileIndexes, Priority, ProblemKind, QueueMove,
     TorrentChange, TorrentId, TorrentSummary,
 };
 use crate::service::settings::SettingsChange;
-use crate::service::{Service, ServiceOptions};
+use crate::service::{Service, ServiceError, ServiceOptions};
 use crate::tracker_server::{TrackerServer, TrackerServerConfig};
 
 /// A service with its folders, in a folder of its own.
@@ -211,4 +213,63 @@ fn a_removed_torrent_is_gone_for_good_and_its_number_is_not_used_again() {
     it.restart();
     assert!(it.control.torrents().is_empty());
     assert!(it.add(&bytes).id > id);
+}
+
+#[test]
+fn torrents_of_the_watch_folder_are_added_but_those_of_downloads_are_not() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let watched = temp.path().join("watched");
+    std::fs::create_dir(&watched).expect("a folder");
+    let elsewhere = temp.path().join("elsewhere");
+    let start = || {
+        let mut options = options(temp.path());
+        options.watch_folder = Some(watched.clone());
+        Service::start(options).expect("a service")
+    };
+    std::fs::write(watched.join("a.torrent"), torrent(&elsewhere, "a", None)).expect("written");
+    rustix::fs::mknodat(rustix::fs::CWD, watched.join("b.torrent"), FileType::Fifo, Mode::RUSR, 0).expect("a FIFO");
+    std::fs::create_dir_all(temp.path().join("downloads")).expect("a folder");
+    std::fs::write(temp.path().join("downloads/c.torrent"), torrent(&elsewhere, "c", None)).expect("written");
+    std::os::unix::fs::symlink(temp.path().join("downloads/c.torrent"), watched.join("c.torrent")).expect("a link");
+    let service = start();
+    let control = service.control();
+    until("the first torrent", || watched.join("a.torrent.added").exists());
+    // Written at once, then completed.
+    let bytes = torrent(&elsewhere, "d", None);
+    std::fs::write(watched.join("d.torrent"), &bytes[..100]).expect("written");
+    std::fs::write(watched.join("d.torrent"), &bytes).expect("written");
+    until("the second torrent", || watched.join("d.torrent.added").exists());
+    control.change_settings(&SettingsChange { deletes_watched: Some(true), ..SettingsChange::default() }).expect("set");
+    let links: String = ["a", "b"].map(|digit| format!("magnet:?xt=urn:btih:{}\n", digit.repeat(40))).concat();
+    std::fs::write(temp.path().join("new"), links).expect("written");
+    std::fs::rename(temp.path().join("new"), watched.join("e.magnet")).expect("moved");
+    until("the links", || !watched.join("e.magnet").exists());
+    assert_eq!(control.torrents().len(), 4);
+    assert!(watched.join("c.torrent").exists() && watched.join("b.torrent").exists());
+    drop(service);
+    drop(start());
+    let mut options = options(temp.path());
+    options.watch_folder = Some(temp.path().join("none"));
+    assert!(matches!(Service::start(options), Err(ServiceError::WatchFolder { .. })));
+}
+
+#[test]
+fn the_selection_of_a_running_torrent_can_change() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let tracker = TrackerServer::start(([127, 0, 0, 1], 0).into(), TrackerServerConfig::default()).expect("a tracker");
+    let [seed, leecher] = ["seed", "leecher"].map(|name| Fixture::start(&temp.path().join(name)));
+    let bytes = torrent(&seed.downloads(), "photos", Some(&format!("http://{}/announce", tracker.addr())));
+    let seeding = seed.add(&bytes);
+    seed.wait_for("the seed", seeding.id, |it| it.activity == Activity::Seeding && it.transfer.missing == 0);
+    let change = TorrentChange { unwanted: FileIndexes::Some(vec![1]), ..TorrentChange::default() };
+    let request = AddRequest { source: AddSource::Metainfo(bytes), change, ..AddRequest::default() };
+    let id = leecher.control.add(request).expect("added").id;
+    leecher.wait_for("the first file", id, |it| it.activity == Activity::Seeding);
+    assert!(!leecher.downloads().join("photos/b.bin").exists());
+    let all = TorrentChange { wanted: FileIndexes::All, ..TorrentChange::default() };
+    leecher.control.change(&[id], &all).expect("changed");
+    until("the second file", || {
+        std::fs::read(leecher.downloads().join("photos/b.bin")).is_ok_and(|it| it == vec![b'b'; 50_000])
+    });
+    leecher.wait_for("it is complete", id, |it| it.activity == Activity::Seeding && it.transfer.missing == 0);
 }

@@ -13,9 +13,9 @@ use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::lock::is_write_action;
 use crate::storage::ownership::{FileAction, Refusal};
+use crate::storage::private_folders::PrivateFolders;
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::survey::Survey;
-use crate::util::paths::{folded, resolved};
 
 /// A file's device and inode.
 type Id = (u64, u64);
@@ -33,8 +33,7 @@ impl Storage {
         private: &[PathBuf],
     ) -> Result<(), StorageError> {
         let written = || actions.iter().enumerate().filter(|(_, action)| is_write_action(**action));
-        let ours: Vec<String> = private.iter().map(|folder| folded(&resolved(folder))).collect();
-        self.check_not_private(written().map(|(number, _)| number), &ours)?;
+        self.check_not_private(written().map(|(number, _)| number), private)?;
         let outputs = outputs();
         let mut empty: HashMap<Id, usize> = HashMap::new();
         for (number, action) in written().filter(|(_, action)| **action != FileAction::Create) {
@@ -59,37 +58,25 @@ impl Storage {
         open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::OpenElsewhere)))
     }
 
-    /// Checks whether a file is in one of these folders, under any name. Neither may a symbolic link of the torrent be in one,
-    /// nor in place of a folder above one, nor an empty folder in one.
-    fn check_not_private(&self, numbers: impl Iterator<Item = usize>, private: &[String]) -> Result<(), StorageError> {
-        let root = resolved(self.root.path());
-        let shown = folded(&root);
-        let near: Vec<&String> =
-            private.iter().filter(|folder| is_below(folder, &shown) || is_below(&shown, folder)).collect();
-        if near.is_empty() {
-            return Ok(());
-        }
-        let mut folders: HashMap<PathBuf, String> = HashMap::new();
-        let mut path_of = |name: &Path| {
-            let parent = name.parent().unwrap_or(Path::new(""));
-            let parent = folders.entry(parent.to_owned()).or_insert_with(|| folded(&resolved(&root.join(parent))));
-            format!("{}/{}", parent.trim_end_matches('/'), folded(Path::new(name.file_name().unwrap_or_default())))
-        };
+    /// Checks whether a file is in one of these folders or in place of a folder above one, under any name, whether complete or not.
+    /// Neither may a symbolic link of the torrent be there, nor an empty folder in one.
+    fn check_not_private(&self, numbers: impl Iterator<Item = usize>, private: &[PathBuf]) -> Result<(), StorageError> {
+        let mut private = PrivateFolders::new(self.root.path(), private);
         for number in numbers {
-            let path = path_of(self.layout.final_name(number).unwrap_or(self.name(number)));
-            if near.iter().any(|folder| is_below(&path, folder)) {
+            let names = [Some(self.name(number)), self.layout.final_name(number)];
+            if names.into_iter().flatten().any(|name| private.covers_file(name)) {
                 return Err(self.in_the_way(number, Refusal::InPrivateFolder));
             }
         }
-        let links = self.wanted_links().map(|(link, _)| (link, true));
-        for (name, is_link) in links.chain(self.layout.special_entries().folders.iter().map(|folder| (folder, false))) {
-            let path = path_of(name);
-            if near.iter().any(|folder| is_below(&path, folder) || (is_link && is_below(folder, &path))) {
-                let path = self.root.path().join(name);
-                return Err(StorageError::InTheWay { path, why: Refusal::InPrivateFolder, more: 0 });
-            }
+        let refused = |name: &Path| {
+            let path = self.root.path().join(name);
+            StorageError::InTheWay { path, why: Refusal::InPrivateFolder, more: 0 }
+        };
+        if let Some((link, _)) = self.wanted_links().find(|(link, _)| private.covers_link(link)) {
+            return Err(refused(link));
         }
-        Ok(())
+        let mut folders = self.layout.special_entries().folders.iter();
+        folders.find(|folder| private.covers_folder(folder)).map_or(Ok(()), |folder| Err(refused(folder)))
     }
 
     /// Those of these files that another process has open for writing, as far as the system reveals it.
@@ -122,11 +109,6 @@ impl Storage {
         let Ok(held) = self.root.folder().and_then(rustix::fs::fstat) else { return true };
         fs::metadata(self.root.path()).is_ok_and(|found| (held.st_dev, held.st_ino) == id(&found))
     }
-}
-
-/// Whether a path is this folder or below it.
-fn is_below(path: &str, folder: &str) -> bool {
-    folder == "/" || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn id(found: &Metadata) -> Id {
@@ -252,8 +234,23 @@ mod tests {
         assert!(refuses(home, ".cache/btsync/resume/x") && refuses(&home.join(".config"), "btsync/config"));
         assert!(refuses(&home.join(".config"), "BTSync/config"), "a file system may tell no cases apart");
         assert!(refuses(&home.join(".config/btsync"), "config") && refuses(home, ".cache/btsync"));
+        assert!(refuses(home, ".cache"), "btsync could not create its folder");
         assert!(!refuses(home, ".config/btsync2/x") && !refuses(home, "btsync/config"));
         assert!(!refuses(&home.join("elsewhere"), "btsync/config"));
+    }
+
+    #[test]
+    fn neither_the_name_of_an_incomplete_file_nor_its_final_name_is_btsyncs_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let private = [dir.path().join("private")];
+        let refuses = |name: &str, suffix: &str| {
+            let spec = FileSpec { path: name.into(), length: 100, is_pad: false };
+            let layout = Layout::new(10, vec![spec]).unwrap().with_incomplete_suffix(suffix, |_, _, _| true);
+            let it = Storage::new(dir.path().to_owned(), layout, 4);
+            why(it.check_not_off_limits(&[FileAction::Create], false, &private)) == Some(Refusal::InPrivateFolder)
+        };
+        assert!(refuses("private/x", ".part") && refuses("private", ".part") && refuses("priv", "ate"));
+        assert!(!refuses("privat", "e2") && !refuses("x/private", ".part"));
     }
 
     #[test]

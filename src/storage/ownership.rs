@@ -168,7 +168,7 @@ impl fmt::Display for Refusal {
             Refusal::OtherOwner => f.write_str("it belongs to another user"),
             Refusal::TwoFiles => f.write_str("another file of the torrent is the same file on disk"),
             Refusal::IsOurOutput => f.write_str("btsync's input or output is redirected to it"),
-            Refusal::InPrivateFolder => f.write_str("btsync's own configuration or cache folder is there"),
+            Refusal::InPrivateFolder => f.write_str("one of btsync's own files or folders is there"),
             Refusal::Differs => f.write_str("it existed before and differs from the torrent"),
             Refusal::Unfinished(hash) => write!(f, "it belongs to the unfinished download of {hash}"),
         }

@@ -101,7 +101,7 @@ setters! {
     /// The folder that records which torrent files and magnet files downloads created, if the file system cannot mark them: see
     /// [`Client::is_downloaded_file`](crate::client::Client::is_downloaded_file).
     downloaded_torrents_folder: Option<PathBuf> => records.downloaded_torrents_folder;
-    /// Folders of the program's own files, to which the torrent must not write.
+    /// Folders of the program's own files, and single files, to which the torrent must not write.
     private_folders: Vec<PathBuf> => records.private_folders;
     /// Whether to hash all existing files, whatever the resume data says.
     verify: bool => files.verify;

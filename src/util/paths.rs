@@ -1,6 +1,6 @@
 //! Paths and names as btsync compares them.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Whether a watched folder would take a file of this name for a torrent file or a file of magnet links.
 pub fn is_watched_name(name: &Path) -> bool {
@@ -8,19 +8,43 @@ pub fn is_watched_name(name: &Path) -> bool {
     ["torrent", "magnet"].iter().any(|known| suffix.eq_ignore_ascii_case(known))
 }
 
-/// The absolute path without symbolic links, as far as it exists; for comparisons.
+/// How many symbolic links a path may lead through, as on Linux.
+const MAX_LINKS: u32 = 40;
+
+/// The absolute path without symbolic links, for comparisons. The path need not exist: a link to nothing leads to where its target
+/// would be.
 pub fn resolved(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let existing = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
-    let Some((ancestor, real)) = existing else { return path };
-    let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
-    // Joining an empty path would append a slash.
-    if rest.as_os_str().is_empty() { real } else { real.join(rest) }
+    let mut real = PathBuf::new();
+    let mut left: Vec<PathBuf> = parts(&path).collect();
+    let mut links = 0;
+    while let Some(part) = left.pop() {
+        match part.components().next() {
+            Some(Component::ParentDir) => _ = real.pop(),
+            Some(Component::CurDir) | None => {}
+            Some(Component::Normal(_)) if links < MAX_LINKS => match std::fs::read_link(real.join(&part)) {
+                Ok(target) => {
+                    links += 1;
+                    left.extend(parts(&target));
+                }
+                Err(_) => real.push(part),
+            },
+            // The root of a link's target replaces the path so far.
+            Some(_) => real.push(part),
+        }
+    }
+    real
+}
+
+/// The components of a path, in reverse order.
+fn parts(path: &Path) -> impl Iterator<Item = PathBuf> {
+    path.components().rev().map(|part| PathBuf::from(part.as_os_str()))
 }
 
 /// The path folded to lower case, as a case-insensitive file system compares it.
 pub fn folded(path: &Path) -> String {
-    path.to_string_lossy().to_lowercase()
+    // The long s is in lower case, but such a file system takes it for an s.
+    path.to_string_lossy().to_lowercase().replace('\u{17f}', "s")
 }
 
 #[cfg(test)]
@@ -36,5 +60,25 @@ mod tests {
         assert_eq!(resolved(&dir.path().join("b/new/x")), real.join("a/new/x"));
         assert_eq!(resolved(&dir.path().join("b")), real.join("a"));
         assert_eq!(resolved(Path::new("nothing/x")), std::env::current_dir().unwrap().join("nothing/x"));
+    }
+
+    #[test]
+    fn links_to_nothing_and_to_themselves_are_resolved() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        let link = |name: &str, target: &Path| std::os::unix::fs::symlink(target, real.join(name)).unwrap();
+        std::fs::create_dir_all(real.join("a/b")).unwrap();
+        link("c", Path::new("a/b/../nothing/./x"));
+        link("d", &real.join("c/y"));
+        link("loop", Path::new("loop"));
+        assert_eq!(resolved(&real.join("c")), real.join("a/nothing/x"));
+        assert_eq!(resolved(&real.join("d/z")), real.join("a/nothing/x/y/z"));
+        assert_eq!(resolved(&real.join("loop/x")), real.join("loop/x"));
+        assert_eq!(resolved(Path::new("/../x/..")), Path::new("/"));
+    }
+
+    #[test]
+    fn names_that_a_file_system_takes_for_one_are_folded_to_one() {
+        assert_eq!(folded(Path::new("BT\u{17f}ync/É")), "btsync/é");
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod exit_codes;
 mod json;
 mod names;
+mod private_files;
 mod secrets;
 mod service;
 mod systemd;

@@ -306,7 +306,7 @@ fn no_link_of_a_torrent_becomes_the_configuration() {
     command.args(["x.torrent", ".", "--overwrite", "--stop-timeout", "1"]).env("XDG_CONFIG_HOME", temp.path("config"));
     let output = command.output().expect("btsync runs");
     assert_eq!(code(&output), Some(13), "{}", stderr(&output));
-    assert!(stderr(&output).contains("own configuration or cache folder"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("btsync's own files or folders"), "{}", stderr(&output));
     assert!(!temp.path("config").exists(), "nothing is created");
 }
 

@@ -81,6 +81,8 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     let mut options = ServiceOptions::new(state, dir);
     options.allowed_folders = args.allow_dir.iter().map(|folder| absolute(folder)).collect::<Result<_, _>>()?;
     options.private_folders = private_folders();
+    options.private_folders.extend(args.password_file.clone());
+    options.watch_folder = args.watch.as_deref().map(absolute).transpose()?;
     options.peer_port = args.peer_port;
     options.web = Some(web_options(args, password, sockets));
     Ok(options)
@@ -148,6 +150,7 @@ fn bad_option(message: &str) -> Failure {
 fn failure(error: &ServiceError) -> Failure {
     let (code, advice) = match error {
         ServiceError::NoPassword { .. } => (Exit::BadOption, "; set one with btsync serve --set-password USER"),
+        ServiceError::WatchFolder { .. } => (Exit::OpenExisting, ""),
         ServiceError::Listen { .. } => (Exit::Network, "; choose another address with --listen"),
         ServiceError::Client(ClientError::Listen { .. } | ClientError::Interface { .. }) => (Exit::Network, ""),
         _ => (Exit::Other, ""),

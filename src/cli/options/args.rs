@@ -150,6 +150,9 @@ pub struct ServeArgs {
     /// keep torrents and settings in this folder
     #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
+    /// add the torrent and magnet files that appear in this folder
+    #[argh(option, arg_name = "DIR")]
+    pub watch: Option<PathBuf>,
     /// listen for peers on this port; in place of the one of the settings
     #[argh(option, arg_name = "PORT")]
     pub peer_port: Option<u16>,

@@ -13,6 +13,7 @@ use crate::service::messages::Message;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::queue::{Candidate, Work, choose};
 use crate::service::record::{TorrentRecord, Wish};
+use crate::service::state_folder::downloaded_torrents;
 use crate::torrent::{AddOptions, Outcome, SeedGoal, Source, TorrentError, TorrentHandle};
 use crate::util::atomics::Flag;
 use crate::util::printable_text::printable;
@@ -63,8 +64,11 @@ impl Manager {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         match &torrent.run {
             Run::Active(run) => {
-                if !is_chosen || run.spec != torrent.spec(run.spec.incomplete_suffix) {
+                let spec = torrent.spec(run.spec.incomplete_suffix);
+                if !is_chosen || (run.spec != spec && !run.spec.has_metainfo) {
                     self.stop_run(id);
+                } else if run.spec != spec {
+                    self.reopen_run(id, spec);
                 }
             }
             Run::Stopping(_) | Run::FileJob => {}
@@ -79,6 +83,19 @@ impl Manager {
                 }
             }
         }
+    }
+
+    /// Lets a running torrent open its files as they are wanted now; its peers stay.
+    fn reopen_run(&mut self, id: TorrentId, spec: RunSpec) {
+        let Some(torrent) = self.torrents.get(&id) else { return };
+        let options = self.options(&torrent.record, &spec);
+        if let Some(handle) = torrent.handle() {
+            handle.reopen(move |_| options);
+        }
+        if let Some(run) = self.torrents.get_mut(&id).and_then(Managed::active_mut) {
+            run.spec = spec;
+        }
+        self.publish(id);
     }
 
     /// Tells the run to stop; [`Manager::collect_ended`] notices its end.
@@ -159,6 +176,7 @@ impl Manager {
         let mut options = AddOptions::new(&spec.folder)
             .seed(SeedGoal::forever())
             .resume_folder(Some(self.state.resume_folder()))
+            .downloaded_torrents_folder(Some(downloaded_torrents(self.state.path())))
             .private_folders(self.private_folders.clone())
             .renamed_files(spec.renamed.clone())
             .verify(spec.needs_check)

@@ -111,6 +111,11 @@ pub(super) const SERVE: &[OptionEntry] = &[
         "Keep the torrents, the settings and the resume data in this folder. The default is `btsync/serve` in the user's \
          state folder (`$XDG_STATE_HOME` or `~/.local/state`). One service at a time can use it.",
     ),
+    option("watch").complete(Folder).manual(
+        "Add the `.torrent` files that appear in this folder, and the magnet links in `.magnet` files, one a line. An \
+         added file gets the suffix `.added`, or is deleted if the settings say so. Files that cannot be added, and files \
+         that a download created, stay as they are; the log names them.",
+    ),
     option("peer-port").manual("Listen for peers on this port, in place of the one of the settings (51413 at first)."),
     option("set-password").manual(
         "Read a password from standard input, save its hash in the state folder for this user, and exit. An empty \
