@@ -23,6 +23,7 @@ pub use edit::TorrentEdit;
 pub use error::MetainfoError;
 pub use glob::{Glob, GlobError};
 pub use magnet::{Magnet, MagnetError, PeerAddress};
+pub(crate) use paths::is_own_file;
 pub use paths::{PathError, safe_component};
 pub use select::{FilePattern, SelectError, Selection};
 pub use torrent::{FileEntry, Metainfo, SpecialEntry};

@@ -5,6 +5,7 @@
 use sha1::{Digest, Sha1};
 
 use crate::types::hex;
+use crate::util::paths::ascii_folded;
 use crate::util::printable_text::{is_deceptive, is_unprintable};
 
 /// The longest name, in bytes: the limit of common file systems.
@@ -104,7 +105,7 @@ pub(super) fn without_leading_dot(name: &str) -> Option<String> {
 /// Whether a hidden name is one that btsync may use for its own files beside the download (`.INFOHASH.parts`, `.INFOHASH.btsync`
 /// and others). Compares as a file system that ignores case and invisible characters would.
 pub(super) fn is_reserved_name(name: &str) -> bool {
-    let normalized = normalized(name);
+    let normalized = ascii_folded(name);
     strip_info_hash(&normalized).is_some() || (normalized.starts_with('.') && normalized.contains(".btsync"))
 }
 
@@ -112,12 +113,17 @@ pub(super) fn is_reserved_name(name: &str) -> bool {
 /// names are replaced at any depth: a torrent that brought another download's marker could make btsync overwrite the user's
 /// files.
 fn is_marker_name(name: &str) -> bool {
-    strip_info_hash(&normalized(name)).is_some_and(|rest| rest.starts_with(".btsync"))
+    strip_info_hash(&ascii_folded(name)).is_some_and(|rest| rest.starts_with(".btsync"))
 }
 
-/// The name as compared by a file system that ignores case and invisible characters.
-fn normalized(name: &str) -> String {
-    name.chars().filter(char::is_ascii_graphic).map(|c| c.to_ascii_lowercase()).collect()
+/// Whether this is the name of a file that btsync has beside a download: a marker, a part file or a new one of these, or a copy that
+/// was to replace a file.
+pub fn is_own_file(name: &str) -> bool {
+    let folded = ascii_folded(name);
+    let is_copy = |name: &str| name.starts_with('.') && name.ends_with(".btsync-copy");
+    strip_info_hash(&folded)
+        .is_some_and(|rest| matches!(rest.strip_suffix(".new").unwrap_or(rest), ".btsync" | ".parts" | ".btsync.parts"))
+        || is_copy(&folded)
 }
 
 /// If a name begins with a dot and the 40 digits of an info-hash, the rest of it.
@@ -195,7 +201,9 @@ mod tests {
             let mut path = String::from("t/");
             push_safe(&mut path, name.as_bytes()).map(|is_same| (path, is_same))
         };
-        for name in [".H.btsync", ".H.btsync.new", ".H.BTSync", "\u{200b}.H.btsync", ".H.bt\u{200b}sync"] {
+        for name in
+            [".H.btsync", ".H.btsync.new", ".H.BTSync", "\u{200b}.H.btsync", ".H.bt\u{200b}sync", ".H.bt\u{17f}ync"]
+        {
             let name = name.replace('H', hash);
             let (path, is_same) = pushed(&name).unwrap();
             assert!(path.starts_with("t/_0123") && !is_same, "{path}");

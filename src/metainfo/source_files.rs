@@ -28,7 +28,8 @@ pub(crate) fn canonical_path(path: &Path) -> Option<PathBuf> {
 }
 
 /// The regular files below `root`, without those that `exclude` matches and without `output`, sorted by their path components,
-/// byte by byte. Adds a note for `output` and for every entry that is not a regular file or folder.
+/// byte by byte. Leaves out what downloads have in the folder beside their files, too. Adds a note for each entry that it leaves out
+/// unasked.
 pub(crate) fn files(
     root: &Path,
     exclude: &[Glob],
@@ -51,18 +52,20 @@ pub(crate) fn files(
             let is_output = |output: &Path| {
                 output.file_name() == path.file_name() && canonical_path(&path).as_deref() == Some(output)
             };
+            let mut leave_out =
+                |why: &str| notes.push(format!("{} is left out: {why}", printable(&path.to_string_lossy())));
             if output.is_some_and(is_output) {
-                notes.push(format!(
-                    "{} is left out: it is the torrent file to write",
-                    printable(&path.to_string_lossy())
-                ));
+                leave_out("it is the torrent file to write");
+                continue;
+            }
+            if parts.last().is_some_and(|name| paths::is_own_file(name)) {
+                leave_out("it belongs to an unfinished download");
                 continue;
             }
             // `metadata` does not follow symbolic links here, so that nothing outside the folder is shared by mistake.
             let meta = entry.metadata().map_err(|e| CreateError::Open { path: path.clone(), source: e })?;
             if !meta.is_file() && !meta.is_dir() {
-                let kind = if meta.is_symlink() { "a symbolic link" } else { "neither a file nor a folder" };
-                notes.push(format!("{} is left out: {kind}", printable(&path.to_string_lossy())));
+                leave_out(if meta.is_symlink() { "a symbolic link" } else { "neither a file nor a folder" });
                 continue;
             }
             name_of(&path, notes)?;

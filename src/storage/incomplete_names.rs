@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::layout::{FileSpec, Layout};
+use crate::storage::marker::is_reserved;
 use crate::storage::open::file_name;
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::snapshot::{FileSnapshot, identity};
@@ -29,7 +30,7 @@ const NAME_MAX: usize = 255;
 impl Layout {
     /// Appends `suffix` to the names of unfinished files: those for which `is_unfinished` returns `true`, given the file's
     /// number, its final path and its path with the suffix. A file keeps its name if the new one would be too long, is taken by
-    /// another file or folder, or would make a watched folder start it.
+    /// another file or folder, is reserved for btsync's own files, or would make a watched folder start it.
     #[must_use]
     pub fn with_incomplete_suffix(
         mut self,
@@ -44,8 +45,8 @@ impl Layout {
             let mut name: OsString = spec.path.file_name()?.to_owned();
             name.push(suffix);
             let path = spec.path.with_file_name(&name);
-            let is_free = name.len() <= NAME_MAX && !taken.contains(&path) && !is_watched_name(&path);
-            let fits = is_free && !self.is_read_only(file);
+            let is_free = name.len() <= NAME_MAX && !taken.contains(&path) && !is_reserved(name.as_ref());
+            let fits = is_free && !is_watched_name(&path) && !self.is_read_only(file);
             (fits && is_unfinished(file, &spec.path, &path)).then_some((file, path))
         });
         let named: Vec<(usize, PathBuf)> = named.collect();

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest, Sha1};
 
+use crate::metainfo::is_own_file;
 use crate::storage::ownership::OwnershipClaim;
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::types::{InfoHash, hex};
@@ -36,12 +37,9 @@ pub(super) fn marker_info_hash(name: &str) -> Option<InfoHash> {
     (hash.len() == 40).then_some(InfoHash(bytes?.try_into().ok()?))
 }
 
-/// Whether btsync reserves this name at the top of the download folder for a marker or a part file.
+/// Whether btsync reserves this name in a download folder for its own files, or a file system may take it for such a name.
 pub fn is_reserved(name: &Path) -> bool {
-    let name = name.to_str().unwrap_or_default();
-    let name = name.strip_suffix(".new").unwrap_or(name).to_ascii_lowercase();
-    let parts = name.strip_suffix(".parts").map(|name| name.strip_suffix(".btsync").unwrap_or(name));
-    marker_info_hash(&parts.map_or(name.clone(), |hash| format!("{hash}.btsync"))).is_some()
+    name.to_str().is_some_and(is_own_file)
 }
 
 /// The content of a marker.

@@ -47,6 +47,12 @@ pub fn folded(path: &Path) -> String {
     path.to_string_lossy().to_lowercase().replace('\u{17f}', "s")
 }
 
+/// The ASCII characters of a name as a file system compares it that ignores case and invisible characters.
+pub fn ascii_folded(name: &str) -> String {
+    // Some letters have no lower case but that of their upper case, such as the long s.
+    name.to_uppercase().to_lowercase().chars().filter(char::is_ascii_graphic).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +86,6 @@ mod tests {
     #[test]
     fn names_that_a_file_system_takes_for_one_are_folded_to_one() {
         assert_eq!(folded(Path::new("BT\u{17f}ync/É")), "btsync/é");
+        assert_eq!(ascii_folded(".BT\u{200b}\u{17f}ync \u{fb01}\u{212a}é"), ".btsyncfik");
     }
 }

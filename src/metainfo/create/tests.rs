@@ -148,6 +148,20 @@ fn excluded_entries_of_any_kind_are_left_out() {
 }
 
 #[test]
+fn files_that_downloads_have_beside_theirs_are_left_out() {
+    let own = format!(".{}", "0123456789".repeat(4));
+    let names = [".parts", ".btsync", ".btsync.new", ".btsync.parts", ".PARTS"].map(|end| format!("{own}{end}"));
+    let others = [".parts".to_owned(), format!("{own}.txt"), own.clone(), "x.btsync".to_owned()];
+    let all = names.iter().chain(&others).map(String::as_str).chain(["d/.0123456789abcdef.btsync-copy"]);
+    let (_dir, root) = tree(&all.map(|name| (name, noise(1, 1))).collect::<Vec<_>>());
+    let plan = CreatePlan::scan(&root, &[]).unwrap();
+    assert_eq!(plan.total(), others.len() as u64);
+    let is_told =
+        |name: &str| plan.notes().iter().any(|note| note.contains(&format!("{name} is left out: it belongs")));
+    assert!(names.iter().all(|name| is_told(name)) && is_told("btsync-copy"), "{:?}", plan.notes());
+}
+
+#[test]
 fn the_piece_length_follows_the_size() {
     let table =
         [(0, 16 << 10), (1, 16 << 10), (2000 << 14, 16 << 10), ((2000 << 14) + 1, 32 << 10), (1 << 30, 1 << 20)];

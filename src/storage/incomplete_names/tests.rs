@@ -30,6 +30,18 @@ fn unfinished_files_have_a_suffix_that_is_nobodys_name() {
     assert!(changed.iter().flatten().all(|name| !is_watched_name(Path::new(name))), "{changed:?}");
 }
 
+/// A later download into the torrent's own folder would believe such a file.
+#[test]
+fn no_suffix_makes_a_name_of_btsyncs_own() {
+    let own = format!("t/.{}", "0123456789".repeat(4));
+    for suffix in [".btsync", ".parts", ".btsync.new", ".BTSync.NEW", ".bt\u{17f}ync", ".btsync.parts"] {
+        let named = layout(&[(&own, 3), ("t/a", 3)]).with_incomplete_suffix(suffix, |_, _, _| true);
+        assert_eq!(names(&named), [own.clone(), format!("t/a{suffix}")]);
+    }
+    let named = layout(&[(&own, 3)]).with_incomplete_suffix(".part", |_, _, _| true);
+    assert_eq!(names(&named), [format!("{own}.part")]);
+}
+
 #[test]
 fn names_are_given_at_the_end_and_replace_nothing() {
     let dir = tempfile::tempdir().unwrap();

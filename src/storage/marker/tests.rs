@@ -21,6 +21,8 @@ fn names_are_a_markers_or_not() {
         Path::new(&new),
         Path::new(&beside),
         Path::new(&name.display().to_string().to_uppercase()),
+        Path::new(&new.to_uppercase()),
+        Path::new(&name.display().to_string().replace('s', "\u{17f}")),
     ] {
         assert!(is_reserved(ours), "{}", ours.display());
     }
