@@ -169,6 +169,8 @@ complete -c btsync -n '__btsync_in serve' -l listen -x -d 'offer the page on thi
 complete -c btsync -n '__btsync_in serve' -l state -x -a '(__fish_complete_directories)' -d 'keep torrents and settings in this folder'
 complete -c btsync -n '__btsync_in serve' -l watch -x -a '(__fish_complete_directories)' -d 'add the torrent and magnet files that appear in this folder'
 complete -c btsync -n '__btsync_in serve' -l peer-port -x -d 'listen for peers on this port'
+complete -c btsync -n '__btsync_in serve' -l import-transmission -x -a '(__fish_complete_directories)' -d 'import the torrents of Transmission from the folder of its configuration, and exit'
+complete -c btsync -n '__btsync_in serve' -l import-qbittorrent -x -a '(__fish_complete_directories)' -d 'import the torrents of qBittorrent from its folder BT_backup, and exit'
 complete -c btsync -n '__btsync_in serve' -l set-password -x -d 'save a password for this user, read from standard input, and exit'
 complete -c btsync -n '__btsync_in serve' -l password-file -r -F -d 'read user and password from this file, as USER:PASSWORD'
 complete -c btsync -n '__btsync_in serve' -l web-host -x -d 'accept requests for this host name too'

@@ -8,6 +8,7 @@ mod details;
 mod facts;
 mod file_jobs;
 mod goals;
+mod import;
 mod links;
 mod load;
 mod manager;
@@ -128,6 +129,36 @@ impl Service {
         let failed = |error: std::io::Error| ServiceError::State(format!("{}: {error}", state_folder.display()));
         crate::util::atomic_file::private_folder(state_folder).map_err(failed)?;
         Ok(state_folder::save_json(&password_file(state_folder), password)?)
+    }
+
+    /// Adds the torrents of Transmission to the state folder, which no service may use meanwhile. `folder` is that of
+    /// Transmission's configuration. Returns what became of each torrent, as a line for the user.
+    ///
+    /// # Errors
+    /// If it is no such folder, the state folder cannot be used, or torrents are in folders that `options` do not permit; then
+    /// none is added.
+    pub fn import_transmission(
+        options: &ServiceOptions,
+        folder: &Path,
+    ) -> Result<Vec<Result<String, String>>, ServiceError> {
+        let why = "not a folder of Transmission's configuration: it has no folders torrents and resume";
+        let found = import::of_transmission(folder);
+        let found = found.ok_or_else(|| ServiceError::ImportFrom { folder: folder.to_owned(), why })?;
+        import::import(options, found)
+    }
+
+    /// The same as [`Service::import_transmission`] for qBittorrent: `folder` is its folder `BT_backup`, or that of a profile.
+    ///
+    /// # Errors
+    /// Those of [`Service::import_transmission`].
+    pub fn import_qbittorrent(
+        options: &ServiceOptions,
+        folder: &Path,
+    ) -> Result<Vec<Result<String, String>>, ServiceError> {
+        let why = "there is no folder BT_backup of qBittorrent's";
+        let found = import::of_qbittorrent(folder);
+        let found = found.ok_or_else(|| ServiceError::ImportFrom { folder: folder.to_owned(), why })?;
+        import::import(options, found)
     }
 
     /// What a page or a remote control may do with the service.

@@ -24,6 +24,15 @@ use crate::util::paths::resolved;
 /// How long a request may wait for the manager.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Whether downloads may be in a folder: it is one of `allowed` or below one.
+pub(super) fn is_permitted(folder: &Path, allowed: &[PathBuf]) -> bool {
+    if !folder.is_absolute() || folder.components().any(|part| part == std::path::Component::ParentDir) {
+        return false;
+    }
+    let real = resolved(folder);
+    allowed.iter().any(|allowed| real.starts_with(resolved(allowed)))
+}
+
 impl Shared {
     fn request(&self, request: Request) -> Result<Answer, ControlError> {
         let (reply, answer) = bounded(1);
@@ -44,13 +53,11 @@ impl Shared {
 
     /// The folder, if downloads may be there.
     fn check_folder(&self, folder: &Path) -> Result<PathBuf, ControlError> {
-        let outside = || ControlError::OutsideFolders(folder.to_owned());
-        if !folder.is_absolute() || folder.components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(outside());
+        if is_permitted(folder, &self.allowed_folders) {
+            Ok(folder.to_owned())
+        } else {
+            Err(ControlError::OutsideFolders(folder.to_owned()))
         }
-        let real = resolved(folder);
-        let is_allowed = self.allowed_folders.iter().any(|allowed| real.starts_with(resolved(allowed)));
-        if is_allowed { Ok(folder.to_owned()) } else { Err(outside()) }
     }
 
     fn check_change(&self, change: &TorrentChange) -> Result<(), ControlError> {

@@ -104,9 +104,24 @@ pub enum ServiceError {
         /// The system's error.
         source: io::Error,
     },
+    /// A folder is not one of the other client's.
+    #[error("{}: {why}", folder.display())]
+    ImportFrom {
+        /// The folder.
+        folder: PathBuf,
+        /// What is missing.
+        why: &'static str,
+    },
+    /// Torrents to import are in folders that are not permitted.
+    #[error("nothing is imported: torrents are in folders in which this service may not download: {}", names(.0))]
+    ImportFolders(Vec<PathBuf>),
     /// A thread cannot be started.
     #[error("cannot start a thread: {}", reason(.0))]
     Thread(io::Error),
+}
+
+fn names(folders: &[PathBuf]) -> String {
+    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 impl From<StateError> for ServiceError {

@@ -15,6 +15,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::ServeArgs;
 use crate::cli::options::values::WebAddress;
 use crate::cli::settings::{private_folders, state_folder};
+use crate::cli::terminal::stdout;
 use crate::util::descriptors::raise_limit;
 use crate::util::os_error::reason;
 use btsync::{ClientError, PasswordHash, Service, ServiceError, ServiceOptions, WebOptions};
@@ -39,6 +40,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     // Before any thread starts, because it changes the environment.
     let sockets = GivenSockets::take()?;
     let options = options(args, state, sockets)?;
+    if args.import_transmission.is_some() || args.import_qbittorrent.is_some() {
+        return import(args, &options);
+    }
     // The service may have more connections and files than the default soft limit allows.
     raise_limit();
     // Before the line is printed: a reader of it may send a signal at once.
@@ -107,6 +111,30 @@ fn web_options(args: &ServeArgs, password: Option<PasswordHash>, sockets: GivenS
     web
 }
 
+/// Takes over the torrents of other clients.
+fn import(args: &ServeArgs, options: &ServiceOptions) -> Result<(), Failure> {
+    let mut lines = Vec::new();
+    if let Some(folder) = &args.import_transmission {
+        lines.extend(Service::import_transmission(options, folder).map_err(|error| failure(&error))?);
+    }
+    if let Some(folder) = &args.import_qbittorrent {
+        lines.extend(Service::import_qbittorrent(options, folder).map_err(|error| failure(&error))?);
+    }
+    let mut text = String::new();
+    let failed = lines.iter().filter(|line| line.is_err()).count();
+    for line in &lines {
+        match line {
+            Ok(line) => text.extend([line.as_str(), "\n"]),
+            Err(why) => text.extend(["not imported: ", why, "\n"]),
+        }
+    }
+    stdout::print(&text)?;
+    if failed > 0 {
+        return Err(Failure::new(Exit::Other, format!("{failed} of {} torrents are not imported", lines.len())));
+    }
+    Ok(())
+}
+
 /// Saves the password that standard input gives.
 fn set_password(state: &Path, user: &str) -> Result<(), Failure> {
     if user.is_empty() || user.contains(':') {
@@ -150,7 +178,8 @@ fn bad_option(message: &str) -> Failure {
 fn failure(error: &ServiceError) -> Failure {
     let (code, advice) = match error {
         ServiceError::NoPassword { .. } => (Exit::BadOption, "; set one with btsync serve --set-password USER"),
-        ServiceError::WatchFolder { .. } => (Exit::OpenExisting, ""),
+        ServiceError::ImportFolders(_) => (Exit::BadOption, "; permit them with --allow-dir"),
+        ServiceError::ImportFrom { .. } | ServiceError::WatchFolder { .. } => (Exit::OpenExisting, ""),
         ServiceError::Listen { .. } => (Exit::Network, "; choose another address with --listen"),
         ServiceError::Client(ClientError::Listen { .. } | ClientError::Interface { .. }) => (Exit::Network, ""),
         _ => (Exit::Other, ""),

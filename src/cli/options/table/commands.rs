@@ -117,6 +117,14 @@ pub(super) const SERVE: &[OptionEntry] = &[
          that a download created, stay as they are; the log names them.",
     ),
     option("peer-port").manual("Listen for peers on this port, in place of the one of the settings (51413 at first)."),
+    option("import-transmission").complete(Folder).manual(
+        "Import the torrents of Transmission, and exit. _DIR_ is the folder of its configuration, such as \
+         `~/.config/transmission-daemon`. Torrents that are there already are left out. The files stay where they are, so \
+         their folders must be permitted by `--dir` or `--allow-dir`; the service hashes them at its next start.",
+    ),
+    option("import-qbittorrent").complete(Folder).manual(
+        "The same for qBittorrent. _DIR_ is its folder `BT_backup`, such as `~/.local/share/qBittorrent/BT_backup`.",
+    ),
     option("set-password").manual(
         "Read a password from standard input, save its hash in the state folder for this user, and exit. An empty \
          password removes it.",

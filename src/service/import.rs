@@ -1,0 +1,259 @@
+//! Takes over the torrents of another client from its folder of state, so that its users can move to a service: their files,
+//! folders, choices and figures. Each torrent's files are hashed before it runs here for the first time.
+
+mod qbittorrent;
+#[cfg(test)]
+mod tests;
+mod transmission;
+
+use std::collections::{BTreeSet, HashSet};
+use std::io::{self, Read as _};
+use std::path::{Component, Path, PathBuf};
+
+use serde_bencode::value::Value;
+
+use crate::bencode::values::{self, Dict};
+use crate::metainfo::torrent::TORRENT_FILE_MAX;
+use crate::metainfo::{Magnet, Metainfo};
+use crate::service::control::is_permitted;
+use crate::service::facts::{facts, real_files};
+use crate::service::model::{TorrentId, UnixTime};
+use crate::service::options::{ServiceError, ServiceOptions};
+use crate::service::record::{RecordTimes, TorrentRecord};
+use crate::service::settings::RateLimit;
+use crate::service::state_folder::{SavedState, StateFolder};
+use crate::types::InfoHash;
+use crate::util::atomic_file::open_regular;
+use crate::util::os_error::reason;
+use crate::util::printable_text::printable;
+
+pub use qbittorrent::torrents as of_qbittorrent;
+pub use transmission::torrents as of_transmission;
+
+/// The most torrents that are taken over.
+const MAX_TORRENTS: usize = 20_000;
+/// The largest file with the state of one torrent.
+const MAX_RESUME_FILE: usize = 32 << 20;
+/// The most labels, and the most bytes of each.
+const MAX_LABELS: usize = 64;
+const MAX_LABEL: usize = 128;
+
+/// A torrent of the other client.
+#[derive(Debug)]
+pub struct Found {
+    /// Its record, without a number.
+    record: TorrentRecord,
+    /// Its torrent file; `None` for a magnet link whose metadata is unknown.
+    torrent_file: Option<PathBuf>,
+}
+
+/// What became of each torrent: one line for the user, or why it was not taken over.
+pub type Lines = Vec<Result<String, String>>;
+
+/// Adds torrents to a state folder that no service uses. Those that are there already stay as they are.
+///
+/// # Errors
+/// If the state folder cannot be used, or torrents are in folders that `options` do not permit; then none is added.
+pub fn import(options: &ServiceOptions, found: Vec<Result<Found, String>>) -> Result<Lines, ServiceError> {
+    check_folders(options, &found)?;
+    let state = StateFolder::open(&options.state_folder)?;
+    let SavedState { settings, mut session, records } = state.load()?;
+    let mut known: HashSet<InfoHash> = records.iter().map(|record| record.info_hash).collect();
+    let mut position = records.len();
+    let peer_limit = settings.unwrap_or_default().network.peer_limit_per_torrent;
+    let mut lines = Vec::new();
+    for torrent in found {
+        let line = torrent.and_then(|Found { mut record, torrent_file }| {
+            let name = printable(&record.name);
+            if !known.insert(record.info_hash) {
+                return Ok(format!("{name}: is there already"));
+            }
+            (record.id, record.queue_position) = (TorrentId(session.next_id), position);
+            if record.settings.peer_limit == 0 {
+                record.settings.peer_limit = peer_limit;
+            }
+            if let Some(path) = torrent_file {
+                let bytes = read(&path, TORRENT_FILE_MAX)?.ok_or_else(|| format!("{name}: its file is gone"))?;
+                state.save_torrent(record.info_hash, &bytes).map_err(|error| error.to_string())?;
+            }
+            state.save_record(&record).map_err(|error| error.to_string())?;
+            (session.next_id, position) = (session.next_id.saturating_add(1), position + 1);
+            session.sums.files_added += 1;
+            Ok(format!("{name}: imported"))
+        });
+        lines.push(line);
+    }
+    state.save_session(&session)?;
+    Ok(lines)
+}
+
+fn check_folders(options: &ServiceOptions, found: &[Result<Found, String>]) -> Result<(), ServiceError> {
+    let allowed = [&options.allowed_folders[..], std::slice::from_ref(&options.download_folder)].concat();
+    let records = found.iter().flatten().map(|found| &found.record);
+    let folders: BTreeSet<&PathBuf> =
+        records.flat_map(|record| record.final_folder.iter().chain([&record.folder])).collect();
+    let refused: Vec<PathBuf> = folders.into_iter().filter(|folder| !is_permitted(folder, &allowed)).cloned().collect();
+    if refused.is_empty() { Ok(()) } else { Err(ServiceError::ImportFolders(refused)) }
+}
+
+/// The content of a file; `None` if there is no such file.
+fn read(path: &Path, most: usize) -> Result<Option<Vec<u8>>, String> {
+    let failed = |why: &str| printable(&format!("{}: {why}", path.display()));
+    let file = match open_regular(path) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Err(failed("not a file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(&reason(&error))),
+    };
+    let mut bytes = Vec::new();
+    let length = file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(|error| failed(&reason(&error)))?;
+    if length > most { Err(failed("too large")) } else { Ok(Some(bytes)) }
+}
+
+/// The dictionary in a file of the client's.
+fn dictionary(path: &Path) -> Result<Dict, String> {
+    let failed = |why: &str| printable(&format!("{}: {why}", path.display()));
+    let bytes = read(path, MAX_RESUME_FILE)?.ok_or_else(|| failed("is missing"))?;
+    let dict = values::dictionary(&bytes).map_err(|error| failed(&error.to_string()))?;
+    dict.ok_or_else(|| failed("not a dictionary"))
+}
+
+/// The metainfo in a torrent file; `None` if there is no such file.
+fn metainfo(path: &Path) -> Result<Option<Metainfo>, String> {
+    let Some(bytes) = read(path, TORRENT_FILE_MAX)? else { return Ok(None) };
+    Metainfo::parse(&bytes).map(Some).map_err(|error| printable(&format!("{}: {error}", path.display())))
+}
+
+/// Names of the files in a folder, sorted; empty if it cannot be read.
+fn names(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<PathBuf> =
+        entries.map(|entry| PathBuf::from(entry.file_name())).take(MAX_TORRENTS * 4).collect();
+    names.sort_unstable();
+    names
+}
+
+fn has_extension(name: &Path, extension: &str) -> bool {
+    name.extension().is_some_and(|it| it == extension)
+}
+
+/// The text at a key, unless it is empty or not UTF-8.
+fn text(dict: &Dict, key: &str) -> Option<String> {
+    let text = values::bytes(dict, key).and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
+    text.filter(|text| !text.is_empty())
+}
+
+fn texts(dict: &Dict, key: &str) -> Vec<String> {
+    let text = |value: &Value| match value {
+        Value::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap_or_default(),
+        _ => String::new(),
+    };
+    values::list(dict, key).iter().map(text).collect()
+}
+
+fn numbers(dict: &Dict, key: &str) -> Vec<i64> {
+    let number = |value: &Value| if let Value::Int(int) = value { *int } else { 0 };
+    values::list(dict, key).iter().map(number).collect()
+}
+
+fn is_set(dict: &Dict, key: &str) -> bool {
+    values::int(dict, key).is_some_and(|value| value != 0)
+}
+
+/// A count of bytes or seconds, 0 if there is none.
+fn count(dict: &Dict, key: &str) -> u64 {
+    values::int(dict, key).and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
+}
+
+fn time(dict: &Dict, key: &str) -> UnixTime {
+    UnixTime(values::int(dict, key).unwrap_or(0).max(0))
+}
+
+/// An absolute folder at a key.
+fn folder(dict: &Dict, key: &str) -> Option<PathBuf> {
+    text(dict, key).map(PathBuf::from).filter(|folder| folder.is_absolute())
+}
+
+/// A limit in bytes a second; without a positive one, it is not in force.
+fn limit(bytes: i64) -> RateLimit {
+    let kilobytes = u32::try_from(bytes.max(0) / 1000).unwrap_or(u32::MAX);
+    RateLimit { kilobytes: if bytes > 0 { kilobytes.max(1) } else { 0 }, enabled: bytes > 0 }
+}
+
+/// Labels as the service accepts them.
+fn labels(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut labels: Vec<String> = Vec::new();
+    for text in texts {
+        let label = text.replace(',', " ");
+        if !label.is_empty() && label.len() <= MAX_LABEL && labels.len() < MAX_LABELS && !labels.contains(&label) {
+            labels.push(label);
+        }
+    }
+    labels
+}
+
+/// A stopped torrent in `folder` whose files have to be hashed.
+fn record_of(metainfo: &Metainfo, folder: PathBuf) -> TorrentRecord {
+    let (id, now) = (TorrentId(0), UnixTime::now());
+    let mut record = TorrentRecord::new(id, metainfo.info_hash, metainfo.name.clone(), folder, now);
+    record.facts = Some(facts(metainfo));
+    (record.progress.total, record.progress.wanted) = (metainfo.total(), metainfo.total());
+    record.needs_check = true;
+    record.settings.peer_limit = 0;
+    record
+}
+
+/// A stopped torrent of a magnet link.
+fn record_of_link(magnet: &Magnet, folder: PathBuf) -> TorrentRecord {
+    let name = magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string());
+    let mut record = TorrentRecord::new(TorrentId(0), magnet.info_hash, name, folder, UnixTime::now());
+    record.link = Some(magnet.to_string());
+    record.settings.peer_limit = 0;
+    record
+}
+
+/// The indexes of files to which a list of `length` values belongs: one value for each entry, or for each without padding.
+fn indexes(metainfo: &Metainfo, length: usize) -> Vec<u32> {
+    let real = real_files(metainfo);
+    if length == metainfo.files.len() {
+        (0..u32::try_from(length).unwrap_or(u32::MAX)).collect()
+    } else if length == real.len() {
+        real
+    } else {
+        Vec::new()
+    }
+}
+
+/// Takes over which files are wanted.
+fn set_unwanted(record: &mut TorrentRecord, metainfo: &Metainfo, is_unwanted: &[bool]) {
+    let files = indexes(metainfo, is_unwanted.len()).into_iter().zip(is_unwanted);
+    record.files.unwanted = files.filter(|(_, unwanted)| **unwanted).map(|(index, _)| index).collect();
+    let is_wanted = |index: &u32| record.files.unwanted.binary_search(index).is_err();
+    let wanted = real_files(metainfo).into_iter().filter(is_wanted);
+    let length = |index: u32| metainfo.files.get(usize::try_from(index).ok()?).map(|file| file.length);
+    record.progress.wanted = wanted.filter_map(length).sum();
+}
+
+/// The indexes of the files for which `is_it` is true.
+fn chosen(metainfo: &Metainfo, values: &[i64], is_it: impl Fn(i64) -> bool) -> Vec<u32> {
+    let files = indexes(metainfo, values.len()).into_iter().zip(values);
+    files.filter(|(_, value)| is_it(**value)).map(|(index, _)| index).collect()
+}
+
+/// Takes over other paths of files. Empty ones, and those that lead out of the folder, do not count.
+fn set_paths(record: &mut TorrentRecord, metainfo: &Metainfo, paths: &[String]) {
+    for (index, path) in indexes(metainfo, paths.len()).into_iter().zip(paths.iter().map(Path::new)) {
+        let is_plain =
+            path.components().all(|part| matches!(part, Component::Normal(_))) && !path.as_os_str().is_empty();
+        let own = usize::try_from(index).ok().and_then(|at| metainfo.files.get(at)).map(|file| file.path.as_path());
+        if is_plain && own.is_some_and(|own| own != path) {
+            record.files.renamed.push((index, path.to_owned()));
+        }
+    }
+}
+
+/// Takes over times of a torrent that was added at `added`.
+fn set_times(record: &mut TorrentRecord, added: UnixTime, done: UnixTime, active: UnixTime) {
+    let added = if added.0 > 0 { added } else { record.times.added };
+    record.times = RecordTimes { added, done, active, ..record.times };
+}

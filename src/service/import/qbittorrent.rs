@@ -1,0 +1,139 @@
+//! qBittorrent's folder `BT_backup`, as versions 4 and 5 write it: a torrent file and libtorrent's resume data for each torrent.
+
+use std::path::{Path, PathBuf};
+
+use serde_bencode::value::Value;
+
+use crate::bencode::values;
+use crate::bencode::values::Dict;
+use crate::metainfo::{Magnet, Metainfo};
+use crate::service::import::{
+    Found, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers, read,
+    record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
+};
+use crate::service::model::LimitMode;
+use crate::service::record::{TorrentRecord, Wish};
+use crate::types::InfoHash;
+
+/// The largest file with the order of the queue.
+const MAX_QUEUE: usize = 4 << 20;
+/// The lowest priority that comes before the others, in libtorrent's numbers.
+const HIGH: i64 = 6;
+
+/// The torrents of a folder `BT_backup`, or of a profile that has one, in the order of the queue. `None` if there is none.
+pub fn torrents(profile: &Path) -> Option<Vec<Result<Found, String>>> {
+    let places = ["", "BT_backup", "data/BT_backup", "qBittorrent/data/BT_backup"].map(|place| profile.join(place));
+    let is_backup = |folder: &Path| folder.ends_with("BT_backup") || names(folder).iter().any(|it| is_resume_data(it));
+    let backup = places.into_iter().find(|place| place.is_dir() && is_backup(place))?;
+    let order = read(&backup.join("queue"), MAX_QUEUE).ok().flatten().unwrap_or_default();
+    let order: Vec<&str> =
+        order.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    let mut files: Vec<PathBuf> = names(&backup).into_iter().filter(|name| is_resume_data(name)).collect();
+    files.sort_by_cached_key(|name| {
+        let stem = name.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        order.iter().position(|line| *line == stem).unwrap_or(usize::MAX)
+    });
+    Some(files.into_iter().map(|name| torrent(&backup.join(name))).collect())
+}
+
+fn is_resume_data(name: &Path) -> bool {
+    has_extension(name, "fastresume")
+}
+
+fn torrent(path: &Path) -> Result<Found, String> {
+    let resume = dictionary(path)?;
+    let failed = |why: &str| format!("{}: {why}", path.display());
+    let saved = folder(&resume, "qBt-savePath");
+    let place = folder(&resume, "save_path").or_else(|| saved.clone());
+    let place = place.ok_or_else(|| failed("it names no absolute folder"))?;
+    let torrent_file = path.with_extension("torrent");
+    let (mut record, torrent_file) = match metainfo(&torrent_file)? {
+        Some(metainfo) => {
+            let mut record = record_of(&metainfo, place);
+            take_over_files(&mut record, &metainfo, &resume, saved);
+            (record, Some(torrent_file))
+        }
+        None => (record_of_link(&link(&resume).ok_or_else(|| failed("it has no info-hash"))?, place), None),
+    };
+    take_over(&mut record, &resume);
+    Ok(Found { record, torrent_file })
+}
+
+/// The magnet link of a torrent whose metadata is unknown.
+fn link(resume: &Dict) -> Option<Magnet> {
+    let hash = values::bytes(resume, "info-hash").and_then(|hash| <[u8; 20]>::try_from(hash).ok());
+    let hash = hash.filter(|hash| hash.iter().any(|byte| *byte != 0))?;
+    let mut magnet = Magnet::parse(&format!("magnet:?xt=urn:btih:{}", InfoHash(hash).hex())).ok()?;
+    magnet.name = text(resume, "qBt-name").or_else(|| text(resume, "name"));
+    magnet.trackers = trackers(resume).into_iter().flatten().collect();
+    Some(magnet)
+}
+
+fn trackers(resume: &Dict) -> Vec<Vec<String>> {
+    let url = |url: &Value| match url {
+        Value::Bytes(url) => String::from_utf8(url.clone()).ok(),
+        _ => None,
+    };
+    let tier = |tier: &Value| match tier {
+        Value::List(urls) => urls.iter().filter_map(url).collect(),
+        _ => Vec::new(),
+    };
+    values::list(resume, "trackers").iter().map(tier).filter(|tier: &Vec<String>| !tier.is_empty()).collect()
+}
+
+fn take_over_files(record: &mut TorrentRecord, metainfo: &Metainfo, resume: &Dict, saved: Option<PathBuf>) {
+    let priorities = numbers(resume, "file_priority");
+    let unwanted: Vec<bool> = priorities.iter().map(|priority| *priority == 0).collect();
+    set_unwanted(record, metainfo, &unwanted);
+    record.files.high = chosen(metainfo, &priorities, |priority| priority >= HIGH);
+    set_paths(record, metainfo, &texts(resume, "mapped_files"));
+    let is_complete = count(resume, "completed_time") > 0;
+    // What it has begun counts as its own, as qBittorrent sees it; complete files are not to be changed.
+    record.may_overwrite = !is_complete;
+    record.final_folder = saved.filter(|saved| !is_complete && *saved != record.folder);
+    let trackers = trackers(resume);
+    if !trackers.is_empty() && trackers != metainfo.tiers {
+        record.trackers = Some(trackers);
+    }
+}
+
+fn take_over(record: &mut TorrentRecord, resume: &Dict) {
+    let (is_paused, is_managed) = (is_set(resume, "paused"), is_set(resume, "auto_managed"));
+    record.wish = match (is_paused, is_managed) {
+        (true, false) => Wish::Stop,
+        (false, false) => Wish::StartNow,
+        _ => Wish::Start,
+    };
+    if let Some(name) = text(resume, "qBt-name") {
+        record.name = name;
+    }
+    let active = time(resume, "last_upload").max(time(resume, "last_download"));
+    set_times(record, time(resume, "added_time"), time(resume, "completed_time"), active);
+    let (all, seeding) = (count(resume, "active_time"), count(resume, "seeding_time"));
+    (record.times.downloading, record.times.seeding) = (all.saturating_sub(seeding), seeding);
+    (record.sums.downloaded, record.sums.uploaded) =
+        (count(resume, "total_downloaded"), count(resume, "total_uploaded"));
+    let settings = &mut record.settings;
+    // libtorrent writes -1 or 16777215 for no limit.
+    settings.peer_limit = u16::try_from(count(resume, "max_connections")).unwrap_or(0);
+    settings.labels = labels(text(resume, "qBt-category").into_iter().chain(texts(resume, "qBt-tags")));
+    settings.sequential = is_set(resume, "sequential_download");
+    settings.down_limit = limit(values::int(resume, "download_rate_limit").unwrap_or(0));
+    settings.up_limit = limit(values::int(resume, "upload_rate_limit").unwrap_or(0));
+    // A ratio in thousandths, -1000 for no limit, -2000 for the session's.
+    match values::int(resume, "qBt-ratioLimit") {
+        Some(-1000) => settings.seed_ratio_mode = LimitMode::Unlimited,
+        Some(own) if own >= 0 => {
+            (settings.seed_ratio_mode, settings.seed_ratio) = (LimitMode::Own, own as f64 / 1000.0);
+        }
+        _ => {}
+    }
+    match values::int(resume, "qBt-inactiveSeedingTimeLimit") {
+        Some(-1) => settings.seed_idle_mode = LimitMode::Unlimited,
+        Some(own) if own >= 0 => {
+            settings.seed_idle_mode = LimitMode::Own;
+            settings.seed_idle_minutes = u16::try_from(own).unwrap_or(u16::MAX);
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,137 @@
+//! The folder of Transmission's configuration: `torrents/` and `resume/`, as versions 2, 3 and 4 write them.
+
+use std::path::{Path, PathBuf};
+
+use crate::bencode::values;
+use crate::bencode::values::Dict;
+use crate::metainfo::{Magnet, Metainfo};
+use crate::service::import::{
+    Found, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers, read,
+    record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
+};
+use crate::service::model::LimitMode;
+use crate::service::record::{TorrentRecord, Wish};
+use crate::service::settings::RateLimit;
+use crate::types::InfoHash;
+
+/// The largest `.magnet` file.
+const MAX_MAGNET: usize = 64 << 10;
+
+/// The torrents of a configuration folder, by the time at which they were added. `None` if it is none.
+pub fn torrents(config: &Path) -> Option<Vec<Result<Found, String>>> {
+    let folder = config.join("torrents");
+    if !folder.is_dir() || !config.join("resume").is_dir() {
+        return None;
+    }
+    let files = names(&folder);
+    let is_torrent = |name: &PathBuf| has_extension(name, "torrent") || has_extension(name, "magnet");
+    let mut found: Vec<Result<Found, String>> =
+        files.into_iter().filter(is_torrent).map(|name| torrent(config, &name)).collect();
+    found.sort_by_key(|found| found.as_ref().map_or(i64::MAX, |found| found.record.times.added.0));
+    Some(found)
+}
+
+fn torrent(config: &Path, name: &Path) -> Result<Found, String> {
+    let path = config.join("torrents").join(name);
+    let resume = dictionary(&config.join("resume").join(name).with_extension("resume"))?;
+    let place = folder(&resume, "destination");
+    let place = place.ok_or_else(|| format!("{}: its resume file names no folder", name.display()))?;
+    let magnet = link(&path)?;
+    let Some(magnet) = magnet else {
+        let metainfo = metainfo(&path)?.ok_or_else(|| format!("{}: is gone", name.display()))?;
+        let mut record = record_of(&metainfo, place);
+        take_over_files(&mut record, &metainfo, &resume);
+        take_over(&mut record, &resume);
+        return Ok(Found { record, torrent_file: Some(path) });
+    };
+    let mut record = record_of_link(&magnet, place);
+    take_over(&mut record, &resume);
+    Ok(Found { record, torrent_file: None })
+}
+
+/// The magnet link of a `.magnet` file, or of a torrent file that has nothing else.
+fn link(path: &Path) -> Result<Option<Magnet>, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    if has_extension(path, "magnet") {
+        let bytes = read(path, MAX_MAGNET)?.unwrap_or_default();
+        let link = String::from_utf8(bytes).map_err(|_| failed(&"not text"))?;
+        return Magnet::parse(link.trim()).map(Some).map_err(|error| failed(&error));
+    }
+    let is_small = path.metadata().is_ok_and(|metadata| metadata.len() <= MAX_MAGNET as u64);
+    let Some(dict) = is_small.then(|| dictionary(path).ok()).flatten() else { return Ok(None) };
+    let Some(info) = values::nested(&dict, "magnet-info") else { return Ok(None) };
+    let hash = values::bytes(info, "info_hash").and_then(|hash| <[u8; 20]>::try_from(hash).ok());
+    let Some(hash) = hash.map(InfoHash) else { return Ok(None) };
+    let mut magnet = Magnet::parse(&format!("magnet:?xt=urn:btih:{}", hash.hex())).map_err(|error| failed(&error))?;
+    magnet.name = text(info, "display-name");
+    for tier in values::list(&dict, "announce-list") {
+        let serde_bencode::value::Value::List(urls) = tier else { continue };
+        let urls = urls.iter().filter_map(|url| match url {
+            serde_bencode::value::Value::Bytes(url) => String::from_utf8(url.clone()).ok(),
+            _ => None,
+        });
+        magnet.trackers.extend(urls);
+    }
+    Ok(Some(magnet))
+}
+
+fn take_over_files(record: &mut TorrentRecord, metainfo: &Metainfo, resume: &Dict) {
+    let unwanted: Vec<bool> = numbers(resume, "dnd").iter().map(|value| *value != 0).collect();
+    set_unwanted(record, metainfo, &unwanted);
+    let priorities = numbers(resume, "priority");
+    record.files.high = chosen(metainfo, &priorities, |value| value > 0);
+    record.files.low = chosen(metainfo, &priorities, |value| value < 0);
+    set_paths(record, metainfo, &texts(resume, "files"));
+    let progress = values::nested(resume, "progress");
+    let is_complete = progress.and_then(|progress| values::bytes(progress, "have")) == Some(b"all");
+    // What it has begun counts as its own, as Transmission sees it; complete files are not to be changed.
+    record.may_overwrite = !is_complete;
+    if let Some(incomplete) = folder(resume, "incomplete-dir").filter(|_| !is_complete) {
+        record.final_folder = Some(std::mem::replace(&mut record.folder, incomplete));
+    }
+}
+
+fn take_over(record: &mut TorrentRecord, resume: &Dict) {
+    record.wish = if is_set(resume, "paused") { Wish::Stop } else { Wish::Start };
+    if let Some(name) = text(resume, "name") {
+        record.name = name;
+    }
+    set_times(record, time(resume, "added-date"), time(resume, "done-date"), time(resume, "activity-date"));
+    (record.times.downloading, record.times.seeding) =
+        (count(resume, "downloading-time-seconds"), count(resume, "seeding-time-seconds"));
+    (record.sums.downloaded, record.sums.uploaded, record.sums.wasted) =
+        (count(resume, "downloaded"), count(resume, "uploaded"), count(resume, "corrupt"));
+    let settings = &mut record.settings;
+    settings.peer_limit = u16::try_from(count(resume, "max-peers")).unwrap_or(0);
+    settings.labels = labels(texts(resume, "labels").into_iter());
+    settings.group = text(resume, "group").unwrap_or_default();
+    settings.sequential = is_set(resume, "sequentialDownload") || is_set(resume, "sequential-download");
+    let speed = |key: &str| {
+        let speed = values::nested(resume, key)?;
+        let bytes =
+            values::int(speed, "speed-Bps").or_else(|| Some(values::int(speed, "speed")?.saturating_mul(1024)))?;
+        let ignores_session = values::int(speed, "use-global-speed-limit") == Some(0);
+        Some((RateLimit { enabled: is_set(speed, "use-speed-limit"), ..limit(bytes) }, ignores_session))
+    };
+    for (key, own) in [("speed-limit-down", &mut settings.down_limit), ("speed-limit-up", &mut settings.up_limit)] {
+        if let Some((limit, ignores_session)) = speed(key) {
+            *own = limit;
+            settings.honors_session_limits &= !ignores_session;
+        }
+    }
+    let mode = |value: Option<i64>| match value {
+        Some(1) => LimitMode::Own,
+        Some(2) => LimitMode::Unlimited,
+        _ => LimitMode::Session,
+    };
+    if let Some(ratio) = values::nested(resume, "ratio-limit") {
+        settings.seed_ratio_mode = mode(values::int(ratio, "ratio-mode"));
+        let own = text(ratio, "ratio-limit").and_then(|text| text.parse::<f64>().ok());
+        settings.seed_ratio = own.filter(|own| own.is_finite() && *own >= 0.0).unwrap_or(settings.seed_ratio);
+    }
+    if let Some(idle) = values::nested(resume, "idle-limit") {
+        settings.seed_idle_mode = mode(values::int(idle, "idle-mode"));
+        settings.seed_idle_minutes =
+            u16::try_from(count(idle, "idle-limit")).ok().filter(|own| *own > 0).unwrap_or(settings.seed_idle_minutes);
+    }
+}
