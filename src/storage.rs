@@ -55,6 +55,8 @@ mod special_entries;
 mod stop_check;
 mod survey;
 mod sync;
+#[cfg(feature = "service")]
+mod torrent_files;
 mod touched;
 mod verify;
 
@@ -73,6 +75,8 @@ pub use snapshot::{FileIdentity, FileSnapshot};
 pub use special_entries::SpecialEntries;
 pub use stop_check::StopCheck;
 pub use survey::{DecisionInput, Survey};
+#[cfg(feature = "service")]
+pub use torrent_files::{FileJobError, KeptFile, MovedFile};
 pub use verify::{Flaw, flaws, lengths};
 
 /// The number of bytes of a file that are read, compared, hashed or copied at once.

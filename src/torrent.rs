@@ -12,6 +12,8 @@ mod event_json;
 mod events;
 mod final_announce;
 mod handle;
+#[cfg(feature = "service")]
+pub(crate) mod idle_files;
 mod inner;
 mod kept_connections;
 mod metadata_from_url;

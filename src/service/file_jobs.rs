@@ -1,65 +1,91 @@
 //! Moves, renames and deletes the files of torrents that do not run, one job after the other on a thread of its own.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, unbounded};
 
-use crate::types::InfoHash;
+use crate::metainfo::Metainfo;
+use crate::storage::KeptFile;
+use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 
-/// Whether a job is done; otherwise why not, in one line.
-pub type JobResult = Result<(), String>;
+/// At most this many of the files that were not deleted are named.
+const MAX_NAMED: usize = 5;
+
+/// Whether a job is done, with files that were not deleted; otherwise why not, in one line.
+pub type JobResult = Result<Option<String>, String>;
 
 /// What to do with the files of a torrent.
 #[derive(Clone, Debug)]
 pub struct FileJob {
     /// The torrent's .torrent; `None` if its metadata is not known, so that it has no files.
     pub torrent_file: Option<PathBuf>,
-    /// Its info-hash.
-    pub info_hash: InfoHash,
     /// The folder of its resume data.
     pub resume_folder: PathBuf,
     /// Folders to which nothing may be moved.
     pub private_folders: Vec<PathBuf>,
+    /// The suffix that unfinished files may have.
+    pub suffix: &'static str,
     /// The folder of its files.
     pub folder: PathBuf,
     /// Files with other paths than in the torrent.
     pub renamed: Vec<(u32, PathBuf)>,
-    /// Files that get another path.
-    pub renaming: Vec<(u32, PathBuf)>,
-    /// Whether the torrent is removed, and whether with the files that btsync created.
-    pub deletes: Option<bool>,
-    /// The folder to which its files move.
-    pub moves_to: Option<PathBuf>,
+    /// Files that are not wanted.
+    pub unwanted: Vec<u32>,
+    /// Whether every wanted piece was verified.
+    pub was_complete: bool,
+    /// What to do with them.
+    pub task: FileTask,
 }
 
-type Work = Box<dyn FnOnce() + Send>;
+/// What to do with the files of a torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileTask {
+    /// Move them to this folder and to these paths below it.
+    Move(PathBuf, Vec<(u32, PathBuf)>),
+    /// Delete what btsync keeps of the torrent; if this is true, also the files that it created.
+    Remove(bool),
+}
+
+type Work = Box<dyn FnOnce(&AtomicBool) + Send>;
 
 /// The thread of the jobs; started with the first one.
 #[derive(Default)]
 pub struct FileJobs {
     thread: Option<(Sender<Work>, JoinHandle<()>)>,
+    is_ending: Arc<AtomicBool>,
 }
 
 impl FileJobs {
-    /// Starts a job once those before it are done; `done` gets the result.
+    /// Starts a job once those before it are done; `done` gets the result, unless the service ends first.
     pub fn start(&mut self, job: FileJob, done: impl FnOnce(JobResult) + Send + 'static) {
         if self.thread.is_none() {
             // Unbounded, but a torrent has at most one job.
             let (sender, work) = unbounded::<Work>();
-            let run = move || work.iter().for_each(|work| work());
+            let is_ending = self.is_ending.clone();
+            let run = move || work.iter().for_each(|work| work(&is_ending));
             match thread::Builder::new().name("files".to_owned()).spawn(run) {
                 Ok(thread) => self.thread = Some((sender, thread)),
                 Err(error) => return done(Err(format!("no thread for it: {error}"))),
             }
         }
         if let Some((sender, _)) = &self.thread {
-            let _ = sender.send(Box::new(move || done(carry_out(&job))));
+            let work = move |is_ending: &AtomicBool| {
+                let result = carry_out(&job, is_ending);
+                // Nobody receives it then, and the next start repeats the job.
+                if !is_ending.load(Ordering::Relaxed) {
+                    done(result);
+                }
+            };
+            let _ = sender.send(Box::new(work));
         }
     }
 
-    /// Waits for the jobs that were started.
+    /// Interrupts the jobs that were started, and waits for their thread.
     pub fn stop(&mut self) {
+        self.is_ending.store(true, Ordering::Relaxed);
         if let Some((sender, thread)) = self.thread.take() {
             drop(sender);
             if thread.join().is_err() {
@@ -69,9 +95,32 @@ impl FileJobs {
     }
 }
 
-fn carry_out(job: &FileJob) -> JobResult {
-    if job.torrent_file.is_none() || job.deletes == Some(false) {
-        return Ok(());
+fn carry_out(job: &FileJob, stop: &AtomicBool) -> JobResult {
+    if stop.load(Ordering::Relaxed) {
+        return Err("the service ends".to_owned());
     }
-    Err("not built yet".to_owned())
+    let Some(torrent_file) = &job.torrent_file else { return Ok(None) };
+    let metainfo = Metainfo::read(torrent_file).map_err(|error| format!("{}: {error}", torrent_file.display()))?;
+    let torrent = IdleTorrent {
+        metainfo: &metainfo,
+        place: FilesPlace { folder: &job.folder, renamed: &job.renamed },
+        unwanted: &job.unwanted,
+        suffix: job.suffix,
+        resume_folder: &job.resume_folder,
+        private_folders: &job.private_folders,
+    };
+    let done = match &job.task {
+        FileTask::Move(folder, renamed) => torrent.move_to(FilesPlace { folder, renamed }, stop).map(|()| None),
+        FileTask::Remove(true) => torrent.delete(job.was_complete, stop).map(|kept| describe(&kept)),
+        FileTask::Remove(false) => torrent.forget().map(|()| None),
+    };
+    done.map_err(|error| error.to_string())
+}
+
+/// The files that were not deleted, in one line; `None` if there are none.
+fn describe(kept: &[KeptFile]) -> Option<String> {
+    let named: Vec<String> = kept.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    let more = kept.len().saturating_sub(MAX_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!kept.is_empty()).then(|| format!("{}{more}", named.join(", ")))
 }

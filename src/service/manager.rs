@@ -5,6 +5,7 @@ mod changes;
 mod client;
 mod events;
 mod figures;
+mod file_tasks;
 mod managed;
 mod reconcile;
 mod requests;

@@ -1,5 +1,7 @@
 //! A whole service: torrents are added, run, survive restarts, and are removed.
 
+mod files;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};

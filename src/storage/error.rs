@@ -32,8 +32,10 @@ pub enum Operation {
     Sync,
     /// Replacing a file by a copy of it.
     Copy,
-    /// Renaming a file.
+    /// Renaming or moving a file.
     Rename,
+    /// Removing a file.
+    Remove,
     /// Uploading verified data of a file.
     Serve,
 }
@@ -49,6 +51,7 @@ impl fmt::Display for Operation {
             Operation::Write => "write to",
             Operation::Sync => "sync",
             Operation::Rename => "rename",
+            Operation::Remove => "remove",
             Operation::Copy => "copy",
             Operation::Serve => "serve",
         })

@@ -345,7 +345,7 @@ impl MarkerLock {
 }
 
 /// The temporary name of a new marker before it replaces the old one.
-fn temporary_name(name: &Path) -> PathBuf {
+pub(super) fn temporary_name(name: &Path) -> PathBuf {
     let file_name = name.file_name().unwrap_or_default();
     name.with_file_name(format!("{}.new", file_name.display()))
 }

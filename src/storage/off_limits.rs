@@ -58,6 +58,16 @@ impl Storage {
         open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::OpenElsewhere)))
     }
 
+    /// Checks whether any file of the torrent is in one of these folders of btsync's own.
+    ///
+    /// # Errors
+    /// [`StorageError::InTheWay`] with the first such file.
+    #[cfg(feature = "service")]
+    pub(super) fn check_all_not_private(&self, private: &[PathBuf]) -> Result<(), StorageError> {
+        let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
+        self.check_not_private(files.map(|(number, _)| number), private)
+    }
+
     /// Checks whether a file is in one of these folders or in place of a folder above one, under any name, whether complete or not.
     /// Neither may a symbolic link of the torrent be there, nor an empty folder in one.
     fn check_not_private(&self, numbers: impl Iterator<Item = usize>, private: &[PathBuf]) -> Result<(), StorageError> {

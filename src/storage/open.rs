@@ -157,6 +157,12 @@ impl Root {
         self.followed(folder, |name| self.open_beneath(name, FOLDER))
     }
 
+    /// Opens a folder without following any link.
+    #[cfg(feature = "service")]
+    pub fn own_folder(&self, name: &Path) -> Result<OwnedFd, Errno> {
+        self.open_beneath(name, FOLDER)
+    }
+
     /// Whether the name is a symbolic link.
     pub fn is_link(&self, name: &Path) -> bool {
         let folder = self.folder_of(name);

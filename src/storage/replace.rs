@@ -102,7 +102,7 @@ impl Storage {
 
 /// Gives a new file the owner, group and mode of the file it replaces, as far as permitted; but not the setuid and setgid bits,
 /// because the content comes from strangers.
-fn take_over_rights(file: &File, found: &Metadata) -> io::Result<()> {
+pub(super) fn take_over_rights(file: &File, found: &Metadata) -> io::Result<()> {
     let made = file.metadata()?;
     if (made.uid(), made.gid()) != (found.uid(), found.gid())
         && fchown(file, Some(found.uid()), Some(found.gid())).is_err()

@@ -49,7 +49,7 @@ impl Stamp {
     }
 
     /// Takes the stamp from a snapshot.
-    pub(super) fn of_snapshot(seen: &FileSnapshot) -> Stamp {
+    pub(crate) fn of_snapshot(seen: &FileSnapshot) -> Stamp {
         Stamp { size: seen.size, mtime: seen.modified_at(), ctime: seen.changed_at(), inode: seen.inode }
     }
 

@@ -3,9 +3,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::AtFlags;
+
 use crate::storage::error::shown;
 use crate::storage::files::Storage;
 use crate::storage::layout::FileSpec;
+use crate::storage::open::file_name;
 use crate::storage::stop_check::StopCheck;
 use crate::util::paths::is_watched_name;
 
@@ -38,6 +41,21 @@ impl Storage {
                 log::debug!("cannot create the symbolic link {}: {error}", link.display());
             }
         }
+    }
+
+    /// Removes those of the torrent's links that point to what the torrent says. Returns the links that it removed.
+    #[cfg(feature = "service")]
+    pub(super) fn remove_links(&self) -> Vec<PathBuf> {
+        let links = self.layout.special_entries().links.iter();
+        let is_removed = |(link, target): &&(PathBuf, PathBuf)| {
+            let Ok(folder) = self.root.own_folder(link.parent().unwrap_or(Path::new(""))) else { return false };
+            let name = file_name(link);
+            let found = rustix::fs::readlinkat(&folder, name, Vec::new());
+            let is_ours =
+                found.is_ok_and(|found| found.as_bytes() == relative(link, target).as_os_str().as_encoded_bytes());
+            is_ours && rustix::fs::unlinkat(&folder, name, AtFlags::empty()).is_ok()
+        };
+        links.filter(is_removed).map(|(link, _)| link.clone()).collect()
     }
 
     /// The links to create, with their targets: an unwanted target does not exist on disk.

@@ -368,7 +368,7 @@ fn stamps(storage: &Storage) -> Vec<Option<Stamp>> {
 }
 
 /// The file's bytes, at most one more than `most`.
-fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     atomic_file::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

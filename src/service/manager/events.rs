@@ -1,5 +1,6 @@
 //! What the manager does about the events of its torrents.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::metainfo::Metainfo;
@@ -105,6 +106,10 @@ impl Manager {
             if is_complete && record.times.done.0 == 0 {
                 record.times.done = UnixTime::now();
             }
+            // The service was killed before it learnt that the torrent is complete.
+            if let Some(folder) = record.final_folder.take_if(|_| is_complete) {
+                leave_incomplete_folder(record, folder);
+            }
         });
         if let Err(error) = saved {
             log::error!("{error}");
@@ -126,11 +131,18 @@ impl Manager {
                 record.is_finished = false;
             }
             if let Some(folder) = record.final_folder.take() {
-                record.moving_to = Some(folder);
+                leave_incomplete_folder(record, folder);
             }
         });
         if let Err(error) = saved {
             log::error!("{error}");
         }
+    }
+}
+
+/// The torrent is complete: its files move to their final folder.
+fn leave_incomplete_folder(record: &mut TorrentRecord, folder: PathBuf) {
+    if folder != record.folder {
+        record.moving_to = Some(folder);
     }
 }

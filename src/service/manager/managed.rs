@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use crate::service::file_jobs::FileTask;
 use crate::service::model::Problem;
 use crate::service::record::{RecordSums, TorrentRecord, Wish};
 use crate::torrent::{Events, Snapshot, Stage, TorrentHandle};
@@ -32,7 +33,7 @@ pub enum Run {
     /// It was told to stop.
     Stopping(Box<ActiveRun>),
     /// Its files are being moved or deleted.
-    FileJob,
+    FileJob(FileTask),
 }
 
 /// What cannot change while a torrent runs: if it does, the torrent starts again.
@@ -87,7 +88,7 @@ impl Managed {
     pub fn active(&self) -> Option<&ActiveRun> {
         match &self.run {
             Run::Active(run) | Run::Stopping(run) => Some(run),
-            Run::Idle | Run::FileJob => None,
+            Run::Idle | Run::FileJob(_) => None,
         }
     }
 
@@ -95,7 +96,7 @@ impl Managed {
     pub fn active_mut(&mut self) -> Option<&mut ActiveRun> {
         match &mut self.run {
             Run::Active(run) | Run::Stopping(run) => Some(run),
-            Run::Idle | Run::FileJob => None,
+            Run::Idle | Run::FileJob(_) => None,
         }
     }
 
@@ -125,6 +126,16 @@ impl Managed {
             && self.record.moving_to.is_none()
             && self.record.renaming.is_empty()
             && (self.record.wish != Wish::Stop || self.record.needs_check)
+    }
+
+    /// What has to be done with its files before it can run.
+    pub fn file_task(&self) -> Option<FileTask> {
+        let TorrentRecord { folder, files, moving_to, renaming, removal, .. } = &self.record;
+        if moving_to.is_some() || !renaming.is_empty() {
+            let names = if renaming.is_empty() { &files.renamed } else { renaming };
+            return Some(FileTask::Move(moving_to.as_ref().unwrap_or(folder).clone(), names.clone()));
+        }
+        removal.map(|removal| FileTask::Remove(removal.deletes_data))
     }
 
     /// What a run would have to be started with.

@@ -1,12 +1,10 @@
 //! Starts and stops torrents so that what runs is what the records, the queue and the settings ask for.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::metainfo::{Magnet, Metainfo, Selection};
-use crate::service::file_jobs::{FileJob, JobResult};
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{ActiveRun, Managed, Run, RunSpec};
 use crate::service::messages::Message;
@@ -19,7 +17,7 @@ use crate::util::atomics::Flag;
 use crate::util::printable_text::printable;
 
 /// The suffix of files that are not complete.
-const INCOMPLETE_SUFFIX: &str = ".part";
+pub(super) const INCOMPLETE_SUFFIX: &str = ".part";
 
 impl Manager {
     /// See the module's documentation.
@@ -71,12 +69,11 @@ impl Manager {
                     self.reopen_run(id, spec);
                 }
             }
-            Run::Stopping(_) | Run::FileJob => {}
+            Run::Stopping(_) | Run::FileJob(_) => {}
             Run::Idle if self.is_ending => {}
             Run::Idle => {
-                let record = &torrent.record;
-                if record.removal.is_some() || record.moving_to.is_some() || !record.renaming.is_empty() {
-                    self.start_file_job(id);
+                if let Some(task) = torrent.file_task() {
+                    self.start_file_job(id, task);
                 } else if is_chosen {
                     let spec = torrent.spec(suffix);
                     self.start_run(id, spec);
@@ -248,62 +245,6 @@ impl Manager {
         if let Err(error) = failed {
             log::error!("{error}");
         }
-    }
-
-    fn start_file_job(&mut self, id: TorrentId) {
-        let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        let record = &torrent.record;
-        let job = FileJob {
-            torrent_file: record.facts.as_ref().map(|_| self.state.torrent_file(record.info_hash)),
-            info_hash: record.info_hash,
-            resume_folder: self.state.resume_folder(),
-            private_folders: self.private_folders.clone(),
-            folder: record.folder.clone(),
-            renamed: record.files.renamed.clone(),
-            renaming: record.renaming.clone(),
-            deletes: record.removal.map(|removal| removal.deletes_data),
-            moves_to: record.moving_to.clone(),
-        };
-        torrent.run = Run::FileJob;
-        let inbox = self.shared.inbox.clone();
-        self.jobs.start(job, move |result| drop(inbox.send(Message::JobDone(id, result))));
-        self.publish(id);
-    }
-
-    /// Takes over the result of moving or deleting a torrent's files.
-    pub(super) fn finish_job(&mut self, id: TorrentId, result: JobResult) {
-        let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        torrent.run = Run::Idle;
-        if torrent.record.removal.is_some() {
-            if let Err(why) = result {
-                log::warn!("torrent {}: not all of its files are deleted: {why}", id.0);
-            }
-            self.forget(id);
-            return;
-        }
-        let folder: Option<PathBuf> = torrent.record.moving_to.clone();
-        let moved = match (result, folder) {
-            (Ok(()), folder) => self.update(id, |record| {
-                if let Some(folder) = folder {
-                    (record.folder, record.moving_to) = (folder, None);
-                }
-                if !record.renaming.is_empty() {
-                    record.files.renamed = std::mem::take(&mut record.renaming);
-                }
-            }),
-            (Err(why), _) => {
-                let update = self.update(id, |record| {
-                    record.moving_to = None;
-                    record.renaming.clear();
-                });
-                self.fail(id, ProblemKind::Local, &format!("its files are not moved: {why}"));
-                update
-            }
-        };
-        if let Err(error) = moved {
-            log::error!("{error}");
-        }
-        self.reconcile();
     }
 }
 

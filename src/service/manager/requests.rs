@@ -6,9 +6,9 @@ use std::time::Instant;
 use crate::metainfo::Metainfo;
 use crate::service::facts::facts;
 use crate::service::manager::Manager;
-use crate::service::manager::managed::{Managed, Run};
+use crate::service::manager::managed::Managed;
 use crate::service::messages::{Answer, PreparedTorrent, Request};
-use crate::service::model::{Added, ControlError, FileIndexes, ProblemKind, TorrentId, UnixTime};
+use crate::service::model::{Added, ControlError, FileIndexes, TorrentId, UnixTime};
 use crate::service::record::{Removal, TorrentRecord, Wish};
 
 /// The most torrents of one service.
@@ -26,7 +26,7 @@ impl Manager {
             })?,
             Request::Reannounce(ids) => self.reannounce(&ids),
             Request::Remove(ids, deletes_data) => {
-                self.each(&ids, |record| record.removal = Some(Removal { deletes_data }))?;
+                self.remove(&ids, Removal { deletes_data })?;
             }
             Request::Change(ids, change) => self.change_torrents(&ids, &change)?,
             Request::SetFolder(ids, folder, moves_files) => self.set_folder(&ids, &folder, moves_files)?,
@@ -61,7 +61,11 @@ impl Manager {
     }
 
     /// Changes several torrents; those that do not exist are skipped.
-    fn each(&mut self, ids: &[TorrentId], mut change: impl FnMut(&mut TorrentRecord)) -> Result<(), ControlError> {
+    pub(super) fn each(
+        &mut self,
+        ids: &[TorrentId],
+        mut change: impl FnMut(&mut TorrentRecord),
+    ) -> Result<(), ControlError> {
         for id in ids.iter().filter(|id| self.torrents.contains_key(id)).copied().collect::<Vec<_>>() {
             self.update(id, &mut change)?;
         }
@@ -153,48 +157,6 @@ impl Manager {
         for handle in ids.iter().filter_map(|id| self.torrents.get(id)?.handle()) {
             let _ = handle.reannounce();
         }
-    }
-
-    fn set_folder(&mut self, ids: &[TorrentId], folder: &std::path::Path, moves: bool) -> Result<(), ControlError> {
-        for id in ids {
-            let is_incomplete = self.torrents.get(id).is_some_and(|torrent| torrent.record.final_folder.is_some());
-            let clears = self
-                .torrents
-                .get(id)
-                .and_then(|torrent| torrent.record.problem.as_ref())
-                .is_some_and(|problem| matches!(problem.kind, ProblemKind::Local | ProblemKind::FilesInTheWay));
-            self.each(&[*id], |record| {
-                if clears {
-                    record.problem = None;
-                }
-                if is_incomplete && moves {
-                    record.final_folder = Some(folder.to_owned());
-                } else if moves && record.folder != folder {
-                    record.moving_to = Some(folder.to_owned());
-                } else if !moves {
-                    folder.clone_into(&mut record.folder);
-                    (record.progress.is_complete, record.needs_check) = (false, record.facts.is_some());
-                    if clears {
-                        // The user chose another folder because of the problem: go on there.
-                        (record.wish, record.needs_check) = (Wish::Start, false);
-                    }
-                }
-            })?;
-        }
-        Ok(())
-    }
-
-    fn rename(&mut self, id: TorrentId, files: Vec<(u32, PathBuf)>, name: Option<String>) -> Result<(), ControlError> {
-        let torrent = self.torrents.get(&id).ok_or(ControlError::NoTorrent(id))?;
-        if torrent.record.moving_to.is_some() || matches!(torrent.run, Run::FileJob) {
-            return Err(ControlError::Invalid("its files are just being moved; try again".to_owned()));
-        }
-        self.update(id, |record| {
-            record.renaming = files;
-            if let Some(name) = name {
-                record.name = name;
-            }
-        })
     }
 }
 

@@ -1,0 +1,142 @@
+//! Moving, renaming and removing torrents: what the user asks for is saved first, and done as soon as the torrent does not run.
+
+use std::path::{Path, PathBuf};
+
+use crate::service::file_jobs::{FileJob, FileTask, JobResult};
+use crate::service::manager::Manager;
+use crate::service::manager::managed::{Managed, Run};
+use crate::service::manager::reconcile::INCOMPLETE_SUFFIX;
+use crate::service::messages::Message;
+use crate::service::model::{ControlError, ProblemKind, TorrentId};
+use crate::service::record::{Removal, TorrentRecord, Wish};
+
+impl Manager {
+    /// Notes that torrents are to be removed. A move that has begun is completed first, so that all files are in one place.
+    pub(super) fn remove(&mut self, ids: &[TorrentId], removal: Removal) -> Result<(), ControlError> {
+        for id in ids {
+            let is_moving = self.torrents.get(id).is_some_and(|torrent| matches!(torrent.run, Run::FileJob(_)));
+            self.each(&[*id], |record| {
+                record.removal = Some(removal);
+                if !is_moving {
+                    record.moving_to = None;
+                    record.renaming.clear();
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Notes that torrents get another folder, where their files are already or to which they are moved.
+    pub(super) fn set_folder(&mut self, ids: &[TorrentId], folder: &Path, moves: bool) -> Result<(), ControlError> {
+        for torrent in ids.iter().filter_map(|id| self.torrents.get(id)) {
+            check_no_job(torrent)?;
+        }
+        for id in ids {
+            let problem = self.torrents.get(id).and_then(|torrent| torrent.record.problem.as_ref());
+            let clears =
+                problem.is_some_and(|problem| matches!(problem.kind, ProblemKind::Local | ProblemKind::FilesInTheWay));
+            self.each(&[*id], |record| {
+                if clears {
+                    record.problem = None;
+                }
+                record.moving_to = None;
+                if record.final_folder.is_some() && moves {
+                    record.final_folder = Some(folder.to_owned());
+                } else if moves && record.folder != folder {
+                    record.moving_to = Some(folder.to_owned());
+                } else if !moves {
+                    folder.clone_into(&mut record.folder);
+                    record.final_folder = None;
+                    (record.progress.is_complete, record.needs_check) = (false, record.facts.is_some());
+                    if clears {
+                        // The user chose another folder because of the problem: go on there.
+                        (record.wish, record.needs_check) = (Wish::Start, false);
+                    }
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Notes that files of a torrent get other paths.
+    pub(super) fn rename(
+        &mut self,
+        id: TorrentId,
+        files: Vec<(u32, PathBuf)>,
+        name: Option<String>,
+    ) -> Result<(), ControlError> {
+        let torrent = self.torrents.get(&id).ok_or(ControlError::NoTorrent(id))?;
+        check_no_job(torrent)?;
+        if torrent.record.moving_to.is_some() || !torrent.record.renaming.is_empty() {
+            return Err(is_busy());
+        }
+        self.update(id, |record| {
+            record.renaming = files;
+            if let Some(name) = name {
+                record.name = name;
+            }
+        })
+    }
+
+    pub(super) fn start_file_job(&mut self, id: TorrentId, task: FileTask) {
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        let record = &torrent.record;
+        let job = FileJob {
+            torrent_file: record.facts.as_ref().map(|_| self.state.torrent_file(record.info_hash)),
+            resume_folder: self.state.resume_folder(),
+            private_folders: self.private_folders.clone(),
+            suffix: INCOMPLETE_SUFFIX,
+            folder: record.folder.clone(),
+            renamed: record.files.renamed.clone(),
+            unwanted: record.files.unwanted.clone(),
+            was_complete: record.progress.is_complete && !record.needs_check,
+            task: task.clone(),
+        };
+        torrent.run = Run::FileJob(task);
+        let inbox = self.shared.inbox.clone();
+        self.jobs.start(job, move |result| drop(inbox.send(Message::JobDone(id, result))));
+        self.publish(id);
+    }
+
+    /// Takes over the result of moving or deleting a torrent's files.
+    pub(super) fn finish_job(&mut self, id: TorrentId, result: JobResult) {
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        let Run::FileJob(task) = std::mem::replace(&mut torrent.run, Run::Idle) else { return };
+        match (task, result) {
+            (FileTask::Remove(_), result) => {
+                match result {
+                    Ok(None) => {}
+                    Ok(Some(kept)) => log::warn!("torrent {}: these files stay: {kept}", id.0),
+                    Err(why) => log::warn!("torrent {}: not all of its files are deleted: {why}", id.0),
+                }
+                self.forget(id);
+            }
+            (FileTask::Move(folder, names), Ok(_)) => self.settle(id, |record| {
+                (record.folder, record.moving_to) = (folder, None);
+                (record.files.renamed, record.renaming) = (names, Vec::new());
+            }),
+            (FileTask::Move(..), Err(why)) => {
+                self.settle(id, |record| (record.moving_to, record.renaming) = (None, Vec::new()));
+                self.fail(id, ProblemKind::Local, &format!("its files are not moved: {why}"));
+            }
+        }
+        self.reconcile();
+    }
+
+    /// Changes the record after a job, even if it cannot be saved now: after a kill, the job would find everything done.
+    fn settle(&mut self, id: TorrentId, change: impl FnOnce(&mut TorrentRecord)) {
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        change(&mut torrent.record);
+        torrent.is_dirty = true;
+        self.save(id);
+    }
+}
+
+/// While a job has a torrent's files, nothing else may be asked of them: after a kill, the job has to be the same.
+fn check_no_job(torrent: &Managed) -> Result<(), ControlError> {
+    if matches!(torrent.run, Run::FileJob(_)) { Err(is_busy()) } else { Ok(()) }
+}
+
+fn is_busy() -> ControlError {
+    ControlError::Invalid("its files are just being moved; try again".to_owned())
+}

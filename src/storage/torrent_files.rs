@@ -1,0 +1,54 @@
+//! Moves and deletes the files of a torrent that does not run. Follows no symbolic link, overwrites nothing, and can be killed at
+//! any moment: the same job, started again, completes.
+
+mod copying;
+mod deletion;
+mod folders;
+mod moved_marker;
+mod moving;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::storage::error::{StorageError, shown};
+
+pub use deletion::KeptFile;
+pub use moving::MovedFile;
+
+/// Why files cannot be moved or deleted; the message is one line that names the file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FileJobError {
+    /// Something has the name that a file would get.
+    #[error("{} exists already, and btsync does not overwrite it", shown(.0))]
+    Exists(PathBuf),
+    /// A symbolic link, a folder or a device is in the place of a file.
+    #[error("{} is not a regular file; symbolic links are not followed", shown(.0))]
+    NotAFile(PathBuf),
+    /// A symbolic link is in the place of a folder.
+    #[error("a symbolic link is in the path of {}, and btsync does not follow it", shown(.0))]
+    Link(PathBuf),
+    /// Another program has written to the file meanwhile.
+    #[error("another program changed {} while it was moved", shown(.0))]
+    Changed(PathBuf),
+    /// The move has failed, and so has moving back.
+    #[error("{source}; {count} of the torrent's files are now in {}", shown(.folder))]
+    Split {
+        /// What failed first.
+        source: Box<FileJobError>,
+        /// How many files are not in their old place.
+        count: usize,
+        /// The folder in which they are.
+        folder: PathBuf,
+    },
+    /// The job has to end, and can be started again.
+    #[error("interrupted")]
+    Stopped,
+    /// The disk or the system.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Looking at names, and creating and removing folders, without following any symbolic link.
+
+use std::collections::BTreeSet;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::storage::error::{Operation, StorageError};
+use crate::storage::open::{Root, file_name};
+use crate::storage::snapshot::FileSnapshot;
+use crate::storage::torrent_files::FileJobError;
+
+/// The folder of a name; empty for the root itself.
+pub(super) fn parent(name: &Path) -> &Path {
+    name.parent().unwrap_or(Path::new(""))
+}
+
+/// For `map_err`: the error of doing `operation` to a name below `root`.
+pub(super) fn failed(root: &Root, name: &Path, operation: Operation) -> impl Fn(io::Error) -> FileJobError {
+    let path = root.path().join(name);
+    move |error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => FileJobError::Link(path.clone()),
+        Some(Errno::EXIST) => FileJobError::Exists(path.clone()),
+        Some(Errno::NOTDIR) => StorageError::NotAFolder { path: path.clone() }.into(),
+        _ => StorageError::io(operation, &path)(error).into(),
+    }
+}
+
+/// What has this name, a symbolic link itself; `None` if nothing has.
+pub(super) fn lookup(root: &Root, name: &Path) -> Result<Option<Metadata>, FileJobError> {
+    let open = || {
+        let folder = root.own_folder(parent(name))?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(folder, file_name(name), flags, Mode::empty())
+    };
+    let found = match open() {
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => Err(errno.into()),
+        Ok(found) => File::from(found).metadata().map(Some),
+    };
+    found.map_err(failed(root, name, Operation::Open))
+}
+
+/// Opens a folder, and creates it and those above it as needed.
+pub(super) fn make_folders(root: &Root, folder: &Path) -> Result<OwnedFd, FileJobError> {
+    let mut path = PathBuf::new();
+    let made = |path: &Path, errno: Errno| failed(root, path, Operation::CreateFolder)(errno.into());
+    let mut opened = root.own_folder(&path).map_err(|errno| made(&path, errno))?;
+    for part in folder.components() {
+        path.push(part);
+        match rustix::fs::mkdirat(&opened, part.as_os_str(), Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(made(&path, errno)),
+        }
+        opened = root.own_folder(&path).map_err(|errno| made(&path, errno))?;
+    }
+    Ok(opened)
+}
+
+/// Removes those folders that are empty, and empty folders above them; never the root itself.
+pub(super) fn remove_empty(root: &Root, folders: impl Iterator<Item = PathBuf>) {
+    let all: BTreeSet<PathBuf> = folders
+        .flat_map(|folder| folder.ancestors().map(Path::to_owned).collect::<Vec<_>>())
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .collect();
+    // In this order, a folder comes before what is in it.
+    for folder in all.iter().rev() {
+        let removed = root
+            .own_folder(parent(folder))
+            .and_then(|above| rustix::fs::unlinkat(above, file_name(folder), AtFlags::REMOVEDIR));
+        if let Err(errno) = removed {
+            log::debug!("{}: this folder stays: {errno}", folder.display());
+        }
+    }
+}
+
+/// Removes a name if it is still the file that was `seen`.
+pub(super) fn remove_if_untouched(root: &Root, name: &Path, seen: &FileSnapshot) -> Result<(), FileJobError> {
+    match lookup(root, name)? {
+        None => Ok(()),
+        Some(now) if now.is_file() && seen.is_untouched(&now) => remove(root, name),
+        Some(_) => Err(FileJobError::Changed(root.path().join(name))),
+    }
+}
+
+/// Removes a name.
+pub(super) fn remove(root: &Root, name: &Path) -> Result<(), FileJobError> {
+    let removed = root.own_folder(parent(name)).and_then(|folder| {
+        match rustix::fs::unlinkat(folder, file_name(name), AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            removed => removed,
+        }
+    });
+    removed.map_err(|errno| failed(root, name, Operation::Remove)(errno.into()))
+}
+
+/// Waits until the disk has the names in a folder, as far as the file system can do that.
+pub(super) fn sync_folder(folder: &impl AsFd) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let synced = rustix::fs::openat(folder, ".", flags, Mode::empty()).and_then(rustix::fs::fsync);
+    if let Err(errno) = synced {
+        log::debug!("a folder cannot be synced: {errno}");
+    }
+}

@@ -1,0 +1,376 @@
+//! Moves a torrent's files to another folder or to other names.
+
+use std::fs::Metadata;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::storage::cache::clock;
+use crate::storage::error::Operation;
+use crate::storage::files::Storage;
+use crate::storage::marker::marker_name;
+use crate::storage::open::{Root, file_name};
+use crate::storage::resume::{CLOCK_TICK, COARSE_STEP, time_step};
+use crate::storage::snapshot::FileSnapshot;
+use crate::storage::stop_check::StopCheck;
+use crate::storage::torrent_files::FileJobError;
+use crate::storage::torrent_files::copying::{copy, have_same_content, temporary_name};
+use crate::storage::torrent_files::folders::{
+    failed, lookup, make_folders, parent, remove, remove_empty, remove_if_untouched, sync_folder,
+};
+use crate::types::InfoHash;
+
+/// The unit of `st_blocks`, in bytes.
+const SECTOR: u64 = 512;
+
+/// A file that was moved, and is otherwise as it was.
+#[derive(Clone, Copy, Debug)]
+pub struct MovedFile {
+    /// Its number in the torrent; the number of files for the part file.
+    pub file: usize,
+    /// Before.
+    pub before: FileSnapshot,
+    /// Afterwards.
+    pub after: FileSnapshot,
+}
+
+/// Moves the files of `source` to the names that they have in `target`.
+pub(super) struct FileMover<'a> {
+    pub source: &'a Storage,
+    pub target: &'a Storage,
+    pub info_hash: InfoHash,
+    pub stop: &'a dyn StopCheck,
+    /// Whether both have the same download folder, so that files only get other names.
+    pub is_same_folder: bool,
+    /// Whether to copy even where renaming is possible.
+    pub always_copies: bool,
+}
+
+/// What is to be done about one file.
+struct MoveEntry {
+    file: usize,
+    from: PathBuf,
+    to: PathBuf,
+    state: EntryState,
+}
+
+/// Where a file is.
+enum EntryState {
+    /// Nowhere: it was never downloaded.
+    Missing,
+    /// At its new place: a killed job has moved it.
+    Moved,
+    /// At both places, with the same content: a job was killed when it had copied it.
+    Copied(Metadata),
+    /// At its old place.
+    ToMove(Metadata),
+}
+
+/// A file that this job has moved.
+struct DoneMove {
+    file: usize,
+    from: PathBuf,
+    to: PathBuf,
+    before: FileSnapshot,
+    began: i64,
+}
+
+impl Storage {
+    /// Moves the files of this storage, with the part file and the marker, to the names that they have in `target`: in another
+    /// folder, or other names in the same one. Overwrites nothing. If it fails, the files are where they were. If it is
+    /// interrupted or killed, it can be called again. Returns the files that it has moved and nobody else has changed.
+    ///
+    /// # Errors
+    /// If a file is in the way, the new place is private, a symbolic link is in the path, another process downloads the torrent,
+    /// or there is too little disk space: nothing is moved then. If the disk fails.
+    pub fn move_files(
+        &self,
+        target: &Storage,
+        info_hash: InfoHash,
+        private: &[PathBuf],
+        stop: &dyn StopCheck,
+    ) -> Result<Vec<MovedFile>, FileJobError> {
+        self.probe_lock(&info_hash)?;
+        target.probe_lock(&info_hash)?;
+        target.check_all_not_private(private)?;
+        let is_same_folder = is_same_folder(&self.root, &target.root);
+        FileMover { source: self, target, info_hash, stop, is_same_folder, always_copies: false }.run()
+    }
+}
+
+impl FileMover<'_> {
+    /// See [`Storage::move_files`].
+    pub(super) fn run(&self) -> Result<Vec<MovedFile>, FileJobError> {
+        let entries = self.entries()?;
+        self.check_marker(&entries)?;
+        self.remove_leftovers(&entries)?;
+        self.check_space(&entries)?;
+        self.step()?;
+        self.target.root.create()?;
+        let mut done = Vec::new();
+        for entry in &entries {
+            if let Err(error) = self.move_entry(entry, &mut done) {
+                return Err(self.move_back(&done, error));
+            }
+        }
+        self.finish(&entries, &done)
+    }
+
+    /// Moves what belongs to the files, and tidies up.
+    fn finish(&self, entries: &[MoveEntry], done: &[DoneMove]) -> Result<Vec<MovedFile>, FileJobError> {
+        // Until then, another change might not change a file's times again.
+        std::thread::sleep(Duration::from_nanos(CLOCK_TICK.unsigned_abs()));
+        let moved: Vec<MovedFile> = done.iter().filter_map(|done| self.moved_file(done)).collect();
+        self.step()?;
+        self.move_marker(|marker| {
+            for entry in entries.iter().filter(|entry| !matches!(entry.state, EntryState::Missing)) {
+                let known =
+                    moved.iter().find(|moved| moved.file == entry.file).map(|MovedFile { before, after, .. }| {
+                        ((before.identity, after.identity), (before.changed_at(), after.changed_at()))
+                    });
+                marker.follow_move((&entry.from, &entry.to), known);
+            }
+        })?;
+        self.step()?;
+        let mut left: Vec<PathBuf> = entries
+            .iter()
+            .filter(|entry| !matches!(entry.state, EntryState::Missing))
+            .map(|entry| parent(&entry.from).to_owned())
+            .collect();
+        if !self.is_same_folder {
+            let links = self.source.remove_links();
+            left.extend(links.iter().map(|link| parent(link).to_owned()));
+            left.extend(self.source.layout.special_entries().folders.iter().cloned());
+            self.target.create_special_entries(self.stop);
+        }
+        remove_empty(&self.source.root, left.into_iter());
+        Ok(moved)
+    }
+
+    /// Ends the job if it is to stop.
+    pub(super) fn step(&self) -> Result<(), FileJobError> {
+        if self.stop.is_stopped() { Err(FileJobError::Stopped) } else { Ok(()) }
+    }
+
+    /// The names of the marker, before and after.
+    pub(super) fn marker_names(&self) -> (PathBuf, PathBuf) {
+        (self.source.marker_path(&self.info_hash), self.own_folder().join(marker_name(&self.info_hash)))
+    }
+
+    /// The new folder of the marker and the part file.
+    fn own_folder(&self) -> PathBuf {
+        let is_top = self.source.own_folder.as_os_str().is_empty();
+        if is_top { PathBuf::new() } else { self.target.torrent_folder().unwrap_or_default() }
+    }
+
+    /// The files with other names, and where they are.
+    fn entries(&self) -> Result<Vec<MoveEntry>, FileJobError> {
+        let files = self.source.layout.files().iter().zip(self.target.layout.files()).enumerate();
+        let files = files.filter(|(_, (spec, _))| !spec.is_pad);
+        let mut names: Vec<(usize, &Path, PathBuf, u64)> =
+            files.map(|(file, (from, to))| (file, from.path.as_path(), to.path.clone(), from.length)).collect();
+        if let Some(part_file) = self.target.placement.name().file_name() {
+            let to = self.own_folder().join(part_file);
+            names.push((self.source.layout.files().len(), self.source.placement.name(), to, u64::MAX));
+        }
+        let mut entries = Vec::with_capacity(names.len());
+        for (file, from, to, length) in names.into_iter().filter(|(_, from, to, _)| !self.is_same_folder || from != to)
+        {
+            self.step()?;
+            let state = self.state((file, from), &to, length)?;
+            entries.push(MoveEntry { file, from: from.to_owned(), to, state });
+        }
+        Ok(entries)
+    }
+
+    fn state(&self, (file, from): (usize, &Path), to: &Path, length: u64) -> Result<EntryState, FileJobError> {
+        let (source, target) = (&self.source.root, &self.target.root);
+        let found = lookup(source, from)?;
+        let is_needed = found.is_some() || self.source.wants(file);
+        let there = match lookup(target, to) {
+            Ok(there) => there,
+            Err(_) if !is_needed => None,
+            Err(error) => return Err(error),
+        };
+        let in_the_way = || FileJobError::Exists(target.path().join(to));
+        match (found, there) {
+            (None, None) => Ok(EntryState::Missing),
+            (None, Some(there)) if there.is_file() && there.len() <= length => Ok(EntryState::Moved),
+            (None, Some(_)) if !is_needed => Ok(EntryState::Missing),
+            (None, Some(_)) => Err(in_the_way()),
+            (Some(found), _) if !found.is_file() => Err(FileJobError::NotAFile(source.path().join(from))),
+            (Some(found), None) => Ok(EntryState::ToMove(found)),
+            (Some(found), Some(there)) => {
+                let is_same = (found.dev(), found.ino()) == (there.dev(), there.ino());
+                if is_same && is_same_name((source, from), (target, to)) {
+                    return Ok(EntryState::Moved);
+                }
+                let times = |found: &Metadata| (found.mtime(), found.mtime_nsec());
+                let looks_same = there.is_file() && times(&found) == times(&there) && found.len() == there.len();
+                if looks_same && (is_same || have_same_content((source, from), (target, to), self.stop)?) {
+                    return Ok(EntryState::Copied(found));
+                }
+                Err(in_the_way())
+            }
+        }
+    }
+
+    /// A marker at the new place belongs to another download, unless a killed job has already moved everything.
+    fn check_marker(&self, entries: &[MoveEntry]) -> Result<(), FileJobError> {
+        let (from, to) = self.marker_names();
+        let is_moved = |entry: &MoveEntry| matches!(entry.state, EntryState::Moved | EntryState::Missing);
+        if (self.is_same_folder && from == to) || entries.iter().all(is_moved) {
+            return Ok(());
+        }
+        match lookup(&self.target.root, &to) {
+            Ok(Some(_)) => Err(FileJobError::Exists(self.target.root.path().join(to))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the half-made copies of a killed job, which take space.
+    fn remove_leftovers(&self, entries: &[MoveEntry]) -> Result<(), FileJobError> {
+        for entry in entries.iter().filter(|entry| matches!(entry.state, EntryState::ToMove(_))) {
+            let name = temporary_name(&entry.to, &self.info_hash, entry.file);
+            if lookup(&self.target.root, &name)?.is_some_and(|found| found.is_file()) {
+                remove(&self.target.root, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the free space for those files that are on another file system.
+    fn check_space(&self, entries: &[MoveEntry]) -> Result<(), FileJobError> {
+        let existing = self.target.root.path().ancestors().find_map(|folder| folder.metadata().ok());
+        let device = existing.map(|found| found.dev());
+        let bytes = entries.iter().map(|entry| match &entry.state {
+            EntryState::ToMove(found) if self.always_copies || Some(found.dev()) != device => {
+                found.blocks().saturating_mul(SECTOR).min(found.len())
+            }
+            _ => 0,
+        });
+        Ok(self.target.check_disk_space(bytes.sum())?)
+    }
+
+    fn move_entry(&self, entry: &MoveEntry, done: &mut Vec<DoneMove>) -> Result<(), FileJobError> {
+        self.step()?;
+        let (source, target) = (&self.source.root, &self.target.root);
+        let (file, from, to, began) = (entry.file, entry.from.clone(), entry.to.clone(), clock());
+        match &entry.state {
+            EntryState::Missing | EntryState::Moved => {}
+            EntryState::Copied(found) => remove_if_untouched(source, &from, &FileSnapshot::of(found))?,
+            EntryState::ToMove(found) => {
+                let before = FileSnapshot::of(found);
+                self.move_file((source, &from), (target, &to), (file, &before))?;
+                done.push(DoneMove { file, from, to, before, began });
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves one file to a name that must be free.
+    fn move_file(
+        &self,
+        (source, from): (&Root, &Path),
+        (target, to): (&Root, &Path),
+        (file, seen): (usize, &FileSnapshot),
+    ) -> Result<(), FileJobError> {
+        let rename_failed = failed(target, to, Operation::Rename);
+        let new_folder = make_folders(target, parent(to))?;
+        let opened = source.own_folder(parent(from));
+        let old_folder = opened.map_err(|errno| failed(source, from, Operation::Rename)(errno.into()))?;
+        if !self.always_copies {
+            match rename_to_new((&old_folder, from), (&new_folder, to)) {
+                Err(Errno::XDEV) => {}
+                renamed => return renamed.map_err(|errno| rename_failed(errno.into())),
+            }
+        }
+        let temporary = temporary_name(to, &self.info_hash, file);
+        copy((source, from), (target, &temporary), seen, self.stop)?;
+        self.step()?;
+        rename_to_new((&new_folder, &temporary), (&new_folder, to)).map_err(|errno| rename_failed(errno.into()))?;
+        sync_folder(&new_folder);
+        self.step()?;
+        remove_if_untouched(source, from, seen).inspect_err(|_| {
+            remove(target, to).unwrap_or_else(|error| log::warn!("{error}"));
+        })
+    }
+
+    /// Moves files back after a failure, unless the job was only interrupted. Returns the error to report.
+    fn move_back(&self, done: &[DoneMove], error: FileJobError) -> FileJobError {
+        if matches!(error, FileJobError::Stopped) {
+            return error;
+        }
+        let (source, target) = (&self.source.root, &self.target.root);
+        let is_stuck = |done: &&DoneMove| {
+            let seen = match lookup(target, &done.to) {
+                Ok(Some(found)) if found.is_file() => FileSnapshot::of(&found),
+                _ => return true,
+            };
+            let moved = self.move_file((target, &done.to), (source, &done.from), (done.file, &seen));
+            moved.inspect_err(|error| log::error!("cannot move a file back: {error}")).is_err()
+        };
+        let count = done.iter().rev().filter(is_stuck).count();
+        remove_empty(target, done.iter().map(|done| parent(&done.to).to_owned()));
+        if count == 0 {
+            return error;
+        }
+        FileJobError::Split { source: Box::new(error), count, folder: target.path().to_owned() }
+    }
+
+    /// The file as it is now, unless another program may have changed it since it was moved.
+    fn moved_file(&self, done: &DoneMove) -> Option<MovedFile> {
+        let found = lookup(&self.target.root, &done.to).ok().flatten().filter(Metadata::is_file)?;
+        let after = FileSnapshot::of(&found);
+        let changed_at = after.changed_at();
+        let is_ours = (done.began.saturating_sub(CLOCK_TICK)..=clock()).contains(&changed_at)
+            // Renaming changes the times of a file on most file systems, but not on all.
+            || changed_at == done.before.changed_at();
+        let is_same = is_ours && done.before.has_same_size_and_mtime(&found) && time_step(changed_at) < COARSE_STEP;
+        is_same.then_some(MovedFile { file: done.file, before: done.before, after })
+    }
+}
+
+/// Whether two storages have the same download folder.
+pub(super) fn is_same_folder(a: &Root, b: &Root) -> bool {
+    let id = |root: &Root| root.path().metadata().map(|found| (found.dev(), found.ino())).ok();
+    let found = id(a);
+    found.is_some() && found == id(b)
+}
+
+/// Whether two paths are the same name in the same folder.
+fn is_same_name((source, from): (&Root, &Path), (target, to): (&Root, &Path)) -> bool {
+    let folder = |root: &Root, name: &Path| {
+        let found = rustix::fs::fstat(root.own_folder(parent(name)).ok()?).ok()?;
+        Some((found.st_dev, found.st_ino))
+    };
+    let found = folder(source, from);
+    file_name(from) == file_name(to) && found.is_some() && found == folder(target, to)
+}
+
+/// Renames a file to a name that must be free.
+fn rename_to_new((old_folder, from): (&impl AsFd, &Path), (new_folder, to): (&impl AsFd, &Path)) -> Result<(), Errno> {
+    let (from, to) = (file_name(from), file_name(to));
+    match rustix::fs::renameat_with(old_folder, from, new_folder, to, RenameFlags::NOREPLACE) {
+        // A file system, or a sandbox, that does not support `NOREPLACE`. The system refuses a hard link to a name that is taken.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            match rustix::fs::linkat(old_folder, from, new_folder, to, AtFlags::empty()) {
+                Ok(()) => rustix::fs::unlinkat(old_folder, from, AtFlags::empty()),
+                // Without hard links: checking first must suffice.
+                Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
+                    match rustix::fs::statat(new_folder, to, AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(_) => Err(Errno::EXIST),
+                        Err(Errno::NOENT) => rustix::fs::renameat(old_folder, from, new_folder, to),
+                        Err(errno) => Err(errno),
+                    }
+                }
+                Err(errno) => Err(errno),
+            }
+        }
+        renamed => renamed,
+    }
+}

@@ -1,0 +1,337 @@
+//! Tests of moving files. Each step can be the last one before a kill: see [`KillAt`].
+
+mod deletion;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::storage::marker::{Marker, marker_name, path_hash};
+use crate::storage::snapshot::identity;
+use crate::storage::torrent_files::FileJobError;
+use crate::storage::torrent_files::moving::{FileMover, MovedFile, is_same_folder};
+use crate::storage::{FileSpec, Layout, SpecialEntries, StopCheck, Storage, part_name};
+use crate::types::InfoHash;
+
+const HASH: InfoHash = InfoHash([7; 20]);
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
+/// Ends a job at its n-th step. Nothing is cleaned up then, as if the process had been killed.
+struct KillAt(AtomicUsize);
+
+impl StopCheck for KillAt {
+    fn is_stopped(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+    }
+}
+
+/// Calls a function at the n-th step.
+struct CallAt<F>(AtomicUsize, F);
+
+impl<F: Fn() + Sync> StopCheck for CallAt<F> {
+    fn is_stopped(&self) -> bool {
+        if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.1();
+        }
+        false
+    }
+}
+
+struct Fixture {
+    dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// The folder `old` with the files of a torrent and one of the user's.
+    fn new() -> Fixture {
+        let it = Fixture { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(it.old().join("t/d")).unwrap();
+        fs::write(it.old().join("t/a"), vec![1; 3_000_000]).unwrap();
+        fs::write(it.old().join("t/d/b"), vec![2; 20_000]).unwrap();
+        fs::set_permissions(it.old().join("t/d/b"), fs::Permissions::from_mode(0o640)).unwrap();
+        it
+    }
+
+    fn old(&self) -> PathBuf {
+        self.dir.path().join("old")
+    }
+
+    fn new_folder(&self) -> PathBuf {
+        self.dir.path().join("new")
+    }
+
+    fn storage(folder: &Path, names: [&str; 2]) -> Storage {
+        let spec = |(name, length): (&str, u64)| FileSpec { path: name.into(), length, is_pad: false };
+        let files = names.into_iter().zip([3_000_000, 20_000]).map(spec).collect();
+        let special = SpecialEntries { links: vec![("t/link".into(), "t/a".into())], folders: vec!["t/empty".into()] };
+        let layout = Layout::new(16_384, files).unwrap().with_special_entries(special);
+        Storage::new(folder.to_owned(), layout, 4).select(&[true, true], &part_name(&HASH))
+    }
+
+    fn run(&self, copies: bool, stop: &dyn StopCheck) -> Result<Vec<MovedFile>, FileJobError> {
+        self.run_to(&self.new_folder(), ["t/a", "t/d/b"], copies, stop)
+    }
+
+    fn run_to(
+        &self,
+        folder: &Path,
+        names: [&str; 2],
+        always_copies: bool,
+        stop: &dyn StopCheck,
+    ) -> Result<Vec<MovedFile>, FileJobError> {
+        let source = Fixture::storage(&self.old(), ["t/a", "t/d/b"]);
+        let target = Fixture::storage(folder, names);
+        let is_same_folder = is_same_folder(&source.root, &target.root);
+        FileMover { source: &source, target: &target, info_hash: HASH, stop, is_same_folder, always_copies }.run()
+    }
+}
+
+/// All files below a folder, with the first byte of each and its length.
+fn files(folder: &Path) -> Vec<(String, u8, usize)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).into_iter().flatten().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else if entry.file_type().unwrap().is_file() {
+                let bytes = fs::read(entry.path()).unwrap();
+                let name = entry.path().strip_prefix(folder).unwrap().display().to_string();
+                found.push((name, bytes.first().copied().unwrap_or_default(), bytes.len()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn torrent() -> Vec<(String, u8, usize)> {
+    vec![("t/a".to_owned(), 1, 3_000_000), ("t/d/b".to_owned(), 2, 20_000)]
+}
+
+#[test]
+fn a_move_takes_all_files_with_times_and_modes_and_leaves_those_of_others() {
+    for copies in [false, true] {
+        let it = Fixture::new();
+        fs::write(it.old().join("t/mine"), "mine").unwrap();
+        fs::create_dir(it.old().join("t/empty")).unwrap();
+        symlink("a", it.old().join("t/link")).unwrap();
+        let before = fs::metadata(it.old().join("t/d/b")).unwrap();
+        let moved = it.run(copies, &GO_ON).unwrap();
+        assert_eq!(files(&it.new_folder()), torrent());
+        assert_eq!(files(&it.old()), [("t/mine".to_owned(), b'm', 4)]);
+        let after = fs::metadata(it.new_folder().join("t/d/b")).unwrap();
+        let times = |found: &fs::Metadata| (found.mtime(), found.mtime_nsec(), found.mode());
+        assert_eq!(times(&before), times(&after), "{copies}");
+        assert_eq!(before.ino() == after.ino(), !copies);
+        assert!(!it.old().join("t/d").exists() && !it.old().join("t/empty").exists(), "empty folders are gone");
+        assert!(fs::symlink_metadata(it.old().join("t/link")).is_err());
+        assert!(it.new_folder().join("t/empty").is_dir());
+        assert_eq!(fs::read_link(it.new_folder().join("t/link")).unwrap(), Path::new("a"));
+        let stamps: Vec<_> = moved.iter().map(|moved| (moved.file, moved.after.inode)).collect();
+        let inode = |name: &str| fs::metadata(it.new_folder().join(name)).unwrap().ino();
+        assert_eq!(stamps, [(0, inode("t/a")), (1, inode("t/d/b"))]);
+    }
+}
+
+#[test]
+fn a_move_overwrites_nothing_and_refuses_before_anything_moves() {
+    let it = Fixture::new();
+    let theirs = it.new_folder().join("t/d/b");
+    fs::create_dir_all(it.new_folder().join("t/d")).unwrap();
+    let in_the_way: [&dyn Fn(); 4] = [
+        &|| fs::write(&theirs, vec![9; 20_000]).unwrap(),
+        &|| symlink("/nowhere", &theirs).unwrap(),
+        &|| fs::create_dir(&theirs).unwrap(),
+        &|| {
+            fs::remove_dir(it.new_folder().join("t/d")).unwrap();
+            fs::write(it.new_folder().join("t/d"), "a file where a folder would be").unwrap();
+        },
+    ];
+    for (number, make) in in_the_way.iter().enumerate() {
+        make();
+        for copies in [false, true] {
+            let error = it.run(copies, &GO_ON).unwrap_err();
+            assert!(error.to_string().contains("new/t/d"), "{number}: {error}");
+            assert_eq!(files(&it.old()), torrent(), "{number}");
+            assert!(!it.new_folder().join("t/a").exists(), "{number}");
+        }
+        let _ = fs::remove_file(&theirs).or_else(|_| fs::remove_dir(&theirs));
+    }
+    fs::remove_file(it.new_folder().join("t/d")).unwrap();
+    let marker = it.new_folder().join(marker_name(&HASH));
+    fs::write(&marker, Marker::default().encode(&HASH)).unwrap();
+    assert!(matches!(it.run(false, &GO_ON), Err(FileJobError::Exists(path)) if path == marker));
+}
+
+#[test]
+fn a_move_that_was_killed_at_any_step_completes_when_it_is_repeated() {
+    for copies in [false, true] {
+        let mut kills = 0;
+        loop {
+            let it = Fixture::new();
+            let result = it.run(copies, &KillAt(AtomicUsize::new(kills)));
+            let (old, new) = (files(&it.old()), files(&it.new_folder()));
+            for file in torrent() {
+                assert!(old.contains(&file) || new.contains(&file), "{kills}: {file:?} is whole somewhere");
+            }
+            it.run(copies, &GO_ON).unwrap();
+            assert_eq!(files(&it.new_folder()), torrent(), "{kills}");
+            assert_eq!(files(&it.old()), [], "{kills}");
+            if result.is_ok() {
+                break;
+            }
+            assert!(matches!(result, Err(FileJobError::Stopped)), "{result:?}");
+            kills += 1;
+        }
+        assert!(kills >= 6, "{kills} steps");
+    }
+}
+
+#[test]
+fn a_half_made_copy_is_replaced_and_a_complete_one_is_not_made_again() {
+    let it = Fixture::new();
+    fs::create_dir_all(it.new_folder().join("t/d")).unwrap();
+    fs::write(it.new_folder().join(format!("t/.{HASH}.0.btsync-move")), "half").unwrap();
+    // Killed between the rename of the copy and the removal of the original.
+    let status = std::process::Command::new("cp")
+        .arg("-p")
+        .args([it.old().join("t/d/b"), it.new_folder().join("t/d/b")])
+        .status();
+    assert!(status.unwrap().success());
+    let copied = fs::metadata(it.new_folder().join("t/d/b")).unwrap().ino();
+    it.run(true, &GO_ON).unwrap();
+    assert_eq!(files(&it.new_folder()), torrent());
+    assert_eq!(files(&it.old()), []);
+    assert_eq!(fs::metadata(it.new_folder().join("t/d/b")).unwrap().ino(), copied);
+}
+
+#[test]
+fn a_move_that_fails_halfway_moves_everything_back() {
+    // Another program writes to a file at one of the steps. While the file is copied, the job notices it.
+    let mut noticed = 0;
+    for step in 1..20 {
+        let it = Fixture::new();
+        let edited = it.old().join("t/d/b");
+        let edit = CallAt(AtomicUsize::new(step), || {
+            if edited.exists() {
+                fs::write(&edited, vec![3; 20_000]).unwrap();
+            }
+        });
+        match it.run(true, &edit) {
+            Ok(_) => assert_eq!(files(&it.old()), [], "{step}"),
+            Err(FileJobError::Changed(path)) => {
+                noticed += 1;
+                assert_eq!(path, edited);
+                assert_eq!(files(&it.old()), [("t/a".to_owned(), 1, 3_000_000), ("t/d/b".to_owned(), 3, 20_000)]);
+                assert_eq!(files(&it.new_folder()), [], "{step}");
+            }
+            Err(error) => panic!("{step}: {error}"),
+        }
+    }
+    assert!(noticed >= 3, "{noticed}");
+}
+
+#[test]
+fn a_move_follows_no_symbolic_link() {
+    let it = Fixture::new();
+    let outside = it.dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::create_dir_all(it.new_folder().join("t")).unwrap();
+    symlink(&outside, it.new_folder().join("t/d")).unwrap();
+    assert!(matches!(it.run(false, &GO_ON), Err(FileJobError::Link(_))));
+    fs::remove_file(it.new_folder().join("t/d")).unwrap();
+    fs::rename(it.old().join("t/d/b"), outside.join("b")).unwrap();
+    symlink(outside.join("b"), it.old().join("t/d/b")).unwrap();
+    assert!(matches!(it.run(false, &GO_ON), Err(FileJobError::NotAFile(_))));
+    fs::remove_file(it.old().join("t/d/b")).unwrap();
+    fs::remove_dir(it.old().join("t/d")).unwrap();
+    symlink(&outside, it.old().join("t/d")).unwrap();
+    assert!(matches!(it.run(false, &GO_ON), Err(FileJobError::Link(_))));
+    assert_eq!(files(&outside), [("b".to_owned(), 2, 20_000)]);
+    assert!(it.old().join("t/a").exists());
+}
+
+#[test]
+fn a_move_to_the_same_folder_under_another_path_loses_nothing() {
+    let it = Fixture::new();
+    symlink(it.old(), it.new_folder()).unwrap();
+    it.run(false, &GO_ON).unwrap();
+    it.run(true, &GO_ON).unwrap();
+    assert_eq!(files(&it.old()), torrent());
+    // A folder of the torrent that leads back.
+    fs::remove_file(it.new_folder()).unwrap();
+    fs::create_dir(it.new_folder()).unwrap();
+    symlink(it.old().join("t"), it.new_folder().join("t")).unwrap();
+    assert!(it.run(false, &GO_ON).is_err());
+    assert_eq!(files(&it.old()), torrent());
+}
+
+#[test]
+fn nothing_is_moved_to_a_private_folder() {
+    let it = Fixture::new();
+    let (source, target) = (it.old(), it.new_folder());
+    let [source, target] = [source, target].map(|folder| Fixture::storage(&folder, ["t/a", "t/d/b"]));
+    assert!(source.move_files(&target, HASH, &[it.new_folder().join("t")], &GO_ON).is_err());
+    assert_eq!(files(&it.old()), torrent());
+    assert_eq!(source.move_files(&target, HASH, &[it.dir.path().join("other")], &GO_ON).unwrap().len(), 2);
+}
+
+#[test]
+fn files_get_other_names_in_the_same_folder() {
+    for copies in [false, true] {
+        let it = Fixture::new();
+        it.run_to(&it.old(), ["t/a", "t/e/c"], copies, &GO_ON).unwrap();
+        let expected = [("t/a".to_owned(), 1, 3_000_000), ("t/e/c".to_owned(), 2, 20_000)];
+        assert_eq!(files(&it.old()), expected);
+        assert!(!it.old().join("t/d").exists());
+        fs::write(it.old().join("t/e/b"), "mine").unwrap();
+        fs::create_dir(it.old().join("t/d")).unwrap();
+        fs::write(it.old().join("t/d/b"), vec![4; 20_000]).unwrap();
+        let error = it.run_to(&it.old(), ["t/a", "t/e/b"], copies, &GO_ON).unwrap_err();
+        assert!(matches!(error, FileJobError::Exists(_)), "{error}");
+    }
+}
+
+#[test]
+fn the_marker_and_the_part_file_follow_the_files() {
+    for (copies, kill) in [(false, usize::MAX), (true, usize::MAX), (true, 9)] {
+        let it = Fixture::new();
+        let id = |path: &Path| identity(&fs::metadata(path).unwrap());
+        let (parts, file) = (it.old().join(part_name(&HASH)), it.old().join("t/d/b"));
+        fs::write(&parts, "parts").unwrap();
+        let mut marker = Marker::default();
+        marker.created.insert(path_hash(&part_name(&HASH)), id(&parts));
+        marker.created.insert(path_hash(Path::new("t/d/b")), id(&file));
+        marker.user_files.push("t/a".into());
+        fs::write(it.old().join(marker_name(&HASH)), marker.encode(&HASH)).unwrap();
+        let before = fs::metadata(it.old().join(marker_name(&HASH))).unwrap();
+        let _ = it.run_to(&it.new_folder(), ["t/a", "u/c"], copies, &KillAt(AtomicUsize::new(kill)));
+        it.run_to(&it.new_folder(), ["t/a", "u/c"], copies, &GO_ON).unwrap();
+        assert_eq!(files(&it.old()), []);
+        let now = fs::metadata(it.new_folder().join(marker_name(&HASH))).unwrap();
+        assert_eq!(now.modified().unwrap(), before.modified().unwrap());
+        let moved = Fixture::storage(&it.new_folder(), ["t/a", "u/c"]).read_marker(&HASH).unwrap();
+        assert!(moved.has_path(Path::new("u/c")) && !moved.has_path(Path::new("t/d/b")));
+        if kill == usize::MAX {
+            assert!(moved.is_unfinished_file(Path::new("u/c"), id(&it.new_folder().join("u/c"))));
+            assert!(moved.is_unfinished_file(&part_name(&HASH), id(&it.new_folder().join(part_name(&HASH)))));
+        }
+        assert_eq!(moved.user_files, [PathBuf::from("t/a")]);
+    }
+}
+
+#[test]
+fn a_copy_keeps_the_holes_of_a_file() {
+    let it = Fixture::new();
+    let sparse = fs::File::create(it.old().join("t/a")).unwrap();
+    sparse.set_len(3_000_000).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"x", 1_500_000).unwrap();
+    let blocks = sparse.metadata().unwrap().blocks();
+    it.run(true, &GO_ON).unwrap();
+    let copy = it.new_folder().join("t/a");
+    assert!(fs::metadata(&copy).unwrap().blocks() <= blocks.max(64));
+    let bytes = fs::read(copy).unwrap();
+    assert!(bytes.len() == 3_000_000 && bytes[1_500_000] == b'x' && bytes[1_500_001] == 0);
+}

@@ -1,0 +1,230 @@
+//! Moves and deletes the files of a torrent that does not run, together with its resume data.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::metainfo::Metainfo;
+use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
+use crate::storage::{
+    FileJobError, KeptFile, Layout, LayoutError, MovedFile, StopCheck, Storage, is_reserved, part_name,
+};
+use crate::torrent::original_names::layout_as_found;
+use crate::torrent::record_files::{record_path, replace};
+use crate::torrent::resume_store;
+use crate::torrent::wanted_files::layout;
+
+/// How many files of a torrent may stay open.
+const MAX_OPEN_FILES: usize = 4;
+
+/// Why the files of a torrent cannot be moved or deleted.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum IdleFilesError {
+    /// A file cannot have its path.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// See [`FileJobError`].
+    #[error(transparent)]
+    Job(#[from] FileJobError),
+}
+
+/// Where a torrent's files are.
+#[derive(Clone, Copy, Debug)]
+pub struct FilesPlace<'a> {
+    /// The download folder.
+    pub folder: &'a Path,
+    /// Files with other paths than in the torrent.
+    pub renamed: &'a [(u32, PathBuf)],
+}
+
+/// A torrent that does not run, in this process or another.
+#[derive(Clone, Copy, Debug)]
+pub struct IdleTorrent<'a> {
+    /// Its metainfo.
+    pub metainfo: &'a Metainfo,
+    /// Where its files are.
+    pub place: FilesPlace<'a>,
+    /// The files that are not wanted, by their indexes.
+    pub unwanted: &'a [u32],
+    /// The suffix that unfinished files may have.
+    pub suffix: &'a str,
+    /// The folder of the resume data.
+    pub resume_folder: &'a Path,
+    /// Folders whose files are neither moved to nor deleted.
+    pub private_folders: &'a [PathBuf],
+}
+
+impl IdleTorrent<'_> {
+    /// Moves the files to another place. See [`Storage::move_files`].
+    ///
+    /// # Errors
+    /// If the files cannot be moved. They are then where they were, unless the error says otherwise.
+    pub fn move_to(&self, place: FilesPlace<'_>, stop: &dyn StopCheck) -> Result<(), IdleFilesError> {
+        let is_moved = self.place.folder != place.folder || self.place.renamed != place.renamed;
+        let (source, target) = self.layouts(place)?;
+        let [source, target] =
+            [(self.place.folder, source), (place.folder, target)].map(|(folder, layout)| self.storage(folder, layout));
+        let old_path = self.record_path(self.place.folder);
+        let record = old_path.as_deref().and_then(|path| self.read_record(path, source.layout()));
+        let stamps: Vec<Option<Stamp>> = (0..source.layout().files().len()).map(|file| source.stamp(file)).collect();
+        let moved = source.move_files(&target, self.metainfo.info_hash, self.private_folders, stop)?;
+        // The names in the target existed only from now on.
+        let target = self.storage(place.folder, target.layout().clone());
+        if let Some((mut record, new_path)) = record.zip(self.record_path(place.folder)).filter(|_| is_moved) {
+            let same_names: Vec<bool> = source
+                .layout()
+                .files()
+                .iter()
+                .zip(target.layout().files())
+                .map(|(from, to)| old_path.as_deref() == Some(&new_path) && from.path == to.path)
+                .collect();
+            follow_moves(&mut record, (&stamps, &target), &moved, &same_names);
+            if let Err(error) = replace(&new_path, &record.encode(), ResumeData::is_encoded) {
+                log::debug!("{}: cannot be written: {error}", new_path.display());
+            }
+            remove_record(old_path.filter(|old| *old != new_path));
+        }
+        Ok(())
+    }
+
+    /// Deletes the files that btsync created or completed and nobody has changed since, and everything of btsync's own.
+    /// `was_complete`: every wanted piece was verified. Returns the files that stay.
+    ///
+    /// # Errors
+    /// If the disk fails, or the files are in a private folder.
+    pub fn delete(&self, was_complete: bool, stop: &dyn StopCheck) -> Result<Vec<KeptFile>, IdleFilesError> {
+        let (source, _) = self.layouts(self.place)?;
+        let mut storage = self.storage(self.place.folder, source);
+        let path = self.record_path(self.place.folder);
+        let record = path.as_deref().and_then(|path| self.read_record(path, storage.layout()));
+        let evidence = (record.as_ref(), was_complete);
+        let limits = (self.private_folders, stop);
+        let kept = storage.delete_files(&self.metainfo.info_hash, evidence, &self.metainfo.pieces, limits)?;
+        remove_record(path);
+        Ok(kept)
+    }
+
+    /// Deletes the resume data, and the marker and the part file unless there are unfinished files.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn forget(&self) -> Result<(), IdleFilesError> {
+        let (source, _) = self.layouts(self.place)?;
+        let mut storage = self.storage(self.place.folder, source);
+        let path = self.record_path(self.place.folder);
+        let record = path.as_deref().and_then(|path| self.read_record(path, storage.layout()));
+        storage.delete_own_files(&self.metainfo.info_hash, record.as_ref())?;
+        remove_record(path);
+        Ok(())
+    }
+
+    fn storage(&self, folder: &Path, layout: Layout) -> Storage {
+        let wanted: Vec<bool> = (0_u32..).zip(layout.files()).map(|(file, _)| !self.unwanted.contains(&file)).collect();
+        Storage::new(folder.to_owned(), layout, MAX_OPEN_FILES).select(&wanted, &part_name(&self.metainfo.info_hash))
+    }
+
+    /// The layouts with the names that the files have on disk, and that they would have at another place.
+    fn layouts(&self, place: FilesPlace<'_>) -> Result<(Layout, Layout), LayoutError> {
+        let base = layout(self.metainfo)?;
+        let with_names = |renamed: &[(u32, PathBuf)]| {
+            let mut layout = base.clone();
+            for (file, path) in renamed {
+                layout.rename(usize::try_from(*file).unwrap_or(usize::MAX), path)?;
+            }
+            let reserved = layout
+                .files()
+                .iter()
+                .filter(|spec| !spec.is_pad)
+                .find(|spec| spec.path.components().next().is_some_and(|name| is_reserved(name.as_ref())));
+            reserved.map_or(Ok(()), |spec| Err(LayoutError::Reserved { path: spec.path.clone() }))?;
+            Ok(layout)
+        };
+        let (old, new) = (with_names(self.place.renamed)?, with_names(place.renamed)?);
+        let as_found = layout_as_found(self.metainfo, &old, self.place.folder);
+        let mut target = new.clone();
+        let odd =
+            old.files().iter().zip(as_found.files()).enumerate().filter(|(_, (old, found))| old.path != found.path);
+        for (file, (old, found)) in odd {
+            if new.files().get(file).is_some_and(|new| new.path == old.path) {
+                target.redirect(file, &found.path)?;
+            }
+        }
+        let target_names = target.clone().with_incomplete_suffix(self.suffix, |_, _, _| true);
+        let exists = |folder: &Path, path: &Path| fs::symlink_metadata(folder.join(path)).is_ok();
+        let is_suffixed = |file: usize, own: &Path, other: &Path| {
+            let here = (exists(self.place.folder, own), exists(self.place.folder, other));
+            let there = || {
+                let own = target.files().get(file).is_some_and(|spec| exists(place.folder, &spec.path));
+                let other = target_names.files().get(file).is_some_and(|spec| exists(place.folder, &spec.path));
+                !own && other
+            };
+            !here.0 && (here.1 || there())
+        };
+        let source = as_found.with_incomplete_suffix(self.suffix, is_suffixed);
+        let suffixed: Vec<usize> = source.final_names().iter().map(|(file, _)| *file).collect();
+        let target =
+            target.clone().with_incomplete_suffix(self.suffix, |file, _, _| suffixed.binary_search(&file).is_ok());
+        Ok((source, target))
+    }
+
+    fn record_path(&self, folder: &Path) -> Option<PathBuf> {
+        let place = fs::canonicalize(folder).ok()?;
+        Some(record_path(self.resume_folder, self.metainfo.info_hash, &place))
+    }
+
+    fn read_record(&self, path: &Path, layout: &Layout) -> Option<ResumeData> {
+        let bytes = resume_store::read(path, ResumeData::max_encoded_size(layout)).ok()?;
+        let record = ResumeData::decode(&bytes, layout).ok()?;
+        Some(record).filter(|record| record.info_hash == self.metainfo.info_hash)
+    }
+}
+
+fn remove_record(path: Option<PathBuf>) {
+    let Some(path) = path.filter(|path| fs::symlink_metadata(path).is_ok()) else { return };
+    if let Err(error) = fs::remove_file(&path) {
+        log::debug!("{}: cannot be removed: {error}", path.display());
+    }
+}
+
+/// Changes resume data so that it fits the files after a move. Files that another program may have changed meanwhile, or that a
+/// killed job moved, lose their entries: the next run hashes them. `stamps` are those before the move, and `target` has the files
+/// now. `same_names`: the files that have not been moved.
+fn follow_moves(
+    record: &mut ResumeData,
+    (stamps, target): (&[Option<Stamp>], &Storage),
+    moved: &[MovedFile],
+    same_names: &[bool],
+) {
+    let files = same_names.len();
+    let moved_file = |file: usize| moved.iter().find(|moved| moved.file == file);
+    let stays = |file: usize| same_names.get(file) == Some(&true);
+    let follow = |(number, stamp): &(u32, Stamp)| {
+        let file = usize::try_from(*number).ok()?;
+        let before = stamps.get(file).copied().flatten();
+        let now = target.stamp(file)?;
+        if stays(file) && now == *stamp {
+            return Some((*number, now));
+        }
+        // The bytes of an unwanted file are in the part file.
+        let known =
+            [file, files].into_iter().filter_map(moved_file).find(|moved| Stamp::of_snapshot(&moved.after) == now)?;
+        let is_same = before == Some(*stamp) && Stamp::of_snapshot(&known.before) == *stamp;
+        is_same.then_some((*number, now))
+    };
+    record.files = record.files.iter().filter_map(follow).collect();
+    if let Some(owned) = &mut record.owned_files {
+        let follow = |(number, identity): &(u32, u64)| {
+            let file = usize::try_from(number & !PREEXISTING).ok()?;
+            let known = moved_file(file).filter(|moved| moved.before.identity == *identity);
+            let is_left = stays(file) || (file == files && moved_file(files).is_none());
+            known.map(|moved| (*number, moved.after.identity)).or_else(|| is_left.then_some((*number, *identity)))
+        };
+        *owned = owned.iter().filter_map(follow).collect();
+        owned.sort_unstable();
+    }
+}
+
+#[cfg(test)]
+mod tests;
