@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::client::Client;
@@ -23,8 +23,8 @@ use crate::peer::LimitGroup;
 use crate::service::board::{Board, Shared, changes_of};
 use crate::service::file_jobs::FileJobs;
 use crate::service::links::LinkKey;
-use crate::service::messages::Message;
-use crate::service::model::TorrentId;
+use crate::service::messages::{Answer, Message, Request};
+use crate::service::model::{ControlError, TorrentId};
 use crate::service::options::{ServiceError, ServiceOptions};
 use crate::service::settings::Settings;
 use crate::service::state_folder::{SavedState, SessionRecord, StateFolder};
@@ -68,6 +68,8 @@ pub struct Manager {
     /// The rates and settings that open pages know.
     told_session: Option<(u64, u64, Settings)>,
     is_ending: bool,
+    /// Requests that add torrents which are just being removed, and where the answers go: one for each worker at most.
+    waiting: Vec<(Request, Sender<Result<Answer, ControlError>>)>,
 }
 
 impl Manager {
@@ -121,6 +123,7 @@ impl Manager {
             groups: BTreeMap::new(),
             told_session: None,
             is_ending: false,
+            waiting: Vec::new(),
         };
         // A crash while the queue changed may have left two torrents at one place.
         manager.number_queue();
@@ -152,15 +155,28 @@ impl Manager {
 
     fn handle(&mut self, message: Message) {
         match message {
+            Message::Request(request, reply) if self.must_wait(&request) => self.waiting.push((request, reply)),
             Message::Request(request, reply) => {
                 let answer = self.carry_out(request);
                 self.reconcile();
                 let _ = reply.try_send(answer);
             }
             Message::Look(id) => self.look(id),
-            Message::JobDone(id, result) => self.finish_job(id, result),
+            Message::JobDone(id, result) => {
+                self.finish_job(id, result);
+                for (request, reply) in std::mem::take(&mut self.waiting) {
+                    self.handle(Message::Request(request, reply));
+                }
+            }
             Message::ShutDown => self.is_ending = true,
         }
+    }
+
+    /// Whether a request adds a torrent that is just being removed.
+    fn must_wait(&self, request: &Request) -> bool {
+        let Request::Add(new) = request else { return false };
+        let is_it = |torrent: &Managed| torrent.record.removal.is_some() && torrent.record.info_hash == new.info_hash;
+        !self.is_ending && self.torrents.values().any(is_it)
     }
 
     fn sleep(&self) -> Duration {
