@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the programs that the tests need: other clients and trackers, the shells whose completions are tested, tmux for the
-# live view, Chromium and Node for the page, and the checkers of the manual and the package. btsync itself is not installed.
+# live view, Chromium and Node for the page, remote controls for Transmission, and the checkers of the manual and the package. btsync itself is not installed.
 # Idempotent. As root on Debian or Ubuntu it installs missing programs; otherwise it only lists them.
 # Exit code: 0 if every program is installed in the end, 1 if one is missing.
 set -euo pipefail
@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 # PROGRAM:PACKAGE, the Debian package that has each program.
 readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon rtorrent:rtorrent qbittorrent-nox:qbittorrent-nox opentracker:opentracker
 ip:iproute2 unshare:util-linux mandoc:mandoc bash:bash zsh:zsh fish:fish lintian:lintian dpkg-shlibdeps:dpkg-dev
-strip:binutils systemd-analyze:systemd tmux:tmux strace:strace chromium:chromium node:nodejs npm:npm"
+strip:binutils systemd-analyze:systemd tmux:tmux strace:strace chromium:chromium node:nodejs npm:npm
+transmission-remote:transmission-cli"
 readonly LIBTORRENT="libtorrent==2.0.11"
 export PATH="$PATH:/usr/sbin:/sbin"
 
@@ -67,11 +68,20 @@ if ! .venv/bin/python -c 'import libtorrent' >/dev/null 2>&1; then
         || say "no libtorrent: pip failed"
 fi
 
-# Node's packages for the tests of the page; nothing of them is part of the program, and none of their scripts runs.
-if have npm && [ ! -d tests/page/node_modules/playwright-core ]; then
-    say "installing the packages of tests/page/package-lock.json, by npm"
-    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix tests/page >&2 || say "npm failed"
+if [ ! -x .venv/bin/stig ] || ! .venv/bin/python -c 'import transmission_rpc' >/dev/null 2>&1; then
+    say "installing tests/rpc/requirements.txt into .venv, by pip"
+    .venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/rpc/requirements.txt >&2 || say "pip failed"
 fi
+
+# Node's packages for the tests of the page and of the remote control; nothing of them is part of the program, and none of their
+# scripts runs.
+npm_packages() {
+    have npm && [ ! -d "$1/node_modules/$2" ] || return 0
+    say "installing the packages of $1/package-lock.json, by npm"
+    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix "$1" >&2 || say "npm failed"
+}
+npm_packages tests/page playwright-core
+npm_packages tests/rpc @ctrl/transmission
 
 failed=0
 check() {
@@ -106,8 +116,16 @@ check nodejs node --version
 check npm npm --version
 # mandoc has no version option, so its usage has to do.
 check mandoc mandoc '-?'
-if [ ! -d tests/page/node_modules/playwright-core ]; then
-    say "packages of tests/page: MISSING"
+check transmission-cli transmission-remote --version
+check stig .venv/bin/stig --version
+for folder in tests/page/node_modules/playwright-core tests/rpc/node_modules/@ctrl/transmission; do
+    if [ ! -d "$folder" ]; then
+        say "$folder: MISSING"
+        failed=1
+    fi
+done
+if ! .venv/bin/python -c 'import transmission_rpc' >/dev/null 2>&1; then
+    say "transmission-rpc: MISSING"
     failed=1
 fi
 if .venv/bin/python -c 'import libtorrent; print("test-setup: libtorrent:", libtorrent.version)' >&2; then :; else

@@ -159,6 +159,8 @@ impl Manager {
             Message::Request(request, reply) => {
                 let answer = self.carry_out(request);
                 self.reconcile();
+                // The sender may ask for them next.
+                self.publish_stats();
                 let _ = reply.try_send(answer);
             }
             Message::Look(id) => self.look(id),

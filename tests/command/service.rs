@@ -1,8 +1,10 @@
 //! `btsync serve`: its remote control with real clients, its page in a real browser, kills, and attacks. Each test runs in its own
 //! network namespace.
 
+mod clients;
 mod content;
 mod kills;
 mod load;
+mod page;
 mod passwords;
 mod websites;
