@@ -17,6 +17,11 @@ mod logs;
 pub mod options;
 mod outcome;
 pub mod report;
+#[cfg(feature = "service")]
+mod run_page;
+#[cfg(not(feature = "service"))]
+#[path = "cli/no_run_page.rs"]
+mod run_page;
 mod settings;
 pub mod signals;
 mod source;

@@ -141,7 +141,7 @@ pub use metainfo::{
 };
 pub use net::bind::Bind;
 #[cfg(feature = "service")]
-pub use service::{PasswordHash, Service, ServiceError, ServiceOptions, WebOptions};
+pub use service::{PasswordHash, RunPage, Service, ServiceError, ServiceOptions, WebOptions};
 pub use storage::{Allocation, LayoutError, Operation, StorageError, StorageErrorKind};
 pub use strategy::rate_limiter::Limits;
 pub use torrent::{AddOptions, Outcome, SeedGoal, Source, Torrent, TorrentError, TorrentHandle};

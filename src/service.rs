@@ -19,6 +19,7 @@ mod page_events;
 mod queue;
 mod record;
 pub mod rpc;
+mod run_page;
 mod schedule;
 mod served;
 pub mod settings;
@@ -39,12 +40,15 @@ use crate::http::{HttpListener, ListenAddress, PRIVATE_MODE, Server, ServerLimit
 use crate::service::board::Shared;
 use crate::service::manager::Manager;
 use crate::service::messages::Message;
+use crate::service::model::Control;
 use crate::service::options::no_password;
+use crate::service::page_events::PageEvents;
 use crate::service::state_folder::downloaded_torrents;
 use crate::service::watch::WatchedFolder;
 use crate::service::web::{Access, WebFace};
 
 pub use options::{ServiceError, ServiceOptions, WebOptions};
+pub use run_page::RunPage;
 pub use web::PasswordHash;
 
 /// A running service: its torrents, and its page if it has one. Stops when dropped.
@@ -72,7 +76,9 @@ impl Service {
             service.watch(folder)?;
         }
         if let (Some(web), Some(listeners)) = (options.web, listeners) {
-            service.serve_page(web, listeners)?;
+            let (control, events) = (service.shared.clone(), service.shared.page_events.clone());
+            let (server, addresses) = serve_page(web, listeners, control, events)?;
+            (*service.server.lock(), service.addresses) = (Some(server), addresses);
         }
         Ok(service)
     }
@@ -83,28 +89,6 @@ impl Service {
         let watched = WatchedFolder::start(folder, records, downloads, self.shared.clone());
         *self.watched.lock() =
             Some(watched.map_err(|source| ServiceError::WatchFolder { folder: folder.to_owned(), source })?);
-        Ok(())
-    }
-
-    fn serve_page(&mut self, web: WebOptions, mut listeners: Vec<HttpListener>) -> Result<(), ServiceError> {
-        let address = "a given socket".to_owned();
-        let adopted = web.listeners.into_iter().map(HttpListener::from_tcp);
-        let adopted = adopted.chain(web.unix_listeners.into_iter().map(HttpListener::from_unix));
-        let adopted: Result<Vec<HttpListener>, _> = adopted.collect();
-        listeners.extend(adopted.map_err(|source| ServiceError::Listen { address, source })?);
-        let access = Access::new(web.password, &web.host_names);
-        let events = self.shared.page_events.clone();
-        let face = WebFace::new(self.shared.clone(), access, events, &web.path_prefix, web.metrics);
-        let server = Server::start("web", listeners, ServerLimits::default(), Arc::new(face));
-        let server = server.map_err(ServiceError::Thread)?;
-        let prefix = web.path_prefix.trim_matches('/');
-        let path = if prefix.is_empty() { "/".to_owned() } else { format!("/{prefix}/") };
-        let name = |address: &ListenAddress| match address {
-            ListenAddress::Tcp(addr) => format!("http://{addr}{path}"),
-            ListenAddress::Unix(socket) => format!("unix:{}", socket.display()),
-        };
-        self.addresses = server.addresses().iter().map(name).collect();
-        *self.server.lock() = Some(server);
         Ok(())
     }
 
@@ -196,6 +180,32 @@ impl Drop for Service {
 
 fn password_file(state_folder: &Path) -> PathBuf {
     state_folder.join("password.json")
+}
+
+/// Starts the server of a page; returns where the page is, too.
+fn serve_page(
+    web: WebOptions,
+    mut listeners: Vec<HttpListener>,
+    control: Arc<dyn Control>,
+    events: Arc<PageEvents>,
+) -> Result<(Server, Vec<String>), ServiceError> {
+    let address = "a given socket".to_owned();
+    let adopted = web.listeners.into_iter().map(HttpListener::from_tcp);
+    let adopted = adopted.chain(web.unix_listeners.into_iter().map(HttpListener::from_unix));
+    let adopted: Result<Vec<HttpListener>, _> = adopted.collect();
+    listeners.extend(adopted.map_err(|source| ServiceError::Listen { address, source })?);
+    let access = Access::new(web.password, &web.host_names);
+    let face = WebFace::new(control, access, events, &web.path_prefix, web.metrics);
+    let server = Server::start("web", listeners, ServerLimits::default(), Arc::new(face));
+    let server = server.map_err(ServiceError::Thread)?;
+    let prefix = web.path_prefix.trim_matches('/');
+    let path = if prefix.is_empty() { "/".to_owned() } else { format!("/{prefix}/") };
+    let name = |address: &ListenAddress| match address {
+        ListenAddress::Tcp(addr) => format!("http://{addr}{path}"),
+        ListenAddress::Unix(socket) => format!("unix:{}", socket.display()),
+    };
+    let addresses = server.addresses().iter().map(name).collect();
+    Ok((server, addresses))
 }
 
 /// Listens where the page is to be offered.

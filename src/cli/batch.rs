@@ -32,6 +32,7 @@ use crate::cli::outcome;
 use crate::cli::report::hook::{HookConfig, HookFailure};
 use crate::cli::report::outputs::Outputs;
 use crate::cli::report::sanitize;
+use crate::cli::run_page::OptionalPage;
 use crate::cli::settings::{Settings, descriptor_budget};
 use crate::cli::signals;
 use crate::cli::stop::NoMessages;
@@ -72,6 +73,7 @@ struct Batch {
     quiet: bool,
     hook: Option<(HookConfig, HookFailure)>,
     stop_timeout: Option<Duration>,
+    page: OptionalPage,
     event_sender: Sender<BatchEvent>,
     /// Disconnected when everything must stop.
     stop: Receiver<NoMessages>,
@@ -143,6 +145,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         quiet: args.quiet,
         hook,
         stop_timeout: args.stop_timeout,
+        page: OptionalPage::start(args, &outputs.screen)?,
         event_sender: event_sender.clone(),
         stop,
     });

@@ -121,6 +121,12 @@ pub struct DownloadArgs {
     /// print plain lines instead of the screen
     #[argh(switch)]
     pub plain: bool,
+    /// show the torrents of this run in a browser; prints the address of the page, which is on this machine only
+    #[argh(switch)]
+    pub web: bool,
+    /// the same, on this loopback address and port, or on unix:PATH
+    #[argh(option, arg_name = "ADDRESS:PORT", from_str_fn(values::web_address))]
+    pub web_listen: Option<values::WebAddress>,
     /// give up if no data arrives for S seconds
     #[argh(option, arg_name = "S", from_str_fn(values::seconds))]
     pub stop_timeout: Option<Duration>,

@@ -14,6 +14,12 @@ const LIFETIME: u64 = 6 * 60 * 60;
 /// The key of all links of one run of the service.
 pub struct LinkKey([u8; 32]);
 
+impl Default for LinkKey {
+    fn default() -> LinkKey {
+        LinkKey::generate()
+    }
+}
+
 impl LinkKey {
     /// A new key.
     pub fn generate() -> LinkKey {

@@ -28,6 +28,7 @@ use crate::service::model::{ControlError, TorrentId};
 use crate::service::options::{ServiceError, ServiceOptions};
 use crate::service::settings::Settings;
 use crate::service::state_folder::{SavedState, SessionRecord, StateFolder};
+pub use changes::limits as limits_of;
 use client::start_client;
 use managed::Managed;
 

@@ -10,6 +10,7 @@ mod exit_codes;
 mod json;
 mod names;
 mod private_files;
+mod run_page;
 mod secrets;
 mod service;
 mod systemd;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The most public types, traits, functions and constants; methods, fields and variants do not count. 60 without the optional
-/// feature `service`, which has five, and the priorities of files that it needs.
-const MAX_ITEMS: usize = 66;
+/// feature `service`, which has six, and the priorities of files that it needs.
+const MAX_ITEMS: usize = 67;
 
 const FACE: &str = "
     AddOptions Allocation Bind ClaimPosition Client ClientBuilder ClientError DhtSettings Dscp Encryption Event Events FileEntry FilePattern
@@ -15,7 +15,7 @@ const FACE: &str = "
     create::CreateError create::CreateOptions create::CreatePlan create::CreatedTorrent create::Glob
     dht::DhtService
     tracker::Announce tracker::AnnounceEvent tracker::AnnounceResponse tracker::FetchedUrl tracker::PeerId
-    PasswordHash Service ServiceError ServiceOptions WebOptions
+    PasswordHash RunPage Service ServiceError ServiceOptions WebOptions
     tracker::TrackerClient tracker::TrackerError tracker::TrackerServer tracker::TrackerServerConfig
 ";
 

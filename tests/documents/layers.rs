@@ -29,9 +29,22 @@ const ORDER: [&str; 18] = [
 ];
 
 /// The modules of the command below `cli`, likewise.
-const COMMAND_ORDER: [&str; 13] = [
-    "exit", "stop", "signals", "terminal", "report", "limits", "outcome", "options", "settings", "source", "logs",
-    "batch", "commands",
+const COMMAND_ORDER: [&str; 15] = [
+    "exit",
+    "stop",
+    "signals",
+    "terminal",
+    "report",
+    "limits",
+    "outcome",
+    "options",
+    "run_page",
+    "no_run_page",
+    "settings",
+    "source",
+    "logs",
+    "batch",
+    "commands",
 ];
 
 /// A module's path without `crate`.

@@ -89,6 +89,7 @@ pub(crate) fn run(batch: &Batch, job: JobId, source: JobSource, claim_position: 
     }
     let torrent = batch.client.torrent(job, source, settings.options, claim_position);
     let handle = torrent.handle();
+    batch.page.add(&handle, &batch.client.settings().out_dir);
     // `stop` is announced before the torrents are stopped, so a torrent that `SharedClient::stop` misses sees it here.
     if batch.is_stopped() {
         handle.stop();

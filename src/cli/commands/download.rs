@@ -19,6 +19,7 @@ use crate::cli::report::outputs::Outputs;
 use crate::cli::report::plain::PlainReporter;
 use crate::cli::report::tui::TuiReporter;
 use crate::cli::report::{Reporter, Reporters, run_torrent};
+use crate::cli::run_page::OptionalPage;
 use crate::cli::settings::{Settings, descriptor_budget};
 use crate::cli::signals;
 use crate::cli::source::{LoadedSource, load_source};
@@ -67,10 +68,12 @@ fn download(args: &DownloadArgs, outputs: &Outputs) -> Result<(), Failure> {
     }
     let Settings { limits, selection, client, options, pending, .. } = settings;
     let hook = args.hook(pending.as_ref()).map(|hook_config| (hook_config, HookFailure::default()));
+    let page = OptionalPage::start(args, &outputs.screen)?;
     let client = client.single_torrent().build().map_err(|error| failure(&error.into()))?;
     let torrent = client.prepare(source, options);
     drop(client); // the torrent keeps it alive
     let handle = torrent.handle();
+    page.add(&handle, &args.out_dir());
 
     let (stopper, hung_up) = (handle.clone(), handle.clone());
     // Owned here, so that the terminal is restored on every return path.

@@ -250,7 +250,7 @@ fn step_towards_start(order: &mut [TorrentId], moved: &BTreeSet<TorrentId>) {
 }
 
 /// The limits in bytes per second; 0 for none, and at least 1 where a limit is in force.
-pub(super) fn limits(down: RateLimit, up: RateLimit) -> Limits {
+pub fn limits(down: RateLimit, up: RateLimit) -> Limits {
     let bytes = |limit: RateLimit| if limit.enabled { (u64::from(limit.kilobytes) * KILOBYTE).max(1) } else { 0 };
     Limits { down: bytes(down), up: bytes(up) }
 }

@@ -180,6 +180,15 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          Messages for people go to standard error, as without this option.",
     ),
     output("plain").manual("Print plain lines instead of the screen, even on a terminal. This suits screen readers."),
+    output("web").manual(
+        "Show the torrents of this run in a browser, at an address of this machine that btsync prints. The page and \
+         remote controls for Transmission can pause and resume them and set their limits. For everything else, such as \
+         adding torrents, use `btsync serve`.",
+    ),
+    output("web-listen").manual(
+        "The same as `--web`, on this address and port, or with `unix:PATH` on a Unix socket that only its owner can \
+         use. Other addresses than those of loopback are refused (exit code 28).",
+    ),
     output("quiet").manual("Print errors only."),
     output("verbose").manual(
         "Print debug logs. By default btsync prints warnings and errors. The environment variable `RUST_LOG` selects \

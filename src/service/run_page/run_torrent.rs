@@ -1,0 +1,101 @@
+//! A torrent on the page of a run.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use crate::service::details;
+use crate::service::facts::facts;
+use crate::service::model::{
+    Activity, MetainfoFacts, PeerCounts, Problem, ProblemKind, TorrentId, TorrentSettings, TorrentSummary,
+    TorrentTimes, TransferFigures, UnixTime,
+};
+use crate::service::record::TorrentRecord;
+use crate::torrent::{Outcome, Stage, TorrentHandle};
+use crate::util::printable_text::printable;
+
+/// A torrent of the run.
+pub struct RunTorrent {
+    /// Its number.
+    pub id: TorrentId,
+    /// Its handle.
+    pub handle: TorrentHandle,
+    /// The folder of its files.
+    pub folder: PathBuf,
+    /// When it was added.
+    pub added: UnixTime,
+    /// Its settings.
+    pub settings: TorrentSettings,
+    /// The facts of its metainfo, once they are known.
+    pub facts: OnceLock<MetainfoFacts>,
+}
+
+impl RunTorrent {
+    fn facts(&self) -> Option<&MetainfoFacts> {
+        let metainfo = self.handle.metainfo()?;
+        Some(self.facts.get_or_init(|| facts(metainfo)))
+    }
+
+    /// A record for those who read records; nothing saves it.
+    pub fn record(&self) -> TorrentRecord {
+        let (name, folder) = (printable(self.handle.name()), self.folder.clone());
+        let mut record = TorrentRecord::new(self.id, self.handle.info_hash(), name, folder, self.added);
+        record.facts = self.facts().cloned();
+        record.settings = self.settings.clone();
+        record.progress.is_complete = self.handle.was_complete();
+        record
+    }
+
+    /// Its figures.
+    pub fn summary(&self) -> TorrentSummary {
+        let (now, ended) = (self.handle.snapshot(), self.handle.try_wait());
+        let fraction = |(done, all): (u64, u64)| if all == 0 { 0.0 } else { done as f64 / all as f64 };
+        let activity = match now.stage {
+            _ if ended.is_some() || self.handle.is_paused() => Activity::Stopped,
+            Stage::Checking => Activity::Checking,
+            Stage::Seeding => Activity::Seeding,
+            Stage::Stopping => Activity::Stopped,
+            _ => Activity::Downloading,
+        };
+        let problem = ended
+            .as_ref()
+            .and_then(|ended| ended.as_ref().err())
+            .map(|error| Problem { kind: ProblemKind::Local, message: printable(&error.to_string()) });
+        let transfer = TransferFigures {
+            total: self.handle.metainfo().map_or(now.total, crate::metainfo::Metainfo::total),
+            wanted: now.total,
+            missing: now.total.saturating_sub(now.have),
+            verified: now.have,
+            unverified: now.unverified,
+            downloaded: now.downloaded,
+            uploaded: now.uploaded,
+            wasted: now.wasted,
+            down_rate: now.down_rate,
+            up_rate: now.up_rate,
+            available: 0,
+        };
+        TorrentSummary {
+            id: self.id,
+            info_hash: self.handle.info_hash(),
+            name: printable(self.handle.name()),
+            activity,
+            problem,
+            settings: self.settings.clone(),
+            folder: self.folder.clone(),
+            queue_position: usize::try_from(self.id.0.saturating_sub(1)).unwrap_or(0),
+            times: TorrentTimes { added: self.added, started: self.added, ..TorrentTimes::default() },
+            transfer,
+            metainfo: self.facts().cloned(),
+            metadata_progress: if self.handle.metainfo().is_some() {
+                1.0
+            } else {
+                fraction((now.metadata.0 as u64, now.metadata.1 as u64))
+            },
+            check_progress: if now.stage == Stage::Checking { fraction(now.checked) } else { 0.0 },
+            is_finished: matches!(ended, Some(Ok(Outcome::Completed))),
+            is_stalled: false,
+            peers: if ended.is_some() { PeerCounts::default() } else { details::peer_counts(&self.handle) },
+            magnet: format!("magnet:?xt=urn:btih:{}", self.handle.info_hash()),
+            torrent_file: PathBuf::new(),
+        }
+    }
+}
