@@ -7,6 +7,7 @@ mod events;
 mod figures;
 mod file_tasks;
 mod managed;
+mod queue_order;
 mod reconcile;
 mod requests;
 
@@ -64,6 +65,8 @@ pub struct Manager {
     /// Whether the schedule asked for the alternative limits when it was last looked at.
     was_in_span: bool,
     private_folders: Vec<PathBuf>,
+    /// The positions of the torrents in the queue, from 0.
+    queue_positions: BTreeMap<TorrentId, usize>,
     /// The limits of bandwidth groups that were used.
     groups: BTreeMap<String, Arc<LimitGroup>>,
     /// The rates and settings that open pages know.
@@ -121,6 +124,7 @@ impl Manager {
             saved: now,
             was_in_span: false,
             private_folders,
+            queue_positions: BTreeMap::new(),
             groups: BTreeMap::new(),
             told_session: None,
             is_ending: false,
@@ -129,6 +133,7 @@ impl Manager {
         // A crash while the queue changed may have left two torrents at one place.
         manager.number_queue();
         // Before anybody asks.
+        manager.count_queue();
         manager.publish_all();
         Ok((manager, shared))
     }

@@ -31,9 +31,9 @@ pub struct TorrentRecord {
     /// Whether it may overwrite files that are in its way.
     #[serde(default)]
     pub may_overwrite: bool,
-    /// The position in the queue, from 0.
+    /// A number that orders the queue; torrents with lower ones come first.
     #[serde(default)]
-    pub queue_position: usize,
+    pub queue_number: i64,
     /// The settings that the user may change at any time.
     #[serde(default)]
     pub settings: TorrentSettings,
@@ -167,7 +167,7 @@ impl TorrentRecord {
             wish: Wish::Stop,
             needs_check: false,
             may_overwrite: false,
-            queue_position: 0,
+            queue_number: 0,
             settings: TorrentSettings::default(),
             files: FileChoices::default(),
             trackers: None,

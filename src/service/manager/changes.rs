@@ -7,10 +7,8 @@ use crate::metainfo::Metainfo;
 use crate::peer::LimitGroup;
 use crate::service::facts::real_files;
 use crate::service::manager::Manager;
-use crate::service::manager::managed::Managed;
 use crate::service::model::{
-    BandwidthGroup, ControlError, FileIndexes, QueueMove, RateLimit, TorrentChange, TorrentId, TorrentSettings,
-    UnixTime,
+    BandwidthGroup, ControlError, FileIndexes, RateLimit, TorrentChange, TorrentId, TorrentSettings, UnixTime,
 };
 use crate::service::record::{FileChoices, TorrentRecord};
 use crate::service::schedule::{LocalTime, is_in_span};
@@ -106,61 +104,6 @@ impl Manager {
         }
     }
 
-    /// Moves torrents in the queue.
-    pub(super) fn move_in_queue(&mut self, ids: &[TorrentId], to: &QueueMove) -> Result<(), ControlError> {
-        let mut order = self.queue_order();
-        let moved: BTreeSet<TorrentId> = ids.iter().copied().collect();
-        match to {
-            QueueMove::Top => order.sort_by_key(|id| !moved.contains(id)),
-            QueueMove::Bottom => order.sort_by_key(|id| moved.contains(id)),
-            QueueMove::Up => step_towards_start(&mut order, &moved),
-            QueueMove::Down => {
-                order.reverse();
-                step_towards_start(&mut order, &moved);
-                order.reverse();
-            }
-        }
-        self.save_queue(&order)
-    }
-
-    /// Gives torrents a position in the queue; the others make room.
-    pub(super) fn set_queue_position(&mut self, ids: &[TorrentId], position: usize) -> Result<(), ControlError> {
-        let moved: Vec<TorrentId> = ids.iter().filter(|id| self.torrents.contains_key(id)).copied().collect();
-        let mut order: Vec<TorrentId> = self.queue_order().into_iter().filter(|id| !moved.contains(id)).collect();
-        let at = position.min(order.len());
-        order.splice(at..at, moved);
-        self.save_queue(&order)
-    }
-
-    /// Closes the gaps that a removed torrent leaves.
-    pub(super) fn number_queue(&mut self) {
-        let order = self.queue_order();
-        if let Err(error) = self.save_queue(&order) {
-            log::error!("{error}");
-        }
-    }
-
-    /// The torrents in the order of the queue. Those that are being removed are the last ones, so that none is moved past them.
-    fn queue_order(&self) -> Vec<TorrentId> {
-        let place = |torrent: &Managed| (torrent.record.removal.is_some(), torrent.record.queue_position);
-        let mut order: Vec<TorrentId> = self.torrents.keys().copied().collect();
-        order.sort_by_key(|id| (self.torrents.get(id).map(place), *id));
-        order
-    }
-
-    /// Saves the positions of an order. A crash in between leaves the torrents that were not moved in their order: those that make
-    /// room towards the end are saved from the last one on, and then those that close a gap from the first one on.
-    fn save_queue(&mut self, order: &[TorrentId]) -> Result<(), ControlError> {
-        let position_of = |id: &TorrentId| self.torrents.get(id).map(|torrent| torrent.record.queue_position);
-        let places = || order.iter().copied().enumerate();
-        let later: Vec<_> = places().rev().filter(|(new, id)| position_of(id).is_some_and(|old| old < *new)).collect();
-        let earlier: Vec<_> = places().filter(|(new, id)| position_of(id).is_some_and(|old| old > *new)).collect();
-        for (position, id) in later.into_iter().chain(earlier) {
-            self.update(id, |record| record.queue_position = position)?;
-        }
-        Ok(())
-    }
-
     /// Changes the settings.
     pub(super) fn change_settings(&mut self, change: &SettingsChange) -> Result<(), ControlError> {
         let before = self.settings.clone();
@@ -236,16 +179,6 @@ impl Manager {
         self.save_session();
         self.publish_settings();
         Ok(())
-    }
-}
-
-/// Moves each of `moved` one place towards the start, unless only others of them are before it.
-fn step_towards_start(order: &mut [TorrentId], moved: &BTreeSet<TorrentId>) {
-    for at in 1..order.len() {
-        let [before, here] = [at - 1, at].map(|at| order.get(at).is_some_and(|id| moved.contains(id)));
-        if here && !before {
-            order.swap(at - 1, at);
-        }
     }
 }
 

@@ -61,9 +61,8 @@ impl Manager {
 
     /// Publishes all torrents and the sums.
     pub(super) fn publish_all(&self) {
-        let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
-        for id in ids {
-            self.publish(id);
+        for id in self.torrents.keys() {
+            self.publish(*id);
         }
         self.publish_settings();
         self.publish_stats();
@@ -132,7 +131,7 @@ impl Manager {
             problem: record.problem.clone().or_else(|| torrent.tracker_problem.clone()),
             settings: record.settings.clone(),
             folder: record.folder.clone(),
-            queue_position: record.queue_position,
+            queue_position: self.queue_positions.get(&record.id).copied().unwrap_or(0),
             times: times(record),
             transfer: transfer(record, run),
             metainfo: record.facts.clone(),

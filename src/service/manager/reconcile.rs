@@ -37,7 +37,7 @@ impl Manager {
         }
         let candidate = |torrent: &Managed| Candidate {
             id: torrent.record.id,
-            position: torrent.record.queue_position,
+            position: self.queue_positions.get(&torrent.record.id).copied().unwrap_or(usize::MAX),
             work: match &torrent.record {
                 record if record.needs_check => Work::Check,
                 record if record.progress.is_complete => Work::Seed,

@@ -113,7 +113,7 @@ impl Manager {
         let id = TorrentId(self.session.next_id);
         let mut record = TorrentRecord::new(id, info_hash, name.clone(), folder, UnixTime::now());
         record.settings.peer_limit = self.settings.network.peer_limit_per_torrent;
-        record.queue_position = self.torrents.len();
+        record.queue_number = self.end_of_queue();
         (record.link, record.may_overwrite) = (link, may_overwrite);
         if self.settings.uses_incomplete_folder && self.settings.incomplete_folder.is_absolute() {
             let incomplete = self.settings.incomplete_folder.clone();
@@ -136,6 +136,7 @@ impl Manager {
         self.save_session();
         self.state.save_record(&record).map_err(|error| ControlError::System(error.to_string()))?;
         self.torrents.insert(id, Managed::new(record));
+        self.count_queue();
         if let Some(position) = position {
             self.set_queue_position(&[id], position)?;
         }
@@ -150,7 +151,7 @@ impl Manager {
             log::error!("{error}");
         }
         self.shared.board.lock().remove(id);
-        self.number_queue();
+        self.count_queue();
     }
 
     fn reannounce(&mut self, ids: &[TorrentId]) {
