@@ -130,8 +130,6 @@ impl Manager {
             is_ending: false,
             waiting: Vec::new(),
         };
-        // A crash while the queue changed may have left two torrents at one place.
-        manager.number_queue();
         // Before anybody asks.
         manager.count_queue();
         manager.publish_all();

@@ -27,6 +27,7 @@ impl Manager {
             Request::Reannounce(ids) => self.reannounce(&ids),
             Request::Remove(ids, deletes_data) => {
                 self.remove(&ids, Removal { deletes_data })?;
+                self.count_queue();
             }
             Request::Change(ids, change) => self.change_torrents(&ids, &change)?,
             Request::SetFolder(ids, folder, moves_files) => self.set_folder(&ids, &folder, moves_files)?,
