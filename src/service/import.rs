@@ -19,7 +19,7 @@ use crate::service::control::is_permitted;
 use crate::service::facts::{facts, real_files};
 use crate::service::model::{TorrentId, UnixTime};
 use crate::service::options::{ServiceError, ServiceOptions};
-use crate::service::record::{RecordTimes, TorrentRecord};
+use crate::service::record::{QUEUE_STEP, RecordTimes, TorrentRecord};
 use crate::service::settings::RateLimit;
 use crate::service::state_folder::{SavedState, StateFolder};
 use crate::types::InfoHash;
@@ -59,7 +59,7 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<Found, String>>) -> Re
     let state = StateFolder::open(&options.state_folder)?;
     let SavedState { settings, mut session, records } = state.load()?;
     let mut known: HashSet<InfoHash> = records.iter().map(|record| record.info_hash).collect();
-    let mut position = records.len();
+    let mut number = records.iter().map(|record| record.queue_number).max().unwrap_or(0);
     let peer_limit = settings.unwrap_or_default().network.peer_limit_per_torrent;
     let mut lines = Vec::new();
     for torrent in found {
@@ -68,7 +68,8 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<Found, String>>) -> Re
             if !known.insert(record.info_hash) {
                 return Ok(format!("{name}: is there already"));
             }
-            (record.id, record.queue_position) = (TorrentId(session.next_id), position);
+            number = number.saturating_add(QUEUE_STEP);
+            (record.id, record.queue_number) = (TorrentId(session.next_id), number);
             if record.settings.peer_limit == 0 {
                 record.settings.peer_limit = peer_limit;
             }
@@ -77,7 +78,7 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<Found, String>>) -> Re
                 state.save_torrent(record.info_hash, &bytes).map_err(|error| error.to_string())?;
             }
             state.save_record(&record).map_err(|error| error.to_string())?;
-            (session.next_id, position) = (session.next_id.saturating_add(1), position + 1);
+            session.next_id = session.next_id.saturating_add(1);
             session.sums.files_added += 1;
             Ok(format!("{name}: imported"))
         });

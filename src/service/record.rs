@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::service::model::{MetainfoFacts, Problem, TorrentId, TorrentSettings, UnixTime};
 use crate::types::InfoHash;
 
+/// The distance of the numbers of two torrents in the queue, so that others fit between them.
+pub const QUEUE_STEP: i64 = 1024;
+
 /// The content of a torrent's file in the state folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TorrentRecord {

@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use crate::service::manager::Manager;
 use crate::service::model::{ControlError, QueueMove, TorrentId};
-
-/// The distance of the numbers of two torrents in the queue, so that others fit between them.
-const QUEUE_STEP: i64 = 1024;
+use crate::service::record::QUEUE_STEP;
 
 impl Manager {
     /// Moves torrents in the queue.
