@@ -182,7 +182,6 @@ pub(crate) fn private_folders() -> Vec<PathBuf> {
 }
 
 /// The user's state folder according to XDG; `None` without a home folder.
-#[cfg(feature = "service")]
 pub(crate) fn state_folder() -> Option<PathBuf> {
     xdg_folder("XDG_STATE_HOME", ".local/state")
 }
