@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::client::Client;
 use crate::client::ClientError;
-use crate::client::file_owners::{FileOwner, WriteAnswer};
+use crate::client::file_owners::{FileOwner, TakenFile, WriteAnswer};
 use crate::storage::{FileIdentity, Layout, StopCheck};
 use crate::types::InfoHash;
 use crate::util::paths::resolved;
@@ -33,13 +33,31 @@ impl Client {
 }
 
 impl ClaimPosition {
-    /// Tells the client which files the torrent has.
-    pub(crate) fn add_torrent(&self, info_hash: InfoHash, out_dir: &Path, layout: &Layout) {
+    /// Tells the client which files the torrent has. `incomplete`: the layout that they have as long as they are incomplete, if that
+    /// is another one.
+    pub(crate) fn add_torrent(
+        &self,
+        info_hash: InfoHash,
+        out_dir: &Path,
+        layout: &Layout,
+        incomplete: Option<&Layout>,
+    ) {
         let files = layout.files().iter().enumerate().filter(|(_, file)| !file.is_pad);
         let files = files.map(|(number, file)| (number, file.path.as_path()));
+        let suffixed =
+            incomplete.into_iter().flat_map(|layout| layout.final_names().iter().map(move |it| (layout, it.0)));
+        let names = suffixed.filter_map(|(layout, number)| Some((number, layout.files().get(number)?.path.as_path())));
         let owner = FileOwner { info_hash, name: self.name.clone() };
         let folder = resolved(out_dir); // may access the disk, which must not hold up other torrents: before the lock
-        self.client.owners.lock().add_torrent(self.position, owner, &folder, files);
+        self.client.owners.lock().add_torrent(self.position, owner, &folder, files, names);
+        self.client.owners_changed.notify_all();
+    }
+
+    /// Tells the client which files still have the names of incomplete ones, by the layout; with `None`, none has.
+    pub(crate) fn retain_incomplete_names(&self, info_hash: InfoHash, layout: Option<&Layout>) {
+        let renamed = layout.map_or(&[][..], Layout::final_names);
+        let is_kept = |number: usize| renamed.binary_search_by_key(&number, |(file, _)| *file).is_ok();
+        self.client.owners.lock().retain_incomplete_names(info_hash, is_kept);
         self.client.owners_changed.notify_all();
     }
 
@@ -58,7 +76,7 @@ impl ClaimPosition {
     /// [`ClientError::FileTaken`] if one does.
     pub(crate) fn check_not_written(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), ClientError> {
         let result = self.client.owners.lock().check_not_written(info_hash);
-        result.map_err(|(file, owner)| self.file_taken(info_hash, layout, file, owner))
+        result.map_err(|taken| self.file_taken(info_hash, layout, taken))
     }
 
     /// Declares that the torrent only reads its files.
@@ -68,7 +86,7 @@ impl ClaimPosition {
     pub(crate) fn claim_for_reading(&self, info_hash: InfoHash, layout: &Layout) -> Result<(), ClientError> {
         let result = self.client.owners.lock().claim_for_reading(info_hash);
         self.client.owners_changed.notify_all();
-        result.map_err(|(file, owner)| self.file_taken(info_hash, layout, file, owner))
+        result.map_err(|taken| self.file_taken(info_hash, layout, taken))
     }
 
     /// Waits until the torrent may write to its files; false if it has to stop first. The thread that sets `stop` then calls
@@ -89,15 +107,17 @@ impl ClaimPosition {
                     self.client.owners_changed.notify_all();
                     return Ok(true);
                 }
-                WriteAnswer::Refused(file, owner) => return Err(self.file_taken(info_hash, layout, file, owner)),
+                WriteAnswer::Refused(taken) => return Err(self.file_taken(info_hash, layout, taken)),
                 WriteAnswer::Wait if stop.is_stopped() => return Ok(false),
                 WriteAnswer::Wait => self.client.owners_changed.wait(&mut owners),
             }
         }
     }
 
-    fn file_taken(&self, info_hash: InfoHash, layout: &Layout, file: usize, owner: FileOwner) -> ClientError {
-        let path = layout.files().get(file).map(|file| file.path.clone());
+    fn file_taken(&self, info_hash: InfoHash, layout: &Layout, taken: TakenFile) -> ClientError {
+        let TakenFile { number, is_incomplete_name, owner } = taken;
+        let incomplete = layout.files().get(number).map(|file| file.path.as_path()).filter(|_| is_incomplete_name);
+        let path = incomplete.or_else(|| layout.final_name(number)).map(Path::to_owned);
         let (mut ours, mut theirs) = (self.name.clone(), owner.name);
         if ours == theirs {
             (ours, theirs) = (format!("{ours} ({info_hash})"), format!("{theirs} ({})", owner.info_hash));
@@ -134,7 +154,7 @@ mod tests {
         let (_earlier, later) = (client.claim_position("earlier", true), client.claim_position("later", true));
         let file = FileSpec { path: "a".into(), length: 1, is_pad: false };
         let (layout, hash, stop) = (Layout::new(1, vec![file]).unwrap(), InfoHash([1; 20]), AtomicBool::new(false));
-        later.add_torrent(hash, Path::new("out"), &layout);
+        later.add_torrent(hash, Path::new("out"), &layout, None);
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| later.claim_for_writing(hash, &layout, &stop).unwrap());
             std::thread::sleep(Duration::from_millis(20)); // a stop before the wait must work, too

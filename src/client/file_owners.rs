@@ -6,7 +6,7 @@
 //! a mount), and one file several spellings of its name.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,8 @@ struct Claimant {
     folder: PathBuf,
     /// The hashes by which its files are known, each with the file's index in the torrent.
     files: Vec<(u64, usize)>,
+    /// The same for the names that incomplete files may have meanwhile.
+    incomplete_names: Vec<(u64, usize)>,
     access: FileUse,
 }
 
@@ -55,8 +57,19 @@ pub enum WriteAnswer {
     Granted,
     /// An earlier torrent may turn out to write to one of the files: ask again after a change.
     Wait,
-    /// The file with this index belongs to another torrent.
-    Refused(usize, FileOwner),
+    /// This file belongs to another torrent.
+    Refused(TakenFile),
+}
+
+/// A file of a torrent that another torrent has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenFile {
+    /// The file's index in the torrent.
+    pub number: usize,
+    /// Whether only its name while it is incomplete is that of a file of the other torrent.
+    pub is_incomplete_name: bool,
+    /// The other torrent.
+    pub owner: FileOwner,
 }
 
 /// A torrent that has a file.
@@ -79,19 +92,28 @@ impl FileOwners {
         self.reserved.remove(&position);
     }
 
-    /// Adds a torrent's files, given as their indices in the torrent and their paths below `folder`.
+    /// Adds a torrent's files, given as their indices in the torrent and their paths below `folder`, and the names that they may have
+    /// while they are incomplete.
     pub fn add_torrent<'a>(
         &mut self,
         position: u64,
         owner: FileOwner,
         folder: &Path,
         files: impl Iterator<Item = (usize, &'a Path)>,
+        incomplete_names: impl Iterator<Item = (usize, &'a Path)>,
     ) {
         let FileOwner { info_hash, name } = owner;
         self.release(info_hash);
         self.torrents.insert(
             info_hash,
-            Claimant { position, name, folder: folder.to_owned(), files: Vec::new(), access: FileUse::Unknown },
+            Claimant {
+                position,
+                name,
+                folder: folder.to_owned(),
+                files: Vec::new(),
+                incomplete_names: Vec::new(),
+                access: FileUse::Unknown,
+            },
         );
         for (number, file) in files {
             let path = folder.join(file);
@@ -100,7 +122,27 @@ impl FileOwners {
                 self.add(info_hash, number, self.state.hash_one(folded(&path)));
             }
         }
+        for (number, name) in incomplete_names {
+            let file = self.state.hash_one(folder.join(name));
+            if self.add(info_hash, number, file)
+                && let Some(claimant) = self.torrents.get_mut(&info_hash)
+            {
+                claimant.incomplete_names.push((file, number));
+            }
+        }
         self.end_reservation(position);
+    }
+
+    /// Only these files of the torrent, given as their indices, may have the names of incomplete files from now on.
+    pub fn retain_incomplete_names(&mut self, info_hash: InfoHash, is_kept: impl Fn(usize) -> bool) {
+        let Some(claimant) = self.torrents.get_mut(&info_hash) else { return };
+        let (kept, dropped) = claimant.incomplete_names.drain(..).partition(|(_, number)| is_kept(*number));
+        claimant.incomplete_names = kept;
+        let dropped: HashSet<u64> = Vec::into_iter(dropped).map(|(file, _)| file).collect();
+        claimant.files.retain(|(file, _)| !dropped.contains(file));
+        for file in dropped {
+            self.remove(info_hash, file);
+        }
     }
 
     /// Adds the identities on disk of a torrent's files, each with the file's index in the torrent. A file system that does not
@@ -115,8 +157,9 @@ impl FileOwners {
         }
     }
 
-    fn add(&mut self, info_hash: InfoHash, number: usize, file: u64) {
-        let Some(claimant) = self.torrents.get_mut(&info_hash) else { return };
+    /// Adds a file of a torrent. Returns whether it did not have it.
+    fn add(&mut self, info_hash: InfoHash, number: usize, file: u64) -> bool {
+        let Some(claimant) = self.torrents.get_mut(&info_hash) else { return false };
         let is_new = match self.files.entry(file) {
             Entry::Vacant(place) => {
                 place.insert(info_hash);
@@ -135,21 +178,22 @@ impl FileOwners {
         if is_new {
             claimant.files.push((file, number));
         }
+        is_new
     }
 
     /// Checks that no other torrent writes to the torrent's files.
     ///
     /// # Errors
-    /// The index of a file, and the torrent that writes to it.
-    pub fn check_not_written(&self, info_hash: InfoHash) -> Result<(), (usize, FileOwner)> {
+    /// A file that another torrent writes to.
+    pub fn check_not_written(&self, info_hash: InfoHash) -> Result<(), TakenFile> {
         self.conflict(info_hash, |other| other.access == FileUse::Writes).map_or(Ok(()), Err)
     }
 
     /// Declares that the torrent is complete and only reads its files.
     ///
     /// # Errors
-    /// The index of a file, and the torrent that writes to it.
-    pub fn claim_for_reading(&mut self, info_hash: InfoHash) -> Result<(), (usize, FileOwner)> {
+    /// A file that another torrent writes to.
+    pub fn claim_for_reading(&mut self, info_hash: InfoHash) -> Result<(), TakenFile> {
         self.check_not_written(info_hash)?;
         self.set_use(info_hash, FileUse::Reads);
         Ok(())
@@ -160,8 +204,8 @@ impl FileOwners {
         let Some(position) = self.torrents.get(&info_hash).map(|claimant| claimant.position) else {
             return WriteAnswer::Granted;
         };
-        if let Some((file, owner)) = self.conflict(info_hash, |other| other.access != FileUse::Unknown) {
-            return WriteAnswer::Refused(file, owner);
+        if let Some(taken) = self.conflict(info_hash, |other| other.access != FileUse::Unknown) {
+            return WriteAnswer::Refused(taken);
         }
         let is_earlier = |other: &Claimant| other.position < position;
         if self.reserved.first().is_some_and(|first| *first < position)
@@ -186,18 +230,23 @@ impl FileOwners {
     pub fn release(&mut self, info_hash: InfoHash) {
         let Some(gone) = self.torrents.remove(&info_hash) else { return };
         for (file, _) in gone.files {
-            if let Some(other_claimants) = self.other_claimants.get_mut(&file) {
-                other_claimants.retain(|other| *other != info_hash);
-            }
-            if self.files.get(&file) == Some(&info_hash) {
-                match self.other_claimants.get_mut(&file).and_then(Vec::pop) {
-                    Some(next) => self.files.insert(file, next),
-                    None => self.files.remove(&file),
-                };
-            }
-            if self.other_claimants.get(&file).is_some_and(Vec::is_empty) {
-                self.other_claimants.remove(&file);
-            }
+            self.remove(info_hash, file);
+        }
+    }
+
+    /// Removes a file of a torrent.
+    fn remove(&mut self, info_hash: InfoHash, file: u64) {
+        if let Some(other_claimants) = self.other_claimants.get_mut(&file) {
+            other_claimants.retain(|other| *other != info_hash);
+        }
+        if self.files.get(&file) == Some(&info_hash) {
+            match self.other_claimants.get_mut(&file).and_then(Vec::pop) {
+                Some(next) => self.files.insert(file, next),
+                None => self.files.remove(&file),
+            };
+        }
+        if self.other_claimants.get(&file).is_some_and(Vec::is_empty) {
+            self.other_claimants.remove(&file);
         }
     }
 
@@ -208,7 +257,7 @@ impl FileOwners {
     }
 
     /// The first file of a torrent that another torrent, for which `is_meant` is true, has as well.
-    fn conflict(&self, info_hash: InfoHash, is_meant: impl Fn(&Claimant) -> bool) -> Option<(usize, FileOwner)> {
+    fn conflict(&self, info_hash: InfoHash, is_meant: impl Fn(&Claimant) -> bool) -> Option<TakenFile> {
         if self.torrents.len() < 2 {
             return None; // return early, however many files the only torrent has
         }
@@ -218,131 +267,11 @@ impl FileOwners {
             let mut others = others.filter(|other| **other != info_hash);
             let other = others.find(|other| self.torrents.get(other).is_some_and(&is_meant))?;
             let name = self.torrents.get(other).map(|claimant| claimant.name.clone()).unwrap_or_default();
-            Some((*number, FileOwner { info_hash: *other, name }))
+            let is_incomplete_name = claimant.incomplete_names.iter().any(|(name, _)| name == file);
+            Some(TakenFile { number: *number, is_incomplete_name, owner: FileOwner { info_hash: *other, name } })
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: InfoHash = InfoHash([1; 20]);
-    const B: InfoHash = InfoHash([2; 20]);
-    const C: InfoHash = InfoHash([3; 20]);
-
-    fn owner(info_hash: InfoHash) -> FileOwner {
-        FileOwner { info_hash, name: format!("{}.torrent", info_hash.0[0]) }
-    }
-
-    fn add_torrent(owners: &mut FileOwners, position: u64, info_hash: InfoHash, files: &[&str]) {
-        owners.add_torrent(position, owner(info_hash), Path::new("out"), files.iter().map(Path::new).enumerate());
-    }
-
-    #[test]
-    fn the_later_of_two_writing_torrents_is_refused_in_any_order() {
-        for later_first in [false, true] {
-            let mut owners = FileOwners::default();
-            owners.reserve(0);
-            owners.reserve(1);
-            add_torrent(&mut owners, 1, B, &["y", "x"]);
-            assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait, "the earlier one is not there");
-            add_torrent(&mut owners, 0, A, &["x"]);
-            if later_first {
-                assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait, "the earlier one may write");
-            }
-            assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
-            assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted, "a torrent that asks again has its own");
-            assert_eq!(owners.claim_for_writing(B), WriteAnswer::Refused(1, owner(A)));
-            assert_eq!(owners.claim_for_reading(B), Err((1, owner(A))));
-        }
-    }
-
-    #[test]
-    fn those_that_share_no_file_wait_only_until_all_are_there() {
-        let mut owners = FileOwners::default();
-        owners.reserve(0);
-        add_torrent(&mut owners, 1, B, &["y"]);
-        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait);
-        owners.end_reservation(0);
-        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Granted, "the earlier one was no torrent");
-        add_torrent(&mut owners, 0, A, &["x"]);
-        assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
-        assert!(owners.owns(Path::new("out/x"), None) && !owners.owns(Path::new("out/z"), None));
-    }
-
-    #[test]
-    fn complete_torrents_share_files_and_nobody_writes_to_them() {
-        let mut owners = FileOwners::default();
-        for (position, hash) in [(0, A), (1, B), (2, C)] {
-            add_torrent(&mut owners, position, hash, &["x"]);
-        }
-        assert_eq!((owners.claim_for_reading(A), owners.claim_for_reading(B)), (Ok(()), Ok(())));
-        assert!(matches!(owners.claim_for_writing(C), WriteAnswer::Refused(0, _)));
-        owners.release(A);
-        assert_eq!(owners.claim_for_writing(C), WriteAnswer::Refused(0, owner(B)));
-        owners.release(B);
-        assert_eq!(owners.claim_for_writing(C), WriteAnswer::Granted, "a torrent that failed owns no file");
-        owners.release(C);
-        assert!(owners.files.is_empty() && owners.other_claimants.is_empty() && owners.torrents.is_empty());
-    }
-
-    #[test]
-    fn an_earlier_one_that_turns_out_to_read_is_not_written_over() {
-        let mut owners = FileOwners::default();
-        add_torrent(&mut owners, 0, A, &["x"]);
-        add_torrent(&mut owners, 1, B, &["x"]);
-        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Wait);
-        assert_eq!(owners.claim_for_reading(A), Ok(()));
-        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Refused(0, owner(A)));
-        // In another folder it is a different file.
-        owners.add_torrent(2, owner(C), Path::new("elsewhere"), [(0, Path::new("x"))].into_iter());
-        assert_eq!(owners.claim_for_writing(C), WriteAnswer::Granted);
-    }
-
-    #[test]
-    fn one_file_under_two_names_has_one_owner() {
-        let there = |inode| FileIdentity { identity: 7 << 32 | inode, inode };
-        let mut owners = FileOwners::default();
-        add_torrent(&mut owners, 0, A, &["A/x"]);
-        add_torrent(&mut owners, 1, B, &["B/y", "B/x"]);
-        let named = |number, there| (number, there, PathBuf::from("z"));
-        owners.add_identities(A, [named(0, there(1))].into_iter());
-        assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
-        owners.add_identities(B, [named(0, there(2)), named(1, there(1))].into_iter());
-        owners.add_identities(B, [named(1, there(1))].into_iter());
-        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Refused(1, owner(A)));
-        assert!(owners.owns(Path::new("elsewhere"), Some(there(2))) && !owners.owns(Path::new("x"), Some(there(3))));
-        owners.release(A);
-        assert_eq!(owners.claim_for_writing(B), WriteAnswer::Granted);
-        owners.release(B);
-        assert!(owners.files.is_empty() && owners.other_claimants.is_empty());
-    }
-
-    #[test]
-    fn one_file_in_two_cases_has_one_owner_where_the_file_system_numbers_files_anew() {
-        for is_permanent in [false, true] {
-            let there = |inode| FileIdentity { identity: u64::from(!is_permanent) << 63 | inode, inode };
-            let mut owners = FileOwners::default();
-            add_torrent(&mut owners, 0, A, &["A/x"]);
-            add_torrent(&mut owners, 1, B, &["a/x"]);
-            owners.add_identities(A, [(0, there(1), PathBuf::from("A/x"))].into_iter());
-            assert_eq!(owners.claim_for_writing(A), WriteAnswer::Granted);
-            owners.add_identities(B, [(0, there(2), PathBuf::from("a/x"))].into_iter());
-            let refused = WriteAnswer::Refused(0, owner(A));
-            assert_eq!(owners.claim_for_writing(B), if is_permanent { WriteAnswer::Granted } else { refused });
-        }
-    }
-
-    #[test]
-    fn without_permanent_identity_a_torrent_file_is_known_by_name() {
-        let passing = FileIdentity { identity: 1 << 63, inode: 9 };
-        let lasting = FileIdentity { identity: 1, inode: 9 };
-        let mut owners = FileOwners::default();
-        add_torrent(&mut owners, 0, A, &["W/z.torrent", "W/b"]);
-        let has = |path: &str, there| owners.owns(Path::new(path), there);
-        assert!(has("out/w/Z.torrent", Some(passing)) && has("out/w/Z.torrent", None));
-        assert!(!has("out/w/Z.torrent", Some(lasting)) && has("out/W/z.torrent", Some(lasting)));
-        assert!(!has("out/w/b", None), "no torrent");
-    }
-}
+mod tests;

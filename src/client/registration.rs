@@ -71,13 +71,24 @@ impl Registration {
     }
 
     /// Tells the client which files the torrent has, so that its other torrents do not write to them. Reserves the file
-    /// descriptors for them.
-    pub fn register_files(&mut self, out_dir: &Path, max_open_files: usize, layout: &Layout) {
-        self.claim_position.add_torrent(self.torrent.info_hash, out_dir, layout);
+    /// descriptors for them. `incomplete`: the layout that they have as long as they are incomplete, if that is another one.
+    pub fn register_files(
+        &mut self,
+        out_dir: &Path,
+        max_open_files: usize,
+        layout: &Layout,
+        incomplete: Option<&Layout>,
+    ) {
+        self.claim_position.add_torrent(self.torrent.info_hash, out_dir, layout, incomplete);
         // There may be a part file in addition.
         let files = max_open_files.min(layout.files().len() + 1);
         self.client.reserve_files(files);
         self.client.release_files(std::mem::replace(&mut self.reserved_files, files));
+    }
+
+    /// Tells the client which files still have the names of incomplete ones, by the layout; with `None`, none has.
+    pub fn retain_incomplete_names(&self, layout: Option<&Layout>) {
+        self.claim_position.retain_incomplete_names(self.torrent.info_hash, layout);
     }
 
     /// Tells the client how the torrent's files, by their indices, are identified on disk.

@@ -50,8 +50,10 @@ pub(crate) fn open(
 ) -> Result<OpenedFiles, TorrentError> {
     let WantedFiles { layout, wanted, plan, files: FileCounts { wanted: files, all: total_files }, bytes } =
         WantedFiles::new(metainfo, config)?;
+    let suffix = config.files.incomplete_suffix.as_deref();
+    let incomplete = suffix.map(|suffix| layout.clone().with_incomplete_suffix(suffix, |_, _, _| true));
     let registration = registration.map(|registration| {
-        registration.register_files(&config.out_dir, config.files.max_open_files, &layout);
+        registration.register_files(&config.out_dir, config.files.max_open_files, &layout, incomplete.as_ref());
         registration.set_connection_count(inner.peers.kept_connections.close_all_but(registration.capacity()));
         &*registration
     });
@@ -60,6 +62,9 @@ pub(crate) fn open(
     }
     let layout = original_names::find(inner, config, metainfo, layout, &wanted)?;
     let layout = with_incomplete_names(inner, config, layout, &wanted);
+    if let Some(registration) = registration.filter(|_| suffix.is_some()) {
+        registration.retain_incomplete_names(Some(&layout));
+    }
     inner.set_stage(Stage::Checking);
     let storage = inner
         .with_descriptor_wait(Storage::new(config.out_dir.clone(), layout, config.files.max_open_files))
@@ -335,6 +340,9 @@ impl FileOpener<'_> {
                 resume_store.drop_complete_files(&self.storage, (have.clone(), partial), Duration::ZERO);
             }
             self.storage.finish(have);
+            if let Some(registration) = self.registration {
+                registration.retain_incomplete_names(None);
+            }
         }
         Ok(())
     }

@@ -244,6 +244,27 @@ fn no_two_links_write_to_the_same_file() {
     payloads[0].assert_at(&temp.path("out"));
 }
 
+/// While it is incomplete, a file of one torrent has the name of a file of the other.
+#[test]
+fn no_torrent_gives_an_incomplete_file_the_name_of_anothers_file() {
+    for names in [["a.torrent", "b.torrent"], ["b.torrent", "a.torrent"]] {
+        let temp = TestDir::new();
+        for (name, file) in [("a.torrent", "x"), ("b.torrent", "x.part")] {
+            let payload = Payload::tree("t", &[(file, 50_000)], 16 * 1024);
+            fs::write(temp.path(name), payload.torrent("")).expect("a torrent file");
+        }
+        let mut command = offline_btsync(&temp);
+        command.args(names).args(["out", "--incomplete-suffix", ".part", "--stop-timeout", "1"]);
+        let output = command.output().expect("it runs");
+        let said = stderr(&output);
+        assert!(said.contains("two torrents would write to the same file, t/x.part: "), "{said}");
+        let own = if names[0] == "a.torrent" { "x.part" } else { "x.part.part" };
+        let files: Vec<_> =
+            fs::read_dir(temp.path("out/t")).expect("a folder").flatten().map(|it| it.file_name()).collect();
+        assert_eq!(files, [own], "the second one created nothing");
+    }
+}
+
 #[test]
 fn limits_hold_for_all_and_are_lifted_for_all() {
     let temp = TestDir::new();
