@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build run docs test bench compare compare-swarms soak check lint deny msrv fuzz tsan cross-hash-test install uninstall static deb clean
+.PHONY: build run docs test page-test bench compare compare-swarms soak check lint deny msrv fuzz tsan cross-hash-test install uninstall static deb clean
 
 build:
 	$(CARGO) build --release
@@ -24,6 +24,10 @@ test: export CARGO_PROFILE_DEV_OPT_LEVEL = 1
 test:
 	[ "$(SETUP)" = no ] || scripts/test-setup.sh || test "$$CI" != true
 	$(USUAL_SIGNALS) $(CARGO) test --no-fail-fast
+
+# All tests of the page with a mock service, also those that measure time. Use an idle machine.
+page-test:
+	node tests/page/run.mjs
 
 # Writes what is generated from the option table: completions, docs/options.md, docs/config.example, the manual's lists of options.
 docs:

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Demonstrates btsync without the internet: creates a payload, shares it with `btsync create`, `btsync tracker` and
-# `btsync --seed`, downloads it on the same machine and compares the files. DEMO_MB sets the payload's size, BTSYNC another
-# binary.
+# `btsync --seed`, downloads it on the same machine, compares the files, and shows the same in a browser with `btsync serve`. DEMO_MB sets
+# the payload's size, DEMO_SECONDS how long the page stays, BTSYNC another binary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 megabytes=${DEMO_MB:-800}
+# Longer for somebody who can open the page.
+[ -t 2 ] && seconds=${DEMO_SECONDS:-60} || seconds=${DEMO_SECONDS:-5}
 btsync=${BTSYNC:-$PWD/${CARGO_TARGET_DIR:-target}/release/btsync}
 [ -x "$btsync" ] || btsync=${CARGO_TARGET_DIR:-target}/release/btsync
 [ -x "$btsync" ] || { echo "demo: no binary: run make build first" >&2; exit 1; }
@@ -85,3 +87,22 @@ end=$(date +%s)
 
 cmp "$demo/source/payload.bin" "$demo/by-magnet/payload.bin" || give_up "the bytes differ" "$demo/seeder.log"
 say "the same again from nothing but a link, in about $((end - start)) s"
+
+# The service asks nobody outside of this machine.
+mkdir -p "$demo/state" "$demo/watch"
+printf '{"network": {"dht": false, "lsd": false}}' >"$demo/state/settings.json"
+say "btsync serve --dir served --watch watch   (in the background)"
+"$btsync" serve --dir "$demo/served" --state "$demo/state" --watch "$demo/watch" --listen 127.0.0.1:0 --peer-port 0 2>"$demo/serve.log" &
+service=$!
+helpers+=("$service")
+wait_for "the page is at" "$demo/serve.log" "$service" || give_up "the service does not start" "$demo/serve.log"
+say "$(sed -n 's/^the page is at /open /p' "$demo/serve.log") in a browser: a torrent appears and turns green; the demo ends in $seconds s"
+sleep "$((seconds / 4))"
+cp "$demo/payload.torrent" "$demo/watch/.payload" && mv "$demo/watch/.payload" "$demo/watch/payload.torrent"
+sleep "$((seconds - seconds / 4))"
+tries=300
+until cmp -s "$demo/source/payload.bin" "$demo/served/payload.bin"; do
+    kill -0 "$service" 2>/dev/null && [ $((tries -= 1)) -gt 0 ] || give_up "the service has not downloaded it" "$demo/serve.log"
+    sleep 0.1
+done
+say "downloaded by the service, too, and compared byte by byte"

@@ -326,9 +326,9 @@ fn may_chroot(root: &Path) -> bool {
     output.status.code() == Some(127)
 }
 
-/// `make run` shows a seeder, a download and a magnet link. The script waits for messages of the program, and compares every byte.
+/// `make run` shows a seeder, a download, a magnet link and a service. The script waits for messages of the program, and compares every byte.
 #[test]
-fn the_demo_downloads_by_file_and_by_link() {
+fn the_demo_downloads_by_file_by_link_and_by_service() {
     let mut demo = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo.sh"));
-    ends_well(demo.env("BTSYNC", BTSYNC).env("DEMO_MB", "4").env_remove("CARGO_TARGET_DIR"));
+    ends_well(demo.env("BTSYNC", BTSYNC).env("DEMO_MB", "4").env("DEMO_SECONDS", "1").env_remove("CARGO_TARGET_DIR"));
 }
