@@ -335,3 +335,18 @@ fn a_copy_keeps_the_holes_of_a_file() {
     let bytes = fs::read(copy).unwrap();
     assert!(bytes.len() == 3_000_000 && bytes[1_500_000] == b'x' && bytes[1_500_001] == 0);
 }
+
+#[test]
+fn files_move_to_another_file_system_and_back() {
+    let it = Fixture::new();
+    // In memory, where the system has such a file system.
+    let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return };
+    let new = other.path().join("new");
+    for _ in 0..2 {
+        it.run_to(&new, ["t/a", "t/d/b"], false, &GO_ON).unwrap();
+        assert_eq!((files(&new), files(&it.old())), (torrent(), Vec::new()));
+        let [source, target] = [new.clone(), it.old()].map(|folder| Fixture::storage(&folder, ["t/a", "t/d/b"]));
+        source.move_files(&target, HASH, &[], &GO_ON).unwrap();
+        assert_eq!((files(&it.old()), files(&new)), (torrent(), Vec::new()));
+    }
+}
