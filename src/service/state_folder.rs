@@ -113,9 +113,10 @@ impl StateFolder {
         &self.folder
     }
 
-    /// The folder of the torrents' resume data.
-    pub fn resume_folder(&self) -> PathBuf {
-        self.folder.join(RESUME)
+    /// The folder of a torrent's resume data: one of 256, because a folder of resume data has a limit on its records.
+    pub fn resume_folder(&self, info_hash: InfoHash) -> PathBuf {
+        let hex = info_hash.hex();
+        self.folder.join(RESUME).join(hex.get(..2).unwrap_or("00"))
     }
 
     /// The .torrent of a torrent.

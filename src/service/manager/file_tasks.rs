@@ -83,7 +83,7 @@ impl Manager {
         let record = &torrent.record;
         let job = FileJob {
             torrent_file: record.facts.as_ref().map(|_| self.state.torrent_file(record.info_hash)),
-            resume_folder: self.state.resume_folder(),
+            resume_folder: self.state.resume_folder(record.info_hash),
             private_folders: self.private_folders.clone(),
             suffix: INCOMPLETE_SUFFIX,
             folder: record.folder.clone(),

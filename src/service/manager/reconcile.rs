@@ -172,7 +172,7 @@ impl Manager {
         let network = &self.settings.network;
         let mut options = AddOptions::new(&spec.folder)
             .seed(SeedGoal::forever())
-            .resume_folder(Some(self.state.resume_folder()))
+            .resume_folder(Some(self.state.resume_folder(record.info_hash)))
             .downloaded_torrents_folder(Some(downloaded_torrents(self.state.path())))
             .private_folders(self.private_folders.clone())
             .renamed_files(spec.renamed.clone())
