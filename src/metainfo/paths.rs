@@ -6,7 +6,7 @@ use sha1::{Digest, Sha1};
 
 use crate::types::hex;
 use crate::util::paths::ascii_folded;
-use crate::util::printable_text::{is_deceptive, is_unprintable};
+use crate::util::printable_text::{is_deceptive, is_invisible};
 
 /// The longest name, in bytes: the limit of common file systems.
 pub const NAME_MAX: usize = 255;
@@ -41,8 +41,8 @@ pub enum PathError {
 }
 
 /// Checks one path component and returns the name to use on disk, unchanged if possible. Path separators become `_`. So do
-/// control characters, NUL, characters that reorder text, and bytes that are not UTF-8; in that case, and when a name over
-/// [`NAME_MAX`] bytes is shortened, the result gets `~` and 8 hexadecimal digits of the original's SHA-1 before the extension.
+/// control characters, NUL, characters that reorder text, invisible ones, and bytes that are not UTF-8; in that case, and when a name
+/// over [`NAME_MAX`] bytes is shortened, the result gets `~` and 8 hexadecimal digits of the original's SHA-1 before the extension.
 ///
 /// # Errors
 /// If the component is empty, `.` or `..`.
@@ -54,19 +54,15 @@ pub fn safe_component(bytes: &[u8]) -> Result<String, PathError> {
         _ => {}
     }
     let mut is_marked = false;
-    let mut replaced = |c: char| match c {
-        '/' | '\\' => '_',
-        c if is_unprintable(c) => {
-            is_marked = true;
-            '_'
-        }
-        c => c,
-    };
     let mut safe = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        safe.extend(chunk.valid().chars().map(&mut replaced));
-        // NUL represents bytes that are not UTF-8.
-        safe.extend((!chunk.invalid().is_empty()).then(|| replaced('\0')));
+    // NUL represents bytes that are not UTF-8.
+    let chunks = bytes.utf8_chunks();
+    let chars = chunks.flat_map(|chunk| chunk.valid().chars().chain((!chunk.invalid().is_empty()).then_some('\0')));
+    let mut chars = chars.peekable();
+    while let Some(c) = chars.next() {
+        let is_bad = !matches!(c, ' '..='~') && is_invisible(c, safe.chars().next_back(), chars.peek().copied());
+        is_marked |= is_bad;
+        safe.push(if is_bad || matches!(c, '/' | '\\') { '_' } else { c });
     }
     if is_marked || safe.len() > NAME_MAX { Ok(with_hash_suffix(&safe, bytes)) } else { Ok(safe) }
 }
@@ -147,6 +143,8 @@ fn with_hash_suffix(name: &str, original: &[u8]) -> String {
     let (stem, ending) = name.split_at(dot);
     let room = NAME_MAX - mark.len() - ending.len();
     let stem = stem.get(..char_boundary(stem, room)).unwrap_or_default();
+    // At the end, a joiner would be invisible.
+    let stem = stem.trim_end_matches(['\u{200c}', '\u{200d}']);
     format!("{stem}{mark}{ending}")
 }
 
@@ -201,12 +199,14 @@ mod tests {
             let mut path = String::from("t/");
             push_safe(&mut path, name.as_bytes()).map(|is_same| (path, is_same))
         };
-        for name in
-            [".H.btsync", ".H.btsync.new", ".H.BTSync", "\u{200b}.H.btsync", ".H.bt\u{200b}sync", ".H.bt\u{17f}ync"]
-        {
+        for name in [".H.btsync", ".H.btsync.new", ".H.BTSync", ".H.bt\u{17f}ync", ".H.bt\u{fe0f}sync"] {
             let name = name.replace('H', hash);
             let (path, is_same) = pushed(&name).unwrap();
             assert!(path.starts_with("t/_0123") && !is_same, "{path}");
+        }
+        for name in ["\u{200b}.H.btsync", ".H.bt\u{200b}sync"] {
+            let (path, _) = pushed(&name.replace('H', hash)).unwrap();
+            assert!(!is_marker_name(path.strip_prefix("t/").unwrap()), "{path}");
         }
         for name in [".H.parts", ".config", "H.btsync", ".btsync"] {
             let name = name.replace('H', hash);
@@ -240,7 +240,10 @@ mod tests {
     #[test]
     fn keeps_safe_names() {
         let long = "é".repeat(127);
-        for good in ["a", "...", "a b.txt", ".hidden", "ünï.コード", "console", "com", "aux.c", &long] {
+        let joined = ["می\u{200c}خواهم.txt", "👩\u{200d}👧.jpg", "❤\u{fe0f}"];
+        for good in
+            ["a", "...", "a b.txt", ".hidden", "ünï.コード", "console", "com", "aux.c", &long].into_iter().chain(joined)
+        {
             assert_eq!(safe_component(good.as_bytes()).as_deref(), Ok(good));
         }
     }
@@ -251,6 +254,14 @@ mod tests {
         assert!(name.starts_with("a_[2J~") && ends(&name, ".txt") && name.len() == 18, "{name}");
         let name = safe_component("gpj.\u{202e}exe".as_bytes()).unwrap();
         assert!(name.starts_with("gpj~") && name.ends_with("._exe"), "{name}");
+        for invisible in ["a\u{200b}b", "a\u{ad}b", "a\u{3164}b", "a\u{feff}b", "a\u{200d}b", "a\u{e0041}b"] {
+            let name = safe_component(invisible.as_bytes()).unwrap();
+            assert!(name.starts_with("a_b~") && name.len() == 12, "{name}");
+        }
+        let name = safe_component("\u{200b}.ssh".as_bytes()).unwrap();
+        assert!(name.starts_with("_~") && ends(&name, ".ssh"), "{name}");
+        let name = safe_component("é\u{200d}".as_bytes()).unwrap();
+        assert!(name.starts_with("é_~"), "{name}");
         let name = safe_component(b"caf\xe9.mp3").unwrap();
         assert!(name.starts_with("caf_~") && ends(&name, ".mp3"), "{name}");
     }
@@ -265,6 +276,8 @@ mod tests {
         }
         let name = safe_component("x".repeat(256).as_bytes()).unwrap();
         assert_eq!(name.len(), NAME_MAX);
+        let name = safe_component("é\u{200d}".repeat(60).as_bytes()).unwrap();
+        assert_eq!(safe_component(name.as_bytes()), Ok(name), "no joiner is left at the end");
     }
 
     #[test]
@@ -276,11 +289,19 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_safe_name_of_characters_that_depend_on_each_other_is_safe(name in "[aé日\u{200c}\u{200d}\u{ad}/.\0]{1,200}") {
+            if let Ok(name) = safe_component(name.as_bytes()) {
+                prop_assert!(!name.chars().any(is_deceptive) && name.len() <= NAME_MAX);
+                prop_assert_eq!(safe_component(name.as_bytes()), Ok(name));
+            }
+        }
+
+        #[test]
         fn a_safe_name_is_one_safe_step(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             if let Ok(name) = safe_component(&bytes) {
                 prop_assert!(!name.is_empty() && name.len() <= NAME_MAX);
                 prop_assert!(name != "." && name != ".." && !name.contains(['/', '\\', '\0']));
-                prop_assert!(!name.chars().any(is_unprintable));
+                prop_assert!(!name.chars().any(is_deceptive));
                 prop_assert_eq!(Path::new(&name).components().count(), 1);
                 let mut pushed = String::new();
                 prop_assert_eq!(push_safe(&mut pushed, &bytes), Ok(name.as_bytes() == bytes));

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, XattrFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::util::random;
@@ -17,6 +17,8 @@ const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 /// Files that the user asked for follow the umask.
 const PLAIN_FILE: u32 = 0o666;
+/// The longest list of extended attributes of a file, and the longest value of one, on Linux.
+const MAX_ATTRIBUTE: usize = 64 << 10;
 /// How long to wait for a pipe's reader to continue reading.
 const READER_TIMEOUT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
@@ -27,6 +29,8 @@ pub enum WriteMode {
     CreateNew,
     /// Anything but a folder. The new file keeps an old file's permissions and owner.
     Replace,
+    /// The same, and the new file keeps an old file's extended attributes: it is the same file with another content.
+    Edit,
 }
 
 /// The step that failed, and its error.
@@ -128,12 +132,30 @@ pub fn write(path: &Path, bytes: &[u8], mode: WriteMode) -> Result<(), WriteFail
         if let Some(before) = &before {
             // Only root may change owners; other users keep the new file.
             let _ = fchown(&*file, Some(before.uid()), Some(before.gid()));
+            if mode == WriteMode::Edit {
+                copy_attributes(path, file);
+            }
             file.set_permissions(before.permissions())?;
             // Sync before the rename destroys the old content.
             file.sync_all()?;
         }
         Ok(())
     })
+}
+
+/// Gives a new file the extended attributes of the file at `path`, among them its access control list, as far as the system allows.
+fn copy_attributes(path: &Path, new: &File) {
+    let mut names = vec![0; MAX_ATTRIBUTE];
+    let length = rustix::fs::llistxattr(path, &mut names).unwrap_or_default();
+    let mut value = vec![0; MAX_ATTRIBUTE];
+    for name in names.get(..length).unwrap_or_default().split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let copied = rustix::fs::lgetxattr(path, name, &mut value).and_then(|length| {
+            rustix::fs::fsetxattr(new, name, value.get(..length).unwrap_or_default(), XattrFlags::empty())
+        });
+        if let Err(error) = copied {
+            log::debug!("{}: {} is not kept: {error}", path.display(), name.escape_ascii());
+        }
+    }
 }
 
 /// Writes to something other than a regular file: a pipe, a device. Never truncates, because a file may have replaced it a moment
@@ -203,7 +225,7 @@ fn temporary_path(path: &Path) -> PathBuf {
 }
 
 fn move_to(temporary_path: &Path, path: &Path, mode: WriteMode) -> io::Result<()> {
-    if mode == WriteMode::Replace {
+    if mode != WriteMode::CreateNew {
         return fs::rename(temporary_path, path);
     }
     match renameat_with(CWD, temporary_path, CWD, path, RenameFlags::NOREPLACE) {
@@ -321,6 +343,29 @@ mod tests {
         assert_eq!(write_into(&file, b"x").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&file).unwrap(), b"mine");
         write_into(Path::new("/dev/null"), b"x").unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_edited_keeps_its_attributes_and_one_that_is_replaced_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "old").unwrap();
+        let long = [7; 3000];
+        for (name, value) in [("user.mine", &b"1"[..]), ("user.long", &long), ("user.empty", b"")] {
+            if rustix::fs::setxattr(&path, name, value, XattrFlags::empty()).is_err() {
+                return; // this file system has none
+            }
+        }
+        let value = |name: &str| {
+            let mut value = vec![0; 4000];
+            rustix::fs::getxattr(&path, name, &mut value).map(|length| value[..length].to_vec()).ok()
+        };
+        write(&path, b"new", WriteMode::Edit).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let kept = ["user.mine", "user.long", "user.empty"].map(value);
+        assert_eq!(kept, [Some(b"1".to_vec()), Some(long.to_vec()), Some(Vec::new())]);
+        write(&path, b"other", WriteMode::Replace).unwrap();
+        assert_eq!(value("user.mine"), None);
     }
 
     #[test]

@@ -10,20 +10,23 @@ pub fn printable(text: &str) -> String {
             out.push(c);
             continue;
         }
-        let around = [out.chars().next_back(), chars.peek().copied()];
         match c {
             '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => out.push(' '),
-            // Arabic, Indic scripts and emoji need joiners; between other characters they are invisible.
-            '\u{200c}' | '\u{200d}' if !around.iter().all(|c| c.is_some_and(takes_joiner)) => {}
-            _ if is_deceptive(c) => {}
+            _ if is_invisible(c, out.chars().next_back(), chars.peek().copied()) => {}
             _ => out.push(c),
         }
     }
     out
 }
 
-fn takes_joiner(c: char) -> bool {
-    !c.is_ascii() && !is_deceptive(c) && !matches!(c, '\u{200c}' | '\u{200d}' | '\u{2028}' | '\u{2029}')
+/// Whether a terminal must not show the character between these two: it is deceptive, or a joiner where none belongs. Arabic, Indic
+/// scripts and emoji need joiners; between other characters they are invisible.
+pub fn is_invisible(c: char, before: Option<char>, after: Option<char>) -> bool {
+    let is_joiner = |c: char| matches!(c, '\u{200c}' | '\u{200d}');
+    let takes_joiner =
+        |c: char| !c.is_ascii() && !is_deceptive(c) && !is_joiner(c) && !matches!(c, '\u{2028}' | '\u{2029}');
+    let is_in_place = || [before, after].iter().all(|c| c.is_some_and(takes_joiner));
+    is_deceptive(c) || (is_joiner(c) && !is_in_place())
 }
 
 /// Control characters, line separators, and the characters that change the direction of text (Unicode's `Bidi_Control`).
@@ -33,7 +36,7 @@ pub fn is_unprintable(c: char) -> bool {
 }
 
 /// Whether a terminal must not show the character: unprintable ones, and those without a visible width, with which two different
-/// names could look the same. On disk the latter do no harm.
+/// names could look the same.
 pub fn is_deceptive(c: char) -> bool {
     if matches!(c, ' '..='~') {
         return false;

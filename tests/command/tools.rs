@@ -343,6 +343,22 @@ fn edits_of_one_file_at_once_lose_nothing() {
     assert!(urls.iter().all(|url| printed(&info).contains(url)), "{}", printed(&info));
 }
 
+/// Such as the mark of a torrent file that a download contained.
+#[test]
+fn edit_in_place_keeps_what_the_file_system_knows_of_the_file() {
+    let (temp, _) = with_five_files();
+    let (dir, file) = (temp.path(""), temp.path("x.torrent"));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("permissions");
+    fs::hard_link(&file, dir.join("y.torrent")).expect("a link");
+    let before = fs::read(&file).expect("the torrent");
+    let has_attributes = rustix::fs::setxattr(&file, "user.mine", b"1", rustix::fs::XattrFlags::empty()).is_ok();
+    printed(&run(&dir, &["edit", "x.torrent", "--comment", "new"]));
+    assert_ne!(fs::read(&file).expect("the torrent"), before);
+    assert_eq!(fs::metadata(&file).expect("it").permissions().mode() & 0o777, 0o640);
+    assert_eq!(rustix::fs::getxattr(&file, "user.mine", &mut [0; 1]).is_ok(), has_attributes);
+    assert_eq!(fs::read(dir.join("y.torrent")).expect("the other name"), before, "as the documents say");
+}
+
 #[test]
 fn unwritable_outputs_have_their_exit_codes() {
     let (temp, _) = with_five_files();

@@ -66,7 +66,7 @@ pub fn run(args: &EditArgs) -> Result<(), Failure> {
             output
         }
         None => {
-            output_file::write(&real, &bytes, true)?;
+            output_file::edit(&real, &bytes)?;
             &args.file
         }
     };

@@ -15,7 +15,17 @@ use crate::util::printable_text::printable;
 /// Writes the file. With `force` it replaces an existing file and keeps its permissions and owner; a pipe or a device is
 /// written to directly.
 pub(crate) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
-    if let Some(found) = fs::metadata(output).ok().filter(|found| force && !found.is_dir()) {
+    write_as(output, bytes, if force { WriteMode::Replace } else { WriteMode::CreateNew })
+}
+
+/// Gives an existing file another content. It keeps its permissions, owner and extended attributes.
+pub(crate) fn edit(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_as(file, bytes, WriteMode::Edit)
+}
+
+fn write_as(output: &Path, bytes: &[u8], mode: WriteMode) -> Result<(), Failure> {
+    let is_new = mode == WriteMode::CreateNew;
+    if let Some(found) = fs::metadata(output).ok().filter(|found| !is_new && !found.is_dir()) {
         if !found.is_file() {
             return atomic_file::write_into(output, bytes).map_err(|error| write_failure(output, &error, Exit::FileIo));
         }
@@ -27,9 +37,8 @@ pub(crate) fn write(output: &Path, bytes: &[u8], force: bool) -> Result<(), Fail
             ));
         }
     }
-    let place = if force { WriteMode::Replace } else { WriteMode::CreateNew };
-    atomic_file::write(output, bytes, place).map_err(|failed| match failed {
-        WriteFailure::Move(error) if !force && error.kind() == io::ErrorKind::AlreadyExists => exists_failure(output),
+    atomic_file::write(output, bytes, mode).map_err(|failed| match failed {
+        WriteFailure::Move(error) if is_new && error.kind() == io::ErrorKind::AlreadyExists => exists_failure(output),
         WriteFailure::Create(error) => write_failure(output, &error, Exit::CreateFile),
         WriteFailure::Write(error) => write_failure(output, &error, Exit::FileIo),
         WriteFailure::Move(error) => write_failure(output, &error, Exit::FileRename),
