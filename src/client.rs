@@ -10,6 +10,7 @@ mod builder;
 mod claim_position;
 mod config;
 pub(crate) mod descriptors;
+mod dormant;
 mod error;
 mod file_owners;
 mod incoming;
@@ -18,7 +19,7 @@ mod registration;
 mod registry;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
@@ -27,6 +28,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::client::listener::Listener;
 use crate::discovery::dht::{DhtConfig, DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
+use crate::discovery::tracker::dormant::DormantPool;
 use crate::net::bind::Bind;
 use crate::peer::Throttle;
 use crate::storage::FileIdentity;
@@ -41,9 +43,11 @@ use registry::TorrentRegistry;
 pub use builder::ClientBuilder;
 pub use claim_position::ClaimPosition;
 pub use config::{ClientConfig, DhtSettings};
+pub use dormant::{DormantGuard, DormantSeed, DormantTrackerView};
 pub use error::ClientError;
 pub(crate) use incoming::IncomingHandshaker;
 pub(crate) use registration::Registration;
+pub use registry::Wake;
 
 /// Connections that each torrent may have at least, however many torrents there are.
 const MIN_PEERS_PER_TORRENT: usize = 4;
@@ -71,6 +75,8 @@ pub struct Client {
     reserved_files: Amount,
     /// Whether any peer has ever connected to us, so that others can reach us.
     was_ever_reached: Flag,
+    /// Seeds that do not run, once there are any.
+    dormant: OnceLock<DormantPool>,
     /// How many connections all torrents together may start now; its clock starts at `started`.
     dials: Mutex<DialBudget>,
     started: Instant,
@@ -120,6 +126,7 @@ impl Client {
             connections: Amount::new(0),
             reserved_files: Amount::new(0),
             was_ever_reached: Flag::default(),
+            dormant: OnceLock::new(),
             dials: Mutex::default(),
             started: Instant::now(),
             warned_capacity: Amount::new(usize::MAX),
@@ -207,6 +214,20 @@ impl Client {
         port: u16,
         found: &Sender<FoundPeers>,
     ) -> io::Result<Option<Arc<DhtService>>> {
+        let dht = self.start_dht(port)?;
+        if let Some(dht) = &dht {
+            dht.search_for(info_hash, Some(port), found.clone());
+        }
+        Ok(dht)
+    }
+
+    /// The client's DHT node, which this starts if necessary; `None` if the DHT is off or cannot be started.
+    fn dht(&self) -> Option<Arc<DhtService>> {
+        let started = self.start_dht(self.port()?);
+        started.inspect_err(|error| log::info!("no DHT: {error}")).ok().flatten()
+    }
+
+    fn start_dht(&self, port: u16) -> io::Result<Option<Arc<DhtService>>> {
         let Some(settings) = &self.config.dht else { return Ok(None) };
         let mut net = self.net.lock();
         if net.dht.is_none() {
@@ -221,12 +242,7 @@ impl Client {
             // Each torrent gets the peers found for it through a channel of its own; the node's general channel is not used.
             net.dht = Some(Arc::new(DhtService::start(&settings, &bounded(0).0)?));
         }
-        let dht = net.dht.clone();
-        drop(net);
-        if let Some(dht) = &dht {
-            dht.search_for(info_hash, Some(port), found.clone());
-        }
-        Ok(dht)
+        Ok(net.dht.clone())
     }
 
     /// The same for local discovery.
@@ -304,6 +320,7 @@ fn capacity(max_connections: usize, torrents: usize, others: usize) -> usize {
 
 impl Drop for Client {
     fn drop(&mut self) {
+        drop(self.dormant.take());
         self.stop_listening();
         self.stop_discovery();
     }

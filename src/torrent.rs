@@ -46,12 +46,13 @@ use crate::client::Registration;
 use crate::metainfo::{Magnet, MagnetError, Metainfo, MetainfoError, SelectError};
 use crate::peer::{MAX_QUEUED_MESSAGES, StopReason, TorrentMessage};
 use crate::storage::{LayoutError, StorageError};
-use crate::types::{InfoHash, PeerId};
+use crate::types::InfoHash;
 use inner::TorrentInner;
 use phases::TorrentRun;
 
 pub use crate::client::{ClaimPosition, Client};
 pub use crate::client::{ClientBuilder, ClientConfig, ClientError, DhtSettings};
+pub use crate::discovery::tracker::announce::TorrentIdentity;
 pub use crate::strategy::peer_list::PeerSource;
 pub use crate::strategy::rate_limiter::Limits;
 pub use config::{SeedGoal, TorrentConfig};
@@ -249,7 +250,7 @@ impl Torrent {
     }
 
     fn run_phases(self) -> Result<Outcome, TorrentError> {
-        let Torrent { source, config, inner, events, event_receiver, messages, client, claim_position } = self;
+        let Torrent { source, mut config, inner, events, event_receiver, messages, client, claim_position } = self;
         drop(event_receiver); // only the caller's receivers remain
         let _ = inner.main_thread.set(std::thread::current().id());
         let weak_client = Arc::downgrade(&client); // weak: a client for one torrent ends with it
@@ -261,8 +262,10 @@ impl Torrent {
             inner.max_peers.clone(),
         )?);
         let event_sender = events.clone();
-        let peer_id = config.connections.peer_id_prefix.map_or_else(PeerId::generate, PeerId::with_prefix);
-        let mut run = TorrentRun { inner: &inner, config: Arc::new(config), events, messages, peer_id, registration };
+        let identity = config.connections.identity;
+        let identity = identity.unwrap_or_else(|| TorrentIdentity::generate(config.connections.peer_id_prefix));
+        config.connections.identity = Some(identity);
+        let mut run = TorrentRun { inner: &inner, config: Arc::new(config), events, messages, identity, registration };
         let ended = match source {
             Source::Metainfo(torrent) => run.download(&torrent, None),
             Source::Magnet(magnet) => match run.fetch_metadata(&magnet).inspect_err(|_| event_sender.finish())? {

@@ -1,5 +1,5 @@
 //! Finds out which torrent an incoming connection is for: its handshake says so (BEP 3), or the encrypted start of it. If only
-//! one torrent accepts connections, it gets the connection at once.
+//! one torrent accepts connections, it gets the connection at once. A connection for a dormant torrent waits until that has started.
 //!
 //! The handshaker belongs to the listener's thread. Each connection that it has to read from gets a short-lived thread. Their
 //! number is bounded, and each lasts no longer than a handshake may take. When full, it evicts a connection of the IP address
@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::client::registry::{RegisteredTorrent, TorrentRegistry};
+use crate::client::registry::{IncomingChoice, TorrentRegistry};
 use crate::peer::connection::HANDSHAKE_TIMEOUT;
 use crate::peer::encryption::HandshakeStream;
 use crate::peer::{DisconnectReason, IncomingHandshake};
@@ -51,6 +51,8 @@ struct PendingHandshake {
     since: Duration,
     /// Whether any byte of its handshake has arrived.
     has_received: Arc<Flag>,
+    /// Set if it has to end while it waits for its torrent.
+    closing: Arc<Flag>,
     /// Whether it was evicted to make room.
     is_closing: bool,
 }
@@ -58,20 +60,20 @@ struct PendingHandshake {
 impl IncomingHandshaker {
     /// A handshaker for the torrents of `registry`.
     pub fn new(registry: Arc<TorrentRegistry>) -> IncomingHandshaker {
+        registry.set_listening(true);
         IncomingHandshaker { registry, pending: Vec::new(), next_key: 0, started: Instant::now(), stack: STACK }
     }
 
     /// Takes an incoming connection.
     pub fn receive(&mut self, stream: TcpStream, addr: SocketAddr) {
-        let accepting = self.registry.accepting();
-        match accepting.as_slice() {
-            [] => {}
-            [only] => only.receive(stream, addr, None),
-            _ => self.find_torrent(stream, addr, accepting),
+        match self.registry.choice() {
+            IncomingChoice::None => {}
+            IncomingChoice::One(only) => only.receive(stream, addr, None),
+            IncomingChoice::Several => self.find_torrent(stream, addr),
         }
     }
 
-    fn find_torrent(&mut self, stream: TcpStream, addr: SocketAddr, torrents: Vec<Arc<RegisteredTorrent>>) {
+    fn find_torrent(&mut self, stream: TcpStream, addr: SocketAddr) {
         let (over, still): (Vec<_>, Vec<_>) = self.pending.drain(..).partition(|pending| pending.thread.is_finished());
         self.pending = still;
         over.into_iter().for_each(PendingHandshake::join);
@@ -83,9 +85,11 @@ impl IncomingHandshaker {
         }
         let stream = Arc::new(stream);
         let (held, has_received) = (Arc::downgrade(&stream), Arc::new(Flag::default()));
-        let noted = has_received.clone();
+        let (noted, registry) = (has_received.clone(), self.registry.clone());
+        let closing = Arc::new(Flag::default());
+        let ends = closing.clone();
         let work = move || {
-            let asked = catch_unwind(AssertUnwindSafe(|| deliver(stream, addr, &noted, &torrents)));
+            let asked = catch_unwind(AssertUnwindSafe(|| deliver(stream, addr, &noted, &ends, &registry)));
             if let Err(why) = asked.unwrap_or(Err(DisconnectReason::Bug)) {
                 log::debug!("{addr}: {why}");
             }
@@ -102,6 +106,7 @@ impl IncomingHandshaker {
                     thread,
                     since,
                     has_received,
+                    closing,
                     is_closing: false,
                 });
             }
@@ -130,12 +135,14 @@ impl IncomingHandshaker {
         let Some(pending) = self.pending.iter_mut().find(|pending| pending.key == gone.key) else { return false };
         pending.is_closing = true;
         pending.disconnect();
+        self.registry.wake_waiting();
         true
     }
 }
 
 impl Drop for IncomingHandshaker {
     fn drop(&mut self) {
+        self.registry.set_listening(false);
         self.pending.iter().for_each(PendingHandshake::disconnect);
         self.pending.drain(..).for_each(PendingHandshake::join);
     }
@@ -157,6 +164,7 @@ impl PendingHandshake {
     }
 
     fn disconnect(&self) {
+        self.closing.set(true);
         if let Some(stream) = self.stream.upgrade() {
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -174,23 +182,20 @@ fn deliver(
     stream: Arc<TcpStream>,
     addr: SocketAddr,
     has_received: &Flag,
-    torrents: &[Arc<RegisteredTorrent>],
+    closing: &Flag,
+    registry: &TorrentRegistry,
 ) -> Result<(), DisconnectReason> {
     const ANOTHER: DisconnectReason = DisconnectReason::Handshake("another torrent");
-    let swarms: Vec<_> = torrents.iter().map(|torrent| (torrent.info_hash, torrent.encryption)).collect();
     let mut handshake = HandshakeStream::new(&stream, Instant::now() + HANDSHAKE_TIMEOUT, has_received);
-    let meant = handshake.respond_for_any(&swarms)?;
+    let meant = handshake.respond_for_any(registry)?;
     let swarm = handshake.read_info_hash()?;
     let stream_state = handshake.finish();
-    let torrent =
-        torrents.iter().find(|torrent| torrent.info_hash == swarm && torrent.is_accepting()).ok_or(ANOTHER)?;
-    match meant {
-        None if torrent.encryption == Encryption::Require => {
-            return Err(DisconnectReason::Handshake("not encrypted"));
-        }
-        Some(meant) if meant != swarm => return Err(ANOTHER),
+    match (meant, registry.policy(swarm).ok_or(ANOTHER)?) {
+        (None, Encryption::Require) => return Err(DisconnectReason::Handshake("not encrypted")),
+        (Some(meant), _) if meant != swarm => return Err(ANOTHER),
         _ => {}
     }
+    let torrent = registry.accepting(swarm).or_else(|| registry.wait_for(swarm, addr.ip(), closing)).ok_or(ANOTHER)?;
     // If this fails, the handshaker is about to disconnect it.
     if let Some(stream) = Arc::into_inner(stream) {
         torrent.receive(stream, addr, Some(Box::new(IncomingHandshake { stream_state })));

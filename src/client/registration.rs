@@ -131,7 +131,7 @@ impl Registration {
             self.is_active = true;
             self.client.throttle.limit_group().torrent_started();
         }
-        self.torrent.set_accepting(true);
+        self.client.registry.set_accepting(&self.torrent, true);
         Ok(self.port)
     }
 
@@ -142,7 +142,7 @@ impl Registration {
 
     /// Sets whether incoming connections are closed for now, including those that wait already.
     pub fn refuse_incoming(&self, refuse_incoming: bool) {
-        self.torrent.set_accepting(!refuse_incoming);
+        self.client.registry.set_accepting(&self.torrent, !refuse_incoming);
         if refuse_incoming {
             self.incoming_connections.try_iter().for_each(drop);
         }
@@ -155,7 +155,7 @@ impl Registration {
 
     /// Accepts no more connections, and frees the port if the client serves only this torrent.
     pub fn close(&self) {
-        self.torrent.set_accepting(false);
+        self.client.registry.set_accepting(&self.torrent, false);
         if !self.client.is_shared {
             self.client.stop_listening();
         }
@@ -222,7 +222,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.torrent.set_accepting(false);
+        self.client.registry.set_accepting(&self.torrent, false);
         self.client.registry.unregister(&self.torrent);
         self.set_connection_count(0);
         self.client.release_files(self.reserved_files);

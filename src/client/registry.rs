@@ -1,16 +1,26 @@
-//! The torrents that an incoming connection can be for. The threads that handle incoming connections look them up; the
-//! torrents' loops add and remove them.
+//! The torrents that an incoming connection can be for: those that run, and dormant ones, which the program starts once somebody
+//! connects for them. The threads that handle incoming connections look them up; the torrents' loops and the program add and
+//! remove them.
 
+mod dormant;
+
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
+use crate::mse::torrent_mark;
+use crate::net::networks::Network;
+use crate::peer::encryption::OfferedTorrents;
 use crate::peer::{IncomingConnection, IncomingHandshake};
 use crate::types::{Encryption, InfoHash};
 use crate::util::atomics::Flag;
+
+use dormant::DormantTorrent;
+pub use dormant::{DormantRegistration, Wake};
 
 /// How long an incoming connection waits for a busy torrent to take it.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(100);
@@ -18,7 +28,21 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_millis(100);
 /// The torrents of a client, including those that accept no connections yet.
 #[derive(Default)]
 pub struct TorrentRegistry {
-    torrents: Mutex<Vec<Arc<RegisteredTorrent>>>,
+    state: Mutex<RegistryState>,
+    /// Signalled when a torrent starts to accept connections, when a connection that waits for one is closed, and at the end.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct RegistryState {
+    torrents: HashMap<InfoHash, Arc<RegisteredTorrent>>,
+    dormant: HashMap<InfoHash, DormantTorrent>,
+    /// The info-hashes of both, by their marks in encrypted handshakes.
+    by_mark: HashMap<[u8; 20], InfoHash>,
+    next_dormant: u64,
+    /// For each network, how many of its connections wait for a dormant torrent to start.
+    waiting: HashMap<Network, usize>,
+    is_closed: bool,
 }
 
 /// A torrent, as incoming connections find it.
@@ -32,6 +56,39 @@ pub struct RegisteredTorrent {
     incoming_connections: Sender<IncomingConnection>,
 }
 
+/// For how many torrents an incoming connection can be.
+pub enum IncomingChoice {
+    /// For none.
+    None,
+    /// Only for this one, so that its handshake need not be read.
+    One(Arc<RegisteredTorrent>),
+    /// For several, or for a dormant one.
+    Several,
+}
+
+impl RegistryState {
+    /// The policy of a torrent that takes connections, now or once it has started.
+    fn policy(&self, info_hash: InfoHash) -> Option<Encryption> {
+        let running = self.torrents.get(&info_hash).filter(|torrent| torrent.is_accepting());
+        running.map(|torrent| torrent.encryption).or_else(|| Some(self.dormant.get(&info_hash)?.encryption))
+    }
+
+    fn policies(&self) -> impl Iterator<Item = Encryption> {
+        let running = self.torrents.values().filter(|torrent| torrent.is_accepting()).map(|torrent| torrent.encryption);
+        running.chain(self.dormant.values().map(|dormant| dormant.encryption))
+    }
+
+    fn add_mark(&mut self, info_hash: InfoHash) {
+        self.by_mark.insert(torrent_mark(info_hash), info_hash);
+    }
+
+    fn remove_mark(&mut self, info_hash: InfoHash) {
+        if !self.torrents.contains_key(&info_hash) && !self.dormant.contains_key(&info_hash) {
+            self.by_mark.remove(&torrent_mark(info_hash));
+        }
+    }
+}
+
 impl TorrentRegistry {
     /// Adds a torrent that accepts no connections yet; `None` if the client already has a torrent with this info-hash.
     pub fn register(
@@ -40,24 +97,71 @@ impl TorrentRegistry {
         encryption: Encryption,
         incoming_connections: Sender<IncomingConnection>,
     ) -> Option<Arc<RegisteredTorrent>> {
-        let mut torrents = self.torrents.lock();
-        if torrents.iter().any(|torrent| torrent.info_hash == info_hash) {
+        let mut state = self.state.lock();
+        if state.torrents.contains_key(&info_hash) {
             return None;
         }
         let torrent =
             Arc::new(RegisteredTorrent { info_hash, encryption, accepting: Flag::default(), incoming_connections });
-        torrents.push(torrent.clone());
+        state.torrents.insert(info_hash, torrent.clone());
+        state.add_mark(info_hash);
         Some(torrent)
     }
 
     /// Removes a torrent.
     pub fn unregister(&self, torrent: &Arc<RegisteredTorrent>) {
-        self.torrents.lock().retain(|other| !Arc::ptr_eq(other, torrent));
+        let mut state = self.state.lock();
+        if state.torrents.get(&torrent.info_hash).is_some_and(|other| Arc::ptr_eq(other, torrent)) {
+            state.torrents.remove(&torrent.info_hash);
+            state.remove_mark(torrent.info_hash);
+        }
     }
 
-    /// The torrents that accept connections.
-    pub fn accepting(&self) -> Vec<Arc<RegisteredTorrent>> {
-        self.torrents.lock().iter().filter(|torrent| torrent.is_accepting()).cloned().collect()
+    /// Sets whether a torrent accepts connections.
+    pub fn set_accepting(&self, torrent: &RegisteredTorrent, accepting: bool) {
+        torrent.accepting.set(accepting);
+        if accepting {
+            drop(self.state.lock()); // a connection that saw the torrent before waits by now
+            self.changed.notify_all();
+        }
+    }
+
+    /// For how many torrents an incoming connection can be.
+    pub fn choice(&self) -> IncomingChoice {
+        let state = self.state.lock();
+        let mut accepting = state.torrents.values().filter(|torrent| torrent.is_accepting());
+        match (accepting.next(), accepting.next(), state.dormant.is_empty()) {
+            (None, _, true) => IncomingChoice::None,
+            (Some(only), None, true) => IncomingChoice::One(only.clone()),
+            _ => IncomingChoice::Several,
+        }
+    }
+
+    /// Whether the client has a torrent with this info-hash that runs.
+    pub fn has(&self, info_hash: InfoHash) -> bool {
+        self.state.lock().torrents.contains_key(&info_hash)
+    }
+
+    /// The torrent with this info-hash, if it accepts connections.
+    pub fn accepting(&self, info_hash: InfoHash) -> Option<Arc<RegisteredTorrent>> {
+        self.state.lock().torrents.get(&info_hash).filter(|torrent| torrent.is_accepting()).cloned()
+    }
+
+    /// The encryption policy of a torrent that takes connections, now or once it has started.
+    pub fn policy(&self, info_hash: InfoHash) -> Option<Encryption> {
+        self.state.lock().policy(info_hash)
+    }
+}
+
+impl OfferedTorrents for TorrentRegistry {
+    fn any_policy(&self, is_meant: &dyn Fn(Encryption) -> bool) -> bool {
+        self.state.lock().policies().any(is_meant)
+    }
+
+    fn by_mark(&self, mark: &[u8; 20]) -> Option<(InfoHash, Encryption)> {
+        let state = self.state.lock();
+        let info_hash = *state.by_mark.get(mark)?;
+        Some((info_hash, state.policy(info_hash)?))
     }
 }
 
@@ -65,11 +169,6 @@ impl RegisteredTorrent {
     /// Whether the torrent accepts connections.
     pub fn is_accepting(&self) -> bool {
         self.accepting.is_set()
-    }
-
-    /// Sets whether the torrent accepts connections.
-    pub fn set_accepting(&self, accepting: bool) {
-        self.accepting.set(accepting);
     }
 
     /// Passes an incoming connection to its torrent, with the bytes received so far. If too many connections wait for the

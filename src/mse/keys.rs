@@ -94,6 +94,11 @@ fn padded(number: &BigUint) -> [u8; KEY_LENGTH] {
     bytes
 }
 
+/// `HASH('req2', SKEY)`: does not depend on the connection, so that a torrent can be looked up by it.
+pub fn torrent_mark(skey: InfoHash) -> [u8; 20] {
+    hash(&[b"req2", &skey.0])
+}
+
 /// The shared secret of the key exchange.
 pub struct Secret(pub(crate) [u8; KEY_LENGTH]);
 
@@ -105,7 +110,17 @@ impl Secret {
 
     /// `HASH('req2', SKEY) xor HASH('req3', S)`, which identifies the torrent to those who know its info-hash.
     pub fn torrent(&self, skey: InfoHash) -> [u8; 20] {
-        let mut bytes = hash(&[b"req2", &skey.0]);
+        self.masked(torrent_mark(skey))
+    }
+
+    /// The [`torrent_mark`] that the initiator has sent, if `sent` is what [`Secret::torrent`] returns on its side.
+    pub fn torrent_mark(&self, sent: &[u8]) -> [u8; 20] {
+        let mut mark = [0; 20];
+        mark.iter_mut().zip(sent).for_each(|(to, from)| *to = *from);
+        self.masked(mark)
+    }
+
+    fn masked(&self, mut bytes: [u8; 20]) -> [u8; 20] {
         for (byte, mask) in bytes.iter_mut().zip(hash(&[b"req3", &self.0])) {
             *byte ^= mask;
         }

@@ -5,11 +5,14 @@ use crate::mse::keys::{KEY_LENGTH, KeyMaterial, Secret};
 use crate::mse::{Ciphers, CryptoMethods, MAX_INITIAL, MseError, MseOutcome, VC, pad_length, u16_at, u32_at};
 use crate::types::InfoHash;
 
+/// Finds the torrent that has a [`torrent_mark`](crate::mse::torrent_mark), with the methods we accept for it.
+type TorrentLookUp<'a> = Box<dyn Fn(&[u8; 20]) -> Option<(InfoHash, CryptoMethods)> + Send + 'a>;
+
 /// The state machine of the accepting side. It sends nothing before it has received the initiator's whole public key.
-pub struct Responder {
+pub struct Responder<'a> {
     key_material: KeyMaterial,
-    /// The torrents that we offer, with the methods we accept for each.
-    torrents: Vec<(InfoHash, CryptoMethods)>,
+    /// The torrents that we offer.
+    torrents: TorrentLookUp<'a>,
     chosen_torrent: Option<InfoHash>,
     part: ExpectedInput,
     stage: ResponderStage,
@@ -32,18 +35,23 @@ enum ResponderStage {
     Failed,
 }
 
-impl Responder {
+impl<'a> Responder<'a> {
     /// Waits for a handshake for the torrent `skey`.
     #[cfg(any(test, feature = "internals"))]
-    pub fn new(skey: InfoHash, methods: CryptoMethods, key_material: KeyMaterial) -> Responder {
-        Responder::for_any_torrent(vec![(skey, methods)], key_material)
+    pub fn new(skey: InfoHash, methods: CryptoMethods, key_material: KeyMaterial) -> Responder<'static> {
+        let mark = crate::mse::torrent_mark(skey);
+        Responder::for_any_torrent(move |asked| (*asked == mark).then_some((skey, methods)), key_material)
     }
 
-    /// Waits for a handshake for any of these torrents, each with the methods we accept for it.
-    pub fn for_any_torrent(torrents: Vec<(InfoHash, CryptoMethods)>, key_material: KeyMaterial) -> Responder {
+    /// Waits for a handshake for any of the torrents that `torrents` finds by their [`torrent_mark`](crate::mse::torrent_mark),
+    /// each with the methods we accept for it.
+    pub fn for_any_torrent(
+        torrents: impl Fn(&[u8; 20]) -> Option<(InfoHash, CryptoMethods)> + Send + 'a,
+        key_material: KeyMaterial,
+    ) -> Responder<'a> {
         Responder {
             key_material,
-            torrents,
+            torrents: Box::new(torrents),
             chosen_torrent: None,
             part: ExpectedInput::exactly(KEY_LENGTH),
             stage: ResponderStage::Key,
@@ -109,8 +117,7 @@ impl Responder {
     }
 
     fn torrent(&mut self, secret: &Secret, torrent_hash: &[u8]) -> Result<ResponderStage, MseError> {
-        let chosen_torrent = self.torrents.iter().find(|(skey, _)| secret.torrent(*skey) == torrent_hash);
-        let &(skey, methods) = chosen_torrent.ok_or(MseError::AnotherTorrent)?;
+        let (skey, methods) = (self.torrents)(&secret.torrent_mark(torrent_hash)).ok_or(MseError::AnotherTorrent)?;
         self.chosen_torrent = Some(skey);
         self.part = ExpectedInput::exactly(VC.len() + 4 + 2);
         let (sending, receiving) = (secret.responder_stream(skey), secret.initiator_stream(skey));

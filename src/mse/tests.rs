@@ -46,7 +46,7 @@ fn draw_b() -> KeyMaterial {
 /// Both state machines and the bytes they sent, in order.
 struct HandshakePair {
     a: Initiator,
-    b: Responder,
+    b: Responder<'static>,
     from_a: Vec<u8>,
     from_b: Vec<u8>,
 }

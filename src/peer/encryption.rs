@@ -5,7 +5,9 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::mse::{Ciphers, CryptoMethods, Initiator, KeyMaterial, MseError, MseOutcome, Responder, detect_plaintext};
+use crate::mse::{
+    Ciphers, CryptoMethods, Initiator, KeyMaterial, MseError, MseOutcome, Responder, detect_plaintext, torrent_mark,
+};
 use crate::peer::connection::DisconnectReason;
 use crate::types::{DialMode, Encryption, InfoHash};
 use crate::util::atomics::Flag;
@@ -24,6 +26,26 @@ impl Encryption {
             Encryption::Require => Some(CryptoMethods::Rc4Only),
             Encryption::Off => None,
         }
+    }
+}
+
+/// The torrents that an incoming connection can be for.
+pub trait OfferedTorrents {
+    /// Whether the policy of any of them is meant.
+    fn any_policy(&self, is_meant: &dyn Fn(Encryption) -> bool) -> bool;
+
+    /// The torrent with this [`torrent_mark`], and its policy.
+    fn by_mark(&self, mark: &[u8; 20]) -> Option<(InfoHash, Encryption)>;
+}
+
+/// A single torrent.
+impl OfferedTorrents for (InfoHash, Encryption) {
+    fn any_policy(&self, is_meant: &dyn Fn(Encryption) -> bool) -> bool {
+        is_meant(self.1)
+    }
+
+    fn by_mark(&self, mark: &[u8; 20]) -> Option<(InfoHash, Encryption)> {
+        (torrent_mark(self.0) == *mark).then_some(*self)
     }
 }
 
@@ -104,7 +126,7 @@ impl<'a> HandshakeStream<'a> {
     /// # Errors
     /// If the other side does not continue correctly and in time, or starts in a way that `policy` rules out.
     pub fn respond(&mut self, policy: Encryption, info_hash: InfoHash) -> Result<(), DisconnectReason> {
-        self.respond_for_any(&[(info_hash, policy)]).map(drop)
+        self.respond_for_any(&(info_hash, policy)).map(drop)
     }
 
     /// The same if the connection can be for any of several torrents, each with its own policy. Returns the torrent that an
@@ -114,7 +136,7 @@ impl<'a> HandshakeStream<'a> {
     /// As [`HandshakeStream::respond`], if the other side starts in a way that all policies rule out.
     pub fn respond_for_any(
         &mut self,
-        torrents: &[(InfoHash, Encryption)],
+        torrents: &(impl OfferedTorrents + Sync),
     ) -> Result<Option<InfoHash>, DisconnectReason> {
         // Neither kind of start is shorter than a plain handshake, so this reads none of the bytes that follow it.
         let mut bytes = [0; handshake::LENGTH];
@@ -130,18 +152,18 @@ impl<'a> HandshakeStream<'a> {
         };
         let begun = bytes.get(..filled).unwrap_or_default();
         if plain {
-            if torrents.iter().all(|(_, policy)| *policy == Encryption::Require) {
+            if !torrents.any_policy(&|policy| policy != Encryption::Require) {
                 return Err(DisconnectReason::Handshake("not encrypted"));
             }
             self.unparsed.extend_from_slice(begun);
             return Ok(None);
         }
-        let encrypted = |&(swarm, policy): &(InfoHash, Encryption)| policy.methods().map(|methods| (swarm, methods));
-        let torrents: Vec<_> = torrents.iter().filter_map(encrypted).collect();
-        if torrents.is_empty() {
+        if !torrents.any_policy(&|policy| policy != Encryption::Off) {
             return Err(OTHER_PROTOCOL);
         }
-        let mut mse = Responder::for_any_torrent(torrents, KeyMaterial::new(&mut Random::system()));
+        let find =
+            |mark: &[u8; 20]| torrents.by_mark(mark).and_then(|(swarm, policy)| Some((swarm, policy.methods()?)));
+        let mut mse = Responder::for_any_torrent(find, KeyMaterial::new(&mut Random::system()));
         let mut out = Vec::new();
         mse.advance(begun, &mut out)?;
         self.write(&out)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::ClientConfig;
+use crate::discovery::tracker::announce::TorrentIdentity;
 use crate::metainfo::Selection;
 use crate::peer::LimitGroup;
 use crate::storage::Allocation;
@@ -72,6 +73,8 @@ pub struct ConnectionConfig {
     pub dscp: Dscp,
     /// The start of peer ids, instead of btsync's own, for trackers that allow only certain clients.
     pub peer_id_prefix: Option<[u8; 8]>,
+    /// How the torrent identifies itself, if not by random values.
+    pub identity: Option<TorrentIdentity>,
     /// The client name in HTTP requests and for peers (BEP 10), instead of btsync's own.
     pub user_agent: Option<String>,
 }

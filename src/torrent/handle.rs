@@ -33,6 +33,14 @@ impl TorrentHandle {
         self.wake(TorrentCommand::Stop);
     }
 
+    /// Like [`TorrentHandle::stop`], but trackers do not hear of it: the program announces the torrent itself, as a dormant seed, or
+    /// starts it again at once with the same identity.
+    #[doc(hidden)]
+    pub fn stop_quietly(&self) {
+        self.0.is_quiet.set(true);
+        self.stop();
+    }
+
     /// Waits until the torrent has ended, and returns how.
     ///
     /// # Errors

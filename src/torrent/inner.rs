@@ -192,6 +192,8 @@ pub(crate) struct TorrentInner {
     pub main_thread: OnceLock<ThreadId>,
     /// Whether the user has been warned that there are no file descriptors left.
     warned_no_descriptors: Flag,
+    /// The torrent does not tell trackers that it stops.
+    pub is_quiet: Flag,
     /// The events, for handles of a torrent that the client runs.
     events: Mutex<Option<Events>>,
     end: TorrentEnd,
@@ -237,6 +239,7 @@ impl TorrentInner {
             context: Mutex::new(None),
             main_thread: OnceLock::new(),
             warned_no_descriptors: Flag::default(),
+            is_quiet: Flag::default(),
             events: Mutex::default(),
             end: TorrentEnd::default(),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::{ClaimPosition, DhtSettings};
+use crate::discovery::tracker::announce::TorrentIdentity;
 use crate::metainfo::{Magnet, Selection};
 use crate::net::networks::is_private;
 use crate::peer::LimitGroup;
@@ -82,6 +83,9 @@ setters! {
     encryption: Encryption => connections.encryption;
     /// The start of peer ids, instead of btsync's own, for trackers that allow only certain clients.
     peer_id_prefix: Option<[u8; 8]> => connections.peer_id_prefix;
+    /// How the torrent identifies itself to trackers and peers, instead of by random values.
+    #[doc(hidden)]
+    identity: Option<TorrentIdentity> => connections.identity;
     /// The client name in HTTP requests and for peers (BEP 10), instead of btsync's own.
     user_agent: Option<String> => connections.user_agent;
     /// The DSCP class of packets to peers.

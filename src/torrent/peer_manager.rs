@@ -357,8 +357,11 @@ impl<'a> PeerManager<'a> {
         self.registration.close();
         self.connections.values().for_each(|entry| entry.connection.close());
         let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT;
-        self.drain_announces(context, messages);
-        let announce_stopped = self.announcer.announce_stopped(context, deadline);
+        let is_quiet = self.inner.is_quiet.is_set();
+        if !is_quiet {
+            self.drain_announces(context, messages);
+        }
+        let announce_stopped = (!is_quiet).then(|| self.announcer.announce_stopped(context, deadline));
         self.publish_no_announces();
         self.inner.peers.sources.lock().clear();
         self.report_disconnected(self.connections.values(), &DisconnectReason::ClosedByUs.to_string());
@@ -366,7 +369,9 @@ impl<'a> PeerManager<'a> {
         meanwhile();
         self.discovery.stop(&self.registration);
         drop((self.registration, self.active_in_group));
-        announce_stopped.wait();
+        if let Some(announces) = announce_stopped {
+            announces.wait();
+        }
     }
 
     /// Only a tracker that has answered `started` is sent `stopped`, so a tracker with a pending request gets a moment to

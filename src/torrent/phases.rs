@@ -6,6 +6,7 @@ use crossbeam_channel::Receiver;
 
 use crate::client::ClientError;
 use crate::client::Registration;
+use crate::discovery::tracker::announce::TorrentIdentity;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::peer::super_seed::SuperSeeding;
 use crate::peer::{ContextSettings, TorrentContext, TorrentMessage};
@@ -23,7 +24,7 @@ use crate::torrent::{
     Event, Outcome, Stage, TorrentConfig, TorrentError, UnreportedCompletion, metadata_from_url, save_torrent_file,
     send_event,
 };
-use crate::types::{Bitfield, InfoHash, PeerId};
+use crate::types::{Bitfield, InfoHash};
 use crate::util::descriptors::retry_while;
 use crate::util::os_error::reason;
 
@@ -33,7 +34,7 @@ pub(crate) struct TorrentRun<'a> {
     pub config: Arc<TorrentConfig>,
     pub events: EventSender,
     pub messages: Receiver<TorrentMessage>,
-    pub peer_id: PeerId,
+    pub identity: TorrentIdentity,
     /// The registration with the client, until the peer manager takes it.
     pub registration: Option<Registration>,
 }
@@ -228,7 +229,7 @@ impl<'a> TorrentRun<'a> {
     ) -> Arc<TorrentContext> {
         let terms = ContextSettings {
             info_hash,
-            peer_id: self.peer_id,
+            peer_id: self.identity.peer_id,
             encryption: self.config.connections.encryption,
             pex,
             is_fetching_metadata,

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod dormant;
 mod fast;
 mod library;
 mod limits;

@@ -22,6 +22,7 @@ const UNKNOWN: InfoHash = InfoHash([5; 20]);
 
 /// A handshaker with the given torrents; the torrent `HELD` accepts no connections.
 struct HandshakerFixture {
+    registry: Arc<TorrentRegistry>,
     handshaker: IncomingHandshaker,
     port: TcpListener,
     torrents: Vec<(InfoHash, Receiver<IncomingConnection>)>,
@@ -33,12 +34,13 @@ impl HandshakerFixture {
         let add_torrent = |&(info_hash, encryption): &(InfoHash, Encryption)| {
             let (tell, peer_events) = unbounded();
             let torrent = registry.register(info_hash, encryption, tell).expect("each is there once");
-            torrent.set_accepting(info_hash != HELD);
+            registry.set_accepting(&torrent, info_hash != HELD);
             (info_hash, peer_events)
         };
         let torrents = torrents.iter().map(add_torrent).collect();
         HandshakerFixture {
-            handshaker: IncomingHandshaker::new(registry),
+            handshaker: IncomingHandshaker::new(registry.clone()),
+            registry,
             port: TcpListener::bind("127.0.0.1:0").expect("a port"),
             torrents,
         }
@@ -79,6 +81,8 @@ impl HandshakerFixture {
         panic!("neither passed on nor closed");
     }
 }
+
+mod dormant;
 
 fn all() -> HandshakerFixture {
     let [off, allow, require] = [Encryption::Off, Encryption::Allow, Encryption::Require];

@@ -36,7 +36,30 @@ const EMPTY_SEARCH_INTERVAL: Duration = Duration::from_secs(60);
 /// When to repeat a search that hardly reached any node.
 const FAILED_SEARCH_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The most torrents to be announced once that wait for their turn.
+const MAX_ONCE: usize = 64;
+
+/// A torrent to search for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TorrentSearch {
+    pub announce_port: Option<u16>,
+    pub due: Duration,
+    pub running: bool,
+    /// Whether it is not repeated.
+    pub once: bool,
+}
+
 impl Dht {
+    /// Announces a torrent once, unless it is searched for repeatedly. Ignored if too many such announces wait.
+    pub fn announce_once(&mut self, now: Duration, info_hash: InfoHash, port: u16) {
+        let waiting = self.searches.values().filter(|search| search.once).count();
+        if waiting < MAX_ONCE && !self.searches.contains_key(&info_hash) {
+            let search = TorrentSearch { announce_port: Some(port), due: now, running: false, once: true };
+            self.searches.insert(info_hash, search);
+            self.on_tick(now);
+        }
+    }
+
     /// Does all work that is due. Must be called at [`Dht::next_deadline`]; [`Dht::on_packet`], [`Dht::search`] and
     /// [`Dht::add_node`] call it as well.
     pub fn on_tick(&mut self, now: Duration) {
@@ -212,7 +235,11 @@ impl Dht {
                         (0..K, false) => FAILED_SEARCH_INTERVAL,
                         (_, false) => EMPTY_SEARCH_INTERVAL,
                     };
-                let Some(port) = torrent_search.announce_port else { return };
+                let (announce_port, once) = (torrent_search.announce_port, torrent_search.once);
+                if once {
+                    self.searches.remove(&info_hash);
+                }
+                let Some(port) = announce_port else { return };
                 for (to, token) in lookup.announce_targets() {
                     self.query(
                         now,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::discovery::dht::external::ExternalIp;
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::lookup::{Lookup, LookupSummary};
+use crate::discovery::dht::maintain::TorrentSearch;
 use crate::discovery::dht::message::{Contact, Family, KrpcBody, KrpcMessage, Response, is_usable};
 use crate::discovery::dht::server::QueryServer;
 use crate::discovery::dht::state::DhtState;
@@ -109,14 +110,6 @@ pub(crate) enum LookupGoal {
     Peers(InfoHash),
 }
 
-/// A torrent to search for repeatedly.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TorrentSearch {
-    pub announce_port: Option<u16>,
-    pub due: Duration,
-    pub running: bool,
-}
-
 /// A DHT node; see the module `dht`.
 #[derive(Debug)]
 pub struct Dht {
@@ -212,7 +205,7 @@ impl Dht {
     /// private torrent (BEP 27).
     pub fn search(&mut self, now: Duration, info_hash: InfoHash, announce_port: Option<u16>) {
         let running = self.searches.get(&info_hash).is_some_and(|search| search.running);
-        self.searches.insert(info_hash, TorrentSearch { announce_port, due: now, running });
+        self.searches.insert(info_hash, TorrentSearch { announce_port, due: now, running, once: false });
         self.on_tick(now);
     }
 

@@ -93,6 +93,7 @@ pub struct FoundPeers {
 enum DhtCommand {
     /// Search for peers of a torrent. The sender, if any, receives them instead of the one passed to [`DhtService::start`].
     Search(InfoHash, Option<u16>, Option<Sender<FoundPeers>>),
+    AnnounceOnce(InfoHash, u16),
     Forget(InfoHash),
     Node(SocketAddr),
     Router(SocketAddr),
@@ -353,6 +354,7 @@ impl DhtLoop {
                 }
                 self.dht.search(now, info_hash, port);
             }
+            DhtCommand::AnnounceOnce(info_hash, port) => self.dht.announce_once(now, info_hash, port),
             DhtCommand::Forget(info_hash) => {
                 self.dht.forget(info_hash);
                 self.subscribers.remove(&info_hash);

@@ -73,6 +73,22 @@ impl Announce<'_> {
     }
 }
 
+/// How a torrent identifies itself to trackers and peers, from its start to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TorrentIdentity {
+    /// Its peer id.
+    pub peer_id: PeerId,
+    /// The random number by which trackers recognize it when its address changes.
+    pub key: u32,
+}
+
+impl TorrentIdentity {
+    /// A new identity, whose peer id starts with `prefix` or else as btsync's own do.
+    pub fn generate(prefix: Option<[u8; 8]>) -> TorrentIdentity {
+        TorrentIdentity { peer_id: prefix.map_or_else(PeerId::generate, PeerId::with_prefix), key: random::u32() }
+    }
+}
+
 /// The announce events of BEP 3 and BEP 21.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

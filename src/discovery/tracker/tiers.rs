@@ -21,8 +21,10 @@ use std::time::Duration;
 
 use crate::discovery::tracker::announce::AnnounceEvent;
 use crate::discovery::tracker::client::is_supported;
+pub(crate) use answers::backoff;
 pub use changes::TrackerFacts;
 use tracker::Tracker;
+pub(crate) use tracker::{SHORTEST_INTERVAL, has_private_address};
 
 #[cfg(test)]
 mod tests;

@@ -61,7 +61,7 @@ impl Announcer {
             unsupported: unsupported(&schedule),
             schedule,
             client: client(config, config.search.trackers.iter().cloned()),
-            key: random::u32(),
+            key: config.connections.identity.map_or_else(random::u32, |identity| identity.key),
             is_private: false,
             in_flight: Vec::new(),
             of_torrent: tiers.iter().flatten().map(|url| url.trim().to_owned()).collect(),

@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::discovery::dht::message::Family;
 use crate::discovery::dht::node::DhtStats;
-use crate::discovery::dht::service::DhtCommand;
+use crate::discovery::dht::service::{DhtCommand, DhtService};
+use crate::types::InfoHash;
 
 /// The most queued commands per thread.
 const MAX_COMMANDS: usize = 1024;
@@ -45,6 +46,15 @@ impl DhtLoopHandle {
                 let _ = (&self.wake).write(&[0]);
             }
         }
+    }
+}
+
+impl DhtService {
+    /// Announces that we accept connections for a torrent on `port`, once, and reports no peers. Without effect on a torrent that
+    /// is searched for. Must not be called for a private torrent (BEP 27).
+    #[doc(hidden)]
+    pub fn announce_once(&self, info_hash: InfoHash, port: u16) {
+        self.send_to_all(&DhtCommand::AnnounceOnce(info_hash, port));
     }
 }
 

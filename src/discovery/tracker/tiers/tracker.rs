@@ -127,6 +127,6 @@ impl Tracker {
 }
 
 /// Whether the URL has an address in a private network, as trackers in tests and closed networks do.
-fn has_private_address(url: &str) -> bool {
+pub(crate) fn has_private_address(url: &str) -> bool {
     host(url).eq_ignore_ascii_case("localhost") || literal_ip(url).is_some_and(is_private)
 }

@@ -1,0 +1,161 @@
+//! Seeds that do not run: a torrent without peers costs a service no thread and no socket. The client announces it, and when
+//! somebody connects for it, the program starts it.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use crate::client::Client;
+use crate::client::registry::{DormantRegistration, TorrentRegistry, Wake};
+use crate::discovery::tracker::announce::TrackerError;
+use crate::discovery::tracker::dormant::{DormantAnnounce, DormantFacts, DormantHost, DormantId, DormantPool};
+use crate::types::{Encryption, InfoHash};
+
+/// A seed that does not run.
+#[derive(Clone, Debug)]
+pub struct DormantSeed {
+    /// What is announced of it.
+    pub announce: DormantAnnounce,
+    /// Its trackers by tier, each with whether the user named it, so that it may lead to any local address.
+    pub tiers: Vec<Vec<(String, bool)>>,
+    /// Whether it is announced in the DHT too, unless it is private.
+    pub dht: bool,
+    /// The encryption policy for connections.
+    pub encryption: Encryption,
+}
+
+/// One tracker of a dormant seed.
+#[derive(Clone, Debug)]
+pub struct DormantTrackerView {
+    /// Its URL in full, which may contain a passkey.
+    pub url: String,
+    /// Its tier, from 0.
+    pub tier: u32,
+    /// Whether an announce is under way.
+    pub is_announcing: bool,
+    /// When the last announce ended, if it went to this tracker.
+    pub last_announce: Option<SystemTime>,
+    /// The number of peers in its answer, or why there was none.
+    pub last_result: Option<Result<usize, TrackerError>>,
+    /// The number of seeds that it named.
+    pub seeds: Option<u32>,
+    /// The number of leechers that it named.
+    pub leechers: Option<u32>,
+    /// Its warning.
+    pub warning: Option<String>,
+    /// When the next announce is due, if it goes to this tracker.
+    pub next_announce: Option<SystemTime>,
+    /// When [`DormantGuard::reannounce`] may announce at the earliest.
+    pub earliest_announce: Option<SystemTime>,
+}
+
+/// Keeps a seed known while it does not run, until it is dropped. It may be kept while the seed runs: connections then go to the
+/// running torrent, which announces itself.
+pub struct DormantGuard {
+    client: Arc<Client>,
+    registration: DormantRegistration,
+    id: DormantId,
+}
+
+impl Client {
+    /// Announces a seed that does not run to its trackers and in the DHT, and calls `wake` once, when the first peer connects for
+    /// it. The program then adds the torrent, and the connection waits five seconds for that. At most 64 connections wait, and at
+    /// most eight of a network; `wake` is called in any case. Anybody who knows the info-hash can cause the call, so a program
+    /// with many seeds limits how many it starts at a time. `wake` must return at once; it is called on a thread of the client.
+    #[doc(hidden)]
+    pub fn register_dormant(self: &Arc<Self>, seed: DormantSeed, wake: Wake) -> DormantGuard {
+        let DormantSeed { announce, tiers, dht, encryption } = seed;
+        let registration = self.registry.register_dormant(announce.info_hash, encryption, wake);
+        let id = self.dormant_pool().add(announce, &tiers, dht && self.config.dht.is_some());
+        DormantGuard { client: self.clone(), registration, id }
+    }
+
+    fn dormant_pool(self: &Arc<Self>) -> &DormantPool {
+        self.dormant.get_or_init(|| {
+            let host = ClientAsHost { registry: self.registry.clone(), client: Arc::downgrade(self) };
+            DormantPool::new(self.config.bind.clone(), Box::new(host))
+        })
+    }
+}
+
+impl DormantGuard {
+    /// Has `wake` called when the next peer connects while the seed does not run: after it has run, or after the program has
+    /// decided not to start it yet.
+    pub fn rearm(&self, wake: Wake) {
+        self.registration.rearm(wake);
+    }
+
+    /// The seed has run and has ended. `known` is the tracker that still counts on it, and the time until the next announce; `None`
+    /// if its trackers have been told that it stopped.
+    pub fn has_run(&self, known: Option<(&str, Duration)>) {
+        self.pool().has_run(self.id, known);
+    }
+
+    /// Replaces its trackers; each URL says whether it is the user's own.
+    pub fn set_trackers(&self, tiers: &[Vec<(String, bool)>]) {
+        self.pool().set_trackers(self.id, tiers);
+    }
+
+    /// Announces it as soon as its tracker allows. Returns how long that takes; `None` if it has no tracker.
+    pub fn reannounce(&self) -> Option<Duration> {
+        self.pool().reannounce(self.id)
+    }
+
+    /// Its trackers, by tier.
+    pub fn trackers(&self) -> Vec<DormantTrackerView> {
+        let (facts, now) = self.pool().facts(self.id);
+        let clock = SystemTime::now();
+        let time = |due: Duration| clock.checked_add(due.saturating_sub(now));
+        let view = |DormantFacts { url, tier, is_announcing, last, next, earliest }: DormantFacts| DormantTrackerView {
+            url,
+            tier,
+            is_announcing,
+            last_announce: last.as_ref().map(|last| last.at),
+            seeds: last.as_ref().and_then(|last| last.seeds),
+            leechers: last.as_ref().and_then(|last| last.leechers),
+            warning: last.as_ref().and_then(|last| last.warning.clone()),
+            last_result: last.map(|last| last.peers),
+            next_announce: next.and_then(time),
+            earliest_announce: earliest.and_then(time),
+        };
+        facts.into_iter().map(view).collect()
+    }
+
+    /// The seed stops: tells the tracker that knows it.
+    pub fn stop(self) {
+        self.pool().remove(self.id, true);
+    }
+
+    fn pool(&self) -> &DormantPool {
+        self.client.dormant_pool()
+    }
+}
+
+impl Drop for DormantGuard {
+    fn drop(&mut self) {
+        self.pool().remove(self.id, false);
+    }
+}
+
+/// The client, as the announces see it.
+struct ClientAsHost {
+    registry: Arc<TorrentRegistry>,
+    client: Weak<Client>,
+}
+
+impl DormantHost for ClientAsHost {
+    fn runs(&self, info_hash: InfoHash) -> bool {
+        self.registry.has(info_hash)
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.client.upgrade()?.port()
+    }
+
+    fn announce_in_dht(&self, info_hash: InfoHash) {
+        let Some(client) = self.client.upgrade() else { return };
+        match client.dht().zip(client.port()) {
+            Some((dht, port)) => dht.announce_once(info_hash, port),
+            None => log::debug!("the DHT does not run, so {info_hash} is not announced there"),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Connections for torrents that do not run.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_channel::bounded;
+
+use super::*;
+use crate::client::registry::{DormantRegistration, Wake};
+
+const DORMANT: InfoHash = InfoHash([6; 20]);
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether the other side closes the connection, without an answer. It has not read all that was sent.
+fn is_closed(dialer: &mut TcpStream) -> bool {
+    match dialer.read(&mut [0; 1]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+/// A function that counts its calls.
+fn counting() -> (Wake, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    (Arc::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)), calls)
+}
+
+impl HandshakerFixture {
+    fn dormant(&self, encryption: Encryption) -> (DormantRegistration, Arc<AtomicUsize>) {
+        let (wake, calls) = counting();
+        (self.registry.register_dormant(DORMANT, encryption, wake), calls)
+    }
+
+    /// The dormant torrent starts.
+    fn start(&mut self) {
+        let (tell, connections) = bounded(16);
+        let torrent = self.registry.register(DORMANT, Encryption::Allow, tell).expect("it does not run yet");
+        self.registry.set_accepting(&torrent, true);
+        self.torrents.push((DORMANT, connections));
+    }
+}
+
+#[test]
+fn connections_wait_until_their_torrent_has_started() {
+    for with_others in [false, true] {
+        let others: &[_] = if with_others { &[(ALLOW, Encryption::Allow)] } else { &[] };
+        let mut fixture = HandshakerFixture::new(others);
+        let (_registration, calls) = fixture.dormant(Encryption::Allow);
+        let mut plain = fixture.dial();
+        plain.write_all(&handshake(DORMANT)).expect("room for it");
+        until("it is woken", || calls.load(Ordering::SeqCst) == 1);
+        let mut covert = fixture.dial();
+        assert!(encrypted(&mut covert, DORMANT, DORMANT));
+        until("both wait", || fixture.registry.waiting() == 2);
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "it is woken once");
+        fixture.start();
+        let (_, connections) = fixture.torrents.last().expect("it has started");
+        let mut are_encrypted = [(); 2].map(|()| {
+            let connection = connections.recv_timeout(PATIENCE).expect("it is handed on");
+            connection.handshake.expect("it was read").stream_state.ciphers.is_some()
+        });
+        are_encrypted.sort_unstable();
+        assert_eq!(are_encrypted, [false, true]);
+        drop((plain, covert));
+        until("nobody waits", || fixture.registry.waiting() == 0);
+        let mut late = fixture.dial();
+        late.write_all(&handshake(DORMANT)).expect("room for it");
+        assert_eq!(fixture.delivered_to(late).map(|met| met.0), Some(DORMANT));
+    }
+}
+
+#[test]
+fn only_connections_that_the_policy_allows_wake_a_torrent() {
+    let mut fixture = HandshakerFixture::new(&[]);
+    let (_registration, calls) = fixture.dormant(Encryption::Require);
+    let mut plain = fixture.dial();
+    plain.write_all(&handshake(DORMANT)).expect("room for it");
+    assert!(is_closed(&mut plain));
+    let mut unknown = fixture.dial();
+    unknown.write_all(&handshake(UNKNOWN)).expect("room for it");
+    assert!(is_closed(&mut unknown));
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    let mut covert = fixture.dial();
+    assert!(encrypted(&mut covert, DORMANT, DORMANT));
+    until("it is woken", || calls.load(Ordering::SeqCst) == 1);
+}
+
+#[test]
+fn a_torrent_is_woken_again_only_after_it_was_armed_again() {
+    let mut fixture = HandshakerFixture::new(&[]);
+    let (registration, calls) = fixture.dormant(Encryption::Allow);
+    let connect = |fixture: &mut HandshakerFixture| {
+        let mut dialer = fixture.dial();
+        dialer.write_all(&handshake(DORMANT)).expect("room for it");
+        dialer
+    };
+    let _first = connect(&mut fixture);
+    until("one waits", || fixture.registry.waiting() == 1);
+    let _second = connect(&mut fixture);
+    until("two wait", || fixture.registry.waiting() == 2);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    let (wake, again) = counting();
+    registration.rearm(wake);
+    let _third = connect(&mut fixture);
+    until("it is woken again", || again.load(Ordering::SeqCst) == 1);
+    drop(registration);
+    let mut last = connect(&mut fixture);
+    assert!(is_closed(&mut last), "it is not dormant any more");
+}
+
+#[test]
+fn the_connections_that_wait_are_bounded_and_end_with_the_client() {
+    let mut fixture = HandshakerFixture::new(&[]);
+    let (_registration, _) = fixture.dormant(Encryption::Allow);
+    let waiting: Vec<_> = (1..=8)
+        .map(|count| {
+            let mut dialer = fixture.dial();
+            dialer.write_all(&handshake(DORMANT)).expect("room for it");
+            until("it waits", || fixture.registry.waiting() == count);
+            dialer
+        })
+        .collect();
+    let mut one_more = fixture.dial();
+    one_more.write_all(&handshake(DORMANT)).expect("room for it");
+    assert!(is_closed(&mut one_more), "its network has its share");
+    // One that is evicted makes room at once.
+    fixture.handshaker.started -= Duration::from_secs(20);
+    assert!(fixture.handshaker.evict_for([192, 0, 2, 1].into()));
+    until("one less waits", || fixture.registry.waiting() == 7);
+    let started = Instant::now();
+    drop(fixture.handshaker);
+    assert!(started.elapsed() < PATIENCE);
+    for mut dialer in waiting {
+        assert!(is_closed(&mut dialer));
+    }
+}
+
+#[test]
+fn a_torrent_is_found_among_many_by_either_kind_of_handshake() {
+    let mut fixture = all();
+    let (wake, calls) = counting();
+    let others: Vec<_> = (0..3000u32)
+        .map(|n| {
+            let mut hash = [9; 20];
+            hash[..4].copy_from_slice(&n.to_be_bytes());
+            fixture.registry.register_dormant(InfoHash(hash), Encryption::Allow, wake.clone())
+        })
+        .collect();
+    let mut dialer = fixture.dial();
+    assert!(encrypted(&mut dialer, ALLOW, ALLOW));
+    assert_eq!(fixture.delivered_to(dialer).map(|met| met.0), Some(ALLOW));
+    let mut hash = [9; 20];
+    hash[..4].copy_from_slice(&2999u32.to_be_bytes());
+    let mut dialer = fixture.dial();
+    assert!(encrypted(&mut dialer, InfoHash(hash), InfoHash(hash)));
+    until("it is woken", || calls.load(Ordering::SeqCst) == 1);
+    drop(others);
+    let mut dialer = fixture.dial();
+    assert!(!encrypted(&mut dialer, InfoHash(hash), InfoHash(hash)), "it is forgotten");
+}

@@ -1,0 +1,126 @@
+//! Dormant torrents: they do not run, but the program starts them when somebody connects for them. The connection waits for that.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client::registry::{RegisteredTorrent, TorrentRegistry};
+use crate::net::networks::Network;
+use crate::types::{Encryption, InfoHash};
+use crate::util::atomics::Flag;
+
+/// How long a connection waits for its torrent to start.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The most connections that wait for a torrent to start. Each holds the thread of a pending handshake, of which there are more.
+const MAX_WAITING: usize = 64;
+/// The most of these from one network.
+const MAX_WAITING_OF_NETWORK: usize = 8;
+
+/// Called when somebody connects for a dormant torrent, on a thread of the client. It must not wait for anything.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// A torrent that does not run.
+pub(super) struct DormantTorrent {
+    id: u64,
+    pub(super) encryption: Encryption,
+    /// `None` once it has been called.
+    wake: Option<Wake>,
+}
+
+/// A dormant torrent's place in the registry, until it is dropped.
+pub struct DormantRegistration {
+    registry: Arc<TorrentRegistry>,
+    info_hash: InfoHash,
+    id: u64,
+}
+
+impl TorrentRegistry {
+    /// Adds a dormant torrent, in place of an earlier one with the same info-hash. `wake` is called once, when the first connection
+    /// for it arrives while it does not run.
+    pub fn register_dormant(
+        self: &Arc<Self>,
+        info_hash: InfoHash,
+        encryption: Encryption,
+        wake: Wake,
+    ) -> DormantRegistration {
+        let mut state = self.state.lock();
+        let id = state.next_dormant;
+        state.next_dormant += 1;
+        state.dormant.insert(info_hash, DormantTorrent { id, encryption, wake: Some(wake) });
+        state.add_mark(info_hash);
+        DormantRegistration { registry: self.clone(), info_hash, id }
+    }
+
+    /// The torrent that a connection from `ip` names, once it accepts connections; wakes it if it is dormant. `None` if it does
+    /// not start soon, if too many connections wait, or if `closing` is set, which [`TorrentRegistry::wake_waiting`] makes known.
+    pub fn wait_for(&self, info_hash: InfoHash, ip: IpAddr, closing: &Flag) -> Option<Arc<RegisteredTorrent>> {
+        let deadline = Instant::now() + PATIENCE;
+        let network = Network::subnet(ip);
+        let mut state = self.state.lock();
+        if let Some(wake) = state.dormant.get_mut(&info_hash)?.wake.take() {
+            drop(state);
+            wake();
+            state = self.state.lock();
+        }
+        let of_network = state.waiting.get(&network).copied().unwrap_or_default();
+        if state.waiting.values().sum::<usize>() >= MAX_WAITING || of_network >= MAX_WAITING_OF_NETWORK {
+            return None;
+        }
+        state.waiting.insert(network, of_network + 1);
+        let found = loop {
+            if state.is_closed || closing.is_set() {
+                break None;
+            }
+            if let Some(torrent) = state.torrents.get(&info_hash).filter(|torrent| torrent.is_accepting()) {
+                break Some(torrent.clone());
+            }
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                break None;
+            }
+        };
+        match state.waiting.get_mut(&network) {
+            Some(waiting) if *waiting > 1 => *waiting -= 1,
+            _ => _ = state.waiting.remove(&network),
+        }
+        found
+    }
+
+    /// Makes connections look whether they have to end that wait for a torrent to start.
+    pub fn wake_waiting(&self) {
+        drop(self.state.lock());
+        self.changed.notify_all();
+    }
+
+    /// Sets whether the client listens. If not, no connection waits any more.
+    pub fn set_listening(&self, is_listening: bool) {
+        self.state.lock().is_closed = !is_listening;
+        self.changed.notify_all();
+    }
+
+    /// How many connections wait.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.state.lock().waiting.values().sum()
+    }
+}
+
+impl DormantRegistration {
+    /// Has `wake` called when the next connection for the torrent arrives while it does not run.
+    pub fn rearm(&self, wake: Wake) {
+        if let Some(dormant) = self.registry.state.lock().dormant.get_mut(&self.info_hash)
+            && dormant.id == self.id
+        {
+            dormant.wake = Some(wake);
+        }
+    }
+}
+
+impl Drop for DormantRegistration {
+    fn drop(&mut self) {
+        let mut state = self.registry.state.lock();
+        if state.dormant.get(&self.info_hash).is_some_and(|dormant| dormant.id == self.id) {
+            state.dormant.remove(&self.info_hash);
+            state.remove_mark(self.info_hash);
+        }
+    }
+}
