@@ -32,11 +32,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError, select};
+use parking_lot::Mutex;
 
 use crate::discovery::tracker::announce::AnnounceEvent;
 use crate::hash::{LANE_BYTES, MAX_WIDTH};
 use crate::net::bind::Bind;
 use crate::pieces::PieceManager;
+use crate::strategy::HostQuota;
 use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
 use crate::util::atomics::{Amount, Counter, Gauge, Port};
 use crate::util::slab::SlabPool;
@@ -48,7 +50,7 @@ pub use run_state::{RunControl, RunState, StopReason};
 use shutdown::ConnectionShutdown;
 pub use state::Peer;
 use super_seed::SuperSeeding;
-pub use throttle::{ActiveInGroup, LimitGroup, Throttle, TorrentThrottle};
+pub use throttle::{ActiveInGroup, Demand, LimitGroup, Throttle, TorrentThrottle};
 
 /// A peer that sends nothing for this long is taken for dead; keep-alives come every two minutes.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
@@ -85,6 +87,10 @@ pub struct TorrentContext {
     pub batch_slabs: SlabPool,
     /// The payload of all peers together.
     pub payload: PayloadTotals,
+    /// The blocks that choked peers were sent (BEP 6).
+    pub fast_quota: Mutex<HostQuota>,
+    /// The pieces of the metadata that peers were sent.
+    pub metadata_quota: Mutex<HostQuota>,
     /// The super-seeding state; unset in torrents that do not super-seed.
     pub super_seeding: OnceLock<SuperSeeding>,
     /// Bytes that all peers' remembered messages take beyond each peer's own allowance; see `reader/deferred.rs`.
@@ -211,6 +217,8 @@ impl TorrentContext {
             slabs: SlabPool::new(SLAB, 8),
             batch_slabs: SlabPool::new(MAX_WIDTH * LANE_BYTES, BATCH_SLABS),
             payload: PayloadTotals::default(),
+            fast_quota: Mutex::default(),
+            metadata_quota: Mutex::default(),
             super_seeding: OnceLock::new(),
             deferred_bytes: Amount::default(),
             messages,

@@ -4,7 +4,8 @@
 //! The caller passes the time as a [`std::time::Duration`] since a start of its choice, and seeds the randomness, so that
 //! simulations can drive every rule. [`send_schedule`] takes an [`std::time::Instant`].
 //!
-//! * One per torrent, each under its own short lock: [`picker`], [`smart_ban`] and [`super_seed`].
+//! * One per torrent, each under its own short lock: [`picker`], [`smart_ban`], [`super_seed`] and
+//!   [`host_quota`].
 //! * One per torrent, owned by its loop: [`choker`], [`quality`], `peer_list`, `eviction` (also for pending
 //!   handshakes) and [`metadata_fetch`].
 //! * One per connection: [`pipeline`], [`pex`], [`window`], [`write_batch`], [`send_schedule`] and [`traffic`].
@@ -14,6 +15,8 @@ pub mod allowed_fast;
 pub mod choker;
 pub(crate) mod dial_rate;
 pub(crate) mod eviction;
+pub mod fast_grants;
+pub mod host_quota;
 pub mod metadata_fetch;
 pub(crate) mod peer_list;
 pub mod pex;
@@ -30,10 +33,11 @@ pub mod window;
 pub mod write_batch;
 
 pub use choker::{ChokeCandidate, Choker};
+pub use host_quota::HostQuota;
 pub use picker::{BlockVerdict, Picker, PieceVerdict, Plan};
 pub use pipeline::RequestPipeline;
 pub use rate::RateMeter;
-pub use rate_limiter::{Direction, Grant, Limits, RateLimiter};
+pub use rate_limiter::{Direction, FlowId, Grant, Limits, RateLimiter};
 pub use smart_ban::SmartBan;
 pub use super_seed::SuperSeed;
 pub use traffic::Traffic;

@@ -24,8 +24,8 @@ pub enum WriterCommand {
     Cancel(BlockInfo),
     /// Serve these blocks.
     Serve(Vec<BlockInfo>),
-    /// The peer has cancelled its request for this block.
-    Withdraw(BlockInfo),
+    /// The peer has cancelled its requests for these blocks.
+    Withdraw(Vec<BlockInfo>),
     /// Send a choke, and drop the peer's requests; or send an unchoke.
     Choke(bool),
     /// Tell the peer whether we are interested.
@@ -50,7 +50,9 @@ impl WriterCommand {
     /// The bytes that the command takes in the queue.
     fn cost(&self) -> usize {
         let payload = match self {
-            WriterCommand::Serve(blocks) | WriterCommand::Reject(blocks) => size_of_val(blocks.as_slice()),
+            WriterCommand::Serve(blocks) | WriterCommand::Withdraw(blocks) | WriterCommand::Reject(blocks) => {
+                size_of_val(blocks.as_slice())
+            }
             WriterCommand::AllowedFast(pieces) => size_of_val(pieces.as_slice()),
             WriterCommand::Extended(_, payload) => payload.len(),
             _ => 0,
@@ -138,7 +140,7 @@ mod tests {
         let block = BlockInfo { piece: PieceIndex(0), begin: 0, length: 1 };
         let messages: [&dyn Fn() -> WriterCommand; 5] = [
             &|| WriterCommand::Choke(true),
-            &|| WriterCommand::Withdraw(block),
+            &|| WriterCommand::Withdraw(vec![block; 10]),
             &|| WriterCommand::Reject(vec![block; 100]),
             &|| WriterCommand::Extended(1, vec![0; 1000]),
             &|| WriterCommand::AllowedFast(vec![PieceIndex(0); 10]),

@@ -53,8 +53,6 @@ pub struct Reader<'a> {
     pass: PassRequests,
     /// See the type's documentation.
     once: OnceMessages,
-    /// How many more blocks the peer may request while it is choked.
-    allowed_fast_left: u32,
     /// Takes the received blocks.
     block_receiver: BlockReceiver<'a>,
     /// Starts the thread that watches the deadlines of our requests; `None` once it runs.
@@ -100,7 +98,6 @@ impl<'a> Reader<'a> {
             pass: PassRequests::default(),
             once: OnceMessages::default(),
             useless: UselessMessages::new(context.now()),
-            allowed_fast_left: 0,
             block_receiver: BlockReceiver::new(context, peer),
             start_deadline_thread: Some(start_deadline_thread),
             cipher,

@@ -14,7 +14,7 @@ use crate::net::tcp_diag::TcpDiag;
 use crate::peer::TorrentContext;
 use crate::peer::outbox::{Outbox, WriterCommand};
 use crate::strategy::Traffic;
-use crate::strategy::rate_limiter::Direction;
+use crate::strategy::rate_limiter::{Direction, FlowId};
 use crate::types::{BLOCK_SIZE, BlockInfo, PeerId, PeerKey, PieceIndex};
 use crate::util::atomics::Flag;
 use crate::wire::Handshake;
@@ -83,6 +83,11 @@ impl Peer {
             outbox,
             stream,
         }
+    }
+
+    /// The connection as the rate limits know it.
+    pub fn flow(&self) -> FlowId {
+        FlowId::new(self.key, self.addr.ip())
     }
 
     /// Queues a command for the writer, which may have ended. Disconnects the peer if its queue is full.

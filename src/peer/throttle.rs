@@ -22,7 +22,7 @@ use crate::util::slab::{PooledSlab, SlabPool};
 
 pub use limit_group::LimitGroup;
 use torrent_throttle::LevelGrants;
-pub use torrent_throttle::{ActiveInGroup, TorrentThrottle};
+pub use torrent_throttle::{ActiveInGroup, Demand, TorrentThrottle};
 
 /// If at least this many bytes wait in the socket, a reader asks the limiter for as many as it has room for.
 const SMALL_RECEIVE: usize = 1024;
@@ -104,8 +104,9 @@ pub fn read(context: &TorrentContext, peer: &Peer, mut stream: &TcpStream, buffe
 
 /// Waits until some of `want` bytes may be received; `None` if the connection has ended meanwhile.
 fn wait_for_turn(context: &TorrentContext, peer: &Peer, grants: &mut LevelGrants, want: u64) -> Option<u64> {
+    let demand = Demand { flow: peer.flow(), direction: Direction::Down, despite_choke: false };
     while !peer.is_closed() && !context.are_connections_ending() {
-        match grants.collect(&context.settings.throttle, Direction::Down, peer.key, 1, want) {
+        match grants.collect(&context.settings.throttle, demand, 1, want) {
             Grant::Go(bytes) => return Some(bytes.min(want)),
             Grant::Wait(pause) => {
                 std::thread::sleep(pause);
@@ -136,13 +137,13 @@ impl UploadAllowance {
 
     /// How many bytes may be sent now; unlimited without a limit. Less than `least` is of no use: it is saved up, while this
     /// returns 0 and the writer has to wait. `want` gives the number of bytes to send; it is called only if there is a limit.
-    pub fn take(&mut self, throttle: &TorrentThrottle, key: PeerKey, least: u64, want: impl FnOnce() -> u64) -> u64 {
+    pub fn take(&mut self, throttle: &TorrentThrottle, demand: Demand, least: u64, want: impl FnOnce() -> u64) -> u64 {
         self.deadline = None;
-        if throttle.limit(Direction::Up) == 0 {
+        if !demand.despite_choke && throttle.limit(Direction::Up) == 0 {
             self.granted.clear();
             return u64::MAX;
         }
-        match self.granted.collect(throttle, Direction::Up, key, least, want()) {
+        match self.granted.collect(throttle, demand, least, want()) {
             Grant::Go(bytes) => bytes,
             Grant::Wait(pause) => {
                 self.deadline = Some(Instant::now() + pause);

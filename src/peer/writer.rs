@@ -7,6 +7,7 @@
 //! A writer whose socket takes nothing holds no large buffer (`peer::socket_write`): blocks that have not left go back into the
 //! queue, and the rest of a block that has partly left is read again, in small parts, when the socket takes more.
 
+mod queue;
 mod serve;
 
 use std::collections::VecDeque;
@@ -18,12 +19,12 @@ use crossbeam_channel::RecvTimeoutError;
 use socket2::SockRef;
 
 use crate::mse::Rc4;
+use crate::peer::TorrentContext;
 use crate::peer::outbox::{Inbox, WriterCommand};
 use crate::peer::send_gate::SendGate;
-use crate::peer::socket_write::{CHUNK, write_all_or_time_out};
+use crate::peer::socket_write::write_all_or_time_out;
 use crate::peer::state::Peer;
 use crate::peer::throttle::UploadAllowance;
-use crate::peer::{SLAB, TorrentContext};
 use crate::strategy::metadata_fetch::MetadataQuota;
 use crate::strategy::send_schedule::SendSchedule;
 use crate::strategy::write_batch::WriteBatchSize;
@@ -196,7 +197,7 @@ impl<'a> Writer<'a> {
                     self.drop_queue(); // requested before the peer received the choke
                 }
             }
-            WriterCommand::Withdraw(block) => self.withdraw(block),
+            WriterCommand::Withdraw(batch) => self.withdraw(batch),
             WriterCommand::Choke(choked) => {
                 self.choking = choked;
                 message::write_choke(&mut self.messages, choked);
@@ -252,33 +253,10 @@ impl<'a> Writer<'a> {
         let id = self.peer.extensions.metadata_id.get();
         let info = self.context.info.get().map(AsRef::as_ref);
         if id != 0 {
-            message::write_extended(&mut self.messages, id, &self.served.answer(info, piece).encode());
+            let (now, ip) = (self.context.now(), self.peer.addr.ip());
+            let may_host = |most| self.context.metadata_quota.lock().take(now, ip, most);
+            message::write_extended(&mut self.messages, id, &self.served.answer(info, piece, may_host).encode());
         }
-    }
-
-    /// The peer has cancelled a request: removes it from the queue if it still waits there.
-    fn withdraw(&mut self, block: BlockInfo) {
-        let Some(at) = self.queue.iter().position(|b| *b == block) else { return };
-        self.queue.remove(at);
-        self.peer.serving.queued_requests.sub(1);
-        if self.peer.extensions.supports_fast {
-            message::write_reject(&mut self.messages, block);
-        }
-    }
-
-    /// The peer is choked: drops its requests except those for its allowed fast pieces, and rejects them if the peer supports
-    /// the fast extension (BEP 6).
-    fn drop_queue(&mut self) {
-        let before = self.queue.len();
-        let (peer, messages) = (self.peer, &mut self.messages);
-        self.queue.retain(|block| {
-            let stays = peer.choking.allowed_fast.is_granted(block.piece);
-            if peer.extensions.supports_fast && !stays {
-                message::write_reject(messages, *block);
-            }
-            stays
-        });
-        peer.serving.queued_requests.sub((before - self.queue.len()) as u32);
     }
 
     /// Adds the waiting HAVEs to the messages that leave next.
@@ -334,38 +312,5 @@ impl<'a> Writer<'a> {
     fn limit_unsent(&self) {
         // Without this option, the kernel queues as many bytes as its buffer holds.
         let _ = SockRef::from(self.stream).set_tcp_notsent_lowat(self.batch_size.unsent());
-    }
-
-    /// Takes the oldest request and the requests behind it that follow on disk, as far as the limit allows; none if it allows
-    /// none.
-    fn next_run(&mut self) -> Vec<BlockInfo> {
-        let Some(first) = self.queue.front().copied() else { return Vec::new() };
-        if self.pending_deadline().is_some() {
-            return Vec::new();
-        }
-        let (throttle, key) = (&self.context.settings.throttle, self.peer.key);
-        let want = || self.queue.iter().take(self.batch_size.blocks()).map(|b| u64::from(b.length)).sum();
-        let max_bytes = self.allowance.take(throttle, key, u64::from(first.length), want);
-        if max_bytes > 0 && self.slab.is_none() {
-            self.slab = throttle.client.upload_slab();
-        }
-        let space = if self.slab.is_some() { SLAB } else { CHUNK.max(first.length as usize) };
-        let max_bytes =
-            max_bytes.min(self.send_gate.max_bytes().max(u64::from(first.length))).min(space as u64) as usize;
-        let layout = self.context.pieces.storage().layout();
-        let start = |b: &BlockInfo| layout.offset(b.piece, b.begin);
-        let mut run: Vec<BlockInfo> = Vec::with_capacity(self.batch_size.blocks());
-        let mut bytes = 0;
-        while run.len() < self.batch_size.blocks()
-            && let Some(next) = self.queue.front().copied()
-            && run.last().is_none_or(|last| start(last) + u64::from(last.length) == start(&next))
-            && bytes + next.length as usize <= max_bytes
-        {
-            bytes += next.length as usize;
-            run.push(next);
-            self.queue.pop_front();
-        }
-        self.allowance.spend(bytes as u64);
-        run
     }
 }

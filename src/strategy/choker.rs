@@ -8,8 +8,9 @@
 //! (BEP 21) gets none.
 //!
 //! Claiming interest costs a peer nothing. So a peer that requests nothing or little for some seconds loses its slot to a waiting
-//! peer, and then ranks last for a while (`idle`). A network whose peers hold a quarter of the slots ranks after other waiting
-//! networks, and every network has the same chance of an optimistic slot.
+//! peer, and then ranks last for a while (`idle`). A host or network whose peers hold a quarter of the slots ranks after others
+//! that wait, which take over the slots that it has beyond that share at the next round; and every network has the same chance of
+//! an optimistic slot.
 //!
 //! To avoid needless changes, an unchoked peer stays unchoked for at least one round, and a peer with a regular slot loses it
 //! only to a clearly faster peer.
@@ -50,7 +51,9 @@ const IDLE_TURN: Duration = Duration::from_secs(20);
 pub struct ChokeCandidate {
     /// The peer.
     pub key: PeerKey,
-    /// The peer's network; slots are shared fairly among networks.
+    /// The peer's host and its network; slots are shared fairly among hosts, and among networks.
+    pub host: Network,
+    /// See `host`.
     pub network: Network,
     /// Whether requests of the peer are waiting for blocks, and the peer reads what we send.
     pub is_requesting: bool,
@@ -113,8 +116,11 @@ enum TurnState {
     Done,
 }
 
+/// How many times the share of the slots (a quarter) of a peer's host, and of its network, is used up by peers that come before it.
+type Crowding = (usize, usize);
+
 /// The sort key of [`Choker::rank`].
-type SlotRank = (TurnState, bool, usize, Reverse<u64>, Option<Duration>);
+type SlotRank = (TurnState, bool, Crowding, Reverse<u64>, Option<Duration>);
 
 /// The choker of one torrent; see the module documentation.
 #[derive(Debug, Default)]
@@ -139,7 +145,6 @@ impl Choker {
     }
 
     /// The current number of regular slots.
-    #[cfg(any(test, feature = "internals"))]
     pub fn slots(&self) -> usize {
         self.slots.count()
     }
@@ -313,39 +318,48 @@ impl Choker {
         }
     }
 
-    /// For each waiting peer, how many times its network's share of the slots (a quarter) is used up by peers of the same network
-    /// that have a slot or have waited longer; 0 while the network is within its share.
-    fn crowding(&self, now: Duration, ranked: &[&ChokeCandidate]) -> BTreeMap<PeerKey, usize> {
+    /// The crowding of each peer that has a slot or waits for one; 0 while host and network are within their share. Peers that
+    /// have a slot come before those that wait, and these in the order in which they have waited.
+    fn crowding(&self, now: Duration, ranked: &[&ChokeCandidate]) -> BTreeMap<PeerKey, Crowding> {
         let fair = (self.slots.count() / 4).max(1);
-        let waits = |c: &ChokeCandidate| self.turn_state(now, c) == TurnState::Waiting;
-        let mut held: BTreeMap<Network, usize> = BTreeMap::new();
-        for c in ranked.iter().filter(|c| !waits(c) && c.unchoked) {
-            *held.entry(c.network).or_default() += 1;
-        }
-        let mut waiting: Vec<_> = ranked.iter().filter(|c| waits(c)).collect();
-        waiting.sort_by_cached_key(|c| (self.peers.get(&c.key).and_then(|m| m.last_unchoked), c.since, c.key));
-        let mut crowd = |c: &ChokeCandidate| {
-            let held = held.entry(c.network).or_default();
+        let order = |c: &ChokeCandidate| match self.turn_state(now, c) {
+            TurnState::Waiting => {
+                let last_unchoked = self.peers.get(&c.key).and_then(|m| m.last_unchoked);
+                (TurnState::Waiting, Reverse(0), last_unchoked, c.since, c.key)
+            }
+            state => (state.min(TurnState::Serving), Reverse(c.up_rate), None, c.since, c.key),
+        };
+        let is_waiting = |c: &ChokeCandidate| self.turn_state(now, c) == TurnState::Waiting;
+        let mut all: Vec<_> = ranked.iter().filter(|c| c.unchoked || is_waiting(c)).collect();
+        all.sort_by_cached_key(|c| order(c));
+        let mut held: BTreeMap<(bool, Network), usize> = BTreeMap::new();
+        let mut crowd = |is_host, network| {
+            let held = held.entry((is_host, network)).or_default();
             *held += 1;
             (*held - 1) / fair
         };
-        waiting.into_iter().map(|c| (c.key, crowd(c))).collect()
+        all.into_iter().map(|c| (c.key, (crowd(true, c.host), crowd(false, c.network)))).collect()
     }
 
     /// The order among peers that share slots. First the peers whose turn is in progress, the fastest first. Then the waiting
-    /// peers: those that wasted a slot come after the others; among equals, by their network's share, then the longest wait first
-    /// (`None`, never served, sorts first). Last the peers whose turn is over, the most recently started turn first.
-    fn rank(&self, now: Duration, c: &ChokeCandidate, turn_state: TurnState, crowding: usize) -> SlotRank {
+    /// peers: those that wasted a slot come after the others; among equals, by the shares of their host and network, then the
+    /// longest wait first (`None`, never served, sorts first). Peers with a slot beyond such a share come among these. Last the
+    /// peers whose turn is over, the most recently started turn first.
+    fn rank(&self, now: Duration, c: &ChokeCandidate, turn_state: TurnState, crowding: Crowding) -> SlotRank {
         let history = self.peers.get(&c.key);
+        let within_share = (0, 0);
         match turn_state {
-            TurnState::Fresh | TurnState::Serving => (turn_state, false, 0, Reverse(c.up_rate), None),
+            TurnState::Serving if crowding != within_share => {
+                (TurnState::Waiting, false, crowding, Reverse(c.up_rate.saturating_add(1)), None)
+            }
+            TurnState::Fresh | TurnState::Serving => (turn_state, false, within_share, Reverse(c.up_rate), None),
             TurnState::Waiting => {
                 let is_deprioritized = history.is_some_and(|m| m.idleness.is_deprioritized(now));
                 (turn_state, is_deprioritized, crowding, Reverse(0), history.and_then(|m| m.last_unchoked))
             }
             TurnState::Done => {
                 let began = history.and_then(|m| m.turn).map_or(Duration::ZERO, |turn| turn.0);
-                (turn_state, false, 0, Reverse(0), Some(Duration::MAX.saturating_sub(began)))
+                (turn_state, false, within_share, Reverse(0), Some(Duration::MAX.saturating_sub(began)))
             }
         }
     }

@@ -1,17 +1,21 @@
 //! The global download and upload limits: one token bucket per direction, each with a fair queue. All connections share one
 //! limiter under a short lock, and sleep without the lock as long as it says.
 //!
-//! A request for bytes takes a place in the queue. Places are ordered by how many bytes their owners have had (start-time fair
-//! queueing): every waiting peer gets the same number of bytes, however small its requests are and however often it asks. Bytes
-//! are assigned to the places as time passes, whether the owners are awake or not, so neither a late wake-up nor a changed limit
-//! gains or loses a byte. A sleep never exceeds [`MAX_WAIT`], so that everyone soon notices a new limit.
+//! A request for bytes takes a place in the queue, which [`fair_queue`] orders: every waiting network gets the same number of
+//! bytes, and so does every waiting connection of a network, however small its requests are and however often it asks. Bytes are
+//! assigned to the places as time passes, whether the owners are awake or not, so neither a late wake-up nor a changed limit gains
+//! or loses a byte. A sleep never exceeds [`MAX_WAIT`], so that everyone soon notices a new limit.
 //!
 //! Without a limit nothing is counted, and every request is granted at once.
 
-use std::collections::BTreeMap;
+mod fair_queue;
+
+use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::net::networks::Network;
 use crate::types::PeerKey;
+use fair_queue::FairQueue;
 
 /// The longest time a peer is told to wait before it asks again.
 pub const MAX_WAIT: Duration = Duration::from_millis(250);
@@ -46,6 +50,22 @@ pub struct Limits {
     pub up: u64,
 }
 
+/// A connection that asks for bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowId {
+    /// The connection.
+    pub key: PeerKey,
+    /// The subscriber at its other end, who gets no more bytes by opening more connections.
+    pub network: Network,
+}
+
+impl FlowId {
+    /// The connection `key` to `ip`.
+    pub fn new(key: PeerKey, ip: IpAddr) -> FlowId {
+        FlowId { key, network: Network::site(ip) }
+    }
+}
+
 /// The answer to a request for bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
@@ -56,7 +76,7 @@ pub enum Grant {
 }
 
 /// Both limits; see the module documentation.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RateLimiter {
     down: TokenBucket,
     up: TokenBucket,
@@ -82,9 +102,9 @@ impl RateLimiter {
         Limits { down: self.down.rate, up: self.up.rate }
     }
 
-    /// The peer `key` requests `want` bytes. Granted bytes are its own at once; it should give back any that it cannot use.
-    pub fn ask(&mut self, now: Duration, direction: Direction, key: PeerKey, want: u64) -> Grant {
-        self.bucket(direction).ask(now, key, want)
+    /// A connection requests `want` bytes. Granted bytes are its own at once; it should give back any that it cannot use.
+    pub fn ask(&mut self, now: Duration, direction: Direction, flow: FlowId, want: u64) -> Grant {
+        self.bucket(direction).ask(now, flow, want)
     }
 
     /// Returns `bytes` that were granted to `key` but not needed.
@@ -101,7 +121,7 @@ impl RateLimiter {
     /// The number of peers that either bucket knows.
     #[cfg(test)]
     pub fn known_peers(&self) -> usize {
-        self.down.flows.len().max(self.up.flows.len())
+        self.down.queue.len().max(self.up.queue.len())
     }
 
     fn bucket(&mut self, direction: Direction) -> &mut TokenBucket {
@@ -112,33 +132,15 @@ impl RateLimiter {
     }
 }
 
-/// A place in the queue: the virtual start time, then the order of arrival.
-type QueuePlace = (u64, u64);
-
-/// One peer's state in one bucket.
-#[derive(Clone, Copy, Debug, Default)]
-struct PeerFlow {
-    /// The virtual finish time of its last place: the bytes it has had, on the bucket's virtual clock.
-    finish: u64,
-    place: Option<QueuePlace>,
-    /// Bytes assigned to it and not yet fetched.
-    granted: u64,
-}
-
-/// One limit and the peers that wait for it.
-#[derive(Debug, Default)]
+/// One limit and the connections that wait for it.
+#[derive(Clone, Debug, Default)]
 struct TokenBucket {
     /// Bytes per second; 0 for no limit.
     rate: u64,
     /// Available bytes × 1e-9, as of `then`.
     credit: u128,
     then: Duration,
-    /// The waiting peers in order, each with the bytes it waits for.
-    queue: BTreeMap<QueuePlace, (PeerKey, u64)>,
-    flows: BTreeMap<PeerKey, PeerFlow>,
-    /// The virtual clock: the start time of the place served last.
-    served: u64,
-    arrivals: u64,
+    queue: FairQueue,
 }
 
 impl TokenBucket {
@@ -147,57 +149,38 @@ impl TokenBucket {
         (self.rate / PORTIONS).clamp(MIN_PORTION, largest)
     }
 
-    fn ask(&mut self, now: Duration, key: PeerKey, want: u64) -> Grant {
+    fn ask(&mut self, now: Duration, flow: FlowId, want: u64) -> Grant {
         if self.rate == 0 || want == 0 {
             return Grant::Go(want);
         }
         self.advance(now);
-        if self.flows.get(&key).is_none_or(|f| f.granted == 0 && f.place.is_none()) {
-            self.enqueue(key, want);
+        if !self.queue.has_place_or_grant(flow.key) {
+            // A place is for one portion, or for all available bytes if nobody waits.
+            let there = u64::try_from(self.credit / NANOS).unwrap_or(u64::MAX);
+            let most = if self.queue.is_empty() { self.portion().max(there) } else { self.portion() };
+            self.queue.enqueue(flow, want.min(most));
             self.serve();
         }
-        let Some(flow) = self.flows.get_mut(&key) else { return Grant::Wait(MAX_WAIT) };
-        let granted = std::mem::take(&mut flow.granted);
-        match flow.place {
-            _ if granted > 0 => {
-                // The peer wants less than when it took its place.
-                let spare = granted.saturating_sub(want);
-                if spare > 0 {
-                    self.give_back(now, key, spare);
-                }
-                Grant::Go(granted - spare)
+        let granted = self.queue.take_granted(flow.key);
+        if granted > 0 {
+            // The connection wants less than when it took its place.
+            let spare = granted.saturating_sub(want);
+            if spare > 0 {
+                self.give_back(now, flow.key, spare);
             }
-            Some(place) => Grant::Wait(self.wait(place)),
-            None => Grant::Wait(MAX_WAIT),
+            return Grant::Go(granted - spare);
         }
+        Grant::Wait(self.wait(flow.key))
     }
 
-    /// Takes a place for one portion, or for all available bytes if nobody waits.
-    fn enqueue(&mut self, key: PeerKey, want: u64) {
-        let there = u64::try_from(self.credit / NANOS).unwrap_or(u64::MAX);
-        let most = if self.queue.is_empty() { self.portion().max(there) } else { self.portion() };
-        let bytes = want.min(most);
-        self.arrivals += 1;
-        let served = self.served;
-        let flow = self.flows.entry(key).or_default();
-        let place = (flow.finish.max(served), self.arrivals);
-        flow.finish = place.0.saturating_add(bytes);
-        flow.place = Some(place);
-        self.queue.insert(place, (key, bytes));
-    }
-
-    /// How long until the bytes for this place are available, if no other place comes before it.
-    fn wait(&self, place: QueuePlace) -> Duration {
-        let longest = MAX_WAIT.as_nanos() * u128::from(self.rate);
-        let mut lacking = 0;
-        for (_, bytes) in self.queue.range(..=place).map(|(_, waiting)| waiting) {
-            lacking += u128::from(*bytes) * NANOS;
-            if lacking.saturating_sub(self.credit) >= longest {
-                return MAX_WAIT;
-            }
-        }
-        let nanos = lacking.saturating_sub(self.credit).div_ceil(u128::from(self.rate).max(1));
-        u64::try_from(nanos).map_or(MAX_WAIT, Duration::from_nanos)
+    /// How long until the bytes for the connection's place are available, if nobody takes a place before it.
+    fn wait(&self, key: PeerKey) -> Duration {
+        let rate = u128::from(self.rate).max(1);
+        let longest = self.credit.saturating_add(MAX_WAIT.as_nanos() * rate) / NANOS;
+        let longest = u64::try_from(longest).unwrap_or(u64::MAX);
+        let Some(lacking) = self.queue.bytes_until(key, longest) else { return MAX_WAIT };
+        let nanos = (u128::from(lacking) * NANOS).saturating_sub(self.credit).div_ceil(rate);
+        u64::try_from(nanos).map_or(MAX_WAIT, Duration::from_nanos).min(MAX_WAIT)
     }
 
     /// Advances the time. A `now` that lies before an earlier one counts as that earlier one.
@@ -210,15 +193,10 @@ impl TokenBucket {
 
     /// Assigns available bytes to the first places. Unclaimed bytes are lost beyond [`IDLE_CREDIT`].
     fn serve(&mut self) {
-        while let Some((&place, &(key, bytes))) = self.queue.first_key_value() {
+        while let Some(bytes) = self.queue.next_bytes() {
             let Some(left) = self.credit.checked_sub(u128::from(bytes) * NANOS) else { return };
             self.credit = left;
-            self.queue.pop_first();
-            self.served = self.served.max(place.0);
-            if let Some(flow) = self.flows.get_mut(&key) {
-                flow.place = None;
-                flow.granted = bytes;
-            }
+            self.queue.grant_next();
         }
         self.credit = self.credit.min(IDLE_CREDIT.as_nanos() * u128::from(self.rate));
     }
@@ -227,19 +205,14 @@ impl TokenBucket {
         if self.rate == 0 {
             return;
         }
-        if let Some(flow) = self.flows.get_mut(&key) {
-            flow.finish = flow.finish.saturating_sub(bytes);
-        }
+        self.queue.uncharge(key, bytes);
         self.credit = self.credit.saturating_add(u128::from(bytes) * NANOS);
         self.advance(now);
     }
 
     fn leave(&mut self, now: Duration, key: PeerKey) {
-        let Some(flow) = self.flows.remove(&key) else { return };
-        if let Some(place) = flow.place {
-            self.queue.remove(&place);
-        }
-        self.give_back(now, key, flow.granted);
+        let granted = self.queue.remove(key);
+        self.give_back(now, key, granted);
     }
 
     fn set_rate(&mut self, now: Duration, rate: u64) {
@@ -250,17 +223,10 @@ impl TokenBucket {
         self.rate = rate;
         if rate == 0 {
             // Without a limit nobody has to wait.
-            (self.queue, self.flows, self.credit) = (BTreeMap::new(), BTreeMap::new(), 0);
+            (self.queue, self.credit) = (FairQueue::default(), 0);
             return;
         }
-        let portion = self.portion();
-        for (key, bytes) in self.queue.values_mut() {
-            let excess = bytes.saturating_sub(portion);
-            *bytes -= excess;
-            if let Some(flow) = self.flows.get_mut(key) {
-                flow.finish = flow.finish.saturating_sub(excess);
-            }
-        }
+        self.queue.shorten_places(self.portion());
         self.serve();
     }
 }

@@ -96,6 +96,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
     /// # Errors
     /// If the disk failed.
     pub fn run(mut self, messages: &Receiver<TorrentMessage>) -> Result<TransferEnd<'a>, StorageError> {
+        self.update_choked_share(&[]);
         while !self.is_over() {
             if self.must_reopen() {
                 return self.suspend(messages);

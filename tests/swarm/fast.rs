@@ -199,6 +199,50 @@ fn a_choked_newcomer_gets_its_allowed_pieces_and_rejects_for_others() {
     wire.receive_until(&reject(gift, 0, BLOCK_SIZE)).expect("the end of the gift");
 }
 
+/// The allowance belongs to the peer's address: neither another connection nor a later one renews it.
+#[test]
+fn a_new_connection_brings_no_new_allowance() {
+    let (temp, payload) = (TestDir::new(), thirty_pieces());
+    let (_seeder, addr, _tracker) = seeding(&temp, &payload);
+    let allowed = |wire: &mut Wire| loop {
+        if let Message::Other(id::ALLOWED_FAST, piece) = wire.receive().expect("the allowed pieces") {
+            return u32::from_be_bytes(piece.try_into().expect("four bytes"));
+        }
+    };
+    let connect = || {
+        let mut wire = connect_extended(addr, &payload);
+        wire.send(id::HAVE_NONE, &[]).expect("a word");
+        wire
+    };
+    let [mut first, mut second] = [connect(), connect()];
+    let gift = [allowed(&mut first), allowed(&mut second)];
+    assert_eq!(gift[0], gift[1], "the set of an address is always the same");
+    let (mut blocks, mut rejects) = (0, 0);
+    for wire in [&mut first, &mut second] {
+        for _ in 0..50 {
+            wire.request(gift[0], 0, BLOCK_SIZE).expect("a request");
+        }
+        let answered = blocks + rejects;
+        while blocks + rejects < answered + 50 {
+            match wire.receive().expect("an answer") {
+                Message::Piece(..) => blocks += 1,
+                Message::Other(id::REJECT, _) => rejects += 1,
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(blocks, 2 * 10 * payload.piece_length / BLOCK_SIZE as usize, "each block of ten pieces twice, in all");
+    let mut third = connect();
+    third.request(gift[0], 0, BLOCK_SIZE).expect("a request");
+    loop {
+        match third.receive().expect("an answer") {
+            Message::Other(id::REJECT, _) => break,
+            Message::Other(id::ALLOWED_FAST, _) | Message::Piece(..) => panic!("the allowance is used up"),
+            _ => {}
+        }
+    }
+}
+
 /// Every request gets exactly one answer, whether it is served, cancelled or rejected by a choke.
 #[test]
 fn every_request_is_answered_once() {

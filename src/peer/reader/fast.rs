@@ -5,12 +5,10 @@ use crate::peer::outbox::WriterCommand;
 use crate::peer::reader::{Reader, WRONG_BITFIELD_LENGTH};
 use crate::peer::roster::refill_idle_peers;
 use crate::strategy::allowed_fast::{SET_SIZE, allowed_fast};
+use crate::strategy::fast_grants;
 use crate::strategy::pipeline::RejectOutcome;
 use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PieceIndex};
 use crate::wire::message::Message;
-
-/// The size of the allowed fast set in bytes: with large pieces, the set has fewer pieces, but at least one.
-const MAX_ALLOWED_FAST_BYTES: u32 = 8 << 20;
 
 impl Reader<'_> {
     /// Handles `have all`, `have none`, `suggest` and `allowed fast`; both sides support the extension.
@@ -59,26 +57,30 @@ impl Reader<'_> {
             return;
         }
         let context = self.context;
-        let size = context.pieces.storage().layout().piece_length().max(1);
-        let most = SET_SIZE.min((MAX_ALLOWED_FAST_BYTES / size).max(1));
+        if !self.has_fast_grant() {
+            return;
+        }
+        let most = fast_grants::set_size(context.pieces.storage().layout().piece_length());
         let mut set = allowed_fast(self.peer.addr.ip(), context.settings.info_hash, context.pieces.piece_count(), most);
         context.pieces.retain_verified(&mut set);
         if !set.is_empty() {
-            // Each block once, and as many again for those that get lost.
-            self.allowed_fast_left = 2 * size.div_ceil(BLOCK_SIZE).saturating_mul(set.len() as u32);
             self.peer.choking.allowed_fast.grant(set.clone());
             self.peer.send(WriterCommand::AllowedFast(set));
         }
     }
 
-    /// Whether a choked peer may have this block all the same; counts it if so.
-    pub(super) fn use_allowed_fast(&mut self, block: &BlockInfo) -> bool {
-        let granted = self.allowed_fast_left > 0
-            && !self.context.is_paused()
+    /// Whether the peer's host may have more blocks while it is choked. The writer counts those that it sends.
+    fn has_fast_grant(&self) -> bool {
+        let most = fast_grants::grant(self.context.pieces.storage().layout().piece_length());
+        self.context.fast_quota.lock().left(self.context.now(), self.peer.addr.ip(), most) > 0
+    }
+
+    /// Whether a choked peer may have this block all the same.
+    pub(super) fn is_allowed_fast(&self, block: &BlockInfo) -> bool {
+        !self.context.is_paused()
             && block.length <= BLOCK_SIZE
-            && self.peer.choking.allowed_fast.is_granted(block.piece);
-        self.allowed_fast_left -= u32::from(granted);
-        granted
+            && self.peer.choking.allowed_fast.is_granted(block.piece)
+            && self.has_fast_grant()
     }
 
     /// The peer allows us to request a piece although it chokes us.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::strategy::rate_limiter::{Direction, Grant, Limits, RateLimiter};
+use crate::strategy::rate_limiter::{Direction, FlowId, Grant, Limits, RateLimiter};
 use crate::types::PeerKey;
 use crate::util::atomics::{Counter, Gauge};
 
@@ -85,9 +85,9 @@ impl LimitGroup {
         }
     }
 
-    /// Asks for `want` bytes for the connection `key`; see [`RateLimiter::ask`].
-    pub(super) fn ask(&self, direction: Direction, key: PeerKey, want: u64) -> Grant {
-        self.limiter.lock().ask(self.started.elapsed(), direction, key, want)
+    /// Asks for `want` bytes for a connection; see [`RateLimiter::ask`].
+    pub(super) fn ask(&self, direction: Direction, flow: FlowId, want: u64) -> Grant {
+        self.limiter.lock().ask(self.started.elapsed(), direction, flow, want)
     }
 
     /// Returns `bytes` that were granted to `key` and not used.

@@ -14,6 +14,7 @@ use crate::peer::ContextSettings;
 use crate::peer::outbox::outbox;
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
+use crate::strategy::rate_limiter::FlowId;
 use crate::types::{BLOCK_SIZE, Bitfield, PeerId};
 use crate::wire::handshake::Handshake;
 
@@ -98,19 +99,21 @@ fn a_reader_that_waits_ends_with_the_torrent() {
 fn a_writer_collects_grants_for_a_block_and_goes_on_when_the_limit_is_lifted() {
     let (throttle, mut allowance) = (TorrentThrottle::default(), UploadAllowance::default());
     let client = throttle.client.clone();
+    let flow = FlowId::new(PeerKey(1), [192, 0, 2, 1].into());
+    let demand = Demand { flow, direction: Direction::Up, despite_choke: false };
     let (block, started) = (u64::from(BLOCK_SIZE), Instant::now());
-    assert_eq!(allowance.take(&throttle, PeerKey(1), block, || panic!("needless")), u64::MAX);
+    assert_eq!(allowance.take(&throttle, demand, block, || panic!("needless")), u64::MAX);
     client.limit_group().set(A_BYTE);
-    assert_eq!(allowance.take(&throttle, PeerKey(1), block, || block), 0);
+    assert_eq!(allowance.take(&throttle, demand, block, || block), 0);
     assert!(allowance.pending_deadline(|| started).is_some());
     client.limit_group().set(Limits::default());
-    assert_eq!(allowance.take(&throttle, PeerKey(1), block, || block), u64::MAX);
+    assert_eq!(allowance.take(&throttle, demand, block, || block), u64::MAX);
     assert!(allowance.pending_deadline(|| started).is_none());
 
     // At this rate, the limiter's portions are smaller than a block.
     client.limit_group().set(Limits { down: 0, up: 256 * 1024 });
     let granted = loop {
-        match allowance.take(&throttle, PeerKey(1), block, || 3 * block) {
+        match allowance.take(&throttle, demand, block, || 3 * block) {
             0 => thread::yield_now(),
             granted => break granted,
         }

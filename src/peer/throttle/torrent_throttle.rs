@@ -1,16 +1,29 @@
-//! The limits that apply to one torrent: its own, those of a group of torrents, and those of its client.
+//! The limits that apply to one torrent: its own, those of a group of torrents, and those of its client. Blocks for choked peers
+//! are under one more, which main sets.
 
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use crate::peer::throttle::{LimitGroup, Throttle};
-use crate::strategy::rate_limiter::{Direction, Grant, Limits};
+use crate::strategy::fast_grants::IDLE_CHOKED_SHARE;
+use crate::strategy::rate_limiter::{Direction, FlowId, Grant, Limits};
 use crate::types::PeerKey;
 use crate::util::atomics::Flag;
 
-/// The number of levels: the torrent itself, its group, its client.
-const LEVELS: usize = 3;
+/// The number of levels: blocks for choked peers, the torrent itself, its group, its client.
+const LEVELS: usize = 4;
+
+/// A connection that asks the limits for bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// The connection.
+    pub flow: FlowId,
+    /// Whether it sends or receives.
+    pub direction: Direction,
+    /// Whether it sends blocks that a choked peer requested (BEP 6).
+    pub despite_choke: bool,
+}
 
 /// The limits that apply to a torrent. A connection needs the permission of each level that has a limit. The client's limiter
 /// comes last, so that no torrent holds bytes of it while it waits for its own limits.
@@ -25,6 +38,8 @@ pub struct TorrentThrottle {
     own: LimitGroup,
     ignores_client: Flag,
     membership: Mutex<GroupMembership>,
+    /// What all choked peers of the torrent together may have of its upload.
+    choked: LimitGroup,
 }
 
 /// The group of a torrent.
@@ -39,6 +54,7 @@ struct GroupMembership {
 
 /// The limits that apply at one moment, by level.
 struct LimitLevels<'a> {
+    choked: Option<&'a LimitGroup>,
     own: Option<&'a LimitGroup>,
     group: Option<Arc<LimitGroup>>,
     client: Option<&'a LimitGroup>,
@@ -46,7 +62,7 @@ struct LimitLevels<'a> {
 
 impl LimitLevels<'_> {
     fn by_level(&self) -> [Option<&LimitGroup>; LEVELS] {
-        [self.own, self.group.as_deref(), self.client]
+        [self.choked, self.own, self.group.as_deref(), self.client]
     }
 
     /// The least figure of all levels that have one; 0 if none has.
@@ -58,7 +74,9 @@ impl LimitLevels<'_> {
 impl TorrentThrottle {
     /// The limits of a torrent of the client with this throttle, without limits of its own.
     pub fn new(client: Arc<Throttle>) -> TorrentThrottle {
-        TorrentThrottle { client, ..TorrentThrottle::default() }
+        let throttle = TorrentThrottle { client, ..TorrentThrottle::default() };
+        throttle.set_choked_share(IDLE_CHOKED_SHARE);
+        throttle
     }
 
     /// The torrent's own limits.
@@ -122,12 +140,22 @@ impl TorrentThrottle {
         }
     }
 
-    fn levels(&self) -> LimitLevels<'_> {
+    /// Sets how many bytes a second all choked peers together may have.
+    pub fn set_choked_share(&self, bytes_per_second: u64) {
+        let limits = Limits { down: 0, up: bytes_per_second.max(1) };
+        if self.choked.limits() != limits {
+            self.choked.set(limits);
+        }
+    }
+
+    fn levels(&self, despite_choke: bool) -> LimitLevels<'_> {
+        let choked = despite_choke.then_some(&self.choked);
         let client = Some(self.client.limit_group());
         if !self.is_custom.is_set() {
-            return LimitLevels { own: None, group: None, client };
+            return LimitLevels { choked, own: None, group: None, client };
         }
         LimitLevels {
+            choked,
             own: Some(&self.own),
             group: self.group(),
             client: client.filter(|_| !self.ignores_client.is_set()),
@@ -139,18 +167,19 @@ impl TorrentThrottle {
         if !self.is_custom.is_set() {
             return self.client.limit_group().limit(direction);
         }
-        self.levels().least(|level| level.limit(direction))
+        self.levels(false).least(|level| level.limit(direction))
     }
 
     /// The torrent's equal share of the limits in this direction, in bytes per second; 0 for no limit.
     pub fn fair_share(&self, direction: Direction) -> u64 {
-        self.levels().least(|level| level.fair_share(direction))
+        self.levels(false).least(|level| level.fair_share(direction))
     }
 
     /// Removes a connection that has ended from all limiters.
     pub fn remove_peer(&self, key: PeerKey) {
         self.client.limit_group().remove_peer(key);
         self.own.remove_peer(key);
+        self.choked.remove_peer(key);
         let groups: Vec<Arc<LimitGroup>> = {
             let membership = self.membership.lock();
             membership.group.iter().cloned().chain(membership.former.iter().filter_map(Weak::upgrade)).collect()
@@ -177,24 +206,17 @@ pub(super) struct LevelGrants([u64; LEVELS]);
 impl LevelGrants {
     /// Asks each level that has a limit until it has granted `least` of `want` bytes. Returns how many bytes all levels have
     /// granted, `u64::MAX` if none has a limit, or how long to wait before asking again; what was granted so far is kept.
-    pub fn collect(
-        &mut self,
-        throttle: &TorrentThrottle,
-        direction: Direction,
-        key: PeerKey,
-        least: u64,
-        want: u64,
-    ) -> Grant {
+    pub fn collect(&mut self, throttle: &TorrentThrottle, demand: Demand, least: u64, want: u64) -> Grant {
         let mut usable = u64::MAX;
         let want = want.max(least);
-        for (granted, level) in self.0.iter_mut().zip(throttle.levels().by_level()) {
-            let Some(level) = level.filter(|level| level.limit(direction) > 0) else {
+        for (granted, level) in self.0.iter_mut().zip(throttle.levels(demand.despite_choke).by_level()) {
+            let Some(level) = level.filter(|level| level.limit(demand.direction) > 0) else {
                 *granted = 0;
                 continue;
             };
             let want = want.min(usable);
             while *granted < least {
-                match level.ask(direction, key, want.saturating_sub(*granted)) {
+                match level.ask(demand.direction, demand.flow, want.saturating_sub(*granted)) {
                     Grant::Go(bytes) => *granted += bytes,
                     Grant::Wait(pause) => return Grant::Wait(pause),
                 }
@@ -225,7 +247,7 @@ impl LevelGrants {
         if granted == [0; LEVELS] {
             return;
         }
-        for (bytes, level) in granted.into_iter().zip(throttle.levels().by_level()) {
+        for (bytes, level) in granted.into_iter().zip(throttle.levels(true).by_level()) {
             if let Some(level) = level {
                 level.give_back(direction, key, bytes);
             }

@@ -36,6 +36,7 @@ impl Writer<'_> {
         if !unsent.is_empty() {
             unsent.iter().rev().for_each(|block| self.queue.push_front(*block));
             self.allowance.refund(total(unsent));
+            self.give_fast_grant_back();
             wait(self.stream)?; // the slab has been returned
         }
         Ok(())

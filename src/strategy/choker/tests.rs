@@ -28,6 +28,7 @@ struct ChokerSwarm {
 fn peer(key: u32) -> ChokeCandidate {
     ChokeCandidate {
         key: PeerKey(key),
+        host: Network::host(key.to_be_bytes().into()),
         network: Network::subnet([10, 0, 0, 1].into()),
         is_requesting: true,
         interested: true,

@@ -2,11 +2,13 @@
 //! honest, and no honest peer is ever blamed.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use proptest::prelude::*;
 use sha1::{Digest, Sha1};
 
 use super::*;
+use crate::strategy::HostQuota;
 use crate::wire::metadata::{MetadataMessage, PIECE, piece_size};
 
 /// How a simulated peer behaves.
@@ -268,13 +270,31 @@ fn a_peer_that_leaves_is_replaced() {
 fn served_metadata_is_bounded() {
     let info = info(PIECE as usize + 1);
     let mut served = MetadataQuota::default();
-    assert_eq!(served.answer(None, 0), MetadataMessage::Reject { piece: 0 });
-    assert_eq!(served.answer(Some(&info), 2), MetadataMessage::Reject { piece: 2 });
+    let any_number = |_| true;
+    assert_eq!(served.answer(None, 0, any_number), MetadataMessage::Reject { piece: 0 });
+    assert_eq!(served.answer(Some(&info), 2, any_number), MetadataMessage::Reject { piece: 2 });
     let last = MetadataMessage::Data { piece: 1, total_size: info.len() as u32, bytes: &info[PIECE as usize..] };
     for _ in 0..6 {
-        assert_eq!(served.answer(Some(&info), 1), last);
+        assert_eq!(served.answer(Some(&info), 1, any_number), last);
     }
-    assert_eq!(served.answer(Some(&info), 1), MetadataMessage::Reject { piece: 1 });
+    assert_eq!(served.answer(Some(&info), 1, any_number), MetadataMessage::Reject { piece: 1 });
+}
+
+/// However often a host connects, it gets the metadata a few times.
+#[test]
+fn a_new_connection_brings_no_further_copies() {
+    let (info, ip) = (info(2 * PIECE as usize), IpAddr::from([192, 0, 2, 1]));
+    let mut quota = HostQuota::default();
+    let mut pieces = 0;
+    for second in 0..100 {
+        let mut served = MetadataQuota::default();
+        for _ in 0..10 {
+            let may_host = |most| quota.take(Duration::from_secs(second), ip, most);
+            let answer = served.answer(Some(&info), 0, may_host);
+            pieces += usize::from(matches!(answer, MetadataMessage::Data { .. }));
+        }
+    }
+    assert_eq!(pieces, 32 * 2);
 }
 
 proptest! {

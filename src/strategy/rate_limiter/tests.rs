@@ -10,10 +10,21 @@ const SECOND: Duration = Duration::from_secs(1);
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
+/// An address in a network of its own.
+fn address(n: u32) -> IpAddr {
+    IpAddr::from((0x0a00_0000 + n).to_be_bytes())
+}
+
+fn flow(n: u32) -> FlowId {
+    FlowId::new(PeerKey(n), address(n))
+}
+
 /// Peers that always want bytes, each in portions of its own size.
 struct LimiterSwarm {
     limiter: RateLimiter,
     wants: Vec<u64>,
+    /// The address of each peer.
+    ips: Vec<IpAddr>,
     /// Bytes transferred by each peer, down and up.
     moved: Vec<[u64; 2]>,
     /// Bytes transferred in each tenth of a second, down and up.
@@ -27,12 +38,18 @@ impl LimiterSwarm {
         let wakes = (0..wants.len() as u32).flat_map(|n| [false, true].map(|up| Reverse((Duration::ZERO, n, up))));
         LimiterSwarm {
             limiter: RateLimiter::new(limits),
+            ips: (0..wants.len() as u32).map(address).collect(),
             moved: vec![[0; 2]; wants.len()],
             tenths: [Vec::new(), Vec::new()],
             wakes: wakes.collect(),
             rng: fastrand::Rng::with_seed(1),
             wants,
         }
+    }
+
+    fn ask(&mut self, now: Duration, direction: Direction, peer: u32) -> Grant {
+        let flow = FlowId::new(PeerKey(peer), self.ips[peer as usize]);
+        self.limiter.ask(now, direction, flow, self.wants[peer as usize])
     }
 
     /// Advances the time to `end`. A peer wakes up to `late` after its time.
@@ -42,7 +59,7 @@ impl LimiterSwarm {
         {
             self.wakes.pop();
             let direction = if up { Direction::Up } else { Direction::Down };
-            let pause = match self.limiter.ask(now, direction, PeerKey(peer), self.wants[peer as usize]) {
+            let pause = match self.ask(now, direction, peer) {
                 Grant::Wait(pause) => pause + late.mul_f64(self.rng.f64()),
                 Grant::Go(bytes) => {
                     assert!(bytes > 0 && bytes <= self.wants[peer as usize]);
@@ -122,23 +139,66 @@ fn peers_that_trickle_do_not_wait_behind_those_that_pour() {
     assert!(trickles * 10 >= pours * 8, "{trickles} against {pours}");
 }
 
+/// A hundred connections of one address get together what one connection of another address gets, and share that evenly.
+#[test]
+fn many_connections_get_no_more_than_one() {
+    for (of_many, of_one) in
+        [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8:0:100::1"), ("::ffff:192.0.2.1", "2001:db8::1")]
+    {
+        let mut swarm = LimiterSwarm::new(Limits { down: 0, up: 4 * MIB }, vec![64 * KIB; 101]);
+        swarm.ips[..100].fill(of_many.parse().expect("an address"));
+        swarm.ips[100] = of_one.parse().expect("an address");
+        swarm.wakes.retain(|Reverse((_, _, up))| *up);
+        swarm.run(SECOND * 60, MS);
+        let (one, many) = (swarm.moved.pop().expect("the last")[1], swarm.moved.iter().map(|m| m[1]).sum::<u64>());
+        let ratio = one as f64 / many as f64;
+        assert!((0.95..=1.05).contains(&ratio), "{one} against {many}");
+        assert!(swarm.fairness(true) > 0.95, "{}", swarm.fairness(true));
+    }
+}
+
+/// A peer is told to ask again when its bytes are there: neither too soon, which costs time, nor too late.
+#[test]
+fn a_wait_ends_when_the_bytes_are_there() {
+    let mut limiter = RateLimiter::new(Limits { down: 0, up: MIB });
+    let ask = |limiter: &mut RateLimiter, now, key: u32| {
+        // Keys below 20 have one address, those from 20 on one each.
+        limiter.ask(now, Direction::Up, FlowId::new(PeerKey(key), address(key.max(19))), 4 * KIB)
+    };
+    for key in (0..40).chain(0..40) {
+        let _ = ask(&mut limiter, Duration::ZERO, key);
+    }
+    // The address of the 20 has had nothing yet, as all others, so its second connection comes behind all the others.
+    let mut ends = Vec::new();
+    for key in [0, 20, 39, 1] {
+        let Grant::Wait(pause) = ask(&mut limiter, Duration::ZERO, key) else { panic!("granted") };
+        ends.push((pause, key));
+    }
+    assert!(ends.is_sorted() && ends[3].0 < MAX_WAIT, "{ends:?}");
+    for (pause, key) in ends {
+        let mut early = limiter.clone();
+        assert!(matches!(ask(&mut early, pause.saturating_sub(Duration::from_nanos(1)), key), Grant::Wait(_)), "{key}");
+        assert_eq!(ask(&mut limiter, pause, key), Grant::Go(4 * KIB), "{key}");
+    }
+}
+
 #[test]
 fn without_a_limit_everything_goes_and_an_idle_limit_saves_little() {
     let mut limiter = RateLimiter::new(Limits { down: 0, up: MIB });
-    assert_eq!(limiter.ask(SECOND, Direction::Down, PeerKey(1), 1 << 40), Grant::Go(1 << 40));
+    assert_eq!(limiter.ask(SECOND, Direction::Down, flow(1), 1 << 40), Grant::Go(1 << 40));
     let mut burst = 0;
-    while let Grant::Go(bytes) = limiter.ask(SECOND * 3600, Direction::Up, PeerKey(1), 1 << 20) {
+    while let Grant::Go(bytes) = limiter.ask(SECOND * 3600, Direction::Up, flow(1), 1 << 20) {
         burst += bytes;
     }
     assert!(burst > 0 && burst <= MIB / 10, "{burst} at once after an hour");
     limiter.set(SECOND * 3600, Limits::default());
-    assert_eq!(limiter.ask(SECOND * 3600, Direction::Up, PeerKey(1), 7 * MIB), Grant::Go(7 * MIB));
+    assert_eq!(limiter.ask(SECOND * 3600, Direction::Up, flow(1), 7 * MIB), Grant::Go(7 * MIB));
 }
 
 #[test]
 fn returned_and_abandoned_grants_go_to_waiting_connections() {
     let mut limiter = RateLimiter::new(Limits { down: MIB, up: 0 });
-    let ask = |limiter: &mut RateLimiter, key| limiter.ask(SECOND, Direction::Down, PeerKey(key), 16 * KIB);
+    let ask = |limiter: &mut RateLimiter, key| limiter.ask(SECOND, Direction::Down, flow(key), 16 * KIB);
     let mut key = 0;
     while let Grant::Go(_) = ask(&mut limiter, key) {
         key += 1;
@@ -159,6 +219,7 @@ proptest! {
     fn never_more_than_the_limit_whatever_is_asked_when(
         rate in 1u64..50_000_000,
         steps in prop::collection::vec((0u32..20, 0u64..300_000, 0u64..60_000, 0u8..12), 1..400),
+        networks in 1u32..20,
     ) {
         let mut limiter = RateLimiter::new(Limits { down: 0, up: rate });
         let (mut now, mut moved) = (Duration::ZERO, 0u64);
@@ -166,13 +227,14 @@ proptest! {
             now += Duration::from_micros(micros);
             match what {
                 0 => limiter.leave(now, PeerKey(key)),
-                _ => if let Grant::Go(bytes) = limiter.ask(now, Direction::Up, PeerKey(key), want) {
+                _ => if let Grant::Go(bytes) = limiter.ask(now, Direction::Up, FlowId::new(PeerKey(key), address(key % networks)), want) {
                     prop_assert!(bytes <= want);
                     let unused = if what == 1 { bytes / 2 } else { 0 };
                     limiter.give_back(now, Direction::Up, PeerKey(key), unused);
                     moved += bytes - unused;
                 }
             }
+            prop_assert!(limiter.known_peers() <= 20);
             prop_assert!(moved as f64 <= rate as f64 * now.as_secs_f64() + 1.0, "{moved} after {now:?} at {rate} B/s");
         }
     }

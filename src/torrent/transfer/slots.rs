@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::net::networks::Network;
 use crate::peer::roster::refill_idle_peers;
 use crate::strategy::choker::{ChokeCandidate, ROUND as CHOKE_ROUND};
+use crate::strategy::fast_grants::choked_share;
 use crate::strategy::rate_limiter::Direction;
 use crate::torrent::transfer::Transfer;
 use crate::types::PeerKey;
@@ -33,8 +34,16 @@ impl Transfer<'_, '_> {
                 peer.choking.is_snubbing.set(self.choker.is_snubbing(now, candidate.key));
             }
         }
+        self.update_choked_share(&candidates);
         self.close_duplicates(now, &candidates);
         self.drop_useless_peer(now, &candidates);
+    }
+
+    /// Lets all choked peers together have what an upload slot has.
+    pub(crate) fn update_choked_share(&self, candidates: &[ChokeCandidate]) {
+        let throttle = &self.context.settings.throttle;
+        let rates = candidates.iter().filter(|c| c.unchoked).map(|c| c.up_rate);
+        throttle.set_choked_share(choked_share(rates, throttle.fair_share(Direction::Up), self.choker.slots()));
     }
 
     /// Lets a super-seed check once a second whether to reveal more pieces.
@@ -106,6 +115,7 @@ impl Transfer<'_, '_> {
             }
             candidates.push(ChokeCandidate {
                 key: peer.key,
+                host: Network::host(peer.addr.ip()),
                 network: Network::subnet(peer.addr.ip()),
                 is_requesting,
                 interested: peer.choking.peer_interested.is_set(),

@@ -4,11 +4,16 @@ use super::*;
 
 const A_BYTE: Limits = Limits { down: 1, up: 1 };
 const KEY: PeerKey = PeerKey(1);
+
+fn demand() -> Demand {
+    Demand { flow: FlowId::new(KEY, [192, 0, 2, 1].into()), direction: Direction::Up, despite_choke: false }
+}
+
 /// More than is granted within these tests at one byte a second.
 const BLOCK: u64 = 16 * 1024;
 
 fn collect(throttle: &TorrentThrottle, grants: &mut LevelGrants) -> Grant {
-    grants.collect(throttle, Direction::Up, KEY, BLOCK, BLOCK)
+    grants.collect(throttle, demand(), BLOCK, BLOCK)
 }
 
 fn waits(throttle: &TorrentThrottle, grants: &mut LevelGrants) -> bool {
@@ -41,21 +46,35 @@ fn a_torrent_needs_the_permission_of_each_level_that_has_a_limit() {
 }
 
 #[test]
+fn blocks_for_choked_peers_have_a_limit_of_their_own_even_if_there_is_no_other() {
+    let throttle = TorrentThrottle::new(Arc::default());
+    throttle.set_choked_share(1);
+    let mut grants = LevelGrants::default();
+    let choked = Demand { despite_choke: true, ..demand() };
+    assert!(matches!(grants.collect(&throttle, choked, BLOCK, BLOCK), Grant::Wait(_)));
+    assert_eq!(collect(&throttle, &mut grants), Grant::Go(u64::MAX), "an unchoke ends the wait");
+    assert_eq!((throttle.limit(Direction::Up), throttle.fair_share(Direction::Up)), (0, 0));
+    assert_eq!(throttle.choked.known_peers(), 1);
+    throttle.remove_peer(KEY);
+    assert_eq!(throttle.choked.known_peers(), 0);
+}
+
+#[test]
 fn a_grant_of_one_level_is_kept_while_the_writer_waits_for_another_level() {
     let throttle = TorrentThrottle::default();
     throttle.set(Limits { down: 0, up: 1 << 40 });
     throttle.client.limit_group().set(A_BYTE);
     let mut grants = LevelGrants::default();
-    while grants.0[0] < BLOCK {
+    while grants.0[1] < BLOCK {
         assert!(waits(&throttle, &mut grants)); // until the torrent's own limiter has granted the block
     }
-    let own = grants.0[0];
+    let own = grants.0[1];
     assert!(waits(&throttle, &mut grants));
-    assert_eq!(grants.0[0], own, "the first level is not asked again");
+    assert_eq!(grants.0[1], own, "the first level is not asked again");
     throttle.client.limit_group().set(Limits::default());
     assert_eq!(collect(&throttle, &mut grants), Grant::Go(own));
     grants.spend(BLOCK);
-    assert_eq!(grants.0, [own - BLOCK, 0, 0]);
+    assert_eq!(grants.0, [0, own - BLOCK, 0, 0]);
     grants.give_back(&throttle, Direction::Up, KEY);
     assert_eq!(grants, LevelGrants::default());
 }

@@ -106,6 +106,31 @@ fn a_network_with_many_peers_does_not_have_all_slots_of_a_seed() {
     assert!(few >= 3 * many && many > 0, "{few} rounds each alone in their networks, {many} each in one");
 }
 
+/// The peers of one host or network have all slots and use them. A peer of another one, or of another host in the network, gets a
+/// slot at the next round, and not only when a turn of theirs is over.
+#[test]
+fn what_a_network_has_beyond_its_share_goes_to_others_at_the_next_round() {
+    for same_network in [false, true] {
+        let mut swarm = ChokerSwarm::new(120, true);
+        swarm.choker.set_upload_limit(2048 * KIB);
+        swarm.link = 2048 * KIB;
+        swarm.peers[..100].iter_mut().for_each(|p| p.host = Network::host([10, 0, 0, 1].into()));
+        swarm.peers[100..].iter_mut().for_each(|p| p.interested = false);
+        if !same_network {
+            swarm.peers[100..].iter_mut().for_each(|p| p.network = Network::subnet([10, 0, 1, 1].into()));
+        }
+        (0..30).for_each(|_| _ = swarm.round());
+        assert!((64..100).contains(&swarm.round().len()), "too few for all");
+        swarm.peers[100..].iter_mut().for_each(|p| p.interested = true);
+        swarm.round(); // some may have got their slot only now
+        let served = swarm.round();
+        assert!((100..116).all(|n| served.contains(&n)), "{served:?}");
+        // Peers within their share keep their slots, but for the round after a turn.
+        let rounds: usize = (0..20).map(|_| swarm.round().range(100..).count()).sum();
+        assert!(rounds >= 340, "{rounds} of 400");
+    }
+}
+
 /// A lost packet delays the blocks of one of the first four peers for a second or two. The link is not faster for that.
 #[test]
 fn a_peer_whose_blocks_are_late_counts_as_one_that_is_served() {
