@@ -189,10 +189,12 @@ impl Peer {
         self.can_request() || (self.choking.allowed_fast.any() && self.choking.am_interested.is_set())
     }
 
-    /// The address at which others can connect to the peer; `None` if the peer connected to us and has not told its port.
+    /// The address at which others can connect to the peer; `None` if the peer connected to us and has not told its port, or a
+    /// false one.
     pub fn listen_addr(&self) -> Option<SocketAddr> {
         match self.extensions.listen_port.get() {
             0 if self.incoming => None,
+            _ if self.incoming && self.extensions.names_false_port.is_set() => None,
             port if self.incoming => Some(SocketAddr::new(self.addr.ip(), port)),
             _ => Some(self.addr),
         }

@@ -2,9 +2,10 @@
 //! randomness comes from a seedable generator. The history of each address is a [`PeerRecord`] of `strategy::quality`, which also
 //! defines the order of dialing.
 //!
-//! `entry` is one address and its source, `hint` what peers claim about it. `capacity` decides which addresses are added, and
+//! `entry` is one address and its source, `hint` what peers claim about it. `aliases` are other addresses of connected peers. `capacity` decides which addresses are added, and
 //! which are displaced when the list is full. `dial_history` remembers dialed addresses.
 
+mod aliases;
 mod capacity;
 mod dial_history;
 mod entry;
@@ -26,11 +27,6 @@ pub use entry::PeerSource;
 const MAX_FAILURES: u32 = 8;
 /// … but not before it has failed for this long, so that a network outage of some minutes does not empty the list.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// How long an address is not dialed after it was linked to a connected peer.
-const ALIAS_PAUSE: Duration = Duration::from_secs(120);
-/// The same for an address that the user gave, because the connected peer may have copied the ID of the peer there. If the user
-/// gave the connected peer's address too, [`ALIAS_PAUSE`] applies.
-const USER_ALIAS_PAUSE: Duration = Duration::from_secs(15);
 /// While we need peers, failed addresses are retried within seconds only if at most this many are known, so that a long list is
 /// not dialed again and again.
 const SHORT_LIST: usize = 100;
@@ -41,6 +37,7 @@ const MAX_BANNED: usize = 1000;
 #[derive(Debug, Default)]
 pub struct PeerList {
     rng: fastrand::Rng,
+    now: Duration,
     entries: HashMap<SocketAddr, PeerListEntry>,
     /// Banned peers that connected to us, by IP address, because the port of an incoming connection says nothing.
     banned: HashMap<IpAddr, PeerRecord>,
@@ -48,7 +45,7 @@ pub struct PeerList {
     dial_history: DialHistory,
     /// Our own address, as peers see it.
     ours: Option<SocketAddr>,
-    /// Whether we need peers and none is connected, so that the pauses between connection attempts are short.
+    /// Whether we need peers and none is connected or sends anything, so that the pauses between connection attempts are short.
     in_need: bool,
     encryption: Encryption,
     /// Whether every wanted piece is verified.
@@ -155,10 +152,11 @@ impl PeerList {
 
     /// Advances the time.
     pub fn set_time(&mut self, now: Duration) {
+        self.now = now;
         self.dial_history.set_time(now);
     }
 
-    /// Sets whether we need peers and none is connected. Returns true if this changed, because the next attempts may then be due
+    /// Sets whether we need peers and none is connected, or none sends anything. Returns true if this changed, because the next attempts may then be due
     /// earlier or later.
     pub fn set_in_need(&mut self, in_need: bool) -> bool {
         std::mem::replace(&mut self.in_need, in_need) != in_need
@@ -207,8 +205,8 @@ impl PeerList {
         let needed = self.in_need && is_hoped_for && self.entries.len() <= SHORT_LIST;
         // A peer may lie about its other addresses, so a linked address is dialed now and then.
         let free = if entry.connection.is_some() { entry.alias_until } else { Some(Duration::ZERO) };
-        let wanted = !entry.is_never_dialed && !self.is_redundant(entry);
-        free.filter(|_| wanted).map(|free| entry.record.dialable_from(needed).max(host).max(free))
+        let others = host.max(self.redundant_until(entry));
+        free.filter(|_| !entry.is_never_dialed).map(|free| entry.record.dialable_from(needed).max(others).max(free))
     }
 
     /// Records that a connection attempt to `addr` has started.
@@ -217,26 +215,6 @@ impl PeerList {
         (entry.connection, entry.alias_until) = (Some(key), None);
         if !entry.is_proven() && entry.source != PeerSource::User {
             self.dial_history.note(addr);
-        }
-    }
-
-    /// Records that `addr` belongs to the peer of connection `key`. It is not dialed for `ALIAS_PAUSE` or
-    /// until that connection ends.
-    pub fn link_to(&mut self, addr: SocketAddr, key: PeerKey, now: Duration) {
-        if let Some(entry) = self.entries.get_mut(&addr) {
-            (entry.connection, entry.alias_until) = (Some(key), Some(now + ALIAS_PAUSE));
-        }
-    }
-
-    /// Records that connection `key` led to the same peer as connection `stays`. The addresses of `key` are not dialed for
-    /// `ALIAS_PAUSE` (`USER_ALIAS_PAUSE`) or until `stays` ends.
-    pub fn note_duplicate(&mut self, key: PeerKey, stays: PeerKey, now: Duration) {
-        let is_dialed = |entry: &PeerListEntry| entry.connection == Some(stays) && entry.alias_until.is_none();
-        let is_users = |entry: &PeerListEntry| entry.source == PeerSource::User;
-        let stays_with_users = self.entries.values().any(|entry| is_dialed(entry) && is_users(entry));
-        for entry in self.entries.values_mut().filter(|entry| entry.connection == Some(key)) {
-            let pause = if is_users(entry) && !stays_with_users { USER_ALIAS_PAUSE } else { ALIAS_PAUSE };
-            (entry.connection, entry.alias_until) = (Some(stays), Some(now + pause));
         }
     }
 
@@ -252,6 +230,7 @@ impl PeerList {
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.record.reached(now);
             entry.tried_other_dial_mode = false;
+            entry.is_claimed = false;
             self.dial_history.proved(&addr);
         }
     }
@@ -276,6 +255,7 @@ impl PeerList {
         aliases.for_each(|(_, entry)| (entry.connection, entry.alias_until) = (None, None));
         let Some(entry) = self.entries.get_mut(&addr).filter(|entry| entry.connection == Some(key)) else { return };
         entry.connection = None;
+        entry.duplicates = if worked { 0 } else { entry.duplicates };
         entry.record.disconnected(now, worked, &mut self.rng);
         let hopeless = entry.record.pause_step() > MAX_FAILURES && entry.record.unreached_for(now) >= FORGET_AFTER;
         // A ban must outlive its connection, and addresses from the user are never given up.

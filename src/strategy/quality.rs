@@ -7,6 +7,7 @@
 
 pub mod canonical;
 pub mod duplicates;
+pub mod id_conflicts;
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;

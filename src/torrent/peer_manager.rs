@@ -45,6 +45,8 @@ const MAX_TRACKER_PEERS: usize = 500;
 const FEW_PEERS: usize = 8;
 /// If no peer has been reached for this long, trackers of later tiers are asked too.
 const UNREACHED: Duration = Duration::from_secs(30);
+/// While nothing arrives for this long, addresses that failed are dialled again soon, as if no peer were connected.
+const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// While peers are needed, how often the DHT's figures are updated for display.
 const DHT_STATUS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -206,10 +208,15 @@ impl<'a> PeerManager<'a> {
         self.drop_surplus();
         self.peer_list.set_complete(self.is_complete);
         let needs_peers = self.needs_peers();
-        let in_need = !self.is_complete && self.connections.values().all(|entry| entry.handshake_done.is_none());
-        if self.peer_list.set_in_need(in_need) {
+        let has_reached_none =
+            !self.is_complete && self.connections.values().all(|entry| entry.handshake_done.is_none());
+        // A connection that brings nothing, whatever it claims, is no reason to wait for others.
+        let is_stalled = !self.is_complete && now >= self.stop_timeout.last_progress() + STALLED_AFTER;
+        if self.peer_list.set_in_need(has_reached_none || is_stalled) {
             self.next.dial = Duration::ZERO;
-            self.next.further_trackers = in_need.then(|| now + UNREACHED);
+        }
+        if self.next.further_trackers.is_some() != has_reached_none {
+            self.next.further_trackers = has_reached_none.then(|| now + UNREACHED);
         }
         if self.next.further_trackers.is_some_and(|due| now >= due) {
             self.next.further_trackers = Some(now + UNREACHED);
@@ -242,8 +249,10 @@ impl<'a> PeerManager<'a> {
         let look =
             if self.needs_peers() && self.discovery.has_dht() { now + DHT_STATUS_INTERVAL } else { Duration::MAX };
         let give_up = if self.is_complete { Duration::MAX } else { self.stop_timeout.due(now) };
+        let stalled = self.stop_timeout.last_progress() + STALLED_AFTER;
+        let stalled = if self.is_complete || stalled <= now { Duration::MAX } else { stalled };
         let further = self.next.further_trackers.unwrap_or(Duration::MAX);
-        announce.min(further).min(give_up).min(dial_due).min(pex).min(look).min(self.discovery.next_due())
+        announce.min(further).min(give_up).min(stalled).min(dial_due).min(pex).min(look).min(self.discovery.next_due())
     }
 
     /// Records progress, and stops the torrent if there was none for too long.
@@ -300,6 +309,7 @@ impl<'a> PeerManager<'a> {
             }
             LoopEvent::Message(TorrentMessage::Command(TorrentCommand::AddPeers)) => {
                 self.add_users_peers();
+                self.next.dial = Duration::ZERO;
                 return None;
             }
             // Main checks in each turn whether to stop or to pause.

@@ -16,7 +16,7 @@ use crate::common::seeder::{FakePeer, Gate};
 use crate::common::tracker::Tracker;
 use crate::common::trickle::TrickleLeechers;
 use crate::common::web::{Page, WebServer};
-use crate::common::wire::{Message, Wire, connect_as_peer_from, connect_from, handshake, id};
+use crate::common::wire::{Message, Wire, connect_as_peer_from, connect_from, extended_handshake, handshake, id};
 use crate::common::{PATIENCE, TestDir, btsync, free_port, until};
 use btsync::metainfo::Metainfo;
 use btsync::strategy::rate_limiter::Limits;
@@ -125,6 +125,36 @@ fn a_copied_peer_id_keeps_no_peer_out() {
     };
     let _copy = leech(2);
     leech(3);
+}
+
+/// A stranger at the address of the user's peer says that it listens on that peer's port (BEP 10).
+#[test]
+fn a_claimed_port_keeps_no_peer_of_the_user_away() {
+    let (temp, payload) = (TestDir::new(), thirty_pieces());
+    let gate = Gate::new(0);
+    gate.open();
+    let peer = FakePeer::honest(&payload, &gate);
+    let out = temp.folder("out");
+    let torrent = Metainfo::parse(&payload.torrent("http://127.0.0.1:1/announce")).expect("a torrent");
+    let (handle, events, download) = start(&torrent, &out, |_| ());
+    let port = events.iter().find_map(|event| if let Event::Listening { port } = event { Some(port) } else { None });
+    let btsync = SocketAddr::from(([127, 0, 0, 1], port.expect("it listens")));
+    let mut connection = None;
+    until("btsync accepts connections", || {
+        let mut wire = Wire::connect(btsync);
+        let shaken = wire.send_raw(&extended_handshake(payload.info_hash())).and_then(|()| wire.read_handshake());
+        connection = shaken.is_ok().then_some(wire);
+        connection.is_some()
+    });
+    let mut stranger = connection.expect("a connection");
+    let says = format!("d1:md11:ut_metadatai3ee1:pi{}ee", peer.addr.port());
+    stranger.send(id::EXTENDED, &[&[0], says.as_bytes()].concat()).expect("a claim");
+    stranger.send(id::HAVE_ALL, &[]).expect("another one");
+    stranger.receive_until(&Message::Interested).expect("btsync has read both");
+    handle.add_peer(peer.addr);
+    until("the peer has sent everything", || download.is_finished());
+    assert_eq!(download.join().expect("no panic"), Outcome::Completed);
+    payload.assert_at(&out);
 }
 
 /// Connections that fill the limit, each from another network, have downloaded blocks and continue at one byte a second.

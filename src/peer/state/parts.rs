@@ -24,6 +24,8 @@ pub struct PeerExtensions {
     pub version: OnceLock<String>,
     /// The TCP port that the peer says it listens on; 0 until it has said one.
     pub listen_port: Port,
+    /// Whether another peer turned out to listen on that port of the same IP address. Written by main.
+    pub names_false_port: Flag,
     /// The id of `ut_metadata` messages to the peer (BEP 9); 0 where it does not support them.
     pub metadata_id: SharedByte,
     /// The id of `ut_pex` messages to the peer (BEP 11); 0 where it does not support them.

@@ -38,6 +38,7 @@ impl PeerSource {
 }
 
 /// What is known of one address.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 #[derive(Debug, Default)]
 pub(crate) struct PeerListEntry {
     pub record: PeerRecord,
@@ -50,13 +51,23 @@ pub(crate) struct PeerListEntry {
     pub connection: Option<PeerKey>,
     /// Until when it is not dialed, because it is linked to a connection with another address of the same peer.
     pub alias_until: Option<Duration>,
+    /// Whether a peer that connected to us has claimed it since it was last reached.
+    pub is_claimed: bool,
+    /// How often it led to a peer that was connected, without a useful connection in between.
+    pub duplicates: u32,
+    /// Whether another source than peer exchange has named it.
+    pub is_named_outside_pex: bool,
+    /// Until when the claim that it wants nothing counts, if a peer has made it.
+    pub redundant_hint_until: Option<Duration>,
+    /// Until when it counts that it wants nothing, if it said so itself.
+    pub redundant_until: Option<Duration>,
     /// What peers claim about it.
     pub hints: PexFlags,
     /// The dial mode of the next connection: the one that worked, or one not tried yet; `None` while nothing is known.
     pub dial_mode: Option<DialMode>,
     /// Whether the other dial mode was tried without a pause since the address was last reached.
     pub tried_other_dial_mode: bool,
-    /// Whether it is never dialed: it is our own address, or neither side has anything for the other.
+    /// Whether it is never dialed: it is our own address.
     pub is_never_dialed: bool,
 }
 
@@ -64,6 +75,7 @@ impl PeerListEntry {
     /// Adds `source` as a source of this entry, whose address is `addr`. `ours` is our own address.
     pub fn add_source(&mut self, addr: SocketAddr, source: PeerSource, ours: Option<SocketAddr>) {
         self.source = self.source.max(source);
+        self.is_named_outside_pex |= source != PeerSource::Pex;
         if let Some(ours) = ours.filter(|_| self.source.is_verified()) {
             self.priority = canonical_priority(ours, addr);
         }

@@ -1,18 +1,38 @@
 //! What peers claim about an address (PEX flags, BEP 11): whether it prefers encryption, wants nothing, or is reachable. The
 //! claims are unverified, so they count only for addresses without a verified source, and only as a first guess.
+//!
+//! A claim that a peer wants nothing delays our first attempt, as a seed, by [`REDUNDANT_HINT_PAUSE`], however often it is repeated.
+//! It does not count if the DHT or a magnet link named the address, or if we have reached it before.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::strategy::peer_list::PeerList;
 use crate::strategy::peer_list::entry::PeerListEntry;
 use crate::types::DialMode;
 use crate::wire::pex::PexFlags;
 
+/// How long a seed does not dial an address of which a peer says that it wants nothing.
+const REDUNDANT_HINT_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// The same for an address that said so itself.
+const REDUNDANT_PAUSE: Duration = Duration::from_secs(3600);
+
 impl PeerList {
     /// Records a peer's claims about `addr`.
     pub fn hint(&mut self, addr: SocketAddr, flags: PexFlags) {
+        let now = self.now;
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.hints = flags;
+            if flags.has(PexFlags::UPLOAD_ONLY) {
+                entry.redundant_hint_until.get_or_insert(now + REDUNDANT_HINT_PAUSE);
+            }
+        }
+    }
+
+    /// Records that neither the peer at `addr` nor we need the other. Another peer may have the address later.
+    pub fn note_redundant(&mut self, addr: SocketAddr, now: Duration) {
+        if let Some(entry) = self.entries.get_mut(&addr) {
+            entry.redundant_until = Some(now + REDUNDANT_PAUSE);
         }
     }
 
@@ -35,9 +55,13 @@ impl PeerList {
         other.filter(|other| *other == DialMode::Encrypted && entry.is_hinted(PexFlags::ENCRYPTION))
     }
 
-    /// Whether a connection would be useless to both sides.
-    pub(crate) fn is_redundant(&self, entry: &PeerListEntry) -> bool {
-        self.is_complete && entry.is_hinted(PexFlags::UPLOAD_ONLY)
+    /// Until when a connection would probably be useless to both sides; zero if it is not.
+    pub(crate) fn redundant_until(&self, entry: &PeerListEntry) -> Duration {
+        let hint = entry
+            .redundant_hint_until
+            .filter(|_| entry.is_hinted(PexFlags::UPLOAD_ONLY) && !entry.is_proven() && !entry.is_named_outside_pex);
+        let until = hint.max(entry.redundant_until).filter(|_| self.is_complete);
+        until.unwrap_or_default()
     }
 }
 
@@ -106,11 +130,39 @@ mod tests {
         assert_eq!(all(&said), 2);
         said.set_complete(true);
         assert_eq!(said.dial_candidates(Duration::ZERO, 9), [addr(1)]);
+        said.note_redundant(addr(1), Duration::ZERO);
+        assert_eq!(all(&said), 0);
+        assert_eq!(said.dial_candidates(REDUNDANT_PAUSE, 9).len(), 2, "other peers may be there by now");
         said.set_complete(false);
         assert_eq!(all(&said), 2);
         let mut tracked = peer_list(Encryption::Allow, PeerSource::Tracker, &[PexFlags::UPLOAD_ONLY]);
         tracked.set_complete(true);
         assert_eq!(all(&tracked), 1, "a peer must not keep us from those whom a tracker names");
+    }
+
+    /// A peer says of a leecher, again and again, that it wants nothing.
+    #[test]
+    fn no_peer_keeps_us_from_others_for_long() {
+        let from = |said: &PeerList| said.next_dial().expect("it is dialed at some time");
+        let mut said = peer_list(Encryption::Allow, PeerSource::Pex, &[PexFlags::UPLOAD_ONLY]);
+        said.set_complete(true);
+        for second in 0..100 {
+            said.set_time(Duration::from_secs(second));
+            said.hint(addr(0), PexFlags::UPLOAD_ONLY);
+            said.add(&[addr(0)], PeerSource::Pex);
+            assert_eq!(from(&said), REDUNDANT_HINT_PAUSE);
+        }
+        for source in [PeerSource::Dht, PeerSource::MagnetLink] {
+            let mut said = peer_list(Encryption::Allow, PeerSource::Pex, &[PexFlags::UPLOAD_ONLY]);
+            said.set_complete(true);
+            said.add(&[addr(0)], source);
+            said.hint(addr(0), PexFlags::UPLOAD_ONLY);
+            assert_eq!(from(&said), Duration::ZERO, "{source:?} names it too");
+        }
+        let mut said = peer_list(Encryption::Allow, PeerSource::Pex, &[PexFlags::UPLOAD_ONLY]);
+        said.set_complete(true);
+        said.reached(addr(0), Duration::ZERO);
+        assert_eq!(from(&said), Duration::ZERO, "it has proved to be a peer");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 use std::net::Ipv6Addr;
 
+use super::aliases::{ALIAS_PAUSE, USER_ALIAS_PAUSE};
 use super::*;
 use crate::strategy::quality::canonical_priority;
 
-fn addr(n: u8) -> SocketAddr {
+pub(super) fn addr(n: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, n], 6881))
 }
 
@@ -333,7 +334,7 @@ fn other_addresses_of_a_connected_peer_are_not_dialed() {
     let (mut peer_list, now) = (PeerList::default(), Duration::from_secs(1));
     peer_list.add(&[addr(1), addr(2)], PeerSource::Tracker);
     peer_list.note_dialed(addr(1), PeerKey(1));
-    peer_list.link_to(addr(2), PeerKey(1), now);
+    assert!(peer_list.link_to(addr(2), PeerKey(1), now));
     assert!(peer_list.dial_candidates(now, 9).is_empty());
     assert_eq!(peer_list.next_dial(), Some(now + ALIAS_PAUSE), "the claim may be false");
     peer_list.disconnected(addr(1), PeerKey(1), now, true);
@@ -348,7 +349,7 @@ fn other_addresses_of_a_connected_peer_are_not_dialed() {
     assert_eq!(peer_list.dial_candidates(now, 9), [addr(2)], "and is not to blame");
 
     // The user named one of the addresses, then both.
-    for (users, pause) in [(addr(2), USER_ALIAS_PAUSE), (addr(1), ALIAS_PAUSE)] {
+    for (users, pause) in [(addr(2), 2 * USER_ALIAS_PAUSE), (addr(1), 4 * ALIAS_PAUSE)] {
         peer_list.add(&[users], PeerSource::User);
         peer_list.note_dialed(addr(1), PeerKey(4));
         peer_list.note_dialed(addr(2), PeerKey(5));

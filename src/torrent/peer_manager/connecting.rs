@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::peer::{Connection, DisconnectReason, IncomingConnection, TorrentContext};
+use crate::peer::{Connection, DisconnectReason, IncomingConnection, Peer, TorrentContext};
 use crate::strategy::dial_rate;
 use crate::strategy::eviction::{EvictionCandidate, HandshakeProgress, Usefulness, choose_eviction};
 use crate::torrent::connection_entry::{ConnectionEntry, DeliveryProgress};
@@ -76,9 +76,8 @@ impl PeerManager<'_> {
         let connected: HashMap<_, _> = connected.collect();
         let mut own = None;
         for addr in dial_candidates {
-            if let Some(key) = connected.get(&addr) {
-                self.peer_list.link_to(addr, *key, now); // it connected to us
-                continue;
+            if connected.get(&addr).is_some_and(|key| self.peer_list.link_to(addr, *key, now)) {
+                continue; // it seems to have connected to us
             }
             if addr.port() == self.port()
                 && own.get_or_insert_with(|| context.settings.bind.own_addresses()).contains(&addr.ip())
@@ -241,6 +240,9 @@ impl PeerManager<'_> {
             self.registration.note_incoming_connection();
         }
         self.peer_list.reached(addr, context.now());
+        if let Some(peer) = entry.peer.as_ref().filter(|_| !incoming) {
+            refute_claims(context, peer);
+        }
         send_event(&self.events, Event::PeerConnected { addr, incoming });
     }
 
@@ -269,12 +271,13 @@ impl PeerManager<'_> {
         } else if !entry.incoming {
             self.inner.peers.search.lock().note_failed_dial(why);
         }
-        // The port of an incoming connection means nothing. If neither side needs the other, there is no reason to dial, now or
-        // later.
-        if !entry.incoming && matches!(why, DisconnectReason::Ourselves | DisconnectReason::Redundant) {
-            self.peer_list.never_dial(addr);
-        }
         let now = context.now();
+        match why {
+            _ if entry.incoming => {} // its port means nothing
+            DisconnectReason::Ourselves => self.peer_list.never_dial(addr),
+            DisconnectReason::Redundant => self.peer_list.note_redundant(addr, now),
+            _ => {}
+        }
         let received = entry.peer.as_ref().map_or(0, |peer| peer.rates.downloaded.get());
         if let (Some(record), Some(since)) = (self.peer_list.record(addr), entry.handshake_done) {
             record.record_delivered(now, received, received / now.saturating_sub(since).as_secs().max(1));
@@ -359,6 +362,15 @@ impl PeerManager<'_> {
             .map(|entry| &entry.connection)
             .filter(|c| covered(c.addr))
             .for_each(Connection::close);
+    }
+}
+
+/// We have reached this peer: no other peer that connected to us listens at its address, whatever it said.
+fn refute_claims(context: &TorrentContext, peer: &Peer) {
+    for other in context.roster.all() {
+        if other.incoming && other.id != peer.id && other.listen_addr() == Some(peer.addr) {
+            other.extensions.names_false_port.set(true);
+        }
     }
 }
 

@@ -36,6 +36,11 @@ impl StopTimeout {
         self.limit.is_some_and(|limit| now >= self.since + limit)
     }
 
+    /// When data last arrived, or could not be expected to.
+    pub fn last_progress(&self) -> Duration {
+        self.since
+    }
+
     /// When to ask again.
     pub fn due(&self, now: Duration) -> Duration {
         self.limit.map_or(Duration::MAX, |limit| (self.since + limit).max(now))
