@@ -6,8 +6,12 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::util::descriptors::with_retry;
 use crate::util::paths::resolved;
 use crate::util::printable_text::is_deceptive;
+
+/// How often to try again to read a folder while no descriptor is free.
+const MAX_ATTEMPTS: usize = 100;
 
 /// A file's device and inode.
 type Id = (u64, u64);
@@ -46,7 +50,9 @@ impl PrivateFolders {
         let mut paths = Vec::new();
         for folder in private {
             paths.push(PrivatePath::new(folder));
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+            let mut attempts = 0..MAX_ATTEMPTS;
+            let entries = with_retry(|| fs::read_dir(folder), || attempts.next().is_some());
+            let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
             let links = entries.filter(|path| path.is_symlink() && !path.is_dir());
             paths.extend(links.map(|link| PrivatePath::new(&link)));
         }

@@ -156,10 +156,10 @@ pub struct ServeArgs {
     /// listen for peers on this port; in place of the one of the settings
     #[argh(option, arg_name = "PORT")]
     pub peer_port: Option<u16>,
-    /// import the torrents of Transmission from the folder of its configuration, and exit
+    /// import the torrents of Transmission from its configuration folder; exit
     #[argh(option, arg_name = "DIR")]
     pub import_transmission: Option<PathBuf>,
-    /// import the torrents of qBittorrent from its folder `BT_backup`, and exit
+    /// import the torrents of qBittorrent from its folder `BT_backup`; exit
     #[argh(option, arg_name = "DIR")]
     pub import_qbittorrent: Option<PathBuf>,
     /// save a password for this user, read from standard input, and exit

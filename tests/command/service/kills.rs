@@ -191,7 +191,8 @@ fn compare(service: &Service, known: &mut Known, doubtful: Option<&Effect>, roun
     }
     for torrent in &mut found {
         let hash = torrent["hash_string"].as_str().expect("text").to_owned();
-        assert_eq!((&torrent["error"], &torrent["error_string"]), (&json!(0), &json!("")), "kill {round}");
+        // The trackers do not exist: 2 is their failure. 3 would be one of this machine.
+        assert_ne!(torrent["error"], json!(3), "kill {round}: {}", torrent["error_string"]);
         torrent["is_stopped"] = (torrent["status"] == 0).into();
         let before = known.torrents.get(&hash).cloned();
         let after = match doubtful {
