@@ -1,6 +1,6 @@
 //! A small HTTP/1.1 server of plain threads, for the tracker and for services with a web page.
 //!
-//! One thread has all connections (`front.rs`): it reads requests, sends responses, and never waits for a client. It calls
+//! One thread has all connections (`event_loop.rs`): it reads requests, sends responses, and never waits for a client. It calls
 //! [`Handler::body_limit`] for each request head, and [`Handler::handle_inline`] for each complete request. If the latter has no
 //! response, one of a few workers calls [`Handler::handle`], which may block. Files are read by the workers, a piece whenever the
 //! client takes more, so that a slow client holds no worker; an event stream needs no worker at all.
@@ -10,8 +10,8 @@
 mod body;
 mod connection;
 mod context;
+mod event_loop;
 mod events;
-mod front;
 mod head;
 mod input;
 mod limits;
@@ -43,7 +43,7 @@ pub use response::{Response, ResponseBody};
 pub use source::{BodySource, Pulled, Waker};
 
 use context::ServerContext;
-use front::Front;
+use event_loop::EventLoop;
 use mailbox::Mailbox;
 
 /// The stack of the thread of the connections; it needs little.
@@ -95,8 +95,8 @@ impl Server {
         let mailbox = Arc::new(Mailbox::new()?);
         let addresses = listeners.iter().map(|listener| listener.address().clone()).collect();
         let context = ServerContext::new(name, handler, limits, Arc::clone(&mailbox));
-        let front = Front::new(name, listeners, context)?;
-        let thread = thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || front.run())?;
+        let event_loop = EventLoop::new(name, listeners, context)?;
+        let thread = thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || event_loop.run())?;
         Ok(Server { mailbox, addresses, thread: Some(thread) })
     }
 

@@ -1,14 +1,14 @@
 //! Decodes request bodies as they arrive: of a given length, or in chunks. Pure.
 
-use crate::http::head::{Framing, Refusal};
+use crate::http::head::{Framing, RequestError};
 
 /// The most bytes of chunk extensions and trailers; both are ignored.
 const MAX_IGNORED: usize = 4 * 1024;
 /// The most digits of a chunk's length.
 const MAX_DIGITS: u8 = 16;
 
-const TOO_LARGE: Refusal = Refusal { status: 413, why: "the body is too large" };
-const MALFORMED: Refusal = Refusal { status: 400, why: "malformed chunks" };
+const TOO_LARGE: RequestError = RequestError { status: 413, why: "the body is too large" };
+const MALFORMED: RequestError = RequestError { status: 400, why: "malformed chunks" };
 
 /// The state of a body that arrives.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ enum DecoderState {
 
 impl BodyDecoder {
     /// Refuses a body that says that it is longer than `limit`.
-    pub(super) fn new(framing: Framing, limit: usize) -> Result<BodyDecoder, Refusal> {
+    pub(super) fn new(framing: Framing, limit: usize) -> Result<BodyDecoder, RequestError> {
         let state = match framing {
             Framing::Length(length) if length > limit as u64 => return Err(TOO_LARGE),
             Framing::Length(0) => DecoderState::Done,
@@ -64,7 +64,7 @@ impl BodyDecoder {
     }
 
     /// Decodes `input` into `body` and returns how many bytes of it belong to this body.
-    pub(super) fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<usize, Refusal> {
+    pub(super) fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<usize, RequestError> {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             let taken = match self.state {
@@ -94,7 +94,7 @@ impl BodyDecoder {
     }
 
     /// The state after one byte that is not data.
-    fn after(&mut self, byte: u8, body: usize) -> Result<DecoderState, Refusal> {
+    fn after(&mut self, byte: u8, body: usize) -> Result<DecoderState, RequestError> {
         use DecoderState::{
             Data, DataEnd, DataReturn, Done, Extension, LastEnd, Size, SizeEnd, Trailer, TrailerEnd, TrailerStart,
         };
@@ -125,7 +125,7 @@ impl BodyDecoder {
         Ok(next)
     }
 
-    fn ignore(&mut self, next: DecoderState) -> Result<DecoderState, Refusal> {
+    fn ignore(&mut self, next: DecoderState) -> Result<DecoderState, RequestError> {
         self.ignored += 1;
         if self.ignored > MAX_IGNORED { Err(MALFORMED) } else { Ok(next) }
     }

@@ -15,7 +15,7 @@ use rustix::net::sockopt::set_socket_linger;
 
 use crate::http::body::BodyDecoder;
 use crate::http::context::ServerContext;
-use crate::http::head::Refusal;
+use crate::http::head::RequestError;
 use crate::http::input::InputBuffer;
 use crate::http::request::{BodyLease, ClientAddress, RequestHead};
 use crate::http::response::Response;
@@ -35,7 +35,7 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a connection needs to proceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// One of these events, or a letter.
+    /// One of these events, or a [`ConnectionMessage`](crate::http::mailbox::ConnectionMessage).
     Wait(EventFlags),
     /// Another turn, after the other connections.
     Again,
@@ -43,7 +43,7 @@ pub(super) enum Step {
     Over,
 }
 
-enum State {
+enum ConnectionState {
     /// Waits for a request, or reads its head.
     Head,
     Body(Box<IncomingBody>),
@@ -62,7 +62,7 @@ struct IncomingBody {
     lease: BodyLease,
 }
 
-/// What the response must know of its request.
+/// The facts about a request on which its response depends.
 #[derive(Clone, Copy, Default)]
 struct CurrentRequest {
     /// Whether another request may follow.
@@ -72,14 +72,14 @@ struct CurrentRequest {
 }
 
 /// The state of a connection.
-pub(super) struct Connection {
+pub(super) struct HttpConnection {
     socket: OwnedFd,
     key: u64,
     client: ClientAddress,
-    /// Bytes received and not understood yet.
+    /// Bytes received and not parsed yet.
     input: InputBuffer,
     output: Output,
-    state: State,
+    state: ConnectionState,
     /// When the state began, or when the client last made progress in it.
     since: Duration,
     /// Whether the connection has answered a request.
@@ -94,16 +94,16 @@ type Progress = ControlFlow<Step>;
 const OVER: Progress = Progress::Break(Step::Over);
 const WAIT_FOR_OTHERS: Progress = Progress::Break(Step::Wait(EventFlags::empty()));
 
-impl Connection {
+impl HttpConnection {
     /// A new connection on a non-blocking socket.
-    pub(super) fn new(socket: OwnedFd, key: u64, client: ClientAddress, now: Duration) -> Connection {
-        Connection {
+    pub(super) fn new(socket: OwnedFd, key: u64, client: ClientAddress, now: Duration) -> HttpConnection {
+        HttpConnection {
             socket,
             key,
             client,
             input: InputBuffer::default(),
             output: Output::default(),
-            state: State::Head,
+            state: ConnectionState::Head,
             since: now,
             has_answered: false,
             request: CurrentRequest::default(),
@@ -118,7 +118,7 @@ impl Connection {
 
     /// The number of bytes of a body that has not arrived completely.
     pub(super) fn body_bytes(&self) -> usize {
-        if let State::Body(incoming) = &self.state { incoming.body.len() } else { 0 }
+        if let ConnectionState::Body(incoming) = &self.state { incoming.body.len() } else { 0 }
     }
 
     /// When the client last made progress.
@@ -129,11 +129,11 @@ impl Connection {
     /// How much is lost if this connection is closed; the least first.
     pub(super) fn worth(&self) -> u8 {
         match &self.state {
-            State::Head if self.input.is_empty() => 0,
-            State::Lingering(_) => 0,
-            State::Head | State::Body(_) => 1,
-            State::Sending(None) => 2,
-            State::Handling | State::Sending(Some(_)) => 3,
+            ConnectionState::Head if self.input.is_empty() => 0,
+            ConnectionState::Lingering(_) => 0,
+            ConnectionState::Head | ConnectionState::Body(_) => 1,
+            ConnectionState::Sending(None) => 2,
+            ConnectionState::Handling | ConnectionState::Sending(Some(_)) => 3,
         }
     }
 
@@ -146,28 +146,28 @@ impl Connection {
 
     /// Whether a response is being made or sent, and will end soon.
     pub(super) fn is_answering(&self) -> bool {
-        matches!(self.state, State::Handling | State::Sending(None))
+        matches!(self.state, ConnectionState::Handling | ConnectionState::Sending(None))
     }
 
-    /// When [`Connection::expire`] is due.
+    /// When [`HttpConnection::expire`] is due.
     pub(super) fn deadline(&self, context: &ServerContext) -> Option<Duration> {
         let limits = &context.limits;
         let time = match &self.state {
-            State::Head if self.has_answered && self.input.is_empty() => limits.keep_alive,
-            State::Head => limits.head_timeout,
-            State::Body(incoming) => {
+            ConnectionState::Head if self.has_answered && self.input.is_empty() => limits.keep_alive,
+            ConnectionState::Head => limits.head_timeout,
+            ConnectionState::Body(incoming) => {
                 limits.body_timeout + Duration::from_secs(incoming.body.len() as u64 / MIN_BODY_RATE)
             }
-            State::Handling => return None,
-            State::Sending(Some(stream)) if self.output.len() == 0 => {
+            ConnectionState::Handling => return None,
+            ConnectionState::Sending(Some(stream)) if self.output.len() == 0 => {
                 if !(stream.is_pending() && stream.has_heartbeat()) {
                     return None;
                 }
                 limits.heartbeat.max(MIN_HEARTBEAT)
             }
-            State::Sending(Some(stream)) if !stream.has_heartbeat() => limits.stream_write_timeout,
-            State::Sending(_) => limits.write_timeout,
-            State::Lingering(_) => LINGER_TIMEOUT,
+            ConnectionState::Sending(Some(stream)) if !stream.has_heartbeat() => limits.stream_write_timeout,
+            ConnectionState::Sending(_) => limits.write_timeout,
+            ConnectionState::Lingering(_) => LINGER_TIMEOUT,
         };
         Some(self.since.saturating_add(time))
     }
@@ -175,11 +175,11 @@ impl Connection {
     /// Proceeds after its deadline.
     pub(super) fn expire(&mut self, context: &mut ServerContext) -> Step {
         match &self.state {
-            State::Head if self.input.is_empty() => return Step::Over,
-            State::Head | State::Body(_) => {
-                self.refuse(context, Refusal { status: 408, why: "the request took too long" });
+            ConnectionState::Head if self.input.is_empty() => return Step::Over,
+            ConnectionState::Head | ConnectionState::Body(_) => {
+                self.refuse(context, RequestError { status: 408, why: "the request took too long" });
             }
-            State::Sending(Some(stream)) if self.output.len() == 0 => {
+            ConnectionState::Sending(Some(stream)) if self.output.len() == 0 => {
                 stream.beat(&mut self.output);
                 self.since = context.now;
             }
@@ -196,9 +196,9 @@ impl Connection {
         let is_gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         let is_closed = is_gone || flags.contains(EventFlags::RDHUP);
         match &self.state {
-            State::Handling if is_gone => Step::Over,
-            State::Sending(Some(stream)) if self.output.len() == 0 => {
-                // Whoever waits for events and closes its side listens no more.
+            ConnectionState::Handling if is_gone => Step::Over,
+            ConnectionState::Sending(Some(stream)) if self.output.len() == 0 => {
+                // A client that closes its side while it waits for events has gone away.
                 if is_gone || (is_closed && stream.is_pending()) { Step::Over } else { self.advance(context) }
             }
             _ => self.advance(context),
@@ -207,7 +207,7 @@ impl Connection {
 
     /// Sends a handler's response.
     pub(super) fn answered(&mut self, response: Response, context: &mut ServerContext) -> Step {
-        if matches!(self.state, State::Handling) {
+        if matches!(self.state, ConnectionState::Handling) {
             self.respond(context, response);
         }
         self.advance(context)
@@ -220,7 +220,7 @@ impl Connection {
         pulled: io::Result<(Pulled, Vec<u8>)>,
         context: &mut ServerContext,
     ) -> Step {
-        if let State::Sending(Some(stream)) = &mut self.state
+        if let ConnectionState::Sending(Some(stream)) = &mut self.state
             && let Err(error) = stream.returned(source, pulled, &mut self.output)
         {
             log::debug!("client {}: the body ends early: {error}", self.client);
@@ -232,7 +232,7 @@ impl Connection {
 
     /// Proceeds after its source has called the waker.
     pub(super) fn woken(&mut self, context: &mut ServerContext) -> Step {
-        if let State::Sending(Some(stream)) = &mut self.state {
+        if let ConnectionState::Sending(Some(stream)) = &mut self.state {
             stream.wake();
         }
         self.advance(context)
@@ -240,7 +240,7 @@ impl Connection {
 
     /// Refuses the request that arrives because there is no memory for it.
     pub(super) fn refuse_body(&mut self, context: &mut ServerContext) -> Step {
-        self.refuse(context, Refusal { status: 503, why: "too many large requests: try again later" });
+        self.refuse(context, RequestError { status: 503, why: "too many large requests: try again later" });
         self.advance(context)
     }
 
@@ -248,11 +248,11 @@ impl Connection {
     pub(super) fn advance(&mut self, context: &mut ServerContext) -> Step {
         for _ in 0..MAX_STEPS {
             let progress = match self.state {
-                State::Head => self.read_head(context),
-                State::Body(_) => self.read_body(context),
-                State::Handling => WAIT_FOR_OTHERS,
-                State::Sending(_) => self.send(context),
-                State::Lingering(_) => self.linger(context),
+                ConnectionState::Head => self.read_head(context),
+                ConnectionState::Body(_) => self.read_body(context),
+                ConnectionState::Handling => WAIT_FOR_OTHERS,
+                ConnectionState::Sending(_) => self.send(context),
+                ConnectionState::Lingering(_) => self.linger(context),
             };
             if let Progress::Break(step) = progress {
                 return step;
@@ -262,7 +262,7 @@ impl Connection {
     }
 }
 
-impl AsFd for Connection {
+impl AsFd for HttpConnection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

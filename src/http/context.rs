@@ -12,13 +12,13 @@ use crate::util::atomics::Amount;
 /// The most bytes read at once.
 const READ_SIZE: usize = 16 * 1024;
 
-/// The handler, the limits, and what counts against them.
+/// The handler, the limits, and the counts that are compared with them.
 pub(super) struct ServerContext {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) limits: ServerLimits,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) pool: WorkerPool,
-    /// The bytes of all request bodies in memory.
+    /// The bytes of all request bodies in memory, until the handler has dropped the requests.
     pub(super) bodies: Arc<Amount>,
     /// The number of streams.
     pub(super) streams: Arc<Amount>,
@@ -26,7 +26,7 @@ pub(super) struct ServerContext {
     pub(super) now: Duration,
     /// Whether no further request is accepted.
     pub(super) is_stopping: bool,
-    /// For what is read.
+    /// Every connection reads into it, so that an idle one needs no buffer.
     pub(super) scratch: Box<[u8]>,
 }
 

@@ -14,7 +14,7 @@ const MAX_WAITING_EVENTS: usize = 1024;
 const MAX_WAITING_BYTES: usize = 256 * 1024;
 /// The name of the event that says how many events a listener has lost.
 pub const LOST_EVENT: &str = "lost";
-/// What keeps a silent connection alive: a comment.
+/// A comment, which keeps a silent connection alive.
 const HEARTBEAT: &[u8] = b":\n\n";
 
 /// Sends events to all listeners. Clones send to the same listeners.
@@ -87,7 +87,7 @@ impl EventBroadcast {
 }
 
 impl EventQueue {
-    /// Adds an event; where there is no room, the oldest ones are lost.
+    /// Adds an event. If there is no room, the queue drops the oldest ones.
     fn push(&mut self, event: &Arc<[u8]>) {
         if event.len() > MAX_WAITING_BYTES {
             self.lost += 1;
@@ -177,7 +177,7 @@ fn encode(name: &str, data: &str) -> Arc<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::mailbox::{Letter, Mailbox};
+    use crate::http::mailbox::{ConnectionMessage, Mailbox};
 
     /// All that a listener gets at once, and how the pull ends.
     fn pull(listener: &mut EventSubscription, max: usize, waker: &Waker) -> (String, Pulled) {
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!((broadcast.listeners(), pull(&mut one, 100, &waker).1), (2, Pulled::Pending));
         two.send("", "first");
         broadcast.publish("na\nme", "a\nb\r\nc\rd");
-        assert!(matches!(mailbox.take()[..], [Letter::Woken(7)]));
+        assert!(matches!(mailbox.take()[..], [ConnectionMessage::Woken(7)]));
         let event = "event: name\ndata: a\ndata: b\ndata: c\ndata: d\n\n";
         assert_eq!(pull(&mut one, 100, &waker), (event.into(), Pulled::Data));
         assert_eq!(pull(&mut two, 100, &waker), (format!("data: first\n\n{event}"), Pulled::Data));

@@ -5,14 +5,14 @@ use std::mem::MaybeUninit;
 
 use httparse::{Error, Header, Status};
 
-use crate::http::request::{ClientAddress, RequestHead, Span};
+use crate::http::request::{ClientAddress, HeadSpan, RequestHead};
 
 /// The most headers of a request.
 const MAX_HEADERS: usize = 64;
 
 /// Why a request is refused: the status, and a line for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct RequestError {
     pub(super) status: u16,
     pub(super) why: &'static str,
 }
@@ -37,10 +37,10 @@ pub(super) struct ParsedHead {
     pub(super) expects_continue: bool,
 }
 
-const NO_REQUEST: Refusal = bad("not an HTTP request");
+const NO_REQUEST: RequestError = bad("not an HTTP request");
 
-const fn bad(why: &'static str) -> Refusal {
-    Refusal { status: 400, why }
+const fn bad(why: &'static str) -> RequestError {
+    RequestError { status: 400, why }
 }
 
 /// The number of bytes up to the end of the first empty line after other lines; the search begins at `from`.
@@ -58,13 +58,13 @@ pub(super) fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// Parses a complete head, as [`find_end`] delimits it.
-pub(super) fn parse(raw: Vec<u8>, client: ClientAddress) -> Result<ParsedHead, Refusal> {
+pub(super) fn parse(raw: Vec<u8>, client: ClientAddress) -> Result<ParsedHead, RequestError> {
     let mut storage = [const { MaybeUninit::<Header>::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(&raw, &mut storage) {
         Ok(Status::Complete(length)) if length == raw.len() => {}
-        Err(Error::TooManyHeaders) => return Err(Refusal { status: 431, why: "too many headers" }),
-        Err(Error::Version) => return Err(Refusal { status: 505, why: "this server speaks HTTP/1.1" }),
+        Err(Error::TooManyHeaders) => return Err(RequestError { status: 431, why: "too many headers" }),
+        Err(Error::Version) => return Err(RequestError { status: 505, why: "this server speaks HTTP/1.1" }),
         Ok(_) | Err(_) => return Err(NO_REQUEST),
     }
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
@@ -74,7 +74,7 @@ pub(super) fn parse(raw: Vec<u8>, client: ClientAddress) -> Result<ParsedHead, R
     let headers = &*request.headers;
     let target = own_target(method, target, headers)?;
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let span = |part: &[u8]| -> Span {
+    let span = |part: &[u8]| -> HeadSpan {
         let start = part.as_ptr().addr().saturating_sub(raw.as_ptr().addr());
         start as u16..(start + part.len()) as u16
     };
@@ -90,7 +90,7 @@ pub(super) fn parse(raw: Vec<u8>, client: ClientAddress) -> Result<ParsedHead, R
 
 /// The path and query of a request target. A whole URL must name the host that the header `Host` names, so that no client makes
 /// the handler's check of that header look at another host than its target.
-fn own_target<'a>(method: &str, target: &'a str, headers: &[Header]) -> Result<&'a str, Refusal> {
+fn own_target<'a>(method: &str, target: &'a str, headers: &[Header]) -> Result<&'a str, RequestError> {
     let mut hosts = values(headers, "Host");
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -110,7 +110,7 @@ fn own_target<'a>(method: &str, target: &'a str, headers: &[Header]) -> Result<&
 }
 
 /// How long the body is (RFC 9112, section 6.3). Refuses everything that another program could understand differently.
-fn framing(headers: &[Header], is_http_1_0: bool) -> Result<Framing, Refusal> {
+fn framing(headers: &[Header], is_http_1_0: bool) -> Result<Framing, RequestError> {
     let mut encodings = values(headers, "Transfer-Encoding");
     let mut lengths = values(headers, "Content-Length");
     let (encoding, length) = (encodings.next(), lengths.next());
@@ -120,24 +120,24 @@ fn framing(headers: &[Header], is_http_1_0: bool) -> Result<Framing, Refusal> {
         (Some(encoding), None) if encodings.next().is_none() && encoding.eq_ignore_ascii_case(b"chunked") => {
             Ok(Framing::Chunked)
         }
-        (Some(_), None) => Err(Refusal { status: 501, why: "the only transfer encoding here is chunked" }),
+        (Some(_), None) => Err(RequestError { status: 501, why: "the only transfer encoding here is chunked" }),
         (None, Some(_)) if lengths.next().is_some() => Err(bad("more than one Content-Length header")),
         (None, Some(length)) => {
             if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
                 return Err(bad("an invalid Content-Length"));
             }
             let number = std::str::from_utf8(length).ok().and_then(|length| length.parse().ok());
-            number.map(Framing::Length).ok_or(Refusal { status: 413, why: "the body is too large" })
+            number.map(Framing::Length).ok_or(RequestError { status: 413, why: "the body is too large" })
         }
         (None, None) => Ok(Framing::Length(0)),
     }
 }
 
-fn expects_continue(headers: &[Header]) -> Result<bool, Refusal> {
+fn expects_continue(headers: &[Header]) -> Result<bool, RequestError> {
     match values(headers, "Expect").next() {
         None => Ok(false),
         Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(true),
-        Some(_) => Err(Refusal { status: 417, why: "an unknown expectation" }),
+        Some(_) => Err(RequestError { status: 417, why: "an unknown expectation" }),
     }
 }
 

@@ -1,16 +1,16 @@
-//! The bytes that a client has sent and that are not understood yet. Pure.
+//! The bytes that a client has sent and that are not parsed yet. Pure.
 
 use crate::http::body::BodyDecoder;
-use crate::http::head::{self, Refusal};
+use crate::http::head::{self, RequestError};
 
-const LONG_TARGET: Refusal = Refusal { status: 414, why: "the request line is too long" };
-const LARGE_HEAD: Refusal = Refusal { status: 431, why: "the headers are too large" };
+const LONG_TARGET: RequestError = RequestError { status: 414, why: "the request line is too long" };
+const LARGE_HEAD: RequestError = RequestError { status: 431, why: "the headers are too large" };
 
 /// Splits a stream of bytes into heads and bodies.
 #[derive(Debug, Default)]
 pub(super) struct InputBuffer {
     bytes: Vec<u8>,
-    /// How many of the bytes have no end of a head.
+    /// The search for the end of a head goes on from this byte.
     searched: usize,
 }
 
@@ -32,7 +32,7 @@ impl InputBuffer {
     }
 
     /// Takes a complete head of `limit` bytes at most; `None` if it has not arrived yet.
-    pub(super) fn next_head(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Refusal> {
+    pub(super) fn next_head(&mut self, limit: usize) -> Result<Option<Vec<u8>>, RequestError> {
         // Some old clients send an empty line after a body.
         let empty = self.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         if empty > 0 {
@@ -53,8 +53,8 @@ impl InputBuffer {
         Ok(Some(if is_all { std::mem::take(&mut self.bytes) } else { self.bytes.drain(..end).collect() }))
     }
 
-    /// Moves what belongs to a body.
-    pub(super) fn decode_body(&mut self, decoder: &mut BodyDecoder, body: &mut Vec<u8>) -> Result<(), Refusal> {
+    /// Decodes the bytes that belong to a body, and removes them here.
+    pub(super) fn decode_body(&mut self, decoder: &mut BodyDecoder, body: &mut Vec<u8>) -> Result<(), RequestError> {
         let used = decoder.decode(&self.bytes, body)?;
         self.bytes.drain(..used);
         Ok(())
@@ -74,7 +74,7 @@ pub fn requests_in(
 
     let (mut input, mut pieces) = (InputBuffer::default(), bytes.chunks(step.max(1)));
     let mut requests = Vec::new();
-    let mut read = || -> Result<(), Refusal> {
+    let mut read = || -> Result<(), RequestError> {
         loop {
             let Some(raw) = input.next_head(max_head)? else {
                 let Some(piece) = pieces.next() else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Where a server listens: TCP addresses, Unix sockets, and sockets that somebody else opened.
+//! The sockets on which a server listens: TCP addresses, Unix sockets, and sockets that another program opened.
 
 use std::fmt;
 use std::fs::{self, File, Permissions};
@@ -63,14 +63,14 @@ impl HttpListener {
         if listen.is_ipv6() {
             socket.set_only_v6(false)?;
         }
-        // So that a port used a moment ago is free.
+        // Otherwise the port would be refused for a minute after another server used it.
         socket.set_reuse_address(true)?;
         socket.bind(&listen.into())?;
         socket.listen(BACKLOG)?;
         HttpListener::from_tcp(socket.into())
     }
 
-    /// Uses a socket that somebody else opened, such as systemd.
+    /// Uses a socket that another program opened, such as systemd.
     ///
     /// # Errors
     /// If it cannot be made non-blocking, or has no address.
@@ -115,7 +115,7 @@ impl HttpListener {
         Ok(listener)
     }
 
-    /// Uses a Unix socket that somebody else opened. Its file stays at the end.
+    /// Uses a Unix socket that another program opened. Its file stays at the end.
     ///
     /// # Errors
     /// If it cannot be made non-blocking, or has no address.
@@ -151,15 +151,15 @@ impl AsFd for HttpListener {
 impl Drop for HttpListener {
     fn drop(&mut self) {
         let Some((path, identity)) = &self.file else { return };
-        // Somebody may have replaced it.
+        // Another server may have replaced the file.
         if fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == *identity) {
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// Locks the folder of a path: two servers that start at the same time must not remove each other's sockets. Where that is not
-/// possible, they take the risk.
+/// Locks the folder of a path: two servers that start at the same time must not remove each other's sockets. `None` if the folder
+/// cannot be locked; the server starts nevertheless.
 fn lock_folder(path: &Path) -> Option<File> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = File::open(parent.unwrap_or(Path::new("."))).ok()?;

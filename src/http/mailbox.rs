@@ -1,4 +1,4 @@
-//! What other threads tell the thread of the connections, and how they wake it.
+//! The queue by which other threads wake the thread of the connections.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use crate::http::source::{BodySource, Pulled};
 use crate::util::atomics::Flag;
 
 /// A message about the connection with this number.
-pub(super) enum Letter {
+pub(super) enum ConnectionMessage {
     /// A handler's response.
     Answered(u64, Response),
     /// What a source has produced; the source comes back with it.
@@ -22,9 +22,9 @@ pub(super) enum Letter {
     Woken(u64),
 }
 
-/// The queue of letters. Bounded: for each connection at most one answer or pull, and one wake-up.
+/// The queue of messages. Bounded: for each connection at most one answer or pull, and one wake-up.
 pub(super) struct Mailbox {
-    letters: Mutex<Vec<Letter>>,
+    messages: Mutex<Vec<ConnectionMessage>>,
     event: OwnedFd,
     stopping: Flag,
 }
@@ -32,39 +32,39 @@ pub(super) struct Mailbox {
 impl Mailbox {
     pub(super) fn new() -> io::Result<Mailbox> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Mailbox { letters: Mutex::default(), event, stopping: Flag::default() })
+        Ok(Mailbox { messages: Mutex::default(), event, stopping: Flag::default() })
     }
 
-    /// Adds a letter.
-    pub(super) fn send(&self, letter: Letter) {
+    /// Adds a message.
+    pub(super) fn send(&self, message: ConnectionMessage) {
         let is_first = {
-            let mut letters = self.letters.lock();
-            letters.push(letter);
-            letters.len() == 1
+            let mut messages = self.messages.lock();
+            messages.push(message);
+            messages.len() == 1
         };
         if is_first {
-            self.ring();
+            self.notify();
         }
     }
 
-    /// Takes all letters.
-    pub(super) fn take(&self) -> Vec<Letter> {
-        // Emptied before the letters are taken, so that none is left without a wake-up.
+    /// Takes all messages.
+    pub(super) fn take(&self) -> Vec<ConnectionMessage> {
+        // Emptied before the messages are taken, so that none is left without a wake-up.
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
-        std::mem::take(&mut self.letters.lock())
+        std::mem::take(&mut self.messages.lock())
     }
 
     /// Asks the thread of the connections to end.
     pub(super) fn stop(&self) {
         self.stopping.set(true);
-        self.ring();
+        self.notify();
     }
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.is_set()
     }
 
-    fn ring(&self) {
+    fn notify(&self) {
         // Fails only if the counter is at its maximum, and then the thread is awake anyway.
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
@@ -96,11 +96,11 @@ impl Waker {
     /// Makes the server ask the source again. Does nothing if it is going to do so, or if the connection is gone.
     pub fn wake(&self) {
         if !self.inner.is_woken.swap(true) {
-            self.inner.mailbox.send(Letter::Woken(self.inner.key));
+            self.inner.mailbox.send(ConnectionMessage::Woken(self.inner.key));
         }
     }
 
-    /// From now on, [`Waker::wake`] sends a letter again. Called before each pull, so that no wake-up during the pull is lost.
+    /// From now on, [`Waker::wake`] sends a message again. Called before each pull, so that no wake-up during the pull is lost.
     pub(super) fn arm(&self) {
         self.inner.is_woken.set(false);
     }

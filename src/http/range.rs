@@ -49,7 +49,7 @@ fn number(text: &str) -> Option<u64> {
 pub fn has_current(head: &RequestHead, etag: &str) -> bool {
     let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     let own = strong(etag);
-    head.is_get()
+    head.is_get_or_head()
         && head.header_values("If-None-Match").any(|value| {
             let value = String::from_utf8_lossy(value);
             value.trim() == "*" || value.split(',').any(|tag| strong(tag) == own)

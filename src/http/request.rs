@@ -27,17 +27,17 @@ impl fmt::Display for ClientAddress {
 }
 
 /// A part of the head, as offsets.
-pub(super) type Span = Range<u16>;
+pub(super) type HeadSpan = Range<u16>;
 
 /// A request without its body.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
     /// The bytes from the method to the empty line.
     pub(super) raw: Vec<u8>,
-    pub(super) method: Span,
-    pub(super) path: Span,
-    pub(super) query: Option<Span>,
-    pub(super) headers: Vec<(Span, Span)>,
+    pub(super) method: HeadSpan,
+    pub(super) path: HeadSpan,
+    pub(super) query: Option<HeadSpan>,
+    pub(super) headers: Vec<(HeadSpan, HeadSpan)>,
     pub(super) client: ClientAddress,
     pub(super) is_http_1_0: bool,
 }
@@ -48,11 +48,11 @@ impl RequestHead {
         head::parse(text.into(), client).ok().map(|parsed| parsed.head)
     }
 
-    fn bytes(&self, span: &Span) -> &[u8] {
+    fn bytes(&self, span: &HeadSpan) -> &[u8] {
         self.raw.get(usize::from(span.start)..usize::from(span.end)).unwrap_or_default()
     }
 
-    fn text(&self, span: &Span) -> &str {
+    fn text(&self, span: &HeadSpan) -> &str {
         std::str::from_utf8(self.bytes(span)).unwrap_or_default()
     }
 
@@ -62,7 +62,7 @@ impl RequestHead {
     }
 
     /// Whether the client asks for a representation: GET or HEAD. The server itself leaves the body out of answers to HEAD.
-    pub fn is_get(&self) -> bool {
+    pub fn is_get_or_head(&self) -> bool {
         matches!(self.method(), "GET" | "HEAD")
     }
 
@@ -89,7 +89,7 @@ impl RequestHead {
 
     /// All values of a header, in order.
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let of_name = move |(key, _): &&(Span, Span)| self.bytes(key).eq_ignore_ascii_case(name.as_bytes());
+        let of_name = move |(key, _): &&(HeadSpan, HeadSpan)| self.bytes(key).eq_ignore_ascii_case(name.as_bytes());
         self.headers.iter().filter(of_name).map(|(_, value)| self.bytes(value))
     }
 

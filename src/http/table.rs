@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use crate::net::networks::Network;
 
-/// Whose connections count together: those of a network, or with `None` those over Unix sockets.
-pub(super) type Origin = Option<Network>;
+/// The connections that count together: those of a network, or with `None` those over Unix sockets.
+pub(super) type ClientOrigin = Option<Network>;
 
 /// Connections by number; numbers grow in the order of arrival.
 #[derive(Debug)]
 pub(super) struct ConnectionTable<C> {
-    all: HashMap<u64, Entry<C>>,
+    all: HashMap<u64, TableEntry<C>>,
     /// The number of connections of each origin.
-    counts: HashMap<Origin, usize>,
+    counts: HashMap<ClientOrigin, usize>,
     /// The deadlines, the earliest first.
     deadlines: BTreeSet<(Duration, u64)>,
 }
 
 #[derive(Debug)]
-struct Entry<C> {
-    origin: Origin,
+struct TableEntry<C> {
+    origin: ClientOrigin,
     deadline: Option<Duration>,
     connection: C,
 }
@@ -36,14 +36,14 @@ impl<C> ConnectionTable<C> {
     }
 
     /// The number of open connections of an origin.
-    pub(super) fn count(&self, origin: Origin) -> usize {
+    pub(super) fn count(&self, origin: ClientOrigin) -> usize {
         self.counts.get(&origin).copied().unwrap_or_default()
     }
 
     /// Adds a connection with a new number.
-    pub(super) fn add(&mut self, key: u64, origin: Origin, connection: C) {
+    pub(super) fn add(&mut self, key: u64, origin: ClientOrigin, connection: C) {
         *self.counts.entry(origin).or_default() += 1;
-        self.all.insert(key, Entry { origin, deadline: None, connection });
+        self.all.insert(key, TableEntry { origin, deadline: None, connection });
     }
 
     /// The connection with this number, if it is still open.
@@ -72,7 +72,7 @@ impl<C> ConnectionTable<C> {
 
     /// Removes a connection.
     pub(super) fn remove(&mut self, key: u64) -> Option<C> {
-        let Entry { origin, deadline, connection } = self.all.remove(&key)?;
+        let TableEntry { origin, deadline, connection } = self.all.remove(&key)?;
         if let Some(count) = self.counts.get_mut(&origin) {
             *count -= 1;
             if *count == 0 {
@@ -92,22 +92,22 @@ impl<C> ConnectionTable<C> {
     }
 
     /// The connection of this origin to evict: the one of the least worth, the oldest of these.
-    pub(super) fn to_evict_of(&self, origin: Origin, worth: impl Fn(&C) -> u8) -> Option<u64> {
+    pub(super) fn to_evict_of(&self, origin: ClientOrigin, worth: impl Fn(&C) -> u8) -> Option<u64> {
         self.least(worth, |other| other == origin)
     }
 
-    fn least(&self, worth: impl Fn(&C) -> u8, is_meant: impl Fn(Origin) -> bool) -> Option<u64> {
+    fn least(&self, worth: impl Fn(&C) -> u8, is_meant: impl Fn(ClientOrigin) -> bool) -> Option<u64> {
         let meant = self.all.iter().filter(|(_, entry)| is_meant(entry.origin));
         meant.map(|(key, entry)| (worth(&entry.connection), *key)).min().map(|(_, key)| key)
     }
 
     /// Of the origin that uses the most of something, the connection that uses the most of it.
     pub(super) fn largest(&self, used: impl Fn(&C) -> usize) -> Option<u64> {
-        let mut sums: HashMap<Origin, usize> = HashMap::new();
+        let mut sums: HashMap<ClientOrigin, usize> = HashMap::new();
         for entry in self.all.values() {
             *sums.entry(entry.origin).or_default() += used(&entry.connection);
         }
-        let rank = |(key, entry): (&u64, &Entry<C>)| {
+        let rank = |(key, entry): (&u64, &TableEntry<C>)| {
             let own = used(&entry.connection);
             (own > 0).then(|| (sums.get(&entry.origin).copied().unwrap_or_default(), own, *key))
         };

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Condvar, Mutex};
 
 use crate::http::Handler;
-use crate::http::mailbox::{Letter, Mailbox, Waker};
+use crate::http::mailbox::{ConnectionMessage, Mailbox, Waker};
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::http::source::{BodySource, PULL_SIZE, Pulled};
@@ -25,22 +25,22 @@ pub(super) enum Job {
 
 /// The workers of a server. They start when there is work for them.
 pub(super) struct WorkerPool {
-    shared: Arc<PoolShared>,
+    shared: Arc<WorkerShared>,
     threads: Vec<JoinHandle<()>>,
     name: String,
     max_threads: usize,
     max_requests: usize,
 }
 
-struct PoolShared {
-    queue: Mutex<JobQueue>,
+struct WorkerShared {
+    queue: Mutex<WorkQueue>,
     changed: Condvar,
     mailbox: Arc<Mailbox>,
     handler: Arc<dyn Handler>,
 }
 
 #[derive(Default)]
-struct JobQueue {
+struct WorkQueue {
     /// Bounded: `max_requests` requests, and one pull for each stream.
     jobs: VecDeque<Job>,
     requests: usize,
@@ -56,7 +56,7 @@ impl WorkerPool {
         mailbox: Arc<Mailbox>,
         handler: Arc<dyn Handler>,
     ) -> WorkerPool {
-        let shared = PoolShared { queue: Mutex::default(), changed: Condvar::new(), mailbox, handler };
+        let shared = WorkerShared { queue: Mutex::default(), changed: Condvar::new(), mailbox, handler };
         WorkerPool { shared: Arc::new(shared), threads: Vec::new(), name, max_threads, max_requests }
     }
 
@@ -114,17 +114,17 @@ impl Drop for WorkerPool {
     }
 }
 
-impl PoolShared {
+impl WorkerShared {
     fn work(&self) {
         while let Some(job) = self.next() {
-            let letter = match job {
-                Job::Handle(key, request) => Letter::Answered(key, self.handle(request)),
+            let message = match job {
+                Job::Handle(key, request) => ConnectionMessage::Answered(key, self.handle(request)),
                 Job::Pull(key, mut source, waker) => {
                     let pulled = pull(&mut *source, &waker);
-                    Letter::Pulled(key, source, pulled)
+                    ConnectionMessage::Pulled(key, source, pulled)
                 }
             };
-            self.mailbox.send(letter);
+            self.mailbox.send(message);
         }
     }
 

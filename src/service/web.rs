@@ -62,7 +62,7 @@ impl WebFace {
         match path {
             "" => Response::redirect(308, format!("{}/", self.prefix)),
             RPC_PATH | "/transmission/rpc/" => self.rpc(request),
-            _ if !head.is_get() => Response::text(405, "only GET\n").header("Allow", "GET, HEAD"),
+            _ if !head.is_get_or_head() => Response::text(405, "only GET\n").header("Allow", "GET, HEAD"),
             "/events" => self.events.stream(&*self.control),
             "/metrics" if self.has_metrics => metrics::response(&*self.control),
             "/transmission" | "/transmission/" | "/transmission/web" | "/transmission/web/" => {

@@ -9,14 +9,14 @@ use rustix::net::{RecvFlags, recv};
 use crate::http::body::BodyDecoder;
 use crate::http::connection::output::Sent;
 use crate::http::connection::sending::busy;
-use crate::http::connection::{Connection, CurrentRequest, IncomingBody, OVER, Progress, State, Step};
+use crate::http::connection::{ConnectionState, CurrentRequest, HttpConnection, IncomingBody, OVER, Progress, Step};
 use crate::http::context::ServerContext;
 use crate::http::head::{self, Framing, ParsedHead};
 use crate::http::request::{BodyLease, Request};
 use crate::http::response::BodyBytes;
 use crate::http::workers::{self, Job};
 
-impl Connection {
+impl HttpConnection {
     /// Reads into the scratch buffer. Returns the number of bytes, at least one.
     pub(super) fn read(&mut self, context: &mut ServerContext) -> ControlFlow<Step, usize> {
         match recv(&self.socket, &mut *context.scratch, RecvFlags::empty()) {
@@ -82,14 +82,14 @@ impl Connection {
                     self.output.push(BodyBytes::Static(b"HTTP/1.1 100 Continue\r\n\r\n"));
                 }
                 self.since = context.now;
-                self.state = State::Body(Box::new(IncomingBody { head, decoder, body: Vec::new(), lease }));
+                self.state = ConnectionState::Body(Box::new(IncomingBody { head, decoder, body: Vec::new(), lease }));
             }
             Err(refusal) => self.refuse(context, refusal),
         }
     }
 
     pub(super) fn read_body(&mut self, context: &mut ServerContext) -> Progress {
-        let State::Body(incoming) = &mut self.state else { return Progress::Continue(()) };
+        let ConnectionState::Body(incoming) = &mut self.state else { return Progress::Continue(()) };
         let before = incoming.body.len();
         let decoded = self.input.decode_body(&mut incoming.decoder, &mut incoming.body);
         incoming.lease.grow(incoming.body.len() - before);
@@ -98,7 +98,7 @@ impl Connection {
             return Progress::Continue(());
         }
         if incoming.decoder.is_done() {
-            if let State::Body(incoming) = std::mem::replace(&mut self.state, State::Handling) {
+            if let ConnectionState::Body(incoming) = std::mem::replace(&mut self.state, ConnectionState::Handling) {
                 let IncomingBody { head, body, lease, .. } = *incoming;
                 self.dispatch(context, Request { head, body, _lease: lease });
             }
@@ -121,7 +121,7 @@ impl Connection {
 
     /// Has a complete request answered: at once, or by a worker.
     fn dispatch(&mut self, context: &mut ServerContext, request: Request) {
-        self.state = State::Handling;
+        self.state = ConnectionState::Handling;
         let response = match workers::guarded(|| context.handler.handle_inline(&request)) {
             Some(Some(response)) => response,
             None => workers::failed(),

@@ -5,9 +5,9 @@ use rustix::net::{Shutdown, shutdown};
 
 use crate::http::connection::output::Sent;
 use crate::http::connection::stream::{Stream, StreamNeed, StreamPermit};
-use crate::http::connection::{Connection, OVER, Progress, State, Step, WAIT_FOR_OTHERS};
+use crate::http::connection::{ConnectionState, HttpConnection, OVER, Progress, Step, WAIT_FOR_OTHERS};
 use crate::http::context::ServerContext;
-use crate::http::head::Refusal;
+use crate::http::head::RequestError;
 use crate::http::input::InputBuffer;
 use crate::http::mailbox::Waker;
 use crate::http::response::{BodyBytes, BodyFraming, Response};
@@ -17,9 +17,9 @@ const MAX_JOINED: usize = 16 * 1024;
 /// How many bytes a refused client may still send.
 const MAX_LINGER: usize = 8 << 20;
 
-impl Connection {
+impl HttpConnection {
     /// Answers a request that is not served, and ends the connection after that.
-    pub(super) fn refuse(&mut self, context: &mut ServerContext, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, context: &mut ServerContext, refusal: RequestError) {
         log::debug!("client {}: {}: {}", self.client, refusal.status, refusal.why);
         (self.lingers, self.request.keeps_alive) = (true, false);
         self.respond(context, Response::text(refusal.status, format!("{}\n", refusal.why)));
@@ -32,7 +32,7 @@ impl Connection {
         self.request.keeps_alive &= !response.closes && !context.is_stopping && framing != BodyFraming::UntilClose;
         let has_body = !self.request.is_head && response.may_have_body() && framing != BodyFraming::Length(0);
         let head = |capacity| response.write_head(framing, !self.request.keeps_alive, capacity);
-        self.state = State::Sending(None);
+        self.state = ConnectionState::Sending(None);
         if !has_body {
             return self.output.push(BodyBytes::Owned(head(0)));
         }
@@ -52,7 +52,7 @@ impl Connection {
                 Some(permit) => {
                     self.output.push(BodyBytes::Owned(head));
                     let waker = Waker::new(&context.mailbox, self.key);
-                    self.state = State::Sending(Some(Stream::new(source, framing, waker, permit)));
+                    self.state = ConnectionState::Sending(Some(Stream::new(source, framing, waker, permit)));
                 }
                 None => self.respond(context, busy("too many streams: try again later\n")),
             },
@@ -74,7 +74,7 @@ impl Connection {
                 return OVER;
             }
         }
-        let State::Sending(Some(stream)) = &mut self.state else { return self.finish_response(context) };
+        let ConnectionState::Sending(Some(stream)) = &mut self.state else { return self.finish_response(context) };
         match stream.proceed(self.key, &mut self.output) {
             Ok(StreamNeed::End) => self.finish_response(context),
             Ok(StreamNeed::Sending) => Progress::Continue(()),
@@ -96,14 +96,14 @@ impl Connection {
         let keeps_alive = std::mem::take(&mut self.request).keeps_alive;
         if keeps_alive && !context.is_stopping {
             self.input.release();
-            self.state = State::Head;
+            self.state = ConnectionState::Head;
             return Progress::Continue(());
         }
         // The system resets a connection that is closed before everything is read, and the client may lose the response.
         let lingers = (self.lingers || !self.input.is_empty()) && !context.is_stopping;
         if lingers && shutdown(&self.socket, Shutdown::Write).is_ok() {
             self.input = InputBuffer::default();
-            self.state = State::Lingering(MAX_LINGER);
+            self.state = ConnectionState::Lingering(MAX_LINGER);
             return Progress::Continue(());
         }
         OVER
@@ -111,7 +111,7 @@ impl Connection {
 
     pub(super) fn linger(&mut self, context: &mut ServerContext) -> Progress {
         let read = self.read(context)?;
-        let State::Lingering(left) = &mut self.state else { return OVER };
+        let ConnectionState::Lingering(left) = &mut self.state else { return OVER };
         *left = left.saturating_sub(read);
         if *left == 0 { OVER } else { Progress::Continue(()) }
     }

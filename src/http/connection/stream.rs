@@ -23,7 +23,7 @@ pub(super) struct Stream {
     _permit: StreamPermit,
 }
 
-/// What the source said last.
+/// The source's last result.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Ready,

@@ -1,16 +1,16 @@
 use super::*;
 
-fn of(text: &str) -> Result<ParsedHead, Refusal> {
+fn of(text: &str) -> Result<ParsedHead, RequestError> {
     assert_eq!(find_end(text.as_bytes(), 0), Some(text.len()), "{text:?}");
     parse(text.into(), ClientAddress::Unix)
 }
 
 /// A request with these header lines.
-fn with(lines: &str) -> Result<ParsedHead, Refusal> {
+fn with(lines: &str) -> Result<ParsedHead, RequestError> {
     of(&format!("POST /x HTTP/1.1\r\n{lines}\r\n\r\n"))
 }
 
-fn refusal(request: Result<ParsedHead, Refusal>) -> u16 {
+fn refusal(request: Result<ParsedHead, RequestError>) -> u16 {
     request.map_or_else(|refusal| refusal.status, |parsed| panic!("accepted: {parsed:?}"))
 }
 

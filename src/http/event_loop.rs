@@ -11,12 +11,12 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use crate::http::connection::{Connection, Step};
+use crate::http::connection::{HttpConnection, Step};
 use crate::http::context::ServerContext;
 use crate::http::listener::HttpListener;
-use crate::http::mailbox::Letter;
+use crate::http::mailbox::ConnectionMessage;
 use crate::http::request::ClientAddress;
-use crate::http::table::{ConnectionTable, Origin};
+use crate::http::table::{ClientOrigin, ConnectionTable};
 use crate::net::networks::Network;
 
 /// The keys of epoll events; connections have keys from `FIRST` on.
@@ -32,15 +32,15 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A connection in the table.
 struct Open {
-    connection: Connection,
+    connection: HttpConnection,
     /// What epoll waits for.
     interest: EventFlags,
     /// The unsent bytes that the total contains.
     unsent: usize,
 }
 
-/// The state of the thread.
-pub(super) struct Front {
+/// The thread's connections, and what epoll waits for.
+pub(super) struct EventLoop {
     name: String,
     context: ServerContext,
     listeners: Vec<HttpListener>,
@@ -54,14 +54,14 @@ pub(super) struct Front {
     started: Instant,
 }
 
-impl Front {
-    pub(super) fn new(name: &str, listeners: Vec<HttpListener>, context: ServerContext) -> io::Result<Front> {
+impl EventLoop {
+    pub(super) fn new(name: &str, listeners: Vec<HttpListener>, context: ServerContext) -> io::Result<EventLoop> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &*context.mailbox, EventData::new_u64(MAILBOX), EventFlags::IN)?;
         for (key, listener) in (LISTENERS..FIRST).zip(&listeners) {
             epoll::add(&epoll, listener, EventData::new_u64(key), EventFlags::IN)?;
         }
-        Ok(Front {
+        Ok(EventLoop {
             name: name.into(),
             context,
             listeners,
@@ -88,18 +88,18 @@ impl Front {
             self.context.now = self.started.elapsed();
             for event in &events {
                 match event.data.u64() {
-                    MAILBOX => self.read_letters(),
+                    MAILBOX => self.read_messages(),
                     key if key < FIRST => self.accept((key - LISTENERS) as usize),
                     key => self.step(key, |connection, context| connection.on_event(event.flags, context)),
                 }
             }
             for _ in 0..self.ready.len() {
                 if let Some(key) = self.ready.pop_front() {
-                    self.step(key, Connection::advance);
+                    self.step(key, HttpConnection::advance);
                 }
             }
             while let Some(key) = self.open.expired(self.context.now) {
-                self.step(key, Connection::expire);
+                self.step(key, HttpConnection::expire);
             }
             if stop_at.is_none() && self.context.mailbox.is_stopping() {
                 stop_at = Some(self.context.now + self.context.limits.stop_grace);
@@ -130,16 +130,16 @@ impl Front {
         }
     }
 
-    fn read_letters(&mut self) {
-        for letter in self.context.mailbox.take() {
-            match letter {
-                Letter::Answered(key, response) => {
+    fn read_messages(&mut self) {
+        for message in self.context.mailbox.take() {
+            match message {
+                ConnectionMessage::Answered(key, response) => {
                     self.step(key, |connection, context| connection.answered(response, context));
                 }
-                Letter::Pulled(key, source, pulled) => {
+                ConnectionMessage::Pulled(key, source, pulled) => {
                     self.step(key, |connection, context| connection.pulled(source, pulled, context));
                 }
-                Letter::Woken(key) => self.step(key, Connection::woken),
+                ConnectionMessage::Woken(key) => self.step(key, HttpConnection::woken),
             }
         }
     }
@@ -168,13 +168,13 @@ impl Front {
     fn add_connection(&mut self, socket: OwnedFd, client: ClientAddress) {
         let key = self.next_key;
         self.next_key += 1;
-        let mut connection = Connection::new(socket, key, client, self.context.now);
+        let mut connection = HttpConnection::new(socket, key, client, self.context.now);
         // Most requests have already arrived.
         let step = connection.advance(&mut self.context);
         if step == Step::Over {
             return;
         }
-        let origin: Origin = match client {
+        let origin: ClientOrigin = match client {
             ClientAddress::Tcp(addr) => Some(Network::host(addr.ip())),
             ClientAddress::Unix => None,
         };
@@ -197,7 +197,7 @@ impl Front {
     }
 
     /// Lets a connection proceed, unless it has been closed meanwhile.
-    fn step(&mut self, key: u64, work: impl FnOnce(&mut Connection, &mut ServerContext) -> Step) {
+    fn step(&mut self, key: u64, work: impl FnOnce(&mut HttpConnection, &mut ServerContext) -> Step) {
         let Some(open) = self.open.get_mut(key) else { return };
         let step = work(&mut open.connection, &mut self.context);
         self.settle(key, step);
@@ -205,6 +205,13 @@ impl Front {
 
     /// Notes what a connection needs after it has proceeded, and keeps the totals within their limits.
     fn settle(&mut self, key: u64, step: Step) {
+        self.note(key, step);
+        self.limit_bodies();
+        self.limit_unsent(key);
+    }
+
+    /// Notes what a connection needs after it has proceeded.
+    fn note(&mut self, key: u64, step: Step) {
         let Some(open) = self.open.get_mut(key) else { return };
         let interest = interest_of(step);
         let is_over = step == Step::Over
@@ -221,11 +228,20 @@ impl Front {
         open.unsent = open.connection.unsent();
         let deadline = open.connection.deadline(&self.context);
         self.open.set_deadline(key, deadline);
-        if self.context.bodies.get() > self.context.limits.max_body_bytes
-            && let Some(largest) = self.open.largest(|open| open.connection.body_bytes())
-        {
-            self.step(largest, Connection::refuse_body);
+    }
+
+    /// Refuses the largest bodies while all of them together are too large.
+    fn limit_bodies(&mut self) {
+        while self.context.bodies.get() > self.context.limits.max_body_bytes {
+            let Some(largest) = self.open.largest(|open| open.connection.body_bytes()) else { return };
+            let Some(open) = self.open.get_mut(largest) else { return };
+            let step = open.connection.refuse_body(&mut self.context);
+            self.note(largest, step);
         }
+    }
+
+    /// Closes the slowest readers while too many bytes wait for all of them together, but not the connection `key`.
+    fn limit_unsent(&mut self, key: u64) {
         while self.unsent > self.context.limits.max_unsent_bytes {
             let waiting = self.open.iter().filter(|(other, open)| *other != key && open.unsent > 0);
             let Some((_, slowest)) = waiting.map(|(key, open)| (open.connection.since(), key)).min() else { break };
@@ -247,7 +263,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for EventLoop {
     fn drop(&mut self) {
         // First the connections, so that no client waits for workers.
         self.open = ConnectionTable::new();
