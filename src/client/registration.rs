@@ -126,12 +126,13 @@ impl Registration {
     /// # Errors
     /// If the client does not listen yet and cannot.
     pub fn listen(&mut self) -> Result<u16, ClientError> {
-        self.port = self.client.listen()?;
+        // First, so that a peer that connects at once is not refused.
+        self.client.registry.set_accepting(&self.torrent, true);
+        self.port = self.client.listen().inspect_err(|_| self.client.registry.set_accepting(&self.torrent, false))?;
         if !self.is_active {
             self.is_active = true;
             self.client.throttle.limit_group().torrent_started();
         }
-        self.client.registry.set_accepting(&self.torrent, true);
         Ok(self.port)
     }
 
@@ -229,5 +230,56 @@ impl Drop for Registration {
         if self.is_active {
             self.client.throttle.limit_group().torrent_stopped();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+    use crate::client::ClientConfig;
+    use crate::net::bind::Bind;
+
+    const INFO_HASH: InfoHash = InfoHash([5; 20]);
+
+    fn registration(addr: SocketAddr) -> (Arc<Client>, Registration) {
+        let (listen_ports, bind) = (addr.port()..=addr.port(), Bind::Address(addr.ip()));
+        let config = ClientConfig { listen_ports, bind, dht: None, lsd: false, ..ClientConfig::default() };
+        let client = Client::for_one_torrent(&config);
+        let position = client.claim_position("it", true);
+        let registration = Registration::new(client.clone(), position, INFO_HASH, Encryption::Allow, Arc::default());
+        (client, registration.expect("the only torrent"))
+    }
+
+    #[test]
+    fn a_peer_that_connects_as_soon_as_the_port_is_open_is_accepted() {
+        let addr = TcpListener::bind("127.0.0.57:0").and_then(|free| free.local_addr()).expect("a port");
+        for _ in 0..30 {
+            let (_client, mut registration) = registration(addr);
+            let dialer = thread::spawn(move || {
+                loop {
+                    if let Ok(stream) = TcpStream::connect(addr) {
+                        return stream;
+                    }
+                }
+            });
+            registration.listen().expect("a free port");
+            let accepted = registration.incoming_connections().recv_timeout(Duration::from_secs(60));
+            assert!(accepted.is_ok(), "it was refused");
+            dialer.join().expect("no panic");
+        }
+    }
+
+    #[test]
+    fn a_torrent_that_cannot_listen_accepts_nothing() {
+        let taken = TcpListener::bind("127.0.0.57:0").expect("a port");
+        let (client, mut registration) = registration(taken.local_addr().expect("an address"));
+        assert!(registration.listen().is_err());
+        assert!(client.registry.accepting(INFO_HASH).is_none());
+        drop(taken);
+        registration.listen().expect("a free port");
+        assert!(client.registry.accepting(INFO_HASH).is_some());
     }
 }
