@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::common::PORT_RANGE;
+
 fn btsync(dir: &Path, args: &[&str]) -> Command {
     let mut command = crate::common::btsync();
     command.current_dir(dir).args(args).stdin(Stdio::null()).env_remove("RUST_LOG");
@@ -74,7 +76,7 @@ fn a_peer_that_does_not_answer_is_known() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = silent.local_addr().expect("its address").to_string();
     let words =
-        ["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000", "--stop-timeout=0.2", "--peer", &addr];
+        ["payload.torrent", "out", "--no-dht", "--no-lsd", "-p", PORT_RANGE, "--stop-timeout=0.2", "--peer", &addr];
     let output = run(dir.path(), &words);
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(2), "{said}");
@@ -128,7 +130,7 @@ fn existing_data_is_checked_and_the_download_ends() {
 fn a_download_without_end_stops_with_7_and_with_0_once_it_is_whole() {
     let dir = with_torrent();
     for (folder, code) in [("elsewhere", 7), (".", 0)] {
-        let args = ["payload.torrent", folder, "--seed", "--listen-port", "20000-60000"];
+        let args = ["payload.torrent", folder, "--seed", "--listen-port", PORT_RANGE];
         let mut child = btsync(dir.path(), &args).stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stderr.take().expect("its stderr")).lines().map_while(Result::ok);
         assert!(lines.any(|line| line.contains("listening on port")), "{folder}");

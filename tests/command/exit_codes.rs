@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 
 use crate::common::netns::{installed, not_run};
 use crate::common::payload::Payload;
-use crate::common::process::without_settings;
+use crate::common::process::{copy_program, without_settings};
 use crate::common::seeder::{FakePeer, Gate};
-use crate::common::{TestDir, btsync};
+use crate::common::{PORT_RANGE, TestDir, btsync};
 
 /// A folder with `payload.bin` and `payload.torrent`, which names no tracker that answers. Each cause is prepared in it.
 struct Fixture {
@@ -42,7 +42,7 @@ impl Fixture {
 
     /// Runs `payload.torrent FOLDER` with further options and no way to find peers.
     fn download(&self, folder: &str, more: &str) -> RunResult {
-        let no_peers = "--no-dht --no-lsd --bt-exclude-tracker * --listen-port 20000-60000";
+        let no_peers = format!("--no-dht --no-lsd --bt-exclude-tracker * --listen-port {PORT_RANGE}");
         self.run(format!("payload.torrent {folder} {no_peers} {more}").trim_end())
     }
 
@@ -68,7 +68,7 @@ const CAUSES: [(i32, Cause); 19] = [
     }),
     (7, |fixture| {
         let mut command = btsync();
-        command.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000"]);
+        command.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p", PORT_RANGE]);
         command.current_dir(fixture.temp.path("")).env("XDG_CACHE_HOME", fixture.temp.path("cache"));
         let mut running = fixture.temp.start("stopped", &mut command);
         running.wait_for_output("listening on port");
@@ -80,13 +80,13 @@ const CAUSES: [(i32, Cause); 19] = [
         let (gate, mut shell) = (Gate::new(usize::MAX), Command::new("sh"));
         let peer = FakePeer::honest(&fixture.payload, &gate);
         shell.args(["-c", "ulimit -f 64; exec \"$@\"", "sh"]).arg(btsync().get_program());
-        shell.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000"]);
+        shell.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p", PORT_RANGE]);
         shell.args(["--bt-exclude-tracker", "*", "--peer", &peer.addr.to_string()]);
         fixture.end(without_settings(&mut shell))
     }),
     (11, |fixture| {
         let mut first = btsync();
-        first.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000"]);
+        first.args(["payload.torrent", "out", "--no-dht", "--no-lsd", "-p", PORT_RANGE]);
         first.current_dir(fixture.temp.path("")).env("XDG_CACHE_HOME", fixture.temp.path("cache"));
         let mut first = fixture.temp.start("first", &mut first);
         first.wait_for_output("listening on port");
@@ -160,12 +160,12 @@ fn denied_permissions_have_their_exit_codes() {
         fs::set_permissions(fixture.temp.path(name), Permissions::from_mode(mode)).expect("a mode");
     };
     // The other user may lack access to the build folder.
-    fs::copy(btsync().get_program(), fixture.temp.path("program")).expect("a copy of the program");
+    copy_program(&fixture.temp.path("program"));
     mode("program", 0o755);
     let run = |words: &[&str]| {
         let mut command = Command::new(nobody[0]);
         command.args(&nobody[1..]).arg(fixture.temp.path("program")).args(words);
-        command.args(["--no-dht", "--no-lsd", "-p20000-60000"]);
+        command.args(["--no-dht", "--no-lsd", "-p", PORT_RANGE]);
         fixture.end(without_settings(&mut command))
     };
     fixture.temp.folder("locked");

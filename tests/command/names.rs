@@ -13,7 +13,7 @@ use crate::common::netns::in_network_namespace;
 use crate::common::payload::Payload;
 use crate::common::process::without_settings;
 use crate::common::torrents::{dictionary, file, list, path, string};
-use crate::common::{PATIENCE, TestDir, btsync, free_port, until};
+use crate::common::{PATIENCE, PORT_RANGE, TestDir, btsync, free_port, until};
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 
@@ -317,7 +317,7 @@ fn a_file_beyond_the_limit_of_the_process_is_reported_before_anything_is_made() 
     for allocation in ["none", "sparse", "falloc"] {
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -f 64; exec \"$@\"", "sh"]).arg(btsync().get_program());
-        shell.args(["x.torrent", "out", "--no-dht", "--no-lsd", "-p20000-60000", "--file-allocation", allocation]);
+        shell.args(["x.torrent", "out", "--no-dht", "--no-lsd", "-p", PORT_RANGE, "--file-allocation", allocation]);
         shell.args(["--bt-exclude-tracker", "*", "--peer", &peer.addr().to_string()]).current_dir(temp.path(""));
         let output = without_settings(&mut shell).env("XDG_CACHE_HOME", temp.path("cache")).output().expect("it runs");
         let said = stderr(&output);

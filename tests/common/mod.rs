@@ -25,16 +25,22 @@ pub mod web;
 pub mod wire;
 
 use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use payload::Payload;
 use process::Running;
 
-/// Timeout of a test, long enough for a busy machine. A test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of a test. A test that waits this long has failed. It is long enough for a busy machine on which btsync first fails to
+/// reach a peer, because the peer's thread did not run for ten seconds, and tries again half a minute later.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+/// Ports for a btsync that takes the first free one. None of them is ever a [`free_port`].
+pub const PORT_RANGE: &str = "10000-19999";
 
 /// Polls until `done` returns true; panics with `what` after [`PATIENCE`].
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -45,17 +51,28 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A free TCP port below the ephemeral range, so that no outgoing connection takes it in the meantime.
+/// A free port below the ephemeral range, so that no outgoing connection takes it in the meantime. No other test gets it as long as
+/// this process lives, not even one of a process that runs in parallel.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    static RESERVED: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
     loop {
         // Test processes that run in parallel start at different ports.
         let start = (std::process::id() % 200) as u16 * 50;
         let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
-        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+        let is_free = || std::net::TcpListener::bind(("0.0.0.0", port)).is_ok();
+        if let Some(reserved) = reserve_port(port).filter(|_| is_free()) {
+            RESERVED.lock().expect("no panic").push(reserved);
             return port;
         }
     }
+}
+
+/// Reserves a port among the test processes of this network namespace; `None` if another one has it. A socket with an abstract name
+/// has the same scope as a port, and the kernel removes it with its process.
+fn reserve_port(port: u16) -> Option<UnixDatagram> {
+    let name = SocketAddr::from_abstract_name(format!("btsync-test-port-{port}")).expect("a short name");
+    UnixDatagram::bind_addr(&name).ok()
 }
 
 /// A test's temporary folder, with the torrents, folders and logs in it.

@@ -39,6 +39,13 @@ pub fn wait_for_exit(child: &mut Child) -> Option<i32> {
     }
 }
 
+/// Copies the program under test. Another process copies it: if this one did, a process that another test starts at the same time
+/// could inherit the open copy, and a file that is open for writing cannot be executed.
+pub fn copy_program(to: &Path) {
+    let copied = Command::new("cp").arg(super::btsync().get_program()).arg(to).status();
+    assert!(copied.expect("cp").success(), "room for the program");
+}
+
 /// A started program.
 pub struct Running {
     name: String,
@@ -95,10 +102,10 @@ impl Running {
         assert_eq!(self.end_within(PATIENCE), Some(code), "exit code of {}", self.name);
     }
 
-    /// Sends SIGTERM and panics unless it ends with this exit code within ten seconds.
+    /// Sends SIGTERM and panics unless it ends with this exit code.
     pub fn terminate(&mut self, code: i32) {
         self.signal("TERM");
-        assert_eq!(self.end_within(Duration::from_secs(10)), Some(code), "exit code of {} after SIGTERM", self.name);
+        assert_eq!(self.end_within(PATIENCE), Some(code), "exit code of {} after SIGTERM", self.name);
     }
 
     /// Waits until the output contains `text`; panics if the program ends before that.

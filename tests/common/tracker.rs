@@ -35,8 +35,18 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// A tracker on every address of the machine. Its answers contain `peers` and the peers that announced.
+    /// A tracker on every address of the machine. Its answers contain `peers` and the peers that announced. They ask for another
+    /// announce soon, so that peers that start at the same time find each other.
     pub fn start(peers: &[SocketAddr]) -> Tracker {
+        Tracker::with_interval(peers, 3)
+    }
+
+    /// Like [`Tracker::start`], for tests that count announces: none is due again before the test is over.
+    pub fn without_repeats(peers: &[SocketAddr]) -> Tracker {
+        Tracker::with_interval(peers, 3600)
+    }
+
+    fn with_interval(peers: &[SocketAddr], interval: u64) -> Tracker {
         let (port, listener) = bind();
         let (log, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (announces, stopped, peers) = (log.clone(), stop.clone(), peers.to_vec());
@@ -47,7 +57,7 @@ impl Tracker {
                 }
                 let (announces, peers) = (announces.clone(), peers.clone());
                 // If an answer fails, the test notices by what the client does not do.
-                std::thread::spawn(move || drop(answer(stream, &announces, &peers)));
+                std::thread::spawn(move || drop(answer(stream, &announces, &peers, interval)));
             }
         });
         Tracker { port, log, stop, acceptor: Some(acceptor) }
@@ -113,7 +123,7 @@ fn bind() -> (u16, TcpListener) {
     (listener.local_addr().expect("an address").port(), listener)
 }
 
-fn answer(stream: TcpStream, log: &Mutex<Vec<Announce>>, fixed: &[SocketAddr]) -> std::io::Result<()> {
+fn answer(stream: TcpStream, log: &Mutex<Vec<Announce>>, fixed: &[SocketAddr], interval: u64) -> std::io::Result<()> {
     let from = stream.peer_addr()?.ip();
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
@@ -125,7 +135,7 @@ fn answer(stream: TcpStream, log: &Mutex<Vec<Announce>>, fixed: &[SocketAddr]) -
     let target = line.split(' ').nth(1).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let body = match path {
-        "/announce" => announce(query, from, log, fixed),
+        "/announce" => announce(query, from, log, fixed, interval),
         "/scrape" => scraped(query, log),
         _ => dict([("failure reason", bytes(b"no such page"))]),
     };
@@ -134,7 +144,7 @@ fn answer(stream: TcpStream, log: &Mutex<Vec<Announce>>, fixed: &[SocketAddr]) -
     stream.write_all(&body)
 }
 
-fn announce(query: &str, from: IpAddr, log: &Mutex<Vec<Announce>>, fixed: &[SocketAddr]) -> Vec<u8> {
+fn announce(query: &str, from: IpAddr, log: &Mutex<Vec<Announce>>, fixed: &[SocketAddr], interval: u64) -> Vec<u8> {
     let number = |key| value(query, key).and_then(|v| String::from_utf8(v).ok()?.parse::<u64>().ok());
     let (Some(info_hash), Some(port), Some(left)) = (value(query, "info_hash"), number("port"), number("left")) else {
         return dict([("failure reason", bytes(b"info_hash, port or left is missing"))]);
@@ -150,8 +160,7 @@ fn announce(query: &str, from: IpAddr, log: &Mutex<Vec<Announce>>, fixed: &[Sock
     let answer = [
         ("complete", int(complete)),
         ("incomplete", int(incomplete)),
-        // Short, so that peers that start at the same time soon find each other.
-        ("interval", int(3)),
+        ("interval", int(interval)),
         ("min interval", int(1)),
         ("peers", if me.compact { compacted(&peers) } else { listed(&peers) }),
     ];

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::payload::Payload;
-use super::process::{Running, without_settings};
+use super::process::{Running, copy_program, without_settings};
 use super::seeder::FakePeer;
 use super::{TestDir, free_port};
 
@@ -28,7 +28,7 @@ impl User {
         // Opens the test folder, and copies btsync there: the user may lack access to the build folder.
         set_mode(&temp.path(""), 0o755);
         let program = temp.path("btsync-program");
-        fs::copy(super::btsync().get_program(), &program).expect("room for the program");
+        copy_program(&program);
         let user = User {
             id: root.then(|| 50_000 + std::process::id() % 10_000 * 100 + NEXT.fetch_add(1, Ordering::Relaxed)),
             program,

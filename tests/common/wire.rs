@@ -100,6 +100,13 @@ impl Wire {
         Ok(Wire { stream: self.stream.try_clone()? })
     }
 
+    /// Closes our side and waits for the other side to do the same. To drop a connection with unread data resets it, and the other side
+    /// may then lose what was sent last.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.stream.shutdown(std::net::Shutdown::Write)?;
+        self.wait_for_close()
+    }
+
     /// Closes the connection for all its handles.
     pub fn shut(&self) {
         _ = self.stream.shutdown(std::net::Shutdown::Both);
