@@ -15,11 +15,11 @@ use crate::common::seeder::{FakePeer, Gate, full_bitfield};
 use crate::common::tracker::{Tracker, scrape};
 use crate::common::web::{Page, WebServer};
 use crate::common::wire::{Message, id};
-use crate::common::{TestDir, btsync, free_port, until};
+use crate::common::{PATIENCE, TestDir, btsync, free_port, until};
 use parking_lot::Mutex;
 
-/// The longest that a shutdown may take; two seconds of it are for the tracker.
-const STOP: Duration = Duration::from_secs(10);
+/// The longest that a shutdown may take. Two seconds of it are for the tracker; without a shutdown btsync waits 30 s for one.
+const STOP: Duration = Duration::from_secs(25);
 
 /// Blocks in a piece of [`forty_pieces`].
 const BLOCKS: usize = 4;
@@ -61,6 +61,12 @@ fn our_tracker(temp: &TestDir) -> (Running, String) {
     let tracker = temp.start("tracker", &mut command);
     until("the tracker listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     (tracker, format!("http://127.0.0.1:{port}/announce"))
+}
+
+/// The events of the announces that have one.
+fn events(tracker: &Tracker) -> Vec<String> {
+    let events = tracker.announces().into_iter().map(|announce| announce.event);
+    events.filter(|event| !event.is_empty()).collect()
 }
 
 /// Whether a process listens on the port.
@@ -120,9 +126,9 @@ fn the_tracker_hears_each_event_once() {
     let tracker = Tracker::start(&[peer.addr]);
     let torrent = temp.torrent(&payload, &tracker.url("127.0.0.1"));
     temp.btsync("fetch", &torrent, &temp.folder("out"), free_port(), &[]).expect_exit(0);
+    until("the tracker has read the last one", || events(&tracker).last().is_some_and(|event| event == "stopped"));
+    assert_eq!(events(&tracker), ["started", "completed", "stopped"]);
     let announces = tracker.announces();
-    let events: Vec<&str> = announces.iter().map(|a| a.event.as_str()).filter(|event| !event.is_empty()).collect();
-    assert_eq!(events, ["started", "completed", "stopped"]);
     assert_eq!(announces.first().map(|a| a.left), Some(payload.content().len() as u64));
     assert_eq!(announces.last().map(|a| a.left), Some(0));
 }
@@ -158,7 +164,7 @@ fn resumes_after(signal: &str, code: Option<i32>) {
     let mut interrupted = first.fetch(&temp, "interrupted", &out);
     until("some pieces are on disk", || payload.right_pieces(&out) >= 10);
     interrupted.signal(signal);
-    assert_eq!(interrupted.end_within(STOP), code);
+    assert_eq!(interrupted.end_within(PATIENCE), code);
 
     let kept = payload.right_pieces(&out);
     assert!((10..40).contains(&kept), "interrupted midway, yet {kept} of 40 pieces are there");
@@ -241,8 +247,8 @@ fn completed_reaches_the_tracker_that_answers_beside_those_that_do_not() {
                 fs::write(&torrent, dict([("announce-list", tiers), ("info", payload.info())]))
                     .expect("a torrent file");
                 temp.btsync("fetch", &torrent, &temp.folder("out"), free_port(), &[]).expect_exit(0);
-                let events: Vec<_> = tracker.announces().into_iter().map(|announce| announce.event).collect();
-                assert_eq!(events, ["started", "completed", "stopped"], "behind {before:?}");
+                let expected = ["started", "completed", "stopped"];
+                until(&format!("the events are there, behind {before:?}"), || events(&tracker) == expected);
             });
         }
     });
@@ -308,9 +314,8 @@ fn a_seeding_time_ends_the_torrent() {
     let source = temp.folder_with("seeder", &payload);
     temp.btsync("seeder", &torrent, &source, free_port(), &["--seed-time", "0.02"]).expect_exit(0);
     // It did seed: it announced itself as complete, and then `stopped`.
-    let events: Vec<String> = tracker.announces().into_iter().filter(|a| a.left == 0).map(|a| a.event).collect();
-    assert_eq!(events.first().map(String::as_str), Some("started"));
-    assert_eq!(events.last().map(String::as_str), Some("stopped"));
+    until("the tracker has read both", || events(&tracker) == ["started", "stopped"]);
+    assert!(tracker.announces().iter().all(|announce| announce.left == 0));
 }
 
 /// btsync sends HAVE to a seed for every piece, although the seed needs none: its user sees our progress, and clients that watch

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crate::common::payload::Payload;
 use crate::common::tracker::Tracker;
-use crate::common::{TestDir, until};
+use crate::common::{PATIENCE, TestDir, until};
 use btsync::metainfo::{FilePattern, Metainfo, Selection};
 use btsync::net::bind::Bind;
 use btsync::torrent::{AddOptions, Client, Event, Limits, Outcome, SeedGoal, Stage, TorrentHandle};
@@ -136,7 +136,7 @@ fn a_download_goes_on_in_another_folder_with_the_same_peers() {
         options.folder(target)
     });
     torrent.set_torrent_limits(Limits::default());
-    until("all is complete", || is_complete(&torrent));
+    until("all is complete", || to.exists() && is_complete(&torrent));
     assert!(FILES.iter().all(|(name, _)| it.has("there", name)) && !it.temp.path("here").exists());
     assert!(torrent.snapshot().downloaded < 2 * it.payload.content().len() as u64);
     torrent.stop();
@@ -162,6 +162,9 @@ fn a_change_before_the_files_are_open_counts_and_one_after_the_end_does_not() {
 const SEED: &str = "BTSYNC_TEST_REOPEN_SEED";
 const FOLDER: &str = "BTSYNC_TEST_REOPEN_FOLDER";
 
+/// Exists once the process has recorded a change.
+const RUNS: &str = "runs";
+
 /// Changes the selection again and again, until it is killed.
 fn change_for_ever(seed: SocketAddr, folder: &Path) -> ! {
     let bytes = std::fs::read(folder.join("torrent")).expect("the torrent");
@@ -175,6 +178,9 @@ fn change_for_ever(seed: SocketAddr, folder: &Path) -> ! {
         let names: Vec<&str> = FILES.iter().map(|(name, _)| *name).filter(|_| rng.bool()).collect();
         torrent.select_files(selection(&names));
         thread::sleep(Duration::from_millis(rng.u64(1..120)));
+        if std::fs::read_dir(folder.join("resume")).expect("a folder").next().is_some() {
+            std::fs::write(folder.join(RUNS), "").expect("room");
+        }
     }
 }
 
@@ -189,20 +195,16 @@ fn a_kill_at_any_moment_of_a_change_loses_no_file() {
     let mut rng = fastrand::Rng::new();
     for _ in 0..12 {
         let test = "reopen::a_kill_at_any_moment_of_a_change_loses_no_file";
-        let mut child = Command::new(std::env::current_exe().expect("this binary"))
-            .args(["--exact", test])
-            .env(SEED, it.addr.to_string())
-            .env(FOLDER, it.temp.path(""))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("this binary");
-        thread::sleep(Duration::from_millis(rng.u64(200..900)));
-        child.kill().expect("it runs for ever");
-        child.wait().expect("it is killed");
+        let mut command = Command::new(std::env::current_exe().expect("this binary"));
+        command.args(["--exact", test]).env(SEED, it.addr.to_string()).env(FOLDER, it.temp.path(""));
+        let mut changes = it.temp.start("changes", &mut command);
+        until("it makes changes", || it.temp.path(RUNS).exists());
+        thread::sleep(Duration::from_millis(rng.u64(0..700)));
+        changes.signal("KILL");
+        assert_eq!(changes.end_within(PATIENCE), None, "it runs for ever");
+        std::fs::remove_file(it.temp.path(RUNS)).expect("it is there");
     }
     let resume = it.temp.path("resume");
-    assert!(std::fs::read_dir(&resume).expect("the folder").next().is_some(), "nothing was ever changed");
     let options = options(&it.temp.path("out")).peers(vec![it.addr]).resume_folder(Some(resume));
     let torrent = client(119).add(it.metainfo.clone(), options).expect("a thread");
     until("all is complete", || is_complete(&torrent) || torrent.snapshot().stage == Stage::Stopping);
