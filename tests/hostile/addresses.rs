@@ -187,12 +187,17 @@ fn is_open(stream: &TcpStream) -> bool {
     stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// Sends a third of a handshake, and the rest after 300 more connections from others. Returns whether the seed answers.
+/// Sends a third of a handshake, and the rest after 300 more connections from others, which take a second unless the machine is busy.
+/// Returns whether the seed answers.
 fn completes_slow_handshake(to: SocketAddr, info_hash: [u8; 20], connected: &AtomicUsize) -> bool {
     let Ok(stream) = connect_from([127, 0, 0, 3].into(), to) else { return false };
     let (mut wire, bytes, before) = (Wire::raw(stream), handshake(info_hash), connected.load(Ordering::Relaxed));
     let begun = wire.send_raw(&bytes[..20]).is_ok();
-    until("300 others have connected", || connected.load(Ordering::Relaxed) >= before + 300);
+    // After ten seconds the seed no longer waits for the rest.
+    let start = Instant::now();
+    until("300 others have connected", || {
+        connected.load(Ordering::Relaxed) >= before + 300 || start.elapsed() >= Duration::from_secs(4)
+    });
     begun && wire.send_raw(&bytes[20..]).is_ok() && wire.read_handshake().is_ok()
 }
 
@@ -262,7 +267,7 @@ fn a_tracker_cannot_aim_us_at_a_host() {
         gate.open();
         btsync.expect_exit(0);
         payload.assert_at(&out);
-        let begun = connections_begun() - before;
+        let begun = connections_begun() - before - tracker.announces().len() as u64;
         assert!(begun <= 40, "{begun} connections were begun");
     });
 }
@@ -302,9 +307,9 @@ fn we_do_not_connect_to_ourselves() {
         let before = connections_begun();
         temp.btsync("btsync", &torrent, &out, port, &[]).expect_exit(0);
         payload.assert_at(&out);
-        // Announces, and the connection to the seed.
-        let begun = connections_begun() - before;
-        assert!(begun <= 6, "{begun} connections were begun");
+        // The connection to the seed. Two announces may be unread.
+        let begun = connections_begun() - before - tracker.announces().len() as u64;
+        assert!(begun <= 3, "{begun} connections were begun");
     });
 }
 
@@ -385,11 +390,17 @@ fn a_public_tracker_leads_to_no_private_address() {
         for host in ["11.0.0.1", "10.88.0.1"] {
             let tracker = WebServer::at(host, &[("/announce", answer.clone())]);
             let torrent = temp.torrent(&payload, &tracker.url("/announce"));
-            let (out, words) = (temp.folder(host), ["--no-dht", "--no-lsd", "--stop-timeout=1"]);
-            temp.btsync(host, &torrent, &out, free_port(), &words).expect_exit(2);
-            let dialled = [&device, &service, &public].map(|listener| listener.accept().is_ok());
-            let is_private = host != "11.0.0.1";
-            assert_eq!(dialled, [is_private, is_private, true], "the tracker at {host}");
+            let mut btsync = temp.btsync(host, &torrent, &temp.folder(host), free_port(), &[]);
+            let is_dialled = |listener: &TcpListener| listener.accept().is_ok();
+            until("the public address is dialled", || is_dialled(&public));
+            if host == "11.0.0.1" {
+                btsync.terminate(7);
+                assert!(!is_dialled(&device) && !is_dialled(&service), "the tracker at {host}");
+            } else {
+                until("the device is dialled", || is_dialled(&device));
+                until("the service is dialled", || is_dialled(&service));
+                btsync.terminate(7);
+            }
         }
     });
 }
@@ -418,28 +429,32 @@ fn a_links_url_brings_the_metadata_and_leads_to_no_local_address() {
                 ("/endless", Page::Endless),
             ],
         );
-        let lists = |parameters: &str, peer: &str| {
+        let lists = |parameters: &str, peer: &str, patience: &str| {
             let mut command = btsync();
-            command.args(["--list", "--no-dht", "--no-lsd", "--stop-timeout=1", &payload.magnet(parameters)]);
+            command.args(["--list", "--no-dht", "--no-lsd", "--stop-timeout", patience, &payload.magnet(parameters)]);
             command.args(["--listen-port", &free_port().to_string(), "--peer", peer]);
             command.current_dir(temp.path("")).env("XDG_CACHE_HOME", temp.path("cache"));
             command.output().expect("btsync runs").status.code()
         };
         let nobody = format!("127.0.0.1:{}", free_port());
         for good in ["&xs={}/x", "&as={}/moved", "&xs=urn:sha1:x&xs={}/other&as={}/x"] {
-            assert_eq!(lists(&good.replace("{}", &public.url("")), &nobody), Some(0), "{good}");
+            assert_eq!(lists(&good.replace("{}", &public.url("")), &nobody, "100"), Some(0), "{good}");
         }
         let urls = ["/local", "/home", "/other", "/nowhere"].map(|path| public.url(path));
         let direct = [local.url("/x"), local.url("/announce"), home.url("/x")];
         let named = local.url("/x").replace("127.0.0.1", "localhost");
         for bad in urls.into_iter().chain(direct).chain([named, "ftp://11.0.0.1/x".to_owned()]) {
-            assert_eq!(lists(&format!("&xs={bad}"), &nobody), Some(2), "{bad}");
+            assert_eq!(lists(&format!("&xs={bad}"), &nobody, "1"), Some(2), "{bad}");
         }
         assert_eq!((local.request_count(), home.request_count()), (0, 0), "a local address was asked");
         // A URL that hangs or never ends does not delay the download: the peers have the metadata too.
         let knows = ExtendedPeer::new(&payload, size_of(&payload), |_, _| Ok(false));
         for slow in ["/silence", "/endless"] {
-            assert_eq!(lists(&format!("&xs={}", public.url(slow)), &knows.addr().to_string()), Some(0), "{slow}");
+            assert_eq!(
+                lists(&format!("&xs={}", public.url(slow)), &knows.addr().to_string(), "100"),
+                Some(0),
+                "{slow}"
+            );
         }
     });
 }

@@ -112,7 +112,8 @@ fn a_peer_that_sends_one_wrong_block_and_disconnects_is_banned() {
         let (piece, begin, length) = wire.next_request()?;
         let mut bytes = block(&theirs, &content, piece, begin, length).to_vec();
         bytes[0] ^= 1;
-        wire.send_block(piece, begin, &bytes)
+        wire.send_block(piece, begin, &bytes)?;
+        wire.end()
     });
     let honest = FakePeer::honest(&payload, &gate);
     let out = temp.folder("out");

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::common::extended_peer::{ExtendedEvent, ExtendedPeer, size_of};
@@ -14,7 +14,7 @@ use crate::common::process::Running;
 use crate::common::seeder::{FakePeer, Gate, full_bitfield, serve};
 use crate::common::tracker::Tracker;
 use crate::common::wire::{Wire, extended_handshake, handshake, id};
-use crate::common::{TestDir, btsync, free_port, until};
+use crate::common::{PATIENCE, TestDir, btsync, free_port, until};
 use socket2::{Domain, Socket, Type};
 
 fn payload() -> Payload {
@@ -59,7 +59,7 @@ fn a_seeder_that_moves_is_found_again() {
     let mut btsync = temp.btsync("btsync", &torrent, &out, free_port(), &slowly);
     until("some is there", || payload.right_pieces(&out) > 0);
     first.signal("KILL");
-    first.end_within(Duration::from_secs(10));
+    first.end_within(PATIENCE);
     let _second = seed("second");
     btsync.expect_exit(0);
     payload.assert_at(&out);
@@ -118,7 +118,7 @@ fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
 /// Whether btsync answers a handshake.
 fn is_accepted(mut stream: &TcpStream, payload: &Payload) -> bool {
     let mut answer = [0; 68];
-    stream.set_read_timeout(Some(crate::common::PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.write_all(&handshake(payload.info_hash())).is_ok() && stream.read_exact(&mut answer).is_ok()
 }
 
@@ -183,17 +183,18 @@ impl LinkWithIdlePeers {
         let (temp, payload) = (TestDir::new(), Payload::tree("many", &files, 16 * 1024));
         let out = temp.folder_with("out", &payload);
         std::fs::write(out.join("many").join(names.last().expect("files")), "").expect("an empty file");
-        let connected = Arc::new(AtomicUsize::new(0));
-        let idler = |_| {
+        // A connection may fail first, if the peer's thread does not run for a while.
+        let connected: Vec<Arc<AtomicBool>> = (0..idle).map(|_| Arc::default()).collect();
+        let idler = |connected: &Arc<AtomicBool>| {
             let (connected, info_hash) = (connected.clone(), payload.info_hash());
             FakePeer::raw(move |mut wire| {
                 wire.read_handshake()?;
                 wire.send_raw(&extended_handshake(info_hash))?;
-                connected.fetch_add(1, Ordering::Relaxed);
+                connected.store(true, Ordering::Relaxed);
                 wire.wait_for_close()
             })
         };
-        let peers: Vec<_> = (0..idle).map(idler).collect();
+        let peers: Vec<_> = connected.iter().map(idler).collect();
         let (asked, metadata) = (Arc::new(AtomicBool::new(false)), Gate::new(0));
         let (told, held) = (asked.clone(), metadata.clone());
         let honest = ExtendedPeer::new(&payload, size_of(&payload), move |_, event| {
@@ -211,8 +212,7 @@ impl LinkWithIdlePeers {
         }
         command.env("XDG_CACHE_HOME", temp.path("cache")).env("RUST_LOG", "debug");
         let running = temp.start("btsync", &mut command);
-        let all = || connected.load(Ordering::Relaxed) == idle && asked.load(Ordering::Relaxed);
-        until("all are connected", all);
+        until("all are connected", || connected.iter().chain([&asked]).all(|it| it.load(Ordering::Relaxed)));
         LinkWithIdlePeers { running, metadata, _honest: honest, _idle: peers, _stage: temp }
     }
 }

@@ -71,8 +71,17 @@ impl DatagramLog {
         DatagramLog::of(socket.into())
     }
 
+    /// How many datagrams have been sent to it so far, those that its thread has not yet read included.
     fn count(&self) -> usize {
-        self.received.lock().len()
+        const LAST: &[u8] = b"the last one so far";
+        let own = UdpSocket::bind((address(1), 0)).expect("a UDP port");
+        own.send_to(LAST, self.addr).expect("room for it");
+        let own = own.local_addr().expect("an address");
+        let is_read = || self.received.lock().iter().any(|(from, bytes)| *from == own && bytes == LAST);
+        until("the log has read all", is_read);
+        let mut received = self.received.lock();
+        received.retain(|(_, bytes)| bytes != LAST);
+        received.len()
     }
 
     fn senders(&self) -> HashSet<IpAddr> {
@@ -408,14 +417,15 @@ fn unused_listener() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// A download that gives up soon, with this proxy variable and no other in its environment.
-fn download_with_proxy(temp: &TestDir, what: &str, variable: (&str, &str)) -> std::process::Output {
+/// A download with this proxy variable and no other in its environment.
+fn download_with_proxy(temp: &TestDir, what: &str, variable: (&str, &str)) -> Running {
     let mut command = btsync();
     for name in ["all_proxy", "http_proxy", "https_proxy", "no_proxy"] {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
-    command.args([what, "out", "--no-dht", "--no-lsd", "--plain", "--stop-timeout=1"]).env(variable.0, variable.1);
-    command.args(["--listen-port", &free_port().to_string()]).current_dir(temp.path("")).output().expect("btsync runs")
+    command.args([what, "out", "--no-dht", "--no-lsd", "--plain"]).env(variable.0, variable.1);
+    command.args(["--listen-port", &free_port().to_string()]).current_dir(temp.path(""));
+    temp.start("download", &mut command)
 }
 
 /// Many proxies allow CONNECT for TLS only.
@@ -433,8 +443,10 @@ fn a_proxy_gets_whole_urls_for_http_and_connect_for_https() {
                 BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
             head.join("\n")
         });
-        download_with_proxy(&temp, torrent.to_str().expect("UTF-8"), ("ALL_PROXY", &url));
+        let mut download = download_with_proxy(&temp, torrent.to_str().expect("UTF-8"), ("ALL_PROXY", &url));
+        until("the proxy has a request", || first.is_finished());
         let head = first.join().expect("a request");
+        download.terminate(7);
         let target =
             if scheme == "http" { format!("http://{at}/announce?info_hash=") } else { format!("{at} HTTP/1.1") };
         assert!(head.starts_with(&format!("{method} {target}")), "{head}");
@@ -451,17 +463,12 @@ fn a_proxy_that_cannot_be_used_is_reported_and_nothing_goes_past_it() {
     let values =
         ["socks4://127.0.0.1:1", "socks5h://127.0.0.1:1", "ftp://127.0.0.1:1", "http://", "what?", "127.0.0.1:x"];
     for (variable, value) in ["ALL_PROXY", "http_proxy", "HTTPS_PROXY"].into_iter().cycle().zip(values) {
-        let output = download_with_proxy(&temp, &torrent, (variable, value));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{variable}={value}: {said}");
-        assert!(
-            said.contains("the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used"),
-            "{value}: {said}"
-        );
-        let output = download_with_proxy(&temp, &format!("http://{at}/x.torrent"), (variable, value));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(6), "{variable}={value}: {said}");
-        assert!(said.contains("cannot be used"), "{value}: {said}");
+        let mut download = download_with_proxy(&temp, &torrent, (variable, value));
+        download.wait_for_output("the proxy in the environment (ALL_PROXY, HTTP_PROXY) cannot be used");
+        download.terminate(7);
+        let mut download = download_with_proxy(&temp, &format!("http://{at}/x.torrent"), (variable, value));
+        download.expect_exit(6);
+        assert!(download.log().contains("cannot be used"), "{value}: {}", download.log());
     }
     assert!(tracker.accept().is_err(), "something was asked directly");
 }

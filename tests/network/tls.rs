@@ -135,9 +135,9 @@ fn a_tracker_of_an_unknown_authority_is_not() {
         ("other", "127.0.0.1", &[("SSL_CERT_FILE", &*certificate("server-key.pem"))][..]),
         ("elsewhere", "127.0.0.2", &[("SSL_CERT_FILE", &*certificate("ca.pem"))][..]),
     ] {
-        let mut running = test.download(name, &test.tracker.url(host), env, &["--stop-timeout", "2"]);
-        running.expect_exit(2);
-        assert!(running.log().contains("certificate"), "{}", running.log());
+        let mut running = test.download(name, &test.tracker.url(host), env, &[]);
+        running.wait_for_output("certificate");
+        running.terminate(7);
     }
     assert_eq!(test.tracker.asked(), 0, "somebody was told who downloads what");
 }
@@ -146,13 +146,14 @@ fn a_tracker_of_an_unknown_authority_is_not() {
 fn certificates_are_read_for_https_alone() {
     let test = HttpsTest::new();
     let missing = test.temp.path("missing.pem");
-    let run = |name: &str, announce: &str| {
-        let mut running = test.download(name, announce, &[("SSL_CERT_FILE", &missing)], &["--stop-timeout", "2"]);
-        running.expect_exit(2);
-        running.log().contains("missing.pem")
-    };
-    assert!(run("https", &test.tracker.url("127.0.0.1")), "a file that the user named is missing, and nothing is said");
+    let run = |name: &str, announce: &str| test.download(name, announce, &[("SSL_CERT_FILE", &missing)], &[]);
+    // A file that the user named is missing.
+    let mut running = run("https", &test.tracker.url("127.0.0.1"));
+    running.wait_for_output("missing.pem");
+    running.terminate(7);
     // On the same port, so that a connection is made.
-    let plain = test.tracker.url("127.0.0.1").replace("https:", "http:");
-    assert!(!run("http", &plain), "it was looked for without need");
+    let mut running = run("http", &test.tracker.url("127.0.0.1").replace("https:", "http:"));
+    running.wait_for_output("next try");
+    running.terminate(7);
+    assert!(!running.log().contains("missing.pem"), "it was looked for without need: {}", running.log());
 }

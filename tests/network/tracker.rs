@@ -12,7 +12,7 @@ use btsync::tracker_server::{TrackerServer, TrackerServerConfig};
 use btsync::types::{InfoHash, PeerId};
 
 /// A generous deadline, for exchanges that end by themselves.
-const PATIENT: Duration = Duration::from_secs(20);
+const PATIENT: Duration = crate::common::PATIENCE;
 /// A short deadline, for exchanges that never end by themselves: without it the test would hang.
 const SHORT: Duration = Duration::from_millis(1500);
 
@@ -316,8 +316,11 @@ fn statuses_and_refusals_are_told() {
     for none in ["Retry-After: soon\r\n", "Retry-After: -5\r\n", "Retry-After: Sun, 06 Nov 1994 08:59:37 GMT\r\n"] {
         assert_eq!(busy(none), TrackerError::Http(503), "{none}");
     }
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    assert!(matches!(ask(closed, PATIENT), Err(TrackerError::Connect(_))));
+    // Bound, so that nobody else gets the port, but not listening.
+    let closed = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    closed.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let closed_port = closed.local_addr().unwrap().as_socket().unwrap();
+    assert!(matches!(ask(closed_port, PATIENT), Err(TrackerError::Connect(_))));
     let no_http = fixed("SSH-2.0-OpenSSH\r\n\r\n");
     assert!(ask(no_http, PATIENT).is_err());
 }
