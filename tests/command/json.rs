@@ -36,6 +36,25 @@ fn run(args: &[&std::ffi::OsStr]) -> (Vec<Value>, Option<i32>) {
     (lines, output.status.code())
 }
 
+/// Like [`run`], for a download that a signal ends once it has reported a line of which `is_last` is true.
+fn run_until(args: &[&std::ffi::OsStr], is_last: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let mut command = btsync();
+    command.args(args).args(["--json", "--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("btsync runs");
+    let mut lines = Vec::new();
+    for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
+        let line: Value = serde_json::from_str(&line.expect("UTF-8")).expect("JSON");
+        schema::assert_fits(&line);
+        if is_last(&line) && !lines.iter().any(&is_last) {
+            terminate(&child);
+        }
+        lines.push(line);
+    }
+    assert_eq!(wait_for_exit(&mut child), Some(7), "{lines:?}");
+    assert_pairs(&lines);
+    lines
+}
+
 /// Every disconnected peer was connected before, and at the end none is connected.
 fn assert_pairs(lines: &[Value]) {
     assert!(lines.iter().all(|line| line["event"] != "lost"), "nothing is lost here");
@@ -116,17 +135,15 @@ fn system_errors_are_reported_in_words() {
     let (temp, payload) = (TestDir::new(), Payload::edge_cases());
     let dead = free_port();
     let torrent = temp.torrent(&payload, &format!("http://127.0.0.1:{dead}/announce"));
-    let (lines, _) = run(&[torrent.as_os_str(), temp.folder("out").as_os_str(), "--stop-timeout=0.3".as_ref()]);
-    let tracker = lines.iter().find(|line| line["event"] == "tracker").expect("a tracker was asked");
+    let of_tracker = |line: &Value| line["event"] == "tracker";
+    let lines = run_until(&[torrent.as_os_str(), temp.folder("out").as_os_str()], of_tracker);
+    let tracker = lines.iter().find(|line| of_tracker(line)).expect("a tracker was asked");
     assert_eq!(tracker["error"], "connection failed: connection refused");
     let peer = format!("--peer=127.0.0.1:{dead}");
-    let (lines, _) = run(&[
-        payload.magnet("").as_ref(),
-        temp.folder("out").as_os_str(),
-        peer.as_ref(),
-        "--stop-timeout=0.3".as_ref(),
-    ]);
-    let failed = lines.iter().find(|line| line["state"] == "failed").expect("the peer was dialed");
+    let has_failed = |line: &Value| line["state"] == "failed";
+    let out = temp.folder("out");
+    let lines = run_until(&[payload.magnet("").as_ref(), out.as_os_str(), peer.as_ref()], has_failed);
+    let failed = lines.iter().find(|line| has_failed(line)).expect("the peer was dialed");
     assert_eq!(failed["reason"], "cannot connect: connection refused");
     for words in [["/dev/null/x.torrent"], ["--input-file=/nowhere"], ["--watch=/nowhere"], ["--config=/nowhere"]] {
         run(&words.map(AsRef::as_ref));

@@ -101,9 +101,27 @@ impl Home {
 
     /// `btsync` with all logging, and with neither the DHT nor local discovery.
     fn download(&self, args: &[&str]) -> Command {
-        let mut command = self.command(args);
-        command.args(["--no-dht", "--no-lsd", "--stop-timeout", "3", "--listen-port", &free_port().to_string()]);
+        let mut command = self.endless_download(args);
+        command.args(["--stop-timeout", "3"]);
         command
+    }
+
+    fn endless_download(&self, args: &[&str]) -> Command {
+        let mut command = self.command(args);
+        command.args(["--no-dht", "--no-lsd", "--listen-port", &free_port().to_string()]);
+        command
+    }
+
+    /// The output of a download that is stopped once it has said all of `words`. Panics if it contains the secret.
+    fn says(&self, what: &str, command: &mut Command, words: &[&str]) -> String {
+        let mut running = self.temp.start("download", command);
+        for word in words {
+            running.wait_for_output(word);
+        }
+        running.terminate(7);
+        let said = running.log();
+        assert_no_secret(what, &said);
+        said
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -115,11 +133,15 @@ impl Home {
     }
 }
 
+fn assert_no_secret(what: &str, said: &str) {
+    let told: Vec<&str> = said.lines().filter(|line| line.contains(SECRET)).collect();
+    assert!(told.is_empty(), "{what}: {told:#?}");
+}
+
 /// Panics if the output contains the secret, or too little output to prove anything.
 fn keeps_the_secret(what: &str, output: &Output, words: &[&str]) -> String {
     let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
-    let told: Vec<&str> = said.lines().filter(|line| line.contains(SECRET)).collect();
-    assert!(told.is_empty(), "{what}: {told:#?}");
+    assert_no_secret(what, &said);
     for word in words {
         assert!(said.contains(word), "{what}: nothing of {word:?} in\n{said}");
     }
@@ -140,11 +162,10 @@ const OUTCOMES: [&str; 6] = [
 fn no_passkey_of_a_torrent_is_told() {
     let home = Home::new();
     let torrent = home.torrent.to_str().expect("UTF-8");
-    for form in ["--plain", "-v", "--json", "-q"] {
-        let output = home.download(&[torrent, "out", form]).output().expect("btsync runs");
-        let words: &[&str] = if form == "-q" { &[] } else { &OUTCOMES };
-        keeps_the_secret(form, &output, words);
+    for form in ["--plain", "-v", "--json"] {
+        home.says(form, &mut home.endless_download(&[torrent, "out", form]), &OUTCOMES);
     }
+    keeps_the_secret("-q", &home.download(&[torrent, "out", "-q"]).output().expect("btsync runs"), &[]);
     // These commands exist to show the URLs.
     for command in ["info", "magnet"] {
         let output = home.command(&[command, torrent]).output().expect("btsync runs");
@@ -163,11 +184,8 @@ fn no_passkey_of_a_link_is_told() {
     let sources = sources.map(|url| escape(url).replace("&tr=", "&xs=")).collect::<String>();
     let link = home.payload.magnet(&(home.urls.iter().map(escape).collect::<String>() + &sources));
     for form in ["-v", "--json"] {
-        let output = home.download(&[&link, "out", form]).output().expect("btsync runs");
-        keeps_the_secret(form, &output, &OUTCOMES);
-        if form == "-v" {
-            keeps_the_secret(form, &output, &["no metadata from this URL"]);
-        }
+        let more = if form == "-v" { &["no metadata from this URL"][..] } else { &[] };
+        home.says(form, &mut home.endless_download(&[&link, "out", form]), &[&OUTCOMES, more].concat());
     }
     for bad in [link.replace("urn:btih:", "urn:btih:x"), link.replace("xt=", "yt=")] {
         keeps_the_secret("a bad link", &home.download(&[&bad, "out"]).output().expect("btsync runs"), &["magnet link"]);
@@ -211,11 +229,12 @@ fn no_passkey_of_the_users_own_trackers_is_told() {
     let run = |what: &str, mut command: Command, words: &[&str]| {
         keeps_the_secret(what, &command.output().expect("btsync runs"), words)
     };
-    run("an option", home.download(&["plain.torrent", "out", "-v", "--bt-tracker", &all]), &OUTCOMES);
-    run("the file", home.download(&["plain.torrent", "out", "--json", "--config", config]), &OUTCOMES);
-    let mut environment = home.download(&["plain.torrent", "out", "-v"]);
+    let says = |what, mut command| home.says(what, &mut command, &OUTCOMES);
+    says("an option", home.endless_download(&["plain.torrent", "out", "-v", "--bt-tracker", &all]));
+    says("the file", home.endless_download(&["plain.torrent", "out", "--json", "--config", config]));
+    let mut environment = home.endless_download(&["plain.torrent", "out", "-v"]);
     environment.env("BTSYNC_BT_TRACKER", trackers.join(" "));
-    run("the environment", environment, &OUTCOMES);
+    says("the environment", environment);
     // `--show-config`, and errors in the lists.
     for list in [vec!["--config", config], vec!["--bt-tracker", &all], vec!["--bt-exclude-tracker", &all]] {
         let shown = run("--show-config", home.command(&[&["--show-config"], &list[..]].concat()), &["tracker = "]);
@@ -260,8 +279,7 @@ fn a_udp_tracker_that_repeats_its_url_is_not_repeated() {
         }
     });
     fs::write(home.temp.path("udp.torrent"), home.payload.torrent(&url)).expect("a torrent");
-    let output = home.download(&["udp.torrent", "out", "-v"]).output().expect("btsync runs");
-    keeps_the_secret(&url, &output, &["who is", "udp://127.0.0.1"]);
+    home.says(&url, &mut home.endless_download(&["udp.torrent", "out", "-v"]), &["who is", "udp://127.0.0.1"]);
 }
 
 #[test]
@@ -274,13 +292,14 @@ fn the_live_view_keeps_the_secret() {
     let program = env!("CARGO_BIN_EXE_btsync");
     tmux.types(&format!(
         "clear; XDG_CONFIG_HOME=none XDG_CACHE_HOME=cache RUST_LOG=trace {program} one.torrent out --no-dht --no-lsd \
-         --stop-timeout 6 --listen-port {}; echo over $?",
+         --listen-port {}; echo over $?",
         free_port()
     ));
     tmux.wait_for_text("no such user");
     tmux.press(&["s"]);
     let why = tmux.wait_for_text("no incoming connections");
-    let last = tmux.wait_for_text("over 2");
+    tmux.press(&["q"]);
+    let last = tmux.wait_for_text("over 7");
     for screen in [why, last] {
         assert!(!screen.contains(SECRET), "{screen}");
     }
@@ -309,7 +328,13 @@ fn btsyncs_own_files_are_private_and_the_users_have_the_usual_modes() {
     let swarm = Swarm::new(&home.temp, "fresh.bin", usize::MAX);
     let mut command = Command::new("sh");
     let program = env!("CARGO_BIN_EXE_btsync");
-    command.args(["-c", &format!("umask 022; exec {program} fresh.bin.torrent out --no-lsd --dht-entry-point 127.0.0.1:9 --stop-timeout 2 --listen-port {}", free_port())]);
+    command.args([
+        "-c",
+        &format!(
+            "umask 022; exec {program} fresh.bin.torrent out --no-lsd --dht-entry-point 127.0.0.1:9 --listen-port {}",
+            free_port()
+        ),
+    ]);
     crate::common::process::without_settings(&mut command);
     command.env("XDG_CACHE_HOME", &cache).current_dir(home.temp.path(""));
     let output = command.stdin(Stdio::null()).output().expect("a shell");

@@ -4,11 +4,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::common::netns::in_network_namespace;
 use crate::common::process::without_settings;
-use crate::common::{TestDir, free_port};
+use crate::common::{PATIENCE, TestDir, free_port};
 
 /// Within its namespace, the service reaches nobody.
 #[test]
@@ -17,7 +16,7 @@ fn the_first_connection_starts_the_service_and_systemd_is_told_of_its_state() {
     in_network_namespace(TEST, &["systemd-socket-activate"], || {
         let temp = TestDir::new();
         let socket = UnixDatagram::bind(temp.path("notify")).expect("a socket");
-        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let told = || {
             let mut text = [0; 1000];
             let length = socket.recv(&mut text).expect("a message");

@@ -12,7 +12,7 @@ use crate::common::bencode::{bytes, dict, int, list};
 use crate::common::netns::not_run;
 use crate::common::payload::Payload;
 use crate::common::process::Running;
-use crate::common::{TestDir, btsync, until};
+use crate::common::{PORT_RANGE, TestDir, btsync, until};
 use serde_json::{Value, json};
 
 fn command(dir: &Path, args: &[&str]) -> Command {
@@ -438,7 +438,7 @@ fn a_signal_ends_create_and_verify_with_7() {
     assert!(!dir.join("new").exists());
     // A file that changes while the program reads it.
     let mut running = temp.start("changing", &mut command(&dir, &["create", "vast", "-o", "new"]));
-    is_ready(&running);
+    until("it reads the file", || running.bytes_read() > 32 << 20);
     vast.set_len(1).expect("a shorter file");
     running.expect_exit(17);
     assert!(running.log().contains("changed") && !dir.join("new").exists(), "{}", running.log());
@@ -497,7 +497,7 @@ fn a_torrent_comes_from_standard_input() {
     let info: Value =
         serde_json::from_str(printed(&run_from(&dir, &["info", "-", "--json"], &dir.join("x.torrent")))).expect("JSON");
     assert_eq!(info["info_hash"], json!(payload.hex()));
-    let args = ["-", "all", "--bt-exclude-tracker", "*", "--no-dht", "--no-lsd", "--listen-port", "20000-60000"];
+    let args = ["-", "all", "--bt-exclude-tracker", "*", "--no-dht", "--no-lsd", "--listen-port", PORT_RANGE];
     // From a pipe, and from a file.
     let mut cat = Command::new("cat").arg(dir.join("x.torrent")).stdout(Stdio::piped()).spawn().expect("cat");
     let pipe = cat.stdout.take().expect("its output");

@@ -284,8 +284,9 @@ fn a_quota_that_is_used_up_is_a_full_disk() {
     test.completes();
 }
 
-/// A download from 20 peers by a user with a thread limit. If it does not complete, it must complete later without the limit.
-fn with_threads(test_name: &str, threads: usize, code: impl FnOnce(i32) -> bool) {
+/// A download from 20 peers by a user with a thread limit, which gives up if nothing has come for `patience` seconds. If it does not
+/// complete, it must complete later without the limit.
+fn with_threads(test_name: &str, threads: usize, patience: &str, code: impl FnOnce(i32) -> bool) {
     if !installed(test_name, &["setpriv", "prlimit"]) {
         return;
     }
@@ -297,7 +298,7 @@ fn with_threads(test_name: &str, threads: usize, code: impl FnOnce(i32) -> bool)
     let peers: Vec<_> = (0..20).map(|_| FakePeer::honest(&test.payload, &gate)).collect();
     let limit = format!("--nproc={threads}");
     // Resolving the name takes a thread.
-    let given_up = ["--stop-timeout", "3", "--bt-tracker", "http://localhost:9/announce"];
+    let given_up = ["--stop-timeout", patience, "--bt-tracker", "http://localhost:9/announce"];
     let all: Vec<&FakePeer> = peers.iter().collect();
     let limits = (&["prlimit", &limit][..], &given_up[..]);
     let mut running = test.user.download(&test.temp, &test.payload, &test.out, &all, limits);
@@ -316,7 +317,7 @@ fn with_threads(test_name: &str, threads: usize, code: impl FnOnce(i32) -> bool)
 #[test]
 fn where_threads_run_out_fewer_peers_are_served() {
     for threads in [12, 14, 30] {
-        with_threads("where_threads_run_out_fewer_peers_are_served", threads, |code| code == 0);
+        with_threads("where_threads_run_out_fewer_peers_are_served", threads, "60", |code| code == 0);
     }
 }
 
@@ -325,7 +326,7 @@ fn without_any_thread_btsync_says_so() {
     // From the main thread alone to one too few for a single peer. btsync must report that nothing arrives, too.
     for threads in 1..8 {
         let known = |code| matches!(code, 0 | 1 | 2 | 6);
-        with_threads("without_any_thread_btsync_says_so", threads, known);
+        with_threads("without_any_thread_btsync_says_so", threads, "3", known);
     }
 }
 

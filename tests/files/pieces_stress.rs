@@ -12,8 +12,9 @@ use std::collections::HashSet;
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::common::PATIENCE;
 use btsync::pieces::{BlockDecisions, PieceManager};
 use btsync::storage::{FileSpec, Layout, Storage};
 use btsync::strategy::picker::{PickContext, Plan, Speed};
@@ -249,25 +250,31 @@ impl<'a> SimulatedReader<'a> {
 
 #[test]
 fn many_threads_get_every_piece_once_and_right() {
-    let (mut wrong, rounds) = (0, 6);
-    for seed in 0..rounds {
+    let mut wrong = 0;
+    for seed in 0..200 {
+        // More rounds, if the peer that lies was too late for each of the first ones.
+        if seed >= 6 && wrong > 0 {
+            break;
+        }
         let shared = SharedState::new(seed);
         std::thread::scope(|scope| {
             for peer in 0..PEERS {
                 let mut reader = SimulatedReader::new(&shared, seed * 100 + u64::from(peer), peer == 0);
                 scope.spawn(move || {
-                    let done = (0..STEPS).any(|_| {
+                    // Many calls are no reason to give up while a thread that has blocks does not run.
+                    let (mut steps, start) = (0, Instant::now());
+                    while !reader.is_done() {
                         reader.step();
-                        reader.is_done()
-                    });
-                    assert!(done, "the download stands still");
+                        steps += 1;
+                        assert!(steps < STEPS || start.elapsed() < PATIENCE, "the download stands still");
+                    }
                 });
             }
         });
         shared.is_sound();
         wrong += shared.wrong.load(Ordering::Relaxed);
     }
-    assert!(wrong > 0, "no wrong piece in {rounds} rounds: the test does not test what it says");
+    assert!(wrong > 0, "no wrong piece in any round: the test does not test what it says");
 }
 
 /// The number of orders to try; `STRESS_ORDERS=10000` tries more.

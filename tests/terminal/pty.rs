@@ -47,6 +47,8 @@ impl Swarm {
     fn download(&self) -> Command {
         let mut command = btsync();
         command.arg(&self.torrent).arg(self.out()).arg("--listen-port").arg(free_port().to_string());
+        // The tests of this file have the same torrent, and must not find each other.
+        command.args(["--no-dht", "--no-lsd"]).env("XDG_CACHE_HOME", self.temp.path("cache"));
         command.stdin(Stdio::null()).env("TERM", "xterm");
         command
     }
@@ -118,7 +120,7 @@ fn nobody_to_talk_to_stops_no_download() {
     crate::common::process::without_settings(&mut shell)
         .args(["-c", "exec \"$@\" <&- >&- 2>&-", "sh"])
         .arg(swarm.download().get_program());
-    shell.args(swarm.download().get_args()).arg("--verbose");
+    shell.args(swarm.download().get_args()).arg("--verbose").env("XDG_CACHE_HOME", swarm.temp.path("cache"));
     assert_eq!(ends(shell.spawn().expect("the program starts")), Some(0), "closed streams");
     swarm.is_there();
 }
@@ -226,6 +228,7 @@ fn strangers_words_are_washed() {
     let (ours, theirs) = terminal(24, 200);
     let mut command = btsync();
     command.arg(&torrent).arg(temp.path("out")).arg("--listen-port").arg(free_port().to_string());
+    command.args(["--no-dht", "--no-lsd"]).env("XDG_CACHE_HOME", temp.path("cache"));
     let child = command.env("TERM", "xterm").stdin(Stdio::null()).stdout(on(&theirs)).stderr(on(&theirs)).spawn();
     let child = child.expect("the program starts");
     drop((command, theirs));

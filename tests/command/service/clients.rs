@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -86,7 +85,7 @@ fn the_python_package_manages_torrents() {
         payload.write_files(&downloads.join("other"));
         let mut command = Command::new(find(PYTHON).expect("Python"));
         command.arg(in_repository("tests/rpc/python_client.py")).arg(service.port.to_string());
-        let log = succeeds(command.arg(temp.torrent(&payload, "")).arg(&downloads), &temp, Duration::from_secs(120));
+        let log = succeeds(command.arg(temp.torrent(&payload, "")).arg(&downloads), &temp, PATIENCE);
         assert!(log.contains("done"), "{log}");
         assert_eq!(service.rpc("session_get", json!({}))["speed_limit_up"], 321);
     });
@@ -99,7 +98,7 @@ fn the_npm_package_manages_torrents() {
         let service = Service::start(&temp, "service", &[]);
         let mut command = Command::new("node");
         command.arg(in_repository("tests/rpc/node_client.mjs")).arg(service.url()).arg(temp.torrent(&payload, ""));
-        let log = succeeds(&mut command, &temp, Duration::from_secs(120));
+        let log = succeeds(&mut command, &temp, PATIENCE);
         assert!(log.contains("done"), "{log}");
         assert_eq!(service.rpc("session_get", json!({}))["speed_limit_down"], 777);
         assert!(service.torrents(&["id"]).is_empty());

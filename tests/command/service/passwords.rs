@@ -1,5 +1,7 @@
 //! Wrong passwords are slowed down, and the right one is not.
 
+use std::time::{Duration, Instant};
+
 use crate::common::TestDir;
 use crate::common::netns::in_network_namespace;
 use crate::common::service::{Service, base64};
@@ -25,18 +27,24 @@ fn ten_wrong_passwords_are_enough_for_a_minute_but_not_for_those_who_knew_it() {
         let temp = TestDir::new();
         let service = with_password(&temp);
         assert_eq!(status(&service, "/", &basic("me", "right")), 200);
+        let first = Instant::now();
         for number in 0..10 {
             assert_eq!(status(&service, "/", &basic("me", &format!("wrong {number}"))), 401, "attempt {number}");
         }
+        // On a machine so busy that the minute is over, the test proves nothing.
+        let is_refused = |path, user, password| {
+            let status = status(&service, path, &basic(user, password));
+            status == 429 || (status == 401 && first.elapsed() >= Duration::from_secs(60))
+        };
         for path in ["/", "/transmission/rpc", "/events"] {
-            assert_eq!(status(&service, path, &basic("me", "wrong again")), 429, "{path}");
+            assert!(is_refused(path, "me", "wrong again"), "{path}");
         }
         // It is compared with what was right before, and needs no hash: 300 would take more than ten seconds of a processor.
         for _ in 0..300 {
             assert_eq!(status(&service, "/", &basic("me", "right")), 200);
         }
         // Other machines have attempts of their own; this one has none left for a new password.
-        assert_eq!(status(&service, "/", &basic("you", "right")), 429);
+        assert!(is_refused("/", "you", "right"));
     });
 }
 
