@@ -1,11 +1,12 @@
 //! Local discovery (BEP 14, *local service discovery*): finds peers of the same torrents on the local network, by multicast.
-//! [`packet`] parses and filters datagrams without I/O. This module has the sockets and one thread, which sleeps until a datagram
+//! [`packet`] parses datagrams and [`peer_filter`] filters them, without I/O. This module has the sockets and one thread, which sleeps until a datagram
 //! arrives, an announce is due, an interface changes, or it must exit. The caller must not add private torrents (BEP 27).
 //!
 //! It uses every interface with multicast, whatever the routing table says, and announces at once on an interface that comes up
 //! later.
 
 pub mod packet;
+pub mod peer_filter;
 mod sockets;
 
 use std::collections::{HashMap, HashSet};
@@ -23,7 +24,8 @@ use crate::net::interfaces::{InterfaceChanges, interfaces};
 use crate::types::InfoHash;
 use crate::util::atomics::Amount;
 use crate::util::random;
-use packet::{MAX_PACKET, PeerFilter};
+use packet::MAX_PACKET;
+use peer_filter::PeerFilter;
 use sockets::{Group, JoinedInterface};
 
 /// The time between two announces.
@@ -62,8 +64,8 @@ enum LsdCommand {
 type PeerSender = Sender<(InfoHash, SocketAddr)>;
 
 impl Lsd {
-    /// Announces `swarms` with TCP port `port`, at once and every five minutes, and sends peers of these swarms to `found`. Sends
-    /// at most 200 peers a minute, few of them from one host, and drops a peer if the channel is full. If sockets for only one
+    /// Announces `swarms` with TCP port `port`, at once and every five minutes, and sends peers of these swarms to `found`:
+    /// a few hundred a minute at most (see [`peer_filter`]). Drops a peer if the channel is full. If sockets for only one
     /// address family are available, uses that one. It is not an error if there is no interface yet.
     ///
     /// # Errors
@@ -80,7 +82,7 @@ impl Lsd {
         let (commands, command_receiver) = unbounded();
         let cookie = format!("btsync-{:08x}", random::u32());
         let found = swarms.iter().copied().zip(std::iter::repeat(found)).collect();
-        let peer_filter = PeerFilter::new(swarms, cookie.clone());
+        let peer_filter = PeerFilter::new(swarms, cookie.clone(), random::u64());
         let interfaces = Arc::new(Amount::default());
         let counted = interfaces.clone();
         let bind = bind.clone();

@@ -14,7 +14,8 @@ use std::path::Component;
 use std::time::Duration;
 
 use btsync::bencode::validate;
-use btsync::discovery::lsd::packet::{LocalAnnounce, PeerFilter};
+use btsync::discovery::lsd::packet::LocalAnnounce;
+use btsync::discovery::lsd::peer_filter::PeerFilter;
 use btsync::discovery::tracker::announce::MAX_PEERS;
 use btsync::discovery::tracker::http::answer;
 use btsync::discovery::tracker::udp::packet;
@@ -151,7 +152,7 @@ pub fn udp_tracker(bytes: &[u8]) -> bool {
 pub fn lsd(bytes: &[u8]) -> bool {
     let Some(said) = LocalAnnounce::parse(bytes) else { return false };
     assert!(said.port != 0 && !said.swarms.is_empty());
-    let mut peer_filter = PeerFilter::new(said.swarms.clone(), "ours".to_owned());
+    let mut peer_filter = PeerFilter::new(said.swarms.clone(), "ours".to_owned(), 1);
     let from = ([192, 168, 7, 7], 6771).into();
     let first = peer_filter.receive(Duration::ZERO, from, bytes).len();
     assert!(first <= said.swarms.len());
