@@ -1,6 +1,7 @@
 //! Local discovery (BEP 14, *local service discovery*): finds peers of the same torrents on the local network, by multicast.
-//! [`packet`] parses datagrams and [`peer_filter`] filters them, without I/O. This module has the sockets and one thread, which sleeps until a datagram
-//! arrives, an announce is due, an interface changes, or it must exit. The caller must not add private torrents (BEP 27).
+//! [`packet`] parses datagrams and [`peer_filter`] filters them, without I/O. This module has the sockets and one thread, which
+//! sleeps until a datagram arrives, an announce is due, an interface changes, or it must exit. The caller must not add private
+//! torrents (BEP 27).
 //!
 //! It uses every interface with multicast, whatever the routing table says, and announces at once on an interface that comes up
 //! later.

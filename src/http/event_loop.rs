@@ -16,8 +16,7 @@ use crate::http::context::ServerContext;
 use crate::http::listener::HttpListener;
 use crate::http::mailbox::ConnectionMessage;
 use crate::http::request::ClientAddress;
-use crate::http::table::{ClientOrigin, ConnectionTable};
-use crate::net::networks::Network;
+use crate::http::table::ConnectionTable;
 
 /// The keys of epoll events; connections have keys from `FIRST` on.
 const MAILBOX: u64 = 0;
@@ -174,12 +173,12 @@ impl EventLoop {
         if step == Step::Over {
             return;
         }
-        let origin: ClientOrigin = match client {
-            ClientAddress::Tcp(addr) => Some(Network::host(addr.ip())),
+        let ip = match client {
+            ClientAddress::Tcp(addr) => Some(addr.ip()),
             ClientAddress::Unix => None,
         };
-        if self.open.count(origin) >= self.context.limits.max_connections_per_client
-            && let Some(key) = self.open.to_evict_of(origin, |open| open.connection.worth())
+        if self.open.count(ip) >= self.context.limits.max_connections_per_client
+            && let Some(key) = self.open.to_evict_of(ip, |open| open.connection.worth())
         {
             self.close(key);
         }
@@ -189,7 +188,7 @@ impl EventLoop {
         let interest = interest_of(step);
         match epoll::add(&self.epoll, &connection, EventData::new_u64(key), interest) {
             Ok(()) => {
-                self.open.add(key, origin, Open { connection, interest, unsent: 0 });
+                self.open.add(key, ip, Open { connection, interest, unsent: 0 });
                 self.settle(key, step);
             }
             Err(error) => log::debug!("client {client}: {error}"),

@@ -1,18 +1,24 @@
 //! The table of open connections: their deadlines, and which one to evict when there are too many. Pure.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::net::networks::Network;
+use crate::net::networks::{Network, of_greatest_user};
 
 /// The connections that count together: those of a network, or with `None` those over Unix sockets.
-pub(super) type ClientOrigin = Option<Network>;
+type ClientOrigin = Option<Network>;
+
+/// The smallest of these networks: the host at the other end.
+fn host(client: Option<IpAddr>) -> ClientOrigin {
+    client.map(Network::host)
+}
 
 /// Connections by number; numbers grow in the order of arrival.
 #[derive(Debug)]
 pub(super) struct ConnectionTable<C> {
     all: HashMap<u64, TableEntry<C>>,
-    /// The number of connections of each origin.
+    /// The number of connections of each host.
     counts: HashMap<ClientOrigin, usize>,
     /// The deadlines, the earliest first.
     deadlines: BTreeSet<(Duration, u64)>,
@@ -20,7 +26,7 @@ pub(super) struct ConnectionTable<C> {
 
 #[derive(Debug)]
 struct TableEntry<C> {
-    origin: ClientOrigin,
+    client: Option<IpAddr>,
     deadline: Option<Duration>,
     connection: C,
 }
@@ -35,15 +41,15 @@ impl<C> ConnectionTable<C> {
         self.all.len()
     }
 
-    /// The number of open connections of an origin.
-    pub(super) fn count(&self, origin: ClientOrigin) -> usize {
-        self.counts.get(&origin).copied().unwrap_or_default()
+    /// The number of open connections of a client's host.
+    pub(super) fn count(&self, client: Option<IpAddr>) -> usize {
+        self.counts.get(&host(client)).copied().unwrap_or_default()
     }
 
-    /// Adds a connection with a new number.
-    pub(super) fn add(&mut self, key: u64, origin: ClientOrigin, connection: C) {
-        *self.counts.entry(origin).or_default() += 1;
-        self.all.insert(key, TableEntry { origin, deadline: None, connection });
+    /// Adds a connection with a new number; `client` is `None` for those over Unix sockets.
+    pub(super) fn add(&mut self, key: u64, client: Option<IpAddr>, connection: C) {
+        *self.counts.entry(host(client)).or_default() += 1;
+        self.all.insert(key, TableEntry { client, deadline: None, connection });
     }
 
     /// The connection with this number, if it is still open.
@@ -72,11 +78,11 @@ impl<C> ConnectionTable<C> {
 
     /// Removes a connection.
     pub(super) fn remove(&mut self, key: u64) -> Option<C> {
-        let TableEntry { origin, deadline, connection } = self.all.remove(&key)?;
-        if let Some(count) = self.counts.get_mut(&origin) {
+        let TableEntry { client, deadline, connection } = self.all.remove(&key)?;
+        if let Some(count) = self.counts.get_mut(&host(client)) {
             *count -= 1;
             if *count == 0 {
-                self.counts.remove(&origin);
+                self.counts.remove(&host(client));
             }
         }
         if let Some(deadline) = deadline {
@@ -85,33 +91,25 @@ impl<C> ConnectionTable<C> {
         Some(connection)
     }
 
-    /// The connection to evict: of the network that has the most, the one of the least worth, the oldest of these.
+    /// The connection to evict: of the subnet that has the most, within it of the site and then of the host that has the most, the
+    /// one of the least worth, the oldest of these.
     pub(super) fn to_evict(&self, worth: impl Fn(&C) -> u8) -> Option<u64> {
-        let most = self.counts.values().copied().max().unwrap_or_default();
-        self.least(worth, |origin| self.count(origin) == most)
+        let of_greatest = of_greatest_user(&self.all, |(_, entry)| entry.client, |_| 1);
+        of_greatest.into_iter().map(|(key, entry)| (worth(&entry.connection), *key)).min().map(|(_, key)| key)
     }
 
-    /// The connection of this origin to evict: the one of the least worth, the oldest of these.
-    pub(super) fn to_evict_of(&self, origin: ClientOrigin, worth: impl Fn(&C) -> u8) -> Option<u64> {
-        self.least(worth, |other| other == origin)
-    }
-
-    fn least(&self, worth: impl Fn(&C) -> u8, is_meant: impl Fn(ClientOrigin) -> bool) -> Option<u64> {
-        let meant = self.all.iter().filter(|(_, entry)| is_meant(entry.origin));
+    /// The connection of this client's host to evict: the one of the least worth, the oldest of these.
+    pub(super) fn to_evict_of(&self, client: Option<IpAddr>, worth: impl Fn(&C) -> u8) -> Option<u64> {
+        let meant = self.all.iter().filter(|(_, entry)| host(entry.client) == host(client));
         meant.map(|(key, entry)| (worth(&entry.connection), *key)).min().map(|(_, key)| key)
     }
 
-    /// Of the origin that uses the most of something, the connection that uses the most of it.
+    /// Of the subnet that uses the most of something, and within it of the site and the host that use the most, the connection that
+    /// uses the most of it.
     pub(super) fn largest(&self, used: impl Fn(&C) -> usize) -> Option<u64> {
-        let mut sums: HashMap<ClientOrigin, usize> = HashMap::new();
-        for entry in self.all.values() {
-            *sums.entry(entry.origin).or_default() += used(&entry.connection);
-        }
-        let rank = |(key, entry): (&u64, &TableEntry<C>)| {
-            let own = used(&entry.connection);
-            (own > 0).then(|| (sums.get(&entry.origin).copied().unwrap_or_default(), own, *key))
-        };
-        self.all.iter().filter_map(rank).max().map(|(.., key)| key)
+        let of_greatest = of_greatest_user(&self.all, |(_, entry)| entry.client, |(_, entry)| used(&entry.connection));
+        let users = of_greatest.into_iter().map(|(key, entry)| (used(&entry.connection), *key));
+        users.filter(|(used, _)| *used > 0).max().map(|(_, key)| key)
     }
 
     /// All connections with their numbers.
@@ -126,8 +124,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn network(n: u8) -> Network {
-        Network::host([10, 0, 0, n].into())
+    fn client(n: u8) -> IpAddr {
+        [10, 0, 0, n].into()
     }
 
     fn keys<C>(open: &ConnectionTable<C>) -> Vec<u64> {
@@ -140,7 +138,7 @@ mod tests {
     fn the_oldest_of_the_fullest_network_goes() {
         let mut open = ConnectionTable::new();
         for (key, n) in (0..).zip([1, 2, 2, 1, 2, 3]) {
-            open.add(key, Some(network(n)), ());
+            open.add(key, Some(client(n)), ());
         }
         let mut evict = |left: &[u64], why| {
             let key = open.to_evict(|()| 0).unwrap();
@@ -151,23 +149,41 @@ mod tests {
         evict(&[2, 3, 4, 5], "among equals the oldest of all");
         evict(&[3, 4, 5], "of the fullest again");
         evict(&[4, 5], "and among equals again");
-        assert_eq!((open.count(Some(network(1))), open.count(Some(network(2))), open.len()), (0, 1, 2));
-        assert_eq!(open.to_evict_of(Some(network(3)), |()| 0), Some(5));
-        assert_eq!(open.to_evict_of(Some(network(1)), |()| 0), None);
+        assert_eq!((open.count(Some(client(1))), open.count(Some(client(2))), open.len()), (0, 1, 2));
+        assert_eq!(open.to_evict_of(Some(client(3)), |()| 0), Some(5));
+        assert_eq!(open.to_evict_of(Some(client(1)), |()| 0), None);
     }
 
     #[test]
     fn the_least_valuable_connection_goes_first() {
         let mut open = ConnectionTable::new();
-        for (key, (origin, worth)) in (0..).zip([(None, 3), (None, 1), (None, 0), (None, 0), (Some(network(1)), 0)]) {
+        for (key, (origin, worth)) in (0..).zip([(None, 3), (None, 1), (None, 0), (None, 0), (Some(client(1)), 0)]) {
             open.add(key, origin, worth);
         }
         assert_eq!(open.to_evict(|worth| *worth), Some(2));
-        assert_eq!(open.to_evict_of(Some(network(1)), |worth| *worth), Some(4));
+        assert_eq!(open.to_evict_of(Some(client(1)), |worth| *worth), Some(4));
         assert_eq!(open.largest(|worth| usize::from(*worth)), Some(0));
         assert_eq!(open.largest(|_| 0), None);
-        open.add(9, Some(network(1)), 5);
+        open.add(9, Some(client(1)), 5);
         assert_eq!(open.largest(|worth| usize::from(*worth)), Some(9), "its network uses the most");
+    }
+
+    /// One party has all addresses of a subnet, and uses each of them for one connection.
+    #[test]
+    fn many_hosts_of_one_subnet_push_no_other_out() {
+        let mut open = ConnectionTable::new();
+        open.add(0, Some(client(1)), 9);
+        for key in 1..100 {
+            let v6 = [0x2001, 0xdb8, 0, key as u16, 0, 0, 0, 1];
+            open.add(key, Some(if key % 2 == 0 { v6.into() } else { [192, 0, 2, key as u8].into() }), 1);
+        }
+        assert_eq!(open.largest(|used| *used), Some(99), "their sum is greater");
+        for _ in 1..98 {
+            let key = open.to_evict(|_| 0).unwrap();
+            assert_ne!(key, 0);
+            open.remove(key);
+        }
+        assert_eq!(open.largest(|used| *used), Some(0));
     }
 
     #[test]

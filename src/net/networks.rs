@@ -1,6 +1,7 @@
 //! IP addresses as networks: which addresses belong to one subscriber, and which are not on the public internet. One subscriber
 //! has many addresses, so every limit "per address" counts by [`Network`]. Pure.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The network around an address, as a key to count by. Only compare networks of the same prefix length.
@@ -35,6 +36,30 @@ impl Network {
     pub fn subnet(ip: IpAddr) -> Network {
         Network::of(ip, 24, 48)
     }
+}
+
+/// The networks to count by, each inside the one before. Whoever counts by [`Network::host`] only lets one party with a subnet
+/// displace everybody else.
+pub const LEVELS: [fn(IpAddr) -> Network; 3] = [Network::subnet, Network::site, Network::host];
+
+/// Of `items`, those of the subnet that uses the most, narrowed down to its site and its host that use the most. Private addresses
+/// count by host only, as all users may be in one private subnet. Items without an address count as one host.
+pub fn of_greatest_user<T>(
+    items: impl IntoIterator<Item = T>,
+    ip: impl Fn(&T) -> Option<IpAddr>,
+    used: impl Fn(&T) -> usize,
+) -> Vec<T> {
+    let mut left: Vec<T> = items.into_iter().collect();
+    for level in LEVELS {
+        let network = |item: &T| ip(item).map(|ip| if is_private(ip) { Network::host(ip) } else { level(ip) });
+        let mut sums: HashMap<Option<Network>, usize> = HashMap::new();
+        for item in &left {
+            *sums.entry(network(item)).or_default() += used(item);
+        }
+        let most = sums.values().copied().max();
+        left.retain(|item| sums.get(&network(item)).copied() == most);
+    }
+    left
 }
 
 /// Whether an address belongs to this machine or to a private network, directly or as an embedded IPv4 address.
@@ -120,6 +145,20 @@ mod tests {
         );
         assert_ne!(Network::of(ip("1.2.3.4"), 0, 0), Network::of(ip("::1"), 0, 0), "the families never meet");
         assert_eq!(Network::of(ip("1.2.3.4"), 0, 0), Network::of(ip("200.2.3.4"), 0, 0));
+    }
+
+    #[test]
+    fn the_greatest_user_is_found_level_by_level() {
+        let of = |items: &[(&str, usize)]| {
+            let left = of_greatest_user(items.to_vec(), |(text, _)| text.parse().ok(), |(_, used)| *used);
+            left.into_iter().map(|(text, _)| text.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[("192.0.2.1", 2), ("192.0.2.2", 3), ("198.51.100.1", 4)]), ["192.0.2.2"]);
+        let v6 = [("2001:db8:0:1::1", 2), ("2001:db8:0:2::1", 2), ("2001:db8:0:100::1", 3), ("2001:db8:1::1", 6)];
+        assert_eq!(of(&v6), ["2001:db8:0:1::1", "2001:db8:0:2::1"]);
+        assert_eq!(of(&[("192.168.0.1", 2), ("192.168.0.2", 2), ("192.0.2.1", 3)]), ["192.0.2.1"]);
+        assert_eq!(of(&[("fd00::1", 2), ("fd00:0:0:1::1", 2), ("local", 1), ("local", 2)]), ["local", "local"]);
+        assert!(of(&[]).is_empty());
     }
 
     const PRIVATE: &str = "0.0.0.0 127.0.0.1 127.9.9.9 10.1.2.3 172.16.0.1 172.31.255.255 192.168.1.1 169.254.169.254 \

@@ -22,7 +22,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::net::networks::Network;
+use crate::net::networks::{LEVELS, Network};
 use crate::types::PeerKey;
 
 /// A connection that may be evicted.
@@ -166,9 +166,6 @@ const MIN_AGE_IN_USE: Duration = Duration::from_secs(20);
 /// … nor while it transfers at least this many bytes per minute, without a pause longer than this.
 const BUSY: u64 = 60 * 4096;
 const MAX_BUSY_PAUSE: Duration = Duration::from_secs(5);
-
-/// The network sizes by which connections are counted, each inside the previous one.
-const LEVELS: [fn(IpAddr) -> Network; 3] = [Network::subnet, Network::site, Network::host];
 
 /// The connection to evict for a newcomer, if any. A network with more than `fair` connections gives one up at any time, but not
 /// to the same network.

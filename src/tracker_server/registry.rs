@@ -5,8 +5,9 @@
 //! and the peer to evict when the table is full.
 //! Clients are untrusted, so the peers of one network (an IPv4 address or an IPv6 /64) are limited in each swarm, where a new
 //! peer evicts the network's peer with the oldest announce, and across all swarms. Those of an IPv6 /48 are limited in each swarm
-//! as well (`subnets`).
+//! as well (`subnets`), and a subnet that has many of all peers gives one up when the table is full (`choice`).
 
+mod choice;
 mod subnets;
 
 use std::collections::HashMap;
@@ -16,10 +17,9 @@ use std::time::Duration;
 use crate::discovery::tracker::http::AnnounceEvent;
 use crate::net::networks::Network;
 use crate::types::{InfoHash, PeerId};
+use choice::SubnetSizes;
 use subnets::Subnets;
 
-/// The most peers of a swarm examined for one answer. As seeds get no seeds, a seed in a large swarm of seeds may get no peers.
-const MAX_SAMPLED: usize = 1000;
 /// The null index of the tables.
 const NONE: u32 = u32::MAX;
 
@@ -28,7 +28,8 @@ const NONE: u32 = u32::MAX;
 pub struct RegistryLimits {
     /// A peer expires when it has not announced for this long.
     pub expiry: Duration,
-    /// The most peers in all swarms. Beyond this, the peer with the oldest announce is evicted.
+    /// The most peers in all swarms. Beyond this, a peer of a subnet with more than a hundredth of them is evicted, or else the peer
+    /// with the oldest announce.
     pub max_peers: usize,
     /// The most peers of one network in all swarms; an announce of a further one is refused.
     pub max_per_network: usize,
@@ -88,6 +89,7 @@ pub struct Registry {
     /// The number of peers of each network.
     networks: HashMap<Network, u32>,
     subnets: Subnets,
+    subnet_sizes: SubnetSizes,
 }
 
 #[derive(Debug)]
@@ -134,6 +136,7 @@ impl Registry {
             first_of_network: HashMap::new(),
             networks: HashMap::new(),
             subnets: Subnets::new(),
+            subnet_sizes: SubnetSizes::new(limits.max_peers),
         }
     }
 
@@ -160,7 +163,7 @@ impl Registry {
                 self.unlink(peer);
                 peer
             }
-            None => self.insert(announce)?,
+            None => self.insert(announce, rng)?,
         };
         self.link_newest(peer);
         self.update_peer(peer, now, announce);
@@ -211,7 +214,7 @@ impl Registry {
     }
 
     /// Evicts peers as necessary and adds a new peer to its swarm, but not yet to the list ordered by last announce.
-    fn insert(&mut self, announce: &AnnouncedPeer) -> Result<u32, NetworkFull> {
+    fn insert(&mut self, announce: &AnnouncedPeer, rng: &mut fastrand::Rng) -> Result<u32, NetworkFull> {
         let network = Network::host(announce.addr.ip());
         if let Some(&swarm) = self.by_hash.get(&announce.info_hash) {
             let count = self.peers_of_network(swarm, network).count();
@@ -227,7 +230,7 @@ impl Registry {
             return Err(NetworkFull(self.limits.max_per_network));
         }
         if self.size().1 >= self.limits.max_peers && self.oldest != NONE {
-            self.remove(self.oldest);
+            self.remove(self.peer_to_displace(rng));
         }
         let swarm = self.swarm(announce.info_hash);
         let list = &mut self.swarms[swarm as usize].peers;
@@ -254,6 +257,7 @@ impl Registry {
         list.push(index);
         self.first_of_network.insert((swarm, network), index);
         *self.networks.entry(network).or_default() += 1;
+        self.subnet_sizes.add(announce.addr.ip());
         Ok(index)
     }
 
@@ -305,6 +309,7 @@ impl Registry {
                 self.networks.remove(&network);
             }
         }
+        self.subnet_sizes.remove(ip.into());
         let list = &mut self.swarms[swarm as usize];
         list.seeds -= u32::from(seed);
         list.peers.swap_remove(place as usize);
@@ -341,39 +346,6 @@ impl Registry {
             Some(newer) => newer.older = older,
             None => self.newest = older,
         }
-    }
-
-    /// Chooses random other peers of the swarm; every peer has the same chance.
-    fn choose_peers(
-        &mut self,
-        swarm: u32,
-        me: u32,
-        announce: &AnnouncedPeer,
-        rng: &mut fastrand::Rng,
-    ) -> Vec<(SocketAddr, PeerId)> {
-        let list = &mut self.swarms[swarm as usize].peers;
-        let mut chosen = Vec::new();
-        for place in 0..list.len().min(MAX_SAMPLED) {
-            if chosen.len() >= announce.numwant {
-                break;
-            }
-            // A partial Fisher-Yates shuffle, which stops once there are enough peers.
-            let other = rng.usize(place..list.len());
-            list.swap(place, other);
-            self.peers[list[other] as usize].place = other as u32;
-            let index = list[place];
-            self.peers[index as usize].place = place as u32;
-            let peer = &self.peers[index as usize];
-            let addr = SocketAddr::new(IpAddr::from(peer.ip).to_canonical(), peer.port);
-            let is_own = index == me || peer.id == announce.peer_id;
-            let is_of_use = !(peer.seed && announce.seed);
-            let is_reachable =
-                !announce.own_family_only || addr.is_ipv4() == announce.addr.ip().to_canonical().is_ipv4();
-            if !is_own && is_of_use && is_reachable {
-                chosen.push((addr, peer.id));
-            }
-        }
-        chosen
     }
 }
 

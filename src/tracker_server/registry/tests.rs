@@ -42,6 +42,7 @@ impl Registry {
         assert!(chain.is_sorted_by_key(|&peer| self.peers[peer as usize].seen));
         assert_eq!(self.by_hash.values().map(|&swarm| self.swarms[swarm as usize].peers.len()).sum::<usize>(), known);
         assert_eq!(self.networks.values().map(|&count| count as usize).sum::<usize>(), known);
+        self.subnet_sizes.assert_sound(chain.iter().map(|&peer| self.peers[peer as usize].ip.into()));
         assert_eq!(
             self.first_of_network.keys().map(|&(s, n)| self.peers_of_network(s, n).count()).sum::<usize>(),
             known
@@ -176,6 +177,27 @@ fn one_network_fills_no_tracker() {
     assert_eq!(r.size(), (20, 20));
     assert!(r.announce(Duration::ZERO, &torrent(255, 2), rng).is_ok(), "others may");
     assert!(r.announce(Duration::ZERO, &torrent(3, 1), rng).is_ok(), "and what is known may announce again");
+}
+
+/// One party has all addresses of some subnets, and spreads over many torrents and networks.
+#[test]
+fn a_few_subnets_fill_no_tracker() {
+    for subnets in [1, 5] {
+        let limits = RegistryLimits { max_peers: 400, expiry: Duration::from_secs(1000), ..LIMITS };
+        let (mut r, rng) = (Registry::new(limits), &mut fastrand::Rng::with_seed(1));
+        for n in 0..100 {
+            let addr = SocketAddr::from(([81, 1, n, 1], 6881));
+            r.announce(Duration::ZERO, &AnnouncedPeer { addr, ..leech(n) }, rng).unwrap();
+        }
+        for n in 0..20_000_u16 {
+            let addr = SocketAddr::from(([0x2001, 0xdb8, n % subnets, n, 0, 0, 0, 1], 6881));
+            let info_hash = InfoHash([(n / 60) as u8; 20]);
+            let info_hash = if info_hash == leech(0).info_hash { InfoHash([255; 20]) } else { info_hash };
+            r.announce(Duration::from_millis(n.into()), &AnnouncedPeer { info_hash, addr, ..leech(7) }, rng).unwrap();
+        }
+        r.assert_sound();
+        assert_eq!((r.size().1, counts(&r).1), (400, 100), "{subnets} subnets");
+    }
 }
 
 #[test]
