@@ -193,7 +193,9 @@ impl Storage {
         {
             found.is_link = self.root.is_link(self.name(number));
             found.evidence = self.evidence((number, facts.claim), seen, input, zeros)?;
-            if facts.seems_foreign()
+            // btsync only reads an unwanted file, unless it is its own.
+            let is_unwanted = !facts.is_wanted && facts.claim == OwnershipClaim::None;
+            if (is_unwanted || facts.seems_foreign())
                 && let Some(found) = &mut facts.found
             {
                 found.evidence.fits_earlier_run = self.fits_earlier_run(number, seen, input, &zeros.run)?;

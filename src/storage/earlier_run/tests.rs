@@ -23,8 +23,12 @@ const BLOCK: usize = 16 << 10;
 const FILES: [(&str, usize); 4] = [("big", 2 * PIECE), ("one", 20_000), ("two", 5000), ("rest", PIECE - 25_000)];
 
 fn storage(dir: &TempDir) -> Storage {
+    storage_of(dir, &FILES)
+}
+
+fn storage_of(dir: &TempDir, files: &[(&str, usize)]) -> Storage {
     let spec = |(path, length): &(&str, usize)| FileSpec { path: path.into(), length: *length as u64, is_pad: false };
-    let layout = Layout::new(PIECE as u32, FILES.iter().map(spec).collect()).unwrap();
+    let layout = Layout::new(PIECE as u32, files.iter().map(spec).collect()).unwrap();
     Storage::new(dir.path().to_owned(), layout, 4)
 }
 
@@ -66,10 +70,12 @@ fn set_modified(path: PathBuf, at: SystemTime) {
 
 /// Copies the download with its times.
 fn moved() -> TempDir {
-    let (from, to) = (stopped(), tempdir().unwrap());
-    let marker = marker_name(&HASH);
-    let names = FILES.iter().map(|(name, _)| PathBuf::from(name)).chain([marker.clone()]);
-    for name in names {
+    copied(&stopped(), &FILES.map(|(name, _)| name))
+}
+
+fn copied(from: &TempDir, names: &[&str]) -> TempDir {
+    let (to, marker) = (tempdir().unwrap(), marker_name(&HASH));
+    for name in names.iter().map(PathBuf::from).chain([marker.clone()]) {
         let copy = to.path().join(&name);
         fs::copy(from.path().join(&name), &copy).unwrap();
         set_modified(copy, modified(from.path().join(&name)));
@@ -131,6 +137,32 @@ fn a_download_that_was_moved_is_resumed_and_named_by_its_new_files() {
             && !marker.has_path(Path::new("big"))
     );
     assert!(marker.earliest_write > 0 && is_continued(&dir, OwnershipClaim::MadeButChanged));
+}
+
+/// Most of it verifies, but a file of the user's would only be read.
+#[test]
+fn an_unfinished_file_that_was_moved_and_is_not_wanted_is_btsyncs() {
+    let (files, actions) = ([("m", 2 * PIECE + 1000), ("n", PIECE - 1000)], [FileAction::Create; 2]);
+    let (from, no) = (tempdir().unwrap(), AtomicBool::new(false));
+    let mut it = storage_of(&from, &files);
+    let mut survey = it.survey(&no).unwrap();
+    it.lock(&HASH).unwrap();
+    it.create_files(&actions, &mut survey, &no).unwrap();
+    it.record_ownership(&HASH, &actions, &survey, false).unwrap();
+    it.resize_files(&actions, &survey, &no).unwrap();
+    it.write_vectored_at(0, &[std::io::IoSlice::new(&content()[..2 * PIECE])]).unwrap();
+    it.close();
+    it.unlock();
+    let dir = copied(&from, &["m"]);
+    for has_marker in [true, false] {
+        if !has_marker {
+            fs::remove_file(dir.path().join(marker_name(&HASH))).unwrap();
+        }
+        let mut it = storage_of(&dir, &files).select(&[false, true], &crate::storage::part_name(&HASH));
+        let actions = decide(&mut it, OwnershipClaim::None).1.unwrap();
+        let expected = if has_marker { FileAction::Continue } else { FileAction::Compare };
+        assert_eq!(actions, [expected, FileAction::Create]);
+    }
 }
 
 #[test]
