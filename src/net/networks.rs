@@ -36,6 +36,11 @@ impl Network {
     pub fn subnet(ip: IpAddr) -> Network {
         Network::of(ip, 24, 48)
     }
+
+    /// The subnet of a public address; the host of a private one, as all users may be in one private subnet.
+    pub fn party(ip: IpAddr) -> Network {
+        if is_private(ip) { Network::host(ip) } else { Network::subnet(ip) }
+    }
 }
 
 /// The networks to count by, each inside the one before. Whoever counts by [`Network::host`] only lets one party with a subnet

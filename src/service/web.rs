@@ -2,6 +2,7 @@
 
 mod access;
 mod assets;
+mod attempts;
 mod files;
 mod metrics;
 mod passwords;

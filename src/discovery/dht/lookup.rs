@@ -2,12 +2,12 @@
 //! have responded. Pure: the caller sends the queries and passes the responses.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{Contact, Family, Response};
 use crate::discovery::dht::table::K;
-use crate::net::networks::{is_private, may_report};
+use crate::net::networks::{Network, is_private, may_report};
 
 /// The most queries in flight that are not late.
 const PARALLEL: usize = 4;
@@ -17,8 +17,9 @@ const MAX_IN_FLIGHT: usize = 8;
 const MAX_QUERIES: usize = 120;
 /// The most candidates kept.
 const MAX_CANDIDATES: usize = 120;
-/// The most candidates at one public address; legitimate nodes rarely share one.
-const MAX_PER_IP: u8 = 3;
+/// The most candidates at one public IPv4 address or in one IPv6 /48; legitimate nodes rarely share one. Whoever has a /48 could
+/// choose ids near any target in spite of BEP 42; for a /24, the ids that fit are too few.
+const MAX_PER_NETWORK: u8 = 3;
 /// The most peers accepted in one lookup.
 const MAX_PEERS: usize = 1000;
 
@@ -72,7 +73,7 @@ pub struct Lookup {
     /// Sorted by distance; candidates without an id last.
     candidates: Vec<LookupNode>,
     known: HashSet<SocketAddr>,
-    per_ip: HashMap<IpAddr, u8>,
+    per_network: HashMap<Network, u8>,
     peers: HashSet<SocketAddr>,
     queries: usize,
 }
@@ -86,7 +87,7 @@ impl Lookup {
             family,
             candidates: Vec::new(),
             known: HashSet::new(),
-            per_ip: HashMap::new(),
+            per_network: HashMap::new(),
             peers: HashSet::new(),
             queries: 0,
         };
@@ -224,8 +225,8 @@ impl Lookup {
         if id == Some(self.own) || Family::of(addr.ip()) != self.family || self.known.contains(&addr) {
             return;
         }
-        let here = self.per_ip.entry(addr.ip()).or_default();
-        if *here >= MAX_PER_IP && !is_private(addr.ip()) {
+        let here = self.per_network.entry(Network::of(addr.ip(), 32, 48)).or_default();
+        if *here >= MAX_PER_NETWORK && !is_private(addr.ip()) {
             return;
         }
         *here = here.saturating_add(1);
@@ -244,7 +245,7 @@ impl Lookup {
         {
             let gone = self.candidates.remove(farthest);
             self.known.remove(&gone.addr);
-            if let Some(here) = self.per_ip.get_mut(&gone.addr.ip()) {
+            if let Some(here) = self.per_network.get_mut(&Network::of(gone.addr.ip(), 32, 48)) {
                 *here = here.saturating_sub(1);
             }
         }
@@ -367,6 +368,18 @@ mod tests {
             assert!(lookup.candidates.len() <= MAX_CANDIDATES);
         }
         assert!(lookup.is_done() && queries <= MAX_QUERIES);
+    }
+
+    #[test]
+    fn one_ipv6_subnet_has_three_nodes_in_a_lookup() {
+        let node = |subnet, n| Contact {
+            id: NodeId([n as u8; 20]),
+            addr: SocketAddr::from(([0x2001, 0xdb8, subnet, n, 0, 0, 0, 1], 1)),
+        };
+        let seeds: Vec<_> = (1..100).map(|n| node(0, n)).chain([node(1, 100)]).collect();
+        let lookup = Lookup::new(OWN, TARGET, Family::V6, &seeds, &[]);
+        let addrs: Vec<_> = lookup.candidates.iter().map(|candidate| candidate.addr).collect();
+        assert_eq!(addrs, [seeds[0].addr, seeds[1].addr, seeds[2].addr, seeds[99].addr]);
     }
 
     #[test]

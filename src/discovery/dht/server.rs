@@ -19,12 +19,14 @@ use crate::net::networks::Network;
 const TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
 /// A response is at most this many times as long as its query, whose source address may be forged.
 const MAX_AMPLIFICATION: usize = 8;
-/// The rate limit per address: sustained and burst.
+/// The rate limit per address (IPv6 /64): sustained and burst.
 const PER_ADDRESS: QueryRate = QueryRate { per_second: 5, burst: 30 };
+/// The rate limit per subnet (/24, IPv6 /48), so that one party with many addresses leaves most of the total to others.
+const PER_SUBNET: QueryRate = QueryRate { per_second: 40, burst: 100 };
 /// The rate limit for all addresses together.
 const IN_TOTAL: QueryRate = QueryRate { per_second: 200, burst: 400 };
-/// The most addresses whose rate is tracked.
-const MAX_ADDRESSES: usize = 4096;
+/// The most addresses whose rate is tracked, and the most subnets.
+const MAX_NETWORKS: usize = 4096;
 
 /// Creates and verifies tokens.
 #[derive(Debug)]
@@ -84,40 +86,75 @@ impl QueryBudget {
         self.at = now;
     }
 
-    fn take(&mut self) -> bool {
-        let enough = self.left >= 1000;
-        self.left -= if enough { 1000 } else { 0 };
-        enough
+    fn is_enough(&self) -> bool {
+        self.left >= 1000
+    }
+
+    fn take(&mut self) {
+        self.left = self.left.saturating_sub(1000);
+    }
+}
+
+/// The allowances of networks of one size.
+#[derive(Debug)]
+struct NetworkBudgets {
+    rate: QueryRate,
+    budgets: HashMap<Network, QueryBudget>,
+}
+
+impl NetworkBudgets {
+    fn new(rate: QueryRate) -> NetworkBudgets {
+        NetworkBudgets { rate, budgets: HashMap::new() }
+    }
+
+    /// The present allowance of a network; `None` if too many networks are tracked.
+    fn get(&mut self, now: Duration, network: Network) -> Option<&mut QueryBudget> {
+        let QueryRate { per_second, burst } = self.rate;
+        if self.budgets.len() >= MAX_NETWORKS && !self.budgets.contains_key(&network) {
+            // Networks that have their full allowance again need not be tracked.
+            let idle = Duration::from_secs(burst.div_ceil(per_second));
+            self.budgets.retain(|_, allowance| now.saturating_sub(allowance.at) < idle);
+            if self.budgets.len() >= MAX_NETWORKS {
+                return None;
+            }
+        }
+        let budget = self.budgets.entry(network).or_insert_with(|| QueryBudget::full(self.rate, now));
+        budget.refill(self.rate, now);
+        Some(budget)
     }
 }
 
 /// Decides which queries to answer.
 #[derive(Debug)]
 struct QueryLimiter {
-    /// By IPv4 address or IPv6 /64.
-    addresses: HashMap<Network, QueryBudget>,
+    addresses: NetworkBudgets,
+    subnets: NetworkBudgets,
     total: QueryBudget,
 }
 
 impl QueryLimiter {
+    fn new() -> QueryLimiter {
+        QueryLimiter {
+            addresses: NetworkBudgets::new(PER_ADDRESS),
+            subnets: NetworkBudgets::new(PER_SUBNET),
+            total: QueryBudget::full(IN_TOTAL, Duration::ZERO),
+        }
+    }
+
     fn may_answer(&mut self, now: Duration, ip: IpAddr) -> bool {
-        let key = Network::host(ip);
-        // Check the total first, so that a flood from forged addresses adds few of them to the map.
+        // Check the total first, so that a flood from forged addresses adds few of them to the maps.
         self.total.refill(IN_TOTAL, now);
-        if self.total.left < 1000 {
+        if !self.total.is_enough() {
             return false;
         }
-        if self.addresses.len() >= MAX_ADDRESSES && !self.addresses.contains_key(&key) {
-            // Addresses that have their full allowance again need not be tracked.
-            let idle = Duration::from_secs(PER_ADDRESS.burst / PER_ADDRESS.per_second);
-            self.addresses.retain(|_, allowance| now.saturating_sub(allowance.at) < idle);
-            if self.addresses.len() >= MAX_ADDRESSES {
-                return false;
-            }
-        }
-        let own = self.addresses.entry(key).or_insert_with(|| QueryBudget::full(PER_ADDRESS, now));
-        own.refill(PER_ADDRESS, now);
-        own.take() && self.total.take()
+        // And the subnet before the address, for the same reason.
+        let subnet = self.subnets.get(now, Network::party(ip)).filter(|subnet| subnet.is_enough());
+        let Some(subnet) = subnet else { return false };
+        let Some(own) = self.addresses.get(now, Network::host(ip)).filter(|own| own.is_enough()) else { return false };
+        own.take();
+        subnet.take();
+        self.total.take();
+        true
     }
 }
 
@@ -134,11 +171,10 @@ pub struct QueryServer {
 impl QueryServer {
     /// Creates a server with no stored peers.
     pub fn new(family: Family, secret: [u8; 16]) -> QueryServer {
-        let limiter = QueryLimiter { addresses: HashMap::new(), total: QueryBudget::full(IN_TOTAL, Duration::ZERO) };
         QueryServer {
             family,
             tokens: Tokens::new(secret),
-            limiter,
+            limiter: QueryLimiter::new(),
             store: PeerStore::default(),
             last_sweep: Duration::ZERO,
         }

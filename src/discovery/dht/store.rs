@@ -1,51 +1,80 @@
 //! Stores the peers that other nodes announced to us, by torrent, for half an hour and within limits. Pure.
+//!
+//! Whoever has a subnet (/24, IPv6 /48) can announce from all its addresses. So when a limit is reached, a peer or torrent of the
+//! subnet with the most makes room.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::net::networks::{Network, of_greatest_user};
 use crate::types::InfoHash;
 
 /// The lifetime of an announce; clients repeat theirs every 15 to 30 minutes.
 const EXPIRY: Duration = Duration::from_secs(30 * 60);
-/// The most torrents. Beyond this, the one with the oldest last announce is evicted.
+/// The most torrents. Beyond this, one is evicted that only subnets with many peers announced, or else the one with the oldest last
+/// announce.
 const MAX_TORRENTS: usize = 2000;
-/// The most peers per torrent. Beyond this, the oldest is evicted.
+/// The most peers per torrent. Beyond this, the oldest of the subnet with the most is evicted.
 const MAX_PEERS: usize = 200;
-/// The most peers that one address may announce, so that it cannot displace the others.
-const MAX_PER_IP: usize = 100;
+/// The most peers that one host (an IPv4 address, or an IPv6 /64) may announce, and the most of one subnet.
+const MAX_PER_HOST: usize = 100;
+const MAX_PER_SUBNET: usize = 1000;
+/// Subnets with no more peers than this are equal when a torrent is evicted.
+const USUAL_PER_SUBNET: usize = 16;
 
 /// The announced peers by torrent.
 #[derive(Debug, Default)]
 pub struct PeerStore {
     /// For each torrent its peers and the times of their announces, oldest first.
     torrents: HashMap<InfoHash, Vec<(SocketAddr, Duration)>>,
-    per_ip: HashMap<IpAddr, usize>,
+    per_host: HashMap<Network, usize>,
+    /// Private addresses by host.
+    per_subnet: HashMap<Network, usize>,
 }
 
 impl PeerStore {
-    /// Stores a peer; false if its address has announced too many.
+    /// Stores a peer; false if its host or subnet has announced too many.
     pub fn announce(&mut self, now: Duration, info_hash: InfoHash, peer: SocketAddr) -> bool {
         self.remove(info_hash, |(addr, at)| *addr == peer || now.saturating_sub(*at) >= EXPIRY);
-        if self.per_ip.get(&peer.ip()).is_some_and(|n| *n >= MAX_PER_IP) {
+        if self.has_too_many(peer) {
             self.sweep(now);
-            if self.per_ip.get(&peer.ip()).is_some_and(|n| *n >= MAX_PER_IP) {
+            if self.has_too_many(peer) {
                 return false;
             }
         }
-        if !self.torrents.contains_key(&info_hash) && self.torrents.len() >= MAX_TORRENTS {
-            let latest = |(_, peers): &(&InfoHash, &Vec<(SocketAddr, Duration)>)| peers.last().map(|(_, at)| *at);
-            if let Some(silent) = self.torrents.iter().min_by_key(latest).map(|(hash, _)| *hash) {
-                self.remove(silent, |_| true);
-            }
+        if !self.torrents.contains_key(&info_hash)
+            && self.torrents.len() >= MAX_TORRENTS
+            && let Some(torrent) = self.torrent_to_evict()
+        {
+            self.remove(torrent, |_| true);
         }
-        if self.torrents.get(&info_hash).is_some_and(|peers| peers.len() >= MAX_PEERS) {
-            let oldest = self.torrents.get(&info_hash).and_then(|peers| peers.first().copied());
+        if let Some(peers) = self.torrents.get(&info_hash).filter(|peers| peers.len() >= MAX_PEERS) {
+            let of_fullest = of_greatest_user(peers, |(addr, _)| Some(addr.ip()), |_| 1);
+            let oldest = of_fullest.first().copied().copied();
             self.remove(info_hash, |entry| Some(*entry) == oldest);
         }
         self.torrents.entry(info_hash).or_default().push((peer, now));
-        *self.per_ip.entry(peer.ip()).or_default() += 1;
+        *self.per_host.entry(Network::host(peer.ip())).or_default() += 1;
+        *self.per_subnet.entry(Network::party(peer.ip())).or_default() += 1;
         true
+    }
+
+    fn has_too_many(&self, peer: SocketAddr) -> bool {
+        let has = |counts: &HashMap<Network, usize>, network| counts.get(&network).copied().unwrap_or_default();
+        has(&self.per_host, Network::host(peer.ip())) >= MAX_PER_HOST
+            || has(&self.per_subnet, Network::party(peer.ip())) >= MAX_PER_SUBNET
+    }
+
+    /// The torrent to evict. A peer of a subnet with few peers protects its torrent, whoever else announces it.
+    fn torrent_to_evict(&self) -> Option<InfoHash> {
+        let size = |addr: SocketAddr| self.per_subnet.get(&Network::party(addr.ip())).copied().unwrap_or_default();
+        let rank = |peers: &[(SocketAddr, Duration)]| {
+            let smallest = peers.iter().map(|(addr, _)| size(*addr).max(USUAL_PER_SUBNET)).min();
+            (smallest, Reverse(peers.last().map(|(_, at)| *at)))
+        };
+        self.torrents.iter().max_by_key(|(_, peers)| rank(peers)).map(|(hash, _)| *hash)
     }
 
     /// Up to `n` random peers of a torrent.
@@ -57,7 +86,7 @@ impl PeerStore {
 
     /// The number of peers stored.
     pub fn len(&self) -> usize {
-        self.per_ip.values().sum()
+        self.per_host.values().sum()
     }
 
     /// Removes expired peers.
@@ -71,15 +100,20 @@ impl PeerStore {
     fn remove(&mut self, info_hash: InfoHash, which: impl Fn(&(SocketAddr, Duration)) -> bool) {
         let Some(peers) = self.torrents.get_mut(&info_hash) else { return };
         for (addr, _) in peers.extract_if(.., |entry| which(entry)) {
-            if let Some(n) = self.per_ip.get_mut(&addr.ip()) {
-                *n -= 1;
-                if *n == 0 {
-                    self.per_ip.remove(&addr.ip());
-                }
-            }
+            count_down(&mut self.per_host, Network::host(addr.ip()));
+            count_down(&mut self.per_subnet, Network::party(addr.ip()));
         }
         if peers.is_empty() {
             self.torrents.remove(&info_hash);
+        }
+    }
+}
+
+fn count_down(counts: &mut HashMap<Network, usize>, network: Network) {
+    if let Some(n) = counts.get_mut(&network) {
+        *n -= 1;
+        if *n == 0 {
+            counts.remove(&network);
         }
     }
 }
@@ -108,7 +142,7 @@ mod tests {
         assert!(store.peers(EXPIRY / 2, hash(2), 9, &mut rng).is_empty());
         assert!(store.peers(EXPIRY, hash(1), 9, &mut rng).is_empty());
         store.sweep(EXPIRY);
-        assert_eq!((store.len(), store.torrents.len(), store.per_ip.len()), (0, 0, 0));
+        assert_eq!((store.len(), store.torrents.len(), store.per_host.len() + store.per_subnet.len()), (0, 0, 0));
     }
 
     #[test]
@@ -123,6 +157,32 @@ mod tests {
         assert_eq!(store.len(), store.torrents.values().map(Vec::len).sum::<usize>());
         let mut one = PeerStore::default();
         let taken = (0..500).filter(|n| one.announce(Duration::ZERO, hash(*n), peer(7))).count();
-        assert_eq!((taken, one.len()), (MAX_PER_IP, MAX_PER_IP));
+        assert_eq!((taken, one.len()), (MAX_PER_HOST, MAX_PER_HOST));
+    }
+
+    /// One party has all addresses of a subnet, or of two.
+    #[test]
+    fn one_subnet_displaces_no_peer_and_no_torrent_of_others() {
+        let honest = |n: u8| SocketAddr::from(([81, 1, n, 1], 6881));
+        for subnets in [1, 3] {
+            let (mut store, now) = (PeerStore::default(), Duration::from_millis);
+            let attacker = |n: u32| SocketAddr::from(([0x2001, 0xdb8, n as u16 % subnets, n as u16, 0, 0, 0, 1], 1));
+            for n in 0..100 {
+                assert!(store.announce(now(0), hash(0), honest(n)));
+                assert!(store.announce(now(0), hash(n.into()), honest(n)));
+            }
+            for n in 0..600 {
+                store.announce(now(n.into()), hash(0), attacker(n));
+            }
+            assert_eq!(store.torrents[&hash(0)].len(), MAX_PEERS);
+            for n in 0..2500 {
+                store.announce(now(n.into()), hash(1000 + n), attacker(n));
+            }
+            assert!(store.len() <= 200 + usize::from(subnets) * MAX_PER_SUBNET);
+            for n in 0..100 {
+                assert!(store.torrents[&hash(0)].iter().any(|(addr, _)| *addr == honest(n)));
+                assert!(store.torrents[&hash(n.into())].iter().any(|(addr, _)| *addr == honest(n)));
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The routing table (BEP 5): known nodes in buckets of eight, which cover smaller ranges the closer they are to our own id. Only
 //! nodes that responded to us are good, and only good ones are returned to other nodes. Pure; for one family.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::discovery::dht::id::NodeId;
@@ -15,8 +15,8 @@ pub const K: usize = 8;
 pub const QUESTIONABLE_AFTER: Duration = Duration::from_secs(15 * 60);
 /// A node is bad after this many consecutive unanswered queries: one, and one retry.
 const MAX_FAILURES: u8 = 2;
-/// The most nodes of one network (/24 or /64) in a bucket, so that a party with many addresses cannot fill it.
-const MAX_PER_NETWORK: usize = 2;
+/// The most nodes of one subnet (/24, IPv6 /48) in a bucket, so that a party with many addresses cannot fill it.
+const MAX_PER_SUBNET: usize = 2;
 
 /// What the table knows about one node.
 #[derive(Clone, Copy, Debug)]
@@ -230,15 +230,17 @@ impl RoutingTable {
         self.own.shared_bits(id).min(self.buckets.len().saturating_sub(1))
     }
 
-    /// Whether the limits allow a node: one per public address in the table, and two per network in a bucket.
+    /// Whether the limits allow a node: one per public address (IPv6 /64) in the table, and two per subnet in a bucket.
     fn allows(&self, contact: Contact) -> bool {
         let ip = contact.addr.ip();
         if is_private(ip) {
             return true;
         }
         let bucket = self.buckets.get(self.bucket_of(contact.id));
-        let near = bucket.map_or(0, |b| b.live.iter().filter(|e| network(e.contact.addr.ip()) == network(ip)).count());
-        near < MAX_PER_NETWORK && self.live().all(|e| e.contact.addr.ip() != ip)
+        let near = bucket.map_or(0, |b| {
+            b.live.iter().filter(|e| Network::subnet(e.contact.addr.ip()) == Network::subnet(ip)).count()
+        });
+        near < MAX_PER_SUBNET && self.live().all(|e| Network::host(e.contact.addr.ip()) != Network::host(ip))
     }
 
     /// Adds a node in a free place, that of a bad node, a new bucket, or that of a node that never responded. Returns it if there
@@ -282,11 +284,6 @@ impl RoutingTable {
         };
         self.buckets.push(next);
     }
-}
-
-/// The network of an address, in the size that a provider assigns to a customer.
-fn network(ip: IpAddr) -> Network {
-    Network::of(ip, 24, 64)
 }
 
 #[cfg(test)]

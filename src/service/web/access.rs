@@ -1,23 +1,16 @@
 //! Who may use the page and the remote control: requests for one of our names, with the password if there is one.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use sha1::{Digest as _, Sha1};
 
 use crate::http::{ClientAddress, RequestHead, Response};
-use crate::net::networks::Network;
+use crate::service::web::attempts::PasswordAttempts;
 use crate::service::web::passwords::PasswordHash;
 use crate::util::base64;
 use crate::util::random;
-
-/// Wrong passwords that a network may try within [`FAILURE_PERIOD`].
-const MAX_FAILURES: u32 = 10;
-const FAILURE_PERIOD: Duration = Duration::from_secs(60);
-/// The most networks whose failures are counted.
-const MAX_NETWORKS: usize = 1024;
 
 /// Why access cannot be given as asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +30,7 @@ pub struct Access {
     verified: Mutex<Option<[u8; 20]>>,
     /// One thread at a time hashes a password, which needs 4 MiB.
     hashing: Mutex<()>,
-    failures: Mutex<HashMap<Network, (u32, Instant)>>,
+    attempts: Mutex<PasswordAttempts>,
 }
 
 impl Access {
@@ -49,7 +42,7 @@ impl Access {
             key: random::bytes(),
             verified: Mutex::new(None),
             hashing: Mutex::new(()),
-            failures: Mutex::default(),
+            attempts: Mutex::default(),
         }
     }
 
@@ -88,21 +81,28 @@ impl Access {
         let (Some(hash), Some(credentials)) = (&self.password, head.header("Authorization")) else {
             return Err(unauthorized());
         };
-        let network = network(head.client());
-        if !self.may_try(network) {
-            return Err(Response::text(429, "too many wrong passwords: try again in a minute\n"));
-        }
+        let ip = ip(head.client());
+        self.check_attempts(ip)?;
         let Some((user, password)) = basic(credentials) else { return Err(unauthorized()) };
-        let is_right = {
-            let _one_at_a_time = self.hashing.lock();
-            hash.is(&user, &password)
-        };
-        if !is_right {
-            self.count_failure(network);
+        let _one_at_a_time = self.hashing.lock();
+        // Requests that waited may have verified the password, or have used up the attempts.
+        if self.check_head(head)? {
+            return Ok(());
+        }
+        self.check_attempts(ip)?;
+        if !hash.is(&user, &password) {
+            self.attempts.lock().count_failure(ip, Instant::now());
             return Err(unauthorized());
         }
         *self.verified.lock() = Some(self.digest(credentials));
         Ok(())
+    }
+
+    fn check_attempts(&self, ip: IpAddr) -> Result<(), Response> {
+        if self.attempts.lock().may_try(ip, Instant::now()) {
+            return Ok(());
+        }
+        Err(Response::text(429, "too many wrong passwords: try again in a minute\n"))
     }
 
     fn digest(&self, credentials: &str) -> [u8; 20] {
@@ -124,25 +124,13 @@ impl Access {
         let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
         literal.parse::<IpAddr>().is_ok() || name == "localhost" || self.names.contains(&name)
     }
-
-    fn may_try(&self, network: Network) -> bool {
-        let mut failures = self.failures.lock();
-        failures.retain(|_, (_, first)| first.elapsed() < FAILURE_PERIOD);
-        failures.get(&network).is_none_or(|(count, _)| *count < MAX_FAILURES)
-            && (failures.len() < MAX_NETWORKS || failures.contains_key(&network))
-    }
-
-    fn count_failure(&self, network: Network) {
-        let mut failures = self.failures.lock();
-        failures.entry(network).or_insert((0, Instant::now())).0 += 1;
-    }
 }
 
-/// The network of a client; all of a Unix socket are one.
-fn network(client: ClientAddress) -> Network {
+/// The address of a client; all of a Unix socket are one.
+fn ip(client: ClientAddress) -> IpAddr {
     match client {
-        ClientAddress::Tcp(addr) => Network::host(addr.ip().to_canonical()),
-        ClientAddress::Unix => Network::host(IpAddr::from([0, 0, 0, 0])),
+        ClientAddress::Tcp(addr) => addr.ip(),
+        ClientAddress::Unix => IpAddr::from([0, 0, 0, 0]),
     }
 }
 

@@ -84,7 +84,7 @@ fn one_address_gets_its_rate_and_all_get_theirs() {
     let from = |n: u32| SocketAddr::from((n.to_be_bytes(), 1));
     let all = (1 << 24..(1 << 24) + 100_000).filter(|n| server.may_answer(secs(2000), from(*n))).count() as u64;
     assert_eq!(all, IN_TOTAL.burst);
-    assert!(server.limiter.addresses.len() <= MAX_ADDRESSES);
+    assert!(server.limiter.addresses.budgets.len() <= MAX_NETWORKS);
     assert!(server.may_answer(secs(3000), asker()), "and the storm over, all is well");
 }
 
@@ -93,6 +93,16 @@ fn an_ipv6_customer_is_one_address() {
     let mut server = QueryServer::new(Family::V6, [3; 16]);
     let from = |n: u64| SocketAddr::from(([0x2001, 1, 2, 3, n as u16, 0, 0, 1], 1));
     assert_eq!((0..1000).filter(|n| server.may_answer(secs(0), from(*n))).count() as u64, PER_ADDRESS.burst);
+}
+
+#[test]
+fn one_subnet_leaves_most_of_the_rate_to_others() {
+    let mut server = QueryServer::new(Family::V6, [3; 16]);
+    let from = |n: u16| SocketAddr::from(([0x2001, 0xdb8, 1, n, 0, 0, 0, 1], 1));
+    assert_eq!((0..60_000).filter(|n| server.may_answer(secs(0), from(*n))).count() as u64, PER_SUBNET.burst);
+    assert!(server.may_answer(secs(0), "[2001:db8:2::1]:1".parse().unwrap()));
+    let local = |n: u16| SocketAddr::from(([0xfd00, 0, 0, n, 0, 0, 0, 1], 1));
+    assert!((0..200).all(|n| server.may_answer(secs(0), local(n))), "a private subnet may have all users");
 }
 
 proptest! {

@@ -124,6 +124,12 @@ fn a_network_has_two_nodes_in_a_bucket_unless_it_is_local() {
         local.responded(secs(0), Contact { id, addr: SocketAddr::from(([127, 0, 0, 1], 1 + u16::from(n))) });
     }
     assert_eq!((public.count(secs(0)).0, local.count(secs(0)).0), (2, 6));
+    let mut of_subnet = RoutingTable::new(OWN);
+    for n in 0..6 {
+        let addr = SocketAddr::from(([0x2001, 0xdb8, 0, u16::from(n), 0, 0, 0, 1], 1));
+        of_subnet.responded(secs(0), Contact { id: node(0x80, n).id, addr });
+    }
+    assert_eq!(of_subnet.count(secs(0)).0, 2);
 }
 
 #[test]

@@ -1,0 +1,77 @@
+//! Limits how many wrong passwords clients may try, by network: a subnet has many addresses, but one limit. Pure.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::net::networks::{LEVELS, Network, is_private};
+
+/// Wrong passwords that a network of each of the [`LEVELS`] may try within [`FAILURE_PERIOD`]. Hashing those of a subnet takes a
+/// second, so that it does not keep the workers from others.
+const MAX_FAILURES: [u32; LEVELS.len()] = [30, 20, 10];
+const FAILURE_PERIOD: Duration = Duration::from_secs(60);
+/// The most networks of each level whose failures are counted: about as many as passwords can be hashed within that time.
+const MAX_NETWORKS: usize = 8192;
+
+/// The failures of each network since its first one, by level.
+#[derive(Debug, Default)]
+pub(super) struct PasswordAttempts {
+    failures: [HashMap<Network, (u32, Instant)>; LEVELS.len()],
+}
+
+impl PasswordAttempts {
+    /// Whether a client may try a password now.
+    pub(super) fn may_try(&mut self, ip: IpAddr, now: Instant) -> bool {
+        self.failures.iter_mut().zip(networks(ip)).zip(MAX_FAILURES).all(|((failures, network), most)| {
+            failures.retain(|_, (_, first)| now.saturating_duration_since(*first) < FAILURE_PERIOD);
+            failures.get(&network).map_or(failures.len() < MAX_NETWORKS, |(count, _)| *count < most)
+        })
+    }
+
+    /// The password that the client tried was wrong.
+    pub(super) fn count_failure(&mut self, ip: IpAddr, now: Instant) {
+        for (failures, network) in self.failures.iter_mut().zip(networks(ip)) {
+            failures.entry(network).or_insert((0, now)).0 += 1;
+        }
+    }
+}
+
+/// The networks of a client, by level; its host only, if its address is private.
+fn networks(ip: IpAddr) -> [Network; LEVELS.len()] {
+    LEVELS.map(|level| if is_private(ip) { Network::host(ip) } else { level(ip) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of `hosts` wrong passwords, each from another address, may be tried.
+    fn allowed(attempts: &mut PasswordAttempts, now: Instant, hosts: u16, ip: impl Fn(u16) -> IpAddr) -> usize {
+        let mut try_one = |ip| {
+            let may_try = attempts.may_try(ip, now);
+            if may_try {
+                attempts.count_failure(ip, now);
+            }
+            may_try
+        };
+        (0..hosts).filter(|host| try_one(ip(*host))).count()
+    }
+
+    #[test]
+    fn a_subnet_has_few_attempts_and_leaves_others_theirs() {
+        let (mut attempts, now) = (PasswordAttempts::default(), Instant::now());
+        assert_eq!(allowed(&mut attempts, now, 1000, |_| [192, 0, 2, 1].into()), 10);
+        assert_eq!(allowed(&mut attempts, now, 250, |host| [192, 0, 2, host as u8].into()), 20);
+        assert_eq!(allowed(&mut attempts, now, 60_000, |host| [0x2001, 0xdb8, 0, host, 0, 0, 0, 1].into()), 30);
+        assert!(attempts.may_try([198, 51, 100, 1].into(), now));
+        assert_eq!(allowed(&mut attempts, now, 200, |host| [192, 168, 0, host as u8].into()), 200);
+        assert!(attempts.may_try([192, 0, 2, 1].into(), now + FAILURE_PERIOD));
+    }
+
+    #[test]
+    fn the_networks_counted_are_bounded() {
+        let (mut attempts, now) = (PasswordAttempts::default(), Instant::now());
+        let ip = |host: u16| IpAddr::from([20, (host >> 8) as u8, host as u8, 1]);
+        assert_eq!(allowed(&mut attempts, now, MAX_NETWORKS as u16 + 100, ip), MAX_NETWORKS);
+    }
+}
