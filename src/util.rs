@@ -14,4 +14,5 @@ pub mod printable_text;
 pub mod random;
 pub mod redact;
 pub mod slab;
+pub mod sort;
 pub mod units;

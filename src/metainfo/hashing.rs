@@ -13,6 +13,7 @@ use crate::metainfo::create::CreateError;
 use crate::metainfo::source_files::CreateEntry;
 use crate::types::Sha1Hash;
 use crate::util::memory;
+use crate::util::sort;
 
 /// The state that all hashing threads share.
 struct HashJob<'a> {
@@ -49,7 +50,7 @@ pub(super) fn hash(
     if job.is_stopped() {
         return Err(CreateError::Stopped);
     }
-    hashed.sort_unstable_by_key(|&(piece, _)| piece);
+    sort::sort_by_key(&mut hashed, |&(piece, _)| piece);
     Ok(hashed.into_iter().map(|(_, hash)| hash).collect())
 }
 

@@ -7,6 +7,7 @@ use crate::metainfo::create::CreateError;
 use crate::metainfo::glob::Glob;
 use crate::metainfo::paths;
 use crate::util::printable_text::printable;
+use crate::util::sort;
 
 /// A file of a new torrent, or padding.
 #[derive(Clone, Debug)]
@@ -79,9 +80,9 @@ pub(crate) fn files(
             }
         }
     }
-    found.sort_unstable_by(|a, b| a.parts.cmp(&b.parts));
+    sort::sort_by(&mut found, |a, b| a.parts.cmp(&b.parts));
     // The system lists folders in arbitrary order.
-    notes.sort_unstable();
+    sort::sort(notes);
     Ok(found)
 }
 

@@ -15,6 +15,7 @@ use crate::service::settings::Settings;
 use crate::types::InfoHash;
 use crate::util::atomic_file;
 use crate::util::os_error::reason;
+use crate::util::sort;
 
 /// The file that a running service keeps locked.
 const LOCK: &str = "lock";
@@ -136,7 +137,7 @@ impl StateFolder {
         let settings: Option<Settings> = self.read_json(SETTINGS)?;
         let mut session: SessionRecord = self.read_json(SESSION)?.unwrap_or_default();
         let mut records = self.load_records()?;
-        records.sort_by_key(|record| record.id);
+        sort::sort_by_key(&mut records, |record| record.id);
         records.dedup_by_key(|record| record.id);
         let last = records.last().map_or(0, |record| record.id.0);
         session.next_id = session.next_id.max(last.saturating_add(1)).max(1);

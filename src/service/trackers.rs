@@ -3,6 +3,7 @@
 use crate::metainfo::{Magnet, Metainfo};
 use crate::service::model::{ControlError, TorrentChange};
 use crate::service::record::TorrentRecord;
+use crate::util::sort;
 
 /// The most trackers of a torrent, and the longest URL.
 const MAX_TRACKERS: usize = 512;
@@ -59,7 +60,7 @@ pub fn change_trackers(
         }
     }
     let mut removed = change.remove_trackers.clone();
-    removed.sort_unstable();
+    sort::sort(&mut removed);
     removed.dedup();
     for number in removed.into_iter().rev() {
         let (tier, at) = numbered(&tiers, number).ok_or_else(|| unknown(number))?;

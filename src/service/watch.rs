@@ -26,6 +26,7 @@ use crate::util::atomic_file::open_regular;
 use crate::util::os_error::reason;
 use crate::util::paths::resolved;
 use crate::util::printable_text::printable;
+use crate::util::sort;
 
 /// The largest magnet file in bytes.
 const MAX_MAGNET_FILE: usize = 1 << 20;
@@ -188,7 +189,7 @@ impl FolderReader {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut names: Vec<OsString> =
             entries.map(|entry| entry.file_name()).filter(|name| Kind::of(name).is_some()).collect();
-        names.sort_unstable();
+        sort::sort(&mut names);
         for name in names {
             if self.should_stop(0) {
                 return;

@@ -16,6 +16,7 @@ use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::private_folders::PrivateFolders;
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::survey::Survey;
+use crate::util::sort;
 
 /// A file's device and inode.
 type Id = (u64, u64);
@@ -54,7 +55,7 @@ impl Storage {
             }
         }
         let mut open = self.written_by_others(&empty);
-        open.sort_unstable();
+        sort::sort(&mut open);
         open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::OpenElsewhere)))
     }
 

@@ -14,6 +14,7 @@ use crate::torrent::original_names::layout_as_found;
 use crate::torrent::record_files::{record_path, replace};
 use crate::torrent::resume_store;
 use crate::torrent::wanted_files::layout;
+use crate::util::sort;
 
 /// How many files of a torrent may stay open.
 const MAX_OPEN_FILES: usize = 4;
@@ -222,7 +223,7 @@ fn follow_moves(
             known.map(|moved| (*number, moved.after.identity)).or_else(|| is_left.then_some((*number, *identity)))
         };
         *owned = owned.iter().filter_map(follow).collect();
-        owned.sort_unstable();
+        sort::sort(owned);
     }
 }
 

@@ -5,6 +5,7 @@
 use percent_encoding::percent_decode_str;
 
 use crate::util::printable_text::printable;
+use crate::util::sort;
 
 /// Replaces a removed part.
 const LEFT_OUT: &str = "…";
@@ -114,7 +115,7 @@ fn secrets(url: &str) -> Vec<String> {
             secrets.push(percent_decode_str(part).decode_utf8_lossy().into_owned());
         }
     }
-    secrets.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+    sort::sort_by(&mut secrets, |one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
     secrets.dedup();
     secrets
 }

@@ -14,6 +14,7 @@ use crate::service::import::{
 use crate::service::model::LimitMode;
 use crate::service::record::{TorrentRecord, Wish};
 use crate::types::InfoHash;
+use crate::util::sort;
 
 /// The largest file with the order of the queue.
 const MAX_QUEUE: usize = 4 << 20;
@@ -29,7 +30,7 @@ pub fn torrents(profile: &Path) -> Option<Vec<Result<Found, String>>> {
     let order: Vec<&str> =
         order.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()).collect();
     let mut files: Vec<PathBuf> = names(&backup).into_iter().filter(|name| is_resume_data(name)).collect();
-    files.sort_by_cached_key(|name| {
+    sort::sort_by_key(&mut files, |name| {
         let stem = name.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         order.iter().position(|line| *line == stem).unwrap_or(usize::MAX)
     });

@@ -13,6 +13,7 @@ use crate::service::model::LimitMode;
 use crate::service::record::{TorrentRecord, Wish};
 use crate::service::settings::RateLimit;
 use crate::types::InfoHash;
+use crate::util::sort;
 
 /// The largest `.magnet` file.
 const MAX_MAGNET: usize = 64 << 10;
@@ -27,7 +28,7 @@ pub fn torrents(config: &Path) -> Option<Vec<Result<Found, String>>> {
     let is_torrent = |name: &PathBuf| has_extension(name, "torrent") || has_extension(name, "magnet");
     let mut found: Vec<Result<Found, String>> =
         files.into_iter().filter(is_torrent).map(|name| torrent(config, &name)).collect();
-    found.sort_by_key(|found| found.as_ref().map_or(i64::MAX, |found| found.record.times.added.0));
+    sort::sort_by_key(&mut found, |found| found.as_ref().map_or(i64::MAX, |found| found.record.times.added.0));
     Some(found)
 }
 
