@@ -18,6 +18,7 @@ mod options;
 mod page_events;
 mod queue;
 mod record;
+mod renaming;
 pub mod rpc;
 mod run_page;
 mod schedule;
@@ -113,6 +114,20 @@ impl Service {
         let failed = |error: std::io::Error| ServiceError::State(format!("{}: {error}", state_folder.display()));
         crate::util::atomic_file::private_folder(state_folder).map_err(failed)?;
         Ok(state_folder::save_json(&password_file(state_folder), password)?)
+    }
+
+    /// Removes the saved password, if there is one.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn remove_password(state_folder: &Path) -> Result<(), ServiceError> {
+        let path = password_file(state_folder);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(ServiceError::State(format!("{}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Adds the torrents of Transmission to the state folder, which no service may use meanwhile. `folder` is that of

@@ -57,8 +57,16 @@ pub(super) fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
+/// Whether each line ends with CR and LF. A proxy in front of us may take a bare LF for a part of the line.
+fn has_strict_lines(raw: &[u8]) -> bool {
+    raw.iter().zip(raw.iter().skip(1)).all(|(before, byte)| *byte != b'\n' || *before == b'\r')
+}
+
 /// Parses a complete head, as [`find_end`] delimits it.
 pub(super) fn parse(raw: Vec<u8>, client: ClientAddress) -> Result<ParsedHead, RequestError> {
+    if !has_strict_lines(&raw) {
+        return Err(bad("a line ends without a carriage return"));
+    }
     let mut storage = [const { MaybeUninit::<Header>::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(&raw, &mut storage) {

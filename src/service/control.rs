@@ -14,6 +14,7 @@ use crate::service::model::{
     QueueMove, ServedFile, SessionStats, TorrentChange, TorrentId, TorrentSummary, TrackerDetails,
 };
 use crate::service::record::TorrentRecord;
+use crate::service::renaming;
 use crate::service::served;
 use crate::service::settings::{Settings, SettingsChange};
 use crate::torrent::TorrentHandle;
@@ -183,7 +184,7 @@ impl Control for Shared {
         let (record, _) = self.record(id).ok_or(ControlError::NoTorrent(id))?;
         let metainfo = self.metainfo(&record);
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
-        let (files, new_name) = details::renamed(&record, &metainfo, path, name)?;
+        let (files, new_name) = renaming::renamed(&record, &metainfo, path, name)?;
         self.carry_out(Request::Rename(id, files, new_name))
     }
 

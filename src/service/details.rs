@@ -1,14 +1,11 @@
 //! The files, peers, trackers and pieces of one torrent, for those who look at it.
 
-use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::discovery::tracker::announce::TrackerError;
 use crate::metainfo::Metainfo;
-use crate::service::facts::real_files;
 use crate::service::model::{
-    ControlError, FileDetails, PeerCounts, PeerDetails, PeerSources, PieceDetails, Priority, TrackerAnswer,
-    TrackerDetails, UnixTime,
+    FileDetails, PeerCounts, PeerDetails, PeerSources, PieceDetails, Priority, TrackerAnswer, TrackerDetails, UnixTime,
 };
 use crate::service::record::TorrentRecord;
 use crate::service::trackers::tiers;
@@ -16,9 +13,6 @@ use crate::strategy::peer_list::PeerSource;
 use crate::torrent::{PeerView, TorrentHandle, TrackerState, TrackerView};
 use crate::types::PieceState;
 use crate::util::printable_text::printable;
-
-/// The longest file name, in bytes.
-const MAX_NAME: usize = 255;
 
 /// The states of a torrent's pieces: of its run, or as far as its record knows.
 fn states(record: &TorrentRecord, handle: Option<&TorrentHandle>) -> Vec<PieceState> {
@@ -62,9 +56,9 @@ pub fn files(record: &TorrentRecord, metainfo: &Metainfo, handle: Option<&Torren
 }
 
 fn priority(record: &TorrentRecord, index: u32) -> Priority {
-    if record.files.high.contains(&index) {
+    if record.files.high.binary_search(&index).is_ok() {
         Priority::High
-    } else if record.files.low.contains(&index) {
+    } else if record.files.low.binary_search(&index).is_ok() {
         Priority::Low
     } else {
         Priority::Normal
@@ -226,50 +220,6 @@ pub fn pieces(record: &TorrentRecord, handle: Option<&TorrentHandle>) -> PieceDe
     PieceDetails { have, begun, availability: availability.collect() }
 }
 
-/// Files with other paths, by their indexes, and the torrent's name if that changes.
-type Renaming = (Vec<(u32, PathBuf)>, Option<String>);
-
-/// The paths of a torrent's files after the file or folder at `path` got the name `name`.
-///
-/// # Errors
-/// If there is no such path, the name is no plain name, or another file has the new path.
-pub fn renamed(record: &TorrentRecord, metainfo: &Metainfo, path: &str, name: &str) -> Result<Renaming, ControlError> {
-    let invalid = |why: &str| Err(ControlError::Invalid(why.to_owned()));
-    let mut parts = Path::new(name).components();
-    let is_plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
-    if !is_plain || name.len() > MAX_NAME || name.contains(['/', '\0']) || name.starts_with('.') {
-        return invalid("the new name must be a plain file name that does not start with a dot");
-    }
-    let current: Vec<(u32, PathBuf)> = real_files(metainfo)
-        .into_iter()
-        .filter_map(|index| {
-            let own = record.renamed(index).cloned();
-            let path = own.or_else(|| metainfo.files.get(usize::try_from(index).ok()?).map(|file| file.path.clone()));
-            Some((index, path?))
-        })
-        .collect();
-    let old = Path::new(path);
-    let new = old.with_file_name(name);
-    let mut files = record.files.renamed.clone();
-    let mut count = 0;
-    for (index, file) in &current {
-        let Ok(below) = file.strip_prefix(old) else { continue };
-        let to = if below.as_os_str().is_empty() { new.clone() } else { new.join(below) };
-        if current.iter().any(|(other, path)| other != index && (path.starts_with(&to) || to.starts_with(path))) {
-            return invalid("another file of the torrent has that path");
-        }
-        files.retain(|(renamed, _)| renamed != index);
-        files.push((*index, to));
-        count += 1;
-    }
-    // An empty path would be the folder of all files, which has no name in the torrent.
-    if count == 0 || path.is_empty() {
-        return invalid("the torrent has no such file or folder");
-    }
-    let is_whole = old.components().count() == 1 && count == current.len();
-    Ok((files, is_whole.then(|| name.to_owned())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,20 +237,5 @@ mod tests {
         assert_eq!(file_pieces(0, 20_000, 16_384, &[PieceState::Verified, PieceState::Missing]), (0..2, 16_384));
         assert_eq!(file_pieces(20_000, 5, 16_384, &[PieceState::Missing, PieceState::Verified]), (1..2, 5));
         assert_eq!(file_pieces(7, 0, 16_384, &[]), (0..0, 0));
-    }
-
-    #[test]
-    fn a_file_or_a_folder_can_be_renamed() {
-        let (record, metainfo) = torrent();
-        let (files, name) = renamed(&record, &metainfo, "n/d", "e").expect("renamed");
-        assert_eq!((files, name), (vec![(1, PathBuf::from("n/e/b"))], None));
-        let (files, name) = renamed(&record, &metainfo, "n", "m").expect("renamed");
-        assert_eq!((files.len(), name.as_deref()), (2, Some("m")));
-        for (path, name) in
-            [("", "y"), ("n/x", "y"), ("n/a", "../y"), ("n/a", "x/y"), ("n/a", ""), ("n/a", ".y"), ("n/a", "..")]
-        {
-            assert!(renamed(&record, &metainfo, path, name).is_err(), "{path} {name}");
-        }
-        assert!(renamed(&record, &metainfo, "n/a", "d").is_err(), "a folder has that name");
     }
 }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::service::model::{MetainfoFacts, Problem, TorrentId, TorrentSettings, UnixTime};
 use crate::types::InfoHash;
 
+/// The suffix of files that are not complete.
+pub const INCOMPLETE_SUFFIX: &str = ".part";
+
 /// The distance of the numbers of two torrents in the queue, so that others fit between them.
 pub const QUEUE_STEP: i64 = 1024;
 
@@ -70,9 +73,13 @@ pub struct TorrentRecord {
     /// The folder to which its files are being moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moving_to: Option<PathBuf>,
-    /// Files that get another path as soon as it does not run: indexes in the metainfo, and paths below the folder.
+    /// Files that get another path as soon as it does not run: indexes in the metainfo, sorted, and paths below the
+    /// folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub renaming: Vec<(u32, PathBuf)>,
+    /// The name that it gets with `renaming`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_name: Option<String>,
     /// Its removal, once the user has asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removal: Option<Removal>,
@@ -108,7 +115,7 @@ pub struct FileChoices {
     pub high: Vec<u32>,
     /// The files that come last.
     pub low: Vec<u32>,
-    /// Files with another path below the folder.
+    /// Files with another path below the folder, sorted by their indexes.
     pub renamed: Vec<(u32, PathBuf)>,
 }
 
@@ -183,6 +190,7 @@ impl TorrentRecord {
             final_folder: None,
             moving_to: None,
             renaming: Vec::new(),
+            new_name: None,
             removal: None,
         }
     }
@@ -190,7 +198,8 @@ impl TorrentRecord {
     /// The path that the user gave a file, if any: also one that it has yet to get.
     pub fn renamed(&self, index: u32) -> Option<&PathBuf> {
         let files = if self.renaming.is_empty() { &self.files.renamed } else { &self.renaming };
-        files.iter().find(|(renamed, _)| *renamed == index).map(|(_, path)| path)
+        let at = files.binary_search_by_key(&index, |(renamed, _)| *renamed).ok()?;
+        files.get(at).map(|(_, path)| path)
     }
 
     /// Whether the record can be one that the service wrote: its number is not 0 and its folder is absolute.

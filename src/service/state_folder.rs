@@ -154,7 +154,11 @@ impl StateFolder {
                 continue;
             };
             match read_json::<TorrentRecord>(&path) {
-                Ok(Some(record)) if record.info_hash == info_hash && record.is_plausible() => records.push(record),
+                Ok(Some(mut record)) if record.info_hash == info_hash && record.is_plausible() => {
+                    record.files.renamed.sort();
+                    record.renaming.sort();
+                    records.push(record);
+                }
                 Ok(None) => {}
                 Ok(Some(_)) => log::error!("{}: damaged, left out: it is of another torrent", path.display()),
                 Err(error) => log::error!("{error}; this torrent is left out"),

@@ -118,6 +118,20 @@ fn one_service_downloads_from_another_and_both_remember_it() {
 }
 
 #[test]
+fn nothing_stays_of_a_torrent_that_is_refused() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let it = Fixture::start(temp.path());
+    let bytes = torrent(&it.downloads(), "x", None);
+    let mut request = AddRequest { source: AddSource::Metainfo(bytes.clone()), ..AddRequest::default() };
+    request.change.labels = Some(vec!["x".repeat(500)]);
+    assert!(matches!(it.control.add(request), Err(ControlError::Invalid(_))));
+    let files = || std::fs::read_dir(temp.path().join("state/torrents")).expect("a folder").count();
+    assert_eq!(files(), 0);
+    it.add(&bytes);
+    assert_eq!(files(), 2);
+}
+
+#[test]
 fn a_stopped_torrent_stays_stopped_over_a_restart_and_settings_stay() {
     let temp = tempfile::tempdir().expect("a folder");
     let mut it = Fixture::start(temp.path());

@@ -57,6 +57,12 @@ impl WebFace {
         head.path().strip_prefix(self.prefix.as_str()).filter(|path| path.is_empty() || path.starts_with('/'))
     }
 
+    /// Whether a request has the token of a link to a file, which is enough for a player that knows no password.
+    fn has_valid_link(&self, head: &RequestHead) -> bool {
+        let link = self.path(head).filter(|_| head.is_get_or_head()).and_then(|path| files::link_of(head, path));
+        link.is_some_and(|(link, token)| self.control.is_link_valid(link, &token))
+    }
+
     fn route(&self, request: &Request) -> Response {
         let head = &request.head;
         let Some(path) = self.path(head) else { return Response::text(404, "not found\n") };
@@ -96,6 +102,9 @@ impl WebFace {
 
 impl Handler for WebFace {
     fn body_limit(&self, head: &RequestHead) -> Result<usize, Response> {
+        if self.has_valid_link(head) {
+            return self.access.check_source(head).map(|()| 0).map_err(with_security);
+        }
         let is_verified = self.access.check_head(head).map_err(with_security)?;
         let is_rpc = self.path(head).is_some_and(|path| path.starts_with(RPC_PATH)) && head.method() == "POST";
         Ok(match (is_rpc, is_verified) {
@@ -106,7 +115,9 @@ impl Handler for WebFace {
     }
 
     fn handle(&self, request: Request) -> Response {
-        match self.access.check(&request.head) {
+        let head = &request.head;
+        let checked = if self.has_valid_link(head) { self.access.check_source(head) } else { self.access.check(head) };
+        match checked {
             Ok(()) => with_security(self.route(&request)),
             Err(refused) => with_security(refused),
         }

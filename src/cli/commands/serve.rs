@@ -135,19 +135,22 @@ fn import(args: &ServeArgs, options: &ServiceOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Saves the password that standard input gives.
+/// Saves the password that standard input gives; an empty line removes the saved one.
 fn set_password(state: &Path, user: &str) -> Result<(), Failure> {
     if user.is_empty() || user.contains(':') {
         return Err(bad_option("--set-password: a user name is not empty and has no colon"));
     }
     let mut line = String::new();
-    io::stdin()
+    let length = io::stdin()
         .lock()
         .read_line(&mut line)
         .map_err(|error| Failure::new(Exit::Other, format!("standard input: {}", reason(&error))))?;
     let password = line.trim_end_matches(['\r', '\n']);
+    if length == 0 {
+        return Err(bad_option("--set-password: standard input has no password; an empty line removes the saved one"));
+    }
     if password.is_empty() {
-        return Err(bad_option("--set-password: standard input has no password"));
+        return Service::remove_password(state).map_err(|error| failure(&error));
     }
     let hash =
         PasswordHash::new(user, password).ok_or_else(|| bad_option("--set-password: this password cannot be used"))?;

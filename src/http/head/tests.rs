@@ -23,7 +23,7 @@ fn a_head_has_its_parts() {
     assert_eq!(head.header_values("X-Y").count(), 2);
     assert_eq!((head.header("z"), head.segments()), (None, Some(vec!["a b".into(), "c".into()])));
     assert!(parsed.keep_alive && !parsed.expects_continue && parsed.framing == Framing::Length(0));
-    let plain = of("GET / HTTP/1.0\n\n").unwrap();
+    let plain = of("GET / HTTP/1.0\r\n\r\n").unwrap();
     assert!(!plain.keep_alive && plain.head.query().is_none() && plain.head.is_http_1_0);
     assert!(!with("Connection: keep-alive, Close").unwrap().keep_alive);
     assert!(with("Connection: keep-alive").unwrap().keep_alive);
@@ -41,6 +41,19 @@ fn the_end_of_a_head_is_found_in_any_pieces() {
     }
     assert_eq!(find_end(b"a\n\nb", 0), Some(3));
     assert_eq!(find_end(b"a\r\r\n\r", 0), None);
+}
+
+#[test]
+fn lines_end_with_carriage_return_and_line_feed() {
+    for text in [
+        "GET / HTTP/1.1\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nA: b\nContent-Length: 5\r\n\r\n",
+        "GET / HTTP/1.0\n\n",
+    ] {
+        assert_eq!(refusal(of(text)), 400, "{text:?}");
+    }
 }
 
 /// Pairs that make two programs see different requests in the same bytes.

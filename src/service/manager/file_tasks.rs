@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::service::file_jobs::{FileJob, FileTask, JobResult};
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{Managed, Run};
-use crate::service::manager::reconcile::INCOMPLETE_SUFFIX;
 use crate::service::messages::Message;
 use crate::service::model::{ControlError, ProblemKind, TorrentId};
-use crate::service::record::{Removal, TorrentRecord, Wish};
+use crate::service::record::{INCOMPLETE_SUFFIX, Removal, TorrentRecord, Wish};
 
 impl Manager {
     /// Notes that torrents are to be removed. A move that has begun is completed first, so that all files are in one place.
@@ -20,6 +19,7 @@ impl Manager {
                 if !is_moving {
                     record.moving_to = None;
                     record.renaming.clear();
+                    record.new_name = None;
                 }
             })?;
         }
@@ -71,10 +71,7 @@ impl Manager {
             return Err(is_busy());
         }
         self.update(id, |record| {
-            record.renaming = files;
-            if let Some(name) = name {
-                record.name = name;
-            }
+            (record.renaming, record.new_name) = (files, name);
         })
     }
 
@@ -114,9 +111,14 @@ impl Manager {
             (FileTask::Move(folder, names), Ok(_)) => self.settle(id, |record| {
                 (record.folder, record.moving_to) = (folder, None);
                 (record.files.renamed, record.renaming) = (names, Vec::new());
+                if let Some(name) = record.new_name.take() {
+                    record.name = name;
+                }
             }),
             (FileTask::Move(..), Err(why)) => {
-                self.settle(id, |record| (record.moving_to, record.renaming) = (None, Vec::new()));
+                self.settle(id, |record| {
+                    (record.moving_to, record.renaming, record.new_name) = (None, Vec::new(), None);
+                });
                 self.fail(id, ProblemKind::Local, &format!("its files are not moved: {why}"));
             }
         }

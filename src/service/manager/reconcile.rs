@@ -10,14 +10,11 @@ use crate::service::manager::managed::{ActiveRun, Managed, Run, RunSpec};
 use crate::service::messages::Message;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::queue::{Candidate, Work, choose};
-use crate::service::record::{TorrentRecord, Wish};
+use crate::service::record::{INCOMPLETE_SUFFIX, TorrentRecord, Wish};
 use crate::service::state_folder::downloaded_torrents;
 use crate::torrent::{AddOptions, Outcome, SeedGoal, Source, TorrentError, TorrentHandle};
 use crate::util::atomics::Flag;
 use crate::util::printable_text::printable;
-
-/// The suffix of files that are not complete.
-pub(super) const INCOMPLETE_SUFFIX: &str = ".part";
 
 impl Manager {
     /// See the module's documentation.

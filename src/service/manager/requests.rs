@@ -120,11 +120,10 @@ impl Manager {
             let incomplete = self.settings.incomplete_folder.clone();
             record.final_folder = Some(std::mem::replace(&mut record.folder, incomplete));
         }
-        if let Some((metainfo, bytes)) = &metainfo {
+        if let Some((metainfo, _)) = &metainfo {
             record.facts = Some(facts(metainfo));
             (record.progress.total, record.progress.wanted) = (metainfo.total(), metainfo.total());
             record.files.renamed = names_without_colons(metainfo);
-            self.state.save_torrent(info_hash, bytes).map_err(|error| ControlError::System(error.to_string()))?;
         }
         let mut change = change;
         let position = change.queue_position.take();
@@ -135,7 +134,7 @@ impl Manager {
         self.session.next_id = id.0.saturating_add(1);
         self.session.sums.files_added += 1;
         self.save_session();
-        self.state.save_record(&record).map_err(|error| ControlError::System(error.to_string()))?;
+        self.save_new(&record, metainfo.as_ref().map(|(_, bytes)| bytes.as_slice()))?;
         self.torrents.insert(id, Managed::new(record));
         self.count_queue();
         if let Some(position) = position {
@@ -143,6 +142,17 @@ impl Manager {
         }
         self.publish(id);
         Ok(Added { id, info_hash, name, is_duplicate: false })
+    }
+
+    /// Saves a torrent that is added. If that fails, nothing of it stays.
+    fn save_new(&self, record: &TorrentRecord, torrent_file: Option<&[u8]>) -> Result<(), ControlError> {
+        let saved = torrent_file.map_or(Ok(()), |bytes| self.state.save_torrent(record.info_hash, bytes));
+        saved.and_then(|()| self.state.save_record(record)).map_err(|error| {
+            if let Err(error) = self.state.remove(record.id, record.info_hash) {
+                log::warn!("{error}");
+            }
+            ControlError::System(error.to_string())
+        })
     }
 
     /// Removes what is left of a torrent.

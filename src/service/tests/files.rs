@@ -70,6 +70,23 @@ fn a_file_and_a_folder_of_a_seeding_torrent_get_other_names() {
 }
 
 #[test]
+fn a_torrent_that_cannot_be_renamed_keeps_its_name_and_seeds() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let (it, id) = seeding(temp.path());
+    std::fs::create_dir_all(it.downloads().join("y")).expect("a folder");
+    std::fs::write(it.downloads().join("y/a.bin"), "mine").expect("a file");
+    for (path, name) in [("x", "y"), ("x", " "), ("x/a.bin", "b.bin"), ("x/a.bin", "\u{202e}")] {
+        assert!(it.control.rename(id, path, name).is_err(), "{path} {name}");
+    }
+    let summary = it.summary(id);
+    assert_eq!((summary.name.as_str(), summary.activity, summary.problem), ("x", Activity::Seeding, None));
+    assert_eq!(read(&it.downloads().join("y/a.bin")), Some(b"mine".to_vec()));
+    std::fs::remove_file(it.downloads().join("y/a.bin")).expect("removed");
+    it.control.rename(id, "x", "y").expect("renamed");
+    it.wait_for("the new name", id, |it| it.name == "y" && it.activity == Activity::Seeding);
+}
+
+#[test]
 fn a_torrent_is_removed_with_its_files_and_without_those_of_the_user() {
     let temp = tempfile::tempdir().expect("a folder");
     let (mut it, id) = seeding(temp.path());

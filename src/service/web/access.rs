@@ -1,4 +1,5 @@
-//! Who may use the page and the remote control: requests for one of our names, with the password if there is one.
+//! Who may use the page and the remote control: requests for one of our names that no other website makes, with the password if
+//! there is one.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -54,14 +55,26 @@ impl Access {
         if has_password || ip.to_canonical().is_loopback() { Ok(()) } else { Err(AccessError::NoPassword) }
     }
 
+    /// Checks that the request names this service, and that a browser does not send it for another website.
+    ///
+    /// # Errors
+    /// The response to a request that is refused.
+    pub fn check_source(&self, head: &RequestHead) -> Result<(), Response> {
+        if !self.is_our_name(head) {
+            return Err(Response::text(421, "this host name is not one of this service's: see --web-host\n"));
+        }
+        if !head.is_get_or_head() && !self.is_from_own_page(head) {
+            return Err(Response::text(403, "requests of other websites are refused: see --web-host\n"));
+        }
+        Ok(())
+    }
+
     /// Checks what can be checked at once. Returns whether the request's password is known to be right, if one is needed.
     ///
     /// # Errors
     /// The response to a request that is refused.
     pub fn check_head(&self, head: &RequestHead) -> Result<bool, Response> {
-        if !self.is_our_name(head) {
-            return Err(Response::text(421, "this host name is not one of this service's: see --web-host\n"));
-        }
+        self.check_source(head)?;
         if self.password.is_none() {
             return Ok(true);
         }
@@ -116,14 +129,37 @@ impl Access {
             return true;
         }
         let Some(host) = head.header("Host") else { return false };
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
-            _ => host,
-        };
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let name = host_name(host);
         let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
         literal.parse::<IpAddr>().is_ok() || name == "localhost" || self.names.contains(&name)
     }
+
+    /// Whether the request is not one that a browser sends for another website. Programs that are no browsers send no `Origin`.
+    /// Browser extensions send one that no website can have, and need the session id like all others.
+    fn is_from_own_page(&self, head: &RequestHead) -> bool {
+        let Some(origin) = head.header_values("Origin").next() else { return true };
+        // A page without an origin, such as one in a sandboxed frame, sends `null`.
+        let origin = std::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://"));
+        let Some((scheme, host)) = origin else { return false };
+        if !["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web)) {
+            return true;
+        }
+        // A reverse proxy may have replaced the `Host`. The browser sets this header, and no page can.
+        if head.header("Sec-Fetch-Site") == Some("same-origin") {
+            return true;
+        }
+        let name = host_name(host);
+        self.names.contains(&name) || head.header("Host").is_some_and(|own| host_name(own) == name)
+    }
+}
+
+/// The name in a `Host` header or an origin, in lower case and without the port.
+fn host_name(host: &str) -> String {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name.trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// The address of a client; all of a Unix socket are one.

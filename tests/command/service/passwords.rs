@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::common::TestDir;
 use crate::common::netns::in_network_namespace;
+use crate::common::payload::Payload;
 use crate::common::service::{Service, base64};
 
 fn basic(user: &str, password: &str) -> String {
@@ -63,5 +66,39 @@ fn nothing_is_shown_or_done_without_the_password() {
         for wrong in ["Basic", "Basic !!!", "Bearer bWU6cmlnaHQ=", "Basic bWU=", &basic("me", "right ")] {
             assert_eq!(status(&service, "/", wrong), 401, "{wrong}");
         }
+    });
+}
+
+/// Players know no password, and a link is for one file.
+#[test]
+fn a_link_to_a_file_needs_no_password() {
+    in_network_namespace("a_link_to_a_file_needs_no_password", &[], || {
+        let temp = TestDir::new();
+        let payload = Payload::single("film.mkv", 100_000, 16_384);
+        payload.write_files(&Service::downloads(&temp, "service"));
+        let path = {
+            let service = Service::start(&temp, "service", &[]);
+            let id = service.add(&payload, json!({}));
+            service.wait_until_seeding(id);
+            service.kill();
+            format!("/files/{id}/0")
+        };
+        let service = with_password(&temp);
+        let right = [("Authorization", &*basic("me", "right"))];
+        assert_eq!(service.get("/", &right).status, 200);
+        let session = service.get("/transmission/rpc", &right).header("x-transmission-session-id").to_owned();
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "btsync_link", "params": {"id": 1, "file_index": 0}});
+        let headers = [right[0], ("X-Transmission-Session-Id", &*session)];
+        let answer = service.request("POST", "/transmission/rpc", &headers, body.to_string().as_bytes());
+        let answer: serde_json::Value = serde_json::from_slice(&answer.expect("an answer").body).expect("JSON");
+        let link = format!("/{}", answer["result"]["url"].as_str().expect("a link"));
+        assert!(link.starts_with(&path), "{link}");
+        let served = service.get(&link, &[("Range", "bytes=0-99")]);
+        assert_eq!((served.status, &served.body[..]), (206, &payload.content()[..100]));
+        assert_eq!(service.get(&link, &[("Host", "evil.example")]).status, 421);
+        for wrong in [path.clone(), format!("{path}?token=1-2"), link.replace("/0?", "/1?"), format!("{link}0")] {
+            assert_eq!(service.get(&wrong, &[]).status, 401, "{wrong}");
+        }
+        assert_eq!(service.request("POST", &link, &[], b"").expect("an answer").status, 401);
     });
 }

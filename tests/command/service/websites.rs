@@ -41,8 +41,9 @@ fn a_website_cannot_send_commands() {
         for kind in ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"] {
             let headers = [("Content-Type", kind), ("Origin", "http://evil.example")];
             let answer = service.request("POST", "/transmission/rpc", &headers, command.as_bytes()).expect("an answer");
-            assert_eq!(answer.status, 409, "{kind}");
+            assert_eq!(answer.status, 403, "{kind}");
             assert_eq!(answer.header("access-control-allow-origin"), "");
+            assert_eq!(answer.header("x-transmission-session-id"), "");
         }
         for wrong in ["", "x", &"A".repeat(48), &service.session_id().to_ascii_lowercase()] {
             let headers = [("X-Transmission-Session-Id", wrong)];
@@ -62,6 +63,48 @@ fn a_website_cannot_send_commands() {
         let answer = service.get("/transmission/rpc?method=torrent-remove&ids=1", &headers);
         assert_eq!(answer.status, 405);
         assert_eq!(service.torrents(&["id"]).len(), 1, "the torrent is still there");
+    });
+}
+
+/// A browser says for which website it sends a request that changes something. Other programs say nothing.
+#[test]
+fn requests_of_other_websites_are_refused() {
+    in_network_namespace("requests_of_other_websites_are_refused", &[], || {
+        let temp = TestDir::new();
+        let options = ["--web-host", "nas.example", "--web-prefix", "/btsync"];
+        let service = Service::start(&temp, "service", &options);
+        let status = |headers: &[(&str, &str)]| {
+            let answer = service.request("POST", "/btsync/transmission/rpc", headers, b"{}").expect("an answer");
+            answer.status
+        };
+        // Without the session id, a request that is let in gets 409.
+        let own = [
+            ("127.0.0.1:9091", "http://127.0.0.1:9091"),
+            ("localhost:9091", "http://localhost:9091"),
+            ("[::1]:9091", "http://[::1]:9091"),
+            ("nas.example", "https://nas.example"),
+            // Behind a reverse proxy that has replaced the name, or the port.
+            ("127.0.0.1:9091", "https://nas.example"),
+            ("nas.example", "https://nas.example:8443"),
+            ("127.0.0.1:9091", "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc"),
+            ("127.0.0.1:9091", "chrome-extension://aicmkgpgakddgnaphhhpliifpcfhicfo"),
+        ];
+        for (host, origin) in own {
+            assert_eq!(status(&[("Host", host), ("Origin", origin)]), 409, "{origin} for {host}");
+        }
+        assert_eq!(status(&[]), 409, "no browser");
+        let others = ["http://evil.example", "https://evil.example:9091", "http://127.0.0.1.evil.example", "null", ""];
+        for origin in others {
+            assert_eq!(status(&[("Origin", origin)]), 403, "{origin}");
+        }
+        for other in ["http://localhost:9091", "http://127.0.0.2:9091", "http://nas.example.evil"] {
+            assert_eq!(status(&[("Host", "127.0.0.1:9091"), ("Origin", other)]), 403, "{other}");
+        }
+        // Only a browser sets this header: a proxy has replaced the name.
+        let proxied = [("Origin", "https://home.example"), ("Sec-Fetch-Site", "same-origin")];
+        assert_eq!(status(&proxied), 409);
+        assert_eq!(status(&[("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site")]), 403);
+        assert_eq!(service.get("/btsync/", &[("Origin", "http://evil.example")]).status, 200, "it changes nothing");
     });
 }
 
@@ -195,5 +238,15 @@ fn a_saved_password_is_only_the_users_and_not_in_clear() {
         let service = Service::start(&temp, "service", &["--listen", "10.88.0.2:9091"]);
         assert_eq!(service.get("/", &[]).status, 401);
         assert_eq!(service.get("/", &[("Authorization", "Basic bWU6YSBzZWNyZXQ=")]).status, 200);
+        service.kill();
+        // An empty line removes it; no line at all, as from a script that failed, does not.
+        for (line, expected) in [("", 28), ("\n", 0), ("\n", 0)] {
+            let mut command = serve(&temp, "service");
+            command.args(["--set-password", "me"]).stdin(std::process::Stdio::piped());
+            let mut child = command.spawn().expect("btsync");
+            child.stdin.take().expect("standard input").write_all(line.as_bytes()).expect("written");
+            assert_eq!(wait_for_exit(&mut child), Some(expected), "{line:?}");
+            assert_eq!(file.exists(), expected != 0);
+        }
     });
 }
