@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build run docs test page-test bench-service bench compare compare-swarms soak check lint deny msrv fuzz tsan cross-hash-test install uninstall static deb clean
+.PHONY: build run docs test page-test bench-service bench-seeks bench compare compare-swarms soak check lint deny msrv fuzz tsan cross-hash-test install uninstall static deb clean
 
 build:
 	$(CARGO) build --release
@@ -32,6 +32,10 @@ page-test:
 # Memory, processor time and response times of a service with 1,000 torrents. Use an idle machine.
 bench-service: build
 	unshare -rn sh -c 'ip link set lo up && exec scripts/bench-service.py'
+
+# How long a player waits after a seek in a file that downloads from four slow seeds. Takes six minutes.
+bench-seeks: build
+	unshare -rn sh -c 'ip link set lo up && exec scripts/measure-seeks.py'
 
 # Writes what is generated from the option table: completions, docs/options.md, docs/config.example, the manual's lists of options.
 docs:

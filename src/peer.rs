@@ -48,7 +48,7 @@ pub use messages::{IncomingConnection, IncomingHandshake, PeerEvent, TorrentComm
 pub use roster::Roster;
 pub use run_state::{RunControl, RunState, StopReason};
 use shutdown::ConnectionShutdown;
-pub use state::Peer;
+pub use state::{Peer, request_for_readers};
 use super_seed::SuperSeeding;
 pub use throttle::{ActiveInGroup, Demand, LimitGroup, Throttle, TorrentThrottle};
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::hint::black_box;
 use std::time::Duration;
 
-use btsync::strategy::picker::{PickContext, Speed};
+use btsync::strategy::picker::{PickContext, PiecePriorities, Speed};
 use btsync::strategy::{BlockVerdict, Picker};
 use btsync::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
 use divan::Bencher;
@@ -178,5 +178,72 @@ fn join_and_leave(bencher: Bencher, case: &Case) {
         picker.add_peer(VISITOR);
         picker.set_bitfield(VISITOR, bits);
         picker.remove_peer(VISITOR)
+    });
+}
+
+/// In which order the program wants the pieces.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// The rarest first.
+    Usual,
+    Sequential,
+    /// A third of the pieces is of high priority, a third of low priority.
+    Priorities,
+    /// A reader waits for 64 pieces.
+    Urgent,
+}
+
+/// A swarm of 50 peers, and the order of pieces.
+#[derive(Clone, Copy)]
+struct OrderedCase {
+    case: Case,
+    order: Order,
+}
+
+impl fmt::Display for OrderedCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, {}", self.order, self.case)
+    }
+}
+
+impl OrderedCase {
+    fn all() -> Vec<OrderedCase> {
+        let orders = [Order::Usual, Order::Sequential, Order::Priorities, Order::Urgent];
+        let cases = [1_000, 20_000]
+            .into_iter()
+            .flat_map(|pieces| [Peers::Seeds, Peers::Half].map(|have| Case { pieces, peers: 50, have }));
+        cases.flat_map(|case| orders.map(|order| OrderedCase { case, order })).collect()
+    }
+
+    fn picker(self) -> Picker {
+        let mut picker = self.case.picker();
+        let pieces = self.case.pieces;
+        let every_third = |first: u32| {
+            let mut bits = Bitfield::new(pieces);
+            (first..pieces).step_by(3).for_each(|piece| _ = bits.set(PieceIndex(piece)));
+            bits
+        };
+        match self.order {
+            Order::Usual => {}
+            Order::Sequential => picker.set_sequential(true),
+            Order::Priorities => {
+                picker.set_priorities(Some(PiecePriorities { high: every_third(0), low: every_third(1) }));
+            }
+            Order::Urgent => picker.set_urgent((pieces / 2..pieces / 2 + 64).map(PieceIndex)),
+        }
+        picker
+    }
+}
+
+/// Like `pick`, with every order of pieces, and sixteen blocks at a time.
+#[divan::bench(args = OrderedCase::all())]
+fn pick_in_order(bencher: Bencher, case: &OrderedCase) {
+    let (mut picker, mut blocks, mut key) = (case.picker(), Vec::new(), 0);
+    let asking = PickContext { per_block: Duration::from_millis(10), ..ASKING };
+    bencher.bench_local(|| {
+        blocks.clear();
+        picker.pick(PeerKey(key), BLOCKS as usize, asking, &mut blocks);
+        picker.release(PeerKey(key), black_box(&blocks));
+        key = (key + 1) % case.case.peers;
     });
 }

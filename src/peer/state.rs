@@ -3,6 +3,7 @@
 
 mod allowed_fast;
 mod parts;
+mod reader_jumps;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::util::atomics::Flag;
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
 use parts::{ChokeState, Lifecycle, PeerExtensions, PeerRates, PeerRequests, ServeCounters};
+pub use reader_jumps::request_for_readers;
 
 /// Under a download limit, requests cover the blocks that can arrive within this time.
 const AHEAD: Duration = Duration::from_millis(1200);
@@ -282,6 +284,7 @@ impl Peer {
             return;
         }
         let now = context.now();
+        self.follow_readers(context, now);
         let (want, pick_context, end_game_limit) = {
             let requests = self.requesting.pipeline.lock();
             (
@@ -310,7 +313,14 @@ impl Peer {
                 self.requesting.deadline_moved.notify_all();
             }
         }
-        if !batch.is_empty() && !self.requesting.requests_announced.swap(true) {
+        if !batch.is_empty() {
+            self.announce_requests();
+        }
+    }
+
+    /// Tells the writer that there are requests or cancels to write.
+    fn announce_requests(&self) {
+        if !self.requesting.requests_announced.swap(true) {
             self.send(WriterCommand::SendRequests);
         }
     }
@@ -326,12 +336,17 @@ impl Peer {
         want.min((ahead as usize).max(1).saturating_sub(outstanding))
     }
 
-    /// Takes the requests to write now, oldest first, and starts their timeouts. For the writer.
-    pub fn take_requests(&self, now: Duration, out: &mut Vec<BlockInfo>) {
+    /// Takes the requests to write now, oldest first, and starts their timeouts. `cancels` receives the requests to cancel before
+    /// that. For the writer.
+    pub fn take_requests(&self, now: Duration, cancels: &mut Vec<BlockInfo>, out: &mut Vec<BlockInfo>) {
         self.requesting.requests_announced.set(false); // first: requests added later are announced again
         let old = out.len();
-        if self.requesting.pipeline.lock().take_unwritten(now, out) {
-            self.requesting.deadline_moved.notify_all();
+        {
+            let mut requests = self.requesting.pipeline.lock();
+            cancels.append(&mut requests.take_cancels());
+            if requests.take_unwritten(now, out) {
+                self.requesting.deadline_moved.notify_all();
+            }
         }
         let bytes = out[old..].iter().map(|block| u64::from(block.length)).sum();
         self.rates.bytes_requested.add(bytes);

@@ -235,10 +235,13 @@ impl<'a> Writer<'a> {
         true
     }
 
-    /// Writes the requests that the pipeline wants to make now.
+    /// Writes the requests that the pipeline wants to make and to cancel now.
     fn write_requests(&mut self) {
-        let mut batch = Vec::new();
-        self.peer.take_requests(self.context.now(), &mut batch);
+        let (mut cancels, mut batch) = (Vec::new(), Vec::new());
+        self.peer.take_requests(self.context.now(), &mut cancels, &mut batch);
+        for block in cancels {
+            message::write_cancel(&mut self.messages, block);
+        }
         if !batch.is_empty() {
             self.context.settings.throttle.client.uplink.note_download();
         }

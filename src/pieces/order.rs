@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::pieces::PieceManager;
 use crate::strategy::picker::PiecePriorities;
-use crate::types::{BLOCK_SIZE, PieceIndex};
+use crate::types::{BLOCK_SIZE, BlockInfo, PeerKey, PieceIndex};
 
 /// How many pieces are looked at in one call, so that the picker's lock is held for microseconds.
 const MAX_SCAN: usize = 4096;
@@ -28,6 +28,26 @@ impl PieceManager {
     /// Sets the pieces that all peers work on first, most urgent first.
     pub fn set_urgent(&self, pieces: impl IntoIterator<Item = PieceIndex>) {
         self.picker.lock().set_urgent(pieces);
+    }
+
+    /// A reader needs other pieces than before, and waits for the first of them; they have been set as urgent.
+    pub fn note_jump(&self) {
+        self.jumps.add(1);
+    }
+
+    /// How often [`PieceManager::note_jump`] was called.
+    pub fn jumps(&self) -> u64 {
+        self.jumps.get()
+    }
+
+    /// The urgent pieces, if the peer has one of them; otherwise none.
+    pub fn urgent_of(&self, peer: PeerKey) -> Vec<PieceIndex> {
+        self.picker.lock().urgent_of(peer)
+    }
+
+    /// Frees blocks whose requests we cancelled.
+    pub fn give_back(&self, peer: PeerKey, blocks: &[BlockInfo]) {
+        self.picker.lock().give_back(peer, blocks);
     }
 
     /// Writes to `out` how many connected peers have each piece.

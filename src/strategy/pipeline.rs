@@ -23,6 +23,7 @@
 //! - A single one, if others overtook it by two whole depths, or if it is much older than usual (at least [`MIN_AGE`]).
 //! - The newest ones, if the peer would need longer than [`MAX_BACKLOG`](late::MAX_BACKLOG) for all of them.
 
+mod cancels;
 mod depth;
 mod late;
 mod measured;
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 use crate::strategy::rate::RateMeter;
 use crate::types::{BLOCK_SIZE, BlockInfo};
+use cancels::Cancels;
 pub use depth::EndGameLimit;
 use late::PARTIAL_BLOCK_TIME;
 use measured::{AnswerTimes, Arrivals, FirstBlocks, RequestNumbers, Round, Rounds};
@@ -147,6 +149,7 @@ pub struct RequestPipeline {
     repick_at: Option<Duration>,
     /// The most cancelled requests that the peer may still reject (BEP 6).
     rejectable_cancels: u32,
+    cancels: Cancels,
 }
 
 impl RequestPipeline {
@@ -168,6 +171,7 @@ impl RequestPipeline {
             is_draining: false,
             repick_at: None,
             rejectable_cancels: 0,
+            cancels: Cancels::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
-use crate::peer::TorrentContext;
+use crate::peer::{TorrentContext, request_for_readers};
 use crate::strategy::picker::MAX_URGENT;
 use crate::torrent::inner::TorrentInner;
 use crate::types::PieceIndex;
@@ -46,6 +46,25 @@ struct StreamEntry {
     pieces: Range<u32>,
     /// The piece that it waits for, and how to wake it.
     waits: Option<(PieceIndex, StreamWaker)>,
+    /// Whether it has jumped to these pieces, and has not waited since.
+    has_jumped: bool,
+}
+
+impl StreamEntry {
+    /// Sets the pieces that the reader needs next. `verified_run` says how many pieces of a range are verified, from the first on.
+    /// Returns whether they are others than before.
+    fn move_to(&mut self, pieces: &Range<u32>, verified_run: impl Fn(Range<u32>) -> u32) -> bool {
+        let before = std::mem::replace(&mut self.pieces, pieces.clone());
+        // Whoever reads on has read all pieces between.
+        let reads_on = || {
+            let between = before.start..pieces.start;
+            !before.is_empty()
+                && before.start <= pieces.start
+                && verified_run(between.clone()) as usize == between.len()
+        };
+        self.has_jumped |= !reads_on();
+        before != *pieces
+    }
 }
 
 impl StreamRegistry {
@@ -79,7 +98,8 @@ impl StreamRegistry {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the torrent does not run"));
         }
         let Some(entry) = state.streams.get_mut(&id) else { return Ok(0) };
-        let has_moved = std::mem::replace(&mut entry.pieces, pieces.clone()) != pieces;
+        let has_moved =
+            entry.move_to(&pieces, |between| context.map_or(0, |context| context.pieces.verified_run(between)));
         let was_waiting = entry.waits.replace((PieceIndex(pieces.start), wake.clone())).is_some();
         if !was_waiting {
             self.waiting.add(1);
@@ -94,8 +114,14 @@ impl StreamRegistry {
             entry.waits = None;
             self.waiting.sub(1);
         }
+        let jumps = matches!(verified, Ok(0)) && context.is_some() && std::mem::take(&mut entry.has_jumped);
         if has_moved {
             self.update(&state, context);
+        }
+        drop(state);
+        if let Some(context) = context.filter(|_| jumps) {
+            context.pieces.note_jump();
+            request_for_readers(context);
         }
         verified
     }

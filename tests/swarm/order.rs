@@ -1,11 +1,12 @@
 //! The order of pieces changes while a torrent runs: sequential, by the priorities of files, and for readers that wait for pieces.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 
 use crate::common::payload::Payload;
-use crate::common::seeder::{FakePeer, Gate};
+use crate::common::seeder::{FakePeer, Gate, block, full_bitfield, serve};
+use crate::common::wire::{Message, id};
 use crate::common::{PATIENCE, TestDir, until};
 use btsync::metainfo::Metainfo;
 use btsync::net::bind::Bind;
@@ -109,4 +110,45 @@ fn a_reader_gets_its_pieces_first_and_is_woken_when_they_are_verified() {
     assert_eq!(download.torrent.wait().expect("no error"), Outcome::Completed);
     assert!(stream.poll(0..300, &wake).is_err(), "it has ended");
     assert!(!download.torrent.wait_for_piece(PieceIndex(0), PATIENCE), "it has ended");
+}
+
+/// A peer that answers nothing until it is asked for a block of the piece that a reader waits for.
+#[test]
+fn requests_for_other_pieces_are_cancelled_for_a_reader_that_jumps_and_made_again() {
+    const READS: u32 = 250;
+    let payload = Payload::single("x", 300 * PIECE, PIECE);
+    let download = GatedDownload::new(94, &payload, |options| options.sequential(true));
+    let (tell, told) = mpsc::channel();
+    let (for_peer, content) = (payload.clone(), payload.content());
+    let peer = FakePeer::new(payload.info_hash(), move |mut wire| {
+        wire.send(id::BITFIELD, &full_bitfield(for_peer.pieces()))?;
+        wire.send(id::UNCHOKE, &[])?;
+        let mut waiting = (0..8).map(|_| wire.next_request()).collect::<Result<Vec<_>, _>>()?;
+        _ = tell.send(Vec::new());
+        let mut cancelled = Vec::new();
+        while !waiting.iter().any(|(piece, ..)| *piece == READS) {
+            match wire.receive()? {
+                Message::Request(piece, begin, length) => waiting.push((piece, begin, length)),
+                Message::Cancel(piece, begin, length) => cancelled.push((piece, begin, length)),
+                _ => {}
+            }
+        }
+        waiting.retain(|block| !cancelled.contains(block));
+        _ = tell.send(cancelled);
+        for (piece, begin, length) in waiting {
+            wire.send_block(piece, begin, block(&for_peer, &content, piece, begin, length))?;
+        }
+        let gate = Gate::new(0);
+        gate.open();
+        serve(&mut wire, &for_peer, &content, &gate)
+    });
+    download.torrent.add_peer(peer.addr);
+    told.recv_timeout(PATIENCE).expect("requests");
+    let stream = download.torrent.stream().expect("it is the first");
+    let wake: StreamWaker = Arc::new(|| {});
+    assert_eq!(stream.poll(READS..300, &wake).expect("a piece"), 0);
+    let cancelled = told.recv_timeout(PATIENCE).expect("a request for the reader");
+    // All but the first one, which the peer may be answering.
+    assert_eq!(cancelled.len(), 7, "{cancelled:?}");
+    assert_eq!(download.torrent.wait().expect("no error"), Outcome::Completed);
 }

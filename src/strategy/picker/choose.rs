@@ -59,6 +59,17 @@ impl Pick<'_> {
         self.out.len() >= self.goal
     }
 
+    /// Limits the pick to `n` more blocks. Returns the length to reach without that, for [`Pick::widen`].
+    pub(super) fn narrow(&mut self, n: usize) -> usize {
+        let goal = self.out.len().saturating_add(n).min(self.goal);
+        std::mem::replace(&mut self.goal, goal)
+    }
+
+    /// Ends a limit.
+    pub(super) fn widen(&mut self, goal: usize) {
+        self.goal = goal;
+    }
+
     /// Whether nothing has been picked.
     pub(crate) fn is_empty(&self) -> bool {
         self.out.len() == self.from

@@ -58,6 +58,11 @@ impl PickContext {
         self.answer_time.is_some() && !self.is_stalled()
     }
 
+    /// Blocks per second; `None` until the rate is known.
+    pub(crate) fn block_rate(&self) -> Option<f64> {
+        (self.is_proven() && !self.per_block.is_zero()).then(|| 1.0 / self.per_block.as_secs_f64())
+    }
+
     /// The current time in ticks.
     pub(crate) fn ticks(&self) -> u32 {
         ticks(self.now)

@@ -186,8 +186,20 @@ impl Picker {
         }
     }
 
+    /// Frees these blocks because we cancelled the requests. The peer remains the one that may send them, if it was the only one.
+    pub fn give_back(&mut self, key: PeerKey, blocks: &[BlockInfo]) {
+        self.unask(key, blocks, BlockState::Free);
+    }
+
     fn take_back(&mut self, key: PeerKey, blocks: &[BlockInfo], then: BlockState) -> usize {
-        let (mut freed, mut given_up) = (0, Vec::new());
+        let (freed, given_up) = self.unask(key, blocks, then);
+        self.record_given_up(key, given_up);
+        freed
+    }
+
+    /// Takes requests back. Returns how many blocks become free, and the pieces of the blocks.
+    fn unask(&mut self, key: PeerKey, blocks: &[BlockInfo], then: BlockState) -> (usize, Vec<PieceIndex>) {
+        let (mut freed, mut pieces) = (0, Vec::new());
         for block in blocks {
             let Some(at) = self.geometry.block_index(block) else { continue };
             let Some(begun) = self.begun.get_mut(&block.piece) else { continue };
@@ -195,12 +207,11 @@ impl Picker {
                 continue;
             }
             freed += usize::from(!matches!(begun.get(at), Some(BlockState::Asked { .. })));
-            given_up.push(block.piece);
+            pieces.push(block.piece);
             self.remember_taken_back(key, block.piece, at);
             self.disown(key, block.piece);
         }
-        self.record_given_up(key, given_up);
-        freed
+        (freed, pieces)
     }
 
     /// Remembers that a request was taken back from the peer.

@@ -1,5 +1,6 @@
 //! The picker in a random swarm, compared with a model that tracks every block.
 
+mod jumps;
 mod order;
 mod steps;
 
@@ -254,6 +255,7 @@ impl Model {
             ModelStep::Verify { ok } => self.verify(ok),
             ModelStep::Choke { peer } => self.take_back(self.key(peer), 0, false),
             ModelStep::Expire { peer, from } => self.take_back(self.key(peer), usize::from(from), true),
+            ModelStep::Jump(ref pieces) => self.jump(pieces),
             ModelStep::Leave { peer } => self.leave(self.key(peer)),
             ModelStep::Join { bits } => self.join(bits),
             ModelStep::Have { peer, piece } => {

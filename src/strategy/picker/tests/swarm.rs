@@ -2,6 +2,7 @@
 //! simulated clock. The order of calls is that of `peer/state.rs` and `peer/deadline.rs`.
 
 mod poison;
+mod readers;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -51,9 +52,8 @@ struct Download {
     now: Duration,
     piece: u32,
     wasted: usize,
-    /// How many blocks had arrived when the first piece was complete.
+    /// How many blocks had arrived when the first piece was complete, and when that was.
     first_whole: Option<usize>,
-    /// When that was.
     first_at: Duration,
     arrived: usize,
     most_begun: usize,
