@@ -55,7 +55,7 @@ impl Fixture {
     }
 
     fn wait_for(&self, what: &str, id: TorrentId, condition: impl Fn(&TorrentSummary) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !self.control.torrent(id).is_some_and(|summary| condition(&summary)) {
             assert!(Instant::now() < deadline, "not in time: {what}: {:?}", self.control.torrent(id));
             std::thread::sleep(Duration::from_millis(20));
@@ -71,7 +71,7 @@ fn options(folder: &Path) -> ServiceOptions {
 }
 
 fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(20));

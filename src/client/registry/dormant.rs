@@ -9,8 +9,8 @@ use crate::net::networks::Network;
 use crate::types::{Encryption, InfoHash};
 use crate::util::atomics::Flag;
 
-/// How long a connection waits for its torrent to start.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection waits for its torrent to start. The tests' connections wait for each other first.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 600 } else { 5 });
 /// The most connections that wait for a torrent to start. Each holds the thread of a pending handshake, of which there are more.
 const MAX_WAITING: usize = 64;
 /// The most of these from one network.

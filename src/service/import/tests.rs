@@ -119,7 +119,7 @@ fn an_imported_torrent_is_hashed_where_it_is_and_seeds() {
     let config = transmission(temp.path(), &torrent(b"content"), &options.download_folder, "8:uploadedi7e");
     Service::import_transmission(&options, &config).expect("imported");
     let service = Service::start(options).expect("a service");
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let torrents = || service.control().torrents();
     while !torrents().iter().any(|torrent| torrent.activity == Activity::Seeding && torrent.transfer.missing == 0) {
         assert!(Instant::now() < deadline, "{:?}", torrents());

@@ -8,7 +8,7 @@ use crate::discovery::tracker::udp::{UdpTracker, packet};
 use crate::types::InfoHash;
 
 /// Ample time for operations that end by themselves.
-const PATIENT: Duration = Duration::from_secs(20);
+const PATIENT: Duration = Duration::from_secs(60);
 
 fn ports(answer: &AnnounceResponse) -> Vec<u16> {
     let mut ports: Vec<u16> = answer.peers.iter().map(SocketAddr::port).collect();

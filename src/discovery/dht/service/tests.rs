@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use super::*;
 
 /// Longer than any step takes; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const HASH: InfoHash = InfoHash([9; 20]);
 
 fn config(ip: IpAddr) -> DhtConfig {

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use super::*;
 use crate::types::{InfoHash, PeerId};
 
-const PATIENT: Duration = Duration::from_secs(20);
+const PATIENT: Duration = Duration::from_secs(60);
 
 /// Starts a server on `ip` that sends one response, and returns the lines of the request.
 fn once(ip: &str, response: String) -> (String, JoinHandle<Vec<String>>) {
