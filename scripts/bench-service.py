@@ -4,7 +4,8 @@
     bench-service.py [BTSYNC] [TORRENTS]
 
 Prints the time from a restart to the first answer, memory, processor time when idle, the time of torrent-get with the fields of a
-list and with all fields, and the same for 100 clients that poll once a second. Run it in a network namespace of its own
+list and with all fields, and the same for 100 clients that poll once a second: first with stopped torrents, then with as many
+seeds without peers. Their files are sparse, so that they need no disk space. Run it in a network namespace of its own
 (`unshare -rn`), so that the DHT asks nobody. Use an idle machine.
 """
 
@@ -50,10 +51,15 @@ class Client:
         return self.connection.getresponse().read()
 
 
+PIECES, PIECE = 1000, 16384
+ZEROS = hashlib.sha1(bytes(PIECE)).digest()
+
+
 def torrent(number):
-    pieces = b"".join(hashlib.sha1(b"%d %d" % (number, piece)).digest() for piece in range(1000))
+    """A torrent whose file contains only zeros."""
     name = b"torrent %04d.bin" % number
-    info = b"d6:lengthi262144000e4:name%d:%s12:piece lengthi262144e6:pieces20000:%se" % (len(name), name, pieces)
+    info = b"d6:lengthi%de4:name%d:%s12:piece lengthi%de6:pieces%d:%se" % (
+        PIECES * PIECE, len(name), name, PIECE, 20 * PIECES, ZEROS * PIECES)
     return b"d4:info" + info + b"e"
 
 
@@ -114,24 +120,7 @@ def polled(process, clients=100, seconds=5):
             f"{cpu(process) - before:.2f} s of processor time")
 
 
-with tempfile.TemporaryDirectory() as folder:
-    process, client, _, _ = start(folder)
-    client.call("session_set", dht_enabled=False, lpd_enabled=False)
-    begun = time.monotonic()
-    for number in range(TORRENTS):
-        client.call("torrent_add", metainfo=base64.b64encode(torrent(number)).decode(), paused=True)
-    print(f"{TORRENTS} torrents added in {time.monotonic() - begun:.1f} s; then {memory(process)}")
-    process.kill()
-    process.wait()
-    starts = []
-    for _ in range(3):
-        process, client, took, count = start(folder)
-        assert count == TORRENTS, count
-        starts.append(took)
-        process.terminate()
-        process.wait()
-    process, client, took, count = start(folder)
-    print(f"from the start to the first answer: {', '.join(f'{took:.2f} s' for took in [*starts, took])}; then {memory(process)}")
+def measure(process, client):
     before = cpu(process)
     time.sleep(10)
     print(f"idle for 10 s: {cpu(process) - before:.2f} s of processor time")
@@ -139,5 +128,56 @@ with tempfile.TemporaryDirectory() as folder:
     print("all fields:", timed(client, all_fields()))
     print("100 clients, each once a second:", polled(process))
     print(f"in the end {memory(process)}")
+
+
+def restarted(folder, what):
+    """A service whose torrents are all there, after some restarts."""
+    took = []
+    for number in range(4):
+        process, client, seconds, count = start(folder)
+        assert count == TORRENTS, count
+        took.append(f"{seconds:.2f} s")
+        if number < 3:
+            process.terminate()
+            process.wait()
+    time.sleep(3)
+    print(f"{what}: from the start to the first answer {', '.join(took)}; then {memory(process)}")
+    return process, client
+
+
+def seed(folder, process, client):
+    """Starts all torrents, whose files are there, and waits until they seed and those without peers sleep."""
+    os.makedirs(f"{folder}/down", exist_ok=True)
+    for number in range(TORRENTS):
+        with open(f"{folder}/down/torrent {number:04d}.bin", "wb") as file:
+            file.truncate(PIECES * PIECE)
+    begun = time.monotonic()
+    client.call("torrent_start")
+    while True:
+        torrents = json.loads(client.call("torrent_get", fields=["status", "error_string"]))["result"]["torrents"]
+        if all(torrent["status"] == 6 for torrent in torrents) and memory(process)["Threads"] < 30:
+            break
+        assert not any(torrent["error_string"] for torrent in torrents), torrents
+        time.sleep(1)
+    print(f"{TORRENTS} torrents seed and sleep after {time.monotonic() - begun:.0f} s; then {memory(process)}")
+
+
+with tempfile.TemporaryDirectory() as folder:
+    process, client, _, _ = start(folder)
+    print(f"an empty service: {memory(process)}")
+    client.call("session_set", dht_enabled=False, lpd_enabled=False)
+    begun = time.monotonic()
+    for number in range(TORRENTS):
+        client.call("torrent_add", metainfo=base64.b64encode(torrent(number)).decode(), paused=True)
+    print(f"{TORRENTS} torrents added in {time.monotonic() - begun:.1f} s; then {memory(process)}")
+    process.kill()
+    process.wait()
+    process, client = restarted(folder, "stopped torrents")
+    measure(process, client)
+    seed(folder, process, client)
+    process.kill()
+    process.wait()
+    process, client = restarted(folder, "seeds")
+    measure(process, client)
     process.terminate()
     process.wait()

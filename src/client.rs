@@ -47,7 +47,7 @@ pub use dormant::{DormantGuard, DormantSeed, DormantTrackerView};
 pub use error::ClientError;
 pub(crate) use incoming::IncomingHandshaker;
 pub(crate) use registration::Registration;
-pub use registry::Wake;
+pub use registry::{Wake, WakeCause};
 
 /// Connections that each torrent may have at least, however many torrents there are.
 const MIN_PEERS_PER_TORRENT: usize = 4;
@@ -255,14 +255,18 @@ impl Client {
         if !self.config.lsd {
             return Ok(None);
         }
+        let lsd = self.start_lsd(port)?;
+        lsd.add(info_hash, found);
+        Ok(Some(lsd))
+    }
+
+    /// Starts local discovery, unless it runs.
+    fn start_lsd(&self, port: u16) -> io::Result<Arc<Lsd>> {
         let mut net = self.net.lock();
-        if let Some(lsd) = net.lsd.clone() {
-            drop(net);
-            lsd.add(info_hash, found);
-            return Ok(Some(lsd));
+        if let Some(lsd) = &net.lsd {
+            return Ok(lsd.clone());
         }
-        net.lsd = Some(Arc::new(Lsd::start(&self.config.bind, port, vec![info_hash], found)?));
-        Ok(net.lsd.clone())
+        Ok(net.lsd.insert(Arc::new(Lsd::start(&self.config.bind, port, Vec::new(), bounded(0).0)?)).clone())
     }
 
     /// Stops local discovery and the DHT, whose nodes are saved for the next run.

@@ -2,7 +2,44 @@
 //! network.
 //! These modules yield peer addresses and know nothing of pieces.
 
+use std::fmt::{self, Debug, Formatter};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use crate::types::InfoHash;
+
 pub mod dht;
 mod host_names;
 pub mod lsd;
 pub mod tracker;
+
+/// Torrents that do not run: the DHT and local discovery search for no peers of them, but report those that they come across.
+pub trait DormantTorrents: Send + Sync {
+    /// Whether there is such a torrent, and it is not private.
+    fn has(&self, info_hash: InfoHash) -> bool;
+    /// A node of the DHT has named these peers. Must return at once.
+    fn found_in_dht(&self, info_hash: InfoHash, peers: Vec<SocketAddr>);
+    /// A peer in the local network searches for others. Must return at once.
+    fn found_nearby(&self, info_hash: InfoHash, peer: SocketAddr);
+}
+
+/// The torrents that do not run, once there are any, for a thread that started earlier.
+#[derive(Clone, Default)]
+pub struct DormantSlot(Arc<OnceLock<Box<dyn DormantTorrents>>>);
+
+impl DormantSlot {
+    /// Fills the slot, unless it is filled.
+    pub fn set(&self, torrents: impl FnOnce() -> Box<dyn DormantTorrents>) {
+        self.0.get_or_init(torrents);
+    }
+
+    fn get(&self) -> Option<&dyn DormantTorrents> {
+        self.0.get().map(|torrents| &**torrents)
+    }
+}
+
+impl Debug for DormantSlot {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("DormantSlot")
+    }
+}

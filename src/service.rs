@@ -5,6 +5,7 @@
 mod board;
 mod control;
 mod details;
+mod dormancy;
 mod facts;
 mod file_jobs;
 mod goals;

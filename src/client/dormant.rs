@@ -1,13 +1,16 @@
 //! Seeds that do not run: a torrent without peers costs a service no thread and no socket. The client announces it, and when
 //! somebody connects for it, the program starts it.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use crate::client::Client;
-use crate::client::registry::{DormantRegistration, TorrentRegistry, Wake};
-use crate::discovery::tracker::announce::TrackerError;
+use crate::client::registry::{DormantRegistration, TorrentRegistry, Wake, WakeCause};
+use crate::discovery::DormantTorrents;
+use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload, TrackerError};
 use crate::discovery::tracker::dormant::{DormantAnnounce, DormantFacts, DormantHost, DormantId, DormantPool};
+use crate::strategy::peer_list::PeerSource;
 use crate::types::{Encryption, InfoHash};
 
 /// A seed that does not run.
@@ -19,8 +22,12 @@ pub struct DormantSeed {
     pub tiers: Vec<Vec<(String, bool)>>,
     /// Whether it is announced in the DHT too, unless it is private.
     pub dht: bool,
+    /// Whether a peer in the local network that searches for others wakes it, unless it is private.
+    pub lsd: bool,
     /// The encryption policy for connections.
     pub encryption: Encryption,
+    /// The tracker that counts on it already, and the time until the next announce to it.
+    pub known: Option<(String, Duration)>,
 }
 
 /// One tracker of a dormant seed.
@@ -58,22 +65,38 @@ pub struct DormantGuard {
 
 impl Client {
     /// Announces a seed that does not run to its trackers and in the DHT, and calls `wake` once, when the first peer connects for
-    /// it. The program then adds the torrent, and the connection waits five seconds for that. At most 64 connections wait, and at
+    /// it, or when peers are found that cannot connect to us, so that the seed has to dial them. The program then adds the torrent, and the connection waits five seconds for that. At most 64 connections wait, and at
     /// most eight of a network; `wake` is called in any case. Anybody who knows the info-hash can cause the call, so a program
     /// with many seeds limits how many it starts at a time. `wake` must return at once; it is called on a thread of the client.
     #[doc(hidden)]
     pub fn register_dormant(self: &Arc<Self>, seed: DormantSeed, wake: Wake) -> DormantGuard {
-        let DormantSeed { announce, tiers, dht, encryption } = seed;
-        let registration = self.registry.register_dormant(announce.info_hash, encryption, wake);
-        let id = self.dormant_pool().add(announce, &tiers, dht && self.config.dht.is_some());
+        let DormantSeed { announce, tiers, dht, lsd, encryption, known } = seed;
+        let is_public = !announce.is_private;
+        if lsd && is_public {
+            self.listen_nearby();
+        }
+        let registration = self.registry.register_dormant(announce.info_hash, encryption, is_public, wake);
+        let known = known.as_ref().map(|(url, wait)| (url.as_str(), *wait));
+        let id = self.dormant_pool().add(announce, &tiers, dht && self.config.dht.is_some(), known);
         DormantGuard { client: self.clone(), registration, id }
     }
 
+    /// Starts local discovery for torrents that do not run.
+    fn listen_nearby(self: &Arc<Self>) {
+        if let Some(port) = self.port().filter(|_| self.config.lsd) {
+            match self.start_lsd(port) {
+                Ok(lsd) => lsd.dormant().set(|| Box::new(self.as_host())),
+                Err(error) => log::info!("no local discovery: {error}"),
+            }
+        }
+    }
+
+    fn as_host(self: &Arc<Self>) -> ClientAsHost {
+        ClientAsHost { registry: self.registry.clone(), client: Arc::downgrade(self) }
+    }
+
     fn dormant_pool(self: &Arc<Self>) -> &DormantPool {
-        self.dormant.get_or_init(|| {
-            let host = ClientAsHost { registry: self.registry.clone(), client: Arc::downgrade(self) };
-            DormantPool::new(self.config.bind.clone(), Box::new(host))
-        })
+        self.dormant.get_or_init(|| DormantPool::new(self.config.bind.clone(), Box::new(self.as_host())))
     }
 }
 
@@ -85,9 +108,9 @@ impl DormantGuard {
     }
 
     /// The seed has run and has ended. `known` is the tracker that still counts on it, and the time until the next announce; `None`
-    /// if its trackers have been told that it stopped.
-    pub fn has_run(&self, known: Option<(&str, Duration)>) {
-        self.pool().has_run(self.id, known);
+    /// if its trackers have been told that it stopped. `payload` is that of the whole session, this run included.
+    pub fn has_run(&self, known: Option<(&str, Duration)>, payload: AnnouncedPayload) {
+        self.pool().has_run(self.id, known, payload);
     }
 
     /// Replaces its trackers; each URL says whether it is the user's own.
@@ -120,9 +143,14 @@ impl DormantGuard {
         facts.into_iter().map(view).collect()
     }
 
-    /// The seed stops: tells the tracker that knows it.
-    pub fn stop(self) {
+    /// The seed stops: tells the tracker that knows it, and forgets it.
+    pub fn stop(&self) {
         self.pool().remove(self.id, true);
+    }
+
+    /// What a run has to know of its trackers, so that they see one peer that is always there. `payload` is that of the session.
+    pub fn announced(&self, payload: AnnouncedPayload) -> AnnouncedBefore {
+        AnnouncedBefore { payload, known: self.pool().registered(self.id) }
     }
 
     fn pool(&self) -> &DormantPool {
@@ -151,11 +179,40 @@ impl DormantHost for ClientAsHost {
         self.client.upgrade()?.port()
     }
 
+    fn is_reachable(&self) -> bool {
+        self.registry.is_reachable.is_set()
+    }
+
+    fn found_leechers(&self, info_hash: InfoHash, peers: &[SocketAddr]) {
+        self.registry.wake(info_hash, WakeCause::Found(peers.to_vec(), PeerSource::Tracker));
+    }
+
     fn announce_in_dht(&self, info_hash: InfoHash) {
         let Some(client) = self.client.upgrade() else { return };
         match client.dht().zip(client.port()) {
-            Some((dht, port)) => dht.announce_once(info_hash, port),
+            Some((dht, port)) => {
+                dht.dormant().set(|| Box::new(client.as_host()));
+                dht.announce_once(info_hash, port);
+            }
             None => log::debug!("the DHT does not run, so {info_hash} is not announced there"),
         }
+    }
+}
+
+impl DormantTorrents for ClientAsHost {
+    fn has(&self, info_hash: InfoHash) -> bool {
+        self.registry.is_dormant_and_public(info_hash)
+    }
+
+    /// If peers can connect to us, those that need us do.
+    fn found_in_dht(&self, info_hash: InfoHash, peers: Vec<SocketAddr>) {
+        if !self.registry.is_reachable.is_set() {
+            self.registry.wake(info_hash, WakeCause::Found(peers, PeerSource::Dht));
+        }
+    }
+
+    /// The peer does not know of us, because we do not announce torrents nearby that do not run.
+    fn found_nearby(&self, info_hash: InfoHash, peer: SocketAddr) {
+        self.registry.wake(info_hash, WakeCause::Found(vec![peer], PeerSource::LocalDiscovery));
     }
 }

@@ -1,7 +1,7 @@
 //! A torrent's registration with its client: made when the torrent starts, and removed when the guard is dropped.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use crate::client::registry::RegisteredTorrent;
 use crate::client::{ClaimPosition, Client};
 use crate::discovery::dht::{DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
+use crate::net::networks::is_private;
 use crate::peer::IncomingConnection;
 use crate::storage::{FileIdentity, Layout, StopCheck};
 use crate::strategy::dial_rate::DIALS_PER_SECOND;
@@ -194,8 +195,11 @@ impl Registration {
     }
 
     /// Records that a peer has connected to us.
-    pub fn note_incoming_connection(&self) {
+    pub fn note_incoming_connection(&self, from: IpAddr) {
         self.client.was_ever_reached.set(true);
+        if !is_private(from) {
+            self.client.registry.is_reachable.set(true);
+        }
     }
 
     /// Whether any peer has ever connected to us, for any torrent.

@@ -20,7 +20,7 @@ use crate::types::{Encryption, InfoHash};
 use crate::util::atomics::Flag;
 
 use dormant::DormantTorrent;
-pub use dormant::{DormantRegistration, Wake};
+pub use dormant::{DormantRegistration, Wake, WakeCause};
 
 /// How long an incoming connection waits for a busy torrent to take it.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(100);
@@ -31,6 +31,8 @@ pub struct TorrentRegistry {
     state: Mutex<RegistryState>,
     /// Signalled when a torrent starts to accept connections, when a connection that waits for one is closed, and at the end.
     changed: Condvar,
+    /// Whether a peer outside of private networks has ever connected to us, so that seeds need not dial leechers.
+    pub is_reachable: Flag,
 }
 
 #[derive(Default)]

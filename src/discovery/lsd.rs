@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::discovery::DormantSlot;
 use crate::net::bind::Bind;
 use crate::net::interfaces::{InterfaceChanges, interfaces};
 use crate::types::InfoHash;
@@ -52,6 +53,7 @@ pub struct Lsd {
     commands: Sender<LsdCommand>,
     /// The number of interfaces in use.
     interfaces: Arc<Amount>,
+    dormant: DormantSlot,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -86,7 +88,7 @@ impl Lsd {
         let peer_filter = PeerFilter::new(swarms, cookie.clone(), random::u64());
         let interfaces = Arc::new(Amount::default());
         let counted = interfaces.clone();
-        let bind = bind.clone();
+        let (bind, dormant) = (bind.clone(), DormantSlot::default());
         let runner = LsdThread {
             bind,
             groups,
@@ -97,10 +99,11 @@ impl Lsd {
             peer_filter,
             found,
             command_receiver,
+            dormant: dormant.clone(),
         };
         let thread =
             thread::Builder::new().name("lsd".into()).stack_size(STACK).spawn(move || runner.run(&wake_receiver))?;
-        Ok(Lsd { wake_sender: Some(wake_sender), commands, interfaces, thread: Some(thread) })
+        Ok(Lsd { wake_sender: Some(wake_sender), commands, interfaces, dormant, thread: Some(thread) })
     }
 
     /// Announces `swarm` as well, at once and then with the others, and sends its peers to `found`, until [`Lsd::remove`] is
@@ -112,6 +115,11 @@ impl Lsd {
     /// Stops announcing `swarm` and reporting its peers.
     pub fn remove(&self, swarm: InfoHash) {
         self.send_command(LsdCommand::Remove(swarm));
+    }
+
+    /// Where peers of torrents that are not announced are reported.
+    pub(crate) fn dormant(&self) -> &DormantSlot {
+        &self.dormant
     }
 
     /// The number of interfaces in use.
@@ -160,6 +168,7 @@ struct LsdThread {
     /// The receivers of peers, by swarm.
     found: HashMap<InfoHash, PeerSender>,
     command_receiver: Receiver<LsdCommand>,
+    dormant: DormantSlot,
 }
 
 impl LsdThread {
@@ -269,7 +278,14 @@ impl LsdThread {
                         break;
                     }
                 };
-                for found_peer in self.peer_filter.receive(now, from, buffer.get(..length).unwrap_or_default()) {
+                let datagram = buffer.get(..length).unwrap_or_default();
+                let dormant = self.dormant.get();
+                let is_dormant = |swarm: InfoHash| dormant.is_some_and(|dormant| dormant.has(swarm));
+                for found_peer in self.peer_filter.receive_for(now, from, datagram, is_dormant) {
+                    if let (false, Some(dormant)) = (self.found.contains_key(&found_peer.0), dormant) {
+                        dormant.found_nearby(found_peer.0, found_peer.1);
+                        continue;
+                    }
                     // Do not block: the receiver may be the thread that waits for this one to exit.
                     let sent = self.found.get(&found_peer.0).map(|found| found.try_send(found_peer));
                     if let Some(Err(TrySendError::Disconnected((swarm, _)))) = sent {

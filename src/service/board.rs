@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use crate::client::{Client, DhtSettings};
+use crate::client::{Client, DhtSettings, DormantGuard};
 use crate::metainfo::Metainfo;
 use crate::service::links::LinkKey;
 use crate::service::messages::Message;
@@ -79,6 +79,8 @@ pub struct BoardEntry {
     pub record: TorrentRecord,
     /// Its handle, while it runs.
     pub handle: Option<TorrentHandle>,
+    /// What announces it while it sleeps.
+    pub guard: Option<Arc<DormantGuard>>,
     /// When something about it last changed.
     pub changed: Instant,
 }

@@ -17,7 +17,7 @@ use crate::service::record::TorrentRecord;
 use crate::service::renaming;
 use crate::service::served;
 use crate::service::settings::{Settings, SettingsChange};
-use crate::torrent::TorrentHandle;
+use crate::torrent::{TorrentHandle, TrackerView};
 use crate::types::InfoHash;
 use crate::util::os_error::reason;
 use crate::util::paths::resolved;
@@ -100,8 +100,14 @@ impl Control for Shared {
 
     fn trackers(&self, id: TorrentId) -> Vec<TrackerDetails> {
         let Some((record, handle)) = self.record(id) else { return Vec::new() };
+        let guard = self.board.lock().torrents.get(&id).and_then(|entry| entry.guard.clone());
+        let views = match (handle, guard) {
+            (Some(handle), _) => handle.trackers(),
+            (None, Some(guard)) => guard.trackers().into_iter().map(TrackerView::from).collect(),
+            (None, None) => Vec::new(),
+        };
         let metainfo = if record.trackers.is_some() { None } else { self.metainfo(&record) };
-        details::trackers(&record, metainfo.as_deref(), handle.as_ref())
+        details::trackers(&record, metainfo.as_deref(), &views)
     }
 
     fn pieces(&self, id: TorrentId) -> PieceDetails {

@@ -132,13 +132,8 @@ pub fn peer_counts(handle: &TorrentHandle) -> PeerCounts {
     }
 }
 
-/// The trackers.
-pub fn trackers(
-    record: &TorrentRecord,
-    metainfo: Option<&Metainfo>,
-    handle: Option<&TorrentHandle>,
-) -> Vec<TrackerDetails> {
-    let views = handle.map_or_else(Vec::new, TorrentHandle::trackers);
+/// The trackers, with what is known of those of a torrent that runs or sleeps.
+pub fn trackers(record: &TorrentRecord, metainfo: Option<&Metainfo>, views: &[TrackerView]) -> Vec<TrackerDetails> {
     let mut details = Vec::new();
     for (tier, urls) in (0_u32..).zip(tiers(record, metainfo)) {
         for announce in urls {

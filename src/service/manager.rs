@@ -10,6 +10,7 @@ mod managed;
 mod queue_order;
 mod reconcile;
 mod requests;
+mod sleeping;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,7 +32,8 @@ use crate::service::settings::Settings;
 use crate::service::state_folder::{SavedState, SessionRecord, StateFolder};
 pub use changes::limits as limits_of;
 use client::start_client;
-use managed::Managed;
+use managed::{Managed, Run};
+use sleeping::Calls;
 
 /// How often the figures of running torrents are read.
 const TICK: Duration = Duration::from_secs(1);
@@ -39,6 +41,8 @@ const TICK: Duration = Duration::from_secs(1);
 const STOPPING_TICK: Duration = Duration::from_millis(50);
 /// How long changed figures may stay unsaved. Settings and wishes are saved at once.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+/// The most sleeping seeds whose figures are saved at a time.
+const MAX_SAVED: usize = 50;
 /// The longest sleep, so that the schedule of the alternative limits is followed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
 /// Requests and events that may wait for the manager.
@@ -69,6 +73,14 @@ pub struct Manager {
     queue_positions: BTreeMap<TorrentId, usize>,
     /// The limits of bandwidth groups that were used.
     groups: BTreeMap<String, Arc<LimitGroup>>,
+    /// Seeds that have to start.
+    calls: Calls,
+    /// How long a seed runs without peers.
+    patience: Duration,
+    /// When the sleeping seeds were last looked at.
+    looked_at_sleeping: Instant,
+    /// When they are to be looked at next.
+    sleeping_due: Instant,
     /// The rates and settings that open pages know.
     told_session: Option<(u64, u64, Settings)>,
     is_ending: bool,
@@ -107,7 +119,8 @@ impl Manager {
         session.sums.sessions += 1;
         let mut private_folders = options.private_folders.clone();
         private_folders.push(state.path().to_owned());
-        let torrents = records.into_iter().map(|record| (record.id, Managed::new(record))).collect();
+        let known = |record| Managed { is_known_complete: true, ..Managed::new(record) };
+        let torrents = records.into_iter().map(|record| (record.id, known(record))).collect();
         let now = Instant::now();
         let mut manager = Manager {
             shared: shared.clone(),
@@ -126,6 +139,10 @@ impl Manager {
             private_folders,
             queue_positions: BTreeMap::new(),
             groups: BTreeMap::new(),
+            calls: Calls::default(),
+            patience: options.seed_patience,
+            looked_at_sleeping: now,
+            sleeping_due: now,
             told_session: None,
             is_ending: false,
             waiting: Vec::new(),
@@ -161,6 +178,9 @@ impl Manager {
         match message {
             Message::Request(request, reply) if self.must_wait(&request) => self.waiting.push((request, reply)),
             Message::Request(request, reply) => {
+                if matches!(request, Request::Change(..) | Request::ChangeSettings(_)) {
+                    self.sleeping_due = Instant::now(); // their goals may have changed
+                }
                 let answer = self.carry_out(request);
                 self.reconcile();
                 // The sender may ask for them next.
@@ -168,6 +188,8 @@ impl Manager {
                 let _ = reply.try_send(answer);
             }
             Message::Look(id) => self.look(id),
+            // The turn ends with a look at them.
+            Message::Called => {}
             Message::JobDone(id, result) => {
                 self.finish_job(id, result);
                 for (request, reply) in std::mem::take(&mut self.waiting) {
@@ -198,6 +220,7 @@ impl Manager {
     /// Reads figures, follows the schedule, and starts and stops torrents, as far as that is due.
     fn tick(&mut self) {
         self.collect_ended();
+        self.read_sleeping();
         if self.ticked.elapsed() >= TICK {
             let elapsed = self.ticked.elapsed();
             self.ticked = Instant::now();
@@ -207,8 +230,9 @@ impl Manager {
             self.tell_page();
         }
         self.reconcile();
+        self.follow_calls();
         if self.saved.elapsed() >= SAVE_INTERVAL {
-            self.save_figures();
+            self.save_figures(MAX_SAVED);
         }
     }
 
@@ -232,13 +256,23 @@ impl Manager {
         let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
         for id in ids {
             self.stop_run(id);
+            self.end_sleep(id);
         }
         let deadline = Instant::now() + STOP_TIMEOUT;
         while self.torrents.values().any(|torrent| torrent.handle().is_some()) && Instant::now() < deadline {
             self.collect_ended();
             std::thread::sleep(STOPPING_TICK);
         }
-        self.save_figures();
+        let falling_asleep: Vec<TorrentId> = self
+            .torrents
+            .iter()
+            .filter(|(_, torrent)| matches!(torrent.run, Run::Asleep(_)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in falling_asleep {
+            self.end_sleep(id);
+        }
+        self.save_figures(usize::MAX);
         self.jobs.stop();
     }
 }

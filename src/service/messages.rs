@@ -14,8 +14,10 @@ use crate::types::InfoHash;
 pub enum Message {
     /// A request of a page or a remote control, and where the answer goes.
     Request(Request, Sender<Result<Answer, ControlError>>),
-    /// A torrent has events, has ended, or is to be woken for a peer.
+    /// A torrent has events, or has ended.
     Look(TorrentId),
+    /// Seeds that sleep have to start.
+    Called,
     /// Files of a torrent were moved or deleted.
     JobDone(TorrentId, JobResult),
     /// The service ends.

@@ -4,8 +4,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::client::{ClientError, DhtSettings};
+use crate::service::dormancy::DEFAULT_PATIENCE;
 use crate::service::state_folder::StateError;
 use crate::service::web::{AccessError, PasswordHash};
 use crate::util::os_error::reason;
@@ -28,6 +30,9 @@ pub struct ServiceOptions {
     pub peer_port: Option<u16>,
     /// A folder whose torrent and magnet files are added.
     pub watch_folder: Option<PathBuf>,
+    /// How long a seed without peers runs before it sleeps.
+    #[doc(hidden)]
+    pub seed_patience: Duration,
     /// Its page and its remote control; `None` for a service without them.
     pub web: Option<WebOptions>,
 }
@@ -65,6 +70,7 @@ impl ServiceOptions {
             dht: DhtSettings::default(),
             peer_port: None,
             watch_folder: None,
+            seed_patience: DEFAULT_PATIENCE,
             web: None,
         }
     }

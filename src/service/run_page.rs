@@ -161,8 +161,9 @@ impl Control for RunControl {
     }
 
     fn trackers(&self, id: TorrentId) -> Vec<TrackerDetails> {
-        let trackers = self
-            .of(id, |torrent| details::trackers(&torrent.record(), torrent.handle.metainfo(), Some(&torrent.handle)));
+        let trackers = self.of(id, |torrent| {
+            details::trackers(&torrent.record(), torrent.handle.metainfo(), &torrent.handle.trackers())
+        });
         trackers.unwrap_or_default()
     }
 

@@ -60,7 +60,8 @@ pub fn open(
     }
     let stored = handle.and_then(|handle| stored_as(handle, path)).unwrap_or_else(|| path.clone());
     let file = open_below(&record.folder, &stored)?;
-    let stream = match handle {
+    // A seed may fall asleep meanwhile; it has everything.
+    let stream = match handle.filter(|_| !record.progress.is_complete) {
         Some(handle) => Some(handle.stream().ok_or_else(|| ControlError::Invalid("too many readers".to_owned()))?),
         None => None,
     };

@@ -1,6 +1,7 @@
 //! A whole service: torrents are added, run, survive restarts, and are removed.
 
 mod files;
+mod sleeping;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,23 +22,31 @@ use crate::tracker_server::{TrackerServer, TrackerServerConfig};
 /// A service with its folders, in a folder of its own.
 struct Fixture {
     folder: PathBuf,
+    patience: Duration,
     service: Option<Service>,
     control: Arc<dyn Control>,
 }
 
 impl Fixture {
     fn start(folder: &Path) -> Fixture {
-        let service = Service::start(options(folder)).expect("a service");
+        Fixture::with_patience(folder, Duration::from_secs(60))
+    }
+
+    /// A service whose seeds run for so long without peers.
+    fn with_patience(folder: &Path, patience: Duration) -> Fixture {
+        let options = ServiceOptions { seed_patience: patience, ..options(folder) };
+        let service = Service::start(options).expect("a service");
         let control = service.control();
         control
             .change_settings(&SettingsChange { dht: Some(false), lsd: Some(false), ..SettingsChange::default() })
             .expect("settings");
-        Fixture { folder: folder.to_owned(), service: Some(service), control }
+        Fixture { folder: folder.to_owned(), patience, service: Some(service), control }
     }
 
     fn restart(&mut self) {
         self.service = None;
-        let service = Service::start(options(&self.folder)).expect("a service");
+        let options = ServiceOptions { seed_patience: self.patience, ..options(&self.folder) };
+        let service = Service::start(options).expect("a service");
         (self.control, self.service) = (service.control(), Some(service));
     }
 

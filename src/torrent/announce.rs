@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::{Announce, AnnounceResponse, TrackerError};
+use crate::discovery::tracker::announce::{Announce, AnnounceResponse, AnnouncedPayload, TrackerError};
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::tiers::AnnounceJob;
 use crate::peer::{TorrentContext, TrackerEvent};
@@ -20,6 +20,8 @@ pub struct AnnounceIdentity {
     pub key: u32,
     /// Whether the torrent is private.
     pub is_private: bool,
+    /// Payload under the same identity before this run.
+    pub before: AnnouncedPayload,
 }
 
 /// Announces to one tracker and waits for the answer. A later answer over the tracker's second address family is sent as an
@@ -36,8 +38,8 @@ pub fn send(
         info_hash: context.settings.info_hash,
         peer_id: context.settings.peer_id,
         port: context.ports.tcp.get(),
-        uploaded: totals.uploaded,
-        downloaded: totals.downloaded,
+        uploaded: identity.before.uploaded.saturating_add(totals.uploaded),
+        downloaded: identity.before.downloaded.saturating_add(totals.downloaded),
         left: context.bytes_left(),
         key: identity.key,
         numwant: if context.settings.is_fetching_metadata || !context.pieces.is_complete() {

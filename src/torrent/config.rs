@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::ClientConfig;
-use crate::discovery::tracker::announce::TorrentIdentity;
+use crate::discovery::tracker::announce::{AnnouncedBefore, TorrentIdentity};
 use crate::metainfo::Selection;
 use crate::peer::LimitGroup;
 use crate::storage::Allocation;
@@ -75,6 +75,8 @@ pub struct ConnectionConfig {
     pub peer_id_prefix: Option<[u8; 8]>,
     /// How the torrent identifies itself, if not by random values.
     pub identity: Option<TorrentIdentity>,
+    /// What trackers know of that identity already.
+    pub announced: AnnouncedBefore,
     /// The client name in HTTP requests and for peers (BEP 10), instead of btsync's own.
     pub user_agent: Option<String>,
 }

@@ -83,7 +83,13 @@ impl TorrentHandle {
 
     /// Adds a peer to connect to.
     pub fn add_peer(&self, addr: SocketAddr) {
-        self.0.peers.added.lock().push(addr);
+        self.add_found_peers(&[addr], PeerSource::User);
+    }
+
+    /// Adds peers that were found for the torrent while it did not run.
+    #[doc(hidden)]
+    pub fn add_found_peers(&self, peers: &[SocketAddr], source: PeerSource) {
+        self.0.peers.added.lock().extend(peers.iter().map(|peer| (*peer, source)));
         self.wake(TorrentCommand::AddPeers);
     }
 

@@ -155,8 +155,8 @@ pub(crate) struct SharedPeers {
     pub tracker_views: Mutex<Vec<TrackerView>>,
     /// What programs ask for regarding trackers.
     pub tracker_requests: TrackerRequests,
-    /// Peers that the program added since the torrent was created.
-    pub added: Mutex<Vec<SocketAddr>>,
+    /// Peers that the program added since the torrent was created, and where it has them from.
+    pub added: Mutex<Vec<(SocketAddr, PeerSource)>>,
     /// Connections without threads, while the files of a magnet link are checked.
     pub kept_connections: KeptConnections,
 }

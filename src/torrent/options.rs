@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::{ClaimPosition, DhtSettings};
-use crate::discovery::tracker::announce::TorrentIdentity;
+use crate::discovery::tracker::announce::{AnnouncedBefore, TorrentIdentity};
 use crate::metainfo::{Magnet, Selection};
 use crate::net::networks::is_private;
 use crate::peer::LimitGroup;
@@ -86,6 +86,9 @@ setters! {
     /// How the torrent identifies itself to trackers and peers, instead of by random values.
     #[doc(hidden)]
     identity: Option<TorrentIdentity> => connections.identity;
+    /// What trackers know of that identity already, so that they see one peer over several runs.
+    #[doc(hidden)]
+    announced: AnnouncedBefore => connections.announced;
     /// The client name in HTTP requests and for peers (BEP 10), instead of btsync's own.
     user_agent: Option<String> => connections.user_agent;
     /// The DSCP class of packets to peers.

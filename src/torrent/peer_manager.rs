@@ -128,7 +128,9 @@ impl<'a> PeerManager<'a> {
         }
         let mut peer_list = PeerList::new(config.connections.encryption);
         peer_list.add(&config.search.peers, PeerSource::User);
-        peer_list.add(&inner.peers.added.lock(), PeerSource::User);
+        for (peer, source) in inner.peers.added.lock().iter() {
+            peer_list.add(&[*peer], *source);
+        }
         peer_list.add(&config.search.link_peers, PeerSource::MagnetLink);
         PeerManager {
             inner,
@@ -185,7 +187,8 @@ impl<'a> PeerManager<'a> {
     /// Adds the peers that the program added since the torrent was created.
     fn add_users_peers(&mut self) {
         let peers = self.inner.peers.added.lock().clone();
-        if self.peer_list.add(&peers, PeerSource::User) > 0 {
+        let new: usize = peers.iter().map(|(peer, source)| self.peer_list.add(&[*peer], *source)).sum();
+        if new > 0 {
             self.next.dial = Duration::ZERO;
         }
     }

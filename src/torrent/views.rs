@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use crate::client::DormantTrackerView;
 use crate::strategy::peer_list::PeerSource;
 use crate::torrent::peer_search::TrackerState;
 
@@ -115,6 +116,27 @@ pub struct TrackerView {
     pub next_announce: Option<SystemTime>,
     /// When [`TorrentHandle::reannounce`](crate::torrent::TorrentHandle::reannounce) may announce to it at the earliest.
     pub earliest_announce: Option<SystemTime>,
+}
+
+impl From<DormantTrackerView> for TrackerView {
+    fn from(view: DormantTrackerView) -> TrackerView {
+        let state = |result| match result {
+            Ok(peers) => TrackerState::Answered { peers },
+            Err(error) => TrackerState::Failed { error },
+        };
+        TrackerView {
+            url: view.url,
+            tier: view.tier,
+            is_announcing: view.is_announcing,
+            last_announce: view.last_announce,
+            last_result: view.last_result.map(state),
+            seeds: view.seeds,
+            leechers: view.leechers,
+            warning: view.warning,
+            next_announce: view.next_announce,
+            earliest_announce: view.earliest_announce,
+        }
+    }
 }
 
 /// A torrent's figures at one moment. Counters only grow. The rates are those of the connected peers, over the last five seconds.

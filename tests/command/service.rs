@@ -3,6 +3,7 @@
 
 mod clients;
 mod content;
+mod dormant;
 mod kills;
 mod load;
 mod page;

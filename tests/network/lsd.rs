@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::netns::{RemoteMachine, allow_multicast_on_lo, in_network_namespace};
 use crate::common::{PATIENCE, until};
+use btsync::client::{Client, DormantSeed, Wake, WakeCause};
 use btsync::discovery::lsd::Lsd;
-use btsync::types::InfoHash;
+use btsync::discovery::tracker::announce::{AnnouncedPayload, TorrentIdentity};
+use btsync::discovery::tracker::dormant::DormantAnnounce;
+use btsync::types::{Encryption, InfoHash};
 use crossbeam_channel::{Receiver, unbounded};
 
 const OURS: InfoHash = InfoHash([7; 20]);
@@ -179,5 +183,34 @@ fn an_interface_that_is_not_meant_is_not_used() {
             other.stop();
             assert!(there.try_iter().all(|(_, addr)| !addr.to_string().starts_with("10.89.0.1:")), "{name}");
         }
+    });
+}
+
+/// A service does not announce seeds that do not run, so it has to notice who looks for them.
+#[test]
+fn a_neighbour_that_looks_for_a_dormant_seed_wakes_it() {
+    in_network_namespace("a_neighbour_that_looks_for_a_dormant_seed_wakes_it", &[], || {
+        allow_multicast();
+        let client = Client::builder().listen_ports(0..=0).dht(None).lsd(true).build().expect("a client");
+        let (tell, causes) = unbounded();
+        let register = |info_hash: InfoHash, is_private: bool| {
+            let tell = tell.clone();
+            let wake: Wake = Arc::new(move |cause| _ = tell.send((info_hash, cause)));
+            let identity = TorrentIdentity::generate(None);
+            let payload = AnnouncedPayload::default();
+            let announce = DormantAnnounce { info_hash, identity, payload, left: 0, is_private, user_agent: None };
+            let encryption = Encryption::Allow;
+            let seed = DormantSeed { announce, tiers: Vec::new(), dht: false, lsd: true, encryption, known: None };
+            client.register_dormant(seed, wake)
+        };
+        let private = InfoHash([8; 20]);
+        let _guards = [register(private, true), register(OURS, false)];
+        let (tell, _heard) = unbounded();
+        let any = btsync::net::bind::Bind::Any;
+        let _neighbour = Lsd::start(&any, 1002, vec![private, OURS], tell).expect("multicast");
+        let (woken, cause) = causes.recv_timeout(PATIENCE).expect("it is woken");
+        let WakeCause::Found(peers, _) = cause else { panic!("{cause:?}") };
+        assert!(woken == OURS && peers.len() == 1 && peers[0].port() == 1002, "{peers:?}");
+        assert!(causes.try_recv().is_err(), "not the private one, which came first");
     });
 }

@@ -1,12 +1,14 @@
 //! Seeds that do not run: the client announces them with a few threads, and a peer that connects has the program start its seed.
 
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use crate::common::payload::Payload;
 use crate::common::tracker::Tracker;
 use crate::common::{PATIENCE, TestDir, until};
-use btsync::client::{DormantGuard, DormantSeed, Wake};
+use btsync::client::{DormantGuard, DormantSeed, Wake, WakeCause};
+use btsync::discovery::tracker::announce::AnnouncedPayload;
 use btsync::discovery::tracker::dormant::DormantAnnounce;
 use btsync::metainfo::Metainfo;
 use btsync::net::bind::Bind;
@@ -25,21 +27,23 @@ fn seed(info_hash: InfoHash, tracker: &str) -> DormantSeed {
         announce: DormantAnnounce {
             info_hash,
             identity: TorrentIdentity::generate(None),
-            uploaded: 0,
+            payload: AnnouncedPayload::default(),
             left: 0,
             is_private: false,
             user_agent: None,
         },
         tiers: vec![vec![(tracker.to_owned(), false)]],
         dht: true,
+        lsd: false,
         encryption: Encryption::Allow,
+        known: None,
     }
 }
 
 /// A function that reports its calls.
 fn wake() -> (Wake, Receiver<()>) {
     let (tell, woken) = channel();
-    (Arc::new(move || _ = tell.send(())), woken)
+    (Arc::new(move |_| _ = tell.send(())), woken)
 }
 
 fn events(tracker: &Tracker, info_hash: InfoHash) -> Vec<String> {
@@ -88,6 +92,34 @@ fn many_dormant_seeds_are_announced_by_a_few_threads_and_say_when_they_stop() {
     });
 }
 
+/// Tells the tracker that a leecher listens at a port.
+fn announce_leecher(tracker: &Tracker, info_hash: InfoHash, port: u16) {
+    let escaped = info_hash.0.iter().fold(String::new(), |text, byte| format!("{text}%{byte:02x}"));
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", tracker.port())).expect("it listens");
+    let path = format!("/announce?info_hash={escaped}&port={port}&left=1&event=started");
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("sent");
+    stream.read_to_end(&mut Vec::new()).expect("an answer");
+}
+
+#[test]
+fn leechers_that_a_tracker_names_wake_a_seed_that_nobody_can_reach() {
+    let (seeder, tracker) = (client(125), Tracker::start(&[]));
+    let (wanted, complete) = (InfoHash([1; 20]), InfoHash([2; 20]));
+    announce_leecher(&tracker, wanted, 4321);
+    let (tell, causes) = channel();
+    let register = |info_hash: InfoHash| {
+        let tell = tell.clone();
+        let wake: Wake = Arc::new(move |cause| _ = tell.send((info_hash, cause)));
+        seeder.register_dormant(seed(info_hash, &tracker.url("127.0.0.1")), wake)
+    };
+    let _guards = [complete, wanted].map(register);
+    let (woken, cause) = causes.recv_timeout(PATIENCE).expect("it is woken");
+    let WakeCause::Found(peers, _) = cause else { panic!("{cause:?}") };
+    assert!(woken == wanted && peers == ["127.0.0.1:4321".parse().expect("an address")], "{peers:?}");
+    until("they are announced again", || events(&tracker, wanted).len() > 2 && events(&tracker, complete).len() > 2);
+    assert!(causes.try_recv().is_err(), "once, and only the one that a leecher wants");
+}
+
 /// Starts the seed of a payload with the identity that it has while it is dormant.
 fn start(client: &Arc<Client>, temp: &TestDir, metainfo: &Metainfo, identity: TorrentIdentity) -> TorrentHandle {
     let options = AddOptions::new(temp.path("seed")).seed(SeedGoal::forever()).identity(Some(identity));
@@ -124,7 +156,7 @@ fn a_peer_that_connects_for_a_dormant_seed_is_served_once_it_has_started() {
         runs.stop_quietly();
         assert_eq!(runs.wait().expect("no error"), Outcome::StoppedComplete);
         let next = runs.trackers()[0].url.clone();
-        guard.has_run(Some((&next, std::time::Duration::ZERO)));
+        guard.has_run(Some((&next, std::time::Duration::ZERO)), AnnouncedPayload::default());
     }
     let seeder_port = seeder.port().expect("it listens");
     let of_seeder = || {

@@ -1,11 +1,12 @@
 //! Dormant torrents: they do not run, but the program starts them when somebody connects for them. The connection waits for that.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::registry::{RegisteredTorrent, TorrentRegistry};
 use crate::net::networks::Network;
+use crate::strategy::peer_list::PeerSource;
 use crate::types::{Encryption, InfoHash};
 use crate::util::atomics::Flag;
 
@@ -16,13 +17,24 @@ const MAX_WAITING: usize = 64;
 /// The most of these from one network.
 const MAX_WAITING_OF_NETWORK: usize = 8;
 
-/// Called when somebody connects for a dormant torrent, on a thread of the client. It must not wait for anything.
-pub type Wake = Arc<dyn Fn() + Send + Sync>;
+/// Called when a dormant torrent has to start, on a thread of the client. It must not wait for anything.
+pub type Wake = Arc<dyn Fn(WakeCause) + Send + Sync>;
+
+/// Why a dormant torrent has to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WakeCause {
+    /// A peer has connected for it, and waits for five seconds.
+    Connection,
+    /// These peers were found, and cannot connect to us or do not know of us.
+    Found(Vec<SocketAddr>, PeerSource),
+}
 
 /// A torrent that does not run.
 pub(super) struct DormantTorrent {
     id: u64,
     pub(super) encryption: Encryption,
+    /// Whether peers of any source may wake it; if not, only those of its trackers, and connections.
+    is_public: bool,
     /// `None` once it has been called.
     wake: Option<Wake>,
 }
@@ -41,12 +53,13 @@ impl TorrentRegistry {
         self: &Arc<Self>,
         info_hash: InfoHash,
         encryption: Encryption,
+        is_public: bool,
         wake: Wake,
     ) -> DormantRegistration {
         let mut state = self.state.lock();
         let id = state.next_dormant;
         state.next_dormant += 1;
-        state.dormant.insert(info_hash, DormantTorrent { id, encryption, wake: Some(wake) });
+        state.dormant.insert(info_hash, DormantTorrent { id, encryption, is_public, wake: Some(wake) });
         state.add_mark(info_hash);
         DormantRegistration { registry: self.clone(), info_hash, id }
     }
@@ -59,7 +72,7 @@ impl TorrentRegistry {
         let mut state = self.state.lock();
         if let Some(wake) = state.dormant.get_mut(&info_hash)?.wake.take() {
             drop(state);
-            wake();
+            wake(WakeCause::Connection);
             state = self.state.lock();
         }
         let of_network = state.waiting.get(&network).copied().unwrap_or_default();
@@ -83,6 +96,26 @@ impl TorrentRegistry {
             _ => _ = state.waiting.remove(&network),
         }
         found
+    }
+
+    /// Whether there is such a dormant torrent that does not run and is not private.
+    pub fn is_dormant_and_public(&self, info_hash: InfoHash) -> bool {
+        let state = self.state.lock();
+        !state.torrents.contains_key(&info_hash)
+            && state.dormant.get(&info_hash).is_some_and(|dormant| dormant.is_public)
+    }
+
+    /// Wakes a dormant torrent that has not been woken yet and does not run.
+    pub fn wake(&self, info_hash: InfoHash, cause: WakeCause) {
+        let mut state = self.state.lock();
+        if state.torrents.contains_key(&info_hash) {
+            return;
+        }
+        let wake = state.dormant.get_mut(&info_hash).and_then(|dormant| dormant.wake.take());
+        drop(state);
+        if let Some(wake) = wake {
+            wake(cause);
+        }
     }
 
     /// Makes connections look whether they have to end that wait for a torrent to start.

@@ -372,6 +372,11 @@ impl Dht {
     }
 
     /// Records a vote on our external address. Once enough nodes agree on a new one, switches to an id that fits it.
+    /// Our external address, once enough nodes agree.
+    pub fn external_ip(&self) -> Option<std::net::IpAddr> {
+        self.own.external.agreed()
+    }
+
     fn vote_external_ip(&mut self, now: Duration, from: SocketAddr, ours: SocketAddr) {
         let Some(ip) = self.own.external.vote(from.ip(), ours.ip()) else { return };
         if !self.own.id.fits(ip) {

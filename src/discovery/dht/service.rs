@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
+use crate::discovery::DormantSlot;
 use crate::discovery::dht::message::{Family, MAX_RECEIVED};
 use crate::discovery::dht::node::{Dht, DhtOutput, DhtStats, NodeSettings};
 use crate::discovery::dht::state::DhtState;
@@ -108,6 +109,7 @@ pub struct DhtService {
     threads: Vec<JoinHandle<DhtState>>,
     resolver: Option<HostResolver>,
     state_file: Option<PathBuf>,
+    dormant: DormantSlot,
     /// The state loaded at the start. A family that is not used keeps its part.
     loaded_state: DhtState,
 }
@@ -168,14 +170,15 @@ impl DhtService {
             threads: Vec::new(),
             resolver,
             state_file: config.state_file.clone(),
+            dormant: DormantSlot::default(),
             loaded_state,
         };
         for (at, inbox) in starts.into_iter().enumerate() {
             let Some(handle) = service.handles.get(at) else { continue };
             let settings = NodeSettings { family: handle.family, read_only: config.read_only, secret: random::bytes() };
             let dht = Dht::new(&settings, &service.loaded_state, random::fast_rng());
-            let (handles, found) = (service.handles.clone(), found.clone());
-            let run = DhtLoop { dht, at, inbox, handles, found, subscribers: BTreeMap::new() };
+            let (handles, found, dormant) = (service.handles.clone(), found.clone(), service.dormant.clone());
+            let run = DhtLoop { dht, at, inbox, handles, found, dormant, subscribers: BTreeMap::new() };
             let name = if handle.family == Family::V4 { "dht4" } else { "dht6" };
             let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || run.run());
             // If this fails, dropping the service stops the threads that have started.
@@ -297,6 +300,7 @@ struct DhtLoop {
     inbox: DhtLoopInbox,
     handles: Arc<Vec<DhtLoopHandle>>,
     found: Sender<FoundPeers>,
+    dormant: DormantSlot,
     /// The receivers for single torrents.
     subscribers: BTreeMap<InfoHash, Sender<FoundPeers>>,
 }
@@ -377,8 +381,19 @@ impl DhtLoop {
                 }
                 // The receiver may be gone, or its channel full.
                 DhtOutput::FoundPeers { info_hash, peers } => {
-                    let subscriber = self.subscribers.get(&info_hash).unwrap_or(&self.found);
-                    drop(subscriber.try_send(FoundPeers { info_hash, peers }));
+                    match (self.subscribers.get(&info_hash), self.dormant.get()) {
+                        (None, Some(dormant)) if dormant.has(info_hash) => {
+                            let ours = self.dht.external_ip();
+                            let others: Vec<_> = peers.into_iter().filter(|peer| Some(peer.ip()) != ours).collect();
+                            if !others.is_empty() {
+                                dormant.found_in_dht(info_hash, others);
+                            }
+                        }
+                        (subscriber, _) => {
+                            let subscriber = subscriber.unwrap_or(&self.found);
+                            drop(subscriber.try_send(FoundPeers { info_hash, peers }));
+                        }
+                    }
                 }
                 DhtOutput::OtherFamilyNodes(nodes) => {
                     for (_, handle) in self.handles.iter().enumerate().filter(|(at, _)| *at != self.at) {

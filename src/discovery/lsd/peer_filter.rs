@@ -101,7 +101,20 @@ impl PeerFilter {
     }
 
     /// The peers to report from a datagram: those in our swarms, except ourselves, each at most once a minute.
+    #[cfg(any(test, feature = "internals"))]
     pub fn receive(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) -> Vec<(InfoHash, SocketAddr)> {
+        self.receive_for(now, from, datagram, |_| false)
+    }
+
+    /// The same, and all peers of swarms for which `is_dormant` is true. These need no limit, because each such torrent has use for
+    /// one report until it has run.
+    pub fn receive_for(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        datagram: &[u8],
+        is_dormant: impl Fn(InfoHash) -> bool,
+    ) -> Vec<(InfoHash, SocketAddr)> {
         let Some(said) = LocalAnnounce::parse(datagram) else { return Vec::new() };
         let mut addr = from;
         addr.set_port(said.port);
@@ -111,7 +124,11 @@ impl PeerFilter {
         self.sweep(now);
         let origin = self.origin(addr.ip());
         let mut found = Vec::new();
-        for swarm in said.swarms.into_iter().filter(|swarm| self.swarms.contains(swarm)) {
+        for swarm in said.swarms {
+            if !self.swarms.contains(&swarm) {
+                found.extend(is_dormant(swarm).then_some((swarm, addr)));
+                continue;
+            }
             let (limit, luck) = (self.limit(origin), self.luck(now, swarm, addr.ip()));
             let pool = self.pools.entry((swarm, origin)).or_default();
             pool.retain(|_, at| now.saturating_sub(*at) < REPORT_INTERVAL);
@@ -195,6 +212,18 @@ mod tests {
         assert_eq!(peer_filter.receive(s(0), from, &one(5, &[A], "me")), []);
         assert_eq!(peer_filter.receive(s(0), from, &one(5, &[B], "you")), []);
         assert_eq!(peer_filter.receive(s(0), from, &one(5, &[B, A], "you")), [(A, "192.168.1.2:5".parse().unwrap())]);
+    }
+
+    #[test]
+    fn peers_of_dormant_torrents_are_reported_too() {
+        let mut peer_filter = PeerFilter::new(vec![A], "me".into(), 1);
+        let from = "192.168.1.2:6771".parse().unwrap();
+        let sent = one(5, &[A, B], "you");
+        let peer = "192.168.1.2:5".parse().unwrap();
+        assert_eq!(peer_filter.receive_for(s(0), from, &sent, |swarm| swarm == B), [(A, peer), (B, peer)]);
+        assert_eq!(peer_filter.receive_for(s(1), from, &sent, |_| false), []);
+        assert_eq!(peer_filter.receive_for(s(1), from, &one(5, &[B], "me"), |_| true), [], "ourselves");
+        assert_eq!(peer_filter.swarms(), [A], "it is not announced");
     }
 
     #[test]

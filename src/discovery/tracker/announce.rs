@@ -89,6 +89,24 @@ impl TorrentIdentity {
     }
 }
 
+/// Payload bytes since trackers were told that a torrent started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnnouncedPayload {
+    /// Bytes sent.
+    pub uploaded: u64,
+    /// Bytes received.
+    pub downloaded: u64,
+}
+
+/// What trackers know of a torrent before it runs, because it ran or was dormant before under the same identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnnouncedBefore {
+    /// The payload of that time; the announces add that of the run.
+    pub payload: AnnouncedPayload,
+    /// The tracker that counts on the torrent, and how long until the next announce to it is due. It gets no second `started`.
+    pub known: Option<(String, Duration)>,
+}
+
 /// The announce events of BEP 3 and BEP 21.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -4,6 +4,7 @@
 mod dht_rotation;
 mod schedule;
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -11,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::discovery::tracker::announce::{Announce, AnnounceResponse, TorrentIdentity, TrackerError};
+use crate::discovery::tracker::announce::{
+    Announce, AnnounceResponse, AnnouncedPayload, TorrentIdentity, TrackerError,
+};
 use crate::discovery::tracker::client::TrackerClient;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
@@ -27,6 +30,8 @@ const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(15);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How long the end waits for the last announces.
 const LAST_ANNOUNCES: Duration = Duration::from_millis(1800);
+/// How many peers to ask for if they cannot connect to us.
+const NUMWANT: u32 = 30;
 /// The stack of a thread, which does HTTPS.
 const STACK: usize = 512 * 1024;
 
@@ -37,8 +42,8 @@ pub struct DormantAnnounce {
     pub info_hash: InfoHash,
     /// Its identity, which should be that of its runs.
     pub identity: TorrentIdentity,
-    /// Payload bytes sent since trackers were told that it started.
-    pub uploaded: u64,
+    /// Payload bytes since trackers were told that it started.
+    pub payload: AnnouncedPayload,
     /// Bytes that are missing from the whole torrent; 0 for a seed.
     pub left: u64,
     /// Whether it is private (BEP 27).
@@ -55,6 +60,10 @@ pub trait DormantHost: Send + Sync {
     fn port(&self) -> Option<u16>;
     /// Announces a torrent in the DHT.
     fn announce_in_dht(&self, info_hash: InfoHash);
+    /// Whether peers on the internet can connect to us. If not, a seed has to dial them.
+    fn is_reachable(&self) -> bool;
+    /// A tracker has named peers that lack something of a torrent and cannot connect to us. Called without a lock.
+    fn found_leechers(&self, info_hash: InfoHash, peers: &[SocketAddr]);
 }
 
 /// The torrents and the threads that announce them.
@@ -98,12 +107,21 @@ impl DormantPool {
     }
 
     /// Announces a torrent to its trackers, by tier, from now on; each URL says whether it is the user's own. With `uses_dht`, also
-    /// in the DHT.
-    pub fn add(&self, torrent: DormantAnnounce, tiers: &[Vec<(String, bool)>], uses_dht: bool) -> DormantId {
+    /// in the DHT. `known` is the tracker that counts on it already, and the time until the next announce.
+    pub fn add(
+        &self,
+        torrent: DormantAnnounce,
+        tiers: &[Vec<(String, bool)>],
+        uses_dht: bool,
+        known: Option<(&str, Duration)>,
+    ) -> DormantId {
         self.change(|state, now| {
-            let info_hash = torrent.info_hash;
+            let (info_hash, payload) = (torrent.info_hash, torrent.payload);
             let in_dht = uses_dht && !torrent.is_private;
             let id = state.schedule.add(torrent, tiers, now);
+            if let Some((url, wait)) = known {
+                state.schedule.has_run(id, Some((url, now.saturating_add(wait))), payload, now);
+            }
             if in_dht {
                 state.dht.add(id, info_hash, now);
             }
@@ -125,10 +143,10 @@ impl DormantPool {
     }
 
     /// See [`DormantSchedule::has_run`]; the time is that until the next announce.
-    pub fn has_run(&self, id: DormantId, known: Option<(&str, Duration)>) {
+    pub fn has_run(&self, id: DormantId, known: Option<(&str, Duration)>, payload: AnnouncedPayload) {
         self.change(|state, now| {
             let known = known.map(|(url, wait)| (url, now.saturating_add(wait)));
-            state.schedule.has_run(id, known, now);
+            state.schedule.has_run(id, known, payload, now);
         });
     }
 
@@ -140,6 +158,13 @@ impl DormantPool {
     /// What is known of a torrent's trackers, and the time of the clock that it refers to.
     pub fn facts(&self, id: DormantId) -> (Vec<DormantFacts>, Duration) {
         (self.shared.state.lock().schedule.facts(id), self.shared.started.elapsed())
+    }
+
+    /// The tracker that counts on a torrent, and how long until the next announce.
+    pub fn registered(&self, id: DormantId) -> Option<(String, Duration)> {
+        let now = self.shared.started.elapsed();
+        let (url, due) = self.shared.state.lock().schedule.registered(id, now)?;
+        Some((url, due.saturating_sub(now)))
     }
 
     /// Changes the state, and makes sure that there is a thread to act on it.
@@ -257,8 +282,12 @@ impl PoolShared {
                 if let Err(error) = &result {
                     log::debug!("{}: {error}", crate::util::redact::public_name(&job.tracker.url));
                 }
+                let leechers = result.as_ref().ok().and_then(leechers).map(<[SocketAddr]>::to_vec);
                 self.state.lock().schedule.finished(&job, result, self.started.elapsed());
                 self.changed.notify_all();
+                if let Some(peers) = leechers.filter(|_| job.id.is_some() && !self.host.is_reachable()) {
+                    self.host.found_leechers(job.torrent.info_hash, &peers);
+                }
             }
         }
     }
@@ -269,11 +298,11 @@ impl PoolShared {
             info_hash: torrent.info_hash,
             peer_id: torrent.identity.peer_id,
             port: self.host.port().unwrap_or_default(),
-            uploaded: torrent.uploaded,
-            downloaded: 0,
+            uploaded: torrent.payload.uploaded,
+            downloaded: torrent.payload.downloaded,
             left: torrent.left,
             key: torrent.identity.key,
-            numwant: 0,
+            numwant: if job.id.is_none() || self.host.is_reachable() { 0 } else { NUMWANT },
             event: job.event,
             tracker_id: job.tracker_id.as_deref(),
         };
@@ -287,6 +316,12 @@ impl PoolShared {
         };
         client.announce(&tracker.url, &announce, torrent.is_private, ANNOUNCE_DEADLINE, drop)
     }
+}
+
+/// The peers in a tracker's answer, if there are any that lack something.
+fn leechers(answer: &AnnounceResponse) -> Option<&[SocketAddr]> {
+    let most = usize::try_from(NUMWANT).unwrap_or(usize::MAX).min(answer.peers.len());
+    answer.peers.get(..most).filter(|peers| !peers.is_empty() && answer.incomplete != Some(0))
 }
 
 #[cfg(test)]

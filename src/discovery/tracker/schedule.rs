@@ -42,6 +42,11 @@ impl TrackerSchedule {
         TrackerSchedule { parts }
     }
 
+    /// A tracker counts on the torrent already; see [`AnnounceList::resume`].
+    pub fn resume(&mut self, url: &str, due: Duration) {
+        self.parts.iter_mut().for_each(|part| part.resume(url, due));
+    }
+
     /// The URLs with unsupported schemes.
     pub fn unsupported(&self) -> impl Iterator<Item = &String> {
         self.parts.iter().flat_map(AnnounceList::unsupported)

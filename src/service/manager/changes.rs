@@ -97,6 +97,12 @@ impl Manager {
     /// Tells a running torrent its trackers.
     fn apply_trackers(&self, id: TorrentId) {
         let Some(torrent) = self.torrents.get(&id) else { return };
+        if let Some((guard, _)) = &torrent.guard {
+            match self.own_tiers(&torrent.record) {
+                Ok(tiers) => guard.set_trackers(&tiers),
+                Err(why) => log::error!("{why}"),
+            }
+        }
         if let (Some(handle), Some(own)) = (torrent.handle(), &torrent.record.trackers) {
             let is_private = torrent.record.facts.as_ref().is_some_and(|facts| facts.is_private);
             let defaults = if is_private { &[][..] } else { &self.settings.default_trackers[..] };

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::client::{Client, ClientError, DhtSettings};
 use crate::service::manager::Manager;
-use crate::service::manager::managed::Managed;
 use crate::service::settings::Settings;
 use crate::util::random::Random;
 
@@ -35,7 +34,8 @@ pub(crate) fn start_client(settings: &Settings, dht: Option<DhtSettings>) -> Res
 impl Manager {
     /// Starts a new client once no torrent uses the one whose settings have changed.
     pub(super) fn replace_client_if_idle(&mut self) {
-        if !self.replaces_client || self.torrents.values().any(Managed::is_active) {
+        if !self.replaces_client || self.torrents.values().any(|torrent| torrent.is_active() || torrent.guard.is_some())
+        {
             return;
         }
         // The port must be free before the new client asks for it.

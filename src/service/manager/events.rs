@@ -18,9 +18,7 @@ impl Manager {
         if let Some(is_pending) = self.shared.pending.lock().get(&id) {
             is_pending.set(false);
         }
-        self.drain_events(id);
-        self.collect_ended();
-        self.reconcile();
+        self.drain_events(id); // the turn ends with a look at what has ended
     }
 
     /// Handles all events that are there.

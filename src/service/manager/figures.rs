@@ -47,15 +47,20 @@ impl Manager {
         }
         self.session.sums.downloaded = self.session.sums.downloaded.saturating_add(down);
         self.session.sums.uploaded = self.session.sums.uploaded.saturating_add(up);
-        for id in reached {
-            if let Err(error) = self.update(id, |record| (record.wish, record.is_finished) = (Wish::Stop, true)) {
-                log::error!("{error}");
-            }
-        }
+        self.finish_seeds(&reached);
         let active: Vec<TorrentId> =
             self.torrents.iter().filter(|(_, torrent)| torrent.is_active()).map(|(id, _)| *id).collect();
         for id in active {
             self.publish(id);
+        }
+    }
+
+    /// Seeds have reached their goals.
+    pub(super) fn finish_seeds(&mut self, reached: &[TorrentId]) {
+        for id in reached {
+            if let Err(error) = self.update(*id, |record| (record.wish, record.is_finished) = (Wish::Stop, true)) {
+                log::error!("{error}");
+            }
         }
     }
 
@@ -80,6 +85,7 @@ impl Manager {
             summary: self.summary(torrent),
             record: torrent.record.clone(),
             handle: torrent.handle().cloned(),
+            guard: torrent.guard.as_ref().map(|(guard, _)| guard.clone()),
             changed: torrent.changed,
         };
         self.shared.board.lock().put(id, entry);
@@ -98,7 +104,7 @@ impl Manager {
         let ran = self.started.elapsed().as_secs();
         let shown = || self.torrents.values().filter(|torrent| torrent.record.removal.is_none());
         let mut stats = SessionStats {
-            active_torrents: shown().filter(|torrent| torrent.is_active()).count(),
+            active_torrents: shown().filter(|torrent| torrent.is_active() || torrent.is_asleep()).count(),
             torrents: shown().count(),
             down_rate: rate(|run| run.snapshot.down_rate),
             up_rate: rate(|run| run.snapshot.up_rate),
@@ -166,6 +172,7 @@ fn activity(torrent: &Managed) -> Activity {
             Stage::Starting if record.progress.is_complete => Activity::Seeding,
             _ => Activity::Downloading,
         },
+        Run::Asleep(_) => Activity::Seeding,
         _ if record.needs_check => Activity::CheckWaiting,
         _ if record.wish == Wish::Stop => Activity::Stopped,
         _ if record.progress.is_complete => Activity::SeedWaiting,

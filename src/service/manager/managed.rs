@@ -1,14 +1,23 @@
 //! A torrent of the manager: its record, and its run if it has one.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use crate::client::DormantGuard;
+use crate::discovery::tracker::announce::{AnnouncedPayload, TorrentIdentity};
 use crate::service::file_jobs::FileTask;
+use crate::service::manager::sleeping::SeedTerms;
 use crate::service::model::Problem;
 use crate::service::record::{RecordSums, TorrentRecord, Wish};
+use crate::strategy::peer_list::PeerSource;
 use crate::torrent::{Events, Snapshot, Stage, TorrentHandle};
 use crate::types::PieceState;
+
+/// How long a peer may be interested without getting anything before it counts for nothing.
+const SERVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A torrent.
 pub struct Managed {
@@ -22,18 +31,58 @@ pub struct Managed {
     pub is_dirty: bool,
     /// When something about it last changed that a list shows.
     pub changed: Instant,
+    /// How it identifies itself to trackers and peers in this session, running or asleep.
+    pub identity: TorrentIdentity,
+    /// Payload of its earlier runs, since trackers were told that it started.
+    pub announced: AnnouncedPayload,
+    /// Announces it while it sleeps, and what was promised of it. It is kept while the seed runs.
+    pub guard: Option<(Arc<DormantGuard>, SeedTerms)>,
+    /// Whether its last run found it complete, so that it can sleep without running first. The last session's word counts too.
+    pub is_known_complete: bool,
 }
 
 /// Whether a torrent runs.
 pub enum Run {
     /// It costs its record only.
     Idle,
+    /// It seeds, and is announced, but does not run, because it has no peers.
+    Asleep(Box<Asleep>),
     /// It runs.
     Active(Box<ActiveRun>),
     /// It was told to stop.
     Stopping(Box<ActiveRun>),
     /// Its files are being moved or deleted.
     FileJob(FileTask),
+}
+
+/// A seed that does not run.
+pub struct Asleep {
+    /// When payload was last received or sent.
+    pub moved: Instant,
+    /// When payload was last sent, or seeding began.
+    pub sent: Instant,
+    /// Why it has to run, if it has.
+    pub call: Option<Call>,
+}
+
+/// What a seed that falls asleep takes along from its run.
+pub struct FallsAsleep {
+    /// The tracker that counts on it, and the time until the next announce.
+    pub known: Option<(String, Duration)>,
+    /// Why it has to run again.
+    pub call: Option<Call>,
+}
+
+/// Why a seed has to run.
+#[derive(Debug)]
+pub struct Call {
+    /// Since when.
+    pub since: Instant,
+    /// Whether a connection waits for it.
+    pub by_connection: bool,
+    /// Peers that it has to dial, and who named them.
+    pub peers: Vec<SocketAddr>,
+    pub source: Option<PeerSource>,
 }
 
 /// What cannot change while a torrent runs: if it does, the torrent starts again.
@@ -76,19 +125,41 @@ pub struct ActiveRun {
     pub moved: Instant,
     /// When payload was last sent, or seeding began.
     pub sent: Instant,
+    /// When it started.
+    pub since: Instant,
+    /// When it last had a peer, or did something else than seed.
+    pub alone_since: Instant,
+    /// Whether a peer wants something of it.
+    has_interested: bool,
+    /// Whether it was asleep before, so that it does not begin to seed.
+    pub was_asleep: bool,
+    /// The tracker that counted on it before it started.
+    pub known_tracker: Option<String>,
+    /// It ends so that its seed sleeps.
+    pub falls_asleep: Option<FallsAsleep>,
 }
 
 impl Managed {
     /// A torrent that does not run.
     pub fn new(record: TorrentRecord) -> Managed {
-        Managed { record, run: Run::Idle, tracker_problem: None, is_dirty: false, changed: Instant::now() }
+        Managed {
+            record,
+            run: Run::Idle,
+            tracker_problem: None,
+            is_dirty: false,
+            changed: Instant::now(),
+            identity: TorrentIdentity::generate(None),
+            announced: AnnouncedPayload::default(),
+            guard: None,
+            is_known_complete: false,
+        }
     }
 
     /// The run, if there is one.
     pub fn active(&self) -> Option<&ActiveRun> {
         match &self.run {
             Run::Active(run) | Run::Stopping(run) => Some(run),
-            Run::Idle | Run::FileJob(_) => None,
+            Run::Idle | Run::Asleep(_) | Run::FileJob(_) => None,
         }
     }
 
@@ -96,7 +167,7 @@ impl Managed {
     pub fn active_mut(&mut self) -> Option<&mut ActiveRun> {
         match &mut self.run {
             Run::Active(run) | Run::Stopping(run) => Some(run),
-            Run::Idle | Run::FileJob(_) => None,
+            Run::Idle | Run::Asleep(_) | Run::FileJob(_) => None,
         }
     }
 
@@ -108,6 +179,19 @@ impl Managed {
     /// Whether it runs or stops.
     pub fn is_active(&self) -> bool {
         self.active().is_some()
+    }
+
+    /// Whether it seeds without running.
+    pub fn is_asleep(&self) -> bool {
+        matches!(self.run, Run::Asleep(_))
+    }
+
+    /// When payload was last received or sent, if it runs or sleeps.
+    pub fn moved(&self) -> Option<Instant> {
+        match &self.run {
+            Run::Asleep(asleep) => Some(asleep.moved),
+            _ => self.active().map(|run| run.moved),
+        }
     }
 
     /// Whether it was told to stop and has not yet.
@@ -159,7 +243,22 @@ impl ActiveRun {
     pub fn new(handle: TorrentHandle, spec: RunSpec, base: RecordSums) -> ActiveRun {
         let (events, now) = (handle.events(), Instant::now());
         let snapshot = handle.snapshot();
-        ActiveRun { handle, events, spec, base, snapshot, available: 0, moved: now, sent: now }
+        ActiveRun {
+            handle,
+            events,
+            spec,
+            base,
+            snapshot,
+            available: 0,
+            moved: now,
+            sent: now,
+            since: now,
+            alone_since: now,
+            has_interested: false,
+            was_asleep: false,
+            known_tracker: None,
+            falls_asleep: None,
+        }
     }
 
     /// Reads the figures. Returns whether payload has moved since the last time.
@@ -171,12 +270,35 @@ impl ActiveRun {
         if has_moved {
             self.moved = now;
         }
-        if has_sent || (new.stage == Stage::Seeding && self.snapshot.stage != Stage::Seeding) {
+        let begins = new.stage == Stage::Seeding && self.snapshot.stage != Stage::Seeding && !self.was_asleep;
+        if has_sent || begins {
             self.sent = now;
         }
         self.available = available(&self.handle, new.total.saturating_sub(new.have));
+        if new.stage != Stage::Seeding || new.connected_peers > 0 {
+            self.alone_since = now;
+        }
+        self.has_interested = new.connected_peers > 0 && self.handle.peers().iter().any(|peer| peer.peer_interested);
         self.snapshot = new;
         has_moved
+    }
+
+    /// It was asleep: goes on where it was, and dials the peers that were found.
+    pub fn wake_up(&mut self, asleep: Asleep) {
+        (self.moved, self.sent, self.was_asleep) = (asleep.moved, asleep.sent, true);
+        asleep.call.into_iter().for_each(|call| self.add_found_peers(call));
+    }
+
+    /// Dials the peers that a call names.
+    pub fn add_found_peers(&self, call: Call) {
+        if let Call { peers, source: Some(source), .. } = call {
+            self.handle.add_found_peers(&peers, source);
+        }
+    }
+
+    /// Whether peers get something from it. Interest alone is easily claimed, so it counts for a while only.
+    pub fn is_busy(&self) -> bool {
+        self.has_interested && (self.sent.elapsed() < SERVED_WITHIN || self.since.elapsed() < SERVED_WITHIN)
     }
 
     /// The sums of all runs, this one included.

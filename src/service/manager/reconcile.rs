@@ -51,12 +51,11 @@ impl Manager {
     /// Whether a torrent runs, and nothing has moved for longer than the queue accepts.
     pub(super) fn is_stalled(&self, torrent: &Managed) -> bool {
         let limit = Duration::from_secs(u64::from(self.settings.queue.stalled_minutes) * 60);
-        self.settings.queue.ignores_stalled && torrent.active().is_some_and(|run| run.moved.elapsed() >= limit)
+        self.settings.queue.ignores_stalled && torrent.moved().is_some_and(|moved| moved.elapsed() >= limit)
     }
 
     fn reconcile_torrent(&mut self, id: TorrentId, is_chosen: bool) {
-        let suffix = self.settings.renames_partial_files;
-        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        let Some(torrent) = self.torrents.get(&id) else { return };
         match &torrent.run {
             Run::Active(run) => {
                 let spec = torrent.spec(run.spec.incomplete_suffix);
@@ -67,15 +66,26 @@ impl Manager {
                 }
             }
             Run::Stopping(_) | Run::FileJob(_) => {}
-            Run::Idle if self.is_ending => {}
-            Run::Idle => {
-                if let Some(task) = torrent.file_task() {
-                    self.start_file_job(id, task);
-                } else if is_chosen {
-                    let spec = torrent.spec(suffix);
-                    self.start_run(id, spec);
+            Run::Asleep(_) => {
+                self.reconcile_asleep(id, is_chosen);
+                if !is_chosen {
+                    self.reconcile_idle(id, is_chosen);
                 }
             }
+            Run::Idle => self.reconcile_idle(id, is_chosen),
+        }
+    }
+
+    /// A torrent that does nothing: moves its files, runs, or sleeps.
+    fn reconcile_idle(&mut self, id: TorrentId, is_chosen: bool) {
+        let Some(torrent) = self.torrents.get(&id).filter(|_| !self.is_ending) else { return };
+        if let Some(task) = torrent.file_task() {
+            self.start_file_job(id, task);
+        } else if is_chosen && torrent.is_known_complete && torrent.may_sleep() {
+            self.fall_asleep(id, None, None);
+        } else if is_chosen {
+            let spec = torrent.spec(self.settings.renames_partial_files);
+            self.start_run(id, spec);
         }
     }
 
@@ -105,20 +115,21 @@ impl Manager {
         self.publish(id);
     }
 
-    fn start_run(&mut self, id: TorrentId, spec: RunSpec) {
-        let Some((record, client)) = self.torrents.get(&id).map(|torrent| &torrent.record).zip(self.client.clone())
-        else {
-            return;
-        };
+    pub(super) fn start_run(&mut self, id: TorrentId, spec: RunSpec) {
+        let Some((torrent, client)) = self.torrents.get(&id).zip(self.client.clone()) else { return };
+        let record = &torrent.record;
         let source = match self.source(record) {
             Ok(source) => source,
             Err(why) => return self.fail(id, ProblemKind::Local, &why),
         };
-        let options = self.options(record, &spec);
+        let announced = torrent.announced_before();
+        let known_tracker = announced.known.as_ref().map(|(url, _)| url.clone());
+        let options = self.options(record, &spec).identity(Some(torrent.identity)).announced(announced);
         let base = record.sums;
         match client.add(source, options) {
             Ok(handle) => {
-                let run = ActiveRun::new(handle, spec, base);
+                let mut run = ActiveRun::new(handle, spec, base);
+                run.known_tracker = known_tracker;
                 let (inbox, is_pending) = (self.shared.inbox.clone(), Flag::default());
                 let is_pending = Arc::new(is_pending);
                 self.shared.pending.lock().insert(id, is_pending.clone());
@@ -128,10 +139,12 @@ impl Manager {
                     }
                 });
                 if let Some(torrent) = self.torrents.get_mut(&id) {
+                    match std::mem::replace(&mut torrent.run, Run::Idle) {
+                        Run::Asleep(asleep) => run.wake_up(*asleep),
+                        _ => torrent.record.times.started = UnixTime::now(),
+                    }
                     torrent.run = Run::Active(Box::new(run));
-                    torrent.changed = Instant::now();
-                    torrent.record.times.started = UnixTime::now();
-                    torrent.is_dirty = true;
+                    (torrent.changed, torrent.is_dirty, torrent.is_known_complete) = (Instant::now(), true, false);
                 }
                 self.apply_live(id);
                 self.publish(id);
@@ -201,15 +214,21 @@ impl Manager {
             self.drain_events(id);
             self.shared.pending.lock().remove(&id);
             let Some(torrent) = self.torrents.get_mut(&id) else { continue };
-            if let Some(run) = torrent.active_mut() {
-                run.read();
-                let sums = run.sums();
-                torrent.record.sums = sums;
+            let (run, was_told) = match std::mem::replace(&mut torrent.run, Run::Idle) {
+                Run::Stopping(run) => (run, true),
+                Run::Active(run) => (run, false),
+                _ => continue,
+            };
+            let run = torrent.take_figures(*run, &mut self.session.sums);
+            let sleeps = run.falls_asleep.is_some() && matches!(ended, Ok(Outcome::Stopped | Outcome::StoppedComplete));
+            if sleeps {
+                // Also if it is to stop: as a seed, it tells the tracker that counts on it.
+                self.end_run_asleep(id, run);
+                self.save(id);
+                continue;
             }
-            let was_told = matches!(torrent.run, Run::Stopping(_));
-            torrent.run = Run::Idle;
-            torrent.changed = Instant::now();
             torrent.tracker_problem = None;
+            torrent.forget_guard(&run, ended.is_ok());
             match ended {
                 Err(error) => self.fail_with(id, &error),
                 Ok(Outcome::Stopped | Outcome::StoppedComplete) if was_told => self.save(id),

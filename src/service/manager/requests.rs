@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::metainfo::Metainfo;
 use crate::service::facts::facts;
 use crate::service::manager::Manager;
-use crate::service::manager::managed::Managed;
+use crate::service::manager::managed::{Managed, Run};
 use crate::service::messages::{Answer, PreparedTorrent, Request};
 use crate::service::model::{Added, ControlError, FileIndexes, TorrentId, UnixTime};
 use crate::service::record::{Removal, TorrentRecord, Wish};
@@ -19,7 +19,10 @@ impl Manager {
     pub(super) fn carry_out(&mut self, request: Request) -> Result<Answer, ControlError> {
         match request {
             Request::Add(torrent) => return self.add(*torrent).map(Answer::Added),
-            Request::Start(ids, is_forced) => self.each(&ids, |record| start(record, is_forced))?,
+            Request::Start(ids, is_forced) => {
+                self.doubt(&ids);
+                self.each(&ids, |record| start(record, is_forced))?;
+            }
             Request::Stop(ids) => self.each(&ids, |record| (record.wish, record.needs_check) = (Wish::Stop, false))?,
             Request::Verify(ids) => self.each(&ids, |record| {
                 (record.needs_check, record.problem) = (record.facts.is_some(), None);
@@ -80,11 +83,13 @@ impl Manager {
         }
     }
 
-    /// Saves all figures that have changed, and the sums.
-    pub(super) fn save_figures(&mut self) {
+    /// Saves all figures that have changed, those of `most` torrents that sleep, and the sums.
+    pub(super) fn save_figures(&mut self, most: usize) {
         self.saved = Instant::now();
-        let dirty = self.torrents.iter().filter(|(_, torrent)| torrent.is_dirty).map(|(id, _)| *id);
-        for id in dirty.collect::<Vec<_>>() {
+        let dirty = self.torrents.iter().filter(|(_, torrent)| torrent.is_dirty);
+        let (asleep, others): (Vec<_>, Vec<_>) = dirty.partition(|(_, torrent)| torrent.is_asleep());
+        let saved = others.into_iter().chain(asleep.into_iter().take(most)).map(|(id, _)| *id);
+        for id in saved.collect::<Vec<_>>() {
             self.save(id);
         }
         self.save_session();
@@ -166,8 +171,21 @@ impl Manager {
     }
 
     fn reannounce(&mut self, ids: &[TorrentId]) {
-        for handle in ids.iter().filter_map(|id| self.torrents.get(id)?.handle()) {
-            let _ = handle.reannounce();
+        for torrent in ids.iter().filter_map(|id| self.torrents.get(id)) {
+            match (torrent.handle(), &torrent.guard) {
+                (Some(handle), _) => _ = handle.reannounce(),
+                (None, Some((guard, _))) => _ = guard.reannounce(),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// The user starts torrents that do nothing: their files may have changed, so that they run before they sleep.
+    fn doubt(&mut self, ids: &[TorrentId]) {
+        for id in ids {
+            if let Some(torrent) = self.torrents.get_mut(id).filter(|torrent| matches!(torrent.run, Run::Idle)) {
+                torrent.is_known_complete = false;
+            }
         }
     }
 }

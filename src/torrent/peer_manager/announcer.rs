@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::discovery::tracker::announce::{AnnounceResponse, TrackerError};
+use crate::discovery::tracker::announce::{AnnounceResponse, AnnouncedPayload, TrackerError};
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::schedule::TrackerSchedule;
 use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms};
@@ -34,6 +34,8 @@ pub struct Announcer {
     schedule: TrackerSchedule,
     client: TrackerClient,
     key: u32,
+    /// Payload under the same identity before this run.
+    before: AnnouncedPayload,
     /// Whether the torrent is private; its trackers are contacted with more restraint.
     is_private: bool,
     /// Requests in progress, by URL.
@@ -62,6 +64,7 @@ impl Announcer {
             schedule,
             client: client(config, config.search.trackers.iter().cloned()),
             key: config.connections.identity.map_or_else(random::u32, |identity| identity.key),
+            before: config.connections.announced.payload,
             is_private: false,
             in_flight: Vec::new(),
             of_torrent: tiers.iter().flatten().map(|url| url.trim().to_owned()).collect(),
@@ -71,6 +74,9 @@ impl Announcer {
         };
         if let Some(tiers) = replaced {
             announcer.replace(tiers, config, Duration::ZERO);
+        }
+        if let Some((url, wait)) = &config.connections.announced.known {
+            announcer.schedule.resume(url, *wait);
         }
         announcer
     }
@@ -179,7 +185,7 @@ impl Announcer {
     }
 
     fn identity(&self) -> AnnounceIdentity {
-        AnnounceIdentity { key: self.key, is_private: self.is_private }
+        AnnounceIdentity { key: self.key, is_private: self.is_private, before: self.before }
     }
 
     /// Tells the trackers that know of us that we stop.

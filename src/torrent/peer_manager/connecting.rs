@@ -238,7 +238,7 @@ impl PeerManager<'_> {
         entry.handshake_done = Some(context.now());
         self.inner.peers.search.lock().note_handshake(incoming);
         if incoming {
-            self.registration.note_incoming_connection();
+            self.registration.note_incoming_connection(addr.ip());
         }
         self.peer_list.reached(addr, context.now());
         if let Some(peer) = entry.peer.as_ref().filter(|_| !incoming) {

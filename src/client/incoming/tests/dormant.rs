@@ -29,13 +29,13 @@ fn is_closed(dialer: &mut TcpStream) -> bool {
 fn counting() -> (Wake, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
-    (Arc::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)), calls)
+    (Arc::new(move |_| _ = counted.fetch_add(1, Ordering::SeqCst)), calls)
 }
 
 impl HandshakerFixture {
     fn dormant(&self, encryption: Encryption) -> (DormantRegistration, Arc<AtomicUsize>) {
         let (wake, calls) = counting();
-        (self.registry.register_dormant(DORMANT, encryption, wake), calls)
+        (self.registry.register_dormant(DORMANT, encryption, true, wake), calls)
     }
 
     /// The dormant torrent starts.
@@ -150,7 +150,7 @@ fn a_torrent_is_found_among_many_by_either_kind_of_handshake() {
         .map(|n| {
             let mut hash = [9; 20];
             hash[..4].copy_from_slice(&n.to_be_bytes());
-            fixture.registry.register_dormant(InfoHash(hash), Encryption::Allow, wake.clone())
+            fixture.registry.register_dormant(InfoHash(hash), Encryption::Allow, true, wake.clone())
         })
         .collect();
     let mut dialer = fixture.dial();

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::discovery::DormantSlot;
 use crate::discovery::dht::message::Family;
 use crate::discovery::dht::node::DhtStats;
 use crate::discovery::dht::service::{DhtCommand, DhtService};
@@ -50,8 +51,13 @@ impl DhtLoopHandle {
 }
 
 impl DhtService {
-    /// Announces that we accept connections for a torrent on `port`, once, and reports no peers. Without effect on a torrent that
-    /// is searched for. Must not be called for a private torrent (BEP 27).
+    /// Where peers of torrents that are only announced are reported.
+    pub(crate) fn dormant(&self) -> &DormantSlot {
+        &self.dormant
+    }
+
+    /// Announces that we accept connections for a torrent on `port`, once. Peers are reported only to
+    /// [`DhtService::dormant`]. Without effect on a torrent that is searched for. Must not be called for a private torrent (BEP 27).
     #[doc(hidden)]
     pub fn announce_once(&self, info_hash: InfoHash, port: u16) {
         self.send_to_all(&DhtCommand::AnnounceOnce(info_hash, port));

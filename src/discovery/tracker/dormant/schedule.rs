@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::discovery::tracker::announce::{AnnounceEvent, TrackerError};
+use crate::discovery::tracker::announce::{AnnounceEvent, AnnouncedPayload, TrackerError};
 use crate::discovery::tracker::client::is_supported;
 use crate::discovery::tracker::dormant::DormantAnnounce;
 use hosts::Hosts;
@@ -163,9 +163,16 @@ impl DormantSchedule {
     }
 
     /// The torrent has run since. `known` is the tracker that still counts on it, and when the next announce to it is due; `None` if
-    /// no tracker does.
-    pub fn has_run(&mut self, id: DormantId, known: Option<(&str, Duration)>, now: Duration) {
+    /// no tracker does. `payload` is that of the whole time.
+    pub fn has_run(
+        &mut self,
+        id: DormantId,
+        known: Option<(&str, Duration)>,
+        payload: AnnouncedPayload,
+        now: Duration,
+    ) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
+        Arc::make_mut(&mut entry.torrent).payload = payload;
         self.due.remove(&(entry.due, id));
         let place = |url: &str| entry.trackers.iter().position(|(tracker, _)| *tracker.url == *url);
         let known = known.and_then(|(url, due)| Some((place(url)?, due)));
@@ -246,6 +253,14 @@ impl DormantSchedule {
             earliest: entry.may_use(at).then_some(entry.earliest),
         };
         entry.trackers.iter().enumerate().map(fact).collect()
+    }
+
+    /// The tracker that counts on a torrent, and when the next announce is due.
+    pub fn registered(&self, id: DormantId, now: Duration) -> Option<(String, Duration)> {
+        let entry = self.entries.get(&id)?;
+        let (tracker, _) = entry.trackers.get(entry.registered?)?;
+        let due = if entry.in_flight.is_some() { now.saturating_add(DEFAULT_MIN_INTERVAL) } else { entry.due.max(now) };
+        Some((tracker.url.to_string(), due))
     }
 
     /// The number of torrents.

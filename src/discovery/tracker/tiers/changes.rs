@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::discovery::tracker::announce::AnnounceEvent;
 use crate::discovery::tracker::tiers::tracker::Tracker;
-use crate::discovery::tracker::tiers::{AnnounceList, RoundPhase};
+use crate::discovery::tracker::tiers::{AnnounceList, AnnounceTerms, PendingJob, RoundPhase};
 
 /// What the schedule knows of one tracker. Times are those of the torrent's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,15 @@ pub struct TrackerFacts<'a> {
 }
 
 impl AnnounceList {
+    /// The tracker counts on the torrent already, as a seed: the next announce to it is due at `due`, and is not the first.
+    pub fn resume(&mut self, url: &str, due: Duration) {
+        let Some(tracker) = self.find(url) else { return };
+        tracker.started_complete = true;
+        let job = tracker.job(Some(AnnounceEvent::Started));
+        self.in_flight.push(PendingJob { job, in_round: true });
+        self.answered(Duration::ZERO, url, AnnounceTerms { interval: due, ..AnnounceTerms::default() }, true);
+    }
+
     /// What is known of each tracker, in the order in which they are asked.
     pub fn facts(&self) -> impl Iterator<Item = TrackerFacts<'_>> {
         let round = self.next_of_round();

@@ -1,7 +1,7 @@
 //! The schedule with a simulated clock.
 
 use super::*;
-use crate::discovery::tracker::announce::{AnnounceResponse, Retry, TorrentIdentity};
+use crate::discovery::tracker::announce::{AnnounceResponse, AnnouncedPayload, Retry, TorrentIdentity};
 use crate::types::{InfoHash, PeerId};
 
 const A: &str = "http://a.test/announce";
@@ -18,7 +18,7 @@ fn torrent(number: u64) -> DormantAnnounce {
     DormantAnnounce {
         info_hash: InfoHash(info_hash),
         identity: TorrentIdentity { peer_id: PeerId([1; 20]), key: 7 },
-        uploaded: 0,
+        payload: AnnouncedPayload::default(),
         left: 0,
         is_private: false,
         user_agent: None,
@@ -48,6 +48,10 @@ fn answer(interval: u64) -> AnnounceResponse {
 /// The next job if no torrent runs.
 fn next(schedule: &mut DormantSchedule, now: u64) -> Option<DormantJob> {
     schedule.next_job(s(now), |_| false)
+}
+
+fn sent(uploaded: u64) -> AnnouncedPayload {
+    AnnouncedPayload { uploaded, downloaded: 0 }
 }
 
 fn asked(job: &DormantJob) -> (&str, Option<AnnounceEvent>) {
@@ -142,14 +146,14 @@ fn a_torrent_that_runs_announces_itself_and_comes_back_where_it_was() {
     let id = schedule.add(torrent(1), &tiers(&[A, B]), s(0));
     assert!(schedule.next_job(s(0), |_| true).is_none());
     assert_eq!(due(&schedule, id), 60, "it is looked at again");
-    schedule.has_run(id, Some((B, s(900))), s(100));
+    schedule.has_run(id, Some((B, s(900))), sent(5), s(100));
     assert!(next(&mut schedule, 899).is_none());
     let job = next(&mut schedule, 900).expect("due");
     assert_eq!(asked(&job), (A, Some(AnnounceEvent::Started)), "the first tier comes first");
     schedule.finished(&job, Err(TrackerError::Timeout), s(901));
     let job = next(&mut schedule, 901).expect("due");
     assert_eq!(asked(&job), (B, None), "it knows the torrent");
-    schedule.has_run(id, None, s(902));
+    schedule.has_run(id, None, sent(6), s(902));
     schedule.finished(&job, Ok(answer(1800)), s(903));
     schedule.remove(id, true);
     assert_eq!(schedule.next_stopped(s(904)).map(|job| job.event), Some(Some(AnnounceEvent::Stopped)));
@@ -240,4 +244,20 @@ fn urls_of_torrents_that_are_gone_are_forgotten() {
         schedule.remove(id, true);
     }
     assert!(schedule.trackers.len() < 200, "{}", schedule.trackers.len());
+}
+
+#[test]
+fn a_run_learns_which_tracker_counts_on_its_torrent_and_what_was_sent() {
+    let mut schedule = DormantSchedule::default();
+    let id = schedule.add(torrent(1), &tiers(&[A, B]), s(0));
+    assert_eq!(schedule.registered(id, s(0)), None);
+    let job = next(&mut schedule, 0).expect("due");
+    schedule.finished(&job, Ok(answer(1800)), s(1));
+    let (url, due) = schedule.registered(id, s(100)).expect("it has answered");
+    assert!(url == A && (s(1801)..s(1900)).contains(&due), "{due:?}");
+    schedule.has_run(id, Some((A, s(500))), sent(7000), s(200));
+    assert_eq!(schedule.registered(id, s(600)), Some((A.to_owned(), s(600))));
+    let job = next(&mut schedule, 600).expect("due");
+    assert_eq!((job.event, job.torrent.payload), (None, sent(7000)));
+    assert_eq!(schedule.registered(id, s(601)), Some((A.to_owned(), s(661))), "an announce is under way");
 }

@@ -157,3 +157,24 @@ fn no_change_makes_a_schedule_busy() {
         assert!(asked.len() <= most, "{} announces in {now:?}", asked.len());
     }
 }
+
+#[test]
+fn a_tracker_that_counts_on_the_torrent_already_gets_no_second_started() {
+    let mut t = tiers(&[A, B]);
+    t.resume(B, s(900));
+    assert_eq!((next_job(&mut t, s(899)), t.next_due()), (None, s(900)));
+    assert_eq!(next_job(&mut t, s(900)), job!(A, Started), "another tracker comes first, as in each round");
+    t.failed(s(901), A, None);
+    assert_eq!(next_job(&mut t, s(901)), job!(B));
+    heard(&mut t, s(902), B, s(1800), None, None);
+    t.completed();
+    assert_eq!(next_job(&mut t, s(903)), None, "it knows that the torrent is complete");
+    let stops = t.stop_jobs();
+    assert_eq!(
+        stops.iter().map(|job| (job.url.as_str(), job.event)).collect::<Vec<_>>(),
+        [(B, Some(AnnounceEvent::Stopped))]
+    );
+    let mut unknown = tiers(&[A]);
+    unknown.resume(B, s(900));
+    assert_eq!(next_job(&mut unknown, s(0)), job!(A, Started));
+}
