@@ -21,7 +21,7 @@ type Id = (u64, u64);
 pub struct PrivateFolders {
     private: Vec<PrivatePath>,
     /// The folders from the download folder to that of the last path, each with its name in the one before: many paths have the same.
-    folders: Vec<(OsString, Place)>,
+    folders: Vec<(OsString, PrivatePlace)>,
 }
 
 /// A private folder or file.
@@ -35,7 +35,7 @@ struct PrivatePath {
 
 /// Where a path leads to.
 #[derive(Debug)]
-struct Place {
+struct PrivatePlace {
     path: PathBuf,
     is_there: bool,
     /// The path, folded.
@@ -99,24 +99,24 @@ impl PrivateFolders {
     }
 
     /// The place of a path without links.
-    fn place(&self, path: PathBuf) -> Place {
+    fn place(&self, path: PathBuf) -> PrivatePlace {
         let mut below = Vec::new();
         for above in path.ancestors() {
             let rest = folded(path.strip_prefix(above).unwrap_or(&path));
             below.extend(self.nearest_to(id(above)).map(|number| (number, rest.clone())));
         }
-        Place { is_there: path.exists(), text: folded(&path), path, below }
+        PrivatePlace { is_there: path.exists(), text: folded(&path), path, below }
     }
 
     /// The place of a name in a folder, and the place to which it leads if it is a link.
-    fn child(&self, folder: &Place, name: &OsStr) -> (Place, Option<Place>) {
+    fn child(&self, folder: &PrivatePlace, name: &OsStr) -> (PrivatePlace, Option<PrivatePlace>) {
         let (path, text) = (folder.path.join(name), folded(Path::new(name)));
         let there = if folder.is_there { id(&path) } else { None };
         let target = (folder.is_there && path.is_symlink()).then(|| self.place(resolved(&path)));
         let longer = |(number, rest): &(usize, String)| (*number, joined(rest, &text));
         let below = folder.below.iter().map(longer).chain(self.nearest_to(there).map(|number| (number, String::new())));
         let place =
-            Place { is_there: there.is_some(), below: below.collect(), text: joined(&folder.text, &text), path };
+            PrivatePlace { is_there: there.is_some(), below: below.collect(), text: joined(&folder.text, &text), path };
         (place, target)
     }
 
@@ -137,7 +137,7 @@ impl PrivatePath {
     }
 
     /// Whether the place and this path (the one with this number) are related so, from the root or from the nearest folder.
-    fn is_related(&self, number: usize, place: &Place, is_so: impl Fn(&str, &str) -> bool) -> bool {
+    fn is_related(&self, number: usize, place: &PrivatePlace, is_so: impl Fn(&str, &str) -> bool) -> bool {
         let from_nearest = |rest: &String| self.nearest.as_ref().is_some_and(|(_, private)| is_so(rest, private));
         is_so(&place.text, &self.path) || place.below.iter().any(|(other, rest)| *other == number && from_nearest(rest))
     }

@@ -28,13 +28,13 @@ pub type StreamWaker = Arc<dyn Fn() + Send + Sync>;
 /// The readers of a torrent.
 #[derive(Default)]
 pub(crate) struct StreamRegistry {
-    state: Mutex<StreamState>,
+    state: Mutex<StreamTable>,
     /// How many readers wait for a piece.
     waiting: Amount,
 }
 
 #[derive(Default)]
-struct StreamState {
+struct StreamTable {
     streams: BTreeMap<u64, StreamEntry>,
     next_id: u64,
     has_ended: bool,
@@ -127,7 +127,7 @@ impl StreamRegistry {
     }
 
     /// Passes the pieces that all readers need to the picker, and counts those that wait.
-    fn update(&self, state: &StreamState, context: Option<&TorrentContext>) {
+    fn update(&self, state: &StreamTable, context: Option<&TorrentContext>) {
         self.waiting.set(state.streams.values().filter(|entry| entry.waits.is_some()).count());
         let Some(context) = context else { return };
         let length = u64::from(context.pieces.storage().layout().piece_length());

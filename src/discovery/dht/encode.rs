@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::bencode::encode::{bytes as put, int, list};
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::message::{Family, KrpcBody, KrpcMessage, Query, Response, Want};
+use crate::discovery::dht::message::{Family, KrpcBody, KrpcMessage, KrpcResponse, Query, Want};
 use crate::wire::compact::{V6_LENGTH, write_addr};
 
 /// The client version (BEP 5): the client's two letters (BEP 20) and a two-byte version number.
@@ -114,7 +114,7 @@ fn put_want(out: &mut Vec<u8>, want: Want) {
     out.push(b'e');
 }
 
-fn put_response(out: &mut Vec<u8>, response: &Response) {
+fn put_response(out: &mut Vec<u8>, response: &KrpcResponse) {
     out.push(b'd');
     key(out, "id");
     put(out, &response.id.0);

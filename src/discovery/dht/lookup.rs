@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use crate::discovery::dht::id::NodeId;
-use crate::discovery::dht::message::{Contact, Family, Response};
+use crate::discovery::dht::message::{Contact, Family, KrpcResponse};
 use crate::discovery::dht::table::K;
 use crate::net::networks::{Network, is_private, may_report};
 
@@ -162,7 +162,7 @@ impl Lookup {
 
     /// Records a response and returns the new peers. The candidate is sorted by the id in its own response, whatever other nodes
     /// claimed.
-    pub fn answered(&mut self, addr: SocketAddr, response: &Response) -> Vec<SocketAddr> {
+    pub fn answered(&mut self, addr: SocketAddr, response: &KrpcResponse) -> Vec<SocketAddr> {
         let waits = |c: &LookupNode| c.addr == addr && matches!(c.state, QueryState::Asked | QueryState::Late);
         let Some(at) = self.candidates.iter().position(waits) else { return Vec::new() };
         let mut candidate = self.candidates.remove(at);
@@ -271,8 +271,8 @@ mod tests {
         Lookup::new(OWN, TARGET, Family::V4, seeds, &[])
     }
 
-    fn says(who: Contact, nodes: Vec<Contact>) -> Response {
-        Response { id: who.id, nodes, values: Vec::new(), token: Some(vec![who.id.0[0]]) }
+    fn says(who: Contact, nodes: Vec<Contact>) -> KrpcResponse {
+        KrpcResponse { id: who.id, nodes, values: Vec::new(), token: Some(vec![who.id.0[0]]) }
     }
 
     fn asked(lookup: &mut Lookup) -> Vec<SocketAddr> {
@@ -364,7 +364,7 @@ mod tests {
                 addr: SocketAddr::from((rng.u32(0x5000_0000..0x6000_0000).to_be_bytes(), 1)),
             };
             let nodes = (0..8).map(closer).collect();
-            lookup.answered(addr, &Response { id: NodeId([9; 20]), nodes, values: vec![], token: None });
+            lookup.answered(addr, &KrpcResponse { id: NodeId([9; 20]), nodes, values: vec![], token: None });
             assert!(lookup.candidates.len() <= MAX_CANDIDATES);
         }
         assert!(lookup.is_done() && queries <= MAX_QUERIES);

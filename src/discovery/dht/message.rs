@@ -88,7 +88,7 @@ pub enum Query {
 
 /// The response to a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Response {
+pub struct KrpcResponse {
     /// The responding node's id.
     pub id: NodeId,
     /// Nodes close to the requested id, possibly of both families. Responses that btsync sends contain one family only.
@@ -119,7 +119,7 @@ pub enum KrpcBody {
         why: &'static str,
     },
     /// A response.
-    Response(Response),
+    Response(KrpcResponse),
     /// An error: code and text.
     Error(i64, String),
 }
@@ -244,14 +244,14 @@ fn query(dict: &Dict) -> Result<KrpcBody, (i64, &'static str)> {
     Ok(KrpcBody::Query { id, query, read_only: int(dict, "ro") == Some(1) })
 }
 
-fn response(dict: &Dict) -> Option<Response> {
+fn response(dict: &Dict) -> Option<KrpcResponse> {
     let Some(Value::Dict(r)) = dict.get(b"r".as_slice()) else { return None };
     let of = |key, family| contacts(bytes(r, key).unwrap_or_default(), family).take(MAX_CONTACTS);
     let value = |value: &Value| match value {
         Value::Bytes(bytes) => addr(bytes).filter(|a| is_usable(*a)),
         _ => None,
     };
-    Some(Response {
+    Some(KrpcResponse {
         id: NodeId(hash(r, "id")?),
         nodes: of("nodes", Family::V4).chain(of("nodes6", Family::V6)).collect(),
         values: list(r, "values").iter().filter_map(value).take(MAX_VALUES).collect(),

@@ -9,7 +9,7 @@ use crate::discovery::dht::external::ExternalIp;
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::lookup::{Lookup, LookupSummary};
 use crate::discovery::dht::maintain::TorrentSearch;
-use crate::discovery::dht::message::{Contact, Family, KrpcBody, KrpcMessage, Response, is_usable};
+use crate::discovery::dht::message::{Contact, Family, KrpcBody, KrpcMessage, KrpcResponse, is_usable};
 use crate::discovery::dht::server::QueryServer;
 use crate::discovery::dht::state::DhtState;
 use crate::discovery::dht::table::{K, RoutingTable};
@@ -327,7 +327,7 @@ impl Dht {
         from: SocketAddr,
         transaction: &[u8],
         ip: Option<SocketAddr>,
-        response: &Response,
+        response: &KrpcResponse,
     ) {
         let Some(pending) = self.matching(from, transaction) else { return };
         self.stats.responses_received += 1;
@@ -348,7 +348,7 @@ impl Dht {
         }
     }
 
-    fn on_lookup_response(&mut self, key: u32, from: SocketAddr, response: &Response) {
+    fn on_lookup_response(&mut self, key: u32, from: SocketAddr, response: &KrpcResponse) {
         let Some((lookup, goal)) = self.lookups.running.get_mut(&key) else { return };
         let peers = lookup.answered(from, response);
         if let (LookupGoal::Peers(info_hash), false) = (*goal, peers.is_empty()) {

@@ -9,7 +9,7 @@ use sha1::{Digest, Sha1};
 
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{
-    Contact, Family, KrpcBody, KrpcMessage, MAX_PACKET, PROTOCOL_ERROR, Query, Response, Want,
+    Contact, Family, KrpcBody, KrpcMessage, KrpcResponse, MAX_PACKET, PROTOCOL_ERROR, Query, Want,
 };
 use crate::discovery::dht::store::PeerStore;
 use crate::discovery::dht::table::RoutingTable;
@@ -199,7 +199,7 @@ impl QueryServer {
         query: &Query,
         rng: &mut fastrand::Rng,
     ) -> KrpcBody {
-        let mut response = Response { id, nodes: Vec::new(), values: Vec::new(), token: None };
+        let mut response = KrpcResponse { id, nodes: Vec::new(), values: Vec::new(), token: None };
         match query {
             Query::Ping => {}
             Query::FindNode { target, want } => response.nodes = self.nodes(now, table, *target, *want),
@@ -236,7 +236,7 @@ impl QueryServer {
     }
 
     /// How many peers fit into the response in addition to its current content.
-    fn room_for_values(&self, from: SocketAddr, size: usize, response: &Response) -> usize {
+    fn room_for_values(&self, from: SocketAddr, size: usize, response: &KrpcResponse) -> usize {
         let message = KrpcMessage {
             // The longest transaction id that is echoed.
             transaction: vec![0; 20],

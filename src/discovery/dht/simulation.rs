@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::discovery::dht::message::{KrpcBody, KrpcMessage, Query, Response};
+use crate::discovery::dht::message::{KrpcBody, KrpcMessage, KrpcResponse, Query};
 use crate::types::InfoHash;
 
 const HASH: InfoHash = InfoHash([0x5a; 20]);
@@ -166,7 +166,7 @@ impl SimulatedNetwork {
         };
         let id = self.nodes[me].dht.id();
         let myself = self.nodes[me].addr;
-        let mut response = Response { id, nodes: vec![], values: vec![], token: Some(b"lies".to_vec()) };
+        let mut response = KrpcResponse { id, nodes: vec![], values: vec![], token: Some(b"lies".to_vec()) };
         let (mut answer_from, mut echoed) = (myself, transaction);
         match malice {
             // Claims to be close to the target, and names even closer nodes that do not exist.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::discovery::dht::message::{KrpcBody, KrpcMessage, Query, Response, Want};
+use crate::discovery::dht::message::{KrpcBody, KrpcMessage, KrpcResponse, Query, Want};
 use crate::types::InfoHash;
 
 const HASH: InfoHash = InfoHash([0x5a; 20]);
@@ -47,7 +47,7 @@ fn outputs(dht: &mut Dht) -> Vec<DhtOutput> {
 }
 
 fn response(to: &KrpcMessage, n: u8, values: Vec<SocketAddr>) -> Vec<u8> {
-    let body = Response { id: NodeId([n; 20]), nodes: vec![], values, token: Some(vec![n]) };
+    let body = KrpcResponse { id: NodeId([n; 20]), nodes: vec![], values, token: Some(vec![n]) };
     KrpcMessage { transaction: to.transaction.clone(), ip: None, body: KrpcBody::Response(body) }.encode()
 }
 
@@ -212,7 +212,7 @@ fn reports_of_a_few_nodes_do_not_change_our_id() {
         dht.add_node(secs(0), addr(n));
         let packets = sent(&mut dht);
         let (_, ping) = packets.iter().find(|(to, _)| *to == addr(n)).unwrap();
-        let body = Response { id: NodeId([n; 20]), nodes: vec![], values: vec![], token: None };
+        let body = KrpcResponse { id: NodeId([n; 20]), nodes: vec![], values: vec![], token: None };
         let answer =
             KrpcMessage { transaction: ping.transaction.clone(), ip: Some(addr(99)), body: KrpcBody::Response(body) };
         dht.on_packet(secs(0), addr(n), &answer.encode());

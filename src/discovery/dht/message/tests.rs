@@ -52,7 +52,7 @@ fn responses_of_bep_5_to_the_byte() {
     let bytes = b"d1:rd2:id20:abcdefghij01234567895:token8:aoeusnth6:valuesl6:axje.u6:idhtnmee1:t2:aa1:y1:re";
     let message = decode(bytes);
     let values = ["97.120.106.101:11893", "105.100.104.116:28269"].map(|a| a.parse().unwrap());
-    let response = Response { id: ABC, nodes: vec![], values: values.to_vec(), token: Some(b"aoeusnth".to_vec()) };
+    let response = KrpcResponse { id: ABC, nodes: vec![], values: values.to_vec(), token: Some(b"aoeusnth".to_vec()) };
     assert_eq!(message.body, KrpcBody::Response(response));
     assert_eq!(without_version(&message.encode()), bytes);
     let error = b"d1:eli201e23:A Generic Error Ocurrede1:t2:aa1:y1:ee";
@@ -143,7 +143,7 @@ fn any_message() -> impl Strategy<Value = KrpcMessage> {
         response.prop_map(|(id, mut nodes, values, token)| {
             // Each family has its own list in the packet.
             nodes.sort_by_key(|node| node.addr.is_ipv6());
-            KrpcBody::Response(Response { id, nodes, values, token: token.map(|t| t.to_vec()) })
+            KrpcBody::Response(KrpcResponse { id, nodes, values, token: token.map(|t| t.to_vec()) })
         }),
         (any::<i32>(), "[a-z ]{0,90}").prop_map(|(code, text)| KrpcBody::Error(code.into(), text)),
     ];
