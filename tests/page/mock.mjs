@@ -167,6 +167,15 @@ export class Mock {
     return response.end(JSON.stringify(message));
   }
 
+  /** Waits until the page has called a method, and returns its last call. */
+  async logged(method) {
+    for (;;) {
+      const entry = this.log.findLast((one) => one.method === method);
+      if (entry) return entry;
+      await new Promise((resolve) => { setTimeout(resolve, 20); });
+    }
+  }
+
   chosen({ ids, id }) {
     const list = ids === undefined && id === undefined ? [...this.torrents.keys()] : [ids ?? id].flat();
     return list.flatMap((one) => this.torrents.get(one) ?? []);
@@ -247,7 +256,7 @@ export class Mock {
       status: paused ? 0 : 4, rate_download: paused || !source ? 0 : 2e6 });
     for (const index of unwanted ?? []) torrent.files[index].wanted = false;
     this.torrents.set(torrent.id, torrent);
-    this.dirty.add(torrent.id);
+    if (!this.withholdsAdded) this.dirty.add(torrent.id);
     this.flush();
     return { torrent_added: { id: torrent.id, name, hash_string: torrent.hash_string } };
   }

@@ -150,6 +150,31 @@ export const tests = [
     },
   },
   {
+    name: 'a linked torrent does not stop before the page knows its files, whatever else happens',
+    async run(stage) {
+      const mock = await stage.mock({ count: 1, isStill: true });
+      const page = await stage.page({ url: `${mock.url}?add=${encodeURIComponent(MAGNET)}` });
+      mock.withholdsAdded = true;
+      await page.getByLabel('Choose the files when their list has arrived').check();
+      await page.getByRole('dialog').getByRole('button', { name: 'Start', exact: true }).click();
+      await page.getByText('Linked torrent added').waitFor();
+      Object.assign(mock.torrents.get(1), { name: 'another event' });
+      mock.dirty.add(1);
+      await row(page, 'another event').waitFor();
+      assert.equal(mock.log.some((entry) => entry.method === 'torrent_stop'), false);
+      mock.receiveMetadata(2);
+      await row(page, 'Linked torrent').getByText('Stopped').waitFor();
+    },
+  },
+  {
+    name: 'an address with malformed escapes opens the page nevertheless',
+    async run(stage) {
+      const mock = await stage.mock({ count: 1, isStill: true });
+      const page = await stage.page({ url: `${mock.url}#%` });
+      await page.locator('.body .row').waitFor();
+    },
+  },
+  {
     name: 'several torrents are selected and get limits, a folder and another place in the queue',
     async run(stage) {
       const mock = await stage.mock({ count: 8, isStill: true });

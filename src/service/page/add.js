@@ -25,13 +25,15 @@ async function load(file) {
 const waiting = new Set();
 let openFiles = (_id) => {};
 
-onChange(() => {
-  for (const id of waiting) {
-    if (torrents.get(id)?.metadata_percent_complete < 1) continue;
-    waiting.delete(id);
-    run('torrent_stop', [id]);
-    openFiles(id);
-  }
+function stopIfWaiting({ id, metadata_percent_complete: part }) {
+  if (part < 1 || !waiting.delete(id)) return;
+  run('torrent_stop', [id]);
+  openFiles(id);
+}
+
+onChange((changed, removed) => {
+  changed.forEach(stopIfWaiting);
+  for (const id of removed) waiting.delete(id);
 });
 
 class AddDialog {
@@ -105,7 +107,11 @@ class AddDialog {
       const { id, name } = added ?? duplicate;
       say(t(added ? '{name} added' : '{name} is already in the list', { name }));
       ids.push(id);
-      if (added && this.later.input.checked && source.filename) waiting.add(id);
+      if (added && this.later.input.checked && source.filename) {
+        waiting.add(id);
+        // Its events may have arrived before the answer.
+        if (torrents.has(id)) stopIfWaiting(torrents.get(id));
+      }
     }
     select(ids);
     goTo(ids[0], { keep: true });
@@ -128,8 +134,17 @@ export function openAdd(files = [], links = '') {
   });
 }
 
+/** The link after `#`; empty if its escapes are malformed. */
+function linkInHash() {
+  try {
+    return decodeURIComponent(location.hash.replace(/^#(add=)?/, ''));
+  } catch {
+    return '';
+  }
+}
+
 function fromAddress() {
-  const link = new URLSearchParams(location.search).get('add') ?? decodeURIComponent(location.hash.replace(/^#(add=)?/, ''));
+  const link = new URLSearchParams(location.search).get('add') ?? linkInHash();
   if (!linksIn(link).length) return;
   history.replaceState(null, '', location.pathname);
   openAdd([], link);
