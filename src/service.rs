@@ -1,6 +1,5 @@
 //! A service for many torrents, whose users control it over HTTP: with the page in their browser, or with a program that speaks
 //! Transmission's RPC.
-#![allow(dead_code, reason = "the faces of the service are still being built")]
 
 mod board;
 mod control;
@@ -47,7 +46,7 @@ use crate::service::options::no_password;
 use crate::service::page_events::PageEvents;
 use crate::service::state_folder::downloaded_torrents;
 use crate::service::watch::WatchedFolder;
-use crate::service::web::{Access, WebFace};
+use crate::service::web::{AccessPolicy, WebHandler};
 
 pub use options::{ServiceError, ServiceOptions, WebOptions};
 pub use run_page::RunPage;
@@ -210,9 +209,9 @@ fn serve_page(
     let adopted = adopted.chain(web.unix_listeners.into_iter().map(HttpListener::from_unix));
     let adopted: Result<Vec<HttpListener>, _> = adopted.collect();
     listeners.extend(adopted.map_err(|source| ServiceError::Listen { address, source })?);
-    let access = Access::new(web.password, &web.host_names);
-    let face = WebFace::new(control, access, events, &web.path_prefix, web.metrics);
-    let server = Server::start("web", listeners, ServerLimits::default(), Arc::new(face));
+    let access = AccessPolicy::new(web.password, &web.host_names);
+    let handler = WebHandler::new(control, access, events, &web.path_prefix, web.metrics);
+    let server = Server::start("web", listeners, ServerLimits::default(), Arc::new(handler));
     let server = server.map_err(ServiceError::Thread)?;
     let prefix = web.path_prefix.trim_matches('/');
     let path = if prefix.is_empty() { "/".to_owned() } else { format!("/{prefix}/") };
@@ -229,7 +228,7 @@ fn listeners(web: &WebOptions) -> Result<Vec<HttpListener>, ServiceError> {
     let has_password = web.password.is_some();
     let given = web.listeners.iter().filter_map(|listener| listener.local_addr().ok());
     for address in web.addresses.iter().copied().chain(given) {
-        Access::check_address(has_password, address.ip()).map_err(no_password(address))?;
+        AccessPolicy::check_address(has_password, address.ip()).map_err(no_password(address))?;
     }
     let failed = |address: String| move |source| ServiceError::Listen { address, source };
     let tcp = web.addresses.iter().map(|address| HttpListener::tcp(*address).map_err(failed(address.to_string())));

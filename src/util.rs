@@ -13,6 +13,7 @@ pub mod paths;
 pub mod printable_text;
 pub mod random;
 pub mod redact;
+pub mod secrets;
 pub mod slab;
 pub mod sort;
 pub mod units;

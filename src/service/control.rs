@@ -116,12 +116,7 @@ impl Control for Shared {
     }
 
     fn file_link(&self, link: FileLink) -> Result<String, ControlError> {
-        let files = self.files(link.torrent);
-        let exists = usize::try_from(link.index).is_ok_and(|index| index < files.len());
-        if !exists {
-            return Err(ControlError::Invalid(format!("the torrent has no file {}", link.index)));
-        }
-        Ok(format!("files/{}/{}?token={}", link.torrent.0, link.index, self.links.token(link)))
+        self.links.url(link, self.files(link.torrent).len())
     }
 
     fn is_link_valid(&self, link: FileLink, token: &str) -> bool {

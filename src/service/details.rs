@@ -1,7 +1,5 @@
 //! The files, peers, trackers and pieces of one torrent, for those who look at it.
 
-use std::time::SystemTime;
-
 use crate::discovery::tracker::announce::TrackerError;
 use crate::metainfo::Metainfo;
 use crate::service::model::{
@@ -39,12 +37,11 @@ pub fn files(record: &TorrentRecord, metainfo: &Metainfo, handle: Option<&Torren
         if file.is_virtual {
             continue;
         }
-        let renamed = record.renamed(index);
         let is_wanted = record.files.unwanted.binary_search(&index).is_err();
         let (pieces, have) = file_pieces(start, file.length, metainfo.piece_length, &states);
         details.push(FileDetails {
             index: u32::try_from(details.len()).unwrap_or(u32::MAX),
-            path: renamed.unwrap_or(&file.path).to_string_lossy().into_owned(),
+            path: record.renamed(index).unwrap_or(&file.path).to_string_lossy().into_owned(),
             length: file.length,
             have: if is_complete && !is_wanted && handle.is_none() { 0 } else { have },
             is_wanted,
@@ -144,7 +141,7 @@ pub fn trackers(record: &TorrentRecord, metainfo: Option<&Metainfo>, views: &[Tr
                 scrape: scrape_url(&announce),
                 announce,
                 last: view.and_then(last_answer),
-                next: view.and_then(|view| view.next_announce).map(unix_time),
+                next: view.and_then(|view| view.next_announce).map(UnixTime::from),
                 is_announcing: view.is_some_and(|view| view.is_announcing),
                 is_backup: view.is_some_and(|view| view.next_announce.is_none() && !view.is_announcing),
             });
@@ -153,13 +150,8 @@ pub fn trackers(record: &TorrentRecord, metainfo: Option<&Metainfo>, views: &[Tr
     details
 }
 
-fn unix_time(time: SystemTime) -> UnixTime {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    UnixTime(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}
-
 fn last_answer(view: &TrackerView) -> Option<TrackerAnswer> {
-    let at = unix_time(view.last_announce?);
+    let at = UnixTime::from(view.last_announce?);
     let (seeders, leechers) = (view.seeds.map(u64::from), view.leechers.map(u64::from));
     let answer = TrackerAnswer { at, seeders, leechers, ..TrackerAnswer::default() };
     Some(match view.last_result.as_ref()? {
@@ -218,14 +210,6 @@ pub fn pieces(record: &TorrentRecord, handle: Option<&TorrentHandle>) -> PieceDe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::model::TorrentId;
-
-    fn torrent() -> (TorrentRecord, Metainfo) {
-        let bytes = b"d4:infod5:filesld6:lengthi20000e4:pathl1:aeed6:lengthi5e4:pathl1:d1:beee4:name1:n12:piece lengthi16384e6:pieces40:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaee";
-        let metainfo = Metainfo::parse(bytes).expect("a torrent");
-        let record = TorrentRecord::new(TorrentId(1), metainfo.info_hash, "n".into(), "/down".into(), UnixTime(0));
-        (record, metainfo)
-    }
 
     #[test]
     fn a_file_has_the_bytes_of_its_verified_pieces() {

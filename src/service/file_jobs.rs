@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, unbounded};
@@ -10,6 +9,7 @@ use crossbeam_channel::{Sender, unbounded};
 use crate::metainfo::Metainfo;
 use crate::storage::KeptFile;
 use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
+use crate::util::atomics::Flag;
 
 /// At most this many of the files that were not deleted are named.
 const MAX_NAMED: usize = 5;
@@ -49,13 +49,13 @@ pub enum FileTask {
     Remove(bool),
 }
 
-type Work = Box<dyn FnOnce(&AtomicBool) + Send>;
+type FileWork = Box<dyn FnOnce(&Flag) + Send>;
 
 /// The thread of the jobs; started with the first one.
 #[derive(Default)]
 pub struct FileJobs {
-    thread: Option<(Sender<Work>, JoinHandle<()>)>,
-    is_ending: Arc<AtomicBool>,
+    thread: Option<(Sender<FileWork>, JoinHandle<()>)>,
+    is_ending: Arc<Flag>,
 }
 
 impl FileJobs {
@@ -63,7 +63,7 @@ impl FileJobs {
     pub fn start(&mut self, job: FileJob, done: impl FnOnce(JobResult) + Send + 'static) {
         if self.thread.is_none() {
             // Unbounded, but a torrent has at most one job.
-            let (sender, work) = unbounded::<Work>();
+            let (sender, work) = unbounded::<FileWork>();
             let is_ending = self.is_ending.clone();
             let run = move || work.iter().for_each(|work| work(&is_ending));
             match thread::Builder::new().name("files".to_owned()).spawn(run) {
@@ -72,10 +72,10 @@ impl FileJobs {
             }
         }
         if let Some((sender, _)) = &self.thread {
-            let work = move |is_ending: &AtomicBool| {
+            let work = move |is_ending: &Flag| {
                 let result = carry_out(&job, is_ending);
                 // Nobody receives it then, and the next start repeats the job.
-                if !is_ending.load(Ordering::Relaxed) {
+                if !is_ending.is_set() {
                     done(result);
                 }
             };
@@ -85,7 +85,7 @@ impl FileJobs {
 
     /// Interrupts the jobs that were started, and waits for their thread.
     pub fn stop(&mut self) {
-        self.is_ending.store(true, Ordering::Relaxed);
+        self.is_ending.set(true);
         if let Some((sender, thread)) = self.thread.take() {
             drop(sender);
             if thread.join().is_err() {
@@ -95,8 +95,8 @@ impl FileJobs {
     }
 }
 
-fn carry_out(job: &FileJob, stop: &AtomicBool) -> JobResult {
-    if stop.load(Ordering::Relaxed) {
+fn carry_out(job: &FileJob, stop: &Flag) -> JobResult {
+    if stop.is_set() {
         return Err("the service ends".to_owned());
     }
     let Some(torrent_file) = &job.torrent_file else { return Ok(None) };

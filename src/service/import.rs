@@ -40,7 +40,7 @@ const MAX_LABEL: usize = 128;
 
 /// A torrent of the other client.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundTorrent {
     /// Its record, without a number.
     record: TorrentRecord,
     /// Its torrent file; `None` for a magnet link whose metadata is unknown.
@@ -54,7 +54,7 @@ pub type Lines = Vec<Result<String, String>>;
 ///
 /// # Errors
 /// If the state folder cannot be used, or torrents are in folders that `options` do not permit; then none is added.
-pub fn import(options: &ServiceOptions, found: Vec<Result<Found, String>>) -> Result<Lines, ServiceError> {
+pub fn import(options: &ServiceOptions, found: Vec<Result<FoundTorrent, String>>) -> Result<Lines, ServiceError> {
     check_folders(options, &found)?;
     let state = StateFolder::open(&options.state_folder)?;
     let SavedState { settings, mut session, records } = state.load()?;
@@ -63,7 +63,7 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<Found, String>>) -> Re
     let peer_limit = settings.unwrap_or_default().network.peer_limit_per_torrent;
     let mut lines = Vec::new();
     for torrent in found {
-        let line = torrent.and_then(|Found { mut record, torrent_file }| {
+        let line = torrent.and_then(|FoundTorrent { mut record, torrent_file }| {
             let name = printable(&record.name);
             if !known.insert(record.info_hash) {
                 return Ok(format!("{name}: is there already"));
@@ -88,7 +88,7 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<Found, String>>) -> Re
     Ok(lines)
 }
 
-fn check_folders(options: &ServiceOptions, found: &[Result<Found, String>]) -> Result<(), ServiceError> {
+fn check_folders(options: &ServiceOptions, found: &[Result<FoundTorrent, String>]) -> Result<(), ServiceError> {
     let allowed = [&options.allowed_folders[..], std::slice::from_ref(&options.download_folder)].concat();
     let records = found.iter().flatten().map(|found| &found.record);
     let folders: BTreeSet<&PathBuf> =

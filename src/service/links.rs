@@ -2,11 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sha1::{Digest as _, Sha1};
-
-use crate::service::model::FileLink;
+use crate::service::model::{ControlError, FileLink};
 use crate::types::hex;
 use crate::util::random;
+use crate::util::secrets::{is_equal, keyed_digest};
 
 /// How long a link is valid, in seconds: longer than a film.
 const LIFETIME: u64 = 6 * 60 * 60;
@@ -26,8 +25,20 @@ impl LinkKey {
         LinkKey(random::bytes())
     }
 
+    /// A link to one of the `files` files of a torrent, relative to the page.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub fn url(&self, link: FileLink, files: usize) -> Result<String, ControlError> {
+        let exists = usize::try_from(link.index).is_ok_and(|index| index < files);
+        if !exists {
+            return Err(ControlError::Invalid(format!("the torrent has no file {}", link.index)));
+        }
+        Ok(format!("files/{}/{}?token={}", link.torrent.0, link.index, self.token(link)))
+    }
+
     /// The token of a link that is valid from now on.
-    pub fn token(&self, link: FileLink) -> String {
+    fn token(&self, link: FileLink) -> String {
         self.token_until(link, seconds().saturating_add(LIFETIME))
     }
 
@@ -37,22 +48,14 @@ impl LinkKey {
     }
 
     fn token_until(&self, link: FileLink, end: u64) -> String {
-        let inner = Sha1::new()
-            .chain_update(self.0)
-            .chain_update(end.to_be_bytes())
-            .chain_update(link.torrent.0.to_be_bytes())
-            .chain_update(link.index.to_be_bytes())
-            .finalize();
-        let digest = Sha1::new().chain_update(self.0).chain_update(inner).finalize();
-        format!("{end:x}-{}", hex(&digest))
+        let message = [&end.to_be_bytes()[..], &link.torrent.0.to_be_bytes(), &link.index.to_be_bytes()].concat();
+        format!("{end:x}-{}", hex(&keyed_digest(&self.0, &message)))
     }
 
     fn is_valid_at(&self, link: FileLink, token: &str, now: u64) -> bool {
         let end = token.split_once('-').and_then(|(end, _)| u64::from_str_radix(end, 16).ok());
         let Some(end) = end.filter(|end| now < *end) else { return false };
-        let right = self.token_until(link, end);
-        let differences = right.bytes().zip(token.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
-        right.len() == token.len() && std::hint::black_box(differences) == 0
+        is_equal(self.token_until(link, end).as_bytes(), token.as_bytes())
     }
 }
 
@@ -80,5 +83,7 @@ mod tests {
             assert!(!key.is_valid_at(link, bad, 0), "{bad}");
         }
         assert!(key.is_valid(link, &key.token(link)));
+        let url = key.url(link, 2).expect("a file");
+        assert!(url.starts_with("files/3/1?token=") && key.url(link, 1).is_err(), "{url}");
     }
 }

@@ -1,4 +1,4 @@
-//! The service as its faces see it, whatever their protocol: figures of torrents to read, and what a remote control may ask for.
+//! The service as the page and remote controls see it, whatever their protocol: figures of torrents to read, and requests.
 //! [`Control`] has one implementation for `btsync serve`, and one for the torrents of a single run of the command.
 
 mod details;
@@ -41,7 +41,13 @@ pub struct UnixTime(pub i64);
 impl UnixTime {
     /// The time now.
     pub fn now() -> UnixTime {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        SystemTime::now().into()
+    }
+}
+
+impl From<SystemTime> for UnixTime {
+    fn from(time: SystemTime) -> UnixTime {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         UnixTime(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
     }
 }
@@ -67,13 +73,14 @@ pub enum ControlError {
     /// The system refused.
     #[error("{0}")]
     System(String),
-    /// This face cannot do it, for example in a single run of the command.
+    /// This kind of service cannot do it, for example the page of a single run of the command.
     #[error("not possible here: {0}")]
     Unsupported(&'static str),
 }
 
-/// What a remote control or the page may ask of a service. All methods return soon: none waits for the network, and only
-/// [`Control::add`] with a path, [`Control::files`] and [`Control::free_space`] read the disk.
+/// What a remote control or the page may ask of a service. Methods that change something wait until it is saved. Only
+/// [`Control::add`] with a URL waits for the network, for 30 seconds at most. [`Control::add`] with a path, those methods that need
+/// the metainfo, [`Control::open_file`] and [`Control::free_space`] read the disk.
 pub trait Control: Send + Sync {
     /// All torrents, by number.
     fn torrents(&self) -> Vec<TorrentSummary>;

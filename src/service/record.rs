@@ -109,11 +109,11 @@ pub struct Removal {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FileChoices {
-    /// The files that are not wanted.
+    /// The files that are not wanted, ascending.
     pub unwanted: Vec<u32>,
-    /// The files that come first.
+    /// The files that come first, ascending.
     pub high: Vec<u32>,
-    /// The files that come last.
+    /// The files that come last, ascending.
     pub low: Vec<u32>,
     /// Files with another path below the folder, sorted by their indexes.
     pub renamed: Vec<(u32, PathBuf)>,

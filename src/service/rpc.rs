@@ -1,4 +1,4 @@
-//! Transmission's remote control: a request in JSON in, a response in JSON out. HTTP is somebody else's task.
+//! Transmission's remote control: a request in JSON in, a response in JSON out. `web.rs` has the HTTP around it.
 //!
 //! Both dialects are here: that of Transmission 4.0.6 and before (`method`, `arguments`, `tag`, names in camelCase and
 //! kebab-case), and JSON-RPC 2.0 with names in `snake_case`, as Transmission 4.1 speaks it. `docs/rpc.md` lists every method and field.
@@ -18,8 +18,6 @@ mod tracker_list;
 
 #[cfg(test)]
 mod tests;
-
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::service::model::{Control, UnixTime};
 
@@ -52,8 +50,7 @@ pub enum RpcResponse {
 
 /// Carries out a request. `session_id` is that of the HTTP header, which clients may ask for here too.
 pub fn respond(body: &[u8], control: &dyn Control, session_id: &str) -> RpcResponse {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
-    envelope::respond(body, &Context { control, session_id, now: UnixTime(now) })
+    envelope::respond(body, &Context { control, session_id, now: UnixTime::now() })
 }
 
 /// What methods work with.

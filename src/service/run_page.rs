@@ -38,7 +38,7 @@ const UNSUPPORTED: ControlError = ControlError::Unsupported("this page belongs t
 
 /// A page with the torrents that a program adds, until it is dropped.
 pub struct RunPage {
-    control: Arc<RunControl>,
+    control: Arc<RunPageControl>,
     addresses: Vec<String>,
     server: Option<Server>,
     stop: Option<Sender<()>>,
@@ -52,7 +52,7 @@ impl RunPage {
     /// If it may not or cannot listen.
     pub fn start(web: WebOptions) -> Result<RunPage, ServiceError> {
         let listeners = listeners(&web)?;
-        let control = Arc::new(RunControl::default());
+        let control = Arc::new(RunPageControl::default());
         let (server, addresses) = serve_page(web, listeners, control.clone(), control.page_events.clone())?;
         let (stop, stopped) = bounded(0);
         let told = control.clone();
@@ -93,14 +93,14 @@ impl Drop for RunPage {
 
 /// [`Control`] of the torrents of one run.
 #[derive(Default)]
-struct RunControl {
+struct RunPageControl {
     /// By number.
     torrents: Mutex<Vec<RunTorrent>>,
     page_events: Arc<PageEvents>,
     links: LinkKey,
 }
 
-impl RunControl {
+impl RunPageControl {
     /// Tells open pages what has changed, until the page ends.
     fn tell(&self, stopped: &Receiver<()>) {
         while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
@@ -127,7 +127,7 @@ impl RunControl {
     }
 }
 
-impl Control for RunControl {
+impl Control for RunPageControl {
     fn torrents(&self) -> Vec<TorrentSummary> {
         self.torrents.lock().iter().map(RunTorrent::summary).collect()
     }
@@ -172,7 +172,7 @@ impl Control for RunControl {
     }
 
     fn file_link(&self, link: FileLink) -> Result<String, ControlError> {
-        Ok(format!("files/{}/{}?token={}", link.torrent.0, link.index, self.links.token(link)))
+        self.links.url(link, self.files(link.torrent).len())
     }
 
     fn is_link_valid(&self, link: FileLink, token: &str) -> bool {

@@ -202,14 +202,16 @@ pub struct SettingsChange {
     pub default_trackers: Option<Vec<Vec<String>>>,
 }
 
+/// Replaces a value if there is a new one.
+pub fn set<T: Clone>(value: &mut T, new: Option<&T>) {
+    if let Some(new) = new {
+        value.clone_from(new);
+    }
+}
+
 impl Settings {
     /// Takes over the changes.
     pub fn apply(&mut self, change: &SettingsChange) {
-        fn set<T: Clone>(value: &mut T, new: Option<&T>) {
-            if let Some(new) = new {
-                value.clone_from(new);
-            }
-        }
         set(&mut self.download_folder, change.download_folder.as_ref());
         set(&mut self.incomplete_folder, change.incomplete_folder.as_ref());
         set(&mut self.uses_incomplete_folder, change.uses_incomplete_folder.as_ref());
@@ -232,11 +234,6 @@ impl Settings {
     }
 
     fn apply_rest(&mut self, change: &SettingsChange) {
-        fn set<T: Clone>(value: &mut T, new: Option<&T>) {
-            if let Some(new) = new {
-                value.clone_from(new);
-            }
-        }
         let queue = &mut self.queue;
         set(&mut queue.downloads, change.queue_downloads.as_ref());
         set(&mut queue.limits_downloads, change.queue_limits_downloads.as_ref());

@@ -1,4 +1,4 @@
-//! The HTTP face of a service: the page, Transmission's remote control, the event stream, files and figures.
+//! What a service offers over HTTP: the page, Transmission's remote control, the event stream, files and figures.
 
 mod access;
 mod assets;
@@ -14,23 +14,24 @@ use crate::service::model::Control;
 use crate::service::page_events::PageEvents;
 use crate::service::rpc::session_id::{HEADER, SessionId, VERSION_HEADER};
 use crate::service::rpc::{RPC_VERSION_SEMVER, RpcResponse, respond};
-pub use access::{Access, AccessError};
+pub use access::{AccessError, AccessPolicy};
 pub use passwords::PasswordHash;
 
 /// The largest body of a request to the remote control: a torrent file of 10 MiB in base64, and more.
 const MAX_RPC_BODY: usize = 16 << 20;
-/// The largest body of a request whose password has not been checked yet.
-const MAX_UNVERIFIED_BODY: usize = 64 << 10;
+/// The largest body of a request whose password has not been checked yet. The first request of a script may be the one that adds
+/// a torrent file, and all bodies together are bounded by [`ServerLimits`](crate::http::ServerLimits).
+const MAX_UNVERIFIED_BODY: usize = 4 << 20;
 const RPC_PATH: &str = "/transmission/rpc";
 
-/// What the page may load: only what comes from here.
+/// What the page may load: only its own files.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 /// See the module's documentation.
-pub struct WebFace {
+pub struct WebHandler {
     control: Arc<dyn Control>,
-    access: Access,
+    access: AccessPolicy,
     events: Arc<PageEvents>,
     session_id: SessionId,
     /// The path before all others, such as `/btsync`; empty for none.
@@ -38,18 +39,18 @@ pub struct WebFace {
     has_metrics: bool,
 }
 
-impl WebFace {
-    /// The face of a service. `prefix` is the path below which a reverse proxy offers it.
+impl WebHandler {
+    /// Offers a service. `prefix` is the path below which a reverse proxy offers it.
     pub fn new(
         control: Arc<dyn Control>,
-        access: Access,
+        access: AccessPolicy,
         events: Arc<PageEvents>,
         prefix: &str,
         has_metrics: bool,
-    ) -> WebFace {
+    ) -> WebHandler {
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-        WebFace { control, access, events, session_id: SessionId::generate(), prefix, has_metrics }
+        WebHandler { control, access, events, session_id: SessionId::generate(), prefix, has_metrics }
     }
 
     /// The path below the prefix; `None` if the request's is not below it.
@@ -100,7 +101,7 @@ impl WebFace {
     }
 }
 
-impl Handler for WebFace {
+impl Handler for WebHandler {
     fn body_limit(&self, head: &RequestHead) -> Result<usize, Response> {
         if self.has_valid_link(head) {
             return self.access.check_source(head).map(|()| 0).map_err(with_security);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
+use crate::util::atomics::Flag;
 
 /// The number of files of one read or write between two checks for a stop.
 const FILES_PER_STOP_CHECK: usize = 1024;
@@ -21,6 +22,12 @@ pub trait StopCheck: Sync {
 impl StopCheck for AtomicBool {
     fn is_stopped(&self) -> bool {
         self.load(Ordering::Relaxed)
+    }
+}
+
+impl StopCheck for Flag {
+    fn is_stopped(&self) -> bool {
+        self.is_set()
     }
 }
 

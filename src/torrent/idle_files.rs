@@ -47,7 +47,7 @@ pub struct IdleTorrent<'a> {
     pub metainfo: &'a Metainfo,
     /// Where its files are.
     pub place: FilesPlace<'a>,
-    /// The files that are not wanted, by their indexes.
+    /// The files that are not wanted, by their indexes, ascending.
     pub unwanted: &'a [u32],
     /// The suffix that unfinished files may have.
     pub suffix: &'a str,
@@ -122,7 +122,8 @@ impl IdleTorrent<'_> {
     }
 
     fn storage(&self, folder: &Path, layout: Layout) -> Storage {
-        let wanted: Vec<bool> = (0_u32..).zip(layout.files()).map(|(file, _)| !self.unwanted.contains(&file)).collect();
+        let wanted: Vec<bool> =
+            (0_u32..).zip(layout.files()).map(|(file, _)| self.unwanted.binary_search(&file).is_err()).collect();
         Storage::new(folder.to_owned(), layout, MAX_OPEN_FILES).select(&wanted, &part_name(&self.metainfo.info_hash))
     }
 
@@ -199,7 +200,8 @@ fn follow_moves(
     same_names: &[bool],
 ) {
     let files = same_names.len();
-    let moved_file = |file: usize| moved.iter().find(|moved| moved.file == file);
+    let moved_file =
+        |file: usize| moved.binary_search_by_key(&file, |moved| moved.file).ok().and_then(|at| moved.get(at));
     let stays = |file: usize| same_names.get(file) == Some(&true);
     let follow = |(number, stamp): &(u32, Stamp)| {
         let file = usize::try_from(*number).ok()?;

@@ -8,8 +8,8 @@ use crate::bencode::values;
 use crate::bencode::values::Dict;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::service::import::{
-    Found, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers, read,
-    record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
+    FoundTorrent, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers,
+    read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
 };
 use crate::service::model::LimitMode;
 use crate::service::record::{TorrentRecord, Wish};
@@ -22,7 +22,7 @@ const MAX_QUEUE: usize = 4 << 20;
 const HIGH: i64 = 6;
 
 /// The torrents of a folder `BT_backup`, or of a profile that has one, in the order of the queue. `None` if there is none.
-pub fn torrents(profile: &Path) -> Option<Vec<Result<Found, String>>> {
+pub fn torrents(profile: &Path) -> Option<Vec<Result<FoundTorrent, String>>> {
     let places = ["", "BT_backup", "data/BT_backup", "qBittorrent/data/BT_backup"].map(|place| profile.join(place));
     let is_backup = |folder: &Path| folder.ends_with("BT_backup") || names(folder).iter().any(|it| is_resume_data(it));
     let backup = places.into_iter().find(|place| place.is_dir() && is_backup(place))?;
@@ -41,7 +41,7 @@ fn is_resume_data(name: &Path) -> bool {
     has_extension(name, "fastresume")
 }
 
-fn torrent(path: &Path) -> Result<Found, String> {
+fn torrent(path: &Path) -> Result<FoundTorrent, String> {
     let resume = dictionary(path)?;
     let failed = |why: &str| format!("{}: {why}", path.display());
     let saved = folder(&resume, "qBt-savePath");
@@ -57,7 +57,7 @@ fn torrent(path: &Path) -> Result<Found, String> {
         None => (record_of_link(&link(&resume).ok_or_else(|| failed("it has no info-hash"))?, place), None),
     };
     take_over(&mut record, &resume);
-    Ok(Found { record, torrent_file })
+    Ok(FoundTorrent { record, torrent_file })
 }
 
 /// The magnet link of a torrent whose metadata is unknown.

@@ -6,8 +6,8 @@ use crate::bencode::values;
 use crate::bencode::values::Dict;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::service::import::{
-    Found, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers, read,
-    record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
+    FoundTorrent, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers,
+    read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
 };
 use crate::service::model::LimitMode;
 use crate::service::record::{TorrentRecord, Wish};
@@ -19,20 +19,20 @@ use crate::util::sort;
 const MAX_MAGNET: usize = 64 << 10;
 
 /// The torrents of a configuration folder, by the time at which they were added. `None` if it is none.
-pub fn torrents(config: &Path) -> Option<Vec<Result<Found, String>>> {
+pub fn torrents(config: &Path) -> Option<Vec<Result<FoundTorrent, String>>> {
     let folder = config.join("torrents");
     if !folder.is_dir() || !config.join("resume").is_dir() {
         return None;
     }
     let files = names(&folder);
     let is_torrent = |name: &PathBuf| has_extension(name, "torrent") || has_extension(name, "magnet");
-    let mut found: Vec<Result<Found, String>> =
+    let mut found: Vec<Result<FoundTorrent, String>> =
         files.into_iter().filter(is_torrent).map(|name| torrent(config, &name)).collect();
     sort::sort_by_key(&mut found, |found| found.as_ref().map_or(i64::MAX, |found| found.record.times.added.0));
     Some(found)
 }
 
-fn torrent(config: &Path, name: &Path) -> Result<Found, String> {
+fn torrent(config: &Path, name: &Path) -> Result<FoundTorrent, String> {
     let path = config.join("torrents").join(name);
     let resume = dictionary(&config.join("resume").join(name).with_extension("resume"))?;
     let place = folder(&resume, "destination");
@@ -43,11 +43,11 @@ fn torrent(config: &Path, name: &Path) -> Result<Found, String> {
         let mut record = record_of(&metainfo, place);
         take_over_files(&mut record, &metainfo, &resume);
         take_over(&mut record, &resume);
-        return Ok(Found { record, torrent_file: Some(path) });
+        return Ok(FoundTorrent { record, torrent_file: Some(path) });
     };
     let mut record = record_of_link(&magnet, place);
     take_over(&mut record, &resume);
-    Ok(Found { record, torrent_file: None })
+    Ok(FoundTorrent { record, torrent_file: None })
 }
 
 /// The magnet link of a `.magnet` file, or of a torrent file that has nothing else.

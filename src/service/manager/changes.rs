@@ -12,7 +12,7 @@ use crate::service::model::{
 };
 use crate::service::record::{FileChoices, TorrentRecord};
 use crate::service::schedule::{LocalTime, is_in_span};
-use crate::service::settings::SettingsChange;
+use crate::service::settings::{SettingsChange, set};
 use crate::service::trackers::change_trackers;
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::FilePriority;
@@ -24,13 +24,6 @@ const MAX_LABEL: usize = 128;
 const MAX_GROUPS: usize = 256;
 /// Bytes in Transmission's kilobyte.
 const KILOBYTE: u64 = 1000;
-
-/// Replaces a value if there is a new one.
-fn set<T: Clone>(value: &mut T, new: Option<&T>) {
-    if let Some(new) = new {
-        value.clone_from(new);
-    }
-}
 
 impl Manager {
     /// Changes torrents.

@@ -160,7 +160,7 @@ pub struct MetainfoFacts {
     pub created: UnixTime,
     /// Web seeds (BEP 19).
     pub web_seeds: Vec<String>,
-    /// The first file's type by its name, as Transmission's `primary-mime-type`.
+    /// The largest file's type by its name, as Transmission's `primary-mime-type`.
     pub mime_type: String,
 }
 

@@ -3,7 +3,7 @@
 use crate::service::model::{Control, ControlError, TorrentId};
 use crate::service::rpc::error::RpcError;
 use crate::service::rpc::params::Params;
-use crate::service::rpc::selection::Selection;
+use crate::service::rpc::selection::TorrentSelection;
 use crate::service::rpc::{Context, Dialect};
 
 /// One request of a method.
@@ -25,8 +25,8 @@ impl Call<'_> {
     }
 
     /// The torrents that `ids` names.
-    pub fn selection(&self) -> Selection {
-        Selection::of(self.params, self.control(), self.dialect, self.reads_only)
+    pub fn selection(&self) -> TorrentSelection {
+        TorrentSelection::of(self.params, self.control(), self.dialect, self.reads_only)
     }
 
     /// The numbers of those that exist.

@@ -7,7 +7,7 @@ use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::{Dialect, session, torrent};
 
 /// Carries out a request, and writes the members of its result.
-type Run = fn(&Call<'_>, &mut JsonWriter) -> Result<(), RpcError>;
+type MethodFn = fn(&Call<'_>, &mut JsonWriter) -> Result<(), RpcError>;
 
 /// A method.
 pub struct Method {
@@ -16,7 +16,7 @@ pub struct Method {
     /// Whether it changes nothing.
     pub reads_only: bool,
     /// Carries it out.
-    pub run: Run,
+    pub run: MethodFn,
 }
 
 /// The methods of btsync's own begin with this. The old dialect does not have them.
@@ -74,10 +74,10 @@ pub fn find(name: &str, dialect: Dialect) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.name == name && (dialect == Dialect::JsonRpc || !name.starts_with(OWN)))
 }
 
-const fn reads(name: &'static str, run: Run) -> Method {
+const fn reads(name: &'static str, run: MethodFn) -> Method {
     Method { name, reads_only: true, run }
 }
 
-const fn acts(name: &'static str, run: Run) -> Method {
+const fn acts(name: &'static str, run: MethodFn) -> Method {
     Method { name, reads_only: false, run }
 }

@@ -14,7 +14,7 @@ const MANY: usize = 32;
 
 /// The torrents that a request names.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Selection {
+pub enum TorrentSelection {
     /// All of them: a request without `ids`.
     All,
     /// Those that changed or moved payload lately.
@@ -23,20 +23,20 @@ pub enum Selection {
     These(Vec<TorrentId>),
 }
 
-impl Selection {
+impl TorrentSelection {
     /// Reads `ids`: a number, an info-hash, a list of both, or a word for the active torrents. Clients of the old dialect may
     /// say `id`, and `null` for all torrents when they only read.
-    pub fn of(params: &Params, control: &dyn Control, dialect: Dialect, reads_only: bool) -> Selection {
+    pub fn of(params: &Params, control: &dyn Control, dialect: Dialect, reads_only: bool) -> TorrentSelection {
         let value = match params.value("ids") {
             Some(Value::Null) if dialect == Dialect::Old && reads_only => None,
             None => params.value("id"),
             value => value,
         };
         match value {
-            None => Selection::All,
-            Some(Value::String(word)) if is_recently_active(word) => Selection::RecentlyActive,
-            Some(Value::Array(list)) => Selection::These(listed(list, control)),
-            Some(single) => Selection::These(listed(std::slice::from_ref(single), control)),
+            None => TorrentSelection::All,
+            Some(Value::String(word)) if is_recently_active(word) => TorrentSelection::RecentlyActive,
+            Some(Value::Array(list)) => TorrentSelection::These(listed(list, control)),
+            Some(single) => TorrentSelection::These(listed(std::slice::from_ref(single), control)),
         }
     }
 
@@ -44,12 +44,12 @@ impl Selection {
     pub fn summaries(&self, control: &dyn Control) -> Vec<TorrentSummary> {
         let recent;
         let ids = match self {
-            Selection::All => return control.torrents(),
-            Selection::RecentlyActive => {
+            TorrentSelection::All => return control.torrents(),
+            TorrentSelection::RecentlyActive => {
                 recent = control.recently_active();
                 &recent
             }
-            Selection::These(ids) => ids,
+            TorrentSelection::These(ids) => ids,
         };
         if ids.len() < MANY {
             return ids.iter().filter_map(|&id| control.torrent(id)).collect();

@@ -2,6 +2,7 @@
 //! answers, and so does not know the id that each request must repeat in a header.
 
 use crate::util::random;
+use crate::util::secrets::is_equal;
 
 /// The header with the id.
 pub const HEADER: &str = "X-Transmission-Session-Id";
@@ -30,9 +31,7 @@ impl SessionId {
 
     /// Whether a request has it. Takes the same time whatever a header of the right length says.
     pub fn is(&self, header: Option<&[u8]>) -> bool {
-        let Some(header) = header.filter(|header| header.len() == self.0.len()) else { return false };
-        let differences = header.iter().zip(self.0.as_bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
-        std::hint::black_box(differences) == 0
+        header.is_some_and(|header| is_equal(header, self.0.as_bytes()))
     }
 }
 

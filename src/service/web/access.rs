@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use sha1::{Digest as _, Sha1};
 
 use crate::http::{ClientAddress, RequestHead, Response};
 use crate::service::web::attempts::PasswordAttempts;
 use crate::service::web::passwords::PasswordHash;
 use crate::util::base64;
 use crate::util::random;
+use crate::util::secrets::{is_equal, keyed_digest};
 
-/// Why access cannot be given as asked.
+/// Why the service does not listen on an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     /// Others could reach the service without a password.
@@ -22,22 +22,23 @@ pub enum AccessError {
 }
 
 /// See the module's documentation.
-pub struct Access {
+pub struct AccessPolicy {
     password: Option<PasswordHash>,
     /// Host names beside IP addresses and `localhost`, in lower case.
     names: Vec<String>,
-    /// The key of the digests of credentials that were right, and the last one.
+    /// The key of the digest below.
     key: [u8; 32],
+    /// The digest of the last credentials that were right, so that only their first request costs a hash.
     verified: Mutex<Option<[u8; 20]>>,
     /// One thread at a time hashes a password, which needs 4 MiB.
     hashing: Mutex<()>,
     attempts: Mutex<PasswordAttempts>,
 }
 
-impl Access {
-    /// Access with this password, under these host names.
-    pub fn new(password: Option<PasswordHash>, names: &[String]) -> Access {
-        Access {
+impl AccessPolicy {
+    /// A policy with this password, under these host names.
+    pub fn new(password: Option<PasswordHash>, names: &[String]) -> AccessPolicy {
+        AccessPolicy {
             password,
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             key: random::bytes(),
@@ -61,10 +62,16 @@ impl Access {
     /// The response to a request that is refused.
     pub fn check_source(&self, head: &RequestHead) -> Result<(), Response> {
         if !self.is_our_name(head) {
-            return Err(Response::text(421, "this host name is not one of this service's: see --web-host\n"));
+            return Err(Response::text(
+                421,
+                "this host name is not one of this service's: its options have to name it\n",
+            ));
         }
         if !head.is_get_or_head() && !self.is_from_own_page(head) {
-            return Err(Response::text(403, "requests of other websites are refused: see --web-host\n"));
+            return Err(Response::text(
+                403,
+                "requests of other websites are refused, unless the options of this service name their host\n",
+            ));
         }
         Ok(())
     }
@@ -119,11 +126,10 @@ impl Access {
     }
 
     fn digest(&self, credentials: &str) -> [u8; 20] {
-        let inner = Sha1::new().chain_update(self.key).chain_update(credentials).finalize();
-        Sha1::new().chain_update(self.key).chain_update(inner).finalize().into()
+        keyed_digest(&self.key, credentials.as_bytes())
     }
 
-    /// Whether the request is for us, and not for a website whose name was made to lead to our address.
+    /// Whether the request names this service. An attacker's website can point its own name to our address (DNS rebinding).
     fn is_our_name(&self, head: &RequestHead) -> bool {
         if head.client() == ClientAddress::Unix {
             return true;
@@ -162,18 +168,12 @@ fn host_name(host: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// The address of a client; all of a Unix socket are one.
+/// The address of a client. All clients of Unix sockets count as one.
 fn ip(client: ClientAddress) -> IpAddr {
     match client {
         ClientAddress::Tcp(addr) => addr.ip(),
         ClientAddress::Unix => IpAddr::from([0, 0, 0, 0]),
     }
-}
-
-/// Compares without telling by its time where the difference is.
-fn is_equal(one: &[u8], other: &[u8]) -> bool {
-    let differences = one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b));
-    one.len() == other.len() && std::hint::black_box(differences) == 0
 }
 
 /// User and password of an `Authorization: Basic` header.

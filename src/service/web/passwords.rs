@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::hex;
 use crate::util::random;
+use crate::util::secrets::is_equal;
 
 /// KiB of memory and passes for a hash.
 const MEMORY: u32 = 4 * 1024;
@@ -31,11 +32,7 @@ impl PasswordHash {
     /// Whether this is the user name and the password. Takes as long for a wrong user name.
     pub fn is(&self, user: &str, password: &str) -> bool {
         let Some(hash) = hash(password, &self.salt).map(|hash| hex(&hash)) else { return false };
-        let same = |one: &str, other: &str| {
-            let differences = one.bytes().zip(other.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
-            one.len() == other.len() && std::hint::black_box(differences) == 0
-        };
-        same(&hash, &self.hash) & same(user, &self.user)
+        is_equal(hash.as_bytes(), self.hash.as_bytes()) & is_equal(user.as_bytes(), self.user.as_bytes())
     }
 }
 

@@ -82,7 +82,7 @@ struct DoneMove {
 impl Storage {
     /// Moves the files of this storage, with the part file and the marker, to the names that they have in `target`: in another
     /// folder, or other names in the same one. Overwrites nothing. If it fails, the files are where they were. If it is
-    /// interrupted or killed, it can be called again. Returns the files that it has moved and nobody else has changed.
+    /// interrupted or killed, it can be called again. Returns the files that it has moved and nobody else has changed, ascending.
     ///
     /// # Errors
     /// If a file is in the way, the new place is private, a symbolic link is in the path, another process downloads the torrent,
@@ -129,9 +129,10 @@ impl FileMover<'_> {
         self.move_marker(|marker| {
             for entry in entries.iter().filter(|entry| !matches!(entry.state, EntryState::Missing)) {
                 let known =
-                    moved.iter().find(|moved| moved.file == entry.file).map(|MovedFile { before, after, .. }| {
-                        ((before.identity, after.identity), (before.changed_at(), after.changed_at()))
-                    });
+                    moved.binary_search_by_key(&entry.file, |moved| moved.file).ok().and_then(|at| moved.get(at));
+                let known = known.map(|MovedFile { before, after, .. }| {
+                    ((before.identity, after.identity), (before.changed_at(), after.changed_at()))
+                });
                 marker.follow_move((&entry.from, &entry.to), known);
             }
         })?;

@@ -102,3 +102,21 @@ fn a_link_to_a_file_needs_no_password() {
         assert_eq!(service.request("POST", &link, &[], b"").expect("an answer").status, 401);
     });
 }
+
+#[test]
+fn the_first_request_may_be_one_that_adds_a_large_torrent_file() {
+    in_network_namespace("the_first_request_may_be_one_that_adds_a_large_torrent_file", &[], || {
+        let temp = TestDir::new();
+        let service = with_password(&temp);
+        let body = vec![b' '; 2 << 20];
+        let post = |password: &str| {
+            let headers = [("Authorization", basic("me", password))];
+            let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            service.request("POST", "/transmission/rpc", &headers, &body).expect("an answer")
+        };
+        assert_eq!(post("wrong").status, 401);
+        let answer = post("right");
+        assert_eq!(answer.status, 409, "the client repeats it with the session id");
+        assert_ne!(answer.header("x-transmission-session-id"), "");
+    });
+}

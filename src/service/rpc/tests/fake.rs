@@ -10,6 +10,7 @@ use crate::service::settings::{Settings, SettingsChange};
 use crate::types::InfoHash;
 
 /// A call that changes something.
+#[allow(dead_code, reason = "tests compare some requests by their debug text")]
 #[derive(Clone, Debug)]
 pub enum Asked {
     Add(Box<AddRequest>),

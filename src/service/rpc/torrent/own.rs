@@ -4,7 +4,7 @@ use crate::service::model::{FileLink, TorrentSummary};
 use crate::service::rpc::call::Call;
 use crate::service::rpc::error::RpcError;
 use crate::service::rpc::json::JsonWriter;
-use crate::service::rpc::selection::Selection;
+use crate::service::rpc::selection::TorrentSelection;
 use crate::service::rpc::torrent::columns::has;
 use crate::service::rpc::torrent::view::priority;
 
@@ -77,8 +77,8 @@ pub fn files(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
 /// The one torrent that `id` names, by number or info-hash.
 fn the_torrent(call: &Call<'_>) -> Result<TorrentSummary, RpcError> {
     let mut found = match call.selection() {
-        selection @ Selection::These(_) => selection.summaries(call.control()),
-        Selection::All | Selection::RecentlyActive => Vec::new(),
+        selection @ TorrentSelection::These(_) => selection.summaries(call.control()),
+        TorrentSelection::All | TorrentSelection::RecentlyActive => Vec::new(),
     };
     match (found.pop(), found.is_empty()) {
         (Some(torrent), true) => Ok(torrent),
