@@ -17,7 +17,7 @@ mod input;
 mod limits;
 mod listener;
 mod mailbox;
-mod percent;
+mod query;
 mod range;
 mod request;
 mod response;
@@ -31,12 +31,14 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+#[cfg(test)]
+pub(crate) use events::MAX_WAITING_BYTES;
 pub use events::{EventBroadcast, EventSubscription, LOST_EVENT};
 #[cfg(feature = "internals")]
 pub use input::requests_in;
 pub use limits::ServerLimits;
 pub use listener::{HttpListener, ListenAddress, PRIVATE_MODE};
-pub use percent::{QueryString, decode as percent_decode};
+pub use query::QueryString;
 pub use range::{RequestedRange, has_current, requested_range};
 pub use request::{ClientAddress, Request, RequestHead};
 pub use response::{Response, ResponseBody};

@@ -59,7 +59,7 @@ mod hash;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod hash;
-// A service uses what the tracker does not.
+// A general server: a service uses what the tracker does not, and neither serves plain files.
 #[cfg(not(feature = "internals"))]
 #[allow(dead_code)]
 mod http;

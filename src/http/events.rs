@@ -10,8 +10,9 @@ use crate::http::source::{BodySource, Pulled, Waker};
 
 /// The most events that wait for one listener.
 const MAX_WAITING_EVENTS: usize = 1024;
-/// The most bytes of events that wait for one listener. A longer event is lost.
-const MAX_WAITING_BYTES: usize = 256 * 1024;
+/// The most bytes of events that wait for one listener. A longer event is lost. Listeners share the bytes of an event, so that all of
+/// them together hold little more than the slowest.
+pub(crate) const MAX_WAITING_BYTES: usize = 4 << 20;
 /// The name of the event that says how many events a listener has lost.
 pub const LOST_EVENT: &str = "lost";
 /// A comment, which keeps a silent connection alive.
@@ -43,11 +44,6 @@ pub struct EventSubscription {
 }
 
 impl EventBroadcast {
-    /// A broadcast without listeners.
-    pub fn new() -> EventBroadcast {
-        EventBroadcast::default()
-    }
-
     /// A new listener, which gets all events from now on.
     pub fn subscribe(&self) -> EventSubscription {
         let queue = Arc::default();
@@ -120,13 +116,6 @@ impl EventQueue {
     }
 }
 
-impl EventSubscription {
-    /// Sends an event to this listener only, such as the state at the start. It counts against the same limits as the others.
-    pub fn send(&self, name: &str, data: &str) {
-        self.queue.lock().push(&encode(name, data));
-    }
-}
-
 impl BodySource for EventSubscription {
     fn pull(&mut self, max: usize, out: &mut Vec<u8>, waker: &Waker) -> io::Result<Pulled> {
         let start = out.len();
@@ -196,16 +185,15 @@ mod tests {
     #[test]
     fn each_listener_gets_each_event_from_its_start_on() {
         let (mailbox, waker) = waker();
-        let broadcast = EventBroadcast::new();
+        let broadcast = EventBroadcast::default();
         broadcast.publish("early", "lost to nobody");
         let (mut one, mut two) = (broadcast.subscribe(), broadcast.subscribe());
         assert_eq!((broadcast.listeners(), pull(&mut one, 100, &waker).1), (2, Pulled::Pending));
-        two.send("", "first");
         broadcast.publish("na\nme", "a\nb\r\nc\rd");
         assert!(matches!(mailbox.take()[..], [ConnectionMessage::Woken(7)]));
         let event = "event: name\ndata: a\ndata: b\ndata: c\ndata: d\n\n";
         assert_eq!(pull(&mut one, 100, &waker), (event.into(), Pulled::Data));
-        assert_eq!(pull(&mut two, 100, &waker), (format!("data: first\n\n{event}"), Pulled::Data));
+        assert_eq!(pull(&mut two, 100, &waker), (event.into(), Pulled::Data));
         drop(one);
         broadcast.publish("", "long");
         broadcast.end();
@@ -220,7 +208,7 @@ mod tests {
     #[test]
     fn a_slow_listener_loses_the_oldest_events_and_learns_how_many() {
         let (_mailbox, waker) = waker();
-        let broadcast = EventBroadcast::new();
+        let broadcast = EventBroadcast::default();
         let mut slow = broadcast.subscribe();
         (0..MAX_WAITING_EVENTS + 5).for_each(|n| broadcast.publish("", &n.to_string()));
         let (text, _) = pull(&mut slow, usize::MAX / 2, &waker);

@@ -1,26 +1,6 @@
-//! Percent-encoding in paths and queries. Pure.
+//! Query strings. Pure.
 
 use percent_encoding::percent_decode;
-
-/// Decodes a path or a segment. `None` if an escape is invalid, or the result has a NUL or is no UTF-8.
-pub fn decode(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let is_escape = |at: usize| {
-        let digits = bytes.get(at + 1..at + 3);
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    };
-    if !(0..bytes.len()).filter(|&at| bytes[at] == b'%').all(is_escape) {
-        return None;
-    }
-    let decoded = percent_decode(bytes).decode_utf8().ok()?;
-    (!decoded.contains('\0')).then(|| decoded.into_owned())
-}
-
-/// The decoded segments of a path that begins with a slash; `None` if no file can have that path.
-pub(super) fn segments(path: &str) -> Option<Vec<String>> {
-    let valid = |segment: &String| !matches!(segment.as_str(), "." | "..") && !segment.contains('/');
-    path.strip_prefix('/')?.split('/').map(|segment| decode(segment).filter(valid)).collect()
-}
 
 /// The parameters of a query string, in order: keys as sent, values decoded to bytes.
 #[derive(Debug)]
@@ -47,19 +27,6 @@ impl<'a> QueryString<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_that_no_file_can_have_are_refused() {
-        let of = |path: &str| segments(path).map(|segments| segments.join("|"));
-        assert_eq!(of("/"), Some(String::new()));
-        assert_eq!(of("/a/b%20c/%C3%A4").as_deref(), Some("a|b c|ä"));
-        assert_eq!(of("/a//b/").as_deref(), Some("a||b|"));
-        for bad in
-            ["", "*", "a", "/..", "/a/../b", "/%2e%2E/x", "/.", "/a%2fb", "/a%00", "/%", "/%4", "/%zz", "/%+4", "/%ff"]
-        {
-            assert_eq!(of(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn a_query_keeps_the_order_of_its_values() {

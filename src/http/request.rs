@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::http::{head, percent};
+use crate::http::head;
 use crate::util::atomics::Amount;
 
 /// Who sent a request.
@@ -69,12 +69,6 @@ impl RequestHead {
     /// The path, not decoded; it begins with a slash (or is `*`, for OPTIONS).
     pub fn path(&self) -> &str {
         self.text(&self.path)
-    }
-
-    /// The decoded segments of the path, without the leading slash: `/a/b%20c` is `a` and `b c`, `/` is one empty segment. `None`
-    /// for a path that no file can have: `.` and `..`, a NUL or a slash in a segment, an invalid escape, or no UTF-8.
-    pub fn segments(&self) -> Option<Vec<String>> {
-        percent::segments(self.path())
     }
 
     /// What follows the question mark, not decoded.

@@ -331,7 +331,7 @@ mod tests {
         let none = Response::not_modified("\"x\"");
         let framing = none.body.framing(false);
         assert_eq!(head(&none, framing, false), "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n");
-        let events = Response::events(crate::http::EventBroadcast::new().subscribe());
+        let events = Response::events(crate::http::EventBroadcast::default().subscribe());
         assert_eq!(events.body.framing(true), BodyFraming::UntilClose);
         assert!(head(&events, events.body.framing(false), false).contains("\r\nTransfer-Encoding: chunked\r\n"));
     }

@@ -1,6 +1,6 @@
 //! Requests to our HTTP server.
 
-use btsync::http::{QueryString, RequestedRange, percent_decode, requested_range, requests_in};
+use btsync::http::{QueryString, RequestedRange, requested_range, requests_in};
 
 const MAX_HEAD: usize = 8 * 1024;
 const MAX_BODY: usize = 1000;
@@ -21,13 +21,9 @@ pub fn http_server(bytes: &[u8]) -> bool {
         let head = &request.head;
         assert!(request.body.len() <= MAX_BODY && !head.method().is_empty());
         assert!(head.path().starts_with('/') || head.path() == "*");
-        for segment in head.segments().unwrap_or_default() {
-            assert!(!segment.contains(['/', '\0']) && segment != ".." && segment != ".", "{segment}");
-        }
         assert!(head.header_values("Content-Length").count() + head.header_values("Transfer-Encoding").count() <= 1);
         assert!(head.header_values("Host").count() <= 1);
         let _ = QueryString::new(head.query().unwrap_or_default()).first("a");
-        let _ = percent_decode(head.query().unwrap_or_default());
         for length in [0, 1, 1000, u64::MAX] {
             if let RequestedRange::Part(range) = requested_range(head, length) {
                 assert!(range.start < range.end && range.end <= length, "{range:?} of {length}");

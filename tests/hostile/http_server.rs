@@ -82,7 +82,7 @@ impl TestServer {
         let (go_on, may_answer) = mpsc::channel();
         let file = tempfile::tempfile().unwrap();
         file.set_len(LARGE as u64).unwrap();
-        let events = EventBroadcast::new();
+        let events = EventBroadcast::default();
         let handler = TestHandler { events: events.clone(), file, may_answer: Mutex::new(may_answer) };
         let mut listeners = vec![HttpListener::tcp((Ipv4Addr::LOCALHOST, 0).into()).unwrap()];
         listeners.extend(more);

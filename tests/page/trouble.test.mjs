@@ -7,6 +7,17 @@ const EVIL = '<img src=x onerror="globalThis.wasHacked=1"><script>globalThis.was
 
 export const tests = [
   {
+    name: 'a page that lost events asks for everything again',
+    async run(stage) {
+      const mock = await stage.mock({ count: 2, isStill: true });
+      const page = await stage.page({ url: mock.url });
+      await page.locator('.body .row').nth(1).waitFor();
+      mock.torrents.get(2).name = 'changed without an event';
+      for (const stream of mock.streams) stream.write('event: lost\ndata: 1\n\n');
+      await row(page, 'changed without an event').waitFor();
+    },
+  },
+  {
     name: 'a lost connection is shown, and comes back with what changed meanwhile',
     async run(stage) {
       const mock = await stage.mock({ count: 4, isStill: true });

@@ -88,6 +88,8 @@ export function reconnect() {
   close();
   source = new EventSource('events');
   source.onerror = lose;
+  // The stream was faster than this page. A new one begins with everything.
+  source.addEventListener('lost', reconnect);
   source.addEventListener('torrents', ({ data }) => {
     const event = JSON.parse(data);
     apply(event);

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::fake::Fake;
 use super::{SESSION_ID, arguments, error, old_result, result};
+use crate::http::MAX_WAITING_BYTES;
 use crate::service::model::{Activity, BandwidthGroup, LimitMode, RateLimit, UnixTime};
+use crate::service::rpc::live;
 use crate::service::rpc::torrent::columns::{flags, host_and_port, site_name};
 use crate::types::Encryption;
 use crate::util::base64;
@@ -318,4 +320,10 @@ fn the_page_gets_pieces_and_files_in_little_space() {
     assert_eq!(first("btsync_problem", |_| {}), "none");
     let blocked = result(&Fake::new(4), "torrent_get", &json!({"ids": 4, "fields": ["btsync_problem", "error"]}));
     assert_eq!(blocked["torrents"][0], json!({"btsync_problem": "files_in_the_way", "error": 3}));
+}
+
+#[test]
+fn an_event_may_have_three_thousand_torrents() {
+    let length = live::changes(&Fake::new(3000), None, &[], UnixTime(0)).len();
+    assert!(length < MAX_WAITING_BYTES, "{length} bytes");
 }
