@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use crate::client::{Client, DhtSettings, DormantGuard};
 use crate::metainfo::Metainfo;
 use crate::service::links::LinkKey;
-use crate::service::messages::Message;
+use crate::service::messages::ManagerMessage;
 use crate::service::model::{BandwidthGroup, SessionStats, SessionSums, TorrentId, TorrentSummary};
 use crate::service::page_events::PageEvents;
 use crate::service::record::TorrentRecord;
-use crate::service::settings::Settings;
+use crate::service::settings::SessionSettings;
 use crate::service::state_folder::torrent_file;
 use crate::torrent::TorrentHandle;
 use crate::types::InfoHash;
@@ -33,7 +33,7 @@ pub struct Shared {
     /// What the manager publishes.
     pub board: Mutex<Board>,
     /// To the manager.
-    pub inbox: Sender<Message>,
+    pub inbox: Sender<ManagerMessage>,
     /// For each running torrent, whether the manager has yet to look at its events.
     pub pending: Mutex<BTreeMap<TorrentId, Arc<Flag>>>,
     /// The client, unless it is being replaced.
@@ -58,7 +58,7 @@ pub struct Board {
     /// The torrents.
     pub torrents: BTreeMap<TorrentId, BoardEntry>,
     /// The settings.
-    pub settings: Settings,
+    pub settings: SessionSettings,
     /// The sums.
     pub stats: SessionStats,
     /// The sums when this session began.

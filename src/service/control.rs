@@ -8,7 +8,7 @@ use crossbeam_channel::bounded;
 use crate::service::board::Shared;
 use crate::service::details;
 use crate::service::load::load;
-use crate::service::messages::{Answer, Message, PreparedTorrent, Request};
+use crate::service::messages::{Answer, ControlRequest, ManagerMessage, PreparedTorrent};
 use crate::service::model::{
     AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, FileLink, PeerDetails, PieceDetails,
     QueueMove, ServedFile, SessionStats, TorrentChange, TorrentId, TorrentSummary, TrackerDetails,
@@ -16,7 +16,7 @@ use crate::service::model::{
 use crate::service::record::TorrentRecord;
 use crate::service::renaming;
 use crate::service::served;
-use crate::service::settings::{Settings, SettingsChange};
+use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::torrent::{TorrentHandle, TrackerView};
 use crate::types::InfoHash;
 use crate::util::os_error::reason;
@@ -35,14 +35,14 @@ pub(super) fn is_permitted(folder: &Path, allowed: &[PathBuf]) -> bool {
 }
 
 impl Shared {
-    fn request(&self, request: Request) -> Result<Answer, ControlError> {
+    fn request(&self, request: ControlRequest) -> Result<Answer, ControlError> {
         let (reply, answer) = bounded(1);
-        let is_busy = || ControlError::System("the service is busy or ends".to_owned());
-        self.inbox.send_timeout(Message::Request(request, reply), REQUEST_TIMEOUT).map_err(|_| is_busy())?;
+        let is_busy = || ControlError::System("the service is busy or shutting down; try again later".to_owned());
+        self.inbox.send_timeout(ManagerMessage::Request(request, reply), REQUEST_TIMEOUT).map_err(|_| is_busy())?;
         answer.recv_timeout(REQUEST_TIMEOUT).map_err(|_| is_busy())?
     }
 
-    fn carry_out(&self, request: Request) -> Result<(), ControlError> {
+    fn carry_out(&self, request: ControlRequest) -> Result<(), ControlError> {
         self.request(request).map(drop)
     }
 
@@ -52,7 +52,7 @@ impl Shared {
         Some((entry.record.clone(), entry.handle.clone()))
     }
 
-    /// The folder, if downloads may be there.
+    /// Returns the folder if downloads may be there.
     fn check_folder(&self, folder: &Path) -> Result<PathBuf, ControlError> {
         if is_permitted(folder, &self.allowed_folders) {
             Ok(folder.to_owned())
@@ -145,40 +145,40 @@ impl Control for Shared {
             change,
             may_overwrite: overwrite,
         };
-        match self.request(Request::Add(Box::new(load(source, cookies.as_deref(), rest)?)))? {
+        match self.request(ControlRequest::Add(Box::new(load(source, cookies.as_deref(), rest)?)))? {
             Answer::Added(added) => Ok(added),
             Answer::Done => Err(ControlError::System("no answer".to_owned())),
         }
     }
 
     fn start(&self, ids: &[TorrentId], now: bool) -> Result<(), ControlError> {
-        self.carry_out(Request::Start(ids.to_owned(), now))
+        self.carry_out(ControlRequest::Start(ids.to_owned(), now))
     }
 
     fn stop(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
-        self.carry_out(Request::Stop(ids.to_owned()))
+        self.carry_out(ControlRequest::Stop(ids.to_owned()))
     }
 
     fn verify(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
-        self.carry_out(Request::Verify(ids.to_owned()))
+        self.carry_out(ControlRequest::Verify(ids.to_owned()))
     }
 
     fn reannounce(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
-        self.carry_out(Request::Reannounce(ids.to_owned()))
+        self.carry_out(ControlRequest::Reannounce(ids.to_owned()))
     }
 
     fn remove(&self, ids: &[TorrentId], delete_data: bool) -> Result<(), ControlError> {
-        self.carry_out(Request::Remove(ids.to_owned(), delete_data))
+        self.carry_out(ControlRequest::Remove(ids.to_owned(), delete_data))
     }
 
     fn change(&self, ids: &[TorrentId], change: &TorrentChange) -> Result<(), ControlError> {
         self.check_change(change)?;
-        self.carry_out(Request::Change(ids.to_owned(), Box::new(change.clone())))
+        self.carry_out(ControlRequest::Change(ids.to_owned(), Box::new(change.clone())))
     }
 
     fn set_folder(&self, ids: &[TorrentId], folder: &Path, moves_files: bool) -> Result<(), ControlError> {
         let folder = self.check_folder(folder)?;
-        self.carry_out(Request::SetFolder(ids.to_owned(), folder, moves_files))
+        self.carry_out(ControlRequest::SetFolder(ids.to_owned(), folder, moves_files))
     }
 
     fn rename(&self, id: TorrentId, path: &str, name: &str) -> Result<(), ControlError> {
@@ -186,18 +186,18 @@ impl Control for Shared {
         let metainfo = self.metainfo(&record);
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
         let (files, new_name) = renaming::renamed(&record, &metainfo, path, name)?;
-        self.carry_out(Request::Rename(id, files, new_name))
+        self.carry_out(ControlRequest::Rename(id, files, new_name))
     }
 
     fn overwrite(&self, id: TorrentId) -> Result<(), ControlError> {
-        self.carry_out(Request::Overwrite(id))
+        self.carry_out(ControlRequest::Overwrite(id))
     }
 
     fn move_in_queue(&self, ids: &[TorrentId], to: QueueMove) -> Result<(), ControlError> {
-        self.carry_out(Request::MoveInQueue(ids.to_owned(), to))
+        self.carry_out(ControlRequest::MoveInQueue(ids.to_owned(), to))
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> SessionSettings {
         self.board.lock().settings.clone()
     }
 
@@ -205,7 +205,7 @@ impl Control for Shared {
         for folder in change.download_folder.iter().chain(&change.incomplete_folder) {
             self.check_folder(folder)?;
         }
-        self.carry_out(Request::ChangeSettings(Box::new(change.clone())))
+        self.carry_out(ControlRequest::ChangeSettings(Box::new(change.clone())))
     }
 
     fn stats(&self) -> SessionStats {
@@ -237,7 +237,7 @@ impl Control for Shared {
     }
 
     fn set_group(&self, group: BandwidthGroup) -> Result<(), ControlError> {
-        self.carry_out(Request::SetGroup(group))
+        self.carry_out(ControlRequest::SetGroup(group))
     }
 
     fn state_folder(&self) -> PathBuf {
@@ -245,6 +245,6 @@ impl Control for Shared {
     }
 
     fn shut_down(&self) {
-        let _ = self.inbox.send(Message::ShutDown);
+        let _ = self.inbox.send(ManagerMessage::ShutDown);
     }
 }

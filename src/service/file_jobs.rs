@@ -10,6 +10,7 @@ use crate::metainfo::Metainfo;
 use crate::storage::KeptFile;
 use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::util::atomics::Flag;
+use crate::util::os_error::reason;
 
 /// At most this many of the files that were not deleted are named.
 const MAX_NAMED: usize = 5;
@@ -68,13 +69,13 @@ impl FileJobs {
             let run = move || work.iter().for_each(|work| work(&is_ending));
             match thread::Builder::new().name("files".to_owned()).spawn(run) {
                 Ok(thread) => self.thread = Some((sender, thread)),
-                Err(error) => return done(Err(format!("no thread for it: {error}"))),
+                Err(error) => return done(Err(format!("cannot start a thread: {}", reason(&error)))),
             }
         }
         if let Some((sender, _)) = &self.thread {
             let work = move |is_ending: &Flag| {
                 let result = carry_out(&job, is_ending);
-                // Nobody receives it then, and the next start repeats the job.
+                // Otherwise the manager no longer receives the result, and the next start repeats the job.
                 if !is_ending.is_set() {
                     done(result);
                 }

@@ -25,10 +25,10 @@ use crate::peer::LimitGroup;
 use crate::service::board::{Board, Shared, changes_of};
 use crate::service::file_jobs::FileJobs;
 use crate::service::links::LinkKey;
-use crate::service::messages::{Answer, Message, Request};
+use crate::service::messages::{Answer, ControlRequest, ManagerMessage};
 use crate::service::model::{ControlError, TorrentId};
 use crate::service::options::{ServiceError, ServiceOptions};
-use crate::service::settings::Settings;
+use crate::service::settings::SessionSettings;
 use crate::service::state_folder::{SavedState, SessionRecord, StateFolder};
 pub use changes::limits as limits_of;
 use client::start_client;
@@ -54,7 +54,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Manager {
     shared: Arc<Shared>,
     state: StateFolder,
-    settings: Settings,
+    settings: SessionSettings,
     session: SessionRecord,
     torrents: BTreeMap<TorrentId, Managed>,
     /// `None` while it is replaced because its settings have changed.
@@ -62,7 +62,7 @@ pub struct Manager {
     /// Whether the client must be replaced once no torrent uses it.
     replaces_client: bool,
     jobs: FileJobs,
-    inbox: Receiver<Message>,
+    inbox: Receiver<ManagerMessage>,
     started: Instant,
     ticked: Instant,
     saved: Instant,
@@ -82,10 +82,10 @@ pub struct Manager {
     /// When they are to be looked at next.
     sleeping_due: Instant,
     /// The rates and settings that open pages know.
-    told_session: Option<(u64, u64, Settings)>,
+    told_session: Option<(u64, u64, SessionSettings)>,
     is_ending: bool,
     /// Requests that add torrents which are just being removed, and where the answers go: one for each worker at most.
-    waiting: Vec<(Request, Sender<Result<Answer, ControlError>>)>,
+    waiting: Vec<(ControlRequest, Sender<Result<Answer, ControlError>>)>,
 }
 
 impl Manager {
@@ -174,11 +174,11 @@ impl Manager {
         self.stop_all();
     }
 
-    fn handle(&mut self, message: Message) {
+    fn handle(&mut self, message: ManagerMessage) {
         match message {
-            Message::Request(request, reply) if self.must_wait(&request) => self.waiting.push((request, reply)),
-            Message::Request(request, reply) => {
-                if matches!(request, Request::Change(..) | Request::ChangeSettings(_)) {
+            ManagerMessage::Request(request, reply) if self.must_wait(&request) => self.waiting.push((request, reply)),
+            ManagerMessage::Request(request, reply) => {
+                if matches!(request, ControlRequest::Change(..) | ControlRequest::ChangeSettings(_)) {
                     self.sleeping_due = Instant::now(); // their goals may have changed
                 }
                 let answer = self.carry_out(request);
@@ -187,22 +187,22 @@ impl Manager {
                 self.publish_stats();
                 let _ = reply.try_send(answer);
             }
-            Message::Look(id) => self.look(id),
+            ManagerMessage::Look(id) => self.look(id),
             // The turn ends with a look at them.
-            Message::Called => {}
-            Message::JobDone(id, result) => {
+            ManagerMessage::Called => {}
+            ManagerMessage::JobDone(id, result) => {
                 self.finish_job(id, result);
                 for (request, reply) in std::mem::take(&mut self.waiting) {
-                    self.handle(Message::Request(request, reply));
+                    self.handle(ManagerMessage::Request(request, reply));
                 }
             }
-            Message::ShutDown => self.is_ending = true,
+            ManagerMessage::ShutDown => self.is_ending = true,
         }
     }
 
     /// Whether a request adds a torrent that is just being removed.
-    fn must_wait(&self, request: &Request) -> bool {
-        let Request::Add(new) = request else { return false };
+    fn must_wait(&self, request: &ControlRequest) -> bool {
+        let ControlRequest::Add(new) = request else { return false };
         let is_it = |torrent: &Managed| torrent.record.removal.is_some() && torrent.record.info_hash == new.info_hash;
         !self.is_ending && self.torrents.values().any(is_it)
     }

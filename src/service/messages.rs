@@ -11,9 +11,9 @@ use crate::service::settings::SettingsChange;
 use crate::types::InfoHash;
 
 /// What wakes the manager.
-pub enum Message {
+pub enum ManagerMessage {
     /// A request of a page or a remote control, and where the answer goes.
-    Request(Request, Sender<Result<Answer, ControlError>>),
+    Request(ControlRequest, Sender<Result<Answer, ControlError>>),
     /// A torrent has events, or has ended.
     Look(TorrentId),
     /// Seeds that sleep have to start.
@@ -25,7 +25,7 @@ pub enum Message {
 }
 
 /// What a page or a remote control asks for.
-pub enum Request {
+pub enum ControlRequest {
     /// Adds a torrent.
     Add(Box<PreparedTorrent>),
     /// Starts torrents, `true` whatever the queue says.

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 pub use crate::service::settings::RateLimit;
-use crate::service::settings::{Settings, SettingsChange};
+use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::types::InfoHash;
 
 pub use details::{
@@ -171,7 +171,7 @@ pub trait Control: Send + Sync {
     fn move_in_queue(&self, ids: &[TorrentId], to: QueueMove) -> Result<(), ControlError>;
 
     /// The session's settings.
-    fn settings(&self) -> Settings;
+    fn settings(&self) -> SessionSettings;
     /// Changes the session's settings.
     ///
     /// # Errors

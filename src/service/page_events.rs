@@ -22,7 +22,7 @@ const LOG_EVENT: &str = "log";
 #[derive(Default)]
 pub struct PageEvents {
     broadcast: EventBroadcast,
-    /// For each torrent, when it had changed as the last event told.
+    /// The time of each torrent's last change that an event has reported.
     told: Mutex<BTreeMap<TorrentId, Instant>>,
 }
 

@@ -1,4 +1,4 @@
-//! Which torrents of a service run: decided by their position in the queue. Pure.
+//! Decides which torrents of a service run, by their positions in the queue. Pure.
 
 use std::collections::BTreeSet;
 

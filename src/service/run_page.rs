@@ -22,7 +22,7 @@ use crate::service::model::{
 };
 use crate::service::options::{ServiceError, WebOptions};
 use crate::service::page_events::PageEvents;
-use crate::service::settings::{RateLimit, Settings, SettingsChange};
+use crate::service::settings::{RateLimit, SessionSettings, SettingsChange};
 use crate::service::{listeners, serve_page, served};
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::TorrentHandle;
@@ -255,18 +255,18 @@ impl Control for RunPageControl {
         Err(UNSUPPORTED)
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> SessionSettings {
         let folder = self.torrents.lock().last().map(|torrent| torrent.folder.clone());
         let limits = self.limits();
         let limit = |bytes: u64| RateLimit {
             kilobytes: u32::try_from(bytes.div_ceil(1000)).unwrap_or(u32::MAX),
             enabled: bytes > 0,
         };
-        Settings {
+        SessionSettings {
             download_folder: folder.unwrap_or_default(),
             down_limit: limit(limits.down),
             up_limit: limit(limits.up),
-            ..Settings::default()
+            ..SessionSettings::default()
         }
     }
 

@@ -20,7 +20,7 @@ pub struct RateLimit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
-pub struct Settings {
+pub struct SessionSettings {
     /// The folder of new torrents.
     pub download_folder: PathBuf,
     /// The folder of torrents that are not complete.
@@ -128,17 +128,17 @@ pub struct NetworkSettings {
 /// Changes of settings; what is `None` stays.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SettingsChange {
-    /// See [`Settings::download_folder`].
+    /// See [`SessionSettings::download_folder`].
     pub download_folder: Option<PathBuf>,
-    /// See [`Settings::incomplete_folder`].
+    /// See [`SessionSettings::incomplete_folder`].
     pub incomplete_folder: Option<PathBuf>,
-    /// See [`Settings::uses_incomplete_folder`].
+    /// See [`SessionSettings::uses_incomplete_folder`].
     pub uses_incomplete_folder: Option<bool>,
-    /// See [`Settings::renames_partial_files`].
+    /// See [`SessionSettings::renames_partial_files`].
     pub renames_partial_files: Option<bool>,
-    /// See [`Settings::starts_added`].
+    /// See [`SessionSettings::starts_added`].
     pub starts_added: Option<bool>,
-    /// See [`Settings::deletes_watched`].
+    /// See [`SessionSettings::deletes_watched`].
     pub deletes_watched: Option<bool>,
     /// The download limit in KB/s.
     pub down_limit: Option<u32>,
@@ -198,7 +198,7 @@ pub struct SettingsChange {
     pub pex: Option<bool>,
     /// See [`NetworkSettings::encryption`].
     pub encryption: Option<Encryption>,
-    /// See [`Settings::default_trackers`].
+    /// See [`SessionSettings::default_trackers`].
     pub default_trackers: Option<Vec<Vec<String>>>,
 }
 
@@ -209,7 +209,7 @@ pub fn set<T: Clone>(value: &mut T, new: Option<&T>) {
     }
 }
 
-impl Settings {
+impl SessionSettings {
     /// Takes over the changes.
     pub fn apply(&mut self, change: &SettingsChange) {
         set(&mut self.download_folder, change.download_folder.as_ref());
@@ -277,9 +277,9 @@ impl NetworkSettings {
     }
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for SessionSettings {
+    fn default() -> SessionSettings {
+        SessionSettings {
             download_folder: PathBuf::new(),
             incomplete_folder: PathBuf::new(),
             uses_incomplete_folder: false,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::service::model::{BandwidthGroup, SessionSums, TorrentId};
 use crate::service::record::TorrentRecord;
-use crate::service::settings::Settings;
+use crate::service::settings::SessionSettings;
 use crate::types::InfoHash;
 use crate::util::atomic_file;
 use crate::util::os_error::reason;
@@ -70,7 +70,7 @@ pub struct SessionRecord {
 #[derive(Debug, Default)]
 pub struct SavedState {
     /// The settings; `None` at the first start.
-    pub settings: Option<Settings>,
+    pub settings: Option<SessionSettings>,
     /// Sums and groups.
     pub session: SessionRecord,
     /// The torrents, by number.
@@ -134,7 +134,7 @@ impl StateFolder {
     /// # Errors
     /// If the settings are damaged, or a file cannot be read.
     pub fn load(&self) -> Result<SavedState, StateError> {
-        let settings: Option<Settings> = self.read_json(SETTINGS)?;
+        let settings: Option<SessionSettings> = self.read_json(SETTINGS)?;
         let mut session: SessionRecord = self.read_json(SESSION)?.unwrap_or_default();
         let mut records = self.load_records()?;
         sort::sort_by_key(&mut records, |record| record.id);
@@ -192,7 +192,7 @@ impl StateFolder {
     ///
     /// # Errors
     /// If they cannot be written; the old ones then stay.
-    pub fn save_settings(&self, settings: &Settings) -> Result<(), StateError> {
+    pub fn save_settings(&self, settings: &SessionSettings) -> Result<(), StateError> {
         save_json(&self.folder.join(SETTINGS), settings)
     }
 
@@ -276,7 +276,7 @@ mod tests {
         let path = temp.path().join("state");
         let state = StateFolder::open(&path).expect("a state folder");
         assert!(state.load().expect("an empty state").settings.is_none());
-        let settings = Settings { download_folder: "/elsewhere".into(), ..Settings::default() };
+        let settings = SessionSettings { download_folder: "/elsewhere".into(), ..SessionSettings::default() };
         state.save_settings(&settings).expect("saved");
         for id in [2, 1, 9] {
             state.save_record(&record(id)).expect("saved");

@@ -12,8 +12,8 @@ use rustix::fs::{FileType, Mode};
 
 use crate::metainfo::{CreateOptions, CreatePlan};
 use crate::service::model::{
-    Activity, AddRequest, AddSource, Added, Control, ControlError, FileIndexes, Priority, ProblemKind, QueueMove,
-    TorrentChange, TorrentId, TorrentSummary,
+    Activity, AddRequest, AddSource, Added, BandwidthGroup, Control, ControlError, FileIndexes, Priority, ProblemKind,
+    QueueMove, TorrentChange, TorrentId, TorrentSummary,
 };
 use crate::service::settings::SettingsChange;
 use crate::service::{Service, ServiceError, ServiceOptions};
@@ -301,4 +301,32 @@ fn the_selection_of_a_running_torrent_can_change() {
         std::fs::read(leecher.downloads().join("photos/b.bin")).is_ok_and(|it| it == vec![b'b'; 50_000])
     });
     leecher.wait_for("it is complete", id, |it| it.activity == Activity::Seeding && it.transfer.missing == 0);
+}
+
+#[test]
+fn a_torrent_that_is_refused_leaves_no_file() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let it = Fixture::start(temp.path());
+    let source = AddSource::Metainfo(torrent(&it.downloads(), "x", None));
+    let change = TorrentChange { labels: Some(vec!["a,b".into()]), ..TorrentChange::default() };
+    let refused = it.control.add(AddRequest { source, change, ..AddRequest::default() });
+    assert!(matches!(refused, Err(ControlError::Invalid(_))), "{refused:?}");
+    let files = std::fs::read_dir(temp.path().join("state/torrents")).expect("the state folder").count();
+    assert_eq!((files, it.control.torrents().len()), (0, 0));
+}
+
+#[test]
+fn a_bandwidth_group_that_cannot_be_saved_is_refused() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let it = Fixture::start(temp.path());
+    let group = |name: &str| BandwidthGroup { name: name.to_owned(), ..BandwidthGroup::default() };
+    it.control.set_group(group("first")).expect("saved");
+    let file = temp.path().join("state/session.json");
+    std::fs::remove_file(&file).expect("removed");
+    std::fs::create_dir(&file).expect("a folder in its place");
+    assert!(matches!(it.control.set_group(group("second")), Err(ControlError::System(_))));
+    assert_eq!(it.control.groups(), [group("first")]);
+    std::fs::remove_dir(&file).expect("removed");
+    it.control.set_group(group("second")).expect("saved");
+    assert_eq!(it.control.groups().len(), 2);
 }

@@ -32,7 +32,7 @@ use crate::util::sort;
 const MAX_MAGNET_FILE: usize = 1 << 20;
 /// The buffer for events of inotify.
 const EVENT_BUFFER: usize = 8 << 10;
-/// How often a folder that is gone is looked for, in seconds.
+/// How often btsync looks for a folder that is gone, in seconds.
 const RETRY_SECONDS: i64 = 10;
 /// The suffix of files that were added.
 const ADDED: &str = "added";
@@ -45,7 +45,7 @@ pub struct WatchedFolder {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread needs.
+/// The state of the thread.
 struct FolderReader {
     folder: PathBuf,
     /// Records of the torrent files that downloads created, for file systems that cannot mark them.
@@ -106,19 +106,19 @@ enum Changes {
 impl FolderReader {
     fn run(self, first: OwnedFd) {
         let mut watched = Some(first);
-        let mut was_told = false;
+        let mut was_reported = false;
         loop {
             // Watch first, then read the folder, so that no file is missed in between.
             match watched.take().map_or_else(|| watch(&self.folder), Ok) {
                 Ok(inotify) => {
-                    was_told = false;
+                    was_reported = false;
                     self.read_folder();
                     if !self.follow(&inotify) {
                         return;
                     }
                 }
-                Err(error) if !was_told => {
-                    was_told = true;
+                Err(error) if !was_reported => {
+                    was_reported = true;
                     log::error!("{}: cannot be watched: {}; trying again", self.shown(""), reason(&error));
                 }
                 Err(_) => {}
@@ -198,17 +198,17 @@ impl FolderReader {
         }
     }
 
-    /// Adds what a file has, and puts the file aside.
+    /// Adds the torrents of a file, and then renames or deletes it.
     fn look_at(&self, name: &OsStr) {
         let path = self.folder.join(name);
         match self.add(name, &path) {
-            Ok(true) => self.put_aside(name, &path),
+            Ok(true) => self.rename_or_delete(name, &path),
             Ok(false) => {}
             Err(why) => log::error!("{}: not added: {}", self.shown(name), printable(&why)),
         }
     }
 
-    /// Adds what a file has. `false` if it is gone, is no regular file, or belongs to a download.
+    /// Adds the torrents of a file. `false` if it is gone, is no regular file, or belongs to a download.
     fn add(&self, name: &OsStr, path: &Path) -> Result<bool, String> {
         let Some(kind) = Kind::of(name) else { return Ok(false) };
         let is_link_to_download = path.is_symlink()
@@ -232,7 +232,7 @@ impl FolderReader {
         Ok(true)
     }
 
-    fn put_aside(&self, name: &OsStr, path: &Path) {
+    fn rename_or_delete(&self, name: &OsStr, path: &Path) {
         let done = if self.control.settings().deletes_watched { fs::remove_file(path) } else { rename(path) };
         if let Err(error) = done {
             log::error!("{}: cannot be deleted or renamed: {}", self.shown(name), reason(&error));

@@ -19,7 +19,7 @@ use crate::storage::survey::Survey;
 use crate::util::sort;
 
 /// A file's device and inode.
-type Id = (u64, u64);
+type FileId = (u64, u64);
 
 impl Storage {
     /// Checks whether a file to be written is off limits. `overwrite`: the user allowed btsync to overwrite existing files.
@@ -36,7 +36,7 @@ impl Storage {
         let written = || actions.iter().enumerate().filter(|(_, action)| is_write_action(**action));
         self.check_not_private(written().map(|(number, _)| number), private)?;
         let outputs = outputs();
-        let mut empty: HashMap<Id, usize> = HashMap::new();
+        let mut empty: HashMap<FileId, usize> = HashMap::new();
         for (number, action) in written().filter(|(_, action)| **action != FileAction::Create) {
             let Ok(found) = self.root.metadata(self.name(number)) else { continue };
             if outputs.contains(&id(&found)) {
@@ -91,7 +91,7 @@ impl Storage {
     }
 
     /// Those of these files that another process has open for writing, as far as the system reveals it.
-    fn written_by_others(&self, files: &HashMap<Id, usize>) -> Vec<usize> {
+    fn written_by_others(&self, files: &HashMap<FileId, usize>) -> Vec<usize> {
         let names: HashSet<OsString> =
             files.values().filter_map(|number| Some(self.name(*number).file_name()?.to_owned())).collect();
         let own = std::process::id().to_string();
@@ -122,12 +122,12 @@ impl Storage {
     }
 }
 
-fn id(found: &Metadata) -> Id {
+fn id(found: &Metadata) -> FileId {
     (found.dev(), found.ino())
 }
 
 /// The files that standard input, output and error are connected to.
-fn outputs() -> Vec<Id> {
+fn outputs() -> Vec<FileId> {
     let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let all = [input.as_fd(), output.as_fd(), error.as_fd()];
     all.into_iter().filter_map(|fd| rustix::fs::fstat(fd).ok()).map(|found| (found.st_dev, found.st_ino)).collect()

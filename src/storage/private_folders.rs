@@ -14,7 +14,7 @@ use crate::util::printable_text::is_deceptive;
 const MAX_ATTEMPTS: usize = 100;
 
 /// A file's device and inode.
-type Id = (u64, u64);
+type FolderId = (u64, u64);
 
 /// The private folders, as seen from a download folder.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct PrivatePath {
     /// Its path, folded.
     path: String,
     /// The nearest folder above it that exists, or itself, and its path from there.
-    nearest: Option<(Id, String)>,
+    nearest: Option<(FolderId, String)>,
 }
 
 /// Where a path leads to.
@@ -121,7 +121,7 @@ impl PrivateFolders {
     }
 
     /// The numbers of the private paths whose nearest folder this is.
-    fn nearest_to(&self, there: Option<Id>) -> impl Iterator<Item = usize> {
+    fn nearest_to(&self, there: Option<FolderId>) -> impl Iterator<Item = usize> {
         let is_nearest = move |private: &PrivatePath| private.nearest.as_ref().map(|(id, _)| *id) == there;
         let numbers =
             self.private.iter().enumerate().filter(move |(_, private)| there.is_some() && is_nearest(private));
@@ -173,7 +173,7 @@ fn is_ignored(c: char) -> bool {
     is_selector || matches!(c, '\u{1bca0}'..='\u{1bca3}') || is_deceptive(c)
 }
 
-fn id(path: &Path) -> Option<Id> {
+fn id(path: &Path) -> Option<FolderId> {
     fs::metadata(path).ok().map(|found: Metadata| (found.dev(), found.ino()))
 }
 

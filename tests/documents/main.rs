@@ -10,3 +10,4 @@ mod links;
 mod manual;
 mod packaging;
 mod promises;
+mod type_names;

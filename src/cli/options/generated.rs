@@ -55,7 +55,7 @@ fn generated_files_are_up_to_date() {
 
 /// The kind of a positional argument, for completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NameKind {
+enum ArgumentKind {
     /// A torrent file.
     Torrent,
     /// Torrent files and the download folder.
@@ -69,13 +69,13 @@ enum NameKind {
 }
 
 /// The positional arguments of a command, from its usage line.
-fn arguments(command: &CommandSpec) -> Vec<NameKind> {
+fn arguments(command: &CommandSpec) -> Vec<ArgumentKind> {
     let known = |word: &str| match word.trim_matches(['[', ']']) {
-        "TORRENT..." => Some(NameKind::Torrents),
-        "TORRENT" | "FILE.torrent" => Some(NameKind::Torrent),
-        "SOURCE" => Some(NameKind::Source),
-        "FOLDER" if command.name != DOWNLOAD => Some(NameKind::Folder),
-        "COMMAND" => Some(NameKind::Command),
+        "TORRENT..." => Some(ArgumentKind::Torrents),
+        "TORRENT" | "FILE.torrent" => Some(ArgumentKind::Torrent),
+        "SOURCE" => Some(ArgumentKind::Source),
+        "FOLDER" if command.name != DOWNLOAD => Some(ArgumentKind::Folder),
+        "COMMAND" => Some(ArgumentKind::Command),
         "options" | "FOLDER" => None,
         other => panic!("{}: an argument that no shell completes: {other}", command.name),
     };

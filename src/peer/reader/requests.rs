@@ -21,12 +21,12 @@ pub(super) struct PassRequests {
     withdrawn: Vec<BlockInfo>,
     /// How often each block is in `requested`, without and with its cancels; set at the first cancel, as a search for each of
     /// thousands of cancels would take seconds.
-    counts: Option<HashMap<BlockInfo, RequestCount>>,
+    counts: Option<HashMap<BlockInfo, PeerRequestCount>>,
 }
 
 /// How often a pass has requested a block.
 #[derive(Clone, Copy, Default)]
-struct RequestCount {
+struct PeerRequestCount {
     requested: u32,
     cancelled: u32,
 }
@@ -46,7 +46,7 @@ impl PassRequests {
             return false;
         }
         let counts = self.counts.get_or_insert_with(|| {
-            let mut counts: HashMap<_, RequestCount> = HashMap::new();
+            let mut counts: HashMap<_, PeerRequestCount> = HashMap::new();
             for block in &self.requested {
                 counts.entry(*block).or_default().requested += 1;
             }

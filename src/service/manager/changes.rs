@@ -163,19 +163,20 @@ impl Manager {
         if group.name.is_empty() || group.name.len() > MAX_LABEL {
             return Err(ControlError::Invalid(format!("a group needs a name of at most {MAX_LABEL} bytes")));
         }
-        let group_name = group.name.clone();
+        let (before, name) = (self.session.groups.clone(), group.name.clone());
         let groups = &mut self.session.groups;
-        let is_full = groups.len() >= MAX_GROUPS;
-        match groups.iter_mut().find(|known| known.name == group.name) {
+        match groups.iter_mut().find(|known| known.name == name) {
             Some(known) => *known = group,
-            None if is_full => {
+            None if before.len() >= MAX_GROUPS => {
                 return Err(ControlError::Invalid(format!("there are {MAX_GROUPS} groups already")));
             }
             None => groups.push(group),
         }
-        let name = group_name;
+        if let Err(error) = self.save_session() {
+            self.session.groups = before;
+            return Err(error);
+        }
         self.group(&name);
-        self.save_session();
         self.publish_settings();
         Ok(())
     }

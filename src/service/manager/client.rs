@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::client::{Client, ClientError, DhtSettings};
 use crate::service::manager::Manager;
-use crate::service::settings::Settings;
+use crate::service::settings::SessionSettings;
 use crate::util::random::Random;
 
 /// The first of the ports of which a random one is chosen: those that no service has by custom.
 const FIRST_RANDOM_PORT: u16 = 49152;
 
 /// Starts a client with these settings.
-pub(crate) fn start_client(settings: &Settings, dht: Option<DhtSettings>) -> Result<Arc<Client>, ClientError> {
+pub(crate) fn start_client(settings: &SessionSettings, dht: Option<DhtSettings>) -> Result<Arc<Client>, ClientError> {
     let network = &settings.network;
     let ports = if network.is_port_random {
         let above = Random::system().up_to(u32::from(u16::MAX - FIRST_RANDOM_PORT));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::service::file_jobs::{FileJob, FileTask, JobResult};
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{Managed, Run};
-use crate::service::messages::Message;
+use crate::service::messages::ManagerMessage;
 use crate::service::model::{ControlError, ProblemKind, TorrentId};
 use crate::service::record::{INCOMPLETE_SUFFIX, Removal, TorrentRecord, Wish};
 
@@ -91,7 +91,7 @@ impl Manager {
         };
         torrent.run = Run::FileJob(task);
         let inbox = self.shared.inbox.clone();
-        self.jobs.start(job, move |result| drop(inbox.send(Message::JobDone(id, result))));
+        self.jobs.start(job, move |result| drop(inbox.send(ManagerMessage::JobDone(id, result))));
         self.publish(id);
     }
 

@@ -199,6 +199,11 @@ impl Managed {
         matches!(self.run, Run::Stopping(_))
     }
 
+    /// Whether every wanted piece is verified.
+    pub fn is_complete(&self) -> bool {
+        self.record.progress.is_complete && !self.record.needs_check
+    }
+
     /// Whether the user wants it to run, and nothing prevents it for good.
     pub fn wants_to_run(&self) -> bool {
         self.record.removal.is_none()

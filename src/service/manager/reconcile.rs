@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::metainfo::{Magnet, Metainfo, Selection};
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{ActiveRun, Managed, Run, RunSpec};
-use crate::service::messages::Message;
+use crate::service::messages::ManagerMessage;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::queue::{Candidate, Work, choose};
 use crate::service::record::{INCOMPLETE_SUFFIX, TorrentRecord, Wish};
@@ -135,7 +135,7 @@ impl Manager {
                 self.shared.pending.lock().insert(id, is_pending.clone());
                 run.events.set_notify(move || {
                     if !is_pending.swap(true) {
-                        let _ = inbox.try_send(Message::Look(id));
+                        let _ = inbox.try_send(ManagerMessage::Look(id));
                     }
                 });
                 if let Some(torrent) = self.torrents.get_mut(&id) {
@@ -233,7 +233,8 @@ impl Manager {
                 Err(error) => self.fail_with(id, &error),
                 Ok(Outcome::Stopped | Outcome::StoppedComplete) if was_told => self.save(id),
                 Ok(outcome) => {
-                    self.fail(id, ProblemKind::Local, &format!("it ended by itself ({outcome:?}); start it again"));
+                    log::warn!("torrent {}: ended with {outcome:?} although it was not to stop", id.0);
+                    self.fail(id, ProblemKind::Local, "it stopped unexpectedly; start it again");
                 }
             }
             self.publish(id);

@@ -7,7 +7,7 @@ use crate::metainfo::Metainfo;
 use crate::service::facts::facts;
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{Managed, Run};
-use crate::service::messages::{Answer, PreparedTorrent, Request};
+use crate::service::messages::{Answer, ControlRequest, PreparedTorrent};
 use crate::service::model::{Added, ControlError, FileIndexes, TorrentId, UnixTime};
 use crate::service::record::{Removal, TorrentRecord, Wish};
 
@@ -16,32 +16,32 @@ const MAX_TORRENTS: usize = 20_000;
 
 impl Manager {
     /// Carries out a request.
-    pub(super) fn carry_out(&mut self, request: Request) -> Result<Answer, ControlError> {
+    pub(super) fn carry_out(&mut self, request: ControlRequest) -> Result<Answer, ControlError> {
         match request {
-            Request::Add(torrent) => return self.add(*torrent).map(Answer::Added),
-            Request::Start(ids, is_forced) => {
+            ControlRequest::Add(torrent) => return self.add(*torrent).map(Answer::Added),
+            ControlRequest::Start(ids, is_forced) => {
                 self.doubt(&ids);
                 self.each(&ids, |record| start(record, is_forced))?;
             }
-            Request::Stop(ids) => self.each(&ids, |record| (record.wish, record.needs_check) = (Wish::Stop, false))?,
-            Request::Verify(ids) => self.each(&ids, |record| {
+            ControlRequest::Stop(ids) => self.each(&ids, stop)?,
+            ControlRequest::Verify(ids) => self.each(&ids, |record| {
                 (record.needs_check, record.problem) = (record.facts.is_some(), None);
             })?,
-            Request::Reannounce(ids) => self.reannounce(&ids),
-            Request::Remove(ids, deletes_data) => {
+            ControlRequest::Reannounce(ids) => self.reannounce(&ids),
+            ControlRequest::Remove(ids, deletes_data) => {
                 self.remove(&ids, Removal { deletes_data })?;
                 self.count_queue();
             }
-            Request::Change(ids, change) => self.change_torrents(&ids, &change)?,
-            Request::SetFolder(ids, folder, moves_files) => self.set_folder(&ids, &folder, moves_files)?,
-            Request::Rename(id, files, name) => self.rename(id, files, name)?,
-            Request::Overwrite(id) => self.each(&[id], |record| {
+            ControlRequest::Change(ids, change) => self.change_torrents(&ids, &change)?,
+            ControlRequest::SetFolder(ids, folder, moves_files) => self.set_folder(&ids, &folder, moves_files)?,
+            ControlRequest::Rename(id, files, name) => self.rename(id, files, name)?,
+            ControlRequest::Overwrite(id) => self.each(&[id], |record| {
                 record.may_overwrite = true;
                 start(record, false);
             })?,
-            Request::MoveInQueue(ids, to) => self.move_in_queue(&ids, &to)?,
-            Request::ChangeSettings(change) => self.change_settings(&change)?,
-            Request::SetGroup(group) => self.set_group(group)?,
+            ControlRequest::MoveInQueue(ids, to) => self.move_in_queue(&ids, &to)?,
+            ControlRequest::ChangeSettings(change) => self.change_settings(&change)?,
+            ControlRequest::SetGroup(group) => self.set_group(group)?,
         }
         Ok(Answer::Done)
     }
@@ -92,16 +92,16 @@ impl Manager {
         for id in saved.collect::<Vec<_>>() {
             self.save(id);
         }
-        self.save_session();
-    }
-
-    /// Saves the sums, with the time of this session.
-    pub(super) fn save_session(&mut self) {
-        let mut session = self.session.clone();
-        session.sums.seconds = session.sums.seconds.saturating_add(self.started.elapsed().as_secs());
-        if let Err(error) = self.state.save_session(&session) {
+        if let Err(error) = self.save_session() {
             log::error!("{error}");
         }
+    }
+
+    /// Saves the sums, with the time of this session, and the bandwidth groups.
+    pub(super) fn save_session(&self) -> Result<(), ControlError> {
+        let mut session = self.session.clone();
+        session.sums.seconds = session.sums.seconds.saturating_add(self.started.elapsed().as_secs());
+        self.state.save_session(&session).map_err(|error| ControlError::System(error.to_string()))
     }
 
     fn add(&mut self, torrent: PreparedTorrent) -> Result<Added, ControlError> {
@@ -138,7 +138,7 @@ impl Manager {
         }
         self.session.next_id = id.0.saturating_add(1);
         self.session.sums.files_added += 1;
-        self.save_session();
+        self.save_session()?;
         self.save_new(&record, metainfo.as_ref().map(|(_, bytes)| bytes.as_slice()))?;
         self.torrents.insert(id, Managed::new(record));
         self.count_queue();
@@ -188,6 +188,10 @@ impl Manager {
             }
         }
     }
+}
+
+fn stop(record: &mut TorrentRecord) {
+    (record.wish, record.needs_check) = (Wish::Stop, false);
 }
 
 /// Starts a torrent: with a new problem it stops again.

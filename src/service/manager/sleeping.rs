@@ -15,7 +15,7 @@ use crate::service::dormancy::{Seed, SeedState, decide};
 use crate::service::goals;
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{ActiveRun, Asleep, Call, FallsAsleep, Managed, Run};
-use crate::service::messages::Message;
+use crate::service::messages::ManagerMessage;
 use crate::service::model::{Problem, ProblemKind, SessionSums, TorrentId};
 use crate::service::record::{TorrentRecord, Wish};
 use crate::torrent::{Stage, TrackerState, TrackerView};
@@ -104,7 +104,7 @@ impl Manager {
         Arc::new(move |cause| {
             calls.lock().insert(id, cause);
             // If the inbox is full, the manager is awake anyway.
-            let _ = inbox.try_send(Message::Called);
+            let _ = inbox.try_send(ManagerMessage::Called);
         })
     }
 

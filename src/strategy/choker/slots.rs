@@ -43,7 +43,7 @@ const FAST_LINK_BYTES: u64 = 8 << 20;
 
 /// A change in the number of slots that has yet to pay.
 #[derive(Clone, Copy, Debug)]
-struct Trial {
+struct SlotTrial {
     /// The number of slots before the change, and how many of them were in use.
     from: usize,
     active: usize,
@@ -85,7 +85,7 @@ pub struct Slots {
     limit: u64,
     /// When the last step was taken, or since when there has been a reason for one.
     stepped: Option<Duration>,
-    trial: Option<Trial>,
+    trial: Option<SlotTrial>,
     pause: u32,
     /// How many trials with more slots have paid in a row.
     paid: u32,
@@ -245,7 +245,7 @@ impl Slots {
         }
         let share = load.upload_rate / load.active.max(1) as u64;
         let more = (self.count >> 2u32.saturating_sub(self.paid)).max(1);
-        let trial = Trial { from: self.count, active: load.active, upload_rate: load.upload_rate };
+        let trial = SlotTrial { from: self.count, active: load.active, upload_rate: load.upload_rate };
         if self.is_slow(load) {
             let active = self.count.min(load.active);
             self.count = active - (active / 4).max(1);
@@ -269,7 +269,7 @@ impl Slots {
 
     /// Whether a trial has paid. More slots must increase the rate by at least two fifths of the increase in slots; fewer slots
     /// must keep nine tenths of it.
-    fn has_paid(&self, trial: Trial, upload_rate: u64) -> bool {
+    fn has_paid(&self, trial: SlotTrial, upload_rate: u64) -> bool {
         let (before, after) = (trial.upload_rate as f64, upload_rate as f64);
         let growth = self.count as f64 / trial.active.max(1) as f64 - 1.0;
         if growth > 0.0 { after >= before * (1.0 + 0.4 * growth) } else { after >= before * 0.9 }

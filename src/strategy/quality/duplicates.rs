@@ -56,7 +56,7 @@ impl DuplicateConnection {
 
 /// What one connection moved, compared with the others of the same peer id.
 #[derive(Clone, Copy, Debug)]
-struct Trial {
+struct DuplicateTrial {
     /// The connection at the last round.
     last: DuplicateConnection,
     /// The bytes that it moved in both directions.
@@ -82,9 +82,9 @@ impl Comparison {
     }
 }
 
-impl Trial {
-    fn new(connection: DuplicateConnection) -> Trial {
-        Trial { last: connection, moved: 0, unchoked: Comparison::default(), choked: Comparison::default() }
+impl DuplicateTrial {
+    fn new(connection: DuplicateConnection) -> DuplicateTrial {
+        DuplicateTrial { last: connection, moved: 0, unchoked: Comparison::default(), choked: Comparison::default() }
     }
 
     /// Records a round; `rival` bytes are what the fastest other connection moved in each direction since the last one.
@@ -116,7 +116,7 @@ impl Trial {
 /// Compares the connections with the same peer id, round by round.
 #[derive(Debug, Default)]
 pub struct DuplicateTrials {
-    trials: HashMap<PeerKey, Trial>,
+    trials: HashMap<PeerKey, DuplicateTrial>,
     last_round: Duration,
 }
 
@@ -161,7 +161,7 @@ impl DuplicateTrials {
             });
             match self.trials.get_mut(&connection.key) {
                 Some(trial) => trial.note(*connection, time, rival),
-                None => drop(self.trials.insert(connection.key, Trial::new(*connection))),
+                None => drop(self.trials.insert(connection.key, DuplicateTrial::new(*connection))),
             }
         }
         let trials = || same.iter().filter_map(|c| self.trials.get(&c.key));

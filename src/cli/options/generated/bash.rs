@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{NameKind, arguments, names, quoted};
+use super::{ArgumentKind, arguments, names, quoted};
 use crate::cli::options::table::{COMMANDS, CommandSpec, DOWNLOAD, ValueCompletion};
 
 /// The maximum width of lines.
@@ -55,11 +55,11 @@ fn options() -> String {
 /// The kinds of each command's positional arguments; `torrents` as the last one stands for all that follow.
 fn of_names() -> String {
     let word = |argument| match argument {
-        NameKind::Torrent => "torrent",
-        NameKind::Torrents => "torrents",
-        NameKind::Source => "source",
-        NameKind::Folder => "folder",
-        NameKind::Command => "command",
+        ArgumentKind::Torrent => "torrent",
+        ArgumentKind::Torrents => "torrents",
+        ArgumentKind::Source => "source",
+        ArgumentKind::Folder => "folder",
+        ArgumentKind::Command => "command",
     };
     let mut out = String::new();
     for command in last_download() {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{NameKind, arguments, named, names, summary};
+use super::{ArgumentKind, arguments, named, names, summary};
 use crate::cli::options::table::{COMMANDS, CommandSpec, OptionDoc, ValueCompletion};
 
 /// The whole script.
@@ -26,10 +26,10 @@ fn of_command(command: &CommandSpec) -> String {
     let mut out = String::new();
     for argument in arguments(command) {
         let line = match argument {
-            NameKind::Torrent | NameKind::Torrents => "-a '(__btsync_torrents)'".to_owned(),
-            NameKind::Source => "-F".to_owned(),
-            NameKind::Command => format!("-a '{}'", names(false)),
-            NameKind::Folder => continue, // __btsync_torrents offers folders too
+            ArgumentKind::Torrent | ArgumentKind::Torrents => "-a '(__btsync_torrents)'".to_owned(),
+            ArgumentKind::Source => "-F".to_owned(),
+            ArgumentKind::Command => format!("-a '{}'", names(false)),
+            ArgumentKind::Folder => continue, // __btsync_torrents offers folders too
         };
         let _ = writeln!(out, "{begin} {line}");
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{NameKind, arguments, named, names, quoted, summary};
+use super::{ArgumentKind, arguments, named, names, quoted, summary};
 use crate::cli::options::table::{COMMANDS, CommandSpec, DOWNLOAD, OptionDoc, ValueCompletion};
 
 /// The whole script.
@@ -34,13 +34,13 @@ fn of_command(command: &CommandSpec) -> String {
         let place = first + at;
         let torrents = r#"_files -g "*.torrent(-.)""#;
         places.push(match argument {
-            NameKind::Torrent => format!("'{place}:torrent file:{torrents}'"),
-            NameKind::Torrents => {
+            ArgumentKind::Torrent => format!("'{place}:torrent file:{torrents}'"),
+            ArgumentKind::Torrents => {
                 format!("'{place}:torrent or command:_btsync_first' '*:torrent or folder:{torrents}'")
             }
-            NameKind::Source => format!("'{place}:source:_files'"),
-            NameKind::Folder => format!("'{place}:folder:_files -/'"),
-            NameKind::Command => format!("'{place}:command:({})'", names(false)),
+            ArgumentKind::Source => format!("'{place}:source:_files'"),
+            ArgumentKind::Folder => format!("'{place}:folder:_files -/'"),
+            ArgumentKind::Command => format!("'{place}:command:({})'", names(false)),
         });
     }
     let _ = writeln!(out, "      {}\n    ) ;;", places.join(" "));

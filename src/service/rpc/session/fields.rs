@@ -4,13 +4,13 @@ use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::{
     Context, Dialect, RPC_VERSION, RPC_VERSION_MINIMUM, RPC_VERSION_SEMVER, VERSION, tracker_list,
 };
-use crate::service::settings::Settings;
+use crate::service::settings::SessionSettings;
 use crate::types::Encryption;
 
 /// What fields are written from.
 pub struct SessionView<'a> {
     pub context: &'a Context<'a>,
-    pub settings: Settings,
+    pub settings: SessionSettings,
 }
 
 /// A field of `session_get`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::service::model::*;
-use crate::service::settings::{Settings, SettingsChange};
+use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::types::InfoHash;
 
 /// A call that changes something.
@@ -32,7 +32,7 @@ pub enum Asked {
 /// The service.
 pub struct Fake {
     pub torrents: Vec<TorrentSummary>,
-    pub settings: Settings,
+    pub settings: SessionSettings,
     pub groups: Vec<BandwidthGroup>,
     pub is_port_open: Option<bool>,
     /// Whether the torrents have files, peers, trackers and pieces.
@@ -49,7 +49,7 @@ impl Fake {
     pub fn new(count: u32) -> Fake {
         Fake {
             torrents: (1..=count).map(torrent).collect(),
-            settings: Settings { download_folder: "/srv/downloads".into(), ..Settings::default() },
+            settings: SessionSettings { download_folder: "/srv/downloads".into(), ..SessionSettings::default() },
             groups: Vec::new(),
             is_port_open: Some(true),
             pieces: 20,
@@ -308,7 +308,7 @@ impl Control for Fake {
         self.note(Asked::Queue(numbers(ids), to))
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> SessionSettings {
         self.settings.clone()
     }
 

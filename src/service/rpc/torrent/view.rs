@@ -6,12 +6,12 @@ use crate::service::model::{
     FileDetails, MetainfoFacts, PeerDetails, PieceDetails, Priority, TorrentSummary, TrackerDetails, UnixTime,
 };
 use crate::service::rpc::Context;
-use crate::service::settings::Settings;
+use crate::service::settings::SessionSettings;
 
 /// What the torrents of one request share.
 pub struct Session<'a> {
     context: &'a Context<'a>,
-    settings: OnceCell<Settings>,
+    settings: OnceCell<SessionSettings>,
 }
 
 impl<'a> Session<'a> {
@@ -65,7 +65,7 @@ impl<'a> TorrentView<'a> {
     }
 
     /// The settings of the session.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &SessionSettings {
         self.session.settings.get_or_init(|| self.session.context.control.settings())
     }
 
