@@ -26,7 +26,7 @@ const waiting = new Set();
 let openFiles = (_id) => {};
 
 function stopIfWaiting({ id, metadata_percent_complete: part }) {
-  if (part < 1 || !waiting.delete(id)) return;
+  if (!(part >= 1 && waiting.delete(id))) return;
   run('torrent_stop', [id]);
   openFiles(id);
 }
@@ -109,8 +109,7 @@ class AddDialog {
       ids.push(id);
       if (added && this.later.input.checked && source.filename) {
         waiting.add(id);
-        // Its events may have arrived before the answer.
-        if (torrents.has(id)) stopIfWaiting(torrents.get(id));
+        stopIfWaiting(torrents.get(id) ?? {});
       }
     }
     select(ids);
@@ -134,7 +133,6 @@ export function openAdd(files = [], links = '') {
   });
 }
 
-/** The link after `#`; empty if its escapes are malformed. */
 function linkInHash() {
   try {
     return decodeURIComponent(location.hash.replace(/^#(add=)?/, ''));

@@ -88,7 +88,7 @@ export function reconnect() {
   close();
   source = new EventSource('events');
   source.onerror = lose;
-  // The stream was faster than this page. A new one begins with everything.
+  // A new stream begins with everything.
   source.addEventListener('lost', reconnect);
   source.addEventListener('torrents', ({ data }) => {
     const event = JSON.parse(data);
