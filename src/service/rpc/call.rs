@@ -7,7 +7,7 @@ use crate::service::rpc::selection::TorrentSelection;
 use crate::service::rpc::{Context, Dialect};
 
 /// One request of a method.
-pub struct Call<'a> {
+pub struct MethodCall<'a> {
     /// What all requests share.
     pub context: &'a Context<'a>,
     /// Its parameters.
@@ -18,7 +18,7 @@ pub struct Call<'a> {
     pub reads_only: bool,
 }
 
-impl Call<'_> {
+impl MethodCall<'_> {
     /// The service.
     pub fn control(&self) -> &dyn Control {
         self.context.control

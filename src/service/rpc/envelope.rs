@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::service::rpc::call::Call;
+use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::{ErrorCode, RpcError};
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::methods;
@@ -199,5 +199,5 @@ fn call(
         return Ok(());
     }
     let params = Params::new(params, to.dialect())?;
-    (method.run)(&Call { context, params: &params, dialect: to.dialect(), reads_only: method.reads_only }, to)
+    (method.run)(&MethodCall { context, params: &params, dialect: to.dialect(), reads_only: method.reads_only }, to)
 }

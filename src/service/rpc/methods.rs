@@ -1,13 +1,13 @@
 //! The methods, by name.
 
 use crate::service::model::QueueMove;
-use crate::service::rpc::call::Call;
+use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::RpcError;
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::{Dialect, session, torrent};
 
 /// Carries out a request, and writes the members of its result.
-type MethodFn = fn(&Call<'_>, &mut JsonWriter) -> Result<(), RpcError>;
+type MethodFn = fn(&MethodCall<'_>, &mut JsonWriter) -> Result<(), RpcError>;
 
 /// A method.
 pub struct Method {

@@ -7,7 +7,7 @@ mod set;
 use serde_json::Value;
 
 use crate::service::model::SessionSums;
-use crate::service::rpc::call::Call;
+use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::{ErrorCode, RpcError};
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::params::to_snake_case;
@@ -17,7 +17,7 @@ pub use groups::{get as get_groups, set as set_group};
 pub use set::set;
 
 /// `session_get`: the fields that the request names, or all of them.
-pub fn get(call: &Call<'_>, to: &mut JsonWriter) {
+pub fn get(call: &MethodCall<'_>, to: &mut JsonWriter) {
     let asked: Vec<String> = call.params.texts("fields").unwrap_or_default().into_iter().map(to_snake_case).collect();
     let view = fields::SessionView { context: call.context, settings: call.control().settings() };
     for field in FIELDS.iter().filter(|field| asked.is_empty() || asked.iter().any(|name| name == field.new)) {
@@ -27,7 +27,7 @@ pub fn get(call: &Call<'_>, to: &mut JsonWriter) {
 }
 
 /// `session_stats`: what all torrents transferred. As in Transmission, each torrent is either paused or active.
-pub fn get_stats(call: &Call<'_>, to: &mut JsonWriter) {
+pub fn get_stats(call: &MethodCall<'_>, to: &mut JsonWriter) {
     let stats = call.control().stats();
     to.either_name("activeTorrentCount", "active_torrent_count");
     to.int(stats.torrents.saturating_sub(stats.paused_torrents));
@@ -61,7 +61,7 @@ fn write_sums(to: &mut JsonWriter, sums: &SessionSums) {
 }
 
 /// `free_space`: how much a folder's file system has left. The sizes are -1 if that is unknown.
-pub fn free_space(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn free_space(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     let Some(path) = call.params.value("path").and_then(Value::as_str) else {
         return Err(RpcError::invalid("directory path argument is missing"));
     };
@@ -81,7 +81,7 @@ pub fn free_space(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> 
 }
 
 /// `port_test`: whether peers can connect to us. btsync asks no website. It knows that the port is open once a peer has connected.
-pub fn test_port(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn test_port(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     if let Some(protocol) = call.params.value("ip_protocol") {
         let Some(protocol @ ("ipv4" | "ipv6")) = protocol.as_str() else {
             return Err(RpcError::invalid("invalid ip protocol string"));
@@ -99,6 +99,6 @@ pub fn test_port(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
 }
 
 /// `blocklist_update`: btsync has no blocklist.
-pub fn update_blocklist(_call: &Call<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn update_blocklist(_call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
     Err(RpcError::new(ErrorCode::Http, "Couldn't fetch blocklist: btsync has no blocklists"))
 }

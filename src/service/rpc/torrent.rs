@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use crate::service::model::TorrentSummary;
-use crate::service::rpc::call::Call;
+use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::{ErrorCode, RpcError};
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::params::to_snake_case;
@@ -27,7 +27,7 @@ pub use set::set;
 const MAX_NAMES: usize = 1000;
 
 /// `torrent_get`: the asked fields of the asked torrents.
-pub fn get(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn get(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     let fields = asked_fields(call);
     if fields.is_empty() {
         return Err(RpcError::invalid("no fields specified"));
@@ -91,7 +91,7 @@ pub fn list_fields(names: &[&str]) -> Vec<&'static TorrentField> {
 }
 
 /// The fields that a request names, each once. Unknown names are left out.
-fn asked_fields(call: &Call<'_>) -> Vec<&'static TorrentField> {
+fn asked_fields(call: &MethodCall<'_>) -> Vec<&'static TorrentField> {
     let mut seen = HashSet::new();
     let names = call.params.list("fields").unwrap_or_default().iter().take(MAX_NAMES).filter_map(Value::as_str);
     let found = names.filter_map(|name| match call.dialect {
@@ -106,7 +106,7 @@ fn find_field(name: &str) -> Option<&'static TorrentField> {
 }
 
 /// `torrent_set_location`: another folder, with or without moving the files.
-pub fn set_location(call: &Call<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn set_location(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
     if call.params.text("location").is_none() {
         return Err(RpcError::invalid("no location"));
     }
@@ -121,7 +121,7 @@ pub fn set_location(call: &Call<'_>, _to: &mut JsonWriter) -> Result<(), RpcErro
 }
 
 /// `torrent_rename_path`: another name for a file or folder of one torrent.
-pub fn rename_path(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn rename_path(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     let ids = call.ids();
     let [id] = ids[..] else {
         return Err(RpcError::invalid(match call.dialect {

@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use crate::service::model::BandwidthGroup;
-use crate::service::rpc::call::Call;
+use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::RpcError;
 use crate::service::rpc::json::JsonWriter;
 
 /// `group_get`: the groups that the request names, or all of them.
-pub fn get(call: &Call<'_>, to: &mut JsonWriter) {
+pub fn get(call: &MethodCall<'_>, to: &mut JsonWriter) {
     // Before 4.1, the documented name of the parameter was `group`.
     let names = match call.params.value("name").or_else(|| call.params.value("group")) {
         Some(Value::String(name)) => vec![name.as_str()],
@@ -39,7 +39,7 @@ fn write(to: &mut JsonWriter, group: &BandwidthGroup) {
 }
 
 /// `group_set`: creates or changes a group.
-pub fn set(call: &Call<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
     let params = call.params;
     let name = params.text("name").unwrap_or_default().trim();
     if name.is_empty() {

@@ -1,7 +1,7 @@
 //! `session_set`: changes the settings that btsync has too. It ignores the others, so that clients may send back all settings that
 //! they have read. Among them are the programs that Transmission runs: a remote control cannot make btsync run a program.
 
-use crate::service::rpc::call::Call;
+use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::RpcError;
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::params::Params;
@@ -17,7 +17,7 @@ const ALL_DAYS: i64 = 127;
 const LONGEST_QUEUE: i64 = 1_000_000;
 
 /// Carries out the request: all of it or, if one value is not valid, nothing.
-pub fn set(call: &Call<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
     let params = call.params;
     let (limits, days) = (limits(params), days(params)?);
     let change = SettingsChange {
@@ -79,14 +79,14 @@ fn days(params: &Params) -> Result<Option<u8>, RpcError> {
 }
 
 /// The port. Clients that send back all settings send the current one, which is no wish for that port if it is random.
-fn port(call: &Call<'_>) -> Result<Option<u16>, RpcError> {
+fn port(call: &MethodCall<'_>) -> Result<Option<u16>, RpcError> {
     let Some(port) = call.params.int("peer_port") else { return Ok(None) };
     let port = u16::try_from(port).map_err(|_| RpcError::invalid("a port is a number from 0 to 65535"))?;
     Ok(Some(port).filter(|&port| port != call.control().peer_port()))
 }
 
 /// The encryption. Clients that send back all settings send the word that stands for `off` too.
-fn encryption(call: &Call<'_>) -> Result<Option<Encryption>, RpcError> {
+fn encryption(call: &MethodCall<'_>) -> Result<Option<Encryption>, RpcError> {
     let Some(value) = call.params.value("encryption") else { return Ok(None) };
     match value.as_str() {
         Some("required") => Ok(Some(Encryption::Require)),

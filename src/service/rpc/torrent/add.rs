@@ -1,7 +1,7 @@
 //! `torrent_add`.
 
 use crate::service::model::{AddRequest, AddSource, Added, ControlError, FileIndexes};
-use crate::service::rpc::call::Call;
+use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::{ErrorCode, RpcError};
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::torrent::set::common;
@@ -12,7 +12,7 @@ use crate::util::base64;
 const STARTS: [&[u8]; 2] = [b"d", &[0x1f, 0x8b]];
 
 /// Adds a torrent from its metainfo, a link, or a path. An empty list of files means no files here.
-pub fn add(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn add(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     let params = call.params;
     let source = source(call)?;
     let is_metainfo = matches!(source, AddSource::Metainfo(_));
@@ -50,7 +50,7 @@ fn write_added(to: &mut JsonWriter, added: &Added) {
     });
 }
 
-fn source(call: &Call<'_>) -> Result<AddSource, RpcError> {
+fn source(call: &MethodCall<'_>) -> Result<AddSource, RpcError> {
     let filename = call.params.text("filename").unwrap_or_default().trim();
     let metainfo = call.params.text("metainfo").unwrap_or_default();
     match (filename, metainfo) {
@@ -65,7 +65,7 @@ fn source(call: &Call<'_>) -> Result<AddSource, RpcError> {
     }
 }
 
-fn is_magnet(call: &Call<'_>) -> bool {
+fn is_magnet(call: &MethodCall<'_>) -> bool {
     has_scheme(call.params.text("filename").unwrap_or_default().trim(), "magnet:")
 }
 

@@ -1,7 +1,7 @@
 //! Methods of btsync's own, for its page. Only JSON-RPC has them.
 
 use crate::service::model::{FileLink, TorrentSummary};
-use crate::service::rpc::call::Call;
+use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::RpcError;
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::selection::TorrentSelection;
@@ -16,12 +16,12 @@ const BEGUN: u8 = 1;
 const VERIFIED: u8 = 2;
 
 /// `btsync_overwrite`: starts a torrent, and lets it overwrite the files that were in the way.
-pub fn overwrite(call: &Call<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn overwrite(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
     Ok(call.control().overwrite(the_torrent(call)?.id)?)
 }
 
 /// `btsync_link`: a link to a file, for a player.
-pub fn link(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn link(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     let torrent = the_torrent(call)?.id;
     let index = call.params.int("file_index").and_then(|index| u32::try_from(index).ok());
     let index = index.ok_or_else(|| RpcError::invalid("file_index must be the number of a file"))?;
@@ -32,7 +32,7 @@ pub fn link(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
 }
 
 /// `btsync_pieces`: the state of each piece, and how many connected peers have it, a byte each.
-pub fn pieces(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn pieces(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     let torrent = the_torrent(call)?;
     let pieces = call.control().pieces(torrent.id);
     let count = torrent.metainfo.as_ref().map_or(0, |facts| facts.pieces as usize);
@@ -55,7 +55,7 @@ pub fn pieces(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
 }
 
 /// `btsync_files`: all about the files, a list for each property. That is a third of `files` and `file_stats` together.
-pub fn files(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn files(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     let files = call.control().files(the_torrent(call)?.id);
     to.name("begin_piece");
     to.array(&files, |to, file| to.int(file.pieces.start));
@@ -75,7 +75,7 @@ pub fn files(call: &Call<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
 }
 
 /// The one torrent that `id` names, by number or info-hash.
-fn the_torrent(call: &Call<'_>) -> Result<TorrentSummary, RpcError> {
+fn the_torrent(call: &MethodCall<'_>) -> Result<TorrentSummary, RpcError> {
     let mut found = match call.selection() {
         selection @ TorrentSelection::These(_) => selection.summaries(call.control()),
         TorrentSelection::All | TorrentSelection::RecentlyActive => Vec::new(),

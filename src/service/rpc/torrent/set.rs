@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use crate::service::model::{FileIndexes, LimitMode, Priority, TorrentChange, TorrentSummary};
-use crate::service::rpc::call::Call;
+use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::{ErrorCode, RpcError};
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::params::{Params, to_int};
 use crate::service::rpc::tracker_list::{self, is_tracker};
 
 /// Carries out the request: all of it or, if one value is not valid, nothing.
-pub fn set(call: &Call<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
+pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
     let params = call.params;
     let change = TorrentChange {
         group: params.text("group").map(str::to_owned),
@@ -90,7 +90,7 @@ fn check_indexes(change: &TorrentChange, torrents: &[TorrentSummary]) -> Result<
 }
 
 /// Refuses the older parameters for trackers if they would change nothing.
-fn check_trackers(call: &Call<'_>, change: &TorrentChange, torrents: &[TorrentSummary]) -> Result<(), RpcError> {
+fn check_trackers(call: &MethodCall<'_>, change: &TorrentChange, torrents: &[TorrentSummary]) -> Result<(), RpcError> {
     let names = ["tracker_add", "tracker_remove", "tracker_replace"];
     if !names.iter().any(|name| call.params.list(name).is_some()) {
         return Ok(());
