@@ -161,14 +161,16 @@ impl Manager {
                 SeedState::Called { waits_for: call.since.elapsed(), by_connection: call.by_connection }
             }
             Run::Stopping(run) if run.falls_asleep.is_some() => SeedState::FallingAsleep,
-            Run::Active(run) => {
-                let may_sleep =
-                    run.snapshot.stage == Stage::Seeding && torrent.may_sleep() && !run.spec.ends_after_check;
-                may_sleep.then_some(SeedState::Awake {
-                    runs_for: run.since.elapsed(),
-                    alone_for: run.alone_since.elapsed(),
+            // One that has just been woken counts, but is not told to stop before it seeds.
+            Run::Active(run) if torrent.may_sleep() && !run.spec.ends_after_check => {
+                let since = |time: Instant| {
+                    if run.snapshot.stage == Stage::Seeding { time.elapsed() } else { Duration::ZERO }
+                };
+                SeedState::Awake {
+                    runs_for: since(run.since),
+                    alone_for: since(run.alone_since),
                     is_busy: run.is_busy(),
-                })?
+                }
             }
             _ => return None,
         };
