@@ -1,6 +1,7 @@
 //! Maps pieces to spans of files (BEP 3: all files, end to end, form one sequence of bytes that is split into pieces). Pure
 //! arithmetic.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
@@ -9,6 +10,7 @@ use thiserror::Error;
 use crate::storage::error::shown;
 use crate::storage::special_entries::SpecialEntries;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex};
+use crate::util::sort;
 
 /// One file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,28 +188,37 @@ impl Layout {
         Ok(())
     }
 
-    /// Gives a file another path, relative to the download folder.
+    /// Gives files other paths, by their numbers: all at once, because a torrent may have hundreds of thousands of files.
     ///
     /// # Errors
-    /// If there is no such file, the path is not made of plain names, or conflicts with another file: at that path, above it or
-    /// below it. The layout then stays as it was.
-    pub fn rename(&mut self, file: usize, path: &Path) -> Result<(), LayoutError> {
-        if self.files.get(file).is_none_or(|spec| spec.is_pad) {
-            return Err(LayoutError::NoFile { number: file });
+    /// If there is no such file, a path is not made of plain names, or conflicts with another file afterwards: at that path, above
+    /// it or below it. The layout then stays as it was.
+    pub fn rename_all(&mut self, renamed: &[(u32, PathBuf)]) -> Result<(), LayoutError> {
+        if renamed.is_empty() {
+            return Ok(());
         }
-        if !plain(path) {
-            return Err(LayoutError::Path { number: file });
+        let (mut files, mut changed) = (self.files.clone(), HashSet::new());
+        for (number, path) in renamed {
+            let file = usize::try_from(*number).unwrap_or(usize::MAX);
+            let spec = files.get_mut(file).filter(|spec| !spec.is_pad);
+            let spec = spec.ok_or(LayoutError::NoFile { number: file })?;
+            if !plain(path) {
+                return Err(LayoutError::Path { number: file });
+            }
+            // Normalised as it will be opened, such as without a slash at the end.
+            spec.path = path.components().collect();
+            changed.insert(file);
         }
-        // Normalised as it will be opened, such as without a slash at the end.
-        let path: PathBuf = path.components().collect();
-        let others = self.files.iter().enumerate().filter(|(number, spec)| *number != file && !spec.is_pad);
-        let mut others = others.map(|(_, spec)| &spec.path);
-        if let Some(other) = others.find(|other| other.starts_with(&path) || path.starts_with(other)) {
-            return Err(LayoutError::Taken { path, other: other.clone() });
+        let shown = files.iter().enumerate().filter(|(_, spec)| !spec.is_pad);
+        let mut paths: Vec<(&Path, usize)> = shown.map(|(file, spec)| (spec.path.as_path(), file)).collect();
+        // What is below a path follows it at once.
+        sort::sort(&mut paths);
+        let mut pairs = paths.iter().zip(paths.iter().skip(1));
+        if let Some(((above, _), (below, file))) = pairs.find(|((above, _), (below, _))| below.starts_with(above)) {
+            let (path, other) = if changed.contains(file) { (below, above) } else { (above, below) };
+            return Err(LayoutError::Taken { path: path.to_path_buf(), other: other.to_path_buf() });
         }
-        if let Some(spec) = self.files.get_mut(file) {
-            spec.path = path;
-        }
+        self.files = files;
         Ok(())
     }
 

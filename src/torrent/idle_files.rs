@@ -132,9 +132,7 @@ impl IdleTorrent<'_> {
         let base = layout(self.metainfo)?;
         let with_names = |renamed: &[(u32, PathBuf)]| {
             let mut layout = base.clone();
-            for (file, path) in renamed {
-                layout.rename(usize::try_from(*file).unwrap_or(usize::MAX), path)?;
-            }
+            layout.rename_all(renamed)?;
             let reserved = layout
                 .files()
                 .iter()

@@ -1,6 +1,7 @@
 //! Finds complete files under another name than the one btsync would write to: the name in the torrent, before it was made
 //! safe. So the creator of a torrent can seed the original folder. These files are only read, never written.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,13 +27,15 @@ pub(crate) fn find(
     layout: Layout,
     wanted: &[bool],
 ) -> Result<Layout, StorageError> {
-    let is_placed =
-        |file: usize| config.files.renamed_files.iter().any(|(number, _)| usize::try_from(*number) == Ok(file));
+    let placed = config.files.renamed_files.iter().filter_map(|(number, _)| usize::try_from(*number).ok());
+    let placed: HashSet<usize> = placed.collect();
     let has_length = |path: &Path, length| fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == length);
     let candidates = candidates(metainfo, |file, place| {
         let length = layout.files().get(file).map(|spec| spec.length);
         let is_stopped = inner.run.is_stopped();
-        !is_stopped && !is_placed(file) && length.is_some_and(|length| has_length(&config.out_dir.join(place), length))
+        !is_stopped
+            && !placed.contains(&file)
+            && length.is_some_and(|length| has_length(&config.out_dir.join(place), length))
     });
     if candidates.is_empty() {
         return Ok(layout);

@@ -40,13 +40,13 @@ impl WantedFiles {
     /// If the selection matches nothing, a file is given a path that it cannot have, or the files do not fit the pieces.
     pub fn new(metainfo: &Metainfo, config: &TorrentConfig) -> Result<WantedFiles, TorrentError> {
         let mut layout = layout(metainfo)?;
-        for (number, path) in &config.files.renamed_files {
+        for (number, _) in &config.files.renamed_files {
             let file = usize::try_from(*number).unwrap_or(usize::MAX);
             if metainfo.files.get(file).is_none_or(|file| file.is_virtual) {
                 return Err(SelectError::NoMatch((u64::from(*number) + 1).to_string()).into());
             }
-            layout.rename(file, path).map_err(TorrentError::InvalidPath)?;
         }
+        layout.rename_all(&config.files.renamed_files).map_err(TorrentError::InvalidPath)?;
         // A torrent must not contain its own marker, or that of another torrent.
         let top = |spec: &FileSpec| spec.path.components().next().is_some_and(|name| is_reserved(name.as_ref()));
         if let Some((number, spec)) = layout.files().iter().enumerate().find(|(_, spec)| !spec.is_pad && top(spec)) {

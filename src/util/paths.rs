@@ -8,6 +8,8 @@ pub fn is_watched_name(name: &Path) -> bool {
     ["torrent", "magnet"].iter().any(|known| suffix.eq_ignore_ascii_case(known))
 }
 
+/// The longest path that the system follows.
+const MAX_PATH: usize = 4096;
 /// How many symbolic links a path may lead through, as on Linux.
 const MAX_LINKS: u32 = 40;
 
@@ -22,13 +24,15 @@ pub fn resolved(path: &Path) -> PathBuf {
         match part.components().next() {
             Some(Component::ParentDir) => _ = real.pop(),
             Some(Component::CurDir) | None => {}
-            Some(Component::Normal(_)) if links < MAX_LINKS => match std::fs::read_link(real.join(&part)) {
-                Ok(target) => {
-                    links += 1;
-                    left.extend(parts(&target));
+            Some(Component::Normal(_)) if links < MAX_LINKS && real.as_os_str().len() < MAX_PATH => {
+                match std::fs::read_link(real.join(&part)) {
+                    Ok(target) => {
+                        links += 1;
+                        left.extend(parts(&target));
+                    }
+                    Err(_) => real.push(part),
                 }
-                Err(_) => real.push(part),
-            },
+            }
             // The root of a link's target replaces the path so far.
             Some(_) => real.push(part),
         }
@@ -81,6 +85,8 @@ mod tests {
         assert_eq!(resolved(&real.join("d/z")), real.join("a/nothing/x/y/z"));
         assert_eq!(resolved(&real.join("loop/x")), real.join("loop/x"));
         assert_eq!(resolved(Path::new("/../x/..")), Path::new("/"));
+        let long = PathBuf::from("/a".repeat(100_000));
+        assert_eq!(resolved(&long), long, "the system follows no links there");
     }
 
     #[test]

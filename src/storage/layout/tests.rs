@@ -38,22 +38,37 @@ fn a_file_goes_elsewhere_unless_another_is_in_the_way() {
     let file = |path: &str, pad| FileSpec { path: path.into(), length: 4, is_pad: pad };
     let files = vec![file("d/a", false), file("d/b", false), file("pad", true), file("e/f/c", false)];
     let mut it = Layout::new(4, files).unwrap();
-    assert_eq!(it.rename(0, Path::new("pad")), Ok(()), "padding is never there");
-    assert_eq!(it.rename(0, Path::new("d/new/")), Ok(()));
-    assert_eq!(it.rename(0, Path::new("d/new")), Ok(()), "nobody is in its own way");
+    let rename = |it: &mut Layout, file, path: &str| it.rename_all(&[(file, PathBuf::from(path))]);
+    assert_eq!(rename(&mut it, 0, "pad"), Ok(()), "padding is never there");
+    assert_eq!(rename(&mut it, 0, "d/new/"), Ok(()));
+    assert_eq!(rename(&mut it, 0, "d/new"), Ok(()), "nobody is in its own way");
     for path in ["", "/x", "../x", "d/../../x", "."] {
-        assert_eq!(it.rename(0, Path::new(path)), Err(LayoutError::Path { number: 0 }), "{path}");
+        assert_eq!(rename(&mut it, 0, path), Err(LayoutError::Path { number: 0 }), "{path}");
     }
     for (path, other) in [("d/b", "d/b"), ("d/./b", "d/b"), ("d/b/x", "d/b"), ("e", "e/f/c"), ("e/f", "e/f/c")] {
-        let (path, other) = (PathBuf::from(path), PathBuf::from(other));
-        assert_eq!(it.rename(0, &path), Err(LayoutError::Taken { path, other }));
+        let taken = rename(&mut it, 0, path);
+        let (path, other) = (PathBuf::from(path).components().collect(), PathBuf::from(other));
+        assert_eq!(taken, Err(LayoutError::Taken { path, other }));
     }
-    assert_eq!(it.rename(2, Path::new("x")), Err(LayoutError::NoFile { number: 2 }));
-    assert_eq!(it.rename(4, Path::new("x")), Err(LayoutError::NoFile { number: 4 }));
+    assert_eq!(rename(&mut it, 2, "x"), Err(LayoutError::NoFile { number: 2 }));
+    assert_eq!(rename(&mut it, 4, "x"), Err(LayoutError::NoFile { number: 4 }));
     let paths: Vec<_> = it.files().iter().map(|file| file.path.to_str().unwrap()).collect();
     assert_eq!(paths, ["d/new", "d/b", "pad", "e/f/c"]);
-    let taken = it.rename(0, Path::new("e")).unwrap_err();
+    let taken = rename(&mut it, 0, "e").unwrap_err();
     assert_eq!(taken.to_string(), "a file cannot be saved as e: it conflicts with e/f/c");
+    let swapped = [(0, PathBuf::from("d/b")), (1, PathBuf::from("d/new"))];
+    assert_eq!(it.rename_all(&swapped), Ok(()), "only the paths afterwards count");
+    assert!(it.rename_all(&[(0, PathBuf::from("x")), (1, PathBuf::from("x/y"))]).is_err());
+    assert_eq!(it.files()[0].path, Path::new("d/b"), "it stays as it was");
+}
+
+#[test]
+fn very_many_files_go_elsewhere_in_a_moment() {
+    let files = (0..50_000).map(|n| FileSpec { path: format!("d/{n}").into(), length: 1, is_pad: false }).collect();
+    let mut it = Layout::new(4, files).unwrap();
+    let renamed: Vec<(u32, PathBuf)> = (0..50_000).map(|n| (n, format!("e/{n}").into())).collect();
+    assert_eq!(it.rename_all(&renamed), Ok(()));
+    assert_eq!(it.files()[7].path, Path::new("e/7"));
 }
 
 proptest! {
