@@ -48,6 +48,12 @@ use context::ServerContext;
 use event_loop::EventLoop;
 use mailbox::Mailbox;
 
+/// A waker that wakes nothing, for tests of sources.
+#[cfg(test)]
+pub fn test_waker() -> Waker {
+    Waker::new(&Arc::new(Mailbox::new().expect("an eventfd")), 0)
+}
+
 /// The stack of the thread of the connections; it needs little.
 const STACK: usize = 256 * 1024;
 

@@ -113,7 +113,21 @@ impl HttpConnection {
 
     /// The number of bytes that wait to be sent.
     pub(super) fn unsent(&self) -> usize {
-        self.output.len()
+        self.output.len() + self.stream().map_or(0, Stream::held_bytes)
+    }
+
+    fn stream(&self) -> Option<&Stream> {
+        if let ConnectionState::Sending(stream) = &self.state { stream.as_ref() } else { None }
+    }
+
+    /// How much is lost if this stream is closed, the least first: browsers open a stream of events again. `None` if it is no stream.
+    pub(super) fn stream_worth(&self) -> Option<u8> {
+        self.stream().map(|stream| u8::from(!stream.has_heartbeat()))
+    }
+
+    /// Whether the response would be a stream.
+    pub(super) fn becomes_stream(&self, response: &Response) -> bool {
+        matches!(self.state, ConnectionState::Handling) && !self.request.is_head && response.is_stream()
     }
 
     /// The number of bytes of a body that has not arrived completely.

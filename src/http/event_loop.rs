@@ -16,6 +16,7 @@ use crate::http::context::ServerContext;
 use crate::http::listener::HttpListener;
 use crate::http::mailbox::ConnectionMessage;
 use crate::http::request::ClientAddress;
+use crate::http::response::Response;
 use crate::http::table::ConnectionTable;
 
 /// The keys of epoll events; connections have keys from `FIRST` on.
@@ -133,6 +134,7 @@ impl EventLoop {
         for message in self.context.mailbox.take() {
             match message {
                 ConnectionMessage::Answered(key, response) => {
+                    self.make_room_for_stream(key, &response);
                     self.step(key, |connection, context| connection.answered(response, context));
                 }
                 ConnectionMessage::Pulled(key, source, pulled) => {
@@ -245,6 +247,17 @@ impl EventLoop {
             let waiting = self.open.iter().filter(|(other, open)| *other != key && open.unsent > 0);
             let Some((_, slowest)) = waiting.map(|(key, open)| (open.connection.since(), key)).min() else { break };
             self.close(slowest);
+        }
+    }
+
+    /// Closes a stream if the response would be one too many.
+    fn make_room_for_stream(&mut self, key: u64, response: &Response) {
+        let is_one_more = self.open.get_mut(key).is_some_and(|open| open.connection.becomes_stream(response));
+        if is_one_more
+            && self.context.streams.get() >= self.context.limits.max_streams
+            && let Some(key) = self.open.to_evict_among(|open| open.connection.stream_worth())
+        {
+            self.close(key);
         }
     }
 

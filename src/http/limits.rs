@@ -9,8 +9,8 @@ pub struct ServerLimits {
     pub max_connections: usize,
     /// The most concurrent connections of one network (an IPv4 address or an IPv6 /64; all Unix sockets together are one).
     pub max_connections_per_client: usize,
-    /// The most responses that come from a [`BodySource`](crate::http::BodySource) at the same time: files, events. A further one
-    /// is refused with 503.
+    /// The most responses that come from a [`BodySource`](crate::http::BodySource) at the same time: files, events. Beyond this,
+    /// the server closes one of the network that has the most, the oldest stream of events first.
     pub max_streams: usize,
     /// The longest request line and headers, in bytes; 60 KiB at most.
     pub max_head: usize,

@@ -191,6 +191,12 @@ impl Response {
         }
     }
 
+    /// Whether the body comes from a source.
+    pub(super) fn is_stream(&self) -> bool {
+        let is_in_memory = matches!(self.body, ResponseBody::Bytes(_) | ResponseBody::Shared(_));
+        !is_in_memory && self.may_have_body()
+    }
+
     /// Whether a response with this status has a body.
     pub(super) fn may_have_body(&self) -> bool {
         !matches!(self.status, 100..=199 | 204 | 304)

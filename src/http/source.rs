@@ -38,6 +38,11 @@ pub trait BodySource: Send {
         true
     }
 
+    /// How many bytes the source keeps in memory for this client, which count like a response that waits to be sent.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
     /// What to send from time to time while the source is pending, such as a comment.
     fn heartbeat(&self) -> Option<&'static [u8]> {
         None

@@ -98,6 +98,13 @@ impl<C> ConnectionTable<C> {
         of_greatest.into_iter().map(|(key, entry)| (worth(&entry.connection), *key)).min().map(|(_, key)| key)
     }
 
+    /// The same among the connections that have a worth.
+    pub(super) fn to_evict_among(&self, worth: impl Fn(&C) -> Option<u8>) -> Option<u64> {
+        let rated = self.all.iter().filter_map(|(key, entry)| Some((entry.client, worth(&entry.connection)?, *key)));
+        let of_greatest = of_greatest_user(rated, |(client, ..)| *client, |_| 1);
+        of_greatest.into_iter().map(|(_, worth, key)| (worth, key)).min().map(|(_, key)| key)
+    }
+
     /// The connection of this client's host to evict: the one of the least worth, the oldest of these.
     pub(super) fn to_evict_of(&self, client: Option<IpAddr>, worth: impl Fn(&C) -> u8) -> Option<u64> {
         let meant = self.all.iter().filter(|(_, entry)| host(entry.client) == host(client));
@@ -163,6 +170,9 @@ mod tests {
         assert_eq!(open.to_evict(|worth| *worth), Some(2));
         assert_eq!(open.to_evict_of(Some(client(1)), |worth| *worth), Some(4));
         assert_eq!(open.largest(|worth| usize::from(*worth)), Some(0));
+        let rated = |worth: &u8| (*worth > 0).then_some(*worth);
+        assert_eq!(open.to_evict_among(rated), Some(1), "only those that have a worth count");
+        assert_eq!(open.to_evict_among(|_| None), None);
         assert_eq!(open.largest(|_| 0), None);
         open.add(9, Some(client(1)), 5);
         assert_eq!(open.largest(|worth| usize::from(*worth)), Some(9), "its network uses the most");

@@ -81,6 +81,11 @@ impl Stream {
         self.heartbeat.is_some()
     }
 
+    /// How many bytes the source keeps in memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.source.as_ref().map_or(0, |source| source.held_bytes())
+    }
+
     /// Whether the source has nothing to send now.
     pub(super) fn is_pending(&self) -> bool {
         self.phase == Phase::Pending && !self.is_woken
