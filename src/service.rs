@@ -6,9 +6,12 @@ mod control;
 mod details;
 mod dormancy;
 mod facts;
+mod fetches;
 mod file_jobs;
 mod goals;
 mod import;
+mod inbox;
+mod limits;
 mod links;
 mod load;
 mod manager;
@@ -40,7 +43,6 @@ use parking_lot::Mutex;
 use crate::http::{HttpListener, ListenAddress, PRIVATE_MODE, Server, ServerLimits};
 use crate::service::board::Shared;
 use crate::service::manager::Manager;
-use crate::service::messages::ManagerMessage;
 use crate::service::model::Control;
 use crate::service::options::no_password;
 use crate::service::page_events::PageEvents;
@@ -168,7 +170,7 @@ impl Service {
 
     /// Tells the service to end; returns at once.
     pub fn shut_down(&self) {
-        let _ = self.shared.inbox.send(ManagerMessage::ShutDown);
+        self.shared.inbox.shut_down();
     }
 
     /// Waits until the service has ended, because of [`Service::shut_down`] or because a remote control asked for it.

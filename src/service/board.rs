@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use crate::client::{Client, DhtSettings, DormantGuard};
 use crate::metainfo::Metainfo;
+use crate::service::fetches::Fetches;
+use crate::service::inbox::ManagerInbox;
 use crate::service::links::LinkKey;
-use crate::service::messages::ManagerMessage;
 use crate::service::model::{BandwidthGroup, SessionStats, SessionSums, TorrentId, TorrentSummary};
 use crate::service::page_events::PageEvents;
 use crate::service::record::TorrentRecord;
@@ -33,7 +33,9 @@ pub struct Shared {
     /// What the manager publishes.
     pub board: Mutex<Board>,
     /// To the manager.
-    pub inbox: Sender<ManagerMessage>,
+    pub inbox: ManagerInbox,
+    /// The fetches of torrent files by URL.
+    pub fetches: Fetches,
     /// For each running torrent, whether the manager has yet to look at its events.
     pub pending: Mutex<BTreeMap<TorrentId, Arc<Flag>>>,
     /// The client, unless it is being replaced.
@@ -44,6 +46,8 @@ pub struct Shared {
     pub page_events: Arc<PageEvents>,
     /// How the DHT is bootstrapped.
     pub dht: DhtSettings,
+    /// What went wrong at the start, in lines for the user.
+    pub notices: Vec<String>,
     /// The folder of the state.
     pub state_folder: PathBuf,
     /// The folders below which downloads may be.

@@ -1,14 +1,12 @@
 //! [`Control`] of a service: reads what the manager publishes, and passes requests to it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use crossbeam_channel::bounded;
 
 use crate::service::board::Shared;
 use crate::service::details;
+use crate::service::limits::check_path;
 use crate::service::load::load;
-use crate::service::messages::{Answer, ControlRequest, ManagerMessage, PreparedTorrent};
+use crate::service::messages::{Answer, ControlRequest, PreparedTorrent};
 use crate::service::model::{
     AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, FileLink, PeerDetails, PieceDetails,
     QueueMove, ServedFile, SessionStats, TorrentChange, TorrentId, TorrentSummary, TrackerDetails,
@@ -22,9 +20,6 @@ use crate::types::InfoHash;
 use crate::util::os_error::reason;
 use crate::util::paths::resolved;
 
-/// How long a request may wait for the manager.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Whether downloads may be in a folder: it is one of `allowed` or below one.
 pub(super) fn is_permitted(folder: &Path, allowed: &[PathBuf]) -> bool {
     if !folder.is_absolute() || folder.components().any(|part| part == std::path::Component::ParentDir) {
@@ -35,15 +30,8 @@ pub(super) fn is_permitted(folder: &Path, allowed: &[PathBuf]) -> bool {
 }
 
 impl Shared {
-    fn request(&self, request: ControlRequest) -> Result<Answer, ControlError> {
-        let (reply, answer) = bounded(1);
-        let is_busy = || ControlError::System("the service is busy or shutting down; try again later".to_owned());
-        self.inbox.send_timeout(ManagerMessage::Request(request, reply), REQUEST_TIMEOUT).map_err(|_| is_busy())?;
-        answer.recv_timeout(REQUEST_TIMEOUT).map_err(|_| is_busy())?
-    }
-
     fn carry_out(&self, request: ControlRequest) -> Result<(), ControlError> {
-        self.request(request).map(drop)
+        self.inbox.request(request).map(drop)
     }
 
     fn record(&self, id: TorrentId) -> Option<(TorrentRecord, Option<TorrentHandle>)> {
@@ -54,6 +42,7 @@ impl Shared {
 
     /// Returns the folder if downloads may be there.
     fn check_folder(&self, folder: &Path) -> Result<PathBuf, ControlError> {
+        check_path(folder)?;
         if is_permitted(folder, &self.allowed_folders) {
             Ok(folder.to_owned())
         } else {
@@ -145,7 +134,8 @@ impl Control for Shared {
             change,
             may_overwrite: overwrite,
         };
-        match self.request(ControlRequest::Add(Box::new(load(source, cookies.as_deref(), rest)?)))? {
+        let fetch = |url: &str| self.fetches.fetch(url, cookies.as_deref().unwrap_or_default(), self.inbox.ended());
+        match self.inbox.request(ControlRequest::Add(Box::new(load(source, fetch, rest)?)))? {
             Answer::Added(added) => Ok(added),
             Answer::Done => Err(ControlError::System("no answer".to_owned())),
         }
@@ -182,6 +172,7 @@ impl Control for Shared {
     }
 
     fn rename(&self, id: TorrentId, path: &str, name: &str) -> Result<(), ControlError> {
+        check_path(Path::new(path))?;
         let (record, _) = self.record(id).ok_or(ControlError::NoTorrent(id))?;
         let metainfo = self.metainfo(&record);
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
@@ -240,11 +231,15 @@ impl Control for Shared {
         self.carry_out(ControlRequest::SetGroup(group))
     }
 
+    fn notices(&self) -> Vec<String> {
+        self.notices.clone()
+    }
+
     fn state_folder(&self) -> PathBuf {
         self.state_folder.clone()
     }
 
     fn shut_down(&self) {
-        let _ = self.inbox.send(ManagerMessage::ShutDown);
+        self.inbox.shut_down();
     }
 }

@@ -17,11 +17,13 @@ use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::service::control::is_permitted;
 use crate::service::facts::{facts, real_files};
+use crate::service::limits::{MAX_LABEL, MAX_LABELS, MAX_NAME, check_group, check_path};
 use crate::service::model::{TorrentId, UnixTime};
 use crate::service::options::{ServiceError, ServiceOptions};
 use crate::service::record::{QUEUE_STEP, RecordTimes, TorrentRecord};
 use crate::service::settings::RateLimit;
 use crate::service::state_folder::{SavedState, StateFolder};
+use crate::service::trackers::keep_trackers;
 use crate::types::InfoHash;
 use crate::util::atomic_file::open_regular;
 use crate::util::os_error::reason;
@@ -34,9 +36,6 @@ pub use transmission::torrents as of_transmission;
 const MAX_TORRENTS: usize = 20_000;
 /// The largest file with the state of one torrent.
 const MAX_RESUME_FILE: usize = 32 << 20;
-/// The most labels, and the most bytes of each.
-const MAX_LABELS: usize = 64;
-const MAX_LABEL: usize = 128;
 
 /// A torrent of the other client.
 #[derive(Debug)]
@@ -57,14 +56,14 @@ pub type Lines = Vec<Result<String, String>>;
 pub fn import(options: &ServiceOptions, found: Vec<Result<FoundTorrent, String>>) -> Result<Lines, ServiceError> {
     check_folders(options, &found)?;
     let state = StateFolder::open(&options.state_folder)?;
-    let SavedState { settings, mut session, records } = state.load()?;
+    let SavedState { settings, mut session, records, .. } = state.load()?;
     let mut known: HashSet<InfoHash> = records.iter().map(|record| record.info_hash).collect();
     let mut number = records.iter().map(|record| record.queue_number).max().unwrap_or(0);
     let peer_limit = settings.unwrap_or_default().network.peer_limit_per_torrent;
     let mut lines = Vec::new();
     for torrent in found {
         let line = torrent.and_then(|FoundTorrent { mut record, torrent_file }| {
-            let name = printable(&record.name);
+            let name = limit_texts(&mut record)?;
             if !known.insert(record.info_hash) {
                 return Ok(format!("{name}: is there already"));
             }
@@ -77,7 +76,10 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<FoundTorrent, String>>
                 let bytes = read(&path, TORRENT_FILE_MAX)?.ok_or_else(|| format!("{name}: its file is gone"))?;
                 state.save_torrent(record.info_hash, &bytes).map_err(|error| error.to_string())?;
             }
-            state.save_record(&record).map_err(|error| error.to_string())?;
+            if let Err(error) = state.save_record(&record) {
+                let _ = state.remove(record.id, record.info_hash);
+                return Err(format!("{name}: {error}"));
+            }
             session.next_id = session.next_id.saturating_add(1);
             session.sums.files_added += 1;
             Ok(format!("{name}: imported"))
@@ -86,6 +88,24 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<FoundTorrent, String>>
     }
     state.save_session(&session)?;
     Ok(lines)
+}
+
+/// Cuts the texts of a record to what the service keeps. Returns the name for a line of text.
+///
+/// # Errors
+/// If a folder is too long.
+fn limit_texts(record: &mut TorrentRecord) -> Result<String, String> {
+    record.name = record.name.chars().take(MAX_NAME).collect();
+    if check_group(&record.settings.group).is_err() {
+        record.settings.group.clear();
+    }
+    let name = printable(&record.name);
+    let folders = record.final_folder.iter().chain([&record.folder]).try_for_each(|folder| check_path(folder));
+    if let Some(trackers) = &mut record.trackers {
+        keep_trackers(trackers);
+    }
+    folders.map_err(|error| format!("{name}: {error}"))?;
+    Ok(name)
 }
 
 fn check_folders(options: &ServiceOptions, found: &[Result<FoundTorrent, String>]) -> Result<(), ServiceError> {

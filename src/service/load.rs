@@ -1,33 +1,35 @@
 //! Reads what a new torrent comes from: a torrent file, a magnet link, a URL, an info-hash or a path on this machine.
 
 use std::path::Path;
-use std::time::Duration;
 
-use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::http::FetchedUrl;
-use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::metainfo::{Magnet, Metainfo};
-use crate::net::bind::Bind;
+use crate::service::limits::check_path;
 use crate::service::messages::PreparedTorrent;
 use crate::service::model::{AddSource, ControlError};
 use crate::types::InfoHash;
 use crate::util::atomic_file::open_regular;
 
-/// How long a URL may take.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// Reads the source; a server of a URL gets the cookies. What the source does not say is left as in `rest`.
+/// Reads the source; `fetch` fetches a URL. What the source does not say is left as in `rest`.
 ///
 /// # Errors
 /// If it cannot be read, or is no torrent that btsync accepts.
-pub fn load(source: AddSource, cookies: Option<&str>, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
+pub fn load(
+    source: AddSource,
+    fetch: impl FnOnce(&str) -> Result<FetchedUrl, ControlError>,
+    rest: PreparedTorrent,
+) -> Result<PreparedTorrent, ControlError> {
     match source {
         AddSource::Metainfo(bytes) => from_bytes(bytes, rest),
-        AddSource::Name(name) => from_name(name.trim(), cookies, rest),
+        AddSource::Name(name) => from_name(name.trim(), fetch, rest),
     }
 }
 
-fn from_name(name: &str, cookies: Option<&str>, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
+fn from_name(
+    name: &str,
+    fetch: impl FnOnce(&str) -> Result<FetchedUrl, ControlError>,
+    rest: PreparedTorrent,
+) -> Result<PreparedTorrent, ControlError> {
     let is_url = ["http://", "https://"]
         .iter()
         .any(|scheme| name.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
@@ -38,12 +40,9 @@ fn from_name(name: &str, cookies: Option<&str>, rest: PreparedTorrent) -> Result
         return from_link(&format!("magnet:?xt=urn:btih:{name}"), rest);
     }
     if is_url {
-        let client = TrackerClient::new(Bind::Any, None, [name.to_owned()]);
-        let client = client.with_cookies(name, cookies.unwrap_or_default());
-        return match client.fetch(name, TORRENT_FILE_MAX as u64, DEADLINE) {
-            Ok(FetchedUrl::File(bytes)) => from_bytes(bytes, rest),
-            Ok(FetchedUrl::Link { link, .. }) => from_link(&link, rest),
-            Err(error) => Err(ControlError::NotFetched(format!("Couldn't fetch torrent: {error}"))),
+        return match fetch(name)? {
+            FetchedUrl::File(bytes) => from_bytes(bytes, rest),
+            FetchedUrl::Link { link, .. } => from_link(&link, rest),
         };
     }
     from_path(Path::new(name), rest)
@@ -51,6 +50,7 @@ fn from_name(name: &str, cookies: Option<&str>, rest: PreparedTorrent) -> Result
 
 fn from_path(path: &Path, rest: PreparedTorrent) -> Result<PreparedTorrent, ControlError> {
     let refused = |why: String| ControlError::BadTorrent(format!("{}: {why}", path.display()));
+    check_path(path)?;
     if !path.is_absolute() {
         return Err(refused("neither a link, a URL nor an absolute path".to_owned()));
     }

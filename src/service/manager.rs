@@ -17,13 +17,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
 use crate::client::Client;
 use crate::peer::LimitGroup;
 use crate::service::board::{Board, Shared, changes_of};
+use crate::service::fetches::Fetches;
 use crate::service::file_jobs::FileJobs;
+use crate::service::inbox::{InboxReceiver, inbox};
 use crate::service::links::LinkKey;
 use crate::service::messages::{Answer, ControlRequest, ManagerMessage};
 use crate::service::model::{ControlError, TorrentId};
@@ -47,6 +49,8 @@ const MAX_SAVED: usize = 50;
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
 /// Requests and events that may wait for the manager.
 const MAX_WAITING: usize = 1024;
+/// The most torrents that are left out and named to users of the page.
+const MAX_NOTICES: usize = 3;
 /// How long the torrents may take to stop when the service ends.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -62,7 +66,7 @@ pub struct Manager {
     /// Whether the client must be replaced once no torrent uses it.
     replaces_client: bool,
     jobs: FileJobs,
-    inbox: Receiver<ManagerMessage>,
+    inbox: InboxReceiver,
     started: Instant,
     ticked: Instant,
     saved: Instant,
@@ -92,7 +96,7 @@ impl Manager {
     /// Opens the state folder and starts a client; no torrent runs yet.
     pub fn new(options: &ServiceOptions) -> Result<(Manager, Arc<Shared>), ServiceError> {
         let state = StateFolder::open(&options.state_folder)?;
-        let SavedState { settings, mut session, records } = state.load()?;
+        let SavedState { settings, mut session, records, left_out } = state.load()?;
         let mut settings = settings.unwrap_or_default();
         if settings.download_folder.as_os_str().is_empty() {
             settings.download_folder.clone_from(&options.download_folder);
@@ -103,15 +107,17 @@ impl Manager {
         let mut dht = options.dht.clone();
         dht.state_file.get_or_insert_with(|| state.path().join("dht.dat"));
         let client = start_client(&settings, Some(dht.clone()))?;
-        let (inbox_sender, inbox) = bounded(MAX_WAITING);
+        let (to_manager, inbox) = inbox(MAX_WAITING);
         let shared = Arc::new(Shared {
             board: Mutex::new(Board::new(session.sums)),
-            inbox: inbox_sender,
+            inbox: to_manager,
+            fetches: Fetches::default(),
             pending: Mutex::default(),
             client: Mutex::new(Some(client.clone())),
             links: LinkKey::generate(),
             page_events: Arc::default(),
             dht,
+            notices: notices(&left_out),
             state_folder: state.path().to_owned(),
             allowed_folders: [&options.allowed_folders[..], std::slice::from_ref(&options.download_folder)].concat(),
             metainfos: Mutex::default(),
@@ -157,21 +163,29 @@ impl Manager {
     pub fn run(mut self) {
         self.reconcile();
         loop {
-            match self.inbox.recv_timeout(self.sleep()) {
+            match self.inbox.messages.recv_timeout(self.sleep()) {
                 Ok(message) => self.handle(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.is_ending = true,
             }
-            // A batch of requests costs one look at the torrents.
-            while let Ok(message) = self.inbox.try_recv() {
+            // A batch of messages costs one look at the torrents.
+            while !self.is_ending()
+                && let Ok(message) = self.inbox.messages.try_recv()
+            {
                 self.handle(message);
             }
-            if self.is_ending {
+            if self.is_ending() {
                 break;
             }
             self.tick();
         }
         self.stop_all();
+    }
+
+    /// Whether the service ends: the request for it waits behind no other message.
+    fn is_ending(&mut self) -> bool {
+        self.is_ending |= self.inbox.is_ending.is_set();
+        self.is_ending
     }
 
     fn handle(&mut self, message: ManagerMessage) {
@@ -187,7 +201,7 @@ impl Manager {
                 self.publish_stats();
                 let _ = reply.try_send(answer);
             }
-            ManagerMessage::Look(id) => self.look(id),
+            ManagerMessage::Look(id) => self.drain_events(id),
             // The turn ends with a look at them.
             ManagerMessage::Called => {}
             ManagerMessage::JobDone(id, result) => {
@@ -224,6 +238,7 @@ impl Manager {
         if self.ticked.elapsed() >= TICK {
             let elapsed = self.ticked.elapsed();
             self.ticked = Instant::now();
+            self.drain_all_events();
             self.read_figures(elapsed);
             self.follow_schedule();
             self.publish_stats();
@@ -253,6 +268,8 @@ impl Manager {
 
     /// Stops all torrents and saves everything.
     fn stop_all(&mut self) {
+        // Those who wait for an answer need not wait for the torrents.
+        self.inbox.alive = None;
         let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
         for id in ids {
             self.stop_run(id);
@@ -275,4 +292,11 @@ impl Manager {
         self.save_figures(usize::MAX);
         self.jobs.stop();
     }
+}
+
+/// What to tell users about torrents that are left out. The log has all of them.
+fn notices(left_out: &[String]) -> Vec<String> {
+    let more = left_out.len().saturating_sub(MAX_NOTICES);
+    let more = (more > 0).then(|| format!("{more} more torrents are left out: see the log"));
+    left_out.iter().take(MAX_NOTICES).map(|torrent| format!("A torrent is left out: {torrent}")).chain(more).collect()
 }

@@ -195,6 +195,10 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// If the new state cannot be saved.
     fn set_group(&self, group: BandwidthGroup) -> Result<(), ControlError>;
+    /// What went wrong at the start, in lines for the user: torrents that are left out because their records cannot be read.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// The folder of the state, as Transmission's `config-dir`.
     fn state_folder(&self) -> PathBuf;
     /// Ends the service.

@@ -31,9 +31,9 @@ impl PageEvents {
     pub fn stream(&self, control: &dyn Control) -> Response {
         // First the subscription: nothing that happens in between may be lost.
         let subscription = self.broadcast.subscribe();
-        let mut start = format!("event: {EVENT}\ndata: ").into_bytes();
-        start.extend_from_slice(&changes(control, None, &[], UnixTime::now()));
-        start.extend_from_slice(b"\n\n");
+        let list = changes(control, None, &[], UnixTime::now());
+        // As large as needed: it stays in memory until a slow client has read it.
+        let start = [format!("event: {EVENT}\ndata: ").as_bytes(), &list, b"\n\n"].concat();
         let source = Box::new(StreamWithStart { start, sent: 0, subscription });
         Response::with_body(200, "text/event-stream", ResponseBody::Source { source, length: None })
             .header("Cache-Control", "no-store")
@@ -95,12 +95,14 @@ impl BodySource for StreamWithStart {
     fn pull(&mut self, max: usize, out: &mut Vec<u8>, waker: &Waker) -> io::Result<Pulled> {
         let rest = self.start.get(self.sent..).unwrap_or_default();
         if rest.is_empty() {
-            self.start = Vec::new();
             return self.subscription.pull(max, out, waker);
         }
         let part = rest.get(..max.min(rest.len())).unwrap_or_default();
         out.extend_from_slice(part);
         self.sent += part.len();
+        if self.sent >= self.start.len() {
+            (self.start, self.sent) = (Vec::new(), 0);
+        }
         Ok(Pulled::Data)
     }
 
@@ -108,7 +110,29 @@ impl BodySource for StreamWithStart {
         false
     }
 
+    fn held_bytes(&self) -> usize {
+        self.start.len()
+    }
+
     fn heartbeat(&self) -> Option<&'static [u8]> {
         self.subscription.heartbeat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::test_waker;
+
+    #[test]
+    fn the_list_at_the_start_counts_until_it_is_sent() {
+        let subscription = EventBroadcast::default().subscribe();
+        let mut stream = StreamWithStart { start: b"0123456789".to_vec(), sent: 0, subscription };
+        let (mut out, waker) = (Vec::new(), test_waker());
+        assert_eq!(stream.pull(6, &mut out, &waker).expect("pulled"), Pulled::Data);
+        assert_eq!(stream.held_bytes(), 10);
+        assert_eq!(stream.pull(6, &mut out, &waker).expect("pulled"), Pulled::Data);
+        assert_eq!((out.as_slice(), stream.held_bytes()), (&b"0123456789"[..], 0));
+        assert_eq!(stream.pull(6, &mut out, &waker).expect("pulled"), Pulled::Pending);
     }
 }

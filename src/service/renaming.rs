@@ -98,7 +98,8 @@ fn with_suffix(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::model::{TorrentId, UnixTime};
+    use crate::service::details::files;
+    use crate::service::model::{Priority, TorrentId, UnixTime};
 
     fn torrent(folder: &Path) -> (TorrentRecord, Metainfo) {
         let bytes = b"d4:infod5:filesld6:lengthi20000e4:pathl1:aeed6:lengthi5e4:pathl1:d1:beee4:name1:n12:piece lengthi16384e6:pieces40:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaee";
@@ -153,6 +154,28 @@ mod tests {
         for name in ["y", "a b", "été", "%2e%2e", "x".repeat(255).as_str()] {
             assert!(renamed(&record, &metainfo, "n/a", name).is_ok(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_folder_of_very_many_files_is_renamed_in_a_moment() {
+        const FILES: u32 = 50_000;
+        let names: Vec<String> = (0..FILES).map(|n| format!("d6:lengthi0e4:pathl6:{n:06}ee")).collect();
+        let (names, piece) = (names.concat(), "a".repeat(20));
+        let text = format!(
+            "d4:infod5:filesl{names}d6:lengthi5e4:pathl1:zeee4:name1:n12:piece lengthi16384e6:pieces20:{piece}ee"
+        );
+        let metainfo = Metainfo::parse(text.as_bytes()).expect("a torrent");
+        let folder = PathBuf::from("/nowhere");
+        let mut record = TorrentRecord::new(TorrentId(1), metainfo.info_hash, "n".into(), folder, UnixTime(0));
+        let (paths, name) = renamed(&record, &metainfo, "n", "m").expect("renamed");
+        assert_eq!((paths.len(), name.as_deref()), (50_001, Some("m")));
+        record.files.renamed = paths;
+        record.files.low = (0..FILES).collect();
+        let shown = files(&record, &metainfo, None);
+        assert_eq!((shown[7].path.as_str(), shown[7].priority), ("m/000007", Priority::Low));
+        assert_eq!(shown[50_000].priority, Priority::Normal);
+        let (paths, _) = renamed(&record, &metainfo, "m/000001", "x").expect("renamed");
+        assert_eq!(paths[1].1, PathBuf::from("m/x"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod envelope;
 mod error;
 mod json;
 pub mod live;
+pub mod memory;
 mod methods;
 mod params;
 mod selection;
@@ -20,6 +21,7 @@ mod tracker_list;
 mod tests;
 
 use crate::service::model::{Control, UnixTime};
+use memory::ResponseMemory;
 
 /// What `version` says. Clients take Transmission's version from its first number, and refuse old ones.
 pub const VERSION: &str = concat!("4.1.0 (btsync ", env!("CARGO_PKG_VERSION"), ")");
@@ -48,9 +50,10 @@ pub enum RpcResponse {
     NoContent,
 }
 
-/// Carries out a request. `session_id` is that of the HTTP header, which clients may ask for here too.
-pub fn respond(body: &[u8], control: &dyn Control, session_id: &str) -> RpcResponse {
-    envelope::respond(body, &Context { control, session_id, now: UnixTime::now() })
+/// Carries out a request. `session_id` is that of the HTTP header, which clients may ask for here too. All responses that are being
+/// written share `memory`.
+pub fn respond(body: &[u8], control: &dyn Control, session_id: &str, memory: &ResponseMemory) -> RpcResponse {
+    envelope::respond(body, &Context { control, session_id, now: UnixTime::now() }, memory)
 }
 
 /// What methods work with.

@@ -44,6 +44,9 @@ pub enum StateError {
         /// The system's error.
         source: io::Error,
     },
+    /// A file would be so large that the next start would not read it.
+    #[error("{}: it would be larger than {MAX_FILE} bytes", .0.display())]
+    TooLarge(PathBuf),
     /// A file that is needed is damaged.
     #[error("{}: damaged: {why}; remove it to start with the defaults", path.display())]
     Damaged {
@@ -75,6 +78,8 @@ pub struct SavedState {
     pub session: SessionRecord,
     /// The torrents, by number.
     pub records: Vec<TorrentRecord>,
+    /// The torrents whose records cannot be read, as lines for the user.
+    pub left_out: Vec<String>,
 }
 
 /// A locked state folder.
@@ -129,24 +134,34 @@ impl StateFolder {
         self.folder.join(TORRENTS).join(format!("{info_hash}.json"))
     }
 
-    /// Reads everything. A torrent's record that is damaged is left alone and logged, as its torrent can be added again.
+    /// Reads everything. A torrent's record that is damaged is left alone and reported, as its torrent can be added again.
     ///
     /// # Errors
     /// If the settings are damaged, or a file cannot be read.
     pub fn load(&self) -> Result<SavedState, StateError> {
         let settings: Option<SessionSettings> = self.read_json(SETTINGS)?;
         let mut session: SessionRecord = self.read_json(SESSION)?.unwrap_or_default();
-        let mut records = self.load_records()?;
+        let (mut records, mut left_out) = self.load_records()?;
         sort::sort_by_key(&mut records, |record| record.id);
-        records.dedup_by_key(|record| record.id);
+        records.dedup_by(|record, before| {
+            let is_second = record.id == before.id;
+            if is_second {
+                let path = self.record_file(record.info_hash);
+                left_out.push(format!("{}: another torrent has its number", path.display()));
+            }
+            is_second
+        });
+        for torrent in &left_out {
+            log::error!("{torrent}; this torrent is left out");
+        }
         let last = records.last().map_or(0, |record| record.id.0);
         session.next_id = session.next_id.max(last.saturating_add(1)).max(1);
-        Ok(SavedState { settings, session, records })
+        Ok(SavedState { settings, session, records, left_out })
     }
 
-    fn load_records(&self) -> Result<Vec<TorrentRecord>, StateError> {
+    fn load_records(&self) -> Result<(Vec<TorrentRecord>, Vec<String>), StateError> {
         let folder = self.folder.join(TORRENTS);
-        let mut records = Vec::new();
+        let (mut records, mut left_out) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&folder).map_err(io_error(&folder))? {
             let path = entry.map_err(io_error(&folder))?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(InfoHash::from_hex);
@@ -160,11 +175,12 @@ impl StateFolder {
                     records.push(record);
                 }
                 Ok(None) => {}
-                Ok(Some(_)) => log::error!("{}: damaged, left out: it is of another torrent", path.display()),
-                Err(error) => log::error!("{error}; this torrent is left out"),
+                Ok(Some(_)) => left_out.push(format!("{}: damaged: it is of another torrent", path.display())),
+                Err(StateError::Damaged { why, .. }) => left_out.push(format!("{}: damaged: {why}", path.display())),
+                Err(error) => left_out.push(error.to_string()),
             }
         }
-        Ok(records)
+        Ok((records, left_out))
     }
 
     fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
@@ -238,9 +254,12 @@ pub fn downloaded_torrents(folder: &Path) -> PathBuf {
 /// Replaces a JSON file of a state folder.
 ///
 /// # Errors
-/// If it cannot be written; the old one then stays.
+/// If it cannot be written, or is too large to be read again; the old one then stays.
 pub fn save_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
     let bytes = serde_json::to_vec(value).map_err(|error| io_error(path)(error.into()))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(StateError::TooLarge(path.to_owned()));
+    }
     atomic_file::replace_private(path, &bytes, |_| true).map_err(io_error(path))
 }
 
@@ -255,7 +274,10 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateErr
         Err(error) => return Err(io_error(path)(error)),
     };
     let mut bytes = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(io_error(path))?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(io_error(path))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(StateError::Damaged { path: path.to_owned(), why: format!("larger than {MAX_FILE} bytes") });
+    }
     let value = serde_json::from_slice(&bytes);
     value.map(Some).map_err(|error| StateError::Damaged { path: path.to_owned(), why: error.to_string() })
 }
@@ -309,9 +331,28 @@ mod tests {
         fs::write(state.record_file(record(4).info_hash), b"{\"id\":4").expect("written");
         fs::write(state.record_file(record(5).info_hash), serde_json::to_vec(&record(6)).expect("JSON"))
             .expect("written");
-        assert_eq!(state.load().expect("the state").records, [record(3)]);
+        let mut same_number = record(7);
+        same_number.id = TorrentId(3);
+        state.save_record(&same_number).expect("saved");
+        let saved = state.load().expect("the state");
+        assert_eq!((saved.records.len(), saved.records[0].id), (1, TorrentId(3)));
+        assert_eq!(saved.left_out.len(), 3, "{:?}", saved.left_out);
         fs::write(temp.path().join(SETTINGS), b"{").expect("written");
         assert!(matches!(state.load(), Err(StateError::Damaged { .. })));
+    }
+
+    #[test]
+    fn nothing_is_saved_that_could_not_be_read_again() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let state = StateFolder::open(temp.path()).expect("a state folder");
+        state.save_record(&record(3)).expect("saved");
+        let mut large = record(3);
+        large.name = "x".repeat(usize::try_from(MAX_FILE).expect("a length"));
+        assert!(matches!(state.save_record(&large), Err(StateError::TooLarge(_))));
+        assert_eq!(state.load().expect("the state").records, [record(3)], "the old one stays");
+        let file = File::create(state.record_file(record(4).info_hash)).expect("a file");
+        file.set_len(MAX_FILE + 1).expect("a length");
+        assert_eq!(state.load().expect("the state").left_out.len(), 1);
     }
 
     #[test]

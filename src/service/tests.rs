@@ -1,6 +1,7 @@
 //! A whole service: torrents are added, run, survive restarts, and are removed.
 
 mod files;
+mod limits;
 mod sleeping;
 
 use std::path::{Path, PathBuf};

@@ -29,10 +29,53 @@ fn is_tracker_url(url: &str) -> bool {
     has_scheme && url.len() <= MAX_URL && !url.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
+/// Checks trackers that a user names: their number and their URLs.
+///
+/// # Errors
+/// If there are too many, or a URL is not one of a tracker.
+pub fn check_tiers(tiers: &[Vec<String>]) -> Result<(), ControlError> {
+    check_count(tiers.iter().map(Vec::len).sum())?;
+    match tiers.iter().flatten().find(|url| !is_tracker_url(url)) {
+        Some(bad) => {
+            let bad = crate::util::redact::public_name(bad);
+            Err(ControlError::Invalid(format!("not the URL of a tracker: {bad}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Keeps the trackers of another client's torrent that btsync can have.
+pub fn keep_trackers(tiers: &mut Vec<Vec<String>>) {
+    let mut left = MAX_TRACKERS;
+    for tier in &mut *tiers {
+        tier.retain(|url| is_tracker_url(url));
+        tier.truncate(left);
+        left -= tier.len();
+    }
+    tiers.retain(|tier| !tier.is_empty());
+}
+
+/// Checks how many trackers a change names, before each of them is looked for.
+///
+/// # Errors
+/// If there are more than a torrent can have.
+pub fn check_counts(change: &TorrentChange) -> Result<(), ControlError> {
+    let replaced = change.trackers.iter().flatten().map(Vec::len).sum();
+    let lengths = [replaced, change.add_trackers.len(), change.remove_trackers.len(), change.replace_trackers.len()];
+    lengths.into_iter().try_for_each(check_count)
+}
+
+fn check_count(count: usize) -> Result<(), ControlError> {
+    if count > MAX_TRACKERS {
+        return Err(ControlError::Invalid(format!("a torrent has at most {MAX_TRACKERS} trackers")));
+    }
+    Ok(())
+}
+
 /// Applies the changes of a torrent's trackers to its record.
 ///
 /// # Errors
-/// If a URL is not one of a tracker, or no tracker has the number.
+/// If a URL is not one of a tracker, no tracker has the number, or there are too many.
 pub fn change_trackers(
     record: &mut TorrentRecord,
     change: &TorrentChange,
@@ -46,6 +89,7 @@ pub fn change_trackers(
     {
         return Ok(());
     }
+    check_counts(change)?;
     let mut tiers = change.trackers.clone().unwrap_or_else(|| tiers(record, metainfo));
     let numbered = |tiers: &[Vec<String>], number: u32| {
         let place = |(tier, urls): (usize, &Vec<String>)| (0..urls.len()).map(|at| (tier, at)).collect::<Vec<_>>();
@@ -74,15 +118,7 @@ pub fn change_trackers(
         }
     }
     tiers.retain(|tier| !tier.is_empty());
-    if let Some(bad) = tiers.iter().flatten().find(|url| !is_tracker_url(url)) {
-        return Err(ControlError::Invalid(format!(
-            "not the URL of a tracker: {}",
-            crate::util::redact::public_name(bad)
-        )));
-    }
-    if tiers.iter().map(Vec::len).sum::<usize>() > MAX_TRACKERS {
-        return Err(ControlError::Invalid(format!("a torrent has at most {MAX_TRACKERS} trackers")));
-    }
+    check_tiers(&tiers)?;
     record.trackers = Some(tiers);
     Ok(())
 }
@@ -127,6 +163,27 @@ mod tests {
             assert!(change_trackers(&mut it, &change, None).is_err(), "{change:?}");
             assert_eq!(it, before);
         }
+    }
+
+    #[test]
+    fn more_trackers_than_a_torrent_has_are_refused_before_they_are_looked_for() {
+        let mut it = record(&[&["http://a/announce"]]);
+        let urls: Vec<String> = (0..=MAX_TRACKERS).map(|n| format!("udp://{n}:1")).collect();
+        let known = || vec!["http://a/announce".to_owned(); MAX_TRACKERS + 1];
+        let many = [
+            TorrentChange { add_trackers: known(), ..TorrentChange::default() },
+            TorrentChange { trackers: Some(vec![urls.clone()]), ..TorrentChange::default() },
+            TorrentChange { remove_trackers: vec![0; MAX_TRACKERS + 1], ..TorrentChange::default() },
+            TorrentChange {
+                replace_trackers: known().into_iter().map(|url| (0, url)).collect(),
+                ..TorrentChange::default()
+            },
+        ];
+        for change in many {
+            assert!(check_counts(&change).is_err() && change_trackers(&mut it, &change, None).is_err());
+        }
+        assert!(check_tiers(&[urls[1..].to_vec()]).is_ok() && check_tiers(&[urls]).is_err());
+        assert!(check_tiers(&[vec!["udp://a".to_owned() + &"b".repeat(MAX_URL)]]).is_err());
     }
 
     #[test]

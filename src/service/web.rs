@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::http::{Handler, Request, RequestHead, Response};
 use crate::service::model::Control;
 use crate::service::page_events::PageEvents;
+use crate::service::rpc::memory::ResponseMemory;
 use crate::service::rpc::session_id::{HEADER, SessionId, VERSION_HEADER};
 use crate::service::rpc::{RPC_VERSION_SEMVER, RpcResponse, respond};
 pub use access::{AccessError, AccessPolicy};
@@ -34,6 +35,7 @@ pub struct WebHandler {
     access: AccessPolicy,
     events: Arc<PageEvents>,
     session_id: SessionId,
+    responses: ResponseMemory,
     /// The path before all others, such as `/btsync`; empty for none.
     prefix: String,
     has_metrics: bool,
@@ -48,9 +50,10 @@ impl WebHandler {
         prefix: &str,
         has_metrics: bool,
     ) -> WebHandler {
+        let responses = ResponseMemory::default();
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-        WebHandler { control, access, events, session_id: SessionId::generate(), prefix, has_metrics }
+        WebHandler { control, access, events, session_id: SessionId::generate(), responses, prefix, has_metrics }
     }
 
     /// The path below the prefix; `None` if the request's is not below it.
@@ -92,7 +95,7 @@ impl WebHandler {
         if head.method() != "POST" {
             return Response::text(405, "only POST\n").header("Allow", "POST");
         }
-        match respond(&request.body, &*self.control, self.session_id.as_str()) {
+        match respond(&request.body, &*self.control, self.session_id.as_str(), &self.responses) {
             RpcResponse::Json(json) => Response::with_body(200, "application/json; charset=UTF-8", json),
             RpcResponse::NoContent => Response::new(204),
         }

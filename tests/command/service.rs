@@ -6,6 +6,7 @@ mod content;
 mod dormant;
 mod kills;
 mod load;
+mod logs;
 mod page;
 mod passwords;
 mod websites;

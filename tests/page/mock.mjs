@@ -28,6 +28,7 @@ export class Mock {
     for (let id = 1; id <= (torrents?.length ?? count); id += 1) this.torrents.set(id, makeTorrent(id, this.random, torrents?.[id - 1]));
     this.lastId = this.torrents.size;
     this.settings = { ...SETTINGS };
+    this.notices = [];
     this.isStill = isStill;
     this.streams = new Set();
     this.dirty = new Set();
@@ -103,7 +104,7 @@ export class Mock {
     response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
     this.streams.add(response);
     response.on('close', () => this.streams.delete(response));
-    this.send(response, { full: true, changed: [...this.torrents.values()].map((torrent) => this.view(torrent)), removed: [], session: this.figures() });
+    this.send(response, { full: true, notices: this.notices, changed: [...this.torrents.values()].map((torrent) => this.view(torrent)), removed: [], session: this.figures() });
   }
 
   send(response, event) {

@@ -12,9 +12,12 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::commands::systemd::{self, GivenSockets};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::logs;
 use crate::cli::options::ServeArgs;
 use crate::cli::options::values::WebAddress;
 use crate::cli::settings::{private_folders, state_folder};
+use crate::cli::stop::StopSignal;
+use crate::cli::terminal::screen::Screen;
 use crate::cli::terminal::stdout;
 use crate::util::descriptors::raise_limit;
 use crate::util::os_error::reason;
@@ -28,6 +31,17 @@ const PORT: u16 = 9091;
 /// # Errors
 /// The options are not valid, the state folder is in use, or the service cannot listen.
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let screen = Screen::stderr().without_live_lines();
+    logs::start(false, false, &screen);
+    let result = serve(args);
+    // The last lines of the log; its reader may be gone.
+    let stop = StopSignal::default();
+    stop.set();
+    screen.finish(&stop);
+    result
+}
+
+fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let state = match args.state.clone() {
         Some(folder) => absolute(&folder)?,
         None => state_folder()

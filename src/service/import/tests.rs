@@ -131,6 +131,19 @@ fn an_imported_torrent_is_hashed_where_it_is_and_seeds() {
 }
 
 #[test]
+fn long_texts_are_cut_or_refused() {
+    let mut record = TorrentRecord::new(TorrentId(1), InfoHash([1; 20]), "é".repeat(1000), "/down".into(), UnixTime(1));
+    record.settings.group = "g".repeat(129);
+    assert_eq!(limit_texts(&mut record).expect("accepted"), "é".repeat(255));
+    assert_eq!((record.name.chars().count(), record.settings.group.as_str()), (255, ""));
+    record.trackers = Some(vec![vec!["wss://a/announce".to_owned()], vec!["udp://a:1".to_owned(); 513]]);
+    limit_texts(&mut record).expect("accepted");
+    assert_eq!(record.trackers, Some(vec![vec!["udp://a:1".to_owned(); 512]]));
+    record.final_folder = Some("/a".repeat(3000).into());
+    assert!(limit_texts(&mut record).is_err());
+}
+
+#[test]
 fn damaged_and_hostile_files_cost_their_torrent_only() {
     let temp = tempfile::tempdir().expect("a folder");
     let options = options(temp.path());

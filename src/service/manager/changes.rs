@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::metainfo::Metainfo;
 use crate::peer::LimitGroup;
 use crate::service::facts::real_files;
+use crate::service::limits::{MAX_LABEL, MAX_LABELS, check_group};
 use crate::service::manager::Manager;
 use crate::service::model::{
     BandwidthGroup, ControlError, FileIndexes, RateLimit, TorrentChange, TorrentId, TorrentSettings, UnixTime,
@@ -13,13 +14,10 @@ use crate::service::model::{
 use crate::service::record::{FileChoices, TorrentRecord};
 use crate::service::schedule::{LocalTime, is_in_span};
 use crate::service::settings::{SettingsChange, set};
-use crate::service::trackers::change_trackers;
+use crate::service::trackers::{change_trackers, check_tiers};
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::FilePriority;
 
-/// The most labels of a torrent, and the most bytes of each.
-const MAX_LABELS: usize = 64;
-const MAX_LABEL: usize = 128;
 /// The most bandwidth groups.
 const MAX_GROUPS: usize = 256;
 /// Bytes in Transmission's kilobyte.
@@ -105,6 +103,7 @@ impl Manager {
 
     /// Changes the settings.
     pub(super) fn change_settings(&mut self, change: &SettingsChange) -> Result<(), ControlError> {
+        change.default_trackers.as_deref().map_or(Ok(()), check_tiers)?;
         let before = self.settings.clone();
         self.settings.apply(change);
         if let Err(error) = self.state.save_settings(&self.settings) {
@@ -160,9 +159,10 @@ impl Manager {
 
     /// Creates or changes a bandwidth group.
     pub(super) fn set_group(&mut self, group: BandwidthGroup) -> Result<(), ControlError> {
-        if group.name.is_empty() || group.name.len() > MAX_LABEL {
-            return Err(ControlError::Invalid(format!("a group needs a name of at most {MAX_LABEL} bytes")));
+        if group.name.is_empty() {
+            return Err(ControlError::Invalid("a bandwidth group needs a name".to_owned()));
         }
+        check_group(&group.name)?;
         let (before, name) = (self.session.groups.clone(), group.name.clone());
         let groups = &mut self.session.groups;
         match groups.iter_mut().find(|known| known.name == name) {
@@ -201,6 +201,7 @@ fn apply_settings(settings: &mut TorrentSettings, change: &TorrentChange) -> Res
             "at most {MAX_LABELS} labels of {MAX_LABEL} bytes each, without commas"
         )));
     }
+    change.group.as_deref().map_or(Ok(()), check_group)?;
     set(&mut settings.down_limit.kilobytes, change.down_limit.as_ref());
     set(&mut settings.down_limit.enabled, change.is_down_limited.as_ref());
     set(&mut settings.up_limit.kilobytes, change.up_limit.as_ref());

@@ -13,16 +13,19 @@ use crate::torrent::Event;
 use crate::util::printable_text::printable;
 
 impl Manager {
-    /// Looks at a torrent because it has events or has ended.
-    pub(super) fn look(&mut self, id: TorrentId) {
+    /// Handles the events of all torrents: also of those for whose message the inbox had no room.
+    pub(super) fn drain_all_events(&mut self) {
+        let ids: Vec<TorrentId> = self.torrents.iter().filter(|(_, it)| it.is_active()).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.drain_events(id);
+        }
+    }
+
+    /// Handles all events that are there. From now on, the torrent sends a message about further ones.
+    pub(super) fn drain_events(&mut self, id: TorrentId) {
         if let Some(is_pending) = self.shared.pending.lock().get(&id) {
             is_pending.set(false);
         }
-        self.drain_events(id); // the turn ends with a look at what has ended
-    }
-
-    /// Handles all events that are there.
-    pub(super) fn drain_events(&mut self, id: TorrentId) {
         let Some(run) = self.torrents.get(&id).and_then(|torrent| torrent.active()) else { return };
         let events: Vec<Event> = run.events.try_iter().collect();
         for event in events {

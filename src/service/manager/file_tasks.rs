@@ -1,6 +1,7 @@
 //! Moving, renaming and removing torrents: what the user asks for is saved first, and done as soon as the torrent does not run.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::service::file_jobs::{FileJob, FileTask, JobResult};
 use crate::service::manager::Manager;
@@ -91,7 +92,8 @@ impl Manager {
         };
         torrent.run = Run::FileJob(task);
         let inbox = self.shared.inbox.clone();
-        self.jobs.start(job, move |result| drop(inbox.send(ManagerMessage::JobDone(id, result))));
+        // If the service ends, nobody needs the result.
+        self.jobs.start(job, move |result| drop(inbox.send(ManagerMessage::JobDone(id, result), Duration::MAX)));
         self.publish(id);
     }
 

@@ -27,11 +27,12 @@ impl Manager {
 
     /// Gives torrents a position in the queue; the others make room.
     pub(super) fn set_queue_position(&mut self, ids: &[TorrentId], position: usize) -> Result<(), ControlError> {
-        let moved: Vec<TorrentId> = ids.iter().filter(|id| self.torrents.contains_key(id)).copied().collect();
+        let chosen: Vec<TorrentId> = ids.iter().filter(|id| self.torrents.contains_key(id)).copied().collect();
+        let moved: BTreeSet<TorrentId> = chosen.iter().copied().collect();
         let mut order: Vec<TorrentId> = self.queue_order().into_iter().filter(|id| !moved.contains(id)).collect();
         let at = position.min(order.len());
-        order.splice(at..at, moved.iter().copied());
-        self.save_queue(&order, &moved.into_iter().collect())
+        order.splice(at..at, chosen);
+        self.save_queue(&order, &moved)
     }
 
     /// The number that puts a new torrent at the end of the queue.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::metainfo::{Magnet, Metainfo, Selection};
+use crate::service::inbox::ManagerInbox;
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{ActiveRun, Managed, Run, RunSpec};
 use crate::service::messages::ManagerMessage;
@@ -130,14 +131,9 @@ impl Manager {
             Ok(handle) => {
                 let mut run = ActiveRun::new(handle, spec, base);
                 run.known_tracker = known_tracker;
-                let (inbox, is_pending) = (self.shared.inbox.clone(), Flag::default());
-                let is_pending = Arc::new(is_pending);
+                let is_pending = Arc::new(Flag::default());
                 self.shared.pending.lock().insert(id, is_pending.clone());
-                run.events.set_notify(move || {
-                    if !is_pending.swap(true) {
-                        let _ = inbox.try_send(ManagerMessage::Look(id));
-                    }
-                });
+                run.events.set_notify(notify(self.shared.inbox.clone(), is_pending, id));
                 if let Some(torrent) = self.torrents.get_mut(&id) {
                     match std::mem::replace(&mut torrent.run, Run::Idle) {
                         Run::Asleep(asleep) => run.wake_up(*asleep),
@@ -265,6 +261,15 @@ impl Manager {
     }
 }
 
+/// Tells the manager that a torrent has events, once until it has looked at them. A torrent whose message has no room sends the next.
+fn notify(inbox: ManagerInbox, is_pending: Arc<Flag>, id: TorrentId) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        if !is_pending.swap(true) && !inbox.try_send(ManagerMessage::Look(id)) {
+            is_pending.set(false);
+        }
+    }
+}
+
 /// The wanted files as a selection by index; `entries` counts the metainfo's entries, padding included.
 fn selection(spec: &RunSpec, entries: u32) -> Selection {
     let mut ranges: Vec<std::ops::RangeInclusive<u32>> = Vec::new();
@@ -275,4 +280,24 @@ fn selection(spec: &RunSpec, entries: u32) -> Selection {
         }
     }
     Selection { magnet_indexes: Some(ranges), ..Selection::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::inbox::inbox;
+
+    #[test]
+    fn a_torrent_whose_message_had_no_room_sends_the_next_one() {
+        let (to_manager, manager) = inbox(1);
+        assert!(to_manager.try_send(ManagerMessage::ShutDown));
+        let is_pending = Arc::new(Flag::default());
+        let notify = notify(to_manager, is_pending.clone(), TorrentId(7));
+        notify();
+        assert!(!is_pending.is_set(), "the inbox is full");
+        assert!(matches!(manager.messages.try_recv(), Ok(ManagerMessage::ShutDown)));
+        (0..3).for_each(|_| notify());
+        assert!(is_pending.is_set() && matches!(manager.messages.try_recv(), Ok(ManagerMessage::Look(TorrentId(7)))));
+        assert!(manager.messages.try_recv().is_err(), "one message is enough");
+    }
 }

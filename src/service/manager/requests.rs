@@ -141,7 +141,8 @@ impl Manager {
         self.save_session()?;
         self.save_new(&record, metainfo.as_ref().map(|(_, bytes)| bytes.as_slice()))?;
         self.torrents.insert(id, Managed::new(record));
-        self.count_queue();
+        // Its number is the highest, so that no other position changes.
+        self.queue_positions.insert(id, self.queue_positions.len());
         if let Some(position) = position {
             self.set_queue_position(&[id], position)?;
         }
@@ -166,8 +167,8 @@ impl Manager {
         if let Err(error) = self.state.remove(id, torrent.record.info_hash) {
             log::error!("{error}");
         }
+        // The queue does not count it since its removal began.
         self.shared.board.lock().remove(id);
-        self.count_queue();
     }
 
     fn reannounce(&mut self, ids: &[TorrentId]) {

@@ -26,13 +26,15 @@ export function say(text) {
   setTimeout(() => toast.remove(), SHOWN_MS);
 }
 
+export const warn = (text) => show(urgent, 'bad', text);
+
 /** Runs something that may fail, and shows the error. Returns whether it succeeded. */
 export async function attempt(work) {
   try {
     await work();
     return true;
   } catch (error) {
-    show(urgent, 'bad', error instanceof TypeError ? t('btsync does not answer.') : error.message);
+    warn(error instanceof TypeError ? t('btsync does not answer.') : error.message);
     return false;
   }
 }

@@ -1,6 +1,7 @@
 // What the page knows of the service, and how it asks: Transmission's remote control in its JSON-RPC dialect, and the event stream.
 // Nothing else asks regularly, except the open tab of a torrent's details. All addresses are relative to the page.
 
+import { warn } from './dialog.js';
 import { stateOf } from './format.js';
 
 const HEADER = 'X-Transmission-Session-Id';
@@ -70,6 +71,7 @@ let source;
 let wait = FIRST_WAIT_MS;
 let timer;
 let report = (_isConnected) => {};
+let notices = '';
 
 function close() {
   source?.close();
@@ -94,6 +96,8 @@ export function reconnect() {
     const event = JSON.parse(data);
     apply(event);
     if (!event.full) return;
+    if (`${event.notices}` !== notices) event.notices.forEach(warn);
+    notices = `${event.notices}`;
     wait = FIRST_WAIT_MS;
     report(true);
     loadSettings().catch(lose);

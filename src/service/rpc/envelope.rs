@@ -5,22 +5,21 @@ use serde_json::{Map, Value};
 use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::{ErrorCode, RpcError};
 use crate::service::rpc::json::JsonWriter;
+use crate::service::rpc::memory::ResponseMemory;
 use crate::service::rpc::methods;
 use crate::service::rpc::params::{Params, to_snake_case};
 use crate::service::rpc::{Context, Dialect, RpcResponse};
 
 /// The most requests of a batch.
 const MAX_BATCH: usize = 100;
-/// The most bytes of a batch's responses. Further requests of the batch are not carried out.
-const MAX_BATCH_RESPONSE: usize = 64 << 20;
 /// The most objects and arrays of a request, and the most values in all. A tree of values needs up to sixty times the memory of
 /// its text.
 const MAX_CONTAINERS: usize = 10_000;
 const MAX_VALUES: usize = 500_000;
 
 /// Carries out the requests of a body.
-pub fn respond(body: &[u8], context: &Context<'_>) -> RpcResponse {
-    let mut to = JsonWriter::new(Dialect::JsonRpc);
+pub fn respond(body: &[u8], context: &Context<'_>, memory: &ResponseMemory) -> RpcResponse {
+    let mut to = JsonWriter::within(memory);
     match parse(body) {
         Err(error) => write_error(&mut to, &error, &Value::Null, &[]),
         Ok(Value::Array(requests)) if requests.is_empty() || requests.len() > MAX_BATCH => {
@@ -30,15 +29,16 @@ pub fn respond(body: &[u8], context: &Context<'_>) -> RpcResponse {
         Ok(Value::Array(requests)) => {
             to.begin_array();
             let empty = to.len();
+            let mut is_full = false;
             for request in requests {
-                respond_to_one(request, context, &mut to, true);
+                is_full |= respond_to_one(request, context, &mut to, Some(is_full));
             }
             if to.len() == empty {
                 return RpcResponse::NoContent;
             }
             to.end_array();
         }
-        Ok(request) => respond_to_one(request, context, &mut to, false),
+        Ok(request) => _ = respond_to_one(request, context, &mut to, None),
     }
     match to.into_bytes() {
         bytes if bytes.is_empty() => RpcResponse::NoContent,
@@ -77,31 +77,50 @@ fn is_too_complex(body: &[u8]) -> bool {
     containers > MAX_CONTAINERS || values > MAX_VALUES
 }
 
-fn respond_to_one(request: Value, context: &Context<'_>, to: &mut JsonWriter, is_in_batch: bool) {
+/// Responds to a request: alone with `None`, otherwise whether there was no memory for an earlier response of the batch. Returns
+/// whether there was none for this response.
+fn respond_to_one(request: Value, context: &Context<'_>, to: &mut JsonWriter, batch: Option<bool>) -> bool {
+    let is_in_batch = batch.is_some();
     let invalid = |to: &mut JsonWriter, detail: &str| {
         write_error(to, &RpcError::new(ErrorCode::InvalidRequest, detail), &Value::Null, &[]);
     };
     let Value::Object(mut request) = request else {
-        return invalid(
-            to,
-            if is_in_batch { "request must be an Object" } else { "request must be an Array or Object" },
-        );
+        invalid(to, if is_in_batch { "request must be an Object" } else { "request must be an Array or Object" });
+        return false;
     };
     match request.remove("jsonrpc") {
-        Some(Value::String(version)) if version == "2.0" => respond_to_json_rpc(request, context, to),
+        Some(Value::String(version)) if version == "2.0" => {
+            return respond_to_json_rpc(request, context, to, batch == Some(true));
+        }
         None if !is_in_batch => respond_to_old(request, context, to),
         _ => invalid(to, "JSON-RPC version is not 2.0"),
     }
+    false
 }
 
-fn respond_to_json_rpc(mut request: Map<String, Value>, context: &Context<'_>, to: &mut JsonWriter) {
+/// There is no memory for a response.
+fn too_large() -> RpcError {
+    RpcError::new(
+        ErrorCode::Internal,
+        "the response is too large: ask for fewer torrents or fields, or try again later",
+    )
+}
+
+fn respond_to_json_rpc(
+    mut request: Map<String, Value>,
+    context: &Context<'_>,
+    to: &mut JsonWriter,
+    is_full: bool,
+) -> bool {
     to.set_dialect(Dialect::JsonRpc);
     let id = request.remove("id");
     if matches!(id, Some(Value::Bool(_) | Value::Array(_) | Value::Object(_))) {
         let error = RpcError::new(ErrorCode::InvalidRequest, "id type must be String, Number, or Null");
-        return write_error(to, &error, &Value::Null, &[]);
+        write_error(to, &error, &Value::Null, &[]);
+        return false;
     }
     let start = to.len();
+    to.keep();
     if id.is_some() {
         to.begin_object();
         to.name("jsonrpc");
@@ -110,30 +129,40 @@ fn respond_to_json_rpc(mut request: Map<String, Value>, context: &Context<'_>, t
         to.begin_object();
     }
     let members = to.len();
-    let result = if to.len() > MAX_BATCH_RESPONSE {
-        Err(RpcError::new(ErrorCode::Internal, "the responses of this batch are too large"))
+    let result = if is_full {
+        Err(too_large())
     } else {
         let name = request.get("method").and_then(Value::as_str).unwrap_or_default().to_owned();
         call(&name, request.remove("params"), context, to, id.is_none())
     };
-    match (id, result) {
+    match (&id, result) {
         (None, _) => drop(to.take_from(start)),
         (Some(id), Ok(())) => {
             to.end_object();
             to.name("id");
-            to.value(&id);
+            to.value(id);
             to.end_object();
         }
         (Some(id), Err(error)) => {
             let members = to.take_from(members);
             to.take_from(start);
-            write_error(to, &error, &id, &members);
+            write_error(to, &error, id, &members);
         }
     }
+    let is_full = to.is_full();
+    if let Some(id) = id.filter(|_| is_full) {
+        to.take_from(start);
+        write_error(to, &too_large(), &id, &[]);
+    }
+    is_full
 }
 
 /// The response of JSON-RPC to a request that failed; `members` is what the method wrote nevertheless.
 fn write_error(to: &mut JsonWriter, error: &RpcError, id: &Value, members: &[u8]) {
+    to.exempt(|to| write_error_object(to, error, id, members));
+}
+
+fn write_error_object(to: &mut JsonWriter, error: &RpcError, id: &Value, members: &[u8]) {
     to.object(|to| {
         to.name("jsonrpc");
         to.string("2.0");
@@ -176,12 +205,27 @@ fn respond_to_old(mut request: Map<String, Value>, context: &Context<'_>, to: &m
     } else {
         call(&name, arguments, context, to, false)
     };
+    let tag = request.remove("tag").filter(|tag| !tag.is_array() && !tag.is_object());
+    end_old(to, result.as_ref().map_or_else(RpcError::result, |()| "success"), tag.as_ref());
+    if to.is_full() {
+        to.take_from(0);
+        to.exempt(|to| {
+            to.begin_object();
+            to.name("arguments");
+            to.begin_object();
+            end_old(to, too_large().result(), tag.as_ref());
+        });
+    }
+}
+
+/// Ends the arguments of a response in the old dialect, and the response.
+fn end_old(to: &mut JsonWriter, result: &str, tag: Option<&Value>) {
     to.end_object();
     to.name("result");
-    to.string(result.as_ref().map_or_else(RpcError::result, |()| "success"));
-    if let Some(tag) = request.remove("tag").filter(|tag| !tag.is_array() && !tag.is_object()) {
+    to.string(result);
+    if let Some(tag) = tag {
         to.name("tag");
-        to.value(&tag);
+        to.value(tag);
     }
     to.end_object();
 }

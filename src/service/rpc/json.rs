@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::service::rpc::Dialect;
+use crate::service::rpc::memory::{ReservedMemory, ResponseMemory};
 use crate::util::base64;
 
 /// Up to here, fractions have a place after the point.
@@ -14,12 +15,41 @@ const LARGEST_WHOLE: f64 = (1u64 << 53) as f64;
 pub struct JsonWriter {
     out: Vec<u8>,
     dialect: Dialect,
+    memory: Option<ReservedMemory>,
+    /// What was written before this is kept if there is no memory for more.
+    floor: usize,
+    is_full: bool,
+    /// Whether the memory does not matter for now.
+    is_exempt: bool,
 }
 
 impl JsonWriter {
     /// A document with the names of a dialect.
     pub fn new(dialect: Dialect) -> JsonWriter {
-        JsonWriter { out: Vec::new(), dialect }
+        JsonWriter { out: Vec::new(), dialect, memory: None, floor: 0, is_full: false, is_exempt: false }
+    }
+
+    /// The same within the memory for responses. Without memory for more, it writes nothing further.
+    pub fn within(memory: &ResponseMemory) -> JsonWriter {
+        JsonWriter { memory: Some(memory.reserve()), ..JsonWriter::new(Dialect::JsonRpc) }
+    }
+
+    /// Whether there was no memory for all that was written since the last call of [`JsonWriter::keep`].
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Keeps what was written so far, whatever follows.
+    pub fn keep(&mut self) {
+        (self.floor, self.is_full) = (self.out.len(), false);
+    }
+
+    /// Writes something short even if there is no memory.
+    pub fn exempt(&mut self, write: impl FnOnce(&mut JsonWriter)) {
+        self.is_full = false;
+        let before = std::mem::replace(&mut self.is_exempt, true);
+        write(self);
+        self.is_exempt = before;
     }
 
     /// The dialect of names.
@@ -162,6 +192,11 @@ impl JsonWriter {
 
     /// Writes a comma unless the last byte opens something. A string ends with its quote, so that no text is mistaken for a bracket.
     fn separate(&mut self) {
+        let is_limited = !self.is_exempt;
+        self.is_full |= is_limited && self.memory.as_mut().is_some_and(|memory| !memory.grow_to(self.out.len()));
+        if self.is_full {
+            self.out.truncate(self.floor);
+        }
         if !matches!(self.out.last(), None | Some(b'{' | b'[' | b':' | b',')) {
             self.out.push(b',');
         }

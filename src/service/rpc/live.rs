@@ -61,6 +61,8 @@ pub fn changes(control: &dyn Control, ids: Option<&[TorrentId]>, removed: &[Torr
         if ids.is_none() {
             to.name("full");
             to.bool(true);
+            to.name("notices");
+            to.array(control.notices(), |to, notice| to.string(&notice));
         }
         to.name("changed");
         write_torrents(to, &context, &torrents, &list_fields(&LIST_FIELDS));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+use crate::service::limits::check_path;
 use crate::service::model::FileIndexes;
 use crate::service::rpc::Dialect;
 use crate::service::rpc::error::{ErrorCode, RpcError};
@@ -87,11 +88,15 @@ impl Params {
     /// A path, which must be absolute. An empty one counts as missing.
     ///
     /// # Errors
-    /// If it is relative; `what` names it.
+    /// If it is relative, which `what` names then, or too long.
     pub fn folder(&self, name: &str, what: &str) -> Result<Option<PathBuf>, RpcError> {
         match self.text(name) {
             None | Some("") => Ok(None),
-            Some(path) if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
+            Some(path) if path.starts_with('/') => {
+                let path = PathBuf::from(path);
+                check_path(&path)?;
+                Ok(Some(path))
+            }
             Some(_) => Err(RpcError::new(ErrorCode::PathNotAbsolute, format!("{what} is not absolute"))),
         }
     }

@@ -71,12 +71,20 @@ pub fn is_recently_active(word: &str) -> bool {
 
 fn listed(values: &[Value], control: &dyn Control) -> Vec<TorrentId> {
     let (mut ids, mut seen) = (Vec::new(), HashSet::new());
+    // The same for each time that a request has the word.
+    let mut has_recent = false;
     for value in values {
         let found = match value {
             Value::Number(number) => {
                 number.as_u64().and_then(|number| u32::try_from(number).ok()).map(TorrentId).into_iter().collect()
             }
-            Value::String(word) if is_recently_active(word) => control.recently_active(),
+            Value::String(word) if is_recently_active(word) => {
+                if std::mem::replace(&mut has_recent, true) {
+                    Vec::new()
+                } else {
+                    control.recently_active()
+                }
+            }
             Value::String(hash) => InfoHash::from_hex(hash).and_then(|hash| control.find(&hash)).into_iter().collect(),
             _ => Vec::new(),
         };

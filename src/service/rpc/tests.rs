@@ -13,6 +13,7 @@ mod types;
 
 use serde_json::Value;
 
+use crate::service::rpc::memory::ResponseMemory;
 use crate::service::rpc::{RpcResponse, respond};
 use fake::Fake;
 
@@ -21,7 +22,7 @@ const SESSION_ID: &str = "test-session-id";
 
 /// The response to a request.
 fn ask(fake: &Fake, request: &str) -> Value {
-    match respond(request.as_bytes(), fake, SESSION_ID) {
+    match respond(request.as_bytes(), fake, SESSION_ID, &ResponseMemory::default()) {
         RpcResponse::Json(bytes) => serde_json::from_slice(&bytes).expect("the response is JSON"),
         RpcResponse::NoContent => Value::Null,
     }

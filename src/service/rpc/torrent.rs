@@ -50,6 +50,9 @@ pub fn get(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
         });
     }
     for torrent in &torrents {
+        if to.is_full() {
+            break;
+        }
         let view = view::TorrentView::new(torrent, &session);
         if is_table {
             to.array(&fields, |to, field| (field.write)(to, &view));

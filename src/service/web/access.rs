@@ -2,16 +2,24 @@
 //! there is one.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::http::{ClientAddress, RequestHead, Response};
 use crate::service::web::attempts::PasswordAttempts;
 use crate::service::web::passwords::PasswordHash;
+use crate::util::atomics::Amount;
 use crate::util::base64;
 use crate::util::random;
 use crate::util::secrets::{is_equal, keyed_digest};
+
+/// The most requests whose password is being checked, or waits for that. They keep workers of the server waiting, and others need
+/// one too.
+const MAX_CHECKS: usize = 3;
+/// The pause after a wrong password, during which none is checked: a limit for all networks together.
+const WRONG_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the service does not listen on an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +40,17 @@ pub struct AccessPolicy {
     verified: Mutex<Option<[u8; 20]>>,
     /// One thread at a time hashes a password, which needs 4 MiB.
     hashing: Mutex<()>,
+    checks: Amount,
     attempts: Mutex<PasswordAttempts>,
+}
+
+/// Counts a request whose password is being checked.
+struct Check<'a>(&'a Amount);
+
+impl Drop for Check<'_> {
+    fn drop(&mut self) {
+        self.0.sub(1);
+    }
 }
 
 impl AccessPolicy {
@@ -44,6 +62,7 @@ impl AccessPolicy {
             key: random::bytes(),
             verified: Mutex::new(None),
             hashing: Mutex::new(()),
+            checks: Amount::default(),
             attempts: Mutex::default(),
         }
     }
@@ -101,9 +120,13 @@ impl AccessPolicy {
         let (Some(hash), Some(credentials)) = (&self.password, head.header("Authorization")) else {
             return Err(unauthorized());
         };
-        let ip = ip(head.client());
+        let ip = ip(head);
         self.check_attempts(ip)?;
         let Some((user, password)) = basic(credentials) else { return Err(unauthorized()) };
+        if !self.checks.add_one_below(MAX_CHECKS) {
+            return Err(Response::text(503, "other passwords are being checked\n").header("Retry-After", "1"));
+        }
+        let _check = Check(&self.checks);
         let _one_at_a_time = self.hashing.lock();
         // Requests that waited may have verified the password, or have used up the attempts.
         if self.check_head(head)? {
@@ -112,6 +135,7 @@ impl AccessPolicy {
         self.check_attempts(ip)?;
         if !hash.is(&user, &password) {
             self.attempts.lock().count_failure(ip, Instant::now());
+            thread::sleep(WRONG_PAUSE);
             return Err(unauthorized());
         }
         *self.verified.lock() = Some(self.digest(credentials));
@@ -122,7 +146,7 @@ impl AccessPolicy {
         if self.attempts.lock().may_try(ip, Instant::now()) {
             return Ok(());
         }
-        Err(Response::text(429, "too many wrong passwords: try again in a minute\n"))
+        Err(Response::text(429, "too many wrong passwords: try again later\n").header("Retry-After", "6"))
     }
 
     fn digest(&self, credentials: &str) -> [u8; 20] {
@@ -168,12 +192,15 @@ fn host_name(host: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// The address of a client. All clients of Unix sockets count as one.
-fn ip(client: ClientAddress) -> IpAddr {
-    match client {
-        ClientAddress::Tcp(addr) => addr.ip(),
-        ClientAddress::Unix => IpAddr::from([0, 0, 0, 0]),
-    }
+/// The address of a client; all of a Unix socket are one. A reverse proxy on this machine says whose request it passes on: the last
+/// address is its own word. Whoever can lie about it gains no more than the attempts of another network.
+fn ip(head: &RequestHead) -> IpAddr {
+    let (ip, is_near) = match head.client() {
+        ClientAddress::Tcp(addr) => (addr.ip(), addr.ip().to_canonical().is_loopback()),
+        ClientAddress::Unix => (IpAddr::from([0, 0, 0, 0]), true),
+    };
+    let named = head.header("X-Forwarded-For").filter(|_| is_near).and_then(|names| names.rsplit(',').next());
+    named.and_then(|name| name.trim().parse().ok()).unwrap_or(ip)
 }
 
 /// User and password of an `Authorization: Basic` header.
@@ -190,4 +217,35 @@ fn basic(header: &str) -> Option<(String, String)> {
 fn unauthorized() -> Response {
     Response::text(401, "401: a user name and a password are needed\n")
         .header("WWW-Authenticate", "Basic realm=\"btsync\", charset=\"UTF-8\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::requests_in;
+
+    fn request(headers: &str) -> RequestHead {
+        let text = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        requests_in(text.as_bytes(), 4096, 4096, 0).0.pop().expect("a request").head
+    }
+
+    #[test]
+    fn at_most_three_workers_check_passwords() {
+        let access = AccessPolicy::new(PasswordHash::new("me", "right"), &[]);
+        let right = request("Authorization: Basic bWU6cmlnaHQ=\r\n");
+        (0..MAX_CHECKS).for_each(|_| assert!(access.checks.add_one_below(MAX_CHECKS)));
+        assert_eq!(access.check(&right).expect_err("refused").status(), 503);
+        access.checks.sub(1);
+        assert!(access.check(&right).is_ok());
+        access.checks.add(1);
+        assert!(access.check(&right).is_ok(), "it is known now");
+        assert_eq!(access.checks.get(), MAX_CHECKS);
+    }
+
+    #[test]
+    fn a_reverse_proxy_on_this_machine_says_whose_request_it_is() {
+        let named = |headers: &str| ip(&request(headers));
+        assert_eq!(named("X-Forwarded-For: 1.2.3.4, 10.0.0.7\r\n"), IpAddr::from([10, 0, 0, 7]));
+        assert_eq!(named("X-Forwarded-For: unknown\r\n"), named(""));
+    }
 }

@@ -10,28 +10,44 @@ use crate::net::networks::{LEVELS, Network, is_private};
 /// second, so that it does not keep the workers from others.
 const MAX_FAILURES: [u32; LEVELS.len()] = [30, 20, 10];
 const FAILURE_PERIOD: Duration = Duration::from_secs(60);
-/// The most networks of each level whose failures are counted: about as many as passwords can be hashed within that time.
+/// After them, a network has one more attempt from time to time: the right password may come from the same network.
+const NEXT_ATTEMPT: Duration = Duration::from_secs(6);
+/// The most networks of each level whose failures are counted. The one that has failed least recently makes room.
 const MAX_NETWORKS: usize = 8192;
 
 /// The failures of each network since its first one, by level.
 #[derive(Debug, Default)]
 pub(super) struct PasswordAttempts {
-    failures: [HashMap<Network, (u32, Instant)>; LEVELS.len()],
+    failures: [HashMap<Network, Failures>; LEVELS.len()],
+}
+
+/// The failures of a network.
+#[derive(Debug)]
+struct Failures {
+    count: u32,
+    first: Instant,
+    last: Instant,
 }
 
 impl PasswordAttempts {
     /// Whether a client may try a password now.
     pub(super) fn may_try(&mut self, ip: IpAddr, now: Instant) -> bool {
         self.failures.iter_mut().zip(networks(ip)).zip(MAX_FAILURES).all(|((failures, network), most)| {
-            failures.retain(|_, (_, first)| now.saturating_duration_since(*first) < FAILURE_PERIOD);
-            failures.get(&network).map_or(failures.len() < MAX_NETWORKS, |(count, _)| *count < most)
+            failures.retain(|_, of| now.saturating_duration_since(of.first) < FAILURE_PERIOD);
+            let may_again = |of: &Failures| now.saturating_duration_since(of.last) >= NEXT_ATTEMPT;
+            failures.get(&network).is_none_or(|of| of.count < most || may_again(of))
         })
     }
 
     /// The password that the client tried was wrong.
     pub(super) fn count_failure(&mut self, ip: IpAddr, now: Instant) {
         for (failures, network) in self.failures.iter_mut().zip(networks(ip)) {
-            failures.entry(network).or_insert((0, now)).0 += 1;
+            if failures.len() >= MAX_NETWORKS && !failures.contains_key(&network) {
+                let oldest = failures.iter().min_by_key(|(_, of)| of.last).map(|(network, _)| *network);
+                oldest.and_then(|oldest| failures.remove(&oldest));
+            }
+            let of = failures.entry(network).or_insert(Failures { count: 0, first: now, last: now });
+            (of.count, of.last) = (of.count.saturating_add(1), now);
         }
     }
 }
@@ -69,9 +85,23 @@ mod tests {
     }
 
     #[test]
-    fn the_networks_counted_are_bounded() {
+    fn the_networks_counted_are_bounded_and_refuse_nobody_else() {
         let (mut attempts, now) = (PasswordAttempts::default(), Instant::now());
         let ip = |host: u16| IpAddr::from([20, (host >> 8) as u8, host as u8, 1]);
-        assert_eq!(allowed(&mut attempts, now, MAX_NETWORKS as u16 + 100, ip), MAX_NETWORKS);
+        let networks = MAX_NETWORKS + 100;
+        assert_eq!(allowed(&mut attempts, now, networks as u16, ip), networks);
+        assert!(attempts.failures.iter().all(|failures| failures.len() == MAX_NETWORKS));
+        assert!(attempts.may_try([198, 51, 100, 1].into(), now));
+    }
+
+    #[test]
+    fn a_network_without_attempts_has_one_more_from_time_to_time() {
+        let (mut attempts, now) = (PasswordAttempts::default(), Instant::now());
+        let ip = |_| IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(allowed(&mut attempts, now, 20, ip), 10);
+        for round in 1..9 {
+            assert_eq!(allowed(&mut attempts, now + round * NEXT_ATTEMPT, 20, ip), 1, "{round}");
+        }
+        assert_eq!(allowed(&mut attempts, now + FAILURE_PERIOD, 20, ip), 10);
     }
 }

@@ -1,5 +1,6 @@
 //! Wrong passwords are slowed down, and the right one is not.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -30,14 +31,15 @@ fn ten_wrong_passwords_are_enough_for_a_minute_but_not_for_those_who_knew_it() {
         let temp = TestDir::new();
         let service = with_password(&temp);
         assert_eq!(status(&service, "/", &basic("me", "right")), 200);
-        let first = Instant::now();
+        let last = Cell::new(Instant::now());
         for number in 0..10 {
             assert_eq!(status(&service, "/", &basic("me", &format!("wrong {number}"))), 401, "attempt {number}");
+            last.set(Instant::now());
         }
-        // On a machine so busy that the minute is over, the test proves nothing.
+        // On a machine so busy that there is another attempt, the test proves nothing.
         let is_refused = |path, user, password| {
             let status = status(&service, path, &basic(user, password));
-            status == 429 || (status == 401 && first.elapsed() >= Duration::from_secs(60))
+            status == 429 || (status == 401 && last.replace(Instant::now()).elapsed() >= Duration::from_secs(6))
         };
         for path in ["/", "/transmission/rpc", "/events"] {
             assert!(is_refused(path, "me", "wrong again"), "{path}");

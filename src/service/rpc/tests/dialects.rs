@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::fake::{Asked, Fake};
 use super::{SESSION_ID, arguments, ask, error, old_result, result};
+use crate::service::rpc::memory::ResponseMemory;
 use crate::service::rpc::{RpcResponse, respond};
 
 #[test]
@@ -43,7 +44,10 @@ fn json_rpc_returns_the_id_as_it_came() {
     for id in ["1", "-7", "1.5", "\"a\"", "null"] {
         let request =
             format!(r#"{{"jsonrpc":"2.0","method":"session_get","params":{{"fields":["version"]}},"id":{id}}}"#);
-        let RpcResponse::Json(response) = respond(request.as_bytes(), &fake, SESSION_ID) else { panic!("{id}") };
+        let RpcResponse::Json(response) = respond(request.as_bytes(), &fake, SESSION_ID, &ResponseMemory::default())
+        else {
+            panic!("{id}")
+        };
         let response = String::from_utf8(response).unwrap();
         let version = concat!("4.1.0 (btsync ", env!("CARGO_PKG_VERSION"), ")");
         assert_eq!(response, format!(r#"{{"jsonrpc":"2.0","result":{{"version":"{version}"}},"id":{id}}}"#));

@@ -171,6 +171,7 @@ impl Control for Fake {
     }
 
     fn recently_active(&self) -> Vec<TorrentId> {
+        self.read.lock().push("recently active");
         vec![TorrentId(1)]
     }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::SESSION_ID;
 use super::fake::Fake;
+use crate::service::rpc::memory::ResponseMemory;
 use crate::service::rpc::{RpcResponse, respond, torrent};
 
 /// What Transmission's own page polls.
@@ -58,7 +59,10 @@ fn measure(what: &str, fields: &[&str], format: &str) {
     let start = Instant::now();
     let mut bytes = 0;
     for _ in 0..TIMES {
-        let RpcResponse::Json(response) = respond(request.as_bytes(), &fake, SESSION_ID) else { panic!("no response") };
+        let RpcResponse::Json(response) = respond(request.as_bytes(), &fake, SESSION_ID, &ResponseMemory::default())
+        else {
+            panic!("no response")
+        };
         bytes = response.len();
     }
     println!("{what}, {format}: {:?}, {bytes} bytes", start.elapsed() / TIMES);

@@ -8,6 +8,7 @@ use crate::service::rpc::error::{ErrorCode, RpcError};
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::params::{Params, to_int};
 use crate::service::rpc::tracker_list::{self, is_tracker};
+use crate::service::trackers::check_counts;
 
 /// Carries out the request: all of it or, if one value is not valid, nothing.
 pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
@@ -31,6 +32,7 @@ pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> 
         replace_trackers: replaced_trackers(params),
         ..common(params, &FileIndexes::All)?
     };
+    check_counts(&change)?;
     let torrents = call.selection().summaries(call.control());
     if torrents.is_empty() {
         return Ok(());
