@@ -109,7 +109,8 @@ class AddDialog {
       ids.push(id);
       if (added && this.later.input.checked && source.filename) {
         waiting.add(id);
-        stopIfWaiting(torrents.get(id) ?? {});
+        const torrent = torrents.get(id);
+        if (torrent) stopIfWaiting(torrent);
       }
     }
     select(ids);
