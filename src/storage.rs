@@ -71,12 +71,14 @@ pub use ownership::{Evidence, ExistingFile, FileAction, FileFacts, OwnershipClai
 pub use placement::part_name;
 pub use prepare::{Allocation, PreparedFiles};
 pub use served_files::DoubtfulPiece;
+#[cfg(feature = "service")]
+pub(crate) use snapshot::identity;
 pub use snapshot::{FileIdentity, FileSnapshot};
 pub use special_entries::SpecialEntries;
 pub use stop_check::StopCheck;
 pub use survey::{DecisionInput, Survey};
 #[cfg(feature = "service")]
-pub use torrent_files::{FileJobError, KeptFile, MovedFile};
+pub use torrent_files::{FileEvidence, FileJobError, KeptFile, MovedFile};
 pub use verify::{Flaw, flaws, lengths};
 
 /// The number of bytes of a file that are read, compared, hashed or copied at once.

@@ -191,8 +191,8 @@ impl Torrent {
     }
 
     fn on_client(client: Arc<Client>, mut source: Source, mut config: TorrentConfig) -> Torrent {
-        if let (Source::Metainfo(torrent), true) = (&mut source, config.files.allow_hidden) {
-            torrent.restore_hidden_name();
+        if let Source::Metainfo(torrent) = &mut source {
+            config.files.change_names(torrent);
         }
         let (to_main_thread, messages) = bounded(MAX_QUEUED_MESSAGES);
         let (events, event_receiver) = events::channel();

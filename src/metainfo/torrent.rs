@@ -10,6 +10,7 @@ use crate::metainfo::error::MetainfoError;
 use crate::types::{InfoHash, PieceIndex, Sha1Hash};
 use load::{load, named_after, rewindable, unpacked};
 
+mod colons;
 mod load;
 mod validate;
 

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::client::{Client, DhtSettings, DormantGuard};
 use crate::metainfo::Metainfo;
+use crate::service::facts::read_metainfo;
 use crate::service::fetches::Fetches;
 use crate::service::inbox::ManagerInbox;
 use crate::service::links::LinkKey;
@@ -141,7 +142,7 @@ impl Shared {
         }
         let path = torrent_file(&self.state_folder, record.info_hash);
         let metainfo =
-            Arc::new(Metainfo::read(&path).inspect_err(|error| log::error!("{}: {error}", path.display())).ok()?);
+            Arc::new(read_metainfo(&path).inspect_err(|error| log::error!("{}: {error}", path.display())).ok()?);
         let mut metainfos = self.metainfos.lock();
         metainfos.push_front((record.info_hash, metainfo.clone()));
         metainfos.truncate(MAX_METAINFOS);

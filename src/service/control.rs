@@ -15,6 +15,7 @@ use crate::service::record::TorrentRecord;
 use crate::service::renaming;
 use crate::service::served;
 use crate::service::settings::{SessionSettings, SettingsChange};
+use crate::service::state_folder::resume_folder;
 use crate::torrent::{TorrentHandle, TrackerView};
 use crate::types::InfoHash;
 use crate::util::os_error::reason;
@@ -116,7 +117,8 @@ impl Control for Shared {
         let (record, handle) = self.record(link.torrent).ok_or(ControlError::NoTorrent(link.torrent))?;
         let metainfo = self.metainfo(&record);
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
-        served::open(&record, &metainfo, handle.as_ref(), link.index)
+        let resume_folder = resume_folder(&self.state_folder, record.info_hash);
+        served::open(&record, &metainfo, (handle.as_ref(), &resume_folder), link.index)
     }
 
     fn add(&self, request: AddRequest) -> Result<Added, ControlError> {

@@ -1,6 +1,8 @@
 //! The facts of a metainfo that a list shows.
 
-use crate::metainfo::Metainfo;
+use std::path::Path;
+
+use crate::metainfo::{Metainfo, MetainfoError};
 use crate::service::model::{MetainfoFacts, UnixTime};
 use crate::util::printable_text::printable;
 
@@ -26,6 +28,16 @@ pub fn facts(metainfo: &Metainfo) -> MetainfoFacts {
         web_seeds: metainfo.web_seeds.clone(),
         mime_type: mime_type(extension.unwrap_or("")).to_owned(),
     }
+}
+
+/// Reads a torrent file of the state folder. No name has a colon, which some systems and remote controls do not accept.
+///
+/// # Errors
+/// If it cannot be read, or is no torrent file.
+pub fn read_metainfo(path: &Path) -> Result<Metainfo, MetainfoError> {
+    let mut metainfo = Metainfo::read(path)?;
+    metainfo.replace_colons();
+    Ok(metainfo)
 }
 
 /// The indexes in the metainfo of the files that are no padding, in order.

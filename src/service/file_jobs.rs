@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, unbounded};
 
-use crate::metainfo::Metainfo;
+use crate::service::facts::read_metainfo;
 use crate::storage::KeptFile;
 use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::util::atomics::Flag;
@@ -101,7 +101,7 @@ fn carry_out(job: &FileJob, stop: &Flag) -> JobResult {
         return Err("the service ends".to_owned());
     }
     let Some(torrent_file) = &job.torrent_file else { return Ok(None) };
-    let metainfo = Metainfo::read(torrent_file).map_err(|error| format!("{}: {error}", torrent_file.display()))?;
+    let metainfo = read_metainfo(torrent_file).map_err(|error| format!("{}: {error}", torrent_file.display()))?;
     let torrent = IdleTorrent {
         metainfo: &metainfo,
         place: FilesPlace { folder: &job.folder, renamed: &job.renamed },
@@ -111,7 +111,9 @@ fn carry_out(job: &FileJob, stop: &Flag) -> JobResult {
         private_folders: &job.private_folders,
     };
     let done = match &job.task {
-        FileTask::Move(folder, renamed) => torrent.move_to(FilesPlace { folder, renamed }, stop).map(|()| None),
+        FileTask::Move(folder, renamed) => {
+            torrent.move_to(FilesPlace { folder, renamed }, job.was_complete, stop).map(|()| None)
+        }
         FileTask::Remove(true) => torrent.delete(job.was_complete, stop).map(|kept| describe(&kept)),
         FileTask::Remove(false) => torrent.forget().map(|()| None),
     };

@@ -1,12 +1,13 @@
 //! Takes over the torrents of another client from its folder of state, so that its users can move to a service: their files,
 //! folders, choices and figures. Each torrent's files are hashed before it runs here for the first time.
 
+mod begun;
 mod qbittorrent;
 #[cfg(test)]
 mod tests;
 mod transmission;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -20,10 +21,11 @@ use crate::service::facts::{facts, real_files};
 use crate::service::limits::{MAX_LABEL, MAX_LABELS, MAX_NAME, check_group, check_path};
 use crate::service::model::{TorrentId, UnixTime};
 use crate::service::options::{ServiceError, ServiceOptions};
-use crate::service::record::{QUEUE_STEP, RecordTimes, TorrentRecord};
+use crate::service::record::{INCOMPLETE_SUFFIX, QUEUE_STEP, RecordTimes, TorrentRecord};
 use crate::service::settings::RateLimit;
 use crate::service::state_folder::{SavedState, StateFolder};
 use crate::service::trackers::keep_trackers;
+use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::types::InfoHash;
 use crate::util::atomic_file::open_regular;
 use crate::util::os_error::reason;
@@ -44,6 +46,8 @@ pub struct FoundTorrent {
     record: TorrentRecord,
     /// Its torrent file; `None` for a magnet link whose metadata is unknown.
     torrent_file: Option<PathBuf>,
+    /// The files that the other client has begun and not completed, by their indexes.
+    begun: Vec<u32>,
 }
 
 /// What became of each torrent: one line for the user, or why it was not taken over.
@@ -62,7 +66,7 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<FoundTorrent, String>>
     let peer_limit = settings.unwrap_or_default().network.peer_limit_per_torrent;
     let mut lines = Vec::new();
     for torrent in found {
-        let line = torrent.and_then(|FoundTorrent { mut record, torrent_file }| {
+        let line = torrent.and_then(|FoundTorrent { mut record, torrent_file, begun }| {
             let name = limit_texts(&mut record)?;
             if !known.insert(record.info_hash) {
                 return Ok(format!("{name}: is there already"));
@@ -75,6 +79,8 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<FoundTorrent, String>>
             if let Some(path) = torrent_file {
                 let bytes = read(&path, TORRENT_FILE_MAX)?.ok_or_else(|| format!("{name}: its file is gone"))?;
                 state.save_torrent(record.info_hash, &bytes).map_err(|error| error.to_string())?;
+                let metainfo = keep_names(&mut record, &bytes)?;
+                claim(&record, &metainfo, (&begun, &state.resume_folder(record.info_hash)))?;
             }
             if let Err(error) = state.save_record(&record) {
                 let _ = state.remove(record.id, record.info_hash);
@@ -106,6 +112,39 @@ fn limit_texts(record: &mut TorrentRecord) -> Result<String, String> {
     }
     folders.map_err(|error| format!("{name}: {error}"))?;
     Ok(name)
+}
+
+/// Gives the files the names that the other client has given them. Returns the metainfo with the names that they would have here.
+fn keep_names(record: &mut TorrentRecord, torrent: &[u8]) -> Result<Metainfo, String> {
+    let theirs = Metainfo::parse(torrent).map_err(|error| error.to_string())?;
+    let mut ours = theirs.clone();
+    ours.replace_colons();
+    let mut chosen: BTreeMap<u32, PathBuf> = record.files.renamed.drain(..).collect();
+    for (index, (ours, theirs)) in
+        (0_u32..).zip(ours.files.iter().zip(theirs.files)).filter(|(_, (it, _))| !it.is_virtual)
+    {
+        let path = chosen.remove(&index).unwrap_or(theirs.path);
+        if path != ours.path {
+            record.files.renamed.push((index, path));
+        }
+    }
+    Ok(ours)
+}
+
+/// Records the files that the other client has begun as unfinished ones of the torrent. All others are files like those of the user's.
+fn claim(record: &TorrentRecord, metainfo: &Metainfo, (begun, resume_folder): (&[u32], &Path)) -> Result<(), String> {
+    if begun.is_empty() {
+        return Ok(());
+    }
+    let torrent = IdleTorrent {
+        metainfo,
+        place: FilesPlace { folder: &record.folder, renamed: &record.files.renamed },
+        unwanted: &record.files.unwanted,
+        suffix: INCOMPLETE_SUFFIX,
+        resume_folder,
+        private_folders: &[],
+    };
+    torrent.claim(begun).map_err(|error| format!("{}: {error}", printable(&record.name)))
 }
 
 fn check_folders(options: &ServiceOptions, found: &[Result<FoundTorrent, String>]) -> Result<(), ServiceError> {

@@ -68,7 +68,8 @@ fn from_bytes(bytes: Vec<u8>, rest: PreparedTorrent) -> Result<PreparedTorrent, 
     Ok(with_metainfo(metainfo, bytes, rest))
 }
 
-fn with_metainfo(metainfo: Metainfo, bytes: Vec<u8>, rest: PreparedTorrent) -> PreparedTorrent {
+fn with_metainfo(mut metainfo: Metainfo, bytes: Vec<u8>, rest: PreparedTorrent) -> PreparedTorrent {
+    metainfo.replace_colons();
     PreparedTorrent {
         info_hash: metainfo.info_hash,
         name: metainfo.name.clone(),

@@ -184,7 +184,7 @@ impl Control for RunPageControl {
         let (record, handle) = torrent.ok_or(ControlError::NoTorrent(link.torrent))?;
         let metainfo = handle.metainfo();
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
-        served::open(&record, metainfo, Some(&handle), link.index)
+        served::open(&record, metainfo, (Some(&handle), Path::new("")), link.index)
     }
 
     fn add(&self, _: AddRequest) -> Result<Added, ControlError> {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::metainfo::Metainfo;
 use crate::service::facts::real_files;
 use crate::service::model::{ControlError, Readable, ServedFile};
-use crate::service::record::TorrentRecord;
+use crate::service::record::{INCOMPLETE_SUFFIX, TorrentRecord};
+use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::torrent::{PieceStream, StreamWaker, TorrentHandle};
 use crate::util::atomic_file::open_regular;
 use crate::util::os_error::reason;
@@ -39,11 +40,12 @@ impl Place {
     }
 }
 
-/// Opens the file with this number among those without padding.
+/// Opens the file with this number among those without padding. `resume_folder` has the resume data, which tells whether the file of
+/// a torrent that does not run is verified.
 pub fn open(
     record: &TorrentRecord,
     metainfo: &Metainfo,
-    handle: Option<&TorrentHandle>,
+    (handle, resume_folder): (Option<&TorrentHandle>, &Path),
     number: u32,
 ) -> Result<ServedFile, ControlError> {
     let none = || ControlError::Invalid(format!("the torrent has no file {number}"));
@@ -53,15 +55,29 @@ pub fn open(
     let entry = metainfo.files.get(at).ok_or_else(none)?;
     let start = metainfo.files.iter().take(at).map(|file| file.length).sum();
     let place = Place { start, length: entry.length, piece_length: u64::from(metainfo.piece_length.max(1)) };
-    let renamed = record.files.renamed.iter().find(|(renamed, _)| *renamed == index).map(|(_, path)| path);
-    let path = renamed.unwrap_or(&entry.path);
-    if handle.is_none() && !record.progress.is_complete {
-        return Err(ControlError::Invalid("start the torrent first: this file may not be complete".to_owned()));
+    let (is_wanted, stored) = handle.map_or((true, None), |handle| running_file(handle, index));
+    if !is_wanted || record.files.unwanted.binary_search(&index).is_ok() {
+        // Its pieces may be verified, as far as others need them, while the file itself is the user's.
+        return Err(ControlError::Invalid("this file is not wanted, so btsync has not verified it".to_owned()));
     }
-    let stored = handle.and_then(|handle| stored_as(handle, path)).unwrap_or_else(|| path.clone());
-    let file = open_below(&record.folder, &stored)?;
+    let renamed = record.files.renamed.binary_search_by_key(&index, |(renamed, _)| *renamed).ok();
+    let renamed = renamed.and_then(|at| record.files.renamed.get(at)).map(|(_, path)| path);
+    let path = renamed.unwrap_or(&entry.path);
+    let file = open_below(&record.folder, stored.as_ref().unwrap_or(path))?;
+    let torrent = IdleTorrent {
+        metainfo,
+        place: FilesPlace { folder: &record.folder, renamed: &record.files.renamed },
+        unwanted: &record.files.unwanted,
+        suffix: INCOMPLETE_SUFFIX,
+        resume_folder,
+        private_folders: &[],
+    };
+    if handle.is_none() && !torrent.is_verified(index, &file) {
+        return Err(ControlError::Invalid("start the torrent first: this file is not known to be complete".to_owned()));
+    }
     // A seed may fall asleep meanwhile; it has everything.
-    let stream = match handle.filter(|_| !record.progress.is_complete) {
+    let has_all = record.progress.is_complete && !record.needs_check;
+    let stream = match handle.filter(|_| !has_all) {
         Some(handle) => Some(handle.stream().ok_or_else(|| ControlError::Invalid("too many readers".to_owned()))?),
         None => None,
     };
@@ -69,10 +85,12 @@ pub fn open(
     Ok(ServedFile { name, length: entry.length, file, readable: readable(place, stream) })
 }
 
-/// The path at which a running torrent keeps the file for now, if it is another.
-fn stored_as(handle: &TorrentHandle, path: &Path) -> Option<PathBuf> {
-    let name = path.to_string_lossy();
-    handle.files().into_iter().find(|file| file.path == name)?.stored_as.map(PathBuf::from)
+/// Whether a running torrent wants a file, as far as it knows yet, and the path at which it keeps the file for now, if it is another.
+fn running_file(handle: &TorrentHandle, index: u32) -> (bool, Option<PathBuf>) {
+    let wanted = handle.files();
+    let file = wanted.iter().find(|file| file.index == index);
+    let stored = file.and_then(|file| file.stored_as.as_ref()).map(PathBuf::from);
+    (file.is_some() || wanted.is_empty(), stored)
 }
 
 fn open_below(folder: &Path, path: &Path) -> Result<std::fs::File, ControlError> {

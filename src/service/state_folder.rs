@@ -119,10 +119,9 @@ impl StateFolder {
         &self.folder
     }
 
-    /// The folder of a torrent's resume data: one of 256, because a folder of resume data has a limit on its records.
+    /// See [`resume_folder`].
     pub fn resume_folder(&self, info_hash: InfoHash) -> PathBuf {
-        let hex = info_hash.hex();
-        self.folder.join(RESUME).join(hex.get(..2).unwrap_or("00"))
+        resume_folder(&self.folder, info_hash)
     }
 
     /// The .torrent of a torrent.
@@ -241,6 +240,12 @@ impl StateFolder {
     }
 }
 
+/// The folder of a torrent's resume data: one of 256, because a folder of resume data has a limit on its records.
+pub fn resume_folder(folder: &Path, info_hash: InfoHash) -> PathBuf {
+    let hex = info_hash.hex();
+    folder.join(RESUME).join(hex.get(..2).unwrap_or("00"))
+}
+
 /// The .torrent of a torrent in a state folder.
 pub fn torrent_file(folder: &Path, info_hash: InfoHash) -> PathBuf {
     folder.join(TORRENTS).join(format!("{info_hash}.torrent"))
@@ -312,6 +317,17 @@ mod tests {
         assert_eq!(saved.records, [record(2), record(9)]);
         assert_eq!(saved.session.next_id, 10);
         assert!(!state.torrent_file(record(1).info_hash).exists() && state.torrent_file(record(2).info_hash).exists());
+    }
+
+    #[test]
+    fn a_record_that_could_not_be_read_again_is_not_written() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let state = StateFolder::open(temp.path()).expect("a state folder");
+        let mut large = record(3);
+        state.save_record(&large).expect("saved");
+        large.name = "x".repeat(MAX_FILE as usize);
+        assert!(matches!(state.save_record(&large), Err(StateError::Io { .. })));
+        assert_eq!(state.load().expect("the state").records, [record(3)]);
     }
 
     #[test]

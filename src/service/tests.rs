@@ -13,7 +13,7 @@ use rustix::fs::{FileType, Mode};
 
 use crate::metainfo::{CreateOptions, CreatePlan};
 use crate::service::model::{
-    Activity, AddRequest, AddSource, Added, BandwidthGroup, Control, ControlError, FileIndexes, Priority, ProblemKind,
+    Activity, AddRequest, AddSource, Added, BandwidthGroup, Control, ControlError, FileIndexes, FileLink, Priority, ProblemKind,
     QueueMove, TorrentChange, TorrentId, TorrentSummary,
 };
 use crate::service::settings::SettingsChange;

@@ -41,7 +41,7 @@ pub struct Stamp {
 
 impl Stamp {
     /// Takes the stamp from a file's metadata.
-    pub(super) fn of(found: &Metadata) -> Option<Stamp> {
+    pub(crate) fn of(found: &Metadata) -> Option<Stamp> {
         let time = |seconds: i64, nanos: i64| seconds.checked_mul(1_000_000_000)?.checked_add(nanos);
         let mtime = time(found.mtime(), found.mtime_nsec())?;
         let ctime = time(found.ctime(), found.ctime_nsec())?;

@@ -1,4 +1,4 @@
-//! Moves and deletes the files of a torrent that does not run. Follows no symbolic link, overwrites nothing, and can be killed at
+//! Moves and deletes the files of a torrent that does not run, and leaves those of the user's alone. Follows no symbolic link, overwrites nothing, and can be killed at
 //! any moment: the same job, started again, completes.
 
 mod copying;
@@ -6,6 +6,7 @@ mod deletion;
 mod folders;
 mod moved_marker;
 mod moving;
+mod provenance;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use crate::storage::error::{StorageError, shown};
 
 pub use deletion::KeptFile;
 pub use moving::MovedFile;
+pub use provenance::FileEvidence;
 
 /// Why files cannot be moved or deleted; the message is one line that names the file.
 #[derive(Debug, Error)]

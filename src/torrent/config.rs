@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::client::ClientConfig;
 use crate::discovery::tracker::announce::{AnnouncedBefore, TorrentIdentity};
-use crate::metainfo::Selection;
+use crate::metainfo::{Metainfo, Selection};
 use crate::peer::LimitGroup;
 use crate::storage::Allocation;
 use crate::strategy::rate_limiter::Limits;
@@ -112,6 +112,8 @@ pub struct FileConfig {
     pub allocation: Allocation,
     /// Whether a torrent's name may start with a dot.
     pub allow_hidden: bool,
+    /// Whether `_` replaces each colon in names.
+    pub replaces_colons: bool,
     /// Whether btsync may overwrite files that are in the way.
     pub overwrite: bool,
     /// Whether to sync all data to disk before a download counts as complete.
@@ -120,6 +122,18 @@ pub struct FileConfig {
     pub incomplete_suffix: Option<String>,
     /// Upper limit on open files.
     pub max_open_files: usize,
+}
+
+impl FileConfig {
+    /// Gives a torrent and its files the names that the configuration asks for.
+    pub(crate) fn change_names(&self, metainfo: &mut Metainfo) {
+        if self.allow_hidden {
+            metainfo.restore_hidden_name();
+        }
+        if self.replaces_colons {
+            metainfo.replace_colons();
+        }
+    }
 }
 
 /// The folders of btsync's own files; all are optional.
@@ -218,6 +232,7 @@ impl Default for FileConfig {
             verify: false,
             allocation: Allocation::default(),
             allow_hidden: false,
+            replaces_colons: false,
             overwrite: false,
             fsync: false,
             incomplete_suffix: None,

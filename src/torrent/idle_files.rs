@@ -8,12 +8,14 @@ use thiserror::Error;
 use crate::metainfo::Metainfo;
 use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
 use crate::storage::{
-    FileJobError, KeptFile, Layout, LayoutError, MovedFile, StopCheck, Storage, is_reserved, part_name,
+    FileEvidence, FileJobError, KeptFile, Layout, LayoutError, MovedFile, StopCheck, Storage, identity, is_reserved,
+    part_name,
 };
 use crate::torrent::original_names::layout_as_found;
 use crate::torrent::record_files::{record_path, replace};
 use crate::torrent::resume_store;
 use crate::torrent::wanted_files::layout;
+use crate::types::Bitfield;
 use crate::util::sort;
 
 /// How many files of a torrent may stay open.
@@ -58,11 +60,16 @@ pub struct IdleTorrent<'a> {
 }
 
 impl IdleTorrent<'_> {
-    /// Moves the files to another place. See [`Storage::move_files`].
+    /// Moves the files to another place. `was_complete`: every wanted piece was verified. See [`Storage::move_files`].
     ///
     /// # Errors
     /// If the files cannot be moved. They are then where they were, unless the error says otherwise.
-    pub fn move_to(&self, place: FilesPlace<'_>, stop: &dyn StopCheck) -> Result<(), IdleFilesError> {
+    pub fn move_to(
+        &self,
+        place: FilesPlace<'_>,
+        was_complete: bool,
+        stop: &dyn StopCheck,
+    ) -> Result<(), IdleFilesError> {
         let is_moved = self.place.folder != place.folder || self.place.renamed != place.renamed;
         let (source, target) = self.layouts(place)?;
         let [source, target] =
@@ -70,7 +77,8 @@ impl IdleTorrent<'_> {
         let old_path = self.record_path(self.place.folder);
         let record = old_path.as_deref().and_then(|path| self.read_record(path, source.layout()));
         let stamps: Vec<Option<Stamp>> = (0..source.layout().files().len()).map(|file| source.stamp(file)).collect();
-        let moved = source.move_files(&target, self.metainfo.info_hash, self.private_folders, stop)?;
+        let evidence = FileEvidence { record: record.as_ref(), was_complete, hashes: &self.metainfo.pieces };
+        let moved = source.move_files(&target, self.metainfo.info_hash, evidence, self.private_folders, stop)?;
         // The names in the target existed only from now on.
         let target = self.storage(place.folder, target.layout().clone());
         if let Some((mut record, new_path)) = record.zip(self.record_path(place.folder)).filter(|_| is_moved) {
@@ -121,9 +129,55 @@ impl IdleTorrent<'_> {
         Ok(())
     }
 
+    /// Records files on disk as unfinished ones of this torrent, as the resume data of another client says. The next run completes
+    /// them, unless somebody changes them before.
+    ///
+    /// # Errors
+    /// If a file cannot have its path.
+    pub fn claim(&self, begun: &[u32]) -> Result<(), IdleFilesError> {
+        let (source, _) = self.layouts(self.place)?;
+        let storage = self.storage(self.place.folder, source);
+        let (mut files, mut owned_files) = (Vec::new(), Vec::new());
+        for number in begun.iter().copied().filter(|number| !self.is_unwanted(*number)) {
+            let file = usize::try_from(number).unwrap_or(usize::MAX);
+            let path = storage.layout().files().get(file).map(|spec| self.place.folder.join(&spec.path));
+            let found = path.and_then(|path| fs::symlink_metadata(path).ok()).filter(fs::Metadata::is_file);
+            if let Some((found, stamp)) = found.zip(storage.stamp(file)) {
+                files.push((number, stamp));
+                owned_files.push((number, identity(&found)));
+            }
+        }
+        let Some(path) = self.record_path(self.place.folder).filter(|_| !files.is_empty()) else { return Ok(()) };
+        let (info_hash, have) = (self.metainfo.info_hash, Bitfield::new(self.metainfo.piece_count()));
+        let (boot, owned_files, partial) = (String::new(), Some(owned_files), Vec::new());
+        let record = ResumeData { info_hash, boot, files, have, owned_files, uploaded: 0, partial };
+        if let Err(error) = replace(&path, &record.encode(), ResumeData::is_encoded) {
+            log::warn!("{}: cannot be written: {error}", path.display());
+        }
+        Ok(())
+    }
+
+    /// Whether an open file is the torrent's file with this number, and nobody has changed it since all its pieces were verified.
+    pub fn is_verified(&self, number: u32, opened: &fs::File) -> bool {
+        let is_verified = || {
+            let layout = layout(self.metainfo).ok()?;
+            let record = self.read_record(&self.record_path(self.place.folder)?, &layout)?;
+            let file = usize::try_from(number).ok()?;
+            let length = layout.files().get(file)?.length;
+            let seen = Stamp::of(&opened.metadata().ok()?)?;
+            // An empty file has no pieces.
+            let is_as_recorded = record.stamp(number) == Some(seen) || (length == 0 && seen.size == 0);
+            Some(is_as_recorded && layout.is_complete(file, &record.have))
+        };
+        !self.is_unwanted(number) && is_verified().unwrap_or(false)
+    }
+
+    fn is_unwanted(&self, number: u32) -> bool {
+        self.unwanted.binary_search(&number).is_ok()
+    }
+
     fn storage(&self, folder: &Path, layout: Layout) -> Storage {
-        let wanted: Vec<bool> =
-            (0_u32..).zip(layout.files()).map(|(file, _)| self.unwanted.binary_search(&file).is_err()).collect();
+        let wanted: Vec<bool> = (0_u32..).zip(layout.files()).map(|(file, _)| !self.is_unwanted(file)).collect();
         Storage::new(folder.to_owned(), layout, MAX_OPEN_FILES).select(&wanted, &part_name(&self.metainfo.info_hash))
     }
 

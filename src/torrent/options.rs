@@ -129,6 +129,8 @@ setters! {
     allocation: Allocation => files.allocation;
     /// Whether a torrent's name may start with a dot.
     allow_hidden: bool => files.allow_hidden;
+    /// Whether `_` replaces each colon in the names of the torrent and its files.
+    replace_colons: bool => files.replaces_colons;
     /// Whether files that are in the way, and that btsync did not create, may be overwritten.
     overwrite: bool => files.overwrite;
     /// Whether to sync all data to disk before a download counts as complete.

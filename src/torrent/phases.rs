@@ -79,9 +79,7 @@ impl<'a> TorrentRun<'a> {
                 return Err(TorrentError::Metadata(error));
             }
         };
-        if self.config.files.allow_hidden {
-            torrent.restore_hidden_name();
-        }
+        self.config.files.change_names(&mut torrent);
         peer_manager.apply_metadata(torrent.private, context.now());
         let (name, total) = (torrent.name.clone(), torrent.total());
         let _ = self.inner.facts.name_and_size.set((name.clone(), total));

@@ -7,6 +7,7 @@ use serde_bencode::value::Value;
 use crate::bencode::values;
 use crate::bencode::values::Dict;
 use crate::metainfo::{Magnet, Metainfo};
+use crate::service::import::begun::{BLOCK, begun_files, ranges};
 use crate::service::import::{
     FoundTorrent, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers,
     read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
@@ -48,16 +49,16 @@ fn torrent(path: &Path) -> Result<FoundTorrent, String> {
     let place = folder(&resume, "save_path").or_else(|| saved.clone());
     let place = place.ok_or_else(|| failed("it names no absolute folder"))?;
     let torrent_file = path.with_extension("torrent");
-    let (mut record, torrent_file) = match metainfo(&torrent_file)? {
-        Some(metainfo) => {
-            let mut record = record_of(&metainfo, place);
-            take_over_files(&mut record, &metainfo, &resume, saved);
-            (record, Some(torrent_file))
-        }
-        None => (record_of_link(&link(&resume).ok_or_else(|| failed("it has no info-hash"))?, place), None),
+    let mut found = if let Some(metainfo) = metainfo(&torrent_file)? {
+        let mut record = record_of(&metainfo, place);
+        take_over_files(&mut record, &metainfo, &resume, saved);
+        FoundTorrent { record, torrent_file: Some(torrent_file), begun: begun(&metainfo, &resume) }
+    } else {
+        let record = record_of_link(&link(&resume).ok_or_else(|| failed("it has no info-hash"))?, place);
+        FoundTorrent { record, torrent_file: None, begun: Vec::new() }
     };
-    take_over(&mut record, &resume);
-    Ok(FoundTorrent { record, torrent_file })
+    take_over(&mut found.record, &resume);
+    Ok(found)
 }
 
 /// The magnet link of a torrent whose metadata is unknown.
@@ -89,13 +90,33 @@ fn take_over_files(record: &mut TorrentRecord, metainfo: &Metainfo, resume: &Dic
     record.files.high = chosen(metainfo, &priorities, |priority| priority >= HIGH);
     set_paths(record, metainfo, &texts(resume, "mapped_files"));
     let is_complete = count(resume, "completed_time") > 0;
-    // What it has begun counts as its own, as qBittorrent sees it; complete files are not to be changed.
-    record.may_overwrite = !is_complete;
     record.final_folder = saved.filter(|saved| !is_complete && *saved != record.folder);
     let trackers = trackers(resume);
     if !trackers.is_empty() && trackers != metainfo.tiers {
         record.trackers = Some(trackers);
     }
+}
+
+/// The files that qBittorrent has begun, by libtorrent's pieces, and its blocks of other pieces.
+fn begun(metainfo: &Metainfo, resume: &Dict) -> Vec<u32> {
+    let piece_length = u64::from(metainfo.piece_length);
+    let mut have: Vec<std::ops::Range<u64>> = Vec::new();
+    // The lowest bit of a piece's byte says that it is there.
+    let pieces = values::bytes(resume, "pieces").unwrap_or_default();
+    for (piece, _) in (0_u64..).zip(pieces).filter(|(_, byte)| **byte & 1 != 0) {
+        have.push(piece * piece_length..(piece + 1) * piece_length);
+    }
+    for unfinished in values::list(resume, "unfinished") {
+        let Value::Dict(unfinished) = unfinished else { continue };
+        let piece = values::int(unfinished, "piece").and_then(|piece| u64::try_from(piece).ok());
+        let Some(piece) = piece.filter(|piece| *piece < u64::from(metainfo.piece_count())) else { continue };
+        let start = piece * piece_length;
+        let blocks = ranges(values::bytes(unfinished, "bitmask").unwrap_or_default(), BLOCK);
+        let within = blocks.take_while(|block| block.start < piece_length);
+        have.extend(within.map(|block| start + block.start..start + block.end.min(piece_length)));
+    }
+    have.sort_unstable_by_key(|range| range.start);
+    begun_files(metainfo, have.into_iter())
 }
 
 fn take_over(record: &mut TorrentRecord, resume: &Dict) {

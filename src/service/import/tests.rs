@@ -83,7 +83,7 @@ fn the_torrents_of_qbittorrent_are_taken_over() {
     assert_eq!(settings.peer_limit, 100);
     // Its copies of torrent files have no trackers.
     assert_eq!(records[0].trackers, Some(vec![vec!["http://127.0.0.1:9/announce".to_owned()]]));
-    assert!(records[0].times.done.0 > 0 && records[1].may_overwrite);
+    assert!(records[0].times.done.0 > 0 && !records[1].may_overwrite);
 }
 
 /// A folder of Transmission's with this torrent; its resume data has `more` beside its folder.
@@ -185,4 +185,89 @@ fn links_without_metadata_are_taken_over() {
     assert!(matches!(&lines[..], [Ok(_)]), "{lines:?}");
     let records = StateFolder::open(&options.state_folder).expect("the state").load().expect("the state").records;
     assert_eq!(records.iter().filter(|record| record.link.is_some() && !record.needs_check).count(), 3, "{records:?}");
+}
+
+/// A torrent `doc` of four pieces, and files of its length: one of the user's, and one with a single right piece.
+fn doc() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    use sha1::Digest as _;
+    let content: Vec<u8> = (0..65_536_u32).map(|at| (at % 251) as u8).collect();
+    let hashes: Vec<u8> = content.chunks(16_384).flat_map(sha1::Sha1::digest).collect();
+    let start = b"d4:infod6:lengthi65536e4:name3:doc12:piece lengthi16384e6:pieces80:";
+    let torrent = [&start[..], &hashes, b"ee"].concat();
+    let users = vec![b'u'; 65_536];
+    let begun = [&content[..16_384], &users[16_384..]].concat();
+    (torrent, users, begun)
+}
+
+/// Imports a torrent whose file has this content, starts it, and waits until it has a problem or a verified piece.
+fn started(from: &str, resume: &[u8], content: &[u8]) -> (Option<crate::service::model::ProblemKind>, Vec<u8>) {
+    let temp = tempfile::tempdir().expect("a folder");
+    let options = options(temp.path());
+    let path = options.download_folder.join("doc");
+    std::fs::create_dir_all(&options.download_folder).expect("a folder");
+    std::fs::write(&path, content).expect("written");
+    let (torrent, folder) = (doc().0, options.download_folder.display().to_string());
+    let folder = format!("{}:{folder}", folder.len());
+    let lines = if from == "transmission" {
+        let config = transmission(temp.path(), &torrent, &options.download_folder, "");
+        let resume = [b"d11:destination", folder.as_bytes(), b"8:progressd6:blocks", resume, b"ee"].concat();
+        std::fs::write(config.join("resume/x.resume"), resume).expect("written");
+        Service::import_transmission(&options, &config)
+    } else {
+        let backup = temp.path().join("BT_backup");
+        std::fs::create_dir(&backup).expect("a folder");
+        std::fs::write(backup.join("x.torrent"), torrent).expect("written");
+        let resume = [resume, b"9:save_path", folder.as_bytes(), b"e"].concat();
+        std::fs::write(backup.join("x.fastresume"), resume).expect("written");
+        Service::import_qbittorrent(&options, &backup)
+    };
+    assert!(matches!(&lines.expect("imported")[..], [Ok(_)]));
+    let service = Service::start(options).expect("a service");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let torrent = service.control().torrents().pop().expect("the torrent");
+        if torrent.problem.is_some() || torrent.transfer.missing < 65_536 {
+            drop(service);
+            return (torrent.problem.map(|problem| problem.kind), std::fs::read(&path).expect("the file"));
+        }
+        assert!(Instant::now() < deadline, "{torrent:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_import_overwrites_only_files_that_the_other_client_has_begun() {
+    use crate::service::model::ProblemKind;
+    let (_, users, begun) = doc();
+    // Nothing is begun, or nothing is known, or the file counts as complete: it is the user's.
+    let transmission: [&[u8]; 4] = [b"4:none", b"1:\0", b"3:all", b"3:odd"];
+    for resume in transmission {
+        let (problem, content) = started("transmission", resume, &users);
+        assert_eq!(problem, Some(ProblemKind::FilesInTheWay), "{}", resume.escape_ascii());
+        assert!(content == users, "{}", resume.escape_ascii());
+    }
+    let qbittorrent: [&[u8]; 3] = [b"d", b"d6:pieces4:\0\0\0\0", b"d6:pieces4:\x01\x01\x01\x01"];
+    for resume in qbittorrent {
+        let (problem, content) = started("qbittorrent", resume, &users);
+        assert_eq!(problem, Some(ProblemKind::FilesInTheWay), "{}", resume.escape_ascii());
+        assert!(content == users, "{}", resume.escape_ascii());
+    }
+    // One piece is there, which alone would not be enough.
+    let (first, block): (&[u8], &[u8]) =
+        (b"d6:pieces4:\x01\0\0\0", b"d6:pieces4:\x00\x00\x00\x0010:unfinishedld7:bitmask1:\x805:piecei0eee");
+    for (from, resume) in [("transmission", &b"1:\x80"[..]), ("qbittorrent", first), ("qbittorrent", block)] {
+        let (problem, _) = started(from, resume, &begun);
+        assert_eq!(problem, None, "{from} {}", resume.escape_ascii());
+    }
+}
+
+#[test]
+fn files_keep_the_names_that_the_other_client_gave_them() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let options = options(temp.path());
+    let torrent = b"d4:infod5:filesld6:lengthi9e4:pathl3:a:beed6:lengthi9e4:pathl3:a_beee4:name1:t12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+    let config = transmission(temp.path(), torrent, &options.download_folder, "6:pausedi1e");
+    Service::import_transmission(&options, &config).expect("imported");
+    let records = StateFolder::open(&options.state_folder).expect("the state").load().expect("the state").records;
+    assert_eq!(records[0].files.renamed, [(0, "t/a:b".into()), (1, "t/a_b".into())]);
 }

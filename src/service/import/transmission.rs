@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::bencode::values;
 use crate::bencode::values::Dict;
 use crate::metainfo::{Magnet, Metainfo};
+use crate::service::import::begun::{BLOCK, begun_files, ranges};
 use crate::service::import::{
     FoundTorrent, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers,
     read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
@@ -43,11 +44,12 @@ fn torrent(config: &Path, name: &Path) -> Result<FoundTorrent, String> {
         let mut record = record_of(&metainfo, place);
         take_over_files(&mut record, &metainfo, &resume);
         take_over(&mut record, &resume);
-        return Ok(FoundTorrent { record, torrent_file: Some(path) });
+        let begun = begun(&metainfo, &resume);
+        return Ok(FoundTorrent { record, torrent_file: Some(path), begun });
     };
     let mut record = record_of_link(&magnet, place);
     take_over(&mut record, &resume);
-    Ok(FoundTorrent { record, torrent_file: None })
+    Ok(FoundTorrent { record, torrent_file: None, begun: Vec::new() })
 }
 
 /// The magnet link of a `.magnet` file, or of a torrent file that has nothing else.
@@ -85,11 +87,22 @@ fn take_over_files(record: &mut TorrentRecord, metainfo: &Metainfo, resume: &Dic
     set_paths(record, metainfo, &texts(resume, "files"));
     let progress = values::nested(resume, "progress");
     let is_complete = progress.and_then(|progress| values::bytes(progress, "have")) == Some(b"all");
-    // What it has begun counts as its own, as Transmission sees it; complete files are not to be changed.
-    record.may_overwrite = !is_complete;
     if let Some(incomplete) = folder(resume, "incomplete-dir").filter(|_| !is_complete) {
         record.final_folder = Some(std::mem::replace(&mut record.folder, incomplete));
     }
+}
+
+/// The files that Transmission has begun, by its blocks.
+fn begun(metainfo: &Metainfo, resume: &Dict) -> Vec<u32> {
+    let progress = values::nested(resume, "progress");
+    // Version 2 has the older name.
+    let blocks = progress.and_then(|it| values::bytes(it, "blocks").or_else(|| values::bytes(it, "bitfield")));
+    let Some(blocks) = blocks.filter(|blocks| *blocks != b"none" && *blocks != b"all") else { return Vec::new() };
+    // Before version 4, a piece has whole blocks.
+    let sizes = [BLOCK, u64::from(metainfo.piece_length).min(BLOCK)];
+    let fits = |size: &u64| metainfo.total().div_ceil(*size).div_ceil(8) == blocks.len() as u64;
+    let size = sizes.into_iter().find(fits);
+    size.map_or_else(Vec::new, |size| begun_files(metainfo, ranges(blocks, size)))
 }
 
 fn take_over(record: &mut TorrentRecord, resume: &Dict) {

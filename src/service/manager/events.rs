@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::metainfo::Metainfo;
-use crate::service::facts::facts;
+use crate::service::facts::{facts, read_metainfo};
 use crate::service::manager::Manager;
 use crate::service::manager::managed::Run;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
@@ -72,7 +71,7 @@ impl Manager {
             return;
         }
         let path = self.state.torrent_file(torrent.record.info_hash);
-        let metainfo = match Metainfo::read(&path) {
+        let metainfo = match read_metainfo(&path) {
             Ok(metainfo) => metainfo,
             Err(error) => return self.note(id, ProblemKind::Local, &error.to_string()),
         };

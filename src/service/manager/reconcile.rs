@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::metainfo::{Magnet, Metainfo, Selection};
+use crate::metainfo::{Magnet, Selection};
+use crate::service::facts::read_metainfo;
 use crate::service::inbox::ManagerInbox;
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{ActiveRun, Managed, Run, RunSpec};
@@ -161,7 +162,7 @@ impl Manager {
         };
         if record.facts.is_some() {
             let path = self.state.torrent_file(record.info_hash);
-            let mut metainfo = Metainfo::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let mut metainfo = read_metainfo(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             let is_private = metainfo.private;
             tiers(&mut metainfo.tiers, is_private);
             return Ok(metainfo.into());
@@ -181,6 +182,7 @@ impl Manager {
             .resume_folder(Some(self.state.resume_folder(record.info_hash)))
             .downloaded_torrents_folder(Some(downloaded_torrents(self.state.path())))
             .private_folders(self.private_folders.clone())
+            .replace_colons(true)
             .renamed_files(spec.renamed.clone())
             .verify(spec.needs_check)
             .overwrite(spec.may_overwrite)

@@ -1,9 +1,7 @@
 //! How the manager carries out requests: each changes records, and is answered once they are saved.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::metainfo::Metainfo;
 use crate::service::facts::facts;
 use crate::service::manager::Manager;
 use crate::service::manager::managed::{Managed, Run};
@@ -128,7 +126,6 @@ impl Manager {
         if let Some((metainfo, _)) = &metainfo {
             record.facts = Some(facts(metainfo));
             (record.progress.total, record.progress.wanted) = (metainfo.total(), metainfo.total());
-            record.files.renamed = names_without_colons(metainfo);
         }
         let mut change = change;
         let position = change.queue_position.take();
@@ -199,16 +196,6 @@ fn stop(record: &mut TorrentRecord) {
 fn start(record: &mut TorrentRecord, is_forced: bool) {
     record.wish = if is_forced { Wish::StartNow } else { Wish::Start };
     (record.problem, record.is_finished) = (None, false);
-}
-
-/// Other paths for files with colons in their names, which some systems and remote controls do not accept.
-fn names_without_colons(metainfo: &Metainfo) -> Vec<(u32, PathBuf)> {
-    let with_colon = (0_u32..).zip(&metainfo.files).filter(|(_, file)| !file.is_virtual);
-    let renamed = with_colon.filter_map(|(index, file)| {
-        let path = file.path.to_str().filter(|path| path.contains(':'))?;
-        Some((index, PathBuf::from(path.replace(':', "_"))))
-    });
-    renamed.collect()
 }
 
 impl FileIndexes {

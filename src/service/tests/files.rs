@@ -157,3 +157,81 @@ fn a_move_that_a_kill_interrupted_is_completed_at_the_next_start_also_before_a_r
         assert!(!it.downloads().join("x").exists());
     }
 }
+
+/// A torrent of two files without a common piece, and files of the same lengths on disk, of which only the first is the torrent's.
+fn half_of_the_user(folder: &Path) -> Vec<u8> {
+    let content = folder.join("x");
+    std::fs::create_dir_all(&content).expect("a folder");
+    std::fs::write(content.join("a.bin"), vec![b'a'; 98_304]).expect("a file");
+    std::fs::write(content.join("taxes.pdf"), vec![b'b'; 50_000]).expect("a file");
+    let plan = CreatePlan::scan(&content, &[]).expect("a plan");
+    let made = plan.create(&CreateOptions::default(), &AtomicU64::default(), &AtomicBool::default());
+    std::fs::write(content.join("taxes.pdf"), vec![b'm'; 50_000]).expect("a file");
+    made.expect("a torrent").bytes
+}
+
+#[test]
+fn a_file_of_the_user_that_a_torrent_only_names_stays_and_is_not_shown() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let it = Fixture::start(temp.path());
+    let mut request =
+        AddRequest { source: AddSource::Metainfo(half_of_the_user(&it.downloads())), ..AddRequest::default() };
+    request.change.unwanted = FileIndexes::Some(vec![1]);
+    let id = it.control.add(request).expect("added").id;
+    it.wait_for("the seed", id, |it| it.activity == Activity::Seeding);
+    let is_served = |index: u32| it.control.open_file(FileLink { torrent: id, index }).is_ok();
+    assert_eq!([0, 1].map(is_served), [true, false], "while it runs");
+    it.control.stop(&[id]).expect("stopped");
+    it.wait_for("the stop", id, |it| it.activity == Activity::Stopped);
+    assert_eq!([0, 1].map(is_served), [true, false], "while it does not");
+    let (mine, new) = (it.downloads().join("x/taxes.pdf"), it.downloads().join("new"));
+    let is_there = || read(&mine) == Some(vec![b'm'; 50_000]);
+    it.control.set_folder(&[id], &new, true).expect("noted");
+    it.wait_for("the move", id, |it| it.folder == new);
+    assert!(is_there() && new.join("x/a.bin").exists() && !new.join("x/taxes.pdf").exists());
+    it.control.set_folder(&[id], &it.downloads(), true).expect("noted");
+    it.wait_for("the move back", id, |summary| summary.folder == it.downloads());
+    it.control.rename(id, "x/taxes.pdf", "mine.pdf").expect("renamed");
+    until("the file has its name", || it.control.files(id)[1].path == "x/mine.pdf" && is_there());
+    until("the job is over", || it.control.rename(id, "x/mine.pdf", "other.pdf").is_ok());
+    assert!(is_there());
+    // One that was verified, and that the user has changed since.
+    std::fs::write(it.downloads().join("x/a.bin"), "changed").expect("written");
+    assert!(!is_served(0));
+    it.control.remove(&[id], true).expect("removed");
+    until("it is gone", || it.control.torrent(id).is_none());
+    assert!(is_there());
+}
+
+#[test]
+fn a_torrent_that_was_never_checked_takes_no_file_of_the_user_along() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let it = Fixture::start(temp.path());
+    let request = AddRequest {
+        source: AddSource::Metainfo(half_of_the_user(&it.downloads())),
+        paused: Some(true),
+        ..AddRequest::default()
+    };
+    let id = it.control.add(request).expect("added").id;
+    let new = it.downloads().join("new");
+    it.control.set_folder(&[id], &new, true).expect("noted");
+    it.wait_for("the move", id, |it| it.folder == new);
+    assert!(new.join("x/a.bin").exists(), "its content is the torrent's");
+    assert_eq!(read(&it.downloads().join("x/taxes.pdf")), Some(vec![b'm'; 50_000]));
+}
+
+#[test]
+fn names_with_colons_get_others_that_are_not_kept() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let it = Fixture::start(temp.path());
+    let bytes = b"d4:infod5:filesld6:lengthi9e4:pathl3:a:beed6:lengthi9e4:pathl3:a_beee4:name3:t:112:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+    let id = it.add(bytes).id;
+    it.wait_for("the download", id, |it| it.activity == Activity::Downloading);
+    let summary = it.summary(id);
+    assert_eq!((summary.name.as_str(), summary.problem), ("t_1", None));
+    let paths: Vec<String> = it.control.files(id).into_iter().map(|file| file.path).collect();
+    assert_eq!(paths, ["t_1/a_b", "t_1/a_b.1"]);
+    let records = std::fs::read_dir(temp.path().join("state/torrents")).expect("a folder").flatten();
+    let mut texts = records.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    assert!(texts.any(|text| text.contains("\"renamed\":[]")));
+}

@@ -180,7 +180,8 @@ impl Storage {
         };
         match is_complete {
             _ if seen.size != spec.length => Authorship::Foreign("btsync has not completed it"),
-            true if now.is_some() && recorded == now => Authorship::Ours,
+            // The pieces of an unwanted file may have been verified in the part file.
+            true if now.is_some() && recorded == now && self.wants(file) => Authorship::Ours,
             // Its data stays under the other name.
             true if seen.links > 1 && recorded.zip(now).is_some_and(|(old, now)| old.has_same_content(&now)) => {
                 Authorship::Ours

@@ -1,5 +1,6 @@
 //! Moves a torrent's files to another folder or to other names.
 
+use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -22,6 +23,7 @@ use crate::storage::torrent_files::copying::{copy, have_same_content, temporary_
 use crate::storage::torrent_files::folders::{
     failed, lookup, make_folders, parent, remove, remove_empty, remove_if_untouched, sync_folder,
 };
+use crate::storage::torrent_files::provenance::FileEvidence;
 use crate::types::InfoHash;
 
 /// The unit of `st_blocks`, in bytes.
@@ -43,6 +45,8 @@ pub(super) struct FileMover<'a> {
     pub source: &'a Storage,
     pub target: &'a Storage,
     pub info_hash: InfoHash,
+    /// Files of the user's, which stay.
+    pub foreign: BTreeSet<usize>,
     pub stop: &'a dyn StopCheck,
     /// Whether both have the same download folder, so that files only get other names.
     pub is_same_folder: bool,
@@ -60,7 +64,7 @@ struct MoveEntry {
 
 /// Where a file is.
 enum EntryState {
-    /// Nowhere: it was never downloaded.
+    /// Nowhere: it was never downloaded, or its name is that of a file of the user's.
     Missing,
     /// At its new place: a killed job has moved it.
     Moved,
@@ -81,8 +85,9 @@ struct DoneMove {
 
 impl Storage {
     /// Moves the files of this storage, with the part file and the marker, to the names that they have in `target`: in another
-    /// folder, or other names in the same one. Overwrites nothing. If it fails, the files are where they were. If it is
-    /// interrupted or killed, it can be called again. Returns the files that it has moved and nobody else has changed, ascending.
+    /// folder, or other names in the same one. Files of the user's that only have such names stay. Overwrites nothing. If it fails,
+    /// the files are where they were. If it is interrupted or killed, it can be called again. Returns the files that it has moved
+    /// and nobody else has changed, ascending.
     ///
     /// # Errors
     /// If a file is in the way, the new place is private, a symbolic link is in the path, another process downloads the torrent,
@@ -91,6 +96,7 @@ impl Storage {
         &self,
         target: &Storage,
         info_hash: InfoHash,
+        evidence: FileEvidence<'_>,
         private: &[PathBuf],
         stop: &dyn StopCheck,
     ) -> Result<Vec<MovedFile>, FileJobError> {
@@ -98,7 +104,8 @@ impl Storage {
         target.probe_lock(&info_hash)?;
         target.check_all_not_private(private)?;
         let is_same_folder = is_same_folder(&self.root, &target.root);
-        FileMover { source: self, target, info_hash, stop, is_same_folder, always_copies: false }.run()
+        let foreign = self.foreign_files(self.read_marker(&info_hash).as_ref(), evidence, stop)?;
+        FileMover { source: self, target, info_hash, foreign, stop, is_same_folder, always_copies: false }.run()
     }
 }
 
@@ -189,6 +196,9 @@ impl FileMover<'_> {
     }
 
     fn state(&self, (file, from): (usize, &Path), to: &Path, length: u64) -> Result<EntryState, FileJobError> {
+        if self.foreign.contains(&file) {
+            return Ok(EntryState::Missing);
+        }
         let (source, target) = (&self.source.root, &self.target.root);
         let found = lookup(source, from)?;
         let is_needed = found.is_some() || self.source.wants(file);

@@ -1,7 +1,9 @@
 //! Tests of moving files. Each step can be the last one before a kill: see [`KillAt`].
 
 mod deletion;
+mod provenance;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -9,10 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::storage::marker::{Marker, marker_name, path_hash};
 use crate::storage::snapshot::identity;
-use crate::storage::torrent_files::FileJobError;
+use sha1::{Digest as _, Sha1};
+
 use crate::storage::torrent_files::moving::{FileMover, MovedFile, is_same_folder};
+use crate::storage::torrent_files::{FileEvidence, FileJobError};
 use crate::storage::{FileSpec, Layout, SpecialEntries, StopCheck, Storage, part_name};
-use crate::types::InfoHash;
+use crate::types::{InfoHash, Sha1Hash};
 
 const HASH: InfoHash = InfoHash([7; 20]);
 static GO_ON: AtomicBool = AtomicBool::new(false);
@@ -83,7 +87,9 @@ impl Fixture {
         let source = Fixture::storage(&self.old(), ["t/a", "t/d/b"]);
         let target = Fixture::storage(folder, names);
         let is_same_folder = is_same_folder(&source.root, &target.root);
-        FileMover { source: &source, target: &target, info_hash: HASH, stop, is_same_folder, always_copies }.run()
+        let foreign = BTreeSet::new();
+        FileMover { source: &source, target: &target, info_hash: HASH, foreign, stop, is_same_folder, always_copies }
+            .run()
     }
 }
 
@@ -104,6 +110,12 @@ fn files(folder: &Path) -> Vec<(String, u8, usize)> {
     }
     found.sort();
     found
+}
+
+/// The hashes of the torrent's pieces.
+fn hashes() -> Vec<Sha1Hash> {
+    let all = [vec![1; 3_000_000], vec![2; 20_000]].concat();
+    all.chunks(16_384).map(|piece| Sha1::digest(piece).into()).collect()
 }
 
 fn torrent() -> Vec<(String, u8, usize)> {
@@ -273,9 +285,11 @@ fn nothing_is_moved_to_a_private_folder() {
     let it = Fixture::new();
     let (source, target) = (it.old(), it.new_folder());
     let [source, target] = [source, target].map(|folder| Fixture::storage(&folder, ["t/a", "t/d/b"]));
-    assert!(source.move_files(&target, HASH, &[it.new_folder().join("t")], &GO_ON).is_err());
+    let hashes = hashes();
+    let evidence = FileEvidence { record: None, was_complete: true, hashes: &hashes };
+    assert!(source.move_files(&target, HASH, evidence, &[it.new_folder().join("t")], &GO_ON).is_err());
     assert_eq!(files(&it.old()), torrent());
-    assert_eq!(source.move_files(&target, HASH, &[it.dir.path().join("other")], &GO_ON).unwrap().len(), 2);
+    assert_eq!(source.move_files(&target, HASH, evidence, &[it.dir.path().join("other")], &GO_ON).unwrap().len(), 2);
 }
 
 #[test]
@@ -346,7 +360,9 @@ fn files_move_to_another_file_system_and_back() {
         it.run_to(&new, ["t/a", "t/d/b"], false, &GO_ON).unwrap();
         assert_eq!((files(&new), files(&it.old())), (torrent(), Vec::new()));
         let [source, target] = [new.clone(), it.old()].map(|folder| Fixture::storage(&folder, ["t/a", "t/d/b"]));
-        source.move_files(&target, HASH, &[], &GO_ON).unwrap();
+        let hashes = hashes();
+        let evidence = FileEvidence { record: None, was_complete: true, hashes: &hashes };
+        source.move_files(&target, HASH, evidence, &[], &GO_ON).unwrap();
         assert_eq!((files(&it.old()), files(&new)), (torrent(), Vec::new()));
     }
 }

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::*;
 use crate::metainfo::{CreateOptions, CreatePlan};
-use crate::types::Bitfield;
 
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
@@ -79,7 +78,7 @@ impl Fixture {
     fn move_to(&self, from: (&str, &[(u32, PathBuf)]), to: (&str, &[(u32, PathBuf)])) {
         let folder = self.path(to.0);
         let place = FilesPlace { folder: &folder, renamed: to.1 };
-        self.at(from.0, from.1, |torrent| torrent.move_to(place, &GO_ON)).unwrap();
+        self.at(from.0, from.1, |torrent| torrent.move_to(place, true, &GO_ON)).unwrap();
     }
 
     fn records(&self) -> usize {
@@ -145,7 +144,7 @@ fn a_file_cannot_be_renamed_to_a_name_of_btsyncs_own() {
     let marker = PathBuf::from(format!(".{}.btsync", it.metainfo.info_hash));
     let old = it.path("old");
     let place = FilesPlace { folder: &old, renamed: &[(0, marker)] };
-    let refused = it.at("old", &[], |torrent| torrent.move_to(place, &GO_ON));
+    let refused = it.at("old", &[], |torrent| torrent.move_to(place, true, &GO_ON));
     assert!(matches!(refused, Err(IdleFilesError::Layout(LayoutError::Reserved { .. }))));
     assert!(Path::new(&it.path("old/t/a")).exists());
 }

@@ -1,22 +1,15 @@
 //! Tests of deleting files.
 
-use sha1::{Digest as _, Sha1};
-
 use super::*;
 use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
-use crate::types::{Bitfield, Sha1Hash};
+use crate::types::Bitfield;
 
 fn storage(it: &Fixture) -> Storage {
     Fixture::storage(&it.old(), ["t/a", "t/d/b"])
 }
 
-fn hashes() -> Vec<Sha1Hash> {
-    let all = [vec![1; 3_000_000], vec![2; 20_000]].concat();
-    all.chunks(16_384).map(|piece| Sha1::digest(piece).into()).collect()
-}
-
 /// Resume data for the files as they are.
-fn record(it: &Fixture, is_complete: bool) -> ResumeData {
+pub(super) fn record(it: &Fixture, is_complete: bool) -> ResumeData {
     let pieces = storage(it).layout().piece_count();
     let stamp = |(number, name): (u32, &str)| Some((number, Stamp::of(&fs::metadata(it.old().join(name)).ok()?)?));
     ResumeData {

@@ -1,0 +1,119 @@
+//! Tells the torrent's files from files of the user's that only have their names.
+
+use std::collections::BTreeSet;
+use std::fs::Metadata;
+
+use crate::storage::check::check_pieces;
+use crate::storage::files::Storage;
+use crate::storage::layout::FileSpec;
+use crate::storage::marker::Marker;
+use crate::storage::resume::{PREEXISTING, ResumeData, Stamp};
+use crate::storage::snapshot::FileSnapshot;
+use crate::storage::stop_check::StopCheck;
+use crate::storage::torrent_files::FileJobError;
+use crate::storage::torrent_files::folders::lookup;
+use crate::types::{PieceIndex, Sha1Hash};
+
+/// What is known of a torrent whose files are to be moved.
+#[derive(Clone, Copy, Debug)]
+pub struct FileEvidence<'a> {
+    /// Its resume data.
+    pub record: Option<&'a ResumeData>,
+    /// Whether every wanted piece was verified.
+    pub was_complete: bool,
+    /// The hashes of its pieces.
+    pub hashes: &'a [Sha1Hash],
+}
+
+/// Whether a file belongs to the torrent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Provenance {
+    /// The marker or the resume data names it.
+    Torrent,
+    /// It has the right length: its content decides.
+    NeedsCheck,
+    /// It only has the name.
+    Foreign,
+}
+
+impl Storage {
+    /// The files on disk that belong to the user: neither the marker nor the resume data names them as files that btsync wrote or
+    /// verified, and of their pieces no more verify than do not.
+    pub(super) fn foreign_files(
+        &self,
+        marker: Option<&Marker>,
+        evidence: FileEvidence<'_>,
+        stop: &dyn StopCheck,
+    ) -> Result<BTreeSet<usize>, FileJobError> {
+        let (mut foreign, mut doubtful) = (BTreeSet::new(), Vec::new());
+        for (file, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
+            if stop.is_stopped() {
+                return Err(FileJobError::Stopped);
+            }
+            // Whatever else is in its place, the move itself refuses it.
+            let Some(found) = lookup(&self.root, &spec.path).ok().flatten().filter(Metadata::is_file) else { continue };
+            match self.provenance(marker, (file, spec, &found), evidence) {
+                Provenance::Torrent => {}
+                Provenance::NeedsCheck => doubtful.push(file),
+                Provenance::Foreign => _ = foreign.insert(file),
+            }
+        }
+        if doubtful.is_empty() {
+            return Ok(foreign);
+        }
+        let pieces = doubtful.iter().flat_map(|file| self.layout.pieces_of(*file)).map(PieceIndex);
+        let have = check_pieces(self, evidence.hashes, pieces, stop)?;
+        if stop.is_stopped() {
+            return Err(FileJobError::Stopped);
+        }
+        let is_foreign = |file: &usize| {
+            let pieces = self.layout.pieces_of(*file).map(PieceIndex);
+            let (all, right) = pieces.fold((0, 0), |(all, right), piece| (all + 1, right + u32::from(have.has(piece))));
+            right * 2 <= all
+        };
+        foreign.extend(doubtful.into_iter().filter(is_foreign));
+        Ok(foreign)
+    }
+
+    fn provenance(
+        &self,
+        marker: Option<&Marker>,
+        (file, spec, found): (usize, &FileSpec, &Metadata),
+        FileEvidence { record, was_complete, .. }: FileEvidence<'_>,
+    ) -> Provenance {
+        let seen = FileSnapshot::of(found);
+        let number = u32::try_from(file).unwrap_or(u32::MAX);
+        if let Some(marker) = marker {
+            if marker.is_refused(&spec.path, seen.identity) {
+                return Provenance::Foreign;
+            }
+            if marker.is_created_file(&spec.path, seen.identity) || marker.is_used_existing(&spec.path, seen.identity) {
+                return Provenance::Torrent;
+            }
+        }
+        if let Some(record) = record {
+            let is_as_recorded = record.stamp(number).is_some_and(|stamp| Some(stamp) == Stamp::of(found));
+            let is_owned = |owned: &Vec<(u32, u64)>| {
+                [number, number | PREEXISTING]
+                    .iter()
+                    .any(|number| owned.binary_search(&(*number, seen.identity)).is_ok())
+            };
+            if record.owned_files.as_ref().is_some_and(is_owned) {
+                return Provenance::Torrent;
+            }
+            // The pieces of an unwanted file may have been verified in the part file.
+            let is_verified = spec.length > 0 && self.wants(file) && self.layout.is_complete(file, &record.have);
+            if is_as_recorded && is_verified {
+                return Provenance::Torrent;
+            }
+        }
+        match spec.length {
+            // An empty file has no content to lose.
+            0 if found.len() == 0 && self.wants(file) && (was_complete || record.is_some() || marker.is_some()) => {
+                Provenance::Torrent
+            }
+            length if length > 0 && length == found.len() => Provenance::NeedsCheck,
+            _ => Provenance::Foreign,
+        }
+    }
+}

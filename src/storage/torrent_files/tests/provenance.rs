@@ -1,0 +1,69 @@
+//! Which files a move takes along.
+
+use super::deletion::record;
+use super::*;
+use crate::storage::resume::ResumeData;
+
+/// Moves the files, with or without the second one wanted. Returns what is in the old folder afterwards.
+fn moved(it: &Fixture, record: Option<&ResumeData>, wants_second: bool) -> Vec<(String, u8, usize)> {
+    let select = |storage: Storage| storage.select(&[true, wants_second], &part_name(&HASH));
+    let source = select(Fixture::storage(&it.old(), ["t/a", "t/d/b"]));
+    let target = select(Fixture::storage(&it.new_folder(), ["t/a", "t/d/b"]));
+    let hashes = hashes();
+    let evidence = FileEvidence { record, was_complete: record.is_some(), hashes: &hashes };
+    source.move_files(&target, HASH, evidence, &[], &GO_ON).unwrap();
+    files(&it.old())
+}
+
+fn users_file() -> Vec<(String, u8, usize)> {
+    vec![("t/d/b".to_owned(), 9, 20_000)]
+}
+
+#[test]
+fn a_file_that_is_verified_or_ours_is_moved() {
+    let it = Fixture::new();
+    assert_eq!(moved(&it, Some(&record(&it, true)), true), []);
+    let it = Fixture::new();
+    assert_eq!(moved(&it, None, true), [], "its content is the torrent's");
+    // An unfinished file that the marker names.
+    let it = Fixture::new();
+    fs::write(it.old().join("t/d/b"), vec![9; 5000]).unwrap();
+    let mut marker = Marker::default();
+    let identity = identity(&fs::metadata(it.old().join("t/d/b")).unwrap());
+    marker.created.insert(path_hash(Path::new("t/d/b")), identity);
+    fs::write(it.old().join(marker_name(&HASH)), marker.encode(&HASH)).unwrap();
+    assert_eq!(moved(&it, None, true), []);
+    // And one that only the resume data names.
+    let it = Fixture::new();
+    fs::write(it.old().join("t/d/b"), vec![9; 5000]).unwrap();
+    let mut record = record(&it, false);
+    record.owned_files = Some(vec![(1, super::identity(&fs::metadata(it.old().join("t/d/b")).unwrap()))]);
+    assert_eq!(moved(&it, Some(&record), true), []);
+}
+
+#[test]
+fn a_file_of_the_user_that_a_torrent_names_stays() {
+    for wants_second in [true, false] {
+        // Never verified.
+        let it = Fixture::new();
+        fs::write(it.old().join("t/d/b"), vec![9; 20_000]).unwrap();
+        assert_eq!(moved(&it, None, wants_second), users_file());
+        // The torrent is complete, but this file is not.
+        let it = Fixture::new();
+        let record = record(&it, true);
+        fs::write(it.old().join("t/d/b"), vec![9; 20_000]).unwrap();
+        assert_eq!(moved(&it, Some(&record), wants_second), users_file());
+    }
+    // The pieces of an unwanted file were verified in the part file, and the file itself is as it was.
+    let it = Fixture::new();
+    fs::write(it.old().join("t/d/b"), vec![9; 20_000]).unwrap();
+    let record = record(&it, true);
+    assert_eq!(moved(&it, Some(&record), false), users_file());
+}
+
+#[test]
+fn an_empty_file_of_the_user_stays() {
+    let it = Fixture::new();
+    fs::write(it.old().join("t/d/b"), "").unwrap();
+    assert_eq!(moved(&it, None, true), [("t/d/b".to_owned(), 0, 0)]);
+}
