@@ -115,7 +115,8 @@ impl Service {
     pub fn save_password(state_folder: &Path, password: &PasswordHash) -> Result<(), ServiceError> {
         let failed = |error: std::io::Error| ServiceError::State(format!("{}: {error}", state_folder.display()));
         crate::util::atomic_file::private_folder(state_folder).map_err(failed)?;
-        Ok(state_folder::save_json(&password_file(state_folder), password)?)
+        state_folder::save_json(&password_file(state_folder), password)?;
+        crate::util::atomic_file::sync_folder(state_folder).map_err(failed)
     }
 
     /// Removes the saved password, if there is one.

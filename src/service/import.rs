@@ -93,6 +93,7 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<FoundTorrent, String>>
         lines.push(line);
     }
     state.save_session(&session)?;
+    state.sync()?;
     Ok(lines)
 }
 

@@ -196,6 +196,7 @@ impl Manager {
                     self.sleeping_due = Instant::now(); // their goals may have changed
                 }
                 let answer = self.carry_out(request);
+                let answer = answer.and_then(|answer| self.confirm().map(|()| answer));
                 self.reconcile();
                 // The sender may ask for them next.
                 self.publish_stats();

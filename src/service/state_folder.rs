@@ -1,9 +1,11 @@
 //! The state folder of a service: each torrent's .torrent and record, the settings, the sums. Every file is replaced atomically,
-//! so a crash at any moment leaves the old content or the new one. One service at a time locks the folder.
+//! so a crash at any moment leaves the old content or the new one. That includes a power failure: each file is synced before it
+//! replaces the old one, and before a change is confirmed to the user, the folders are. One service at a time locks the folder.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::de::DeserializeOwned;
@@ -14,6 +16,7 @@ use crate::service::record::TorrentRecord;
 use crate::service::settings::SessionSettings;
 use crate::types::InfoHash;
 use crate::util::atomic_file;
+use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
 use crate::util::sort;
 
@@ -27,6 +30,8 @@ const RESUME: &str = "resume";
 const DOWNLOADED_TORRENTS: &str = "downloaded-torrents";
 const SETTINGS: &str = "settings.json";
 const SESSION: &str = "session.json";
+/// The most threads that wait for the disk at once.
+const MAX_SYNCING: usize = 8;
 /// No file of the state folder but a .torrent is larger.
 const MAX_FILE: u64 = 16 << 20;
 
@@ -86,6 +91,8 @@ pub struct SavedState {
 #[derive(Debug)]
 pub struct StateFolder {
     folder: PathBuf,
+    /// Whether files were replaced since the folders were synced.
+    is_unsynced: Flag,
     /// Holds the lock.
     _lock: File,
 }
@@ -108,7 +115,7 @@ impl StateFolder {
         let lock = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
         let lock = File::from(lock.map_err(|error| io_error(&path)(error.into()))?);
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(StateFolder { folder: folder.to_owned(), _lock: lock }),
+            Ok(()) => Ok(StateFolder { folder: folder.to_owned(), is_unsynced: Flag::default(), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::InUse(folder.to_owned())),
             Err(error) => Err(io_error(&path)(error.into())),
         }
@@ -169,8 +176,8 @@ impl StateFolder {
             };
             match read_json::<TorrentRecord>(&path) {
                 Ok(Some(mut record)) if record.info_hash == info_hash && record.is_plausible() => {
-                    record.files.renamed.sort();
-                    record.renaming.sort();
+                    sort::sort(&mut record.files.renamed);
+                    sort::sort(&mut record.renaming);
                     records.push(record);
                 }
                 Ok(None) => {}
@@ -191,7 +198,39 @@ impl StateFolder {
     /// # Errors
     /// If it cannot be written; the old one then stays.
     pub fn save_record(&self, record: &TorrentRecord) -> Result<(), StateError> {
+        self.is_unsynced.set(true);
         save_json(&self.record_file(record.info_hash), record)
+    }
+
+    /// Saves several records. Returns a result for each: several threads wait for the disk together, as each sync also has to wait for
+    /// the journal of the file system.
+    pub fn save_records(&self, records: &[TorrentRecord]) -> Vec<Result<(), StateError>> {
+        let part = records.len().div_ceil(MAX_SYNCING).max(1);
+        let save = |part: &[TorrentRecord]| part.iter().map(|it| self.save_record(it)).collect::<Vec<_>>();
+        if part == 1 {
+            return save(records);
+        }
+        thread::scope(|scope| {
+            let save = &save;
+            let threads: Vec<_> = records.chunks(part).map(|part| (scope.spawn(move || save(part)), part)).collect();
+            // A thread that panicked has saved nothing, as far as its caller knows.
+            threads.into_iter().flat_map(|(thread, part)| thread.join().unwrap_or_else(|_| save(part))).collect()
+        })
+    }
+
+    /// Waits until all that was saved survives a power failure.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn sync(&self) -> Result<(), StateError> {
+        if self.is_unsynced.swap(false) {
+            for folder in [&self.folder.join(TORRENTS), &self.folder] {
+                atomic_file::sync_folder(folder)
+                    .inspect_err(|_| self.is_unsynced.set(true))
+                    .map_err(io_error(folder))?;
+            }
+        }
+        Ok(())
     }
 
     /// Saves a torrent's .torrent.
@@ -200,7 +239,8 @@ impl StateFolder {
     /// If it cannot be written.
     pub fn save_torrent(&self, info_hash: InfoHash, bytes: &[u8]) -> Result<(), StateError> {
         let path = self.torrent_file(info_hash);
-        atomic_file::replace_private(&path, bytes, |_| true).map_err(io_error(&path))
+        self.is_unsynced.set(true);
+        atomic_file::replace_durably(&path, bytes).map_err(io_error(&path))
     }
 
     /// Saves the settings.
@@ -208,6 +248,7 @@ impl StateFolder {
     /// # Errors
     /// If they cannot be written; the old ones then stay.
     pub fn save_settings(&self, settings: &SessionSettings) -> Result<(), StateError> {
+        self.is_unsynced.set(true);
         save_json(&self.folder.join(SETTINGS), settings)
     }
 
@@ -216,6 +257,7 @@ impl StateFolder {
     /// # Errors
     /// If they cannot be written; the old ones then stay.
     pub fn save_session(&self, session: &SessionRecord) -> Result<(), StateError> {
+        self.is_unsynced.set(true);
         save_json(&self.folder.join(SESSION), session)
     }
 
@@ -265,7 +307,7 @@ pub fn save_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> 
     if bytes.len() as u64 > MAX_FILE {
         return Err(StateError::TooLarge(path.to_owned()));
     }
-    atomic_file::replace_private(path, &bytes, |_| true).map_err(io_error(path))
+    atomic_file::replace_durably(path, &bytes).map_err(io_error(path))
 }
 
 /// Reads a JSON file of a state folder; `None` if it does not exist.
@@ -320,14 +362,26 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_could_not_be_read_again_is_not_written() {
+    fn all_that_is_confirmed_was_synced() {
+        use crate::util::atomic_file::synced::count;
         let temp = tempfile::tempdir().expect("a folder");
         let state = StateFolder::open(temp.path()).expect("a state folder");
-        let mut large = record(3);
-        state.save_record(&large).expect("saved");
-        large.name = "x".repeat(MAX_FILE as usize);
-        assert!(matches!(state.save_record(&large), Err(StateError::Io { .. })));
-        assert_eq!(state.load().expect("the state").records, [record(3)]);
+        let records: Vec<TorrentRecord> = (1..=20).map(record).collect();
+        assert!(state.save_records(&records).iter().all(Result::is_ok));
+        state.save_torrent(records[0].info_hash, b"de").expect("saved");
+        state.save_settings(&SessionSettings::default()).expect("saved");
+        state.save_session(&SessionRecord::default()).expect("saved");
+        for record in &records {
+            assert_eq!(count(&state.record_file(record.info_hash)), 1);
+        }
+        for file in [state.torrent_file(records[0].info_hash), temp.path().join(SETTINGS), temp.path().join(SESSION)] {
+            assert_eq!(count(&file), 1, "{}", file.display());
+        }
+        for _ in 0..2 {
+            state.sync().expect("synced");
+            assert_eq!((count(temp.path()), count(&temp.path().join(TORRENTS))), (1, 1), "only after a change");
+        }
+        assert_eq!(state.load().expect("the state").records, records);
     }
 
     #[test]

@@ -76,6 +76,63 @@ pub fn replace_private(path: &Path, bytes: &[u8], is_ours: impl Fn(&[u8]) -> boo
     Ok(replace(path, PRIVATE_FILE, WriteMode::Replace, |file| file.write_all(bytes))?)
 }
 
+/// Replaces a file of btsync's own that must survive a power failure, whatever its content. Syncs the new file before it replaces the old
+/// one, so that either is there afterwards; [`sync_folder`] makes sure that it is the new one.
+///
+/// # Errors
+/// If a step fails; the old file, if any, is then unchanged.
+pub fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fill = |file: &mut File| {
+        file.write_all(bytes)?;
+        if_supported(file.sync_data())
+    };
+    replace(path, PRIVATE_FILE, WriteMode::Replace, fill)?;
+    #[cfg(test)]
+    synced::add(path);
+    Ok(())
+}
+
+/// Waits until the disk has the names of the files in a folder.
+///
+/// # Errors
+/// If the folder cannot be opened, or the disk fails.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    if_supported(File::open(folder)?.sync_all())?;
+    #[cfg(test)]
+    synced::add(folder);
+    Ok(())
+}
+
+/// Some file systems cannot sync.
+fn if_supported(synced: io::Result<()>) -> io::Result<()> {
+    match synced {
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) => {
+            Ok(())
+        }
+        synced => synced,
+    }
+}
+
+/// Which files and folders were synced, for tests.
+#[cfg(test)]
+pub mod synced {
+    use std::path::{Path, PathBuf};
+
+    use parking_lot::Mutex;
+
+    static PATHS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+    /// Records a file or folder that was synced.
+    pub fn add(path: &Path) {
+        PATHS.lock().push(path.to_owned());
+    }
+
+    /// How often this file or folder was synced.
+    pub fn count(path: &Path) -> usize {
+        PATHS.lock().iter().filter(|synced| *synced == path).count()
+    }
+}
+
 /// Whether a file's content is empty, all zeros or accepted by `is_ours`; also `true` if it does not exist or is not a regular
 /// file. Follows symbolic links.
 ///

@@ -115,7 +115,7 @@ fn begun(metainfo: &Metainfo, resume: &Dict) -> Vec<u32> {
         let within = blocks.take_while(|block| block.start < piece_length);
         have.extend(within.map(|block| start + block.start..start + block.end.min(piece_length)));
     }
-    have.sort_unstable_by_key(|range| range.start);
+    sort::sort_by_key(&mut have, |range| range.start);
     begun_files(metainfo, have.into_iter())
 }
 

@@ -33,19 +33,24 @@ impl Manager {
             || !change.add_trackers.is_empty()
             || !change.remove_trackers.is_empty()
             || !change.replace_trackers.is_empty();
-        for id in ids {
+        let mut records = Vec::new();
+        for id in ids.iter().collect::<BTreeSet<_>>() {
             let Some(torrent) = self.torrents.get(id) else { continue };
             let mut record = torrent.record.clone();
             let needs_metainfo = record.facts.is_some() && (changes_files || changes_trackers);
             let metainfo = if needs_metainfo { self.shared.metainfo(&record) } else { None };
             Manager::apply(&mut record, change, metainfo.as_deref())?;
             record.times.edited = UnixTime::now();
-            self.update(*id, |old| *old = record)?;
+            records.push(record);
+        }
+        let saved = self.replace_records(records);
+        for id in ids {
             self.apply_live(*id);
             if changes_trackers {
                 self.apply_trackers(*id);
             }
         }
+        saved?;
         if let Some(position) = change.queue_position {
             self.set_queue_position(ids, position)?;
         }

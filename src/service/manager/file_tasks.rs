@@ -1,5 +1,6 @@
 //! Moving, renaming and removing torrents: what the user asks for is saved first, and done as soon as the torrent does not run.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,18 +14,16 @@ use crate::service::record::{INCOMPLETE_SUFFIX, Removal, TorrentRecord, Wish};
 impl Manager {
     /// Notes that torrents are to be removed. A move that has begun is completed first, so that all files are in one place.
     pub(super) fn remove(&mut self, ids: &[TorrentId], removal: Removal) -> Result<(), ControlError> {
-        for id in ids {
-            let is_moving = self.torrents.get(id).is_some_and(|torrent| matches!(torrent.run, Run::FileJob(_)));
-            self.each(&[*id], |record| {
-                record.removal = Some(removal);
-                if !is_moving {
-                    record.moving_to = None;
-                    record.renaming.clear();
-                    record.new_name = None;
-                }
-            })?;
-        }
-        Ok(())
+        let is_moving = |id: &&TorrentId| self.torrents.get(id).is_some_and(|it| matches!(it.run, Run::FileJob(_)));
+        let moving: HashSet<TorrentId> = ids.iter().filter(is_moving).copied().collect();
+        self.each(ids, |record| {
+            record.removal = Some(removal);
+            if !moving.contains(&record.id) {
+                record.moving_to = None;
+                record.renaming.clear();
+                record.new_name = None;
+            }
+        })
     }
 
     /// Notes that torrents get another folder, where their files are already or to which they are moved.
@@ -32,31 +31,27 @@ impl Manager {
         for torrent in ids.iter().filter_map(|id| self.torrents.get(id)) {
             check_no_job(torrent)?;
         }
-        for id in ids {
-            let problem = self.torrents.get(id).and_then(|torrent| torrent.record.problem.as_ref());
-            let clears =
-                problem.is_some_and(|problem| matches!(problem.kind, ProblemKind::Local | ProblemKind::FilesInTheWay));
-            self.each(&[*id], |record| {
+        self.each(ids, |record| {
+            let kind = record.problem.as_ref().map(|problem| problem.kind);
+            let clears = matches!(kind, Some(ProblemKind::Local | ProblemKind::FilesInTheWay));
+            if clears {
+                record.problem = None;
+            }
+            record.moving_to = None;
+            if record.final_folder.is_some() && moves {
+                record.final_folder = Some(folder.to_owned());
+            } else if moves && record.folder != folder {
+                record.moving_to = Some(folder.to_owned());
+            } else if !moves {
+                folder.clone_into(&mut record.folder);
+                record.final_folder = None;
+                (record.progress.is_complete, record.needs_check) = (false, record.facts.is_some());
                 if clears {
-                    record.problem = None;
+                    // The user chose another folder because of the problem: go on there.
+                    (record.wish, record.needs_check) = (Wish::Start, false);
                 }
-                record.moving_to = None;
-                if record.final_folder.is_some() && moves {
-                    record.final_folder = Some(folder.to_owned());
-                } else if moves && record.folder != folder {
-                    record.moving_to = Some(folder.to_owned());
-                } else if !moves {
-                    folder.clone_into(&mut record.folder);
-                    record.final_folder = None;
-                    (record.progress.is_complete, record.needs_check) = (false, record.facts.is_some());
-                    if clears {
-                        // The user chose another folder because of the problem: go on there.
-                        (record.wish, record.needs_check) = (Wish::Start, false);
-                    }
-                }
-            })?;
-        }
-        Ok(())
+            }
+        })
     }
 
     /// Notes that files of a torrent get other paths.

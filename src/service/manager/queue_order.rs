@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::service::manager::Manager;
 use crate::service::model::{ControlError, QueueMove, TorrentId};
-use crate::service::record::QUEUE_STEP;
+use crate::service::record::{QUEUE_STEP, TorrentRecord};
 
 impl Manager {
     /// Moves torrents in the queue.
@@ -69,13 +69,14 @@ impl Manager {
             .iter()
             .map(|id| (*id, self.torrents.get(id).filter(|_| !moved.contains(id)).map(|it| it.record.queue_number)))
             .collect();
-        for (id, number) in queue_numbers(&numbers) {
-            if self.torrents.get(&id).is_some_and(|torrent| torrent.record.queue_number != number) {
-                self.update(id, |record| record.queue_number = number)?;
-            }
-        }
+        let renumbered = |(id, number): (TorrentId, i64)| {
+            let record = &self.torrents.get(&id)?.record;
+            (record.queue_number != number).then(|| TorrentRecord { queue_number: number, ..record.clone() })
+        };
+        let records = queue_numbers(&numbers).into_iter().filter_map(renumbered).collect();
+        let saved = self.replace_records(records);
         self.count_queue();
-        Ok(())
+        saved
     }
 }
 

@@ -1,5 +1,6 @@
 //! How the manager carries out requests: each changes records, and is answered once they are saved.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::service::facts::facts;
@@ -62,16 +63,45 @@ impl Manager {
         Ok(())
     }
 
-    /// Changes several torrents; those that do not exist are skipped.
+    /// Changes several torrents; those that do not exist are skipped. Those that cannot be saved do not change.
     pub(super) fn each(
         &mut self,
         ids: &[TorrentId],
         mut change: impl FnMut(&mut TorrentRecord),
     ) -> Result<(), ControlError> {
-        for id in ids.iter().filter(|id| self.torrents.contains_key(id)).copied().collect::<Vec<_>>() {
-            self.update(id, &mut change)?;
+        let changed = |id: &TorrentId| {
+            let mut record = self.torrents.get(id)?.record.clone();
+            change(&mut record);
+            Some(record)
+        };
+        let ids: BTreeSet<TorrentId> = ids.iter().copied().collect();
+        let records = ids.iter().filter_map(changed).collect();
+        self.replace_records(records)
+    }
+
+    /// Saves changed records, and takes over those that are saved.
+    ///
+    /// # Errors
+    /// The first one.
+    pub(super) fn replace_records(&mut self, records: Vec<TorrentRecord>) -> Result<(), ControlError> {
+        let mut first = Ok(());
+        for (result, record) in self.state.save_records(&records).into_iter().zip(records) {
+            let id = record.id;
+            match (result, self.torrents.get_mut(&id)) {
+                (Ok(()), Some(torrent)) => {
+                    (torrent.record, torrent.is_dirty, torrent.changed) = (record, false, Instant::now());
+                    self.publish(id);
+                }
+                (Ok(()), None) => {}
+                (Err(error), _) => first = first.and(Err(ControlError::System(error.to_string()))),
+            }
         }
-        Ok(())
+        first
+    }
+
+    /// Waits until what was saved survives a power failure, as the user is told that it is done.
+    pub(super) fn confirm(&self) -> Result<(), ControlError> {
+        self.state.sync().map_err(|error| ControlError::System(error.to_string()))
     }
 
     /// Saves a torrent's record as it is.
@@ -84,11 +114,11 @@ impl Manager {
     /// Saves all figures that have changed, those of `most` torrents that sleep, and the sums.
     pub(super) fn save_figures(&mut self, most: usize) {
         self.saved = Instant::now();
-        let dirty = self.torrents.iter().filter(|(_, torrent)| torrent.is_dirty);
-        let (asleep, others): (Vec<_>, Vec<_>) = dirty.partition(|(_, torrent)| torrent.is_asleep());
-        let saved = others.into_iter().chain(asleep.into_iter().take(most)).map(|(id, _)| *id);
-        for id in saved.collect::<Vec<_>>() {
-            self.save(id);
+        let dirty = self.torrents.values().filter(|torrent| torrent.is_dirty);
+        let (asleep, others): (Vec<_>, Vec<_>) = dirty.partition(|torrent| torrent.is_asleep());
+        let saved = others.into_iter().chain(asleep.into_iter().take(most)).map(|torrent| torrent.record.clone());
+        if let Err(error) = self.replace_records(saved.collect()) {
+            log::error!("{error}");
         }
         if let Err(error) = self.save_session() {
             log::error!("{error}");
