@@ -21,7 +21,8 @@ pub struct ServerLimits {
     pub max_unsent_bytes: usize,
     /// The most threads that run [`Handler::handle`](crate::http::Handler::handle) and read files.
     pub workers: usize,
-    /// The most requests that wait for a worker. A further one is refused with 503.
+    /// The most requests that wait for a worker. A further one is refused with 503. A connection has one request at a time, so as many
+    /// as there may be connections keep nobody out.
     pub max_queued_requests: usize,
     /// The time for a request line and headers, from the first byte or from the start of the connection.
     pub head_timeout: Duration,
@@ -56,7 +57,7 @@ impl Default for ServerLimits {
             max_body_bytes: 16 << 20,
             max_unsent_bytes: 64 << 20,
             workers: 4,
-            max_queued_requests: 64,
+            max_queued_requests: 512,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(60),

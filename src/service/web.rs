@@ -72,7 +72,7 @@ impl WebHandler {
         let Some(path) = self.path(head) else { return Response::text(404, "not found\n") };
         match path {
             "" => Response::redirect(308, format!("{}/", self.prefix)),
-            RPC_PATH | "/transmission/rpc/" => self.rpc(request),
+            path if is_rpc(path) => self.rpc(request),
             _ if !head.is_get_or_head() => Response::text(405, "only GET\n").header("Allow", "GET, HEAD"),
             "/events" => self.events.stream(&*self.control),
             "/metrics" if self.has_metrics => metrics::response(&*self.control),
@@ -84,13 +84,23 @@ impl WebHandler {
         }
     }
 
+    /// Whether a request has the session's ID, which websites cannot know.
+    fn knows_session(&self, head: &RequestHead) -> bool {
+        self.session_id.is(head.header(HEADER).map(str::as_bytes))
+    }
+
+    /// The response to a request without the session's ID.
+    fn session_response(&self) -> Response {
+        let text = format!("{HEADER}: {}\n", self.session_id.as_str());
+        Response::text(409, text)
+            .header(HEADER, self.session_id.as_str().to_owned())
+            .header(VERSION_HEADER, RPC_VERSION_SEMVER)
+    }
+
     fn rpc(&self, request: &Request) -> Response {
         let head = &request.head;
-        if !self.session_id.is(head.header(HEADER).map(str::as_bytes)) {
-            let text = format!("{HEADER}: {}\n", self.session_id.as_str());
-            return Response::text(409, text)
-                .header(HEADER, self.session_id.as_str().to_owned())
-                .header(VERSION_HEADER, RPC_VERSION_SEMVER);
+        if !self.knows_session(head) {
+            return self.session_response();
         }
         if head.method() != "POST" {
             return Response::text(405, "only POST\n").header("Allow", "POST");
@@ -118,6 +128,15 @@ impl Handler for WebHandler {
         })
     }
 
+    /// A client that needs the session's ID must not wait behind the requests of others: each of them asks for it first.
+    fn handle_inline(&self, request: &Request) -> Option<Response> {
+        let head = &request.head;
+        let needs_session = self.path(head).is_some_and(is_rpc) && !self.knows_session(head);
+        // Otherwise its password has to be hashed, which takes a while.
+        let may_answer = needs_session && matches!(self.access.check_head(head), Ok(true));
+        may_answer.then(|| with_security(self.session_response()))
+    }
+
     fn handle(&self, request: Request) -> Response {
         let head = &request.head;
         let checked = if self.has_valid_link(head) { self.access.check_source(head) } else { self.access.check(head) };
@@ -126,6 +145,11 @@ impl Handler for WebHandler {
             Err(refused) => with_security(refused),
         }
     }
+}
+
+/// Whether this is the path of the remote control.
+fn is_rpc(path: &str) -> bool {
+    path.strip_suffix('/').unwrap_or(path) == RPC_PATH
 }
 
 /// Adds the headers that keep other websites and the content of torrents away from the page.

@@ -364,6 +364,17 @@ fn too_many_requests_for_workers_are_refused_and_the_rest_is_served() {
     assert!(answers.iter().all(|answer| answer.ends_with("waited") || answer.starts_with("HTTP/1.1 503")));
 }
 
+/// As many as poll a service at the same moment.
+#[test]
+fn a_hundred_clients_whose_requests_come_at_once_all_get_answers() {
+    let mut server = TestServer::new(patient());
+    let waiting: Vec<TcpStream> = (0..200).map(|_| begin_closing(&server, "/wait")).collect();
+    // Accepted after the others, so that their requests wait by now.
+    server.from(2).write_all(b"GET /wait HTTP/1.1\r\n\r\n").unwrap();
+    server.go_on = None;
+    assert!(waiting.into_iter().map(rest).all(|answer| answer.ends_with("waited")));
+}
+
 /// The threads of this process whose name begins so.
 fn threads(name: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
