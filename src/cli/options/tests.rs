@@ -1,5 +1,8 @@
+use std::ffi::OsString;
+
 use super::*;
 use crate::cli::options::help::TEXT as HELP;
+use crate::cli::options::normalize::Options;
 
 fn parsed(line: &str) -> Result<Command, Failure> {
     let words: Vec<OsString> = line.split(' ').filter(|w| !w.is_empty()).map(OsString::from).collect();
