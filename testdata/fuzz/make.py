@@ -88,12 +88,21 @@ put("magnet",
     base32=b"magnet:?xt=urn:btih:" + b"ABCDEFGH234567AB" * 2 + b"&ws=http://w.example/&x.pe=[2a00::1]:6881&x.pe=h.example:1",
     both=b"magnet:?xt.1=urn:btmh:1220" + b"a1" * 32 + b"&xt.2=urn:btih:" + b"A1" * 20 + b"#f")
 
+put("rpc",
+    old=b'{"method":"torrent-get","arguments":{"fields":["id","name","percentDone"],"ids":[1,"%s"]},"tag":7}' % (b"a1" * 20),
+    add=b'{"method":"torrent-add","arguments":{"filename":"magnet:?xt=urn:btih:%s","paused":true,"labels":["a"]}}' % (b"a1" * 20),
+    rpc=b'{"jsonrpc":"2.0","id":"x","method":"torrent_set","params":{"ids":"recently_active","files_wanted":[0,2],"seed_ratio_limit":1.5}}',
+    session=b'{"jsonrpc":"2.0","id":null,"method":"session_set","params":{"speed_limit_down":100,"download_dir":"/d","alt_speed_time_day":127}}',
+    group=b'{"jsonrpc":"2.0","id":1,"method":"group_set","params":{"name":"g","speed_limit_down":5,"speed_limit_down_enabled":true}}',
+    batch=b'[{"jsonrpc":"2.0","id":1,"method":"session_get"},{"jsonrpc":"2.0","method":"torrent_stop","params":{"ids":[]}}]',
+    broken=b'{"method":"torrent-get","arguments":')
+
 put("mse",
     honest=b"\x00\x00\x00\x00",
     rc4=b"\x03\x00\x00\x00",
     key=b"\x04\x00\x00\x01",
     answer=b"\x00\x02\x00" + b"\x80" * 8,
-    call=b"\x04\x02\x00" + b"\x80" * 8,
+    initiator=b"\x04\x02\x00" + b"\x80" * 8,
     raw=b"\x08\x00\x00" + b"\x02" * 120)
 
 

@@ -9,6 +9,7 @@ mod hash;
 mod http_server;
 mod mse;
 mod peer;
+mod rpc;
 
 use std::path::Component;
 use std::time::Duration;
@@ -32,16 +33,18 @@ pub use hash::hash;
 pub use http_server::http_server;
 pub use mse::mse;
 pub use peer::{extension, messages};
+pub use rpc::rpc;
 
 /// A target. Returns whether any of its parsers accepted the bytes; a seed that none accepts tests little.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target with its name, which is also the name of its binary and of its folder in `testdata/fuzz`.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("metainfo", metainfo),
     ("messages", messages),
     ("extension", extension),
     ("http_server", http_server),
+    ("rpc", rpc),
     ("http_tracker", http_tracker),
     ("udp_tracker", udp_tracker),
     ("magnet", magnet),

@@ -13,8 +13,8 @@ fn seeds(name: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Seeds that the parsers must refuse. Inputs found by fuzzing may be accepted or refused.
-const REFUSED: [&str; 6] =
-    ["http_tracker/failure", "mse/initiator", "mse/key", "mse/raw", "resume/old", "resume/strange"];
+const REFUSED: [&str; 7] =
+    ["http_tracker/failure", "mse/initiator", "mse/key", "mse/raw", "resume/old", "resume/strange", "rpc/broken"];
 
 /// Runs a target and panics with the input's name if it fails. Returns whether the target accepted the input.
 fn run(target: Target, what: &str, bytes: &[u8]) -> bool {
