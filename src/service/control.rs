@@ -16,8 +16,9 @@ use crate::service::renaming;
 use crate::service::served;
 use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::service::state_folder::resume_folder;
+use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::torrent::{TorrentHandle, TrackerView};
-use crate::types::InfoHash;
+use crate::types::{Bitfield, InfoHash};
 use crate::util::os_error::reason;
 use crate::util::paths::resolved;
 
@@ -39,6 +40,23 @@ impl Shared {
         let board = self.board.lock();
         let entry = board.torrents.get(&id)?;
         Some((entry.record.clone(), entry.handle.clone()))
+    }
+
+    /// The verified pieces of an incomplete torrent that does not run, as its resume data has them.
+    fn recorded_pieces(&self, record: &TorrentRecord, handle: Option<&TorrentHandle>) -> Option<Bitfield> {
+        if handle.is_some() || record.progress.is_complete || record.progress.have == 0 {
+            return None;
+        }
+        let metainfo = self.metainfo(record)?;
+        let idle = IdleTorrent {
+            metainfo: &metainfo,
+            place: FilesPlace { folder: &record.folder, renamed: &record.files.renamed },
+            unwanted: &record.files.unwanted,
+            suffix: "",
+            resume_folder: &resume_folder(&self.state_folder, record.info_hash),
+            private_folders: &[],
+        };
+        idle.recorded_pieces()
     }
 
     /// Returns the folder if downloads may be there.
@@ -80,7 +98,8 @@ impl Control for Shared {
     fn files(&self, id: TorrentId) -> Vec<FileDetails> {
         let Some((record, handle)) = self.record(id) else { return Vec::new() };
         let Some(metainfo) = self.metainfo(&record) else { return Vec::new() };
-        details::files(&record, &metainfo, handle.as_ref())
+        let recorded = self.recorded_pieces(&record, handle.as_ref());
+        details::files(&record, &metainfo, handle.as_ref(), recorded.as_ref())
     }
 
     fn peers(&self, id: TorrentId) -> Vec<PeerDetails> {
@@ -102,7 +121,8 @@ impl Control for Shared {
 
     fn pieces(&self, id: TorrentId) -> PieceDetails {
         let Some((record, handle)) = self.record(id) else { return PieceDetails::default() };
-        details::pieces(&record, handle.as_ref())
+        let recorded = self.recorded_pieces(&record, handle.as_ref());
+        details::pieces(&record, handle.as_ref(), recorded.as_ref())
     }
 
     fn file_link(&self, link: FileLink) -> Result<String, ControlError> {

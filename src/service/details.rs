@@ -9,11 +9,11 @@ use crate::service::record::TorrentRecord;
 use crate::service::trackers::tiers;
 use crate::strategy::peer_list::PeerSource;
 use crate::torrent::{PeerView, TorrentHandle, TrackerState, TrackerView};
-use crate::types::PieceState;
+use crate::types::{Bitfield, PieceIndex, PieceState};
 use crate::util::printable_text::printable;
 
-/// The states of a torrent's pieces: of its run, or as far as its record knows.
-fn states(record: &TorrentRecord, handle: Option<&TorrentHandle>) -> Vec<PieceState> {
+/// The states of a torrent's pieces: of its run, or as far as its record or its resume data (`recorded`) know.
+fn states(record: &TorrentRecord, handle: Option<&TorrentHandle>, recorded: Option<&Bitfield>) -> Vec<PieceState> {
     let mut states = Vec::new();
     if let Some(handle) = handle {
         handle.pieces(&mut states);
@@ -22,12 +22,21 @@ fn states(record: &TorrentRecord, handle: Option<&TorrentHandle>) -> Vec<PieceSt
         let pieces = record.facts.as_ref().map_or(0, |facts| facts.pieces);
         states = vec![PieceState::Verified; usize::try_from(pieces).unwrap_or(0)];
     }
+    if let Some(recorded) = recorded.filter(|_| states.is_empty()) {
+        let state = |piece| if recorded.has(PieceIndex(piece)) { PieceState::Verified } else { PieceState::Missing };
+        states = (0..recorded.len()).map(state).collect();
+    }
     states
 }
 
-/// The files without padding.
-pub fn files(record: &TorrentRecord, metainfo: &Metainfo, handle: Option<&TorrentHandle>) -> Vec<FileDetails> {
-    let states = states(record, handle);
+/// The files without padding. `recorded` are the verified pieces of the resume data, for a torrent that does not run.
+pub fn files(
+    record: &TorrentRecord,
+    metainfo: &Metainfo,
+    handle: Option<&TorrentHandle>,
+    recorded: Option<&Bitfield>,
+) -> Vec<FileDetails> {
+    let states = states(record, handle, recorded);
     let is_complete = record.progress.is_complete;
     let mut offset = 0;
     let mut details = Vec::with_capacity(metainfo.files.len());
@@ -179,9 +188,9 @@ fn scrape_url(announce: &str) -> String {
     }
 }
 
-/// The pieces.
-pub fn pieces(record: &TorrentRecord, handle: Option<&TorrentHandle>) -> PieceDetails {
-    let states = states(record, handle);
+/// The pieces; `recorded` as for [`files`].
+pub fn pieces(record: &TorrentRecord, handle: Option<&TorrentHandle>, recorded: Option<&Bitfield>) -> PieceDetails {
+    let states = states(record, handle, recorded);
     let count = record.facts.as_ref().map_or(0, |facts| usize::try_from(facts.pieces).unwrap_or(0));
     let mut have = vec![0_u8; count.div_ceil(8)];
     let mut begun = Vec::new();

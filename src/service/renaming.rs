@@ -171,7 +171,7 @@ mod tests {
         assert_eq!((paths.len(), name.as_deref()), (50_001, Some("m")));
         record.files.renamed = paths;
         record.files.low = (0..FILES).collect();
-        let shown = files(&record, &metainfo, None);
+        let shown = files(&record, &metainfo, None, None);
         assert_eq!((shown[7].path.as_str(), shown[7].priority), ("m/000007", Priority::Low));
         assert_eq!(shown[50_000].priority, Priority::Normal);
         let (paths, _) = renamed(&record, &metainfo, "m/000001", "x").expect("renamed");

@@ -151,7 +151,7 @@ impl Control for RunPageControl {
     fn files(&self, id: TorrentId) -> Vec<FileDetails> {
         let files = self.of(id, |torrent| {
             let metainfo = torrent.handle.metainfo()?;
-            Some(details::files(&torrent.record(), metainfo, Some(&torrent.handle)))
+            Some(details::files(&torrent.record(), metainfo, Some(&torrent.handle), None))
         });
         files.flatten().unwrap_or_default()
     }
@@ -168,7 +168,7 @@ impl Control for RunPageControl {
     }
 
     fn pieces(&self, id: TorrentId) -> PieceDetails {
-        self.of(id, |torrent| details::pieces(&torrent.record(), Some(&torrent.handle))).unwrap_or_default()
+        self.of(id, |torrent| details::pieces(&torrent.record(), Some(&torrent.handle), None)).unwrap_or_default()
     }
 
     fn file_link(&self, link: FileLink) -> Result<String, ControlError> {

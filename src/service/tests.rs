@@ -174,6 +174,23 @@ fn a_stopped_torrent_stays_stopped_over_a_restart_and_settings_stay() {
 }
 
 #[test]
+fn an_incomplete_torrent_shows_what_it_has_of_its_files_before_it_runs_again() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let mut it = Fixture::start(temp.path());
+    let bytes = torrent(&it.downloads(), "x", None);
+    std::fs::remove_file(it.downloads().join("x/a.bin")).expect("removed");
+    let id = it.add(&bytes).id;
+    it.wait_for("the check", id, |it| it.activity == Activity::Downloading && it.transfer.verified > 0);
+    it.control.stop(&[id]).expect("stopped");
+    it.wait_for("the stop", id, |it| it.activity == Activity::Stopped && it.peers.connected == 0);
+    it.restart();
+    let (files, verified) = (it.control.files(id), it.summary(id).transfer.verified);
+    assert_eq!(files.iter().map(|file| file.have).sum::<u64>(), verified, "{files:?}");
+    assert!(verified > 0 && files[1].have > files[0].have, "{files:?}");
+    assert!(it.control.pieces(id).have.iter().any(|&byte| byte > 0));
+}
+
+#[test]
 fn the_queue_decides_who_downloads() {
     let temp = tempfile::tempdir().expect("a folder");
     let it = Fixture::start(temp.path());

@@ -176,6 +176,12 @@ impl IdleTorrent<'_> {
         self.unwanted.binary_search(&number).is_ok()
     }
 
+    /// The verified pieces, as the resume data has them. The files are not looked at.
+    pub fn recorded_pieces(&self) -> Option<Bitfield> {
+        let path = self.record_path(self.place.folder)?;
+        self.read_record(&path, &layout(self.metainfo).ok()?).map(|record| record.have)
+    }
+
     fn storage(&self, folder: &Path, layout: Layout) -> Storage {
         let wanted: Vec<bool> = (0_u32..).zip(layout.files()).map(|(file, _)| !self.is_unwanted(file)).collect();
         Storage::new(folder.to_owned(), layout, MAX_OPEN_FILES).select(&wanted, &part_name(&self.metainfo.info_hash))

@@ -13,7 +13,7 @@ const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '
   '.webmanifest': 'application/manifest+json' };
 export const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; manifest-src 'self'; "
   + "form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
-const LIST_FIELDS = 'id hash_string name status error error_string btsync_problem labels queue_position total_size size_when_done left_until_done '
+const LIST_FIELDS = 'id hash_string name status error error_string btsync_is_moving btsync_problem labels queue_position total_size size_when_done left_until_done '
   + 'have_valid have_unchecked percent_done metadata_percent_complete recheck_progress rate_download rate_upload downloaded_ever uploaded_ever '
   + 'upload_ratio eta peers_connected peers_sending_to_us peers_getting_from_us added_date done_date activity_date download_dir is_finished '
   + 'is_stalled is_private file_count piece_count';

@@ -6,6 +6,7 @@ interface Torrent {
   status: number;
   error: number;
   error_string: string;
+  btsync_is_moving: boolean;
   btsync_problem: 'none' | 'tracker_warning' | 'tracker_error' | 'local' | 'files_in_the_way';
   labels: string[];
   queue_position: number;

@@ -150,6 +150,7 @@ impl Manager {
                 .map_or(0.0, |now| if now.stage == Stage::Checking { fraction(now.checked) } else { 0.0 }),
             is_finished: record.is_finished,
             is_stalled: self.is_stalled(torrent),
+            is_moving: torrent.is_moving(),
             peers: run.map_or_else(PeerCounts::default, |run| peer_counts(&run.handle)),
             magnet: record.link.clone().unwrap_or_default(),
             torrent_file: if has_metainfo {
@@ -172,6 +173,8 @@ fn activity(torrent: &Managed) -> Activity {
             Stage::Starting if record.progress.is_complete => Activity::Seeding,
             _ => Activity::Downloading,
         },
+        // Transmission has no number for it, and programs must not take the torrent for one that they can use.
+        _ if torrent.is_moving() => Activity::Stopped,
         Run::Asleep(_) => Activity::Seeding,
         _ if record.needs_check => Activity::CheckWaiting,
         _ if record.wish == Wish::Stop => Activity::Stopped,
@@ -221,4 +224,29 @@ fn follow_stage(record: &mut TorrentRecord, run: &ActiveRun, elapsed: Duration) 
     record.progress.wanted = run.snapshot.total;
     record.progress.have = run.snapshot.have;
     record.progress.is_complete = run.snapshot.stage == Stage::Seeding;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::service::file_jobs::FileTask;
+    use crate::types::InfoHash;
+
+    #[test]
+    fn a_torrent_whose_files_are_moved_counts_as_stopped() {
+        let mut record = TorrentRecord::new(TorrentId(1), InfoHash([1; 20]), "n".into(), "/d".into(), UnixTime(0));
+        (record.wish, record.progress.is_complete) = (Wish::Start, true);
+        let mut torrent = Managed::new(record);
+        assert_eq!((activity(&torrent), torrent.is_moving()), (Activity::SeedWaiting, false));
+        torrent.record.moving_to = Some(PathBuf::from("/e"));
+        assert_eq!((activity(&torrent), torrent.is_moving()), (Activity::Stopped, true));
+        torrent.record.moving_to = None;
+        torrent.run = Run::FileJob(FileTask::Move("/e".into(), Vec::new()));
+        assert_eq!((activity(&torrent), torrent.is_moving()), (Activity::Stopped, true));
+        torrent.run = Run::Idle;
+        torrent.record.renaming = vec![(0, "x".into())];
+        assert!(torrent.is_moving());
+    }
 }

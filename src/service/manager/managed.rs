@@ -204,6 +204,13 @@ impl Managed {
         self.record.progress.is_complete && !self.record.needs_check
     }
 
+    /// Whether its files are being moved or renamed, or wait for that.
+    pub fn is_moving(&self) -> bool {
+        matches!(self.run, Run::FileJob(FileTask::Move(..)))
+            || self.record.moving_to.is_some()
+            || !self.record.renaming.is_empty()
+    }
+
     /// Whether the user wants it to run, and nothing prevents it for good.
     pub fn wants_to_run(&self) -> bool {
         self.record.removal.is_none()

@@ -84,6 +84,8 @@ pub struct TorrentSummary {
     pub is_finished: bool,
     /// Whether a queued torrent does not count because nothing has moved for long.
     pub is_stalled: bool,
+    /// Whether its files are being moved or renamed, or wait for that.
+    pub is_moving: bool,
     /// The connected peers.
     pub peers: PeerCounts,
     /// The magnet link.

@@ -65,6 +65,7 @@ export const STATES = {
   error: ['Error', 'warning'],
   check_wait: ['Waiting to check', 'wait'],
   checking: ['Checking', 'search'],
+  moving: ['Moving files', 'wait'],
   queued: ['Queued', 'wait'],
   metadata: ['Getting metadata', 'down'],
   downloading: ['Downloading', 'down'],
@@ -79,6 +80,7 @@ export const STATES = {
 export function stateOf(torrent) {
   const hasMetadata = torrent.metadata_percent_complete >= 1;
   if (torrent.error >= 3) return 'error';
+  if (torrent.btsync_is_moving) return 'moving';
   if (torrent.status === 4) return !hasMetadata ? 'metadata' : torrent.is_stalled ? 'stalled' : 'downloading';
   if (torrent.status === 0) return torrent.left_until_done === 0 && hasMetadata ? 'finished' : 'stopped';
   return ['', 'check_wait', 'checking', 'queued', '', 'queued_seed', 'seeding'][torrent.status];

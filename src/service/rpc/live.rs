@@ -6,13 +6,14 @@ use crate::service::rpc::torrent::{list_fields, write_torrents};
 use crate::service::rpc::{Context, Dialect};
 
 /// The fields that the page's list shows.
-const LIST_FIELDS: [&str; 38] = [
+const LIST_FIELDS: [&str; 39] = [
     "id",
     "hash_string",
     "name",
     "status",
     "error",
     "error_string",
+    "btsync_is_moving",
     "btsync_problem",
     "labels",
     "queue_position",

@@ -1,16 +1,18 @@
 //! A torrent on the page of a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::metainfo::Metainfo;
 use crate::service::details;
 use crate::service::facts::facts;
+use crate::service::facts::real_files;
 use crate::service::model::{
     Activity, MetainfoFacts, PeerCounts, Problem, ProblemKind, TorrentId, TorrentSettings, TorrentSummary,
     TorrentTimes, TransferFigures, UnixTime,
 };
-use crate::service::record::TorrentRecord;
-use crate::torrent::{Outcome, Stage, TorrentHandle};
+use crate::service::record::{FileChoices, TorrentRecord};
+use crate::torrent::{FileView, Outcome, Stage, TorrentHandle};
 use crate::util::printable_text::printable;
 
 /// A torrent of the run.
@@ -42,6 +44,9 @@ impl RunTorrent {
         record.facts = self.facts().cloned();
         record.settings = self.settings.clone();
         record.progress.is_complete = self.handle.was_complete();
+        if let Some(metainfo) = self.handle.metainfo() {
+            record.files = choices(metainfo, &self.handle.files());
+        }
         record
     }
 
@@ -93,9 +98,46 @@ impl RunTorrent {
             check_progress: if now.stage == Stage::Checking { fraction(now.checked) } else { 0.0 },
             is_finished: matches!(ended, Some(Ok(Outcome::Completed))),
             is_stalled: false,
+            is_moving: false,
             peers: if ended.is_some() { PeerCounts::default() } else { details::peer_counts(&self.handle) },
             magnet: format!("magnet:?xt=urn:btih:{}", self.handle.info_hash()),
             torrent_file: PathBuf::new(),
         }
+    }
+}
+
+/// What the options of the run choose: `wanted` are the wanted files, or none before the files are checked.
+fn choices(metainfo: &Metainfo, wanted: &[FileView]) -> FileChoices {
+    let mut choices = FileChoices::default();
+    if wanted.is_empty() {
+        return choices;
+    }
+    for index in real_files(metainfo) {
+        let path = usize::try_from(index).ok().and_then(|at| metainfo.files.get(at)).map(|file| &file.path);
+        match wanted.iter().find(|view| view.index == index) {
+            Some(view) if path.is_some_and(|path| path != Path::new(&view.path)) => {
+                choices.renamed.push((index, PathBuf::from(&view.path)));
+            }
+            Some(_) => {}
+            None => choices.unwanted.push(index),
+        }
+    }
+    choices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_were_not_selected_are_not_wanted() {
+        let file = |name: &str| format!("d6:lengthi9e4:pathl{}:{name}ee", name.len());
+        let files = ["a", "b", "c"].map(file).concat();
+        let text = format!("d4:infod5:filesl{files}e4:name1:n12:piece lengthi16384e6:pieces20:{}ee", "x".repeat(20));
+        let metainfo = Metainfo::parse(text.as_bytes()).expect("a torrent");
+        let view = |index, path: &str| FileView { index, path: path.into(), stored_as: None, length: 9, pieces: 0..1 };
+        assert_eq!(choices(&metainfo, &[]), FileChoices::default(), "not known yet");
+        let chosen = choices(&metainfo, &[view(1, "n/b"), view(2, "n/z")]);
+        assert_eq!((chosen.unwanted, chosen.renamed), (vec![0], vec![(2, "n/z".into())]));
     }
 }

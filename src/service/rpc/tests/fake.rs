@@ -143,6 +143,7 @@ pub fn torrent(id: u32) -> TorrentSummary {
         check_progress: 0.0,
         is_finished: false,
         is_stalled: false,
+        is_moving: id == 4,
         peers: PeerCounts { connected: 2, sending: 1, ..PeerCounts::default() },
         magnet: format!("magnet:?xt=urn:btih:{}", hash(id).hex()),
         torrent_file: format!("/state/{}.torrent", hash(id).hex()).into(),

@@ -318,6 +318,9 @@ fn the_page_gets_pieces_and_files_in_little_space() {
         assert_eq!(error(&fake, "btsync_files", &params), (-32602, "id must name one torrent".to_owned()));
     }
     assert_eq!(first("btsync_problem", |_| {}), "none");
+    assert_eq!(first("btsync_is_moving", |_| {}), false);
+    let moving = result(&Fake::new(4), "torrent_get", &json!({"ids": 4, "fields": ["btsync_is_moving"]}));
+    assert_eq!(moving["torrents"][0], json!({"btsync_is_moving": true}));
     let blocked = result(&Fake::new(4), "torrent_get", &json!({"ids": 4, "fields": ["btsync_problem", "error"]}));
     assert_eq!(blocked["torrents"][0], json!({"btsync_problem": "files_in_the_way", "error": 3}));
 }

@@ -8,7 +8,8 @@ use crate::service::rpc::{session, torrent};
 
 /// The types of `torrent_get`'s fields, by their names in JSON-RPC.
 const TORRENT: &str = "
-    activity_date int, added_date int, availability [int], bandwidth_priority int, btsync_problem text,
+    activity_date int, added_date int, availability [int], bandwidth_priority int, btsync_is_moving bool,
+    btsync_problem text,
     bytes_completed [int], comment text, corrupt_ever int, creator text, date_created int, desired_available int,
     done_date int, download_dir text, download_limit int, download_limited bool, downloaded_ever int, edit_date int,
     error int, error_string text, eta int, eta_idle int, file_count int, file_stats [object], files [object],

@@ -31,6 +31,7 @@ pub const FIELDS: &[TorrentField] = &[
     field("addedDate", "added_date", |to, of| to.int(of.summary.times.added.0)),
     field("availability", "availability", columns::availability),
     field("bandwidthPriority", "bandwidth_priority", |to, of| to.int(of.summary.settings.bandwidth_priority as i8)),
+    field("btsync_is_moving", "btsync_is_moving", |to, of| to.bool(of.summary.is_moving)),
     field("btsync_problem", "btsync_problem", write_problem),
     field("bytesCompleted", "bytes_completed", |to, of| to.array(of.files(), |to, file| to.int(file.have))),
     field("comment", "comment", |to, of| to.string(of.fact(|facts| &facts.comment))),
