@@ -125,7 +125,7 @@ put("lsd", one=(text % ("a1" * 20)).encode(), two=(text % ("A1" * 20 + "\r\nInfo
 get = b"GET /a%20b/c?d=%65&f=g HTTP/1.1\r\nHost: h\r\nRange: bytes=1-5\r\nIf-None-Match: \"x\"\r\n\r\n"
 put("http_server",
     get=get + get,
-    whole_url=b"GET http://h/x HTTP/1.1\nHost: h\nConnection: close\n\n\r\nOPTIONS * HTTP/1.0\r\n\r\n",
+    whole_url=b"GET http://h/x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n\r\nOPTIONS * HTTP/1.0\r\n\r\n",
     post=b"POST /rpc HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody" + get,
     chunked=b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0a;x=y\r\n0123456789\r\n0\r\nT: x\r\n\r\n" + get,
     refused=get + b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
