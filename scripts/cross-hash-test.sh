@@ -94,19 +94,20 @@ choose_compiler() {
     has_target || { cat "$work/rust.log" >&2; fail "that failed; the other way is rustup target add $TARGET"; }
 }
 
-# A crate with this module alone, with the project's edition and versions of crates.
+# A crate with this module and the helpers that it uses, with the project's edition and versions of crates.
 make_crate() {
-    mkdir -p "$work/crate/src"
+    mkdir -p "$work/crate/src/util"
     cp -R "$checkout/src/hash.rs" "$checkout/src/hash" "$work/crate/src/"
+    cp "$checkout/src/util/atomics.rs" "$checkout/src/util/slab.rs" "$work/crate/src/util/"
     cp "$checkout/Cargo.lock" "$work/crate/"
     {
         printf '[package]\nname = "cross-hash-test"\n'
         grep -E '^edition = ' "$checkout/Cargo.toml"
         printf '[workspace]\n[profile.dev]\nopt-level = 1\n[dependencies]\n'
-        grep -E '^(sha1|fastrand|proptest) = ' "$checkout/Cargo.toml"
+        grep -E '^(sha1|fastrand|parking_lot|proptest) = ' "$checkout/Cargo.toml"
     } >"$work/crate/Cargo.toml"
     {
-        printf 'pub mod hash;\n\npub mod types {\n'
+        printf 'pub mod hash;\n\npub mod util {\n    pub mod atomics;\n    pub mod slab;\n}\n\npub mod types {\n'
         grep -E '^pub type Sha1Hash = ' "$checkout/src/types.rs"
         cat <<'END'
 }

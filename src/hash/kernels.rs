@@ -149,9 +149,9 @@ impl Kernel {
         match self.0 {
             KernelKind::Single => run(lanes, count, |[state]: &mut [State; 1], [blocks]| compress_one(state, blocks)),
             #[cfg(target_arch = "x86_64")]
-            KernelKind::ShaNi2 => run::<2>(lanes, count, |states, blocks| unsafe { sha_ni::compress(states, blocks) }),
+            KernelKind::ShaNi2 => run(lanes, count, |states, blocks| unsafe { sha_ni::compress_2(states, blocks) }),
             #[cfg(target_arch = "x86_64")]
-            KernelKind::ShaNi4 => run::<4>(lanes, count, |states, blocks| unsafe { sha_ni::compress(states, blocks) }),
+            KernelKind::ShaNi4 => run(lanes, count, |states, blocks| unsafe { sha_ni::compress_4(states, blocks) }),
             #[cfg(target_arch = "x86_64")]
             KernelKind::Sse2 => run(lanes, count, |states, blocks| unsafe { sse2::compress(states, blocks) }),
             #[cfg(target_arch = "x86_64")]
@@ -162,11 +162,11 @@ impl Kernel {
             KernelKind::Avx512 => run(lanes, count, |states, blocks| unsafe { avx512::compress(states, blocks) }),
             #[cfg(target_arch = "aarch64")]
             KernelKind::Aarch64Sha2 => {
-                run::<2>(lanes, count, |states, blocks| unsafe { aarch64::compress(states, blocks) })
+                run(lanes, count, |states, blocks| unsafe { aarch64::compress_2(states, blocks) })
             }
             #[cfg(target_arch = "aarch64")]
             KernelKind::Aarch64Sha4 => {
-                run::<4>(lanes, count, |states, blocks| unsafe { aarch64::compress(states, blocks) })
+                run(lanes, count, |states, blocks| unsafe { aarch64::compress_4(states, blocks) })
             }
             #[cfg(target_arch = "aarch64")]
             KernelKind::Neon => run(lanes, count, |states, blocks| unsafe { neon::compress(states, blocks) }),

@@ -3,8 +3,8 @@
 use std::arch::x86_64::{
     __m512i, _mm_extract_epi32, _mm_set_epi64x, _mm256_set_m128i, _mm512_add_epi32, _mm512_broadcast_i32x4,
     _mm512_castsi256_si512, _mm512_extracti32x4_epi32, _mm512_inserti64x4, _mm512_rol_epi32, _mm512_set1_epi32,
-    _mm512_setr_epi32, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    _mm512_setr_epi32, _mm512_shuffle_epi8, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
 use super::avx2::quarter;
@@ -97,36 +97,42 @@ fn rotate_left_30(vector: Vector) -> Vector {
     _mm512_rol_epi32::<30>(vector)
 }
 
-/// Four big-endian words of each of four streams.
-#[inline]
-#[target_feature(enable = "avx2,avx512f,avx512bw")]
-fn from_bytes(parts: [&[u8; 16]; 4]) -> Vector {
-    let [a, b, c, d] = parts.map(|part| quarter(part));
-    let low = _mm512_castsi256_si512(_mm256_set_m128i(b, a));
-    let swap = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203));
-    _mm512_shuffle_epi8(_mm512_inserti64x4::<1>(low, _mm256_set_m128i(d, c)), swap)
-}
-
-/// The 16 words of each stream's block: each vector has the word of one number of all streams.
+/// The 16 words of each stream's block: each vector has the word of one number of all streams. Without loops, for the reason
+/// that `sha_ni` gives.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw")]
 fn from_blocks(blocks: [&[u8; 64]; 16]) -> [Vector; 16] {
-    let parts = blocks.map(|block| block.as_chunks::<16>().0);
-    let mut words = [_mm512_setzero_si512(); 16];
-    for (part, words) in words.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        // Each quarter of a vector is of another stream: `lane`, `lane + 4`, `lane + 8`, `lane + 12`.
-        let [a, b, c, d]: [Vector; 4] = std::array::from_fn(|lane| {
-            let quarters = std::array::from_fn(|quarter| &parts[lane + 4 * quarter][part]);
-            from_bytes(quarters)
-        });
-        let (ab_low, cd_low) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
-        let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
-        *words = [
-            _mm512_unpacklo_epi64(ab_low, cd_low),
-            _mm512_unpackhi_epi64(ab_low, cd_low),
-            _mm512_unpacklo_epi64(ab_high, cd_high),
-            _mm512_unpackhi_epi64(ab_high, cd_high),
-        ];
-    }
-    words
+    let [a, b, c, d] = [part::<0>(&blocks), part::<1>(&blocks), part::<2>(&blocks), part::<3>(&blocks)];
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
+}
+
+/// Four words of each stream's block, quarter `NUMBER` of it.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
+fn part<const NUMBER: usize>(blocks: &[&[u8; 64]; 16]) -> [Vector; 4] {
+    // The quarters of each vector are of one stream and the fourth, eighth and twelfth after it.
+    let [a, b, c, d] = [
+        four_streams::<NUMBER>(blocks[0], blocks[4], blocks[8], blocks[12]),
+        four_streams::<NUMBER>(blocks[1], blocks[5], blocks[9], blocks[13]),
+        four_streams::<NUMBER>(blocks[2], blocks[6], blocks[10], blocks[14]),
+        four_streams::<NUMBER>(blocks[3], blocks[7], blocks[11], blocks[15]),
+    ];
+    let (ab_low, cd_low) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+    let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+    [
+        _mm512_unpacklo_epi64(ab_low, cd_low),
+        _mm512_unpackhi_epi64(ab_low, cd_low),
+        _mm512_unpacklo_epi64(ab_high, cd_high),
+        _mm512_unpackhi_epi64(ab_high, cd_high),
+    ]
+}
+
+/// Four words of each of four streams.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
+fn four_streams<const NUMBER: usize>(a: &[u8; 64], b: &[u8; 64], c: &[u8; 64], d: &[u8; 64]) -> Vector {
+    let low = _mm512_castsi256_si512(_mm256_set_m128i(quarter::<NUMBER>(b), quarter::<NUMBER>(a)));
+    let swap = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203));
+    let all = _mm512_inserti64x4::<1>(low, _mm256_set_m128i(quarter::<NUMBER>(d), quarter::<NUMBER>(c)));
+    _mm512_shuffle_epi8(all, swap)
 }

@@ -2,9 +2,8 @@
 
 use std::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_and_si128, _mm_cvtsi128_si64, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi32,
-    _mm_setr_epi32, _mm_setzero_si128, _mm_shufflehi_epi16, _mm_shufflelo_epi16, _mm_slli_epi16, _mm_slli_epi32,
-    _mm_srli_epi16, _mm_srli_epi32, _mm_unpackhi_epi32, _mm_unpackhi_epi64, _mm_unpacklo_epi32, _mm_unpacklo_epi64,
-    _mm_xor_si128,
+    _mm_setr_epi32, _mm_shufflehi_epi16, _mm_shufflelo_epi16, _mm_slli_epi16, _mm_slli_epi32, _mm_srli_epi16,
+    _mm_srli_epi32, _mm_unpackhi_epi32, _mm_unpackhi_epi64, _mm_unpacklo_epi32, _mm_unpacklo_epi64, _mm_xor_si128,
 };
 
 use super::vector::{sha1_lanes, sha1_steps};
@@ -82,31 +81,41 @@ fn rotate_left_30(vector: Vector) -> Vector {
     _mm_or_si128(_mm_slli_epi32::<30>(vector), _mm_srli_epi32::<2>(vector))
 }
 
-/// Four big-endian words.
-#[inline]
-#[target_feature(enable = "sse2")]
-fn from_bytes(bytes: &[u8; 16]) -> Vector {
-    let bits = i128::from_le_bytes(*bytes);
-    let vector = _mm_set_epi64x((bits >> 64) as i64, bits as i64);
-    let halves = _mm_or_si128(_mm_slli_epi16::<8>(vector), _mm_srli_epi16::<8>(vector));
-    _mm_shufflehi_epi16::<0b10_11_00_01>(_mm_shufflelo_epi16::<0b10_11_00_01>(halves))
-}
-
-/// The 16 words of each stream's block: each vector has the word of one number of all streams.
+/// The 16 words of each stream's block: each vector has the word of one number of all streams. Without loops, for the reason
+/// that `sha_ni` gives.
 #[inline]
 #[target_feature(enable = "sse2")]
 fn from_blocks(blocks: [&[u8; 64]; 4]) -> [Vector; 16] {
-    let mut words = [_mm_setzero_si128(); 16];
-    for (part, words) in words.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        let [a, b, c, d] = blocks.map(|block| from_bytes(&block.as_chunks::<16>().0[part]));
-        let (ab_low, cd_low) = (_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
-        let (ab_high, cd_high) = (_mm_unpackhi_epi32(a, b), _mm_unpackhi_epi32(c, d));
-        *words = [
-            _mm_unpacklo_epi64(ab_low, cd_low),
-            _mm_unpackhi_epi64(ab_low, cd_low),
-            _mm_unpacklo_epi64(ab_high, cd_high),
-            _mm_unpackhi_epi64(ab_high, cd_high),
-        ];
-    }
-    words
+    let [a, b, c, d] = [part::<0>(&blocks), part::<1>(&blocks), part::<2>(&blocks), part::<3>(&blocks)];
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
+}
+
+/// Four words of each stream's block, quarter `NUMBER` of it.
+#[inline]
+#[target_feature(enable = "sse2")]
+fn part<const NUMBER: usize>(blocks: &[&[u8; 64]; 4]) -> [Vector; 4] {
+    let [a, b, c, d] = [
+        from_bytes::<NUMBER>(blocks[0]),
+        from_bytes::<NUMBER>(blocks[1]),
+        from_bytes::<NUMBER>(blocks[2]),
+        from_bytes::<NUMBER>(blocks[3]),
+    ];
+    let (ab_low, cd_low) = (_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
+    let (ab_high, cd_high) = (_mm_unpackhi_epi32(a, b), _mm_unpackhi_epi32(c, d));
+    [
+        _mm_unpacklo_epi64(ab_low, cd_low),
+        _mm_unpackhi_epi64(ab_low, cd_low),
+        _mm_unpacklo_epi64(ab_high, cd_high),
+        _mm_unpackhi_epi64(ab_high, cd_high),
+    ]
+}
+
+/// Four big-endian words, quarter `NUMBER` of a block.
+#[inline]
+#[target_feature(enable = "sse2")]
+fn from_bytes<const NUMBER: usize>(block: &[u8; 64]) -> Vector {
+    let bits = i128::from_le_bytes(block.as_chunks::<16>().0[NUMBER]);
+    let vector = _mm_set_epi64x((bits >> 64) as i64, bits as i64);
+    let halves = _mm_or_si128(_mm_slli_epi16::<8>(vector), _mm_srli_epi16::<8>(vector));
+    _mm_shufflehi_epi16::<0b10_11_00_01>(_mm_shufflelo_epi16::<0b10_11_00_01>(halves))
 }
