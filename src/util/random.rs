@@ -116,7 +116,7 @@ mod tests {
         "discovery/tracker/dormant/schedule",
         "discovery/tracker/schedule.rs",
         "discovery/tracker/tiers.rs",
-        "tracker_server/registry.rs",
+        "tracker_server/registry",
         "discovery/dht/id.rs",
         "discovery/dht/node.rs",
         "discovery/dht/server.rs",
