@@ -1,4 +1,4 @@
-// Adding torrents: by file, drag and drop, pasted or clicked link, with the choice of folder and files before the start.
+// Adds torrents by file, drop, pasted or clicked link; the user chooses folder and files before the start.
 
 import { labelField, labelsIn, run } from './actions.js';
 import { attempt, checkBox, field, openDialog, say, textField } from './dialog.js';

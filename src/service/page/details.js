@@ -1,4 +1,4 @@
-// The details of one torrent. Only the open tab asks the service, and only when the event stream says that the torrent has changed.
+// The details of one torrent. Only the open tab asks the service, and only after an event says that the torrent changed.
 
 import { copyMagnets, editTrackers, move, rename, run } from './actions.js';
 import { attempt } from './dialog.js';

@@ -1,4 +1,4 @@
-// Numbers, sizes, times and states as text in the page's language. Sizes and rates are decimal, like the limits of the remote control.
+// Numbers, sizes, times and states as text in the page's language. Sizes and rates are decimal, as the limits are.
 
 import { language, t } from './i18n.js';
 

@@ -1,4 +1,4 @@
-// Reads torrent files and magnet links, to show their content before the service gets them. The service checks them again.
+// Reads torrent files and magnet links to show their content before the service, which checks them again, gets them.
 
 const DECODER = new TextDecoder();
 const DEEPEST = 40;

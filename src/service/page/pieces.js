@@ -23,7 +23,7 @@ export class PiecePictures {
     this.show({});
   }
 
-  /** Shows an answer of `btsync_pieces`: a byte for each piece, 0 missing, 1 under way, 2 verified; and how many peers have it. */
+  /** Shows an answer of `btsync_pieces`: a byte a piece (0 missing, 1 under way, 2 verified), and how many peers have it. */
   show({ states = '', availability = '' }) {
     this.states = bytes(states);
     this.peers = bytes(availability);

@@ -1,4 +1,4 @@
-// The rates of the last minutes and hours, of all torrents and of each, as far as this page has seen them; and their graph.
+// The rates that this page has seen in the last hours, of all torrents and of each, and their graph.
 
 import { choice } from './dialog.js';
 import { colour, fitCanvas, h } from './dom.js';

@@ -1,4 +1,4 @@
-// What the page knows of the service, and how it asks: Transmission's remote control in its JSON-RPC dialect, and the event stream.
+// The page's state of the service, from Transmission's remote control (its JSON-RPC dialect) and the event stream.
 // Nothing else asks regularly, except the open tab of a torrent's details. All addresses are relative to the page.
 
 import { warn } from './dialog.js';

@@ -64,7 +64,7 @@ export function select(ids) {
   tell();
 }
 
-/** Goes to a torrent as a click or a key does: selects it alone, adds it or takes it away, selects all between, or only goes. */
+/** Goes to a torrent: selects it alone, adds or removes it, selects all between, or only goes. */
 export function goTo(id, how = {}) {
   const [from, to] = [visible.indexOf(cursor.anchor), visible.indexOf(id)];
   cursor.at = id;

@@ -1,4 +1,4 @@
-// A scrolling list that has elements only for the rows on the screen, so that thousands of rows cost no more than forty.
+// A scrolling list with elements only for the rows on the screen: thousands of rows cost no more than forty.
 
 const OVERSCAN = 6;
 
