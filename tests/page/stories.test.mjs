@@ -125,12 +125,12 @@ export const tests = [
     async run(stage) {
       const mock = await stage.mock({ count: 1 });
       const page = await stage.page({ url: `${mock.url}?add=${encodeURIComponent(MAGNET)}` });
-      const links = page.getByLabel('Magnet links or addresses');
+      const links = page.getByLabel('Magnet links or URLs');
       await links.waitFor();
       assert.equal(await links.inputValue(), MAGNET);
       assert.equal(page.url(), mock.url);
       assert.equal(mock.log.some((entry) => entry.method === 'torrent_add'), false);
-      await page.getByLabel('Choose the files when their list has arrived').check();
+      await page.getByLabel('Choose files when the metadata arrives').check();
       await page.getByRole('dialog').getByRole('button', { name: 'Start', exact: true }).click();
       await row(page, 'Linked torrent').getByText('Getting metadata').waitFor();
       mock.receiveMetadata(2);
@@ -155,7 +155,7 @@ export const tests = [
       const mock = await stage.mock({ count: 1, isStill: true });
       const page = await stage.page({ url: `${mock.url}?add=${encodeURIComponent(MAGNET)}` });
       mock.withholdsAdded = true;
-      await page.getByLabel('Choose the files when their list has arrived').check();
+      await page.getByLabel('Choose files when the metadata arrives').check();
       await page.getByRole('dialog').getByRole('button', { name: 'Start', exact: true }).click();
       await page.getByText('Linked torrent added').waitFor();
       Object.assign(mock.torrents.get(1), { name: 'another event' });
@@ -229,7 +229,7 @@ export const tests = [
       const page = await stage.page({ url: mock.url });
       await row(page, 'tabs').click();
       await page.getByRole('tab', { name: 'Pieces' }).click();
-      await page.getByText(/\d+ of 859 pieces verified, \d+ under way\. Copies among the peers: \d/).waitFor();
+      await page.getByText(/\d+ of 859 pieces verified, \d+ in progress\. Availability: \d/).waitFor();
       await page.getByRole('tab', { name: 'Files' }).click();
       await page.getByLabel('Priority of film.mp4').selectOption('High');
       await page.waitForTimeout(300);
@@ -245,7 +245,7 @@ export const tests = [
       await page.getByRole('button', { name: 'Save' }).click();
       await page.getByRole('cell', { name: 'https://new.example.org/announce' }).waitFor();
       await page.getByRole('tab', { name: 'Speed' }).click();
-      await page.getByRole('img', { name: /Rates\. highest: / }).waitFor();
+      await page.getByRole('img', { name: /Rates\. peak: / }).waitFor();
       await page.getByLabel('Time').selectOption('360');
     },
   },
@@ -326,7 +326,7 @@ export const tests = [
       const back = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
       const dark = await back();
       await page.getByRole('button', { name: 'Settings' }).click();
-      await page.getByLabel('Colours').selectOption('light');
+      await page.getByLabel('Theme').selectOption('light');
       assert.notEqual(await back(), dark);
       await page.getByLabel('Language').selectOption('Русский');
       await page.getByRole('button', { name: 'Добавить…' }).waitFor();

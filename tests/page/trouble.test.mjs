@@ -90,7 +90,7 @@ export const tests = [
         await page.keyboard.press('Escape');
       }
       await page.getByRole('button', { name: 'Add…' }).click();
-      await page.getByLabel('Magnet links or addresses').fill(`magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&dn=${encodeURIComponent(EVIL)}`);
+      await page.getByLabel('Magnet links or URLs').fill(`magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&dn=${encodeURIComponent(EVIL)}`);
       await page.getByRole('dialog').getByRole('button', { name: 'Add stopped' }).click();
       await page.getByRole('status').filter({ hasText: 'onerror' }).first().waitFor();
       assert.equal(await page.locator('img').count(), 0);

@@ -64,15 +64,15 @@ export function label() {
 const LIMITS = [
   ['limit', 'download_limit', 'Limit downloads', 'kB/s', 'download_limited'],
   ['limit', 'upload_limit', 'Limit uploads', 'kB/s', 'upload_limited'],
-  ['check', 'honors_session_limits', 'The limits of the settings apply, too'],
+  ['check', 'honors_session_limits', 'Global limits also apply'],
   ['choice', 'bandwidth_priority', 'Priority', [[1, 'High'], [0, 'Normal'], [-1, 'Low']]],
-  ['number', 'peer_limit', 'Most peers', { min: 1, max: 65535 }],
-  ['goal', 'seed_ratio_limit', 'Stop at the ratio', 'seed_ratio_mode', { step: 0.01 }],
+  ['number', 'peer_limit', 'Maximum peers', { min: 1, max: 65535 }],
+  ['goal', 'seed_ratio_limit', 'Stop at ratio', 'seed_ratio_mode', { step: 0.01 }],
   ['goal', 'seed_idle_limit', 'Stop when idle, minutes', 'seed_idle_mode', { max: 65535 }],
   ['check', 'sequential_download', 'Download in order'],
 ];
 
-/** Asks for limits. Those of the first torrent are shown, and what the user changes holds for all. */
+/** Asks for limits: shows those of the first torrent, and applies changes to all. */
 export function limits() {
   const ids = selectedIds();
   if (!ids.length) return;
@@ -86,7 +86,7 @@ export function limits() {
 export function editTrackers(id) {
   return attempt(async () => {
     const form = formFields(await getTorrent(id, 'tracker_list'),
-      [['area', 'tracker_list', 'Trackers', 'One address a line; an empty line begins the next tier.']]);
+      [['area', 'tracker_list', 'Trackers', 'One URL per line; an empty line starts the next tier.']]);
     ask(t('Edit trackers'), form.rows, t('Save'), () => call('torrent_set', { ids: [id], ...form.changed() }), 'primary', 'wide');
   });
 }

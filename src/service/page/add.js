@@ -47,7 +47,7 @@ class AddDialog {
     this.space = h('p.hint', { role: 'status' });
     this.labels = labelField([]);
     this.sequential = checkBox(t('Download in order'), false);
-    this.later = checkBox(t('Choose the files when their list has arrived'), false);
+    this.later = checkBox(t('Choose files when the metadata arrives'), false);
     const change = (key) => (files, value) => {
       for (const index of files) this.tree.files[index][key] = value;
       this.showFiles();
@@ -56,7 +56,7 @@ class AddDialog {
     this.total = h('p.hint', { role: 'status' });
     openDialog(t('Add torrents'), [
       button(t('Choose torrent files…'), () => this.chooser.click()), this.chooser, this.list,
-      field(t('Magnet links or addresses'), this.links), field(t('Folder'), this.folder.input), this.folder.list, this.space,
+      field(t('Magnet links or URLs'), this.links), field(t('Folder'), this.folder.input), this.folder.list, this.space,
       this.tree.element, this.total, ...this.labels.rows, this.sequential.row, this.later.row,
     ], [[t('Cancel')], [t('Add stopped'), () => this.send(true)], [t('Start'), () => this.send(false), 'primary']], 'wide');
     this.show();

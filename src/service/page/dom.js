@@ -64,7 +64,7 @@ export function setBar({ firstChild: fill }, part, isBusy) {
   fill.style.transform = `scaleX(${part})`;
 }
 
-/** Sets the text of an element if it differs, so that nothing is laid out again in vain. */
+/** Sets the text of an element if it differs, to avoid a needless layout. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

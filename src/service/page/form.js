@@ -28,7 +28,7 @@ const KINDS = {
   },
   /** A goal of seeding: the session's, an own one, or none. */
   goal(now, key, label, modeKey, properties) {
-    const select = choice([[0, t('as in the settings')], [1, t('own value')], [2, t('none')]], now[modeKey], { ariaLabel: label });
+    const select = choice([[0, t('global setting')], [1, t('own value')], [2, t('none')]], now[modeKey], { ariaLabel: label });
     const input = numberField(now[key], { ariaLabel: `${label}, ${t('own value')}`, disabled: now[modeKey] !== 1, ...properties });
     select.onchange = () => { input.disabled = select.value !== '1'; };
     return [h('div.limit', h('span.grow', label), select, input),

@@ -31,7 +31,7 @@ const SHORTCUTS = [
   ['Shift+Delete', 'Remove with files', () => actions.remove(true)],
   ['Shift+F10', 'Menu', () => openActions(...cursorPlace())],
   ['Enter', 'Open the details', () => showDetails(true)],
-  ['Escape', 'Close the details, select nothing', escape],
+  ['Escape', 'Close the details, deselect all', escape],
   ['t', 'Alternative limits', toggleAlternative],
   [',', 'Settings', openSettings],
   ['?', 'Keyboard', help],
@@ -40,7 +40,7 @@ const SHORTCUTS = [
   ['Ctrl+↑ ↓', 'Go without selecting'],
   ['Space', 'Select or deselect'],
   ['Ctrl+A', 'Select all'],
-  ['1 – 6', 'Tabs of the details'],
+  ['1 – 6', 'Switch tabs'],
 ];
 
 const focusList = () => document.getElementById('list')?.focus();

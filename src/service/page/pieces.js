@@ -1,4 +1,4 @@
-// The pieces of a torrent as pictures: a bar, and a map with the availability. Yellow is under way, green is verified.
+// Draws the pieces of a torrent: a bar, and a map with the availability. Yellow is in progress, green is verified.
 
 import { colour, fitCanvas, h, setText } from './dom.js';
 import * as format from './format.js';
@@ -16,7 +16,7 @@ export class PiecePictures {
     this.bar = h('canvas.piece-bar', { role: 'img' });
     this.map = h('canvas.piece-map', { role: 'img' });
     this.text = h('p');
-    this.element = h('div', this.text, h('p.legend', key('done', 'verified'), key('busy', 'under way'),
+    this.element = h('div', this.text, h('p.legend', key('done', 'verified'), key('busy', 'in progress'),
       key('common', 'many peers have it'), key('rare', 'few peers have it'), key('none', 'no connected peer has it')), this.map);
     for (const picture of [this.bar, this.element]) new ResizeObserver(() => this.draw()).observe(picture);
     window.matchMedia('(prefers-color-scheme: dark)').onchange = () => this.draw();
@@ -29,12 +29,12 @@ export class PiecePictures {
     this.peers = bytes(availability);
     const n = this.states.length;
     const { done, busy } = this.sum(0, n);
-    setText(this.text, n ? t('{done} of {n} pieces verified, {busy} under way', { done, busy, n }) : t('Pieces'));
+    setText(this.text, n ? t('{done} of {n} pieces verified, {busy} in progress', { done, busy, n }) : t('Pieces'));
     this.bar.ariaLabel = this.text.textContent;
     if (this.peers.length) {
       const least = this.peers.reduce((a, b) => Math.min(a, b));
       const copies = format.fraction(least + this.peers.filter((count) => count > least).length / n);
-      this.text.append('. ', t('Copies among the peers: {copies}', { copies }));
+      this.text.append('. ', t('Availability: {copies}', { copies }));
     }
     this.map.ariaLabel = this.text.textContent;
     this.draw();

@@ -62,7 +62,7 @@ export class RateGraph {
     const key = (name, text) => h('span', h(`i.key.${name}`), text);
     this.canvas = h('canvas.graph', { role: 'img' });
     this.span = choice(spans, 5, { ariaLabel: t('Time'), onchange });
-    this.whose = choice([[1, t('This torrent')], [0, t('All torrents')]], 1, { ariaLabel: t('Whose rates'), onchange });
+    this.whose = choice([[1, t('This torrent')], [0, t('All torrents')]], 1, { ariaLabel: t('Rates of'), onchange });
     this.highest = h('span');
     this.element = h('div.speed', h('p.legend', this.whose, this.span, key('down', t('Down')), key('up', t('Up')), this.highest), this.canvas);
     new ResizeObserver(onchange).observe(this.canvas);
@@ -83,7 +83,7 @@ export class RateGraph {
     const count = (minutes * 60) / STEPS[kind];
     const rates = history?.last(kind, count) ?? [];
     const top = Math.max(0, ...rates.flat());
-    this.highest.textContent = t('highest: {rate}', { rate: format.rate(top) });
+    this.highest.textContent = t('peak: {rate}', { rate: format.rate(top) });
     canvas.ariaLabel = `${t('Rates')}. ${this.highest.textContent}`;
     const y = (rate) => Math.round(height - 1 - (rate / Math.max(top, 1)) * (height - 16)) + 0.5;
     const line = (name, points, wide) => {

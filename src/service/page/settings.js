@@ -16,7 +16,7 @@ const SECTIONS = {
     ['limit', 'speed_limit_up', 'Limit uploads', RATE],
   ],
   'Alternative limits': [
-    ['check', 'alt_speed_enabled', 'In force now'],
+    ['check', 'alt_speed_enabled', 'Active now'],
     ['number', 'alt_speed_down', 'Downloads, kB/s'],
     ['number', 'alt_speed_up', 'Uploads, kB/s'],
     ['check', 'alt_speed_time_enabled', 'On a schedule'],
@@ -27,30 +27,30 @@ const SECTIONS = {
   Queue: [
     ['limit', 'download_queue_size', 'Limit active downloads', 'torrents', 'download_queue_enabled'],
     ['limit', 'seed_queue_size', 'Limit active seeds', 'torrents', 'seed_queue_enabled'],
-    ['limit', 'queue_stalled_minutes', 'Do not count those idle for', 'minutes', 'queue_stalled_enabled'],
+    ['limit', 'queue_stalled_minutes', 'Ignore torrents idle for', 'minutes', 'queue_stalled_enabled'],
   ],
   Seeding: [
-    ['limit', 'seed_ratio_limit', 'Stop at the ratio', '', 'seed_ratio_limited', { step: 0.01 }],
+    ['limit', 'seed_ratio_limit', 'Stop at ratio', '', 'seed_ratio_limited', { step: 0.01 }],
     ['limit', 'idle_seeding_limit', 'Stop when idle for', 'minutes'],
   ],
   Folders: [
     ['text', 'download_dir', 'Download folder'],
-    ['check', 'incomplete_dir_enabled', 'Keep incomplete torrents apart'],
-    ['text', 'incomplete_dir', 'Folder of incomplete torrents'],
+    ['check', 'incomplete_dir_enabled', 'Separate folder for incomplete torrents'],
+    ['text', 'incomplete_dir', 'Incomplete folder'],
     ['check', 'rename_partial_files', 'Add “.part” to incomplete files'],
     ['check', 'start_added_torrents', 'Start torrents when they are added'],
     ['check', 'trash_original_torrent_files', 'Delete torrent files from the watch folder'],
   ],
   Network: [
     ['number', 'peer_port', 'Port for peers', PORT],
-    ['check', 'peer_port_random_on_start', 'Another port at each start'],
-    ['number', 'peer_limit_global', 'Most peers', PORT],
-    ['number', 'peer_limit_per_torrent', 'Most peers of a torrent', PORT],
-    ['choice', 'encryption', 'Encryption', [['required', 'Require'], ['preferred', 'Prefer'], ['allowed', 'Off']]],
+    ['check', 'peer_port_random_on_start', 'Random port at each start'],
+    ['number', 'peer_limit_global', 'Maximum peers', PORT],
+    ['number', 'peer_limit_per_torrent', 'Maximum peers per torrent', PORT],
+    ['choice', 'encryption', 'Encryption', [['required', 'Require'], ['preferred', 'Allow'], ['allowed', 'Off']]],
     ['check', 'dht_enabled', 'Find peers by the DHT'],
     ['check', 'pex_enabled', 'Find peers by peer exchange'],
     ['check', 'lpd_enabled', 'Find peers in the local network'],
-    ['area', 'default_trackers', 'Trackers for all public torrents', 'One address a line; an empty line begins the next tier.'],
+    ['area', 'default_trackers', 'Trackers for all public torrents', 'One URL per line; an empty line starts the next tier.'],
   ],
 };
 
@@ -58,8 +58,8 @@ const applyTheme = () => { document.documentElement.dataset.theme = stored('them
 
 function pageSection() {
   const languages = choice(Object.entries(LANGUAGES), language);
-  const themes = choice([['auto', t('as the system')], ['light', t('light')], ['dark', t('dark')]], stored('theme', 'auto'));
-  const keys = checkBox(t('Single keys are shortcuts'), stored('shortcuts', true));
+  const themes = choice([['auto', t('system')], ['light', t('light')], ['dark', t('dark')]], stored('theme', 'auto'));
+  const keys = checkBox(t('Single-key shortcuts'), stored('shortcuts', true));
   themes.onchange = () => {
     store('theme', themes.value);
     applyTheme();
@@ -72,7 +72,7 @@ function pageSection() {
   // Browsers offer it only to pages by HTTPS or from this machine.
   const canRegister = 'registerProtocolHandler' in navigator && window.isSecureContext;
   const register = () => navigator.registerProtocolHandler('magnet', new URL('?add=%s', document.baseURI));
-  return [field(t('Language'), languages), field(t('Colours'), themes), keys.row,
+  return [field(t('Language'), languages), field(t('Theme'), themes), keys.row,
     canRegister && button(t('Open magnet links with this page'), register)];
 }
 

@@ -51,9 +51,9 @@ function nextAnnounce(tracker) {
 }
 
 function lastAnswer(tracker) {
-  if (!tracker.has_announced) return t('not asked yet');
+  if (!tracker.has_announced) return t('not announced yet');
   const result = tracker.last_announce_succeeded ? t('{n} peers', { n: tracker.last_announce_peer_count })
-    : tracker.last_announce_timed_out ? t('no answer in time') : tracker.last_announce_result;
+    : tracker.last_announce_timed_out ? t('timed out') : tracker.last_announce_result;
   return `${result}, ${format.fromNow(tracker.last_announce_time)}`;
 }
 
