@@ -122,10 +122,10 @@ pub struct DownloadArgs {
     /// print plain lines instead of the screen
     #[argh(switch)]
     pub plain: bool,
-    /// show the torrents of this run in a browser; prints the address of the page, which is on this machine only
+    /// show the torrents of this run in a browser; btsync prints the page's address, which only this machine can reach
     #[argh(switch)]
     pub web: bool,
-    /// the same, on this loopback address and port, or on unix:PATH
+    /// the same as `--web`, on this loopback address and port or unix:PATH
     #[argh(option, arg_name = "ADDRESS:PORT", from_str_fn(values::web_address))]
     pub web_listen: Option<values::WebAddress>,
     /// give up if no data arrives for S seconds
@@ -149,13 +149,13 @@ pub struct DownloadArgs {
     /// do not use the DHT
     #[argh(switch)]
     pub no_dht: bool,
-    /// also use this node to join the DHT
+    /// also join the DHT through this node
     #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::host_and_port))]
     pub dht_entry_point: Vec<String>,
     /// do not look for peers in the local network
     #[argh(switch)]
     pub no_lsd: bool,
-    /// do not exchange peer addresses with other peers
+    /// do not exchange peer addresses with connected peers
     #[argh(switch)]
     pub no_pex: bool,
     /// use only this network interface or local address
@@ -188,7 +188,7 @@ pub struct DownloadArgs {
     /// keep a dot at the start of the torrent's name; the dot makes the file or folder hidden
     #[argh(switch)]
     pub allow_hidden: bool,
-    /// append this to file names until the download is complete; such as .part
+    /// append this suffix to file names until the download is complete; such as .part
     #[argh(option, arg_name = "SUFFIX", from_str_fn(values::suffix))]
     pub incomplete_suffix: Option<String>,
     /// download the pieces in order
@@ -206,7 +206,7 @@ pub struct DownloadArgs {
     /// overwrite existing files that btsync did not create
     #[argh(switch)]
     pub overwrite: bool,
-    /// wait until all files are on the disk before exiting with 0
+    /// wait until the disk has all files before exiting with code 0
     #[argh(switch)]
     pub fsync: bool,
     /// save the files in this folder; same as FOLDER after the torrent

@@ -47,7 +47,7 @@ pub struct CreateArgs {
     /// add a DHT node
     #[argh(option, arg_name = "HOST:PORT", from_str_fn(values::node))]
     pub node: Vec<(String, u16)>,
-    /// do not record the creation date; by default, it is now, or the time in `SOURCE_DATE_EPOCH`
+    /// omit the creation date; by default, it is the current time, or `SOURCE_DATE_EPOCH`
     #[argh(switch)]
     pub no_date: bool,
     /// overwrite the torrent file if it exists
@@ -134,47 +134,47 @@ pub struct TrackerArgs {
     pub interval: u64,
 }
 
-/// run as a service for many torrents; with a page for browsers and Transmission's remote control
+/// run many torrents as a service; with a web page and Transmission's remote control
 #[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(subcommand, name = "serve")]
 pub struct ServeArgs {
     /// download into this folder; by default Downloads in the home folder
     #[argh(option, short = 'd', arg_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// allow downloads below this folder too; may be repeated
+    /// allow downloads below this folder too
     #[argh(option, arg_name = "DIR")]
     pub allow_dir: Vec<PathBuf>,
-    /// offer the page on this address and port, or on unix:PATH; may be repeated; by default 127.0.0.1:9091
+    /// serve the page on this address and port, or on unix:PATH
     #[argh(option, arg_name = "ADDRESS:PORT", from_str_fn(values::web_address))]
     pub listen: Vec<WebAddress>,
-    /// keep torrents and settings in this folder
+    /// keep the torrents, the settings and the resume data in this folder
     #[argh(option, arg_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// add the torrent and magnet files that appear in this folder
+    /// add the .torrent and .magnet files that appear in this folder
     #[argh(option, arg_name = "DIR")]
     pub watch: Option<PathBuf>,
-    /// listen for peers on this port; in place of the one of the settings
+    /// listen for peers on this port; instead of the port in the settings
     #[argh(option, arg_name = "PORT")]
     pub peer_port: Option<u16>,
-    /// import the torrents of Transmission from its configuration folder; exit
+    /// import the torrents from Transmission's configuration folder and exit
     #[argh(option, arg_name = "DIR")]
     pub import_transmission: Option<PathBuf>,
-    /// import the torrents of qBittorrent from its folder `BT_backup`; exit
+    /// import the torrents from qBittorrent's folder `BT_backup` and exit
     #[argh(option, arg_name = "DIR")]
     pub import_qbittorrent: Option<PathBuf>,
-    /// save a password for this user, read from standard input, and exit
+    /// read a password from standard input, save it for this user and exit
     #[argh(option, arg_name = "USER")]
     pub set_password: Option<String>,
     /// read user and password from this file, as USER:PASSWORD
     #[argh(option, arg_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// accept requests for this host name too; may be repeated
+    /// accept requests for this host name too
     #[argh(option, arg_name = "NAME")]
     pub web_host: Vec<String>,
-    /// offer the page below this path; for a reverse proxy
+    /// serve the page below this path; for a reverse proxy
     #[argh(option, arg_name = "PATH")]
     pub web_prefix: Option<String>,
-    /// offer figures for Prometheus at /metrics
+    /// serve metrics for Prometheus at /metrics
     #[argh(switch)]
     pub metrics: bool,
 }

@@ -11,7 +11,7 @@ btsync TORRENT... [FOLDER] [options]   download into FOLDER (default: .)
 btsync create SOURCE [options]         create a torrent from a file or folder
 btsync info|list|magnet|edit FILE      show contents; files; magnet link; edit
 btsync verify FILE.torrent [FOLDER]    report damaged and missing files
-btsync serve                           run a service with a page for browsers
+btsync serve                           run a service with a web page
 btsync tracker|help [COMMAND]          run a small tracker; show all options
 TORRENT is a .torrent file or its URL, a magnet link, or - (stdin).
 Files:   -S, --list           list them with numbers and sizes
@@ -20,7 +20,7 @@ Files:   -S, --list           list them with numbers and sizes
          -d, --dir DIR        download folder, same as FOLDER
 Seeding: --seed               seed until stopped (default: exit when complete)
          --seed-ratio 1.5     seed until 1.5 times the size is uploaded
-         --seed-time 30       for 30 minutes; with both, whichever comes first
+         --seed-time 30       seed 30 minutes; with both, whichever comes first
 Speed:   --max-download-limit 2M; -u, --max-upload-limit 500K; 0 is no limit
 Network: -p, --listen-port 6881; --interface tun0; --encryption require
          --peer HOST:PORT; --bt-tracker URL; --no-dht

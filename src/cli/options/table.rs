@@ -81,7 +81,7 @@ pub(crate) static COMMANDS: [CommandSpec; 10] = [
     CommandSpec {
         name: "serve",
         usage: "[options]",
-        summary: "run as a service for many torrents; with a page for browsers and Transmission's remote control",
+        summary: "run many torrents as a service; with a web page and Transmission's remote control",
         parser: Some(ServeArgs::get_args_info),
         options: commands::SERVE,
     },

@@ -31,7 +31,8 @@ pub(super) const CREATE: &[OptionEntry] = &[
         "A tag in the info dictionary. It changes the info-hash, so that the swarms of different trackers stay \
          separate.",
     ),
-    option("exclude").manual("Leave out files and folders that match, such as `*.tmp`, `.git` or `docs/**`."),
+    option("exclude")
+        .manual("Leave out files and folders that match this pattern, such as `*.tmp`, `.git` or `docs/**`."),
     option("pad-files").manual("Insert padding files, so that every file begins at a piece boundary (BEP 47)."),
     option("node").manual("A DHT node through which clients can join the DHT (BEP 5)."),
     option("no-date").manual(
@@ -98,46 +99,49 @@ pub(super) const VERIFY: &[OptionEntry] = &[
 
 pub(super) const SERVE: &[OptionEntry] = &[
     option("dir").complete(Folder).manual(
-        "Download into this folder, and allow downloads only below it. The default is `Downloads` in the home folder. \
-         The settings of the page may choose a folder below it.",
+        "Download to this folder, and allow downloads only below it. The default is `Downloads` in the home folder. \
+         The settings on the page can name a folder below it.",
     ),
-    option("allow-dir").complete(Folder).manual("Allow downloads below this folder too. The option may be repeated."),
+    option("allow-dir").complete(Folder).manual("Allow downloads below this folder too."),
     option("listen").default("127.0.0.1:9091").manual(
-        "Offer the page and the remote control on this address and port, or with `unix:PATH` on a Unix socket that only \
-         its owner can use. The option may be repeated. Without a password, other addresses than those of loopback are \
-         refused (exit code 28).",
+        "Serve the page and the remote control on this address and port, or with `unix:PATH` on a Unix socket that only \
+         its owner can use. Without a password, btsync accepts only loopback addresses and Unix sockets (otherwise \
+         exit code 28).",
     ),
     option("state").complete(Folder).manual(
         "Keep the torrents, the settings and the resume data in this folder. The default is `btsync/serve` in the user's \
-         state folder (`$XDG_STATE_HOME` or `~/.local/state`). One service at a time can use it.",
+         state folder (`$XDG_STATE_HOME` or `~/.local/state`). Only one service at a time can use it.",
     ),
     option("watch").complete(Folder).manual(
-        "Add the `.torrent` files that appear in this folder, and the magnet links in `.magnet` files, one a line. An \
-         added file gets the suffix `.added`, or is deleted if the settings say so. Files that cannot be added, and files \
-         that a download created, stay as they are; the log names them.",
+        "Add the `.torrent` files that appear in this folder, and the magnet links in `.magnet` files, one a line. btsync \
+         then renames the file to `NAME.added`, or deletes it if the settings say so. It does not add files that a \
+         download created. If it cannot add a file, it leaves the file and names it in the log.",
     ),
-    option("peer-port").manual("Listen for peers on this port, in place of the one of the settings (51413 at first)."),
+    option("peer-port").manual(
+        "Listen for peers on this port instead of the port in the settings, which is 51413 at first.",
+    ),
     option("import-transmission").complete(Folder).manual(
         "Import the torrents of Transmission, and exit. _DIR_ is the folder of its configuration, such as \
-         `~/.config/transmission-daemon`. Torrents that are there already are left out. The files stay where they are, so \
-         their folders must be permitted by `--dir` or `--allow-dir`; the service hashes them at its next start.",
+         `~/.config/transmission-daemon`. btsync skips torrents that the service has already. The files stay where they \
+         are, so `--dir` or `--allow-dir` must permit their folders. The service hashes the files at its next start.",
     ),
     option("import-qbittorrent").complete(Folder).manual(
-        "The same for qBittorrent. _DIR_ is its folder `BT_backup`, such as `~/.local/share/qBittorrent/BT_backup`.",
+        "Import the torrents of qBittorrent in the same way. _DIR_ is its folder `BT_backup`, such as \
+         `~/.local/share/qBittorrent/BT_backup`.",
     ),
     option("set-password").manual(
         "Read a password from standard input, save its hash in the state folder for this user, and exit. An empty \
          password removes it.",
     ),
     option("password-file").complete(File).manual(
-        "Read user and password from the first line of this file, as `USER:PASSWORD`, in place of the saved password.",
+        "Read user and password from the first line of this file, as `USER:PASSWORD`, and ignore the saved password.",
     ),
     option("web-host").manual(
-        "Accept requests that browsers send to this host name. IP addresses and `localhost` are always accepted; all \
-         other names are refused, because a website can make a name of its own lead to this machine.",
+        "Accept requests that browsers send to this host name. btsync always accepts IP addresses and `localhost`. It \
+         refuses all other names, because a website can point a name of its own at this machine (DNS rebinding).",
     ),
-    option("web-prefix").manual("Offer the page below this path, such as `/btsync`, for a reverse proxy."),
-    option("metrics").manual("Offer figures for Prometheus at `/metrics`."),
+    option("web-prefix").manual("Serve the page below this path, such as `/btsync`, for a reverse proxy."),
+    option("metrics").manual("Serve metrics for Prometheus at `/metrics`."),
     HELP,
 ];
 

@@ -55,8 +55,8 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     files("file-allocation").default("sparse").complete(Words(&["none", "sparse", "falloc"])).manual(
         "Choose when files take disk space. *sparse* gives files their full length at once, but uses disk space only \
          as data arrives. *falloc* allocates all disk space at the start; on a file system that cannot do that, it is \
-         the same as *sparse*. *none* uses disk space as data arrives, and a file ends where the last part received \
-         so far ends.",
+         the same as *sparse*. *none* uses disk space as data arrives, and a file grows to the end of the \
+         furthest data received.",
     ),
     files("incomplete-suffix").complete(Words(&[".part"])).manual(
         "Append _SUFFIX_, such as `.part`, to the names of files until all selected files are complete; then btsync \
@@ -64,7 +64,7 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     files("allow-hidden").manual(
         "Keep the dot if the torrent's name begins with one. Otherwise btsync replaces the dot with `_`, so that no \
-         torrent can write to `.ssh` or `.bashrc`. Names deeper inside the torrent always keep their dots.",
+         torrent can write to `.ssh` or `.bashrc` in the download folder. Names deeper inside the torrent always keep their dots.",
     ),
     files("overwrite").aliases(&["allow-overwrite"]).manual(
         "Overwrite existing files that btsync did not create. btsync keeps the pieces that verify. It replaces a file \
@@ -72,7 +72,7 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          `--save-torrent` to replace an existing file.",
     ),
     files("fsync").manual(
-        "Wait until all files and folders are on the disk before the download counts as complete. Without this \
+        "Wait until the disk has all files and folders before the download counts as complete. Without this \
          option, a power failure can lose the data written last; killing btsync does not.",
     ),
     files("verify").aliases(&["check-integrity"]).manual(
@@ -90,13 +90,13 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     seeding("seed-ratio").manual(
         "Seed until the ratio is _R_: until _R_ times the torrent's size has been uploaded, as in `1.5`. Uploads of \
-         earlier runs count, as far as the resume data records them. 0 means no seeding.",
+         earlier runs count if the resume data records them. 0 means no seeding.",
     ),
     seeding("super-seed").manual(
         "Super-seeding (BEP 16), for the first seeder of a new torrent. Together with `--seed`, btsync shows each \
-         peer only a few pieces at a time, and shows it further pieces when other peers have the first ones. So it \
-         uploads little more than one copy before two other peers are complete. This takes effect only if all data \
-         is complete at the start.",
+         peer only a few pieces at a time, and shows it further pieces when other peers have the first ones. So btsync \
+         uploads little more than one copy before two other peers are complete. This works only if all data is \
+         complete at the start.",
     ),
     network("listen-port").default("6881-6889").manual(
         "Listen on this TCP port. The DHT uses the UDP port of the same number. If _P_ is a range `A-B`, btsync uses \
@@ -156,7 +156,7 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          trackers of the torrent.",
     ),
     network("no-dht").manual("Do not use the DHT (distributed hash table, BEP 5 and 32)."),
-    network("dht-entry-point").manual("Also use this node to join the DHT."),
+    network("dht-entry-point").manual("Also join the DHT through this node."),
     network("no-lsd").manual("Do not look for peers in the local network (local service discovery, BEP 14)."),
     network("no-pex").manual("Do not exchange peer addresses with connected peers (PEX, BEP 11)."),
     several("input-file").complete(File).manual(
@@ -187,7 +187,7 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
     ),
     output("web-listen").manual(
         "The same as `--web`, on this address and port, or with `unix:PATH` on a Unix socket that only its owner can \
-         use. Other addresses than those of loopback are refused (exit code 28).",
+         use. btsync accepts only loopback addresses and Unix sockets (otherwise exit code 28).",
     ),
     output("quiet").manual("Print errors only."),
     output("verbose").manual(
