@@ -65,7 +65,6 @@ const LIMITS = [
   ['limit', 'download_limit', 'Limit downloads', 'kB/s', 'download_limited'],
   ['limit', 'upload_limit', 'Limit uploads', 'kB/s', 'upload_limited'],
   ['check', 'honors_session_limits', 'Global limits also apply'],
-  ['choice', 'bandwidth_priority', 'Priority', [[1, 'High'], [0, 'Normal'], [-1, 'Low']]],
   ['number', 'peer_limit', 'Maximum peers', { min: 1, max: 65535 }],
   ['goal', 'seed_ratio_limit', 'Stop at ratio', 'seed_ratio_mode', { step: 0.01 }],
   ['goal', 'seed_idle_limit', 'Stop when idle, minutes', 'seed_idle_mode', { max: 65535 }],

@@ -43,8 +43,10 @@ const KINDS = {
     return [field(label, input, t(hint)), () => ({ [key]: input.value })];
   },
   choice(now, key, label, options) {
-    const select = choice(options.map(([value, text]) => [value, t(text)]), now[key]);
-    return [field(label, select), () => ({ [key]: options[select.selectedIndex][0] })];
+    // A value that the remote control cannot set shows only where it is the present one.
+    const shown = options.filter(([value, , isFixed]) => !isFixed || value === now[key]);
+    const select = choice(shown.map(([value, text]) => [value, t(text)]), now[key]);
+    return [field(label, select), () => ({ [key]: shown[select.selectedIndex][0] })];
   },
   time(now, key, label) {
     const input = h('input', { type: 'time', required: true, value: toTime(now[key]) });

@@ -46,7 +46,7 @@ const SECTIONS = {
     ['check', 'peer_port_random_on_start', 'Random port at each start'],
     ['number', 'peer_limit_global', 'Maximum peers', PORT],
     ['number', 'peer_limit_per_torrent', 'Maximum peers per torrent', PORT],
-    ['choice', 'encryption', 'Encryption', [['required', 'Require'], ['preferred', 'Allow'], ['allowed', 'Off']]],
+    ['choice', 'encryption', 'Encryption', [['required', 'Require'], ['preferred', 'Allow'], ['allowed', 'Off', true]]],
     ['check', 'dht_enabled', 'Find peers by the DHT'],
     ['check', 'pex_enabled', 'Find peers by peer exchange'],
     ['check', 'lpd_enabled', 'Find peers in the local network'],
