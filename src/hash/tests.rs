@@ -114,3 +114,18 @@ proptest! {
         }
     }
 }
+
+/// Also without any optimisation, as programs that use the library are built while they are developed.
+#[test]
+fn a_kernel_needs_no_more_than_half_of_the_stack_of_a_peers_thread() {
+    for kernel in Kernel::detect() {
+        let hashes = move || {
+            let data = [[0; SHA1_BLOCK]; 2];
+            let mut states = vec![INITIAL_STATE; kernel.width()];
+            let mut lanes: Vec<_> = states.iter_mut().map(|state| Lane::new(state, &data)).collect();
+            kernel.compress(&mut lanes, 2);
+        };
+        let thread = std::thread::Builder::new().stack_size(128 * 1024).spawn(hashes).expect("a thread");
+        thread.join().expect("no panic");
+    }
+}

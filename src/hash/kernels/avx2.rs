@@ -7,7 +7,7 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
-use super::vector::{sha1_lanes, sha1_steps};
+use super::vector::{sha1_lanes, sha1_steps, twenty_steps};
 
 pub(super) type Vector = __m256i;
 

@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 };
 
 use super::avx2::quarter;
-use super::vector::{sha1_lanes, sha1_steps};
+use super::vector::{sha1_lanes, sha1_steps, twenty_steps};
 
 type Vector = __m512i;
 

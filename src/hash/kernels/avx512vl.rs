@@ -3,7 +3,7 @@
 use std::arch::x86_64::{_mm256_rol_epi32, _mm256_ternarylogic_epi32, _mm256_xor_si256};
 
 use super::avx2::{Vector, add, from_blocks, from_words, splat, to_words};
-use super::vector::{sha1_lanes, sha1_steps};
+use super::vector::{sha1_lanes, sha1_steps, twenty_steps};
 
 sha1_lanes!("avx2,avx512f,avx512vl", 8, Vector);
 

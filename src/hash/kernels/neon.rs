@@ -6,7 +6,7 @@ use std::arch::aarch64::{
     vsriq_n_u32, vtrn1q_u64, vtrn2q_u64, vzip1q_u32, vzip2q_u32,
 };
 
-use super::vector::{sha1_lanes, sha1_steps};
+use super::vector::{sha1_lanes, sha1_steps, twenty_steps};
 
 pub(super) type Vector = uint32x4_t;
 

@@ -6,7 +6,7 @@ use std::arch::x86_64::{
     _mm_srli_epi32, _mm_unpackhi_epi32, _mm_unpackhi_epi64, _mm_unpacklo_epi32, _mm_unpacklo_epi64, _mm_xor_si128,
 };
 
-use super::vector::{sha1_lanes, sha1_steps};
+use super::vector::{sha1_lanes, sha1_steps, twenty_steps};
 
 type Vector = __m128i;
 
