@@ -8,7 +8,6 @@ mod document;
 mod fake;
 mod reading;
 mod robustness;
-mod speed;
 mod types;
 
 use serde_json::Value;
