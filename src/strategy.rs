@@ -9,6 +9,7 @@
 //! * One per torrent, owned by its loop: [`choker`], [`quality`], `peer_list`, `eviction` (also for pending
 //!   handshakes) and [`metadata_fetch`].
 //! * One per connection: [`pipeline`], [`pex`], [`window`], [`write_batch`], [`send_schedule`] and [`traffic`].
+//! * One per web seed: [`web_seed`].
 //! * One per client: [`rate_limiter`] and `dial_rate`.
 
 pub mod allowed_fast;
@@ -29,6 +30,7 @@ pub mod send_schedule;
 pub mod smart_ban;
 pub mod super_seed;
 pub mod traffic;
+pub mod web_seed;
 pub mod window;
 pub mod write_batch;
 

@@ -1,0 +1,173 @@
+//! What to do after a web seed's fault: wait, leave a file to others, or give the web seed up.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::strategy::web_seed::WebSeedFault;
+use crate::types::PieceIndex;
+
+/// The first wait after a failure.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+/// The first wait if the server is busy and does not say how long.
+const BUSY_WAIT: Duration = Duration::from_secs(30);
+/// The longest wait if the server does not say how long.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// The longest wait, whatever the server says.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// The shortest wait, whatever the server says.
+const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A web seed with wrong data in so many of its files, or pieces of several files, is given up.
+const MAX_WRONG: usize = 8;
+
+/// What to do after a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// Ask again at this time.
+    WaitUntil(Duration),
+    /// Request nothing of this file any more.
+    LeaveFile(usize),
+    /// Request this piece no more.
+    LeavePiece(PieceIndex),
+    /// Give the web seed up.
+    End,
+}
+
+/// The history of a web seed that matters after a fault. All times count from a start of the caller's choice.
+#[derive(Clone, Debug, Default)]
+pub struct WebSeedHealth {
+    /// Failures in a row.
+    failures: u32,
+    /// Files that the server does not have, or has with other lengths.
+    missing: HashSet<usize>,
+    /// Pieces of several files that the server has wrong.
+    wrong_pieces: HashSet<PieceIndex>,
+    /// How many files or pieces were wrong.
+    wrong: usize,
+}
+
+impl WebSeedHealth {
+    /// Data arrived.
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Whether requests for this file are useless.
+    pub fn is_missing(&self, file: usize) -> bool {
+        self.missing.contains(&file)
+    }
+
+    /// The pieces of several files that the server has wrong.
+    pub fn wrong_pieces(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.wrong_pieces.iter().copied()
+    }
+
+    /// Decides what follows from wrong data in a piece, which has bytes of `files`. Mirrors update single files, so the others of a
+    /// torrent with several files may still be right.
+    pub fn piece_failed(&mut self, piece: PieceIndex, files: &[usize], is_multi_file: bool) -> NextStep {
+        if files.iter().any(|file| self.missing.contains(file)) && self.wrong < MAX_WRONG {
+            return NextStep::LeavePiece(piece); // requested before the file was left
+        }
+        self.wrong += 1;
+        match files {
+            _ if !is_multi_file || self.wrong >= MAX_WRONG => NextStep::End,
+            [file] => {
+                self.missing.insert(*file);
+                NextStep::LeaveFile(*file)
+            }
+            _ => {
+                self.wrong_pieces.insert(piece);
+                NextStep::LeavePiece(piece)
+            }
+        }
+    }
+
+    /// Decides what follows from a fault of a request for this file.
+    pub fn failed(&mut self, now: Duration, file: usize, fault: &WebSeedFault) -> NextStep {
+        let wait = match fault {
+            WebSeedFault::Unreachable(_) | WebSeedFault::ServerError(_) => self.doubled(FIRST_WAIT),
+            WebSeedFault::Busy(None) => self.doubled(BUSY_WAIT),
+            WebSeedFault::Busy(Some(wait)) => (*wait).clamp(SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER),
+            WebSeedFault::NoFile(_) | WebSeedFault::WrongLength => {
+                self.missing.insert(file);
+                return NextStep::LeaveFile(file);
+            }
+            WebSeedFault::WrongRange
+            | WebSeedFault::Compressed
+            | WebSeedFault::Refused(_)
+            | WebSeedFault::WrongData => return NextStep::End,
+        };
+        self.failures = self.failures.saturating_add(1);
+        NextStep::WaitUntil(now.saturating_add(wait))
+    }
+
+    /// The wait after the failures so far.
+    fn doubled(&self, first: Duration) -> Duration {
+        first.saturating_mul(1 << self.failures.min(16)).min(LONGEST_WAIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn waits(health: &mut WebSeedHealth, fault: &WebSeedFault, n: usize) -> Vec<u64> {
+        let wait = |_| match health.failed(SECOND * 100, 0, fault) {
+            NextStep::WaitUntil(at) => at.as_secs() - 100,
+            other => panic!("{other:?}"),
+        };
+        (0..n).map(wait).collect()
+    }
+
+    #[test]
+    fn waits_double_until_data_arrives() {
+        let mut health = WebSeedHealth::default();
+        let lost = WebSeedFault::Unreachable("reset".to_owned());
+        assert_eq!(waits(&mut health, &lost, 9), [5, 10, 20, 40, 80, 160, 320, 600, 600]);
+        health.succeeded();
+        assert_eq!(waits(&mut health, &WebSeedFault::ServerError(500), 2), [5, 10]);
+        assert_eq!(waits(&mut health, &WebSeedFault::Busy(None), 2), [120, 240]);
+        assert_eq!(waits(&mut health, &lost, 40).last(), Some(&600));
+    }
+
+    #[test]
+    fn a_busy_server_says_how_long_but_not_for_ever() {
+        let mut health = WebSeedHealth::default();
+        for (said, waited) in [(0, 1), (7, 7), (u64::MAX, 3600)] {
+            assert_eq!(waits(&mut health, &WebSeedFault::Busy(Some(Duration::from_secs(said))), 1), [waited]);
+        }
+    }
+
+    #[test]
+    fn a_missing_file_costs_only_that_file() {
+        let mut health = WebSeedHealth::default();
+        assert_eq!(health.failed(SECOND, 3, &WebSeedFault::NoFile(404)), NextStep::LeaveFile(3));
+        assert_eq!(health.failed(SECOND, 5, &WebSeedFault::WrongLength), NextStep::LeaveFile(5));
+        assert!(health.is_missing(3) && health.is_missing(5) && !health.is_missing(4));
+        assert_eq!(waits(&mut health, &WebSeedFault::ServerError(500), 1), [5], "no failure of the server");
+    }
+
+    #[test]
+    fn a_mirror_with_an_updated_file_keeps_the_others_for_a_while() {
+        let mut health = WebSeedHealth::default();
+        assert_eq!(health.clone().piece_failed(PieceIndex(0), &[0], false), NextStep::End, "the only file");
+        assert_eq!(health.piece_failed(PieceIndex(5), &[2], true), NextStep::LeaveFile(2));
+        assert!(health.is_missing(2));
+        assert_eq!(health.piece_failed(PieceIndex(6), &[2], true), NextStep::LeavePiece(PieceIndex(6)));
+        assert_eq!(health.piece_failed(PieceIndex(9), &[3, 4], true), NextStep::LeavePiece(PieceIndex(9)));
+        assert_eq!(health.wrong_pieces().collect::<Vec<_>>(), [PieceIndex(9)]);
+        let steps: Vec<_> = (10..20).map(|n| health.piece_failed(PieceIndex(n), &[n as usize], true)).collect();
+        assert_eq!(steps.iter().position(|step| *step == NextStep::End), Some(5));
+    }
+
+    #[test]
+    fn a_server_that_lies_or_refuses_is_given_up() {
+        let mut health = WebSeedHealth::default();
+        let refused = WebSeedFault::Refused("HTTP status 403".to_owned());
+        for fault in [WebSeedFault::WrongRange, WebSeedFault::Compressed, refused, WebSeedFault::WrongData] {
+            assert_eq!(health.failed(SECOND, 0, &fault), NextStep::End);
+        }
+    }
+}
