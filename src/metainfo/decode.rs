@@ -187,6 +187,7 @@ pub(super) struct TopLevel {
     /// The creator's declared encoding of the names.
     pub encoding: Option<Vec<u8>>,
     pub url_list: Vec<String>,
+    pub httpseeds: Vec<String>,
     pub nodes: Vec<(String, u16)>,
     /// The content and position of `info`, if it is a dictionary. Its files were counted and checked, but not kept.
     pub info: Option<(Info, Range<usize>)>,
@@ -225,6 +226,7 @@ impl TopLevel {
                 b"created by" => |top, s| text(s).map(|it| top.created_by = it),
                 b"creation date" => |top, s| int(s).map(|it| top.creation_date = it.ok()),
                 b"encoding" => |top, s| text(s).map(|it| top.encoding = it),
+                b"httpseeds" => |top, s| s.value().and_then(|v| urls(s, v, URLS_MAX)).map(|it| top.httpseeds = it),
                 b"info" => |top, s| {
                     let start = s.position();
                     top.info = Info::read(s, FileSink::Count)?.map(|info| (info, start..s.position()));

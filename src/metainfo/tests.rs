@@ -172,14 +172,17 @@ fn optional_keys_of_the_wrong_type_do_not_matter() {
         ("announce-list", tiers),
         ("comment", i(5)),
         ("creation date", s("now")),
+        ("httpseeds", l(&[s("http://s?a"), i(1), s("http://s?a"), s("")])),
         ("info", info.to_vec()),
         ("nodes", d(&[("a", l(&[i(1)]))])),
         ("url-list", l(&[s("http://w"), l(&[]), s(""), s("http://w")])),
     ]);
     let t = Metainfo::parse(&bytes).unwrap();
+    assert_eq!(Metainfo::parse(&t.to_bytes()).unwrap().http_seeds, ["http://s?a"]);
     assert_eq!(t.tiers, [vec!["http://a", "http://b"], vec!["udp://c"]]);
     assert_eq!((t.comment, t.creation_date, t.private), (None, None, false));
     assert_eq!(t.web_seeds, ["http://w"]);
+    assert_eq!(t.http_seeds, ["http://s?a"]);
     assert!(Metainfo::parse(&single_but("private", Some(i(1)))).unwrap().private);
     let useless = d(&[("announce", s("http://a")), ("announce-list", l(&[l(&[s("")])])), ("info", info.to_vec())]);
     assert_eq!(Metainfo::parse(&useless).unwrap().tiers, [["http://a"]]);

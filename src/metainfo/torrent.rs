@@ -61,6 +61,8 @@ pub struct Metainfo {
     pub creation_date: Option<i64>,
     /// Web seeds (BEP 19).
     pub web_seeds: Vec<String>,
+    /// Web seeds that are scripts (BEP 17).
+    pub http_seeds: Vec<String>,
 }
 
 /// One entry of a torrent's file list: a file, or padding, a link or a folder.
@@ -212,6 +214,10 @@ impl Metainfo {
             encode::bytes(&mut out, first.as_bytes());
             encode::bytes(&mut out, b"announce-list");
             encode::list(&mut out, &tiers, |out, tier| encode::strings(out, tier));
+        }
+        if !self.http_seeds.is_empty() {
+            encode::bytes(&mut out, b"httpseeds");
+            encode::strings(&mut out, &self.http_seeds);
         }
         encode::bytes(&mut out, b"info");
         out.extend_from_slice(&self.info);

@@ -81,6 +81,8 @@ pub(super) fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -
     let (hashes, _) = info.get(checked.pieces.clone()).unwrap_or_default().as_chunks::<20>();
     let mut web_seeds = top.url_list;
     retain_first(&mut web_seeds, &mut HashSet::new());
+    let mut http_seeds = top.httpseeds;
+    retain_first(&mut http_seeds, &mut HashSet::new());
     let info_hash = InfoHash(Sha1::digest(&info).into());
     let name = match checked.name.or_else(|| Name::of(&fallback?).ok().flatten()) {
         Some(name) => name,
@@ -101,6 +103,7 @@ pub(super) fn load(source: &mut (impl Read + Seek), fallback: Option<Vec<u8>>) -
         created_by: text(top.created_by),
         creation_date: top.creation_date,
         web_seeds,
+        http_seeds,
         nodes: top.nodes,
         files: entries(&name.safe, checked.length, checked.executable, checked.files),
         name: name.safe,
