@@ -12,6 +12,7 @@ mod file;
 mod lenient;
 mod peer_names;
 mod proxy;
+mod ranged;
 mod response;
 #[cfg_attr(not(feature = "tls"), path = "http/no_tls.rs")]
 mod tls;
@@ -41,6 +42,7 @@ use address_guard::{AddressGuard, StaticHosts, is_refusal};
 use cookies::{Cookies, get};
 use families::{IpFamily, KnownFamilies};
 pub use file::FetchedUrl;
+pub use ranged::{FetchInterrupter, RangedFetcher, RangedResponse};
 use response::{BODIES, read_body, retry_after};
 
 /// The largest response body, after decompression, in bytes. 3,000 peers take at most 53 KiB in the compact form, and
@@ -92,7 +94,7 @@ struct Agents {
 }
 
 /// Which local addresses a URL may lead to. Depends on who supplied the URL.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
     /// Local addresses only with the path and query of an announce: a torrent supplied the URL.
     AnnouncePathOnly,
@@ -140,9 +142,12 @@ impl HttpTracker {
 
     /// Like [`HttpTracker::new`], with another user agent.
     fn with_user_agent(user_agent: &str) -> HttpTracker {
-        let config = config(user_agent).build();
-        let unusable_proxy = proxy::is_unusable(&config).then(|| config.clone());
-        HttpTracker { unusable_proxy, ..HttpTracker::with_resolver(&config, is_local, AddressGuard::no_names) }
+        HttpTracker::with_agents(&config(user_agent).build())
+    }
+
+    fn with_agents(config: &Config) -> HttpTracker {
+        let unusable_proxy = proxy::is_unusable(config).then(|| config.clone());
+        HttpTracker { unusable_proxy, ..HttpTracker::with_resolver(config, is_local, AddressGuard::no_names) }
     }
 
     /// Sets the user's own URLs, which may lead to any path at a local address.
@@ -154,11 +159,15 @@ impl HttpTracker {
     /// Creates a client with sockets bound to `bind`. Ignores proxies from the environment then, because traffic would leave
     /// another way. The default for `user_agent` is btsync's own.
     pub fn bound_to(bind: &Bind, user_agent: Option<&str>) -> HttpTracker {
-        let user_agent = user_agent.unwrap_or(USER_AGENT);
+        HttpTracker::bound_with(bind, config(user_agent.unwrap_or(USER_AGENT)))
+    }
+
+    /// The same with another configuration of the agents.
+    fn bound_with(bind: &Bind, config: ConfigBuilder<AgentScope>) -> HttpTracker {
         if *bind == Bind::Any {
-            return HttpTracker::with_user_agent(user_agent);
+            return HttpTracker::with_agents(&config.build());
         }
-        let config = config(user_agent).proxy(None).build();
+        let config = config.proxy(None).build();
         let agent = |guard| Agent::with_parts(config.clone(), bound::connector(bind.clone()), guard);
         HttpTracker { announces_both: false, ..HttpTracker::build(agent, is_local, AddressGuard::no_names, false) }
     }
@@ -331,13 +340,25 @@ impl HttpTracker {
         from_public: bool,
         end: Instant,
     ) -> Result<Hop, TrackerError> {
+        let cookies = self.cookies.as_ref();
+        self.hop_by(agents, url, trust, from_public, |agent| get(agent, url, cookies, end))
+    }
+
+    /// The same with another way to send the request.
+    fn hop_by(
+        &self,
+        agents: &Agents,
+        url: &str,
+        trust: Trust,
+        from_public: bool,
+        send: impl Fn(&Agent) -> Result<ureq::http::Response<Body>, ureq::Error>,
+    ) -> Result<Hop, TrackerError> {
         if self.unusable_proxy.as_ref().is_some_and(|config| !proxy::bypasses_proxy(config, url)) {
             return Err(TrackerError::Proxy);
         }
-        let cookies = self.cookies.as_ref();
         // Behind a proxy, names are not resolved here, but literal addresses can be checked.
         if !url::literal_ip(url).is_some_and(self.is_local) {
-            match get(&agents.public, url, cookies, end) {
+            match send(&agents.public) {
                 Ok(response) => return Ok(Hop { response, public: true }),
                 Err(e) if !is_refusal(&e) => return Err(error::from_ureq(e, url)),
                 Err(_) => {}
@@ -353,7 +374,7 @@ impl HttpTracker {
             }
             _ => {}
         }
-        let response = get(&agents.local, url, cookies, end).map_err(|e| error::from_ureq(e, url))?;
+        let response = send(&agents.local).map_err(|e| error::from_ureq(e, url))?;
         Ok(Hop { response, public: false })
     }
 }

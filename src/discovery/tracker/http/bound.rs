@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
 };
 use ureq::{Error, Timeout};
 
@@ -29,7 +30,7 @@ struct BoundConnector {
 
 /// A plain TCP connection.
 struct BoundTransport {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     buffers: LazyBuffers,
 }
 
@@ -46,6 +47,8 @@ impl<In: Transport> Connector<In> for BoundConnector {
             match self.bind.connect(*addr, timeout) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
+                    let stream = Arc::new(stream);
+                    register(details, &stream)?;
                     let buffers =
                         LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
                     return Ok(Some(Either::B(BoundTransport { stream, buffers })));
@@ -55,6 +58,12 @@ impl<In: Transport> Connector<In> for BoundConnector {
         }
         Err(Error::Io(last))
     }
+}
+
+/// Lets the agent's shutdown close the socket.
+pub(crate) fn register(details: &ConnectionDetails, stream: &Arc<TcpStream>) -> Result<(), Error> {
+    let weak: Weak<TcpStream> = Arc::downgrade(stream);
+    (details.register_shutdown)(weak as Weak<dyn ShutdownHandle>)
 }
 
 /// The time limit of a step; `None` for no limit. Never zero, which sockets do not accept as a timeout.
@@ -78,19 +87,21 @@ impl Transport for BoundTransport {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.stream.set_write_timeout(wait(timeout))?;
         let output = &self.buffers.output()[..amount];
-        self.stream.write_all(output).map_err(|error| to_timeout_error(error, timeout.reason))
+        (&*self.stream).write_all(output).map_err(|error| to_timeout_error(error, timeout.reason))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.stream.set_read_timeout(wait(timeout))?;
         let input = self.buffers.input_append_buf();
-        let amount = self.stream.read(input).map_err(|error| to_timeout_error(error, timeout.reason))?;
+        let amount = (&*self.stream).read(input).map_err(|error| to_timeout_error(error, timeout.reason))?;
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }
 
     fn is_open(&mut self) -> bool {
-        false // announces are too rare to keep a connection open
+        // An open connection has nothing to read between two requests.
+        let is_silent = || self.stream.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.stream.set_nonblocking(true).is_ok() && is_silent() && self.stream.set_nonblocking(false).is_ok()
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::config::Config;
@@ -14,7 +15,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Proxy, ProxyProtocol};
 
-use crate::discovery::tracker::http::bound::{to_timeout_error, wait};
+use crate::discovery::tracker::http::bound::{register, to_timeout_error, wait};
 use crate::discovery::tracker::http::tls::Tls;
 use crate::discovery::tracker::http::url::split_port;
 use crate::net::bind::Bind;
@@ -56,7 +57,7 @@ struct ProxyConnector;
 
 /// A connection to a proxy, for one request.
 struct ProxyTransport {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     buffers: LazyBuffers,
     /// The URL prefix and the header to insert into the request; `None` once sent.
     amendment: Option<(String, String)>,
@@ -78,6 +79,8 @@ impl<In: Transport> Connector<In> for ProxyConnector {
             match Bind::Any.connect(*addr, timeout) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
+                    let stream = Arc::new(stream);
+                    register(details, &stream)?;
                     let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
                     let buffers = LazyBuffers::new(input, output);
                     let amendment = Some((root(details.uri), authorization(proxy)));
@@ -127,8 +130,8 @@ impl Transport for ProxyTransport {
         self.stream.set_write_timeout(wait(timeout))?;
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         let sent = match self.amendment.take() {
-            Some(amendment) => self.stream.write_all(&amended(output, &amendment)),
-            None => self.stream.write_all(output),
+            Some(amendment) => (&*self.stream).write_all(&amended(output, &amendment)),
+            None => (&*self.stream).write_all(output),
         };
         sent.map_err(|error| to_timeout_error(error, timeout.reason))
     }
@@ -136,7 +139,7 @@ impl Transport for ProxyTransport {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.stream.set_read_timeout(wait(timeout))?;
         let input = self.buffers.input_append_buf();
-        let amount = self.stream.read(input).map_err(|error| to_timeout_error(error, timeout.reason))?;
+        let amount = (&*self.stream).read(input).map_err(|error| to_timeout_error(error, timeout.reason))?;
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }
