@@ -23,9 +23,9 @@ _btsync_options() {
             --fsync --verify --check-integrity --save-torrent= --seed --seed-time= --seed-ratio= --super-seed -p=
             --listen-port= --max-peers= --max-download-limit= --max-overall-download-limit= -u= --max-upload-limit=
             --max-overall-upload-limit= --encryption= --dscp= --interface= --bind= --peer-id-prefix= --user-agent=
-            --peer= --bt-tracker= --bt-exclude-tracker= --no-dht --dht-entry-point= --no-lsd --no-pex -i= --input-file=
-            -j= --max-concurrent= --max-concurrent-downloads= --watch= --json --plain --web --web-listen= -q --quiet -v
-            --verbose --stop-timeout= --on-download-complete= --on-complete= --on-bt-download-complete=
+            --peer= --bt-tracker= --bt-exclude-tracker= --web-seed= --no-dht --dht-entry-point= --no-lsd --no-pex -i=
+            --input-file= -j= --max-concurrent= --max-concurrent-downloads= --watch= --json --plain --web --web-listen=
+            -q --quiet -v --verbose --stop-timeout= --on-download-complete= --on-complete= --on-bt-download-complete=
             --on-complete-always --config= --conf-path= --no-config --show-config -h --help -V --version' ;;
     esac
 }

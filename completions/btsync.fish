@@ -80,6 +80,7 @@ complete -c btsync -n '__btsync_in download' -l user-agent -x -d 'send this clie
 complete -c btsync -n '__btsync_in download' -l peer -x -d 'connect to this peer'
 complete -c btsync -n '__btsync_in download' -l bt-tracker -x -d 'announce to this tracker too'
 complete -c btsync -n '__btsync_in download' -l bt-exclude-tracker -x -d 'do not announce to this tracker of the torrent'
+complete -c btsync -n '__btsync_in download' -l web-seed -x -d 'also download from this web seed'
 complete -c btsync -n '__btsync_in download' -l no-dht -d 'do not use the DHT'
 complete -c btsync -n '__btsync_in download' -l dht-entry-point -x -d 'also join the DHT through this node'
 complete -c btsync -n '__btsync_in download' -l no-lsd -d 'do not look for peers in the local network'

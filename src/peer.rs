@@ -5,6 +5,7 @@
 //! must know goes to it as a [`PeerEvent`].
 
 pub mod block_receiver;
+mod block_sink;
 pub mod connection;
 pub mod deadline;
 mod deferred_state;
@@ -26,6 +27,7 @@ pub mod super_seed;
 pub mod throttle;
 pub mod uplink;
 mod wake_pipe;
+pub mod web_seed;
 pub mod writer;
 
 use std::sync::{Arc, OnceLock};
@@ -51,6 +53,7 @@ use shutdown::ConnectionShutdown;
 pub use state::{Peer, request_for_readers};
 use super_seed::SuperSeeding;
 pub use throttle::{ActiveInGroup, Demand, LimitGroup, Throttle, TorrentThrottle};
+pub use web_seed::{WebSeed, WebSeedRoster, WebSeedSettings};
 
 /// A peer that sends nothing for this long is taken for dead; keep-alives come every two minutes.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
@@ -79,6 +82,8 @@ pub struct TorrentContext {
     pub pieces: PieceManager,
     /// The connected peers.
     pub roster: Roster,
+    /// The web seeds that run.
+    pub web_seeds: WebSeedRoster,
     /// The number of connections, including those being established.
     pub connections: Gauge,
     /// Large buffers, lent to connections that transfer blocks.
@@ -213,6 +218,7 @@ impl TorrentContext {
             info: OnceLock::new(),
             pieces,
             roster: Roster::default(),
+            web_seeds: WebSeedRoster::default(),
             connections: Gauge::default(),
             slabs: SlabPool::new(SLAB, 8),
             batch_slabs: SlabPool::new(MAX_WIDTH * LANE_BYTES, BATCH_SLABS),
@@ -232,8 +238,12 @@ impl TorrentContext {
 
     /// The peer's share of the total download rate, 0 to 1; an equal share while its rate is unknown.
     pub fn share_of(&self, peer: &Peer, now: Duration) -> f64 {
-        let equal = 1.0 / self.roster.count().max(1) as f64;
-        let download_rate = peer.rates.download_rate.get();
+        self.share_of_rate(peer.rates.download_rate.get(), now)
+    }
+
+    /// The share of a source with this rate in bytes a second; an equal share if it is 0.
+    pub fn share_of_rate(&self, download_rate: u64, now: Duration) -> f64 {
+        let equal = 1.0 / (self.roster.count() + self.web_seeds.count()).max(1) as f64;
         if download_rate == 0 {
             return equal;
         }
@@ -246,7 +256,7 @@ impl TorrentContext {
                 .into_iter()
                 .filter(|peer| peer.can_request())
                 .map(|peer| peer.rates.download_rate.get());
-            self.payload.download_rate.set(rates.sum());
+            self.payload.download_rate.set(rates.sum::<u64>().saturating_add(self.web_seeds.rate()));
         }
         let all = self.payload.download_rate.get().max(download_rate);
         download_rate as f64 / all as f64
@@ -286,6 +296,7 @@ impl TorrentContext {
     /// Ends all connections, and wakes the threads that wait in [`TorrentContext::send_to_main`].
     pub fn end_connections(&self) {
         self.shutdown.close();
+        self.web_seeds.wake();
     }
 
     /// Ends all connections' threads because the metadata is complete. Connections that have finished their handshake stay open.

@@ -9,6 +9,7 @@ mod order;
 mod serving;
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -105,6 +106,12 @@ impl PieceManager {
     /// Wasted payload bytes so far: duplicate, unwanted or failed data.
     pub fn wasted(&self) -> u64 {
         self.wasted.get()
+    }
+
+    /// Whether any of these pieces is wanted and not verified.
+    pub fn lacks_any(&self, mut pieces: Range<u32>) -> bool {
+        let picker = self.picker.lock();
+        pieces.any(|piece| picker.lacks(PieceIndex(piece)))
     }
 
     /// Adds to the count of wasted payload bytes.
@@ -211,6 +218,11 @@ impl PieceManager {
             picker.set_bitfield(peer, bits);
         }
         keeps
+    }
+
+    /// Sets what a web seed has, which may be less than before.
+    pub fn set_web_seed_pieces(&self, web_seed: PeerKey, bits: Bitfield) {
+        self.picker.lock().set_bitfield(web_seed, bits);
     }
 
     /// Records that the peer has a piece. Returns whether the peer has any piece that we want.

@@ -146,6 +146,9 @@ pub struct DownloadArgs {
     /// do not announce to this tracker of the torrent; `*` stands for all of its trackers
     #[argh(option, arg_name = "URL", from_str_fn(values::excluded_trackers))]
     bt_exclude_tracker: Vec<Vec<String>>,
+    /// also download from this web seed; local addresses are allowed
+    #[argh(option, arg_name = "URL", from_str_fn(values::web_seed))]
+    pub web_seed: Vec<String>,
     /// do not use the DHT
     #[argh(switch)]
     pub no_dht: bool,

@@ -244,6 +244,9 @@ impl EventText {
             }
             Event::PieceFailed { piece, senders } => {
                 let senders: Vec<_> = senders.iter().map(ToString::to_string).collect();
+                if senders.is_empty() {
+                    return Some(format!("piece {} does not verify; its blocks came from a web seed", piece.0));
+                }
                 Some(format!("piece {} does not verify; its blocks came from {}", piece.0, senders.join(", ")))
             }
             Event::PeerBanned { addr, piece } => Some(format!("{addr} sent wrong data (piece {}): banned", piece.0)),

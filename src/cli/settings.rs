@@ -131,6 +131,7 @@ fn add_options(
         .peers(peers)
         .trackers(args.trackers().map(str::to_owned).collect())
         .exclude_trackers(args.excluded_trackers().map(str::to_owned).collect())
+        .web_seeds(args.web_seed.clone())
         .dht(!args.no_dht)
         .lsd(!args.no_lsd)
         .pex(!args.no_pex)

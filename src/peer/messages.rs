@@ -86,6 +86,13 @@ pub enum PeerEvent {
     PexPeers(Vec<(SocketAddr, PexFlags)>),
     /// A peer is a node of the DHT (BEP 5).
     DhtNode(SocketAddr),
+    /// A web seed has ended before the download was complete.
+    WebSeedEnded {
+        /// The web seed.
+        key: PeerKey,
+        /// The reason.
+        why: String,
+    },
     /// All wanted pieces are verified.
     Complete,
     /// There is no file descriptor left to open a file; a connection has to give up its own.

@@ -129,6 +129,7 @@ fn may_be_duplicates(older: &Peer, newer: &Peer) -> bool {
 
 /// Requests blocks that have become free from idle peers, first from peers whose rate is known.
 pub fn refill_idle_peers(context: &TorrentContext) {
+    context.web_seeds.wake();
     if context.pieces.is_complete() {
         return;
     }

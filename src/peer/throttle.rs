@@ -9,13 +9,13 @@ mod limit_group;
 mod torrent_throttle;
 
 use std::io::{self, Read};
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::time::Instant;
 
 use crate::peer::state::Peer;
 use crate::peer::uplink::UplinkState;
 use crate::peer::{SLAB, TorrentContext};
-use crate::strategy::rate_limiter::{Direction, Grant, Limits};
+use crate::strategy::rate_limiter::{Direction, FlowId, Grant, Limits};
 use crate::types::PeerKey;
 use crate::util::atomics::Counter;
 use crate::util::slab::{PooledSlab, SlabPool};
@@ -115,6 +115,46 @@ fn wait_for_turn(context: &TorrentContext, peer: &Peer, grants: &mut LevelGrants
         }
     }
     None
+}
+
+/// A web seed's share of the download limits: what it was granted and has not used.
+#[derive(Default)]
+pub struct DownloadAllowance(LevelGrants);
+
+impl DownloadAllowance {
+    /// Waits until some of `want` bytes may be received; `None` once `is_over`.
+    pub fn wait(
+        &mut self,
+        throttle: &TorrentThrottle,
+        key: PeerKey,
+        want: u64,
+        is_over: impl Fn() -> bool,
+    ) -> Option<u64> {
+        if throttle.limit(Direction::Down) == 0 {
+            self.0.clear();
+            return Some(want);
+        }
+        // All web seeds together count as one host.
+        let flow = FlowId::new(key, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let demand = Demand { flow, direction: Direction::Down, despite_choke: false };
+        while !is_over() {
+            match self.0.collect(throttle, demand, 1, want) {
+                Grant::Go(bytes) => return Some(bytes.min(want)),
+                Grant::Wait(pause) => std::thread::sleep(pause),
+            }
+        }
+        None
+    }
+
+    /// These bytes have been received.
+    pub fn spend(&mut self, bytes: u64) {
+        self.0.spend(bytes);
+    }
+
+    /// Returns what is left to the limiters.
+    pub fn give_back(&mut self, throttle: &TorrentThrottle, key: PeerKey) {
+        self.0.give_back(throttle, Direction::Down, key);
+    }
 }
 
 /// A writer's share of the upload limits: what it was granted and has not used, and until when it waits for more.

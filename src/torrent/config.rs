@@ -60,6 +60,8 @@ pub struct SearchConfig {
     pub exclude_trackers: Vec<String>,
     /// Further DHT nodes, `HOST:PORT`: those that a torrent names (BEP 5).
     pub nodes: Vec<String>,
+    /// The user's web seeds (BEP 19), in addition to those of the torrent. They may have local addresses.
+    pub web_seeds: Vec<String>,
     /// Whether peer exchange is on (BEP 11).
     pub pex: bool,
 }
@@ -215,6 +217,7 @@ impl Default for SearchConfig {
             trackers: Vec::new(),
             exclude_trackers: Vec::new(),
             nodes: Vec::new(),
+            web_seeds: Vec::new(),
             pex: true,
         }
     }

@@ -75,6 +75,8 @@ setters! {
     tracker_tiers: Option<Vec<Vec<String>>> => search.tiers;
     /// Trackers of the torrent that must not be used; `*` stands for all.
     exclude_trackers: Vec<String> => search.exclude_trackers;
+    /// The user's web seeds (BEP 19), in addition to those of the torrent. They may have local addresses.
+    web_seeds: Vec<String> => search.web_seeds;
     /// Whether the client's local discovery searches for peers of this torrent (BEP 14).
     lsd: bool => client.lsd;
     /// Whether peer exchange is on (BEP 11).

@@ -93,7 +93,8 @@ struct DueTimes {
 
 impl<'a> PeerManager<'a> {
     /// Takes a registration that listens, adds the peers from the configuration, and starts discovery as far as it is allowed.
-    /// A private torrent gets peers only from its trackers (BEP 27).
+    /// A private torrent gets peers only from its trackers (BEP 27). With `has_web_seeds`, peers are not its only source of data.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         inner: &'a TorrentInner,
         config: Arc<TorrentConfig>,
@@ -101,6 +102,7 @@ impl<'a> PeerManager<'a> {
         info_hash: InfoHash,
         tiers: &[Vec<String>],
         private: bool,
+        has_web_seeds: bool,
         registration: Registration,
     ) -> PeerManager<'a> {
         let replaced = inner.peers.tracker_requests.tiers.lock().clone();
@@ -122,6 +124,8 @@ impl<'a> PeerManager<'a> {
         if announcer.is_empty()
             && config.search.peers.is_empty()
             && config.search.link_peers.is_empty()
+            && config.search.web_seeds.is_empty()
+            && !has_web_seeds
             && discovery.is_none()
         {
             send_event(&events, Event::NoPeerSource { unsupported: announcer.unsupported().to_vec() });

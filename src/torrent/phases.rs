@@ -62,7 +62,7 @@ impl<'a> TorrentRun<'a> {
         let pieces = PieceManager::new(nothing, Vec::new(), Bitfield::new(0));
         let context = self.context(magnet.info_hash, self.config.search.pex, true, pieces);
         let tiers: Vec<Vec<String>> = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
-        let mut peer_manager = self.peer_manager(&context, &tiers, false)?;
+        let mut peer_manager = self.peer_manager(&context, &tiers, false, false)?;
         self.publish(&context, &peer_manager);
         metadata_from_url::fetch_in_background(magnet, &self.config, &context);
         let Some(info) = metadata_phase::fetch(&mut peer_manager, &context, &self.messages) else {
@@ -169,16 +169,19 @@ impl<'a> TorrentRun<'a> {
             let super_seeding = SuperSeeding::new(context.pieces.piece_count(), storage.layout().piece_length());
             let _ = context.super_seeding.set(super_seeding);
         }
-        let mut peer_manager = match kept_peers {
-            Some(kept_peers) => kept_peers.peer_manager.with_config(config),
-            None => self.peer_manager(&context, &metainfo.tiers, metainfo.private)?,
+        let mut peer_manager = if let Some(kept_peers) = kept_peers {
+            kept_peers.peer_manager.with_config(config)
+        } else {
+            let has_web_seeds = !metainfo.web_seeds.is_empty() || !metainfo.http_seeds.is_empty();
+            self.peer_manager(&context, &metainfo.tiers, metainfo.private, has_web_seeds)?
         };
         self.publish(&context, &peer_manager);
         self.apply_order(&context);
         peer_manager.continue_kept(&context);
         peer_manager.refuse_incoming(false);
-        let ended =
-            Transfer::new(&context, peer_manager, context.pieces.wanted_bytes(), resume_store).run(&self.messages);
+        let ended = Transfer::new(&context, peer_manager, context.pieces.wanted_bytes(), resume_store)
+            .with_web_seeds(metainfo)
+            .run(&self.messages);
         storage.close();
         storage.unlock();
         Ok(match ended? {
@@ -252,6 +255,7 @@ impl<'a> TorrentRun<'a> {
         context: &TorrentContext,
         tiers: &[Vec<String>],
         private: bool,
+        has_web_seeds: bool,
     ) -> Result<PeerManager<'a>, TorrentError> {
         let mut registration = self.registration.take().expect("the peer manager is made once");
         let inner = self.inner;
@@ -269,6 +273,7 @@ impl<'a> TorrentRun<'a> {
             context.settings.info_hash,
             tiers,
             private,
+            has_web_seeds,
             registration,
         ))
     }

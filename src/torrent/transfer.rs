@@ -8,12 +8,14 @@ mod bans;
 mod reopening;
 mod slots;
 mod turnover;
+mod web_seeds;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use crate::metainfo::Metainfo;
 use crate::net::tcp_diag::TcpDiag;
 use crate::peer::{PeerEvent, TorrentContext, TorrentMessage};
 use crate::storage::{StopCheck as _, StorageError, StorageErrorKind};
@@ -24,6 +26,7 @@ use crate::torrent::peer_manager::{LoopEvent, PeerManager};
 use crate::torrent::resume_store::{MANY_FILES, ResumeStore, skip_after_stop};
 use crate::torrent::{Event, Outcome, Stage, send_event};
 pub use reopening::TransferEnd;
+use web_seeds::WebSeeds;
 
 /// Upper bound on sleep, in case a deadline is missed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -55,6 +58,7 @@ pub struct Transfer<'c, 'a> {
     finish_retry_at: Option<Duration>,
     /// The resume data, if it is enabled.
     resume_store: Option<ResumeStore>,
+    web_seeds: WebSeeds,
 }
 
 impl<'c, 'a> Transfer<'c, 'a> {
@@ -87,7 +91,17 @@ impl<'c, 'a> Transfer<'c, 'a> {
             failure: None,
             finish_retry_at: None,
             resume_store,
+            web_seeds: WebSeeds::default(),
         }
+    }
+
+    /// Starts the web seeds of the torrent and of the user, if anything is missing.
+    #[must_use]
+    pub fn with_web_seeds(mut self, metainfo: &Metainfo) -> Transfer<'c, 'a> {
+        if self.complete_since.is_none() {
+            self.web_seeds = WebSeeds::start(self.context, metainfo, &self.peer_manager.config);
+        }
+        self
     }
 
     /// Downloads and seeds until the seed goal is reached or the torrent is stopped, then shuts down; or until the files are to be
@@ -203,6 +217,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
                 self.piece_failed(piece, &senders, has_resumed_blocks);
             }
             PeerEvent::CorruptSendersFound { piece, senders } => self.ban(piece, &senders),
+            PeerEvent::WebSeedEnded { key, .. } => self.web_seeds.stop_one(self.context, key),
             PeerEvent::Complete => self.complete(),
             // A thread that waited for a descriptor, or went through very many files, gave up because of the stop.
             PeerEvent::Storage(error)
@@ -238,6 +253,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
             Ok(true) => {}
         }
         self.complete_since = Some(now);
+        self.web_seeds.stop(self.context);
         self.peer_manager.is_complete = true;
         if self.context.pieces.is_seed() {
             self.peer_manager.announcer.completed(); // a partial seed has not completed the torrent (BEP 21)
@@ -301,8 +317,10 @@ impl<'c, 'a> Transfer<'c, 'a> {
         let inner = self.peer_manager.inner;
         inner.set_stage(Stage::Stopping);
         send_event(&self.peer_manager.events, Event::Stopping);
+        self.web_seeds.stop(self.context);
         let (context, resume_store, is_late) = (self.context, self.resume_store, skip_after_stop(&*inner.run));
         self.peer_manager.shut_down(context, messages, || {
+            self.web_seeds.join();
             if !context.pieces.is_complete() {
                 context.pieces.storage().record_complete_files(&context.pieces.to_resume().0);
             }

@@ -22,6 +22,7 @@ pub mod tracker;
 pub mod trickle;
 pub mod user;
 pub mod web;
+pub mod web_seed;
 pub mod wire;
 
 use std::ffi::OsStr;

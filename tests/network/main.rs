@@ -12,3 +12,4 @@ mod lsd;
 mod private;
 mod tls;
 mod tracker;
+mod web_seeds;

@@ -97,6 +97,17 @@ pub(crate) fn trackers(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
+pub(crate) fn web_seed(text: &str) -> Result<String, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    // The message omits the URL, which may contain a password.
+    let is_after = |scheme| lower.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty());
+    if is_after("http://") || is_after("https://") {
+        Ok(text.trim().to_owned())
+    } else {
+        Err("a web seed's URL begins with http:// or https://".to_owned())
+    }
+}
+
 pub(crate) fn allocation(text: &str) -> Result<Allocation, String> {
     match text {
         "none" => Ok(Allocation::None),

@@ -8,12 +8,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::peer::piece_batch::LONGEST_WAIT;
-use crate::peer::{ContextSettings, TorrentMessage};
+use crate::peer::{ContextSettings, PeerEvent, TorrentMessage};
 use crate::pieces::PieceManager;
 use crate::storage::{FileSpec, Layout, Storage};
 use crate::strategy::picker::{PickContext, Speed};
 use crate::strategy::pipeline::EndGameLimit;
-use crate::types::{BLOCK_SIZE, Bitfield, PeerId, PeerKey};
+use crate::types::{BLOCK_SIZE, Bitfield, PeerId, PeerKey, PieceIndex};
 use crate::wire::handshake::Handshake;
 
 const PIECES: u32 = 5;
@@ -65,14 +65,18 @@ impl Setup {
             let request = BlockInfo { piece: PieceIndex(piece), begin, length: BLOCK_SIZE };
             receiver.note(request, begin as usize..(begin + BLOCK_SIZE) as usize);
         }
-        receiver.accept();
-        assert_eq!(receiver.decisions.take, [true; BLOCKS as usize]);
-        receiver.write(bytes).expect("a disk");
-        receiver.hash(bytes);
+        receiver.sink.accept();
+        assert_eq!(receiver.sink.decisions.take, [true; BLOCKS as usize]);
+        receiver.sink.write(bytes).expect("a disk");
+        receiver.sink.hash(bytes);
         let mut unverified_pieces = Vec::new();
-        self.context.pieces.written(KEY, receiver.blocks.drain(..).map(|(block, _)| block), &mut unverified_pieces);
+        self.context.pieces.written(
+            KEY,
+            receiver.sink.blocks.drain(..).map(|(block, _)| block),
+            &mut unverified_pieces,
+        );
         assert_eq!(unverified_pieces, [PieceIndex(piece)]);
-        receiver.finish(PieceIndex(piece)).expect("a disk");
+        receiver.sink.finish(PieceIndex(piece)).expect("a disk");
     }
 
     fn piece(&self, piece: u32) -> Vec<u8> {
@@ -88,13 +92,13 @@ impl Setup {
 fn pieces_of_a_fast_peer_are_hashed_together_and_a_wrong_one_is_found() {
     let setup = setup();
     let mut receiver = BlockReceiver::new(&setup.context, &setup.peer);
-    receiver.batch_size = Some(4);
+    receiver.sink.batch_size = Some(4);
     for piece in [2, 0, 3] {
         let mut bytes = setup.piece(piece);
         bytes[5] ^= u8::from(piece == 0);
         setup.receive(&mut receiver, piece, &bytes);
     }
-    assert!(receiver.has_unhashed() && receiver.hashes.is_empty() && setup.verified().is_empty());
+    assert!(receiver.has_unhashed() && receiver.sink.hashes.is_empty() && setup.verified().is_empty());
     // They wait while requests are outstanding, but not for long, whatever the peer sends.
     let now = setup.context.now();
     assert!(receiver.is_batch_due(now), "nothing is outstanding");
@@ -119,10 +123,10 @@ fn pieces_of_a_slow_peer_are_hashed_as_they_arrive() {
     assert_eq!(setup.verified(), [1]);
     // A piece whose hash runs already does not wait when the peer becomes fast.
     let first = BlockInfo { piece: PieceIndex(4), begin: 0, length: BLOCK_SIZE };
-    receiver.blocks = vec![(first, 0..BLOCK_SIZE as usize)];
-    receiver.hash(&setup.piece(4));
-    receiver.blocks.clear();
-    assert_eq!(receiver.hashes[&PieceIndex(4)].upto, BLOCK_SIZE);
+    receiver.sink.blocks = vec![(first, 0..BLOCK_SIZE as usize)];
+    receiver.sink.hash(&setup.piece(4));
+    receiver.sink.blocks.clear();
+    assert_eq!(receiver.sink.hashes[&PieceIndex(4)].upto, BLOCK_SIZE);
     assert!(!receiver.has_unhashed());
 }
 

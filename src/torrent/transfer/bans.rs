@@ -17,6 +17,8 @@ impl Transfer<'_, '_> {
             log::info!("{piece:?} does not verify with blocks of an earlier run, and is downloaded again");
         } else if senders.len() == 1 {
             self.ban(piece, senders);
+        } else if senders.iter().any(|key| self.web_seeds.has(*key)) {
+            log::info!("{piece:?} does not verify; a web seed sent a part of it");
         } else {
             for addr in known {
                 if let Some(record) = self.peer_manager.peer_list.record(addr) {
@@ -29,6 +31,10 @@ impl Transfer<'_, '_> {
     /// Bans peers that sent wrong blocks of a piece, even if they have disconnected.
     pub(crate) fn ban(&mut self, piece: PieceIndex, corrupt_senders: &[PeerKey]) {
         for &key in corrupt_senders {
+            if self.web_seeds.has(key) {
+                self.web_seeds.piece_failed(self.context, key, piece);
+                continue;
+            }
             let now = self.context.now();
             // The peer may have sent wrong blocks of several pieces; that counts as one offence.
             let Some((addr, incoming)) =

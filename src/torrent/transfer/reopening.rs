@@ -27,7 +27,9 @@ impl<'a> Transfer<'_, 'a> {
     /// Closes the connections, joins their threads and writes the resume data, as at a stop.
     pub(super) fn suspend(mut self, messages: &Receiver<TorrentMessage>) -> Result<TransferEnd<'a>, StorageError> {
         self.peer_manager.inner.set_stage(Stage::Checking);
+        self.web_seeds.stop(self.context);
         self.peer_manager.close_for_reopening(self.context);
+        std::mem::take(&mut self.web_seeds).join();
         // What the connections reported last, such as wrong data; and announces that have ended meanwhile.
         let waiting: Vec<TorrentMessage> = messages.try_iter().collect();
         for message in waiting {

@@ -155,6 +155,12 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
         "Do not announce to this tracker of the torrent. _URL_ can be a list separated by commas. `*` stands for all \
          trackers of the torrent.",
     ),
+    network("web-seed").manual(
+        "Also download from this web server, which has the files of the torrent (a web seed, BEP 19). If the torrent has \
+         several files, _URL_ is the folder that contains the torrent's folder. If it has one file, _URL_ is that file, or \
+         its folder if _URL_ ends with a slash. The URL may contain a user name and a password. btsync uses the web seeds \
+         that the torrent or the magnet link names, too, but only those with public addresses.",
+    ),
     network("no-dht").manual("Do not use the DHT (distributed hash table, BEP 5 and 32)."),
     network("dht-entry-point").manual("Also join the DHT through this node."),
     network("no-lsd").manual("Do not look for peers in the local network (local service discovery, BEP 14)."),

@@ -1,0 +1,411 @@
+//! A web seed's thread: picks blocks as a peer does, requests the ranges of files that they are, and stores what arrives. See
+//! `docs/dev/web-seeds.md`.
+//!
+//! Connecting cannot be interrupted, so meanwhile the thread keeps nothing of the torrent alive.
+
+mod assembly;
+mod body;
+mod fetch;
+mod roster;
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
+
+use crate::discovery::tracker::http::{FetchInterrupter, RangedFetcher};
+use crate::peer::roster::refill_idle_peers;
+use crate::peer::shutdown::ShutdownSignal;
+use crate::peer::{PeerEvent, TorrentContext};
+use crate::strategy::picker::{PickContext, Speed};
+use crate::strategy::pipeline::EndGameLimit;
+use crate::strategy::rate_limiter::Direction;
+use crate::strategy::web_seed::{
+    BlockRun, NextStep, WebSeedFault, WebSeedFiles, WebSeedHealth, WebSeedKind, WebSeedUrl, pick_size, runs,
+};
+use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
+use crate::util::atomics::Flag;
+use crate::util::redact::public_name;
+
+pub use roster::WebSeedRoster;
+
+/// The stack size of the thread.
+const STACK: usize = 512 * 1024;
+/// The longest that an idle web seed sleeps, in case a wake is missed.
+const IDLE_SLEEP: Duration = Duration::from_secs(5);
+/// How often to check a thread that has not ended yet.
+const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// A web seed that delivers a piece within this many seconds is fast.
+const FAST_PIECE_SECONDS: u64 = 20;
+
+/// What a web seed's thread needs to know.
+#[derive(Clone, Debug)]
+pub struct WebSeedSettings {
+    /// Where it is.
+    pub url: WebSeedUrl,
+    /// The names of the files.
+    pub files: Arc<WebSeedFiles>,
+    /// The user agent, instead of our own.
+    pub user_agent: Option<String>,
+}
+
+/// The torrent's handle of a web seed.
+pub struct WebSeed {
+    /// The key under which its blocks are recorded.
+    pub key: PeerKey,
+    /// Where it is.
+    pub url: WebSeedUrl,
+    is_stopped: Arc<Flag>,
+    /// Whether the thread waits for a server, and holds nothing of the torrent.
+    is_asking: Arc<Flag>,
+    failed: Arc<FailedPieces>,
+    interrupter: FetchInterrupter,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<ShutdownSignal>,
+    thread: JoinHandle<()>,
+}
+
+/// Pieces whose data from a web seed was wrong, until its thread looks at them.
+#[derive(Default)]
+struct FailedPieces {
+    are_there: Flag,
+    pieces: Mutex<Vec<PieceIndex>>,
+}
+
+impl WebSeed {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If there is no thread.
+    pub fn start(context: &Arc<TorrentContext>, settings: WebSeedSettings) -> io::Result<WebSeed> {
+        let fetcher = RangedFetcher::new(&context.settings.bind, settings.user_agent.as_deref(), settings.url.is_users);
+        let (key, is_stopped, interrupter) = (context.new_key(), Arc::<Flag>::default(), fetcher.interrupter());
+        let (url, is_asking) = (settings.url.clone(), Arc::<Flag>::default());
+        let failed = Arc::<FailedPieces>::default();
+        let (tell, ended) = bounded(0);
+        let work = WebSeedWork {
+            weak: Arc::downgrade(context),
+            key,
+            settings,
+            is_stopped: is_stopped.clone(),
+            is_asking: is_asking.clone(),
+            failed: failed.clone(),
+            fetcher,
+            health: WebSeedHealth::default(),
+            rate: 0,
+            answer_time: None,
+            sent_at: None,
+            sends_whole_files: false,
+        };
+        let thread = Builder::new().name("web seed".to_owned()).stack_size(STACK).spawn(move || run(work, tell))?;
+        Ok(WebSeed { key, url, is_stopped, is_asking, failed, interrupter, ended, thread })
+    }
+
+    /// A piece failed its hash because of this web seed's data.
+    pub fn piece_failed(&self, context: &TorrentContext, piece: PieceIndex) {
+        self.failed.pieces.lock().push(piece);
+        self.failed.are_there.set(true);
+        context.web_seeds.wake();
+    }
+
+    /// Tells the thread to end, and closes its connection.
+    pub fn stop(&self, context: &TorrentContext) {
+        self.is_stopped.set(true);
+        context.web_seeds.wake();
+        self.interrupter.clone().interrupt();
+    }
+
+    /// Joins the thread, which was told to stop. If it still connects at the deadline, it is left behind, and then ends.
+    pub fn join_until(self, deadline: Instant) {
+        let mut deadline = deadline;
+        while self.ended.recv_deadline(deadline).is_err_and(|error| error == RecvTimeoutError::Timeout) {
+            if self.is_asking.is_set() {
+                return;
+            }
+            deadline = Instant::now() + JOIN_POLL_INTERVAL; // it writes to the disk
+        }
+        let _ = self.thread.join();
+    }
+}
+
+/// Runs the thread; `_tell` is dropped at its end, even if it panics.
+fn run(mut work: WebSeedWork, _tell: Sender<ShutdownSignal>) {
+    let guard = WebSeedGuard { weak: work.weak.clone(), key: work.key };
+    let why = work.run();
+    drop(guard);
+    if let (Some(why), Some(context)) = (why, work.context()) {
+        log::warn!("{}: this web seed is not used any more: {why}", public_name(work.settings.url.as_str()));
+        context.send_to_main(PeerEvent::WebSeedEnded { key: work.key, why });
+    }
+}
+
+/// Takes the web seed out of the picker at the end.
+struct WebSeedGuard {
+    weak: Weak<TorrentContext>,
+    key: PeerKey,
+}
+
+impl Drop for WebSeedGuard {
+    fn drop(&mut self) {
+        if let Some(context) = self.weak.upgrade() {
+            leave(&context, self.key);
+            context.settings.throttle.remove_peer(self.key);
+        }
+    }
+}
+
+/// The web seed requests nothing more, or nothing for a while.
+fn leave(context: &TorrentContext, key: PeerKey) {
+    context.web_seeds.leave(key);
+    context.pieces.remove_peer(key);
+    refill_idle_peers(context);
+}
+
+/// The state of the thread.
+struct WebSeedWork {
+    weak: Weak<TorrentContext>,
+    key: PeerKey,
+    settings: WebSeedSettings,
+    is_stopped: Arc<Flag>,
+    is_asking: Arc<Flag>,
+    failed: Arc<FailedPieces>,
+    fetcher: RangedFetcher,
+    health: WebSeedHealth,
+    /// In bytes a second; 0 while unknown.
+    rate: u64,
+    /// How long the last response took to begin.
+    answer_time: Option<Duration>,
+    /// When the request was sent whose body is about to arrive.
+    sent_at: Option<Instant>,
+    /// Whether the server ignores ranges.
+    sends_whole_files: bool,
+}
+
+/// Why a request ended early.
+enum FetchEnd {
+    /// The torrent stops, or its disk failed.
+    Stopped,
+    /// The torrent is paused, or the blocks arrived from elsewhere.
+    NotNeeded,
+    /// The server ignored the range of a request.
+    WholeFile,
+    /// The request for this file failed.
+    Fault(usize, WebSeedFault),
+}
+
+impl WebSeedWork {
+    /// The torrent's context, unless the web seed has to end.
+    fn context(&self) -> Option<Arc<TorrentContext>> {
+        self.weak.upgrade().filter(|context| !self.must_end(context))
+    }
+
+    fn must_end(&self, context: &TorrentContext) -> bool {
+        self.is_stopped.is_set() || context.are_connections_ending()
+    }
+
+    /// Requests blocks until the torrent is complete or stops, or the web seed is of no use; then returns the reason.
+    fn run(&mut self) -> Option<String> {
+        let mut is_in_picker = false;
+        loop {
+            let context = self.context()?;
+            let seen = context.web_seeds.wakes();
+            if context.pieces.is_complete() {
+                return None;
+            }
+            if let Err(fault) = self.leave_failed_pieces(&context) {
+                return Some(fault.to_string());
+            }
+            if context.is_paused() {
+                context.web_seeds.wait(seen, IDLE_SLEEP);
+                continue;
+            }
+            if !is_in_picker {
+                self.enter(&context);
+                is_in_picker = true;
+            }
+            let (picked, again) = self.pick(&context);
+            if picked.is_empty() {
+                let until_again = again.map_or(IDLE_SLEEP, |at| at.saturating_sub(context.now()));
+                context.web_seeds.wait(seen, until_again.clamp(Duration::from_millis(10), IDLE_SLEEP));
+                continue;
+            }
+            drop(context);
+            match self.fetch(picked) {
+                Ok(()) | Err(FetchEnd::NotNeeded) => {}
+                Err(FetchEnd::Stopped) => return None,
+                Err(FetchEnd::WholeFile) => self.sends_whole_files = true,
+                Err(FetchEnd::Fault(file, fault)) => {
+                    let context = self.context()?;
+                    match self.health.failed(context.now(), file, &fault) {
+                        NextStep::End => return Some(fault.to_string()),
+                        NextStep::LeaveFile(_) | NextStep::LeavePiece(_) => self.leave_file(&context, &fault)?,
+                        NextStep::WaitUntil(at) => {
+                            is_in_picker = false;
+                            leave(&context, self.key);
+                            self.report(&fault);
+                            self.wait_until(&context, at);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Logs a fault that may pass.
+    fn report(&self, fault: &WebSeedFault) {
+        log::info!("{}: {fault}", public_name(self.settings.url.as_str()));
+    }
+
+    /// Waits until this time, unless the torrent stops.
+    fn wait_until(&self, context: &TorrentContext, at: Duration) {
+        while !self.must_end(context) && !context.pieces.is_complete() {
+            let seen = context.web_seeds.wakes();
+            let left = at.saturating_sub(context.now());
+            if left.is_zero() {
+                return;
+            }
+            if !self.must_end(context) {
+                context.web_seeds.wait(seen, left);
+            }
+        }
+    }
+
+    /// Registers with the picker.
+    fn enter(&self, context: &TorrentContext) {
+        context.web_seeds.join(self.key);
+        context.web_seeds.set_rate(self.key, self.rate);
+        context.pieces.add_peer(self.key);
+        context.pieces.set_web_seed_pieces(self.key, self.pieces(context));
+    }
+
+    /// The pieces whose files the server has, as far as we know.
+    fn pieces(&self, context: &TorrentContext) -> Bitfield {
+        let layout = context.pieces.storage().layout();
+        let mut pieces = Bitfield::full(context.pieces.piece_count());
+        for file in (0..layout.files().len()).filter(|file| self.health.is_missing(*file)) {
+            layout.pieces_of(file).for_each(|piece| {
+                pieces.clear(PieceIndex(piece));
+            });
+        }
+        self.health.wrong_pieces().for_each(|piece| {
+            pieces.clear(piece);
+        });
+        pieces
+    }
+
+    /// Requests nothing more of files with wrong data. An error if the web seed has to end.
+    fn leave_failed_pieces(&mut self, context: &TorrentContext) -> Result<(), WebSeedFault> {
+        if !self.failed.are_there.swap(false) {
+            return Ok(());
+        }
+        let failed = std::mem::take(&mut *self.failed.pieces.lock());
+        let layout = context.pieces.storage().layout();
+        for piece in failed {
+            let spans = layout.spans(layout.offset(piece, 0), u64::from(layout.piece_size(piece)));
+            let is_file = |file: &usize| layout.files().get(*file).is_some_and(|spec| !spec.is_pad);
+            let files: Vec<usize> = spans.map(|span| span.file).filter(is_file).collect();
+            let is_multi_file = self.settings.url.kind == WebSeedKind::Mirror && layout.files().len() > 1;
+            if self.health.piece_failed(piece, &files, is_multi_file) == NextStep::End {
+                return Err(WebSeedFault::WrongData);
+            }
+        }
+        self.leave_file(context, &WebSeedFault::WrongData).ok_or(WebSeedFault::WrongData)
+    }
+
+    /// The server does not have some file. `None` if it then has nothing.
+    fn leave_file(&self, context: &TorrentContext, fault: &WebSeedFault) -> Option<()> {
+        self.report(fault);
+        let pieces = self.pieces(context);
+        if pieces.count() == 0 || self.settings.url.kind == WebSeedKind::Script {
+            log::warn!("{}: this web seed has no file of the torrent", public_name(self.settings.url.as_str()));
+            return None;
+        }
+        context.pieces.set_web_seed_pieces(self.key, pieces);
+        Some(())
+    }
+
+    /// Picks the blocks of the next requests. Also returns when to pick again.
+    fn pick(&self, context: &TorrentContext) -> (Vec<BlockInfo>, Option<Duration>) {
+        let (now, mut picked) = (context.now(), Vec::new());
+        let n = if self.sends_whole_files {
+            1
+        } else {
+            pick_size(self.rate, context.settings.throttle.fair_share(Direction::Down))
+        };
+        let least = (self.rate / 10 / u64::from(BLOCK_SIZE)) as usize; // what its path may hold
+        let limit = EndGameLimit { outstanding: 0, least: least.max(1), proven: self.rate > 0 };
+        let share = context.share_of_rate(self.rate, now);
+        context.web_seeds.forget_cancels(self.key);
+        let again = context.pieces.pick(self.key, n, self.pick_context(context), limit, share, &mut picked);
+        (picked, again)
+    }
+
+    fn pick_context(&self, context: &TorrentContext) -> PickContext {
+        let piece_length = u64::from(context.pieces.storage().layout().piece_length());
+        let is_slow = self.rate > 0 && self.rate.saturating_mul(FAST_PIECE_SECONDS) < piece_length;
+        let per_block = match self.rate {
+            0 => Duration::ZERO,
+            rate => Duration::from_secs_f64(f64::from(BLOCK_SIZE) / rate as f64),
+        };
+        PickContext {
+            now: context.now(),
+            speed: if is_slow { Speed::Slow } else { Speed::Fast },
+            answer_time: self.answer_time.filter(|_| self.rate > 0).map(|time| time + per_block),
+            per_block,
+        }
+    }
+
+    /// Requests and stores picked blocks. Those that do not arrive become free for others.
+    fn fetch(&mut self, picked: Vec<BlockInfo>) -> Result<(), FetchEnd> {
+        let by_piece = self.settings.url.kind == WebSeedKind::Script;
+        let planned = {
+            let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+            let layout = context.pieces.storage().layout();
+            runs(picked, by_piece, |block| layout.offset(block.piece, block.begin))
+        };
+        if self.sends_whole_files
+            && let Some(file) = planned.first().and_then(|run| self.file_around(run))
+        {
+            self.give_back(planned.iter().flat_map(|run| &run.blocks), false);
+            return self.fetch_whole_file(file);
+        }
+        let mut waiting = planned.into_iter();
+        while let Some(run) = waiting.next() {
+            let mut rest = Vec::new();
+            let result = self.fetch_run(&run, &mut rest);
+            if let Err(end) = result {
+                let later: Vec<BlockRun> = waiting.collect();
+                let all = rest.iter().chain(later.iter().flat_map(|run| &run.blocks));
+                self.give_back(all, matches!(end, FetchEnd::Fault(..)));
+                return Err(end);
+            }
+        }
+        Ok(())
+    }
+
+    /// The file that has all bytes of a run; `None` if there are several.
+    fn file_around(&self, run: &BlockRun) -> Option<usize> {
+        let context = self.context()?;
+        let mut spans = context.pieces.storage().layout().spans(run.bytes.start, run.bytes.end - run.bytes.start);
+        let span = spans.next()?;
+        spans.next().is_none().then_some(span.file)
+    }
+
+    /// Returns blocks to the picker; `has_failed` if other sources should be asked for them first.
+    fn give_back<'b>(&self, blocks: impl Iterator<Item = &'b BlockInfo>, has_failed: bool) {
+        let blocks: Vec<BlockInfo> = blocks.copied().collect();
+        let Some(context) = self.weak.upgrade() else { return };
+        if has_failed {
+            context.pieces.expire(self.key, &blocks, false);
+        } else {
+            context.pieces.release(self.key, &blocks);
+        }
+        refill_idle_peers(&context);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! Requests: the ranges of a run of blocks, or a whole file from a server that ignores ranges.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::discovery::tracker::http::{RangedResponse, TrackerError};
+use crate::peer::web_seed::assembly::RunAssembly;
+use crate::peer::web_seed::body::BodyReceiver;
+use crate::peer::web_seed::{FetchEnd, IDLE_SLEEP, WebSeedWork};
+use crate::storage::Layout;
+use crate::strategy::web_seed::{BlockRun, BodyPlan, WebSeedFault, WebSeedKind, judge, judge_script};
+use crate::types::{BlockInfo, PieceIndex};
+
+/// The longest body of a 503 that is read for the number in it.
+const MAX_NUMBER: u64 = 64;
+/// The file of a fault of a script, which has no files.
+const NO_FILE: usize = usize::MAX;
+
+/// One part of a run: the bytes of one file.
+struct FilePart {
+    file: usize,
+    bytes: Range<u64>,
+    /// The length of the file.
+    length: u64,
+    is_pad: bool,
+}
+
+impl WebSeedWork {
+    /// Requests the bytes of a run, and stores its blocks. On failure, `rest` receives the blocks that are not stored.
+    pub(super) fn fetch_run(&mut self, run: &BlockRun, rest: &mut Vec<BlockInfo>) -> Result<(), FetchEnd> {
+        let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+        let mut slab = context.slabs.take();
+        let mut assembly = RunAssembly::new(run.blocks.clone(), slab.len());
+        let parts = match self.settings.url.kind {
+            WebSeedKind::Mirror => parts(context.pieces.storage().layout(), &run.bytes),
+            WebSeedKind::Script => Vec::new(),
+        };
+        drop(context);
+        let result = match self.settings.url.kind {
+            WebSeedKind::Mirror => parts.iter().try_for_each(|part| self.fetch_part(part, &mut assembly, &mut slab)),
+            WebSeedKind::Script => self.fetch_from_script(run, &mut assembly, &mut slab),
+        };
+        rest.extend_from_slice(assembly.rest());
+        result
+    }
+
+    /// Requests the bytes of one file. A server may send less than requested, and is then asked for the rest.
+    fn fetch_part(&mut self, part: &FilePart, assembly: &mut RunAssembly, slab: &mut [u8]) -> Result<(), FetchEnd> {
+        let mut bytes = part.bytes.clone();
+        while bytes.start < bytes.end {
+            if part.is_pad {
+                let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+                bytes.start += BodyReceiver::new(self, &context, part.file).zeros(&bytes, assembly, slab)?;
+                continue;
+            }
+            let url = self.settings.url.of_file(&self.settings.files, part.file);
+            let mut response = self.open(&url, Some(&bytes), part.file)?;
+            let plan =
+                judge(&response.answer, &bytes, part.length).map_err(|fault| FetchEnd::Fault(part.file, fault))?;
+            if plan.is_whole_file && bytes != (0..part.length) && !self.sends_whole_files {
+                return Err(FetchEnd::WholeFile);
+            }
+            let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+            let mut receiver = BodyReceiver::new(self, &context, part.file);
+            receiver.skip(&mut response, bytes.start - plan.starts_at, slab, assembly)?;
+            let got = receiver.receive(&mut response, bytes.end - bytes.start, assembly, slab)?;
+            if got == 0 {
+                return Err(FetchEnd::Fault(part.file, too_short()));
+            }
+            bytes.start += got;
+            if bytes.start >= bytes.end && !plan.is_whole_file {
+                receiver.finish(&mut response)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Requests a run, which is within one piece, from a script.
+    fn fetch_from_script(
+        &mut self,
+        run: &BlockRun,
+        assembly: &mut RunAssembly,
+        slab: &mut [u8],
+    ) -> Result<(), FetchEnd> {
+        let Some(first) = run.blocks.first() else { return Ok(()) };
+        let length = run.bytes.end - run.bytes.start;
+        let Some(info_hash) = self.context().map(|context| context.settings.info_hash) else {
+            return Err(FetchEnd::Stopped);
+        };
+        let url = self.settings.url.of_range(info_hash, first.piece, first.begin, length as u32);
+        let mut response = self.open(&url, None, NO_FILE)?;
+        let number = if response.answer.status == 503 { response.start_of_body(MAX_NUMBER) } else { Vec::new() };
+        judge_script(&response.answer, length, &number).map_err(|fault| FetchEnd::Fault(NO_FILE, fault))?;
+        let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+        let mut receiver = BodyReceiver::new(self, &context, NO_FILE);
+        if receiver.receive(&mut response, length, assembly, slab)? < length {
+            return Err(FetchEnd::Fault(NO_FILE, too_short()));
+        }
+        receiver.finish(&mut response)
+    }
+
+    /// Reads a file from its start, and stores those of its blocks that no other source was asked for.
+    pub(super) fn fetch_whole_file(&mut self, file: usize) -> Result<(), FetchEnd> {
+        let url = self.settings.url.of_file(&self.settings.files, file);
+        let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+        let layout = context.pieces.storage().layout();
+        let start = layout.start_of(file);
+        let length = layout.files().get(file).map_or(0, |spec| spec.length);
+        let pieces = layout.pieces_of(file);
+        let mut slab = context.slabs.take();
+        drop(context);
+        let mut response = self.open(&url, None, file)?;
+        let plan = judge(&response.answer, &(0..length), length).map_err(|fault| FetchEnd::Fault(file, fault))?;
+        let BodyPlan { starts_at: 0, .. } = plan else { return Err(FetchEnd::Fault(file, WebSeedFault::WrongRange)) };
+        let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+        let (mut position, mut has_claimed) = (0, false);
+        for piece in pieces.clone().map(PieceIndex) {
+            let claimed = self.claim(&context, piece, &(start..start + length));
+            has_claimed |= !claimed.is_empty();
+            if claimed.is_empty() && !context.pieces.lacks_any(piece.0..pieces.end) {
+                break;
+            }
+            let layout = context.pieces.storage().layout();
+            let claimed = crate::strategy::web_seed::runs(claimed, false, |it| layout.offset(it.piece, it.begin));
+            let mut waiting = claimed.into_iter();
+            while let Some(run) = waiting.next() {
+                let mut assembly = RunAssembly::new(run.blocks.clone(), slab.len());
+                let mut receiver = BodyReceiver::new(self, &context, file);
+                let (from, left) = (run.bytes.start - start, run.bytes.end - run.bytes.start);
+                let result = receiver
+                    .skip(&mut response, from - position, &mut slab, &assembly)
+                    .and_then(|()| receiver.receive(&mut response, left, &mut assembly, &mut slab))
+                    .and_then(|got| if got < left { Err(FetchEnd::Fault(file, too_short())) } else { Ok(()) });
+                if let Err(end) = result {
+                    let later: Vec<BlockRun> = waiting.collect();
+                    let all = assembly.rest().iter().chain(later.iter().flat_map(|run| &run.blocks));
+                    self.give_back(all, matches!(end, FetchEnd::Fault(..)));
+                    return Err(end);
+                }
+                position = run.bytes.end - start;
+            }
+        }
+        if !has_claimed {
+            // Other sources have everything: do not read the file in vain again at once.
+            context.web_seeds.wait(context.web_seeds.wakes(), IDLE_SLEEP);
+        }
+        Ok(())
+    }
+
+    /// Takes the free blocks of a piece that are within `bytes` of the torrent.
+    fn claim(&self, context: &crate::peer::TorrentContext, piece: PieceIndex, bytes: &Range<u64>) -> Vec<BlockInfo> {
+        let layout = context.pieces.storage().layout();
+        let mut claimed = Vec::new();
+        context.pieces.pick_within(self.key, usize::MAX, self.pick_context(context), &[piece], &mut claimed);
+        let is_within = |block: &BlockInfo| {
+            let start = layout.offset(block.piece, block.begin);
+            start >= bytes.start && start + u64::from(block.length) <= bytes.end
+        };
+        let (within, others): (Vec<_>, Vec<_>) = claimed.into_iter().partition(is_within);
+        if !others.is_empty() {
+            context.pieces.release(self.key, &others);
+        }
+        within
+    }
+
+    /// Sends a request and waits for the head of the response, without holding anything of the torrent.
+    fn open(&mut self, url: &str, range: Option<&Range<u64>>, file: usize) -> Result<RangedResponse, FetchEnd> {
+        let sent = Instant::now();
+        self.is_asking.set(true);
+        let response = self.fetcher.get(url, range);
+        self.is_asking.set(false);
+        if self.context().is_none() {
+            return Err(FetchEnd::Stopped);
+        }
+        let response = response.map_err(|error| FetchEnd::Fault(file, fault_of(&error, url)))?;
+        (self.answer_time, self.sent_at) = (Some(sent.elapsed()), Some(sent));
+        Ok(response)
+    }
+}
+
+/// The response ended before all bytes arrived.
+pub(super) fn too_short() -> WebSeedFault {
+    WebSeedFault::Unreachable("it closed the connection before the end of its answer".to_owned())
+}
+
+/// What a request without a response means.
+pub(super) fn fault_of(error: &TrackerError, url: &str) -> WebSeedFault {
+    let text = error.clone().without_secrets_of(url).to_string();
+    match error {
+        TrackerError::Scheme(_)
+        | TrackerError::Url
+        | TrackerError::Local
+        | TrackerError::Proxy
+        | TrackerError::Redirect(_)
+        | TrackerError::Tls(_)
+        | TrackerError::TooLarge
+        | TrackerError::Malformed(_)
+        | TrackerError::Other(_) => WebSeedFault::Refused(text),
+        _ => WebSeedFault::Unreachable(text),
+    }
+}
+
+/// The parts of files that the bytes of a torrent are.
+fn parts(layout: &Layout, bytes: &Range<u64>) -> Vec<FilePart> {
+    let spans = layout.spans(bytes.start, bytes.end - bytes.start);
+    let part = |span: crate::storage::Span| {
+        let spec = layout.files().get(span.file)?;
+        let bytes = span.offset..span.offset + span.len;
+        Some(FilePart { file: span.file, bytes, length: spec.length, is_pad: spec.is_pad })
+    };
+    spans.filter_map(part).collect()
+}

@@ -1,0 +1,113 @@
+//! The web seeds of a torrent: which ones are used, and how they end.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::metainfo::Metainfo;
+use crate::peer::{TorrentContext, WebSeed, WebSeedSettings};
+use crate::strategy::web_seed::{WebSeedFiles, WebSeedKind, WebSeedUrl};
+use crate::torrent::TorrentConfig;
+use crate::types::{PeerKey, PieceIndex};
+use crate::util::os_error::reason;
+use crate::util::redact::public_name;
+
+/// The most web seeds of a torrent that are used.
+const MAX_WEB_SEEDS: usize = 16;
+/// How long to wait at the end for threads that may be connecting; they are left behind then.
+const JOIN_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The web seeds that main has started.
+#[derive(Default)]
+pub(super) struct WebSeeds {
+    running: Vec<WebSeed>,
+    /// Those that were told to end, with the keys under which their blocks are still known.
+    stopped: Vec<WebSeed>,
+}
+
+impl WebSeeds {
+    /// Starts all that a torrent and the user name.
+    pub fn start(context: &Arc<TorrentContext>, metainfo: &Metainfo, config: &TorrentConfig) -> WebSeeds {
+        let urls = choose(&config.search.web_seeds, metainfo);
+        if urls.is_empty() {
+            return WebSeeds::default();
+        }
+        let files = Arc::new(WebSeedFiles::new(metainfo));
+        let user_agent = &config.connections.user_agent;
+        let start = |url| {
+            let settings = WebSeedSettings { url, files: files.clone(), user_agent: user_agent.clone() };
+            WebSeed::start(context, settings)
+                .inspect_err(|error| log::warn!("cannot start a thread for a web seed: {}", reason(error)))
+                .ok()
+        };
+        WebSeeds { running: urls.into_iter().filter_map(start).collect(), stopped: Vec::new() }
+    }
+
+    /// Whether blocks with this key come or came from a web seed.
+    pub fn has(&self, key: PeerKey) -> bool {
+        self.running.iter().chain(&self.stopped).any(|seed| seed.key == key)
+    }
+
+    /// A piece failed its hash because of a web seed's data.
+    pub fn piece_failed(&self, context: &TorrentContext, key: PeerKey, piece: PieceIndex) {
+        if let Some(seed) = self.running.iter().find(|seed| seed.key == key) {
+            seed.piece_failed(context, piece);
+        }
+    }
+
+    /// Stops a web seed.
+    pub fn stop_one(&mut self, context: &TorrentContext, key: PeerKey) {
+        let ended = self.running.extract_if(.., |seed| seed.key == key);
+        self.stopped.extend(ended.inspect(|seed| seed.stop(context)));
+    }
+
+    /// Stops all web seeds.
+    pub fn stop(&mut self, context: &TorrentContext) {
+        self.stopped.extend(self.running.drain(..).inspect(|seed| seed.stop(context)));
+    }
+
+    /// Joins the threads that end soon.
+    pub fn join(self) {
+        let deadline = Instant::now() + JOIN_TIMEOUT;
+        self.stopped.into_iter().for_each(|seed| seed.join_until(deadline));
+    }
+}
+
+/// The web seeds to use: the user's first, each URL once.
+fn choose(users: &[String], metainfo: &Metainfo) -> Vec<WebSeedUrl> {
+    let users = users.iter().map(|url| (url, WebSeedKind::Mirror, true));
+    let mirrors = metainfo.web_seeds.iter().map(|url| (url, WebSeedKind::Mirror, false));
+    let scripts = metainfo.http_seeds.iter().map(|url| (url, WebSeedKind::Script, false));
+    let mut seen = HashSet::new();
+    let is_new = |url: &WebSeedUrl| seen.insert((url.as_str().to_owned(), url.kind));
+    let usable = users.chain(mirrors).chain(scripts).filter_map(|(url, kind, is_users)| {
+        let usable = WebSeedUrl::new(url, kind, is_users);
+        if usable.is_none() {
+            log::info!("{}: btsync uses only web seeds with http and https", public_name(url));
+        }
+        usable
+    });
+    usable.filter(is_new).take(MAX_WEB_SEEDS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_web_seeds_come_first_and_each_url_once() {
+        let torrent = b"d9:httpseedsl8:http://be4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaae\
+                        8:url-listl8:http://a8:http://b7:ftp://c1:/ee";
+        let metainfo = Metainfo::from_bytes(torrent).expect("a torrent");
+        let chosen = choose(&["http://b".to_owned()], &metainfo);
+        let facts: Vec<_> = chosen.iter().map(|url| (url.as_str(), url.kind, url.is_users)).collect();
+        let expected = [
+            ("http://b", WebSeedKind::Mirror, true),
+            ("http://a", WebSeedKind::Mirror, false),
+            ("http://b", WebSeedKind::Script, false),
+        ];
+        assert_eq!(facts, expected);
+        let many: Vec<String> = (0..100).map(|n| format!("http://h/{n}")).collect();
+        assert_eq!(choose(&many, &metainfo).len(), MAX_WEB_SEEDS);
+    }
+}

@@ -1,0 +1,208 @@
+//! A web seed for tests: an HTTP/1.1 server with the files of a payload, whose responses a test may change.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use super::payload::Payload;
+
+/// A request to a [`TestWebSeed`].
+pub struct SeedRequest {
+    /// The target, still encoded.
+    pub target: String,
+    /// The lines of the head after the first.
+    pub headers: Vec<String>,
+    /// The requested bytes of the file; the whole file without a range.
+    pub bytes: Range<usize>,
+    /// Whether the request has a range.
+    pub is_ranged: bool,
+    /// How many requests came before.
+    pub number: usize,
+}
+
+/// The bytes of a response, head and body; `None` closes the connection instead.
+type Respond = dyn Fn(&SeedRequest, &[u8]) -> Option<Vec<u8>> + Send + Sync;
+
+/// A server on loopback that runs until dropped.
+pub struct TestWebSeed {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    files: HashMap<String, Vec<u8>>,
+    respond: Box<Respond>,
+    requests: AtomicUsize,
+    connections: AtomicUsize,
+    sent: AtomicU64,
+    /// Milliseconds between parts of 64 KiB.
+    pause_ms: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl TestWebSeed {
+    /// A server that does what the request says.
+    pub fn start(payload: &Payload) -> TestWebSeed {
+        TestWebSeed::with(payload, |request, file| Some(part(file, &request.bytes)))
+    }
+
+    /// A server that sends some 30 MB a second.
+    pub fn slow(payload: &Payload) -> TestWebSeed {
+        let seed = TestWebSeed::start(payload);
+        seed.shared.pause_ms.store(2, Ordering::Relaxed);
+        seed
+    }
+
+    /// A server with other responses.
+    pub fn with(
+        payload: &Payload,
+        respond: impl Fn(&SeedRequest, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> TestWebSeed {
+        let root = Path::new("/");
+        let target = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        let files = payload.paths_with_content(root).into_iter().map(|(path, bytes)| (target(&path), bytes.to_vec()));
+        let shared = Arc::new(Shared {
+            files: files.collect(),
+            respond: Box::new(respond),
+            requests: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
+            pause_ms: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let all = shared.clone();
+        let acceptor = std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if all.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                all.connections.fetch_add(1, Ordering::Relaxed);
+                let shared = all.clone();
+                // Ends when the client disconnects.
+                std::thread::spawn(move || shared.serve(&stream));
+            }
+        });
+        TestWebSeed { addr, shared, acceptor: Some(acceptor) }
+    }
+
+    /// The URL of the folder with the payload.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.addr)
+    }
+
+    /// How many requests came.
+    pub fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// How many connections were made.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes the client took, heads included.
+    pub fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn serve(&self, stream: &TcpStream) {
+        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+        loop {
+            let mut head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+            if head.is_empty() {
+                return;
+            }
+            let first = head.remove(0);
+            let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
+            let path = percent_decoded(target.split('?').next().unwrap_or_default());
+            let empty = Vec::new();
+            let file = self.files.get(&path).unwrap_or(&empty);
+            let range =
+                head.iter().find_map(|line| line.to_ascii_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+            let bounds = range.as_ref().and_then(|range| range.split_once('-'));
+            let bytes = bounds.map_or(0..file.len(), |(first, last)| {
+                first.parse().expect("a number")..last.parse::<usize>().expect("a number") + 1
+            });
+            let number = self.requests.fetch_add(1, Ordering::Relaxed);
+            let request = SeedRequest { target, headers: head, bytes, is_ranged: range.is_some(), number };
+            let response = if self.files.contains_key(&path) || request.target.contains('?') {
+                (self.respond)(&request, file)
+            } else {
+                Some(status("404 Not Found", ""))
+            };
+            let Some(response) = response else { return };
+            for chunk in response.chunks(1 << 16) {
+                let pause = self.pause_ms.load(Ordering::Relaxed);
+                if pause > 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(pause));
+                }
+                if (&*stream).write_all(chunk).is_err() {
+                    return;
+                }
+                self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            }
+            if response.windows(17).take(2000).any(|text| text == b"Connection: close") {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for TestWebSeed {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(self.addr)); // wakes the acceptor
+        if let Some(acceptor) = self.acceptor.take() {
+            drop(acceptor.join());
+        }
+    }
+}
+
+/// A correct 206.
+pub fn part(file: &[u8], bytes: &Range<usize>) -> Vec<u8> {
+    let (body, of) = (&file[bytes.clone()], file.len());
+    let range = format!("bytes {}-{}/{of}", bytes.start, bytes.end - 1);
+    response("206 Partial Content", &format!("Content-Range: {range}\r\n"), body)
+}
+
+/// A correct 200 with the whole file.
+pub fn whole(file: &[u8]) -> Vec<u8> {
+    response("200 OK", "", file)
+}
+
+/// A response without a body; `headers` end with a line break.
+pub fn status(status: &str, headers: &str) -> Vec<u8> {
+    response(status, headers, b"")
+}
+
+/// A response with these headers, which end with a line break, and the length of the body.
+pub fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, more)) = rest.split_first() {
+        let hex = (first == b'%').then(|| more.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
+        if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            bytes.push(byte);
+            rest = &more[2..];
+        } else {
+            bytes.push(first);
+            rest = more;
+        }
+    }
+    String::from_utf8(bytes).expect("UTF-8")
+}
