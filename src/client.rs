@@ -6,6 +6,7 @@
 //! `registry` lists the torrents that an incoming connection can be for, `incoming` reads the handshake to find the right one,
 //! and `registration` is a torrent's registration with its client.
 
+mod block_list;
 mod builder;
 mod claim_position;
 mod config;
@@ -29,6 +30,7 @@ use crate::client::listener::Listener;
 use crate::discovery::dht::{DhtConfig, DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
 use crate::discovery::tracker::dormant::DormantPool;
+use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::peer::Throttle;
 use crate::storage::FileIdentity;
@@ -37,9 +39,11 @@ use crate::strategy::rate_limiter::Limits;
 use crate::types::InfoHash;
 use crate::util::atomics::{Amount, Counter, Flag};
 use crate::util::paths::resolved;
+use block_list::BlockListWatch;
 use file_owners::FileOwners;
 use registry::TorrentRegistry;
 
+pub use block_list::BlockListSource;
 pub use builder::ClientBuilder;
 pub use claim_position::ClaimPosition;
 pub use config::{ClientConfig, DhtSettings};
@@ -63,6 +67,8 @@ pub struct Client {
     /// The next position in the claim order.
     next_position: Counter,
     net: Mutex<NetworkServices>,
+    /// The addresses of the block list.
+    address_filter: Arc<AddressFilter>,
     /// Whether it was created for several torrents, so that its port and its DHT node outlive each of them.
     is_shared: bool,
     /// The most connections that the program wants.
@@ -90,11 +96,12 @@ struct NetworkServices {
     listener: Option<Listener>,
     dht: Option<Arc<DhtService>>,
     lsd: Option<Arc<Lsd>>,
+    block_list: Option<BlockListWatch>,
 }
 
 impl Client {
     /// A client for several torrents that listens from now on. It uses the settings in `config` that apply to the whole
-    /// process: `listen_ports`, `bind`, `dht`, `lsd`, `limits` and `max_peers`. The DHT and local discovery start with the
+    /// process: `listen_ports`, `bind`, `dht`, `lsd`, `limits`, `max_peers` and `block_list`. The DHT and local discovery start with the
     /// first torrent that may use them. Everything ends when the last torrent and the last reference are gone.
     ///
     /// # Errors
@@ -120,6 +127,7 @@ impl Client {
             owners_changed: Condvar::new(),
             next_position: Counter::default(),
             net: Mutex::default(),
+            address_filter: Arc::default(),
             is_shared,
             wanted_connections: Amount::new(config.max_peers),
             max_connections: Amount::new(config.max_peers),
@@ -152,6 +160,11 @@ impl Client {
     /// The limits in force.
     pub fn limits(&self) -> Limits {
         self.throttle.limit_group().limits()
+    }
+
+    /// The addresses of the block list.
+    pub(crate) fn address_filter(&self) -> &Arc<AddressFilter> {
+        &self.address_filter
     }
 
     /// Whether any peer has ever connected to us, so that others can reach us.
@@ -189,12 +202,14 @@ impl Client {
 
     /// Listens, unless the client does already. Returns the port.
     fn listen(&self) -> Result<u16, ClientError> {
+        self.load_block_list()?;
         let mut net = self.net.lock();
         if let Some(listener) = &net.listener {
             return Ok(listener.port);
         }
         let ClientConfig { listen_ports, bind, .. } = &self.config;
-        let started = Listener::start(listen_ports.clone(), bind, IncomingHandshaker::new(self.registry.clone()));
+        let handshaker = IncomingHandshaker::new(self.registry.clone());
+        let started = Listener::start(listen_ports.clone(), bind, handshaker, self.address_filter.clone());
         let listener = started.map_err(|error| {
             let of_the_port = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
             if *bind != Bind::Any && !of_the_port {
@@ -240,7 +255,7 @@ impl Client {
                 read_only: false,
             };
             // Each torrent gets the peers found for it through a channel of its own; the node's general channel is not used.
-            net.dht = Some(Arc::new(DhtService::start(&settings, &bounded(0).0)?));
+            net.dht = Some(Arc::new(DhtService::start_filtered(&settings, &bounded(0).0, &self.address_filter)?));
         }
         Ok(net.dht.clone())
     }
@@ -327,6 +342,8 @@ impl Drop for Client {
         drop(self.dormant.take());
         self.stop_listening();
         self.stop_discovery();
+        let block_list = self.net.lock().block_list.take();
+        drop(block_list);
     }
 }
 
@@ -344,6 +361,7 @@ mod tests {
                 lsd: false,
                 max_peers: 10,
                 limits: Limits::default(),
+                block_list: None,
             },
             true,
         );

@@ -139,6 +139,7 @@ pub use metainfo::{
     FileEntry, FilePattern, Magnet, MagnetError, Metainfo, MetainfoError, PeerAddress, SelectError, Selection,
     TorrentEdit,
 };
+pub use net::address_filter::BlockListStats;
 pub use net::bind::Bind;
 #[cfg(feature = "service")]
 pub use service::{PasswordHash, RunPage, Service, ServiceError, ServiceOptions, WebOptions};

@@ -1,6 +1,8 @@
-//! Binding of sockets, networks of IP addresses, network interfaces, and TCP statistics.
+//! Binding of sockets, networks of IP addresses, block lists, network interfaces, and TCP statistics.
 
+pub mod address_filter;
 pub mod bind;
+pub mod block_list;
 pub mod interfaces;
 pub mod networks;
 pub mod tcp_diag;

@@ -17,3 +17,4 @@ pub mod secrets;
 pub mod slab;
 pub mod sort;
 pub mod units;
+pub mod zip;

@@ -164,6 +164,9 @@ pub struct DownloadArgs {
     /// use only this network interface or local address
     #[argh(option, arg_name = "IF", from_str_fn(values::interface))]
     pub interface: Option<Bind>,
+    /// do not connect to the addresses in this block list; a file or URL, in P2P, DAT or CIDR form
+    #[argh(option, arg_name = "LIST")]
+    pub block_list: Option<String>,
     /// hash all data on disk; ignore the resume data
     #[argh(switch)]
     pub verify: bool,

@@ -57,7 +57,9 @@ pub(crate) fn failure(error: &TorrentError) -> Failure {
         TorrentError::Storage(error) => storage_exit(error),
         TorrentError::Layout(_) | TorrentError::Metadata(_) => Exit::BadTorrent,
         TorrentError::Client(ClientError::Interface { .. } | ClientError::Listen { .. }) => Exit::Network,
-        TorrentError::Select(_) | TorrentError::InvalidPath(_) => Exit::BadOption,
+        TorrentError::Select(_)
+        | TorrentError::InvalidPath(_)
+        | TorrentError::Client(ClientError::BlockList { .. }) => Exit::BadOption,
         TorrentError::Client(ClientError::FileTaken { .. }) => Exit::FileExists,
         _ => Exit::Other,
     };

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::client::block_list::BlockListSource;
 use crate::client::config::{ClientConfig, DhtSettings};
 use crate::client::{Client, ClientError};
 use crate::net::bind::Bind;
@@ -61,6 +62,14 @@ impl ClientBuilder {
         self
     }
 
+    /// A block list: a file, or an HTTP or HTTPS URL, in P2P, DAT or CIDR form, plain or packed with gzip or zip. The client neither
+    /// connects to the addresses in it nor accepts connections from them, and exchanges no DHT packets with them. It notices when
+    /// the file changes, and fetches a URL once a day.
+    pub fn block_list(mut self, place: Option<&str>) -> ClientBuilder {
+        self.config.block_list = place.map(BlockListSource::new);
+        self
+    }
+
     /// The client is for a single torrent: it listens only once that torrent needs peers, and frees the port when the torrent
     /// ends. Otherwise the port and the DHT outlive each torrent.
     pub fn single_torrent(mut self) -> ClientBuilder {
@@ -72,7 +81,8 @@ impl ClientBuilder {
     /// them. All of it ends when the last torrent has ended and the last `Arc` is dropped.
     ///
     /// # Errors
-    /// [`ClientError::Listen`] if no port is free, [`ClientError::Interface`] if the interface does not exist.
+    /// [`ClientError::Listen`] if no port is free, [`ClientError::Interface`] if the interface does not exist,
+    /// [`ClientError::BlockList`] if the block list cannot be loaded. A client for a single torrent fails when that starts.
     pub fn build(&self) -> Result<Arc<Client>, ClientError> {
         if self.is_shared { Client::start(&self.config) } else { Ok(Client::for_one_torrent(&self.config)) }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crossbeam_channel::bounded;
 
+use crate::client::block_list::BlockListSource;
 use crate::discovery::dht::service::{DhtConfig, DhtService, ROUTERS};
 use crate::net::bind::Bind;
 use crate::strategy::rate_limiter::Limits;
@@ -25,6 +26,8 @@ pub struct ClientConfig {
     pub max_peers: usize,
     /// Rate limits over all peers of all torrents.
     pub limits: Limits,
+    /// The addresses that btsync neither connects to nor accepts.
+    pub block_list: Option<BlockListSource>,
 }
 
 impl Default for ClientConfig {
@@ -37,6 +40,7 @@ impl Default for ClientConfig {
             lsd: true,
             max_peers: 300,
             limits: Limits::default(),
+            block_list: None,
         }
     }
 }

@@ -29,6 +29,14 @@ pub enum ClientError {
         /// The system's error for the last of them.
         error: io::Error,
     },
+    /// The block list cannot be loaded, so that nothing would be blocked.
+    #[error("cannot use the block list {}: {}", printable(.place), printable(.reason))]
+    BlockList {
+        /// The file, or the URL without its secrets.
+        place: String,
+        /// The reason.
+        reason: String,
+    },
     /// Another torrent of the same client has a file at the same path.
     #[error(
         "two torrents would write to the same file, {}: btsync does not download {} together with {}; choose another folder for one of them",

@@ -11,6 +11,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::client::IncomingHandshaker;
+use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::util::atomics::Flag;
 use crate::util::descriptors::is_shortage;
@@ -30,11 +31,17 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on the first free port of `ports` (0 lets the system choose), and passes connections to `handshaker`.
+    /// Listens on the first free port of `ports` (0 lets the system choose), and passes connections to `handshaker`, except
+    /// those from addresses that `filter` blocks: it closes them unread.
     ///
     /// # Errors
     /// If none of the ports is free, or the interface does not exist.
-    pub fn start(ports: RangeInclusive<u16>, to: &Bind, handshaker: IncomingHandshaker) -> io::Result<Listener> {
+    pub fn start(
+        ports: RangeInclusive<u16>,
+        to: &Bind,
+        handshaker: IncomingHandshaker,
+        filter: Arc<AddressFilter>,
+    ) -> io::Result<Listener> {
         let mut result = Err(io::Error::from(io::ErrorKind::AddrInUse));
         for port in ports {
             result = bind(port, to);
@@ -50,7 +57,7 @@ impl Listener {
         let thread = std::thread::Builder::new()
             .name("listen".into())
             .stack_size(128 * 1024)
-            .spawn(move || accept(&accepts, &flag, handshaker))?;
+            .spawn(move || accept(&accepts, &flag, handshaker, &filter))?;
         Ok(Listener { port, socket, closing, thread: Some(thread) })
     }
 }
@@ -89,7 +96,7 @@ fn open(addr: SocketAddr, to: &Bind) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn accept(socket: &Socket, closing: &Flag, mut handshaker: IncomingHandshaker) {
+fn accept(socket: &Socket, closing: &Flag, mut handshaker: IncomingHandshaker, filter: &AddressFilter) {
     let mut failing = false;
     loop {
         let accepted = socket.accept();
@@ -99,7 +106,7 @@ fn accept(socket: &Socket, closing: &Flag, mut handshaker: IncomingHandshaker) {
         match accepted {
             Ok((stream, addr)) => {
                 failing = false;
-                if let Some(addr) = addr.as_socket() {
+                if let Some(addr) = addr.as_socket().filter(|addr| !filter.refuses(addr.ip())) {
                     handshaker.receive(stream.into(), canonical(addr));
                 }
             }

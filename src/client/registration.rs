@@ -14,6 +14,7 @@ use crate::client::registry::RegisteredTorrent;
 use crate::client::{ClaimPosition, Client};
 use crate::discovery::dht::{DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
+use crate::net::address_filter::AddressFilter;
 use crate::net::networks::is_private;
 use crate::peer::IncomingConnection;
 use crate::storage::{FileIdentity, Layout, StopCheck};
@@ -205,6 +206,11 @@ impl Registration {
     /// Whether any peer has ever connected to us, for any torrent.
     pub fn was_ever_reached(&self) -> bool {
         self.client.was_ever_reached.is_set()
+    }
+
+    /// The addresses that are not to be connected to.
+    pub fn address_filter(&self) -> &AddressFilter {
+        self.client.address_filter()
     }
 
     /// Starts the search for this torrent's peers in the client's DHT node. Not to be called for a private torrent (BEP 27).

@@ -107,7 +107,7 @@ fn is_private_v6(ip: Ipv6Addr) -> bool {
 }
 
 /// The IPv4 addresses to which a translator or a tunnel forwards packets for this address.
-fn embedded_ipv4(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
+pub(crate) fn embedded_ipv4(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let of = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match ip.segments() {
         // Teredo (RFC 4380): the server's address, and the client's with all bits inverted.

@@ -47,6 +47,8 @@ pub struct Shared {
     pub page_events: Arc<PageEvents>,
     /// How the DHT is bootstrapped.
     pub dht: DhtSettings,
+    /// The block list of each client that it starts.
+    pub block_list: Option<String>,
     /// What went wrong at the start, in lines for the user.
     pub notices: Vec<String>,
     /// The folder of the state.

@@ -106,7 +106,7 @@ impl Manager {
         }
         let mut dht = options.dht.clone();
         dht.state_file.get_or_insert_with(|| state.path().join("dht.dat"));
-        let client = start_client(&settings, Some(dht.clone()))?;
+        let client = start_client(&settings, Some(dht.clone()), options.block_list.as_deref())?;
         let (to_manager, inbox) = inbox(MAX_WAITING);
         let shared = Arc::new(Shared {
             board: Mutex::new(Board::new(session.sums)),
@@ -117,6 +117,7 @@ impl Manager {
             links: LinkKey::generate(),
             page_events: Arc::default(),
             dht,
+            block_list: options.block_list.clone(),
             notices: notices(&left_out),
             state_folder: state.path().to_owned(),
             allowed_folders: [&options.allowed_folders[..], std::slice::from_ref(&options.download_folder)].concat(),

@@ -28,6 +28,8 @@ pub struct ServiceOptions {
     pub dht: DhtSettings,
     /// The TCP port for peers, in place of that of the settings.
     pub peer_port: Option<u16>,
+    /// A block list: a file or a URL, as for [`ClientBuilder::block_list`](crate::client::ClientBuilder::block_list).
+    pub block_list: Option<String>,
     /// A folder whose torrent and magnet files are added.
     pub watch_folder: Option<PathBuf>,
     /// How long a seed without peers runs before it sleeps.
@@ -69,6 +71,7 @@ impl ServiceOptions {
             private_folders: Vec::new(),
             dht: DhtSettings::default(),
             peer_port: None,
+            block_list: None,
             watch_folder: None,
             seed_patience: DEFAULT_PATIENCE,
             web: None,

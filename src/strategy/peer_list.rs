@@ -140,6 +140,11 @@ impl PeerList {
         self.entries.retain(|_, entry| entry.is_never_dialed || entry.record.is_banned(now));
     }
 
+    /// Forgets an address.
+    pub fn remove(&mut self, addr: &SocketAddr) {
+        self.entries.remove(addr);
+    }
+
     /// Sets our own address. From now on BEP 40's priority orders the addresses of verified sources.
     pub fn set_ours(&mut self, ours: SocketAddr) {
         if self.ours != Some(ours) {

@@ -2,10 +2,11 @@
 //! and which connections we accept.
 //!
 //! It is created once and passed from the metadata phase to the download, so that a magnet link's download does not start its
-//! search anew. `announcer` contacts trackers, `connecting` opens and closes connections, `discovery` runs the DHT and local
+//! search anew. `announcer` contacts trackers, `block_list` applies the block list, `connecting` opens and closes connections, `discovery` runs the DHT and local
 //! service discovery, `pex` is peer exchange.
 
 mod announcer;
+mod block_list;
 mod connecting;
 mod discovery;
 mod handover;
@@ -73,6 +74,8 @@ pub struct PeerManager<'a> {
     /// Peers from trackers, kept as long as the torrent may turn out to be private.
     tracker_peers: Vec<SocketAddr>,
     stop_timeout: StopTimeout,
+    /// The version of the block list that was applied to the connections.
+    block_list_version: u64,
     /// The torrent counts among those that share rate limits.
     active_in_group: ActiveInGroup,
 }
@@ -130,13 +133,8 @@ impl<'a> PeerManager<'a> {
         {
             send_event(&events, Event::NoPeerSource { unsupported: announcer.unsupported().to_vec() });
         }
-        let mut peer_list = PeerList::new(config.connections.encryption);
-        peer_list.add(&config.search.peers, PeerSource::User);
-        for (peer, source) in inner.peers.added.lock().iter() {
-            peer_list.add(&[*peer], *source);
-        }
-        peer_list.add(&config.search.link_peers, PeerSource::MagnetLink);
-        PeerManager {
+        let peer_list = PeerList::new(config.connections.encryption);
+        let mut peer_manager = PeerManager {
             inner,
             stop_timeout: StopTimeout::new(config.stop_timeout, inner.started.elapsed()),
             config,
@@ -153,7 +151,10 @@ impl<'a> PeerManager<'a> {
             is_complete: false,
             tracker_peers: Vec::new(),
             active_in_group: inner.throttle.activate(),
-        }
+            block_list_version: 0,
+        };
+        peer_manager.add_configured_peers();
+        peer_manager
     }
 
     /// The same with another configuration of the files.
@@ -181,17 +182,23 @@ impl<'a> PeerManager<'a> {
             self.announcer.ask_one_at_a_time();
             self.discovery.stop(&self.registration);
             self.peer_list.forget(now);
-            self.peer_list.add(&self.config.search.peers, PeerSource::User);
-            self.add_users_peers();
-            self.peer_list.add(&self.config.search.link_peers, PeerSource::MagnetLink);
-            self.peer_list.add(&named, PeerSource::Tracker);
+            self.add_configured_peers();
+            self.add_peers(&named, PeerSource::Tracker);
         }
+    }
+
+    /// Adds the peers of the configuration, of the program and of the magnet link.
+    fn add_configured_peers(&mut self) {
+        let config = self.config.clone();
+        self.add_peers(&config.search.peers, PeerSource::User);
+        self.add_users_peers();
+        self.add_peers(&config.search.link_peers, PeerSource::MagnetLink);
     }
 
     /// Adds the peers that the program added since the torrent was created.
     fn add_users_peers(&mut self) {
         let peers = self.inner.peers.added.lock().clone();
-        let new: usize = peers.iter().map(|(peer, source)| self.peer_list.add(&[*peer], *source)).sum();
+        let new: usize = peers.iter().map(|(peer, source)| self.add_peers(&[*peer], *source)).sum();
         if new > 0 {
             self.next.dial = Duration::ZERO;
         }
@@ -203,7 +210,7 @@ impl<'a> PeerManager<'a> {
             let new: Vec<_> = peers.iter().filter(|peer| !self.tracker_peers.contains(peer)).copied().collect();
             self.tracker_peers.extend(new.into_iter().take(MAX_TRACKER_PEERS - self.tracker_peers.len()));
         }
-        self.peer_list.add(peers, PeerSource::Tracker)
+        self.add_peers(peers, PeerSource::Tracker)
     }
 
     /// Does what is due: announces, dials, peer exchange.
@@ -213,6 +220,7 @@ impl<'a> PeerManager<'a> {
         self.peer_list.set_time(now);
         self.inner.peers.known.set(self.peer_list.len());
         self.drop_surplus();
+        self.apply_block_list();
         self.peer_list.set_complete(self.is_complete);
         let needs_peers = self.needs_peers();
         let has_reached_none =
@@ -294,7 +302,7 @@ impl<'a> PeerManager<'a> {
                 return None;
             }
             LoopEvent::LocalDiscovery(addr) => {
-                let new = self.peer_list.add(&[addr], PeerSource::LocalDiscovery);
+                let new = self.add_peers(&[addr], PeerSource::LocalDiscovery);
                 if let Some(record) = self.peer_list.record(addr) {
                     record.note_sign_of_life();
                 }
@@ -350,7 +358,7 @@ impl<'a> PeerManager<'a> {
         source: PeerSource,
         count: impl FnOnce(&mut PeerSearchStats) -> &mut usize,
     ) {
-        let new = self.peer_list.add(peers, source);
+        let new = self.add_peers(peers, source);
         self.count_new_peers(new, count);
     }
 

@@ -2,6 +2,7 @@
 //! whether any peer connected to us. Only figures; the user interface provides the words.
 
 use crate::discovery::tracker::announce::TrackerError;
+use crate::net::address_filter::BlockListStats;
 use crate::peer::DisconnectReason;
 
 /// At most this many trackers are recorded.
@@ -33,6 +34,8 @@ pub struct PeerSearchStats {
     pub wrong_handshake: usize,
     /// Peers that connected to us.
     pub incoming_connections: usize,
+    /// The client's block list; `None` without one.
+    pub block_list: Option<BlockListStats>,
 }
 
 /// The last result from a tracker.

@@ -8,7 +8,7 @@ use std::path::Path;
 const MAX_ITEMS: usize = 67;
 
 const FACE: &str = "
-    AddOptions Allocation Bind ClaimPosition Client ClientBuilder ClientError DhtSettings Dscp Encryption Event Events FileEntry FilePattern
+    AddOptions Allocation Bind BlockListStats ClaimPosition Client ClientBuilder ClientError DhtSettings Dscp Encryption Event Events FileEntry FilePattern
     FileView FlawedFile InfoHash LayoutError Limits Magnet MagnetError Metainfo MetainfoError Operation Outcome
     PeerAddress PeerSearchStats PeerView PieceIndex PieceState SeedGoal SelectError Selection Snapshot Source Stage StorageError
     StorageErrorKind Torrent TorrentEdit TorrentError TorrentHandle TrackerState Verification Verifier

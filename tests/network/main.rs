@@ -1,9 +1,10 @@
-//! Tests of peer discovery and connections: trackers, the DHT, local discovery, encryption, TLS, private torrents, network
+//! Tests of peer discovery and connections: trackers, the DHT, local discovery, block lists, encryption, TLS, private torrents, network
 //! failures.
 
 #[path = "../common/mod.rs"]
 mod common;
 
+mod block_list;
 mod dht;
 mod encryption;
 mod faults;

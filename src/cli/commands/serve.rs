@@ -102,6 +102,7 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     options.private_folders.extend(args.password_file.clone());
     options.watch_folder = args.watch.as_deref().map(absolute).transpose()?;
     options.peer_port = args.peer_port;
+    options.block_list.clone_from(&args.block_list);
     options.web = Some(web_options(args, password, sockets));
     Ok(options)
 }
@@ -199,6 +200,7 @@ fn failure(error: &ServiceError) -> Failure {
         ServiceError::ImportFrom { .. } | ServiceError::WatchFolder { .. } => (Exit::OpenExisting, ""),
         ServiceError::Listen { .. } => (Exit::Network, "; choose another address with --listen"),
         ServiceError::Client(ClientError::Listen { .. } | ClientError::Interface { .. }) => (Exit::Network, ""),
+        ServiceError::Client(ClientError::BlockList { .. }) => (Exit::BadOption, ""),
         _ => (Exit::Other, ""),
     };
     Failure::new(code, format!("{error}{advice}"))

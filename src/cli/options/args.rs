@@ -156,6 +156,9 @@ pub struct ServeArgs {
     /// listen for peers on this port; instead of the port in the settings
     #[argh(option, arg_name = "PORT")]
     pub peer_port: Option<u16>,
+    /// do not connect to the addresses in this block list; a file or URL
+    #[argh(option, arg_name = "LIST")]
+    pub block_list: Option<String>,
     /// import the torrents from Transmission's configuration folder and exit
     #[argh(option, arg_name = "DIR")]
     pub import_transmission: Option<PathBuf>,

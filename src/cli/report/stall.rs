@@ -77,6 +77,12 @@ pub fn stall_reason(search: &PeerSearchStats, now: &Snapshot, peers: &[PeerView]
     if search.pex_peers > 0 {
         parts.push(format!("peer exchange: {}", count(search.pex_peers, "peer")));
     }
+    if let Some(list) = search.block_list {
+        parts.push(match list.hits {
+            1 => "block list: an address refused once".to_owned(),
+            hits => format!("block list: addresses refused {hits} times"),
+        });
+    }
     let counts = [
         (search.dials_succeeded, "reached"),
         (search.unreachable, "unreachable"),
@@ -155,6 +161,15 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         Snapshot { stage: Stage::Downloading, total: 1 << 30, ..Snapshot::default() }
+    }
+
+    #[test]
+    fn the_line_says_how_often_the_block_list_applied() {
+        let list = btsync::BlockListStats { ranges: 1, hits: 3 };
+        let mut search = PeerSearchStats { block_list: Some(list), ..PeerSearchStats::default() };
+        assert!(stall_reason(&search, &snapshot(), &[]).starts_with("block list: addresses refused 3 times; "));
+        search.block_list = Some(btsync::BlockListStats { hits: 1, ..list });
+        assert!(stall_reason(&search, &snapshot(), &[]).starts_with("block list: an address refused once; "));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::discovery::DormantSlot;
 use crate::discovery::dht::message::{Family, MAX_RECEIVED};
 use crate::discovery::dht::node::{Dht, DhtOutput, DhtStats, NodeSettings};
 use crate::discovery::dht::state::DhtState;
+use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
 use crate::util::descriptors::is_shortage;
@@ -143,6 +144,15 @@ impl DhtService {
     /// descriptors run out, nothing is started, so that the caller can try again.
     #[doc(hidden)]
     pub fn start(config: &DhtConfig, found: &Sender<FoundPeers>) -> io::Result<DhtService> {
+        DhtService::start_filtered(config, found, &Arc::default())
+    }
+
+    /// Like [`DhtService::start`], but exchanges no packets with addresses that `filter` blocks, and reports no such peers.
+    pub(crate) fn start_filtered(
+        config: &DhtConfig,
+        found: &Sender<FoundPeers>,
+        filter: &Arc<AddressFilter>,
+    ) -> io::Result<DhtService> {
         let loaded_state = config.state_file.as_deref().map(load).transpose()?.unwrap_or_default();
         let mut handles = Vec::new();
         let mut starts = Vec::new();
@@ -178,7 +188,8 @@ impl DhtService {
             let settings = NodeSettings { family: handle.family, read_only: config.read_only, secret: random::bytes() };
             let dht = Dht::new(&settings, &service.loaded_state, random::fast_rng());
             let (handles, found, dormant) = (service.handles.clone(), found.clone(), service.dormant.clone());
-            let run = DhtLoop { dht, at, inbox, handles, found, dormant, subscribers: BTreeMap::new() };
+            let filter = filter.clone();
+            let run = DhtLoop { dht, at, inbox, handles, found, dormant, filter, subscribers: BTreeMap::new() };
             let name = if handle.family == Family::V4 { "dht4" } else { "dht6" };
             let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || run.run());
             // If this fails, dropping the service stops the threads that have started.
@@ -301,6 +312,7 @@ struct DhtLoop {
     handles: Arc<Vec<DhtLoopHandle>>,
     found: Sender<FoundPeers>,
     dormant: DormantSlot,
+    filter: Arc<AddressFilter>,
     /// The receivers for single torrents.
     subscribers: BTreeMap<InfoHash, Sender<FoundPeers>>,
 }
@@ -322,6 +334,7 @@ impl DhtLoop {
             let sleep = self.dht.next_deadline().saturating_sub(start.elapsed());
             let sleep = sleep.clamp(Duration::from_millis(1), LONGEST_SLEEP);
             match self.inbox.receive(&mut buffer, sleep) {
+                Ok((_, from)) if self.filter.refuses(from.ip()) => {}
                 Ok((size, from)) => {
                     self.dht.on_packet(start.elapsed(), from, buffer.get(..size).unwrap_or_default());
                     self.flush_output();
@@ -374,6 +387,8 @@ impl DhtLoop {
     fn flush_output(&mut self) {
         while let Some(output) = self.dht.next_output() {
             match output {
+                // The query fails later, as if the node did not answer.
+                DhtOutput::Send { to, .. } if self.filter.refuses(to.ip()) => {}
                 DhtOutput::Send { to, bytes } => {
                     if let Err(error) = self.inbox.socket.send_to(&bytes, to) {
                         log::trace!("no DHT packet to {to}: {error}");
@@ -381,6 +396,7 @@ impl DhtLoop {
                 }
                 // The receiver may be gone, or its channel full.
                 DhtOutput::FoundPeers { info_hash, peers } => {
+                    let peers = self.filter.allowed(&peers);
                     match (self.subscribers.get(&info_hash), self.dormant.get()) {
                         (None, Some(dormant)) if dormant.has(info_hash) => {
                             let ours = self.dht.external_ip();

@@ -11,7 +11,11 @@ use crate::util::random::Random;
 const FIRST_RANDOM_PORT: u16 = 49152;
 
 /// Starts a client with these settings.
-pub(crate) fn start_client(settings: &SessionSettings, dht: Option<DhtSettings>) -> Result<Arc<Client>, ClientError> {
+pub(crate) fn start_client(
+    settings: &SessionSettings,
+    dht: Option<DhtSettings>,
+    block_list: Option<&str>,
+) -> Result<Arc<Client>, ClientError> {
     let network = &settings.network;
     let ports = if network.is_port_random {
         let above = Random::system().up_to(u32::from(u16::MAX - FIRST_RANDOM_PORT));
@@ -24,8 +28,12 @@ pub(crate) fn start_client(settings: &SessionSettings, dht: Option<DhtSettings>)
         .dht(dht.filter(|_| network.dht))
         .lsd(network.lsd)
         .max_peers(usize::from(network.peer_limit))
-        .limits(settings.limits());
+        .limits(settings.limits())
+        .block_list(block_list);
     builder.clone().listen_ports(ports).build().or_else(|error| {
+        if matches!(error, ClientError::BlockList { .. }) {
+            return Err(error);
+        }
         log::warn!("{error}; any free port will do");
         builder.listen_ports(0..=0).build()
     })
@@ -41,7 +49,7 @@ impl Manager {
         // The port must be free before the new client asks for it.
         self.client = None;
         self.shared.client.lock().take();
-        match start_client(&self.settings, Some(self.shared.dht.clone())) {
+        match start_client(&self.settings, Some(self.shared.dht.clone()), self.shared.block_list.as_deref()) {
             Ok(client) => {
                 *self.shared.client.lock() = Some(client.clone());
                 self.client = Some(client);

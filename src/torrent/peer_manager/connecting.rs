@@ -80,6 +80,9 @@ impl PeerManager<'_> {
             if connected.get(&addr).is_some_and(|key| self.peer_list.link_to(addr, *key, now)) {
                 continue; // it seems to have connected to us
             }
+            if self.forgets_blocked(addr) {
+                continue;
+            }
             if addr.port() == self.port()
                 && own.get_or_insert_with(|| context.settings.bind.own_addresses()).contains(&addr.ip())
             {

@@ -56,8 +56,8 @@ impl PeerManager<'_> {
         let over: HashMap<_, _> = self.connections.extract_if(|_, entry| !entry.connection.join_if_ended()).collect();
         self.peer_list.end_other_connections(|key| self.connections.contains_key(&key));
         let incoming_connections = peers.iter().filter(|peer| peer.incoming && over.contains_key(&peer.key));
-        self.peer_list
-            .add(&incoming_connections.filter_map(|peer| peer.listen_addr()).collect::<Vec<_>>(), PeerSource::Incoming);
+        let listening: Vec<_> = incoming_connections.filter_map(|peer| peer.listen_addr()).collect();
+        self.add_peers(&listening, PeerSource::Incoming);
         self.end_connections(over);
         // Their events may not have been handled yet.
         for peer in &peers {
@@ -83,7 +83,8 @@ impl PeerManager<'_> {
             }
         }
         let incoming = peers.iter().filter(|(peer, _)| peer.incoming).filter_map(|(peer, _)| peer.listen_addr());
-        self.peer_list.add(&incoming.collect::<Vec<_>>(), PeerSource::Incoming);
+        let listening: Vec<_> = incoming.collect();
+        self.add_peers(&listening, PeerSource::Incoming);
         self.inner.peers.sources.lock().clear();
         self.drop_kept_connections();
         self.next.dial = Duration::ZERO;

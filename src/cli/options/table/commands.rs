@@ -120,6 +120,10 @@ pub(super) const SERVE: &[OptionEntry] = &[
     option("peer-port").manual(
         "Listen for peers on this port instead of the port in the settings, which is 51413 at first.",
     ),
+    option("block-list").complete(File).manual(
+        "Neither connect to the addresses in this list nor accept connections from them; as for a download. The service \
+         does not start if it cannot load the list.",
+    ),
     option("import-transmission").complete(Folder).manual(
         "Import the torrents of Transmission, and exit. _DIR_ is the folder of its configuration, such as \
          `~/.config/transmission-daemon`. btsync skips torrents that the service has already. The files stay where they \

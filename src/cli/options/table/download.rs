@@ -134,6 +134,16 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          the VPN. To prevent this, configure the resolver to use the VPN, or use addresses instead of host names. \
          btsync uses no proxy with this option. Before Linux 5.7, the option needs the capability `CAP_NET_RAW`.",
     ),
+    network("block-list").complete(File).manual(
+        "Neither connect to the addresses in this block list nor accept connections from them, whether trackers, other peers, \
+         the DHT, the local network or the user name them; exchange no DHT packets with them. _LIST_ is a file or an HTTP(S) URL, \
+         plain or packed with gzip or zip. Each line is in P2P form (`NAME:1.2.3.0-1.2.3.255`), in DAT form (`001.002.003.000 - \
+         001.002.003.255 , 000 , NAME`) or in CIDR form (`1.2.3.0/24`), for IPv4 or IPv6. If btsync cannot load the list, it \
+         exits with code 28.\n\n\
+         When the file changes, btsync loads it again within a minute and closes connections to addresses in it. It fetches \
+         a URL again once a day. If a later list cannot be used, the former stays in force. The list does not apply to \
+         trackers and to URLs of torrent files.",
+    ),
     network("peer-id-prefix").manual(
         "The first eight bytes of the peer ID in announces and handshakes, for trackers that allow only certain \
          clients: eight printable ASCII characters, such as `-qB4650-`. The rest is random.\n\n\
