@@ -15,9 +15,9 @@ _btsync_options() {
             --no-comment --web-seed= --no-web-seed --force -h --help' ;;
         verify) echo '--select= --select-file= --exclude= --incomplete-suffix= --json -q --quiet -h --help' ;;
         tracker) echo '--listen= --interval= -h --help' ;;
-        serve) echo '-d= --dir= --allow-dir= --listen= --state= --watch= --peer-port= --block-list=
-            --import-transmission= --import-qbittorrent= --set-password= --password-file= --web-host= --web-prefix=
-            --metrics -h --help' ;;
+        serve) echo '-d= --dir= --allow-dir= --web-listen= --listen= --state-dir= --state= --watch= --peer-port=
+            --block-list= --import-transmission= --import-qbittorrent= --set-password= --password-file= --web-host=
+            --web-prefix= --metrics -h --help' ;;
         help) echo '' ;;
         *) echo '-d= --dir= -S --list --show-files --select= --select-file= --exclude= --out= --index-out= --sequential
             --first-and-last --file-allocation= --incomplete-suffix= --allow-hidden --overwrite --allow-overwrite
@@ -58,7 +58,7 @@ _btsync_value() {
         --dscp) COMPREPLY=($(compgen -W 'le none cs1 af11 ef' -- "$2")) ;;
         --file-allocation) COMPREPLY=($(compgen -W 'none sparse falloc' -- "$2")) ;;
         --block-list | --conf-path | --config | --input-file | --output | --password-file | --save-torrent | -i | -o) _btsync_files "$2" ;;
-        --allow-dir | --dir | --import-qbittorrent | --import-transmission | --state | --watch | -d) _btsync_folders "$2" ;;
+        --allow-dir | --dir | --import-qbittorrent | --import-transmission | --state | --state-dir | --watch | -d) _btsync_folders "$2" ;;
     esac
 }
 

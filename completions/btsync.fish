@@ -169,8 +169,10 @@ complete -c btsync -n '__btsync_in tracker' -s h -l help -d 'show the options of
 
 complete -c btsync -n '__btsync_in serve' -s d -l dir -x -a '(__fish_complete_directories)' -d 'download into this folder'
 complete -c btsync -n '__btsync_in serve' -l allow-dir -x -a '(__fish_complete_directories)' -d 'allow downloads below this folder too'
-complete -c btsync -n '__btsync_in serve' -l listen -x -d 'serve the page on this address and port, or on unix:PATH'
-complete -c btsync -n '__btsync_in serve' -l state -x -a '(__fish_complete_directories)' -d 'keep the torrents, the settings and the resume data in this folder'
+complete -c btsync -n '__btsync_in serve' -l web-listen -x -d 'serve the page on this address and port, or on unix:PATH'
+complete -c btsync -n '__btsync_in serve' -l listen -x -d 'same as --web-listen'
+complete -c btsync -n '__btsync_in serve' -l state-dir -x -a '(__fish_complete_directories)' -d 'keep the torrents, the settings and the resume data in this folder'
+complete -c btsync -n '__btsync_in serve' -l state -x -a '(__fish_complete_directories)' -d 'same as --state-dir'
 complete -c btsync -n '__btsync_in serve' -l watch -x -a '(__fish_complete_directories)' -d 'add the .torrent and .magnet files that appear in this folder'
 complete -c btsync -n '__btsync_in serve' -l peer-port -x -d 'listen for peers on this port'
 complete -c btsync -n '__btsync_in serve' -l block-list -r -F -d 'do not connect to the addresses in this block list'

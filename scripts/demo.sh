@@ -92,7 +92,7 @@ say "the same again from nothing but a link, in about $((end - start)) s"
 mkdir -p "$demo/state" "$demo/watch"
 printf '{"network": {"dht": false, "lsd": false}}' >"$demo/state/settings.json"
 say "btsync serve --dir served --watch watch   (in the background)"
-"$btsync" serve --dir "$demo/served" --state "$demo/state" --watch "$demo/watch" --listen 127.0.0.1:0 --peer-port 0 2>"$demo/serve.log" &
+"$btsync" serve --dir "$demo/served" --state-dir "$demo/state" --watch "$demo/watch" --web-listen 127.0.0.1:0 --peer-port 0 2>"$demo/serve.log" &
 service=$!
 helpers+=("$service")
 wait_for "the page is at" "$demo/serve.log" "$service" || give_up "the service does not start" "$demo/serve.log"

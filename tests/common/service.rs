@@ -58,7 +58,7 @@ impl Answer {
 /// The command `btsync serve` with its folders below `temp`, without an address.
 pub fn serve(temp: &TestDir, name: &str) -> Command {
     let mut command = btsync();
-    command.arg("serve").arg("--state").arg(temp.path(&format!("{name}-state")));
+    command.arg("serve").arg("--state-dir").arg(temp.path(&format!("{name}-state")));
     command.arg("--dir").arg(temp.folder(&format!("{name}-downloads")));
     command.args(["--peer-port", &free_port().to_string()]);
     command
@@ -72,7 +72,7 @@ impl Service {
     pub fn start(temp: &TestDir, name: &str, more: &[&str]) -> Service {
         let port = free_port();
         let mut command = serve(temp, name);
-        command.args(["--listen", &format!("127.0.0.1:{port}")]).args(more);
+        command.args(["--web-listen", &format!("127.0.0.1:{port}")]).args(more);
         let mut service = Service { running: temp.start(name, &mut command), port, session_id: String::new() };
         service.running.wait_for_output("the page is at");
         let refused = service.get("/transmission/rpc", &[]);

@@ -42,10 +42,10 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
 }
 
 fn serve(args: &ServeArgs) -> Result<(), Failure> {
-    let state = match args.state.clone() {
+    let state = match args.state_dir.clone() {
         Some(folder) => absolute(&folder)?,
         None => state_folder()
-            .ok_or_else(|| bad_option("there is no home folder: name a folder with --state"))?
+            .ok_or_else(|| bad_option("there is no home folder: name a folder with --state-dir"))?
             .join("btsync/serve"),
     };
     if let Some(user) = &args.set_password {
@@ -109,13 +109,13 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
 
 fn web_options(args: &ServeArgs, password: Option<PasswordHash>, sockets: GivenSockets) -> WebOptions {
     let mut web = WebOptions::default();
-    for address in &args.listen {
+    for address in &args.web_listen {
         match address {
             WebAddress::Tcp(address) => web.addresses.push(*address),
             WebAddress::Unix(path) => web.unix_sockets.push(path.clone()),
         }
     }
-    if args.listen.is_empty() && sockets.is_empty() {
+    if args.web_listen.is_empty() && sockets.is_empty() {
         web.addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
     }
     (web.listeners, web.unix_listeners) = (sockets.tcp, sockets.unix);
@@ -198,7 +198,7 @@ fn failure(error: &ServiceError) -> Failure {
         ServiceError::NoPassword { .. } => (Exit::BadOption, "; set one with btsync serve --set-password USER"),
         ServiceError::ImportFolders(_) => (Exit::BadOption, "; permit them with --allow-dir"),
         ServiceError::ImportFrom { .. } | ServiceError::WatchFolder { .. } => (Exit::OpenExisting, ""),
-        ServiceError::Listen { .. } => (Exit::Network, "; choose another address with --listen"),
+        ServiceError::Listen { .. } => (Exit::Network, "; choose another address with --web-listen"),
         ServiceError::Client(ClientError::Listen { .. } | ClientError::Interface { .. }) => (Exit::Network, ""),
         ServiceError::Client(ClientError::BlockList { .. }) => (Exit::BadOption, ""),
         _ => (Exit::Other, ""),
@@ -219,11 +219,11 @@ mod tests {
             web_options(&args, None, GivenSockets::default()).addresses,
             [SocketAddr::from(([127, 0, 0, 1], 9091))]
         );
-        let args =
-            ServeArgs::from_args(&["serve"], &["--listen", "unix:/run/x", "--listen", "[::1]:1"]).expect("arguments");
+        let args = ServeArgs::from_args(&["serve"], &["--web-listen", "unix:/run/x", "--web-listen", "[::1]:1"])
+            .expect("arguments");
         let web = web_options(&args, None, GivenSockets::default());
         assert_eq!((web.addresses.len(), web.unix_sockets), (1, vec![PathBuf::from("/run/x")]));
-        assert!(ServeArgs::from_args(&["serve"], &["--listen", "nowhere"]).is_err());
+        assert!(ServeArgs::from_args(&["serve"], &["--web-listen", "nowhere"]).is_err());
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         let args = ServeArgs::from_args(&["serve"], &[]).expect("arguments");
         let web = web_options(&args, None, sockets());
         assert_eq!((web.addresses.len(), web.listeners.len()), (0, 1));
-        let args = ServeArgs::from_args(&["serve"], &["--listen", "[::1]:1"]).expect("arguments");
+        let args = ServeArgs::from_args(&["serve"], &["--web-listen", "[::1]:1"]).expect("arguments");
         let web = web_options(&args, None, sockets());
         assert_eq!((web.addresses.len(), web.listeners.len()), (1, 1));
     }
@@ -246,7 +246,8 @@ mod tests {
         let args = |listen: &str| {
             let state = temp.path().join("state");
             let dir = temp.path().join("down");
-            let words = ["--state", state.to_str().unwrap(), "--dir", dir.to_str().unwrap(), "--listen", listen];
+            let words =
+                ["--state-dir", state.to_str().unwrap(), "--dir", dir.to_str().unwrap(), "--web-listen", listen];
             ServeArgs::from_args(&["serve"], &words).expect("arguments")
         };
         for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:1"] {

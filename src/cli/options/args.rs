@@ -146,10 +146,10 @@ pub struct ServeArgs {
     pub allow_dir: Vec<PathBuf>,
     /// serve the page on this address and port, or on unix:PATH
     #[argh(option, arg_name = "ADDRESS:PORT", from_str_fn(values::web_address))]
-    pub listen: Vec<WebAddress>,
+    pub web_listen: Vec<WebAddress>,
     /// keep the torrents, the settings and the resume data in this folder
     #[argh(option, arg_name = "DIR")]
-    pub state: Option<PathBuf>,
+    pub state_dir: Option<PathBuf>,
     /// add the .torrent and .magnet files that appear in this folder
     #[argh(option, arg_name = "DIR")]
     pub watch: Option<PathBuf>,

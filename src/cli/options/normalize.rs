@@ -9,7 +9,8 @@ use argh::{ArgsInfo, FlagInfoKind, FromArgs, Optionality};
 
 use crate::cli::exit::Failure;
 use crate::cli::options::bad_option;
-use crate::cli::options::spelling::{canonical_name, nearest};
+use crate::cli::options::spelling::nearest;
+use crate::cli::options::table;
 use crate::util::redact::{public_name, redacted};
 
 /// The path that replaces a lone `-` among the positional arguments.
@@ -26,6 +27,8 @@ pub(crate) struct OptionSpec {
     pub takes_value: bool,
     /// Whether all occurrences count; otherwise the last one wins.
     pub repeats: bool,
+    /// Other names that mean the same for this command, without dashes.
+    pub aliases: &'static [&'static str],
 }
 
 impl OptionSpec {
@@ -41,11 +44,13 @@ pub(crate) struct Options(Vec<OptionSpec>);
 impl Options {
     /// The options that the command's parser lists.
     pub fn of<T: ArgsInfo>() -> Options {
-        let options = T::get_args_info().flags.iter().map(|flag| OptionSpec {
+        let parser = T::get_args_info();
+        let options = parser.flags.iter().map(|flag| OptionSpec {
             long: flag.long,
             short: if flag.long == "--help" { Some('h') } else { flag.short },
             takes_value: matches!(flag.kind, FlagInfoKind::Option { .. }),
             repeats: matches!(flag.optionality, Optionality::Repeating),
+            aliases: table::aliases(parser.name, flag.long.trim_start_matches("--")),
         });
         Options(options.collect())
     }
@@ -57,8 +62,8 @@ impl Options {
 
     /// The option with this long name, including the dashes, or with this alias.
     pub fn named(&self, name: &str) -> Option<OptionSpec> {
-        let name = canonical_name(name.strip_prefix("--")?);
-        self.0.iter().find(|option| option.bare() == name).copied()
+        let name = name.strip_prefix("--")?;
+        self.0.iter().find(|option| option.bare() == name || option.aliases.contains(&name)).copied()
     }
 
     fn lettered(&self, letter: char) -> Option<OptionSpec> {

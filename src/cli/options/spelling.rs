@@ -1,6 +1,6 @@
-//! Aliases of options, and suggestions for misspelt options and commands.
+//! Suggestions for misspelt options and commands.
 
-use crate::cli::options::table::{self, COMMANDS, DOWNLOAD};
+use crate::cli::options::table::{COMMANDS, DOWNLOAD};
 
 /// Commands of other programs, each with the equivalent in btsync.
 const OTHER_COMMANDS: [(&str, &str); 11] = [
@@ -30,11 +30,6 @@ pub(crate) fn nearest_command(word: &str) -> Option<&'static str> {
     }
     let near = nearest(&word.to_ascii_lowercase(), commands().map(|(name, _)| name))?;
     commands().find(|(name, _)| *name == near).map(|(_, meant)| meant)
-}
-
-/// The option's own name, without dashes, if `name` is an alias; otherwise `name`.
-pub(crate) fn canonical_name(name: &str) -> &str {
-    table::aliases().find(|(alias, _)| *alias == name).map_or(name, |(_, long)| long)
 }
 
 /// The name that `word` most likely means; `None` if none is similar.

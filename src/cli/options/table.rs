@@ -200,7 +200,7 @@ pub(crate) struct OptionEntry {
     pub long: &'static str,
     /// The group under which it is listed.
     pub group: OptionGroup,
-    /// Names that other clients use for the option, without dashes.
+    /// Other names of the option, without dashes: those of other clients, and earlier ones.
     pub aliases: &'static [&'static str],
     /// The default value, as `--show-config` prints it.
     pub default: Option<&'static str>,
@@ -335,9 +335,11 @@ pub(crate) fn env_variable(long: &str) -> String {
     format!("{PREFIX}{}", long.trim_start_matches('-').replace('-', "_").to_ascii_uppercase())
 }
 
-/// All aliases, each with the option's own name; they apply to all commands.
-pub(crate) fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
-    download::OPTIONS.iter().flat_map(|entry| entry.aliases.iter().map(|alias| (*alias, entry.long)))
+/// The aliases of an option; `parser` is the name of its command's parser, and `long` has no dashes.
+pub(crate) fn aliases(parser: &str, long: &str) -> &'static [&'static str] {
+    let is_it = |command: &&CommandSpec| command.parser.is_some_and(|info| info().name == parser);
+    let entries = COMMANDS.iter().find(is_it).map_or(&[][..], |command| command.options);
+    entries.iter().find(|entry| entry.long == long).map_or(&[], |entry| entry.aliases)
 }
 
 #[cfg(test)]

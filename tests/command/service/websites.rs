@@ -157,7 +157,7 @@ fn nothing_listens_unless_asked() {
         // A service on a Unix socket has no other address for its page, and only the user can connect.
         let socket = temp.path("page.socket");
         let mut command = serve(&temp, "quiet");
-        command.args(["--listen", &format!("unix:{}", socket.display())]);
+        command.args(["--web-listen", &format!("unix:{}", socket.display())]);
         let mut quiet = temp.start("quiet", &mut command);
         quiet.wait_for_output("the page is at");
         assert!(listening().len() <= 2, "more than the port for peers, over IPv4 and IPv6: {:?}", listening());
@@ -178,7 +178,7 @@ fn listening_elsewhere_without_a_password_ends_with_28() {
     in_network_namespace("listening_elsewhere_without_a_password_ends_with_28", &[], || {
         let temp = TestDir::new();
         for address in ["0.0.0.0:9091", "[::]:9091", "10.88.0.1:9091"] {
-            let mut refused = temp.start("refused", serve(&temp, "service").args(["--listen", address]));
+            let mut refused = temp.start("refused", serve(&temp, "service").args(["--web-listen", address]));
             refused.expect_exit(28);
             assert!(refused.log().contains("--set-password"), "{}", refused.log());
         }
@@ -235,7 +235,7 @@ fn a_saved_password_is_only_the_users_and_not_in_clear() {
         let text = std::fs::read_to_string(&file).expect("the file");
         assert!(!text.contains("secret"), "{text}");
         // It counts at the next start, also on other addresses.
-        let service = Service::start(&temp, "service", &["--listen", "10.88.0.2:9091"]);
+        let service = Service::start(&temp, "service", &["--web-listen", "10.88.0.2:9091"]);
         assert_eq!(service.get("/", &[]).status, 401);
         assert_eq!(service.get("/", &[("Authorization", "Basic bWU6YSBzZWNyZXQ=")]).status, 200);
         service.kill();

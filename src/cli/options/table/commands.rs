@@ -103,12 +103,12 @@ pub(super) const SERVE: &[OptionEntry] = &[
          The settings on the page can name a folder below it.",
     ),
     option("allow-dir").complete(Folder).manual("Allow downloads below this folder too."),
-    option("listen").default("127.0.0.1:9091").manual(
+    option("web-listen").aliases(&["listen"]).default("127.0.0.1:9091").manual(
         "Serve the page and the remote control on this address and port, or with `unix:PATH` on a Unix socket that only \
          its owner can use. Without a password, btsync accepts only loopback addresses and Unix sockets (otherwise \
          exit code 28).",
     ),
-    option("state").complete(Folder).manual(
+    option("state-dir").aliases(&["state"]).complete(Folder).manual(
         "Keep the torrents, the settings and the resume data in this folder. The default is `btsync/serve` in the user's \
          state folder (`$XDG_STATE_HOME` or `~/.local/state`). Only one service at a time can use it.",
     ),
