@@ -96,7 +96,7 @@ def measure(folder, rates, piece_length):
         started.append(subprocess.Popen(words, **quiet, env=environment))
         peers += ["--peer", f"{address}:29100"]
     state = tempfile.mkdtemp(dir=folder)
-    words = [BTSYNC, "serve", "--state", f"{state}/state", "--dir", f"{state}/down", "--listen", f"127.0.0.1:{PORT}"]
+    words = [BTSYNC, "serve", "--state-dir", f"{state}/state", "--dir", f"{state}/down", "--web-listen", f"127.0.0.1:{PORT}"]
     started.append(subprocess.Popen(words + ["--peer-port", "29094"], **quiet))
 
     def is_up():
@@ -110,7 +110,7 @@ def measure(folder, rates, piece_length):
     magnet = subprocess.run([BTSYNC, "magnet", name, *peers], check=True, capture_output=True, text=True).stdout.strip()
     rpc("torrent_add", filename=magnet)
     waits_until(lambda: torrent("peers_sending_to_us")["peers_sending_to_us"] == len(rates))
-    path = "/" + rpc("btsync_link", id=torrent("id")["id"], file_index=0)["url"].lstrip("/")
+    path = "/" + rpc("btsync_file_link", id=torrent("id")["id"], file_index=0)["url"].lstrip("/")
     start = read(path, 0, 10)
     firsts, wholes = [], []
     for number in range(SEEKS):

@@ -41,7 +41,7 @@ use sleeping::Calls;
 const TICK: Duration = Duration::from_secs(1);
 /// How often a torrent that stops is looked at.
 const STOPPING_TICK: Duration = Duration::from_millis(50);
-/// How long changed figures may stay unsaved. Settings and wishes are saved at once.
+/// How long changed figures may stay unsaved. Settings and what the user wants are saved at once.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// The most sleeping seeds whose figures are saved at a time.
 const MAX_SAVED: usize = 50;

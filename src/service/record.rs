@@ -29,8 +29,8 @@ pub struct TorrentRecord {
     /// The folder of its files.
     pub folder: PathBuf,
     /// What the user wants it to do.
-    #[serde(default)]
-    pub wish: Wish,
+    #[serde(default, alias = "wish")]
+    pub desired_state: DesiredState,
     /// Whether its files have to be hashed before anything else.
     #[serde(default)]
     pub needs_check: bool,
@@ -88,14 +88,17 @@ pub struct TorrentRecord {
 /// What the user wants a torrent to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Wish {
-    /// Nothing.
+pub enum DesiredState {
+    /// Do nothing.
     #[default]
-    Stop,
+    #[serde(alias = "stop")]
+    Stopped,
     /// Download and seed when the queue permits it.
-    Start,
-    /// The same whatever the queue says.
-    StartNow,
+    #[serde(alias = "start")]
+    Queued,
+    /// Download and seed whatever the queue says: a forced start.
+    #[serde(alias = "start_now")]
+    Forced,
 }
 
 /// How to remove a torrent.
@@ -174,7 +177,7 @@ impl TorrentRecord {
             name,
             link: None,
             folder,
-            wish: Wish::Stop,
+            desired_state: DesiredState::Stopped,
             needs_check: false,
             may_overwrite: false,
             queue_number: 0,
@@ -233,7 +236,7 @@ mod tests {
     fn a_record_survives_its_file() {
         let mut record =
             TorrentRecord::new(TorrentId(7), InfoHash([0xa5; 20]), "name".into(), "/down".into(), UnixTime(1));
-        record.wish = Wish::StartNow;
+        record.desired_state = DesiredState::Forced;
         record.files.renamed.push((3, "other/name".into()));
         record.removal = Some(Removal { deletes_data: true });
         let text = serde_json::to_string(&record).expect("JSON");
@@ -242,9 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_an_earlier_version_may_lack_fields_that_have_defaults() {
+    fn a_record_of_an_earlier_version_may_lack_fields_and_have_earlier_names() {
         let text = format!(r#"{{"id":1,"info_hash":"{}","name":"x","folder":"/x","unknown":1}}"#, "00".repeat(20));
         let record: TorrentRecord = serde_json::from_str(&text).expect("a record");
-        assert!(record.is_plausible() && record.wish == Wish::Stop);
+        assert!(record.is_plausible() && record.desired_state == DesiredState::Stopped);
+        let text = text.replace("\"unknown\":1", "\"wish\":\"start_now\"");
+        let record: TorrentRecord = serde_json::from_str(&text).expect("a record");
+        assert_eq!(record.desired_state, DesiredState::Forced);
     }
 }

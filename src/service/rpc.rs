@@ -36,7 +36,7 @@ const RPC_VERSION_MINIMUM: u32 = 14;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// Transmission 4.0.6 and before.
-    Old,
+    Legacy,
     /// JSON-RPC 2.0, Transmission 4.1.
     JsonRpc,
 }

@@ -309,7 +309,7 @@ export class Mock {
     this.change({ id }, (torrent) => Object.assign(torrent, { btsync_problem: 'none', error: 0, error_string: '', status: 4, rate_download: 1e6 }));
   }
 
-  btsync_link({ id, file_index: index }) {
+  btsync_file_link({ id, file_index: index }) {
     return { url: `files/${id}/${index}?token=mock` };
   }
 }

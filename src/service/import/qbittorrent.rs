@@ -13,7 +13,7 @@ use crate::service::import::{
     read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
 };
 use crate::service::model::LimitMode;
-use crate::service::record::{TorrentRecord, Wish};
+use crate::service::record::{DesiredState, TorrentRecord};
 use crate::types::InfoHash;
 use crate::util::sort;
 
@@ -121,10 +121,10 @@ fn begun(metainfo: &Metainfo, resume: &Dict) -> Vec<u32> {
 
 fn take_over(record: &mut TorrentRecord, resume: &Dict) {
     let (is_paused, is_managed) = (is_set(resume, "paused"), is_set(resume, "auto_managed"));
-    record.wish = match (is_paused, is_managed) {
-        (true, false) => Wish::Stop,
-        (false, false) => Wish::StartNow,
-        _ => Wish::Start,
+    record.desired_state = match (is_paused, is_managed) {
+        (true, false) => DesiredState::Stopped,
+        (false, false) => DesiredState::Forced,
+        _ => DesiredState::Queued,
     };
     if let Some(name) = text(resume, "qBt-name") {
         record.name = name;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::service::Service;
 use crate::service::model::{Activity, LimitMode};
-use crate::service::record::Wish;
+use crate::service::record::DesiredState;
 
 /// State folders of Transmission 3.00 and qBittorrent 4.5.2: `photos` with two files, of which the second is not wanted, and
 /// `single.bin`, which is paused.
@@ -51,7 +51,7 @@ fn imported(from: &str) -> Vec<TorrentRecord> {
 fn assert_common(records: &[TorrentRecord]) {
     let [photos, single] = records else { panic!("{records:?}") };
     assert_eq!((photos.name.as_str(), single.name.as_str()), ("photos", "single.bin"));
-    assert_eq!((photos.wish, single.wish), (Wish::Start, Wish::Stop));
+    assert_eq!((photos.desired_state, single.desired_state), (DesiredState::Queued, DesiredState::Stopped));
     assert!(photos.needs_check && single.needs_check && photos.id != single.id);
     assert_eq!((photos.folder.as_path(), &photos.final_folder), (Path::new("/srv/torrents"), &None));
     assert_eq!((photos.files.unwanted.as_slice(), photos.files.high.as_slice()), (&[1][..], &[0][..]));

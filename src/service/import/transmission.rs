@@ -11,7 +11,7 @@ use crate::service::import::{
     read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
 };
 use crate::service::model::LimitMode;
-use crate::service::record::{TorrentRecord, Wish};
+use crate::service::record::{DesiredState, TorrentRecord};
 use crate::service::settings::RateLimit;
 use crate::types::InfoHash;
 use crate::util::sort;
@@ -106,7 +106,7 @@ fn begun(metainfo: &Metainfo, resume: &Dict) -> Vec<u32> {
 }
 
 fn take_over(record: &mut TorrentRecord, resume: &Dict) {
-    record.wish = if is_set(resume, "paused") { Wish::Stop } else { Wish::Start };
+    record.desired_state = if is_set(resume, "paused") { DesiredState::Stopped } else { DesiredState::Queued };
     if let Some(name) = text(resume, "name") {
         record.name = name;
     }

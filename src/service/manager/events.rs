@@ -7,7 +7,7 @@ use crate::service::facts::{facts, read_metainfo};
 use crate::service::manager::Manager;
 use crate::service::manager::managed::Run;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
-use crate::service::record::{TorrentRecord, Wish};
+use crate::service::record::{DesiredState, TorrentRecord};
 use crate::torrent::Event;
 use crate::util::printable_text::printable;
 
@@ -127,7 +127,7 @@ impl Manager {
             }
             record.progress.is_complete = true;
             record.progress.have = record.progress.wanted;
-            if record.wish != Wish::Stop {
+            if record.desired_state != DesiredState::Stopped {
                 record.is_finished = false;
             }
             if let Some(folder) = record.final_folder.take() {

@@ -10,7 +10,7 @@ use crate::service::manager::managed::{ActiveRun, Managed, Run};
 use crate::service::model::{
     Activity, PeerCounts, SessionStats, TorrentId, TorrentSummary, TorrentTimes, TransferFigures, UnixTime,
 };
-use crate::service::record::{RecordProgress, TorrentRecord, Wish};
+use crate::service::record::{DesiredState, RecordProgress, TorrentRecord};
 use crate::torrent::Stage;
 
 impl Manager {
@@ -39,7 +39,7 @@ impl Manager {
             let idle = run.sent.elapsed();
             let (uploaded, size) = (record.sums.uploaded, record.progress.wanted);
             if run.snapshot.stage == Stage::Seeding
-                && record.wish == Wish::Start
+                && record.desired_state == DesiredState::Queued
                 && goals::is_reached(&record.settings, &self.settings.seeding, uploaded, size, idle)
             {
                 reached.push(*id);
@@ -58,7 +58,9 @@ impl Manager {
     /// Seeds have reached their goals.
     pub(super) fn finish_seeds(&mut self, reached: &[TorrentId]) {
         for id in reached {
-            if let Err(error) = self.update(*id, |record| (record.wish, record.is_finished) = (Wish::Stop, true)) {
+            if let Err(error) =
+                self.update(*id, |record| (record.desired_state, record.is_finished) = (DesiredState::Stopped, true))
+            {
                 log::error!("{error}");
             }
         }
@@ -111,7 +113,7 @@ impl Manager {
             cumulative: self.session.sums,
             ..SessionStats::default()
         };
-        stats.paused_torrents = shown().filter(|torrent| torrent.record.wish == Wish::Stop).count();
+        stats.paused_torrents = shown().filter(|torrent| torrent.record.desired_state == DesiredState::Stopped).count();
         stats.cumulative.seconds = stats.cumulative.seconds.saturating_add(ran);
         let mut board = self.shared.board.lock();
         let before = board.sums_before;
@@ -177,7 +179,7 @@ fn activity(torrent: &Managed) -> Activity {
         _ if torrent.is_moving() => Activity::Stopped,
         Run::Asleep(_) => Activity::Seeding,
         _ if record.needs_check => Activity::CheckWaiting,
-        _ if record.wish == Wish::Stop => Activity::Stopped,
+        _ if record.desired_state == DesiredState::Stopped => Activity::Stopped,
         _ if record.progress.is_complete => Activity::SeedWaiting,
         _ => Activity::DownloadWaiting,
     }
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn a_torrent_whose_files_are_moved_counts_as_stopped() {
         let mut record = TorrentRecord::new(TorrentId(1), InfoHash([1; 20]), "n".into(), "/d".into(), UnixTime(0));
-        (record.wish, record.progress.is_complete) = (Wish::Start, true);
+        (record.desired_state, record.progress.is_complete) = (DesiredState::Queued, true);
         let mut torrent = Managed::new(record);
         assert_eq!((activity(&torrent), torrent.is_moving()), (Activity::SeedWaiting, false));
         torrent.record.moving_to = Some(PathBuf::from("/e"));

@@ -9,7 +9,7 @@ use crate::service::manager::Manager;
 use crate::service::manager::managed::{Managed, Run};
 use crate::service::messages::ManagerMessage;
 use crate::service::model::{ControlError, ProblemKind, TorrentId};
-use crate::service::record::{INCOMPLETE_SUFFIX, Removal, TorrentRecord, Wish};
+use crate::service::record::{DesiredState, INCOMPLETE_SUFFIX, Removal, TorrentRecord};
 
 impl Manager {
     /// Notes that torrents are to be removed. A move that has begun is completed first, so that all files are in one place.
@@ -48,7 +48,7 @@ impl Manager {
                 (record.progress.is_complete, record.needs_check) = (false, record.facts.is_some());
                 if clears {
                     // The user chose another folder because of the problem: go on there.
-                    (record.wish, record.needs_check) = (Wish::Start, false);
+                    (record.desired_state, record.needs_check) = (DesiredState::Queued, false);
                 }
             }
         })

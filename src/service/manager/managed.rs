@@ -11,7 +11,7 @@ use crate::discovery::tracker::announce::{AnnouncedPayload, TorrentIdentity};
 use crate::service::file_jobs::FileTask;
 use crate::service::manager::sleeping::SeedTerms;
 use crate::service::model::Problem;
-use crate::service::record::{RecordSums, TorrentRecord, Wish};
+use crate::service::record::{DesiredState, RecordSums, TorrentRecord};
 use crate::strategy::peer_list::PeerSource;
 use crate::torrent::{Events, Snapshot, Stage, TorrentHandle};
 use crate::types::PieceState;
@@ -216,7 +216,7 @@ impl Managed {
         self.record.removal.is_none()
             && self.record.moving_to.is_none()
             && self.record.renaming.is_empty()
-            && (self.record.wish != Wish::Stop || self.record.needs_check)
+            && (self.record.desired_state != DesiredState::Stopped || self.record.needs_check)
     }
 
     /// What has to be done with its files before it can run.
@@ -238,7 +238,7 @@ impl Managed {
             renamed: record.files.renamed.clone(),
             may_overwrite: record.may_overwrite,
             needs_check: record.needs_check,
-            ends_after_check: record.needs_check && record.wish == Wish::Stop,
+            ends_after_check: record.needs_check && record.desired_state == DesiredState::Stopped,
             has_metainfo: record.facts.is_some(),
             incomplete_suffix,
         }

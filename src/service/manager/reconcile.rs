@@ -12,7 +12,7 @@ use crate::service::manager::managed::{ActiveRun, Managed, Run, RunSpec};
 use crate::service::messages::ManagerMessage;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::queue::{Candidate, Work, choose};
-use crate::service::record::{INCOMPLETE_SUFFIX, TorrentRecord, Wish};
+use crate::service::record::{DesiredState, INCOMPLETE_SUFFIX, TorrentRecord};
 use crate::service::state_folder::downloaded_torrents;
 use crate::torrent::{AddOptions, Outcome, SeedGoal, Source, TorrentError, TorrentHandle};
 use crate::util::atomics::Flag;
@@ -42,7 +42,7 @@ impl Manager {
                 record if record.progress.is_complete => Work::Seed,
                 _ => Work::Download,
             },
-            is_forced: torrent.record.wish == Wish::StartNow,
+            is_forced: torrent.record.desired_state == DesiredState::Forced,
             is_stalled: self.is_stalled(torrent),
         };
         let candidates: Vec<Candidate> =
@@ -254,7 +254,7 @@ impl Manager {
         let problem = Problem { kind, message: printable(message) };
         log::warn!("torrent {}: {}", id.0, problem.message);
         let failed = self.update(id, |record| {
-            (record.wish, record.needs_check) = (Wish::Stop, false);
+            (record.desired_state, record.needs_check) = (DesiredState::Stopped, false);
             record.problem = Some(problem);
         });
         if let Err(error) = failed {

@@ -8,7 +8,7 @@ use crate::service::manager::Manager;
 use crate::service::manager::managed::{Managed, Run};
 use crate::service::messages::{Answer, ControlRequest, PreparedTorrent};
 use crate::service::model::{Added, ControlError, FileIndexes, TorrentId, UnixTime};
-use crate::service::record::{Removal, TorrentRecord, Wish};
+use crate::service::record::{DesiredState, Removal, TorrentRecord};
 
 /// The most torrents of one service.
 const MAX_TORRENTS: usize = 20_000;
@@ -161,7 +161,7 @@ impl Manager {
         let position = change.queue_position.take();
         Manager::apply(&mut record, &change, metainfo.as_ref().map(|(metainfo, _)| metainfo))?;
         if !paused.unwrap_or(!self.settings.starts_added) {
-            record.wish = Wish::Start;
+            record.desired_state = DesiredState::Queued;
         }
         self.session.next_id = id.0.saturating_add(1);
         self.session.sums.files_added += 1;
@@ -219,12 +219,12 @@ impl Manager {
 }
 
 fn stop(record: &mut TorrentRecord) {
-    (record.wish, record.needs_check) = (Wish::Stop, false);
+    (record.desired_state, record.needs_check) = (DesiredState::Stopped, false);
 }
 
 /// Starts a torrent: with a new problem it stops again.
 fn start(record: &mut TorrentRecord, is_forced: bool) {
-    record.wish = if is_forced { Wish::StartNow } else { Wish::Start };
+    record.desired_state = if is_forced { DesiredState::Forced } else { DesiredState::Queued };
     (record.problem, record.is_finished) = (None, false);
 }
 

@@ -17,7 +17,7 @@ use crate::service::manager::Manager;
 use crate::service::manager::managed::{ActiveRun, Asleep, Call, FallsAsleep, Managed, Run};
 use crate::service::messages::ManagerMessage;
 use crate::service::model::{Problem, ProblemKind, SessionSums, TorrentId};
-use crate::service::record::{TorrentRecord, Wish};
+use crate::service::record::{DesiredState, TorrentRecord};
 use crate::torrent::{Stage, TrackerState, TrackerView};
 use crate::types::Encryption;
 use crate::util::printable_text::printable;
@@ -281,7 +281,7 @@ impl Manager {
                 (*tracker_problem, *changed) = (problem, Instant::now());
             }
             let (uploaded, size, idle) = (record.sums.uploaded, record.progress.wanted, asleep.sent.elapsed());
-            if record.wish == Wish::Start
+            if record.desired_state == DesiredState::Queued
                 && goals::is_reached(&record.settings, &self.settings.seeding, uploaded, size, idle)
             {
                 reached.push(*id);

@@ -36,7 +36,7 @@ const setFiles = async (change) => {
 const tree = new FileTree('files', {
   wanted: (files, isWanted) => setFiles({ [isWanted ? 'files_wanted' : 'files_unwanted']: files }),
   priority: (files, priority) => setFiles({ [`priority_${['low', 'normal', 'high'][priority + 1]}`]: files }),
-  open: (file) => attempt(async () => window.open((await call('btsync_link', { id, file_index: file })).url, '_blank', 'noopener')),
+  open: (file) => attempt(async () => window.open((await call('btsync_file_link', { id, file_index: file })).url, '_blank', 'noopener')),
   rename: (node) => rename(torrents.get(id), node.path),
 });
 const trackerTab = h('div', button(`${t('Edit trackers')}…`, () => editTrackers(id)), trackers.element);

@@ -92,7 +92,7 @@ fn respond_to_one(request: Value, context: &Context<'_>, to: &mut JsonWriter, ba
         Some(Value::String(version)) if version == "2.0" => {
             return respond_to_json_rpc(request, context, to, batch == Some(true));
         }
-        None if !is_in_batch => respond_to_old(request, context, to),
+        None if !is_in_batch => respond_to_legacy(request, context, to),
         _ => invalid(to, "JSON-RPC version is not 2.0"),
     }
     false
@@ -192,8 +192,8 @@ fn write_error_object(to: &mut JsonWriter, error: &RpcError, id: &Value, members
     });
 }
 
-fn respond_to_old(mut request: Map<String, Value>, context: &Context<'_>, to: &mut JsonWriter) {
-    to.set_dialect(Dialect::Old);
+fn respond_to_legacy(mut request: Map<String, Value>, context: &Context<'_>, to: &mut JsonWriter) {
+    to.set_dialect(Dialect::Legacy);
     to.begin_object();
     to.name("arguments");
     to.begin_object();
@@ -206,20 +206,20 @@ fn respond_to_old(mut request: Map<String, Value>, context: &Context<'_>, to: &m
         call(&name, arguments, context, to, false)
     };
     let tag = request.remove("tag").filter(|tag| !tag.is_array() && !tag.is_object());
-    end_old(to, result.as_ref().map_or_else(RpcError::result, |()| "success"), tag.as_ref());
+    end_legacy(to, result.as_ref().map_or_else(RpcError::result, |()| "success"), tag.as_ref());
     if to.is_full() {
         to.take_from(0);
         to.exempt(|to| {
             to.begin_object();
             to.name("arguments");
             to.begin_object();
-            end_old(to, too_large().result(), tag.as_ref());
+            end_legacy(to, too_large().result(), tag.as_ref());
         });
     }
 }
 
-/// Ends the arguments of a response in the old dialect, and the response.
-fn end_old(to: &mut JsonWriter, result: &str, tag: Option<&Value>) {
+/// Ends the arguments of a response in the legacy dialect, and the response.
+fn end_legacy(to: &mut JsonWriter, result: &str, tag: Option<&Value>) {
     to.end_object();
     to.name("result");
     to.string(result);

@@ -78,7 +78,7 @@ impl RpcError {
         RpcError::new(ErrorCode::InvalidParams, detail)
     }
 
-    /// The `result` of the old dialect. Clients compare some of these texts, so that details come only where Transmission has
+    /// The `result` of the legacy dialect. Clients compare some of these texts, so that details come only where Transmission has
     /// them too.
     pub fn result(&self) -> &str {
         match self.code {

@@ -106,10 +106,10 @@ impl JsonWriter {
     }
 
     /// A member's name, as each dialect spells it.
-    pub fn either_name(&mut self, old: &str, new: &str) {
+    pub fn either_name(&mut self, legacy: &str, json_rpc: &str) {
         self.name(match self.dialect {
-            Dialect::Old => old,
-            Dialect::JsonRpc => new,
+            Dialect::Legacy => legacy,
+            Dialect::JsonRpc => json_rpc,
         });
     }
 
@@ -134,12 +134,12 @@ impl JsonWriter {
         self.scalar(&value.try_into().unwrap_or(i64::MAX));
     }
 
-    /// A number that clients read as a fraction; 0 in place of what JSON cannot express. The old dialect writes 1 for 1.0, as
+    /// A number that clients read as a fraction; 0 in place of what JSON cannot express. The legacy dialect writes 1 for 1.0, as
     /// Transmission did before 4.1: whoever reads fractions can read that, and the reverse is not true.
     pub fn float(&mut self, value: f64) {
         match value {
             value if !value.is_finite() => self.float(0.0),
-            value if self.dialect == Dialect::Old && value.fract() == 0.0 && value.abs() < LARGEST_WHOLE => {
+            value if self.dialect == Dialect::Legacy && value.fract() == 0.0 && value.abs() < LARGEST_WHOLE => {
                 self.scalar(&(value as i64));
             }
             value => self.scalar(&value),
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     fn written(write: impl FnOnce(&mut JsonWriter)) -> String {
-        let mut to = JsonWriter::new(Dialect::Old);
+        let mut to = JsonWriter::new(Dialect::Legacy);
         write(&mut to);
         String::from_utf8(to.into_bytes()).unwrap()
     }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_dialect_writes_whole_numbers_without_a_point() {
+    fn the_legacy_dialect_writes_whole_numbers_without_a_point() {
         let json = written(|to| to.array([1.0, -2.0, 0.0, 0.5, f64::NAN, 1e300], JsonWriter::float));
         assert_eq!(json, "[1,-2,0,0.5,0,1e+300]");
     }

@@ -19,7 +19,7 @@ pub struct Method {
     pub run: MethodFn,
 }
 
-/// The methods of btsync's own begin with this. The old dialect does not have them.
+/// The methods of btsync's own begin with this. The legacy dialect does not have them.
 const OWN: &str = "btsync_";
 
 /// All methods.
@@ -63,8 +63,8 @@ pub const METHODS: &[Method] = &[
     acts("torrent_start_now", |call, _| call.act(|control, ids| control.start(ids, true))),
     acts("torrent_stop", |call, _| call.act(|control, ids| control.stop(ids))),
     acts("torrent_verify", |call, _| call.act(|control, ids| control.verify(ids))),
+    reads("btsync_file_link", torrent::own::file_link),
     reads("btsync_files", torrent::own::files),
-    reads("btsync_link", torrent::own::link),
     acts("btsync_overwrite", torrent::own::overwrite),
     reads("btsync_pieces", torrent::own::pieces),
 ];

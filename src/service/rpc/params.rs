@@ -26,7 +26,7 @@ impl Params {
             Some(_) => return Err(RpcError::invalid("parameters must be an object")),
         };
         Ok(Params(match dialect {
-            Dialect::Old => members.into_iter().map(|(name, value)| (to_snake_case(&name), value)).collect(),
+            Dialect::Legacy => members.into_iter().map(|(name, value)| (to_snake_case(&name), value)).collect(),
             Dialect::JsonRpc => members,
         }))
     }

@@ -24,11 +24,11 @@ pub enum TorrentSelection {
 }
 
 impl TorrentSelection {
-    /// Reads `ids`: a number, an info-hash, a list of both, or a word for the active torrents. Clients of the old dialect may
+    /// Reads `ids`: a number, an info-hash, a list of both, or a word for the active torrents. Clients of the legacy dialect may
     /// say `id`, and `null` for all torrents when they only read.
     pub fn of(params: &Params, control: &dyn Control, dialect: Dialect, reads_only: bool) -> TorrentSelection {
         let value = match params.value("ids") {
-            Some(Value::Null) if dialect == Dialect::Old && reads_only => None,
+            Some(Value::Null) if dialect == Dialect::Legacy && reads_only => None,
             None => params.value("id"),
             value => value,
         };

@@ -20,8 +20,8 @@ pub use set::set;
 pub fn get(call: &MethodCall<'_>, to: &mut JsonWriter) {
     let asked: Vec<String> = call.params.texts("fields").unwrap_or_default().into_iter().map(to_snake_case).collect();
     let view = fields::SessionView { context: call.context, settings: call.control().settings() };
-    for field in FIELDS.iter().filter(|field| asked.is_empty() || asked.iter().any(|name| name == field.new)) {
-        to.either_name(field.old, field.new);
+    for field in FIELDS.iter().filter(|field| asked.is_empty() || asked.iter().any(|name| name == field.name)) {
+        to.either_name(field.legacy_name, field.name);
         (field.write)(to, &view);
     }
 }

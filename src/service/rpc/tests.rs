@@ -45,7 +45,7 @@ fn error(fake: &Fake, method: &str, params: &Value) -> (i64, String) {
     (error["code"].as_i64().unwrap(), error["data"]["error_string"].as_str().unwrap_or_default().to_owned())
 }
 
-/// The `arguments` of a response in the old dialect, which must be a success.
+/// The `arguments` of a response in the legacy dialect, which must be a success.
 fn arguments(fake: &Fake, method: &str, arguments: &Value) -> Value {
     let request = serde_json::json!({"method": method, "arguments": arguments});
     let mut response = ask(fake, &request.to_string());
@@ -53,8 +53,8 @@ fn arguments(fake: &Fake, method: &str, arguments: &Value) -> Value {
     response["arguments"].take()
 }
 
-/// The `result` of a request in the old dialect.
-fn old_result(fake: &Fake, method: &str, arguments: &Value) -> String {
+/// The `result` of a request in the legacy dialect.
+fn legacy_result(fake: &Fake, method: &str, arguments: &Value) -> String {
     let request = serde_json::json!({"method": method, "arguments": arguments});
     ask(fake, &request.to_string())["result"].as_str().unwrap().to_owned()
 }

@@ -44,8 +44,8 @@ pub fn get(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     if is_table {
         to.array(&fields, |to, field| {
             to.string(match to.dialect() {
-                Dialect::Old => field.old,
-                Dialect::JsonRpc => field.new,
+                Dialect::Legacy => field.legacy_name,
+                Dialect::JsonRpc => field.name,
             });
         });
     }
@@ -59,7 +59,7 @@ pub fn get(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
         } else {
             to.object(|to| {
                 for field in &fields {
-                    to.either_name(field.old, field.new);
+                    to.either_name(field.legacy_name, field.name);
                     (field.write)(to, &view);
                 }
             });
@@ -81,14 +81,14 @@ pub fn write_torrents(
         let view = view::TorrentView::new(torrent, &session);
         to.object(|to| {
             for field in fields {
-                to.either_name(field.old, field.new);
+                to.either_name(field.legacy_name, field.name);
                 (field.write)(to, &view);
             }
         });
     });
 }
 
-/// The fields with these names of the new dialect.
+/// The fields with these names of the dialect JSON-RPC.
 pub fn list_fields(names: &[&str]) -> Vec<&'static TorrentField> {
     names.iter().filter_map(|name| find_field(name)).collect()
 }
@@ -99,13 +99,13 @@ fn asked_fields(call: &MethodCall<'_>) -> Vec<&'static TorrentField> {
     let names = call.params.list("fields").unwrap_or_default().iter().take(MAX_NAMES).filter_map(Value::as_str);
     let found = names.filter_map(|name| match call.dialect {
         Dialect::JsonRpc => find_field(name),
-        Dialect::Old => find_field(&to_snake_case(name)).filter(|field| !field.is_own()),
+        Dialect::Legacy => find_field(&to_snake_case(name)).filter(|field| !field.is_own()),
     });
-    found.filter(|field| seen.insert(field.new)).collect()
+    found.filter(|field| seen.insert(field.name)).collect()
 }
 
 fn find_field(name: &str) -> Option<&'static TorrentField> {
-    FIELDS.iter().find(|field| field.new == name)
+    FIELDS.iter().find(|field| field.name == name)
 }
 
 /// `torrent_set_location`: another folder, with or without moving the files.
@@ -128,7 +128,7 @@ pub fn rename_path(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), Rpc
     let ids = call.ids();
     let [id] = ids[..] else {
         return Err(RpcError::invalid(match call.dialect {
-            Dialect::Old => "torrent-rename-path requires 1 torrent",
+            Dialect::Legacy => "torrent-rename-path requires 1 torrent",
             Dialect::JsonRpc => "torrent_rename_path requires 1 torrent",
         }));
     };

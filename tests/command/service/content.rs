@@ -11,7 +11,7 @@ use crate::common::{TestDir, until};
 
 /// The path of a link to a file, with its token.
 fn link(service: &Service, id: u64, file: u64) -> String {
-    let answer = service.rpc("btsync_link", json!({"id": id, "file_index": file}));
+    let answer = service.rpc("btsync_file_link", json!({"id": id, "file_index": file}));
     format!("/{}", answer["url"].as_str().expect("a link").trim_start_matches('/'))
 }
 

@@ -89,7 +89,8 @@ fn a_link_to_a_file_needs_no_password() {
         let right = [("Authorization", &*basic("me", "right"))];
         assert_eq!(service.get("/", &right).status, 200);
         let session = service.get("/transmission/rpc", &right).header("x-transmission-session-id").to_owned();
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "btsync_link", "params": {"id": 1, "file_index": 0}});
+        let body =
+            json!({"jsonrpc": "2.0", "id": 1, "method": "btsync_file_link", "params": {"id": 1, "file_index": 0}});
         let headers = [right[0], ("X-Transmission-Session-Id", &*session)];
         let answer = service.request("POST", "/transmission/rpc", &headers, body.to_string().as_bytes());
         let answer: serde_json::Value = serde_json::from_slice(&answer.expect("an answer").body).expect("JSON");

@@ -15,10 +15,10 @@ pub struct SessionView<'a> {
 
 /// A field of `session_get`.
 pub struct SessionField {
-    /// Its name in the old dialect.
-    pub old: &'static str,
+    /// Its name in the legacy dialect.
+    pub legacy_name: &'static str,
     /// Its name in JSON-RPC.
-    pub new: &'static str,
+    pub name: &'static str,
     /// Writes its value.
     pub write: fn(&mut JsonWriter, &SessionView<'_>),
 }
@@ -99,8 +99,12 @@ pub const FIELDS: &[SessionField] = &[
     field("version", "version", |to, _| to.string(VERSION)),
 ];
 
-const fn field(old: &'static str, new: &'static str, write: fn(&mut JsonWriter, &SessionView<'_>)) -> SessionField {
-    SessionField { old, new, write }
+const fn field(
+    legacy_name: &'static str,
+    name: &'static str,
+    write: fn(&mut JsonWriter, &SessionView<'_>),
+) -> SessionField {
+    SessionField { legacy_name, name, write }
 }
 
 fn write_free_space(to: &mut JsonWriter, of: &SessionView<'_>) {
@@ -113,14 +117,14 @@ fn write_encryption(to: &mut JsonWriter, of: &SessionView<'_>) {
     to.string(match (of.settings.network.encryption, to.dialect()) {
         (Encryption::Require, _) => "required",
         (Encryption::Allow, _) => "preferred",
-        (Encryption::Off, Dialect::Old) => "tolerated",
+        (Encryption::Off, Dialect::Legacy) => "tolerated",
         (Encryption::Off, Dialect::JsonRpc) => "allowed",
     });
 }
 
 /// Before 4.1, the list of units began with thousands.
 fn write_units(to: &mut JsonWriter) {
-    let skipped = usize::from(to.dialect() == Dialect::Old);
+    let skipped = usize::from(to.dialect() == Dialect::Legacy);
     let units = [
         ("memory_bytes", 1024, "memory_units", ["B", "KiB", "MiB", "GiB", "TiB"]),
         ("size_bytes", 1000, "size_units", ["B", "kB", "MB", "GB", "TB"]),

@@ -78,7 +78,7 @@ fn days(params: &Params) -> Result<Option<u8>, RpcError> {
     }
 }
 
-/// The port. Clients that send back all settings send the current one, which is no wish for that port if it is random.
+/// The port. Clients that send back all settings send the current one, which does not ask for that port if it is random.
 fn port(call: &MethodCall<'_>) -> Result<Option<u16>, RpcError> {
     let Some(port) = call.params.int("peer_port") else { return Ok(None) };
     let port = u16::try_from(port).map_err(|_| RpcError::invalid("a port is a number from 0 to 65535"))?;

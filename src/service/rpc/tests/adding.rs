@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::fake::{Asked, Fake};
-use super::{arguments, error, old_result, result};
+use super::{arguments, error, legacy_result, result};
 use crate::service::model::{AddRequest, AddSource, ControlError, FileIndexes, Priority};
 use crate::util::base64;
 
@@ -74,12 +74,12 @@ fn all_parameters_are_passed_on() {
 fn a_new_torrent_is_told_from_a_known_one() {
     let fake = Fake::new(0);
     let hash = super::fake::hash(9).hex();
-    let old = arguments(&fake, "torrent-add", &json!({"filename": "/x.torrent"}));
-    assert_eq!(old, json!({"torrent-added": {"hashString": hash, "id": 9, "name": "Torrent 9"}}));
+    let legacy = arguments(&fake, "torrent-add", &json!({"filename": "/x.torrent"}));
+    assert_eq!(legacy, json!({"torrent-added": {"hashString": hash, "id": 9, "name": "Torrent 9"}}));
     let new = result(&fake, "torrent_add", &json!({"filename": "/x.torrent"}));
     assert_eq!(new, json!({"torrent_added": {"hash_string": hash, "id": 9, "name": "Torrent 9"}}));
-    let old = arguments(&fake, "torrent-add", &json!({"filename": "/duplicate.torrent"}));
-    assert_eq!(old, json!({"torrent-duplicate": {"hashString": hash, "id": 9, "name": "Torrent 9"}}));
+    let legacy = arguments(&fake, "torrent-add", &json!({"filename": "/duplicate.torrent"}));
+    assert_eq!(legacy, json!({"torrent-duplicate": {"hashString": hash, "id": 9, "name": "Torrent 9"}}));
     let new = result(&fake, "torrent_add", &json!({"filename": "/duplicate.torrent"}));
     assert!(new.get("torrent_duplicate").is_some());
 }
@@ -109,20 +109,20 @@ fn what_cannot_be_added_is_refused_in_transmissions_words() {
         (json!({"filename": "/x", "files_wanted": [-1]}), 6, "file index out of range"),
     ] {
         assert_eq!(error(&fake, "torrent_add", &params).0, code, "{params}");
-        assert_eq!(old_result(&fake, "torrent-add", &params), text);
+        assert_eq!(legacy_result(&fake, "torrent-add", &params), text);
     }
     assert!(fake.asked().is_empty());
 
     fake.failure = Some(ControlError::BadTorrent("no pieces".to_owned()));
     let metainfo = json!({"metainfo": base64::encode(b"de")});
     assert_eq!(error(&fake, "torrent_add", &metainfo), (9, "no pieces".to_owned()));
-    assert_eq!(old_result(&fake, "torrent-add", &metainfo), "invalid or corrupt torrent file");
+    assert_eq!(legacy_result(&fake, "torrent-add", &metainfo), "invalid or corrupt torrent file");
     let magnet = json!({"filename": "magnet:?dn=x"});
     assert_eq!(error(&fake, "torrent_add", &magnet), (4, "no pieces".to_owned()));
-    assert_eq!(old_result(&fake, "torrent-add", &magnet), "unrecognized info");
+    assert_eq!(legacy_result(&fake, "torrent-add", &magnet), "unrecognized info");
 
     fake.failure = Some(ControlError::NotFetched("Couldn't fetch torrent: HTTP 404".to_owned()));
     let url = json!({"filename": "http://t.example/x"});
     assert_eq!(error(&fake, "torrent_add", &url), (8, "Couldn't fetch torrent: HTTP 404".to_owned()));
-    assert_eq!(old_result(&fake, "torrent-add", &url), "Couldn't fetch torrent: HTTP 404");
+    assert_eq!(legacy_result(&fake, "torrent-add", &url), "Couldn't fetch torrent: HTTP 404");
 }

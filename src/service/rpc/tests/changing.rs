@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::fake::{Asked, Fake};
-use super::{arguments, error, old_result, result};
+use super::{arguments, error, legacy_result, result};
 use crate::service::model::{FileIndexes, LimitMode, Priority, QueueMove, TorrentChange};
 use crate::service::settings::SettingsChange;
 use crate::types::Encryption;
@@ -70,7 +70,7 @@ fn an_empty_list_of_files_means_all() {
         json!({"ids": 1, "priority_low": [-1]}),
     ] {
         assert_eq!(error(&fake, "torrent_set", &params).0, 6);
-        assert_eq!(old_result(&fake, "torrent-set", &params), "file index out of range");
+        assert_eq!(legacy_result(&fake, "torrent-set", &params), "file index out of range");
     }
     assert!(fake.asked().is_empty());
 }
@@ -87,7 +87,7 @@ fn trackers_are_set_by_text_or_by_lists() {
         ["nonsense", "ftp://a.example", "http://", "http:///x", "http://a.example/\nhttp://a.example/", "http://a b/"]
     {
         assert_eq!(error(&fake, "torrent_set", &json!({"ids": 1, "tracker_list": list})), (2, String::new()), "{list}");
-        assert_eq!(old_result(&fake, "torrent-set", &json!({"trackerList": list})), "Invalid tracker list");
+        assert_eq!(legacy_result(&fake, "torrent-set", &json!({"trackerList": list})), "Invalid tracker list");
     }
     let found = change(&json!({
         "ids": 1, "tracker_add": ["http://new.example/"], "tracker_remove": [1, "x"],
@@ -102,7 +102,7 @@ fn trackers_are_set_by_text_or_by_lists() {
         json!({"ids": 1, "trackerRemove": [99]}),
         json!({"ids": 1, "trackerReplace": [0]}),
     ] {
-        assert_eq!(old_result(&fake, "torrent-set", &params), "error setting announce list", "{params}");
+        assert_eq!(legacy_result(&fake, "torrent-set", &params), "error setting announce list", "{params}");
     }
     assert!(fake.asked().is_empty());
 }
@@ -145,10 +145,10 @@ fn a_torrent_is_moved_or_only_looked_for_elsewhere() {
     let asked = fake.asked();
     assert!(matches!(&asked[0], Asked::SetFolder(ids, folder, true) if *ids == [1] && folder == Path::new("/srv/b")));
     assert!(matches!(&asked[1], Asked::SetFolder(ids, _, false) if *ids == [2]));
-    assert_eq!(old_result(&fake, "torrent-set-location", &json!({"ids": 1})), "no location");
+    assert_eq!(legacy_result(&fake, "torrent-set-location", &json!({"ids": 1})), "no location");
     for location in ["srv", ""] {
         let params = json!({"ids": 1, "location": location});
-        assert_eq!(old_result(&fake, "torrent-set-location", &params), "new location path is not absolute");
+        assert_eq!(legacy_result(&fake, "torrent-set-location", &params), "new location path is not absolute");
     }
 }
 
@@ -160,7 +160,7 @@ fn one_torrents_path_is_renamed() {
     assert_eq!(renamed, json!({"id": 3, "name": "b", "path": "Torrent/a"}));
     assert!(matches!(&fake.asked()[..], [Asked::Rename(3, path, name)] if path == "Torrent/a" && name == "b"));
     let two = json!({"ids": [1, 2], "path": "a", "name": "b"});
-    assert_eq!(old_result(&fake, "torrent-rename-path", &two), "torrent-rename-path requires 1 torrent");
+    assert_eq!(legacy_result(&fake, "torrent-rename-path", &two), "torrent-rename-path requires 1 torrent");
     assert_eq!(error(&fake, "torrent_rename_path", &two).1, "torrent_rename_path requires 1 torrent");
     fake.failure = Some(crate::service::model::ControlError::Invalid("no such path".to_owned()));
     assert_eq!(error(&fake, "torrent_rename_path", &params), (-32602, "no such path".to_owned()));
@@ -272,5 +272,5 @@ fn a_group_is_created_or_changed() {
     result(&fake, "group_set", &json!({"name": "slow", "honors_session_limits": false}));
     let [Asked::Group(group)] = &fake.asked()[..] else { panic!() };
     assert_eq!((group.down_limit.kilobytes, group.honors_session_limits), (5, false));
-    assert_eq!(old_result(&fake, "group-set", &json!({"name": " "})), "No group name given");
+    assert_eq!(legacy_result(&fake, "group-set", &json!({"name": " "})), "No group name given");
 }

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::fake::{Asked, Fake};
-use super::{SESSION_ID, arguments, ask, error, old_result, result};
+use super::{SESSION_ID, arguments, ask, error, legacy_result, result};
 use crate::service::rpc::memory::ResponseMemory;
 use crate::service::rpc::{RpcResponse, respond};
 
 #[test]
-fn the_old_dialect_answers_with_result_arguments_and_tag() {
+fn the_legacy_dialect_answers_with_result_arguments_and_tag() {
     let fake = Fake::new(3);
     for (tag, expected) in
         [("17", Some(json!(17))), ("\"a\"", Some(json!("a"))), ("null", Some(Value::Null)), ("[1]", None)]
@@ -24,7 +24,7 @@ fn the_old_dialect_answers_with_result_arguments_and_tag() {
 }
 
 #[test]
-fn the_old_dialect_says_why_a_request_failed() {
+fn the_legacy_dialect_says_why_a_request_failed() {
     let fake = Fake::new(3);
     for (request, text) in [
         (r#"{"method":"no-such-method","tag":3}"#, "method name not recognized"),
@@ -126,7 +126,7 @@ fn a_batch_is_answered_in_its_order() {
 }
 
 #[test]
-fn parameters_have_the_old_names_only_in_the_old_dialect() {
+fn parameters_have_the_legacy_names_only_in_the_legacy_dialect() {
     let fake = Fake::new(3);
     arguments(&fake, "torrent-remove", &json!({"ids": [1], "delete-local-data": true}));
     arguments(&fake, "torrent-remove", &json!({"ids": [1], "delete_local_data": true}));
@@ -200,7 +200,7 @@ fn errors_of_the_service_reach_the_client() {
     use crate::service::model::ControlError;
     let mut fake = Fake::new(1);
     fake.failure = Some(ControlError::System("No space left on device".to_owned()));
-    assert_eq!(old_result(&fake, "torrent-start", &json!({"ids": 1})), "No space left on device");
+    assert_eq!(legacy_result(&fake, "torrent-start", &json!({"ids": 1})), "No space left on device");
     assert_eq!(error(&fake, "torrent_start", &json!({"ids": 1})), (5, "No space left on device".to_owned()));
     fake.failure = Some(ControlError::OutsideFolders("/etc".into()));
     let (code, text) = error(&fake, "torrent_set_location", &json!({"ids": 1, "location": "/etc", "move": true}));

@@ -7,7 +7,7 @@ use crate::service::rpc::{session, torrent};
 
 const DOCUMENT: &str = include_str!("../../../../docs/rpc.md");
 
-/// The names in the first two columns of the table below a heading: in JSON-RPC and in the old dialect.
+/// The names in the first two columns of the table below a heading: in JSON-RPC and in the legacy dialect.
 fn rows(heading: &str) -> BTreeSet<(String, String)> {
     let section = DOCUMENT.split(&format!("\n## {heading}\n")).nth(1).expect(heading);
     let section = section.split("\n## ").next().unwrap();
@@ -19,8 +19,8 @@ fn rows(heading: &str) -> BTreeSet<(String, String)> {
     .collect()
 }
 
-fn pair(new: &str, old: &str) -> (String, String) {
-    (new.to_owned(), old.to_owned())
+fn pair(name: &str, legacy_name: &str) -> (String, String) {
+    (name.to_owned(), legacy_name.to_owned())
 }
 
 #[test]
@@ -34,7 +34,11 @@ fn every_method_is_documented() {
 
 #[test]
 fn every_field_is_documented() {
-    let torrent = torrent::FIELDS.iter().map(|field| pair(field.new, if field.is_own() { "–" } else { field.old }));
+    let torrent =
+        torrent::FIELDS.iter().map(|field| pair(field.name, if field.is_own() { "–" } else { field.legacy_name }));
     assert_eq!(rows("Fields of torrents"), torrent.collect());
-    assert_eq!(rows("Fields of the session"), session::FIELDS.iter().map(|field| pair(field.new, field.old)).collect());
+    assert_eq!(
+        rows("Fields of the session"),
+        session::FIELDS.iter().map(|field| pair(field.name, field.legacy_name)).collect()
+    );
 }

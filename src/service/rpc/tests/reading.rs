@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::fake::Fake;
-use super::{SESSION_ID, arguments, error, old_result, result};
+use super::{SESSION_ID, arguments, error, legacy_result, result};
 use crate::http::MAX_WAITING_BYTES;
 use crate::service::model::{Activity, BandwidthGroup, LimitMode, RateLimit, UnixTime};
 use crate::service::rpc::live;
@@ -231,14 +231,14 @@ fn the_session_has_all_fields_or_those_that_are_asked_for() {
     let fields = json!(["default-trackers", "download-dir-free-space"]);
     let some = arguments(&fake, "session-get", &json!({"fields": fields}));
     assert_eq!(some, json!({"default-trackers": "http://a/\nhttp://b/\n\nudp://c:1\n", "download-dir-free-space": -1}));
-    for (encryption, old, new) in [
+    for (encryption, legacy, json_rpc) in [
         (Encryption::Allow, "preferred", "preferred"),
         (Encryption::Require, "required", "required"),
         (Encryption::Off, "tolerated", "allowed"),
     ] {
         fake.settings.network.encryption = encryption;
-        assert_eq!(result(&fake, "session_get", &json!({"fields": ["encryption"]}))["encryption"], new);
-        assert_eq!(arguments(&fake, "session-get", &json!({"fields": ["encryption"]}))["encryption"], old);
+        assert_eq!(result(&fake, "session_get", &json!({"fields": ["encryption"]}))["encryption"], json_rpc);
+        assert_eq!(arguments(&fake, "session-get", &json!({"fields": ["encryption"]}))["encryption"], legacy);
     }
 }
 
@@ -276,9 +276,9 @@ fn the_port_is_open_closed_or_unknown() {
     assert_eq!(both, json!({"ip_protocol": "ipv6", "port_is_open": true}));
     assert_eq!(error(&fake, "port_test", &json!({"ip_protocol": "x"})).0, -32602);
     fake.is_port_open = None;
-    assert!(old_result(&fake, "port-test", &json!({})).starts_with("Couldn't test port"));
+    assert!(legacy_result(&fake, "port-test", &json!({})).starts_with("Couldn't test port"));
     assert_eq!(error(&fake, "port_test", &json!({})).0, 8);
-    assert!(old_result(&fake, "blocklist-update", &json!({})).starts_with("Couldn't fetch blocklist"));
+    assert!(legacy_result(&fake, "blocklist-update", &json!({})).starts_with("Couldn't fetch blocklist"));
 }
 
 #[test]
@@ -295,8 +295,8 @@ fn groups_are_read_by_name() {
     }]});
     assert_eq!(result(&fake, "group_get", &json!({"name": "fast"})), expected);
     assert_eq!(result(&fake, "group_get", &json!({"name": ["fast", "nope"]})), expected);
-    let old = arguments(&fake, "group-get", &json!({"group": "slow"}));
-    assert_eq!((&old["group"][0]["name"], &old["group"][0]["speed-limit-down"]), (&json!("slow"), &json!(10)));
+    let legacy = arguments(&fake, "group-get", &json!({"group": "slow"}));
+    assert_eq!((&legacy["group"][0]["name"], &legacy["group"][0]["speed-limit-down"]), (&json!("slow"), &json!(10)));
 }
 
 #[test]

@@ -212,12 +212,12 @@ fn responses_that_are_too_large_are_errors_and_those_of_a_batch_before_them_stay
     let codes: Vec<i64> = (1..4).map(|at| batch[at]["error"]["code"].as_i64().expect("a code")).collect();
     assert_eq!(codes, [-32603; 3]);
     assert_eq!(batch[3]["id"], 4);
-    the_old_dialect_has_an_error_too(&fake, &memory);
+    the_legacy_dialect_has_an_error_too(&fake, &memory);
     assert_eq!(ask(&get(1, &large))["result"]["torrents"][1]["name"], "Torrent 2", "the memory is free again");
 }
 
-/// The old dialect has an error too, with the tag.
-fn the_old_dialect_has_an_error_too(fake: &Fake, memory: &ResponseMemory) {
+/// The legacy dialect has an error too, with the tag.
+fn the_legacy_dialect_has_an_error_too(fake: &Fake, memory: &ResponseMemory) {
     let mut other = memory.reserve();
     assert!(other.grow_to(MAX_RESPONSES / 4 * 3));
     let request = json!({"method": "torrent-get", "arguments": {"fields": ["name", "id"], "ids": [1, 2]}, "tag": 7});

@@ -110,7 +110,7 @@ fn assert_members(name: &str, object: &Value, table: &str) {
 
 #[test]
 fn fields_of_torrents_have_transmissions_types() {
-    let names: Vec<&str> = torrent::FIELDS.iter().map(|field| field.new).collect();
+    let names: Vec<&str> = torrent::FIELDS.iter().map(|field| field.name).collect();
     for count in [1, 2, 3, 4] {
         let fake = Fake::new(count);
         let response = result(&fake, "torrent_get", &json!({"ids": count, "fields": names}));
@@ -144,36 +144,36 @@ fn fields_of_the_session_have_transmissions_types() {
 #[test]
 fn both_dialects_have_the_same_values() {
     let fake = Fake::new(3);
-    let new_names: Vec<&str> = torrent::FIELDS.iter().map(|field| field.new).collect();
-    let old_names: Vec<&str> = torrent::FIELDS.iter().map(|field| field.old).collect();
-    let new = result(&fake, "torrent_get", &json!({"ids": 1, "fields": new_names}));
-    let old = arguments(&fake, "torrent-get", &json!({"ids": 1, "fields": old_names}));
+    let names: Vec<&str> = torrent::FIELDS.iter().map(|field| field.name).collect();
+    let legacy_names: Vec<&str> = torrent::FIELDS.iter().map(|field| field.legacy_name).collect();
+    let new = result(&fake, "torrent_get", &json!({"ids": 1, "fields": names}));
+    let legacy = arguments(&fake, "torrent-get", &json!({"ids": 1, "fields": legacy_names}));
     let nested = ["files", "file_stats", "peers", "peers_from", "tracker_stats"];
-    for field in torrent::FIELDS.iter().filter(|field| !field.is_own() && !nested.contains(&field.new)) {
-        let (old, new) = (&old["torrents"][0][field.old], &new["torrents"][0][field.new]);
-        if field.new == "wanted" {
-            assert_eq!((old, new), (&json!([1, 0, 1]), &json!([true, false, true])));
+    for field in torrent::FIELDS.iter().filter(|field| !field.is_own() && !nested.contains(&field.name)) {
+        let (legacy, new) = (&legacy["torrents"][0][field.legacy_name], &new["torrents"][0][field.name]);
+        if field.name == "wanted" {
+            assert_eq!((legacy, new), (&json!([1, 0, 1]), &json!([true, false, true])));
         } else if new.is_f64() {
-            assert_eq!(old.as_f64(), new.as_f64(), "{}", field.old);
+            assert_eq!(legacy.as_f64(), new.as_f64(), "{}", field.legacy_name);
         } else {
-            assert_eq!(old, new, "{}", field.old);
+            assert_eq!(legacy, new, "{}", field.legacy_name);
         }
     }
-    assert!(old["torrents"][0].get("btsync_problem").is_none());
+    assert!(legacy["torrents"][0].get("btsync_problem").is_none());
 
     let new = result(&fake, "session_get", &json!({}));
-    let old = arguments(&fake, "session-get", &json!({}));
-    assert_eq!(old.as_object().unwrap().len(), session::FIELDS.len());
-    for field in session::FIELDS.iter().filter(|field| !["units", "seed_ratio_limit"].contains(&field.new)) {
-        assert_eq!(old[field.old], new[field.new], "{}", field.old);
+    let legacy = arguments(&fake, "session-get", &json!({}));
+    assert_eq!(legacy.as_object().unwrap().len(), session::FIELDS.len());
+    for field in session::FIELDS.iter().filter(|field| !["units", "seed_ratio_limit"].contains(&field.name)) {
+        assert_eq!(legacy[field.legacy_name], new[field.name], "{}", field.legacy_name);
     }
     let units = ["memory-bytes", "memory-units", "size-bytes", "size-units", "speed-bytes", "speed-units"];
-    assert!(old["units"].as_object().unwrap().keys().eq(units));
-    assert_eq!(old["units"]["speed-units"], json!(["kB/s", "MB/s", "GB/s", "TB/s"]));
+    assert!(legacy["units"].as_object().unwrap().keys().eq(units));
+    assert_eq!(legacy["units"]["speed-units"], json!(["kB/s", "MB/s", "GB/s", "TB/s"]));
 }
 
 #[test]
-fn members_have_old_names_in_the_old_dialect() {
+fn members_have_their_legacy_names_in_the_legacy_dialect() {
     let fake = Fake::new(3);
     let fields = ["files", "fileStats", "peers", "peersFrom", "trackerStats"];
     let torrents = arguments(&fake, "torrent-get", &json!({"ids": 1, "fields": fields}));

@@ -38,10 +38,10 @@ pub fn file_stats(to: &mut JsonWriter, of: &TorrentView<'_>) {
     });
 }
 
-/// `wanted`: numbers in the old dialect, whose clients rely on them although the document says booleans.
+/// `wanted`: numbers in the legacy dialect, whose clients rely on them although the document says booleans.
 pub fn wanted(to: &mut JsonWriter, of: &TorrentView<'_>) {
     to.array(of.files(), |to, file| match to.dialect() {
-        Dialect::Old => to.int(u8::from(file.is_wanted)),
+        Dialect::Legacy => to.int(u8::from(file.is_wanted)),
         Dialect::JsonRpc => to.bool(file.is_wanted),
     });
 }
@@ -139,15 +139,15 @@ pub fn flags(peer: &PeerDetails) -> String {
 }
 
 fn write_bools(to: &mut JsonWriter, members: &[(&str, &str, bool)]) {
-    for &(old, new, value) in members {
-        to.either_name(old, new);
+    for &(legacy, json_rpc, value) in members {
+        to.either_name(legacy, json_rpc);
         to.bool(value);
     }
 }
 
 fn write_ints(to: &mut JsonWriter, members: &[(&str, &str, i64)]) {
-    for &(old, new, value) in members {
-        to.either_name(old, new);
+    for &(legacy, json_rpc, value) in members {
+        to.either_name(legacy, json_rpc);
         to.int(value);
     }
 }

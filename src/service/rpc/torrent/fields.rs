@@ -10,18 +10,18 @@ use crate::service::rpc::torrent::view::{TorrentView, priority};
 
 /// A field of `torrent_get`.
 pub struct TorrentField {
-    /// Its name in the old dialect.
-    pub old: &'static str,
+    /// Its name in the legacy dialect.
+    pub legacy_name: &'static str,
     /// Its name in JSON-RPC.
-    pub new: &'static str,
+    pub name: &'static str,
     /// Writes its value.
     pub write: fn(&mut JsonWriter, &TorrentView<'_>),
 }
 
 impl TorrentField {
-    /// Whether it is btsync's own, which the old dialect does not have.
+    /// Whether it is btsync's own, which the legacy dialect does not have.
     pub fn is_own(&self) -> bool {
-        self.new.starts_with("btsync_")
+        self.name.starts_with("btsync_")
     }
 }
 
@@ -122,8 +122,12 @@ pub const FIELDS: &[TorrentField] = &[
     field("webseedsSendingToUs", "webseeds_sending_to_us", |to, _| to.int(0)),
 ];
 
-const fn field(old: &'static str, new: &'static str, write: fn(&mut JsonWriter, &TorrentView<'_>)) -> TorrentField {
-    TorrentField { old, new, write }
+const fn field(
+    legacy_name: &'static str,
+    name: &'static str,
+    write: fn(&mut JsonWriter, &TorrentView<'_>),
+) -> TorrentField {
+    TorrentField { legacy_name, name, write }
 }
 
 /// A part of `all`, 0 to 1. Nothing of nothing is complete once the metadata is known.

@@ -20,8 +20,8 @@ pub fn overwrite(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcE
     Ok(call.control().overwrite(the_torrent(call)?.id)?)
 }
 
-/// `btsync_link`: a link to a file, for a player.
-pub fn link(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
+/// `btsync_file_link`: a link to a file, for a player.
+pub fn file_link(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     let torrent = the_torrent(call)?.id;
     let index = call.params.int("file_index").and_then(|index| u32::try_from(index).ok());
     let index = index.ok_or_else(|| RpcError::invalid("file_index must be the number of a file"))?;
