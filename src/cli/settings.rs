@@ -52,7 +52,7 @@ impl Settings {
         dht.state_file = in_cache("dht");
         let client =
             Client::builder().bind(bind.clone()).limits(limits).dht((!args.no_dht).then_some(dht)).lsd(!args.no_lsd);
-        let client = client.block_list(args.block_list.as_deref());
+        let client = client.block_list(args.block_list.as_deref()).block_list_copy(in_cache("block-list"));
         let settings = Settings {
             client,
             options,

@@ -1,23 +1,18 @@
 //! Loads the block list of a client before the client listens, and again when it has changed. One thread looks whether a file has
 //! another time, size or inode; a list from a URL is fetched once a day. If a later list cannot be used, the former stays in force.
 
-use std::fs::{self, File};
-use std::io::{self, Cursor};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::sync::Arc;
+mod load;
+
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::client::{Client, ClientError};
-use crate::discovery::tracker::http::{FetchedUrl, HttpTracker};
-use crate::net::address_filter::AddressFilter;
-use crate::net::bind::Bind;
-use crate::net::block_list::read::{BlockList, BlockListError, read};
-use crate::util::os_error::reason;
-use crate::util::redact::public_name;
+use crate::net::block_list::read::BlockListError;
+pub use load::BlockListSource;
+use load::Fingerprint;
+pub(crate) use load::{BlockListLoader, block_list_reason};
 
 /// How often the thread looks whether a file has changed.
 const FILE_INTERVAL: Duration = Duration::from_secs(15);
@@ -25,83 +20,10 @@ const FILE_INTERVAL: Duration = Duration::from_secs(15);
 const URL_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// The same after a failure.
 const URL_RETRY: Duration = Duration::from_secs(60 * 60);
-/// How long a fetch may take.
-const URL_DEADLINE: Duration = Duration::from_secs(60);
-/// The largest list that is fetched, packed or not, in bytes.
-const MAX_FETCHED: u64 = 64 << 20;
 /// How long the end of a client waits for the thread, which may wait for a server.
 const STOP_TIMEOUT: Duration = Duration::from_millis(50);
 /// The thread's stack size: it may resolve names and use TLS.
 const STACK: usize = 512 * 1024;
-
-/// Where a block list comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BlockListSource {
-    /// A file.
-    File(PathBuf),
-    /// An HTTP or HTTPS URL of the user.
-    Url(String),
-}
-
-impl BlockListSource {
-    /// A URL if it begins like one, otherwise the path of a file.
-    pub fn new(place: &str) -> BlockListSource {
-        let starts_with =
-            |scheme: &str| place.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-        if starts_with("http://") || starts_with("https://") {
-            BlockListSource::Url(place.to_owned())
-        } else {
-            BlockListSource::File(place.into())
-        }
-    }
-
-    /// The place without secrets.
-    pub(crate) fn public_name(&self) -> String {
-        match self {
-            BlockListSource::File(path) => path.display().to_string(),
-            BlockListSource::Url(url) => public_name(url),
-        }
-    }
-
-    /// Loads the list into the filter.
-    fn load(&self, bind: &Bind, filter: &AddressFilter) -> Result<(), BlockListError> {
-        let list = match self {
-            BlockListSource::File(path) => read(File::open(path)?)?,
-            BlockListSource::Url(url) => read(Cursor::new(fetch(url, bind)?))?,
-        };
-        let BlockList { ranges, invalid, first_invalid } = list;
-        let name = self.public_name();
-        log::info!("block list {name}: {} ranges", ranges.count());
-        if invalid > 0 {
-            log::warn!("block list {name}: {invalid} lines are invalid and ignored; the first is line {first_invalid}");
-        }
-        filter.set(ranges);
-        Ok(())
-    }
-
-    /// What changes with the content of a file; `None` for a URL, and while there is no such file.
-    fn fingerprint(&self) -> Option<(i64, i64, u64, u64)> {
-        let BlockListSource::File(path) = self else { return None };
-        let metadata = fs::metadata(path).ok()?;
-        Some((metadata.mtime(), metadata.mtime_nsec(), metadata.len(), metadata.ino()))
-    }
-}
-
-fn fetch(url: &str, bind: &Bind) -> Result<Vec<u8>, BlockListError> {
-    let fetched = HttpTracker::bound_to(bind, None).file(url, MAX_FETCHED, URL_DEADLINE);
-    match fetched.map_err(|error| io::Error::other(error.without_secrets_of(url).to_string()))? {
-        FetchedUrl::File(bytes) => Ok(bytes),
-        FetchedUrl::Link { .. } => Err(io::Error::other("the URL leads to a magnet link").into()),
-    }
-}
-
-/// The text of an error, without the system's number.
-fn block_list_reason(error: &BlockListError) -> String {
-    match error {
-        BlockListError::Io(error) => reason(error),
-        other => other.to_string(),
-    }
-}
 
 impl Client {
     /// Loads the block list, unless that was done: before anything is sent to peers or received from them.
@@ -110,12 +32,14 @@ impl Client {
         if self.net.lock().block_list.is_some() {
             return Ok(());
         }
+        let loader = BlockListLoader {
+            source: source.clone(),
+            copy: self.config.block_list_copy.clone(),
+            bind: self.config.bind.clone(),
+            filter: self.address_filter.clone(),
+        };
         // Without the lock, because it takes long.
-        let watch = BlockListWatch::start(source, &self.config.bind, &self.address_filter);
-        let watch = watch.map_err(|error| ClientError::BlockList {
-            place: source.public_name(),
-            reason: block_list_reason(&error),
-        })?;
+        let watch = BlockListWatch::start(loader)?;
         let replaced = self.net.lock().block_list.replace(watch);
         drop(replaced);
         Ok(())
@@ -136,40 +60,39 @@ impl BlockListWatch {
     ///
     /// # Errors
     /// If the list cannot be loaded, or no thread can be started.
-    pub fn start(
-        source: &BlockListSource,
-        bind: &Bind,
-        filter: &Arc<AddressFilter>,
-    ) -> Result<BlockListWatch, BlockListError> {
-        let interval = if matches!(source, BlockListSource::File(_)) { FILE_INTERVAL } else { URL_INTERVAL };
-        BlockListWatch::with_interval(source, bind, filter, interval)
+    pub fn start(loader: BlockListLoader) -> Result<BlockListWatch, ClientError> {
+        let interval = interval_of(&loader.source);
+        BlockListWatch::with_interval(loader, interval)
     }
 
-    fn with_interval(
-        source: &BlockListSource,
-        bind: &Bind,
-        filter: &Arc<AddressFilter>,
-        interval: Duration,
-    ) -> Result<BlockListWatch, BlockListError> {
+    fn with_interval(loader: BlockListLoader, interval: Duration) -> Result<BlockListWatch, ClientError> {
         // First, so that a change while the list is read is noticed.
-        let fingerprint = source.fingerprint();
-        source.load(bind, filter)?;
+        let fingerprint = loader.source.fingerprint();
+        let is_current = loader.load_or_use_copy().map_err(|error| failure(&loader.source, &error))?;
+        let pause = if is_current { interval } else { interval.min(URL_RETRY) };
+        BlockListWatch::spawn(Reloader { loader, fingerprint, seen: fingerprint }, interval, pause)
+    }
+
+    fn spawn(reloader: Reloader, interval: Duration, pause: Duration) -> Result<BlockListWatch, ClientError> {
+        let source = reloader.loader.source.clone();
         let (stop, stopped) = bounded(0);
         let (runs, ended) = bounded(0);
-        let reloader = Reloader {
-            source: source.clone(),
-            bind: bind.clone(),
-            filter: filter.clone(),
-            fingerprint,
-            seen: fingerprint,
-        };
         let work = move || {
-            reloader.run(interval, &stopped);
+            reloader.run(interval, pause, &stopped);
             drop(runs);
         };
-        let thread = Builder::new().name("block-list".into()).stack_size(STACK).spawn(work)?;
+        let thread = Builder::new().name("block-list".into()).stack_size(STACK).spawn(work);
+        let thread = thread.map_err(|error| failure(&source, &error.into()))?;
         Ok(BlockListWatch { stop: Some(stop), ended, thread: Some(thread) })
     }
+}
+
+fn interval_of(source: &BlockListSource) -> Duration {
+    if matches!(source, BlockListSource::File(_)) { FILE_INTERVAL } else { URL_INTERVAL }
+}
+
+fn failure(source: &BlockListSource, error: &BlockListError) -> ClientError {
+    ClientError::BlockList { place: source.public_name(), reason: block_list_reason(error) }
 }
 
 impl Drop for BlockListWatch {
@@ -187,18 +110,16 @@ impl Drop for BlockListWatch {
 
 /// The state of the thread.
 struct Reloader {
-    source: BlockListSource,
-    bind: Bind,
-    filter: Arc<AddressFilter>,
+    loader: BlockListLoader,
     /// That of the file that was loaded last, or could not be.
-    fingerprint: Option<(i64, i64, u64, u64)>,
+    fingerprint: Option<Fingerprint>,
     /// That of the last look.
-    seen: Option<(i64, i64, u64, u64)>,
+    seen: Option<Fingerprint>,
 }
 
 impl Reloader {
-    fn run(mut self, interval: Duration, stopped: &Receiver<()>) {
-        let mut pause = interval;
+    /// Looks at the list after each interval. `pause` is the time until the first look.
+    fn run(mut self, interval: Duration, mut pause: Duration, stopped: &Receiver<()>) {
         while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             pause = if self.reload_if_changed() { interval } else { interval.min(URL_RETRY) };
         }
@@ -206,8 +127,9 @@ impl Reloader {
 
     /// Returns whether the list in force is the current one, as far as is known.
     fn reload_if_changed(&mut self) -> bool {
-        let fingerprint = self.source.fingerprint();
-        let is_file = matches!(self.source, BlockListSource::File(_));
+        let source = &self.loader.source;
+        let fingerprint = source.fingerprint();
+        let is_file = matches!(source, BlockListSource::File(_));
         let is_settled = std::mem::replace(&mut self.seen, fingerprint) == fingerprint;
         // A file that is gone may be about to be replaced, and another program may still write to one that has just changed.
         if is_file && (fingerprint.is_none() || fingerprint == self.fingerprint || !is_settled) {
@@ -215,12 +137,15 @@ impl Reloader {
         }
         // Also if it cannot be used: only another change is a reason to try again.
         self.fingerprint = fingerprint;
-        let loaded = self.source.load(&self.bind, &self.filter);
-        if let Err(error) = &loaded {
-            let (name, why) = (self.source.public_name(), block_list_reason(error));
-            log::warn!("block list {name}: {why}; the former list stays in force");
-        }
-        loaded.is_ok()
+        // The kept list serves only until a list was loaded.
+        let has_list = self.loader.filter.stats().is_some();
+        let loaded = if has_list { self.loader.load().map(|()| true) } else { self.loader.load_or_use_copy() };
+        loaded.unwrap_or_else(|error| {
+            let (name, why) = (source.public_name(), block_list_reason(&error));
+            let rest = if has_list { "the former list stays in force" } else { "no address is blocked" };
+            log::warn!("block list {name}: {why}; {rest}");
+            false
+        })
     }
 }
 

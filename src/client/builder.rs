@@ -1,6 +1,7 @@
 //! How a client is set up.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::client::block_list::BlockListSource;
@@ -67,6 +68,13 @@ impl ClientBuilder {
     /// the file changes, and fetches a URL once a day.
     pub fn block_list(mut self, place: Option<&str>) -> ClientBuilder {
         self.config.block_list = place.map(BlockListSource::new);
+        self
+    }
+
+    /// A file of the program's own in which the client keeps the last block list of a URL. If the URL cannot be fetched at the next
+    /// start, the client uses that list and tries again within the hour.
+    pub fn block_list_copy(mut self, file: Option<PathBuf>) -> ClientBuilder {
+        self.config.block_list_copy = file;
         self
     }
 

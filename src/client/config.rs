@@ -28,6 +28,8 @@ pub struct ClientConfig {
     pub limits: Limits,
     /// The addresses that btsync neither connects to nor accepts.
     pub block_list: Option<BlockListSource>,
+    /// The file that keeps the last list of a URL for a start at which the URL fails.
+    pub block_list_copy: Option<PathBuf>,
 }
 
 impl Default for ClientConfig {
@@ -41,6 +43,7 @@ impl Default for ClientConfig {
             max_peers: 300,
             limits: Limits::default(),
             block_list: None,
+            block_list_copy: None,
         }
     }
 }

@@ -1,8 +1,13 @@
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::*;
+use crate::net::address_filter::AddressFilter;
+use crate::net::bind::Bind;
 
 /// No test waits that long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -18,6 +23,25 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+fn loader(source: BlockListSource, copy: Option<PathBuf>) -> BlockListLoader {
+    // Bound, because the environment of the test may name a proxy.
+    let bind = Bind::Address([127, 0, 0, 1].into());
+    BlockListLoader { source, copy, bind, filter: Arc::new(AddressFilter::default()) }
+}
+
+/// A server that answers one request with this text, and its URL.
+fn serve_once(text: &'static str) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/list", listener.local_addr().expect("an address"));
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a request");
+        let _ = stream.read(&mut [0; 4096]);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
+        stream.write_all((head + text).as_bytes()).expect("sent");
+    });
+    (url, server)
+}
+
 #[test]
 fn urls_and_files_are_told_apart() {
     assert_eq!(BlockListSource::new("HTTPS://h/x"), BlockListSource::Url("HTTPS://h/x".into()));
@@ -31,9 +55,9 @@ fn a_file_is_loaded_at_once_and_again_when_it_changes() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, new) = (folder.path().join("list"), folder.path().join("new"));
     fs::write(&path, "1.1.1.1\n").expect("a file");
-    let filter = Arc::new(AddressFilter::default());
-    let source = BlockListSource::File(path.clone());
-    let watch = BlockListWatch::with_interval(&source, &Bind::Any, &filter, OFTEN).expect("a list");
+    let loader = loader(BlockListSource::File(path.clone()), None);
+    let filter = loader.filter.clone();
+    let watch = BlockListWatch::with_interval(loader, OFTEN).expect("a list");
     assert!(filter.is_blocked(FIRST) && !filter.is_blocked(SECOND));
 
     fs::write(&new, "2.2.2.2\n").expect("a file");
@@ -55,31 +79,44 @@ fn a_file_is_loaded_at_once_and_again_when_it_changes() {
 #[test]
 fn a_list_that_is_missing_or_no_list_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
-    let filter = Arc::new(AddressFilter::default());
     let start = |name: &str| {
-        let source = BlockListSource::File(folder.path().join(name));
-        BlockListWatch::start(&source, &Bind::Any, &filter).map(drop).map_err(|error| block_list_reason(&error))
+        let loader = loader(BlockListSource::File(folder.path().join(name)), None);
+        let filter = loader.filter.clone();
+        let started = BlockListWatch::start(loader).map(drop).map_err(|error| error.to_string());
+        assert_eq!(filter.stats(), None);
+        started.expect_err("no list")
     };
-    assert!(start("missing").is_err() && start("").is_err());
+    assert!(start("missing").contains("no such file") && !start("").is_empty());
     fs::write(folder.path().join("page"), "<!DOCTYPE html>\n").expect("a file");
-    assert_eq!(start("page"), Err("line 1 and others are not in P2P, DAT or CIDR form".to_owned()));
-    assert_eq!(filter.stats(), None);
+    assert!(start("page").contains("line 1 and others are not in P2P, DAT or CIDR form"));
 }
 
 #[test]
-fn a_list_is_fetched_by_url() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}/list", listener.local_addr().expect("an address"));
-    let server = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a request");
-        let _ = stream.read(&mut [0; 4096]);
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\n1.1.1.1").expect("sent");
-    });
-    let filter = Arc::new(AddressFilter::default());
-    // Bound, because the environment of the test may name a proxy.
-    let bind = Bind::Address([127, 0, 0, 1].into());
-    let watch = BlockListWatch::start(&BlockListSource::new(&url), &bind, &filter).expect("a list");
-    assert!(filter.is_blocked(FIRST));
+fn a_list_is_fetched_by_url_and_kept_for_a_start_without_the_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("own").join("copy");
+    let (url, server) = serve_once("1.1.1.1");
+    let first = loader(BlockListSource::new(&url), Some(copy.clone()));
+    let filter = first.filter.clone();
+    drop(BlockListWatch::start(first).expect("a list"));
     server.join().expect("no panic");
-    drop(watch);
+    assert!(filter.is_blocked(FIRST));
+
+    let again = loader(BlockListSource::new(&url), Some(copy.clone()));
+    assert_eq!(again.load_or_use_copy().map_err(|error| error.to_string()), Ok(false), "the server is gone");
+    assert!(again.filter.is_blocked(FIRST));
+    let other = loader(BlockListSource::new(&(url + "2")), Some(copy));
+    assert!(other.load_or_use_copy().is_err(), "the kept list is that of another URL");
+    assert_eq!(other.filter.stats(), None);
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_not_replaced_by_a_kept_list() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("copy");
+    fs::write(&copy, "a letter").expect("a file");
+    let (url, server) = serve_once("1.1.1.1");
+    loader(BlockListSource::new(&url), Some(copy.clone())).load().expect("a list");
+    server.join().expect("no panic");
+    assert_eq!(fs::read(&copy).expect("the file"), b"a letter");
 }
