@@ -86,7 +86,7 @@ pub struct BoardEntry {
     pub record: TorrentRecord,
     /// Its handle, while it runs.
     pub handle: Option<TorrentHandle>,
-    /// What announces it while it sleeps.
+    /// What announces it while it is dormant.
     pub guard: Option<Arc<DormantGuard>>,
     /// When something about it last changed.
     pub changed: Instant,

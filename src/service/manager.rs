@@ -3,14 +3,14 @@
 
 mod changes;
 mod client;
+mod dormant;
 mod events;
 mod figures;
 mod file_tasks;
-mod managed;
+mod managed_torrent;
 mod queue_order;
 mod reconcile;
 mod requests;
-mod sleeping;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,8 +34,8 @@ use crate::service::settings::SessionSettings;
 use crate::service::state_folder::{SavedState, SessionRecord, StateFolder};
 pub use changes::limits as limits_of;
 use client::start_client;
-use managed::{Managed, Run};
-use sleeping::Calls;
+use dormant::WakeRequests;
+use managed_torrent::{ManagedState, ManagedTorrent};
 
 /// How often the figures of running torrents are read.
 const TICK: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ const TICK: Duration = Duration::from_secs(1);
 const STOPPING_TICK: Duration = Duration::from_millis(50);
 /// How long changed figures may stay unsaved. Settings and what the user wants are saved at once.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
-/// The most sleeping seeds whose figures are saved at a time.
+/// The most dormant seeds whose figures are saved at a time.
 const MAX_SAVED: usize = 50;
 /// The longest sleep, so that the schedule of the alternative limits is followed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
@@ -60,7 +60,7 @@ pub struct Manager {
     state: StateFolder,
     settings: SessionSettings,
     session: SessionRecord,
-    torrents: BTreeMap<TorrentId, Managed>,
+    torrents: BTreeMap<TorrentId, ManagedTorrent>,
     /// `None` while it is replaced because its settings have changed.
     client: Option<Arc<Client>>,
     /// Whether the client must be replaced once no torrent uses it.
@@ -77,14 +77,14 @@ pub struct Manager {
     queue_positions: BTreeMap<TorrentId, usize>,
     /// The limits of bandwidth groups that were used.
     groups: BTreeMap<String, Arc<LimitGroup>>,
-    /// Seeds that have to start.
-    calls: Calls,
+    /// Dormant seeds that have to start.
+    wake_requests: WakeRequests,
     /// How long a seed runs without peers.
-    patience: Duration,
-    /// When the sleeping seeds were last looked at.
-    looked_at_sleeping: Instant,
-    /// When they are to be looked at next.
-    sleeping_due: Instant,
+    dormant_after: Duration,
+    /// When the dormant seeds were last read.
+    last_dormant_tick: Instant,
+    /// When they are to be read next.
+    next_dormant_tick: Instant,
     /// The rates and settings that open pages know.
     told_session: Option<(u64, u64, SessionSettings)>,
     is_ending: bool,
@@ -126,7 +126,7 @@ impl Manager {
         session.sums.sessions += 1;
         let mut private_folders = options.private_folders.clone();
         private_folders.push(state.path().to_owned());
-        let known = |record| Managed { is_known_complete: true, ..Managed::new(record) };
+        let known = |record| ManagedTorrent { is_known_complete: true, ..ManagedTorrent::new(record) };
         let torrents = records.into_iter().map(|record| (record.id, known(record))).collect();
         let now = Instant::now();
         let mut manager = Manager {
@@ -146,10 +146,10 @@ impl Manager {
             private_folders,
             queue_positions: BTreeMap::new(),
             groups: BTreeMap::new(),
-            calls: Calls::default(),
-            patience: options.seed_patience,
-            looked_at_sleeping: now,
-            sleeping_due: now,
+            wake_requests: WakeRequests::default(),
+            dormant_after: options.seed_dormant_after,
+            last_dormant_tick: now,
+            next_dormant_tick: now,
             told_session: None,
             is_ending: false,
             waiting: Vec::new(),
@@ -194,7 +194,7 @@ impl Manager {
             ManagerMessage::Request(request, reply) if self.must_wait(&request) => self.waiting.push((request, reply)),
             ManagerMessage::Request(request, reply) => {
                 if matches!(request, ControlRequest::Change(..) | ControlRequest::ChangeSettings(_)) {
-                    self.sleeping_due = Instant::now(); // their goals may have changed
+                    self.next_dormant_tick = Instant::now(); // their goals may have changed
                 }
                 let answer = self.carry_out(request);
                 let answer = answer.and_then(|answer| self.confirm().map(|()| answer));
@@ -205,7 +205,7 @@ impl Manager {
             }
             ManagerMessage::Look(id) => self.drain_events(id),
             // The turn ends with a look at them.
-            ManagerMessage::Called => {}
+            ManagerMessage::WakeRequested => {}
             ManagerMessage::JobDone(id, result) => {
                 self.finish_job(id, result);
                 for (request, reply) in std::mem::take(&mut self.waiting) {
@@ -219,15 +219,16 @@ impl Manager {
     /// Whether a request adds a torrent that is just being removed.
     fn must_wait(&self, request: &ControlRequest) -> bool {
         let ControlRequest::Add(new) = request else { return false };
-        let is_it = |torrent: &Managed| torrent.record.removal.is_some() && torrent.record.info_hash == new.info_hash;
+        let is_it =
+            |torrent: &ManagedTorrent| torrent.record.removal.is_some() && torrent.record.info_hash == new.info_hash;
         !self.is_ending && self.torrents.values().any(is_it)
     }
 
     fn sleep(&self) -> Duration {
-        if self.torrents.values().any(Managed::is_stopping) {
+        if self.torrents.values().any(ManagedTorrent::is_stopping) {
             return STOPPING_TICK;
         }
-        if self.torrents.values().any(Managed::is_active) || self.shared.page_events.has_listeners() {
+        if self.torrents.values().any(ManagedTorrent::is_active) || self.shared.page_events.has_listeners() {
             return TICK.saturating_sub(self.ticked.elapsed());
         }
         LONGEST_SLEEP
@@ -236,7 +237,7 @@ impl Manager {
     /// Reads figures, follows the schedule, and starts and stops torrents, as far as that is due.
     fn tick(&mut self) {
         self.collect_ended();
-        self.read_sleeping();
+        self.tick_dormant();
         if self.ticked.elapsed() >= TICK {
             let elapsed = self.ticked.elapsed();
             self.ticked = Instant::now();
@@ -247,7 +248,7 @@ impl Manager {
             self.tell_page();
         }
         self.reconcile();
-        self.follow_calls();
+        self.apply_dormancy();
         if self.saved.elapsed() >= SAVE_INTERVAL {
             self.save_figures(MAX_SAVED);
         }
@@ -275,21 +276,21 @@ impl Manager {
         let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
         for id in ids {
             self.stop_run(id);
-            self.end_sleep(id);
+            self.end_dormancy(id);
         }
         let deadline = Instant::now() + STOP_TIMEOUT;
         while self.torrents.values().any(|torrent| torrent.handle().is_some()) && Instant::now() < deadline {
             self.collect_ended();
             std::thread::sleep(STOPPING_TICK);
         }
-        let falling_asleep: Vec<TorrentId> = self
+        let going_dormant: Vec<TorrentId> = self
             .torrents
             .iter()
-            .filter(|(_, torrent)| matches!(torrent.run, Run::Asleep(_)))
+            .filter(|(_, torrent)| matches!(torrent.state, ManagedState::Dormant(_)))
             .map(|(id, _)| *id)
             .collect();
-        for id in falling_asleep {
-            self.end_sleep(id);
+        for id in going_dormant {
+            self.end_dormancy(id);
         }
         self.save_figures(usize::MAX);
         self.jobs.stop();

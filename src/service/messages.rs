@@ -16,8 +16,8 @@ pub enum ManagerMessage {
     Request(ControlRequest, Sender<Result<Answer, ControlError>>),
     /// A torrent has events, or has ended.
     Look(TorrentId),
-    /// Seeds that sleep have to start.
-    Called,
+    /// Dormant seeds have to start.
+    WakeRequested,
     /// Files of a torrent were moved or deleted.
     JobDone(TorrentId, JobResult),
     /// The service ends.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client::{ClientError, DhtSettings};
-use crate::service::dormancy::DEFAULT_PATIENCE;
+use crate::service::dormancy::DEFAULT_DORMANT_AFTER;
 use crate::service::state_folder::StateError;
 use crate::service::web::{AccessError, PasswordHash};
 use crate::util::os_error::reason;
@@ -32,9 +32,9 @@ pub struct ServiceOptions {
     pub block_list: Option<String>,
     /// A folder whose torrent and magnet files are added.
     pub watch_folder: Option<PathBuf>,
-    /// How long a seed without peers runs before it sleeps.
+    /// How long a seed without peers runs before it becomes dormant.
     #[doc(hidden)]
-    pub seed_patience: Duration,
+    pub seed_dormant_after: Duration,
     /// Its page and its remote control; `None` for a service without them.
     pub web: Option<WebOptions>,
 }
@@ -73,7 +73,7 @@ impl ServiceOptions {
             peer_port: None,
             block_list: None,
             watch_folder: None,
-            seed_patience: DEFAULT_PATIENCE,
+            seed_dormant_after: DEFAULT_DORMANT_AFTER,
             web: None,
         }
     }

@@ -75,7 +75,7 @@ pub fn open(
     if handle.is_none() && !torrent.is_verified(index, &file) {
         return Err(ControlError::Invalid("start the torrent first: this file is not known to be complete".to_owned()));
     }
-    // A seed may fall asleep meanwhile; it has everything.
+    // A seed may become dormant meanwhile; it has everything.
     let has_all = record.progress.is_complete && !record.needs_check;
     let stream = match handle.filter(|_| !has_all) {
         Some(handle) => Some(handle.stream().ok_or_else(|| ControlError::Invalid("too many readers".to_owned()))?),

@@ -1,8 +1,8 @@
 //! A whole service: torrents are added, run, survive restarts, and are removed.
 
+mod dormant;
 mod files;
 mod limits;
-mod sleeping;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,30 +23,30 @@ use crate::tracker_server::{TrackerServer, TrackerServerConfig};
 /// A service with its folders, in a folder of its own.
 struct Fixture {
     folder: PathBuf,
-    patience: Duration,
+    dormant_after: Duration,
     service: Option<Service>,
     control: Arc<dyn Control>,
 }
 
 impl Fixture {
     fn start(folder: &Path) -> Fixture {
-        Fixture::with_patience(folder, Duration::from_secs(60))
+        Fixture::with_dormant_after(folder, Duration::from_secs(60))
     }
 
     /// A service whose seeds run for so long without peers.
-    fn with_patience(folder: &Path, patience: Duration) -> Fixture {
-        let options = ServiceOptions { seed_patience: patience, ..options(folder) };
+    fn with_dormant_after(folder: &Path, dormant_after: Duration) -> Fixture {
+        let options = ServiceOptions { seed_dormant_after: dormant_after, ..options(folder) };
         let service = Service::start(options).expect("a service");
         let control = service.control();
         control
             .change_settings(&SettingsChange { dht: Some(false), lsd: Some(false), ..SettingsChange::default() })
             .expect("settings");
-        Fixture { folder: folder.to_owned(), patience, service: Some(service), control }
+        Fixture { folder: folder.to_owned(), dormant_after, service: Some(service), control }
     }
 
     fn restart(&mut self) {
         self.service = None;
-        let options = ServiceOptions { seed_patience: self.patience, ..options(&self.folder) };
+        let options = ServiceOptions { seed_dormant_after: self.dormant_after, ..options(&self.folder) };
         let service = Service::start(options).expect("a service");
         (self.control, self.service) = (service.control(), Some(service));
     }

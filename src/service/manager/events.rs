@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::service::facts::{facts, read_metainfo};
 use crate::service::manager::Manager;
-use crate::service::manager::managed::Run;
+use crate::service::manager::managed_torrent::ManagedState;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::record::{DesiredState, TorrentRecord};
 use crate::torrent::Event;
@@ -75,7 +75,7 @@ impl Manager {
             Ok(metainfo) => metainfo,
             Err(error) => return self.note(id, ProblemKind::Local, &error.to_string()),
         };
-        if let Run::Active(run) | Run::Stopping(run) = &mut torrent.run {
+        if let ManagedState::Active(run) | ManagedState::Stopping(run) = &mut torrent.state {
             run.spec.has_metainfo = true;
         }
         let saved = self.update(id, |record| {
@@ -94,7 +94,7 @@ impl Manager {
     fn finish_check(&mut self, id: TorrentId, have: u64, total: u64) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         let mut ends = false;
-        if let Run::Active(run) | Run::Stopping(run) = &mut torrent.run {
+        if let ManagedState::Active(run) | ManagedState::Stopping(run) = &mut torrent.state {
             ends = run.spec.ends_after_check;
             (run.spec.needs_check, run.spec.ends_after_check, run.spec.may_overwrite) = (false, false, false);
         }

@@ -6,7 +6,7 @@ use crate::service::board::BoardEntry;
 use crate::service::details::peer_counts;
 use crate::service::goals;
 use crate::service::manager::Manager;
-use crate::service::manager::managed::{ActiveRun, Managed, Run};
+use crate::service::manager::managed_torrent::{ActiveRun, ManagedState, ManagedTorrent};
 use crate::service::model::{
     Activity, PeerCounts, SessionStats, TorrentId, TorrentSummary, TorrentTimes, TransferFigures, UnixTime,
 };
@@ -19,8 +19,8 @@ impl Manager {
         let mut reached = Vec::new();
         let (mut down, mut up) = (0, 0);
         for (id, torrent) in &mut self.torrents {
-            let Managed { record, run, is_dirty, changed, .. } = torrent;
-            let Run::Active(run) = run else { continue };
+            let ManagedTorrent { record, state, is_dirty, changed, .. } = torrent;
+            let ManagedState::Active(run) = state else { continue };
             let (had_down, had_up) = (record.sums.downloaded, record.sums.uploaded);
             let had = (run.snapshot.down_rate, run.snapshot.up_rate, run.snapshot.connected_peers);
             if run.read() {
@@ -102,11 +102,12 @@ impl Manager {
 
     /// Publishes the sums.
     pub(super) fn publish_stats(&self) {
-        let rate = |of: fn(&ActiveRun) -> u64| self.torrents.values().filter_map(Managed::active).map(of).sum::<u64>();
+        let rate =
+            |of: fn(&ActiveRun) -> u64| self.torrents.values().filter_map(ManagedTorrent::active).map(of).sum::<u64>();
         let ran = self.started.elapsed().as_secs();
         let shown = || self.torrents.values().filter(|torrent| torrent.record.removal.is_none());
         let mut stats = SessionStats {
-            active_torrents: shown().filter(|torrent| torrent.is_active() || torrent.is_asleep()).count(),
+            active_torrents: shown().filter(|torrent| torrent.is_active() || torrent.is_dormant()).count(),
             torrents: shown().count(),
             down_rate: rate(|run| run.snapshot.down_rate),
             up_rate: rate(|run| run.snapshot.up_rate),
@@ -125,7 +126,7 @@ impl Manager {
         board.peer_port = self.client.as_ref().and_then(|client| client.port()).unwrap_or(0);
     }
 
-    fn summary(&self, torrent: &Managed) -> TorrentSummary {
+    fn summary(&self, torrent: &ManagedTorrent) -> TorrentSummary {
         let record = &torrent.record;
         let run = torrent.active();
         let snapshot = run.map(|run| &run.snapshot);
@@ -165,10 +166,10 @@ impl Manager {
 }
 
 /// What the torrent does, in Transmission's terms.
-fn activity(torrent: &Managed) -> Activity {
+fn activity(torrent: &ManagedTorrent) -> Activity {
     let record = &torrent.record;
-    match &torrent.run {
-        Run::Active(run) => match run.snapshot.stage {
+    match &torrent.state {
+        ManagedState::Active(run) => match run.snapshot.stage {
             Stage::Checking => Activity::Checking,
             Stage::Starting if record.needs_check => Activity::CheckWaiting,
             Stage::Seeding => Activity::Seeding,
@@ -177,7 +178,7 @@ fn activity(torrent: &Managed) -> Activity {
         },
         // Transmission has no number for it, and programs must not take the torrent for one that they can use.
         _ if torrent.is_moving() => Activity::Stopped,
-        Run::Asleep(_) => Activity::Seeding,
+        ManagedState::Dormant(_) => Activity::Seeding,
         _ if record.needs_check => Activity::CheckWaiting,
         _ if record.desired_state == DesiredState::Stopped => Activity::Stopped,
         _ if record.progress.is_complete => Activity::SeedWaiting,
@@ -240,14 +241,14 @@ mod tests {
     fn a_torrent_whose_files_are_moved_counts_as_stopped() {
         let mut record = TorrentRecord::new(TorrentId(1), InfoHash([1; 20]), "n".into(), "/d".into(), UnixTime(0));
         (record.desired_state, record.progress.is_complete) = (DesiredState::Queued, true);
-        let mut torrent = Managed::new(record);
+        let mut torrent = ManagedTorrent::new(record);
         assert_eq!((activity(&torrent), torrent.is_moving()), (Activity::SeedWaiting, false));
         torrent.record.moving_to = Some(PathBuf::from("/e"));
         assert_eq!((activity(&torrent), torrent.is_moving()), (Activity::Stopped, true));
         torrent.record.moving_to = None;
-        torrent.run = Run::FileJob(FileTask::Move("/e".into(), Vec::new()));
+        torrent.state = ManagedState::FileJob(FileTask::Move("/e".into(), Vec::new()));
         assert_eq!((activity(&torrent), torrent.is_moving()), (Activity::Stopped, true));
-        torrent.run = Run::Idle;
+        torrent.state = ManagedState::Idle;
         torrent.record.renaming = vec![(0, "x".into())];
         assert!(torrent.is_moving());
     }

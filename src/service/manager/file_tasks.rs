@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::service::file_jobs::{FileJob, FileTask, JobResult};
 use crate::service::manager::Manager;
-use crate::service::manager::managed::{Managed, Run};
+use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
 use crate::service::messages::ManagerMessage;
 use crate::service::model::{ControlError, ProblemKind, TorrentId};
 use crate::service::record::{DesiredState, INCOMPLETE_SUFFIX, Removal, TorrentRecord};
@@ -14,7 +14,8 @@ use crate::service::record::{DesiredState, INCOMPLETE_SUFFIX, Removal, TorrentRe
 impl Manager {
     /// Notes that torrents are to be removed. A move that has begun is completed first, so that all files are in one place.
     pub(super) fn remove(&mut self, ids: &[TorrentId], removal: Removal) -> Result<(), ControlError> {
-        let is_moving = |id: &&TorrentId| self.torrents.get(id).is_some_and(|it| matches!(it.run, Run::FileJob(_)));
+        let is_moving =
+            |id: &&TorrentId| self.torrents.get(id).is_some_and(|it| matches!(it.state, ManagedState::FileJob(_)));
         let moving: HashSet<TorrentId> = ids.iter().filter(is_moving).copied().collect();
         self.each(ids, |record| {
             record.removal = Some(removal);
@@ -85,7 +86,7 @@ impl Manager {
             was_complete: record.progress.is_complete && !record.needs_check,
             task: task.clone(),
         };
-        torrent.run = Run::FileJob(task);
+        torrent.state = ManagedState::FileJob(task);
         let inbox = self.shared.inbox.clone();
         // If the service ends, nobody needs the result.
         self.jobs.start(job, move |result| drop(inbox.send(ManagerMessage::JobDone(id, result), Duration::MAX)));
@@ -95,7 +96,7 @@ impl Manager {
     /// Takes over the result of moving or deleting a torrent's files.
     pub(super) fn finish_job(&mut self, id: TorrentId, result: JobResult) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        let Run::FileJob(task) = std::mem::replace(&mut torrent.run, Run::Idle) else { return };
+        let ManagedState::FileJob(task) = std::mem::replace(&mut torrent.state, ManagedState::Idle) else { return };
         match (task, result) {
             (FileTask::Remove(_), result) => {
                 match result {
@@ -132,8 +133,8 @@ impl Manager {
 }
 
 /// While a job has a torrent's files, nothing else may be asked of them: after a kill, the job has to be the same.
-fn check_no_job(torrent: &Managed) -> Result<(), ControlError> {
-    if matches!(torrent.run, Run::FileJob(_)) { Err(is_busy()) } else { Ok(()) }
+fn check_no_job(torrent: &ManagedTorrent) -> Result<(), ControlError> {
+    if matches!(torrent.state, ManagedState::FileJob(_)) { Err(is_busy()) } else { Ok(()) }
 }
 
 fn is_busy() -> ControlError {

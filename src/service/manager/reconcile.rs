@@ -8,7 +8,7 @@ use crate::metainfo::{Magnet, Selection};
 use crate::service::facts::read_metainfo;
 use crate::service::inbox::ManagerInbox;
 use crate::service::manager::Manager;
-use crate::service::manager::managed::{ActiveRun, Managed, Run, RunSpec};
+use crate::service::manager::managed_torrent::{ActiveRun, ManagedState, ManagedTorrent, RunSpec};
 use crate::service::messages::ManagerMessage;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::queue::{Candidate, Work, choose};
@@ -34,7 +34,7 @@ impl Manager {
         if self.is_ending || self.replaces_client || self.client.is_none() {
             return BTreeSet::new();
         }
-        let candidate = |torrent: &Managed| Candidate {
+        let candidate = |torrent: &ManagedTorrent| Candidate {
             id: torrent.record.id,
             position: self.queue_positions.get(&torrent.record.id).copied().unwrap_or(usize::MAX),
             work: match &torrent.record {
@@ -51,15 +51,15 @@ impl Manager {
     }
 
     /// Whether a torrent runs, and nothing has moved for longer than the queue accepts.
-    pub(super) fn is_stalled(&self, torrent: &Managed) -> bool {
+    pub(super) fn is_stalled(&self, torrent: &ManagedTorrent) -> bool {
         let limit = Duration::from_secs(u64::from(self.settings.queue.stalled_minutes) * 60);
         self.settings.queue.ignores_stalled && torrent.moved().is_some_and(|moved| moved.elapsed() >= limit)
     }
 
     fn reconcile_torrent(&mut self, id: TorrentId, is_chosen: bool) {
         let Some(torrent) = self.torrents.get(&id) else { return };
-        match &torrent.run {
-            Run::Active(run) => {
+        match &torrent.state {
+            ManagedState::Active(run) => {
                 let spec = torrent.spec(run.spec.incomplete_suffix);
                 if !is_chosen || (run.spec != spec && !run.spec.has_metainfo) {
                     self.stop_run(id);
@@ -67,24 +67,24 @@ impl Manager {
                     self.reopen_run(id, spec);
                 }
             }
-            Run::Stopping(_) | Run::FileJob(_) => {}
-            Run::Asleep(_) => {
-                self.reconcile_asleep(id, is_chosen);
+            ManagedState::Stopping(_) | ManagedState::FileJob(_) => {}
+            ManagedState::Dormant(_) => {
+                self.reconcile_dormant(id, is_chosen);
                 if !is_chosen {
                     self.reconcile_idle(id, is_chosen);
                 }
             }
-            Run::Idle => self.reconcile_idle(id, is_chosen),
+            ManagedState::Idle => self.reconcile_idle(id, is_chosen),
         }
     }
 
-    /// A torrent that does nothing: moves its files, runs, or sleeps.
+    /// A torrent that does nothing: moves its files, runs, or becomes dormant.
     fn reconcile_idle(&mut self, id: TorrentId, is_chosen: bool) {
         let Some(torrent) = self.torrents.get(&id).filter(|_| !self.is_ending) else { return };
         if let Some(task) = torrent.file_task() {
             self.start_file_job(id, task);
-        } else if is_chosen && torrent.is_known_complete && torrent.may_sleep() {
-            self.fall_asleep(id, None, None);
+        } else if is_chosen && torrent.is_known_complete && torrent.can_be_dormant() {
+            self.make_dormant(id, None, None);
         } else if is_chosen {
             let spec = torrent.spec(self.settings.renames_partial_files);
             self.start_run(id, spec);
@@ -98,7 +98,7 @@ impl Manager {
         if let Some(handle) = torrent.handle() {
             handle.reopen(move |_| options);
         }
-        if let Some(run) = self.torrents.get_mut(&id).and_then(Managed::active_mut) {
+        if let Some(run) = self.torrents.get_mut(&id).and_then(ManagedTorrent::active_mut) {
             run.spec = spec;
         }
         self.publish(id);
@@ -107,12 +107,12 @@ impl Manager {
     /// Tells the run to stop; [`Manager::collect_ended`] notices its end.
     pub(super) fn stop_run(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        match std::mem::replace(&mut torrent.run, Run::Idle) {
-            Run::Active(run) => {
+        match std::mem::replace(&mut torrent.state, ManagedState::Idle) {
+            ManagedState::Active(run) => {
                 run.handle.stop();
-                torrent.run = Run::Stopping(run);
+                torrent.state = ManagedState::Stopping(run);
             }
-            other => torrent.run = other,
+            other => torrent.state = other,
         }
         self.publish(id);
     }
@@ -136,11 +136,11 @@ impl Manager {
                 self.shared.pending.lock().insert(id, is_pending.clone());
                 run.events.set_notify(notify(self.shared.inbox.clone(), is_pending, id));
                 if let Some(torrent) = self.torrents.get_mut(&id) {
-                    match std::mem::replace(&mut torrent.run, Run::Idle) {
-                        Run::Asleep(asleep) => run.wake_up(*asleep),
+                    match std::mem::replace(&mut torrent.state, ManagedState::Idle) {
+                        ManagedState::Dormant(dormant) => run.resume_from(*dormant),
                         _ => torrent.record.times.started = UnixTime::now(),
                     }
-                    torrent.run = Run::Active(Box::new(run));
+                    torrent.state = ManagedState::Active(Box::new(run));
                     (torrent.changed, torrent.is_dirty, torrent.is_known_complete) = (Instant::now(), true, false);
                 }
                 self.apply_live(id);
@@ -206,22 +206,24 @@ impl Manager {
     pub(super) fn collect_ended(&mut self) {
         let ids: Vec<TorrentId> = self.torrents.iter().filter(|(_, it)| it.is_active()).map(|(id, _)| *id).collect();
         for id in ids {
-            let Some(ended) = self.torrents.get(&id).and_then(Managed::handle).and_then(TorrentHandle::try_wait) else {
+            let Some(ended) = self.torrents.get(&id).and_then(ManagedTorrent::handle).and_then(TorrentHandle::try_wait)
+            else {
                 continue;
             };
             self.drain_events(id);
             self.shared.pending.lock().remove(&id);
             let Some(torrent) = self.torrents.get_mut(&id) else { continue };
-            let (run, was_told) = match std::mem::replace(&mut torrent.run, Run::Idle) {
-                Run::Stopping(run) => (run, true),
-                Run::Active(run) => (run, false),
+            let (run, was_told) = match std::mem::replace(&mut torrent.state, ManagedState::Idle) {
+                ManagedState::Stopping(run) => (run, true),
+                ManagedState::Active(run) => (run, false),
                 _ => continue,
             };
             let run = torrent.take_figures(*run, &mut self.session.sums);
-            let sleeps = run.falls_asleep.is_some() && matches!(ended, Ok(Outcome::Stopped | Outcome::StoppedComplete));
-            if sleeps {
+            let becomes_dormant =
+                run.going_dormant.is_some() && matches!(ended, Ok(Outcome::Stopped | Outcome::StoppedComplete));
+            if becomes_dormant {
                 // Also if it is to stop: as a seed, it tells the tracker that counts on it.
-                self.end_run_asleep(id, run);
+                self.finish_going_dormant(id, run);
                 self.save(id);
                 continue;
             }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::service::facts::facts;
 use crate::service::manager::Manager;
-use crate::service::manager::managed::{Managed, Run};
+use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
 use crate::service::messages::{Answer, ControlRequest, PreparedTorrent};
 use crate::service::model::{Added, ControlError, FileIndexes, TorrentId, UnixTime};
 use crate::service::record::{DesiredState, Removal, TorrentRecord};
@@ -111,12 +111,12 @@ impl Manager {
         }
     }
 
-    /// Saves all figures that have changed, those of `most` torrents that sleep, and the sums.
+    /// Saves all figures that have changed, those of `most` dormant torrents, and the sums.
     pub(super) fn save_figures(&mut self, most: usize) {
         self.saved = Instant::now();
         let dirty = self.torrents.values().filter(|torrent| torrent.is_dirty);
-        let (asleep, others): (Vec<_>, Vec<_>) = dirty.partition(|torrent| torrent.is_asleep());
-        let saved = others.into_iter().chain(asleep.into_iter().take(most)).map(|torrent| torrent.record.clone());
+        let (dormant, others): (Vec<_>, Vec<_>) = dirty.partition(|torrent| torrent.is_dormant());
+        let saved = others.into_iter().chain(dormant.into_iter().take(most)).map(|torrent| torrent.record.clone());
         if let Err(error) = self.replace_records(saved.collect()) {
             log::error!("{error}");
         }
@@ -135,7 +135,7 @@ impl Manager {
     fn add(&mut self, torrent: PreparedTorrent) -> Result<Added, ControlError> {
         let PreparedTorrent { info_hash, name, metainfo, link, folder, paused, change, may_overwrite } = torrent;
         let known = self.torrents.values().find(|torrent| torrent.record.info_hash == info_hash);
-        if let Some(Managed { record, .. }) = known {
+        if let Some(ManagedTorrent { record, .. }) = known {
             if record.removal.is_some() {
                 return Err(ControlError::Invalid("this torrent is just being removed; try again".to_owned()));
             }
@@ -167,7 +167,7 @@ impl Manager {
         self.session.sums.files_added += 1;
         self.save_session()?;
         self.save_new(&record, metainfo.as_ref().map(|(_, bytes)| bytes.as_slice()))?;
-        self.torrents.insert(id, Managed::new(record));
+        self.torrents.insert(id, ManagedTorrent::new(record));
         // Its number is the highest, so that no other position changes.
         self.queue_positions.insert(id, self.queue_positions.len());
         if let Some(position) = position {
@@ -208,10 +208,12 @@ impl Manager {
         }
     }
 
-    /// The user starts torrents that do nothing: their files may have changed, so that they run before they sleep.
+    /// The user starts torrents that do nothing: their files may have changed, so that they run before they become dormant.
     fn doubt(&mut self, ids: &[TorrentId]) {
         for id in ids {
-            if let Some(torrent) = self.torrents.get_mut(id).filter(|torrent| matches!(torrent.run, Run::Idle)) {
+            if let Some(torrent) =
+                self.torrents.get_mut(id).filter(|torrent| matches!(torrent.state, ManagedState::Idle))
+            {
                 torrent.is_known_complete = false;
             }
         }

@@ -1,4 +1,4 @@
-//! Seeds that sleep: the client announces them as dormant seeds, and wakes the manager when one has to run. What decides is in
+//! Dormant seeds: the client announces them, and wakes the manager when one has to run. What decides is in
 //! [`dormancy`](crate::service::dormancy).
 
 use std::collections::BTreeMap;
@@ -11,10 +11,12 @@ use crate::client::{DormantSeed, Wake, WakeCause};
 use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload};
 use crate::discovery::tracker::dormant::DormantAnnounce;
 use crate::metainfo::Metainfo;
-use crate::service::dormancy::{Seed, SeedState, decide};
+use crate::service::dormancy::{SeedCandidate, SeedState, decide_dormancy};
 use crate::service::goals;
 use crate::service::manager::Manager;
-use crate::service::manager::managed::{ActiveRun, Asleep, Call, FallsAsleep, Managed, Run};
+use crate::service::manager::managed_torrent::{
+    ActiveRun, DormantState, GoingDormant, ManagedState, ManagedTorrent, WakeRequest,
+};
 use crate::service::messages::ManagerMessage;
 use crate::service::model::{Problem, ProblemKind, SessionSums, TorrentId};
 use crate::service::record::{DesiredState, TorrentRecord};
@@ -23,22 +25,22 @@ use crate::types::Encryption;
 use crate::util::printable_text::printable;
 use crate::util::redact::public_name;
 
-/// How often sleeping seeds are looked at: their time, their goals and their trackers.
-const SLEEPING_TICK: Duration = Duration::from_secs(20);
-/// How much seeding time of a sleeping seed may be unsaved, in seconds.
+/// How often the manager reads the seeding time, the goals and the trackers of dormant seeds.
+const DORMANT_TICK: Duration = Duration::from_secs(20);
+/// How much seeding time of a dormant seed may be unsaved, in seconds.
 const UNSAVED_SECONDS: u64 = 60 * 60;
 /// The most peers that a seed is to dial once it has started.
 const MAX_FOUND: usize = 100;
 
-/// The seeds that have to start, and why: one call for each at most. Threads of the client add to it.
-pub(super) type Calls = Arc<Mutex<BTreeMap<TorrentId, WakeCause>>>;
+/// The seeds that have to start, and why: one request for each at most. Threads of the client add to it.
+pub(super) type WakeRequests = Arc<Mutex<BTreeMap<TorrentId, WakeCause>>>;
 
-/// What the client promises of a sleeping seed: how many bytes it lacks, and whether its connections are encrypted.
+/// What the client promises of a dormant seed: how many bytes it lacks, and whether its connections are encrypted.
 pub(super) type SeedTerms = (u64, Encryption);
 
 impl Manager {
-    /// Lets a complete torrent sleep. `known` is the tracker that counts on it, and the time until the next announce.
-    pub(super) fn fall_asleep(
+    /// Makes a complete torrent dormant. `known` is the tracker that counts on it, and the time until the next announce.
+    pub(super) fn make_dormant(
         &mut self,
         id: TorrentId,
         known: Option<(String, Duration)>,
@@ -76,7 +78,7 @@ impl Manager {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         let (moved, sent) = since.unwrap_or_else(|| (Instant::now(), Instant::now()));
         torrent.guard = Some((guard, terms));
-        torrent.run = Run::Asleep(Box::new(Asleep { moved, sent, call: None }));
+        torrent.state = ManagedState::Dormant(Box::new(DormantState { moved, sent, wake_request: None }));
         torrent.is_known_complete = true;
         torrent.changed = Instant::now();
         self.publish(id);
@@ -100,73 +102,73 @@ impl Manager {
 
     /// The function that notes that a seed has to start.
     fn wake(&self, id: TorrentId) -> Wake {
-        let (calls, inbox) = (self.calls.clone(), self.shared.inbox.clone());
+        let (wake_requests, inbox) = (self.wake_requests.clone(), self.shared.inbox.clone());
         Arc::new(move |cause| {
-            calls.lock().insert(id, cause);
+            wake_requests.lock().insert(id, cause);
             // If the inbox is full, the manager is awake anyway.
-            let _ = inbox.try_send(ManagerMessage::Called);
+            let _ = inbox.try_send(ManagerMessage::WakeRequested);
         })
     }
 
-    /// Takes over why seeds have to start. A seed that runs gets the peers.
-    pub(super) fn take_calls(&mut self) {
-        let calls = std::mem::take(&mut *self.calls.lock());
-        for (id, cause) in calls {
+    /// Takes the requests to wake seeds. A seed that runs gets the peers.
+    pub(super) fn take_wake_requests(&mut self) {
+        let wake_requests = std::mem::take(&mut *self.wake_requests.lock());
+        for (id, cause) in wake_requests {
             let Some(torrent) = self.torrents.get_mut(&id) else { continue };
             let (by_connection, mut peers, source) = match cause {
                 WakeCause::Connection => (true, Vec::new(), None),
                 WakeCause::Found(peers, source) => (false, peers, Some(source)),
             };
             peers.truncate(MAX_FOUND);
-            let call = Call { since: Instant::now(), by_connection, peers, source };
-            match &mut torrent.run {
-                Run::Asleep(asleep) => asleep.call = Some(call),
-                Run::Stopping(run) => {
-                    if let Some(falls) = &mut run.falls_asleep {
-                        falls.call = Some(call);
+            let request = WakeRequest { since: Instant::now(), by_connection, peers, source };
+            match &mut torrent.state {
+                ManagedState::Dormant(dormant) => dormant.wake_request = Some(request),
+                ManagedState::Stopping(run) => {
+                    if let Some(going) = &mut run.going_dormant {
+                        going.wake_request = Some(request);
                     }
                 }
-                Run::Active(run) => run.add_found_peers(call),
-                Run::Idle | Run::FileJob(_) => {}
+                ManagedState::Active(run) => run.add_found_peers(request),
+                ManagedState::Idle | ManagedState::FileJob(_) => {}
             }
         }
     }
 
-    /// Wakes and stops seeds as [`decide`] says.
-    pub(super) fn follow_calls(&mut self) {
-        self.take_calls();
-        let seeds: Vec<Seed> = self.torrents.values().filter_map(Manager::seed).collect();
+    /// Wakes and stops seeds as [`decide_dormancy`] says.
+    pub(super) fn apply_dormancy(&mut self) {
+        self.take_wake_requests();
+        let seeds: Vec<SeedCandidate> = self.torrents.values().filter_map(Manager::seed_candidate).collect();
         if seeds.is_empty() {
             return;
         }
-        let decision = decide(&seeds, self.patience);
-        for id in decision.forgets {
-            self.forget_call(id);
+        let decision = decide_dormancy(&seeds, self.dormant_after);
+        for id in decision.expired {
+            self.drop_wake_request(id);
         }
-        for id in decision.sleeps {
-            self.stop_to_sleep(id);
+        for id in decision.to_make_dormant {
+            self.stop_to_make_dormant(id);
         }
         let suffix = self.settings.renames_partial_files;
-        for id in decision.wakes {
+        for id in decision.to_wake {
             let Some(spec) = self.torrents.get(&id).map(|torrent| torrent.spec(suffix)) else { continue };
             self.start_run(id, spec);
         }
     }
 
-    /// A torrent as a seed, if it may sleep and is not just sleeping.
-    fn seed(torrent: &Managed) -> Option<Seed> {
-        let state = match &torrent.run {
-            Run::Asleep(asleep) => {
-                let call = asleep.call.as_ref()?;
-                SeedState::Called { waits_for: call.since.elapsed(), by_connection: call.by_connection }
+    /// A torrent as a candidate: it runs and can be dormant, or has to wake, or is going dormant.
+    fn seed_candidate(torrent: &ManagedTorrent) -> Option<SeedCandidate> {
+        let state = match &torrent.state {
+            ManagedState::Dormant(dormant) => {
+                let request = dormant.wake_request.as_ref()?;
+                SeedState::WakeRequested { waits_for: request.since.elapsed(), by_connection: request.by_connection }
             }
-            Run::Stopping(run) if run.falls_asleep.is_some() => SeedState::FallingAsleep,
+            ManagedState::Stopping(run) if run.going_dormant.is_some() => SeedState::GoingDormant,
             // One that has just been woken counts, but is not told to stop before it seeds.
-            Run::Active(run) if torrent.may_sleep() && !run.spec.ends_after_check => {
+            ManagedState::Active(run) if torrent.can_be_dormant() && !run.spec.ends_after_check => {
                 let since = |time: Instant| {
                     if run.snapshot.stage == Stage::Seeding { time.elapsed() } else { Duration::ZERO }
                 };
-                SeedState::Awake {
+                SeedState::Running {
                     runs_for: since(run.since),
                     alone_for: since(run.alone_since),
                     is_busy: run.is_busy(),
@@ -174,58 +176,58 @@ impl Manager {
             }
             _ => return None,
         };
-        Some(Seed { id: torrent.record.id, state })
+        Some(SeedCandidate { id: torrent.record.id, state })
     }
 
-    /// Whoever called has gone: the next connection calls again.
-    fn forget_call(&mut self, id: TorrentId) {
+    /// The connection that waited has ended: the next one requests the start again.
+    fn drop_wake_request(&mut self, id: TorrentId) {
         let wake = self.wake(id);
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        if let Run::Asleep(asleep) = &mut torrent.run {
-            asleep.call = None;
+        if let ManagedState::Dormant(dormant) = &mut torrent.state {
+            dormant.wake_request = None;
         }
         if let Some((guard, _)) = &torrent.guard {
             guard.rearm(wake);
         }
     }
 
-    /// Tells a run to stop so that its seed sleeps; its trackers notice nothing.
-    fn stop_to_sleep(&mut self, id: TorrentId) {
+    /// Tells a run to stop so that its seed becomes dormant; its trackers notice nothing.
+    fn stop_to_make_dormant(&mut self, id: TorrentId) {
         let wake = self.wake(id);
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        let Run::Active(mut run) = std::mem::replace(&mut torrent.run, Run::Idle) else { return };
-        run.falls_asleep = Some(FallsAsleep { known: known_tracker(&run), call: None });
+        let ManagedState::Active(mut run) = std::mem::replace(&mut torrent.state, ManagedState::Idle) else { return };
+        run.going_dormant = Some(GoingDormant { known: known_tracker(&run), wake_request: None });
         run.handle.stop_quietly();
-        torrent.run = Run::Stopping(run);
+        torrent.state = ManagedState::Stopping(run);
         // From now on, so that no connection is lost that arrives while it stops.
         if let Some((guard, _)) = &torrent.guard {
             guard.rearm(wake);
         }
-        log::debug!("torrent {}: sleeps, because it has no peers", id.0);
+        log::debug!("torrent {}: becomes dormant, because it has no peers", id.0);
         self.publish(id);
     }
 
-    /// A run has ended so that its seed sleeps.
-    pub(super) fn end_run_asleep(&mut self, id: TorrentId, run: ActiveRun) {
-        let ActiveRun { falls_asleep, moved, sent, .. } = run;
-        let Some(FallsAsleep { known, call }) = falls_asleep else { return };
-        self.fall_asleep(id, known, Some((moved, sent)));
+    /// A run has ended so that its seed becomes dormant.
+    pub(super) fn finish_going_dormant(&mut self, id: TorrentId, run: ActiveRun) {
+        let ActiveRun { going_dormant, moved, sent, .. } = run;
+        let Some(GoingDormant { known, wake_request }) = going_dormant else { return };
+        self.make_dormant(id, known, Some((moved, sent)));
         if let Some(torrent) = self.torrents.get_mut(&id)
-            && let Run::Asleep(asleep) = &mut torrent.run
+            && let ManagedState::Dormant(dormant) = &mut torrent.state
         {
-            asleep.call = call;
+            dormant.wake_request = wake_request;
         }
     }
 
-    /// What a sleeping seed does that should sleep no more, or on other terms.
-    pub(super) fn reconcile_asleep(&mut self, id: TorrentId, is_chosen: bool) {
+    /// Ends the dormancy of a seed that should run or do nothing, or changes its terms.
+    pub(super) fn reconcile_dormant(&mut self, id: TorrentId, is_chosen: bool) {
         let Some(torrent) = self.torrents.get(&id) else { return };
-        let Run::Asleep(asleep) = &torrent.run else { return };
-        let since = (asleep.moved, asleep.sent);
+        let ManagedState::Dormant(dormant) = &torrent.state else { return };
+        let since = (dormant.moved, dormant.sent);
         let has_other_terms = torrent.guard.as_ref().is_none_or(|(_, terms)| *terms != self.terms(&torrent.record));
         if !is_chosen {
-            self.end_sleep(id);
-        } else if !torrent.may_sleep() {
+            self.end_dormancy(id);
+        } else if !torrent.can_be_dormant() {
             let spec = torrent.spec(self.settings.renames_partial_files);
             self.start_run(id, spec);
         } else if has_other_terms {
@@ -233,18 +235,18 @@ impl Manager {
             if let Some(torrent) = self.torrents.get_mut(&id) {
                 torrent.guard = None;
             }
-            self.fall_asleep(id, known, Some(since));
+            self.make_dormant(id, known, Some(since));
         }
     }
 
-    /// A sleeping seed stops. Trackers hear of it, unless it goes on as soon as the manager has done something.
-    pub(super) fn end_sleep(&mut self, id: TorrentId) {
+    /// A dormant seed stops. Trackers hear of it, unless it goes on as soon as the manager has done something.
+    pub(super) fn end_dormancy(&mut self, id: TorrentId) {
         let goes_on = self.replaces_client;
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        if !matches!(torrent.run, Run::Asleep(_)) {
+        if !matches!(torrent.state, ManagedState::Dormant(_)) {
             return;
         }
-        (torrent.run, torrent.changed) = (Run::Idle, Instant::now());
+        (torrent.state, torrent.changed) = (ManagedState::Idle, Instant::now());
         torrent.is_known_complete &= goes_on;
         if goes_on {
             torrent.guard = None;
@@ -254,22 +256,30 @@ impl Manager {
         self.publish(id);
     }
 
-    /// Counts the time of sleeping seeds, and looks at their goals and their trackers.
-    pub(super) fn read_sleeping(&mut self) {
+    /// Counts the time of dormant seeds, and reads their goals and their trackers.
+    pub(super) fn tick_dormant(&mut self) {
         let now = Instant::now();
-        if now < self.sleeping_due {
+        if now < self.next_dormant_tick {
             return;
         }
-        self.sleeping_due = now + SLEEPING_TICK;
-        let elapsed = Duration::from_secs(self.looked_at_sleeping.elapsed().as_secs());
-        self.looked_at_sleeping += elapsed;
-        let (mut reached, mut sleeping) = (Vec::new(), Vec::new());
+        self.next_dormant_tick = now + DORMANT_TICK;
+        let elapsed = Duration::from_secs(self.last_dormant_tick.elapsed().as_secs());
+        self.last_dormant_tick += elapsed;
+        let (mut reached, mut ids) = (Vec::new(), Vec::new());
         for (id, torrent) in &mut self.torrents {
-            let Managed { record, run: Run::Asleep(asleep), guard, tracker_problem, is_dirty, changed, .. } = torrent
+            let ManagedTorrent {
+                record,
+                state: ManagedState::Dormant(dormant),
+                guard,
+                tracker_problem,
+                is_dirty,
+                changed,
+                ..
+            } = torrent
             else {
                 continue;
             };
-            sleeping.push(*id);
+            ids.push(*id);
             let unsaved = record.times.seeding / UNSAVED_SECONDS;
             record.times.seeding += elapsed.as_secs();
             *is_dirty |= record.times.seeding / UNSAVED_SECONDS != unsaved;
@@ -280,7 +290,7 @@ impl Manager {
             if *tracker_problem != problem {
                 (*tracker_problem, *changed) = (problem, Instant::now());
             }
-            let (uploaded, size, idle) = (record.sums.uploaded, record.progress.wanted, asleep.sent.elapsed());
+            let (uploaded, size, idle) = (record.sums.uploaded, record.progress.wanted, dormant.sent.elapsed());
             if record.desired_state == DesiredState::Queued
                 && goals::is_reached(&record.settings, &self.settings.seeding, uploaded, size, idle)
             {
@@ -288,15 +298,15 @@ impl Manager {
             }
         }
         self.finish_seeds(&reached);
-        for id in sleeping {
+        for id in ids {
             self.publish(id);
         }
     }
 }
 
-impl Managed {
-    /// Whether it may sleep while it is to run: everything wanted is complete, and no check was asked for.
-    pub fn may_sleep(&self) -> bool {
+impl ManagedTorrent {
+    /// Whether it can be dormant while it is to run: everything wanted is complete, and no check was asked for.
+    pub fn can_be_dormant(&self) -> bool {
         self.is_complete() && self.record.facts.is_some() && !self.record.may_overwrite && self.wants_to_run()
     }
 

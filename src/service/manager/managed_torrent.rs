@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::client::DormantGuard;
 use crate::discovery::tracker::announce::{AnnouncedPayload, TorrentIdentity};
 use crate::service::file_jobs::FileTask;
-use crate::service::manager::sleeping::SeedTerms;
+use crate::service::manager::dormant::SeedTerms;
 use crate::service::model::Problem;
 use crate::service::record::{DesiredState, RecordSums, TorrentRecord};
 use crate::strategy::peer_list::PeerSource;
@@ -20,33 +20,33 @@ use crate::types::PieceState;
 const SERVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A torrent.
-pub struct Managed {
+pub struct ManagedTorrent {
     /// What is kept of it.
     pub record: TorrentRecord,
-    /// Its run.
-    pub run: Run,
+    /// What it does.
+    pub state: ManagedState,
     /// A tracker's warning or error, which a later answer clears.
     pub tracker_problem: Option<Problem>,
     /// Whether figures have changed since the record was saved.
     pub is_dirty: bool,
     /// When something about it last changed that a list shows.
     pub changed: Instant,
-    /// How it identifies itself to trackers and peers in this session, running or asleep.
+    /// How it identifies itself to trackers and peers in this session, running or dormant.
     pub identity: TorrentIdentity,
     /// Payload of its earlier runs, since trackers were told that it started.
     pub announced: AnnouncedPayload,
-    /// Announces it while it sleeps, and what was promised of it. It is kept while the seed runs.
+    /// Announces it while it is dormant, and what was promised of it. It is kept while the seed runs.
     pub guard: Option<(Arc<DormantGuard>, SeedTerms)>,
-    /// Whether its last run found it complete, so that it can sleep without running first. The last session's word counts too.
+    /// Whether its last run found it complete, so that it can be dormant without running first. The last session's word counts too.
     pub is_known_complete: bool,
 }
 
-/// Whether a torrent runs.
-pub enum Run {
+/// What a torrent does.
+pub enum ManagedState {
     /// It costs its record only.
     Idle,
     /// It seeds, and is announced, but does not run, because it has no peers.
-    Asleep(Box<Asleep>),
+    Dormant(Box<DormantState>),
     /// It runs.
     Active(Box<ActiveRun>),
     /// It was told to stop.
@@ -56,26 +56,26 @@ pub enum Run {
 }
 
 /// A seed that does not run.
-pub struct Asleep {
+pub struct DormantState {
     /// When payload was last received or sent.
     pub moved: Instant,
     /// When payload was last sent, or seeding began.
     pub sent: Instant,
     /// Why it has to run, if it has.
-    pub call: Option<Call>,
+    pub wake_request: Option<WakeRequest>,
 }
 
-/// What a seed that falls asleep takes along from its run.
-pub struct FallsAsleep {
+/// What a seed that becomes dormant keeps of its run.
+pub struct GoingDormant {
     /// The tracker that counts on it, and the time until the next announce.
     pub known: Option<(String, Duration)>,
     /// Why it has to run again.
-    pub call: Option<Call>,
+    pub wake_request: Option<WakeRequest>,
 }
 
 /// Why a seed has to run.
 #[derive(Debug)]
-pub struct Call {
+pub struct WakeRequest {
     /// Since when.
     pub since: Instant,
     /// Whether a connection waits for it.
@@ -131,20 +131,20 @@ pub struct ActiveRun {
     pub alone_since: Instant,
     /// Whether a peer wants something of it.
     has_interested: bool,
-    /// Whether it was asleep before, so that it does not begin to seed.
-    pub was_asleep: bool,
+    /// Whether it was dormant before, so that it does not begin to seed.
+    pub was_dormant: bool,
     /// The tracker that counted on it before it started.
     pub known_tracker: Option<String>,
-    /// It ends so that its seed sleeps.
-    pub falls_asleep: Option<FallsAsleep>,
+    /// Set if it ends so that its seed becomes dormant.
+    pub going_dormant: Option<GoingDormant>,
 }
 
-impl Managed {
+impl ManagedTorrent {
     /// A torrent that does not run.
-    pub fn new(record: TorrentRecord) -> Managed {
-        Managed {
+    pub fn new(record: TorrentRecord) -> ManagedTorrent {
+        ManagedTorrent {
             record,
-            run: Run::Idle,
+            state: ManagedState::Idle,
             tracker_problem: None,
             is_dirty: false,
             changed: Instant::now(),
@@ -157,17 +157,17 @@ impl Managed {
 
     /// The run, if there is one.
     pub fn active(&self) -> Option<&ActiveRun> {
-        match &self.run {
-            Run::Active(run) | Run::Stopping(run) => Some(run),
-            Run::Idle | Run::Asleep(_) | Run::FileJob(_) => None,
+        match &self.state {
+            ManagedState::Active(run) | ManagedState::Stopping(run) => Some(run),
+            ManagedState::Idle | ManagedState::Dormant(_) | ManagedState::FileJob(_) => None,
         }
     }
 
     /// The run, if there is one.
     pub fn active_mut(&mut self) -> Option<&mut ActiveRun> {
-        match &mut self.run {
-            Run::Active(run) | Run::Stopping(run) => Some(run),
-            Run::Idle | Run::Asleep(_) | Run::FileJob(_) => None,
+        match &mut self.state {
+            ManagedState::Active(run) | ManagedState::Stopping(run) => Some(run),
+            ManagedState::Idle | ManagedState::Dormant(_) | ManagedState::FileJob(_) => None,
         }
     }
 
@@ -182,21 +182,21 @@ impl Managed {
     }
 
     /// Whether it seeds without running.
-    pub fn is_asleep(&self) -> bool {
-        matches!(self.run, Run::Asleep(_))
+    pub fn is_dormant(&self) -> bool {
+        matches!(self.state, ManagedState::Dormant(_))
     }
 
-    /// When payload was last received or sent, if it runs or sleeps.
+    /// When payload was last received or sent, if it runs or is dormant.
     pub fn moved(&self) -> Option<Instant> {
-        match &self.run {
-            Run::Asleep(asleep) => Some(asleep.moved),
+        match &self.state {
+            ManagedState::Dormant(dormant) => Some(dormant.moved),
             _ => self.active().map(|run| run.moved),
         }
     }
 
     /// Whether it was told to stop and has not yet.
     pub fn is_stopping(&self) -> bool {
-        matches!(self.run, Run::Stopping(_))
+        matches!(self.state, ManagedState::Stopping(_))
     }
 
     /// Whether every wanted piece is verified.
@@ -206,7 +206,7 @@ impl Managed {
 
     /// Whether its files are being moved or renamed, or wait for that.
     pub fn is_moving(&self) -> bool {
-        matches!(self.run, Run::FileJob(FileTask::Move(..)))
+        matches!(self.state, ManagedState::FileJob(FileTask::Move(..)))
             || self.record.moving_to.is_some()
             || !self.record.renaming.is_empty()
     }
@@ -262,9 +262,9 @@ impl ActiveRun {
             since: now,
             alone_since: now,
             has_interested: false,
-            was_asleep: false,
+            was_dormant: false,
             known_tracker: None,
-            falls_asleep: None,
+            going_dormant: None,
         }
     }
 
@@ -277,7 +277,7 @@ impl ActiveRun {
         if has_moved {
             self.moved = now;
         }
-        let begins = new.stage == Stage::Seeding && self.snapshot.stage != Stage::Seeding && !self.was_asleep;
+        let begins = new.stage == Stage::Seeding && self.snapshot.stage != Stage::Seeding && !self.was_dormant;
         if has_sent || begins {
             self.sent = now;
         }
@@ -290,15 +290,15 @@ impl ActiveRun {
         has_moved
     }
 
-    /// It was asleep: goes on where it was, and dials the peers that were found.
-    pub fn wake_up(&mut self, asleep: Asleep) {
-        (self.moved, self.sent, self.was_asleep) = (asleep.moved, asleep.sent, true);
-        asleep.call.into_iter().for_each(|call| self.add_found_peers(call));
+    /// It was dormant: goes on where it was, and dials the peers that were found.
+    pub fn resume_from(&mut self, dormant: DormantState) {
+        (self.moved, self.sent, self.was_dormant) = (dormant.moved, dormant.sent, true);
+        dormant.wake_request.into_iter().for_each(|request| self.add_found_peers(request));
     }
 
-    /// Dials the peers that a call names.
-    pub fn add_found_peers(&self, call: Call) {
-        if let Call { peers, source: Some(source), .. } = call {
+    /// Dials the peers that a request names.
+    pub fn add_found_peers(&self, request: WakeRequest) {
+        if let WakeRequest { peers, source: Some(source), .. } = request {
             self.handle.add_found_peers(&peers, source);
         }
     }
