@@ -1,5 +1,7 @@
 //! Events as JSON: the lines of `--json`, and what a service's event stream says. docs/json.md describes them.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use crate::torrent::events::Event;
@@ -30,22 +32,15 @@ impl Event {
                 ("tracker", json!({ "url": tracker, "peers": null, "interval": null, "error": error }))
             }
             Event::PeerConnected { addr, incoming } => {
-                let from = if *incoming { "called us" } else { "called" };
-                ("peer", json!({ "address": addr.to_string(), "state": "connected", "reason": from }))
+                let direction = if *incoming { "incoming" } else { "outgoing" };
+                peer(addr, "connected", Some(direction), None)
             }
-            Event::PeerDisconnected { addr, reason } => {
-                ("peer", json!({ "address": addr.to_string(), "state": "gone", "reason": reason }))
-            }
-            Event::PeerFailed { addr, reason } => {
-                ("peer", json!({ "address": addr.to_string(), "state": "failed", "reason": reason }))
-            }
+            Event::PeerDisconnected { addr, reason } => peer(addr, "disconnected", None, Some(reason)),
+            Event::PeerFailed { addr, reason } => peer(addr, "failed", None, Some(reason)),
             Event::PeerBanned { addr, piece } => {
-                let reason = format!("wrong data in piece {}", piece.0);
-                ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": reason }))
+                peer(addr, "banned", None, Some(&format!("wrong data in piece {}", piece.0)))
             }
-            Event::MetadataRefused { addr } => {
-                ("peer", json!({ "address": addr.to_string(), "state": "banned", "reason": "wrong metadata" }))
-            }
+            Event::MetadataRefused { addr } => peer(addr, "banned", None, Some("wrong metadata")),
             Event::Repaired { what } | Event::Note { what } => ("note", json!({ "text": without_numbers(what) })),
             Event::TorrentSaved { path, is_new } => {
                 let what = if *is_new { "saved as" } else { "already saved as" };
@@ -66,6 +61,12 @@ impl Event {
     }
 }
 
+/// A `peer` event: only those about new connections have a direction, and only the others a reason.
+fn peer(address: &SocketAddr, state: &str, direction: Option<&str>, reason: Option<&str>) -> (&'static str, Value) {
+    let address = address.to_string();
+    ("peer", json!({ "address": address, "state": state, "direction": direction, "reason": reason }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +76,18 @@ mod tests {
         let (name, fields) = Event::Checked { have: 1, total: 2 }.to_json().expect("an event");
         assert_eq!((name, fields.as_str()), ("checked", r#"{"have":1,"total":2}"#));
         assert_eq!(Event::Stopping.to_json(), None);
+    }
+
+    #[test]
+    fn new_connections_have_a_direction_and_ended_ones_a_reason() {
+        let addr = ([192, 0, 2, 1], 6881).into();
+        let (_, fields) = Event::PeerConnected { addr, incoming: true }.json_value().expect("an event");
+        assert_eq!((&fields["direction"], &fields["reason"]), (&json!("incoming"), &json!(null)));
+        let (_, fields) = Event::PeerConnected { addr, incoming: false }.json_value().expect("an event");
+        assert_eq!(fields["direction"], "outgoing");
+        let (_, fields) =
+            Event::PeerDisconnected { addr, reason: "closed by the peer".into() }.json_value().expect("an event");
+        assert_eq!((&fields["state"], &fields["direction"]), (&json!("disconnected"), &json!(null)));
+        assert_eq!(fields["reason"], "closed by the peer");
     }
 }

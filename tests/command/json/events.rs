@@ -75,12 +75,12 @@ fn a_connection_that_btsync_closes_is_closed_by_btsync() {
         serve(&mut wire, &of_peer, &wrong, &Gate::new(usize::MAX))
     });
     let (torrent, out, peer) = (temp.torrent(&payload, ""), temp.path("out"), format!("--peer={}", peer.addr));
-    let is_gone = |line: &serde_json::Value| line["state"] == "gone";
-    let lines = run_until(&[torrent.as_os_str(), out.as_os_str(), peer.as_ref()], is_gone);
+    let has_disconnected = |line: &serde_json::Value| line["state"] == "disconnected";
+    let lines = run_until(&[torrent.as_os_str(), out.as_os_str(), peer.as_ref()], has_disconnected);
     let told = lines.iter().filter(|line| line["event"] == "peer").map(|line| (&line["state"], &line["reason"]));
     let told: Vec<_> = told.map(|(state, reason)| (state.as_str(), reason.as_str().unwrap_or_default())).collect();
     assert!(told.iter().any(|(state, _)| *state == Some("banned")), "{told:?}");
-    assert!(told.contains(&(Some("gone"), "closed by btsync")), "{told:?}");
+    assert!(told.contains(&(Some("disconnected"), "closed by btsync")), "{told:?}");
 }
 
 /// Each row of the table has the fields that the schema allows; those of every line are described above the table.
