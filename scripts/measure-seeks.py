@@ -4,7 +4,7 @@
     measure-seeks.py [BTSYNC] [SEEKS]
 
 Each seed uploads 256 KiB/s, the last one of the second swarm only 32 KiB/s. The player reads from the start for ten seconds, then
-jumps SEEKS times to places that are not downloaded, and reads for five seconds at each. Prints the time to the first byte and to the
+seeks SEEKS times, to places that are not downloaded, and reads for five seconds at each. Prints the time to the first byte and to the
 first MiB (median, range), and the wasted bytes: those that arrived twice. Run it in a network namespace of its own (`unshare -rn`).
 """
 

@@ -50,7 +50,7 @@ pub use messages::{IncomingConnection, IncomingHandshake, PeerEvent, TorrentComm
 pub use roster::Roster;
 pub use run_state::{RunControl, RunState, StopReason};
 use shutdown::ConnectionShutdown;
-pub use state::{Peer, request_for_readers};
+pub use state::{Peer, refill_for_seek};
 use super_seed::SuperSeeding;
 pub use throttle::{ActiveInGroup, Demand, LimitGroup, Throttle, TorrentThrottle};
 pub use web_seed::{WebSeed, WebSeedRoster, WebSeedSettings};

@@ -36,8 +36,8 @@ pub struct PieceManager {
     smart_ban: Mutex<SmartBan>,
     /// Pieces with blocks that were on disk when another program changed the time of their file, so that it may have edited them.
     possibly_edited: Mutex<HashSet<PieceIndex>>,
-    /// How often a reader jumped to pieces that are not verified.
-    jumps: Counter,
+    /// How often a stream seeked to pieces that are not verified.
+    seeks: Counter,
     /// Told of each piece that is verified.
     verified_hook: OnceLock<Box<dyn Fn(PieceIndex) + Send + Sync>>,
 }
@@ -75,7 +75,7 @@ impl PieceManager {
             wasted: Counter::default(),
             smart_ban: Mutex::new(SmartBan::default()),
             possibly_edited: Mutex::default(),
-            jumps: Counter::default(),
+            seeks: Counter::default(),
             verified_hook: OnceLock::new(),
         }
     }

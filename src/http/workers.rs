@@ -18,7 +18,7 @@ use crate::http::source::{BodySource, PULL_SIZE, Pulled};
 const STACK: usize = 1024 * 1024;
 
 /// Work for a worker, for the connection with this number.
-pub(super) enum Job {
+pub(super) enum HttpJob {
     Handle(u64, Request),
     Pull(u64, Box<dyn BodySource>, Waker),
 }
@@ -42,7 +42,7 @@ struct WorkerShared {
 #[derive(Default)]
 struct WorkQueue {
     /// Bounded: `max_requests` requests, and one pull for each stream.
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<HttpJob>,
     requests: usize,
     idle: usize,
     is_over: bool,
@@ -61,8 +61,8 @@ impl WorkerPool {
     }
 
     /// Queues a job. Returns whether it did: too many requests may wait, or no thread may have started.
-    pub(super) fn submit(&mut self, job: Job) -> bool {
-        let is_request = matches!(job, Job::Handle(..));
+    pub(super) fn submit(&mut self, job: HttpJob) -> bool {
+        let is_request = matches!(job, HttpJob::Handle(..));
         let lacks_worker = {
             let queue = self.shared.queue.lock();
             if is_request && queue.requests >= self.max_requests {
@@ -118,8 +118,8 @@ impl WorkerShared {
     fn work(&self) {
         while let Some(job) = self.next() {
             let message = match job {
-                Job::Handle(key, request) => ConnectionMessage::Answered(key, self.handle(request)),
-                Job::Pull(key, mut source, waker) => {
+                HttpJob::Handle(key, request) => ConnectionMessage::Answered(key, self.handle(request)),
+                HttpJob::Pull(key, mut source, waker) => {
                     let pulled = pull(&mut *source, &waker);
                     ConnectionMessage::Pulled(key, source, pulled)
                 }
@@ -128,14 +128,14 @@ impl WorkerShared {
         }
     }
 
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<HttpJob> {
         let mut queue = self.queue.lock();
         loop {
             if queue.is_over {
                 return None;
             }
             if let Some(job) = queue.jobs.pop_front() {
-                queue.requests -= usize::from(matches!(job, Job::Handle(..)));
+                queue.requests -= usize::from(matches!(job, HttpJob::Handle(..)));
                 return Some(job);
             }
             queue.idle += 1;

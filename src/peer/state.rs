@@ -3,7 +3,7 @@
 
 mod allowed_fast;
 mod parts;
-mod reader_jumps;
+mod stream_seeks;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::util::atomics::Flag;
 use crate::wire::Handshake;
 use crate::wire::extension::OUR_REQUEST_QUEUE;
 use parts::{ChokeState, Lifecycle, PeerExtensions, PeerRates, PeerRequests, ServeCounters};
-pub use reader_jumps::request_for_readers;
+pub use stream_seeks::refill_for_seek;
 
 /// Under a download limit, requests cover the blocks that can arrive within this time.
 const AHEAD: Duration = Duration::from_millis(1200);
@@ -284,7 +284,7 @@ impl Peer {
             return;
         }
         let now = context.now();
-        self.follow_readers(context, now);
+        self.follow_seeks(context, now);
         let (want, pick_context, end_game_limit) = {
             let requests = self.requesting.pipeline.lock();
             (

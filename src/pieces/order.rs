@@ -30,14 +30,14 @@ impl PieceManager {
         self.picker.lock().set_urgent(pieces);
     }
 
-    /// A reader needs other pieces than before, and waits for the first of them; they have been set as urgent.
-    pub fn note_jump(&self) {
-        self.jumps.add(1);
+    /// Records a seek: a stream needs other pieces than before, and waits for the first of them. They have been set as urgent.
+    pub fn note_seek(&self) {
+        self.seeks.add(1);
     }
 
-    /// How often [`PieceManager::note_jump`] was called.
-    pub fn jumps(&self) -> u64 {
-        self.jumps.get()
+    /// How often [`PieceManager::note_seek`] was called.
+    pub fn seek_count(&self) -> u64 {
+        self.seeks.get()
     }
 
     /// The urgent pieces, if the peer has one of them; otherwise none.
@@ -45,9 +45,9 @@ impl PieceManager {
         self.picker.lock().urgent_of(peer)
     }
 
-    /// Frees blocks whose requests we cancelled.
-    pub fn give_back(&self, peer: PeerKey, blocks: &[BlockInfo]) {
-        self.picker.lock().give_back(peer, blocks);
+    /// Frees blocks whose requests we cancelled. Unlike [`PieceManager::release`], it keeps the owners of the pieces.
+    pub fn release_cancelled(&self, peer: PeerKey, blocks: &[BlockInfo]) {
+        self.picker.lock().release_cancelled(peer, blocks);
     }
 
     /// Writes to `out` how many connected peers have each piece.

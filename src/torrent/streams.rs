@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
-use crate::peer::{TorrentContext, request_for_readers};
+use crate::peer::{TorrentContext, refill_for_seek};
 use crate::strategy::picker::MAX_URGENT;
 use crate::torrent::inner::TorrentInner;
 use crate::types::PieceIndex;
@@ -46,8 +46,8 @@ struct StreamEntry {
     pieces: Range<u32>,
     /// The piece that it waits for, and how to wake it.
     waits: Option<(PieceIndex, StreamWaker)>,
-    /// Whether it has jumped to these pieces, and has not waited since.
-    has_jumped: bool,
+    /// Whether it reached these pieces by a seek, and has not waited since.
+    has_seeked: bool,
 }
 
 impl StreamEntry {
@@ -62,7 +62,7 @@ impl StreamEntry {
                 && before.start <= pieces.start
                 && verified_run(between.clone()) as usize == between.len()
         };
-        self.has_jumped |= !reads_on();
+        self.has_seeked |= !reads_on();
         before != *pieces
     }
 }
@@ -114,14 +114,14 @@ impl StreamRegistry {
             entry.waits = None;
             self.waiting.sub(1);
         }
-        let jumps = matches!(verified, Ok(0)) && context.is_some() && std::mem::take(&mut entry.has_jumped);
+        let is_seek = matches!(verified, Ok(0)) && context.is_some() && std::mem::take(&mut entry.has_seeked);
         if has_moved {
             self.update(&state, context);
         }
         drop(state);
-        if let Some(context) = context.filter(|_| jumps) {
-            context.pieces.note_jump();
-            request_for_readers(context);
+        if let Some(context) = context.filter(|_| is_seek) {
+            context.pieces.note_seek();
+            refill_for_seek(context);
         }
         verified
     }

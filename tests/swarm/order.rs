@@ -114,7 +114,7 @@ fn a_reader_gets_its_pieces_first_and_is_woken_when_they_are_verified() {
 
 /// A peer that answers nothing until it is asked for a block of the piece that a reader waits for.
 #[test]
-fn requests_for_other_pieces_are_cancelled_for_a_reader_that_jumps_and_made_again() {
+fn requests_for_other_pieces_are_cancelled_for_a_stream_that_seeks_and_made_again() {
     const READS: u32 = 250;
     let payload = Payload::single("x", 300 * PIECE, PIECE);
     let download = GatedDownload::new(94, &payload, |options| options.sequential(true));

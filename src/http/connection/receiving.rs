@@ -14,7 +14,7 @@ use crate::http::context::ServerContext;
 use crate::http::head::{self, Framing, ParsedHead};
 use crate::http::request::{BodyLease, Request};
 use crate::http::response::BodyBytes;
-use crate::http::workers::{self, Job};
+use crate::http::workers::{self, HttpJob};
 
 impl HttpConnection {
     /// Reads into the scratch buffer. Returns the number of bytes, at least one.
@@ -125,7 +125,7 @@ impl HttpConnection {
         let response = match workers::guarded(|| context.handler.handle_inline(&request)) {
             Some(Some(response)) => response,
             None => workers::failed(),
-            Some(None) if context.pool.submit(Job::Handle(self.key, request)) => return,
+            Some(None) if context.pool.submit(HttpJob::Handle(self.key, request)) => return,
             Some(None) => busy("too many requests: try again later\n"),
         };
         self.respond(context, response);

@@ -7,7 +7,7 @@ use crate::http::connection::output::Output;
 use crate::http::mailbox::Waker;
 use crate::http::response::{BodyBytes, BodyFraming};
 use crate::http::source::{BodySource, Pulled};
-use crate::http::workers::{self, Job};
+use crate::http::workers::{self, HttpJob};
 use crate::util::atomics::Amount;
 
 /// The state of such a body.
@@ -50,7 +50,7 @@ impl Drop for StreamPermit {
 /// What a stream needs next.
 pub(super) enum StreamNeed {
     /// A worker must pull; the job is for it.
-    Worker(Job),
+    Worker(HttpJob),
     /// The worker that has it.
     Return,
     /// A wake-up.
@@ -112,7 +112,7 @@ impl Stream {
         let Some(mut source) = self.source.take() else { return Ok(StreamNeed::Return) };
         (self.phase, self.is_woken) = (Phase::Ready, false);
         if self.may_block {
-            return Ok(StreamNeed::Worker(Job::Pull(key, source, self.waker.clone())));
+            return Ok(StreamNeed::Worker(HttpJob::Pull(key, source, self.waker.clone())));
         }
         let pulled = workers::pull(&mut *source, &self.waker);
         self.returned(source, pulled, output)?;

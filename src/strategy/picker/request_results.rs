@@ -187,7 +187,7 @@ impl Picker {
     }
 
     /// Frees these blocks because we cancelled the requests. The peer remains the one that may send them, if it was the only one.
-    pub fn give_back(&mut self, key: PeerKey, blocks: &[BlockInfo]) {
+    pub fn release_cancelled(&mut self, key: PeerKey, blocks: &[BlockInfo]) {
         self.unask(key, blocks, BlockState::Free);
     }
 

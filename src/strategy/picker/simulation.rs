@@ -1,7 +1,7 @@
 //! The picker in a random swarm, compared with a model that tracks every block.
 
-mod jumps;
 mod order;
+mod seeks;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -255,7 +255,7 @@ impl Model {
             ModelStep::Verify { ok } => self.verify(ok),
             ModelStep::Choke { peer } => self.take_back(self.key(peer), 0, false),
             ModelStep::Expire { peer, from } => self.take_back(self.key(peer), usize::from(from), true),
-            ModelStep::Jump(ref pieces) => self.jump(pieces),
+            ModelStep::Seek(ref pieces) => self.seek(pieces),
             ModelStep::Leave { peer } => self.leave(self.key(peer)),
             ModelStep::Join { bits } => self.join(bits),
             ModelStep::Have { peer, piece } => {

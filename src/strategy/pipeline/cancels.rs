@@ -1,41 +1,41 @@
-//! Cancels requests when a reader needs other pieces than before, so that it need not wait for the answers to these requests.
+//! Cancels requests when a stream seeks, so that it need not wait for the answers to requests for other pieces.
 
 use std::time::Duration;
 
 use crate::strategy::pipeline::RequestPipeline;
 use crate::types::{BLOCK_SIZE, BlockInfo};
 
-/// Requests to a peer are cancelled for readers at most once in this time.
+/// Requests to a peer are cancelled for seeks at most once in this time.
 const CANCEL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Which jumps of readers the pipeline has followed, and the cancels that wait for the writer.
+/// Which seeks of streams the pipeline has followed, and the cancels that wait for the writer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cancels {
-    /// The number of jumps so far, when requests were last cancelled for one.
-    followed: u64,
+    /// The number of seeks so far, when requests were last cancelled for one.
+    followed_seeks: u64,
     last: Option<Duration>,
     /// Cancelled requests whose CANCEL has not been written.
     unwritten: Vec<BlockInfo>,
 }
 
 impl RequestPipeline {
-    /// Whether readers have jumped since requests were last cancelled for them, so that this may be due; `jumps` is the number of
-    /// jumps so far. If requests were cancelled a moment ago, that is so only later.
-    pub fn must_follow(&self, now: Duration, jumps: u64) -> bool {
-        self.cancels.followed < jumps
+    /// Whether streams have seeked since requests were last cancelled for them, and that was not a moment ago. `seeks` is the number
+    /// of seeks so far.
+    pub fn is_cancel_due(&self, now: Duration, seeks: u64) -> bool {
+        self.cancels.followed_seeks < seeks
             && self.cancels.last.is_none_or(|last| now >= last + CANCEL_INTERVAL)
             && self.cancels.unwritten.is_empty()
     }
 
-    /// Follows the readers that jumped: removes the outstanding requests that `is_useful` does not name, and returns them. Their
+    /// Follows the streams that seeked: removes the outstanding requests that `is_useful` does not name, and returns them. Their
     /// blocks may still arrive. Keeps the requests whose answers are on their way, as these blocks would arrive twice.
-    pub fn cancel_for_readers(
+    pub fn cancel_for_seek(
         &mut self,
         now: Duration,
-        jumps: u64,
+        seeks: u64,
         is_useful: impl Fn(&BlockInfo) -> bool,
     ) -> Vec<BlockInfo> {
-        if !self.must_follow(now, jumps) {
+        if !self.is_cancel_due(now, seeks) {
             return Vec::new();
         }
         let (written, arriving) = (self.first_unwritten(), self.arriving());
@@ -52,7 +52,7 @@ impl RequestPipeline {
             at += 1;
             keeps
         });
-        self.cancels.followed = jumps;
+        self.cancels.followed_seeks = seeks;
         if !removed.is_empty() {
             self.cancels.last = Some(now);
         }
@@ -100,7 +100,7 @@ mod tests {
         let mut requests = RequestPipeline::new(DEFAULT_REQQ);
         requests.add(Duration::ZERO, &blocks(1..8));
         requests.enqueue(Duration::ZERO, &blocks(8..10)); // not written, so no CANCEL
-        assert_eq!(requests.cancel_for_readers(MS, 1, is_even), [3, 5, 7, 9].map(block));
+        assert_eq!(requests.cancel_for_seek(MS, 1, is_even), [3, 5, 7, 9].map(block));
         assert_eq!(requests.take_cancels(), [3, 5, 7].map(block));
         assert!(requests.take_cancels().is_empty());
         assert_eq!(requests.reject(&block(3)), RejectOutcome::Cancelled);
@@ -116,42 +116,42 @@ mod tests {
         requests.set_tcp_rtt(MS * 100);
         requests.settle_at(f64::from(BLOCK_SIZE) * 20.0);
         requests.add(Duration::ZERO, &blocks(0..60));
-        assert_eq!(requests.cancel_for_readers(MS, 1, |_| false), blocks(3..60));
+        assert_eq!(requests.cancel_for_seek(MS, 1, |_| false), blocks(3..60));
     }
 
     #[test]
-    fn each_jump_is_followed_once_and_at_most_once_a_second() {
+    fn each_seek_is_followed_once_and_at_most_once_a_second() {
         let mut requests = RequestPipeline::new(DEFAULT_REQQ);
-        let mut cancelled = |ms: u32, jumps| {
+        let mut cancelled = |ms: u32, seeks| {
             requests.add(MS * ms, &blocks(0..9));
-            let count = requests.cancel_for_readers(MS * ms, jumps, |_| false).len();
+            let count = requests.cancel_for_seek(MS * ms, seeks, |_| false).len();
             requests.take_cancels();
             requests.remove_all();
             count
         };
         assert_eq!(
-            [(0, 0), (10, 1), (20, 1), (500, 2), (900, 3)].map(|(ms, jumps)| cancelled(ms, jumps)),
+            [(0, 0), (10, 1), (20, 1), (500, 2), (900, 3)].map(|(ms, seeks)| cancelled(ms, seeks)),
             [0, 8, 0, 0, 0]
         );
-        assert_eq!([(1010, 3), (2500, 3), (2600, 4)].map(|(ms, jumps)| cancelled(ms, jumps)), [8, 0, 8]);
+        assert_eq!([(1010, 3), (2500, 3), (2600, 4)].map(|(ms, seeks)| cancelled(ms, seeks)), [8, 0, 8]);
     }
 
     #[test]
     fn nothing_more_is_cancelled_before_the_last_cancels_are_written() {
         let mut requests = RequestPipeline::new(DEFAULT_REQQ);
         requests.add(Duration::ZERO, &blocks(0..3));
-        assert_eq!(requests.cancel_for_readers(MS, 1, |_| false).len(), 2);
+        assert_eq!(requests.cancel_for_seek(MS, 1, |_| false).len(), 2);
         requests.add(MS, &blocks(3..6));
-        assert!(!requests.must_follow(MS * 5000, 2) && requests.cancel_for_readers(MS * 5000, 2, |_| false).is_empty());
+        assert!(!requests.is_cancel_due(MS * 5000, 2) && requests.cancel_for_seek(MS * 5000, 2, |_| false).is_empty());
         assert_eq!(requests.take_cancels(), blocks(1..3));
-        assert_eq!(requests.cancel_for_readers(MS * 5000, 2, |_| false), blocks(3..6));
+        assert_eq!(requests.cancel_for_seek(MS * 5000, 2, |_| false), blocks(3..6));
     }
 
     #[test]
-    fn a_jump_that_cancels_nothing_delays_the_next_one_by_nothing() {
+    fn a_seek_that_cancels_nothing_delays_the_next_one_by_nothing() {
         let mut requests = RequestPipeline::new(DEFAULT_REQQ);
         requests.add(Duration::ZERO, &blocks(0..3));
-        assert!(requests.cancel_for_readers(MS, 1, |_| true).is_empty());
-        assert_eq!(requests.cancel_for_readers(MS * 2, 2, |_| false), blocks(1..3));
+        assert!(requests.cancel_for_seek(MS, 1, |_| true).is_empty());
+        assert_eq!(requests.cancel_for_seek(MS * 2, 2, |_| false), blocks(1..3));
     }
 }

@@ -64,7 +64,7 @@ fn readers_get_their_pieces_first_and_in_turn_and_are_woken_once() {
     assert_eq!(poll(first, 50..120, &wakes.0).expect("a piece"), 3);
     assert_eq!(registry.waiting.get(), 0);
 
-    // A reader that jumps takes its window with it.
+    // A reader that seeks takes its window with it.
     assert_eq!(poll(first, 10..12, &wakes.0).expect("a piece"), 0);
     assert_eq!(std::array::from_fn(|_| verify_next(&context)), [10, 11]);
     assert_eq!(calls(), [2, 1]);
@@ -76,21 +76,21 @@ fn readers_get_their_pieces_first_and_in_turn_and_are_woken_once() {
 }
 
 #[test]
-fn a_reader_jumps_if_it_waits_for_a_piece_that_does_not_follow_what_it_read() {
+fn a_stream_seeks_if_it_waits_for_a_piece_that_does_not_follow_what_it_read() {
     let (context, registry) = (context(), StreamRegistry::default());
     let (wake, id) = (waker().0, registry.open().expect("a place"));
     let poll = |context, pieces| registry.poll(id, context, pieces, &wake).expect("a piece");
     poll(None, 50..120);
     registry.refresh(&context);
-    assert_eq!((poll(Some(&*context), 50..120), context.pieces.jumps()), (0, 1), "once the files are checked");
-    assert_eq!((poll(Some(&*context), 50..120), context.pieces.jumps()), (0, 1), "it only asked again");
+    assert_eq!((poll(Some(&*context), 50..120), context.pieces.seek_count()), (0, 1), "once the files are checked");
+    assert_eq!((poll(Some(&*context), 50..120), context.pieces.seek_count()), (0, 1), "it only asked again");
     assert_eq!([(); 3].map(|()| verify_next(&context)), [50, 51, 52]);
     assert_eq!((poll(Some(&*context), 51..120), poll(Some(&*context), 53..120)), (2, 0));
-    assert_eq!(context.pieces.jumps(), 1, "it reads on");
-    assert_eq!((poll(Some(&*context), 54..120), context.pieces.jumps()), (0, 2), "piece 53 is not there");
-    assert_eq!((poll(Some(&*context), 50..120), context.pieces.jumps()), (3, 2), "it need not wait");
-    assert_eq!((poll(Some(&*context), 53..120), context.pieces.jumps()), (0, 3), "now it must");
-    assert_eq!((poll(Some(&*context), 20..120), context.pieces.jumps()), (0, 4));
+    assert_eq!(context.pieces.seek_count(), 1, "it reads on");
+    assert_eq!((poll(Some(&*context), 54..120), context.pieces.seek_count()), (0, 2), "piece 53 is not there");
+    assert_eq!((poll(Some(&*context), 50..120), context.pieces.seek_count()), (3, 2), "it need not wait");
+    assert_eq!((poll(Some(&*context), 53..120), context.pieces.seek_count()), (0, 3), "now it must");
+    assert_eq!((poll(Some(&*context), 20..120), context.pieces.seek_count()), (0, 4));
 }
 
 #[test]

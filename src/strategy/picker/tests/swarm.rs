@@ -2,7 +2,7 @@
 //! simulated clock. The order of calls is that of `peer/state.rs` and `peer/deadline.rs`.
 
 mod poison;
-mod readers;
+mod seeks;
 
 use std::collections::{BTreeSet, VecDeque};
 

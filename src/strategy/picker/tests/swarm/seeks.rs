@@ -1,29 +1,29 @@
-//! Readers that jump in a torrent of simulated peers.
+//! Streams that seek in a torrent of simulated peers.
 
 use super::*;
 
 const PIECE: u32 = 256 * 1024;
-/// How many pieces ahead of a reader are urgent.
+/// How many pieces ahead of a stream are urgent.
 const AHEAD: u32 = 64;
 
 impl Download {
-    /// A reader jumps to this piece, as `StreamRegistry::poll` and `request_for_readers` handle it.
-    fn jump(&mut self, piece: u32, jumps: u64) {
+    /// A stream seeks to this piece, as `StreamRegistry::poll` and `refill_for_seek` handle it.
+    fn seek(&mut self, piece: u32, seeks: u64) {
         self.picker.set_urgent((piece..piece + AHEAD).map(PieceIndex));
         let mut order: Vec<usize> = (0..self.remotes.len()).collect();
         order.sort_by_key(|&at| std::cmp::Reverse(self.remotes[at].requests.round_rate().unwrap_or_default() as u64));
         for at in order {
-            self.follow(at, jumps);
+            self.follow(at, seeks);
             self.refill(at);
         }
     }
 
-    /// As `Peer::follow_readers`.
-    fn follow(&mut self, at: usize, jumps: u64) {
+    /// As `Peer::follow_seeks`.
+    fn follow(&mut self, at: usize, seeks: u64) {
         let (now, remote) = (self.now, &mut self.remotes[at]);
         let urgent = self.picker.urgent_of(remote.key);
-        let cancelled = remote.requests.cancel_for_readers(now, jumps, |block| urgent.contains(&block.piece));
-        self.picker.give_back(remote.key, &cancelled);
+        let cancelled = remote.requests.cancel_for_seek(now, seeks, |block| urgent.contains(&block.piece));
+        self.picker.release_cancelled(remote.key, &cancelled);
         for block in self.remotes[at].requests.take_cancels() {
             self.cancel(at, block);
         }
@@ -59,19 +59,19 @@ fn running(rates: &[f64]) -> Download {
     download
 }
 
-/// Four peers with three seconds of requests each: without cancels, the first piece after a jump takes more than three seconds.
+/// Four peers with three seconds of requests each: without cancels, the first piece after a seek takes more than three seconds.
 #[test]
-fn a_jump_waits_for_little_more_than_its_first_piece() {
+fn a_seek_waits_for_little_more_than_its_first_piece() {
     for rates in [[256.0; 4], [512.0, 256.0, 256.0, 256.0], [256.0, 256.0, 256.0, 16.0]] {
         let mut download = running(&rates.map(|rate| rate * KIB));
         let total: f64 = rates.iter().sum();
         let ideal = f64::from(PIECE) / KIB / total;
-        for jump in 1..8 {
-            let piece = (jump as u32 * 101) % 190;
+        for seek in 1..8 {
+            let piece = (seek as u32 * 101) % 190;
             if download.picker.have().has(PieceIndex(piece)) {
                 continue;
             }
-            download.jump(piece, jump);
+            download.seek(piece, seek);
             let took = download.wait_for(piece).as_secs_f64();
             assert!(took < ideal + 0.5, "{took} s for a piece that takes {ideal} s, with {rates:?}");
             download.run(SECOND * 3);
@@ -82,11 +82,11 @@ fn a_jump_waits_for_little_more_than_its_first_piece() {
 
 /// A user drags the position to and fro.
 #[test]
-fn many_jumps_lose_no_block_and_waste_little() {
+fn many_seeks_lose_no_block_and_waste_little() {
     let mut download = running(&[MIB, MIB, 256.0 * KIB, 64.0 * KIB]);
-    for jump in 1..=100 {
-        let piece = (jump as u32 * 37) % 190;
-        download.jump(piece, jump);
+    for seek in 1..=100 {
+        let piece = (seek as u32 * 37) % 190;
+        download.seek(piece, seek);
         download.run(MS * 150);
         download.picker.check_invariants();
     }
