@@ -164,7 +164,7 @@ pub mod dht {
 pub mod tracker {
     pub use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, TrackerError};
     pub use crate::discovery::tracker::client::TrackerClient;
-    pub use crate::discovery::tracker::http::FetchedUrl;
+    pub use crate::discovery::tracker::http::{FetchedUrl, UrlFetcher};
     pub use crate::tracker_server::{TrackerServer, TrackerServerConfig};
     pub use crate::types::PeerId;
 }

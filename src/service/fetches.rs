@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
 
-use crate::discovery::tracker::client::TrackerClient;
-use crate::discovery::tracker::http::FetchedUrl;
+use crate::discovery::tracker::http::{FetchedUrl, UrlFetcher};
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::net::bind::Bind;
 use crate::service::inbox::NoNews;
@@ -41,8 +40,8 @@ impl Fetches {
     pub fn fetch(&self, url: &str, cookies: &str, ended: &Receiver<NoNews>) -> Result<FetchedUrl, ControlError> {
         let (url, cookies) = (url.to_owned(), cookies.to_owned());
         self.run(ended, move || {
-            let client = TrackerClient::new(Bind::Any, None, [url.clone()]).with_cookies(&url, &cookies);
-            client.fetch(&url, TORRENT_FILE_MAX as u64, DEADLINE).map_err(|error| error.to_string())
+            let fetcher = UrlFetcher::new(&Bind::Any, None).with_cookies(&url, &cookies);
+            fetcher.fetch(&url, TORRENT_FILE_MAX as u64, DEADLINE).map_err(|error| error.to_string())
         })
     }
 

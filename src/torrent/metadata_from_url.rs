@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crate::discovery::tracker::http::HttpTracker;
+use crate::discovery::tracker::http::UrlFetcher;
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::peer::{TorrentCommand, TorrentContext};
@@ -27,10 +27,10 @@ pub(crate) fn fetch_in_background(magnet: &Magnet, config: &TorrentConfig, conte
         return;
     }
     let (urls, weak_context) = (magnet.sources.clone(), Arc::downgrade(context));
-    let http = HttpTracker::bound_to(&config.client.bind, config.connections.user_agent.as_deref());
+    let fetcher = UrlFetcher::new(&config.client.bind, config.connections.user_agent.as_deref());
     let fetch = move |url: &str| {
-        let bytes = http.fetch_untrusted_file(url, TORRENT_FILE_MAX as u64, DEADLINE);
-        bytes.map_err(|error| error.without_secrets_of(url).to_string())
+        let bytes = fetcher.fetch_untrusted(url, TORRENT_FILE_MAX as u64, DEADLINE);
+        bytes.map_err(|error| error.to_string())
     };
     let work = move || ask_all(&urls, &weak_context, fetch);
     if let Err(error) = thread::Builder::new().name("link source".to_owned()).spawn(work) {

@@ -17,6 +17,7 @@ const FACE: &str = "
     tracker::Announce tracker::AnnounceEvent tracker::AnnounceResponse tracker::FetchedUrl tracker::PeerId
     PasswordHash RunPage Service ServiceError ServiceOptions WebOptions
     tracker::TrackerClient tracker::TrackerError tracker::TrackerServer tracker::TrackerServerConfig
+    tracker::UrlFetcher
 ";
 
 /// All that src/lib.rs makes public without the feature `internals`.

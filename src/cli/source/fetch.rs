@@ -18,7 +18,7 @@ use crate::util::printable_text::printable;
 use crate::util::redact::public_name;
 use btsync::Bind;
 use btsync::Source;
-use btsync::tracker::{FetchedUrl, TrackerClient, TrackerError};
+use btsync::tracker::{FetchedUrl, TrackerError, UrlFetcher};
 use btsync::{Magnet, MagnetError, Metainfo};
 
 /// The time limit for the whole fetch: name look-up, redirects and body.
@@ -82,8 +82,8 @@ fn unless_stopped<T: Send + 'static>(
 
 fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<FetchedSource, Failure> {
     let shown = public_name(url);
-    let client = TrackerClient::new(bind.clone(), user_agent, []);
-    let fetch = || client.fetch(url, Metainfo::MAX_FILE_SIZE as u64, DEADLINE);
+    let fetcher = UrlFetcher::new(bind, user_agent);
+    let fetch = || fetcher.fetch(url, Metainfo::MAX_FILE_SIZE as u64, DEADLINE);
     let is_short = |fetched: &Result<_, TrackerError>| match fetched {
         Ok(_) => false,
         Err(TrackerError::Shortage) => true,
@@ -95,7 +95,7 @@ fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<FetchedSource
         true
     };
     let fetched = retry_while(fetch, is_short, wait);
-    let bytes = match fetched.map_err(|error| failure(url, &error.without_secrets_of(url)))? {
+    let bytes = match fetched.map_err(|error| failure(url, &error))? {
         FetchedUrl::File(bytes) => bytes,
         FetchedUrl::Link { link, is_public } => {
             let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {error}")));

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::discovery::tracker::http::{FetchedUrl, HttpTracker};
+use crate::discovery::tracker::http::{FetchedUrl, UrlFetcher};
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::net::block_list::read::{BlockList, BlockListError, read};
@@ -139,8 +139,8 @@ impl BlockListLoader {
 }
 
 fn fetch(url: &str, bind: &Bind) -> Result<Vec<u8>, BlockListError> {
-    let fetched = HttpTracker::bound_to(bind, None).file(url, MAX_FETCHED, URL_DEADLINE);
-    match fetched.map_err(|error| io::Error::other(error.without_secrets_of(url).to_string()))? {
+    let fetched = UrlFetcher::new(bind, None).fetch(url, MAX_FETCHED, URL_DEADLINE);
+    match fetched.map_err(|error| io::Error::other(error.to_string()))? {
         FetchedUrl::File(bytes) => Ok(bytes),
         FetchedUrl::Link { .. } => Err(io::Error::other("the URL leads to a magnet link").into()),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::discovery::tracker::announce::{Announce, AnnounceResponse, ScrapeCounts, TrackerError};
-use crate::discovery::tracker::http::{FetchedUrl, HttpTracker};
+use crate::discovery::tracker::http::HttpTracker;
 use crate::discovery::tracker::udp::UdpTracker;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
@@ -44,13 +44,6 @@ impl TrackerClient {
         TrackerClient { http, udp: UdpTracker::bound_to(bind).with_trusted_urls(trusted) }
     }
 
-    /// Sends cookies, as in the header `Cookie`, to the server of `url` and to no other. Leaves them out if they are too long or no
-    /// text for a header.
-    #[must_use]
-    pub fn with_cookies(self, url: &str, cookies: &str) -> TrackerClient {
-        TrackerClient { http: self.http.with_cookies(url, cookies), ..self }
-    }
-
     /// Announces to the tracker at `url` and waits for its response, in total at most `deadline`. Passes a later response over
     /// the second address family to `more`. Announces of a private torrent use one family after the other.
     ///
@@ -72,15 +65,6 @@ impl TrackerClient {
         let answer = answer.map_err(|error| error.without_secrets_of(url))?;
         let warning = answer.warning.map(|words| without_secrets_of(url, &words));
         Ok(AnnounceResponse { warning, ..answer })
-    }
-
-    /// Fetches a file by HTTP or HTTPS, or returns the magnet link that the URL redirects to. The file may have at most `max`
-    /// bytes; the whole operation takes at most `deadline`. The URL is the user's own: it may have a local address.
-    ///
-    /// # Errors
-    /// If the file cannot be fetched. Errors do not reveal more of the URL than its host.
-    pub fn fetch(&self, url: &str, max: u64, deadline: Duration) -> Result<FetchedUrl, TrackerError> {
-        self.http.file(url, max, deadline).map_err(|error| error.without_secrets_of(url))
     }
 
     /// Requests the counts of `swarms` from the tracker with the announce URL `url`, in the same order; `None` for torrents that

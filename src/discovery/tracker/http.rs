@@ -41,7 +41,7 @@ pub(crate) use address_guard::is_local;
 use address_guard::{AddressGuard, StaticHosts, is_refusal};
 use cookies::{Cookies, get};
 use families::{IpFamily, KnownFamilies};
-pub use file::FetchedUrl;
+pub use file::{FetchedUrl, UrlFetcher};
 pub use ranged::{FetchInterrupter, RangedFetcher, RangedResponse};
 use response::{BODIES, read_body, retry_after};
 

@@ -1,10 +1,11 @@
-//! Fetches files by URL: the user's own, and untrusted ones.
+//! Fetches files by URL: the user's own, and untrusted ones. Uses the HTTP client of the trackers.
 
 use std::time::{Duration, Instant};
 
 use percent_encoding::utf8_percent_encode;
 
 use crate::discovery::tracker::http::{Content, HttpTracker, TrackerError, Trust, url};
+use crate::net::bind::Bind;
 
 /// The result of fetching one of the user's URLs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,16 +22,38 @@ pub enum FetchedUrl {
     },
 }
 
-impl HttpTracker {
+/// Fetches files by HTTP or HTTPS.
+#[derive(Clone, Debug, Default)]
+pub struct UrlFetcher {
+    pub(super) http: HttpTracker,
+}
+
+impl UrlFetcher {
+    /// A fetcher whose sockets are bound to `bind`, with the user agent `user_agent` or else btsync's own.
+    pub fn new(bind: &Bind, user_agent: Option<&str>) -> UrlFetcher {
+        UrlFetcher { http: HttpTracker::bound_to(bind, user_agent) }
+    }
+
+    /// Sends cookies, as in the header `Cookie`, to the server of `url` and to no other. Leaves them out if they are too long or no
+    /// text for a header.
+    #[must_use]
+    pub fn with_cookies(self, url: &str, cookies: &str) -> UrlFetcher {
+        UrlFetcher { http: self.http.with_cookies(url, cookies) }
+    }
+
     /// Fetches the file at `url`, or returns the magnet link that it redirects to. The URL is the user's own: it may have a local
     /// address, and may redirect to others unless a public host is involved. The decompressed file may have at most `max` bytes;
     /// the whole operation takes at most `deadline`.
     ///
     /// # Errors
-    /// If the file cannot be fetched; see [`TrackerError`]. Error messages do not contain the URL.
-    pub fn file(&self, url: &str, max: u64, deadline: Duration) -> Result<FetchedUrl, TrackerError> {
-        let url = sendable(url)?;
-        let page = self.page(&self.any, url, Trust::EveryHop, Instant::now() + deadline, max)?;
+    /// If the file cannot be fetched; see [`TrackerError`]. Errors do not reveal more of the URL than its host.
+    pub fn fetch(&self, url: &str, max: u64, deadline: Duration) -> Result<FetchedUrl, TrackerError> {
+        self.fetch_any(url, max, deadline).map_err(|error| error.without_secrets_of(url))
+    }
+
+    fn fetch_any(&self, url: &str, max: u64, deadline: Duration) -> Result<FetchedUrl, TrackerError> {
+        let http = &self.http;
+        let page = http.page(&http.any, sendable(url)?, Trust::EveryHop, Instant::now() + deadline, max)?;
         match page.content {
             Content::Body(status, _, body) if status.is_success() => Ok(FetchedUrl::File(body)),
             Content::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
@@ -42,15 +65,19 @@ impl HttpTracker {
     /// and redirects say. Behind a proxy, which resolves names for us, this cannot be ensured, so the request fails.
     ///
     /// # Errors
-    /// Those of [`HttpTracker::file`].
-    pub fn fetch_untrusted_file(&self, url: &str, max: u64, deadline: Duration) -> Result<Vec<u8>, TrackerError> {
-        if self.is_proxied {
+    /// Those of [`UrlFetcher::fetch`].
+    pub(crate) fn fetch_untrusted(&self, url: &str, max: u64, deadline: Duration) -> Result<Vec<u8>, TrackerError> {
+        self.fetch_public(url, max, deadline).map_err(|error| error.without_secrets_of(url))
+    }
+
+    fn fetch_public(&self, url: &str, max: u64, deadline: Duration) -> Result<Vec<u8>, TrackerError> {
+        let http = &self.http;
+        if http.is_proxied {
             return Err(TrackerError::Other(
                 "not requested through a proxy, because the proxy could connect to a local address".into(),
             ));
         }
-        let url = sendable(url)?;
-        match self.page(&self.any, url, Trust::Public, Instant::now() + deadline, max)?.content {
+        match http.page(&http.any, sendable(url)?, Trust::Public, Instant::now() + deadline, max)?.content {
             Content::Body(status, _, body) if status.is_success() => Ok(body),
             Content::Body(status, ..) => Err(TrackerError::Http(status.as_u16())),
             Content::Link(_) => Err(TrackerError::Scheme("magnet".to_owned())),

@@ -120,9 +120,12 @@ fn a_proxy_is_not_asked_for_local_addresses_either() {
     assert!(proxy.accept().is_err(), "nobody even connected");
 }
 
+fn fetcher(is_local: fn(IpAddr) -> bool) -> UrlFetcher {
+    UrlFetcher { http: HttpTracker::with_config(&config(USER_AGENT).proxy(None).build(), is_local) }
+}
+
 fn file(url: &str, max: u64) -> Result<Vec<u8>, TrackerError> {
-    let client = HttpTracker::with_config(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
-    client.file(url, max, PATIENT).map(|fetched| match fetched {
+    fetcher(|ip| ip.to_string() != "127.0.0.2").fetch(url, max, PATIENT).map(|fetched| match fetched {
         FetchedUrl::File(bytes) => bytes,
         FetchedUrl::Link { link, .. } => panic!("{link}"),
     })
@@ -169,8 +172,8 @@ fn a_file_is_not_fetched_from_a_local_address_that_a_public_one_names() {
 /// Untrusted URLs, as in magnet links.
 #[test]
 fn a_strangers_file_comes_from_public_addresses_only() {
-    let client = HttpTracker::with_config(&config(USER_AGENT).proxy(None).build(), |ip| ip.to_string() != "127.0.0.2");
-    let get = |url: &str| client.fetch_untrusted_file(url, 5, Duration::from_secs(20));
+    let fetcher = fetcher(|ip| ip.to_string() != "127.0.0.2");
+    let get = |url: &str| fetcher.fetch_untrusted(url, 5, Duration::from_secs(20));
     let (public, served) = once("127.0.0.2", found("hello"));
     assert_eq!(get(&format!("http://{public}/x.torrent")), Ok(b"hello".to_vec()));
     served.join().unwrap();
@@ -204,8 +207,7 @@ fn cookies_do_not_follow_a_redirect_to_another_server() {
     let (other, second) = once("127.0.0.1", found("hello"));
     let (host, first) = once("127.0.0.1", redirect(&format!("http://{other}/x")));
     let url = format!("http://{host}/x");
-    let client = HttpTracker::with_config(&config(USER_AGENT).proxy(None).build(), is_local);
-    let fetched = client.with_cookies(&url, "uid=7; pass=x").file(&url, 5, PATIENT);
+    let fetched = fetcher(is_local).with_cookies(&url, "uid=7; pass=x").fetch(&url, 5, PATIENT);
     assert_eq!(fetched, Ok(FetchedUrl::File(b"hello".to_vec())));
     let cookies = |lines: Vec<String>| lines.into_iter().find(|line| line.to_ascii_lowercase().starts_with("cookie:"));
     assert_eq!(cookies(first.join().unwrap()).as_deref(), Some("cookie: uid=7; pass=x"));
