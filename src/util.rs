@@ -5,6 +5,7 @@
 pub mod atomic_file;
 pub mod atomics;
 pub mod base64;
+pub mod cold_sort;
 pub mod descriptors;
 pub mod gzip;
 pub mod memory;
@@ -15,6 +16,5 @@ pub mod random;
 pub mod redact;
 pub mod secrets;
 pub mod slab;
-pub mod sort;
 pub mod units;
 pub mod zip;

@@ -120,8 +120,9 @@ impl HttpConnection {
         if let ConnectionState::Sending(stream) = &self.state { stream.as_ref() } else { None }
     }
 
-    /// How much is lost if this stream is closed, the least first: browsers open a stream of events again. `None` if it is no stream.
-    pub(super) fn stream_worth(&self) -> Option<u8> {
+    /// The priority of this stream when one must be closed, the lowest first: browsers open a stream of events again. `None` if it is
+    /// no stream.
+    pub(super) fn stream_keep_priority(&self) -> Option<u8> {
         self.stream().map(|stream| u8::from(!stream.has_heartbeat()))
     }
 
@@ -140,8 +141,8 @@ impl HttpConnection {
         self.since
     }
 
-    /// How much is lost if this connection is closed; the least first.
-    pub(super) fn worth(&self) -> u8 {
+    /// The priority of this connection when one must be closed, the lowest first.
+    pub(super) fn keep_priority(&self) -> u8 {
         match &self.state {
             ConnectionState::Head if self.input.is_empty() => 0,
             ConnectionState::Lingering(_) => 0,
@@ -194,7 +195,7 @@ impl HttpConnection {
                 self.refuse(context, RequestError { status: 408, why: "the request took too long" });
             }
             ConnectionState::Sending(Some(stream)) if self.output.len() == 0 => {
-                stream.beat(&mut self.output);
+                stream.push_heartbeat(&mut self.output);
                 self.since = context.now;
             }
             _ => {

@@ -31,7 +31,7 @@ const MAX_ACCEPTS_PER_TURN: usize = 64;
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A connection in the table.
-struct Open {
+struct OpenConnection {
     connection: HttpConnection,
     /// What epoll waits for.
     interest: EventFlags,
@@ -45,7 +45,7 @@ pub(super) struct EventLoop {
     context: ServerContext,
     listeners: Vec<HttpListener>,
     epoll: OwnedFd,
-    open: ConnectionTable<Open>,
+    open: ConnectionTable<OpenConnection>,
     next_key: u64,
     /// Connections that can proceed without waiting.
     ready: VecDeque<u64>,
@@ -123,7 +123,7 @@ impl EventLoop {
         for listener in self.listeners.drain(..) {
             let _ = epoll::delete(&self.epoll, &listener);
         }
-        let is_over = |(key, open): (u64, &Open)| (!open.connection.is_answering()).then_some(key);
+        let is_over = |(key, open): (u64, &OpenConnection)| (!open.connection.is_answering()).then_some(key);
         let over: Vec<u64> = self.open.iter().filter_map(is_over).collect();
         for key in over {
             self.close(key);
@@ -180,7 +180,7 @@ impl EventLoop {
             ClientAddress::Unix => None,
         };
         if self.open.count(ip) >= self.context.limits.max_connections_per_client
-            && let Some(key) = self.open.to_evict_of(ip, |open| open.connection.worth())
+            && let Some(key) = self.open.to_evict_of(ip, |open| open.connection.keep_priority())
         {
             self.close(key);
         }
@@ -190,7 +190,7 @@ impl EventLoop {
         let interest = interest_of(step);
         match epoll::add(&self.epoll, &connection, EventData::new_u64(key), interest) {
             Ok(()) => {
-                self.open.add(key, ip, Open { connection, interest, unsent: 0 });
+                self.open.add(key, ip, OpenConnection { connection, interest, unsent: 0 });
                 self.settle(key, step);
             }
             Err(error) => log::debug!("client {client}: {error}"),
@@ -234,10 +234,10 @@ impl EventLoop {
     /// Refuses the largest bodies while all of them together are too large.
     fn limit_bodies(&mut self) {
         while self.context.bodies.get() > self.context.limits.max_body_bytes {
-            let Some(largest) = self.open.largest(|open| open.connection.body_bytes()) else { return };
-            let Some(open) = self.open.get_mut(largest) else { return };
+            let Some(heaviest) = self.open.heaviest(|open| open.connection.body_bytes()) else { return };
+            let Some(open) = self.open.get_mut(heaviest) else { return };
             let step = open.connection.refuse_body(&mut self.context);
-            self.note(largest, step);
+            self.note(heaviest, step);
         }
     }
 
@@ -255,14 +255,14 @@ impl EventLoop {
         let is_one_more = self.open.get_mut(key).is_some_and(|open| open.connection.becomes_stream(response));
         if is_one_more
             && self.context.streams.get() >= self.context.limits.max_streams
-            && let Some(key) = self.open.to_evict_among(|open| open.connection.stream_worth())
+            && let Some(key) = self.open.stream_to_evict(|open| open.connection.stream_keep_priority())
         {
             self.close(key);
         }
     }
 
     fn evict(&mut self) {
-        if let Some(key) = self.open.to_evict(|open| open.connection.worth()) {
+        if let Some(key) = self.open.to_evict(|open| open.connection.keep_priority()) {
             self.close(key);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::net::networks::{Network, of_greatest_user};
+use crate::net::networks::{Network, heaviest_users};
 
 /// The connections that count together: those of a network, or with `None` those over Unix sockets.
 type ClientOrigin = Option<Network>;
@@ -92,30 +92,30 @@ impl<C> ConnectionTable<C> {
     }
 
     /// The connection to evict: of the subnet that has the most, within it of the site and then of the host that has the most, the
-    /// one of the least worth, the oldest of these.
-    pub(super) fn to_evict(&self, worth: impl Fn(&C) -> u8) -> Option<u64> {
-        let of_greatest = of_greatest_user(&self.all, |(_, entry)| entry.client, |_| 1);
-        of_greatest.into_iter().map(|(key, entry)| (worth(&entry.connection), *key)).min().map(|(_, key)| key)
+    /// one of the lowest priority, the oldest of these.
+    pub(super) fn to_evict(&self, priority: impl Fn(&C) -> u8) -> Option<u64> {
+        let candidates = heaviest_users(&self.all, |(_, entry)| entry.client, |_| 1);
+        candidates.into_iter().map(|(key, entry)| (priority(&entry.connection), *key)).min().map(|(_, key)| key)
     }
 
-    /// The same among the connections that have a worth.
-    pub(super) fn to_evict_among(&self, worth: impl Fn(&C) -> Option<u8>) -> Option<u64> {
-        let rated = self.all.iter().filter_map(|(key, entry)| Some((entry.client, worth(&entry.connection)?, *key)));
-        let of_greatest = of_greatest_user(rated, |(client, ..)| *client, |_| 1);
-        of_greatest.into_iter().map(|(_, worth, key)| (worth, key)).min().map(|(_, key)| key)
+    /// The same among the connections that have a priority: streams.
+    pub(super) fn stream_to_evict(&self, priority: impl Fn(&C) -> Option<u8>) -> Option<u64> {
+        let rated = self.all.iter().filter_map(|(key, entry)| Some((entry.client, priority(&entry.connection)?, *key)));
+        let candidates = heaviest_users(rated, |(client, ..)| *client, |_| 1);
+        candidates.into_iter().map(|(_, priority, key)| (priority, key)).min().map(|(_, key)| key)
     }
 
-    /// The connection of this client's host to evict: the one of the least worth, the oldest of these.
-    pub(super) fn to_evict_of(&self, client: Option<IpAddr>, worth: impl Fn(&C) -> u8) -> Option<u64> {
+    /// The connection of this client's host to evict: the one of the lowest priority, the oldest of these.
+    pub(super) fn to_evict_of(&self, client: Option<IpAddr>, priority: impl Fn(&C) -> u8) -> Option<u64> {
         let meant = self.all.iter().filter(|(_, entry)| host(entry.client) == host(client));
-        meant.map(|(key, entry)| (worth(&entry.connection), *key)).min().map(|(_, key)| key)
+        meant.map(|(key, entry)| (priority(&entry.connection), *key)).min().map(|(_, key)| key)
     }
 
     /// Of the subnet that uses the most of something, and within it of the site and the host that use the most, the connection that
     /// uses the most of it.
-    pub(super) fn largest(&self, used: impl Fn(&C) -> usize) -> Option<u64> {
-        let of_greatest = of_greatest_user(&self.all, |(_, entry)| entry.client, |(_, entry)| used(&entry.connection));
-        let users = of_greatest.into_iter().map(|(key, entry)| (used(&entry.connection), *key));
+    pub(super) fn heaviest(&self, used: impl Fn(&C) -> usize) -> Option<u64> {
+        let candidates = heaviest_users(&self.all, |(_, entry)| entry.client, |(_, entry)| used(&entry.connection));
+        let users = candidates.into_iter().map(|(key, entry)| (used(&entry.connection), *key));
         users.filter(|(used, _)| *used > 0).max().map(|(_, key)| key)
     }
 
@@ -164,21 +164,21 @@ mod tests {
     #[test]
     fn the_least_valuable_connection_goes_first() {
         let mut open = ConnectionTable::new();
-        for (key, (origin, worth)) in (0..).zip([(None, 3), (None, 1), (None, 0), (None, 0), (Some(client(1)), 0)]) {
-            open.add(key, origin, worth);
+        for (key, (origin, priority)) in (0..).zip([(None, 3), (None, 1), (None, 0), (None, 0), (Some(client(1)), 0)]) {
+            open.add(key, origin, priority);
         }
-        assert_eq!(open.to_evict(|worth| *worth), Some(2));
-        assert_eq!(open.to_evict_of(Some(client(1)), |worth| *worth), Some(4));
-        assert_eq!(open.largest(|worth| usize::from(*worth)), Some(0));
-        let rated = |worth: &u8| (*worth > 0).then_some(*worth);
-        assert_eq!(open.to_evict_among(rated), Some(1), "only those that have a worth count");
-        assert_eq!(open.to_evict_among(|_| None), None);
-        assert_eq!(open.largest(|_| 0), None);
+        assert_eq!(open.to_evict(|priority| *priority), Some(2));
+        assert_eq!(open.to_evict_of(Some(client(1)), |priority| *priority), Some(4));
+        assert_eq!(open.heaviest(|priority| usize::from(*priority)), Some(0));
+        let rated = |priority: &u8| (*priority > 0).then_some(*priority);
+        assert_eq!(open.stream_to_evict(rated), Some(1), "only those that have a priority count");
+        assert_eq!(open.stream_to_evict(|_| None), None);
+        assert_eq!(open.heaviest(|_| 0), None);
         open.add(9, Some(client(1)), 5);
-        assert_eq!(open.largest(|worth| usize::from(*worth)), Some(9), "its network uses the most");
+        assert_eq!(open.heaviest(|priority| usize::from(*priority)), Some(9), "its network uses the most");
     }
 
-    /// One party has all addresses of a subnet, and uses each of them for one connection.
+    /// One user has all addresses of a subnet, and uses each of them for one connection.
     #[test]
     fn many_hosts_of_one_subnet_push_no_other_out() {
         let mut open = ConnectionTable::new();
@@ -187,13 +187,13 @@ mod tests {
             let v6 = [0x2001, 0xdb8, 0, key as u16, 0, 0, 0, 1];
             open.add(key, Some(if key % 2 == 0 { v6.into() } else { [192, 0, 2, key as u8].into() }), 1);
         }
-        assert_eq!(open.largest(|used| *used), Some(99), "their sum is greater");
+        assert_eq!(open.heaviest(|used| *used), Some(99), "their sum is greater");
         for _ in 1..98 {
             let key = open.to_evict(|_| 0).unwrap();
             assert_ne!(key, 0);
             open.remove(key);
         }
-        assert_eq!(open.largest(|used| *used), Some(0));
+        assert_eq!(open.heaviest(|used| *used), Some(0));
     }
 
     #[test]

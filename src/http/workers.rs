@@ -145,7 +145,7 @@ impl WorkerShared {
     }
 
     fn handle(&self, request: Request) -> Response {
-        guarded(|| self.handler.handle(request)).unwrap_or_else(failed)
+        catch_panic(|| self.handler.handle(request)).unwrap_or_else(failed)
     }
 }
 
@@ -155,7 +155,7 @@ pub(super) fn failed() -> Response {
 }
 
 /// Runs code of a handler. `None` if it panics: that must cost one connection only.
-pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub(super) fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     let result = catch_unwind(AssertUnwindSafe(work));
     if result.is_err() {
         log::error!("a handler of HTTP requests panicked");
@@ -167,7 +167,8 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
 pub(super) fn pull(source: &mut dyn BodySource, waker: &Waker) -> io::Result<(Pulled, Vec<u8>)> {
     waker.arm();
     let mut bytes = Vec::new();
-    let pulled = guarded(|| source.pull(PULL_SIZE, &mut bytes, waker)).unwrap_or(Err(io::ErrorKind::Other.into()))?;
+    let pulled =
+        catch_panic(|| source.pull(PULL_SIZE, &mut bytes, waker)).unwrap_or(Err(io::ErrorKind::Other.into()))?;
     // A source that has appended nothing would be asked for ever.
     Ok((if bytes.is_empty() && pulled == Pulled::Data { Pulled::Pending } else { pulled }, bytes))
 }

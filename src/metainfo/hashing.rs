@@ -12,8 +12,8 @@ use crate::hash::{FinishedPiece, NextPiece, PieceWork, hash_pieces};
 use crate::metainfo::create::CreateError;
 use crate::metainfo::source_files::CreateEntry;
 use crate::types::Sha1Hash;
+use crate::util::cold_sort;
 use crate::util::memory;
-use crate::util::sort;
 
 /// The state that all hashing threads share.
 struct HashJob<'a> {
@@ -50,7 +50,7 @@ pub(super) fn hash(
     if job.is_stopped() {
         return Err(CreateError::Stopped);
     }
-    sort::sort_by_key(&mut hashed, |&(piece, _)| piece);
+    cold_sort::sort_by_key(&mut hashed, |&(piece, _)| piece);
     Ok(hashed.into_iter().map(|(_, hash)| hash).collect())
 }
 

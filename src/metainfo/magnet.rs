@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode
 
 use crate::metainfo::{Metainfo, printable};
 use crate::types::InfoHash;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// The longest link accepted, in bytes.
 pub const MAX_LINK: usize = 64 * 1024;
@@ -306,7 +306,7 @@ fn ranges(text: &str) -> Result<Vec<RangeInclusive<u32>>, MagnetError> {
 
 /// The same file indexes, sorted, with adjacent and overlapping ranges merged.
 fn joined(mut ranges: Vec<RangeInclusive<u32>>) -> Vec<RangeInclusive<u32>> {
-    sort::sort_by_key(&mut ranges, |range| *range.start());
+    cold_sort::sort_by_key(&mut ranges, |range| *range.start());
     let mut all: Vec<RangeInclusive<u32>> = Vec::new();
     for range in ranges {
         match all.last_mut() {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::metainfo::create::CreateError;
 use crate::metainfo::glob::Glob;
 use crate::metainfo::paths;
+use crate::util::cold_sort;
 use crate::util::printable_text::printable;
-use crate::util::sort;
 
 /// A file of a new torrent, or padding.
 #[derive(Clone, Debug)]
@@ -80,9 +80,9 @@ pub(crate) fn files(
             }
         }
     }
-    sort::sort_by(&mut found, |a, b| a.parts.cmp(&b.parts));
+    cold_sort::sort_by(&mut found, |a, b| a.parts.cmp(&b.parts));
     // The system lists folders in arbitrary order.
-    sort::sort(notes);
+    cold_sort::sort(notes);
     Ok(found)
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::metainfo::decode::{DecodedFile, EntryKind};
 use crate::metainfo::paths::NAME_MAX;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// 64-bit FNV-1a, because one pass over a path yields its hash and those of all folders above it. If two paths collide, one file
 /// is renamed needlessly; nothing else happens.
@@ -63,7 +63,7 @@ struct PathConflicts {
 impl PathConflicts {
     fn of(files: &[DecodedFile]) -> PathConflicts {
         let mut sorted: Vec<u64> = stored(files).map(|file| PathHash::of(&file.path)).collect();
-        sort::sort(&mut sorted);
+        cold_sort::sort(&mut sorted);
         let pairs = sorted.windows(2).filter(|pair| pair.first() == pair.last());
         let twice = pairs.filter_map(|pair| pair.first().copied()).collect();
         let index = PathIndex::new(&sorted);

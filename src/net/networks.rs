@@ -32,30 +32,31 @@ impl Network {
         Network::of(ip, 32, 56)
     }
 
-    /// What one party may have in bulk: an IPv4 /24, or an IPv6 /48.
+    /// What one attacker may have in bulk: an IPv4 /24, or an IPv6 /48.
     pub fn subnet(ip: IpAddr) -> Network {
         Network::of(ip, 24, 48)
     }
 
     /// The subnet of a public address; the host of a private one, as all users may be in one private subnet.
-    pub fn party(ip: IpAddr) -> Network {
+    pub fn public_subnet(ip: IpAddr) -> Network {
         if is_private(ip) { Network::host(ip) } else { Network::subnet(ip) }
     }
 }
 
-/// The networks to count by, each inside the one before. Whoever counts by [`Network::host`] only lets one party with a subnet
-/// displace everybody else.
-pub const LEVELS: [fn(IpAddr) -> Network; 3] = [Network::subnet, Network::site, Network::host];
+/// The networks to count by, each inside the one before. A count by [`Network::host`] alone lets one user with a subnet displace
+/// everybody else.
+pub const NETWORK_LEVELS: [fn(IpAddr) -> Network; 3] = [Network::subnet, Network::site, Network::host];
 
-/// Of `items`, those of the subnet that uses the most, narrowed down to its site and its host that use the most. Private addresses
-/// count by host only, as all users may be in one private subnet. Items without an address count as one host.
-pub fn of_greatest_user<T>(
+/// The items of the network that uses the most: of the subnet that uses the most, then of its site and of its host that use the
+/// most. Private addresses count by host only, as all users may be in one private subnet. Items without an address count as one
+/// host.
+pub fn heaviest_users<T>(
     items: impl IntoIterator<Item = T>,
     ip: impl Fn(&T) -> Option<IpAddr>,
     used: impl Fn(&T) -> usize,
 ) -> Vec<T> {
     let mut left: Vec<T> = items.into_iter().collect();
-    for level in LEVELS {
+    for level in NETWORK_LEVELS {
         let network = |item: &T| ip(item).map(|ip| if is_private(ip) { Network::host(ip) } else { level(ip) });
         let mut sums: HashMap<Option<Network>, usize> = HashMap::new();
         for item in &left {
@@ -77,7 +78,7 @@ pub fn is_private(ip: IpAddr) -> bool {
 
 /// Whether to accept the address `named` of a peer or node from a sender at `from`. Nobody outside of a private network knows its
 /// addresses: such an address is a mistake, or meant to make us connect to one of the user's devices.
-pub fn may_report(from: IpAddr, named: IpAddr) -> bool {
+pub fn may_name_address(from: IpAddr, named: IpAddr) -> bool {
     if is_loopback(named) { is_loopback(from) } else { is_private(from) || !is_private(named) }
 }
 
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_hold_the_addresses_that_one_party_has() {
+    fn networks_hold_the_addresses_that_one_user_has() {
         let same = |of: fn(IpAddr) -> Network, a: &str, b: &str| of(ip(a)) == of(ip(b));
         assert!(!same(Network::host, "192.0.2.1", "192.0.2.2") && same(Network::host, "192.0.2.1", "::ffff:192.0.2.1"));
         assert!(same(Network::host, "2001:db8::1", "2001:db8::ffff:1"));
@@ -155,7 +156,7 @@ mod tests {
     #[test]
     fn the_greatest_user_is_found_level_by_level() {
         let of = |items: &[(&str, usize)]| {
-            let left = of_greatest_user(items.to_vec(), |(text, _)| text.parse().ok(), |(_, used)| *used);
+            let left = heaviest_users(items.to_vec(), |(text, _)| text.parse().ok(), |(_, used)| *used);
             left.into_iter().map(|(text, _)| text.to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(of(&[("192.0.2.1", 2), ("192.0.2.2", 3), ("198.51.100.1", 4)]), ["192.0.2.2"]);
@@ -186,15 +187,17 @@ mod tests {
     #[test]
     fn nobody_names_addresses_of_a_network_that_it_is_not_in() {
         for private in PRIVATE.split_whitespace() {
-            assert!(!may_report(ip("8.8.8.8"), ip(private)), "{private}");
-            assert!(!may_report(ip("2a00::1"), ip(private)), "{private}");
+            assert!(!may_name_address(ip("8.8.8.8"), ip(private)), "{private}");
+            assert!(!may_name_address(ip("2a00::1"), ip(private)), "{private}");
         }
-        assert!(PUBLIC.split_whitespace().all(|public| may_report(ip("8.8.8.8"), ip(public))));
-        assert!(may_report(ip("192.168.1.7"), ip("192.168.1.8")) && may_report(ip("fe80::1"), ip("fd00::1")));
-        assert!(may_report(ip("127.0.0.1"), ip("127.0.0.1")) && may_report(ip("::1"), ip("192.168.1.8")));
+        assert!(PUBLIC.split_whitespace().all(|public| may_name_address(ip("8.8.8.8"), ip(public))));
+        assert!(
+            may_name_address(ip("192.168.1.7"), ip("192.168.1.8")) && may_name_address(ip("fe80::1"), ip("fd00::1"))
+        );
+        assert!(may_name_address(ip("127.0.0.1"), ip("127.0.0.1")) && may_name_address(ip("::1"), ip("192.168.1.8")));
         for loopback in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::1"] {
             assert!(
-                !may_report(ip("192.168.1.7"), ip(loopback)),
+                !may_name_address(ip("192.168.1.7"), ip(loopback)),
                 "{loopback}: only a program on this machine knows of it"
             );
         }

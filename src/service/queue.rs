@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::service::model::TorrentId;
 use crate::service::settings::QueueSettings;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// How many torrents hash their files at a time.
 const MAX_CHECKS: usize = 1;
@@ -38,7 +38,7 @@ pub enum Work {
 /// Chooses the torrents that run. Those that are forced or stalled do not count against the limits.
 pub fn choose(candidates: &[Candidate], settings: &QueueSettings) -> BTreeSet<TorrentId> {
     let mut sorted: Vec<&Candidate> = candidates.iter().collect();
-    sort::sort_by_key(&mut sorted, |candidate| (candidate.position, candidate.id));
+    cold_sort::sort_by_key(&mut sorted, |candidate| (candidate.position, candidate.id));
     let limit = |number: usize, is_limited: bool| if is_limited { number } else { usize::MAX };
     let mut places = [
         (Work::Check, MAX_CHECKS),

@@ -17,8 +17,8 @@ use crate::service::settings::SessionSettings;
 use crate::types::InfoHash;
 use crate::util::atomic_file;
 use crate::util::atomics::Flag;
+use crate::util::cold_sort;
 use crate::util::os_error::reason;
-use crate::util::sort;
 
 /// The file that a running service keeps locked.
 const LOCK: &str = "lock";
@@ -148,7 +148,7 @@ impl StateFolder {
         let settings: Option<SessionSettings> = self.read_json(SETTINGS)?;
         let mut session: SessionRecord = self.read_json(SESSION)?.unwrap_or_default();
         let (mut records, mut left_out) = self.load_records()?;
-        sort::sort_by_key(&mut records, |record| record.id);
+        cold_sort::sort_by_key(&mut records, |record| record.id);
         records.dedup_by(|record, before| {
             let is_second = record.id == before.id;
             if is_second {
@@ -176,8 +176,8 @@ impl StateFolder {
             };
             match read_json::<TorrentRecord>(&path) {
                 Ok(Some(mut record)) if record.info_hash == info_hash && record.is_plausible() => {
-                    sort::sort(&mut record.files.renamed);
-                    sort::sort(&mut record.renaming);
+                    cold_sort::sort(&mut record.files.renamed);
+                    cold_sort::sort(&mut record.renaming);
                     records.push(record);
                 }
                 Ok(None) => {}

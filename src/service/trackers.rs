@@ -3,7 +3,7 @@
 use crate::metainfo::{Magnet, Metainfo};
 use crate::service::model::{ControlError, TorrentChange};
 use crate::service::record::TorrentRecord;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// The most trackers of a torrent, and the longest URL.
 const MAX_TRACKERS: usize = 512;
@@ -104,7 +104,7 @@ pub fn change_trackers(
         }
     }
     let mut removed = change.remove_trackers.clone();
-    sort::sort(&mut removed);
+    cold_sort::sort(&mut removed);
     removed.dedup();
     for number in removed.into_iter().rev() {
         let (tier, at) = numbered(&tiers, number).ok_or_else(|| unknown(number))?;

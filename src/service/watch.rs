@@ -23,10 +23,10 @@ use crate::metainfo::Magnet;
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::service::model::{AddRequest, AddSource, Control};
 use crate::util::atomic_file::open_regular;
+use crate::util::cold_sort;
 use crate::util::os_error::reason;
 use crate::util::paths::resolved;
 use crate::util::printable_text::printable;
-use crate::util::sort;
 
 /// The largest magnet file in bytes.
 const MAX_MAGNET_FILE: usize = 1 << 20;
@@ -189,7 +189,7 @@ impl FolderReader {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut names: Vec<OsString> =
             entries.map(|entry| entry.file_name()).filter(|name| Kind::of(name).is_some()).collect();
-        sort::sort(&mut names);
+        cold_sort::sort(&mut names);
         for name in names {
             if self.should_stop(0) {
                 return;

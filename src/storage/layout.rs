@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::storage::error::shown;
 use crate::storage::special_entries::SpecialEntries;
 use crate::types::{BLOCK_SIZE, Bitfield, PieceIndex};
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// One file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,7 +212,7 @@ impl Layout {
         let shown = files.iter().enumerate().filter(|(_, spec)| !spec.is_pad);
         let mut paths: Vec<(&Path, usize)> = shown.map(|(file, spec)| (spec.path.as_path(), file)).collect();
         // What is below a path follows it at once.
-        sort::sort(&mut paths);
+        cold_sort::sort(&mut paths);
         let mut pairs = paths.iter().zip(paths.iter().skip(1));
         if let Some(((above, _), (below, file))) = pairs.find(|((above, _), (below, _))| below.starts_with(above)) {
             let (path, other) = if changed.contains(file) { (below, above) } else { (above, below) };

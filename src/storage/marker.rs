@@ -15,7 +15,7 @@ use crate::metainfo::is_own_file;
 use crate::storage::ownership::OwnershipClaim;
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
 use crate::types::{InfoHash, hex};
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// The first word of a marker; it contains the version of the format.
 pub(super) const MAGIC: &str = "btsync-marker-2";
@@ -283,13 +283,13 @@ impl Marker {
         let lists = [&self.created, &self.used_existing, &self.completed, &self.refused, &self.edited];
         for (word, files) in ["made", "uses", "done", "refused", "edited"].into_iter().zip(lists) {
             let mut files: Vec<_> = files.iter().collect();
-            sort::sort(&mut files);
+            cold_sort::sort(&mut files);
             for (path_hash, identity) in files {
                 text.extend(format!("{word} {path_hash:016x} {identity:016x}\n").into_bytes());
             }
         }
         let mut times: Vec<_> = self.completed_at.iter().collect();
-        sort::sort(&mut times);
+        cold_sort::sort(&mut times);
         for (path_hash, at) in times {
             text.extend(format!("time {path_hash:016x} {at:016x}\n").into_bytes());
         }
@@ -309,7 +309,7 @@ impl Marker {
     fn stop_notes(&self) -> String {
         let mut left: Vec<_> =
             self.mtimes_at_stop.iter().map(|(path_hash, at)| MarkerNote::Left(*path_hash, *at)).collect();
-        sort::sort_by_key(&mut left, |note| note.line());
+        cold_sort::sort_by_key(&mut left, |note| note.line());
         left.extend(self.stopped.then_some(MarkerNote::Stopped));
         left.into_iter().filter(|_| self.stopped).map(MarkerNote::line).collect()
     }

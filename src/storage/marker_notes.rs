@@ -25,7 +25,7 @@ use crate::storage::resume::PREEXISTING;
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::survey::{DecisionInput, PAGE, Survey};
 use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PieceIndex};
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// How often a writing process updates the marker's time, in nanoseconds.
 pub(super) const TOUCH_INTERVAL: i64 = 10_000_000_000;
@@ -135,7 +135,7 @@ impl Storage {
         let entry = |number: usize| number as u32 | if self.pinned.is_preexisting(number) { PREEXISTING } else { 0 };
         let files = writable.filter_map(|(number, identity)| Some((entry(number), (*identity)?)));
         let mut files: Vec<_> = files.chain(part_file).collect();
-        sort::sort(&mut files);
+        cold_sort::sort(&mut files);
         files
     }
 

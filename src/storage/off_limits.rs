@@ -16,7 +16,7 @@ use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::private_folders::PrivateFolders;
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::survey::Survey;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// A file's device and inode.
 type FileId = (u64, u64);
@@ -55,7 +55,7 @@ impl Storage {
             }
         }
         let mut open = self.written_by_others(&empty);
-        sort::sort(&mut open);
+        cold_sort::sort(&mut open);
         open.first().map_or(Ok(()), |number| Err(self.in_the_way(*number, Refusal::OpenElsewhere)))
     }
 

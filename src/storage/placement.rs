@@ -13,7 +13,7 @@ use crate::storage::layout::{Layout, Span, Spans};
 use crate::storage::snapshot::{identity, is_same};
 use crate::types::{InfoHash, PieceIndex};
 use crate::util::atomics::{Counter, Flag};
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// The default name of a torrent's part file, relative to the download folder: hidden, and distinct for each torrent.
 pub fn part_name(info_hash: &InfoHash) -> PathBuf {
@@ -134,7 +134,7 @@ impl FilePlacement {
         };
         if let Some(compared) = self.compared.get_mut(at) {
             compared.pieces.extend(pieces);
-            sort::sort(&mut compared.pieces);
+            cold_sort::sort(&mut compared.pieces);
             compared.pieces.dedup();
         }
     }

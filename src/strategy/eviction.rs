@@ -22,7 +22,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::net::networks::{LEVELS, Network};
+use crate::net::networks::{NETWORK_LEVELS, Network};
 use crate::types::PeerKey;
 
 /// A connection that may be evicted.
@@ -242,7 +242,7 @@ fn idle_timeout(o: &EvictionCandidate) -> Duration {
 fn fullest(newcomer: IpAddr, candidates: &[EvictionCandidate], fair: usize) -> (Vec<EvictionCandidate>, Option<bool>) {
     let mut left = candidates.to_vec();
     let mut exceeds = None;
-    for level in LEVELS {
+    for level in NETWORK_LEVELS {
         let mut networks: HashMap<Network, Vec<EvictionCandidate>> = HashMap::new();
         for candidate in &left {
             networks.entry(level(candidate.ip)).or_default().push(*candidate);

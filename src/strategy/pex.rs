@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::net::networks::{is_private, may_report};
+use crate::net::networks::{is_private, may_name_address};
 use crate::wire::pex::{MAX_PEERS, PexFlags, PexMessage};
 
 /// The shortest time between two messages.
@@ -105,7 +105,7 @@ impl PexInbox {
         self.credit -= 1;
         let mut taken = Vec::new();
         for &(addr, flags) in message.added.iter().take(MAX_PEERS) {
-            let fits = self.taken < MAX_TAKEN && may_report(self.from.ip(), addr.ip());
+            let fits = self.taken < MAX_TAKEN && may_name_address(self.from.ip(), addr.ip());
             // In a private network, whose addresses only its members may announce, many peers may share an address and differ by
             // port.
             if fits && (self.hosts.insert(addr.ip()) || is_private(addr.ip())) {

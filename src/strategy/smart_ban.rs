@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::types::{PeerKey, PieceIndex, Sha1Hash};
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// The most blocks that are remembered, at 28 bytes each.
 const MAX_BLOCKS: usize = 36_000;
@@ -64,7 +64,7 @@ impl SmartBan {
             corrupt_senders.extend(wrong.filter_map(|((author, _), _)| *author));
             false
         });
-        sort::sort(&mut corrupt_senders);
+        cold_sort::sort(&mut corrupt_senders);
         corrupt_senders.dedup();
         corrupt_senders
     }

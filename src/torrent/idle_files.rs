@@ -16,7 +16,7 @@ use crate::torrent::record_files::{record_path, replace};
 use crate::torrent::resume_store;
 use crate::torrent::wanted_files::layout;
 use crate::types::Bitfield;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// How many files of a torrent may stay open.
 const MAX_OPEN_FILES: usize = 4;
@@ -283,7 +283,7 @@ fn follow_moves(
             known.map(|moved| (*number, moved.after.identity)).or_else(|| is_left.then_some((*number, *identity)))
         };
         *owned = owned.iter().filter_map(follow).collect();
-        sort::sort(owned);
+        cold_sort::sort(owned);
     }
 }
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::torrent::connection_entry::ConnectionEntry;
 use crate::torrent::final_announce;
 use crate::types::PeerKey;
-use crate::util::sort;
+use crate::util::cold_sort;
 use crate::util::units::count;
 
 /// The reason reported for closing connections.
@@ -38,7 +38,7 @@ impl KeptConnections {
     pub fn close_all_but(&self, most: usize) -> usize {
         let mut lent = self.0.lock();
         let mut order: Vec<PeerKey> = lent.connections.keys().copied().collect();
-        sort::sort(&mut order);
+        cold_sort::sort(&mut order);
         let surplus: Vec<ConnectionEntry> =
             order.iter().skip(most).filter_map(|key| lent.connections.remove(key)).collect();
         lent.ended.extend(surplus.iter().map(|entry| entry.connection.addr));

@@ -11,7 +11,7 @@ use sha1::{Digest as _, Sha1};
 
 use crate::types::{InfoHash, hex};
 use crate::util::atomic_file::{may_be_ours, private_folder, replace_private};
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// At most this many records are kept in a folder; the oldest are deleted.
 const MAX_RECORDS: usize = 1000;
@@ -44,7 +44,7 @@ fn prune(folder: &Path, is_ours: fn(&[u8]) -> bool) {
         Some((found.modified().ok()?, entry.path()))
     };
     let mut records: Vec<_> = entries.flatten().filter_map(age).collect();
-    sort::sort(&mut records);
+    cold_sort::sort(&mut records);
     let surplus = (records.len() + 1).saturating_sub(MAX_RECORDS);
     let is_one = |path: &PathBuf| is_half_written(path) || may_be_ours(path, is_ours).unwrap_or(false);
     let old = records.into_iter().map(|(_, path)| path).filter(is_one);

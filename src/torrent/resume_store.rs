@@ -15,8 +15,8 @@ use crate::storage::{FileSnapshot, Layout, StopCheck, Storage, clock};
 use crate::torrent::record_files::{record_path, replace};
 use crate::types::{Bitfield, InfoHash, PartialPiece, PieceIndex};
 use crate::util::atomic_file;
+use crate::util::cold_sort;
 use crate::util::descriptors::with_retry;
-use crate::util::sort;
 
 /// How often the record is written while pieces arrive.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -156,7 +156,7 @@ impl ResumeStore {
         let written: HashSet<u32> = owned_files.iter().map(index).collect();
         self.owned_files.retain(|earlier| !written.contains(&index(earlier)));
         self.owned_files.extend(owned_files);
-        sort::sort(&mut self.owned_files);
+        cold_sort::sort(&mut self.owned_files);
         if self.baseline.len() <= MANY_FILES {
             let partial = self.resumed_blocks.clone();
             self.write(&stamps(storage), storage, (have.clone(), partial));
@@ -348,7 +348,7 @@ fn untouched_files(record: &ResumeData, storage: &Storage, stamps: &[Option<Stam
         let now = storage.part_file_stamp();
         now.is_some_and(|(_, now)| record.is_part_file_unchanged(storage.layout(), *identity, now))
     }));
-    sort::sort(&mut files);
+    cold_sort::sort(&mut files);
     files
 }
 

@@ -4,8 +4,8 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::util::cold_sort;
 use crate::util::printable_text::printable;
-use crate::util::sort;
 
 /// Replaces a removed part.
 const LEFT_OUT: &str = "…";
@@ -115,7 +115,7 @@ fn secrets(url: &str) -> Vec<String> {
             secrets.push(percent_decode_str(part).decode_utf8_lossy().into_owned());
         }
     }
-    sort::sort_by(&mut secrets, |one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+    cold_sort::sort_by(&mut secrets, |one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
     secrets.dedup();
     secrets
 }

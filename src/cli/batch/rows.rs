@@ -10,7 +10,7 @@ use crate::cli::report::status::{
 };
 use crate::cli::report::tui::layout::limits;
 use crate::cli::report::tui::text::{fit_items, pad_left, pad_right, shorten_middle};
-use crate::util::sort;
+use crate::util::cold_sort;
 use btsync::{Limits, SeedGoal, Snapshot, Stage};
 
 /// The maximum width of the name column.
@@ -97,7 +97,7 @@ pub(crate) struct BatchFrame {
 
 /// Sorts the rows as they are shown.
 pub(crate) fn sort(rows: &mut [TorrentRow]) {
-    sort::sort_by_key(rows, |row| (row.rank, row.job));
+    cold_sort::sort_by_key(rows, |row| (row.rank, row.job));
 }
 
 /// Lays out sorted rows, at most `width` columns wide, in at most `height` - 1 lines: a full terminal would scroll.

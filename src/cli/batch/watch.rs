@@ -24,10 +24,10 @@ use crate::cli::batch::targets;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::source::torrent_failure;
 use crate::util::atomic_file::open_regular;
+use crate::util::cold_sort;
 use crate::util::descriptors::with_retry;
 use crate::util::paths::{folded, is_watched_name, resolved};
 use crate::util::printable_text::printable;
-use crate::util::sort;
 use btsync::{Client, Source};
 use btsync::{Magnet, Metainfo, MetainfoError};
 
@@ -137,7 +137,7 @@ impl<F: Fn(WatchEvent)> Watcher<F> {
         let read = with_retry(|| fs::read_dir(&self.folder), || !self.should_stop());
         let entries = read.into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
-        sort::sort(&mut names);
+        cold_sort::sort(&mut names);
         let found: Vec<_> = names.into_iter().filter_map(|name| Some((self.read(&name)?, name))).collect();
         for (found, name) in found {
             self.report_file(&name, found);

@@ -17,9 +17,9 @@ use crate::cli::options::normalize::{GivenOption, OptionSpec, Options, Origin, Y
 use crate::cli::options::table::{OptionScope, PREFIX, default_value, env_variable, scope};
 use crate::cli::report::hook;
 use crate::util::atomic_file;
+use crate::util::cold_sort;
 use crate::util::descriptors::{MIN_DESCRIPTORS, raise_limit, with_retry};
 use crate::util::printable_text::printable;
-use crate::util::sort;
 
 /// The maximum size of a configuration file in bytes, so that `--config /dev/zero` ends.
 const MAX_FILE_LEN: u64 = 1 << 20;
@@ -204,7 +204,7 @@ fn environment(
     notes: &mut Vec<String>,
 ) -> Result<Vec<GivenOption>, Failure> {
     let mut ours: Vec<_> = config_sources.variables.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-    sort::sort(&mut ours);
+    cold_sort::sort(&mut ours);
     let mut given = Vec::new();
     for (name, value) in ours {
         if hook::VARIABLES.contains(&name.as_str()) {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use crate::discovery::dht::id::NodeId;
 use crate::discovery::dht::message::{Contact, Family, KrpcResponse};
 use crate::discovery::dht::table::K;
-use crate::net::networks::{Network, is_private, may_report};
+use crate::net::networks::{Network, is_private, may_name_address};
 
 /// The most queries in flight that are not late.
 const PARALLEL: usize = 4;
@@ -176,7 +176,7 @@ impl Lookup {
             return Vec::new();
         }
         // More than eight nodes are more than a response should contain; use the closest.
-        let honest = |a: SocketAddr| Family::of(a.ip()) == self.family && may_report(addr.ip(), a.ip());
+        let honest = |a: SocketAddr| Family::of(a.ip()) == self.family && may_name_address(addr.ip(), a.ip());
         let mut nodes: Vec<&Contact> = response.nodes.iter().filter(|node| honest(node.addr)).collect();
         nodes.sort_unstable_by_key(|node| node.id.distance(self.target));
         let values: Vec<SocketAddr> = response.values.iter().copied().filter(|value| honest(*value)).collect();

@@ -12,7 +12,7 @@ use crate::discovery::dht::message::{Family, KrpcBody, KrpcMessage, Query, Want,
 use crate::discovery::dht::node::{Dht, LookupGoal, PendingQuery, QueryPurpose};
 use crate::discovery::dht::table::{K, QUESTIONABLE_AFTER};
 use crate::types::InfoHash;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// A query without a response after this time is late: its lookup queries another node in parallel.
 const LATE: Duration = Duration::from_secs(2);
@@ -185,7 +185,7 @@ impl Dht {
         }
         let mut due: Vec<(Duration, InfoHash)> =
             self.searches.iter().filter(|(_, w)| !w.running && w.due <= now).map(|(hash, w)| (w.due, *hash)).collect();
-        sort::sort(&mut due);
+        cold_sort::sort(&mut due);
         due.truncate(MAX_LOOKUPS.saturating_sub(self.lookups.running.len()));
         for (_, info_hash) in &due {
             if let Some(torrent_search) = self.searches.get_mut(info_hash) {

@@ -148,7 +148,7 @@ impl QueryLimiter {
             return false;
         }
         // And the subnet before the address, for the same reason.
-        let subnet = self.subnets.get(now, Network::party(ip)).filter(|subnet| subnet.is_enough());
+        let subnet = self.subnets.get(now, Network::public_subnet(ip)).filter(|subnet| subnet.is_enough());
         let Some(subnet) = subnet else { return false };
         let Some(own) = self.addresses.get(now, Network::host(ip)).filter(|own| own.is_enough()) else { return false };
         own.take();

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::net::networks::{Network, of_greatest_user};
+use crate::net::networks::{Network, heaviest_users};
 use crate::types::InfoHash;
 
 /// The lifetime of an announce; clients repeat theirs every 15 to 30 minutes.
@@ -51,25 +51,26 @@ impl PeerStore {
             self.remove(torrent, |_| true);
         }
         if let Some(peers) = self.torrents.get(&info_hash).filter(|peers| peers.len() >= MAX_PEERS) {
-            let of_fullest = of_greatest_user(peers, |(addr, _)| Some(addr.ip()), |_| 1);
+            let of_fullest = heaviest_users(peers, |(addr, _)| Some(addr.ip()), |_| 1);
             let oldest = of_fullest.first().copied().copied();
             self.remove(info_hash, |entry| Some(*entry) == oldest);
         }
         self.torrents.entry(info_hash).or_default().push((peer, now));
         *self.per_host.entry(Network::host(peer.ip())).or_default() += 1;
-        *self.per_subnet.entry(Network::party(peer.ip())).or_default() += 1;
+        *self.per_subnet.entry(Network::public_subnet(peer.ip())).or_default() += 1;
         true
     }
 
     fn has_too_many(&self, peer: SocketAddr) -> bool {
         let has = |counts: &HashMap<Network, usize>, network| counts.get(&network).copied().unwrap_or_default();
         has(&self.per_host, Network::host(peer.ip())) >= MAX_PER_HOST
-            || has(&self.per_subnet, Network::party(peer.ip())) >= MAX_PER_SUBNET
+            || has(&self.per_subnet, Network::public_subnet(peer.ip())) >= MAX_PER_SUBNET
     }
 
     /// The torrent to evict. A peer of a subnet with few peers protects its torrent, whoever else announces it.
     fn torrent_to_evict(&self) -> Option<InfoHash> {
-        let size = |addr: SocketAddr| self.per_subnet.get(&Network::party(addr.ip())).copied().unwrap_or_default();
+        let size =
+            |addr: SocketAddr| self.per_subnet.get(&Network::public_subnet(addr.ip())).copied().unwrap_or_default();
         let rank = |peers: &[(SocketAddr, Duration)]| {
             let smallest = peers.iter().map(|(addr, _)| size(*addr).max(USUAL_PER_SUBNET)).min();
             (smallest, Reverse(peers.last().map(|(_, at)| *at)))
@@ -101,7 +102,7 @@ impl PeerStore {
         let Some(peers) = self.torrents.get_mut(&info_hash) else { return };
         for (addr, _) in peers.extract_if(.., |entry| which(entry)) {
             count_down(&mut self.per_host, Network::host(addr.ip()));
-            count_down(&mut self.per_subnet, Network::party(addr.ip()));
+            count_down(&mut self.per_subnet, Network::public_subnet(addr.ip()));
         }
         if peers.is_empty() {
             self.torrents.remove(&info_hash);

@@ -63,7 +63,7 @@ impl HttpConnection {
             is_http_1_0: head.is_http_1_0,
         };
         let has_body = framing != Framing::Length(0);
-        let limit = match workers::guarded(|| context.handler.body_limit(&head)) {
+        let limit = match workers::catch_panic(|| context.handler.body_limit(&head)) {
             Some(Ok(limit)) => limit.min(context.limits.max_body_bytes),
             refused => {
                 self.lingers = has_body;
@@ -122,7 +122,7 @@ impl HttpConnection {
     /// Has a complete request answered: at once, or by a worker.
     fn dispatch(&mut self, context: &mut ServerContext, request: Request) {
         self.state = ConnectionState::Handling;
-        let response = match workers::guarded(|| context.handler.handle_inline(&request)) {
+        let response = match workers::catch_panic(|| context.handler.handle_inline(&request)) {
             Some(Some(response)) => response,
             None => workers::failed(),
             Some(None) if context.pool.submit(HttpJob::Handle(self.key, request)) => return,

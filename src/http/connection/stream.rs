@@ -97,7 +97,7 @@ impl Stream {
     }
 
     /// Adds a heartbeat to the output.
-    pub(super) fn beat(&self, output: &mut Output) {
+    pub(super) fn push_heartbeat(&self, output: &mut Output) {
         self.add(self.heartbeat.unwrap_or_default().to_vec(), output);
     }
 

@@ -15,7 +15,7 @@ use crate::service::import::{
 use crate::service::model::LimitMode;
 use crate::service::record::{DesiredState, TorrentRecord};
 use crate::types::InfoHash;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// The largest file with the order of the queue.
 const MAX_QUEUE: usize = 4 << 20;
@@ -31,7 +31,7 @@ pub fn torrents(profile: &Path) -> Option<Vec<Result<FoundTorrent, String>>> {
     let order: Vec<&str> =
         order.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()).collect();
     let mut files: Vec<PathBuf> = names(&backup).into_iter().filter(|name| is_resume_data(name)).collect();
-    sort::sort_by_key(&mut files, |name| {
+    cold_sort::sort_by_key(&mut files, |name| {
         let stem = name.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         order.iter().position(|line| *line == stem).unwrap_or(usize::MAX)
     });
@@ -115,7 +115,7 @@ fn begun(metainfo: &Metainfo, resume: &Dict) -> Vec<u32> {
         let within = blocks.take_while(|block| block.start < piece_length);
         have.extend(within.map(|block| start + block.start..start + block.end.min(piece_length)));
     }
-    sort::sort_by_key(&mut have, |range| range.start);
+    cold_sort::sort_by_key(&mut have, |range| range.start);
     begun_files(metainfo, have.into_iter())
 }
 

@@ -14,7 +14,7 @@ use crate::service::model::LimitMode;
 use crate::service::record::{DesiredState, TorrentRecord};
 use crate::service::settings::RateLimit;
 use crate::types::InfoHash;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// The largest `.magnet` file.
 const MAX_MAGNET: usize = 64 << 10;
@@ -29,7 +29,7 @@ pub fn torrents(config: &Path) -> Option<Vec<Result<FoundTorrent, String>>> {
     let is_torrent = |name: &PathBuf| has_extension(name, "torrent") || has_extension(name, "magnet");
     let mut found: Vec<Result<FoundTorrent, String>> =
         files.into_iter().filter(is_torrent).map(|name| torrent(config, &name)).collect();
-    sort::sort_by_key(&mut found, |found| found.as_ref().map_or(i64::MAX, |found| found.record.times.added.0));
+    cold_sort::sort_by_key(&mut found, |found| found.as_ref().map_or(i64::MAX, |found| found.record.times.added.0));
     Some(found)
 }
 

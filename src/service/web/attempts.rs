@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::net::networks::{LEVELS, Network, is_private};
+use crate::net::networks::{NETWORK_LEVELS, Network, is_private};
 
-/// Wrong passwords that a network of each of the [`LEVELS`] may try within [`FAILURE_PERIOD`]. Hashing those of a subnet takes a
+/// Wrong passwords that a network of each of the [`NETWORK_LEVELS`] may try within [`FAILURE_PERIOD`]. Hashing those of a subnet takes a
 /// second, so that it does not keep the workers from others.
-const MAX_FAILURES: [u32; LEVELS.len()] = [30, 20, 10];
+const MAX_FAILURES: [u32; NETWORK_LEVELS.len()] = [30, 20, 10];
 const FAILURE_PERIOD: Duration = Duration::from_secs(60);
 /// After them, a network has one more attempt from time to time: the right password may come from the same network.
 const NEXT_ATTEMPT: Duration = Duration::from_secs(6);
@@ -18,7 +18,7 @@ const MAX_NETWORKS: usize = 8192;
 /// The failures of each network since its first one, by level.
 #[derive(Debug, Default)]
 pub(super) struct PasswordAttempts {
-    failures: [HashMap<Network, Failures>; LEVELS.len()],
+    failures: [HashMap<Network, Failures>; NETWORK_LEVELS.len()],
 }
 
 /// The failures of a network.
@@ -53,8 +53,8 @@ impl PasswordAttempts {
 }
 
 /// The networks of a client, by level; its host only, if its address is private.
-fn networks(ip: IpAddr) -> [Network; LEVELS.len()] {
-    LEVELS.map(|level| if is_private(ip) { Network::host(ip) } else { level(ip) })
+fn networks(ip: IpAddr) -> [Network; NETWORK_LEVELS.len()] {
+    NETWORK_LEVELS.map(|level| if is_private(ip) { Network::host(ip) } else { level(ip) })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::net::networks::{Network, is_private};
 use crate::strategy::peer_list::dial_history::DialHistory;
 use crate::strategy::peer_list::entry::{PeerListEntry, PeerSource};
-use crate::util::sort;
+use crate::util::cold_sort;
 use crate::wire::compact::is_usable;
 
 /// The most addresses in the list.
@@ -106,7 +106,7 @@ pub(crate) fn to_displace(
         Some((class, Reverse(pause_step), rng.u32(..), *addr))
     };
     let mut all: Vec<_> = entries.iter().filter_map(|(addr, entry)| class(addr, entry)).collect();
-    sort::sort(&mut all);
+    cold_sort::sort(&mut all);
     all.truncate(all.partition_point(|(class, ..)| *class < UNTRIED) + MAX_DISPLACED);
     all.into_iter().rev().map(|(.., addr)| addr).collect()
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::net::networks::Network;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// How long a dialed address counts against its host.
 const MEMORY: Duration = Duration::from_secs(3600);
@@ -66,7 +66,7 @@ impl DialHistory {
     fn shrink(&mut self) {
         let all: Vec<_> = self.all().filter_map(|addr| Some((Reverse(*self.dialed.get(&addr)?), addr))).collect();
         let mut ranked = all;
-        sort::sort(&mut ranked);
+        cold_sort::sort(&mut ranked);
         let mut of_subnet: HashMap<Network, usize> = HashMap::new();
         let mut ranked: Vec<_> = ranked
             .into_iter()
@@ -76,7 +76,7 @@ impl DialHistory {
                 (*newer, at, addr)
             })
             .collect();
-        sort::sort(&mut ranked);
+        cold_sort::sort(&mut ranked);
         ranked.truncate(MAX_TRIED - MAX_TRIED / 16);
         self.dialed = ranked.into_iter().map(|(_, Reverse(at), addr)| (addr, at)).collect();
     }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::types::{PeerId, PeerKey};
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// How long a connection has to be unchoked before it can end.
 const TRIAL: Duration = Duration::from_secs(30);
@@ -141,7 +141,7 @@ impl DuplicateTrials {
         let duplicates: HashSet<PeerKey> = peers.values().flatten().map(|c| c.key).collect();
         self.trials.retain(|key, _| duplicates.contains(key));
         let mut ending: Vec<_> = peers.values().flat_map(|same| self.compare(time, same)).collect();
-        sort::sort(&mut ending);
+        cold_sort::sort(&mut ending);
         ending
     }
 
@@ -151,7 +151,7 @@ impl DuplicateTrials {
             same.iter().map(|c| self.trials.get(&c.key).map_or([0, 0], |trial| c.moved_since(&trial.last))).collect();
         let fastest = [0, 1].map(|direction| {
             let mut rates: Vec<u64> = moved.iter().map(|bytes| bytes[direction]).collect();
-            sort::sort_by(&mut rates, |a, b| b.cmp(a));
+            cold_sort::sort_by(&mut rates, |a, b| b.cmp(a));
             (rates[0], rates[1])
         });
         for (connection, moved) in same.iter().zip(&moved) {

@@ -15,7 +15,7 @@ use crate::torrent::events::Event;
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::send_event;
 use crate::types::PeerKey;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// A connection that lasted this long was no failure.
 const MIN_USEFUL_DURATION: Duration = Duration::from_secs(30);
@@ -186,7 +186,7 @@ impl PeerManager<'_> {
         let mut staying: Vec<_> = staying
             .map(|(key, entry)| (entry.handshake_done.map(|_| entry.rate_samples[1].1), Reverse(*key), entry))
             .collect();
-        sort::sort_by_key(&mut staying, |(given, key, _)| (*given, *key));
+        cold_sort::sort_by_key(&mut staying, |(given, key, _)| (*given, *key));
         for (_, _, entry) in staying.into_iter().take(surplus) {
             log::debug!("{}: disconnected, because other torrents need the connection", entry.connection.addr);
             entry.is_closing = true;

@@ -8,7 +8,7 @@ use crate::discovery::tracker::schedule::TrackerSchedule;
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::peer_search::TrackerState;
 use crate::torrent::views::TrackerView;
-use crate::util::sort;
+use crate::util::cold_sort;
 
 /// The last results of a torrent's trackers, by URL.
 #[derive(Default)]
@@ -68,7 +68,7 @@ impl TrackerResults {
             }
         };
         let mut views: Vec<TrackerView> = schedule.facts().into_iter().map(view).collect();
-        sort::sort_by_key(&mut views, |view| view.tier);
+        cold_sort::sort_by_key(&mut views, |view| view.tier);
         views
     }
 

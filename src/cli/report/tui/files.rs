@@ -4,7 +4,7 @@ use crate::cli::report::piece_map::Style;
 use crate::cli::report::sanitize;
 use crate::cli::report::status::size;
 use crate::cli::report::tui::text::{pad_left, pad_right};
-use crate::util::sort;
+use crate::util::cold_sort;
 use btsync::{FileView, PieceState};
 
 /// The progress of a file: how many of its pieces are verified, are being downloaded, and exist.
@@ -58,7 +58,7 @@ pub fn lines(files: &[FileView], pieces: &[PieceState], width: usize, most: usiz
     };
     let mut all: Vec<FileProgress> = files.iter().enumerate().map(file_progress).collect();
     let whole = all.iter().filter(|file| file.is_complete()).count();
-    sort::sort_by_key(&mut all, |file| (file.rank(), file.file));
+    cold_sort::sort_by_key(&mut all, |file| (file.rank(), file.file));
     let head = pad_right(&format!("files: {whole} of {} are complete", files.len()), width);
     let head = style.dim(head.trim_end());
     let line = |file: &FileProgress| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cli::report::piece_map::Style;
 use crate::cli::report::status::{Meter, rate};
 use crate::cli::report::tui::text::{pad_left, pad_right};
-use crate::util::sort;
+use crate::util::cold_sort;
 use btsync::PeerView;
 
 /// The meaning of the letters in the column of flags.
@@ -44,7 +44,7 @@ impl PeerTable {
     pub fn update(&mut self, at: Duration, peers: Vec<PeerView>, most: usize) -> Vec<PeerRow> {
         self.meters.retain(|addr, _| peers.iter().any(|peer| peer.addr == *addr));
         let mut rows: Vec<(u64, PeerRow)> = peers.into_iter().map(|peer| self.row(at, peer)).collect();
-        sort::sort_by_key(&mut rows, |(rank, row)| (Reverse(*rank), Reverse(row.peer.downloaded), row.peer.addr));
+        cold_sort::sort_by_key(&mut rows, |(rank, row)| (Reverse(*rank), Reverse(row.peer.downloaded), row.peer.addr));
         rows.into_iter().take(most).map(|(_, row)| row).collect()
     }
 

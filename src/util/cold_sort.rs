@@ -1,7 +1,7 @@
 //! Sorting outside hot paths. The standard library's sort is compiled for each type and comparison, some 7 KB each; these
 //! functions share one of them, and add a few hundred bytes. A comparison costs a call through a pointer.
 //!
-//! The picker, the hash scheduler and the DHT's table use the standard library's sort.
+//! Hot paths use the standard library's sort: the picker, the hash scheduler and the DHT's table.
 
 use std::cmp::Ordering;
 
