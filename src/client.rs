@@ -80,7 +80,7 @@ pub struct Client {
     /// The number of files that all torrents together may hold open.
     reserved_files: Amount,
     /// Whether any peer has ever connected to us, so that others can reach us.
-    was_ever_reached: Flag,
+    has_had_incoming: Flag,
     /// Seeds that do not run, once there are any.
     dormant: OnceLock<DormantPool>,
     /// How many connections all torrents together may start now; its clock starts at `started`.
@@ -133,7 +133,7 @@ impl Client {
             max_connections: Amount::new(config.max_peers),
             connections: Amount::new(0),
             reserved_files: Amount::new(0),
-            was_ever_reached: Flag::default(),
+            has_had_incoming: Flag::default(),
             dormant: OnceLock::new(),
             dials: Mutex::default(),
             started: Instant::now(),
@@ -168,8 +168,8 @@ impl Client {
     }
 
     /// Whether any peer has ever connected to us, so that others can reach us.
-    pub fn was_ever_reached(&self) -> bool {
-        self.was_ever_reached.is_set()
+    pub fn has_had_incoming(&self) -> bool {
+        self.has_had_incoming.is_set()
     }
 
     /// Whether a file belongs to one of the torrents.

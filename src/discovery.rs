@@ -20,15 +20,15 @@ pub trait DormantTorrents: Send + Sync {
     /// A node of the DHT has named these peers. Must return at once.
     fn found_in_dht(&self, info_hash: InfoHash, peers: Vec<SocketAddr>);
     /// A peer in the local network searches for others. Must return at once.
-    fn found_nearby(&self, info_hash: InfoHash, peer: SocketAddr);
+    fn found_by_lsd(&self, info_hash: InfoHash, peer: SocketAddr);
 }
 
-/// The torrents that do not run, once there are any, for a thread that started earlier.
+/// Who is told of peers of dormant torrents, once there are any, for a thread that started earlier.
 #[derive(Clone, Default)]
-pub struct DormantSlot(Arc<OnceLock<Box<dyn DormantTorrents>>>);
+pub struct DormantListener(Arc<OnceLock<Box<dyn DormantTorrents>>>);
 
-impl DormantSlot {
-    /// Fills the slot, unless it is filled.
+impl DormantListener {
+    /// Sets the torrents, unless they are set.
     pub fn set(&self, torrents: impl FnOnce() -> Box<dyn DormantTorrents>) {
         self.0.get_or_init(torrents);
     }
@@ -38,8 +38,8 @@ impl DormantSlot {
     }
 }
 
-impl Debug for DormantSlot {
+impl Debug for DormantListener {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("DormantSlot")
+        f.write_str("DormantListener")
     }
 }

@@ -23,7 +23,7 @@ mod responder;
 mod tests;
 
 pub use initiator::Initiator;
-pub use keys::{KEY_LENGTH, KeyMaterial, torrent_mark};
+pub use keys::{KEY_LENGTH, KeyMaterial, obfuscated_info_hash};
 pub use rc4::Rc4;
 pub use responder::Responder;
 

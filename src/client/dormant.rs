@@ -9,7 +9,9 @@ use crate::client::Client;
 use crate::client::registry::{DormantRegistration, TorrentRegistry, Wake, WakeCause};
 use crate::discovery::DormantTorrents;
 use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload, TrackerError};
-use crate::discovery::tracker::dormant::{DormantAnnounce, DormantFacts, DormantHost, DormantId, DormantPool};
+use crate::discovery::tracker::dormant::{
+    DormantAnnounce, DormantClient, DormantId, DormantPool, DormantTrackerStatus,
+};
 use crate::strategy::peer_list::PeerSource;
 use crate::types::{Encryption, InfoHash};
 
@@ -65,15 +67,16 @@ pub struct DormantGuard {
 
 impl Client {
     /// Announces a seed that does not run to its trackers and in the DHT, and calls `wake` once, when the first peer connects for
-    /// it, or when peers are found that cannot connect to us, so that the seed has to dial them. The program then adds the torrent, and the connection waits five seconds for that. At most 64 connections wait, and at
-    /// most eight of a network; `wake` is called in any case. Anybody who knows the info-hash can cause the call, so a program
-    /// with many seeds limits how many it starts at a time. `wake` must return at once; it is called on a thread of the client.
+    /// it, or when peers are found that cannot connect to us, so that the seed has to dial them. The program then adds the torrent,
+    /// and the connection waits five seconds for that. At most 64 connections wait, and at most eight of a network; `wake` is
+    /// called in any case. Anybody who knows the info-hash can cause this, so a program with many seeds limits how many it starts
+    /// at a time. `wake` must return at once; it is called on a thread of the client.
     #[doc(hidden)]
     pub fn register_dormant(self: &Arc<Self>, seed: DormantSeed, wake: Wake) -> DormantGuard {
         let DormantSeed { announce, tiers, dht, lsd, encryption, known } = seed;
         let is_public = !announce.is_private;
         if lsd && is_public {
-            self.listen_nearby();
+            self.start_lsd_for_dormant();
         }
         let registration = self.registry.register_dormant(announce.info_hash, encryption, is_public, wake);
         let known = known.as_ref().map(|(url, wait)| (url.as_str(), *wait));
@@ -82,21 +85,21 @@ impl Client {
     }
 
     /// Starts local discovery for torrents that do not run.
-    fn listen_nearby(self: &Arc<Self>) {
+    fn start_lsd_for_dormant(self: &Arc<Self>) {
         if let Some(port) = self.port().filter(|_| self.config.lsd) {
             match self.start_lsd(port) {
-                Ok(lsd) => lsd.dormant().set(|| Box::new(self.as_host())),
+                Ok(lsd) => lsd.dormant().set(|| Box::new(self.dormant_client())),
                 Err(error) => log::info!("no local discovery: {error}"),
             }
         }
     }
 
-    fn as_host(self: &Arc<Self>) -> ClientAsHost {
-        ClientAsHost { registry: self.registry.clone(), client: Arc::downgrade(self) }
+    fn dormant_client(self: &Arc<Self>) -> DormantClientRef {
+        DormantClientRef { registry: self.registry.clone(), client: Arc::downgrade(self) }
     }
 
     fn dormant_pool(self: &Arc<Self>) -> &DormantPool {
-        self.dormant.get_or_init(|| DormantPool::new(self.config.bind.clone(), Box::new(self.as_host())))
+        self.dormant.get_or_init(|| DormantPool::new(self.config.bind.clone(), Box::new(self.dormant_client())))
     }
 }
 
@@ -107,10 +110,10 @@ impl DormantGuard {
         self.registration.rearm(wake);
     }
 
-    /// The seed has run and has ended. `known` is the tracker that still counts on it, and the time until the next announce; `None`
+    /// Records that the seed has run and has ended. `known` is the tracker that still counts on it, and the time until the next announce; `None`
     /// if its trackers have been told that it stopped. `payload` is that of the whole session, this run included.
-    pub fn has_run(&self, known: Option<(&str, Duration)>, payload: AnnouncedPayload) {
-        self.pool().has_run(self.id, known, payload);
+    pub fn note_run_ended(&self, known: Option<(&str, Duration)>, payload: AnnouncedPayload) {
+        self.pool().note_run_ended(self.id, known, payload);
     }
 
     /// Replaces its trackers; each URL says whether it is the user's own.
@@ -125,22 +128,24 @@ impl DormantGuard {
 
     /// Its trackers, by tier.
     pub fn trackers(&self) -> Vec<DormantTrackerView> {
-        let (facts, now) = self.pool().facts(self.id);
+        let (trackers, now) = self.pool().tracker_status(self.id);
         let clock = SystemTime::now();
         let time = |due: Duration| clock.checked_add(due.saturating_sub(now));
-        let view = |DormantFacts { url, tier, is_announcing, last, next, earliest }: DormantFacts| DormantTrackerView {
-            url,
-            tier,
-            is_announcing,
-            last_announce: last.as_ref().map(|last| last.at),
-            seeds: last.as_ref().and_then(|last| last.seeds),
-            leechers: last.as_ref().and_then(|last| last.leechers),
-            warning: last.as_ref().and_then(|last| last.warning.clone()),
-            last_result: last.map(|last| last.peers),
-            next_announce: next.and_then(time),
-            earliest_announce: earliest.and_then(time),
+        let view = |DormantTrackerStatus { url, tier, is_announcing, last, next, earliest }: DormantTrackerStatus| {
+            DormantTrackerView {
+                url,
+                tier,
+                is_announcing,
+                last_announce: last.as_ref().map(|last| last.at),
+                seeds: last.as_ref().and_then(|last| last.seeds),
+                leechers: last.as_ref().and_then(|last| last.leechers),
+                warning: last.as_ref().and_then(|last| last.warning.clone()),
+                last_result: last.map(|last| last.peers),
+                next_announce: next.and_then(time),
+                earliest_announce: earliest.and_then(time),
+            }
         };
-        facts.into_iter().map(view).collect()
+        trackers.into_iter().map(view).collect()
     }
 
     /// The seed stops: tells the tracker that knows it, and forgets it.
@@ -164,14 +169,14 @@ impl Drop for DormantGuard {
     }
 }
 
-/// The client, as the announces see it.
-struct ClientAsHost {
+/// The client, as the announces of dormant torrents see it.
+struct DormantClientRef {
     registry: Arc<TorrentRegistry>,
     client: Weak<Client>,
 }
 
-impl DormantHost for ClientAsHost {
-    fn runs(&self, info_hash: InfoHash) -> bool {
+impl DormantClient for DormantClientRef {
+    fn is_running(&self, info_hash: InfoHash) -> bool {
         self.registry.has(info_hash)
     }
 
@@ -179,8 +184,8 @@ impl DormantHost for ClientAsHost {
         self.client.upgrade()?.port()
     }
 
-    fn is_reachable(&self) -> bool {
-        self.registry.is_reachable.is_set()
+    fn has_had_public_incoming(&self) -> bool {
+        self.registry.has_had_public_incoming.is_set()
     }
 
     fn found_leechers(&self, info_hash: InfoHash, peers: &[SocketAddr]) {
@@ -191,7 +196,7 @@ impl DormantHost for ClientAsHost {
         let Some(client) = self.client.upgrade() else { return };
         match client.dht().zip(client.port()) {
             Some((dht, port)) => {
-                dht.dormant().set(|| Box::new(client.as_host()));
+                dht.dormant().set(|| Box::new(client.dormant_client()));
                 dht.announce_once(info_hash, port);
             }
             None => log::debug!("the DHT does not run, so {info_hash} is not announced there"),
@@ -199,20 +204,20 @@ impl DormantHost for ClientAsHost {
     }
 }
 
-impl DormantTorrents for ClientAsHost {
+impl DormantTorrents for DormantClientRef {
     fn has(&self, info_hash: InfoHash) -> bool {
         self.registry.is_dormant_and_public(info_hash)
     }
 
     /// If peers can connect to us, those that need us do.
     fn found_in_dht(&self, info_hash: InfoHash, peers: Vec<SocketAddr>) {
-        if !self.registry.is_reachable.is_set() {
+        if !self.registry.has_had_public_incoming.is_set() {
             self.registry.wake(info_hash, WakeCause::Found(peers, PeerSource::Dht));
         }
     }
 
     /// The peer does not know of us, because we do not announce torrents nearby that do not run.
-    fn found_nearby(&self, info_hash: InfoHash, peer: SocketAddr) {
+    fn found_by_lsd(&self, info_hash: InfoHash, peer: SocketAddr) {
         self.registry.wake(info_hash, WakeCause::Found(vec![peer], PeerSource::LocalDiscovery));
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
-use crate::mse::torrent_mark;
+use crate::mse::obfuscated_info_hash;
 use crate::net::networks::Network;
 use crate::peer::encryption::OfferedTorrents;
 use crate::peer::{IncomingConnection, IncomingHandshake};
@@ -32,15 +32,15 @@ pub struct TorrentRegistry {
     /// Signalled when a torrent starts to accept connections, when a connection that waits for one is closed, and at the end.
     changed: Condvar,
     /// Whether a peer outside of private networks has ever connected to us, so that seeds need not dial leechers.
-    pub is_reachable: Flag,
+    pub has_had_public_incoming: Flag,
 }
 
 #[derive(Default)]
 struct RegistryState {
     torrents: HashMap<InfoHash, Arc<RegisteredTorrent>>,
     dormant: HashMap<InfoHash, DormantTorrent>,
-    /// The info-hashes of both, by their marks in encrypted handshakes.
-    by_mark: HashMap<[u8; 20], InfoHash>,
+    /// The info-hashes of both, by their obfuscated forms in encrypted handshakes.
+    by_obfuscated_hash: HashMap<[u8; 20], InfoHash>,
     next_dormant: u64,
     /// For each network, how many of its connections wait for a dormant torrent to start.
     waiting: HashMap<Network, usize>,
@@ -80,13 +80,13 @@ impl RegistryState {
         running.chain(self.dormant.values().map(|dormant| dormant.encryption))
     }
 
-    fn add_mark(&mut self, info_hash: InfoHash) {
-        self.by_mark.insert(torrent_mark(info_hash), info_hash);
+    fn add_obfuscated(&mut self, info_hash: InfoHash) {
+        self.by_obfuscated_hash.insert(obfuscated_info_hash(info_hash), info_hash);
     }
 
-    fn remove_mark(&mut self, info_hash: InfoHash) {
+    fn remove_obfuscated(&mut self, info_hash: InfoHash) {
         if !self.torrents.contains_key(&info_hash) && !self.dormant.contains_key(&info_hash) {
-            self.by_mark.remove(&torrent_mark(info_hash));
+            self.by_obfuscated_hash.remove(&obfuscated_info_hash(info_hash));
         }
     }
 }
@@ -106,7 +106,7 @@ impl TorrentRegistry {
         let torrent =
             Arc::new(RegisteredTorrent { info_hash, encryption, accepting: Flag::default(), incoming_connections });
         state.torrents.insert(info_hash, torrent.clone());
-        state.add_mark(info_hash);
+        state.add_obfuscated(info_hash);
         Some(torrent)
     }
 
@@ -115,7 +115,7 @@ impl TorrentRegistry {
         let mut state = self.state.lock();
         if state.torrents.get(&torrent.info_hash).is_some_and(|other| Arc::ptr_eq(other, torrent)) {
             state.torrents.remove(&torrent.info_hash);
-            state.remove_mark(torrent.info_hash);
+            state.remove_obfuscated(torrent.info_hash);
         }
     }
 
@@ -160,9 +160,9 @@ impl OfferedTorrents for TorrentRegistry {
         self.state.lock().policies().any(is_meant)
     }
 
-    fn by_mark(&self, mark: &[u8; 20]) -> Option<(InfoHash, Encryption)> {
+    fn by_obfuscated_hash(&self, hash: &[u8; 20]) -> Option<(InfoHash, Encryption)> {
         let state = self.state.lock();
-        let info_hash = *state.by_mark.get(mark)?;
+        let info_hash = *state.by_obfuscated_hash.get(hash)?;
         Some((info_hash, state.policy(info_hash)?))
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::discovery::DormantSlot;
+use crate::discovery::DormantListener;
 use crate::net::bind::Bind;
 use crate::net::interfaces::{InterfaceChanges, interfaces};
 use crate::types::InfoHash;
@@ -53,7 +53,7 @@ pub struct Lsd {
     commands: Sender<LsdCommand>,
     /// The number of interfaces in use.
     interfaces: Arc<Amount>,
-    dormant: DormantSlot,
+    dormant: DormantListener,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -88,7 +88,7 @@ impl Lsd {
         let peer_filter = PeerFilter::new(swarms, cookie.clone(), random::u64());
         let interfaces = Arc::new(Amount::default());
         let counted = interfaces.clone();
-        let (bind, dormant) = (bind.clone(), DormantSlot::default());
+        let (bind, dormant) = (bind.clone(), DormantListener::default());
         let runner = LsdThread {
             bind,
             groups,
@@ -118,7 +118,7 @@ impl Lsd {
     }
 
     /// Where peers of torrents that are not announced are reported.
-    pub(crate) fn dormant(&self) -> &DormantSlot {
+    pub(crate) fn dormant(&self) -> &DormantListener {
         &self.dormant
     }
 
@@ -168,7 +168,7 @@ struct LsdThread {
     /// The receivers of peers, by swarm.
     found: HashMap<InfoHash, PeerSender>,
     command_receiver: Receiver<LsdCommand>,
-    dormant: DormantSlot,
+    dormant: DormantListener,
 }
 
 impl LsdThread {
@@ -283,7 +283,7 @@ impl LsdThread {
                 let is_dormant = |swarm: InfoHash| dormant.is_some_and(|dormant| dormant.has(swarm));
                 for found_peer in self.peer_filter.receive_for(now, from, datagram, is_dormant) {
                     if let (false, Some(dormant)) = (self.found.contains_key(&found_peer.0), dormant) {
-                        dormant.found_nearby(found_peer.0, found_peer.1);
+                        dormant.found_by_lsd(found_peer.0, found_peer.1);
                         continue;
                     }
                     // Do not block: the receiver may be the thread that waits for this one to exit.

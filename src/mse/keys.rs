@@ -95,7 +95,7 @@ fn padded(number: &BigUint) -> [u8; KEY_LENGTH] {
 }
 
 /// `HASH('req2', SKEY)`: does not depend on the connection, so that a torrent can be looked up by it.
-pub fn torrent_mark(skey: InfoHash) -> [u8; 20] {
+pub fn obfuscated_info_hash(skey: InfoHash) -> [u8; 20] {
     hash(&[b"req2", &skey.0])
 }
 
@@ -110,14 +110,14 @@ impl Secret {
 
     /// `HASH('req2', SKEY) xor HASH('req3', S)`, which identifies the torrent to those who know its info-hash.
     pub fn torrent(&self, skey: InfoHash) -> [u8; 20] {
-        self.masked(torrent_mark(skey))
+        self.masked(obfuscated_info_hash(skey))
     }
 
-    /// The [`torrent_mark`] that the initiator has sent, if `sent` is what [`Secret::torrent`] returns on its side.
-    pub fn torrent_mark(&self, sent: &[u8]) -> [u8; 20] {
-        let mut mark = [0; 20];
-        mark.iter_mut().zip(sent).for_each(|(to, from)| *to = *from);
-        self.masked(mark)
+    /// The [`obfuscated_info_hash`] that the initiator has sent, if `sent` is what [`Secret::torrent`] returns on its side.
+    pub fn obfuscated_info_hash(&self, sent: &[u8]) -> [u8; 20] {
+        let mut received = [0; 20];
+        received.iter_mut().zip(sent).for_each(|(to, from)| *to = *from);
+        self.masked(received)
     }
 
     fn masked(&self, mut bytes: [u8; 20]) -> [u8; 20] {

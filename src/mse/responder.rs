@@ -5,7 +5,7 @@ use crate::mse::keys::{KEY_LENGTH, KeyMaterial, Secret};
 use crate::mse::{Ciphers, CryptoMethods, MAX_INITIAL, MseError, MseOutcome, VC, pad_length, u16_at, u32_at};
 use crate::types::InfoHash;
 
-/// Finds the torrent that has a [`torrent_mark`](crate::mse::torrent_mark), with the methods we accept for it.
+/// Finds the torrent that has an [`obfuscated_info_hash`](crate::mse::obfuscated_info_hash), with the methods we accept for it.
 type TorrentLookUp<'a> = Box<dyn Fn(&[u8; 20]) -> Option<(InfoHash, CryptoMethods)> + Send + 'a>;
 
 /// The state machine of the accepting side. It sends nothing before it has received the initiator's whole public key.
@@ -39,12 +39,12 @@ impl<'a> Responder<'a> {
     /// Waits for a handshake for the torrent `skey`.
     #[cfg(any(test, feature = "internals"))]
     pub fn new(skey: InfoHash, methods: CryptoMethods, key_material: KeyMaterial) -> Responder<'static> {
-        let mark = crate::mse::torrent_mark(skey);
-        Responder::for_any_torrent(move |asked| (*asked == mark).then_some((skey, methods)), key_material)
+        let wanted = crate::mse::obfuscated_info_hash(skey);
+        Responder::for_any_torrent(move |asked| (*asked == wanted).then_some((skey, methods)), key_material)
     }
 
-    /// Waits for a handshake for any of the torrents that `torrents` finds by their [`torrent_mark`](crate::mse::torrent_mark),
-    /// each with the methods we accept for it.
+    /// Waits for a handshake for any of the torrents that `torrents` finds by their
+    /// [`obfuscated_info_hash`](crate::mse::obfuscated_info_hash), each with the methods we accept for it.
     pub fn for_any_torrent(
         torrents: impl Fn(&[u8; 20]) -> Option<(InfoHash, CryptoMethods)> + Send + 'a,
         key_material: KeyMaterial,
@@ -117,7 +117,8 @@ impl<'a> Responder<'a> {
     }
 
     fn torrent(&mut self, secret: &Secret, torrent_hash: &[u8]) -> Result<ResponderStage, MseError> {
-        let (skey, methods) = (self.torrents)(&secret.torrent_mark(torrent_hash)).ok_or(MseError::AnotherTorrent)?;
+        let (skey, methods) =
+            (self.torrents)(&secret.obfuscated_info_hash(torrent_hash)).ok_or(MseError::AnotherTorrent)?;
         self.chosen_torrent = Some(skey);
         self.part = ExpectedInput::exactly(VC.len() + 4 + 2);
         let (sending, receiving) = (secret.responder_stream(skey), secret.initiator_stream(skey));

@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::mse::{
-    Ciphers, CryptoMethods, Initiator, KeyMaterial, MseError, MseOutcome, Responder, detect_plaintext, torrent_mark,
+    Ciphers, CryptoMethods, Initiator, KeyMaterial, MseError, MseOutcome, Responder, detect_plaintext,
+    obfuscated_info_hash,
 };
 use crate::peer::connection::DisconnectReason;
 use crate::types::{DialMode, Encryption, InfoHash};
@@ -34,8 +35,8 @@ pub trait OfferedTorrents {
     /// Whether the policy of any of them is meant.
     fn any_policy(&self, is_meant: &dyn Fn(Encryption) -> bool) -> bool;
 
-    /// The torrent with this [`torrent_mark`], and its policy.
-    fn by_mark(&self, mark: &[u8; 20]) -> Option<(InfoHash, Encryption)>;
+    /// The torrent with this [`obfuscated_info_hash`], and its encryption policy.
+    fn by_obfuscated_hash(&self, hash: &[u8; 20]) -> Option<(InfoHash, Encryption)>;
 }
 
 /// A single torrent.
@@ -44,8 +45,8 @@ impl OfferedTorrents for (InfoHash, Encryption) {
         is_meant(self.1)
     }
 
-    fn by_mark(&self, mark: &[u8; 20]) -> Option<(InfoHash, Encryption)> {
-        (torrent_mark(self.0) == *mark).then_some(*self)
+    fn by_obfuscated_hash(&self, hash: &[u8; 20]) -> Option<(InfoHash, Encryption)> {
+        (obfuscated_info_hash(self.0) == *hash).then_some(*self)
     }
 }
 
@@ -161,8 +162,9 @@ impl<'a> HandshakeStream<'a> {
         if !torrents.any_policy(&|policy| policy != Encryption::Off) {
             return Err(OTHER_PROTOCOL);
         }
-        let find =
-            |mark: &[u8; 20]| torrents.by_mark(mark).and_then(|(swarm, policy)| Some((swarm, policy.methods()?)));
+        let find = |hash: &[u8; 20]| {
+            torrents.by_obfuscated_hash(hash).and_then(|(swarm, policy)| Some((swarm, policy.methods()?)))
+        };
         let mut mse = Responder::for_any_torrent(find, KeyMaterial::new(&mut Random::system()));
         let mut out = Vec::new();
         mse.advance(begun, &mut out)?;

@@ -238,7 +238,7 @@ impl Control for Shared {
 
     fn is_port_open(&self) -> Option<bool> {
         let client = self.client.lock().clone();
-        client.is_some_and(|client| client.was_ever_reached()).then_some(true)
+        client.is_some_and(|client| client.has_had_incoming()).then_some(true)
     }
 
     fn peer_port(&self) -> u16 {

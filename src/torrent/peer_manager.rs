@@ -244,7 +244,7 @@ impl<'a> PeerManager<'a> {
         if self.discovery.retry_start(&self.config, context.settings.info_hash, &self.registration, now) {
             context.ports.dht.set(self.port());
         }
-        self.discovery.check_reachability(now, self.registration.was_ever_reached());
+        self.discovery.check_reachability(now, self.registration.has_had_incoming());
         if needs_peers {
             let mut search = self.inner.peers.search.lock();
             search.dht_nodes = self.discovery.dht_nodes();

@@ -156,7 +156,7 @@ fn a_peer_that_connects_for_a_dormant_seed_is_served_once_it_has_started() {
         runs.stop_quietly();
         assert_eq!(runs.wait().expect("no error"), Outcome::StoppedComplete);
         let next = runs.trackers()[0].url.clone();
-        guard.has_run(Some((&next, std::time::Duration::ZERO)), AnnouncedPayload::default());
+        guard.note_run_ended(Some((&next, std::time::Duration::ZERO)), AnnouncedPayload::default());
     }
     let seeder_port = seeder.port().expect("it listens");
     let of_seeder = || {

@@ -60,7 +60,7 @@ impl TorrentRegistry {
         let id = state.next_dormant;
         state.next_dormant += 1;
         state.dormant.insert(info_hash, DormantTorrent { id, encryption, is_public, wake: Some(wake) });
-        state.add_mark(info_hash);
+        state.add_obfuscated(info_hash);
         DormantRegistration { registry: self.clone(), info_hash, id }
     }
 
@@ -153,7 +153,7 @@ impl Drop for DormantRegistration {
         let mut state = self.registry.state.lock();
         if state.dormant.get(&self.info_hash).is_some_and(|dormant| dormant.id == self.id) {
             state.dormant.remove(&self.info_hash);
-            state.remove_mark(self.info_hash);
+            state.remove_obfuscated(self.info_hash);
         }
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::discovery::DormantSlot;
+use crate::discovery::DormantListener;
 use crate::discovery::dht::message::{Family, MAX_RECEIVED};
 use crate::discovery::dht::node::{Dht, DhtOutput, DhtStats, NodeSettings};
 use crate::discovery::dht::state::DhtState;
@@ -110,7 +110,7 @@ pub struct DhtService {
     threads: Vec<JoinHandle<DhtState>>,
     resolver: Option<HostResolver>,
     state_file: Option<PathBuf>,
-    dormant: DormantSlot,
+    dormant: DormantListener,
     /// The state loaded at the start. A family that is not used keeps its part.
     loaded_state: DhtState,
 }
@@ -180,7 +180,7 @@ impl DhtService {
             threads: Vec::new(),
             resolver,
             state_file: config.state_file.clone(),
-            dormant: DormantSlot::default(),
+            dormant: DormantListener::default(),
             loaded_state,
         };
         for (at, inbox) in starts.into_iter().enumerate() {
@@ -311,7 +311,7 @@ struct DhtLoop {
     inbox: DhtLoopInbox,
     handles: Arc<Vec<DhtLoopHandle>>,
     found: Sender<FoundPeers>,
-    dormant: DormantSlot,
+    dormant: DormantListener,
     filter: Arc<AddressFilter>,
     /// The receivers for single torrents.
     subscribers: BTreeMap<InfoHash, Sender<FoundPeers>>,

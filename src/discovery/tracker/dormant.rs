@@ -19,7 +19,7 @@ use crate::discovery::tracker::client::TrackerClient;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
 use dht_rotation::DhtRotation;
-pub use schedule::{DormantFacts, DormantId, DormantResult, DormantTracker};
+pub use schedule::{DormantId, DormantResult, DormantTracker, DormantTrackerStatus};
 use schedule::{DormantJob, DormantSchedule};
 
 /// The most threads.
@@ -53,15 +53,15 @@ pub struct DormantAnnounce {
 }
 
 /// What the announces need of the client.
-pub trait DormantHost: Send + Sync {
+pub trait DormantClient: Send + Sync {
     /// Whether the torrent runs at present, and so announces itself. Called with the pool's lock held, so it must not drop the pool.
-    fn runs(&self, info_hash: InfoHash) -> bool;
+    fn is_running(&self, info_hash: InfoHash) -> bool;
     /// The port on which we accept connections.
     fn port(&self) -> Option<u16>;
     /// Announces a torrent in the DHT.
     fn announce_in_dht(&self, info_hash: InfoHash);
-    /// Whether peers on the internet can connect to us. If not, a seed has to dial them.
-    fn is_reachable(&self) -> bool;
+    /// Whether a peer on the internet has ever connected to us. If not, a seed has to dial peers.
+    fn has_had_public_incoming(&self) -> bool;
     /// A tracker has named peers that lack something of a torrent and cannot connect to us. Called without a lock.
     fn found_leechers(&self, info_hash: InfoHash, peers: &[SocketAddr]);
 }
@@ -76,9 +76,9 @@ struct PoolShared {
     /// Signalled when there may be something to do.
     changed: Condvar,
     started: Instant,
-    host: Box<dyn DormantHost>,
+    client: Box<dyn DormantClient>,
     bind: Bind,
-    client: TrackerClient,
+    tracker_client: TrackerClient,
 }
 
 #[derive(Default)]
@@ -100,10 +100,11 @@ enum DormantTask {
 
 impl DormantPool {
     /// A pool without torrents and threads. Its sockets are bound to `bind`.
-    pub fn new(bind: Bind, host: Box<dyn DormantHost>) -> DormantPool {
-        let client = TrackerClient::new(bind.clone(), None, []);
+    pub fn new(bind: Bind, client: Box<dyn DormantClient>) -> DormantPool {
+        let tracker_client = TrackerClient::new(bind.clone(), None, []);
         let (state, changed) = (Mutex::default(), Condvar::new());
-        DormantPool { shared: Arc::new(PoolShared { state, changed, started: Instant::now(), host, bind, client }) }
+        let started = Instant::now();
+        DormantPool { shared: Arc::new(PoolShared { state, changed, started, client, bind, tracker_client }) }
     }
 
     /// Announces a torrent to its trackers, by tier, from now on; each URL says whether it is the user's own. With `uses_dht`, also
@@ -120,7 +121,7 @@ impl DormantPool {
             let in_dht = uses_dht && !torrent.is_private;
             let id = state.schedule.add(torrent, tiers, now);
             if let Some((url, wait)) = known {
-                state.schedule.has_run(id, Some((url, now.saturating_add(wait))), payload, now);
+                state.schedule.note_run_ended(id, Some((url, now.saturating_add(wait))), payload, now);
             }
             if in_dht {
                 state.dht.add(id, info_hash, now);
@@ -142,11 +143,11 @@ impl DormantPool {
         self.change(|state, now| state.schedule.set_trackers(id, tiers, now));
     }
 
-    /// See [`DormantSchedule::has_run`]; the time is that until the next announce.
-    pub fn has_run(&self, id: DormantId, known: Option<(&str, Duration)>, payload: AnnouncedPayload) {
+    /// See [`DormantSchedule::note_run_ended`]; the time is that until the next announce.
+    pub fn note_run_ended(&self, id: DormantId, known: Option<(&str, Duration)>, payload: AnnouncedPayload) {
         self.change(|state, now| {
             let known = known.map(|(url, wait)| (url, now.saturating_add(wait)));
-            state.schedule.has_run(id, known, payload, now);
+            state.schedule.note_run_ended(id, known, payload, now);
         });
     }
 
@@ -155,9 +156,9 @@ impl DormantPool {
         self.change(|state, now| state.schedule.reannounce(id, now).map(|at| at.saturating_sub(now)))
     }
 
-    /// What is known of a torrent's trackers, and the time of the clock that it refers to.
-    pub fn facts(&self, id: DormantId) -> (Vec<DormantFacts>, Duration) {
-        (self.shared.state.lock().schedule.facts(id), self.shared.started.elapsed())
+    /// The status of a torrent's trackers, and the time of the clock that it refers to.
+    pub fn tracker_status(&self, id: DormantId) -> (Vec<DormantTrackerStatus>, Duration) {
+        (self.shared.state.lock().schedule.tracker_status(id), self.shared.started.elapsed())
     }
 
     /// The tracker that counts on a torrent, and how long until the next announce.
@@ -208,14 +209,14 @@ impl PoolState {
         is_idle && (self.is_stopping || self.dht.is_empty())
     }
 
-    fn next_task(&mut self, now: Duration, host: &dyn DormantHost) -> Option<DormantTask> {
+    fn next_task(&mut self, now: Duration, client: &dyn DormantClient) -> Option<DormantTask> {
         if self.is_stopping {
             return self.schedule.next_stopped(now).map(DormantTask::Announce);
         }
-        if let Some(info_hash) = self.dht.next_torrent(now, |info_hash| host.runs(info_hash)) {
+        if let Some(info_hash) = self.dht.next_torrent(now, |info_hash| client.is_running(info_hash)) {
             return Some(DormantTask::AnnounceInDht(info_hash));
         }
-        self.schedule.next_job(now, |torrent| host.runs(torrent.info_hash)).map(DormantTask::Announce)
+        self.schedule.next_job(now, |torrent| client.is_running(torrent.info_hash)).map(DormantTask::Announce)
     }
 
     /// How long to sleep if nothing happens.
@@ -259,7 +260,7 @@ impl PoolShared {
     fn wait_for_task(&self, state: &mut parking_lot::MutexGuard<'_, PoolState>) -> Option<DormantTask> {
         loop {
             let now = self.started.elapsed();
-            if let Some(task) = state.next_task(now, &*self.host) {
+            if let Some(task) = state.next_task(now, &*self.client) {
                 return Some(task);
             }
             if state.is_over() || state.idle > 0 {
@@ -274,7 +275,7 @@ impl PoolShared {
 
     fn run(&self, task: DormantTask) {
         match task {
-            DormantTask::AnnounceInDht(info_hash) => self.host.announce_in_dht(info_hash),
+            DormantTask::AnnounceInDht(info_hash) => self.client.announce_in_dht(info_hash),
             DormantTask::Announce(job) => {
                 let announce = AssertUnwindSafe(|| self.announce(&job));
                 let result =
@@ -285,8 +286,8 @@ impl PoolShared {
                 let leechers = result.as_ref().ok().and_then(leechers).map(<[SocketAddr]>::to_vec);
                 self.state.lock().schedule.finished(&job, result, self.started.elapsed());
                 self.changed.notify_all();
-                if let Some(peers) = leechers.filter(|_| job.id.is_some() && !self.host.is_reachable()) {
-                    self.host.found_leechers(job.torrent.info_hash, &peers);
+                if let Some(peers) = leechers.filter(|_| job.id.is_some() && !self.client.has_had_public_incoming()) {
+                    self.client.found_leechers(job.torrent.info_hash, &peers);
                 }
             }
         }
@@ -297,12 +298,12 @@ impl PoolShared {
         let announce = Announce {
             info_hash: torrent.info_hash,
             peer_id: torrent.identity.peer_id,
-            port: self.host.port().unwrap_or_default(),
+            port: self.client.port().unwrap_or_default(),
             uploaded: torrent.payload.uploaded,
             downloaded: torrent.payload.downloaded,
             left: torrent.left,
             key: torrent.identity.key,
-            numwant: if job.id.is_none() || self.host.is_reachable() { 0 } else { NUMWANT },
+            numwant: if job.id.is_none() || self.client.has_had_public_incoming() { 0 } else { NUMWANT },
             event: job.event,
             tracker_id: job.tracker_id.as_deref(),
         };
@@ -312,7 +313,7 @@ impl PoolShared {
             own = TrackerClient::new(self.bind.clone(), torrent.user_agent.as_deref(), trusted);
             &own
         } else {
-            &self.client
+            &self.tracker_client
         };
         client.announce(&tracker.url, &announce, torrent.is_private, ANNOUNCE_DEADLINE, drop)
     }

@@ -53,7 +53,7 @@ impl Manager {
         let payload = torrent.announced;
         let guard = match &torrent.guard {
             Some((guard, of)) if *of == terms => {
-                guard.has_run(known.as_ref().map(|(url, wait)| (url.as_str(), *wait)), payload);
+                guard.note_run_ended(known.as_ref().map(|(url, wait)| (url.as_str(), *wait)), payload);
                 guard.clone()
             }
             _ => {

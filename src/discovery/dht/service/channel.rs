@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::discovery::DormantSlot;
+use crate::discovery::DormantListener;
 use crate::discovery::dht::message::Family;
 use crate::discovery::dht::node::DhtStats;
 use crate::discovery::dht::service::{DhtCommand, DhtService};
@@ -52,7 +52,7 @@ impl DhtLoopHandle {
 
 impl DhtService {
     /// Where peers of torrents that are only announced are reported.
-    pub(crate) fn dormant(&self) -> &DormantSlot {
+    pub(crate) fn dormant(&self) -> &DormantListener {
         &self.dormant
     }
 

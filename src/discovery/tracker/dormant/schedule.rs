@@ -71,9 +71,9 @@ pub struct DormantResult {
     pub warning: Option<String>,
 }
 
-/// What is known of one tracker of a dormant torrent. Times are those of the schedule's clock.
+/// The status of one tracker of a dormant torrent. Times are those of the schedule's clock.
 #[derive(Clone, Debug)]
-pub struct DormantFacts {
+pub struct DormantTrackerStatus {
     /// The tracker's URL.
     pub url: String,
     /// Its tier, from 0.
@@ -162,9 +162,9 @@ impl DormantSchedule {
         id
     }
 
-    /// The torrent has run since. `known` is the tracker that still counts on it, and when the next announce to it is due; `None` if
+    /// Records that the torrent has run and has ended. `known` is the tracker that still counts on it, and when the next announce to it is due; `None` if
     /// no tracker does. `payload` is that of the whole time.
-    pub fn has_run(
+    pub fn note_run_ended(
         &mut self,
         id: DormantId,
         known: Option<(&str, Duration)>,
@@ -240,11 +240,11 @@ impl DormantSchedule {
         Some(at)
     }
 
-    /// What is known of a torrent's trackers.
-    pub fn facts(&self, id: DormantId) -> Vec<DormantFacts> {
+    /// The status of a torrent's trackers.
+    pub fn tracker_status(&self, id: DormantId) -> Vec<DormantTrackerStatus> {
         let Some(entry) = self.entries.get(&id) else { return Vec::new() };
         let next = entry.usable_from(entry.next).or_else(|| entry.usable_from(0));
-        let fact = |(at, (tracker, tier)): (usize, &(Arc<DormantTracker>, u32))| DormantFacts {
+        let fact = |(at, (tracker, tier)): (usize, &(Arc<DormantTracker>, u32))| DormantTrackerStatus {
             url: tracker.url.to_string(),
             tier: *tier,
             is_announcing: entry.in_flight == Some(at),

@@ -10,13 +10,13 @@ use crate::util::atomics::Flag;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client whose torrents all run, or none of them.
-struct FakeHost {
+struct FakeClient {
     all_run: Arc<Flag>,
     in_dht: Sender<InfoHash>,
 }
 
-impl DormantHost for FakeHost {
-    fn runs(&self, _: InfoHash) -> bool {
+impl DormantClient for FakeClient {
+    fn is_running(&self, _: InfoHash) -> bool {
         self.all_run.is_set()
     }
 
@@ -28,7 +28,7 @@ impl DormantHost for FakeHost {
         let _ = self.in_dht.send(info_hash);
     }
 
-    fn is_reachable(&self) -> bool {
+    fn has_had_public_incoming(&self) -> bool {
         true
     }
 
@@ -37,8 +37,8 @@ impl DormantHost for FakeHost {
 
 fn pool() -> (DormantPool, Arc<Flag>, Receiver<InfoHash>) {
     let (all_run, (in_dht, announced)) = (Arc::new(Flag::default()), bounded(16));
-    let host = FakeHost { all_run: all_run.clone(), in_dht };
-    (DormantPool::new(Bind::Any, Box::new(host)), all_run, announced)
+    let client = FakeClient { all_run: all_run.clone(), in_dht };
+    (DormantPool::new(Bind::Any, Box::new(client)), all_run, announced)
 }
 
 fn torrent(n: u8, is_private: bool) -> DormantAnnounce {
@@ -92,7 +92,7 @@ fn a_silent_tracker_holds_two_threads_and_the_end_does_not_wait_for_it() {
     assert!(connections.iter().all(Result::is_ok));
     pool.add(torrent(100, false), &[], true, None);
     assert_eq!(announced.recv_timeout(PATIENCE), Ok(InfoHash([100; 20])), "another thread has time");
-    let announcing = ids.iter().filter(|id| pool.facts(**id).0[0].is_announcing).count();
+    let announcing = ids.iter().filter(|id| pool.tracker_status(**id).0[0].is_announcing).count();
     assert_eq!(announcing, 2, "two announces to a host at a time");
     assert!(pool.shared.state.lock().running <= MAX_THREADS);
     drop(pool);

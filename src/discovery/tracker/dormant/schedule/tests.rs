@@ -66,17 +66,20 @@ fn due(schedule: &DormantSchedule, id: DormantId) -> u64 {
 fn a_seed_announces_to_the_first_tracker_that_answers_at_its_interval() {
     let mut schedule = DormantSchedule::default();
     let id = schedule.add(torrent(1), &tiers(&[A, "wss://not.supported/", B, A]), s(5));
-    assert_eq!(schedule.facts(id).iter().map(|facts| facts.tier).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(schedule.tracker_status(id).iter().map(|tracker| tracker.tier).collect::<Vec<_>>(), [0, 2]);
     let job = next(&mut schedule, 5).expect("it is due at once");
     assert_eq!(asked(&job), (A, Some(AnnounceEvent::Started)));
-    assert!(next(&mut schedule, 5).is_none() && schedule.facts(id)[0].is_announcing);
+    assert!(next(&mut schedule, 5).is_none() && schedule.tracker_status(id)[0].is_announcing);
     schedule.finished(&job, Err(TrackerError::Refused("no".into())), s(6));
     let job = next(&mut schedule, 6).expect("the next tier");
     assert_eq!(asked(&job), (B, Some(AnnounceEvent::Started)));
     schedule.finished(&job, Ok(AnnounceResponse { tracker_id: Some(b"x".to_vec()), ..answer(1800) }), s(7));
     assert!((1807..1900).contains(&due(&schedule, id)), "the interval, and a little more");
-    let facts = schedule.facts(id);
-    assert_eq!((facts[1].last.as_ref().map(|last| last.leechers), facts[1].earliest), (Some(Some(1)), Some(s(67))));
+    let trackers = schedule.tracker_status(id);
+    assert_eq!(
+        (trackers[1].last.as_ref().map(|last| last.leechers), trackers[1].earliest),
+        (Some(Some(1)), Some(s(67)))
+    );
     // The next round begins with the first tier again, and the one that knows it gets no `started`.
     let job = next(&mut schedule, 1900).expect("it is due");
     assert_eq!(asked(&job), (A, Some(AnnounceEvent::Started)));
@@ -132,7 +135,7 @@ fn a_private_tracker_that_refuses_for_good_is_not_asked_again() {
     let never = TrackerError::Refused("unregistered".into()).later(Some(Retry::Never));
     schedule.finished(&job, Err(never), s(1));
     assert!(schedule.next_due(s(0)).is_none() && next(&mut schedule, 1_000_000).is_none());
-    assert_eq!((schedule.reannounce(id, s(2)), schedule.facts(id)[0].next), (None, None));
+    assert_eq!((schedule.reannounce(id, s(2)), schedule.tracker_status(id)[0].next), (None, None));
     schedule.set_trackers(id, &tiers(&[A]), s(3));
     let job = next(&mut schedule, 3).expect("the user wants it");
     let later = TrackerError::Refused("busy".into()).later(Some(Retry::After(s(7200))));
@@ -146,14 +149,14 @@ fn a_torrent_that_runs_announces_itself_and_comes_back_where_it_was() {
     let id = schedule.add(torrent(1), &tiers(&[A, B]), s(0));
     assert!(schedule.next_job(s(0), |_| true).is_none());
     assert_eq!(due(&schedule, id), 60, "it is looked at again");
-    schedule.has_run(id, Some((B, s(900))), sent(5), s(100));
+    schedule.note_run_ended(id, Some((B, s(900))), sent(5), s(100));
     assert!(next(&mut schedule, 899).is_none());
     let job = next(&mut schedule, 900).expect("due");
     assert_eq!(asked(&job), (A, Some(AnnounceEvent::Started)), "the first tier comes first");
     schedule.finished(&job, Err(TrackerError::Timeout), s(901));
     let job = next(&mut schedule, 901).expect("due");
     assert_eq!(asked(&job), (B, None), "it knows the torrent");
-    schedule.has_run(id, None, sent(6), s(902));
+    schedule.note_run_ended(id, None, sent(6), s(902));
     schedule.finished(&job, Ok(answer(1800)), s(903));
     schedule.remove(id, true);
     assert_eq!(schedule.next_stopped(s(904)).map(|job| job.event), Some(Some(AnnounceEvent::Stopped)));
@@ -192,7 +195,7 @@ fn replaced_trackers_take_over_at_once_unless_one_that_knows_the_torrent_stays()
     // A result of a tracker that is gone does not count.
     schedule.set_trackers(id, &tiers(&[B]), s(21));
     schedule.finished(&job, Ok(answer(5)), s(22));
-    assert!(due(&schedule, id) > 22 && schedule.facts(id)[0].last.is_none());
+    assert!(due(&schedule, id) > 22 && schedule.tracker_status(id)[0].last.is_none());
     schedule.set_trackers(id, &[], s(23));
     assert!(schedule.next_due(s(0)).is_none() && schedule.reannounce(id, s(24)).is_none());
     schedule.remove(id, true);
@@ -255,7 +258,7 @@ fn a_run_learns_which_tracker_counts_on_its_torrent_and_what_was_sent() {
     schedule.finished(&job, Ok(answer(1800)), s(1));
     let (url, due) = schedule.registered(id, s(100)).expect("it has answered");
     assert!(url == A && (s(1801)..s(1900)).contains(&due), "{due:?}");
-    schedule.has_run(id, Some((A, s(500))), sent(7000), s(200));
+    schedule.note_run_ended(id, Some((A, s(500))), sent(7000), s(200));
     assert_eq!(schedule.registered(id, s(600)), Some((A.to_owned(), s(600))));
     let job = next(&mut schedule, 600).expect("due");
     assert_eq!((job.event, job.torrent.payload), (None, sent(7000)));
