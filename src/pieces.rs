@@ -109,9 +109,9 @@ impl PieceManager {
     }
 
     /// Whether any of these pieces is wanted and not verified.
-    pub fn lacks_any(&self, mut pieces: Range<u32>) -> bool {
+    pub fn has_missing_wanted(&self, mut pieces: Range<u32>) -> bool {
         let picker = self.picker.lock();
-        pieces.any(|piece| picker.lacks(PieceIndex(piece)))
+        pieces.any(|piece| picker.is_missing_wanted(PieceIndex(piece)))
     }
 
     /// Adds to the count of wasted payload bytes.
@@ -268,7 +268,7 @@ impl PieceManager {
         out: &mut Vec<BlockInfo>,
     ) -> Option<Duration> {
         let mut picker = self.picker.lock();
-        let n = end_game_limit.limit(n, picker.lacking_blocks(), share);
+        let n = end_game_limit.limit(n, picker.missing_wanted_blocks(), share);
         let again = picker.pick(peer, n, pick_context, out);
         let discarded = picker.take_discarded_bytes();
         if discarded > 0 {

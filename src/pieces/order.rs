@@ -41,8 +41,8 @@ impl PieceManager {
     }
 
     /// The urgent pieces, if the peer has one of them; otherwise none.
-    pub fn urgent_of(&self, peer: PeerKey) -> Vec<PieceIndex> {
-        self.picker.lock().urgent_of(peer)
+    pub fn most_urgent_for(&self, peer: PeerKey) -> Vec<PieceIndex> {
+        self.picker.lock().most_urgent_for(peer)
     }
 
     /// Frees blocks whose requests we cancelled. Unlike [`PieceManager::release`], it keeps the owners of the pieces.
@@ -69,9 +69,9 @@ impl PieceManager {
     }
 
     /// The first `most` pieces of the range that are wanted and not verified. Looks at 4,096 pieces at most.
-    pub fn lacking_in(&self, pieces: Range<u32>, most: usize) -> Vec<PieceIndex> {
+    pub fn missing_wanted_in(&self, pieces: Range<u32>, most: usize) -> Vec<PieceIndex> {
         let picker = self.picker.lock();
-        let lacking = pieces.take(MAX_SCAN).map(PieceIndex).filter(|&piece| picker.lacks(piece));
-        lacking.take(most).collect()
+        let missing = pieces.take(MAX_SCAN).map(PieceIndex).filter(|&piece| picker.is_missing_wanted(piece));
+        missing.take(most).collect()
     }
 }

@@ -243,7 +243,7 @@ impl Picker {
             if begun.only_peer == Some(key) && !on_parole && !self.parole.is_doubtful(piece) {
                 begun.only_peer = None;
             }
-            if begun.asked + begun.writing + begun.expired > 0 {
+            if begun.requested + begun.writing + begun.expired > 0 {
                 freed += begun.forget(key);
             }
             self.update_lists(piece);

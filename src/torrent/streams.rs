@@ -133,7 +133,8 @@ impl StreamRegistry {
         let length = u64::from(context.pieces.storage().layout().piece_length());
         let ahead = usize::try_from(AHEAD / length.max(1)).unwrap_or(usize::MAX).clamp(MIN_PIECES_AHEAD, MAX_URGENT);
         let windows = state.streams.values().filter(|entry| !entry.pieces.is_empty());
-        let windows: Vec<_> = windows.map(|entry| context.pieces.lacking_in(entry.pieces.clone(), ahead)).collect();
+        let windows: Vec<_> =
+            windows.map(|entry| context.pieces.missing_wanted_in(entry.pieces.clone(), ahead)).collect();
         context.pieces.set_urgent(interleaved(&windows));
     }
 

@@ -13,7 +13,7 @@ impl Peer {
         if seeks == 0 || !self.requesting.pipeline.lock().is_cancel_due(now, seeks) {
             return;
         }
-        let urgent = context.pieces.urgent_of(self.key);
+        let urgent = context.pieces.most_urgent_for(self.key);
         let cancelled = self
             .requesting
             .pipeline

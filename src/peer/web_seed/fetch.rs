@@ -117,7 +117,7 @@ impl WebSeedWork {
         for piece in pieces.clone().map(PieceIndex) {
             let claimed = self.claim(&context, piece, &(start..start + length));
             has_claimed |= !claimed.is_empty();
-            if claimed.is_empty() && !context.pieces.lacks_any(piece.0..pieces.end) {
+            if claimed.is_empty() && !context.pieces.has_missing_wanted(piece.0..pieces.end) {
                 break;
             }
             let layout = context.pieces.storage().layout();

@@ -2,19 +2,19 @@
 
 use crate::types::PeerKey;
 
-/// The most peers that are asked for one block at the same time.
-pub(crate) const MAX_ASKED_PEERS: usize = 3;
+/// The most peers that a block is requested from at the same time.
+pub(crate) const MAX_PEERS_PER_BLOCK: usize = 3;
 
 /// The peers that a block was requested from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AskedPeers {
-    keys: [PeerKey; MAX_ASKED_PEERS],
+pub(crate) struct RequestedPeers {
+    keys: [PeerKey; MAX_PEERS_PER_BLOCK],
     count: u8,
 }
 
-impl AskedPeers {
-    fn one(key: PeerKey) -> AskedPeers {
-        AskedPeers { keys: [key; MAX_ASKED_PEERS], count: 1 }
+impl RequestedPeers {
+    fn one(key: PeerKey) -> RequestedPeers {
+        RequestedPeers { keys: [key; MAX_PEERS_PER_BLOCK], count: 1 }
     }
 
     pub(crate) fn keys(&self) -> &[PeerKey] {
@@ -48,7 +48,7 @@ pub(crate) enum BlockState {
     /// To be requested before all others; this peer let its request expire.
     Expired(PeerKey),
     /// Requested; the answer is overdue at `due`, in ticks.
-    Asked { asked_peers: AskedPeers, due: u32 },
+    Requested { requested_peers: RequestedPeers, due: u32 },
     /// This peer's copy is being written.
     Writing(PeerKey),
     /// On disk; sent by this peer, or in an earlier run if `None`.
@@ -78,7 +78,7 @@ pub(crate) struct BegunPiece {
     /// Free and expired blocks.
     pub(crate) free: u32,
     pub(crate) expired: u32,
-    pub(crate) asked: u32,
+    pub(crate) requested: u32,
     pub(crate) writing: u32,
     pub(crate) received: u32,
     /// No block before this one is `Free`.
@@ -106,7 +106,7 @@ impl BegunPiece {
             only_peer,
             free: blocks,
             expired: 0,
-            asked: 0,
+            requested: 0,
             writing: 0,
             received: 0,
             low: 0,
@@ -129,7 +129,7 @@ impl BegunPiece {
     }
 
     /// How many blocks are not yet on disk.
-    pub(crate) fn lacking(&self) -> u32 {
+    pub(crate) fn missing(&self) -> u32 {
         self.blocks.len() as u32 - self.received
     }
 
@@ -154,34 +154,37 @@ impl BegunPiece {
     fn count(&mut self, block: BlockState) -> &mut u32 {
         match block {
             BlockState::Free | BlockState::Expired(_) => &mut self.free,
-            BlockState::Asked { .. } => &mut self.asked,
+            BlockState::Requested { .. } => &mut self.requested,
             BlockState::Writing(_) => &mut self.writing,
             BlockState::Received(_) => &mut self.received,
         }
     }
 
     /// Requests the block from `key`, in addition to other peers; the answer is overdue at `due`.
-    pub(crate) fn ask(&mut self, at: usize, key: PeerKey, due: u32) {
+    pub(crate) fn request(&mut self, at: usize, key: PeerKey, due: u32) {
         self.only_peer = self.only_peer.filter(|&only| only == key);
-        let asked = match self.get(at) {
-            Some(BlockState::Asked { mut asked_peers, .. }) => {
-                asked_peers.add(key);
-                BlockState::Asked { asked_peers, due }
+        let requested = match self.get(at) {
+            Some(BlockState::Requested { mut requested_peers, .. }) => {
+                requested_peers.add(key);
+                BlockState::Requested { requested_peers, due }
             }
-            _ => BlockState::Asked { asked_peers: AskedPeers::one(key), due },
+            _ => BlockState::Requested { requested_peers: RequestedPeers::one(key), due },
         };
-        self.set(at, asked);
+        self.set(at, requested);
     }
 
-    /// Takes the request back from `key`. If no other peer is asked, the block becomes `then`. Returns false if `key` was not
-    /// asked.
-    pub(crate) fn unask(&mut self, at: usize, key: PeerKey, then: BlockState) -> bool {
-        let Some(BlockState::Asked { mut asked_peers, due }) = self.get(at) else { return false };
-        if !asked_peers.contains(key) {
+    /// Takes the request back from `key`. If the block is requested from no other peer, it becomes `then`. Returns false if it was not
+    /// requested from `key`.
+    pub(crate) fn remove_request(&mut self, at: usize, key: PeerKey, then: BlockState) -> bool {
+        let Some(BlockState::Requested { mut requested_peers, due }) = self.get(at) else { return false };
+        if !requested_peers.contains(key) {
             return false;
         }
-        asked_peers.remove(key);
-        self.set(at, if asked_peers.keys().is_empty() { then } else { BlockState::Asked { asked_peers, due } });
+        requested_peers.remove(key);
+        self.set(
+            at,
+            if requested_peers.keys().is_empty() { then } else { BlockState::Requested { requested_peers, due } },
+        );
         true
     }
 
@@ -234,7 +237,7 @@ impl BegunPiece {
         let count = |want: fn(&BlockState) -> bool| self.blocks.iter().filter(|b| want(b)).count() as u32;
         assert_eq!(self.free, count(|b| matches!(b, BlockState::Free | BlockState::Expired(_))));
         assert_eq!(self.expired, count(|b| matches!(b, BlockState::Expired(_))));
-        assert_eq!(self.asked, count(|b| matches!(b, BlockState::Asked { .. })));
+        assert_eq!(self.requested, count(|b| matches!(b, BlockState::Requested { .. })));
         assert_eq!(self.writing, count(|b| matches!(b, BlockState::Writing(_))));
         assert_eq!(self.received, count(|b| matches!(b, BlockState::Received(_))));
         assert_eq!(self.restored, count(|b| matches!(b, BlockState::Received(None))));
@@ -246,8 +249,8 @@ impl BegunPiece {
         for (at, block) in self.blocks.iter().enumerate() {
             match block {
                 BlockState::Free => assert!((self.low..self.high).contains(&at), "a free block is out of sight"),
-                BlockState::Asked { asked_peers, .. } => {
-                    let keys = asked_peers.keys();
+                BlockState::Requested { requested_peers, .. } => {
+                    let keys = requested_peers.keys();
                     assert!(!keys.is_empty() && (1..keys.len()).all(|i| !keys[i..].contains(&keys[i - 1])));
                 }
                 _ => {}

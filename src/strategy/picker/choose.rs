@@ -1,11 +1,11 @@
-//! The rules of picking, in order: expired blocks (last for a crawling peer); the peer's own pieces; orphans and shared pieces;
+//! The rules of picking, in order: expired blocks (last for a very slow peer); the peer's own pieces; orphans and shared pieces;
 //! doubtful pieces, unless a plan gives an order; new pieces (those that the plan wants early, then the rarest, or the next ones
 //! in sequential mode); help for other owners; pieces taken over from peers that may not be helped (`parole`); blocks that the
 //! peer itself let expire; and blocks that stalled peers are asked for or, in the end-game, any peers.
 
 use std::time::Duration;
 
-use crate::strategy::picker::begun::MAX_ASKED_PEERS;
+use crate::strategy::picker::begun::MAX_PEERS_PER_BLOCK;
 use crate::strategy::picker::{BlockState, PickContext, Picker, RANDOM_FIRST, pick_context};
 use crate::types::{BlockInfo, PeerKey, PieceIndex};
 
@@ -27,7 +27,7 @@ pub(crate) struct RankedPiece {
 /// then the earliest due time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RankedBlock {
-    asked_peers: usize,
+    requested_peers: usize,
     fast: bool,
     due: u32,
     piece: PieceIndex,
@@ -59,14 +59,14 @@ impl Pick<'_> {
         self.out.len() >= self.goal
     }
 
-    /// Limits the pick to `n` more blocks. Returns the length to reach without that, for [`Pick::widen`].
-    pub(super) fn narrow(&mut self, n: usize) -> usize {
+    /// Limits the pick to `n` more blocks. Returns the length to reach without that, for [`Pick::restore_limit`].
+    pub(super) fn limit_to(&mut self, n: usize) -> usize {
         let goal = self.out.len().saturating_add(n).min(self.goal);
         std::mem::replace(&mut self.goal, goal)
     }
 
     /// Ends a limit.
-    pub(super) fn widen(&mut self, goal: usize) {
+    pub(super) fn restore_limit(&mut self, goal: usize) {
         self.goal = goal;
     }
 
@@ -119,7 +119,7 @@ impl Picker {
         if !self.sequence.urgent.is_empty() {
             self.take_urgent(&mut pick);
         }
-        if !pick_context.is_crawling() {
+        if !pick_context.is_very_slow() {
             self.take_expired(&mut pick, false);
         }
         self.take_own(&mut pick);
@@ -150,7 +150,7 @@ impl Picker {
             if !self.may_join(piece, begun, pick.key) {
                 return None;
             }
-            Some(RankedPiece { is_owner_fast: false, rank: begun.lacking(), piece })
+            Some(RankedPiece { is_owner_fast: false, rank: begun.missing(), piece })
         };
         for RankedPiece { piece, .. } in self.ranked(pick, key) {
             let is_exclusive = self.begun.get(&piece).is_some_and(|begun| self.is_exclusive(piece, begun));
@@ -158,7 +158,7 @@ impl Picker {
             let own = own || is_exclusive || self.order.holders(piece) <= 1;
             for at in 0..begun.blocks().len() {
                 if !pick.is_full() && matches!(begun.get(at), Some(BlockState::Expired(by)) if own || by != pick.key) {
-                    begun.ask(at, pick.key, pick.due());
+                    begun.request(at, pick.key, pick.due());
                     pick.out.push(self.geometry.block(piece, at));
                 }
             }
@@ -174,7 +174,7 @@ impl Picker {
         while !pick.is_full()
             && let Some(at) = if from_end { begun.last_free() } else { begun.first_free() }
         {
-            begun.ask(at, pick.key, pick.due());
+            begun.request(at, pick.key, pick.due());
             pick.out.push(self.geometry.block(piece, at));
         }
         self.update_lists(piece);
@@ -208,7 +208,7 @@ impl Picker {
             let shared = begun.owner.is_none_or(|owner| !pick.context.is_fast() && owner != pick.key && slow(owner));
             (shared && self.may_join(piece, begun, pick.key)).then(|| RankedPiece {
                 is_owner_fast: false,
-                rank: begun.lacking(),
+                rank: begun.missing(),
                 piece,
             })
         };
@@ -303,19 +303,19 @@ impl Picker {
         candidates.clear();
         let (bits, end) = (&self.peers[pick.peer].bits, urgent.is_some() || self.order.is_exhausted());
         let is_meant = |piece: &PieceIndex| urgent.is_none_or(|urgent| urgent.contains(piece)) && bits.has(*piece);
-        let places = MAX_ASKED_PEERS - usize::from(!pick.context.is_proven());
+        let places = MAX_PEERS_PER_BLOCK - usize::from(!pick.context.is_proven());
         let mut again = u32::MAX;
-        for (&piece, begun) in self.begun.iter().filter(|(piece, begun)| begun.asked > 0 && is_meant(piece)) {
+        for (&piece, begun) in self.begun.iter().filter(|(piece, begun)| begun.requested > 0 && is_meant(piece)) {
             if !self.may_join(piece, begun, pick.key) {
                 continue;
             }
             for (at, block) in begun.blocks().iter().enumerate() {
-                let BlockState::Asked { asked_peers, due } = block else { continue };
-                let keys = asked_peers.keys();
+                let BlockState::Requested { requested_peers, due } = block else { continue };
+                let keys = requested_peers.keys();
                 if keys.len() >= places || keys.contains(&pick.key) {
                     continue;
                 }
-                if !keys.iter().all(|&asked| self.is_stalled(asked)) {
+                if !keys.iter().all(|&other| self.is_stalled(other)) {
                     if !end {
                         continue;
                     }
@@ -324,8 +324,8 @@ impl Picker {
                         continue;
                     }
                 }
-                let fast = keys.iter().any(|&asked| self.is_fast(asked));
-                candidates.push(RankedBlock { asked_peers: keys.len(), fast, due: *due, piece, at });
+                let fast = keys.iter().any(|&other| self.is_fast(other));
+                candidates.push(RankedBlock { requested_peers: keys.len(), fast, due: *due, piece, at });
             }
         }
         if again < u32::MAX {
@@ -342,7 +342,7 @@ impl Picker {
             let late = candidate.due <= pick.context.ticks();
             let due = if late { pick.due() } else { pick.due().min(candidate.due) };
             if let Some(begun) = self.begun.get_mut(&candidate.piece) {
-                begun.ask(candidate.at, pick.key, due);
+                begun.request(candidate.at, pick.key, due);
                 pick.out.push(self.geometry.block(candidate.piece, candidate.at));
             }
         }

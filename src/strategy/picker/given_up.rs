@@ -126,9 +126,9 @@ mod tests {
         }
         picker.parole.begin(doubtful, &[A, B]);
         picker.take(B, 0, true);
-        let asked = picker.take(A, 2, true);
-        assert_eq!(pieces(&asked), [doubtful.0]);
-        picker.release(A, &asked);
+        let blocks = picker.take(A, 2, true);
+        assert_eq!(pieces(&blocks), [doubtful.0]);
+        picker.release(A, &blocks);
         picker.check_invariants();
         picker
     }

@@ -21,8 +21,8 @@ impl Picker {
             }
             for block in begun.blocks() {
                 match block {
-                    BlockState::Asked { asked_peers, .. } => {
-                        assert!(asked_peers.keys().iter().all(|&k| self.peer(k).is_some()));
+                    BlockState::Requested { requested_peers, .. } => {
+                        assert!(requested_peers.keys().iter().all(|&k| self.peer(k).is_some()));
                     }
                     BlockState::Writing(by) | BlockState::Expired(by) => assert!(self.peer(*by).is_some()),
                     _ => {}

@@ -95,9 +95,9 @@ impl BegunPiece {
                     self.set(at, BlockState::Free);
                 }
                 Some(BlockState::Expired(_)) => self.set(at, BlockState::Free),
-                Some(BlockState::Asked { asked_peers, .. }) => {
-                    for &other in asked_peers.keys().iter().filter(|&&other| other != key) {
-                        self.unask(at, other, BlockState::Free);
+                Some(BlockState::Requested { requested_peers, .. }) => {
+                    for &other in requested_peers.keys().iter().filter(|&&other| other != key) {
+                        self.remove_request(at, other, BlockState::Free);
                         taken_back.push((other, at));
                     }
                 }
@@ -227,8 +227,8 @@ impl Picker {
     fn time_left(&self, begun: &BegunPiece, key: PeerKey) -> Option<Duration> {
         let mut busy: Vec<PeerKey> = Vec::new();
         for block in begun.blocks() {
-            if let BlockState::Asked { asked_peers, .. } = block {
-                for &other in asked_peers.keys() {
+            if let BlockState::Requested { requested_peers, .. } = block {
+                for &other in requested_peers.keys() {
                     if other != key && !busy.contains(&other) && !self.is_stalled(other) {
                         busy.push(other);
                     }
@@ -241,7 +241,7 @@ impl Picker {
         let contexts = busy.iter().filter_map(|&key| self.peer(key)).map(|peer| &peer.pick_context);
         let per_second: f64 =
             contexts.filter(|context| !context.per_block.is_zero()).map(|c| c.per_block.as_secs_f64().recip()).sum();
-        let seconds = f64::from(begun.lacking()) / per_second;
+        let seconds = f64::from(begun.missing()) / per_second;
         Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// A request is overdue this long after twice its expected answer time.
 const SLACK: Duration = Duration::from_millis(100);
-/// A peer that needs longer for a block is crawling.
-const LONG_BLOCK: Duration = Duration::from_secs(4);
+/// A peer that needs longer for a block is very slow.
+const VERY_SLOW_BLOCK: Duration = Duration::from_secs(4);
 /// The picker's unit of time, in milliseconds: 32 bits last for 497 days.
 const TICK: u64 = 10;
 
@@ -45,8 +45,8 @@ impl PickContext {
     }
 
     /// Whether it is so slow that blocks expired by other peers are left to faster peers, which may deliver them sooner.
-    pub(crate) fn is_crawling(&self) -> bool {
-        self.per_block > LONG_BLOCK
+    pub(crate) fn is_very_slow(&self) -> bool {
+        self.per_block > VERY_SLOW_BLOCK
     }
 
     pub(crate) fn is_stalled(&self) -> bool {

@@ -38,7 +38,7 @@ impl Picker {
         (self.sequence.early, self.sequence.is_sequential) = (early, sequential);
         let mut wanted = if wanted.len() == pieces { wanted } else { Bitfield::full(pieces) };
         if wanted.is_full() && self.bytes.wanted == self.geometry.total {
-            self.retain_lacking_early();
+            self.retain_missing_early();
             return; // unchanged
         }
         for &piece in self.begun.keys() {
@@ -63,16 +63,16 @@ impl Picker {
             let wanted = common(&peer.bits, &self.unverified_wanted);
             (peer.wanted_until, peer.has_no_unbegun) = (self.wanted.bound(peer.key, wanted), false);
         }
-        self.retain_lacking_early();
+        self.retain_missing_early();
     }
 
-    fn retain_lacking_early(&mut self) {
+    fn retain_missing_early(&mut self) {
         self.sequence.early.retain(|&piece| self.unverified_wanted.has(piece));
         self.sequence.urgent.retain(|&piece| self.unverified_wanted.has(piece));
     }
 
     /// Whether the piece is wanted and not verified.
-    pub fn lacks(&self, piece: PieceIndex) -> bool {
+    pub fn is_missing_wanted(&self, piece: PieceIndex) -> bool {
         self.unverified_wanted.has(piece)
     }
 
@@ -102,7 +102,7 @@ impl Picker {
     }
 
     /// Approximately how many wanted blocks are not on disk.
-    pub fn lacking_blocks(&self) -> u64 {
+    pub fn missing_wanted_blocks(&self) -> u64 {
         self.bytes.missing_wanted.div_ceil(u64::from(BLOCK_SIZE)).saturating_sub(self.received)
     }
 

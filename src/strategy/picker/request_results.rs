@@ -12,8 +12,8 @@ impl BegunPiece {
         let mut freed = 0;
         for at in 0..self.blocks().len() {
             match self.get(at) {
-                Some(BlockState::Asked { .. }) => {
-                    self.unask(at, key, BlockState::Free);
+                Some(BlockState::Requested { .. }) => {
+                    self.remove_request(at, key, BlockState::Free);
                 }
                 Some(BlockState::Writing(by) | BlockState::Expired(by)) if by == key => self.set(at, BlockState::Free),
                 _ => continue,
@@ -48,8 +48,8 @@ impl Picker {
         let Some(begun) = self.begun.get_mut(&piece) else { return BlockVerdict::Unrequested };
         match begun.get(at) {
             Some(BlockState::Received(_) | BlockState::Writing(_)) => return BlockVerdict::Duplicate,
-            Some(BlockState::Asked { asked_peers, .. }) if late || asked_peers.contains(key) => {
-                cancels.extend(asked_peers.keys().iter().filter(|&&k| k != key).map(|&k| (k, block)));
+            Some(BlockState::Requested { requested_peers, .. }) if late || requested_peers.contains(key) => {
+                cancels.extend(requested_peers.keys().iter().filter(|&&k| k != key).map(|&k| (k, block)));
             }
             Some(BlockState::Free | BlockState::Expired(_)) if late => {}
             _ => return BlockVerdict::Unrequested,
@@ -188,25 +188,25 @@ impl Picker {
 
     /// Frees these blocks because we cancelled the requests. The peer remains the one that may send them, if it was the only one.
     pub fn release_cancelled(&mut self, key: PeerKey, blocks: &[BlockInfo]) {
-        self.unask(key, blocks, BlockState::Free);
+        self.remove_requests(key, blocks, BlockState::Free);
     }
 
     fn take_back(&mut self, key: PeerKey, blocks: &[BlockInfo], then: BlockState) -> usize {
-        let (freed, given_up) = self.unask(key, blocks, then);
+        let (freed, given_up) = self.remove_requests(key, blocks, then);
         self.record_given_up(key, given_up);
         freed
     }
 
     /// Takes requests back. Returns how many blocks become free, and the pieces of the blocks.
-    fn unask(&mut self, key: PeerKey, blocks: &[BlockInfo], then: BlockState) -> (usize, Vec<PieceIndex>) {
+    fn remove_requests(&mut self, key: PeerKey, blocks: &[BlockInfo], then: BlockState) -> (usize, Vec<PieceIndex>) {
         let (mut freed, mut pieces) = (0, Vec::new());
         for block in blocks {
             let Some(at) = self.geometry.block_index(block) else { continue };
             let Some(begun) = self.begun.get_mut(&block.piece) else { continue };
-            if !begun.unask(at, key, then) {
+            if !begun.remove_request(at, key, then) {
                 continue;
             }
-            freed += usize::from(!matches!(begun.get(at), Some(BlockState::Asked { .. })));
+            freed += usize::from(!matches!(begun.get(at), Some(BlockState::Requested { .. })));
             pieces.push(block.piece);
             self.remember_taken_back(key, block.piece, at);
             self.disown(key, block.piece);

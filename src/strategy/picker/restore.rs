@@ -94,7 +94,7 @@ mod tests {
         let mut picker = picker(&[A]);
         picker.restore(&partial(1, 4, &[0, 2]));
         picker.check_invariants();
-        assert_eq!((picker.received_blocks(), picker.lacking_blocks()), (2, 10));
+        assert_eq!((picker.received_blocks(), picker.missing_wanted_blocks()), (2, 10));
         assert_eq!(picker.partial_pieces(), [partial(1, 4, &[0, 2])]);
         let asked = picker.take(A, 2, true);
         assert_eq!(places(&asked), [(1, 1), (1, 3)], "before a new piece is begun");

@@ -89,7 +89,7 @@ impl Model {
         *self.remotes.keys().nth(usize::from(peer) % self.remotes.len()).expect("the full one stays")
     }
 
-    fn asked_peers(&self, block: &BlockInfo) -> usize {
+    fn requested_peers(&self, block: &BlockInfo) -> usize {
         self.remotes.values().filter(|remote| remote.asked.contains(block)).count()
     }
 
@@ -111,7 +111,7 @@ impl Model {
                 }
         });
         let blocks = open.flat_map(|p| (0..geometry.blocks(p)).map(move |at| geometry.block(p, at as usize)));
-        blocks.filter(|block| !self.is_there(block) && self.asked_peers(block) == 0).count()
+        blocks.filter(|block| !self.is_there(block) && self.requested_peers(block) == 0).count()
     }
 
     fn pick(&mut self, key: PeerKey, n: usize, speed: Speed) -> usize {
@@ -131,17 +131,17 @@ impl Model {
             assert!(!self.is_there(block), "{block:?} is there");
             assert!(self.wanted.has(block.piece), "{block:?} is not wanted");
             assert!(!self.remotes[&key].asked.contains(block), "{block:?} is asked of this peer");
-            let asked_peers = self.asked_peers(block);
-            assert!(asked_peers < 3, "{block:?} has too many asked peers");
+            let requested_peers = self.requested_peers(block);
+            assert!(requested_peers < 3, "{block:?} has requests to too many peers");
             let is_urgent = self.picker.sequence.urgent.contains(&block.piece);
-            twice += usize::from(asked_peers > 0 && !is_urgent);
+            twice += usize::from(requested_peers > 0 && !is_urgent);
             let stalled = |remote: &ModelPeer| remote.stalled || !remote.asked.contains(block);
             let stalled = self.remotes.values().all(stalled);
             assert!(
-                asked_peers == 0 || stalled || is_urgent || self.picker.order.is_exhausted(),
+                requested_peers == 0 || stalled || is_urgent || self.picker.order.is_exhausted(),
                 "asked twice outside the end-game"
             );
-            assert!(asked_peers == 0 || speed != Speed::Stalled, "a stalled peer is asked for what others are");
+            assert!(requested_peers == 0 || speed != Speed::Stalled, "a stalled peer is asked for what others are");
             self.remotes.get_mut(&key).expect("known").asked.push(*block);
         }
         self.keeps_the_order(key, &unbegun, speed);
@@ -161,7 +161,7 @@ impl Model {
         self.received
             .retain(|block| !pieces.contains(&block.piece) || matches!(state(block), Some(BlockState::Received(_))));
         for (&other, remote) in self.remotes.iter_mut().filter(|(other, _)| **other != key) {
-            let is_asked = |block: &mut BlockInfo| matches!(state(block), Some(BlockState::Asked { asked_peers, .. }) if asked_peers.contains(other));
+            let is_asked = |block: &mut BlockInfo| matches!(state(block), Some(BlockState::Requested { requested_peers, .. }) if requested_peers.contains(other));
             let lost: Vec<BlockInfo> = remote.asked.extract_if(.., |block| !is_asked(block)).collect();
             remote.lost.retain(|block| !lost.contains(block));
             remote.lost.extend(lost);
@@ -331,7 +331,7 @@ impl Model {
                 self.arrive(FULL, block, true);
             }
             if arrived == 0 {
-                // The remaining blocks have three silent asked peers each; their requests expire.
+                // The remaining blocks have three silent peers each; their requests expire.
                 for key in self.remotes.keys().copied().filter(|&key| key != FULL).collect::<Vec<_>>() {
                     self.take_back(key, 0, true);
                     self.picker.mark_stalled(key);
@@ -389,7 +389,7 @@ proptest! {
             }
         }
         prop_assert_eq!(model.picker.have(), &some(plan_input.wanted, pieces), "exactly what is wanted");
-        // Only blocks in flight when the last free block was requested can be duplicated, with three asked peers per block.
+        // Only blocks in flight when the last free block was requested can be duplicated, with three peers per block.
         prop_assert!(model.duplicates <= 2 * depth * speeds.len(), "{} of {total}", model.duplicates);
     }
 }

@@ -1,4 +1,5 @@
-//! Pieces that somebody waits for, such as a media player: all peers work on them first.
+//! Urgent pieces, which somebody waits for, such as a media player: all peers work on them first. libtorrent calls them
+//! time-critical.
 
 use crate::strategy::picker::choose::Pick;
 use crate::strategy::picker::{BegunPiece, BlockState, Picker};
@@ -6,17 +7,22 @@ use crate::types::{PeerKey, PieceIndex};
 
 /// The most urgent pieces; further ones are ignored.
 pub const MAX_URGENT: usize = 64;
-/// How many of the urgent pieces may be requested twice, if another peer is likely to deliver them sooner.
-const DUPLICATED: usize = 4;
+/// How many of the most urgent pieces may be requested twice, if another peer is likely to deliver them sooner.
+const MAX_DUPLICATED_PIECES: usize = 4;
 /// How many of them are divided among the peers.
-const DIVIDED: usize = 16;
+const MAX_DIVIDED_PIECES: usize = 16;
 /// A peer that is slower than the fastest one by more than this factor leaves the most urgent piece alone.
 const TOO_SLOW: f64 = 4.0;
 
-/// How many of a piece's `lacking` blocks a peer may be asked for, so that all peers complete it at the same time. `rates` are
+/// How many of a piece's `missing` blocks a peer may be asked for, so that all peers complete it at the same time. `rates` are
 /// those of all peers that may send blocks of it, in blocks per second, and `own` is that of the peer; `None` if it is not known.
 /// `is_first` says whether the piece is the most urgent one.
-fn share(rates: impl Iterator<Item = Option<f64>> + Clone, own: Option<f64>, lacking: usize, is_first: bool) -> usize {
+fn blocks_for_peer(
+    rates: impl Iterator<Item = Option<f64>> + Clone,
+    own: Option<f64>,
+    missing: usize,
+    is_first: bool,
+) -> usize {
     let fastest = rates.clone().flatten().fold(0.0, f64::max);
     let helps = |rate: &f64| !is_first || rate * TOO_SLOW >= fastest;
     let part = match own {
@@ -24,7 +30,7 @@ fn share(rates: impl Iterator<Item = Option<f64>> + Clone, own: Option<f64>, lac
         Some(own) => own / rates.flatten().filter(helps).sum::<f64>(),
         None => 1.0 / rates.count().max(1) as f64,
     };
-    ((lacking as f64 * part).ceil() as usize).clamp(1, lacking.max(1))
+    ((missing as f64 * part).ceil() as usize).clamp(1, missing.max(1))
 }
 
 impl Picker {
@@ -43,16 +49,16 @@ impl Picker {
     }
 
     /// The most urgent pieces; none if the peer has no urgent piece.
-    pub fn urgent_of(&self, key: PeerKey) -> Vec<PieceIndex> {
+    pub fn most_urgent_for(&self, key: PeerKey) -> Vec<PieceIndex> {
         let urgent = &self.sequence.urgent;
         let is_useful = self.peer(key).is_some_and(|peer| urgent.iter().any(|&piece| peer.bits.has(piece)));
-        if is_useful { urgent.iter().copied().take(DUPLICATED).collect() } else { Vec::new() }
+        if is_useful { urgent.iter().copied().take(MAX_DUPLICATED_PIECES).collect() } else { Vec::new() }
     }
 
     /// Takes blocks of urgent pieces: free ones, those that other peers let expire, and for the most urgent pieces those that
     /// other peers are likely to deliver later. Peers that need long for a block get none, as the pieces would wait for them.
     pub(super) fn take_urgent(&mut self, pick: &mut Pick) {
-        if pick.context.is_crawling() {
+        if pick.context.is_very_slow() {
             return;
         }
         let urgent = std::mem::take(&mut self.sequence.urgent);
@@ -63,7 +69,7 @@ impl Picker {
             self.take_urgent_piece(pick, piece, rank);
         }
         if !pick.is_full() {
-            self.take_duplicates(pick, urgent.get(..DUPLICATED).or(Some(&urgent)));
+            self.take_duplicates(pick, urgent.get(..MAX_DUPLICATED_PIECES).or(Some(&urgent)));
         }
         self.sequence.urgent = urgent;
     }
@@ -73,7 +79,7 @@ impl Picker {
         if !self.peers[pick.peer].bits.has(piece) || self.begun.get(&piece).is_some_and(|begun| begun.free == 0) {
             return;
         }
-        let most = if rank < DIVIDED { self.share_of_urgent(pick, piece, rank == 0) } else { usize::MAX };
+        let most = if rank < MAX_DIVIDED_PIECES { self.blocks_of_urgent(pick, piece, rank == 0) } else { usize::MAX };
         if most == 0 {
             return;
         }
@@ -87,25 +93,25 @@ impl Picker {
             return;
         }
         let Some(begun) = self.begun.get_mut(&piece) else { return };
-        let goal = pick.narrow(most);
+        let goal = pick.limit_to(most);
         for at in 0..if begun.expired > 0 { begun.blocks().len() } else { 0 } {
             if !pick.is_full() && matches!(begun.get(at), Some(BlockState::Expired(by)) if by != key) {
-                begun.ask(at, key, pick.due());
+                begun.request(at, key, pick.due());
                 pick.out.push(self.geometry.block(piece, at));
             }
         }
         let owner = *begun.owner.get_or_insert(key);
         // Another peer's piece is filled from its end, so that its owner can continue in order as long as possible.
         self.take_free(pick, piece, owner != key);
-        pick.widen(goal);
+        pick.restore_limit(goal);
     }
 
     /// How many blocks of the piece this peer may be asked for now.
-    fn share_of_urgent(&self, pick: &Pick, piece: PieceIndex, is_first: bool) -> usize {
+    fn blocks_of_urgent(&self, pick: &Pick, piece: PieceIndex, is_first: bool) -> usize {
         let serving = self.peers.iter().filter(|peer| peer.is_serving && !peer.pick_context.is_stalled());
         let rates = serving.filter(|peer| peer.bits.has(piece)).map(|peer| peer.pick_context.block_rate());
-        let lacking = self.begun.get(&piece).map_or(self.blocks_of(piece), BegunPiece::lacking);
-        share(rates, pick.context.block_rate(), lacking as usize, is_first)
+        let missing = self.begun.get(&piece).map_or(self.blocks_of(piece), BegunPiece::missing);
+        blocks_for_peer(rates, pick.context.block_rate(), missing as usize, is_first)
     }
 }
 
@@ -115,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_piece_is_divided_by_the_rates_and_a_much_slower_peer_leaves_the_first_one_alone() {
-        let of = |rates: &[Option<f64>], own, is_first| share(rates.iter().copied(), own, 16, is_first);
+        let of = |rates: &[Option<f64>], own, is_first| blocks_for_peer(rates.iter().copied(), own, 16, is_first);
         assert_eq!(of(&[Some(4.0); 4], Some(4.0), true), 4);
         assert_eq!(of(&[Some(6.0), Some(2.0)], Some(6.0), true), 12);
         assert_eq!(of(&[Some(6.0), Some(2.0)], Some(2.0), true), 4);
@@ -127,6 +133,6 @@ mod tests {
         assert_eq!(of(&[None, None], None, true), 8, "nobody has proven itself");
         assert_eq!(of(&[Some(1.0), None], None, true), 8);
         assert_eq!(of(&[Some(1000.0), Some(1.0)], Some(1.0), false), 1, "never none of a later one");
-        assert_eq!(share([].into_iter(), None, 0, true), 1);
+        assert_eq!(blocks_for_peer([].into_iter(), None, 0, true), 1);
     }
 }

@@ -294,8 +294,8 @@ fn equal_peers_end_together() {
         link.now = at;
         link.requests.take(at, &arrived);
         link.requests.received(at, 1, u64::from(BLOCK_SIZE));
-        let lacking = u64::from(left) + link.coming.len() as u64 * 50; // all are alike
-        let want = link.requests.end_game_limit().limit(link.requests.want(), lacking, 1.0 / 50.0);
+        let missing = u64::from(left) + link.coming.len() as u64 * 50; // all are alike
+        let want = link.requests.end_game_limit().limit(link.requests.want(), missing, 1.0 / 50.0);
         for _ in 0..want.min(left as usize) {
             left -= 1;
             let block = block(link.asked);

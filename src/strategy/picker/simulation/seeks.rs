@@ -8,7 +8,7 @@ impl Model {
     pub(super) fn seek(&mut self, pieces: &[u8]) {
         self.picker.set_urgent(pieces.iter().map(|&piece| PieceIndex(u32::from(piece))));
         for (&key, remote) in &mut self.remotes {
-            let urgent = self.picker.urgent_of(key);
+            let urgent = self.picker.most_urgent_for(key);
             let is_useless = |block: &mut BlockInfo| !urgent.is_empty() && !urgent.contains(&block.piece);
             let gone: Vec<BlockInfo> = remote.asked.extract_if(.., is_useless).collect();
             remote.lost.retain(|block| !gone.contains(block));

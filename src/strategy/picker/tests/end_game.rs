@@ -39,7 +39,7 @@ fn the_end_game_duplicates_few_and_cancels() {
     let b = picker.take(B, 40, true);
     assert_eq!(b, a[..16], "the longest asked, and not too many");
     let c = picker.take(C, 20, true);
-    assert_eq!(c, a[16..32], "those with the fewest asked peers");
+    assert_eq!(c, a[16..32], "those with the fewest requests");
     assert_eq!(picker.take(C, 8, true), a[32..]);
     let d = picker.take(D, 16, true);
     let mut cancels = Vec::new();

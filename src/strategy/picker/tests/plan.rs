@@ -49,7 +49,10 @@ fn only_wanted_pieces_are_picked_and_counted() {
         (picker.missing_wanted_bytes(), picker.missing_bytes(), picker.wanted_bytes()),
         (3 * size, 10 * size, 3 * size)
     );
-    assert_eq!((picker.lacking_blocks(), picker.is_interested_in(A), picker.is_interested_in(B)), (6, true, false));
+    assert_eq!(
+        (picker.missing_wanted_blocks(), picker.is_interested_in(A), picker.is_interested_in(B)),
+        (6, true, false)
+    );
     assert!(picker.take(B, 9, true).is_empty());
     assert!(picker.peer_has(B, PieceIndex(8)) && !picker.is_interested_in(B));
     assert!(picker.peer_has(B, PieceIndex(7)) && picker.is_interested_in(B));
@@ -130,7 +133,7 @@ fn allowed_fast_picks_request_nothing_unwanted() {
 }
 
 #[test]
-fn an_unwanted_block_is_unasked() {
+fn requests_for_unwanted_blocks_are_removed() {
     let mut picker = planned(4, 1, &[3], &[A]);
     let block = BlockInfo { piece: PieceIndex(0), begin: 0, length: BLOCK_SIZE };
     assert_eq!(picker.accept(A, block, &mut Vec::new()), BlockVerdict::Unrequested);

@@ -126,7 +126,7 @@ impl Download {
         let remote = &mut self.remotes[at];
         let (want, pick_context) = (remote.requests.want(), remote.requests.pick_context(now, self.piece));
         let share = remote.requests.round_rate().map_or(1.0 / count as f64, |flow| flow / flows.max(1.0));
-        let want = remote.requests.end_game_limit().limit(want, self.picker.lacking_blocks(), share);
+        let want = remote.requests.end_game_limit().limit(want, self.picker.missing_wanted_blocks(), share);
         if remote.requests.want() == 0 {
             return;
         }

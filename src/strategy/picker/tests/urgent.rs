@@ -67,8 +67,8 @@ fn urgent_pieces_are_bounded_known_once_and_forgotten_when_verified() {
 fn a_peer_that_needs_long_for_a_block_holds_up_no_urgent_piece() {
     let mut picker = picker(20, 2, &[A]);
     urgent(&mut picker, &[5]);
-    let crawling = PickContext { per_block: Duration::from_secs(5), ..proven(Speed::Slow) };
-    assert_ne!(pieces(&picker.take_as(A, 1, crawling)), [5]);
+    let very_slow = PickContext { per_block: Duration::from_secs(5), ..proven(Speed::Slow) };
+    assert_ne!(pieces(&picker.take_as(A, 1, very_slow)), [5]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ impl Download {
     /// As `Peer::follow_seeks`.
     fn follow(&mut self, at: usize, seeks: u64) {
         let (now, remote) = (self.now, &mut self.remotes[at]);
-        let urgent = self.picker.urgent_of(remote.key);
+        let urgent = self.picker.most_urgent_for(remote.key);
         let cancelled = remote.requests.cancel_for_seek(now, seeks, |block| urgent.contains(&block.piece));
         self.picker.release_cancelled(remote.key, &cancelled);
         for block in self.remotes[at].requests.take_cancels() {
