@@ -11,6 +11,7 @@ mod builder;
 mod claim_position;
 mod config;
 pub(crate) mod descriptors;
+mod discovery;
 mod dormant;
 mod error;
 mod file_owners;
@@ -23,11 +24,10 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crossbeam_channel::{Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::listener::Listener;
-use crate::discovery::dht::{DhtConfig, DhtService, FoundPeers};
+use crate::discovery::dht::DhtService;
 use crate::discovery::lsd::Lsd;
 use crate::discovery::tracker::dormant::DormantPool;
 use crate::net::address_filter::AddressFilter;
@@ -220,79 +220,6 @@ impl Client {
             ClientError::Listen { ports, error }
         })?;
         Ok(net.listener.insert(listener).port)
-    }
-
-    /// Starts to search the DHT for peers of `info_hash` and to announce `port`. `None` if the DHT is off.
-    fn start_dht_search(
-        &self,
-        info_hash: InfoHash,
-        port: u16,
-        found: &Sender<FoundPeers>,
-    ) -> io::Result<Option<Arc<DhtService>>> {
-        let dht = self.start_dht(port)?;
-        if let Some(dht) = &dht {
-            dht.search_for(info_hash, Some(port), found.clone());
-        }
-        Ok(dht)
-    }
-
-    /// The client's DHT node, which this starts if necessary; `None` if the DHT is off or cannot be started.
-    fn dht(&self) -> Option<Arc<DhtService>> {
-        let started = self.start_dht(self.port()?);
-        started.inspect_err(|error| log::info!("no DHT: {error}")).ok().flatten()
-    }
-
-    fn start_dht(&self, port: u16) -> io::Result<Option<Arc<DhtService>>> {
-        let Some(settings) = &self.config.dht else { return Ok(None) };
-        let mut net = self.net.lock();
-        if net.dht.is_none() {
-            let settings = DhtConfig {
-                port,
-                interface: self.config.bind.clone(),
-                routers: settings.routers.clone(),
-                entry_points: settings.entry_points.clone(),
-                state_file: settings.state_file.clone(),
-                read_only: false,
-            };
-            // Each torrent gets the peers found for it through a channel of its own; the node's general channel is not used.
-            net.dht = Some(Arc::new(DhtService::start_filtered(&settings, &bounded(0).0, &self.address_filter)?));
-        }
-        Ok(net.dht.clone())
-    }
-
-    /// The same for local discovery.
-    fn start_lsd_search(
-        &self,
-        info_hash: InfoHash,
-        port: u16,
-        found: Sender<(InfoHash, std::net::SocketAddr)>,
-    ) -> io::Result<Option<Arc<Lsd>>> {
-        if !self.config.lsd {
-            return Ok(None);
-        }
-        let lsd = self.start_lsd(port)?;
-        lsd.add(info_hash, found);
-        Ok(Some(lsd))
-    }
-
-    /// Starts local discovery, unless it runs.
-    fn start_lsd(&self, port: u16) -> io::Result<Arc<Lsd>> {
-        let mut net = self.net.lock();
-        if let Some(lsd) = &net.lsd {
-            return Ok(lsd.clone());
-        }
-        Ok(net.lsd.insert(Arc::new(Lsd::start(&self.config.bind, port, Vec::new(), bounded(0).0)?)).clone())
-    }
-
-    /// Stops local discovery and the DHT, whose nodes are saved for the next run.
-    fn stop_discovery(&self) {
-        let mut net = self.net.lock();
-        let (lsd, dht) = (net.lsd.take(), net.dht.take());
-        drop(net);
-        drop(lsd);
-        if let Some(Err(error)) = dht.and_then(Arc::into_inner).map(DhtService::stop) {
-            log::info!("cannot save the DHT nodes: {error}");
-        }
     }
 
     /// Stops accepting connections.

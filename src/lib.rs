@@ -162,8 +162,9 @@ pub mod dht {
 
 /// A client for trackers, and a small tracker for a closed network.
 pub mod tracker {
-    pub use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, TrackerError};
+    pub use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse};
     pub use crate::discovery::tracker::client::TrackerClient;
+    pub use crate::discovery::tracker::error::TrackerError;
     pub use crate::discovery::tracker::http::{FetchedUrl, UrlFetcher};
     pub use crate::tracker_server::{TrackerServer, TrackerServerConfig};
     pub use crate::types::PeerId;

@@ -16,6 +16,7 @@ mod changes;
 mod check;
 mod compared_files;
 mod completion;
+mod decision;
 mod disk_space;
 mod download_mark;
 mod earlier_run;
@@ -62,6 +63,7 @@ mod verify;
 
 pub(crate) use cache::clock;
 pub use check::{CheckProgress, check, check_pieces, check_rest, hash_blocks, hash_range};
+pub use decision::DecisionInput;
 pub use download_mark::{has_download_mark, permanent_identity};
 pub use error::{Operation, StorageError, StorageErrorKind};
 pub use files::Storage;
@@ -76,7 +78,7 @@ pub(crate) use snapshot::identity;
 pub use snapshot::{FileIdentity, FileSnapshot};
 pub use special_entries::SpecialEntries;
 pub use stop_check::StopCheck;
-pub use survey::{DecisionInput, Survey};
+pub use survey::Survey;
 #[cfg(feature = "service")]
 pub use torrent_files::{FileEvidence, FileJobError, KeptFile, MovedFile};
 pub use verify::{Flaw, flaws, lengths};

@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use crate::client::Client;
 use crate::client::registry::{DormantRegistration, TorrentRegistry, Wake, WakeCause};
 use crate::discovery::DormantTorrents;
-use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload, TrackerError};
+use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload};
 use crate::discovery::tracker::dormant::{
     DormantAnnounce, DormantClient, DormantId, DormantPool, DormantTrackerStatus,
 };
+use crate::discovery::tracker::error::TrackerError;
 use crate::strategy::peer_list::PeerSource;
 use crate::types::{Encryption, InfoHash};
 

@@ -5,6 +5,7 @@ pub mod announce;
 pub(crate) mod announce_path;
 pub mod client;
 pub mod dormant;
+pub mod error;
 pub mod http;
 
 pub mod schedule;

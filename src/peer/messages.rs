@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
-use crate::discovery::tracker::announce::{AnnounceResponse, TrackerError};
+use crate::discovery::tracker::announce::AnnounceResponse;
+use crate::discovery::tracker::error::TrackerError;
 use crate::peer::DisconnectReason;
 use crate::peer::encryption::StreamState;
 use crate::storage::StorageError;

@@ -24,7 +24,7 @@ use crate::strategy::picker::{PickContext, Speed};
 use crate::strategy::pipeline::EndGameLimit;
 use crate::strategy::rate_limiter::Direction;
 use crate::strategy::web_seed::{
-    BlockRun, NextStep, WebSeedFault, WebSeedFiles, WebSeedHealth, WebSeedKind, WebSeedUrl, pick_size, runs,
+    NextStep, WebSeedFault, WebSeedFiles, WebSeedHealth, WebSeedKind, WebSeedUrl, pick_size,
 };
 use crate::types::{BLOCK_SIZE, Bitfield, BlockInfo, PeerKey, PieceIndex};
 use crate::util::atomics::Flag;
@@ -356,54 +356,6 @@ impl WebSeedWork {
             answer_time: self.answer_time.filter(|_| self.rate > 0).map(|time| time + per_block),
             per_block,
         }
-    }
-
-    /// Requests and stores picked blocks. Those that do not arrive become free for others.
-    fn fetch(&mut self, picked: Vec<BlockInfo>) -> Result<(), FetchEnd> {
-        let by_piece = self.settings.url.kind == WebSeedKind::Script;
-        let planned = {
-            let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
-            let layout = context.pieces.storage().layout();
-            runs(picked, by_piece, |block| layout.offset(block.piece, block.begin))
-        };
-        if self.sends_whole_files
-            && let Some(file) = planned.first().and_then(|run| self.file_around(run))
-        {
-            self.give_back(planned.iter().flat_map(|run| &run.blocks), false);
-            return self.fetch_whole_file(file);
-        }
-        let mut waiting = planned.into_iter();
-        while let Some(run) = waiting.next() {
-            let mut rest = Vec::new();
-            let result = self.fetch_run(&run, &mut rest);
-            if let Err(end) = result {
-                let later: Vec<BlockRun> = waiting.collect();
-                let all = rest.iter().chain(later.iter().flat_map(|run| &run.blocks));
-                self.give_back(all, matches!(end, FetchEnd::Fault(..)));
-                return Err(end);
-            }
-        }
-        Ok(())
-    }
-
-    /// The file that has all bytes of a run; `None` if there are several.
-    fn file_around(&self, run: &BlockRun) -> Option<usize> {
-        let context = self.context()?;
-        let mut spans = context.pieces.storage().layout().spans(run.bytes.start, run.bytes.end - run.bytes.start);
-        let span = spans.next()?;
-        spans.next().is_none().then_some(span.file)
-    }
-
-    /// Returns blocks to the picker; `has_failed` if other sources should be asked for them first.
-    fn give_back<'b>(&self, blocks: impl Iterator<Item = &'b BlockInfo>, has_failed: bool) {
-        let blocks: Vec<BlockInfo> = blocks.copied().collect();
-        let Some(context) = self.weak.upgrade() else { return };
-        if has_failed {
-            context.pieces.expire(self.key, &blocks, false);
-        } else {
-            context.pieces.release(self.key, &blocks);
-        }
-        refill_idle_peers(&context);
     }
 }
 

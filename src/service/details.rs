@@ -1,6 +1,6 @@
 //! The files, peers, trackers and pieces of one torrent, for those who look at it.
 
-use crate::discovery::tracker::announce::TrackerError;
+use crate::discovery::tracker::error::TrackerError;
 use crate::metainfo::Metainfo;
 use crate::service::model::{
     FileDetails, PeerCounts, PeerDetails, PeerSources, PieceDetails, Priority, TrackerAnswer, TrackerDetails, UnixTime,

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::storage::cache::clock;
+use crate::storage::decision::DecisionInput;
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::lock::is_write_action;
@@ -20,7 +21,7 @@ use crate::storage::ownership::FileAction;
 use crate::storage::prepare::Allocation;
 use crate::storage::resume::time_step;
 use crate::storage::snapshot::{FileSnapshot, is_permanent};
-use crate::storage::survey::{DecisionInput, Survey};
+use crate::storage::survey::Survey;
 use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PieceIndex, Sha1Hash};
 
 /// How much time may lie between moving the marker and moving a file of the download, in nanoseconds.

@@ -11,13 +11,14 @@ use sha1::{Digest, Sha1};
 
 use crate::storage::CHUNK;
 use crate::storage::check::check_pieces;
+use crate::storage::decision::DecisionInput;
 use crate::storage::files::Storage;
 use crate::storage::layout::{FileSpec, Span};
 use crate::storage::marker::{self, Marker};
 use crate::storage::open::Access;
 use crate::storage::placement::PartRange;
 use crate::storage::stop_check::StopCheck;
-use crate::storage::survey::{DecisionInput, Survey, has_data};
+use crate::storage::survey::{Survey, has_data};
 use crate::types::{PieceIndex, Sha1Hash};
 
 impl Storage {

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use crate::storage::cache::clock;
+use crate::storage::decision::DecisionInput;
 use crate::storage::error::StorageError;
 use crate::storage::files::Storage;
 use crate::storage::layout::Span;
@@ -23,7 +24,7 @@ use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::prepare::Allocation;
 use crate::storage::resume::PREEXISTING;
 use crate::storage::snapshot::FileSnapshot;
-use crate::storage::survey::{DecisionInput, PAGE, Survey};
+use crate::storage::survey::{PAGE, Survey};
 use crate::types::{BLOCK_SIZE, Bitfield, InfoHash, PieceIndex};
 use crate::util::cold_sort;
 

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::storage::decision::DecisionInput;
 use crate::storage::error::{Operation, StorageError};
 use crate::storage::files::Storage;
 use crate::storage::open::Access;
 use crate::storage::ownership::{FileAction, Refusal};
 use crate::storage::resume::Stamp;
 use crate::storage::snapshot::{FileSnapshot, identity};
-use crate::storage::survey::{DecisionInput, Survey, has_data};
+use crate::storage::survey::{Survey, has_data};
 use crate::types::{InfoHash, PieceIndex};
 
 impl Storage {

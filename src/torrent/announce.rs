@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::{Announce, AnnounceResponse, AnnouncedPayload, TrackerError};
+use crate::discovery::tracker::announce::{Announce, AnnounceResponse, AnnouncedPayload};
 use crate::discovery::tracker::client::TrackerClient;
+use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::tiers::AnnounceJob;
 use crate::peer::{TorrentContext, TrackerEvent};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
-use crate::discovery::tracker::announce::TrackerError;
+use crate::discovery::tracker::error::TrackerError;
 use crate::types::PieceIndex;
 use crate::util::atomics::Counter;
 

@@ -2,15 +2,18 @@
 //! and which connections we accept.
 //!
 //! It is created once and passed from the metadata phase to the download, so that a magnet link's download does not start its
-//! search anew. `announcer` contacts trackers, `block_list` applies the block list, `connecting` opens and closes connections, `discovery` runs the DHT and local
-//! service discovery, `pex` is peer exchange.
+//! search anew. `announcer` contacts trackers, `block_list` applies the block list, `connecting` opens and closes connections,
+//! `accepting` accepts them, `discovery` runs the DHT and local service discovery, `pex` is peer exchange, and `shut_down` ends
+//! everything.
 
+mod accepting;
 mod announcer;
 mod block_list;
 mod connecting;
 mod discovery;
 mod handover;
 mod pex;
+mod shut_down;
 mod stop_timeout;
 mod tracker_views;
 
@@ -22,14 +25,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::client::Registration;
-use crate::peer::{
-    ActiveInGroup, DisconnectReason, PeerEvent, StopReason, TorrentCommand, TorrentContext, TorrentMessage,
-    TrackerEvent,
-};
+use crate::peer::{ActiveInGroup, PeerEvent, StopReason, TorrentCommand, TorrentContext, TorrentMessage, TrackerEvent};
 use crate::strategy::peer_list::{PeerList, PeerSource};
 use crate::torrent::connection_entry::ConnectionEntry;
 use crate::torrent::events::{Event, EventSender};
-use crate::torrent::final_announce;
 use crate::torrent::peer_search::PeerSearchStats;
 use crate::torrent::{TorrentConfig, TorrentInner, send_event};
 use crate::types::{InfoHash, PeerKey};
@@ -366,60 +365,5 @@ impl<'a> PeerManager<'a> {
     fn count_new_peers(&mut self, new: usize, count: impl FnOnce(&mut PeerSearchStats) -> &mut usize) {
         *count(&mut self.inner.peers.search.lock()) += new;
         self.next.dial = Duration::ZERO;
-    }
-
-    /// Stops discovery, tells trackers, closes all connections and joins every thread except those that wait for a silent
-    /// tracker. Runs `meanwhile` once the connections are closed.
-    pub fn shut_down(
-        mut self,
-        context: &Arc<TorrentContext>,
-        messages: &Receiver<TorrentMessage>,
-        meanwhile: impl FnOnce(),
-    ) {
-        self.take_back();
-        // The peers first: nothing more is received or sent while the trackers are told.
-        context.end_connections();
-        self.registration.close();
-        self.connections.values().for_each(|entry| entry.connection.close());
-        let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT;
-        let is_quiet = self.inner.is_quiet.is_set();
-        if !is_quiet {
-            self.drain_announces(context, messages);
-        }
-        let announce_stopped = (!is_quiet).then(|| self.announcer.announce_stopped(context, deadline));
-        self.publish_no_announces();
-        self.inner.peers.sources.lock().clear();
-        self.report_disconnected(self.connections.values(), &DisconnectReason::ClosedByUs.to_string());
-        final_announce::close_connections(self.connections.into_values().map(|entry| entry.connection).collect());
-        meanwhile();
-        self.discovery.stop(&self.registration);
-        drop((self.registration, self.active_in_group));
-        if let Some(announces) = announce_stopped {
-            announces.wait();
-        }
-    }
-
-    /// Only a tracker that has answered `started` is sent `stopped`, so a tracker with a pending request gets a moment to
-    /// answer. A tracker that is owed a `completed` gets it first.
-    fn drain_announces(&mut self, context: &Arc<TorrentContext>, messages: &Receiver<TorrentMessage>) {
-        let deadline = Instant::now() + final_announce::FINAL_ANNOUNCE_TIMEOUT / 3;
-        while Instant::now() < deadline {
-            if self.announcer.has_unsent_completed() {
-                self.announcer.start_due(context, context.now(), false, false);
-            }
-            if !self.announcer.is_busy() {
-                return;
-            }
-            match messages.recv_deadline(deadline) {
-                Ok(TorrentMessage::Tracker(TrackerEvent::Announced { url, result })) => {
-                    self.handle_announce_result(context.now(), &url, *result);
-                }
-                Ok(TorrentMessage::Peer(PeerEvent::Disconnected { key, addr, why })) => {
-                    self.connection_ended(context, key, addr, &why);
-                }
-                Ok(_) => {}
-                Err(_) => return,
-            }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Figures about the search for peers, which explain why a torrent has none: trackers and their answers, dials that failed, and
 //! whether any peer connected to us. Only figures; the user interface provides the words.
 
-use crate::discovery::tracker::announce::TrackerError;
+use crate::discovery::tracker::error::TrackerError;
 use crate::net::address_filter::BlockListStats;
 use crate::peer::DisconnectReason;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The most public types, traits, functions and constants; methods, fields and variants do not count. 60 without the optional
+/// The most public types, traits, functions and constants; methods, fields and variants do not count. 61 without the optional
 /// feature `service`, which has six, and the priorities of files that it needs.
 const MAX_ITEMS: usize = 68;
 

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::{Announce, AnnounceResponse, ScrapeCounts, TrackerError};
+use crate::discovery::tracker::announce::{Announce, AnnounceResponse, ScrapeCounts};
+use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::http::HttpTracker;
 use crate::discovery::tracker::udp::UdpTracker;
 use crate::net::bind::Bind;

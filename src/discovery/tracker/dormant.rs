@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::discovery::tracker::announce::{
-    Announce, AnnounceResponse, AnnouncedPayload, TorrentIdentity, TrackerError,
-};
+use crate::discovery::tracker::announce::{Announce, AnnounceResponse, AnnouncedPayload, TorrentIdentity};
 use crate::discovery::tracker::client::TrackerClient;
+use crate::discovery::tracker::error::TrackerError;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;
 use dht_rotation::DhtRotation;

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::Retry;
+use crate::discovery::tracker::error::Retry;
 use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceList, AnnounceTerms, TrackerFacts};
 
 /// The most announces in flight; only `completed` may exceed it.

@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::discovery::host_names::{ResolveError, resolve};
-use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, ScrapeCounts, TrackerError};
+use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, ScrapeCounts};
+use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::http::is_local;
 use crate::net::bind::Bind;
 use crate::types::InfoHash;

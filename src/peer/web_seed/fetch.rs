@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::discovery::tracker::http::{RangedResponse, TrackerError};
+use crate::peer::roster::refill_idle_peers;
 use crate::peer::web_seed::assembly::RunAssembly;
 use crate::peer::web_seed::body::BodyReceiver;
 use crate::peer::web_seed::{FetchEnd, IDLE_SLEEP, WebSeedWork};
 use crate::storage::Layout;
-use crate::strategy::web_seed::{BlockRun, BodyPlan, WebSeedFault, WebSeedKind, judge, judge_script};
+use crate::strategy::web_seed::{BlockRun, BodyPlan, WebSeedFault, WebSeedKind, judge, judge_script, runs};
 use crate::types::{BlockInfo, PieceIndex};
 
 /// The longest body of a 503 that is read for the number in it.
@@ -26,8 +27,56 @@ struct FilePart {
 }
 
 impl WebSeedWork {
+    /// Requests and stores picked blocks. Those that do not arrive become free for others.
+    pub(super) fn fetch(&mut self, picked: Vec<BlockInfo>) -> Result<(), FetchEnd> {
+        let by_piece = self.settings.url.kind == WebSeedKind::Script;
+        let planned = {
+            let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
+            let layout = context.pieces.storage().layout();
+            runs(picked, by_piece, |block| layout.offset(block.piece, block.begin))
+        };
+        if self.sends_whole_files
+            && let Some(file) = planned.first().and_then(|run| self.file_around(run))
+        {
+            self.give_back(planned.iter().flat_map(|run| &run.blocks), false);
+            return self.fetch_whole_file(file);
+        }
+        let mut waiting = planned.into_iter();
+        while let Some(run) = waiting.next() {
+            let mut rest = Vec::new();
+            let result = self.fetch_run(&run, &mut rest);
+            if let Err(end) = result {
+                let later: Vec<BlockRun> = waiting.collect();
+                let all = rest.iter().chain(later.iter().flat_map(|run| &run.blocks));
+                self.give_back(all, matches!(end, FetchEnd::Fault(..)));
+                return Err(end);
+            }
+        }
+        Ok(())
+    }
+
+    /// The file that has all bytes of a run; `None` if there are several.
+    fn file_around(&self, run: &BlockRun) -> Option<usize> {
+        let context = self.context()?;
+        let mut spans = context.pieces.storage().layout().spans(run.bytes.start, run.bytes.end - run.bytes.start);
+        let span = spans.next()?;
+        spans.next().is_none().then_some(span.file)
+    }
+
+    /// Returns blocks to the picker; `has_failed` if other sources should be asked for them first.
+    fn give_back<'b>(&self, blocks: impl Iterator<Item = &'b BlockInfo>, has_failed: bool) {
+        let blocks: Vec<BlockInfo> = blocks.copied().collect();
+        let Some(context) = self.weak.upgrade() else { return };
+        if has_failed {
+            context.pieces.expire(self.key, &blocks, false);
+        } else {
+            context.pieces.release(self.key, &blocks);
+        }
+        refill_idle_peers(&context);
+    }
+
     /// Requests the bytes of a run, and stores its blocks. On failure, `rest` receives the blocks that are not stored.
-    pub(super) fn fetch_run(&mut self, run: &BlockRun, rest: &mut Vec<BlockInfo>) -> Result<(), FetchEnd> {
+    fn fetch_run(&mut self, run: &BlockRun, rest: &mut Vec<BlockInfo>) -> Result<(), FetchEnd> {
         let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
         let mut slab = context.slabs.take();
         let mut assembly = RunAssembly::new(run.blocks.clone(), slab.len());
@@ -100,7 +149,7 @@ impl WebSeedWork {
     }
 
     /// Reads a file from its start, and stores those of its blocks that no other source was asked for.
-    pub(super) fn fetch_whole_file(&mut self, file: usize) -> Result<(), FetchEnd> {
+    fn fetch_whole_file(&mut self, file: usize) -> Result<(), FetchEnd> {
         let url = self.settings.url.of_file(&self.settings.files, file);
         let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
         let layout = context.pieces.storage().layout();

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use tempfile::tempdir;
 
 use super::*;
+use crate::storage::decision::DecisionInput;
 use crate::storage::ownership::OwnershipClaim;
-use crate::storage::survey::DecisionInput;
 use crate::storage::{FileSpec, Layout, part_name};
 use crate::types::{Bitfield, InfoHash, Sha1Hash};
 

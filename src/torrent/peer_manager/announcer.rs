@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::discovery::tracker::announce::{AnnounceResponse, AnnouncedPayload, TrackerError};
+use crate::discovery::tracker::announce::{AnnounceResponse, AnnouncedPayload};
 use crate::discovery::tracker::client::TrackerClient;
+use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::schedule::TrackerSchedule;
 use crate::discovery::tracker::tiers::{AnnounceJob, AnnounceTerms};
 use crate::peer::{TorrentContext, TrackerEvent};

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use crate::discovery::tracker::announce::{AnnounceResponse, TrackerError};
+use crate::discovery::tracker::announce::AnnounceResponse;
+use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::schedule::TrackerSchedule;
 use crate::torrent::peer_manager::PeerManager;
 use crate::torrent::peer_search::TrackerState;

@@ -3,7 +3,8 @@
 use std::net::UdpSocket;
 
 use super::*;
-use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, ScrapeCounts, TrackerError};
+use crate::discovery::tracker::announce::{Announce, AnnounceEvent, AnnounceResponse, ScrapeCounts};
+use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::udp::{UdpTracker, packet};
 use crate::types::InfoHash;
 

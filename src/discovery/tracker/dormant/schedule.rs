@@ -12,9 +12,10 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::discovery::tracker::announce::{AnnounceEvent, AnnouncedPayload, TrackerError};
+use crate::discovery::tracker::announce::{AnnounceEvent, AnnouncedPayload};
 use crate::discovery::tracker::client::is_supported;
 use crate::discovery::tracker::dormant::DormantAnnounce;
+use crate::discovery::tracker::error::TrackerError;
 use hosts::Hosts;
 
 /// The most trackers of a torrent that are used.

@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::discovery::tracker::announce::{DEFAULT_INTERVAL, MAX_TEXT, Retry, seconds, text, usable};
+use crate::discovery::tracker::announce::{DEFAULT_INTERVAL, MAX_TEXT, seconds, text, usable};
+use crate::discovery::tracker::error::Retry;
 use crate::discovery::tracker::http::lenient::{self, LenientValue, bytes, int, items, list};
 use crate::discovery::tracker::http::{AnnounceResponse, ScrapeCounts, TrackerError};
 use crate::types::InfoHash;

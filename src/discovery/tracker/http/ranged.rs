@@ -10,9 +10,8 @@ use ureq::http::header::{AUTHORIZATION, CONTENT_RANGE, HeaderName, LOCATION, RAN
 use ureq::{Agent, BodyReader};
 
 use crate::discovery::tracker::http::response::retry_after;
-use crate::discovery::tracker::http::{
-    HttpTracker, MAX_REDIRECTS, Retry, TrackerError, Trust, USER_AGENT, config, error, url,
-};
+use crate::discovery::tracker::http::setup::config;
+use crate::discovery::tracker::http::{HttpTracker, MAX_REDIRECTS, Retry, TrackerError, Trust, USER_AGENT, error, url};
 use crate::net::bind::Bind;
 use crate::strategy::web_seed::RangeAnswer;
 use crate::util::base64;

@@ -7,7 +7,8 @@ use ureq::Body;
 use ureq::http::header::{DATE, RETRY_AFTER};
 
 use super::{error, url};
-use crate::discovery::tracker::announce::{Retry, TrackerError, seconds};
+use crate::discovery::tracker::announce::seconds;
+use crate::discovery::tracker::error::{Retry, TrackerError};
 use crate::util::atomics::Amount;
 use crate::util::gzip::{GZIP, decoder};
 

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
 use super::*;
+use crate::discovery::tracker::http::setup::config;
 use crate::types::{InfoHash, PeerId};
 
 const PATIENT: Duration = Duration::from_secs(60);

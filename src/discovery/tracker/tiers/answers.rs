@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::{AnnounceEvent, Retry};
+use crate::discovery::tracker::announce::AnnounceEvent;
+use crate::discovery::tracker::error::Retry;
 use crate::discovery::tracker::tiers::{AnnounceList, AnnounceTerms, FIRST_RETRY, PendingJob, RoundPhase};
 
 /// The longest back-off delay.

@@ -1,7 +1,7 @@
 //! The schedule, driven by a simulated clock.
 
 use super::*;
-use crate::discovery::tracker::announce::Retry;
+use crate::discovery::tracker::error::Retry;
 use crate::discovery::tracker::tiers::rounds::OVERTAKE_AFTER;
 
 const A: &str = "http://a/announce";

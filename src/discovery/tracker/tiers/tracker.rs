@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::{AnnounceEvent, Retry};
+use crate::discovery::tracker::announce::AnnounceEvent;
+use crate::discovery::tracker::error::Retry;
 use crate::discovery::tracker::http::url::{host, literal_ip};
 use crate::discovery::tracker::tiers::answers::{SHORTEST_JITTER, backoff};
 use crate::discovery::tracker::tiers::{AnnounceJob, FIRST_RETRY};

@@ -8,7 +8,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::{self, Announce, AnnounceResponse, ScrapeCounts, TrackerError};
+use crate::discovery::tracker::announce::{self, Announce, AnnounceResponse, ScrapeCounts};
+use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::udp::packet::{self, UdpResponse};
 use crate::types::InfoHash;
 use crate::util::random::Random;

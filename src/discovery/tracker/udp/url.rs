@@ -1,7 +1,7 @@
 //! Parses UDP tracker URLs: the address, and the path and query that BEP 41 sends as `URLData`.
 
-use crate::discovery::tracker::announce::TrackerError;
 use crate::discovery::tracker::announce_path::is_announce_path;
+use crate::discovery::tracker::error::TrackerError;
 use crate::util::printable_text::printable;
 
 /// The default port, as in other clients.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::discovery::tracker::announce::TrackerError;
+use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::http::url::host;
 use crate::discovery::tracker::tiers::backoff;
 

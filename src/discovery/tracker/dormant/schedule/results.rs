@@ -2,10 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::discovery::tracker::announce::{AnnounceResponse, Retry, TrackerError};
+use crate::discovery::tracker::announce::AnnounceResponse;
 use crate::discovery::tracker::dormant::schedule::{
     DEFAULT_MIN_INTERVAL, DormantId, DormantJob, DormantResult, DormantSchedule,
 };
+use crate::discovery::tracker::error::{Retry, TrackerError};
 use crate::discovery::tracker::tiers::{SHORTEST_INTERVAL, backoff, has_private_address};
 
 impl DormantSchedule {

@@ -1,7 +1,8 @@
 //! The schedule with a simulated clock.
 
 use super::*;
-use crate::discovery::tracker::announce::{AnnounceResponse, AnnouncedPayload, Retry, TorrentIdentity};
+use crate::discovery::tracker::announce::{AnnounceResponse, AnnouncedPayload, TorrentIdentity};
+use crate::discovery::tracker::error::Retry;
 use crate::types::{InfoHash, PeerId};
 
 const A: &str = "http://a.test/announce";

@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
 use super::*;
-use crate::discovery::tracker::http::{USER_AGENT, config};
+use crate::discovery::tracker::http::USER_AGENT;
+use crate::discovery::tracker::http::setup::config;
 use crate::types::{InfoHash, PeerId};
 
 const PATIENT: Duration = Duration::from_secs(60);

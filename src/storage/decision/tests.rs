@@ -1,6 +1,8 @@
 //! Evidence from real files: what their bytes say about their origin.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use tempfile::{TempDir, tempdir};
