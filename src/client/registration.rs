@@ -209,7 +209,7 @@ impl Registration {
     }
 
     /// The addresses that are not to be connected to.
-    pub fn address_filter(&self) -> &AddressFilter {
+    pub fn address_filter(&self) -> &Arc<AddressFilter> {
         self.client.address_filter()
     }
 

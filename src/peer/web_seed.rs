@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::discovery::tracker::http::{FetchInterrupter, RangedFetcher};
+use crate::net::address_filter::AddressFilter;
 use crate::peer::roster::refill_idle_peers;
 use crate::peer::shutdown::ShutdownSignal;
 use crate::peer::{PeerEvent, TorrentContext};
@@ -50,6 +51,8 @@ pub struct WebSeedSettings {
     pub files: Arc<WebSeedFiles>,
     /// The user agent, instead of our own.
     pub user_agent: Option<String>,
+    /// The addresses not to connect to.
+    pub block_list: Arc<AddressFilter>,
 }
 
 /// The torrent's handle of a web seed.
@@ -81,7 +84,8 @@ impl WebSeed {
     /// # Errors
     /// If there is no thread.
     pub fn start(context: &Arc<TorrentContext>, settings: WebSeedSettings) -> io::Result<WebSeed> {
-        let fetcher = RangedFetcher::new(&context.settings.bind, settings.user_agent.as_deref(), settings.url.is_users);
+        let (user_agent, is_users) = (settings.user_agent.as_deref(), settings.url.is_users);
+        let fetcher = RangedFetcher::new(&context.settings.bind, user_agent, is_users, &settings.block_list);
         let (key, is_stopped, interrupter) = (context.new_key(), Arc::<Flag>::default(), fetcher.interrupter());
         let (url, is_asking) = (settings.url.clone(), Arc::<Flag>::default());
         let failed = Arc::<FailedPieces>::default();

@@ -99,7 +99,7 @@ impl<'c, 'a> Transfer<'c, 'a> {
     #[must_use]
     pub fn with_web_seeds(mut self, metainfo: &Metainfo) -> Transfer<'c, 'a> {
         if self.complete_since.is_none() {
-            self.web_seeds = WebSeeds::start(self.context, metainfo, &self.peer_manager.config);
+            self.web_seeds = WebSeeds::start(self.context, metainfo, &self.peer_manager);
         }
         self
     }

@@ -65,7 +65,8 @@ fn start(context: &Arc<TorrentContext>, url: &str, kind: WebSeedKind) -> WebSeed
     let torrent = b"d4:infod6:lengthi1e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
     let files = Arc::new(WebSeedFiles::new(&Metainfo::from_bytes(torrent).expect("a torrent")));
     let url = WebSeedUrl::new(url, kind, true).expect("a URL");
-    WebSeed::start(context, WebSeedSettings { url, files, user_agent: None }).expect("a thread")
+    WebSeed::start(context, WebSeedSettings { url, files, user_agent: None, block_list: Arc::default() })
+        .expect("a thread")
 }
 
 /// BEP 17: the server names neither files nor lengths, and is busy at first.

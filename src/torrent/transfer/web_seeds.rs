@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::metainfo::Metainfo;
 use crate::peer::{TorrentContext, WebSeed, WebSeedSettings};
 use crate::strategy::web_seed::{WebSeedFiles, WebSeedKind, WebSeedUrl};
-use crate::torrent::TorrentConfig;
+use crate::torrent::peer_manager::PeerManager;
 use crate::types::{PeerKey, PieceIndex};
 use crate::util::os_error::reason;
 use crate::util::redact::public_name;
@@ -27,7 +27,8 @@ pub(super) struct WebSeeds {
 
 impl WebSeeds {
     /// Starts all that a torrent and the user name.
-    pub fn start(context: &Arc<TorrentContext>, metainfo: &Metainfo, config: &TorrentConfig) -> WebSeeds {
+    pub fn start(context: &Arc<TorrentContext>, metainfo: &Metainfo, peers: &PeerManager) -> WebSeeds {
+        let (config, block_list) = (&peers.config, peers.registration.address_filter());
         let urls = choose(&config.search.web_seeds, metainfo);
         if urls.is_empty() {
             return WebSeeds::default();
@@ -35,7 +36,8 @@ impl WebSeeds {
         let files = Arc::new(WebSeedFiles::new(metainfo));
         let user_agent = &config.connections.user_agent;
         let start = |url| {
-            let settings = WebSeedSettings { url, files: files.clone(), user_agent: user_agent.clone() };
+            let (files, user_agent) = (files.clone(), user_agent.clone());
+            let settings = WebSeedSettings { url, files, user_agent, block_list: block_list.clone() };
             WebSeed::start(context, settings)
                 .inspect_err(|error| log::warn!("cannot start a thread for a web seed: {}", reason(error)))
                 .ok()

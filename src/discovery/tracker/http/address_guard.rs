@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -12,6 +13,7 @@ use ureq::unversioned::transport::NextTimeout;
 use crate::discovery::host_names::{ResolveError, resolve};
 use crate::discovery::tracker::http::bound::wait;
 use crate::discovery::tracker::http::families::IpFamily;
+use crate::net::address_filter::AddressFilter;
 use crate::net::networks::is_private;
 use crate::util::os_error::reason;
 
@@ -22,6 +24,8 @@ const MAX_ADDRESSES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct AddressGuard {
     refuses: fn(IpAddr) -> bool,
+    /// The block list, for requests that it applies to.
+    block_list: Option<Arc<AddressFilter>>,
     /// Accept only addresses of this family.
     family: Option<IpFamily>,
     names: StaticHosts,
@@ -40,15 +44,25 @@ pub(crate) struct NoFamily;
 #[error("a local address")]
 struct Refused;
 
+/// All addresses of the host are on the block list.
+#[derive(Debug, thiserror::Error)]
+#[error("its address is on the block list")]
+struct Blocked;
+
 impl AddressGuard {
     /// Refuses addresses for which `refuses` is true.
     pub(crate) fn refusing(refuses: fn(IpAddr) -> bool, names: StaticHosts) -> AddressGuard {
-        AddressGuard { refuses, family: None, names }
+        AddressGuard { refuses, block_list: None, family: None, names }
     }
 
     /// Accepts only addresses of one family.
     pub(crate) fn only(self, family: Option<IpFamily>) -> AddressGuard {
         AddressGuard { family, ..self }
+    }
+
+    /// Refuses the addresses on a block list too.
+    pub(crate) fn blocking(self, block_list: Option<Arc<AddressFilter>>) -> AddressGuard {
+        AddressGuard { block_list, ..self }
     }
 
     /// The default [`StaticHosts`]: leaves all names to the system's resolver.
@@ -105,11 +119,19 @@ impl Resolver for AddressGuard {
         if !all.iter().any(|addr| is_wanted(&addr)) {
             return Err(ureq::Error::Other(Box::new(NoFamily)));
         }
-        let mut allowed = self.empty();
+        let (mut allowed, mut is_blocked) = (self.empty(), false);
         for &addr in all.iter().filter(is_wanted).filter(|a| !(self.refuses)(a.ip())) {
-            allowed.push(addr);
+            if self.block_list.as_ref().is_some_and(|list| list.refuses(addr.ip())) {
+                is_blocked = true;
+            } else {
+                allowed.push(addr);
+            }
         }
-        if allowed.is_empty() { Err(ureq::Error::Other(Box::new(Refused))) } else { Ok(allowed) }
+        match allowed.is_empty() {
+            true if is_blocked => Err(ureq::Error::Other(Box::new(Blocked))),
+            true => Err(ureq::Error::Other(Box::new(Refused))),
+            false => Ok(allowed),
+        }
     }
 }
 

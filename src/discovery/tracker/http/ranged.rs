@@ -3,6 +3,7 @@
 
 use std::io::{self, Read as _};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::{percent_decode_str, utf8_percent_encode};
@@ -12,6 +13,7 @@ use ureq::{Agent, BodyReader};
 use crate::discovery::tracker::http::response::retry_after;
 use crate::discovery::tracker::http::setup::config;
 use crate::discovery::tracker::http::{HttpTracker, MAX_REDIRECTS, Retry, TrackerError, Trust, USER_AGENT, error, url};
+use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::strategy::web_seed::RangeAnswer;
 use crate::util::base64;
@@ -34,6 +36,7 @@ pub struct RangedFetcher {
     trust: Trust,
     /// The URL of the last request that was redirected, and where it led.
     redirect: Option<RememberedRedirect>,
+    block_list: Arc<AddressFilter>,
 }
 
 #[derive(Debug)]
@@ -65,8 +68,14 @@ impl FetchInterrupter {
 }
 
 impl RangedFetcher {
-    /// A fetcher for the user's own URLs, or for others, which may lead to public addresses only.
-    pub fn new(bind: &Bind, user_agent: Option<&str>, is_users: bool) -> RangedFetcher {
+    /// A fetcher for the user's own URLs, or for others, which may lead to public addresses only. Connects to no address on the
+    /// block list.
+    pub fn new(
+        bind: &Bind,
+        user_agent: Option<&str>,
+        is_users: bool,
+        block_list: &Arc<AddressFilter>,
+    ) -> RangedFetcher {
         let config = config(user_agent.unwrap_or(USER_AGENT))
             .accept_encoding("identity")
             .input_buffer_size(INPUT_BUFFER)
@@ -79,7 +88,8 @@ impl RangedFetcher {
             .timeout_per_read(Some(READ_TIMEOUT))
             .timeout_per_write(Some(READ_TIMEOUT));
         let trust = if is_users { Trust::EveryHop } else { Trust::Public };
-        RangedFetcher { http: HttpTracker::bound_with(bind, config), trust, redirect: None }
+        let http = HttpTracker::bound_with(bind, config, Some(block_list));
+        RangedFetcher { http, trust, redirect: None, block_list: block_list.clone() }
     }
 
     /// A handle for another thread.
@@ -121,6 +131,10 @@ impl RangedFetcher {
         url::check_scheme(&url)?;
         for _ in 0..=MAX_REDIRECTS {
             let (bare, credentials) = without_credentials(&url);
+            // The resolver checks names, unless a proxy resolves them; it never sees the address of a proxied request.
+            if url::literal_ip(&bare).is_some_and(|ip| self.block_list.refuses(ip)) {
+                return Err(TrackerError::Other("its address is on the block list".into()));
+            }
             let send = |agent: &Agent| {
                 let mut request = agent.get(&bare);
                 if let Some(range) = range {
@@ -212,6 +226,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::net::block_list::{AddressRange, RangeSetBuilder};
 
     /// A server that sends these responses in turn, each on whatever connection its request comes, and reports the heads of the requests with
     /// the number of their connection.
@@ -248,7 +263,7 @@ mod tests {
     }
 
     fn users() -> RangedFetcher {
-        RangedFetcher::new(&Bind::Any, None, true)
+        RangedFetcher::new(&Bind::Any, None, true, &Arc::default())
     }
 
     fn body(response: &mut RangedResponse) -> String {
@@ -298,12 +313,35 @@ mod tests {
         let local = TcpListener::bind("127.0.0.1:0").unwrap();
         local.set_nonblocking(true).unwrap();
         let port = local.local_addr().unwrap().port();
-        let mut fetcher = RangedFetcher::new(&Bind::Any, None, false);
+        let mut fetcher = RangedFetcher::new(&Bind::Any, None, false, &Arc::default());
         for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"] {
             let error = fetcher.get(&format!("http://{host}:{port}/f"), None).err();
             assert!(matches!(error, Some(TrackerError::Redirect(_))), "{host}: {error:?}");
         }
         assert!(local.accept().is_err(), "nobody even connected");
+    }
+
+    #[test]
+    fn nothing_is_requested_from_blocked_addresses() {
+        let mut ranges = RangeSetBuilder::default();
+        ranges.add(AddressRange::V4(0x7f00_0002, 0x7f00_0009)); // 127.0.0.2 to 9
+        let list = Arc::new(AddressFilter::default());
+        list.set(ranges.build());
+        let (blocked, told) = server("127.0.0.2", vec![part("0-0/1", "x")]);
+        let mut fetcher = RangedFetcher::new(&Bind::Any, None, true, &list);
+        let why = |fetcher: &mut RangedFetcher, url: &str| fetcher.get(url, None).err().map(|error| error.to_string());
+        let is_refused = |why: Option<String>| why.is_some_and(|why| why.contains("on the block list"));
+        assert!(is_refused(why(&mut fetcher, &format!("http://{blocked}/f"))));
+        let moved = format!("HTTP/1.1 302 Found\r\nLocation: http://{blocked}/f\r\nContent-Length: 0\r\n\r\n");
+        let (addr, _) = server("127.0.0.1", vec![moved]);
+        assert!(is_refused(why(&mut fetcher, &format!("http://{addr}/f"))), "after a redirect");
+        assert!(told.try_recv().is_err(), "nobody asked it");
+        assert_eq!(list.stats().map(|stats| stats.hits), Some(2));
+        ranges = RangeSetBuilder::default();
+        ranges.add(AddressRange::V4(0x7f00_0001, 0x7f00_0001));
+        ranges.add(AddressRange::V6(1, 1));
+        list.set(ranges.build());
+        assert!(is_refused(why(&mut fetcher, "http://localhost:1/f")), "the address of a name");
     }
 
     #[test]

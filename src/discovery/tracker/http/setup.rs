@@ -13,6 +13,7 @@ use crate::discovery::tracker::http::families::IpFamily;
 use crate::discovery::tracker::http::{
     Agents, HttpTracker, MAX_HEADER, OUTPUT_BUFFER, USER_AGENT, bound, is_local, proxy,
 };
+use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 
 impl HttpTracker {
@@ -23,12 +24,7 @@ impl HttpTracker {
 
     /// Like [`HttpTracker::new`], with another user agent.
     pub(super) fn with_user_agent(user_agent: &str) -> HttpTracker {
-        HttpTracker::with_agents(&config(user_agent).build())
-    }
-
-    pub(super) fn with_agents(config: &Config) -> HttpTracker {
-        let unusable_proxy = proxy::is_unusable(config).then(|| config.clone());
-        HttpTracker { unusable_proxy, ..HttpTracker::with_resolver(config, is_local, AddressGuard::no_names) }
+        HttpTracker::bound_to(&Bind::Any, Some(user_agent))
     }
 
     /// Sets the user's own URLs, which may lead to any path at a local address.
@@ -40,27 +36,42 @@ impl HttpTracker {
     /// Creates a client with sockets bound to `bind`. Ignores proxies from the environment then, because traffic would leave
     /// another way. The default for `user_agent` is btsync's own.
     pub fn bound_to(bind: &Bind, user_agent: Option<&str>) -> HttpTracker {
-        HttpTracker::bound_with(bind, config(user_agent.unwrap_or(USER_AGENT)))
+        HttpTracker::bound_with(bind, config(user_agent.unwrap_or(USER_AGENT)), None)
     }
 
-    /// The same with another configuration of the agents.
-    pub(super) fn bound_with(bind: &Bind, config: ConfigBuilder<AgentScope>) -> HttpTracker {
+    /// The same with another configuration of the agents, and with a block list.
+    pub(super) fn bound_with(
+        bind: &Bind,
+        config: ConfigBuilder<AgentScope>,
+        block_list: Option<&Arc<AddressFilter>>,
+    ) -> HttpTracker {
         if *bind == Bind::Any {
-            return HttpTracker::with_agents(&config.build());
+            let config = config.build();
+            let unusable_proxy = proxy::is_unusable(&config).then(|| config.clone());
+            let tracker = HttpTracker::with_resolver(&config, is_local, AddressGuard::no_names, block_list);
+            return HttpTracker { unusable_proxy, ..tracker };
         }
         let config = config.proxy(None).build();
-        let agent = |guard| Agent::with_parts(config.clone(), bound::connector(bind.clone()), guard);
+        let agent = |guard: AddressGuard| {
+            Agent::with_parts(config.clone(), bound::connector(bind.clone()), guard.blocking(block_list.cloned()))
+        };
         HttpTracker { announces_both: false, ..HttpTracker::build(agent, is_local, AddressGuard::no_names, false) }
     }
 
     #[cfg(test)]
     pub(super) fn with_config(config: &Config, is_local: fn(IpAddr) -> bool) -> HttpTracker {
-        HttpTracker::with_resolver(config, is_local, AddressGuard::no_names)
+        HttpTracker::with_resolver(config, is_local, AddressGuard::no_names, None)
     }
 
     /// Looks names up in `names` first, then with the system's resolver.
-    pub(super) fn with_resolver(config: &Config, is_local: fn(IpAddr) -> bool, names: StaticHosts) -> HttpTracker {
-        let agent = |guard| Agent::with_parts(config.clone(), proxy::connector(), guard);
+    pub(super) fn with_resolver(
+        config: &Config,
+        is_local: fn(IpAddr) -> bool,
+        names: StaticHosts,
+        block_list: Option<&Arc<AddressFilter>>,
+    ) -> HttpTracker {
+        let blocking = |guard: AddressGuard| guard.blocking(block_list.cloned());
+        let agent = |guard| Agent::with_parts(config.clone(), proxy::connector(), blocking(guard));
         HttpTracker::build(agent, is_local, names, config.proxy().is_some())
     }
 

@@ -75,7 +75,7 @@ fn client() -> HttpTracker {
         "four.test" => vec![Ipv4Addr::LOCALHOST.into()],
         _ => Vec::new(),
     };
-    HttpTracker::with_resolver(&config(USER_AGENT).proxy(None).build(), |_| false, both)
+    HttpTracker::with_resolver(&config(USER_AGENT).proxy(None).build(), |_| false, both, None)
 }
 
 /// The result of one announce, and the receiver of later responses.
