@@ -8,6 +8,7 @@
 
 mod block_list;
 mod builder;
+mod capacity;
 mod claim_position;
 mod config;
 pub(crate) mod descriptors;
@@ -37,9 +38,10 @@ use crate::storage::FileIdentity;
 use crate::strategy::dial_rate::DialBudget;
 use crate::strategy::rate_limiter::Limits;
 use crate::types::InfoHash;
-use crate::util::atomics::{Amount, Counter, Flag};
+use crate::util::atomics::{Counter, Flag};
 use crate::util::paths::resolved;
 use block_list::BlockListWatch;
+use capacity::ConnectionCapacity;
 use file_owners::FileOwners;
 use registry::TorrentRegistry;
 
@@ -52,9 +54,6 @@ pub use error::ClientError;
 pub(crate) use incoming::IncomingHandshaker;
 pub(crate) use registration::Registration;
 pub use registry::{Wake, WakeCause};
-
-/// Connections that each torrent may have at least, however many torrents there are.
-const MIN_PEERS_PER_TORRENT: usize = 4;
 
 /// The resources that several torrents share; see the module's documentation.
 pub struct Client {
@@ -71,14 +70,8 @@ pub struct Client {
     address_filter: Arc<AddressFilter>,
     /// Whether it was created for several torrents, so that its port and its DHT node outlive each of them.
     is_shared: bool,
-    /// The most connections that the program wants.
-    wanted_connections: Amount,
-    /// The same, as far as there are descriptors.
-    max_connections: Amount,
-    /// The current number of connections.
-    connections: Amount,
-    /// The number of files that all torrents together may hold open.
-    reserved_files: Amount,
+    /// How many connections there may be, and how many there are.
+    capacity: ConnectionCapacity,
     /// Whether any peer has ever connected to us, so that others can reach us.
     has_had_incoming: Flag,
     /// Seeds that do not run, once there are any.
@@ -86,8 +79,6 @@ pub struct Client {
     /// How many connections all torrents together may start now; its clock starts at `started`.
     dials: Mutex<DialBudget>,
     started: Instant,
-    /// The connection limit of the last warning about a lack of descriptors.
-    warned_capacity: Amount,
 }
 
 /// The services that have threads of their own.
@@ -129,15 +120,11 @@ impl Client {
             net: Mutex::default(),
             address_filter: Arc::default(),
             is_shared,
-            wanted_connections: Amount::new(config.max_peers),
-            max_connections: Amount::new(config.max_peers),
-            connections: Amount::new(0),
-            reserved_files: Amount::new(0),
+            capacity: ConnectionCapacity::new(config.max_peers),
             has_had_incoming: Flag::default(),
             dormant: OnceLock::new(),
             dials: Mutex::default(),
             started: Instant::now(),
-            warned_capacity: Amount::new(usize::MAX),
         }
     }
 
@@ -148,8 +135,7 @@ impl Client {
 
     /// Changes the most connections of all torrents together. Torrents that have too many close some within a minute.
     pub fn set_max_peers(&self, max_peers: usize) {
-        self.wanted_connections.set(max_peers);
-        self.update_capacity(self.reserved_files.get());
+        self.capacity.set_wanted(max_peers);
     }
 
     /// Changes the rate limits, which apply to the peers of all torrents together, at once.
@@ -228,40 +214,10 @@ impl Client {
         drop(listener);
     }
 
-    /// A torrent may have this many files open from now on. Recomputes how many connections that leaves.
-    fn reserve_files(&self, files: usize) {
-        self.update_capacity(self.reserved_files.add(files) + files);
-    }
-
-    /// A torrent no longer needs this many open files: other torrents and connections may have them.
-    fn release_files(&self, files: usize) {
-        self.update_capacity(self.reserved_files.sub(files) - files);
-    }
-
-    fn update_capacity(&self, files: usize) {
-        let wanted = self.wanted_connections.get();
-        let (capacity, have) = descriptors::connection_capacity(wanted, files);
-        self.max_connections.set(capacity);
-        // Each torrent changes the limit a little, so the warning is repeated only if the limit has become much lower.
-        if files > 0 && capacity < wanted && capacity < self.warned_capacity.get() / 2 {
-            self.warned_capacity.set(capacity);
-            log::warn!("the process may open only {have} files: btsync connects to at most {capacity} peers");
-        }
-    }
-
-    /// How many connections a torrent that has `own` of them may have: an equal share, and beyond that what the others leave.
+    /// How many connections a torrent that has `own` of them may have.
     fn capacity(&self, own: usize) -> usize {
-        let max_connections = self.max_connections.get();
-        let others = self.connections.get().saturating_sub(own);
-        capacity(max_connections, self.throttle.limit_group().torrents(), others)
+        self.capacity.for_torrent(own, self.throttle.limit_group().torrents())
     }
-}
-
-/// How many of `max_connections` are open to one of `torrents` while the others have `others`. A torrent with less
-/// than its share may take it at any time; those with more then have too many and close some.
-fn capacity(max_connections: usize, torrents: usize, others: usize) -> usize {
-    let part = (max_connections / torrents.max(1)).max(MIN_PEERS_PER_TORRENT.min(max_connections));
-    part.max(max_connections.saturating_sub(others))
 }
 
 impl Drop for Client {
@@ -286,34 +242,9 @@ mod tests {
         );
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
         let all = usize::try_from(limit.expect("a limit of descriptors")).expect("a number of files");
-        client.reserve_files(all);
+        client.capacity.reserve_files(all);
         assert_eq!(client.capacity(0), 1, "there is none left, and one must do");
-        client.release_files(all);
+        client.capacity.release_files(all);
         assert_eq!(client.capacity(0), 10);
-    }
-
-    #[test]
-    fn one_torrent_has_all_and_several_share() {
-        assert_eq!(capacity(300, 1, 0), 300);
-        assert_eq!(capacity(1, 1, 0), 1, "no more than the user wants");
-        assert_eq!(capacity(300, 3, 0), 300, "the others want none");
-        assert_eq!(capacity(300, 3, 40), 260, "all that they leave");
-        assert_eq!(capacity(300, 3, 300), 100, "an equal part, whatever they have");
-        assert_eq!(capacity(20, 10, 20), 4, "nobody starves");
-        assert_eq!(capacity(0, 0, 0), 0);
-    }
-
-    /// Each torrent in turn takes what it may, and gives back what is too much.
-    #[test]
-    fn shared_capacity_is_not_exceeded_for_long() {
-        let (max_connections, mut connections) = (100, [0_usize; 4]);
-        for turn in 0..100 {
-            let at = turn % connections.len();
-            let others = connections.iter().sum::<usize>() - connections[at];
-            connections[at] =
-                capacity(max_connections, connections.len(), others).min(if at == 3 { 10 } else { usize::MAX });
-        }
-        assert_eq!(connections.iter().sum::<usize>(), max_connections);
-        assert!(connections[..3].iter().all(|has| *has >= 25) && connections[3] == 10, "{connections:?}");
     }
 }

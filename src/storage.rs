@@ -48,6 +48,7 @@ mod replace;
 pub mod resume;
 mod resume_format;
 mod rollback;
+mod safeguards;
 mod samples;
 mod served_files;
 mod slices;

@@ -123,9 +123,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     let (watch_sender, watch_receiver) = bounded(MAX_QUEUED_WATCH_EVENTS);
     // Owned here, so that the terminal is restored on every return path.
     let has_live_view = outputs.screen.is_terminal() && !args.quiet;
-    let hung_up = event_sender.clone();
-    let listen = || Keyboard::listen(move || drop(hung_up.send(BatchEvent::Stop)));
-    let keyboard = if has_live_view { listen().map_err(no_signals)? } else { None };
+    let keyboard = if has_live_view { listen_to_keys(&event_sender).map_err(no_signals)? } else { None };
     let keys = keyboard.as_ref().map(Keyboard::keys);
     let (to_stop, asked, released) = (event_sender.clone(), outputs.stop.clone(), keys.clone());
     let stop_all = move || {
@@ -150,10 +148,7 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
         stop,
     });
     let shared = batch.clone();
-    if let Some(json_output) = &outputs.json_output {
-        let to_stop = event_sender.clone();
-        json_output.on_failure(move || drop(to_stop.send(BatchEvent::Stop)));
-    }
+    stop_without_reader(outputs, &event_sender);
     let _limit_signals =
         LimitSignals::new(move |limits| shared.client.set_limits(limits), limits).map_err(no_signals)?;
     let Settings { out_dir, downloaded_torrents_folder, .. } = batch.client.settings();
@@ -172,6 +167,20 @@ pub(crate) fn run(args: &DownloadArgs, targets: Targets, outputs: &Outputs) -> R
     scheduler.run(&event_receiver, watch_receiver);
     drop((watched, live_view));
     outputs.finish(scheduler.finish()) // before `_signals` is dropped
+}
+
+/// Reads the keyboard, if there is one. The batch stops when the terminal hangs up.
+fn listen_to_keys(event_sender: &Sender<BatchEvent>) -> io::Result<Option<Keyboard>> {
+    let hung_up = event_sender.clone();
+    Keyboard::listen(move || drop(hung_up.send(BatchEvent::Stop)))
+}
+
+/// Stops the batch when nobody reads the JSON events any more.
+fn stop_without_reader(outputs: &Outputs, event_sender: &Sender<BatchEvent>) {
+    if let Some(json_output) = &outputs.json_output {
+        let to_stop = event_sender.clone();
+        json_output.on_failure(move || drop(to_stop.send(BatchEvent::Stop)));
+    }
 }
 
 /// How many of `torrents` may run at once, and the settings for each, within the limit on file descriptors.

@@ -58,7 +58,7 @@ impl Registration {
         let (deliver, incoming_connections) = bounded(MAX_WAITING_CONNECTIONS);
         let torrent = client.registry.register(info_hash, encryption, deliver);
         let torrent = torrent.ok_or(ClientError::DuplicateTorrent { info_hash })?;
-        client.reserve_files(0);
+        client.capacity.reserve_files(0);
         Ok(Registration {
             client,
             claim_position,
@@ -84,8 +84,8 @@ impl Registration {
         self.claim_position.add_torrent(self.torrent.info_hash, out_dir, layout, incomplete);
         // There may be a part file in addition.
         let files = max_open_files.min(layout.files().len() + 1);
-        self.client.reserve_files(files);
-        self.client.release_files(std::mem::replace(&mut self.reserved_files, files));
+        self.client.capacity.reserve_files(files);
+        self.client.capacity.release_files(std::mem::replace(&mut self.reserved_files, files));
     }
 
     /// Tells the client which files still have the names of incomplete ones, by the layout; with `None`, none has.
@@ -166,8 +166,8 @@ impl Registration {
 
     /// Reports the number of the torrent's connections, including those being established.
     pub fn set_connection_count(&mut self, connections: usize) {
-        self.client.connections.add(connections);
-        self.client.connections.sub(std::mem::replace(&mut self.connections, connections));
+        self.client.capacity.connections.add(connections);
+        self.client.capacity.connections.sub(std::mem::replace(&mut self.connections, connections));
     }
 
     /// How many connections the torrent may have, given those of all torrents.
@@ -236,7 +236,7 @@ impl Drop for Registration {
         self.client.registry.set_accepting(&self.torrent, false);
         self.client.registry.unregister(&self.torrent);
         self.set_connection_count(0);
-        self.client.release_files(self.reserved_files);
+        self.client.capacity.release_files(self.reserved_files);
         if self.is_active {
             self.client.throttle.limit_group().torrent_stopped();
         }

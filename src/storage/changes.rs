@@ -56,9 +56,9 @@ impl Storage {
     /// # Errors
     /// [`StorageError::InTheWay`] if another program has replaced it.
     pub(super) fn check_not_replaced(&self, file_index: usize, found: &fs::Metadata) -> Result<(), StorageError> {
-        let Some(writable) = &self.writable_identities else { return Ok(()) };
+        let Some(writable) = &self.safeguards.writable_identities else { return Ok(()) };
         let is_it = match writable.get(file_index) {
-            Some(Some(ours)) => self.pinned.is_same(file_index, found).unwrap_or_else(|| {
+            Some(Some(ours)) => self.safeguards.pinned.is_same(file_index, found).unwrap_or_else(|| {
                 is_same(*ours, identity(found)) || (!is_permanent(*ours) && self.has_temporary_identity(file_index))
             }),
             Some(None) => true,
@@ -95,7 +95,7 @@ impl Storage {
 
     /// Whether a file was changed after our last write. On a network file system the clocks differ, so the answer is no.
     pub(super) fn is_changed_since(&self, file_index: usize, found: &fs::Metadata) -> bool {
-        self.writable_identities.is_some()
+        self.safeguards.writable_identities.is_some()
             && has_local_timestamps(found)
             && ctime(found) > self.last_written_at(file_index)
     }
@@ -103,8 +103,8 @@ impl Storage {
     /// When we last changed a file: our last write to it, or the file's own change time when btsync decided what to do with it,
     /// whichever is later. Of other files, when all files had got their length.
     fn last_written_at(&self, file_index: usize) -> i64 {
-        let found = self.times.initial.get(file_index).copied().flatten();
-        let found = found.map_or_else(|| self.times.sized_at.get(), |found| found.ctime);
+        let found = self.safeguards.times.initial.get(file_index).copied().flatten();
+        let found = found.map_or_else(|| self.safeguards.times.sized_at.get(), |found| found.ctime);
         self.cache.last_write_times(file_index).map_or(0, |(_, end)| end).max(found)
     }
 
@@ -137,7 +137,7 @@ impl Storage {
 
     fn may_be_changed(&self, file: usize) -> bool {
         let has_unreliable_times = |found: &fs::Metadata| {
-            self.writable_identities.is_some()
+            self.safeguards.writable_identities.is_some()
                 && !has_local_timestamps(found)
                 && self.cache.last_write_times(file).is_some()
         };

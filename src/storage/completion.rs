@@ -20,9 +20,9 @@ impl Storage {
     pub fn finish(&self, have: &Bitfield) {
         self.remember_completed();
         // It has notes of this run.
-        let noted = self.lock.as_ref().and_then(|lock| self.read_marker(&lock.info_hash()?));
-        let mut marker = noted.or_else(|| self.marker.clone()).unwrap_or_default();
-        if self.writable_identities.is_some() {
+        let noted = self.marker.lock.as_ref().and_then(|lock| self.read_marker(&lock.info_hash()?));
+        let mut marker = noted.or_else(|| self.marker.content.clone()).unwrap_or_default();
+        if self.safeguards.writable_identities.is_some() {
             marker.modified_at = 0; // This process has written until now.
         }
         self.remove_complete_files(&mut marker, have);
@@ -85,11 +85,11 @@ impl Storage {
     /// Like [`Storage::clear_marker`], with the marker already locked, and gives up the right to write. Reads the marker again:
     /// another process may have replaced it before the lock.
     pub(crate) fn clear_locked(&mut self, info_hash: &InfoHash, have: &Bitfield) {
-        self.marker = self.read_marker(info_hash);
+        self.marker.content = self.read_marker(info_hash);
         if self.names_complete(info_hash, have) {
             self.finish(have);
         }
-        self.lock = None;
+        self.marker.lock = None;
     }
 
     /// A message for each wanted file that is longer than the torrent says; `size` returns a file's length by its number.

@@ -97,7 +97,7 @@ impl Storage {
 
     fn run_pieces(&self, input: &DecisionInput<'_>, zeros: Sha1Hash) -> Result<RunPieces, StorageError> {
         let mut found = RunPieces::default();
-        let Some(marker) = &self.marker else { return Ok(found) };
+        let Some(marker) = &self.marker.content else { return Ok(found) };
         let is_named = |number: usize| {
             self.layout.files().get(number).is_some_and(|spec| !spec.is_pad && marker.has_path(&spec.path))
                 && input.survey.file(number).is_some()
@@ -125,7 +125,7 @@ impl Storage {
         let Some(spec) = self.layout.files().get(number) else { return false };
         // Otherwise files get their full length before any data. A torrent can be made so that any length ends with a block.
         let may_be_short = self.allocation == Allocation::None
-            || self.marker.as_ref().is_some_and(|marker| marker.is_unfinished_file(&spec.path, seen.identity));
+            || self.marker.content.as_ref().is_some_and(|marker| marker.is_unfinished_file(&spec.path, seen.identity));
         let ends_with_a_block = || seen.size < spec.length && self.ends_with_a_block(number, seen.size);
         let has_length = seen.size == spec.length || (may_be_short && ends_with_a_block());
         has_length && self.may_be_of_earlier_run(info_hash, &spec.path, seen)
@@ -133,7 +133,7 @@ impl Storage {
 
     /// The same without the length, for the part file too.
     pub fn may_be_of_earlier_run(&self, info_hash: &InfoHash, path: &Path, seen: &FileSnapshot) -> bool {
-        let Some(marker) = &self.marker else { return false };
+        let Some(marker) = &self.marker.content else { return false };
         let path_hash = marker::path_hash(path);
         let Some(made) = marker.created.get(&path_hash).filter(|_| !marker.edited.contains_key(&path_hash)) else {
             return false;
@@ -144,7 +144,7 @@ impl Storage {
     /// Adopts complete files of an unfinished download that was moved to another disk, so that they get their final names. They are
     /// the user's, as before.
     pub fn adopt_moved_files(&mut self, info_hash: &InfoHash, survey: &Survey) {
-        let Some(mut marker) = self.marker.take() else { return };
+        let Some(mut marker) = self.marker.content.take() else { return };
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             let path_hash = marker::path_hash(&spec.path);
             if let Some((made, seen)) = marker.completed.get(&path_hash).copied().zip(survey.file(number))
@@ -154,7 +154,7 @@ impl Storage {
                 marker.completed.insert(path_hash, seen.identity);
             }
         }
-        self.marker = Some(marker);
+        self.marker.content = Some(marker);
     }
 
     /// The same for files that the marker does not call complete, and that btsync only reads: they are complete, or lack no data if
@@ -166,7 +166,7 @@ impl Storage {
         survey: &Survey,
         have: &Bitfield,
     ) {
-        let Some(mut marker) = self.marker.take() else { return };
+        let Some(mut marker) = self.marker.content.take() else { return };
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             let path_hash = marker::path_hash(&spec.path);
             let is_whole = match actions.get(number) {
@@ -187,7 +187,7 @@ impl Storage {
                 marker.completed_at.insert(path_hash, 0);
             }
         }
-        self.marker = Some(marker);
+        self.marker.content = Some(marker);
     }
 
     /// Whether the file that the marker knows by the identity `made`, and that is `seen` now, was last written to while btsync ran.
@@ -207,7 +207,7 @@ impl Storage {
 
     /// For a new marker: the time before which no file of ours was written to; 0 if that is not known.
     pub(super) fn earliest_write(&self, actions: &[FileAction], survey: &Survey) -> i64 {
-        let earlier = self.marker.as_ref().map_or(0, |marker| marker.earliest_write);
+        let earlier = self.marker.content.as_ref().map_or(0, |marker| marker.earliest_write);
         let is_new =
             |action: FileAction| is_write_action(action) && !matches!(action, FileAction::Continue | FileAction::Copy);
         let files = actions.iter().enumerate().filter(|(_, action)| is_new(**action));

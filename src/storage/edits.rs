@@ -73,15 +73,15 @@ impl Storage {
     /// Remembers the times and lengths of the files as `survey` has them: what differs later without a write of btsync's was
     /// changed by another program.
     pub(super) fn remember_times(&mut self, survey: &Survey, actions: &[FileAction]) {
-        self.times.are_remote = self.root.folder().is_ok_and(is_on_remote);
+        self.safeguards.times.are_remote = self.root.folder().is_ok_and(is_on_remote);
         let times = survey.files.iter().enumerate().map(|(number, seen)| {
             let seen = seen.as_ref()?;
             let is_new = matches!(actions.get(number), Some(FileAction::Create | FileAction::ReplaceEmpty));
             Some(FileTimes { ctime: seen.changed_at(), mtime: seen.modified_at(), is_new })
         });
-        self.times.initial = times.collect();
+        self.safeguards.times.initial = times.collect();
         let mut seen = survey.files.iter().flatten();
-        self.times.are_coarse = seen.any(|seen| time_step(seen.changed_at()) == COARSE_STEP);
+        self.safeguards.times.are_coarse = seen.any(|seen| time_step(seen.changed_at()) == COARSE_STEP);
         for (number, spec) in self.layout.files().iter().enumerate() {
             if let Some(seen) = survey.file(number) {
                 self.cache.extend_to(number, seen.size.min(spec.length));
@@ -95,7 +95,8 @@ impl Storage {
     /// # Errors
     /// [`StorageError::InTheWay`] if it has not.
     pub(super) fn check_length(&self, file_index: usize, found: &Stat, furthest: u64) -> Result<(), StorageError> {
-        let Some(spec) = self.layout.files().get(file_index).filter(|_| self.writable_identities.is_some()) else {
+        let Some(spec) = self.layout.files().get(file_index).filter(|_| self.safeguards.writable_identities.is_some())
+        else {
             return Ok(());
         };
         let size = u64::try_from(found.st_size).unwrap_or_default();
@@ -116,17 +117,17 @@ impl Storage {
         found: &Stat,
         writing: &WriteGuard<'_>,
     ) -> Result<(), StorageError> {
-        self.touched.wait(file_index);
+        self.safeguards.touched.wait(file_index);
         if self.cache.is_refused(file_index) {
             return Err(self.in_the_way(file_index, Refusal::Changed));
         }
-        if self.writable_identities.is_none() || file_index >= self.layout.files().len() {
+        if self.safeguards.writable_identities.is_none() || file_index >= self.layout.files().len() {
             return Ok(());
         }
         #[allow(clippy::useless_conversion)] // the fields have other types on other architectures
         let (seconds, nsec) = (i64::from(found.st_mtime), i64::try_from(found.st_mtime_nsec).unwrap_or_default());
         let time = nanos((seconds, nsec));
-        let is_edited = if self.times.are_remote {
+        let is_edited = if self.safeguards.times.are_remote {
             false
         } else if self.is_our_time(file_index, time) {
             self.has_other_content(file_index, file, found, writing)
@@ -140,12 +141,15 @@ impl Storage {
     /// may have too: a file in which btsync has not written yet holds data, or, where times have steps of seconds, the bytes that
     /// btsync wrote last are other ones.
     fn has_other_content(&self, file_index: usize, file: &File, found: &Stat, writing: &WriteGuard<'_>) -> bool {
-        if self.times.are_coarse && self.pinned.samples.fits(file_index, file).is_ok_and(|fits| !fits) {
+        if self.safeguards.times.are_coarse
+            && self.safeguards.pinned.samples.fits(file_index, file).is_ok_and(|fits| !fits)
+        {
             return true;
         }
         // The system counts the blocks, so this costs nothing for a file that is empty, and for others once.
         let is_unwritten = || writing.is_only_writer() && self.cache.last_write_times(file_index).is_none();
-        let is_new = || self.times.initial.get(file_index).copied().flatten().is_some_and(|found| found.is_new);
+        let is_new =
+            || self.safeguards.times.initial.get(file_index).copied().flatten().is_some_and(|found| found.is_new);
         found.st_blocks > 0 && is_unwritten() && is_new() && !seems_empty(file) && is_unwritten()
     }
 
@@ -168,11 +172,12 @@ impl Storage {
     /// Records in the marker which unfinished files another program has changed since btsync last wrote to them. `at_stop`: also
     /// looks into files whose times have steps of seconds.
     pub(super) fn record_edits(&self, at_stop: bool) {
-        let Some(marker) = self.marker.as_ref().filter(|_| self.writable_identities.is_some() && self.holds_lock())
+        let Some(marker) =
+            self.marker.content.as_ref().filter(|_| self.safeguards.writable_identities.is_some() && self.holds_lock())
         else {
             return;
         };
-        let recorded = self.notes.edited.lock().clone();
+        let recorded = self.marker.notes.edited.lock().clone();
         let mut edited = Vec::new();
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad).take(MAX_EXAMINED)
         {
@@ -182,7 +187,8 @@ impl Storage {
                 edited.push((number, MarkerNote::Edited(path_hash, *made)));
             }
         }
-        let is_new = |(number, note): (usize, MarkerNote)| self.notes.edited.lock().insert(number).then_some(note);
+        let is_new =
+            |(number, note): (usize, MarkerNote)| self.marker.notes.edited.lock().insert(number).then_some(note);
         let notes: Vec<MarkerNote> = edited.into_iter().filter_map(is_new).collect();
         self.append(&notes);
     }
@@ -197,15 +203,16 @@ impl Storage {
 
     /// Whether the bytes that btsync wrote last are other ones, in a file that it has written to and whose times have steps of seconds.
     fn has_other_bytes(&self, file_index: usize) -> bool {
-        let written = self.cache.last_write_times(file_index).filter(|_| self.times.are_coarse);
+        let written = self.cache.last_write_times(file_index).filter(|_| self.safeguards.times.are_coarse);
         let opened = written.and_then(|_| self.root.open(self.name(file_index), Access::Read).ok());
-        opened.is_some_and(|opened| self.pinned.samples.fits(file_index, &opened.file).is_ok_and(|fits| !fits))
+        opened
+            .is_some_and(|opened| self.safeguards.pinned.samples.fits(file_index, &opened.file).is_ok_and(|fits| !fits))
     }
 
     /// Waits until an edit by another program would give each file that btsync wrote to another time: the marker is about to say
     /// with which times btsync leaves its files.
     pub(super) fn wait_until_edits_show(&self) {
-        if self.times.are_remote || !self.holds_lock() {
+        if self.safeguards.times.are_remote || !self.holds_lock() {
             return;
         }
         let written = (0..self.layout.files().len())
@@ -218,7 +225,7 @@ impl Storage {
 
     /// Whether another program has changed the content of a file since our last write to it, and not only its name or its permissions.
     pub(super) fn is_edited_since(&self, file_index: usize, found: &Metadata) -> bool {
-        !self.times.are_remote
+        !self.safeguards.times.are_remote
             && self.is_changed_since(file_index, found)
             && !self.is_our_time(file_index, mtime(found))
     }
@@ -226,16 +233,18 @@ impl Storage {
     /// Whether this modification time of a file is from our last write to it, from before btsync decided to write to it, or from a
     /// change that left its content as it was.
     pub(super) fn is_our_time(&self, file_index: usize, time: i64) -> bool {
-        let step = if self.times.are_coarse { COARSE_STEP } else { time_step(time) };
+        let step = if self.safeguards.times.are_coarse { COARSE_STEP } else { time_step(time) };
         let is_written = |(begin, end): (i64, i64)| (begin.saturating_sub(step)..=end).contains(&time);
         self.cache.last_write_times(file_index).is_some_and(is_written)
-            || self.times.initial.get(file_index).copied().flatten().is_some_and(|found| found.mtime == time)
-            || self.touched.is_confirmed(file_index, time)
+            || self.safeguards.times.initial.get(file_index).copied().flatten().is_some_and(|found| found.mtime == time)
+            || self.safeguards.touched.is_confirmed(file_index, time)
     }
 
     /// For the marker: the modification times with which btsync leaves the files that it made.
     pub(super) fn left_notes(&self) -> Vec<MarkerNote> {
-        let Some(marker) = self.marker.as_ref().filter(|_| !self.times.are_remote && self.holds_lock()) else {
+        let Some(marker) =
+            self.marker.content.as_ref().filter(|_| !self.safeguards.times.are_remote && self.holds_lock())
+        else {
             return Vec::new();
         };
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad).take(MAX_EXAMINED);

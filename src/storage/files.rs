@@ -13,23 +13,18 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::storage::cache::{FileCache, OpenFile, WriteGuard};
-use crate::storage::edits::KnownTimes;
 use crate::storage::error::{Operation, StorageError, StorageErrorKind};
 use crate::storage::layout::Layout;
-use crate::storage::lock::MarkerLock;
-use crate::storage::marker::Marker;
-use crate::storage::marker_notes::MarkerNotes;
 use crate::storage::open::{Access, Root};
 use crate::storage::ownership::Refusal;
-use crate::storage::pinned_files::PinnedFiles;
 use crate::storage::placement::{FilePlacement, FileRun, FileRuns, Location};
 use crate::storage::prepare::Allocation;
 use crate::storage::resume::Stamp;
+use crate::storage::safeguards::{MarkerState, Safeguards};
 use crate::storage::served_files::ServedFiles;
 use crate::storage::slices::{MAX_SLICES, SliceCursor};
 use crate::storage::snapshot::identity;
 use crate::storage::stop_check::StopFunction;
-use crate::storage::touched::TouchedFiles;
 use crate::util::atomics::{Amount, Flag};
 
 /// A torrent's files below one folder. All methods may be called from many threads at once.
@@ -43,24 +38,14 @@ pub struct Storage {
     pub(super) allocation: Allocation,
     /// The torrent's files by number, then the part file.
     pub(super) cache: Arc<FileCache>,
-    /// The right to write, if this process has taken it.
-    pub(super) lock: Option<MarkerLock>,
-    /// The torrent's marker as last read or written.
-    pub(crate) marker: Option<Marker>,
-    /// The identity of each file that may be written to; `None` before that is decided, while the caller vouches for the files.
-    pub(super) writable_identities: Option<Vec<Option<u64>>>,
-    /// Files kept open, and existing files that btsync writes to.
-    pub(super) pinned: PinnedFiles,
-    /// The times of the files, by which edits are noticed.
-    pub(super) times: KnownTimes,
+    /// The torrent's marker, in the download folder.
+    pub(crate) marker: MarkerState,
+    /// What keeps btsync from writing to the user's files.
+    pub(super) safeguards: Safeguards,
     /// Whether the files have been sized.
     pub(super) has_lengths: Flag,
-    /// What has been appended to the marker, or is still to be appended.
-    pub(super) notes: MarkerNotes,
     /// Files with lower numbers have their final names.
     pub(super) renamed_up_to: Amount,
-    /// Files whose modification time another program has set, although their content may be unchanged.
-    pub(super) touched: TouchedFiles,
     /// What is known of the files that btsync serves.
     pub(super) served: ServedFiles,
     /// Interrupts long reads and writes at shutdown.
@@ -72,25 +57,17 @@ impl Storage {
     /// write may hold one more). Does not touch the disk.
     pub fn new(root: PathBuf, layout: Layout, max_open: usize) -> Storage {
         let cache = Arc::new(FileCache::new(layout.files().len() + 1, max_open));
-        let (placement, allocation) = (FilePlacement::default(), Allocation::default());
-        let (lock, marker, writable_identities, pinned) = (None, None, None, PinnedFiles::default());
-        let (root, has_lengths, renamed_up_to) = (Root::new(root), Flag::default(), Amount::default());
         Storage {
-            root,
+            root: Root::new(root),
             layout,
-            placement,
+            placement: FilePlacement::default(),
             own_folder: PathBuf::new(),
-            allocation,
+            allocation: Allocation::default(),
             cache,
-            lock,
-            marker,
-            writable_identities,
-            pinned,
-            times: KnownTimes::default(),
-            has_lengths,
-            notes: MarkerNotes::default(),
-            renamed_up_to,
-            touched: TouchedFiles::default(),
+            marker: MarkerState::default(),
+            safeguards: Safeguards::default(),
+            has_lengths: Flag::default(),
+            renamed_up_to: Amount::default(),
             served: ServedFiles::default(),
             stop_function: StopFunction::default(),
         }
@@ -177,7 +154,7 @@ impl Storage {
         self.cache.mark_dirty(file_index);
         let writing = self.cache.writing(file_index);
         self.check_before_write(file_index, &handle.file, &writing).inspect_err(|_| writing.cancel())?;
-        let is_sampled = self.pinned.samples.begin(file_index, offset, len);
+        let is_sampled = self.safeguards.pinned.samples.begin(file_index, offset, len);
         let mut done = 0;
         while done < len {
             let mut batch = [IoSlice::new(&[]); MAX_SLICES];
@@ -186,7 +163,7 @@ impl Storage {
                 Ok(0) => return Err(self.failed(Operation::Write, file_index, io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
                     if is_sampled {
-                        self.pinned.samples.wrote(file_index, offset + done, batch, written);
+                        self.safeguards.pinned.samples.wrote(file_index, offset + done, batch, written);
                     }
                     gather.advance(written as u64);
                     done += written as u64;

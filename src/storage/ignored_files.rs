@@ -33,7 +33,7 @@ impl Storage {
             let names = |marker: &Marker| {
                 marker.has_path(&spec.path) || marker.refused.contains_key(&marker::path_hash(&spec.path))
             };
-            self.marker.as_ref().is_some_and(names)
+            self.marker.content.as_ref().is_some_and(names)
         };
         let files = self.layout.files().iter().enumerate().take_while(|_| !stop.is_stopped());
         let unwanted =

@@ -113,7 +113,7 @@ impl Storage {
 
     /// Checks that the file with an unfinished file's name is the one that btsync made, and returns its snapshot.
     fn check_incomplete_file(&self, file: usize) -> Result<Option<FileSnapshot>, StorageError> {
-        let Some(writable) = &self.writable_identities else {
+        let Some(writable) = &self.safeguards.writable_identities else {
             let found = self.root.metadata_inside(self.name(file));
             return Ok(found.ok().map(|found| FileSnapshot::of(&found)));
         };
@@ -121,8 +121,9 @@ impl Storage {
         let found = found.map_err(|error| self.failed(Operation::Rename, file, error))?;
         self.check_not_replaced(file, &found)?;
         let is_written = writable.get(file).is_some_and(Option::is_some);
-        let is_named =
-            || self.marker.as_ref().is_some_and(|marker| marker.is_created_file(self.name(file), identity(&found)));
+        let is_named = || {
+            self.marker.content.as_ref().is_some_and(|marker| marker.is_created_file(self.name(file), identity(&found)))
+        };
         let is_ours = (is_written || is_named()) && !self.root.is_link(self.name(file));
         if is_ours { Ok(Some(FileSnapshot::of(&found))) } else { Err(self.in_the_way(file, Refusal::Replaced)) }
     }
@@ -133,7 +134,8 @@ impl Storage {
     pub fn keep_unfinished_names(&mut self, actions: &[FileAction], survey: &Survey) -> Vec<PathBuf> {
         let is_kept = |file: usize, spec: &FileSpec| {
             let Some(seen) = survey.file(file).filter(|_| self.wants(file)) else { return false };
-            let is_named = self.marker.as_ref().is_some_and(|marker| marker.is_created_file(&spec.path, seen.identity));
+            let is_named =
+                self.marker.content.as_ref().is_some_and(|marker| marker.is_created_file(&spec.path, seen.identity));
             let is_plain = seen.links == 1 && seen.size == spec.length && !self.root.is_link(&spec.path);
             let is_read = matches!(actions.get(file), Some(FileAction::Leave | FileAction::Compare));
             is_read && !(is_named && is_plain)

@@ -78,7 +78,7 @@ impl Storage {
 
     /// Whether this process has taken the lock; also after `unlock`.
     pub fn is_locked(&self) -> bool {
-        self.lock.is_some()
+        self.marker.lock.is_some()
     }
 
     /// Checks whether another process downloads this torrent to this folder, without keeping the lock.
@@ -152,7 +152,7 @@ impl Storage {
                 is_released: Flag::default(),
             };
             if lock.is_in_place(&self.root) {
-                self.lock = Some(lock);
+                self.marker.lock = Some(lock);
                 return Ok(());
             }
         }
@@ -188,14 +188,14 @@ impl Storage {
         if let Some((name, identity)) = self.owned_part_file(survey) {
             marker.created.insert(marker::path_hash(name), identity);
         }
-        if self.lock.is_some() {
+        if self.marker.lock.is_some() {
             self.write_marker(info_hash, marker)?;
         }
         let identity = |(number, action): (usize, &FileAction)| {
             survey.file(number).filter(|_| is_write_action(*action)).map(|seen| seen.identity)
         };
-        self.writable_identities = Some(actions.iter().enumerate().map(identity).collect());
-        self.times.sized_at.set(clock());
+        self.safeguards.writable_identities = Some(actions.iter().enumerate().map(identity).collect());
+        self.safeguards.times.sized_at.set(clock());
         self.remember_times(survey, actions);
         self.remember_verified(survey);
         self.keep_open(actions, survey, preexisting);
@@ -209,11 +209,11 @@ impl Storage {
         let id = id(&file.metadata().map_err(failed)?);
         let (last_checked, touched_at, is_released) = (Time::default(), Time::new(clock()), Flag::default());
         let file = Mutex::new(Some(file));
-        self.notes.complete.lock().clear();
-        self.notes.edited.lock().clear();
-        self.notes.unwritten.lock().clear();
-        self.lock = Some(MarkerLock { name, file, id, is_new: false, last_checked, touched_at, is_released });
-        self.marker = Some(marker);
+        self.marker.notes.complete.lock().clear();
+        self.marker.notes.edited.lock().clear();
+        self.marker.notes.unwritten.lock().clear();
+        self.marker.lock = Some(MarkerLock { name, file, id, is_new: false, last_checked, touched_at, is_released });
+        self.marker.content = Some(marker);
         Ok(())
     }
 
@@ -251,7 +251,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::LockLost`] if it does not.
     pub(super) fn check_lock(&self, now: Option<i64>) -> Result<(), StorageError> {
-        let Some(lock) = &self.lock else { return Ok(()) };
+        let Some(lock) = &self.marker.lock else { return Ok(()) };
         if let Some(now) = now {
             let before = lock.last_checked.get();
             if now.abs_diff(before) < LOCK_CHECK_INTERVAL.unsigned_abs() {
@@ -268,7 +268,7 @@ impl Storage {
 
     /// Gives up the right to write. A marker with content stays, so that a later run can resume the download.
     pub fn unlock(&self) {
-        if self.writable_identities.is_some() {
+        if self.safeguards.writable_identities.is_some() {
             self.record_stop();
         }
         self.release(None);
@@ -276,8 +276,8 @@ impl Storage {
 
     /// `new_marker`: the marker's new content; `None` keeps the marker as it is.
     pub(super) fn release(&self, new_marker: Option<Marker>) {
-        self.pinned.release();
-        let Some(lock) = &self.lock else { return };
+        self.safeguards.pinned.release();
+        let Some(lock) = &self.marker.lock else { return };
         lock.is_released.set(true);
         let Some(file) = lock.file.lock().take() else { return };
         if !(lock.is_new || new_marker.is_some()) || !lock.is_in_place(&self.root) {
@@ -296,14 +296,16 @@ impl Storage {
 
     /// Refuses a file opened for writing that is not one of those btsync may write to: another program has replaced ours.
     pub(super) fn check_is_ours(&self, file_index: usize, handle: &OpenFile) -> Result<(), StorageError> {
-        let Some(writable) = &self.writable_identities else { return Ok(()) };
+        let Some(writable) = &self.safeguards.writable_identities else { return Ok(()) };
         let found = handle.file.metadata().map_err(|error| self.failed(Operation::Open, file_index, error))?;
         let is_ours = match writable.get(file_index) {
-            Some(Some(ours)) if !is_permanent(*ours) => self.pinned.is_same(file_index, &found).unwrap_or_else(|| {
-                let is_it = is_same(*ours, identity(&found)) || is_on_fuse(&handle.file);
-                let fits = || self.pinned.samples.fits(file_index, &handle.file);
-                is_it && self.matches_our_last_write(file_index, &found) && fits().unwrap_or(false)
-            }),
+            Some(Some(ours)) if !is_permanent(*ours) => {
+                self.safeguards.pinned.is_same(file_index, &found).unwrap_or_else(|| {
+                    let is_it = is_same(*ours, identity(&found)) || is_on_fuse(&handle.file);
+                    let fits = || self.safeguards.pinned.samples.fits(file_index, &handle.file);
+                    is_it && self.matches_our_last_write(file_index, &found) && fits().unwrap_or(false)
+                })
+            }
             Some(ours) => ours.is_some_and(|ours| is_same(ours, identity(&found))),
             None => self.is_part_file(&found),
         };

@@ -48,8 +48,8 @@ pub(super) struct MarkerNotes {
 impl Storage {
     /// Records in the marker which of btsync's files have all their pieces in `have`: from now on these are the user's.
     pub fn record_complete_files(&self, have: &Bitfield) {
-        let Some(marker) = &self.marker else { return };
-        let mut recorded_complete = self.notes.complete.lock();
+        let Some(marker) = &self.marker.content else { return };
+        let mut recorded_complete = self.marker.notes.complete.lock();
         let mut notes = Vec::new();
         for (number, spec) in self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad) {
             let path_hash = marker::path_hash(&spec.path);
@@ -66,7 +66,7 @@ impl Storage {
     /// Like [`Storage::record_complete_files`], in the marker that was read, before it is rewritten. `survey`: the files as they
     /// were before they were hashed.
     pub fn record_found_complete(&mut self, have: &Bitfield, survey: &Survey) {
-        let Some(marker) = &mut self.marker else { return };
+        let Some(marker) = &mut self.marker.content else { return };
         let files = self.layout.files().iter().enumerate().filter(|(_, spec)| !spec.is_pad);
         let complete = files.filter(|(number, _)| self.layout.is_complete(*number, have));
         for (number, spec) in complete {
@@ -80,7 +80,8 @@ impl Storage {
 
     /// Records that another program has changed a file, so that no later run continues it either. Returns the error to report.
     pub(super) fn record_refusal(&self, file_index: usize, why: Refusal) -> StorageError {
-        let identity = self.writable_identities.as_ref().and_then(|files| files.get(file_index).copied().flatten());
+        let identity =
+            self.safeguards.writable_identities.as_ref().and_then(|files| files.get(file_index).copied().flatten());
         if let Some((spec, identity)) = self.layout.files().get(file_index).zip(identity) {
             self.cache.refuse(file_index);
             self.append(&[MarkerNote::Refused(marker::path_hash(&spec.path), identity)]);
@@ -91,7 +92,7 @@ impl Storage {
     /// Records, in the marker that was read, that another program may have changed this file of btsync's, to which this run does
     /// not write. A later run continues it only if one of its pieces verifies.
     pub fn record_doubt(&mut self, file: usize, seen: &FileSnapshot) {
-        if let Some((spec, marker)) = self.layout.files().get(file).zip(self.marker.as_mut()) {
+        if let Some((spec, marker)) = self.layout.files().get(file).zip(self.marker.content.as_mut()) {
             marker.apply(MarkerNote::Edited(marker::path_hash(&spec.path), seen.identity));
         }
     }
@@ -123,7 +124,7 @@ impl Storage {
     pub(super) fn ran_until(&self, actions: &[FileAction], survey: &Survey) -> i64 {
         let files = actions.iter().enumerate().filter(|(_, action)| is_write_action(**action));
         let times = files.filter_map(|(number, _)| survey.file(number)).map(FileSnapshot::changed_at);
-        let latest = times.chain(self.marker.as_ref().map(|marker| marker.ran_until)).max().unwrap_or_default();
+        let latest = times.chain(self.marker.content.as_ref().map(|marker| marker.ran_until)).max().unwrap_or_default();
         // Files that were just created may have a time of the same tick.
         if latest > clock().saturating_add(TOUCH_INTERVAL) { latest } else { 0 }
     }
@@ -131,9 +132,10 @@ impl Storage {
     /// The files that may be written to, for the resume data: number and identity. The part file's number is the number of files;
     /// [`PREEXISTING`] marks files that were there before.
     pub fn writable_files(&self) -> Vec<(u32, u64)> {
-        let writable = self.writable_identities.iter().flatten().enumerate();
+        let writable = self.safeguards.writable_identities.iter().flatten().enumerate();
         let part_file = self.placement.identity().map(|identity| (self.layout.files().len() as u32, identity));
-        let entry = |number: usize| number as u32 | if self.pinned.is_preexisting(number) { PREEXISTING } else { 0 };
+        let entry =
+            |number: usize| number as u32 | if self.safeguards.pinned.is_preexisting(number) { PREEXISTING } else { 0 };
         let files = writable.filter_map(|(number, identity)| Some((entry(number), (*identity)?)));
         let mut files: Vec<_> = files.chain(part_file).collect();
         cold_sort::sort(&mut files);
@@ -142,14 +144,14 @@ impl Storage {
 
     /// Whether this process still holds the lock.
     pub(super) fn holds_lock(&self) -> bool {
-        self.lock.as_ref().is_some_and(|lock| lock.file.lock().is_some())
+        self.marker.lock.as_ref().is_some_and(|lock| lock.file.lock().is_some())
     }
 
     /// Appends notes to the marker, and first those that could not be appended before. Returns whether all are in the marker now;
     /// otherwise the next call tries again.
     pub(super) fn append(&self, notes: &[MarkerNote]) -> bool {
-        let Some(lock) = self.lock.as_ref() else { return true };
-        let mut unwritten = self.notes.unwritten.lock();
+        let Some(lock) = self.marker.lock.as_ref() else { return true };
+        let mut unwritten = self.marker.notes.unwritten.lock();
         // Several threads may refuse the same file.
         if !matches!(notes, [note] if unwritten.contains(note)) {
             unwritten.extend_from_slice(notes);

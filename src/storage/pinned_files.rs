@@ -105,16 +105,17 @@ impl Storage {
         survey: &Survey,
         before: impl IntoIterator<Item = usize>,
     ) {
-        self.pinned.preexisting = before.into_iter().map(|number| (number, PreexistingFile::default())).collect();
+        self.safeguards.pinned.preexisting =
+            before.into_iter().map(|number| (number, PreexistingFile::default())).collect();
         for (number, _) in actions.iter().enumerate().filter(|(_, action)| is_write_action(**action)) {
             let Some(seen) = survey.file(number).filter(|seen| !is_permanent(seen.identity)) else { continue };
-            if self.pinned.open.lock().len() >= MAX_PINNED {
+            if self.safeguards.pinned.open.lock().len() >= MAX_PINNED {
                 return;
             }
             if let Ok(handle) = self.root.open(self.name(number), Access::Read)
                 && handle.file.metadata().is_ok_and(|found| is_same(seen.identity, identity(&found)))
             {
-                self.pinned.keep(number, handle.file);
+                self.safeguards.pinned.keep(number, handle.file);
             }
         }
     }
@@ -124,7 +125,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::InTheWay`] if it has.
     pub(crate) fn check_new_links(&self, file_index: usize, found: &Stat, now: i64) -> Result<(), StorageError> {
-        if self.pinned.has_links(file_index, found, now) {
+        if self.safeguards.pinned.has_links(file_index, found, now) {
             Err(self.in_the_way(file_index, Refusal::Linked))
         } else {
             Ok(())

@@ -131,7 +131,7 @@ impl Storage {
             if let Some(seen) = survey.files.get_mut(file) {
                 *seen = Some(FileSnapshot::of(&found));
             }
-            self.pinned.keep(file, made.file);
+            self.safeguards.pinned.keep(file, made.file);
         }
         self.create_special_entries(stop);
         Ok(())
@@ -172,7 +172,7 @@ impl Storage {
         if let Some(part_file) = part_file {
             prepared.found_bytes += self.remove_unneeded_part_file(&part_file);
         }
-        self.times.sized_at.set(clock());
+        self.safeguards.times.sized_at.set(clock());
         self.has_lengths.set(true);
         Ok(prepared)
     }

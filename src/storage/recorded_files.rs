@@ -18,12 +18,12 @@ impl Storage {
     ) -> bool {
         let Some(spec) = self.layout.files().get(number) else { return false };
         let path_hash = marker::path_hash(&spec.path);
-        let claim = self.marker.as_ref().map(|found| found.claims(&spec.path, seen.identity));
+        let claim = self.marker.content.as_ref().map(|found| found.claims(&spec.path, seen.identity));
         // Its identity differs from the marker's, but its pieces have shown that it is the same file.
         let is_begun = action == Some(&FileAction::Continue)
             && (claim == Some(OwnershipClaim::StartedHere) || self.is_of_earlier_run(info_hash, number, seen));
         let is_left = !action.copied().is_some_and(is_write_action);
-        let before = self.marker.as_ref().filter(|_| is_left);
+        let before = self.marker.content.as_ref().filter(|_| is_left);
         if let Some(found) = before.filter(|found| found.is_completed_file(&spec.path, seen.identity)) {
             marker.completed.insert(path_hash, seen.identity);
             marker.completed_at.extend(found.completed_at.get(&path_hash).map(|at| (path_hash, *at)));

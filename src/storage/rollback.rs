@@ -18,7 +18,7 @@ impl Storage {
         let mut new_marker = earlier.unwrap_or_default();
         new_marker.used_existing.clear();
         // Before the marker was written, a file to be replaced may still be the user's.
-        let is_marked = self.writable_identities.is_some();
+        let is_marked = self.safeguards.writable_identities.is_some();
         for ((file, spec), action) in self.layout.files().iter().enumerate().zip(actions) {
             let Some(seen) = survey.file(file) else { continue };
             let stays = match action {
@@ -93,7 +93,7 @@ mod tests {
         let mut it = storage(dir);
         let mut survey = it.survey(&no).unwrap();
         let earlier = it.read_marker(&HASH);
-        it.marker = earlier.clone();
+        it.marker.content = earlier.clone();
         it.lock(&HASH).unwrap();
         it.create_files(&actions, &mut survey, &no).unwrap();
         it.record_ownership(&HASH, &actions, &survey, overwrite).unwrap();
@@ -169,7 +169,7 @@ mod tests {
         let earlier = it.read_marker(&HASH);
         let actions = [FileAction::Continue, FileAction::Continue, FileAction::Create];
         let mut it = storage(dir.path());
-        it.marker = earlier.clone();
+        it.marker.content = earlier.clone();
         let mut survey = it.survey(&no).unwrap();
         it.lock(&HASH).unwrap();
         it.create_files(&actions, &mut survey, &no).unwrap();

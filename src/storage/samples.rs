@@ -172,14 +172,15 @@ impl Storage {
         may_have_part_data: bool,
         stop: &dyn StopCheck,
     ) {
-        if self.writable_identities.is_none() {
+        if self.safeguards.writable_identities.is_none() {
             return; // The caller vouches for the files.
         }
         for (number, action) in actions.iter().enumerate().filter(|(_, action)| is_write_action(**action)) {
             let seen = survey.file(number);
-            let is_identifiable = seen.is_none_or(|seen| is_permanent(seen.identity)) || self.pinned.has(number);
+            let is_identifiable =
+                seen.is_none_or(|seen| is_permanent(seen.identity)) || self.safeguards.pinned.has(number);
             // With coarse times, only a sample shows an edit in the same second as our last write.
-            if (is_identifiable && !self.times.are_coarse) || stop.is_stopped() {
+            if (is_identifiable && !self.safeguards.times.are_coarse) || stop.is_stopped() {
                 continue;
             }
             let sample = match action {
@@ -192,7 +193,7 @@ impl Storage {
             };
             match sample {
                 Ok(_) if stop.is_stopped() => {}
-                Ok(sample) => self.pinned.samples.put(number, sample),
+                Ok(sample) => self.safeguards.pinned.samples.put(number, sample),
                 Err(error) => log::debug!("{}: no sample: {error}", self.name(number).display()),
             }
         }

@@ -61,7 +61,7 @@ impl Storage {
     /// Remembers the files that this run has completed where another machine or program sets their times. Elsewhere, the times of
     /// our writes suffice.
     pub(super) fn remember_completed(&self) {
-        let files = 0..if self.times.are_remote { self.layout.files().len() } else { 0 };
+        let files = 0..if self.safeguards.times.are_remote { self.layout.files().len() } else { 0 };
         for file in files.filter(|file| self.cache.last_write_times(*file).is_some()) {
             if let Some(stamp) = self.stamp(file) {
                 self.served.completed.lock().insert(file, stamp);
@@ -173,7 +173,7 @@ impl Storage {
 
     /// The error for a piece that does not verify again.
     pub fn refuse_served(&self, it: DoubtfulPiece) -> StorageError {
-        let files = self.writable_identities.as_ref().filter(|_| self.holds_lock());
+        let files = self.safeguards.writable_identities.as_ref().filter(|_| self.holds_lock());
         if files.is_some_and(|files| files.get(it.file).is_some_and(Option::is_some)) {
             return self.record_refusal(it.file, Refusal::Changed);
         }

@@ -105,25 +105,25 @@ impl Storage {
     /// Sets the function that compares the content of a file that has another modification time than btsync gave it. It returns
     /// whether the file, by its number, holds nothing but what btsync wrote. Without it, such a file counts as edited.
     pub fn set_content_check(&self, check: impl Fn(usize) -> Result<bool, StorageError> + Send + Sync + 'static) {
-        let _ = self.touched.check.set(Box::new(check));
+        let _ = self.safeguards.touched.check.set(Box::new(check));
     }
 
     /// Whether a file to be written, whose modification time another program has set, still holds nothing but what btsync wrote.
     /// Hashes its verified pieces for that, without a lock; other threads that write to the file wait.
     pub(super) fn is_only_touched(&self, file_index: usize, file: &File) -> Result<bool, StorageError> {
-        let Some(check) = self.touched.check.get() else { return Ok(false) };
+        let Some(check) = self.safeguards.touched.check.get() else { return Ok(false) };
         let failed = |error: io::Error| self.failed(Operation::Read, file_index, error);
         loop {
-            self.touched.wait(file_index);
+            self.safeguards.touched.wait(file_index);
             let found = file.metadata().map_err(failed)?;
             let times = (mtime(&found), ctime(&found));
             if self.cache.is_refused(file_index) || self.is_our_time(file_index, times.0) {
                 return Ok(!self.cache.is_refused(file_index));
             }
-            if !self.touched.may_check(file_index) {
+            if !self.safeguards.touched.may_check(file_index) {
                 return Ok(false);
             }
-            let Some(_checking) = self.touched.begin(file_index) else { continue };
+            let Some(_checking) = self.safeguards.touched.begin(file_index) else { continue };
             wait_until_past(times.1);
             if !check(file_index)? {
                 self.cache.refuse(file_index);
@@ -131,7 +131,7 @@ impl Storage {
             }
             let later = file.metadata().map_err(failed)?;
             if (mtime(&later), ctime(&later)) == times {
-                self.touched.confirm(file_index, times.0);
+                self.safeguards.touched.confirm(file_index, times.0);
                 log::info!("{}: has another time and the same content", self.name(file_index).display());
                 return Ok(true);
             }
@@ -142,7 +142,7 @@ impl Storage {
     /// report.
     pub fn refuse_touched(&self, piece: PieceIndex) -> Option<StorageError> {
         let mut spans = self.layout.spans(self.layout.offset(piece, 0), u64::from(self.layout.piece_size(piece)));
-        let touched = spans.find(|span| self.touched.state.lock().confirmed.contains_key(&span.file))?;
+        let touched = spans.find(|span| self.safeguards.touched.state.lock().confirmed.contains_key(&span.file))?;
         Some(self.record_refusal(touched.file, Refusal::Changed))
     }
 

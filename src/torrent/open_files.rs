@@ -125,7 +125,7 @@ impl FileOpener<'_> {
             if !self.storage.is_locked() && self.storage.has_missing_files(&survey) {
                 self.storage.probe_lock(&self.metainfo.info_hash)?;
             }
-            self.storage.marker = self.storage.read_marker(&self.metainfo.info_hash);
+            self.storage.marker.content = self.storage.read_marker(&self.metainfo.info_hash);
             self.storage.adopt_moved_files(&self.metainfo.info_hash, &survey);
             if self.storage.ignore_files_as_before(&survey, &self.metainfo.pieces, &*self.inner.run) {
                 survey = self.storage.survey(&*self.inner.run)?;

@@ -123,21 +123,13 @@ impl<'a> TorrentRun<'a> {
         mut kept_peers: Option<KeptPeers<'a>>,
     ) -> Result<DownloadEnd<'a>, TorrentError> {
         let (inner, config) = (self.inner, self.config.clone());
-        let registration = match &mut kept_peers {
-            Some(kept_peers) => {
-                kept_peers.peer_manager.lend();
-                Some(&mut kept_peers.peer_manager.registration)
+        let OpenedFiles { storage, plan, have, resume_store } = match self.open_files(metainfo, &mut kept_peers) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.leave(kept_peers);
+                return Err(error);
             }
-            None => self.registration.as_mut(),
         };
-        let OpenedFiles { storage, plan, have, resume_store } =
-            match open(inner, &config, metainfo, registration, &self.events) {
-                Ok(opened) => opened,
-                Err(error) => {
-                    self.leave(kept_peers);
-                    return Err(error);
-                }
-            };
         inner.facts.found_pieces.set(have.clone());
         let earlier = kept_peers.as_ref().map(|kept_peers| kept_peers.context.payload.run_totals()).unwrap_or_default();
         // Without a record, what this run has sent before its files were opened again counts.
@@ -160,15 +152,8 @@ impl<'a> TorrentRun<'a> {
         }
         let pieces = PieceManager::with_plan(storage.clone(), metainfo.pieces.clone(), have, plan);
         pieces.restore(resume_store.as_ref().map_or(&[], ResumeStore::resumed_blocks));
-        let context = self.context(metainfo.info_hash, config.search.pex && !metainfo.private, false, pieces);
+        let context = self.transfer_context(metainfo, pieces);
         context.payload.continue_from(earlier);
-        let checks = Arc::downgrade(&context);
-        storage.set_content_check(move |file| checks.upgrade().map_or(Ok(false), |it| it.pieces.is_content_ours(file)));
-        let _ = context.info.set(metainfo.info.clone());
-        if config.super_seed && context.pieces.is_seed() {
-            let super_seeding = SuperSeeding::new(context.pieces.piece_count(), storage.layout().piece_length());
-            let _ = context.super_seeding.set(super_seeding);
-        }
         let mut peer_manager = if let Some(kept_peers) = kept_peers {
             kept_peers.peer_manager.with_config(config)
         } else {
@@ -190,6 +175,36 @@ impl<'a> TorrentRun<'a> {
                 DownloadEnd::Reopen(Box::new(KeptPeers { peer_manager: *peer_manager, context: context.clone() }))
             }
         })
+    }
+
+    /// Checks the files and creates those that are missing, while the connections of the metadata phase wait.
+    fn open_files(
+        &mut self,
+        metainfo: &Metainfo,
+        kept_peers: &mut Option<KeptPeers<'a>>,
+    ) -> Result<OpenedFiles, TorrentError> {
+        let registration = match kept_peers {
+            Some(kept_peers) => {
+                kept_peers.peer_manager.lend();
+                Some(&mut kept_peers.peer_manager.registration)
+            }
+            None => self.registration.as_mut(),
+        };
+        open(self.inner, &self.config, metainfo, registration, &self.events)
+    }
+
+    /// The context of the connections during the transfer.
+    fn transfer_context(&self, metainfo: &Metainfo, pieces: PieceManager) -> Arc<TorrentContext> {
+        let allows_pex = self.config.search.pex && !metainfo.private;
+        let context = self.context(metainfo.info_hash, allows_pex, false, pieces);
+        let (checks, storage) = (Arc::downgrade(&context), context.pieces.storage());
+        storage.set_content_check(move |file| checks.upgrade().map_or(Ok(false), |it| it.pieces.is_content_ours(file)));
+        let _ = context.info.set(metainfo.info.clone());
+        if self.config.super_seed && context.pieces.is_seed() {
+            let super_seeding = SuperSeeding::new(context.pieces.piece_count(), storage.layout().piece_length());
+            let _ = context.super_seeding.set(super_seeding);
+        }
+        context
     }
 
     /// Tells the peers and trackers that know of us, if any, that we leave.

@@ -92,7 +92,7 @@ fn copied(from: &TempDir, names: &[&str]) -> TempDir {
 
 fn decide(it: &mut Storage, claim: OwnershipClaim) -> (Survey, Result<Vec<FileAction>, StorageError>) {
     let no = AtomicBool::new(false);
-    it.marker = it.read_marker(&HASH);
+    it.marker.content = it.read_marker(&HASH);
     let survey = it.survey(&no).unwrap();
     let hashes: Vec<Sha1Hash> = content().chunks(PIECE).map(|piece| Sha1::digest(piece).into()).collect();
     let have = check(it, &hashes, 1, &CheckProgress::default(), &no).unwrap();
@@ -229,11 +229,11 @@ fn complete_files_of_a_moved_download_get_their_final_names() {
     let mut marker = it.read_marker(&HASH).unwrap();
     let path_hash = marker::path_hash(Path::new("big"));
     marker.apply(MarkerNote::Completed(path_hash, marker.created[&path_hash], i64::MAX));
-    it.marker = Some(marker);
+    it.marker.content = Some(marker);
     let survey = it.survey(&no).unwrap();
     let knows = |it: &Storage| {
         let identity = survey.file(0).unwrap().identity;
-        it.marker.as_ref().unwrap().is_created_file(Path::new("big"), identity)
+        it.marker.content.as_ref().unwrap().is_created_file(Path::new("big"), identity)
     };
     assert!(!knows(&it));
     it.adopt_moved_files(&HASH, &survey);
@@ -245,10 +245,10 @@ fn complete_files_of_a_moved_download_get_their_final_names() {
 fn complete_files_of_a_moved_download_get_their_final_names_whether_recorded_as_complete_or_not() {
     let marks = |dir: &TempDir, actions: &[FileAction; 4], have: &Bitfield| {
         let mut it = storage(dir);
-        it.marker = it.read_marker(&HASH);
+        it.marker.content = it.read_marker(&HASH);
         let survey = it.survey(&AtomicBool::new(false)).unwrap();
         it.adopt_moved_whole_files(&HASH, actions, &survey, have);
-        let marker = it.marker.take().unwrap();
+        let marker = it.marker.content.take().unwrap();
         let identity = |number: usize| survey.file(number).unwrap().identity;
         [0, 1].map(|number| marker.is_completed_file(Path::new(FILES[number].0), identity(number)))
     };
@@ -319,7 +319,7 @@ fn a_part_file_that_was_moved_is_btsyncs_if_its_times_say_so() {
             }
         }
         let mut it = storage(&to).select(&wanted, &part_name);
-        it.marker = it.read_marker(&HASH);
+        it.marker.content = it.read_marker(&HASH);
         let seen = it.survey(&no).unwrap().part_file.unwrap();
         assert_eq!(
             it.may_be_of_earlier_run(&HASH, &part_name, &seen),

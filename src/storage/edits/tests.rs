@@ -105,7 +105,7 @@ fn an_edit_is_in_the_marker_before_the_marker_gets_a_later_time() {
     let it = begun(&dir, Allocation::Sparse, || ());
     it.write_vectored_at(110, &[IoSlice::new(&[1; 10])]).unwrap();
     write(&dir.path().join("b"), b"mine");
-    it.show_running(it.lock.as_ref().unwrap(), crate::storage::clock() + 11_000_000_000);
+    it.show_running(it.marker.lock.as_ref().unwrap(), crate::storage::clock() + 11_000_000_000);
     assert!(!is_edited(&it, "a") && is_edited(&it, "b"));
 }
 
@@ -153,7 +153,7 @@ fn times_of_another_machine_show_no_edit() {
     assert!(!ext_tmpfs_btrfs_xfs_overlay.iter().any(|kind| REMOTE.contains(kind)));
     let dir = tempdir().unwrap();
     let mut it = begun(&dir, Allocation::Sparse, || ());
-    it.times.are_remote = true;
+    it.safeguards.times.are_remote = true;
     write(&dir.path().join("a"), b"mine");
     it.record_edits(false);
     assert!(!is_edited(&it, "a"));
@@ -326,7 +326,7 @@ fn an_edit_in_the_tick_of_the_creation_is_not_overwritten() {
 /// The files of `begun`, as if their file system counted in seconds.
 fn with_coarse_times(dir: &TempDir) -> Storage {
     let mut it = begun(dir, Allocation::Sparse, || ());
-    it.times.are_coarse = true;
+    it.safeguards.times.are_coarse = true;
     let no = AtomicBool::new(false);
     it.take_samples(&[FileAction::Create; 2], &it.survey(&no).unwrap(), false, &no);
     it

@@ -126,7 +126,7 @@ fn a_file_is_not_ignored_without_a_reason() {
         let mut marker = Marker::default();
         let list = if word == "created" { &mut marker.created } else { &mut marker.refused };
         list.insert(marker::path_hash("y".as_ref()), 5);
-        it.marker = Some(marker);
+        it.marker.content = Some(marker);
         assert!(!started(&mut it, &content).0, "{word}");
     }
     // The part file's bytes are not the torrent's.

@@ -28,7 +28,7 @@ fn begin(it: &mut Storage, hash: &InfoHash) -> Result<(), StorageError> {
     let stop = AtomicBool::new(false);
     let mut survey = it.survey(&stop)?;
     let actions = [if survey.file(0).is_some() { FileAction::Continue } else { FileAction::Create }];
-    it.marker = it.read_marker(hash);
+    it.marker.content = it.read_marker(hash);
     it.lock(hash)?;
     it.check_other_downloads(hash, &actions, &survey, false)?;
     it.create_files(&actions, &mut survey, &stop)?;
@@ -108,7 +108,7 @@ fn without_its_marker_storage_does_not_write() {
         }
         assert_eq!(kind(it.confirm_lock()), StorageErrorKind::InUse);
         // Stands for a write half a second later.
-        it.lock.as_ref().unwrap().last_checked.set(0);
+        it.marker.lock.as_ref().unwrap().last_checked.set(0);
         assert_eq!(kind(it.write_vectored_at(10, &[IoSlice::new(&[1; 10])])), StorageErrorKind::InUse);
         assert_eq!(fs::read(dir.path().join("a")).unwrap()[10..20], [0; 10]);
         it.finish(&whole());

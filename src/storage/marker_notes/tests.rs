@@ -27,7 +27,7 @@ fn begun(dir: &TempDir, have: &Bitfield) -> Storage {
     let mut survey = it.survey(&no).unwrap();
     let action = |file| if survey.file(file).is_some() { FileAction::Continue } else { FileAction::Create };
     let actions = [if have.has(PieceIndex(9)) { FileAction::Leave } else { action(0) }, action(1)];
-    it.marker = it.read_marker(&HASH);
+    it.marker.content = it.read_marker(&HASH);
     it.lock(&HASH).unwrap();
     it.create_files(&actions, &mut survey, &no).unwrap();
     it.record_found_complete(have, &survey);
@@ -154,7 +154,7 @@ fn times_of_a_clock_that_was_set_back_prove_nothing() {
     let it = begun(&dir, &Bitfield::new(20));
     let says = || it.read_marker(&HASH).unwrap().ran_until;
     let start = clock();
-    let lock = it.lock.as_ref().unwrap();
+    let lock = it.marker.lock.as_ref().unwrap();
     it.show_running(lock, start + 3 * TOUCH_INTERVAL);
     assert_eq!(says(), 0);
     it.show_running(lock, start);
@@ -210,19 +210,19 @@ fn a_refusal_outlasts_runs_that_do_not_want_the_file() {
     // A run that found another program's data in the second file, and does not want that.
     let mut it = storage(&dir);
     let survey = it.survey(&no).unwrap();
-    it.marker = it.read_marker(&HASH);
+    it.marker.content = it.read_marker(&HASH);
     it.lock(&HASH).unwrap();
     it.record_ownership(&HASH, &[FileAction::Continue, FileAction::Ignore], &survey, false).unwrap();
     let b = seen(&it, 1).identity;
     let is_refused = || storage(&dir).read_marker(&HASH).is_some_and(|marker| marker.is_refused(Path::new("b"), b));
     assert!(is_refused() && !it.read_marker(&HASH).unwrap().is_unfinished_file(Path::new("b"), b));
     // Its part is complete, which tells nothing about the second file.
-    it.marker = it.read_marker(&HASH);
+    it.marker.content = it.read_marker(&HASH);
     it.finish(&first());
     assert!(is_refused());
     drop(it);
     let mut last = storage(&dir);
-    last.marker = last.read_marker(&HASH);
+    last.marker.content = last.read_marker(&HASH);
     last.lock(&HASH).unwrap();
     last.finish(&Bitfield::full(20));
     assert!(last.read_marker(&HASH).is_none(), "all of it is verified");
@@ -257,7 +257,7 @@ fn extend_fully(file: &File) -> u64 {
 fn notes_that_do_not_fit_are_appended_later_and_hide_no_edit_meanwhile() {
     let dir = tempdir().unwrap();
     let it = begun(&dir, &Bitfield::new(20));
-    let (path, lock) = (dir.path().join(marker_name(&HASH)), it.lock.as_ref().unwrap());
+    let (path, lock) = (dir.path().join(marker_name(&HASH)), it.marker.lock.as_ref().unwrap());
     let (a, b) = (seen(&it, 0).identity, seen(&it, 1).identity);
     let file = File::options().write(true).open(&path).unwrap();
     let length = file.metadata().unwrap().len();
@@ -296,7 +296,7 @@ fn a_doubt_about_a_file_that_a_run_does_not_write_to_outlasts_the_run() {
         drop(begun(&dir, &Bitfield::new(20)));
         let mut it = storage(&dir);
         let survey = it.survey(&AtomicBool::new(false)).unwrap();
-        it.marker = it.read_marker(&HASH);
+        it.marker.content = it.read_marker(&HASH);
         it.lock(&HASH).unwrap();
         let b = seen(&it, 1);
         it.record_doubt(1, &b);

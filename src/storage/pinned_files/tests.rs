@@ -37,7 +37,7 @@ fn a_file_that_was_there_before_and_gets_another_name_is_not_written_to() {
         let later = it.check_new_links(0, &now, crate::storage::clock() + 2 * LINK_CHECK_INTERVAL);
         assert_eq!(matches!(later, Err(StorageError::InTheWay { why: Refusal::Linked, .. })), is_refused, "{later:?}");
         // As on a local disk, shortly after the last check.
-        it.pinned.preexisting.values().for_each(|preexisting| preexisting.is_local.set(true));
+        it.safeguards.pinned.preexisting.values().for_each(|preexisting| preexisting.is_local.set(true));
         let soon = it.check_new_links(0, &now, crate::storage::clock() + 2 * LINK_CHECK_INTERVAL + 1);
         assert_eq!(soon.is_err(), is_refused, "{soon:?}");
     }

@@ -60,7 +60,7 @@ impl Storage {
     ) -> Result<Vec<KeptFile>, FileJobError> {
         self.probe_lock(info_hash)?;
         self.check_all_not_private(private)?;
-        self.marker = self.read_marker(info_hash);
+        self.marker.content = self.read_marker(info_hash);
         let (ours, mut kept) = self.sort_files(info_hash, (record, was_complete), (hashes, stop))?;
         let mut folders = self.layout.special_entries().folders.clone();
         folders.extend(self.remove_links().iter().map(|link| parent(link).to_owned()));
@@ -74,7 +74,7 @@ impl Storage {
         step(stop)?;
         kept.extend(self.delete_part_file(record)?);
         step(stop)?;
-        if self.marker.is_some() {
+        if self.marker.content.is_some() {
             remove(&self.root, &self.marker_path(info_hash))?;
         }
         step(stop)?;
@@ -89,17 +89,17 @@ impl Storage {
     /// If another process downloads the torrent, or the disk fails.
     pub fn delete_own_files(&mut self, info_hash: &InfoHash, record: Option<&ResumeData>) -> Result<(), FileJobError> {
         self.probe_lock(info_hash)?;
-        self.marker = self.read_marker(info_hash);
+        self.marker.content = self.read_marker(info_hash);
         let is_unfinished = |spec: &FileSpec| {
             let found = lookup(&self.root, &spec.path).ok().flatten().map(|found| FileSnapshot::of(&found));
-            let marker = self.marker.as_ref().zip(found);
+            let marker = self.marker.content.as_ref().zip(found);
             marker.is_some_and(|(marker, seen)| marker.is_unfinished_file(&spec.path, seen.identity))
         };
         if self.layout.files().iter().any(|spec| !spec.is_pad && is_unfinished(spec)) {
             return Ok(());
         }
         self.delete_part_file(record)?;
-        if self.marker.is_some() { remove(&self.root, &self.marker_path(info_hash)) } else { Ok(()) }
+        if self.marker.content.is_some() { remove(&self.root, &self.marker_path(info_hash)) } else { Ok(()) }
     }
 
     /// The files to delete, and those that stay.
@@ -161,7 +161,7 @@ impl Storage {
         let number = u32::try_from(file).unwrap_or(u32::MAX);
         let recorded = record.and_then(|record| record.stamp(number));
         let is_untouched = record.is_some_and(|record| record.is_untouched(&self.layout, file, &seen, now));
-        if let Some(marker) = &self.marker {
+        if let Some(marker) = &self.marker.content {
             let is_as_recorded = recorded.zip(now).is_some_and(|(before, now)| before.has_same_content(&now));
             let is_newer = || self.is_newer_than_marker(info_hash, marker, &seen, is_as_recorded);
             if let Some(evidence) = marked(marker, &spec.path, &seen, is_newer) {
@@ -203,7 +203,7 @@ impl Storage {
         let seen = FileSnapshot::of(&found);
         let number = u32::try_from(self.layout.files().len()).unwrap_or(u32::MAX);
         let owned = record.and_then(|record| record.owned_files.as_ref());
-        let is_ours = self.marker.as_ref().is_some_and(|marker| marker.is_created_file(name, seen.identity))
+        let is_ours = self.marker.content.as_ref().is_some_and(|marker| marker.is_created_file(name, seen.identity))
             || owned.is_some_and(|owned| owned.binary_search(&(number, seen.identity)).is_ok());
         if is_ours {
             return remove_if_untouched(&self.root, name, &seen).map(|()| None);

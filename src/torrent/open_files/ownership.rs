@@ -50,7 +50,7 @@ impl FileOpener<'_> {
 
     /// Whether the part file is ours by the marker or the resume data.
     fn owns_part_file(&self, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> bool {
-        let named = self.storage.marker.as_ref().zip(self.storage.part_file_stamp());
+        let named = self.storage.marker.content.as_ref().zip(self.storage.part_file_stamp());
         let is_marked = named.is_some_and(|(marker, (name, _))| {
             marker.proves(name, seen.identity)
                 || self.storage.may_be_of_earlier_run(&self.metainfo.info_hash, name, seen)
@@ -61,7 +61,7 @@ impl FileOpener<'_> {
     /// Whether the resume data says that the file is as btsync left it, and not complete.
     fn is_ours(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> bool {
         let path = self.storage.layout().files().get(file).map(|spec| spec.path.as_path());
-        let marker = self.storage.marker.as_ref().zip(path);
+        let marker = self.storage.marker.content.as_ref().zip(path);
         let is_refused = marker.is_some_and(|(marker, path)| marker.is_refused(path, seen.identity));
         !is_refused && resume_store.is_some_and(|resume_store| resume_store.is_untouched(&self.storage, file, seen))
     }
@@ -73,7 +73,7 @@ impl FileOpener<'_> {
     /// What the marker or the resume data claims about a file that they do not prove to be as btsync left it.
     fn claim_of(&self, file: usize, seen: &FileSnapshot, resume_store: Option<&ResumeStore>) -> OwnershipClaim {
         let path = self.storage.layout().files().get(file).map(|spec| spec.path.as_path());
-        let Some((marker, path)) = self.storage.marker.as_ref().zip(path) else {
+        let Some((marker, path)) = self.storage.marker.content.as_ref().zip(path) else {
             return recorded_claim(file, seen, resume_store);
         };
         if marker.is_refused(path, seen.identity) {
@@ -114,7 +114,7 @@ impl FileOpener<'_> {
         survey: &Survey,
         resume_store: Option<&ResumeStore>,
     ) {
-        let Some(marker) = &self.storage.marker else { return };
+        let Some(marker) = &self.storage.marker.content else { return };
         let is_doubtful = |file: usize, action: FileAction, seen: &FileSnapshot| match action {
             FileAction::Compare => true,
             FileAction::Leave => {
