@@ -1,35 +1,35 @@
 //! A service for many torrents, whose users control it over HTTP: with the page in their browser, or with a program that speaks
 //! Transmission's RPC.
 
-mod board;
 mod control;
 mod details;
 mod dormancy;
-mod facts;
-mod fetches;
 mod file_jobs;
+mod file_streaming;
 mod goals;
 mod import;
-mod inbox;
-mod limits;
 mod links;
 mod load;
 mod manager;
+mod manager_channel;
 mod messages;
+mod metainfo_summary;
 pub mod model;
 mod options;
 mod page_events;
+mod published;
 mod queue;
 mod record;
 mod renaming;
 pub mod rpc;
 mod run_page;
 mod schedule;
-mod served;
 pub mod settings;
 mod state_folder;
 #[cfg(test)]
 mod tests;
+mod text_limits;
+mod torrent_fetcher;
 mod trackers;
 mod watch;
 pub mod web;
@@ -41,7 +41,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::Mutex;
 
 use crate::http::{HttpListener, ListenAddress, PRIVATE_MODE, Server, ServerLimits};
-use crate::service::board::Shared;
+use crate::service::control::ServiceControl;
 use crate::service::manager::Manager;
 use crate::service::model::Control;
 use crate::service::options::no_password;
@@ -56,7 +56,7 @@ pub use web::PasswordHash;
 
 /// A running service: its torrents, and its page if it has one. Stops when dropped.
 pub struct Service {
-    shared: Arc<Shared>,
+    control: Arc<ServiceControl>,
     manager: Mutex<Option<JoinHandle<()>>>,
     server: Mutex<Option<Server>>,
     watched: Mutex<Option<WatchedFolder>>,
@@ -70,16 +70,16 @@ impl Service {
     /// If the state folder is in use or damaged, no port is free, or the page may not or cannot listen.
     pub fn start(options: ServiceOptions) -> Result<Service, ServiceError> {
         let listeners = options.web.as_ref().map(listeners).transpose()?;
-        let (manager, shared) = Manager::new(&options)?;
+        let (manager, control) = Manager::new(&options)?;
         let thread = thread::Builder::new().name("service".to_owned()).spawn(move || manager.run());
         let manager = Mutex::new(Some(thread.map_err(ServiceError::Thread)?));
         let mut service =
-            Service { shared, manager, server: Mutex::new(None), watched: Mutex::default(), addresses: Vec::new() };
+            Service { control, manager, server: Mutex::new(None), watched: Mutex::default(), addresses: Vec::new() };
         if let Some(folder) = &options.watch_folder {
             service.watch(folder)?;
         }
         if let (Some(web), Some(listeners)) = (options.web, listeners) {
-            let (control, events) = (service.shared.clone(), service.shared.page_events.clone());
+            let (control, events) = (service.control.clone(), service.control.page_events.clone());
             let (server, addresses) = serve_page(web, listeners, control, events)?;
             (*service.server.lock(), service.addresses) = (Some(server), addresses);
         }
@@ -87,9 +87,9 @@ impl Service {
     }
 
     fn watch(&self, folder: &Path) -> Result<(), ServiceError> {
-        let downloads = self.shared.allowed_folders.clone();
-        let records = downloaded_torrents(&self.shared.state_folder);
-        let watched = WatchedFolder::start(folder, records, downloads, self.shared.clone());
+        let downloads = self.control.allowed_folders.clone();
+        let records = downloaded_torrents(&self.control.state_folder);
+        let watched = WatchedFolder::start(folder, records, downloads, self.control.clone());
         *self.watched.lock() =
             Some(watched.map_err(|source| ServiceError::WatchFolder { folder: folder.to_owned(), source })?);
         Ok(())
@@ -166,12 +166,12 @@ impl Service {
     /// What a page or a remote control may do with the service.
     #[cfg(test)]
     fn control(&self) -> Arc<dyn model::Control> {
-        self.shared.clone()
+        self.control.clone()
     }
 
     /// Tells the service to end; returns at once.
     pub fn shut_down(&self) {
-        self.shared.inbox.shut_down();
+        self.control.manager.shut_down();
     }
 
     /// Waits until the service has ended, because of [`Service::shut_down`] or because a remote control asked for it.
@@ -183,7 +183,7 @@ impl Service {
         // Its requests fail now, so that its thread ends soon.
         let watched = self.watched.lock().take();
         drop(watched);
-        self.shared.page_events.end();
+        self.control.page_events.end();
         let server = self.server.lock().take();
         drop(server);
     }

@@ -1,26 +1,71 @@
 //! [`Control`] of a service: reads what the manager publishes, and passes requests to it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::service::board::Shared;
+use parking_lot::Mutex;
+
+use crate::client::{Client, DhtSettings};
+use crate::metainfo::Metainfo;
 use crate::service::details;
-use crate::service::limits::check_path;
+use crate::service::file_streaming;
+use crate::service::links::LinkKey;
 use crate::service::load::load;
+use crate::service::manager_channel::ManagerSender;
 use crate::service::messages::{Answer, ControlRequest, PreparedTorrent};
+use crate::service::metainfo_summary::read_metainfo;
 use crate::service::model::{
-    AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, FileLink, PeerDetails, PieceDetails,
-    QueueMove, ServedFile, SessionStats, TorrentChange, TorrentId, TorrentSummary, TrackerDetails,
+    AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, OpenTorrentFile, PeerDetails, PieceDetails,
+    QueueMove, SessionStats, TorrentChange, TorrentFileId, TorrentId, TorrentSummary, TrackerDetails,
 };
+use crate::service::page_events::PageEvents;
+use crate::service::published::PublishedState;
 use crate::service::record::TorrentRecord;
 use crate::service::renaming;
-use crate::service::served;
 use crate::service::settings::{SessionSettings, SettingsChange};
-use crate::service::state_folder::resume_folder;
+use crate::service::state_folder::{resume_folder, torrent_file};
+use crate::service::text_limits::check_path;
+use crate::service::torrent_fetcher::TorrentFetcher;
 use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::torrent::{TorrentHandle, TrackerView};
 use crate::types::{Bitfield, InfoHash};
+use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
 use crate::util::paths::resolved;
+
+/// How many metainfos are kept in memory for those who look at the details of a torrent.
+const MAX_METAINFOS: usize = 4;
+
+/// The state that the manager shares with the threads that answer requests.
+pub struct ServiceControl {
+    /// What the manager publishes.
+    pub published: Mutex<PublishedState>,
+    /// To the manager.
+    pub manager: ManagerSender,
+    /// The fetches of torrent files by URL.
+    pub fetcher: TorrentFetcher,
+    /// For each running torrent, whether the manager has yet to look at its events.
+    pub pending: Mutex<BTreeMap<TorrentId, Arc<Flag>>>,
+    /// The client, unless it is being replaced.
+    pub client: Mutex<Option<Arc<Client>>>,
+    /// The key of links to files.
+    pub links: LinkKey,
+    /// The event stream of the page.
+    pub page_events: Arc<PageEvents>,
+    /// How the DHT is bootstrapped.
+    pub dht: DhtSettings,
+    /// The block list of each client that it starts.
+    pub block_list: Option<String>,
+    /// What went wrong at the start, in lines for the user.
+    pub notices: Vec<String>,
+    /// The folder of the state.
+    pub state_folder: PathBuf,
+    /// The folders below which downloads may be.
+    pub allowed_folders: Vec<PathBuf>,
+    /// The metainfos that were looked at last.
+    pub metainfos: Mutex<VecDeque<(InfoHash, Arc<Metainfo>)>>,
+}
 
 /// Whether downloads may be in a folder: it is one of `allowed` or below one.
 pub(super) fn is_permitted(folder: &Path, allowed: &[PathBuf]) -> bool {
@@ -31,14 +76,30 @@ pub(super) fn is_permitted(folder: &Path, allowed: &[PathBuf]) -> bool {
     allowed.iter().any(|allowed| real.starts_with(resolved(allowed)))
 }
 
-impl Shared {
+impl ServiceControl {
+    /// The metainfo of a torrent, from memory or from the state folder.
+    pub fn metainfo(&self, record: &TorrentRecord) -> Option<Arc<Metainfo>> {
+        record.metainfo.as_ref()?;
+        let known = self.metainfos.lock().iter().find(|(hash, _)| *hash == record.info_hash).map(|(_, it)| it.clone());
+        if known.is_some() {
+            return known;
+        }
+        let path = torrent_file(&self.state_folder, record.info_hash);
+        let metainfo =
+            Arc::new(read_metainfo(&path).inspect_err(|error| log::error!("{}: {error}", path.display())).ok()?);
+        let mut metainfos = self.metainfos.lock();
+        metainfos.push_front((record.info_hash, metainfo.clone()));
+        metainfos.truncate(MAX_METAINFOS);
+        Some(metainfo)
+    }
+
     fn carry_out(&self, request: ControlRequest) -> Result<(), ControlError> {
-        self.inbox.request(request).map(drop)
+        self.manager.request(request).map(drop)
     }
 
     fn record(&self, id: TorrentId) -> Option<(TorrentRecord, Option<TorrentHandle>)> {
-        let board = self.board.lock();
-        let entry = board.torrents.get(&id)?;
+        let published = self.published.lock();
+        let entry = published.torrents.get(&id)?;
         Some((entry.record.clone(), entry.handle.clone()))
     }
 
@@ -74,25 +135,25 @@ impl Shared {
     }
 }
 
-impl Control for Shared {
+impl Control for ServiceControl {
     fn torrents(&self) -> Vec<TorrentSummary> {
-        self.board.lock().torrents.values().map(|entry| entry.summary.clone()).collect()
+        self.published.lock().torrents.values().map(|entry| entry.summary.clone()).collect()
     }
 
     fn torrent(&self, id: TorrentId) -> Option<TorrentSummary> {
-        self.board.lock().torrents.get(&id).map(|entry| entry.summary.clone())
+        self.published.lock().torrents.get(&id).map(|entry| entry.summary.clone())
     }
 
     fn find(&self, info_hash: &InfoHash) -> Option<TorrentId> {
-        self.board.lock().find(info_hash)
+        self.published.lock().find(info_hash)
     }
 
     fn recently_removed(&self) -> Vec<TorrentId> {
-        self.board.lock().recently_removed()
+        self.published.lock().recently_removed()
     }
 
     fn recently_active(&self) -> Vec<TorrentId> {
-        self.board.lock().recently_active()
+        self.published.lock().recently_active()
     }
 
     fn files(&self, id: TorrentId) -> Vec<FileDetails> {
@@ -109,7 +170,7 @@ impl Control for Shared {
 
     fn trackers(&self, id: TorrentId) -> Vec<TrackerDetails> {
         let Some((record, handle)) = self.record(id) else { return Vec::new() };
-        let guard = self.board.lock().torrents.get(&id).and_then(|entry| entry.guard.clone());
+        let guard = self.published.lock().torrents.get(&id).and_then(|entry| entry.guard.clone());
         let views = match (handle, guard) {
             (Some(handle), _) => handle.trackers(),
             (None, Some(guard)) => guard.trackers().into_iter().map(TrackerView::from).collect(),
@@ -125,27 +186,27 @@ impl Control for Shared {
         details::pieces(&record, handle.as_ref(), recorded.as_ref())
     }
 
-    fn file_link(&self, link: FileLink) -> Result<String, ControlError> {
-        self.links.url(link, self.files(link.torrent).len())
+    fn file_link(&self, file: TorrentFileId) -> Result<String, ControlError> {
+        self.links.url(file, self.files(file.torrent).len())
     }
 
-    fn is_link_valid(&self, link: FileLink, token: &str) -> bool {
-        self.links.is_valid(link, token)
+    fn is_link_valid(&self, file: TorrentFileId, token: &str) -> bool {
+        self.links.is_valid(file, token)
     }
 
-    fn open_file(&self, link: FileLink) -> Result<ServedFile, ControlError> {
-        let (record, handle) = self.record(link.torrent).ok_or(ControlError::NoTorrent(link.torrent))?;
+    fn open_file(&self, file: TorrentFileId) -> Result<OpenTorrentFile, ControlError> {
+        let (record, handle) = self.record(file.torrent).ok_or(ControlError::NoTorrent(file.torrent))?;
         let metainfo = self.metainfo(&record);
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
         let resume_folder = resume_folder(&self.state_folder, record.info_hash);
-        served::open(&record, &metainfo, (handle.as_ref(), &resume_folder), link.index)
+        file_streaming::open(&record, &metainfo, (handle.as_ref(), &resume_folder), file.index)
     }
 
     fn add(&self, request: AddRequest) -> Result<Added, ControlError> {
         let AddRequest { source, folder, paused, mut change, cookies, overwrite } = request;
         let folder = folder.or_else(|| change.folder.take());
         let folder =
-            self.check_folder(&folder.unwrap_or_else(|| self.board.lock().settings.download_folder.clone()))?;
+            self.check_folder(&folder.unwrap_or_else(|| self.published.lock().settings.download_folder.clone()))?;
         let rest = PreparedTorrent {
             info_hash: InfoHash([0; 20]),
             name: String::new(),
@@ -156,8 +217,8 @@ impl Control for Shared {
             change,
             may_overwrite: overwrite,
         };
-        let fetch = |url: &str| self.fetches.fetch(url, cookies.as_deref().unwrap_or_default(), self.inbox.ended());
-        match self.inbox.request(ControlRequest::Add(Box::new(load(source, fetch, rest)?)))? {
+        let fetch = |url: &str| self.fetcher.fetch(url, cookies.as_deref().unwrap_or_default(), self.manager.ended());
+        match self.manager.request(ControlRequest::Add(Box::new(load(source, fetch, rest)?)))? {
             Answer::Added(added) => Ok(added),
             Answer::Done => Err(ControlError::System("no answer".to_owned())),
         }
@@ -211,7 +272,7 @@ impl Control for Shared {
     }
 
     fn settings(&self) -> SessionSettings {
-        self.board.lock().settings.clone()
+        self.published.lock().settings.clone()
     }
 
     fn change_settings(&self, change: &SettingsChange) -> Result<(), ControlError> {
@@ -222,7 +283,7 @@ impl Control for Shared {
     }
 
     fn stats(&self) -> SessionStats {
-        self.board.lock().stats
+        self.published.lock().stats
     }
 
     fn free_space(&self, folder: &Path) -> Result<(u64, u64), ControlError> {
@@ -242,11 +303,11 @@ impl Control for Shared {
     }
 
     fn peer_port(&self) -> u16 {
-        self.board.lock().peer_port
+        self.published.lock().peer_port
     }
 
     fn groups(&self) -> Vec<BandwidthGroup> {
-        self.board.lock().groups.clone()
+        self.published.lock().groups.clone()
     }
 
     fn set_group(&self, group: BandwidthGroup) -> Result<(), ControlError> {
@@ -262,6 +323,6 @@ impl Control for Shared {
     }
 
     fn shut_down(&self) {
-        self.inbox.shut_down();
+        self.manager.shut_down();
     }
 }

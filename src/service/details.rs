@@ -19,7 +19,7 @@ fn states(record: &TorrentRecord, handle: Option<&TorrentHandle>, recorded: Opti
         handle.pieces(&mut states);
     }
     if states.is_empty() && record.progress.is_complete {
-        let pieces = record.facts.as_ref().map_or(0, |facts| facts.pieces);
+        let pieces = record.metainfo.as_ref().map_or(0, |metainfo| metainfo.pieces);
         states = vec![PieceState::Verified; usize::try_from(pieces).unwrap_or(0)];
     }
     if let Some(recorded) = recorded.filter(|_| states.is_empty()) {
@@ -191,7 +191,7 @@ fn scrape_url(announce: &str) -> String {
 /// The pieces; `recorded` as for [`files`].
 pub fn pieces(record: &TorrentRecord, handle: Option<&TorrentHandle>, recorded: Option<&Bitfield>) -> PieceDetails {
     let states = states(record, handle, recorded);
-    let count = record.facts.as_ref().map_or(0, |facts| usize::try_from(facts.pieces).unwrap_or(0));
+    let count = record.metainfo.as_ref().map_or(0, |metainfo| usize::try_from(metainfo.pieces).unwrap_or(0));
     let mut have = vec![0_u8; count.div_ceil(8)];
     let mut begun = Vec::new();
     for (number, state) in states.iter().enumerate() {

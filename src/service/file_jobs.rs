@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, unbounded};
 
-use crate::service::facts::read_metainfo;
+use crate::service::metainfo_summary::read_metainfo;
 use crate::storage::KeptFile;
 use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::util::atomics::Flag;
@@ -16,7 +16,7 @@ use crate::util::os_error::reason;
 const MAX_NAMED: usize = 5;
 
 /// Whether a job is done, with files that were not deleted; otherwise why not, in one line.
-pub type JobResult = Result<Option<String>, String>;
+pub type FileJobResult = Result<Option<String>, String>;
 
 /// What to do with the files of a torrent.
 #[derive(Clone, Debug)]
@@ -38,12 +38,12 @@ pub struct FileJob {
     /// Whether every wanted piece was verified.
     pub was_complete: bool,
     /// What to do with them.
-    pub task: FileTask,
+    pub operation: FileOperation,
 }
 
 /// What to do with the files of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileTask {
+pub enum FileOperation {
     /// Move them to this folder and to these paths below it.
     Move(PathBuf, Vec<(u32, PathBuf)>),
     /// Delete what btsync keeps of the torrent; if this is true, also the files that it created.
@@ -61,7 +61,7 @@ pub struct FileJobs {
 
 impl FileJobs {
     /// Starts a job once those before it are done; `done` gets the result, unless the service ends first.
-    pub fn start(&mut self, job: FileJob, done: impl FnOnce(JobResult) + Send + 'static) {
+    pub fn start(&mut self, job: FileJob, done: impl FnOnce(FileJobResult) + Send + 'static) {
         if self.thread.is_none() {
             // Unbounded, but a torrent has at most one job.
             let (sender, work) = unbounded::<FileWork>();
@@ -96,7 +96,7 @@ impl FileJobs {
     }
 }
 
-fn carry_out(job: &FileJob, stop: &Flag) -> JobResult {
+fn carry_out(job: &FileJob, stop: &Flag) -> FileJobResult {
     if stop.is_set() {
         return Err("the service ends".to_owned());
     }
@@ -110,12 +110,12 @@ fn carry_out(job: &FileJob, stop: &Flag) -> JobResult {
         resume_folder: &job.resume_folder,
         private_folders: &job.private_folders,
     };
-    let done = match &job.task {
-        FileTask::Move(folder, renamed) => {
+    let done = match &job.operation {
+        FileOperation::Move(folder, renamed) => {
             torrent.move_to(FilesPlace { folder, renamed }, job.was_complete, stop).map(|()| None)
         }
-        FileTask::Remove(true) => torrent.delete(job.was_complete, stop).map(|kept| describe(&kept)),
-        FileTask::Remove(false) => torrent.forget().map(|()| None),
+        FileOperation::Remove(true) => torrent.delete(job.was_complete, stop).map(|kept| describe(&kept)),
+        FileOperation::Remove(false) => torrent.forget().map(|()| None),
     };
     done.map_err(|error| error.to_string())
 }

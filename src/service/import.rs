@@ -1,5 +1,5 @@
 //! Takes over the torrents of another client from its folder of state, so that its users can move to a service: their files,
-//! folders, choices and figures. Each torrent's files are hashed before it runs here for the first time.
+//! folders, choices and stats. Each torrent's files are hashed before it runs here for the first time.
 
 mod begun;
 mod qbittorrent;
@@ -17,13 +17,13 @@ use crate::bencode::values::{self, Dict};
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::service::control::is_permitted;
-use crate::service::facts::{facts, real_files};
-use crate::service::limits::{MAX_LABEL, MAX_LABELS, MAX_NAME, check_group, check_path};
+use crate::service::metainfo_summary::{real_files, summarize};
 use crate::service::model::{TorrentId, UnixTime};
 use crate::service::options::{ServiceError, ServiceOptions};
 use crate::service::record::{INCOMPLETE_SUFFIX, QUEUE_STEP, RecordTimes, TorrentRecord};
 use crate::service::settings::RateLimit;
 use crate::service::state_folder::{SavedState, StateFolder};
+use crate::service::text_limits::{MAX_LABEL, MAX_LABELS, MAX_NAME, check_group, check_path};
 use crate::service::trackers::keep_trackers;
 use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::types::InfoHash;
@@ -257,7 +257,7 @@ fn labels(texts: impl Iterator<Item = String>) -> Vec<String> {
 fn record_of(metainfo: &Metainfo, folder: PathBuf) -> TorrentRecord {
     let (id, now) = (TorrentId(0), UnixTime::now());
     let mut record = TorrentRecord::new(id, metainfo.info_hash, metainfo.name.clone(), folder, now);
-    record.facts = Some(facts(metainfo));
+    record.metainfo = Some(summarize(metainfo));
     (record.progress.total, record.progress.wanted) = (metainfo.total(), metainfo.total());
     record.needs_check = true;
     record.settings.peer_limit = 0;

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::service::model::{ControlError, FileLink};
+use crate::service::model::{ControlError, TorrentFileId};
 use crate::types::hex;
 use crate::util::random;
 use crate::util::secrets::{is_equal, keyed_digest};
@@ -29,33 +29,33 @@ impl LinkKey {
     ///
     /// # Errors
     /// If there is no such file.
-    pub fn url(&self, link: FileLink, files: usize) -> Result<String, ControlError> {
-        let exists = usize::try_from(link.index).is_ok_and(|index| index < files);
+    pub fn url(&self, file: TorrentFileId, files: usize) -> Result<String, ControlError> {
+        let exists = usize::try_from(file.index).is_ok_and(|index| index < files);
         if !exists {
-            return Err(ControlError::Invalid(format!("the torrent has no file {}", link.index)));
+            return Err(ControlError::Invalid(format!("the torrent has no file {}", file.index)));
         }
-        Ok(format!("files/{}/{}?token={}", link.torrent.0, link.index, self.token(link)))
+        Ok(format!("files/{}/{}?token={}", file.torrent.0, file.index, self.token(file)))
     }
 
     /// The token of a link that is valid from now on.
-    fn token(&self, link: FileLink) -> String {
-        self.token_until(link, seconds().saturating_add(LIFETIME))
+    fn token(&self, file: TorrentFileId) -> String {
+        self.token_until(file, seconds().saturating_add(LIFETIME))
     }
 
     /// Whether the token is of this link and has not expired.
-    pub fn is_valid(&self, link: FileLink, token: &str) -> bool {
-        self.is_valid_at(link, token, seconds())
+    pub fn is_valid(&self, file: TorrentFileId, token: &str) -> bool {
+        self.is_valid_at(file, token, seconds())
     }
 
-    fn token_until(&self, link: FileLink, end: u64) -> String {
-        let message = [&end.to_be_bytes()[..], &link.torrent.0.to_be_bytes(), &link.index.to_be_bytes()].concat();
+    fn token_until(&self, file: TorrentFileId, end: u64) -> String {
+        let message = [&end.to_be_bytes()[..], &file.torrent.0.to_be_bytes(), &file.index.to_be_bytes()].concat();
         format!("{end:x}-{}", hex(&keyed_digest(&self.0, &message)))
     }
 
-    fn is_valid_at(&self, link: FileLink, token: &str, now: u64) -> bool {
+    fn is_valid_at(&self, file: TorrentFileId, token: &str, now: u64) -> bool {
         let end = token.split_once('-').and_then(|(end, _)| u64::from_str_radix(end, 16).ok());
         let Some(end) = end.filter(|end| now < *end) else { return false };
-        is_equal(self.token_until(link, end).as_bytes(), token.as_bytes())
+        is_equal(self.token_until(file, end).as_bytes(), token.as_bytes())
     }
 }
 
@@ -71,19 +71,19 @@ mod tests {
     #[test]
     fn a_token_is_for_one_file_and_expires() {
         let key = LinkKey::generate();
-        let link = FileLink { torrent: TorrentId(3), index: 1 };
-        let token = key.token_until(link, 100);
-        assert!(key.is_valid_at(link, &token, 99) && !key.is_valid_at(link, &token, 100));
-        assert!(!key.is_valid_at(FileLink { index: 2, ..link }, &token, 99));
-        assert!(!key.is_valid_at(FileLink { torrent: TorrentId(4), ..link }, &token, 99));
-        assert!(!LinkKey::generate().is_valid_at(link, &token, 99));
+        let file = TorrentFileId { torrent: TorrentId(3), index: 1 };
+        let token = key.token_until(file, 100);
+        assert!(key.is_valid_at(file, &token, 99) && !key.is_valid_at(file, &token, 100));
+        assert!(!key.is_valid_at(TorrentFileId { index: 2, ..file }, &token, 99));
+        assert!(!key.is_valid_at(TorrentFileId { torrent: TorrentId(4), ..file }, &token, 99));
+        assert!(!LinkKey::generate().is_valid_at(file, &token, 99));
         let longer = token.replacen("64-", "ffff-", 1);
-        assert!(token.starts_with("64-") && !key.is_valid_at(link, &longer, 99));
+        assert!(token.starts_with("64-") && !key.is_valid_at(file, &longer, 99));
         for bad in ["", "-", "64-", "zz-00"] {
-            assert!(!key.is_valid_at(link, bad, 0), "{bad}");
+            assert!(!key.is_valid_at(file, bad, 0), "{bad}");
         }
-        assert!(key.is_valid(link, &key.token(link)));
-        let url = key.url(link, 2).expect("a file");
-        assert!(url.starts_with("files/3/1?token=") && key.url(link, 1).is_err(), "{url}");
+        assert!(key.is_valid(file, &key.token(file)));
+        let url = key.url(file, 2).expect("a file");
+        assert!(url.starts_with("files/3/1?token=") && key.url(file, 1).is_err(), "{url}");
     }
 }

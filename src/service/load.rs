@@ -4,9 +4,9 @@ use std::path::Path;
 
 use crate::discovery::tracker::http::FetchedUrl;
 use crate::metainfo::{Magnet, Metainfo};
-use crate::service::limits::check_path;
 use crate::service::messages::PreparedTorrent;
 use crate::service::model::{AddSource, ControlError};
+use crate::service::text_limits::check_path;
 use crate::types::InfoHash;
 use crate::util::atomic_file::open_regular;
 

@@ -5,12 +5,12 @@ mod changes;
 mod client;
 mod dormant;
 mod events;
-mod figures;
-mod file_tasks;
+mod file_operations;
 mod managed_torrent;
 mod queue_order;
 mod reconcile;
 mod requests;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,30 +20,30 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
-use crate::client::Client;
 use crate::peer::LimitGroup;
-use crate::service::board::{Board, Shared, changes_of};
-use crate::service::fetches::Fetches;
+use crate::service::control::ServiceControl;
 use crate::service::file_jobs::FileJobs;
-use crate::service::inbox::{InboxReceiver, inbox};
 use crate::service::links::LinkKey;
+use crate::service::manager_channel::{ManagerReceiver, manager_channel};
 use crate::service::messages::{Answer, ControlRequest, ManagerMessage};
 use crate::service::model::{ControlError, TorrentId};
 use crate::service::options::{ServiceError, ServiceOptions};
+use crate::service::published::{PublishedState, change_times};
 use crate::service::settings::SessionSettings;
 use crate::service::state_folder::{SavedState, SessionRecord, StateFolder};
+use crate::service::torrent_fetcher::TorrentFetcher;
 pub use changes::limits as limits_of;
-use client::start_client;
-use dormant::WakeRequests;
+use client::{CurrentClient, start_client};
+use dormant::DormantSeeds;
 use managed_torrent::{ManagedState, ManagedTorrent};
 
-/// How often the figures of running torrents are read.
+/// How often the stats of running torrents are read.
 const TICK: Duration = Duration::from_secs(1);
 /// How often a torrent that stops is looked at.
 const STOPPING_TICK: Duration = Duration::from_millis(50);
-/// How long changed figures may stay unsaved. Settings and what the user wants are saved at once.
+/// How long changed stats may stay unsaved. Settings and what the user wants are saved at once.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
-/// The most dormant seeds whose figures are saved at a time.
+/// The most dormant seeds whose stats are saved at a time.
 const MAX_SAVED: usize = 50;
 /// The longest sleep, so that the schedule of the alternative limits is followed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
@@ -56,47 +56,57 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
 pub struct Manager {
-    shared: Arc<Shared>,
-    state: StateFolder,
+    control: Arc<ServiceControl>,
+    state_folder: StateFolder,
     settings: SessionSettings,
     session: SessionRecord,
     torrents: BTreeMap<TorrentId, ManagedTorrent>,
-    /// `None` while it is replaced because its settings have changed.
-    client: Option<Arc<Client>>,
-    /// Whether the client must be replaced once no torrent uses it.
-    replaces_client: bool,
-    jobs: FileJobs,
-    inbox: InboxReceiver,
-    started: Instant,
-    ticked: Instant,
-    saved: Instant,
-    /// Whether the schedule asked for the alternative limits when it was last looked at.
-    was_in_span: bool,
+    client: CurrentClient,
+    limits: SharedLimits,
+    dormant: DormantSeeds,
+    work: BackgroundWork,
+    receiver: ManagerReceiver,
+    clock: ManagerClock,
     private_folders: Vec<PathBuf>,
     /// The positions of the torrents in the queue, from 0.
     queue_positions: BTreeMap<TorrentId, usize>,
-    /// The limits of bandwidth groups that were used.
-    groups: BTreeMap<String, Arc<LimitGroup>>,
-    /// Dormant seeds that have to start.
-    wake_requests: WakeRequests,
-    /// How long a seed runs without peers.
-    dormant_after: Duration,
-    /// When the dormant seeds were last read.
-    last_dormant_tick: Instant,
-    /// When they are to be read next.
-    next_dormant_tick: Instant,
-    /// The rates and settings that open pages know.
-    told_session: Option<(u64, u64, SessionSettings)>,
+    /// The rates and settings that were last sent to open pages.
+    last_sent_session: Option<(u64, u64, SessionSettings)>,
     is_ending: bool,
+}
+
+/// The limits that torrents share.
+#[derive(Default)]
+struct SharedLimits {
+    /// Those of the bandwidth groups that were used.
+    groups: BTreeMap<String, Arc<LimitGroup>>,
+    /// Whether the schedule asked for the alternative limits when it was last read.
+    was_alt_speed_scheduled: bool,
+}
+
+/// The work of other threads, and the requests that wait for it.
+#[derive(Default)]
+struct BackgroundWork {
+    file_jobs: FileJobs,
     /// Requests that add torrents which are just being removed, and where the answers go: one for each worker at most.
-    waiting: Vec<(ControlRequest, Sender<Result<Answer, ControlError>>)>,
+    waiting_adds: Vec<(ControlRequest, Sender<Result<Answer, ControlError>>)>,
+}
+
+/// When the manager did what it does from time to time.
+struct ManagerClock {
+    /// When the service started.
+    started_at: Instant,
+    /// When the stats of running torrents were last read.
+    last_tick: Instant,
+    /// When changed stats were last saved.
+    last_save: Instant,
 }
 
 impl Manager {
     /// Opens the state folder and starts a client; no torrent runs yet.
-    pub fn new(options: &ServiceOptions) -> Result<(Manager, Arc<Shared>), ServiceError> {
-        let state = StateFolder::open(&options.state_folder)?;
-        let SavedState { settings, mut session, records, left_out } = state.load()?;
+    pub fn new(options: &ServiceOptions) -> Result<(Manager, Arc<ServiceControl>), ServiceError> {
+        let state_folder = StateFolder::open(&options.state_folder)?;
+        let SavedState { settings, mut session, records, left_out } = state_folder.load()?;
         let mut settings = settings.unwrap_or_default();
         if settings.download_folder.as_os_str().is_empty() {
             settings.download_folder.clone_from(&options.download_folder);
@@ -105,13 +115,13 @@ impl Manager {
             settings.network.port = port;
         }
         let mut dht = options.dht.clone();
-        dht.state_file.get_or_insert_with(|| state.path().join("dht.dat"));
+        dht.state_file.get_or_insert_with(|| state_folder.path().join("dht.dat"));
         let client = start_client(&settings, Some(dht.clone()), options.block_list.as_deref())?;
-        let (to_manager, inbox) = inbox(MAX_WAITING);
-        let shared = Arc::new(Shared {
-            board: Mutex::new(Board::new(session.sums)),
-            inbox: to_manager,
-            fetches: Fetches::default(),
+        let (to_manager, receiver) = manager_channel(MAX_WAITING);
+        let control = Arc::new(ServiceControl {
+            published: Mutex::new(PublishedState::new(session.sums)),
+            manager: to_manager,
+            fetcher: TorrentFetcher::default(),
             pending: Mutex::default(),
             client: Mutex::new(Some(client.clone())),
             links: LinkKey::generate(),
@@ -119,59 +129,51 @@ impl Manager {
             dht,
             block_list: options.block_list.clone(),
             notices: notices(&left_out),
-            state_folder: state.path().to_owned(),
+            state_folder: state_folder.path().to_owned(),
             allowed_folders: [&options.allowed_folders[..], std::slice::from_ref(&options.download_folder)].concat(),
             metainfos: Mutex::default(),
         });
         session.sums.sessions += 1;
         let mut private_folders = options.private_folders.clone();
-        private_folders.push(state.path().to_owned());
+        private_folders.push(state_folder.path().to_owned());
         let known = |record| ManagedTorrent { is_known_complete: true, ..ManagedTorrent::new(record) };
         let torrents = records.into_iter().map(|record| (record.id, known(record))).collect();
         let now = Instant::now();
         let mut manager = Manager {
-            shared: shared.clone(),
-            state,
+            control: control.clone(),
+            state_folder,
             settings,
             session,
             torrents,
-            client: Some(client),
-            replaces_client: false,
-            jobs: FileJobs::default(),
-            inbox,
-            started: now,
-            ticked: now,
-            saved: now,
-            was_in_span: false,
+            client: CurrentClient { current: Some(client), is_outdated: false },
+            limits: SharedLimits::default(),
+            dormant: DormantSeeds::new(options.seed_dormant_after, now),
+            work: BackgroundWork::default(),
+            receiver,
+            clock: ManagerClock { started_at: now, last_tick: now, last_save: now },
             private_folders,
             queue_positions: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            wake_requests: WakeRequests::default(),
-            dormant_after: options.seed_dormant_after,
-            last_dormant_tick: now,
-            next_dormant_tick: now,
-            told_session: None,
+            last_sent_session: None,
             is_ending: false,
-            waiting: Vec::new(),
         };
         // Before anybody asks.
-        manager.count_queue();
+        manager.update_queue_positions();
         manager.publish_all();
-        Ok((manager, shared))
+        Ok((manager, control))
     }
 
     /// Serves until it is told to shut down, then stops all torrents.
     pub fn run(mut self) {
         self.reconcile();
         loop {
-            match self.inbox.messages.recv_timeout(self.sleep()) {
+            match self.receiver.messages.recv_timeout(self.sleep()) {
                 Ok(message) => self.handle(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.is_ending = true,
             }
             // A batch of messages costs one look at the torrents.
             while !self.is_ending()
-                && let Ok(message) = self.inbox.messages.try_recv()
+                && let Ok(message) = self.receiver.messages.try_recv()
             {
                 self.handle(message);
             }
@@ -185,30 +187,32 @@ impl Manager {
 
     /// Whether the service ends: the request for it waits behind no other message.
     fn is_ending(&mut self) -> bool {
-        self.is_ending |= self.inbox.is_ending.is_set();
+        self.is_ending |= self.receiver.is_ending.is_set();
         self.is_ending
     }
 
     fn handle(&mut self, message: ManagerMessage) {
         match message {
-            ManagerMessage::Request(request, reply) if self.must_wait(&request) => self.waiting.push((request, reply)),
+            ManagerMessage::Request(request, reply) if self.waits_for_removal(&request) => {
+                self.work.waiting_adds.push((request, reply));
+            }
             ManagerMessage::Request(request, reply) => {
                 if matches!(request, ControlRequest::Change(..) | ControlRequest::ChangeSettings(_)) {
-                    self.next_dormant_tick = Instant::now(); // their goals may have changed
+                    self.dormant.read_soon(); // their goals may have changed
                 }
                 let answer = self.carry_out(request);
-                let answer = answer.and_then(|answer| self.confirm().map(|()| answer));
+                let answer = answer.and_then(|answer| self.sync_state().map(|()| answer));
                 self.reconcile();
                 // The sender may ask for them next.
                 self.publish_stats();
                 let _ = reply.try_send(answer);
             }
-            ManagerMessage::Look(id) => self.drain_events(id),
-            // The turn ends with a look at them.
+            ManagerMessage::TorrentEvents(id) => self.drain_events(id),
+            // `apply_dormancy` reads them at the end of the turn.
             ManagerMessage::WakeRequested => {}
-            ManagerMessage::JobDone(id, result) => {
-                self.finish_job(id, result);
-                for (request, reply) in std::mem::take(&mut self.waiting) {
+            ManagerMessage::FileJobDone(id, result) => {
+                self.finish_file_job(id, result);
+                for (request, reply) in std::mem::take(&mut self.work.waiting_adds) {
                     self.handle(ManagerMessage::Request(request, reply));
                 }
             }
@@ -217,7 +221,7 @@ impl Manager {
     }
 
     /// Whether a request adds a torrent that is just being removed.
-    fn must_wait(&self, request: &ControlRequest) -> bool {
+    fn waits_for_removal(&self, request: &ControlRequest) -> bool {
         let ControlRequest::Add(new) = request else { return false };
         let is_it =
             |torrent: &ManagedTorrent| torrent.record.removal.is_some() && torrent.record.info_hash == new.info_hash;
@@ -228,51 +232,51 @@ impl Manager {
         if self.torrents.values().any(ManagedTorrent::is_stopping) {
             return STOPPING_TICK;
         }
-        if self.torrents.values().any(ManagedTorrent::is_active) || self.shared.page_events.has_listeners() {
-            return TICK.saturating_sub(self.ticked.elapsed());
+        if self.torrents.values().any(ManagedTorrent::is_active) || self.control.page_events.has_listeners() {
+            return TICK.saturating_sub(self.clock.last_tick.elapsed());
         }
         LONGEST_SLEEP
     }
 
-    /// Reads figures, follows the schedule, and starts and stops torrents, as far as that is due.
+    /// Reads stats, follows the schedule, and starts and stops torrents, as far as that is due.
     fn tick(&mut self) {
         self.collect_ended();
         self.tick_dormant();
-        if self.ticked.elapsed() >= TICK {
-            let elapsed = self.ticked.elapsed();
-            self.ticked = Instant::now();
+        if self.clock.last_tick.elapsed() >= TICK {
+            let elapsed = self.clock.last_tick.elapsed();
+            self.clock.last_tick = Instant::now();
             self.drain_all_events();
-            self.read_figures(elapsed);
+            self.read_stats(elapsed);
             self.follow_schedule();
             self.publish_stats();
-            self.tell_page();
+            self.publish_page_events();
         }
         self.reconcile();
         self.apply_dormancy();
-        if self.saved.elapsed() >= SAVE_INTERVAL {
-            self.save_figures(MAX_SAVED);
+        if self.clock.last_save.elapsed() >= SAVE_INTERVAL {
+            self.save_stats(MAX_SAVED);
         }
     }
 
-    /// Tells open pages what has changed.
-    fn tell_page(&mut self) {
-        let page_events = self.shared.page_events.clone();
+    /// Sends open pages what has changed.
+    fn publish_page_events(&mut self) {
+        let page_events = self.control.page_events.clone();
         if !page_events.has_listeners() {
             return;
         }
         let (changed, stats) = {
-            let board = self.shared.board.lock();
-            (changes_of(&board), (board.stats.down_rate, board.stats.up_rate, board.settings.clone()))
+            let published = self.control.published.lock();
+            (change_times(&published), (published.stats.down_rate, published.stats.up_rate, published.settings.clone()))
         };
-        let has_session_changed = self.told_session.as_ref() != Some(&stats);
-        self.told_session = Some(stats);
-        page_events.tell(&*self.shared, &changed, has_session_changed);
+        let has_session_changed = self.last_sent_session.as_ref() != Some(&stats);
+        self.last_sent_session = Some(stats);
+        page_events.publish_changes(&*self.control, &changed, has_session_changed);
     }
 
     /// Stops all torrents and saves everything.
     fn stop_all(&mut self) {
         // Those who wait for an answer need not wait for the torrents.
-        self.inbox.alive = None;
+        self.receiver.alive = None;
         let ids: Vec<TorrentId> = self.torrents.keys().copied().collect();
         for id in ids {
             self.stop_run(id);
@@ -292,8 +296,8 @@ impl Manager {
         for id in going_dormant {
             self.end_dormancy(id);
         }
-        self.save_figures(usize::MAX);
-        self.jobs.stop();
+        self.save_stats(usize::MAX);
+        self.work.file_jobs.stop();
     }
 }
 

@@ -1,11 +1,11 @@
-//! What wakes the manager of a service: requests, and news of torrents and file jobs.
+//! What wakes the manager of a service: requests, and events of torrents and file jobs.
 
 use std::path::PathBuf;
 
 use crossbeam_channel::Sender;
 
 use crate::metainfo::Metainfo;
-use crate::service::file_jobs::JobResult;
+use crate::service::file_jobs::FileJobResult;
 use crate::service::model::{Added, BandwidthGroup, ControlError, QueueMove, TorrentChange, TorrentId};
 use crate::service::settings::SettingsChange;
 use crate::types::InfoHash;
@@ -15,11 +15,11 @@ pub enum ManagerMessage {
     /// A request of a page or a remote control, and where the answer goes.
     Request(ControlRequest, Sender<Result<Answer, ControlError>>),
     /// A torrent has events, or has ended.
-    Look(TorrentId),
+    TorrentEvents(TorrentId),
     /// Dormant seeds have to start.
     WakeRequested,
     /// Files of a torrent were moved or deleted.
-    JobDone(TorrentId, JobResult),
+    FileJobDone(TorrentId, FileJobResult),
     /// The service ends.
     ShutDown,
 }

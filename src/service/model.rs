@@ -1,4 +1,4 @@
-//! The service as the page and remote controls see it, whatever their protocol: figures of torrents to read, and requests.
+//! The service as the page and remote controls see it, whatever their protocol: summaries of torrents to read, and requests.
 //! [`Control`] has one implementation for `btsync serve`, and one for the torrents of a single run of the command.
 
 mod details;
@@ -17,13 +17,14 @@ use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::types::InfoHash;
 
 pub use details::{
-    FileDetails, FileLink, PeerDetails, PieceDetails, Readable, ServedFile, TrackerAnswer, TrackerDetails,
+    FileDetails, OpenTorrentFile, PeerDetails, PieceDetails, ReadableBytes, TorrentFileId, TrackerAnswer,
+    TrackerDetails,
 };
 pub use request::{AddRequest, AddSource, Added, FileIndexes, QueueMove, TorrentChange};
 pub use session::{BandwidthGroup, SessionStats, SessionSums};
 pub use summary::{
-    Activity, MetainfoFacts, PeerCounts, PeerSources, Problem, ProblemKind, TorrentSummary, TorrentTimes,
-    TransferFigures,
+    Activity, MetainfoSummary, PeerCounts, PeerSources, Problem, ProblemKind, TorrentSummary, TorrentTimes,
+    TransferStats,
 };
 pub use torrent_settings::{LimitMode, Priority, TorrentSettings};
 
@@ -105,14 +106,14 @@ pub trait Control: Send + Sync {
     ///
     /// # Errors
     /// If there is no such file.
-    fn file_link(&self, link: FileLink) -> Result<String, ControlError>;
+    fn file_link(&self, file: TorrentFileId) -> Result<String, ControlError>;
     /// Whether the token is of this link and has not expired.
-    fn is_link_valid(&self, link: FileLink, token: &str) -> bool;
+    fn is_link_valid(&self, file: TorrentFileId, token: &str) -> bool;
     /// Opens a file of a torrent for reading.
     ///
     /// # Errors
     /// If there is no such file, or nothing of it can arrive because the torrent does not run.
-    fn open_file(&self, link: FileLink) -> Result<ServedFile, ControlError>;
+    fn open_file(&self, file: TorrentFileId) -> Result<OpenTorrentFile, ControlError>;
 
     /// Adds a torrent.
     ///

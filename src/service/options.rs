@@ -57,7 +57,7 @@ pub struct WebOptions {
     pub host_names: Vec<String>,
     /// The path below which a reverse proxy offers the page, such as `/btsync`.
     pub path_prefix: String,
-    /// Whether `/metrics` has figures for Prometheus.
+    /// Whether `/metrics` has metrics for Prometheus.
     pub metrics: bool,
 }
 

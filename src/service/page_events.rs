@@ -23,7 +23,7 @@ const LOG_EVENT: &str = "log";
 pub struct PageEvents {
     broadcast: EventBroadcast,
     /// The time of each torrent's last change that an event has reported.
-    told: Mutex<BTreeMap<TorrentId, Instant>>,
+    last_sent: Mutex<BTreeMap<TorrentId, Instant>>,
 }
 
 impl PageEvents {
@@ -45,15 +45,15 @@ impl PageEvents {
         self.broadcast.listeners() > 0
     }
 
-    /// Tells all listeners what has changed: torrents by the time of their last change, and whether the session has.
-    pub fn tell(&self, control: &dyn Control, changed: &[(TorrentId, Instant)], has_session_changed: bool) {
-        let mut told = self.told.lock();
+    /// Sends all listeners what has changed: torrents by the time of their last change, and whether the session has.
+    pub fn publish_changes(&self, control: &dyn Control, changed: &[(TorrentId, Instant)], has_session_changed: bool) {
+        let mut last_sent = self.last_sent.lock();
         let present: BTreeMap<TorrentId, Instant> = changed.iter().copied().collect();
-        let removed: Vec<TorrentId> = told.keys().filter(|id| !present.contains_key(id)).copied().collect();
+        let removed: Vec<TorrentId> = last_sent.keys().filter(|id| !present.contains_key(id)).copied().collect();
         let ids: Vec<TorrentId> =
-            changed.iter().filter(|(id, at)| told.get(id) != Some(at)).map(|(id, _)| *id).collect();
-        *told = present;
-        drop(told);
+            changed.iter().filter(|(id, at)| last_sent.get(id) != Some(at)).map(|(id, _)| *id).collect();
+        *last_sent = present;
+        drop(last_sent);
         if ids.is_empty() && removed.is_empty() && !has_session_changed {
             return;
         }
@@ -61,8 +61,8 @@ impl PageEvents {
         self.broadcast.publish(EVENT, &String::from_utf8_lossy(&data));
     }
 
-    /// Tells all listeners of an event of a torrent, as a line of `--json`.
-    pub fn log(&self, event: &Event, info_hash: InfoHash, name: &str, since_start: Duration) {
+    /// Sends all listeners an event of a torrent, as a line of `--json`.
+    pub fn publish_log_line(&self, event: &Event, info_hash: InfoHash, name: &str, since_start: Duration) {
         if !self.has_listeners() {
             return;
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::model::{MetainfoFacts, Problem, TorrentId, TorrentSettings, UnixTime};
+use crate::service::model::{MetainfoSummary, Problem, TorrentId, TorrentSettings, UnixTime};
 use crate::types::InfoHash;
 
 /// The suffix of files that are not complete.
@@ -58,9 +58,9 @@ pub struct TorrentRecord {
     /// How far it is.
     #[serde(default)]
     pub progress: RecordProgress,
-    /// Facts of the metainfo, so that it need not be read for a list.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub facts: Option<MetainfoFacts>,
+    /// What lists show of the metainfo, so that it need not be read for them.
+    #[serde(default, alias = "facts", skip_serializing_if = "Option::is_none")]
+    pub metainfo: Option<MetainfoSummary>,
     /// Whether it stopped because its seeding goal was reached.
     #[serde(default)]
     pub is_finished: bool,
@@ -187,7 +187,7 @@ impl TorrentRecord {
             times: RecordTimes { added, ..RecordTimes::default() },
             sums: RecordSums::default(),
             progress: RecordProgress::default(),
-            facts: None,
+            metainfo: None,
             is_finished: false,
             problem: None,
             final_folder: None,

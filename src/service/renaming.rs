@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use crate::metainfo::{Metainfo, safe_component};
-use crate::service::facts::real_files;
+use crate::service::metainfo_summary::real_files;
 use crate::service::model::ControlError;
 use crate::service::record::{INCOMPLETE_SUFFIX, TorrentRecord};
 

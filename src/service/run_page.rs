@@ -16,14 +16,14 @@ use crate::service::details;
 use crate::service::links::LinkKey;
 use crate::service::manager::limits_of;
 use crate::service::model::{
-    Activity, AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, FileLink, PeerDetails,
-    PieceDetails, QueueMove, ServedFile, SessionStats, TorrentChange, TorrentId, TorrentSettings, TorrentSummary,
+    Activity, AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, OpenTorrentFile, PeerDetails,
+    PieceDetails, QueueMove, SessionStats, TorrentChange, TorrentFileId, TorrentId, TorrentSettings, TorrentSummary,
     TrackerDetails, UnixTime,
 };
 use crate::service::options::{ServiceError, WebOptions};
 use crate::service::page_events::PageEvents;
 use crate::service::settings::{RateLimit, SessionSettings, SettingsChange};
-use crate::service::{listeners, serve_page, served};
+use crate::service::{file_streaming, listeners, serve_page};
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::TorrentHandle;
 use crate::types::InfoHash;
@@ -31,7 +31,7 @@ use run_torrent::RunTorrent;
 
 /// The most torrents on the page. Those that ended first make room.
 const MAX_TORRENTS: usize = 1000;
-/// How often an open page is told what has changed.
+/// How often an open page gets what has changed.
 const TICK: Duration = Duration::from_secs(1);
 /// Why most requests are refused.
 const UNSUPPORTED: ControlError = ControlError::Unsupported("this page belongs to a single run of btsync");
@@ -55,8 +55,8 @@ impl RunPage {
         let control = Arc::new(RunPageControl::default());
         let (server, addresses) = serve_page(web, listeners, control.clone(), control.page_events.clone())?;
         let (stop, stopped) = bounded(0);
-        let told = control.clone();
-        let thread = thread::Builder::new().name("page".to_owned()).spawn(move || told.tell(&stopped));
+        let publisher = control.clone();
+        let thread = thread::Builder::new().name("page".to_owned()).spawn(move || publisher.publish_until(&stopped));
         let thread = Some(thread.map_err(ServiceError::Thread)?);
         Ok(RunPage { control, addresses, server: Some(server), stop: Some(stop), thread })
     }
@@ -72,7 +72,7 @@ impl RunPage {
         let id = TorrentId(torrents.last().map_or(1, |last| last.id.0.saturating_add(1)));
         let (handle, folder) = (handle.clone(), folder.to_owned());
         let (added, settings) = (UnixTime::now(), TorrentSettings::default());
-        torrents.push(RunTorrent { id, handle, folder, added, settings, facts: OnceLock::new() });
+        torrents.push(RunTorrent { id, handle, folder, added, settings, summary: OnceLock::new() });
         if torrents.len() > MAX_TORRENTS {
             let ended = torrents.iter().position(|torrent| torrent.handle.try_wait().is_some());
             torrents.remove(ended.unwrap_or(0));
@@ -101,14 +101,14 @@ struct RunPageControl {
 }
 
 impl RunPageControl {
-    /// Tells open pages what has changed, until the page ends.
-    fn tell(&self, stopped: &Receiver<()>) {
+    /// Sends open pages what has changed, until the page ends.
+    fn publish_until(&self, stopped: &Receiver<()>) {
         while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
             if self.page_events.has_listeners() {
                 let now = Instant::now();
                 let all: Vec<(TorrentId, Instant)> =
                     self.torrents.lock().iter().map(|torrent| (torrent.id, now)).collect();
-                self.page_events.tell(self, &all, false);
+                self.page_events.publish_changes(self, &all, false);
             }
         }
     }
@@ -171,20 +171,20 @@ impl Control for RunPageControl {
         self.of(id, |torrent| details::pieces(&torrent.record(), Some(&torrent.handle), None)).unwrap_or_default()
     }
 
-    fn file_link(&self, link: FileLink) -> Result<String, ControlError> {
-        self.links.url(link, self.files(link.torrent).len())
+    fn file_link(&self, file: TorrentFileId) -> Result<String, ControlError> {
+        self.links.url(file, self.files(file.torrent).len())
     }
 
-    fn is_link_valid(&self, link: FileLink, token: &str) -> bool {
-        self.links.is_valid(link, token)
+    fn is_link_valid(&self, file: TorrentFileId, token: &str) -> bool {
+        self.links.is_valid(file, token)
     }
 
-    fn open_file(&self, link: FileLink) -> Result<ServedFile, ControlError> {
-        let torrent = self.of(link.torrent, |torrent| (torrent.record(), torrent.handle.clone()));
-        let (record, handle) = torrent.ok_or(ControlError::NoTorrent(link.torrent))?;
+    fn open_file(&self, file: TorrentFileId) -> Result<OpenTorrentFile, ControlError> {
+        let torrent = self.of(file.torrent, |torrent| (torrent.record(), torrent.handle.clone()));
+        let (record, handle) = torrent.ok_or(ControlError::NoTorrent(file.torrent))?;
         let metainfo = handle.metainfo();
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
-        served::open(&record, metainfo, (Some(&handle), Path::new("")), link.index)
+        file_streaming::open(&record, metainfo, (Some(&handle), Path::new("")), file.index)
     }
 
     fn add(&self, _: AddRequest) -> Result<Added, ControlError> {

@@ -34,7 +34,7 @@ impl LocalTime {
 
 /// Whether the schedule, if it is on, asks for the alternative limits at this time. A span over midnight belongs to the day on
 /// which it begins; a span that ends when it begins lasts all day.
-pub fn is_in_span(limits: &AlternativeLimits, now: LocalTime) -> bool {
+pub fn is_alt_speed_scheduled(limits: &AlternativeLimits, now: LocalTime) -> bool {
     let (begin, end) = (limits.begin % DAY, limits.end % DAY);
     let has = |weekday: u8| limits.days & (1 << (weekday % 7)) != 0;
     let yesterday = (now.weekday + 6) % 7;
@@ -66,16 +66,16 @@ mod tests {
     #[test]
     fn a_span_belongs_to_the_day_on_which_it_begins() {
         let mut limits = AlternativeLimits { begin: 9 * 60, end: 17 * 60, days: 0b010, ..AlternativeLimits::default() };
-        assert!(is_in_span(&limits, at(1, 9, 0)) && is_in_span(&limits, at(1, 16, 59)));
+        assert!(is_alt_speed_scheduled(&limits, at(1, 9, 0)) && is_alt_speed_scheduled(&limits, at(1, 16, 59)));
         assert!(
-            !is_in_span(&limits, at(1, 8, 59))
-                && !is_in_span(&limits, at(1, 17, 0))
-                && !is_in_span(&limits, at(2, 9, 0))
+            !is_alt_speed_scheduled(&limits, at(1, 8, 59))
+                && !is_alt_speed_scheduled(&limits, at(1, 17, 0))
+                && !is_alt_speed_scheduled(&limits, at(2, 9, 0))
         );
         (limits.begin, limits.end) = (22 * 60, 6 * 60);
-        assert!(is_in_span(&limits, at(1, 22, 0)) && is_in_span(&limits, at(2, 5, 59)));
-        assert!(!is_in_span(&limits, at(1, 5, 59)) && !is_in_span(&limits, at(2, 22, 0)));
+        assert!(is_alt_speed_scheduled(&limits, at(1, 22, 0)) && is_alt_speed_scheduled(&limits, at(2, 5, 59)));
+        assert!(!is_alt_speed_scheduled(&limits, at(1, 5, 59)) && !is_alt_speed_scheduled(&limits, at(2, 22, 0)));
         (limits.begin, limits.end) = (60, 60);
-        assert!(is_in_span(&limits, at(1, 0, 0)) && !is_in_span(&limits, at(2, 0, 0)));
+        assert!(is_alt_speed_scheduled(&limits, at(1, 0, 0)) && !is_alt_speed_scheduled(&limits, at(2, 0, 0)));
     }
 }

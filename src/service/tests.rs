@@ -2,7 +2,7 @@
 
 mod dormant;
 mod files;
-mod limits;
+mod text_limits;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use rustix::fs::{FileType, Mode};
 
 use crate::metainfo::{CreateOptions, CreatePlan};
 use crate::service::model::{
-    Activity, AddRequest, AddSource, Added, BandwidthGroup, Control, ControlError, FileIndexes, FileLink, Priority,
-    ProblemKind, QueueMove, TorrentChange, TorrentId, TorrentSummary,
+    Activity, AddRequest, AddSource, Added, BandwidthGroup, Control, ControlError, FileIndexes, Priority, ProblemKind,
+    QueueMove, TorrentChange, TorrentFileId, TorrentId, TorrentSummary,
 };
 use crate::service::settings::SettingsChange;
 use crate::service::{Service, ServiceError, ServiceOptions};

@@ -1,4 +1,4 @@
-//! What a service offers over HTTP: the page, Transmission's remote control, the event stream, files and figures.
+//! What a service offers over HTTP: the page, Transmission's remote control, the event stream, files and metrics.
 
 mod access;
 mod assets;
@@ -63,8 +63,8 @@ impl WebHandler {
 
     /// Whether a request has the token of a link to a file, which is enough for a player that knows no password.
     fn has_valid_link(&self, head: &RequestHead) -> bool {
-        let link = self.path(head).filter(|_| head.is_get_or_head()).and_then(|path| files::link_of(head, path));
-        link.is_some_and(|(link, token)| self.control.is_link_valid(link, &token))
+        let named = self.path(head).filter(|_| head.is_get_or_head()).and_then(|path| files::file_of(head, path));
+        named.is_some_and(|(file, token)| self.control.is_link_valid(file, &token))
     }
 
     fn route(&self, request: &Request) -> Response {

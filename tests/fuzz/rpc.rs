@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use btsync::service::model::{
-    AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, FileLink, PeerDetails, PieceDetails,
-    QueueMove, ServedFile, SessionStats, TorrentChange, TorrentId, TorrentSummary, TrackerDetails,
+    AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, OpenTorrentFile, PeerDetails, PieceDetails,
+    QueueMove, SessionStats, TorrentChange, TorrentFileId, TorrentId, TorrentSummary, TrackerDetails,
 };
 use btsync::service::rpc::memory::ResponseMemory;
 use btsync::service::rpc::{RpcResponse, respond};
@@ -66,13 +66,13 @@ impl Control for NoTorrents {
     fn pieces(&self, _: TorrentId) -> PieceDetails {
         PieceDetails::default()
     }
-    fn file_link(&self, _: FileLink) -> Result<String, ControlError> {
+    fn file_link(&self, _: TorrentFileId) -> Result<String, ControlError> {
         Err(REFUSED)
     }
-    fn is_link_valid(&self, _: FileLink, _: &str) -> bool {
+    fn is_link_valid(&self, _: TorrentFileId, _: &str) -> bool {
         false
     }
-    fn open_file(&self, _: FileLink) -> Result<ServedFile, ControlError> {
+    fn open_file(&self, _: TorrentFileId) -> Result<OpenTorrentFile, ControlError> {
         Err(REFUSED)
     }
     fn add(&self, _: AddRequest) -> Result<Added, ControlError> {

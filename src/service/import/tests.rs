@@ -42,7 +42,7 @@ fn imported(from: &str) -> Vec<TorrentRecord> {
     records.sort_by(|one, other| one.name.cmp(&other.name));
     for record in &records {
         let metainfo = Metainfo::read(&state.torrent_file(record.info_hash)).expect("its torrent");
-        assert_eq!((metainfo.info_hash, record.facts.is_some()), (record.info_hash, true));
+        assert_eq!((metainfo.info_hash, record.metainfo.is_some()), (record.info_hash, true));
     }
     records
 }

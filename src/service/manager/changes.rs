@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use crate::metainfo::Metainfo;
 use crate::peer::LimitGroup;
-use crate::service::facts::real_files;
-use crate::service::limits::{MAX_LABEL, MAX_LABELS, check_group};
 use crate::service::manager::Manager;
+use crate::service::metainfo_summary::real_files;
 use crate::service::model::{
     BandwidthGroup, ControlError, FileIndexes, RateLimit, TorrentChange, TorrentId, TorrentSettings, UnixTime,
 };
 use crate::service::record::{FileChoices, TorrentRecord};
-use crate::service::schedule::{LocalTime, is_in_span};
+use crate::service::schedule::{LocalTime, is_alt_speed_scheduled};
 use crate::service::settings::{SettingsChange, set};
+use crate::service::text_limits::{MAX_LABEL, MAX_LABELS, check_group};
 use crate::service::trackers::{change_trackers, check_tiers};
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::FilePriority;
@@ -37,13 +37,13 @@ impl Manager {
         for id in ids.iter().collect::<BTreeSet<_>>() {
             let Some(torrent) = self.torrents.get(id) else { continue };
             let mut record = torrent.record.clone();
-            let needs_metainfo = record.facts.is_some() && (changes_files || changes_trackers);
-            let metainfo = if needs_metainfo { self.shared.metainfo(&record) } else { None };
+            let needs_metainfo = record.metainfo.is_some() && (changes_files || changes_trackers);
+            let metainfo = if needs_metainfo { self.control.metainfo(&record) } else { None };
             Manager::apply(&mut record, change, metainfo.as_deref())?;
             record.times.edited = UnixTime::now();
             records.push(record);
         }
-        let saved = self.replace_records(records);
+        let saved = self.save_changed_records(records);
         for id in ids {
             self.apply_live(*id);
             if changes_trackers {
@@ -94,13 +94,13 @@ impl Manager {
     fn apply_trackers(&self, id: TorrentId) {
         let Some(torrent) = self.torrents.get(&id) else { return };
         if let Some((guard, _)) = &torrent.guard {
-            match self.own_tiers(&torrent.record) {
+            match self.trackers_for_dormant(&torrent.record) {
                 Ok(tiers) => guard.set_trackers(&tiers),
                 Err(why) => log::error!("{why}"),
             }
         }
         if let (Some(handle), Some(own)) = (torrent.handle(), &torrent.record.trackers) {
-            let is_private = torrent.record.facts.as_ref().is_some_and(|facts| facts.is_private);
+            let is_private = torrent.record.metainfo.as_ref().is_some_and(|metainfo| metainfo.is_private);
             let defaults = if is_private { &[][..] } else { &self.settings.default_trackers[..] };
             handle.set_trackers([&own[..], defaults].concat());
         }
@@ -111,15 +111,15 @@ impl Manager {
         change.default_trackers.as_deref().map_or(Ok(()), check_tiers)?;
         let before = self.settings.clone();
         self.settings.apply(change);
-        if let Err(error) = self.state.save_settings(&self.settings) {
+        if let Err(error) = self.state_folder.save_settings(&self.settings) {
             self.settings = before;
             return Err(ControlError::System(error.to_string()));
         }
         if self.settings.network.needs_new_client(&before.network) {
-            self.replaces_client = true;
+            self.client.is_outdated = true;
         }
         if self.settings.alternative.is_scheduled && !before.alternative.is_scheduled {
-            self.was_in_span = false;
+            self.limits.was_alt_speed_scheduled = false;
             self.follow_schedule();
         }
         self.apply_session_limits();
@@ -133,13 +133,13 @@ impl Manager {
         if !alternative.is_scheduled {
             return;
         }
-        let is_in_span = is_in_span(alternative, LocalTime::now(UnixTime::now().0));
-        if is_in_span == self.was_in_span {
+        let is_alt_speed_scheduled = is_alt_speed_scheduled(alternative, LocalTime::now(UnixTime::now().0));
+        if is_alt_speed_scheduled == self.limits.was_alt_speed_scheduled {
             return;
         }
-        self.was_in_span = is_in_span;
-        self.settings.alternative.enabled = is_in_span;
-        if let Err(error) = self.state.save_settings(&self.settings) {
+        self.limits.was_alt_speed_scheduled = is_alt_speed_scheduled;
+        self.settings.alternative.enabled = is_alt_speed_scheduled;
+        if let Err(error) = self.state_folder.save_settings(&self.settings) {
             log::error!("{error}");
         }
         self.apply_session_limits();
@@ -148,7 +148,7 @@ impl Manager {
 
     /// Tells the client the limits in force.
     pub(super) fn apply_session_limits(&self) {
-        if let Some(client) = &self.client {
+        if let Some(client) = &self.client.current {
             client.set_limits(self.settings.limits());
         }
     }
@@ -157,7 +157,7 @@ impl Manager {
     pub(super) fn group(&mut self, name: &str) -> Option<Arc<LimitGroup>> {
         let group = self.session.groups.iter().find(|group| group.name == name)?;
         let limits = limits(group.down_limit, group.up_limit);
-        let shared = self.groups.entry(name.to_owned()).or_insert_with(|| Arc::new(LimitGroup::new(limits)));
+        let shared = self.limits.groups.entry(name.to_owned()).or_insert_with(|| Arc::new(LimitGroup::new(limits)));
         shared.set(limits);
         Some(shared.clone())
     }

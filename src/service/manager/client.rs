@@ -39,21 +39,30 @@ pub(crate) fn start_client(
     })
 }
 
+/// The client that the torrents share.
+pub(super) struct CurrentClient {
+    /// `None` while it is replaced because its settings have changed.
+    pub current: Option<Arc<Client>>,
+    /// Whether it must be replaced once no torrent uses it.
+    pub is_outdated: bool,
+}
+
 impl Manager {
     /// Starts a new client once no torrent uses the one whose settings have changed.
     pub(super) fn replace_client_if_idle(&mut self) {
-        if !self.replaces_client || self.torrents.values().any(|torrent| torrent.is_active() || torrent.guard.is_some())
+        if !self.client.is_outdated
+            || self.torrents.values().any(|torrent| torrent.is_active() || torrent.guard.is_some())
         {
             return;
         }
         // The port must be free before the new client asks for it.
-        self.client = None;
-        self.shared.client.lock().take();
-        match start_client(&self.settings, Some(self.shared.dht.clone()), self.shared.block_list.as_deref()) {
+        self.client.current = None;
+        self.control.client.lock().take();
+        match start_client(&self.settings, Some(self.control.dht.clone()), self.control.block_list.as_deref()) {
             Ok(client) => {
-                *self.shared.client.lock() = Some(client.clone());
-                self.client = Some(client);
-                self.replaces_client = false;
+                *self.control.client.lock() = Some(client.clone());
+                self.client.current = Some(client);
+                self.client.is_outdated = false;
                 self.publish_stats();
             }
             Err(error) => log::error!("{error}"),

@@ -32,11 +32,38 @@ const UNSAVED_SECONDS: u64 = 60 * 60;
 /// The most peers that a seed is to dial once it has started.
 const MAX_FOUND: usize = 100;
 
-/// The seeds that have to start, and why: one request for each at most. Threads of the client add to it.
-pub(super) type WakeRequests = Arc<Mutex<BTreeMap<TorrentId, WakeCause>>>;
+/// Which dormant seeds have to start, and when dormant seeds are read.
+pub(super) struct DormantSeeds {
+    /// The seeds that have to start, and why: one request for each at most. Threads of the client add to it.
+    wake_requests: Arc<Mutex<BTreeMap<TorrentId, WakeCause>>>,
+    /// How long a seed runs without peers.
+    dormant_after: Duration,
+    /// When the dormant seeds were last read.
+    last_tick: Instant,
+    /// When they are to be read next.
+    next_tick: Instant,
+}
 
-/// What the client promises of a dormant seed: how many bytes it lacks, and whether its connections are encrypted.
-pub(super) type SeedTerms = (u64, Encryption);
+impl DormantSeeds {
+    /// A service that starts now; a seed runs for `dormant_after` without peers.
+    pub fn new(dormant_after: Duration, now: Instant) -> DormantSeeds {
+        DormantSeeds { wake_requests: Arc::default(), dormant_after, last_tick: now, next_tick: now }
+    }
+
+    /// Has the dormant seeds read at the next turn.
+    pub fn read_soon(&mut self) {
+        self.next_tick = Instant::now();
+    }
+}
+
+/// What the client promises of a dormant seed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct DormantTerms {
+    /// How many bytes it lacks.
+    left: u64,
+    /// Whether its connections are encrypted.
+    encryption: Encryption,
+}
 
 impl Manager {
     /// Makes a complete torrent dormant. `known` is the tracker that counts on it, and the time until the next announce.
@@ -47,8 +74,8 @@ impl Manager {
         since: Option<(Instant, Instant)>,
     ) {
         let Some(terms) = self.torrents.get(&id).map(|torrent| self.terms(&torrent.record)) else { return };
-        let Some(client) = self.client.clone() else { return };
-        let wake = self.wake(id);
+        let Some(client) = self.client.current.clone() else { return };
+        let wake = self.wake_fn(id);
         let Some(torrent) = self.torrents.get(&id) else { return };
         let payload = torrent.announced;
         let guard = match &torrent.guard {
@@ -57,7 +84,7 @@ impl Manager {
                 guard.clone()
             }
             _ => {
-                let tiers = match self.own_tiers(&torrent.record) {
+                let tiers = match self.trackers_for_dormant(&torrent.record) {
                     Ok(tiers) => tiers,
                     Err(why) => return self.fail(id, ProblemKind::Local, &why),
                 };
@@ -65,28 +92,35 @@ impl Manager {
                     info_hash: torrent.record.info_hash,
                     identity: torrent.identity,
                     payload,
-                    left: terms.0,
-                    is_private: torrent.record.facts.as_ref().is_none_or(|facts| facts.is_private),
+                    left: terms.left,
+                    is_private: torrent.record.metainfo.as_ref().is_none_or(|metainfo| metainfo.is_private),
                     user_agent: None,
                 };
                 let network = &self.settings.network;
-                let seed =
-                    DormantSeed { announce, tiers, dht: network.dht, lsd: network.lsd, encryption: terms.1, known };
+                let seed = DormantSeed {
+                    announce,
+                    tiers,
+                    dht: network.dht,
+                    lsd: network.lsd,
+                    encryption: terms.encryption,
+                    known,
+                };
                 Arc::new(client.register_dormant(seed, wake))
             }
         };
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        let (moved, sent) = since.unwrap_or_else(|| (Instant::now(), Instant::now()));
+        let (last_payload_at, last_upload_at) = since.unwrap_or_else(|| (Instant::now(), Instant::now()));
         torrent.guard = Some((guard, terms));
-        torrent.state = ManagedState::Dormant(Box::new(DormantState { moved, sent, wake_request: None }));
+        torrent.state =
+            ManagedState::Dormant(Box::new(DormantState { last_payload_at, last_upload_at, wake_request: None }));
         torrent.is_known_complete = true;
-        torrent.changed = Instant::now();
+        torrent.changed_at = Instant::now();
         self.publish(id);
     }
 
     /// The trackers of a torrent for its dormant seed, each with whether the user named it.
-    pub(super) fn own_tiers(&self, record: &TorrentRecord) -> Result<Vec<Vec<(String, bool)>>, String> {
-        let path = self.state.torrent_file(record.info_hash);
+    pub(super) fn trackers_for_dormant(&self, record: &TorrentRecord) -> Result<Vec<Vec<(String, bool)>>, String> {
+        let path = self.state_folder.torrent_file(record.info_hash);
         let metainfo = Metainfo::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let own = record.trackers.as_ref().unwrap_or(&metainfo.tiers);
         let defaults = if metainfo.private { &[][..] } else { &self.settings.default_trackers[..] };
@@ -96,23 +130,24 @@ impl Manager {
     }
 
     /// What the client would have to promise of a seed now.
-    fn terms(&self, record: &TorrentRecord) -> SeedTerms {
-        (record.progress.total.saturating_sub(record.progress.have), self.settings.network.encryption)
+    fn terms(&self, record: &TorrentRecord) -> DormantTerms {
+        let left = record.progress.total.saturating_sub(record.progress.have);
+        DormantTerms { left, encryption: self.settings.network.encryption }
     }
 
     /// The function that notes that a seed has to start.
-    fn wake(&self, id: TorrentId) -> Wake {
-        let (wake_requests, inbox) = (self.wake_requests.clone(), self.shared.inbox.clone());
+    fn wake_fn(&self, id: TorrentId) -> Wake {
+        let (wake_requests, to_manager) = (self.dormant.wake_requests.clone(), self.control.manager.clone());
         Arc::new(move |cause| {
             wake_requests.lock().insert(id, cause);
-            // If the inbox is full, the manager is awake anyway.
-            let _ = inbox.try_send(ManagerMessage::WakeRequested);
+            // If the channel is full, the manager is awake anyway.
+            let _ = to_manager.try_send(ManagerMessage::WakeRequested);
         })
     }
 
     /// Takes the requests to wake seeds. A seed that runs gets the peers.
     pub(super) fn take_wake_requests(&mut self) {
-        let wake_requests = std::mem::take(&mut *self.wake_requests.lock());
+        let wake_requests = std::mem::take(&mut *self.dormant.wake_requests.lock());
         for (id, cause) in wake_requests {
             let Some(torrent) = self.torrents.get_mut(&id) else { continue };
             let (by_connection, mut peers, source) = match cause {
@@ -141,7 +176,7 @@ impl Manager {
         if seeds.is_empty() {
             return;
         }
-        let decision = decide_dormancy(&seeds, self.dormant_after);
+        let decision = decide_dormancy(&seeds, self.dormant.dormant_after);
         for id in decision.expired {
             self.drop_wake_request(id);
         }
@@ -169,7 +204,7 @@ impl Manager {
                     if run.snapshot.stage == Stage::Seeding { time.elapsed() } else { Duration::ZERO }
                 };
                 SeedState::Running {
-                    runs_for: since(run.since),
+                    runs_for: since(run.started_at),
                     alone_for: since(run.alone_since),
                     is_busy: run.is_busy(),
                 }
@@ -181,7 +216,7 @@ impl Manager {
 
     /// The connection that waited has ended: the next one requests the start again.
     fn drop_wake_request(&mut self, id: TorrentId) {
-        let wake = self.wake(id);
+        let wake = self.wake_fn(id);
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         if let ManagedState::Dormant(dormant) = &mut torrent.state {
             dormant.wake_request = None;
@@ -193,7 +228,7 @@ impl Manager {
 
     /// Tells a run to stop so that its seed becomes dormant; its trackers notice nothing.
     fn stop_to_make_dormant(&mut self, id: TorrentId) {
-        let wake = self.wake(id);
+        let wake = self.wake_fn(id);
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         let ManagedState::Active(mut run) = std::mem::replace(&mut torrent.state, ManagedState::Idle) else { return };
         run.going_dormant = Some(GoingDormant { known: known_tracker(&run), wake_request: None });
@@ -209,9 +244,9 @@ impl Manager {
 
     /// A run has ended so that its seed becomes dormant.
     pub(super) fn finish_going_dormant(&mut self, id: TorrentId, run: ActiveRun) {
-        let ActiveRun { going_dormant, moved, sent, .. } = run;
+        let ActiveRun { going_dormant, last_payload_at, last_upload_at, .. } = run;
         let Some(GoingDormant { known, wake_request }) = going_dormant else { return };
-        self.make_dormant(id, known, Some((moved, sent)));
+        self.make_dormant(id, known, Some((last_payload_at, last_upload_at)));
         if let Some(torrent) = self.torrents.get_mut(&id)
             && let ManagedState::Dormant(dormant) = &mut torrent.state
         {
@@ -223,7 +258,7 @@ impl Manager {
     pub(super) fn reconcile_dormant(&mut self, id: TorrentId, is_chosen: bool) {
         let Some(torrent) = self.torrents.get(&id) else { return };
         let ManagedState::Dormant(dormant) = &torrent.state else { return };
-        let since = (dormant.moved, dormant.sent);
+        let since = (dormant.last_payload_at, dormant.last_upload_at);
         let has_other_terms = torrent.guard.as_ref().is_none_or(|(_, terms)| *terms != self.terms(&torrent.record));
         if !is_chosen {
             self.end_dormancy(id);
@@ -241,17 +276,17 @@ impl Manager {
 
     /// A dormant seed stops. Trackers hear of it, unless it goes on as soon as the manager has done something.
     pub(super) fn end_dormancy(&mut self, id: TorrentId) {
-        let goes_on = self.replaces_client;
+        let goes_on = self.client.is_outdated;
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         if !matches!(torrent.state, ManagedState::Dormant(_)) {
             return;
         }
-        (torrent.state, torrent.changed) = (ManagedState::Idle, Instant::now());
+        (torrent.state, torrent.changed_at) = (ManagedState::Idle, Instant::now());
         torrent.is_known_complete &= goes_on;
         if goes_on {
             torrent.guard = None;
         } else {
-            torrent.end_guard();
+            torrent.announce_stopped();
         }
         self.publish(id);
     }
@@ -259,12 +294,12 @@ impl Manager {
     /// Counts the time of dormant seeds, and reads their goals and their trackers.
     pub(super) fn tick_dormant(&mut self) {
         let now = Instant::now();
-        if now < self.next_dormant_tick {
+        if now < self.dormant.next_tick {
             return;
         }
-        self.next_dormant_tick = now + DORMANT_TICK;
-        let elapsed = Duration::from_secs(self.last_dormant_tick.elapsed().as_secs());
-        self.last_dormant_tick += elapsed;
+        self.dormant.next_tick = now + DORMANT_TICK;
+        let elapsed = Duration::from_secs(self.dormant.last_tick.elapsed().as_secs());
+        self.dormant.last_tick += elapsed;
         let (mut reached, mut ids) = (Vec::new(), Vec::new());
         for (id, torrent) in &mut self.torrents {
             let ManagedTorrent {
@@ -273,7 +308,7 @@ impl Manager {
                 guard,
                 tracker_problem,
                 is_dirty,
-                changed,
+                changed_at,
                 ..
             } = torrent
             else {
@@ -288,9 +323,10 @@ impl Manager {
                 views.iter().find_map(problem_of)
             });
             if *tracker_problem != problem {
-                (*tracker_problem, *changed) = (problem, Instant::now());
+                (*tracker_problem, *changed_at) = (problem, Instant::now());
             }
-            let (uploaded, size, idle) = (record.sums.uploaded, record.progress.wanted, dormant.sent.elapsed());
+            let (uploaded, size, idle) =
+                (record.sums.uploaded, record.progress.wanted, dormant.last_upload_at.elapsed());
             if record.desired_state == DesiredState::Queued
                 && goals::is_reached(&record.settings, &self.settings.seeding, uploaded, size, idle)
             {
@@ -307,7 +343,7 @@ impl Manager {
 impl ManagedTorrent {
     /// Whether it can be dormant while it is to run: everything wanted is complete, and no check was asked for.
     pub fn can_be_dormant(&self) -> bool {
-        self.is_complete() && self.record.facts.is_some() && !self.record.may_overwrite && self.wants_to_run()
+        self.is_complete() && self.record.metainfo.is_some() && !self.record.may_overwrite && self.wants_to_run()
     }
 
     /// What trackers know of it.
@@ -317,29 +353,29 @@ impl ManagedTorrent {
         self.guard.as_ref().map_or_else(nothing, |(guard, _)| guard.announced(payload))
     }
 
-    /// A run has ended: takes over its figures, also into those of the session.
-    pub fn take_figures(&mut self, mut run: ActiveRun, session: &mut SessionSums) -> ActiveRun {
+    /// A run has ended: takes over its stats, also into those of the session.
+    pub fn take_stats(&mut self, mut run: ActiveRun, session: &mut SessionSums) -> ActiveRun {
         run.read();
         let (before, sums) = (self.record.sums, run.sums());
         session.downloaded = session.downloaded.saturating_add(sums.downloaded.saturating_sub(before.downloaded));
         session.uploaded = session.uploaded.saturating_add(sums.uploaded.saturating_sub(before.uploaded));
         self.announced.uploaded = self.announced.uploaded.saturating_add(run.snapshot.uploaded);
         self.announced.downloaded = self.announced.downloaded.saturating_add(run.snapshot.downloaded);
-        (self.record.sums, self.changed) = (sums, Instant::now());
+        (self.record.sums, self.changed_at) = (sums, Instant::now());
         run
     }
 
     /// A run has ended, and has told trackers that it stops if it got that far.
-    pub fn forget_guard(&mut self, run: &ActiveRun, is_regular: bool) {
+    pub fn drop_guard_after_run(&mut self, run: &ActiveRun, is_regular: bool) {
         if is_regular && !run.handle.trackers().is_empty() {
             (self.guard, self.announced) = (None, AnnouncedPayload::default());
         } else {
-            self.end_guard();
+            self.announce_stopped();
         }
     }
 
     /// It is a seed no more: the tracker that counts on it hears that it stops.
-    pub fn end_guard(&mut self) {
+    pub fn announce_stopped(&mut self) {
         if let Some((guard, _)) = self.guard.take() {
             guard.stop();
         }

@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::service::facts::{facts, read_metainfo};
 use crate::service::manager::Manager;
 use crate::service::manager::managed_torrent::ManagedState;
+use crate::service::metainfo_summary::{read_metainfo, summarize};
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::record::{DesiredState, TorrentRecord};
 use crate::torrent::Event;
 use crate::util::printable_text::printable;
 
 impl Manager {
-    /// Handles the events of all torrents: also of those for whose message the inbox had no room.
+    /// Handles the events of all torrents: also of those for whose message the channel had no room.
     pub(super) fn drain_all_events(&mut self) {
         let ids: Vec<TorrentId> = self.torrents.iter().filter(|(_, it)| it.is_active()).map(|(id, _)| *id).collect();
         for id in ids {
@@ -22,7 +22,7 @@ impl Manager {
 
     /// Handles all events that are there. From now on, the torrent sends a message about further ones.
     pub(super) fn drain_events(&mut self, id: TorrentId) {
-        if let Some(is_pending) = self.shared.pending.lock().get(&id) {
+        if let Some(is_pending) = self.control.pending.lock().get(&id) {
             is_pending.set(false);
         }
         let Some(run) = self.torrents.get(&id).and_then(|torrent| torrent.active()) else { return };
@@ -30,7 +30,7 @@ impl Manager {
         for event in events {
             if let Some(torrent) = self.torrents.get(&id) {
                 let TorrentRecord { info_hash, name, .. } = &torrent.record;
-                self.shared.page_events.log(&event, *info_hash, name, self.started.elapsed());
+                self.control.page_events.publish_log_line(&event, *info_hash, name, self.clock.started_at.elapsed());
             }
             self.handle_event(id, event);
         }
@@ -39,11 +39,11 @@ impl Manager {
     fn handle_event(&mut self, id: TorrentId, event: Event) {
         match event {
             Event::TorrentSaved { .. } => self.adopt_metainfo(id),
-            Event::TorrentNotSaved { reason, .. } => self.note(id, ProblemKind::Local, &reason),
+            Event::TorrentNotSaved { reason, .. } => self.set_tracker_problem(id, ProblemKind::Local, &reason),
             Event::Checked { have, total } => self.finish_check(id, have, total),
             Event::Completed => self.complete(id),
             Event::Announced { warning, .. } => match warning {
-                Some(warning) => self.note(id, ProblemKind::TrackerWarning, &warning),
+                Some(warning) => self.set_tracker_problem(id, ProblemKind::TrackerWarning, &warning),
                 None => {
                     if let Some(torrent) = self.torrents.get_mut(&id) {
                         torrent.tracker_problem = None;
@@ -51,38 +51,38 @@ impl Manager {
                 }
             },
             Event::AnnounceFailed { tracker, error, .. } => {
-                self.note(id, ProblemKind::TrackerError, &format!("{tracker}: {error}"));
+                self.set_tracker_problem(id, ProblemKind::TrackerError, &format!("{tracker}: {error}"));
             }
             _ => return,
         }
         self.publish(id);
     }
 
-    fn note(&mut self, id: TorrentId, kind: ProblemKind, message: &str) {
+    fn set_tracker_problem(&mut self, id: TorrentId, kind: ProblemKind, message: &str) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         torrent.tracker_problem = Some(Problem { kind, message: printable(message) });
-        torrent.changed = Instant::now();
+        torrent.changed_at = Instant::now();
     }
 
     /// The metadata of a link has been saved as a .torrent in the state folder.
     fn adopt_metainfo(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        if torrent.record.facts.is_some() {
+        if torrent.record.metainfo.is_some() {
             return;
         }
-        let path = self.state.torrent_file(torrent.record.info_hash);
+        let path = self.state_folder.torrent_file(torrent.record.info_hash);
         let metainfo = match read_metainfo(&path) {
             Ok(metainfo) => metainfo,
-            Err(error) => return self.note(id, ProblemKind::Local, &error.to_string()),
+            Err(error) => return self.set_tracker_problem(id, ProblemKind::Local, &error.to_string()),
         };
         if let ManagedState::Active(run) | ManagedState::Stopping(run) = &mut torrent.state {
             run.spec.has_metainfo = true;
         }
-        let saved = self.update(id, |record| {
+        let saved = self.update_record(id, |record| {
             record.name.clone_from(&metainfo.name);
             record.progress.total = metainfo.total();
             record.progress.wanted = metainfo.total();
-            record.facts = Some(facts(&metainfo));
+            record.metainfo = Some(summarize(&metainfo));
             record.link = None;
         });
         if let Err(error) = saved {
@@ -99,7 +99,7 @@ impl Manager {
             (run.spec.needs_check, run.spec.ends_after_check, run.spec.may_overwrite) = (false, false, false);
         }
         let is_complete = have >= total;
-        let saved = self.update(id, |record| {
+        let saved = self.update_record(id, |record| {
             (record.needs_check, record.may_overwrite) = (false, false);
             (record.progress.have, record.progress.wanted) = (have, total);
             record.progress.is_complete = is_complete;
@@ -121,7 +121,7 @@ impl Manager {
 
     /// Every wanted piece is verified.
     fn complete(&mut self, id: TorrentId) {
-        let saved = self.update(id, |record| {
+        let saved = self.update_record(id, |record| {
             if !record.progress.is_complete || record.times.done.0 == 0 {
                 record.times.done = UnixTime::now();
             }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::client::DormantGuard;
 use crate::discovery::tracker::announce::{AnnouncedPayload, TorrentIdentity};
-use crate::service::file_jobs::FileTask;
-use crate::service::manager::dormant::SeedTerms;
+use crate::service::file_jobs::FileOperation;
+use crate::service::manager::dormant::DormantTerms;
 use crate::service::model::Problem;
 use crate::service::record::{DesiredState, RecordSums, TorrentRecord};
 use crate::strategy::peer_list::PeerSource;
@@ -17,7 +17,7 @@ use crate::torrent::{Events, Snapshot, Stage, TorrentHandle};
 use crate::types::PieceState;
 
 /// How long a peer may be interested without getting anything before it counts for nothing.
-const SERVED_WITHIN: Duration = Duration::from_secs(60);
+const INTEREST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A torrent.
 pub struct ManagedTorrent {
@@ -27,16 +27,16 @@ pub struct ManagedTorrent {
     pub state: ManagedState,
     /// A tracker's warning or error, which a later answer clears.
     pub tracker_problem: Option<Problem>,
-    /// Whether figures have changed since the record was saved.
+    /// Whether stats have changed since the record was saved.
     pub is_dirty: bool,
     /// When something about it last changed that a list shows.
-    pub changed: Instant,
+    pub changed_at: Instant,
     /// How it identifies itself to trackers and peers in this session, running or dormant.
     pub identity: TorrentIdentity,
     /// Payload of its earlier runs, since trackers were told that it started.
     pub announced: AnnouncedPayload,
     /// Announces it while it is dormant, and what was promised of it. It is kept while the seed runs.
-    pub guard: Option<(Arc<DormantGuard>, SeedTerms)>,
+    pub guard: Option<(Arc<DormantGuard>, DormantTerms)>,
     /// Whether its last run found it complete, so that it can be dormant without running first. The last session's word counts too.
     pub is_known_complete: bool,
 }
@@ -52,15 +52,15 @@ pub enum ManagedState {
     /// It was told to stop.
     Stopping(Box<ActiveRun>),
     /// Its files are being moved or deleted.
-    FileJob(FileTask),
+    FileJob(FileOperation),
 }
 
 /// A seed that does not run.
 pub struct DormantState {
     /// When payload was last received or sent.
-    pub moved: Instant,
+    pub last_payload_at: Instant,
     /// When payload was last sent, or seeding began.
-    pub sent: Instant,
+    pub last_upload_at: Instant,
     /// Why it has to run, if it has.
     pub wake_request: Option<WakeRequest>,
 }
@@ -116,17 +116,17 @@ pub struct ActiveRun {
     /// What it was started with.
     pub spec: RunSpec,
     /// The sums before it started.
-    pub base: RecordSums,
-    /// Its figures.
+    pub totals_before: RecordSums,
+    /// Its stats.
     pub snapshot: Snapshot,
     /// Missing bytes that connected peers have.
-    pub available: u64,
+    pub available_bytes: u64,
     /// When payload was last received or sent.
-    pub moved: Instant,
+    pub last_payload_at: Instant,
     /// When payload was last sent, or seeding began.
-    pub sent: Instant,
+    pub last_upload_at: Instant,
     /// When it started.
-    pub since: Instant,
+    pub started_at: Instant,
     /// When it last had a peer, or did something else than seed.
     pub alone_since: Instant,
     /// Whether a peer wants something of it.
@@ -147,7 +147,7 @@ impl ManagedTorrent {
             state: ManagedState::Idle,
             tracker_problem: None,
             is_dirty: false,
-            changed: Instant::now(),
+            changed_at: Instant::now(),
             identity: TorrentIdentity::generate(None),
             announced: AnnouncedPayload::default(),
             guard: None,
@@ -187,10 +187,10 @@ impl ManagedTorrent {
     }
 
     /// When payload was last received or sent, if it runs or is dormant.
-    pub fn moved(&self) -> Option<Instant> {
+    pub fn last_payload_at(&self) -> Option<Instant> {
         match &self.state {
-            ManagedState::Dormant(dormant) => Some(dormant.moved),
-            _ => self.active().map(|run| run.moved),
+            ManagedState::Dormant(dormant) => Some(dormant.last_payload_at),
+            _ => self.active().map(|run| run.last_payload_at),
         }
     }
 
@@ -206,7 +206,7 @@ impl ManagedTorrent {
 
     /// Whether its files are being moved or renamed, or wait for that.
     pub fn is_moving(&self) -> bool {
-        matches!(self.state, ManagedState::FileJob(FileTask::Move(..)))
+        matches!(self.state, ManagedState::FileJob(FileOperation::Move(..)))
             || self.record.moving_to.is_some()
             || !self.record.renaming.is_empty()
     }
@@ -220,13 +220,13 @@ impl ManagedTorrent {
     }
 
     /// What has to be done with its files before it can run.
-    pub fn file_task(&self) -> Option<FileTask> {
+    pub fn file_operation(&self) -> Option<FileOperation> {
         let TorrentRecord { folder, files, moving_to, renaming, removal, .. } = &self.record;
         if moving_to.is_some() || !renaming.is_empty() {
             let names = if renaming.is_empty() { &files.renamed } else { renaming };
-            return Some(FileTask::Move(moving_to.as_ref().unwrap_or(folder).clone(), names.clone()));
+            return Some(FileOperation::Move(moving_to.as_ref().unwrap_or(folder).clone(), names.clone()));
         }
-        removal.map(|removal| FileTask::Remove(removal.deletes_data))
+        removal.map(|removal| FileOperation::Remove(removal.deletes_data))
     }
 
     /// What a run would have to be started with.
@@ -239,7 +239,7 @@ impl ManagedTorrent {
             may_overwrite: record.may_overwrite,
             needs_check: record.needs_check,
             ends_after_check: record.needs_check && record.desired_state == DesiredState::Stopped,
-            has_metainfo: record.facts.is_some(),
+            has_metainfo: record.metainfo.is_some(),
             incomplete_suffix,
         }
     }
@@ -247,19 +247,19 @@ impl ManagedTorrent {
 
 impl ActiveRun {
     /// A torrent that has just been started.
-    pub fn new(handle: TorrentHandle, spec: RunSpec, base: RecordSums) -> ActiveRun {
+    pub fn new(handle: TorrentHandle, spec: RunSpec, totals_before: RecordSums) -> ActiveRun {
         let (events, now) = (handle.events(), Instant::now());
         let snapshot = handle.snapshot();
         ActiveRun {
             handle,
             events,
             spec,
-            base,
+            totals_before,
             snapshot,
-            available: 0,
-            moved: now,
-            sent: now,
-            since: now,
+            available_bytes: 0,
+            last_payload_at: now,
+            last_upload_at: now,
+            started_at: now,
             alone_since: now,
             has_interested: false,
             was_dormant: false,
@@ -268,20 +268,20 @@ impl ActiveRun {
         }
     }
 
-    /// Reads the figures. Returns whether payload has moved since the last time.
+    /// Reads the stats. Returns whether payload has moved since the last time.
     pub fn read(&mut self) -> bool {
         let new = self.handle.snapshot();
         let has_sent = new.uploaded > self.snapshot.uploaded;
         let has_moved = has_sent || new.downloaded > self.snapshot.downloaded;
         let now = Instant::now();
         if has_moved {
-            self.moved = now;
+            self.last_payload_at = now;
         }
         let begins = new.stage == Stage::Seeding && self.snapshot.stage != Stage::Seeding && !self.was_dormant;
         if has_sent || begins {
-            self.sent = now;
+            self.last_upload_at = now;
         }
-        self.available = available(&self.handle, new.total.saturating_sub(new.have));
+        self.available_bytes = available(&self.handle, new.total.saturating_sub(new.have));
         if new.stage != Stage::Seeding || new.connected_peers > 0 {
             self.alone_since = now;
         }
@@ -292,7 +292,8 @@ impl ActiveRun {
 
     /// It was dormant: goes on where it was, and dials the peers that were found.
     pub fn resume_from(&mut self, dormant: DormantState) {
-        (self.moved, self.sent, self.was_dormant) = (dormant.moved, dormant.sent, true);
+        (self.last_payload_at, self.last_upload_at, self.was_dormant) =
+            (dormant.last_payload_at, dormant.last_upload_at, true);
         dormant.wake_request.into_iter().for_each(|request| self.add_found_peers(request));
     }
 
@@ -305,15 +306,16 @@ impl ActiveRun {
 
     /// Whether peers get something from it. Interest alone is easily claimed, so it counts for a while only.
     pub fn is_busy(&self) -> bool {
-        self.has_interested && (self.sent.elapsed() < SERVED_WITHIN || self.since.elapsed() < SERVED_WITHIN)
+        self.has_interested
+            && (self.last_upload_at.elapsed() < INTEREST_TIMEOUT || self.started_at.elapsed() < INTEREST_TIMEOUT)
     }
 
     /// The sums of all runs, this one included.
     pub fn sums(&self) -> RecordSums {
         RecordSums {
-            downloaded: self.base.downloaded.saturating_add(self.snapshot.downloaded),
-            uploaded: self.base.uploaded.saturating_add(self.snapshot.uploaded),
-            wasted: self.base.wasted.saturating_add(self.snapshot.wasted),
+            downloaded: self.totals_before.downloaded.saturating_add(self.snapshot.downloaded),
+            uploaded: self.totals_before.uploaded.saturating_add(self.snapshot.uploaded),
+            wasted: self.totals_before.wasted.saturating_add(self.snapshot.wasted),
         }
     }
 }

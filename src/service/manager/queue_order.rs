@@ -41,15 +41,15 @@ impl Manager {
         last.map_or(0, |last| last.saturating_add(QUEUE_STEP))
     }
 
-    /// Counts the torrents in the order of the queue, and publishes those whose position has changed.
-    pub(super) fn count_queue(&mut self) {
+    /// Updates the positions of the torrents in the queue, and publishes the torrents whose position has changed.
+    pub(super) fn update_queue_positions(&mut self) {
         let positions = (0_usize..).zip(self.queue_order()).map(|(position, id)| (id, position));
         let before = std::mem::replace(&mut self.queue_positions, positions.collect());
         let changed = self.queue_positions.iter().filter(|(id, position)| before.get(id) != Some(position));
         let changed: Vec<TorrentId> = changed.map(|(id, _)| *id).collect();
         for id in changed {
             if let Some(torrent) = self.torrents.get_mut(&id) {
-                torrent.changed = Instant::now();
+                torrent.changed_at = Instant::now();
             }
             self.publish(id);
         }
@@ -74,8 +74,8 @@ impl Manager {
             (record.queue_number != number).then(|| TorrentRecord { queue_number: number, ..record.clone() })
         };
         let records = queue_numbers(&numbers).into_iter().filter_map(renumbered).collect();
-        let saved = self.replace_records(records);
-        self.count_queue();
+        let saved = self.save_changed_records(records);
+        self.update_queue_positions();
         saved
     }
 }

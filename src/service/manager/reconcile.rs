@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::metainfo::{Magnet, Selection};
-use crate::service::facts::read_metainfo;
-use crate::service::inbox::ManagerInbox;
 use crate::service::manager::Manager;
 use crate::service::manager::managed_torrent::{ActiveRun, ManagedState, ManagedTorrent, RunSpec};
+use crate::service::manager_channel::ManagerSender;
 use crate::service::messages::ManagerMessage;
+use crate::service::metainfo_summary::read_metainfo;
 use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
-use crate::service::queue::{Candidate, Work, choose};
+use crate::service::queue::{QueueCandidate, QueueClass, choose_running};
 use crate::service::record::{DesiredState, INCOMPLETE_SUFFIX, TorrentRecord};
 use crate::service::state_folder::downloaded_torrents;
 use crate::torrent::{AddOptions, Outcome, SeedGoal, Source, TorrentError, TorrentHandle};
@@ -31,29 +31,29 @@ impl Manager {
 
     /// The torrents that should run.
     fn choose(&self) -> BTreeSet<TorrentId> {
-        if self.is_ending || self.replaces_client || self.client.is_none() {
+        if self.is_ending || self.client.is_outdated || self.client.current.is_none() {
             return BTreeSet::new();
         }
-        let candidate = |torrent: &ManagedTorrent| Candidate {
+        let candidate = |torrent: &ManagedTorrent| QueueCandidate {
             id: torrent.record.id,
             position: self.queue_positions.get(&torrent.record.id).copied().unwrap_or(usize::MAX),
-            work: match &torrent.record {
-                record if record.needs_check => Work::Check,
-                record if record.progress.is_complete => Work::Seed,
-                _ => Work::Download,
+            class: match &torrent.record {
+                record if record.needs_check => QueueClass::Check,
+                record if record.progress.is_complete => QueueClass::Seed,
+                _ => QueueClass::Download,
             },
             is_forced: torrent.record.desired_state == DesiredState::Forced,
             is_stalled: self.is_stalled(torrent),
         };
-        let candidates: Vec<Candidate> =
+        let candidates: Vec<QueueCandidate> =
             self.torrents.values().filter(|torrent| torrent.wants_to_run()).map(candidate).collect();
-        choose(&candidates, &self.settings.queue)
+        choose_running(&candidates, &self.settings.queue)
     }
 
     /// Whether a torrent runs, and nothing has moved for longer than the queue accepts.
     pub(super) fn is_stalled(&self, torrent: &ManagedTorrent) -> bool {
         let limit = Duration::from_secs(u64::from(self.settings.queue.stalled_minutes) * 60);
-        self.settings.queue.ignores_stalled && torrent.moved().is_some_and(|moved| moved.elapsed() >= limit)
+        self.settings.queue.ignores_stalled && torrent.last_payload_at().is_some_and(|moved| moved.elapsed() >= limit)
     }
 
     fn reconcile_torrent(&mut self, id: TorrentId, is_chosen: bool) {
@@ -81,8 +81,8 @@ impl Manager {
     /// A torrent that does nothing: moves its files, runs, or becomes dormant.
     fn reconcile_idle(&mut self, id: TorrentId, is_chosen: bool) {
         let Some(torrent) = self.torrents.get(&id).filter(|_| !self.is_ending) else { return };
-        if let Some(task) = torrent.file_task() {
-            self.start_file_job(id, task);
+        if let Some(operation) = torrent.file_operation() {
+            self.start_file_job(id, operation);
         } else if is_chosen && torrent.is_known_complete && torrent.can_be_dormant() {
             self.make_dormant(id, None, None);
         } else if is_chosen {
@@ -118,7 +118,7 @@ impl Manager {
     }
 
     pub(super) fn start_run(&mut self, id: TorrentId, spec: RunSpec) {
-        let Some((torrent, client)) = self.torrents.get(&id).zip(self.client.clone()) else { return };
+        let Some((torrent, client)) = self.torrents.get(&id).zip(self.client.current.clone()) else { return };
         let record = &torrent.record;
         let source = match self.source(record) {
             Ok(source) => source,
@@ -133,15 +133,15 @@ impl Manager {
                 let mut run = ActiveRun::new(handle, spec, base);
                 run.known_tracker = known_tracker;
                 let is_pending = Arc::new(Flag::default());
-                self.shared.pending.lock().insert(id, is_pending.clone());
-                run.events.set_notify(notify(self.shared.inbox.clone(), is_pending, id));
+                self.control.pending.lock().insert(id, is_pending.clone());
+                run.events.set_notify(notify(self.control.manager.clone(), is_pending, id));
                 if let Some(torrent) = self.torrents.get_mut(&id) {
                     match std::mem::replace(&mut torrent.state, ManagedState::Idle) {
                         ManagedState::Dormant(dormant) => run.resume_from(*dormant),
                         _ => torrent.record.times.started = UnixTime::now(),
                     }
                     torrent.state = ManagedState::Active(Box::new(run));
-                    (torrent.changed, torrent.is_dirty, torrent.is_known_complete) = (Instant::now(), true, false);
+                    (torrent.changed_at, torrent.is_dirty, torrent.is_known_complete) = (Instant::now(), true, false);
                 }
                 self.apply_live(id);
                 self.publish(id);
@@ -160,8 +160,8 @@ impl Manager {
                 has.extend(self.settings.default_trackers.iter().cloned());
             }
         };
-        if record.facts.is_some() {
-            let path = self.state.torrent_file(record.info_hash);
+        if record.metainfo.is_some() {
+            let path = self.state_folder.torrent_file(record.info_hash);
             let mut metainfo = read_metainfo(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             let is_private = metainfo.private;
             tiers(&mut metainfo.tiers, is_private);
@@ -179,8 +179,8 @@ impl Manager {
         let network = &self.settings.network;
         let mut options = AddOptions::new(&spec.folder)
             .seed(SeedGoal::forever())
-            .resume_folder(Some(self.state.resume_folder(record.info_hash)))
-            .downloaded_torrents_folder(Some(downloaded_torrents(self.state.path())))
+            .resume_folder(Some(self.state_folder.resume_folder(record.info_hash)))
+            .downloaded_torrents_folder(Some(downloaded_torrents(self.state_folder.path())))
             .private_folders(self.private_folders.clone())
             .replace_colons(true)
             .renamed_files(spec.renamed.clone())
@@ -193,11 +193,11 @@ impl Manager {
             .lsd(network.lsd)
             .dht(network.dht)
             .incomplete_suffix(spec.incomplete_suffix.then(|| INCOMPLETE_SUFFIX.to_owned()));
-        if let Some(facts) = record.facts.as_ref().filter(|_| !spec.unwanted.is_empty()) {
-            options = options.files(selection(spec, facts.entries));
+        if let Some(metainfo) = record.metainfo.as_ref().filter(|_| !spec.unwanted.is_empty()) {
+            options = options.files(selection(spec, metainfo.entries));
         }
-        if record.facts.is_none() {
-            options = options.save_torrent(Some(self.state.torrent_file(record.info_hash)));
+        if record.metainfo.is_none() {
+            options = options.save_torrent(Some(self.state_folder.torrent_file(record.info_hash)));
         }
         options
     }
@@ -211,14 +211,14 @@ impl Manager {
                 continue;
             };
             self.drain_events(id);
-            self.shared.pending.lock().remove(&id);
+            self.control.pending.lock().remove(&id);
             let Some(torrent) = self.torrents.get_mut(&id) else { continue };
             let (run, was_told) = match std::mem::replace(&mut torrent.state, ManagedState::Idle) {
                 ManagedState::Stopping(run) => (run, true),
                 ManagedState::Active(run) => (run, false),
                 _ => continue,
             };
-            let run = torrent.take_figures(*run, &mut self.session.sums);
+            let run = torrent.take_stats(*run, &mut self.session.sums);
             let becomes_dormant =
                 run.going_dormant.is_some() && matches!(ended, Ok(Outcome::Stopped | Outcome::StoppedComplete));
             if becomes_dormant {
@@ -228,7 +228,7 @@ impl Manager {
                 continue;
             }
             torrent.tracker_problem = None;
-            torrent.forget_guard(&run, ended.is_ok());
+            torrent.drop_guard_after_run(&run, ended.is_ok());
             match ended {
                 Err(error) => self.fail_with(id, &error),
                 Ok(Outcome::Stopped | Outcome::StoppedComplete) if was_told => self.save(id),
@@ -255,7 +255,7 @@ impl Manager {
     pub(super) fn fail(&mut self, id: TorrentId, kind: ProblemKind, message: &str) {
         let problem = Problem { kind, message: printable(message) };
         log::warn!("torrent {}: {}", id.0, problem.message);
-        let failed = self.update(id, |record| {
+        let failed = self.update_record(id, |record| {
             (record.desired_state, record.needs_check) = (DesiredState::Stopped, false);
             record.problem = Some(problem);
         });
@@ -265,10 +265,10 @@ impl Manager {
     }
 }
 
-/// Tells the manager that a torrent has events, once until it has looked at them. A torrent whose message has no room sends the next.
-fn notify(inbox: ManagerInbox, is_pending: Arc<Flag>, id: TorrentId) -> impl Fn() + Send + Sync + 'static {
+/// Tells the manager that a torrent has events, once until it has read them. A torrent whose message has no room sends the next.
+fn notify(to_manager: ManagerSender, is_pending: Arc<Flag>, id: TorrentId) -> impl Fn() + Send + Sync + 'static {
     move || {
-        if !is_pending.swap(true) && !inbox.try_send(ManagerMessage::Look(id)) {
+        if !is_pending.swap(true) && !to_manager.try_send(ManagerMessage::TorrentEvents(id)) {
             is_pending.set(false);
         }
     }
@@ -289,19 +289,22 @@ fn selection(spec: &RunSpec, entries: u32) -> Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::inbox::inbox;
+    use crate::service::manager_channel::manager_channel;
 
     #[test]
     fn a_torrent_whose_message_had_no_room_sends_the_next_one() {
-        let (to_manager, manager) = inbox(1);
+        let (to_manager, manager) = manager_channel(1);
         assert!(to_manager.try_send(ManagerMessage::ShutDown));
         let is_pending = Arc::new(Flag::default());
         let notify = notify(to_manager, is_pending.clone(), TorrentId(7));
         notify();
-        assert!(!is_pending.is_set(), "the inbox is full");
+        assert!(!is_pending.is_set(), "the channel is full");
         assert!(matches!(manager.messages.try_recv(), Ok(ManagerMessage::ShutDown)));
         (0..3).for_each(|_| notify());
-        assert!(is_pending.is_set() && matches!(manager.messages.try_recv(), Ok(ManagerMessage::Look(TorrentId(7)))));
+        assert!(
+            is_pending.is_set()
+                && matches!(manager.messages.try_recv(), Ok(ManagerMessage::TorrentEvents(TorrentId(7))))
+        );
         assert!(manager.messages.try_recv().is_err(), "one message is enough");
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use crate::service::facts::facts;
 use crate::service::manager::Manager;
 use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
 use crate::service::messages::{Answer, ControlRequest, PreparedTorrent};
+use crate::service::metainfo_summary::summarize;
 use crate::service::model::{Added, ControlError, FileIndexes, TorrentId, UnixTime};
 use crate::service::record::{DesiredState, Removal, TorrentRecord};
 
@@ -19,22 +19,22 @@ impl Manager {
         match request {
             ControlRequest::Add(torrent) => return self.add(*torrent).map(Answer::Added),
             ControlRequest::Start(ids, is_forced) => {
-                self.doubt(&ids);
-                self.each(&ids, |record| start(record, is_forced))?;
+                self.run_before_dormant(&ids);
+                self.update_records(&ids, |record| start(record, is_forced))?;
             }
-            ControlRequest::Stop(ids) => self.each(&ids, stop)?,
-            ControlRequest::Verify(ids) => self.each(&ids, |record| {
-                (record.needs_check, record.problem) = (record.facts.is_some(), None);
+            ControlRequest::Stop(ids) => self.update_records(&ids, stop)?,
+            ControlRequest::Verify(ids) => self.update_records(&ids, |record| {
+                (record.needs_check, record.problem) = (record.metainfo.is_some(), None);
             })?,
             ControlRequest::Reannounce(ids) => self.reannounce(&ids),
             ControlRequest::Remove(ids, deletes_data) => {
                 self.remove(&ids, Removal { deletes_data })?;
-                self.count_queue();
+                self.update_queue_positions();
             }
             ControlRequest::Change(ids, change) => self.change_torrents(&ids, &change)?,
             ControlRequest::SetFolder(ids, folder, moves_files) => self.set_folder(&ids, &folder, moves_files)?,
             ControlRequest::Rename(id, files, name) => self.rename(id, files, name)?,
-            ControlRequest::Overwrite(id) => self.each(&[id], |record| {
+            ControlRequest::Overwrite(id) => self.update_records(&[id], |record| {
                 record.may_overwrite = true;
                 start(record, false);
             })?,
@@ -46,7 +46,7 @@ impl Manager {
     }
 
     /// Changes a torrent's record and saves it. If it cannot be saved, nothing changes.
-    pub(super) fn update(
+    pub(super) fn update_record(
         &mut self,
         id: TorrentId,
         change: impl FnOnce(&mut TorrentRecord),
@@ -54,17 +54,17 @@ impl Manager {
         let torrent = self.torrents.get_mut(&id).ok_or(ControlError::NoTorrent(id))?;
         let before = torrent.record.clone();
         change(&mut torrent.record);
-        if let Err(error) = self.state.save_record(&torrent.record) {
+        if let Err(error) = self.state_folder.save_record(&torrent.record) {
             torrent.record = before;
             return Err(ControlError::System(error.to_string()));
         }
-        (torrent.is_dirty, torrent.changed) = (false, Instant::now());
+        (torrent.is_dirty, torrent.changed_at) = (false, Instant::now());
         self.publish(id);
         Ok(())
     }
 
     /// Changes several torrents; those that do not exist are skipped. Those that cannot be saved do not change.
-    pub(super) fn each(
+    pub(super) fn update_records(
         &mut self,
         ids: &[TorrentId],
         mut change: impl FnMut(&mut TorrentRecord),
@@ -76,20 +76,20 @@ impl Manager {
         };
         let ids: BTreeSet<TorrentId> = ids.iter().copied().collect();
         let records = ids.iter().filter_map(changed).collect();
-        self.replace_records(records)
+        self.save_changed_records(records)
     }
 
     /// Saves changed records, and takes over those that are saved.
     ///
     /// # Errors
     /// The first one.
-    pub(super) fn replace_records(&mut self, records: Vec<TorrentRecord>) -> Result<(), ControlError> {
+    pub(super) fn save_changed_records(&mut self, records: Vec<TorrentRecord>) -> Result<(), ControlError> {
         let mut first = Ok(());
-        for (result, record) in self.state.save_records(&records).into_iter().zip(records) {
+        for (result, record) in self.state_folder.save_records(&records).into_iter().zip(records) {
             let id = record.id;
             match (result, self.torrents.get_mut(&id)) {
                 (Ok(()), Some(torrent)) => {
-                    (torrent.record, torrent.is_dirty, torrent.changed) = (record, false, Instant::now());
+                    (torrent.record, torrent.is_dirty, torrent.changed_at) = (record, false, Instant::now());
                     self.publish(id);
                 }
                 (Ok(()), None) => {}
@@ -100,24 +100,24 @@ impl Manager {
     }
 
     /// Waits until what was saved survives a power failure, as the user is told that it is done.
-    pub(super) fn confirm(&self) -> Result<(), ControlError> {
-        self.state.sync().map_err(|error| ControlError::System(error.to_string()))
+    pub(super) fn sync_state(&self) -> Result<(), ControlError> {
+        self.state_folder.sync().map_err(|error| ControlError::System(error.to_string()))
     }
 
     /// Saves a torrent's record as it is.
     pub(super) fn save(&mut self, id: TorrentId) {
-        if let Err(error) = self.update(id, |_| {}) {
+        if let Err(error) = self.update_record(id, |_| {}) {
             log::error!("{error}");
         }
     }
 
-    /// Saves all figures that have changed, those of `most` dormant torrents, and the sums.
-    pub(super) fn save_figures(&mut self, most: usize) {
-        self.saved = Instant::now();
+    /// Saves all stats that have changed, those of `most` dormant torrents, and the sums.
+    pub(super) fn save_stats(&mut self, most: usize) {
+        self.clock.last_save = Instant::now();
         let dirty = self.torrents.values().filter(|torrent| torrent.is_dirty);
         let (dormant, others): (Vec<_>, Vec<_>) = dirty.partition(|torrent| torrent.is_dormant());
         let saved = others.into_iter().chain(dormant.into_iter().take(most)).map(|torrent| torrent.record.clone());
-        if let Err(error) = self.replace_records(saved.collect()) {
+        if let Err(error) = self.save_changed_records(saved.collect()) {
             log::error!("{error}");
         }
         if let Err(error) = self.save_session() {
@@ -128,8 +128,8 @@ impl Manager {
     /// Saves the sums, with the time of this session, and the bandwidth groups.
     pub(super) fn save_session(&self) -> Result<(), ControlError> {
         let mut session = self.session.clone();
-        session.sums.seconds = session.sums.seconds.saturating_add(self.started.elapsed().as_secs());
-        self.state.save_session(&session).map_err(|error| ControlError::System(error.to_string()))
+        session.sums.seconds = session.sums.seconds.saturating_add(self.clock.started_at.elapsed().as_secs());
+        self.state_folder.save_session(&session).map_err(|error| ControlError::System(error.to_string()))
     }
 
     fn add(&mut self, torrent: PreparedTorrent) -> Result<Added, ControlError> {
@@ -154,7 +154,7 @@ impl Manager {
             record.final_folder = Some(std::mem::replace(&mut record.folder, incomplete));
         }
         if let Some((metainfo, _)) = &metainfo {
-            record.facts = Some(facts(metainfo));
+            record.metainfo = Some(summarize(metainfo));
             (record.progress.total, record.progress.wanted) = (metainfo.total(), metainfo.total());
         }
         let mut change = change;
@@ -179,9 +179,9 @@ impl Manager {
 
     /// Saves a torrent that is added. If that fails, nothing of it stays.
     fn save_new(&self, record: &TorrentRecord, torrent_file: Option<&[u8]>) -> Result<(), ControlError> {
-        let saved = torrent_file.map_or(Ok(()), |bytes| self.state.save_torrent(record.info_hash, bytes));
-        saved.and_then(|()| self.state.save_record(record)).map_err(|error| {
-            if let Err(error) = self.state.remove(record.id, record.info_hash) {
+        let saved = torrent_file.map_or(Ok(()), |bytes| self.state_folder.save_torrent(record.info_hash, bytes));
+        saved.and_then(|()| self.state_folder.save_record(record)).map_err(|error| {
+            if let Err(error) = self.state_folder.remove(record.id, record.info_hash) {
                 log::warn!("{error}");
             }
             ControlError::System(error.to_string())
@@ -189,13 +189,13 @@ impl Manager {
     }
 
     /// Removes what is left of a torrent.
-    pub(super) fn forget(&mut self, id: TorrentId) {
+    pub(super) fn drop_torrent(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.remove(&id) else { return };
-        if let Err(error) = self.state.remove(id, torrent.record.info_hash) {
+        if let Err(error) = self.state_folder.remove(id, torrent.record.info_hash) {
             log::error!("{error}");
         }
         // The queue does not count it since its removal began.
-        self.shared.board.lock().remove(id);
+        self.control.published.lock().remove(id);
     }
 
     fn reannounce(&mut self, ids: &[TorrentId]) {
@@ -208,8 +208,8 @@ impl Manager {
         }
     }
 
-    /// The user starts torrents that do nothing: their files may have changed, so that they run before they become dormant.
-    fn doubt(&mut self, ids: &[TorrentId]) {
+    /// Has torrents that do nothing run before they become dormant: the user starts them, and their files may have changed.
+    fn run_before_dormant(&mut self, ids: &[TorrentId]) {
         for id in ids {
             if let Some(torrent) =
                 self.torrents.get_mut(id).filter(|torrent| matches!(torrent.state, ManagedState::Idle))

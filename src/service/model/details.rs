@@ -120,7 +120,7 @@ pub struct PieceDetails {
 
 /// A file of a torrent, for a link: its number among the files without padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileLink {
+pub struct TorrentFileId {
     /// The torrent.
     pub torrent: TorrentId,
     /// The file.
@@ -129,10 +129,10 @@ pub struct FileLink {
 
 /// How many of the bytes from an offset on can be read now, at most as many as asked for. If it is none, the waker is called
 /// when that may have changed. It is an error if none can arrive any more.
-pub type Readable = Box<dyn Fn(u64, u64, &Waker) -> io::Result<u64> + Send + Sync>;
+pub type ReadableBytes = Box<dyn Fn(u64, u64, &Waker) -> io::Result<u64> + Send + Sync>;
 
 /// An open file of a torrent, which may still download.
-pub struct ServedFile {
+pub struct OpenTorrentFile {
     /// Its name, without folders.
     pub name: String,
     /// Its length when it is complete.
@@ -140,11 +140,14 @@ pub struct ServedFile {
     /// The file.
     pub file: File,
     /// How much of it is verified.
-    pub readable: Readable,
+    pub readable: ReadableBytes,
 }
 
-impl fmt::Debug for ServedFile {
+impl fmt::Debug for OpenTorrentFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServedFile").field("name", &self.name).field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("OpenTorrentFile")
+            .field("name", &self.name)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }

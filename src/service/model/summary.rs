@@ -1,4 +1,4 @@
-//! The figures of torrents that a list shows.
+//! The summaries of torrents that a list shows.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub enum ProblemKind {
     FilesInTheWay,
 }
 
-/// The figures of one torrent that a list shows.
+/// What a list shows of one torrent.
 #[derive(Clone, Debug)]
 pub struct TorrentSummary {
     /// Its number.
@@ -73,9 +73,9 @@ pub struct TorrentSummary {
     /// Times that the user may want to see.
     pub times: TorrentTimes,
     /// Bytes and rates.
-    pub transfer: TransferFigures,
-    /// Facts of the metainfo; `None` while the metadata of a magnet link is unknown.
-    pub metainfo: Option<MetainfoFacts>,
+    pub transfer: TransferStats,
+    /// What its metainfo says; `None` while the metadata of a magnet link is unknown.
+    pub metainfo: Option<MetainfoSummary>,
     /// The part of the metadata that is known, 0 to 1.
     pub metadata_progress: f64,
     /// The part of the check that is done, 0 to 1; 0 while nothing is checked.
@@ -115,7 +115,7 @@ pub struct TorrentTimes {
 
 /// Bytes and rates of a torrent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct TransferFigures {
+pub struct TransferStats {
     /// Bytes of all files.
     pub total: u64,
     /// Bytes of the wanted files.
@@ -140,10 +140,10 @@ pub struct TransferFigures {
     pub available: u64,
 }
 
-/// Facts of a torrent's metainfo that a list may show.
+/// What lists may show of a torrent's metainfo.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct MetainfoFacts {
+pub struct MetainfoSummary {
     /// Bytes per piece.
     pub piece_length: u32,
     /// The number of pieces.

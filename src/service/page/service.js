@@ -41,7 +41,7 @@ const listeners = [];
 
 export const onChange = (listener) => listeners.push(listener);
 
-const tell = (changed, removed) => listeners.forEach((listener) => listener(changed, removed));
+const notify = (changed, removed) => listeners.forEach((listener) => listener(changed, removed));
 
 function apply({ changed, removed, session: figures, full }) {
   if (full) {
@@ -51,14 +51,14 @@ function apply({ changed, removed, session: figures, full }) {
   for (const torrent of changed) torrents.set(torrent.id, Object.assign(torrent, { state: stateOf(torrent) }));
   for (const id of removed) torrents.delete(id);
   Object.assign(session, figures);
-  tell(changed, removed);
+  notify(changed, removed);
   // Somebody else has changed a setting that the figures contain.
   if (Object.keys(figures).some((key) => key in settings && settings[key] !== figures[key])) loadSettings().catch(() => {});
 }
 
 export async function loadSettings() {
   Object.assign(settings, await call('session_get'));
-  tell([], []);
+  notify([], []);
 }
 
 const inOrder = (texts) => [...new Set(texts)].filter(Boolean).sort((a, b) => a.localeCompare(b));

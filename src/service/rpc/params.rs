@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use crate::service::limits::check_path;
 use crate::service::model::FileIndexes;
 use crate::service::rpc::Dialect;
 use crate::service::rpc::error::{ErrorCode, RpcError};
+use crate::service::text_limits::check_path;
 
 /// The parameters of a request, by their names in JSON-RPC.
 pub struct Params(Map<String, Value>);

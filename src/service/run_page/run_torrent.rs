@@ -5,11 +5,11 @@ use std::sync::OnceLock;
 
 use crate::metainfo::Metainfo;
 use crate::service::details;
-use crate::service::facts::facts;
-use crate::service::facts::real_files;
+use crate::service::metainfo_summary::real_files;
+use crate::service::metainfo_summary::summarize;
 use crate::service::model::{
-    Activity, MetainfoFacts, PeerCounts, Problem, ProblemKind, TorrentId, TorrentSettings, TorrentSummary,
-    TorrentTimes, TransferFigures, UnixTime,
+    Activity, MetainfoSummary, PeerCounts, Problem, ProblemKind, TorrentId, TorrentSettings, TorrentSummary,
+    TorrentTimes, TransferStats, UnixTime,
 };
 use crate::service::record::{FileChoices, TorrentRecord};
 use crate::torrent::{FileView, Outcome, Stage, TorrentHandle};
@@ -27,21 +27,21 @@ pub struct RunTorrent {
     pub added: UnixTime,
     /// Its settings.
     pub settings: TorrentSettings,
-    /// The facts of its metainfo, once they are known.
-    pub facts: OnceLock<MetainfoFacts>,
+    /// The summary of its metainfo, once they are known.
+    pub summary: OnceLock<MetainfoSummary>,
 }
 
 impl RunTorrent {
-    fn facts(&self) -> Option<&MetainfoFacts> {
+    fn metainfo(&self) -> Option<&MetainfoSummary> {
         let metainfo = self.handle.metainfo()?;
-        Some(self.facts.get_or_init(|| facts(metainfo)))
+        Some(self.summary.get_or_init(|| summarize(metainfo)))
     }
 
     /// A record for those who read records; nothing saves it.
     pub fn record(&self) -> TorrentRecord {
         let (name, folder) = (printable(self.handle.name()), self.folder.clone());
         let mut record = TorrentRecord::new(self.id, self.handle.info_hash(), name, folder, self.added);
-        record.facts = self.facts().cloned();
+        record.metainfo = self.metainfo().cloned();
         record.settings = self.settings.clone();
         record.progress.is_complete = self.handle.was_complete();
         if let Some(metainfo) = self.handle.metainfo() {
@@ -50,7 +50,7 @@ impl RunTorrent {
         record
     }
 
-    /// Its figures.
+    /// Its summary.
     pub fn summary(&self) -> TorrentSummary {
         let (now, ended) = (self.handle.snapshot(), self.handle.try_wait());
         let fraction = |(done, all): (u64, u64)| if all == 0 { 0.0 } else { done as f64 / all as f64 };
@@ -65,7 +65,7 @@ impl RunTorrent {
             .as_ref()
             .and_then(|ended| ended.as_ref().err())
             .map(|error| Problem { kind: ProblemKind::Local, message: printable(&error.to_string()) });
-        let transfer = TransferFigures {
+        let transfer = TransferStats {
             total: self.handle.metainfo().map_or(now.total, crate::metainfo::Metainfo::total),
             wanted: now.total,
             missing: now.total.saturating_sub(now.have),
@@ -89,7 +89,7 @@ impl RunTorrent {
             queue_position: usize::try_from(self.id.0.saturating_sub(1)).unwrap_or(0),
             times: TorrentTimes { added: self.added, started: self.added, ..TorrentTimes::default() },
             transfer,
-            metainfo: self.facts().cloned(),
+            metainfo: self.metainfo().cloned(),
             metadata_progress: if self.handle.metainfo().is_some() {
                 1.0
             } else {

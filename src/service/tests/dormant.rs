@@ -9,7 +9,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 impl Fixture {
     fn runs(&self, id: TorrentId) -> bool {
         let service = self.service.as_ref().expect("it runs");
-        service.shared.board.lock().torrents.get(&id).is_some_and(|entry| entry.handle.is_some())
+        service.control.published.lock().torrents.get(&id).is_some_and(|entry| entry.handle.is_some())
     }
 
     fn wait_until_dormant(&self, id: TorrentId) {
@@ -126,7 +126,7 @@ fn a_dormant_seed_can_be_changed_verified_and_stopped() {
 fn the_files_of_a_dormant_seed_can_be_read_moved_and_renamed() {
     let temp = tempfile::tempdir().expect("a folder");
     let (it, id, _) = dormant(temp.path(), SOON, None);
-    assert!(it.control.open_file(crate::service::model::FileLink { torrent: id, index: 0 }).is_ok());
+    assert!(it.control.open_file(crate::service::model::TorrentFileId { torrent: id, index: 0 }).is_ok());
     it.control.rename(id, "x/b.bin", "c.bin").expect("renamed");
     until("the file has its new name", || it.downloads().join("x/c.bin").exists());
     it.wait_until_dormant(id);

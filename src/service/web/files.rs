@@ -7,41 +7,41 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use crate::http::{BodySource, Pulled, QueryString, RequestHead, Response, ResponseBody, Waker};
-use crate::service::facts::mime_type;
-use crate::service::model::{Control, FileLink, ServedFile, TorrentId};
+use crate::service::metainfo_summary::mime_type;
+use crate::service::model::{Control, OpenTorrentFile, TorrentFileId, TorrentId};
 
 /// Bytes read at once.
 const READ_SIZE: usize = 64 * 1024;
 
 /// The torrent and the file that a path below `/files/` names, and the token of the link.
-pub fn link_of(head: &RequestHead, path: &str) -> Option<(FileLink, String)> {
+pub fn file_of(head: &RequestHead, path: &str) -> Option<(TorrentFileId, String)> {
     let mut parts = path.strip_prefix("/files/")?.split('/');
     let id = TorrentId(parts.next()?.parse().ok()?);
     let index: u32 = parts.next()?.parse().ok()?;
     let query = QueryString::new(head.query().unwrap_or(""));
     let token = query.first("token").map(<[u8]>::to_vec)?;
-    Some((FileLink { torrent: id, index }, String::from_utf8(token).ok()?))
+    Some((TorrentFileId { torrent: id, index }, String::from_utf8(token).ok()?))
 }
 
 /// The response to a request for a file.
 pub fn response(head: &RequestHead, path: &str, control: &dyn Control) -> Response {
-    let Some((link, token)) = link_of(head, path) else { return Response::text(404, "not found\n") };
-    if !control.is_link_valid(link, &token) {
+    let Some((file, token)) = file_of(head, path) else { return Response::text(404, "not found\n") };
+    if !control.is_link_valid(file, &token) {
         return Response::text(403, "this link has expired\n");
     }
-    let served = match control.open_file(link) {
-        Ok(served) => served,
+    let opened = match control.open_file(file) {
+        Ok(opened) => opened,
         Err(error) => return Response::text(404, format!("{error}\n")),
     };
-    let name = served.name.clone();
+    let name = opened.name.clone();
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     let kind = mime_type(extension);
     let is_shown = ["audio/", "video/", "image/"].iter().any(|start| kind.starts_with(start));
-    let length = served.length;
-    let served = Arc::new(served);
+    let length = opened.length;
+    let opened = Arc::new(opened);
     let body = |range: Range<u64>| {
         let length = Some(range.end.saturating_sub(range.start));
-        ResponseBody::Source { source: Box::new(TorrentFileSource { served, range }), length }
+        ResponseBody::Source { source: Box::new(TorrentFileSource { opened, range }), length }
     };
     let response = Response::ranged(head, length, kind, body)
         .header("Content-Security-Policy", "sandbox; default-src 'none'")
@@ -57,7 +57,7 @@ fn encoded(name: &str) -> String {
 
 /// Reads a file of a torrent as far as its pieces are verified, and waits for the others.
 struct TorrentFileSource {
-    served: Arc<ServedFile>,
+    opened: Arc<OpenTorrentFile>,
     range: Range<u64>,
 }
 
@@ -68,12 +68,12 @@ impl BodySource for TorrentFileSource {
             return Ok(Pulled::End);
         }
         let wanted = left.min(max.min(READ_SIZE) as u64);
-        let readable = (self.served.readable)(self.range.start, wanted, waker)?;
+        let readable = (self.opened.readable)(self.range.start, wanted, waker)?;
         if readable == 0 {
             return Ok(Pulled::Pending);
         }
         let mut bytes = vec![0; usize::try_from(readable.min(wanted)).unwrap_or(READ_SIZE)];
-        read_at(&self.served.file, &mut bytes, self.range.start)?;
+        read_at(&self.opened.file, &mut bytes, self.range.start)?;
         self.range.start += bytes.len() as u64;
         out.extend_from_slice(&bytes);
         Ok(Pulled::Data)

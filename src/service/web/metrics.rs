@@ -1,4 +1,4 @@
-//! Figures for Prometheus.
+//! Metrics for Prometheus.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use crate::service::model::{Activity, Control};
 /// The format of the text.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The figures of a service.
+/// The metrics of a service.
 pub fn response(control: &dyn Control) -> Response {
     let stats = control.stats();
     let mut text = String::new();

@@ -96,7 +96,7 @@ pub fn hash(id: u32) -> InfoHash {
 
 /// A torrent with this number.
 pub fn torrent(id: u32) -> TorrentSummary {
-    let facts = MetainfoFacts {
+    let metainfo = MetainfoSummary {
         entries: 3,
         piece_length: 16384,
         pieces: 20,
@@ -127,7 +127,7 @@ pub fn torrent(id: u32) -> TorrentSummary {
             downloading: Duration::from_secs(90),
             ..TorrentTimes::default()
         },
-        transfer: TransferFigures {
+        transfer: TransferStats {
             total: 327_680,
             wanted: 327_680,
             missing: if id == 3 { 0 } else { 163_840 },
@@ -136,9 +136,9 @@ pub fn torrent(id: u32) -> TorrentSummary {
             uploaded: 163_840,
             down_rate: if id == 1 { 16384 } else { 0 },
             available: 327_680,
-            ..TransferFigures::default()
+            ..TransferStats::default()
         },
-        metainfo: (id != 2).then_some(facts),
+        metainfo: (id != 2).then_some(metainfo),
         metadata_progress: if id == 2 { 0.5 } else { 1.0 },
         check_progress: 0.0,
         is_finished: false,
@@ -176,15 +176,15 @@ impl Control for Fake {
         vec![TorrentId(1)]
     }
 
-    fn file_link(&self, link: FileLink) -> Result<String, ControlError> {
-        Ok(format!("files/{}/{}?token=x", link.torrent.0, link.index))
+    fn file_link(&self, file: TorrentFileId) -> Result<String, ControlError> {
+        Ok(format!("files/{}/{}?token=x", file.torrent.0, file.index))
     }
 
-    fn is_link_valid(&self, _: FileLink, token: &str) -> bool {
+    fn is_link_valid(&self, _: TorrentFileId, token: &str) -> bool {
         token == "x"
     }
 
-    fn open_file(&self, _: FileLink) -> Result<ServedFile, ControlError> {
+    fn open_file(&self, _: TorrentFileId) -> Result<OpenTorrentFile, ControlError> {
         Err(ControlError::Unsupported("a fake has no files"))
     }
 

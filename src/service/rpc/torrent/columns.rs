@@ -49,7 +49,7 @@ pub fn wanted(to: &mut JsonWriter, of: &TorrentView<'_>) {
 /// `availability`: for each piece the peers that have it, or -1 if we do.
 pub fn availability(to: &mut JsonWriter, of: &TorrentView<'_>) {
     let pieces = of.pieces();
-    let count = of.summary.metainfo.as_ref().map_or(0, |facts| facts.pieces as usize);
+    let count = of.summary.metainfo.as_ref().map_or(0, |metainfo| metainfo.pieces as usize);
     let mut known = pieces.availability.iter();
     to.array(0..count, |to, piece| {
         let peers = known.next().copied().unwrap_or(0);

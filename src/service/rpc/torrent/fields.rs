@@ -34,10 +34,10 @@ pub const FIELDS: &[TorrentField] = &[
     field("btsync_is_moving", "btsync_is_moving", |to, of| to.bool(of.summary.is_moving)),
     field("btsync_problem", "btsync_problem", write_problem),
     field("bytesCompleted", "bytes_completed", |to, of| to.array(of.files(), |to, file| to.int(file.have))),
-    field("comment", "comment", |to, of| to.string(of.fact(|facts| &facts.comment))),
+    field("comment", "comment", |to, of| to.string(of.metainfo_text(|metainfo| &metainfo.comment))),
     field("corruptEver", "corrupt_ever", |to, of| to.int(of.summary.transfer.wasted)),
-    field("creator", "creator", |to, of| to.string(of.fact(|facts| &facts.created_by))),
-    field("dateCreated", "date_created", |to, of| to.int(of.facts().map_or(0, |facts| facts.created.0))),
+    field("creator", "creator", |to, of| to.string(of.metainfo_text(|metainfo| &metainfo.created_by))),
+    field("dateCreated", "date_created", |to, of| to.int(of.metainfo().map_or(0, |metainfo| metainfo.created.0))),
     field("desiredAvailable", "desired_available", |to, of| to.int(of.summary.transfer.available)),
     field("doneDate", "done_date", |to, of| to.int(of.summary.times.done.0)),
     field("downloadDir", "download_dir", |to, of| to.path(&of.summary.folder)),
@@ -51,7 +51,7 @@ pub const FIELDS: &[TorrentField] = &[
     }),
     field("eta", "eta", write_eta),
     field("etaIdle", "eta_idle", write_eta_idle),
-    field("file-count", "file_count", |to, of| to.int(of.facts().map_or(0, |facts| facts.files))),
+    field("file-count", "file_count", |to, of| to.int(of.metainfo().map_or(0, |metainfo| metainfo.files))),
     field("fileStats", "file_stats", columns::file_stats),
     field("files", "files", columns::files),
     field("group", "group", |to, of| to.string(&of.summary.settings.group)),
@@ -63,7 +63,7 @@ pub const FIELDS: &[TorrentField] = &[
     }),
     field("id", "id", |to, of| to.int(of.summary.id.0)),
     field("isFinished", "is_finished", |to, of| to.bool(of.summary.is_finished)),
-    field("isPrivate", "is_private", |to, of| to.bool(of.facts().is_some_and(|facts| facts.is_private))),
+    field("isPrivate", "is_private", |to, of| to.bool(of.metainfo().is_some_and(|metainfo| metainfo.is_private))),
     field("isStalled", "is_stalled", |to, of| to.bool(of.summary.is_stalled)),
     field("labels", "labels", |to, of| to.array(&of.summary.settings.labels, |to, label| to.string(label))),
     field("leftUntilDone", "left_until_done", |to, of| to.int(of.summary.transfer.missing)),
@@ -86,9 +86,9 @@ pub const FIELDS: &[TorrentField] = &[
         let transfer = &of.summary.transfer;
         to.float(part(transfer.wanted.saturating_sub(transfer.missing), transfer.wanted, of));
     }),
-    field("pieceCount", "piece_count", |to, of| to.int(of.facts().map_or(0, |facts| facts.pieces))),
-    field("pieceSize", "piece_size", |to, of| to.int(of.facts().map_or(0, |facts| facts.piece_length))),
-    field("pieces", "pieces", |to, of| to.base64(if of.facts().is_some() { &of.pieces().have } else { &[] })),
+    field("pieceCount", "piece_count", |to, of| to.int(of.metainfo().map_or(0, |metainfo| metainfo.pieces))),
+    field("pieceSize", "piece_size", |to, of| to.int(of.metainfo().map_or(0, |metainfo| metainfo.piece_length))),
+    field("pieces", "pieces", |to, of| to.base64(if of.metainfo().is_some() { &of.pieces().have } else { &[] })),
     field("primary-mime-type", "primary_mime_type", |to, of| to.string(mime_type(of))),
     field("priorities", "priorities", |to, of| to.array(of.files(), |to, file| to.int(priority(file.priority)))),
     field("queuePosition", "queue_position", |to, of| to.int(of.summary.queue_position)),
@@ -133,14 +133,14 @@ const fn field(
 /// A part of `all`, 0 to 1. Nothing of nothing is complete once the metadata is known.
 fn part(some: u64, all: u64, of: &TorrentView<'_>) -> f64 {
     match all {
-        0 if of.facts().is_some() => 1.0,
+        0 if of.metainfo().is_some() => 1.0,
         0 => 0.0,
         all => (some as f64 / all as f64).clamp(0.0, 1.0),
     }
 }
 
 fn mime_type<'a>(of: &'a TorrentView<'_>) -> &'a str {
-    match of.fact(|facts| &facts.mime_type) {
+    match of.metainfo_text(|metainfo| &metainfo.mime_type) {
         "" => "application/octet-stream",
         known => known,
     }

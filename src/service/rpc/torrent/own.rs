@@ -1,6 +1,6 @@
 //! Methods of btsync's own, for its page. Only JSON-RPC has them.
 
-use crate::service::model::{FileLink, TorrentSummary};
+use crate::service::model::{TorrentFileId, TorrentSummary};
 use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::RpcError;
 use crate::service::rpc::json::JsonWriter;
@@ -25,7 +25,7 @@ pub fn file_link(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcEr
     let torrent = the_torrent(call)?.id;
     let index = call.params.int("file_index").and_then(|index| u32::try_from(index).ok());
     let index = index.ok_or_else(|| RpcError::invalid("file_index must be the number of a file"))?;
-    let url = call.control().file_link(FileLink { torrent, index })?;
+    let url = call.control().file_link(TorrentFileId { torrent, index })?;
     to.name("url");
     to.string(&url);
     Ok(())
@@ -35,7 +35,7 @@ pub fn file_link(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcEr
 pub fn pieces(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
     let torrent = the_torrent(call)?;
     let pieces = call.control().pieces(torrent.id);
-    let count = torrent.metainfo.as_ref().map_or(0, |facts| facts.pieces as usize);
+    let count = torrent.metainfo.as_ref().map_or(0, |metainfo| metainfo.pieces as usize);
     let mut states: Vec<u8> =
         (0..count).map(|piece| if has(&pieces.have, piece) { VERIFIED } else { MISSING }).collect();
     for &piece in &pieces.begun {

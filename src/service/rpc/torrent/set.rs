@@ -84,7 +84,7 @@ fn check_indexes(change: &TorrentChange, torrents: &[TorrentSummary]) -> Result<
         FileIndexes::Some(indexes) => indexes.iter().max().copied(),
         FileIndexes::None | FileIndexes::All => None,
     });
-    let fewest = torrents.iter().map(|torrent| torrent.metainfo.as_ref().map_or(0, |facts| facts.files)).min();
+    let fewest = torrents.iter().map(|torrent| torrent.metainfo.as_ref().map_or(0, |metainfo| metainfo.files)).min();
     match highest.max() {
         Some(index) if index as usize >= fewest.unwrap_or(0) => Err(ErrorCode::FileIndexOutOfRange.into()),
         _ => Ok(()),

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use crate::service::model::{
-    FileDetails, MetainfoFacts, PeerDetails, PieceDetails, Priority, TorrentSummary, TrackerDetails, UnixTime,
+    FileDetails, MetainfoSummary, PeerDetails, PieceDetails, Priority, TorrentSummary, TrackerDetails, UnixTime,
 };
 use crate::service::rpc::Context;
 use crate::service::settings::SessionSettings;
@@ -51,17 +51,17 @@ impl<'a> TorrentView<'a> {
         self.session.context.control.peers(self.summary.id)
     }
 
-    pub fn facts(&self) -> Option<&MetainfoFacts> {
+    pub fn metainfo(&self) -> Option<&MetainfoSummary> {
         self.summary.metainfo.as_ref()
     }
 
     /// A text of the metainfo; empty while that is unknown.
-    pub fn fact(&self, of: impl Fn(&MetainfoFacts) -> &str) -> &str {
-        self.facts().map_or("", of)
+    pub fn metainfo_text(&self, of: impl Fn(&MetainfoSummary) -> &str) -> &str {
+        self.metainfo().map_or("", of)
     }
 
     pub fn web_seeds(&self) -> &[String] {
-        self.facts().map_or(&[], |facts| &facts.web_seeds)
+        self.metainfo().map_or(&[], |metainfo| &metainfo.web_seeds)
     }
 
     /// The settings of the session.

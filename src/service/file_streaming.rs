@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::metainfo::Metainfo;
-use crate::service::facts::real_files;
-use crate::service::model::{ControlError, Readable, ServedFile};
+use crate::service::metainfo_summary::real_files;
+use crate::service::model::{ControlError, OpenTorrentFile, ReadableBytes};
 use crate::service::record::{INCOMPLETE_SUFFIX, TorrentRecord};
 use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::torrent::{PieceStream, StreamWaker, TorrentHandle};
@@ -16,14 +16,14 @@ use crate::util::paths::resolved;
 
 /// Where a file lies in its torrent.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct FileSpan {
     /// The offset of its first byte.
     start: u64,
     length: u64,
     piece_length: u64,
 }
 
-impl Place {
+impl FileSpan {
     /// The pieces from `offset` of the file to its end.
     fn pieces_from(&self, offset: u64) -> Range<u32> {
         let number = |piece: u64| u32::try_from(piece).unwrap_or(u32::MAX);
@@ -47,14 +47,14 @@ pub fn open(
     metainfo: &Metainfo,
     (handle, resume_folder): (Option<&TorrentHandle>, &Path),
     number: u32,
-) -> Result<ServedFile, ControlError> {
+) -> Result<OpenTorrentFile, ControlError> {
     let none = || ControlError::Invalid(format!("the torrent has no file {number}"));
     let index =
         usize::try_from(number).ok().and_then(|number| real_files(metainfo).get(number).copied()).ok_or_else(none)?;
     let at = usize::try_from(index).map_err(|_| none())?;
     let entry = metainfo.files.get(at).ok_or_else(none)?;
     let start = metainfo.files.iter().take(at).map(|file| file.length).sum();
-    let place = Place { start, length: entry.length, piece_length: u64::from(metainfo.piece_length.max(1)) };
+    let span = FileSpan { start, length: entry.length, piece_length: u64::from(metainfo.piece_length.max(1)) };
     let (is_wanted, stored) = handle.map_or((true, None), |handle| running_file(handle, index));
     if !is_wanted || record.files.unwanted.binary_search(&index).is_ok() {
         // Its pieces may be verified, as far as others need them, while the file itself is the user's.
@@ -82,7 +82,7 @@ pub fn open(
         None => None,
     };
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    Ok(ServedFile { name, length: entry.length, file, readable: readable(place, stream) })
+    Ok(OpenTorrentFile { name, length: entry.length, file, readable: readable(span, stream) })
 }
 
 /// Whether a running torrent wants a file, as far as it knows yet, and the path at which it keeps the file for now, if it is another.
@@ -106,14 +106,14 @@ fn open_below(folder: &Path, path: &Path) -> Result<std::fs::File, ControlError>
     }
 }
 
-fn readable(place: Place, stream: Option<PieceStream>) -> Readable {
-    let all = move |offset: u64, wanted: u64| wanted.min(place.length.saturating_sub(offset));
+fn readable(span: FileSpan, stream: Option<PieceStream>) -> ReadableBytes {
+    let all = move |offset: u64, wanted: u64| wanted.min(span.length.saturating_sub(offset));
     let Some(stream) = stream else { return Box::new(move |offset, wanted, _| Ok(all(offset, wanted))) };
     Box::new(move |offset, wanted, waker| {
         let waker = waker.clone();
         let wake: StreamWaker = Arc::new(move || waker.wake());
-        let count = stream.poll(place.pieces_from(offset), &wake)?;
-        Ok(place.verified(offset, wanted, count))
+        let count = stream.poll(span.pieces_from(offset), &wake)?;
+        Ok(span.verified(offset, wanted, count))
     })
 }
 
@@ -123,12 +123,12 @@ mod tests {
 
     #[test]
     fn only_verified_pieces_can_be_read() {
-        let place = Place { start: 50, length: 200, piece_length: 100 };
-        assert_eq!((place.pieces_from(0), place.pieces_from(50), place.pieces_from(199)), (0..3, 1..3, 2..3));
-        assert_eq!(place.verified(0, 1000, 2), 150);
-        assert_eq!(place.verified(40, 20, 2), 20);
-        assert_eq!(place.verified(149, 10, 1), 1);
-        assert_eq!(place.verified(150, 10, 0), 0);
-        assert_eq!(place.verified(190, 100, 3), 10);
+        let span = FileSpan { start: 50, length: 200, piece_length: 100 };
+        assert_eq!((span.pieces_from(0), span.pieces_from(50), span.pieces_from(199)), (0..3, 1..3, 2..3));
+        assert_eq!(span.verified(0, 1000, 2), 150);
+        assert_eq!(span.verified(40, 20, 2), 20);
+        assert_eq!(span.verified(149, 10, 1), 1);
+        assert_eq!(span.verified(150, 10, 0), 0);
+        assert_eq!(span.verified(190, 100, 3), 10);
     }
 }

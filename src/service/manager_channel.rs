@@ -1,5 +1,6 @@
-//! The way to the manager: requests that wait for their answers, and the request to end, which waits behind nothing.
+//! The channel to the manager: requests that wait for their answers, and the request to end, which waits behind nothing.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,38 +13,35 @@ use crate::util::atomics::Flag;
 /// How long a request may wait for the manager.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Nothing is sent on such a channel: its end is the news.
-pub enum NoNews {}
-
 /// See the module's documentation. Clones lead to the same manager.
 #[derive(Clone)]
-pub struct ManagerInbox {
+pub struct ManagerSender {
     sender: Sender<ManagerMessage>,
     /// Disconnected once the manager answers no further request.
-    ended: Receiver<NoNews>,
+    ended: Receiver<Infallible>,
     is_ending: Arc<Flag>,
 }
 
-/// The manager's end of its inbox.
-pub struct InboxReceiver {
+/// The manager's end of its channel.
+pub struct ManagerReceiver {
     /// The messages.
     pub messages: Receiver<ManagerMessage>,
     /// Dropped once the manager answers no further request.
-    pub alive: Option<Sender<NoNews>>,
-    /// Set by [`ManagerInbox::shut_down`].
+    pub alive: Option<Sender<Infallible>>,
+    /// Set by [`ManagerSender::shut_down`].
     pub is_ending: Arc<Flag>,
 }
 
-/// An inbox in which this many messages can wait.
-pub fn inbox(capacity: usize) -> (ManagerInbox, InboxReceiver) {
+/// A channel in which this many messages can wait.
+pub fn manager_channel(capacity: usize) -> (ManagerSender, ManagerReceiver) {
     let (sender, messages) = bounded(capacity);
     let (alive, ended) = bounded(0);
     let is_ending = Arc::new(Flag::default());
-    let inbox = ManagerInbox { sender, ended, is_ending: is_ending.clone() };
-    (inbox, InboxReceiver { messages, alive: Some(alive), is_ending })
+    let to_manager = ManagerSender { sender, ended, is_ending: is_ending.clone() };
+    (to_manager, ManagerReceiver { messages, alive: Some(alive), is_ending })
 }
 
-impl ManagerInbox {
+impl ManagerSender {
     /// Has a request carried out, and waits for the answer.
     ///
     /// # Errors
@@ -84,7 +82,7 @@ impl ManagerInbox {
     }
 
     /// Disconnected once the manager answers no further request.
-    pub fn ended(&self) -> &Receiver<NoNews> {
+    pub fn ended(&self) -> &Receiver<Infallible> {
         &self.ended
     }
 }
@@ -109,19 +107,19 @@ mod tests {
 
     #[test]
     fn a_request_that_nobody_answers_any_more_ends_with_the_manager() {
-        let (inbox, mut manager) = inbox(1);
+        let (sender, mut manager) = manager_channel(1);
         let asked = thread::spawn({
-            let inbox = inbox.clone();
-            move || inbox.request(stop())
+            let sender = sender.clone();
+            move || sender.request(stop())
         });
         while manager.messages.is_empty() {
             thread::yield_now();
         }
         let late = thread::spawn({
-            let inbox = inbox.clone();
-            move || inbox.request(stop())
+            let sender = sender.clone();
+            move || sender.request(stop())
         });
-        // The message stays in the inbox, and a second one has no room.
+        // The message stays in the channel, and a second one has no room.
         manager.alive = None;
         for request in [asked, late] {
             let failed = request.join().expect("no panic");
@@ -132,8 +130,8 @@ mod tests {
     #[test]
     fn an_answer_counts_also_if_the_manager_ends_at_once() {
         for _ in 0..50 {
-            let (inbox, mut manager) = inbox(1);
-            let asked = thread::spawn(move || inbox.request(stop()));
+            let (sender, mut manager) = manager_channel(1);
+            let asked = thread::spawn(move || sender.request(stop()));
             let Ok(ManagerMessage::Request(_, reply)) = manager.messages.recv() else { panic!("no request") };
             reply.send(Ok(Answer::Done)).expect("sent");
             manager.alive = None;
@@ -143,9 +141,9 @@ mod tests {
 
     #[test]
     fn the_request_to_end_waits_behind_nothing() {
-        let (inbox, manager) = inbox(1);
-        assert!(inbox.try_send(ManagerMessage::ShutDown) && !inbox.try_send(ManagerMessage::ShutDown), "it is full");
-        inbox.shut_down();
+        let (sender, manager) = manager_channel(1);
+        assert!(sender.try_send(ManagerMessage::ShutDown) && !sender.try_send(ManagerMessage::ShutDown), "it is full");
+        sender.shut_down();
         assert!(manager.is_ending.is_set());
     }
 }

@@ -1,22 +1,22 @@
-//! The facts of a metainfo that a list shows.
+//! What lists show of a metainfo, and how torrent files of the state folder are read.
 
 use std::path::Path;
 
 use crate::metainfo::{Metainfo, MetainfoError};
-use crate::service::model::{MetainfoFacts, UnixTime};
+use crate::service::model::{MetainfoSummary, UnixTime};
 use crate::util::printable_text::printable;
 
 /// The longest comment that is kept, in characters.
 const MAX_COMMENT: usize = 2000;
 
-/// Extracts the facts. Texts are made printable and shortened.
-pub fn facts(metainfo: &Metainfo) -> MetainfoFacts {
+/// Summarizes a metainfo. Texts are made printable and shortened.
+pub fn summarize(metainfo: &Metainfo) -> MetainfoSummary {
     let text = |text: &Option<String>| {
         text.as_ref().map_or_else(String::new, |text| printable(&text.chars().take(MAX_COMMENT).collect::<String>()))
     };
     let largest = metainfo.files.iter().filter(|file| !file.is_virtual).max_by_key(|file| file.length);
     let extension = largest.and_then(|file| file.path.extension()).and_then(|extension| extension.to_str());
-    MetainfoFacts {
+    MetainfoSummary {
         piece_length: metainfo.piece_length,
         pieces: metainfo.piece_count(),
         files: metainfo.files.iter().filter(|file| !file.is_virtual).count(),
@@ -84,9 +84,9 @@ mod tests {
         )
         .expect("a torrent");
         metainfo.creation_date = Some(7);
-        let facts = facts(&metainfo);
-        assert_eq!((facts.mime_type.as_str(), facts.files, facts.entries), ("video/mp4", 2, 2));
-        assert_eq!(facts.created, UnixTime(7));
-        assert!(!facts.comment.contains('\x1b'), "{:?}", facts.comment);
+        let summary = summarize(&metainfo);
+        assert_eq!((summary.mime_type.as_str(), summary.files, summary.entries), ("video/mp4", 2, 2));
+        assert_eq!(summary.created, UnixTime(7));
+        assert!(!summary.comment.contains('\x1b'), "{:?}", summary.comment);
     }
 }

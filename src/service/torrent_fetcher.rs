@@ -1,6 +1,7 @@
 //! Fetches torrent files by URL on threads of their own, so that a slow server keeps neither the page nor the end of the service
 //! waiting.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -10,7 +11,6 @@ use crossbeam_channel::{Receiver, bounded, select};
 use crate::discovery::tracker::http::{FetchedUrl, UrlFetcher};
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::net::bind::Bind;
-use crate::service::inbox::NoNews;
 use crate::service::model::ControlError;
 use crate::util::atomics::Amount;
 
@@ -21,7 +21,7 @@ const MAX_FETCHES: usize = 2;
 
 /// Counts the fetches of a service.
 #[derive(Default)]
-pub struct Fetches(Arc<Amount>);
+pub struct TorrentFetcher(Arc<Amount>);
 
 /// Counts a fetch until its thread ends.
 struct Permit(Arc<Amount>);
@@ -32,12 +32,12 @@ impl Drop for Permit {
     }
 }
 
-impl Fetches {
+impl TorrentFetcher {
     /// Fetches a torrent file, or the link that a URL leads to. Its server gets the cookies.
     ///
     /// # Errors
     /// If it cannot be fetched, others are just being fetched, or the service ends. The thread is left behind then.
-    pub fn fetch(&self, url: &str, cookies: &str, ended: &Receiver<NoNews>) -> Result<FetchedUrl, ControlError> {
+    pub fn fetch(&self, url: &str, cookies: &str, ended: &Receiver<Infallible>) -> Result<FetchedUrl, ControlError> {
         let (url, cookies) = (url.to_owned(), cookies.to_owned());
         self.run(ended, move || {
             let fetcher = UrlFetcher::new(&Bind::Any, None).with_cookies(&url, &cookies);
@@ -47,7 +47,7 @@ impl Fetches {
 
     fn run<T: Send + 'static>(
         &self,
-        ended: &Receiver<NoNews>,
+        ended: &Receiver<Infallible>,
         get: impl FnOnce() -> Result<T, String> + Send + 'static,
     ) -> Result<T, ControlError> {
         let failed = |why: &str| ControlError::NotFetched(format!("Couldn't fetch torrent: {why}"));
@@ -77,8 +77,8 @@ mod tests {
 
     #[test]
     fn two_slow_servers_keep_nobody_else_waiting_and_not_the_end_either() {
-        let fetches = Fetches::default();
-        let (alive, ended) = bounded::<NoNews>(0);
+        let fetches = TorrentFetcher::default();
+        let (alive, ended) = bounded::<Infallible>(0);
         let (slow, server) = bounded::<()>(0);
         thread::scope(|scope| {
             let waiting: Vec<_> = (0..MAX_FETCHES)

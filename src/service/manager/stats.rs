@@ -1,25 +1,25 @@
-//! Reading the figures of running torrents, and publishing all figures on the board.
+//! Reading the stats of running torrents, and publishing the state of all torrents.
 
 use std::time::{Duration, Instant};
 
-use crate::service::board::BoardEntry;
 use crate::service::details::peer_counts;
 use crate::service::goals;
 use crate::service::manager::Manager;
 use crate::service::manager::managed_torrent::{ActiveRun, ManagedState, ManagedTorrent};
 use crate::service::model::{
-    Activity, PeerCounts, SessionStats, TorrentId, TorrentSummary, TorrentTimes, TransferFigures, UnixTime,
+    Activity, PeerCounts, SessionStats, TorrentId, TorrentSummary, TorrentTimes, TransferStats, UnixTime,
 };
+use crate::service::published::PublishedTorrent;
 use crate::service::record::{DesiredState, RecordProgress, TorrentRecord};
 use crate::torrent::Stage;
 
 impl Manager {
-    /// Reads the figures of running torrents, and ends seeds whose goal is reached.
-    pub(super) fn read_figures(&mut self, elapsed: Duration) {
+    /// Reads the stats of running torrents, and ends seeds whose goal is reached.
+    pub(super) fn read_stats(&mut self, elapsed: Duration) {
         let mut reached = Vec::new();
         let (mut down, mut up) = (0, 0);
         for (id, torrent) in &mut self.torrents {
-            let ManagedTorrent { record, state, is_dirty, changed, .. } = torrent;
+            let ManagedTorrent { record, state, is_dirty, changed_at, .. } = torrent;
             let ManagedState::Active(run) = state else { continue };
             let (had_down, had_up) = (record.sums.downloaded, record.sums.uploaded);
             let had = (run.snapshot.down_rate, run.snapshot.up_rate, run.snapshot.connected_peers);
@@ -34,9 +34,9 @@ impl Manager {
             *is_dirty = true;
             let has = (run.snapshot.down_rate, run.snapshot.up_rate, run.snapshot.connected_peers);
             if had != has || had_progress != record.progress || run.snapshot.stage == Stage::Checking {
-                *changed = Instant::now();
+                *changed_at = Instant::now();
             }
-            let idle = run.sent.elapsed();
+            let idle = run.last_upload_at.elapsed();
             let (uploaded, size) = (record.sums.uploaded, record.progress.wanted);
             if run.snapshot.stage == Stage::Seeding
                 && record.desired_state == DesiredState::Queued
@@ -58,8 +58,8 @@ impl Manager {
     /// Seeds have reached their goals.
     pub(super) fn finish_seeds(&mut self, reached: &[TorrentId]) {
         for id in reached {
-            if let Err(error) =
-                self.update(*id, |record| (record.desired_state, record.is_finished) = (DesiredState::Stopped, true))
+            if let Err(error) = self
+                .update_record(*id, |record| (record.desired_state, record.is_finished) = (DesiredState::Stopped, true))
             {
                 log::error!("{error}");
             }
@@ -80,31 +80,31 @@ impl Manager {
     pub(super) fn publish(&self, id: TorrentId) {
         let Some(torrent) = self.torrents.get(&id) else { return };
         if torrent.record.removal.is_some() {
-            self.shared.board.lock().remove(id);
+            self.control.published.lock().remove(id);
             return;
         }
-        let entry = BoardEntry {
+        let entry = PublishedTorrent {
             summary: self.summary(torrent),
             record: torrent.record.clone(),
             handle: torrent.handle().cloned(),
             guard: torrent.guard.as_ref().map(|(guard, _)| guard.clone()),
-            changed: torrent.changed,
+            changed: torrent.changed_at,
         };
-        self.shared.board.lock().put(id, entry);
+        self.control.published.lock().put(id, entry);
     }
 
     /// Publishes the settings and bandwidth groups.
     pub(super) fn publish_settings(&self) {
-        let mut board = self.shared.board.lock();
-        board.settings.clone_from(&self.settings);
-        board.groups.clone_from(&self.session.groups);
+        let mut published = self.control.published.lock();
+        published.settings.clone_from(&self.settings);
+        published.groups.clone_from(&self.session.groups);
     }
 
     /// Publishes the sums.
     pub(super) fn publish_stats(&self) {
         let rate =
             |of: fn(&ActiveRun) -> u64| self.torrents.values().filter_map(ManagedTorrent::active).map(of).sum::<u64>();
-        let ran = self.started.elapsed().as_secs();
+        let ran = self.clock.started_at.elapsed().as_secs();
         let shown = || self.torrents.values().filter(|torrent| torrent.record.removal.is_none());
         let mut stats = SessionStats {
             active_torrents: shown().filter(|torrent| torrent.is_active() || torrent.is_dormant()).count(),
@@ -116,14 +116,14 @@ impl Manager {
         };
         stats.paused_torrents = shown().filter(|torrent| torrent.record.desired_state == DesiredState::Stopped).count();
         stats.cumulative.seconds = stats.cumulative.seconds.saturating_add(ran);
-        let mut board = self.shared.board.lock();
-        let before = board.sums_before;
+        let mut published = self.control.published.lock();
+        let before = published.sums_before;
         stats.current.downloaded = stats.cumulative.downloaded.saturating_sub(before.downloaded);
         stats.current.uploaded = stats.cumulative.uploaded.saturating_sub(before.uploaded);
         stats.current.files_added = stats.cumulative.files_added.saturating_sub(before.files_added);
         (stats.current.sessions, stats.current.seconds) = (1, ran);
-        board.stats = stats;
-        board.peer_port = self.client.as_ref().and_then(|client| client.port()).unwrap_or(0);
+        published.stats = stats;
+        published.peer_port = self.client.current.as_ref().and_then(|client| client.port()).unwrap_or(0);
     }
 
     fn summary(&self, torrent: &ManagedTorrent) -> TorrentSummary {
@@ -131,7 +131,7 @@ impl Manager {
         let run = torrent.active();
         let snapshot = run.map(|run| &run.snapshot);
         let fraction = |(done, all): (u64, u64)| if all == 0 { 0.0 } else { done as f64 / all as f64 };
-        let has_metainfo = record.facts.is_some();
+        let has_metainfo = record.metainfo.is_some();
         TorrentSummary {
             id: record.id,
             info_hash: record.info_hash,
@@ -143,7 +143,7 @@ impl Manager {
             queue_position: self.queue_positions.get(&record.id).copied().unwrap_or(0),
             times: times(record),
             transfer: transfer(record, run),
-            metainfo: record.facts.clone(),
+            metainfo: record.metainfo.clone(),
             metadata_progress: if has_metainfo {
                 1.0
             } else {
@@ -157,7 +157,7 @@ impl Manager {
             peers: run.map_or_else(PeerCounts::default, |run| peer_counts(&run.handle)),
             magnet: record.link.clone().unwrap_or_default(),
             torrent_file: if has_metainfo {
-                self.state.torrent_file(record.info_hash)
+                self.state_folder.torrent_file(record.info_hash)
             } else {
                 std::path::PathBuf::new()
             },
@@ -198,10 +198,10 @@ fn times(record: &TorrentRecord) -> TorrentTimes {
     }
 }
 
-fn transfer(record: &TorrentRecord, run: Option<&ActiveRun>) -> TransferFigures {
+fn transfer(record: &TorrentRecord, run: Option<&ActiveRun>) -> TransferStats {
     let RecordProgress { total, wanted, have, .. } = record.progress;
     let (down_rate, up_rate) = run.map_or((0, 0), |run| (run.snapshot.down_rate, run.snapshot.up_rate));
-    TransferFigures {
+    TransferStats {
         total,
         wanted,
         missing: wanted.saturating_sub(have),
@@ -212,7 +212,7 @@ fn transfer(record: &TorrentRecord, run: Option<&ActiveRun>) -> TransferFigures 
         wasted: record.sums.wasted,
         down_rate,
         up_rate,
-        available: run.map_or(0, |run| run.available),
+        available: run.map_or(0, |run| run.available_bytes),
     }
 }
 
@@ -234,7 +234,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::service::file_jobs::FileTask;
+    use crate::service::file_jobs::FileOperation;
     use crate::types::InfoHash;
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
         torrent.record.moving_to = Some(PathBuf::from("/e"));
         assert_eq!((activity(&torrent), torrent.is_moving()), (Activity::Stopped, true));
         torrent.record.moving_to = None;
-        torrent.state = ManagedState::FileJob(FileTask::Move("/e".into(), Vec::new()));
+        torrent.state = ManagedState::FileJob(FileOperation::Move("/e".into(), Vec::new()));
         assert_eq!((activity(&torrent), torrent.is_moving()), (Activity::Stopped, true));
         torrent.state = ManagedState::Idle;
         torrent.record.renaming = vec![(0, "x".into())];

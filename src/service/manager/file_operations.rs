@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::service::file_jobs::{FileJob, FileTask, JobResult};
+use crate::service::file_jobs::{FileJob, FileJobResult, FileOperation};
 use crate::service::manager::Manager;
 use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
 use crate::service::messages::ManagerMessage;
@@ -17,7 +17,7 @@ impl Manager {
         let is_moving =
             |id: &&TorrentId| self.torrents.get(id).is_some_and(|it| matches!(it.state, ManagedState::FileJob(_)));
         let moving: HashSet<TorrentId> = ids.iter().filter(is_moving).copied().collect();
-        self.each(ids, |record| {
+        self.update_records(ids, |record| {
             record.removal = Some(removal);
             if !moving.contains(&record.id) {
                 record.moving_to = None;
@@ -32,7 +32,7 @@ impl Manager {
         for torrent in ids.iter().filter_map(|id| self.torrents.get(id)) {
             check_no_job(torrent)?;
         }
-        self.each(ids, |record| {
+        self.update_records(ids, |record| {
             let kind = record.problem.as_ref().map(|problem| problem.kind);
             let clears = matches!(kind, Some(ProblemKind::Local | ProblemKind::FilesInTheWay));
             if clears {
@@ -46,7 +46,7 @@ impl Manager {
             } else if !moves {
                 folder.clone_into(&mut record.folder);
                 record.final_folder = None;
-                (record.progress.is_complete, record.needs_check) = (false, record.facts.is_some());
+                (record.progress.is_complete, record.needs_check) = (false, record.metainfo.is_some());
                 if clears {
                     // The user chose another folder because of the problem: go on there.
                     (record.desired_state, record.needs_check) = (DesiredState::Queued, false);
@@ -67,54 +67,58 @@ impl Manager {
         if torrent.record.moving_to.is_some() || !torrent.record.renaming.is_empty() {
             return Err(is_busy());
         }
-        self.update(id, |record| {
+        self.update_record(id, |record| {
             (record.renaming, record.new_name) = (files, name);
         })
     }
 
-    pub(super) fn start_file_job(&mut self, id: TorrentId, task: FileTask) {
+    pub(super) fn start_file_job(&mut self, id: TorrentId, operation: FileOperation) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         let record = &torrent.record;
         let job = FileJob {
-            torrent_file: record.facts.as_ref().map(|_| self.state.torrent_file(record.info_hash)),
-            resume_folder: self.state.resume_folder(record.info_hash),
+            torrent_file: record.metainfo.as_ref().map(|_| self.state_folder.torrent_file(record.info_hash)),
+            resume_folder: self.state_folder.resume_folder(record.info_hash),
             private_folders: self.private_folders.clone(),
             suffix: INCOMPLETE_SUFFIX,
             folder: record.folder.clone(),
             renamed: record.files.renamed.clone(),
             unwanted: record.files.unwanted.clone(),
             was_complete: record.progress.is_complete && !record.needs_check,
-            task: task.clone(),
+            operation: operation.clone(),
         };
-        torrent.state = ManagedState::FileJob(task);
-        let inbox = self.shared.inbox.clone();
+        torrent.state = ManagedState::FileJob(operation);
+        let to_manager = self.control.manager.clone();
         // If the service ends, nobody needs the result.
-        self.jobs.start(job, move |result| drop(inbox.send(ManagerMessage::JobDone(id, result), Duration::MAX)));
+        self.work
+            .file_jobs
+            .start(job, move |result| drop(to_manager.send(ManagerMessage::FileJobDone(id, result), Duration::MAX)));
         self.publish(id);
     }
 
     /// Takes over the result of moving or deleting a torrent's files.
-    pub(super) fn finish_job(&mut self, id: TorrentId, result: JobResult) {
+    pub(super) fn finish_file_job(&mut self, id: TorrentId, result: FileJobResult) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        let ManagedState::FileJob(task) = std::mem::replace(&mut torrent.state, ManagedState::Idle) else { return };
-        match (task, result) {
-            (FileTask::Remove(_), result) => {
+        let ManagedState::FileJob(operation) = std::mem::replace(&mut torrent.state, ManagedState::Idle) else {
+            return;
+        };
+        match (operation, result) {
+            (FileOperation::Remove(_), result) => {
                 match result {
                     Ok(None) => {}
                     Ok(Some(kept)) => log::warn!("torrent {}: these files stay: {kept}", id.0),
                     Err(why) => log::warn!("torrent {}: not all of its files are deleted: {why}", id.0),
                 }
-                self.forget(id);
+                self.drop_torrent(id);
             }
-            (FileTask::Move(folder, names), Ok(_)) => self.settle(id, |record| {
+            (FileOperation::Move(folder, names), Ok(_)) => self.update_even_if_unsaved(id, |record| {
                 (record.folder, record.moving_to) = (folder, None);
                 (record.files.renamed, record.renaming) = (names, Vec::new());
                 if let Some(name) = record.new_name.take() {
                     record.name = name;
                 }
             }),
-            (FileTask::Move(..), Err(why)) => {
-                self.settle(id, |record| {
+            (FileOperation::Move(..), Err(why)) => {
+                self.update_even_if_unsaved(id, |record| {
                     (record.moving_to, record.renaming, record.new_name) = (None, Vec::new(), None);
                 });
                 self.fail(id, ProblemKind::Local, &format!("its files are not moved: {why}"));
@@ -124,7 +128,7 @@ impl Manager {
     }
 
     /// Changes the record after a job, even if it cannot be saved now: after a kill, the job would find everything done.
-    fn settle(&mut self, id: TorrentId, change: impl FnOnce(&mut TorrentRecord)) {
+    fn update_even_if_unsaved(&mut self, id: TorrentId, change: impl FnOnce(&mut TorrentRecord)) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         change(&mut torrent.record);
         torrent.is_dirty = true;
