@@ -62,10 +62,10 @@ pub mod hash;
 // A general server: a service uses what the tracker does not, and neither serves plain files.
 #[cfg(not(feature = "internals"))]
 #[allow(dead_code)]
-mod http;
+mod http_server;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
-pub mod http;
+pub mod http_server;
 #[cfg(not(feature = "internals"))]
 mod metainfo;
 #[cfg(feature = "internals")]

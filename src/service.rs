@@ -40,7 +40,7 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 
-use crate::http::{HttpListener, ListenAddress, PRIVATE_MODE, Server, ServerLimits};
+use crate::http_server::{HttpListener, ListenAddress, PRIVATE_MODE, Server, ServerLimits};
 use crate::service::control::ServiceControl;
 use crate::service::manager::Manager;
 use crate::service::model::Control;

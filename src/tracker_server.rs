@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::http::{HttpListener, ListenAddress, Server, ServerLimits};
+use crate::http_server::{HttpListener, ListenAddress, Server, ServerLimits};
 use crate::tracker_server::registry::{Registry, RegistryLimits};
 use crate::tracker_server::requests::TrackerHandler;
 use crate::util::descriptors::is_shortage;

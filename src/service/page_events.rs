@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use crate::http::{BodySource, EventBroadcast, EventSubscription, Pulled, Response, ResponseBody, Waker};
+use crate::http_server::{BodySource, EventBroadcast, EventSubscription, Pulled, Response, ResponseBody, Waker};
 use crate::service::model::{Control, TorrentId, UnixTime};
 use crate::service::rpc::live::changes;
 use crate::torrent::Event;
@@ -122,7 +122,7 @@ impl BodySource for StreamWithStart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::test_waker;
+    use crate::http_server::test_waker;
 
     #[test]
     fn the_list_at_the_start_counts_until_it_is_sent() {

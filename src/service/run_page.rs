@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::http::Server;
+use crate::http_server::Server;
 use crate::service::details;
 use crate::service::links::LinkKey;
 use crate::service::manager::limits_of;

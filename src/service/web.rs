@@ -9,7 +9,7 @@ mod passwords;
 
 use std::sync::Arc;
 
-use crate::http::{Handler, Request, RequestHead, Response};
+use crate::http_server::{Handler, Request, RequestHead, Response};
 use crate::service::model::Control;
 use crate::service::page_events::PageEvents;
 use crate::service::rpc::memory::ResponseMemory;
@@ -21,7 +21,7 @@ pub use passwords::PasswordHash;
 /// The largest body of a request to the remote control: a torrent file of 10 MiB in base64, and more.
 const MAX_RPC_BODY: usize = 16 << 20;
 /// The largest body of a request whose password has not been checked yet. The first request of a script may be the one that adds
-/// a torrent file, and all bodies together are bounded by [`ServerLimits`](crate::http::ServerLimits).
+/// a torrent file, and all bodies together are bounded by [`ServerLimits`](crate::http_server::ServerLimits).
 const MAX_UNVERIFIED_BODY: usize = 4 << 20;
 const RPC_PATH: &str = "/transmission/rpc";
 

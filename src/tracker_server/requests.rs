@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde_bencode::value::Value;
 
 use crate::discovery::tracker::http::AnnounceEvent;
-use crate::http::{ClientAddress, Handler, QueryString, Request, RequestHead, Response};
+use crate::http_server::{ClientAddress, Handler, QueryString, Request, RequestHead, Response};
 use crate::tracker_server::registry::{AnnouncedPeer, Registry, SwarmCounts};
 use crate::tracker_server::{ServerShared, TrackerServerConfig};
 use crate::types::{InfoHash, PeerId};

@@ -13,7 +13,7 @@ const ORDER: [&str; 18] = [
     "hash",
     "net",
     "bencode",
-    "http",
+    "http_server",
     "metainfo",
     "wire",
     "mse",

@@ -1,6 +1,6 @@
 //! Requests to our HTTP server.
 
-use btsync::http::{QueryString, RequestedRange, requested_range, requests_in};
+use btsync::http_server::{QueryString, RequestedRange, requested_range, requests_in};
 
 const MAX_HEAD: usize = 8 * 1024;
 const MAX_BODY: usize = 1000;

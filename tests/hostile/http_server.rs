@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use btsync::http::{
+use btsync::http_server::{
     EventBroadcast, Handler, HttpListener, ListenAddress, PRIVATE_MODE, Request, RequestHead, Response, Server,
     ServerLimits,
 };

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::http::Waker;
+use crate::http_server::Waker;
 use crate::service::model::torrent_settings::Priority;
 use crate::service::model::{TorrentId, UnixTime};
 

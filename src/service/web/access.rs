@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::http::{ClientAddress, RequestHead, Response};
+use crate::http_server::{ClientAddress, RequestHead, Response};
 use crate::service::web::attempts::PasswordAttempts;
 use crate::service::web::passwords::PasswordHash;
 use crate::util::atomics::Amount;
@@ -222,7 +222,7 @@ fn unauthorized() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::requests_in;
+    use crate::http_server::requests_in;
 
     fn request(headers: &str) -> RequestHead {
         let text = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::sync::{Arc, OnceLock};
 
-use crate::http::{RequestHead, Response, ResponseBody, has_current};
+use crate::http_server::{RequestHead, Response, ResponseBody, has_current};
 
 /// A file of the page.
 struct Asset {

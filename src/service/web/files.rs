@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use crate::http::{BodySource, Pulled, QueryString, RequestHead, Response, ResponseBody, Waker};
+use crate::http_server::{BodySource, Pulled, QueryString, RequestHead, Response, ResponseBody, Waker};
 use crate::service::metainfo_summary::mime_type;
 use crate::service::model::{Control, OpenTorrentFile, TorrentFileId, TorrentId};
 

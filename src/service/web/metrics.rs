@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::http::Response;
+use crate::http_server::Response;
 use crate::service::model::{Activity, Control};
 
 /// The format of the text.

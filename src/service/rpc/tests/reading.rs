@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::fake::Fake;
 use super::{SESSION_ID, arguments, error, legacy_result, result};
-use crate::http::MAX_WAITING_BYTES;
+use crate::http_server::MAX_WAITING_BYTES;
 use crate::service::model::{Activity, BandwidthGroup, LimitMode, RateLimit, UnixTime};
 use crate::service::rpc::live;
 use crate::service::rpc::torrent::columns::{flags, host_and_port, site_name};

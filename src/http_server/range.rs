@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::http::request::RequestHead;
+use crate::http_server::request::RequestHead;
 
 /// What a request wants of a representation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +59,8 @@ pub fn has_current(head: &RequestHead, etag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::head;
-    use crate::http::request::ClientAddress;
+    use crate::http_server::head;
+    use crate::http_server::request::ClientAddress;
 
     fn request(lines: &str) -> RequestHead {
         head::parse(format!("GET / HTTP/1.1\r\n{lines}\r\n\r\n").into_bytes(), ClientAddress::Unix).unwrap().head

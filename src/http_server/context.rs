@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http::Handler;
-use crate::http::limits::ServerLimits;
-use crate::http::mailbox::Mailbox;
-use crate::http::workers::WorkerPool;
+use crate::http_server::Handler;
+use crate::http_server::limits::ServerLimits;
+use crate::http_server::mailbox::Mailbox;
+use crate::http_server::workers::WorkerPool;
 use crate::util::atomics::Amount;
 
 /// The most bytes read at once.

@@ -7,10 +7,10 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::http::events::EventSubscription;
-use crate::http::range::{RequestedRange, requested_range};
-use crate::http::request::RequestHead;
-use crate::http::source::{BodySource, FileSource};
+use crate::http_server::events::EventSubscription;
+use crate::http_server::range::{RequestedRange, requested_range};
+use crate::http_server::request::RequestHead;
+use crate::http_server::source::{BodySource, FileSource};
 
 /// A response: status, headers, body. The server adds `Content-Length` or `Transfer-Encoding`, and `Connection`.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl Response {
         Ok(Response::ranged(head, length, content_type, |range| ResponseBody::File { file, range }))
     }
 
-    /// The client already has the current representation (see [`has_current`](crate::http::has_current)).
+    /// The client already has the current representation (see [`has_current`](crate::http_server::has_current)).
     pub fn not_modified(etag: impl Into<Cow<'static, str>>) -> Response {
         Response::new(304).header("ETag", etag)
     }
@@ -337,7 +337,7 @@ mod tests {
         let none = Response::not_modified("\"x\"");
         let framing = none.body.framing(false);
         assert_eq!(head(&none, framing, false), "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n");
-        let events = Response::events(crate::http::EventBroadcast::default().subscribe());
+        let events = Response::events(crate::http_server::EventBroadcast::default().subscribe());
         assert_eq!(events.body.framing(true), BodyFraming::UntilClose);
         assert!(head(&events, events.body.framing(false), false).contains("\r\nTransfer-Encoding: chunked\r\n"));
     }

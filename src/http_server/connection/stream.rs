@@ -3,11 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::http::connection::output::Output;
-use crate::http::mailbox::Waker;
-use crate::http::response::{BodyBytes, BodyFraming};
-use crate::http::source::{BodySource, Pulled};
-use crate::http::workers::{self, HttpJob};
+use crate::http_server::connection::output::Output;
+use crate::http_server::mailbox::Waker;
+use crate::http_server::response::{BodyBytes, BodyFraming};
+use crate::http_server::source::{BodySource, Pulled};
+use crate::http_server::workers::{self, HttpJob};
 use crate::util::atomics::Amount;
 
 /// The state of such a body.

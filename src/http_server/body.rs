@@ -1,6 +1,6 @@
 //! Decodes request bodies as they arrive: of a given length, or in chunks. Pure.
 
-use crate::http::head::{Framing, RequestError};
+use crate::http_server::head::{Framing, RequestError};
 
 /// The most bytes of chunk extensions and trailers; both are ignored.
 const MAX_IGNORED: usize = 4 * 1024;

@@ -6,15 +6,17 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use crate::http::body::BodyDecoder;
-use crate::http::connection::output::Sent;
-use crate::http::connection::sending::busy;
-use crate::http::connection::{ConnectionState, CurrentRequest, HttpConnection, IncomingBody, OVER, Progress, Step};
-use crate::http::context::ServerContext;
-use crate::http::head::{self, Framing, ParsedHead};
-use crate::http::request::{BodyLease, Request};
-use crate::http::response::BodyBytes;
-use crate::http::workers::{self, HttpJob};
+use crate::http_server::body::BodyDecoder;
+use crate::http_server::connection::output::Sent;
+use crate::http_server::connection::sending::busy;
+use crate::http_server::connection::{
+    ConnectionState, CurrentRequest, HttpConnection, IncomingBody, OVER, Progress, Step,
+};
+use crate::http_server::context::ServerContext;
+use crate::http_server::head::{self, Framing, ParsedHead};
+use crate::http_server::request::{BodyLease, Request};
+use crate::http_server::response::BodyBytes;
+use crate::http_server::workers::{self, HttpJob};
 
 impl HttpConnection {
     /// Reads into the scratch buffer. Returns the number of bytes, at least one.

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// The limits of a [`Server`](crate::http::Server). All of them count what strangers control.
+/// The limits of a [`Server`](crate::http_server::Server). All of them count what strangers control.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
     /// The most concurrent connections. Beyond this, the server closes one of the network that has the most.
     pub max_connections: usize,
     /// The most concurrent connections of one network (an IPv4 address or an IPv6 /64; all Unix sockets together are one).
     pub max_connections_per_client: usize,
-    /// The most responses that come from a [`BodySource`](crate::http::BodySource) at the same time: files, events. Beyond this,
+    /// The most responses that come from a [`BodySource`](crate::http_server::BodySource) at the same time: files, events. Beyond this,
     /// the server closes one of the network that has the most, the oldest stream of events first.
     pub max_streams: usize,
     /// The longest request line and headers, in bytes; 60 KiB at most.
@@ -19,7 +19,7 @@ pub struct ServerLimits {
     /// The most bytes of responses that wait for slow readers, over all connections. Beyond this, the server closes the connection
     /// that has made no progress for the longest time.
     pub max_unsent_bytes: usize,
-    /// The most threads that run [`Handler::handle`](crate::http::Handler::handle) and read files.
+    /// The most threads that run [`Handler::handle`](crate::http_server::Handler::handle) and read files.
     pub workers: usize,
     /// The most requests that wait for a worker. A further one is refused with 503. A connection has one request at a time, so as many
     /// as there may be connections keep nobody out.

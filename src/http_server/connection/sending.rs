@@ -3,14 +3,14 @@
 use rustix::event::epoll::EventFlags;
 use rustix::net::{Shutdown, shutdown};
 
-use crate::http::connection::output::Sent;
-use crate::http::connection::stream::{Stream, StreamNeed, StreamPermit};
-use crate::http::connection::{ConnectionState, HttpConnection, OVER, Progress, Step, WAIT_FOR_OTHERS};
-use crate::http::context::ServerContext;
-use crate::http::head::RequestError;
-use crate::http::input::InputBuffer;
-use crate::http::mailbox::Waker;
-use crate::http::response::{BodyBytes, BodyFraming, Response};
+use crate::http_server::connection::output::Sent;
+use crate::http_server::connection::stream::{Stream, StreamNeed, StreamPermit};
+use crate::http_server::connection::{ConnectionState, HttpConnection, OVER, Progress, Step, WAIT_FOR_OTHERS};
+use crate::http_server::context::ServerContext;
+use crate::http_server::head::RequestError;
+use crate::http_server::input::InputBuffer;
+use crate::http_server::mailbox::Waker;
+use crate::http_server::response::{BodyBytes, BodyFraming, Response};
 
 /// Bodies up to this size are sent together with their head.
 const MAX_JOINED: usize = 16 * 1024;

@@ -8,11 +8,11 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::http::Handler;
-use crate::http::mailbox::{ConnectionMessage, Mailbox, Waker};
-use crate::http::request::Request;
-use crate::http::response::Response;
-use crate::http::source::{BodySource, PULL_SIZE, Pulled};
+use crate::http_server::Handler;
+use crate::http_server::mailbox::{ConnectionMessage, Mailbox, Waker};
+use crate::http_server::request::Request;
+use crate::http_server::response::Response;
+use crate::http_server::source::{BodySource, PULL_SIZE, Pulled};
 
 /// The stack of a worker.
 const STACK: usize = 1024 * 1024;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::http::head;
+use crate::http_server::head;
 use crate::util::atomics::Amount;
 
 /// Who sent a request.

@@ -11,13 +11,13 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use crate::http::connection::{HttpConnection, Step};
-use crate::http::context::ServerContext;
-use crate::http::listener::HttpListener;
-use crate::http::mailbox::ConnectionMessage;
-use crate::http::request::ClientAddress;
-use crate::http::response::Response;
-use crate::http::table::ConnectionTable;
+use crate::http_server::connection::{HttpConnection, Step};
+use crate::http_server::context::ServerContext;
+use crate::http_server::listener::HttpListener;
+use crate::http_server::mailbox::ConnectionMessage;
+use crate::http_server::request::ClientAddress;
+use crate::http_server::response::Response;
+use crate::http_server::table::ConnectionTable;
 
 /// The keys of epoll events; connections have keys from `FIRST` on.
 const MAILBOX: u64 = 0;

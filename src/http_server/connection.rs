@@ -13,13 +13,13 @@ use std::time::Duration;
 use rustix::event::epoll::EventFlags;
 use rustix::net::sockopt::set_socket_linger;
 
-use crate::http::body::BodyDecoder;
-use crate::http::context::ServerContext;
-use crate::http::head::RequestError;
-use crate::http::input::InputBuffer;
-use crate::http::request::{BodyLease, ClientAddress, RequestHead};
-use crate::http::response::Response;
-use crate::http::source::{BodySource, Pulled};
+use crate::http_server::body::BodyDecoder;
+use crate::http_server::context::ServerContext;
+use crate::http_server::head::RequestError;
+use crate::http_server::input::InputBuffer;
+use crate::http_server::request::{BodyLease, ClientAddress, RequestHead};
+use crate::http_server::response::Response;
+use crate::http_server::source::{BodySource, Pulled};
 use output::Output;
 use stream::Stream;
 
@@ -35,7 +35,7 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a connection needs to proceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// One of these events, or a [`ConnectionMessage`](crate::http::mailbox::ConnectionMessage).
+    /// One of these events, or a [`ConnectionMessage`](crate::http_server::mailbox::ConnectionMessage).
     Wait(EventFlags),
     /// Another turn, after the other connections.
     Again,

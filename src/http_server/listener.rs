@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, acceptfrom_with};
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::http::request::ClientAddress;
+use crate::http_server::request::ClientAddress;
 
 /// The length of the listen queue: connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -26,7 +26,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// The access to a Unix socket by default: its user only.
 pub const PRIVATE_MODE: u32 = 0o600;
 
-/// A socket that accepts connections for a [`Server`](crate::http::Server).
+/// A socket that accepts connections for a [`Server`](crate::http_server::Server).
 #[derive(Debug)]
 pub struct HttpListener {
     socket: OwnedFd,

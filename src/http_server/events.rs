@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::http::source::{BodySource, Pulled, Waker};
+use crate::http_server::source::{BodySource, Pulled, Waker};
 
 /// The most events that wait for one listener.
 const MAX_WAITING_EVENTS: usize = 1024;
@@ -35,7 +35,7 @@ struct EventQueue {
     waker: Option<Waker>,
 }
 
-/// One listener's subscription: a body for [`Response::events`](crate::http::Response::events). Dropping it ends it.
+/// One listener's subscription: a body for [`Response::events`](crate::http_server::Response::events). Dropping it ends it.
 #[derive(Debug)]
 pub struct EventSubscription {
     queue: Arc<Mutex<EventQueue>>,
@@ -166,7 +166,7 @@ fn encode(name: &str, data: &str) -> Arc<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::mailbox::{ConnectionMessage, Mailbox};
+    use crate::http_server::mailbox::{ConnectionMessage, Mailbox};
 
     /// All that a listener gets at once, and how the pull ends.
     fn pull(listener: &mut EventSubscription, max: usize, waker: &Waker) -> (String, Pulled) {

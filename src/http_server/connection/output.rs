@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-use crate::http::response::BodyBytes;
+use crate::http_server::response::BodyBytes;
 
 /// The most bytes sent before other connections have their turn.
 const MAX_SENT_PER_TURN: usize = 1024 * 1024;

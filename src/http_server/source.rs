@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-pub use crate::http::mailbox::Waker;
+pub use crate::http_server::mailbox::Waker;
 
 /// The most bytes pulled at once.
 pub(super) const PULL_SIZE: usize = 64 * 1024;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::http::response::Response;
-use crate::http::source::{BodySource, Pulled};
+use crate::http_server::response::Response;
+use crate::http_server::source::{BodySource, Pulled};
 use crate::util::atomics::Flag;
 
 /// A message about the connection with this number.

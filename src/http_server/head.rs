@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Error, Header, Status};
 
-use crate::http::request::{ClientAddress, HeadSpan, RequestHead};
+use crate::http_server::request::{ClientAddress, HeadSpan, RequestHead};
 
 /// The most headers of a request.
 const MAX_HEADERS: usize = 64;

@@ -1,7 +1,7 @@
 //! The bytes that a client has sent and that are not parsed yet. Pure.
 
-use crate::http::body::BodyDecoder;
-use crate::http::head::{self, RequestError};
+use crate::http_server::body::BodyDecoder;
+use crate::http_server::head::{self, RequestError};
 
 const LONG_TARGET: RequestError = RequestError { status: 414, why: "the request line is too long" };
 const LARGE_HEAD: RequestError = RequestError { status: 431, why: "the headers are too large" };
@@ -69,8 +69,8 @@ pub fn requests_in(
     step: usize,
     max_head: usize,
     max_body: usize,
-) -> (Vec<crate::http::Request>, Option<u16>) {
-    use crate::http::request::{ClientAddress, Request};
+) -> (Vec<crate::http_server::Request>, Option<u16>) {
+    use crate::http_server::request::{ClientAddress, Request};
 
     let (mut input, mut pieces) = (InputBuffer::default(), bytes.chunks(step.max(1)));
     let mut requests = Vec::new();
