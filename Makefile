@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build run docs test page-test bench-service bench-seeks bench compare compare-swarms soak check lint deny msrv fuzz tsan cross-hash-test install uninstall static deb clean
+.PHONY: build run docs test page-test bench-service bench-seeks bench-web-seed bench compare compare-swarms soak check lint deny msrv fuzz tsan cross-hash-test install uninstall static deb clean
 
 build:
 	$(CARGO) build --release
@@ -40,6 +40,10 @@ bench-seeks: build
 # Writes what is generated from the option table: completions, docs/options.md, docs/config.example, the manual's lists of options.
 docs:
 	UPDATE_DOCS=1 $(CARGO) test --bin btsync --quiet generated_files_are_up_to_date
+
+# A download from one web seed beside curl, and what hashing costs alone. Use an idle machine.
+bench-web-seed: build
+	unshare -rn sh -c 'ip link set lo up && exec scripts/bench-web-seed.py'
 
 # All benchmarks: micro, loopback, startup, tracker. `make bench BENCH=micro ARGS=picker` runs some. Use an idle machine.
 # BENCH_MIB and BENCH_ROUNDS size the loopback run.

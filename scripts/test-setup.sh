@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon rtorrent:rtorrent qbittorrent-nox:qbittorrent-nox opentracker:opentracker
 ip:iproute2 unshare:util-linux mandoc:mandoc bash:bash zsh:zsh fish:fish lintian:lintian dpkg-shlibdeps:dpkg-dev
 strip:binutils systemd-analyze:systemd tmux:tmux strace:strace chromium:chromium node:nodejs npm:npm
-transmission-remote:transmission-cli"
+transmission-remote:transmission-cli nginx:nginx apache2:apache2 curl:curl"
 readonly LIBTORRENT="libtorrent==2.0.11"
 export PATH="$PATH:/usr/sbin:/sbin"
 
@@ -42,7 +42,7 @@ install_packages() {
 
 # Also stops the services and disables them at boot: they must not run on a machine that runs tests.
 silence_services() {
-    for service in transmission-daemon opentracker; do
+    for service in transmission-daemon opentracker nginx apache2; do
         if [ -d /run/systemd/system ]; then
             systemctl disable --now "$service" >/dev/null 2>&1 || true
         elif [ -x "/etc/init.d/$service" ]; then
@@ -117,6 +117,9 @@ check npm npm --version
 # mandoc has no version option, so its usage has to do.
 check mandoc mandoc '-?'
 check transmission-cli transmission-remote --version
+check nginx nginx -v
+check apache2 apache2 -v
+check curl curl --version
 check stig .venv/bin/stig --version
 for folder in tests/page/node_modules/playwright-core tests/rpc/node_modules/@ctrl/transmission; do
     if [ ! -d "$folder" ]; then

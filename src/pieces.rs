@@ -222,7 +222,9 @@ impl PieceManager {
 
     /// Sets what a web seed has, which may be less than before.
     pub fn set_web_seed_pieces(&self, web_seed: PeerKey, bits: Bitfield) {
-        self.picker.lock().set_bitfield(web_seed, bits);
+        let mut picker = self.picker.lock();
+        picker.set_bitfield(web_seed, bits);
+        picker.prefer_adjacent(web_seed);
     }
 
     /// Records that the peer has a piece. Returns whether the peer has any piece that we want.

@@ -104,6 +104,7 @@ impl WebSeed {
             sent_at: None,
             sends_whole_files: false,
         };
+        context.web_seeds.note_start();
         let thread = Builder::new().name("web seed".to_owned()).stack_size(STACK).spawn(move || run(work, tell))?;
         Ok(WebSeed { key, url, is_stopped, is_asking, failed, interrupter, ended, thread })
     }

@@ -223,6 +223,14 @@ impl Picker {
         }
     }
 
+    /// From now on, a pick for this peer continues with the pieces after the first new one, however rare they are: each gap costs a
+    /// web seed another request.
+    pub fn prefer_adjacent(&mut self, key: PeerKey) {
+        if let Ok(at) = self.find(key) {
+            self.peers[at].prefers_adjacent = true;
+        }
+    }
+
     /// Begins new pieces: as the plan says, otherwise the rarest, with ties broken at random or, among seeds, next to the peer's
     /// last piece. The first few pieces are random.
     fn take_new(&mut self, pick: &mut Pick) {
@@ -230,6 +238,7 @@ impl Picker {
             return;
         }
         let allowed = self.allowed_bits(pick.peer);
+        let mut has_begun = false;
         while !pick.is_full() {
             let any = self.have.count() as usize + self.begun.len() < RANDOM_FIRST as usize;
             // If all connected peers are seeds, nobody gains from our having rare pieces.
@@ -246,9 +255,16 @@ impl Picker {
                 peer.has_no_unbegun = allowed.is_none();
                 return;
             };
-            if runs && planned.is_none() {
-                piece = self.order.adjacent_to(piece, peer.last, self.geometry.extent(), bits);
+            if planned.is_none() {
+                let next = self.order.next_after(peer.last, bits).filter(|_| peer.prefers_adjacent && has_begun);
+                let extent = if peer.prefers_adjacent { u32::MAX } else { self.geometry.extent() };
+                piece = match next {
+                    Some(next) => next,
+                    None if runs => self.order.adjacent_to(piece, peer.last, extent, bits),
+                    None => piece,
+                };
             }
+            has_begun = true;
             peer.last = Some(piece);
             self.begin(piece, Some(pick.key).filter(|_| !pick.context.is_stalled()), Some(pick.key));
             self.take_free(pick, piece, false);

@@ -215,6 +215,12 @@ impl AvailabilityOrder {
         Some(PieceIndex(at as u32 * 8 + byte.leading_zeros()))
     }
 
+    /// The piece after `last`, if it is unbegun and in `bits`.
+    pub(crate) fn next_after(&self, last: Option<PieceIndex>, bits: &Bitfield) -> Option<PieceIndex> {
+        let next = PieceIndex(last?.0.saturating_add(1));
+        Some(next).filter(|&next| self.unbegun.has(next) && bits.has(next))
+    }
+
     /// A better placed piece that is as rare as the chosen one: the one after `last`, or the start of the run of such pieces
     /// around the chosen one, within an extent of `extent` pieces. Adjacent pieces need fewer write calls, and cost file systems
     /// and spinning disks less.

@@ -4,6 +4,7 @@ mod end_game;
 mod plan;
 mod swarm;
 mod urgent;
+mod web_seed;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -4,7 +4,9 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -19,6 +21,8 @@ use crate::util::os_error::reason;
 
 /// The most addresses tried per host: the capacity of ureq's list.
 const MAX_ADDRESSES: usize = 16;
+/// How long a look-up is remembered.
+const LOOK_UP_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Resolves names and drops the addresses that it refuses.
 #[derive(Debug)]
@@ -26,9 +30,20 @@ pub(crate) struct AddressGuard {
     refuses: fn(IpAddr) -> bool,
     /// The block list, for requests that it applies to.
     block_list: Option<Arc<AddressFilter>>,
+    /// The last look-up, for clients that send many requests to one host.
+    last: Option<Mutex<Option<LookUp>>>,
     /// Accept only addresses of this family.
     family: Option<IpFamily>,
     names: StaticHosts,
+}
+
+/// The addresses of a host.
+#[derive(Debug)]
+struct LookUp {
+    host: String,
+    port: u16,
+    at: Instant,
+    found: Vec<SocketAddr>,
 }
 
 /// A substitute for the system's resolver, for tests; returns no addresses for names that it does not know.
@@ -52,7 +67,7 @@ struct Blocked;
 impl AddressGuard {
     /// Refuses addresses for which `refuses` is true.
     pub(crate) fn refusing(refuses: fn(IpAddr) -> bool, names: StaticHosts) -> AddressGuard {
-        AddressGuard { refuses, block_list: None, family: None, names }
+        AddressGuard { refuses, block_list: None, last: None, family: None, names }
     }
 
     /// Accepts only addresses of one family.
@@ -60,9 +75,21 @@ impl AddressGuard {
         AddressGuard { family, ..self }
     }
 
-    /// Refuses the addresses on a block list too.
+    /// Refuses the addresses on a block list too, if there is one, and then remembers the last look-up.
     pub(crate) fn blocking(self, block_list: Option<Arc<AddressFilter>>) -> AddressGuard {
-        AddressGuard { block_list, ..self }
+        AddressGuard { last: block_list.is_some().then(Mutex::default), block_list, ..self }
+    }
+
+    /// The addresses that the system's resolver finds, or found lately.
+    fn look_up(&self, host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr>, ureq::Error> {
+        let Some(last) = &self.last else { return look_up(host, port, timeout) };
+        let is_same = |it: &&LookUp| it.host == host && it.port == port && it.at.elapsed() < LOOK_UP_LIFETIME;
+        if let Some(found) = last.lock().as_ref().filter(is_same).map(|it| it.found.clone()) {
+            return Ok(found);
+        }
+        let found = look_up(host, port, timeout)?;
+        *last.lock() = Some(LookUp { host: host.to_owned(), port, at: Instant::now(), found: found.clone() });
+        Ok(found)
     }
 
     /// The default [`StaticHosts`]: leaves all names to the system's resolver.
@@ -76,17 +103,7 @@ impl AddressGuard {
         let known = host.parse().map_or_else(|_| (self.names)(host), |ip| vec![ip]);
         let found = match known.as_slice() {
             [_, ..] => known.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
-            [] => resolve(host, port, wait(timeout)).map_err(|error| match error {
-                ResolveError::NotFound => ureq::Error::HostNotFound,
-                ResolveError::TimedOut => ureq::Error::Timeout(timeout.reason),
-                ResolveError::NoThread(error) => {
-                    // Wrap the error, because its own kind could be mistaken for a timeout.
-                    ureq::Error::Io(io::Error::other(format!(
-                        "cannot start a thread to resolve the host: {}",
-                        reason(&error)
-                    )))
-                }
-            })?,
+            [] => self.look_up(host, port, timeout)?,
         };
         let mut all = self.empty();
         for addr in found.into_iter().take(MAX_ADDRESSES) {
@@ -94,6 +111,18 @@ impl AddressGuard {
         }
         Ok(all)
     }
+}
+
+fn look_up(host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr>, ureq::Error> {
+    let found = resolve(host, port, wait(timeout)).map_err(|error| match error {
+        ResolveError::NotFound => ureq::Error::HostNotFound,
+        ResolveError::TimedOut => ureq::Error::Timeout(timeout.reason),
+        // Wrap the error, because its own kind could be mistaken for a timeout.
+        ResolveError::NoThread(error) => {
+            ureq::Error::Io(io::Error::other(format!("cannot start a thread to resolve the host: {}", reason(&error))))
+        }
+    })?;
+    Ok(found.into_iter().take(MAX_ADDRESSES).collect())
 }
 
 /// The host and port of the URL of a tracker or proxy.
