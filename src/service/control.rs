@@ -27,14 +27,13 @@ use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::service::state_folder::{resume_folder, torrent_file};
 use crate::service::text_limits::check_path;
 use crate::service::torrent_fetcher::TorrentFetcher;
-use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::torrent::{TorrentHandle, TrackerView};
 use crate::types::{Bitfield, InfoHash};
 use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
 use crate::util::paths::resolved;
 
-/// How many metainfos are kept in memory for those who look at the details of a torrent.
+/// How many metainfos are kept in memory for requests for the details of torrents.
 const MAX_METAINFOS: usize = 4;
 
 /// The state that the manager shares with the threads that answer requests.
@@ -43,9 +42,9 @@ pub struct ServiceControl {
     pub published: Mutex<PublishedState>,
     /// To the manager.
     pub manager: ManagerSender,
-    /// The fetches of torrent files by URL.
+    /// Fetches torrent files by URL.
     pub fetcher: TorrentFetcher,
-    /// For each running torrent, whether the manager has yet to look at its events.
+    /// For each running torrent, whether the manager has yet to read its events.
     pub pending: Mutex<BTreeMap<TorrentId, Arc<Flag>>>,
     /// The client, unless it is being replaced.
     pub client: Mutex<Option<Arc<Client>>>,
@@ -63,7 +62,7 @@ pub struct ServiceControl {
     pub state_folder: PathBuf,
     /// The folders below which downloads may be.
     pub allowed_folders: Vec<PathBuf>,
-    /// The metainfos that were looked at last.
+    /// The metainfos that were used last.
     pub metainfos: Mutex<VecDeque<(InfoHash, Arc<Metainfo>)>>,
 }
 
@@ -109,15 +108,7 @@ impl ServiceControl {
             return None;
         }
         let metainfo = self.metainfo(record)?;
-        let idle = IdleTorrent {
-            metainfo: &metainfo,
-            place: FilesPlace { folder: &record.folder, renamed: &record.files.renamed },
-            unwanted: &record.files.unwanted,
-            suffix: "",
-            resume_folder: &resume_folder(&self.state_folder, record.info_hash),
-            private_folders: &[],
-        };
-        idle.recorded_pieces()
+        record.idle(&metainfo, &resume_folder(&self.state_folder, record.info_hash)).recorded_pieces()
     }
 
     /// Returns the folder if downloads may be there.

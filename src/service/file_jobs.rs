@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Sender, unbounded};
 
 use crate::service::metainfo_summary::read_metainfo;
+use crate::service::record::TorrentRecord;
 use crate::storage::KeptFile;
 use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::util::atomics::Flag;
@@ -18,26 +19,18 @@ const MAX_NAMED: usize = 5;
 /// Whether a job is done, with files that were not deleted; otherwise why not, in one line.
 pub type FileJobResult = Result<Option<String>, String>;
 
-/// What to do with the files of a torrent.
+/// Work on the files of a torrent.
 #[derive(Clone, Debug)]
 pub struct FileJob {
+    /// The torrent.
+    pub record: TorrentRecord,
     /// The torrent's .torrent; `None` if its metadata is not known, so that it has no files.
     pub torrent_file: Option<PathBuf>,
     /// The folder of its resume data.
     pub resume_folder: PathBuf,
     /// Folders to which nothing may be moved.
     pub private_folders: Vec<PathBuf>,
-    /// The suffix that unfinished files may have.
-    pub suffix: &'static str,
-    /// The folder of its files.
-    pub folder: PathBuf,
-    /// Files with other paths than in the torrent.
-    pub renamed: Vec<(u32, PathBuf)>,
-    /// Files that are not wanted.
-    pub unwanted: Vec<u32>,
-    /// Whether every wanted piece was verified.
-    pub was_complete: bool,
-    /// What to do with them.
+    /// What to do with its files.
     pub operation: FileOperation,
 }
 
@@ -102,19 +95,14 @@ fn carry_out(job: &FileJob, stop: &Flag) -> FileJobResult {
     }
     let Some(torrent_file) = &job.torrent_file else { return Ok(None) };
     let metainfo = read_metainfo(torrent_file).map_err(|error| format!("{}: {error}", torrent_file.display()))?;
-    let torrent = IdleTorrent {
-        metainfo: &metainfo,
-        place: FilesPlace { folder: &job.folder, renamed: &job.renamed },
-        unwanted: &job.unwanted,
-        suffix: job.suffix,
-        resume_folder: &job.resume_folder,
-        private_folders: &job.private_folders,
-    };
+    let was_complete = job.record.progress.is_complete && !job.record.needs_check;
+    let torrent =
+        IdleTorrent { private_folders: &job.private_folders, ..job.record.idle(&metainfo, &job.resume_folder) };
     let done = match &job.operation {
         FileOperation::Move(folder, renamed) => {
-            torrent.move_to(FilesPlace { folder, renamed }, job.was_complete, stop).map(|()| None)
+            torrent.move_to(FilesPlace { folder, renamed }, was_complete, stop).map(|()| None)
         }
-        FileOperation::Remove(true) => torrent.delete(job.was_complete, stop).map(|kept| describe(&kept)),
+        FileOperation::Remove(true) => torrent.delete(was_complete, stop).map(|kept| describe(&kept)),
         FileOperation::Remove(false) => torrent.forget().map(|()| None),
     };
     done.map_err(|error| error.to_string())

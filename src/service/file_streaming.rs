@@ -7,8 +7,7 @@ use std::sync::Arc;
 use crate::metainfo::Metainfo;
 use crate::service::metainfo_summary::real_files;
 use crate::service::model::{ControlError, OpenTorrentFile, ReadableBytes};
-use crate::service::record::{INCOMPLETE_SUFFIX, TorrentRecord};
-use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
+use crate::service::record::TorrentRecord;
 use crate::torrent::{PieceStream, StreamWaker, TorrentHandle};
 use crate::util::atomic_file::open_regular;
 use crate::util::os_error::reason;
@@ -64,15 +63,7 @@ pub fn open(
     let renamed = renamed.and_then(|at| record.files.renamed.get(at)).map(|(_, path)| path);
     let path = renamed.unwrap_or(&entry.path);
     let file = open_below(&record.folder, stored.as_ref().unwrap_or(path))?;
-    let torrent = IdleTorrent {
-        metainfo,
-        place: FilesPlace { folder: &record.folder, renamed: &record.files.renamed },
-        unwanted: &record.files.unwanted,
-        suffix: INCOMPLETE_SUFFIX,
-        resume_folder,
-        private_folders: &[],
-    };
-    if handle.is_none() && !torrent.is_verified(index, &file) {
+    if handle.is_none() && !record.idle(metainfo, resume_folder).is_verified(index, &file) {
         return Err(ControlError::Invalid("start the torrent first: this file is not known to be complete".to_owned()));
     }
     // A seed may become dormant meanwhile; it has everything.

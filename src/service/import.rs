@@ -20,12 +20,12 @@ use crate::service::control::is_permitted;
 use crate::service::metainfo_summary::{real_files, summarize};
 use crate::service::model::{TorrentId, UnixTime};
 use crate::service::options::{ServiceError, ServiceOptions};
-use crate::service::record::{INCOMPLETE_SUFFIX, QUEUE_STEP, RecordTimes, TorrentRecord};
+use crate::service::record::{QUEUE_STEP, RecordTimes, TorrentRecord};
+use crate::service::settings::KILOBYTE;
 use crate::service::settings::RateLimit;
 use crate::service::state_folder::{SavedState, StateFolder};
 use crate::service::text_limits::{MAX_LABEL, MAX_LABELS, MAX_NAME, check_group, check_path};
 use crate::service::trackers::keep_trackers;
-use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::types::InfoHash;
 use crate::util::atomic_file::open_regular;
 use crate::util::os_error::reason;
@@ -137,14 +137,7 @@ fn claim(record: &TorrentRecord, metainfo: &Metainfo, (begun, resume_folder): (&
     if begun.is_empty() {
         return Ok(());
     }
-    let torrent = IdleTorrent {
-        metainfo,
-        place: FilesPlace { folder: &record.folder, renamed: &record.files.renamed },
-        unwanted: &record.files.unwanted,
-        suffix: INCOMPLETE_SUFFIX,
-        resume_folder,
-        private_folders: &[],
-    };
+    let torrent = record.idle(metainfo, resume_folder);
     torrent.claim(begun).map_err(|error| format!("{}: {error}", printable(&record.name)))
 }
 
@@ -237,7 +230,7 @@ fn folder(dict: &Dict, key: &str) -> Option<PathBuf> {
 
 /// A limit in bytes a second; without a positive one, it is not in force.
 fn limit(bytes: i64) -> RateLimit {
-    let kilobytes = u32::try_from(bytes.max(0) / 1000).unwrap_or(u32::MAX);
+    let kilobytes = u32::try_from(bytes.max(0).cast_unsigned() / KILOBYTE).unwrap_or(u32::MAX);
     RateLimit { kilobytes: if bytes > 0 { kilobytes.max(1) } else { 0 }, enabled: bytes > 0 }
 }
 

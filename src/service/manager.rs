@@ -32,7 +32,6 @@ use crate::service::published::{PublishedState, change_times};
 use crate::service::settings::SessionSettings;
 use crate::service::state_folder::{SavedState, SessionRecord, StateFolder};
 use crate::service::torrent_fetcher::TorrentFetcher;
-pub use changes::limits as limits_of;
 use client::{CurrentClient, start_client};
 use dormant::DormantSeeds;
 use managed_torrent::{ManagedState, ManagedTorrent};

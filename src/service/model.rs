@@ -81,8 +81,15 @@ pub enum ControlError {
 
 /// What a remote control or the page may ask of a service. Methods that change something wait until it is saved. Only
 /// [`Control::add`] with a URL waits for the network, for 30 seconds at most. [`Control::add`] with a path, those methods that need
-/// the metainfo, [`Control::open_file`] and [`Control::free_space`] read the disk.
+/// the metainfo, [`Control::open_file`] and [`Control::free_space`] read the disk. Requests that an implementation leaves out are
+/// refused.
+#[allow(unused_variables, reason = "what is not implemented is refused, whatever its arguments")]
 pub trait Control: Send + Sync {
+    /// Why this kind of service refuses the requests that it does not implement.
+    fn refusal(&self) -> ControlError {
+        ControlError::Unsupported("this service cannot do it")
+    }
+
     /// All torrents, by number.
     fn torrents(&self) -> Vec<TorrentSummary>;
     /// One torrent.
@@ -90,7 +97,9 @@ pub trait Control: Send + Sync {
     /// The number of the torrent with this info-hash.
     fn find(&self, info_hash: &InfoHash) -> Option<TorrentId>;
     /// Numbers of torrents that were removed within the last minute.
-    fn recently_removed(&self) -> Vec<TorrentId>;
+    fn recently_removed(&self) -> Vec<TorrentId> {
+        Vec::new()
+    }
     /// The torrents that changed or moved payload within the last minute.
     fn recently_active(&self) -> Vec<TorrentId>;
     /// The files of a torrent, in the metainfo's order; empty while the metadata is unknown.
@@ -106,70 +115,98 @@ pub trait Control: Send + Sync {
     ///
     /// # Errors
     /// If there is no such file.
-    fn file_link(&self, file: TorrentFileId) -> Result<String, ControlError>;
+    fn file_link(&self, file: TorrentFileId) -> Result<String, ControlError> {
+        Err(self.refusal())
+    }
     /// Whether the token is of this link and has not expired.
-    fn is_link_valid(&self, file: TorrentFileId, token: &str) -> bool;
+    fn is_link_valid(&self, file: TorrentFileId, token: &str) -> bool {
+        false
+    }
     /// Opens a file of a torrent for reading.
     ///
     /// # Errors
     /// If there is no such file, or nothing of it can arrive because the torrent does not run.
-    fn open_file(&self, file: TorrentFileId) -> Result<OpenTorrentFile, ControlError>;
+    fn open_file(&self, file: TorrentFileId) -> Result<OpenTorrentFile, ControlError> {
+        Err(self.refusal())
+    }
 
     /// Adds a torrent.
     ///
     /// # Errors
     /// If its source or its settings are not valid.
-    fn add(&self, request: AddRequest) -> Result<Added, ControlError>;
+    fn add(&self, request: AddRequest) -> Result<Added, ControlError> {
+        Err(self.refusal())
+    }
     /// Starts torrents: when it is their turn, or `now` whatever the queue says.
     ///
     /// # Errors
     /// If the new state cannot be saved.
-    fn start(&self, ids: &[TorrentId], now: bool) -> Result<(), ControlError>;
+    fn start(&self, ids: &[TorrentId], now: bool) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
     /// Stops torrents.
     ///
     /// # Errors
     /// If the new state cannot be saved.
-    fn stop(&self, ids: &[TorrentId]) -> Result<(), ControlError>;
+    fn stop(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
     /// Hashes the files of torrents again.
     ///
     /// # Errors
     /// If the new state cannot be saved.
-    fn verify(&self, ids: &[TorrentId]) -> Result<(), ControlError>;
+    fn verify(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
     /// Announces torrents to their trackers now, as far as the trackers permit it.
     ///
     /// # Errors
     /// None yet.
-    fn reannounce(&self, ids: &[TorrentId]) -> Result<(), ControlError>;
+    fn reannounce(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
     /// Removes torrents, with those of their files that btsync created if `delete_data`.
     ///
     /// # Errors
     /// If the new state cannot be saved.
-    fn remove(&self, ids: &[TorrentId], delete_data: bool) -> Result<(), ControlError>;
+    fn remove(&self, ids: &[TorrentId], delete_data: bool) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
     /// Changes settings, files and trackers of torrents.
     ///
     /// # Errors
     /// If a value is not valid, or the new state cannot be saved.
-    fn change(&self, ids: &[TorrentId], change: &TorrentChange) -> Result<(), ControlError>;
+    fn change(&self, ids: &[TorrentId], change: &TorrentChange) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
     /// Uses another folder for torrents, and moves their files there if `moves_files`.
     ///
     /// # Errors
     /// If the folder is not permitted.
-    fn set_folder(&self, ids: &[TorrentId], folder: &Path, moves_files: bool) -> Result<(), ControlError>;
+    fn set_folder(&self, ids: &[TorrentId], folder: &Path, moves_files: bool) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
     /// Renames a file or folder of a torrent.
     ///
     /// # Errors
     /// If the torrent has no such path, the name is no plain name, or the new path exists.
-    fn rename(&self, id: TorrentId, path: &str, name: &str) -> Result<(), ControlError>;
+    fn rename(&self, id: TorrentId, path: &str, name: &str) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
     /// Starts a torrent whose files were in the way, and lets it overwrite them.
     ///
     /// # Errors
     /// If the new state cannot be saved.
-    fn overwrite(&self, id: TorrentId) -> Result<(), ControlError>;
+    fn overwrite(&self, id: TorrentId) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
     /// Moves torrents in the queue.
     ///
     /// # Errors
     /// If the new state cannot be saved.
-    fn move_in_queue(&self, ids: &[TorrentId], to: QueueMove) -> Result<(), ControlError>;
+    fn move_in_queue(&self, ids: &[TorrentId], to: QueueMove) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
 
     /// The session's settings.
     fn settings(&self) -> SessionSettings;
@@ -177,31 +214,45 @@ pub trait Control: Send + Sync {
     ///
     /// # Errors
     /// If a value is not valid, or the new state cannot be saved.
-    fn change_settings(&self, change: &SettingsChange) -> Result<(), ControlError>;
+    fn change_settings(&self, change: &SettingsChange) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
     /// The sums of the service.
     fn stats(&self) -> SessionStats;
     /// Free and total bytes of the file system of a folder.
     ///
     /// # Errors
     /// If the folder cannot be examined or is not permitted.
-    fn free_space(&self, folder: &Path) -> Result<(u64, u64), ControlError>;
+    fn free_space(&self, folder: &Path) -> Result<(u64, u64), ControlError> {
+        Err(self.refusal())
+    }
     /// Whether a peer has ever connected to us, so that the port is open; `None` while that is unknown.
-    fn is_port_open(&self) -> Option<bool>;
+    fn is_port_open(&self) -> Option<bool> {
+        None
+    }
     /// The TCP port on which peers reach us; 0 for none.
-    fn peer_port(&self) -> u16;
+    fn peer_port(&self) -> u16 {
+        0
+    }
     /// The bandwidth groups.
-    fn groups(&self) -> Vec<BandwidthGroup>;
+    fn groups(&self) -> Vec<BandwidthGroup> {
+        Vec::new()
+    }
     /// Creates or changes a bandwidth group.
     ///
     /// # Errors
     /// If the new state cannot be saved.
-    fn set_group(&self, group: BandwidthGroup) -> Result<(), ControlError>;
+    fn set_group(&self, group: BandwidthGroup) -> Result<(), ControlError> {
+        Err(self.refusal())
+    }
     /// What went wrong at the start, in lines for the user: torrents that are left out because their records cannot be read.
     fn notices(&self) -> Vec<String> {
         Vec::new()
     }
     /// The folder of the state, as Transmission's `config-dir`.
-    fn state_folder(&self) -> PathBuf;
-    /// Ends the service.
-    fn shut_down(&self);
+    fn state_folder(&self) -> PathBuf {
+        PathBuf::new()
+    }
+    /// Ends the service. The page of a single run cannot end its command; signals do.
+    fn shut_down(&self) {}
 }

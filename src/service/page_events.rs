@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::http_server::{BodySource, EventBroadcast, EventSubscription, Pulled, Response, ResponseBody, Waker};
 use crate::service::model::{Control, TorrentId, UnixTime};
-use crate::service::rpc::live::changes;
+use crate::service::rpc::torrents_event::torrents_event;
 use crate::torrent::Event;
 use crate::types::InfoHash;
 
@@ -31,7 +31,7 @@ impl PageEvents {
     pub fn stream(&self, control: &dyn Control) -> Response {
         // First the subscription: nothing that happens in between may be lost.
         let subscription = self.broadcast.subscribe();
-        let list = changes(control, None, &[], UnixTime::now());
+        let list = torrents_event(control, None, &[], UnixTime::now());
         // As large as needed: it stays in memory until a slow client has read it.
         let start = [format!("event: {EVENT}\ndata: ").as_bytes(), &list, b"\n\n"].concat();
         let source = Box::new(StreamWithStart { start, sent: 0, subscription });
@@ -57,7 +57,7 @@ impl PageEvents {
         if ids.is_empty() && removed.is_empty() && !has_session_changed {
             return;
         }
-        let data = changes(control, Some(&ids), &removed, UnixTime::now());
+        let data = torrents_event(control, Some(&ids), &removed, UnixTime::now());
         self.broadcast.publish(EVENT, &String::from_utf8_lossy(&data));
     }
 

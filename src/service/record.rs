@@ -1,10 +1,12 @@
 //! What the service keeps of one torrent, also while it does not run and over its own restarts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::metainfo::Metainfo;
 use crate::service::model::{MetainfoSummary, Problem, TorrentId, TorrentSettings, UnixTime};
+use crate::torrent::idle_files::{FilesPlace, IdleTorrent};
 use crate::types::InfoHash;
 
 /// The suffix of files that are not complete.
@@ -195,6 +197,18 @@ impl TorrentRecord {
             renaming: Vec::new(),
             new_name: None,
             removal: None,
+        }
+    }
+
+    /// The torrent as one that does not run, with its resume data in `resume_folder`.
+    pub fn idle<'a>(&'a self, metainfo: &'a Metainfo, resume_folder: &'a Path) -> IdleTorrent<'a> {
+        IdleTorrent {
+            metainfo,
+            place: FilesPlace { folder: &self.folder, renamed: &self.files.renamed },
+            unwanted: &self.files.unwanted,
+            suffix: INCOMPLETE_SUFFIX,
+            resume_folder,
+            private_folders: &[],
         }
     }
 

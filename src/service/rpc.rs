@@ -7,7 +7,6 @@ mod call;
 mod envelope;
 mod error;
 mod json;
-pub mod live;
 pub mod memory;
 mod methods;
 mod params;
@@ -15,6 +14,7 @@ mod selection;
 mod session;
 pub mod session_id;
 mod torrent;
+pub mod torrents_event;
 mod tracker_list;
 
 #[cfg(test)]

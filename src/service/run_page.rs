@@ -3,7 +3,7 @@
 
 mod run_torrent;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -14,15 +14,13 @@ use parking_lot::Mutex;
 use crate::http_server::Server;
 use crate::service::details;
 use crate::service::links::LinkKey;
-use crate::service::manager::limits_of;
 use crate::service::model::{
-    Activity, AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, OpenTorrentFile, PeerDetails,
-    PieceDetails, QueueMove, SessionStats, TorrentChange, TorrentFileId, TorrentId, TorrentSettings, TorrentSummary,
-    TrackerDetails, UnixTime,
+    Activity, Control, ControlError, FileDetails, OpenTorrentFile, PeerDetails, PieceDetails, SessionStats,
+    TorrentChange, TorrentFileId, TorrentId, TorrentSettings, TorrentSummary, TrackerDetails, UnixTime,
 };
 use crate::service::options::{ServiceError, WebOptions};
 use crate::service::page_events::PageEvents;
-use crate::service::settings::{RateLimit, SessionSettings, SettingsChange};
+use crate::service::settings::{RateLimit, SessionSettings, SettingsChange, rate_limits};
 use crate::service::{file_streaming, listeners, serve_page};
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::TorrentHandle;
@@ -128,6 +126,10 @@ impl RunPageControl {
 }
 
 impl Control for RunPageControl {
+    fn refusal(&self) -> ControlError {
+        UNSUPPORTED
+    }
+
     fn torrents(&self) -> Vec<TorrentSummary> {
         self.torrents.lock().iter().map(RunTorrent::summary).collect()
     }
@@ -138,10 +140,6 @@ impl Control for RunPageControl {
 
     fn find(&self, info_hash: &InfoHash) -> Option<TorrentId> {
         self.torrents.lock().iter().find(|torrent| torrent.handle.info_hash() == *info_hash).map(|torrent| torrent.id)
-    }
-
-    fn recently_removed(&self) -> Vec<TorrentId> {
-        Vec::new()
     }
 
     fn recently_active(&self) -> Vec<TorrentId> {
@@ -187,10 +185,6 @@ impl Control for RunPageControl {
         file_streaming::open(&record, metainfo, (Some(&handle), Path::new("")), file.index)
     }
 
-    fn add(&self, _: AddRequest) -> Result<Added, ControlError> {
-        Err(UNSUPPORTED)
-    }
-
     fn start(&self, ids: &[TorrentId], _: bool) -> Result<(), ControlError> {
         self.each(ids, |torrent| torrent.handle.resume());
         Ok(())
@@ -201,19 +195,11 @@ impl Control for RunPageControl {
         Ok(())
     }
 
-    fn verify(&self, _: &[TorrentId]) -> Result<(), ControlError> {
-        Err(UNSUPPORTED)
-    }
-
     fn reannounce(&self, ids: &[TorrentId]) -> Result<(), ControlError> {
         self.each(ids, |torrent| {
             torrent.handle.reannounce();
         });
         Ok(())
-    }
-
-    fn remove(&self, _: &[TorrentId], _: bool) -> Result<(), ControlError> {
-        Err(UNSUPPORTED)
     }
 
     fn change(&self, ids: &[TorrentId], change: &TorrentChange) -> Result<(), ControlError> {
@@ -233,39 +219,19 @@ impl Control for RunPageControl {
             change_limit(&mut settings.down_limit, change.down_limit, change.is_down_limited);
             change_limit(&mut settings.up_limit, change.up_limit, change.is_up_limited);
             settings.honors_session_limits = change.honors_session_limits.unwrap_or(settings.honors_session_limits);
-            torrent.handle.set_torrent_limits(limits_of(settings.down_limit, settings.up_limit));
+            torrent.handle.set_torrent_limits(rate_limits(settings.down_limit, settings.up_limit));
             torrent.handle.ignore_client_limits(!settings.honors_session_limits);
         });
         Ok(())
     }
 
-    fn set_folder(&self, _: &[TorrentId], _: &Path, _: bool) -> Result<(), ControlError> {
-        Err(UNSUPPORTED)
-    }
-
-    fn rename(&self, _: TorrentId, _: &str, _: &str) -> Result<(), ControlError> {
-        Err(UNSUPPORTED)
-    }
-
-    fn overwrite(&self, _: TorrentId) -> Result<(), ControlError> {
-        Err(UNSUPPORTED)
-    }
-
-    fn move_in_queue(&self, _: &[TorrentId], _: QueueMove) -> Result<(), ControlError> {
-        Err(UNSUPPORTED)
-    }
-
     fn settings(&self) -> SessionSettings {
         let folder = self.torrents.lock().last().map(|torrent| torrent.folder.clone());
         let limits = self.limits();
-        let limit = |bytes: u64| RateLimit {
-            kilobytes: u32::try_from(bytes.div_ceil(1000)).unwrap_or(u32::MAX),
-            enabled: bytes > 0,
-        };
         SessionSettings {
             download_folder: folder.unwrap_or_default(),
-            down_limit: limit(limits.down),
-            up_limit: limit(limits.up),
+            down_limit: RateLimit::from_bytes(limits.down),
+            up_limit: RateLimit::from_bytes(limits.up),
             ..SessionSettings::default()
         }
     }
@@ -306,33 +272,6 @@ impl Control for RunPageControl {
         stats.cumulative = stats.current;
         stats
     }
-
-    fn free_space(&self, _: &Path) -> Result<(u64, u64), ControlError> {
-        Err(UNSUPPORTED)
-    }
-
-    fn is_port_open(&self) -> Option<bool> {
-        None
-    }
-
-    fn peer_port(&self) -> u16 {
-        0
-    }
-
-    fn groups(&self) -> Vec<BandwidthGroup> {
-        Vec::new()
-    }
-
-    fn set_group(&self, _: BandwidthGroup) -> Result<(), ControlError> {
-        Err(UNSUPPORTED)
-    }
-
-    fn state_folder(&self) -> PathBuf {
-        PathBuf::new()
-    }
-
-    /// A remote control does not end the command; its signals do.
-    fn shut_down(&self) {}
 }
 
 fn change_limit(limit: &mut RateLimit, kilobytes: Option<u32>, is_limited: Option<bool>) {

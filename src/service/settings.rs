@@ -16,6 +16,26 @@ pub struct RateLimit {
     pub enabled: bool,
 }
 
+/// Bytes in Transmission's kilobyte.
+pub const KILOBYTE: u64 = 1000;
+
+impl RateLimit {
+    /// A limit of this many bytes per second, in whole kilobytes; 0 for none.
+    pub fn from_bytes(bytes: u64) -> RateLimit {
+        RateLimit { kilobytes: u32::try_from(bytes.div_ceil(KILOBYTE)).unwrap_or(u32::MAX), enabled: bytes > 0 }
+    }
+
+    /// The limit in bytes per second: 0 for none, and at least 1 if a limit is in force.
+    pub fn bytes(self) -> u64 {
+        if self.enabled { (u64::from(self.kilobytes) * KILOBYTE).max(1) } else { 0 }
+    }
+}
+
+/// The limits of both directions.
+pub fn rate_limits(down: RateLimit, up: RateLimit) -> Limits {
+    Limits { down: down.bytes(), up: up.bytes() }
+}
+
 /// All settings of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -260,12 +280,13 @@ impl SessionSettings {
 
     /// The limits in force, in bytes per second: the alternative ones if they are on.
     pub fn limits(&self) -> Limits {
-        let bytes = |kilobytes: u32| (u64::from(kilobytes) * 1000).max(1);
-        if self.alternative.enabled {
-            return Limits { down: bytes(self.alternative.down), up: bytes(self.alternative.up) };
+        let AlternativeLimits { enabled, down, up, .. } = self.alternative;
+        let alternative = |kilobytes: u32| RateLimit { kilobytes, enabled: true };
+        if enabled {
+            rate_limits(alternative(down), alternative(up))
+        } else {
+            rate_limits(self.down_limit, self.up_limit)
         }
-        let limit = |limit: RateLimit| if limit.enabled { bytes(limit.kilobytes) } else { 0 };
-        Limits { down: limit(self.down_limit), up: limit(self.up_limit) }
     }
 }
 

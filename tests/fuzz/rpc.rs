@@ -1,18 +1,13 @@
 //! Requests to the remote control.
 
-use std::path::{Path, PathBuf};
-
 use btsync::service::model::{
-    AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, OpenTorrentFile, PeerDetails, PieceDetails,
-    QueueMove, SessionStats, TorrentChange, TorrentFileId, TorrentId, TorrentSummary, TrackerDetails,
+    Control, FileDetails, PeerDetails, PieceDetails, SessionStats, TorrentId, TorrentSummary, TrackerDetails,
 };
 use btsync::service::rpc::memory::ResponseMemory;
 use btsync::service::rpc::{RpcResponse, respond};
-use btsync::service::settings::{SessionSettings, SettingsChange};
+use btsync::service::settings::SessionSettings;
 use btsync::types::InfoHash;
 use serde_json::Value;
-
-const REFUSED: ControlError = ControlError::Unsupported("a service without torrents");
 
 /// Answers a body of the remote control. The response is JSON, and a batch has at most one response for each request.
 pub fn rpc(bytes: &[u8]) -> bool {
@@ -48,9 +43,6 @@ impl Control for NoTorrents {
     fn find(&self, _: &InfoHash) -> Option<TorrentId> {
         None
     }
-    fn recently_removed(&self) -> Vec<TorrentId> {
-        Vec::new()
-    }
     fn recently_active(&self) -> Vec<TorrentId> {
         Vec::new()
     }
@@ -66,74 +58,10 @@ impl Control for NoTorrents {
     fn pieces(&self, _: TorrentId) -> PieceDetails {
         PieceDetails::default()
     }
-    fn file_link(&self, _: TorrentFileId) -> Result<String, ControlError> {
-        Err(REFUSED)
-    }
-    fn is_link_valid(&self, _: TorrentFileId, _: &str) -> bool {
-        false
-    }
-    fn open_file(&self, _: TorrentFileId) -> Result<OpenTorrentFile, ControlError> {
-        Err(REFUSED)
-    }
-    fn add(&self, _: AddRequest) -> Result<Added, ControlError> {
-        Err(REFUSED)
-    }
-    fn start(&self, _: &[TorrentId], _: bool) -> Result<(), ControlError> {
-        Err(REFUSED)
-    }
-    fn stop(&self, _: &[TorrentId]) -> Result<(), ControlError> {
-        Err(REFUSED)
-    }
-    fn verify(&self, _: &[TorrentId]) -> Result<(), ControlError> {
-        Err(REFUSED)
-    }
-    fn reannounce(&self, _: &[TorrentId]) -> Result<(), ControlError> {
-        Err(REFUSED)
-    }
-    fn remove(&self, _: &[TorrentId], _: bool) -> Result<(), ControlError> {
-        Err(REFUSED)
-    }
-    fn change(&self, _: &[TorrentId], _: &TorrentChange) -> Result<(), ControlError> {
-        Err(REFUSED)
-    }
-    fn set_folder(&self, _: &[TorrentId], _: &Path, _: bool) -> Result<(), ControlError> {
-        Err(REFUSED)
-    }
-    fn rename(&self, _: TorrentId, _: &str, _: &str) -> Result<(), ControlError> {
-        Err(REFUSED)
-    }
-    fn overwrite(&self, _: TorrentId) -> Result<(), ControlError> {
-        Err(REFUSED)
-    }
-    fn move_in_queue(&self, _: &[TorrentId], _: QueueMove) -> Result<(), ControlError> {
-        Err(REFUSED)
-    }
     fn settings(&self) -> SessionSettings {
         SessionSettings::default()
-    }
-    fn change_settings(&self, _: &SettingsChange) -> Result<(), ControlError> {
-        Err(REFUSED)
     }
     fn stats(&self) -> SessionStats {
         SessionStats::default()
     }
-    fn free_space(&self, _: &Path) -> Result<(u64, u64), ControlError> {
-        Err(REFUSED)
-    }
-    fn is_port_open(&self) -> Option<bool> {
-        None
-    }
-    fn peer_port(&self) -> u16 {
-        0
-    }
-    fn groups(&self) -> Vec<BandwidthGroup> {
-        Vec::new()
-    }
-    fn set_group(&self, _: BandwidthGroup) -> Result<(), ControlError> {
-        Err(REFUSED)
-    }
-    fn state_folder(&self) -> PathBuf {
-        PathBuf::default()
-    }
-    fn shut_down(&self) {}
 }

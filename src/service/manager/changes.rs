@@ -8,20 +8,17 @@ use crate::peer::LimitGroup;
 use crate::service::manager::Manager;
 use crate::service::metainfo_summary::real_files;
 use crate::service::model::{
-    BandwidthGroup, ControlError, FileIndexes, RateLimit, TorrentChange, TorrentId, TorrentSettings, UnixTime,
+    BandwidthGroup, ControlError, FileIndexes, TorrentChange, TorrentId, TorrentSettings, UnixTime,
 };
 use crate::service::record::{FileChoices, TorrentRecord};
 use crate::service::schedule::{LocalTime, is_alt_speed_scheduled};
-use crate::service::settings::{SettingsChange, set};
+use crate::service::settings::{SettingsChange, rate_limits, set};
 use crate::service::text_limits::{MAX_LABEL, MAX_LABELS, check_group};
 use crate::service::trackers::{change_trackers, check_tiers};
-use crate::strategy::rate_limiter::Limits;
 use crate::torrent::FilePriority;
 
 /// The most bandwidth groups.
 const MAX_GROUPS: usize = 256;
-/// Bytes in Transmission's kilobyte.
-const KILOBYTE: u64 = 1000;
 
 impl Manager {
     /// Changes torrents.
@@ -82,7 +79,7 @@ impl Manager {
         let Some(torrent) = self.torrents.get(&id) else { return };
         let Some(handle) = torrent.handle() else { return };
         let settings = &torrent.record.settings;
-        handle.set_torrent_limits(limits(settings.down_limit, settings.up_limit));
+        handle.set_torrent_limits(rate_limits(settings.down_limit, settings.up_limit));
         handle.ignore_client_limits(!settings.honors_session_limits);
         handle.set_max_peers(usize::from(settings.peer_limit));
         handle.set_sequential(settings.sequential);
@@ -156,7 +153,7 @@ impl Manager {
     /// The limits of a bandwidth group that torrents share.
     pub(super) fn group(&mut self, name: &str) -> Option<Arc<LimitGroup>> {
         let group = self.session.groups.iter().find(|group| group.name == name)?;
-        let limits = limits(group.down_limit, group.up_limit);
+        let limits = rate_limits(group.down_limit, group.up_limit);
         let shared = self.limits.groups.entry(name.to_owned()).or_insert_with(|| Arc::new(LimitGroup::new(limits)));
         shared.set(limits);
         Some(shared.clone())
@@ -185,12 +182,6 @@ impl Manager {
         self.publish_settings();
         Ok(())
     }
-}
-
-/// The limits in bytes per second; 0 for none, and at least 1 where a limit is in force.
-pub fn limits(down: RateLimit, up: RateLimit) -> Limits {
-    let bytes = |limit: RateLimit| if limit.enabled { (u64::from(limit.kilobytes) * KILOBYTE).max(1) } else { 0 };
-    Limits { down: bytes(down), up: bytes(up) }
 }
 
 /// The files that come before or after the others.

@@ -9,7 +9,7 @@ use crate::service::manager::Manager;
 use crate::service::manager::managed_torrent::{ManagedState, ManagedTorrent};
 use crate::service::messages::ManagerMessage;
 use crate::service::model::{ControlError, ProblemKind, TorrentId};
-use crate::service::record::{DesiredState, INCOMPLETE_SUFFIX, Removal, TorrentRecord};
+use crate::service::record::{DesiredState, Removal, TorrentRecord};
 
 impl Manager {
     /// Notes that torrents are to be removed. A move that has begun is completed first, so that all files are in one place.
@@ -76,14 +76,10 @@ impl Manager {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         let record = &torrent.record;
         let job = FileJob {
+            record: record.clone(),
             torrent_file: record.metainfo.as_ref().map(|_| self.state_folder.torrent_file(record.info_hash)),
             resume_folder: self.state_folder.resume_folder(record.info_hash),
             private_folders: self.private_folders.clone(),
-            suffix: INCOMPLETE_SUFFIX,
-            folder: record.folder.clone(),
-            renamed: record.files.renamed.clone(),
-            unwanted: record.files.unwanted.clone(),
-            was_complete: record.progress.is_complete && !record.needs_check,
             operation: operation.clone(),
         };
         torrent.state = ManagedState::FileJob(operation);

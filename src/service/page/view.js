@@ -30,7 +30,7 @@ const listeners = [];
 
 export const onView = (listener) => listeners.push(listener);
 
-const tell = () => listeners.forEach((listener) => listener());
+const notify = () => listeners.forEach((listener) => listener());
 
 const collator = new Intl.Collator(language, { numeric: true });
 
@@ -43,7 +43,7 @@ function update() {
     && words.every((word) => torrent.name.toLowerCase().includes(word) || torrent.hash_string.startsWith(word));
   visible = [...torrents.values()].filter(isShown).sort((a, b) => sign * compare(a, b) || a.id - b.id).map((torrent) => torrent.id);
   for (const id of selection) if (!torrents.has(id)) selection.delete(id);
-  tell();
+  notify();
 }
 
 export function setView(change) {
@@ -61,7 +61,7 @@ export function select(ids) {
   const next = [...ids];
   selection.clear();
   for (const id of next) selection.add(id);
-  tell();
+  notify();
 }
 
 /** Goes to a torrent: selects it alone, adds or removes it, selects all between, or only goes. */
@@ -70,7 +70,7 @@ export function goTo(id, how = {}) {
   cursor.at = id;
   if (how.range && from >= 0) return select(visible.slice(Math.min(from, to), Math.max(from, to) + 1));
   cursor.anchor = id;
-  if (how.keep) return tell();
+  if (how.keep) return notify();
   if (!how.toggle) return select([id]);
   return select(selection.has(id) ? [...selection].filter((other) => other !== id) : [...selection, id]);
 }

@@ -6,8 +6,8 @@ use super::fake::Fake;
 use super::{SESSION_ID, arguments, error, legacy_result, result};
 use crate::http_server::MAX_WAITING_BYTES;
 use crate::service::model::{Activity, BandwidthGroup, LimitMode, RateLimit, UnixTime};
-use crate::service::rpc::live;
 use crate::service::rpc::torrent::columns::{flags, host_and_port, site_name};
+use crate::service::rpc::torrents_event::torrents_event;
 use crate::types::Encryption;
 use crate::util::base64;
 
@@ -327,6 +327,6 @@ fn the_page_gets_pieces_and_files_in_little_space() {
 
 #[test]
 fn an_event_may_have_three_thousand_torrents() {
-    let length = live::changes(&Fake::new(3000), None, &[], UnixTime(0)).len();
+    let length = torrents_event(&Fake::new(3000), None, &[], UnixTime(0)).len();
     assert!(length < MAX_WAITING_BYTES, "{length} bytes");
 }

@@ -49,7 +49,12 @@ const LIST_FIELDS: [&str; 39] = [
 ];
 
 /// An event about these torrents, or about all with `None`; `removed` are gone.
-pub fn changes(control: &dyn Control, ids: Option<&[TorrentId]>, removed: &[TorrentId], now: UnixTime) -> Vec<u8> {
+pub fn torrents_event(
+    control: &dyn Control,
+    ids: Option<&[TorrentId]>,
+    removed: &[TorrentId],
+    now: UnixTime,
+) -> Vec<u8> {
     let context = Context { control, session_id: "", now };
     let torrents = match ids {
         None => control.torrents(),
