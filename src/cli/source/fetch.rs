@@ -82,8 +82,8 @@ fn unless_stopped<T: Send + 'static>(
 
 fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<FetchedSource, Failure> {
     let shown = public_name(url);
-    let fetcher = UrlFetcher::new(bind, user_agent);
-    let fetch = || fetcher.fetch(url, Metainfo::MAX_FILE_SIZE as u64, DEADLINE);
+    let client = UrlFetcher::new(bind, user_agent);
+    let fetch = || client.fetch(url, Metainfo::MAX_FILE_SIZE as u64, DEADLINE);
     let is_short = |fetched: &Result<_, TrackerError>| match fetched {
         Ok(_) => false,
         Err(TrackerError::Shortage) => true,
