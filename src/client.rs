@@ -6,7 +6,7 @@
 //! `registry` lists the torrents that an incoming connection can be for, `incoming` reads the handshake to find the right one,
 //! and `registration` is a torrent's registration with its client.
 
-mod block_list;
+pub(crate) mod block_list;
 mod builder;
 mod capacity;
 mod claim_position;
@@ -118,7 +118,7 @@ impl Client {
             owners_changed: Condvar::new(),
             next_position: Counter::default(),
             net: Mutex::default(),
-            address_filter: Arc::default(),
+            address_filter: config.address_filter.clone().unwrap_or_default(),
             is_shared,
             capacity: ConnectionCapacity::new(config.max_peers),
             has_had_incoming: Flag::default(),

@@ -1,6 +1,7 @@
 //! A service for many torrents, whose users control it over HTTP: with the page in their browser, or with a program that speaks
 //! Transmission's RPC.
 
+mod block_list;
 mod control;
 mod details;
 mod dormancy;

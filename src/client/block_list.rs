@@ -65,6 +65,16 @@ impl BlockListWatch {
         BlockListWatch::with_interval(loader, interval)
     }
 
+    /// Starts a thread that loads the list first. If it cannot, nothing is blocked until it can.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    #[cfg(feature = "service")]
+    pub fn start_later(loader: BlockListLoader) -> Result<BlockListWatch, ClientError> {
+        let interval = interval_of(&loader.source);
+        BlockListWatch::spawn(Reloader { loader, fingerprint: None, seen: None }, interval, Duration::ZERO)
+    }
+
     fn with_interval(loader: BlockListLoader, interval: Duration) -> Result<BlockListWatch, ClientError> {
         // First, so that a change while the list is read is noticed.
         let fingerprint = loader.source.fingerprint();

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::client::block_list::BlockListSource;
 use crate::client::config::{ClientConfig, DhtSettings};
 use crate::client::{Client, ClientError};
+#[cfg(feature = "service")]
+use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::strategy::rate_limiter::Limits;
 
@@ -75,6 +77,13 @@ impl ClientBuilder {
     /// start, the client uses that list and tries again within the hour.
     pub fn block_list_copy(mut self, file: Option<PathBuf>) -> ClientBuilder {
         self.config.block_list_copy = file;
+        self
+    }
+
+    /// The filter of addresses that the client uses. Its owner loads the block list.
+    #[cfg(feature = "service")]
+    pub(crate) fn address_filter(mut self, filter: Arc<AddressFilter>) -> ClientBuilder {
+        self.config.address_filter = Some(filter);
         self
     }
 

@@ -3,11 +3,13 @@
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crossbeam_channel::bounded;
 
 use crate::client::block_list::BlockListSource;
 use crate::discovery::dht::service::{DhtConfig, DhtService, ROUTERS};
+use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
 use crate::strategy::rate_limiter::Limits;
 
@@ -30,6 +32,8 @@ pub struct ClientConfig {
     pub block_list: Option<BlockListSource>,
     /// The file that keeps the last list of a URL for a start at which the URL fails.
     pub block_list_copy: Option<PathBuf>,
+    /// The filter that the client uses, if its owner loads the block list.
+    pub address_filter: Option<Arc<AddressFilter>>,
 }
 
 impl Default for ClientConfig {
@@ -44,6 +48,7 @@ impl Default for ClientConfig {
             limits: Limits::default(),
             block_list: None,
             block_list_copy: None,
+            address_filter: None,
         }
     }
 }

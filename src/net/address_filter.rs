@@ -45,6 +45,17 @@ impl AddressFilter {
         drop(old); // takes long
     }
 
+    /// Blocks nothing any more.
+    #[cfg(feature = "service")]
+    pub fn clear(&self) {
+        self.is_on.set(false);
+        let mut blocked = self.blocked.write();
+        let old = std::mem::take(&mut blocked.ranges);
+        blocked.version += 1;
+        drop(blocked);
+        drop(old); // takes long
+    }
+
     /// Whether an address is blocked; counts it if so.
     pub fn refuses(&self, ip: IpAddr) -> bool {
         let is_blocked = self.is_blocked(ip);
@@ -105,5 +116,8 @@ mod tests {
         filter.set(only([1, 2, 3, 5]));
         assert_eq!(filter.allowed(&addresses), addresses[..1]);
         assert_eq!((filter.version(), filter.stats()), (2, Some(BlockListStats { ranges: 1, hits: 3 })));
+        filter.clear();
+        assert!(!filter.is_blocked([1, 2, 3, 5].into()));
+        assert_eq!((filter.version(), filter.stats()), (3, None));
     }
 }

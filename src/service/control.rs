@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::client::{Client, DhtSettings};
 use crate::metainfo::Metainfo;
+use crate::service::block_list::ServiceBlockList;
 use crate::service::details;
 use crate::service::file_streaming;
 use crate::service::links::LinkKey;
@@ -16,8 +17,8 @@ use crate::service::manager_channel::ManagerSender;
 use crate::service::messages::{Answer, ControlRequest, PreparedTorrent};
 use crate::service::metainfo_summary::read_metainfo;
 use crate::service::model::{
-    AddRequest, Added, BandwidthGroup, Control, ControlError, FileDetails, OpenTorrentFile, PeerDetails, PieceDetails,
-    QueueMove, SessionStats, TorrentChange, TorrentFileId, TorrentId, TorrentSummary, TrackerDetails,
+    AddRequest, Added, BandwidthGroup, BlockListView, Control, ControlError, FileDetails, OpenTorrentFile, PeerDetails,
+    PieceDetails, QueueMove, SessionStats, TorrentChange, TorrentFileId, TorrentId, TorrentSummary, TrackerDetails,
 };
 use crate::service::page_events::PageEvents;
 use crate::service::published::PublishedState;
@@ -54,8 +55,8 @@ pub struct ServiceControl {
     pub page_events: Arc<PageEvents>,
     /// How the DHT is bootstrapped.
     pub dht: DhtSettings,
-    /// The block list of each client that it starts.
-    pub block_list: Option<String>,
+    /// The block list of the clients.
+    pub block_list: ServiceBlockList,
     /// What went wrong at the start, in lines for the user.
     pub notices: Vec<String>,
     /// The folder of the state.
@@ -286,6 +287,14 @@ impl Control for ServiceControl {
         let found = rustix::fs::statvfs(existing);
         let found = found.map_err(|error| ControlError::System(reason(&error.into())))?;
         Ok((found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize)))
+    }
+
+    fn block_list(&self) -> BlockListView {
+        self.block_list.view()
+    }
+
+    fn update_block_list(&self) -> Result<usize, ControlError> {
+        self.block_list.update().map_err(ControlError::NotFetched)
     }
 
     fn is_port_open(&self) -> Option<bool> {

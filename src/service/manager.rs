@@ -21,6 +21,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
 use crate::peer::LimitGroup;
+use crate::service::block_list::ServiceBlockList;
 use crate::service::control::ServiceControl;
 use crate::service::file_jobs::FileJobs;
 use crate::service::links::LinkKey;
@@ -115,7 +116,9 @@ impl Manager {
         }
         let mut dht = options.dht.clone();
         dht.state_file.get_or_insert_with(|| state_folder.path().join("dht.dat"));
-        let client = start_client(&settings, Some(dht.clone()), options.block_list.as_deref())?;
+        let list_copy = state_folder.path().join("block-list");
+        let block_list = ServiceBlockList::start(options.block_list.as_deref(), &settings.block_list, list_copy)?;
+        let client = start_client(&settings, Some(dht.clone()), block_list.filter())?;
         let (to_manager, receiver) = manager_channel(MAX_WAITING);
         let control = Arc::new(ServiceControl {
             published: Mutex::new(PublishedState::new(session.sums)),
@@ -126,7 +129,7 @@ impl Manager {
             links: LinkKey::generate(),
             page_events: Arc::default(),
             dht,
-            block_list: options.block_list.clone(),
+            block_list,
             notices: notices(&left_out),
             state_folder: state_folder.path().to_owned(),
             allowed_folders: [&options.allowed_folders[..], std::slice::from_ref(&options.download_folder)].concat(),

@@ -21,7 +21,7 @@ pub use details::{
     TrackerDetails,
 };
 pub use request::{AddRequest, AddSource, Added, FileIndexes, QueueMove, TorrentChange};
-pub use session::{BandwidthGroup, SessionStats, SessionSums};
+pub use session::{BandwidthGroup, BlockListView, SessionStats, SessionSums};
 pub use summary::{
     Activity, MetainfoSummary, PeerCounts, PeerSources, Problem, ProblemKind, TorrentSummary, TorrentTimes,
     TransferStats,
@@ -233,6 +233,17 @@ pub trait Control: Send + Sync {
     /// The TCP port on which peers reach us; 0 for none.
     fn peer_port(&self) -> u16 {
         0
+    }
+    /// The state of the block list.
+    fn block_list(&self) -> BlockListView {
+        BlockListView::default()
+    }
+    /// Loads the block list now. Returns the number of its ranges.
+    ///
+    /// # Errors
+    /// If there is no list, or it cannot be loaded.
+    fn update_block_list(&self) -> Result<usize, ControlError> {
+        Err(self.refusal())
     }
     /// The bandwidth groups.
     fn groups(&self) -> Vec<BandwidthGroup> {

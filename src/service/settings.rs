@@ -67,6 +67,18 @@ pub struct SessionSettings {
     pub network: NetworkSettings,
     /// Trackers for all public torrents, by tier.
     pub default_trackers: Vec<Vec<String>>,
+    /// The block list.
+    pub block_list: BlockListSettings,
+}
+
+/// The block list that a remote control chooses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockListSettings {
+    /// Whether the list is in force.
+    pub enabled: bool,
+    /// An HTTP or HTTPS URL; empty for none.
+    pub url: String,
 }
 
 /// Limits for certain times of the week.
@@ -220,6 +232,10 @@ pub struct SettingsChange {
     pub encryption: Option<Encryption>,
     /// See [`SessionSettings::default_trackers`].
     pub default_trackers: Option<Vec<Vec<String>>>,
+    /// See [`BlockListSettings::enabled`].
+    pub block_list_enabled: Option<bool>,
+    /// See [`BlockListSettings::url`].
+    pub block_list_url: Option<String>,
 }
 
 /// Replaces a value if there is a new one.
@@ -276,6 +292,8 @@ impl SessionSettings {
         set(&mut network.pex, change.pex.as_ref());
         set(&mut network.encryption, change.encryption.as_ref());
         set(&mut self.default_trackers, change.default_trackers.as_ref());
+        set(&mut self.block_list.enabled, change.block_list_enabled.as_ref());
+        set(&mut self.block_list.url, change.block_list_url.as_ref());
     }
 
     /// The limits in force, in bytes per second: the alternative ones if they are on.
@@ -314,6 +332,7 @@ impl Default for SessionSettings {
             seeding: SeedingSettings::default(),
             network: NetworkSettings::default(),
             default_trackers: Vec::new(),
+            block_list: BlockListSettings::default(),
         }
     }
 }

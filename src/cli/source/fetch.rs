@@ -94,8 +94,8 @@ fn get(url: &str, bind: &Bind, user_agent: Option<&str>) -> Result<FetchedSource
         warn_shortage_once();
         true
     };
-    let fetched = retry_while(fetch, is_short, wait);
-    let bytes = match fetched.map_err(|error| failure(url, &error))? {
+    let outcome = retry_while(fetch, is_short, wait);
+    let bytes = match outcome.map_err(|error| failure(url, &error))? {
         FetchedUrl::File(bytes) => bytes,
         FetchedUrl::Link { link, is_public } => {
             let bad = |error: MagnetError| Failure::new(Exit::BadMagnet, printable(&format!("{shown}: {error}")));

@@ -106,6 +106,12 @@ impl BlockListLoader {
         Ok(false)
     }
 
+    /// Loads the kept list. Returns whether there is one.
+    #[cfg(feature = "service")]
+    pub fn use_copy(&self) -> bool {
+        self.kept().map(|list| self.set(list)).is_some()
+    }
+
     fn set(&self, list: BlockList) {
         let BlockList { ranges, invalid, first_invalid } = list;
         let name = self.source.public_name();

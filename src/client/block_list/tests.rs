@@ -111,6 +111,17 @@ fn a_list_is_fetched_by_url_and_kept_for_a_start_without_the_server() {
 }
 
 #[test]
+fn a_list_that_is_loaded_later_applies_when_it_has_come() {
+    let (url, server) = serve_once("2.2.2.2");
+    let loader = loader(BlockListSource::new(&url), None);
+    let filter = loader.filter.clone();
+    let watch = BlockListWatch::start_later(loader).expect("a thread");
+    wait_until("the list is loaded", || filter.is_blocked(SECOND));
+    server.join().expect("no panic");
+    drop(watch);
+}
+
+#[test]
 fn a_file_that_is_not_ours_is_not_replaced_by_a_kept_list() {
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("copy");

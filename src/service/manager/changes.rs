@@ -120,6 +120,7 @@ impl Manager {
             self.follow_schedule();
         }
         self.apply_session_limits();
+        self.control.block_list.apply(&self.settings.block_list);
         self.publish_settings();
         Ok(())
     }

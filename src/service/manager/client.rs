@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::client::{Client, ClientError, DhtSettings};
+use crate::net::address_filter::AddressFilter;
 use crate::service::manager::Manager;
 use crate::service::settings::SessionSettings;
 use crate::util::random::Random;
@@ -14,7 +15,7 @@ const FIRST_RANDOM_PORT: u16 = 49152;
 pub(crate) fn start_client(
     settings: &SessionSettings,
     dht: Option<DhtSettings>,
-    block_list: Option<&str>,
+    filter: Arc<AddressFilter>,
 ) -> Result<Arc<Client>, ClientError> {
     let network = &settings.network;
     let ports = if network.is_port_random {
@@ -29,11 +30,8 @@ pub(crate) fn start_client(
         .lsd(network.lsd)
         .max_peers(usize::from(network.peer_limit))
         .limits(settings.limits())
-        .block_list(block_list);
+        .address_filter(filter);
     builder.clone().listen_ports(ports).build().or_else(|error| {
-        if matches!(error, ClientError::BlockList { .. }) {
-            return Err(error);
-        }
         log::warn!("{error}; any free port will do");
         builder.listen_ports(0..=0).build()
     })
@@ -58,7 +56,7 @@ impl Manager {
         // The port must be free before the new client asks for it.
         self.client.current = None;
         self.control.client.lock().take();
-        match start_client(&self.settings, Some(self.control.dht.clone()), self.control.block_list.as_deref()) {
+        match start_client(&self.settings, Some(self.control.dht.clone()), self.control.block_list.filter()) {
             Ok(client) => {
                 *self.control.client.lock() = Some(client.clone());
                 self.client.current = Some(client);

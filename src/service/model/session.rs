@@ -52,3 +52,16 @@ pub struct BandwidthGroup {
     /// Whether the session's limits apply too.
     pub honors_session_limits: bool,
 }
+
+/// The state of the block list, for display.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockListView {
+    /// Whether a list is in force or to be loaded.
+    pub enabled: bool,
+    /// The URL; that of the option without its secrets. Empty for a file.
+    pub url: String,
+    /// The number of ranges that are blocked.
+    pub ranges: usize,
+    /// How often an address was refused.
+    pub hits: u64,
+}

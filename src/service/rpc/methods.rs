@@ -24,7 +24,7 @@ const OWN: &str = "btsync_";
 
 /// All methods.
 pub const METHODS: &[Method] = &[
-    reads("blocklist_update", session::update_blocklist),
+    acts("blocklist_update", session::update_blocklist),
     reads("free_space", session::free_space),
     reads("group_get", |call, to| {
         session::get_groups(call, to);

@@ -98,7 +98,12 @@ pub fn test_port(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcEr
     Ok(())
 }
 
-/// `blocklist_update`: btsync has no blocklist.
-pub fn update_blocklist(_call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> {
-    Err(RpcError::new(ErrorCode::Http, "Couldn't fetch blocklist: btsync has no blocklists"))
+/// `blocklist_update`: loads the block list now.
+pub fn update_blocklist(call: &MethodCall<'_>, to: &mut JsonWriter) -> Result<(), RpcError> {
+    let ranges = call.control().update_block_list();
+    let ranges =
+        ranges.map_err(|error| RpcError::new(ErrorCode::Http, format!("Couldn't fetch blocklist: {error}")))?;
+    to.either_name("blocklist-size", "blocklist_size");
+    to.int(ranges);
+    Ok(())
 }

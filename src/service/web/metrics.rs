@@ -42,5 +42,8 @@ pub fn response(control: &dyn Control) -> Response {
     add("torrents_with_problems", "gauge", "Torrents with a problem.", &plain(problems as u64));
     let peers: usize = torrents.iter().map(|torrent| torrent.peers.connected).sum();
     add("peers", "gauge", "Connected peers.", &plain(peers as u64));
+    let block_list = control.block_list();
+    add("block_list_ranges", "gauge", "Ranges of addresses in the block list.", &plain(block_list.ranges as u64));
+    add("block_list_hits_total", "counter", "How often an address was refused.", &plain(block_list.hits));
     Response::with_body(200, FORMAT, text).header("Cache-Control", "no-store")
 }

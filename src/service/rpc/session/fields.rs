@@ -34,9 +34,11 @@ pub const FIELDS: &[SessionField] = &[
     field("alt-speed-up", "alt_speed_up", |to, of| to.int(of.settings.alternative.up)),
     field("anti-brute-force-enabled", "anti_brute_force_enabled", |to, _| to.bool(true)),
     field("anti-brute-force-threshold", "anti_brute_force_threshold", |to, _| to.int(0)),
-    field("blocklist-enabled", "blocklist_enabled", |to, _| to.bool(false)),
-    field("blocklist-size", "blocklist_size", |to, _| to.int(0)),
-    field("blocklist-url", "blocklist_url", |to, _| to.string("")),
+    field("blocklist-enabled", "blocklist_enabled", |to, of| {
+        to.bool(of.context.control.block_list().enabled);
+    }),
+    field("blocklist-size", "blocklist_size", |to, of| to.int(of.context.control.block_list().ranges)),
+    field("blocklist-url", "blocklist_url", |to, of| to.string(&of.context.control.block_list().url)),
     field("cache-size-mb", "cache_size_mib", |to, _| to.int(0)),
     field("config-dir", "config_dir", |to, of| to.path(&of.context.control.state_folder())),
     field("default-trackers", "default_trackers", |to, of| {

@@ -1,12 +1,14 @@
 //! `session_set`: changes the settings that btsync has too. It ignores the others, so that clients may send back all settings that
 //! they have read. Among them are the programs that Transmission runs: a remote control cannot make btsync run a program.
 
+use crate::client::BlockListSource;
 use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::RpcError;
 use crate::service::rpc::json::JsonWriter;
 use crate::service::rpc::params::Params;
 use crate::service::rpc::tracker_list;
 use crate::service::settings::SettingsChange;
+use crate::service::text_limits::MAX_PATH;
 use crate::types::Encryption;
 
 /// The highest number of minutes after midnight.
@@ -42,6 +44,8 @@ pub fn set(call: &MethodCall<'_>, _to: &mut JsonWriter) -> Result<(), RpcError> 
         lsd: params.bool("lpd_enabled"),
         pex: params.bool("pex_enabled"),
         encryption: encryption(call)?,
+        block_list_enabled: params.bool("blocklist_enabled"),
+        block_list_url: block_list_url(params)?,
         default_trackers: params.text("default_trackers").map(tracker_list::parse).transpose()?,
         ..limits
     };
@@ -83,6 +87,16 @@ fn port(call: &MethodCall<'_>) -> Result<Option<u16>, RpcError> {
     let Some(port) = call.params.int("peer_port") else { return Ok(None) };
     let port = u16::try_from(port).map_err(|_| RpcError::invalid("a port is a number from 0 to 65535"))?;
     Ok(Some(port).filter(|&port| port != call.control().peer_port()))
+}
+
+/// The URL of a block list. A remote control may not name files: the messages about a file tell what is in it.
+fn block_list_url(params: &Params) -> Result<Option<String>, RpcError> {
+    let Some(url) = params.text("blocklist_url") else { return Ok(None) };
+    let is_url = url.is_empty() || matches!(BlockListSource::new(url), BlockListSource::Url(_));
+    if !is_url || url.len() > MAX_PATH || url.contains(char::is_control) {
+        return Err(RpcError::invalid("a block list is an HTTP or HTTPS URL"));
+    }
+    Ok(Some(url.to_owned()))
 }
 
 /// The encryption. Clients that send back all settings send the word that stands for `off` too.

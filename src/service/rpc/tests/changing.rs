@@ -185,6 +185,8 @@ fn every_setting_of_the_session_that_btsync_has_can_be_changed() {
         }),
     );
     let expected = SettingsChange {
+        block_list_enabled: None,
+        block_list_url: None,
         download_folder: Some("/srv/a".into()),
         incomplete_folder: Some("/srv/i".into()),
         uses_incomplete_folder: Some(true),
@@ -225,6 +227,15 @@ fn every_setting_of_the_session_that_btsync_has_can_be_changed() {
     assert_eq!(change, expected);
 }
 
+#[test]
+fn the_block_list_is_a_url() {
+    let fake = Fake::new(0);
+    let change =
+        settings_change(&fake, &json!({"blocklist-enabled": true, "blocklist-url": "https://h.example/list.gz"}));
+    let url = Some("https://h.example/list.gz".to_owned());
+    assert_eq!((change.block_list_enabled, change.block_list_url), (Some(true), url));
+}
+
 /// Programs and what btsync does not have cannot be set, and a client may send back all that it has read.
 #[test]
 fn other_settings_are_ignored() {
@@ -232,7 +243,7 @@ fn other_settings_are_ignored() {
     let ignored = json!({
         "script-torrent-done-enabled": true, "script-torrent-done-filename": "/bin/sh", "script-torrent-added-enabled": true,
         "script-torrent-added-filename": "/bin/sh", "script-torrent-done-seeding-filename": "/bin/sh",
-        "blocklist-enabled": true, "blocklist-url": "http://x", "cache-size-mb": 100, "utp-enabled": true, "nope": 1,
+        "cache-size-mb": 100, "utp-enabled": true, "nope": 1,
         "rpc-version": 3, "version": "1", "session-id": "x", "config-dir": "/etc", "units": {}, "peer-port": 51413,
     });
     assert_eq!(settings_change(&fake, &ignored), SettingsChange::default());
@@ -255,6 +266,7 @@ fn a_setting_that_is_not_valid_changes_nothing() {
         (json!({"peer_port": 70000}), -32602),
         (json!({"alt_speed_time_day": 128}), -32602),
         (json!({"default_trackers": "x"}), 2),
+        (json!({"blocklist_url": "/etc/passwd"}), -32602),
     ] {
         assert_eq!(error(&fake, "session_set", &params).0, code, "{params}");
     }
