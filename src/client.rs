@@ -53,7 +53,7 @@ pub use dormant::{DormantGuard, DormantSeed, DormantTrackerView};
 pub use error::ClientError;
 pub(crate) use incoming::IncomingHandshaker;
 pub(crate) use registration::Registration;
-pub use registry::{Wake, WakeCause};
+pub use registry::{WakeFn, WakeReason};
 
 /// The resources that several torrents share; see the module's documentation.
 pub struct Client {

@@ -6,9 +6,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use crate::client::Client;
-use crate::client::registry::{DormantRegistration, TorrentRegistry, Wake, WakeCause};
+use crate::client::registry::{DormantRegistration, TorrentRegistry, WakeFn, WakeReason};
 use crate::discovery::DormantTorrents;
-use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload};
+use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload, RegisteredTracker};
 use crate::discovery::tracker::dormant::{
     DormantAnnounce, DormantClient, DormantId, DormantPool, DormantTrackerStatus,
 };
@@ -29,8 +29,8 @@ pub struct DormantSeed {
     pub lsd: bool,
     /// The encryption policy for connections.
     pub encryption: Encryption,
-    /// The tracker that counts on it already, and the time until the next announce to it.
-    pub known: Option<(String, Duration)>,
+    /// The tracker that has it in its swarm already.
+    pub registered_at: Option<RegisteredTracker>,
 }
 
 /// One tracker of a dormant seed.
@@ -73,15 +73,14 @@ impl Client {
     /// called in any case. Anybody who knows the info-hash can cause this, so a program with many seeds limits how many it starts
     /// at a time. `wake` must return at once; it is called on a thread of the client.
     #[doc(hidden)]
-    pub fn register_dormant(self: &Arc<Self>, seed: DormantSeed, wake: Wake) -> DormantGuard {
-        let DormantSeed { announce, tiers, dht, lsd, encryption, known } = seed;
+    pub fn register_dormant(self: &Arc<Self>, seed: DormantSeed, wake: WakeFn) -> DormantGuard {
+        let DormantSeed { announce, tiers, dht, lsd, encryption, registered_at } = seed;
         let is_public = !announce.is_private;
         if lsd && is_public {
             self.start_lsd_for_dormant();
         }
         let registration = self.registry.register_dormant(announce.info_hash, encryption, is_public, wake);
-        let known = known.as_ref().map(|(url, wait)| (url.as_str(), *wait));
-        let id = self.dormant_pool().add(announce, &tiers, dht && self.config.dht.is_some(), known);
+        let id = self.dormant_pool().add(announce, &tiers, dht && self.config.dht.is_some(), registered_at.as_ref());
         DormantGuard { client: self.clone(), registration, id }
     }
 
@@ -107,14 +106,14 @@ impl Client {
 impl DormantGuard {
     /// Has `wake` called when the next peer connects while the seed does not run: after it has run, or after the program has
     /// decided not to start it yet.
-    pub fn rearm(&self, wake: Wake) {
+    pub fn rearm(&self, wake: WakeFn) {
         self.registration.rearm(wake);
     }
 
-    /// Records that the seed has run and has ended. `known` is the tracker that still counts on it, and the time until the next announce; `None`
-    /// if its trackers have been told that it stopped. `payload` is that of the whole session, this run included.
-    pub fn note_run_ended(&self, known: Option<(&str, Duration)>, payload: AnnouncedPayload) {
-        self.pool().note_run_ended(self.id, known, payload);
+    /// Records that the seed has run and has ended. `registered_at` is the tracker that still has it in its swarm; `None` if its
+    /// trackers have been told that it stopped. `payload` is that of the whole session, this run included.
+    pub fn note_run_ended(&self, registered_at: Option<&RegisteredTracker>, payload: AnnouncedPayload) {
+        self.pool().note_run_ended(self.id, registered_at, payload);
     }
 
     /// Replaces its trackers; each URL says whether it is the user's own.
@@ -156,7 +155,7 @@ impl DormantGuard {
 
     /// What a run has to know of its trackers, so that they see one peer that is always there. `payload` is that of the session.
     pub fn announced(&self, payload: AnnouncedPayload) -> AnnouncedBefore {
-        AnnouncedBefore { payload, known: self.pool().registered(self.id) }
+        AnnouncedBefore { payload, registered_at: self.pool().registered(self.id) }
     }
 
     fn pool(&self) -> &DormantPool {
@@ -190,7 +189,7 @@ impl DormantClient for DormantClientRef {
     }
 
     fn found_leechers(&self, info_hash: InfoHash, peers: &[SocketAddr]) {
-        self.registry.wake(info_hash, WakeCause::Found(peers.to_vec(), PeerSource::Tracker));
+        self.registry.wake(info_hash, WakeReason::Found(peers.to_vec(), PeerSource::Tracker));
     }
 
     fn announce_in_dht(&self, info_hash: InfoHash) {
@@ -213,12 +212,12 @@ impl DormantTorrents for DormantClientRef {
     /// If peers can connect to us, those that need us do.
     fn found_in_dht(&self, info_hash: InfoHash, peers: Vec<SocketAddr>) {
         if !self.registry.has_had_public_incoming.is_set() {
-            self.registry.wake(info_hash, WakeCause::Found(peers, PeerSource::Dht));
+            self.registry.wake(info_hash, WakeReason::Found(peers, PeerSource::Dht));
         }
     }
 
     /// The peer does not know of us, because we do not announce torrents nearby that do not run.
     fn found_by_lsd(&self, info_hash: InfoHash, peer: SocketAddr) {
-        self.registry.wake(info_hash, WakeCause::Found(vec![peer], PeerSource::LocalDiscovery));
+        self.registry.wake(info_hash, WakeReason::Found(vec![peer], PeerSource::LocalDiscovery));
     }
 }

@@ -20,7 +20,7 @@ use crate::types::{Encryption, InfoHash};
 use crate::util::atomics::Flag;
 
 use dormant::DormantTorrent;
-pub use dormant::{DormantRegistration, Wake, WakeCause};
+pub use dormant::{DormantRegistration, WakeFn, WakeReason};
 
 /// How long an incoming connection waits for a busy torrent to take it.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(100);

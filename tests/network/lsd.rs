@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::netns::{RemoteMachine, allow_multicast_on_lo, in_network_namespace};
 use crate::common::{PATIENCE, until};
-use btsync::client::{Client, DormantSeed, Wake, WakeCause};
+use btsync::client::{Client, DormantSeed, WakeFn, WakeReason};
 use btsync::discovery::lsd::Lsd;
 use btsync::discovery::tracker::announce::{AnnouncedPayload, TorrentIdentity};
 use btsync::discovery::tracker::dormant::DormantAnnounce;
@@ -195,12 +195,13 @@ fn a_neighbour_that_looks_for_a_dormant_seed_wakes_it() {
         let (tell, causes) = unbounded();
         let register = |info_hash: InfoHash, is_private: bool| {
             let tell = tell.clone();
-            let wake: Wake = Arc::new(move |cause| _ = tell.send((info_hash, cause)));
+            let wake: WakeFn = Arc::new(move |reason| _ = tell.send((info_hash, reason)));
             let identity = TorrentIdentity::generate(None);
             let payload = AnnouncedPayload::default();
             let announce = DormantAnnounce { info_hash, identity, payload, left: 0, is_private, user_agent: None };
             let encryption = Encryption::Allow;
-            let seed = DormantSeed { announce, tiers: Vec::new(), dht: false, lsd: true, encryption, known: None };
+            let seed =
+                DormantSeed { announce, tiers: Vec::new(), dht: false, lsd: true, encryption, registered_at: None };
             client.register_dormant(seed, wake)
         };
         let private = InfoHash([8; 20]);
@@ -208,8 +209,8 @@ fn a_neighbour_that_looks_for_a_dormant_seed_wakes_it() {
         let (tell, _heard) = unbounded();
         let any = btsync::net::bind::Bind::Any;
         let _neighbour = Lsd::start(&any, 1002, vec![private, OURS], tell).expect("multicast");
-        let (woken, cause) = causes.recv_timeout(PATIENCE).expect("it is woken");
-        let WakeCause::Found(peers, _) = cause else { panic!("{cause:?}") };
+        let (woken, reason) = causes.recv_timeout(PATIENCE).expect("it is woken");
+        let WakeReason::Found(peers, _) = reason else { panic!("{reason:?}") };
         assert!(woken == OURS && peers.len() == 1 && peers[0].port() == 1002, "{peers:?}");
         assert!(causes.try_recv().is_err(), "not the private one, which came first");
     });

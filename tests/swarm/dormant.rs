@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, channel};
 use crate::common::payload::Payload;
 use crate::common::tracker::Tracker;
 use crate::common::{PATIENCE, TestDir, until};
-use btsync::client::{DormantGuard, DormantSeed, Wake, WakeCause};
-use btsync::discovery::tracker::announce::AnnouncedPayload;
+use btsync::client::{DormantGuard, DormantSeed, WakeFn, WakeReason};
+use btsync::discovery::tracker::announce::{AnnouncedPayload, RegisteredTracker};
 use btsync::discovery::tracker::dormant::DormantAnnounce;
 use btsync::metainfo::Metainfo;
 use btsync::net::bind::Bind;
@@ -36,12 +36,12 @@ fn seed(info_hash: InfoHash, tracker: &str) -> DormantSeed {
         dht: true,
         lsd: false,
         encryption: Encryption::Allow,
-        known: None,
+        registered_at: None,
     }
 }
 
 /// A function that reports its calls.
-fn wake() -> (Wake, Receiver<()>) {
+fn wake() -> (WakeFn, Receiver<()>) {
     let (tell, woken) = channel();
     (Arc::new(move |_| _ = tell.send(())), woken)
 }
@@ -109,12 +109,12 @@ fn leechers_that_a_tracker_names_wake_a_seed_that_nobody_can_reach() {
     let (tell, causes) = channel();
     let register = |info_hash: InfoHash| {
         let tell = tell.clone();
-        let wake: Wake = Arc::new(move |cause| _ = tell.send((info_hash, cause)));
+        let wake: WakeFn = Arc::new(move |reason| _ = tell.send((info_hash, reason)));
         seeder.register_dormant(seed(info_hash, &tracker.url("127.0.0.1")), wake)
     };
     let _guards = [complete, wanted].map(register);
-    let (woken, cause) = causes.recv_timeout(PATIENCE).expect("it is woken");
-    let WakeCause::Found(peers, _) = cause else { panic!("{cause:?}") };
+    let (woken, reason) = causes.recv_timeout(PATIENCE).expect("it is woken");
+    let WakeReason::Found(peers, _) = reason else { panic!("{reason:?}") };
     assert!(woken == wanted && peers == ["127.0.0.1:4321".parse().expect("an address")], "{peers:?}");
     until("they are announced again", || events(&tracker, wanted).len() > 2 && events(&tracker, complete).len() > 2);
     assert!(causes.try_recv().is_err(), "once, and only the one that a leecher wants");
@@ -155,8 +155,9 @@ fn a_peer_that_connects_for_a_dormant_seed_is_served_once_it_has_started() {
         until("it seeds", || runs.snapshot().stage == Stage::Seeding);
         runs.stop_quietly();
         assert_eq!(runs.wait().expect("no error"), Outcome::StoppedComplete);
-        let next = runs.trackers()[0].url.clone();
-        guard.note_run_ended(Some((&next, std::time::Duration::ZERO)), AnnouncedPayload::default());
+        let url = runs.trackers()[0].url.clone();
+        let registered_at = RegisteredTracker { url, next_announce_in: std::time::Duration::ZERO };
+        guard.note_run_ended(Some(&registered_at), AnnouncedPayload::default());
     }
     let seeder_port = seeder.port().expect("it listens");
     let of_seeder = || {

@@ -11,18 +11,18 @@ use crate::types::{Encryption, InfoHash};
 use crate::util::atomics::Flag;
 
 /// How long a connection waits for its torrent to start. The tests' connections wait for each other first.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 600 } else { 5 });
+const START_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 600 } else { 5 });
 /// The most connections that wait for a torrent to start. Each holds the thread of a pending handshake, of which there are more.
 const MAX_WAITING: usize = 64;
 /// The most of these from one network.
 const MAX_WAITING_OF_NETWORK: usize = 8;
 
 /// Called when a dormant torrent has to start, on a thread of the client. It must not wait for anything.
-pub type Wake = Arc<dyn Fn(WakeCause) + Send + Sync>;
+pub type WakeFn = Arc<dyn Fn(WakeReason) + Send + Sync>;
 
 /// Why a dormant torrent has to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WakeCause {
+pub enum WakeReason {
     /// A peer has connected for it, and waits for five seconds.
     Connection,
     /// These peers were found, and cannot connect to us or do not know of us.
@@ -36,7 +36,7 @@ pub(super) struct DormantTorrent {
     /// Whether peers of any source may wake it; if not, only those of its trackers, and connections.
     is_public: bool,
     /// `None` once it has been called.
-    wake: Option<Wake>,
+    wake: Option<WakeFn>,
 }
 
 /// A dormant torrent's place in the registry, until it is dropped.
@@ -54,7 +54,7 @@ impl TorrentRegistry {
         info_hash: InfoHash,
         encryption: Encryption,
         is_public: bool,
-        wake: Wake,
+        wake: WakeFn,
     ) -> DormantRegistration {
         let mut state = self.state.lock();
         let id = state.next_dormant;
@@ -67,12 +67,12 @@ impl TorrentRegistry {
     /// The torrent that a connection from `ip` names, once it accepts connections; wakes it if it is dormant. `None` if it does
     /// not start soon, if too many connections wait, or if `closing` is set, which [`TorrentRegistry::wake_waiting`] makes known.
     pub fn wait_for(&self, info_hash: InfoHash, ip: IpAddr, closing: &Flag) -> Option<Arc<RegisteredTorrent>> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         let network = Network::subnet(ip);
         let mut state = self.state.lock();
         if let Some(wake) = state.dormant.get_mut(&info_hash)?.wake.take() {
             drop(state);
-            wake(WakeCause::Connection);
+            wake(WakeReason::Connection);
             state = self.state.lock();
         }
         let of_network = state.waiting.get(&network).copied().unwrap_or_default();
@@ -106,7 +106,7 @@ impl TorrentRegistry {
     }
 
     /// Wakes a dormant torrent that has not been woken yet and does not run.
-    pub fn wake(&self, info_hash: InfoHash, cause: WakeCause) {
+    pub fn wake(&self, info_hash: InfoHash, reason: WakeReason) {
         let mut state = self.state.lock();
         if state.torrents.contains_key(&info_hash) {
             return;
@@ -114,7 +114,7 @@ impl TorrentRegistry {
         let wake = state.dormant.get_mut(&info_hash).and_then(|dormant| dormant.wake.take());
         drop(state);
         if let Some(wake) = wake {
-            wake(cause);
+            wake(reason);
         }
     }
 
@@ -139,7 +139,7 @@ impl TorrentRegistry {
 
 impl DormantRegistration {
     /// Has `wake` called when the next connection for the torrent arrives while it does not run.
-    pub fn rearm(&self, wake: Wake) {
+    pub fn rearm(&self, wake: WakeFn) {
         if let Some(dormant) = self.registry.state.lock().dormant.get_mut(&self.info_hash)
             && dormant.id == self.id
         {

@@ -102,8 +102,17 @@ pub struct AnnouncedPayload {
 pub struct AnnouncedBefore {
     /// The payload of that time; the announces add that of the run.
     pub payload: AnnouncedPayload,
-    /// The tracker that counts on the torrent, and how long until the next announce to it is due. It gets no second `started`.
-    pub known: Option<(String, Duration)>,
+    /// The tracker that has the torrent in its swarm. It gets no second `started`.
+    pub registered_at: Option<RegisteredTracker>,
+}
+
+/// A tracker that has us in its swarm until we announce `stopped` to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredTracker {
+    /// Its URL.
+    pub url: String,
+    /// How long until the next announce to it is due.
+    pub next_announce_in: Duration,
 }
 
 /// The announce events of BEP 3 and BEP 21.

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::discovery::tracker::announce::{Announce, AnnounceResponse, AnnouncedPayload, TorrentIdentity};
+use crate::discovery::tracker::announce::{
+    Announce, AnnounceResponse, AnnouncedPayload, RegisteredTracker, TorrentIdentity,
+};
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::error::TrackerError;
 use crate::net::bind::Bind;
@@ -107,20 +109,20 @@ impl DormantPool {
     }
 
     /// Announces a torrent to its trackers, by tier, from now on; each URL says whether it is the user's own. With `uses_dht`, also
-    /// in the DHT. `known` is the tracker that counts on it already, and the time until the next announce.
+    /// in the DHT. `registered_at` is the tracker that has it in its swarm already.
     pub fn add(
         &self,
         torrent: DormantAnnounce,
         tiers: &[Vec<(String, bool)>],
         uses_dht: bool,
-        known: Option<(&str, Duration)>,
+        registered_at: Option<&RegisteredTracker>,
     ) -> DormantId {
         self.change(|state, now| {
             let (info_hash, payload) = (torrent.info_hash, torrent.payload);
             let in_dht = uses_dht && !torrent.is_private;
             let id = state.schedule.add(torrent, tiers, now);
-            if let Some((url, wait)) = known {
-                state.schedule.note_run_ended(id, Some((url, now.saturating_add(wait))), payload, now);
+            if let Some(tracker) = registered_at {
+                state.schedule.note_run_ended(id, Some(next_announce(tracker, now)), payload, now);
             }
             if in_dht {
                 state.dht.add(id, info_hash, now);
@@ -142,11 +144,11 @@ impl DormantPool {
         self.change(|state, now| state.schedule.set_trackers(id, tiers, now));
     }
 
-    /// See [`DormantSchedule::note_run_ended`]; the time is that until the next announce.
-    pub fn note_run_ended(&self, id: DormantId, known: Option<(&str, Duration)>, payload: AnnouncedPayload) {
+    /// See [`DormantSchedule::note_run_ended`].
+    pub fn note_run_ended(&self, id: DormantId, registered_at: Option<&RegisteredTracker>, payload: AnnouncedPayload) {
         self.change(|state, now| {
-            let known = known.map(|(url, wait)| (url, now.saturating_add(wait)));
-            state.schedule.note_run_ended(id, known, payload, now);
+            let registered = registered_at.map(|tracker| next_announce(tracker, now));
+            state.schedule.note_run_ended(id, registered, payload, now);
         });
     }
 
@@ -160,11 +162,11 @@ impl DormantPool {
         (self.shared.state.lock().schedule.tracker_status(id), self.shared.started.elapsed())
     }
 
-    /// The tracker that counts on a torrent, and how long until the next announce.
-    pub fn registered(&self, id: DormantId) -> Option<(String, Duration)> {
+    /// The tracker that has a torrent in its swarm.
+    pub fn registered(&self, id: DormantId) -> Option<RegisteredTracker> {
         let now = self.shared.started.elapsed();
         let (url, due) = self.shared.state.lock().schedule.registered(id, now)?;
-        Some((url, due.saturating_sub(now)))
+        Some(RegisteredTracker { url, next_announce_in: due.saturating_sub(now) })
     }
 
     /// Changes the state, and makes sure that there is a thread to act on it.
@@ -223,6 +225,11 @@ impl PoolState {
         let due = [self.schedule.next_due(now), self.dht.next_due()].into_iter().flatten().min();
         due.map_or(LONGEST_SLEEP, |due| due.saturating_sub(now).min(LONGEST_SLEEP))
     }
+}
+
+/// The URL of a tracker, and when to announce to it, by the pool's clock.
+fn next_announce(tracker: &RegisteredTracker, now: Duration) -> (&str, Duration) {
+    (&tracker.url, now.saturating_add(tracker.next_announce_in))
 }
 
 impl PoolShared {

@@ -42,7 +42,7 @@ impl TrackerSchedule {
         TrackerSchedule { parts }
     }
 
-    /// A tracker counts on the torrent already; see [`AnnounceList::resume`].
+    /// A tracker has the torrent in its swarm already; see [`AnnounceList::resume`].
     pub fn resume(&mut self, url: &str, due: Duration) {
         self.parts.iter_mut().for_each(|part| part.resume(url, due));
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use crate::client::{DormantSeed, Wake, WakeCause};
-use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload};
+use crate::client::{DormantSeed, WakeFn, WakeReason};
+use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload, RegisteredTracker};
 use crate::discovery::tracker::dormant::DormantAnnounce;
 use crate::metainfo::Metainfo;
 use crate::service::dormancy::{SeedCandidate, SeedState, decide_dormancy};
@@ -35,7 +35,7 @@ const MAX_FOUND: usize = 100;
 /// Which dormant seeds have to start, and when dormant seeds are read.
 pub(super) struct DormantSeeds {
     /// The seeds that have to start, and why: one request for each at most. Threads of the client add to it.
-    wake_requests: Arc<Mutex<BTreeMap<TorrentId, WakeCause>>>,
+    wake_requests: Arc<Mutex<BTreeMap<TorrentId, WakeReason>>>,
     /// How long a seed runs without peers.
     dormant_after: Duration,
     /// When the dormant seeds were last read.
@@ -66,11 +66,11 @@ pub(super) struct DormantTerms {
 }
 
 impl Manager {
-    /// Makes a complete torrent dormant. `known` is the tracker that counts on it, and the time until the next announce.
+    /// Makes a complete torrent dormant. `registered_at` is the tracker that has it in its swarm.
     pub(super) fn make_dormant(
         &mut self,
         id: TorrentId,
-        known: Option<(String, Duration)>,
+        registered_at: Option<RegisteredTracker>,
         since: Option<(Instant, Instant)>,
     ) {
         let Some(terms) = self.torrents.get(&id).map(|torrent| self.terms(&torrent.record)) else { return };
@@ -80,7 +80,7 @@ impl Manager {
         let payload = torrent.announced;
         let guard = match &torrent.guard {
             Some((guard, of)) if *of == terms => {
-                guard.note_run_ended(known.as_ref().map(|(url, wait)| (url.as_str(), *wait)), payload);
+                guard.note_run_ended(registered_at.as_ref(), payload);
                 guard.clone()
             }
             _ => {
@@ -103,7 +103,7 @@ impl Manager {
                     dht: network.dht,
                     lsd: network.lsd,
                     encryption: terms.encryption,
-                    known,
+                    registered_at,
                 };
                 Arc::new(client.register_dormant(seed, wake))
             }
@@ -136,10 +136,10 @@ impl Manager {
     }
 
     /// The function that notes that a seed has to start.
-    fn wake_fn(&self, id: TorrentId) -> Wake {
+    fn wake_fn(&self, id: TorrentId) -> WakeFn {
         let (wake_requests, to_manager) = (self.dormant.wake_requests.clone(), self.control.manager.clone());
-        Arc::new(move |cause| {
-            wake_requests.lock().insert(id, cause);
+        Arc::new(move |reason| {
+            wake_requests.lock().insert(id, reason);
             // If the channel is full, the manager is awake anyway.
             let _ = to_manager.try_send(ManagerMessage::WakeRequested);
         })
@@ -148,11 +148,11 @@ impl Manager {
     /// Takes the requests to wake seeds. A seed that runs gets the peers.
     pub(super) fn take_wake_requests(&mut self) {
         let wake_requests = std::mem::take(&mut *self.dormant.wake_requests.lock());
-        for (id, cause) in wake_requests {
+        for (id, reason) in wake_requests {
             let Some(torrent) = self.torrents.get_mut(&id) else { continue };
-            let (by_connection, mut peers, source) = match cause {
-                WakeCause::Connection => (true, Vec::new(), None),
-                WakeCause::Found(peers, source) => (false, peers, Some(source)),
+            let (by_connection, mut peers, source) = match reason {
+                WakeReason::Connection => (true, Vec::new(), None),
+                WakeReason::Found(peers, source) => (false, peers, Some(source)),
             };
             peers.truncate(MAX_FOUND);
             let request = WakeRequest { since: Instant::now(), by_connection, peers, source };
@@ -231,7 +231,7 @@ impl Manager {
         let wake = self.wake_fn(id);
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
         let ManagedState::Active(mut run) = std::mem::replace(&mut torrent.state, ManagedState::Idle) else { return };
-        run.going_dormant = Some(GoingDormant { known: known_tracker(&run), wake_request: None });
+        run.going_dormant = Some(GoingDormant { registered_at: registered_tracker(&run), wake_request: None });
         run.handle.stop_quietly();
         torrent.state = ManagedState::Stopping(run);
         // From now on, so that no connection is lost that arrives while it stops.
@@ -245,8 +245,8 @@ impl Manager {
     /// A run has ended so that its seed becomes dormant.
     pub(super) fn finish_going_dormant(&mut self, id: TorrentId, run: ActiveRun) {
         let ActiveRun { going_dormant, last_payload_at, last_upload_at, .. } = run;
-        let Some(GoingDormant { known, wake_request }) = going_dormant else { return };
-        self.make_dormant(id, known, Some((last_payload_at, last_upload_at)));
+        let Some(GoingDormant { registered_at, wake_request }) = going_dormant else { return };
+        self.make_dormant(id, registered_at, Some((last_payload_at, last_upload_at)));
         if let Some(torrent) = self.torrents.get_mut(&id)
             && let ManagedState::Dormant(dormant) = &mut torrent.state
         {
@@ -266,11 +266,11 @@ impl Manager {
             let spec = torrent.spec(self.settings.renames_partial_files);
             self.start_run(id, spec);
         } else if has_other_terms {
-            let known = torrent.guard.as_ref().and_then(|(guard, _)| guard.announced(torrent.announced).known);
+            let before = torrent.announced_before();
             if let Some(torrent) = self.torrents.get_mut(&id) {
                 torrent.guard = None;
             }
-            self.make_dormant(id, known, Some(since));
+            self.make_dormant(id, before.registered_at, Some(since));
         }
     }
 
@@ -349,7 +349,7 @@ impl ManagedTorrent {
     /// What trackers know of it.
     pub fn announced_before(&self) -> AnnouncedBefore {
         let payload = self.announced;
-        let nothing = || AnnouncedBefore { payload, known: None };
+        let nothing = || AnnouncedBefore { payload, registered_at: None };
         self.guard.as_ref().map_or_else(nothing, |(guard, _)| guard.announced(payload))
     }
 
@@ -374,7 +374,7 @@ impl ManagedTorrent {
         }
     }
 
-    /// It is a seed no more: the tracker that counts on it hears that it stops.
+    /// It is a seed no more: the tracker that has it in its swarm hears that it stops.
     pub fn announce_stopped(&mut self) {
         if let Some((guard, _)) = self.guard.take() {
             guard.stop();
@@ -383,19 +383,19 @@ impl ManagedTorrent {
     }
 }
 
-/// The tracker that counts on a running torrent, and the time until the next announce to it.
-fn known_tracker(run: &ActiveRun) -> Option<(String, Duration)> {
+/// The tracker that has a running torrent in its swarm.
+fn registered_tracker(run: &ActiveRun) -> Option<RegisteredTracker> {
     let now = SystemTime::now();
-    let known = |view: TrackerView| {
-        let counts = match &view.last_result {
+    let registered = |view: TrackerView| {
+        let has_us = match &view.last_result {
             Some(TrackerState::Answered { .. }) => true,
             Some(TrackerState::Failed { .. }) => false,
-            None => run.known_tracker.as_ref() == Some(&view.url),
+            None => run.registered_before.as_ref() == Some(&view.url),
         };
-        let next = view.next_announce.filter(|_| counts)?;
-        Some((view.url, next.duration_since(now).unwrap_or_default()))
+        let next = view.next_announce.filter(|_| has_us)?;
+        Some(RegisteredTracker { url: view.url, next_announce_in: next.duration_since(now).unwrap_or_default() })
     };
-    run.handle.trackers().into_iter().find_map(known)
+    run.handle.trackers().into_iter().find_map(registered)
 }
 
 /// The last error or warning of a tracker.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::DormantGuard;
-use crate::discovery::tracker::announce::{AnnouncedPayload, TorrentIdentity};
+use crate::discovery::tracker::announce::{AnnouncedPayload, RegisteredTracker, TorrentIdentity};
 use crate::service::file_jobs::FileOperation;
 use crate::service::manager::dormant::DormantTerms;
 use crate::service::model::Problem;
@@ -67,8 +67,8 @@ pub struct DormantState {
 
 /// What a seed that becomes dormant keeps of its run.
 pub struct GoingDormant {
-    /// The tracker that counts on it, and the time until the next announce.
-    pub known: Option<(String, Duration)>,
+    /// The tracker that has it in its swarm.
+    pub registered_at: Option<RegisteredTracker>,
     /// Why it has to run again.
     pub wake_request: Option<WakeRequest>,
 }
@@ -133,8 +133,8 @@ pub struct ActiveRun {
     has_interested: bool,
     /// Whether it was dormant before, so that it does not begin to seed.
     pub was_dormant: bool,
-    /// The tracker that counted on it before it started.
-    pub known_tracker: Option<String>,
+    /// The URL of the tracker that had it in its swarm before it started.
+    pub registered_before: Option<String>,
     /// Set if it ends so that its seed becomes dormant.
     pub going_dormant: Option<GoingDormant>,
 }
@@ -263,7 +263,7 @@ impl ActiveRun {
             alone_since: now,
             has_interested: false,
             was_dormant: false,
-            known_tracker: None,
+            registered_before: None,
             going_dormant: None,
         }
     }

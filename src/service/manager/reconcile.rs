@@ -125,13 +125,13 @@ impl Manager {
             Err(why) => return self.fail(id, ProblemKind::Local, &why),
         };
         let announced = torrent.announced_before();
-        let known_tracker = announced.known.as_ref().map(|(url, _)| url.clone());
+        let registered_before = announced.registered_at.as_ref().map(|tracker| tracker.url.clone());
         let options = self.options(record, &spec).identity(Some(torrent.identity)).announced(announced);
         let base = record.sums;
         match client.add(source, options) {
             Ok(handle) => {
                 let mut run = ActiveRun::new(handle, spec, base);
-                run.known_tracker = known_tracker;
+                run.registered_before = registered_before;
                 let is_pending = Arc::new(Flag::default());
                 self.control.pending.lock().insert(id, is_pending.clone());
                 run.events.set_notify(notify(self.control.manager.clone(), is_pending, id));
@@ -222,7 +222,7 @@ impl Manager {
             let becomes_dormant =
                 run.going_dormant.is_some() && matches!(ended, Ok(Outcome::Stopped | Outcome::StoppedComplete));
             if becomes_dormant {
-                // Also if it is to stop: as a seed, it tells the tracker that counts on it.
+                // Also if it is to stop: as a seed, it tells the tracker that has it in its swarm.
                 self.finish_going_dormant(id, run);
                 self.save(id);
                 continue;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::discovery::tracker::announce::{AnnounceResponse, AnnouncedPayload};
+use crate::discovery::tracker::announce::{AnnounceResponse, AnnouncedPayload, RegisteredTracker};
 use crate::discovery::tracker::client::TrackerClient;
 use crate::discovery::tracker::error::TrackerError;
 use crate::discovery::tracker::schedule::TrackerSchedule;
@@ -76,8 +76,8 @@ impl Announcer {
         if let Some(tiers) = replaced {
             announcer.replace(tiers, config, Duration::ZERO);
         }
-        if let Some((url, wait)) = &config.connections.announced.known {
-            announcer.schedule.resume(url, *wait);
+        if let Some(RegisteredTracker { url, next_announce_in }) = &config.connections.announced.registered_at {
+            announcer.schedule.resume(url, *next_announce_in);
         }
         announcer
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_channel::bounded;
 
 use super::*;
-use crate::client::registry::{DormantRegistration, Wake};
+use crate::client::registry::{DormantRegistration, WakeFn};
 
 const DORMANT: InfoHash = InfoHash([6; 20]);
 
@@ -26,7 +26,7 @@ fn is_closed(dialer: &mut TcpStream) -> bool {
 }
 
 /// A function that counts its calls.
-fn counting() -> (Wake, Arc<AtomicUsize>) {
+fn counting() -> (WakeFn, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
     (Arc::new(move |_| _ = counted.fetch_add(1, Ordering::SeqCst)), calls)

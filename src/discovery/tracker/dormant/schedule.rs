@@ -163,12 +163,12 @@ impl DormantSchedule {
         id
     }
 
-    /// Records that the torrent has run and has ended. `known` is the tracker that still counts on it, and when the next announce to it is due; `None` if
-    /// no tracker does. `payload` is that of the whole time.
+    /// Records that the torrent has run and has ended. `registered` is the tracker that still has it in its swarm, and when the next
+    /// announce to it is due; `None` if no tracker has. `payload` is that of the whole time.
     pub fn note_run_ended(
         &mut self,
         id: DormantId,
-        known: Option<(&str, Duration)>,
+        registered: Option<(&str, Duration)>,
         payload: AnnouncedPayload,
         now: Duration,
     ) {
@@ -176,9 +176,9 @@ impl DormantSchedule {
         Arc::make_mut(&mut entry.torrent).payload = payload;
         self.due.remove(&(entry.due, id));
         let place = |url: &str| entry.trackers.iter().position(|(tracker, _)| *tracker.url == *url);
-        let known = known.and_then(|(url, due)| Some((place(url)?, due)));
-        entry.registered = known.map(|(at, _)| at);
-        entry.due = known.map_or(now, |(_, due)| due.max(now));
+        let registered = registered.and_then(|(url, due)| Some((place(url)?, due)));
+        entry.registered = registered.map(|(at, _)| at);
+        entry.due = registered.map_or(now, |(_, due)| due.max(now));
         entry.earliest = entry.due.min(now.saturating_add(DEFAULT_MIN_INTERVAL));
         (entry.next, entry.failures, entry.retry_at, entry.tracker_id) = (0, 0, Duration::ZERO, None);
         if entry.in_flight.is_none() && entry.usable_from(0).is_some() {
@@ -256,7 +256,7 @@ impl DormantSchedule {
         entry.trackers.iter().enumerate().map(fact).collect()
     }
 
-    /// The tracker that counts on a torrent, and when the next announce is due.
+    /// The tracker that has a torrent in its swarm, and when the next announce is due.
     pub fn registered(&self, id: DormantId, now: Duration) -> Option<(String, Duration)> {
         let entry = self.entries.get(&id)?;
         let (tracker, _) = entry.trackers.get(entry.registered?)?;

@@ -24,7 +24,7 @@ pub struct TrackerFacts<'a> {
 }
 
 impl AnnounceList {
-    /// The tracker counts on the torrent already, as a seed: the next announce to it is due at `due`, and is not the first.
+    /// The tracker has the torrent in its swarm already, as a seed: the next announce to it is due at `due`, and is not the first.
     pub fn resume(&mut self, url: &str, due: Duration) {
         let Some(tracker) = self.find(url) else { return };
         tracker.started_complete = true;
