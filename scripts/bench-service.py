@@ -64,7 +64,7 @@ def torrent(number):
 
 
 def start(folder):
-    words = [BTSYNC, "serve", "--state-dir", f"{folder}/state", "--dir", f"{folder}/down", "--web-listen", f"127.0.0.1:{PORT}"]
+    words = [BTSYNC, "serve", "--no-port-mapping", "--state-dir", f"{folder}/state", "--dir", f"{folder}/down", "--web-listen", f"127.0.0.1:{PORT}"]
     begun = time.monotonic()
     process = subprocess.Popen(words + ["--peer-port", "29092"], stderr=subprocess.DEVNULL)
     while True:

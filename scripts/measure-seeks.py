@@ -96,7 +96,7 @@ def measure(folder, rates, piece_length):
         started.append(subprocess.Popen(words, **quiet, env=environment))
         peers += ["--peer", f"{address}:29100"]
     state = tempfile.mkdtemp(dir=folder)
-    words = [BTSYNC, "serve", "--state-dir", f"{state}/state", "--dir", f"{state}/down", "--web-listen", f"127.0.0.1:{PORT}"]
+    words = [BTSYNC, "serve", "--no-port-mapping", "--state-dir", f"{state}/state", "--dir", f"{state}/down", "--web-listen", f"127.0.0.1:{PORT}"]
     started.append(subprocess.Popen(words + ["--peer-port", "29094"], **quiet))
 
     def is_up():

@@ -18,6 +18,7 @@ mod error;
 mod file_owners;
 mod incoming;
 pub(crate) mod listener;
+mod port_mapping;
 mod registration;
 mod registry;
 
@@ -30,6 +31,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::client::listener::Listener;
 use crate::discovery::dht::DhtService;
 use crate::discovery::lsd::Lsd;
+use crate::discovery::port_mapping::PortMapper;
+use crate::discovery::port_mapping::status::SharedMappingStatus;
 use crate::discovery::tracker::dormant::DormantPool;
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
@@ -52,6 +55,7 @@ pub use config::{ClientConfig, DhtSettings};
 pub use dormant::{DormantGuard, DormantSeed, DormantTrackerView};
 pub use error::ClientError;
 pub(crate) use incoming::IncomingHandshaker;
+pub use port_mapping::{MappedPorts, PortMapping};
 pub(crate) use registration::Registration;
 pub use registry::{WakeFn, WakeReason};
 
@@ -68,6 +72,8 @@ pub struct Client {
     net: Mutex<NetworkServices>,
     /// The addresses of the block list.
     address_filter: Arc<AddressFilter>,
+    /// What the router said about our port.
+    mapping_status: Arc<SharedMappingStatus>,
     /// Whether it was created for several torrents, so that its port and its DHT node outlive each of them.
     is_shared: bool,
     /// How many connections there may be, and how many there are.
@@ -88,12 +94,13 @@ struct NetworkServices {
     dht: Option<Arc<DhtService>>,
     lsd: Option<Arc<Lsd>>,
     block_list: Option<BlockListWatch>,
+    port_mapper: Option<PortMapper>,
 }
 
 impl Client {
     /// A client for several torrents that listens from now on. It uses the settings in `config` that apply to the whole
-    /// process: `listen_ports`, `bind`, `dht`, `lsd`, `limits`, `max_peers` and `block_list`. The DHT and local discovery start with the
-    /// first torrent that may use them. Everything ends when the last torrent and the last reference are gone.
+    /// process: `listen_ports`, `bind`, `dht`, `lsd`, `limits`, `max_peers`, `block_list` and `port_mapping`. The DHT and local discovery start
+    /// with the first torrent that may use them. Everything ends when the last torrent and the last reference are gone.
     ///
     /// # Errors
     /// [`ClientError::Listen`] if no port is free, [`ClientError::Interface`] if the interface does not exist.
@@ -119,6 +126,7 @@ impl Client {
             next_position: Counter::default(),
             net: Mutex::default(),
             address_filter: config.address_filter.clone().unwrap_or_default(),
+            mapping_status: Arc::default(),
             is_shared,
             capacity: ConnectionCapacity::new(config.max_peers),
             has_had_incoming: Flag::default(),
@@ -205,7 +213,9 @@ impl Client {
             let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
             ClientError::Listen { ports, error }
         })?;
-        Ok(net.listener.insert(listener).port)
+        let port = net.listener.insert(listener).port;
+        self.start_port_mapping(&mut net, port);
+        Ok(port)
     }
 
     /// Stops accepting connections.
@@ -222,11 +232,15 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
+        // First, so that the router answers while trackers do.
+        self.begin_removal_of_mappings();
         drop(self.dormant.take());
         self.stop_listening();
         self.stop_discovery();
-        let block_list = self.net.lock().block_list.take();
-        drop(block_list);
+        let mut net = self.net.lock();
+        let rest = (net.block_list.take(), net.port_mapper.take());
+        drop(net);
+        drop(rest);
     }
 }
 

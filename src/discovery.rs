@@ -11,6 +11,7 @@ use crate::types::InfoHash;
 pub mod dht;
 mod host_names;
 pub mod lsd;
+pub mod port_mapping;
 pub mod tracker;
 
 /// Torrents that do not run: the DHT and local discovery search for no peers of them, but report those that they come across.

@@ -134,7 +134,8 @@ mod wire;
 #[doc(hidden)]
 pub mod wire;
 
-pub use client::{ClaimPosition, Client, ClientBuilder, ClientError, DhtSettings};
+pub use client::{ClaimPosition, Client, ClientBuilder, ClientError, DhtSettings, PortMapping};
+pub use discovery::port_mapping::status::{MappingFailure, MappingProtocol, MappingState, PortMappingStatus};
 pub use metainfo::{
     FileEntry, FilePattern, Magnet, MagnetError, Metainfo, MetainfoError, PeerAddress, SelectError, Selection,
     TorrentEdit,

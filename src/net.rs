@@ -3,6 +3,7 @@
 pub mod address_filter;
 pub mod bind;
 pub mod block_list;
+pub mod gateway;
 pub mod interfaces;
 pub mod networks;
 pub mod tcp_diag;

@@ -30,6 +30,7 @@ mod wake_pipe;
 pub mod web_seed;
 pub mod writer;
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,7 @@ use parking_lot::Mutex;
 use crate::discovery::tracker::announce::AnnounceEvent;
 use crate::hash::{LANE_BYTES, MAX_WIDTH};
 use crate::net::bind::Bind;
+use crate::net::networks::is_private;
 use crate::pieces::PieceManager;
 use crate::strategy::HostQuota;
 use crate::types::{BLOCK_SIZE, Dscp, Encryption, InfoHash, PeerId, PeerKey};
@@ -113,6 +115,36 @@ pub struct OurPorts {
     pub tcp: Port,
     /// Our UDP port in the DHT; 0 if the DHT is off.
     pub dht: Port,
+    /// The router's ports that it forwards to these two; 0 if it forwards none.
+    pub mapped_tcp: Port,
+    pub mapped_dht: Port,
+}
+
+impl OurPorts {
+    /// The TCP port that trackers are told.
+    pub fn announced(&self) -> u16 {
+        or_own(self.mapped_tcp.get(), self.tcp.get())
+    }
+
+    /// The TCP port that a peer is told. The router's port is of no use within our network and over IPv6.
+    pub fn tcp_for(&self, peer: IpAddr) -> u16 {
+        if is_behind_router(peer) { self.announced() } else { self.tcp.get() }
+    }
+
+    /// The same for our node of the DHT; 0 if the DHT is off.
+    pub fn dht_for(&self, peer: IpAddr) -> u16 {
+        let own = self.dht.get();
+        if own != 0 && is_behind_router(peer) { or_own(self.mapped_dht.get(), own) } else { own }
+    }
+}
+
+fn or_own(mapped: u16, own: u16) -> u16 {
+    if mapped == 0 { own } else { mapped }
+}
+
+/// Whether a peer reaches us through the router's address.
+fn is_behind_router(peer: IpAddr) -> bool {
+    peer.to_canonical().is_ipv4() && !is_private(peer)
 }
 
 /// The payload that a torrent has moved, all peers together.

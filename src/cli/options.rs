@@ -164,6 +164,12 @@ pub struct DownloadArgs {
     /// use only this network interface or local address
     #[argh(option, arg_name = "IF", from_str_fn(values::interface))]
     pub interface: Option<Bind>,
+    /// ask the router at once to forward the port, even with --interface
+    #[argh(switch)]
+    pub port_mapping: bool,
+    /// never ask the router to forward the port
+    #[argh(switch)]
+    pub no_port_mapping: bool,
     /// do not connect to the addresses in this block list; a file or URL, in P2P, DAT or CIDR form
     #[argh(option, arg_name = "LIST")]
     pub block_list: Option<String>,

@@ -210,6 +210,7 @@ impl EventText {
             Event::Repaired { what } => Some(format!("repaired: {}", sanitize(what))),
             Event::Note { what } => Some(format!("note: {}", sanitize(what))),
             Event::Listening { port } => self.verbose.then(|| format!("listening on port {port}")),
+            Event::PortMapping { status } => self.verbose.then(|| status.to_string()),
             Event::NoPeerSource { unsupported } => Some(match unsupported.first() {
                 None => "no tracker, DHT or local discovery to find peers: waiting for incoming connections".to_owned(),
                 Some(url) => {

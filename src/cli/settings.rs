@@ -2,12 +2,16 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::DownloadArgs;
 use crate::util::descriptors::{DescriptorBudget, MIN_DESCRIPTORS, available};
 use crate::util::os_error::reason;
-use btsync::{AddOptions, Bind, Client, ClientBuilder, DhtSettings, Limits, Magnet, SeedGoal, Selection};
+use btsync::{AddOptions, Bind, Client, ClientBuilder, DhtSettings, Limits, Magnet, PortMapping, SeedGoal, Selection};
+
+/// How long a download runs before the router is asked to forward the port.
+const MAPPING_DELAY: Duration = Duration::from_secs(60);
 
 /// The options for the client and its torrents, and those that the command itself needs.
 #[derive(Clone)]
@@ -52,7 +56,10 @@ impl Settings {
         dht.state_file = in_cache("dht");
         let client =
             Client::builder().bind(bind.clone()).limits(limits).dht((!args.no_dht).then_some(dht)).lsd(!args.no_lsd);
-        let client = client.block_list(args.block_list.as_deref()).block_list_copy(in_cache("block-list"));
+        let client = client
+            .port_mapping(port_mapping(args))
+            .block_list(args.block_list.as_deref())
+            .block_list_copy(in_cache("block-list"));
         let settings = Settings {
             client,
             options,
@@ -168,6 +175,17 @@ fn seed_goal(args: &DownloadArgs) -> SeedGoal {
         forever: args.seed,
         time: args.seed_time.filter(|time| !time.is_zero()),
         ratio: args.seed_ratio.filter(|&ratio| ratio > 0.0 && !never),
+    }
+}
+
+/// Seeds ask the router at once, because peers have to reach them. A download asks only if it takes longer.
+fn port_mapping(args: &DownloadArgs) -> PortMapping {
+    let SeedGoal { forever, time, ratio } = seed_goal(args);
+    let is_seed = forever || time.is_some() || ratio.is_some();
+    match (args.no_port_mapping, args.port_mapping) {
+        (true, _) => PortMapping::Off,
+        (false, true) => PortMapping::On,
+        (false, false) => PortMapping::Auto { after: if is_seed { Duration::ZERO } else { MAPPING_DELAY } },
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::client::block_list::BlockListSource;
 use crate::client::config::{ClientConfig, DhtSettings};
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, PortMapping};
 #[cfg(feature = "service")]
 use crate::net::address_filter::AddressFilter;
 use crate::net::bind::Bind;
@@ -84,6 +84,12 @@ impl ClientBuilder {
     #[cfg(feature = "service")]
     pub(crate) fn address_filter(mut self, filter: Arc<AddressFilter>) -> ClientBuilder {
         self.config.address_filter = Some(filter);
+        self
+    }
+
+    /// Whether the client asks the router to forward its port. [`PortMapping::Off`] unless set.
+    pub fn port_mapping(mut self, port_mapping: PortMapping) -> ClientBuilder {
+        self.config.port_mapping = port_mapping;
         self
     }
 

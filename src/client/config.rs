@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::bounded;
 
+use crate::client::PortMapping;
 use crate::client::block_list::BlockListSource;
 use crate::discovery::dht::service::{DhtConfig, DhtService, ROUTERS};
 use crate::net::address_filter::AddressFilter;
@@ -30,6 +31,8 @@ pub struct ClientConfig {
     pub limits: Limits,
     /// The addresses that btsync neither connects to nor accepts.
     pub block_list: Option<BlockListSource>,
+    /// Whether the router is asked to forward the port.
+    pub port_mapping: PortMapping,
     /// The file that keeps the last list of a URL for a start at which the URL fails.
     pub block_list_copy: Option<PathBuf>,
     /// The filter that the client uses, if its owner loads the block list.
@@ -47,6 +50,7 @@ impl Default for ClientConfig {
             max_peers: 300,
             limits: Limits::default(),
             block_list: None,
+            port_mapping: PortMapping::Off,
             block_list_copy: None,
             address_filter: None,
         }

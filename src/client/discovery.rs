@@ -21,7 +21,7 @@ impl Client {
     ) -> io::Result<Option<Arc<DhtService>>> {
         let dht = self.start_dht(port)?;
         if let Some(dht) = &dht {
-            dht.search_for(info_hash, Some(port), found.clone());
+            dht.search_with_ports(info_hash, self.mapped_ports().tcp.unwrap_or(port), port, found);
         }
         Ok(dht)
     }

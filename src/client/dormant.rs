@@ -181,7 +181,7 @@ impl DormantClient for DormantClientRef {
     }
 
     fn port(&self) -> Option<u16> {
-        self.client.upgrade()?.port()
+        self.client.upgrade()?.announced_port()
     }
 
     fn has_had_public_incoming(&self) -> bool {
@@ -197,7 +197,7 @@ impl DormantClient for DormantClientRef {
         match client.dht().zip(client.port()) {
             Some((dht, port)) => {
                 dht.dormant().set(|| Box::new(client.dormant_client()));
-                dht.announce_once(info_hash, port);
+                dht.announce_once_with_ports(info_hash, client.mapped_ports().tcp.unwrap_or(port), port);
             }
             None => log::debug!("the DHT does not run, so {info_hash} is not announced there"),
         }

@@ -11,9 +11,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::client::ClientError;
 use crate::client::registry::RegisteredTorrent;
-use crate::client::{ClaimPosition, Client};
+use crate::client::{ClaimPosition, Client, MappedPorts};
 use crate::discovery::dht::{DhtService, FoundPeers};
 use crate::discovery::lsd::Lsd;
+use crate::discovery::port_mapping::status::{MappingSubscription, SharedMappingStatus};
 use crate::net::address_filter::AddressFilter;
 use crate::net::networks::is_private;
 use crate::peer::IncomingConnection;
@@ -32,6 +33,8 @@ pub struct Registration {
     claim_position: ClaimPosition,
     torrent: Arc<RegisteredTorrent>,
     incoming_connections: Receiver<IncomingConnection>,
+    /// Has something when the router has said something new about our port.
+    mapping_changes: MappingSubscription,
     port: u16,
     /// The torrent's own limit on connections, which its handle may change.
     max_peers: Arc<Amount>,
@@ -60,6 +63,7 @@ impl Registration {
         let torrent = torrent.ok_or(ClientError::DuplicateTorrent { info_hash })?;
         client.capacity.reserve_files(0);
         Ok(Registration {
+            mapping_changes: MappingSubscription::new(client.mapping_status.clone()),
             client,
             claim_position,
             torrent,
@@ -143,6 +147,12 @@ impl Registration {
         self.port
     }
 
+    /// The port at which others reach us at our address `ip`, as far as we know.
+    pub fn port_for(&self, ip: IpAddr) -> u16 {
+        let mapped = self.client.mapped_ports().tcp.filter(|_| ip.is_ipv4() && !is_private(ip));
+        mapped.unwrap_or(self.port)
+    }
+
     /// Sets whether incoming connections are closed for now, including those that wait already.
     pub fn refuse_incoming(&self, refuse_incoming: bool) {
         self.client.registry.set_accepting(&self.torrent, !refuse_incoming);
@@ -160,6 +170,7 @@ impl Registration {
     pub fn close(&self) {
         self.client.registry.set_accepting(&self.torrent, false);
         if !self.client.is_shared {
+            self.client.begin_removal_of_mappings();
             self.client.stop_listening();
         }
     }
@@ -211,6 +222,21 @@ impl Registration {
     /// The addresses that are not to be connected to.
     pub fn address_filter(&self) -> &Arc<AddressFilter> {
         self.client.address_filter()
+    }
+
+    /// Has something when the router has said something new about our port.
+    pub fn mapping_changes(&self) -> &Receiver<()> {
+        &self.mapping_changes.changes
+    }
+
+    /// What the router said about our port.
+    pub fn mapping_status(&self) -> &SharedMappingStatus {
+        self.client.mapping_status()
+    }
+
+    /// The ports at which others reach us over IPv4, if the router maps any.
+    pub fn mapped_ports(&self) -> MappedPorts {
+        self.client.mapped_ports()
     }
 
     /// Starts the search for this torrent's peers in the client's DHT node. Not to be called for a private torrent (BEP 27).

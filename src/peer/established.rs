@@ -66,7 +66,7 @@ pub(crate) fn first_messages(context: &TorrentContext, peer: &Peer, have: Option
     if peer.extensions.supports_extensions {
         message::write_extended(&mut bytes, HANDSHAKE_ID, &peer.extension_handshake(context));
     }
-    match context.ports.dht.get() {
+    match context.ports.dht_for(peer.addr.ip()) {
         0 => {}
         port if peer.extensions.is_dht_node && !was_kept => message::write_port(&mut bytes, port),
         _ => {}

@@ -25,7 +25,7 @@ impl Peer {
     /// The payload of our extension handshake for this peer (BEP 10).
     pub fn extension_handshake(&self, context: &TorrentContext) -> Vec<u8> {
         let upload_only = is_upload_only(context);
-        let port = context.ports.tcp.get();
+        let port = context.ports.tcp_for(self.addr.ip());
         let metadata_size = context.info.get().and_then(|info| u32::try_from(info.len()).ok()).unwrap_or_default();
         OurExtensionHandshake {
             port,

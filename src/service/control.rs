@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::client::{Client, DhtSettings};
+use crate::client::{Client, DhtSettings, PortMapping};
+use crate::discovery::port_mapping::status::PortMappingStatus;
 use crate::metainfo::Metainfo;
 use crate::service::block_list::ServiceBlockList;
 use crate::service::details;
@@ -57,6 +58,8 @@ pub struct ServiceControl {
     pub dht: DhtSettings,
     /// The block list of the clients.
     pub block_list: ServiceBlockList,
+    /// Whether each of them asks the router to forward its port.
+    pub port_mapping: PortMapping,
     /// What went wrong at the start, in lines for the user.
     pub notices: Vec<String>,
     /// The folder of the state.
@@ -300,6 +303,16 @@ impl Control for ServiceControl {
     fn is_port_open(&self) -> Option<bool> {
         let client = self.client.lock().clone();
         client.is_some_and(|client| client.has_had_incoming()).then_some(true)
+    }
+
+    fn maps_port(&self) -> bool {
+        let client = self.client.lock().clone();
+        client.is_some_and(|client| client.maps_port())
+    }
+
+    fn port_mapping(&self) -> Option<PortMappingStatus> {
+        let client = self.client.lock().clone();
+        client.and_then(|client| client.port_mapping())
     }
 
     fn peer_port(&self) -> u16 {

@@ -118,7 +118,7 @@ impl Manager {
         dht.state_file.get_or_insert_with(|| state_folder.path().join("dht.dat"));
         let list_copy = state_folder.path().join("block-list");
         let block_list = ServiceBlockList::start(options.block_list.as_deref(), &settings.block_list, list_copy)?;
-        let client = start_client(&settings, Some(dht.clone()), block_list.filter())?;
+        let client = start_client(&settings, Some(dht.clone()), block_list.filter(), options.port_mapping)?;
         let (to_manager, receiver) = manager_channel(MAX_WAITING);
         let control = Arc::new(ServiceControl {
             published: Mutex::new(PublishedState::new(session.sums)),
@@ -130,6 +130,7 @@ impl Manager {
             page_events: Arc::default(),
             dht,
             block_list,
+            port_mapping: options.port_mapping,
             notices: notices(&left_out),
             state_folder: state_folder.path().to_owned(),
             allowed_folders: [&options.allowed_folders[..], std::slice::from_ref(&options.download_folder)].concat(),

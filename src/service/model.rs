@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::discovery::port_mapping::status::PortMappingStatus;
 pub use crate::service::settings::RateLimit;
 use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::types::InfoHash;
@@ -228,6 +229,14 @@ pub trait Control: Send + Sync {
     }
     /// Whether a peer has ever connected to us, so that the port is open; `None` while that is unknown.
     fn is_port_open(&self) -> Option<bool> {
+        None
+    }
+    /// Whether the router is asked to forward the port.
+    fn maps_port(&self) -> bool {
+        false
+    }
+    /// What it said; `None` before it is asked.
+    fn port_mapping(&self) -> Option<PortMappingStatus> {
         None
     }
     /// The TCP port on which peers reach us; 0 for none.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::client::{ClientError, DhtSettings};
+use crate::client::{ClientError, DhtSettings, PortMapping};
 use crate::service::dormancy::DEFAULT_DORMANT_AFTER;
 use crate::service::state_folder::StateError;
 use crate::service::web::{AccessError, PasswordHash};
@@ -30,6 +30,8 @@ pub struct ServiceOptions {
     pub peer_port: Option<u16>,
     /// A block list: a file or a URL, as for [`ClientBuilder::block_list`](crate::client::ClientBuilder::block_list).
     pub block_list: Option<String>,
+    /// Whether the router is asked to forward the port for peers.
+    pub port_mapping: PortMapping,
     /// A folder whose torrent and magnet files are added.
     pub watch_folder: Option<PathBuf>,
     /// How long a seed without peers runs before it becomes dormant.
@@ -72,6 +74,7 @@ impl ServiceOptions {
             dht: DhtSettings::default(),
             peer_port: None,
             block_list: None,
+            port_mapping: PortMapping::Off,
             watch_folder: None,
             seed_dormant_after: DEFAULT_DORMANT_AFTER,
             web: None,

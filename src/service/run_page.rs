@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
+use crate::discovery::port_mapping::status::PortMappingStatus;
 use crate::http_server::Server;
 use crate::service::details;
 use crate::service::links::LinkKey;
@@ -271,6 +272,14 @@ impl Control for RunPageControl {
         stats.current.uploaded = sum(|torrent| torrent.transfer.uploaded);
         stats.cumulative = stats.current;
         stats
+    }
+
+    fn maps_port(&self) -> bool {
+        self.port_mapping().is_some()
+    }
+
+    fn port_mapping(&self) -> Option<PortMappingStatus> {
+        self.torrents.lock().last().and_then(|torrent| torrent.handle.peer_search().port_mapping)
     }
 }
 

@@ -38,7 +38,7 @@ pub fn send(
     let announce = Announce {
         info_hash: context.settings.info_hash,
         peer_id: context.settings.peer_id,
-        port: context.ports.tcp.get(),
+        port: context.ports.announced(),
         uploaded: identity.before.uploaded.saturating_add(totals.uploaded),
         downloaded: identity.before.downloaded.saturating_add(totals.downloaded),
         left: context.bytes_left(),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use crate::discovery::port_mapping::status::{MappingState, PortMappingStatus};
 use crate::torrent::events::Event;
 use crate::util::os_error::without_numbers;
 use crate::util::printable_text::printable;
@@ -19,6 +20,7 @@ impl Event {
         Some(match self {
             Event::Checked { have, total } => ("checked", json!({ "have": have, "total": total })),
             Event::Listening { port } => ("listening", json!({ "port": port })),
+            Event::PortMapping { status } => ("port_mapping", port_mapping(status)),
             Event::Metadata { name, total } => ("metadata", json!({ "name": name, "total": total })),
             Event::Selected { files, total_files, bytes } => {
                 ("selected", json!({ "files": files, "of": total_files, "bytes": bytes }))
@@ -90,4 +92,22 @@ mod tests {
         assert_eq!((&fields["state"], &fields["direction"]), (&json!("disconnected"), &json!(null)));
         assert_eq!(fields["reason"], "closed by the peer");
     }
+}
+
+/// What the router said about our port.
+fn port_mapping(status: &PortMappingStatus) -> Value {
+    let (protocol, address) = match &status.ipv4 {
+        MappingState::Mapped { protocol, external_address, .. } => {
+            (Some(protocol.to_string()), external_address.map(|address| address.to_string()))
+        }
+        _ => (None, None),
+    };
+    json!({
+        "protocol": protocol,
+        "port": status.ipv4.tcp_port(),
+        "udp_port": status.ipv4.udp_port(),
+        "address": address,
+        "ipv6": matches!(status.ipv6, Some(MappingState::Mapped { .. })),
+        "text": status.to_string(),
+    })
 }

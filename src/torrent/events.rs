@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
+use crate::discovery::port_mapping::status::PortMappingStatus;
 use crate::discovery::tracker::error::TrackerError;
 use crate::types::PieceIndex;
 use crate::util::atomics::Counter;
@@ -47,6 +48,11 @@ pub enum Event {
     Listening {
         /// The TCP port.
         port: u16,
+    },
+    /// The router was asked to forward our port.
+    PortMapping {
+        /// What it said.
+        status: PortMappingStatus,
     },
     /// The metadata of a magnet link is complete; the download starts, unless only the metadata is wanted.
     Metadata {

@@ -13,6 +13,7 @@ mod connecting;
 mod discovery;
 mod handover;
 mod pex;
+mod port_mapping;
 mod shut_down;
 mod stop_timeout;
 mod tracker_views;
@@ -75,6 +76,8 @@ pub struct PeerManager<'a> {
     stop_timeout: StopTimeout,
     /// The version of the block list that was applied to the connections.
     block_list_version: u64,
+    /// Which change of the router's answer was applied last.
+    mapping_version: usize,
     /// The torrent counts among those that share rate limits.
     active_in_group: ActiveInGroup,
 }
@@ -151,6 +154,7 @@ impl<'a> PeerManager<'a> {
             tracker_peers: Vec::new(),
             active_in_group: inner.throttle.activate(),
             block_list_version: 0,
+            mapping_version: 0,
         };
         peer_manager.add_configured_peers();
         peer_manager
@@ -220,6 +224,7 @@ impl<'a> PeerManager<'a> {
         self.inner.peers.known.set(self.peer_list.len());
         self.drop_surplus();
         self.apply_block_list();
+        self.apply_port_mapping(context, now);
         self.peer_list.set_complete(self.is_complete);
         let needs_peers = self.needs_peers();
         let has_reached_none =
@@ -290,7 +295,7 @@ impl<'a> PeerManager<'a> {
 
     /// Waits for an event until `wake`; `None` if there was none.
     pub fn wait(&mut self, messages: &Receiver<TorrentMessage>, wake: Instant) -> Option<LoopEvent> {
-        self.discovery.wait(messages, self.registration.incoming_connections(), wake)
+        self.discovery.wait(messages, &self.registration, wake)
     }
 
     /// Handles the events that are common to both phases; returns all others.
@@ -308,6 +313,8 @@ impl<'a> PeerManager<'a> {
                 self.count_new_peers(new, |search| &mut search.lsd_peers);
                 return None;
             }
+            // The next turn of main looks at it.
+            LoopEvent::PortMapping => return None,
             LoopEvent::Incoming(connection) => {
                 self.accept(context, connection);
                 return None;
@@ -332,7 +339,7 @@ impl<'a> PeerManager<'a> {
         match event {
             PeerEvent::Connected { key, addr, incoming } => self.handshake_done(context, key, addr, incoming),
             PeerEvent::OurAddress(ip) => {
-                self.peer_list.set_ours(SocketAddr::new(ip, context.ports.tcp.get()));
+                self.peer_list.set_ours(SocketAddr::new(ip, context.ports.tcp_for(ip)));
             }
             // The event may have been on its way when the metadata arrived.
             PeerEvent::PexPeers(_) if self.private => {}

@@ -1,6 +1,7 @@
 //! Figures about the search for peers, which explain why a torrent has none: trackers and their answers, dials that failed, and
 //! whether any peer connected to us. Only figures; the user interface provides the words.
 
+use crate::discovery::port_mapping::status::PortMappingStatus;
 use crate::discovery::tracker::error::TrackerError;
 use crate::net::address_filter::BlockListStats;
 use crate::peer::DisconnectReason;
@@ -36,6 +37,8 @@ pub struct PeerSearchStats {
     pub incoming_connections: usize,
     /// The client's block list; `None` without one.
     pub block_list: Option<BlockListStats>,
+    /// What the router said when it was asked to forward our port; `None` if it is not asked.
+    pub port_mapping: Option<PortMappingStatus>,
 }
 
 /// The last result from a tracker.

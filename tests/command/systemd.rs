@@ -27,7 +27,13 @@ fn the_first_connection_starts_the_service_and_systemd_is_told_of_its_state() {
         let mut command = Command::new("systemd-socket-activate");
         command.args(["-l", &address, "-l", &temp.path("page").display().to_string(), "-E", "NOTIFY_SOCKET"]);
         command.env("NOTIFY_SOCKET", temp.path("notify")).arg(env!("CARGO_BIN_EXE_btsync"));
-        command.arg("serve").arg("--state-dir").arg(temp.path("state")).arg("--dir").arg(temp.path("downloads"));
+        command
+            .arg("serve")
+            .arg("--no-port-mapping")
+            .arg("--state-dir")
+            .arg(temp.path("state"))
+            .arg("--dir")
+            .arg(temp.path("downloads"));
         let mut service = temp.start("service", without_settings(&mut command));
         service.wait_for_output("Listening on");
         let mut page = loop {

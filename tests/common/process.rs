@@ -14,6 +14,8 @@ pub fn without_settings(command: &mut Command) -> &mut Command {
     for name in ours {
         command.env_remove(name);
     }
+    // Tests do not ask the router of this machine's network.
+    command.env("BTSYNC_NO_PORT_MAPPING", "yes");
     command.env("XDG_CONFIG_HOME", "/nonexistent")
 }
 

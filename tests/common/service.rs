@@ -58,7 +58,7 @@ impl Answer {
 /// The command `btsync serve` with its folders below `temp`, without an address.
 pub fn serve(temp: &TestDir, name: &str) -> Command {
     let mut command = btsync();
-    command.arg("serve").arg("--state-dir").arg(temp.path(&format!("{name}-state")));
+    command.arg("serve").arg("--no-port-mapping").arg("--state-dir").arg(temp.path(&format!("{name}-state")));
     command.arg("--dir").arg(temp.folder(&format!("{name}-downloads")));
     command.args(["--peer-port", &free_port().to_string()]);
     command

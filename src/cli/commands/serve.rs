@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -21,7 +22,7 @@ use crate::cli::terminal::screen::Screen;
 use crate::cli::terminal::stdout;
 use crate::util::descriptors::raise_limit;
 use crate::util::os_error::reason;
-use btsync::{ClientError, PasswordHash, Service, ServiceError, ServiceOptions, WebOptions};
+use btsync::{ClientError, PasswordHash, PortMapping, Service, ServiceError, ServiceOptions, WebOptions};
 
 /// The port of the page, as Transmission's.
 const PORT: u16 = 9091;
@@ -103,6 +104,11 @@ fn options(args: &ServeArgs, state: PathBuf, sockets: GivenSockets) -> Result<Se
     options.watch_folder = args.watch.as_deref().map(absolute).transpose()?;
     options.peer_port = args.peer_port;
     options.block_list.clone_from(&args.block_list);
+    options.port_mapping = match (args.no_port_mapping, args.port_mapping) {
+        (true, _) => PortMapping::Off,
+        (false, true) => PortMapping::On,
+        (false, false) => PortMapping::Auto { after: Duration::ZERO },
+    };
     options.web = Some(web_options(args, password, sockets));
     Ok(options)
 }

@@ -156,6 +156,12 @@ pub struct ServeArgs {
     /// listen for peers on this port; instead of the port in the settings
     #[argh(option, arg_name = "PORT")]
     pub peer_port: Option<u16>,
+    /// ask the router to forward the port even if our address is public
+    #[argh(switch)]
+    pub port_mapping: bool,
+    /// never ask the router to forward the port
+    #[argh(switch)]
+    pub no_port_mapping: bool,
     /// do not connect to the addresses in this block list; a file or URL
     #[argh(option, arg_name = "LIST")]
     pub block_list: Option<String>,

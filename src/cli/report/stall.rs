@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use crate::cli::report::status::count;
 use crate::cli::report::{sanitize, tracker_error};
-use btsync::{PeerSearchStats, PeerView, Snapshot, Stage, TorrentHandle, TrackerState};
+use btsync::{
+    MappingFailure, MappingState, PeerSearchStats, PeerView, PortMappingStatus, Snapshot, Stage, TorrentHandle,
+    TrackerState,
+};
 
 /// Without data for this long, a download counts as stalled.
 const STALL_AFTER: Duration = Duration::from_secs(30);
@@ -101,11 +104,21 @@ pub fn stall_reason(search: &PeerSearchStats, now: &Snapshot, peers: &[PeerView]
         });
     }
     parts.extend(connected(now, peers));
+    parts.extend(search.port_mapping.as_ref().and_then(port_mapping));
     parts.push(match search.incoming_connections {
         0 => "no incoming connections".to_owned(),
         n => count(n, "incoming connection"),
     });
     parts.join("; ")
+}
+
+/// What the router said, once it was asked.
+fn port_mapping(status: &PortMappingStatus) -> Option<String> {
+    match &status.ipv4 {
+        MappingState::Asking | MappingState::Failed(MappingFailure::NoRouter | MappingFailure::PublicAddress) => None,
+        MappingState::Failed(failure) => Some(format!("port mapping: {}", sanitize(&failure.to_string()))),
+        _ => Some(sanitize(&status.to_string())),
+    }
 }
 
 /// The results of up to two trackers each, or a count for more.
@@ -170,6 +183,20 @@ mod tests {
         assert!(stall_reason(&search, &snapshot(), &[]).starts_with("block list: addresses refused 3 times; "));
         search.block_list = Some(btsync::BlockListStats { hits: 1, ..list });
         assert!(stall_reason(&search, &snapshot(), &[]).starts_with("block list: an address refused once; "));
+    }
+
+    #[test]
+    fn the_line_says_what_the_router_said() {
+        let line = |ipv4| {
+            let port_mapping = Some(PortMappingStatus { ipv4, ipv6: None });
+            stall_reason(&PeerSearchStats { port_mapping, ..PeerSearchStats::default() }, &snapshot(), &[])
+        };
+        let (protocol, port) = (btsync::MappingProtocol::Upnp, Some(7000));
+        let mapped = MappingState::Mapped { protocol, tcp_port: port, udp_port: port, external_address: None };
+        assert!(line(mapped).contains("; the router forwards port 7000 (UPnP); no incoming"));
+        let silent = line(MappingState::Failed(MappingFailure::Silent));
+        assert!(silent.contains("; port mapping: the router does not answer; no incoming"), "{silent}");
+        assert!(!line(MappingState::Failed(MappingFailure::NoRouter)).contains("router"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::client::{Client, ClientError, DhtSettings};
+use crate::client::{Client, ClientError, DhtSettings, PortMapping};
 use crate::net::address_filter::AddressFilter;
 use crate::service::manager::Manager;
 use crate::service::settings::SessionSettings;
@@ -16,6 +16,7 @@ pub(crate) fn start_client(
     settings: &SessionSettings,
     dht: Option<DhtSettings>,
     filter: Arc<AddressFilter>,
+    port_mapping: PortMapping,
 ) -> Result<Arc<Client>, ClientError> {
     let network = &settings.network;
     let ports = if network.is_port_random {
@@ -30,6 +31,7 @@ pub(crate) fn start_client(
         .lsd(network.lsd)
         .max_peers(usize::from(network.peer_limit))
         .limits(settings.limits())
+        .port_mapping(port_mapping)
         .address_filter(filter);
     builder.clone().listen_ports(ports).build().or_else(|error| {
         log::warn!("{error}; any free port will do");
@@ -56,7 +58,12 @@ impl Manager {
         // The port must be free before the new client asks for it.
         self.client.current = None;
         self.control.client.lock().take();
-        match start_client(&self.settings, Some(self.control.dht.clone()), self.control.block_list.filter()) {
+        match start_client(
+            &self.settings,
+            Some(self.control.dht.clone()),
+            self.control.block_list.filter(),
+            self.control.port_mapping,
+        ) {
             Ok(client) => {
                 *self.control.client.lock() = Some(client.clone());
                 self.client.current = Some(client);

@@ -7,6 +7,7 @@ mod set;
 use serde_json::Value;
 
 use crate::service::model::SessionSums;
+use crate::service::rpc::Dialect;
 use crate::service::rpc::call::MethodCall;
 use crate::service::rpc::error::{ErrorCode, RpcError};
 use crate::service::rpc::json::JsonWriter;
@@ -20,7 +21,9 @@ pub use set::set;
 pub fn get(call: &MethodCall<'_>, to: &mut JsonWriter) {
     let asked: Vec<String> = call.params.texts("fields").unwrap_or_default().into_iter().map(to_snake_case).collect();
     let view = fields::SessionView { context: call.context, settings: call.control().settings() };
-    for field in FIELDS.iter().filter(|field| asked.is_empty() || asked.iter().any(|name| name == field.name)) {
+    let is_legacy = to.dialect() == Dialect::Legacy;
+    let known = FIELDS.iter().filter(|field| !(is_legacy && field.is_own()));
+    for field in known.filter(|field| asked.is_empty() || asked.iter().any(|name| name == field.name)) {
         to.either_name(field.legacy_name, field.name);
         (field.write)(to, &view);
     }

@@ -231,7 +231,7 @@ impl PeerManager<'_> {
         match result {
             Ok(answer) => {
                 if let Some(ip) = answer.external_ip {
-                    self.peer_list.set_ours(SocketAddr::new(ip, self.port()));
+                    self.peer_list.set_ours(SocketAddr::new(ip, self.registration.port_for(ip)));
                 }
                 let new = self.add_tracker_peers(&answer.peers);
                 let terms = AnnounceTerms {

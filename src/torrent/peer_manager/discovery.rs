@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use log::Level;
 
 use crate::client::Registration;
@@ -39,6 +39,8 @@ pub enum LoopEvent {
     Dht(FoundPeers),
     /// A peer found by local discovery.
     LocalDiscovery(SocketAddr),
+    /// The router has said something new about our port.
+    PortMapping,
 }
 
 /// The DHT and local discovery, if they are enabled and could be started.
@@ -46,6 +48,8 @@ pub struct Discovery {
     dht: Option<(InfoHash, Arc<DhtService>)>,
     lsd: Option<(InfoHash, Arc<Lsd>)>,
     found: Receiver<FoundPeers>,
+    /// The other end of `found`.
+    tell_found: Option<Sender<FoundPeers>>,
     lsd_peers: Receiver<(InfoHash, SocketAddr)>,
     next_reachability_check: Duration,
     /// What has yet to be started.
@@ -68,6 +72,7 @@ impl Discovery {
             dht: None,
             lsd: None,
             found: never(),
+            tell_found: None,
             lsd_peers: never(),
             next_reachability_check: REACHABILITY_INTERVAL,
             not_started: NotStarted::default(),
@@ -107,7 +112,7 @@ impl Discovery {
             self.not_started.dht = self.should_retry("DHT", Level::Warn, begun.as_ref().err(), now);
             if let Ok(Some(dht)) = begun {
                 dht.add_hosts(config.search.nodes.clone());
-                (self.dht, self.found) = (Some((info_hash, dht)), found);
+                (self.dht, self.found, self.tell_found) = (Some((info_hash, dht)), found, Some(tell));
             }
         }
         if self.not_started.lsd {
@@ -182,16 +187,24 @@ impl Discovery {
         }
     }
 
+    /// Announces these ports in the DHT, over IPv4 and over IPv6, in place of the former ones.
+    pub fn announce_ports(&self, v4: u16, v6: u16) {
+        if let Some(((info_hash, dht), tell)) = self.dht.as_ref().zip(self.tell_found.as_ref()) {
+            dht.search_with_ports(*info_hash, v4, v6, tell);
+        }
+    }
+
     /// Waits for an event until `wake`; `None` if there was none.
     pub fn wait(
         &mut self,
         messages: &Receiver<TorrentMessage>,
-        incoming_connections: &Receiver<IncomingConnection>,
+        registration: &Registration,
         wake: Instant,
     ) -> Option<LoopEvent> {
         select! {
             recv(messages) -> message => message.ok().map(LoopEvent::Message),
-            recv(incoming_connections) -> connection => connection.ok().map(LoopEvent::Incoming),
+            recv(registration.mapping_changes()) -> _ => Some(LoopEvent::PortMapping),
+            recv(registration.incoming_connections()) -> connection => connection.ok().map(LoopEvent::Incoming),
             recv(self.found) -> found => {
                 if found.is_err() {
                     self.found = never(); // its threads have ended
@@ -215,7 +228,7 @@ impl Discovery {
     }
 
     fn forget(&mut self) {
-        (self.found, self.lsd_peers) = (never(), never());
+        (self.found, self.lsd_peers, self.tell_found) = (never(), never(), None);
         (self.not_started, self.retry_at) = (NotStarted::default(), Duration::MAX);
         if let Some((info_hash, lsd)) = self.lsd.take() {
             lsd.remove(info_hash);

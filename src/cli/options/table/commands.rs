@@ -120,6 +120,13 @@ pub(super) const SERVE: &[OptionEntry] = &[
     option("peer-port").manual(
         "Listen for peers on this port instead of the port in the settings, which is 51413 at first.",
     ),
+    option("port-mapping").manual(
+        "Ask the router to forward the port for peers even if this machine has a public address. Without this option, the \
+         service asks if the address is private, as for a download.",
+    ),
+    option("no-port-mapping").manual(
+        "Never ask the router to forward the port. This option takes precedence over `--port-mapping`.",
+    ),
     option("block-list").complete(File).manual(
         "Neither connect to the addresses in this list nor accept connections from them; as for a download. The service \
          does not start if it cannot load the list.",

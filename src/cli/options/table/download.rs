@@ -134,6 +134,17 @@ pub(super) const OPTIONS: &[OptionEntry] = &[
          the VPN. To prevent this, configure the resolver to use the VPN, or use addresses instead of host names. \
          btsync uses no proxy with this option. Before Linux 5.7, the option needs the capability `CAP_NET_RAW`.",
     ),
+    network("port-mapping").manual(
+        "Ask the router at once to forward the port to this machine (port forwarding), so that peers can connect to it. With \
+         `--interface`, btsync asks only the gateway of that interface, such as the server of a VPN that forwards ports. \
+         Without this option, btsync asks if this machine has a private address, no interface is given, and it seeds or has \
+         downloaded for 60 seconds.\n\n\
+         btsync asks by PCP, NAT-PMP or UPnP, renews the forwarding while it runs, and removes it at the end. For IPv6, it \
+         asks the router to let connections through its firewall.",
+    ),
+    network("no-port-mapping").manual(
+        "Never ask the router to forward the port. This option takes precedence over `--port-mapping`.",
+    ),
     network("block-list").complete(File).manual(
         "Neither connect to the addresses in this block list nor accept connections from them, whether trackers, other peers, \
          the DHT, the local network or the user name them; exchange no DHT packets with them. _LIST_ is a file or an HTTP(S) URL, \

@@ -13,7 +13,10 @@ use crate::cli::report::tui::peers::{self, LEGEND, PeerRow};
 use crate::cli::report::tui::spark::Sparkline;
 use crate::cli::report::tui::text::{fit_items, shorten, wrap};
 use crate::cli::report::{sanitize, tracker_error};
-use btsync::{FileView, Limits, PeerSearchStats, PieceState, SeedGoal, Snapshot, Stage, TrackerState};
+use btsync::{
+    FileView, Limits, MappingFailure, MappingState, PeerSearchStats, PieceState, PortMappingStatus, SeedGoal,
+};
+use btsync::{Snapshot, Stage, TrackerState};
 
 /// The maximum number of rows, unless two thirds of the terminal are more.
 const MAX_ROWS: usize = 24;
@@ -189,10 +192,24 @@ fn search_items(content: &PanelContent<'_>) -> Vec<StatusItem> {
     if let Some(list) = search.block_list.filter(|list| list.hits > 0) {
         items.push((3, format!("blocked {}", list.hits)));
     }
+    items.extend(search.port_mapping.as_ref().and_then(port_mapping).map(|words| (3, words)));
     if now.wasted > 0 {
         items.push((3, format!("wasted {}", size(now.wasted))));
     }
     items
+}
+
+/// Whether the router forwards our port, once it was asked.
+fn port_mapping(status: &PortMappingStatus) -> Option<String> {
+    match &status.ipv4 {
+        MappingState::Mapped { protocol, tcp_port: Some(port), .. } => {
+            Some(format!("port {port} forwarded ({protocol})"))
+        }
+        MappingState::Failed(MappingFailure::Silent | MappingFailure::Refused { .. }) => {
+            Some("port not forwarded".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// A short summary of the trackers' answers.

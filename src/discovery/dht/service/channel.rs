@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::discovery::DormantListener;
+use crate::discovery::dht::FoundPeers;
 use crate::discovery::dht::message::Family;
 use crate::discovery::dht::node::DhtStats;
 use crate::discovery::dht::service::{DhtCommand, DhtService};
@@ -60,7 +61,22 @@ impl DhtService {
     /// [`DhtService::dormant`]. Without effect on a torrent that is searched for. Must not be called for a private torrent (BEP 27).
     #[doc(hidden)]
     pub fn announce_once(&self, info_hash: InfoHash, port: u16) {
-        self.send_to_all(&DhtCommand::AnnounceOnce(info_hash, port));
+        self.announce_once_with_ports(info_hash, port, port);
+    }
+
+    /// The same with a port for each address family, because a router may forward another one for IPv4.
+    pub(crate) fn announce_once_with_ports(&self, info_hash: InfoHash, v4: u16, v6: u16) {
+        for handle in self.handles.iter() {
+            handle.send_command(DhtCommand::AnnounceOnce(info_hash, if handle.family == Family::V4 { v4 } else { v6 }));
+        }
+    }
+
+    /// Like [`DhtService::search_for`], with a port for each address family. May be repeated when a port has changed.
+    pub(crate) fn search_with_ports(&self, info_hash: InfoHash, v4: u16, v6: u16, found: &Sender<FoundPeers>) {
+        for handle in self.handles.iter() {
+            let port = if handle.family == Family::V4 { v4 } else { v6 };
+            handle.send_command(DhtCommand::Search(info_hash, Some(port), Some(found.clone())));
+        }
     }
 }
 

@@ -23,6 +23,13 @@ pub struct SessionField {
     pub write: fn(&mut JsonWriter, &SessionView<'_>),
 }
 
+impl SessionField {
+    /// Whether it is btsync's own, which the legacy dialect does not have.
+    pub fn is_own(&self) -> bool {
+        self.name.starts_with("btsync_")
+    }
+}
+
 /// All fields, by their names in JSON-RPC.
 pub const FIELDS: &[SessionField] = &[
     field("alt-speed-down", "alt_speed_down", |to, of| to.int(of.settings.alternative.down)),
@@ -39,6 +46,9 @@ pub const FIELDS: &[SessionField] = &[
     }),
     field("blocklist-size", "blocklist_size", |to, of| to.int(of.context.control.block_list().ranges)),
     field("blocklist-url", "blocklist_url", |to, of| to.string(&of.context.control.block_list().url)),
+    field("btsync_port_mapping", "btsync_port_mapping", |to, of| {
+        to.string(&of.context.control.port_mapping().map(|status| status.to_string()).unwrap_or_default());
+    }),
     field("cache-size-mb", "cache_size_mib", |to, _| to.int(0)),
     field("config-dir", "config_dir", |to, of| to.path(&of.context.control.state_folder())),
     field("default-trackers", "default_trackers", |to, of| {
@@ -66,7 +76,9 @@ pub const FIELDS: &[SessionField] = &[
         to.bool(of.settings.network.is_port_random);
     }),
     field("pex-enabled", "pex_enabled", |to, of| to.bool(of.settings.network.pex)),
-    field("port-forwarding-enabled", "port_forwarding_enabled", |to, _| to.bool(false)),
+    field("port-forwarding-enabled", "port_forwarding_enabled", |to, of| {
+        to.bool(of.context.control.maps_port());
+    }),
     field("preferred_transports", "preferred_transports", |to, _| to.array(["tcp"], JsonWriter::string)),
     field("queue-stalled-enabled", "queue_stalled_enabled", |to, of| to.bool(of.settings.queue.ignores_stalled)),
     field("queue-stalled-minutes", "queue_stalled_minutes", |to, of| to.int(of.settings.queue.stalled_minutes)),

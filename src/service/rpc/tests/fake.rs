@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::discovery::port_mapping::status::{MappingProtocol, MappingState, PortMappingStatus};
 use crate::service::model::*;
 use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::types::InfoHash;
@@ -334,6 +335,20 @@ impl Control for Fake {
 
     fn is_port_open(&self) -> Option<bool> {
         self.is_port_open
+    }
+
+    fn maps_port(&self) -> bool {
+        true
+    }
+
+    fn port_mapping(&self) -> Option<PortMappingStatus> {
+        let ipv4 = MappingState::Mapped {
+            protocol: MappingProtocol::Upnp,
+            tcp_port: Some(51413),
+            udp_port: Some(51413),
+            external_address: None,
+        };
+        Some(PortMappingStatus { ipv4, ipv6: None })
     }
 
     fn peer_port(&self) -> u16 {
