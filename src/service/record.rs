@@ -36,9 +36,9 @@ pub struct TorrentRecord {
     /// Whether its files have to be hashed before anything else.
     #[serde(default)]
     pub needs_check: bool,
-    /// Whether it may overwrite files that are in its way.
-    #[serde(default)]
-    pub may_overwrite: bool,
+    /// The folder in which it may overwrite files that are in its way, until its files have been checked once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_overwrite_in: Option<PathBuf>,
     /// A number that orders the queue; torrents with lower ones come first.
     #[serde(default)]
     pub queue_number: i64,
@@ -181,7 +181,7 @@ impl TorrentRecord {
             folder,
             desired_state: DesiredState::Stopped,
             needs_check: false,
-            may_overwrite: false,
+            may_overwrite_in: None,
             queue_number: 0,
             settings: TorrentSettings::default(),
             files: FileChoices::default(),
@@ -217,6 +217,34 @@ impl TorrentRecord {
         let files = if self.renaming.is_empty() { &self.files.renamed } else { &self.renaming };
         let at = files.binary_search_by_key(&index, |(renamed, _)| *renamed).ok()?;
         files.get(at).map(|(_, path)| path)
+    }
+
+    /// Whether it may overwrite files that are in its way.
+    pub fn may_overwrite(&self) -> bool {
+        self.may_overwrite_in.as_ref() == Some(&self.folder)
+    }
+
+    /// Permits the torrent to overwrite files in its folder.
+    pub fn permit_overwriting(&mut self) {
+        self.may_overwrite_in = Some(self.folder.clone());
+    }
+
+    /// Ends the permission to overwrite if the torrent has other files than `before`: the user gave it for those.
+    pub fn keep_permission(&mut self, before: &TorrentRecord) {
+        let has_same_files = self.folder == before.folder
+            && self.files.unwanted == before.files.unwanted
+            && self.files.renamed == before.files.renamed;
+        if !has_same_files {
+            self.may_overwrite_in = None;
+        }
+    }
+
+    /// Sets the folder in which its files are already, according to the user: a check has to find out.
+    pub fn use_folder(&mut self, folder: &Path) {
+        folder.clone_into(&mut self.folder);
+        (self.final_folder, self.moving_to, self.may_overwrite_in) = (None, None, None);
+        (self.progress.is_complete, self.progress.have) = (false, 0);
+        self.needs_check = self.metainfo.is_some();
     }
 
     /// Whether the record can be one that the service wrote: its number is not 0 and its folder is absolute.

@@ -1,7 +1,9 @@
 //! A whole service: torrents are added, run, survive restarts, and are removed.
 
+mod checking;
 mod dormant;
 mod files;
+mod overwriting;
 mod text_limits;
 
 use std::path::{Path, PathBuf};

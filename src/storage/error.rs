@@ -118,6 +118,12 @@ pub enum StorageError {
         /// The path of the file.
         path: PathBuf,
     },
+    /// None of the torrent's files exists although they did before.
+    #[error("none of the torrent's files is in {} any more: mount their disk, or choose the folder that has them", shown(.path))]
+    NoFiles {
+        /// The download folder.
+        path: PathBuf,
+    },
     /// There is too little free disk space.
     #[error("not enough disk space in {}: {}; free some space, choose another folder, or select fewer files", shown(.path), space_shortage(*.needed, *.free))]
     NoSpace {
@@ -199,7 +205,7 @@ impl StorageError {
                 StorageErrorKind::Exists
             }
             StorageError::InUse { .. } | StorageError::LockLost { .. } => StorageErrorKind::InUse,
-            StorageError::Moved { .. } => StorageErrorKind::Missing,
+            StorageError::Moved { .. } | StorageError::NoFiles { .. } => StorageErrorKind::Missing,
             StorageError::OutOfRange { .. } => StorageErrorKind::Io,
         }
     }

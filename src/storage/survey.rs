@@ -38,6 +38,11 @@ impl Survey {
         self.files.get(number)?.as_ref()
     }
 
+    /// Whether any of the torrent's files exists, or its part file.
+    pub fn has_files(&self) -> bool {
+        self.part_file.is_some() || self.files.iter().any(Option::is_some)
+    }
+
     /// The first file that differs in a later survey; the part file's number is the number of files.
     pub fn differs(&self, later: &Survey) -> Option<usize> {
         let file = self.files.iter().zip(&later.files).position(|(before, now)| before != now);

@@ -110,6 +110,10 @@ pub struct FileConfig {
     pub first_and_last: bool,
     /// Whether to hash all existing files, whatever the resume data says.
     pub verify: bool,
+    /// Whether to end after the check of the files, and to create none.
+    pub ends_after_check: bool,
+    /// Whether to fail if none of the files exists.
+    pub expects_files: bool,
     /// When to allocate disk space for the files.
     pub allocation: Allocation,
     /// Whether a torrent's name may start with a dot.
@@ -233,6 +237,8 @@ impl Default for FileConfig {
             priorities: Vec::new(),
             first_and_last: false,
             verify: false,
+            ends_after_check: false,
+            expects_files: false,
             allocation: Allocation::default(),
             allow_hidden: false,
             replaces_colons: false,

@@ -1,6 +1,7 @@
 //! Opens a torrent's files before any of their data is downloaded: examines them, hashes what the resume data does not cover, decides
 //! which of them are ours, and only then creates anything.
 
+mod check;
 mod ownership;
 mod recheck;
 
@@ -130,17 +131,21 @@ impl FileOpener<'_> {
             if self.storage.ignore_files_as_before(&survey, &self.metainfo.pieces, &*self.inner.run) {
                 survey = self.storage.survey(&*self.inner.run)?;
             }
-            let (mut have, mut resume_store) = self.check(&survey)?;
+            let (mut have, mut resume_store) = self.check_existing(&survey)?;
+            if self.config.files.ends_after_check && !self.wanted.is_within(&have) {
+                self.keep_result(resume_store, &have);
+                return Ok((have, None));
+            }
             // Files that another torrent has started to write since would be taken for the user's own.
             self.registration.map_or(Ok(()), |registration| registration.check_not_written(self.storage.layout()))?;
             let (mut actions, part_file_action) = self.decide(&survey, &have, resume_store.as_ref())?;
-            if self.is_stopped() {
-                return Ok((have, None));
+            let leaves_all = actions.iter().all(|action| *action == FileAction::Leave);
+            if self.is_stopped() || (self.config.files.ends_after_check && !leaves_all) {
+                return Ok((have, resume_store.filter(|_| !self.is_stopped())));
             }
             self.record_doubts(&actions, &survey, resume_store.as_ref());
             self.storage.adopt_moved_whole_files(&self.metainfo.info_hash, &actions, &survey, &have);
             self.keep_unfinished_names(&actions, &survey);
-            let leaves_all = actions.iter().all(|action| *action == FileAction::Leave);
             self.identify(&actions, &survey, false);
             if !self.claim_files(!leaves_all)? {
                 return Ok((have, None));
@@ -211,43 +216,6 @@ impl FileOpener<'_> {
 
     fn is_stopped(&self) -> bool {
         self.inner.run.is_stopped()
-    }
-
-    /// The pieces on disk that verify. Pieces that the resume data covers are not hashed; without resume data, all are.
-    fn check(&mut self, survey: &Survey) -> Result<(Bitfield, Option<ResumeStore>), TorrentError> {
-        let (config, storage, torrent) = (self.config, &self.storage, self.metainfo);
-        let mut known = Bitfield::new(torrent.piece_count());
-        self.hashed = false;
-        if self.is_stopped() {
-            return Ok((known, None));
-        }
-        let mut resume_store = self.resume_store();
-        match &mut resume_store {
-            Some(resume_store) if config.files.verify || survey.bytes == 0 => resume_store.skip_trusted_pieces(),
-            Some(resume_store) => known = resume_store.load_trusted_pieces(storage),
-            None => {}
-        }
-        if survey.bytes == 0 && torrent.total() > 0 {
-            return Ok((known, resume_store));
-        }
-        let size = |pieces: &Bitfield| pieces.iter().map(|piece| u64::from(torrent.piece_size(piece))).sum::<u64>();
-        if !known.is_full() {
-            self.hashed = true;
-            send_event(self.events, Event::CheckStarted { bytes: torrent.total() - size(&known) });
-            let (progress, run) = (&self.inner.progress.check, &*self.inner.run);
-            known = storage::check_rest(storage, &torrent.pieces, &known, 0, progress, run)?;
-            if let Some(resume_store) = &mut resume_store {
-                resume_store.checked(storage, &*self.inner.run);
-            }
-        }
-        let (total, have) = wanted_sizes(torrent, self.wanted, &known);
-        send_event(self.events, Event::Checked { have, total });
-        Ok((known, resume_store))
-    }
-
-    fn resume_store(&self) -> Option<ResumeStore> {
-        let records = self.config.records.resume_folder.as_ref()?;
-        ResumeStore::new(records, self.metainfo.info_hash, &self.config.out_dir, &self.storage, &*self.inner.run)
     }
 
     /// Everything wanted is complete: nothing is written, except what an earlier run could not put in order.

@@ -114,6 +114,12 @@ setters! {
     private_folders: Vec<PathBuf> => records.private_folders;
     /// Whether to hash all existing files, whatever the resume data says.
     verify: bool => files.verify;
+    /// Whether to end after the check of the files, and to create none.
+    #[doc(hidden)]
+    ends_after_check: bool => files.ends_after_check;
+    /// Whether to fail if none of the files exists.
+    #[doc(hidden)]
+    expects_files: bool => files.expects_files;
     /// The most open files.
     max_open_files: usize => files.max_open_files;
     /// Which of the torrent's files are wanted.

@@ -143,7 +143,10 @@ impl<'a> TorrentRun<'a> {
         if met && !config.seed.any() && kept_peers.is_none() && !stopped {
             return Ok(DownloadEnd::Ended(self.complete_at_once(&storage, have, resume_store)));
         }
-        if stopped && kept_peers.is_none() {
+        if (stopped || config.files.ends_after_check) && kept_peers.is_none() {
+            if let Some(resume_store) = resume_store.filter(|_| met && !stopped) {
+                resume_store.finish(&storage, (have, Vec::new()), |_| false);
+            }
             return Ok(DownloadEnd::Ended(if met { Outcome::StoppedComplete } else { Outcome::Stopped }));
         }
         if !met {

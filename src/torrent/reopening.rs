@@ -34,10 +34,12 @@ impl ReopenRequests {
             }
             let before = AddOptions { config: TorrentConfig::clone(config), claim_position: None };
             let after = changes.into_iter().fold(before, |options, change| change(options)).config;
-            let max_open_files = config.files.max_open_files;
+            let (max_open_files, ends_after_check) = (config.files.max_open_files, config.files.ends_after_check);
             let config = Arc::make_mut(config);
             (config.out_dir, config.files) = (after.out_dir, after.files);
             config.files.max_open_files = config.files.max_open_files.min(max_open_files);
+            // A torrent that already has peers does not end after a check.
+            config.files.ends_after_check &= ends_after_check;
         }
     }
 }

@@ -238,6 +238,21 @@ impl ResumeStore {
         }
     }
 
+    /// A check that changes no file has found these pieces: the record no longer has others that the next run would not hash. All
+    /// else in it stays, above all which files are btsync's.
+    pub fn drop_failed_pieces(self, storage: &Storage, have: &Bitfield) {
+        let Some(mut record) = self.record.filter(|record| record.boot == self.boot) else { return };
+        let trusted = record.trusted_pieces(storage.layout(), &self.stamps_at_start);
+        let failed: Vec<PieceIndex> = trusted.iter().filter(|piece| !have.has(*piece)).collect();
+        if failed.is_empty() {
+            return;
+        }
+        failed.into_iter().for_each(|piece| _ = record.have.clear(piece));
+        if let Err(error) = replace(&self.path, &record.encode(), ResumeData::is_encoded) {
+            log::warn!("{}: cannot be written: {error}", self.path.display());
+        }
+    }
+
     /// Payload bytes sent in earlier runs.
     pub fn uploaded_before(&self) -> u64 {
         self.record.as_ref().map_or(0, |record| record.uploaded)

@@ -57,7 +57,7 @@ fn assert_common(records: &[TorrentRecord]) {
     assert_eq!((photos.files.unwanted.as_slice(), photos.files.high.as_slice()), (&[1][..], &[0][..]));
     assert_eq!((photos.progress.total, photos.progress.wanted), (150_000, 100_000));
     assert!(photos.files.renamed.is_empty(), "{photos:?}");
-    assert!(photos.times.added.0 > 1_000_000_000 && !photos.may_overwrite);
+    assert!(photos.times.added.0 > 1_000_000_000 && photos.may_overwrite_in.is_none());
     assert_eq!(photos.settings.seed_ratio_mode, LimitMode::Own);
     assert_eq!(single.settings.seed_ratio_mode, LimitMode::Session);
     assert!(photos.settings.down_limit.enabled && !single.settings.down_limit.enabled);
@@ -83,7 +83,7 @@ fn the_torrents_of_qbittorrent_are_taken_over() {
     assert_eq!(settings.peer_limit, 100);
     // Its copies of torrent files have no trackers.
     assert_eq!(records[0].trackers, Some(vec![vec!["http://127.0.0.1:9/announce".to_owned()]]));
-    assert!(records[0].times.done.0 > 0 && !records[1].may_overwrite);
+    assert!(records[0].times.done.0 > 0 && records[1].may_overwrite_in.is_none());
 }
 
 /// A folder of Transmission's with this torrent; its resume data has `more` beside its folder.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::metainfo::Metainfo;
 use crate::peer::LimitGroup;
 use crate::service::manager::Manager;
+use crate::service::manager::file_operations::check_no_job;
 use crate::service::metainfo_summary::real_files;
 use crate::service::model::{
     BandwidthGroup, ControlError, FileIndexes, TorrentChange, TorrentId, TorrentSettings, UnixTime,
@@ -34,6 +35,10 @@ impl Manager {
         for id in ids.iter().collect::<BTreeSet<_>>() {
             let Some(torrent) = self.torrents.get(id) else { continue };
             let mut record = torrent.record.clone();
+            if let Some(folder) = change.folder.as_ref().filter(|folder| **folder != record.folder) {
+                check_no_job(torrent)?;
+                record.use_folder(folder);
+            }
             let needs_metainfo = record.metainfo.is_some() && (changes_files || changes_trackers);
             let metainfo = if needs_metainfo { self.control.metainfo(&record) } else { None };
             Manager::apply(&mut record, change, metainfo.as_deref())?;
@@ -54,16 +59,13 @@ impl Manager {
         Ok(())
     }
 
-    /// Applies a change to a record, without saving it.
+    /// Applies a change to a record, except the folder, without saving it.
     pub(super) fn apply(
         record: &mut TorrentRecord,
         change: &TorrentChange,
         metainfo: Option<&Metainfo>,
     ) -> Result<(), ControlError> {
         apply_settings(&mut record.settings, change)?;
-        if let Some(folder) = &change.folder {
-            record.folder.clone_from(folder);
-        }
         change_trackers(record, change, metainfo)?;
         if let Some(metainfo) = metainfo {
             choose_files(record, change, metainfo)?;

@@ -343,7 +343,7 @@ impl Manager {
 impl ManagedTorrent {
     /// Whether it can be dormant while it is to run: everything wanted is complete, and no check was asked for.
     pub fn can_be_dormant(&self) -> bool {
-        self.is_complete() && self.record.metainfo.is_some() && !self.record.may_overwrite && self.wants_to_run()
+        self.is_complete() && self.record.metainfo.is_some() && !self.record.may_overwrite() && self.wants_to_run()
     }
 
     /// What trackers know of it.

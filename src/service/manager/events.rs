@@ -93,14 +93,12 @@ impl Manager {
     /// The files have been hashed, or resume data stood in for it.
     fn finish_check(&mut self, id: TorrentId, have: u64, total: u64) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
-        let mut ends = false;
         if let ManagedState::Active(run) | ManagedState::Stopping(run) = &mut torrent.state {
-            ends = run.spec.ends_after_check;
-            (run.spec.needs_check, run.spec.ends_after_check, run.spec.may_overwrite) = (false, false, false);
+            (run.spec.needs_check, run.spec.may_overwrite) = (false, false);
         }
         let is_complete = have >= total;
         let saved = self.update_record(id, |record| {
-            (record.needs_check, record.may_overwrite) = (false, false);
+            (record.needs_check, record.may_overwrite_in) = (false, None);
             (record.progress.have, record.progress.wanted) = (have, total);
             record.progress.is_complete = is_complete;
             if is_complete && record.times.done.0 == 0 {
@@ -114,9 +112,6 @@ impl Manager {
         if let Err(error) = saved {
             log::error!("{error}");
         }
-        if ends {
-            log::debug!("torrent {}: checked", id.0);
-        }
     }
 
     /// Every wanted piece is verified.
@@ -125,7 +120,7 @@ impl Manager {
             if !record.progress.is_complete || record.times.done.0 == 0 {
                 record.times.done = UnixTime::now();
             }
-            record.progress.is_complete = true;
+            (record.progress.is_complete, record.may_overwrite_in) = (true, None);
             record.progress.have = record.progress.wanted;
             if record.desired_state != DesiredState::Stopped {
                 record.is_finished = false;

@@ -38,15 +38,13 @@ impl Manager {
             if clears {
                 record.problem = None;
             }
-            record.moving_to = None;
+            (record.moving_to, record.may_overwrite_in) = (None, None);
             if record.final_folder.is_some() && moves {
                 record.final_folder = Some(folder.to_owned());
             } else if moves && record.folder != folder {
                 record.moving_to = Some(folder.to_owned());
             } else if !moves {
-                folder.clone_into(&mut record.folder);
-                record.final_folder = None;
-                (record.progress.is_complete, record.needs_check) = (false, record.metainfo.is_some());
+                record.use_folder(folder);
                 if clears {
                     // The user chose another folder because of the problem: go on there.
                     (record.desired_state, record.needs_check) = (DesiredState::Queued, false);
@@ -126,14 +124,16 @@ impl Manager {
     /// Changes the record after a job, even if it cannot be saved now: after a kill, the job would find everything done.
     fn update_even_if_unsaved(&mut self, id: TorrentId, change: impl FnOnce(&mut TorrentRecord)) {
         let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        let before = torrent.record.clone();
         change(&mut torrent.record);
+        torrent.record.keep_permission(&before);
         torrent.is_dirty = true;
         self.save(id);
     }
 }
 
 /// While a job has a torrent's files, nothing else may be asked of them: after a kill, the job has to be the same.
-fn check_no_job(torrent: &ManagedTorrent) -> Result<(), ControlError> {
+pub(super) fn check_no_job(torrent: &ManagedTorrent) -> Result<(), ControlError> {
     if matches!(torrent.state, ManagedState::FileJob(_)) { Err(is_busy()) } else { Ok(()) }
 }
 

@@ -236,7 +236,7 @@ impl ManagedTorrent {
             folder: record.folder.clone(),
             unwanted: record.files.unwanted.iter().copied().collect(),
             renamed: record.files.renamed.clone(),
-            may_overwrite: record.may_overwrite,
+            may_overwrite: record.may_overwrite(),
             needs_check: record.needs_check,
             ends_after_check: record.needs_check && record.desired_state == DesiredState::Stopped,
             has_metainfo: record.metainfo.is_some(),

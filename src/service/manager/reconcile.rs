@@ -14,6 +14,7 @@ use crate::service::model::{Problem, ProblemKind, TorrentId, UnixTime};
 use crate::service::queue::{QueueCandidate, QueueClass, choose_running};
 use crate::service::record::{DesiredState, INCOMPLETE_SUFFIX, TorrentRecord};
 use crate::service::state_folder::downloaded_torrents;
+use crate::storage::StorageError;
 use crate::torrent::{AddOptions, Outcome, SeedGoal, Source, TorrentError, TorrentHandle};
 use crate::util::atomics::Flag;
 use crate::util::printable_text::printable;
@@ -61,7 +62,9 @@ impl Manager {
         match &torrent.state {
             ManagedState::Active(run) => {
                 let spec = torrent.spec(run.spec.incomplete_suffix);
-                if !is_chosen || (run.spec != spec && !run.spec.has_metainfo) {
+                // A run that ends after its check keeps nothing that could go on, such as peers.
+                let must_restart = !run.spec.has_metainfo || run.spec.ends_after_check || spec.ends_after_check;
+                if !is_chosen || (run.spec != spec && must_restart) {
                     self.stop_run(id);
                 } else if run.spec != spec {
                     self.reopen_run(id, spec);
@@ -185,6 +188,8 @@ impl Manager {
             .replace_colons(true)
             .renamed_files(spec.renamed.clone())
             .verify(spec.needs_check)
+            .ends_after_check(spec.ends_after_check)
+            .expects_files(record.progress.have > 0)
             .overwrite(spec.may_overwrite)
             .sequential(record.settings.sequential)
             .max_peers(usize::from(record.settings.peer_limit))
@@ -231,7 +236,9 @@ impl Manager {
             torrent.drop_guard_after_run(&run, ended.is_ok());
             match ended {
                 Err(error) => self.fail_with(id, &error),
-                Ok(Outcome::Stopped | Outcome::StoppedComplete) if was_told => self.save(id),
+                Ok(Outcome::Stopped | Outcome::StoppedComplete) if was_told || run.spec.ends_after_check => {
+                    self.save(id);
+                }
                 Ok(outcome) => {
                     log::warn!("torrent {}: ended with {outcome:?} although it was not to stop", id.0);
                     self.fail(id, ProblemKind::Local, "it stopped unexpectedly; start it again");
@@ -242,10 +249,16 @@ impl Manager {
     }
 
     fn fail_with(&mut self, id: TorrentId, error: &TorrentError) {
+        let is_gone = matches!(error, TorrentError::Storage(StorageError::NoFiles { .. }));
+        if let Some(torrent) = self.torrents.get_mut(&id).filter(|torrent| is_gone && torrent.record.needs_check) {
+            // The user asked for a check: from now on, nothing of the torrent is known to be on disk.
+            (torrent.record.progress.have, torrent.record.progress.is_complete) = (0, false);
+        }
         let (kind, advice) = match error {
             TorrentError::Storage(error) if error.is_overwritable() => {
                 (ProblemKind::FilesInTheWay, "; choose another folder, or permit btsync to overwrite it")
             }
+            _ if is_gone => (ProblemKind::Local, "; to download them again, verify the torrent, then start it"),
             _ => (ProblemKind::Local, ""),
         };
         self.fail(id, kind, &format!("{error}{advice}"));
@@ -256,7 +269,7 @@ impl Manager {
         let problem = Problem { kind, message: printable(message) };
         log::warn!("torrent {}: {}", id.0, problem.message);
         let failed = self.update_record(id, |record| {
-            (record.desired_state, record.needs_check) = (DesiredState::Stopped, false);
+            (record.desired_state, record.needs_check, record.may_overwrite_in) = (DesiredState::Stopped, false, None);
             record.problem = Some(problem);
         });
         if let Err(error) = failed {

@@ -35,7 +35,7 @@ impl Manager {
             ControlRequest::SetFolder(ids, folder, moves_files) => self.set_folder(&ids, &folder, moves_files)?,
             ControlRequest::Rename(id, files, name) => self.rename(id, files, name)?,
             ControlRequest::Overwrite(id) => self.update_records(&[id], |record| {
-                record.may_overwrite = true;
+                record.permit_overwriting();
                 start(record, false);
             })?,
             ControlRequest::MoveInQueue(ids, to) => self.move_in_queue(&ids, &to)?,
@@ -54,6 +54,7 @@ impl Manager {
         let torrent = self.torrents.get_mut(&id).ok_or(ControlError::NoTorrent(id))?;
         let before = torrent.record.clone();
         change(&mut torrent.record);
+        torrent.record.keep_permission(&before);
         if let Err(error) = self.state_folder.save_record(&torrent.record) {
             torrent.record = before;
             return Err(ControlError::System(error.to_string()));
@@ -84,6 +85,12 @@ impl Manager {
     /// # Errors
     /// The first one.
     pub(super) fn save_changed_records(&mut self, records: Vec<TorrentRecord>) -> Result<(), ControlError> {
+        let mut records = records;
+        for record in &mut records {
+            if let Some(torrent) = self.torrents.get(&record.id) {
+                record.keep_permission(&torrent.record);
+            }
+        }
         let mut first = Ok(());
         for (result, record) in self.state_folder.save_records(&records).into_iter().zip(records) {
             let id = record.id;
@@ -148,10 +155,13 @@ impl Manager {
         let mut record = TorrentRecord::new(id, info_hash, name.clone(), folder, UnixTime::now());
         record.settings.peer_limit = self.settings.network.peer_limit_per_torrent;
         record.queue_number = self.end_of_queue();
-        (record.link, record.may_overwrite) = (link, may_overwrite);
+        record.link = link;
         if self.settings.uses_incomplete_folder && self.settings.incomplete_folder.is_absolute() {
             let incomplete = self.settings.incomplete_folder.clone();
             record.final_folder = Some(std::mem::replace(&mut record.folder, incomplete));
+        }
+        if may_overwrite {
+            record.permit_overwriting();
         }
         if let Some((metainfo, _)) = &metainfo {
             record.metainfo = Some(summarize(metainfo));
@@ -221,7 +231,7 @@ impl Manager {
 }
 
 fn stop(record: &mut TorrentRecord) {
-    (record.desired_state, record.needs_check) = (DesiredState::Stopped, false);
+    (record.desired_state, record.needs_check, record.may_overwrite_in) = (DesiredState::Stopped, false, None);
 }
 
 /// Starts a torrent: with a new problem it stops again.

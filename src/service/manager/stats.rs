@@ -220,6 +220,8 @@ fn transfer(record: &TorrentRecord, run: Option<&ActiveRun>) -> TransferStats {
 fn follow_stage(record: &mut TorrentRecord, run: &ActiveRun, elapsed: Duration) {
     let seconds = elapsed.as_secs().max(1);
     match run.snapshot.stage {
+        // The stage is one of the files before.
+        _ if record.needs_check => return,
         Stage::Downloading => record.times.downloading += seconds,
         Stage::Seeding => record.times.seeding += seconds,
         _ => return,

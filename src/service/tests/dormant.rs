@@ -155,7 +155,8 @@ fn a_dormant_seed_without_files_says_so_when_it_wakes() {
     std::fs::remove_dir_all(seed.downloads().join("x")).expect("removed");
     let leecher = Fixture::start(&temp.path().join("leecher"));
     leecher.add(&bytes);
-    seed.wait_for("it notices", id, |it| it.activity != Activity::Seeding);
+    seed.wait_for("it notices", id, |it| it.activity == Activity::Stopped && it.problem.is_some());
+    assert!(!seed.downloads().join("x").exists(), "it is not downloaded again");
 }
 
 #[test]

@@ -95,6 +95,29 @@ fn a_file_that_was_touched_is_not_believed() {
 }
 
 #[test]
+fn a_check_that_changes_no_file_takes_pieces_from_the_record_and_nothing_else() {
+    let fixture = StoreFixture::new();
+    let mut resume_store = fixture.resume_store();
+    let owned = vec![(0, 7), (1, 8)];
+    resume_store.set_owned_files(owned.clone(), &fixture.storage, &Bitfield::new(4));
+    fixture.storage.write_vectored_at(0, &[IoSlice::new(&[1; 200])]).expect("room");
+    let mut have = Bitfield::full(4);
+    have.clear(PieceIndex(3));
+    resume_store.finish(&fixture.storage, pieces(have.clone()), |_| false);
+    let before = fixture.decoded();
+    have.clear(PieceIndex(1));
+    fixture.resume_store().drop_failed_pieces(&fixture.storage, &have);
+    assert_eq!(fixture.trusted_pieces(), [0, 2]);
+    let now = fixture.decoded();
+    assert_eq!((now.owned_files, now.files), (Some(owned), before.files.clone()));
+    // The next run hashes the pieces of a file that another program has changed, so the record may stay as it is.
+    fs::write(fixture.file("a"), [2; 100]).expect("written");
+    have.clear(PieceIndex(0));
+    fixture.resume_store().drop_failed_pieces(&fixture.storage, &have);
+    assert_eq!((fixture.decoded().have.count(), fixture.decoded().files), (2, before.files));
+}
+
+#[test]
 fn another_file_by_the_same_name_is_not_believed() {
     let fixture = StoreFixture::new();
     fixture.fill();
