@@ -6,6 +6,9 @@
 //! block transfer for longest. So idle connections keep nobody out, however many addresses of a network they use and whatever
 //! they claim.
 //!
+//! Unfinished handshakes count on their own: the network that has the most of them gives up its oldest to a network with far fewer
+//! connections.
+//!
 //! If the connections come from as many networks as there are connections, a connection that has never transferred a block is
 //! evicted after a short grace period: first one that does not read what we send, then one that had an upload slot and requested
 //! nothing. A connection that has transferred blocks may be evicted ten seconds to a minute after the last one; the more it has
@@ -150,6 +153,8 @@ pub enum HandshakeProgress {
 const SILENT_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long a handshake may take, encrypted over a slow link, before the connection may be evicted.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same in favour of a network with far fewer connections.
+const HANDSHAKE_TIMEOUT_FOR_FEWER: Duration = Duration::from_millis(200);
 /// How long a connection may be idle before it is evicted in favour of a network with fewer connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be idle before any newcomer may evict it.
@@ -184,7 +189,8 @@ pub fn choose_eviction(
     let silent = candidates.iter().filter(|o| o.handshake == HandshakeProgress::Silent && is_idle(o, IDLE_TIMEOUT));
     let (of_fullest, exceeds) = fullest(newcomer, candidates, fair);
     let of_fullest = of_fullest.iter().filter(|o| exceeds.is_some_and(|exceeds| exceeds || is_idle(o, IDLE_TIMEOUT)));
-    if let Some(gone) = longest_idle(silent).or_else(|| longest_idle(of_fullest)) {
+    let evicted = longest_idle(silent).or_else(|| longest_idle(of_fullest));
+    if let Some(gone) = evicted.or_else(|| oldest_unfinished(newcomer, candidates, now)) {
         return Some(Eviction { key: gone.key, limited: None });
     }
     // Every other network is within its fair share, or its connections are in use. The newcomer must not evict a connection of a
@@ -256,6 +262,22 @@ fn fullest(newcomer: IpAddr, candidates: &[EvictionCandidate], fair: usize) -> (
         }
     }
     (left, exceeds)
+}
+
+/// The oldest connection with an unfinished handshake, in the network that has the most of these, if that has at least twice as many
+/// as the newcomer's network would have connections. A few networks that each stay within the fair share, and renew their
+/// connections before [`HANDSHAKE_TIMEOUT`], would keep others out otherwise.
+fn oldest_unfinished(newcomer: IpAddr, candidates: &[EvictionCandidate], now: Duration) -> Option<&EvictionCandidate> {
+    let mut of_network: HashMap<Network, usize> = HashMap::new();
+    for candidate in candidates.iter().filter(|o| o.handshake == HandshakeProgress::Begun) {
+        *of_network.entry(Network::subnet(candidate.ip)).or_default() += 1;
+    }
+    let (network, count) = of_network.into_iter().max_by_key(|(network, count)| (*count, *network))?;
+    let theirs = candidates.iter().filter(|o| Network::subnet(o.ip) == Network::subnet(newcomer)).count();
+    let unfinished =
+        |o: &&EvictionCandidate| o.handshake == HandshakeProgress::Begun && Network::subnet(o.ip) == network;
+    let oldest = longest_idle(candidates.iter().filter(unfinished))?;
+    (count >= 2 * (theirs + 1) && now >= oldest.last_block + HANDSHAKE_TIMEOUT_FOR_FEWER).then_some(oldest)
 }
 
 /// The connection that has been idle for longest, among those with the least handshake progress; of several, the newest.

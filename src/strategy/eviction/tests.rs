@@ -289,3 +289,27 @@ fn silent_connections_are_evicted_first() {
     all(&mut full[3..4], HandshakeProgress::Begun, Duration::ZERO);
     assert!(evicted("203.3.1.1", &full, 32).is_some_and(|key| key != 3), "one network has too many");
 }
+
+/// Networks that stay within their share each, and begin a handshake again before the last one has timed out.
+#[test]
+fn handshakes_that_few_networks_keep_renewing_keep_nobody_out() {
+    let network = |n: u32| format!("203.0.{}.1", n % 5);
+    let mut full = table(128, 0, network);
+    all(&mut full, HandshakeProgress::Begun, Duration::ZERO);
+    assert_eq!(evicted("198.51.100.1", &full, 32), None, "a handshake takes a moment");
+    for (n, candidate) in (0..).zip(&mut full) {
+        candidate.last_block = NOW.saturating_sub(Duration::from_millis(190 + n));
+    }
+    let fullest = [125, 126, 127]; // of the three networks that have 26
+    assert!(fullest.contains(&evicted("198.51.100.1", &full, 32).expect("one makes room")));
+    assert_eq!(evicted(&network(4), &full, 32), None, "the networks do not displace each other");
+    // Half as many as the fullest network has.
+    let theirs = |count: u32| (500..500 + count).map(|key| at(key, "198.51.100.1", 0));
+    let with = |count| full.iter().copied().chain(theirs(count)).collect::<Vec<_>>();
+    assert!(evicted("198.51.100.1", &with(12), 32).is_some());
+    assert_eq!(evicted("198.51.100.1", &with(13), 32), None);
+    // A network with many complete handshakes covers for nobody, and its connections stay.
+    let many = (1000..1030).map(|key| at(key, "192.0.2.1", 0));
+    let gone = evicted("198.51.100.1", &full.iter().copied().chain(many).collect::<Vec<_>>(), 75);
+    assert!(fullest.contains(&gone.expect("one makes room")));
+}
