@@ -42,6 +42,11 @@ const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// A web seed that delivers a piece within this many seconds is fast.
 const FAST_PIECE_SECONDS: u64 = 20;
 
+/// Near the end, a request has at least what the server sends in so many round trips, so that most of the time it sends.
+const ROUND_TRIPS: f64 = 2.0;
+/// But at most so many blocks: what peers send in the meantime cannot be taken out of a request.
+const MOST_AT_END: usize = 256;
+
 /// What a web seed's thread needs to know.
 #[derive(Clone, Debug)]
 pub struct WebSeedSettings {
@@ -100,6 +105,7 @@ impl WebSeed {
             fetcher,
             health: WebSeedHealth::default(),
             rate: 0,
+            last_pick: 0,
             answer_time: None,
             sent_at: None,
             sends_whole_files: false,
@@ -181,6 +187,8 @@ struct WebSeedWork {
     health: WebSeedHealth,
     /// In bytes a second; 0 while unknown.
     rate: u64,
+    /// The most blocks of a pick so far.
+    last_pick: usize,
     /// How long the last response took to begin.
     answer_time: Option<Duration>,
     /// When the request was sent whose body is about to arrive.
@@ -333,18 +341,20 @@ impl WebSeedWork {
     }
 
     /// Picks the blocks of the next requests. Also returns when to pick again.
-    fn pick(&self, context: &TorrentContext) -> (Vec<BlockInfo>, Option<Duration>) {
+    fn pick(&mut self, context: &TorrentContext) -> (Vec<BlockInfo>, Option<Duration>) {
         let (now, mut picked) = (context.now(), Vec::new());
         let n = if self.sends_whole_files {
             1
         } else {
-            pick_size(self.rate, context.settings.throttle.fair_share(Direction::Down))
+            pick_size(self.rate, context.settings.throttle.fair_share(Direction::Down), self.last_pick)
         };
-        let least = (self.rate / 10 / u64::from(BLOCK_SIZE)) as usize; // what its path may hold
-        let limit = EndGameLimit { outstanding: 0, least: least.max(1), proven: self.rate > 0 };
+        let round_trip = self.answer_time.unwrap_or_default().as_secs_f64();
+        let least = (self.rate as f64 * round_trip * ROUND_TRIPS / f64::from(BLOCK_SIZE)) as usize;
+        let limit = EndGameLimit { outstanding: 0, least: least.clamp(4, MOST_AT_END), proven: self.rate > 0 };
         let share = context.share_of_rate(self.rate, now);
         context.web_seeds.forget_cancels(self.key);
         let again = context.pieces.pick(self.key, n, self.pick_context(context), limit, share, &mut picked);
+        self.last_pick = self.last_pick.max(picked.len());
         (picked, again)
     }
 

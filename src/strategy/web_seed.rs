@@ -8,5 +8,5 @@ mod urls;
 
 pub use answer::{BodyPlan, RangeAnswer, WebSeedFault, judge, judge_script};
 pub use health::{NextStep, WebSeedHealth};
-pub use runs::{BlockRun, pick_size, runs};
+pub use runs::{BlockRun, pick_size, request_size, runs};
 pub use urls::{WebSeedFiles, WebSeedKind, WebSeedUrl};

@@ -16,6 +16,7 @@ pub mod relay;
 pub mod schema;
 pub mod seeder;
 pub mod service;
+pub mod tls;
 pub mod tmux;
 pub mod torrents;
 pub mod tracker;

@@ -1,13 +1,16 @@
 //! A web seed for tests: an HTTP/1.1 server with the files of a payload, whose responses a test may change.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::payload::Payload;
 
@@ -25,6 +28,11 @@ pub struct SeedRequest {
     pub number: usize,
 }
 
+/// A header of a response after which the server closes the connection.
+pub const CLOSE: &str = "X-Test: close\r\n";
+/// A header of a response after which the server neither sends nor closes anything.
+pub const HANG: &str = "X-Test: hang\r\n";
+
 /// The bytes of a response, head and body; `None` closes the connection instead.
 type Respond = dyn Fn(&SeedRequest, &[u8]) -> Option<Vec<u8>> + Send + Sync;
 
@@ -37,26 +45,47 @@ pub struct TestWebSeed {
 
 struct Shared {
     files: HashMap<String, Vec<u8>>,
+    options: WebSeedOptions,
     respond: Box<Respond>,
     requests: AtomicUsize,
     connections: AtomicUsize,
     sent: AtomicU64,
-    /// Milliseconds between parts of 64 KiB.
-    pause_ms: AtomicU64,
     stop: AtomicBool,
+}
+
+/// How a [`TestWebSeed`] is reached, and how fast it sends.
+pub struct WebSeedOptions {
+    /// The address that it listens at.
+    pub ip: IpAddr,
+    /// Its certificate, for https.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// It sends so many bytes at a time,
+    pub part: usize,
+    /// and waits before each part.
+    pub pause: Duration,
+}
+
+impl Default for WebSeedOptions {
+    fn default() -> WebSeedOptions {
+        WebSeedOptions { ip: Ipv4Addr::LOCALHOST.into(), tls: None, part: 1 << 16, pause: Duration::ZERO }
+    }
 }
 
 impl TestWebSeed {
     /// A server that does what the request says.
     pub fn start(payload: &Payload) -> TestWebSeed {
-        TestWebSeed::with(payload, |request, file| Some(part(file, &request.bytes)))
+        TestWebSeed::with_options(payload, WebSeedOptions::default())
     }
 
     /// A server that sends some 30 MB a second.
     pub fn slow(payload: &Payload) -> TestWebSeed {
-        let seed = TestWebSeed::start(payload);
-        seed.shared.pause_ms.store(2, Ordering::Relaxed);
-        seed
+        let pause = Duration::from_millis(2);
+        TestWebSeed::with_options(payload, WebSeedOptions { pause, ..WebSeedOptions::default() })
+    }
+
+    /// A server that does what the request says, with these options.
+    pub fn with_options(payload: &Payload, options: WebSeedOptions) -> TestWebSeed {
+        TestWebSeed::with_all(payload, options, |request, file| Some(part(file, &request.bytes)))
     }
 
     /// A server with other responses.
@@ -64,20 +93,29 @@ impl TestWebSeed {
         payload: &Payload,
         respond: impl Fn(&SeedRequest, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> TestWebSeed {
+        TestWebSeed::with_all(payload, WebSeedOptions::default(), respond)
+    }
+
+    /// A server with options and other responses.
+    pub fn with_all(
+        payload: &Payload,
+        options: WebSeedOptions,
+        respond: impl Fn(&SeedRequest, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> TestWebSeed {
         let root = Path::new("/");
         let target = |path: &Path| path.to_str().expect("UTF-8").to_owned();
         let files = payload.paths_with_content(root).into_iter().map(|(path, bytes)| (target(&path), bytes.to_vec()));
+        let listener = TcpListener::bind((options.ip, 0)).expect("a port");
+        let addr = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             files: files.collect(),
+            options,
             respond: Box::new(respond),
             requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             sent: AtomicU64::new(0),
-            pause_ms: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let addr = listener.local_addr().expect("an address");
         let all = shared.clone();
         let acceptor = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -87,15 +125,27 @@ impl TestWebSeed {
                 all.connections.fetch_add(1, Ordering::Relaxed);
                 let shared = all.clone();
                 // Ends when the client disconnects.
-                std::thread::spawn(move || shared.serve(&stream));
+                std::thread::spawn(move || match &shared.options.tls {
+                    Some(config) => {
+                        let session = ServerConnection::new(config.clone()).expect("a session");
+                        shared.serve(StreamOwned::new(session, stream));
+                    }
+                    None => shared.serve(stream),
+                });
             }
         });
         TestWebSeed { addr, shared, acceptor: Some(acceptor) }
     }
 
+    /// The address.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// The URL of the folder with the payload.
     pub fn url(&self) -> String {
-        format!("http://{}/", self.addr)
+        let scheme = if self.shared.options.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/", self.addr)
     }
 
     /// How many requests came.
@@ -115,10 +165,11 @@ impl TestWebSeed {
 }
 
 impl Shared {
-    fn serve(&self, stream: &TcpStream) {
-        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    fn serve(&self, stream: impl Read + Write) {
+        let mut stream = BufReader::new(stream);
         loop {
-            let mut head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+            let lines = stream.by_ref().lines().map_while(Result::ok);
+            let mut head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
             if head.is_empty() {
                 return;
             }
@@ -141,17 +192,21 @@ impl Shared {
                 Some(status("404 Not Found", ""))
             };
             let Some(response) = response else { return };
-            for chunk in response.chunks(1 << 16) {
-                let pause = self.pause_ms.load(Ordering::Relaxed);
-                if pause > 0 {
-                    std::thread::sleep(std::time::Duration::from_millis(pause));
+            for chunk in response.chunks(self.options.part) {
+                if !self.options.pause.is_zero() {
+                    std::thread::sleep(self.options.pause);
                 }
-                if (&*stream).write_all(chunk).is_err() {
+                let writer = stream.get_mut();
+                if writer.write_all(chunk).and_then(|()| writer.flush()).is_err() {
                     return;
                 }
                 self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             }
-            if response.windows(17).take(2000).any(|text| text == b"Connection: close") {
+            let says = |text: &[u8]| response.windows(text.len()).take(2000).any(|part| part == text);
+            while says(HANG.as_bytes()) && !self.stop.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            if says(b"Connection: close") || says(CLOSE.as_bytes()) || response.starts_with(b"HTTP/1.0") {
                 return;
             }
         }

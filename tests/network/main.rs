@@ -13,4 +13,7 @@ mod lsd;
 mod private;
 mod tls;
 mod tracker;
+mod web_seed_addresses;
+mod web_seed_habits;
 mod web_seeds;
+mod web_servers;

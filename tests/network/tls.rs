@@ -2,23 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::{ServerConnection, Stream};
 
 use crate::common::payload::Payload;
 use crate::common::process::Running;
 use crate::common::seeder::{FakePeer, Gate};
+use crate::common::tls::{certificate, server_config};
 use crate::common::{TestDir, btsync, free_port};
-
-/// A certificate file made by `testdata/tls/make.sh`.
-fn certificate(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tls").join(name)
-}
 
 /// An HTTPS tracker whose certificate is signed by the tests' own CA.
 struct HttpsTracker {
@@ -31,12 +25,7 @@ impl HttpsTracker {
     fn start(peers: &[SocketAddr]) -> HttpsTracker {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let chain = vec![CertificateDer::from_pem_file(certificate("server.pem")).expect("the certificate")];
-        let key = PrivateKeyDer::from_pem_file(certificate("server-key.pem")).expect("the key");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let builder = builder.expect("protocol versions").with_no_client_auth();
-        let config = Arc::new(builder.with_single_cert(chain, key).expect("a key that fits"));
+        let config = server_config();
         let asked = Arc::new(AtomicUsize::new(0));
         let (count, answer) = (asked.clone(), answer(peers));
         std::thread::spawn(move || {

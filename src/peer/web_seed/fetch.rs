@@ -9,7 +9,9 @@ use crate::peer::web_seed::assembly::RunAssembly;
 use crate::peer::web_seed::body::BodyReceiver;
 use crate::peer::web_seed::{FetchEnd, IDLE_SLEEP, WebSeedWork};
 use crate::storage::Layout;
-use crate::strategy::web_seed::{BlockRun, BodyPlan, WebSeedFault, WebSeedKind, judge, judge_script, runs};
+use crate::strategy::web_seed::{
+    BlockRun, BodyPlan, WebSeedFault, WebSeedKind, judge, judge_script, request_size, runs,
+};
 use crate::types::{BlockInfo, PieceIndex};
 
 /// The longest body of a 503 that is read for the number in it.
@@ -29,11 +31,14 @@ struct FilePart {
 impl WebSeedWork {
     /// Requests and stores picked blocks. Those that do not arrive become free for others.
     pub(super) fn fetch(&mut self, picked: Vec<BlockInfo>) -> Result<(), FetchEnd> {
-        let by_piece = self.settings.url.kind == WebSeedKind::Script;
+        let size = match self.settings.url.kind {
+            WebSeedKind::Mirror => request_size(self.rate, self.answer_time.unwrap_or_default()),
+            WebSeedKind::Script => 0, // a request is for one piece
+        };
         let planned = {
             let Some(context) = self.context() else { return Err(FetchEnd::Stopped) };
             let layout = context.pieces.storage().layout();
-            runs(picked, by_piece, |block| layout.offset(block.piece, block.begin))
+            runs(picked, size, |block| layout.offset(block.piece, block.begin))
         };
         if self.sends_whole_files
             && let Some(file) = planned.first().and_then(|run| self.file_around(run))
@@ -43,6 +48,9 @@ impl WebSeedWork {
         }
         let mut waiting = planned.into_iter();
         while let Some(run) = waiting.next() {
+            if self.context().is_some_and(|context| context.web_seeds.are_cancelled(self.key, &run.blocks)) {
+                continue;
+            }
             let mut rest = Vec::new();
             let result = self.fetch_run(&run, &mut rest);
             if let Err(end) = result {
@@ -170,7 +178,7 @@ impl WebSeedWork {
                 break;
             }
             let layout = context.pieces.storage().layout();
-            let claimed = crate::strategy::web_seed::runs(claimed, false, |it| layout.offset(it.piece, it.begin));
+            let claimed = crate::strategy::web_seed::runs(claimed, u64::MAX, |it| layout.offset(it.piece, it.begin));
             let mut waiting = claimed.into_iter();
             while let Some(run) = waiting.next() {
                 let mut assembly = RunAssembly::new(run.blocks.clone(), slab.len());

@@ -24,11 +24,15 @@ pub(crate) struct RankedPiece {
 }
 
 /// A candidate block that other peers are asked for, in the order of picking: fewest requests first, then those of slow peers,
-/// then the earliest due time.
+/// then the earliest due time. A web seed cannot be asked to leave a block out, but its response can be cut short: its blocks come
+/// last, from the end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RankedBlock {
     requested_peers: usize,
     fast: bool,
+    is_web_seeds: bool,
+    /// The due time, or how much sooner than never that is.
+    order: u32,
     due: u32,
     piece: PieceIndex,
     at: usize,
@@ -341,7 +345,10 @@ impl Picker {
                     }
                 }
                 let fast = keys.iter().any(|&other| self.is_fast(other));
-                candidates.push(RankedBlock { requested_peers: keys.len(), fast, due: *due, piece, at });
+                let is_web_seeds = keys.iter().any(|&other| self.peer(other).is_some_and(|peer| peer.prefers_adjacent));
+                let order = if is_web_seeds { u32::MAX - *due } else { *due };
+                let requested_peers = keys.len();
+                candidates.push(RankedBlock { requested_peers, fast, is_web_seeds, order, due: *due, piece, at });
             }
         }
         if again < u32::MAX {
