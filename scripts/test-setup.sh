@@ -10,7 +10,8 @@ cd "$(dirname "$0")/.."
 readonly PROGRAMS="aria2c:aria2 transmission-daemon:transmission-daemon rtorrent:rtorrent qbittorrent-nox:qbittorrent-nox opentracker:opentracker
 ip:iproute2 unshare:util-linux mandoc:mandoc bash:bash zsh:zsh fish:fish lintian:lintian dpkg-shlibdeps:dpkg-dev
 strip:binutils systemd-analyze:systemd tmux:tmux strace:strace chromium:chromium node:nodejs npm:npm
-transmission-remote:transmission-cli nginx:nginx apache2:apache2 curl:curl"
+transmission-remote:transmission-cli nginx:nginx apache2:apache2 curl:curl
+miniupnpd:miniupnpd-nftables nft:nftables"
 readonly LIBTORRENT="libtorrent==2.0.11"
 export PATH="$PATH:/usr/sbin:/sbin"
 
@@ -117,6 +118,8 @@ check npm npm --version
 # mandoc has no version option, so its usage has to do.
 check mandoc mandoc '-?'
 check transmission-cli transmission-remote --version
+check miniupnpd miniupnpd --version
+check nftables nft --version
 check nginx nginx -v
 check apache2 apache2 -v
 check curl curl --version

@@ -13,6 +13,7 @@ pub mod payload;
 pub mod process;
 pub mod real;
 pub mod relay;
+pub mod router;
 pub mod schema;
 pub mod seeder;
 pub mod service;

@@ -10,6 +10,7 @@ mod encryption;
 mod faults;
 mod finding;
 mod lsd;
+mod port_mapping;
 mod private;
 mod tls;
 mod tracker;
