@@ -116,7 +116,8 @@ fn is_marker_name(name: &str) -> bool {
 /// was to replace a file.
 pub fn is_own_file(name: &str) -> bool {
     let folded = ascii_folded(name);
-    let is_copy = |name: &str| name.starts_with('.') && name.ends_with(".btsync-copy");
+    let is_copy =
+        |name: &str| name.starts_with('.') && (name.ends_with(".btsync-copy") || name.ends_with(".btsync-move"));
     strip_info_hash(&folded)
         .is_some_and(|rest| matches!(rest.strip_suffix(".new").unwrap_or(rest), ".btsync" | ".parts" | ".btsync.parts"))
         || is_copy(&folded)

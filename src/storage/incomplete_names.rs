@@ -173,8 +173,8 @@ impl crate::storage::open::Root {
         let (source, target) = (self.folder_of(from)?, self.folder_of(to)?);
         match rustix::fs::linkat(&source, file_name(from), &target, file_name(to), AtFlags::empty()) {
             Ok(()) => self.remove_old_name(from, to),
-            // A file system without hard links: checking first must suffice.
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
+            // A file system without hard links (some of FUSE say `ROFS`): checking first must suffice.
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::ROFS) => {
                 match rustix::fs::statat(&target, file_name(to), AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(_) => Err(Errno::EXIST.into()),
                     Err(Errno::NOENT) => self.rename(from, to),

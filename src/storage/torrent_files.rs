@@ -6,7 +6,9 @@ mod deletion;
 mod folders;
 mod moved_marker;
 mod moving;
+mod names;
 mod provenance;
+mod published_copy;
 
 use std::path::PathBuf;
 

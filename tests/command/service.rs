@@ -7,6 +7,7 @@ mod dormant;
 mod kills;
 mod load;
 mod logs;
+mod moves;
 mod page;
 mod passwords;
 mod websites;

@@ -1,5 +1,7 @@
 #!/usr/bin/python3
-"""A FUSE file system that ignores case and refuses files larger than LIMIT bytes: case_fs.py BACKING MOUNTPOINT LIMIT"""
+"""A FUSE file system that ignores case and refuses files larger than LIMIT bytes: case_fs.py BACKING MOUNTPOINT LIMIT INODES
+
+INODES: "permanent" for the inode numbers of the backing folder, otherwise "invented"."""
 import errno
 import os
 import sys
@@ -26,7 +28,7 @@ class CaseFs(fusepy.Operations):
             st = os.lstat(self.real(path))
         except OSError as error:
             raise FuseOSError(error.errno)
-        keys = ("st_atime", "st_ctime", "st_gid", "st_mode", "st_mtime", "st_nlink", "st_size", "st_uid")
+        keys = ("st_atime", "st_ctime", "st_gid", "st_mode", "st_mtime", "st_nlink", "st_size", "st_uid", "st_ino")
         return {key: getattr(st, key) for key in keys}
 
     def readdir(self, path, fh):
@@ -86,4 +88,4 @@ class CaseFs(fusepy.Operations):
 
 
 if __name__ == "__main__":
-    FUSE(CaseFs(sys.argv[1], int(sys.argv[3])), sys.argv[2], foreground=True, nothreads=True, attr_timeout=0, entry_timeout=0)
+    FUSE(CaseFs(sys.argv[1], int(sys.argv[3])), sys.argv[2], foreground=True, nothreads=True, attr_timeout=0, entry_timeout=0, use_ino=sys.argv[4] == "permanent")

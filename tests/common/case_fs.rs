@@ -23,9 +23,18 @@ pub fn has_case_fs(test: &str) -> bool {
 
 /// Mounts the file system on the folder `at`, with `backing` behind it; no file may have more than `max_size` bytes.
 pub fn mount(temp: &TestDir, at: &Path, backing: &Path, max_size: u64) -> Running {
+    mount_with(temp, at, backing, max_size, "invented")
+}
+
+/// As [`mount`], but files have the inode numbers that they have in `backing`.
+pub fn mount_with_inodes(temp: &TestDir, at: &Path, backing: &Path) -> Running {
+    mount_with(temp, at, backing, u64::MAX >> 1, "permanent")
+}
+
+fn mount_with(temp: &TestDir, at: &Path, backing: &Path, max_size: u64, inodes: &str) -> Running {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/case_fs.py");
     let mut command = Command::new(PYTHON);
-    command.arg(script).args([backing, at]).arg(max_size.to_string());
+    command.arg(script).args([backing, at]).arg(max_size.to_string()).arg(inodes);
     let mut mounted = temp.start("fs", &mut command);
     until("the file system is mounted", || {
         assert!(mounted.is_running(), "{}", mounted.log());

@@ -174,14 +174,16 @@ impl Storage {
         if is_untouched && !was_there {
             return Authorship::Ours;
         }
+        if !self.wants(file) {
+            return Authorship::Foreign("it is not selected, and btsync has no record of having created it");
+        }
         let is_complete = match record {
             Some(record) => spec.length > 0 && self.layout.is_complete(file, &record.have),
             None => spec.length > 0 && was_complete,
         };
         match is_complete {
             _ if seen.size != spec.length => Authorship::Foreign("btsync has not completed it"),
-            // The pieces of an unwanted file may have been verified in the part file.
-            true if now.is_some() && recorded == now && self.wants(file) => Authorship::Ours,
+            true if now.is_some() && recorded == now => Authorship::Ours,
             // Its data stays under the other name.
             true if seen.links > 1 && recorded.zip(now).is_some_and(|(old, now)| old.has_same_content(&now)) => {
                 Authorship::Ours
@@ -201,10 +203,7 @@ impl Storage {
         }
         let Some(found) = lookup(&self.root, name)?.filter(Metadata::is_file) else { return Ok(None) };
         let seen = FileSnapshot::of(&found);
-        let number = u32::try_from(self.layout.files().len()).unwrap_or(u32::MAX);
-        let owned = record.and_then(|record| record.owned_files.as_ref());
-        let is_ours = self.marker.content.as_ref().is_some_and(|marker| marker.is_created_file(name, seen.identity))
-            || owned.is_some_and(|owned| owned.binary_search(&(number, seen.identity)).is_ok());
+        let is_ours = self.is_own_part_file(self.marker.content.as_ref(), record, &seen);
         if is_ours {
             return remove_if_untouched(&self.root, name, &seen).map(|()| None);
         }

@@ -44,30 +44,31 @@ impl FileMover<'_> {
     pub(super) fn move_marker(&self, follow: impl FnOnce(&mut Marker)) -> Result<(), FileJobError> {
         let (source, target) = (&self.source.root, &self.target.root);
         let (from, to) = self.marker_names();
+        let new = temporary_name(&to);
+        let write_failed = failed(target, &to, Operation::Write);
         if lookup(source, &from)?.is_none() {
-            return Ok(());
+            // A job that was killed below may have left it under its temporary name only.
+            let is_left = lookup(target, &to)?.is_none() && lookup(target, &new)?.is_some_and(|found| found.is_file());
+            return if is_left { target.rename(&new, &to).map_err(&write_failed) } else { Ok(()) };
         }
         let Some(mut marker) = self.source.read_marker(&self.info_hash) else {
             log::warn!("{}: not a marker, so it stays", source.path().join(from).display());
             return Ok(());
         };
         follow(&mut marker);
-        let is_replaced = self.is_same_folder && from == to;
-        if !is_replaced && lookup(target, &to)?.is_some() {
-            // A killed job has written it.
-            return remove(source, &from);
-        }
         make_folders(target, parent(&to))?;
-        let new = temporary_name(&to);
         remove(target, &new)?;
-        let write_failed = failed(target, &to, Operation::Write);
         let made = target.open_own(&new, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL);
         let mut file = made.map_err(|errno| write_failed(errno.into()))?;
         file.write_all(&marker.encode(&self.info_hash)).map_err(&write_failed)?;
         marker.restore_time(&file);
+        file.sync_all().map_err(&write_failed)?;
         self.step()?;
-        target.rename(&new, &to).map_err(&write_failed)?;
+        // First the old one: both paths may lead to the same file.
+        if !(self.is_same_folder && from == to) {
+            remove(source, &from)?;
+        }
         self.step()?;
-        if is_replaced { Ok(()) } else { remove(source, &from) }
+        target.rename(&new, &to).map_err(&write_failed)
     }
 }

@@ -2,19 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::storage::cache::clock;
 use crate::storage::error::Operation;
 use crate::storage::files::Storage;
 use crate::storage::marker::marker_name;
-use crate::storage::open::{Root, file_name};
+use crate::storage::open::Root;
 use crate::storage::resume::{CLOCK_TICK, COARSE_STEP, time_step};
 use crate::storage::snapshot::FileSnapshot;
 use crate::storage::stop_check::StopCheck;
@@ -23,7 +21,9 @@ use crate::storage::torrent_files::copying::{copy, have_same_content, temporary_
 use crate::storage::torrent_files::folders::{
     failed, lookup, make_folders, parent, remove, remove_empty, remove_if_untouched, sync_folder,
 };
+use crate::storage::torrent_files::names::{NameRelation, change_spelling, is_same_folder, relation, rename_to_new};
 use crate::storage::torrent_files::provenance::FileEvidence;
+use crate::storage::torrent_files::published_copy;
 use crate::types::InfoHash;
 
 /// The unit of `st_blocks`, in bytes.
@@ -55,21 +55,23 @@ pub(super) struct FileMover<'a> {
 }
 
 /// What is to be done about one file.
-struct MoveEntry {
-    file: usize,
-    from: PathBuf,
-    to: PathBuf,
-    state: EntryState,
+pub(super) struct MoveEntry {
+    pub file: usize,
+    pub from: PathBuf,
+    pub to: PathBuf,
+    pub state: EntryState,
 }
 
 /// Where a file is.
-enum EntryState {
+pub(super) enum EntryState {
     /// Nowhere: it was never downloaded, or its name is that of a file of the user's.
     Missing,
-    /// At its new place: a killed job has moved it.
+    /// At its new place: a killed job has moved it, or both paths lead to the same file.
     Moved,
-    /// At both places, with the same content: a job was killed when it had copied it.
+    /// At both places: a job was killed when it had copied it or given it the second name.
     Copied(Metadata),
+    /// At its old place, which is also found by the new name: the names differ only in a way that the file system ignores.
+    OtherSpelling(Metadata),
     /// At its old place.
     ToMove(Metadata),
 }
@@ -153,9 +155,12 @@ impl FileMover<'_> {
             let links = self.source.remove_links();
             left.extend(links.iter().map(|link| parent(link).to_owned()));
             left.extend(self.source.layout.special_entries().folders.iter().cloned());
-            self.target.create_special_entries(self.stop);
         }
         remove_empty(&self.source.root, left.into_iter());
+        if !self.is_same_folder {
+            // Afterwards, because both folders may be the same one by another path.
+            self.target.create_special_entries(self.stop);
+        }
         Ok(moved)
     }
 
@@ -215,19 +220,39 @@ impl FileMover<'_> {
             (None, Some(_)) => Err(in_the_way()),
             (Some(found), _) if !found.is_file() => Err(FileJobError::NotAFile(source.path().join(from))),
             (Some(found), None) => Ok(EntryState::ToMove(found)),
-            (Some(found), Some(there)) => {
-                let is_same = (found.dev(), found.ino()) == (there.dev(), there.ino());
-                if is_same && is_same_name((source, from), (target, to)) {
-                    return Ok(EntryState::Moved);
-                }
-                let times = |found: &Metadata| (found.mtime(), found.mtime_nsec());
-                let looks_same = there.is_file() && times(&found) == times(&there) && found.len() == there.len();
-                if looks_same && (is_same || have_same_content((source, from), (target, to), self.stop)?) {
-                    return Ok(EntryState::Copied(found));
-                }
-                Err(in_the_way())
-            }
+            (Some(found), Some(there)) => match self.state_of_both((file, from, &found), (to, &there))? {
+                Some(EntryState::ToMove(_)) | None => Err(in_the_way()),
+                Some(state) => Ok(state),
+            },
         }
+    }
+
+    /// The state of a file that both names lead to something; `None` if they lead to different files. A file of the same content is
+    /// no reason to remove the old one: a union, a second mount of a share and a file system that ignores case show one file at
+    /// two paths.
+    fn state_of_both(
+        &self,
+        (file, from, found): (usize, &Path, &Metadata),
+        (to, there): (&Path, &Metadata),
+    ) -> Result<Option<EntryState>, FileJobError> {
+        let (source, target) = (&self.source.root, &self.target.root);
+        match relation((source, from), (target, to))? {
+            NameRelation::Same => return Ok(Some(EntryState::Moved)),
+            NameRelation::OtherSpelling => return Ok(Some(EntryState::OtherSpelling(found.clone()))),
+            NameRelation::Different => {}
+        }
+        let times = |found: &Metadata| (found.mtime(), found.mtime_nsec());
+        let looks_same = there.is_file() && times(found) == times(there) && found.len() == there.len();
+        if !looks_same || !have_same_content((source, from), (target, to), self.stop)? {
+            return Ok(None);
+        }
+        let is_second_name = (found.dev(), found.ino()) == (there.dev(), there.ino()) && found.nlink() > 1;
+        let note = published_copy::note_name(to, &self.info_hash, file);
+        if is_second_name || published_copy::is_noted(target, &note, there) {
+            return Ok(Some(EntryState::Copied(found.clone())));
+        }
+        log::info!("{}: is there already, so nothing is moved or removed", target.path().join(to).display());
+        Ok(Some(EntryState::Moved))
     }
 
     /// A marker at the new place belongs to another download, unless a killed job has already moved everything.
@@ -241,17 +266,6 @@ impl FileMover<'_> {
             Ok(Some(_)) => Err(FileJobError::Exists(self.target.root.path().join(to))),
             _ => Ok(()),
         }
-    }
-
-    /// Removes the half-made copies of a killed job, which take space.
-    fn remove_leftovers(&self, entries: &[MoveEntry]) -> Result<(), FileJobError> {
-        for entry in entries.iter().filter(|entry| matches!(entry.state, EntryState::ToMove(_))) {
-            let name = temporary_name(&entry.to, &self.info_hash, entry.file);
-            if lookup(&self.target.root, &name)?.is_some_and(|found| found.is_file()) {
-                remove(&self.target.root, &name)?;
-            }
-        }
-        Ok(())
     }
 
     /// Checks the free space for those files that are on another file system.
@@ -273,7 +287,15 @@ impl FileMover<'_> {
         let (file, from, to, began) = (entry.file, entry.from.clone(), entry.to.clone(), clock());
         match &entry.state {
             EntryState::Missing | EntryState::Moved => {}
-            EntryState::Copied(found) => remove_if_untouched(source, &from, &FileSnapshot::of(found))?,
+            EntryState::Copied(found) => {
+                remove_if_untouched(source, &from, &FileSnapshot::of(found))?;
+                published_copy::remove_note(target, &published_copy::note_name(&to, &self.info_hash, file));
+            }
+            EntryState::OtherSpelling(found) => {
+                let before = FileSnapshot::of(found);
+                change_spelling(source, (&from, &to), &temporary_name(&from, &self.info_hash, file))?;
+                done.push(DoneMove { file, from, to, before, began });
+            }
             EntryState::ToMove(found) => {
                 let before = FileSnapshot::of(found);
                 self.move_file((source, &from), (target, &to), (file, &before))?;
@@ -303,12 +325,19 @@ impl FileMover<'_> {
         let temporary = temporary_name(to, &self.info_hash, file);
         copy((source, from), (target, &temporary), seen, self.stop)?;
         self.step()?;
+        // Only this note allows a later job to remove the original.
+        let note = published_copy::note_name(to, &self.info_hash, file);
+        published_copy::write_note(target, &note, &temporary)?;
+        self.step()?;
         rename_to_new((&new_folder, &temporary), (&new_folder, to)).map_err(|errno| rename_failed(errno.into()))?;
         sync_folder(&new_folder);
         self.step()?;
-        remove_if_untouched(source, from, seen).inspect_err(|_| {
+        let removed = remove_if_untouched(source, from, seen).inspect_err(|_| {
             remove(target, to).unwrap_or_else(|error| log::warn!("{error}"));
-        })
+        });
+        self.step()?;
+        published_copy::remove_note(target, &note);
+        removed
     }
 
     /// Moves files back after a failure, unless the job was only interrupted. Returns the error to report.
@@ -322,7 +351,14 @@ impl FileMover<'_> {
                 Ok(Some(found)) if found.is_file() => FileSnapshot::of(&found),
                 _ => return true,
             };
-            let moved = self.move_file((target, &done.to), (source, &done.from), (done.file, &seen));
+            let moved = match relation((target, &done.to), (source, &done.from)) {
+                Ok(NameRelation::OtherSpelling) => change_spelling(
+                    source,
+                    (&done.to, &done.from),
+                    &temporary_name(&done.to, &self.info_hash, done.file),
+                ),
+                _ => self.move_file((target, &done.to), (source, &done.from), (done.file, &seen)),
+            };
             moved.inspect_err(|error| log::error!("cannot move a file back: {error}")).is_err()
         };
         let count = done.iter().rev().filter(is_stuck).count();
@@ -343,45 +379,5 @@ impl FileMover<'_> {
             || changed_at == done.before.changed_at();
         let is_same = is_ours && done.before.has_same_size_and_mtime(&found) && time_step(changed_at) < COARSE_STEP;
         is_same.then_some(MovedFile { file: done.file, before: done.before, after })
-    }
-}
-
-/// Whether two storages have the same download folder.
-pub(super) fn is_same_folder(a: &Root, b: &Root) -> bool {
-    let id = |root: &Root| root.path().metadata().map(|found| (found.dev(), found.ino())).ok();
-    let found = id(a);
-    found.is_some() && found == id(b)
-}
-
-/// Whether two paths are the same name in the same folder.
-fn is_same_name((source, from): (&Root, &Path), (target, to): (&Root, &Path)) -> bool {
-    let folder = |root: &Root, name: &Path| {
-        let found = rustix::fs::fstat(root.own_folder(parent(name)).ok()?).ok()?;
-        Some((found.st_dev, found.st_ino))
-    };
-    let found = folder(source, from);
-    file_name(from) == file_name(to) && found.is_some() && found == folder(target, to)
-}
-
-/// Renames a file to a name that must be free.
-fn rename_to_new((old_folder, from): (&impl AsFd, &Path), (new_folder, to): (&impl AsFd, &Path)) -> Result<(), Errno> {
-    let (from, to) = (file_name(from), file_name(to));
-    match rustix::fs::renameat_with(old_folder, from, new_folder, to, RenameFlags::NOREPLACE) {
-        // A file system, or a sandbox, that does not support `NOREPLACE`. The system refuses a hard link to a name that is taken.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            match rustix::fs::linkat(old_folder, from, new_folder, to, AtFlags::empty()) {
-                Ok(()) => rustix::fs::unlinkat(old_folder, from, AtFlags::empty()),
-                // Without hard links: checking first must suffice.
-                Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
-                    match rustix::fs::statat(new_folder, to, AtFlags::SYMLINK_NOFOLLOW) {
-                        Ok(_) => Err(Errno::EXIST),
-                        Err(Errno::NOENT) => rustix::fs::renameat(old_folder, from, new_folder, to),
-                        Err(errno) => Err(errno),
-                    }
-                }
-                Err(errno) => Err(errno),
-            }
-        }
-        renamed => renamed,
     }
 }

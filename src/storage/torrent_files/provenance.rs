@@ -37,7 +37,7 @@ enum Provenance {
 }
 
 impl Storage {
-    /// The files on disk that belong to the user: neither the marker nor the resume data names them as files that btsync wrote or
+    /// The files on disk that belong to the user, the one with the part file's name among them: neither the marker nor the resume data names them as files that btsync wrote or
     /// verified, and of their pieces no more verify than do not.
     pub(super) fn foreign_files(
         &self,
@@ -58,6 +58,13 @@ impl Storage {
                 Provenance::Foreign => _ = foreign.insert(file),
             }
         }
+        let part_file = lookup(&self.root, self.placement.name()).ok().flatten().filter(Metadata::is_file);
+        let has_name = !self.placement.name().as_os_str().is_empty();
+        if let Some(found) = part_file.filter(|_| has_name)
+            && !self.is_own_part_file(marker, evidence.record, &FileSnapshot::of(&found))
+        {
+            foreign.insert(self.layout.files().len());
+        }
         if doubtful.is_empty() {
             return Ok(foreign);
         }
@@ -73,6 +80,19 @@ impl Storage {
         };
         foreign.extend(doubtful.into_iter().filter(is_foreign));
         Ok(foreign)
+    }
+
+    /// Whether the marker or the resume data says that btsync made the file that was `seen` under the part file's name.
+    pub(super) fn is_own_part_file(
+        &self,
+        marker: Option<&Marker>,
+        record: Option<&ResumeData>,
+        seen: &FileSnapshot,
+    ) -> bool {
+        let number = u32::try_from(self.layout.files().len()).unwrap_or(u32::MAX);
+        let owned = record.and_then(|record| record.owned_files.as_ref());
+        marker.is_some_and(|marker| marker.is_created_file(self.placement.name(), seen.identity))
+            || owned.is_some_and(|owned| owned.binary_search(&(number, seen.identity)).is_ok())
     }
 
     fn provenance(

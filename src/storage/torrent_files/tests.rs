@@ -1,6 +1,7 @@
 //! Tests of moving files. Each step can be the last one before a kill: see [`KillAt`].
 
 mod deletion;
+mod interrupted;
 mod provenance;
 
 use std::collections::BTreeSet;
@@ -13,7 +14,8 @@ use crate::storage::marker::{Marker, marker_name, path_hash};
 use crate::storage::snapshot::identity;
 use sha1::{Digest as _, Sha1};
 
-use crate::storage::torrent_files::moving::{FileMover, MovedFile, is_same_folder};
+use crate::storage::torrent_files::moving::{FileMover, MovedFile};
+use crate::storage::torrent_files::names::is_same_folder;
 use crate::storage::torrent_files::{FileEvidence, FileJobError};
 use crate::storage::{FileSpec, Layout, SpecialEntries, StopCheck, Storage, part_name};
 use crate::types::{InfoHash, Sha1Hash};
@@ -175,48 +177,6 @@ fn a_move_overwrites_nothing_and_refuses_before_anything_moves() {
     let marker = it.new_folder().join(marker_name(&HASH));
     fs::write(&marker, Marker::default().encode(&HASH)).unwrap();
     assert!(matches!(it.run(false, &GO_ON), Err(FileJobError::Exists(path)) if path == marker));
-}
-
-#[test]
-fn a_move_that_was_killed_at_any_step_completes_when_it_is_repeated() {
-    for copies in [false, true] {
-        let mut kills = 0;
-        loop {
-            let it = Fixture::new();
-            let result = it.run(copies, &KillAt(AtomicUsize::new(kills)));
-            let (old, new) = (files(&it.old()), files(&it.new_folder()));
-            for file in torrent() {
-                assert!(old.contains(&file) || new.contains(&file), "{kills}: {file:?} is whole somewhere");
-            }
-            it.run(copies, &GO_ON).unwrap();
-            assert_eq!(files(&it.new_folder()), torrent(), "{kills}");
-            assert_eq!(files(&it.old()), [], "{kills}");
-            if result.is_ok() {
-                break;
-            }
-            assert!(matches!(result, Err(FileJobError::Stopped)), "{result:?}");
-            kills += 1;
-        }
-        assert!(kills >= 6, "{kills} steps");
-    }
-}
-
-#[test]
-fn a_half_made_copy_is_replaced_and_a_complete_one_is_not_made_again() {
-    let it = Fixture::new();
-    fs::create_dir_all(it.new_folder().join("t/d")).unwrap();
-    fs::write(it.new_folder().join(format!("t/.{HASH}.0.btsync-move")), "half").unwrap();
-    // Killed between the rename of the copy and the removal of the original.
-    let status = std::process::Command::new("cp")
-        .arg("-p")
-        .args([it.old().join("t/d/b"), it.new_folder().join("t/d/b")])
-        .status();
-    assert!(status.unwrap().success());
-    let copied = fs::metadata(it.new_folder().join("t/d/b")).unwrap().ino();
-    it.run(true, &GO_ON).unwrap();
-    assert_eq!(files(&it.new_folder()), torrent());
-    assert_eq!(files(&it.old()), []);
-    assert_eq!(fs::metadata(it.new_folder().join("t/d/b")).unwrap().ino(), copied);
 }
 
 #[test]

@@ -83,6 +83,26 @@ fn files_that_btsync_never_completed_stay_unless_it_created_them() {
 }
 
 #[test]
+fn a_complete_file_that_is_not_selected_stays_unless_btsync_created_it() {
+    let delete = |it: &Fixture, record: Option<&ResumeData>| {
+        let mut storage = storage(it).select(&[true, false], &part_name(&HASH));
+        storage.delete_files(&HASH, (record, true), &hashes(), (&[], &GO_ON)).unwrap().len()
+    };
+    for has_record in [true, false] {
+        let it = Fixture::new();
+        let record = record(&it, true);
+        fs::hard_link(it.old().join("t/d/b"), it.dir.path().join("library")).unwrap();
+        assert_eq!(delete(&it, Some(&record).filter(|_| has_record)), 1);
+        assert_eq!(files(&it.old()), [("t/d/b".to_owned(), 2, 20_000)]);
+    }
+    let it = Fixture::new();
+    let mut record = record(&it, true);
+    record.owned_files = Some(vec![(1, identity(&fs::metadata(it.old().join("t/d/b")).unwrap()))]);
+    assert_eq!(delete(&it, Some(&record)), 0);
+    assert_eq!(files(&it.old()), []);
+}
+
+#[test]
 fn unfinished_files_that_the_marker_names_are_deleted_unless_another_program_changed_them() {
     for (is_edited, is_replaced) in [(false, false), (true, false), (false, true)] {
         let it = Fixture::new();

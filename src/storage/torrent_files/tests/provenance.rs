@@ -67,3 +67,18 @@ fn an_empty_file_of_the_user_stays() {
     fs::write(it.old().join("t/d/b"), "").unwrap();
     assert_eq!(moved(&it, None, true), [("t/d/b".to_owned(), 0, 0)]);
 }
+
+#[test]
+fn a_part_file_that_neither_the_marker_nor_the_resume_data_names_stays() {
+    let parts = |it: &Fixture| it.old().join(part_name(&HASH));
+    let it = Fixture::new();
+    fs::write(parts(&it), "another client's").unwrap();
+    let mut record = record(&it, true);
+    let left = moved(&it, Some(&record), false);
+    assert_eq!(left, [(part_name(&HASH).display().to_string(), b'a', 16)]);
+    let it = Fixture::new();
+    fs::write(parts(&it), "btsync's").unwrap();
+    record.owned_files = Some(vec![(2, identity(&fs::metadata(parts(&it)).unwrap()))]);
+    assert_eq!(moved(&it, Some(&record), false), []);
+    assert!(it.new_folder().join(part_name(&HASH)).exists());
+}

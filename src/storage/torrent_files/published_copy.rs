@@ -1,0 +1,78 @@
+//! Notes beside the copies that a move has made. A move publishes a complete copy under its final name and then removes the original.
+//! If the process is killed in between, both exist. The note says which file is the copy, so that the job, when it is repeated,
+//! removes the original. Without a note it does not: both paths may lead to one file, however alike two files look.
+
+use std::fs::Metadata;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use crate::storage::error::Operation;
+use crate::storage::open::Root;
+use crate::storage::snapshot::identity;
+use crate::storage::torrent_files::FileJobError;
+use crate::storage::torrent_files::copying::temporary_name;
+use crate::storage::torrent_files::folders::{failed, lookup, remove};
+use crate::storage::torrent_files::moving::{EntryState, FileMover, MoveEntry};
+
+/// The longest note in bytes.
+const MAX_NOTE: u64 = 64;
+
+/// The name of the note on the copy `to` of the torrent's file with this number.
+pub(super) fn note_name(to: &Path, info_hash: &impl std::fmt::Display, file: usize) -> PathBuf {
+    to.with_file_name(format!(".{info_hash}.{file}.copied.btsync-move"))
+}
+
+/// Notes that `copy`, which still has its temporary name, is a copy that this job has made.
+pub(super) fn write_note(root: &Root, note: &Path, copy: &Path) -> Result<(), FileJobError> {
+    let write_failed = failed(root, note, Operation::Write);
+    let Some(found) = lookup(root, copy)? else { return Ok(()) };
+    remove(root, note)?;
+    let made = root.open_own(note, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL);
+    let mut file = made.map_err(|errno| write_failed(errno.into()))?;
+    file.write_all(text(&found).as_bytes()).and_then(|()| file.sync_all()).map_err(write_failed)
+}
+
+/// Whether a note says that `found` is a copy of this job's.
+pub(super) fn is_noted(root: &Root, note: &Path, found: &Metadata) -> bool {
+    let read = || {
+        let mut content = String::new();
+        root.open_own(note, OFlags::RDONLY).ok()?.take(MAX_NOTE).read_to_string(&mut content).ok()?;
+        Some(content)
+    };
+    read().is_some_and(|content| content == text(found))
+}
+
+/// Removes a note that is no longer needed.
+pub(super) fn remove_note(root: &Root, note: &Path) {
+    if let Err(error) = remove(root, note) {
+        log::warn!("{error}");
+    }
+}
+
+fn text(found: &Metadata) -> String {
+    format!("{:016x}\n", identity(found))
+}
+
+impl FileMover<'_> {
+    /// Removes the half-made copies of a killed job, which take space, and its notes.
+    pub(super) fn remove_leftovers(&self, entries: &[MoveEntry]) -> Result<(), FileJobError> {
+        let target = &self.target.root;
+        for entry in entries {
+            let copy = temporary_name(&entry.to, &self.info_hash, entry.file);
+            let note = note_name(&entry.to, &self.info_hash, entry.file);
+            let names: &[PathBuf] = match entry.state {
+                EntryState::ToMove(_) => &[copy, note],
+                EntryState::Moved => &[note],
+                _ => &[],
+            };
+            for name in names {
+                if lookup(target, name).ok().flatten().is_some_and(|found| found.is_file()) {
+                    remove(target, name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
