@@ -11,6 +11,8 @@
 //! Nothing here knows peers or torrents' state. A peer's reader thread writes from the hot path: no block costs an allocation,
 //! and no lock is held across I/O.
 
+#[cfg(feature = "service")]
+mod begun_files;
 mod cache;
 mod changes;
 mod check;

@@ -9,6 +9,7 @@ mod transmission;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{self, Read as _};
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use serde_bencode::value::Value;
@@ -17,6 +18,7 @@ use crate::bencode::values::{self, Dict};
 use crate::metainfo::torrent::TORRENT_FILE_MAX;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::service::control::is_permitted;
+use crate::service::import::begun::{begun_files, merged};
 use crate::service::metainfo_summary::{real_files, summarize};
 use crate::service::model::{TorrentId, UnixTime};
 use crate::service::options::{ServiceError, ServiceOptions};
@@ -28,6 +30,7 @@ use crate::service::text_limits::{MAX_LABEL, MAX_LABELS, MAX_NAME, check_group, 
 use crate::service::trackers::keep_trackers;
 use crate::types::InfoHash;
 use crate::util::atomic_file::open_regular;
+use crate::util::atomics::Flag;
 use crate::util::os_error::reason;
 use crate::util::printable_text::printable;
 
@@ -46,8 +49,8 @@ pub struct FoundTorrent {
     record: TorrentRecord,
     /// Its torrent file; `None` for a magnet link whose metadata is unknown.
     torrent_file: Option<PathBuf>,
-    /// The files that the other client has begun and not completed, by their indexes.
-    begun: Vec<u32>,
+    /// The ranges of its bytes that the other client has, in order.
+    have: Vec<Range<u64>>,
 }
 
 /// What became of each torrent: one line for the user, or why it was not taken over.
@@ -66,7 +69,7 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<FoundTorrent, String>>
     let peer_limit = settings.unwrap_or_default().network.peer_limit_per_torrent;
     let mut lines = Vec::new();
     for torrent in found {
-        let line = torrent.and_then(|FoundTorrent { mut record, torrent_file, begun }| {
+        let line = torrent.and_then(|FoundTorrent { mut record, torrent_file, have }| {
             let name = limit_texts(&mut record)?;
             if !known.insert(record.info_hash) {
                 return Ok(format!("{name}: is there already"));
@@ -80,7 +83,7 @@ pub fn import(options: &ServiceOptions, found: Vec<Result<FoundTorrent, String>>
                 let bytes = read(&path, TORRENT_FILE_MAX)?.ok_or_else(|| format!("{name}: its file is gone"))?;
                 state.save_torrent(record.info_hash, &bytes).map_err(|error| error.to_string())?;
                 let metainfo = keep_names(&mut record, &bytes)?;
-                claim(&record, &metainfo, (&begun, &state.resume_folder(record.info_hash)))?;
+                claim(&record, &metainfo, (have, &state.resume_folder(record.info_hash)))?;
             }
             if let Err(error) = state.save_record(&record) {
                 let _ = state.remove(record.id, record.info_hash);
@@ -133,12 +136,18 @@ fn keep_names(record: &mut TorrentRecord, torrent: &[u8]) -> Result<Metainfo, St
 }
 
 /// Records the files that the other client has begun as unfinished ones of the torrent. All others are files like those of the user's.
-fn claim(record: &TorrentRecord, metainfo: &Metainfo, (begun, resume_folder): (&[u32], &Path)) -> Result<(), String> {
+fn claim(
+    record: &TorrentRecord,
+    metainfo: &Metainfo,
+    (have, resume_folder): (Vec<Range<u64>>, &Path),
+) -> Result<(), String> {
+    let have = merged(have);
+    let begun = begun_files(metainfo, have.iter().cloned());
     if begun.is_empty() {
         return Ok(());
     }
     let torrent = record.idle(metainfo, resume_folder);
-    torrent.claim(begun).map_err(|error| format!("{}: {error}", printable(&record.name)))
+    torrent.claim(&begun, &have, &Flag::default()).map_err(|error| format!("{}: {error}", printable(&record.name)))
 }
 
 fn check_folders(options: &ServiceOptions, found: &[Result<FoundTorrent, String>]) -> Result<(), ServiceError> {

@@ -1,6 +1,7 @@
 //! Moves and deletes the files of a torrent that does not run, together with its resume data.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -20,6 +21,8 @@ use crate::util::cold_sort;
 
 /// How many files of a torrent may stay open.
 const MAX_OPEN_FILES: usize = 4;
+/// The suffix of qBittorrent's unfinished files.
+const OTHER_SUFFIX: &str = ".!qB";
 
 /// Why the files of a torrent cannot be moved or deleted.
 #[derive(Debug, Error)]
@@ -130,19 +133,25 @@ impl IdleTorrent<'_> {
     }
 
     /// Records files on disk as unfinished ones of this torrent, as the resume data of another client says. The next run completes
-    /// them, unless somebody changes them before.
+    /// them, unless somebody changes them before. `have` are the ranges of the torrent's bytes that the client has, in order, and not
+    /// touching each other. A file whose content contradicts that is not claimed; nor is one of two files, with and without the
+    /// suffix of unfinished ones: one of them is the user's.
     ///
     /// # Errors
     /// If a file cannot have its path.
-    pub fn claim(&self, begun: &[u32]) -> Result<(), IdleFilesError> {
+    pub fn claim(&self, begun: &[u32], have: &[Range<u64>], stop: &dyn StopCheck) -> Result<(), IdleFilesError> {
         let (source, _) = self.layouts(self.place)?;
         let storage = self.storage(self.place.folder, source);
         let (mut files, mut owned_files) = (Vec::new(), Vec::new());
         for number in begun.iter().copied().filter(|number| !self.is_unwanted(*number)) {
             let file = usize::try_from(number).unwrap_or(usize::MAX);
             let path = storage.layout().files().get(file).map(|spec| self.place.folder.join(&spec.path));
+            let path = path.filter(|path| !self.has_second_file(path));
             let found = path.and_then(|path| fs::symlink_metadata(path).ok()).filter(fs::Metadata::is_file);
-            if let Some((found, stamp)) = found.zip(storage.stamp(file)) {
+            // Before the content is read, so that a later change is noticed.
+            let stamp = storage.stamp(file);
+            let is_begun = || storage.has_begun_content(file, have, &self.metainfo.pieces, stop);
+            if let Some((found, stamp)) = found.zip(stamp).filter(|_| is_begun()) {
                 files.push((number, stamp));
                 owned_files.push((number, identity(&found)));
             }
@@ -155,6 +164,15 @@ impl IdleTorrent<'_> {
             log::warn!("{}: cannot be written: {error}", path.display());
         }
         Ok(())
+    }
+
+    /// Whether a file with the suffix of unfinished files exists beside this one.
+    fn has_second_file(&self, path: &Path) -> bool {
+        [self.suffix, OTHER_SUFFIX].iter().any(|suffix| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            fs::symlink_metadata(name).is_ok()
+        })
     }
 
     /// Whether an open file is the torrent's file with this number, and nobody has changed it since all its pieces were verified.

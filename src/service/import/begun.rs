@@ -30,6 +30,18 @@ pub(super) fn begun_files(metainfo: &Metainfo, have: impl Iterator<Item = Range<
     begun
 }
 
+/// Joins ranges that touch or overlap; they are in the order of their starts.
+pub(super) fn merged(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut().filter(|last| range.start <= last.end) {
+            Some(last) => last.end = last.end.max(range.end),
+            None => merged.push(range),
+        }
+    }
+    merged
+}
+
 /// The ranges of the bits that are set, the highest bit of each byte first; each bit stands for `size` bytes.
 pub(super) fn ranges(bits: &[u8], size: u64) -> impl Iterator<Item = Range<u64>> {
     let set =

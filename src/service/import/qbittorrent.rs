@@ -1,5 +1,6 @@
 //! qBittorrent's folder `BT_backup`, as versions 4 and 5 write it: a torrent file and libtorrent's resume data for each torrent.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_bencode::value::Value;
@@ -7,7 +8,7 @@ use serde_bencode::value::Value;
 use crate::bencode::values;
 use crate::bencode::values::Dict;
 use crate::metainfo::{Magnet, Metainfo};
-use crate::service::import::begun::{BLOCK, begun_files, ranges};
+use crate::service::import::begun::{BLOCK, ranges};
 use crate::service::import::{
     FoundTorrent, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers,
     read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
@@ -52,10 +53,10 @@ fn torrent(path: &Path) -> Result<FoundTorrent, String> {
     let mut found = if let Some(metainfo) = metainfo(&torrent_file)? {
         let mut record = record_of(&metainfo, place);
         take_over_files(&mut record, &metainfo, &resume, saved);
-        FoundTorrent { record, torrent_file: Some(torrent_file), begun: begun(&metainfo, &resume) }
+        FoundTorrent { record, torrent_file: Some(torrent_file), have: owned_ranges(&metainfo, &resume) }
     } else {
         let record = record_of_link(&link(&resume).ok_or_else(|| failed("it has no info-hash"))?, place);
-        FoundTorrent { record, torrent_file: None, begun: Vec::new() }
+        FoundTorrent { record, torrent_file: None, have: Vec::new() }
     };
     take_over(&mut found.record, &resume);
     Ok(found)
@@ -97,10 +98,10 @@ fn take_over_files(record: &mut TorrentRecord, metainfo: &Metainfo, resume: &Dic
     }
 }
 
-/// The files that qBittorrent has begun, by libtorrent's pieces, and its blocks of other pieces.
-fn begun(metainfo: &Metainfo, resume: &Dict) -> Vec<u32> {
+/// The ranges of the torrent's bytes that qBittorrent has: libtorrent's pieces, and its blocks of other pieces.
+fn owned_ranges(metainfo: &Metainfo, resume: &Dict) -> Vec<Range<u64>> {
     let piece_length = u64::from(metainfo.piece_length);
-    let mut have: Vec<std::ops::Range<u64>> = Vec::new();
+    let mut have: Vec<Range<u64>> = Vec::new();
     // The lowest bit of a piece's byte says that it is there.
     let pieces = values::bytes(resume, "pieces").unwrap_or_default();
     for (piece, _) in (0_u64..).zip(pieces).filter(|(_, byte)| **byte & 1 != 0) {
@@ -116,7 +117,7 @@ fn begun(metainfo: &Metainfo, resume: &Dict) -> Vec<u32> {
         have.extend(within.map(|block| start + block.start..start + block.end.min(piece_length)));
     }
     cold_sort::sort_by_key(&mut have, |range| range.start);
-    begun_files(metainfo, have.into_iter())
+    have
 }
 
 fn take_over(record: &mut TorrentRecord, resume: &Dict) {

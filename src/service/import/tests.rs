@@ -201,11 +201,24 @@ fn doc() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
 
 /// Imports a torrent whose file has this content, starts it, and waits until it has a problem or a verified piece.
 fn started(from: &str, resume: &[u8], content: &[u8]) -> (Option<crate::service::model::ProblemKind>, Vec<u8>) {
+    started_beside(from, resume, content, None)
+}
+
+/// As [`started`], with another file: suffix and content.
+fn started_beside(
+    from: &str,
+    resume: &[u8],
+    content: &[u8],
+    beside: Option<(&str, &[u8])>,
+) -> (Option<crate::service::model::ProblemKind>, Vec<u8>) {
     let temp = tempfile::tempdir().expect("a folder");
     let options = options(temp.path());
     let path = options.download_folder.join("doc");
     std::fs::create_dir_all(&options.download_folder).expect("a folder");
     std::fs::write(&path, content).expect("written");
+    if let Some((suffix, content)) = beside {
+        std::fs::write(options.download_folder.join(format!("doc{suffix}")), content).expect("written");
+    }
     let (torrent, folder) = (doc().0, options.download_folder.display().to_string());
     let folder = format!("{}:{folder}", folder.len());
     let lines = if from == "transmission" {
@@ -258,6 +271,23 @@ fn an_import_overwrites_only_files_that_the_other_client_has_begun() {
     for (from, resume) in [("transmission", &b"1:\x80"[..]), ("qbittorrent", first), ("qbittorrent", block)] {
         let (problem, _) = started(from, resume, &begun);
         assert_eq!(problem, None, "{from} {}", resume.escape_ascii());
+    }
+}
+
+#[test]
+fn an_import_overwrites_no_file_of_the_user_that_has_the_name_of_a_begun_one() {
+    use crate::service::model::ProblemKind;
+    let (_, users, begun) = doc();
+    let (pieces, block): (&[u8], &[u8]) =
+        (b"d6:pieces4:\x01\0\0\0", b"d6:pieces4:\x00\x00\x00\x0010:unfinishedld7:bitmask1:\x805:piecei0eee");
+    for (from, resume, suffix) in
+        [("transmission", &b"1:\x80"[..], ".part"), ("qbittorrent", pieces, ".!qB"), ("qbittorrent", block, ".!qB")]
+    {
+        for beside in [None, Some((suffix, &begun[..]))] {
+            let (problem, content) = started_beside(from, resume, &users, beside);
+            assert_eq!(problem, Some(ProblemKind::FilesInTheWay), "{from} {}", beside.is_some());
+            assert!(content == users, "{from} {}", beside.is_some());
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The folder of Transmission's configuration: `torrents/` and `resume/`, as versions 2, 3 and 4 write them.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::bencode::values;
 use crate::bencode::values::Dict;
 use crate::metainfo::{Magnet, Metainfo};
-use crate::service::import::begun::{BLOCK, begun_files, ranges};
+use crate::service::import::begun::{BLOCK, ranges};
 use crate::service::import::{
     FoundTorrent, chosen, count, dictionary, folder, has_extension, is_set, labels, limit, metainfo, names, numbers,
     read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
@@ -44,12 +45,12 @@ fn torrent(config: &Path, name: &Path) -> Result<FoundTorrent, String> {
         let mut record = record_of(&metainfo, place);
         take_over_files(&mut record, &metainfo, &resume);
         take_over(&mut record, &resume);
-        let begun = begun(&metainfo, &resume);
-        return Ok(FoundTorrent { record, torrent_file: Some(path), begun });
+        let have = owned_ranges(&metainfo, &resume);
+        return Ok(FoundTorrent { record, torrent_file: Some(path), have });
     };
     let mut record = record_of_link(&magnet, place);
     take_over(&mut record, &resume);
-    Ok(FoundTorrent { record, torrent_file: None, begun: Vec::new() })
+    Ok(FoundTorrent { record, torrent_file: None, have: Vec::new() })
 }
 
 /// The magnet link of a `.magnet` file, or of a torrent file that has nothing else.
@@ -92,8 +93,8 @@ fn take_over_files(record: &mut TorrentRecord, metainfo: &Metainfo, resume: &Dic
     }
 }
 
-/// The files that Transmission has begun, by its blocks.
-fn begun(metainfo: &Metainfo, resume: &Dict) -> Vec<u32> {
+/// The ranges of the torrent's bytes that Transmission has; empty if it has none or all.
+fn owned_ranges(metainfo: &Metainfo, resume: &Dict) -> Vec<Range<u64>> {
     let progress = values::nested(resume, "progress");
     // Version 2 has the older name.
     let blocks = progress.and_then(|it| values::bytes(it, "blocks").or_else(|| values::bytes(it, "bitfield")));
@@ -102,7 +103,7 @@ fn begun(metainfo: &Metainfo, resume: &Dict) -> Vec<u32> {
     let sizes = [BLOCK, u64::from(metainfo.piece_length).min(BLOCK)];
     let fits = |size: &u64| metainfo.total().div_ceil(*size).div_ceil(8) == blocks.len() as u64;
     let size = sizes.into_iter().find(fits);
-    size.map_or_else(Vec::new, |size| begun_files(metainfo, ranges(blocks, size)))
+    size.map_or_else(Vec::new, |size| ranges(blocks, size).collect())
 }
 
 fn take_over(record: &mut TorrentRecord, resume: &Dict) {

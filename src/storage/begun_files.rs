@@ -1,0 +1,125 @@
+//! Whether an existing file is one that another client has begun, as that client's resume data says: a file of the user's may have
+//! taken its name since.
+
+use std::ops::Range;
+
+use rustix::fs::OFlags;
+
+use crate::storage::check::check_pieces;
+use crate::storage::files::Storage;
+use crate::storage::stop_check::StopCheck;
+use crate::storage::survey::has_data;
+use crate::types::{PieceIndex, Sha1Hash};
+
+/// The size of a block.
+const BLOCK: u64 = 16 << 10;
+/// At most this many pieces or missing blocks of a file are examined.
+const MAX_EXAMINED: usize = 8;
+
+impl Storage {
+    /// Whether a file has the content that another client says it has written: one of its complete pieces verifies. If it has no
+    /// complete piece, each of its blocks must hold data, and a block that it lacks must not. `have` are ranges of the torrent's
+    /// bytes, in order, that neither overlap nor touch.
+    pub fn has_begun_content(
+        &self,
+        file: usize,
+        have: &[Range<u64>],
+        hashes: &[Sha1Hash],
+        stop: &dyn StopCheck,
+    ) -> bool {
+        let piece_length = u64::from(self.layout.piece_length());
+        let has_piece = |piece: u32| {
+            let start = u64::from(piece) * piece_length;
+            let end = start + u64::from(self.layout.piece_size(PieceIndex(piece)));
+            let range = have.get(have.partition_point(|range| range.end < end));
+            range.is_some_and(|range| range.start <= start && end <= range.end)
+        };
+        let pieces: Vec<PieceIndex> =
+            self.layout.pieces_of(file).filter(|piece| has_piece(*piece)).take(MAX_EXAMINED).map(PieceIndex).collect();
+        if !pieces.is_empty() {
+            let checked = check_pieces(self, hashes, pieces.iter().copied(), stop);
+            return checked.is_ok_and(|right| pieces.iter().any(|piece| right.has(*piece)));
+        }
+        self.has_data_only_in(file, have, stop).unwrap_or(false)
+    }
+
+    /// Whether all blocks of a file in `have` hold data, and one that is not in `have` holds none.
+    fn has_data_only_in(&self, file: usize, have: &[Range<u64>], stop: &dyn StopCheck) -> std::io::Result<bool> {
+        let opened = self.root.open_own(self.name(file), OFlags::RDONLY)?;
+        let size = opened.metadata()?.len();
+        let start = self.layout.start_of(file);
+        let end = start + self.layout.files().get(file).map_or(0, |spec| spec.length);
+        let (mut gap_start, mut gaps) = (start, Vec::new());
+        for range in have.iter().filter(|range| range.start < end && range.end > start) {
+            let mut at = range.start.max(start);
+            gaps.push(gap_start..at);
+            gap_start = range.end;
+            while at < range.end.min(end) {
+                let upto = ((at / BLOCK + 1) * BLOCK).min(range.end).min(end);
+                if upto - start > size || !has_data(&opened, at - start, upto - start, stop)? {
+                    return Ok(false);
+                }
+                at = upto;
+            }
+        }
+        gaps.push(gap_start..end);
+        // The first whole block of each gap; a client that does not allocate space ends its file with a block.
+        for gap in gaps.into_iter().filter(|gap| gap.start < gap.end).take(MAX_EXAMINED) {
+            let from = gap.start.next_multiple_of(BLOCK);
+            let upto = (from + BLOCK).min(end);
+            if gap.start - start == size {
+                return Ok(true);
+            }
+            if upto <= gap.end
+                && from < upto
+                && upto - start <= size
+                && !has_data(&opened, from - start, upto - start, stop)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::AtomicBool;
+
+    use sha1::{Digest as _, Sha1};
+
+    use super::*;
+    use crate::storage::{FileSpec, Layout};
+
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+
+    #[test]
+    fn a_file_is_begun_if_a_piece_verifies_or_if_it_has_data_where_the_client_has_blocks_only() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let content: Vec<u8> = (0..131_072_u32).map(|at| (at % 251) as u8 + 1).collect();
+        let hashes: Vec<Sha1Hash> = content.chunks(65_536).map(|piece| Sha1::digest(piece).into()).collect();
+        let files = vec![FileSpec { path: "a".into(), length: 131_072, is_pad: false }];
+        let layout = Layout::new(65_536, files).expect("a layout");
+        let storage = Storage::new(temp.path().to_owned(), layout, 4);
+        let block = 16_384;
+        let begun = [&content[..65_536 + block], &vec![0; 65_536 - block]].concat();
+        let users = vec![b'u'; 131_072];
+        let sparse = [&content[..block], &vec![0; 131_072 - block]].concat();
+        for (file, have, is_begun) in [
+            (&begun[..], &[0..81_920][..], true),
+            (&users, &[0..81_920], false),
+            (&sparse, &[0..16_384], true),
+            (&sparse, &[16_384..32_768], false),
+            (&content[..block], &[0..16_384], true),
+            (&content[..block + 1], &[0..16_384], false),
+            (&users, &[0..16_384], false),
+            (&[0; 131_072], &[0..16_384], false),
+            (&[], &[0..16_384], false),
+            (&[], &[0..65_536], false),
+        ] {
+            fs::write(temp.path().join("a"), file).expect("written");
+            assert_eq!(storage.has_begun_content(0, have, &hashes, &GO_ON), is_begun, "{have:?} {}", file.len());
+        }
+    }
+}
