@@ -3,6 +3,7 @@
 mod access;
 mod assets;
 mod attempts;
+mod check_queue;
 mod files;
 mod metrics;
 mod passwords;

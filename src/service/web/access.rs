@@ -9,15 +9,12 @@ use parking_lot::Mutex;
 
 use crate::http_server::{ClientAddress, RequestHead, Response};
 use crate::service::web::attempts::PasswordAttempts;
-use crate::service::web::passwords::PasswordHash;
-use crate::util::atomics::Amount;
+use crate::service::web::check_queue::CheckQueue;
+use crate::service::web::passwords::{HashMemory, PasswordHash};
 use crate::util::base64;
 use crate::util::random;
 use crate::util::secrets::{is_equal, keyed_digest};
 
-/// The most requests whose password is being checked, or waits for that. They keep workers of the server waiting, and others need
-/// one too.
-const MAX_CHECKS: usize = 3;
 /// The pause after a wrong password, during which none is checked: a limit for all networks together.
 const WRONG_PAUSE: Duration = Duration::from_millis(50);
 
@@ -38,19 +35,10 @@ pub struct AccessPolicy {
     key: [u8; 32],
     /// The digest of the last credentials that were right, so that only their first request costs a hash.
     verified: Mutex<Option<[u8; 20]>>,
-    /// One thread at a time hashes a password, which needs 4 MiB.
-    hashing: Mutex<()>,
-    checks: Amount,
+    checks: CheckQueue,
+    /// The thread whose turn it is hashes a password in it. If each thread allocated its own, the allocator would keep all of them.
+    memory: Mutex<HashMemory>,
     attempts: Mutex<PasswordAttempts>,
-}
-
-/// Counts a request whose password is being checked.
-struct Check<'a>(&'a Amount);
-
-impl Drop for Check<'_> {
-    fn drop(&mut self) {
-        self.0.sub(1);
-    }
 }
 
 impl AccessPolicy {
@@ -61,8 +49,8 @@ impl AccessPolicy {
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             key: random::bytes(),
             verified: Mutex::new(None),
-            hashing: Mutex::new(()),
-            checks: Amount::default(),
+            checks: CheckQueue::default(),
+            memory: Mutex::default(),
             attempts: Mutex::default(),
         }
     }
@@ -120,20 +108,21 @@ impl AccessPolicy {
         let (Some(hash), Some(credentials)) = (&self.password, head.header("Authorization")) else {
             return Err(unauthorized());
         };
-        let ip = ip(head);
+        let ip = client_ip(head);
         self.check_attempts(ip)?;
         let Some((user, password)) = basic(credentials) else { return Err(unauthorized()) };
-        if !self.checks.add_one_below(MAX_CHECKS) {
+        let counts = self.attempts.lock().counts(ip, Instant::now());
+        let Some(_turn) = self.checks.wait_for_turn(counts) else {
+            // Otherwise the clients that guess most would be the first again.
+            self.attempts.lock().count_failure(ip, Instant::now());
             return Err(Response::text(503, "other passwords are being checked\n").header("Retry-After", "1"));
-        }
-        let _check = Check(&self.checks);
-        let _one_at_a_time = self.hashing.lock();
+        };
         // Requests that waited may have verified the password, or have used up the attempts.
         if self.check_head(head)? {
             return Ok(());
         }
         self.check_attempts(ip)?;
-        if !hash.is(&user, &password) {
+        if !hash.is(&user, &password, &mut self.memory.lock()) {
             self.attempts.lock().count_failure(ip, Instant::now());
             thread::sleep(WRONG_PAUSE);
             return Err(unauthorized());
@@ -194,7 +183,7 @@ fn host_name(host: &str) -> String {
 
 /// The address of a client; all of a Unix socket are one. A reverse proxy on this machine says whose request it passes on: the last
 /// address is its own word. Whoever can lie about it gains no more than the attempts of another network.
-fn ip(head: &RequestHead) -> IpAddr {
+pub(super) fn client_ip(head: &RequestHead) -> IpAddr {
     let (ip, is_near) = match head.client() {
         ClientAddress::Tcp(addr) => (addr.ip(), addr.ip().to_canonical().is_loopback()),
         ClientAddress::Unix => (IpAddr::from([0, 0, 0, 0]), true),
@@ -230,21 +219,22 @@ mod tests {
     }
 
     #[test]
-    fn at_most_three_workers_check_passwords() {
+    fn a_request_that_finds_no_turn_is_refused_and_counts_as_an_attempt() {
         let access = AccessPolicy::new(PasswordHash::new("me", "right"), &[]);
         let right = request("Authorization: Basic bWU6cmlnaHQ=\r\n");
-        (0..MAX_CHECKS).for_each(|_| assert!(access.checks.add_one_below(MAX_CHECKS)));
-        assert_eq!(access.check(&right).expect_err("refused").status(), 503);
-        access.checks.sub(1);
+        let counts = || access.attempts.lock().counts(client_ip(&right), Instant::now());
+        access.checks.with_all_places_taken(|| {
+            assert_eq!(access.check(&right).expect_err("refused").status(), 503);
+            assert_eq!(counts(), [1; 3]);
+        });
         assert!(access.check(&right).is_ok());
-        access.checks.add(1);
-        assert!(access.check(&right).is_ok(), "it is known now");
-        assert_eq!(access.checks.get(), MAX_CHECKS);
+        access.checks.with_all_places_taken(|| assert!(access.check(&right).is_ok(), "it is known now"));
+        assert_eq!(counts(), [1; 3]);
     }
 
     #[test]
     fn a_reverse_proxy_on_this_machine_says_whose_request_it_is() {
-        let named = |headers: &str| ip(&request(headers));
+        let named = |headers: &str| client_ip(&request(headers));
         assert_eq!(named("X-Forwarded-For: 1.2.3.4, 10.0.0.7\r\n"), IpAddr::from([10, 0, 0, 7]));
         assert_eq!(named("X-Forwarded-For: unknown\r\n"), named(""));
     }

@@ -15,6 +15,9 @@ const NEXT_ATTEMPT: Duration = Duration::from_secs(6);
 /// The most networks of each level whose failures are counted. The one that has failed least recently makes room.
 const MAX_NETWORKS: usize = 8192;
 
+/// The attempts of a client's networks, those of its host first: what it is compared by with other clients.
+pub(super) type AttemptCounts = [u32; NETWORK_LEVELS.len()];
+
 /// The failures of each network since its first one, by level.
 #[derive(Debug, Default)]
 pub(super) struct PasswordAttempts {
@@ -32,14 +35,33 @@ struct Failures {
 impl PasswordAttempts {
     /// Whether a client may try a password now.
     pub(super) fn may_try(&mut self, ip: IpAddr, now: Instant) -> bool {
-        self.failures.iter_mut().zip(networks(ip)).zip(MAX_FAILURES).all(|((failures, network), most)| {
-            failures.retain(|_, of| now.saturating_duration_since(of.first) < FAILURE_PERIOD);
+        self.expire(now);
+        // All users may be in one private subnet, so only the host has a limit there.
+        let first_level = if is_private(ip) { NETWORK_LEVELS.len() - 1 } else { 0 };
+        self.failures.iter().zip(networks(ip)).zip(MAX_FAILURES).skip(first_level).all(|((failures, network), most)| {
             let may_again = |of: &Failures| now.saturating_duration_since(of.last) >= NEXT_ATTEMPT;
             failures.get(&network).is_none_or(|of| of.count < most || may_again(of))
         })
     }
 
-    /// The password that the client tried was wrong.
+    /// How many attempts of the client's networks have failed, also those of a private subnet.
+    pub(super) fn counts(&mut self, ip: IpAddr, now: Instant) -> AttemptCounts {
+        self.expire(now);
+        let mut counts = AttemptCounts::default();
+        for ((count, failures), network) in counts.iter_mut().zip(&self.failures).zip(networks(ip)) {
+            *count = failures.get(&network).map_or(0, |of| of.count);
+        }
+        counts.reverse();
+        counts
+    }
+
+    fn expire(&mut self, now: Instant) {
+        for failures in &mut self.failures {
+            failures.retain(|_, of| now.saturating_duration_since(of.first) < FAILURE_PERIOD);
+        }
+    }
+
+    /// The password that the client tried was wrong, or was not checked because others were.
     pub(super) fn count_failure(&mut self, ip: IpAddr, now: Instant) {
         for (failures, network) in self.failures.iter_mut().zip(networks(ip)) {
             if failures.len() >= MAX_NETWORKS && !failures.contains_key(&network) {
@@ -52,9 +74,9 @@ impl PasswordAttempts {
     }
 }
 
-/// The networks of a client, by level; its host only, if its address is private.
+/// The networks of a client, by level.
 fn networks(ip: IpAddr) -> [Network; NETWORK_LEVELS.len()] {
-    NETWORK_LEVELS.map(|level| if is_private(ip) { Network::host(ip) } else { level(ip) })
+    NETWORK_LEVELS.map(|level| level(ip))
 }
 
 #[cfg(test)]
@@ -81,6 +103,8 @@ mod tests {
         assert_eq!(allowed(&mut attempts, now, 60_000, |host| [0x2001, 0xdb8, 0, host, 0, 0, 0, 1].into()), 30);
         assert!(attempts.may_try([198, 51, 100, 1].into(), now));
         assert_eq!(allowed(&mut attempts, now, 200, |host| [192, 168, 0, host as u8].into()), 200);
+        assert_eq!(allowed(&mut attempts, now, 200, |_| [192, 168, 1, 1].into()), 10);
+        assert_eq!(attempts.counts([192, 168, 0, 9].into(), now), [1, 1, 200]);
         assert!(attempts.may_try([192, 0, 2, 1].into(), now + FAILURE_PERIOD));
     }
 
