@@ -29,6 +29,8 @@ const MAX_STEPS: usize = 32;
 const MIN_BODY_RATE: u64 = 16 * 1024;
 /// The least time between two heartbeats, so that the server never does nothing else.
 const MIN_HEARTBEAT: Duration = Duration::from_millis(1);
+/// The lowest priority of a connection to which a response is being made or sent.
+pub(super) const MIN_BUSY_PRIORITY: u8 = 2;
 /// How long a refused client may still send: a connection closed earlier loses the response.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -147,7 +149,7 @@ impl HttpConnection {
             ConnectionState::Head if self.input.is_empty() => 0,
             ConnectionState::Lingering(_) => 0,
             ConnectionState::Head | ConnectionState::Body(_) => 1,
-            ConnectionState::Sending(None) => 2,
+            ConnectionState::Sending(None) => MIN_BUSY_PRIORITY,
             ConnectionState::Handling | ConnectionState::Sending(Some(_)) => 3,
         }
     }

@@ -4,14 +4,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use crate::http_server::connection::{HttpConnection, Step};
+use crate::http_server::connection::{HttpConnection, MIN_BUSY_PRIORITY, Step};
 use crate::http_server::context::ServerContext;
 use crate::http_server::listener::HttpListener;
 use crate::http_server::mailbox::ConnectionMessage;
@@ -27,7 +26,7 @@ const FIRST: u64 = 1 << 16;
 const EVENTS: usize = 128;
 /// The most connections accepted before open connections are served.
 const MAX_ACCEPTS_PER_TURN: usize = 64;
-/// The pause when no file descriptor is available and there is no connection to close.
+/// The pause when no file descriptor is available, although a connection was closed for it.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A connection in the table.
@@ -51,6 +50,10 @@ pub(super) struct EventLoop {
     ready: VecDeque<u64>,
     /// The bytes that wait to be sent, of all connections in the table.
     unsent: usize,
+    /// When connections are accepted again after a shortage of file descriptors.
+    accepts_at: Option<Duration>,
+    /// Whether a connection was closed to free a descriptor for the next one.
+    has_made_room: bool,
     started: Instant,
 }
 
@@ -70,6 +73,8 @@ impl EventLoop {
             next_key: FIRST,
             ready: VecDeque::new(),
             unsent: 0,
+            accepts_at: None,
+            has_made_room: false,
             started: Instant::now(),
         })
     }
@@ -86,6 +91,10 @@ impl EventLoop {
                 Err(error) => return log::error!("{} stops: {error}", self.name),
             }
             self.context.now = self.started.elapsed();
+            if self.accepts_at.is_some_and(|at| at <= self.context.now) {
+                self.accepts_at = None;
+                self.watch_listeners(EventFlags::IN);
+            }
             for event in &events {
                 match event.data.u64() {
                     MAILBOX => self.read_messages(),
@@ -113,13 +122,14 @@ impl EventLoop {
         if !self.ready.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
-        let due = self.open.next_deadline().into_iter().chain(stop_at).min()?;
+        let due = self.open.next_deadline().into_iter().chain(stop_at).chain(self.accepts_at).min()?;
         Timespec::try_from(due.saturating_sub(self.started.elapsed())).ok()
     }
 
     /// Closes the listeners, and all connections but those that are about to get a response.
     fn begin_to_stop(&mut self) {
         self.context.is_stopping = true;
+        self.accepts_at = None;
         for listener in self.listeners.drain(..) {
             let _ = epoll::delete(&self.epoll, &listener);
         }
@@ -150,18 +160,43 @@ impl EventLoop {
         for _ in 0..MAX_ACCEPTS_PER_TURN {
             let Some(listener) = self.listeners.get(listener) else { return };
             match listener.accept() {
-                Ok((socket, client)) => self.add_connection(socket, client),
-                Err(Errno::AGAIN) => return,
-                Err(error) => {
-                    log::debug!("{}: accept: {error}", self.name);
-                    let is_lack = matches!(error, Errno::MFILE | Errno::NFILE);
-                    if is_lack && self.open.len() > 0 {
-                        self.evict();
-                    } else if is_lack {
-                        // Retrying at once would busy-loop.
-                        thread::sleep(ACCEPT_RETRY_DELAY);
-                    }
+                Ok((socket, client)) => {
+                    self.has_made_room = false;
+                    self.add_connection(socket, client);
                 }
+                Err(Errno::AGAIN) => return,
+                Err(error @ (Errno::MFILE | Errno::NFILE)) => return self.on_shortage(error),
+                Err(error) => log::debug!("{}: accept: {error}", self.name),
+            }
+        }
+    }
+
+    /// No descriptor is free for a connection that waits. Closes one connection at most, then lets the others proceed: another
+    /// thread or program may take the descriptor that it had.
+    fn on_shortage(&mut self, error: Errno) {
+        log::debug!("{}: accept: {error}", self.name);
+        // If the whole system has none, those of this server make little difference: it does not interrupt anybody.
+        let may_close = |priority: u8| error == Errno::MFILE || priority < MIN_BUSY_PRIORITY;
+        let candidate =
+            self.open.to_evict_among(|open| Some(open.connection.keep_priority()).filter(|it| may_close(*it)));
+        match candidate.filter(|_| !self.has_made_room) {
+            Some(key) => {
+                self.has_made_room = true;
+                self.close(key);
+            }
+            None => {
+                self.has_made_room = false;
+                self.accepts_at = Some(self.context.now + ACCEPT_RETRY_DELAY);
+                self.watch_listeners(EventFlags::empty());
+            }
+        }
+    }
+
+    /// Sets for which events of the listeners epoll wakes the loop.
+    fn watch_listeners(&self, interest: EventFlags) {
+        for (key, listener) in (LISTENERS..FIRST).zip(&self.listeners) {
+            if let Err(error) = epoll::modify(&self.epoll, listener, EventData::new_u64(key), interest) {
+                log::debug!("{}: {error}", self.name);
             }
         }
     }
@@ -255,7 +290,7 @@ impl EventLoop {
         let is_one_more = self.open.get_mut(key).is_some_and(|open| open.connection.becomes_stream(response));
         if is_one_more
             && self.context.streams.get() >= self.context.limits.max_streams
-            && let Some(key) = self.open.stream_to_evict(|open| open.connection.stream_keep_priority())
+            && let Some(key) = self.open.to_evict_among(|open| open.connection.stream_keep_priority())
         {
             self.close(key);
         }

@@ -33,6 +33,9 @@ pub struct HttpListener {
     address: ListenAddress,
     /// The socket file that this listener created, with its device and inode.
     file: Option<(PathBuf, (u64, u64))>,
+    /// The errors of the next calls of `accept` in a test.
+    #[cfg(test)]
+    pub(super) failures: std::sync::Arc<parking_lot::Mutex<Vec<Errno>>>,
 }
 
 /// Where a listener listens.
@@ -84,7 +87,7 @@ impl HttpListener {
         let pause = Duration::from_secs(15);
         let probes = TcpKeepalive::new().with_time(4 * pause).with_interval(pause).with_retries(4);
         let _ = socket.set_tcp_keepalive(&probes);
-        Ok(HttpListener { socket: listener.into(), address, file: None })
+        Ok(HttpListener::new(listener.into(), address))
     }
 
     /// Listens on a Unix socket with these permissions. Replaces a socket file on which nobody listens, and removes its own at
@@ -122,7 +125,17 @@ impl HttpListener {
     pub fn from_unix(listener: UnixListener) -> io::Result<HttpListener> {
         listener.set_nonblocking(true)?;
         let path = listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
-        Ok(HttpListener { socket: listener.into(), address: ListenAddress::Unix(path), file: None })
+        Ok(HttpListener::new(listener.into(), ListenAddress::Unix(path)))
+    }
+
+    fn new(socket: OwnedFd, address: ListenAddress) -> HttpListener {
+        HttpListener {
+            socket,
+            address,
+            file: None,
+            #[cfg(test)]
+            failures: std::sync::Arc::default(),
+        }
     }
 
     /// Where it listens.
@@ -132,6 +145,10 @@ impl HttpListener {
 
     /// Accepts a connection; its socket is non-blocking.
     pub(super) fn accept(&self) -> Result<(OwnedFd, ClientAddress), Errno> {
+        #[cfg(test)]
+        if let Some(error) = self.failures.lock().pop() {
+            return Err(error);
+        }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         if let ListenAddress::Unix(_) = self.address {
             return Ok((accept_with(&self.socket, flags)?, ClientAddress::Unix));

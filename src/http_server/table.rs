@@ -98,8 +98,8 @@ impl<C> ConnectionTable<C> {
         candidates.into_iter().map(|(key, entry)| (priority(&entry.connection), *key)).min().map(|(_, key)| key)
     }
 
-    /// The same among the connections that have a priority: streams.
-    pub(super) fn stream_to_evict(&self, priority: impl Fn(&C) -> Option<u8>) -> Option<u64> {
+    /// The same among the connections that have a priority.
+    pub(super) fn to_evict_among(&self, priority: impl Fn(&C) -> Option<u8>) -> Option<u64> {
         let rated = self.all.iter().filter_map(|(key, entry)| Some((entry.client, priority(&entry.connection)?, *key)));
         let candidates = heaviest_users(rated, |(client, ..)| *client, |_| 1);
         candidates.into_iter().map(|(_, priority, key)| (priority, key)).min().map(|(_, key)| key)
@@ -171,8 +171,8 @@ mod tests {
         assert_eq!(open.to_evict_of(Some(client(1)), |priority| *priority), Some(4));
         assert_eq!(open.heaviest(|priority| usize::from(*priority)), Some(0));
         let rated = |priority: &u8| (*priority > 0).then_some(*priority);
-        assert_eq!(open.stream_to_evict(rated), Some(1), "only those that have a priority count");
-        assert_eq!(open.stream_to_evict(|_| None), None);
+        assert_eq!(open.to_evict_among(rated), Some(1), "only those that have a priority count");
+        assert_eq!(open.to_evict_among(|_| None), None);
         assert_eq!(open.heaviest(|_| 0), None);
         open.add(9, Some(client(1)), 5);
         assert_eq!(open.heaviest(|priority| usize::from(*priority)), Some(9), "its network uses the most");

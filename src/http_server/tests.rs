@@ -7,8 +7,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::io::Errno;
 
 use super::*;
+
+mod shortage;
 
 /// A test fails if nothing happens for this long.
 const PATIENT: Duration = Duration::from_secs(60);
@@ -107,14 +110,17 @@ fn content() -> String {
 struct TestServer {
     server: Server,
     handler: Arc<TestHandler>,
+    /// The errors of the next attempts to accept a connection.
+    failures: Arc<Mutex<Vec<Errno>>>,
 }
 
 impl TestServer {
     fn with(limits: ServerLimits) -> TestServer {
         let handler = Arc::new(TestHandler::default());
         let listener = HttpListener::tcp((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let failures = Arc::clone(&listener.failures);
         let server = Server::start("http", vec![listener], limits, Arc::clone(&handler) as Arc<dyn Handler>).unwrap();
-        TestServer { server, handler }
+        TestServer { server, handler, failures }
     }
 
     fn new() -> TestServer {
