@@ -20,6 +20,13 @@ const MAX_CANDIDATES: usize = 120;
 /// The most candidates at one public IPv4 address or in one IPv6 /48; legitimate nodes rarely share one. Whoever has a /48 could
 /// choose ids near any target in spite of BEP 42; for a /24, the ids that fit are too few.
 const MAX_PER_NETWORK: u8 = 3;
+/// The most candidates in one public IPv4 /24 or IPv6 /48 whose ids do not fit their addresses (BEP 42): their ids may be as near to
+/// any target as somebody likes.
+const MAX_UNFIT_PER_SUBNET: u8 = 8;
+/// While nodes whose ids fit their addresses wait, the others get this share of the queries: half of those in flight and half of
+/// all. Whoever has several subnets could otherwise use up the lookup. Most nodes today do not comply with BEP 42, so they are
+/// queried too.
+const UNFIT_SHARE: usize = 2;
 /// The most peers accepted in one lookup.
 const MAX_PEERS: usize = 1000;
 
@@ -62,6 +69,11 @@ impl LookupNode {
     fn has_valid_response(&self) -> bool {
         self.state == QueryState::Answered && self.id.is_some_and(|id| id.fits(self.addr.ip()))
     }
+
+    /// Whether its id does not fit its address, as far as it is known.
+    fn is_unfit(&self) -> bool {
+        self.id.is_some_and(|id| !id.fits(self.addr.ip()))
+    }
 }
 
 /// A lookup in progress.
@@ -74,8 +86,12 @@ pub struct Lookup {
     candidates: Vec<LookupNode>,
     known: HashSet<SocketAddr>,
     per_network: HashMap<Network, u8>,
+    /// The candidates that were added with ids that do not fit their addresses.
+    unfit_per_subnet: HashMap<Network, u8>,
     peers: HashSet<SocketAddr>,
     queries: usize,
+    /// Those of nodes whose ids do not fit their addresses.
+    unfit_queries: usize,
 }
 
 impl Lookup {
@@ -88,8 +104,10 @@ impl Lookup {
             candidates: Vec::new(),
             known: HashSet::new(),
             per_network: HashMap::new(),
+            unfit_per_subnet: HashMap::new(),
             peers: HashSet::new(),
             queries: 0,
+            unfit_queries: 0,
         };
         for seed in seeds {
             lookup.add(Some(seed.id), seed.addr, 0);
@@ -112,39 +130,58 @@ impl Lookup {
         if asked >= PARALLEL || asked + late >= MAX_IN_FLIGHT || self.queries >= MAX_QUERIES {
             return None;
         }
-        let mut answered = 0;
-        for candidate in &mut self.candidates {
+        let at = self.next_candidate()?;
+        let candidate = self.candidates.get_mut(at)?;
+        candidate.state = QueryState::Asked;
+        self.queries += 1;
+        self.unfit_queries += usize::from(candidate.is_unfit());
+        Some(candidate.addr)
+    }
+
+    /// The position of the next node to query: the closest one, unless eight closer ones have responded. If nodes whose ids do not
+    /// fit have had their share, the closest one whose id fits.
+    fn next_candidate(&self) -> Option<usize> {
+        let (mut answered, mut closest) = (0, None);
+        let unfit_asked = self.candidates.iter().filter(|c| c.state == QueryState::Asked && c.is_unfit()).count();
+        let may_be_unfit = unfit_asked < PARALLEL / UNFIT_SHARE && !self.is_unfit_share_used();
+        for (at, candidate) in self.candidates.iter().enumerate() {
             if candidate.state == QueryState::New {
-                candidate.state = QueryState::Asked;
-                self.queries += 1;
-                return Some(candidate.addr);
+                if may_be_unfit || !candidate.is_unfit() {
+                    return Some(at);
+                }
+                closest = closest.or(Some(at));
             }
             answered += usize::from(candidate.has_valid_response());
             if answered >= K {
-                return None;
+                return closest.filter(|_| !self.is_unfit_share_used());
             }
         }
-        None
+        closest
+    }
+
+    fn is_unfit_share_used(&self) -> bool {
+        self.unfit_queries >= MAX_QUERIES / UNFIT_SHARE
     }
 
     /// Whether the lookup is done: the eight closest nodes have responded, or there is no node left to query. Waits for slow
-    /// nodes only if fewer than eight others have responded.
+    /// nodes only if fewer than eight others have responded, and so for those whose ids do not fit once they have had their share.
     pub fn is_done(&self) -> bool {
         let exhausted = self.queries >= MAX_QUERIES;
         let mut answered = 0;
-        let mut late = false;
+        let mut waits = false;
         for candidate in &self.candidates {
             match candidate.state {
-                QueryState::New if !exhausted => return false,
-                QueryState::Asked => return false,
-                QueryState::Late => late = true,
+                QueryState::New if exhausted => {}
+                QueryState::New if candidate.is_unfit() && self.is_unfit_share_used() => waits = true,
+                QueryState::New | QueryState::Asked => return false,
+                QueryState::Late => waits = true,
                 _ => answered += usize::from(candidate.has_valid_response()),
             }
             if answered >= K {
                 return true;
             }
         }
-        !late
+        !waits
     }
 
     /// Marks a queried node as slow. Returns whether to query it once more: only while no node has responded, so that a lost
@@ -225,13 +262,20 @@ impl Lookup {
         if id == Some(self.own) || Family::of(addr.ip()) != self.family || self.known.contains(&addr) {
             return;
         }
-        let here = self.per_network.entry(Network::of(addr.ip(), 32, 48)).or_default();
-        if *here >= MAX_PER_NETWORK && !is_private(addr.ip()) {
+        let candidate = LookupNode { id, addr, hop, state: QueryState::New, token: None };
+        let is_crowded = |here: Option<&u8>, most| here.is_some_and(|here| *here >= most) && !is_private(addr.ip());
+        let (network, subnet) = (network(addr), Network::subnet(addr.ip()));
+        if is_crowded(self.per_network.get(&network), MAX_PER_NETWORK)
+            || (candidate.is_unfit() && is_crowded(self.unfit_per_subnet.get(&subnet), MAX_UNFIT_PER_SUBNET))
+        {
             return;
         }
-        *here = here.saturating_add(1);
+        count_up(&mut self.per_network, network);
+        if candidate.is_unfit() {
+            count_up(&mut self.unfit_per_subnet, subnet);
+        }
         self.known.insert(addr);
-        self.insert(LookupNode { id, addr, hop, state: QueryState::New, token: None });
+        self.insert(candidate);
     }
 
     /// Inserts a candidate by distance. If there are too many, drops the farthest that was not queried.
@@ -245,155 +289,31 @@ impl Lookup {
         {
             let gone = self.candidates.remove(farthest);
             self.known.remove(&gone.addr);
-            if let Some(here) = self.per_network.get_mut(&Network::of(gone.addr.ip(), 32, 48)) {
-                *here = here.saturating_sub(1);
+            count_down(&mut self.per_network, network(gone.addr));
+            if gone.is_unfit() {
+                count_down(&mut self.unfit_per_subnet, Network::subnet(gone.addr.ip()));
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The network that may have [`MAX_PER_NETWORK`] candidates.
+fn network(addr: SocketAddr) -> Network {
+    Network::of(addr.ip(), 32, 48)
+}
 
-    const OWN: NodeId = NodeId([0xff; 20]);
-    const TARGET: NodeId = NodeId([0; 20]);
+fn count_up(counts: &mut HashMap<Network, u8>, network: Network) {
+    let count = counts.entry(network).or_default();
+    *count = count.saturating_add(1);
+}
 
-    /// A node on a local network; a smaller `n` is closer to the target.
-    fn node(n: u8) -> Contact {
-        let mut id = [0; 20];
-        id[0] = n;
-        id[19] = 1;
-        Contact { id: NodeId(id), addr: SocketAddr::from(([10, 0, 0, n], 1)) }
-    }
-
-    fn lookup(seeds: &[Contact]) -> Lookup {
-        Lookup::new(OWN, TARGET, Family::V4, seeds, &[])
-    }
-
-    fn says(who: Contact, nodes: Vec<Contact>) -> KrpcResponse {
-        KrpcResponse { id: who.id, nodes, values: Vec::new(), token: Some(vec![who.id.0[0]]) }
-    }
-
-    fn asked(lookup: &mut Lookup) -> Vec<SocketAddr> {
-        std::iter::from_fn(|| lookup.next_query()).collect()
-    }
-
-    #[test]
-    fn asks_four_at_a_time_closest_first_and_more_when_they_are_slow() {
-        let nodes: Vec<Contact> = (1..=20).map(node).collect();
-        let mut lookup = lookup(&nodes);
-        let first = asked(&mut lookup);
-        assert_eq!(first, nodes[..4].iter().map(|n| n.addr).collect::<Vec<_>>());
-        for addr in &first {
-            lookup.late(*addr);
-        }
-        assert_eq!(asked(&mut lookup), nodes[4..8].iter().map(|n| n.addr).collect::<Vec<_>>());
-        for node in &nodes[4..8] {
-            lookup.late(node.addr);
-        }
-        assert_eq!(asked(&mut lookup), [], "eight are in flight");
-        lookup.failed(nodes[0].addr);
-        assert_eq!(asked(&mut lookup), [nodes[8].addr]);
-    }
-
-    #[test]
-    fn ends_when_the_eight_closest_have_answered() {
-        let nodes: Vec<Contact> = (1..=20).map(node).collect();
-        let mut lookup = lookup(&nodes);
-        while let Some(addr) = lookup.next_query() {
-            let who = nodes.iter().find(|n| n.addr == addr).unwrap();
-            assert!(!lookup.is_done());
-            lookup.answered(addr, &says(*who, nodes.clone()));
-        }
-        assert!(lookup.is_done());
-        assert_eq!(lookup.summary(), LookupSummary { queries: 8, answers: 8, hops: 0, peers: 0 });
-        let announce_targets = lookup.announce_targets();
-        assert_eq!(
-            announce_targets.iter().map(|(a, _)| *a).collect::<Vec<_>>(),
-            nodes[..8].iter().map(|n| n.addr).collect::<Vec<_>>()
-        );
-    }
-
-    #[test]
-    fn a_slow_node_is_waited_for_only_where_there_are_too_few() {
-        let mut lookup = lookup(&[node(1), node(2)]);
-        asked(&mut lookup);
-        lookup.late(node(1).addr);
-        lookup.answered(node(2).addr, &says(node(2), vec![]));
-        assert!(!lookup.is_done());
-        lookup.failed(node(1).addr);
-        assert!(lookup.is_done());
-    }
-
-    #[test]
-    fn an_id_that_bep_42_forbids_neither_ends_a_search_nor_keeps_the_announce_from_others() {
-        let attacker = |n: u8| Contact { id: NodeId([0; 20]), addr: SocketAddr::from(([80 + n, n, 9, 9], 1)) };
-        let attackers: Vec<Contact> = (0..10).map(attacker).filter(|c| !c.id.fits(c.addr.ip())).take(8).collect();
-        assert_eq!(attackers.len(), 8);
-        let honest: Vec<Contact> = (1..=8).map(node).collect();
-        let mut lookup = lookup(&[attackers.clone(), honest.clone()].concat());
-        while let Some(addr) = lookup.next_query() {
-            let who = *attackers.iter().chain(&honest).find(|n| n.addr == addr).unwrap();
-            lookup.answered(addr, &says(who, vec![]));
-        }
-        assert_eq!(lookup.summary().queries, 16);
-        let announce_targets: HashSet<SocketAddr> =
-            lookup.announce_targets().into_iter().map(|(addr, _)| addr).collect();
-        assert_eq!(announce_targets, attackers.iter().chain(&honest).map(|n| n.addr).collect(), "eight of each kind");
-    }
-
-    #[test]
-    fn strangers_neither_lead_us_into_the_local_network_nor_endlessly_on() {
-        let stranger = Contact { id: NodeId([9; 20]), addr: "80.1.1.1:1".parse().unwrap() };
-        let mut lookup = lookup(&[stranger]);
-        asked(&mut lookup);
-        let mut response = says(stranger, vec![node(1)]);
-        response.values = vec!["192.168.0.1:80".parse().unwrap(), "90.0.0.1:2".parse().unwrap()];
-        assert_eq!(lookup.answered(stranger.addr, &response), ["90.0.0.1:2".parse().unwrap()]);
-        assert_eq!(asked(&mut lookup), []);
-
-        // Every response names eight nodes that are even closer.
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut lookup = Lookup::new(OWN, TARGET, Family::V4, &[stranger], &[]);
-        let mut queries = 0;
-        while let Some(addr) = lookup.next_query() {
-            queries += 1;
-            let closer = |n: u8| Contact {
-                id: TARGET.near(queries.min(150), true, &mut fastrand::Rng::with_seed(u64::from(n))),
-                addr: SocketAddr::from((rng.u32(0x5000_0000..0x6000_0000).to_be_bytes(), 1)),
-            };
-            let nodes = (0..8).map(closer).collect();
-            lookup.answered(addr, &KrpcResponse { id: NodeId([9; 20]), nodes, values: vec![], token: None });
-            assert!(lookup.candidates.len() <= MAX_CANDIDATES);
-        }
-        assert!(lookup.is_done() && queries <= MAX_QUERIES);
-    }
-
-    #[test]
-    fn one_ipv6_subnet_has_three_nodes_in_a_lookup() {
-        let node = |subnet, n| Contact {
-            id: NodeId([n as u8; 20]),
-            addr: SocketAddr::from(([0x2001, 0xdb8, subnet, n, 0, 0, 0, 1], 1)),
-        };
-        let seeds: Vec<_> = (1..100).map(|n| node(0, n)).chain([node(1, 100)]).collect();
-        let lookup = Lookup::new(OWN, TARGET, Family::V6, &seeds, &[]);
-        let addrs: Vec<_> = lookup.candidates.iter().map(|candidate| candidate.addr).collect();
-        assert_eq!(addrs, [seeds[0].addr, seeds[1].addr, seeds[2].addr, seeds[99].addr]);
-    }
-
-    #[test]
-    fn nobody_answers_in_our_name_or_twice() {
-        let mut lookup = lookup(&[node(1), node(2)]);
-        asked(&mut lookup);
-        let mut response = says(node(1), vec![]);
-        response.id = OWN;
-        lookup.answered(node(1).addr, &response);
-        let mut response = says(node(2), vec![]);
-        response.values = vec!["10.9.9.9:9".parse().unwrap()];
-        assert_eq!(lookup.answered(node(2).addr, &response).len(), 1);
-        assert_eq!(lookup.answered(node(2).addr, &response).len(), 0);
-        assert_eq!(lookup.announce_targets().len(), 1);
-        assert!(lookup.is_done());
+fn count_down(counts: &mut HashMap<Network, u8>, network: Network) {
+    if let Some(count) = counts.get_mut(&network) {
+        *count = count.saturating_sub(1);
     }
 }
+
+#[cfg(test)]
+mod crowded_simulation;
+#[cfg(test)]
+mod tests;
