@@ -1,6 +1,7 @@
 //! [`Control`] of a service: reads what the manager publishes, and passes requests to it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -189,12 +190,12 @@ impl Control for ServiceControl {
         self.links.is_valid(file, token)
     }
 
-    fn open_file(&self, file: TorrentFileId) -> Result<OpenTorrentFile, ControlError> {
+    fn open_file(&self, file: TorrentFileId, client: IpAddr) -> Result<OpenTorrentFile, ControlError> {
         let (record, handle) = self.record(file.torrent).ok_or(ControlError::NoTorrent(file.torrent))?;
         let metainfo = self.metainfo(&record);
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
         let resume_folder = resume_folder(&self.state_folder, record.info_hash);
-        file_streaming::open(&record, &metainfo, (handle.as_ref(), &resume_folder), file.index)
+        file_streaming::open(&record, &metainfo, (handle.as_ref(), &resume_folder), (file.index, client))
     }
 
     fn add(&self, request: AddRequest) -> Result<Added, ControlError> {

@@ -1,5 +1,6 @@
 //! Files of torrents that are read while they download.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,13 +40,13 @@ impl FileSpan {
     }
 }
 
-/// Opens the file with this number among those without padding. `resume_folder` has the resume data, which tells whether the file of
+/// Opens the file with this number among those without padding, for a reader at this address. `resume_folder` has the resume data, which tells whether the file of
 /// a torrent that does not run is verified.
 pub fn open(
     record: &TorrentRecord,
     metainfo: &Metainfo,
     (handle, resume_folder): (Option<&TorrentHandle>, &Path),
-    number: u32,
+    (number, client): (u32, IpAddr),
 ) -> Result<OpenTorrentFile, ControlError> {
     let none = || ControlError::Invalid(format!("the torrent has no file {number}"));
     let index =
@@ -69,7 +70,7 @@ pub fn open(
     // A seed may become dormant meanwhile; it has everything.
     let has_all = record.progress.is_complete && !record.needs_check;
     let stream = match handle.filter(|_| !has_all) {
-        Some(handle) => Some(handle.stream().ok_or_else(|| ControlError::Invalid("too many readers".to_owned()))?),
+        Some(handle) => Some(handle.stream(client).ok_or(ControlError::TooManyReaders)?),
         None => None,
     };
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());

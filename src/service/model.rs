@@ -7,6 +7,7 @@ mod session;
 mod summary;
 mod torrent_settings;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -75,6 +76,9 @@ pub enum ControlError {
     /// The system refused.
     #[error("{0}")]
     System(String),
+    /// The torrent has too many readers.
+    #[error("too many readers")]
+    TooManyReaders,
     /// This kind of service cannot do it, for example the page of a single run of the command.
     #[error("not possible here: {0}")]
     Unsupported(&'static str),
@@ -123,11 +127,11 @@ pub trait Control: Send + Sync {
     fn is_link_valid(&self, file: TorrentFileId, token: &str) -> bool {
         false
     }
-    /// Opens a file of a torrent for reading.
+    /// Opens a file of a torrent for a reader at this address.
     ///
     /// # Errors
-    /// If there is no such file, or nothing of it can arrive because the torrent does not run.
-    fn open_file(&self, file: TorrentFileId) -> Result<OpenTorrentFile, ControlError> {
+    /// If there is no such file, nothing of it can arrive because the torrent does not run, or the torrent has too many readers.
+    fn open_file(&self, file: TorrentFileId, client: IpAddr) -> Result<OpenTorrentFile, ControlError> {
         Err(self.refusal())
     }
 

@@ -3,6 +3,7 @@
 
 mod run_torrent;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -178,12 +179,12 @@ impl Control for RunPageControl {
         self.links.is_valid(file, token)
     }
 
-    fn open_file(&self, file: TorrentFileId) -> Result<OpenTorrentFile, ControlError> {
+    fn open_file(&self, file: TorrentFileId, client: IpAddr) -> Result<OpenTorrentFile, ControlError> {
         let torrent = self.of(file.torrent, |torrent| (torrent.record(), torrent.handle.clone()));
         let (record, handle) = torrent.ok_or(ControlError::NoTorrent(file.torrent))?;
         let metainfo = handle.metainfo();
         let metainfo = metainfo.ok_or_else(|| ControlError::Invalid("its metadata is not known yet".to_owned()))?;
-        file_streaming::open(&record, metainfo, (Some(&handle), Path::new("")), file.index)
+        file_streaming::open(&record, metainfo, (Some(&handle), Path::new("")), (file.index, client))
     }
 
     fn start(&self, ids: &[TorrentId], _: bool) -> Result<(), ControlError> {

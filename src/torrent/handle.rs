@@ -1,6 +1,6 @@
 //! The handle, which watches and controls a torrent from any thread.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -169,13 +169,14 @@ impl TorrentHandle {
     /// Waits until the piece is verified, and has it downloaded before all others meanwhile. Returns false if the time is up, the
     /// torrent has ended, there is no such piece, or too many readers wait already. A piece that is not wanted is never verified.
     pub fn wait_for_piece(&self, piece: PieceIndex, timeout: Duration) -> bool {
-        self.stream().is_some_and(|stream| stream.wait(piece.0, timeout))
+        PieceStream::open(&self.0, None).is_some_and(|stream| stream.wait(piece.0, timeout))
     }
 
-    /// A reader of the torrent while it downloads; `None` if there are too many.
+    /// A reader of the torrent for an HTTP client, while the torrent downloads. If there are too many, the oldest reader of the host
+    /// that has the most ends. `None` if all are the program's own.
     #[doc(hidden)]
-    pub fn stream(&self) -> Option<PieceStream> {
-        PieceStream::open(&self.0)
+    pub fn stream(&self, client: IpAddr) -> Option<PieceStream> {
+        PieceStream::open(&self.0, Some(client))
     }
 
     /// The torrent's trackers, by tier; empty until it has started to look for peers. Those with URLs that btsync does not support

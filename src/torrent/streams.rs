@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
+use crate::net::networks::heaviest_users;
 use crate::peer::{TorrentContext, refill_for_seek};
 use crate::strategy::picker::MAX_URGENT;
 use crate::torrent::inner::TorrentInner;
@@ -42,12 +44,22 @@ struct StreamTable {
 
 #[derive(Default)]
 struct StreamEntry {
+    /// The address of the HTTP client; `None` for a reader of the program itself.
+    client: Option<IpAddr>,
     /// What the reader needs next.
     pieces: Range<u32>,
     /// The piece that it waits for, and how to wake it.
     waits: Option<(PieceIndex, StreamWaker)>,
     /// Whether it reached these pieces by a seek, and has not waited since.
     has_seeked: bool,
+}
+
+impl StreamTable {
+    /// The reader that ends if there are too many.
+    fn to_replace(&self) -> Option<u64> {
+        let of_clients = self.streams.iter().filter(|(_, entry)| entry.client.is_some());
+        heaviest_users(of_clients, |(_, entry)| entry.client, |_| 1).into_iter().map(|(id, _)| *id).min()
+    }
 }
 
 impl StreamEntry {
@@ -68,14 +80,21 @@ impl StreamEntry {
 }
 
 impl StreamRegistry {
-    fn open(&self) -> Option<u64> {
+    /// Registers a reader. If there are too many, the oldest one of the host that has the most ends, so that one client does not
+    /// keep the others out. Readers of the program itself stay. `None` if all are such readers.
+    fn open(&self, client: Option<IpAddr>) -> Option<u64> {
         let mut state = self.state.lock();
-        if state.streams.len() >= MAX_STREAMS {
-            return None;
-        }
+        let replaced = if state.streams.len() >= MAX_STREAMS { Some(state.to_replace()?) } else { None };
+        let replaced = replaced.and_then(|id| state.streams.remove(&id)).and_then(|entry| entry.waits);
+        self.waiting.sub(usize::from(replaced.is_some()));
         let id = state.next_id;
         state.next_id += 1;
-        state.streams.insert(id, StreamEntry::default());
+        state.streams.insert(id, StreamEntry { client, ..StreamEntry::default() });
+        drop(state);
+        // The reader that is replaced polls again, learns that it has ended, and is dropped.
+        if let Some((_, wake)) = replaced {
+            wake();
+        }
         Some(id)
     }
 
@@ -97,7 +116,9 @@ impl StreamRegistry {
         if state.has_ended {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the torrent does not run"));
         }
-        let Some(entry) = state.streams.get_mut(&id) else { return Ok(0) };
+        let Some(entry) = state.streams.get_mut(&id) else {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "another reader has taken its place"));
+        };
         let has_moved =
             entry.move_to(&pieces, |between| context.map_or(0, |context| context.pieces.verified_run(between)));
         let was_waiting = entry.waits.replace((PieceIndex(pieces.start), wake.clone())).is_some();
@@ -186,9 +207,9 @@ pub struct PieceStream {
 }
 
 impl PieceStream {
-    /// A reader; `None` if the torrent has too many.
-    pub(crate) fn open(inner: &Arc<TorrentInner>) -> Option<PieceStream> {
-        let id = inner.streams.open()?;
+    /// A reader for this HTTP client, or with `None` for the program itself; see [`StreamRegistry::open`].
+    pub(crate) fn open(inner: &Arc<TorrentInner>, client: Option<IpAddr>) -> Option<PieceStream> {
+        let id = inner.streams.open(client)?;
         Some(PieceStream { inner: inner.clone(), id })
     }
 
@@ -196,7 +217,8 @@ impl PieceStream {
     /// none, `wake` is called as soon as another call may return more, or the torrent has ended.
     ///
     /// # Errors
-    /// `NotConnected` if the torrent has ended, `InvalidInput` if there is no such piece.
+    /// `NotConnected` if the torrent has ended, `ConnectionAborted` if another reader has taken this one's place, `InvalidInput` if
+    /// there is no such piece.
     pub fn poll(&self, pieces: Range<u32>, wake: &StreamWaker) -> io::Result<u32> {
         let context = self.inner.context().filter(|context| !context.settings.is_fetching_metadata);
         self.inner.streams.poll(self.id, context.as_deref(), pieces, wake)

@@ -96,7 +96,7 @@ fn a_download_becomes_sequential_while_it_runs() {
 fn a_reader_gets_its_pieces_first_and_is_woken_when_they_are_verified() {
     let payload = Payload::single("x", 300 * PIECE, PIECE);
     let download = GatedDownload::new(93, &payload, |options| options.sequential(true));
-    let stream = download.torrent.stream().expect("it is the first");
+    let stream = download.torrent.stream([127, 0, 0, 1].into()).expect("it is the first");
     let wakes = Arc::new(AtomicUsize::new(0));
     let counts = wakes.clone();
     let wake: StreamWaker = Arc::new(move || _ = counts.fetch_add(1, Ordering::SeqCst));
@@ -144,7 +144,7 @@ fn requests_for_other_pieces_are_cancelled_for_a_stream_that_seeks_and_made_agai
     });
     download.torrent.add_peer(peer.addr);
     told.recv_timeout(PATIENCE).expect("requests");
-    let stream = download.torrent.stream().expect("it is the first");
+    let stream = download.torrent.stream([127, 0, 0, 1].into()).expect("it is the first");
     let wake: StreamWaker = Arc::new(|| {});
     assert_eq!(stream.poll(READS..300, &wake).expect("a piece"), 0);
     let cancelled = told.recv_timeout(PATIENCE).expect("a request for the reader");

@@ -104,7 +104,7 @@ impl From<ControlError> for RpcError {
             }
             ControlError::BadTorrent(_) => ErrorCode::CorruptTorrent,
             ControlError::NotFetched(_) => ErrorCode::Http,
-            ControlError::System(_) | ControlError::Unsupported(_) => ErrorCode::System,
+            ControlError::System(_) | ControlError::TooManyReaders | ControlError::Unsupported(_) => ErrorCode::System,
         };
         RpcError::new(code, error.to_string())
     }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::http_server::{BodySource, Pulled, QueryString, RequestHead, Response, ResponseBody, Waker};
 use crate::service::metainfo_summary::mime_type;
-use crate::service::model::{Control, OpenTorrentFile, TorrentFileId, TorrentId};
+use crate::service::model::{Control, ControlError, OpenTorrentFile, TorrentFileId, TorrentId};
+use crate::service::web::access::client_ip;
 
 /// Bytes read at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -29,8 +30,11 @@ pub fn response(head: &RequestHead, path: &str, control: &dyn Control) -> Respon
     if !control.is_link_valid(file, &token) {
         return Response::text(403, "this link has expired\n");
     }
-    let opened = match control.open_file(file) {
+    let opened = match control.open_file(file, client_ip(head)) {
         Ok(opened) => opened,
+        Err(error @ ControlError::TooManyReaders) => {
+            return Response::text(503, format!("{error}\n")).header("Retry-After", "10");
+        }
         Err(error) => return Response::text(404, format!("{error}\n")),
     };
     let name = opened.name.clone();

@@ -51,7 +51,7 @@ fn readers_get_their_pieces_first_and_in_turn_and_are_woken_once() {
     let (context, registry) = (context(), Arc::new(StreamRegistry::default()));
     let tell = Arc::downgrade(&registry);
     context.pieces.on_verified(move |piece| tell.upgrade().iter().for_each(|registry| registry.piece_verified(piece)));
-    let [first, second] = [(); 2].map(|()| registry.open().expect("a place"));
+    let [first, second] = [(); 2].map(|()| registry.open(None).expect("a place"));
     let (wakes, wake_second) = (waker(), waker());
     let poll = |id, pieces, wake: &StreamWaker| registry.poll(id, Some(&context), pieces, wake);
     assert_eq!(poll(first, 50..120, &wakes.0).expect("a piece"), 0);
@@ -78,7 +78,7 @@ fn readers_get_their_pieces_first_and_in_turn_and_are_woken_once() {
 #[test]
 fn a_stream_seeks_if_it_waits_for_a_piece_that_does_not_follow_what_it_read() {
     let (context, registry) = (context(), StreamRegistry::default());
-    let (wake, id) = (waker().0, registry.open().expect("a place"));
+    let (wake, id) = (waker().0, registry.open(None).expect("a place"));
     let poll = |context, pieces| registry.poll(id, context, pieces, &wake).expect("a piece");
     poll(None, 50..120);
     registry.refresh(&context);
@@ -96,7 +96,7 @@ fn a_stream_seeks_if_it_waits_for_a_piece_that_does_not_follow_what_it_read() {
 #[test]
 fn a_reader_waits_for_the_check_and_ends_with_the_torrent() {
     let registry = StreamRegistry::default();
-    let (wakes, id) = (waker(), registry.open().expect("a place"));
+    let (wakes, id) = (waker(), registry.open(None).expect("a place"));
     assert_eq!(registry.poll(id, None, 0..9, &wakes.0).expect("it may start"), 0);
     let context = context();
     registry.refresh(&context);
@@ -110,12 +110,35 @@ fn a_reader_waits_for_the_check_and_ends_with_the_torrent() {
 }
 
 #[test]
+fn a_client_with_many_readers_keeps_no_other_out() {
+    let registry = StreamRegistry::default();
+    let open = |client: [u8; 4]| registry.open(Some(client.into())).expect("a place");
+    let own = registry.open(None).expect("a place");
+    let owner = open([192, 168, 1, 2]);
+    let others: Vec<u64> = (2..MAX_STREAMS).map(|_| open([203, 0, 113, 7])).collect();
+    let wakes: Vec<_> = (0..MAX_STREAMS).map(|_| waker()).collect();
+    let poll =
+        |id: u64| registry.poll(id, None, 0..9, &wakes[id as usize % MAX_STREAMS].0).map_err(|error| error.kind());
+    for id in [own, owner].iter().chain(&others) {
+        assert_eq!(poll(*id), Ok(0));
+    }
+    open([203, 0, 113, 7]);
+    open([192, 168, 1, 3]);
+    let replaced = |id: &u64| wakes[*id as usize].1.load(Ordering::SeqCst) == 1;
+    assert!(
+        others[..2].iter().all(replaced) && !others[2..].iter().any(replaced) && !replaced(&own) && !replaced(&owner)
+    );
+    assert_eq!([poll(others[0]), poll(others[2]), poll(owner)], [Err(io::ErrorKind::ConnectionAborted), Ok(0), Ok(0)]);
+    assert_eq!(registry.waiting.get(), MAX_STREAMS - 2);
+}
+
+#[test]
 fn readers_are_bounded() {
     let registry = StreamRegistry::default();
-    let all: Vec<u64> = std::iter::from_fn(|| registry.open()).collect();
+    let all: Vec<u64> = std::iter::from_fn(|| registry.open(None)).collect();
     assert_eq!(all.len(), MAX_STREAMS);
     registry.close(all[3], None);
-    assert!(registry.open().is_some_and(|id| !all.contains(&id)) && registry.open().is_none());
+    assert!(registry.open(None).is_some_and(|id| !all.contains(&id)) && registry.open(None).is_none());
     let lists: Vec<Vec<PieceIndex>> =
         [vec![1, 2, 3], vec![], vec![7], vec![8, 9]].map(|list| list.into_iter().map(PieceIndex).collect()).into();
     assert_eq!(interleaved(&lists), [1, 7, 8, 2, 9, 3].map(PieceIndex));

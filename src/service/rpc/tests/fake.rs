@@ -1,5 +1,6 @@
 //! A service of made-up torrents that remembers what it was asked for.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -185,7 +186,7 @@ impl Control for Fake {
         token == "x"
     }
 
-    fn open_file(&self, _: TorrentFileId) -> Result<OpenTorrentFile, ControlError> {
+    fn open_file(&self, _: TorrentFileId, _: IpAddr) -> Result<OpenTorrentFile, ControlError> {
         Err(ControlError::Unsupported("a fake has no files"))
     }
 
