@@ -346,3 +346,22 @@ impl TorrentContext {
         self.shutdown.is_set()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_peers_beyond_the_router_are_told_its_ports() {
+        let ports = OurPorts::default();
+        ports.tcp.set(6881);
+        ports.mapped_dht.set(7001);
+        let ip = |text: &str| text.parse().expect("an address");
+        assert_eq!((ports.announced(), ports.tcp_for(ip("9.8.7.6")), ports.dht_for(ip("9.8.7.6"))), (6881, 6881, 0));
+        ports.mapped_tcp.set(7000);
+        ports.dht.set(6881);
+        let of = |text: &str| (ports.tcp_for(ip(text)), ports.dht_for(ip(text)));
+        assert_eq!((ports.announced(), of("9.8.7.6"), of("::ffff:9.8.7.6")), (7000, (7000, 7001), (7000, 7001)));
+        assert_eq!((of("192.168.1.9"), of("2001:db8::1"), of("127.0.0.1")), ((6881, 6881), (6881, 6881), (6881, 6881)));
+    }
+}

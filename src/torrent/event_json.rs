@@ -69,6 +69,24 @@ fn peer(address: &SocketAddr, state: &str, direction: Option<&str>, reason: Opti
     ("peer", json!({ "address": address, "state": state, "direction": direction, "reason": reason }))
 }
 
+/// What the router said about our port.
+fn port_mapping(status: &PortMappingStatus) -> Value {
+    let (protocol, address) = match &status.ipv4 {
+        MappingState::Mapped { protocol, external_address, .. } => {
+            (Some(protocol.to_string()), external_address.map(|address| address.to_string()))
+        }
+        _ => (None, None),
+    };
+    json!({
+        "protocol": protocol,
+        "port": status.ipv4.tcp_port(),
+        "udp_port": status.ipv4.udp_port(),
+        "address": address,
+        "ipv6": matches!(status.ipv6, Some(MappingState::Mapped { .. })),
+        "text": status.to_string(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,22 +110,4 @@ mod tests {
         assert_eq!((&fields["state"], &fields["direction"]), (&json!("disconnected"), &json!(null)));
         assert_eq!(fields["reason"], "closed by the peer");
     }
-}
-
-/// What the router said about our port.
-fn port_mapping(status: &PortMappingStatus) -> Value {
-    let (protocol, address) = match &status.ipv4 {
-        MappingState::Mapped { protocol, external_address, .. } => {
-            (Some(protocol.to_string()), external_address.map(|address| address.to_string()))
-        }
-        _ => (None, None),
-    };
-    json!({
-        "protocol": protocol,
-        "port": status.ipv4.tcp_port(),
-        "udp_port": status.ipv4.udp_port(),
-        "address": address,
-        "ipv6": matches!(status.ipv6, Some(MappingState::Mapped { .. })),
-        "text": status.to_string(),
-    })
 }
