@@ -20,6 +20,7 @@ mod options;
 mod page_events;
 mod published;
 mod queue;
+mod rate_limit;
 mod record;
 mod renaming;
 pub mod rpc;

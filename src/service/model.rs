@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::discovery::port_mapping::status::PortMappingStatus;
-pub use crate::service::settings::RateLimit;
+pub use crate::service::rate_limit::RateLimit;
 use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::types::InfoHash;
 

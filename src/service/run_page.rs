@@ -22,7 +22,8 @@ use crate::service::model::{
 };
 use crate::service::options::{ServiceError, WebOptions};
 use crate::service::page_events::PageEvents;
-use crate::service::settings::{RateLimit, SessionSettings, SettingsChange, rate_limits};
+use crate::service::rate_limit::{RateLimit, rate_limits};
+use crate::service::settings::{SessionSettings, SettingsChange};
 use crate::service::{file_streaming, listeners, serve_page};
 use crate::strategy::rate_limiter::Limits;
 use crate::torrent::TorrentHandle;

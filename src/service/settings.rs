@@ -4,37 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::service::rate_limit::{RateLimit, rate_limits};
 use crate::strategy::rate_limiter::Limits;
 use crate::types::Encryption;
-
-/// A rate limit that can be set without being in force.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RateLimit {
-    /// The limit in KB/s (1,000 bytes per second).
-    pub kilobytes: u32,
-    /// Whether it is in force.
-    pub enabled: bool,
-}
-
-/// Bytes in Transmission's kilobyte.
-pub const KILOBYTE: u64 = 1000;
-
-impl RateLimit {
-    /// A limit of this many bytes per second, in whole kilobytes; 0 for none.
-    pub fn from_bytes(bytes: u64) -> RateLimit {
-        RateLimit { kilobytes: u32::try_from(bytes.div_ceil(KILOBYTE)).unwrap_or(u32::MAX), enabled: bytes > 0 }
-    }
-
-    /// The limit in bytes per second: 0 for none, and at least 1 if a limit is in force.
-    pub fn bytes(self) -> u64 {
-        if self.enabled { (u64::from(self.kilobytes) * KILOBYTE).max(1) } else { 0 }
-    }
-}
-
-/// The limits of both directions.
-pub fn rate_limits(down: RateLimit, up: RateLimit) -> Limits {
-    Limits { down: down.bytes(), up: up.bytes() }
-}
 
 /// All settings of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

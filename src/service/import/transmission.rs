@@ -12,8 +12,8 @@ use crate::service::import::{
     read, record_of, record_of_link, set_paths, set_times, set_unwanted, text, texts, time,
 };
 use crate::service::model::LimitMode;
+use crate::service::rate_limit::RateLimit;
 use crate::service::record::{DesiredState, TorrentRecord};
-use crate::service::settings::RateLimit;
 use crate::types::InfoHash;
 use crate::util::cold_sort;
 

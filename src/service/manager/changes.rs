@@ -11,9 +11,10 @@ use crate::service::metainfo_summary::real_files;
 use crate::service::model::{
     BandwidthGroup, ControlError, FileIndexes, TorrentChange, TorrentId, TorrentSettings, UnixTime,
 };
+use crate::service::rate_limit::rate_limits;
 use crate::service::record::{FileChoices, TorrentRecord};
 use crate::service::schedule::{LocalTime, is_alt_speed_scheduled};
-use crate::service::settings::{SettingsChange, rate_limits, set};
+use crate::service::settings::{SettingsChange, set};
 use crate::service::text_limits::{MAX_LABEL, MAX_LABELS, check_group};
 use crate::service::trackers::{change_trackers, check_tiers};
 use crate::torrent::FilePriority;

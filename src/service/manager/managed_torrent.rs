@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::DormantGuard;
-use crate::discovery::tracker::announce::{AnnouncedPayload, RegisteredTracker, TorrentIdentity};
+use crate::discovery::tracker::announce::{AnnouncedBefore, AnnouncedPayload, RegisteredTracker, TorrentIdentity};
 use crate::service::file_jobs::FileOperation;
 use crate::service::manager::dormant::DormantTerms;
-use crate::service::model::Problem;
+use crate::service::model::{Problem, SessionSums};
 use crate::service::record::{DesiredState, RecordSums, TorrentRecord};
 use crate::strategy::peer_list::PeerSource;
 use crate::torrent::{Events, Snapshot, Stage, TorrentHandle};
@@ -242,6 +242,47 @@ impl ManagedTorrent {
             has_metainfo: record.metainfo.is_some(),
             incomplete_suffix,
         }
+    }
+
+    /// Whether it can be dormant while it is to run: everything wanted is complete, and no check was asked for.
+    pub fn can_be_dormant(&self) -> bool {
+        self.is_complete() && self.record.metainfo.is_some() && !self.record.may_overwrite() && self.wants_to_run()
+    }
+
+    /// What trackers know of it.
+    pub fn announced_before(&self) -> AnnouncedBefore {
+        let payload = self.announced;
+        let nothing = || AnnouncedBefore { payload, registered_at: None };
+        self.guard.as_ref().map_or_else(nothing, |(guard, _)| guard.announced(payload))
+    }
+
+    /// A run has ended: takes over its stats, also into those of the session.
+    pub fn take_stats(&mut self, mut run: ActiveRun, session: &mut SessionSums) -> ActiveRun {
+        run.read();
+        let (before, sums) = (self.record.sums, run.sums());
+        session.downloaded = session.downloaded.saturating_add(sums.downloaded.saturating_sub(before.downloaded));
+        session.uploaded = session.uploaded.saturating_add(sums.uploaded.saturating_sub(before.uploaded));
+        self.announced.uploaded = self.announced.uploaded.saturating_add(run.snapshot.uploaded);
+        self.announced.downloaded = self.announced.downloaded.saturating_add(run.snapshot.downloaded);
+        (self.record.sums, self.changed_at) = (sums, Instant::now());
+        run
+    }
+
+    /// A run has ended, and has told trackers that it stops if it got that far.
+    pub fn drop_guard_after_run(&mut self, run: &ActiveRun, is_regular: bool) {
+        if is_regular && !run.handle.trackers().is_empty() {
+            (self.guard, self.announced) = (None, AnnouncedPayload::default());
+        } else {
+            self.announce_stopped();
+        }
+    }
+
+    /// It is a seed no more: the tracker that has it in its swarm hears that it stops.
+    pub fn announce_stopped(&mut self) {
+        if let Some((guard, _)) = self.guard.take() {
+            guard.stop();
+        }
+        self.announced = AnnouncedPayload::default();
     }
 }
 

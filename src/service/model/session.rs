@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::settings::RateLimit;
+use crate::service::rate_limit::RateLimit;
 
 /// The sums of the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::settings::RateLimit;
+use crate::service::rate_limit::RateLimit;
 
 /// The priority of a file among the files of its torrent, or of a torrent's share of the bandwidth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
