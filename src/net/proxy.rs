@@ -1,0 +1,60 @@
+//! Proxies. `url` is the user's setting, `handshake` asks a proxy for a
+//! connection or a UDP association (`socks`: SOCKS 5 and 4a, `http_connect`: HTTP), `udp` wraps datagrams, and `environment` says which
+//! proxy an HTTP request needs, if any; all of these are pure. `connect` does what they say with sockets.
+
+pub mod connect;
+pub mod environment;
+pub mod handshake;
+mod http_connect;
+pub mod no_proxy;
+mod socks;
+pub mod udp;
+pub mod url;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+/// Where a connection through a proxy leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyTarget {
+    /// An address.
+    Addr(SocketAddr),
+    /// A host name, which the proxy resolves, and a port.
+    Name(String, u16),
+}
+
+impl fmt::Display for ProxyTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProxyTarget::Addr(addr) => addr.fmt(f),
+            ProxyTarget::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+/// Why a proxy does not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// The proxy could not reach the target; another target may work.
+    #[error("the proxy cannot reach the host: {0}")]
+    Target(&'static str),
+    /// The proxy refused.
+    #[error("the proxy refused: {0}")]
+    Refused(String),
+    /// It wants a user name and a password, or others.
+    #[error("the proxy does not accept the user name and password")]
+    Credentials,
+    /// The answer is not that of such a proxy.
+    #[error("the answer is not that of a proxy of this kind")]
+    Malformed,
+    /// This kind of proxy cannot do it.
+    #[error("this kind of proxy cannot do this: {0}")]
+    Unsupported(&'static str),
+}
+
+impl ProxyError {
+    /// Whether the proxy works, and only this target cannot be reached.
+    pub fn is_of_target(&self) -> bool {
+        matches!(self, ProxyError::Target(_))
+    }
+}

@@ -1,0 +1,159 @@
+//! Handshakes with proxies over sockets that are connected to them, and UDP associations.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::time::Instant;
+
+use crate::net::bind::Bind;
+use crate::net::networks::is_private;
+use crate::net::proxy::handshake::{ProxyHandshake, ProxyRequest, ProxyStep};
+use crate::net::proxy::url::ProxyUrl;
+use crate::net::proxy::{ProxyError, ProxyTarget, udp};
+
+/// Why there is no connection through a proxy.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyConnectError {
+    /// The connection to the proxy failed.
+    #[error("the connection to the proxy failed: {0}")]
+    Io(#[from] io::Error),
+    /// The proxy refused, or could not reach the target.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+}
+
+impl ProxyConnectError {
+    /// Whether the proxy works, and only this target cannot be reached.
+    pub fn is_of_target(&self) -> bool {
+        matches!(self, ProxyConnectError::Proxy(error) if error.is_of_target())
+    }
+}
+
+/// Asks the proxy at the other end of `stream` for what `request` says, until `deadline`. Afterwards the stream leads to the target.
+/// Changes the stream's timeouts.
+///
+/// # Errors
+/// See [`ProxyConnectError`]. The stream is of no use then.
+pub fn shake_hands(
+    mut stream: &TcpStream,
+    proxy: &ProxyUrl,
+    request: &ProxyRequest,
+    deadline: Instant,
+) -> Result<SocketAddr, ProxyConnectError> {
+    let mut handshake = ProxyHandshake::new(proxy, request)?;
+    loop {
+        match handshake.step() {
+            ProxyStep::Send(bytes) => {
+                stream.set_write_timeout(Some(time_left(deadline)?))?;
+                stream.write_all(&bytes)?;
+            }
+            ProxyStep::Receive(count) => {
+                let mut bytes = vec![0; count];
+                read_until(stream, &mut bytes, deadline)?;
+                handshake.received(&bytes)?;
+            }
+            ProxyStep::Done(bound) => return Ok(bound),
+        }
+    }
+}
+
+/// Fills `bytes`, however slowly they come.
+fn read_until(mut stream: &TcpStream, bytes: &mut [u8], deadline: Instant) -> io::Result<()> {
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        stream.set_read_timeout(Some(time_left(deadline)?))?;
+        match stream.read(rest) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // What the system calls a timeout here.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Never zero, which sockets take for "forever".
+fn time_left(deadline: Instant) -> io::Result<std::time::Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// A UDP socket whose datagrams a SOCKS 5 proxy carries, for as long as the connection to the proxy lasts.
+#[derive(Debug)]
+pub struct UdpAssociation {
+    /// Its end ends the association.
+    control: TcpStream,
+    /// Connected to the relay, so that nothing else is received.
+    socket: UdpSocket,
+}
+
+impl UdpAssociation {
+    /// Asks the proxy at the other end of `control` for an association.
+    ///
+    /// # Errors
+    /// See [`ProxyConnectError`]. A relay in a private network is refused if the proxy is not in one: it could be any service there.
+    pub fn start(
+        control: TcpStream,
+        proxy: &ProxyUrl,
+        bind: &Bind,
+        deadline: Instant,
+    ) -> Result<UdpAssociation, ProxyConnectError> {
+        let relay = shake_hands(&control, proxy, &ProxyRequest::AssociateUdp, deadline)?;
+        let proxy_ip = control.peer_addr()?.ip();
+        let relay = relay_address(relay, proxy_ip)?;
+        let socket = bind.udp(SocketAddr::new(bind.source(relay)?, 0))?;
+        socket.connect(relay)?;
+        control.set_nonblocking(true)?;
+        Ok(UdpAssociation { control, socket })
+    }
+
+    /// The socket, to wait for datagrams.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    /// Those of the socket; the name of a target that is too long.
+    pub fn send_to(&self, target: &ProxyTarget, data: &[u8]) -> io::Result<()> {
+        let wrapped = udp::wrap(target, data).map_err(io::Error::other)?;
+        self.socket.send(&wrapped).map(drop)
+    }
+
+    /// Receives a datagram with `buffer`; `None` for one that is malformed.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<(SocketAddr, &'a [u8])>> {
+        let length = self.socket.recv(buffer)?;
+        Ok(udp::unwrap(buffer.get(..length).unwrap_or_default()))
+    }
+
+    /// Whether the proxy has not ended the association, as far as is known.
+    pub fn is_open(&self) -> bool {
+        match self.control.peek(&mut [0]) {
+            Ok(read) => read > 0,
+            Err(error) => matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        }
+    }
+}
+
+impl Drop for UdpAssociation {
+    fn drop(&mut self) {
+        let _ = self.control.shutdown(Shutdown::Both);
+    }
+}
+
+/// Where to send datagrams: an unspecified address stands for the proxy's.
+fn relay_address(relay: SocketAddr, proxy: IpAddr) -> Result<SocketAddr, ProxyError> {
+    let ip = if relay.ip().to_canonical().is_unspecified() { proxy } else { relay.ip() };
+    if relay.port() == 0 || (ip != proxy && is_private(ip) && !is_private(proxy)) {
+        return Err(ProxyError::Refused("it named no usable address for datagrams".to_owned()));
+    }
+    Ok(SocketAddr::new(ip, relay.port()))
+}
+
+#[cfg(test)]
+mod tests;
